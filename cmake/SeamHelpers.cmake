@@ -1,0 +1,20 @@
+# Flags and small functions shared by all folders.
+include_guard(GLOBAL)
+find_package(PkgConfig REQUIRED)
+
+# Our own code: strict warnings, no contraction of floating point (the codec promises bytes).
+add_library(seam_flags INTERFACE)
+target_compile_options(seam_flags INTERFACE
+  -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla
+  -Werror -ffp-contract=off -fno-math-errno -fno-omit-frame-pointer)
+target_compile_definitions(seam_flags INTERFACE _GNU_SOURCE SEAM_VERSION="${PROJECT_VERSION}")
+if(SEAM_SANITIZE)
+  add_compile_options(-fsanitize=${SEAM_SANITIZE} -fno-sanitize-recover=all)
+  add_link_options(-fsanitize=${SEAM_SANITIZE})
+endif()
+
+# seam_add_library(name sources...): a static, position-independent part of the tree.
+function(seam_add_library name)
+  add_library(${name} STATIC ${ARGN})
+  target_link_libraries(${name} PRIVATE seam_flags)
+endfunction()

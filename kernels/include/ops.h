@@ -1,0 +1,266 @@
+/* The op table: everything that a backend computes for Seam.
+ *
+ * Read this before kernels/model/. A backend (ref/, cpu/, cuda/) fills one `seam_ops` with every
+ * slot set; the model code is written once against it. One op a file, the same file names in
+ * each backend folder. Tests: tests/ops, one case table for all backends.
+ *
+ * Shape letters, in this fixed order:
+ *   T  rows: valid tokens of a micro-batch, sequences one after another, no padding
+ *   C  input features (hidden size for most ops)      N  output features
+ *   H  query heads      G  key/value heads (G divides H)      D  head dimension (even)
+ *   F  feed-forward features      V  vocabulary      R  LoRA rank      S  sequences
+ * Matrices are row-major; `_ld` is the distance of two rows in elements.
+ *
+ * Two element types a backend, fixed when it is created:
+ *   act  what products read: f32, bf16 (f64 in the reference)
+ *   acc  residual stream, gradients of it, parameters, reductions: f32 (f64 in the reference)
+ * `void` pointers say in their comment which one they are.
+ *
+ * Rules of all ops:
+ *   - deterministic to the bit, for any number of threads, and a row's result never depends on
+ *     which other rows are in the call (attention: on other sequences);
+ *   - outputs are written with =, except where "adds" is said;
+ *   - no allocation, no data-dependent error; shapes are asserted. The only error of an op is
+ *     SEAM_E_DEVICE_LOST (and SEAM_E_MEMORY from those that create);
+ *   - one stream may be used by one thread at a time. */
+#ifndef SEAM_OPS_H
+#define SEAM_OPS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "seam_status.h"
+
+typedef enum seam_dtype { SEAM_F64 = 1, SEAM_F32 = 2, SEAM_BF16 = 3 } seam_dtype;
+size_t seam_dtype_bytes(seam_dtype dtype);
+
+typedef struct seam_backend seam_backend; /* device, threads, scratch; one a process and device */
+typedef struct seam_stream seam_stream;   /* an order of ops on a backend, with its workspace */
+typedef struct seam_weight seam_weight;   /* a frozen (N, C) matrix, packed for both products */
+
+/* One LoRA pair on output columns [col_begin, col_begin + N) of a stacked linear.
+ * Hu et al. 2021, arXiv:2106.09685: y += scale * (x A^T) B^T.   a (R, C) act, b (N, R) act:
+ * compute copies of the master parameters.   u (T, R) act: x A^T, kept for backward.
+ * da (R, C), db (N, R) acc: backward adds to them. */
+typedef struct seam_lora_pair {
+    uint32_t col_begin, N, R;
+    float scale; /* alpha / rank */
+    const void *a, *b;
+    void *u;
+    void *da, *db;
+} seam_lora_pair;
+#define SEAM_LORA_PAIRS_MAX 3 /* q, k, v of one stacked product */
+
+typedef enum seam_out {
+    SEAM_OUT_ACT,     /* y is act, written */
+    SEAM_OUT_ACC,     /* y is acc, written */
+    SEAM_OUT_ACC_ADD, /* y is acc, added to (residual stream) */
+} seam_out;
+
+/* y (T, N) = x (T, C) W^T (+ bias) (+ LoRA).   bias (N) acc or NULL. */
+typedef struct seam_linear_forward_args {
+    void *y;
+    uint32_t y_ld;
+    seam_out y_out;
+    const void *x; /* act */
+    uint32_t x_ld;
+    const seam_weight *w;
+    const void *bias;
+    uint32_t T;
+    const seam_lora_pair *lora;
+    uint32_t lora_count;
+} seam_linear_forward_args;
+
+/* dx (T, C) = dy (T, N) W (+ LoRA's share); da += scale * (dy_cols B)^T x; db += scale * dy_cols^T u.
+ * dx may be NULL: only the LoRA gradients are wanted.  x is needed only with LoRA. */
+typedef struct seam_linear_backward_args {
+    void *dx;
+    uint32_t dx_ld;
+    seam_out dx_out;
+    const void *dy; /* act */
+    uint32_t dy_ld;
+    const void *x; /* act */
+    uint32_t x_ld;
+    const seam_weight *w;
+    uint32_t T;
+    const seam_lora_pair *lora;
+    uint32_t lora_count;
+} seam_linear_backward_args;
+
+/* y = x * rstd * w, rstd = 1/sqrt(mean_c x^2 + eps).  Zhang & Sennrich 2019, arXiv:1910.07467.
+ * x (T, C) acc; w (C) acc; y (T, C) act; rstd (T) acc, kept for backward (NULL: not wanted). */
+typedef struct seam_rmsnorm_forward_args {
+    void *y, *rstd;
+    const void *x, *w;
+    float eps;
+    uint32_t T, C;
+} seam_rmsnorm_forward_args;
+
+/* dx (T, C) acc: added to when dx_add, else written.  dy (T, C): acc when dy_is_acc, else act.
+ * dw is not computed: norms are frozen. */
+typedef struct seam_rmsnorm_backward_args {
+    void *dx;
+    bool dx_add, dy_is_acc;
+    const void *dy, *x, *w, *rstd;
+    uint32_t T, C;
+} seam_rmsnorm_backward_args;
+
+/* Rotary embedding in place on `heads` heads of D at x[t*ld + h*D].  Su et al. 2021,
+ * arXiv:2104.09864, halves paired as in Hugging Face Llama: (i, i + D/2).
+ * cos_sin (positions_max, D) acc: cos of D/2 angles, then sin of them; row = positions[t].
+ * backward rotates by the negative angle. */
+typedef struct seam_rope_args {
+    void *x; /* act */
+    uint32_t ld, heads;
+    const void *cos_sin;
+    const uint32_t *positions; /* (T) */
+    bool backward;
+    uint32_t T, D;
+} seam_rope_args;
+
+/* Causal softmax attention inside each sequence, grouped queries, without S x S memory.
+ * Sequence s has rows [seq_begin[s], seq_begin[s+1]).  o = softmax(scale * q k^T) v.
+ * Dao et al. 2022, arXiv:2205.14135 (tiling, log-sum-exp kept for backward).
+ * q (T, H, D), k, v (T, G, D) act; o (T, H, D) act, dense; lse (T, H) acc. */
+typedef struct seam_attention_forward_args {
+    void *o, *lse;
+    const void *q, *k, *v;
+    uint32_t q_ld, k_ld, v_ld;
+    const uint32_t *seq_begin; /* (S + 1) */
+    float scale;
+    uint32_t S, T, H, G, D;
+} seam_attention_forward_args;
+
+typedef struct seam_attention_backward_args {
+    void *dq, *dk, *dv; /* act; leading dimensions as q, k, v's own gradients below */
+    uint32_t dq_ld, dk_ld, dv_ld;
+    const void *d_o, *o, *q, *k, *v, *lse;
+    uint32_t q_ld, k_ld, v_ld;
+    const uint32_t *seq_begin;
+    float scale;
+    uint32_t S, T, H, G, D;
+} seam_attention_backward_args;
+
+/* Attention of new rows against a cache (generation).  Row t belongs to cache slot slots[t] and
+ * sees cache positions 0..positions[t] of it, its own key and value included (already stored).
+ * k_cache, v_cache (slot_count, positions_max, G, D) act. */
+typedef struct seam_attention_cached_args {
+    void *o;
+    const void *q, *k_cache, *v_cache;
+    uint32_t q_ld;
+    const uint32_t *slots, *positions; /* (T) each */
+    uint32_t positions_max;
+    float scale;
+    uint32_t T, H, G, D;
+} seam_attention_cached_args;
+
+/* y = silu(gate) * up.  gate_up (T, 2F) act: gate then up.  y (T, F) act.  Shazeer 2020,
+ * arXiv:2002.05202. */
+typedef struct seam_swiglu_forward_args {
+    void *y;
+    const void *gate_up;
+    uint32_t T, F;
+} seam_swiglu_forward_args;
+
+typedef struct seam_swiglu_backward_args {
+    void *d_gate_up; /* (T, 2F) act */
+    const void *dy;  /* (T, F) act */
+    const void *gate_up;
+    uint32_t T, F;
+} seam_swiglu_backward_args;
+
+/* y[t] = table[ids[t]]; table (V, C) act, y (T, C) acc.  ids are checked by the caller. */
+typedef struct seam_embedding_forward_args {
+    void *y;
+    const void *table;
+    const uint32_t *ids;
+    uint32_t T, C;
+} seam_embedding_forward_args;
+
+/* loss[t] = logsumexp(logits[t]) - logits[t][targets[t]];
+ * logits become grad_scale * (softmax - onehot), written in place as act into d_logits
+ * (d_logits may be NULL: evaluation).  argmax (T) may be NULL.
+ * logits (T, V) acc; d_logits (T, V) act; loss (T) acc. */
+typedef struct seam_cross_entropy_args {
+    void *loss, *d_logits;
+    uint32_t *argmax;
+    const void *logits;
+    const uint32_t *targets;
+    float grad_scale;
+    uint32_t T, V;
+} seam_cross_entropy_args;
+
+/* AdamW with decoupled decay.  Loshchilov & Hutter 2017, arXiv:1711.05101.
+ * grad is read as grad * grad_scale (global-norm clipping), then param -= lr * (...).
+ * All (count) acc; copy (count) act or NULL: the compute copy, refreshed in the same pass.
+ * grad is zeroed. */
+typedef struct seam_adamw_args {
+    void *param, *m, *v, *grad, *copy;
+    size_t count;
+    float lr, beta1, beta2, eps, weight_decay, grad_scale;
+    uint64_t step; /* from 1, for bias correction */
+} seam_adamw_args;
+
+typedef struct seam_ops {
+    const char *name;   /* "ref", "cpu", "cuda" */
+    seam_dtype act, acc; /* as created */
+
+    /* Memory of the device.  alloc: zeroed, 64-byte aligned. */
+    seam_status (*mem_alloc)(void **ret_ptr, seam_backend *backend, size_t bytes);
+    void (*mem_free)(seam_backend *backend, void *gift_ptr); /* NULL is fine */
+    seam_status (*copy_in)(seam_stream *stream, void *device, const void *host, size_t bytes);
+    seam_status (*copy_out)(seam_stream *stream, void *host, const void *device, size_t bytes);
+    seam_status (*zero)(seam_stream *stream, void *device, size_t bytes);
+    /* dst (count) of dst_type = src (count) of src_type. */
+    seam_status (*cast)(seam_stream *stream, void *dst, seam_dtype dst_type, const void *src,
+                        seam_dtype src_type, size_t count);
+
+    seam_status (*stream_create)(seam_stream **ret_stream, seam_backend *backend);
+    seam_status (*stream_sync)(seam_stream *stream);
+    void (*stream_destroy)(seam_stream *gift_stream);
+
+    /* Pack a frozen matrix given in f32 (host, (N, C) row-major).  forward/backward say which
+     * products will be asked for. */
+    seam_status (*weight_create)(seam_weight **ret_weight, seam_backend *backend,
+                                 const float *host_rows, uint32_t N, uint32_t C, bool forward,
+                                 bool backward);
+    void (*weight_destroy)(seam_weight *gift_weight);
+    size_t (*weight_bytes)(const seam_weight *weight);
+
+    seam_status (*linear_forward)(seam_stream *stream, const seam_linear_forward_args *args);
+    seam_status (*linear_backward)(seam_stream *stream, const seam_linear_backward_args *args);
+    seam_status (*rmsnorm_forward)(seam_stream *stream, const seam_rmsnorm_forward_args *args);
+    seam_status (*rmsnorm_backward)(seam_stream *stream, const seam_rmsnorm_backward_args *args);
+    seam_status (*rope)(seam_stream *stream, const seam_rope_args *args);
+    seam_status (*attention_forward)(seam_stream *stream, const seam_attention_forward_args *args);
+    seam_status (*attention_backward)(seam_stream *stream,
+                                      const seam_attention_backward_args *args);
+    seam_status (*attention_cached)(seam_stream *stream, const seam_attention_cached_args *args);
+    seam_status (*swiglu_forward)(seam_stream *stream, const seam_swiglu_forward_args *args);
+    seam_status (*swiglu_backward)(seam_stream *stream, const seam_swiglu_backward_args *args);
+    seam_status (*embedding_forward)(seam_stream *stream, const seam_embedding_forward_args *args);
+    seam_status (*cross_entropy)(seam_stream *stream, const seam_cross_entropy_args *args);
+    seam_status (*adamw)(seam_stream *stream, const seam_adamw_args *args);
+    /* ret (host) = sum of squares of x (count) acc, in double, in a fixed order. */
+    seam_status (*sum_squares)(seam_stream *stream, double *ret_sum, const void *x, size_t count);
+} seam_ops;
+
+typedef struct seam_backend_options {
+    const char *device;  /* "cpu", "ref", later "cuda:0" */
+    seam_dtype act;      /* 0: the backend's best (cpu: bf16 with AMX, else f32) */
+    uint32_t threads;    /* 0: all cores */
+} seam_backend_options;
+
+/* The one picker.  SEAM_E_ARG for an unknown device or a type that it cannot do (err says),
+ * SEAM_E_UNIMPLEMENTED for a device that this build lacks. */
+seam_status seam_backend_create(seam_backend **ret_backend, const seam_backend_options *options,
+                                seam_error *err);
+void seam_backend_destroy(seam_backend *gift_backend);
+const seam_ops *seam_backend_ops(const seam_backend *backend);
+/* The backend of a stream (ops of the model code find their table through it). */
+seam_backend *seam_stream_backend(const seam_stream *stream);
+/* What runs the products, for reports: "oneDNN 2.6.3 amx bf16, 2 threads". */
+const char *seam_backend_describe(const seam_backend *backend);
+
+#endif

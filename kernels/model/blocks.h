@@ -1,0 +1,151 @@
+/* Frozen decoder blocks, their LoRA adapter, and one micro-batch through them.
+ *
+ * This is the whole server-side math of a step; service/engine calls it, tests/ops checks it
+ * against the double reference and tests/golden against transformers + peft.
+ *
+ *   x = x + o_proj(attention(rope(qkv(rmsnorm(x)))))      x = x + down(swiglu(gate_up(rmsnorm(x))))
+ *
+ * Memory: weights once a process; adapter (master, gradient, two moments, compute copy) and
+ * activations (everything backward needs, for rows_max rows) once a session, all taken when
+ * they are created.  No call below create allocates. */
+#ifndef SEAM_BLOCKS_H
+#define SEAM_BLOCKS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "model_config.h"
+#include "ops.h"
+#include "weights.h"
+
+/* Target projections of LoRA, a bit each. */
+enum {
+    SEAM_LORA_Q = 1u << 0,
+    SEAM_LORA_K = 1u << 1,
+    SEAM_LORA_V = 1u << 2,
+    SEAM_LORA_O = 1u << 3,
+    SEAM_LORA_GATE = 1u << 4,
+    SEAM_LORA_UP = 1u << 5,
+    SEAM_LORA_DOWN = 1u << 6,
+};
+#define SEAM_LORA_TARGETS 7
+#define SEAM_LORA_RANK_MAX 256
+
+typedef struct seam_lora_config {
+    uint32_t rank;    /* 1..SEAM_LORA_RANK_MAX */
+    float alpha;      /* scale = alpha / rank */
+    uint32_t targets; /* bits above, at least one */
+    uint64_t seed;    /* of A's initial values (B starts at zero) */
+} seam_lora_config;
+
+/* ---- Frozen weights ---- */
+typedef struct seam_blocks seam_blocks;
+
+/* Layers [layer_begin, layer_end) of the model, packed on the backend.  Both borrowed. */
+seam_status seam_blocks_create(seam_blocks **ret_blocks, seam_backend *backend,
+                               const seam_weights *weights, uint32_t layer_begin,
+                               uint32_t layer_end, seam_error *err);
+void seam_blocks_destroy(seam_blocks *gift_blocks);
+const seam_model_config *seam_blocks_config(const seam_blocks *blocks);
+seam_backend *seam_blocks_backend(const seam_blocks *blocks);
+size_t seam_blocks_bytes(const seam_blocks *blocks);
+
+/* ---- Adapter ---- */
+typedef struct seam_adapter seam_adapter;
+
+/* A ~ U(-1/sqrt(C), 1/sqrt(C)) (PEFT's kaiming_uniform with a = sqrt 5) from Philox4x32-10 keyed
+ * by the seed and the parameter's index; B = 0. */
+seam_status seam_adapter_create(seam_adapter **ret_adapter, const seam_blocks *blocks,
+                                const seam_lora_config *config, seam_error *err);
+void seam_adapter_destroy(seam_adapter *gift_adapter);
+const seam_lora_config *seam_adapter_config(const seam_adapter *adapter);
+/* Parameter tensors in one fixed order: layer, then target bit, then A before B. */
+uint32_t seam_adapter_tensor_count(const seam_adapter *adapter);
+typedef struct seam_adapter_tensor {
+    char name[SEAM_NAME_BYTES]; /* PEFT's key: base_model.model.model.layers.0....lora_A.weight */
+    uint32_t rows, cols;
+} seam_adapter_tensor;
+void seam_adapter_describe(seam_adapter_tensor *ret_tensor, const seam_adapter *adapter,
+                           uint32_t tensor_idx);
+/* Values (or accumulated gradients) of one tensor, f32 on the host. */
+seam_status seam_adapter_read(float *ret, const seam_adapter *adapter, seam_stream *stream,
+                              uint32_t tensor_idx);
+seam_status seam_adapter_read_gradient(float *ret, const seam_adapter *adapter,
+                                       seam_stream *stream, uint32_t tensor_idx);
+/* Set one tensor and its compute copy (import; tests). */
+seam_status seam_adapter_write(seam_adapter *adapter, seam_stream *stream, uint32_t tensor_idx,
+                               const float *values);
+/* Everything the next bit depends on (master, moments, step), for checkpoints: bytes in, out. */
+size_t seam_adapter_state_bytes(const seam_adapter *adapter);
+seam_status seam_adapter_save_state(uint8_t *ret, const seam_adapter *adapter, seam_stream *stream);
+seam_status seam_adapter_load_state(seam_adapter *adapter, seam_stream *stream,
+                                    const uint8_t *bytes, size_t count);
+
+/* ---- Optimizer ---- */
+typedef enum seam_schedule {
+    SEAM_SCHEDULE_CONSTANT = 1,
+    SEAM_SCHEDULE_LINEAR = 2,
+    SEAM_SCHEDULE_COSINE = 3,
+} seam_schedule;
+
+typedef struct seam_optimizer_config {
+    float lr, beta1, beta2, eps, weight_decay;
+    float clip_norm; /* global norm; 0: no clipping */
+    seam_schedule schedule;
+    uint64_t warmup_steps, total_steps;
+} seam_optimizer_config;
+
+/* Learning rate of step s (from 0): linear warm-up (s+1)/warmup, then the schedule to zero at
+ * total_steps, as transformers' get_{constant,linear,cosine}_schedule_with_warmup but counted so
+ * that the first step has a rate above zero.  Pure. */
+double seam_schedule_lr(const seam_optimizer_config *config, uint64_t step);
+
+/* One AdamW step over the whole adapter from its accumulated gradients, which are then zero.
+ * *ret_norm: global norm before clipping.  *ret_state_hash: FNV-1a over the master parameters'
+ * bytes after the step, in tensor order.  A norm that is not finite: nothing is changed but the
+ * gradients (zeroed), SEAM_E_NONFINITE. */
+seam_status seam_adapter_step(double *ret_norm, uint64_t *ret_state_hash, seam_adapter *adapter,
+                              seam_stream *stream, const seam_optimizer_config *config,
+                              uint64_t step);
+
+/* ---- One micro-batch ---- */
+typedef struct seam_batch {
+    uint32_t rows;             /* T, 1..rows_max */
+    uint32_t seq_count;        /* S */
+    const uint32_t *seq_begin; /* (S + 1), 0 first, rows last, strictly rising */
+    const uint32_t *positions; /* (T), below context_max */
+} seam_batch;
+
+typedef struct seam_activations seam_activations;
+seam_status seam_activations_create(seam_activations **ret_acts, const seam_blocks *blocks,
+                                    const seam_lora_config *lora, uint32_t rows_max,
+                                    uint32_t seqs_max, seam_error *err);
+void seam_activations_destroy(seam_activations *gift_acts);
+size_t seam_activations_bytes(const seam_blocks *blocks, const seam_lora_config *lora,
+                              uint32_t rows_max);
+
+/* x (T, C) acc, on the device, in place.  adapter may be NULL (the base model). */
+seam_status seam_blocks_forward(const seam_blocks *blocks, seam_adapter *adapter,
+                                seam_activations *acts, seam_stream *stream, void *x,
+                                const seam_batch *batch);
+/* dx (T, C) acc, in place: gradient of the output in, of the input out (skip_input_gradient:
+ * what stands there afterwards is unspecified).  Gradients are added to the adapter's.  Must
+ * follow the forward of the same batch. */
+seam_status seam_blocks_backward(const seam_blocks *blocks, seam_adapter *adapter,
+                                 seam_activations *acts, seam_stream *stream, void *dx,
+                                 const seam_batch *batch, bool skip_input_gradient);
+
+/* ---- Generation ---- */
+typedef struct seam_kv_cache seam_kv_cache;
+seam_status seam_kv_cache_create(seam_kv_cache **ret_cache, const seam_blocks *blocks,
+                                 uint32_t slot_count, uint32_t positions_max, uint32_t rows_max,
+                                 seam_error *err);
+void seam_kv_cache_destroy(seam_kv_cache *gift_cache);
+/* x (T, C) acc in place; row t is position positions[t] of slot slots[t]; rows of one slot come in
+ * rising positions and earlier positions are already in the cache. */
+seam_status seam_blocks_forward_cached(const seam_blocks *blocks, seam_adapter *adapter,
+                                       seam_kv_cache *cache, seam_stream *stream, void *x,
+                                       uint32_t rows, const uint32_t *slots,
+                                       const uint32_t *positions);
+
+#endif

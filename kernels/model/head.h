@@ -1,0 +1,38 @@
+/* Token embedding, final norm and LM head: what a U-shaped client computes.
+ *
+ * The head runs in chunks of rows, so that at most SEAM_HEAD_CHUNK_ROWS x V logits exist. */
+#ifndef SEAM_HEAD_H
+#define SEAM_HEAD_H
+
+#include "model_config.h"
+#include "ops.h"
+#include "weights.h"
+
+#define SEAM_HEAD_CHUNK_ROWS 128
+
+typedef struct seam_head seam_head;
+
+/* Reads only embedding, final norm and (if not tied) lm_head from the file. */
+seam_status seam_head_create(seam_head **ret_head, seam_backend *backend,
+                             const seam_weights *weights, seam_error *err);
+void seam_head_destroy(seam_head *gift_head);
+const seam_model_config *seam_head_config(const seam_head *head);
+size_t seam_head_bytes(const seam_head *head);
+
+/* x (T, C) acc = embedding rows.  SEAM_E_ARG for an id outside the vocabulary. */
+seam_status seam_head_embed(const seam_head *head, seam_stream *stream, void *x,
+                            const uint32_t *ids, uint32_t rows);
+
+/* Cross-entropy of labelled rows.  x (rows, C) acc: blocks' output at the labelled rows;
+ * targets (rows).  *ret_loss_sum: sum of the rows' losses in nats, double, fixed order.
+ * dx (rows, C) acc: grad_scale * d(loss sum)/dx (grad_scale = 1/N_lab); NULL: evaluation.
+ * argmax (rows): most likely token (lowest id on ties); may be NULL. */
+seam_status seam_head_loss(double *ret_loss_sum, void *dx, uint32_t *argmax, const seam_head *head,
+                           seam_stream *stream, const void *x, const uint32_t *targets,
+                           uint32_t rows, float grad_scale);
+
+/* logits (rows, V) f32 on the host; rows <= SEAM_HEAD_CHUNK_ROWS. */
+seam_status seam_head_logits(float *ret_logits, const seam_head *head, seam_stream *stream,
+                             const void *x, uint32_t rows);
+
+#endif

@@ -1,0 +1,42 @@
+/* Weight files: safetensors (one file or sharded, with config.json) and GGUF, read by one API.
+ *
+ * Tensors are asked for by their Hugging Face names ("model.layers.3.self_attn.q_proj.weight");
+ * the GGUF reader maps names and undoes the row permutation of q and k.  Files are mapped
+ * read-only; every length, offset, type and count in them is checked before use, so a truncated
+ * or lying file gives an error that names the file and the field.
+ *
+ * `path`: a directory with config.json and *.safetensors (or model.safetensors.index.json), a
+ * directory with exactly one .gguf, or a .gguf file. */
+#ifndef SEAM_WEIGHTS_H
+#define SEAM_WEIGHTS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "model_config.h"
+#include "seam_status.h"
+
+typedef struct seam_weights seam_weights;
+
+/* SEAM_E_NOT_FOUND, SEAM_E_FORMAT, SEAM_E_UNIMPLEMENTED (architecture, tensor type), SEAM_E_IO,
+ * SEAM_E_MEMORY; all with text. */
+seam_status seam_weights_open(seam_weights **ret_weights, const char *path, seam_error *err);
+void seam_weights_close(seam_weights *gift_weights);
+const seam_model_config *seam_weights_config(const seam_weights *weights);
+/* 64-bit identity of the model: FNV-1a over config fields and tensor names, types and shapes
+ * (not over the data; WIRE.md says what peers compare). */
+uint64_t seam_weights_identity(const seam_weights *weights);
+
+bool seam_weights_has(const seam_weights *weights, const char *name);
+/* Rows and columns of a tensor; a vector has rows = 1. */
+seam_status seam_weights_shape(uint64_t *ret_rows, uint64_t *ret_cols, const seam_weights *weights,
+                               const char *name, seam_error *err);
+/* The tensor as f32 into ret (rows*cols floats; the shape must be exactly this). */
+seam_status seam_weights_read(float *ret, const seam_weights *weights, const char *name,
+                              uint64_t rows, uint64_t cols, seam_error *err);
+/* The tokenizer stored in a GGUF file, else NULL: opaque to this reader, used by client text/. */
+struct seam_gguf;
+const struct seam_gguf *seam_weights_gguf(const seam_weights *weights);
+
+#endif

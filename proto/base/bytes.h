@@ -1,0 +1,37 @@
+/* Bytes of wire and disk: little-endian reads and writes, checksums, hashes.
+ *
+ * Every function works on unaligned memory and on any host. Callers check bounds. */
+#ifndef SEAM_BYTES_H
+#define SEAM_BYTES_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+void seam_put_u16(uint8_t *ret, uint16_t value);
+void seam_put_u32(uint8_t *ret, uint32_t value);
+void seam_put_u64(uint8_t *ret, uint64_t value);
+void seam_put_f32(uint8_t *ret, float value);
+uint16_t seam_get_u16(const uint8_t *bytes);
+uint32_t seam_get_u32(const uint8_t *bytes);
+uint64_t seam_get_u64(const uint8_t *bytes);
+float seam_get_f32(const uint8_t *bytes);
+
+/* CRC-32C (Castagnoli, RFC 3720 B.4), reflected, init and final xor 0xffffffff; chainable: pass
+ * the previous result, 0 at first. Hardware instructions where the CPU has them. */
+uint32_t seam_crc32c(uint32_t crc, const void *bytes, size_t count);
+
+/* FNV-1a, 64 bit. Start with SEAM_HASH64_INIT; chainable. For agreement between peers that
+ * already trust the transport's integrity, not against forgery. */
+#define SEAM_HASH64_INIT UINT64_C(0xcbf29ce484222325)
+uint64_t seam_hash64(uint64_t hash, const void *bytes, size_t count);
+
+/* bf16 <-> f32, round to nearest even; NaN stays NaN. */
+uint16_t seam_bf16_from_f32(float value);
+float seam_bf16_to_f32(uint16_t bits);
+/* fp16 -> f32, exact. f32 -> fp16 rounded toward -inf / +inf; finite input beyond the range
+ * gives the largest finite value on the inner side and infinity on the outer side. */
+float seam_fp16_to_f32(uint16_t bits);
+uint16_t seam_fp16_from_f32_down(float value);
+uint16_t seam_fp16_from_f32_up(float value);
+
+#endif
