@@ -30,5 +30,7 @@ typedef struct seam_model_config {
 
 /* Every size in 1..its limit, H % G == 0, D even, ... SEAM_E_ARG with the field's name. */
 seam_status seam_model_config_check(const seam_model_config *config, seam_error *err);
+/* 64-bit identity that peers compare at attach: WIRE.md, "Model identity". */
+uint64_t seam_model_config_identity(const seam_model_config *config);
 
 #endif

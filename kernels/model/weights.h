@@ -24,9 +24,6 @@ typedef struct seam_weights seam_weights;
 seam_status seam_weights_open(seam_weights **ret_weights, const char *path, seam_error *err);
 void seam_weights_close(seam_weights *gift_weights);
 const seam_model_config *seam_weights_config(const seam_weights *weights);
-/* 64-bit identity of the model: FNV-1a over config fields and tensor names, types and shapes
- * (not over the data; WIRE.md says what peers compare). */
-uint64_t seam_weights_identity(const seam_weights *weights);
 
 bool seam_weights_has(const seam_weights *weights, const char *name);
 /* Rows and columns of a tensor; a vector has rows = 1. */

@@ -95,22 +95,23 @@ seam_status seam_error_prefix(seam_error *err, seam_status st, const char *forma
     if (err == NULL) {
         return st;
     }
-    char old[SEAM_ERROR_TEXT_BYTES];
-    char prefix[SEAM_ERROR_TEXT_BYTES];
+    char whole[2 * SEAM_ERROR_TEXT_BYTES];
     va_list args;
     va_start(args, format);
-    (void)vsnprintf(prefix, sizeof prefix, format, args);
+    const int prefix_count = vsnprintf(whole, SEAM_ERROR_TEXT_BYTES, format, args);
     va_end(args);
-    memcpy(old, err->text, sizeof old);
+    size_t used = prefix_count > 0 ? (size_t)prefix_count : 0;
+    if (used >= SEAM_ERROR_TEXT_BYTES) {
+        used = SEAM_ERROR_TEXT_BYTES - 1;
+    }
     if (err->status == SEAM_OK) {
         err->status = st;
+        err->text[0] = '\0';
     }
-    const char *text = old[0] != '\0' ? old : seam_status_text(st);
-    const size_t used = strlen(prefix);
-    (void)snprintf(err->text, sizeof err->text, "%s", prefix);
-    if (used + 3 < sizeof err->text) {
-        (void)snprintf(err->text + used, sizeof err->text - used, ": %s", text);
-    }
+    const char *text = err->text[0] != '\0' ? err->text : seam_status_text(st);
+    (void)snprintf(whole + used, sizeof whole - used, ": %s", text);
+    memcpy(err->text, whole, sizeof err->text - 1);
+    err->text[sizeof err->text - 1] = '\0';
     return err->status;
 }
 
