@@ -13,9 +13,9 @@
 
 #include "seam_status.h"
 
-#define SEAM_GROUP_ROWS 32
-#define SEAM_BITS_MAX 16
-#define SEAM_ROWS_MAX (1u << 20)
+#define SEAM_GROUP_ROWS   32
+#define SEAM_BITS_MAX     16
+#define SEAM_ROWS_MAX     (1u << 20)
 #define SEAM_CHANNELS_MAX (1u << 16)
 
 /* Numbers are wire values. */
@@ -47,8 +47,8 @@ size_t seam_codec_code_bytes(seam_codec_id id, const uint8_t *widths, uint32_t r
 /* Range block of a tensor x (rows, channels) over the rows whose range_rows bit is set (bitmap,
  * LSB first; NULL: all rows).  lo rounded down, hi rounded up to fp16 of value*2^-k.
  * No row in range: every lo = hi = 0.  SEAM_E_NONFINITE: a value in range is NaN or infinite. */
-seam_status seam_codec_measure(uint8_t *ret_ranges, seam_codec_id id, const float *x,
-                               uint32_t rows, uint32_t channels, const uint8_t *range_rows);
+seam_status seam_codec_measure(uint8_t *ret_ranges, seam_codec_id id, const float *x, uint32_t rows,
+                               uint32_t channels, const uint8_t *range_rows);
 
 /* Where stochastic rounding takes its numbers: Philox4x32-10 with key = seed and counter =
  * (channel/4, row_id, site | micro << 16, step mod 2^32), word channel % 4. */

@@ -30,7 +30,7 @@ seam_status seam_gates_config_check(const seam_gates_config *config, seam_error 
 typedef struct seam_gates {
     seam_gates_config config;
     uint32_t channels;
-    uint64_t step;   /* Adam steps done */
+    uint64_t step;    /* Adam steps done */
     float *q, *m, *v; /* (C) each; alpha*q clamped to [-12, 12] */
 } seam_gates;
 
@@ -50,9 +50,9 @@ void seam_gates_surrogate(float *ret_db, const float *sums, const float *steps,
                           const uint8_t *widths, uint32_t labelled_rows, uint32_t channels);
 
 typedef struct seam_gates_step_args {
-    const float *db; /* (C) dL/db of the task, whole step */
-    float lr;        /* bits learning rate */
-    float beta;      /* weight of the bits loss */
+    const float *db;       /* (C) dL/db of the task, whole step */
+    float lr;              /* bits learning rate */
+    float beta;            /* weight of the bits loss */
     bool bits_loss_active; /* soft clipping: the mean is above the target */
 } seam_gates_step_args;
 /* One Adam step; entries of db that are not finite count as zero. */

@@ -28,11 +28,11 @@ typedef struct seam_alloc {
 uint64_t seam_alloc_hash(const uint8_t *widths, uint32_t channels);
 
 typedef struct seam_site_config {
-    uint16_t site_id;   /* of the forward site */
+    uint16_t site_id; /* of the forward site */
     seam_codec_id codec;
     uint32_t channels;
-    uint8_t bits_fixed;       /* affine */
-    seam_gates_config gates;  /* amaq */
+    uint8_t bits_fixed;      /* affine */
+    seam_gates_config gates; /* amaq */
     bool owner;
 } seam_site_config;
 

@@ -72,7 +72,8 @@ typedef struct seam_linear_forward_args {
     uint32_t lora_count;
 } seam_linear_forward_args;
 
-/* dx (T, C) = dy (T, N) W (+ LoRA's share); da += scale * (dy_cols B)^T x; db += scale * dy_cols^T u.
+/* dx (T, C) = dy (T, N) W (+ the share of LoRA); da += scale * (dy_cols B)^T x; db += scale *
+ * dy_cols^T u.
  * dx may be NULL: only the LoRA gradients are wanted.  x is needed only with LoRA. */
 typedef struct seam_linear_backward_args {
     void *dx;
@@ -203,7 +204,7 @@ typedef struct seam_adamw_args {
 } seam_adamw_args;
 
 typedef struct seam_ops {
-    const char *name;   /* "ref", "cpu", "cuda" */
+    const char *name;    /* "ref", "cpu", "cuda" */
     seam_dtype act, acc; /* as created */
 
     /* Memory of the device.  alloc: zeroed, 64-byte aligned. */
@@ -247,9 +248,9 @@ typedef struct seam_ops {
 } seam_ops;
 
 typedef struct seam_backend_options {
-    const char *device;  /* "cpu", "ref", later "cuda:0" */
-    seam_dtype act;      /* 0: the backend's best (cpu: bf16 with AMX, else f32) */
-    uint32_t threads;    /* 0: all cores */
+    const char *device; /* "cpu", "ref", later "cuda:0" */
+    seam_dtype act;     /* 0: the backend's best (cpu: bf16 with AMX, else f32) */
+    uint32_t threads;   /* 0: all cores */
 } seam_backend_options;
 
 /* The one picker.  SEAM_E_ARG for an unknown device or a type that it cannot do (err says),

@@ -28,7 +28,7 @@ enum {
     SEAM_LORA_UP = 1u << 5,
     SEAM_LORA_DOWN = 1u << 6,
 };
-#define SEAM_LORA_TARGETS 7
+#define SEAM_LORA_TARGETS  7
 #define SEAM_LORA_RANK_MAX 256
 
 typedef struct seam_lora_config {
@@ -70,8 +70,8 @@ void seam_adapter_describe(seam_adapter_tensor *ret_tensor, const seam_adapter *
 /* Values (or accumulated gradients) of one tensor, f32 on the host. */
 seam_status seam_adapter_read(float *ret, const seam_adapter *adapter, seam_stream *stream,
                               uint32_t tensor_idx);
-seam_status seam_adapter_read_gradient(float *ret, const seam_adapter *adapter,
-                                       seam_stream *stream, uint32_t tensor_idx);
+seam_status seam_adapter_read_gradient(float *ret, const seam_adapter *adapter, seam_stream *stream,
+                                       uint32_t tensor_idx);
 /* Set one tensor and its compute copy (import; tests). */
 seam_status seam_adapter_write(seam_adapter *adapter, seam_stream *stream, uint32_t tensor_idx,
                                const float *values);

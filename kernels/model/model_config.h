@@ -24,7 +24,7 @@ typedef struct seam_model_config {
     uint32_t context_max;
     float rms_eps;
     double rope_theta;
-    bool tied; /* LM head = token embedding */
+    bool tied;              /* LM head = token embedding */
     int64_t bos_id, eos_id; /* -1: none stated */
 } seam_model_config;
 

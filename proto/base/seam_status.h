@@ -16,30 +16,30 @@ extern "C" {
 #endif
 
 /* X(name, value, gRPC code, text) */
-#define SEAM_STATUS_TABLE(X)                                                                \
-    X(SEAM_OK, 0, 0, "ok")                                                                  \
-    X(SEAM_E_ARG, -1, 3, "an argument is invalid")                                          \
-    X(SEAM_E_FORMAT, -2, 3, "malformed bytes")                                              \
-    X(SEAM_E_CHECKSUM, -3, 15, "checksum mismatch")                                         \
-    X(SEAM_E_NONFINITE, -4, 3, "a value is not finite")                                     \
-    X(SEAM_E_NOT_FOUND, -5, 5, "not found")                                                 \
-    X(SEAM_E_EXISTS, -6, 6, "already exists")                                               \
-    X(SEAM_E_LIMIT, -7, 8, "a limit was reached")                                           \
-    X(SEAM_E_MEMORY, -8, 8, "out of memory")                                                \
-    X(SEAM_E_STATE, -9, 9, "not possible in this state")                                    \
-    X(SEAM_E_UNIMPLEMENTED, -10, 12, "not implemented")                                     \
-    X(SEAM_E_UNAVAILABLE, -11, 14, "the peer is unavailable")                               \
-    X(SEAM_E_CANCELLED, -12, 1, "cancelled")                                                \
-    X(SEAM_E_DEADLINE, -13, 4, "no progress before the deadline")                           \
-    X(SEAM_E_UNAUTHENTICATED, -14, 16, "no valid credentials")                              \
-    X(SEAM_E_DENIED, -15, 7, "permission denied")                                           \
-    X(SEAM_E_IO, -16, 13, "input/output failed")                                            \
-    X(SEAM_E_FENCED, -100, 10, "a newer attach owns the session")                           \
-    X(SEAM_E_CONFLICT, -101, 10, "same key, different bytes")                               \
-    X(SEAM_E_OUT_OF_SEQUENCE, -102, 9, "message out of sequence")                           \
-    X(SEAM_E_NONDETERMINISM, -103, 15, "replay gave other bits")                            \
-    X(SEAM_E_GONE, -104, 5, "the session has ended")                                        \
-    X(SEAM_E_DEVICE_LOST, -200, 14, "the compute device failed")                            \
+#define SEAM_STATUS_TABLE(X)                                                                       \
+    X(SEAM_OK, 0, 0, "ok")                                                                         \
+    X(SEAM_E_ARG, -1, 3, "an argument is invalid")                                                 \
+    X(SEAM_E_FORMAT, -2, 3, "malformed bytes")                                                     \
+    X(SEAM_E_CHECKSUM, -3, 15, "checksum mismatch")                                                \
+    X(SEAM_E_NONFINITE, -4, 3, "a value is not finite")                                            \
+    X(SEAM_E_NOT_FOUND, -5, 5, "not found")                                                        \
+    X(SEAM_E_EXISTS, -6, 6, "already exists")                                                      \
+    X(SEAM_E_LIMIT, -7, 8, "a limit was reached")                                                  \
+    X(SEAM_E_MEMORY, -8, 8, "out of memory")                                                       \
+    X(SEAM_E_STATE, -9, 9, "not possible in this state")                                           \
+    X(SEAM_E_UNIMPLEMENTED, -10, 12, "not implemented")                                            \
+    X(SEAM_E_UNAVAILABLE, -11, 14, "the peer is unavailable")                                      \
+    X(SEAM_E_CANCELLED, -12, 1, "cancelled")                                                       \
+    X(SEAM_E_DEADLINE, -13, 4, "no progress before the deadline")                                  \
+    X(SEAM_E_UNAUTHENTICATED, -14, 16, "no valid credentials")                                     \
+    X(SEAM_E_DENIED, -15, 7, "permission denied")                                                  \
+    X(SEAM_E_IO, -16, 13, "input/output failed")                                                   \
+    X(SEAM_E_FENCED, -100, 10, "a newer attach owns the session")                                  \
+    X(SEAM_E_CONFLICT, -101, 10, "same key, different bytes")                                      \
+    X(SEAM_E_OUT_OF_SEQUENCE, -102, 9, "message out of sequence")                                  \
+    X(SEAM_E_NONDETERMINISM, -103, 15, "replay gave other bits")                                   \
+    X(SEAM_E_GONE, -104, 5, "the session has ended")                                               \
+    X(SEAM_E_DEVICE_LOST, -200, 14, "the compute device failed")                                   \
     X(SEAM_E_INTERNAL, -201, 13, "internal error")
 
 #define SEAM_STATUS_ENUM(name, value, grpc, text) name = (value),

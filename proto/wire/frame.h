@@ -22,9 +22,9 @@
 #include "seam_status.h"
 
 #define SEAM_FRAME_HEADER_BYTES 64
-#define SEAM_FRAME_VERSION 1
-#define SEAM_CHUNK_BYTES_MAX (1u << 20) /* payload of one frame */
-#define SEAM_MICROS_MAX 4096u
+#define SEAM_FRAME_VERSION      1
+#define SEAM_CHUNK_BYTES_MAX    (1u << 20) /* payload of one frame */
+#define SEAM_MICROS_MAX         4096u
 
 typedef enum seam_frame_kind {
     SEAM_FRAME_TENSOR = 1,
