@@ -7,6 +7,9 @@ add_library(seam_flags INTERFACE)
 target_compile_options(seam_flags INTERFACE
   -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla
   -Werror -ffp-contract=off -fno-math-errno -fno-omit-frame-pointer)
+if(CMAKE_C_COMPILER_ID MATCHES Clang) # checks SEAM_ON_LOOP, SEAM_ON_GPU and "guarded by"
+  target_compile_options(seam_flags INTERFACE -Wthread-safety)
+endif()
 target_compile_definitions(seam_flags INTERFACE _GNU_SOURCE SEAM_VERSION="${PROJECT_VERSION}")
 if(SEAM_SANITIZE)
   add_compile_options(-fsanitize=${SEAM_SANITIZE} -fno-sanitize-recover=all)
