@@ -4,8 +4,8 @@
 # File names are unique in the tree, so an include names its folder.  Each rule line below is
 # "<folder prefix of the includer>: <folder prefixes it may include from>"; the first rule that fits
 # counts.  Three more rules: grpc/ only in service/rpc and client-sdk/transport (and the tests of
-# those); compute libraries only in kernels/cpu and kernels/cuda; a header named *_internal.h stays
-# in its folder (and its tests).
+# those); compute libraries only in kernels/cpu and kernels/cuda; a header named *_internal.h or
+# *_impl.h stays in its folder (and its tests).
 set -euo pipefail
 cd "${1:-$(dirname "$0")/..}"
 
@@ -19,10 +19,10 @@ kernels/cpu/:           kernels/cpu/ kernels/include/ proto/base/
 kernels/cuda/:          kernels/cuda/ kernels/include/ proto/base/
 kernels/model/:         kernels/model/ kernels/include/ proto/base/
 service/:               service/ kernels/ proto/
-client-sdk/include/:    client-sdk/include/
+client-sdk/include/:    client-sdk/include/ proto/base/
 client-sdk/core/:       client-sdk/core/ client-sdk/include/ client-sdk/transport/ kernels/codec/ proto/
 client-sdk/transport/:  client-sdk/transport/ client-sdk/core/ client-sdk/include/ kernels/codec/ proto/
-client-sdk/examples/:   client-sdk/include/
+client-sdk/examples/:   client-sdk/include/ proto/base/
 client-sdk/:            client-sdk/ kernels/ proto/
 tests/:                 tests/ client-sdk/ service/ kernels/ proto/
 '
@@ -81,7 +81,7 @@ git ls-files --cached --others --exclude-standard '*.c' '*.h' '*.cu' '*.cuh' | s
                 if (!(base(name) in home) || text !~ /"/) continue
                 to = home[base(name)]
                 if (!allowed(file, to)) bad("against the arrows (it is in " folder(to) ")")
-                if (to ~ /_internal\.h$/ && folder(to) != folder(file) && file !~ /^tests\//)
+                if (to ~ /_(internal|impl)\.h$/ && folder(to) != folder(file) && file !~ /^tests\//)
                     bad("private to " folder(to))
             }
             close(file)
