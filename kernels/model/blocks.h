@@ -116,6 +116,8 @@ typedef struct seam_batch {
     const uint32_t *positions; /* (T), below context_max */
 } seam_batch;
 
+/* lora NULL: forward only, with any adapter, in the memory of one layer; else for forward and
+ * backward with adapters of this rank and these targets (or fewer). */
 typedef struct seam_activations seam_activations;
 seam_status seam_activations_create(seam_activations **ret_acts, const seam_blocks *blocks,
                                     const seam_lora_config *lora, uint32_t rows_max,
@@ -124,7 +126,8 @@ void seam_activations_destroy(seam_activations *gift_acts);
 size_t seam_activations_bytes(const seam_blocks *blocks, const seam_lora_config *lora,
                               uint32_t rows_max);
 
-/* x (T, C) acc, on the device, in place.  adapter may be NULL (the base model). */
+/* x (T, C) acc, on the device, in place.  adapter may be NULL (the base model).  SEAM_E_ARG for a
+ * batch that breaks a rule above. */
 seam_status seam_blocks_forward(const seam_blocks *blocks, seam_adapter *adapter,
                                 seam_activations *acts, seam_stream *stream, void *x,
                                 const seam_batch *batch);
@@ -142,7 +145,8 @@ seam_status seam_kv_cache_create(seam_kv_cache **ret_cache, const seam_blocks *b
                                  seam_error *err);
 void seam_kv_cache_destroy(seam_kv_cache *gift_cache);
 /* x (T, C) acc in place; row t is position positions[t] of slot slots[t]; rows of one slot come in
- * rising positions and earlier positions are already in the cache. */
+ * rising positions and earlier positions are already in the cache.  SEAM_E_ARG for a slot, a
+ * position or a count of rows beyond the cache's. */
 seam_status seam_blocks_forward_cached(const seam_blocks *blocks, seam_adapter *adapter,
                                        seam_kv_cache *cache, seam_stream *stream, void *x,
                                        uint32_t rows, const uint32_t *slots,

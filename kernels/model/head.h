@@ -1,6 +1,7 @@
 /* Token embedding, final norm and LM head: what a U-shaped client computes.
  *
- * The head runs in chunks of rows, so that at most SEAM_HEAD_CHUNK_ROWS x V logits exist. */
+ * The head runs in chunks of rows, so that at most SEAM_HEAD_CHUNK_ROWS x V logits exist.  It
+ * owns that scratch: one thread at a time may use a head. */
 #ifndef SEAM_HEAD_H
 #define SEAM_HEAD_H
 
@@ -26,6 +27,7 @@ seam_status seam_head_embed(const seam_head *head, seam_stream *stream, void *x,
 /* Cross-entropy of labelled rows.  x (rows, C) acc: blocks' output at the labelled rows;
  * targets (rows).  *ret_loss_sum: sum of the rows' losses in nats, double, fixed order.
  * dx (rows, C) acc: grad_scale * d(loss sum)/dx (grad_scale = 1/N_lab); NULL: evaluation.
+ * SEAM_E_ARG for a target outside the vocabulary.
  * argmax (rows): most likely token (lowest id on ties); may be NULL. */
 seam_status seam_head_loss(double *ret_loss_sum, void *dx, uint32_t *argmax, const seam_head *head,
                            seam_stream *stream, const void *x, const uint32_t *targets,

@@ -1,0 +1,143 @@
+/* The memory of one micro-batch: everything that backward needs, and the scratch of a layer.
+ *
+ * Kept for every layer: the residual stream before both norms (acc), both rstd, q|k|v rotated, o,
+ * log-sum-exp, gate|up, and x A^T of every adapted projection.  Kept only where LoRA reads it
+ * again: the normalised inputs and the SwiGLU output; else all layers share one.  Forward only
+ * (no LoRA config): all layers share everything. */
+#include "blocks_internal.h"
+#include "try.h"
+
+typedef struct plan {
+    seam_arena arena;
+    size_t rows;
+    bool overflow;
+} plan;
+
+/* (rows, cols) of `dtype`; NULL while planning. */
+static void *take(plan *p, size_t cols, seam_dtype dtype) {
+    size_t bytes = 0;
+    if (!seam_mul3_bytes(&bytes, p->rows, cols, seam_dtype_bytes(dtype)) || bytes > SIZE_MAX / 4 ||
+        p->arena.used_bytes > SIZE_MAX / 4) {
+        p->overflow = true;
+        return NULL;
+    }
+    return seam_arena_take(&p->arena, bytes);
+}
+
+/* `shared` is NULL for the layer that the others share from. */
+static void layer_take(plan *p, seam_layer_acts *l, const seam_activations *acts,
+                       const seam_layer_acts *shared) {
+    const seam_blocks *b = acts->blocks;
+    const seam_model_config *c = &b->config;
+    const seam_dtype act = b->ops->act;
+    const seam_dtype acc = b->ops->acc;
+    const bool own_attention_h =
+        shared == NULL || seam_product_has_lora(acts->targets, SEAM_PRODUCT_QKV);
+    const bool own_mlp_h =
+        shared == NULL || seam_product_has_lora(acts->targets, SEAM_PRODUCT_GATE_UP);
+    const bool own_swiglu =
+        shared == NULL || seam_product_has_lora(acts->targets, SEAM_PRODUCT_DOWN);
+    if (acts->keep) {
+        l->x_in = take(p, c->hidden, acc);
+        l->x_mid = take(p, c->hidden, acc);
+        l->attention_rstd = take(p, 1, acc);
+        l->mlp_rstd = take(p, 1, acc);
+    }
+    l->attention_h = own_attention_h ? take(p, c->hidden, act) : shared->attention_h;
+    l->qkv = take(p, b->qkv_cols, act);
+    l->o = take(p, b->q_cols, act);
+    l->lse = take(p, c->heads, acc);
+    l->mlp_h = own_mlp_h ? take(p, c->hidden, act) : shared->mlp_h;
+    l->gate_up = take(p, 2 * (size_t)c->intermediate, act);
+    l->swiglu = own_swiglu ? take(p, c->intermediate, act) : shared->swiglu;
+    for (uint32_t t = 0; t < SEAM_LORA_TARGETS; t++) {
+        if ((acts->targets >> t & 1) != 0) {
+            l->u[t] = take(p, acts->rank_max, act);
+        }
+    }
+}
+
+static void acts_take(plan *p, seam_activations *acts) {
+    const seam_blocks *b = acts->blocks;
+    const seam_model_config *c = &b->config;
+    const size_t wide = 2 * (size_t)c->intermediate;
+    const uint32_t layers = acts->keep ? b->layer_count : 1;
+    for (uint32_t i = 0; i < layers; i++) {
+        seam_layer_acts *l = &acts->layers[i];
+        layer_take(p, l, acts, i == 0 ? NULL : &acts->layers[0]);
+    }
+    if (acts->keep) {
+        acts->d_x = take(p, c->hidden, b->ops->act);
+        acts->d_h = take(p, c->hidden, b->ops->act);
+        acts->d_wide = take(p, wide > b->qkv_cols ? wide : b->qkv_cols, b->ops->act);
+        acts->d_narrow =
+            take(p, c->intermediate > b->q_cols ? c->intermediate : b->q_cols, b->ops->act);
+    }
+}
+
+static void acts_describe(seam_activations *acts, const seam_blocks *blocks,
+                          const seam_lora_config *lora, uint32_t rows_max) {
+    acts->blocks = blocks;
+    acts->keep = lora != NULL;
+    acts->rank_max = lora != NULL ? lora->rank : SEAM_LORA_RANK_MAX;
+    acts->targets = lora != NULL ? lora->targets : (1u << SEAM_LORA_TARGETS) - 1;
+    acts->rows_max = rows_max;
+}
+
+/* 0 when the sizes do not fit in size_t. */
+static size_t plan_bytes(seam_activations *acts) {
+    plan p = {.rows = acts->rows_max};
+    acts_take(&p, acts);
+    return p.overflow ? 0 : p.arena.used_bytes;
+}
+
+size_t seam_activations_bytes(const seam_blocks *blocks, const seam_lora_config *lora,
+                              uint32_t rows_max) {
+    seam_layer_acts layers[SEAM_LAYERS_MAX];
+    seam_activations acts = {.layers = layers};
+    acts_describe(&acts, blocks, lora, rows_max);
+    return plan_bytes(&acts);
+}
+
+seam_status seam_activations_create(seam_activations **ret_acts, const seam_blocks *blocks,
+                                    const seam_lora_config *lora, uint32_t rows_max,
+                                    uint32_t seqs_max, seam_error *err) {
+    if (rows_max == 0 || seqs_max == 0) {
+        return seam_error_set(err, SEAM_E_ARG, "rows and sequences of a micro-batch: at least 1");
+    }
+    const seam_ops *ops = blocks->ops;
+    seam_activations *acts = seam_mem_zalloc(1, sizeof *acts);
+    if (acts == NULL) {
+        return seam_error_set(err, SEAM_E_MEMORY, "no memory for activations");
+    }
+    acts_describe(acts, blocks, lora, rows_max);
+    acts->seqs_max = seqs_max;
+    seam_status st = SEAM_E_MEMORY;
+    acts->layers = seam_mem_zalloc(blocks->layer_count, sizeof *acts->layers);
+    if (acts->layers == NULL) {
+        goto fail;
+    }
+    const size_t bytes = plan_bytes(acts);
+    if (bytes == 0) {
+        st = SEAM_E_LIMIT;
+        goto fail;
+    }
+    SEAM_TRY_GOTO(ops->mem_alloc(&acts->memory, blocks->backend, bytes), st, fail);
+    plan p = {.arena = {.base = acts->memory, .capacity_bytes = bytes}, .rows = rows_max};
+    acts_take(&p, acts);
+    SEAM_ASSERT(p.arena.used_bytes == bytes);
+    *ret_acts = acts;
+    return SEAM_OK;
+fail:
+    seam_activations_destroy(acts);
+    return seam_error_set(err, st, "activations of %u rows: %s", rows_max, seam_status_text(st));
+}
+
+void seam_activations_destroy(seam_activations *gift_acts) {
+    if (gift_acts == NULL) {
+        return;
+    }
+    gift_acts->blocks->ops->mem_free(gift_acts->blocks->backend, gift_acts->memory);
+    seam_mem_free(gift_acts->layers);
+    seam_mem_free(gift_acts);
+}

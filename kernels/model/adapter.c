@@ -1,0 +1,268 @@
+/* The LoRA adapter: flat buffers of all its parameters, their start, and reads and writes.
+ *
+ * Master parameters, gradients and both moments are one buffer each, so that an optimizer step is
+ * one pass; tensors begin at 64-byte boundaries and the gaps hold zeros for ever.
+ * Names and shapes: adapter_names.c.  Steps: optimizer.c.  Checkpoints: adapter_state.c. */
+#include <math.h>
+#include <string.h>
+
+#include "blocks_internal.h"
+#include "codec.h"
+#include "try.h"
+
+/* Elements between two tensors' beginnings are a multiple of this: 64 bytes of bf16. */
+#define SLOT_ALIGN 32
+#define NO_TARGET  255
+/* Third word of the initial values' counter; keeps them apart from the codec's draws. */
+#define INIT_STREAM 0x4c6f5241u /* "LoRA" */
+
+static seam_status config_check(const seam_lora_config *config, seam_error *err);
+static seam_status slots_plan(seam_adapter *a);
+static seam_status buffers_take(seam_adapter *a);
+static seam_status values_start(seam_adapter *a);
+
+seam_status seam_adapter_create(seam_adapter **ret_adapter, const seam_blocks *blocks,
+                                const seam_lora_config *config, seam_error *err) {
+    SEAM_TRY(config_check(config, err));
+    seam_adapter *a = seam_mem_zalloc(1, sizeof *a);
+    if (a == NULL) {
+        return seam_error_set(err, SEAM_E_MEMORY, "no memory for an adapter");
+    }
+    seam_status st = SEAM_OK;
+    a->blocks = blocks;
+    a->config = *config;
+    SEAM_TRY_GOTO(slots_plan(a), st, fail);
+    SEAM_TRY_GOTO(buffers_take(a), st, fail);
+    SEAM_TRY_GOTO(values_start(a), st, fail);
+    *ret_adapter = a;
+    return SEAM_OK;
+fail:
+    seam_adapter_destroy(a);
+    return seam_error_set(err, st, "adapter of rank %u: %s", config->rank, seam_status_text(st));
+}
+
+void seam_adapter_destroy(seam_adapter *gift_adapter) {
+    if (gift_adapter == NULL) {
+        return;
+    }
+    const seam_ops *ops = gift_adapter->blocks->ops;
+    seam_backend *backend = gift_adapter->blocks->backend;
+    ops->mem_free(backend, gift_adapter->copy);
+    ops->mem_free(backend, gift_adapter->v);
+    ops->mem_free(backend, gift_adapter->m);
+    ops->mem_free(backend, gift_adapter->grad);
+    ops->mem_free(backend, gift_adapter->param);
+    seam_mem_free(gift_adapter->staging);
+    seam_mem_free(gift_adapter->slots);
+    seam_mem_free(gift_adapter);
+}
+
+const seam_lora_config *seam_adapter_config(const seam_adapter *adapter) {
+    return &adapter->config;
+}
+
+static void *at(const void *base, size_t element, seam_dtype dtype) {
+    return (uint8_t *)(uintptr_t)base + element * seam_dtype_bytes(dtype);
+}
+
+uint32_t seam_adapter_pairs(seam_lora_pair ret_pairs[SEAM_LORA_PAIRS_MAX],
+                            const seam_adapter *adapter, uint32_t layer, uint32_t product,
+                            void *const u[SEAM_LORA_TARGETS]) {
+    if (adapter == NULL) {
+        return 0;
+    }
+    const seam_ops *ops = adapter->blocks->ops;
+    const void *values = adapter->copy != NULL ? adapter->copy : adapter->param;
+    uint32_t count = 0;
+    for (uint32_t t = product; t < product + seam_product_targets(product); t++) {
+        if (adapter->target_rank[t] == NO_TARGET) {
+            continue;
+        }
+        const seam_adapter_slot *a =
+            &adapter->slots[2 * (layer * adapter->target_count + adapter->target_rank[t])];
+        const seam_adapter_slot *b = a + 1;
+        ret_pairs[count++] = (seam_lora_pair){
+            .col_begin = seam_lora_target_shape(adapter->blocks, t).col_begin,
+            .N = b->rows,
+            .R = adapter->config.rank,
+            .scale = adapter->config.alpha / (float)adapter->config.rank,
+            .a = at(values, a->begin, ops->act),
+            .b = at(values, b->begin, ops->act),
+            .u = u[t],
+            .da = at(adapter->grad, a->begin, ops->acc),
+            .db = at(adapter->grad, b->begin, ops->acc),
+        };
+    }
+    return count;
+}
+
+static seam_status slot_read(float *ret, const seam_adapter *adapter, seam_stream *stream,
+                             const void *flat, uint32_t tensor_idx) {
+    SEAM_ASSERT(tensor_idx < adapter->slot_count);
+    const seam_adapter_slot *slot = &adapter->slots[tensor_idx];
+    const seam_ops *ops = adapter->blocks->ops;
+    const size_t count = (size_t)slot->rows * slot->cols;
+    SEAM_TRY(ops->copy_out(stream, adapter->staging, at(flat, slot->begin, ops->acc),
+                           count * seam_dtype_bytes(ops->acc)));
+    SEAM_TRY(ops->stream_sync(stream));
+    if (ops->acc == SEAM_F32) {
+        memcpy(ret, adapter->staging, count * sizeof(float));
+        return SEAM_OK;
+    }
+    const double *values = (const double *)(const void *)adapter->staging;
+    for (size_t i = 0; i < count; i++) {
+        ret[i] = (float)values[i];
+    }
+    return SEAM_OK;
+}
+
+seam_status seam_adapter_read(float *ret, const seam_adapter *adapter, seam_stream *stream,
+                              uint32_t tensor_idx) {
+    return slot_read(ret, adapter, stream, adapter->param, tensor_idx);
+}
+
+seam_status seam_adapter_read_gradient(float *ret, const seam_adapter *adapter, seam_stream *stream,
+                                       uint32_t tensor_idx) {
+    return slot_read(ret, adapter, stream, adapter->grad, tensor_idx);
+}
+
+seam_status seam_adapter_write(seam_adapter *adapter, seam_stream *stream, uint32_t tensor_idx,
+                               const float *values) {
+    SEAM_ASSERT(tensor_idx < adapter->slot_count);
+    const seam_adapter_slot *slot = &adapter->slots[tensor_idx];
+    const seam_ops *ops = adapter->blocks->ops;
+    const size_t count = (size_t)slot->rows * slot->cols;
+    if (ops->acc == SEAM_F32) {
+        memcpy(adapter->staging, values, count * sizeof(float));
+    } else {
+        double *wide = (double *)(void *)adapter->staging;
+        for (size_t i = 0; i < count; i++) {
+            wide[i] = values[i];
+        }
+    }
+    void *param = at(adapter->param, slot->begin, ops->acc);
+    SEAM_TRY(ops->copy_in(stream, param, adapter->staging, count * seam_dtype_bytes(ops->acc)));
+    if (adapter->copy != NULL) {
+        SEAM_TRY(ops->cast(stream, at(adapter->copy, slot->begin, ops->act), ops->act, param,
+                           ops->acc, count));
+    }
+    return ops->stream_sync(stream);
+}
+
+static seam_status config_check(const seam_lora_config *config, seam_error *err) {
+    if (config->rank < 1 || config->rank > SEAM_LORA_RANK_MAX) {
+        return seam_error_set(err, SEAM_E_ARG, "lora.rank %u: must be 1..%u", config->rank,
+                              SEAM_LORA_RANK_MAX);
+    }
+    if (!isfinite(config->alpha) || config->alpha <= 0) {
+        return seam_error_set(err, SEAM_E_ARG, "lora.alpha %g: must be above 0",
+                              (double)config->alpha);
+    }
+    if (config->targets == 0 || config->targets >> SEAM_LORA_TARGETS != 0) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "lora.targets: at least one of q, k, v, o, gate, "
+                              "up, down is needed, and nothing else");
+    }
+    return SEAM_OK;
+}
+
+static seam_status slots_plan(seam_adapter *a) {
+    uint32_t chosen[SEAM_LORA_TARGETS];
+    for (uint32_t t = 0; t < SEAM_LORA_TARGETS; t++) {
+        const bool on = (a->config.targets >> t & 1) != 0;
+        a->target_rank[t] = on ? (uint8_t)a->target_count : NO_TARGET;
+        if (on) {
+            chosen[a->target_count++] = t;
+        }
+    }
+    a->slot_count = 2 * a->target_count * a->blocks->layer_count;
+    a->slots = seam_mem_zalloc(a->slot_count, sizeof *a->slots);
+    if (a->slots == NULL) {
+        return SEAM_E_MEMORY;
+    }
+    size_t begin = 0;
+    for (uint32_t i = 0; i < a->slot_count; i++) {
+        const uint32_t t = chosen[i / 2 % a->target_count];
+        const seam_lora_shape shape = seam_lora_target_shape(a->blocks, t);
+        const bool is_b = i % 2 == 1;
+        a->slots[i] = (seam_adapter_slot){.begin = begin,
+                                          .layer = i / 2 / a->target_count,
+                                          .target_idx = t,
+                                          .rows = is_b ? shape.out : a->config.rank,
+                                          .cols = is_b ? a->config.rank : shape.in,
+                                          .is_b = is_b};
+        const size_t count = (size_t)a->slots[i].rows * a->slots[i].cols;
+        begin += (count + SLOT_ALIGN - 1) / SLOT_ALIGN * SLOT_ALIGN;
+    }
+    a->count = begin;
+    return SEAM_OK;
+}
+
+static seam_status buffers_take(seam_adapter *a) {
+    const seam_ops *ops = a->blocks->ops;
+    seam_backend *backend = a->blocks->backend;
+    size_t acc_bytes = 0;
+    size_t act_bytes = 0;
+    if (!seam_mul_bytes(&acc_bytes, a->count, seam_dtype_bytes(ops->acc)) ||
+        !seam_mul_bytes(&act_bytes, a->count, seam_dtype_bytes(ops->act))) {
+        return SEAM_E_LIMIT;
+    }
+    size_t largest = 0;
+    for (uint32_t i = 0; i < a->slot_count; i++) {
+        const size_t count = (size_t)a->slots[i].rows * a->slots[i].cols;
+        largest = count > largest ? count : largest;
+    }
+    a->staging = seam_mem_alloc_aligned(largest * seam_dtype_bytes(ops->acc));
+    if (a->staging == NULL) {
+        return SEAM_E_MEMORY;
+    }
+    SEAM_TRY(ops->mem_alloc(&a->param, backend, acc_bytes));
+    SEAM_TRY(ops->mem_alloc(&a->grad, backend, acc_bytes));
+    SEAM_TRY(ops->mem_alloc(&a->m, backend, acc_bytes));
+    SEAM_TRY(ops->mem_alloc(&a->v, backend, acc_bytes));
+    if (ops->act != ops->acc) {
+        SEAM_TRY(ops->mem_alloc(&a->copy, backend, act_bytes));
+    }
+    return SEAM_OK;
+}
+
+/* A[i] = (2u - 1) / sqrt(C), u = (word >> 8) * 2^-24 of Philox4x32-10 with key = seed and
+ * counter = (i / 4, tensor, INIT_STREAM, 0), word i % 4; tensors count from the model's first
+ * layer, so a server of some of the layers starts with the same values.  B stays zero. */
+static seam_status values_start(seam_adapter *a) {
+    const seam_ops *ops = a->blocks->ops;
+    const uint32_t key[2] = {(uint32_t)a->config.seed, (uint32_t)(a->config.seed >> 32)};
+    size_t largest = 0;
+    for (uint32_t i = 0; i < a->slot_count; i += 2) {
+        const size_t count = (size_t)a->slots[i].rows * a->slots[i].cols;
+        largest = count > largest ? count : largest;
+    }
+    seam_status st = SEAM_OK;
+    seam_stream *stream = NULL;
+    float *values = seam_mem_zalloc(largest, sizeof *values);
+    if (values == NULL) {
+        return SEAM_E_MEMORY;
+    }
+    SEAM_TRY_GOTO(ops->stream_create(&stream, a->blocks->backend), st, end);
+    for (uint32_t s = 0; s < a->slot_count; s += 2) {
+        const seam_adapter_slot *slot = &a->slots[s];
+        const uint32_t tensor =
+            s + 2 * a->target_count * a->blocks->layer_begin; /* of the whole model */
+        const size_t count = (size_t)slot->rows * slot->cols;
+        const float bound = (float)(1.0 / sqrt(slot->cols));
+        for (size_t i = 0; i < count; i += 4) {
+            uint32_t words[4];
+            seam_philox(words, (uint32_t[4]){(uint32_t)(i / 4), tensor, INIT_STREAM, 0}, key);
+            for (size_t j = i; j < count && j < i + 4; j++) {
+                values[j] = (2.0f * ((float)(words[j % 4] >> 8) * 0x1p-24f) - 1.0f) * bound;
+            }
+        }
+        SEAM_TRY_GOTO(seam_adapter_write(a, stream, s, values), st, end);
+    }
+end:
+    if (stream != NULL) {
+        ops->stream_destroy(stream);
+    }
+    seam_mem_free(values);
+    return st;
+}

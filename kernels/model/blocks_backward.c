@@ -1,0 +1,193 @@
+/* Backward of the blocks: layers from the last to the first, each part of a layer in reverse.
+ *
+ * dx is the gradient of the residual stream (acc): each half of a layer reads it as act, goes
+ * back through its branch, and adds the branch's gradient to it.  Only LoRA's gradients are
+ * formed; weights and norms are frozen. */
+#include "blocks_internal.h"
+#include "try.h"
+
+typedef struct backward {
+    const seam_blocks *blocks;
+    const seam_adapter *adapter; /* or NULL */
+    const seam_activations *acts;
+    seam_stream *stream;
+    void *dx; /* (T, C) acc */
+    const seam_batch *batch;
+} backward;
+
+static seam_status mlp_backward(const backward *pass, uint32_t layer);
+static seam_status attention_backward(const backward *pass, uint32_t layer, bool skip_dx);
+
+seam_status seam_blocks_backward(const seam_blocks *blocks, seam_adapter *adapter,
+                                 seam_activations *acts, seam_stream *stream, void *dx,
+                                 const seam_batch *batch, bool skip_input_gradient) {
+    SEAM_ASSERT(acts->blocks == blocks && acts->keep);
+    SEAM_ASSERT(acts->forward_rows == batch->rows); /* it follows its own forward */
+    acts->forward_rows = 0;
+    const backward pass = {.blocks = blocks,
+                           .adapter = adapter,
+                           .acts = acts,
+                           .stream = stream,
+                           .dx = dx,
+                           .batch = batch};
+    for (uint32_t layer = blocks->layer_count; layer-- > 0;) {
+        SEAM_TRY(mlp_backward(&pass, layer));
+        SEAM_TRY(attention_backward(&pass, layer, layer == 0 && skip_input_gradient));
+    }
+    return SEAM_OK;
+}
+
+/* acts.d_x = dx as act. */
+static seam_status dx_to_act(const backward *pass) {
+    const seam_ops *ops = pass->blocks->ops;
+    return ops->cast(pass->stream, pass->acts->d_x, ops->act, pass->dx, ops->acc,
+                     (size_t)pass->batch->rows * pass->blocks->config.hidden);
+}
+
+/* dx += gradient of a norm, whose output's gradient is acts.d_h. */
+static seam_status norm_backward(const backward *pass, const void *x, const void *w,
+                                 const void *rstd) {
+    const seam_rmsnorm_backward_args args = {.dx = pass->dx,
+                                             .dx_add = true,
+                                             .dy = pass->acts->d_h,
+                                             .x = x,
+                                             .w = w,
+                                             .rstd = rstd,
+                                             .T = pass->batch->rows,
+                                             .C = pass->blocks->config.hidden};
+    return pass->blocks->ops->rmsnorm_backward(pass->stream, &args);
+}
+
+/* dx (T, C) of a product whose output's gradient is dy (T, N); all act and dense. */
+typedef struct product {
+    uint32_t id; /* SEAM_PRODUCT_... */
+    const seam_weight *w;
+    void *dx;
+    const void *dy, *x;
+    uint32_t C, N;
+} product;
+
+static seam_status product_backward(const backward *pass, uint32_t layer, const product *p) {
+    const seam_layer_acts *l = &pass->acts->layers[layer];
+    seam_lora_pair pairs[SEAM_LORA_PAIRS_MAX];
+    const seam_linear_backward_args args = {
+        .dx = p->dx,
+        .dx_ld = p->C,
+        .dx_out = SEAM_OUT_ACT,
+        .dy = p->dy,
+        .dy_ld = p->N,
+        .x = p->x,
+        .x_ld = p->C,
+        .w = p->w,
+        .T = pass->batch->rows,
+        .lora = pairs,
+        .lora_count = seam_adapter_pairs(pairs, pass->adapter, layer, p->id, l->u)};
+    if (args.dx == NULL && args.lora_count == 0) {
+        return SEAM_OK;
+    }
+    return pass->blocks->ops->linear_backward(pass->stream, &args);
+}
+
+static seam_status mlp_backward(const backward *pass, uint32_t layer) {
+    const seam_blocks *b = pass->blocks;
+    const uint32_t C = b->config.hidden;
+    const uint32_t F = b->config.intermediate;
+    const seam_block *weights = &b->layers[layer];
+    const seam_activations *acts = pass->acts;
+    const seam_layer_acts *l = &acts->layers[layer];
+    SEAM_TRY(dx_to_act(pass));
+    const product down = {.id = SEAM_PRODUCT_DOWN,
+                          .w = weights->down,
+                          .dx = acts->d_narrow,
+                          .dy = acts->d_x,
+                          .x = l->swiglu,
+                          .C = F,
+                          .N = C};
+    SEAM_TRY(product_backward(pass, layer, &down));
+    const seam_swiglu_backward_args swiglu = {.d_gate_up = acts->d_wide,
+                                              .dy = acts->d_narrow,
+                                              .gate_up = l->gate_up,
+                                              .T = pass->batch->rows,
+                                              .F = F};
+    SEAM_TRY(b->ops->swiglu_backward(pass->stream, &swiglu));
+    const product gate_up = {.id = SEAM_PRODUCT_GATE_UP,
+                             .w = weights->gate_up,
+                             .dx = acts->d_h,
+                             .dy = acts->d_wide,
+                             .x = l->mlp_h,
+                             .C = C,
+                             .N = 2 * F};
+    SEAM_TRY(product_backward(pass, layer, &gate_up));
+    return norm_backward(pass, l->x_mid, weights->mlp_norm, l->mlp_rstd);
+}
+
+/* acts.d_wide (T, qkv_cols) = gradient of q|k|v before rotation, from acts.d_narrow, that of o. */
+static seam_status heads_backward(const backward *pass, uint32_t layer) {
+    const seam_blocks *b = pass->blocks;
+    const seam_layer_acts *l = &pass->acts->layers[layer];
+    const size_t act_bytes = seam_dtype_bytes(b->ops->act);
+    const size_t k_bytes = b->q_cols * act_bytes;
+    const size_t v_bytes = (b->q_cols + b->kv_cols) * act_bytes;
+    const uint8_t *qkv = l->qkv;
+    uint8_t *d_qkv = pass->acts->d_wide;
+    const seam_attention_backward_args args = {.dq = d_qkv,
+                                               .dk = d_qkv + k_bytes,
+                                               .dv = d_qkv + v_bytes,
+                                               .dq_ld = b->qkv_cols,
+                                               .dk_ld = b->qkv_cols,
+                                               .dv_ld = b->qkv_cols,
+                                               .d_o = pass->acts->d_narrow,
+                                               .o = l->o,
+                                               .q = qkv,
+                                               .k = qkv + k_bytes,
+                                               .v = qkv + v_bytes,
+                                               .lse = l->lse,
+                                               .q_ld = b->qkv_cols,
+                                               .k_ld = b->qkv_cols,
+                                               .v_ld = b->qkv_cols,
+                                               .seq_begin = pass->batch->seq_begin,
+                                               .scale = b->attention_scale,
+                                               .S = pass->batch->seq_count,
+                                               .T = pass->batch->rows,
+                                               .H = b->config.heads,
+                                               .G = b->config.kv_heads,
+                                               .D = b->config.head_dim};
+    SEAM_TRY(b->ops->attention_backward(pass->stream, &args));
+    const seam_rope_args rope = {.x = d_qkv,
+                                 .ld = b->qkv_cols,
+                                 .heads = b->config.heads + b->config.kv_heads,
+                                 .cos_sin = b->cos_sin,
+                                 .positions = pass->batch->positions,
+                                 .backward = true,
+                                 .T = pass->batch->rows,
+                                 .D = b->config.head_dim};
+    return b->ops->rope(pass->stream, &rope);
+}
+
+static seam_status attention_backward(const backward *pass, uint32_t layer, bool skip_dx) {
+    const seam_blocks *b = pass->blocks;
+    const uint32_t C = b->config.hidden;
+    const seam_block *weights = &b->layers[layer];
+    const seam_activations *acts = pass->acts;
+    const seam_layer_acts *l = &acts->layers[layer];
+    SEAM_TRY(dx_to_act(pass));
+    const product o = {.id = SEAM_PRODUCT_O,
+                       .w = weights->o,
+                       .dx = acts->d_narrow,
+                       .dy = acts->d_x,
+                       .x = l->o,
+                       .C = b->q_cols,
+                       .N = C};
+    SEAM_TRY(product_backward(pass, layer, &o));
+    SEAM_TRY(heads_backward(pass, layer));
+    const product qkv = {.id = SEAM_PRODUCT_QKV,
+                         .w = weights->qkv,
+                         .dx = skip_dx ? NULL : acts->d_h,
+                         .dy = acts->d_wide,
+                         .x = l->attention_h,
+                         .C = C,
+                         .N = b->qkv_cols};
+    SEAM_TRY(product_backward(pass, layer, &qkv));
+    return skip_dx ? SEAM_OK
+                   : norm_backward(pass, l->x_in, weights->attention_norm, l->attention_rstd);
+}

@@ -1,0 +1,139 @@
+/* Generation: new rows of many sequences against their keys and values so far.
+ *
+ * A cache has `slot_count` slots of `positions_max` positions.  A slot is begun again by writing
+ * position 0: rows see positions up to their own, so what an earlier sequence left behind is
+ * never read. */
+#include "blocks_internal.h"
+#include "try.h"
+
+struct seam_kv_cache {
+    const seam_blocks *blocks;
+    uint32_t slot_count, positions_max, rows_max;
+    size_t layer_bytes;     /* of k, and of v, of one layer */
+    uint8_t *memory;        /* k of layer 0, v of layer 0, k of layer 1, ... device */
+    seam_activations *acts; /* forward only: one layer's scratch */
+};
+
+seam_status seam_kv_cache_create(seam_kv_cache **ret_cache, const seam_blocks *blocks,
+                                 uint32_t slot_count, uint32_t positions_max, uint32_t rows_max,
+                                 seam_error *err) {
+    if (slot_count == 0 || positions_max == 0 || rows_max == 0 ||
+        positions_max > blocks->config.context_max) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "key/value cache of %u slots, %u positions, %u rows: each at least "
+                              "1, positions at most the context, %u",
+                              slot_count, positions_max, rows_max, blocks->config.context_max);
+    }
+    const seam_ops *ops = blocks->ops;
+    size_t layer_bytes = 0;
+    size_t bytes = 0;
+    if (!seam_mul3_bytes(&layer_bytes, slot_count, positions_max, blocks->kv_cols) ||
+        !seam_mul_bytes(&layer_bytes, layer_bytes, seam_dtype_bytes(ops->act)) ||
+        !seam_mul3_bytes(&bytes, layer_bytes, 2, blocks->layer_count)) {
+        return seam_error_set(err, SEAM_E_LIMIT, "key/value cache: too large to address");
+    }
+    seam_kv_cache *cache = seam_mem_zalloc(1, sizeof *cache);
+    if (cache == NULL) {
+        return seam_error_set(err, SEAM_E_MEMORY, "no memory for a key/value cache");
+    }
+    cache->blocks = blocks;
+    cache->slot_count = slot_count;
+    cache->positions_max = positions_max;
+    cache->rows_max = rows_max;
+    cache->layer_bytes = layer_bytes;
+    void *memory = NULL;
+    seam_status st = ops->mem_alloc(&memory, blocks->backend, bytes);
+    if (st != SEAM_OK) {
+        seam_kv_cache_destroy(cache);
+        return seam_error_set(err, st, "key/value cache of %zu bytes: %s", bytes,
+                              seam_status_text(st));
+    }
+    cache->memory = memory;
+    st = seam_activations_create(&cache->acts, blocks, NULL, rows_max, rows_max, err);
+    if (st != SEAM_OK) {
+        seam_kv_cache_destroy(cache);
+        return st;
+    }
+    *ret_cache = cache;
+    return SEAM_OK;
+}
+
+void seam_kv_cache_destroy(seam_kv_cache *gift_cache) {
+    if (gift_cache == NULL) {
+        return;
+    }
+    seam_activations_destroy(gift_cache->acts);
+    gift_cache->blocks->ops->mem_free(gift_cache->blocks->backend, gift_cache->memory);
+    seam_mem_free(gift_cache);
+}
+
+/* Copies the new keys and values to their places, row by row: rows of one call may belong to
+ * any slots. */
+static seam_status rows_store(const seam_pass *pass, uint8_t *k_cache, uint8_t *v_cache,
+                              uint32_t positions_max, const uint32_t *slots) {
+    const seam_blocks *b = pass->blocks;
+    const seam_ops *ops = b->ops;
+    const size_t act_bytes = seam_dtype_bytes(ops->act);
+    const uint8_t *qkv = seam_pass_layer(pass, 0)->qkv;
+    for (uint32_t t = 0; t < pass->rows; t++) {
+        const uint8_t *k = qkv + ((size_t)t * b->qkv_cols + b->q_cols) * act_bytes;
+        const uint8_t *v = k + b->kv_cols * act_bytes;
+        const size_t place =
+            ((size_t)slots[t] * positions_max + pass->positions[t]) * b->kv_cols * act_bytes;
+        SEAM_TRY(ops->cast(pass->stream, k_cache + place, ops->act, k, ops->act, b->kv_cols));
+        SEAM_TRY(ops->cast(pass->stream, v_cache + place, ops->act, v, ops->act, b->kv_cols));
+    }
+    return SEAM_OK;
+}
+
+static seam_status attention_cached(const seam_pass *pass, seam_kv_cache *cache, uint32_t layer,
+                                    const uint32_t *slots) {
+    const seam_blocks *b = pass->blocks;
+    const seam_layer_acts *l = seam_pass_layer(pass, layer);
+    uint8_t *k_cache = cache->memory + 2 * layer * cache->layer_bytes;
+    uint8_t *v_cache = k_cache + cache->layer_bytes;
+    SEAM_TRY(rows_store(pass, k_cache, v_cache, cache->positions_max, slots));
+    const seam_attention_cached_args args = {.o = l->o,
+                                             .q = l->qkv,
+                                             .k_cache = k_cache,
+                                             .v_cache = v_cache,
+                                             .q_ld = b->qkv_cols,
+                                             .slots = slots,
+                                             .positions = pass->positions,
+                                             .positions_max = cache->positions_max,
+                                             .scale = b->attention_scale,
+                                             .T = pass->rows,
+                                             .H = b->config.heads,
+                                             .G = b->config.kv_heads,
+                                             .D = b->config.head_dim};
+    return b->ops->attention_cached(pass->stream, &args);
+}
+
+seam_status seam_blocks_forward_cached(const seam_blocks *blocks, seam_adapter *adapter,
+                                       seam_kv_cache *cache, seam_stream *stream, void *x,
+                                       uint32_t rows, const uint32_t *slots,
+                                       const uint32_t *positions) {
+    SEAM_ASSERT(cache->blocks == blocks);
+    SEAM_ASSERT(adapter == NULL || adapter->blocks == blocks);
+    if (rows == 0 || rows > cache->rows_max) {
+        return SEAM_E_ARG;
+    }
+    for (uint32_t t = 0; t < rows; t++) {
+        if (slots[t] >= cache->slot_count || positions[t] >= cache->positions_max) {
+            return SEAM_E_ARG;
+        }
+    }
+    const seam_pass pass = {.blocks = blocks,
+                            .adapter = adapter,
+                            .acts = cache->acts,
+                            .stream = stream,
+                            .x = x,
+                            .rows = rows,
+                            .positions = positions};
+    for (uint32_t layer = 0; layer < blocks->layer_count; layer++) {
+        SEAM_TRY(seam_layer_attention_begin(&pass, layer));
+        SEAM_TRY(attention_cached(&pass, cache, layer, slots));
+        SEAM_TRY(seam_layer_attention_end(&pass, layer));
+    }
+    return SEAM_OK;
+}

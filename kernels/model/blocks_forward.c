@@ -1,0 +1,175 @@
+/* Forward of the blocks: a layer, in the order of the math.
+ *
+ *   x += o_proj(attention(rope(qkv(rmsnorm(x)))))      x += down(swiglu(gate_up(rmsnorm(x))))
+ *
+ * The residual stream x stays in acc; what products read is act.  blocks_backward.c goes the
+ * same way back; blocks_cached.c differs in the attention only. */
+#include "blocks_internal.h"
+#include "try.h"
+
+static seam_status batch_check(const seam_activations *acts, const seam_batch *batch);
+static seam_status attention(const seam_pass *pass, uint32_t layer, const seam_batch *batch);
+
+seam_status seam_blocks_forward(const seam_blocks *blocks, seam_adapter *adapter,
+                                seam_activations *acts, seam_stream *stream, void *x,
+                                const seam_batch *batch) {
+    SEAM_ASSERT(acts->blocks == blocks);
+    SEAM_ASSERT(adapter == NULL || adapter->blocks == blocks);
+    SEAM_ASSERT(adapter == NULL || (adapter->config.targets & ~acts->targets) == 0);
+    SEAM_ASSERT(adapter == NULL || adapter->config.rank <= acts->rank_max);
+    SEAM_TRY(batch_check(acts, batch));
+    acts->forward_rows = 0;
+    const seam_pass pass = {.blocks = blocks,
+                            .adapter = adapter,
+                            .acts = acts,
+                            .stream = stream,
+                            .x = x,
+                            .rows = batch->rows,
+                            .positions = batch->positions};
+    for (uint32_t layer = 0; layer < blocks->layer_count; layer++) {
+        SEAM_TRY(seam_layer_attention_begin(&pass, layer));
+        SEAM_TRY(attention(&pass, layer, batch));
+        SEAM_TRY(seam_layer_attention_end(&pass, layer));
+    }
+    acts->forward_rows = acts->keep ? batch->rows : 0;
+    return SEAM_OK;
+}
+
+/* A layout comes from a peer in the end: it is checked here and not asserted. */
+static seam_status batch_check(const seam_activations *acts, const seam_batch *batch) {
+    if (batch->rows == 0 || batch->rows > acts->rows_max || batch->seq_count == 0 ||
+        batch->seq_count > acts->seqs_max || batch->seq_begin[0] != 0 ||
+        batch->seq_begin[batch->seq_count] != batch->rows) {
+        return SEAM_E_ARG;
+    }
+    for (uint32_t s = 0; s < batch->seq_count; s++) {
+        if (batch->seq_begin[s] >= batch->seq_begin[s + 1]) {
+            return SEAM_E_ARG;
+        }
+    }
+    for (uint32_t t = 0; t < batch->rows; t++) {
+        if (batch->positions[t] >= acts->blocks->config.context_max) {
+            return SEAM_E_ARG;
+        }
+    }
+    return SEAM_OK;
+}
+
+/* Keeps the residual stream and normalises it into h; rstd and copy may be NULL (not kept). */
+static seam_status norm(const seam_pass *pass, void *h, void *rstd, void *copy, const void *w) {
+    const seam_ops *ops = pass->blocks->ops;
+    const uint32_t C = pass->blocks->config.hidden;
+    if (copy != NULL) {
+        SEAM_TRY(
+            ops->cast(pass->stream, copy, ops->acc, pass->x, ops->acc, (size_t)pass->rows * C));
+    }
+    const seam_rmsnorm_forward_args args = {.y = h,
+                                            .rstd = rstd,
+                                            .x = pass->x,
+                                            .w = w,
+                                            .eps = pass->blocks->config.rms_eps,
+                                            .T = pass->rows,
+                                            .C = C};
+    return ops->rmsnorm_forward(pass->stream, &args);
+}
+
+seam_status seam_layer_attention_begin(const seam_pass *pass, uint32_t layer) {
+    const seam_blocks *b = pass->blocks;
+    const seam_block *weights = &b->layers[layer];
+    const seam_layer_acts *l = seam_pass_layer(pass, layer);
+    SEAM_TRY(norm(pass, l->attention_h, l->attention_rstd, l->x_in, weights->attention_norm));
+    seam_lora_pair pairs[SEAM_LORA_PAIRS_MAX];
+    const seam_linear_forward_args qkv = {
+        .y = l->qkv,
+        .y_ld = b->qkv_cols,
+        .y_out = SEAM_OUT_ACT,
+        .x = l->attention_h,
+        .x_ld = b->config.hidden,
+        .w = weights->qkv,
+        .T = pass->rows,
+        .lora = pairs,
+        .lora_count = seam_adapter_pairs(pairs, pass->adapter, layer, SEAM_PRODUCT_QKV, l->u)};
+    SEAM_TRY(b->ops->linear_forward(pass->stream, &qkv));
+    /* q and k stand side by side: one call rotates the heads of both. */
+    const seam_rope_args rope = {.x = l->qkv,
+                                 .ld = b->qkv_cols,
+                                 .heads = b->config.heads + b->config.kv_heads,
+                                 .cos_sin = b->cos_sin,
+                                 .positions = pass->positions,
+                                 .T = pass->rows,
+                                 .D = b->config.head_dim};
+    return b->ops->rope(pass->stream, &rope);
+}
+
+static seam_status attention(const seam_pass *pass, uint32_t layer, const seam_batch *batch) {
+    const seam_blocks *b = pass->blocks;
+    const seam_layer_acts *l = seam_pass_layer(pass, layer);
+    const size_t act_bytes = seam_dtype_bytes(b->ops->act);
+    const uint8_t *qkv = l->qkv;
+    const seam_attention_forward_args args = {.o = l->o,
+                                              .lse = l->lse,
+                                              .q = qkv,
+                                              .k = qkv + b->q_cols * act_bytes,
+                                              .v = qkv + (b->q_cols + b->kv_cols) * act_bytes,
+                                              .q_ld = b->qkv_cols,
+                                              .k_ld = b->qkv_cols,
+                                              .v_ld = b->qkv_cols,
+                                              .seq_begin = batch->seq_begin,
+                                              .scale = b->attention_scale,
+                                              .S = batch->seq_count,
+                                              .T = batch->rows,
+                                              .H = b->config.heads,
+                                              .G = b->config.kv_heads,
+                                              .D = b->config.head_dim};
+    return b->ops->attention_forward(pass->stream, &args);
+}
+
+seam_status seam_layer_attention_end(const seam_pass *pass, uint32_t layer) {
+    const seam_blocks *b = pass->blocks;
+    const uint32_t C = b->config.hidden;
+    const uint32_t F = b->config.intermediate;
+    const seam_block *weights = &b->layers[layer];
+    const seam_layer_acts *l = seam_pass_layer(pass, layer);
+    seam_lora_pair pairs[SEAM_LORA_PAIRS_MAX];
+    const seam_linear_forward_args o = {
+        .y = pass->x,
+        .y_ld = C,
+        .y_out = SEAM_OUT_ACC_ADD,
+        .x = l->o,
+        .x_ld = b->q_cols,
+        .w = weights->o,
+        .T = pass->rows,
+        .lora = pairs,
+        .lora_count = seam_adapter_pairs(pairs, pass->adapter, layer, SEAM_PRODUCT_O, l->u)};
+    SEAM_TRY(b->ops->linear_forward(pass->stream, &o));
+    SEAM_TRY(norm(pass, l->mlp_h, l->mlp_rstd, l->x_mid, weights->mlp_norm));
+    seam_lora_pair wide_pairs[SEAM_LORA_PAIRS_MAX];
+    const seam_linear_forward_args gate_up = {
+        .y = l->gate_up,
+        .y_ld = 2 * F,
+        .y_out = SEAM_OUT_ACT,
+        .x = l->mlp_h,
+        .x_ld = C,
+        .w = weights->gate_up,
+        .T = pass->rows,
+        .lora = wide_pairs,
+        .lora_count =
+            seam_adapter_pairs(wide_pairs, pass->adapter, layer, SEAM_PRODUCT_GATE_UP, l->u)};
+    SEAM_TRY(b->ops->linear_forward(pass->stream, &gate_up));
+    const seam_swiglu_forward_args swiglu = {
+        .y = l->swiglu, .gate_up = l->gate_up, .T = pass->rows, .F = F};
+    SEAM_TRY(b->ops->swiglu_forward(pass->stream, &swiglu));
+    seam_lora_pair down_pairs[SEAM_LORA_PAIRS_MAX];
+    const seam_linear_forward_args down = {
+        .y = pass->x,
+        .y_ld = C,
+        .y_out = SEAM_OUT_ACC_ADD,
+        .x = l->swiglu,
+        .x_ld = F,
+        .w = weights->down,
+        .T = pass->rows,
+        .lora = down_pairs,
+        .lora_count =
+            seam_adapter_pairs(down_pairs, pass->adapter, layer, SEAM_PRODUCT_DOWN, l->u)};
+    return b->ops->linear_forward(pass->stream, &down);
+}

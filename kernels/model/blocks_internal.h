@@ -1,0 +1,126 @@
+/* What the files of the block stack share; no one outside kernels/model includes it.
+ *
+ * Read blocks_forward.c next: one layer, in the order of the math. */
+#ifndef SEAM_BLOCKS_INTERNAL_H
+#define SEAM_BLOCKS_INTERNAL_H
+
+#include "arena.h"
+#include "blocks.h"
+#include "tensor_source.h"
+
+/* Both norms are views into seam_blocks.norms. */
+typedef struct seam_block {
+    void *attention_norm, *mlp_norm; /* (C) acc */
+    seam_weight *qkv;                /* ((H + 2G)*D, C): rows of q, then k, then v */
+    seam_weight *o;                  /* (C, H*D) */
+    seam_weight *gate_up;            /* (2F, C): rows of gate, then up */
+    seam_weight *down;               /* (C, F) */
+} seam_block;
+
+struct seam_blocks {
+    seam_model_config config;
+    seam_backend *backend;
+    const seam_ops *ops;
+    uint32_t layer_begin, layer_count;
+    uint32_t q_cols, kv_cols, qkv_cols; /* H*D, G*D, their stack */
+    float attention_scale;              /* 1/sqrt(D) */
+    seam_block *layers;
+    void *norms;   /* (2 * layer_count, C) acc, device */
+    void *cos_sin; /* (context_max, D) acc, device */
+    size_t device_bytes;
+};
+
+/* ---- LoRA targets ---- */
+/* Linear products of a block; q, k, v share one and so do gate, up. */
+typedef struct seam_lora_shape {
+    const char *module; /* "self_attn.q_proj" */
+    uint32_t in, out;   /* C and N of the pair */
+    uint32_t col_begin; /* in the product's stacked output */
+} seam_lora_shape;
+seam_lora_shape seam_lora_target_shape(const seam_blocks *blocks, uint32_t target_idx);
+
+/* Products by their first target and count of targets. */
+enum { SEAM_PRODUCT_QKV = 0, SEAM_PRODUCT_O = 3, SEAM_PRODUCT_GATE_UP = 4, SEAM_PRODUCT_DOWN = 6 };
+static inline uint32_t seam_product_targets(uint32_t product) {
+    return product == SEAM_PRODUCT_QKV ? 3 : product == SEAM_PRODUCT_GATE_UP ? 2 : 1;
+}
+static inline bool seam_product_has_lora(uint32_t targets, uint32_t product) {
+    return (targets >> product & ((1u << seam_product_targets(product)) - 1)) != 0;
+}
+
+/* ---- Adapter: one flat buffer a kind, tensors at 64-byte boundaries of the compute copy ---- */
+typedef struct seam_adapter_slot {
+    size_t begin;               /* element offset in every flat buffer */
+    uint32_t layer, target_idx; /* layer counts from blocks->layer_begin */
+    uint32_t rows, cols;
+    bool is_b;
+} seam_adapter_slot;
+
+struct seam_adapter {
+    const seam_blocks *blocks;
+    seam_lora_config config;
+    uint32_t target_count;
+    uint8_t target_rank[SEAM_LORA_TARGETS]; /* place among the chosen targets, or 255 */
+    uint32_t slot_count;
+    seam_adapter_slot *slots;
+    size_t count;                /* elements of each flat buffer, gaps (always zero) included */
+    void *param, *grad, *m, *v;  /* acc */
+    void *copy;                  /* act; NULL where act = acc: param is then read directly */
+    uint8_t *staging;            /* host, one tensor of the largest slot, acc */
+    uint64_t applied_step_count; /* AdamW's bias correction */
+};
+
+/* Pairs of one product of one layer; returns their count (0 without an adapter).  u[target] are
+ * the places of the kept x A^T. */
+uint32_t seam_adapter_pairs(seam_lora_pair ret_pairs[SEAM_LORA_PAIRS_MAX],
+                            const seam_adapter *adapter, uint32_t layer, uint32_t product,
+                            void *const u[SEAM_LORA_TARGETS]);
+
+/* ---- Activations: views into one device block ---- */
+typedef struct seam_layer_acts {
+    void *x_in, *x_mid;              /* (T, C) acc: residual stream before each norm */
+    void *attention_rstd, *mlp_rstd; /* (T) acc */
+    void *attention_h, *mlp_h;       /* (T, C) act: normalised; kept where LoRA needs it */
+    void *qkv;                       /* (T, qkv_cols) act, q and k rotated */
+    void *o;                         /* (T, H*D) act */
+    void *lse;                       /* (T, H) acc */
+    void *gate_up;                   /* (T, 2F) act */
+    void *swiglu;                    /* (T, F) act; kept where LoRA needs it */
+    void *u[SEAM_LORA_TARGETS];      /* (T, R) act */
+} seam_layer_acts;
+
+struct seam_activations {
+    const seam_blocks *blocks;
+    uint32_t rank_max;
+    uint32_t targets;
+    bool keep; /* false: forward only, every layer uses layers[0] */
+    uint32_t rows_max, seqs_max;
+    uint32_t forward_rows; /* rows of the last forward; 0: none to go back through */
+    void *memory;
+    seam_layer_acts *layers;
+    void *d_x;      /* (T, C) act: gradient of the residual stream, as products read it */
+    void *d_h;      /* (T, C) act */
+    void *d_wide;   /* (T, max(2F, qkv_cols)) act */
+    void *d_narrow; /* (T, max(F, H*D)) act */
+};
+
+/* ---- One layer, split around attention so that the cached path differs only there ---- */
+typedef struct seam_pass {
+    const seam_blocks *blocks;
+    const seam_adapter *adapter; /* or NULL */
+    const seam_activations *acts;
+    seam_stream *stream;
+    void *x; /* (T, C) acc */
+    uint32_t rows;
+    const uint32_t *positions;
+} seam_pass;
+
+static inline const seam_layer_acts *seam_pass_layer(const seam_pass *pass, uint32_t layer) {
+    return &pass->acts->layers[pass->acts->keep ? layer : 0];
+}
+/* x -> acts.qkv: norm, product, rotation. */
+seam_status seam_layer_attention_begin(const seam_pass *pass, uint32_t layer);
+/* acts.o -> x: output projection and the feed-forward half. */
+seam_status seam_layer_attention_end(const seam_pass *pass, uint32_t layer);
+
+#endif

@@ -1,0 +1,85 @@
+/* One optimizer step of an adapter: norm, clip, AdamW, hash of the result.
+ *
+ * The math of AdamW is the op's; here are the schedule and the order.  Both ends of an adapter
+ * exchange must run this with the same bits, so nothing depends on time, threads or address. */
+#include <math.h>
+
+#include "blocks_internal.h"
+#include "bytes.h"
+#include "try.h"
+
+/* torch.nn.utils.clip_grad_norm_ divides by norm + this; kept, so that clipped steps agree. */
+#define CLIP_EPSILON 1e-6
+
+double seam_schedule_lr(const seam_optimizer_config *config, uint64_t step) {
+    const double lr = config->lr;
+    if (step < config->warmup_steps) {
+        return lr * ((double)step + 1.0) / (double)config->warmup_steps;
+    }
+    if (config->schedule == SEAM_SCHEDULE_CONSTANT) {
+        return lr;
+    }
+    if (step >= config->total_steps) {
+        return 0;
+    }
+    const double progress = (double)(step - config->warmup_steps) /
+                            (double)(config->total_steps - config->warmup_steps);
+    if (config->schedule == SEAM_SCHEDULE_LINEAR) {
+        return lr * (1.0 - progress);
+    }
+    SEAM_ASSERT(config->schedule == SEAM_SCHEDULE_COSINE);
+    return lr * 0.5 * (1.0 + cos(3.14159265358979323846 * progress));
+}
+
+/* FNV-1a is a chain over bytes: about 1 GB/s, 20 ms for rank 16 on all of SmolLM2. */
+static seam_status state_hash(uint64_t *ret_hash, const seam_adapter *a, seam_stream *stream) {
+    const seam_ops *ops = a->blocks->ops;
+    const size_t item = seam_dtype_bytes(ops->acc);
+    uint64_t hash = SEAM_HASH64_INIT;
+    for (uint32_t i = 0; i < a->slot_count; i++) {
+        const size_t bytes = (size_t)a->slots[i].rows * a->slots[i].cols * item;
+        SEAM_TRY(ops->copy_out(stream, a->staging,
+                               (const uint8_t *)a->param + a->slots[i].begin * item, bytes));
+        SEAM_TRY(ops->stream_sync(stream));
+        hash = seam_hash64(hash, a->staging, bytes);
+    }
+    *ret_hash = hash;
+    return SEAM_OK;
+}
+
+seam_status seam_adapter_step(double *ret_norm, uint64_t *ret_state_hash, seam_adapter *adapter,
+                              seam_stream *stream, const seam_optimizer_config *config,
+                              uint64_t step) {
+    const seam_ops *ops = adapter->blocks->ops;
+    double squares = 0;
+    SEAM_TRY(ops->sum_squares(stream, &squares, adapter->grad, adapter->count));
+    const double norm = sqrt(squares);
+    if (!isfinite(norm)) {
+        SEAM_TRY(ops->zero(stream, adapter->grad, adapter->count * seam_dtype_bytes(ops->acc)));
+        SEAM_TRY(ops->stream_sync(stream));
+        return SEAM_E_NONFINITE;
+    }
+    const double scale = config->clip_norm > 0 ? config->clip_norm / (norm + CLIP_EPSILON) : 1.0;
+    const seam_adamw_args args = {
+        .param = adapter->param,
+        .m = adapter->m,
+        .v = adapter->v,
+        .grad = adapter->grad,
+        .copy = adapter->copy,
+        .count = adapter->count,
+        .lr = (float)seam_schedule_lr(config, step),
+        .beta1 = config->beta1,
+        .beta2 = config->beta2,
+        .eps = config->eps,
+        .weight_decay = config->weight_decay,
+        .grad_scale = scale < 1.0 ? (float)scale : 1.0f,
+        .step = adapter->applied_step_count + 1,
+    };
+    SEAM_TRY(ops->adamw(stream, &args));
+    adapter->applied_step_count++;
+    uint64_t hash = 0;
+    SEAM_TRY(state_hash(&hash, adapter, stream));
+    *ret_norm = norm;
+    *ret_state_hash = hash;
+    return SEAM_OK;
+}

@@ -1,0 +1,16 @@
+/* Files that are there whole or not at all. */
+#ifndef SEAM_FILE_WRITE_H
+#define SEAM_FILE_WRITE_H
+
+#include <stddef.h>
+
+#include "seam_status.h"
+
+/* Writes `path` through a temporary file beside it: write, fsync, rename, fsync of the folder.
+ * On failure (disk full, no permission) the old file stays as it was and the temporary one is
+ * removed.  SEAM_E_IO with the path and the system's reason; SEAM_E_LIMIT for a path that is too
+ * long.  Any thread; one writer a path. */
+seam_status seam_file_write_atomic(const char *path, const void *bytes, size_t count,
+                                   seam_error *err);
+
+#endif
