@@ -30,7 +30,8 @@ typedef enum seam_codec_id {
     SEAM_CODEC_AQSGD = 8,
 } seam_codec_id;
 
-/* "amaq" <-> SEAM_CODEC_AMAQ; false / NULL for an unknown one. */
+/* "amaq" <-> SEAM_CODEC_AMAQ; false / NULL for an unknown one.  Names of codecs that are not
+ * implemented yet are known too: ask seam_codec_is_implemented. */
 bool seam_codec_from_name(seam_codec_id *ret_id, const char *name);
 const char *seam_codec_name(seam_codec_id id);
 bool seam_codec_is_implemented(seam_codec_id id);
@@ -46,7 +47,9 @@ size_t seam_codec_code_bytes(seam_codec_id id, const uint8_t *widths, uint32_t r
 
 /* Range block of a tensor x (rows, channels) over the rows whose range_rows bit is set (bitmap,
  * LSB first; NULL: all rows).  lo rounded down, hi rounded up to fp16 of value*2^-k.
- * No row in range: every lo = hi = 0.  SEAM_E_NONFINITE: a value in range is NaN or infinite. */
+ * No row in range: every lo = hi = 0.  Nothing is written for codecs without ranges.
+ * SEAM_E_NONFINITE: a value in range is NaN, infinite, or 2^125 and more in magnitude (so that
+ * hi - lo and 1/D stay finite).  SEAM_E_UNIMPLEMENTED. */
 seam_status seam_codec_measure(uint8_t *ret_ranges, seam_codec_id id, const float *x, uint32_t rows,
                                uint32_t channels, const uint8_t *range_rows);
 
@@ -71,18 +74,23 @@ typedef struct seam_codec_args {
 
 /* Codes of `rows` rows of x into ret_codes (seam_codec_code_bytes of them).  Rows must begin at a
  * multiple of 32 of the tensor.  ret_decoded (rows, C) or NULL: the values that the receiver
- * will see.  scratch: seam_codec_scratch_bytes(channels), 64-byte aligned.
- * SEAM_E_NONFINITE for a value that is not finite. */
+ * will see; it may be x itself.  scratch: seam_codec_scratch_bytes(channels), 64-byte aligned.
+ * Values outside the range (rows that were not measured) are clamped to it.
+ * SEAM_E_NONFINITE for a value that is not finite (bf16: also one that rounds to infinity); the
+ * range block is checked as by decode; SEAM_E_UNIMPLEMENTED.  Outputs then unspecified. */
 seam_status seam_codec_encode(uint8_t *ret_codes, float *ret_decoded, const seam_codec_args *args,
                               const float *x, uint32_t rows, const seam_rounding *rounding,
                               void *scratch);
 /* The reverse.  Checks the range block (finite, lo <= hi, exponent in bounds, zero bytes zero):
- * SEAM_E_NONFINITE, SEAM_E_FORMAT; codes_bytes must be exact (SEAM_E_FORMAT). */
+ * SEAM_E_NONFINITE, SEAM_E_FORMAT; codes_bytes must be exact and the unused bits of a tail's last
+ * byte zero (SEAM_E_FORMAT); f32 and bf16 values must be finite (SEAM_E_NONFINITE);
+ * SEAM_E_UNIMPLEMENTED.  ret_x is unspecified after an error. */
 seam_status seam_codec_decode(float *ret_x, const seam_codec_args *args, const uint8_t *codes,
                               size_t codes_bytes, uint32_t rows, void *scratch);
 size_t seam_codec_scratch_bytes(uint32_t channels);
 
-/* D_c (C) of a range block and widths: the step of each channel's grid, 0 for a constant one. */
+/* D_c (C) of a range block and widths: the step of each channel's grid, 0 for a constant one and
+ * for codecs without ranges.  Errors as decode. */
 seam_status seam_codec_steps(float *ret_steps, const seam_codec_args *args);
 
 /* Philox4x32-10 (Salmon et al. 2011), the only random generator of Seam. */

@@ -25,13 +25,15 @@ typedef struct seam_gates_config {
 
 /* Presets of the paper: target 4: 1..16 from 8; target 3: 1..8 from 6; false for another target. */
 bool seam_gates_preset(seam_gates_config *ret_config, float target_bits);
+/* SEAM_E_ARG; *err names the field. */
 seam_status seam_gates_config_check(const seam_gates_config *config, seam_error *err);
 
 typedef struct seam_gates {
     seam_gates_config config;
     uint32_t channels;
     uint64_t step;    /* Adam steps done */
-    float *q, *m, *v; /* (C) each; alpha*q clamped to [-12, 12] */
+    float *q, *m, *v; /* (C) each, one block; alpha*q clamped to [-12, 12] */
+    float *bits;      /* (C) scratch of this module: one thread at a time */
 } seam_gates;
 
 /* SEAM_E_MEMORY.  Config is asserted. */
@@ -41,10 +43,11 @@ void seam_gates_bits(float *ret_bits, const seam_gates *gates); /* b_c (C) */
 /* sum_c b_c in double, rounded to the nearest integer, ties to even: the site's bit total. */
 uint32_t seam_gates_bits_total(const seam_gates *gates);
 
-/* dL/db_c (C) is added to ret_db. */
+/* dL/db_c (C) is added to ret_db.  Sums over rows in f64, in row order. */
 void seam_gates_add_exact(float *ret_db, const float *g, const float *x, const float *decoded,
                           const uint8_t *widths, uint32_t rows, uint32_t channels);
-/* sum_t g_tc^2 (C) is added to ret_sums: what GATE_SIGNAL carries is the finished surrogate. */
+/* sum_t g_tc^2 (C) is added to ret_sums: what GATE_SIGNAL carries is the finished surrogate,
+ * which the next function adds to ret_db. */
 void seam_gates_add_squares(float *ret_sums, const float *g, uint32_t rows, uint32_t channels);
 void seam_gates_surrogate(float *ret_db, const float *sums, const float *steps,
                           const uint8_t *widths, uint32_t labelled_rows, uint32_t channels);
@@ -62,7 +65,8 @@ void seam_gates_step(seam_gates *gates, const seam_gates_step_args *args);
  * one until the total is round(sum), clamped to [ceil(min), floor(max)].  SPEC 3.1. */
 void seam_gates_widths(uint8_t *ret_widths, const seam_gates *gates, float shift);
 
-/* Exact state for journals: 8 + 12*C bytes. */
+/* Exact state for journals: 8 + 12*C bytes.  Load: SEAM_E_FORMAT (count, a negative second
+ * moment), SEAM_E_NONFINITE; the gates are unchanged after an error. */
 size_t seam_gates_state_bytes(uint32_t channels);
 void seam_gates_save(uint8_t *ret, const seam_gates *gates);
 seam_status seam_gates_load(seam_gates *gates, const uint8_t *bytes, size_t count);
