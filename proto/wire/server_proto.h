@@ -27,8 +27,9 @@
  *   engine finished         seam_server_proto_forward_done / backward_done / committed
  *   stream ended            seam_server_proto_stream_lost
  *   timer                   seam_server_proto_tick
- * Work is accepted in order and may be queued: FORWARD of micro-batch m+1 can be accepted (RUN)
- * while BACKWARD of m still runs; the engine finishes them in the order of acceptance. */
+ * Report a work as done before its reply is sent.  Where backward tensors have no reply, FORWARD of
+ * micro-batch m+1 is accepted (RUN) while BACKWARD of m still runs: the engine works in the order
+ * of acceptance. */
 #ifndef SEAM_SERVER_PROTO_H
 #define SEAM_SERVER_PROTO_H
 
@@ -220,12 +221,13 @@ typedef enum seam_lease_action {
 seam_lease_action seam_server_proto_tick(seam_server_proto *sp, uint64_t now_ms);
 /* After SEAM_LEASE_PARK. A client that attached meanwhile: SEAM_E_STATE, keep the memory. */
 seam_status seam_server_proto_parked(seam_server_proto *sp, uint64_t now_ms);
-/* End the session now (DeleteSession). */
+/* End the session now (DeleteSession).  Work of the engine is dropped: do not report it. */
 void seam_server_proto_expire(seam_server_proto *sp);
 
 /* A checkpoint of `step_count` committed steps is durable: told only after fsync of the file, the
  * rename, fsync of the directory and the manifest. With SEAM_DURABLE_MAX kept, the oldest that
- * is below the confirmed one is forgotten; SEAM_E_LIMIT when none is (do not write another). */
+ * is below the confirmed one is forgotten; SEAM_E_LIMIT when none is (do not write another).
+ * SEAM_E_STATE: a rollback has undone that step meanwhile; delete the file. */
 seam_status seam_server_proto_durable_add(seam_server_proto *sp, uint64_t step_count);
 /* The client confirmed the checkpoint of `step_count`: older ones may be deleted. Returns the
  * count below which files may go (0: none). SEAM_E_ARG for one that is not durable. */
@@ -238,7 +240,7 @@ bool seam_server_proto_durable_newest(uint64_t *ret_step_count, const seam_serve
 
 /* The session's state is that of `step_count` committed steps (checkpoint loaded): READY there, no
  * cached replies.  Ends FROZEN and PARKED. */
-void seam_server_proto_restored(seam_server_proto *sp, uint64_t step_count);
+void seam_server_proto_restored(seam_server_proto *sp, uint64_t step_count, uint64_t now_ms);
 /* Stop the session for `reason` (CONFLICT, NONDETERMINISM, CHECKSUM for lost data). */
 void seam_server_proto_freeze(seam_server_proto *sp, seam_status reason);
 

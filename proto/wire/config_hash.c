@@ -1,0 +1,102 @@
+/* Field after field, in the order of their numbers; see config_hash.h and WIRE.md section 6. */
+#include "config_hash.h"
+
+#include <string.h>
+
+#include "bytes.h"
+
+static uint64_t add_u8(uint64_t hash, uint8_t value) {
+    return seam_hash64(hash, &value, 1);
+}
+
+static uint64_t add_u32(uint64_t hash, uint32_t value) {
+    uint8_t bytes[4];
+    seam_put_u32(bytes, value);
+    return seam_hash64(hash, bytes, sizeof bytes);
+}
+
+static uint64_t add_u64(uint64_t hash, uint64_t value) {
+    uint8_t bytes[8];
+    seam_put_u64(bytes, value);
+    return seam_hash64(hash, bytes, sizeof bytes);
+}
+
+static uint64_t add_f32(uint64_t hash, float value) {
+    uint8_t bytes[4];
+    seam_put_f32(bytes, value);
+    return seam_hash64(hash, bytes, sizeof bytes);
+}
+
+static uint64_t add_text(uint64_t hash, const char *text) {
+    const size_t count = text != NULL ? strlen(text) : 0;
+    return seam_hash64(add_u32(hash, (uint32_t)count), text != NULL ? text : "", count);
+}
+
+static uint64_t add_lora(uint64_t hash, const Seam__V1__LoraConfig *lora) {
+    hash = add_u32(hash, lora->rank);
+    hash = add_f32(hash, lora->alpha);
+    hash = add_u32(hash, (uint32_t)lora->n_targets);
+    for (size_t i = 0; i < lora->n_targets; i++) {
+        hash = add_u32(hash, (uint32_t)lora->targets[i]);
+    }
+    hash = add_f32(hash, lora->dropout);
+    hash = add_u64(hash, lora->seed);
+    return add_u8(hash, lora->rslora != 0);
+}
+
+static uint64_t add_optimizer(uint64_t hash, const Seam__V1__OptimizerConfig *optimizer) {
+    hash = add_f32(hash, optimizer->lr);
+    hash = add_f32(hash, optimizer->beta1);
+    hash = add_f32(hash, optimizer->beta2);
+    hash = add_f32(hash, optimizer->eps);
+    hash = add_f32(hash, optimizer->weight_decay);
+    hash = add_f32(hash, optimizer->clip_norm);
+    hash = add_u32(hash, (uint32_t)optimizer->schedule);
+    hash = add_u64(hash, optimizer->warmup_steps);
+    return add_u64(hash, optimizer->total_steps);
+}
+
+static uint64_t add_amaq(uint64_t hash, const Seam__V1__AmaqConfig *amaq) {
+    hash = add_f32(hash, amaq->bits_min);
+    hash = add_f32(hash, amaq->bits_max);
+    hash = add_f32(hash, amaq->bits_start);
+    hash = add_f32(hash, amaq->bits_target);
+    hash = add_f32(hash, amaq->alpha);
+    hash = add_f32(hash, amaq->beta);
+    hash = add_f32(hash, amaq->bits_lr);
+    hash = add_u32(hash, (uint32_t)amaq->bits_loss);
+    hash = add_u32(hash, (uint32_t)amaq->clipping);
+    hash = add_u32(hash, (uint32_t)amaq->gate_signal);
+    return add_u32(hash, amaq->alloc_lag_steps);
+}
+
+static uint64_t add_codec(uint64_t hash, const Seam__V1__CodecConfig *codec) {
+    static const Seam__V1__AmaqConfig none = SEAM__V1__AMAQ_CONFIG__INIT;
+    hash = add_u32(hash, (uint32_t)codec->codec);
+    hash = add_u32(hash, codec->bits);
+    hash = add_amaq(hash, codec->amaq != NULL ? codec->amaq : &none);
+    hash = add_u8(hash, codec->labelled_rows_only != 0);
+    return add_u64(hash, codec->seed);
+}
+
+static uint64_t add_limits(uint64_t hash, const Seam__V1__Limits *limits) {
+    hash = add_u32(hash, limits->rows_per_micro_max);
+    hash = add_u32(hash, limits->sequences_per_micro_max);
+    return add_u32(hash, limits->micros_per_step_max);
+}
+
+uint64_t seam_config_hash(const Seam__V1__SessionConfig *config) {
+    static const Seam__V1__LoraConfig no_lora = SEAM__V1__LORA_CONFIG__INIT;
+    static const Seam__V1__OptimizerConfig no_optimizer = SEAM__V1__OPTIMIZER_CONFIG__INIT;
+    static const Seam__V1__CodecConfig no_codec = SEAM__V1__CODEC_CONFIG__INIT;
+    static const Seam__V1__Limits no_limits = SEAM__V1__LIMITS__INIT;
+    uint64_t hash = add_text(SEAM_HASH64_INIT, config->model);
+    hash = add_u32(hash, (uint32_t)config->topology);
+    hash = add_u32(hash, config->front_layers);
+    hash = add_u32(hash, config->tail_layers);
+    hash = add_lora(hash, config->lora != NULL ? config->lora : &no_lora);
+    hash = add_optimizer(hash, config->optimizer != NULL ? config->optimizer : &no_optimizer);
+    hash = add_codec(hash, config->codec != NULL ? config->codec : &no_codec);
+    hash = add_limits(hash, config->limits != NULL ? config->limits : &no_limits);
+    return add_text(hash, config->name);
+}

@@ -1,0 +1,561 @@
+/* The server's machine; see server_proto.h.
+ *
+ * The step in flight is two counters over the message order of step_key.h: `accepted` messages were
+ * taken, `finished` of them have been worked off.  Whether a message is next, a repetition or out
+ * of sequence is a comparison with `accepted`; the phase that people read is derived. */
+#include "server_proto.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "try.h"
+
+static seam_status link_check(const seam_server_proto *sp, uint64_t epoch, seam_error *err);
+static seam_status conflict(seam_server_proto *sp, const char *what, seam_step_key key,
+                            seam_error *err);
+static void step_clear(seam_server_proto *sp);
+
+void seam_server_proto_init(seam_server_proto *sp, const seam_server_proto_config *config) {
+    SEAM_ASSERT(config->micros_max >= 1);
+    SEAM_ASSERT(config->micros_max <= SEAM_MICROS_MAX);
+    *sp = (seam_server_proto){.config = *config,
+                              .link = SEAM_LINK_DETACHED,
+                              .epoch = config->epoch,
+                              .link_deadline_ms = config->now_ms + config->lease_ms,
+                              .committed = config->committed_step_count};
+}
+
+/* ---- attach ---- */
+
+static seam_status attach_check(const seam_server_proto *sp, const seam_attach_args *args,
+                                seam_error *err) {
+    if (sp->link == SEAM_LINK_EXPIRED) {
+        return seam_error_set(err, SEAM_E_GONE, "the session has ended");
+    }
+    if (args->config_hash != sp->config.config_hash) {
+        return seam_error_set(err, SEAM_E_ARG, "attach.config_hash: not that of the session");
+    }
+    if (args->model_identity != sp->config.model_identity) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "attach.model_identity: the client has another model");
+    }
+    if (sp->link == SEAM_LINK_FROZEN) {
+        return seam_error_set(err, sp->frozen, "the session is frozen: %s",
+                              seam_status_text(sp->frozen));
+    }
+    return SEAM_OK;
+}
+
+/* The newest checkpoint with at most `step_count` steps. */
+static bool durable_find(uint64_t *ret_step_count, const seam_server_proto *sp,
+                         uint64_t step_count) {
+    for (uint32_t i = sp->durable_count; i > 0; i--) {
+        if (sp->durable[i - 1] <= step_count) {
+            *ret_step_count = sp->durable[i - 1];
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Where the client goes on.  Fills everything of the verdict but epoch and fences_stream. */
+static seam_status attach_decide(seam_attach_verdict *ret, const seam_server_proto *sp,
+                                 const seam_attach_args *args, seam_error *err) {
+    const uint64_t theirs = args->committed_step_count;
+    uint64_t ours = sp->committed;
+    bool begun = sp->begun;
+    if (sp->link == SEAM_LINK_PARKED) {
+        if (!seam_server_proto_durable_newest(&ours, sp)) {
+            return seam_error_set(err, SEAM_E_GONE, "the parked session has no checkpoint");
+        }
+        ret->load_checkpoint = true;
+        ret->load_step_count = ours;
+        begun = false;
+    }
+    const bool cached = sp->link != SEAM_LINK_PARKED && sp->last_cached;
+    if (theirs == ours) {
+        ret->action = begun && args->step_in_flight ? SEAM_ATTACH_RESEND : SEAM_ATTACH_CONTINUE;
+        ret->drop_step = begun && !args->step_in_flight;
+        return SEAM_OK;
+    }
+    if (theirs > ours) {
+        ret->action = SEAM_ATTACH_ROLLBACK;
+        ret->rollback_step = ours;
+        ret->drop_step = begun;
+        return SEAM_OK;
+    }
+    if (theirs + 1 == ours && cached && !begun &&
+        (args->step_in_flight || sp->last_micro_count == 1)) {
+        ret->action = SEAM_ATTACH_RESEND;
+        return SEAM_OK;
+    }
+    uint64_t durable = 0;
+    if (!durable_find(&durable, sp, theirs)) {
+        return seam_error_set(err, SEAM_E_GONE,
+                              "the server has committed %llu steps, the client %llu, and no "
+                              "checkpoint goes back that far",
+                              (unsigned long long)ours, (unsigned long long)theirs);
+    }
+    ret->action = SEAM_ATTACH_ROLLBACK;
+    ret->rollback_step = durable;
+    ret->drop_step = begun;
+    ret->load_checkpoint = true;
+    ret->load_step_count = durable;
+    return SEAM_OK;
+}
+
+seam_status seam_server_proto_attach(seam_attach_verdict *ret_verdict, seam_server_proto *sp,
+                                     const seam_attach_args *args, seam_error *err) {
+    seam_attach_verdict verdict = {0};
+    SEAM_TRY(attach_check(sp, args, err));
+    SEAM_TRY(attach_decide(&verdict, sp, args, err));
+    if ((verdict.drop_step || verdict.load_checkpoint) && seam_server_proto_is_busy(sp)) {
+        *ret_verdict = (seam_attach_verdict){.action = SEAM_ATTACH_WAIT};
+        return SEAM_OK;
+    }
+    verdict.fences_stream = sp->link == SEAM_LINK_ATTACHED;
+    verdict.epoch = (args->epoch_seen > sp->epoch ? args->epoch_seen : sp->epoch) + 1;
+    if (verdict.drop_step) {
+        step_clear(sp);
+    }
+    sp->epoch = verdict.epoch;
+    /* A parked or rolled-back state is loaded before the answer: seam_server_proto_restored. */
+    sp->link = SEAM_LINK_ATTACHED;
+    *ret_verdict = verdict;
+    return SEAM_OK;
+}
+
+/* ---- messages ---- */
+
+seam_status seam_server_proto_step_begin(seam_server_verdict *ret_verdict, seam_server_proto *sp,
+                                         const seam_step_begin_args *args, seam_error *err) {
+    SEAM_TRY(link_check(sp, args->epoch, err));
+    const seam_step_key key = {.step = args->step};
+    seam_server_verdict verdict = {.verdict = SEAM_VERDICT_IGNORE};
+    if (args->step < sp->committed) {
+        if (args->step + 1 < sp->committed || !sp->last_cached) {
+            verdict.verdict = SEAM_VERDICT_ALREADY_COMMITTED;
+            verdict.resend_commit = true;
+        } else if (args->digest != sp->last_begin_digest) {
+            return conflict(sp, "step_begin", key, err);
+        }
+        *ret_verdict = verdict;
+        return SEAM_OK;
+    }
+    if (args->step > sp->committed) {
+        return seam_error_set(err, SEAM_E_OUT_OF_SEQUENCE, "step_begin.step: %llu, expected %llu",
+                              (unsigned long long)args->step, (unsigned long long)sp->committed);
+    }
+    if (sp->begun) {
+        if (args->digest != sp->begin_digest || args->micro_count != sp->micro_count) {
+            return conflict(sp, "step_begin", key, err);
+        }
+        *ret_verdict = verdict;
+        return SEAM_OK;
+    }
+    if (args->micro_count < 1 || args->micro_count > sp->config.micros_max) {
+        return seam_error_set(err, SEAM_E_LIMIT, "step_begin.micros: %u, at most %u",
+                              args->micro_count, sp->config.micros_max);
+    }
+    sp->begun = true;
+    sp->begin_digest = args->digest;
+    sp->micro_count = args->micro_count;
+    sp->accepted = 1;
+    sp->finished = 1;
+    verdict.verdict = SEAM_VERDICT_RUN;
+    *ret_verdict = verdict;
+    return SEAM_OK;
+}
+
+static seam_status expected_error(const seam_server_proto *sp, seam_step_key key, seam_error *err) {
+    char what[64] = "step_begin";
+    if (sp->begun && sp->accepted == seam_step_message_count(sp->micro_count)) {
+        (void)snprintf(what, sizeof what, "nothing before the commit");
+    } else if (sp->finished < sp->accepted) {
+        (void)snprintf(what, sizeof what, "nothing before the reply to the tensor before");
+    } else if (sp->begun) {
+        uint32_t micro = 0;
+        uint8_t phase = 0;
+        seam_step_message_at(&micro, &phase, sp->accepted);
+        (void)snprintf(what, sizeof what, "micro %u, phase %u", micro, phase);
+    }
+    return seam_error_set(err, SEAM_E_OUT_OF_SEQUENCE,
+                          "frame of step %llu, micro %u, phase %u: expected step %llu, %s",
+                          (unsigned long long)key.step, key.micro, key.phase,
+                          (unsigned long long)sp->committed, what);
+}
+
+/* The place of a key in the message order; checks site, phase and micro-batch. */
+static seam_status key_idx(uint32_t *ret_idx, const seam_server_proto *sp, seam_step_key key,
+                           seam_error *err) {
+    if (key.phase != SEAM_PHASE_FORWARD && key.phase != SEAM_PHASE_BACKWARD) {
+        return seam_error_set(err, SEAM_E_OUT_OF_SEQUENCE, "frame.phase: %u in a Train stream",
+                              key.phase);
+    }
+    const uint16_t site =
+        key.phase == SEAM_PHASE_FORWARD ? sp->config.site_forward : sp->config.site_backward;
+    if (key.site != site) {
+        return seam_error_set(err, SEAM_E_OUT_OF_SEQUENCE,
+                              "frame.site: %u, expected %u in phase %u", key.site, site, key.phase);
+    }
+    if (key.micro >= SEAM_MICROS_MAX) {
+        return expected_error(sp, key, err);
+    }
+    *ret_idx = seam_step_message_idx(key.micro, key.phase);
+    return SEAM_OK;
+}
+
+/* A tensor of a committed step. */
+static seam_status judge_committed(seam_server_verdict *ret_verdict,
+                                   const uint64_t **ret_digest_known, const seam_server_proto *sp,
+                                   seam_step_key key) {
+    *ret_verdict =
+        (seam_server_verdict){.verdict = SEAM_VERDICT_ALREADY_COMMITTED, .resend_commit = true};
+    if (key.step + 1 < sp->committed || !sp->last_cached || key.micro + 1 != sp->last_micro_count) {
+        return SEAM_OK; /* the reply is gone */
+    }
+    const bool forward = key.phase == SEAM_PHASE_FORWARD;
+    *ret_digest_known = &sp->last_digests[forward ? 0 : 1];
+    /* The last backward tensor is answered by its reply, if it has one, and by the Commit. */
+    ret_verdict->resend_commit = !forward;
+    ret_verdict->verdict =
+        forward || sp->config.backward_reply ? SEAM_VERDICT_REPLY_CACHED : SEAM_VERDICT_IGNORE;
+    return SEAM_OK;
+}
+
+/* Verdict on a key; *ret_digest_known points to the digest that a repetition must have, or stays
+ * NULL where none is kept. */
+static seam_status tensor_judge(seam_server_verdict *ret_verdict, const uint64_t **ret_digest_known,
+                                const seam_server_proto *sp, uint64_t epoch, seam_step_key key,
+                                seam_error *err) {
+    uint32_t idx = 0;
+    *ret_digest_known = NULL;
+    SEAM_TRY(link_check(sp, epoch, err));
+    SEAM_TRY(key_idx(&idx, sp, key, err));
+    if (key.step < sp->committed) {
+        return judge_committed(ret_verdict, ret_digest_known, sp, key);
+    }
+    if (key.step > sp->committed || !sp->begun || idx > sp->accepted ||
+        idx >= seam_step_message_count(sp->micro_count)) {
+        return expected_error(sp, key, err);
+    }
+    if (idx == sp->accepted) {
+        /* The client cannot have what it answers to before that is finished. */
+        const bool awaits_reply = key.phase == SEAM_PHASE_BACKWARD || sp->config.backward_reply;
+        if (awaits_reply && sp->finished != sp->accepted) {
+            return expected_error(sp, key, err);
+        }
+        *ret_verdict = (seam_server_verdict){.verdict = SEAM_VERDICT_RUN,
+                                             .drop_cache = key.phase == SEAM_PHASE_FORWARD};
+        return SEAM_OK;
+    }
+    *ret_verdict = (seam_server_verdict){.verdict = SEAM_VERDICT_IGNORE};
+    /* Older than the newest micro-batch: its replies went with the next forward tensor. */
+    if (idx + 3 >= sp->accepted) {
+        *ret_digest_known = &sp->digests[idx % 4];
+    }
+    uint32_t newest_micro = 0;
+    uint8_t newest_phase = 0;
+    seam_step_message_at(&newest_micro, &newest_phase, sp->accepted - 1);
+    const bool has_reply = key.phase == SEAM_PHASE_FORWARD || sp->config.backward_reply;
+    if (key.micro == newest_micro && idx < sp->finished && has_reply) {
+        ret_verdict->verdict = SEAM_VERDICT_REPLY_CACHED;
+    }
+    return SEAM_OK;
+}
+
+seam_status seam_server_proto_peek(seam_verdict *ret_verdict, const seam_server_proto *sp,
+                                   uint64_t epoch, seam_step_key key, seam_error *err) {
+    seam_server_verdict verdict = {0};
+    const uint64_t *digest_known = NULL;
+    SEAM_TRY(tensor_judge(&verdict, &digest_known, sp, epoch, key, err));
+    *ret_verdict = verdict.verdict;
+    return SEAM_OK;
+}
+
+seam_status seam_server_proto_tensor(seam_server_verdict *ret_verdict, seam_server_proto *sp,
+                                     uint64_t epoch, seam_step_key key, uint64_t digest,
+                                     seam_error *err) {
+    seam_server_verdict verdict = {0};
+    const uint64_t *digest_known = NULL;
+    SEAM_TRY(tensor_judge(&verdict, &digest_known, sp, epoch, key, err));
+    if (verdict.verdict == SEAM_VERDICT_RUN) {
+        sp->digests[sp->accepted % 4] = digest;
+        sp->accepted++;
+        if (verdict.drop_cache) {
+            sp->last_cached = false;
+        }
+    } else if (digest_known != NULL && *digest_known != digest) {
+        return conflict(sp, "frame", key, err);
+    }
+    *ret_verdict = verdict;
+    return SEAM_OK;
+}
+
+/* ---- the engine ---- */
+
+static void finish(seam_server_proto *sp, uint64_t step, uint32_t micro, uint8_t phase) {
+    SEAM_ASSERT(sp->begun);
+    SEAM_ASSERT(step == sp->committed);
+    SEAM_ASSERT(sp->finished < sp->accepted);
+    SEAM_ASSERT(seam_step_message_idx(micro, phase) == sp->finished);
+    sp->finished++;
+}
+
+void seam_server_proto_forward_done(seam_server_proto *sp, uint64_t step, uint32_t micro) {
+    finish(sp, step, micro, SEAM_PHASE_FORWARD);
+}
+
+bool seam_server_proto_backward_done(seam_server_proto *sp, uint64_t step, uint32_t micro) {
+    finish(sp, step, micro, SEAM_PHASE_BACKWARD);
+    sp->applying = sp->finished == seam_step_message_count(sp->micro_count);
+    return sp->applying;
+}
+
+void seam_server_proto_committed(seam_server_proto *sp, uint64_t step, uint64_t state_hash) {
+    SEAM_ASSERT(sp->applying);
+    SEAM_ASSERT(step == sp->committed);
+    const uint32_t count = seam_step_message_count(sp->micro_count);
+    sp->last_cached = true;
+    sp->last_begin_digest = sp->begin_digest;
+    sp->last_micro_count = sp->micro_count;
+    sp->last_digests[0] = sp->digests[(count - 2) % 4];
+    sp->last_digests[1] = sp->digests[(count - 1) % 4];
+    sp->state_hash = state_hash;
+    sp->committed++;
+    step_clear(sp);
+}
+
+void seam_server_proto_abort_step(seam_server_proto *sp) {
+    step_clear(sp);
+}
+
+static void step_clear(seam_server_proto *sp) {
+    sp->begun = false;
+    sp->begin_digest = 0;
+    sp->micro_count = 0;
+    sp->accepted = 0;
+    sp->finished = 0;
+    sp->applying = false;
+    memset(sp->digests, 0, sizeof sp->digests);
+}
+
+/* ---- stream and lease ---- */
+
+static seam_status link_check(const seam_server_proto *sp, uint64_t epoch, seam_error *err) {
+    if (sp->link == SEAM_LINK_FROZEN) {
+        return seam_error_set(err, sp->frozen, "the session is frozen: %s",
+                              seam_status_text(sp->frozen));
+    }
+    if (sp->link != SEAM_LINK_ATTACHED || epoch != sp->epoch) {
+        return seam_error_set(err, SEAM_E_FENCED, "stream epoch %llu, the session is at %llu",
+                              (unsigned long long)epoch, (unsigned long long)sp->epoch);
+    }
+    return SEAM_OK;
+}
+
+static seam_status conflict(seam_server_proto *sp, const char *what, seam_step_key key,
+                            seam_error *err) {
+    seam_server_proto_freeze(sp, SEAM_E_CONFLICT);
+    return seam_error_set(err, SEAM_E_CONFLICT,
+                          "%s of step %llu, micro %u, phase %u: other bytes than the first time",
+                          what, (unsigned long long)key.step, key.micro, key.phase);
+}
+
+void seam_server_proto_stream_lost(seam_server_proto *sp, uint64_t epoch, uint64_t now_ms) {
+    if (sp->link == SEAM_LINK_ATTACHED && epoch == sp->epoch) {
+        sp->link = SEAM_LINK_DETACHED;
+        sp->link_deadline_ms = now_ms + sp->config.lease_ms;
+    }
+}
+
+seam_lease_action seam_server_proto_tick(seam_server_proto *sp, uint64_t now_ms) {
+    if (now_ms < sp->link_deadline_ms || seam_server_proto_is_busy(sp)) {
+        return SEAM_LEASE_NONE;
+    }
+    if (sp->link == SEAM_LINK_DETACHED && sp->config.can_park) {
+        return SEAM_LEASE_PARK;
+    }
+    if (sp->link == SEAM_LINK_DETACHED || sp->link == SEAM_LINK_PARKED) {
+        seam_server_proto_expire(sp);
+        return SEAM_LEASE_EXPIRE;
+    }
+    return SEAM_LEASE_NONE;
+}
+
+seam_status seam_server_proto_parked(seam_server_proto *sp, uint64_t now_ms) {
+    uint64_t newest = 0;
+    if (sp->link != SEAM_LINK_DETACHED) {
+        return SEAM_E_STATE;
+    }
+    SEAM_ASSERT(!seam_server_proto_is_busy(sp));
+    SEAM_ASSERT(seam_server_proto_durable_newest(&newest, sp));
+    SEAM_ASSERT(newest == sp->committed);
+    step_clear(sp);
+    sp->last_cached = false;
+    sp->link = SEAM_LINK_PARKED;
+    sp->link_deadline_ms = now_ms + sp->config.park_ms;
+    return SEAM_OK;
+}
+
+void seam_server_proto_expire(seam_server_proto *sp) {
+    step_clear(sp);
+    sp->last_cached = false;
+    sp->link = SEAM_LINK_EXPIRED;
+}
+
+/* ---- durable checkpoints ---- */
+
+static void durable_remove(seam_server_proto *sp, uint32_t idx) {
+    for (uint32_t i = idx; i + 1 < sp->durable_count; i++) {
+        sp->durable[i] = sp->durable[i + 1];
+    }
+    sp->durable_count--;
+}
+
+seam_status seam_server_proto_durable_add(seam_server_proto *sp, uint64_t step_count) {
+    if (step_count > sp->committed) {
+        return SEAM_E_STATE;
+    }
+    uint32_t at = sp->durable_count;
+    while (at > 0 && sp->durable[at - 1] >= step_count) {
+        if (sp->durable[at - 1] == step_count) {
+            return SEAM_OK; /* written again, for instance after a rollback */
+        }
+        at--;
+    }
+    if (sp->durable_count == SEAM_DURABLE_MAX) {
+        if (at == 0 || sp->durable[0] >= sp->confirmed) {
+            return SEAM_E_LIMIT;
+        }
+        durable_remove(sp, 0);
+        at--;
+    }
+    for (uint32_t i = sp->durable_count; i > at; i--) {
+        sp->durable[i] = sp->durable[i - 1];
+    }
+    sp->durable[at] = step_count;
+    sp->durable_count++;
+    return SEAM_OK;
+}
+
+seam_status seam_server_proto_durable_confirm(uint64_t *ret_keep_from, seam_server_proto *sp,
+                                              uint64_t step_count, seam_error *err) {
+    uint64_t found = 0;
+    if (!durable_find(&found, sp, step_count) || found != step_count) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "checkpoint_confirm.step: %llu is not a durable checkpoint",
+                              (unsigned long long)step_count);
+    }
+    if (step_count > sp->confirmed) {
+        sp->confirmed = step_count;
+    }
+    while (sp->durable[0] < sp->confirmed) {
+        durable_remove(sp, 0);
+    }
+    *ret_keep_from = sp->confirmed;
+    return SEAM_OK;
+}
+
+void seam_server_proto_durable_lost(seam_server_proto *sp, uint64_t step_count) {
+    for (uint32_t i = 0; i < sp->durable_count; i++) {
+        if (sp->durable[i] == step_count) {
+            durable_remove(sp, i);
+            return;
+        }
+    }
+}
+
+bool seam_server_proto_durable_newest(uint64_t *ret_step_count, const seam_server_proto *sp) {
+    if (sp->durable_count == 0) {
+        return false;
+    }
+    *ret_step_count = sp->durable[sp->durable_count - 1];
+    return true;
+}
+
+void seam_server_proto_restored(seam_server_proto *sp, uint64_t step_count, uint64_t now_ms) {
+    SEAM_ASSERT(sp->link != SEAM_LINK_EXPIRED);
+    SEAM_ASSERT(!seam_server_proto_is_busy(sp));
+    step_clear(sp);
+    sp->last_cached = false;
+    sp->committed = step_count;
+    /* Later checkpoints belong to a history that is replayed: the same bytes are written again. */
+    while (sp->durable_count > 0 && sp->durable[sp->durable_count - 1] > step_count) {
+        sp->durable_count--;
+    }
+    sp->confirmed = sp->confirmed < step_count ? sp->confirmed : step_count;
+    if (sp->link == SEAM_LINK_FROZEN || sp->link == SEAM_LINK_PARKED) {
+        sp->link = SEAM_LINK_DETACHED;
+        sp->link_deadline_ms = now_ms + sp->config.lease_ms;
+        sp->frozen = SEAM_OK;
+    }
+}
+
+void seam_server_proto_freeze(seam_server_proto *sp, seam_status reason) {
+    SEAM_ASSERT(reason != SEAM_OK);
+    if (sp->link != SEAM_LINK_EXPIRED) {
+        sp->link = SEAM_LINK_FROZEN;
+        sp->frozen = reason;
+    }
+}
+
+/* ---- reading ---- */
+
+seam_server_link seam_server_proto_link(const seam_server_proto *sp) {
+    return sp->link;
+}
+
+seam_server_phase seam_server_proto_phase(uint32_t *ret_micro, const seam_server_proto *sp) {
+    uint32_t micro = 0;
+    uint8_t phase = 0;
+    *ret_micro = 0;
+    if (!sp->begun) {
+        return SEAM_SERVER_READY;
+    }
+    if (sp->applying) {
+        *ret_micro = sp->micro_count - 1;
+        return SEAM_SERVER_APPLYING;
+    }
+    const bool running = sp->finished < sp->accepted;
+    const uint32_t idx = running ? sp->finished : sp->finished - 1;
+    if (idx == 0) {
+        return SEAM_SERVER_BEGUN;
+    }
+    seam_step_message_at(&micro, &phase, idx);
+    *ret_micro = micro;
+    if (phase == SEAM_PHASE_FORWARD) {
+        return running ? SEAM_SERVER_FORWARD_RUNNING : SEAM_SERVER_FORWARD_DONE;
+    }
+    return running ? SEAM_SERVER_BACKWARD_RUNNING : SEAM_SERVER_BACKWARD_DONE;
+}
+
+uint64_t seam_server_proto_epoch(const seam_server_proto *sp) {
+    return sp->epoch;
+}
+
+uint64_t seam_server_proto_committed_count(const seam_server_proto *sp) {
+    return sp->committed;
+}
+
+uint64_t seam_server_proto_state_hash(const seam_server_proto *sp) {
+    return sp->state_hash;
+}
+
+bool seam_server_proto_is_busy(const seam_server_proto *sp) {
+    return sp->begun && (sp->applying || sp->finished < sp->accepted);
+}
+
+const char *seam_server_link_name(seam_server_link link) {
+    static const char *const names[] = {"DETACHED", "ATTACHED", "PARKED", "EXPIRED", "FROZEN"};
+    const size_t idx = (size_t)link;
+    return idx < sizeof names / sizeof names[0] ? names[idx] : "UNKNOWN";
+}
+
+const char *seam_server_phase_name(seam_server_phase phase) {
+    static const char *const names[] = {
+        "READY",         "BEGUN",   "FORWARD_RUNNING", "FORWARD_DONE", "BACKWARD_RUNNING",
+        "BACKWARD_DONE", "APPLYING"};
+    const size_t idx = (size_t)phase;
+    return idx < sizeof names / sizeof names[0] ? names[idx] : "UNKNOWN";
+}
