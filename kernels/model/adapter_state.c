@@ -94,3 +94,9 @@ seam_status seam_adapter_load_state(seam_adapter *adapter, seam_stream *stream,
     adapter->applied_step_count = seam_get_u64(bytes + 40);
     return SEAM_OK;
 }
+
+seam_status seam_adapter_clear_gradient(seam_adapter *adapter, seam_stream *stream) {
+    const seam_ops *ops = adapter->blocks->ops;
+    SEAM_TRY(ops->zero(stream, adapter->grad, adapter->count * seam_dtype_bytes(ops->acc)));
+    return ops->stream_sync(stream);
+}
