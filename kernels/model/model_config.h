@@ -8,8 +8,9 @@
 
 #include "seam_status.h"
 
-#define SEAM_LAYERS_MAX 256
-#define SEAM_NAME_BYTES 128
+#define SEAM_LAYERS_MAX  256
+#define SEAM_NAME_BYTES  128
+#define SEAM_EOS_IDS_MAX 8
 
 typedef struct seam_model_config {
     char name[SEAM_NAME_BYTES];         /* directory or file name, for people */
@@ -25,7 +26,9 @@ typedef struct seam_model_config {
     float rms_eps;
     double rope_theta;
     bool tied;              /* LM head = token embedding */
-    int64_t bos_id, eos_id; /* -1: none stated */
+    int64_t bos_id, eos_id; /* -1: none stated; eos_id = eos_ids[0] */
+    uint32_t eos_count;     /* every id that ends a generation */
+    uint32_t eos_ids[SEAM_EOS_IDS_MAX];
 } seam_model_config;
 
 /* Every size in 1..its limit, H % G == 0, D even, ... SEAM_E_ARG with the field's name. */

@@ -5,8 +5,8 @@
  * read-only; every length, offset, type and count in them is checked before use, so a truncated
  * or lying file gives an error that names the file and the field.
  *
- * `path`: a directory with config.json and *.safetensors (or model.safetensors.index.json), a
- * directory with exactly one .gguf, or a .gguf file. */
+ * `path`: a directory with config.json and model.safetensors (or model.safetensors.index.json,
+ * or exactly one *.safetensors), a directory with exactly one .gguf, or a .gguf file. */
 #ifndef SEAM_WEIGHTS_H
 #define SEAM_WEIGHTS_H
 
@@ -19,17 +19,21 @@
 
 typedef struct seam_weights seam_weights;
 
-/* SEAM_E_NOT_FOUND, SEAM_E_FORMAT, SEAM_E_UNIMPLEMENTED (architecture, tensor type), SEAM_E_IO,
- * SEAM_E_MEMORY; all with text. */
+/* Tensors that the architecture does not have (biases, for instance) are refused by name, and
+ * those present must have the config's shapes; one that is absent is noticed when it is read.
+ * SEAM_E_NOT_FOUND, SEAM_E_FORMAT, SEAM_E_ARG (sizes), SEAM_E_UNIMPLEMENTED (architecture, tensor
+ * type, fields that change the math), SEAM_E_LIMIT, SEAM_E_IO, SEAM_E_MEMORY; all with text. */
 seam_status seam_weights_open(seam_weights **ret_weights, const char *path, seam_error *err);
 void seam_weights_close(seam_weights *gift_weights);
 const seam_model_config *seam_weights_config(const seam_weights *weights);
 
+/* After open everything is read-only: any thread. */
 bool seam_weights_has(const seam_weights *weights, const char *name);
-/* Rows and columns of a tensor; a vector has rows = 1. */
+/* Rows and columns of a tensor; a vector has rows = 1.  SEAM_E_NOT_FOUND. */
 seam_status seam_weights_shape(uint64_t *ret_rows, uint64_t *ret_cols, const seam_weights *weights,
                                const char *name, seam_error *err);
-/* The tensor as f32 into ret (rows*cols floats; the shape must be exactly this). */
+/* The tensor as f32 into ret (rows*cols floats; the shape must be exactly this).
+ * SEAM_E_NOT_FOUND, SEAM_E_ARG (another shape), SEAM_E_UNIMPLEMENTED (tensor type). */
 seam_status seam_weights_read(float *ret, const seam_weights *weights, const char *name,
                               uint64_t rows, uint64_t cols, seam_error *err);
 /* The tokenizer stored in a GGUF file, else NULL: opaque to this reader, used by client text/. */

@@ -1,0 +1,36 @@
+/* Element types of weight files, and their exact values as f32.
+ *
+ * Source: the GGUF specification and the block layouts of ggml; F16 and BF16 are IEEE / bfloat16.
+ *   Q8_0: blocks of 32: fp16 d, 32 int8 q                x = d q
+ *   Q4_0: blocks of 32: fp16 d, 16 bytes of nibbles      x = d (q - 8)
+ *   Q4_1: blocks of 32: fp16 d, fp16 m, 16 bytes         x = d q + m   (two roundings)
+ * Nibbles: value i (i < 16) is the low half of byte i, value i + 16 the high half. */
+#ifndef SEAM_DEQUANTIZE_H
+#define SEAM_DEQUANTIZE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "seam_status.h"
+
+typedef enum seam_tensor_type {
+    SEAM_TENSOR_OTHER = 0, /* a known type that Seam cannot read; its bytes are only counted */
+    SEAM_TENSOR_F32,
+    SEAM_TENSOR_F16,
+    SEAM_TENSOR_BF16,
+    SEAM_TENSOR_Q8_0,
+    SEAM_TENSOR_Q4_0,
+    SEAM_TENSOR_Q4_1,
+} seam_tensor_type;
+
+/* Values a block (1 for plain types) and bytes a block. */
+uint32_t seam_tensor_block_values(seam_tensor_type type);
+uint32_t seam_tensor_block_bytes(seam_tensor_type type);
+/* Bytes of rows x cols values whose rows are whole blocks; false if they are not, or on
+ * overflow.  type is not OTHER. */
+bool seam_tensor_bytes(uint64_t *ret_bytes, seam_tensor_type type, uint64_t rows, uint64_t cols);
+/* `count` values, a multiple of the block; bytes need no alignment. */
+void seam_dequantize(float *ret, seam_tensor_type type, const uint8_t *bytes, size_t count);
+
+#endif

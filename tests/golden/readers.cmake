@@ -1,0 +1,3 @@
+# Comparisons of the weight and text readers with Hugging Face's own.
+add_executable(dump_weights dump_weights.c)
+target_link_libraries(dump_weights PRIVATE seam_flags seam_weights)
