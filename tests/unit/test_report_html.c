@@ -1,0 +1,176 @@
+/* Goal: the HTML report shows what report.json says, is self-contained and survives a report with
+ * parts missing or wrong.  Method: canned reports are written, the page is searched for what must
+ * and must not be in it. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "report_html.h"
+
+static char page[1u << 20];
+static char folder[64];
+
+static void write_file(const char *name, const char *text) {
+    char path[128];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    FILE *out = fopen(path, "w");
+    assert_non_null(out);
+    assert_int_equal(fputs(text, out) >= 0, 1);
+    assert_int_equal(fclose(out), 0);
+}
+
+static seam_status render(seam_error *err) {
+    char from[128], to[128];
+    snprintf(from, sizeof from, "%s/report.json", folder);
+    snprintf(to, sizeof to, "%s/report.html", folder);
+    return seam_report_html_write(to, from, err);
+}
+
+static void read_page(void) {
+    char path[128];
+    snprintf(path, sizeof path, "%s/report.html", folder);
+    FILE *in = fopen(path, "r");
+    assert_non_null(in);
+    page[fread(page, 1, sizeof page - 1, in)] = '\0';
+    fclose(in);
+}
+
+static int folder_create(void **state) {
+    (void)state;
+    snprintf(folder, sizeof folder, "/tmp/seam-report-XXXXXX");
+    return mkdtemp(folder) == NULL ? -1 : 0;
+}
+
+static int folder_delete(void **state) {
+    static const char *const names[] = {"report.json", "report.html"};
+    char path[128];
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        snprintf(path, sizeof path, "%s/%s", folder, names[i]);
+        (void)unlink(path);
+    }
+    return rmdir(folder);
+}
+
+static uint32_t occurrences(const char *needle) {
+    uint32_t count = 0;
+    for (const char *at = strstr(page, needle); at != NULL; at = strstr(at + 1, needle)) {
+        count++;
+    }
+    return count;
+}
+
+static const char full_report[] =
+    "{\"model\": \"<tiny> & co\", \"config\": {\"codec\": \"amaq\", \"bits_target\": 4},"
+    "\"steps\": ["
+    "{\"step\": 0, \"loss\": 3.25, \"tokens\": 100, \"labelled_tokens\": 50, \"seconds\": 0.5,"
+    " \"bytes_sent\": 600, \"bytes_received\": 400, \"bf16_bytes\": 2000, \"sites\": {"
+    "  \"fwd_in\": {\"mean_bits\": 8.0, \"payload_bytes\": 300},"
+    "  \"fwd_out\": {\"mean_bits\": 7.5, \"payload_bytes\": 200},"
+    "  \"bwd_in\": {\"mean_bits\": 0, \"payload_bytes\": 0}}},"
+    "{\"step\": 1, \"loss\": 1.125, \"tokens\": 100, \"labelled_tokens\": 50, \"seconds\": 0.5,"
+    " \"bytes_sent\": 300, \"bytes_received\": 200, \"bf16_bytes\": 2000, \"sites\": {"
+    "  \"fwd_in\": {\"mean_bits\": 4.0, \"payload_bytes\": 150},"
+    "  \"fwd_out\": {\"mean_bits\": 4.5, \"payload_bytes\": 120},"
+    "  \"bwd_in\": {\"mean_bits\": 0, \"payload_bytes\": 0}}}],"
+    "\"eval\": {\"before\": {\"loss\": 4, \"perplexity\": 54.6, \"exact_match\": 0},"
+    "          \"after\": {\"loss\": 0.5, \"perplexity\": 1.65, \"exact_match\": 0.875}},"
+    "\"widths\": {\"fwd_in\": [0, 0, 3, 9, 2], \"fwd_out\": [0, 0, 0, 10, 4]}}";
+
+static void test_report_html_write__full_report__shows_its_figures(void **state) {
+    (void)state;
+    seam_error err = {0};
+    write_file("report.json", full_report);
+    assert_int_equal(render(&err), SEAM_OK);
+    read_page();
+    assert_non_null(strstr(page, "&lt;tiny&gt; &amp; co"));
+    assert_non_null(strstr(page, "0 % &rarr; 87.5 %")); /* exact match */
+    assert_non_null(strstr(page, "1500 (37.5 %)"));     /* bytes of both steps, of bf16's 4000 */
+    assert_non_null(strstr(page, "8 &rarr; 4</b>"));    /* mean bits of fwd_in */
+    assert_non_null(strstr(page, "200/s, 1 s"));        /* 200 tokens in 1 s */
+    assert_non_null(strstr(page, "config.bits_target"));
+    assert_int_equal(occurrences("<figure>"), 5);
+    assert_int_equal(occurrences("</figure>"), 5);
+    assert_int_equal(occurrences("<path class=\"line"), 1 + 3 + 2 + 1);
+    assert_int_equal(occurrences("<rect"), 3 + 2); /* widths with channels */
+    assert_null(strstr(page, "nan"));
+    assert_null(strstr(page, "not in this report"));
+}
+
+static void test_report_html_write__any_report__fetches_nothing(void **state) {
+    (void)state;
+    write_file("report.json", full_report);
+    assert_int_equal(render(NULL), SEAM_OK);
+    read_page();
+    static const char *const outside[] = {
+        "http:", "https:", "src=", "href=", "<script", "@import", "url("};
+    for (size_t i = 0; i < sizeof outside / sizeof *outside; i++) {
+        assert_null(strstr(page, outside[i]));
+    }
+}
+
+static void test_report_html_write__missing_parts__left_out(void **state) {
+    static const char *const reports[] = {
+        "{}",
+        "{\"steps\": []}",
+        "{\"steps\": [{}]}",
+        "{\"eval\": {\"before\": 3}}",
+        "{\"steps\": [{\"loss\": \"x\", \"sites\": 4}], \"widths\": {\"a\": 1}}",
+        "{\"steps\": [{\"step\": 0, \"loss\": 1}], \"eval\": {}, \"widths\": {\"a\": []}}"};
+    (void)state;
+    for (size_t i = 0; i < sizeof reports / sizeof *reports; i++) {
+        seam_error err = {0};
+        write_file("report.json", reports[i]);
+        assert_int_equal(render(&err), SEAM_OK);
+        read_page();
+        assert_non_null(strstr(page, "</html>"));
+        assert_null(strstr(page, "nan"));
+        assert_null(strstr(page, "inf"));
+    }
+}
+
+static void test_report_html_write__bad_report__named_error(void **state) {
+    static const struct {
+        const char *text, *named;
+    } cases[] = {{"[1]", "object"},
+                 {"{\"steps\": 3}", "steps"},
+                 {"{\"steps\": [{}, 4]}", "steps[1]"},
+                 {"{\n\"steps\": [\n", "report.json:"}};
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        seam_error err = {0};
+        write_file("report.json", cases[i].text);
+        assert_int_equal(render(&err), SEAM_E_FORMAT);
+        assert_non_null(strstr(err.text, cases[i].named));
+    }
+}
+
+static void test_report_html_write__no_such_file__io_error(void **state) {
+    (void)state;
+    seam_error err = {0};
+    assert_int_equal(seam_report_html_write("/tmp/x.html", "/nonexistent/r.json", &err), SEAM_E_IO);
+    assert_non_null(strstr(err.text, "/nonexistent/r.json"));
+    write_file("report.json", full_report);
+    char from[128];
+    snprintf(from, sizeof from, "%s/report.json", folder);
+    assert_int_equal(seam_report_html_write("/nonexistent/r.html", from, &err), SEAM_E_IO);
+    assert_non_null(strstr(err.text, "/nonexistent/r.html"));
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_report_html_write__full_report__shows_its_figures),
+        cmocka_unit_test(test_report_html_write__any_report__fetches_nothing),
+        cmocka_unit_test(test_report_html_write__missing_parts__left_out),
+        cmocka_unit_test(test_report_html_write__bad_report__named_error),
+        cmocka_unit_test(test_report_html_write__no_such_file__io_error),
+    };
+    return cmocka_run_group_tests(tests, folder_create, folder_delete);
+}
