@@ -305,7 +305,8 @@ static seam_status proposal_check(const seam_site *site, const uint8_t *widths, 
 /* A proposal whose number was judged before: the same answer for the same content. */
 static seam_status judge_again(seam_site *site, uint32_t version, uint64_t effective_step,
                                uint64_t hash, seam_error *err) {
-    if (version == site->refused_version && hash == site->refused_hash) {
+    const bool refused = version != 0 && version == site->refused_version;
+    if (refused && hash == site->refused_hash) {
         return seam_error_set(err, SEAM_E_ARG, "version %u: refused before", version);
     }
     const seam_alloc *live = NULL;
@@ -317,7 +318,7 @@ static seam_status judge_again(seam_site *site, uint32_t version, uint64_t effec
     if (live != NULL && live->hash == hash && live->effective_step == effective_step) {
         return SEAM_OK;
     }
-    if (live != NULL || version == site->refused_version) {
+    if (live != NULL || refused) {
         return seam_error_set(err, SEAM_E_CONFLICT,
                               "version %u: proposed before with other content", version);
     }
