@@ -11,7 +11,7 @@
  *   repetition cures or when the deadline without progress is over.
  *
  * The loop of a client
- *   seam_client_proto_begin_step(cp, step, micro_count)       the batch is prepared
+ *   seam_client_proto_begin_step(cp, step, micro_count, now)  the batch is prepared
  *   for (;;) switch (seam_client_proto_next(&action, cp, now)):
  *     CONNECT         open the stream; connected() or stream_lost()
  *     SEND_ATTACH     send Attach with the fields of `action`; done()
@@ -87,6 +87,7 @@ typedef struct seam_client_proto {
     uint64_t progress_ms;   /* time of the last progress */
     uint64_t rollback_step;
     /* The step in flight, step number `committed`. */
+    bool stream_open;
     bool in_flight;
     bool begin_sent;      /* on this stream */
     bool commit_received; /* JOURNAL is due */
@@ -105,15 +106,16 @@ void seam_client_proto_init(seam_client_proto *cp, const seam_client_proto_confi
 /* The next batch is ready as step `step`. SEAM_E_OUT_OF_SEQUENCE unless step is the committed
  * count, SEAM_E_STATE while another is in flight, SEAM_E_LIMIT (micro_count). */
 seam_status seam_client_proto_begin_step(seam_client_proto *cp, uint64_t step, uint32_t micro_count,
-                                         seam_error *err);
+                                         uint64_t now_ms, seam_error *err);
 /* What to do now. Changes nothing but STOPPED when the deadline has passed. */
 void seam_client_proto_next(seam_client_action *ret_action, seam_client_proto *cp, uint64_t now_ms);
 /* The CONNECT, SEND_* action that next() named has been carried out. */
 void seam_client_proto_done(seam_client_proto *cp, const seam_client_action *action);
 
 /* The stream could not be opened or ended with `status` (SEAM_OK counts as SEAM_E_UNAVAILABLE).
- * Cured by repetition: UNAVAILABLE, DEADLINE, CANCELLED, LIMIT, CHECKSUM, DEVICE_LOST, INTERNAL;
- * others stop. retry_after_ms: from RetryInfo, 0 none. random: 32 fresh random bits (jitter). */
+ * Cured by repetition: UNAVAILABLE, DEADLINE, CANCELLED, CHECKSUM, IO, DEVICE_LOST, INTERNAL, and
+ * LIMIT and MEMORY when retry_after_ms (from RetryInfo, 0: none) is given; others stop.
+ * random: 32 fresh random bits (jitter). */
 typedef struct seam_stream_lost_args {
     seam_status status;
     const char *text; /* may be NULL */
@@ -150,7 +152,7 @@ seam_status seam_client_proto_commit(bool *ret_is_new, seam_client_proto *cp, ui
 /* The record of the committed step is flushed. */
 void seam_client_proto_journaled(seam_client_proto *cp);
 /* The caller's state is that of `step_count` committed steps; begin_step is called for it next. */
-void seam_client_proto_restored(seam_client_proto *cp, uint64_t step_count);
+void seam_client_proto_restored(seam_client_proto *cp, uint64_t step_count, uint64_t now_ms);
 /* Give up for `status` (the caller cannot go on). */
 void seam_client_proto_stop(seam_client_proto *cp, seam_status status, const char *text);
 
