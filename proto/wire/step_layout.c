@@ -57,7 +57,7 @@ seam_status seam_step_begin_check(const Seam__V1__StepBegin *begin,
     }
     uint64_t labelled = 0;
     for (size_t i = 0; i < begin->n_micros; i++) {
-        seam_micro_layout layout;
+        seam_micro_layout layout = {0};
         SEAM_TRY(seam_micro_layout_read(&layout, NULL, begin->micros[i], (uint32_t)i, limits, err));
         labelled += layout.labelled_count;
     }
