@@ -41,8 +41,8 @@ typedef struct seam_weight seam_weight;   /* a frozen (N, C) matrix, packed for 
 
 /* One LoRA pair on output columns [col_begin, col_begin + N) of a stacked linear.
  * Hu et al. 2021, arXiv:2106.09685: y += scale * (x A^T) B^T.   a (R, C) act, b (N, R) act:
- * compute copies of the master parameters.   u (T, R) act: x A^T, kept for backward.
- * da (R, C), db (N, R) acc: backward adds to them. */
+ * compute copies of the master parameters.   u (T, R) act: x A^T, kept for backward, which may
+ * leave something else there.   da (R, C), db (N, R) acc: backward adds to them. */
 typedef struct seam_lora_pair {
     uint32_t col_begin, N, R;
     float scale; /* alpha / rank */
@@ -180,8 +180,8 @@ typedef struct seam_embedding_forward_args {
 } seam_embedding_forward_args;
 
 /* loss[t] = logsumexp(logits[t]) - logits[t][targets[t]];
- * logits become grad_scale * (softmax - onehot), written in place as act into d_logits
- * (d_logits may be NULL: evaluation).  argmax (T) may be NULL.
+ * d_logits = grad_scale * (softmax - onehot); NULL: evaluation; must not overlap logits.
+ * argmax (T), lowest index on ties, may be NULL.
  * logits (T, V) acc; d_logits (T, V) act; loss (T) acc. */
 typedef struct seam_cross_entropy_args {
     void *loss, *d_logits;

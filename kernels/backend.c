@@ -1,0 +1,58 @@
+/* The backend picker and what is the same for all backends. */
+#include "backend.h"
+
+#include <string.h>
+
+#include "try.h"
+
+size_t seam_dtype_bytes(seam_dtype dtype) {
+    switch (dtype) {
+    case SEAM_F64:
+        return 8;
+    case SEAM_F32:
+        return 4;
+    case SEAM_BF16:
+        return 2;
+    }
+    SEAM_ASSERT(!"a dtype of the enum");
+    return 0;
+}
+
+seam_status seam_backend_create(seam_backend **ret_backend, const seam_backend_options *options,
+                                seam_error *err) {
+    SEAM_ASSERT(ret_backend != NULL);
+    SEAM_ASSERT(options != NULL);
+    const char *device = options->device;
+    if (device == NULL) {
+        return seam_error_set(err, SEAM_E_ARG, "device: none named (cpu, ref)");
+    }
+    if (strcmp(device, "ref") == 0) {
+        return seam_ref_create(ret_backend, options, err);
+    }
+    if (strcmp(device, "cpu") == 0) {
+        return seam_cpu_create(ret_backend, options, err);
+    }
+    if (strcmp(device, "cuda") == 0 || strncmp(device, "cuda:", 5) == 0) {
+        return seam_error_set(err, SEAM_E_UNIMPLEMENTED, "device %s: this build has no CUDA",
+                              device);
+    }
+    return seam_error_set(err, SEAM_E_ARG, "device %s: unknown (cpu, ref)", device);
+}
+
+void seam_backend_destroy(seam_backend *gift_backend) {
+    if (gift_backend != NULL) {
+        gift_backend->destroy(gift_backend);
+    }
+}
+
+const seam_ops *seam_backend_ops(const seam_backend *backend) {
+    return &backend->ops;
+}
+
+seam_backend *seam_stream_backend(const seam_stream *stream) {
+    return stream->backend;
+}
+
+const char *seam_backend_describe(const seam_backend *backend) {
+    return backend->describe;
+}

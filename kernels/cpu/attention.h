@@ -1,0 +1,157 @@
+/* What attention forward and backward share: blocks, transposes, padded copies.
+ *
+ * Both work on transposed scores, S^T = K Q^T (keys, queries): softmax then runs down the rows,
+ * sixteen queries a vector, without sums across a vector, and the probabilities come out in the
+ * two forms that the next products read (rows of a, panels of b) without a transpose.
+ *
+ * Blocks of ATT_BLOCK keys by as many queries, aligned to the sequence's start: only blocks on the
+ * diagonal need the mask, and a row's bits depend on its own sequence only. */
+#ifndef SEAM_ATTENTION_H
+#define SEAM_ATTENTION_H
+
+#include "cpu_ops.h"
+#include "tile.h"
+
+#define ATT_BLOCK  64u
+#define ATT_D_MAX  256u
+#define ATT_PANELS (ATT_BLOCK / TILE_N)
+
+/* Rows of an a operand, so that the AMX product needs no padding of its own. */
+CPU_INLINE uint32_t att_rows(uint32_t n) {
+#ifdef SEAM_VARIANT_BF16
+    return (n + 15u) & ~15u;
+#else
+    return n;
+#endif
+}
+
+/* Keys of a block as a k dimension: even for tile_emit_pair, whole tile steps. */
+CPU_INLINE uint32_t att_keys(uint32_t n) {
+    return tile_k((n + 1u) & ~1u);
+}
+
+typedef struct att_bump {
+    uint8_t *base; /* NULL: planning */
+    size_t used;
+} att_bump;
+
+CPU_INLINE void *att_take(att_bump *b, size_t count, size_t item_bytes) {
+    void *ptr = b->base == NULL ? NULL : b->base + b->used;
+    b->used += (count * item_bytes + 127) / 64 * 64; /* and a line apart */
+    return ptr;
+}
+
+/* dst (32-bit words, (n, m)) = src ((m, n)) transposed, through one type. */
+static inline void att_transpose_words(float *dst, size_t dst_ld, const float *src, size_t src_ld,
+                                       uint32_t m, uint32_t n) {
+    uint32_t whole_m = 0, whole_n = 0;
+#if VL == 16
+    whole_m = m & ~15u;
+    whole_n = n & ~15u;
+    for (uint32_t i = 0; i < whole_m; i += 16) {
+        for (uint32_t j = 0; j < whole_n; j += 16) {
+            __m512 r[16], s[16];
+            for (int k = 0; k < 16; k++) {
+                r[k] = _mm512_loadu_ps(src + (i + (uint32_t)k) * src_ld + j);
+            }
+            for (int k = 0; k < 16; k += 2) {
+                s[k] = _mm512_unpacklo_ps(r[k], r[k + 1]);
+                s[k + 1] = _mm512_unpackhi_ps(r[k], r[k + 1]);
+            }
+            for (int k = 0; k < 16; k += 4) {
+                r[k] = _mm512_shuffle_ps(s[k], s[k + 2], 0x44);
+                r[k + 1] = _mm512_shuffle_ps(s[k], s[k + 2], 0xee);
+                r[k + 2] = _mm512_shuffle_ps(s[k + 1], s[k + 3], 0x44);
+                r[k + 3] = _mm512_shuffle_ps(s[k + 1], s[k + 3], 0xee);
+            }
+            for (int k = 0; k < 4; k++) {
+                s[k] = _mm512_shuffle_f32x4(r[k], r[k + 4], 0x88);
+                s[k + 4] = _mm512_shuffle_f32x4(r[k], r[k + 4], 0xdd);
+                s[k + 8] = _mm512_shuffle_f32x4(r[k + 8], r[k + 12], 0x88);
+                s[k + 12] = _mm512_shuffle_f32x4(r[k + 8], r[k + 12], 0xdd);
+            }
+            for (int k = 0; k < 4; k++) {
+                r[k] = _mm512_shuffle_f32x4(s[k], s[k + 8], 0x88);
+                r[k + 8] = _mm512_shuffle_f32x4(s[k], s[k + 8], 0xdd);
+                r[k + 4] = _mm512_shuffle_f32x4(s[k + 4], s[k + 12], 0x88);
+                r[k + 12] = _mm512_shuffle_f32x4(s[k + 4], s[k + 12], 0xdd);
+            }
+            for (int k = 0; k < 16; k++) {
+                _mm512_storeu_ps(dst + (j + (uint32_t)k) * dst_ld + i, r[k]);
+            }
+        }
+    }
+#endif
+    for (uint32_t i = 0; i < m; i++) {
+        for (uint32_t j = i < whole_m ? whole_n : 0; j < n; j++) {
+            dst[j * dst_ld + i] = src[i * src_ld + j];
+        }
+    }
+}
+
+/* dst (att_rows(D), ATT_BLOCK) act = src (n, D) transposed, zero elsewhere.
+ * work: ATT_BLOCK * tile_panels(D) * TILE_N of act. */
+static inline void att_transpose_block(act *dst, act *work, const act *src, size_t ld, uint32_t n,
+                                       uint32_t D) {
+    memset(dst, 0, (size_t)att_rows(D) * ATT_BLOCK * sizeof *dst);
+#ifdef SEAM_VARIANT_BF16
+    for (uint32_t d = 0; d < D; d += TILE_N) { /* pairs of keys become 32-bit words */
+        const uint32_t cols = min_u32(TILE_N, D - d);
+        tile_pack_cols(work, src + d, ld, cols, n);
+        att_transpose_words((float *)(void *)(dst + (size_t)d * ATT_BLOCK), ATT_BLOCK / 2,
+                            (const float *)(const void *)work, TILE_N, (n + 1) / 2, cols);
+    }
+#else
+    (void)work;
+    att_transpose_words(dst, ATT_BLOCK, src, ld, n, D);
+#endif
+}
+
+/* src (n, D) if it can be read as a whole block, else a copy padded with zeros:
+ * work (ATT_BLOCK, tile_k(D)). */
+static inline const act *att_rows_of(size_t *ret_ld, act *work, const act *src, size_t ld,
+                                     uint32_t n, uint32_t D) {
+    const uint32_t wide = tile_k(D);
+    if (n == ATT_BLOCK && D == wide) {
+        *ret_ld = ld;
+        return src;
+    }
+    memset(work, 0, (size_t)ATT_BLOCK * wide * sizeof *work);
+    for (uint32_t i = 0; i < n; i++) {
+        memcpy(work + (size_t)i * wide, src + i * ld, D * sizeof *work);
+    }
+    *ret_ld = wide;
+    return work;
+}
+
+/* dst (n, D) act = src (D, ATT_BLOCK) f32 transposed.  work (ATT_BLOCK, D) f32. */
+static inline void att_store_transposed(act *dst, size_t ld, float *work, const float *src,
+                                        uint32_t n, uint32_t D) {
+    att_transpose_words(work, D, src, ATT_BLOCK, D, ATT_BLOCK);
+    for (uint32_t i = 0; i < n; i++) {
+        for (uint32_t d = 0; d < D; d += VL) {
+            const uint32_t count = min_u32(VL, D - d);
+            const vf x = any_load(work, (size_t)i * D + d, 1, count);
+            count == VL ? act_store(dst + i * ld + d, x) : act_store_n(dst + i * ld + d, x, count);
+        }
+    }
+}
+
+/* b operand (k = D, n = queries) of a block of rows: ATT_PANELS panels, zero beyond n rows. */
+static inline void att_pack_queries(act *dst, const act *src, size_t ld, uint32_t n, uint32_t D) {
+    for (uint32_t p = 0; p < ATT_PANELS; p++) {
+        const uint32_t first = p * TILE_N, count = n > first ? min_u32(TILE_N, n - first) : 0;
+        tile_pack_rows(dst + p * tile_panel(D), src + first * ld, ld, 0, count, D);
+    }
+}
+
+/* Index of each lane, from `first`. */
+CPU_INLINE vi att_lanes(uint32_t first) {
+    vi x;
+    for (int i = 0; i < VL; i++) {
+        x[i] = (int32_t)first + i;
+    }
+    return x;
+}
+
+#endif

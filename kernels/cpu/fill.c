@@ -1,0 +1,22 @@
+/* The op table of one variant. */
+#include "cpu_ops.h"
+
+void CPU_FN(fill)(seam_ops *ops) {
+    ops->act = ACT_DTYPE;
+    ops->cast = CPU_FN(cast);
+    ops->weight_create = CPU_FN(weight_create);
+    ops->linear_forward = CPU_FN(linear_forward);
+    ops->linear_backward = CPU_FN(linear_backward);
+    ops->rmsnorm_forward = CPU_FN(rmsnorm_forward);
+    ops->rmsnorm_backward = CPU_FN(rmsnorm_backward);
+    ops->rope = CPU_FN(rope);
+    ops->attention_forward = CPU_FN(attention_forward);
+    ops->attention_backward = CPU_FN(attention_backward);
+    ops->attention_cached = CPU_FN(attention_cached);
+    ops->swiglu_forward = CPU_FN(swiglu_forward);
+    ops->swiglu_backward = CPU_FN(swiglu_backward);
+    ops->embedding_forward = CPU_FN(embedding_forward);
+    ops->cross_entropy = CPU_FN(cross_entropy);
+    ops->adamw = CPU_FN(adamw);
+    ops->sum_squares = CPU_FN(sum_squares);
+}

@@ -1,0 +1,42 @@
+# The op table and its backends: seam_ops (include/ops.h).
+#
+# cpu/ is compiled once a variant (cpu/vec.h): the same files, other instruction flags; cpu.c picks
+# one when the program starts, so the binary runs on any x86-64-v2 machine.  Always -O3: a Debug
+# build's tests would take minutes otherwise.  Contraction to FMA is wanted here (the codec, which
+# promises bytes, is compiled without).
+find_package(Threads REQUIRED)
+set(ref_sources
+  ref/ref.c ref/linear.c ref/rmsnorm.c ref/rope.c ref/attention_forward.c ref/attention_backward.c
+  ref/attention_cached.c ref/swiglu.c ref/embedding.c ref/cross_entropy.c ref/adamw.c
+  ref/sum_squares.c)
+set(cpu_op_sources
+  cpu/fill.c cpu/cast.c cpu/weight.c cpu/linear.c cpu/rmsnorm.c cpu/rope.c
+  cpu/attention_forward.c cpu/attention_backward.c cpu/attention_cached.c cpu/swiglu.c
+  cpu/embedding.c cpu/cross_entropy.c cpu/adamw.c cpu/sum_squares.c)
+
+seam_add_library(seam_ops backend.c cpu/cpu.c cpu/pool.c ${ref_sources})
+target_include_directories(seam_ops PUBLIC include PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})
+target_link_libraries(seam_ops PUBLIC seam_base Threads::Threads m)
+
+# On the files, as seam_flags' own -ffp-contract=off stands after a target's options.
+set_source_files_properties(${cpu_op_sources} PROPERTIES COMPILE_OPTIONS -ffp-contract=fast)
+
+# seam_add_cpu_variant(name flags...): cpu/'s op files as seam_cpu_<name>_*.
+function(seam_add_cpu_variant name)
+  add_library(seam_cpu_${name} OBJECT ${cpu_op_sources})
+  target_link_libraries(seam_cpu_${name} PRIVATE seam_flags seam_base)
+  target_include_directories(seam_cpu_${name} PRIVATE include ${CMAKE_CURRENT_SOURCE_DIR})
+  target_compile_definitions(seam_cpu_${name} PRIVATE SEAM_VARIANT=${name})
+  target_compile_options(seam_cpu_${name} PRIVATE -O3 -Wno-psabi ${ARGN})
+  target_sources(seam_ops PRIVATE $<TARGET_OBJECTS:seam_cpu_${name}>)
+endfunction()
+
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+  seam_add_cpu_variant(base -march=x86-64-v2)
+  seam_add_cpu_variant(avx2 -march=x86-64-v3)
+  seam_add_cpu_variant(avx512 -march=x86-64-v4 -mprefer-vector-width=512)
+  seam_add_cpu_variant(amx -march=x86-64-v4 -mavx512bf16 -mamx-tile -mamx-bf16
+    -mprefer-vector-width=512 -DSEAM_VARIANT_BF16)
+else()
+  seam_add_cpu_variant(base)
+endif()

@@ -1,0 +1,178 @@
+/* Creation, memory and casts of the reference backend, and its op table. */
+#include "ref.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "arena.h"
+#include "bytes.h"
+
+static const seam_ops ref_ops;
+
+static void ref_destroy(seam_backend *gift_backend) {
+    seam_mem_free(gift_backend);
+}
+
+seam_status seam_ref_create(seam_backend **ret_backend, const seam_backend_options *options,
+                            seam_error *err) {
+    if (options->act != 0 && options->act != SEAM_F64) {
+        return seam_error_set(err, SEAM_E_ARG, "device ref: act is f64 only");
+    }
+    seam_backend *backend = seam_mem_zalloc(1, sizeof *backend);
+    if (backend == NULL) {
+        return seam_error_set(err, SEAM_E_MEMORY, "device ref: out of memory");
+    }
+    backend->ops = ref_ops;
+    backend->destroy = ref_destroy;
+    (void)snprintf(backend->describe, sizeof backend->describe, "reference f64, 1 thread");
+    *ret_backend = backend;
+    return SEAM_OK;
+}
+
+static seam_status ref_mem_alloc(void **ret_ptr, seam_backend *backend, size_t bytes) {
+    (void)backend;
+    void *ptr = seam_mem_alloc_aligned(bytes);
+    if (ptr == NULL) {
+        return SEAM_E_MEMORY;
+    }
+    *ret_ptr = ptr;
+    return SEAM_OK;
+}
+
+static void ref_mem_free(seam_backend *backend, void *gift_ptr) {
+    (void)backend;
+    seam_mem_free(gift_ptr);
+}
+
+static seam_status ref_copy(seam_stream *stream, void *dst, const void *src, size_t bytes) {
+    (void)stream;
+    memcpy(dst, src, bytes);
+    return SEAM_OK;
+}
+
+static seam_status ref_zero(seam_stream *stream, void *device, size_t bytes) {
+    (void)stream;
+    memset(device, 0, bytes);
+    return SEAM_OK;
+}
+
+static double load(const void *src, seam_dtype type, size_t i) {
+    switch (type) {
+    case SEAM_F64:
+        return ((const double *)src)[i];
+    case SEAM_F32:
+        return (double)((const float *)src)[i];
+    case SEAM_BF16:
+        return (double)seam_bf16_to_f32(((const uint16_t *)src)[i]);
+    }
+    SEAM_ASSERT(!"a dtype of the enum");
+    return 0.0;
+}
+
+static seam_status ref_cast(seam_stream *stream, void *dst, seam_dtype dst_type, const void *src,
+                            seam_dtype src_type, size_t count) {
+    (void)stream;
+    for (size_t i = 0; i < count; i++) {
+        const double value = load(src, src_type, i);
+        switch (dst_type) {
+        case SEAM_F64:
+            ((double *)dst)[i] = value;
+            break;
+        case SEAM_F32:
+            ((float *)dst)[i] = (float)value;
+            break;
+        case SEAM_BF16:
+            ((uint16_t *)dst)[i] = seam_bf16_from_f32((float)value);
+            break;
+        }
+    }
+    return SEAM_OK;
+}
+
+static seam_status ref_stream_create(seam_stream **ret_stream, seam_backend *backend) {
+    seam_stream *stream = seam_mem_zalloc(1, sizeof *stream);
+    if (stream == NULL) {
+        return SEAM_E_MEMORY;
+    }
+    stream->backend = backend;
+    *ret_stream = stream;
+    return SEAM_OK;
+}
+
+static seam_status ref_stream_sync(seam_stream *stream) {
+    (void)stream;
+    return SEAM_OK;
+}
+
+static void ref_stream_destroy(seam_stream *gift_stream) {
+    seam_mem_free(gift_stream);
+}
+
+static void ref_weight_destroy(seam_weight *gift_weight) {
+    if (gift_weight != NULL) {
+        seam_mem_free(gift_weight->rows);
+        seam_mem_free(gift_weight);
+    }
+}
+
+static seam_status ref_weight_create(seam_weight **ret_weight, seam_backend *backend,
+                                     const float *host_rows, uint32_t N, uint32_t C, bool forward,
+                                     bool backward) {
+    (void)backend;
+    SEAM_ASSERT(N > 0 && C > 0);
+    size_t bytes = 0;
+    if (!seam_mul3_bytes(&bytes, N, C, sizeof(double))) {
+        return SEAM_E_MEMORY;
+    }
+    seam_weight *weight = seam_mem_zalloc(1, sizeof *weight);
+    if (weight == NULL) {
+        return SEAM_E_MEMORY;
+    }
+    *weight = (seam_weight){.N = N, .C = C, .forward = forward, .backward = backward};
+    weight->rows = seam_mem_alloc(bytes);
+    if (weight->rows == NULL) {
+        ref_weight_destroy(weight);
+        return SEAM_E_MEMORY;
+    }
+    for (size_t i = 0; i < (size_t)N * C; i++) {
+        weight->rows[i] = (double)host_rows[i];
+    }
+    *ret_weight = weight;
+    return SEAM_OK;
+}
+
+static size_t ref_weight_bytes(const seam_weight *weight) {
+    return (size_t)weight->N * weight->C * sizeof(double);
+}
+
+static const seam_ops ref_ops = {
+    .name = "ref",
+    .act = SEAM_F64,
+    .acc = SEAM_F64,
+    .mem_alloc = ref_mem_alloc,
+    .mem_free = ref_mem_free,
+    .copy_in = ref_copy,
+    .copy_out = ref_copy,
+    .zero = ref_zero,
+    .cast = ref_cast,
+    .stream_create = ref_stream_create,
+    .stream_sync = ref_stream_sync,
+    .stream_destroy = ref_stream_destroy,
+    .weight_create = ref_weight_create,
+    .weight_destroy = ref_weight_destroy,
+    .weight_bytes = ref_weight_bytes,
+    .linear_forward = seam_ref_linear_forward,
+    .linear_backward = seam_ref_linear_backward,
+    .rmsnorm_forward = seam_ref_rmsnorm_forward,
+    .rmsnorm_backward = seam_ref_rmsnorm_backward,
+    .rope = seam_ref_rope,
+    .attention_forward = seam_ref_attention_forward,
+    .attention_backward = seam_ref_attention_backward,
+    .attention_cached = seam_ref_attention_cached,
+    .swiglu_forward = seam_ref_swiglu_forward,
+    .swiglu_backward = seam_ref_swiglu_backward,
+    .embedding_forward = seam_ref_embedding_forward,
+    .cross_entropy = seam_ref_cross_entropy,
+    .adamw = seam_ref_adamw,
+    .sum_squares = seam_ref_sum_squares,
+};

@@ -1,0 +1,35 @@
+/* The reference backend: act = acc = f64, one thread, the formulas written out.
+ *
+ * It is what every other backend and the model code are tested against, so nothing here is
+ * clever. Slow by design: use it for tests only. */
+#ifndef SEAM_REF_H
+#define SEAM_REF_H
+
+#include "backend.h"
+#include "try.h"
+
+struct seam_weight {
+    uint32_t N, C;
+    bool forward, backward; /* which products were asked for; asserted at use */
+    double *rows;           /* (N, C) */
+};
+
+seam_status seam_ref_linear_forward(seam_stream *stream, const seam_linear_forward_args *args);
+seam_status seam_ref_linear_backward(seam_stream *stream, const seam_linear_backward_args *args);
+seam_status seam_ref_rmsnorm_forward(seam_stream *stream, const seam_rmsnorm_forward_args *args);
+seam_status seam_ref_rmsnorm_backward(seam_stream *stream, const seam_rmsnorm_backward_args *args);
+seam_status seam_ref_rope(seam_stream *stream, const seam_rope_args *args);
+seam_status seam_ref_attention_forward(seam_stream *stream,
+                                       const seam_attention_forward_args *args);
+seam_status seam_ref_attention_backward(seam_stream *stream,
+                                        const seam_attention_backward_args *args);
+seam_status seam_ref_attention_cached(seam_stream *stream, const seam_attention_cached_args *args);
+seam_status seam_ref_swiglu_forward(seam_stream *stream, const seam_swiglu_forward_args *args);
+seam_status seam_ref_swiglu_backward(seam_stream *stream, const seam_swiglu_backward_args *args);
+seam_status seam_ref_embedding_forward(seam_stream *stream,
+                                       const seam_embedding_forward_args *args);
+seam_status seam_ref_cross_entropy(seam_stream *stream, const seam_cross_entropy_args *args);
+seam_status seam_ref_adamw(seam_stream *stream, const seam_adamw_args *args);
+seam_status seam_ref_sum_squares(seam_stream *stream, double *ret_sum, const void *x, size_t count);
+
+#endif
