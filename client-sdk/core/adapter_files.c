@@ -1,0 +1,279 @@
+/* The adapter's files: from the server to a directory, and back.
+ *
+ * Export never harms what stands in the directory: every file goes to a temporary name, is flushed
+ * to the disk, and all are renamed only after the server has ended the transfer well. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "arena.h"
+#include "core.h"
+#include "try.h"
+
+#define PATH_BYTES  4096
+#define CHUNK_BYTES (512u << 10)
+
+static const char *const file_names[] = {"adapter_model.safetensors", "adapter_config.json"};
+#define FILES 2
+
+typedef struct outfile {
+    int fd; /* -1: not begun */
+    uint64_t bytes, written;
+    char path[PATH_BYTES], temporary[PATH_BYTES];
+} outfile;
+
+typedef struct export_job {
+    seam_session *session;
+    seam_stream_call *call;
+    outfile files[FILES];
+    uint64_t state_hash;
+} export_job;
+
+static seam_status export_run(export_job *job, seam_error *err);
+static seam_status export_chunk(export_job *job, const Seam__V1__ExportAdapterResponse *r,
+                                seam_error *err);
+static seam_status export_publish(export_job *job, seam_error *err);
+static seam_status import_run(seam_session *session, seam_stream_call *call, const char *directory,
+                              uint64_t *ret_state_hash, seam_error *err);
+static seam_status import_file(seam_session *session, seam_stream_call *call, const char *directory,
+                               const char *name, seam_error *err);
+
+static seam_status directory_make(const char *directory, seam_error *err) {
+    char path[PATH_BYTES];
+    const size_t count = strlen(directory);
+    if (count == 0 || count >= sizeof path - 64) {
+        return seam_error_set(err, SEAM_E_ARG, "directory: empty or too long");
+    }
+    memcpy(path, directory, count + 1);
+    for (size_t i = 1; i <= count; i++) {
+        if (path[i] == '/' || path[i] == '\0') {
+            path[i] = '\0';
+            if (mkdir(path, 0777) != 0 && errno != EEXIST) {
+                return seam_error_set(err, SEAM_E_IO, "%s: %s", path, strerror(errno));
+            }
+            path[i] = directory[i];
+        }
+    }
+    return SEAM_OK;
+}
+
+seam_status seam_session_export(seam_session *session, const char *directory,
+                                uint64_t *ret_state_hash, seam_error *err) {
+    if (session == NULL || directory == NULL) {
+        return seam_error_set(err, SEAM_E_ARG, "session or directory is NULL");
+    }
+    SEAM_TRY(directory_make(directory, err));
+    export_job *const job = seam_mem_zalloc(1, sizeof *job);
+    if (job == NULL) {
+        return seam_error_set(err, SEAM_E_MEMORY, "out of memory");
+    }
+    job->session = session;
+    for (int i = 0; i < FILES; i++) {
+        outfile *const f = &job->files[i];
+        f->fd = -1;
+        snprintf(f->path, sizeof f->path, "%.4000s/%s", directory, file_names[i]);
+        snprintf(f->temporary, sizeof f->temporary, "%.4000s/.%s.%ld", directory, file_names[i],
+                 (long)getpid());
+    }
+    seam_status st = export_run(job, err);
+    if (st == SEAM_OK) {
+        st = export_publish(job, err);
+    }
+    for (int i = 0; i < FILES; i++) {
+        if (job->files[i].fd >= 0) {
+            close(job->files[i].fd);
+            unlink(job->files[i].temporary);
+        }
+    }
+    if (st == SEAM_OK && ret_state_hash != NULL) {
+        *ret_state_hash = job->state_hash;
+    }
+    seam_mem_free(job);
+    return st;
+}
+
+static seam_status export_run(export_job *job, seam_error *err) {
+    seam_session *const s = job->session;
+    const seam_transport_ops *const net = s->client->net;
+    Seam__V1__ExportAdapterRequest request = SEAM__V1__EXPORT_ADAPTER_REQUEST__INIT;
+    request.session_id = s->id;
+    request.session_secret.data = s->secret;
+    request.session_secret.len = SEAM_SECRET_BYTES;
+    seam_buffer bytes = {0};
+    if (seam_message_pack(&bytes, &request.base) != SEAM_OK) {
+        return seam_error_set(err, SEAM_E_MEMORY, "out of memory");
+    }
+    bool message = true;
+    seam_status st = net->stream_open(&job->call, s->client->transport, "ExportAdapter", err);
+    if (st == SEAM_OK) {
+        st = net->stream_send(job->call, bytes.data, bytes.count, NULL, 0, err);
+    }
+    if (st == SEAM_OK) {
+        st = net->stream_end(job->call, err);
+    }
+    while (st == SEAM_OK) {
+        st = net->stream_receive(job->call, &bytes, &message, err);
+        if (st != SEAM_OK || !message) {
+            break;
+        }
+        Seam__V1__ExportAdapterResponse *const r =
+            seam__v1__export_adapter_response__unpack(NULL, bytes.count, bytes.data);
+        st = r != NULL ? export_chunk(job, r, err)
+                       : seam_error_set(err, SEAM_E_FORMAT, "ExportAdapter: malformed message");
+        if (r != NULL) {
+            seam__v1__export_adapter_response__free_unpacked(r, NULL);
+        }
+    }
+    net->stream_close(job->call);
+    seam_buffer_deinit(&bytes);
+    return st;
+}
+
+static seam_status export_chunk(export_job *job, const Seam__V1__ExportAdapterResponse *r,
+                                seam_error *err) {
+    outfile *file = NULL;
+    for (int i = 0; i < FILES; i++) {
+        file = strcmp(r->file_name, file_names[i]) == 0 ? &job->files[i] : file;
+    }
+    if (file == NULL) {
+        return seam_error_set(err, SEAM_E_FORMAT, "ExportAdapter: file_name '%.64s'", r->file_name);
+    }
+    if (file->fd < 0) {
+        file->fd = open(file->temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+        if (file->fd < 0) {
+            return seam_error_set(err, SEAM_E_IO, "%.400s: %s", file->temporary, strerror(errno));
+        }
+        file->bytes = r->file_bytes;
+    }
+    if (r->offset != file->written || r->file_bytes != file->bytes ||
+        r->data.len > file->bytes - file->written) {
+        return seam_error_set(err, SEAM_E_FORMAT, "ExportAdapter: %s: offset or file_bytes",
+                              r->file_name);
+    }
+    for (size_t at = 0; at < r->data.len;) {
+        const ssize_t n = write(file->fd, r->data.data + at, r->data.len - at);
+        if (n < 0 && errno != EINTR) {
+            return seam_error_set(err, SEAM_E_IO, "%.400s: %s", file->path, strerror(errno));
+        }
+        at += n > 0 ? (size_t)n : 0;
+    }
+    file->written += r->data.len;
+    job->state_hash = r->state_hash;
+    return SEAM_OK;
+}
+
+static seam_status export_publish(export_job *job, seam_error *err) {
+    for (int i = 0; i < FILES; i++) {
+        outfile *const f = &job->files[i];
+        if (f->fd < 0 || f->written != f->bytes) {
+            return seam_error_set(err, SEAM_E_FORMAT, "ExportAdapter: %s is missing or cut",
+                                  file_names[i]);
+        }
+        if (fsync(f->fd) != 0) {
+            return seam_error_set(err, SEAM_E_IO, "%.400s: %s", f->path, strerror(errno));
+        }
+    }
+    for (int i = 0; i < FILES; i++) {
+        outfile *const f = &job->files[i];
+        if (rename(f->temporary, f->path) != 0) {
+            return seam_error_set(err, SEAM_E_IO, "%.400s: %s", f->path, strerror(errno));
+        }
+        close(f->fd);
+        f->fd = -1;
+    }
+    return SEAM_OK;
+}
+
+/* ---- Import ---- */
+
+seam_status seam_session_import(seam_session *session, const char *directory,
+                                uint64_t *ret_state_hash, seam_error *err) {
+    if (session == NULL || directory == NULL) {
+        return seam_error_set(err, SEAM_E_ARG, "session or directory is NULL");
+    }
+    seam_stream_call *call = NULL;
+    const seam_transport_ops *const net = session->client->net;
+    SEAM_TRY(net->stream_open(&call, session->client->transport, "ImportAdapter", err));
+    const seam_status st = import_run(session, call, directory, ret_state_hash, err);
+    net->stream_close(call);
+    return st;
+}
+
+static seam_status import_run(seam_session *session, seam_stream_call *call, const char *directory,
+                              uint64_t *ret_state_hash, seam_error *err) {
+    const seam_transport_ops *const net = session->client->net;
+    for (int i = FILES - 1; i >= 0; i--) { /* the config first: it names the shapes */
+        SEAM_TRY(import_file(session, call, directory, file_names[i], err));
+    }
+    SEAM_TRY(net->stream_end(call, err));
+    seam_buffer bytes = {0};
+    bool message = false;
+    seam_status st = net->stream_receive(call, &bytes, &message, err);
+    if (st == SEAM_OK && message) {
+        Seam__V1__ImportAdapterResponse *const r =
+            seam__v1__import_adapter_response__unpack(NULL, bytes.count, bytes.data);
+        message = r != NULL;
+        if (r != NULL && ret_state_hash != NULL) {
+            *ret_state_hash = r->state_hash;
+        }
+        if (r != NULL) {
+            seam__v1__import_adapter_response__free_unpacked(r, NULL);
+        }
+    }
+    if (st == SEAM_OK && !message) {
+        st = seam_error_set(err, SEAM_E_FORMAT, "ImportAdapter: the server sent no valid answer");
+    }
+    seam_buffer_deinit(&bytes);
+    return st;
+}
+
+static seam_status import_file(seam_session *session, seam_stream_call *call, const char *directory,
+                               const char *name, seam_error *err) {
+    char path[PATH_BYTES];
+    snprintf(path, sizeof path, "%.4000s/%s", directory, name);
+    struct stat info;
+    FILE *const file = fopen(path, "rb");
+    if (file == NULL || fstat(fileno(file), &info) != 0) {
+        const int reason = errno;
+        if (file != NULL) {
+            fclose(file);
+        }
+        return seam_error_set(err, SEAM_E_IO, "%.400s: %s", path, strerror(reason));
+    }
+    seam_status st = SEAM_OK;
+    seam_buffer packed = {0};
+    uint8_t *const data = seam_mem_alloc(CHUNK_BYTES);
+    uint64_t offset = 0;
+    const uint64_t bytes = (uint64_t)info.st_size;
+    while (data != NULL && st == SEAM_OK && offset < bytes) {
+        const size_t count = fread(data, 1, CHUNK_BYTES, file);
+        if (count == 0) {
+            st = seam_error_set(err, SEAM_E_IO, "%.400s: cannot be read", path);
+            break;
+        }
+        Seam__V1__ImportAdapterRequest request = SEAM__V1__IMPORT_ADAPTER_REQUEST__INIT;
+        request.session_id = session->id;
+        request.session_secret.data = session->secret;
+        request.session_secret.len = SEAM_SECRET_BYTES;
+        request.file_name = (char *)(uintptr_t)name;
+        request.file_bytes = bytes;
+        request.offset = offset;
+        request.data.data = data;
+        request.data.len = count;
+        st = seam_message_pack(&packed, &request.base);
+        if (st == SEAM_OK) {
+            st = session->client->net->stream_send(call, packed.data, packed.count, NULL, 0, err);
+        }
+        offset += count;
+    }
+    if (data == NULL) {
+        st = seam_error_set(err, SEAM_E_MEMORY, "out of memory");
+    }
+    seam_mem_free(data);
+    seam_buffer_deinit(&packed);
+    fclose(file);
+    return st;
+}

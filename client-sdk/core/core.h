@@ -1,0 +1,228 @@
+/* Internal to core/: what a client and a session are.  Read seam.h first.
+ *
+ *   client.c          open, unary calls about the server
+ *   session_config.c  options <-> the SessionConfig message, site table
+ *   session.c         create, attach, close, delete
+ *   step.c            the public step calls
+ *   link.c            the loop that drives proto/wire/client_proto: connect, send, receive, retry
+ *   receive.c         one message of the Train stream
+ *   tensor_io.c       tensors <-> frames
+ *   arbiter.c         bits: what both sides' gates are told
+ *   inference.c       Forward and Generate
+ *   adapter_files.c   export and import
+ *
+ * Invariant: everything sent in the step in flight is kept (session.micros[].sent) until its
+ * commit, so that a broken stream is answered by sending the same bytes again. */
+#ifndef SEAM_CORE_H
+#define SEAM_CORE_H
+
+#include <pthread.h>
+
+#include "arbiter.h"
+#include "client_proto.h"
+#include "seam.h"
+#include "seam/v1/service.pb-c.h"
+#include "seam/v1/stream.pb-c.h"
+#include "seam/v1/types.pb-c.h"
+#include "site.h"
+#include "tensor_rx.h"
+#include "transport.h"
+
+#define SEAM_SITE_ROWS_MAX 1024 /* rows of a site table that a client takes */
+#define SEAM_ADDRESS_BYTES 256
+
+struct seam_client {
+    const seam_transport_ops *net;
+    seam_transport *transport;
+    char address[SEAM_ADDRESS_BYTES];
+    uint32_t reconnect_timeout_ms;
+    seam_log_fn *log;
+    void *log_user;
+};
+
+/* One row of the site table, with what the last step sent over it. */
+typedef struct seam_site_row {
+    uint16_t id, paired_id;
+    Seam__V1__SiteDirection direction;
+    uint32_t boundary, channels;
+    seam_codec_id codec;
+    uint32_t rows;
+    uint64_t payload_bytes;
+    double mean_bits;
+    uint32_t alloc_version;
+} seam_site_row;
+
+/* The session's config as the core needs it. */
+typedef struct seam_core_config {
+    seam_codec_id codec;
+    uint8_t bits_fixed;
+    bool labelled_rows_only, exact;
+    uint64_t seed;
+    seam_gates_config gates;
+    seam_arbiter_config arbiter;
+    uint32_t lag_steps;
+    uint32_t rows_max, sequences_max, micros_max;
+} seam_core_config;
+
+/* One micro-batch of the step in flight. */
+typedef struct seam_micro_state {
+    uint32_t rows, labelled_count;
+    seam_buffer bitmap;  /* labelled rows, LSB first */
+    seam_buffer row_ids; /* uint32_t indices of the labelled rows, rising */
+    seam_buffer sent[2]; /* frames of fwd_in and bwd_out, one after another; empty: not encoded */
+} seam_micro_state;
+
+struct seam_session {
+    seam_client *client;
+    char id[65];
+    uint8_t secret[SEAM_SECRET_BYTES];
+    uint64_t config_hash, model_identity;
+    seam_core_config config;
+    uint32_t channels;
+    bool attached_foreign; /* taken up by id: widths beyond version 1 are unknown */
+
+    seam_site_row *sites;
+    uint32_t site_count;
+    uint32_t fwd_in, fwd_out, bwd_out, bwd_in; /* indices into sites */
+    seam_site *site_in, *site_out;             /* allocations; site_in is owned */
+    seam_arbiter arbiter;
+
+    pthread_mutex_t mu;          /* guards the two below against seam_session_cancel */
+    seam_stream_call *stream;    /* guarded by mu for writing and for cancel */
+    seam_stream_call *inference; /* likewise */
+    bool cancelled;              /* guarded by mu */
+
+    seam_client_proto proto;
+    uint64_t lost_since_ms; /* first failure since the last progress; 0: none */
+    seam_buffer inbox;
+    uint64_t credit_bytes; /* frame bytes that may still be sent */
+    bool credit_limited;
+
+    /* Step in flight. */
+    bool step_open;
+    uint32_t micro_count, micro_next; /* micro_next: whose forward is due */
+    bool backward_due;                /* forward of micro_next is done */
+    uint64_t labelled_total;
+    seam_micro_state *micros; /* (micros_max) */
+    seam_buffer step_begin;   /* packed TrainRequest */
+    seam_buffer budget;       /* packed TrainRequest of the step's Budget; empty: none */
+    seam_buffer proposal;     /* packed AllocPropose not yet answered; empty: none */
+    seam_buffer answers;      /* AllocAck, AllocNack of the step's begin: u32 count, bytes, ... */
+    seam_buffer answers_next; /* those that the next step's begin will bring */
+    bool begin_sent, backward_sent; /* of this step; of micro_next */
+    bool commit_done;
+    bool net_failed; /* the last error came from the stream, not from its bytes */
+    seam_transport_counts step_start;
+    seam_step_report report;
+
+    /* Reception of one tensor. */
+    bool rx_active, rx_wanted; /* wanted: decode, not only digest */
+    uint64_t rx_payload_bytes;
+    seam_tensor_rx rx;
+    uint8_t *rx_ranges; /* range block of the tensor being received */
+    float *y;           /* borrowed destination of fwd_out while forward runs, else NULL */
+    bool y_received, dx_received;
+
+    /* Memory of a step, taken at creation. */
+    float *x_kept, *x_decoded, *dx; /* (rows_max, C): only with exact gate signals */
+    float *gate_sums, *gate_signal; /* (C) */
+    uint8_t *widths;                /* (C) of a proposal */
+    uint8_t *widths_used[2];        /* (C) of site_in, site_out in the last step */
+    uint8_t *ranges;                /* range block of the tensor being sent */
+    uint8_t *frame;                 /* one frame being sealed */
+    void *scratch;
+};
+
+/* client.c: one unary call.  Frees nothing of the request; *ret_message is the caller's. */
+seam_status seam_client_call(ProtobufCMessage **ret_message, seam_client *client,
+                             const char *method, const ProtobufCMessage *request,
+                             const ProtobufCMessageDescriptor *answer, seam_error *err);
+void seam_client_log(const seam_client *client, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+/* request_id: 32 hex digits from the system's random source. */
+void seam_request_id(char ret_id[33]);
+uint64_t seam_now_ms(void);
+uint32_t seam_random_u32(void);
+void seam_session_info_fill(seam_session_info *ret_info, const Seam__V1__Session *session);
+
+/* session_config.c */
+typedef struct seam_config_message {
+    Seam__V1__SessionConfig config;
+    Seam__V1__LoraConfig lora;
+    Seam__V1__OptimizerConfig optimizer;
+    Seam__V1__CodecConfig codec;
+    Seam__V1__AmaqConfig amaq;
+    Seam__V1__Limits limits;
+    Seam__V1__Projection targets[7];
+} seam_config_message;
+/* Options to the message (which points into itself and into the options) and the core's share. */
+seam_status seam_config_from_options(seam_config_message *ret_message, seam_core_config *ret_core,
+                                     const seam_session_options *options, seam_error *err);
+seam_status seam_config_from_message(seam_core_config *ret_core,
+                                     const Seam__V1__SessionConfig *message, seam_error *err);
+/* Site table, allocations and the memory of a step. */
+seam_status seam_session_plan(seam_session *session, const Seam__V1__Session *message,
+                              seam_error *err);
+void seam_session_unplan(seam_session *session);
+uint32_t seam_site_idx(const seam_session *session, uint16_t site_id); /* site_count: none */
+
+/* link.c */
+typedef enum seam_goal {
+    SEAM_GOAL_BEGIN,    /* StepBegin has been sent */
+    SEAM_GOAL_FORWARD,  /* the reply of the micro-batch has come */
+    SEAM_GOAL_BACKWARD, /* the backward tensor has been sent; with exact: its reply has come */
+    SEAM_GOAL_COMMIT,   /* the commit has come */
+} seam_goal;
+seam_status seam_link_drive(seam_session *session, seam_goal goal, seam_error *err);
+/* Receive until site_in has an allocation for `step`. */
+seam_status seam_link_await_alloc(seam_session *session, uint64_t step, seam_error *err);
+void seam_link_close(seam_session *session);
+seam_status seam_session_check_cancel(seam_session *session, seam_error *err);
+
+/* receive.c: the next message of the Train stream. */
+seam_status seam_receive_one(seam_session *session, seam_error *err);
+
+/* tensor_io.c */
+typedef struct seam_tensor_args {
+    uint32_t site_idx;
+    uint8_t phase;
+    uint32_t micro;
+    uint64_t step;
+    seam_codec_id codec;
+    const seam_alloc *alloc; /* of the paired forward site; no widths for f32, bf16 */
+    uint32_t rows, channels;
+    const uint8_t *range_rows; /* bitmap or NULL */
+    const uint32_t *row_ids;   /* original rows for rounding, or NULL */
+    bool stochastic;
+    uint64_t seed;
+} seam_tensor_args;
+/* Frames of x (rows, C) appended to ret_frames; ret_decoded (rows, C) or NULL;
+ * *ret_payload_bytes is added to. */
+seam_status seam_tensor_encode(seam_buffer *ret_frames, float *ret_decoded,
+                               uint64_t *ret_payload_bytes, seam_session *session,
+                               const seam_tensor_args *args, const float *x, seam_error *err);
+/* Codec parameters of a frame header from a site's live allocations: *ret_widths NULL for f32,
+ * bf16. SEAM_E_STATE, SEAM_E_CONFLICT. */
+seam_status seam_tensor_widths(const uint8_t **ret_widths, const seam_site *site,
+                               const seam_frame_header *header, seam_error *err);
+/* Decode an accepted chunk into ret_x (whole tensor; rows row_begin.. are written).
+ * ranges: range block buffer, filled by the first chunk. */
+seam_status seam_tensor_decode(float *ret_x, uint8_t *ranges, void *scratch,
+                               const seam_frame_header *header, const uint8_t *payload,
+                               const uint8_t *widths, seam_error *err);
+/* The frame at `offset` of a buffer of frames: its byte count. */
+size_t seam_frame_bytes_at(const seam_buffer *frames, size_t offset);
+seam_status seam_frame_send(seam_session *session, seam_stream_call *stream, const uint8_t *frame,
+                            size_t frame_bytes, seam_error *err);
+/* Pack a protobuf message into the buffer (replacing what is there). */
+seam_status seam_message_pack(seam_buffer *ret_bytes, const ProtobufCMessage *message);
+
+/* step.c: rows of site 1 and 2 of a micro-batch. */
+uint32_t seam_micro_rows_out(const seam_session *session, const seam_micro_state *micro);
+/* step.c: what a step that has been committed means for gates and budgets. */
+seam_status seam_step_settle(seam_session *session, const Seam__V1__Commit *commit,
+                             seam_error *err);
+/* step.c: the gates' sums take a gate signal (surrogate) or dx (exact) of the micro-batch. */
+void seam_step_add_signal(seam_session *session);
+
+#endif

@@ -1,0 +1,284 @@
+/* Forward and Generate: rows in, the blocks' output back, one request at a time.  WIRE.md
+ * section 5.
+ *
+ * Both calls have messages of the same shape on the wire, so one type serves for both. */
+#include <string.h>
+
+#include "arena.h"
+#include "core.h"
+#include "frame.h"
+#include "try.h"
+#include "walk.h"
+
+#define QUANTIZED_ROWS_MIN 64u /* below it the ranges would cost more than bf16 */
+#define ROWS_DEFAULT       4096u
+
+struct seam_inference {
+    seam_session *session;
+    seam_inference_kind kind;
+    seam_codec_id codec;
+    uint32_t rows_max;
+    uint64_t request; /* number of the next one */
+    bool failed;
+    seam_buffer packed, frames, inbox;
+};
+
+static seam_status codec_pick(seam_codec_id *ret_codec, const seam_session *session,
+                              const char *name, seam_error *err);
+static seam_status open_exchange(seam_inference *inf, const seam_inference_options *options,
+                                 seam_error *err);
+static seam_status request_check(uint32_t *ret_rows, uint32_t *ret_rows_out,
+                                 const seam_inference *inf, const seam_rows_request *request,
+                                 seam_error *err);
+static seam_status request_send(seam_inference *inf, const float *x,
+                                const seam_rows_request *request, uint32_t rows, seam_error *err);
+static seam_status answer_receive(seam_inference *inf, float *ret_y, uint32_t rows_out,
+                                  seam_error *err);
+static seam_status message_receive(seam_inference *inf, seam_walk *ret_walk, seam_error *err);
+
+seam_status seam_inference_open(seam_inference **ret_inference, seam_session *session,
+                                const seam_inference_options *options, seam_error *err) {
+    if (ret_inference == NULL || session == NULL || options == NULL ||
+        options->struct_bytes != sizeof *options ||
+        (options->kind != SEAM_INFERENCE_FORWARD && options->kind != SEAM_INFERENCE_GENERATE)) {
+        return seam_error_set(err, SEAM_E_ARG, "an argument is NULL or options lack their _INIT");
+    }
+    SEAM_TRY(seam_session_check_cancel(session, err));
+    if (session->inference != NULL || session->step_open) {
+        return seam_error_set(err, SEAM_E_STATE, "an inference or a step of the session is open");
+    }
+    seam_codec_id codec = session->config.codec;
+    SEAM_TRY(codec_pick(&codec, session, options->codec, err));
+    seam_inference *const inf = seam_mem_zalloc(1, sizeof *inf);
+    if (inf == NULL) {
+        return seam_error_set(err, SEAM_E_MEMORY, "out of memory");
+    }
+    inf->session = session;
+    inf->kind = options->kind;
+    inf->codec = codec;
+    inf->rows_max = options->rows_max != 0 ? options->rows_max : ROWS_DEFAULT;
+    const char *const method = options->kind == SEAM_INFERENCE_FORWARD ? "Forward" : "Generate";
+    seam_stream_call *call = NULL;
+    seam_status st =
+        session->client->net->stream_open(&call, session->client->transport, method, err);
+    if (st == SEAM_OK) {
+        pthread_mutex_lock(&session->mu);
+        session->inference = call;
+        pthread_mutex_unlock(&session->mu);
+        st = open_exchange(inf, options, err);
+    }
+    if (st != SEAM_OK) {
+        seam_inference_close(inf);
+        return st;
+    }
+    *ret_inference = inf;
+    return SEAM_OK;
+}
+
+void seam_inference_close(seam_inference *gift_inference) {
+    if (gift_inference == NULL) {
+        return;
+    }
+    seam_session *const session = gift_inference->session;
+    pthread_mutex_lock(&session->mu);
+    seam_stream_call *const call = session->inference;
+    session->inference = NULL;
+    pthread_mutex_unlock(&session->mu);
+    session->client->net->stream_close(call);
+    seam_buffer_deinit(&gift_inference->inbox);
+    seam_buffer_deinit(&gift_inference->frames);
+    seam_buffer_deinit(&gift_inference->packed);
+    seam_mem_free(gift_inference);
+}
+
+seam_status seam_inference_run(seam_inference *inference, float *ret_y, const float *x,
+                               const seam_rows_request *request, seam_error *err) {
+    if (inference == NULL || ret_y == NULL || x == NULL || request == NULL) {
+        return seam_error_set(err, SEAM_E_ARG, "an argument is NULL");
+    }
+    if (inference->failed) {
+        return seam_error_set(err, SEAM_E_STATE, "the inference has failed: open another");
+    }
+    SEAM_TRY(seam_session_check_cancel(inference->session, err));
+    uint32_t rows = 0, rows_out = 0;
+    SEAM_TRY(request_check(&rows, &rows_out, inference, request, err));
+    seam_status st = request_send(inference, x, request, rows, err);
+    if (st == SEAM_OK) {
+        st = answer_receive(inference, ret_y, rows_out, err);
+    }
+    inference->failed = st != SEAM_OK;
+    inference->request++;
+    if (st != SEAM_OK) {
+        SEAM_TRY(seam_session_check_cancel(inference->session, err));
+    }
+    return st;
+}
+
+static seam_status codec_pick(seam_codec_id *ret_codec, const seam_session *session,
+                              const char *name, seam_error *err) {
+    seam_codec_id codec = session->config.codec;
+    if (name != NULL) {
+        if (!seam_codec_from_name(&codec, name)) {
+            return seam_error_set(err, SEAM_E_ARG, "codec: '%s' is unknown", name);
+        }
+        if (seam_codec_has_ranges(codec) && codec != session->config.codec) {
+            return seam_error_set(err, SEAM_E_ARG, "codec: '%s' is not the session's", name);
+        }
+    }
+    /* Widths beyond version 1 are known to the process that trained only. */
+    *ret_codec =
+        session->attached_foreign && seam_codec_has_ranges(codec) ? SEAM_CODEC_BF16 : codec;
+    return SEAM_OK;
+}
+
+static seam_status open_exchange(seam_inference *inf, const seam_inference_options *options,
+                                 seam_error *err) {
+    seam_session *const s = inf->session;
+    Seam__V1__GenerateOpen open = SEAM__V1__GENERATE_OPEN__INIT;
+    open.session_id = s->id;
+    open.session_secret.data = s->secret;
+    open.session_secret.len = SEAM_SECRET_BYTES;
+    open.base_model = options->base_model;
+    open.slot_count = options->slot_count;
+    open.positions_max = options->positions_max;
+    open.rows_max = inf->rows_max;
+    Seam__V1__GenerateRequest request = SEAM__V1__GENERATE_REQUEST__INIT;
+    request.body_case = SEAM__V1__GENERATE_REQUEST__BODY_OPEN;
+    request.open = &open;
+    if (seam_message_pack(&inf->packed, &request.base) != SEAM_OK) {
+        return seam_error_set(err, SEAM_E_MEMORY, "out of memory");
+    }
+    SEAM_TRY(s->client->net->stream_send(s->inference, inf->packed.data, inf->packed.count, NULL, 0,
+                                         err));
+    seam_walk walk;
+    SEAM_TRY(message_receive(inf, &walk, err));
+    return walk.field == 1 ? SEAM_OK
+                           : seam_error_set(err, SEAM_E_OUT_OF_SEQUENCE,
+                                            "the server's first message is no GenerateOpened");
+}
+
+static seam_status request_check(uint32_t *ret_rows, uint32_t *ret_rows_out,
+                                 const seam_inference *inf, const seam_rows_request *request,
+                                 seam_error *err) {
+    if (request->sequence_count == 0 || request->sequence_rows == NULL ||
+        (inf->kind == SEAM_INFERENCE_GENERATE) != (request->slots != NULL)) {
+        return seam_error_set(err, SEAM_E_ARG, "request: sequence_rows or slots");
+    }
+    uint64_t rows = 0;
+    for (uint32_t i = 0; i < request->sequence_count; i++) {
+        rows += request->sequence_rows[i];
+    }
+    if (rows == 0 || rows > inf->rows_max) {
+        return seam_error_set(err, SEAM_E_LIMIT, "request: %llu rows, the inference allows %u",
+                              (unsigned long long)rows, inf->rows_max);
+    }
+    uint32_t rows_out = request->sequence_count;
+    if (request->labelled_rows != NULL) {
+        rows_out = 0;
+        for (uint32_t t = 0; t < rows; t++) {
+            rows_out += request->labelled_rows[t / 8] >> (t % 8) & 1u;
+        }
+    }
+    if (rows_out == 0) {
+        return seam_error_set(err, SEAM_E_ARG, "request: no row is wanted back");
+    }
+    *ret_rows = (uint32_t)rows;
+    *ret_rows_out = rows_out;
+    return SEAM_OK;
+}
+
+static seam_status request_send(seam_inference *inf, const float *x,
+                                const seam_rows_request *request, uint32_t rows, seam_error *err) {
+    seam_session *const s = inf->session;
+    Seam__V1__GenerateRows message = SEAM__V1__GENERATE_ROWS__INIT;
+    message.request = inf->request;
+    message.n_sequence_rows = request->sequence_count;
+    message.sequence_rows = (uint32_t *)(uintptr_t)request->sequence_rows;
+    message.n_slots = request->slots != NULL ? request->sequence_count : 0;
+    message.slots = (uint32_t *)(uintptr_t)request->slots;
+    message.n_first_positions = request->first_positions != NULL ? request->sequence_count : 0;
+    message.first_positions = (uint32_t *)(uintptr_t)request->first_positions;
+    message.rows_out = SEAM__V1__ROWS_OUT__ROWS_OUT_LAST;
+    if (request->labelled_rows != NULL) {
+        message.rows_out = SEAM__V1__ROWS_OUT__ROWS_OUT_LABELLED;
+        message.labelled_rows.data = (uint8_t *)(uintptr_t)request->labelled_rows;
+        message.labelled_rows.len = ((size_t)rows + 7) / 8;
+    }
+    message.codec_out = (Seam__V1__Codec)inf->codec;
+    Seam__V1__GenerateRequest envelope = SEAM__V1__GENERATE_REQUEST__INIT;
+    envelope.body_case = SEAM__V1__GENERATE_REQUEST__BODY_ROWS;
+    envelope.rows = &message;
+    if (seam_message_pack(&inf->packed, &envelope.base) != SEAM_OK) {
+        return seam_error_set(err, SEAM_E_MEMORY, "out of memory");
+    }
+    const seam_alloc *alloc = NULL;
+    static const seam_alloc no_alloc = {0};
+    const bool quantized = seam_codec_has_ranges(inf->codec) && rows >= QUANTIZED_ROWS_MIN;
+    if (quantized) {
+        SEAM_TRY(seam_site_alloc_at(&alloc, s->site_in, seam_session_committed_steps(s)));
+    }
+    const seam_tensor_args args = {
+        .site_idx = s->fwd_in,
+        .phase = SEAM_PHASE_GENERATE,
+        .step = inf->request,
+        .codec = quantized || !seam_codec_has_ranges(inf->codec) ? inf->codec : SEAM_CODEC_BF16,
+        .alloc = quantized ? alloc : &no_alloc,
+        .rows = rows,
+        .channels = s->channels,
+    };
+    uint64_t payload_bytes = 0;
+    inf->frames.count = 0;
+    SEAM_TRY(seam_tensor_encode(&inf->frames, NULL, &payload_bytes, s, &args, x, err));
+    SEAM_TRY(s->client->net->stream_send(s->inference, inf->packed.data, inf->packed.count, NULL, 0,
+                                         err));
+    for (size_t at = 0; at < inf->frames.count;) {
+        const size_t frame_bytes = seam_frame_bytes_at(&inf->frames, at);
+        SEAM_TRY(seam_frame_send(s, s->inference, inf->frames.data + at, frame_bytes, err));
+        at += frame_bytes;
+    }
+    return SEAM_OK;
+}
+
+static seam_status answer_receive(seam_inference *inf, float *ret_y, uint32_t rows_out,
+                                  seam_error *err) {
+    seam_session *const s = inf->session;
+    const seam_tensor_expect expect = {
+        .kind = SEAM_FRAME_TENSOR,
+        .phase = SEAM_PHASE_GENERATE,
+        .site = s->sites[s->fwd_out].id,
+        .step = inf->request,
+        .rows = rows_out,
+        .channels = s->channels,
+        .codec_mask = 1u << inf->codec | 1u << SEAM_CODEC_BF16,
+    };
+    seam_tensor_rx rx;
+    seam_tensor_rx_init(&rx, &expect);
+    bool complete = false;
+    while (!complete) {
+        seam_walk walk;
+        seam_frame_header header;
+        const uint8_t *payload = NULL;
+        const uint8_t *widths = NULL;
+        SEAM_TRY(message_receive(inf, &walk, err));
+        if (walk.field != SEAM_MESSAGE_FRAME_FIELD) {
+            return seam_error_set(err, SEAM_E_OUT_OF_SEQUENCE, "the server sent no frame");
+        }
+        SEAM_TRY(seam_frame_open(&header, &payload, walk.body, walk.body_bytes, err));
+        SEAM_TRY(seam_tensor_rx_add(&complete, &rx, &header, seam_frame_crc(walk.body), err));
+        SEAM_TRY(seam_tensor_widths(&widths, s->site_out, &header, err));
+        SEAM_TRY(
+            seam_tensor_decode(ret_y, s->rx_ranges, s->scratch, &header, payload, widths, err));
+    }
+    return SEAM_OK;
+}
+
+static seam_status message_receive(seam_inference *inf, seam_walk *ret_walk, seam_error *err) {
+    seam_session *const s = inf->session;
+    bool message = false;
+    SEAM_TRY(s->client->net->stream_receive(s->inference, &inf->inbox, &message, err));
+    if (!message) {
+        return seam_error_set(err, SEAM_E_UNAVAILABLE, "server %s ended the stream",
+                              s->client->address);
+    }
+    return seam_walk_message(ret_walk, inf->inbox.data, inf->inbox.count, err);
+}

@@ -1,0 +1,268 @@
+/* The loop between the protocol machine (proto/wire/client_proto.h) and the network: it carries out
+ * the machine's actions until a goal of the caller is reached.  What arrives is receive.c's.
+ *
+ * Two kinds of failure.  The stream's: the machine decides whether to try again (net_failed).  The
+ * bytes': what arrived is wrong, and no repetition cures that: the machine is stopped.
+ *
+ * The machine's own deadline is off, because it would count the caller's thinking time too: here
+ * the time since the first failure counts (lost_since_ms). */
+#include <string.h>
+#include <time.h>
+
+#include "bytes.h"
+#include "core.h"
+#include "frame.h"
+#include "try.h"
+
+#define NAP_MS 50u /* a cancel is seen this soon while backing off */
+
+static bool goal_reached(const seam_session *s, seam_goal goal);
+static seam_status turn(seam_session *s, bool receive_only, seam_error *err);
+static seam_status act(seam_session *s, const seam_client_action *action, seam_error *err);
+static seam_status failed(seam_session *s, seam_error *err);
+static seam_status stream_connect(seam_session *s, seam_error *err);
+static void stream_drop(seam_session *s);
+static seam_status attach_send(seam_session *s, const seam_client_action *action, seam_error *err);
+static seam_status begin_send(seam_session *s, seam_error *err);
+static seam_status tensor_send(seam_session *s, const seam_buffer *frames, seam_error *err);
+static seam_status packed_send(seam_session *s, const uint8_t *bytes, size_t count,
+                               seam_error *err);
+static seam_status step_restart(seam_session *s, const seam_client_action *action, seam_error *err);
+
+seam_status seam_link_drive(seam_session *session, seam_goal goal, seam_error *err) {
+    while (!goal_reached(session, goal)) {
+        SEAM_TRY(turn(session, false, err));
+    }
+    return SEAM_OK;
+}
+
+seam_status seam_link_await_alloc(seam_session *session, uint64_t step, seam_error *err) {
+    const seam_alloc *alloc = NULL;
+    seam_status st = seam_site_alloc_at(&alloc, session->site_in, step);
+    while (st == SEAM_E_STATE) {
+        SEAM_TRY(turn(session, true, err));
+        st = seam_site_alloc_at(&alloc, session->site_in, step);
+    }
+    return st;
+}
+
+void seam_link_close(seam_session *session) {
+    stream_drop(session);
+}
+
+static bool goal_reached(const seam_session *s, seam_goal goal) {
+    switch (goal) {
+    case SEAM_GOAL_BEGIN:
+        return s->begin_sent;
+    case SEAM_GOAL_FORWARD:
+        return s->y_received;
+    case SEAM_GOAL_BACKWARD:
+        return s->backward_sent && (!s->config.exact || s->dx_received);
+    case SEAM_GOAL_COMMIT:
+        return s->commit_done;
+    }
+    return true;
+}
+
+/* One action of the machine.  receive_only: a forward tensor that is due waits for a message
+ * first, because it cannot be encoded before an answer comes. */
+static seam_status turn(seam_session *s, bool receive_only, seam_error *err) {
+    SEAM_TRY(seam_session_check_cancel(s, err));
+    seam_client_action action;
+    seam_client_proto_next(&action, &s->proto, seam_now_ms());
+    if (receive_only && action.kind == SEAM_CLIENT_SEND_FORWARD &&
+        s->micros[action.micro].sent[0].count == 0) {
+        action.kind = SEAM_CLIENT_RECEIVE;
+    }
+    seam_error local = {0};
+    s->net_failed = false;
+    const seam_status st = act(s, &action, &local);
+    if (st == SEAM_OK) {
+        return SEAM_OK;
+    }
+    SEAM_TRY(seam_session_check_cancel(s, err));
+    if (local.status == SEAM_OK) {
+        (void)seam_error_set(&local, st, "%s", seam_status_text(st));
+    }
+    return failed(s, &local) == SEAM_OK ? SEAM_OK
+                                        : seam_error_set(err, local.status, "%s", local.text);
+}
+
+static seam_status act(seam_session *s, const seam_client_action *action, seam_error *err) {
+    switch (action->kind) {
+    case SEAM_CLIENT_CONNECT:
+        SEAM_TRY(stream_connect(s, err));
+        break;
+    case SEAM_CLIENT_SEND_ATTACH:
+        SEAM_TRY(attach_send(s, action, err));
+        break;
+    case SEAM_CLIENT_SEND_STEP_BEGIN:
+        SEAM_TRY(begin_send(s, err));
+        s->begin_sent = true;
+        break;
+    case SEAM_CLIENT_SEND_FORWARD:
+        SEAM_TRY(tensor_send(s, &s->micros[action->micro].sent[0], err));
+        break;
+    case SEAM_CLIENT_SEND_BACKWARD:
+        SEAM_TRY(tensor_send(s, &s->micros[action->micro].sent[1], err));
+        s->backward_sent = s->backward_sent || action->micro == s->micro_next;
+        break;
+    case SEAM_CLIENT_RECEIVE:
+        return seam_receive_one(s, err);
+    case SEAM_CLIENT_BACK_OFF: {
+        const uint64_t ms = action->wait_ms < NAP_MS ? action->wait_ms : NAP_MS;
+        const struct timespec nap = {.tv_nsec = (long)(ms * 1000000u)};
+        nanosleep(&nap, NULL);
+        return SEAM_OK;
+    }
+    case SEAM_CLIENT_RESTORE:
+        return step_restart(s, action, err);
+    case SEAM_CLIENT_JOURNAL:
+        seam_client_proto_journaled(&s->proto);
+        s->commit_done = true;
+        return SEAM_OK;
+    case SEAM_CLIENT_STOPPED: {
+        const seam_error *const why = seam_client_proto_error(&s->proto);
+        return seam_error_set(err, why->status, "%s", why->text);
+    }
+    case SEAM_CLIENT_IDLE:
+        return seam_error_set(err, SEAM_E_STATE, "no step is open");
+    }
+    seam_client_proto_done(&s->proto, action);
+    return SEAM_OK;
+}
+
+/* SEAM_OK: the machine will try again.  Otherwise *err is why the session stops. */
+static seam_status failed(seam_session *s, seam_error *err) {
+    const uint64_t now_ms = seam_now_ms();
+    if (!s->net_failed) {
+        seam_client_proto_stop(&s->proto, err->status, err->text);
+        return err->status;
+    }
+    stream_drop(s);
+    s->rx_active = false;
+    s->lost_since_ms = s->lost_since_ms == 0 ? now_ms : s->lost_since_ms;
+    const uint64_t lost_ms = now_ms - s->lost_since_ms;
+    if (lost_ms >= s->client->reconnect_timeout_ms) {
+        (void)seam_error_prefix(err, err->status, "given up after %llu s",
+                                (unsigned long long)(lost_ms / 1000));
+        seam_client_proto_stop(&s->proto, err->status, err->text);
+        return err->status;
+    }
+    const seam_stream_lost_args args = {
+        .status = err->status, .text = err->text, .random = seam_random_u32(), .now_ms = now_ms};
+    seam_client_proto_stream_lost(&s->proto, &args);
+    seam_client_action action;
+    seam_client_proto_next(&action, &s->proto, now_ms);
+    if (action.kind == SEAM_CLIENT_STOPPED) {
+        return err->status;
+    }
+    seam_client_log(s->client, "stream lost, trying again: %s", err->text);
+    return SEAM_OK;
+}
+
+/* ---- Actions ---- */
+
+static seam_status stream_connect(seam_session *s, seam_error *err) {
+    stream_drop(s);
+    seam_stream_call *stream = NULL;
+    const seam_status st = s->client->net->stream_open(&stream, s->client->transport, "Train", err);
+    s->net_failed = st != SEAM_OK;
+    SEAM_TRY(st);
+    pthread_mutex_lock(&s->mu);
+    s->stream = stream;
+    pthread_mutex_unlock(&s->mu);
+    return SEAM_OK;
+}
+
+static void stream_drop(seam_session *s) {
+    pthread_mutex_lock(&s->mu);
+    seam_stream_call *const stream = s->stream;
+    s->stream = NULL;
+    pthread_mutex_unlock(&s->mu);
+    s->client->net->stream_close(stream);
+}
+
+static seam_status attach_send(seam_session *s, const seam_client_action *action, seam_error *err) {
+    Seam__V1__Codec codecs[] = {SEAM__V1__CODEC__CODEC_F32, SEAM__V1__CODEC__CODEC_BF16,
+                                SEAM__V1__CODEC__CODEC_AFFINE, SEAM__V1__CODEC__CODEC_AMAQ};
+    Seam__V1__Capabilities capabilities = SEAM__V1__CAPABILITIES__INIT;
+    capabilities.protocol_version = 1;
+    capabilities.n_codecs = sizeof codecs / sizeof *codecs;
+    capabilities.codecs = codecs;
+    capabilities.bits_min = 1;
+    capabilities.bits_max = SEAM_BITS_MAX;
+    capabilities.chunk_bytes_max = SEAM_CHUNK_BYTES_MAX;
+    capabilities.pipeline_depth_max = 1;
+    Seam__V1__Attach attach = SEAM__V1__ATTACH__INIT;
+    attach.session_id = s->id;
+    attach.session_secret.data = s->secret;
+    attach.session_secret.len = SEAM_SECRET_BYTES;
+    attach.epoch_seen = action->epoch_seen;
+    attach.committed_step_count = action->committed_step_count;
+    attach.config_hash = s->config_hash;
+    attach.model_identity = s->model_identity;
+    attach.capabilities = &capabilities;
+    Seam__V1__TrainRequest request = SEAM__V1__TRAIN_REQUEST__INIT;
+    request.body_case = SEAM__V1__TRAIN_REQUEST__BODY_ATTACH;
+    request.attach = &attach;
+    uint8_t packed[512];
+    const size_t count = protobuf_c_message_get_packed_size(&request.base);
+    SEAM_ASSERT(count <= sizeof packed);
+    (void)protobuf_c_message_pack(&request.base, packed);
+    return packed_send(s, packed, count, err);
+}
+
+/* Everything here may be sent again: the server judges repetitions by version and digest. */
+static seam_status begin_send(seam_session *s, seam_error *err) {
+    if (s->budget.count > 0) {
+        SEAM_TRY(packed_send(s, s->budget.data, s->budget.count, err));
+    }
+    if (s->proposal.count > 0) {
+        SEAM_TRY(packed_send(s, s->proposal.data, s->proposal.count, err));
+    }
+    for (size_t at = 0; at < s->answers.count;) {
+        const uint32_t count = seam_get_u32(s->answers.data + at);
+        SEAM_TRY(packed_send(s, s->answers.data + at + 4, count, err));
+        at += 4 + (size_t)count;
+    }
+    return packed_send(s, s->step_begin.data, s->step_begin.count, err);
+}
+
+static seam_status tensor_send(seam_session *s, const seam_buffer *frames, seam_error *err) {
+    SEAM_ASSERT(frames->count > 0);
+    for (size_t at = 0; at < frames->count;) {
+        const size_t frame_bytes = seam_frame_bytes_at(frames, at);
+        while (s->credit_limited && s->credit_bytes < frame_bytes) {
+            SEAM_TRY(seam_receive_one(s, err));
+        }
+        s->credit_bytes -= s->credit_limited ? frame_bytes : 0;
+        const seam_status st = seam_frame_send(s, s->stream, frames->data + at, frame_bytes, err);
+        s->net_failed = st != SEAM_OK;
+        SEAM_TRY(st);
+        at += frame_bytes;
+    }
+    return SEAM_OK;
+}
+
+static seam_status packed_send(seam_session *s, const uint8_t *bytes, size_t count,
+                               seam_error *err) {
+    const seam_status st = s->client->net->stream_send(s->stream, bytes, count, NULL, 0, err);
+    s->net_failed = st != SEAM_OK;
+    return st;
+}
+
+/* The server has lost the step in flight and nothing else: what was sent is sent again, and what
+ * came back is taken again. */
+static seam_status step_restart(seam_session *s, const seam_client_action *action,
+                                seam_error *err) {
+    const uint64_t committed = seam_session_committed_steps(s);
+    if (action->step != committed || (s->config.exact && s->micro_next > 0)) {
+        return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
+                              "the server went back to step %llu, this client is at %llu",
+                              (unsigned long long)action->step, (unsigned long long)committed);
+    }
+    seam_client_proto_restored(&s->proto, committed, seam_now_ms());
+    memset(s->gate_sums, 0, s->channels * sizeof *s->gate_sums);
+    return seam_client_proto_begin_step(&s->proto, committed, s->micro_count, seam_now_ms(), err);
+}

@@ -1,0 +1,290 @@
+/* One message from the server in the Train stream: judged, decoded where it is awaited, reported to
+ * the protocol machine. */
+#include <string.h>
+
+#include "bytes.h"
+#include "core.h"
+#include "frame.h"
+#include "try.h"
+#include "walk.h"
+
+static seam_status control_take(seam_session *s, seam_error *err);
+static seam_status attached_take(seam_session *s, const Seam__V1__Attached *attached,
+                                 seam_error *err);
+static seam_status commit_take(seam_session *s, const Seam__V1__Commit *commit, seam_error *err);
+static seam_status proposal_take(seam_session *s, const Seam__V1__AllocPropose *propose,
+                                 seam_error *err);
+static seam_status answer_queue(seam_session *s, const Seam__V1__TrainRequest *request);
+static seam_status ack_take(seam_session *s, uint32_t site, uint32_t version, seam_error *err);
+static seam_status nack_take(seam_session *s, const Seam__V1__AllocNack *nack, seam_error *err);
+static seam_status frame_take(seam_session *s, const uint8_t *frame, size_t frame_bytes,
+                              seam_error *err);
+static seam_status reception_begin(seam_session *s, const seam_frame_header *header,
+                                   seam_error *err);
+static seam_status chunk_take(seam_session *s, const seam_frame_header *header,
+                              const uint8_t *payload, seam_error *err);
+static seam_status reception_end(seam_session *s, const seam_frame_header *header, seam_error *err);
+
+seam_status seam_receive_one(seam_session *session, seam_error *err) {
+    seam_session *const s = session;
+    bool message = false;
+    seam_status st = s->client->net->stream_receive(s->stream, &s->inbox, &message, err);
+    if (st == SEAM_OK && !message) {
+        st = seam_error_set(err, SEAM_E_UNAVAILABLE, "server %s ended the stream",
+                            s->client->address);
+    }
+    s->net_failed = st != SEAM_OK;
+    SEAM_TRY(st);
+    seam_walk walk;
+    SEAM_TRY(seam_walk_message(&walk, s->inbox.data, s->inbox.count, err));
+    if (walk.field == SEAM_MESSAGE_FRAME_FIELD) {
+        return frame_take(s, walk.body, walk.body_bytes, err);
+    }
+    return control_take(s, err);
+}
+
+static seam_status control_take(seam_session *s, seam_error *err) {
+    Seam__V1__TrainResponse *const r =
+        seam__v1__train_response__unpack(NULL, s->inbox.count, s->inbox.data);
+    if (r == NULL) {
+        return seam_error_set(err, SEAM_E_FORMAT, "Train: the server's message is malformed");
+    }
+    seam_status st = SEAM_OK;
+    switch (r->body_case) {
+    case SEAM__V1__TRAIN_RESPONSE__BODY_ATTACHED:
+        st = attached_take(s, r->attached, err);
+        break;
+    case SEAM__V1__TRAIN_RESPONSE__BODY_COMMIT:
+        st = commit_take(s, r->commit, err);
+        break;
+    case SEAM__V1__TRAIN_RESPONSE__BODY_ALLOC_PROPOSE:
+        st = proposal_take(s, r->alloc_propose, err);
+        break;
+    case SEAM__V1__TRAIN_RESPONSE__BODY_ALLOC_ACK:
+        st = ack_take(s, r->alloc_ack->site, r->alloc_ack->version, err);
+        break;
+    case SEAM__V1__TRAIN_RESPONSE__BODY_ALLOC_NACK:
+        st = nack_take(s, r->alloc_nack, err);
+        break;
+    case SEAM__V1__TRAIN_RESPONSE__BODY_CREDIT:
+        s->credit_bytes += r->credit->bytes;
+        break;
+    case SEAM__V1__TRAIN_RESPONSE__BODY_BUDGET: /* a link estimate: this client has no use for it */
+        break;
+    default:
+        st = seam_error_set(err, SEAM_E_FORMAT, "Train: the server's message is of no known kind");
+        break;
+    }
+    seam__v1__train_response__free_unpacked(r, NULL);
+    return st;
+}
+
+static seam_status attached_take(seam_session *s, const Seam__V1__Attached *attached,
+                                 seam_error *err) {
+    const seam_attached_args args = {
+        .action = (seam_attach_action)attached->action,
+        .epoch = attached->epoch,
+        .committed_step_count = attached->committed_step_count,
+        .rollback_step = attached->rollback_step,
+        .now_ms = seam_now_ms(),
+    };
+    s->credit_limited = attached->credit_bytes > 0;
+    s->credit_bytes = attached->credit_bytes;
+    return seam_client_proto_attached(&s->proto, &args, err);
+}
+
+static seam_status commit_take(seam_session *s, const Seam__V1__Commit *commit, seam_error *err) {
+    bool is_new = false;
+    SEAM_TRY(seam_client_proto_commit(&is_new, &s->proto, commit->step, commit->state_hash, NULL,
+                                      seam_now_ms(), err));
+    s->lost_since_ms = 0;
+    return is_new ? seam_step_settle(s, commit, err) : SEAM_OK;
+}
+
+/* ---- Allocations ---- */
+
+static seam_status proposal_take(seam_session *s, const Seam__V1__AllocPropose *propose,
+                                 seam_error *err) {
+    if (propose->site != s->sites[s->fwd_out].id) {
+        return seam_error_set(err, SEAM_E_FORMAT, "AllocPropose: site %u is not the server's",
+                              propose->site);
+    }
+    seam_error why = {0};
+    const seam_status st = seam_site_judge(s->site_out, propose->version, propose->effective_step,
+                                           propose->widths.data, (uint32_t)propose->widths.len,
+                                           propose->hash, seam_session_committed_steps(s), &why);
+    Seam__V1__TrainRequest request = SEAM__V1__TRAIN_REQUEST__INIT;
+    Seam__V1__AllocAck ack = SEAM__V1__ALLOC_ACK__INIT;
+    Seam__V1__AllocNack nack = SEAM__V1__ALLOC_NACK__INIT;
+    if (st == SEAM_OK) {
+        ack.site = propose->site;
+        ack.version = propose->version;
+        request.body_case = SEAM__V1__TRAIN_REQUEST__BODY_ALLOC_ACK;
+        request.alloc_ack = &ack;
+    } else if (st == SEAM_E_ARG) {
+        nack.site = propose->site;
+        nack.version = propose->version;
+        nack.reason = why.text;
+        nack.bits_min = 1;
+        nack.bits_max = SEAM_BITS_MAX;
+        request.body_case = SEAM__V1__TRAIN_REQUEST__BODY_ALLOC_NACK;
+        request.alloc_nack = &nack;
+    } else {
+        return seam_error_set(err, st, "AllocPropose of site %u, version %u: %s", propose->site,
+                              propose->version, why.text);
+    }
+    return answer_queue(s, &request) == SEAM_OK
+               ? SEAM_OK
+               : seam_error_set(err, SEAM_E_MEMORY, "out of memory");
+}
+
+/* Answers go out with the next StepBegin: WIRE.md section 4, point 2. */
+static seam_status answer_queue(seam_session *s, const Seam__V1__TrainRequest *request) {
+    const size_t count = protobuf_c_message_get_packed_size(&request->base);
+    uint8_t head[4];
+    seam_put_u32(head, (uint32_t)count);
+    SEAM_TRY(seam_buffer_reserve(&s->answers_next, s->answers_next.count + count + sizeof head));
+    SEAM_TRY(seam_buffer_add(&s->answers_next, head, sizeof head));
+    (void)protobuf_c_message_pack(&request->base, s->answers_next.data + s->answers_next.count);
+    s->answers_next.count += count;
+    return SEAM_OK;
+}
+
+static seam_status ack_take(seam_session *s, uint32_t site, uint32_t version, seam_error *err) {
+    if (site != s->sites[s->fwd_in].id) {
+        return seam_error_set(err, SEAM_E_FORMAT, "AllocAck: site %u is not this client's", site);
+    }
+    const seam_status st = seam_site_acked(s->site_in, version);
+    if (st != SEAM_OK) {
+        return seam_error_set(err, st, "AllocAck: version %u of site %u was not proposed", version,
+                              site);
+    }
+    s->proposal.count = 0;
+    return SEAM_OK;
+}
+
+static seam_status nack_take(seam_session *s, const Seam__V1__AllocNack *nack, seam_error *err) {
+    if (nack->site != s->sites[s->fwd_in].id || nack->bits_min < 1 ||
+        nack->bits_max > SEAM_BITS_MAX || nack->bits_min > nack->bits_max) {
+        return seam_error_set(err, SEAM_E_FORMAT, "AllocNack: site %u, bounds %u..%u", nack->site,
+                              nack->bits_min, nack->bits_max);
+    }
+    seam_client_log(s->client, "the server refused allocation version %u: %s", nack->version,
+                    nack->reason);
+    const seam_status st = seam_site_nacked(s->site_in, nack->version, (uint8_t)nack->bits_min,
+                                            (uint8_t)nack->bits_max);
+    if (st != SEAM_OK) {
+        return seam_error_set(err, st, "AllocNack: version %u was not proposed", nack->version);
+    }
+    s->proposal.count = 0;
+    return SEAM_OK;
+}
+
+/* ---- Frames ---- */
+
+static seam_status frame_take(seam_session *s, const uint8_t *frame, size_t frame_bytes,
+                              seam_error *err) {
+    seam_frame_header header;
+    const uint8_t *payload = NULL;
+    SEAM_TRY(seam_frame_open(&header, &payload, frame, frame_bytes, err));
+    if (!s->rx_active) {
+        SEAM_TRY(reception_begin(s, &header, err));
+    }
+    bool complete = false;
+    SEAM_TRY(seam_tensor_rx_add(&complete, &s->rx, &header, seam_frame_crc(frame), err));
+    if (s->rx_wanted) {
+        SEAM_TRY(chunk_take(s, &header, payload, err));
+    }
+    return complete ? reception_end(s, &header, err) : SEAM_OK;
+}
+
+/* What a first frame must belong to: fwd_out, or the answer to a backward tensor. */
+static seam_status reception_begin(seam_session *s, const seam_frame_header *header,
+                                   seam_error *err) {
+    const uint64_t step = seam_session_committed_steps(s);
+    if (!s->step_open || header->step != step || header->micro >= s->micro_count) {
+        return seam_error_set(err, SEAM_E_OUT_OF_SEQUENCE,
+                              "a frame of step %llu, micro-batch %u is not awaited",
+                              (unsigned long long)header->step, header->micro);
+    }
+    const seam_micro_state *const micro = &s->micros[header->micro];
+    const bool forward = header->phase == SEAM_PHASE_FORWARD;
+    const bool signal = !forward && !s->config.exact;
+    const uint32_t site = forward ? s->fwd_out : signal ? s->fwd_in : s->bwd_in;
+    const seam_tensor_expect expect = {
+        .kind = signal ? SEAM_FRAME_GATE_SIGNAL : SEAM_FRAME_TENSOR,
+        .phase = forward ? SEAM_PHASE_FORWARD : SEAM_PHASE_BACKWARD,
+        .site = s->sites[site].id,
+        .step = step,
+        .micro = header->micro,
+        .rows = forward  ? seam_micro_rows_out(s, micro)
+                : signal ? 1
+                         : micro->rows,
+        .channels = s->channels,
+        .codec_mask = 1u << s->config.codec,
+    };
+    seam_tensor_rx_init(&s->rx, &expect);
+    s->rx_active = true;
+    s->rx_payload_bytes = 0;
+    s->rx_wanted = seam_client_proto_awaits(&s->proto, seam_step_key_of(header)) &&
+                   header->micro == s->micro_next &&
+                   (forward ? s->y != NULL && !s->y_received : true);
+    if (signal) { /* of a micro-batch that the caller may have left behind */
+        s->rx_wanted = seam_client_proto_awaits(&s->proto, seam_step_key_of(header));
+    }
+    return SEAM_OK;
+}
+
+static seam_status chunk_take(seam_session *s, const seam_frame_header *header,
+                              const uint8_t *payload, seam_error *err) {
+    s->rx_payload_bytes += header->payload_bytes;
+    const bool forward = header->phase == SEAM_PHASE_FORWARD;
+    const uint8_t *widths = NULL;
+    SEAM_TRY(seam_tensor_widths(&widths, forward ? s->site_out : s->site_in, header, err));
+    if (header->kind == SEAM_FRAME_GATE_SIGNAL) {
+        if (header->payload_bytes != s->channels * sizeof(float)) {
+            return seam_error_set(err, SEAM_E_FORMAT, "gate signal: payload_bytes is %u",
+                                  header->payload_bytes);
+        }
+        for (uint32_t c = 0; c < s->channels; c++) {
+            s->gate_signal[c] = seam_get_f32(payload + 4 * (size_t)c);
+        }
+        return SEAM_OK;
+    }
+    if (forward && widths != NULL) {
+        memcpy(s->widths_used[1], widths, s->channels);
+    }
+    return seam_tensor_decode(forward ? s->y : s->dx, s->rx_ranges, s->scratch, header, payload,
+                              widths, err);
+}
+
+static seam_status reception_end(seam_session *s, const seam_frame_header *header,
+                                 seam_error *err) {
+    s->rx_active = false;
+    bool is_new = false;
+    SEAM_TRY(seam_client_proto_reply(&is_new, &s->proto, seam_step_key_of(header), s->rx.digest,
+                                     seam_now_ms(), err));
+    if (!is_new || !s->rx_wanted) {
+        return SEAM_OK;
+    }
+    s->lost_since_ms = 0;
+    const bool forward = header->phase == SEAM_PHASE_FORWARD;
+    const bool signal = header->kind == SEAM_FRAME_GATE_SIGNAL;
+    seam_site_row *const row = &s->sites[forward ? s->fwd_out : s->bwd_in];
+    row->payload_bytes += s->rx_payload_bytes;
+    if (!signal) {
+        row->rows += header->rows;
+        row->alloc_version = header->alloc_version;
+        row->mean_bits = seam_codec_has_ranges(s->config.codec)
+                             ? (double)header->alloc_bits_total / (double)s->channels
+                         : s->config.codec == SEAM_CODEC_F32 ? 32.0
+                                                             : 16.0;
+    }
+    if (forward) {
+        s->y_received = true;
+        return SEAM_OK;
+    }
+    s->dx_received = true;
+    seam_step_add_signal(s);
+    return SEAM_OK;
+}

@@ -1,0 +1,228 @@
+/* A session: created or taken up, described, deleted.  seam.h documents every function. */
+#include "core.h"
+
+#include <string.h>
+
+#include "arena.h"
+#include "try.h"
+
+static seam_status session_start(seam_session **ret_session, seam_client *client,
+                                 const Seam__V1__Session *message, const uint8_t *secret,
+                                 const seam_core_config *config, seam_error *err);
+static const char *direction_name(Seam__V1__SiteDirection direction);
+
+seam_status seam_session_create(seam_session **ret_session, seam_client *client,
+                                const seam_session_options *options, seam_error *err) {
+    if (ret_session == NULL || client == NULL) {
+        return seam_error_set(err, SEAM_E_ARG, "ret_session or client is NULL");
+    }
+    seam_config_message config;
+    seam_core_config core;
+    SEAM_TRY(seam_config_from_options(&config, &core, options, err));
+    seam_model_info only;
+    if (options->model == NULL) {
+        uint32_t count = 0;
+        SEAM_TRY(seam_client_models(&only, &count, client, 1, err));
+        if (count != 1) {
+            return seam_error_set(err, SEAM_E_ARG, "model: the server has %u; name one", count);
+        }
+        config.config.model = only.id;
+    }
+    Seam__V1__CreateSessionRequest request = SEAM__V1__CREATE_SESSION_REQUEST__INIT;
+    char request_id[33];
+    seam_request_id(request_id);
+    request.request_id = request_id;
+    request.config = &config.config;
+    request.model_identity = options->model_identity;
+    ProtobufCMessage *message = NULL;
+    SEAM_TRY(seam_client_call(&message, client, "CreateSession", &request.base,
+                              &seam__v1__create_session_response__descriptor, err));
+    const Seam__V1__CreateSessionResponse *const r =
+        (const Seam__V1__CreateSessionResponse *)message;
+    seam_status st = SEAM_OK;
+    if (r->session == NULL || r->session_secret.len != SEAM_SECRET_BYTES) {
+        st = seam_error_set(err, SEAM_E_FORMAT, "CreateSession: session or secret is missing");
+    } else {
+        st = session_start(ret_session, client, r->session, r->session_secret.data, &core, err);
+    }
+    if (st == SEAM_OK) {
+        (*ret_session)->model_identity = options->model_identity;
+    }
+    protobuf_c_message_free_unpacked(message, NULL);
+    return st;
+}
+
+static seam_status session_get(Seam__V1__GetSessionResponse **ret_response, seam_client *client,
+                               const char *session_id, const uint8_t *secret, seam_error *err) {
+    Seam__V1__GetSessionRequest request = SEAM__V1__GET_SESSION_REQUEST__INIT;
+    request.session_id = (char *)(uintptr_t)session_id;
+    request.session_secret.data = (uint8_t *)(uintptr_t)secret;
+    request.session_secret.len = SEAM_SECRET_BYTES;
+    ProtobufCMessage *message = NULL;
+    SEAM_TRY(seam_client_call(&message, client, "GetSession", &request.base,
+                              &seam__v1__get_session_response__descriptor, err));
+    Seam__V1__GetSessionResponse *const r = (Seam__V1__GetSessionResponse *)message;
+    if (r->session == NULL || r->session->config == NULL) {
+        protobuf_c_message_free_unpacked(message, NULL);
+        return seam_error_set(err, SEAM_E_FORMAT, "GetSession: session or config is missing");
+    }
+    *ret_response = r;
+    return SEAM_OK;
+}
+
+seam_status seam_session_attach(seam_session **ret_session, seam_client *client,
+                                const char *session_id, const uint8_t *secret, seam_error *err) {
+    if (ret_session == NULL || client == NULL || session_id == NULL || secret == NULL) {
+        return seam_error_set(err, SEAM_E_ARG, "ret_session, client, id or secret is NULL");
+    }
+    Seam__V1__GetSessionResponse *r = NULL;
+    seam_core_config core;
+    SEAM_TRY(session_get(&r, client, session_id, secret, err));
+    seam_status st = seam_config_from_message(&core, r->session->config, err);
+    if (st == SEAM_OK) {
+        st = session_start(ret_session, client, r->session, secret, &core, err);
+    }
+    if (st == SEAM_OK) {
+        (*ret_session)->attached_foreign =
+            core.codec == SEAM_CODEC_AMAQ && r->session->committed_step_count > 0;
+    }
+    protobuf_c_message_free_unpacked(&r->base, NULL);
+    return st;
+}
+
+static seam_status session_start(seam_session **ret_session, seam_client *client,
+                                 const Seam__V1__Session *message, const uint8_t *secret,
+                                 const seam_core_config *config, seam_error *err) {
+    seam_session *const s = seam_mem_zalloc(1, sizeof *s);
+    if (s == NULL) {
+        return seam_error_set(err, SEAM_E_MEMORY, "out of memory");
+    }
+    if (strlen(message->id) >= sizeof s->id) {
+        seam_mem_free(s);
+        return seam_error_set(err, SEAM_E_FORMAT, "the server's session id is too long");
+    }
+    s->client = client;
+    s->config = *config;
+    memcpy(s->id, message->id, strlen(message->id) + 1);
+    memcpy(s->secret, secret, SEAM_SECRET_BYTES);
+    s->config_hash = message->config_hash;
+    pthread_mutex_init(&s->mu, NULL);
+    const seam_status st = seam_session_plan(s, message, err);
+    if (st != SEAM_OK) {
+        seam_session_close(s);
+        return st;
+    }
+    *ret_session = s;
+    return SEAM_OK;
+}
+
+void seam_session_close(seam_session *gift_session) {
+    if (gift_session == NULL) {
+        return;
+    }
+    seam_link_close(gift_session);
+    seam_session_unplan(gift_session);
+    pthread_mutex_destroy(&gift_session->mu);
+    seam_mem_free(gift_session);
+}
+
+seam_status seam_session_delete(seam_session *gift_session, seam_error *err) {
+    if (gift_session == NULL) {
+        return seam_error_set(err, SEAM_E_ARG, "session is NULL");
+    }
+    seam_link_close(gift_session);
+    const seam_status st = seam_client_delete_session(gift_session->client, gift_session->id,
+                                                      gift_session->secret, err);
+    seam_session_close(gift_session);
+    return st;
+}
+
+seam_status seam_session_info_get(seam_session_info *ret_info, seam_session *session,
+                                  seam_error *err) {
+    if (ret_info == NULL || session == NULL) {
+        return seam_error_set(err, SEAM_E_ARG, "ret_info or session is NULL");
+    }
+    Seam__V1__GetSessionResponse *r = NULL;
+    SEAM_TRY(session_get(&r, session->client, session->id, session->secret, err));
+    seam_session_info_fill(ret_info, r->session);
+    protobuf_c_message_free_unpacked(&r->base, NULL);
+    return SEAM_OK;
+}
+
+void seam_session_cancel(seam_session *session) {
+    pthread_mutex_lock(&session->mu);
+    session->cancelled = true;
+    if (session->stream != NULL) {
+        session->client->net->stream_cancel(session->stream);
+    }
+    if (session->inference != NULL) {
+        session->client->net->stream_cancel(session->inference);
+    }
+    pthread_mutex_unlock(&session->mu);
+}
+
+seam_status seam_session_check_cancel(seam_session *session, seam_error *err) {
+    pthread_mutex_lock(&session->mu);
+    const bool cancelled = session->cancelled;
+    pthread_mutex_unlock(&session->mu);
+    return cancelled ? seam_error_set(err, SEAM_E_CANCELLED, "the session was cancelled") : SEAM_OK;
+}
+
+/* ---- Reading ---- */
+
+const char *seam_session_id(const seam_session *session) {
+    return session->id;
+}
+
+const uint8_t *seam_session_secret(const seam_session *session) {
+    return session->secret;
+}
+
+uint32_t seam_session_channels(const seam_session *session) {
+    return session->channels;
+}
+
+uint64_t seam_session_committed_steps(const seam_session *session) {
+    return seam_client_proto_committed_count(&session->proto);
+}
+
+uint32_t seam_session_site_count(const seam_session *session) {
+    return session->site_count;
+}
+
+seam_status seam_session_site(seam_site_state *ret_state, const seam_session *session,
+                              uint32_t site_idx) {
+    if (ret_state == NULL || session == NULL || site_idx >= session->site_count) {
+        return SEAM_E_ARG;
+    }
+    const seam_site_row *const row = &session->sites[site_idx];
+    *ret_state = (seam_site_state){
+        .site = row->id,
+        .name = direction_name(row->direction),
+        .channels = row->channels,
+        .rows = row->rows,
+        .payload_bytes = row->payload_bytes,
+        .mean_bits = row->mean_bits,
+        .alloc_version = row->alloc_version,
+    };
+    return SEAM_OK;
+}
+
+static const char *direction_name(Seam__V1__SiteDirection direction) {
+    static const char *const names[] = {"unknown", "fwd_in", "fwd_out", "bwd_out", "bwd_in"};
+    return names[direction >= 1 && direction <= 4 ? direction : 0];
+}
+
+seam_status seam_session_site_widths(uint8_t *ret_widths, const seam_session *session,
+                                     uint32_t site_idx) {
+    if (ret_widths == NULL || session == NULL || site_idx >= session->site_count) {
+        return SEAM_E_ARG;
+    }
+    const bool in = session->sites[site_idx].paired_id == session->sites[session->fwd_in].id;
+    const uint8_t *const widths = session->widths_used[in ? 0 : 1];
+    if (widths[0] == 0) { /* no step yet, or a codec without widths */
+        return SEAM_E_STATE;
+    }
+    memcpy(ret_widths, widths, session->channels);
+    return SEAM_OK;
+}

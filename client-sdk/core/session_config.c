@@ -1,0 +1,382 @@
+/* Options of seam.h <-> the SessionConfig message <-> what the core computes with.
+ *
+ * Defaults are applied here and nowhere else, so that the config that travels (and is hashed)
+ * is complete.  The server judges it again; here only what the client itself relies on. */
+#include <string.h>
+
+#include "arena.h"
+#include "core.h"
+#include "frame.h"
+#include "try.h"
+
+#define ROWS_DEFAULT      4096u
+#define SEQUENCES_DEFAULT 64u
+#define AFTER_FACTOR      0.1f
+
+static seam_status codec_fill(seam_config_message *m, seam_core_config *core,
+                              const seam_session_options *o, seam_error *err);
+static seam_status amaq_fill(Seam__V1__AmaqConfig *amaq, const seam_session_options *o,
+                             seam_error *err);
+static seam_status training_fill(seam_config_message *m, const seam_session_options *o,
+                                 seam_error *err);
+static seam_status pick(int *ret_value, const char *field, const char *text,
+                        const char *const *names, int count, int if_null, seam_error *err);
+static seam_status sites_read(seam_session *session, const Seam__V1__Session *message,
+                              seam_error *err);
+static seam_status allocations_create(seam_session *session, seam_error *err);
+static seam_status memory_take(seam_session *session);
+
+static float or_f32(float value, float fallback) {
+    return value != 0.0f ? value : fallback;
+}
+
+static uint32_t or_u32(uint32_t value, uint32_t fallback) {
+    return value != 0 ? value : fallback;
+}
+
+seam_status seam_config_from_options(seam_config_message *ret_message, seam_core_config *ret_core,
+                                     const seam_session_options *options, seam_error *err) {
+    if (options == NULL || options->struct_bytes != sizeof *options) {
+        return seam_error_set(err, SEAM_E_ARG, "options: start from SEAM_SESSION_OPTIONS_INIT");
+    }
+    seam_config_message *const m = ret_message;
+    *m = (seam_config_message){
+        .config = SEAM__V1__SESSION_CONFIG__INIT,
+        .lora = SEAM__V1__LORA_CONFIG__INIT,
+        .optimizer = SEAM__V1__OPTIMIZER_CONFIG__INIT,
+        .codec = SEAM__V1__CODEC_CONFIG__INIT,
+        .amaq = SEAM__V1__AMAQ_CONFIG__INIT,
+        .limits = SEAM__V1__LIMITS__INIT,
+    };
+    m->config.model = (char *)(uintptr_t)(options->model != NULL ? options->model : "");
+    m->config.name = (char *)(uintptr_t)(options->name != NULL ? options->name : "");
+    m->config.topology = SEAM__V1__TOPOLOGY__TOPOLOGY_U_SHAPED;
+    m->config.lora = &m->lora;
+    m->config.optimizer = &m->optimizer;
+    m->config.codec = &m->codec;
+    m->config.limits = &m->limits;
+    m->limits.rows_per_micro_max = or_u32(options->rows_per_micro_max, ROWS_DEFAULT);
+    m->limits.sequences_per_micro_max = or_u32(options->sequences_per_micro_max, SEQUENCES_DEFAULT);
+    m->limits.micros_per_step_max = or_u32(options->micros_per_step_max, 1);
+    SEAM_TRY(training_fill(m, options, err));
+    SEAM_TRY(codec_fill(m, ret_core, options, err));
+    SEAM_TRY(seam_config_from_message(ret_core, &m->config, err));
+    ret_core->arbiter.beta_after = or_f32(options->beta_after, m->amaq.beta * AFTER_FACTOR);
+    ret_core->arbiter.bits_lr_after =
+        or_f32(options->bits_lr_after, m->amaq.bits_lr * AFTER_FACTOR);
+    return SEAM_OK;
+}
+
+seam_status seam_config_from_message(seam_core_config *ret_core,
+                                     const Seam__V1__SessionConfig *message, seam_error *err) {
+    if (message->codec == NULL || message->limits == NULL) {
+        return seam_error_set(err, SEAM_E_FORMAT, "config: codec or limits are missing");
+    }
+    const Seam__V1__CodecConfig *const codec = message->codec;
+    const Seam__V1__Limits *const limits = message->limits;
+    if (limits->rows_per_micro_max == 0 || limits->rows_per_micro_max > SEAM_ROWS_MAX ||
+        limits->micros_per_step_max == 0 || limits->micros_per_step_max > SEAM_MICROS_MAX ||
+        limits->sequences_per_micro_max == 0) {
+        return seam_error_set(err, SEAM_E_ARG, "config.limits: out of range");
+    }
+    *ret_core = (seam_core_config){
+        .codec = (seam_codec_id)codec->codec,
+        .bits_fixed = (uint8_t)codec->bits,
+        .labelled_rows_only = codec->labelled_rows_only,
+        .seed = codec->seed,
+        .lag_steps = 2,
+        .rows_max = limits->rows_per_micro_max,
+        .sequences_max = limits->sequences_per_micro_max,
+        .micros_max = limits->micros_per_step_max,
+    };
+    if (!seam_codec_is_implemented(ret_core->codec)) {
+        return seam_error_set(err, SEAM_E_UNIMPLEMENTED, "config.codec: not in this version");
+    }
+    if (ret_core->codec != SEAM_CODEC_AMAQ) {
+        return SEAM_OK;
+    }
+    const Seam__V1__AmaqConfig *const amaq = codec->amaq;
+    if (amaq == NULL || amaq->alloc_lag_steps < 2) {
+        return seam_error_set(err, SEAM_E_ARG, "config.codec.amaq: missing, or lag below 2");
+    }
+    ret_core->gates = (seam_gates_config){
+        .bits_min = amaq->bits_min,
+        .bits_max = amaq->bits_max,
+        .bits_start = amaq->bits_start,
+        .alpha = amaq->alpha,
+        .loss = (seam_bits_loss)amaq->bits_loss,
+        .beta1 = 0.9f,
+        .beta2 = 0.999f,
+        .eps = 1e-8f,
+    };
+    ret_core->exact = amaq->gate_signal == SEAM__V1__GATE_SIGNAL__GATE_SIGNAL_EXACT;
+    ret_core->lag_steps = amaq->alloc_lag_steps;
+    ret_core->arbiter = (seam_arbiter_config){
+        .hard = amaq->clipping == SEAM__V1__CLIPPING__CLIPPING_HARD,
+        .bits_target = amaq->bits_target,
+        .beta = amaq->beta,
+        .bits_lr = amaq->bits_lr,
+        .beta_after = amaq->beta * AFTER_FACTOR,
+        .bits_lr_after = amaq->bits_lr * AFTER_FACTOR,
+    };
+    return seam_gates_config_check(&ret_core->gates, err);
+}
+
+static seam_status codec_fill(seam_config_message *m, seam_core_config *core,
+                              const seam_session_options *o, seam_error *err) {
+    (void)core;
+    seam_codec_id id = SEAM_CODEC_AMAQ;
+    if (o->codec != NULL && !seam_codec_from_name(&id, o->codec)) {
+        return seam_error_set(err, SEAM_E_ARG, "codec: '%s' is unknown (amaq, affine, bf16, f32)",
+                              o->codec);
+    }
+    if (!seam_codec_is_implemented(id)) {
+        return seam_error_set(err, SEAM_E_UNIMPLEMENTED, "codec: '%s' is not in this version",
+                              o->codec);
+    }
+    m->codec.codec = (Seam__V1__Codec)id;
+    m->codec.labelled_rows_only = !o->all_rows;
+    m->codec.seed = o->seed;
+    if (id == SEAM_CODEC_AFFINE) {
+        m->codec.bits = or_u32(o->bits, 4);
+        if (m->codec.bits > SEAM_BITS_MAX) {
+            return seam_error_set(err, SEAM_E_ARG, "bits: %u is not in 1..%d", o->bits,
+                                  SEAM_BITS_MAX);
+        }
+    }
+    if (id != SEAM_CODEC_AMAQ) {
+        return SEAM_OK;
+    }
+    m->codec.amaq = &m->amaq;
+    return amaq_fill(&m->amaq, o, err);
+}
+
+static seam_status amaq_fill(Seam__V1__AmaqConfig *amaq, const seam_session_options *o,
+                             seam_error *err) {
+    static const char *const losses[] = {"l2", "l1"};
+    static const char *const clips[] = {"soft", "hard"};
+    static const char *const signals[] = {"surrogate", "exact"};
+    int loss = 0, clip = 0, signal = 0;
+    SEAM_TRY(pick(&loss, "bits_loss", o->bits_loss, losses, 2, 0, err));
+    SEAM_TRY(pick(&clip, "clip", o->clip, clips, 2, 0, err));
+    SEAM_TRY(pick(&signal, "gate_signal", o->gate_signal, signals, 2, 0, err));
+    const float target = or_f32(o->bits_target, 4.0f);
+    seam_gates_config preset = {
+        .bits_min = o->bits_min, .bits_max = o->bits_max, .bits_start = o->bits_start};
+    const bool custom = o->bits_min != 0.0f || o->bits_max != 0.0f || o->bits_start != 0.0f;
+    if (!custom && !seam_gates_preset(&preset, target)) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "bits_target: %g has no preset; give bits_min, bits_max, bits_start",
+                              (double)target);
+    }
+    if (!(target > preset.bits_min && target < preset.bits_start)) {
+        return seam_error_set(err, SEAM_E_ARG, "bits_target: %g is not between bits_min and start",
+                              (double)target);
+    }
+    amaq->bits_min = preset.bits_min;
+    amaq->bits_max = preset.bits_max;
+    amaq->bits_start = preset.bits_start;
+    amaq->bits_target = target;
+    amaq->alpha = or_f32(o->alpha, 1.0f);
+    amaq->beta = or_f32(o->beta, 0.02f);
+    amaq->bits_lr = or_f32(o->bits_lr, 0.01f);
+    amaq->bits_loss = (Seam__V1__BitsLoss)(loss + 1);
+    amaq->clipping = (Seam__V1__Clipping)(clip + 1);
+    amaq->gate_signal = (Seam__V1__GateSignal)(signal + 1);
+    amaq->alloc_lag_steps = or_u32(o->alloc_lag_steps, 2);
+    return SEAM_OK;
+}
+
+static seam_status training_fill(seam_config_message *m, const seam_session_options *o,
+                                 seam_error *err) {
+    static const char *const schedules[] = {"constant", "linear", "cosine"};
+    int schedule = 0;
+    SEAM_TRY(pick(&schedule, "schedule", o->schedule, schedules, 3, 0, err));
+    m->optimizer.lr = or_f32(o->lr, 1e-4f);
+    m->optimizer.beta1 = or_f32(o->adam_beta1, 0.9f);
+    m->optimizer.beta2 = or_f32(o->adam_beta2, 0.999f);
+    m->optimizer.eps = or_f32(o->adam_eps, 1e-8f);
+    m->optimizer.weight_decay = o->weight_decay;
+    m->optimizer.clip_norm = o->clip_norm;
+    m->optimizer.schedule = (Seam__V1__Schedule)(schedule + 1);
+    m->optimizer.warmup_steps = o->warmup_steps;
+    m->optimizer.total_steps = o->total_steps;
+    m->lora.rank = or_u32(o->lora_rank, 16);
+    m->lora.alpha = or_f32(o->lora_alpha, 16.0f);
+    m->lora.seed = o->seed;
+    const uint32_t targets = or_u32(o->lora_targets, SEAM_TARGET_Q | SEAM_TARGET_V);
+    if (targets >> 7 != 0) {
+        return seam_error_set(err, SEAM_E_ARG, "lora_targets: unknown bits");
+    }
+    for (uint32_t i = 0; i < 7; i++) {
+        if ((targets >> i & 1u) != 0) {
+            m->targets[m->lora.n_targets++] = (Seam__V1__Projection)(i + 1);
+        }
+    }
+    m->lora.targets = m->targets;
+    return SEAM_OK;
+}
+
+static seam_status pick(int *ret_value, const char *field, const char *text,
+                        const char *const *names, int count, int if_null, seam_error *err) {
+    if (text == NULL) {
+        *ret_value = if_null;
+        return SEAM_OK;
+    }
+    for (int i = 0; i < count; i++) {
+        if (strcmp(text, names[i]) == 0) {
+            *ret_value = i;
+            return SEAM_OK;
+        }
+    }
+    return seam_error_set(err, SEAM_E_ARG, "%s: '%s' is unknown (try '%s')", field, text,
+                          names[if_null]);
+}
+
+/* ---- Site table and memory ---- */
+
+seam_status seam_session_plan(seam_session *session, const Seam__V1__Session *message,
+                              seam_error *err) {
+    SEAM_TRY(sites_read(session, message, err));
+    SEAM_TRY(allocations_create(session, err));
+    if (memory_take(session) != SEAM_OK) {
+        return seam_error_set(err, SEAM_E_MEMORY, "out of memory");
+    }
+    seam_arbiter_init(&session->arbiter, &session->config.arbiter);
+    const bool amaq = session->config.codec == SEAM_CODEC_AMAQ;
+    const seam_client_proto_config proto = {
+        .committed_step_count = message->committed_step_count,
+        .site_forward_reply = session->sites[session->fwd_out].id,
+        .site_backward_reply = session->config.exact ? session->sites[session->bwd_in].id
+                                                     : session->sites[session->fwd_in].id,
+        .backward_reply = amaq,
+        .give_up_ms = 0, /* link.c counts */
+        .now_ms = seam_now_ms(),
+    };
+    seam_client_proto_init(&session->proto, &proto);
+    return SEAM_OK;
+}
+
+static seam_status sites_read(seam_session *session, const Seam__V1__Session *message,
+                              seam_error *err) {
+    if (message->n_sites == 0 || message->n_sites > SEAM_SITE_ROWS_MAX) {
+        return seam_error_set(err, SEAM_E_FORMAT, "the server's site table has %zu rows",
+                              message->n_sites);
+    }
+    session->sites = seam_mem_zalloc(message->n_sites, sizeof *session->sites);
+    if (session->sites == NULL) {
+        return seam_error_set(err, SEAM_E_MEMORY, "out of memory");
+    }
+    session->site_count = (uint32_t)message->n_sites;
+    uint32_t found[5] = {0};
+    for (uint32_t i = 0; i < session->site_count; i++) {
+        const Seam__V1__Site *const site = message->sites[i];
+        const uint32_t direction = (uint32_t)site->direction;
+        if (direction < 1 || direction > 4 || site->id > UINT16_MAX || site->channels == 0 ||
+            site->channels > SEAM_CHANNELS_MAX || site->channels != message->sites[0]->channels) {
+            return seam_error_set(err, SEAM_E_FORMAT, "the server's site table: row %u", i);
+        }
+        session->sites[i] = (seam_site_row){
+            .id = (uint16_t)site->id,
+            .paired_id = (uint16_t)site->paired_forward_site,
+            .direction = site->direction,
+            .boundary = site->boundary,
+            .channels = site->channels,
+            .codec = (seam_codec_id)site->codec,
+        };
+        found[direction] = found[direction] == 0 ? i + 1 : found[direction];
+    }
+    if (found[1] == 0 || found[2] == 0 || found[3] == 0 || found[4] == 0) {
+        return seam_error_set(err, SEAM_E_UNIMPLEMENTED, "the server's sites are not U-shaped");
+    }
+    session->fwd_in = found[1] - 1;
+    session->fwd_out = found[2] - 1;
+    session->bwd_out = found[3] - 1;
+    session->bwd_in = found[4] - 1;
+    session->channels = session->sites[0].channels;
+    return SEAM_OK;
+}
+
+static seam_status allocations_create(seam_session *session, seam_error *err) {
+    seam_site_config config = {
+        .site_id = session->sites[session->fwd_in].id,
+        .codec = session->config.codec,
+        .channels = session->channels,
+        .bits_fixed = session->config.bits_fixed,
+        .gates = session->config.gates,
+        .owner = true,
+    };
+    SEAM_TRY(seam_site_create(&session->site_in, &config, err));
+    config.site_id = session->sites[session->fwd_out].id;
+    config.owner = false;
+    return seam_site_create(&session->site_out, &config, err);
+}
+
+static seam_status memory_take(seam_session *session) {
+    const size_t C = session->channels;
+    const size_t range_bytes = seam_codec_range_bytes(SEAM_CODEC_AMAQ, session->channels);
+    size_t kept = 0;
+    session->micros = seam_mem_zalloc(session->config.micros_max, sizeof *session->micros);
+    session->gate_sums = seam_mem_zalloc(C, sizeof(float));
+    session->gate_signal = seam_mem_zalloc(C, sizeof(float));
+    session->widths = seam_mem_zalloc(C, 1);
+    session->widths_used[0] = seam_mem_zalloc(C, 1);
+    session->widths_used[1] = seam_mem_zalloc(C, 1);
+    session->ranges = seam_mem_zalloc(range_bytes, 1);
+    session->rx_ranges = seam_mem_zalloc(range_bytes, 1);
+    session->frame = seam_mem_alloc(SEAM_FRAME_HEADER_BYTES + SEAM_CHUNK_BYTES_MAX);
+    session->scratch = seam_mem_alloc_aligned(seam_codec_scratch_bytes(session->channels));
+    bool taken = session->micros != NULL && session->gate_sums != NULL &&
+                 session->gate_signal != NULL && session->widths != NULL &&
+                 session->ranges != NULL && session->rx_ranges != NULL && session->frame != NULL &&
+                 session->scratch != NULL;
+    if (session->config.exact && seam_mul3_bytes(&kept, session->config.rows_max, C, 4)) {
+        session->x_kept = seam_mem_alloc(kept);
+        session->x_decoded = seam_mem_alloc(kept);
+        session->dx = seam_mem_alloc(kept);
+        taken =
+            taken && session->x_kept != NULL && session->x_decoded != NULL && session->dx != NULL;
+    }
+    return taken ? SEAM_OK : SEAM_E_MEMORY;
+}
+
+void seam_session_unplan(seam_session *session) {
+    if (session->micros != NULL) {
+        for (uint32_t m = 0; m < session->config.micros_max; m++) {
+            seam_buffer_deinit(&session->micros[m].sent[1]);
+            seam_buffer_deinit(&session->micros[m].sent[0]);
+            seam_buffer_deinit(&session->micros[m].row_ids);
+            seam_buffer_deinit(&session->micros[m].bitmap);
+        }
+    }
+    seam_mem_free(session->dx);
+    seam_mem_free(session->x_decoded);
+    seam_mem_free(session->x_kept);
+    seam_mem_free(session->scratch);
+    seam_mem_free(session->frame);
+    seam_mem_free(session->rx_ranges);
+    seam_mem_free(session->ranges);
+    seam_mem_free(session->widths_used[1]);
+    seam_mem_free(session->widths_used[0]);
+    seam_mem_free(session->widths);
+    seam_mem_free(session->gate_signal);
+    seam_mem_free(session->gate_sums);
+    seam_mem_free(session->micros);
+    seam_site_destroy(session->site_out);
+    seam_site_destroy(session->site_in);
+    seam_mem_free(session->sites);
+    seam_buffer_deinit(&session->answers_next);
+    seam_buffer_deinit(&session->answers);
+    seam_buffer_deinit(&session->proposal);
+    seam_buffer_deinit(&session->budget);
+    seam_buffer_deinit(&session->step_begin);
+    seam_buffer_deinit(&session->inbox);
+}
+
+uint32_t seam_site_idx(const seam_session *session, uint16_t site_id) {
+    uint32_t i = 0;
+    while (i < session->site_count && session->sites[i].id != site_id) {
+        i++;
+    }
+    return i;
+}

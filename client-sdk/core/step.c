@@ -1,0 +1,394 @@
+/* The step calls: layout in, tensors through, commit out.  link.c does the network's part.
+ *
+ * Each call prepares what the protocol will need (bytes are encoded once and kept) and then drives
+ * the link to a goal; what comes back for gates and budgets is settled here. */
+#include <string.h>
+
+#include "bytes.h"
+#include "core.h"
+#include "step_layout.h"
+#include "try.h"
+
+static seam_status layout_take(seam_session *s, const seam_micro *micros, uint32_t micro_count,
+                               seam_error *err);
+static seam_status micro_take(seam_micro_state *state, const seam_session *s,
+                              const seam_micro *micro, uint32_t micro_idx, seam_error *err);
+static seam_status step_begin_pack(seam_session *s, const seam_micro *micros, seam_error *err);
+static seam_status budget_pack(seam_session *s);
+static seam_status proposal_pack(seam_session *s, const seam_alloc *alloc);
+static seam_status gates_settle(seam_session *s, const Seam__V1__Commit *commit, seam_error *err);
+static void site_used(seam_session *s, uint32_t site_idx, uint32_t rows, uint64_t payload_bytes,
+                      const seam_alloc *alloc);
+
+seam_status seam_step_begin(seam_session *session, const seam_micro *micros, uint32_t micro_count,
+                            seam_error *err) {
+    if (session == NULL || micros == NULL || micro_count == 0) {
+        return seam_error_set(err, SEAM_E_ARG, "session or micros is NULL, or micro_count 0");
+    }
+    seam_session *const s = session;
+    SEAM_TRY(seam_session_check_cancel(s, err));
+    if (s->step_open) {
+        return seam_error_set(err, SEAM_E_STATE, "a step is open: commit it first");
+    }
+    if (s->attached_foreign) {
+        return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
+                              "training of a session whose gates live in another process");
+    }
+    if (micro_count > s->config.micros_max) {
+        return seam_error_set(err, SEAM_E_LIMIT, "micro_count: %u, the session allows %u",
+                              micro_count, s->config.micros_max);
+    }
+    SEAM_TRY(layout_take(s, micros, micro_count, err));
+    const uint64_t step = seam_session_committed_steps(s);
+    if (seam_client_proto_begin_step(&s->proto, step, micro_count, seam_now_ms(), err) != SEAM_OK) {
+        const seam_error *const why = seam_client_proto_error(&s->proto);
+        return why->status == SEAM_OK ? seam_error_set(err, SEAM_E_STATE, "no step can begin now")
+                                      : seam_error_set(err, why->status, "%s", why->text);
+    }
+    s->step_open = true;
+    s->begin_sent = s->backward_due = s->commit_done = false;
+    s->micro_next = 0;
+    s->step_start = s->client->net->counts(s->client->transport);
+    memset(s->gate_sums, 0, s->channels * sizeof(float));
+    for (uint32_t i = 0; i < s->site_count; i++) {
+        s->sites[i].payload_bytes = 0;
+        s->sites[i].rows = 0;
+        s->sites[i].mean_bits = 0.0;
+    }
+    const seam_buffer sent = s->answers;
+    s->answers = s->answers_next;
+    s->answers_next = sent;
+    s->answers_next.count = 0;
+    return seam_link_drive(s, SEAM_GOAL_BEGIN, err);
+}
+
+uint32_t seam_step_rows_out(const seam_session *session, uint32_t micro) {
+    if (session == NULL || !session->step_open || micro >= session->micro_count) {
+        return 0;
+    }
+    return seam_micro_rows_out(session, &session->micros[micro]);
+}
+
+uint32_t seam_micro_rows_out(const seam_session *session, const seam_micro_state *micro) {
+    return session->config.labelled_rows_only ? micro->labelled_count : micro->rows;
+}
+
+seam_status seam_step_forward(seam_session *session, float *ret_y, uint32_t micro, const float *x,
+                              seam_error *err) {
+    if (session == NULL || ret_y == NULL || x == NULL) {
+        return seam_error_set(err, SEAM_E_ARG, "session, ret_y or x is NULL");
+    }
+    seam_session *const s = session;
+    if (!s->step_open || s->backward_due || micro != s->micro_next || micro >= s->micro_count) {
+        return seam_error_set(err, SEAM_E_STATE, "forward of micro-batch %u is not due", micro);
+    }
+    seam_micro_state *const state = &s->micros[micro];
+    const uint64_t step = seam_session_committed_steps(s);
+    SEAM_TRY(seam_link_await_alloc(s, step, err));
+    const seam_alloc *alloc = NULL;
+    SEAM_TRY(seam_site_alloc_at(&alloc, s->site_in, step));
+    const seam_tensor_args args = {
+        .site_idx = s->fwd_in,
+        .phase = SEAM_PHASE_FORWARD,
+        .micro = micro,
+        .step = step,
+        .codec = s->config.codec,
+        .alloc = alloc,
+        .rows = state->rows,
+        .channels = s->channels,
+    };
+    uint64_t payload_bytes = 0;
+    state->sent[0].count = 0;
+    SEAM_TRY(seam_tensor_encode(&state->sent[0], s->config.exact ? s->x_decoded : NULL,
+                                &payload_bytes, s, &args, x, err));
+    if (s->config.exact) {
+        memcpy(s->x_kept, x, (size_t)state->rows * s->channels * sizeof *x);
+    }
+    site_used(s, s->fwd_in, state->rows, payload_bytes, alloc);
+    s->y = ret_y;
+    s->y_received = s->dx_received = s->backward_sent = false;
+    const seam_status st = seam_link_drive(s, SEAM_GOAL_FORWARD, err);
+    s->y = NULL;
+    SEAM_TRY(st);
+    s->backward_due = true;
+    return SEAM_OK;
+}
+
+seam_status seam_step_backward(seam_session *session, float *ret_dx, uint32_t micro,
+                               const float *dy, seam_error *err) {
+    if (session == NULL || dy == NULL) {
+        return seam_error_set(err, SEAM_E_ARG, "session or dy is NULL");
+    }
+    seam_session *const s = session;
+    if (!s->step_open || !s->backward_due || micro != s->micro_next) {
+        return seam_error_set(err, SEAM_E_STATE, "backward of micro-batch %u is not due", micro);
+    }
+    if (ret_dx != NULL && !s->config.exact) {
+        return seam_error_set(err, SEAM_E_STATE, "ret_dx: only with gate_signal exact");
+    }
+    seam_micro_state *const state = &s->micros[micro];
+    const uint64_t step = seam_session_committed_steps(s);
+    const seam_alloc *alloc = NULL;
+    SEAM_TRY(seam_site_alloc_at(&alloc, s->site_out, step));
+    const bool labelled = s->config.labelled_rows_only;
+    const seam_tensor_args args = {
+        .site_idx = s->bwd_out,
+        .phase = SEAM_PHASE_BACKWARD,
+        .micro = micro,
+        .step = step,
+        .codec = s->config.codec,
+        .alloc = alloc,
+        .rows = seam_micro_rows_out(s, state),
+        .channels = s->channels,
+        .range_rows = labelled ? NULL : state->bitmap.data,
+        .row_ids = labelled ? (const uint32_t *)(const void *)state->row_ids.data : NULL,
+        .stochastic = seam_codec_has_ranges(s->config.codec),
+        .seed = s->config.seed,
+    };
+    uint64_t payload_bytes = 0;
+    state->sent[1].count = 0;
+    SEAM_TRY(seam_tensor_encode(&state->sent[1], NULL, &payload_bytes, s, &args, dy, err));
+    site_used(s, s->bwd_out, args.rows, payload_bytes, alloc);
+    SEAM_TRY(seam_link_drive(s, SEAM_GOAL_BACKWARD, err));
+    if (ret_dx != NULL) {
+        memcpy(ret_dx, s->dx, (size_t)state->rows * s->channels * sizeof *ret_dx);
+    }
+    s->backward_due = false;
+    s->micro_next++;
+    return SEAM_OK;
+}
+
+seam_status seam_step_commit(seam_session *session, seam_step_report *report, seam_error *err) {
+    if (session == NULL || (report != NULL && report->struct_bytes != sizeof *report)) {
+        return seam_error_set(err, SEAM_E_ARG, "session is NULL or report lacks its _INIT");
+    }
+    seam_session *const s = session;
+    if (!s->step_open || s->backward_due || s->micro_next != s->micro_count) {
+        return seam_error_set(err, SEAM_E_STATE, "not every micro-batch has gone through");
+    }
+    SEAM_TRY(seam_link_drive(s, SEAM_GOAL_COMMIT, err));
+    const seam_transport_counts now = s->client->net->counts(s->client->transport);
+    s->report.bytes_sent = now.bytes_sent - s->step_start.bytes_sent;
+    s->report.bytes_received = now.bytes_received - s->step_start.bytes_received;
+    s->step_open = false;
+    if (report != NULL) {
+        *report = s->report;
+    }
+    return SEAM_OK;
+}
+
+/* ---- Layout ---- */
+
+static seam_status layout_take(seam_session *s, const seam_micro *micros, uint32_t micro_count,
+                               seam_error *err) {
+    uint64_t rows_total = 0;
+    s->labelled_total = 0;
+    for (uint32_t m = 0; m < micro_count; m++) {
+        SEAM_TRY(micro_take(&s->micros[m], s, &micros[m], m, err));
+        rows_total += s->micros[m].rows;
+        s->labelled_total += s->micros[m].labelled_count;
+    }
+    s->micro_count = micro_count;
+    seam_arbiter_weigh(&s->arbiter, rows_total * s->channels, s->labelled_total * s->channels);
+    return step_begin_pack(s, micros, err);
+}
+
+static seam_status micro_take(seam_micro_state *state, const seam_session *s,
+                              const seam_micro *micro, uint32_t micro_idx, seam_error *err) {
+    if (micro->sequence_count == 0 || micro->sequence_rows == NULL ||
+        micro->labelled_rows == NULL || micro->sequence_count > s->config.sequences_max) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "micros[%u]: sequence_rows or labelled_rows is NULL, or %u sequences "
+                              "(the session allows %u)",
+                              micro_idx, micro->sequence_count, s->config.sequences_max);
+    }
+    uint64_t rows = 0;
+    for (uint32_t i = 0; i < micro->sequence_count; i++) {
+        if (micro->sequence_rows[i] == 0) {
+            return seam_error_set(err, SEAM_E_ARG, "micros[%u].sequence_rows[%u]: 0", micro_idx, i);
+        }
+        rows += micro->sequence_rows[i];
+    }
+    if (rows > s->config.rows_max) {
+        return seam_error_set(err, SEAM_E_LIMIT, "micros[%u]: %llu rows, the session allows %u",
+                              micro_idx, (unsigned long long)rows, s->config.rows_max);
+    }
+    state->rows = (uint32_t)rows;
+    state->labelled_count = 0;
+    state->bitmap.count = state->row_ids.count = state->sent[0].count = state->sent[1].count = 0;
+    seam_status st = seam_buffer_add(&state->bitmap, micro->labelled_rows, ((size_t)rows + 7) / 8);
+    for (uint32_t t = 0; st == SEAM_OK && t < rows; t++) {
+        if (seam_bitmap_has(micro->labelled_rows, t)) {
+            st = seam_buffer_add(&state->row_ids, &t, sizeof t);
+            state->labelled_count++;
+        }
+    }
+    if (st != SEAM_OK) {
+        return seam_error_set(err, st, "out of memory");
+    }
+    if (rows % 8 != 0) { /* bits beyond the last row travel as zero */
+        state->bitmap.data[rows / 8] &= (uint8_t)((1u << (rows % 8)) - 1u);
+    }
+    if (state->labelled_count == 0) {
+        return seam_error_set(err, SEAM_E_ARG, "micros[%u]: no labelled row", micro_idx);
+    }
+    return SEAM_OK;
+}
+
+#define MICROS_STACK 64
+
+static seam_status step_begin_pack(seam_session *s, const seam_micro *micros, seam_error *err) {
+    Seam__V1__MicroBatch batches[MICROS_STACK];
+    Seam__V1__MicroBatch *pointers[MICROS_STACK];
+    if (s->micro_count > MICROS_STACK) {
+        return seam_error_set(err, SEAM_E_LIMIT, "micro_count: above %d", MICROS_STACK);
+    }
+    for (uint32_t m = 0; m < s->micro_count; m++) {
+        Seam__V1__MicroBatch *const b = &batches[m];
+        seam__v1__micro_batch__init(b);
+        b->n_sequence_rows = micros[m].sequence_count;
+        b->sequence_rows = (uint32_t *)(uintptr_t)micros[m].sequence_rows;
+        b->labelled_rows.data = s->micros[m].bitmap.data;
+        b->labelled_rows.len = s->micros[m].bitmap.count;
+        if (micros[m].sample_ids != NULL) {
+            b->n_sample_ids = micros[m].sequence_count;
+            b->sample_ids = (uint64_t *)(uintptr_t)micros[m].sample_ids;
+        }
+        if (micros[m].positions != NULL) {
+            b->n_positions = s->micros[m].rows;
+            b->positions = (uint32_t *)(uintptr_t)micros[m].positions;
+        }
+        pointers[m] = b;
+    }
+    Seam__V1__StepBegin begin = SEAM__V1__STEP_BEGIN__INIT;
+    begin.step = seam_session_committed_steps(s);
+    begin.labelled_row_count = s->labelled_total;
+    begin.n_micros = s->micro_count;
+    begin.micros = pointers;
+    begin.digest = seam_step_begin_digest(&begin);
+    Seam__V1__TrainRequest request = SEAM__V1__TRAIN_REQUEST__INIT;
+    request.body_case = SEAM__V1__TRAIN_REQUEST__BODY_STEP_BEGIN;
+    request.step_begin = &begin;
+    if (seam_message_pack(&s->step_begin, &request.base) != SEAM_OK || budget_pack(s) != SEAM_OK) {
+        return seam_error_set(err, SEAM_E_MEMORY, "out of memory");
+    }
+    return SEAM_OK;
+}
+
+static seam_status budget_pack(seam_session *s) {
+    s->budget.count = 0;
+    if (s->config.codec != SEAM_CODEC_AMAQ || !s->arbiter.changed) {
+        return SEAM_OK;
+    }
+    const seam_budget *const b = &s->arbiter.budget;
+    Seam__V1__Budget budget = SEAM__V1__BUDGET__INIT;
+    budget.effective_step = seam_session_committed_steps(s);
+    budget.bits_loss_active = b->bits_loss_active;
+    budget.width_shift = b->width_shift;
+    budget.beta = b->beta;
+    budget.bits_lr = b->bits_lr;
+    budget.bits_target = b->bits_target;
+    Seam__V1__TrainRequest request = SEAM__V1__TRAIN_REQUEST__INIT;
+    request.body_case = SEAM__V1__TRAIN_REQUEST__BODY_BUDGET;
+    request.budget = &budget;
+    return seam_message_pack(&s->budget, &request.base);
+}
+
+/* ---- What comes back ---- */
+
+void seam_step_add_signal(seam_session *session) {
+    seam_session *const s = session;
+    if (s->config.exact) {
+        seam_gates_add_exact(s->gate_sums, s->dx, s->x_kept, s->x_decoded, s->widths_used[0],
+                             s->micros[s->micro_next].rows, s->channels);
+        return;
+    }
+    for (uint32_t c = 0; c < s->channels; c++) {
+        s->gate_sums[c] += s->gate_signal[c];
+    }
+}
+
+seam_status seam_step_settle(seam_session *session, const Seam__V1__Commit *commit,
+                             seam_error *err) {
+    seam_session *const s = session;
+    s->report = (seam_step_report){
+        .struct_bytes = sizeof s->report,
+        .step = commit->step,
+        .state_hash = commit->state_hash,
+        .grad_norm = commit->grad_norm,
+        .lr = commit->lr,
+        .server_seconds = commit->compute_seconds,
+        .skipped = commit->skipped,
+    };
+    if (s->config.codec != SEAM_CODEC_AMAQ) {
+        return SEAM_OK;
+    }
+    return gates_settle(s, commit, err);
+}
+
+/* The update of step s uses the budget that was in force for it; what the arbiter decides from
+ * its outcome is told before step s + 1. */
+static seam_status gates_settle(seam_session *s, const Seam__V1__Commit *commit, seam_error *err) {
+    const uint16_t site_out = s->sites[s->fwd_out].id;
+    const Seam__V1__SiteReport *peer = NULL;
+    for (size_t i = 0; i < commit->n_sites; i++) {
+        if (commit->sites[i]->site == site_out) {
+            peer = commit->sites[i];
+        }
+    }
+    if (peer == NULL || peer->gate_bits_total > SEAM_BITS_MAX * s->channels) {
+        return seam_error_set(err, SEAM_E_FORMAT, "Commit: no valid report of site %u", site_out);
+    }
+    seam_gates *const gates = seam_site_gates(s->site_in);
+    const seam_budget *const budget = &s->arbiter.budget;
+    if (!commit->skipped) {
+        const seam_gates_step_args args = {.db = s->gate_sums,
+                                           .lr = budget->bits_lr,
+                                           .beta = budget->beta,
+                                           .bits_loss_active = budget->bits_loss_active};
+        seam_gates_step(gates, &args);
+    }
+    const double C = (double)s->channels;
+    seam_arbiter_judge(&s->arbiter, (double)seam_gates_bits_total(gates) / C,
+                       (double)peer->gate_bits_total / C);
+    s->report.gate_mean_bits = s->arbiter.mean_bits;
+    s->report.target_reached = s->arbiter.target_reached;
+
+    const seam_alloc *alloc = NULL;
+    bool proposed = false;
+    seam_gates_widths(s->widths, gates, s->arbiter.budget.width_shift);
+    SEAM_TRY(seam_site_propose(&alloc, &proposed, s->site_in, s->widths,
+                               commit->step + s->config.lag_steps));
+    if (proposed && proposal_pack(s, alloc) != SEAM_OK) {
+        return seam_error_set(err, SEAM_E_MEMORY, "out of memory");
+    }
+    return SEAM_OK;
+}
+
+static seam_status proposal_pack(seam_session *s, const seam_alloc *alloc) {
+    Seam__V1__AllocPropose propose = SEAM__V1__ALLOC_PROPOSE__INIT;
+    propose.site = s->sites[s->fwd_in].id;
+    propose.version = alloc->version;
+    propose.effective_step = alloc->effective_step;
+    propose.widths.data = alloc->widths;
+    propose.widths.len = s->channels;
+    propose.hash = alloc->hash;
+    Seam__V1__TrainRequest request = SEAM__V1__TRAIN_REQUEST__INIT;
+    request.body_case = SEAM__V1__TRAIN_REQUEST__BODY_ALLOC_PROPOSE;
+    request.alloc_propose = &propose;
+    return seam_message_pack(&s->proposal, &request.base);
+}
+
+static void site_used(seam_session *s, uint32_t site_idx, uint32_t rows, uint64_t payload_bytes,
+                      const seam_alloc *alloc) {
+    seam_site_row *const row = &s->sites[site_idx];
+    row->rows += rows;
+    row->payload_bytes += payload_bytes;
+    row->alloc_version = alloc->version;
+    if (alloc->widths == NULL) {
+        row->mean_bits = s->config.codec == SEAM_CODEC_F32 ? 32.0 : 16.0;
+        return;
+    }
+    row->mean_bits = (double)alloc->bits_total / (double)s->channels;
+    memcpy(s->widths_used[site_idx == s->fwd_in ? 0 : 1], alloc->widths, s->channels);
+}

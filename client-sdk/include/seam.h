@@ -1,0 +1,330 @@
+/* libseam, the thin core: split fine-tuning against a Seam server.  C11 and C++.
+ *
+ * The caller brings tensors; the library brings the session, the compressor (AMAQ), the protocol
+ * and the network.  It needs no compute library.  seam_model.h, on top, holds a model's
+ * embedding and head and trains from text.
+ *
+ * The cut (U-shaped): the caller computes the token embedding, the server the decoder blocks with
+ * a trainable LoRA adapter, the caller the final norm, the head and the loss.  One step:
+ *
+ *     seam_step_begin(layout of the micro-batches)
+ *     for each micro-batch m:
+ *         seam_step_forward(m, x)        x (T, C): embeddings of T tokens
+ *                                        y (rows, C): the blocks' output at the labelled rows
+ *         seam_step_backward(m, dy)      dy: gradient of the step's mean loss
+ *     seam_step_commit()                 the server has stepped its optimizer
+ *
+ * Terms.  T: rows, the valid tokens of a micro-batch, sequences one after another, no padding.
+ * C: channels (the model's hidden size).  Labelled row t: token t+1 is in the loss.  Site: one
+ * direction of one boundary (fwd_in 0, fwd_out 1, bwd_out 2, bwd_in 3).
+ * All tensors are float32, row-major, dense.  Bitmaps: bit t of byte t/8, lowest bit first.
+ *
+ * Errors.  Every function that can fail returns seam_status and, where it has a last parameter
+ * `err` (may be NULL), writes the reason for people into it.  Codes -1..-99: the call failed, the
+ * session goes on; -100..-199: the session is dead, close it; see seam_status.h.  Common to all
+ * calls that use the network and not repeated below: SEAM_E_UNAVAILABLE, SEAM_E_DEADLINE,
+ * SEAM_E_CANCELLED, SEAM_E_UNAUTHENTICATED, SEAM_E_DENIED, SEAM_E_MEMORY, SEAM_E_FENCED (another
+ * client attached to the session), SEAM_E_GONE.  SEAM_E_ARG: an argument that cannot be right.
+ *
+ * Threads.  A client: any number of threads.  A session or inference: one thread at a time,
+ * except seam_session_cancel.  Several sessions may share one client.
+ *
+ * Structs of options begin with their size, so that later versions can add fields: always start
+ * from the _INIT macro.  Zero means the default in every field. */
+#ifndef SEAM_H
+#define SEAM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "seam_status.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define SEAM_API __attribute__((visibility("default")))
+
+typedef struct seam_client seam_client;
+typedef struct seam_session seam_session;
+typedef struct seam_inference seam_inference;
+
+/* "0.1.0".  Any thread. */
+SEAM_API const char *seam_version(void);
+/* One English sentence fragment for a status.  Never NULL.  Any thread. */
+SEAM_API const char *seam_describe(seam_status st);
+
+/* ---- Client: a server's address and how to talk to it ---- */
+
+typedef void seam_log_fn(void *user, const char *text);
+
+typedef struct seam_client_options {
+    size_t struct_bytes;
+    const char *address;           /* "host:port" */
+    bool plaintext;                /* no TLS: refused unless the address is the loopback ... */
+    bool plaintext_forced;         /* ... or this is set */
+    const char *ca_file;           /* PEM; NULL: the system's roots */
+    const char *cert_file;         /* PEM; client certificate, with key_file */
+    const char *key_file;          /* PEM */
+    const char *server_name;       /* name expected in the certificate; NULL: the host */
+    const char *token;             /* bearer token; needs TLS unless on loopback or forced */
+    uint32_t unary_timeout_ms;     /* default 60,000 */
+    uint32_t progress_timeout_ms;  /* stream without any message: default 300,000 */
+    uint32_t reconnect_timeout_ms; /* broken stream: how long to try again; default 60,000 */
+    seam_log_fn *log;              /* reconnects and the like; NULL: silent */
+    void *log_user;
+} seam_client_options;
+#define SEAM_CLIENT_OPTIONS_INIT                                                                   \
+    {                                                                                              \
+        sizeof(seam_client_options), NULL, false, false, NULL, NULL, NULL, NULL, NULL, 0, 0, 0,    \
+            NULL, NULL                                                                             \
+    }
+
+/* Does not connect: the first call does.  SEAM_E_ARG, SEAM_E_IO (a PEM file). */
+SEAM_API seam_status seam_client_open(seam_client **ret_client, const seam_client_options *options,
+                                      seam_error *err);
+/* Sessions and inferences of the client must be closed before.  NULL is fine. */
+SEAM_API void seam_client_close(seam_client *gift_client);
+
+/* Bytes on the wire since the client was opened, all its sessions together: messages with the
+ * framing of gRPC, HTTP/2 and TLS.  Any thread. */
+SEAM_API void seam_client_bytes(uint64_t *ret_sent, uint64_t *ret_received,
+                                const seam_client *client);
+
+typedef struct seam_server_info {
+    char version[64];
+    char device[256];
+    uint64_t memory_bytes_total, memory_bytes_free;
+    uint32_t session_count;
+} seam_server_info;
+SEAM_API seam_status seam_client_server_info(seam_server_info *ret_info, seam_client *client,
+                                             seam_error *err);
+
+typedef struct seam_model_info {
+    char id[128];
+    char architecture[64];
+    uint32_t layers, hidden, heads, kv_heads, vocab, context_max;
+    uint64_t identity; /* WIRE.md section 6; pass it to a session to be sure of the model */
+    uint64_t weight_bytes;
+} seam_model_info;
+/* Writes up to `capacity` models; *ret_count: how many the server has. */
+SEAM_API seam_status seam_client_models(seam_model_info *ret_models, uint32_t *ret_count,
+                                        seam_client *client, uint32_t capacity, seam_error *err);
+
+typedef struct seam_session_info {
+    char id[64];
+    char name[104];
+    char model[128];
+    char codec[16];
+    char state[16]; /* "ready", "stepping", "detached", ... */
+    uint64_t committed_step_count, memory_bytes, tokens;
+    uint32_t lora_rank;
+} seam_session_info;
+/* Calls `visit` once a session that the caller may see. */
+typedef void seam_session_visit_fn(void *user, const seam_session_info *info);
+SEAM_API seam_status seam_client_sessions(seam_client *client, seam_session_visit_fn *visit,
+                                          void *user, seam_error *err);
+
+/* ---- Session ---- */
+
+enum { /* seam_session_options.lora_targets */
+       SEAM_TARGET_Q = 1u << 0,
+       SEAM_TARGET_K = 1u << 1,
+       SEAM_TARGET_V = 1u << 2,
+       SEAM_TARGET_O = 1u << 3,
+       SEAM_TARGET_GATE = 1u << 4,
+       SEAM_TARGET_UP = 1u << 5,
+       SEAM_TARGET_DOWN = 1u << 6
+};
+
+/* Names are those of the CLI's options.  Defaults in brackets. */
+typedef struct seam_session_options {
+    size_t struct_bytes;
+    const char *model;       /* as the server lists it; NULL: its only one */
+    uint64_t model_identity; /* 0: not compared */
+    const char *name;        /* for people */
+
+    const char *codec; /* "amaq" [default], "affine", "bf16", "f32" */
+    uint32_t bits;     /* affine: width, 1..16 [4] */
+    bool all_rows; /* send unlabelled rows of fwd_out and bwd_out too: same result, more bytes */
+    uint64_t seed; /* of stochastic rounding and of the adapter's start [0] */
+
+    /* AMAQ: bits_target 4 or 3 sets the paper's range and start; other targets need all three. */
+    float bits_target; /* [4] */
+    float bits_min, bits_max, bits_start;
+    float alpha;                     /* [1] */
+    float beta, bits_lr;             /* until the target is reached [0.02], [0.01] */
+    float beta_after, bits_lr_after; /* afterwards [a tenth] */
+    const char *bits_loss;           /* "l2" [default], "l1" */
+    const char *clip;                /* "soft" [default], "hard" */
+    const char *gate_signal;         /* "surrogate" [default], "exact" */
+    uint32_t alloc_lag_steps;        /* [2] */
+
+    uint32_t lora_rank;    /* [16] */
+    float lora_alpha;      /* [16] */
+    uint32_t lora_targets; /* [q and v] */
+
+    float lr;                     /* [1e-4] */
+    float adam_beta1, adam_beta2; /* [0.9], [0.999] */
+    float adam_eps, weight_decay; /* [1e-8], [0] */
+    float clip_norm;              /* global norm of the gradient; 0: no clipping */
+    const char *schedule;         /* "constant" [default], "linear", "cosine" */
+    uint64_t warmup_steps, total_steps;
+
+    uint32_t rows_per_micro_max;      /* T of one micro-batch [4096] */
+    uint32_t sequences_per_micro_max; /* [64] */
+    uint32_t micros_per_step_max;     /* [1] */
+} seam_session_options;
+#define SEAM_SESSION_OPTIONS_INIT                                                                  \
+    {                                                                                              \
+        sizeof(seam_session_options), NULL, 0, NULL, NULL, 0, false, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, \
+            NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0, 0, 0, 0, 0                    \
+    }
+
+/* Creates the session on the server.  SEAM_E_ARG (err names the field), SEAM_E_NOT_FOUND (model),
+ * SEAM_E_UNIMPLEMENTED, SEAM_E_LIMIT (no room), SEAM_E_CONFLICT (another model_identity). */
+SEAM_API seam_status seam_session_create(seam_session **ret_session, seam_client *client,
+                                         const seam_session_options *options, seam_error *err);
+
+#define SEAM_SECRET_BYTES 32
+/* Takes up an existing session: export, inference, delete, and training of a session whose
+ * compressor has no state on this side (f32, bf16, affine, or no step yet).
+ * secret: SEAM_SECRET_BYTES of them.  SEAM_E_NOT_FOUND, SEAM_E_DENIED. */
+SEAM_API seam_status seam_session_attach(seam_session **ret_session, seam_client *client,
+                                         const char *session_id, const uint8_t *secret,
+                                         seam_error *err);
+/* Detaches and frees; the session stays on the server.  NULL is fine. */
+SEAM_API void seam_session_close(seam_session *gift_session);
+/* Deletes the session on the server and closes it; freed also after an error. */
+SEAM_API seam_status seam_session_delete(seam_session *gift_session, seam_error *err);
+/* Deletes a session by id, without attaching. */
+SEAM_API seam_status seam_client_delete_session(seam_client *client, const char *session_id,
+                                                const uint8_t *secret, seam_error *err);
+SEAM_API seam_status seam_session_info_get(seam_session_info *ret_info, seam_session *session,
+                                           seam_error *err);
+/* Borrowed until the session is closed. */
+SEAM_API const char *seam_session_id(const seam_session *session);
+SEAM_API const uint8_t *seam_session_secret(const seam_session *session);
+SEAM_API uint32_t seam_session_channels(const seam_session *session);
+SEAM_API uint64_t seam_session_committed_steps(const seam_session *session);
+/* Ends whatever call of the session is running, and every later one, with SEAM_E_CANCELLED.
+ * Any thread. */
+SEAM_API void seam_session_cancel(seam_session *session);
+
+/* ---- A step ---- */
+
+typedef struct seam_micro {
+    uint32_t sequence_count;
+    const uint32_t *sequence_rows; /* (sequence_count), each at least 1; their sum is T */
+    const uint8_t *labelled_rows;  /* bitmap over T rows; at least one is set */
+    const uint32_t *positions;     /* (T) or NULL: from 0 in every sequence */
+    const uint64_t *sample_ids;    /* (sequence_count) or NULL */
+} seam_micro;
+
+/* Begins step seam_session_committed_steps(); copies the layout.  A stream that breaks from here
+ * to the commit is opened again and the step's messages are sent again, until
+ * reconnect_timeout_ms; then SEAM_E_UNAVAILABLE.  SEAM_E_ARG, SEAM_E_STATE (a step is open). */
+SEAM_API seam_status seam_step_begin(seam_session *session, const seam_micro *micros,
+                                     uint32_t micro_count, seam_error *err);
+/* Rows that forward writes and backward reads: the labelled rows of the micro-batch in order
+ * (all T with all_rows). */
+SEAM_API uint32_t seam_step_rows_out(const seam_session *session, uint32_t micro);
+/* Micro-batches are worked in order, forward then backward.  x (T, C), borrowed.
+ * ret_y (rows out, C): what the server's blocks gave, as decoded.
+ * SEAM_E_NONFINITE (x), SEAM_E_STATE, SEAM_E_FORMAT, SEAM_E_CHECKSUM. */
+SEAM_API seam_status seam_step_forward(seam_session *session, float *ret_y, uint32_t micro,
+                                       const float *x, seam_error *err);
+/* dy (rows out, C): gradient of the step's mean loss (over the labelled rows of all its
+ * micro-batches); rows without a label must be zero.  ret_dx (T, C): gradient of x, or NULL; only
+ * with gate_signal "exact" (else SEAM_E_STATE). */
+SEAM_API seam_status seam_step_backward(seam_session *session, float *ret_dx, uint32_t micro,
+                                        const float *dy, seam_error *err);
+
+typedef struct seam_step_report {
+    size_t struct_bytes;
+    uint64_t step;       /* that was committed, from 0 */
+    uint64_t state_hash; /* of the adapter after the step */
+    double grad_norm;    /* before clipping */
+    double lr;
+    double server_seconds;
+    bool skipped;          /* the gradient was not finite: nothing was applied */
+    bool target_reached;   /* the mean of the gates has been at the target, once */
+    double gate_mean_bits; /* over both forward sites weighted by values; 0: codec has no gates */
+    uint64_t bytes_sent, bytes_received; /* on the wire, from begin to commit */
+} seam_step_report;
+#define SEAM_STEP_REPORT_INIT                                                                      \
+    { sizeof(seam_step_report), 0, 0, 0, 0, 0, false, false, 0, 0, 0 }
+
+/* Waits for the server's commit, steps the gates, negotiates.  report may be NULL. */
+SEAM_API seam_status seam_step_commit(seam_session *session, seam_step_report *report,
+                                      seam_error *err);
+
+/* One site, as the last step used it. */
+typedef struct seam_site_state {
+    uint16_t site;
+    const char *name; /* "fwd_in", "fwd_out", "bwd_out", "bwd_in" */
+    uint32_t channels;
+    uint32_t rows;          /* rows sent in the last step */
+    uint64_t payload_bytes; /* of the last step: ranges and codes, without headers */
+    double mean_bits; /* of the codes: mean width in force; 32, 16 for f32, bf16; 0: not sent */
+    uint32_t alloc_version;
+} seam_site_state;
+SEAM_API uint32_t seam_session_site_count(const seam_session *session);
+/* SEAM_E_ARG: site_idx. */
+SEAM_API seam_status seam_session_site(seam_site_state *ret_state, const seam_session *session,
+                                       uint32_t site_idx);
+/* Integer widths in force at the last step.  ret_widths (channels).  SEAM_E_STATE: no widths. */
+SEAM_API seam_status seam_session_site_widths(uint8_t *ret_widths, const seam_session *session,
+                                              uint32_t site_idx);
+
+/* ---- Inference: forward without training ---- */
+
+typedef enum seam_inference_kind {
+    SEAM_INFERENCE_FORWARD = 1, /* whole sequences, no cache: scoring */
+    SEAM_INFERENCE_GENERATE = 2 /* key/value cache on the server, token by token */
+} seam_inference_kind;
+
+typedef struct seam_inference_options {
+    size_t struct_bytes;
+    seam_inference_kind kind;
+    bool base_model;     /* without the session's adapter */
+    const char *codec;   /* of both directions; NULL: the session's.  Below 64 rows bf16. */
+    uint32_t slot_count; /* generate: sequences in flight */
+    uint32_t positions_max, rows_max;
+} seam_inference_options;
+#define SEAM_INFERENCE_OPTIONS_INIT                                                                \
+    { sizeof(seam_inference_options), SEAM_INFERENCE_FORWARD, false, NULL, 0, 0, 0 }
+
+/* May run between steps.  SEAM_E_LIMIT, SEAM_E_UNIMPLEMENTED. */
+SEAM_API seam_status seam_inference_open(seam_inference **ret_inference, seam_session *session,
+                                         const seam_inference_options *options, seam_error *err);
+SEAM_API void seam_inference_close(seam_inference *gift_inference); /* NULL is fine */
+
+typedef struct seam_rows_request {
+    uint32_t sequence_count;
+    const uint32_t *sequence_rows;   /* new rows of each sequence; T is their sum */
+    const uint32_t *slots;           /* generate: one a sequence; else NULL */
+    const uint32_t *first_positions; /* of each sequence's first new row; NULL: 0 */
+    const uint8_t *labelled_rows;    /* rows wanted back (bitmap); NULL: each sequence's last */
+} seam_rows_request;
+/* x (T, C); ret_y (rows wanted, C).  SEAM_E_ARG, SEAM_E_LIMIT, SEAM_E_NONFINITE, ... */
+SEAM_API seam_status seam_inference_run(seam_inference *inference, float *ret_y, const float *x,
+                                        const seam_rows_request *request, seam_error *err);
+
+/* ---- Adapter ---- */
+
+/* Writes adapter_model.safetensors and adapter_config.json into `directory` (created if absent):
+ * each to a temporary name, then renamed, so that an earlier adapter there survives any failure.
+ * *ret_state_hash (may be NULL): as in the step report.  SEAM_E_IO (err names the file). */
+SEAM_API seam_status seam_session_export(seam_session *session, const char *directory,
+                                         uint64_t *ret_state_hash, seam_error *err);
+/* Sets the adapter from a PEFT directory before the first step.  SEAM_E_IO, SEAM_E_FORMAT,
+ * SEAM_E_UNIMPLEMENTED (an older server). */
+SEAM_API seam_status seam_session_import(seam_session *session, const char *directory,
+                                         uint64_t *ret_state_hash, seam_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,153 @@
+/* Goal: what a client refuses before any server is asked, and what it says when there is none.
+ * Method: the public API of seam.h, the transport's helpers, a port that nobody listens on. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "grpc_transport.h"
+#include "seam.h"
+#include "transport.h"
+
+static void test_seam_address_is_loopback__table(void **state) {
+    (void)state;
+    static const struct {
+        const char *address;
+        bool loopback;
+    } cases[] = {
+        {"localhost:1", true},        {"127.0.0.1:50051", true}, {"127.9.8.7:1", true},
+        {"[::1]:50051", true},        {"unix:/tmp/x", true},     {"ipv4:127.0.0.1:1", true},
+        {"127.example.org:1", false}, {"10.0.0.1:1", false},     {"localhost.evil:1", false},
+        {"example.org:50051", false}, {"[::2]:1", false},        {"1127.0.0.1:1", false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        assert_int_equal(seam_address_is_loopback(cases[i].address), cases[i].loopback);
+    }
+}
+
+static void test_seam_client_open__bad_options__error_names_the_field(void **state) {
+    (void)state;
+    seam_client *client = NULL;
+    seam_error err;
+    seam_client_options options = SEAM_CLIENT_OPTIONS_INIT;
+    assert_int_equal(seam_client_open(&client, &options, &err), SEAM_E_ARG);
+    assert_non_null(strstr(err.text, "address"));
+    options.address = "example.org:1";
+    options.plaintext = true;
+    assert_int_equal(seam_client_open(&client, &options, &err), SEAM_E_ARG);
+    assert_non_null(strstr(err.text, "loopback"));
+    options.plaintext = false;
+    options.cert_file = "x.pem";
+    assert_int_equal(seam_client_open(&client, &options, &err), SEAM_E_ARG);
+    assert_non_null(strstr(err.text, "key_file"));
+    options.key_file = "/nonexistent/x.key";
+    assert_int_equal(seam_client_open(&client, &options, &err), SEAM_E_IO);
+    assert_non_null(strstr(err.text, "x.pem"));
+    assert_null(client);
+    options.struct_bytes = 8;
+    assert_int_equal(seam_client_open(&client, &options, &err), SEAM_E_ARG);
+}
+
+static void test_seam_client_server_info__no_server__unavailable_with_address(void **state) {
+    (void)state;
+    seam_client_options options = SEAM_CLIENT_OPTIONS_INIT;
+    options.address = "127.0.0.1:1"; /* tcpmux: nobody listens */
+    options.plaintext = true;
+    seam_client *client = NULL;
+    seam_error err;
+    assert_int_equal(seam_client_open(&client, &options, &err), SEAM_OK);
+    seam_server_info info;
+    assert_int_equal(seam_client_server_info(&info, client, &err), SEAM_E_UNAVAILABLE);
+    assert_non_null(strstr(err.text, "127.0.0.1:1"));
+    seam_client_close(client);
+}
+
+/* google.rpc.Status {3, "m", Any {ErrorInfo {reason "FENCED", domain "seam.dev"}},
+ * Any {BadRequest {{field "rank", description "d"}}}}, written by hand. */
+static size_t details_example(uint8_t ret[256], const char *domain) {
+    static const char info_type[] = "type.googleapis.com/google.rpc.ErrorInfo";
+    static const char bad_type[] = "type.googleapis.com/google.rpc.BadRequest";
+    uint8_t info[64], bad[64];
+    size_t n = 0, k = 0;
+    const size_t domain_count = strlen(domain);
+    info[n++] = 0x0a;
+    info[n++] = 6;
+    memcpy(info + n, "FENCED", 6);
+    n += 6;
+    info[n++] = 0x12;
+    info[n++] = (uint8_t)domain_count;
+    memcpy(info + n, domain, domain_count);
+    n += domain_count;
+    static const uint8_t violation[] = {0x0a, 9, 0x0a, 4, 'r', 'a', 'n', 'k', 0x12, 1, 'd'};
+    memcpy(bad, violation, sizeof violation);
+    k = sizeof violation;
+    size_t at = 0;
+    static const uint8_t head[] = {0x08, 3, 0x12, 1, 'm'};
+    memcpy(ret, head, sizeof head);
+    at += sizeof head;
+    const struct {
+        const char *type;
+        const uint8_t *value;
+        size_t count;
+    } any[] = {{info_type, info, n}, {bad_type, bad, k}};
+    for (int i = 0; i < 2; i++) {
+        const size_t type_count = strlen(any[i].type);
+        ret[at++] = 0x1a;
+        ret[at++] = (uint8_t)(4 + type_count + any[i].count);
+        ret[at++] = 0x0a;
+        ret[at++] = (uint8_t)type_count;
+        memcpy(ret + at, any[i].type, type_count);
+        at += type_count;
+        ret[at++] = 0x12;
+        ret[at++] = (uint8_t)any[i].count;
+        memcpy(ret + at, any[i].value, any[i].count);
+        at += any[i].count;
+    }
+    return at;
+}
+
+static void test_seam_status_details_read__example__reason_and_field(void **state) {
+    (void)state;
+    uint8_t bytes[256];
+    seam_status_details details = {{0}, {0}, {0}};
+    seam_status_details_read(&details, bytes, details_example(bytes, "seam.dev"));
+    assert_string_equal(details.reason, "FENCED");
+    assert_string_equal(details.message, "m");
+    assert_string_equal(details.field, "rank");
+    seam_status_details other = {{0}, {0}, {0}};
+    seam_status_details_read(&other, bytes, details_example(bytes, "evil.dev"));
+    assert_string_equal(other.reason, "");
+}
+
+/* Truncated and damaged details end the reading and never leave the bytes. */
+static void test_seam_status_details_read__every_cut_and_flip__stays_inside(void **state) {
+    (void)state;
+    uint8_t bytes[256];
+    const size_t count = details_example(bytes, "seam.dev");
+    for (size_t cut = 0; cut < count; cut++) {
+        seam_status_details details = {{0}, {0}, {0}};
+        seam_status_details_read(&details, bytes, cut);
+        assert_true(strlen(details.reason) < sizeof details.reason);
+    }
+    for (size_t bit = 0; bit < count * 8; bit++) {
+        seam_status_details details = {{0}, {0}, {0}};
+        bytes[bit / 8] ^= (uint8_t)(1u << (bit % 8));
+        seam_status_details_read(&details, bytes, count);
+        bytes[bit / 8] ^= (uint8_t)(1u << (bit % 8));
+        assert_true(strlen(details.message) < sizeof details.message);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_seam_address_is_loopback__table),
+        cmocka_unit_test(test_seam_client_open__bad_options__error_names_the_field),
+        cmocka_unit_test(test_seam_client_server_info__no_server__unavailable_with_address),
+        cmocka_unit_test(test_seam_status_details_read__example__reason_and_field),
+        cmocka_unit_test(test_seam_status_details_read__every_cut_and_flip__stays_inside),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
