@@ -1,0 +1,9 @@
+# The codec against the NumPy oracle: committed vectors, and live on random tensors.
+seam_add_test(golden codec_golden seam_codec m)
+target_sources(test_codec_golden PRIVATE codec_record.c)
+add_executable(codec_cli codec_cli.c codec_record.c)
+target_link_libraries(codec_cli PRIVATE seam_flags seam_codec m)
+seam_add_script_test(golden codec_live ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_codec_live.py
+                     $<TARGET_FILE:codec_cli>)
+seam_add_script_test(golden codec_vectors ${PYTHON3}
+                     ${PROJECT_SOURCE_DIR}/tests/oracle/make_codec_golden.py --check)
