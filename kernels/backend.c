@@ -4,6 +4,9 @@
 #include <string.h>
 
 #include "try.h"
+#ifdef SEAM_CUDA
+#include "device_cuda.h"
+#endif
 
 size_t seam_dtype_bytes(seam_dtype dtype) {
     switch (dtype) {
@@ -33,8 +36,12 @@ seam_status seam_backend_create(seam_backend **ret_backend, const seam_backend_o
         return seam_cpu_create(ret_backend, options, err);
     }
     if (strcmp(device, "cuda") == 0 || strncmp(device, "cuda:", 5) == 0) {
+#ifdef SEAM_CUDA
+        return seam_cuda_probe(device, err);
+#else
         return seam_error_set(err, SEAM_E_UNIMPLEMENTED, "device %s: this build has no CUDA",
                               device);
+#endif
     }
     return seam_error_set(err, SEAM_E_ARG, "device %s: unknown (cpu, ref)", device);
 }

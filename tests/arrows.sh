@@ -17,7 +17,8 @@ kernels/include/:       kernels/include/ proto/base/
 kernels/ref/:           kernels/ref/ kernels/include/ proto/base/
 kernels/cpu/:           kernels/cpu/ kernels/include/ proto/base/
 kernels/cuda/:          kernels/cuda/ kernels/include/ proto/base/
-kernels/model/:         kernels/model/ kernels/include/ proto/base/
+kernels/model/:         kernels/model/ kernels/include/ kernels/codec/ proto/base/
+kernels/:               kernels/ proto/base/
 service/:               service/ kernels/ proto/
 client-sdk/include/:    client-sdk/include/ proto/base/
 client-sdk/core/:       client-sdk/core/ client-sdk/include/ client-sdk/transport/ kernels/codec/ proto/
