@@ -99,7 +99,8 @@ typedef enum seam_attach_action {
     SEAM_ATTACH_RESEND = 2,   /* the client repeats what it has no answer to */
     SEAM_ATTACH_ROLLBACK = 3, /* the client goes back to rollback_step and replays */
     /* Not an answer: the engine still works on a step that must be dropped.  Finish or cancel the
-     * work (report it with seam_server_proto_abort_step), then call attach again. */
+     * work (report it with seam_server_proto_abort_step), then call attach again; but only if its
+     * stream still stands and no later Attach has come meanwhile: that one wins. */
     SEAM_ATTACH_WAIT = 4,
 } seam_attach_action;
 

@@ -1,0 +1,38 @@
+/* A world in which the two protocol machines meet: a server process, a client process, and streams
+ * between them that lose, repeat and cut, all driven by one seed.
+ *
+ * The processes do the least that a real one does around a machine.  "State" is one 64-bit number a
+ * side that every step folds its messages into, so a step applied twice, skipped, or computed from
+ * other bytes leaves another number than the fault-free history, which the world knows beforehand.
+ * What a process keeps on disk survives its crash; all else is lost.
+ *
+ * A bug can be planted (the canary): a simulation that finds none of them proves nothing. */
+#ifndef SEAM_SIM_WORLD_H
+#define SEAM_SIM_WORLD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef enum sim_bug {
+    SIM_BUG_NONE = 0,
+    SIM_BUG_RUN_AGAIN,     /* the server computes a repetition again instead of using its cache */
+    SIM_BUG_KEEP_STEP,     /* the server keeps the partial step that attach told it to drop */
+    SIM_BUG_EARLY_DURABLE, /* the server tells a checkpoint durable before it is on disk */
+    SIM_BUG_LATE_JOURNAL,  /* the client goes on before its record is flushed */
+    SIM_BUG_NO_FENCE,      /* the server takes messages of fenced streams */
+    SIM_BUG_DELETE_EARLY,  /* the server deletes checkpoints that nobody has confirmed */
+    SIM_BUG_COUNT,
+} sim_bug;
+
+typedef struct sim_result {
+    bool finished;      /* all steps are committed at both ends */
+    bool gone;          /* the session ended as the rules allow (no store) */
+    const char *broken; /* the invariant that was found broken, or NULL */
+    uint32_t cuts, server_crashes, client_crashes, parks, rollbacks, resends, cached, fenced;
+} sim_result;
+
+/* One world from birth to its last step. */
+sim_result sim_run(uint64_t seed, sim_bug bug);
+const char *sim_bug_name(sim_bug bug);
+
+#endif

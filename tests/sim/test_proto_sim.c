@@ -1,0 +1,85 @@
+/* Goal: SPEC 4.1 holds for the two protocol machines under any order of losses, repetitions, cuts
+ * and crashes.  Method: thousands of seeded worlds (sim_world.h), each compared with the fault-free
+ * history; then the same with one bug planted, which must be found.
+ *
+ * SEAM_SIM_SEED=n runs one seed and prints its counts. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "sim_world.h"
+
+enum { SEEDS = 4000, SEEDS_BUG = 600 };
+
+static void print(uint64_t seed, const sim_result *r) {
+    (void)fprintf(stderr,
+                  "seed %llu: %s cuts %u server crashes %u client crashes %u parks %u rollbacks %u "
+                  "resends %u cached %u fenced %u\n",
+                  (unsigned long long)seed, r->broken != NULL ? r->broken : "ok", r->cuts,
+                  r->server_crashes, r->client_crashes, r->parks, r->rollbacks, r->resends,
+                  r->cached, r->fenced);
+}
+
+static void test_worlds__faults__history_is_kept(void **state) {
+    (void)state;
+    sim_result sum = {0};
+    uint32_t finished = 0;
+    uint32_t gone = 0;
+    for (uint64_t seed = 1; seed <= SEEDS; seed++) {
+        const sim_result r = sim_run(seed, SIM_BUG_NONE);
+        if (r.broken != NULL) {
+            print(seed, &r);
+        }
+        assert_null(r.broken);
+        finished += r.finished;
+        gone += r.gone;
+        sum.cuts += r.cuts;
+        sum.server_crashes += r.server_crashes;
+        sum.client_crashes += r.client_crashes;
+        sum.parks += r.parks;
+        sum.rollbacks += r.rollbacks;
+        sum.resends += r.resends;
+        sum.cached += r.cached;
+        sum.fenced += r.fenced;
+    }
+    print(0, &sum);
+    (void)fprintf(stderr, "worlds %d: finished %u, ended without a store %u\n", SEEDS, finished,
+                  gone);
+    /* Every kind of trouble has been met, or the test proves less than it says. */
+    assert_true(sum.cuts > SEEDS && sum.server_crashes > SEEDS && sum.client_crashes > SEEDS);
+    assert_true(sum.parks > 100 && sum.rollbacks > 100 && sum.resends > 100);
+    assert_true(sum.cached > 100 && sum.fenced > 100);
+    assert_int_equal(finished + gone, SEEDS);
+    assert_true(finished > SEEDS * 8 / 10);
+}
+
+static void test_worlds__planted_bug__is_found(void **state) {
+    (void)state;
+    for (sim_bug bug = SIM_BUG_NONE + 1; bug < SIM_BUG_COUNT; bug++) {
+        uint32_t found = 0;
+        for (uint64_t seed = 1; seed <= SEEDS_BUG; seed++) {
+            found += sim_run(seed, bug).broken != NULL;
+        }
+        (void)fprintf(stderr, "bug \"%s\": found in %u of %d worlds\n", sim_bug_name(bug), found,
+                      SEEDS_BUG);
+        assert_true(found > 0);
+    }
+}
+
+int main(void) {
+    const char *const seed = getenv("SEAM_SIM_SEED");
+    if (seed != NULL) {
+        const sim_result r = sim_run(strtoull(seed, NULL, 10), SIM_BUG_NONE);
+        print(strtoull(seed, NULL, 10), &r);
+        return r.broken != NULL;
+    }
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_worlds__faults__history_is_kept),
+        cmocka_unit_test(test_worlds__planted_bug__is_found),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
