@@ -1,0 +1,252 @@
+/* Goal: a frame that opens is exactly one that was sealed.  Method: round trips over every codec
+ * and kind, every truncation, every flipped bit, a table of header rules each broken once, chunk
+ * arithmetic. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "bytes.h"
+#include "frame.h"
+
+#define PAYLOAD_MAX 4096
+
+static seam_frame_header tensor_header(uint8_t codec) {
+    seam_frame_header h = {.kind = SEAM_FRAME_TENSOR,
+                           .phase = SEAM_PHASE_FORWARD,
+                           .codec = codec,
+                           .site = 3,
+                           .micro = 2,
+                           .step = UINT64_C(0x1122334455667788),
+                           .rows = 40,
+                           .channels = 3,
+                           .row_begin = 32,
+                           .row_count = 8};
+    if (codec >= 3) {
+        h.alloc_version = 5;
+        h.alloc_bits_total = 13;
+        h.alloc_hash = 99;
+        h.payload_bytes = 13; /* 8 * 13 / 8 */
+    } else {
+        h.payload_bytes = 8 * 3 * (codec == 1 ? 4 : 2);
+    }
+    return h;
+}
+
+static size_t seal(uint8_t *frame, const seam_frame_header *h) {
+    for (uint32_t i = 0; i < h->payload_bytes; i++) {
+        frame[SEAM_FRAME_HEADER_BYTES + i] = (uint8_t)(i * 7 + 1);
+    }
+    seam_frame_seal(frame, h);
+    return SEAM_FRAME_HEADER_BYTES + h->payload_bytes;
+}
+
+static void test_open__sealed__same_header(void **state) {
+    (void)state;
+    uint8_t frame[SEAM_FRAME_HEADER_BYTES + PAYLOAD_MAX];
+    for (uint8_t codec = 1; codec <= 4; codec++) {
+        const seam_frame_header h = tensor_header(codec);
+        const size_t count = seal(frame, &h);
+        seam_frame_header got;
+        const uint8_t *payload = NULL;
+        memset(&got, 0, sizeof got);
+        assert_int_equal(seam_frame_open(&got, &payload, frame, count, NULL), SEAM_OK);
+        assert_ptr_equal(payload, frame + SEAM_FRAME_HEADER_BYTES);
+        assert_int_equal(got.kind, h.kind);
+        assert_int_equal(got.phase, h.phase);
+        assert_int_equal(got.codec, h.codec);
+        assert_int_equal(got.site, h.site);
+        assert_int_equal(got.micro, h.micro);
+        assert_true(got.step == h.step);
+        assert_int_equal(got.rows, h.rows);
+        assert_int_equal(got.channels, h.channels);
+        assert_int_equal(got.row_begin, h.row_begin);
+        assert_int_equal(got.row_count, h.row_count);
+        assert_int_equal(got.alloc_version, h.alloc_version);
+        assert_int_equal(got.alloc_bits_total, h.alloc_bits_total);
+        assert_true(got.alloc_hash == h.alloc_hash);
+        assert_int_equal(got.payload_bytes, h.payload_bytes);
+    }
+}
+
+static void test_open__other_kinds__sizes_of_wire_md(void **state) {
+    (void)state;
+    uint8_t frame[SEAM_FRAME_HEADER_BYTES + PAYLOAD_MAX];
+    const struct {
+        uint8_t kind, codec;
+        uint32_t channels, payload_bytes;
+    } cases[] = {{SEAM_FRAME_GATE_SIGNAL, 4, 5, 20},
+                 {SEAM_FRAME_GRAD_NORM, 1, 1, 8},
+                 {SEAM_FRAME_RANGE, 4, 5, 24}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        seam_frame_header h = {.kind = cases[i].kind,
+                               .phase = SEAM_PHASE_BACKWARD,
+                               .codec = cases[i].codec,
+                               .rows = 1,
+                               .channels = cases[i].channels,
+                               .row_count = 1,
+                               .payload_bytes = cases[i].payload_bytes};
+        if (cases[i].codec == 4) {
+            h.alloc_version = 1;
+            h.alloc_bits_total = 40;
+        }
+        const size_t count = seal(frame, &h);
+        seam_frame_header got;
+        const uint8_t *payload = NULL;
+        assert_int_equal(seam_frame_open(&got, &payload, frame, count, NULL), SEAM_OK);
+        /* One byte less, with a header and CRC that agree with that, is no such frame. */
+        seam_put_u32(frame + 56, h.payload_bytes - 1);
+        assert_int_equal(seam_frame_open(&got, &payload, frame, count - 1, NULL), SEAM_E_FORMAT);
+    }
+}
+
+static void test_open__truncated__error(void **state) {
+    (void)state;
+    uint8_t frame[SEAM_FRAME_HEADER_BYTES + PAYLOAD_MAX];
+    const seam_frame_header h = tensor_header(4);
+    const size_t count = seal(frame, &h);
+    for (size_t n = 0; n < count; n++) {
+        seam_frame_header got;
+        const uint8_t *payload = NULL;
+        /* From the heap: a sanitizer sees reads beyond n. */
+        uint8_t *const copy = test_malloc(n + 1);
+        memcpy(copy, frame, n);
+        seam_error err = {0};
+        assert_int_equal(seam_frame_open(&got, &payload, copy, n, &err), SEAM_E_FORMAT);
+        assert_non_null(strstr(err.text, "frame"));
+        test_free(copy);
+    }
+    assert_int_equal(
+        seam_frame_open(&(seam_frame_header){0}, &(const uint8_t *){NULL}, frame, count + 1, NULL),
+        SEAM_E_FORMAT);
+}
+
+static void test_open__flipped_bit__error(void **state) {
+    (void)state;
+    uint8_t frame[SEAM_FRAME_HEADER_BYTES + PAYLOAD_MAX];
+    for (uint8_t codec = 1; codec <= 4; codec++) {
+        const seam_frame_header h = tensor_header(codec);
+        const size_t count = seal(frame, &h);
+        for (size_t bit = 0; bit < 8 * count; bit++) {
+            seam_frame_header got;
+            const uint8_t *payload = NULL;
+            frame[bit / 8] ^= (uint8_t)(1u << bit % 8);
+            const seam_status st = seam_frame_open(&got, &payload, frame, count, NULL);
+            assert_true(st == SEAM_E_FORMAT || st == SEAM_E_CHECKSUM);
+            frame[bit / 8] ^= (uint8_t)(1u << bit % 8);
+        }
+    }
+}
+
+/* A header rule: bytes [at, at + count) replaced by value, CRC made right again. */
+typedef struct rule_case {
+    size_t at, bytes;
+    uint32_t value;
+    const char *field;
+} rule_case;
+
+static void test_open__rule_broken__names_the_field(void **state) {
+    (void)state;
+    static const rule_case cases[] = {
+        {0, 1, 'X', "frame.magic"},
+        {4, 1, 2, "frame.version"},
+        {5, 1, 0, "frame.kind"},
+        {5, 1, 5, "frame.kind"},
+        {6, 1, 0, "frame.phase"},
+        {6, 1, 4, "frame.phase"},
+        {6, 1, 3, "frame.micro"},
+        {7, 1, 0, "frame.codec"},
+        {7, 1, 9, "frame.codec"},
+        {10, 2, 1, "frame.reserved"},
+        {12, 4, 4096, "frame.micro"},
+        {24, 4, 0, "frame.rows"},
+        {24, 4, (1u << 20) + 1, "frame.rows"},
+        {28, 4, 0, "frame.channels"},
+        {28, 4, (1u << 16) + 1, "frame.channels"},
+        {32, 4, 31, "frame.row_begin"},
+        {32, 4, 64, "frame.row_begin"},
+        {36, 4, 0, "frame.row_count"},
+        {36, 4, 9, "frame.row_count"},
+        {36, 4, 7, "frame.row_count"},
+        {40, 4, 0, "frame.alloc_version"},
+        {44, 4, 2, "frame.alloc_bits_total"},
+        {44, 4, 49, "frame.alloc_bits_total"},
+        {56, 4, 12, "frame.payload_bytes"},
+        {56, 4, 0, "frame.payload_bytes"},
+        {56, 4, (1u << 20) + 1, "frame.payload_bytes"},
+    };
+    uint8_t frame[SEAM_FRAME_HEADER_BYTES + PAYLOAD_MAX];
+    const seam_frame_header h = tensor_header(4);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const size_t count = seal(frame, &h);
+        for (size_t b = 0; b < cases[i].bytes; b++) {
+            frame[cases[i].at + b] = (uint8_t)(cases[i].value >> (8 * b));
+        }
+        seam_frame_header got;
+        const uint8_t *payload = NULL;
+        seam_error err = {0};
+        assert_int_equal(seam_frame_open(&got, &payload, frame, count, &err), SEAM_E_FORMAT);
+        assert_memory_equal(err.text, cases[i].field, strlen(cases[i].field));
+    }
+}
+
+static void test_open__alloc_of_plain_codec__error(void **state) {
+    (void)state;
+    uint8_t frame[SEAM_FRAME_HEADER_BYTES + PAYLOAD_MAX];
+    static const size_t offsets[] = {40, 44, 48, 55};
+    const seam_frame_header h = tensor_header(2);
+    for (size_t i = 0; i < 4; i++) {
+        const size_t count = seal(frame, &h);
+        seam_frame_header got;
+        const uint8_t *payload = NULL;
+        seam_error err = {0};
+        frame[offsets[i]] = 1;
+        assert_int_equal(seam_frame_open(&got, &payload, frame, count, &err), SEAM_E_FORMAT);
+        assert_non_null(strstr(err.text, "frame.alloc_"));
+    }
+}
+
+static void test_digest__two_frames__fnv_of_crcs(void **state) {
+    (void)state;
+    uint8_t crcs[8];
+    seam_put_u32(crcs, 0x01020304);
+    seam_put_u32(crcs + 4, 0xa0b0c0d0);
+    uint64_t digest = seam_frame_digest_add(SEAM_HASH64_INIT, 0x01020304);
+    digest = seam_frame_digest_add(digest, 0xa0b0c0d0);
+    assert_true(digest == seam_hash64(SEAM_HASH64_INIT, crcs, sizeof crcs));
+}
+
+static void test_chunk_rows__sizes__whole_groups_that_fit(void **state) {
+    (void)state;
+    uint32_t first = 0;
+    uint32_t other = 0;
+    /* 576 channels of 8 bits: a group is 18432 bytes; 56 of them in 1 MiB, 56 beside the ranges. */
+    assert_int_equal(seam_frame_chunk_rows(&first, &other, 4 + 4 * 576, 18432), SEAM_OK);
+    assert_int_equal(first, 56 * 32);
+    assert_int_equal(other, 56 * 32);
+    assert_int_equal(seam_frame_chunk_rows(&first, &other, 4 + 4 * 4096, 4096u * 16 * 4), SEAM_OK);
+    assert_int_equal(first, 3 * 32);
+    assert_int_equal(other, 4 * 32);
+    assert_int_equal(seam_frame_chunk_rows(&first, &other, 0, SEAM_CHUNK_BYTES_MAX), SEAM_OK);
+    assert_int_equal(first, 32);
+    assert_int_equal(seam_frame_chunk_rows(&first, &other, 1, SEAM_CHUNK_BYTES_MAX), SEAM_E_LIMIT);
+    assert_int_equal(seam_frame_chunk_rows(&first, &other, 0, 4), SEAM_OK);
+    assert_int_equal(other, 1u << 20);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_open__sealed__same_header),
+        cmocka_unit_test(test_open__other_kinds__sizes_of_wire_md),
+        cmocka_unit_test(test_open__truncated__error),
+        cmocka_unit_test(test_open__flipped_bit__error),
+        cmocka_unit_test(test_open__rule_broken__names_the_field),
+        cmocka_unit_test(test_open__alloc_of_plain_codec__error),
+        cmocka_unit_test(test_digest__two_frames__fnv_of_crcs),
+        cmocka_unit_test(test_chunk_rows__sizes__whole_groups_that_fit),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
