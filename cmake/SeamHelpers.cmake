@@ -21,3 +21,13 @@ function(seam_add_library name)
   add_library(${name} STATIC ${ARGN})
   target_link_libraries(${name} PRIVATE seam_flags)
 endfunction()
+
+# gRPC's C core promises no stability between releases: the faults we work around and the functions
+# we call are those of 1.51 (core version 29).  Another one needs a review, not a retry.
+execute_process(COMMAND ${PKG_CONFIG_EXECUTABLE} --modversion grpc
+                OUTPUT_VARIABLE SEAM_GRPC_CORE_VERSION OUTPUT_STRIP_TRAILING_WHITESPACE)
+option(SEAM_ANY_GRPC "Build against a gRPC other than 1.51" OFF)
+if(NOT SEAM_GRPC_CORE_VERSION MATCHES "^29\\." AND NOT SEAM_ANY_GRPC)
+  message(FATAL_ERROR "gRPC core ${SEAM_GRPC_CORE_VERSION} found, 29 (gRPC 1.51) is what this is "
+                      "written for; -DSEAM_ANY_GRPC=ON to try another")
+endif()

@@ -14,9 +14,9 @@ proto/base/:            proto/base/
 proto/wire/:            proto/wire/ proto/base/
 kernels/codec/:         kernels/codec/ proto/base/
 kernels/include/:       kernels/include/ proto/base/
-kernels/ref/:           kernels/ref/ kernels/include/ proto/base/
-kernels/cpu/:           kernels/cpu/ kernels/include/ proto/base/
-kernels/cuda/:          kernels/cuda/ kernels/include/ proto/base/
+kernels/ref/:           kernels/ref/ kernels/include/ proto/base/ kernels/backend.
+kernels/cpu/:           kernels/cpu/ kernels/include/ proto/base/ kernels/backend.
+kernels/cuda/:          kernels/cuda/ kernels/include/ proto/base/ kernels/backend.
 kernels/model/:         kernels/model/ kernels/include/ kernels/codec/ proto/base/
 kernels/:               kernels/ proto/base/
 service/:               service/ kernels/ proto/
