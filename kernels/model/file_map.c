@@ -1,6 +1,7 @@
 /* Files as read-only mappings; see file_map.h. */
 #include "file_map.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -93,4 +94,33 @@ const char *seam_path_base(const char *path) {
         }
     }
     return base;
+}
+
+static bool has_suffix(const char *text, const char *suffix) {
+    const size_t count = strlen(text);
+    const size_t tail = strlen(suffix);
+    return count > tail && strcmp(text + count - tail, suffix) == 0;
+}
+
+seam_status seam_only_file(char **ret_path, const char *dir, const char *suffix, seam_error *err) {
+    DIR *stream = opendir(dir);
+    if (stream == NULL) {
+        return seam_error_set(err, SEAM_E_IO, "%s: %s", dir, strerror(errno));
+    }
+    char name[256] = "";
+    size_t found = 0;
+    for (const struct dirent *e = readdir(stream); e != NULL; e = readdir(stream)) {
+        if (has_suffix(e->d_name, suffix)) {
+            found++;
+            (void)snprintf(name, sizeof(name), "%s", e->d_name);
+        }
+    }
+    (void)closedir(stream);
+    if (found != 1) {
+        return seam_error_set(err, found == 0 ? SEAM_E_NOT_FOUND : SEAM_E_ARG,
+                              "%s: %zu files end in %s; exactly one is needed", dir, found, suffix);
+    }
+    *ret_path = seam_path_join(dir, name);
+    return *ret_path == NULL ? seam_error_set(err, SEAM_E_MEMORY, "%s: out of memory", dir)
+                             : SEAM_OK;
 }

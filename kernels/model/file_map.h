@@ -31,5 +31,8 @@ bool seam_path_is_dir(const char *path);
 char *seam_path_join(const char *dir, const char *name);
 /* The part after the last slash (trailing slashes count as no part); points into path. */
 const char *seam_path_base(const char *path);
+/* The only file of `dir` whose name ends so; the path is on the heap.  SEAM_E_NOT_FOUND, SEAM_E_ARG
+ * (more than one), SEAM_E_IO, SEAM_E_MEMORY. */
+seam_status seam_only_file(char **ret_path, const char *dir, const char *suffix, seam_error *err);
 
 #endif

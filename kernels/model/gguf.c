@@ -425,6 +425,13 @@ seam_gguf_string seam_gguf_array_next(seam_gguf_array *array) {
     return item;
 }
 
+uint32_t seam_gguf_array_u32(seam_gguf_array *array) {
+    SEAM_ASSERT(array->kind == SEAM_GGUF_I32 || array->kind == SEAM_GGUF_U32);
+    const uint32_t value = seam_get_u32(array->bytes);
+    array->bytes += 4;
+    return value;
+}
+
 bool seam_gguf_string_is(seam_gguf_string string, const char *text) {
     return string.bytes == strlen(text) && memcmp(string.text, text, string.bytes) == 0;
 }

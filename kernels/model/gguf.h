@@ -76,6 +76,8 @@ seam_status seam_gguf_get_array(seam_gguf_array *ret, const seam_gguf *gguf, con
                                 seam_gguf_kind kind, seam_error *err);
 /* Takes the next string of a string array; the caller counts to `count`. */
 seam_gguf_string seam_gguf_array_next(seam_gguf_array *array);
+/* Takes the next item of an array of 32-bit integers. */
+uint32_t seam_gguf_array_u32(seam_gguf_array *array);
 bool seam_gguf_string_is(seam_gguf_string string, const char *text);
 
 size_t seam_gguf_tensor_count(const seam_gguf *gguf);

@@ -3,8 +3,6 @@
  * A directory is a Hugging Face one when it has config.json, else it must hold one .gguf. */
 #include "weights_files.h"
 
-#include <dirent.h>
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -24,31 +22,6 @@ static bool has_suffix(const char *text, const char *suffix) {
     const size_t count = strlen(text);
     const size_t tail = strlen(suffix);
     return count > tail && strcmp(text + count - tail, suffix) == 0;
-}
-
-/* The only file of `dir` whose name ends so.  The path is on the heap. */
-static seam_status only_file(char **ret_path, const char *dir, const char *suffix,
-                             seam_error *err) {
-    DIR *stream = opendir(dir);
-    if (stream == NULL) {
-        return seam_error_set(err, SEAM_E_IO, "%s: %s", dir, strerror(errno));
-    }
-    char name[256] = "";
-    size_t found = 0;
-    for (const struct dirent *e = readdir(stream); e != NULL; e = readdir(stream)) {
-        if (has_suffix(e->d_name, suffix)) {
-            found++;
-            (void)snprintf(name, sizeof(name), "%s", e->d_name);
-        }
-    }
-    (void)closedir(stream);
-    if (found != 1) {
-        return seam_error_set(err, found == 0 ? SEAM_E_NOT_FOUND : SEAM_E_ARG,
-                              "%s: %zu files end in %s; exactly one is needed", dir, found, suffix);
-    }
-    *ret_path = seam_path_join(dir, name);
-    return *ret_path == NULL ? seam_error_set(err, SEAM_E_MEMORY, "%s: out of memory", dir)
-                             : SEAM_OK;
 }
 
 /* `name` in `dir` when it is a file there (*ret_path on the heap), else NULL. */
@@ -83,7 +56,7 @@ static seam_status find_and_open(seam_weights_files *files, const char *path, se
         return hf_open(files, path, err);
     }
     char *gguf = NULL;
-    seam_status st = only_file(&gguf, path, ".gguf", err);
+    seam_status st = seam_only_file(&gguf, path, ".gguf", err);
     if (st == SEAM_E_NOT_FOUND) {
         return seam_error_set(err, st, "%s: holds neither config.json nor a .gguf file", path);
     }
@@ -230,7 +203,7 @@ static seam_status hf_open(seam_weights_files *files, const char *dir, seam_erro
         goto done;
     }
     if (single == NULL) {
-        SEAM_TRY_GOTO(only_file(&single, dir, ".safetensors", err), st, done);
+        SEAM_TRY_GOTO(seam_only_file(&single, dir, ".safetensors", err), st, done);
     }
     SEAM_TRY_GOTO(maps_reserve(files, 1, err), st, done);
     st = safetensors_open(files, single, err);

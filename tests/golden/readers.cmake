@@ -1,3 +1,5 @@
 # Comparisons of the weight and text readers with Hugging Face's own.
 add_executable(dump_weights dump_weights.c)
 target_link_libraries(dump_weights PRIVATE seam_flags seam_weights)
+add_executable(tokenize_lines tokenize_lines.c)
+target_link_libraries(tokenize_lines PRIVATE seam_flags seam_text)
