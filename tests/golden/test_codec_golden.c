@@ -94,7 +94,7 @@ static void trajectory_gradient(float *ret_db, const uint8_t *widths, uint32_t s
     assert_int_equal(seam_codec_encode(codes, decoded, &args, x, ROWS, &nearest, scratch), SEAM_OK);
     assert_int_equal(seam_codec_steps(steps, &args), SEAM_OK);
     for (uint32_t i = 0; i < ROWS * C; i++) {
-        const float weight = ldexpf(1.0f, 2 * (int)(i % C % 3) - 6);
+        const float weight = ldexpf(1.0f, 2 * (int)(i % C % 3) + 2);
         g[i] = weight * (decoded[i] - x[i]) / (float)ROWS;
     }
     memset(ret_db, 0, C * sizeof *ret_db);

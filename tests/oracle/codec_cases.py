@@ -127,12 +127,12 @@ def trajectory_inputs(step):
 
 
 def trajectory(target, signal, loss, lr, beta):
-    """100 steps of gates against the loss sum_c a_c mean_t (x^ - x)^2 / 2, a_c = 4^(c % 3) / 64.
+    """100 steps of gates against the loss sum_c a_c mean_t (x^ - x)^2 / 2, a_c = 4^(c % 3 + 1).
 
     Yields the widths that each step used and the bits after it."""
     low, high, start = {4: (1.0, 16.0, 8.0), 3: (1.0, 8.0, 6.0)}[target]
     gates = amaq.Gates(TRAJECTORY_CHANNELS, low, high, start, loss)
-    weight = (4.0 ** (np.arange(TRAJECTORY_CHANNELS) % 3) / 64.0).astype(np.float32)
+    weight = (4.0 ** (np.arange(TRAJECTORY_CHANNELS) % 3 + 1)).astype(np.float32)
     for step in range(TRAJECTORY_STEPS):
         x = trajectory_inputs(step)
         widths = amaq.integer_widths(gates.bits(), low, high)
