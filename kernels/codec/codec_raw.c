@@ -65,7 +65,8 @@ static seam_status bf16_encode(uint8_t *ret_codes, float *ret_decoded, const sea
         ret_codes[2 * i] = (uint8_t)half;
         ret_codes[2 * i + 1] = (uint8_t)(half >> 8);
         if (ret_decoded != NULL) {
-            ret_decoded[i] = seam_bf16_to_f32(half);
+            bits = (uint32_t)half << 16;
+            memcpy(&ret_decoded[i], &bits, sizeof bits);
         }
     }
     return special == 0 ? SEAM_OK : SEAM_E_NONFINITE;
