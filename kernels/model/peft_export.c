@@ -121,16 +121,16 @@ static seam_status config_write(seam_peft_files *files, const seam_adapter *adap
         "layers_to_transform", layers_to_transform(adapter), "fan_in_fan_out", 0, "inference_mode",
         1, "use_rslora", 0, "use_dora", 0, "modules_to_save", "rank_pattern", "alpha_pattern",
         "layers_pattern");
-    char *text = root != NULL ? json_dumps(root, JSON_INDENT(2) | JSON_SORT_KEYS) : NULL;
-    json_decref(root);
-    if (text == NULL) {
+    if (root == NULL) {
         return SEAM_E_MEMORY;
     }
-    files->config_bytes = strlen(text);
-    files->config = seam_mem_alloc(files->config_bytes);
+    const size_t flags = JSON_INDENT(2) | JSON_SORT_KEYS;
+    files->config_bytes = json_dumpb(root, NULL, 0, flags);
+    files->config = files->config_bytes != 0 ? seam_mem_alloc(files->config_bytes) : NULL;
     if (files->config != NULL) {
-        memcpy(files->config, text, files->config_bytes);
+        const size_t again = json_dumpb(root, (char *)files->config, files->config_bytes, flags);
+        SEAM_ASSERT(again == files->config_bytes);
     }
-    free(text); /* jansson's own allocation */
+    json_decref(root);
     return files->config != NULL ? SEAM_OK : SEAM_E_MEMORY;
 }

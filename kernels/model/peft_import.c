@@ -3,45 +3,25 @@
  * The bytes come from a peer or a disk: every offset and count is checked, every key must be one
  * of the adapter's, and nothing of the adapter changes before the whole file has passed. */
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
 
-#include <jansson.h>
-
 #include "arena.h"
-#include "bytes.h"
+#include "json_read.h"
 #include "peft.h"
 #include "peft_names.h"
+#include "safetensors.h"
 #include "try.h"
 
-#define HEADER_BYTES_MAX (25u << 20) /* safetensors' own cap */
+#define CONFIG_BYTES_MAX (1u << 20)
 
 static seam_status config_fields_check(const json_t *root, seam_error *err);
 static seam_status targets_read(uint32_t *ret_targets, const json_t *root, seam_error *err);
-static seam_status file_check(const json_t *header, const seam_adapter *adapter,
-                              const uint8_t *data, size_t data_bytes, seam_error *err);
-static seam_status entry_read(float *ret, const json_t *entry, const seam_adapter_tensor *tensor,
-                              const uint8_t *data, size_t data_bytes, seam_error *err);
-
-static json_t *json_read(const uint8_t *bytes, size_t count, const char *what, seam_error *err) {
-    json_error_t why;
-    json_t *root = json_loadb((const char *)bytes, count, JSON_REJECT_DUPLICATES, &why);
-    if (root == NULL) {
-        (void)seam_error_set(err, SEAM_E_FORMAT, "%s: line %d: %s", what, why.line, why.text);
-    } else if (!json_is_object(root)) {
-        (void)seam_error_set(err, SEAM_E_FORMAT, "%s: must be an object", what);
-        json_decref(root);
-        root = NULL;
-    }
-    return root;
-}
 
 seam_status seam_peft_read_config(seam_lora_config *ret_config, const uint8_t *config,
                                   size_t config_bytes, seam_error *err) {
-    json_t *root = json_read(config, config_bytes, SEAM_PEFT_CONFIG_NAME, err);
-    if (root == NULL) {
-        return SEAM_E_FORMAT;
-    }
+    json_t *root = NULL;
+    SEAM_TRY(
+        seam_json_parse(&root, config, config_bytes, CONFIG_BYTES_MAX, SEAM_PEFT_CONFIG_NAME, err));
     seam_status st = SEAM_OK;
     seam_lora_config read = {0};
     SEAM_TRY_GOTO(config_fields_check(root, err), st, end);
@@ -104,6 +84,9 @@ static seam_status config_fields_check(const json_t *root, seam_error *err) {
         {"corda_config", NULL},
         {"lora_ga_config", NULL},
     };
+    if (!json_is_object(root)) {
+        return seam_error_set(err, SEAM_E_FORMAT, SEAM_PEFT_CONFIG_NAME ": must be an object");
+    }
     const json_t *type = json_object_get(root, "peft_type");
     if (!json_is_string(type) || strcmp(json_string_value(type), "LORA") != 0) {
         return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
@@ -167,127 +150,28 @@ static seam_status config_compare(const seam_adapter *adapter, const seam_peft_f
     return SEAM_OK;
 }
 
-seam_status seam_peft_import(seam_adapter *adapter, seam_stream *stream,
-                             const seam_peft_files *files, seam_error *err) {
-    SEAM_TRY(config_compare(adapter, files, err));
-    const uint64_t header_bytes = files->weights_bytes >= 8 ? seam_get_u64(files->weights) : 0;
-    if (header_bytes == 0 || header_bytes > HEADER_BYTES_MAX ||
-        header_bytes > files->weights_bytes - 8) {
-        return seam_error_set(err, SEAM_E_FORMAT,
-                              SEAM_PEFT_WEIGHTS_NAME ": header length does not fit the file");
-    }
-    const uint8_t *data = files->weights + 8 + header_bytes;
-    const size_t data_bytes = files->weights_bytes - 8 - (size_t)header_bytes;
-    json_t *header =
-        json_read(files->weights + 8, (size_t)header_bytes, SEAM_PEFT_WEIGHTS_NAME ": header", err);
-    if (header == NULL) {
-        return SEAM_E_FORMAT;
-    }
-    seam_status st = SEAM_OK;
-    float *values = NULL;
-    SEAM_TRY_GOTO(file_check(header, adapter, data, data_bytes, err), st, end);
-    for (uint32_t i = 0; i < seam_adapter_tensor_count(adapter); i++) {
-        seam_adapter_tensor tensor;
-        seam_adapter_describe(&tensor, adapter, i);
-        float *larger =
-            seam_mem_realloc(values, (size_t)tensor.rows * tensor.cols * sizeof *values);
-        if (larger == NULL) {
-            st = seam_error_set(err, SEAM_E_MEMORY, "no memory to import %s", tensor.name);
-            goto end;
-        }
-        values = larger;
-        SEAM_TRY_GOTO(entry_read(values, json_object_get(header, tensor.name), &tensor, data,
-                                 data_bytes, err),
-                      st, end);
-        SEAM_TRY_GOTO(seam_adapter_write(adapter, stream, i, values), st, end);
-    }
-end:
-    seam_mem_free(values);
-    json_decref(header);
-    return st;
-}
-
-/* Every key is a tensor of the adapter, every tensor is there, and all of them can be read. */
-static seam_status file_check(const json_t *header, const seam_adapter *adapter,
-                              const uint8_t *data, size_t data_bytes, seam_error *err) {
-    const uint32_t count = seam_adapter_tensor_count(adapter);
-    float *values = NULL;
-    seam_status st = SEAM_OK;
-    for (uint32_t i = 0; i < count; i++) {
-        seam_adapter_tensor tensor;
-        seam_adapter_describe(&tensor, adapter, i);
-        const json_t *entry = json_object_get(header, tensor.name);
-        if (!json_is_object(entry)) {
-            st = seam_error_set(err, SEAM_E_FORMAT, SEAM_PEFT_WEIGHTS_NAME ": %s: missing",
-                                tensor.name);
-            goto end;
-        }
-        float *larger =
-            seam_mem_realloc(values, (size_t)tensor.rows * tensor.cols * sizeof *values);
-        if (larger == NULL) {
-            st = seam_error_set(err, SEAM_E_MEMORY, "no memory to check %s", tensor.name);
-            goto end;
-        }
-        values = larger;
-        SEAM_TRY_GOTO(entry_read(values, entry, &tensor, data, data_bytes, err), st, end);
-    }
-    const size_t others = json_object_get(header, "__metadata__") != NULL ? 1 : 0;
-    if (json_object_size(header) != count + others) {
-        st = seam_error_set(err, SEAM_E_FORMAT,
-                            SEAM_PEFT_WEIGHTS_NAME ": %zu tensors, the adapter has %u",
-                            json_object_size(header) - others, count);
-    }
-end:
-    seam_mem_free(values);
-    return st;
-}
-
-static uint32_t type_bytes(const char *dtype) {
-    if (dtype == NULL) {
-        return 0;
-    }
-    return strcmp(dtype, "F32") == 0                                 ? 4
-           : strcmp(dtype, "F16") == 0 || strcmp(dtype, "BF16") == 0 ? 2
-                                                                     : 0;
-}
-
-static float value_at(const uint8_t *bytes, const char *dtype, size_t i) {
-    if (dtype[0] == 'B') {
-        return seam_bf16_to_f32(seam_get_u16(bytes + 2 * i));
-    }
-    return dtype[1] == '1' ? seam_fp16_to_f32(seam_get_u16(bytes + 2 * i))
-                           : seam_get_f32(bytes + 4 * i);
-}
-
-static seam_status entry_read(float *ret, const json_t *entry, const seam_adapter_tensor *tensor,
-                              const uint8_t *data, size_t data_bytes, seam_error *err) {
-    const char *dtype = json_string_value(json_object_get(entry, "dtype"));
-    const uint32_t item = type_bytes(dtype);
-    if (item == 0) {
-        return seam_error_set(err, SEAM_E_FORMAT,
-                              SEAM_PEFT_WEIGHTS_NAME ": %s: dtype must be F32, F16 or BF16",
+/* Reads one tensor; values must have room for it. */
+static seam_status tensor_read(float *ret, const seam_tensor_index *index,
+                               const seam_adapter_tensor *tensor, seam_error *err) {
+    const seam_tensor_entry *entry = seam_tensor_index_find(index, tensor->name);
+    if (entry == NULL) {
+        return seam_error_set(err, SEAM_E_FORMAT, SEAM_PEFT_WEIGHTS_NAME ": %s: missing",
                               tensor->name);
     }
-    json_int_t rows = -1;
-    json_int_t cols = -1;
-    json_int_t begin = -1;
-    json_int_t end = -1;
-    const size_t count = (size_t)tensor->rows * tensor->cols;
-    if (json_unpack((json_t *)(uintptr_t)entry, "{s:[I,I!]}", "shape", &rows, &cols) != 0 ||
-        rows != tensor->rows || cols != tensor->cols) {
+    if (entry->rows != tensor->rows || entry->cols != tensor->cols) {
         return seam_error_set(err, SEAM_E_FORMAT,
                               SEAM_PEFT_WEIGHTS_NAME ": %s: shape must be [%u, %u]", tensor->name,
                               tensor->rows, tensor->cols);
     }
-    if (json_unpack((json_t *)(uintptr_t)entry, "{s:[I,I!]}", "data_offsets", &begin, &end) != 0 ||
-        begin < 0 || end < begin || (uint64_t)end > data_bytes ||
-        (uint64_t)(end - begin) != count * item) {
+    if (entry->type != SEAM_TENSOR_F32 && entry->type != SEAM_TENSOR_F16 &&
+        entry->type != SEAM_TENSOR_BF16) {
         return seam_error_set(err, SEAM_E_FORMAT,
-                              SEAM_PEFT_WEIGHTS_NAME ": %s: data_offsets do not fit the file",
+                              SEAM_PEFT_WEIGHTS_NAME ": %s: dtype must be F32, F16 or BF16",
                               tensor->name);
     }
+    const size_t count = (size_t)tensor->rows * tensor->cols;
+    seam_dequantize(ret, entry->type, entry->bytes, count);
     for (size_t i = 0; i < count; i++) {
-        ret[i] = value_at(data + begin, dtype, i);
         if (!isfinite(ret[i])) {
             return seam_error_set(err, SEAM_E_NONFINITE,
                                   SEAM_PEFT_WEIGHTS_NAME ": %s: value %zu is not finite",
@@ -295,4 +179,58 @@ static seam_status entry_read(float *ret, const json_t *entry, const seam_adapte
         }
     }
     return SEAM_OK;
+}
+
+/* Reads every tensor of the adapter; with `write` also sets it. */
+static seam_status tensors_pass(seam_adapter *adapter, seam_stream *stream, float *values,
+                                const seam_tensor_index *index, bool write, seam_error *err) {
+    for (uint32_t i = 0; i < seam_adapter_tensor_count(adapter); i++) {
+        seam_adapter_tensor tensor;
+        seam_adapter_describe(&tensor, adapter, i);
+        SEAM_TRY(tensor_read(values, index, &tensor, err));
+        if (write) {
+            SEAM_TRY(seam_adapter_write(adapter, stream, i, values));
+        }
+    }
+    return SEAM_OK;
+}
+
+static size_t largest_tensor(const seam_adapter *adapter) {
+    size_t largest = 0;
+    for (uint32_t i = 0; i < seam_adapter_tensor_count(adapter); i++) {
+        seam_adapter_tensor tensor;
+        seam_adapter_describe(&tensor, adapter, i);
+        const size_t count = (size_t)tensor.rows * tensor.cols;
+        largest = count > largest ? count : largest;
+    }
+    return largest;
+}
+
+seam_status seam_peft_import(seam_adapter *adapter, seam_stream *stream,
+                             const seam_peft_files *files, seam_error *err) {
+    SEAM_TRY(config_compare(adapter, files, err));
+    seam_tensor_index index = {0};
+    seam_status st = SEAM_OK;
+    float *values = NULL;
+    SEAM_TRY_GOTO(seam_safetensors_parse(&index, files->weights, files->weights_bytes,
+                                         SEAM_PEFT_WEIGHTS_NAME, err),
+                  st, end);
+    SEAM_TRY_GOTO(seam_tensor_index_finish(&index, err), st, end);
+    if (index.count > seam_adapter_tensor_count(adapter)) {
+        st = seam_error_set(err, SEAM_E_FORMAT,
+                            SEAM_PEFT_WEIGHTS_NAME ": %zu tensors, the adapter has %u", index.count,
+                            seam_adapter_tensor_count(adapter));
+        goto end;
+    }
+    values = seam_mem_zalloc(largest_tensor(adapter), sizeof *values);
+    if (values == NULL) {
+        st = seam_error_set(err, SEAM_E_MEMORY, "no memory to import an adapter");
+        goto end;
+    }
+    SEAM_TRY_GOTO(tensors_pass(adapter, stream, values, &index, false, err), st, end);
+    st = tensors_pass(adapter, stream, values, &index, true, err);
+end:
+    seam_mem_free(values);
+    seam_tensor_index_deinit(&index);
+    return st;
 }

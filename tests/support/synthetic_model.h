@@ -1,0 +1,61 @@
+/* Models, adapters and text by formula, and one training step over them without any network.
+ *
+ * The same formula is in tests/oracle/synthetic_model.py, so that an oracle in Python has the
+ * same weights to the bit and no weights need to be stored:
+ *   word(name, i) = top 32 bits of splitmix64(fnv1a64(name) + i)
+ *   value(name, i) = (2*(word >> 8)*2^-24 - 1) * scale, in f32 */
+#ifndef SEAM_SYNTHETIC_MODEL_H
+#define SEAM_SYNTHETIC_MODEL_H
+
+#include "blocks.h"
+#include "head.h"
+#include "tensor_source.h"
+
+uint32_t seam_synthetic_word(const char *name, uint64_t idx);
+void seam_synthetic_fill(float *ret, const char *name, size_t count, float scale);
+/* Scale of a tensor by its name and columns: norms 1 +- 0.2, embedding 0.25, matrices
+ * sqrt(3/cols), lora_A 1/sqrt(cols), lora_B 0.1.  Frozen tensors are rounded to bf16 values, as
+ * those of published models are, so that bf16 runs differ by their arithmetic alone. */
+void seam_synthetic_tensor(float *ret, const char *name, size_t rows, size_t cols);
+seam_tensor_source seam_synthetic_source(const seam_model_config *config);
+/* Every tensor of the adapter by its PEFT name, B as well. */
+seam_status seam_synthetic_adapter(seam_adapter *adapter, seam_stream *stream);
+
+/* Blocks, head and the buffers of one micro-batch on one backend. */
+typedef struct seam_test_engine {
+    seam_backend *backend;
+    const seam_ops *ops;
+    seam_stream *stream;
+    seam_blocks *blocks;
+    seam_head *head;
+    seam_activations *acts;
+    uint32_t rows_max;
+    void *x, *picked, *d_picked; /* (rows_max, C) acc, device */
+    uint8_t *host;               /* (rows_max, C) acc */
+} seam_test_engine;
+
+/* Prints the error and aborts when something fails: no test can go on without it.  False: the
+ * backend cannot do this type here (bf16 without AMX). */
+bool seam_test_engine_open(seam_test_engine *engine, const seam_backend_options *options,
+                           const seam_tensor_source *source, const seam_lora_config *lora,
+                           uint32_t rows_max);
+void seam_test_engine_close(seam_test_engine *engine);
+
+/* Text of one micro-batch: ids (rows), targets (rows; UINT32_MAX: no label). */
+typedef struct seam_test_text {
+    seam_batch batch;
+    const uint32_t *ids, *targets;
+} seam_test_text;
+
+/* Loss sum of the labelled rows; with backward also the adapter's gradients, scaled. */
+double seam_test_forward(seam_test_engine *engine, seam_adapter *adapter,
+                         const seam_test_text *text);
+double seam_test_forward_backward(seam_test_engine *engine, seam_adapter *adapter,
+                                  const seam_test_text *text, float grad_scale);
+/* Logits (rows, V) of every row of the text. */
+void seam_test_logits(float *ret_logits, seam_test_engine *engine, seam_adapter *adapter,
+                      const seam_test_text *text);
+/* Prints and aborts unless st is SEAM_OK. */
+void seam_test_check(seam_status st, const char *what, const seam_error *err);
+
+#endif

@@ -1,0 +1,525 @@
+/* Goal: the block stack's own promises: gradients, bits, state, cache.
+ * Method: gradients on the double reference against central differences of the loss, every LoRA
+ * tensor and the input; all else by comparing bits or, for the cache, values on each backend. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "arena.h"
+#include "synthetic_model.h"
+
+#define ROWS      23
+#define LORA_ALL  0x7fu
+#define STATE_MAX (1u << 20)
+
+/* 3 query heads a key/value head, H*D unlike C, odd F and V. */
+static const seam_model_config config = {.architecture = "llama",
+                                         .vocab_count = 53,
+                                         .hidden = 26,
+                                         .intermediate = 37,
+                                         .layers = 3,
+                                         .heads = 6,
+                                         .kv_heads = 2,
+                                         .head_dim = 20,
+                                         .context_max = 40,
+                                         .rms_eps = 1e-5f,
+                                         .rope_theta = 10000.0,
+                                         .tied = false,
+                                         .bos_id = -1,
+                                         .eos_id = -1};
+
+static const uint32_t seq_begin[] = {0, 9, 10, ROWS};
+
+typedef struct fixture {
+    seam_test_engine engine;
+    uint32_t ids[ROWS], targets[ROWS], positions[ROWS];
+    seam_test_text text;
+} fixture;
+
+static bool fixture_open(fixture *f, const char *device, seam_dtype act,
+                         const seam_lora_config *lora) {
+    const seam_tensor_source source = seam_synthetic_source(&config);
+    const seam_backend_options options = {.device = device, .act = act, .threads = 2};
+    if (!seam_test_engine_open(&f->engine, &options, &source, lora, ROWS)) {
+        return false;
+    }
+    for (uint32_t s = 0; s < 3; s++) {
+        for (uint32_t t = seq_begin[s]; t < seq_begin[s + 1]; t++) {
+            f->ids[t] = seam_synthetic_word("ids", t) % config.vocab_count;
+            f->targets[t] = seam_synthetic_word("mask", t) % 3 != 0
+                                ? seam_synthetic_word("ids", t + 1) % config.vocab_count
+                                : UINT32_MAX;
+            f->positions[t] = t - seq_begin[s] + 2 * s; /* positions need not start at 0 */
+        }
+    }
+    f->text = (seam_test_text){
+        .batch = {.rows = ROWS, .seq_count = 3, .seq_begin = seq_begin, .positions = f->positions},
+        .ids = f->ids,
+        .targets = f->targets};
+    return true;
+}
+
+static seam_adapter *adapter_make(const fixture *f, const seam_lora_config *lora) {
+    seam_error err = {.status = SEAM_OK};
+    seam_adapter *adapter = NULL;
+    seam_test_check(seam_adapter_create(&adapter, f->engine.blocks, lora, &err), "adapter", &err);
+    return adapter;
+}
+
+static seam_adapter *adapter_synthetic(const fixture *f, const seam_lora_config *lora) {
+    seam_adapter *adapter = adapter_make(f, lora);
+    seam_test_check(seam_synthetic_adapter(adapter, f->engine.stream), "adapter", NULL);
+    return adapter;
+}
+
+/* ---- Gradients ---- */
+
+/* (loss(w + h) - loss(w - h)) / 2h for one parameter, whose values are exact floats. */
+static double difference(fixture *f, seam_adapter *adapter, uint32_t tensor, float *values,
+                         size_t i) {
+    const float was = values[i];
+    const float high = was + 0x1p-10f;
+    const float low = was - 0x1p-10f;
+    values[i] = high;
+    seam_test_check(seam_adapter_write(adapter, f->engine.stream, tensor, values), "write", NULL);
+    const double loss_high = seam_test_forward(&f->engine, adapter, &f->text);
+    values[i] = low;
+    seam_test_check(seam_adapter_write(adapter, f->engine.stream, tensor, values), "write", NULL);
+    const double loss_low = seam_test_forward(&f->engine, adapter, &f->text);
+    values[i] = was;
+    seam_test_check(seam_adapter_write(adapter, f->engine.stream, tensor, values), "write", NULL);
+    return (loss_high - loss_low) / ((double)high - (double)low);
+}
+
+/* The truncation error of a central difference is h^2/6 of the third derivative: about 1e-6 of
+ * the gradient's own size here; 2e-5 of the tensor's largest gradient leaves room for it. */
+static void gradient_check(const seam_lora_config *lora) {
+    fixture f;
+    assert_true(fixture_open(&f, "ref", SEAM_F64, lora));
+    seam_adapter *adapter = adapter_synthetic(&f, lora);
+    (void)seam_test_forward_backward(&f.engine, adapter, &f.text, 1.0f);
+    for (uint32_t tensor = 0; tensor < seam_adapter_tensor_count(adapter); tensor++) {
+        seam_adapter_tensor shape;
+        seam_adapter_describe(&shape, adapter, tensor);
+        const size_t count = (size_t)shape.rows * shape.cols;
+        float *values = seam_mem_zalloc(2 * count, sizeof *values);
+        assert_non_null(values);
+        float *grad = values + count;
+        seam_test_check(seam_adapter_read(values, adapter, f.engine.stream, tensor), "read", NULL);
+        seam_test_check(seam_adapter_read_gradient(grad, adapter, f.engine.stream, tensor), "read",
+                        NULL);
+        double largest = 0;
+        for (size_t i = 0; i < count; i++) {
+            largest = fmax(largest, fabs(grad[i]));
+        }
+        assert_true(largest > 1e-6);
+        for (uint32_t probe = 0; probe < 4; probe++) {
+            const size_t i = seam_synthetic_word(shape.name, probe) % count;
+            const double expected = difference(&f, adapter, tensor, values, i);
+            if (!(fabs(grad[i] - expected) <= 2e-5 * largest)) {
+                fail_msg("%s[%zu]: gradient %.9g, differences say %.9g", shape.name, i,
+                         (double)grad[i], expected);
+            }
+        }
+        seam_mem_free(values);
+    }
+    seam_adapter_destroy(adapter);
+    seam_test_engine_close(&f.engine);
+}
+
+static void test_backward__lora_on_all__equals_finite_differences(void **state) {
+    (void)state;
+    gradient_check(&(seam_lora_config){.rank = 3, .alpha = 5, .targets = LORA_ALL, .seed = 1});
+}
+
+/* Some targets only: the shared normalised inputs must not be read for the others. */
+static void test_backward__lora_on_some__equals_finite_differences(void **state) {
+    (void)state;
+    gradient_check(&(seam_lora_config){
+        .rank = 1, .alpha = 2, .targets = SEAM_LORA_K | SEAM_LORA_UP, .seed = 1});
+    gradient_check(&(seam_lora_config){
+        .rank = 2, .alpha = 2, .targets = SEAM_LORA_O | SEAM_LORA_DOWN, .seed = 1});
+}
+
+/* Loss of an input of the blocks, given in double, from the reference's own memory. */
+static double loss_of_input(fixture *f, seam_adapter *adapter, const double *input) {
+    seam_test_engine *e = &f->engine;
+    double loss = 0;
+    uint32_t targets[ROWS];
+    for (uint32_t t = 0; t < ROWS; t++) {
+        targets[t] = f->ids[ROWS - 1 - t];
+    }
+    memcpy(e->x, input, sizeof(double) * ROWS * config.hidden);
+    seam_test_check(
+        seam_blocks_forward(e->blocks, adapter, e->acts, e->stream, e->x, &f->text.batch),
+        "forward", NULL);
+    seam_test_check(
+        seam_head_loss(&loss, e->d_picked, NULL, e->head, e->stream, e->x, targets, ROWS, 1.0f),
+        "loss", NULL);
+    return loss;
+}
+
+static void test_backward__input__equals_finite_differences(void **state) {
+    (void)state;
+    const seam_lora_config lora = {.rank = 2, .alpha = 3, .targets = SEAM_LORA_Q, .seed = 1};
+    fixture f;
+    assert_true(fixture_open(&f, "ref", SEAM_F64, &lora));
+    for (uint32_t with = 0; with < 2; with++) {
+        seam_adapter *adapter = with == 0 ? NULL : adapter_synthetic(&f, &lora);
+        const size_t count = (size_t)ROWS * config.hidden;
+        double *input = seam_mem_zalloc(count, sizeof *input);
+        assert_non_null(input);
+        for (size_t i = 0; i < count; i++) {
+            input[i] = (double)seam_synthetic_word("input", i) * 0x1p-32 - 0.5;
+        }
+        (void)loss_of_input(&f, adapter, input);
+        double *dx = f.engine.d_picked;
+        seam_test_check(seam_blocks_backward(f.engine.blocks, adapter, f.engine.acts,
+                                             f.engine.stream, dx, &f.text.batch, false),
+                        "backward", NULL);
+        double *grad = seam_mem_zalloc(count, sizeof *grad);
+        assert_non_null(grad);
+        memcpy(grad, dx, count * sizeof *grad);
+        for (uint32_t probe = 0; probe < 60; probe++) {
+            const size_t i = seam_synthetic_word("probe", probe) % count;
+            const double was = input[i];
+            input[i] = was + 1e-4;
+            const double high = loss_of_input(&f, adapter, input);
+            input[i] = was - 1e-4;
+            const double low = loss_of_input(&f, adapter, input);
+            input[i] = was;
+            const double expected = (high - low) / 2e-4;
+            if (!(fabs(grad[i] - expected) <= 1e-6 * (1 + fabs(expected)))) {
+                fail_msg("input %zu: gradient %.9g, differences say %.9g", i, grad[i], expected);
+            }
+        }
+        seam_mem_free(grad);
+        seam_mem_free(input);
+        seam_adapter_destroy(adapter);
+    }
+    seam_test_engine_close(&f.engine);
+}
+
+/* ---- Bits ---- */
+
+typedef struct backend_case {
+    const char *device;
+    seam_dtype act;
+} backend_case;
+
+static const backend_case backends[] = {{"ref", SEAM_F64}, {"cpu", SEAM_F32}, {"cpu", SEAM_BF16}};
+
+static const seam_optimizer_config optimizer = {.lr = 1e-2f,
+                                                .beta1 = 0.9f,
+                                                .beta2 = 0.999f,
+                                                .eps = 1e-8f,
+                                                .weight_decay = 0.01f,
+                                                .clip_norm = 1.0f,
+                                                .schedule = SEAM_SCHEDULE_LINEAR,
+                                                .total_steps = 10};
+
+static uint64_t train_step(fixture *f, seam_adapter *adapter, uint64_t step) {
+    double norm = 0;
+    uint64_t hash = 0;
+    (void)seam_test_forward_backward(&f->engine, adapter, &f->text, 0.1f);
+    seam_test_check(seam_adapter_step(&norm, &hash, adapter, f->engine.stream, &optimizer, step),
+                    "step", NULL);
+    assert_true(norm > 0);
+    return hash;
+}
+
+static void test_adapters__interleaved__end_with_the_bits_of_running_alone(void **state) {
+    (void)state;
+    const seam_lora_config loras[] = {
+        {.rank = 4, .alpha = 8, .targets = LORA_ALL, .seed = 7},
+        {.rank = 4, .alpha = 3, .targets = SEAM_LORA_Q | SEAM_LORA_V, .seed = 9}};
+    for (size_t b = 0; b < 3; b++) {
+        uint64_t alone[2] = {0, 0};
+        uint64_t together[2] = {0, 0};
+        fixture f;
+        if (!fixture_open(&f, backends[b].device, backends[b].act, &loras[0])) {
+            assert_int_equal(backends[b].act, SEAM_BF16); /* the only type a machine may lack */
+            continue;
+        }
+        for (size_t i = 0; i < 2; i++) {
+            seam_adapter *adapter = adapter_make(&f, &loras[i]);
+            for (uint64_t step = 0; step < 3; step++) {
+                alone[i] = train_step(&f, adapter, step);
+            }
+            seam_adapter_destroy(adapter);
+        }
+        seam_adapter *pair[2] = {adapter_make(&f, &loras[0]), adapter_make(&f, &loras[1])};
+        for (uint64_t step = 0; step < 3; step++) {
+            for (size_t i = 0; i < 2; i++) {
+                together[i] = train_step(&f, pair[i], step);
+            }
+        }
+        assert_int_equal(alone[0], together[0]);
+        assert_int_equal(alone[1], together[1]);
+        assert_int_not_equal(alone[0], alone[1]);
+        seam_adapter_destroy(pair[1]);
+        seam_adapter_destroy(pair[0]);
+        seam_test_engine_close(&f.engine);
+    }
+}
+
+static void test_state__saved_and_loaded__continues_with_the_same_bits(void **state) {
+    (void)state;
+    const seam_lora_config lora = {.rank = 5, .alpha = 8, .targets = LORA_ALL, .seed = 7};
+    static uint8_t bytes[STATE_MAX];
+    for (size_t b = 0; b < 3; b++) {
+        fixture f;
+        if (!fixture_open(&f, backends[b].device, backends[b].act, &lora)) {
+            assert_int_equal(backends[b].act, SEAM_BF16);
+            continue;
+        }
+        seam_adapter *first = adapter_make(&f, &lora);
+        seam_adapter *second = adapter_make(&f, &lora);
+        (void)train_step(&f, first, 0);
+        (void)train_step(&f, first, 1);
+        const size_t count = seam_adapter_state_bytes(first);
+        assert_true(count <= STATE_MAX);
+        seam_test_check(seam_adapter_save_state(bytes, first, f.engine.stream), "save", NULL);
+        seam_test_check(seam_adapter_load_state(second, f.engine.stream, bytes, count), "load",
+                        NULL);
+        assert_int_equal(train_step(&f, first, 2), train_step(&f, second, 2));
+        /* Another step count, another rank, or missing bytes: refused. */
+        assert_int_equal(seam_adapter_load_state(second, f.engine.stream, bytes, count - 1),
+                         SEAM_E_FORMAT);
+        bytes[16] ^= 1;
+        assert_int_equal(seam_adapter_load_state(second, f.engine.stream, bytes, count),
+                         SEAM_E_FORMAT);
+        seam_adapter_destroy(second);
+        seam_adapter_destroy(first);
+        seam_test_engine_close(&f.engine);
+    }
+}
+
+static void test_adapter__start__a_is_bounded_and_b_is_zero(void **state) {
+    (void)state;
+    const seam_lora_config lora = {.rank = 5, .alpha = 8, .targets = LORA_ALL, .seed = 7};
+    fixture f;
+    assert_true(fixture_open(&f, "ref", SEAM_F64, &lora));
+    seam_adapter *adapter = adapter_make(&f, &lora);
+    for (uint32_t i = 0; i < seam_adapter_tensor_count(adapter); i++) {
+        seam_adapter_tensor shape;
+        seam_adapter_describe(&shape, adapter, i);
+        const size_t count = (size_t)shape.rows * shape.cols;
+        float *values = seam_mem_zalloc(count, sizeof *values);
+        assert_non_null(values);
+        seam_test_check(seam_adapter_read(values, adapter, f.engine.stream, i), "read", NULL);
+        const double bound = i % 2 == 0 ? 1.0 / sqrt(shape.cols) : 0;
+        double squares = 0;
+        for (size_t j = 0; j < count; j++) {
+            assert_true(fabs(values[j]) <= bound * (1 + 1e-7));
+            squares += (double)values[j] * values[j];
+        }
+        /* A uniform variable's variance is bound^2/3; at least 130 of them: within 40 %. */
+        const double variance = squares / (double)count;
+        assert_true(fabs(variance - bound * bound / 3) <= 0.4 * bound * bound / 3);
+        seam_mem_free(values);
+    }
+    seam_adapter_destroy(adapter);
+    seam_test_engine_close(&f.engine);
+}
+
+static void test_step__gradient_not_finite__changes_nothing(void **state) {
+    (void)state;
+    const seam_lora_config lora = {.rank = 2, .alpha = 8, .targets = SEAM_LORA_V, .seed = 7};
+    fixture f;
+    assert_true(fixture_open(&f, "ref", SEAM_F64, &lora));
+    seam_adapter *adapter = adapter_make(&f, &lora);
+    uint64_t before = 0;
+    uint64_t after = 0;
+    double norm = 0;
+    seam_test_check(seam_adapter_state_hash(&before, adapter, f.engine.stream), "hash", NULL);
+    (void)seam_test_forward_backward(&f.engine, adapter, &f.text, INFINITY);
+    assert_int_equal(seam_adapter_step(&norm, &after, adapter, f.engine.stream, &optimizer, 0),
+                     SEAM_E_NONFINITE);
+    seam_test_check(seam_adapter_state_hash(&after, adapter, f.engine.stream), "hash", NULL);
+    assert_int_equal(before, after);
+    /* The bad gradient is gone: the next step is that of a fresh adapter. */
+    seam_adapter *fresh = adapter_make(&f, &lora);
+    assert_int_equal(train_step(&f, adapter, 0), train_step(&f, fresh, 0));
+    seam_adapter_destroy(fresh);
+    seam_adapter_destroy(adapter);
+    seam_test_engine_close(&f.engine);
+}
+
+/* ---- Cache ---- */
+
+/* Rows go in as a prompt of all three sequences at once and then one row a sequence a call, in
+ * slots 4, 0, 2; the outputs must be those of the full forward. */
+static void cache_check(fixture *f, seam_adapter *adapter, double bound) {
+    seam_test_engine *e = &f->engine;
+    static const uint32_t slot_of[] = {4, 0, 2};
+    const size_t row = config.hidden * seam_dtype_bytes(e->ops->acc);
+    uint8_t *full = seam_mem_zalloc(2 * ROWS, row);
+    assert_non_null(full);
+    uint8_t *cached = full + ROWS * row;
+    seam_kv_cache *cache = NULL;
+    seam_error err = {.status = SEAM_OK};
+    seam_test_check(seam_kv_cache_create(&cache, e->blocks, 5, 32, ROWS, &err), "cache", &err);
+    seam_test_check(seam_head_embed(e->head, e->stream, e->x, f->ids, ROWS), "embed", NULL);
+    seam_test_check(
+        seam_blocks_forward(e->blocks, adapter, e->acts, e->stream, e->x, &f->text.batch),
+        "forward", NULL);
+    seam_test_check(e->ops->copy_out(e->stream, full, e->x, ROWS * row), "copy", NULL);
+    for (uint32_t done = 0, round = 0; done < ROWS; round++) {
+        uint32_t rows[ROWS], ids[ROWS], slots[ROWS], positions[ROWS];
+        uint32_t count = 0;
+        for (uint32_t s = 0; s < 3; s++) {
+            const uint32_t prompt = (seq_begin[s + 1] - seq_begin[s] + 1) / 2;
+            const uint32_t from = seq_begin[s] + (round == 0 ? 0 : prompt + round - 1);
+            const uint32_t to = round == 0 ? from + prompt : from + 1;
+            for (uint32_t t = from; t < to && t < seq_begin[s + 1]; t++, count++) {
+                rows[count] = t;
+                ids[count] = f->ids[t];
+                slots[count] = slot_of[s];
+                positions[count] = t - seq_begin[s];
+            }
+        }
+        seam_test_check(seam_head_embed(e->head, e->stream, e->x, ids, count), "embed", NULL);
+        seam_test_check(seam_blocks_forward_cached(e->blocks, adapter, cache, e->stream, e->x,
+                                                   count, slots, positions),
+                        "cached", NULL);
+        for (uint32_t i = 0; i < count; i++) {
+            seam_test_check(
+                e->ops->copy_out(e->stream, cached + rows[i] * row, (uint8_t *)e->x + i * row, row),
+                "copy", NULL);
+        }
+        done += count;
+    }
+    double worst = 0;
+    double largest = 0;
+    for (size_t i = 0; i < (size_t)ROWS * config.hidden; i++) {
+        const bool wide = e->ops->acc == SEAM_F64;
+        const double a =
+            wide ? ((const double *)(void *)full)[i] : ((const float *)(void *)full)[i];
+        const double b =
+            wide ? ((const double *)(void *)cached)[i] : ((const float *)(void *)cached)[i];
+        worst = fmax(worst, fabs(a - b));
+        largest = fmax(largest, fabs(a));
+    }
+    if (!(worst <= bound * largest)) {
+        fail_msg("cached differs by %.3g of %.3g", worst, largest);
+    }
+    assert_int_equal(seam_blocks_forward_cached(e->blocks, adapter, cache, e->stream, e->x, 1,
+                                                (uint32_t[]){5}, (uint32_t[]){0}),
+                     SEAM_E_ARG);
+    assert_int_equal(seam_blocks_forward_cached(e->blocks, adapter, cache, e->stream, e->x, 1,
+                                                (uint32_t[]){0}, (uint32_t[]){32}),
+                     SEAM_E_ARG);
+    seam_kv_cache_destroy(cache);
+    seam_mem_free(full);
+}
+
+static void test_cached__prompt_then_single_rows__equals_full_forward(void **state) {
+    (void)state;
+    /* Double, f32 and bf16 rounding of sums in another order. */
+    static const double bounds[] = {1e-12, 2e-5, 3e-2};
+    const seam_lora_config lora = {.rank = 4, .alpha = 8, .targets = LORA_ALL, .seed = 7};
+    for (size_t b = 0; b < 3; b++) {
+        fixture f;
+        if (!fixture_open(&f, backends[b].device, backends[b].act, &lora)) {
+            assert_int_equal(backends[b].act, SEAM_BF16);
+            continue;
+        }
+        for (uint32_t s = 0; s < 3; s++) {
+            for (uint32_t t = seq_begin[s]; t < seq_begin[s + 1]; t++) {
+                f.positions[t] = t - seq_begin[s];
+            }
+        }
+        seam_adapter *adapter = adapter_synthetic(&f, &lora);
+        cache_check(&f, NULL, bounds[b]);
+        cache_check(&f, adapter, bounds[b]);
+        seam_adapter_destroy(adapter);
+        seam_test_engine_close(&f.engine);
+    }
+}
+
+/* ---- Refusals ---- */
+
+static void test_forward__bad_layout__is_refused(void **state) {
+    (void)state;
+    const seam_lora_config lora = {.rank = 2, .alpha = 8, .targets = SEAM_LORA_V, .seed = 7};
+    fixture f;
+    assert_true(fixture_open(&f, "ref", SEAM_F64, &lora));
+    static const uint32_t falling[] = {0, 12, 10, ROWS};
+    static const uint32_t shifted[] = {1, 9, 10, ROWS};
+    static const uint32_t shorter[] = {0, 9, 10, ROWS - 1};
+    const uint32_t *const layouts[] = {falling, shifted, shorter};
+    for (size_t i = 0; i < 3; i++) {
+        seam_batch batch = f.text.batch;
+        batch.seq_begin = layouts[i];
+        assert_int_equal(seam_blocks_forward(f.engine.blocks, NULL, f.engine.acts, f.engine.stream,
+                                             f.engine.x, &batch),
+                         SEAM_E_ARG);
+    }
+    f.positions[3] = config.context_max;
+    assert_int_equal(seam_blocks_forward(f.engine.blocks, NULL, f.engine.acts, f.engine.stream,
+                                         f.engine.x, &f.text.batch),
+                     SEAM_E_ARG);
+    f.ids[0] = config.vocab_count;
+    assert_int_equal(seam_head_embed(f.engine.head, f.engine.stream, f.engine.x, f.ids, ROWS),
+                     SEAM_E_ARG);
+    seam_test_engine_close(&f.engine);
+}
+
+static void test_create__memory_ends_anywhere__is_an_error_and_leaks_nothing(void **state) {
+    (void)state;
+    const seam_lora_config lora = {.rank = 2, .alpha = 8, .targets = SEAM_LORA_V, .seed = 7};
+    const seam_tensor_source source = seam_synthetic_source(&config);
+    seam_backend *backend = NULL;
+    const seam_backend_options options = {.device = "ref", .act = SEAM_F64};
+    seam_test_check(seam_backend_create(&backend, &options, NULL), "backend", NULL);
+    seam_status st = SEAM_E_MEMORY;
+    for (int64_t allowed = 0; st == SEAM_E_MEMORY; allowed++) {
+        seam_error err = {.status = SEAM_OK};
+        seam_blocks *blocks = NULL;
+        seam_head *head = NULL;
+        seam_adapter *adapter = NULL;
+        seam_activations *acts = NULL;
+        seam_kv_cache *cache = NULL;
+        seam_mem_fail_after(allowed);
+        st = seam_blocks_create_from(&blocks, backend, &source, 1, 3, &err);
+        st = st != SEAM_OK ? st : seam_head_create_from(&head, backend, &source, &err);
+        st = st != SEAM_OK ? st : seam_adapter_create(&adapter, blocks, &lora, &err);
+        st = st != SEAM_OK ? st : seam_activations_create(&acts, blocks, &lora, 9, 2, &err);
+        st = st != SEAM_OK ? st : seam_kv_cache_create(&cache, blocks, 2, 8, 4, &err);
+        seam_mem_fail_after(-1);
+        assert_true(st == SEAM_OK || err.text[0] != 0);
+        seam_kv_cache_destroy(cache);
+        seam_activations_destroy(acts);
+        seam_adapter_destroy(adapter);
+        seam_head_destroy(head);
+        seam_blocks_destroy(blocks);
+        assert_true(allowed < 1000);
+    }
+    assert_int_equal(st, SEAM_OK);
+    seam_backend_destroy(backend);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_backward__lora_on_all__equals_finite_differences),
+        cmocka_unit_test(test_backward__lora_on_some__equals_finite_differences),
+        cmocka_unit_test(test_backward__input__equals_finite_differences),
+        cmocka_unit_test(test_adapters__interleaved__end_with_the_bits_of_running_alone),
+        cmocka_unit_test(test_state__saved_and_loaded__continues_with_the_same_bits),
+        cmocka_unit_test(test_adapter__start__a_is_bounded_and_b_is_zero),
+        cmocka_unit_test(test_step__gradient_not_finite__changes_nothing),
+        cmocka_unit_test(test_cached__prompt_then_single_rows__equals_full_forward),
+        cmocka_unit_test(test_forward__bad_layout__is_refused),
+        cmocka_unit_test(test_create__memory_ends_anywhere__is_an_error_and_leaks_nothing),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
