@@ -383,6 +383,12 @@ seam_lease_action seam_server_proto_tick(seam_server_proto *sp, uint64_t now_ms)
     return SEAM_LEASE_NONE;
 }
 
+void seam_server_proto_touch(seam_server_proto *sp, uint64_t now_ms) {
+    if (sp->link == SEAM_LINK_DETACHED) {
+        sp->link_deadline_ms = now_ms + sp->config.lease_ms;
+    }
+}
+
 seam_status seam_server_proto_parked(seam_server_proto *sp, uint64_t now_ms) {
     uint64_t newest = 0;
     if (sp->link != SEAM_LINK_DETACHED) {

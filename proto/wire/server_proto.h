@@ -220,6 +220,9 @@ typedef enum seam_lease_action {
 } seam_lease_action;
 /* Time passed. Never parks or expires while work runs. */
 seam_lease_action seam_server_proto_tick(seam_server_proto *sp, uint64_t now_ms);
+/* The session was used without being attached to (another call with its secret): a detached
+ * session's lease begins anew. */
+void seam_server_proto_touch(seam_server_proto *sp, uint64_t now_ms);
 /* After SEAM_LEASE_PARK. A client that attached meanwhile: SEAM_E_STATE, keep the memory. */
 seam_status seam_server_proto_parked(seam_server_proto *sp, uint64_t now_ms);
 /* End the session now (DeleteSession).  Work of the engine is dropped: do not report it. */

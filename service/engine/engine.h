@@ -1,0 +1,39 @@
+/* The engine: one thread that owns the device, and its bounded queue of jobs.
+ *
+ * A job is one micro-batch (or a session's creation, an export, ...).  A session or stream has at
+ * most one job at a time and the queue is first in, first out, so that sessions take turns: round
+ * robin by construction.  Nothing here knows what a job computes: train_step.c, generate_step.c
+ * and session.c fill `run`. */
+#ifndef SEAM_ENGINE_H
+#define SEAM_ENGINE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "ops.h"
+#include "roles.h"
+#include "seam_status.h"
+
+typedef struct seam_job seam_job;
+struct seam_job {
+    seam_status (*run)(seam_job *job, seam_stream *stream); /* gpu role; texts go to job->err */
+    void (*finished)(
+        seam_job *job); /* engine thread, after run: hands the job back, never blocks */
+    void *user, *user2; /* of the poster */
+    seam_status status; /* of run; written before finished */
+    seam_error err;
+    seam_job *next; /* of the queue */
+};
+
+typedef struct seam_engine seam_engine;
+
+/* Starts the thread.  backend is borrowed.  SEAM_E_MEMORY, SEAM_E_INTERNAL (no thread). */
+seam_status seam_engine_create(seam_engine **ret_engine, seam_backend *backend, uint32_t jobs_max,
+                               seam_error *err);
+/* Runs what is queued, then ends the thread.  No post may follow. */
+void seam_engine_destroy(seam_engine *gift_engine);
+/* Append a job; it belongs to the engine until `finished`.  SEAM_E_LIMIT: the queue is full. */
+seam_status seam_engine_post(seam_engine *engine, seam_job *job) SEAM_ON_LOOP;
+seam_backend *seam_engine_backend(const seam_engine *engine);
+
+#endif

@@ -1,0 +1,317 @@
+/* One micro-batch, forward and backward: SPEC 3.1, WIRE.md sections 3 and 4.
+ *
+ * The order of everything here is part of the result: sums run in row order, every buffer is
+ * written before it is read, and nothing depends on other sessions.  Device memory is only
+ * touched through the op table. */
+#include <string.h>
+#include <time.h>
+
+#include "bytes.h"
+#include "trainer_internal.h"
+#include "try.h"
+
+static double seconds_now(void) {
+    struct timespec now = {0};
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
+static bool has_gates(const seam_trainer *t) {
+    return t->config->codec == SEAM_CODEC_AMAQ;
+}
+
+/* The allocation of a forward site in this step; NULL for f32 and bf16. */
+static seam_status alloc_of(const seam_alloc **ret_alloc, seam_site *site, uint64_t step,
+                            seam_error *err) {
+    const seam_alloc *alloc = NULL;
+    const seam_status st = seam_site_alloc_at(&alloc, site, step);
+    if (st != SEAM_OK) {
+        return seam_error_set(err, st, "allocation: the proposal for site %u has no answer",
+                              seam_site_config_of(site)->site_id);
+    }
+    *ret_alloc = alloc != NULL && alloc->widths != NULL ? alloc : NULL;
+    return SEAM_OK;
+}
+
+static seam_status decode(seam_trainer *t, float *ret, seam_site *site, seam_error *err) {
+    const seam_alloc *alloc = NULL;
+    SEAM_TRY(alloc_of(&alloc, site, t->micro.step, err));
+    const seam_tensor_decode_args args = {
+        .chunks = t->in.chunks,
+        .chunk_count = t->in.chunk_count,
+        .codec = t->config->codec,
+        .alloc = alloc,
+        .channels = t->channels,
+        .scratch = t->scratch,
+    };
+    return seam_tensor_decode(ret, &args, err);
+}
+
+/* Sequence bounds and positions of the micro-batch, as the blocks want them. */
+static seam_batch batch_of(seam_trainer *t) {
+    const seam_micro_layout *layout = &t->micro.layout;
+    uint32_t row = 0;
+    for (uint32_t s = 0; s < layout->sequence_count; s++) {
+        t->seq_begin[s] = row;
+        for (uint32_t i = 0; i < layout->sequence_rows[s]; i++, row++) {
+            t->positions[row] = layout->positions != NULL ? layout->positions[row] : i;
+        }
+    }
+    SEAM_ASSERT(row == layout->rows);
+    t->seq_begin[layout->sequence_count] = row;
+    return (seam_batch){.rows = row,
+                        .seq_count = layout->sequence_count,
+                        .seq_begin = t->seq_begin,
+                        .positions = t->positions};
+}
+
+static seam_status to_device(seam_trainer *t, seam_stream *stream) {
+    SEAM_ASSERT(t->ops->acc == SEAM_F32);
+    const size_t bytes = (size_t)t->micro.layout.rows * t->channels * sizeof(float);
+    return t->ops->copy_in(stream, t->x, t->rows, bytes);
+}
+
+static seam_status from_device(seam_trainer *t, seam_stream *stream) {
+    const size_t bytes = (size_t)t->micro.layout.rows * t->channels * sizeof(float);
+    SEAM_TRY(t->ops->copy_out(stream, t->rows, t->x, bytes));
+    return t->ops->stream_sync(stream);
+}
+
+/* ---- forward ---- */
+
+/* Rows of site 1: the labelled ones in order, or all. */
+static const float *rows_out(seam_trainer *t) {
+    const size_t row_bytes = t->channels * sizeof(float);
+    if (!t->config->labelled_rows_only) {
+        return t->rows;
+    }
+    for (uint32_t i = 0; i < t->micro.layout.labelled_count; i++) {
+        memcpy(t->packed + (size_t)i * t->channels,
+               t->rows + (size_t)t->micro.labelled_rows[i] * t->channels, row_bytes);
+    }
+    return t->packed;
+}
+
+static seam_status forward_encode(seam_trainer *t, seam_error *err) {
+    const seam_alloc *alloc = NULL;
+    const float *x = rows_out(t);
+    const uint32_t count = seam_trainer_rows_out(t);
+    SEAM_TRY(alloc_of(&alloc, t->site_out, t->micro.step, err));
+    if (has_gates(t)) {
+        memcpy(t->out_x, x, (size_t)count * t->channels * sizeof(float));
+    }
+    const seam_tensor_encode_args args = {
+        .header = {.kind = SEAM_FRAME_TENSOR,
+                   .phase = SEAM_PHASE_FORWARD,
+                   .codec = (uint8_t)t->config->codec,
+                   .site = SEAM_SITE_FWD_OUT,
+                   .micro = t->micro.micro,
+                   .step = t->micro.step,
+                   .rows = count,
+                   .channels = t->channels},
+        .alloc = alloc,
+        .x = x,
+        .range_rows = t->config->labelled_rows_only ? NULL : t->micro.bitmap,
+        .decoded = has_gates(t) ? t->out_decoded : NULL,
+        .ranges = t->ranges,
+        .scratch = t->scratch,
+    };
+    return seam_tensor_encode(&t->forward_reply, &args, err);
+}
+
+/* D_c of site 0 for the surrogate signal. */
+static seam_status steps_measure(seam_trainer *t, seam_error *err) {
+    const seam_alloc *alloc = NULL;
+    SEAM_TRY(alloc_of(&alloc, t->site_in, t->micro.step, err));
+    const seam_codec_args args = {.id = t->config->codec,
+                                  .channels = t->channels,
+                                  .widths = alloc->widths,
+                                  .ranges = t->in.chunks[0].payload};
+    return seam_codec_steps(t->steps_in, &args);
+}
+
+seam_status seam_trainer_forward(seam_trainer *trainer, seam_stream *stream, seam_error *err) {
+    seam_trainer *t = trainer;
+    const double begin = seconds_now();
+    if (t->micro.micro == 0) {
+        t->compute_seconds = 0;
+    }
+    SEAM_TRY(decode(t, t->rows, t->site_in, err));
+    if (has_gates(t)) {
+        SEAM_TRY(steps_measure(t, err));
+    }
+    const seam_batch batch = batch_of(t);
+    SEAM_TRY(to_device(t, stream));
+    SEAM_TRY(
+        seam_blocks_forward(t->config->model->blocks, t->adapter, t->acts, stream, t->x, &batch));
+    SEAM_TRY(from_device(t, stream));
+    SEAM_TRY(forward_encode(t, err));
+    t->compute_seconds += seconds_now() - begin;
+    return SEAM_OK;
+}
+
+/* ---- backward ---- */
+
+/* Gradient rows of site 2 to all T rows: a row without a label has none, whatever was sent. */
+static void scatter(seam_trainer *t) {
+    const size_t row_bytes = t->channels * sizeof(float);
+    const seam_micro_layout *layout = &t->micro.layout;
+    const bool all = !t->config->labelled_rows_only;
+    uint32_t next = 0;
+    for (uint32_t row = 0; row < layout->rows; row++) {
+        float *to = t->rows + (size_t)row * t->channels;
+        if (next < layout->labelled_count && t->micro.labelled_rows[next] == row) {
+            memcpy(to, t->packed + (size_t)(all ? row : next) * t->channels, row_bytes);
+            next++;
+        } else {
+            memset(to, 0, row_bytes);
+        }
+    }
+}
+
+/* Exact gate gradient of site 1, added over the step: gates.h. */
+static seam_status gates_add(seam_trainer *t, seam_error *err) {
+    const seam_alloc *alloc = NULL;
+    SEAM_TRY(alloc_of(&alloc, t->site_out, t->micro.step, err));
+    const float *g = t->config->labelled_rows_only ? t->packed : t->rows;
+    seam_gates_add_exact(t->db_out, g, t->out_x, t->out_decoded, alloc->widths,
+                         seam_trainer_rows_out(t), t->channels);
+    return SEAM_OK;
+}
+
+/* The input gradient, in t->rows, as the tensor of site 3. */
+static seam_status exact_encode(seam_trainer *t, const seam_alloc *alloc, seam_error *err) {
+    const seam_tensor_encode_args args = {
+        .header = {.kind = SEAM_FRAME_TENSOR,
+                   .phase = SEAM_PHASE_BACKWARD,
+                   .codec = (uint8_t)t->config->codec,
+                   .site = SEAM_SITE_BWD_IN,
+                   .micro = t->micro.micro,
+                   .step = t->micro.step,
+                   .rows = t->micro.layout.rows,
+                   .channels = t->channels},
+        .alloc = alloc,
+        .x = t->rows,
+        .rounding = {.stochastic = true,
+                     .seed = t->config->seed,
+                     .step = t->micro.step,
+                     .site = SEAM_SITE_BWD_IN,
+                     .micro = (uint16_t)t->micro.micro},
+        .ranges = t->ranges,
+        .scratch = t->scratch,
+    };
+    return seam_tensor_encode(&t->backward_reply, &args, err);
+}
+
+/* The input gradient, in t->rows, as the gate signal of site 0. */
+static void signal_encode(seam_trainer *t, const seam_alloc *alloc) {
+    memset(t->sums, 0, t->channels * sizeof(float));
+    memset(t->signal, 0, t->channels * sizeof(float));
+    seam_gates_add_squares(t->sums, t->rows, t->micro.layout.rows, t->channels);
+    seam_gates_surrogate(t->signal, t->sums, t->steps_in, alloc->widths,
+                         (uint32_t)t->micro.labelled_total, t->channels);
+    uint8_t *payload = (uint8_t *)t->sums; /* no longer needed: the signal in wire order */
+    for (uint32_t c = 0; c < t->channels; c++) {
+        seam_put_f32(payload + 4 * (size_t)c, t->signal[c]);
+    }
+    const seam_frame_header header = {.kind = SEAM_FRAME_GATE_SIGNAL,
+                                      .phase = SEAM_PHASE_BACKWARD,
+                                      .codec = (uint8_t)t->config->codec,
+                                      .site = SEAM_SITE_FWD_IN,
+                                      .micro = t->micro.micro,
+                                      .step = t->micro.step,
+                                      .rows = 1,
+                                      .channels = t->channels,
+                                      .row_count = 1,
+                                      .alloc_version = alloc->version,
+                                      .alloc_bits_total = alloc->bits_total,
+                                      .alloc_hash = alloc->hash};
+    seam_frame_reply(&t->backward_reply, &header, payload, t->channels * 4);
+}
+
+static seam_status backward_encode(seam_trainer *t, seam_error *err) {
+    const seam_alloc *alloc = NULL;
+    SEAM_TRY(alloc_of(&alloc, t->site_in, t->micro.step, err));
+    if (t->config->gate_signal_exact) {
+        return exact_encode(t, alloc, err);
+    }
+    signal_encode(t, alloc);
+    return SEAM_OK;
+}
+
+/* Site 1's gates after the step; a proposal if the integer widths have moved. */
+static seam_status gates_apply(seam_step_result *result, seam_trainer *t) {
+    seam_gates *gates = seam_site_gates(t->site_out);
+    if (t->has_budget_next && t->budget_next.effective_step <= t->micro.step) {
+        t->budget = t->budget_next;
+        t->has_budget_next = false;
+    }
+    const seam_gates_step_args args = {.db = t->db_out,
+                                       .lr = t->budget.bits_lr,
+                                       .beta = t->budget.beta,
+                                       .bits_loss_active = t->budget.bits_loss_active};
+    seam_gates_step(gates, &args);
+    seam_gates_widths(t->widths, gates, t->budget.width_shift);
+    bool proposed = false;
+    const seam_alloc *alloc = NULL;
+    SEAM_TRY(seam_site_propose(&alloc, &proposed, t->site_out, t->widths,
+                               t->micro.step + t->config->alloc_lag_steps));
+    result->proposal = proposed ? alloc : NULL;
+    return SEAM_OK;
+}
+
+/* The step's end.  A gradient that is not finite is skipped by rule: nothing moves, the gates
+ * neither. */
+static seam_status apply(seam_step_result *ret, seam_trainer *t, seam_stream *stream) {
+    seam_step_result result = {0};
+    const seam_status st = seam_adapter_step(&result.grad_norm, &t->state_hash, t->adapter, stream,
+                                             &t->config->optimizer, t->micro.step);
+    result.skipped = st == SEAM_E_NONFINITE;
+    if (st != SEAM_OK && !result.skipped) {
+        return st;
+    }
+    result.state_hash = t->state_hash;
+    result.lr = seam_schedule_lr(&t->config->optimizer, t->micro.step);
+    if (has_gates(t) && !result.skipped) {
+        SEAM_TRY(gates_apply(&result, t));
+    }
+    if (has_gates(t)) {
+        result.gate_bits_total = seam_gates_bits_total(seam_site_gates(t->site_out));
+        memset(t->db_out, 0, t->channels * sizeof(float));
+    }
+    *ret = result;
+    return SEAM_OK;
+}
+
+seam_status seam_trainer_backward(seam_step_result *ret_result, seam_trainer *trainer,
+                                  seam_stream *stream, seam_error *err) {
+    seam_trainer *t = trainer;
+    const double begin = seconds_now();
+    const bool reply = seam_session_config_backward_reply(t->config);
+    SEAM_TRY(decode(t, t->packed, t->site_out, err));
+    scatter(t);
+    if (has_gates(t)) {
+        SEAM_TRY(gates_add(t, err));
+    }
+    const seam_batch batch = batch_of(t);
+    SEAM_TRY(to_device(t, stream));
+    SEAM_TRY(seam_blocks_backward(t->config->model->blocks, t->adapter, t->acts, stream, t->x,
+                                  &batch, !reply));
+    if (reply) {
+        SEAM_TRY(from_device(t, stream));
+        SEAM_TRY(backward_encode(t, err));
+    } else {
+        SEAM_TRY(t->ops->stream_sync(stream));
+    }
+    const bool last = t->micro.micro + 1 == t->micro.micro_count;
+    seam_step_result result = {0};
+    if (last) {
+        SEAM_TRY(apply(&result, t, stream));
+    }
+    t->compute_seconds += seconds_now() - begin;
+    if (last) {
+        result.compute_seconds = t->compute_seconds;
+        *ret_result = result;
+    }
+    return SEAM_OK;
+}

@@ -1,0 +1,205 @@
+/* Plan, creation and the small shared accessors; the math is in train_step.c. */
+#include "trainer.h"
+
+#include <string.h>
+
+#include "message_limits.h"
+#include "trainer_internal.h"
+#include "try.h"
+
+/* f32 master, gradient and two moments, and the compute copy. */
+#define ADAPTER_BYTES_A_PARAMETER (4 * 4 + 4)
+
+static uint32_t bits_max(const seam_session_config *config) {
+    return config->codec == SEAM_CODEC_AMAQ ? (uint32_t)config->gates.bits_max : config->bits;
+}
+
+/* All host buffers, as views; with an empty arena this is the plan. */
+static void carve(seam_trainer *t, seam_arena *arena) {
+    const seam_session_config *config = t->config;
+    const uint32_t rows = config->limits.rows_max;
+    const uint32_t channels = config->model->config->hidden;
+    const size_t floats = (size_t)rows * channels * sizeof(float);
+    const size_t row_floats = channels * sizeof(float);
+    const bool gates = config->codec == SEAM_CODEC_AMAQ;
+    const size_t tensor_bytes =
+        seam_tensor_bytes_max(config->codec, bits_max(config), rows, channels);
+    const size_t signal_bytes = row_floats + 2 * SEAM_FRAME_HEADER_BYTES;
+    const uint32_t chunks = seam_tensor_chunks_max(rows);
+
+    t->in.capacity_bytes = tensor_bytes + SEAM_MESSAGE_BYTES_MAX;
+    t->in.bytes = seam_arena_take(arena, t->in.capacity_bytes);
+    t->in.chunks_max = chunks;
+    t->in.chunks = seam_arena_take(arena, chunks * sizeof *t->in.chunks);
+    seam_reply_carve(&t->forward_reply, arena, tensor_bytes, chunks);
+    if (config->gate_signal_exact) {
+        seam_reply_carve(&t->backward_reply, arena, tensor_bytes, chunks);
+    } else {
+        seam_reply_carve(&t->backward_reply, arena, signal_bytes, 1);
+    }
+    t->micro.labelled_rows = seam_arena_take(arena, rows * sizeof(uint32_t));
+    t->seq_begin = seam_arena_take(arena, (config->limits.sequences_max + 1) * sizeof(uint32_t));
+    t->positions = seam_arena_take(arena, rows * sizeof(uint32_t));
+    t->rows = seam_arena_take(arena, floats);
+    t->packed = seam_arena_take(arena, floats);
+    t->out_x = seam_arena_take(arena, gates ? floats : 0);
+    t->out_decoded = seam_arena_take(arena, gates ? floats : 0);
+    t->steps_in = seam_arena_take(arena, row_floats);
+    t->db_out = seam_arena_take(arena, row_floats);
+    t->sums = seam_arena_take(arena, row_floats);
+    t->signal = seam_arena_take(arena, row_floats);
+    t->widths = seam_arena_take(arena, channels);
+    t->ranges = seam_arena_take(arena, seam_codec_range_bytes(SEAM_CODEC_AMAQ, channels));
+    t->scratch = seam_arena_take(arena, seam_codec_scratch_bytes(channels));
+}
+
+static size_t adapter_bytes(const seam_session_config *config) {
+    const seam_model_config *m = config->model->config;
+    const uint32_t q = m->heads * m->head_dim, kv = m->kv_heads * m->head_dim;
+    const uint32_t sizes[SEAM_LORA_TARGETS] = {m->hidden + q,
+                                               m->hidden + kv,
+                                               m->hidden + kv,
+                                               q + m->hidden,
+                                               m->hidden + m->intermediate,
+                                               m->hidden + m->intermediate,
+                                               m->intermediate + m->hidden};
+    size_t count = 0;
+    for (uint32_t i = 0; i < SEAM_LORA_TARGETS; i++) {
+        count += (config->lora.targets >> i & 1) != 0 ? sizes[i] : 0;
+    }
+    return count * config->lora.rank * m->layers * ADAPTER_BYTES_A_PARAMETER;
+}
+
+size_t seam_trainer_plan_bytes(const seam_session_config *config) {
+    seam_trainer plan = {.config = config};
+    seam_arena arena = {0};
+    carve(&plan, &arena);
+    const size_t x_bytes =
+        (size_t)config->limits.rows_max * config->model->config->hidden * sizeof(float);
+    return sizeof plan + arena.used_bytes + x_bytes + adapter_bytes(config) +
+           seam_activations_bytes(config->model->blocks, &config->lora, config->limits.rows_max);
+}
+
+static seam_status sites_create(seam_trainer *t, seam_error *err) {
+    seam_site_config config = {
+        .site_id = SEAM_SITE_FWD_IN,
+        .codec = t->config->codec,
+        .channels = t->channels,
+        .bits_fixed = t->config->bits,
+        .gates = t->config->gates,
+        .owner = false,
+    };
+    SEAM_TRY(seam_site_create(&t->site_in, &config, err));
+    config.site_id = SEAM_SITE_FWD_OUT;
+    config.owner = true;
+    return seam_site_create(&t->site_out, &config, err);
+}
+
+static seam_status fill(seam_trainer *t, seam_stream *stream, seam_error *err) {
+    const seam_session_config *config = t->config;
+    const seam_blocks *blocks = config->model->blocks;
+    const size_t x_count = (size_t)config->limits.rows_max * t->channels;
+    seam_arena plan = {0};
+    carve(t, &plan);
+    SEAM_TRY(seam_arena_init(&t->arena, plan.used_bytes));
+    carve(t, &t->arena);
+    SEAM_TRY(seam_adapter_create(&t->adapter, blocks, &config->lora, err));
+    SEAM_TRY(seam_activations_create(&t->acts, blocks, &config->lora, config->limits.rows_max,
+                                     config->limits.sequences_max, err));
+    SEAM_TRY(sites_create(t, err));
+    SEAM_TRY(t->ops->mem_alloc(&t->x, t->backend, x_count * seam_dtype_bytes(t->ops->acc)));
+    return seam_trainer_refresh(t, stream);
+}
+
+seam_status seam_trainer_create(seam_trainer **ret_trainer, const seam_session_config *config,
+                                seam_stream *stream, seam_error *err) {
+    seam_trainer *t = seam_mem_zalloc(1, sizeof *t);
+    if (t == NULL) {
+        return seam_error_set(err, SEAM_E_MEMORY, "session: out of memory");
+    }
+    t->config = config;
+    t->backend = seam_blocks_backend(config->model->blocks);
+    t->ops = seam_backend_ops(t->backend);
+    t->channels = config->model->config->hidden;
+    t->budget =
+        (seam_budget){.bits_loss_active = true, .beta = config->beta, .bits_lr = config->bits_lr};
+    const seam_status st = fill(t, stream, err);
+    if (st != SEAM_OK) {
+        seam_trainer_destroy(t);
+        return seam_error_prefix(err, st, "session");
+    }
+    *ret_trainer = t;
+    return SEAM_OK;
+}
+
+void seam_trainer_destroy(seam_trainer *gift_trainer) {
+    if (gift_trainer == NULL) {
+        return;
+    }
+    seam_trainer *t = gift_trainer;
+    t->ops->mem_free(t->backend, t->x);
+    seam_site_destroy(t->site_out);
+    seam_site_destroy(t->site_in);
+    seam_activations_destroy(t->acts);
+    seam_adapter_destroy(t->adapter);
+    seam_arena_deinit(&t->arena);
+    seam_mem_free(t);
+}
+
+seam_staging *seam_trainer_staging(seam_trainer *trainer) {
+    return &trainer->in;
+}
+
+seam_micro *seam_trainer_micro(seam_trainer *trainer) {
+    return &trainer->micro;
+}
+
+seam_reply *seam_trainer_forward_reply(seam_trainer *trainer) {
+    return &trainer->forward_reply;
+}
+
+seam_reply *seam_trainer_backward_reply(seam_trainer *trainer) {
+    return &trainer->backward_reply;
+}
+
+seam_site *seam_trainer_site(seam_trainer *trainer, uint16_t forward_site) {
+    return forward_site == SEAM_SITE_FWD_IN ? trainer->site_in : trainer->site_out;
+}
+
+seam_adapter *seam_trainer_adapter(seam_trainer *trainer) {
+    return trainer->adapter;
+}
+
+uint64_t seam_trainer_state_hash(const seam_trainer *trainer) {
+    return trainer->state_hash;
+}
+
+uint32_t seam_trainer_rows_out(const seam_trainer *trainer) {
+    const seam_micro_layout *layout = &trainer->micro.layout;
+    return trainer->config->labelled_rows_only ? layout->labelled_count : layout->rows;
+}
+
+seam_status seam_trainer_set_budget(seam_trainer *trainer, const seam_budget *budget,
+                                    uint64_t step_now, seam_error *err) {
+    if (budget->effective_step < step_now) {
+        return seam_error_set(
+            err, SEAM_E_ARG, "budget.effective_step: %llu is over, step %llu is next",
+            (unsigned long long)budget->effective_step, (unsigned long long)step_now);
+    }
+    if (trainer->has_budget_next && trainer->budget_next.effective_step < budget->effective_step) {
+        trainer->budget = trainer->budget_next; /* no gate update can come before its own step */
+    }
+    trainer->budget_next = *budget;
+    trainer->has_budget_next = true;
+    return SEAM_OK;
+}
+
+seam_status seam_trainer_abort_step(seam_trainer *trainer, seam_stream *stream) {
+    trainer->compute_seconds = 0;
+    memset(trainer->db_out, 0, trainer->channels * sizeof(float));
+    return seam_adapter_clear_gradient(trainer->adapter, stream);
+}
+
+seam_status seam_trainer_refresh(seam_trainer *trainer, seam_stream *stream) {
+    return seam_adapter_state_hash(&trainer->state_hash, trainer->adapter, stream);
+}

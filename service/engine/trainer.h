@@ -1,0 +1,86 @@
+/* The training half of a session: adapter, activations, both sites, and one micro-batch through
+ * them.  Its functions are what the engine runs; service/session decides when.
+ *
+ *   forward:  decode site 0 -> blocks forward -> gather labelled rows -> encode site 1
+ *   backward: decode site 2 -> scatter -> gate gradient of site 1 -> blocks backward
+ *             -> site 3 or gate signal of site 0 -> after the last micro-batch: apply
+ *   apply:    optimizer step, gates of site 1 step, proposal of new widths
+ *
+ * All memory is planned and taken at creation; nothing below allocates afterwards.  The loop fills
+ * `in` and `micro` and reads the replies only while no job of the session runs. */
+#ifndef SEAM_TRAINER_H
+#define SEAM_TRAINER_H
+
+#include "engine.h"
+#include "session_config.h"
+#include "tensor_code.h"
+
+/* A tensor as it arrives, in staging memory. */
+typedef struct seam_staging {
+    uint8_t *bytes;
+    size_t capacity_bytes; /* one tensor and one more message */
+    size_t used_bytes;
+    seam_chunk *chunks;
+    uint32_t chunks_max, chunk_count;
+} seam_staging;
+
+/* What StepBegin says about the micro-batch at work. */
+typedef struct seam_micro {
+    uint64_t step, labelled_total; /* N_lab of the step */
+    uint32_t micro, micro_count;
+    seam_micro_layout layout;
+    const uint8_t *bitmap;   /* labelled rows, LSB first */
+    uint32_t *labelled_rows; /* (rows_max), layout.labelled_count used */
+} seam_micro;
+
+/* The arbiter's wishes for the gates: stream.proto's Budget. */
+typedef struct seam_budget {
+    uint64_t effective_step;
+    bool bits_loss_active;
+    float width_shift, beta, bits_lr;
+} seam_budget;
+
+/* What a step did, for Commit. */
+typedef struct seam_step_result {
+    uint64_t state_hash;
+    double grad_norm, lr, compute_seconds;
+    bool skipped;
+    uint32_t gate_bits_total;   /* 0: no gates */
+    const seam_alloc *proposal; /* of site 1, or NULL */
+} seam_step_result;
+
+typedef struct seam_trainer seam_trainer;
+
+/* Bytes that a session of this configuration takes, weights not counted. */
+size_t seam_trainer_plan_bytes(const seam_session_config *config);
+/* config is borrowed and must outlive the trainer. */
+seam_status seam_trainer_create(seam_trainer **ret_trainer, const seam_session_config *config,
+                                seam_stream *stream, seam_error *err) SEAM_ON_GPU;
+void seam_trainer_destroy(seam_trainer *gift_trainer) SEAM_ON_GPU;
+
+/* ---- shared with the loop, while no job runs ---- */
+seam_staging *seam_trainer_staging(seam_trainer *trainer);
+seam_micro *seam_trainer_micro(seam_trainer *trainer);
+seam_reply *seam_trainer_forward_reply(seam_trainer *trainer);
+seam_reply *seam_trainer_backward_reply(seam_trainer *trainer);
+seam_site *seam_trainer_site(seam_trainer *trainer, uint16_t forward_site);
+seam_adapter *seam_trainer_adapter(seam_trainer *trainer);
+uint64_t seam_trainer_state_hash(const seam_trainer *trainer);
+/* Rows of the tensors of sites 1 and 2 in this micro-batch. */
+uint32_t seam_trainer_rows_out(const seam_trainer *trainer);
+/* SEAM_E_ARG: a step that is over. */
+seam_status seam_trainer_set_budget(seam_trainer *trainer, const seam_budget *budget,
+                                    uint64_t step_now, seam_error *err);
+
+/* ---- jobs ---- */
+seam_status seam_trainer_forward(seam_trainer *trainer, seam_stream *stream,
+                                 seam_error *err) SEAM_ON_GPU;
+/* *ret_result is written after the last micro-batch only. */
+seam_status seam_trainer_backward(seam_step_result *ret_result, seam_trainer *trainer,
+                                  seam_stream *stream, seam_error *err) SEAM_ON_GPU;
+/* Drop gradients of the step in flight; nothing of it has been applied. */
+seam_status seam_trainer_abort_step(seam_trainer *trainer, seam_stream *stream) SEAM_ON_GPU;
+/* The adapter was changed from outside (import): new state hash. */
+seam_status seam_trainer_refresh(seam_trainer *trainer, seam_stream *stream) SEAM_ON_GPU;
+
+#endif

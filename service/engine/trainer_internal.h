@@ -1,0 +1,39 @@
+/* What trainer.c and train_step.c share. */
+#ifndef SEAM_TRAINER_INTERNAL_H
+#define SEAM_TRAINER_INTERNAL_H
+
+#include "trainer.h"
+
+struct seam_trainer {
+    const seam_session_config *config;
+    const seam_ops *ops;
+    seam_backend *backend;
+    seam_arena arena; /* everything below that points to host memory of its own */
+    seam_adapter *adapter;
+    seam_activations *acts;
+    seam_site *site_in, *site_out; /* forward sites 0 and 1 */
+    uint32_t channels;
+    void *x; /* (T, C) acc, device: the residual stream, then its gradient */
+
+    seam_staging in;
+    seam_micro micro;
+    seam_reply forward_reply, backward_reply;
+
+    uint32_t *seq_begin, *positions; /* (S + 1), (T) of the micro-batch */
+    float *rows;                     /* (T, C): what was decoded or comes from the device */
+    float *packed;                   /* (T, C): rows of sites 1 and 2 */
+    float *out_x, *out_decoded;      /* (T, C), gates only: site 1 before and after its codec */
+    float *steps_in;                 /* (C), gates only: D_c of site 0 */
+    float *db_out;                   /* (C), gates only: gate gradient of site 1 over the step */
+    float *sums, *signal;            /* (C) each, gates only */
+    uint8_t *widths;                 /* (C), gates only */
+    uint8_t *ranges;                 /* a range block */
+    void *scratch;                   /* of the codec */
+
+    seam_budget budget, budget_next; /* in force; next one when next.effective_step is set */
+    bool has_budget_next;
+    uint64_t state_hash;
+    double compute_seconds; /* of the step so far */
+};
+
+#endif

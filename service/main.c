@@ -1,0 +1,145 @@
+/* seamd, the server of Seam.  Read here first: config -> device -> models -> engine -> rpc ->
+ * drain.
+ *
+ * Nothing in this file is specific to a call; ARCHITECTURE.md gives the reading order from here
+ * into rpc/, session/ and engine/.  The only place of the server that ends the process. */
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "auth.h"
+#include "engine.h"
+#include "file_write.h"
+#include "host.h"
+#include "log.h"
+#include "ops.h"
+#include "registry.h"
+#include "rpc_server.h"
+#include "server_config.h"
+#include "session_table.h"
+#include "try.h"
+
+enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
+
+/* Everything that is taken at the start and given back in reverse order. */
+typedef struct seamd {
+    seam_server_config config;
+    seam_auth *auth;
+    seam_backend *backend;
+    seam_registry *registry;
+    seam_engine *engine;
+    seam_sessions *sessions;
+    seam_server *server;
+} seamd;
+
+static void model_loaded(const seam_model_entry *entry, const seam_model *model, double seconds) {
+    if (model == NULL) {
+        seam_log(SEAM_LOG_INFO, "model_loading", "model=%s path=%s", entry->id, entry->path);
+    } else {
+        seam_log(SEAM_LOG_INFO, "model_loaded",
+                 "model=%s layers=%u hidden=%u weight_bytes=%llu seconds=%.2f", model->id,
+                 model->config->layers, model->config->hidden,
+                 (unsigned long long)model->weight_bytes, seconds);
+    }
+}
+
+static seam_status sessions_open(seamd *d, seam_error *err) {
+    const uint64_t available = seam_host_memory_available();
+    const uint64_t budget = d->config.memory_budget_bytes;
+    const seam_sessions_options options = {
+        .engine = d->engine,
+        .sessions_max = d->config.sessions_max,
+        .rows_max = d->config.rows_max,
+        .memory_budget_bytes = budget != 0 ? budget : available / 4 * 3,
+        .lease_ms = d->config.lease_timeout_ms,
+    };
+    return seam_sessions_create(&d->sessions, &options, err);
+}
+
+/* The ready file, then one line for people and scripts. */
+static seam_status announce(const seamd *d, seam_error *err) {
+    const char *address = seam_server_address(d->server);
+    if (d->config.ready_file[0] != '\0') {
+        SEAM_TRY(seam_file_write_atomic(d->config.ready_file, address, strlen(address), err));
+    }
+    (void)printf("seamd: listening on %s\n", address);
+    (void)fflush(stdout);
+    seam_log(SEAM_LOG_INFO, "serving", "address=%s tls=%d mtls=%d", address,
+             d->config.tls_cert[0] != '\0', d->config.tls_client_ca[0] != '\0');
+    return SEAM_OK;
+}
+
+static seam_status start(seamd *d, seam_error *err) {
+    const seam_server_config *config = &d->config;
+    const seam_backend_options backend = {
+        .device = config->device, .act = config->dtype, .threads = config->threads};
+    SEAM_TRY(seam_auth_create(&d->auth, config->token_file, err));
+    SEAM_TRY(seam_backend_create(&d->backend, &backend, err));
+    seam_log(SEAM_LOG_INFO, "device", "device=%s backend=\"%s\"", config->device,
+             seam_backend_describe(d->backend));
+    SEAM_TRY(seam_registry_create(&d->registry, d->backend, config, model_loaded, err));
+    /* Each call has at most one job, each session one to end it. */
+    const uint32_t jobs_max = config->streams_max + config->sessions_max + 1;
+    SEAM_TRY(seam_engine_create(&d->engine, d->backend, jobs_max, err));
+    SEAM_TRY(sessions_open(d, err));
+    const seam_server_options options = {.config = config,
+                                         .auth = d->auth,
+                                         .registry = d->registry,
+                                         .engine = d->engine,
+                                         .sessions = d->sessions};
+    SEAM_TRY(seam_server_create(&d->server, &options, err));
+    return announce(d, err);
+}
+
+/* Calls end first, then the engine's queue, then what they used. */
+static void stop(seamd *d) {
+    if (d->server != NULL) {
+        seam_server_drain(d->server);
+    }
+    seam_engine_destroy(d->engine);
+    if (d->sessions != NULL) {
+        seam_sessions_engine_ended(d->sessions);
+    }
+    seam_server_destroy(d->server);
+    seam_sessions_destroy(d->sessions);
+    seam_registry_destroy(d->registry);
+    seam_backend_destroy(d->backend);
+    seam_auth_destroy(d->auth);
+}
+
+int main(int arg_count, char **args) {
+    static seamd d;
+    seam_error err = {0};
+    seam_status st = seam_server_config_load(&d.config, arg_count, args, &err);
+    if (st == SEAM_OK && (d.config.help || d.config.version)) {
+        if (d.config.help) {
+            seam_server_config_help();
+        } else {
+            (void)printf("seamd %s\n", SEAM_VERSION);
+        }
+        return EXIT_OK;
+    }
+    if (st == SEAM_OK) {
+        st = seam_server_config_check(&d.config, &err);
+    }
+    if (st != SEAM_OK) {
+        (void)fprintf(stderr, "seamd: %s\n", err.text);
+        return EXIT_USAGE;
+    }
+    seam_host_settle_openmp(args);
+    seam_host_tune();
+    seam_log_set_level((seam_log_level)d.config.log_level);
+    sigset_t signals;
+    seam_host_block_signals(&signals);
+    st = start(&d, &err);
+    if (st == SEAM_OK) {
+        int signal_number = 0;
+        (void)sigwait(&signals, &signal_number);
+        seam_log(SEAM_LOG_INFO, "stopping", "signal=%d", signal_number);
+    } else {
+        (void)fprintf(stderr, "seamd: %s\n", err.text[0] ? err.text : seam_status_text(st));
+    }
+    stop(&d);
+    seam_log(SEAM_LOG_INFO, "stopped", "status=%s", seam_status_name(st));
+    return st == SEAM_OK ? EXIT_OK : EXIT_FAILED;
+}

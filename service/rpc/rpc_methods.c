@@ -1,0 +1,49 @@
+/* The table of all methods: the place to start reading about any call. */
+#include <string.h>
+
+#include "rpc_methods.h"
+#include "rpc_server.h"
+
+#define SEAM(name)     "/seam.v1.SeamService/" name
+#define HEALTH(name)   "/grpc.health.v1.Health/" name
+#define REFLECT(pkg)   "/grpc.reflection." pkg ".ServerReflection/ServerReflectionInfo"
+#define UNARY(handler) .on_message = handler, .on_half_close = seam_no_request
+
+static const seam_method methods[] = {
+    /* rpc_unary.c */
+    {.path = SEAM("GetServerInfo"), UNARY(seam_on_get_server_info)},
+    {.path = SEAM("ListModels"), UNARY(seam_on_list_models)},
+    {.path = SEAM("CreateSession"),
+     UNARY(seam_on_create_session),
+     .on_job = seam_on_create_session_job,
+     .on_close = seam_on_create_session_close},
+    {.path = SEAM("GetSession"), UNARY(seam_on_get_session)},
+    {.path = SEAM("ListSessions"), UNARY(seam_on_list_sessions)},
+    {.path = SEAM("UpdateSession"), UNARY(seam_on_later_release)},
+    {.path = SEAM("DeleteSession"), UNARY(seam_on_delete_session)},
+    {.path = SEAM("SaveCheckpoint"), UNARY(seam_on_later_release)},
+    /* rpc_health.c, rpc_reflection.c */
+    {.path = HEALTH("Check"), .open = true, UNARY(seam_on_health_check)},
+    {.path = HEALTH("Watch"),
+     .open = true,
+     UNARY(seam_on_health_watch),
+     .on_drain = seam_on_health_drain,
+     .on_close = seam_on_health_close},
+    {.path = REFLECT("v1"),
+     .on_message = seam_on_reflection,
+     .on_half_close = seam_call_finish,
+     .on_sent = seam_on_reflection_sent},
+    {.path = REFLECT("v1alpha"),
+     .on_message = seam_on_reflection,
+     .on_half_close = seam_call_finish,
+     .on_sent = seam_on_reflection_sent},
+};
+
+const seam_method *seam_method_find(const char *path, size_t count) {
+    for (size_t i = 0; i < sizeof methods / sizeof methods[0]; i++) {
+        if (strlen(methods[i].path) == count && memcmp(methods[i].path, path, count) == 0) {
+            return &methods[i];
+        }
+    }
+    return NULL;
+}

@@ -1,0 +1,32 @@
+/* The handlers that rpc_methods.c's table names; one group a file.  All are loop role. */
+#ifndef SEAM_RPC_METHODS_H
+#define SEAM_RPC_METHODS_H
+
+#include "rpc_call.h"
+#include "seam/v1/stream.pb-c.h"
+
+/* rpc_unary.c */
+void seam_no_request(seam_call *call); /* the client closed without a message */
+void seam_on_get_server_info(seam_call *call, grpc_byte_buffer *message);
+void seam_on_list_models(seam_call *call, grpc_byte_buffer *message);
+void seam_on_get_session(seam_call *call, grpc_byte_buffer *message);
+void seam_on_list_sessions(seam_call *call, grpc_byte_buffer *message);
+void seam_on_delete_session(seam_call *call, grpc_byte_buffer *message);
+void seam_on_later_release(seam_call *call, grpc_byte_buffer *message);
+void seam_on_create_session(seam_call *call, grpc_byte_buffer *message);
+void seam_on_create_session_job(seam_call *call);
+void seam_on_create_session_close(seam_call *call);
+
+void seam_capabilities_init(Seam__V1__Capabilities *ret); /* what this release can do */
+
+/* rpc_health.c */
+void seam_on_health_check(seam_call *call, grpc_byte_buffer *message);
+void seam_on_health_watch(seam_call *call, grpc_byte_buffer *message);
+void seam_on_health_drain(seam_call *call);
+void seam_on_health_close(seam_call *call);
+
+/* rpc_reflection.c */
+void seam_on_reflection(seam_call *call, grpc_byte_buffer *message);
+void seam_on_reflection_sent(seam_call *call);
+
+#endif

@@ -1,0 +1,178 @@
+/* Life of one session and its description; who may use it is session_table.c, what a stream does
+ * with it rpc/rpc_train.c. */
+#include "session.h"
+
+#include <openssl/crypto.h>
+#include <string.h>
+
+#include "session_table.h"
+#include "try.h"
+
+/* A StepBegin of M bytes unpacks to at most this: each varint becomes a word, each micro-batch a
+ * struct.  Bounded besides, so that a hostile message costs a bounded copy. */
+#define STEP_BYTES_MAX (8u << 20)
+#define STEP_BYTES_MIN (64u << 10)
+
+static size_t step_bytes(const seam_session_config *config) {
+    const seam_layout_limits *limits = &config->limits;
+    const uint64_t micro = sizeof(Seam__V1__MicroBatch) + 64 + limits->rows_max / 8 +
+                           4 * (uint64_t)limits->rows_max + 24 * (uint64_t)limits->sequences_max;
+    const uint64_t bytes = STEP_BYTES_MIN + 2 * micro * limits->micros_max;
+    return bytes < STEP_BYTES_MAX ? (size_t)bytes : STEP_BYTES_MAX;
+}
+
+uint64_t seam_session_plan_bytes(const seam_session_config *config) {
+    return sizeof(seam_session) + seam_trainer_plan_bytes(config) + 2 * step_bytes(config);
+}
+
+seam_status seam_session_build(seam_session *session, seam_stream *stream, seam_error *err) {
+    const size_t bytes = step_bytes(&session->config);
+    if (seam_arena_init(&session->arena, 2 * (bytes + 64)) != SEAM_OK) {
+        return seam_error_set(err, SEAM_E_MEMORY, "session: out of memory");
+    }
+    for (int i = 0; i < 2; i++) {
+        session->steps[i].bytes = seam_arena_take(&session->arena, bytes);
+        session->steps[i].capacity_bytes = bytes;
+    }
+    return seam_trainer_create(&session->trainer, &session->config, stream, err);
+}
+
+/* ---- references ---- */
+
+void seam_session_ref(seam_session *session) {
+    session->refs++;
+}
+
+static void session_free(seam_session *session) {
+    seam_trainer_destroy(session->trainer);
+    seam_arena_deinit(&session->arena);
+    if (session->message != NULL) {
+        seam__v1__session_config__free_unpacked(session->message, NULL);
+    }
+    OPENSSL_cleanse(session->secret, sizeof session->secret);
+    seam_mem_free(session);
+}
+
+static seam_status destroy_run(seam_job *job, seam_stream *stream) {
+    (void)job;
+    (void)stream;
+    return SEAM_OK;
+}
+
+static void destroy_finished(seam_job *job) {
+    session_free(job->user);
+}
+
+void seam_session_unref(seam_session *session) {
+    SEAM_ASSERT(session->refs > 0);
+    if (--session->refs > 0) {
+        return;
+    }
+    SEAM_ASSERT(!session->busy);
+    SEAM_ASSERT(session->stream == NULL);
+    seam_engine *engine = seam_sessions_release(session->sessions, session);
+    session->destroy_job =
+        (seam_job){.run = destroy_run, .finished = destroy_finished, .user = session};
+    if (engine == NULL || seam_engine_post(engine, &session->destroy_job) != SEAM_OK) {
+        session_free(session); /* the engine has ended, or its queue is full: free here */
+    }
+}
+
+/* ---- StepBegin ---- */
+
+/* protobuf-c's allocator over a step's memory: a bump pointer, freed as a whole. */
+static void *step_alloc(void *user, size_t bytes) {
+    seam_step_memory *memory = user;
+    const size_t rounded = (bytes + 15) / 16 * 16;
+    if (rounded < bytes || rounded > memory->capacity_bytes - memory->used_bytes) {
+        return NULL;
+    }
+    void *ret = memory->bytes + memory->used_bytes;
+    memory->used_bytes += rounded;
+    return ret;
+}
+
+static void step_free(void *user, void *ptr) {
+    (void)user;
+    (void)ptr;
+}
+
+seam_status seam_session_step_unpack(const Seam__V1__StepBegin **ret_begin, seam_session *session,
+                                     const uint8_t *bytes, size_t count, seam_error *err) {
+    seam_step_memory *memory = &session->steps[1 - session->step_idx];
+    ProtobufCAllocator allocator = {
+        .alloc = step_alloc, .free = step_free, .allocator_data = memory};
+    memory->used_bytes = 0;
+    memory->begin = NULL;
+    const Seam__V1__StepBegin *begin = seam__v1__step_begin__unpack(&allocator, count, bytes);
+    if (begin == NULL) {
+        const bool full = memory->capacity_bytes - memory->used_bytes < count;
+        return full ? seam_error_set(err, SEAM_E_LIMIT, "step_begin: larger than the limits allow")
+                    : seam_error_set(err, SEAM_E_FORMAT, "step_begin: malformed protobuf");
+    }
+    memory->begin = begin;
+    *ret_begin = begin;
+    return SEAM_OK;
+}
+
+void seam_session_step_adopt(seam_session *session) {
+    session->step_idx = 1 - session->step_idx;
+    SEAM_ASSERT(session->steps[session->step_idx].begin != NULL);
+}
+
+const Seam__V1__StepBegin *seam_session_step(const seam_session *session) {
+    return session->steps[session->step_idx].begin;
+}
+
+/* ---- description ---- */
+
+static Seam__V1__SessionState state_of(const seam_session *session) {
+    switch (seam_server_proto_link(&session->proto)) {
+    case SEAM_LINK_DETACHED:
+        return SEAM__V1__SESSION_STATE__SESSION_STATE_DETACHED;
+    case SEAM_LINK_PARKED:
+        return SEAM__V1__SESSION_STATE__SESSION_STATE_PARKED;
+    case SEAM_LINK_EXPIRED:
+        return SEAM__V1__SESSION_STATE__SESSION_STATE_EXPIRED;
+    case SEAM_LINK_FROZEN:
+        return SEAM__V1__SESSION_STATE__SESSION_STATE_FROZEN;
+    case SEAM_LINK_ATTACHED:
+        break;
+    }
+    uint32_t micro = 0;
+    return seam_server_proto_phase(&micro, &session->proto) == SEAM_SERVER_READY
+               ? SEAM__V1__SESSION_STATE__SESSION_STATE_READY
+               : SEAM__V1__SESSION_STATE__SESSION_STATE_STEPPING;
+}
+
+void seam_session_describe(seam_session_storage *ret_storage, seam_session *session) {
+    static const Seam__V1__SiteDirection directions[SEAM_SITE_COUNT] = {
+        SEAM__V1__SITE_DIRECTION__SITE_DIRECTION_FWD_IN,
+        SEAM__V1__SITE_DIRECTION__SITE_DIRECTION_FWD_OUT,
+        SEAM__V1__SITE_DIRECTION__SITE_DIRECTION_BWD_OUT,
+        SEAM__V1__SITE_DIRECTION__SITE_DIRECTION_BWD_IN,
+    };
+    Seam__V1__Session *ret = &ret_storage->session;
+    seam__v1__session__init(ret);
+    ret->id = session->id;
+    ret->config = session->message;
+    ret->config_hash = session->config.hash;
+    ret->state = state_of(session);
+    ret->committed_step_count = seam_server_proto_committed_count(&session->proto);
+    ret->memory_bytes = session->memory_bytes;
+    ret->tokens = session->row_count;
+    ret->n_sites = SEAM_SITE_COUNT;
+    ret->sites = ret_storage->site_list;
+    for (uint32_t i = 0; i < SEAM_SITE_COUNT; i++) {
+        Seam__V1__Site *site = &ret_storage->sites[i];
+        const bool outer = i == SEAM_SITE_FWD_IN || i == SEAM_SITE_BWD_IN;
+        seam__v1__site__init(site);
+        site->id = i;
+        site->direction = directions[i];
+        site->boundary = outer ? 0 : 1;
+        site->channels = session->config.model->config->hidden;
+        site->paired_forward_site = outer ? SEAM_SITE_FWD_IN : SEAM_SITE_FWD_OUT;
+        site->codec = (Seam__V1__Codec)session->config.codec;
+        ret_storage->site_list[i] = site;
+    }
+}

@@ -1,0 +1,86 @@
+/* One session: its configuration, secret, protocol machine and trainer, and who uses it now.
+ *
+ * Lives from CreateSession until DeleteSession or the end of its lease.  Loop role, except that
+ * the trainer belongs to the engine while `busy`.  References: the table, the attached stream,
+ * every call that works with it.  The last one out posts a job that frees the memory. */
+#ifndef SEAM_SESSION_H
+#define SEAM_SESSION_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "engine.h"
+#include "roles.h"
+#include "seam/v1/service.pb-c.h"
+#include "server_proto.h"
+#include "session_config.h"
+#include "trainer.h"
+
+#define SEAM_SESSION_ID_BYTES     33 /* 32 hex digits */
+#define SEAM_SESSION_SECRET_BYTES 32
+#define SEAM_REQUEST_ID_BYTES     65
+#define SEAM_COMMIT_BYTES_MAX     512
+
+typedef struct seam_sessions seam_sessions;
+
+/* An unpacked StepBegin of the step in flight, with its memory. */
+typedef struct seam_step_memory {
+    uint8_t *bytes;
+    size_t capacity_bytes, used_bytes;
+    const Seam__V1__StepBegin *begin;
+} seam_step_memory;
+
+typedef struct seam_session {
+    char id[SEAM_SESSION_ID_BYTES];
+    uint8_t secret[SEAM_SESSION_SECRET_BYTES];
+    char request_id[SEAM_REQUEST_ID_BYTES];
+    seam_session_config config;
+    Seam__V1__SessionConfig *message; /* as it was asked for; owned */
+    uint64_t number;                  /* rises with each creation: the order of ListSessions */
+    uint64_t memory_bytes;            /* reserved in the budget */
+    uint64_t row_count;               /* served so far */
+    seam_server_proto proto;
+    seam_trainer *trainer; /* NULL while being created */
+    bool ready;            /* created: may be attached to */
+    bool busy;             /* the engine works on the trainer */
+    bool deleted;          /* not in the table any more */
+    void *stream;          /* of rpc_train.c: the attached call, or NULL */
+    /* Reply cache beside the trainer's two replies: the last Commit, as a whole message. */
+    uint8_t commit[SEAM_COMMIT_BYTES_MAX];
+    size_t commit_bytes;
+    /* Two places for StepBegin: the one in force, and one to judge the next in. */
+    seam_step_memory steps[2];
+    uint32_t step_idx;
+    seam_arena arena; /* of the steps */
+    seam_sessions *sessions;
+    uint32_t refs;
+    seam_job destroy_job;
+    struct seam_session *next;
+} seam_session;
+
+void seam_session_ref(seam_session *session) SEAM_ON_LOOP;
+void seam_session_unref(seam_session *session) SEAM_ON_LOOP;
+
+/* Engine: take all memory of the session. */
+seam_status seam_session_build(seam_session *session, seam_stream *stream,
+                               seam_error *err) SEAM_ON_GPU;
+/* Memory that a session of this configuration will take. */
+uint64_t seam_session_plan_bytes(const seam_session_config *config);
+
+/* Unpack a TrainRequest whose body is StepBegin into the spare place; bounded memory, no heap.
+ * *ret_begin stays valid until the next call; adopt makes it the step in force.
+ * SEAM_E_FORMAT, SEAM_E_LIMIT. */
+seam_status seam_session_step_unpack(const Seam__V1__StepBegin **ret_begin, seam_session *session,
+                                     const uint8_t *bytes, size_t count, seam_error *err);
+void seam_session_step_adopt(seam_session *session);
+const Seam__V1__StepBegin *seam_session_step(const seam_session *session);
+
+/* Fill a message that describes the session; arrays live in `ret_storage`. */
+typedef struct seam_session_storage {
+    Seam__V1__Session session;
+    Seam__V1__Site sites[SEAM_SITE_COUNT];
+    Seam__V1__Site *site_list[SEAM_SITE_COUNT];
+} seam_session_storage;
+void seam_session_describe(seam_session_storage *ret_storage, seam_session *session);
+
+#endif

@@ -1,0 +1,238 @@
+/* One function a message of types.proto, in its order of fields. */
+#include "session_config.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "config_hash.h"
+#include "frame.h"
+#include "try.h"
+
+#define NAME_BYTES_MAX 100
+
+static seam_status number_check(const char *field, double value, double min, double max,
+                                seam_error *err) {
+    if (!isfinite(value) || value < min || value > max) {
+        return seam_error_set(err, SEAM_E_ARG, "%s: %g is not in %g..%g", field, value, min, max);
+    }
+    return SEAM_OK;
+}
+
+static seam_status lora_read(seam_lora_config *ret, const Seam__V1__LoraConfig *message,
+                             seam_error *err) {
+    if (message == NULL) {
+        return seam_error_set(err, SEAM_E_ARG, "config.lora: missing");
+    }
+    SEAM_TRY(number_check("config.lora.rank", message->rank, 1, SEAM_LORA_RANK_MAX, err));
+    SEAM_TRY(number_check("config.lora.alpha", message->alpha, 1e-6, 1e6, err));
+    uint32_t targets = 0;
+    for (size_t i = 0; i < message->n_targets; i++) {
+        const int target = (int)message->targets[i];
+        if (target < 1 || target > SEAM_LORA_TARGETS) {
+            return seam_error_set(err, SEAM_E_ARG, "config.lora.targets: %d is no projection",
+                                  target);
+        }
+        targets |= 1u << (target - 1); /* PROJECTION_Q is 1, SEAM_LORA_Q is bit 0, and so on */
+    }
+    if (targets == 0) {
+        return seam_error_set(err, SEAM_E_ARG, "config.lora.targets: at least one is needed");
+    }
+    SEAM_TRY(number_check("config.lora.dropout", message->dropout, 0, 0.999999, err));
+    if (message->dropout > 0) {
+        return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
+                              "config.lora.dropout: only 0 is implemented");
+    }
+    if (message->rslora) {
+        return seam_error_set(err, SEAM_E_UNIMPLEMENTED, "config.lora.rslora: not implemented");
+    }
+    *ret = (seam_lora_config){
+        .rank = message->rank, .alpha = message->alpha, .targets = targets, .seed = message->seed};
+    return SEAM_OK;
+}
+
+static seam_status optimizer_read(seam_optimizer_config *ret,
+                                  const Seam__V1__OptimizerConfig *message, seam_error *err) {
+    if (message == NULL) {
+        return seam_error_set(err, SEAM_E_ARG, "config.optimizer: missing");
+    }
+    SEAM_TRY(number_check("config.optimizer.lr", message->lr, 0, 100, err));
+    SEAM_TRY(number_check("config.optimizer.beta1", message->beta1, 0, 0.999999, err));
+    SEAM_TRY(number_check("config.optimizer.beta2", message->beta2, 0, 0.999999, err));
+    SEAM_TRY(number_check("config.optimizer.eps", message->eps, 1e-30, 1, err));
+    SEAM_TRY(number_check("config.optimizer.weight_decay", message->weight_decay, 0, 100, err));
+    SEAM_TRY(number_check("config.optimizer.clip_norm", message->clip_norm, 0, 1e30, err));
+    const int schedule = (int)message->schedule;
+    if (schedule < SEAM_SCHEDULE_CONSTANT || schedule > SEAM_SCHEDULE_COSINE) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "config.optimizer.schedule: %d is not constant, linear or cosine",
+                              schedule);
+    }
+    if (schedule != SEAM_SCHEDULE_CONSTANT && message->total_steps <= message->warmup_steps) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "config.optimizer.total_steps: must exceed warmup_steps");
+    }
+    *ret = (seam_optimizer_config){.lr = message->lr,
+                                   .beta1 = message->beta1,
+                                   .beta2 = message->beta2,
+                                   .eps = message->eps,
+                                   .weight_decay = message->weight_decay,
+                                   .clip_norm = message->clip_norm,
+                                   .schedule = (seam_schedule)schedule,
+                                   .warmup_steps = message->warmup_steps,
+                                   .total_steps = message->total_steps};
+    return SEAM_OK;
+}
+
+static seam_status amaq_read(seam_session_config *ret, const Seam__V1__AmaqConfig *message,
+                             seam_error *err) {
+    if (message == NULL) {
+        return seam_error_set(err, SEAM_E_ARG, "config.codec.amaq: missing");
+    }
+    const int loss = (int)message->bits_loss;
+    const int clipping = (int)message->clipping;
+    const int signal = (int)message->gate_signal;
+    if (loss != SEAM_BITS_LOSS_L2 && loss != SEAM_BITS_LOSS_L1) {
+        return seam_error_set(err, SEAM_E_ARG, "config.codec.amaq.bits_loss: %d is not l2 or l1",
+                              loss);
+    }
+    if (clipping < 1 || clipping > 2) {
+        return seam_error_set(err, SEAM_E_ARG, "config.codec.amaq.clipping: %d is not soft or hard",
+                              clipping);
+    }
+    if (signal < 1 || signal > 2) {
+        return seam_error_set(
+            err, SEAM_E_ARG, "config.codec.amaq.gate_signal: %d is not surrogate or exact", signal);
+    }
+    ret->gates = (seam_gates_config){.bits_min = message->bits_min,
+                                     .bits_max = message->bits_max,
+                                     .bits_start = message->bits_start,
+                                     .alpha = message->alpha,
+                                     .loss = (seam_bits_loss)loss,
+                                     .beta1 = 0.9f,
+                                     .beta2 = 0.999f,
+                                     .eps = 1e-8f};
+    const seam_status st = seam_gates_config_check(&ret->gates, err);
+    if (st != SEAM_OK) {
+        char text[SEAM_ERROR_TEXT_BYTES] = "invalid";
+        if (err != NULL) {
+            memcpy(text, err->text, sizeof text);
+        }
+        return seam_error_set(err, st, "config.codec.amaq.%.400s", text);
+    }
+    SEAM_TRY(number_check("config.codec.amaq.bits_target", message->bits_target, message->bits_min,
+                          message->bits_max, err));
+    SEAM_TRY(number_check("config.codec.amaq.beta", message->beta, 0, 1e6, err));
+    SEAM_TRY(number_check("config.codec.amaq.bits_lr", message->bits_lr, 0, 100, err));
+    SEAM_TRY(
+        number_check("config.codec.amaq.alloc_lag_steps", message->alloc_lag_steps, 2, 1000, err));
+    ret->beta = message->beta;
+    ret->bits_lr = message->bits_lr;
+    ret->alloc_lag_steps = message->alloc_lag_steps;
+    return SEAM_OK;
+}
+
+static seam_status codec_read(seam_session_config *ret, const Seam__V1__CodecConfig *message,
+                              seam_error *err) {
+    if (message == NULL) {
+        return seam_error_set(err, SEAM_E_ARG, "config.codec: missing");
+    }
+    const seam_codec_id id = (seam_codec_id)message->codec;
+    if ((int)id < SEAM_CODEC_F32 || (int)id > SEAM_CODEC_AQSGD) {
+        return seam_error_set(err, SEAM_E_ARG, "config.codec.codec: %d is no codec", (int)id);
+    }
+    if (!seam_codec_is_implemented(id)) {
+        return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
+                              "config.codec.codec: %s is not implemented", seam_codec_name(id));
+    }
+    ret->codec = id;
+    ret->labelled_rows_only = message->labelled_rows_only;
+    ret->seed = message->seed;
+    ret->gate_signal_exact = message->amaq != NULL &&
+                             message->amaq->gate_signal == SEAM__V1__GATE_SIGNAL__GATE_SIGNAL_EXACT;
+    if (id == SEAM_CODEC_AFFINE) {
+        SEAM_TRY(number_check("config.codec.bits", message->bits, 1, SEAM_BITS_MAX, err));
+        ret->bits = (uint8_t)message->bits;
+    }
+    return id == SEAM_CODEC_AMAQ ? amaq_read(ret, message->amaq, err) : SEAM_OK;
+}
+
+static seam_status limits_read(seam_session_config *ret, const Seam__V1__Limits *message,
+                               const seam_session_limits *limits, seam_error *err) {
+    if (message == NULL) {
+        return seam_error_set(err, SEAM_E_ARG, "config.limits: missing");
+    }
+    SEAM_TRY(number_check("config.limits.rows_per_micro_max", message->rows_per_micro_max, 1,
+                          limits->rows_max, err));
+    SEAM_TRY(number_check("config.limits.sequences_per_micro_max", message->sequences_per_micro_max,
+                          1, message->rows_per_micro_max, err));
+    SEAM_TRY(number_check("config.limits.micros_per_step_max", message->micros_per_step_max, 1,
+                          SEAM_MICROS_MAX, err));
+    ret->limits = (seam_layout_limits){.rows_max = message->rows_per_micro_max,
+                                       .sequences_max = message->sequences_per_micro_max,
+                                       .micros_max = message->micros_per_step_max,
+                                       .positions_max = ret->model->config->context_max};
+    uint32_t first = 0, other = 0;
+    const uint32_t channels = ret->model->config->hidden;
+    const seam_status st =
+        seam_frame_chunk_rows(&first, &other, seam_codec_range_bytes(ret->codec, channels),
+                              (size_t)channels * SEAM_GROUP_ROWS * sizeof(float));
+    if (st != SEAM_OK) {
+        return seam_error_set(err, st, "config.model: %u channels do not fit a chunk", channels);
+    }
+    return SEAM_OK;
+}
+
+static seam_status topology_check(const Seam__V1__SessionConfig *message, const seam_model *model,
+                                  seam_error *err) {
+    switch (message->topology) {
+    case SEAM__V1__TOPOLOGY__TOPOLOGY_UNSPECIFIED: /* the default of SPEC 3.4 */
+    case SEAM__V1__TOPOLOGY__TOPOLOGY_U_SHAPED:
+        break;
+    case SEAM__V1__TOPOLOGY__TOPOLOGY_VANILLA:
+    case SEAM__V1__TOPOLOGY__TOPOLOGY_ADAPTER_EXCHANGE:
+        return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
+                              "config.topology: only U_SHAPED is implemented");
+    default:
+        return seam_error_set(err, SEAM_E_ARG, "config.topology: %d is no topology",
+                              (int)message->topology);
+    }
+    const uint32_t layers = model->config->layers;
+    SEAM_TRY(number_check("config.front_layers", message->front_layers, 0, layers, err));
+    SEAM_TRY(number_check("config.tail_layers", message->tail_layers, 0, layers, err));
+    if (message->front_layers > 0 || message->tail_layers > 0) {
+        return seam_error_set(err, SEAM_E_UNIMPLEMENTED, "config.%s_layers: only 0 is implemented",
+                              message->front_layers > 0 ? "front" : "tail");
+    }
+    return SEAM_OK;
+}
+
+seam_status seam_session_config_read(seam_session_config *ret_config,
+                                     const Seam__V1__SessionConfig *message,
+                                     const seam_registry *registry,
+                                     const seam_session_limits *limits, seam_error *err) {
+    seam_session_config config = {0};
+    if (message == NULL) {
+        return seam_error_set(err, SEAM_E_ARG, "config: missing");
+    }
+    if (strlen(message->name) > NAME_BYTES_MAX) {
+        return seam_error_set(err, SEAM_E_ARG, "config.name: longer than %d bytes", NAME_BYTES_MAX);
+    }
+    config.model = seam_registry_find(registry, message->model);
+    if (config.model == NULL) {
+        return seam_error_set(err, SEAM_E_NOT_FOUND,
+                              "config.model: \"%.100s\" is not served here (see ListModels)",
+                              message->model);
+    }
+    SEAM_TRY(topology_check(message, config.model, err));
+    SEAM_TRY(lora_read(&config.lora, message->lora, err));
+    SEAM_TRY(optimizer_read(&config.optimizer, message->optimizer, err));
+    SEAM_TRY(codec_read(&config, message->codec, err));
+    SEAM_TRY(limits_read(&config, message->limits, limits, err));
+    config.hash = seam_config_hash(message);
+    *ret_config = config;
+    return SEAM_OK;
+}
+
+bool seam_session_config_backward_reply(const seam_session_config *config) {
+    return config->gate_signal_exact || config->codec == SEAM_CODEC_AMAQ;
+}

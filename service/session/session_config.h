@@ -1,0 +1,55 @@
+/* The configuration of a session, judged once: what CreateSession accepts and everything after it
+ * trusts.  Every refusal names the field, as in "config.lora.rank: 0 is not in 1..256".  What later
+ * releases bring is refused with SEAM_E_UNIMPLEMENTED by name, never ignored. */
+#ifndef SEAM_SESSION_CONFIG_H
+#define SEAM_SESSION_CONFIG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "blocks.h"
+#include "codec.h"
+#include "gates.h"
+#include "registry.h"
+#include "seam/v1/types.pb-c.h"
+#include "step_layout.h"
+
+/* Sites of a U-shaped session: WIRE.md section 1. */
+enum {
+    SEAM_SITE_FWD_IN = 0,
+    SEAM_SITE_FWD_OUT = 1,
+    SEAM_SITE_BWD_OUT = 2,
+    SEAM_SITE_BWD_IN = 3,
+    SEAM_SITE_COUNT = 4,
+};
+
+typedef struct seam_session_config {
+    const seam_model *model;
+    seam_lora_config lora;
+    seam_optimizer_config optimizer;
+    seam_codec_id codec;
+    uint8_t bits;            /* affine */
+    seam_gates_config gates; /* amaq */
+    float beta, bits_lr;     /* amaq, until a Budget says otherwise */
+    uint32_t alloc_lag_steps;
+    bool gate_signal_exact;
+    bool labelled_rows_only;
+    uint64_t seed;
+    seam_layout_limits limits;
+    uint64_t hash; /* WIRE.md section 6 */
+} seam_session_config;
+
+typedef struct seam_session_limits {
+    uint32_t rows_max; /* of a micro-batch: --rows-max */
+} seam_session_limits;
+
+/* SEAM_E_ARG, SEAM_E_NOT_FOUND (model), SEAM_E_UNIMPLEMENTED, SEAM_E_LIMIT. */
+seam_status seam_session_config_read(seam_session_config *ret_config,
+                                     const Seam__V1__SessionConfig *message,
+                                     const seam_registry *registry,
+                                     const seam_session_limits *limits, seam_error *err);
+
+/* Does the session answer a backward tensor (gate signal or bwd_in)?  WIRE.md section 4. */
+bool seam_session_config_backward_reply(const seam_session_config *config);
+
+#endif

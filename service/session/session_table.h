@@ -1,0 +1,58 @@
+/* All sessions: admission against the memory budget, look-up with the secret, leases. */
+#ifndef SEAM_SESSION_TABLE_H
+#define SEAM_SESSION_TABLE_H
+
+#include "session.h"
+
+typedef struct seam_sessions_options {
+    seam_engine *engine;
+    uint32_t sessions_max;
+    uint32_t rows_max; /* of a micro-batch */
+    uint64_t memory_budget_bytes;
+    uint64_t lease_ms;
+} seam_sessions_options;
+
+seam_status seam_sessions_create(seam_sessions **ret_sessions, const seam_sessions_options *options,
+                                 seam_error *err);
+/* After the engine has ended and no call is left. */
+void seam_sessions_destroy(seam_sessions *gift_sessions);
+/* The engine has ended: memory is freed at once from now on. */
+void seam_sessions_engine_ended(seam_sessions *sessions);
+
+/* Admit a session: reserve memory, draw id and secret.  It is not ready yet: build it by an engine
+ * job, then seam_sessions_ready or seam_sessions_remove.  The caller gets a reference.
+ * request_id may be empty; else a session that was made with it is returned again, with
+ * *ret_known true, if its config is the same.  message: taken over on success of a new one.
+ * SEAM_E_LIMIT (count, memory), SEAM_E_MEMORY, SEAM_E_ARG, SEAM_E_EXISTS (other config). */
+seam_status seam_sessions_admit(seam_session **ret_session, bool *ret_known,
+                                seam_sessions *sessions, const char *request_id,
+                                const seam_session_config *config,
+                                Seam__V1__SessionConfig *gift_message, seam_error *err);
+void seam_sessions_ready(seam_sessions *sessions, seam_session *session, uint64_t now_ms);
+/* Take it out of the table (deleted, expired, failed to build); references live on. */
+void seam_sessions_remove(seam_sessions *sessions, seam_session *session);
+/* A ready session by id and secret; the caller gets a reference.
+ * SEAM_E_NOT_FOUND, SEAM_E_DENIED. */
+seam_status seam_sessions_find(seam_session **ret_session, seam_sessions *sessions, const char *id,
+                               const uint8_t *secret, size_t secret_bytes, seam_error *err);
+/* Sessions in order of creation, from the one after `number`; NULL at the end. */
+seam_session *seam_sessions_after(const seam_sessions *sessions, uint64_t number);
+/* Remember a deletion, so that its repetition succeeds; was it remembered? */
+void seam_sessions_note_deletion(seam_sessions *sessions, const char *request_id);
+bool seam_sessions_was_deleted(const seam_sessions *sessions, const char *request_id);
+
+/* Leases that are over. */
+void seam_sessions_tick(seam_sessions *sessions, uint64_t now_ms);
+uint32_t seam_sessions_count(const seam_sessions *sessions);
+uint64_t seam_sessions_memory_total(const seam_sessions *sessions);
+uint64_t seam_sessions_memory_free(const seam_sessions *sessions);
+uint32_t seam_sessions_rows_max(const seam_sessions *sessions);
+/* More memory for a stream of its own (Forward, Generate); give it back when it ends.
+ * SEAM_E_LIMIT. */
+seam_status seam_sessions_reserve(seam_sessions *sessions, uint64_t bytes, seam_error *err);
+void seam_sessions_unreserve(seam_sessions *sessions, uint64_t bytes);
+
+/* For seam_session_unref: gives the budget back; the engine that frees it, or NULL. */
+seam_engine *seam_sessions_release(seam_sessions *sessions, seam_session *session);
+
+#endif
