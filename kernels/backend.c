@@ -32,7 +32,7 @@ seam_status seam_backend_create(seam_backend **ret_backend, const seam_backend_o
     if (strcmp(device, "ref") == 0) {
         return seam_ref_create(ret_backend, options, err);
     }
-    if (strcmp(device, "cpu") == 0) {
+    if (strcmp(device, "cpu") == 0 || strncmp(device, "cpu:", 4) == 0) {
         return seam_cpu_create(ret_backend, options, err);
     }
     if (strcmp(device, "cuda") == 0 || strncmp(device, "cuda:", 5) == 0) {

@@ -29,10 +29,18 @@ typedef struct cpu_stream {
 static const seam_ops shared_ops;
 
 #if defined(__x86_64__)
+static bool avx512_usable(void) {
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+}
+
 /* AMX with bf16, and the system's permission to use its 8 KiB of registers. */
 static bool amx_usable(void) {
     unsigned a = 0, b = 0, c = 0, d = 0;
     const unsigned amx_bf16 = 1u << 22, amx_tile = 1u << 24;
+    if (!avx512_usable()) {
+        return false;
+    }
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & amx_bf16) == 0 || (d & amx_tile) == 0) {
         return false;
     }
@@ -43,36 +51,55 @@ static bool amx_usable(void) {
     return syscall(SYS_arch_prctl, req_xcomp_perm, xtiledata) == 0;
 }
 
-static bool avx512_usable(void) {
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+static bool avx2_usable(void) {
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 }
 #endif
 
-/* The best variant for `act` (0: any); NULL: none can do it.  Fills ops. */
-static const char *variant_pick(seam_ops *ops, seam_dtype act) {
+typedef struct cpu_variant {
+    const char *name; /* as in "cpu:avx2" */
+    seam_dtype act;
+    bool (*usable)(void);
+    void (*fill)(seam_ops *ops);
+} cpu_variant;
+
+static bool always_usable(void) {
+    return true;
+}
+
+/* The best first. */
+static const cpu_variant variants[] = {
 #if defined(__x86_64__)
-    if (act != SEAM_F32 && avx512_usable() && amx_usable()) {
-        seam_cpu_amx_fill(ops);
-        return "amx bf16";
-    }
-    if (act == SEAM_BF16) {
-        return NULL;
-    }
-    if (avx512_usable()) {
-        seam_cpu_avx512_fill(ops);
-        return "avx512 f32";
-    }
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
-        seam_cpu_avx2_fill(ops);
-        return "avx2 f32";
-    }
+    {"amx", SEAM_BF16, amx_usable, seam_cpu_amx_fill},
+    {"avx512", SEAM_F32, avx512_usable, seam_cpu_avx512_fill},
+    {"avx2", SEAM_F32, avx2_usable, seam_cpu_avx2_fill},
 #endif
-    if (act == SEAM_BF16) {
-        return NULL;
+    {"base", SEAM_F32, always_usable, seam_cpu_base_fill},
+};
+#define VARIANT_COUNT (sizeof variants / sizeof variants[0])
+
+/* The best variant of that act type (0: any) and name (NULL: any). */
+static seam_status variant_pick(const cpu_variant **ret_variant, seam_dtype act, const char *name,
+                                seam_error *err) {
+    bool known = name == NULL;
+    for (size_t i = 0; i < VARIANT_COUNT; i++) {
+        const cpu_variant *v = &variants[i];
+        const bool named = name == NULL || strcmp(name, v->name) == 0;
+        known = known || named;
+        if (named && (act == 0 || act == v->act) && v->usable()) {
+            *ret_variant = v;
+            return SEAM_OK;
+        }
     }
-    seam_cpu_base_fill(ops);
-    return "baseline f32";
+    if (!known) {
+        return seam_error_set(err, SEAM_E_ARG, "device cpu:%s: unknown (amx, avx512, avx2, base)",
+                              name);
+    }
+    if (name != NULL) {
+        return seam_error_set(err, SEAM_E_ARG, "device cpu:%s: not on this CPU or with this type",
+                              name);
+    }
+    return seam_error_set(err, SEAM_E_ARG, "device cpu: bf16 needs AMX; use f32");
 }
 
 static void cpu_destroy(seam_backend *gift_backend) {
@@ -95,19 +122,19 @@ seam_status seam_cpu_create(seam_backend **ret_backend, const seam_backend_optio
         threads = online < 1 ? 1u : (uint32_t)online;
         threads = threads > SEAM_POOL_THREADS_MAX ? SEAM_POOL_THREADS_MAX : threads;
     }
-    seam_ops ops = shared_ops;
-    const char *variant = variant_pick(&ops, options->act);
-    if (variant == NULL) {
-        return seam_error_set(err, SEAM_E_ARG, "device cpu: bf16 needs AMX; use f32");
-    }
+    const cpu_variant *variant = NULL;
+    const char *name = options->device[3] == ':' ? options->device + 4 : NULL;
+    SEAM_TRY(variant_pick(&variant, options->act, name, err));
     cpu_backend *backend = seam_mem_zalloc(1, sizeof *backend);
     if (backend == NULL) {
         return seam_error_set(err, SEAM_E_MEMORY, "device cpu: out of memory");
     }
-    backend->base.ops = ops;
+    backend->base.ops = shared_ops;
+    variant->fill(&backend->base.ops);
     backend->base.destroy = cpu_destroy;
     (void)snprintf(backend->base.describe, sizeof backend->base.describe,
-                   "own kernels, %s, %u threads", variant, threads);
+                   "own kernels, %s %s, %u threads", variant->name,
+                   variant->act == SEAM_BF16 ? "bf16" : "f32", threads);
     if (seam_pool_create(&backend->pool, threads) != SEAM_OK) {
         cpu_destroy(&backend->base);
         return seam_error_set(err, SEAM_E_MEMORY, "device cpu: cannot start %u threads", threads);

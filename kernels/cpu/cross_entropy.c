@@ -24,10 +24,12 @@ static float row_max(uint32_t *ret_idx, const float *logits, uint32_t V) {
     return best;
 }
 
-static void gradient_row(act *d, const float *logits, float lse, float scale, uint32_t V) {
+/* Two subtractions: max + log_sum in f32 would lose log_sum beside a large max. */
+static void gradient_row(act *d, const float *logits, float max, float log_sum, float scale,
+                         uint32_t V) {
     for (uint32_t j = 0; j < V; j += VL) {
         const uint32_t n = min_u32(VL, V - j);
-        const vf g = vf_exp(any_load(logits, j, 1, n) - lse) * scale;
+        const vf g = vf_exp((any_load(logits, j, 1, n) - max) - log_sum) * scale;
         n == VL ? act_store(d + j, g) : act_store_n(d + j, g, n);
     }
 }
@@ -56,8 +58,8 @@ static void loss_rows(const void *context, size_t begin, size_t end) {
         }
         if (a->d_logits != NULL) {
             act *d = (act *)a->d_logits + t * V;
-            const vf p = vf_exp(vf_set(at_target - max - log_sum));
-            gradient_row(d, logits, max + log_sum, a->grad_scale, V);
+            const vf p = vf_exp(vf_set((at_target - max) - log_sum));
+            gradient_row(d, logits, max, log_sum, a->grad_scale, V);
             act_store_n(d + target, (p - 1.0f) * a->grad_scale, 1);
         }
     }

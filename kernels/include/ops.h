@@ -261,7 +261,7 @@ void seam_backend_destroy(seam_backend *gift_backend);
 const seam_ops *seam_backend_ops(const seam_backend *backend);
 /* The backend of a stream (ops of the model code find their table through it). */
 seam_backend *seam_stream_backend(const seam_stream *stream);
-/* What runs the products, for reports: "oneDNN 2.6.3 amx bf16, 2 threads". */
+/* What runs the products, for reports: "own kernels, amx bf16, 2 threads". */
 const char *seam_backend_describe(const seam_backend *backend);
 
 #endif

@@ -1,0 +1,119 @@
+/* attention_forward, attention_backward, attention_cached.  size: H, G, D, then the rows of up to
+ * three sequences (T is their sum). */
+#include <math.h>
+
+#include "harness.h"
+
+enum { QKV = 40, DO = 43, CACHE_K = 44, CACHE_V = 45 };
+
+static void attention(run *r, const op_case *c, uint32_t row0, uint32_t T) {
+    const uint32_t H = c->size[0], G = c->size[1], D = c->size[2];
+    const uint32_t ld = (H + 2 * G) * D; /* q, k and v of one stacked product */
+    uint32_t seq_begin[4] = {0}, S = 0;
+    for (; S < 3 && c->size[3 + S] > 0; S++) {
+        seq_begin[S + 1] = seq_begin[S] + c->size[3 + S];
+    }
+    CHECK(row0 == 0 && seq_begin[S] == T);
+    const size_t act = seam_dtype_bytes(r->ops->act);
+    uint8_t *qkv = run_input(r, QKV, ACT, 0, T, ld, c->scale);
+    uint8_t *d_qkv = run_const(r, ACT, (size_t)T * ld, NAN);
+    void *o = run_const(r, ACT, (size_t)T * H * D, NAN), *lse = run_const(r, ACC, T * H, NAN);
+    const size_t k = (size_t)H * D * act, v = (size_t)(H + G) * D * act;
+    const float scale = (float)(1.0 / sqrt((double)D));
+    const seam_attention_forward_args forward = {.o = o,
+                                                 .lse = lse,
+                                                 .q = qkv,
+                                                 .k = qkv + k,
+                                                 .v = qkv + v,
+                                                 .q_ld = ld,
+                                                 .k_ld = ld,
+                                                 .v_ld = ld,
+                                                 .seq_begin = seq_begin,
+                                                 .scale = scale,
+                                                 .S = S,
+                                                 .T = T,
+                                                 .H = H,
+                                                 .G = G,
+                                                 .D = D};
+    CHECK(r->ops->attention_forward(r->stream, &forward) == SEAM_OK);
+    run_output(r, "o", ACT, o, T, (size_t)H * D, (size_t)H * D, DO, 0);
+    run_output(r, "lse", ACC, lse, T, H, H, 0, 0);
+    const seam_attention_backward_args backward = {
+        .dq = d_qkv,
+        .dk = d_qkv + k,
+        .dv = d_qkv + v,
+        .dq_ld = ld,
+        .dk_ld = ld,
+        .dv_ld = ld,
+        .d_o = run_input(r, DO, ACT, 0, T, (size_t)H * D, 1.0),
+        .o = o,
+        .q = qkv,
+        .k = qkv + k,
+        .v = qkv + v,
+        .lse = lse,
+        .q_ld = ld,
+        .k_ld = ld,
+        .v_ld = ld,
+        .seq_begin = seq_begin,
+        .scale = scale,
+        .S = S,
+        .T = T,
+        .H = H,
+        .G = G,
+        .D = D};
+    CHECK(r->ops->attention_backward(r->stream, &backward) == SEAM_OK);
+    run_output(r, "d_qkv", ACT, d_qkv, T, ld, ld, 0, QKV);
+}
+
+/* Slot and position of row t are spread so that rows share slots and positions repeat. */
+static void cached(run *r, const op_case *c, uint32_t row0, uint32_t T) {
+    const uint32_t H = c->size[0], G = c->size[1], D = c->size[2], positions_max = c->size[3];
+    const uint32_t slot_count = 3;
+    uint32_t slots[512], positions[512];
+    CHECK(T <= 512);
+    for (uint32_t t = 0; t < T; t++) {
+        slots[t] = (row0 + t) % slot_count;
+        positions[t] = (row0 + t) * 7 % positions_max;
+    }
+    const size_t rows = (size_t)slot_count * positions_max;
+    void *o = run_const(r, ACT, (size_t)T * H * D, NAN);
+    const seam_attention_cached_args args = {
+        .o = o,
+        .q = run_input(r, QKV, ACT, row0, T, (size_t)H * D, c->scale),
+        .k_cache = run_input(r, CACHE_K, ACT, 0, rows, (size_t)G * D, c->scale),
+        .v_cache = run_input(r, CACHE_V, ACT, 0, rows, (size_t)G * D, c->scale),
+        .q_ld = H * D,
+        .slots = slots,
+        .positions = positions,
+        .positions_max = positions_max,
+        .scale = (float)(1.0 / sqrt((double)D)),
+        .T = T,
+        .H = H,
+        .G = G,
+        .D = D};
+    CHECK(r->ops->attention_cached(r->stream, &args) == SEAM_OK);
+    run_output(r, "o", ACT, o, T, (size_t)H * D, (size_t)H * D, 0, 0);
+}
+
+/* f32: exp errs by 2 units, scores by sqrt(D) 2^-24 times their size.  bf16: o and the gradients
+ * are rounded (1.6e-3), P and dS before their products as well, and backward starts from the
+ * rounded o in delta. */
+#define F32  5e-6
+#define BF16 6e-3
+
+const op_case attention_cases[] = {
+    {"attention min", attention, 1, {1, 1, 2, 1}, 1, F32, BF16, false, false},
+    {"attention odd", attention, 43, {3, 1, 20, 17, 1, 25}, 1, F32, BF16, false, false},
+    {"attention gqa", attention, 150, {6, 2, 64, 70, 64, 16}, 1, F32, BF16, false, false},
+    {"attention block + 1", attention, 258, {9, 3, 64, 129, 65, 64}, 1, F32, BF16, false, false},
+    {"attention wide", attention, 99, {4, 2, 128, 99}, 1, F32, BF16, false, false},
+    {"attention 96", attention, 67, {2, 2, 96, 66, 1}, 1, F32, BF16, false, false},
+    {"attention sharp", attention, 90, {3, 3, 32, 90}, 6, 2e-5, 2e-2, false, false},
+    {"attention zeros", attention, 66, {2, 1, 16, 66}, 0, F32, BF16, false, true},
+    /* Scores up to 1e5: one key takes all, every other weight underflows. */
+    {"attention huge", attention, 70, {2, 1, 16, 70}, 300, 1e-2, 5e-2, false, true},
+    {"cached min", cached, 1, {1, 1, 2, 1}, 1, F32, BF16, true, true},
+    {"cached odd", cached, 23, {3, 1, 20, 33}, 1, F32, BF16, true, true},
+    {"cached long", cached, 64, {9, 3, 64, 600}, 1, F32, BF16, true, true},
+};
+const size_t attention_case_count = sizeof attention_cases / sizeof attention_cases[0];

@@ -1,0 +1,170 @@
+/* linear_forward and linear_backward.  size: N, C, pair count, R, then col_begin and N of the
+ * second pair (the first is [0, N/2) or all), y_out. */
+#include <math.h>
+
+#include "arena.h"
+#include "harness.h"
+
+enum { X = 1, W = 2, DY = 3, BIAS = 4, BASE = 5, DBASE = 6, A = 10, B = 20, GRADS = 30 };
+
+static seam_weight *weight_of(run *r, uint32_t N, uint32_t C) {
+    float *rows = seam_mem_alloc((size_t)N * C * sizeof *rows);
+    seam_weight *w = NULL;
+    CHECK(rows != NULL);
+    for (size_t i = 0; i < (size_t)N * C; i++) {
+        rows[i] = (float)input_value(W, i, 1.0 / sqrt((double)C));
+    }
+    CHECK(r->ops->weight_create(&w, r->backend, rows, N, C, true, true) == SEAM_OK);
+    CHECK(r->ops->weight_bytes(w) >= (size_t)N * C * seam_dtype_bytes(r->ops->act));
+    seam_mem_free(rows);
+    return w;
+}
+
+/* Gaps between rows, so that a leading dimension is really used. */
+#define GAP 3u
+
+static void linear(run *r, const op_case *c, uint32_t row0, uint32_t T) {
+    const uint32_t N = c->size[0], C = c->size[1], pairs = c->size[2], R = c->size[3];
+    const seam_out out = (seam_out)c->size[6];
+    const kind out_kind = out == SEAM_OUT_ACT ? ACT : ACC;
+    seam_weight *w = weight_of(r, N, C);
+    seam_lora_pair lora[SEAM_LORA_PAIRS_MAX] = {0};
+    void *x = run_input(r, X, ACT, row0, T, C + GAP, c->scale);
+    void *bias = c->size[7] ? run_input(r, BIAS, ACC, 0, 1, N, c->scale) : NULL;
+    void *y = out == SEAM_OUT_ACC_ADD ? run_input(r, BASE, ACC, row0, T, N + GAP, c->scale)
+                                      : run_const(r, out_kind, (size_t)T * (N + GAP), NAN);
+    for (uint32_t i = 0; i < pairs; i++) {
+        lora[i] = (seam_lora_pair){.col_begin = i == 0 ? 0 : c->size[4],
+                                   .N = i == 0 ? (pairs > 1 ? c->size[4] : N) : c->size[5],
+                                   .R = R,
+                                   .scale = i == 0 ? 1.0f : 2.0f};
+        lora[i].a = run_input(r, A + i, ACT, 0, R, C, 1.0 / sqrt((double)C));
+        lora[i].b = run_input(r, B + i, ACT, 0, lora[i].N, R, 1.0 / sqrt((double)R));
+        lora[i].u = run_const(r, ACT, (size_t)T * R, NAN);
+        /* Gradients are added to what is there. */
+        lora[i].da = run_input(r, GRADS + i, ACC, 0, R, C, c->scale);
+        lora[i].db = run_input(r, GRADS + 10 + i, ACC, 0, lora[i].N, R, c->scale);
+        if (r->nudge_seed != 0 || c->no_gradient_check) {
+            continue;
+        }
+        CHECK(r->ops->zero(r->stream, lora[i].da, (size_t)R * C * seam_dtype_bytes(r->ops->acc)) ==
+              SEAM_OK);
+        CHECK(r->ops->zero(r->stream, lora[i].db,
+                           (size_t)R * lora[i].N * seam_dtype_bytes(r->ops->acc)) == SEAM_OK);
+    }
+    const seam_linear_forward_args forward = {.y = y,
+                                              .y_ld = N + GAP,
+                                              .y_out = out,
+                                              .x = x,
+                                              .x_ld = C + GAP,
+                                              .w = w,
+                                              .bias = bias,
+                                              .T = T,
+                                              .lora = lora,
+                                              .lora_count = pairs};
+    CHECK(r->ops->linear_forward(r->stream, &forward) == SEAM_OK);
+    run_output(r, "y", out_kind, y, T, N, N + GAP, DY, 0);
+    for (uint32_t i = 0; i < pairs; i++) {
+        run_output(r, "u", ACT, lora[i].u, T, R, R, 0, 0);
+    }
+    void *dx = out == SEAM_OUT_ACC_ADD ? run_input(r, DBASE, ACC, row0, T, C + GAP, c->scale)
+                                       : run_const(r, out_kind, (size_t)T * (C + GAP), NAN);
+    const seam_linear_backward_args backward = {.dx = dx,
+                                                .dx_ld = C + GAP,
+                                                .dx_out = out,
+                                                .dy = run_input(r, DY, ACT, row0, T, N + GAP, 1.0),
+                                                .dy_ld = N + GAP,
+                                                .x = x,
+                                                .x_ld = C + GAP,
+                                                .w = w,
+                                                .T = T,
+                                                .lora = lora,
+                                                .lora_count = pairs};
+    CHECK(r->ops->linear_backward(r->stream, &backward) == SEAM_OK);
+    run_output(r, "dx", out_kind, dx, T, C, C + GAP, 0, out == SEAM_OUT_ACC_ADD ? 0 : X);
+    for (uint32_t i = 0; i < pairs; i++) {
+        const bool from_zero = !c->no_gradient_check;
+        run_output(r, "da", ACC, lora[i].da, R, C, C, 0, from_zero ? A + i : 0);
+        run_output(r, "db", ACC, lora[i].db, lora[i].N, R, R, 0, from_zero ? B + i : 0);
+    }
+    r->ops->weight_destroy(w);
+}
+
+/* f32: sums of C terms in one running f32 sum err by about sqrt(C) 2^-24 (2e-6 at C = 1536).
+ * bf16: the output's rounding is 2^-8 at most and about 1.6e-3 of the norm; u and v are
+ * rounded once more on the way. */
+#define F32  4e-6
+#define BF16 3e-3
+
+const op_case linear_cases[] = {
+    {"linear min", linear, 1, {1, 1, 0, 0, 0, 0, SEAM_OUT_ACT, 0}, 1, F32, BF16, true, false},
+    {"linear min lora", linear, 1, {1, 1, 1, 1, 0, 0, SEAM_OUT_ACC, 0}, 1, F32, 6e-3, true, false},
+    {"linear odd", linear, 37, {61, 45, 1, 3, 0, 0, SEAM_OUT_ACT, 1}, 1, F32, BF16, true, false},
+    {"linear odd 2 pairs",
+     linear,
+     53,
+     {77, 60, 2, 5, 20, 41, SEAM_OUT_ACC, 1},
+     1,
+     F32,
+     BF16,
+     true,
+     false},
+    {"linear added",
+     linear,
+     19,
+     {40, 36, 1, 16, 0, 0, SEAM_OUT_ACC_ADD, 0},
+     1,
+     F32,
+     BF16,
+     true,
+     true},
+    {"linear qkv",
+     linear,
+     70,
+     {960, 576, 2, 16, 576, 192, SEAM_OUT_ACT, 0},
+     1,
+     F32,
+     BF16,
+     true,
+     false},
+    {"linear rank 64",
+     linear,
+     130,
+     {96, 128, 1, 64, 0, 0, SEAM_OUT_ACC, 0},
+     1,
+     F32,
+     BF16,
+     true,
+     false},
+    {"linear rank 200",
+     linear,
+     33,
+     {64, 96, 1, 200, 0, 0, SEAM_OUT_ACT, 0},
+     1,
+     F32,
+     BF16,
+     true,
+     false},
+    {"linear long",
+     linear,
+     800,
+     {64, 1536, 1, 16, 0, 0, SEAM_OUT_ACC, 0},
+     1,
+     F32,
+     BF16,
+     true,
+     true},
+    {"linear many rows",
+     linear,
+     1921,
+     {48, 32, 1, 4, 0, 0, SEAM_OUT_ACT, 0},
+     1,
+     F32,
+     BF16,
+     true,
+     true},
+    {"linear zeros", linear, 5, {33, 17, 1, 2, 0, 0, SEAM_OUT_ACT, 0}, 0, F32, BF16, true, true},
+    {"linear huge", linear, 9, {33, 64, 1, 2, 0, 0, SEAM_OUT_ACT, 0}, 1e15, F32, BF16, true, true},
+    {"linear tiny", linear, 9, {33, 64, 1, 2, 0, 0, SEAM_OUT_ACC, 0}, 1e-8, F32, BF16, true, true},
+};
+const size_t linear_case_count = sizeof linear_cases / sizeof linear_cases[0];
