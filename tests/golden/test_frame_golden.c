@@ -1,0 +1,187 @@
+/* Goal: the bytes of proto/golden, built from WIRE.md by tests/oracle/make_frame_golden.py, mean in
+ * C what the manifest says.  Method: every line of the manifest; tensor payloads are decoded by the
+ * codec and compared bit by bit; good frames are sealed again and must come out the same. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "bytes.h"
+#include "codec.h"
+#include "config_hash.h"
+#include "frame.h"
+#include "seam/v1/stream.pb-c.h"
+#include "step_layout.h"
+#include "walk.h"
+
+enum { FILE_MAX = 8192, CHANNELS = 8 };
+
+typedef struct blob {
+    uint8_t bytes[FILE_MAX];
+    size_t count;
+} blob;
+
+static bool read_file(blob *ret, const char *name) {
+    char path[512];
+    (void)snprintf(path, sizeof path, SEAM_SOURCE_DIR "/proto/golden/%s", name);
+    FILE *const file = fopen(path, "rb");
+    if (file == NULL) {
+        return false;
+    }
+    ret->count = fread(ret->bytes, 1, sizeof ret->bytes, file);
+    (void)fclose(file);
+    return ret->count < sizeof ret->bytes;
+}
+
+/* NAME.bin -> NAME.suffix */
+static bool read_beside(blob *ret, const char *name, const char *suffix) {
+    char other[128];
+    (void)snprintf(other, sizeof other, "%.*s.%s", (int)(strlen(name) - 4), name, suffix);
+    return read_file(ret, other);
+}
+
+static uint64_t hex_of(const char *text) {
+    return strtoull(text, NULL, 16);
+}
+
+static void check_values(const char *name, const seam_frame_header *h, const uint8_t *payload) {
+    /* The range block of a tensor stands in its first chunk, which precedes in the manifest. */
+    static uint8_t ranges[4 + 4 * CHANNELS];
+    static uint8_t scratch[1 << 16] __attribute__((aligned(64)));
+    static float decoded[64 * CHANNELS];
+    static blob values;
+    static blob widths;
+    assert_true(read_beside(&values, name, "values"));
+    seam_codec_args args = {.id = (seam_codec_id)h->codec, .channels = h->channels};
+    assert_true(h->channels <= CHANNELS && h->row_count <= 64);
+    assert_true(seam_codec_scratch_bytes(h->channels) <= sizeof scratch);
+    const size_t range_bytes = h->row_begin == 0 ? seam_codec_range_bytes(args.id, h->channels) : 0;
+    if (seam_codec_has_ranges(args.id)) {
+        assert_true(read_beside(&widths, name, "widths"));
+        memcpy(ranges, payload, range_bytes);
+        args.widths = widths.bytes;
+        args.ranges = ranges;
+    }
+    assert_int_equal(seam_codec_decode(decoded, &args, payload + range_bytes,
+                                       h->payload_bytes - range_bytes, h->row_count, scratch),
+                     SEAM_OK);
+    assert_int_equal(values.count, 4u * h->row_count * h->channels);
+    for (size_t i = 0; i < values.count / 4; i++) {
+        uint8_t bytes[4];
+        seam_put_f32(bytes, decoded[i]);
+        assert_memory_equal(bytes, values.bytes + 4 * i, 4);
+    }
+}
+
+static void check_frame(const char *name, const blob *b, uint64_t expected, bool is_later_chunk) {
+    static uint64_t digest;
+    seam_frame_header h = {0};
+    const uint8_t *payload = NULL;
+    seam_error err = {0};
+    if (seam_frame_open(&h, &payload, b->bytes, b->count, &err) != SEAM_OK) {
+        fail_msg("%s: %s", name, err.text);
+    }
+    digest =
+        seam_frame_digest_add(is_later_chunk ? digest : SEAM_HASH64_INIT, seam_frame_crc(b->bytes));
+    assert_true(digest == expected);
+    uint8_t again[FILE_MAX];
+    memcpy(again, b->bytes, b->count);
+    memset(again, 0xee, SEAM_FRAME_HEADER_BYTES);
+    seam_frame_seal(again, &h);
+    assert_memory_equal(again, b->bytes, b->count);
+    if (h.kind == SEAM_FRAME_TENSOR) {
+        check_values(name, &h, payload);
+    }
+}
+
+static void check_bad(const char *name, const blob *b, const char *expected) {
+    seam_frame_header h = {0};
+    const uint8_t *payload = NULL;
+    seam_error err = {0};
+    char got[64 + SEAM_ERROR_TEXT_BYTES];
+    const seam_status st = seam_frame_open(&h, &payload, b->bytes, b->count, &err);
+    (void)snprintf(got, sizeof got, "%s %s", seam_status_name(st), err.text);
+    if (strncmp(got, expected, strlen(expected)) != 0) {
+        fail_msg("%s: \"%s\", expected \"%s\"", name, got, expected);
+    }
+}
+
+static void check_message(const char *name, const blob *b, const char *expected, bool good) {
+    seam_walk walk = {0};
+    seam_error err = {0};
+    const seam_status st = seam_walk_message(&walk, b->bytes, b->count, &err);
+    char got[SEAM_ERROR_TEXT_BYTES];
+    if (good) {
+        assert_int_equal(st, SEAM_OK);
+        (void)snprintf(got, sizeof got, "%u %zu", walk.field, walk.body_bytes);
+    } else {
+        assert_int_equal(st, SEAM_E_FORMAT);
+        (void)snprintf(got, sizeof got, "%s", err.text);
+    }
+    if (strstr(got, expected) == NULL) {
+        fail_msg("%s: \"%s\", expected \"%s\"", name, got, expected);
+    }
+}
+
+static void check_begin(const blob *b, uint64_t expected) {
+    static const seam_layout_limits limits = {
+        .rows_max = 64, .sequences_max = 8, .micros_max = 2, .positions_max = 64};
+    Seam__V1__TrainRequest *const request =
+        seam__v1__train_request__unpack(NULL, b->count, b->bytes);
+    assert_non_null(request);
+    assert_int_equal(request->body_case, SEAM__V1__TRAIN_REQUEST__BODY_STEP_BEGIN);
+    assert_true(request->step_begin->digest == expected);
+    assert_int_equal(seam_step_begin_check(request->step_begin, &limits, NULL), SEAM_OK);
+    seam__v1__train_request__free_unpacked(request, NULL);
+}
+
+static void check_config(const blob *b, uint64_t expected) {
+    Seam__V1__SessionConfig *const config =
+        seam__v1__session_config__unpack(NULL, b->count, b->bytes);
+    assert_non_null(config);
+    assert_true(seam_config_hash(config) == expected);
+    seam__v1__session_config__free_unpacked(config, NULL);
+}
+
+static void test_golden__every_file__as_the_manifest_says(void **state) {
+    (void)state;
+    static blob manifest;
+    static blob file;
+    uint32_t lines = 0;
+    assert_true(read_file(&manifest, "manifest.tsv"));
+    manifest.bytes[manifest.count] = '\0';
+    char *rest = (char *)manifest.bytes;
+    for (char *line = strsep(&rest, "\n"); line != NULL && *line != '\0';
+         line = strsep(&rest, "\n")) {
+        const char *const name = strsep(&line, "\t");
+        const char *const kind = strsep(&line, "\t");
+        const char *const expected = line;
+        assert_non_null(expected);
+        assert_true(read_file(&file, name));
+        lines++;
+        if (strcmp(kind, "frame") == 0 || strcmp(kind, "chunk") == 0) {
+            check_frame(name, &file, hex_of(expected), strcmp(kind, "chunk") == 0);
+        } else if (strcmp(kind, "bad") == 0) {
+            check_bad(name, &file, expected);
+        } else if (strcmp(kind, "message") == 0 || strcmp(kind, "badmsg") == 0) {
+            check_message(name, &file, expected, strcmp(kind, "message") == 0);
+        } else if (strcmp(kind, "begin") == 0) {
+            check_begin(&file, hex_of(expected));
+        } else {
+            assert_string_equal(kind, "config");
+            check_config(&file, hex_of(expected));
+        }
+    }
+    assert_true(lines >= 40);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_golden__every_file__as_the_manifest_says),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

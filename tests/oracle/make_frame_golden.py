@@ -1,0 +1,284 @@
+#!/usr/bin/env python3
+"""Golden frames and messages of proto/golden, and the hex examples in proto/WIRE.md.
+
+    make_frame_golden.py            writes proto/golden and the hex blocks of WIRE.md
+    make_frame_golden.py --check    compares them with what it would write
+
+Built from the text of WIRE.md with NumPy (amaq_numpy.py, frames.py); tests/golden reads them in C.
+manifest.tsv, one line a file: name, class, expectation.
+  frame    opens; expectation: the digest of a tensor of this one frame (hex)
+  chunk    as frame, but the later chunk of a tensor; expectation: digest of both
+  bad      does not open; expectation: STATUS and the field that the error names
+  message  bytes of a stream message; expectation: field number and body bytes
+  badmsg   a message that the walk refuses; expectation: words of the error
+  begin    a TrainRequest with a StepBegin; expectation: its digest
+  config   a SessionConfig; expectation: its hash
+Beside a tensor frame NAME.bin: NAME.values (decoded f32) and, if quantized, NAME.widths (u8).
+"""
+import os
+import re
+import struct
+import sys
+
+import numpy as np
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(os.path.dirname(HERE))
+sys.path[:0] = [HERE, os.path.join(ROOT, "tests", "e2e", "python_client")]
+
+import amaq_numpy as amaq  # noqa: E402
+import frames  # noqa: E402
+from frames import Header  # noqa: E402
+
+GOLDEN = os.path.join(ROOT, "proto", "golden")
+WIRE = os.path.join(ROOT, "proto", "WIRE.md")
+
+
+class Golden:
+    def __init__(self):
+        self.files = {}
+        self.lines = []
+
+    def add(self, name, data, kind, expectation):
+        self.files[name + ".bin"] = data
+        self.lines.append(f"{name}.bin\t{kind}\t{expectation}\n")
+
+    def add_tensor(self, name, header, payload, values, widths=None, before=None):
+        frame = header.seal(payload)
+        of = [frame] if before is None else [before, frame]
+        self.add(name, frame, "frame" if before is None else "chunk",
+                 f"{frames.digest(of):016x}")
+        self.files[name + ".values"] = values.astype("<f4").tobytes()
+        if widths is not None:
+            self.files[name + ".widths"] = bytes(int(w) for w in widths)
+        return frame
+
+
+def varint(value):
+    out = bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    return bytes(out) + bytes([value])
+
+
+def field(number, body):
+    """A length-delimited protobuf field."""
+    return varint(number << 3 | 2) + varint(len(body)) + body
+
+
+def quantized(codec, x, widths, **kwargs):
+    widths = np.array(widths, np.uint8)
+    return dict(codec=codec, rows=x.shape[0], channels=x.shape[1], row_count=x.shape[0],
+                alloc_bits_total=int(widths.sum()), alloc_hash=amaq.alloc_hash(widths), **kwargs)
+
+
+def make_tensors(g):
+    small = np.array([[0.0, 1.0, -2.0], [0.5, -1.5, 3.0]], np.float32)
+    for name, codec in (("f32", amaq.F32), ("bf16", amaq.BF16)):
+        payload, values = amaq.encode(codec, small, None, None)
+        g.add_tensor(name, Header(codec=codec, site=0, step=7, rows=2, channels=3, row_count=2),
+                     payload, values)
+    widths = [4, 4, 4]
+    ranges = amaq.measure(small)
+    codes, values = amaq.encode(amaq.AFFINE, small, widths, ranges)
+    g.add_tensor("affine", Header(**quantized(amaq.AFFINE, small, widths, site=0, step=7,
+                                              alloc_version=1)), ranges + codes, values, widths)
+
+    rng = np.random.default_rng(20250101)
+    x = (rng.standard_normal((40, 5)) * [1, 0.01, 30, 1, 0]).astype(np.float32)
+    widths = [3, 8, 1, 16, 4]
+    ranges = amaq.measure(x)
+    codes, values = amaq.encode(amaq.AMAQ, x, widths, ranges)
+    base = quantized(amaq.AMAQ, x, widths, site=1, step=300, micro=1, alloc_version=9)
+    g.add_tensor("amaq", Header(**base), ranges + codes, values, widths)
+    # The same tensor in two chunks: the range block stands in the first.
+    group = 4 * int(np.sum(widths))
+    first = g.add_tensor("amaq_chunk0", Header(**{**base, "row_count": 32}),
+                         ranges + codes[:group], values[:32], widths)
+    g.add_tensor("amaq_chunk1", Header(**{**base, "row_begin": 32, "row_count": 8}), codes[group:],
+                 values[32:], widths, before=first)
+
+    # A gradient: stochastic, only rows 1, 4, 5 and 9 of the micro-batch travel.
+    row_ids = [1, 4, 5, 9]
+    grad = (rng.standard_normal((4, 5)) * 1e-7).astype(np.float32)
+    rounding = amaq.Rounding(True, seed=2 ** 40 + 17, step=300, site=2, micro=1)
+    ranges = amaq.measure(grad)
+    codes, values = amaq.encode(amaq.AMAQ, grad, widths, ranges, rounding, row_ids)
+    g.add_tensor("amaq_gradient",
+                 Header(**quantized(amaq.AMAQ, grad, widths, phase=frames.BACKWARD, site=2, step=300,
+                                    micro=1, alloc_version=9)), ranges + codes, values, widths)
+    return ranges
+
+
+def make_other_kinds(g, ranges):
+    signal = np.array([-0.5, 0.25, -1e-3], "<f4").tobytes()
+    widths = np.array([3, 8, 1], np.uint8)
+    common = dict(site=0, step=7, codec=amaq.AMAQ, channels=3, alloc_version=2,
+                  alloc_bits_total=12, alloc_hash=amaq.alloc_hash(widths))
+    frame = Header(kind=frames.GATE_SIGNAL, phase=frames.BACKWARD, **common).seal(signal)
+    g.add("gate_signal", frame, "frame", f"{frames.digest([frame]):016x}")
+    frame = Header(kind=frames.GRAD_NORM, phase=frames.BACKWARD, step=7).seal(struct.pack("<d", 2.5))
+    g.add("grad_norm", frame, "frame", f"{frames.digest([frame]):016x}")
+    frame = Header(kind=frames.RANGE, **{**common, "channels": 5, "alloc_bits_total": 32}).seal(ranges)
+    g.add("range", frame, "frame", f"{frames.digest([frame]):016x}")
+
+
+def make_bad(g):
+    good = g.files["amaq.bin"]
+
+    def patch(name, at, data, error, crc=True):
+        frame = bytearray(good)
+        frame[at:at + len(data)] = data
+        if crc:
+            frame[60:64] = struct.pack("<I", frames.crc32c(frame[:60] + bytes(4) + frame[64:]))
+        g.add("bad_" + name, bytes(frame), "bad", error)
+
+    u32 = struct.Struct("<I").pack
+    patch("magic", 0, b"SEAN", "FORMAT frame.magic")
+    patch("version", 4, b"\2", "FORMAT frame.version")
+    patch("kind", 5, b"\0", "FORMAT frame.kind")
+    patch("phase", 6, b"\4", "FORMAT frame.phase")
+    patch("codec", 7, b"\11", "FORMAT frame.codec")
+    patch("reserved", 10, b"\1", "FORMAT frame.reserved")
+    patch("micro", 12, u32(4096), "FORMAT frame.micro")
+    patch("generate_micro", 6, b"\3", "FORMAT frame.micro")
+    patch("rows", 24, u32(0), "FORMAT frame.rows")
+    patch("rows_huge", 24, u32(2 ** 31), "FORMAT frame.rows")
+    patch("channels", 28, u32(65537), "FORMAT frame.channels")
+    patch("row_begin", 32, u32(8), "FORMAT frame.row_begin")
+    patch("row_begin_outside", 32, u32(64), "FORMAT frame.row_begin")
+    patch("row_count", 36, u32(41), "FORMAT frame.row_count")
+    patch("row_count_split", 36, u32(31), "FORMAT frame.row_count")
+    patch("alloc_version", 40, u32(0), "FORMAT frame.alloc_version")
+    patch("alloc_bits_total", 44, u32(81), "FORMAT frame.alloc_bits_total")
+    patch("payload_bytes", 56, u32(5), "FORMAT frame.payload_bytes")
+    patch("payload_huge", 56, u32(2 ** 21), "FORMAT frame.payload_bytes")
+    patch("payload_bit", 100, bytes([good[100] ^ 1]), "CHECKSUM frame.crc32c", crc=False)
+    patch("step_bit", 16, bytes([good[16] ^ 1]), "CHECKSUM frame.crc32c", crc=False)
+    g.add("bad_short", good[:63], "bad", "FORMAT frame")
+    g.add("bad_truncated", good[:-1], "bad", "FORMAT frame.payload_bytes")
+    g.add("bad_trailing", good + b"\0", "bad", "FORMAT frame.payload_bytes")
+
+
+def make_messages(g):
+    frame = g.files["bf16.bin"]
+    g.add("message_frame", field(15, frame), "message", f"15 {len(frame)}")
+    g.add("message_credit", field(7, b"\x08\xac\x02"), "message", "7 3")
+    g.add("badmsg_trailing", field(15, frame) + field(15, frame), "badmsg", "only one is allowed")
+    g.add("badmsg_short", field(15, frame)[:-1], "badmsg", "announced")
+    g.add("badmsg_overlong", b"\x7a\x81\x00\x01", "badmsg", "malformed length")
+    g.add("badmsg_type", b"\x78\x01", "badmsg", "wire type 0")
+    # StepBegin: step 7, one micro-batch of sequences 5, 1, 4; rows 1, 4 and 9 are labelled.
+    micro = ([5, 1, 4], bytes([0x12, 0x02]), [100, 101, 10 ** 12], [])
+    digest = frames.step_begin_digest(7, 3, [micro])
+    body = field(1, b"".join(varint(v) for v in micro[0])) + field(2, micro[1])
+    body += field(3, b"".join(varint(v) for v in micro[2]))
+    begin = b"\x08\x07\x10\x03" + field(3, body) + b"\x21" + struct.pack("<Q", digest)
+    g.add("step_begin", field(2, begin), "begin", f"{digest:016x}")
+    return micro, digest
+
+
+def make_config(g):
+    """A SessionConfig and its hash, field by field as WIRE.md section 6 lists them."""
+    f32 = struct.Struct("<f").pack
+    model, name = b"tiny", b"golden"
+    lora = b"\x08\x10\x15" + f32(16) + field(3, b"\1\3") + b"\x28\x2a"
+    optimizer = (b"\x0d" + f32(1e-3) + b"\x15" + f32(0.9) + b"\x1d" + f32(0.999) + b"\x25" +
+                 f32(1e-8) + b"\x35" + f32(1.0) + b"\x38\x03\x40\x0a\x48\xac\x02")
+    gates = (b"\x0d" + f32(1) + b"\x15" + f32(16) + b"\x1d" + f32(8) + b"\x25" + f32(4) + b"\x2d" +
+             f32(1) + b"\x35" + f32(0.5) + b"\x3d" + f32(0.01) + b"\x40\x01\x48\x01\x50\x01\x58\x02")
+    codec = b"\x08\x04" + field(3, gates) + b"\x20\x01\x28\x07"
+    limits = b"\x08\x80\x04\x10\x08\x18\x02"
+    config = (field(1, model) + b"\x10\x01" + field(5, lora) + field(6, optimizer) +
+              field(7, codec) + field(8, limits) + field(9, name))
+    data = struct.pack("<I", len(model)) + model + struct.pack("<III", 1, 0, 0)
+    data += struct.pack("<IfIIIfQB", 16, 16, 2, 1, 3, 0, 42, 0)
+    data += struct.pack("<ffffffIQQ", 1e-3, 0.9, 0.999, 1e-8, 0, 1, 3, 10, 300)
+    data += struct.pack("<II", 4, 0) + struct.pack("<fffffffIIII", 1, 16, 8, 4, 1, 0.5, 0.01, 1, 1,
+                                                   1, 2) + struct.pack("<BQ", 1, 7)
+    data += struct.pack("<III", 512, 8, 2) + struct.pack("<I", len(name)) + name
+    g.add("session_config", config, "config", f"{frames.fnv(data):016x}")
+
+
+# ---- the hex blocks of WIRE.md ----
+
+def dump(data, notes):
+    """Lines of at most 16 bytes, broken where a note begins."""
+    starts = sorted(notes) + [len(data)]
+    lines = []
+    for begin, end in zip(starts, starts[1:]):
+        for at in range(begin, end, 16):
+            text = " ".join(f"{b:02x}" for b in data[at:min(at + 16, end)])
+            note = notes[begin] if at == begin else ""
+            lines.append(f"    {at:4d}  {text:<47}  {note}".rstrip())
+    return "\n".join(lines)
+
+
+HEADER_NOTES = {0: '"SEAM", version, kind, phase, codec', 8: "site, reserved, micro", 16: "step",
+                24: "rows, channels", 32: "row_begin, row_count",
+                40: "alloc_version, alloc_bits_total", 48: "alloc_hash",
+                56: "payload_bytes, crc32c"}
+
+
+def hex_blocks(g, micro, digest):
+    blocks = {}
+    for name, notes in (
+            ("f32", {64: "row 0: 0, 1, -2", 76: "row 1: 0.5, -1.5, 3"}),
+            ("bf16", {64: "row 0", 70: "row 1"}),
+            ("affine", {64: "k = -13, zero", 68: "lo, hi of channel 0", 72: "of channel 1",
+                        76: "of channel 2", 80: "codes: 24 bits in 3 bytes"}),
+            ("gate_signal", {64: "dL/db: -0.5, 0.25, -0.001"})):
+        data = g.files[name + ".bin"]
+        blocks[name] = dump(data, {**HEADER_NOTES, **notes})
+    sequence_rows, bitmap, sample_ids, _ = micro
+    data = struct.pack("<QQI", 7, 3, 1) + struct.pack("<4I", 3, *sequence_rows)
+    data += struct.pack("<I", len(bitmap)) + bitmap + struct.pack("<I3Q", 3, *sample_ids)
+    data += struct.pack("<I", 0)
+    blocks["step_begin"] = dump(data, {
+        0: "step 7", 8: "labelled_row_count 3", 16: "1 micro-batch", 20: "3 sequences",
+        24: "5, 1, 4 rows", 36: "2 bytes of bitmap", 40: "16 + 256*2 = rows 1, 4, 9",
+        42: "3 sample ids", 46: "100", 54: "101", 62: "10^12", 70: "no positions"})
+    blocks["step_begin"] += f"\n    digest {digest:016x}"
+    return blocks
+
+
+def make():
+    g = Golden()
+    ranges = make_tensors(g)
+    make_other_kinds(g, ranges)
+    make_bad(g)
+    micro, digest = make_messages(g)
+    make_config(g)
+    g.files["manifest.tsv"] = "".join(g.lines).encode()
+    with open(WIRE, encoding="utf-8") as file:
+        wire = file.read()
+    for name, block in hex_blocks(g, micro, digest).items():
+        pattern = re.compile(rf"(<!-- hex {name} -->\n).*?(<!-- end -->)", re.S)
+        if not pattern.search(wire):
+            sys.exit(f"WIRE.md has no block {name}")
+        wire = pattern.sub(lambda m, b=block: m.group(1) + "\n" + b + "\n\n" + m.group(2), wire)
+    return g.files, wire
+
+
+def main():
+    files, wire = make()
+    if "--check" in sys.argv:
+        bad = [n for n, data in files.items()
+               if not os.path.exists(os.path.join(GOLDEN, n)) or
+               open(os.path.join(GOLDEN, n), "rb").read() != data]
+        bad += sorted(set(os.listdir(GOLDEN)) - set(files))
+        if open(WIRE, encoding="utf-8").read() != wire:
+            bad.append("WIRE.md")
+        print(f"golden: {len(files)} files, differing: {', '.join(bad) or 'none'}")
+        sys.exit(bool(bad))
+    os.makedirs(GOLDEN, exist_ok=True)
+    for name, data in files.items():
+        with open(os.path.join(GOLDEN, name), "wb") as file:
+            file.write(data)
+    with open(WIRE, "w", encoding="utf-8") as file:
+        file.write(wire)
+
+
+if __name__ == "__main__":
+    main()

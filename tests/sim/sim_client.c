@@ -1,0 +1,190 @@
+/* The client process around client_proto.h: its state and its journal. */
+#include "sim_internal.h"
+
+/* ---- client process ---- */
+
+void sim_client_start(world *w) {
+    client *c = &w->c;
+    const seam_client_proto_config config = {.committed_step_count = c->journal_count,
+                                             .epoch_seen = c->journal_epoch,
+                                             .site_forward_reply = SITE_FWD_OUT,
+                                             .site_backward_reply = SITE_FWD_IN,
+                                             .backward_reply = w->backward_reply,
+                                             .now_ms = w->now_ms};
+    seam_client_proto_init(&c->cp, &config);
+    c->state = c->journal_state[c->journal_count];
+    c->partial = 0;
+    c->stream = 0;
+    c->broken = false;
+    c->confirm_due = false;
+}
+
+void sim_client_crash(world *w) {
+    sim_stream_cut(w, SEAM_E_UNAVAILABLE);
+    w->down.count = 0;
+    w->result.client_crashes++;
+    sim_client_start(w);
+}
+
+static void client_tell(world *w, const msg *m) {
+    client *c = &w->c;
+    if (!c->broken) {
+        msg copy = *m;
+        copy.stream = c->stream;
+        sim_send(w, &w->up, &copy);
+    }
+}
+
+void sim_client_receive(world *w) {
+    client *c = &w->c;
+    msg m;
+    bool is_new = false;
+    seam_status st = SEAM_OK;
+    if (!sim_take(&w->down, &m)) {
+        if (c->broken) {
+            c->stream = 0;
+            c->broken = false;
+            seam_client_proto_stream_lost(&c->cp,
+                                          &(seam_stream_lost_args){.status = c->broken_status,
+                                                                   .random = (uint32_t)sim_draw(w),
+                                                                   .now_ms = w->now_ms});
+        }
+        return;
+    }
+    if (m.stream != c->stream) {
+        return;
+    }
+    switch (m.kind) {
+    case MSG_ATTACHED:
+        m.attached.now_ms = w->now_ms;
+        st = seam_client_proto_attached(&c->cp, &m.attached, NULL);
+        c->journal_epoch = m.attached.epoch;
+        break;
+    case MSG_TENSOR:
+        st = seam_client_proto_reply(&is_new, &c->cp, m.key, m.digest, w->now_ms, NULL);
+        if (is_new) {
+            c->partial = sim_mix(c->partial, m.digest);
+            c->last_reply = m.key.phase == SEAM_PHASE_FORWARD ? m.digest : c->last_reply;
+        }
+        break;
+    default: {
+        const bool replay = m.key.step < c->journal_hash_count;
+        st = seam_client_proto_commit(&is_new, &c->cp, m.key.step, m.digest,
+                                      replay ? &c->journal_hash[m.key.step + 1] : NULL, w->now_ms,
+                                      NULL);
+        if (is_new) {
+            c->commit_hash = m.digest;
+            c->durable_told = m.durable;
+        }
+        break;
+    }
+    }
+    if (st != SEAM_OK) {
+        sim_broken(w, seam_status_name(st));
+    }
+}
+
+static void client_journal(world *w, uint64_t step) {
+    client *c = &w->c;
+    c->state = sim_mix(c->state, c->partial);
+    c->partial = 0;
+    const bool flushed = w->bug != SIM_BUG_LATE_JOURNAL || sim_chance(w, 500);
+    if (flushed) {
+        c->journal_count = step + 1;
+        c->journal_state[step + 1] = c->state;
+        c->journal_hash[step + 1] = c->commit_hash;
+        if (c->journal_hash_count < step + 1) {
+            c->journal_hash_count = step + 1;
+        }
+    }
+    if (c->state != w->truth_client[step + 1]) {
+        sim_broken(w, "the client's state left the history");
+    }
+    seam_client_proto_journaled(&c->cp);
+    if (c->durable_told > 0 && c->durable_told <= step + 1 && sim_chance(w, 500)) {
+        client_tell(w, &(msg){.kind = MSG_CONFIRM, .key = {.step = c->durable_told}});
+    }
+}
+
+static void client_send(world *w, const seam_client_action *a) {
+    client *c = &w->c;
+    msg m = {.kind = MSG_TENSOR, .key = {.step = a->step, .micro = a->micro}};
+    switch (a->kind) {
+    case SEAM_CLIENT_SEND_ATTACH:
+        m.kind = MSG_ATTACH;
+        m.attach = (seam_attach_args){.epoch_seen = a->epoch_seen,
+                                      .committed_step_count = a->committed_step_count,
+                                      .config_hash = 7,
+                                      .model_identity = 8,
+                                      .step_in_flight = a->step_in_flight};
+        break;
+    case SEAM_CLIENT_SEND_STEP_BEGIN:
+        m.kind = MSG_BEGIN;
+        m.digest = sim_begin_digest(a->step);
+        m.micro_count = w->micros[a->step];
+        break;
+    case SEAM_CLIENT_SEND_FORWARD:
+        m.key.phase = SEAM_PHASE_FORWARD;
+        m.key.site = SITE_FWD_IN;
+        m.digest = sim_forward_digest(c->state, a->step, a->micro);
+        break;
+    default:
+        m.key.phase = SEAM_PHASE_BACKWARD;
+        m.key.site = SITE_BWD_OUT;
+        m.digest = sim_backward_digest(c->state, c->last_reply);
+        break;
+    }
+    client_tell(w, &m);
+    seam_client_proto_done(&c->cp, a);
+}
+
+void sim_client_act(world *w) {
+    client *c = &w->c;
+    seam_client_action a;
+    seam_client_proto_next(&a, &c->cp, w->now_ms);
+    switch (a.kind) {
+    case SEAM_CLIENT_CONNECT:
+        if (!w->server_up) {
+            seam_client_proto_stream_lost(&c->cp,
+                                          &(seam_stream_lost_args){.status = SEAM_E_UNAVAILABLE,
+                                                                   .random = (uint32_t)sim_draw(w),
+                                                                   .now_ms = w->now_ms});
+            break;
+        }
+        c->stream = ++w->last_stream;
+        c->broken = false;
+        seam_client_proto_done(&c->cp, &a);
+        break;
+    case SEAM_CLIENT_RECEIVE:
+        sim_client_receive(w);
+        break;
+    case SEAM_CLIENT_BACK_OFF:
+        w->now_ms += 1 + sim_draw(w) % a.wait_ms;
+        break;
+    case SEAM_CLIENT_RESTORE:
+        c->state = c->journal_state[a.step];
+        c->partial = 0;
+        c->journal_count = a.step;
+        seam_client_proto_restored(&c->cp, a.step, w->now_ms);
+        break;
+    case SEAM_CLIENT_JOURNAL:
+        client_journal(w, a.step);
+        break;
+    case SEAM_CLIENT_IDLE:
+        if (a.step < STEPS && seam_client_proto_begin_step(&c->cp, a.step, w->micros[a.step],
+                                                           w->now_ms, NULL) != SEAM_OK) {
+            sim_broken(w, "a step cannot begin");
+        }
+        break;
+    case SEAM_CLIENT_STOPPED:
+        if (seam_client_proto_error(&c->cp)->status == SEAM_E_GONE && !w->with_store) {
+            w->result.gone = true;
+        } else {
+            sim_broken(w, seam_status_name(seam_client_proto_error(&c->cp)->status));
+        }
+        break;
+    default:
+        client_send(w, &a);
+        break;
+    }
+}

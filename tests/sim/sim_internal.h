@@ -1,0 +1,121 @@
+/* What the parts of the simulated world share: sim_world.c (faults, turns), sim_server.c and
+ * sim_client.c (the two processes), sim_link.c (random numbers, messages, streams). */
+#ifndef SEAM_SIM_INTERNAL_H
+#define SEAM_SIM_INTERNAL_H
+
+#include "client_proto.h"
+#include "server_proto.h"
+#include "sim_world.h"
+#include "step_key.h"
+
+enum {
+    STEPS = 12,
+    MICROS_MAX = 3,
+    QUEUE_MAX = 64,
+    FAULT_TURNS = 2500,
+    TURNS_MAX = 40000,
+    SITE_FWD_IN = 0,
+    SITE_FWD_OUT = 1,
+    SITE_BWD_OUT = 2,
+};
+
+typedef enum { MSG_ATTACH, MSG_ATTACHED, MSG_BEGIN, MSG_TENSOR, MSG_COMMIT, MSG_CONFIRM } msg_kind;
+
+typedef struct msg {
+    msg_kind kind;
+    uint64_t stream;
+    seam_step_key key;
+    uint64_t digest; /* of tensors and StepBegin; state hash of a Commit */
+    uint64_t durable;
+    uint32_t micro_count;
+    seam_attach_args attach;
+    seam_attached_args attached;
+} msg;
+
+typedef struct queue {
+    msg items[QUEUE_MAX];
+    uint32_t count;
+} queue;
+
+typedef struct cached_reply {
+    bool valid;
+    seam_step_key key;
+    msg reply;
+} cached_reply;
+
+typedef struct server {
+    seam_server_proto sp;
+    uint64_t stream; /* that messages are accepted from and sent to */
+    uint64_t state, partial;
+    seam_step_key work[4]; /* accepted, oldest first */
+    uint64_t work_digest[4];
+    uint32_t work_count;
+    cached_reply cache[2], commit;
+    bool writing; /* a checkpoint on its way to disk */
+    uint64_t writing_step, writing_state;
+    /* Disk. */
+    bool file_valid[STEPS + 1];
+    uint64_t file_state[STEPS + 1];
+    uint64_t epoch;
+    uint64_t told_durable;
+} server;
+
+typedef struct client {
+    seam_client_proto cp;
+    uint64_t stream; /* 0: none */
+    bool broken;     /* the stream was cut: noticed when the queue is empty */
+    seam_status broken_status;
+    uint64_t state, partial, last_reply;
+    uint64_t commit_hash, durable_told;
+    bool confirm_due;
+    /* Disk: the journal. */
+    uint64_t journal_count, journal_epoch;
+    uint64_t journal_state[STEPS + 1], journal_hash[STEPS + 1];
+    uint64_t journal_hash_count; /* records that a replay is compared with */
+} client;
+
+typedef struct world {
+    uint64_t random, now_ms;
+    sim_bug bug;
+    sim_result result;
+    bool with_store, backward_reply;
+    uint32_t micros[STEPS];
+    uint64_t truth_server[STEPS + 1], truth_client[STEPS + 1];
+    uint64_t last_stream;
+    queue up, down;
+    queue late; /* of broken streams, on their way to the server */
+    bool server_up;
+    server s;
+    client c;
+} world;
+
+/* sim_link.c */
+void sim_broken(world *w, const char *what); /* an invariant: the first one is kept */
+uint64_t sim_draw(world *w);
+bool sim_chance(world *w, uint32_t of_thousand);
+uint64_t sim_mix(uint64_t a, uint64_t b);
+void sim_send(world *w, queue *q, const msg *m);
+bool sim_take(queue *q, msg *ret);
+void sim_stream_cut(world *w, seam_status why);
+void sim_truth_compute(world *w); /* the fault-free history */
+/* What the messages are computed from. */
+uint64_t sim_forward_digest(uint64_t client_state, uint64_t step, uint32_t micro);
+uint64_t sim_forward_reply(uint64_t server_state, uint64_t forward);
+uint64_t sim_backward_digest(uint64_t client_state, uint64_t reply);
+uint64_t sim_backward_reply(uint64_t server_state, uint64_t backward);
+uint64_t sim_begin_digest(uint64_t step);
+
+/* sim_server.c */
+void sim_server_start(world *w); /* from its disk */
+void sim_server_crash(world *w);
+void sim_server_receive(world *w);
+void sim_server_engine(world *w); /* finishes its oldest work */
+void sim_server_disk(world *w);
+
+/* sim_client.c */
+void sim_client_start(world *w); /* from its journal */
+void sim_client_crash(world *w);
+void sim_client_act(world *w);
+void sim_client_receive(world *w);
+
+#endif

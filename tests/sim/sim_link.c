@@ -1,0 +1,105 @@
+/* Random numbers, what messages are computed from, and the streams that carry them. */
+#include <string.h>
+
+#include "sim_internal.h"
+
+void sim_broken(world *w, const char *what) {
+    if (w->result.broken == NULL) {
+        w->result.broken = what;
+    }
+}
+
+/* splitmix64 */
+uint64_t sim_draw(world *w) {
+    uint64_t z = (w->random += UINT64_C(0x9e3779b97f4a7c15));
+    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
+    return z ^ (z >> 31);
+}
+
+bool sim_chance(world *w, uint32_t of_thousand) {
+    return sim_draw(w) % 1000 < of_thousand;
+}
+
+uint64_t sim_mix(uint64_t a, uint64_t b) {
+    uint64_t z = (a ^ (b + UINT64_C(0x9e3779b97f4a7c15) + (a << 6) + (a >> 2)));
+    z = (z ^ (z >> 31)) * UINT64_C(0x7fb5d329728ea185);
+    return z ^ (z >> 27);
+}
+
+/* ---- what the messages are computed from ---- */
+
+uint64_t sim_forward_digest(uint64_t client_state, uint64_t step, uint32_t micro) {
+    return sim_mix(sim_mix(client_state, step), micro);
+}
+uint64_t sim_forward_reply(uint64_t server_state, uint64_t forward) {
+    return sim_mix(server_state, sim_mix(forward, 11));
+}
+uint64_t sim_backward_digest(uint64_t client_state, uint64_t reply) {
+    return sim_mix(client_state, sim_mix(reply, 22));
+}
+uint64_t sim_backward_reply(uint64_t server_state, uint64_t backward) {
+    return sim_mix(server_state, sim_mix(backward, 33));
+}
+uint64_t sim_begin_digest(uint64_t step) {
+    return sim_mix(44, step);
+}
+
+void sim_truth_compute(world *w) {
+    for (uint64_t step = 0; step < STEPS; step++) {
+        const uint64_t s = w->truth_server[step];
+        const uint64_t c = w->truth_client[step];
+        uint64_t s_partial = 0;
+        uint64_t c_partial = 0;
+        for (uint32_t m = 0; m < w->micros[step]; m++) {
+            const uint64_t reply = sim_forward_reply(s, sim_forward_digest(c, step, m));
+            const uint64_t back = sim_backward_digest(c, reply);
+            s_partial = sim_mix(s_partial, back);
+            c_partial = sim_mix(c_partial, reply);
+            if (w->backward_reply) {
+                c_partial = sim_mix(c_partial, sim_backward_reply(s, back));
+            }
+        }
+        w->truth_server[step + 1] = sim_mix(s, s_partial);
+        w->truth_client[step + 1] = sim_mix(c, c_partial);
+    }
+}
+
+/* ---- streams ---- */
+
+void sim_send(world *w, queue *q, const msg *m) {
+    if (q->count < QUEUE_MAX) {
+        q->items[q->count++] = *m;
+    } else {
+        sim_broken(w, "a queue grows without bound");
+    }
+}
+
+bool sim_take(queue *q, msg *ret) {
+    if (q->count == 0) {
+        return false;
+    }
+    *ret = q->items[0];
+    q->count--;
+    memmove(q->items, q->items + 1, q->count * sizeof q->items[0]);
+    return true;
+}
+
+/* The client's current stream breaks; a random part of what is under way is lost.  What is left of
+ * the way to the server arrives late, perhaps after the next stream's first messages. */
+void sim_stream_cut(world *w, seam_status why) {
+    if (w->c.stream == 0 || w->c.broken) {
+        return;
+    }
+    w->c.broken = true;
+    w->c.broken_status = why;
+    w->down.count = (uint32_t)(sim_draw(w) % (w->down.count + 1));
+    const uint32_t kept = (uint32_t)(sim_draw(w) % (w->up.count + 1));
+    for (uint32_t i = 0; i < kept && w->late.count < QUEUE_MAX; i++) {
+        if (w->up.items[i].stream == w->c.stream) {
+            w->late.items[w->late.count++] = w->up.items[i];
+        }
+    }
+    w->up.count = 0;
+    w->result.cuts++;
+}

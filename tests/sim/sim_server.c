@@ -1,0 +1,307 @@
+/* The server process around server_proto.h: an engine of two operations, a reply cache, a disk. */
+#include <string.h>
+
+#include "sim_internal.h"
+#include "try.h"
+
+/* ---- server process ---- */
+
+static void server_send(world *w, const msg *m) {
+    if (seam_server_proto_link(&w->s.sp) == SEAM_LINK_ATTACHED && w->s.stream == w->c.stream &&
+        !w->c.broken) {
+        msg copy = *m;
+        copy.stream = w->s.stream;
+        sim_send(w, &w->down, &copy);
+    }
+}
+
+void sim_server_start(world *w) {
+    server *s = &w->s;
+    uint64_t newest = 0;
+    for (uint64_t i = 0; i <= STEPS; i++) {
+        newest = s->file_valid[i] ? i : newest;
+    }
+    if (!s->file_valid[newest]) {
+        sim_broken(w, "the server has no checkpoint to start from");
+        return;
+    }
+    const seam_server_proto_config config = {
+        .config_hash = 7,
+        .model_identity = 8,
+        .micros_max = MICROS_MAX,
+        .site_forward = SITE_FWD_IN,
+        .site_backward = SITE_BWD_OUT,
+        .backward_reply = w->backward_reply,
+        .can_park = w->with_store,
+        .lease_ms = w->with_store ? 3000 : UINT64_C(1) << 40,
+        .park_ms = UINT64_C(1) << 40,
+        .committed_step_count = newest,
+        .epoch = s->epoch,
+        .now_ms = w->now_ms,
+    };
+    seam_server_proto_init(&s->sp, &config);
+    for (uint64_t i = 0; i <= STEPS && w->with_store; i++) {
+        if (s->file_valid[i] && seam_server_proto_durable_add(&s->sp, i) != SEAM_OK) {
+            sim_broken(w, "a checkpoint on disk is refused");
+        }
+    }
+    s->state = s->file_state[newest];
+    s->partial = 0;
+    s->work_count = 0;
+    s->cache[0].valid = s->cache[1].valid = s->commit.valid = false;
+    s->writing = false;
+    s->stream = 0;
+    w->server_up = true;
+}
+
+void sim_server_crash(world *w) {
+    w->server_up = false;
+    w->s.writing = false;
+    sim_stream_cut(w, SEAM_E_UNAVAILABLE);
+    w->up.count = w->late.count = 0;
+    w->result.server_crashes++;
+    if (w->s.told_durable > 0 && !w->s.file_valid[w->s.told_durable]) {
+        sim_broken(w, "a step was told durable and is not on disk");
+    }
+}
+
+static void server_end_stream(world *w, const msg *m, seam_status st) {
+    if (m->stream == w->c.stream && !w->c.broken) {
+        w->c.broken = true;
+        w->c.broken_status = st;
+    }
+    if (m->stream == w->s.stream) {
+        seam_server_proto_stream_lost(&w->s.sp, seam_server_proto_epoch(&w->s.sp), w->now_ms);
+    }
+}
+
+static void server_attach(world *w, const msg *m) {
+    server *s = &w->s;
+    seam_attach_verdict v;
+    seam_attach_args args = m->attach;
+    args.now_ms = w->now_ms;
+    const seam_status st = seam_server_proto_attach(&v, &s->sp, &args, NULL);
+    if (st != SEAM_OK) {
+        server_end_stream(w, m, st);
+        return;
+    }
+    if (v.action == SEAM_ATTACH_WAIT) {
+        sim_send(w, &w->up, m); /* the service asks again when the engine is done */
+        return;
+    }
+    s->epoch = v.epoch;
+    s->stream = m->stream;
+    if (v.drop_step && w->bug != SIM_BUG_KEEP_STEP) {
+        s->partial = 0;
+        s->cache[0].valid = s->cache[1].valid = false;
+    }
+    if (v.load_checkpoint) {
+        if (!s->file_valid[v.load_step_count]) {
+            sim_broken(w, "a checkpoint is needed that was deleted");
+            return;
+        }
+        s->state = s->file_state[v.load_step_count];
+        s->partial = 0;
+        s->cache[0].valid = s->cache[1].valid = s->commit.valid = false;
+        seam_server_proto_restored(&s->sp, v.load_step_count, w->now_ms);
+        for (uint64_t i = v.load_step_count + 1; i <= STEPS; i++) {
+            s->file_valid[i] = false;
+        }
+        s->told_durable = s->told_durable < v.load_step_count ? s->told_durable : v.load_step_count;
+    }
+    w->result.rollbacks += v.action == SEAM_ATTACH_ROLLBACK;
+    w->result.resends += v.action == SEAM_ATTACH_RESEND;
+    server_send(
+        w, &(msg){.kind = MSG_ATTACHED,
+                  .durable = s->told_durable,
+                  .attached = {.action = v.action,
+                               .epoch = v.epoch,
+                               .committed_step_count = seam_server_proto_committed_count(&s->sp),
+                               .rollback_step = v.rollback_step}});
+}
+
+static void server_resend(world *w, const msg *m, const seam_server_verdict *v) {
+    server *s = &w->s;
+    if (v->verdict == SEAM_VERDICT_REPLY_CACHED) {
+        const cached_reply *c = &s->cache[m->key.phase == SEAM_PHASE_FORWARD ? 0 : 1];
+        if (!c->valid || c->key.step != m->key.step || c->key.micro != m->key.micro) {
+            sim_broken(w, "the cached reply is not there");
+            return;
+        }
+        w->result.cached++;
+        server_send(w, &c->reply);
+    }
+    if (v->resend_commit && s->commit.valid) {
+        server_send(w, &s->commit.reply);
+    }
+}
+
+static void server_work_add(server *s, const msg *m) {
+    SEAM_ASSERT(s->work_count < 4);
+    s->work[s->work_count] = m->key;
+    s->work_digest[s->work_count++] = m->digest;
+}
+
+static void server_tensor(world *w, const msg *m, uint64_t epoch) {
+    server *s = &w->s;
+    seam_server_verdict v;
+    seam_verdict peeked = 0;
+    const seam_status peek_st = seam_server_proto_peek(&peeked, &s->sp, epoch, m->key, NULL);
+    const seam_status st = seam_server_proto_tensor(&v, &s->sp, epoch, m->key, m->digest, NULL);
+    if (st == SEAM_OK && (peek_st != SEAM_OK || peeked != v.verdict)) {
+        sim_broken(w, "peek and tensor disagree");
+    }
+    if (st != SEAM_OK) {
+        server_end_stream(w, m, st);
+        return;
+    }
+    if (v.verdict != SEAM_VERDICT_RUN) {
+        if (w->bug == SIM_BUG_RUN_AGAIN && v.verdict == SEAM_VERDICT_REPLY_CACHED &&
+            m->key.phase == SEAM_PHASE_BACKWARD) {
+            s->partial = sim_mix(s->partial, m->digest);
+        }
+        server_resend(w, m, &v);
+        return;
+    }
+    if (v.drop_cache) {
+        s->cache[0].valid = s->cache[1].valid = s->commit.valid = false;
+    }
+    server_work_add(s, m);
+}
+
+static void server_confirm(world *w, const msg *m, uint64_t epoch) {
+    server *s = &w->s;
+    uint64_t keep_from = 0;
+    if (epoch == seam_server_proto_epoch(&s->sp) &&
+        seam_server_proto_durable_confirm(&keep_from, &s->sp, m->key.step, NULL) == SEAM_OK) {
+        for (uint64_t i = 0; i < keep_from; i++) {
+            s->file_valid[i] = false;
+        }
+    }
+}
+
+void sim_server_receive(world *w) {
+    server *s = &w->s;
+    msg m;
+    const bool is_late = w->late.count > 0 && sim_chance(w, 300);
+    if (!sim_take(is_late ? &w->late : &w->up, &m)) {
+        return;
+    }
+    if (m.kind == MSG_ATTACH && m.stream < s->stream) {
+        return; /* its connection is closed: nobody waits for the answer */
+    }
+    if (m.kind == MSG_ATTACH) {
+        server_attach(w, &m);
+        return;
+    }
+    const bool current = m.stream == s->stream || w->bug == SIM_BUG_NO_FENCE;
+    const uint64_t epoch = seam_server_proto_epoch(&s->sp) - (current ? 0u : 1u);
+    if (!current) {
+        w->result.fenced++;
+    }
+    if (m.kind == MSG_BEGIN) {
+        seam_server_verdict v;
+        const seam_step_begin_args args = {
+            .epoch = epoch, .step = m.key.step, .digest = m.digest, .micro_count = m.micro_count};
+        const seam_status st = seam_server_proto_step_begin(&v, &s->sp, &args, NULL);
+        if (st != SEAM_OK) {
+            server_end_stream(w, &m, st);
+        } else {
+            server_resend(w, &m, &v);
+        }
+    } else if (m.kind == MSG_TENSOR) {
+        server_tensor(w, &m, epoch);
+    } else {
+        server_confirm(w, &m, epoch);
+    }
+}
+
+static void server_commit(world *w, uint64_t step) {
+    server *s = &w->s;
+    s->state = sim_mix(s->state, s->partial);
+    s->partial = 0;
+    if (s->state != w->truth_server[step + 1]) {
+        sim_broken(w, "the server's state left the history");
+    }
+    seam_server_proto_committed(&s->sp, step, s->state);
+    if (w->with_store && !s->writing && sim_chance(w, 300)) {
+        s->writing = true;
+        s->writing_step = step + 1;
+        s->writing_state = s->state;
+        if (w->bug == SIM_BUG_EARLY_DURABLE) {
+            s->told_durable = step + 1;
+        }
+    }
+    s->commit = (cached_reply){
+        .valid = true, .reply = {.kind = MSG_COMMIT, .key = {.step = step}, .digest = s->state}};
+    s->commit.reply.durable = s->told_durable;
+    server_send(w, &s->commit.reply);
+}
+
+/* The engine finishes its oldest work. */
+void sim_server_engine(world *w) {
+    server *s = &w->s;
+    if (s->work_count == 0) {
+        return;
+    }
+    const seam_step_key key = s->work[0];
+    const uint64_t digest = s->work_digest[0];
+    s->work_count--;
+    memmove(s->work, s->work + 1, s->work_count * sizeof s->work[0]);
+    memmove(s->work_digest, s->work_digest + 1, s->work_count * sizeof s->work_digest[0]);
+    const bool forward = key.phase == SEAM_PHASE_FORWARD;
+    bool apply = false;
+    if (forward) {
+        seam_server_proto_forward_done(&s->sp, key.step, key.micro);
+    } else {
+        s->partial = sim_mix(s->partial, digest);
+        apply = seam_server_proto_backward_done(&s->sp, key.step, key.micro);
+    }
+    if (forward || w->backward_reply) {
+        msg reply = {.kind = MSG_TENSOR, .key = key};
+        reply.key.site = forward ? SITE_FWD_OUT : SITE_FWD_IN;
+        reply.digest =
+            forward ? sim_forward_reply(s->state, digest) : sim_backward_reply(s->state, digest);
+        s->cache[forward ? 0 : 1] = (cached_reply){.valid = true, .key = key, .reply = reply};
+        server_send(w, &reply);
+    }
+    if (apply) {
+        server_commit(w, key.step);
+    }
+}
+
+void sim_server_disk(world *w) {
+    server *s = &w->s;
+    if (s->writing && sim_chance(w, 300)) {
+        s->writing = false;
+        if (s->writing_step > seam_server_proto_committed_count(&s->sp)) {
+            return; /* rolled back meanwhile */
+        }
+        s->file_valid[s->writing_step] = true;
+        s->file_state[s->writing_step] = s->writing_state;
+        if (seam_server_proto_durable_add(&s->sp, s->writing_step) != SEAM_OK) {
+            s->file_valid[s->writing_step] = false;
+            return;
+        }
+        s->told_durable = s->told_durable > s->writing_step ? s->told_durable : s->writing_step;
+        if (w->bug == SIM_BUG_DELETE_EARLY) {
+            for (uint64_t i = 0; i < s->writing_step; i++) {
+                s->file_valid[i] = false;
+            }
+        }
+    }
+    if (seam_server_proto_tick(&s->sp, w->now_ms) == SEAM_LEASE_PARK && !s->writing) {
+        const uint64_t count = seam_server_proto_committed_count(&s->sp);
+        s->file_valid[count] = true;
+        s->file_state[count] = s->state;
+        if (seam_server_proto_durable_add(&s->sp, count) == SEAM_OK &&
+            seam_server_proto_parked(&s->sp, w->now_ms) == SEAM_OK) {
+            s->told_durable = count;
+            s->state = s->partial = 0; /* freed */
+            s->cache[0].valid = s->cache[1].valid = s->commit.valid = false;
+            w->result.parks++;
+        } else {
+            s->file_valid[count] = false;
+        }
+    }
+}
