@@ -73,7 +73,8 @@ seam_status seam_site_acked(seam_site *site, uint32_t version);
 seam_status seam_site_nacked(seam_site *site, uint32_t version, uint8_t bits_min, uint8_t bits_max);
 /* Widths that this end accepts or, as owner, proposes. */
 void seam_site_bounds(uint8_t *ret_bits_min, uint8_t *ret_bits_max, const seam_site *site);
-/* Peer: judge a proposal.  SEAM_OK: ACK (again for the same version, step and hash);
+/* Peer: judge a proposal; step_now: the latest step that has begun, 0 before the first (so no
+ * proposal is effective at step 0).  SEAM_OK: ACK (again for the same version, step and hash);
  * SEAM_E_CONFLICT: same version, other content; SEAM_E_ARG: NACK (again for the same one), *err
  * says why, bounds as seam_site_bounds; SEAM_E_STATE: not a site of the peer's, wrong version
  * number, a step that is not in the future, or an accepted version that is not yet in force. */

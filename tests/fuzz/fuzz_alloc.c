@@ -102,7 +102,7 @@ static void propose_any(both_ends *e, fuzz_input *input) {
     const seam_alloc *alloc = NULL;
     bool proposed = false;
     fuzz_take(widths, C, input);
-    const uint64_t effective = e->step + fuzz_u8(input) % 4;
+    const uint64_t effective = e->step + 1 + fuzz_u8(input) % 4;
     if (seam_site_propose(&alloc, &proposed, e->owner, widths, effective) == SEAM_OK) {
         alloc_check(alloc);
     }

@@ -1,0 +1,269 @@
+/* A repository of a Hub-compatible endpoint into the Hub's standard cache; see pull.h.
+ *
+ *   GET <endpoint>/api/models/<repo>/revision/<revision>?blobs=true   commit and file list
+ *   GET <endpoint>/<repo>/resolve/<commit>/<file>                     a file (redirects to a store)
+ *
+ * A blob's name is its etag: the sha256 of a large file, else git's SHA-1 of the blob.  Both are in
+ * the list, so every file is verified against it. */
+#include <ctype.h>
+#include <errno.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "arena.h"
+#include "pull_file.h"
+#include "try.h"
+
+#define HUB_URL   "https://huggingface.co"
+#define FILES_MAX 10000u
+
+typedef struct hub_pull {
+    const seam_pull_hub_args *args;
+    const seam_pull_watch *watch;
+    const char *endpoint, *token, *revision;
+    char commit[SEAM_PULL_HASH_TEXT];
+    char folder[SEAM_PULL_PATH_MAX]; /* models--org--name */
+    seam_error *err;
+} hub_pull;
+
+typedef struct hub_file {
+    const char *name, *etag;
+    bool is_sha256;
+    uint64_t bytes;
+} hub_file;
+
+/* ---- names ---- */
+
+static bool is_hex(const char *text, size_t count) {
+    return strlen(text) == count && strspn(text, "0123456789abcdef") == count;
+}
+
+/* A relative path of plain parts: nothing that could leave the cache or change a URL. */
+static bool is_plain_path(const char *text) {
+    if (text[0] == '\0' || text[0] == '/' || strstr(text, "//") != NULL) {
+        return false;
+    }
+    for (const char *at = text; *at != '\0'; at++) {
+        if (isalnum((unsigned char)*at) == 0 && strchr("._-+/", *at) == NULL) {
+            return false;
+        }
+    }
+    for (const char *part = text; part != NULL; part = strchr(part, '/')) {
+        part += *part == '/' ? 1 : 0;
+        if (*part == '.' && (part[1] == '/' || part[1] == '\0' || part[1] == '.')) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool is_repo(const char *text) {
+    const char *slash = strchr(text, '/');
+    return is_plain_path(text) && slash != NULL && slash[1] != '\0' &&
+           strchr(slash + 1, '/') == NULL;
+}
+
+static bool ends_with(const char *text, const char *end) {
+    const size_t count = strlen(text), end_count = strlen(end);
+    return count >= end_count && strcmp(text + count - end_count, end) == 0;
+}
+
+/* What a model needs: the files at the top that are JSON, safetensors or a tokenizer's. */
+static bool is_wanted(const hub_pull *pull, const char *name) {
+    if (pull->args->file != NULL) {
+        return strcmp(name, pull->args->file) == 0;
+    }
+    return strchr(name, '/') == NULL &&
+           (ends_with(name, ".json") || ends_with(name, ".safetensors") ||
+            ends_with(name, ".model") || ends_with(name, ".jinja"));
+}
+
+static seam_status folder_name(hub_pull *pull) {
+    const char *hub = getenv("HF_HUB_CACHE"), *root = getenv("HF_HOME");
+    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    char base[SEAM_PULL_PATH_MAX];
+    if (hub != NULL && hub[0] != '\0') {
+        SEAM_TRY(seam_pull_path(base, sizeof base, pull->err, "%s", hub));
+    } else if (root != NULL && root[0] != '\0') {
+        SEAM_TRY(seam_pull_path(base, sizeof base, pull->err, "%s/hub", root));
+    } else if (cache != NULL && cache[0] == '/') {
+        SEAM_TRY(seam_pull_path(base, sizeof base, pull->err, "%s/huggingface/hub", cache));
+    } else if (home != NULL && home[0] == '/') {
+        SEAM_TRY(seam_pull_path(base, sizeof base, pull->err, "%s/.cache/huggingface/hub", home));
+    } else {
+        return seam_error_set(pull->err, SEAM_E_ARG, "neither HF_HOME nor HOME names a folder");
+    }
+    const char *repo = pull->args->repo, *slash = strchr(repo, '/');
+    return seam_pull_path(pull->folder, sizeof pull->folder, pull->err, "%s/models--%.*s--%s", base,
+                          (int)(slash - repo), repo, slash + 1);
+}
+
+/* ---- files ---- */
+
+/* Download and verify one blob unless it is there. */
+static seam_status blob_pull(hub_pull *pull, const hub_file *file, const char *blob) {
+    char part[SEAM_PULL_PATH_MAX], url[SEAM_PULL_PATH_MAX], hex[SEAM_PULL_HASH_TEXT];
+    if (seam_pull_file_exists(blob)) {
+        return SEAM_OK;
+    }
+    SEAM_TRY(seam_pull_path(part, sizeof part, pull->err, "%s.incomplete", blob));
+    SEAM_TRY(seam_pull_path(url, sizeof url, pull->err, "%s/%s/resolve/%s/%s", pull->endpoint,
+                            pull->args->repo, pull->commit, file->name));
+    const seam_pull_request request = {.url = url,
+                                       .token = pull->token,
+                                       .label = file->name,
+                                       .bytes = file->bytes,
+                                       .watch = pull->watch};
+    SEAM_TRY(seam_pull_http_file(&request, part, pull->err));
+    SEAM_TRY(file->is_sha256 ? seam_pull_hash_sha256(hex, part, pull->err)
+                             : seam_pull_hash_git(hex, part, pull->err));
+    if (strcmp(hex, file->etag) != 0) {
+        (void)unlink(part);
+        return seam_error_set(pull->err, SEAM_E_CHECKSUM, "%s: its hash is %s, not %s", url, hex,
+                              file->etag);
+    }
+    return seam_pull_file_publish(part, blob, pull->err);
+}
+
+/* snapshots/<commit>/<name> -> the blob, relative, as the Hub's own client makes it. */
+static seam_status snapshot_link(hub_pull *pull, const hub_file *file) {
+    char path[SEAM_PULL_PATH_MAX], target[SEAM_PULL_PATH_MAX] = "../../";
+    SEAM_TRY(seam_pull_path(path, sizeof path, pull->err, "%s/snapshots/%s/%s", pull->folder,
+                            pull->commit, file->name));
+    size_t used = strlen(target);
+    for (const char *at = file->name; (at = strchr(at, '/')) != NULL; at++) {
+        SEAM_TRY(seam_pull_path(target + used, sizeof target - used, pull->err, "../"));
+        used += 3;
+    }
+    SEAM_TRY(
+        seam_pull_path(target + used, sizeof target - used, pull->err, "blobs/%s", file->etag));
+    if (seam_pull_file_exists(path)) {
+        return SEAM_OK;
+    }
+    char folder[SEAM_PULL_PATH_MAX];
+    SEAM_TRY(seam_pull_path(folder, sizeof folder, pull->err, "%s", path));
+    *strrchr(folder, '/') = '\0';
+    SEAM_TRY(seam_pull_folder_create(folder, pull->err));
+    (void)unlink(path); /* a link to a blob that is gone */
+    if (symlink(target, path) != 0) {
+        return seam_error_set(pull->err, SEAM_E_IO, "%s: cannot create: %s", path, strerror(errno));
+    }
+    return SEAM_OK;
+}
+
+/* One row of the list; rows of files that are not wanted pass. */
+static seam_status row_pull(hub_pull *pull, const json_t *row, uint32_t *count) {
+    char blob[SEAM_PULL_PATH_MAX];
+    const json_t *lfs = json_object_get(row, "lfs");
+    hub_file file = {.name = json_string_value(json_object_get(row, "rfilename"))};
+    if (file.name == NULL) {
+        return seam_error_set(pull->err, SEAM_E_FORMAT, "%s: a file without a name",
+                              pull->args->repo);
+    }
+    if (!is_wanted(pull, file.name)) {
+        return SEAM_OK;
+    }
+    file.is_sha256 = json_is_object(lfs);
+    file.etag = file.is_sha256 ? json_string_value(json_object_get(lfs, "sha256"))
+                               : json_string_value(json_object_get(row, "blobId"));
+    const json_int_t size = json_integer_value(json_object_get(row, "size"));
+    file.bytes = size > 0 ? (uint64_t)size : 0;
+    if (!is_plain_path(file.name) || file.etag == NULL ||
+        !is_hex(file.etag, file.is_sha256 ? 64 : 40)) {
+        return seam_error_set(pull->err, SEAM_E_FORMAT, "%s: file %s: no usable name or hash",
+                              pull->args->repo, file.name);
+    }
+    SEAM_TRY(seam_pull_path(blob, sizeof blob, pull->err, "%s/blobs/%s", pull->folder, file.etag));
+    SEAM_TRY(blob_pull(pull, &file, blob));
+    (*count)++;
+    return snapshot_link(pull, &file);
+}
+
+static seam_status ref_write(hub_pull *pull) {
+    char path[SEAM_PULL_PATH_MAX], part[SEAM_PULL_PATH_MAX];
+    SEAM_TRY(
+        seam_pull_path(path, sizeof path, pull->err, "%s/refs/%s", pull->folder, pull->revision));
+    SEAM_TRY(seam_pull_path(part, sizeof part, pull->err, "%s.part", path));
+    char *slash = strrchr(path, '/');
+    *slash = '\0';
+    SEAM_TRY(seam_pull_folder_create(path, pull->err));
+    *slash = '/';
+    FILE *file = fopen(part, "wb");
+    const bool written = file != NULL && fputs(pull->commit, file) >= 0;
+    if (file == NULL || fclose(file) != 0 || !written) {
+        return seam_error_set(pull->err, SEAM_E_IO, "%s: cannot write: %s", part, strerror(errno));
+    }
+    return seam_pull_file_publish(part, path, pull->err);
+}
+
+static seam_status files_pull(hub_pull *pull, const json_t *list) {
+    const json_t *rows = json_object_get(list, "siblings");
+    const char *commit = json_string_value(json_object_get(list, "sha"));
+    if (!json_is_array(rows) || json_array_size(rows) > FILES_MAX || commit == NULL ||
+        !is_hex(commit, 40)) {
+        return seam_error_set(pull->err, SEAM_E_FORMAT, "%s: the file list has no commit or files",
+                              pull->args->repo);
+    }
+    SEAM_TRY(seam_pull_path(pull->commit, sizeof pull->commit, pull->err, "%s", commit));
+    char blobs[SEAM_PULL_PATH_MAX];
+    SEAM_TRY(seam_pull_path(blobs, sizeof blobs, pull->err, "%s/blobs", pull->folder));
+    SEAM_TRY(seam_pull_folder_create(blobs, pull->err));
+    uint32_t count = 0;
+    for (size_t i = 0; i < json_array_size(rows); i++) {
+        SEAM_TRY(row_pull(pull, json_array_get(rows, i), &count));
+    }
+    if (count == 0) {
+        return seam_error_set(pull->err, SEAM_E_NOT_FOUND, "%s: no %s in it", pull->args->repo,
+                              pull->args->file != NULL ? pull->args->file : "model files");
+    }
+    return ref_write(pull);
+}
+
+static seam_status list_pull(hub_pull *pull) {
+    char url[SEAM_PULL_PATH_MAX];
+    SEAM_TRY(seam_pull_path(url, sizeof url, pull->err, "%s/api/models/%s/revision/%s?blobs=true",
+                            pull->endpoint, pull->args->repo, pull->revision));
+    const seam_pull_request request = {
+        .url = url, .token = pull->token, .label = pull->args->repo, .watch = pull->watch};
+    char *text = NULL;
+    SEAM_TRY(seam_pull_http_text(&text, &request, pull->err));
+    json_error_t why;
+    json_t *list = json_loads(text, 0, &why);
+    seam_mem_free(text);
+    if (list == NULL) {
+        return seam_error_set(pull->err, SEAM_E_FORMAT, "%s: not JSON: %s", url, why.text);
+    }
+    const seam_status st = files_pull(pull, list);
+    json_decref(list);
+    return st;
+}
+
+seam_status seam_pull_hub(char *ret_path, size_t path_bytes, const seam_pull_hub_args *args,
+                          const seam_pull_watch *watch, seam_error *err) {
+    const char *endpoint = getenv("HF_ENDPOINT"), *token = getenv("HF_TOKEN");
+    hub_pull pull = {
+        .args = args,
+        .watch = watch,
+        .endpoint = endpoint != NULL && endpoint[0] != '\0' ? endpoint : HUB_URL,
+        .token = token != NULL && token[0] != '\0' ? token : NULL,
+        .revision = args->revision != NULL ? args->revision : "main",
+        .err = err,
+    };
+    if (!is_repo(args->repo)) {
+        return seam_error_set(err, SEAM_E_ARG, "%s: not a repository: org/name", args->repo);
+    }
+    if (!is_plain_path(pull.revision)) {
+        return seam_error_set(err, SEAM_E_ARG, "revision %s: not one", pull.revision);
+    }
+    if (args->file != NULL && !is_plain_path(args->file)) {
+        return seam_error_set(err, SEAM_E_ARG, "file %s: not a plain path", args->file);
+    }
+    SEAM_TRY(folder_name(&pull));
+    SEAM_TRY(list_pull(&pull));
+    return seam_pull_path(ret_path, path_bytes, err, "%s/snapshots/%s%s%s", pull.folder,
+                          pull.commit, args->file != NULL ? "/" : "",
+                          args->file != NULL ? args->file : "");
+}
