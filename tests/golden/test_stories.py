@@ -5,6 +5,7 @@ text that its author published.  Exits 77 where the shared fixtures are absent.
     test_stories.py RUN_MODEL
 """
 
+import importlib.util
 import os
 import struct
 import subprocess
@@ -43,6 +44,10 @@ def text_of(ids, texts):
 
 
 def main(run_model):
+    for package in ("numpy", "safetensors"):  # the converter's
+        if importlib.util.find_spec(package) is None:
+            print(f"{package}: not installed, skipped (deploy/setup.sh test installs it)")
+            return 77
     stories = os.path.join(SHARED, "fixtures", "stories260k")
     if not os.path.isdir(stories):
         print(f"{stories}: absent, skipped (SEAM_SHARED_DIR names the folder)")

@@ -1,0 +1,204 @@
+#!/usr/bin/env python3
+"""Seam's model against transformers + peft, live: the same files, the same steps.
+
+    check_model.py RUN_MODEL [MODEL_DIR]
+
+For tiny models (make_tiny_llama.py) and, where MODEL_DIR or SEAM_MODEL names SmolLM2's GGUF
+directory and the shared data are there, SmolLM2 on GSM8K rows: the loss of every step, every
+LoRA gradient of step 0, and after training the logits of Seam's exported adapter loaded by peft.
+f32 within 1e-4; bf16 losses and the gradient as a whole within 2e-2.
+"""
+
+import glob
+import gzip
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+import peft
+import torch
+import transformers
+from safetensors.numpy import load_file, save_file
+
+import synthetic_model
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+SHARED = os.environ.get("SEAM_SHARED_DIR", os.path.join(HERE, "..", "..", "..", "shared"))
+PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+RANK, ALPHA = 8, 2.0
+LR, BETAS, EPS, DECAY, CLIP = 1e-3, (0.9, 0.999), 1e-8, 0.01, 1.0
+
+
+def load_base(model):
+    gguf = glob.glob(os.path.join(model, "*.gguf"))
+    extra = {"gguf_file": os.path.basename(gguf[0])} if gguf else {}
+    return transformers.AutoModelForCausalLM.from_pretrained(
+        model, dtype=torch.float32, attn_implementation="eager", **extra
+    )
+
+
+def adapted(model, targets):
+    config = peft.LoraConfig(
+        r=RANK, lora_alpha=ALPHA, lora_dropout=0.0, bias="none", task_type="CAUSAL_LM",
+        target_modules=[p for i, p in enumerate(PROJECTIONS) if targets >> i & 1],
+    )
+    model = peft.get_peft_model(load_base(model), config)
+    parameters = {
+        n.replace(".default", ""): p for n, p in model.named_parameters() if p.requires_grad
+    }
+    with torch.no_grad():
+        for name, p in parameters.items():
+            p.copy_(torch.from_numpy(synthetic_model.tensor(name, p.shape)))
+    return model, parameters
+
+
+def loss_of(model, sequences, prompts):
+    """Mean over the labelled tokens; one sequence at a time, so nothing is padded."""
+    total, count = 0.0, 0
+    for ids, prompt in zip(sequences, prompts):
+        logits = model(input_ids=torch.tensor([ids])).logits[0]
+        labels = torch.tensor(ids[prompt:])
+        total = total + torch.nn.functional.cross_entropy(
+            logits[prompt - 1 : -1], labels, reduction="sum"
+        )
+        count += len(labels)
+    return total / count
+
+
+def run_torch(model_dir, targets, steps):
+    model, parameters = adapted(model_dir, targets)
+    optimizer = torch.optim.AdamW(
+        parameters.values(), lr=LR, betas=BETAS, eps=EPS, weight_decay=DECAY
+    )
+    losses, gradients = [], None
+    for sequences, prompts in steps:
+        optimizer.zero_grad()
+        loss = loss_of(model, sequences, prompts)
+        loss.backward()
+        if gradients is None:
+            gradients = {n: p.grad.numpy().copy() for n, p in parameters.items()}
+        torch.nn.utils.clip_grad_norm_(parameters.values(), CLIP)
+        optimizer.step()
+        losses.append(loss.item())
+    return np.array(losses), gradients
+
+
+def run_seam(run_model, model_dir, kind, targets, steps, out_dir):
+    text = {
+        "lora": [RANK, ALPHA, targets],
+        "optimizer": [LR, *BETAS, EPS, DECAY, CLIP],
+        "lengths": [[len(s) for s in sequences] for sequences, _ in steps],
+        "prompts": [prompts for _, prompts in steps],
+    }
+    for i, (sequences, _) in enumerate(steps):
+        text[f"ids.{i}"] = np.concatenate(sequences)
+    path = os.path.join(out_dir, "text.safetensors")
+    save_file({k: np.asarray(v, dtype=np.float32) for k, v in text.items()}, path)
+    done = subprocess.run(
+        [run_model, "train", model_dir, kind, path, out_dir], capture_output=True, text=True
+    )
+    if done.returncode == 77:
+        return None, None
+    if done.returncode != 0:
+        sys.exit(f"{run_model}: {done.stderr}")
+    losses = np.array([float(line.split()[0]) for line in done.stdout.splitlines()])
+    return losses, load_file(os.path.join(out_dir, "grad.safetensors"))
+
+
+def gradient_errors(got, expected):
+    assert set(got) == set(expected), set(got) ^ set(expected)
+    squares = [
+        (np.square(got[n] - g).sum(dtype=np.float64), np.square(g).sum(dtype=np.float64))
+        for n, g in expected.items()
+    ]
+    whole = np.sqrt(sum(e for e, _ in squares) / sum(n for _, n in squares))
+    return whole, max(np.sqrt(e / n) for e, n in squares)
+
+
+def export_error(model_dir, out_dir, ids):
+    """Of Seam's logits against peft with Seam's files, relative to the largest logit."""
+    model = peft.PeftModel.from_pretrained(load_base(model_dir), out_dir).eval()
+    with torch.no_grad():
+        expected = model(input_ids=torch.tensor([ids])).logits[0].numpy()
+        without = model.base_model.model
+        with model.disable_adapter():
+            base = without(input_ids=torch.tensor([ids])).logits[0].numpy()
+    got = np.fromfile(os.path.join(out_dir, "logits.f32"), "<f4").reshape(expected.shape)
+    largest = np.abs(expected).max()
+    assert np.abs(base - expected).max() > 1e-2 * largest, "the adapter changed nothing"
+    return np.abs(got - expected).max() / largest
+
+
+def check(run_model, name, model_dir, targets, steps):
+    losses, gradients = run_torch(model_dir, targets, steps)
+    ok = True
+    for kind, bound in (("f32", 1e-4), ("bf16", 2e-2)):
+        with tempfile.TemporaryDirectory() as out_dir:
+            got, got_gradients = run_seam(run_model, model_dir, kind, targets, steps, out_dir)
+            if got is None:
+                print(f"{name} {kind}: this CPU cannot, skipped")
+                continue
+            loss = np.abs(got / losses - 1).max()
+            whole, worst = gradient_errors(got_gradients, gradients)
+            passed = loss <= bound and whole <= bound and (kind == "bf16" or worst <= bound)
+            line = f"{name} {kind}: {len(losses)} steps, loss {losses[0]:.4f} -> {losses[-1]:.4f}, "
+            line += f"off by {loss:.1e}; gradient off by {whole:.1e}, worst tensor {worst:.1e}"
+            if kind == "f32":
+                export = export_error(model_dir, out_dir, steps[0][0][0])
+                passed = passed and export <= bound
+                line += f"; export in peft: logits off by {export:.1e}"
+            print(line + ("" if passed else "  FAILED"), flush=True)
+            ok = ok and passed
+    return ok
+
+
+def tiny_steps(vocab):
+    rng = np.random.default_rng(7)
+    steps = []
+    for _ in range(20):
+        lengths = rng.integers(4, 40, 3)
+        sequences = [rng.integers(0, vocab, n).tolist() for n in lengths]
+        steps.append((sequences, [int(rng.integers(1, n)) for n in lengths]))
+    return steps
+
+
+def gsm8k_steps(model_dir, count, batch):
+    gguf = os.path.basename(glob.glob(os.path.join(model_dir, "*.gguf"))[0])
+    tokenizer = transformers.AutoTokenizer.from_pretrained(model_dir, gguf_file=gguf)
+    with gzip.open(os.path.join(SHARED, "data", "gsm8k", "train.jsonl.gz"), "rt") as f:
+        rows = [json.loads(next(f)) for _ in range(count * batch)]
+    steps = []
+    for i in range(0, len(rows), batch):
+        prompts = [tokenizer(r["prompt"])["input_ids"] for r in rows[i : i + batch]]
+        answers = [tokenizer(r["completion"])["input_ids"] for r in rows[i : i + batch]]
+        steps.append(([p + a for p, a in zip(prompts, answers)], [len(p) for p in prompts]))
+    return steps
+
+
+def main(run_model, smol):
+    ok = True
+    with tempfile.TemporaryDirectory() as folder:
+        maker = os.path.join(HERE, "make_tiny_llama.py")
+        names = ["tiny-d20", "tiny-d64"]
+        subprocess.run([sys.executable, maker, folder, *names], check=True)
+        for name in names:
+            model_dir = os.path.join(folder, name)
+            with open(os.path.join(model_dir, "config.json")) as f:
+                vocab = json.load(f)["vocab_size"]
+            for targets in (0x7F, 0x05):
+                label = f"{name} targets {targets:#x}"
+                ok = check(run_model, label, model_dir, targets, tiny_steps(vocab)) and ok
+    if smol is None or not os.path.isdir(os.path.join(SHARED, "data", "gsm8k")):
+        print("SmolLM2: SEAM_MODEL or the shared data are absent, skipped")
+    else:
+        steps = gsm8k_steps(smol, 20, 2)
+        ok = check(run_model, "SmolLM2-135M targets 0x7f", smol, 0x7F, steps) and ok
+    return 0 if ok else 1
+
+
+if __name__ == "__main__":
+    torch.manual_seed(0)
+    sys.exit(main(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else os.environ.get("SEAM_MODEL")))
