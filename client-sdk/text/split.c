@@ -77,6 +77,9 @@ static seam_status compile(pcre2_code **ret_code, const seam_split *split, const
     const uint32_t options = PCRE2_UTF | (is_literal ? PCRE2_LITERAL : PCRE2_UCP);
     *ret_code = pcre2_compile((PCRE2_SPTR)pattern, bytes, options, &code, &offset, context);
     pcre2_compile_context_free(context);
+    if (*ret_code == NULL && code == PCRE2_ERROR_HEAP_FAILED) {
+        return seam_error_set(err, SEAM_E_MEMORY, "out of memory");
+    }
     if (*ret_code == NULL) {
         PCRE2_UCHAR reason[128] = "";
         (void)pcre2_get_error_message(code, reason, sizeof(reason));

@@ -56,20 +56,44 @@ static char *bytes_copy(const char *text, size_t bytes) {
     return copy;
 }
 
-/* Whether vocabulary entry `id` spells `token`, as it is or in the byte alphabet. */
-static bool is_same_token(const seam_bpe *bpe, const seam_added_token *token) {
+/* Whether the vocabulary's entry of this id spells the token, as it is or in the byte alphabet. */
+static seam_status is_same_token(bool *ret_same, const seam_bpe *bpe,
+                                 const seam_added_token *token) {
     const seam_bpe_token *known = &bpe->tokens[token->id];
     const char *bytes = bpe->pool.bytes + known->offset;
-    if (known->bytes == token->bytes && memcmp(bytes, token->text, token->bytes) == 0) {
-        return true;
-    }
     char *raw = seam_mem_alloc(token->bytes);
     size_t raw_bytes = 0;
-    const bool same = raw != NULL &&
-                      seam_byte_alphabet_read(raw, &raw_bytes, token->text, token->bytes) &&
-                      raw_bytes == known->bytes && memcmp(bytes, raw, raw_bytes) == 0;
+    if (raw == NULL) {
+        return SEAM_E_MEMORY;
+    }
+    *ret_same = (known->bytes == token->bytes && memcmp(bytes, token->text, token->bytes) == 0) ||
+                (seam_byte_alphabet_read(raw, &raw_bytes, token->text, token->bytes) &&
+                 raw_bytes == known->bytes && memcmp(bytes, raw, raw_bytes) == 0);
     seam_mem_free(raw);
-    return same;
+    return SEAM_OK;
+}
+
+/* Enters an added token in the vocabulary, or finds it there. */
+static seam_status added_enter(seam_tokenizer *t, const seam_added_token *token, const char *file,
+                               seam_error *err) {
+    seam_status st = SEAM_OK;
+    bool same = true;
+    if (token->id < t->bpe.token_count && t->bpe.tokens[token->id].is_present) {
+        st = is_same_token(&same, &t->bpe, token);
+        /* Merging must never produce a control token. */
+        t->bpe.tokens[token->id].is_literal |= token->is_special;
+    } else {
+        st = seam_bpe_add_literal(&t->bpe, token->id, token->text, token->bytes);
+    }
+    if (st != SEAM_OK) {
+        return seam_error_set(err, st, "%s: added token %u: out of memory", file, token->id);
+    }
+    if (!same) {
+        return seam_error_set(err, SEAM_E_FORMAT,
+                              "%s: added token %.*s has the id of another token, %u", file,
+                              (int)(token->bytes < 64 ? token->bytes : 64), token->text, token->id);
+    }
+    return SEAM_OK;
 }
 
 seam_status seam_tokenizer_add_added(seam_tokenizer *tokenizer, const seam_added_token *token,
@@ -83,21 +107,7 @@ seam_status seam_tokenizer_add_added(seam_tokenizer *tokenizer, const seam_added
         return seam_error_set(err, SEAM_E_LIMIT, "%s: more than %d added tokens", file,
                               SEAM_ADDED_TOKENS_MAX);
     }
-    if (token->id < t->bpe.token_count && t->bpe.tokens[token->id].is_present) {
-        if (!is_same_token(&t->bpe, token)) {
-            return seam_error_set(err, SEAM_E_FORMAT,
-                                  "%s: added token %.64s has the id of another token, %u", file,
-                                  token->text, token->id);
-        }
-        /* Merging must never produce a control token. */
-        t->bpe.tokens[token->id].is_literal |= token->is_special;
-    } else {
-        const seam_status st = seam_bpe_add_literal(&t->bpe, token->id, token->text, token->bytes);
-        if (st != SEAM_OK) {
-            return seam_error_set(err, st, "%s: added token %.64s: out of memory", file,
-                                  token->text);
-        }
-    }
+    SEAM_TRY(added_enter(t, token, file, err));
     if (t->added_count == t->added_capacity) {
         const size_t capacity = t->added_capacity == 0 ? 32 : 2 * t->added_capacity;
         seam_added_token *added = seam_mem_realloc(t->added, capacity * sizeof(*added));

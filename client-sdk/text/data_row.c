@@ -1,0 +1,227 @@
+/* Rows of the four formats; see data.h for what each means. */
+#include "data_row.h"
+
+#include <string.h>
+
+#include "arena.h"
+#include "try.h"
+
+/* The prompts of Stanford Alpaca. */
+static const char ALPACA_HEAD[] =
+    "Below is an instruction that describes a task. Write a response that appropriately completes "
+    "the request.\n\n### Instruction:\n";
+static const char ALPACA_HEAD_INPUT[] =
+    "Below is an instruction that describes a task, paired with an input that provides further "
+    "context. Write a response that appropriately completes the request.\n\n### Instruction:\n";
+
+void seam_data_row_deinit(seam_data_row *row) {
+    seam_ids_deinit(&row->ids);
+    seam_text_deinit(&row->mask);
+}
+
+seam_status seam_data_row_format(seam_data_format *ret_format, const json_t *object,
+                                 seam_error *err) {
+    if (json_object_get(object, "messages") != NULL) {
+        *ret_format = SEAM_DATA_MESSAGES;
+    } else if (json_object_get(object, "prompt") != NULL) {
+        *ret_format = SEAM_DATA_COMPLETION;
+    } else if (json_object_get(object, "instruction") != NULL) {
+        *ret_format = SEAM_DATA_ALPACA;
+    } else if (json_object_get(object, "text") != NULL) {
+        *ret_format = SEAM_DATA_TEXT;
+    } else {
+        return seam_error_set(err, SEAM_E_FORMAT,
+                              "none of the fields prompt, instruction, messages, text is there");
+    }
+    return SEAM_OK;
+}
+
+/* A field that must be a string. */
+static seam_status string_get(const char **ret, size_t *ret_bytes, const json_t *object,
+                              const char *field, seam_error *err) {
+    const json_t *value = json_object_get(object, field);
+    if (!json_is_string(value)) {
+        return seam_error_set(err, SEAM_E_FORMAT, "field %s is missing or no string", field);
+    }
+    *ret = json_string_value(value);
+    *ret_bytes = json_string_length(value);
+    return SEAM_OK;
+}
+
+static seam_status ids_put(seam_data_row *row, const uint32_t *ids, size_t count, char mark) {
+    SEAM_TRY(seam_ids_append(&row->ids, ids, count));
+    while (row->mask.count < row->ids.count) {
+        SEAM_TRY(seam_text_append(&row->mask, &mark, 1));
+    }
+    return SEAM_OK;
+}
+
+static seam_status text_put(seam_data_row *row, const seam_data_row_reader *reader,
+                            const char *text, size_t bytes, char mark) {
+    SEAM_TRY(seam_tokenizer_encode(&row->ids, reader->tokenizer, text, bytes, SEAM_SPECIAL_PARSE,
+                                   reader->err));
+    return ids_put(row, NULL, 0, mark);
+}
+
+/* What every format ends with: the completion and the end token. */
+static seam_status completion_put(seam_data_row *row, const seam_data_row_reader *reader,
+                                  const char *text, size_t bytes) {
+    row->prompt_count = row->ids.count;
+    row->completion = text;
+    row->completion_bytes = bytes;
+    SEAM_TRY(text_put(row, reader, text, bytes, 1));
+    return ids_put(row, &reader->eos_id, 1, 1);
+}
+
+static seam_status completion_read(seam_data_row *row, const seam_data_row_reader *reader,
+                                   const json_t *object) {
+    const char *prompt;
+    const char *completion;
+    size_t prompt_bytes;
+    size_t completion_bytes;
+    SEAM_TRY(string_get(&prompt, &prompt_bytes, object, "prompt", reader->err));
+    SEAM_TRY(string_get(&completion, &completion_bytes, object, "completion", reader->err));
+    if (json_object_get(object, "answer") != NULL) {
+        SEAM_TRY(string_get(&row->answer, &row->answer_bytes, object, "answer", reader->err));
+    }
+    SEAM_TRY(text_put(row, reader, prompt, prompt_bytes, 0));
+    return completion_put(row, reader, completion, completion_bytes);
+}
+
+static seam_status alpaca_prompt(seam_text *ret, const json_t *object, seam_error *err) {
+    const char *instruction;
+    const char *input = "";
+    size_t instruction_bytes;
+    size_t input_bytes = 0;
+    SEAM_TRY(string_get(&instruction, &instruction_bytes, object, "instruction", err));
+    if (json_object_get(object, "input") != NULL) {
+        SEAM_TRY(string_get(&input, &input_bytes, object, "input", err));
+    }
+    SEAM_TRY(seam_text_append_string(ret, input_bytes > 0 ? ALPACA_HEAD_INPUT : ALPACA_HEAD));
+    SEAM_TRY(seam_text_append(ret, instruction, instruction_bytes));
+    if (input_bytes > 0) {
+        SEAM_TRY(seam_text_append_string(ret, "\n\n### Input:\n"));
+        SEAM_TRY(seam_text_append(ret, input, input_bytes));
+    }
+    return seam_text_append_string(ret, "\n\n### Response:\n");
+}
+
+static seam_status alpaca_read(seam_data_row *row, const seam_data_row_reader *reader,
+                               const json_t *object) {
+    const char *output;
+    size_t output_bytes;
+    seam_text prompt = {0};
+    SEAM_TRY(string_get(&output, &output_bytes, object, "output", reader->err));
+    seam_status st = alpaca_prompt(&prompt, object, reader->err);
+    if (st == SEAM_OK) {
+        st = text_put(row, reader, prompt.bytes, prompt.count, 0);
+    }
+    seam_text_deinit(&prompt);
+    SEAM_TRY(st);
+    return completion_put(row, reader, output, output_bytes);
+}
+
+static seam_status messages_encode(seam_data_row *row, const seam_data_row_reader *reader,
+                                   const json_t *list, seam_chat_message *messages) {
+    const size_t count = json_array_size(list);
+    size_t reply = count;
+    for (size_t i = 0; i < count; i++) {
+        const json_t *item = json_array_get(list, i);
+        size_t role_bytes;
+        SEAM_TRY(string_get(&messages[i].role, &role_bytes, item, "role", reader->err));
+        SEAM_TRY(string_get(&messages[i].content, &messages[i].content_bytes, item, "content",
+                            reader->err));
+        if (json_object_get(item, "tool_calls") != NULL) {
+            return seam_error_set(reader->err, SEAM_E_UNIMPLEMENTED,
+                                  "messages: tool_calls are not supported");
+        }
+        reply = strcmp(messages[i].role, "assistant") == 0 ? i : reply;
+    }
+    if (reply == count) {
+        return seam_error_set(reader->err, SEAM_E_FORMAT, "messages: none is by the assistant");
+    }
+    /* What follows the last reply carries no label. */
+    SEAM_TRY(seam_chat_encode(&row->ids, &row->mask, &reader->chat, reader->tokenizer, messages,
+                              reply + 1, false, reader->err));
+    row->completion = messages[reply].content;
+    row->completion_bytes = messages[reply].content_bytes;
+    return SEAM_OK;
+}
+
+static seam_status messages_read(seam_data_row *row, const seam_data_row_reader *reader,
+                                 const json_t *object) {
+    const json_t *list = json_object_get(object, "messages");
+    if (!json_is_array(list) || json_array_size(list) == 0) {
+        return seam_error_set(reader->err, SEAM_E_FORMAT, "messages: not a list of messages");
+    }
+    seam_chat_message *messages = seam_mem_zalloc(json_array_size(list), sizeof(*messages));
+    if (messages == NULL) {
+        return SEAM_E_MEMORY;
+    }
+    const seam_status st = messages_encode(row, reader, list, messages);
+    seam_mem_free(messages);
+    SEAM_TRY(st);
+    size_t end = row->mask.count; /* the last reply's first labelled id */
+    while (end > 0 && row->mask.bytes[end - 1] == 0) {
+        end--;
+    }
+    while (end > 0 && row->mask.bytes[end - 1] == 1) {
+        end--;
+    }
+    row->prompt_count = end;
+    return SEAM_OK;
+}
+
+static seam_status text_read(seam_data_row *row, const seam_data_row_reader *reader,
+                             const json_t *object) {
+    const char *text;
+    size_t bytes;
+    SEAM_TRY(string_get(&text, &bytes, object, "text", reader->err));
+    return completion_put(row, reader, text, bytes);
+}
+
+/* The first token has no row before it that could predict it; rows after the last label are of no
+ * use to training. */
+static void labels_settle(seam_data_row *row) {
+    size_t end = row->ids.count;
+    if (end > 0) {
+        row->mask.bytes[0] = 0;
+    }
+    while (end > 0 && row->mask.bytes[end - 1] == 0) {
+        end--;
+    }
+    row->ids.count = row->mask.count = end;
+    row->label_count = 0;
+    for (size_t i = 0; i < end; i++) {
+        row->label_count += row->mask.bytes[i] == 1;
+    }
+    row->prompt_count = row->prompt_count < end ? row->prompt_count : end;
+}
+
+void seam_data_row_truncate(seam_data_row *row, size_t tokens_max) {
+    if (row->ids.count > tokens_max) {
+        row->ids.count = row->mask.count = tokens_max;
+        labels_settle(row);
+    }
+}
+
+seam_status seam_data_row_read(seam_data_row *row, const seam_data_row_reader *reader,
+                               seam_data_format format, const json_t *object) {
+    static seam_status (*const READ[])(seam_data_row *, const seam_data_row_reader *,
+                                       const json_t *) = {
+        [SEAM_DATA_COMPLETION] = completion_read,
+        [SEAM_DATA_ALPACA] = alpaca_read,
+        [SEAM_DATA_MESSAGES] = messages_read,
+        [SEAM_DATA_TEXT] = text_read,
+    };
+    size_t prefix_count;
+    const uint32_t *prefix = seam_tokenizer_prefix(&prefix_count, reader->tokenizer);
+    row->ids.count = 0;
+    row->mask.count = 0;
+    row->completion = row->answer = NULL;
+    row->completion_bytes = row->answer_bytes = 0;
+    SEAM_TRY(ids_put(row, prefix, prefix_count, 0));
+    SEAM_TRY(READ[format](row, reader, object));
+    labels_settle(row);
+    return SEAM_OK;
+}

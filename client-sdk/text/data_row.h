@@ -1,0 +1,38 @@
+/* One row of a data set as ids and mask; internal to data.c. */
+#ifndef SEAM_DATA_ROW_H
+#define SEAM_DATA_ROW_H
+
+#include <jansson.h>
+
+#include "chat.h"
+#include "data.h"
+
+typedef struct seam_data_row {
+    seam_ids ids;
+    seam_text mask; /* one byte an id: 1 in the loss */
+    size_t prompt_count;
+    size_t label_count;
+    const char *completion, *answer; /* of the parsed JSON; answer may be NULL */
+    size_t completion_bytes, answer_bytes;
+} seam_data_row;
+
+typedef struct seam_data_row_reader {
+    const seam_tokenizer *tokenizer;
+    seam_chat chat; /* for messages */
+    uint32_t eos_id;
+    seam_error *err; /* texts without file and line, which the caller puts in front */
+} seam_data_row_reader;
+
+void seam_data_row_deinit(seam_data_row *row);
+/* The format that an object's fields speak for.  SEAM_E_FORMAT when none. */
+seam_status seam_data_row_format(seam_data_format *ret_format, const json_t *object,
+                                 seam_error *err);
+/* Fills `row` (reused) from an object; the row borrows the object's strings.  The last id is in the
+ * loss, the first is not; label_count may be 0.  SEAM_E_FORMAT, SEAM_E_ARG, SEAM_E_LIMIT,
+ * SEAM_E_MEMORY. */
+seam_status seam_data_row_read(seam_data_row *row, const seam_data_row_reader *reader,
+                               seam_data_format format, const json_t *object);
+/* Keeps the first tokens_max ids, then again only what the last label needs. */
+void seam_data_row_truncate(seam_data_row *row, size_t tokens_max);
+
+#endif
