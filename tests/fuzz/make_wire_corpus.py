@@ -1,0 +1,47 @@
+#!/usr/bin/env python3
+"""Seed corpora of fuzz_frame, fuzz_walk and fuzz_proto: golden files and honest dialogues."""
+import os
+import random
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+GOLDEN = os.path.join(HERE, "..", "..", "proto", "golden")
+
+
+def write(target, name, data):
+    os.makedirs(os.path.join(HERE, "corpus", target), exist_ok=True)
+    with open(os.path.join(HERE, "corpus", target, name), "wb") as file:
+        file.write(data)
+
+
+def dialogue(kind, micros):
+    """Attach, a step of `micros` micro-batches, its commit; the client's side in between."""
+    events = bytes([kind, 0, 0, 1, 0, 0])               # attach: nothing in flight
+    events += bytes([1, 1, 1, 0, micros])               # step_begin: present step
+    for m in range(micros):
+        for phase in (0, 16):
+            events += bytes([2, 1 | m << 2 | phase, 1, 0, 4])  # tensor, then the engine
+    return events + bytes([4, 7]) + bytes([11] * 6)
+
+
+def main():
+    for name in sorted(os.listdir(GOLDEN)):
+        path = os.path.join(GOLDEN, name)
+        with open(path, "rb") as file:
+            data = file.read()
+        if name in ("amaq.bin", "affine.bin", "bf16.bin", "f32.bin", "gate_signal.bin", "range.bin",
+                    "grad_norm.bin", "amaq_chunk1.bin", "bad_row_count_split.bin"):
+            write("frame", name[:-4], data)
+        if name.startswith(("message_", "badmsg_")) or name == "step_begin.bin":
+            write("walk", name[:-4], data)
+    # GenerateRows: request 0, two sequences of 3 and 2 rows, all rows out; with slots; labelled.
+    write("walk", "rows_all", bytes.fromhex("12061a020302" "2803"))
+    write("walk", "rows_slots", bytes.fromhex("120a" "12020100" "1a020302" "2801"))
+    write("walk", "rows_labelled", bytes.fromhex("1209" "1a020302" "2802" "320115"))
+    for kind in range(8):
+        write("proto", f"dialogue{kind}", dialogue(kind, 1 + kind % 3))
+    rng = random.Random(7)
+    for i in range(24):
+        write("proto", f"random{i}", rng.randbytes(600))
+
+
+main()
