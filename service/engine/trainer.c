@@ -181,15 +181,21 @@ uint32_t seam_trainer_rows_out(const seam_trainer *trainer) {
 
 seam_status seam_trainer_set_budget(seam_trainer *trainer, const seam_budget *budget,
                                     uint64_t step_now, seam_error *err) {
+    seam_budget *next = &trainer->budget_next;
     if (budget->effective_step < step_now) {
-        return seam_error_set(
-            err, SEAM_E_ARG, "budget.effective_step: %llu is over, step %llu is next",
-            (unsigned long long)budget->effective_step, (unsigned long long)step_now);
+        return SEAM_OK;
     }
-    if (trainer->has_budget_next && trainer->budget_next.effective_step < budget->effective_step) {
-        trainer->budget = trainer->budget_next; /* no gate update can come before its own step */
+    if (trainer->has_budget_next && next->effective_step != budget->effective_step) {
+        if (next->effective_step > step_now) {
+            return seam_error_set(err, SEAM_E_STATE,
+                                  "budget.effective_step: %llu, the budget for %llu is not yet in "
+                                  "force",
+                                  (unsigned long long)budget->effective_step,
+                                  (unsigned long long)next->effective_step);
+        }
+        trainer->budget = *next;
     }
-    trainer->budget_next = *budget;
+    *next = *budget;
     trainer->has_budget_next = true;
     return SEAM_OK;
 }

@@ -68,7 +68,8 @@ seam_adapter *seam_trainer_adapter(seam_trainer *trainer);
 uint64_t seam_trainer_state_hash(const seam_trainer *trainer);
 /* Rows of the tensors of sites 1 and 2 in this micro-batch. */
 uint32_t seam_trainer_rows_out(const seam_trainer *trainer);
-/* SEAM_E_ARG: a step that is over. */
+/* A Budget arrived.  One for a step that is over is a repetition and changes nothing.
+ * SEAM_E_STATE: an earlier one is not in force yet. */
 seam_status seam_trainer_set_budget(seam_trainer *trainer, const seam_budget *budget,
                                     uint64_t step_now, seam_error *err);
 

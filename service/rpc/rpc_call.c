@@ -99,8 +99,7 @@ void seam_call_event(seam_call *call, seam_tag_kind kind, bool ok) {
         grpc_byte_buffer_destroy(call->sent);
         call->sent = NULL;
         pump(call);
-        if (!call->closed && !call->finishing && seam_call_is_sent(call) &&
-            call->method->on_sent != NULL) {
+        if (!call->closed && !call->finishing && call->method->on_sent != NULL) {
             call->method->on_sent(call);
         }
         break;

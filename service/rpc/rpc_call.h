@@ -4,7 +4,7 @@
  * one operation of a type in flight, receive-close and receive-message posted apart, slices of a
  * sent message are gRPC's, a received message may be NULL (the client is done sending).
  * A method sees: on_message for each message (it must ask for the next one: that is the
- * back-pressure), on_half_close, on_sent when the outbox is empty again, on_close exactly once
+ * back-pressure), on_half_close, on_sent when a message has left, on_close exactly once
  * at the end.  After seam_call_finish or on_close nothing is sent any more. */
 #ifndef SEAM_RPC_CALL_H
 #define SEAM_RPC_CALL_H
@@ -30,7 +30,7 @@ typedef struct seam_method {
     bool open; /* needs no bearer key: health */
     void (*on_message)(seam_call *call, grpc_byte_buffer *message); /* borrowed */
     void (*on_half_close)(seam_call *call);
-    void (*on_sent)(seam_call *call);  /* NULL: nothing to do */
+    void (*on_sent)(seam_call *call);  /* a message has left: there is room again; NULL */
     void (*on_job)(seam_call *call);   /* the call's job has run; call->job.status; may be closed */
     void (*on_close)(seam_call *call); /* release state; NULL: none */
     void (*on_drain)(seam_call *call); /* the server stops: end at the next good place; NULL */

@@ -22,6 +22,14 @@ static const seam_method methods[] = {
     {.path = SEAM("UpdateSession"), UNARY(seam_on_later_release)},
     {.path = SEAM("DeleteSession"), UNARY(seam_on_delete_session)},
     {.path = SEAM("SaveCheckpoint"), UNARY(seam_on_later_release)},
+    /* rpc_train.c, train_control.c */
+    {.path = SEAM("Train"),
+     .on_message = seam_on_train,
+     .on_half_close = seam_on_train_half_close,
+     .on_sent = seam_on_train_sent,
+     .on_job = seam_on_train_job,
+     .on_drain = seam_on_train_drain,
+     .on_close = seam_on_train_close},
     /* rpc_health.c, rpc_reflection.c */
     {.path = HEALTH("Check"), .open = true, UNARY(seam_on_health_check)},
     {.path = HEALTH("Watch"),

@@ -19,6 +19,14 @@ void seam_on_create_session_close(seam_call *call);
 
 void seam_capabilities_init(Seam__V1__Capabilities *ret); /* what this release can do */
 
+/* rpc_train.c */
+void seam_on_train(seam_call *call, grpc_byte_buffer *message);
+void seam_on_train_half_close(seam_call *call);
+void seam_on_train_sent(seam_call *call);
+void seam_on_train_job(seam_call *call);
+void seam_on_train_drain(seam_call *call);
+void seam_on_train_close(seam_call *call);
+
 /* rpc_health.c */
 void seam_on_health_check(seam_call *call, grpc_byte_buffer *message);
 void seam_on_health_watch(seam_call *call, grpc_byte_buffer *message);

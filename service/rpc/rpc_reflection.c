@@ -225,5 +225,7 @@ void seam_on_reflection(seam_call *call, grpc_byte_buffer *message) {
 }
 
 void seam_on_reflection_sent(seam_call *call) {
-    seam_call_receive(call);
+    if (seam_call_is_sent(call)) {
+        seam_call_receive(call);
+    }
 }

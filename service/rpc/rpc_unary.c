@@ -226,9 +226,13 @@ void seam_on_delete_session(seam_call *call, grpc_byte_buffer *message) {
                  (unsigned long long)seam_server_proto_committed_count(&session->proto));
         seam_sessions_note_deletion(sessions, request->request_id);
         seam_server_proto_expire(&session->proto);
+        (void)seam_error_set(&err, SEAM_E_GONE, "the session was deleted");
         if (session->stream != NULL) {
-            (void)seam_error_set(&err, SEAM_E_GONE, "the session was deleted");
             seam_call_fail(session->stream, SEAM_E_GONE, &err);
+        }
+        if (session->stream_waiting != NULL) {
+            seam_call_fail(session->stream_waiting, SEAM_E_GONE, &err);
+            session->stream_waiting = NULL;
         }
         seam_sessions_remove(sessions, session);
         seam_session_unref(session);

@@ -45,6 +45,7 @@ typedef struct seam_session {
     bool busy;             /* the engine works on the trainer */
     bool deleted;          /* not in the table any more */
     void *stream;          /* of rpc_train.c: the attached call, or NULL */
+    void *stream_waiting;  /* the call that attaches when the engine is done, or NULL */
     /* Reply cache beside the trainer's two replies: the last Commit, as a whole message. */
     uint8_t commit[SEAM_COMMIT_BYTES_MAX];
     size_t commit_bytes;

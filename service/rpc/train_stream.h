@@ -1,0 +1,67 @@
+/* One Train stream: what rpc_train.c (frames, jobs, sending) and train_control.c (attach and the
+ * other control messages) share.
+ *
+ * At any time a stream either receives, or its session's job runs, or it sends: the next message
+ * is asked for only when the session is idle and everything is sent.  So gRPC's own windows are the
+ * bounded inbox, a client that does not read is not read from, and a reply in the cache is never
+ * overwritten while it is being sent. */
+#ifndef SEAM_TRAIN_STREAM_H
+#define SEAM_TRAIN_STREAM_H
+
+#include "rpc_server.h"
+#include "tensor_rx.h"
+#include "walk.h"
+
+typedef struct seam_train {
+    seam_call *call;
+    seam_session *session;   /* a reference, from the first Attach on; NULL before */
+    uint64_t epoch;          /* of this stream; 0: not attached yet */
+    seam_attach_args attach; /* of the Attach that waits for the session's job */
+    bool draining;           /* end at the next commit */
+    /* Reception of a tensor. */
+    bool rx_open;
+    seam_verdict rx_verdict;
+    seam_step_key rx_key;
+    seam_tensor_rx rx;
+    /* What is still to be sent, in this order. */
+    bool out_attached;
+    seam_attach_verdict attached;
+    const seam_reply *out_reply;
+    uint32_t out_next;
+    bool out_commit, out_proposal;
+    /* The engine's job. */
+    enum { SEAM_TRAIN_JOB_FORWARD, SEAM_TRAIN_JOB_BACKWARD, SEAM_TRAIN_JOB_DROP } job_kind;
+    seam_step_result result;
+} seam_train;
+
+/* Send what is queued as far as the outbox takes it; then ask for the next message. */
+void seam_train_pump(seam_train *train) SEAM_ON_LOOP;
+/* End the stream with an error. */
+void seam_train_fail(seam_train *train, seam_status st, const seam_error *err) SEAM_ON_LOOP;
+/* Drop every reply of the cache. */
+void seam_train_drop_cache(seam_session *session) SEAM_ON_LOOP;
+/* Post the stream's job; `run` gets the train as job->user. */
+void seam_train_post(seam_train *train, int job_kind,
+                     seam_status (*run)(seam_job *job, seam_stream *stream)) SEAM_ON_LOOP;
+
+/* A message that carries a frame; the message stands in staging. */
+seam_status seam_train_frame(seam_train *train, const seam_walk *walk, size_t message_bytes,
+                             seam_error *err) SEAM_ON_LOOP;
+
+/* ---- train_control.c ---- */
+/* The first message; the answer may wait for the session's job. */
+void seam_train_attach(seam_train *train, grpc_byte_buffer *message) SEAM_ON_LOOP;
+/* The session is idle: answer the Attach that waits. */
+void seam_train_attach_now(seam_train *train) SEAM_ON_LOOP;
+/* A dropped step's gradients are gone: go on with the answer. */
+void seam_train_attach_finish(seam_train *train) SEAM_ON_LOOP;
+/* A control message of an attached stream; walk is that of the whole message. */
+seam_status seam_train_control(seam_train *train, const seam_walk *walk, const uint8_t *bytes,
+                               size_t count, seam_error *err) SEAM_ON_LOOP;
+/* Send Attached, or the proposal of site 1. */
+bool seam_train_send_attached(seam_train *train) SEAM_ON_LOOP;
+bool seam_train_send_proposal(seam_train *train, const seam_alloc *alloc) SEAM_ON_LOOP;
+/* Put the Commit of a step into the session's cache. */
+void seam_train_store_commit(seam_session *session, uint64_t step, const seam_step_result *result);
+
+#endif
