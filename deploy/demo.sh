@@ -1,0 +1,84 @@
+#!/usr/bin/env bash
+# The whole job on a small model: set up, build, fetch the model, serve it, fine-tune it, report.
+#
+#   make demo        or  deploy/demo.sh        variables (all optional):
+#     OUT=DIR        run folder [demo-run]: adapter/, report.json, report.html, seamd.log
+#     MODEL=PATH     Hugging Face directory or GGUF file [SmolLM2-135M-Instruct, fetched once]
+#     DATA=FILE      training rows, JSONL or .gz [spoken requests to JSON commands]
+#     EVAL_DATA=FILE evaluation rows [those of the demo; with DATA=: none]
+#     STEPS=N BATCH=N LR=X SEED=N CODEC=amaq|affine|bf16|f32 TARGET=4|3
+#     TRAIN_ARGS=    further options of `seam train`
+set -euo pipefail
+caller=$PWD
+cd "$(dirname "$0")/.."
+
+say() { printf '\n== %s\n' "$*"; }
+die() { printf 'demo: error: %s\n' "$*" >&2; exit 1; }
+absolute() { case $1 in /*) printf '%s' "$1" ;; *) printf '%s/%s' "$caller" "$1" ;; esac; }
+
+out=$(absolute "${OUT:-demo-run}")
+steps=${STEPS:-150}
+server=
+log=$out/seamd.log
+mkdir -p "$out"
+
+stop_server() {
+    [ -n "$server" ] || return 0
+    kill "$server" 2>/dev/null || true # SIGTERM: it drains
+    wait "$server" 2>/dev/null || true
+    server=
+}
+trap stop_server EXIT
+trap 'exit 130' INT TERM
+
+say "packages"
+deploy/setup.sh build
+
+say "build"
+{ cmake --preset release -DSEAM_TESTS="${SEAM_TESTS:-OFF}" && cmake --build --preset release; } \
+    >"$out/build.log" 2>&1 || { tail -30 "$out/build.log"; die "the build failed: $out/build.log"; }
+seam=$PWD/build/release/bin/seam
+seamd=$PWD/build/release/bin/seamd
+"$seamd" --version
+
+say "model"
+if [ -n "${MODEL:-}" ]; then
+    model=$(absolute "$MODEL")
+    [ -e "$model" ] || die "MODEL=$MODEL: no such file or directory"
+else
+    model=$("$seam" model pull)
+fi
+echo "$model"
+
+say "server"
+rm -f "$out/seamd.address"
+"$seamd" --insecure --listen 127.0.0.1:0 --ready-file "$out/seamd.address" --model "$model" \
+    >"$log" 2>&1 &
+server=$!
+for _ in $(seq 1200); do
+    [ ! -s "$out/seamd.address" ] || break
+    kill -0 "$server" 2>/dev/null || { tail -5 "$log"; die "seamd ended: $log"; }
+    sleep 0.1
+done
+[ -s "$out/seamd.address" ] || die "seamd was not ready after two minutes: $log"
+address=$(cat "$out/seamd.address")
+echo "seamd $address, process $server"
+
+say "train"
+if [ -z "${DATA:-}" ]; then
+    DATA=$PWD/deploy/demo/train.jsonl
+    EVAL_DATA=${EVAL_DATA:-$PWD/deploy/demo/eval.jsonl}
+fi
+data=(--data "$(absolute "$DATA")")
+[ -z "${EVAL_DATA:-}" ] || data+=(--eval-data "$(absolute "$EVAL_DATA")")
+# shellcheck disable=SC2086  # TRAIN_ARGS is several words
+"$seam" train --server "$address" --model "$model" "${data[@]}" --out "$out" \
+    --steps "$steps" --batch "${BATCH:-8}" --lr "${LR:-1e-3}" --schedule linear --warmup 8 \
+    --seed "${SEED:-1}" --codec "${CODEC:-amaq}" --target "${TARGET:-4}" ${TRAIN_ARGS:-}
+stop_server
+
+say "files"
+for name in adapter report.json report.html; do
+    [ -e "$out/$name" ] || die "$out/$name is missing"
+    echo "$out/$name"
+done
