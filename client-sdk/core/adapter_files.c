@@ -11,6 +11,7 @@
 
 #include "arena.h"
 #include "core.h"
+#include "directory.h"
 #include "try.h"
 
 #define PATH_BYTES  4096
@@ -41,31 +42,15 @@ static seam_status import_run(seam_session *session, seam_stream_call *call, con
 static seam_status import_file(seam_session *session, seam_stream_call *call, const char *directory,
                                const char *name, seam_error *err);
 
-static seam_status directory_make(const char *directory, seam_error *err) {
-    char path[PATH_BYTES];
-    const size_t count = strlen(directory);
-    if (count == 0 || count >= sizeof path - 64) {
-        return seam_error_set(err, SEAM_E_ARG, "directory: empty or too long");
-    }
-    memcpy(path, directory, count + 1);
-    for (size_t i = 1; i <= count; i++) {
-        if (path[i] == '/' || path[i] == '\0') {
-            path[i] = '\0';
-            if (mkdir(path, 0777) != 0 && errno != EEXIST) {
-                return seam_error_set(err, SEAM_E_IO, "%s: %s", path, strerror(errno));
-            }
-            path[i] = directory[i];
-        }
-    }
-    return SEAM_OK;
-}
-
 seam_status seam_session_export(seam_session *session, const char *directory,
                                 uint64_t *ret_state_hash, seam_error *err) {
     if (session == NULL || directory == NULL) {
         return seam_error_set(err, SEAM_E_ARG, "session or directory is NULL");
     }
-    SEAM_TRY(directory_make(directory, err));
+    if (strlen(directory) > PATH_BYTES - 96) {
+        return seam_error_set(err, SEAM_E_ARG, "directory: too long");
+    }
+    SEAM_TRY(seam_directory_make(directory, err));
     export_job *const job = seam_mem_zalloc(1, sizeof *job);
     if (job == NULL) {
         return seam_error_set(err, SEAM_E_MEMORY, "out of memory");

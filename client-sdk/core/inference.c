@@ -17,7 +17,8 @@ struct seam_inference {
     seam_session *session;
     seam_inference_kind kind;
     seam_codec_id codec;
-    uint32_t rows_max;
+    uint32_t slot_count, positions_max, rows_max;
+    bool base_model;
     uint64_t request; /* number of the next one */
     bool failed;
     seam_buffer packed, frames, inbox;
@@ -57,6 +58,9 @@ seam_status seam_inference_open(seam_inference **ret_inference, seam_session *se
     inf->kind = options->kind;
     inf->codec = codec;
     inf->rows_max = options->rows_max != 0 ? options->rows_max : ROWS_DEFAULT;
+    inf->slot_count = options->slot_count;
+    inf->positions_max = options->positions_max;
+    inf->base_model = options->base_model;
     const char *const method = options->kind == SEAM_INFERENCE_FORWARD ? "Forward" : "Generate";
     seam_stream_call *call = NULL;
     seam_status st =
@@ -89,6 +93,18 @@ void seam_inference_close(seam_inference *gift_inference) {
     seam_buffer_deinit(&gift_inference->frames);
     seam_buffer_deinit(&gift_inference->packed);
     seam_mem_free(gift_inference);
+}
+
+void seam_inference_describe(seam_inference_options *ret_options, const seam_inference *inference) {
+    *ret_options = (seam_inference_options){
+        .struct_bytes = sizeof *ret_options,
+        .kind = inference->kind,
+        .base_model = inference->base_model,
+        .codec = seam_codec_name(inference->codec),
+        .slot_count = inference->slot_count,
+        .positions_max = inference->positions_max,
+        .rows_max = inference->rows_max,
+    };
 }
 
 seam_status seam_inference_run(seam_inference *inference, float *ret_y, const float *x,

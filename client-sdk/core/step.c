@@ -9,19 +9,19 @@
 #include "step_layout.h"
 #include "try.h"
 
-static seam_status layout_take(seam_session *s, const seam_micro *micros, uint32_t micro_count,
+static seam_status layout_take(seam_session *s, const seam_step_micro *micros, uint32_t micro_count,
                                seam_error *err);
 static seam_status micro_take(seam_micro_state *state, const seam_session *s,
-                              const seam_micro *micro, uint32_t micro_idx, seam_error *err);
-static seam_status step_begin_pack(seam_session *s, const seam_micro *micros, seam_error *err);
+                              const seam_step_micro *micro, uint32_t micro_idx, seam_error *err);
+static seam_status step_begin_pack(seam_session *s, const seam_step_micro *micros, seam_error *err);
 static seam_status budget_pack(seam_session *s);
 static seam_status proposal_pack(seam_session *s, const seam_alloc *alloc);
 static seam_status gates_settle(seam_session *s, const Seam__V1__Commit *commit, seam_error *err);
 static void site_used(seam_session *s, uint32_t site_idx, uint32_t rows, uint64_t payload_bytes,
                       const seam_alloc *alloc);
 
-seam_status seam_step_begin(seam_session *session, const seam_micro *micros, uint32_t micro_count,
-                            seam_error *err) {
+seam_status seam_step_begin(seam_session *session, const seam_step_micro *micros,
+                            uint32_t micro_count, seam_error *err) {
     if (session == NULL || micros == NULL || micro_count == 0) {
         return seam_error_set(err, SEAM_E_ARG, "session or micros is NULL, or micro_count 0");
     }
@@ -179,7 +179,7 @@ seam_status seam_step_commit(seam_session *session, seam_step_report *report, se
 
 /* ---- Layout ---- */
 
-static seam_status layout_take(seam_session *s, const seam_micro *micros, uint32_t micro_count,
+static seam_status layout_take(seam_session *s, const seam_step_micro *micros, uint32_t micro_count,
                                seam_error *err) {
     uint64_t rows_total = 0;
     s->labelled_total = 0;
@@ -194,7 +194,7 @@ static seam_status layout_take(seam_session *s, const seam_micro *micros, uint32
 }
 
 static seam_status micro_take(seam_micro_state *state, const seam_session *s,
-                              const seam_micro *micro, uint32_t micro_idx, seam_error *err) {
+                              const seam_step_micro *micro, uint32_t micro_idx, seam_error *err) {
     if (micro->sequence_count == 0 || micro->sequence_rows == NULL ||
         micro->labelled_rows == NULL || micro->sequence_count > s->config.sequences_max) {
         return seam_error_set(err, SEAM_E_ARG,
@@ -237,7 +237,8 @@ static seam_status micro_take(seam_micro_state *state, const seam_session *s,
 
 #define MICROS_STACK 64
 
-static seam_status step_begin_pack(seam_session *s, const seam_micro *micros, seam_error *err) {
+static seam_status step_begin_pack(seam_session *s, const seam_step_micro *micros,
+                                   seam_error *err) {
     Seam__V1__MicroBatch batches[MICROS_STACK];
     Seam__V1__MicroBatch *pointers[MICROS_STACK];
     if (s->micro_count > MICROS_STACK) {

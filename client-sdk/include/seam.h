@@ -214,18 +214,18 @@ SEAM_API void seam_session_cancel(seam_session *session);
 
 /* ---- A step ---- */
 
-typedef struct seam_micro {
+typedef struct seam_step_micro {
     uint32_t sequence_count;
     const uint32_t *sequence_rows; /* (sequence_count), each at least 1; their sum is T */
     const uint8_t *labelled_rows;  /* bitmap over T rows; at least one is set */
     const uint32_t *positions;     /* (T) or NULL: from 0 in every sequence */
     const uint64_t *sample_ids;    /* (sequence_count) or NULL */
-} seam_micro;
+} seam_step_micro;
 
 /* Begins step seam_session_committed_steps(); copies the layout.  A stream that breaks from here
  * to the commit is opened again and the step's messages are sent again, until
  * reconnect_timeout_ms; then SEAM_E_UNAVAILABLE.  SEAM_E_ARG, SEAM_E_STATE (a step is open). */
-SEAM_API seam_status seam_step_begin(seam_session *session, const seam_micro *micros,
+SEAM_API seam_status seam_step_begin(seam_session *session, const seam_step_micro *micros,
                                      uint32_t micro_count, seam_error *err);
 /* Rows that forward writes and backward reads: the labelled rows of the micro-batch in order
  * (all T with all_rows). */
@@ -300,6 +300,9 @@ typedef struct seam_inference_options {
 SEAM_API seam_status seam_inference_open(seam_inference **ret_inference, seam_session *session,
                                          const seam_inference_options *options, seam_error *err);
 SEAM_API void seam_inference_close(seam_inference *gift_inference); /* NULL is fine */
+/* The options in force, defaults filled in (codec: borrowed, static). */
+SEAM_API void seam_inference_describe(seam_inference_options *ret_options,
+                                      const seam_inference *inference);
 
 typedef struct seam_rows_request {
     uint32_t sequence_count;

@@ -1,0 +1,75 @@
+/* The CLI `seam`: what its commands share.
+ *
+ *   seam_main.c     dispatch, help, exit codes        cli_args.c     option tables
+ *   cmd_train.c     session, steps, files of a run    train_options.c  its options, presets
+ *   cmd_eval.c, cmd_generate.c    use_session.c       a session to ask
+ *   cmd_session.c   session .., server .., export     cmd_data.c       data show
+ *   evaluate.c      loss and exact match of rows      exact_match.c    what counts as right
+ *   run_report.c    report.json                       run_files.c      files of a run folder
+ *   progress.c      the line on the terminal
+ *
+ * Exit codes: 0 done; 1 failed; 2 wrong usage; 3 server not reachable or gone; 4 input refused
+ * (data, model, adapter, config); 5 a file could not be written or read; 130 interrupted. */
+#ifndef SEAM_CLI_H
+#define SEAM_CLI_H
+
+#include <jansson.h>
+
+#include "cli_args.h"
+#include "seam.h"
+
+#define SEAM_EXIT_OK          0
+#define SEAM_EXIT_FAILED      1
+#define SEAM_EXIT_USAGE       2
+#define SEAM_EXIT_UNAVAILABLE 3
+#define SEAM_EXIT_INPUT       4
+#define SEAM_EXIT_IO          5
+#define SEAM_EXIT_INTERRUPTED 130
+
+/* Options of every command. */
+typedef struct seam_common_options {
+    bool json, quiet, help;
+} seam_common_options;
+extern const seam_arg_spec seam_common_specs[];
+
+/* Options of commands that talk to a server. */
+typedef struct seam_server_options {
+    const char *server;
+    bool insecure;
+    const char *ca, *cert, *key, *server_name, *token_file;
+    uint32_t timeout_s, reconnect_s;
+} seam_server_options;
+extern const seam_arg_spec seam_server_specs[];
+
+typedef struct seam_command {
+    const char *group; /* NULL, or "session", "server", "model", "data" */
+    const char *name;
+    const char *summary;
+    int (*run)(int argc, char **argv, int first);
+} seam_command;
+
+int seam_cmd_train(int argc, char **argv, int first);
+int seam_cmd_eval(int argc, char **argv, int first);
+int seam_cmd_generate(int argc, char **argv, int first);
+int seam_cmd_export(int argc, char **argv, int first);
+int seam_cmd_session_list(int argc, char **argv, int first);
+int seam_cmd_session_show(int argc, char **argv, int first);
+int seam_cmd_session_delete(int argc, char **argv, int first);
+int seam_cmd_server_info(int argc, char **argv, int first);
+int seam_cmd_model_list(int argc, char **argv, int first);
+int seam_cmd_model_pull(int argc, char **argv, int first);
+int seam_cmd_data_show(int argc, char **argv, int first);
+
+/* Loopback without --ca: plaintext; everything else TLS, unless --insecure.  The token comes from
+ * --token-file or SEAM_TOKEN. */
+seam_status seam_cli_connect(seam_client **ret_client, const seam_server_options *options,
+                             const seam_common_options *common, seam_error *err);
+/* Prints the error ("seam: ..." on stderr; with --json an object on stdout) and gives the exit
+ * code.  st SEAM_OK: 0, prints nothing. */
+int seam_cli_finish(seam_status st, const seam_error *err, const seam_common_options *common);
+/* "seam: text" on stderr and the hint to --help; exit code 2. */
+int seam_cli_usage(const seam_error *err, const char *command);
+/* Writes JSON to stdout, with a newline. */
+void seam_cli_print_json(const json_t *value);
+
+#endif

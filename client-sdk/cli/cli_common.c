@@ -1,0 +1,133 @@
+/* Options and endings that all commands share: see cli.h. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli.h"
+#include "transport.h"
+
+const seam_arg_spec seam_common_specs[] = {
+    {"json", SEAM_ARG_FLAG, offsetof(seam_common_options, json), NULL,
+     "print one JSON document on stdout instead of text"},
+    {"quiet", SEAM_ARG_FLAG, offsetof(seam_common_options, quiet), NULL,
+     "no progress and no notes on stderr"},
+    {"help", SEAM_ARG_FLAG, offsetof(seam_common_options, help), NULL, "show this text"},
+    {NULL, SEAM_ARG_FLAG, 0, NULL, NULL},
+};
+
+const seam_arg_spec seam_server_specs[] = {
+    {"server", SEAM_ARG_TEXT, offsetof(seam_server_options, server), "HOST:PORT",
+     "the Seam server [127.0.0.1:50051]"},
+    {"ca", SEAM_ARG_TEXT, offsetof(seam_server_options, ca), "FILE",
+     "TLS: certificate authority (PEM) [the system's]"},
+    {"cert", SEAM_ARG_TEXT, offsetof(seam_server_options, cert), "FILE",
+     "TLS: this client's certificate (PEM), with --key"},
+    {"key", SEAM_ARG_TEXT, offsetof(seam_server_options, key), "FILE",
+     "TLS: the certificate's private key (PEM)"},
+    {"server-name", SEAM_ARG_TEXT, offsetof(seam_server_options, server_name), "NAME",
+     "TLS: name expected in the server's certificate"},
+    {"insecure", SEAM_ARG_FLAG, offsetof(seam_server_options, insecure), NULL,
+     "no TLS although the server is not on this machine"},
+    {"token-file", SEAM_ARG_TEXT, offsetof(seam_server_options, token_file), "FILE",
+     "bearer token [variable SEAM_TOKEN]"},
+    {"timeout", SEAM_ARG_U32, offsetof(seam_server_options, timeout_s), "SECONDS",
+     "longest silence of the server [300]"},
+    {"reconnect", SEAM_ARG_U32, offsetof(seam_server_options, reconnect_s), "SECONDS",
+     "how long to try again after a broken stream [60]"},
+    {NULL, SEAM_ARG_FLAG, 0, NULL, NULL},
+};
+
+#define TOKEN_BYTES 8192
+
+static void log_to_stderr(void *user, const char *text) {
+    (void)user;
+    fprintf(stderr, "\nseam: %s\n", text);
+}
+
+static seam_status token_read(char ret_token[TOKEN_BYTES], const char *path, seam_error *err) {
+    FILE *const file = fopen(path, "r");
+    const bool read = file != NULL && fgets(ret_token, TOKEN_BYTES, file) != NULL;
+    if (file != NULL) {
+        fclose(file);
+    }
+    if (!read) {
+        return seam_error_set(err, SEAM_E_IO, "%s: no token can be read", path);
+    }
+    ret_token[strcspn(ret_token, "\r\n")] = '\0';
+    return SEAM_OK;
+}
+
+seam_status seam_cli_connect(seam_client **ret_client, const seam_server_options *options,
+                             const seam_common_options *common, seam_error *err) {
+    char token[TOKEN_BYTES];
+    seam_client_options client = SEAM_CLIENT_OPTIONS_INIT;
+    client.address = options->server != NULL ? options->server : "127.0.0.1:50051";
+    client.ca_file = options->ca;
+    client.cert_file = options->cert;
+    client.key_file = options->key;
+    client.server_name = options->server_name;
+    client.plaintext_forced = options->insecure;
+    client.plaintext =
+        options->insecure || (options->ca == NULL && seam_address_is_loopback(client.address));
+    client.token = getenv("SEAM_TOKEN");
+    if (options->token_file != NULL) {
+        const seam_status st = token_read(token, options->token_file, err);
+        if (st != SEAM_OK) {
+            return st;
+        }
+        client.token = token;
+    }
+    client.progress_timeout_ms = options->timeout_s * 1000u;
+    client.reconnect_timeout_ms = options->reconnect_s * 1000u;
+    client.log = common->quiet ? NULL : log_to_stderr;
+    return seam_client_open(ret_client, &client, err);
+}
+
+static int exit_code(seam_status st) {
+    switch (st) {
+    case SEAM_OK:
+        return SEAM_EXIT_OK;
+    case SEAM_E_UNAVAILABLE:
+    case SEAM_E_DEADLINE:
+        return SEAM_EXIT_UNAVAILABLE;
+    case SEAM_E_ARG:
+    case SEAM_E_FORMAT:
+    case SEAM_E_NOT_FOUND:
+    case SEAM_E_UNIMPLEMENTED:
+    case SEAM_E_NONFINITE:
+        return SEAM_EXIT_INPUT;
+    case SEAM_E_IO:
+        return SEAM_EXIT_IO;
+    case SEAM_E_CANCELLED:
+        return SEAM_EXIT_INTERRUPTED;
+    default:
+        return SEAM_EXIT_FAILED;
+    }
+}
+
+int seam_cli_finish(seam_status st, const seam_error *err, const seam_common_options *common) {
+    if (st == SEAM_OK) {
+        return SEAM_EXIT_OK;
+    }
+    const char *const text = err != NULL && err->text[0] != '\0' ? err->text : seam_describe(st);
+    fprintf(stderr, "seam: %s\n", text);
+    if (common->json) {
+        json_t *const value =
+            json_pack("{s:{s:s,s:s}}", "error", "status", seam_status_name(st), "text", text);
+        seam_cli_print_json(value);
+        json_decref(value);
+    }
+    return exit_code(st);
+}
+
+int seam_cli_usage(const seam_error *err, const char *command) {
+    fprintf(stderr, "seam: %s\n`seam %s --help` lists the options\n", err->text, command);
+    return SEAM_EXIT_USAGE;
+}
+
+void seam_cli_print_json(const json_t *value) {
+    if (value != NULL) {
+        (void)json_dumpf(value, stdout, JSON_INDENT(2));
+        printf("\n");
+    }
+}

@@ -1,0 +1,127 @@
+/* `seam eval`: loss, perplexity and exact match of a run, an adapter or the base model. */
+#include <stdio.h>
+
+#include "evaluate.h"
+#include "progress.h"
+#include "use_session.h"
+
+typedef struct eval_options {
+    seam_use_options use;
+    const char *data;
+    uint32_t rows, tokens_max, new_tokens, slots, examples, rows_max;
+    bool truncate, exact_match;
+} eval_options;
+
+static const seam_arg_spec eval_specs[] = {
+    {"data", SEAM_ARG_TEXT, offsetof(eval_options, data), "FILE", "JSONL, may be gzipped"},
+    {"rows", SEAM_ARG_U32, offsetof(eval_options, rows), "N", "rows to use [all]"},
+    {"tokens-max", SEAM_ARG_U32, offsetof(eval_options, tokens_max), "N",
+     "longest row in tokens [the context]"},
+    {"truncate", SEAM_ARG_FLAG, offsetof(eval_options, truncate), NULL,
+     "cut longer rows instead of refusing them"},
+    {"rows-max", SEAM_ARG_U32, offsetof(eval_options, rows_max), "N",
+     "tokens of one request [4096]"},
+    {"exact-match", SEAM_ARG_ONOFF, offsetof(eval_options, exact_match), "on|off",
+     "generate and compare [on]"},
+    {"new-tokens", SEAM_ARG_U32, offsetof(eval_options, new_tokens), "N",
+     "longest generated text [longest completion + 16, at most 512]"},
+    {"slots", SEAM_ARG_U32, offsetof(eval_options, slots), "N", "texts generated at once [16]"},
+    {"examples", SEAM_ARG_U32, offsetof(eval_options, examples), "N",
+     "generated texts to show [0]"},
+    {NULL, SEAM_ARG_FLAG, 0, NULL, NULL},
+};
+
+static void help(void) {
+    printf("usage: seam eval --model PATH --data FILE [--run DIR | --adapter DIR] [options]\n\n");
+    seam_args_help(eval_specs);
+    seam_args_help(seam_use_specs);
+    seam_args_help(seam_server_specs);
+    seam_args_help(seam_common_specs);
+}
+
+static void result_print(const seam_evaluation *e, const eval_options *o) {
+    if (o->use.common.json) {
+        json_t *const value = seam_evaluation_json(e);
+        seam_cli_print_json(value);
+        json_decref(value);
+        return;
+    }
+    size_t i = 0;
+    json_t *example = NULL;
+    json_array_foreach(e->examples, i, example) {
+        printf("%s\n  expected:  %s\n  generated: %s\n",
+               json_string_value(json_object_get(example, "prompt")),
+               json_string_value(json_object_get(example, "expected")),
+               json_string_value(json_object_get(example, "generated")));
+    }
+    printf("rows %u  tokens in the loss %llu  loss %.4f  perplexity %.3f  tokens right %.1f %%",
+           e->rows, (unsigned long long)e->labelled_tokens, e->loss, e->perplexity,
+           100.0 * e->token_accuracy);
+    if (e->has_exact_match) {
+        printf("  exact match %.1f %% (%u)", 100.0 * e->exact_match, e->exact_rows);
+    }
+    printf("\n");
+}
+
+static seam_status evaluate(const eval_options *o, const seam_use *use, seam_error *err) {
+    seam_model_facts facts;
+    seam_model_describe(&facts, use->model);
+    const seam_data_options options = {.tokens_max =
+                                           o->tokens_max != 0 ? o->tokens_max : facts.context_max,
+                                       .truncates = o->truncate,
+                                       .rows_max = o->rows,
+                                       .eos_id = -1};
+    seam_data *data = NULL;
+    seam_status st = seam_data_load(&data, o->data, use->tokenizer, &options, err);
+    if (st != SEAM_OK) {
+        return st;
+    }
+    const seam_evaluation_args args = {.session = use->session,
+                                       .model = use->model,
+                                       .tokenizer = use->tokenizer,
+                                       .data = data,
+                                       .codec = o->use.codec,
+                                       .base_model = use->base_model,
+                                       .exact_match = o->exact_match,
+                                       .rows_max = o->rows_max,
+                                       .slots = o->slots,
+                                       .new_tokens_max = o->new_tokens,
+                                       .examples_max = o->examples};
+    seam_evaluation evaluation;
+    st = seam_evaluate(&evaluation, &args, err);
+    if (st == SEAM_OK) {
+        result_print(&evaluation, o);
+        seam_evaluation_deinit(&evaluation);
+    }
+    seam_data_destroy(data);
+    return st;
+}
+
+int seam_cmd_eval(int argc, char **argv, int first) {
+    eval_options o = {.exact_match = true};
+    seam_error err = {0};
+    const seam_arg_table tables[] = {{seam_common_specs, &o.use.common},
+                                     {seam_server_specs, &o.use.server},
+                                     {seam_use_specs, &o.use},
+                                     {eval_specs, &o}};
+    uint32_t count = 0;
+    const char *positional[1];
+    seam_status st = seam_args_parse(&count, positional, 0, tables, 4, argc, argv, first, &err);
+    if (st == SEAM_OK && o.use.common.help) {
+        help();
+        return SEAM_EXIT_OK;
+    }
+    if (st == SEAM_OK && (o.use.model == NULL || o.data == NULL)) {
+        st = seam_error_set(&err, SEAM_E_ARG, "--model and --data are needed");
+    }
+    if (st != SEAM_OK) {
+        return seam_cli_usage(&err, "eval");
+    }
+    seam_use use;
+    st = seam_use_open(&use, &o.use, &err);
+    if (st == SEAM_OK) {
+        st = evaluate(&o, &use, &err);
+    }
+    seam_use_close(&use);
+    return seam_cli_finish(st, &err, &o.use.common);
+}

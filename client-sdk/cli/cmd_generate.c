@@ -1,0 +1,178 @@
+/* `seam generate`: continues one prompt, printing tokens as they come. */
+#include <stdio.h>
+#include <string.h>
+
+#include "chat.h"
+#include "evaluate.h"
+#include "try.h"
+#include "use_session.h"
+
+#define NEW_TOKENS_DEFAULT 128u
+
+typedef struct generate_options {
+    seam_use_options use;
+    const char *prompt;
+    uint32_t new_tokens;
+    float temperature, top_p;
+    uint64_t seed;
+    bool chat;
+} generate_options;
+
+static const seam_arg_spec generate_specs[] = {
+    {"prompt", SEAM_ARG_TEXT, offsetof(generate_options, prompt), "TEXT",
+     "the text to continue (or as the only argument)"},
+    {"chat", SEAM_ARG_FLAG, offsetof(generate_options, chat), NULL,
+     "the prompt is a user's message: use the model's chat template"},
+    {"new-tokens", SEAM_ARG_U32, offsetof(generate_options, new_tokens), "N",
+     "longest continuation [128]"},
+    {"temperature", SEAM_ARG_F32, offsetof(generate_options, temperature), "X",
+     "0: the most likely token [0]"},
+    {"top-p", SEAM_ARG_F32, offsetof(generate_options, top_p), "X",
+     "share of the probability to sample from [0.9]"},
+    {"seed", SEAM_ARG_U64, offsetof(generate_options, seed), "N", "of the sampling [0]"},
+    {NULL, SEAM_ARG_FLAG, 0, NULL, NULL},
+};
+
+typedef struct continuation {
+    const seam_tokenizer *tokenizer;
+    bool stream; /* print as it comes */
+    seam_ids ids;
+    seam_status st;
+} continuation;
+
+static void token_visit(void *user, uint32_t prompt_idx, const uint32_t *tokens,
+                        uint32_t token_count, bool last) {
+    (void)prompt_idx;
+    (void)last;
+    continuation *const c = user;
+    if (c->st == SEAM_OK && token_count > 0) {
+        c->st = seam_ids_append(&c->ids, tokens, token_count);
+    }
+    for (uint32_t i = 0; c->stream && i < token_count; i++) {
+        size_t bytes = 0;
+        const char *const text = seam_tokenizer_token(&bytes, c->tokenizer, tokens[i]);
+        if (text != NULL) {
+            fwrite(text, 1, bytes, stdout);
+            fflush(stdout);
+        }
+    }
+}
+
+static seam_status prompt_encode(seam_ids *ids, const generate_options *o,
+                                 const seam_tokenizer *tokenizer, seam_error *err) {
+    size_t prefix_count = 0;
+    const uint32_t *const prefix = seam_tokenizer_prefix(&prefix_count, tokenizer);
+    if (seam_ids_append(ids, prefix, prefix_count) != SEAM_OK) {
+        return seam_error_set(err, SEAM_E_MEMORY, "out of memory");
+    }
+    if (!o->chat) {
+        return seam_tokenizer_encode(ids, tokenizer, o->prompt, strlen(o->prompt),
+                                     SEAM_SPECIAL_PARSE, err);
+    }
+    seam_chat chat;
+    SEAM_TRY(seam_chat_detect(&chat, tokenizer, err));
+    const seam_chat_message message = {
+        .role = "user", .content = o->prompt, .content_bytes = strlen(o->prompt)};
+    return seam_chat_encode(ids, NULL, &chat, tokenizer, &message, 1, true, err);
+}
+
+static seam_status run(const generate_options *o, const seam_use *use, const seam_ids *prompt,
+                       continuation *c, seam_error *err) {
+    seam_model_facts facts;
+    seam_model_describe(&facts, use->model);
+    const uint32_t new_tokens = o->new_tokens != 0 ? o->new_tokens : NEW_TOKENS_DEFAULT;
+    seam_inference_options options = SEAM_INFERENCE_OPTIONS_INIT;
+    options.kind = SEAM_INFERENCE_GENERATE;
+    options.codec = o->use.codec;
+    options.base_model = use->base_model;
+    options.slot_count = 1;
+    options.rows_max = (uint32_t)prompt->count + 1;
+    options.positions_max = (uint32_t)prompt->count + new_tokens + 1;
+    if (options.positions_max > facts.context_max) {
+        options.positions_max = facts.context_max;
+    }
+    uint32_t stop_ids[2];
+    seam_generation_options generation = SEAM_GENERATION_OPTIONS_INIT;
+    generation.new_tokens_max = new_tokens;
+    generation.temperature = o->temperature;
+    generation.top_p = o->top_p;
+    generation.seed = o->seed;
+    generation.stop_ids = stop_ids;
+    generation.stop_count = seam_stop_ids(stop_ids, use->tokenizer);
+    seam_inference *inference = NULL;
+    SEAM_TRY(seam_inference_open(&inference, use->session, &options, err));
+    const seam_prompt prompts[] = {{.ids = prompt->ids, .count = (uint32_t)prompt->count}};
+    const seam_status st =
+        seam_model_generate(use->model, inference, prompts, 1, &generation, token_visit, c, err);
+    seam_inference_close(inference);
+    SEAM_TRY(st);
+    return c->st == SEAM_OK ? SEAM_OK : seam_error_set(err, c->st, "out of memory");
+}
+
+static seam_status generate(const generate_options *o, const seam_use *use, seam_error *err) {
+    continuation c = {.tokenizer = use->tokenizer, .stream = !o->use.common.json};
+    seam_ids prompt = {.count = 0};
+    seam_text text = {.count = 0};
+    seam_status st = prompt_encode(&prompt, o, use->tokenizer, err);
+    if (st == SEAM_OK && prompt.count == 0) {
+        st = seam_error_set(err, SEAM_E_ARG, "the prompt is empty");
+    }
+    if (st == SEAM_OK) {
+        st = run(o, use, &prompt, &c, err);
+    }
+    if (st == SEAM_OK && c.stream) {
+        printf("\n");
+    } else if (st == SEAM_OK) {
+        st = seam_tokenizer_decode(&text, use->tokenizer, c.ids.ids, c.ids.count,
+                                   SEAM_DECODE_SKIP_SPECIAL, err);
+        if (st == SEAM_OK) {
+            json_t *const value =
+                json_pack("{s:s,s:s%,s:i,s:i}", "prompt", o->prompt, "text",
+                          text.bytes != NULL ? text.bytes : "", text.count, "prompt_tokens",
+                          (int)prompt.count, "new_tokens", (int)c.ids.count);
+            seam_cli_print_json(value);
+            json_decref(value);
+        }
+    }
+    seam_text_deinit(&text);
+    seam_ids_deinit(&prompt);
+    seam_ids_deinit(&c.ids);
+    return st;
+}
+
+int seam_cmd_generate(int argc, char **argv, int first) {
+    generate_options o = {.top_p = 0.9f};
+    seam_error err = {0};
+    const seam_arg_table tables[] = {{seam_common_specs, &o.use.common},
+                                     {seam_server_specs, &o.use.server},
+                                     {seam_use_specs, &o.use},
+                                     {generate_specs, &o}};
+    uint32_t count = 0;
+    const char *positional[1];
+    seam_status st = seam_args_parse(&count, positional, 1, tables, 4, argc, argv, first, &err);
+    if (st == SEAM_OK && o.use.common.help) {
+        printf("usage: seam generate --model PATH [--run DIR | --adapter DIR] PROMPT\n\n");
+        seam_args_help(generate_specs);
+        seam_args_help(seam_use_specs);
+        seam_args_help(seam_server_specs);
+        seam_args_help(seam_common_specs);
+        return SEAM_EXIT_OK;
+    }
+    o.prompt = count == 1 ? positional[0] : o.prompt;
+    if (st == SEAM_OK && (o.use.model == NULL || o.prompt == NULL)) {
+        st = seam_error_set(&err, SEAM_E_ARG, "--model and a prompt are needed");
+    }
+    if (st == SEAM_OK && (o.temperature < 0.0f || o.top_p <= 0.0f || o.top_p > 1.0f)) {
+        st = seam_error_set(&err, SEAM_E_ARG, "--temperature is below 0 or --top-p not in (0, 1]");
+    }
+    if (st != SEAM_OK) {
+        return seam_cli_usage(&err, "generate");
+    }
+    seam_use use;
+    st = seam_use_open(&use, &o.use, &err);
+    if (st == SEAM_OK) {
+        st = generate(&o, &use, &err);
+    }
+    seam_use_close(&use);
+    return seam_cli_finish(st, &err, &o.use.common);
+}

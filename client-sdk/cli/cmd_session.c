@@ -1,0 +1,276 @@
+/* Commands about servers and sessions: server info, model list, session list/show/delete, export.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "arena.h"
+#include "cli.h"
+#include "run_files.h"
+#include "try.h"
+
+#define MODELS_MAX 256
+
+typedef struct admin_options {
+    seam_common_options common;
+    seam_server_options server;
+    const char *run, *out;
+} admin_options;
+
+static const seam_arg_spec run_specs[] = {
+    {"run", SEAM_ARG_TEXT, offsetof(admin_options, run), "DIR",
+     "the run folder whose session is meant (or its session.json)"},
+    {"out", SEAM_ARG_TEXT, offsetof(admin_options, out), "DIR",
+     "export: where the adapter goes [RUN/adapter]"},
+    {NULL, SEAM_ARG_FLAG, 0, NULL, NULL},
+};
+
+/* What a command does with a connected client. */
+typedef seam_status admin_fn(seam_client *client, const admin_options *options, seam_error *err);
+
+typedef struct admin_command {
+    const char *name, *summary;
+    bool needs_run;
+    admin_fn *act;
+} admin_command;
+
+static int run(const admin_command *command, int argc, char **argv, int first) {
+    admin_options o = {.run = NULL};
+    seam_error err = {0};
+    const seam_arg_table tables[] = {
+        {seam_common_specs, &o.common}, {seam_server_specs, &o.server}, {run_specs, &o}};
+    uint32_t count = 0;
+    const char *positional[1];
+    seam_status st = seam_args_parse(&count, positional, command->needs_run ? 1 : 0, tables, 3,
+                                     argc, argv, first, &err);
+    o.run = count == 1 ? positional[0] : o.run;
+    if (st == SEAM_OK && o.common.help) {
+        printf("usage: seam %s%s [options]\n\n%s.\n\n", command->name,
+               command->needs_run ? " RUN" : "", command->summary);
+        seam_args_help(seam_server_specs);
+        seam_args_help(seam_common_specs);
+        if (command->needs_run) {
+            seam_args_help(run_specs);
+        }
+        return SEAM_EXIT_OK;
+    }
+    if (st == SEAM_OK && command->needs_run && o.run == NULL) {
+        st = seam_error_set(&err, SEAM_E_ARG, "which run? give its folder");
+    }
+    if (st != SEAM_OK) {
+        return seam_cli_usage(&err, command->name);
+    }
+    seam_session_file file = {.server = ""};
+    if (command->needs_run) {
+        st = seam_session_file_read(&file, o.run, &err);
+        if (st != SEAM_OK) {
+            return seam_cli_finish(st, &err, &o.common);
+        }
+        o.server.server = o.server.server != NULL ? o.server.server : file.server;
+    }
+    seam_client *client = NULL;
+    st = seam_cli_connect(&client, &o.server, &o.common, &err);
+    if (st == SEAM_OK) {
+        st = command->act(client, &o, &err);
+    }
+    seam_client_close(client);
+    return seam_cli_finish(st, &err, &o.common);
+}
+
+/* ---- Servers ---- */
+
+static seam_status server_info(seam_client *client, const admin_options *options, seam_error *err) {
+    seam_server_info info;
+    SEAM_TRY(seam_client_server_info(&info, client, err));
+    if (options->common.json) {
+        json_t *const value = json_pack(
+            "{s:s,s:s,s:I,s:I,s:i}", "version", info.version, "device", info.device,
+            "memory_bytes_total", (json_int_t)info.memory_bytes_total, "memory_bytes_free",
+            (json_int_t)info.memory_bytes_free, "session_count", (int)info.session_count);
+        seam_cli_print_json(value);
+        json_decref(value);
+        return SEAM_OK;
+    }
+    printf("version   %s\ndevice    %s\nmemory    %.2f of %.2f GB free\nsessions  %u\n",
+           info.version, info.device, (double)info.memory_bytes_free / 1e9,
+           (double)info.memory_bytes_total / 1e9, info.session_count);
+    return SEAM_OK;
+}
+
+static seam_status model_list(seam_client *client, const admin_options *options, seam_error *err) {
+    seam_model_info *const models = seam_mem_zalloc(MODELS_MAX, sizeof *models);
+    if (models == NULL) {
+        return seam_error_set(err, SEAM_E_MEMORY, "out of memory");
+    }
+    uint32_t count = 0;
+    const seam_status st = seam_client_models(models, &count, client, MODELS_MAX, err);
+    json_t *const list = json_array();
+    for (uint32_t i = 0; st == SEAM_OK && i < count && i < MODELS_MAX; i++) {
+        const seam_model_info *const m = &models[i];
+        char identity[17];
+        snprintf(identity, sizeof identity, "%016llx", (unsigned long long)m->identity);
+        if (options->common.json) {
+            json_array_append_new(
+                list, json_pack("{s:s,s:s,s:i,s:i,s:i,s:i,s:s,s:I}", "id", m->id, "architecture",
+                                m->architecture, "layers", (int)m->layers, "hidden", (int)m->hidden,
+                                "vocab", (int)m->vocab, "context_max", (int)m->context_max,
+                                "identity", identity, "weight_bytes", (json_int_t)m->weight_bytes));
+        } else {
+            printf("%-32s %s, %u layers x %u, vocabulary %u, context %u, identity %s\n", m->id,
+                   m->architecture, m->layers, m->hidden, m->vocab, m->context_max, identity);
+        }
+    }
+    if (st == SEAM_OK && options->common.json) {
+        json_t *const value = json_pack("{s:O}", "models", list);
+        seam_cli_print_json(value);
+        json_decref(value);
+    }
+    json_decref(list);
+    seam_mem_free(models);
+    return st;
+}
+
+/* ---- Sessions ---- */
+
+static json_t *session_json(const seam_session_info *info) {
+    return json_pack("{s:s,s:s,s:s,s:s,s:s,s:I,s:I,s:I,s:i}", "id", info->id, "name", info->name,
+                     "model", info->model, "codec", info->codec, "state", info->state,
+                     "committed_step_count", (json_int_t)info->committed_step_count, "memory_bytes",
+                     (json_int_t)info->memory_bytes, "tokens", (json_int_t)info->tokens,
+                     "lora_rank", (int)info->lora_rank);
+}
+
+static void session_visit(void *user, const seam_session_info *info) {
+    json_array_append_new(user, session_json(info));
+}
+
+static void session_print(const json_t *s) {
+    printf("%-34s %-10s %-24s %-7s %6lld steps  %10lld tokens  %s\n",
+           json_string_value(json_object_get(s, "id")),
+           json_string_value(json_object_get(s, "state")),
+           json_string_value(json_object_get(s, "model")),
+           json_string_value(json_object_get(s, "codec")),
+           (long long)json_integer_value(json_object_get(s, "committed_step_count")),
+           (long long)json_integer_value(json_object_get(s, "tokens")),
+           json_string_value(json_object_get(s, "name")));
+}
+
+static seam_status session_list(seam_client *client, const admin_options *options,
+                                seam_error *err) {
+    json_t *const list = json_array();
+    const seam_status st = seam_client_sessions(client, session_visit, list, err);
+    if (st == SEAM_OK && options->common.json) {
+        json_t *const value = json_pack("{s:O}", "sessions", list);
+        seam_cli_print_json(value);
+        json_decref(value);
+    } else if (st == SEAM_OK) {
+        size_t i = 0;
+        json_t *s = NULL;
+        json_array_foreach(list, i, s) {
+            session_print(s);
+        }
+    }
+    json_decref(list);
+    return st;
+}
+
+static seam_status attach(seam_session **ret_session, seam_client *client,
+                          const admin_options *options, seam_error *err) {
+    seam_session_file file;
+    SEAM_TRY(seam_session_file_read(&file, options->run, err));
+    return seam_session_attach(ret_session, client, file.id, file.secret, err);
+}
+
+static seam_status session_show(seam_client *client, const admin_options *options,
+                                seam_error *err) {
+    seam_session *session = NULL;
+    SEAM_TRY(attach(&session, client, options, err));
+    seam_session_info info;
+    const seam_status st = seam_session_info_get(&info, session, err);
+    seam_session_close(session);
+    SEAM_TRY(st);
+    json_t *const value = session_json(&info);
+    if (options->common.json) {
+        seam_cli_print_json(value);
+    } else {
+        session_print(value);
+    }
+    json_decref(value);
+    return SEAM_OK;
+}
+
+static seam_status session_delete(seam_client *client, const admin_options *options,
+                                  seam_error *err) {
+    seam_session_file file;
+    SEAM_TRY(seam_session_file_read(&file, options->run, err));
+    SEAM_TRY(seam_client_delete_session(client, file.id, file.secret, err));
+    if (options->common.json) {
+        json_t *const value = json_pack("{s:s}", "deleted", file.id);
+        seam_cli_print_json(value);
+        json_decref(value);
+    } else {
+        printf("deleted %s\n", file.id);
+    }
+    return SEAM_OK;
+}
+
+static seam_status export_adapter(seam_client *client, const admin_options *options,
+                                  seam_error *err) {
+    char out[SEAM_RUN_PATH_BYTES];
+    if (options->out != NULL) {
+        snprintf(out, sizeof out, "%s", options->out);
+    } else {
+        SEAM_TRY(seam_run_path(out, options->run, "adapter", err));
+    }
+    seam_session *session = NULL;
+    SEAM_TRY(attach(&session, client, options, err));
+    uint64_t hash = 0;
+    const uint64_t steps = seam_session_committed_steps(session);
+    const seam_status st = seam_session_export(session, out, &hash, err);
+    seam_session_close(session);
+    SEAM_TRY(st);
+    char hash_text[17];
+    snprintf(hash_text, sizeof hash_text, "%016llx", (unsigned long long)hash);
+    if (options->common.json) {
+        json_t *const value = json_pack("{s:s,s:I,s:s}", "adapter", out, "committed_step_count",
+                                        (json_int_t)steps, "state_hash", hash_text);
+        seam_cli_print_json(value);
+        json_decref(value);
+    } else {
+        printf("%s: adapter after %llu steps, state hash %s\n", out, (unsigned long long)steps,
+               hash_text);
+    }
+    return SEAM_OK;
+}
+
+int seam_cmd_server_info(int argc, char **argv, int first) {
+    static const admin_command c = {"server info", "A server's version, device and load", false,
+                                    server_info};
+    return run(&c, argc, argv, first);
+}
+
+int seam_cmd_model_list(int argc, char **argv, int first) {
+    static const admin_command c = {"model list", "Models that a server offers", false, model_list};
+    return run(&c, argc, argv, first);
+}
+
+int seam_cmd_session_list(int argc, char **argv, int first) {
+    static const admin_command c = {"session list", "Sessions of a server", false, session_list};
+    return run(&c, argc, argv, first);
+}
+
+int seam_cmd_session_show(int argc, char **argv, int first) {
+    static const admin_command c = {"session show", "The session of a run", true, session_show};
+    return run(&c, argc, argv, first);
+}
+
+int seam_cmd_session_delete(int argc, char **argv, int first) {
+    static const admin_command c = {"session delete", "Delete the session of a run", true,
+                                    session_delete};
+    return run(&c, argc, argv, first);
+}
+
+int seam_cmd_export(int argc, char **argv, int first) {
+    static const admin_command c = {
+        "export", "Write the adapter of a run's session as a PEFT folder", true, export_adapter};
+    return run(&c, argc, argv, first);
+}

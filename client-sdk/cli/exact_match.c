@@ -1,0 +1,57 @@
+/* When a generated text counts as right: see evaluate.h. */
+#include <string.h>
+
+#include "evaluate.h"
+
+static void strip(const char **text, size_t *count) {
+    static const char white[] = " \t\r\n";
+    while (*count > 0 && strchr(white, **text) != NULL) {
+        (*text)++;
+        (*count)--;
+    }
+    while (*count > 0 && strchr(white, (*text)[*count - 1]) != NULL) {
+        (*count)--;
+    }
+}
+
+/* The number behind the last "####", up to the end of its line, equals the answer; commas between
+ * digits do not count on either side. */
+static bool answer_matches(const char *generated, const char *answer) {
+    const char *mark = NULL;
+    for (const char *at = generated; (at = strstr(at, "####")) != NULL; at += 4) {
+        mark = at + 4;
+    }
+    if (mark == NULL) {
+        return false;
+    }
+    size_t count = strcspn(mark, "\n");
+    size_t wanted_count = strlen(answer);
+    strip(&mark, &count);
+    strip(&answer, &wanted_count);
+    size_t i = 0, j = 0;
+    for (;;) {
+        while (i < count && mark[i] == ',') {
+            i++;
+        }
+        while (j < wanted_count && answer[j] == ',') {
+            j++;
+        }
+        if (i == count || j == wanted_count) {
+            return i == count && j == wanted_count && count > 0;
+        }
+        if (mark[i++] != answer[j++]) {
+            return false;
+        }
+    }
+}
+
+bool seam_text_is_exact(const char *generated, const char *completion, const char *answer) {
+    if (answer != NULL) {
+        return answer_matches(generated, answer);
+    }
+    size_t count = strlen(generated);
+    size_t wanted_count = strlen(completion);
+    strip(&generated, &count);
+    strip(&completion, &wanted_count);
+    return count == wanted_count && memcmp(generated, completion, count) == 0;
+}

@@ -1,0 +1,166 @@
+/* See run_report.h. */
+#include "run_report.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "run_files.h"
+
+#define CHANNELS_MAX (1u << 16)
+#define WIDTHS       17
+
+static json_t *widths_summary(const uint8_t *widths, uint32_t channels);
+static void widths_final(seam_run_report *report, const seam_session *session);
+
+seam_status seam_run_report_init(seam_run_report *report, seam_error *err) {
+    *report =
+        (seam_run_report){.root = json_object(), .steps = json_array(), .eval = json_object()};
+    if (report->root == NULL || report->steps == NULL || report->eval == NULL) {
+        seam_run_report_deinit(report);
+        return seam_error_set(err, SEAM_E_MEMORY, "out of memory");
+    }
+    return SEAM_OK;
+}
+
+void seam_run_report_deinit(seam_run_report *report) {
+    json_decref(report->eval);
+    json_decref(report->steps);
+    json_decref(report->root);
+    *report = (seam_run_report){.root = NULL};
+}
+
+void seam_run_report_set(seam_run_report *report, const char *name, json_t *gift_value) {
+    json_object_set_new(report->root, name, gift_value);
+}
+
+void seam_run_report_step(double *ret_wire_bits, seam_run_report *report,
+                          const seam_train_report *step, const seam_session *session) {
+    const uint64_t bf16_bytes = 4 * step->tokens * seam_session_channels(session) * 2;
+    json_t *const sites = json_object();
+    double bits = 0.0, values = 0.0;
+    static uint8_t widths[CHANNELS_MAX];
+    for (uint32_t i = 0; i < seam_session_site_count(session); i++) {
+        seam_site_state site;
+        if (seam_session_site(&site, session, i) != SEAM_OK) {
+            continue;
+        }
+        json_t *const entry = json_pack("{s:f,s:I}", "mean_bits", site.mean_bits, "payload_bytes",
+                                        (json_int_t)site.payload_bytes);
+        if (site.rows > 0 && seam_session_site_widths(widths, session, i) == SEAM_OK) {
+            json_object_set_new(entry, "widths", widths_summary(widths, site.channels));
+        }
+        json_object_set_new(sites, site.name, entry);
+        if (strncmp(site.name, "fwd", 3) == 0) {
+            const double n = (double)site.rows * site.channels;
+            bits += site.mean_bits * n;
+            values += n;
+        }
+    }
+    const seam_step_report *const s = &step->step;
+    char hash[17];
+    snprintf(hash, sizeof hash, "%016llx", (unsigned long long)s->state_hash);
+    json_t *const entry =
+        json_pack("{s:I,s:f,s:I,s:I,s:I,s:f,s:f,s:f,s:I,s:I,s:I,s:f,s:f,s:f,s:b,s:b,s:s}", "step",
+                  (json_int_t)s->step, "loss", step->loss, "tokens", (json_int_t)step->tokens,
+                  "labelled_tokens", (json_int_t)step->labelled_tokens, "correct_tokens",
+                  (json_int_t)step->correct_tokens, "seconds", step->seconds, "head_seconds",
+                  step->head_seconds, "server_seconds", s->server_seconds, "bytes_sent",
+                  (json_int_t)s->bytes_sent, "bytes_received", (json_int_t)s->bytes_received,
+                  "bf16_bytes", (json_int_t)bf16_bytes, "grad_norm", s->grad_norm, "lr", s->lr,
+                  "gate_mean_bits", s->gate_mean_bits, "skipped", s->skipped, "target_reached",
+                  s->target_reached, "state_hash", hash);
+    json_object_set_new(entry, "sites", sites);
+    json_array_append_new(report->steps, entry);
+    report->seconds += step->seconds;
+    report->loss_sum += step->loss * (double)step->labelled_tokens;
+    report->tokens += step->tokens;
+    report->labelled_tokens += step->labelled_tokens;
+    report->bytes_sent += s->bytes_sent;
+    report->bytes_received += s->bytes_received;
+    report->bf16_bytes += bf16_bytes;
+    report->bits_weighted += bits;
+    report->values += values;
+    *ret_wire_bits = values > 0.0 ? bits / values : 0.0;
+}
+
+/* min, tenth percentile, median, ninetieth percentile, max. */
+static json_t *widths_summary(const uint8_t *widths, uint32_t channels) {
+    uint32_t counts[WIDTHS] = {0};
+    for (uint32_t c = 0; c < channels; c++) {
+        counts[widths[c] < WIDTHS ? widths[c] : 0]++;
+    }
+    const uint32_t ranks[5] = {0, channels / 10, channels / 2, channels - 1 - channels / 10,
+                               channels - 1};
+    int at[5] = {0};
+    for (int r = 0; r < 5; r++) {
+        uint32_t below = 0;
+        for (int w = 0; w < WIDTHS; w++) {
+            below += counts[w];
+            if (ranks[r] < below) {
+                at[r] = w;
+                break;
+            }
+        }
+    }
+    return json_pack("{s:i,s:i,s:i,s:i,s:i}", "min", at[0], "p10", at[1], "median", at[2], "p90",
+                     at[3], "max", at[4]);
+}
+
+void seam_run_report_eval(seam_run_report *report, const char *name,
+                          const seam_evaluation *evaluation) {
+    json_object_set_new(report->eval, name, seam_evaluation_json(evaluation));
+}
+
+seam_status seam_run_report_write(seam_run_report *report, const char *path,
+                                  const seam_session *session, seam_error *err) {
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    const double n = report->labelled_tokens > 0 ? (double)report->labelled_tokens : 1.0;
+    json_t *const root = report->root;
+    json_object_set_new(root, "peak_rss_bytes", json_integer((json_int_t)usage.ru_maxrss * 1024));
+    json_object_set_new(
+        root, "totals",
+        json_pack("{s:I,s:f,s:I,s:I,s:I,s:I,s:I,s:f,s:f,s:f}", "steps",
+                  (json_int_t)json_array_size(report->steps), "seconds", report->seconds, "tokens",
+                  (json_int_t)report->tokens, "labelled_tokens",
+                  (json_int_t)report->labelled_tokens, "bytes_sent", (json_int_t)report->bytes_sent,
+                  "bytes_received", (json_int_t)report->bytes_received, "bf16_bytes",
+                  (json_int_t)report->bf16_bytes, "tokens_per_second",
+                  report->seconds > 0.0 ? (double)report->tokens / report->seconds : 0.0,
+                  "loss_mean", report->loss_sum / n, "wire_mean_bits",
+                  report->values > 0.0 ? report->bits_weighted / report->values : 0.0));
+    json_object_set(root, "steps", report->steps);
+    json_object_set(root, "eval", report->eval);
+    if (session != NULL) {
+        widths_final(report, session);
+    }
+    return seam_run_write_json(path, root, 0644, err);
+}
+
+static void widths_final(seam_run_report *report, const seam_session *session) {
+    static uint8_t widths[CHANNELS_MAX];
+    json_t *const histograms = json_object();
+    json_t *const finals = json_object();
+    for (uint32_t i = 0; i < seam_session_site_count(session); i++) {
+        seam_site_state site;
+        if (seam_session_site(&site, session, i) != SEAM_OK || strncmp(site.name, "fwd", 3) != 0 ||
+            seam_session_site_widths(widths, session, i) != SEAM_OK) {
+            continue;
+        }
+        json_int_t counts[WIDTHS] = {0};
+        json_t *const every = json_array();
+        for (uint32_t c = 0; c < site.channels; c++) {
+            counts[widths[c] < WIDTHS ? widths[c] : 0]++;
+            json_array_append_new(every, json_integer(widths[c]));
+        }
+        json_t *const histogram = json_array();
+        for (int w = 0; w < WIDTHS; w++) {
+            json_array_append_new(histogram, json_integer(counts[w]));
+        }
+        json_object_set_new(histograms, site.name, histogram);
+        json_object_set_new(finals, site.name, every);
+    }
+    json_object_set_new(report->root, "widths", histograms);
+    json_object_set_new(report->root, "final_widths", finals);
+}

@@ -1,0 +1,72 @@
+/* `seam`: the command line of libseam.  Finds the command, shows help, turns statuses into exit
+ * codes (cli.h lists them). */
+#include <malloc.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli.h"
+
+static const seam_command commands[] = {
+    {NULL, "train", "fine-tune an adapter on a data file", seam_cmd_train},
+    {NULL, "eval", "loss, perplexity and exact match of a session on a data file", seam_cmd_eval},
+    {NULL, "generate", "continue a prompt with a session's adapter", seam_cmd_generate},
+    {NULL, "export", "write a session's adapter as a PEFT folder", seam_cmd_export},
+    {"session", "list", "sessions of a server", seam_cmd_session_list},
+    {"session", "show", "one session", seam_cmd_session_show},
+    {"session", "delete", "delete a session", seam_cmd_session_delete},
+    {"server", "info", "a server's version, device and load", seam_cmd_server_info},
+    {"model", "list", "models that a server offers", seam_cmd_model_list},
+    {"model", "pull", "download a model", seam_cmd_model_pull},
+    {"data", "show", "what training would see of a data file", seam_cmd_data_show},
+};
+#define COMMAND_COUNT (sizeof commands / sizeof *commands)
+
+static void help(void) {
+    printf(
+        "usage: seam COMMAND [options]\n\n"
+        "Split fine-tuning: text, labels, embedding and head stay here; a Seam server holds the\n"
+        "frozen blocks and trains the adapter.\n\n");
+    for (size_t i = 0; i < COMMAND_COUNT; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "%s%s%s", commands[i].group != NULL ? commands[i].group : "",
+                 commands[i].group != NULL ? " " : "", commands[i].name);
+        printf("  %-16s %s\n", name, commands[i].summary);
+    }
+    printf("\n`seam COMMAND --help` lists the options of a command; `seam version` prints %s.\n"
+           "Exit codes: 0 done, 1 failed, 2 usage, 3 server not reachable, 4 input refused,\n"
+           "5 file not readable or writable, 130 interrupted.\n",
+           seam_version());
+}
+
+int main(int argc, char **argv) {
+    /* Buffers of a megabyte come and go with every step; without this malloc returns them to the
+     * kernel each time, which halves the throughput of streams. */
+    mallopt(M_MMAP_THRESHOLD, 32 << 20);
+    mallopt(M_TRIM_THRESHOLD, 1 << 30);
+    if (argc < 2) {
+        help();
+        return SEAM_EXIT_USAGE;
+    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0) {
+        help();
+        return SEAM_EXIT_OK;
+    }
+    if (strcmp(argv[1], "version") == 0 || strcmp(argv[1], "--version") == 0) {
+        printf("seam %s\n", seam_version());
+        return SEAM_EXIT_OK;
+    }
+    for (size_t i = 0; i < COMMAND_COUNT; i++) {
+        const seam_command *const c = &commands[i];
+        if (c->group == NULL && strcmp(c->name, argv[1]) == 0) {
+            return c->run(argc, argv, 2);
+        }
+        if (c->group != NULL && argc > 2 && strcmp(c->group, argv[1]) == 0 &&
+            strcmp(c->name, argv[2]) == 0) {
+            return c->run(argc, argv, 3);
+        }
+    }
+    fprintf(stderr, "seam: '%s%s%s' is no command; `seam --help` lists them\n", argv[1],
+            argc > 2 ? " " : "", argc > 2 ? argv[2] : "");
+    return SEAM_EXIT_USAGE;
+}

@@ -1,0 +1,298 @@
+/* See train_options.h. */
+#include "train_options.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "try.h"
+
+#define OPTION(name, kind, field, value, help)                                                     \
+    { name, kind, offsetof(seam_train_options, field), value, help }
+
+static const seam_arg_spec run_specs[] = {
+    OPTION("model", SEAM_ARG_TEXT, model, "PATH",
+           "model folder or .gguf file; only its embedding, "
+           "norm and head are loaded"),
+    OPTION("data", SEAM_ARG_TEXT, data, "FILE", "training rows: JSONL, may be gzipped"),
+    OPTION("eval-data", SEAM_ARG_TEXT, eval_data, "FILE", "rows to evaluate on before and after"),
+    OPTION("out", SEAM_ARG_TEXT, out, "DIR", "run folder: adapter/, report.json, report.html"),
+    OPTION("preset", SEAM_ARG_TEXT, preset, "TASK",
+           "the paper's settings: gsm8k, math, codealpaca, boolq, arc_challenge, winogrande, "
+           "commonsense_qa"),
+    OPTION("steps", SEAM_ARG_U32, steps, "N", "optimizer steps [100]"),
+    OPTION("batch", SEAM_ARG_U32, batch, "N", "rows of data a step [8]"),
+    OPTION("rows-max", SEAM_ARG_U32, rows_max, "N", "tokens of one micro-batch [2048]"),
+    OPTION("tokens-max", SEAM_ARG_U32, tokens_max, "N", "longest row in tokens [the context]"),
+    OPTION("truncate", SEAM_ARG_FLAG, truncate, NULL, "cut longer rows instead of refusing them"),
+    OPTION("seed", SEAM_ARG_U64, seed, "N", "order of rows, adapter's start, rounding [0]"),
+    OPTION("save-every", SEAM_ARG_U32, save_every, "N", "steps between saved adapters [50]"),
+    OPTION("adapter", SEAM_ARG_TEXT, adapter, "DIR", "start from this PEFT adapter"),
+    OPTION("server-model", SEAM_ARG_TEXT, server_model, "NAME",
+           "model on the server [the one with this model's identity]"),
+    OPTION("name", SEAM_ARG_TEXT, name, "TEXT", "the session's name, for people"),
+    OPTION("delete-session", SEAM_ARG_FLAG, delete_session, NULL,
+           "delete the session when the run is done"),
+    OPTION("threads", SEAM_ARG_U32, threads, "N", "threads of the head [all cores]"),
+    OPTION("f32", SEAM_ARG_FLAG, f32, NULL, "compute the head in f32 even with bf16 units"),
+    {NULL, SEAM_ARG_FLAG, 0, NULL, NULL},
+};
+
+static const seam_arg_spec adapter_specs[] = {
+    OPTION("rank", SEAM_ARG_U32, rank, "N", "LoRA rank [16]"),
+    OPTION("alpha", SEAM_ARG_F32, alpha, "X", "LoRA alpha [16]"),
+    OPTION("targets", SEAM_ARG_TEXT, targets, "LIST", "of q,k,v,o,gate,up,down [q,v]"),
+    OPTION("lr", SEAM_ARG_F32, lr, "X", "learning rate [1e-4]"),
+    OPTION("schedule", SEAM_ARG_TEXT, schedule, "NAME", "constant, linear, cosine [constant]"),
+    OPTION("warmup", SEAM_ARG_U64, warmup, "N", "steps of warm-up [0]"),
+    OPTION("weight-decay", SEAM_ARG_F32, weight_decay, "X", "decoupled weight decay [0]"),
+    OPTION("clip-norm", SEAM_ARG_F32, clip_norm, "X", "global gradient norm; 0: no limit [1]"),
+    OPTION("adam-beta1", SEAM_ARG_F32, adam_beta1, "X", "[0.9]"),
+    OPTION("adam-beta2", SEAM_ARG_F32, adam_beta2, "X", "[0.999]"),
+    OPTION("adam-eps", SEAM_ARG_F32, adam_eps, "X", "[1e-8]"),
+    {NULL, SEAM_ARG_FLAG, 0, NULL, NULL},
+};
+
+static const seam_arg_spec codec_specs[] = {
+    OPTION("codec", SEAM_ARG_TEXT, codec, "NAME", "amaq, affine, bf16, f32 [amaq]"),
+    OPTION("bits", SEAM_ARG_U32, bits, "N", "affine: width of every channel [4]"),
+    OPTION("target", SEAM_ARG_F32, target, "N", "amaq: mean bits; 4 and 3 are preset [4]"),
+    OPTION("bits-min", SEAM_ARG_F32, bits_min, "X", "amaq: smallest width [by target]"),
+    OPTION("bits-max", SEAM_ARG_F32, bits_max, "X", "amaq: largest width [by target]"),
+    OPTION("bits-start", SEAM_ARG_F32, bits_start, "X", "amaq: width at the start [by target]"),
+    OPTION("beta", SEAM_ARG_F32, beta, "X", "amaq: weight of the bits loss [0.02]"),
+    OPTION("bits-lr", SEAM_ARG_F32, bits_lr, "X", "amaq: learning rate of the gates [0.01]"),
+    OPTION("beta-after", SEAM_ARG_F32, beta_after, "X",
+           "beta once the target was reached [beta/10]"),
+    OPTION("bits-lr-after", SEAM_ARG_F32, bits_lr_after, "X",
+           "bits-lr once the target was reached [bits-lr/10]"),
+    OPTION("gate-alpha", SEAM_ARG_F32, gate_alpha, "X", "amaq: slope of the gates [1]"),
+    OPTION("bits-loss", SEAM_ARG_TEXT, bits_loss, "NAME", "l2, l1 [l2]"),
+    OPTION("clip", SEAM_ARG_TEXT, clip, "NAME", "of the mean width: soft, hard [soft]"),
+    OPTION("gate-signal", SEAM_ARG_TEXT, gate_signal, "NAME", "surrogate, exact [surrogate]"),
+    OPTION("alloc-lag", SEAM_ARG_U32, alloc_lag, "N", "steps from a proposal to its use [2]"),
+    OPTION("labelled-rows-only", SEAM_ARG_ONOFF, labelled_rows_only, "on|off",
+           "only labelled rows return and go back: same result, fewer bytes [on]"),
+    {NULL, SEAM_ARG_FLAG, 0, NULL, NULL},
+};
+
+static const seam_arg_spec eval_specs[] = {
+    OPTION("eval-rows", SEAM_ARG_U32, eval_rows, "N", "rows of --eval-data to use [all]"),
+    OPTION("eval-quantized", SEAM_ARG_TEXT, eval_quantized, "WHICH",
+           "after training: without the quantizers (off), with (on), both [both]"),
+    OPTION("eval-before", SEAM_ARG_ONOFF, eval_before, "on|off", "evaluate the base model [on]"),
+    OPTION("exact-match", SEAM_ARG_ONOFF, exact_match, "on|off", "generate and compare [on]"),
+    OPTION("eval-new-tokens", SEAM_ARG_U32, eval_new_tokens, "N",
+           "longest generated text [longest completion + 16, at most 512]"),
+    OPTION("eval-slots", SEAM_ARG_U32, eval_slots, "N", "texts generated at once [16]"),
+    {NULL, SEAM_ARG_FLAG, 0, NULL, NULL},
+};
+
+/* arXiv 2510.05468, tables 6 and 7; beta for LLaMA3-8B; 0 where a task has none of its own. */
+typedef struct task_preset {
+    const char *name;
+    float beta_4, beta_3, lr;
+    uint32_t steps, tokens_max, rank;
+} task_preset;
+
+static const task_preset presets[] = {
+    {"gsm8k", 0.02f, 0.02f, 1e-4f, 5000, 1024, 64},
+    {"math", 0.02f, 0.02f, 1e-4f, 5000, 1024, 64},
+    {"codealpaca", 0.03f, 0.03f, 1e-4f, 5000, 1536, 64},
+    {"boolq", 0.2f, 0.2f, 5e-5f, 3000, 1024, 16},
+    {"arc_challenge", 0.02f, 0.02f, 5e-5f, 3000, 1024, 16},
+    {"winogrande", 0.02f, 0.02f, 5e-5f, 3000, 1024, 16},
+    {"commonsense_qa", 0.1f, 0.2f, 5e-5f, 3000, 1024, 16},
+};
+#define PRESET_BATCH 16u
+
+static seam_status preset_apply(seam_train_options *o, seam_error *err);
+static seam_status options_check(const seam_train_options *o, seam_error *err);
+
+static uint32_t or_u32(uint32_t value, uint32_t fallback) {
+    return value != 0 ? value : fallback;
+}
+
+static float or_f32(float value, float fallback) {
+    return value != 0.0f ? value : fallback;
+}
+
+seam_status seam_train_options_parse(seam_train_options *ret_options, int argc, char **argv,
+                                     int first, seam_error *err) {
+    seam_train_options *const o = ret_options;
+    *o = (seam_train_options){.labelled_rows_only = true,
+                              .eval_before = true,
+                              .exact_match = true,
+                              .clip_norm = 1.0f,
+                              .eval_quantized = "both"};
+    const seam_arg_table tables[] = {{seam_common_specs, &o->common},
+                                     {seam_server_specs, &o->server},
+                                     {run_specs, o},
+                                     {adapter_specs, o},
+                                     {codec_specs, o},
+                                     {eval_specs, o}};
+    uint32_t count = 0;
+    const char *positional[1];
+    SEAM_TRY(seam_args_parse(&count, positional, 0, tables, sizeof tables / sizeof *tables, argc,
+                             argv, first, err));
+    if (o->common.help) {
+        return SEAM_OK;
+    }
+    SEAM_TRY(preset_apply(o, err));
+    o->steps = or_u32(o->steps, 100);
+    o->batch = or_u32(o->batch, 8);
+    o->rows_max = or_u32(o->rows_max, 2048);
+    o->save_every = or_u32(o->save_every, 50);
+    o->rank = or_u32(o->rank, 16);
+    o->alpha = or_f32(o->alpha, 16.0f);
+    o->lr = or_f32(o->lr, 1e-4f);
+    o->target = or_f32(o->target, 4.0f);
+    o->beta = or_f32(o->beta, 0.02f);
+    o->bits_lr = or_f32(o->bits_lr, 0.01f);
+    o->codec = o->codec != NULL ? o->codec : "amaq";
+    o->targets = o->targets != NULL ? o->targets : "q,v";
+    return options_check(o, err);
+}
+
+static seam_status preset_apply(seam_train_options *o, seam_error *err) {
+    if (o->preset == NULL) {
+        return SEAM_OK;
+    }
+    for (size_t i = 0; i < sizeof presets / sizeof *presets; i++) {
+        const task_preset *const p = &presets[i];
+        if (strcmp(p->name, o->preset) == 0) {
+            const float beta = o->target == 3.0f ? p->beta_3 : p->beta_4;
+            o->beta = or_f32(o->beta, beta);
+            o->lr = or_f32(o->lr, p->lr);
+            o->steps = or_u32(o->steps, p->steps);
+            o->tokens_max = or_u32(o->tokens_max, p->tokens_max);
+            o->rank = or_u32(o->rank, p->rank);
+            o->batch = or_u32(o->batch, PRESET_BATCH);
+            return SEAM_OK;
+        }
+    }
+    return seam_error_set(err, SEAM_E_ARG, "--preset: '%s' is no task of the paper", o->preset);
+}
+
+static seam_status options_check(const seam_train_options *o, seam_error *err) {
+    if (o->model == NULL || o->data == NULL || o->out == NULL) {
+        return seam_error_set(err, SEAM_E_ARG, "--%s is needed",
+                              o->model == NULL  ? "model"
+                              : o->data == NULL ? "data"
+                                                : "out");
+    }
+    if (strcmp(o->eval_quantized, "both") != 0 && strcmp(o->eval_quantized, "on") != 0 &&
+        strcmp(o->eval_quantized, "off") != 0) {
+        return seam_error_set(err, SEAM_E_ARG, "--eval-quantized: '%s' is not on, off or both",
+                              o->eval_quantized);
+    }
+    if (o->lr < 0.0f || o->beta < 0.0f || o->bits_lr < 0.0f || o->clip_norm < 0.0f ||
+        o->weight_decay < 0.0f) {
+        return seam_error_set(err, SEAM_E_ARG, "a rate or weight is negative");
+    }
+    uint32_t targets = 0;
+    return seam_targets_parse(&targets, o->targets, err);
+}
+
+seam_status seam_targets_parse(uint32_t *ret_targets, const char *text, seam_error *err) {
+    static const char *const names[] = {"q", "k", "v", "o", "gate", "up", "down"};
+    uint32_t targets = 0;
+    for (const char *at = text; *at != '\0';) {
+        const size_t count = strcspn(at, ",");
+        uint32_t bit = 0;
+        while (bit < 7 && (strlen(names[bit]) != count || memcmp(at, names[bit], count) != 0)) {
+            bit++;
+        }
+        if (bit == 7) {
+            return seam_error_set(err, SEAM_E_ARG,
+                                  "--targets: '%.*s' is not of "
+                                  "q,k,v,o,gate,up,down",
+                                  (int)count, at);
+        }
+        targets |= 1u << bit;
+        at += count + (at[count] == ',');
+    }
+    if (targets == 0) {
+        return seam_error_set(err, SEAM_E_ARG, "--targets: empty");
+    }
+    *ret_targets = targets;
+    return SEAM_OK;
+}
+
+seam_status seam_train_session_options(seam_session_options *ret_session,
+                                       const seam_train_options *o, seam_error *err) {
+    seam_session_options s = SEAM_SESSION_OPTIONS_INIT;
+    s.model = o->server_model;
+    s.name = o->name;
+    s.codec = o->codec;
+    s.bits = o->bits;
+    s.all_rows = !o->labelled_rows_only;
+    s.seed = o->seed;
+    s.bits_target = o->target;
+    s.bits_min = o->bits_min;
+    s.bits_max = o->bits_max;
+    s.bits_start = o->bits_start;
+    s.alpha = o->gate_alpha;
+    s.beta = o->beta;
+    s.bits_lr = o->bits_lr;
+    s.beta_after = o->beta_after;
+    s.bits_lr_after = o->bits_lr_after;
+    s.bits_loss = o->bits_loss;
+    s.clip = o->clip;
+    s.gate_signal = o->gate_signal;
+    s.alloc_lag_steps = o->alloc_lag;
+    s.lora_rank = o->rank;
+    s.lora_alpha = o->alpha;
+    s.lr = o->lr;
+    s.adam_beta1 = o->adam_beta1;
+    s.adam_beta2 = o->adam_beta2;
+    s.adam_eps = o->adam_eps;
+    s.weight_decay = o->weight_decay;
+    s.clip_norm = o->clip_norm;
+    s.schedule = o->schedule;
+    s.warmup_steps = o->warmup;
+    s.total_steps = o->steps;
+    SEAM_TRY(seam_targets_parse(&s.lora_targets, o->targets, err));
+    *ret_session = s;
+    return SEAM_OK;
+}
+
+json_t *seam_train_options_json(const seam_train_options *o) {
+    json_t *const value = json_pack(
+        "{s:s,s:s?,s:s?,s:s,s:i,s:i,s:i,s:I,s:i,s:f,s:s,s:f,s:s,s:I,s:f,s:f}", "data", o->data,
+        "eval_data", o->eval_data, "preset", o->preset, "codec", o->codec, "steps", (int)o->steps,
+        "batch", (int)o->batch, "rows_max", (int)o->rows_max, "seed", (json_int_t)o->seed, "rank",
+        (int)o->rank, "alpha", (double)o->alpha, "targets", o->targets, "lr", (double)o->lr,
+        "schedule", o->schedule != NULL ? o->schedule : "constant", "warmup", (json_int_t)o->warmup,
+        "weight_decay", (double)o->weight_decay, "clip_norm", (double)o->clip_norm);
+    json_object_set_new(value, "labelled_rows_only", json_boolean(o->labelled_rows_only));
+    if (strcmp(o->codec, "affine") == 0) {
+        json_object_set_new(value, "bits", json_integer(o->bits != 0 ? o->bits : 4));
+    }
+    if (strcmp(o->codec, "amaq") == 0) {
+        json_t *const amaq = json_pack("{s:f,s:f,s:f,s:s,s:s,s:s}", "target", (double)o->target,
+                                       "beta", (double)o->beta, "bits_lr", (double)o->bits_lr,
+                                       "bits_loss", o->bits_loss != NULL ? o->bits_loss : "l2",
+                                       "clip", o->clip != NULL ? o->clip : "soft", "gate_signal",
+                                       o->gate_signal != NULL ? o->gate_signal : "surrogate");
+        json_object_update(value, amaq);
+        json_decref(amaq);
+    }
+    return value;
+}
+
+void seam_train_options_help(void) {
+    printf("usage: seam train --server HOST:PORT --model PATH --data FILE --out DIR [options]\n\n"
+           "Fine-tunes a LoRA adapter on a Seam server; text, labels, embedding and head stay "
+           "here.\nOUT gets adapter/ (PEFT), report.json, report.html and session.json.\n\n"
+           "Run:\n");
+    seam_args_help(run_specs);
+    printf("\nAdapter and optimizer:\n");
+    seam_args_help(adapter_specs);
+    printf("\nCompressor:\n");
+    seam_args_help(codec_specs);
+    printf("\nEvaluation:\n");
+    seam_args_help(eval_specs);
+    printf("\nServer and output:\n");
+    seam_args_help(seam_server_specs);
+    seam_args_help(seam_common_specs);
+}

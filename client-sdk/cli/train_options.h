@@ -1,0 +1,45 @@
+/* Options of `seam train`: the table, the paper's presets, and what they mean for a session. */
+#ifndef SEAM_TRAIN_OPTIONS_H
+#define SEAM_TRAIN_OPTIONS_H
+
+#include "cli.h"
+
+typedef struct seam_train_options {
+    seam_common_options common;
+    seam_server_options server;
+    /* What is trained on what. */
+    const char *model, *server_model, *data, *eval_data, *out, *adapter, *name, *preset;
+    uint32_t steps, batch, rows_max, tokens_max, save_every, threads;
+    bool truncate, f32, delete_session;
+    uint64_t seed;
+    /* Adapter and optimizer. */
+    uint32_t rank;
+    float alpha;
+    const char *targets, *schedule;
+    float lr, weight_decay, clip_norm, adam_beta1, adam_beta2, adam_eps;
+    uint64_t warmup;
+    /* Compressor. */
+    const char *codec, *clip, *bits_loss, *gate_signal;
+    uint32_t bits, alloc_lag;
+    float target, bits_min, bits_max, bits_start, gate_alpha, beta, bits_lr, beta_after,
+        bits_lr_after;
+    bool labelled_rows_only;
+    /* Evaluation. */
+    uint32_t eval_rows, eval_new_tokens, eval_slots;
+    const char *eval_quantized;
+    bool eval_before, exact_match;
+} seam_train_options;
+
+/* SEAM_E_ARG names the option.  Help asked for: the other fields are not checked. */
+seam_status seam_train_options_parse(seam_train_options *ret_options, int argc, char **argv,
+                                     int first, seam_error *err);
+void seam_train_options_help(void);
+/* targets "q,v" -> bits of SEAM_TARGET_*.  SEAM_E_ARG names the target. */
+seam_status seam_targets_parse(uint32_t *ret_targets, const char *text, seam_error *err);
+/* The session that the options ask for; strings are borrowed from them. */
+seam_status seam_train_session_options(seam_session_options *ret_session,
+                                       const seam_train_options *options, seam_error *err);
+/* For the report. */
+json_t *seam_train_options_json(const seam_train_options *options);
+
+#endif

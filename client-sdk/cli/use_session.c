@@ -1,0 +1,151 @@
+/* See use_session.h. */
+#include "use_session.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "run_files.h"
+#include "train_options.h"
+#include "try.h"
+
+#define MODELS_MAX 64
+
+const seam_arg_spec seam_use_specs[] = {
+    {"model", SEAM_ARG_TEXT, offsetof(seam_use_options, model), "PATH",
+     "model folder or .gguf file; only its embedding, norm and head are loaded"},
+    {"run", SEAM_ARG_TEXT, offsetof(seam_use_options, run), "DIR",
+     "the session of this run folder, as trained"},
+    {"adapter", SEAM_ARG_TEXT, offsetof(seam_use_options, adapter), "DIR",
+     "a PEFT adapter; with neither of the two: the base model"},
+    {"server-model", SEAM_ARG_TEXT, offsetof(seam_use_options, server_model), "NAME",
+     "model on the server [the one with this model's identity]"},
+    {"codec", SEAM_ARG_TEXT, offsetof(seam_use_options, codec), "NAME",
+     "f32, bf16, or the session's own [bf16]"},
+    {"threads", SEAM_ARG_U32, offsetof(seam_use_options, threads), "N",
+     "threads of the head [all cores]"},
+    {"f32", SEAM_ARG_FLAG, offsetof(seam_use_options, f32), NULL,
+     "compute the head in f32 even with bf16 units"},
+    {NULL, SEAM_ARG_FLAG, 0, NULL, NULL},
+};
+
+static seam_status session_new(seam_use *use, const seam_use_options *options, seam_error *err);
+static seam_status adapter_shape(seam_session_options *session, const char *directory,
+                                 seam_error *err);
+
+seam_status seam_use_open(seam_use *ret_use, seam_use_options *options, seam_error *err) {
+    seam_use *const use = ret_use;
+    *use = (seam_use){.tokenizer = NULL};
+    if (options->run != NULL && options->adapter != NULL) {
+        return seam_error_set(err, SEAM_E_ARG, "--run and --adapter exclude each other");
+    }
+    options->codec = options->codec != NULL ? options->codec : "bf16";
+    SEAM_TRY(seam_tokenizer_open(&use->tokenizer, options->model, err));
+    seam_model_options model = SEAM_MODEL_OPTIONS_INIT;
+    model.path = options->model;
+    model.threads = options->threads;
+    model.f32 = options->f32;
+    SEAM_TRY(seam_model_open(&use->model, &model, err));
+    if (options->run == NULL) {
+        SEAM_TRY(seam_cli_connect(&use->client, &options->server, &options->common, err));
+        return session_new(use, options, err);
+    }
+    seam_session_file file;
+    SEAM_TRY(seam_session_file_read(&file, options->run, err));
+    if (options->server.server == NULL) {
+        options->server.server = file.server;
+    }
+    SEAM_TRY(seam_cli_connect(&use->client, &options->server, &options->common, err));
+    return seam_session_attach(&use->session, use->client, file.id, file.secret, err);
+}
+
+void seam_use_close(seam_use *use) {
+    if (use->temporary && use->session != NULL) {
+        (void)seam_session_delete(use->session, NULL);
+    } else {
+        seam_session_close(use->session);
+    }
+    seam_client_close(use->client);
+    seam_model_close(use->model);
+    seam_tokenizer_close(use->tokenizer);
+    *use = (seam_use){.tokenizer = NULL};
+}
+
+static seam_status session_new(seam_use *use, const seam_use_options *options, seam_error *err) {
+    seam_model_facts facts;
+    seam_model_describe(&facts, use->model);
+    char id[128];
+    SEAM_TRY(seam_model_find(id, use->client, options->server_model, &facts, err));
+    seam_session_options session = SEAM_SESSION_OPTIONS_INIT;
+    session.model = id;
+    session.model_identity = facts.identity;
+    session.codec = options->codec;
+    session.lora_rank = 1;
+    session.rows_per_micro_max = 64; /* nothing is trained */
+    if (options->adapter != NULL) {
+        SEAM_TRY(adapter_shape(&session, options->adapter, err));
+    }
+    SEAM_TRY(seam_session_create(&use->session, use->client, &session, err));
+    use->temporary = true;
+    use->base_model = options->adapter == NULL;
+    return options->adapter != NULL ? seam_session_import(use->session, options->adapter, NULL, err)
+                                    : SEAM_OK;
+}
+
+/* Rank, alpha and targets as adapter_config.json states them. */
+static seam_status adapter_shape(seam_session_options *session, const char *directory,
+                                 seam_error *err) {
+    static const char *const modules[] = {"q_proj",    "k_proj",  "v_proj",   "o_proj",
+                                          "gate_proj", "up_proj", "down_proj"};
+    char path[SEAM_RUN_PATH_BYTES];
+    SEAM_TRY(seam_run_path(path, directory, "adapter_config.json", err));
+    json_error_t why;
+    json_t *const config = json_load_file(path, 0, &why);
+    if (config == NULL) {
+        return seam_error_set(err, why.line > 0 ? SEAM_E_FORMAT : SEAM_E_IO, "%.300s: %.100s", path,
+                              why.text);
+    }
+    const json_t *const targets = json_object_get(config, "target_modules");
+    session->lora_rank = (uint32_t)json_integer_value(json_object_get(config, "r"));
+    session->lora_alpha = (float)json_number_value(json_object_get(config, "lora_alpha"));
+    uint32_t known = 0;
+    for (uint32_t i = 0; i < 7; i++) {
+        for (size_t t = 0; t < json_array_size(targets); t++) {
+            const char *const name = json_string_value(json_array_get(targets, t));
+            if (name != NULL && strcmp(name, modules[i]) == 0) {
+                session->lora_targets |= 1u << i;
+                known++;
+            }
+        }
+    }
+    const bool good = session->lora_rank > 0 && session->lora_alpha > 0.0f && known > 0 &&
+                      known == json_array_size(targets);
+    json_decref(config);
+    return good ? SEAM_OK
+                : seam_error_set(err, SEAM_E_FORMAT, "%.300s: r, lora_alpha or target_modules",
+                                 path);
+}
+
+seam_status seam_model_find(char ret_id[128], seam_client *client, const char *name,
+                            const seam_model_facts *facts, seam_error *err) {
+    seam_model_info models[MODELS_MAX];
+    uint32_t count = 0;
+    SEAM_TRY(seam_client_models(models, &count, client, MODELS_MAX, err));
+    count = count < MODELS_MAX ? count : MODELS_MAX;
+    char names[256] = "";
+    for (uint32_t i = 0; i < count; i++) {
+        if (name != NULL ? strcmp(models[i].id, name) == 0
+                         : models[i].identity == facts->identity) {
+            memcpy(ret_id, models[i].id, sizeof models[i].id);
+            return SEAM_OK;
+        }
+        const size_t used = strlen(names);
+        snprintf(names + used, sizeof names - used, "%s%.60s", used > 0 ? ", " : "", models[i].id);
+    }
+    if (name != NULL) {
+        return seam_error_set(err, SEAM_E_NOT_FOUND, "model: the server has no '%s'; it has %s",
+                              name, names);
+    }
+    return seam_error_set(err, SEAM_E_NOT_FOUND,
+                          "model: the server has none that equals '%s'; it has %s", facts->name,
+                          names);
+}

@@ -1,0 +1,36 @@
+/* A session to ask questions of (eval, generate): that of a run, or a new one that holds the base
+ * model or an imported adapter and goes away afterwards. */
+#ifndef SEAM_USE_SESSION_H
+#define SEAM_USE_SESSION_H
+
+#include "cli.h"
+#include "seam_model.h"
+#include "tokenizer.h"
+
+typedef struct seam_use_options {
+    seam_common_options common;
+    seam_server_options server;
+    const char *model, *run, *adapter, *server_model, *codec;
+    uint32_t threads;
+    bool f32;
+} seam_use_options;
+extern const seam_arg_spec seam_use_specs[]; /* of the fields from `model` on */
+
+typedef struct seam_use {
+    seam_tokenizer *tokenizer;
+    seam_model *model;
+    seam_client *client;
+    seam_session *session;
+    bool temporary;  /* the session is deleted at the end */
+    bool base_model; /* neither run nor adapter */
+} seam_use;
+
+/* SEAM_E_ARG (--run and --adapter together), and what opening can give.  Close it in any case. */
+seam_status seam_use_open(seam_use *ret_use, seam_use_options *options, seam_error *err);
+void seam_use_close(seam_use *use);
+/* The server's model with this identity, or with this name if one is given; ret_id: 128 bytes.
+ * SEAM_E_NOT_FOUND lists what the server has. */
+seam_status seam_model_find(char ret_id[128], seam_client *client, const char *name,
+                            const seam_model_facts *facts, seam_error *err);
+
+#endif

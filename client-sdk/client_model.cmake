@@ -1,0 +1,24 @@
+# The model part of libseam and the CLI; not in SEAM_CORE_ONLY builds.
+pkg_check_modules(JANSSON REQUIRED IMPORTED_TARGET jansson)
+
+file(GLOB client_model_sources CONFIGURE_DEPENDS model/*.c)
+add_library(seam_client_model OBJECT ${client_model_sources})
+target_include_directories(seam_client_model PUBLIC include model
+  PRIVATE ${PROJECT_SOURCE_DIR}/proto/base ${PROJECT_SOURCE_DIR}/kernels/include
+          ${PROJECT_SOURCE_DIR}/kernels/model ${PROJECT_SOURCE_DIR}/kernels/codec)
+target_link_libraries(seam_client_model PRIVATE seam_flags)
+
+add_library(seam_model_shared SHARED $<TARGET_OBJECTS:seam_client_model>)
+set_target_properties(seam_model_shared PROPERTIES
+  OUTPUT_NAME seam-model VERSION ${PROJECT_VERSION} SOVERSION ${SEAM_SOVERSION}
+  LINK_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/core/exports.map)
+target_link_libraries(seam_model_shared PRIVATE
+  seam_shared seam_model seam_ops seam_weights seam_codec seam_base
+  -Wl,--version-script=${CMAKE_CURRENT_SOURCE_DIR}/core/exports.map -Wl,-z,defs)
+
+file(GLOB cli_sources CONFIGURE_DEPENDS cli/*.c)
+add_executable(seam_cli ${cli_sources} $<TARGET_OBJECTS:seam_client_model>)
+set_target_properties(seam_cli PROPERTIES OUTPUT_NAME seam)
+target_include_directories(seam_cli PRIVATE cli core model)
+target_link_libraries(seam_cli PRIVATE seam_flags seam_core seam_text seam_pull seam_model
+  seam_ops seam_weights seam_codec seam_base PkgConfig::JANSSON m)

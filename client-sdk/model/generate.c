@@ -1,0 +1,278 @@
+/* Token by token, many prompts at once: each request to the server has one row for every sequence
+ * in flight and, as far as rows_max allows, whole prompts for the slots that are free. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "arena.h"
+#include "codec.h"
+#include "local_model.h"
+#include "try.h"
+
+#define NO_PROMPT UINT32_MAX
+
+typedef struct slot {
+    uint32_t prompt_idx; /* NO_PROMPT: free */
+    uint32_t position;   /* of the next row */
+    uint32_t new_count;
+    uint32_t token; /* the next row's */
+} slot;
+
+typedef struct candidate {
+    float weight;
+    uint32_t id;
+} candidate;
+
+typedef struct generation {
+    seam_model *model;
+    seam_inference *inference;
+    seam_inference_options limits;
+    const seam_prompt *prompts;
+    uint32_t prompt_count, prompt_next;
+    const seam_generation_options *options;
+    seam_token_fn *visit;
+    void *user;
+    slot *slots;
+    /* The request being built, (slot_count) each; ids: (rows_max). */
+    uint32_t *request_slots, *sequence_rows, *first_positions, *ids;
+    uint32_t *zeros; /* targets that the head asks for and nobody uses */
+    uint32_t sequence_count, rows;
+    float *logits;         /* (SEAM_HEAD_CHUNK_ROWS, V): only when sampling */
+    candidate *candidates; /* (V) */
+} generation;
+
+static seam_status generation_check(const generation *g, seam_error *err);
+static seam_status generation_take(generation *g);
+static void generation_free(generation *g);
+static void request_build(generation *g);
+static seam_status tokens_pick(generation *g, seam_error *err);
+static void token_take(generation *g, slot *s, uint32_t token);
+static uint32_t sample(generation *g, const float *logits, const slot *s);
+
+seam_status seam_model_generate(seam_model *model, seam_inference *inference,
+                                const seam_prompt *prompts, uint32_t prompt_count,
+                                const seam_generation_options *options, seam_token_fn *visit,
+                                void *user, seam_error *err) {
+    if (model == NULL || inference == NULL || prompts == NULL || options == NULL || visit == NULL ||
+        options->struct_bytes != sizeof *options) {
+        return seam_error_set(err, SEAM_E_ARG, "an argument is NULL, or options lack their _INIT");
+    }
+    generation g = {.model = model,
+                    .inference = inference,
+                    .prompts = prompts,
+                    .prompt_count = prompt_count,
+                    .options = options,
+                    .visit = visit,
+                    .user = user};
+    seam_inference_describe(&g.limits, inference);
+    SEAM_TRY(generation_check(&g, err));
+    SEAM_TRY(seam_model_reserve(model, g.limits.rows_max, err));
+    seam_status st = generation_take(&g);
+    if (st != SEAM_OK) {
+        (void)seam_error_set(err, st, "out of memory");
+    }
+    for (request_build(&g); st == SEAM_OK && g.rows > 0; request_build(&g)) {
+        const seam_rows_request request = {.sequence_count = g.sequence_count,
+                                           .sequence_rows = g.sequence_rows,
+                                           .slots = g.request_slots,
+                                           .first_positions = g.first_positions};
+        st = seam_model_embed(model, g.ids, g.rows, err);
+        if (st == SEAM_OK) {
+            st = seam_inference_run(inference, model->host_y, model->host_x, &request, err);
+        }
+        if (st == SEAM_OK) {
+            st = tokens_pick(&g, err);
+        }
+    }
+    generation_free(&g);
+    return st;
+}
+
+static seam_status generation_check(const generation *g, seam_error *err) {
+    if (g->limits.kind != SEAM_INFERENCE_GENERATE || g->limits.slot_count == 0 ||
+        g->limits.slot_count > g->limits.rows_max) {
+        return seam_error_set(err, SEAM_E_ARG, "inference: kind GENERATE with slots is needed");
+    }
+    for (uint32_t i = 0; i < g->prompt_count; i++) {
+        const seam_prompt *const p = &g->prompts[i];
+        if (p->ids == NULL || p->count == 0) {
+            return seam_error_set(err, SEAM_E_ARG, "prompt %u is empty", i);
+        }
+        if (p->count > g->limits.rows_max - g->limits.slot_count ||
+            p->count >= g->limits.positions_max) {
+            return seam_error_set(
+                err, SEAM_E_LIMIT,
+                "prompt %u: %u tokens; the inference has %u positions and %u rows "
+                "for %u slots",
+                i, p->count, g->limits.positions_max, g->limits.rows_max, g->limits.slot_count);
+        }
+        for (uint32_t t = 0; t < p->count; t++) {
+            if (p->ids[t] >= g->model->vocab) {
+                return seam_error_set(err, SEAM_E_ARG,
+                                      "prompt %u: token %u is not in the vocabulary", i, p->ids[t]);
+            }
+        }
+    }
+    return SEAM_OK;
+}
+
+static seam_status generation_take(generation *g) {
+    const uint32_t n = g->limits.slot_count;
+    g->slots = seam_mem_zalloc(n, sizeof *g->slots);
+    g->request_slots = seam_mem_zalloc(n, sizeof *g->request_slots);
+    g->sequence_rows = seam_mem_zalloc(n, sizeof *g->sequence_rows);
+    g->first_positions = seam_mem_zalloc(n, sizeof *g->first_positions);
+    g->zeros = seam_mem_zalloc(n, sizeof *g->zeros);
+    g->ids = seam_mem_zalloc(g->limits.rows_max, sizeof *g->ids);
+    bool taken = g->slots != NULL && g->request_slots != NULL && g->sequence_rows != NULL &&
+                 g->first_positions != NULL && g->zeros != NULL && g->ids != NULL;
+    if (g->options->temperature > 0.0f) {
+        g->logits = seam_mem_zalloc(g->model->vocab, SEAM_HEAD_CHUNK_ROWS * sizeof *g->logits);
+        g->candidates = seam_mem_zalloc(g->model->vocab, sizeof *g->candidates);
+        taken = taken && g->logits != NULL && g->candidates != NULL;
+    }
+    for (uint32_t i = 0; taken && i < n; i++) {
+        g->slots[i].prompt_idx = NO_PROMPT;
+    }
+    return taken ? SEAM_OK : SEAM_E_MEMORY;
+}
+
+static void generation_free(generation *g) {
+    seam_mem_free(g->candidates);
+    seam_mem_free(g->logits);
+    seam_mem_free(g->ids);
+    seam_mem_free(g->zeros);
+    seam_mem_free(g->first_positions);
+    seam_mem_free(g->sequence_rows);
+    seam_mem_free(g->request_slots);
+    seam_mem_free(g->slots);
+}
+
+/* Sequences in flight first: each needs one row only, and rows_max has room for all of them. */
+static void request_build(generation *g) {
+    g->sequence_count = g->rows = 0;
+    if (g->ids == NULL) {
+        return; /* generation_take has failed */
+    }
+    uint32_t waiting_rows = 0; /* kept free for slots that come later in this loop */
+    for (uint32_t i = 0; i < g->limits.slot_count; i++) {
+        waiting_rows += g->slots[i].prompt_idx != NO_PROMPT;
+    }
+    for (uint32_t i = 0; i < g->limits.slot_count; i++) {
+        slot *const s = &g->slots[i];
+        uint32_t rows = 1;
+        const uint32_t *ids = &s->token;
+        if (s->prompt_idx == NO_PROMPT) {
+            if (g->prompt_next == g->prompt_count ||
+                g->prompts[g->prompt_next].count > g->limits.rows_max - g->rows - waiting_rows) {
+                continue;
+            }
+            *s = (slot){.prompt_idx = g->prompt_next};
+            rows = g->prompts[g->prompt_next].count;
+            ids = g->prompts[g->prompt_next].ids;
+            g->prompt_next++;
+        } else {
+            waiting_rows--;
+        }
+        g->request_slots[g->sequence_count] = i;
+        g->sequence_rows[g->sequence_count] = rows;
+        g->first_positions[g->sequence_count] = s->position;
+        g->sequence_count++;
+        memcpy(g->ids + g->rows, ids, rows * sizeof *ids);
+        g->rows += rows;
+        s->position += rows;
+    }
+}
+
+static seam_status tokens_pick(generation *g, seam_error *err) {
+    seam_model *const model = g->model;
+    const size_t C = model->hidden;
+    if (g->options->temperature <= 0.0f) {
+        double loss = 0.0;
+        const seam_head_pass pass = {.targets = g->zeros, .rows = g->sequence_count};
+        SEAM_TRY(seam_model_head(&loss, model, &pass, err));
+        for (uint32_t i = 0; i < g->sequence_count; i++) {
+            token_take(g, &g->slots[g->request_slots[i]], model->argmax[i]);
+        }
+        return SEAM_OK;
+    }
+    for (uint32_t begin = 0; begin < g->sequence_count; begin += SEAM_HEAD_CHUNK_ROWS) {
+        const uint32_t left = g->sequence_count - begin;
+        const uint32_t rows = left < SEAM_HEAD_CHUNK_ROWS ? left : SEAM_HEAD_CHUNK_ROWS;
+        seam_status st = model->ops->copy_in(model->stream, model->y, model->host_y + begin * C,
+                                             rows * C * sizeof(float));
+        if (st == SEAM_OK) {
+            st = seam_head_logits(g->logits, model->head, model->stream, model->y, rows);
+        }
+        if (st != SEAM_OK) {
+            return seam_error_set(err, st, "head: %s", seam_status_text(st));
+        }
+        for (uint32_t i = 0; i < rows; i++) {
+            slot *const s = &g->slots[g->request_slots[begin + i]];
+            token_take(g, s, sample(g, g->logits + (size_t)i * model->vocab, s));
+        }
+    }
+    return SEAM_OK;
+}
+
+static void token_take(generation *g, slot *s, uint32_t token) {
+    const uint32_t prompt_idx = s->prompt_idx;
+    for (uint32_t i = 0; i < g->options->stop_count; i++) {
+        if (g->options->stop_ids[i] == token) {
+            s->prompt_idx = NO_PROMPT;
+            g->visit(g->user, prompt_idx, NULL, 0, true);
+            return;
+        }
+    }
+    s->token = token;
+    s->new_count++;
+    const bool last =
+        s->new_count >= g->options->new_tokens_max || s->position >= g->limits.positions_max;
+    if (last) {
+        s->prompt_idx = NO_PROMPT;
+    }
+    g->visit(g->user, prompt_idx, &token, 1, last);
+}
+
+static int by_weight(const void *a, const void *b) {
+    const candidate *const x = a;
+    const candidate *const y = b;
+    if (x->weight != y->weight) {
+        return x->weight < y->weight ? 1 : -1;
+    }
+    return x->id < y->id ? -1 : 1;
+}
+
+/* Nucleus sampling, Holtzman et al. 2019, arXiv:1904.09751.  The random number is keyed by prompt
+ * and position, so that a text does not depend on what else is in flight. */
+static uint32_t sample(generation *g, const float *logits, const slot *s) {
+    const uint32_t V = g->model->vocab;
+    float top = logits[0];
+    for (uint32_t v = 1; v < V; v++) {
+        top = logits[v] > top ? logits[v] : top;
+    }
+    double total = 0.0;
+    for (uint32_t v = 0; v < V; v++) {
+        const float weight = expf((logits[v] - top) / g->options->temperature);
+        g->candidates[v] = (candidate){.weight = weight, .id = v};
+        total += (double)weight;
+    }
+    qsort(g->candidates, V, sizeof *g->candidates, by_weight);
+    const double wanted = total * (double)g->options->top_p;
+    double nucleus = 0.0;
+    uint32_t count = 0;
+    while (count < V && (count == 0 || nucleus < wanted)) {
+        nucleus += (double)g->candidates[count++].weight;
+    }
+    const uint32_t counter[4] = {s->position, s->prompt_idx, 0, 0};
+    const uint32_t key[2] = {(uint32_t)g->options->seed, (uint32_t)(g->options->seed >> 32)};
+    uint32_t words[4];
+    seam_philox(words, counter, key);
+    double left = nucleus * ((double)(words[0] >> 8) * 0x1p-24);
+    uint32_t pick = 0;
+    while (pick + 1 < count && left >= (double)g->candidates[pick].weight) {
+        left -= (double)g->candidates[pick].weight;
+        pick++;
+    }
+    return g->candidates[pick].id;
+}

@@ -1,0 +1,191 @@
+/* The model's share on this machine: see local_model.h.  The weights' file is mapped only while the
+ * three tensors are read, so that the process holds nothing of the blocks. */
+#include "local_model.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "arena.h"
+#include "try.h"
+
+static seam_status open_parts(seam_model *model, const seam_model_options *options,
+                              seam_error *err);
+static void buffers_free(seam_model *model);
+
+seam_status seam_model_open(seam_model **ret_model, const seam_model_options *options,
+                            seam_error *err) {
+    if (ret_model == NULL || options == NULL || options->struct_bytes != sizeof *options ||
+        options->path == NULL) {
+        return seam_error_set(err, SEAM_E_ARG, "ret_model or path is NULL, or no _INIT");
+    }
+    seam_model *const model = seam_mem_zalloc(1, sizeof *model);
+    if (model == NULL) {
+        return seam_error_set(err, SEAM_E_MEMORY, "out of memory");
+    }
+    const seam_status st = open_parts(model, options, err);
+    if (st != SEAM_OK) {
+        seam_model_close(model);
+        return st;
+    }
+    *ret_model = model;
+    return SEAM_OK;
+}
+
+static seam_status open_parts(seam_model *model, const seam_model_options *options,
+                              seam_error *err) {
+    const seam_backend_options backend = {
+        .device = "cpu", .act = options->f32 ? SEAM_F32 : 0, .threads = options->threads};
+    SEAM_TRY(seam_backend_create(&model->backend, &backend, err));
+    model->ops = seam_backend_ops(model->backend);
+    SEAM_ASSERT(model->ops->acc == SEAM_F32);
+    const seam_status st = model->ops->stream_create(&model->stream, model->backend);
+    if (st != SEAM_OK) {
+        return seam_error_set(err, st, "%s", seam_status_text(st));
+    }
+    seam_weights *weights = NULL;
+    SEAM_TRY(seam_weights_open(&weights, options->path, err));
+    const seam_status made = seam_head_create(&model->head, model->backend, weights, err);
+    seam_weights_close(weights);
+    SEAM_TRY(made);
+    model->hidden = seam_head_config(model->head)->hidden;
+    model->vocab = seam_head_config(model->head)->vocab_count;
+    return SEAM_OK;
+}
+
+void seam_model_close(seam_model *gift_model) {
+    if (gift_model == NULL) {
+        return;
+    }
+    if (gift_model->backend != NULL) {
+        buffers_free(gift_model);
+        seam_head_destroy(gift_model->head);
+        if (gift_model->stream != NULL) {
+            gift_model->ops->stream_destroy(gift_model->stream);
+        }
+        seam_backend_destroy(gift_model->backend);
+    }
+    seam_mem_free(gift_model);
+}
+
+void seam_model_describe(seam_model_facts *ret_facts, const seam_model *model) {
+    const seam_model_config *const config = seam_head_config(model->head);
+    *ret_facts = (seam_model_facts){
+        .vocab = config->vocab_count,
+        .hidden = config->hidden,
+        .layers = config->layers,
+        .context_max = config->context_max,
+        .identity = seam_model_config_identity(config),
+        .bytes = seam_head_bytes(model->head),
+        .bos_id = config->bos_id,
+        .eos_id = config->eos_id,
+    };
+    memcpy(ret_facts->name, config->name, sizeof ret_facts->name);
+    memcpy(ret_facts->architecture, config->architecture, sizeof ret_facts->architecture);
+    snprintf(ret_facts->backend, sizeof ret_facts->backend, "%s",
+             seam_backend_describe(model->backend));
+}
+
+static void buffers_free(seam_model *model) {
+    seam_mem_free(model->argmax);
+    seam_mem_free(model->host_dy);
+    seam_mem_free(model->host_y);
+    seam_mem_free(model->host_x);
+    model->ops->mem_free(model->backend, model->dy);
+    model->ops->mem_free(model->backend, model->y);
+    model->ops->mem_free(model->backend, model->x);
+    model->x = model->y = model->dy = NULL;
+    model->host_x = model->host_y = model->host_dy = NULL;
+    model->argmax = NULL;
+    model->rows_capacity = 0;
+}
+
+seam_status seam_model_reserve(seam_model *model, uint32_t rows, seam_error *err) {
+    if (rows <= model->rows_capacity) {
+        return SEAM_OK;
+    }
+    buffers_free(model);
+    size_t bytes = 0;
+    const seam_ops *const ops = model->ops;
+    const bool sized = seam_mul3_bytes(&bytes, rows, model->hidden, sizeof(float));
+    if (!sized || ops->mem_alloc(&model->x, model->backend, bytes) != SEAM_OK ||
+        ops->mem_alloc(&model->y, model->backend, bytes) != SEAM_OK ||
+        ops->mem_alloc(&model->dy, model->backend, bytes) != SEAM_OK) {
+        return seam_error_set(err, SEAM_E_MEMORY, "out of memory");
+    }
+    model->host_x = seam_mem_alloc(bytes);
+    model->host_y = seam_mem_alloc(bytes);
+    model->host_dy = seam_mem_alloc(bytes);
+    model->argmax = seam_mem_zalloc(rows, sizeof *model->argmax);
+    if (model->host_x == NULL || model->host_y == NULL || model->host_dy == NULL ||
+        model->argmax == NULL) {
+        return seam_error_set(err, SEAM_E_MEMORY, "out of memory");
+    }
+    model->rows_capacity = rows;
+    return SEAM_OK;
+}
+
+seam_status seam_model_embed(seam_model *model, const uint32_t *ids, uint32_t rows,
+                             seam_error *err) {
+    const size_t bytes = (size_t)rows * model->hidden * sizeof(float);
+    seam_status st = seam_head_embed(model->head, model->stream, model->x, ids, rows);
+    if (st == SEAM_OK) {
+        st = model->ops->copy_out(model->stream, model->host_x, model->x, bytes);
+    }
+    if (st == SEAM_OK) {
+        st = model->ops->stream_sync(model->stream);
+    }
+    return st == SEAM_OK ? SEAM_OK : seam_error_set(err, st, "embedding: %s", seam_status_text(st));
+}
+
+seam_status seam_model_head(double *ret_loss_sum, seam_model *model, const seam_head_pass *pass,
+                            seam_error *err) {
+    const size_t bytes = (size_t)pass->rows * model->hidden * sizeof(float);
+    const seam_ops *const ops = model->ops;
+    seam_status st = ops->copy_in(model->stream, model->y, model->host_y, bytes);
+    if (st == SEAM_OK) {
+        st = seam_head_loss(ret_loss_sum, pass->gradient ? model->dy : NULL, model->argmax,
+                            model->head, model->stream, model->y, pass->targets, pass->rows,
+                            pass->grad_scale);
+    }
+    if (st == SEAM_OK && pass->gradient) {
+        st = ops->copy_out(model->stream, model->host_dy, model->dy, bytes);
+    }
+    if (st == SEAM_OK) {
+        st = ops->stream_sync(model->stream);
+    }
+    return st == SEAM_OK ? SEAM_OK : seam_error_set(err, st, "head: %s", seam_status_text(st));
+}
+
+seam_status seam_batch_count(uint32_t *ret_rows, uint32_t *ret_labelled,
+                             const seam_token_batch *batch, const seam_model *model,
+                             seam_error *err) {
+    if (batch->sequence_rows == NULL || batch->ids == NULL || batch->labelled_rows == NULL ||
+        batch->targets == NULL || batch->sequence_count == 0) {
+        return seam_error_set(err, SEAM_E_ARG, "batch: an array is NULL, or no sequence");
+    }
+    uint64_t rows = 0;
+    for (uint32_t i = 0; i < batch->sequence_count; i++) {
+        rows += batch->sequence_rows[i];
+    }
+    if (rows == 0 || rows > SEAM_HEAD_ROWS_MAX) {
+        return seam_error_set(err, SEAM_E_ARG, "batch: %llu rows", (unsigned long long)rows);
+    }
+    uint32_t labelled = 0;
+    for (uint32_t t = 0; t < rows; t++) {
+        labelled += batch->labelled_rows[t / 8] >> (t % 8) & 1u;
+        if (batch->ids[t] >= model->vocab) {
+            return seam_error_set(err, SEAM_E_ARG, "batch: token %u is not in the vocabulary of %u",
+                                  batch->ids[t], model->vocab);
+        }
+    }
+    for (uint32_t i = 0; i < labelled; i++) {
+        if (batch->targets[i] >= model->vocab) {
+            return seam_error_set(err, SEAM_E_ARG,
+                                  "batch: target %u is not in the vocabulary of %u",
+                                  batch->targets[i], model->vocab);
+        }
+    }
+    *ret_rows = (uint32_t)rows;
+    *ret_labelled = labelled;
+    return SEAM_OK;
+}
