@@ -1,0 +1,8 @@
+# Do the gates follow the loss?  The model comes from the shared fixtures (skipped without them).
+find_package(ZLIB REQUIRED)
+set(stories_dir ${PROJECT_BINARY_DIR}/models/stories260k)
+seam_add_script_test(e2e stories_model ${PYTHON3}
+                     ${PROJECT_SOURCE_DIR}/tests/support/stories_model.py ${stories_dir})
+seam_add_test(e2e gates_follow_loss seam_model seam_codec ZLIB::ZLIB m)
+set_tests_properties(e2e.stories_model PROPERTIES FIXTURES_SETUP stories_model)
+set_tests_properties(e2e.gates_follow_loss PROPERTIES FIXTURES_REQUIRED stories_model TIMEOUT 900)
