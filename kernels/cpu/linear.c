@@ -12,9 +12,12 @@
 #include "cpu_ops.h"
 #include "tile.h"
 
-#define ROWS_MAX     256u /* rows of a task; a panel of W is read once for them */
-#define SEGMENTS_MAX (1 + SEAM_LORA_PAIRS_MAX)
-#define WORKS_MAX    16u
+#define ROWS_MAX        512u                       /* rows of a task */
+#define CHUNK           (TILE_M == 32 ? 32u : 48u) /* rows of a chunk: whole tiles */
+#define CHUNK_MAX       256u                       /* where panels are large */
+#define PANEL_BYTES_MAX ((size_t)512 << 10)        /* of the second-level cache */
+#define SEGMENTS_MAX    (1 + SEAM_LORA_PAIRS_MAX)
+#define WORKS_MAX       16u
 
 /* A kind of task and how many of it. */
 typedef struct work {
@@ -68,68 +71,100 @@ typedef struct product {
     uint32_t y_ld;
     seam_out y_out;
     const float *bias;
-    uint32_t T, N, rows, group; /* rows and panels of a task */
+    uint32_t T, N, rows, group, chunk; /* rows and panels of a task, rows of a chunk */
     segment seg[SEGMENTS_MAX];
     uint32_t seg_count;
 } product;
 
+/* One row of a panel, `wide`: both vectors of it. */
+CPU_INLINE void product_store_row(const product *job, const float *c, size_t at, const vf *bias,
+                                  const bool wide, uint32_t count) {
+    vf y[2] = {vf_load(c) + bias[0], vf_set(0.0f)};
+    if (wide) {
+        y[1] = vf_load(c + VL) + bias[1];
+    }
+    const uint32_t first = min_u32(VL, count), second = count - first;
+    if (job->y_out == SEAM_OUT_ACT) {
+        act *to = (act *)job->y + at;
+        if (count == 2 * VL) {
+            act_store_two(to, y[0], y[1]);
+            return;
+        }
+        act_store_n(to, y[0], first);
+        act_store_n(to + first, y[1], second);
+        return;
+    }
+    float *to = (float *)job->y + at;
+    if (job->y_out == SEAM_OUT_ACC_ADD) {
+        y[0] += any_load(to, 0, 1, first);
+        if (wide) {
+            y[1] += any_load(to, first, 1, second);
+        }
+    }
+    first == VL ? vf_store(to, y[0]) : vf_store_n(to, y[0], first);
+    second == VL ? vf_store(to + VL, y[1]) : vf_store_n(to + first, y[1], second);
+}
+
 static void product_store(const product *job, const float *c, uint32_t t0, uint32_t m,
                           uint32_t n0) {
-    for (uint32_t v = 0; v < 2 && n0 + v * VL < job->N; v++) {
-        const uint32_t n = n0 + v * VL, count = min_u32(VL, job->N - n);
-        vf bias = vf_set(0.0f);
-        if (job->bias != NULL) {
-            bias = any_load(job->bias, n, 1, count);
+    const uint32_t count = min_u32(TILE_N, job->N - n0);
+    vf bias[2] = {vf_set(0.0f), vf_set(0.0f)};
+    if (job->bias != NULL) {
+        bias[0] = any_load(job->bias, n0, 1, min_u32(VL, count));
+        if (count > VL) {
+            bias[1] = any_load(job->bias, n0 + VL, 1, count - VL);
         }
-        for (uint32_t i = 0; i < m; i++) {
-            const size_t at = (size_t)(t0 + i) * job->y_ld + n;
-            vf y = vf_load(c + (size_t)i * TILE_N + v * VL) + bias;
-            if (job->y_out == SEAM_OUT_ACT) {
-                act *to = (act *)job->y + at;
-                count == VL ? act_store(to, y) : act_store_n(to, y, count);
-                continue;
-            }
-            float *to = (float *)job->y + at;
-            if (job->y_out == SEAM_OUT_ACC_ADD) {
-                y += any_load(to, 0, 1, count);
-            }
-            count == VL ? vf_store(to, y) : vf_store_n(to, y, count);
-        }
+    }
+    for (uint32_t i = 0; i < m; i++) {
+        const size_t at = (size_t)(t0 + i) * job->y_ld + n0;
+        count > VL ? product_store_row(job, c + (size_t)i * TILE_N, at, bias, true, count)
+                   : product_store_row(job, c + (size_t)i * TILE_N, at, bias, false, count);
     }
 }
 
+/* Rows [t0, t0 + m) of panel p. */
+static void product_panel(const product *job, float *c, uint32_t t0, uint32_t m, uint32_t p) {
+    bool add = false;
+    for (uint32_t s = 0; s < job->seg_count; s++) {
+        const segment *seg = &job->seg[s];
+        if (p < seg->panel_begin || p >= seg->panel_end) {
+            continue;
+        }
+        tile_product_long(c, TILE_N, add, m, min_u32(TILE_N, job->N - p * TILE_N),
+                          seg->a + t0 * seg->a_ld, seg->a_ld, seg->K,
+                          seg->packed + (p - seg->panel_begin) * tile_panel(seg->K));
+        add = true;
+    }
+    product_store(job, c, t0, m, p * TILE_N);
+}
+
+/* Chunks of rows outside, panels inside: a chunk of a stays in the first-level cache, the group's
+ * panels in the second, and y is written along its rows. */
 static void product_task(const void *context, uint32_t task_idx) {
     const product *job = context;
-    _Alignas(64) float c[(ROWS_MAX + TILE_M) * TILE_N];
+    _Alignas(64) float c[(CHUNK_MAX + TILE_M) * TILE_N];
     const uint32_t panels = tile_panels(job->N);
     const uint32_t groups = (panels + job->group - 1) / job->group;
-    const uint32_t t0 = task_idx / groups * job->rows, m = min_u32(job->rows, job->T - t0);
+    const uint32_t t0 = task_idx / groups * job->rows, t1 = min_u32(job->T, t0 + job->rows);
     const uint32_t p0 = task_idx % groups * job->group, p1 = min_u32(panels, p0 + job->group);
     tile_begin();
-    for (uint32_t p = p0; p < p1; p++) {
-        bool add = false;
-        for (uint32_t s = 0; s < job->seg_count; s++) {
-            const segment *seg = &job->seg[s];
-            if (p < seg->panel_begin || p >= seg->panel_end) {
-                continue;
-            }
-            tile_product_long(c, TILE_N, add, m, min_u32(TILE_N, job->N - p * TILE_N),
-                              seg->a + t0 * seg->a_ld, seg->a_ld, seg->K,
-                              seg->packed + (p - seg->panel_begin) * tile_panel(seg->K));
-            add = true;
+    for (uint32_t t = t0; t < t1; t += job->chunk) {
+        for (uint32_t p = p0; p < p1; p++) {
+            product_panel(job, c, t, min_u32(job->chunk, t1 - t), p);
         }
-        product_store(job, c, t0, m, p * TILE_N);
     }
     tile_end();
 }
 
-/* Task shape: as many rows as ROWS_MAX allows (a panel of W is streamed once for them), and
- * columns split so that there are about 16 tasks a thread. */
+/* Task shape: many rows, as a group of panels is read from memory once for them, and columns
+ * split so that there are about 12 tasks a thread.  Where one panel alone exceeds the second-level
+ * cache (the LM head's backward), a chunk is all of the task's rows. */
 static void product_add(works *list, seam_stream *stream, product *job, uint32_t rows_max) {
     const uint32_t panels = tile_panels(job->N);
     job->rows = rows_max;
+    job->chunk = tile_panel(job->seg[0].K) * sizeof(act) > PANEL_BYTES_MAX ? CHUNK_MAX : CHUNK;
     const uint32_t row_blocks = (job->T + job->rows - 1) / job->rows;
-    const uint32_t wanted = 16 * seam_pool_threads(seam_cpu_pool(stream));
+    const uint32_t wanted = 12 * seam_pool_threads(seam_cpu_pool(stream));
     const uint32_t groups = min_u32(panels, (wanted + row_blocks - 1) / row_blocks);
     job->group = (panels + groups - 1) / groups;
     works_add(list, product_task, job, row_blocks * ((panels + job->group - 1) / job->group));

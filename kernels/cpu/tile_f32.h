@@ -55,8 +55,8 @@ CPU_INLINE void tile_emit_pair(act *dst, uint32_t k, uint32_t n, vf x0, vf x1) {
 }
 
 /* m rows, w vectors; both constants where this is inlined, so `sum` lives in registers. */
-CPU_INLINE void micro(const uint32_t m, const uint32_t w, float *c, size_t c_ld, _Bool add, const float *a,
-                      size_t a_ld, uint32_t K, const float *b) {
+CPU_INLINE void micro(const uint32_t m, const uint32_t w, float *c, size_t c_ld, _Bool add,
+                      const float *a, size_t a_ld, uint32_t K, const float *b) {
     vf sum[TILE_M][2];
 #pragma GCC unroll 12
     for (uint32_t i = 0; i < m; i++) {

@@ -130,6 +130,11 @@ CPU_INLINE void act_store(act *p, vf x) {
     _mm256_storeu_si256((__m256i *)(void *)p, (__m256i)y);
 }
 
+/* Two neighbouring vectors: one whole cache line. */
+CPU_INLINE void act_store_two(act *p, vf x, vf y) {
+    _mm512_storeu_si512(p, (__m512i)_mm512_cvtne2ps_pbh((__m512)y, (__m512)x));
+}
+
 CPU_INLINE vf act_load_n(const act *p, uint32_t n) {
     const __mmask16 mask = (__mmask16)((1u << n) - 1);
     return (vf)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, p)), 16);
@@ -149,6 +154,11 @@ CPU_INLINE vf act_load(const act *p) {
 
 CPU_INLINE void act_store(act *p, vf x) {
     vf_store(p, x);
+}
+
+CPU_INLINE void act_store_two(act *p, vf x, vf y) {
+    vf_store(p, x);
+    vf_store(p + VL, y);
 }
 
 CPU_INLINE vf act_load_n(const act *p, uint32_t n) {
