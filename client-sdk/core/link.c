@@ -202,6 +202,7 @@ static seam_status attach_send(seam_session *s, const seam_client_action *action
     attach.committed_step_count = action->committed_step_count;
     attach.config_hash = s->config_hash;
     attach.model_identity = s->model_identity;
+    attach.step_in_flight = action->step_in_flight;
     attach.capabilities = &capabilities;
     Seam__V1__TrainRequest request = SEAM__V1__TRAIN_REQUEST__INIT;
     request.body_case = SEAM__V1__TRAIN_REQUEST__BODY_ATTACH;
