@@ -332,7 +332,8 @@ static seam_status affine_encode(uint8_t *ret_codes, float *ret_decoded,
     const bool stochastic = rounding->stochastic;
     grid_arrays grid;
     SEAM_TRY(grid_fill(&grid, args, scratch));
-    bit_writer writer = {.out = ret_codes};
+    bit_writer writer = {0};
+    writer.out = ret_codes;
     for (uint32_t row = 0; row < rows; row += SEAM_GROUP_ROWS) {
         const uint32_t left = rows - row;
         for (uint32_t c = 0; c < args->channels; c += LANES) {

@@ -48,9 +48,9 @@ static void run_variants(uint8_t *bytes, size_t count) {
 }
 
 int main(int argc, char **argv) {
+    static uint8_t bytes[FILE_BYTES_MAX];
     DIR *directory = argc > 1 ? opendir(argv[1]) : NULL;
-    uint8_t *bytes = malloc(FILE_BYTES_MAX);
-    if (directory == NULL || bytes == NULL) {
+    if (directory == NULL) {
         (void)fprintf(stderr, "usage: replay DIRECTORY\n");
         return 1;
     }
@@ -62,7 +62,6 @@ int main(int argc, char **argv) {
         }
     }
     (void)closedir(directory);
-    free(bytes);
     (void)printf("%u files\n", files);
     return files > 0 ? 0 : 1; /* an empty corpus proves nothing */
 }
