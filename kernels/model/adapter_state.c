@@ -10,9 +10,10 @@
 #include "bytes.h"
 #include "try.h"
 
-#define MAGIC        "SEAMADPT"
 #define VERSION      1
 #define HEADER_BYTES 48
+
+static const uint8_t magic[8] = {'S', 'E', 'A', 'M', 'A', 'D', 'P', 'T'};
 
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "the bulk copies below take memory order for file order"
@@ -20,7 +21,7 @@
 
 static void header_put(uint8_t ret[HEADER_BYTES], const seam_adapter *a) {
     memset(ret, 0, HEADER_BYTES);
-    memcpy(ret, MAGIC, 8);
+    memcpy(ret, magic, sizeof magic);
     seam_put_u32(ret + 8, VERSION);
     seam_put_u32(ret + 12, (uint32_t)seam_dtype_bytes(a->blocks->ops->acc));
     seam_put_u32(ret + 16, a->config.rank);

@@ -236,14 +236,16 @@ seam_status seam_head_loss(double *ret_loss_sum, void *dx, uint32_t *argmax, con
             rows - begin < SEAM_HEAD_CHUNK_ROWS ? rows - begin : SEAM_HEAD_CHUNK_ROWS;
         const uint8_t *chunk_x = (const uint8_t *)x + begin * row_bytes;
         SEAM_TRY(chunk_logits(head, stream, chunk_x, n));
-        const seam_cross_entropy_args loss = {.loss = head->loss,
-                                              .d_logits = dx != NULL ? head->d_logits : NULL,
-                                              .argmax = argmax != NULL ? argmax + begin : NULL,
-                                              .logits = head->logits,
-                                              .targets = targets + begin,
-                                              .grad_scale = grad_scale,
-                                              .T = n,
-                                              .V = head->config.vocab_count};
+        seam_cross_entropy_args loss = {.loss = head->loss,
+                                        .d_logits = dx != NULL ? head->d_logits : NULL,
+                                        .logits = head->logits,
+                                        .targets = targets + begin,
+                                        .grad_scale = grad_scale,
+                                        .T = n,
+                                        .V = head->config.vocab_count};
+        if (argmax != NULL) {
+            loss.argmax = argmax + begin;
+        }
         SEAM_TRY(head->ops->cross_entropy(stream, &loss));
         if (dx != NULL) {
             SEAM_TRY(chunk_backward(head, stream, (uint8_t *)dx + begin * row_bytes, chunk_x, n));

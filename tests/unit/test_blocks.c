@@ -15,6 +15,7 @@
 
 #include "arena.h"
 #include "synthetic_model.h"
+#include "try.h"
 
 #define ROWS      23
 #define LORA_ALL  0x7fu
@@ -110,6 +111,7 @@ static void gradient_check(const seam_lora_config *lora) {
         seam_adapter_tensor shape;
         seam_adapter_describe(&shape, adapter, tensor);
         const size_t count = (size_t)shape.rows * shape.cols;
+        SEAM_ASSERT(count > 0);
         float *values = seam_mem_zalloc(2 * count, sizeof *values);
         assert_non_null(values);
         float *grad = values + count;
