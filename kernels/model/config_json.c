@@ -66,7 +66,8 @@ static seam_status config_read(seam_model_config *config, const reader *r) {
     SEAM_TRY(sizes_read(config, r));
     SEAM_TRY(rope_read(config, r));
     SEAM_TRY(ids_read(config, r));
-    return seam_error_prefix(r->err, seam_model_config_check(config, r->err), "%s", r->file);
+    const seam_status st = seam_model_config_check(config, r->err);
+    return st == SEAM_OK ? st : seam_error_prefix(r->err, st, "%s", r->file);
 }
 
 seam_status seam_config_json_parse(seam_model_config *ret_config, const void *bytes, size_t count,

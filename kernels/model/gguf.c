@@ -263,23 +263,27 @@ static bool tensor_bytes(uint64_t *ret_bytes, const seam_gguf_tensor *t) {
            seam_tensor_bytes(ret_bytes, t->type, rows, t->dims[0]);
 }
 
-/* Places of all tensors: inside the file and, in rising order, not overlapping. */
-static seam_status places_check(seam_gguf *g) {
+/* Places of all tensors: in rising order each begins where the one before ends, padded, and the
+ * last ends the file.  So a type or shape that was changed shows.  Of a type whose width is not
+ * known here only the order is checked: it cannot be read anyway. */
+static seam_status places_check(seam_gguf *g, uint64_t alignment) {
     if (g->tensor_count > 1) {
         qsort(g->tensors, g->tensor_count, sizeof(*g->tensors), by_place);
     }
     for (size_t i = 0; i < g->tensor_count; i++) {
         const seam_gguf_tensor *t = &g->tensors[i];
-        const uint8_t *end = i + 1 < g->tensor_count ? t[1].bytes : g->end;
-        uint64_t bytes = 1;
+        const bool is_last = i + 1 == g->tensor_count;
+        const uint64_t room = (uint64_t)((is_last ? g->end : t[1].bytes) - t->bytes);
+        uint64_t bytes = room > 0 ? room : 1;
         if (t->type != SEAM_TENSOR_OTHER && !tensor_bytes(&bytes, t)) {
             return seam_error_set(g->err, SEAM_E_FORMAT, "%s: tensor %.*s: bad shape", g->file,
                                   (int)t->name.bytes, t->name.text);
         }
-        if (bytes > (uint64_t)(end - t->bytes)) {
+        if (bytes > room || room - bytes >= alignment || (i == 0 && t->bytes != g->at)) {
             return seam_error_set(g->err, SEAM_E_FORMAT,
-                                  "%s: tensor %.*s runs over the next one or the end of the file",
-                                  g->file, (int)t->name.bytes, t->name.text);
+                                  "%s: tensor %.*s of %llu bytes does not fill its place of %llu",
+                                  g->file, (int)t->name.bytes, t->name.text,
+                                  (unsigned long long)bytes, (unsigned long long)room);
         }
     }
     return SEAM_OK;
@@ -314,7 +318,7 @@ static seam_status tensors_parse(seam_gguf *g) {
         }
         g->tensors[i].bytes = g->at + offsets[i];
     }
-    st = places_check(g);
+    st = places_check(g, alignment);
 done:
     seam_mem_free(offsets);
     return st;

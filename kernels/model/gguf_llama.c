@@ -170,7 +170,8 @@ static seam_status config_read(seam_model_config *c, const seam_gguf *gguf, seam
         c->eos_count = 1;
         c->eos_ids[0] = (uint32_t)c->eos_id;
     }
-    return seam_error_prefix(err, seam_model_config_check(c, err), "%s", seam_gguf_file(gguf));
+    const seam_status st = seam_model_config_check(c, err);
+    return st == SEAM_OK ? st : seam_error_prefix(err, st, "%s", seam_gguf_file(gguf));
 }
 
 /* "blk.<layer>.<rest>": the layer number in plain decimal, and the rest; false if it is not. */
