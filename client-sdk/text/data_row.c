@@ -75,10 +75,10 @@ static seam_status completion_put(seam_data_row *row, const seam_data_row_reader
 
 static seam_status completion_read(seam_data_row *row, const seam_data_row_reader *reader,
                                    const json_t *object) {
-    const char *prompt;
-    const char *completion;
-    size_t prompt_bytes;
-    size_t completion_bytes;
+    const char *prompt = NULL;
+    const char *completion = NULL;
+    size_t prompt_bytes = 0;
+    size_t completion_bytes = 0;
     SEAM_TRY(string_get(&prompt, &prompt_bytes, object, "prompt", reader->err));
     SEAM_TRY(string_get(&completion, &completion_bytes, object, "completion", reader->err));
     if (json_object_get(object, "answer") != NULL) {
@@ -89,9 +89,9 @@ static seam_status completion_read(seam_data_row *row, const seam_data_row_reade
 }
 
 static seam_status alpaca_prompt(seam_text *ret, const json_t *object, seam_error *err) {
-    const char *instruction;
+    const char *instruction = NULL;
     const char *input = "";
-    size_t instruction_bytes;
+    size_t instruction_bytes = 0;
     size_t input_bytes = 0;
     SEAM_TRY(string_get(&instruction, &instruction_bytes, object, "instruction", err));
     if (json_object_get(object, "input") != NULL) {
@@ -108,8 +108,8 @@ static seam_status alpaca_prompt(seam_text *ret, const json_t *object, seam_erro
 
 static seam_status alpaca_read(seam_data_row *row, const seam_data_row_reader *reader,
                                const json_t *object) {
-    const char *output;
-    size_t output_bytes;
+    const char *output = NULL;
+    size_t output_bytes = 0;
     seam_text prompt = {0};
     SEAM_TRY(string_get(&output, &output_bytes, object, "output", reader->err));
     seam_status st = alpaca_prompt(&prompt, object, reader->err);
@@ -174,8 +174,8 @@ static seam_status messages_read(seam_data_row *row, const seam_data_row_reader 
 
 static seam_status text_read(seam_data_row *row, const seam_data_row_reader *reader,
                              const json_t *object) {
-    const char *text;
-    size_t bytes;
+    const char *text = NULL;
+    size_t bytes = 0;
     SEAM_TRY(string_get(&text, &bytes, object, "text", reader->err));
     return completion_put(row, reader, text, bytes);
 }
