@@ -80,9 +80,18 @@ def digest(frames):
     return value
 
 
-def chunk_rows(range_bytes, group_bytes):
-    """Rows of the first and of the other chunks."""
-    return (PAYLOAD_MAX - range_bytes) // group_bytes * 32, PAYLOAD_MAX // group_bytes * 32
+def split(header, ranges, codes):
+    """The frames of a quantized tensor: chunks of whole groups of 32 rows, ranges in the first."""
+    group_bytes, begin, out = 4 * header.alloc_bits_total, 0, []
+    while begin < header.rows:
+        front = ranges if begin == 0 else b""
+        count = min((PAYLOAD_MAX - len(front)) // group_bytes * 32, header.rows - begin)
+        first = begin // 32 * group_bytes
+        last = first + (count * header.alloc_bits_total + 7) // 8
+        chunk = dataclasses.replace(header, row_begin=begin, row_count=count)
+        out.append(chunk.seal(front + codes[first:last]))
+        begin += count
+    return out
 
 
 def step_begin_digest(step, labelled_row_count, micros):
