@@ -92,7 +92,9 @@ void seam_call_event(seam_call *call, seam_tag_kind kind, bool ok) {
                 call->method->on_half_close(call);
             }
         }
-        grpc_byte_buffer_destroy(message); /* NULL is fine */
+        if (call->held != message) {
+            grpc_byte_buffer_destroy(message); /* NULL is fine */
+        }
         break;
     case SEAM_TAG_SEND:
         call->sending = false;
@@ -125,6 +127,9 @@ static void closed(seam_call *call) {
         call->outbox_begin = (call->outbox_begin + 1) % SEAM_CALL_OUTBOX_MAX;
         call->outbox_count--;
     }
+    grpc_byte_buffer_destroy(call->held);
+    call->held = NULL;
+    call->awaited = NULL;
     if (call->method->on_close != NULL) {
         call->method->on_close(call);
     }
@@ -291,6 +296,33 @@ ProtobufCMessage *seam_message_unpack(const ProtobufCMessageDescriptor *descript
     }
     seam_mem_free(bytes);
     return ret;
+}
+
+/* ---- waiting for a busy session ---- */
+
+void seam_call_hold(seam_call *call, grpc_byte_buffer *message, const void *session) {
+    SEAM_ASSERT(call->held == NULL);
+    call->held = message;
+    call->awaited = session;
+}
+
+void seam_call_await(seam_call *call, const void *session) {
+    call->awaited = session;
+}
+
+void seam_call_resume(seam_call *call) {
+    grpc_byte_buffer *message = call->held;
+    call->awaited = NULL;
+    call->held = NULL;
+    if (call->closed || call->finishing) {
+        grpc_byte_buffer_destroy(message);
+    } else if (message == NULL) {
+        call->method->on_idle(call);
+    } else {
+        call->method->on_message(call, message);
+        SEAM_ASSERT(call->held == NULL); /* the session is idle: nothing to wait for */
+        grpc_byte_buffer_destroy(message);
+    }
 }
 
 /* ---- jobs ---- */

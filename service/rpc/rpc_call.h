@@ -32,6 +32,7 @@ typedef struct seam_method {
     void (*on_half_close)(seam_call *call);
     void (*on_sent)(seam_call *call);  /* a message has left: there is room again; NULL */
     void (*on_job)(seam_call *call);   /* the call's job has run; call->job.status; may be closed */
+    void (*on_idle)(seam_call *call);  /* what seam_call_await waited for */
     void (*on_close)(seam_call *call); /* release state; NULL: none */
     void (*on_drain)(seam_call *call); /* the server stops: end at the next good place; NULL */
     void (*on_tick)(seam_call *call);  /* a few times a second; NULL */
@@ -68,6 +69,8 @@ struct seam_call {
     bool receiving, sending, initial_sent, status_sent;
     int cancelled; /* written by gRPC */
     grpc_byte_buffer *received;
+    const void *awaited;    /* a busy session, or NULL */
+    grpc_byte_buffer *held; /* a message that came meanwhile, or NULL */
     grpc_byte_buffer *outbox[SEAM_CALL_OUTBOX_MAX];
     uint32_t outbox_begin, outbox_count;
     grpc_byte_buffer *sent; /* of the batch in flight */
@@ -103,6 +106,12 @@ void seam_call_fail(seam_call *call, seam_status st, const seam_error *err) SEAM
 /* Hand call->job (run, user set) to the engine; on_job follows.  On SEAM_E_LIMIT the call has been
  * failed with RESOURCE_EXHAUSTED. */
 seam_status seam_call_post(seam_call *call) SEAM_ON_LOOP;
+/* The session works for another call.  Keep the message of on_message until it is idle, when
+ * on_message gets it again; or be called by on_idle then. */
+void seam_call_hold(seam_call *call, grpc_byte_buffer *message, const void *session) SEAM_ON_LOOP;
+void seam_call_await(seam_call *call, const void *session) SEAM_ON_LOOP;
+/* The session is idle: one call that waits for it goes on. */
+void seam_call_resume(seam_call *call) SEAM_ON_LOOP;
 /* Answer a unary call: message and OK. */
 void seam_call_reply(seam_call *call, const ProtobufCMessage *message) SEAM_ON_LOOP;
 

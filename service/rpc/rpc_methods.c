@@ -9,6 +9,12 @@
 #define REFLECT(pkg)   "/grpc.reflection." pkg ".ServerReflection/ServerReflectionInfo"
 #define UNARY(handler) .on_message = handler, .on_half_close = seam_no_request
 
+#define GENERATE                                                                                   \
+    .on_message = seam_on_generate, .on_half_close = seam_call_finish,                             \
+    .on_sent = seam_on_generate_sent, .on_job = seam_on_generate_job,                              \
+    .on_idle = seam_on_generate_idle, .on_drain = seam_on_generate_drain,                          \
+    .on_close = seam_on_generate_close
+
 static const seam_method methods[] = {
     /* rpc_unary.c */
     {.path = SEAM("GetServerInfo"), UNARY(seam_on_get_server_info)},
@@ -30,6 +36,22 @@ static const seam_method methods[] = {
      .on_job = seam_on_train_job,
      .on_drain = seam_on_train_drain,
      .on_close = seam_on_train_close},
+    /* rpc_generate.c */
+    {.path = SEAM("Forward"), GENERATE},
+    {.path = SEAM("Generate"), GENERATE},
+    /* rpc_adapter.c */
+    {.path = SEAM("ExportAdapter"),
+     UNARY(seam_on_export),
+     .on_sent = seam_on_export_sent,
+     .on_job = seam_on_export_job,
+     .on_idle = seam_on_export_idle,
+     .on_close = seam_on_adapter_close},
+    {.path = SEAM("ImportAdapter"),
+     .on_message = seam_on_import,
+     .on_half_close = seam_on_import_end,
+     .on_job = seam_on_import_job,
+     .on_idle = seam_on_import_idle,
+     .on_close = seam_on_adapter_close},
     /* rpc_health.c, rpc_reflection.c */
     {.path = HEALTH("Check"), .open = true, UNARY(seam_on_health_check)},
     {.path = HEALTH("Watch"),

@@ -4,6 +4,7 @@
 
 #include "rpc_call.h"
 #include "seam/v1/stream.pb-c.h"
+#include "session.h"
 
 /* rpc_unary.c */
 void seam_no_request(seam_call *call); /* the client closed without a message */
@@ -26,6 +27,28 @@ void seam_on_train_sent(seam_call *call);
 void seam_on_train_job(seam_call *call);
 void seam_on_train_drain(seam_call *call);
 void seam_on_train_close(seam_call *call);
+
+/* The session's job has ended: whoever waits for it goes on, a waiting Attach first. */
+void seam_train_session_idle(seam_server *server, seam_session *session);
+
+/* rpc_generate.c: Forward and Generate */
+void seam_on_generate(seam_call *call, grpc_byte_buffer *message);
+void seam_on_generate_sent(seam_call *call);
+void seam_on_generate_job(seam_call *call);
+void seam_on_generate_idle(seam_call *call);
+void seam_on_generate_drain(seam_call *call);
+void seam_on_generate_close(seam_call *call);
+
+/* rpc_adapter.c */
+void seam_on_export(seam_call *call, grpc_byte_buffer *message);
+void seam_on_export_sent(seam_call *call);
+void seam_on_export_job(seam_call *call);
+void seam_on_export_idle(seam_call *call);
+void seam_on_import(seam_call *call, grpc_byte_buffer *message);
+void seam_on_import_end(seam_call *call);
+void seam_on_import_job(seam_call *call);
+void seam_on_import_idle(seam_call *call);
+void seam_on_adapter_close(seam_call *call);
 
 /* rpc_health.c */
 void seam_on_health_check(seam_call *call, grpc_byte_buffer *message);

@@ -62,7 +62,10 @@ void seam_on_train(seam_call *call, grpc_byte_buffer *message) {
         seam_train_attach(train, message);
         return;
     }
-    SEAM_ASSERT(!train->session->busy);
+    if (train->session->busy) {
+        seam_call_hold(call, message, train->session);
+        return;
+    }
     seam_staging *in = seam_trainer_staging(train->session->trainer);
     if (!train->rx_open) {
         in->used_bytes = 0;
@@ -139,6 +142,8 @@ static seam_status tensor_end(seam_train *train, seam_error *err) {
     seam_session *session = train->session;
     seam_server_verdict verdict = {0};
     train->rx_open = false;
+    train->out_credit += train->rx_bytes;
+    train->rx_bytes = 0;
     SEAM_TRY(seam_server_proto_tensor(&verdict, &session->proto, train->epoch, train->rx_key,
                                       train->rx.digest, err));
     const bool forward = train->rx_key.phase == SEAM_PHASE_FORWARD;
@@ -249,6 +254,7 @@ seam_status seam_train_frame(seam_train *train, const seam_walk *walk, size_t me
         SEAM_TRY(tensor_begin(train, &header, err));
     }
     SEAM_TRY(seam_tensor_rx_add(&complete, &train->rx, &header, seam_frame_crc(walk->body), err));
+    train->rx_bytes += walk->body_bytes;
     if (train->rx_verdict == SEAM_VERDICT_RUN) {
         seam_staging *in = seam_trainer_staging(train->session->trainer);
         SEAM_ASSERT(in->chunk_count < in->chunks_max);
@@ -328,13 +334,28 @@ void seam_on_train_job(seam_call *call) {
     } else {
         tensor_done(train);
     }
-    if (!session->busy && session->stream_waiting != NULL) {
-        seam_train_attach_now(train_of(session->stream_waiting));
-    } else if (session->stream != NULL) {
-        seam_train_pump(train_of(session->stream));
-    }
+    seam_session_ref(session);
     if (call->closed) {
         train_free(train);
+    }
+    seam_train_session_idle(call->server, session);
+    seam_session_unref(session);
+}
+
+static void call_wake(seam_call *call, void *user) {
+    const seam_session *session = user;
+    if (call->awaited == session && !session->busy) {
+        seam_call_resume(call);
+    }
+}
+
+void seam_train_session_idle(seam_server *server, seam_session *session) {
+    if (!session->busy && session->stream_waiting != NULL) {
+        seam_train_attach_now(train_of(session->stream_waiting));
+    }
+    seam_server_each_call(server, call_wake, session);
+    if (session->stream != NULL) {
+        seam_train_pump(train_of(session->stream));
     }
 }
 
@@ -387,6 +408,11 @@ static bool send_next(seam_train *train) {
         train->out_attached = false;
         return seam_train_send_attached(train);
     }
+    if (train->out_credit > 0) {
+        const uint64_t bytes = train->out_credit;
+        train->out_credit = 0;
+        return seam_train_send_credit(train, bytes);
+    }
     if (train->out_reply != NULL) {
         const seam_reply *reply = train->out_reply;
         if (train->out_next < reply->message_count) {
@@ -409,8 +435,8 @@ static bool send_next(seam_train *train) {
 }
 
 static bool has_output(const seam_train *train) {
-    return train->out_attached || train->out_reply != NULL || train->out_commit ||
-           train->out_proposal;
+    return train->out_attached || train->out_credit > 0 || train->out_reply != NULL ||
+           train->out_commit || train->out_proposal;
 }
 
 void seam_train_pump(seam_train *train) {
@@ -423,7 +449,7 @@ void seam_train_pump(seam_train *train) {
         }
     }
     const bool quiet = !train->session->busy && !has_output(train) && seam_call_is_sent(call);
-    if (quiet && !drained(train) && !call->receiving) {
+    if (quiet && !drained(train) && !call->receiving && call->held == NULL) {
         seam_call_receive(call);
     }
 }

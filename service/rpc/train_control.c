@@ -194,6 +194,15 @@ bool seam_train_send_attached(seam_train *train) {
     return response_send(train, &response);
 }
 
+bool seam_train_send_credit(seam_train *train, uint64_t bytes) {
+    Seam__V1__Credit credit = SEAM__V1__CREDIT__INIT;
+    train_response response = SEAM__V1__TRAIN_RESPONSE__INIT;
+    credit.bytes = bytes;
+    response.body_case = SEAM__V1__TRAIN_RESPONSE__BODY_CREDIT;
+    response.credit = &credit;
+    return response_send(train, &response);
+}
+
 /* ---- steps ---- */
 
 /* The server's own proposal for this step must have its answer: it encodes with it. */

@@ -20,11 +20,13 @@ typedef struct seam_train {
     bool draining;           /* end at the next commit */
     /* Reception of a tensor. */
     bool rx_open;
+    uint64_t rx_bytes; /* of its frames so far: credit that goes back */
     seam_verdict rx_verdict;
     seam_step_key rx_key;
     seam_tensor_rx rx;
     /* What is still to be sent, in this order. */
     bool out_attached;
+    uint64_t out_credit;
     seam_attach_verdict attached;
     const seam_reply *out_reply;
     uint32_t out_next;
@@ -60,6 +62,7 @@ seam_status seam_train_control(seam_train *train, const seam_walk *walk, const u
                                size_t count, seam_error *err) SEAM_ON_LOOP;
 /* Send Attached, or the proposal of site 1. */
 bool seam_train_send_attached(seam_train *train) SEAM_ON_LOOP;
+bool seam_train_send_credit(seam_train *train, uint64_t bytes) SEAM_ON_LOOP;
 bool seam_train_send_proposal(seam_train *train, const seam_alloc *alloc) SEAM_ON_LOOP;
 /* Put the Commit of a step into the session's cache. */
 void seam_train_store_commit(seam_session *session, uint64_t step, const seam_step_result *result);

@@ -64,6 +64,7 @@ class Stream:
         self.request = getattr(stream_pb2, prefix + "Request")
         self.response = getattr(stream_pb2, prefix + "Response")
         self.queue = queue.Queue()
+        self.credit = 0  # returned so far
         self.call = Client(channel).stream(method, iter(self.queue.get, None), self.response,
                                            timeout=timeout)
 
@@ -77,7 +78,12 @@ class Stream:
         self.queue.put(None)
 
     def receive(self):
-        return next(self.call)
+        """The next message that is not a Credit; those are counted."""
+        while True:
+            message = next(self.call)
+            if message.WhichOneof("body") != "credit":
+                return message
+            self.credit += message.credit.bytes
 
     def drain(self):
         """Everything until the end; raises the stream's error."""
