@@ -1,6 +1,7 @@
 """Golden vectors of the model from transformers + peft: tests/golden/model/<case>.safetensors.
 
-    python tests/oracle/make_model_golden.py [out_dir]
+    make_model_golden.py            writes them
+    make_model_golden.py --check    compares them with what it would write
 
 Each case is a small random Llama (weights by formula: synthetic_model.py) with LoRA, trained for
 20 AdamW steps on CPU in f32; the file has the case, the losses and gradient norms of all steps,
@@ -17,7 +18,7 @@ import numpy as np
 import peft
 import torch
 import transformers
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 import synthetic_model
 
@@ -149,22 +150,38 @@ def run(case):
     return {k: np.ascontiguousarray(np.asarray(v, dtype=np.float32)) for k, v in out.items()}
 
 
-def main():
+def difference(vectors, path):
+    """Largest relative difference of an array; the sums of another CPU round differently."""
+    committed = load_file(path)
+    assert set(committed) == set(vectors), set(committed) ^ set(vectors)
+    worst = 0.0
+    for name, values in vectors.items():
+        if name != "bf16_errors":  # a measurement, not a vector
+            off = np.linalg.norm((committed[name] - values).ravel())
+            worst = max(worst, off / np.linalg.norm(values.ravel()))
+    return worst
+
+
+def main(check):
     torch.manual_seed(0)
     torch.use_deterministic_algorithms(True)
-    here = os.path.dirname(os.path.abspath(__file__))
-    out_dir = sys.argv[1] if len(sys.argv) > 1 else os.path.join(here, "..", "golden", "model")
-    os.makedirs(out_dir, exist_ok=True)
+    out_dir = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "golden", "model")
     versions = {"torch": torch.__version__, "transformers": transformers.__version__,
                 "peft": peft.__version__, "numpy": np.__version__}
+    ok = True
     for name, case in CASES.items():
         vectors = run(case)
         path = os.path.join(out_dir, f"{name}.safetensors")
-        save_file(vectors, path, metadata=versions)
-        print(f"{path}: loss {vectors['losses'][0]:.6f} -> {vectors['losses'][-1]:.6f}, "
-              f"PyTorch bf16 gradients off by {vectors['bf16_errors']}, "
-              f"{os.path.getsize(path)} bytes")
+        if check:
+            off = difference(vectors, path)
+            ok = ok and off <= 1e-5
+            print(f"{path}: off by {off:.1e}" + ("" if off <= 1e-5 else "  FAILED"))
+        else:
+            save_file(vectors, path, metadata=versions)
+            print(f"{path}: loss {vectors['losses'][0]:.6f} -> {vectors['losses'][-1]:.6f}, "
+                  f"PyTorch bf16 gradients off by {vectors['bf16_errors']}")
+    return 0 if ok else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(check=sys.argv[1:] == ["--check"]))
