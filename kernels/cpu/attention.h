@@ -91,6 +91,7 @@ static inline void att_transpose_words(float *dst, size_t dst_ld, const float *s
 
 /* dst (att_rows(D), ATT_BLOCK) act = src (n, D) transposed, zero elsewhere.
  * work: ATT_BLOCK * tile_panels(D) * TILE_N of act. */
+/* NOLINTNEXTLINE(readability-non-const-parameter): the bf16 variant writes to work. */
 static inline void att_transpose_block(act *dst, act *work, const act *src, size_t ld, uint32_t n,
                                        uint32_t D) {
     memset(dst, 0, (size_t)att_rows(D) * ATT_BLOCK * sizeof *dst);

@@ -28,8 +28,7 @@ typedef struct backward_memory {
     float *lse, *delta; /* (ATT_BLOCK) */
 } backward_memory;
 
-static size_t backward_place(backward_memory *m, uint8_t *base, uint32_t D, uint32_t rows_max) {
-    att_bump b = {.base = base};
+static size_t backward_place(backward_memory *m, att_bump b, uint32_t D, uint32_t rows_max) {
     const size_t blocks = (rows_max + ATT_BLOCK - 1) / ATT_BLOCK;
     const size_t wide = (size_t)tile_panels(D) * TILE_N, square = ATT_BLOCK * ATT_BLOCK;
     const size_t spare = TILE_M * ATT_BLOCK;
@@ -185,7 +184,8 @@ static void backward_task(void *context, uint32_t task_idx, uint32_t thread_idx)
     const uint32_t wide = tile_panels(D) * TILE_N;
     const uint32_t rows_padded = (rows + ATT_BLOCK - 1) / ATT_BLOCK * ATT_BLOCK;
     backward_memory m;
-    (void)backward_place(&m, job->scratch + thread_idx * job->slice_bytes, D, rows);
+    uint8_t *slice = job->scratch + thread_idx * job->slice_bytes;
+    (void)backward_place(&m, (att_bump){.base = slice}, D, rows);
     memset(m.dk, 0, (size_t)rows_padded * wide * sizeof(float));
     memset(m.dv, 0, (size_t)rows_padded * wide * sizeof(float));
     const act *k = (const act *)a->k + (size_t)begin * a->k_ld + (size_t)g * D;
@@ -218,7 +218,7 @@ seam_status CPU_FN(attention_backward)(seam_stream *stream,
     }
     backward_memory m;
     backward_job job = {.args = args};
-    job.slice_bytes = backward_place(&m, NULL, args->D, rows_max);
+    job.slice_bytes = backward_place(&m, (att_bump){.base = NULL}, args->D, rows_max);
     void *scratch = NULL;
     SEAM_TRY(seam_cpu_scratch(&scratch, stream,
                               job.slice_bytes * seam_pool_threads(seam_cpu_pool(stream))));

@@ -25,8 +25,7 @@ typedef struct forward_memory {
     float *ot, *max, *sum; /* all heads */
 } forward_memory;
 
-static size_t forward_place(forward_memory *m, uint8_t *base, uint32_t D, uint32_t heads) {
-    att_bump b = {.base = base};
+static size_t forward_place(forward_memory *m, att_bump b, uint32_t D, uint32_t heads) {
     const size_t wide = (size_t)tile_panels(D) * TILE_N + tile_k(D);
     m->k = att_take(&b, ATT_BLOCK * tile_k(D), sizeof(act));
     m->vt = att_take(&b, att_rows(D) * ATT_BLOCK, sizeof(act));
@@ -120,7 +119,7 @@ static void forward_block(const forward_job *job, uint32_t s, uint32_t q0, uint3
     const uint32_t D = a->D, heads = a->H / a->G, begin = a->seq_begin[s];
     const uint32_t rows = a->seq_begin[s + 1] - begin, n = min_u32(ATT_BLOCK, rows - q0);
     forward_memory m;
-    (void)forward_place(&m, slice, D, heads);
+    (void)forward_place(&m, (att_bump){.base = slice}, D, heads);
     memset(m.ot, 0, (size_t)heads * (att_rows(D) + TILE_M) * ATT_BLOCK * sizeof(float));
     for (uint32_t i = 0; i < heads * ATT_BLOCK; i++) {
         m.max[i] = -INFINITY;
@@ -175,7 +174,7 @@ seam_status CPU_FN(attention_forward)(seam_stream *stream,
     SEAM_ASSERT(args->seq_begin[0] == 0 && args->seq_begin[args->S] == args->T);
     forward_memory m;
     forward_job job = {.args = args};
-    job.slice_bytes = forward_place(&m, NULL, args->D, args->H / args->G);
+    job.slice_bytes = forward_place(&m, (att_bump){.base = NULL}, args->D, args->H / args->G);
     void *scratch = NULL;
     SEAM_TRY(seam_cpu_scratch(&scratch, stream,
                               job.slice_bytes * seam_pool_threads(seam_cpu_pool(stream))));

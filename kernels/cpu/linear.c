@@ -250,7 +250,7 @@ seam_status CPU_FN(linear_forward)(seam_stream *stream, const seam_linear_forwar
     forward_plan plan;
     works list = {.count = 0};
     SEAM_ASSERT(a->w->forward != NULL);
-    SEAM_ASSERT(a->x_ld >= a->w->C && a->y_ld >= a->w->N);
+    SEAM_ASSERT(a->T > 0 && a->x_ld >= a->w->C && a->y_ld >= a->w->N);
     SEAM_ASSERT(a->lora_count <= SEAM_LORA_PAIRS_MAX);
     bump memory = {.base = NULL};
     forward_place(&plan, a, &memory);
@@ -336,6 +336,7 @@ static void gradient_task(const void *context, uint32_t panel) {
     _Alignas(64) float c[SEAM_LORA_PAIRS_MAX][(GRADIENT_R + TILE_M) * TILE_N];
     _Alignas(64) act packed[TILE_K_MAX * TILE_N];
     const uint32_t m0 = panel * TILE_N, n = min_u32(TILE_N, job->M - m0);
+    SEAM_ASSERT(job->T > 0);
     uint32_t r_max = 0;
     for (uint32_t f = 0; f < job->factor_count; f++) {
         r_max = job->factor[f].R > r_max ? job->factor[f].R : r_max;
@@ -421,7 +422,7 @@ seam_status CPU_FN(linear_backward)(seam_stream *stream, const seam_linear_backw
     backward_plan plan;
     works list = {.count = 0};
     SEAM_ASSERT(a->dx == NULL || (a->w->backward != NULL && a->dx_ld >= a->w->C));
-    SEAM_ASSERT(a->dy_ld >= a->w->N && a->lora_count <= SEAM_LORA_PAIRS_MAX);
+    SEAM_ASSERT(a->T > 0 && a->dy_ld >= a->w->N && a->lora_count <= SEAM_LORA_PAIRS_MAX);
     bump memory = {.base = NULL};
     backward_place(&plan, a, &memory);
     if (a->lora_count > 0) {

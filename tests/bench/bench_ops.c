@@ -330,6 +330,39 @@ static void run_attention_backward(const void *arg) {
     attention_backward(arg);
 }
 
+/* The LM head on a chunk of rows, as kernels/model/head.c runs it. */
+enum { V = 49152, HEAD_ROWS = 128 };
+typedef struct head_bench {
+    layer l;
+    void *logits, *d_logits, *loss, *x, *dx;
+    uint32_t targets[HEAD_ROWS];
+} head_bench;
+
+static void run_head(const void *arg) {
+    const head_bench *h = arg;
+    must(ops->linear_forward(stream, &(seam_linear_forward_args){.y = h->logits,
+                                                                 .y_ld = V,
+                                                                 .y_out = SEAM_OUT_ACC,
+                                                                 .x = h->x,
+                                                                 .x_ld = C,
+                                                                 .w = h->l.w,
+                                                                 .T = HEAD_ROWS}));
+    must(ops->cross_entropy(stream, &(seam_cross_entropy_args){.loss = h->loss,
+                                                               .d_logits = h->d_logits,
+                                                               .logits = h->logits,
+                                                               .targets = h->targets,
+                                                               .grad_scale = 1.0f,
+                                                               .T = HEAD_ROWS,
+                                                               .V = V}));
+    must(ops->linear_backward(stream, &(seam_linear_backward_args){.dx = h->dx,
+                                                                   .dx_ld = C,
+                                                                   .dx_out = SEAM_OUT_ACC,
+                                                                   .dy = h->d_logits,
+                                                                   .dy_ld = V,
+                                                                   .w = h->l.w,
+                                                                   .T = HEAD_ROWS}));
+}
+
 static void run_block(const void *arg) {
     block_forward(arg);
     block_backward(arg);
@@ -370,6 +403,12 @@ int main(int argc, char **argv) {
     layer square = layer_of(1024, 1024);
     scratch_x = buffer(ops->act, (size_t)T * 3072, 1.0f);
     scratch_y = buffer(ops->act, (size_t)T * 3072, 1.0f);
+    head_bench head = {.l = layer_of(V, C), .targets = {0}};
+    head.logits = buffer(ops->acc, (size_t)HEAD_ROWS * V, 0.0f);
+    head.d_logits = buffer(ops->act, (size_t)HEAD_ROWS * V, 0.0f);
+    head.loss = buffer(ops->acc, HEAD_ROWS, 0.0f);
+    head.x = buffer(ops->act, (size_t)HEAD_ROWS * C, 1.0f);
+    head.dx = buffer(ops->acc, (size_t)HEAD_ROWS * C, 0.0f);
     const double rows = (double)T, product = 2.0 * rows * C;
     const double att = (double)T * (SEQ + 1) / 2 * H * D * 4;
     figure figures[] = {
@@ -386,6 +425,7 @@ int main(int argc, char **argv) {
         {"attention forward", run_attention_forward, &plain, att, {0}, {0}},
         {"attention backward", run_attention_backward, &plain, att * 2.5, {0}, {0}},
         {"norm, rope, swiglu, both ways", run_elementwise, &plain, 0, {0}, {0}},
+        {"LM head and loss, 128 rows, f + b", run_head, &head, 4.0 * HEAD_ROWS * V * C, {0}, {0}},
         {"block forward, no LoRA", run_block_forward, &plain, 0, {0}, {0}},
         {"block forward + backward, no LoRA", run_block, &plain, 0, {0}, {0}},
         {"block f + b, rank 16 on q v", run_block, &qv, 0, {0}, {0}},

@@ -75,7 +75,8 @@ static void check_rows_alone(const op_case *c, seam_backend *backend, const run 
         for (uint32_t i = 0; i < all->out_count; i++) {
             const output *out = &all->out[i];
             if (out->rows == c->T && one.out[i].rows == 1 &&
-                memcmp(out->x + lone[k] * out->cols, one.out[i].x, out->cols * sizeof(double))) {
+                memcmp(out->x + lone[k] * out->cols, one.out[i].x, out->cols * sizeof(double)) !=
+                    0) {
                 failed(c, "a row alone:", out->name, 0.0);
             }
         }
