@@ -1,0 +1,126 @@
+"""Write the seed corpora of the weight and text readers: make_readers_corpus.py (Python alone)."""
+import gzip
+import json
+import pathlib
+import struct
+
+CORPUS = pathlib.Path(__file__).resolve().parent / "corpus"
+
+
+def tensors():
+    yield "model.embed_tokens.weight", "token_embd.weight", [2, 32]
+    yield "model.norm.weight", "output_norm.weight", [32]
+    p = "model.layers.0."
+    yield p + "self_attn.q_proj.weight", "blk.0.attn_q.weight", [32, 32]
+
+
+def safetensors(dtype, width):
+    header, at = {"__metadata__": {"format": "pt"}}, 0
+    for name, _, shape in tensors():
+        count = shape[0] * (shape[1] if len(shape) > 1 else 1) * width
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [at, at + count]}
+        at += count
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + bytes(at)
+
+
+CONFIG = {
+    "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 5,
+    "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2,
+    "num_key_value_heads": 1, "rms_norm_eps": 1e-5, "rope_theta": 1e4, "eos_token_id": [2, 3],
+    "rope_parameters": {"rope_type": "default"}, "sliding_window": None,
+}
+
+
+def string(text):
+    raw = text.encode()
+    return struct.pack("<Q", len(raw)) + raw
+
+
+def key(name, value):
+    if isinstance(value, str):
+        return string(name) + struct.pack("<I", 8) + string(value)
+    if isinstance(value, bool):
+        return string(name) + struct.pack("<IB", 7, value)
+    if isinstance(value, float):
+        return string(name) + struct.pack("<If", 6, value)
+    if isinstance(value, list) and isinstance(value[0], str):
+        items = b"".join(map(string, value))
+        return string(name) + struct.pack("<IIQ", 9, 8, len(value)) + items
+    if isinstance(value, list):
+        return string(name) + struct.pack(f"<IIQ{len(value)}i", 9, 5, len(value), *value)
+    return string(name) + struct.pack("<II", 4, value)
+
+
+def gguf(type_id, block_bytes):
+    keys = {
+        "general.architecture": "llama", "llama.block_count": 1, "llama.context_length": 64,
+        "llama.embedding_length": 32, "llama.feed_forward_length": 64,
+        "llama.attention.head_count": 2, "llama.attention.head_count_kv": 1,
+        "llama.attention.layer_norm_rms_epsilon": 1e-5, "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": "smollm", "tokenizer.ggml.add_bos_token": False,
+        "tokenizer.ggml.tokens": ["a", "b", "ab", "<|im_end|>"],
+        "tokenizer.ggml.token_type": [1, 1, 1, 3], "tokenizer.ggml.merges": ["a b"],
+        "tokenizer.ggml.eos_token_id": 1, "tokenizer.chat_template": "<|im_start|><|im_end|>",
+    }
+    listed = list(tensors())
+    out = b"GGUF" + struct.pack("<IQQ", 3, len(listed), len(keys))
+    out += b"".join(key(k, v) for k, v in keys.items())
+    at = 0
+    for _, name, shape in listed:
+        dims = list(reversed(shape))
+        out += string(name) + struct.pack(f"<I{len(dims)}Q", len(dims), *dims)
+        type_of, block = (type_id, block_bytes) if len(shape) > 1 else (0, 128)
+        out += struct.pack("<IQ", type_of, at)
+        at += -(-(block * (shape[0] if len(shape) > 1 else 1)) // 32) * 32
+    return out + bytes(-len(out) % 32) + bytes(at)
+
+
+def tokenizer(**changes):
+    split = {"type": "Split", "pattern": {"Regex": "\\p{N}{1,3}|[^\\s\\p{L}]+|\\s+(?!\\S)|\\s+"},
+             "behavior": "Removed", "invert": True}
+    root = {
+        "added_tokens": [{"id": 9, "content": "<|im_end|>", "special": True}],
+        "normalizer": {"type": "NFC"},
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
+            {"type": "Digits", "individual_digits": True}, split,
+            {"type": "ByteLevel", "use_regex": False}]},
+        "post_processor": {"type": "TemplateProcessing", "single": [
+            {"SpecialToken": {"id": "<|im_end|>"}}, {"Sequence": {"id": "A"}}]},
+        "decoder": {"type": "ByteLevel"},
+        "model": {"type": "BPE", "vocab": {"t": 0, "h": 1, "e": 2, "th": 3, "the": 4, "1": 5},
+                  "merges": ["t h", ["th", "e"]], "unk_token": "e", "fuse_unk": True,
+                  "ignore_merges": True},
+    }
+    return json.dumps({**root, **changes}).encode()
+
+
+ROWS = {
+    "completion": [{"prompt": "ab", "completion": "a"}, {"prompt": "", "completion": "bb",
+                                                         "answer": "7"}],
+    "alpaca": [{"instruction": "a", "input": "b", "output": "ab"}, {"instruction": "a",
+                                                                    "output": ""}],
+    "messages": [{"messages": [{"role": "user", "content": "a"},
+                               {"role": "assistant", "content": "b"}]}],
+    "text": [{"text": "abab"}, {"text": "\u00e9\ud83e\udd99"}],
+}
+
+
+def main():
+    files = {"tokenizer_json": {"full": tokenizer(),
+                                "gpt2": tokenizer(pre_tokenizer={"type": "ByteLevel"},
+                                                  normalizer=None)}}
+    files["safetensors"] = {"f32": safetensors("F32", 4), "bf16": safetensors("BF16", 2),
+                            "config": json.dumps(CONFIG).encode()}
+    files["gguf"] = {"f16": gguf(1, 64), "q4_1": gguf(3, 20), "q8_0": gguf(8, 34)}
+    rows = {k: b"".join(json.dumps(r).encode() + b"\n" for r in v) for k, v in ROWS.items()}
+    rows["packed"] = gzip.compress(rows["completion"], mtime=0)
+    files["jsonl"] = rows
+    for folder, seeds in files.items():
+        (CORPUS / folder).mkdir(parents=True, exist_ok=True)
+        for name, seed in seeds.items():
+            (CORPUS / folder / name).write_bytes(seed)
+
+
+if __name__ == "__main__":
+    main()
