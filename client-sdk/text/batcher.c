@@ -160,6 +160,7 @@ static uint32_t sample_at(seam_batcher *b, uint64_t at) {
 }
 
 static void micro_begin(seam_batcher *b) {
+    SEAM_ASSERT(b->micros != NULL);
     b->bitmap_used +=
         b->batch.micro_count == 0 ? 0 : (b->micros[b->batch.micro_count - 1].rows + 7U) / 8U;
     uint32_t *seq_begin = b->seq_begin + b->seqs_used + b->batch.micro_count;

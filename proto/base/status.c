@@ -80,7 +80,8 @@ bool seam_status_is_process_dead(seam_status st) {
     return st <= -200;
 }
 
-seam_status seam_error_set(seam_error *err, seam_status st, const char *format, ...) {
+/* In parentheses: for the analyzer these are macros. */
+seam_status(seam_error_set)(seam_error *err, seam_status st, const char *format, ...) {
     if (err != NULL) {
         va_list args;
         va_start(args, format);
@@ -91,7 +92,7 @@ seam_status seam_error_set(seam_error *err, seam_status st, const char *format, 
     return st;
 }
 
-seam_status seam_error_prefix(seam_error *err, seam_status st, const char *format, ...) {
+seam_status(seam_error_prefix)(seam_error *err, seam_status st, const char *format, ...) {
     if (err == NULL) {
         return st;
     }

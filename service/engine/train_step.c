@@ -123,6 +123,7 @@ static seam_status forward_encode(seam_trainer *t, seam_error *err) {
 static seam_status steps_measure(seam_trainer *t, seam_error *err) {
     const seam_alloc *alloc = NULL;
     SEAM_TRY(alloc_of(&alloc, t->site_in, t->micro.step, err));
+    SEAM_ASSERT(alloc != NULL); /* asked only of a codec with gates */
     const seam_codec_args args = {.id = t->config->codec,
                                   .channels = t->channels,
                                   .widths = alloc->widths,
@@ -173,6 +174,7 @@ static void scatter(seam_trainer *t) {
 static seam_status gates_add(seam_trainer *t, seam_error *err) {
     const seam_alloc *alloc = NULL;
     SEAM_TRY(alloc_of(&alloc, t->site_out, t->micro.step, err));
+    SEAM_ASSERT(alloc != NULL); /* asked only of a codec with gates */
     const float *g = t->config->labelled_rows_only ? t->packed : t->rows;
     seam_gates_add_exact(t->db_out, g, t->out_x, t->out_decoded, alloc->widths,
                          seam_trainer_rows_out(t), t->channels);
@@ -205,6 +207,7 @@ static seam_status exact_encode(seam_trainer *t, const seam_alloc *alloc, seam_e
 
 /* The input gradient, in t->rows, as the gate signal of site 0. */
 static void signal_encode(seam_trainer *t, const seam_alloc *alloc) {
+    SEAM_ASSERT(alloc != NULL); /* asked only of a codec with gates */
     memset(t->sums, 0, t->channels * sizeof(float));
     memset(t->signal, 0, t->channels * sizeof(float));
     seam_gates_add_squares(t->sums, t->rows, t->micro.layout.rows, t->channels);

@@ -163,6 +163,7 @@ static void files_answer(seam_call *call, reflection_response *response, const c
         response->error_response = &error;
     }
     (void)seam_call_send_message(call, &response->base);
+    response->file_descriptor_response = NULL; /* one member of the union: it lies on this stack */
 }
 
 static void services_answer(seam_call *call, reflection_response *response) {
@@ -193,6 +194,7 @@ static void services_answer(seam_call *call, reflection_response *response) {
     response->message_response_case = RESPONSE(LIST_SERVICES_RESPONSE);
     response->list_services_response = &answer;
     (void)seam_call_send_message(call, &response->base);
+    response->list_services_response = NULL; /* it lies on this stack */
 }
 
 void seam_on_reflection(seam_call *call, grpc_byte_buffer *message) {

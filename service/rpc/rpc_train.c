@@ -118,7 +118,7 @@ static seam_status backward_run(seam_job *job, seam_stream *stream) {
     return st;
 }
 
-void seam_train_post(seam_train *train, int job_kind,
+void seam_train_post(seam_train *train, seam_train_job_kind job_kind,
                      seam_status (*run)(seam_job *job, seam_stream *stream)) {
     train->job_kind = job_kind;
     train->call->job.run = run;

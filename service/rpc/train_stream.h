@@ -12,6 +12,12 @@
 #include "tensor_rx.h"
 #include "walk.h"
 
+typedef enum seam_train_job_kind {
+    SEAM_TRAIN_JOB_FORWARD,
+    SEAM_TRAIN_JOB_BACKWARD,
+    SEAM_TRAIN_JOB_DROP
+} seam_train_job_kind;
+
 typedef struct seam_train {
     seam_call *call;
     seam_session *session;   /* a reference, from the first Attach on; NULL before */
@@ -32,7 +38,7 @@ typedef struct seam_train {
     uint32_t out_next;
     bool out_commit, out_proposal;
     /* The engine's job. */
-    enum { SEAM_TRAIN_JOB_FORWARD, SEAM_TRAIN_JOB_BACKWARD, SEAM_TRAIN_JOB_DROP } job_kind;
+    seam_train_job_kind job_kind;
     seam_step_result result;
 } seam_train;
 
@@ -43,7 +49,7 @@ void seam_train_fail(seam_train *train, seam_status st, const seam_error *err) S
 /* Drop every reply of the cache. */
 void seam_train_drop_cache(seam_session *session) SEAM_ON_LOOP;
 /* Post the stream's job; `run` gets the train as job->user. */
-void seam_train_post(seam_train *train, int job_kind,
+void seam_train_post(seam_train *train, seam_train_job_kind job_kind,
                      seam_status (*run)(seam_job *job, seam_stream *stream)) SEAM_ON_LOOP;
 
 /* A message that carries a frame; the message stands in staging. */
