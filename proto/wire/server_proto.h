@@ -231,7 +231,8 @@ void seam_server_proto_expire(seam_server_proto *sp);
 /* A checkpoint of `step_count` committed steps is durable: told only after fsync of the file, the
  * rename, fsync of the directory and the manifest. With SEAM_DURABLE_MAX kept, the oldest that
  * is below the confirmed one is forgotten; SEAM_E_LIMIT when none is (do not write another).
- * SEAM_E_STATE: a rollback has undone that step meanwhile; delete the file. */
+ * SEAM_E_STATE: a rollback has undone that step meanwhile, or a later one is confirmed; delete the
+ * file. */
 seam_status seam_server_proto_durable_add(seam_server_proto *sp, uint64_t step_count);
 /* The client confirmed the checkpoint of `step_count`: older ones may be deleted. Returns the
  * count below which files may go (0: none). SEAM_E_ARG for one that is not durable. */
@@ -239,6 +240,9 @@ seam_status seam_server_proto_durable_confirm(uint64_t *ret_keep_from, seam_serv
                                               uint64_t step_count, seam_error *err);
 /* A checkpoint turned out to be damaged: forget it. */
 void seam_server_proto_durable_lost(seam_server_proto *sp, uint64_t step_count);
+/* The newest durable count that is at most step_count; false: none. */
+bool seam_server_proto_durable_find(uint64_t *ret_step_count, const seam_server_proto *sp,
+                                    uint64_t step_count);
 /* Newest durable count; false: none. */
 bool seam_server_proto_durable_newest(uint64_t *ret_step_count, const seam_server_proto *sp);
 

@@ -18,7 +18,7 @@ static seam_status positions_check(const Seam__V1__MicroBatch *micro, uint32_t r
                                    seam_error *err);
 
 bool seam_bitmap_has(const uint8_t *bitmap, uint32_t row) {
-    return (bitmap[row / 8] >> (row % 8) & 1u) != 0;
+    return ((uint32_t)bitmap[row / 8] >> (row % 8) & 1u) != 0;
 }
 
 seam_status seam_micro_layout_read(seam_micro_layout *ret_layout, uint32_t *ret_labelled_rows,

@@ -471,6 +471,36 @@ static void test_durable__confirm__older_may_go(void **state) {
     assert_int_equal(attach_as(&sp, 4, false, SEAM_OK).rollback_step, 4);
 }
 
+static void test_durable__confirmed_one_is_lost__others_stay(void **state) {
+    (void)state;
+    seam_server_proto sp;
+    uint64_t keep_from = 0;
+    uint64_t newest = 0;
+    setup(&sp);
+    for (int i = 0; i < 5; i++) {
+        commit_step(&sp);
+    }
+    assert_int_equal(seam_server_proto_durable_add(&sp, 5), SEAM_OK);
+    assert_int_equal(seam_server_proto_durable_confirm(&keep_from, &sp, 5, NULL), SEAM_OK);
+    assert_int_equal(seam_server_proto_durable_add(&sp, 3), SEAM_E_STATE); /* a late write */
+    seam_server_proto_durable_lost(&sp, 5);
+    assert_int_equal(seam_server_proto_durable_add(&sp, 3), SEAM_OK);
+    assert_int_equal(seam_server_proto_durable_confirm(&keep_from, &sp, 3, NULL), SEAM_OK);
+    assert_int_equal(keep_from, 3);
+    assert_true(seam_server_proto_durable_newest(&newest, &sp));
+    assert_int_equal(newest, 3);
+}
+
+static void test_touch__detached__lease_begins_anew(void **state) {
+    (void)state;
+    seam_server_proto sp;
+    setup(&sp);
+    seam_server_proto_stream_lost(&sp, 1, 0);
+    seam_server_proto_touch(&sp, 900);
+    assert_int_equal(seam_server_proto_tick(&sp, 1899), SEAM_LEASE_NONE);
+    assert_int_equal(seam_server_proto_tick(&sp, 1900), SEAM_LEASE_EXPIRE);
+}
+
 static void test_freeze__restored__goes_on(void **state) {
     (void)state;
     seam_server_proto sp;
@@ -504,6 +534,8 @@ int main(void) {
         cmocka_unit_test(test_tick__no_store__expires),
         cmocka_unit_test(test_parked__client_came_back__state),
         cmocka_unit_test(test_durable__confirm__older_may_go),
+        cmocka_unit_test(test_durable__confirmed_one_is_lost__others_stay),
+        cmocka_unit_test(test_touch__detached__lease_begins_anew),
         cmocka_unit_test(test_freeze__restored__goes_on),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
