@@ -8,12 +8,16 @@ target_compile_options(seam_flags INTERFACE
   -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla
   -Werror -ffp-contract=off -fno-math-errno -fno-omit-frame-pointer)
 if(CMAKE_C_COMPILER_ID MATCHES Clang) # checks SEAM_ON_LOOP, SEAM_ON_GPU and "guarded by"
-  target_compile_options(seam_flags INTERFACE -Wthread-safety)
+  target_compile_options(seam_flags INTERFACE -Wthread-safety
+    -Wno-string-conversion) # SEAM_ASSERT(!"why") is an idiom
 endif()
 target_compile_definitions(seam_flags INTERFACE _GNU_SOURCE SEAM_VERSION="${PROJECT_VERSION}")
 if(SEAM_SANITIZE)
   add_compile_options(-fsanitize=${SEAM_SANITIZE} -fno-sanitize-recover=all)
   add_link_options(-fsanitize=${SEAM_SANITIZE})
+endif()
+if(SEAM_FUZZ) # coverage in every library, or the fuzzer is blind
+  add_compile_options(-fsanitize=fuzzer-no-link)
 endif()
 
 # seam_add_library(name sources...): a static, position-independent part of the tree.
