@@ -73,7 +73,7 @@ data=(--data "$(absolute "$DATA")")
 [ -z "${EVAL_DATA:-}" ] || data+=(--eval-data "$(absolute "$EVAL_DATA")")
 # shellcheck disable=SC2086  # TRAIN_ARGS is several words
 "$seam" train --server "$address" --model "$model" "${data[@]}" --out "$out" \
-    --steps "$steps" --batch "${BATCH:-8}" --lr "${LR:-1e-3}" --schedule linear --warmup 8 \
+    --steps "$steps" --batch "${BATCH:-8}" --lr "${LR:-1e-3}" --schedule linear --warmup $((steps / 20)) \
     --seed "${SEED:-1}" --codec "${CODEC:-amaq}" --target "${TARGET:-4}" ${TRAIN_ARGS:-}
 stop_server
 

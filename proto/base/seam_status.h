@@ -78,7 +78,7 @@ seam_status seam_error_prefix(seam_error *err, seam_status st, const char *forma
 #ifdef __clang_analyzer__
 /* Clang's analyzer sees one file at a time: tell it that the status comes back as it went in, or it
  * follows errors as if they were successes. */
-#define seam_error_set(err, st, ...) ((void)seam_error_set(err, st, __VA_ARGS__), (st))
+#define seam_error_set(err, st, ...)    ((void)seam_error_set(err, st, __VA_ARGS__), (st))
 #define seam_error_prefix(err, st, ...) ((void)seam_error_prefix(err, st, __VA_ARGS__), (st))
 #endif
 
