@@ -3,8 +3,6 @@
  * Short pieces (nearly all) keep the ranks of neighbours in an array and scan it; pieces of more
  * than SHORT_MAX symbols use a heap of candidates, so that a megabyte without a split point costs
  * n log n. */
-#include <string.h>
-
 #include "arena.h"
 #include "bpe.h"
 #include "bpe_lookup.h"
@@ -62,8 +60,10 @@ static size_t merge_short(uint32_t *ids, const seam_bpe *bpe, size_t count) {
         }
         ids[best] = pairs[best]->id;
         count--;
-        memmove(ids + best + 1, ids + best + 2, (count - best - 1) * sizeof(*ids));
-        memmove(pairs + best, pairs + best + 1, (count - best) * sizeof(pairs[0]));
+        for (size_t i = best + 1; i < count; i++) {
+            ids[i] = ids[i + 1];
+            pairs[i - 1] = pairs[i];
+        }
         if (best > 0) {
             pairs[best - 1] = merge_find(bpe, ids[best - 1], ids[best]);
         }

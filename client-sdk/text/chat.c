@@ -40,7 +40,7 @@ seam_status seam_chat_detect(seam_chat *ret_chat, const seam_tokenizer *tokenize
             chat.default_system = DEFAULT_SYSTEMS[i];
         }
     }
-    if (chat.default_system == NULL && strstr(text, "system\n") != NULL) {
+    if (chat.default_system == NULL && strstr(text, "<|im_start|>system") != NULL) {
         return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
                               "the model's chat template has a default system message that is not "
                               "known");

@@ -183,6 +183,7 @@ static seam_status sizes_read(seam_model_config *config, const reader *r) {
     SEAM_TRY(u32_read(&config->layers, r, "num_hidden_layers", 0));
     SEAM_TRY(u32_read(&config->heads, r, "num_attention_heads", 0));
     SEAM_TRY(u32_read(&config->kv_heads, r, "num_key_value_heads", config->heads));
+    SEAM_ASSERT(config->heads > 0); /* u32_read */
     if (field_get(r, "head_dim") == NULL && config->hidden % config->heads != 0) {
         return seam_error_set(r->err, SEAM_E_ARG,
                               "%s: hidden_size is no multiple of num_attention_heads and head_dim "

@@ -150,6 +150,7 @@ static seam_status tensor_parse(parser *p, const char *name, json_t *info) {
     }
     const dtype *type = NULL;
     SEAM_TRY(dtype_find(&type, p, name, json_object_get(info, "dtype")));
+    SEAM_ASSERT(type != NULL);
     entry.type = type->type;
     memcpy(entry.type_name, type->name, strlen(type->name) + 1);
     SEAM_TRY(shape_parse(&entry, p, json_object_get(info, "shape")));

@@ -7,3 +7,7 @@ seam_add_script_test(golden readers ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_
                      $<TARGET_FILE:dump_weights>)
 seam_add_script_test(golden tokenizers ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_tokenizers.py
                      $<TARGET_FILE:tokenize_lines>)
+add_executable(dump_rows dump_rows.c)
+target_link_libraries(dump_rows PRIVATE seam_flags seam_text)
+seam_add_script_test(golden rows ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_rows.py
+                     $<TARGET_FILE:dump_rows>)
