@@ -8,7 +8,9 @@
  * A call is two to four parallel regions of independent tasks ("works"); between two regions lies
  * what the next one reads.  scale * B is rounded to act, which is exact for a power of two.
  *
- * Tried and measured: tests/bench/RESULTS.md. */
+ * Tried, bf16, one core, 1,920 rows, processor ms: panels outside and 256 rows inside: gate_up
+ * forward 12.4 (now 8.0); a's chunk copied into whole tiles first: o_proj 1.8 -> 2.2, down 4.0 ->
+ * 5.2.  Beside the libraries: tests/bench/bench_products.c, RESULTS.md. */
 #include "cpu_ops.h"
 #include "tile.h"
 
