@@ -14,7 +14,10 @@ set_target_properties(seam_model_shared PROPERTIES
   LINK_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/core/exports.map)
 target_link_libraries(seam_model_shared PRIVATE
   seam_shared seam_model seam_ops seam_weights seam_codec seam_base
-  -Wl,--version-script=${CMAKE_CURRENT_SOURCE_DIR}/core/exports.map -Wl,-z,defs)
+  -Wl,--version-script=${CMAKE_CURRENT_SOURCE_DIR}/core/exports.map)
+if(NOT SEAM_SANITIZE) # clang's sanitizers come with the program
+  target_link_options(seam_model_shared PRIVATE -Wl,-z,defs)
+endif()
 
 file(GLOB cli_sources CONFIGURE_DEPENDS cli/*.c)
 add_executable(seam_cli ${cli_sources} $<TARGET_OBJECTS:seam_client_model>)
