@@ -126,7 +126,6 @@ int main(int arg_count, char **args) {
         (void)fprintf(stderr, "seamd: %s\n", err.text);
         return EXIT_USAGE;
     }
-    seam_host_settle_openmp(args);
     seam_host_tune();
     seam_log_set_level((seam_log_level)d.config.log_level);
     sigset_t signals;

@@ -27,15 +27,6 @@ void seam_host_tune(void) {
     (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 }
 
-void seam_host_settle_openmp(char *const *args) {
-    if (getenv("OMP_WAIT_POLICY") != NULL || getenv("GOMP_SPINCOUNT") != NULL) {
-        return;
-    }
-    if (setenv("OMP_WAIT_POLICY", "passive", 1) == 0) {
-        (void)execv("/proc/self/exe", args);
-    }
-}
-
 void seam_host_block_signals(sigset_t *ret_set) {
     (void)sigemptyset(ret_set);
     (void)sigaddset(ret_set, SIGTERM);

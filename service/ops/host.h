@@ -9,10 +9,6 @@
  * throughput), as many file descriptors as allowed (gRPC 1.51.1's listener dies for ever when
  * they run out, CVE-2023-4785), no core file with adapters in it. */
 void seam_host_tune(void);
-/* OpenMP threads sleep between products instead of spinning against the network threads.  The
- * runtime reads its variables when it is loaded, so the process executes itself once more if they
- * are unset.  Returns only if nothing was to do or exec failed. */
-void seam_host_settle_openmp(char *const *args);
 /* Block SIGTERM, SIGINT and SIGHUP for all threads to come (before grpc_init) and ignore SIGPIPE;
  * *ret_set is what the main thread waits for. */
 void seam_host_block_signals(sigset_t *ret_set);

@@ -1,5 +1,5 @@
 # seamd from the outside, by Python clients (grpcio; skipped without it).
-foreach(area unary train generate)
+foreach(area unary train generate golden)
   seam_add_script_test(e2e service_${area} ${PYTHON3}
                        ${CMAKE_CURRENT_SOURCE_DIR}/test_service_${area}.py $<TARGET_FILE:seamd>)
 endforeach()

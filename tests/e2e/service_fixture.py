@@ -93,7 +93,7 @@ class Seamd:
         self.log_file = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen(
             [binary, "--listen", listen, "--model", f"tiny={model}", "--threads", "1",
-             "--dtype", "f32", *args],
+             "--dtype", "f32", "--drain-timeout", "1000", *args],
             stdout=subprocess.PIPE, stderr=self.log_file, text=True)
         line = self.process.stdout.readline()
         if not line.startswith("seamd: listening on "):
@@ -114,11 +114,17 @@ class Seamd:
     def __enter__(self):
         return self
 
-    def __exit__(self, *_):
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
-        self.process.stdout.close()
+    def __exit__(self, error, *_):
+        """Every server ends in order: with sanitizers this is where leaks show."""
+        try:
+            code = self.stop()
+            if error is None:
+                assert code == 0, f"seamd ended with {code}: {self.log}"
+        finally:
+            if self.process.poll() is None:
+                self.process.kill()
+                self.process.wait()
+            self.process.stdout.close()
 
 
 class Client:
