@@ -75,6 +75,8 @@ seam_status seam_engine_post(seam_engine *engine, seam_job *job) {
         st = SEAM_E_LIMIT;
     } else {
         job->next = NULL;
+        job->engine = engine;
+        job->published = false;
         job->status = SEAM_OK;
         memset(&job->err, 0, sizeof job->err);
         if (engine->tail != NULL) {
@@ -88,6 +90,20 @@ seam_status seam_engine_post(seam_engine *engine, seam_job *job) {
     }
     (void)pthread_mutex_unlock(&engine->mu);
     return st;
+}
+
+void seam_job_publish(seam_job *job) {
+    pthread_mutex_t *mu = &job->engine->mu;
+    (void)pthread_mutex_lock(mu);
+    job->published = true;
+    (void)pthread_mutex_unlock(mu);
+}
+
+void seam_job_take(seam_job *job) {
+    (void)pthread_mutex_lock(&job->engine->mu);
+    SEAM_ASSERT(job->published);
+    job->published = false;
+    (void)pthread_mutex_unlock(&job->engine->mu);
 }
 
 seam_backend *seam_engine_backend(const seam_engine *engine) {

@@ -14,18 +14,20 @@
 #include "roles.h"
 #include "seam_status.h"
 
+typedef struct seam_engine seam_engine;
 typedef struct seam_job seam_job;
 struct seam_job {
     seam_status (*run)(seam_job *job, seam_stream *stream); /* gpu role; texts go to job->err */
-    void (*finished)(
-        seam_job *job); /* engine thread, after run: hands the job back, never blocks */
+    /* Engine thread, after run: gives the job back.  Publishes it (seam_job_publish) after its last
+     * look at what the poster owns, then wakes the poster; never blocks. */
+    void (*finished)(seam_job *job);
     void *user, *user2; /* of the poster */
-    seam_status status; /* of run; written before finished */
+    seam_status status; /* of run */
     seam_error err;
-    seam_job *next; /* of the queue */
+    seam_engine *engine; /* below: of engine.c */
+    bool published;      /* guarded by the engine's mutex */
+    seam_job *next;
 };
-
-typedef struct seam_engine seam_engine;
 
 /* Starts the thread.  backend is borrowed.  SEAM_E_MEMORY, SEAM_E_INTERNAL (no thread). */
 seam_status seam_engine_create(seam_engine **ret_engine, seam_backend *backend, uint32_t jobs_max,
@@ -34,6 +36,9 @@ seam_status seam_engine_create(seam_engine **ret_engine, seam_backend *backend, 
 void seam_engine_destroy(seam_engine *gift_engine);
 /* Append a job; it belongs to the engine until `finished`.  SEAM_E_LIMIT: the queue is full. */
 seam_status seam_engine_post(seam_engine *engine, seam_job *job) SEAM_ON_LOOP;
+/* The way back: status, err and everything that `run` wrote are the poster's again. */
+void seam_job_publish(seam_job *job) SEAM_ON_GPU;
+void seam_job_take(seam_job *job) SEAM_ON_LOOP;
 seam_backend *seam_engine_backend(const seam_engine *engine);
 
 #endif

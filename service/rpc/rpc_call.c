@@ -107,6 +107,7 @@ void seam_call_event(seam_call *call, seam_tag_kind kind, bool ok) {
         break;
     case SEAM_TAG_JOB:
         call->job_running = false;
+        seam_job_take(&call->job);
         call->method->on_job(call);
         break;
     case SEAM_TAG_CLOSE:
@@ -329,9 +330,11 @@ void seam_call_resume(seam_call *call) {
 
 /* Engine thread: an empty batch puts the tag on the completion queue, which wakes a loop thread. */
 static void job_finished(seam_job *job) {
-    seam_call *call = job->user2;
-    const grpc_call_error error =
-        grpc_call_start_batch(call->call, NULL, 0, &call->tags[SEAM_TAG_JOB], NULL);
+    seam_call *owner = job->user2;
+    grpc_call *call = owner->call;
+    seam_tag *tag = &owner->tags[SEAM_TAG_JOB];
+    seam_job_publish(job); /* `owner` is the loop's from here on, and lives until the tag comes */
+    const grpc_call_error error = grpc_call_start_batch(call, NULL, 0, tag, NULL);
     SEAM_ASSERT(error == GRPC_CALL_OK);
 }
 

@@ -85,7 +85,7 @@ def test_generate__token_by_token__as_forward(binary, folder):
         base = Inference(trainer, "Forward", base_model=True)
         plain = base.ask(np.concatenate(x), sequence_rows=[9, 7])
         assert not np.allclose(plain, both, atol=1e-4)
-        assert server.stop() == 0
+        assert (code := server.stop()) == 0, (code, server.log)
 
 
 def test_answers__in_other_codecs__bf16_below_64_rows(binary, folder):
@@ -248,7 +248,7 @@ def test_export_import__a_trained_adapter__same_hash_and_answers(binary, folder)
         stream, _ = other.attach()
         refused(CODE.FAILED_PRECONDITION, import_files, other, files, reason="STATE")
         stream.close()
-        assert server.stop() == 0
+        assert (code := server.stop()) == 0, (code, server.log)
 
 
 def test_sigterm__an_open_generate_stream__ends(binary, folder):

@@ -42,7 +42,7 @@ def test_train__some_steps__loss_falls_and_repeats_to_the_bit(binary, folder):
         assert losses[-1] < losses[0] - 0.05, losses
         assert len(set(hashes)) == 8
         assert train(server, folder, 8)[1] == hashes
-        assert server.stop() == 0
+        assert (code := server.stop()) == 0, (code, server.log)
 
 
 def test_two_sessions__at_once__as_alone(binary, folder):
@@ -319,7 +319,7 @@ def test_delete__while_attached__ends_the_stream(binary, folder):
             service_pb2.DeleteSessionResponse)
         refused(CODE.NOT_FOUND, stream.drain, reason="GONE")
         refused(CODE.NOT_FOUND, trainer.attach, reason="NOT_FOUND")
-        assert server.stop() == 0
+        assert (code := server.stop()) == 0, (code, server.log)
 
 
 def test_sigterm__step_in_flight__is_finished_first(binary, folder):

@@ -44,7 +44,7 @@ def test_info_and_models__a_fresh_server__describes_itself(binary, folder):
                               service.ListModelsResponse).models
         assert [m.id for m in models] == ["tiny"]
         assert (models[0].layers, models[0].hidden, models[0].vocab) == (2, 48, 96)
-        assert server.stop() == 0
+        assert (code := server.stop()) == 0, (code, server.log)
 
 
 def test_sessions__created_listed_deleted__idempotent_by_request_id(binary, folder):
@@ -327,7 +327,7 @@ def test_tls__server_and_mutual__only_the_right_certificates(binary, folder):
         with grpc.insecure_channel(server.address) as ch:
             refused(CODE.UNAVAILABLE, Client(ch).unary, "GetServerInfo",
                     service.GetServerInfoRequest(), service.GetServerInfoResponse, timeout=5)
-        assert server.stop() == 0
+        assert (code := server.stop()) == 0, (code, server.log)
     with Seamd(binary, folder / "model", *flags, "--tls-client-ca", str(tls / "ca.pem")) as server:
         assert info(server, "client").version
         refused(CODE.UNAVAILABLE, info, server)
@@ -431,7 +431,7 @@ def test_many_clients__at_once__all_served(binary, folder):
         for thread in threads:
             thread.join()
         assert not failures, failures
-        assert server.stop() == 0
+        assert (code := server.stop()) == 0, (code, server.log)
 
 
 if __name__ == "__main__":
