@@ -17,7 +17,7 @@ die() { printf 'demo: error: %s\n' "$*" >&2; exit 1; }
 absolute() { case $1 in /*) printf '%s' "$1" ;; *) printf '%s/%s' "$caller" "$1" ;; esac; }
 
 out=$(absolute "${OUT:-demo-run}")
-steps=${STEPS:-150}
+steps=${STEPS:-200}
 server=
 log=$out/seamd.log
 mkdir -p "$out"
