@@ -13,7 +13,12 @@ status=0
 count=0
 for header in $(git ls-files --cached --others --exclude-standard '*.h' | sort -u); do
     count=$((count + 1))
-    gcc -std=c11 -D_GNU_SOURCE -Wall -Wextra -Werror -fsyntax-only "${includes[@]}" -x c \
+    variant=()
+    case $header in kernels/cpu/*) # compiled once a variant (kernels.cmake); the richest one here
+        [ "$(uname -m)" != x86_64 ] || variant=(-march=x86-64-v4 -mavx512bf16 -mamx-tile -mamx-bf16
+            -Wno-psabi -DSEAM_VARIANT=amx -DSEAM_VARIANT_BF16) ;;
+    esac
+    gcc "${variant[@]}" -std=c11 -D_GNU_SOURCE -Wall -Wextra -Werror -fsyntax-only "${includes[@]}" -x c \
         -include "$header" /dev/null || { echo "$header does not compile alone"; status=1; }
     case $header in client-sdk/include/*)
         ! command -v g++ >/dev/null || g++ -Wall -Wextra -Werror -fsyntax-only "${includes[@]}" \
