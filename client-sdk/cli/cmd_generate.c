@@ -45,13 +45,14 @@ static void token_visit(void *user, uint32_t prompt_idx, const uint32_t *tokens,
     (void)prompt_idx;
     (void)last;
     continuation *const c = user;
-    if (c->st == SEAM_OK && token_count > 0) {
-        c->st = seam_ids_append(&c->ids, tokens, token_count);
-    }
-    for (uint32_t i = 0; c->stream && i < token_count; i++) {
+    for (uint32_t i = 0; c->st == SEAM_OK && i < token_count; i++) {
         size_t bytes = 0;
         const char *const text = seam_tokenizer_token(&bytes, c->tokenizer, tokens[i]);
-        if (text != NULL) {
+        if (text == NULL) {
+            continue; /* an id that only pads the vocabulary */
+        }
+        c->st = seam_ids_append(&c->ids, &tokens[i], 1);
+        if (c->stream) {
             fwrite(text, 1, bytes, stdout);
             fflush(stdout);
         }

@@ -17,6 +17,7 @@
 
 /* Texts being generated: one a row. */
 typedef struct texts {
+    const seam_tokenizer *tokenizer;
     seam_ids *ids;
     seam_prompt *prompts;
     uint32_t count;
@@ -133,7 +134,7 @@ static seam_status score_rows(seam_evaluation *ret, const seam_evaluation_args *
 
 static seam_status match_rows(seam_evaluation *ret, const seam_evaluation_args *args,
                               seam_error *err) {
-    texts t = {.count = seam_data_count(args->data)};
+    texts t = {.tokenizer = args->tokenizer, .count = seam_data_count(args->data)};
     t.ids = seam_mem_zalloc(t.count, sizeof *t.ids);
     t.prompts = seam_mem_zalloc(t.count, sizeof *t.prompts);
     seam_status st = SEAM_OK;
@@ -203,8 +204,11 @@ static void token_visit(void *user, uint32_t prompt_idx, const uint32_t *tokens,
                         uint32_t token_count, bool last) {
     (void)last;
     texts *const t = user;
-    if (t->st == SEAM_OK && token_count > 0) {
-        t->st = seam_ids_append(&t->ids[prompt_idx], tokens, token_count);
+    for (uint32_t i = 0; t->st == SEAM_OK && i < token_count; i++) {
+        size_t bytes = 0;
+        if (seam_tokenizer_token(&bytes, t->tokenizer, tokens[i]) != NULL) { /* else: padding */
+            t->st = seam_ids_append(&t->ids[prompt_idx], &tokens[i], 1);
+        }
     }
 }
 

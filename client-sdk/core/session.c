@@ -9,6 +9,8 @@
 static seam_status session_start(seam_session **ret_session, seam_client *client,
                                  const Seam__V1__Session *message, const uint8_t *secret,
                                  const seam_core_config *config, seam_error *err);
+static seam_status model_identity(uint64_t *ret_identity, seam_client *client, const char *model,
+                                  seam_error *err);
 static const char *direction_name(Seam__V1__SiteDirection direction);
 
 seam_status seam_session_create(seam_session **ret_session, seam_client *client,
@@ -44,9 +46,6 @@ seam_status seam_session_create(seam_session **ret_session, seam_client *client,
         st = seam_error_set(err, SEAM_E_FORMAT, "CreateSession: session or secret is missing");
     } else {
         st = session_start(ret_session, client, r->session, r->session_secret.data, &core, err);
-    }
-    if (st == SEAM_OK) {
-        (*ret_session)->model_identity = options->model_identity;
     }
     protobuf_c_message_free_unpacked(message, NULL);
     return st;
@@ -107,13 +106,44 @@ static seam_status session_start(seam_session **ret_session, seam_client *client
     memcpy(s->secret, secret, SEAM_SECRET_BYTES);
     s->config_hash = message->config_hash;
     pthread_mutex_init(&s->mu, NULL);
-    const seam_status st = seam_session_plan(s, message, err);
+    seam_status st = seam_session_plan(s, message, err);
+    if (st == SEAM_OK) {
+        st = model_identity(&s->model_identity, client,
+                            message->config != NULL ? message->config->model : "", err);
+    }
     if (st != SEAM_OK) {
         seam_session_close(s);
         return st;
     }
     *ret_session = s;
     return SEAM_OK;
+}
+
+#define MODELS_MAX 1024
+
+/* Every attach names the model: as the server lists it, whether or not the caller compared it. */
+static seam_status model_identity(uint64_t *ret_identity, seam_client *client, const char *model,
+                                  seam_error *err) {
+    seam_model_info *const models = seam_mem_zalloc(MODELS_MAX, sizeof *models);
+    if (models == NULL) {
+        return seam_error_set(err, SEAM_E_MEMORY, "out of memory");
+    }
+    uint32_t count = 0;
+    seam_status st = seam_client_models(models, &count, client, MODELS_MAX, err);
+    if (st == SEAM_OK) {
+        count = count < MODELS_MAX ? count : MODELS_MAX;
+        uint32_t i = 0;
+        while (i < count && strcmp(models[i].id, model) != 0) {
+            i++;
+        }
+        if (i < count) {
+            *ret_identity = models[i].identity;
+        } else {
+            st = seam_error_set(err, SEAM_E_NOT_FOUND, "the server lists no model '%s'", model);
+        }
+    }
+    seam_mem_free(models);
+    return st;
 }
 
 void seam_session_close(seam_session *gift_session) {

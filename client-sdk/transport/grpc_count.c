@@ -7,12 +7,13 @@
  * the bandwidth probe. */
 #include "grpc_transport.h"
 
-#define FRAME_BYTES_MAX     16384u
-#define FRAME_HEADER_BYTES  9u
-#define GRPC_PREFIX_BYTES   5u
-#define TLS_RECORD_BYTES    22u
-#define PING_BYTES          17u /* probe out and its answer in, or the reverse */
-#define WINDOW_UPDATE_BYTES 13u
+#define FRAME_BYTES_MAX    16384u
+#define FRAME_HEADER_BYTES 9u
+#define GRPC_PREFIX_BYTES  5u
+#define TLS_RECORD_BYTES   22u
+/* What a message of ours brings back: the peer's probe, or updates of two windows, measured mean.
+ */
+#define ANSWER_BYTES 17u
 /* Preface, SETTINGS and their acknowledgement; TLS handshake with one certificate each way. */
 #define CONNECT_SENT_BYTES     150u
 #define CONNECT_RECEIVED_BYTES 110u
@@ -37,12 +38,12 @@ void seam_count_call(seam_transport *transport) {
 
 void seam_count_sent(seam_transport *transport, size_t message_bytes) {
     atomic_fetch_add(&transport->bytes_sent, message_cost(transport, message_bytes));
-    atomic_fetch_add(&transport->bytes_received, WINDOW_UPDATE_BYTES + PING_BYTES);
+    atomic_fetch_add(&transport->bytes_received, ANSWER_BYTES);
 }
 
 void seam_count_received(seam_transport *transport, size_t message_bytes) {
     atomic_fetch_add(&transport->bytes_received, message_cost(transport, message_bytes));
-    atomic_fetch_add(&transport->bytes_sent, WINDOW_UPDATE_BYTES + PING_BYTES);
+    atomic_fetch_add(&transport->bytes_sent, ANSWER_BYTES);
 }
 
 static size_t message_cost(const seam_transport *transport, size_t message_bytes) {

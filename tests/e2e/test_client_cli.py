@@ -1,0 +1,272 @@
+#!/usr/bin/env python3
+"""The CLI `seam` against a running seamd, on a tiny random model.
+
+Goals: a run writes what scripts outside depend on, and the same options give the same bits; every
+bad input of issue 2 ends with a clear error that names the thing and a non-zero exit, and nothing
+that was saved is lost.
+
+    test_client_cli.py SEAMD SEAM
+"""
+import gzip
+import json
+import pathlib
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+
+from cli_fixture import Seam, colour_rows, write_rows, write_text_model
+from service_fixture import Seamd, seamd_path, wait_for
+
+SITES = ["fwd_in", "fwd_out", "bwd_out", "bwd_in"]
+EXIT_USAGE, EXIT_UNAVAILABLE, EXIT_INPUT, EXIT_IO = 2, 3, 4, 5
+
+
+class Case:
+    def __init__(self, folder, seam, binary):
+        self.folder, self.seam, self.binary = folder, seam, binary
+        self.model = folder / "model"
+        self.rows = write_rows(folder / "train.jsonl", colour_rows(40))
+        self.eval = write_rows(folder / "eval.jsonl", colour_rows(6, begin=100))
+
+    def train(self, out, *args, seam=None, **kwargs):
+        return (seam or self.seam).run(
+            "train", "--model", self.model, "--data", self.rows, "--out", self.folder / out,
+            "--steps", 4, "--batch", 4, "--rank", 4, "--quiet", *args, **kwargs)
+
+    def report(self, out):
+        return json.loads((self.folder / out / "report.json").read_text())
+
+
+def check_report(case):
+    code, out, err = case.train("run", "--eval-data", case.eval, "--steps", 30, "--lr", "1e-2",
+                                "--bits-lr", "0.1")
+    assert code == 0, out + err
+    report = case.report("run")
+    hidden = 48
+    assert len(report["steps"]) == 30
+    for i, step in enumerate(report["steps"]):
+        assert step["step"] == i and step["loss"] > 0 and step["seconds"] > 0
+        assert 0 < step["labelled_tokens"] < step["tokens"]
+        assert step["bf16_bytes"] == 4 * step["tokens"] * hidden * 2
+        payload = {name: step["sites"][name]["payload_bytes"] for name in SITES}
+        assert step["bytes_sent"] > payload["fwd_in"] + payload["bwd_out"]
+        assert step["bytes_received"] > payload["fwd_out"] + payload["bwd_in"]
+        for name in SITES[:3]:
+            site = step["sites"][name]
+            rows = step["tokens"] if name == "fwd_in" else step["labelled_tokens"]
+            # Ranges, then codes of exactly the mean width.
+            codes = -(-round(site["mean_bits"] * hidden) * rows // 8)
+            assert payload[name] == 4 + 4 * hidden + codes, (name, site, rows)
+            spread = site["widths"]
+            assert 1 <= spread["min"] <= spread["p10"] <= spread["median"] <= spread["max"] <= 16
+        assert step["sites"]["bwd_in"]["mean_bits"] == 0
+        assert payload["bwd_in"] == 4 * hidden  # the gate signal
+    assert report["steps"][0]["sites"]["fwd_in"]["mean_bits"] == 8
+    assert report["steps"][-1]["sites"]["fwd_in"]["mean_bits"] < 7
+    assert report["steps"][-1]["loss"] < report["steps"][0]["loss"]
+    for name in ["before", "after", "after_quantized"]:
+        result = report["eval"][name]
+        assert abs(result["perplexity"] / 2.718281828 ** result["loss"] - 1) < 1e-3
+        assert 0 <= result["exact_match"] <= 1 and result["rows"] == 6
+    assert report["eval"]["after"]["loss"] < report["eval"]["before"]["loss"]
+    assert sum(report["widths"]["fwd_in"]) == hidden
+    assert len(report["final_widths"]["fwd_out"]) == hidden
+    assert report["peak_rss_bytes"] > 0 and report["config"]["codec"] == "amaq"
+    page = (case.folder / "run" / "report.html").read_text()
+    assert page.startswith("<!") and "<svg" in page
+    adapter = case.folder / "run" / "adapter"
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    assert config["peft_type"] == "LORA" and config["r"] == 4
+    assert (adapter / "adapter_model.safetensors").stat().st_size > 1000
+
+
+def check_same_bits(case):
+    """The same options give the same state; unlabelled rows change bytes, not bits."""
+    hashes = {}
+    for name, args in {"a": [], "b": [], "all": ["--labelled-rows-only", "off"],
+                       "seed": ["--seed", "5"]}.items():
+        code, out, err = case.train(f"bits-{name}", *args, "--delete-session")
+        assert code == 0, out + err
+        hashes[name] = [s["state_hash"] for s in case.report(f"bits-{name}")["steps"]]
+    assert hashes["a"] == hashes["b"] == hashes["all"] != hashes["seed"]
+
+
+def check_two_at_once(case):
+    """Two sessions with different settings, together and alone: the same bits."""
+    settings = {"one": ["--codec", "amaq", "--seed", "1"],
+                "two": ["--codec", "affine", "--bits", "5", "--rank", "2", "--seed", "2"]}
+    alone = {}
+    for name, args in settings.items():
+        code, out, err = case.train(f"alone-{name}", *args, "--steps", "12")
+        assert code == 0, out + err
+        alone[name] = [s["state_hash"] for s in case.report(f"alone-{name}")["steps"]]
+    running = [subprocess.Popen(
+        [case.seam.binary, "train", "--server", case.seam.server, "--model", case.model, "--data",
+         case.rows, "--out", case.folder / f"both-{name}", "--batch", "4", "--quiet",
+         *(["--rank", "4"] if "--rank" not in args else []), *args, "--steps", "12"],
+        stdout=subprocess.DEVNULL) for name, args in settings.items()]
+    assert [r.wait(120) for r in running] == [0, 0]
+    for name, expected in alone.items():
+        got = [s["state_hash"] for s in case.report(f"both-{name}")["steps"]]
+        assert got == expected, f"session {name} gave other bits beside another one"
+
+
+def check_commands(case):
+    seam, run = case.seam, case.folder / "run"
+    info = seam.json("server", "info")
+    assert info["version"] and info["device"]
+    models = seam.json("model", "list")["models"]
+    assert [m["id"] for m in models] == ["tiny"] and models[0]["hidden"] == 48
+    sessions = seam.json("session", "list")["sessions"]
+    assert any(s["committed_step_count"] == 30 for s in sessions), sessions
+    shown = seam.json("session", "show", run)
+    assert shown["committed_step_count"] == 30 and shown["codec"] == "amaq"
+    exported = seam.json("export", run, "--out", case.folder / "again")
+    assert exported["committed_step_count"] == 30
+    for name in ["adapter_model.safetensors", "adapter_config.json"]:
+        assert (case.folder / "again" / name).read_bytes() == (run / "adapter" / name).read_bytes()
+    result = seam.json("eval", "--model", case.model, "--data", case.eval, "--run", run)
+    trained = case.report("run")["eval"]["after"]
+    assert abs(result["loss"] - trained["loss"]) < 1e-6, (result, trained)
+    assert result["exact_match"] == trained["exact_match"]
+    base = seam.json("eval", "--model", case.model, "--data", case.eval, "--exact-match", "off")
+    before = case.report("run")["eval"]["before"]
+    assert abs(base["loss"] - before["loss"]) < 1e-6 and base["exact_match"] is None
+    text = seam.json("generate", "--model", case.model, "--run", run, "--new-tokens", 8, "lamp 7 ->")
+    again = seam.json("generate", "--model", case.model, "--run", run, "--new-tokens", 8,
+                      "lamp 7 ->")
+    assert text == again and text["new_tokens"] <= 8
+    sampled = [seam.json("generate", "--model", case.model, "--new-tokens", 8, "--temperature", "2",
+                         "--seed", seed, "lamp")["text"] for seed in (1, 1, 2)]
+    assert sampled[0] == sampled[1] != sampled[2]
+    assert seam.json("session", "delete", run)["deleted"] == shown["id"]
+    code, _, err = seam.run("session", "show", run)
+    assert code == EXIT_INPUT and "session" in err, err
+    for command in ["train", "eval", "generate", "export", "server info", "session list",
+                    "data show", "model pull"]:
+        code, out, _ = seam.run(*command.split(), "--help", server=False)
+        assert code == 0 and "usage: seam" in out and "--json" in out, command
+    shown = seam.json("data", "show", "--model", case.model, "--data", case.rows, server=False)
+    assert shown["row_count"] == 40 and shown["rows"][0]["text"].startswith("lamp 0 ->[[ red")
+
+
+def refused(case, code, *texts, args=(), **kwargs):
+    """`seam train` with these arguments ends with this code, and the error names these things."""
+    got, out, err = case.train("bad", *args, **kwargs)
+    assert got == code, f"exit {got}, expected {code}\n{out}{err}"
+    for text in texts:
+        assert str(text) in err, f"{text!r} is not in {err!r}"
+
+
+def check_bad_input(case):
+    folder = case.folder
+    refused(case, EXIT_INPUT, "nosuch.jsonl", args=["--data", folder / "nosuch.jsonl"])
+    bad = folder / "bad.jsonl"
+    bad.write_text('{"prompt": "a", "completion": "b"}\n{"prompt": "a", "compl\n')
+    refused(case, EXIT_INPUT, bad, "2", args=["--data", bad])
+    write_rows(bad, [{"prompt": "a", "completion": "b"}, {"prompt": "a"}])
+    refused(case, EXIT_INPUT, bad, "2", "completion", args=["--data", bad])
+    bad.write_text("")
+    refused(case, EXIT_INPUT, bad, args=["--data", bad])
+    write_rows(bad, colour_rows(3) + [{"prompt": "x" * 400, "completion": "y"}])
+    got, _, err = case.train("bad", "--data", bad)
+    assert got != 0 and str(bad) in err and "4" in err, err
+    packed = folder / "rows.jsonl.gz"
+    packed.write_bytes(gzip.compress(case.rows.read_bytes())[:-20])
+    got, _, err = case.train("bad", "--data", packed)
+    assert got != 0 and str(packed) in err, err
+    refused(case, EXIT_INPUT, "nomodel", args=["--model", folder / "nomodel"])
+    refused(case, EXIT_INPUT, "'other'", "tiny", args=["--server-model", "other"])
+    refused(case, EXIT_INPUT, "codec", "'zip'", args=["--codec", "zip"])
+    refused(case, EXIT_INPUT, "codec", "aqsgd", args=["--codec", "aqsgd"])
+    refused(case, EXIT_INPUT, "rank", args=["--rank", "100000"])
+    refused(case, EXIT_INPUT, "bits_target", args=["--target", "5.5"])
+    refused(case, EXIT_USAGE, "--nonsense", args=["--nonsense"])
+    refused(case, EXIT_USAGE, "--steps", args=["--steps", "many"])
+    refused(case, EXIT_USAGE, "targets", "'z'", args=["--targets", "q,z"])
+    assert case.seam.run("train", server=False)[0] == EXIT_USAGE
+    assert case.seam.run("flight", server=False)[0] == EXIT_USAGE
+    truncated = folder / "truncated"
+    write_text_model(truncated)
+    weights = (truncated / "model.safetensors").read_bytes()
+    (truncated / "model.safetensors").write_bytes(weights[:-100])
+    refused(case, EXIT_INPUT, "model.safetensors", args=["--model", truncated])
+    other = folder / "othermodel"
+    write_text_model(other, layers=3)
+    refused(case, EXIT_INPUT, "tiny", args=["--model", other])
+    absent = Seam(case.seam.binary, "127.0.0.1:1")
+    refused(case, EXIT_UNAVAILABLE, "127.0.0.1:1", seam=absent)
+    assert not (folder / "bad" / "adapter").exists()
+
+
+def check_server_gone(case):
+    """Killed in mid-run: said so, last adapter and report kept."""
+    with Seamd(case.binary, case.model) as server:
+        runner = subprocess.Popen(
+            [case.seam.binary, "train", "--server", server.address, "--model", case.model, "--data",
+             case.rows, "--out", case.folder / "gone", "--steps", "100000", "--batch", "4",
+             "--save-every", "5", "--reconnect", "2"], stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE, text=True)
+        adapter = case.folder / "gone" / "adapter" / "adapter_model.safetensors"
+        wait_for(adapter.exists, what="saved adapter")
+        server.process.kill()
+        _, err = runner.communicate(timeout=60)
+        assert runner.returncode == EXIT_UNAVAILABLE, (runner.returncode, err)
+        assert server.address in err and "is kept in" in err, err
+    report = case.report("gone")
+    assert report["error"]["status"] in ("UNAVAILABLE", "DEADLINE")
+    assert report["adapter_steps"] >= 5 and len(report["steps"]) >= report["adapter_steps"]
+    config = json.loads(adapter.with_name("adapter_config.json").read_text())
+    assert config["r"] == 16
+
+
+def check_interrupt(case):
+    """SIGINT: the step is finished, the adapter saved, exit 130."""
+    runner = subprocess.Popen(
+        [case.seam.binary, "train", "--server", case.seam.server, "--model", case.model, "--data",
+         case.rows, "--out", case.folder / "stopped", "--steps", "100000", "--batch", "4",
+         "--save-every", "3"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    adapter = case.folder / "stopped" / "adapter" / "adapter_model.safetensors"
+    wait_for(adapter.exists, what="saved adapter")
+    runner.send_signal(signal.SIGINT)
+    assert runner.wait(30) == 130
+    report = case.report("stopped")
+    assert report["adapter_steps"] == len(report["steps"])
+
+
+def check_disk_full(case):
+    """No room for the new adapter (here: a limit on file sizes): the old one stays."""
+    code, out, err = case.train("full", "--delete-session")
+    assert code == 0, out + err
+    adapter = case.folder / "full" / "adapter"
+    before = (adapter / "adapter_model.safetensors").read_bytes()
+    limit = len(before) // 2
+
+    def no_room():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    code, _, err = case.train("full", "--seed", "9", preexec_fn=no_room)
+    assert code == EXIT_IO and "adapter_model.safetensors" in err, (code, err)
+    assert (adapter / "adapter_model.safetensors").read_bytes() == before
+    assert sorted(p.name for p in adapter.iterdir()) == ["adapter_config.json",
+                                                         "adapter_model.safetensors"]
+
+
+def main():
+    binary, seam_path = seamd_path(), sys.argv[2]
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        write_text_model(folder / "model")
+        with Seamd(binary, folder / "model", "--sessions-max", "64") as server:
+            case = Case(folder, Seam(seam_path, server.address), binary)
+            for check in [check_report, check_commands, check_same_bits, check_two_at_once,
+                          check_bad_input, check_interrupt, check_disk_full, check_server_gone]:
+                check(case)
+                print(f"{check.__name__}: passed", flush=True)
+
+
+if __name__ == "__main__":
+    main()
