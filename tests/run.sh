@@ -37,8 +37,9 @@ phase_dev() { build dev && run_labels dev -LE 'release|nightly'; }
 # What needs speed (whole training runs), the installed package and the cross build.
 phase_release() { build release && run_labels release -L 'e2e|release' -LE nightly; }
 
-# Everything that decodes bytes, every kernel and both state machines under ASan and UBSan.
-phase_asan() { build asan && run_labels asan -L 'unit|ops|golden|sim|fuzz' -LE 'release|nightly'; }
+# Everything that decodes bytes, every kernel, both state machines and the server under ASan and
+# UBSan.
+phase_asan() { build asan && run_labels asan -L 'unit|ops|golden|sim|fuzz|asan' -LE 'release|nightly'; }
 
 # Threads exist in the server, the transport and the CPU backend's pool.
 phase_tsan() {

@@ -55,8 +55,8 @@ static seam_status files_reserve(adapter_call *a, const seam_call *call, seam_er
     return SEAM_OK;
 }
 
-static seam_status open(adapter_call **ret_adapter, seam_call *call, const char *session_id,
-                        const ProtobufCBinaryData *secret, seam_error *err) {
+static seam_status adapter_open(adapter_call **ret_adapter, seam_call *call, const char *session_id,
+                                const ProtobufCBinaryData *secret, seam_error *err) {
     adapter_call *a = seam_mem_zalloc(1, sizeof *a);
     if (a == NULL) {
         return SEAM_E_MEMORY;
@@ -109,7 +109,7 @@ void seam_on_export(seam_call *call, grpc_byte_buffer *message) {
         &seam__v1__export_adapter_request__descriptor, message);
     seam_status st = SEAM_E_FORMAT;
     if (request != NULL) {
-        st = open(&a, call, request->session_id, &request->session_secret, &err);
+        st = adapter_open(&a, call, request->session_id, &request->session_secret, &err);
         seam__v1__export_adapter_request__free_unpacked(request, NULL);
     }
     if (st != SEAM_OK) {
@@ -249,7 +249,7 @@ void seam_on_import(seam_call *call, grpc_byte_buffer *message) {
     if (request == NULL) {
         st = seam_error_set(&err, SEAM_E_FORMAT, "ImportAdapterRequest: malformed protobuf");
     } else if (a == NULL) {
-        st = open(&a, call, request->session_id, &request->session_secret, &err);
+        st = adapter_open(&a, call, request->session_id, &request->session_secret, &err);
     }
     if (st == SEAM_OK) {
         st = chunk_take(a, request, &err);

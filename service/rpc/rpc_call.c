@@ -85,6 +85,7 @@ void seam_call_event(seam_call *call, seam_tag_kind kind, bool ok) {
         call->receiving = false;
         message = call->received;
         call->received = NULL;
+        call->started = true;
         if (ok && !call->closed && !call->finishing) {
             if (message != NULL) {
                 call->method->on_message(call, message);

@@ -35,7 +35,6 @@ typedef struct seam_method {
     void (*on_idle)(seam_call *call);  /* what seam_call_await waited for */
     void (*on_close)(seam_call *call); /* release state; NULL: none */
     void (*on_drain)(seam_call *call); /* the server stops: end at the next good place; NULL */
-    void (*on_tick)(seam_call *call);  /* a few times a second; NULL */
 } seam_method;
 
 typedef enum seam_tag_kind {
@@ -60,6 +59,8 @@ struct seam_call {
     bool job_running;
     bool closed;    /* on_close was called */
     bool finishing; /* a status is decided */
+    bool started;   /* a message has come */
+    uint64_t begun_ms;
     /* Below: of rpc_call.c and rpc_server.c. */
     grpc_call *call;
     grpc_call_details details;

@@ -140,8 +140,20 @@ const char *seam_server_address(const seam_server *server) {
 
 /* ---- loop ---- */
 
+/* A call that never brings its first message holds a place for nothing. */
+static void call_expire(seam_call *call, void *user) {
+    const uint64_t now_ms = *(const uint64_t *)user;
+    const uint64_t limit_ms = call->server->options.config->handshake_timeout_ms;
+    if (!call->started && !call->finishing && !call->closed && now_ms - call->begun_ms > limit_ms) {
+        seam_error err = {0};
+        (void)seam_error_set(&err, SEAM_E_DEADLINE, "no message within %llu ms",
+                             (unsigned long long)limit_ms);
+        seam_call_fail(call, SEAM_E_DEADLINE, &err);
+    }
+}
+
 static void tick(seam_server *server) {
-    const uint64_t now_ms = seam_host_now_ms();
+    uint64_t now_ms = seam_host_now_ms();
     if (now_ms < server->tick_due_ms) {
         return;
     }
@@ -150,12 +162,7 @@ static void tick(seam_server *server) {
         accept_arm(server); /* memory was short */
     }
     seam_sessions_tick(server->options.sessions, now_ms);
-    for (seam_call *call = server->calls, *next = NULL; call != NULL; call = next) {
-        next = call->next;
-        if (call->method->on_tick != NULL && !call->closed) {
-            call->method->on_tick(call);
-        }
-    }
+    seam_server_each_call(server, call_expire, &now_ms);
 }
 
 static void accept_arm(seam_server *server) {
@@ -212,6 +219,7 @@ static void accepted(seam_server *server, seam_call *call, bool ok) {
     }
     server->calls = call;
     server->call_count++;
+    call->begun_ms = seam_host_now_ms();
     const char *path = (const char *)GRPC_SLICE_START_PTR(call->details.method);
     const size_t path_bytes = GRPC_SLICE_LENGTH(call->details.method);
     const seam_method *method = seam_method_find(path, path_bytes);

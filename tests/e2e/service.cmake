@@ -4,4 +4,4 @@ foreach(area unary train generate golden)
                        ${CMAKE_CURRENT_SOURCE_DIR}/test_service_${area}.py $<TARGET_FILE:seamd>)
 endforeach()
 set_tests_properties(e2e.service_unary e2e.service_train e2e.service_generate
-                     PROPERTIES LABELS "e2e;tsan")
+                     PROPERTIES LABELS "e2e;asan;tsan")

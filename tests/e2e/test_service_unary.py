@@ -412,6 +412,20 @@ def test_lease__an_unused_session__expires(binary, folder):
                  what="end of the lease")
 
 
+def test_silent_calls__no_message__end_at_the_deadline(binary, folder):
+    with Seamd(binary, folder / "model", "--handshake-timeout", "300") as server, \
+            grpc.insecure_channel(server.address) as ch:
+        never = threading.Event()
+
+        def nothing():
+            never.wait(20)
+            yield from ()
+
+        call = ch.stream_stream("/seam.v1.SeamService/Train")(nothing(), timeout=20)
+        refused(CODE.DEADLINE_EXCEEDED, lambda: call, reason="DEADLINE", text="no message")
+        never.set()
+
+
 def test_many_clients__at_once__all_served(binary, folder):
     service, _ = messages()
     failures = []
