@@ -171,7 +171,7 @@ int main(int argc, char **argv) {
     seam_status st = seam_client_open(&client, &options, &err);
     if (st == SEAM_OK) {
         st = run(client, argv, strcmp(mode, "exact") == 0, strcmp(mode, "cancel") == 0,
-                 atoi(colon != NULL ? colon + 1 : "0"), &err);
+                 (int)strtol(colon != NULL ? colon + 1 : "0", NULL, 10), &err);
         seam_client_close(client);
     }
     if (st != SEAM_OK) {

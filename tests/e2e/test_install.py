@@ -1,0 +1,96 @@
+#!/usr/bin/env python3
+"""What `cmake --install` puts into a prefix works from there, and nowhere else.
+
+Goals: the example builds against the installed thin core by pkg-config, by CMake's find_package
+and statically, and trains against a seamd; only seam_ symbols are exported; the thin core links no
+compute library; its size is reported.
+
+    test_install.py SEAMD BUILD_DIR
+"""
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+
+from service_fixture import SOURCE, Seamd, seamd_path, write_model
+
+BUILD = pathlib.Path(sys.argv[2])
+EXAMPLE = SOURCE / "client-sdk" / "examples" / "edge_train.c"
+STRICT = ["-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Wpedantic", "-Werror"]
+STATIC_LIBRARIES = ["-lgrpc", "-lgpr", "-lprotobuf-c", "-lm", "-lpthread"]
+NEEDED = {"libgrpc.so", "libgpr.so", "libprotobuf-c.so", "libm.so", "libc.so", "ld-linux-x86-64.so",
+          "libasan.so", "libubsan.so", "libtsan.so"}
+
+
+def call(*command, env=None):
+    done = subprocess.run([str(c) for c in command], capture_output=True, text=True,
+                          env={**os.environ, **(env or {})})
+    assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def check_exports(library):
+    names = [line.split()[-1].split("@")[0]
+             for line in call("nm", "-D", "--defined-only", library).splitlines()]
+    foreign = [n for n in names if not n.startswith("seam_") and n != "SEAM_0"]
+    assert not foreign, f"{library.name} exports {foreign}"
+    assert "seam_step_forward" in names or "seam_trainer_step" in names
+    assert "SONAME" in (dynamic := call("readelf", "-d", library))
+    assert re.search(r"SONAME.*\[libseam(-model)?\.so\.0\]", dynamic)
+    return {re.sub(r"\.so.*", ".so", n) for n in re.findall(r"NEEDED.*\[(.*)\]", dynamic)}
+
+
+def build_all_ways(prefix, folder):
+    lib = prefix / "lib"
+    env = {"PKG_CONFIG_PATH": str(lib / "pkgconfig")}
+    flags = call("pkg-config", "--cflags", "--libs", "seam", env=env).split()
+    shared = folder / "edge_shared"
+    call("cc", *STRICT, EXAMPLE, *flags, f"-Wl,-rpath,{lib}", "-o", shared)
+    sanitized = "asan" in BUILD.name or "tsan" in BUILD.name
+    if not sanitized:  # a sanitized archive needs its run-time library, which is not the point
+        static = folder / "edge_static"
+        call("cc", *STRICT, EXAMPLE, f"-I{prefix / 'include'}", lib / "libseam.a",
+             *STATIC_LIBRARIES, "-o", static)
+    (folder / "CMakeLists.txt").write_text(
+        "cmake_minimum_required(VERSION 3.25)\nproject(edge C)\n"
+        "find_package(Seam 0.1 REQUIRED)\n"
+        f"add_executable(edge_cmake {EXAMPLE})\ntarget_link_libraries(edge_cmake seam::seam)\n")
+    call("cmake", "-S", folder, "-B", folder / "build", f"-DCMAKE_PREFIX_PATH={prefix}")
+    call("cmake", "--build", folder / "build")
+    (folder / "plus.cc").write_text("#include <seam_model.h>\nint main() { seam_session_options o ="
+                                    " SEAM_SESSION_OPTIONS_INIT; return o.lora_rank; }\n")
+    model_flags = call("pkg-config", "--cflags", "--libs", "seam-model", env=env).split()
+    if subprocess.run(["sh", "-c", "command -v g++"], capture_output=True).returncode == 0:
+        call("g++", "-Wall", "-Wextra", folder / "plus.cc", *model_flags, "-o", folder / "plus")
+    return [shared, folder / "build" / "edge_cmake"] + ([] if sanitized else [static])
+
+
+def main():
+    binary = seamd_path()
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        prefix = folder / "prefix"
+        call("cmake", "--install", BUILD, "--prefix", prefix)
+        core = prefix / "lib" / "libseam.so.0"
+        needed = check_exports(core)
+        assert needed <= NEEDED, f"libseam needs {needed - NEEDED}"
+        check_exports(prefix / "lib" / "libseam-model.so.0")
+        stripped = folder / "stripped.so"
+        call("strip", "-o", stripped, core)
+        print(f"libseam.so: {stripped.stat().st_size} bytes stripped, needs {sorted(needed)}")
+        programs = build_all_ways(prefix, folder)
+        write_model(folder / "model")
+        with Seamd(binary, folder / "model") as server:
+            for program in programs:
+                out = call(program, server.address, 8, folder / f"{program.name}-adapter")
+                losses = [float(x) for x in re.findall(r"loss ([0-9.]+)", out)]
+                assert len(losses) == 8 and losses[-1] < losses[0], out
+        version = call(prefix / "bin" / "seam", "version")
+        assert version.startswith("seam 0."), version
+    print("install: all checks passed")
+
+
+if __name__ == "__main__":
+    main()
