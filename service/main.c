@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "auth.h"
 #include "engine.h"
@@ -93,6 +94,9 @@ static seam_status start(seamd *d, seam_error *err) {
 
 /* Calls end first, then the engine's queue, then what they used. */
 static void stop(seamd *d) {
+    if (d->server != NULL && d->config.ready_file[0] != '\0') {
+        (void)unlink(d->config.ready_file);
+    }
     if (d->server != NULL) {
         seam_server_drain(d->server);
     }

@@ -62,11 +62,13 @@ static const seam_method methods[] = {
     {.path = REFLECT("v1"),
      .on_message = seam_on_reflection,
      .on_half_close = seam_call_finish,
-     .on_sent = seam_on_reflection_sent},
+     .on_sent = seam_on_reflection_sent,
+     .on_drain = seam_on_reflection_drain},
     {.path = REFLECT("v1alpha"),
      .on_message = seam_on_reflection,
      .on_half_close = seam_call_finish,
-     .on_sent = seam_on_reflection_sent},
+     .on_sent = seam_on_reflection_sent,
+     .on_drain = seam_on_reflection_drain},
 };
 
 const seam_method *seam_method_find(const char *path, size_t count) {

@@ -59,5 +59,6 @@ void seam_on_health_close(seam_call *call);
 /* rpc_reflection.c */
 void seam_on_reflection(seam_call *call, grpc_byte_buffer *message);
 void seam_on_reflection_sent(seam_call *call);
+void seam_on_reflection_drain(seam_call *call);
 
 #endif

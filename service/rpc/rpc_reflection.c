@@ -231,3 +231,9 @@ void seam_on_reflection_sent(seam_call *call) {
         seam_call_receive(call);
     }
 }
+
+void seam_on_reflection_drain(seam_call *call) {
+    seam_error err = {0};
+    (void)seam_error_set(&err, SEAM_E_UNAVAILABLE, "the server is stopping");
+    seam_call_fail(call, SEAM_E_UNAVAILABLE, &err);
+}

@@ -1,13 +1,14 @@
 """seamd's Train stream: steps, repetition after a lost link, fencing, bad frames, the drain."""
 import signal
+import struct
 import sys
 import threading
 
 import numpy as np
 
-from service_fixture import Client, Seamd, grpc, refused, run_cases, wait_for
-from service_trainer import (BACKWARD, FORWARD, Stream, Trainer, frame, some_micros, step_begin,
-                             tensor_frames)
+from service_fixture import SOURCE, Client, Seamd, grpc, refused, run_cases, wait_for
+from service_trainer import (BACKWARD, FORWARD, Stream, Trainer, fnv1a, frame, some_micros,
+                             step_begin, tensor_frames)
 from test_service_unary import session_config
 
 CODE = grpc.StatusCode
@@ -54,6 +55,49 @@ def test_two_sessions__at_once__as_alone(binary, folder):
             together[i] = train(server, folder, 6, seed=5 + i, rank=4 + 4 * i)
 
         threads = [threading.Thread(target=work, args=(i,)) for i in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert together == alone
+
+
+def train_amaq(server, folder, steps, seed):
+    """State hashes and widths of an amaq run by python_client/: gates, proposals, answers."""
+    sys.path[:0] = [str(SOURCE / "tests" / "e2e" / "python_client"),
+                    str(SOURCE / "tests" / "oracle")]
+    from local_model import LocalModel
+    from seam.v1 import types_pb2 as types
+    from seam_client import Micro, Session
+    config = session_config(codec=types.CODEC_AMAQ, seed=seed)
+    config.lora.rank, config.optimizer.lr = 7, 1e-2
+    config.codec.amaq.CopyFrom(types.AmaqConfig(
+        bits_min=1, bits_max=16, bits_start=8, bits_target=4, alpha=1, beta=0.02, bits_lr=0.1,
+        bits_loss=types.BITS_LOSS_L2, clipping=types.CLIPPING_SOFT,
+        gate_signal=types.GATE_SIGNAL_SURROGATE, alloc_lag_steps=2))
+    rng = np.random.default_rng(seed)
+    labelled = np.arange(30) % 3 != 0
+    labelled[[9, 29]] = False
+    micros = [Micro(rng.integers(3, 96, 30), [10, 20], labelled) for _ in range(2)]
+    session = Session(server.address, LocalModel(folder / "model"), config)
+    hashes = [session.step(micros)["state_hash"] for _ in range(steps)]
+    widths = [a.widths.tolist() for a in session.allocs[1]]
+    session.close()
+    return hashes, widths
+
+
+def test_three_sessions__other_codecs_ranks_seeds__as_alone(binary, folder):
+    with Seamd(binary, folder / "model") as server:
+        runs = [lambda: train_amaq(server, folder, 6, 21), lambda: train_amaq(server, folder, 6, 22),
+                lambda: train(server, folder, 6, seed=6, rank=8)]
+        alone = [run() for run in runs]
+        assert len(alone[0][1]) > 2 and alone[0] != alone[1]
+        together = [None] * len(runs)
+
+        def work(i):
+            together[i] = runs[i]()
+
+        threads = [threading.Thread(target=work, args=(i,)) for i in range(len(runs))]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -292,6 +336,43 @@ def test_bad_messages__each_named__the_session_goes_on(binary, folder):
         stream, _ = trainer.attach()
         loss, _ = trainer.step(stream, micros)
         assert np.isfinite(loss)
+
+
+def test_bad_quantized_frames__each_named__the_session_goes_on(binary, folder):
+    """Allocation fields, ranges and payload sizes of an affine session."""
+    from seam.v1 import types_pb2 as types
+    micros = some_micros(np.random.default_rng(4), 1)
+    with Seamd(binary, folder / "model") as server, grpc.insecure_channel(server.address) as ch:
+        config = session_config(codec=types.CODEC_AFFINE, bits=4)
+        trainer = Trainer(ch, folder / "model", config)
+        rows, channels = trainer.embed(micros[0]).shape
+        widths = fnv1a(struct.pack("<I", channels) + bytes([4] * channels))
+        zeros = bytes(4 + 4 * channels)
+        codes = bytes(rows * channels * 4 // 8)
+        infinite = bytearray(zeros)
+        infinite[4 + 4 * 7 + 2:4 + 4 * 7 + 4] = b"\x00\x7c"  # hi of channel 7
+
+        def send(stream, payload, alloc):
+            stream.send(step_begin=step_begin(stream.pb, 0, micros))
+            stream.send(frame=frame(payload, phase=FORWARD, site=0, step=0, micro=0, rows=rows,
+                                    channels=channels, codec=3, alloc=alloc))
+
+        good = (1, 4 * channels, widths)
+        bad, state = CODE.INVALID_ARGUMENT, CODE.FAILED_PRECONDITION
+        for code, reason, text, payload, alloc in (
+                (state, "STATE", "alloc_version", zeros + codes, (9, 4 * channels, widths)),
+                (bad, "ARG", "alloc_hash", zeros + codes, (1, 4 * channels, 5)),
+                (bad, "FORMAT", "payload", zeros + codes[:-1], good),
+                (bad, "FORMAT", "payload", codes, good),
+                (bad, "NONFINITE", "frame", bytes(infinite) + codes, good),
+                (bad, "FORMAT", "frame", b"\0\0\1\0" + zeros[4:] + codes, good)):
+            stream, attached = trainer.attach()
+            assert attached.action == 1
+            send(stream, payload, alloc)
+            refused(code, stream.drain, reason=reason, text=text)
+        stream, _ = trainer.attach()
+        send(stream, zeros + codes, good)  # all zeros, but well formed
+        assert stream.receive().WhichOneof("body") == "frame"
 
 
 def test_conflict__same_key_other_bytes__freezes(binary, folder):

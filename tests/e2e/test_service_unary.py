@@ -276,6 +276,17 @@ def test_reflection__both_versions__describe_the_service(binary, folder):
             assert len(answers[2].file_descriptor_response.file_descriptor_proto) == 1
             assert answers[3].error_response.error_code == 5
 
+        hold = threading.Event()
+
+        def one_then_silence():
+            yield request(list_services="*")
+            hold.wait(20)
+
+        stream = client.stream("ServerReflectionInfo", one_then_silence(), response)
+        assert next(stream).list_services_response.service
+        assert (code := server.stop(5)) == 0, (code, server.log)  # an idle stream holds nothing up
+        hold.set()
+
 
 _CACHE = []
 
@@ -396,6 +407,7 @@ def test_config__flag_over_variable_over_file(binary, folder):
             for _ in range(2):
                 client.unary("CreateSession", service.CreateSessionRequest(
                     config=session_config()), service.CreateSessionResponse)
+            assert server.stop() == 0 and not ready.exists()
     finally:
         del os.environ["SEAM_MEMORY_BUDGET"]
 
