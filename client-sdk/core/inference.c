@@ -192,7 +192,7 @@ static seam_status request_check(uint32_t *ret_rows, uint32_t *ret_rows_out,
     if (request->labelled_rows != NULL) {
         rows_out = 0;
         for (uint32_t t = 0; t < rows; t++) {
-            rows_out += request->labelled_rows[t / 8] >> (t % 8) & 1u;
+            rows_out += (uint32_t)request->labelled_rows[t / 8] >> (t % 8) & 1u;
         }
     }
     if (rows_out == 0) {

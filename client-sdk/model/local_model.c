@@ -172,7 +172,7 @@ seam_status seam_batch_count(uint32_t *ret_rows, uint32_t *ret_labelled,
     }
     uint32_t labelled = 0;
     for (uint32_t t = 0; t < rows; t++) {
-        labelled += batch->labelled_rows[t / 8] >> (t % 8) & 1u;
+        labelled += (uint32_t)batch->labelled_rows[t / 8] >> (t % 8) & 1u;
         if (batch->ids[t] >= model->vocab) {
             return seam_error_set(err, SEAM_E_ARG, "batch: token %u is not in the vocabulary of %u",
                                   batch->ids[t], model->vocab);

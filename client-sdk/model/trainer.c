@@ -165,7 +165,7 @@ static seam_status rows_gather(seam_trainer *trainer, const seam_token_batch *ba
     float *const y = trainer->model->host_y;
     size_t to = 0;
     for (size_t row = 0; row < rows; row++) {
-        if ((batch->labelled_rows[row / 8] >> (row % 8) & 1u) != 0) {
+        if (((uint32_t)batch->labelled_rows[row / 8] >> (row % 8) & 1u) != 0) {
             memmove(y + to * C, y + row * C, C * sizeof *y);
             to++;
         }
@@ -178,7 +178,7 @@ static void rows_spread(seam_trainer *trainer, const seam_token_batch *batch, ui
     const float *from = trainer->model->host_dy;
     memset(trainer->all_dy, 0, rows * C * sizeof *from);
     for (size_t row = 0; row < rows; row++) {
-        if ((batch->labelled_rows[row / 8] >> (row % 8) & 1u) != 0) {
+        if (((uint32_t)batch->labelled_rows[row / 8] >> (row % 8) & 1u) != 0) {
             memcpy(trainer->all_dy + row * C, from, C * sizeof *from);
             from += C;
         }
