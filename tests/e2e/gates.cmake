@@ -5,4 +5,5 @@ seam_add_script_test(e2e stories_model ${PYTHON3}
                      ${PROJECT_SOURCE_DIR}/tests/support/stories_model.py ${stories_dir})
 seam_add_test(e2e gates_follow_loss seam_model seam_codec ZLIB::ZLIB m)
 set_tests_properties(e2e.stories_model PROPERTIES FIXTURES_SETUP stories_model)
-set_tests_properties(e2e.gates_follow_loss PROPERTIES FIXTURES_REQUIRED stories_model TIMEOUT 900)
+set_tests_properties(e2e.gates_follow_loss PROPERTIES FIXTURES_REQUIRED stories_model TIMEOUT 900
+                     LABELS release) # a minute in the release preset, many in dev
