@@ -38,10 +38,10 @@ export PKG_CONFIG_PATH=$prefix/lib/pkgconfig LD_LIBRARY_PATH=$prefix/lib
 for example in client-sdk/examples/*.c; do
     name=$(basename "$example" .c)
     # shellcheck disable=SC2046  # several flags
-    cc -std=c11 -Wall -Wextra -Werror "$example" $(pkg-config --cflags --libs seam) -lm \
+    cc -std=gnu11 -Wall -Wextra -Werror "$example" $(pkg-config --cflags --libs seam) -lm \
         -o "$work/$name"
     # Without a server an example must fail, and say why.
-    if "$work/$name" 127.0.0.1:1 >"$work/output" 2>&1; then
+    if "$work/$name" 127.0.0.1:1 1 "$work/adapter" >"$work/output" 2>&1; then
         fail "$name succeeded without a server: $(cat "$work/output")"
     fi
     [ -s "$work/output" ] || fail "$name failed without a word"
@@ -52,7 +52,7 @@ cmake_minimum_required(VERSION 3.25)
 project(example C)
 find_package(Seam 0.1 REQUIRED)
 add_executable(example $source/$example)
-target_link_libraries(example PRIVATE Seam::seam m)
+target_link_libraries(example PRIVATE seam::seam m)
 END
     cmake -S "$work/cmake" -B "$work/cmake/build" -DCMAKE_PREFIX_PATH="$prefix" >/dev/null
     cmake --build "$work/cmake/build" >/dev/null
