@@ -30,8 +30,8 @@ typedef struct shape {
 static void kernel_bytes(uint64_t *ret_sent, uint64_t *ret_received, int port) {
     *ret_sent = *ret_received = 0;
     for (int fd = 3; fd < FILES_MAX; fd++) {
-        struct sockaddr_in6
-            peer; /* gRPC's sockets are IPv6, mapped; the port stands at the same place */
+        /* gRPC makes IPv6 sockets; an IPv4 one has family and port at the same place. */
+        struct sockaddr_in6 peer = {0};
         socklen_t peer_bytes = sizeof peer;
         struct tcp_info info = {0};
         socklen_t info_bytes = sizeof info;

@@ -1,0 +1,127 @@
+/* Goal: what counts as an exact answer, and command lines as the tables say.
+ * Method: tables of cases on the functions of client-sdk/cli that need no server. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "cli_args.h"
+#include "evaluate.h"
+
+static void test_seam_text_is_exact__table(void **state) {
+    (void)state;
+    static const struct {
+        const char *generated, *completion, *answer;
+        bool exact;
+    } cases[] = {
+        {" red\n", "red", NULL, true},
+        {"red", " red ", NULL, true},
+        {"Red", "red", NULL, false},
+        {"red green", "red", NULL, false},
+        {"", " \n", NULL, true},
+        {"", "red", NULL, false},
+        {"so\n#### 1,234", "x", "1234", true},
+        {"#### 1234\nmore", "x", "1,234", true},
+        {"#### 7\n#### 8", "x", "8", true}, /* the last one counts */
+        {"#### 7\n#### 8", "x", "7", false},
+        {"the answer is 72", "x", "72", false},
+        {"#### 720", "x", "72", false},
+        {"#### ", "x", "72", false},
+        {"####", "x", "", false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        assert_int_equal(
+            seam_text_is_exact(cases[i].generated, cases[i].completion, cases[i].answer),
+            cases[i].exact);
+    }
+}
+
+typedef struct target {
+    bool flag, onoff;
+    const char *text;
+    uint32_t u32;
+    uint64_t u64;
+    float f32;
+} target;
+
+static const seam_arg_spec specs[] = {
+    {"flag", SEAM_ARG_FLAG, offsetof(target, flag), NULL, ""},
+    {"onoff", SEAM_ARG_ONOFF, offsetof(target, onoff), "on|off", ""},
+    {"text", SEAM_ARG_TEXT, offsetof(target, text), "T", ""},
+    {"u32", SEAM_ARG_U32, offsetof(target, u32), "N", ""},
+    {"u64", SEAM_ARG_U64, offsetof(target, u64), "N", ""},
+    {"f32", SEAM_ARG_F32, offsetof(target, f32), "X", ""},
+    {NULL, SEAM_ARG_FLAG, 0, NULL, NULL},
+};
+
+static seam_status parse(target *ret, const char **positional, uint32_t *count, int argc,
+                         char **argv, seam_error *err) {
+    const seam_arg_table table = {specs, ret};
+    return seam_args_parse(count, positional, 1, &table, 1, argc, argv, 0, err);
+}
+
+static void test_seam_args_parse__every_kind__is_stored(void **state) {
+    (void)state;
+    char *argv[] = {"--flag",
+                    "--onoff=on",
+                    "--text",
+                    "a b",
+                    "--u32",
+                    "4294967295",
+                    "--u64=18446744073709551615",
+                    "--f32",
+                    "-1e-3",
+                    "--",
+                    "--rest"};
+    target t = {.flag = false};
+    const char *positional[1] = {NULL};
+    uint32_t count = 0;
+    seam_error err;
+    assert_int_equal(parse(&t, positional, &count, sizeof argv / sizeof *argv, argv, &err),
+                     SEAM_OK);
+    assert_true(t.flag && t.onoff && t.f32 == -1e-3f);
+    assert_string_equal(t.text, "a b");
+    assert_true(t.u32 == UINT32_MAX && t.u64 == UINT64_MAX);
+    assert_int_equal(count, 1);
+    assert_string_equal(positional[0], "--rest");
+}
+
+static void test_seam_args_parse__bad__names_the_option(void **state) {
+    (void)state;
+    static char *cases[][2] = {
+        {"--u32", "4294967296"}, {"--u32", "-1"},   {"--u32", "1x"},   {"--u32", ""},
+        {"--u64", " 1"},         {"--f32", "nan"},  {"--f32", "1e99"}, {"--onoff", "yes"},
+        {"--flag=1", "x"},       {"--nosuch", "x"}, {"--fla", "x"},    {"x", "y"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        target t = {.flag = false};
+        const char *positional[1] = {NULL};
+        uint32_t count = 0;
+        seam_error err = {SEAM_OK, ""};
+        assert_int_equal(parse(&t, positional, &count, 2, cases[i], &err), SEAM_E_ARG);
+        char name[16] = "'y'";
+        if (cases[i][0][0] == '-') {
+            strncpy(name, cases[i][0], strcspn(cases[i][0], "="));
+        }
+        assert_non_null(strstr(err.text, name));
+    }
+    char *lonely[] = {"--text"};
+    target t = {.flag = false};
+    uint32_t count = 0;
+    const char *positional[1] = {NULL};
+    seam_error err;
+    assert_int_equal(parse(&t, positional, &count, 1, lonely, &err), SEAM_E_ARG);
+    assert_non_null(strstr(err.text, "--text"));
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_seam_text_is_exact__table),
+        cmocka_unit_test(test_seam_args_parse__every_kind__is_stored),
+        cmocka_unit_test(test_seam_args_parse__bad__names_the_option),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
