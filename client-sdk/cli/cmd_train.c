@@ -113,6 +113,7 @@ static seam_status prepare(training *t, seam_error *err) {
     model.f32 = o->f32;
     SEAM_TRY(seam_model_open(&t->model, &model, err));
     seam_model_describe(&t->facts, t->model);
+    seam_train_options_scale(&t->o, t->facts.hidden);
     SEAM_TRY(data_open(t, err));
     SEAM_TRY(seam_cli_connect(&t->client, &o->server, &o->common, err));
     SEAM_TRY(session_open(t, err));
@@ -273,8 +274,12 @@ static seam_status evaluate(training *t, const char *name, const char *codec, bo
         return seam_error_prefix(err, st, "evaluation (%s)", name);
     }
     seam_run_report_eval(&t->report, name, &evaluation);
-    seam_progress_note(&t->progress, "  loss %.4f, perplexity %.3f, exact match %.1f %%",
-                       evaluation.loss, evaluation.perplexity, 100.0 * evaluation.exact_match);
+    char exact[32] = "";
+    if (evaluation.has_exact_match) {
+        snprintf(exact, sizeof exact, ", exact match %.1f %%", 100.0 * evaluation.exact_match);
+    }
+    seam_progress_note(&t->progress, "  loss %.4f, perplexity %.3f%s", evaluation.loss,
+                       evaluation.perplexity, exact);
     seam_evaluation_deinit(&evaluation);
     return SEAM_OK;
 }

@@ -59,12 +59,11 @@ static const seam_arg_spec codec_specs[] = {
     OPTION("bits-min", SEAM_ARG_F32, bits_min, "X", "amaq: smallest width [by target]"),
     OPTION("bits-max", SEAM_ARG_F32, bits_max, "X", "amaq: largest width [by target]"),
     OPTION("bits-start", SEAM_ARG_F32, bits_start, "X", "amaq: width at the start [by target]"),
-    OPTION("beta", SEAM_ARG_F32, beta, "X", "amaq: weight of the bits loss [0.02]"),
+    OPTION("beta", SEAM_ARG_F32, beta, "X", "amaq: weight of the bits loss [0.02 * hidden/4096]"),
     OPTION("bits-lr", SEAM_ARG_F32, bits_lr, "X", "amaq: learning rate of the gates [0.01]"),
-    OPTION("beta-after", SEAM_ARG_F32, beta_after, "X",
-           "beta once the target was reached [beta/10]"),
+    OPTION("beta-after", SEAM_ARG_F32, beta_after, "X", "beta once the target was reached [beta]"),
     OPTION("bits-lr-after", SEAM_ARG_F32, bits_lr_after, "X",
-           "bits-lr once the target was reached [bits-lr/10]"),
+           "bits-lr once the target was reached [0.3 * bits-lr]"),
     OPTION("gate-alpha", SEAM_ARG_F32, gate_alpha, "X", "amaq: slope of the gates [1]"),
     OPTION("bits-loss", SEAM_ARG_TEXT, bits_loss, "NAME", "l2, l1 [l2]"),
     OPTION("clip", SEAM_ARG_TEXT, clip, "NAME", "of the mean width: soft, hard [soft]"),
@@ -103,7 +102,9 @@ static const task_preset presets[] = {
     {"winogrande", 0.02f, 0.02f, 5e-5f, 3000, 1024, 16},
     {"commonsense_qa", 0.1f, 0.2f, 5e-5f, 3000, 1024, 16},
 };
-#define PRESET_BATCH 16u
+#define PRESET_BATCH   16u
+#define PAPER_CHANNELS 4096.0f /* hidden size of LLaMA3-8B */
+#define BITS_LR_AFTER  0.3f
 
 static seam_status preset_apply(seam_train_options *o, seam_error *err);
 static seam_status options_check(const seam_train_options *o, seam_error *err);
@@ -146,11 +147,22 @@ seam_status seam_train_options_parse(seam_train_options *ret_options, int argc, 
     o->alpha = or_f32(o->alpha, 16.0f);
     o->lr = or_f32(o->lr, 1e-4f);
     o->target = or_f32(o->target, 4.0f);
-    o->beta = or_f32(o->beta, 0.02f);
+    o->beta_paper = or_f32(o->beta_paper, 0.02f);
     o->bits_lr = or_f32(o->bits_lr, 0.01f);
     o->codec = o->codec != NULL ? o->codec : "amaq";
     o->targets = o->targets != NULL ? o->targets : "q,v";
     return options_check(o, err);
+}
+
+/* The bits loss is a mean over channels, so one channel feels beta/C: the paper's beta, found at
+ * C = 4096, presses all channels of a small model down alike and flattens their widths
+ * (tests/bench/RESULTS.md).  The same pressure a channel keeps it in balance with the task's
+ * gradient.  For the same reason only the rate falls once the target is reached, not beta. */
+void seam_train_options_scale(seam_train_options *options, uint32_t channels) {
+    seam_train_options *const o = options;
+    o->beta = or_f32(o->beta, o->beta_paper * (float)channels / PAPER_CHANNELS);
+    o->beta_after = or_f32(o->beta_after, o->beta);
+    o->bits_lr_after = or_f32(o->bits_lr_after, BITS_LR_AFTER * o->bits_lr);
 }
 
 static seam_status preset_apply(seam_train_options *o, seam_error *err) {
@@ -160,8 +172,7 @@ static seam_status preset_apply(seam_train_options *o, seam_error *err) {
     for (size_t i = 0; i < sizeof presets / sizeof *presets; i++) {
         const task_preset *const p = &presets[i];
         if (strcmp(p->name, o->preset) == 0) {
-            const float beta = o->target == 3.0f ? p->beta_3 : p->beta_4;
-            o->beta = or_f32(o->beta, beta);
+            o->beta_paper = o->target == 3.0f ? p->beta_3 : p->beta_4;
             o->lr = or_f32(o->lr, p->lr);
             o->steps = or_u32(o->steps, p->steps);
             o->tokens_max = or_u32(o->tokens_max, p->tokens_max);
@@ -269,11 +280,12 @@ json_t *seam_train_options_json(const seam_train_options *o) {
         json_object_set_new(value, "bits", json_integer(o->bits != 0 ? o->bits : 4));
     }
     if (strcmp(o->codec, "amaq") == 0) {
-        json_t *const amaq = json_pack("{s:f,s:f,s:f,s:s,s:s,s:s}", "target", (double)o->target,
-                                       "beta", (double)o->beta, "bits_lr", (double)o->bits_lr,
-                                       "bits_loss", o->bits_loss != NULL ? o->bits_loss : "l2",
-                                       "clip", o->clip != NULL ? o->clip : "soft", "gate_signal",
-                                       o->gate_signal != NULL ? o->gate_signal : "surrogate");
+        json_t *const amaq = json_pack(
+            "{s:f,s:f,s:f,s:f,s:f,s:s,s:s,s:s}", "target", (double)o->target, "beta",
+            (double)o->beta, "bits_lr", (double)o->bits_lr, "beta_after", (double)o->beta_after,
+            "bits_lr_after", (double)o->bits_lr_after, "bits_loss",
+            o->bits_loss != NULL ? o->bits_loss : "l2", "clip", o->clip != NULL ? o->clip : "soft",
+            "gate_signal", o->gate_signal != NULL ? o->gate_signal : "surrogate");
         json_object_update(value, amaq);
         json_decref(amaq);
     }

@@ -22,7 +22,7 @@ typedef struct seam_train_options {
     const char *codec, *clip, *bits_loss, *gate_signal;
     uint32_t bits, alloc_lag;
     float target, bits_min, bits_max, bits_start, gate_alpha, beta, bits_lr, beta_after,
-        bits_lr_after;
+        bits_lr_after, beta_paper; /* beta_paper: at 4096 channels, by preset */
     bool labelled_rows_only;
     /* Evaluation. */
     uint32_t eval_rows, eval_new_tokens, eval_slots;
@@ -34,6 +34,8 @@ typedef struct seam_train_options {
 seam_status seam_train_options_parse(seam_train_options *ret_options, int argc, char **argv,
                                      int first, seam_error *err);
 void seam_train_options_help(void);
+/* Defaults that depend on the model's hidden size: beta and what follows from it. */
+void seam_train_options_scale(seam_train_options *options, uint32_t channels);
 /* targets "q,v" -> bits of SEAM_TARGET_*.  SEAM_E_ARG names the target. */
 seam_status seam_targets_parse(uint32_t *ret_targets, const char *text, seam_error *err);
 /* The session that the options ask for; strings are borrowed from them. */
