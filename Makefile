@@ -26,7 +26,7 @@ install: build ## Install the release build under PREFIX (default /usr/local), D
 	cmake --install build/release --prefix $(PREFIX)
 
 bench: build ## Measure training speed against PyTorch and the GEMM rate (needs the oracle's packages)
-	@deploy/setup.sh oracle
+	@deploy/setup.sh test bench oracle
 	@tests/bench/run.sh
 
 fuzz: ## Run every fuzz target for SECONDS_EACH (default 60) seconds
