@@ -345,6 +345,7 @@ static void gradient_task(const void *context, uint32_t panel) {
     }
     tile_begin();
     for (uint32_t r0 = 0; r0 < r_max; r0 += GRADIENT_R) {
+        memset(c, 0, sizeof c);
         for (uint32_t t0 = 0; t0 < job->T; t0 += TILE_K_MAX) {
             const uint32_t K = min_u32(TILE_K_MAX, job->T - t0);
             const act *p = job->p + r0 * job->p_ld + t0;
@@ -352,7 +353,7 @@ static void gradient_task(const void *context, uint32_t panel) {
             for (uint32_t f = 0; f < job->factor_count; f++) {
                 const uint32_t R = job->factor[f].R;
                 if (r0 < R) {
-                    tile_product(c[f], TILE_N, t0 > 0, min_u32(GRADIENT_R, R - r0), n, p, job->p_ld,
+                    tile_product(c[f], TILE_N, true, min_u32(GRADIENT_R, R - r0), n, p, job->p_ld,
                                  K, packed);
                 }
                 p += R * job->p_ld;

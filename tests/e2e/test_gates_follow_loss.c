@@ -315,10 +315,10 @@ static uint16_t token_at(const vocabulary *v, const uint8_t *text, size_t left,
                          uint32_t *ret_count) {
     uint16_t best = (uint16_t)(3 + text[0]);
     *ret_count = 0;
-    for (uint16_t i = FIRST_TEXT_TOKEN; i < VOCABULARY; i++) {
+    for (uint32_t i = FIRST_TEXT_TOKEN; i < VOCABULARY; i++) {
         if (v->counts[i] > *ret_count && v->counts[i] <= left &&
             memcmp(v->bytes[i], text, v->counts[i]) == 0) {
-            best = i;
+            best = (uint16_t)i;
             *ret_count = v->counts[i];
         }
     }
