@@ -54,14 +54,18 @@ CPU_INLINE void tile_emit_pair(act *dst, uint32_t k, uint32_t n, vf x0, vf x1) {
     vf_store(dst + (size_t)(k + 1) * TILE_N + n, x1);
 }
 
-/* m rows, w vectors; both constants where this is inlined, so `sum` lives in registers. */
+/* m rows, w vectors; both constants where this is inlined, so `sum` lives in registers.
+ *
+ * A piece is summed from zero and then added to c, not onto c: over the 64 pieces of a vocabulary
+ * (the head's input gradient) one chain of f32 additions lost 1.7e-4 of the gradient's norm where
+ * the two levels lose 5e-6. */
 CPU_INLINE void micro(const uint32_t m, const uint32_t w, float *c, size_t c_ld, _Bool add,
                       const float *a, size_t a_ld, uint32_t K, const float *b) {
     vf sum[TILE_M][2];
 #pragma GCC unroll 12
     for (uint32_t i = 0; i < m; i++) {
-        sum[i][0] = add ? vf_load(c + (size_t)i * c_ld) : vf_set(0.0f);
-        sum[i][1] = add && w > 1 ? vf_load(c + (size_t)i * c_ld + VL) : vf_set(0.0f);
+        sum[i][0] = vf_set(0.0f);
+        sum[i][1] = vf_set(0.0f);
     }
     for (uint32_t k = 0; k < K; k++) {
         const vf b0 = vf_load(b + (size_t)k * TILE_N);
@@ -77,9 +81,10 @@ CPU_INLINE void micro(const uint32_t m, const uint32_t w, float *c, size_t c_ld,
     }
 #pragma GCC unroll 12
     for (uint32_t i = 0; i < m; i++) {
-        vf_store(c + (size_t)i * c_ld, sum[i][0]);
+        float *to = c + (size_t)i * c_ld;
+        vf_store(to, add ? vf_load(to) + sum[i][0] : sum[i][0]);
         if (w > 1) {
-            vf_store(c + (size_t)i * c_ld + VL, sum[i][1]);
+            vf_store(to + VL, add ? vf_load(to + VL) + sum[i][1] : sum[i][1]);
         }
     }
 }

@@ -6,7 +6,9 @@
 For tiny models (make_tiny_llama.py) and, where MODEL_DIR or SEAM_MODEL names SmolLM2's GGUF
 directory and the shared data are there, SmolLM2 on GSM8K rows: the loss of every step, every
 LoRA gradient of step 0, and after training the logits of Seam's exported adapter loaded by peft.
-f32 within 1e-4; bf16 losses and the gradient as a whole within 2e-2.
+f32 within 1e-4.  bf16: losses within 2e-2; the gradient as a whole within 2e-2 or, where bf16
+itself is worse (SmolLM2's residual stream reaches 24,000), within what PyTorch's autocast to bf16
+is off by on the same step.
 """
 
 import glob
@@ -86,6 +88,15 @@ def run_torch(model_dir, targets, steps):
     return np.array(losses), gradients
 
 
+def autocast_error(model_dir, targets, step, expected):
+    """How far PyTorch's own bf16 gradients are off."""
+    model, parameters = adapted(model_dir, targets)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = loss_of(model, *step)
+    loss.backward()
+    return gradient_errors({n: p.grad.numpy() for n, p in parameters.items()}, expected)[0]
+
+
 def run_seam(run_model, model_dir, kind, targets, steps, out_dir):
     text = {
         "lora": [RANK, ALPHA, targets],
@@ -143,10 +154,16 @@ def check(run_model, name, model_dir, targets, steps):
                 continue
             loss = np.abs(got / losses - 1).max()
             whole, worst = gradient_errors(got_gradients, gradients)
-            passed = loss <= bound and whole <= bound and (kind == "bf16" or worst <= bound)
+            if kind == "bf16":
+                peer = autocast_error(model_dir, targets, steps[0], gradients)
+                passed = loss <= bound and whole <= max(bound, peer)
+            else:
+                passed = loss <= bound and worst <= bound
             line = f"{name} {kind}: {len(losses)} steps, loss {losses[0]:.4f} -> {losses[-1]:.4f}, "
             line += f"off by {loss:.1e}; gradient off by {whole:.1e}, worst tensor {worst:.1e}"
-            if kind == "f32":
+            if kind == "bf16":
+                line += f" (PyTorch bf16: {peer:.1e})"
+            else:
                 export = export_error(model_dir, out_dir, steps[0][0][0])
                 passed = passed and export <= bound
                 line += f"; export in peft: logits off by {export:.1e}"
