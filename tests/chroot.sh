@@ -53,8 +53,9 @@ echo "== stage build"
 mkdir -p "$work/build/src"
 git ls-files -z --cached | xargs -0 cp --parents -t "$work/build/src"
 inside build 'cd /src && deploy/setup.sh build'
-inside build 'cd /src && cmake --preset release -DSEAM_TESTS=OFF >/dev/null && cmake --build --preset release |
-    tail -1 && DESTDIR=/image cmake --install build/release --prefix /usr --strip >/dev/null'
+inside build 'cd /src && cmake --preset release -DSEAM_TESTS=OFF >/dev/null
+    cmake --build --preset release >/build.log 2>&1 || { grep -m1 -A20 FAILED /build.log; exit 1; }
+    DESTDIR=/image cmake --install build/release --prefix /usr --strip >/dev/null'
 
 echo "== stage runtime"
 install -D -t "$work/runtime/opt/seam/deploy" deploy/setup.sh
