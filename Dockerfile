@@ -22,7 +22,7 @@ FROM debian:12-slim AS runtime-base
 COPY deploy/setup.sh deploy/packages.txt /opt/seam/deploy/
 RUN /opt/seam/deploy/setup.sh run \
     && rm -rf /var/lib/apt/lists/* /opt/seam \
-    && useradd --system --uid 10001 --home-dir /var/lib/seam --create-home seam \
+    && useradd --uid 10001 --home-dir /var/lib/seam --create-home --shell /usr/sbin/nologin seam \
     && install -d -o seam -g seam -m 0700 /run/seam
 ENV SEAM_CONFIG=/etc/seam/seamd.conf SEAM_READY_FILE=/run/seam/ready
 USER seam

@@ -61,7 +61,7 @@ echo "== stage runtime"
 install -D -t "$work/runtime/opt/seam/deploy" deploy/setup.sh
 install -D -m 0644 -t "$work/runtime/opt/seam/deploy" deploy/packages.txt
 inside runtime '/opt/seam/deploy/setup.sh run && rm -rf /var/lib/apt/lists/* /opt/seam
-    useradd --system --uid 10001 --home-dir /var/lib/seam --create-home seam
+    useradd --uid 10001 --home-dir /var/lib/seam --create-home --shell /usr/sbin/nologin seam
     install -d -o seam -g seam -m 0700 /run/seam'
 cp -a "$work/build/image/." "$work/runtime/"
 # shellcheck disable=SC2016
