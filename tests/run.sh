@@ -47,7 +47,7 @@ phase_tsan() {
     build tsan && run_labels tsan -L tsan -LE 'release|nightly'
 }
 
-# clang also checks the capability annotations (-Wthread-safety) of every file.
+# The second compiler: every file is also built by clang.
 phase_fuzz() { build fuzz && tests/fuzz.sh "${SEAM_FUZZ_SECONDS:-15}"; }
 
 deploy/setup.sh build test cross || exit 1
