@@ -254,8 +254,11 @@ static seam_status chunk_take(seam_session *s, const seam_frame_header *header,
     if (forward && widths != NULL) {
         memcpy(s->widths_used[1], widths, s->channels);
     }
-    return seam_tensor_decode(forward ? s->y : s->dx, s->rx_ranges, s->scratch, header, payload,
-                              widths, err);
+    const double begin = seam_now_seconds();
+    SEAM_TRY(seam_tensor_decode(forward ? s->y : s->dx, s->rx_ranges, s->scratch, header, payload,
+                                widths, err));
+    s->decode_seconds += seam_now_seconds() - begin;
+    return SEAM_OK;
 }
 
 static seam_status reception_end(seam_session *s, const seam_frame_header *header,

@@ -44,7 +44,18 @@ static seam_status decode(seam_trainer *t, float *ret, seam_site *site, seam_err
         .channels = t->channels,
         .scratch = t->scratch,
     };
-    return seam_tensor_decode(ret, &args, err);
+    const double begin = seconds_now();
+    SEAM_TRY(seam_tensor_decode(ret, &args, err));
+    t->codec_seconds += seconds_now() - begin;
+    return SEAM_OK;
+}
+
+static seam_status encode(seam_reply *ret, seam_trainer *t, const seam_tensor_encode_args *args,
+                          seam_error *err) {
+    const double begin = seconds_now();
+    SEAM_TRY(seam_tensor_encode(ret, args, err));
+    t->codec_seconds += seconds_now() - begin;
+    return SEAM_OK;
 }
 
 /* Sequence bounds and positions of the micro-batch, as the blocks want them. */
@@ -116,7 +127,7 @@ static seam_status forward_encode(seam_trainer *t, seam_error *err) {
         .ranges = t->ranges,
         .scratch = t->scratch,
     };
-    return seam_tensor_encode(&t->forward_reply, &args, err);
+    return encode(&t->forward_reply, t, &args, err);
 }
 
 /* D_c of site 0 for the surrogate signal. */
@@ -135,7 +146,7 @@ seam_status seam_trainer_forward(seam_trainer *trainer, seam_stream *stream, sea
     seam_trainer *t = trainer;
     const double begin = seconds_now();
     if (t->micro.micro == 0) {
-        t->compute_seconds = 0;
+        t->compute_seconds = t->codec_seconds = 0;
     }
     SEAM_TRY(decode(t, t->rows, t->site_in, err));
     if (has_gates(t)) {
@@ -202,7 +213,7 @@ static seam_status exact_encode(seam_trainer *t, const seam_alloc *alloc, seam_e
         .ranges = t->ranges,
         .scratch = t->scratch,
     };
-    return seam_tensor_encode(&t->backward_reply, &args, err);
+    return encode(&t->backward_reply, t, &args, err);
 }
 
 /* The input gradient, in t->rows, as the gate signal of site 0. */
@@ -314,6 +325,7 @@ seam_status seam_trainer_backward(seam_step_result *ret_result, seam_trainer *tr
     t->compute_seconds += seconds_now() - begin;
     if (last) {
         result.compute_seconds = t->compute_seconds;
+        result.codec_seconds = t->codec_seconds;
         *ret_result = result;
     }
     return SEAM_OK;

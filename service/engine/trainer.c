@@ -201,7 +201,7 @@ seam_status seam_trainer_set_budget(seam_trainer *trainer, const seam_budget *bu
 }
 
 seam_status seam_trainer_abort_step(seam_trainer *trainer, seam_stream *stream) {
-    trainer->compute_seconds = 0;
+    trainer->compute_seconds = trainer->codec_seconds = 0;
     memset(trainer->db_out, 0, trainer->channels * sizeof(float));
     return seam_adapter_clear_gradient(trainer->adapter, stream);
 }

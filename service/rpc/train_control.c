@@ -254,6 +254,7 @@ void seam_train_store_commit(seam_session *session, uint64_t step, const seam_st
     commit.lr = result->lr;
     commit.skipped = result->skipped;
     commit.compute_seconds = result->compute_seconds;
+    commit.codec_seconds = result->codec_seconds;
     if (result->gate_bits_total > 0) {
         commit.sites = reports;
         commit.n_sites = 1;
