@@ -1,7 +1,8 @@
 /* The CLI `seam`: what its commands share.
  *
  *   seam_main.c     dispatch, help, exit codes        cli_args.c     option tables
- *   cmd_train.c     session, steps, files of a run    train_options.c  its options, presets
+ *   train_run.c     session, steps, files of a run    train_options.c  its options, presets
+ *   cmd_train.c     one run and its summary
  *   cmd_eval.c, cmd_generate.c    use_session.c       a session to ask
  *   cmd_session.c   session .., server .., export     cmd_data.c       data show
  *   evaluate.c      loss and exact match of rows      exact_match.c    what counts as right

@@ -50,6 +50,9 @@ def check_report(case):
         assert step["step"] == i and step["loss"] > 0 and step["seconds"] > 0
         assert 0 < step["labelled_tokens"] < step["tokens"]
         assert step["bf16_bytes"] == 4 * step["tokens"] * hidden * 2
+        assert 0 < step["encode_seconds"] + step["decode_seconds"] < step["seconds"]
+        assert 0 < step["server_codec_seconds"] < step["server_seconds"]
+        assert step["micros"] == 1 and step["sites"]["fwd_in"]["rows"] == step["tokens"]
         payload = {name: step["sites"][name]["payload_bytes"] for name in SITES}
         assert step["bytes_sent"] > payload["fwd_in"] + payload["bwd_out"]
         assert step["bytes_received"] > payload["fwd_out"] + payload["bwd_in"]
@@ -63,6 +66,11 @@ def check_report(case):
             assert 1 <= spread["min"] <= spread["p10"] <= spread["median"] <= spread["max"] <= 16
         assert step["sites"]["bwd_in"]["mean_bits"] == 0
         assert payload["bwd_in"] == 4 * hidden  # the gate signal
+    for name in ["encode_seconds", "decode_seconds", "server_codec_seconds"]:
+        total = sum(step[name] for step in report["steps"])
+        assert abs(report["totals"][name] - total) < 1e-6
+    assert report["options"]["lr"] == "0.00999999978" and report["options"]["steps"] == "30"
+    assert report["options"]["labelled-rows-only"] == "on" and "out" not in report["options"]
     assert report["steps"][0]["sites"]["fwd_in"]["mean_bits"] == 8
     assert report["steps"][-1]["sites"]["fwd_in"]["mean_bits"] < 7
     assert report["steps"][-1]["loss"] < report["steps"][0]["loss"]
@@ -186,6 +194,7 @@ def check_bad_input(case):
     refused(case, EXIT_USAGE, "--nonsense", args=["--nonsense"])
     refused(case, EXIT_USAGE, "--steps", args=["--steps", "many"])
     refused(case, EXIT_USAGE, "targets", "'z'", args=["--targets", "q,z"])
+    refused(case, EXIT_USAGE, "--train-rows", args=["--train-rows", "0"])
     assert case.seam.run("train", server=False)[0] == EXIT_USAGE
     assert case.seam.run("flight", server=False)[0] == EXIT_USAGE
     truncated = folder / "truncated"
