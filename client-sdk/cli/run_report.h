@@ -9,6 +9,8 @@
  *   widths.<site>        how many channels have width 0, 1, 2, ... at the end
  *   final_widths.<site>  the width of every channel at the end
  *   options        every option in force that bears on the result, as it would be typed
+ *   complete       every step was made and every evaluation
+ *   data           train_rows, eval_rows
  *   config, model, versions, totals, peak_rss_bytes, error (of a run that was cut short)
  * bytes_* are the transport's; bf16_bytes is what the step's four tensors, all valid rows, would
  * cost in bf16: 4 * T * C * 2.  mean_bits is that of the codes on the wire, 0 for a site that sent

@@ -167,6 +167,10 @@ static seam_status session_open(training *t, seam_error *err) {
     SEAM_TRY(seam_client_server_info(&info, t->client, err));
     char identity[17];
     snprintf(identity, sizeof identity, "%016llx", (unsigned long long)t->facts.identity);
+    seam_run_report_set(&t->report, "data",
+                        json_pack("{s:i,s:i}", "train_rows", (int)seam_data_count(t->data),
+                                  "eval_rows",
+                                  t->eval_data != NULL ? (int)seam_data_count(t->eval_data) : 0));
     seam_run_report_set(&t->report, "config", seam_train_options_json(o));
     seam_run_report_set(&t->report, "model",
                         json_pack("{s:s,s:s,s:s,s:s,s:i,s:i,s:i,s:I,s:s}", "path", o->model, "name",
@@ -200,6 +204,7 @@ static seam_status train(training *t, seam_error *err) {
     if (t->eval_data != NULL && !interrupted) {
         SEAM_TRY(evaluate_after(t, err));
     }
+    seam_run_report_set(&t->report, "complete", json_boolean(!interrupted));
     if (o->delete_session) {
         seam_trainer_destroy(t->trainer);
         t->trainer = NULL;

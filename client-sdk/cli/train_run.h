@@ -8,7 +8,8 @@
 
 #include "train_options.h"
 
-/* From here SIGINT and SIGTERM let the step in flight end; a second one ends the program at once. */
+/* From here SIGINT and SIGTERM let the step in flight end; a second one ends the program at once.
+ */
 void seam_run_catch_signals(void);
 bool seam_run_is_interrupted(void);
 
@@ -16,7 +17,6 @@ bool seam_run_is_interrupted(void);
  * *ret_report: what report.json holds, the caller's to json_decref; after an error, too, unless the
  * run did not get as far as its first step: then NULL and nothing was written.
  * Errors: of data, model, session and step calls; SEAM_E_IO.  err may not be NULL. */
-seam_status seam_run_train(json_t **ret_report, const seam_train_options *options,
-                           seam_error *err);
+seam_status seam_run_train(json_t **ret_report, const seam_train_options *options, seam_error *err);
 
 #endif
