@@ -20,6 +20,7 @@
 
 #include "arbiter.h"
 #include "client_proto.h"
+#include "codec_plan.h"
 #include "seam.h"
 #include "seam/v1/service.pb-c.h"
 #include "seam/v1/stream.pb-c.h"
@@ -54,9 +55,8 @@ typedef struct seam_site_row {
 
 /* The session's config as the core needs it. */
 typedef struct seam_core_config {
-    seam_codec_id codec;
-    uint8_t bits_fixed;
-    bool labelled_rows_only, exact;
+    seam_codec_plan codec;
+    bool labelled_rows_only;
     uint64_t seed;
     seam_gates_config gates;
     seam_arbiter_config arbiter;
@@ -113,6 +113,7 @@ struct seam_session {
     bool commit_done;
     bool net_failed; /* the last error came from the stream, not from its bytes */
     seam_transport_counts step_start;
+    double encode_seconds, decode_seconds; /* of the step so far */
     seam_step_report report;
 
     /* Reception of one tensor. */
@@ -142,6 +143,7 @@ void seam_client_log(const seam_client *client, const char *format, ...)
 /* request_id: 32 hex digits from the system's random source. */
 void seam_request_id(char ret_id[33]);
 uint64_t seam_now_ms(void);
+double seam_now_seconds(void); /* monotonic */
 uint32_t seam_random_u32(void);
 void seam_session_info_fill(seam_session_info *ret_info, const Seam__V1__Session *session);
 
@@ -152,6 +154,7 @@ typedef struct seam_config_message {
     Seam__V1__OptimizerConfig optimizer;
     Seam__V1__CodecConfig codec;
     Seam__V1__AmaqConfig amaq;
+    Seam__V1__AqsgdConfig aqsgd;
     Seam__V1__Limits limits;
     Seam__V1__Projection targets[7];
 } seam_config_message;

@@ -43,7 +43,7 @@ typedef struct seam_budget {
 /* What a step did, for Commit. */
 typedef struct seam_step_result {
     uint64_t state_hash;
-    double grad_norm, lr, compute_seconds;
+    double grad_norm, lr, compute_seconds, codec_seconds;
     bool skipped;
     uint32_t gate_bits_total;   /* 0: no gates */
     const seam_alloc *proposal; /* of site 1, or NULL */
