@@ -315,6 +315,21 @@ static seam_status report_write(training *t, const seam_error *why, seam_error *
     return seam_report_html_write(html_path, json_path, err);
 }
 
+static void groups_print(json_t *groups) {
+    const char *name = NULL;
+    json_t *value = NULL;
+    if (json_object_size(groups) > SEAM_REPORT_GROUPS_MAX) {
+        return;
+    }
+    json_object_foreach(groups, name, value) {
+        char share[16];
+        snprintf(share, sizeof share, "%.1f %%",
+                 100.0 * json_number_value(json_object_get(value, "exact_match")));
+        printf("  %-20s %25lld rows %7s\n", name,
+               (long long)json_integer_value(json_object_get(value, "rows")), share);
+    }
+}
+
 static void summary_print(const training *t) {
     if (t->o.common.json) {
         seam_cli_print_json(t->report.root);
@@ -337,6 +352,7 @@ static void summary_print(const training *t) {
         printf("%-22s %12.4f %12.3f %12s\n", name,
                json_number_value(json_object_get(value, "loss")),
                json_number_value(json_object_get(value, "perplexity")), share);
+        groups_print(json_object_get(value, "groups"));
     }
     printf("\n%-22s %12s %12s %12s\n", "last step", "mean bits", "payload KB", "rows");
     for (uint32_t i = 0; i < seam_session_site_count(t->session); i++) {

@@ -3,7 +3,8 @@
  * Fixed fields, on which scripts outside depend:
  *   steps[]        step, loss, tokens, labelled_tokens, seconds, bytes_sent, bytes_received,
  *                  bf16_bytes, grad_norm, lr, sites.<site>.{mean_bits, payload_bytes, widths.*}
- *   eval.<name>    loss, perplexity, exact_match, rows, ...   (before, after, after_quantized)
+ *   eval.<name>    loss, perplexity, exact_match, rows, ...   (before, after, after_quantized);
+ *                  groups.<group>.{rows, exact_rows, exact_match} where rows have a field "group"
  *   widths.<site>        how many channels have width 0, 1, 2, ... at the end
  *   final_widths.<site>  the width of every channel at the end
  *   config, model, versions, totals, peak_rss_bytes, error (of a run that was cut short)
