@@ -1,10 +1,12 @@
 /* `seam train`: one run (train_run.h) and its summary for people. */
 #include <stdio.h>
 
+#include "report_html.h"
 #include "train_run.h"
 
 static void summary_print(const json_t *report, const char *out);
 static void evaluations_print(const json_t *report);
+static void groups_print(json_t *groups);
 static void sites_print(const json_t *report);
 static double number_of(const json_t *object, const char *name);
 
@@ -59,6 +61,20 @@ static void evaluations_print(const json_t *report) {
         }
         printf("%-22s %12.4f %12.3f %12s\n", name, number_of(value, "loss"),
                number_of(value, "perplexity"), share);
+        groups_print(json_object_get(value, "groups"));
+    }
+}
+
+static void groups_print(json_t *groups) {
+    const char *name = NULL;
+    json_t *value = NULL;
+    if (json_object_size(groups) > SEAM_REPORT_GROUPS_MAX) {
+        return;
+    }
+    json_object_foreach(groups, name, value) {
+        char share[16];
+        snprintf(share, sizeof share, "%.1f %%", 100.0 * number_of(value, "exact_match"));
+        printf("  %-20s %25.0f rows %7s\n", name, number_of(value, "rows"), share);
     }
 }
 

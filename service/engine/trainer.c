@@ -112,7 +112,7 @@ static seam_status sites_create(seam_trainer *t, seam_error *err) {
     return SEAM_OK;
 }
 
-static seam_status fill(seam_trainer *t, seam_stream *stream, seam_error *err) {
+SEAM_ON_GPU static seam_status fill(seam_trainer *t, seam_stream *stream, seam_error *err) {
     const seam_session_config *config = t->config;
     const seam_blocks *blocks = config->model->blocks;
     const size_t x_count = (size_t)config->limits.rows_max * t->channels;

@@ -28,7 +28,10 @@ class Case:
         self.folder, self.seam, self.binary = folder, seam, binary
         self.model = folder / "model"
         self.rows = write_rows(folder / "train.jsonl", colour_rows(40))
-        self.eval = write_rows(folder / "eval.jsonl", colour_rows(6, begin=100))
+        groups = ["first", "first", "first", "first", "second", None]
+        self.eval = write_rows(folder / "eval.jsonl", [
+            row | ({"group": group} if group else {})
+            for row, group in zip(colour_rows(6, begin=100), groups)])
 
     def train(self, out, *args, seam=None, **kwargs):
         return (seam or self.seam).run(
@@ -78,12 +81,19 @@ def check_report(case):
         result = report["eval"][name]
         assert abs(result["perplexity"] / 2.718281828 ** result["loss"] - 1) < 1e-3
         assert 0 <= result["exact_match"] <= 1 and result["rows"] == 6
+        groups = result["groups"]
+        assert {g: groups[g]["rows"] for g in groups} == {"first": 4, "second": 1}
+        for group, rows in (("first", slice(0, 4)), ("second", slice(4, 5))):
+            right = sum(e["exact"] for e in result["examples"][rows])
+            assert groups[group]["exact_rows"] == right
+            assert groups[group]["exact_match"] == right / groups[group]["rows"]
+    assert "first" in out and "second" in out
     assert report["eval"]["after"]["loss"] < report["eval"]["before"]["loss"]
     assert sum(report["widths"]["fwd_in"]) == hidden
     assert len(report["final_widths"]["fwd_out"]) == hidden
     assert report["peak_rss_bytes"] > 0 and report["config"]["codec"] == "amaq"
     page = (case.folder / "run" / "report.html").read_text()
-    assert page.startswith("<!") and "<svg" in page
+    assert page.startswith("<!") and "<svg" in page and "<td>after, first</td>" in page
     adapter = case.folder / "run" / "adapter"
     config = json.loads((adapter / "adapter_config.json").read_text())
     assert config["peft_type"] == "LORA" and config["r"] == 4
@@ -158,6 +168,7 @@ def check_commands(case):
     trained = case.report("run")["eval"]["after"]
     assert abs(result["loss"] - trained["loss"]) < 1e-6, (result, trained)
     assert result["exact_match"] == trained["exact_match"]
+    assert result["groups"] == trained["groups"]
     base = seam.json("eval", "--model", case.model, "--data", case.eval, "--exact-match", "off")
     before = case.report("run")["eval"]["before"]
     assert abs(base["loss"] - before["loss"]) < 1e-6 and base["exact_match"] is None

@@ -81,7 +81,7 @@ def train_amaq(server, folder, steps, seed):
     micros = [Micro(rng.integers(3, 96, 30), [10, 20], labelled) for _ in range(2)]
     session = Session(server.address, LocalModel(folder / "model"), config)
     hashes = [session.step(micros)["state_hash"] for _ in range(steps)]
-    widths = [a.widths.tolist() for a in session.allocs[1]]
+    widths = [list(a.widths) for a in session.allocs[1]]
     session.close()
     return hashes, widths
 
