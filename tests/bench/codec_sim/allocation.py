@@ -1,12 +1,12 @@
 """Who decides the widths of the affine grid: one Allocation for all runs of a fleet that use it.
 
 Modes of a run (SPEC 3.1):
-  uniform     every channel b*(step): fixed widths where start = target (affine), else a schedule without
-              any allocation among channels
+  uniform     every channel b*(step): fixed widths where start = target (affine), else a schedule
+              without any allocation among channels
   waterfill   b_c = b*(step) + 1/2 log2(w_c R_c^2) - m, clipped to the range and centred again
   gates       the paper's gates; widths start at `start` everywhere
-  gates_wf    gates set to the waterfill solution at the target once some gradients were seen; uniform
-              widths at the target until then
+  gates_wf    gates set to the waterfill solution at the target once some gradients were seen;
+              uniform widths at the target until then
 b* falls from start to target, linearly over `ramp` steps.  Widths decided after step s are in force
 from step s + 2, and no others are decided before that (alloc_lag_steps = 2, WIRE.md section 4).
 """

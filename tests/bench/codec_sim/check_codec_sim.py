@@ -3,9 +3,9 @@
 
     check_codec_sim.py [DIR [MODEL.gguf]]
 
-Ranges, codes, values, gates, gate gradients and integer widths against tests/oracle/amaq_numpy.py, to the bit
-where that is defined.  With DIR (what prepare.py wrote): the model of the parts against transformers' own
-reading of MODEL.gguf and a loss and its adapter gradients against peft, in f32.
+Ranges, codes, values, gates, gate gradients and integer widths against tests/oracle/amaq_numpy.py,
+to the bit where that is defined.  With DIR (what prepare.py wrote): the model of the parts against
+transformers' own reading of MODEL.gguf and a loss and its adapter gradients against peft, in f32.
 """
 import os
 import sys
@@ -140,7 +140,8 @@ def check_model(folder, gguf):
     theirs = transformers.AutoModelForCausalLM.from_pretrained(
         os.path.dirname(gguf), gguf_file=os.path.basename(gguf), dtype=torch.float32)
     state = theirs.state_dict()
-    for ours, name in (("blk.3.attn_q", "layers.3.self_attn.q_proj"), ("token_embd", "embed_tokens"),
+    for ours, name in (("token_embd", "embed_tokens"),
+                       ("blk.3.attn_q", "layers.3.self_attn.q_proj"),
                        ("blk.29.attn_k", "layers.29.self_attn.k_proj"), ("output_norm", "norm"),
                        ("blk.7.ffn_down", "layers.7.mlp.down_proj")):
         same(name, weights[ours], state[f"model.{name}.weight"].numpy())
@@ -181,7 +182,7 @@ def compare_peft(peft, theirs, adapters, sequences, losses):
             for i, layer in enumerate(adapters):
                 for half, side in enumerate(("q", "v")):
                     name = f"base_model.model.model.layers.{i}.self_attn.{side}_proj.lora_"
-                    a, b = parameters[name + "A.default.weight"], parameters[name + "B.default.weight"]
+                    a, b = (parameters[f"{name}{x}.default.weight"] for x in "AB")
                     part = slice(16 * half, 16 * half + 16)
                     a.copy_(layer["a"][run, part])
                     b.copy_(layer[side][run])

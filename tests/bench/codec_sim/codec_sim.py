@@ -3,16 +3,17 @@
 
     codec_sim.py --data DIR --out FILE.jsonl [--tasks a,b] [--seeds 1,2] [--minutes M] ...
 
-DIR is what prepare.py wrote.  A U-shaped split of SmolLM2 (embedding | all blocks | norm and head), LoRA of
-rank 16 on q and v.  The runs of a job (task, seed) differ in the codec alone: rows, order, first adapter and the
-draws of stochastic rounding are the same.  One optimizer step is one micro-batch of 8 rows:
+DIR is what prepare.py wrote.  A U-shaped split of SmolLM2 (embedding | all blocks | norm and head),
+LoRA of rank 16 on q and v.  The runs of a job (task, seed) differ in the codec alone: rows, order,
+first adapter and the draws of stochastic rounding are the same.  One optimizer step is one
+micro-batch of 8 rows:
 
     embedding -> fwd_in codec -> blocks -> fwd_out codec (labelled rows) -> head, loss
               adapters <- blocks <- bwd_out codec (stochastic, the widths of fwd_out) <-
 
-Nothing travels; payload.py counts what would.  One JSON line a run, written when its job ends; codec_sim_table.py
-makes the table.  A job that would not end in time is left out, and named on the last line.
---random runs the same program on random weights, to measure speed without the model's file.
+Nothing travels; payload.py counts what would.  One JSON line a run, written when its job ends;
+codec_sim_table.py makes the table.  A job that would not end in time is left out, and named on the
+last line.  --random measures speed on random weights, without the model's file.
 """
 import argparse
 import json
@@ -116,17 +117,19 @@ def load_model(args, device):
     return llama_fleet.Llama(config, weights, device, dtype)
 
 
-def run_job(args, model, arrays, task, seed, deadline):
-    """Trains and evaluates all runs of (task, seed); returns their JSON records."""
+def run_job(args, model, arrays, task, seed, deadline, runs):
+    """Trains and evaluates `runs` of (task, seed); returns their JSON records."""
     train, test = Rows(arrays, task, "train"), Rows(arrays, task, "test")
     rows = min(args.rows, len(train))
-    batches = order(seed, rows, args.epochs, args.batch)[:args.steps or None]
-    test_rows = len(test) if task == "arc_challenge" else min(args.test_rows, len(test))
-    runs = codec_list(model.c["hidden"], args.only)
+    # Built before the first step: in a step no copy makes the host wait for the device.
+    batches = [train.batch(which, model.device)
+               for which in order(seed, rows, args.epochs, args.batch)[:args.steps or None]]
+    test_rows = len(test) if task == "arc_challenge" and not args.quick else min(args.test_rows,
+                                                                                len(test))
     job = fleet_run.Job(model, runs, train, rows, len(batches), seed, LR[task] * args.lr_factor)
     begin, cut = time.monotonic(), False
-    for step, which in enumerate(batches):
-        job.step(step, train.batch(which, model.device))
+    for step, batch in enumerate(batches):
+        job.step(step, batch)
         if step % args.log_every == 0 or step == len(batches) - 1:
             mean = job.losses[-1].mean().item()  # waits for the device
             now = time.monotonic()
@@ -145,6 +148,25 @@ def run_job(args, model, arrays, task, seed, deadline):
     return [{**shared, **record} for record in job.records(results)]
 
 
+def run_all(args, model, arrays, task, seed, deadline):
+    """A job in as many pieces as the device's memory asks for."""
+    runs = codec_list(model.c["hidden"], args.only)
+    while runs:
+        piece = runs[:args.stack]
+        try:
+            records = run_job(args, model, arrays, task, seed, deadline, piece)
+        except torch.OutOfMemoryError:
+            if args.stack == 1:
+                raise
+            args.stack = (min(args.stack, len(runs)) + 1) // 2
+            print(f"out of memory: from here on {args.stack} runs at once", flush=True)
+            torch.cuda.empty_cache()
+            continue
+        with open(args.out, "a", encoding="utf-8") as file:
+            file.writelines(json.dumps(record) + "\n" for record in records)
+        runs = runs[args.stack:]
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", default=".simdata")
@@ -153,7 +175,7 @@ def main():
     parser.add_argument("--seeds", default="1,2")
     parser.add_argument("--only", default="", help="names of codecs; all if empty")
     parser.add_argument("--minutes", type=float, default=9.0)
-    parser.add_argument("--reserve-s", type=float, default=20.0, help="kept for an evaluation")
+    parser.add_argument("--reserve-s", type=float, default=25.0, help="kept for an evaluation")
     parser.add_argument("--rows", type=int, default=640)
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--batch", type=int, default=8)
@@ -163,6 +185,8 @@ def main():
     parser.add_argument("--log-every", type=int, default=20)
     parser.add_argument("--layers", type=int, default=0, help="fewer blocks, for quick checks")
     parser.add_argument("--parts", type=int, default=2)
+    parser.add_argument("--stack", type=int, default=64, help="runs at once, at most")
+    parser.add_argument("--quick", action="store_true", help="--test-rows for every task")
     parser.add_argument("--random", action="store_true")
     args = parser.parse_args()
     deadline = time.monotonic() + 60.0 * args.minutes
@@ -179,10 +203,8 @@ def main():
                 left_out.append(f"{task}:{seed}")
                 continue
             begin = time.monotonic()
-            records = run_job(args, model, arrays, task, seed, deadline)
+            run_all(args, model, arrays, task, seed, deadline)
             longest[task] = time.monotonic() - begin
-            with open(args.out, "a", encoding="utf-8") as file:
-                file.writelines(json.dumps(record) + "\n" for record in records)
             print(f"{task} seed {seed}: {longest[task]:.0f} s in all", flush=True)
     print("left out for lack of time:", ", ".join(left_out) or "none")
     return 0

@@ -1,7 +1,7 @@
 """A job of codec_sim.py: the training steps, the evaluation and the records of all its runs.
 
-Runs with the same kind of codec at a site are processed together (index lists in `sites`).  Nothing here waits
-for the device in a step; what is logged stays there until records() reads it.
+Runs with the same kind of codec at a site are processed together (index lists in `sites`).  Nothing
+here waits for the device in a step; what is logged stays there until records() reads it.
 """
 import torch
 
@@ -13,6 +13,7 @@ FWD_IN, FWD_OUT, BWD_OUT, BWD_IN = range(4)
 ENTROPY_EVERY = 25
 TAIL = 0.1  # the last share of the steps, which stands for "once the target is reached"
 CLIP_NORM = 1.0
+SENT = ("fwd_in", "fwd_out", "bwd_out", "signal", "bwd_in", "headers")
 
 
 class Cache:
@@ -36,18 +37,24 @@ class Job:
         affine = [runs[i] for i in self.affine.tolist()]
         self.allocation = (Allocation(affine, self.channels, steps, self.device)
                            if affine else None)
-        self.exact = [i for i, r in enumerate(affine) if r["exact"]]
+        self.exact = self.positions(affine, lambda r: r["exact"])
         # Which runs have which kind at fwd_in and at fwd_out, bwd_out.
         self.sites = [{k: self.indices(lambda r, f=field, k=k: r[f] == k)
                        for k in ("raw", "affine", "tensor", "channel", "group", "aqsgd")}
                       for field in ("kind_in", "kind")]
-        self.in_affine = [i for i, r in enumerate(affine) if r["kind_in"] == "affine"]
+        # Among the affine runs: those with the grid at fwd_in too, and of these the exact ones.
+        self.in_affine = self.positions(affine, lambda r: r["kind_in"] == "affine")
+        self.exact_in = self.positions([r for r in affine if r["kind_in"] == "affine"],
+                                       lambda r: r["exact"])
         self.bits = torch.tensor([float(r["bits"]) for r in runs], device=self.device)
         self.caches_open(train, rows)
         self.losses, self.totals, self.shapes, self.tokens, self.entropy = [], [], [], [], []
 
     def indices(self, test):
-        which = [i for i, r in enumerate(self.runs) if test(r)]
+        return self.positions(self.runs, test)
+
+    def positions(self, runs, test):
+        which = [i for i, r in enumerate(runs) if test(r)]
         return torch.tensor(which, dtype=torch.long, device=self.device)
 
     def caches_open(self, train, rows):
@@ -192,7 +199,7 @@ class Job:
             span[rows] = spans.double()
             signal[rows] = codecs.gradient_surrogate(squares[rows], step_in, a.widths[0][rows],
                                                      batch.labels)
-            if self.exact:
+            if len(self.exact):
                 signal[self.exact] = self.exact_signal(seen)
             a.observe(FWD_IN, squares, batch.rows, span)
             signals[0] = signal
@@ -205,7 +212,7 @@ class Job:
 
     def exact_signal(self, dx):
         """dL/db of fwd_in from bwd_in as it would travel, for the runs of gate_signal = exact."""
-        at = [self.in_affine.index(i) for i in self.exact]
+        at = self.exact_in
         widths = self.allocation.widths[0][self.exact]
         g = dx[at]
         lo, hi = codecs.ranges(g)
@@ -227,7 +234,7 @@ class Job:
 
     @torch.no_grad()
     def evaluate(self, test, rows, size, through):
-        """Loss a token of each run on the first `rows` of the test file, and accuracy of choices."""
+        """Loss a token on the first `rows` of the test file, and accuracy of choices, a run."""
         total = torch.zeros(len(self.runs), dtype=torch.float64, device=self.device)
         right, labels, asked = torch.zeros_like(total), 0, 0
         for begin in range(0, rows, size):
@@ -282,43 +289,64 @@ class Job:
                 "widths_out": (sums[::every, 1] / c).tolist(), "entropy": ratios}
 
     def traffic(self, run, sums):
-        """Payload and header bytes of the run, by site; of the whole run and of a late step."""
-        c, group = self.channels, codecs.group_of(self.channels)
-        late = max(1, int(len(self.shapes) * TAIL))
-        names = ("fwd_in", "fwd_out", "bwd_out", "signal", "bwd_in", "headers")
-        whole, tail = dict.fromkeys(names, 0), dict.fromkeys(names, 0)
-        code_bits, values, tail_bits, tail_values, all_sites = 0.0, 0, [0.0, 0.0], [0, 0], 0
-        for s, (rows, labels, warming) in enumerate(self.shapes):
-            step = dict.fromkeys(names, 0)
-            raw = run["kind"] == "aqsgd" and warming
-            for name, site, n in (("fwd_in", 0, rows), ("fwd_out", 1, labels),
-                                  ("bwd_out", 1, labels), ("bwd_in", 0, rows)):
-                kind = "raw" if raw else run["kind_in"] if site == 0 else run["kind"]
-                width = (16.0 * c if kind == "raw" else run["bits"] * c if sums is None
-                         else sums[s, site].item())
-                side = payload.side_bytes(kind, n, c, group)
-                body, headers = payload.tensor_bytes(n, width, side)
-                if s >= len(self.shapes) - late:
-                    all_sites += body + (0 if name in ("fwd_in", "bwd_in") or kind == "raw" else
-                                         payload.tensor_bytes(rows - labels, width, 0)[0])
-                if name == "bwd_in" and not run.get("exact"):
-                    continue
-                step[name], step["headers"] = body, step["headers"] + headers
-                if name.startswith("fwd"):
-                    code_bits, values = code_bits + n * width, values + n * c
-                    if s >= len(self.shapes) - late:
-                        tail_bits[site] += n * width
-                        tail_values[site] += n * c
-            if run.get("mode") not in (None, "uniform") and run["in_site"] and not run["exact"]:
-                step["signal"], step["headers"] = 4 * c, step["headers"] + payload.HEADER
-            for name in names:
-                whole[name] += step[name]
-                tail[name] += step[name] if s >= len(self.shapes) - late else 0
+        """Payload and header bytes of the run, by site; of the whole run and of a late step.
+
+        Mean widths count the forward sites that have a grid: not a dictionary's fwd_in."""
+        c, steps = self.channels, len(self.shapes)
+        late = max(1, int(steps * TAIL))
         dictionary = payload.dictionary_bytes(self.tokens, c)
+        whole, tail = dict.fromkeys(SENT, 0), dict.fromkeys(SENT, 0)
+        bits, values, everything = [[0.0, 0.0], [0.0, 0.0]], [[0, 0], [0, 0]], 0
+        for s, (rows, labels, _) in enumerate(self.shapes):
+            widths = self.row_bits(run, sums, s)
+            sent, all_rows = self.step_bytes(run, s, widths)
+            if run.get("in_site") == 0.0:
+                sent["fwd_in"] = dictionary[s]
+            for stretch in (0, 1) if s >= steps - late else (0,):
+                for site, n in ((0, rows), (1, labels)):
+                    bits[stretch][site] += n * widths[site]
+                    values[stretch][site] += n * c
+            for name in SENT:
+                whole[name] += sent[name]
+                tail[name] += sent[name] if s >= steps - late else 0
+            everything += all_rows if s >= steps - late else 0
+        counted = slice(1, 2) if run.get("in_site") == 0.0 else slice(0, 2)
+        mean = [sum(b[counted]) / sum(v[counted]) for b, v in zip(bits, values)]
         return {"bytes_run": whole, "bytes_late": {k: v / late for k, v in tail.items()},
-                "bytes_late_all_rows_all_sites": all_sites / late,
-                "dictionary_run": sum(dictionary), "dictionary_late": sum(dictionary[-late:]) / late,
-                "mean_run": code_bits / values, "mean_late": sum(tail_bits) / sum(tail_values),
-                "site_late": [b / v for b, v in zip(tail_bits, tail_values)],
-                "rows_mean": sum(s[0] for s in self.shapes) / len(self.shapes),
-                "labels_mean": sum(s[1] for s in self.shapes) / len(self.shapes)}
+                "bytes_late_all_rows_all_sites": everything / late, "channels": c,
+                "dictionary_run": sum(dictionary),
+                "dictionary_late": sum(dictionary[-late:]) / late,
+                "mean_run": mean[0], "mean_late": mean[1],
+                "site_late": [b / v for b, v in zip(bits[1], values[1])],
+                "rows_mean": sum(r for r, _, _ in self.shapes) / steps,
+                "labels_mean": sum(n for _, n, _ in self.shapes) / steps}
+
+    def row_bits(self, run, sums, s):
+        """Code bits of one row at fwd_in and at fwd_out, bwd_out."""
+        if sums is None:
+            raw = run["kind"] == "raw" or (run["kind"] == "aqsgd" and self.shapes[s][2])
+            return [self.channels * (16 if raw else run["bits"])] * 2
+        first = 16 * self.channels if run["kind_in"] == "raw" else sums[s, 0].item()
+        return [first, sums[s, 1].item()]
+
+    def step_bytes(self, run, s, widths):
+        """Bytes by name of step s; and what all valid rows at all four sites would take."""
+        rows, labels, warming = self.shapes[s]
+        c, group, everything = self.channels, codecs.group_of(self.channels), 0
+        sent = dict.fromkeys(SENT, 0)
+        for name, site, n in (("fwd_in", 0, rows), ("fwd_out", 1, labels), ("bwd_out", 1, labels),
+                              ("bwd_in", 0, rows)):
+            raw = run["kind"] == "aqsgd" and warming
+            kind = "raw" if raw else run["kind_in" if site == 0 else "kind"]
+            everything += payload.tensor_bytes(
+                rows, widths[site], payload.side_bytes(kind, rows, c, group))[0]
+            if name == "bwd_in" and not run.get("exact"):
+                continue
+            sent[name], headers = payload.tensor_bytes(n, widths[site],
+                                                       payload.side_bytes(kind, n, c, group))
+            sent["headers"] += headers
+        adaptive = run.get("mode") not in (None, "uniform")
+        if adaptive and run["in_site"] and not run["exact"]:
+            sent["signal"] = 4 * c
+            sent["headers"] += payload.HEADER
+        return sent, everything

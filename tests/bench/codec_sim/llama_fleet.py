@@ -1,9 +1,9 @@
 """SmolLM2's blocks for many training runs at once.
 
-All runs see the same micro-batch, so their activations stand as (runs, rows, channels): products with
-frozen weights are one large product, LoRA's are batched by run.  Rows are valid tokens only; attention alone
-pads, to the longest sequence.  Products in bf16 with f32 results of norms, residual stream, loss and
-adapters, as Seam computes them.
+All runs see the same micro-batch, so their activations stand as (runs, rows, channels): products
+with frozen weights are one large product, LoRA's are batched by run.  Rows are valid tokens only;
+attention alone pads, to the longest sequence.  Products in bf16 with f32 results of norms, residual
+stream, loss and adapters.
 """
 import math
 
@@ -138,7 +138,7 @@ class Llama:
         low = torch.bmm(y, adapter["a"].to(self.dtype).mT)
         q = torch.baddbmm(q, low[..., :RANK], adapter["q"].to(self.dtype).mT, alpha=SCALE)
         v = torch.baddbmm(v, low[..., RANK:], adapter["v"].to(self.dtype).mT, alpha=SCALE)
-        q, k = self.rotate(q, cos, sin), self.rotate(k.contiguous(), cos, sin)
+        q, k = self.rotate(q, cos, sin), self.rotate(k, cos, sin)
         x = x + F.linear(self.attention(q, k, v, batch), layer["o"])
         y = F.rms_norm(x, (hidden,), layer["norm2"], eps).to(self.dtype)
         gate, up = F.linear(y, layer["gate_up"]).chunk(2, dim=-1)

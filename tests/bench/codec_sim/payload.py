@@ -1,8 +1,8 @@
 """Bytes of tensors by proto/WIRE.md: the payload of every chunk and its header of 64 bytes.
 
-Codes of R rows take exactly ceil(R * sum(widths) / 8) bytes.  In front of them: for the affine grid the range
-block, 4 + 4 C; for the symmetric grids a scale block of an exponent (4 bytes) and fp16 scales: one (tensor),
-C (channel, aqsgd) or one for each row and group (group).
+Codes of R rows take exactly ceil(R * sum(widths) / 8) bytes.  In front of them: for the affine grid
+the range block, 4 + 4 C; for the symmetric grids a scale block of an exponent (4 bytes) and fp16
+scales: one (tensor), C (channel, aqsgd) or one for each row and group (group).
 """
 HEADER, CHUNK = 64, 2 ** 20
 
@@ -30,7 +30,7 @@ def side_bytes(kind, rows, channels, group):
 
 
 def dictionary_bytes(steps, channels):
-    """Payload of fwd_in step by step when a distinct row travels once: steps are lists of token ids."""
+    """fwd_in's payload step by step when a distinct row travels once; steps: lists of token ids."""
     known, out = set(), []
     for ids in steps:
         new = set(ids) - known

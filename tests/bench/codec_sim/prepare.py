@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""What a codec_sim run carries to a machine without network: the model's file in parts that each fit one
-transfer, and token ids of the data sets.
+"""What a codec_sim run carries to a machine without network: the model's file in parts that each
+fit one transfer, and token ids of the data sets.
 
     prepare.py MODEL.gguf DATA_DIR OUT_DIR [PART_COUNT]
 
 Needs transformers with gguf (deploy/setup.sh oracle).  Writes OUT_DIR/model.N.part and
-OUT_DIR/tokens.npz.  A row is prompt + completion + end token, cut to 384 tokens; the loss mask begins at the
-completion.  Multiple choice rows also keep the token of each choice.
+OUT_DIR/tokens.npz.  A row is prompt + completion + end token, cut to 384 tokens; the loss mask
+begins at the completion.  Multiple choice rows also keep the token of each choice.
 """
 import gzip
 import json
