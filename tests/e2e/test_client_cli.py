@@ -28,7 +28,10 @@ class Case:
         self.folder, self.seam, self.binary = folder, seam, binary
         self.model = folder / "model"
         self.rows = write_rows(folder / "train.jsonl", colour_rows(40))
-        self.eval = write_rows(folder / "eval.jsonl", colour_rows(6, begin=100))
+        groups = ["first", "first", "first", "first", "second", None]
+        self.eval = write_rows(folder / "eval.jsonl", [
+            row | ({"group": group} if group else {})
+            for row, group in zip(colour_rows(6, begin=100), groups)])
 
     def train(self, out, *args, seam=None, **kwargs):
         return (seam or self.seam).run(
@@ -50,6 +53,9 @@ def check_report(case):
         assert step["step"] == i and step["loss"] > 0 and step["seconds"] > 0
         assert 0 < step["labelled_tokens"] < step["tokens"]
         assert step["bf16_bytes"] == 4 * step["tokens"] * hidden * 2
+        assert 0 < step["encode_seconds"] + step["decode_seconds"] < step["seconds"]
+        assert 0 < step["server_codec_seconds"] < step["server_seconds"]
+        assert step["micros"] == 1 and step["sites"]["fwd_in"]["rows"] == step["tokens"]
         payload = {name: step["sites"][name]["payload_bytes"] for name in SITES}
         assert step["bytes_sent"] > payload["fwd_in"] + payload["bwd_out"]
         assert step["bytes_received"] > payload["fwd_out"] + payload["bwd_in"]
@@ -63,6 +69,11 @@ def check_report(case):
             assert 1 <= spread["min"] <= spread["p10"] <= spread["median"] <= spread["max"] <= 16
         assert step["sites"]["bwd_in"]["mean_bits"] == 0
         assert payload["bwd_in"] == 4 * hidden  # the gate signal
+    for name in ["encode_seconds", "decode_seconds", "server_codec_seconds"]:
+        total = sum(step[name] for step in report["steps"])
+        assert abs(report["totals"][name] - total) < 1e-6
+    assert report["options"]["lr"] == "0.00999999978" and report["options"]["steps"] == "30"
+    assert report["options"]["labelled-rows-only"] == "on" and "out" not in report["options"]
     assert report["steps"][0]["sites"]["fwd_in"]["mean_bits"] == 8
     assert report["steps"][-1]["sites"]["fwd_in"]["mean_bits"] < 7
     assert report["steps"][-1]["loss"] < report["steps"][0]["loss"]
@@ -70,12 +81,19 @@ def check_report(case):
         result = report["eval"][name]
         assert abs(result["perplexity"] / 2.718281828 ** result["loss"] - 1) < 1e-3
         assert 0 <= result["exact_match"] <= 1 and result["rows"] == 6
+        groups = result["groups"]
+        assert {g: groups[g]["rows"] for g in groups} == {"first": 4, "second": 1}
+        for group, rows in (("first", slice(0, 4)), ("second", slice(4, 5))):
+            right = sum(e["exact"] for e in result["examples"][rows])
+            assert groups[group]["exact_rows"] == right
+            assert groups[group]["exact_match"] == right / groups[group]["rows"]
+    assert "first" in out and "second" in out
     assert report["eval"]["after"]["loss"] < report["eval"]["before"]["loss"]
     assert sum(report["widths"]["fwd_in"]) == hidden
     assert len(report["final_widths"]["fwd_out"]) == hidden
     assert report["peak_rss_bytes"] > 0 and report["config"]["codec"] == "amaq"
     page = (case.folder / "run" / "report.html").read_text()
-    assert page.startswith("<!") and "<svg" in page
+    assert page.startswith("<!") and "<svg" in page and "<td>after, first</td>" in page
     adapter = case.folder / "run" / "adapter"
     config = json.loads((adapter / "adapter_config.json").read_text())
     assert config["peft_type"] == "LORA" and config["r"] == 4
@@ -181,6 +199,7 @@ def check_commands(case):
     trained = case.report("run")["eval"]["after"]
     assert abs(result["loss"] - trained["loss"]) < 1e-6, (result, trained)
     assert result["exact_match"] == trained["exact_match"]
+    assert result["groups"] == trained["groups"]
     base = seam.json("eval", "--model", case.model, "--data", case.eval, "--exact-match", "off")
     before = case.report("run")["eval"]["before"]
     assert abs(base["loss"] - before["loss"]) < 1e-6 and base["exact_match"] is None
@@ -248,6 +267,7 @@ def check_bad_input(case):
     refused(case, EXIT_USAGE, "--nonsense", args=["--nonsense"])
     refused(case, EXIT_USAGE, "--steps", args=["--steps", "many"])
     refused(case, EXIT_USAGE, "targets", "'z'", args=["--targets", "q,z"])
+    refused(case, EXIT_USAGE, "--train-rows", args=["--train-rows", "0"])
     assert case.seam.run("train", server=False)[0] == EXIT_USAGE
     assert case.seam.run("flight", server=False)[0] == EXIT_USAGE
     truncated = folder / "truncated"

@@ -30,7 +30,7 @@ except ImportError:
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
-sys.path[:0] = [HERE, os.path.join(ROOT, "tests", "e2e", "python_client")]
+sys.path.insert(0, HERE)
 
 import amaq_numpy as amaq  # noqa: E402
 import frames  # noqa: E402
