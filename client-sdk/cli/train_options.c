@@ -56,8 +56,10 @@ static const seam_arg_spec adapter_specs[] = {
 };
 
 static const seam_arg_spec codec_specs[] = {
-    OPTION("codec", SEAM_ARG_TEXT, codec, "NAME", "amaq, affine, bf16, f32 [amaq]"),
-    OPTION("bits", SEAM_ARG_U32, bits, "N", "affine: width of every channel [4]"),
+    OPTION("codec", SEAM_ARG_TEXT, codec, "NAME",
+           "amaq, affine, tensor, channel, group, bf16, f32 [amaq]"),
+    OPTION("bits", SEAM_ARG_U32, bits, "N",
+           "affine, tensor, channel, group: width of every value [4]"),
     OPTION("group", SEAM_ARG_U32, group, "N",
            "group: channels that share a scale [largest divisor of the hidden size up to 128]"),
     OPTION("codec-fwd-in", SEAM_ARG_TEXT, codec_fwd_in, "NAME",

@@ -145,9 +145,10 @@ typedef struct seam_session_options {
     uint64_t model_identity; /* 0: not compared */
     const char *name;        /* for people */
 
-    const char *codec;        /* "amaq" [default], "affine", "bf16", "f32" */
+    /* "amaq" [default], "affine", "tensor", "channel", "group", "bf16", "f32" */
+    const char *codec;
     const char *codec_fwd_in; /* of fwd_in and bwd_in: "f32", "bf16" [codec] */
-    uint32_t bits;            /* affine: width, 1..16 [4] */
+    uint32_t bits;            /* affine, tensor, channel, group: width, 1..16 [4] */
     uint32_t group;           /* group: channels that share a scale [largest divisor up to 128] */
     const char *entropy;      /* coder of the codes: "none" [default] */
     uint32_t dictionary_rows_max; /* [65536] */

@@ -130,6 +130,37 @@ def check_codec_fwd_in(case):
     assert report["config"]["codec_fwd_in"] == "bf16"
 
 
+def check_symmetric(case):
+    """Codecs tensor, channel, group: training goes down, payloads are scales and codes, and the
+    same bits with and without unlabelled rows."""
+    hidden, bits = 48, 5
+    for codec, size in {"tensor": 0, "channel": 0, "group": 16}.items():
+        args = ["--codec", codec, "--bits", bits, "--steps", 20, "--lr", "1e-2", "--eval-data",
+                case.eval, *(["--group", size] if size else [])]
+        hashes = []
+        for rows in ("on", "off"):
+            code, out, err = case.train(f"{codec}-{rows}", *args, "--labelled-rows-only", rows,
+                                        "--delete-session")
+            assert code == 0, out + err
+            report = case.report(f"{codec}-{rows}")
+            hashes.append([s["state_hash"] for s in report["steps"]])
+        assert hashes[0] == hashes[1], codec
+        report = case.report(f"{codec}-on")
+        assert report["config"]["codec"] == codec and report["config"]["bits"] == bits
+        assert report["steps"][-1]["loss"] < report["steps"][0]["loss"]
+        for step in report["steps"]:
+            assert step["sites"]["bwd_in"]["payload_bytes"] == 0
+            for name in SITES[:3]:
+                rows = step["tokens"] if name == "fwd_in" else step["labelled_tokens"]
+                scales = {"tensor": 1, "channel": hidden, "group": rows * hidden // 16}[codec]
+                assert step["sites"][name]["mean_bits"] == bits
+                assert step["sites"][name]["payload_bytes"] == \
+                    4 + 2 * scales + -(-rows * hidden * bits // 8), (codec, name)
+        evaluation = report["eval"]
+        assert evaluation["after"]["loss"] < evaluation["before"]["loss"]
+        assert abs(evaluation["after_quantized"]["loss"] - evaluation["after"]["loss"]) < 0.5
+
+
 def check_two_at_once(case):
     """Two sessions with different settings, together and alone: the same bits."""
     settings = {"one": ["--codec", "amaq", "--seed", "1"],
@@ -230,6 +261,7 @@ def check_bad_input(case):
     refused(case, EXIT_INPUT, "gate_signal", "bf16",
             args=["--codec-fwd-in", "bf16", "--gate-signal", "exact"])
     refused(case, EXIT_INPUT, "bits", "17", args=["--codec", "affine", "--bits", "17"])
+    refused(case, EXIT_INPUT, "group", "7", args=["--codec", "group", "--group", "7"])
     refused(case, EXIT_INPUT, "rank", args=["--rank", "100000"])
     refused(case, EXIT_INPUT, "bits_target", args=["--target", "5.5"])
     refused(case, EXIT_USAGE, "--nonsense", args=["--nonsense"])
@@ -313,6 +345,7 @@ def main():
         with Seamd(binary, folder / "model", "--sessions-max", "64") as server:
             case = Case(folder, Seam(seam_path, server.address), binary)
             for check in [check_report, check_commands, check_same_bits, check_codec_fwd_in,
+                          check_symmetric,
                           check_two_at_once,
                           check_bad_input, check_interrupt, check_disk_full, check_server_gone]:
                 check(case)
