@@ -143,6 +143,9 @@ static seam_status score_rows(seam_evaluation *ret, const seam_evaluation_args *
     SEAM_TRY(st);
     const double n = (double)score.labelled_tokens;
     ret->loss = score.loss_sum / n;
+    if (!isfinite(ret->loss)) {
+        return seam_error_set(err, SEAM_E_NONFINITE, "the loss is not finite");
+    }
     ret->perplexity = exp(ret->loss);
     ret->token_accuracy = (double)score.correct_tokens / n;
     ret->labelled_tokens = score.labelled_tokens;

@@ -38,7 +38,7 @@ typedef struct seam_evaluation {
     json_t *groups;   /* <group> -> {rows, exact_rows, exact_match}; NULL: no row names one */
 } seam_evaluation;
 
-/* SEAM_E_LIMIT (a row does not fit), and the errors of inference. */
+/* SEAM_E_LIMIT (a row does not fit), SEAM_E_NONFINITE (the loss), and the errors of inference. */
 seam_status seam_evaluate(seam_evaluation *ret_evaluation, const seam_evaluation_args *args,
                           seam_error *err);
 void seam_evaluation_deinit(seam_evaluation *evaluation);

@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "codec.h"
+#include "data.h"
 #include "try.h"
 
 #define OPTION(name, kind, field, value, help)                                                     \
@@ -21,6 +23,7 @@ static const seam_arg_spec run_specs[] = {
            "commonsense_qa"),
     OPTION("steps", SEAM_ARG_U32, steps, "N", "optimizer steps [100]"),
     OPTION("batch", SEAM_ARG_U32, batch, "N", "rows of data a step [8]"),
+    OPTION("train-rows", SEAM_ARG_U32, train_rows, "N", "use the first N rows of --data [all]"),
     OPTION("rows-max", SEAM_ARG_U32, rows_max, "N", "tokens of one micro-batch [2048]"),
     OPTION("tokens-max", SEAM_ARG_U32, tokens_max, "N", "longest row in tokens [the context]"),
     OPTION("truncate", SEAM_ARG_FLAG, truncate, NULL, "cut longer rows instead of refusing them"),
@@ -55,6 +58,17 @@ static const seam_arg_spec adapter_specs[] = {
 static const seam_arg_spec codec_specs[] = {
     OPTION("codec", SEAM_ARG_TEXT, codec, "NAME", "amaq, affine, bf16, f32 [amaq]"),
     OPTION("bits", SEAM_ARG_U32, bits, "N", "affine: width of every channel [4]"),
+    OPTION("group", SEAM_ARG_U32, group, "N",
+           "group: channels that share a scale [largest divisor of the hidden size up to 128]"),
+    OPTION("codec-fwd-in", SEAM_ARG_TEXT, codec_fwd_in, "NAME",
+           "of the client's activations, where it differs: f32, bf16 [codec]"),
+    OPTION("entropy", SEAM_ARG_TEXT, entropy, "NAME", "coder of the codes: none [none]"),
+    OPTION("dictionary-rows", SEAM_ARG_U32, dictionary_rows, "N",
+           "dictionary: rows that it keeps [65536]"),
+    OPTION("cache-bytes", SEAM_ARG_U64, cache_bytes, "N",
+           "aqsgd: size of the cache at each end and site [1073741824]"),
+    OPTION("cache-format", SEAM_ARG_TEXT, cache_format, "NAME", "aqsgd: fp16, quantized [fp16]"),
+    OPTION("cache-bits", SEAM_ARG_U32, cache_bits, "N", "aqsgd, quantized: width [8]"),
     OPTION("target", SEAM_ARG_F32, target, "N", "amaq: mean bits; 4 and 3 are preset [4]"),
     OPTION("bits-min", SEAM_ARG_F32, bits_min, "X", "amaq: smallest width [by target]"),
     OPTION("bits-max", SEAM_ARG_F32, bits_max, "X", "amaq: largest width [by target]"),
@@ -68,6 +82,12 @@ static const seam_arg_spec codec_specs[] = {
     OPTION("bits-loss", SEAM_ARG_TEXT, bits_loss, "NAME", "l2, l1 [l2]"),
     OPTION("clip", SEAM_ARG_TEXT, clip, "NAME", "of the mean width: soft, hard [soft]"),
     OPTION("gate-signal", SEAM_ARG_TEXT, gate_signal, "NAME", "surrogate, exact [surrogate]"),
+    OPTION("allocator", SEAM_ARG_TEXT, allocator, "NAME",
+           "amaq: who sets the widths: gates [gates]"),
+    OPTION("granularity", SEAM_ARG_TEXT, granularity, "NAME",
+           "amaq: what has a width of its own: feature [feature]"),
+    OPTION("steps-to-target", SEAM_ARG_U64, steps_to_target, "N",
+           "amaq: step at which the mean is to be the target [none]"),
     OPTION("alloc-lag", SEAM_ARG_U32, alloc_lag, "N", "steps from a proposal to its use [2]"),
     OPTION("labelled-rows-only", SEAM_ARG_ONOFF, labelled_rows_only, "on|off",
            "only labelled rows return and go back: same result, fewer bytes [on]"),
@@ -119,25 +139,40 @@ static float or_f32(float value, float fallback) {
 
 seam_status seam_train_options_parse(seam_train_options *ret_options, int argc, char **argv,
                                      int first, seam_error *err) {
-    seam_train_options *const o = ret_options;
-    *o = (seam_train_options){.labelled_rows_only = true,
-                              .eval_before = true,
-                              .exact_match = true,
-                              .clip_norm = 1.0f,
-                              .eval_quantized = "both"};
-    const seam_arg_table tables[] = {{seam_common_specs, &o->common},
-                                     {seam_server_specs, &o->server},
-                                     {run_specs, o},
-                                     {adapter_specs, o},
-                                     {codec_specs, o},
-                                     {eval_specs, o}};
+    seam_train_options_init(ret_options);
+    SEAM_TRY(seam_train_options_read(ret_options, NULL, argc, argv, first, err));
+    return ret_options->common.help ? SEAM_OK : seam_train_options_finish(ret_options, err);
+}
+
+void seam_train_options_init(seam_train_options *ret_options) {
+    *ret_options = (seam_train_options){.train_rows = SEAM_DATA_ROWS_MAX,
+                                        .labelled_rows_only = true,
+                                        .eval_before = true,
+                                        .exact_match = true,
+                                        .clip_norm = 1.0f,
+                                        .eval_quantized = "both"};
+}
+
+seam_status seam_train_options_read(seam_train_options *options, const seam_arg_table *extra,
+                                    int argc, char **argv, int first, seam_error *err) {
+    static const seam_arg_spec none[] = {{NULL, SEAM_ARG_FLAG, 0, NULL, NULL}};
+    seam_train_options *const o = options;
+    const seam_arg_table tables[] = {
+        {extra != NULL ? extra->specs : none, extra != NULL ? extra->target : NULL},
+        {seam_common_specs, &o->common},
+        {seam_server_specs, &o->server},
+        {run_specs, o},
+        {adapter_specs, o},
+        {codec_specs, o},
+        {eval_specs, o}};
     uint32_t count = 0;
     const char *positional[1];
-    SEAM_TRY(seam_args_parse(&count, positional, 0, tables, sizeof tables / sizeof *tables, argc,
-                             argv, first, err));
-    if (o->common.help) {
-        return SEAM_OK;
-    }
+    return seam_args_parse(&count, positional, 0, tables, sizeof tables / sizeof *tables, argc,
+                           argv, first, err);
+}
+
+seam_status seam_train_options_finish(seam_train_options *options, seam_error *err) {
+    seam_train_options *const o = options;
     SEAM_TRY(preset_apply(o, err));
     o->steps = or_u32(o->steps, 100);
     o->batch = or_u32(o->batch, 8);
@@ -191,6 +226,9 @@ static seam_status options_check(const seam_train_options *o, seam_error *err) {
                               : o->data == NULL ? "data"
                                                 : "out");
     }
+    if (o->train_rows == 0) {
+        return seam_error_set(err, SEAM_E_ARG, "--train-rows: 0 leaves nothing to train on");
+    }
     if (strcmp(o->eval_quantized, "both") != 0 && strcmp(o->eval_quantized, "on") != 0 &&
         strcmp(o->eval_quantized, "off") != 0) {
         return seam_error_set(err, SEAM_E_ARG, "--eval-quantized: '%s' is not on, off or both",
@@ -235,7 +273,17 @@ seam_status seam_train_session_options(seam_session_options *ret_session,
     s.model = o->server_model;
     s.name = o->name;
     s.codec = o->codec;
+    s.codec_fwd_in = o->codec_fwd_in;
     s.bits = o->bits;
+    s.group = o->group;
+    s.entropy = o->entropy;
+    s.dictionary_rows_max = o->dictionary_rows;
+    s.cache_bytes_max = o->cache_bytes;
+    s.cache_format = o->cache_format;
+    s.cache_bits = o->cache_bits;
+    s.allocator = o->allocator;
+    s.granularity = o->granularity;
+    s.steps_to_target = o->steps_to_target;
     s.all_rows = !o->labelled_rows_only;
     s.seed = o->seed;
     s.bits_target = o->target;
@@ -267,6 +315,27 @@ seam_status seam_train_session_options(seam_session_options *ret_session,
     return SEAM_OK;
 }
 
+json_t *seam_train_options_typed(const seam_train_options *options) {
+    /* What names a run or says how it is carried out, but does not change what comes of it. */
+    static const char *const idle[] = {"out", "save-every", "name", "delete-session", "threads"};
+    const seam_arg_spec *const tables[] = {run_specs, adapter_specs, codec_specs, eval_specs};
+    json_t *const typed = json_object();
+    for (size_t t = 0; t < sizeof tables / sizeof *tables; t++) {
+        for (const seam_arg_spec *s = tables[t]; s->name != NULL; s++) {
+            bool skipped = false;
+            for (size_t i = 0; i < sizeof idle / sizeof *idle; i++) {
+                skipped = skipped || strcmp(idle[i], s->name) == 0;
+            }
+            char number[SEAM_ARG_TEXT_BYTES];
+            const char *const text = skipped ? NULL : seam_arg_show(number, s, options);
+            if (text != NULL) {
+                json_object_set_new(typed, s->name, json_string(text));
+            }
+        }
+    }
+    return typed;
+}
+
 json_t *seam_train_options_json(const seam_train_options *o) {
     json_t *const value = json_pack(
         "{s:s,s:s?,s:s?,s:s,s:i,s:i,s:i,s:I,s:i,s:f,s:s,s:f,s:s,s:I,s:f,s:f}", "data", o->data,
@@ -276,7 +345,12 @@ json_t *seam_train_options_json(const seam_train_options *o) {
         "schedule", o->schedule != NULL ? o->schedule : "constant", "warmup", (json_int_t)o->warmup,
         "weight_decay", (double)o->weight_decay, "clip_norm", (double)o->clip_norm);
     json_object_set_new(value, "labelled_rows_only", json_boolean(o->labelled_rows_only));
-    if (strcmp(o->codec, "affine") == 0) {
+    json_object_set_new(value, "codec_fwd_in",
+                        json_string(o->codec_fwd_in != NULL ? o->codec_fwd_in : o->codec));
+    json_object_set_new(value, "entropy", json_string(o->entropy != NULL ? o->entropy : "none"));
+    seam_codec_id id = SEAM_CODEC_F32;
+    const bool known = seam_codec_from_name(&id, o->codec);
+    if (known && seam_codec_has_widths(id) && !seam_codec_has_gates(id)) {
         json_object_set_new(value, "bits", json_integer(o->bits != 0 ? o->bits : 4));
     }
     if (strcmp(o->codec, "amaq") == 0) {
@@ -286,6 +360,11 @@ json_t *seam_train_options_json(const seam_train_options *o) {
             "bits_lr_after", (double)o->bits_lr_after, "bits_loss",
             o->bits_loss != NULL ? o->bits_loss : "l2", "clip", o->clip != NULL ? o->clip : "soft",
             "gate_signal", o->gate_signal != NULL ? o->gate_signal : "surrogate");
+        json_object_set_new(amaq, "allocator",
+                            json_string(o->allocator != NULL ? o->allocator : "gates"));
+        json_object_set_new(amaq, "granularity",
+                            json_string(o->granularity != NULL ? o->granularity : "feature"));
+        json_object_set_new(amaq, "steps_to_target", json_integer((json_int_t)o->steps_to_target));
         json_object_update(value, amaq);
         json_decref(amaq);
     }

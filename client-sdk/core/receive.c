@@ -209,7 +209,7 @@ static seam_status reception_begin(seam_session *s, const seam_frame_header *hea
     }
     const seam_micro_state *const micro = &s->micros[header->micro];
     const bool forward = header->phase == SEAM_PHASE_FORWARD;
-    const bool signal = !forward && !s->config.exact;
+    const bool signal = !forward && !s->config.codec.gate_signal_exact;
     const uint32_t site = forward ? s->fwd_out : signal ? s->fwd_in : s->bwd_in;
     const seam_tensor_expect expect = {
         .kind = signal ? SEAM_FRAME_GATE_SIGNAL : SEAM_FRAME_TENSOR,
@@ -221,7 +221,7 @@ static seam_status reception_begin(seam_session *s, const seam_frame_header *hea
                 : signal ? 1
                          : micro->rows,
         .channels = s->channels,
-        .codec_mask = 1u << s->config.codec,
+        .codec_mask = 1u << s->sites[site].codec,
     };
     seam_tensor_rx_init(&s->rx, &expect);
     s->rx_active = true;
@@ -239,8 +239,8 @@ static seam_status chunk_take(seam_session *s, const seam_frame_header *header,
                               const uint8_t *payload, seam_error *err) {
     s->rx_payload_bytes += header->payload_bytes;
     const bool forward = header->phase == SEAM_PHASE_FORWARD;
-    const uint8_t *widths = NULL;
-    SEAM_TRY(seam_tensor_widths(&widths, forward ? s->site_out : s->site_in, header, err));
+    const seam_alloc *alloc = NULL;
+    SEAM_TRY(seam_tensor_alloc(&alloc, forward ? s->site_out : s->site_in, header, err));
     if (header->kind == SEAM_FRAME_GATE_SIGNAL) {
         if (header->payload_bytes != s->channels * sizeof(float)) {
             return seam_error_set(err, SEAM_E_FORMAT, "gate signal: payload_bytes is %u",
@@ -251,11 +251,23 @@ static seam_status chunk_take(seam_session *s, const seam_frame_header *header,
         }
         return SEAM_OK;
     }
-    if (forward && widths != NULL) {
-        memcpy(s->widths_used[1], widths, s->channels);
+    if (forward && alloc != NULL) {
+        memcpy(s->widths_used[1], alloc->widths, s->channels);
     }
-    return seam_tensor_decode(forward ? s->y : s->dx, s->rx_ranges, s->scratch, header, payload,
-                              widths, err);
+    const seam_micro_state *const micro = &s->micros[header->micro];
+    const seam_coder_tensor tensor = {
+        .codec = (seam_codec_id)header->codec,
+        .alloc = alloc,
+        .rows = header->rows,
+        .sequences = seam_micro_sequences(micro, !forward),
+        .range_rows = forward ? seam_micro_range_rows(s, micro) : NULL,
+    };
+    const double begin = seam_now_seconds();
+    SEAM_TRY(seam_tensor_decode(forward ? s->y : s->dx,
+                                s->sites[forward ? s->fwd_out : s->bwd_in].coder, &tensor, header,
+                                payload, err));
+    s->decode_seconds += seam_now_seconds() - begin;
+    return SEAM_OK;
 }
 
 static seam_status reception_end(seam_session *s, const seam_frame_header *header,
@@ -275,10 +287,10 @@ static seam_status reception_end(seam_session *s, const seam_frame_header *heade
     if (!signal) {
         row->rows += header->rows;
         row->alloc_version = header->alloc_version;
-        row->mean_bits = seam_codec_has_ranges(s->config.codec)
+        row->mean_bits = seam_codec_has_widths(row->codec)
                              ? (double)header->alloc_bits_total / (double)s->channels
-                         : s->config.codec == SEAM_CODEC_F32 ? 32.0
-                                                             : 16.0;
+                         : row->codec == SEAM_CODEC_F32 ? 32.0
+                                                        : 16.0;
     }
     if (forward) {
         s->y_received = true;

@@ -1,9 +1,10 @@
 /* Tensor codecs: rows x channels of f32 to payload bytes and back.  SPEC: proto/WIRE.md has every
  * byte; a reader in another language needs only that document.
  *
- * A payload is a range block (quantizing codecs only) and then codes.  Rows are coded in groups
- * of 32, all channels together, as bit planes, so that a tensor can be cut into chunks of whole
- * groups (proto/wire/frame.h).  Pure C, no compute library, no allocation, any thread. */
+ * This is the arithmetic of f32, bf16, affine and amaq; tensors of any codec, cut into chunks, are
+ * coder.h's.  A payload is a range block (quantizing codecs only) and then codes.  Rows are coded
+ * in groups of 32, all channels together, as bit planes, so that a tensor can be cut into chunks of
+ * whole groups (proto/wire/frame.h).  Pure C, no compute library, no allocation, any thread. */
 #ifndef SEAM_CODEC_H
 #define SEAM_CODEC_H
 
@@ -28,7 +29,9 @@ typedef enum seam_codec_id {
     SEAM_CODEC_CHANNEL = 6,
     SEAM_CODEC_GROUP = 7,
     SEAM_CODEC_AQSGD = 8,
+    SEAM_CODEC_DICTIONARY = 9, /* site fwd_in only */
 } seam_codec_id;
+#define SEAM_CODEC_LAST SEAM_CODEC_DICTIONARY
 
 /* "amaq" <-> SEAM_CODEC_AMAQ; false / NULL for an unknown one.  Names of codecs that are not
  * implemented yet are known too: ask seam_codec_is_implemented. */
@@ -36,6 +39,12 @@ bool seam_codec_from_name(seam_codec_id *ret_id, const char *name);
 const char *seam_codec_name(seam_codec_id id);
 bool seam_codec_is_implemented(seam_codec_id id);
 bool seam_codec_has_ranges(seam_codec_id id); /* affine, amaq */
+/* Codes go by an allocation of widths: every codec but f32, bf16, dictionary.  Known for codecs
+ * that are not implemented too. */
+bool seam_codec_has_widths(seam_codec_id id);
+bool seam_codec_has_gates(seam_codec_id id); /* amaq: the widths are negotiated */
+/* dictionary, aqsgd: coded against what went before, so in training only (not phase 3). */
+bool seam_codec_has_state(seam_codec_id id);
 
 /* Bytes of a tensor's range block: 4 + 4*C (exponent i16, zero u16, then C x {lo fp16, hi fp16}),
  * or 0 for codecs without ranges. */

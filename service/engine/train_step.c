@@ -16,8 +16,13 @@ static double seconds_now(void) {
     return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
-static bool has_gates(const seam_trainer *t) {
-    return t->config->codec == SEAM_CODEC_AMAQ;
+/* Site 0's gates step at the client, site 1's here. */
+static bool has_gates_in(const seam_trainer *t) {
+    return seam_codec_has_gates(t->config->codec.codec_in);
+}
+
+static bool has_gates_out(const seam_trainer *t) {
+    return seam_codec_has_gates(t->config->codec.codec_out);
 }
 
 /* The allocation of a forward site in this step; NULL for f32 and bf16. */
@@ -33,18 +38,48 @@ static seam_status alloc_of(const seam_alloc **ret_alloc, seam_site *site, uint6
     return SEAM_OK;
 }
 
-static seam_status decode(seam_trainer *t, float *ret, seam_site *site, seam_error *err) {
+/* The sequences of the micro-batch as a site sees them. */
+static seam_sequences sequences_of(const seam_trainer *t, uint16_t site) {
+    const bool outer = site == SEAM_SITE_FWD_IN || site == SEAM_SITE_BWD_IN;
+    const seam_micro_layout *layout = &t->micro.layout;
+    const bool all = outer || !t->config->labelled_rows_only;
+    return (seam_sequences){.sample_ids = layout->sample_ids,
+                            .rows = all ? layout->sequence_rows : t->micro.sequence_labelled,
+                            .count = layout->sequence_count};
+}
+
+/* Rows of sites 1 and 2 that ranges are taken over: the labelled ones, which may be all that
+ * travel. */
+static const uint8_t *range_rows_out(const seam_trainer *t) {
+    return t->config->labelled_rows_only ? NULL : t->micro.bitmap;
+}
+
+/* The tensor that has come for `site`, 0 or 2; `forward` is its forward site. */
+static seam_status decode(seam_trainer *t, float *ret, uint16_t site, seam_site *forward,
+                          seam_error *err) {
     const seam_alloc *alloc = NULL;
-    SEAM_TRY(alloc_of(&alloc, site, t->micro.step, err));
+    SEAM_TRY(alloc_of(&alloc, forward, t->micro.step, err));
     const seam_tensor_decode_args args = {
+        .coder = t->coders[site],
         .chunks = t->in.chunks,
         .chunk_count = t->in.chunk_count,
-        .codec = t->config->codec,
-        .alloc = alloc,
-        .channels = t->channels,
-        .scratch = t->scratch,
+        .tensor = {.codec = seam_session_config_codec(t->config, site),
+                   .alloc = alloc,
+                   .sequences = sequences_of(t, site),
+                   .range_rows = site == SEAM_SITE_BWD_OUT ? range_rows_out(t) : NULL},
     };
-    return seam_tensor_decode(ret, &args, err);
+    const double begin = seconds_now();
+    SEAM_TRY(seam_tensor_decode(ret, &args, err));
+    t->codec_seconds += seconds_now() - begin;
+    return SEAM_OK;
+}
+
+static seam_status encode(seam_reply *ret, seam_trainer *t, const seam_tensor_encode_args *args,
+                          seam_error *err) {
+    const double begin = seconds_now();
+    SEAM_TRY(seam_tensor_encode(ret, args, err));
+    t->codec_seconds += seconds_now() - begin;
+    return SEAM_OK;
 }
 
 /* Sequence bounds and positions of the micro-batch, as the blocks want them. */
@@ -97,13 +132,14 @@ static seam_status forward_encode(seam_trainer *t, seam_error *err) {
     const float *x = rows_out(t);
     const uint32_t count = seam_trainer_rows_out(t);
     SEAM_TRY(alloc_of(&alloc, t->site_out, t->micro.step, err));
-    if (has_gates(t)) {
+    if (has_gates_out(t)) {
         memcpy(t->out_x, x, (size_t)count * t->channels * sizeof(float));
     }
     const seam_tensor_encode_args args = {
+        .coder = t->coders[SEAM_SITE_FWD_OUT],
         .header = {.kind = SEAM_FRAME_TENSOR,
                    .phase = SEAM_PHASE_FORWARD,
-                   .codec = (uint8_t)t->config->codec,
+                   .codec = (uint8_t)t->config->codec.codec_out,
                    .site = SEAM_SITE_FWD_OUT,
                    .micro = t->micro.micro,
                    .step = t->micro.step,
@@ -111,35 +147,22 @@ static seam_status forward_encode(seam_trainer *t, seam_error *err) {
                    .channels = t->channels},
         .alloc = alloc,
         .x = x,
-        .range_rows = t->config->labelled_rows_only ? NULL : t->micro.bitmap,
-        .decoded = has_gates(t) ? t->out_decoded : NULL,
-        .ranges = t->ranges,
-        .scratch = t->scratch,
+        .sequences = sequences_of(t, SEAM_SITE_FWD_OUT),
+        .range_rows = range_rows_out(t),
+        .decoded = has_gates_out(t) ? t->out_decoded : NULL,
     };
-    return seam_tensor_encode(&t->forward_reply, &args, err);
-}
-
-/* D_c of site 0 for the surrogate signal. */
-static seam_status steps_measure(seam_trainer *t, seam_error *err) {
-    const seam_alloc *alloc = NULL;
-    SEAM_TRY(alloc_of(&alloc, t->site_in, t->micro.step, err));
-    SEAM_ASSERT(alloc != NULL); /* asked only of a codec with gates */
-    const seam_codec_args args = {.id = t->config->codec,
-                                  .channels = t->channels,
-                                  .widths = alloc->widths,
-                                  .ranges = t->in.chunks[0].payload};
-    return seam_codec_steps(t->steps_in, &args);
+    return encode(&t->forward_reply, t, &args, err);
 }
 
 seam_status seam_trainer_forward(seam_trainer *trainer, seam_stream *stream, seam_error *err) {
     seam_trainer *t = trainer;
     const double begin = seconds_now();
     if (t->micro.micro == 0) {
-        t->compute_seconds = 0;
+        t->compute_seconds = t->codec_seconds = 0;
     }
-    SEAM_TRY(decode(t, t->rows, t->site_in, err));
-    if (has_gates(t)) {
-        SEAM_TRY(steps_measure(t, err));
+    SEAM_TRY(decode(t, t->rows, SEAM_SITE_FWD_IN, t->site_in, err));
+    if (has_gates_in(t)) { /* D_c of site 0 for the surrogate signal */
+        SEAM_TRY(seam_coder_steps(t->steps_in, t->coders[SEAM_SITE_FWD_IN]));
     }
     const seam_batch batch = batch_of(t);
     SEAM_TRY(to_device(t, stream));
@@ -184,25 +207,25 @@ static seam_status gates_add(seam_trainer *t, seam_error *err) {
 /* The input gradient, in t->rows, as the tensor of site 3. */
 static seam_status exact_encode(seam_trainer *t, const seam_alloc *alloc, seam_error *err) {
     const seam_tensor_encode_args args = {
+        .coder = t->coders[SEAM_SITE_BWD_IN],
         .header = {.kind = SEAM_FRAME_TENSOR,
                    .phase = SEAM_PHASE_BACKWARD,
-                   .codec = (uint8_t)t->config->codec,
+                   .codec = (uint8_t)t->config->codec.codec_in,
                    .site = SEAM_SITE_BWD_IN,
                    .micro = t->micro.micro,
                    .step = t->micro.step,
                    .rows = t->micro.layout.rows,
                    .channels = t->channels},
         .alloc = alloc,
+        .sequences = sequences_of(t, SEAM_SITE_BWD_IN),
         .x = t->rows,
         .rounding = {.stochastic = true,
                      .seed = t->config->seed,
                      .step = t->micro.step,
                      .site = SEAM_SITE_BWD_IN,
                      .micro = (uint16_t)t->micro.micro},
-        .ranges = t->ranges,
-        .scratch = t->scratch,
     };
-    return seam_tensor_encode(&t->backward_reply, &args, err);
+    return encode(&t->backward_reply, t, &args, err);
 }
 
 /* The input gradient, in t->rows, as the gate signal of site 0. */
@@ -219,7 +242,7 @@ static void signal_encode(seam_trainer *t, const seam_alloc *alloc) {
     }
     const seam_frame_header header = {.kind = SEAM_FRAME_GATE_SIGNAL,
                                       .phase = SEAM_PHASE_BACKWARD,
-                                      .codec = (uint8_t)t->config->codec,
+                                      .codec = (uint8_t)t->config->codec.codec_in,
                                       .site = SEAM_SITE_FWD_IN,
                                       .micro = t->micro.micro,
                                       .step = t->micro.step,
@@ -235,7 +258,7 @@ static void signal_encode(seam_trainer *t, const seam_alloc *alloc) {
 static seam_status backward_encode(seam_trainer *t, seam_error *err) {
     const seam_alloc *alloc = NULL;
     SEAM_TRY(alloc_of(&alloc, t->site_in, t->micro.step, err));
-    if (t->config->gate_signal_exact) {
+    if (t->config->codec.gate_signal_exact) {
         return exact_encode(t, alloc, err);
     }
     signal_encode(t, alloc);
@@ -275,10 +298,10 @@ static seam_status apply(seam_step_result *ret, seam_trainer *t, seam_stream *st
     }
     result.state_hash = t->state_hash;
     result.lr = seam_schedule_lr(&t->config->optimizer, t->micro.step);
-    if (has_gates(t) && !result.skipped) {
+    if (has_gates_out(t) && !result.skipped) {
         SEAM_TRY(gates_apply(&result, t));
     }
-    if (has_gates(t)) {
+    if (has_gates_out(t)) {
         result.gate_bits_total = seam_gates_bits_total(seam_site_gates(t->site_out));
         memset(t->db_out, 0, t->channels * sizeof(float));
     }
@@ -291,9 +314,9 @@ seam_status seam_trainer_backward(seam_step_result *ret_result, seam_trainer *tr
     seam_trainer *t = trainer;
     const double begin = seconds_now();
     const bool reply = seam_session_config_backward_reply(t->config);
-    SEAM_TRY(decode(t, t->packed, t->site_out, err));
+    SEAM_TRY(decode(t, t->packed, SEAM_SITE_BWD_OUT, t->site_out, err));
     scatter(t);
-    if (has_gates(t)) {
+    if (has_gates_out(t)) {
         SEAM_TRY(gates_add(t, err));
     }
     const seam_batch batch = batch_of(t);
@@ -314,6 +337,7 @@ seam_status seam_trainer_backward(seam_step_result *ret_result, seam_trainer *tr
     t->compute_seconds += seconds_now() - begin;
     if (last) {
         result.compute_seconds = t->compute_seconds;
+        result.codec_seconds = t->codec_seconds;
         *ret_result = result;
     }
     return SEAM_OK;

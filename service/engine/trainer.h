@@ -29,8 +29,9 @@ typedef struct seam_micro {
     uint64_t step, labelled_total; /* N_lab of the step */
     uint32_t micro, micro_count;
     seam_micro_layout layout;
-    const uint8_t *bitmap;   /* labelled rows, LSB first */
-    uint32_t *labelled_rows; /* (rows_max), layout.labelled_count used */
+    const uint8_t *bitmap;       /* labelled rows, LSB first */
+    uint32_t *labelled_rows;     /* (rows_max), layout.labelled_count used */
+    uint32_t *sequence_labelled; /* (sequences_max): labelled rows of each sequence */
 } seam_micro;
 
 /* The arbiter's wishes for the gates: stream.proto's Budget. */
@@ -43,7 +44,7 @@ typedef struct seam_budget {
 /* What a step did, for Commit. */
 typedef struct seam_step_result {
     uint64_t state_hash;
-    double grad_norm, lr, compute_seconds;
+    double grad_norm, lr, compute_seconds, codec_seconds;
     bool skipped;
     uint32_t gate_bits_total;   /* 0: no gates */
     const seam_alloc *proposal; /* of site 1, or NULL */

@@ -12,6 +12,7 @@ struct seam_trainer {
     seam_adapter *adapter;
     seam_activations *acts;
     seam_site *site_in, *site_out; /* forward sites 0 and 1 */
+    seam_coder *coders[SEAM_SITE_COUNT];
     uint32_t channels;
     void *x; /* (T, C) acc, device: the residual stream, then its gradient */
 
@@ -22,18 +23,16 @@ struct seam_trainer {
     uint32_t *seq_begin, *positions; /* (S + 1), (T) of the micro-batch */
     float *rows;                     /* (T, C): what was decoded or comes from the device */
     float *packed;                   /* (T, C): rows of sites 1 and 2 */
-    float *out_x, *out_decoded;      /* (T, C), gates only: site 1 before and after its codec */
+    float *out_x, *out_decoded;      /* (T, C), gates of site 1 only: before and after its codec */
     float *steps_in;                 /* (C), gates only: D_c of site 0 */
     float *db_out;                   /* (C), gates only: gate gradient of site 1 over the step */
     float *sums, *signal;            /* (C) each, gates only */
     uint8_t *widths;                 /* (C), gates only */
-    uint8_t *ranges;                 /* a range block */
-    void *scratch;                   /* of the codec */
 
     seam_budget budget, budget_next; /* in force; next one when next.effective_step is set */
     bool has_budget_next;
     uint64_t state_hash;
-    double compute_seconds; /* of the step so far */
+    double compute_seconds, codec_seconds; /* of the step so far; codec is part of compute */
 };
 
 #endif
