@@ -1,4 +1,5 @@
-/* `seam train`: one run (train_run.h) and its summary for people. */
+/* `seam train`: one run (train_run.h) and its summary for people.
+ * Read next: train_run.c. */
 #include <stdio.h>
 
 #include "report_html.h"
