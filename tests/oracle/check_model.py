@@ -55,6 +55,8 @@ def round_base(model, folder):
     base = load_base(model)
     expected = {n: w.bfloat16() for n, w in base.state_dict().items()}
     base.config.architectures = [type(base).__name__]
+    if hasattr(base.config, "quantization_config"):  # of a GGUF file, which is dequantized now
+        del base.config.quantization_config
     base.config.save_pretrained(folder)
     absent = {"lm_head.weight"} if base.config.tie_word_embeddings else set()
     stored = {n: w.contiguous() for n, w in expected.items() if n not in absent}
