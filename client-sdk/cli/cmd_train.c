@@ -1,5 +1,4 @@
-/* `seam train`: one run (train_run.h) and its summary for people.
- * Read next: train_run.c. */
+/* `seam train`: one run (train_run.h) and its summary for people. */
 #include <stdio.h>
 
 #include "report_html.h"
@@ -75,7 +74,7 @@ static void groups_print(json_t *groups) {
     json_object_foreach(groups, name, value) {
         char share[16];
         snprintf(share, sizeof share, "%.1f %%", 100.0 * number_of(value, "exact_match"));
-        printf("  %-20s %20.0f rows %12s\n", name, number_of(value, "rows"), share);
+        printf("  %-20s %25.0f rows %7s\n", name, number_of(value, "rows"), share);
     }
 }
 
