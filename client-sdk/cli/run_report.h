@@ -5,7 +5,7 @@
  *                  bf16_bytes, grad_norm, lr, micros, head_seconds, server_seconds,
  *                  encode_seconds, decode_seconds, server_codec_seconds,
  *                  sites.<site>.{mean_bits, rows, payload_bytes, widths.*}
- *   eval.<name>    loss, perplexity, exact_match, rows, ...   (before, after, after_quantized)
+ *   eval.<name>    loss, perplexity, exact_match, rows, ...   (before, after, after_quantized);
  *                  groups.<group>.{rows, exact_rows, exact_match} where rows have a field "group"
  *   widths.<site>        how many channels have width 0, 1, 2, ... at the end
  *   final_widths.<site>  the width of every channel at the end

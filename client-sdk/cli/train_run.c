@@ -1,4 +1,5 @@
-/* See train_run.h. */
+/* See train_run.h; step_run is one step.
+ * Read next: text/batcher.c (where its rows come from), model/trainer.c (what becomes of them). */
 #include "train_run.h"
 
 #include <signal.h>

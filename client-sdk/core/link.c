@@ -5,7 +5,8 @@
  * bytes': what arrived is wrong, and no repetition cures that: the machine is stopped.
  *
  * The machine's own deadline is off, because it would count the caller's thinking time too: here
- * the time since the first failure counts (lost_since_ms). */
+ * the time since the first failure counts (lost_since_ms).
+ * Read next: transport/grpc_stream.c, what a stream is. */
 #include <string.h>
 #include <time.h>
 

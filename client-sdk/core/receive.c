@@ -1,5 +1,6 @@
 /* One message from the server in the Train stream: judged, decoded where it is awaited, reported to
- * the protocol machine. */
+ * the protocol machine.
+ * What waits for it: step.c. */
 #include <string.h>
 
 #include "bytes.h"

@@ -1,7 +1,8 @@
 /* The step calls: layout in, tensors through, commit out.  link.c does the network's part.
  *
  * Each call prepares what the protocol will need (bytes are encoded once and kept) and then drives
- * the link to a goal; what comes back for gates and budgets is settled here. */
+ * the link to a goal; what comes back for gates and budgets is settled here.
+ * Read next: tensor_io.c (floats to frames), then link.c. */
 #include <string.h>
 
 #include "bytes.h"

@@ -1,4 +1,5 @@
-/* Tensors <-> frames: headers around what kernels/codec/coder.h makes and reads.  WIRE.md 2. */
+/* Tensors <-> frames: headers around what kernels/codec/coder.h makes and reads.  WIRE.md 2.
+ * Read next: link.c, which sends the frames. */
 #include <string.h>
 
 #include "bytes.h"

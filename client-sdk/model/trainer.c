@@ -1,6 +1,7 @@
 /* A training step of the U-shaped cut, seen from the client:
  *   ids -> embedding -> (wire) -> blocks -> (wire) -> norm, head, loss -> gradient -> (wire)
- * The gradient is that of the mean over the labelled rows of all the step's micro-batches. */
+ * The gradient is that of the mean over the labelled rows of all the step's micro-batches.
+ * Read next: core/step.c, the three calls of seam.h that a step is made of. */
 #include <math.h>
 #include <string.h>
 #include <time.h>

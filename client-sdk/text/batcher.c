@@ -1,7 +1,8 @@
 /* Order and packing; see batcher.h.
  *
  * Fisher-Yates with one Philox4x32-10 word pair a swap: j = floor(r64 * (i + 1) / 2^64), counter =
- * (i, epoch low, epoch high, "ordr"), key = seed.  All memory is taken at creation. */
+ * (i, epoch low, epoch high, "ordr"), key = seed.  All memory is taken at creation.
+ * Read next: model/trainer.c; how rows became ids: data.c, tokenizer.c. */
 #include "batcher.h"
 
 #include <string.h>

@@ -2,7 +2,8 @@
  *
  * A receive is always posted, so that the peer can hand over one message while this side sends:
  * two ends that both wait for window would otherwise stop for ever.  Status is its own batch,
- * because a batch completes only when all its operations do. */
+ * because a batch completes only when all its operations do.
+ * Read next, at the other end: service/rpc/rpc_server.c. */
 #include <grpc/byte_buffer.h>
 #include <string.h>
 

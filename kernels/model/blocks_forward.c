@@ -3,7 +3,8 @@
  *   x += o_proj(attention(rope(qkv(rmsnorm(x)))))      x += down(swiglu(gate_up(rmsnorm(x))))
  *
  * The residual stream x stays in acc; what products read is act.  blocks_backward.c goes the
- * same way back; blocks_cached.c differs in the attention only. */
+ * same way back; blocks_cached.c differs in the attention only.
+ * Read next: kernels/include/ops.h, then kernels/cpu/linear.c, the product that takes the time. */
 #include "blocks_internal.h"
 #include "try.h"
 

@@ -1,4 +1,5 @@
-/* A mutex, a condition and a singly linked list: the queue holds a handful of jobs. */
+/* A mutex, a condition and a singly linked list: the queue holds a handful of jobs.
+ * Read next: train_step.c, what the jobs of a Train stream run. */
 #include "engine.h"
 
 #include <pthread.h>

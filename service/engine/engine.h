@@ -2,8 +2,8 @@
  *
  * A job is one micro-batch (or a session's creation, an export, ...).  A session or stream has at
  * most one job at a time and the queue is first in, first out, so that sessions take turns: round
- * robin by construction.  Nothing here knows what a job computes: train_step.c, generate_step.c
- * and session.c fill `run`. */
+ * robin by construction.  Nothing here knows what a job computes: rpc/ and session.c fill `run`
+ * with functions that call train_step.c, generator.c and the like. */
 #ifndef SEAM_ENGINE_H
 #define SEAM_ENGINE_H
 

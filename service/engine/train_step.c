@@ -2,7 +2,8 @@
  *
  * The order of everything here is part of the result: sums run in row order, every buffer is
  * written before it is read, and nothing depends on other sessions.  Device memory is only
- * touched through the op table. */
+ * touched through the op table.
+ * Read next: tensor_code.c (frames to floats), then kernels/model/blocks_forward.c. */
 #include <string.h>
 #include <time.h>
 

@@ -1,5 +1,6 @@
 /* Batches of one call.  Rules kept here are listed in rpc_call.h; `refs` counts what still holds
- * the call: each batch in flight, a running job, and the server's list until receive-close. */
+ * the call: each batch in flight, a running job, and the server's list until receive-close.
+ * Read next: rpc_train.c, the method of the Train stream. */
 #include "rpc_call.h"
 
 #include <grpc/byte_buffer.h>

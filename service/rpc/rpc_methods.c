@@ -1,4 +1,5 @@
-/* The table of all methods: the place to start reading about any call. */
+/* The table of all methods: the place to start reading about any call.  on_message and its
+ * like are called by rpc_call.c. */
 #include <string.h>
 
 #include "rpc_methods.h"

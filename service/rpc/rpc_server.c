@@ -3,7 +3,8 @@
  * Known faults of gRPC 1.51.1 that are handled here: message compression is off (a 1 MB gzip bomb
  * inflates to 1 GB before the size check), every path is accepted by one generic request (an
  * unknown method hangs otherwise), a short handshake timeout (silent connections), SO_REUSEPORT is
- * off (two servers would share a port silently), keepalive on both sides' terms. */
+ * off (two servers would share a port silently), keepalive on both sides' terms.
+ * Read next: rpc_methods.c (which function a path has), rpc_call.c (how its messages reach it). */
 #include "rpc_server.h"
 
 #include <grpc/grpc_security.h>
