@@ -113,6 +113,10 @@ typedef struct class_walk {
     uint32_t cells, steps;
 } class_walk;
 
+static uint32_t round_up_div(uint32_t a, uint32_t b) {
+    return a / b + (a % b != 0 ? 1 : 0);
+}
+
 static class_walk walk_of(const seam_rans_plan *plan, uint32_t class_idx) {
     class_walk walk = {
         .plan = plan,
@@ -122,12 +126,18 @@ static class_walk walk_of(const seam_rans_plan *plan, uint32_t class_idx) {
         .unit = seam_rans_unit_of(plan->classes[class_idx].kind),
     };
     walk.cells = walk.member_count * plan->groups;
-    walk.steps = walk.cells / walk.unit.cells + (walk.cells % walk.unit.cells != 0 ? 1 : 0);
+    walk.steps = round_up_div(walk.cells, walk.unit.cells);
     return walk;
 }
 
 static uint32_t walk_blocks(const class_walk *walk) {
-    return (walk->steps + SEAM_RANS_BLOCK_STEPS - 1) / SEAM_RANS_BLOCK_STEPS;
+    return round_up_div(walk->steps, SEAM_RANS_BLOCK_STEPS);
+}
+
+/* Of the block that begins at this step. */
+static uint32_t block_steps(const class_walk *walk, uint32_t begin) {
+    const uint32_t left = walk->steps - begin;
+    return left < SEAM_RANS_BLOCK_STEPS ? left : SEAM_RANS_BLOCK_STEPS;
 }
 
 static uint32_t block_count(const seam_rans_plan *plan) {
@@ -209,8 +219,7 @@ static void units_read(work *w, const class_walk *walk, const uint8_t *codes, ui
 /* One block: 32 states and the words that they leave. */
 static bool block_encode(stream_writer *out, uint8_t *ret_size, work *w, const class_walk *walk,
                          const uint8_t *codes, uint32_t begin) {
-    const uint32_t left = walk->steps - begin;
-    const uint32_t steps = left < SEAM_RANS_BLOCK_STEPS ? left : SEAM_RANS_BLOCK_STEPS;
+    const uint32_t steps = block_steps(walk, begin);
     seam_rans_lanes lanes;
     uint8_t *const words_end = w->words + WORDS_BYTES;
     uint8_t *words = words_end;
@@ -294,8 +303,7 @@ static bool chunk_encode(stream_writer *out, seam_rans_plan *plan, work *w, cons
         const class_walk walk = walk_of(plan, i);
         uint16_t freqs[SEAM_RANS_SYMBOLS_MAX];
         seam_rans_unit_freqs(freqs, walk.cls);
-        seam_rans_encode_table(w->table.encode, freqs,
-                               1u << (walk.unit.planes * walk.unit.cells));
+        seam_rans_encode_table(w->table.encode, freqs, 1u << (walk.unit.planes * walk.unit.cells));
         for (uint32_t step = 0; step < walk.steps; step += SEAM_RANS_BLOCK_STEPS, sizes += 4) {
             if (!block_encode(out, sizes, w, &walk, codes, step)) {
                 return false;
@@ -404,37 +412,65 @@ static seam_status units_write(uint8_t *ret_codes, work *w, const class_walk *wa
     return SEAM_OK;
 }
 
-static seam_status block_decode(uint8_t *ret_codes, work *w, const class_walk *walk,
-                                const uint8_t *block, size_t block_bytes, uint32_t begin) {
-    const uint32_t left = walk->steps - begin;
-    const uint32_t steps = left < SEAM_RANS_BLOCK_STEPS ? left : SEAM_RANS_BLOCK_STEPS;
-    seam_rans_lanes lanes;
+static seam_status block_open(seam_rans_reader *ret, const uint8_t *block, size_t block_bytes) {
     if (block_bytes < STATE_BYTES) {
         return SEAM_E_FORMAT;
     }
     for (uint32_t l = 0; l < LANES; l++) {
-        lanes.x[l] = seam_get_u32(block + 4 * (size_t)l);
-        if (lanes.x[l] < SEAM_RANS_STATE_MIN || lanes.x[l] >> 31 != 0) {
+        const uint32_t x = seam_get_u32(block + 4 * (size_t)l);
+        if (x < SEAM_RANS_STATE_MIN || x >> 31 != 0) {
+            return SEAM_E_FORMAT;
+        }
+        ret->lanes.x[l] = x;
+    }
+    ret->at = block + STATE_BYTES;
+    ret->end = block + block_bytes;
+    return SEAM_OK;
+}
+
+/* All words taken, all states where the encoder began. */
+static seam_status block_close(const seam_rans_reader *reader) {
+    for (uint32_t l = 0; l < LANES; l++) {
+        if (reader->lanes.x[l] != SEAM_RANS_STATE_MIN) {
             return SEAM_E_FORMAT;
         }
     }
-    const uint8_t *words = block + STATE_BYTES;
+    return reader->at == reader->end ? SEAM_OK : SEAM_E_FORMAT;
+}
+
+static seam_status block_decode(uint8_t *ret_codes, work *w, const class_walk *walk,
+                                seam_rans_reader *reader, uint32_t begin) {
+    const uint32_t steps = block_steps(walk, begin);
     for (uint32_t step = 0; step < steps; step += SEAM_RANS_SLICE_STEPS) {
         const uint32_t slice =
             steps - step < SEAM_RANS_SLICE_STEPS ? steps - step : SEAM_RANS_SLICE_STEPS;
-        walk->plan->tile->decode(&lanes, &words, block + block_bytes, w->units, slice,
-                                 w->table.decode, &w->shuffles);
-        if (words == NULL) {
+        walk->plan->tile->decode(reader, w->units, slice, w->table.decode, &w->shuffles);
+        if (reader->at == NULL) {
             return SEAM_E_FORMAT;
         }
         SEAM_TRY(units_write(ret_codes, w, walk, begin + step, slice));
     }
-    for (uint32_t l = 0; l < LANES; l++) { /* where the encoder began */
-        if (lanes.x[l] != SEAM_RANS_STATE_MIN) {
+    return block_close(reader);
+}
+
+/* The blocks of one class; *sizes and *at move behind what they say. */
+static seam_status class_decode(uint8_t *ret_codes, work *w, const class_walk *walk,
+                                const uint8_t **sizes, const uint8_t **at, const uint8_t *end) {
+    uint16_t freqs[SEAM_RANS_SYMBOLS_MAX];
+    seam_rans_reader reader;
+    seam_rans_unit_freqs(freqs, walk->cls);
+    seam_rans_decode_table(w->table.decode, freqs, 1u << (walk->unit.planes * walk->unit.cells));
+    for (uint32_t step = 0; step < walk->steps; step += SEAM_RANS_BLOCK_STEPS) {
+        const uint32_t block_bytes = seam_get_u32(*sizes);
+        if ((size_t)(end - *at) < block_bytes) {
             return SEAM_E_FORMAT;
         }
+        SEAM_TRY(block_open(&reader, *at, block_bytes));
+        SEAM_TRY(block_decode(ret_codes, w, walk, &reader, step));
+        *sizes += 4;
+        *at += block_bytes;
     }
-    return words == block + block_bytes ? SEAM_OK : SEAM_E_FORMAT;
+    return SEAM_OK;
 }
 
 static seam_status chunk_decode(uint8_t *ret_codes, seam_rans_plan *plan, work *w,
@@ -456,18 +492,7 @@ static seam_status chunk_decode(uint8_t *ret_codes, seam_rans_plan *plan, work *
             continue;
         }
         const class_walk walk = walk_of(plan, i);
-        uint16_t freqs[SEAM_RANS_SYMBOLS_MAX];
-        seam_rans_unit_freqs(freqs, walk.cls);
-        seam_rans_decode_table(w->table.decode, freqs,
-                               1u << (walk.unit.planes * walk.unit.cells));
-        for (uint32_t step = 0; step < walk.steps; step += SEAM_RANS_BLOCK_STEPS, sizes += 4) {
-            const uint32_t block_bytes = seam_get_u32(sizes);
-            if ((size_t)(end - at) < block_bytes) {
-                return SEAM_E_FORMAT;
-            }
-            SEAM_TRY(block_decode(ret_codes, w, &walk, at, block_bytes, step));
-            at += block_bytes;
-        }
+        SEAM_TRY(class_decode(ret_codes, w, &walk, &sizes, &at, end));
     }
     return at == end ? SEAM_OK : SEAM_E_FORMAT;
 }

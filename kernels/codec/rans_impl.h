@@ -12,12 +12,11 @@
 #include "rans.h"
 #include "rans_tile.h"
 
-#define SEAM_RANS_CLASSES_MAX 16u
-#define SEAM_RANS_KIND_ZERO   9u
-#define SEAM_RANS_BLOCK_STEPS 2048u
-#define SEAM_RANS_SLICE_STEPS 128u /* of units at a time, so that they stay in the L1 cache */
-#define SEAM_RANS_PLANES_FAST 4u   /* modelled planes where deeper ones bring little */
-#define SEAM_RANS_SYMBOLS_MAX 256u
+#define SEAM_RANS_CLASSES_MAX     16u
+#define SEAM_RANS_KIND_ZERO       9u
+#define SEAM_RANS_BLOCK_STEPS     2048u
+#define SEAM_RANS_PLANES_FAST     4u /* modelled planes where deeper ones bring little */
+#define SEAM_RANS_SYMBOLS_MAX     256u
 #define SEAM_RANS_CLASS_BYTES_MAX (1 + 2 * SEAM_RANS_SYMBOLS_MAX)
 
 typedef struct seam_rans_class {

@@ -4,27 +4,29 @@
  * Min-max ranges make channels differ: an outlier squeezes a channel's codes into a few values,
  * and a mean off the middle of the range shifts them.  So channels are clustered by the counts
  * of their codes' top bits: a start by variance, then rounds of k-means under the cost in bits
- * (Lloyd 1982 with Kullback-Leibler distance).  One table a channel would cost more to send than it saves.
+ * (Lloyd 1982 with Kullback-Leibler distance).  One table a channel would cost more to send than it
+ * saves.
  *
  * Counts come from at most SAMPLE_GROUPS groups, and every symbol keeps a frequency of 1 or more,
  * so a symbol that was not seen can still be coded.  Integers only: every CPU chooses alike. */
 #include <string.h>
 
+#include "bytes.h"
 #include "rans_impl.h"
 #include "try.h"
 
-#define FAST             SEAM_RANS_PLANES_FAST
-#define SYMBOLS          16u /* by the top 4 bits */
-#define SAMPLE_GROUPS    16u
-#define ROUNDS           3
-#define POOLS            5u  /* widths 1, 2, 3, 4 and 5..16 are clustered apart */
-#define CLUSTERS_MAX     11u /* and one a pool more, and the class of zeros: 16 */
-#define CODES_A_CLUSTER  24576u
-#define CLASS_COST_BITS  2400u /* states, table and block size of one more class, about */
-#define CLASS_ZERO       254u  /* in class_of until classes are final */
-#define CLASS_NONE       255u
-#define LOG2_ONE         256u /* seam_rans_log2 of 2 */
-#define KEYS             256u
+#define FAST            SEAM_RANS_PLANES_FAST
+#define SYMBOLS         16u /* by the top 4 bits */
+#define SAMPLE_GROUPS   8u
+#define ROUNDS          3
+#define POOLS           5u  /* widths 1, 2, 3, 4 and 5..16 are clustered apart */
+#define CLUSTERS_MAX    11u /* and one a pool more, and the class of zeros: 16 */
+#define CODES_A_CLUSTER 24576u
+#define CLASS_COST_BITS 2400u /* states, table and block size of one more class, about */
+#define CLASS_ZERO      254u  /* in class_of until classes are final */
+#define CLASS_NONE      255u
+#define LOG2_ONE        256u /* seam_rans_log2 of 2 */
+#define KEYS            256u
 
 /* A pool's channels are members[begin .. begin + count) until the final classes are known. */
 typedef struct width_pool {
@@ -71,33 +73,31 @@ static void pools_sort(width_pool *pools, seam_rans_plan *plan) {
     }
 }
 
-static void cell_count(uint16_t *counts, const uint8_t *symbols) {
-    uint16_t other[SYMBOLS] = {0}; /* two sets: increments of one counter wait for each other */
-    for (uint32_t i = 0; i < SEAM_RANS_LANES; i += 2) {
-        counts[symbols[i]]++;
-        other[symbols[i + 1]]++;
+static void channel_count(seam_rans_plan *plan, uint32_t channel, uint32_t planes,
+                          const uint8_t *codes) {
+    const uint32_t samples = sample_count(plan);
+    uint16_t counts[SYMBOLS] = {0};
+    const uint8_t *top = codes + top_at(plan, channel, planes);
+    for (uint32_t i = 0; i < samples; i += 2) {
+        uint64_t words[FAST] = {0};
+        for (uint32_t j = 0; j < planes; j++) {
+            words[j] = seam_get_u32(top + sample_at(plan, i) + 4 * (size_t)j);
+            if (i + 1 < samples) {
+                words[j] |= (uint64_t)seam_get_u32(top + sample_at(plan, i + 1) + 4 * (size_t)j)
+                            << 32;
+            }
+        }
+        plan->tile->count(counts, words);
     }
-    for (uint32_t s = 0; s < SYMBOLS; s++) {
-        counts[s] = (uint16_t)(counts[s] + other[s]);
+    if (samples % 2 != 0) { /* the last word was half empty: 32 codes of 0 too many */
+        counts[0] = (uint16_t)(counts[0] - SEAM_RANS_LANES);
     }
+    memcpy(plan->counts + (size_t)channel * SYMBOLS, counts, sizeof counts);
 }
 
 static void pool_count(seam_rans_plan *plan, const width_pool *pool, const uint8_t *codes) {
-    _Alignas(32) uint8_t units[SEAM_RANS_SLICE_STEPS * SEAM_RANS_LANES];
-    uint32_t cells_at[SEAM_RANS_SLICE_STEPS];
-    const uint32_t *members = plan->members + pool->begin;
-    for (uint32_t i = 0; i < sample_count(plan); i++) {
-        for (uint32_t k = 0; k < pool->count; k += SEAM_RANS_SLICE_STEPS) {
-            const uint32_t steps = min_u32(pool->count - k, SEAM_RANS_SLICE_STEPS);
-            for (uint32_t t = 0; t < steps; t++) {
-                cells_at[t] = sample_at(plan, i) + top_at(plan, members[k + t], pool->planes);
-            }
-            plan->tile->read(units, codes, cells_at, steps, (seam_rans_unit){pool->planes, 1});
-            for (uint32_t t = 0; t < steps; t++) {
-                cell_count(plan->counts + (size_t)members[k + t] * SYMBOLS,
-                           units + (size_t)t * SEAM_RANS_LANES);
-            }
-        }
+    for (uint32_t k = 0; k < pool->count; k++) {
+        channel_count(plan, plan->members[pool->begin + k], pool->planes, codes);
     }
 }
 
@@ -150,13 +150,13 @@ static void clusters_start(seam_rans_plan *plan, const width_pool *pool) {
     for (uint32_t k = 0; k < pool->count; k++) {
         if (plan->class_of[members[k]] != CLASS_ZERO) {
             const uint32_t key = variance_key(plan->counts + (size_t)members[k] * SYMBOLS);
-            plan->class_of[members[k]] =
-                (uint8_t)((uint64_t)below[key] * pool->clusters / live);
+            plan->class_of[members[k]] = (uint8_t)((uint64_t)below[key] * pool->clusters / live);
         }
     }
 }
 
-static void clusters_measure(code_cluster *clusters, const seam_rans_plan *plan, const width_pool *pool) {
+static void clusters_measure(code_cluster *clusters, const seam_rans_plan *plan,
+                             const width_pool *pool) {
     const uint32_t *members = plan->members + pool->begin;
     memset(clusters, 0, pool->clusters * sizeof *clusters);
     for (uint32_t k = 0; k < pool->count; k++) {
@@ -176,14 +176,14 @@ static void clusters_measure(code_cluster *clusters, const seam_rans_plan *plan,
             total += clusters[i].sums[s];
         }
         for (uint32_t s = 0; s < 1u << pool->planes; s++) {
-            weights[s] = total == 0 ? 1u << 20
-                                    : (uint32_t)(((uint64_t)clusters[i].sums[s] << 24) / total);
+            weights[s] =
+                total == 0 ? 1u << 20 : (uint32_t)(((uint64_t)clusters[i].sums[s] << 24) / total);
             weights[s] += weights[s] == 0 ? 1 : 0;
         }
         seam_rans_scale(clusters[i].freqs, weights, 1u << pool->planes);
         for (uint32_t s = 0; s < 1u << pool->planes; s++) {
-            clusters[i].costs[s] = (uint16_t)(SEAM_RANS_PROB_BITS * LOG2_ONE -
-                                              seam_rans_log2(clusters[i].freqs[s]));
+            clusters[i].costs[s] =
+                (uint16_t)(SEAM_RANS_PROB_BITS * LOG2_ONE - seam_rans_log2(clusters[i].freqs[s]));
         }
     }
 }
@@ -196,7 +196,8 @@ static uint32_t cost_of(const code_cluster *cluster, const uint16_t *counts) {
     return cost;
 }
 
-static void clusters_assign(seam_rans_plan *plan, const code_cluster *clusters, const width_pool *pool) {
+static void clusters_assign(seam_rans_plan *plan, const code_cluster *clusters,
+                            const width_pool *pool) {
     const uint32_t *members = plan->members + pool->begin;
     for (uint32_t k = 0; k < pool->count; k++) {
         if (plan->class_of[members[k]] == CLASS_ZERO) {
@@ -314,8 +315,9 @@ static void deep_freqs(seam_rans_class *cls, const seam_rans_plan *plan, const c
 }
 
 /* Kind and frequencies of one cluster that has members. */
-static void class_choose(seam_rans_class *ret, const seam_rans_plan *plan, const code_cluster *cluster,
-                         const cluster_members *of, const uint8_t *codes) {
+static void class_choose(seam_rans_class *ret, const seam_rans_plan *plan,
+                         const code_cluster *cluster, const cluster_members *of,
+                         const uint8_t *codes) {
     ret->kind = of->width_min > FAST ? planes_choose(plan, of, codes) : of->pool->planes;
     if (ret->kind > FAST) {
         deep_freqs(ret, plan, of, codes);
@@ -329,8 +331,7 @@ static void class_choose(seam_rans_class *ret, const seam_rans_plan *plan, const
     const uint64_t samples = (uint64_t)of->count * sample_count(plan) * SEAM_RANS_LANES;
     const uint64_t plain = samples * LOG2_ONE * ret->kind;
     const uint64_t saved = plain > cost ? (plain - cost) / LOG2_ONE : 0; /* bits of the sample */
-    if (saved * plan->groups / sample_count(plan) < CLASS_COST_BITS ||
-        plain - cost < plain / 100) {
+    if (saved * plan->groups / sample_count(plan) < CLASS_COST_BITS || plain - cost < plain / 100) {
         ret->kind = 0;
     }
 }
@@ -385,11 +386,11 @@ static void pool_model(seam_rans_plan *plan, const width_pool *pool, const uint8
 void seam_rans_model(seam_rans_plan *plan, const uint8_t *codes) {
     width_pool pools[POOLS];
     SEAM_ASSERT(plan->groups >= 1);
-    memset(plan->counts, 0, (size_t)plan->channels * SYMBOLS * sizeof *plan->counts);
     pools_sort(pools, plan);
     const uint64_t values = (uint64_t)plan->channels * plan->groups * SEAM_RANS_LANES;
-    const uint32_t clusters =
-        values / CODES_A_CLUSTER < CLUSTERS_MAX ? (uint32_t)(values / CODES_A_CLUSTER) : CLUSTERS_MAX;
+    const uint32_t clusters = values / CODES_A_CLUSTER < CLUSTERS_MAX
+                                  ? (uint32_t)(values / CODES_A_CLUSTER)
+                                  : CLUSTERS_MAX;
     const uint32_t samples = sample_count(plan) * SEAM_RANS_LANES;
     plan->class_count = 0;
     for (uint32_t p = 0; p < POOLS; p++) {
@@ -402,8 +403,7 @@ void seam_rans_model(seam_rans_plan *plan, const uint8_t *codes) {
             const bool maybe = plan->counts[(size_t)c * SYMBOLS] == samples;
             plan->class_of[c] = maybe && channel_is_zero(plan, c, codes) ? CLASS_ZERO : CLASS_NONE;
         }
-        pools[p].clusters =
-            (uint32_t)((uint64_t)clusters * pools[p].count / plan->channels);
+        pools[p].clusters = (uint32_t)((uint64_t)clusters * pools[p].count / plan->channels);
         pools[p].clusters += pools[p].clusters == 0 ? 1 : 0;
         pool_model(plan, &pools[p], codes);
     }

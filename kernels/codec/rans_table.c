@@ -41,8 +41,7 @@ void seam_rans_scale(uint16_t *ret_freqs, const uint32_t *weights, uint32_t coun
 static void pairs_weigh(uint32_t *ret, const uint32_t *weights, uint32_t count) {
     for (uint32_t b = 0; b < count; b++) {
         for (uint32_t a = 0; a < count; a++) {
-            const uint32_t product =
-                (uint32_t)((uint64_t)weights[a] * weights[b] >> WEIGHT_BITS);
+            const uint32_t product = (uint32_t)((uint64_t)weights[a] * weights[b] >> WEIGHT_BITS);
             const bool lost = product == 0 && weights[a] != 0 && weights[b] != 0;
             ret[b * count + a] = lost ? 1 : product;
         }

@@ -11,12 +11,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define SEAM_RANS_LANES      32u
-#define SEAM_RANS_PROB_BITS  12u
-#define SEAM_RANS_PROB_SUM   (1u << SEAM_RANS_PROB_BITS)
-#define SEAM_RANS_STATE_MIN  (1u << 15) /* states are in [2^15, 2^31) between symbols */
-#define SEAM_RANS_STEP_WORDS SEAM_RANS_LANES /* at most one 16-bit word a lane and step */
-#define SEAM_RANS_WORDS_SLOP 16u /* bytes in front of the words that encode may overwrite */
+#define SEAM_RANS_LANES       32u
+#define SEAM_RANS_PROB_BITS   12u
+#define SEAM_RANS_PROB_SUM    (1u << SEAM_RANS_PROB_BITS)
+#define SEAM_RANS_STATE_MIN   (1u << 15) /* states are in [2^15, 2^31) between symbols */
+#define SEAM_RANS_SLICE_STEPS 128u       /* of units at a time, so that they stay in the L1 cache */
+#define SEAM_RANS_STEP_WORDS  SEAM_RANS_LANES /* at most one 16-bit word a lane and step */
+#define SEAM_RANS_WORDS_SLOP  16u /* bytes in front of the words that encode may overwrite */
 
 /* Which words of the bit planes make a unit's byte: `planes` words of each of `cells` cells, in
  * order, are bits 0, 1, ... of the 32 bytes of a step.  planes * cells <= 8. */
@@ -40,6 +41,12 @@ typedef struct seam_rans_lanes {
     _Alignas(32) uint32_t x[SEAM_RANS_LANES];
 } seam_rans_lanes;
 
+/* One block being decoded. */
+typedef struct seam_rans_reader {
+    seam_rans_lanes lanes;
+    const uint8_t *at, *end; /* its words; at is NULL once they ran out too early */
+} seam_rans_reader;
+
 typedef struct seam_rans_tile_ops {
     /* Symbols units[steps][32] of the cells whose first word is at codes + cells_at[]. */
     void (*read)(uint8_t *units, const uint8_t *codes, const uint32_t *cells_at, uint32_t steps,
@@ -51,13 +58,15 @@ typedef struct seam_rans_tile_ops {
      * where they begin; SEAM_RANS_WORDS_SLOP bytes before that may be overwritten. */
     uint8_t *(*encode)(seam_rans_lanes *lanes, uint8_t *words, const uint8_t *units, uint32_t steps,
                        const seam_rans_encode_entry *entries, const seam_rans_shuffles *shuffles);
-    /* Decodes steps * 32 symbols, taking words from *words on; NULL in *words: they ran out. */
-    void (*decode)(seam_rans_lanes *lanes, const uint8_t **words, const uint8_t *words_end,
-                   uint8_t *units, uint32_t steps, const seam_rans_decode_entry *entries,
-                   const seam_rans_shuffles *shuffles);
+    /* Decodes steps * 32 symbols. */
+    void (*decode)(seam_rans_reader *reader, uint8_t *units, uint32_t steps,
+                   const seam_rans_decode_entry *entries, const seam_rans_shuffles *shuffles);
+    /* Adds to counts[16] how often the 64 codes have each value; planes[j]: their bits j. */
+    void (*count)(uint16_t *counts, const uint64_t *planes);
 } seam_rans_tile_ops;
 
-/* encode: the word of lane l goes to the end of 16 bytes; decode: from their beginning to lane l. */
+/* encode: the word of lane l goes to the end of 16 bytes; decode: from their beginning to lane l.
+ */
 void seam_rans_shuffles_encode(seam_rans_shuffles *ret);
 void seam_rans_shuffles_decode(seam_rans_shuffles *ret);
 
