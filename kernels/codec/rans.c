@@ -41,7 +41,8 @@ size_t seam_rans_scratch_bytes(uint32_t channels) {
 
 /* ---- geometry ---- */
 
-static void plan_init(seam_rans_plan *plan, const seam_rans_args *args, work *w) {
+static void plan_init(seam_rans_plan *plan, const seam_rans_tile_ops *tile,
+                      const seam_rans_args *args, work *w) {
     SEAM_ASSERT((uintptr_t)w % 64 == 0);
     SEAM_ASSERT(args->rows >= 1);
     SEAM_ASSERT(args->channels >= 1);
@@ -56,7 +57,7 @@ static void plan_init(seam_rans_plan *plan, const seam_rans_args *args, work *w)
     plan->counts = (uint16_t *)(void *)(plan->members + args->channels);
     plan->class_of = (uint8_t *)(plan->counts + 16 * (size_t)args->channels);
     plan->classes = w->classes;
-    plan->tile = seam_rans_tile_best();
+    plan->tile = tile;
     for (uint32_t c = 0; c < args->channels; c++) {
         SEAM_ASSERT(args->widths[c] >= 1);
         SEAM_ASSERT(args->widths[c] <= SEAM_BITS_MAX);
@@ -313,11 +314,11 @@ static bool chunk_encode(stream_writer *out, seam_rans_plan *plan, work *w, cons
     return true;
 }
 
-void seam_rans_encode(uint8_t *ret_stream, size_t *ret_bytes, const seam_rans_args *args,
-                      const uint8_t *codes, void *scratch) {
+void seam_rans_encode_by(uint8_t *ret_stream, size_t *ret_bytes, const seam_rans_tile_ops *tile,
+                         const seam_rans_args *args, const uint8_t *codes, void *scratch) {
     work *w = scratch;
     seam_rans_plan plan;
-    plan_init(&plan, args, w);
+    plan_init(&plan, tile, args, w);
     const size_t codes_bytes = seam_rans_bytes_max(args) - 1;
     stream_writer out = {ret_stream, ret_stream + codes_bytes};
     if (plan.groups > 0 && chunk_encode(&out, &plan, w, codes)) {
@@ -327,6 +328,11 @@ void seam_rans_encode(uint8_t *ret_stream, size_t *ret_bytes, const seam_rans_ar
     ret_stream[0] = 0;
     memcpy(ret_stream + 1, codes, codes_bytes);
     *ret_bytes = 1 + codes_bytes;
+}
+
+void seam_rans_encode(uint8_t *ret_stream, size_t *ret_bytes, const seam_rans_args *args,
+                      const uint8_t *codes, void *scratch) {
+    seam_rans_encode_by(ret_stream, ret_bytes, seam_rans_tile_best(), args, codes, scratch);
 }
 
 /* ---- decode ---- */
@@ -497,11 +503,12 @@ static seam_status chunk_decode(uint8_t *ret_codes, seam_rans_plan *plan, work *
     return at == end ? SEAM_OK : SEAM_E_FORMAT;
 }
 
-seam_status seam_rans_decode(uint8_t *ret_codes, const seam_rans_args *args, const uint8_t *stream,
-                             size_t stream_bytes, void *scratch) {
+seam_status seam_rans_decode_by(uint8_t *ret_codes, const seam_rans_tile_ops *tile,
+                                const seam_rans_args *args, const uint8_t *stream,
+                                size_t stream_bytes, void *scratch) {
     work *w = scratch;
     seam_rans_plan plan;
-    plan_init(&plan, args, w);
+    plan_init(&plan, tile, args, w);
     const size_t codes_bytes = seam_rans_bytes_max(args) - 1;
     if (stream_bytes == 0) {
         return SEAM_E_FORMAT;
@@ -514,4 +521,10 @@ seam_status seam_rans_decode(uint8_t *ret_codes, const seam_rans_args *args, con
     }
     memcpy(ret_codes, stream + 1, codes_bytes);
     return tail_check(&plan, ret_codes + (size_t)plan.groups * plan.group_bytes);
+}
+
+seam_status seam_rans_decode(uint8_t *ret_codes, const seam_rans_args *args, const uint8_t *stream,
+                             size_t stream_bytes, void *scratch) {
+    return seam_rans_decode_by(ret_codes, seam_rans_tile_best(), args, stream, stream_bytes,
+                               scratch);
 }

@@ -39,6 +39,14 @@ typedef struct seam_rans_plan {
     const seam_rans_tile_ops *tile;
 } seam_rans_plan;
 
+/* ---- rans.c: rans.h's functions with a given variant of the loops, for tests and benches ---- */
+
+void seam_rans_encode_by(uint8_t *ret_stream, size_t *ret_bytes, const seam_rans_tile_ops *tile,
+                         const seam_rans_args *args, const uint8_t *codes, void *scratch);
+seam_status seam_rans_decode_by(uint8_t *ret_codes, const seam_rans_tile_ops *tile,
+                                const seam_rans_args *args, const uint8_t *stream,
+                                size_t stream_bytes, void *scratch);
+
 /* ---- rans_model.c: the encoder's choice of class_count, classes and class_of ---- */
 
 void seam_rans_model(seam_rans_plan *plan, const uint8_t *codes);

@@ -302,6 +302,7 @@ static void deep_freqs(seam_rans_class *cls, const seam_rans_plan *plan, const c
         group_count(sums, plan, of, codes, (size_t)g * plan->group_bytes, cls->kind);
     }
     const uint64_t total = (uint64_t)of->count * plan->groups * SEAM_RANS_LANES;
+    SEAM_ASSERT(total > 0);
     uint32_t seen = 0;
     for (uint32_t s = 0; s < count; s++) {
         weights[s] = (uint32_t)(((uint64_t)sums[s] << 24) / total);
