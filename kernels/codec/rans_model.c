@@ -7,8 +7,9 @@
  * (Lloyd 1982 with Kullback-Leibler distance).  One table a channel would cost more to send than it
  * saves.
  *
- * Counts come from at most SAMPLE_GROUPS groups, and every symbol keeps a frequency of 1 or more,
- * so a symbol that was not seen can still be coded.  Integers only: every CPU chooses alike. */
+ * Counts come from at most SAMPLE_GROUPS groups; every symbol keeps a frequency of 1 or more, so
+ * that one which was not seen can still be coded, unless all groups were counted.  Integers only:
+ * every CPU chooses alike. */
 #include <string.h>
 
 #include "bytes.h"
@@ -73,24 +74,29 @@ static void pools_sort(width_pool *pools, seam_rans_plan *plan) {
     }
 }
 
+/* Adds how often the codes' top `planes` bits (at most 4) have each value in two cells, or in one
+ * where the second is NULL. */
+static void cells_count(uint16_t *counts, const seam_rans_plan *plan, const uint8_t *first,
+                        const uint8_t *second, uint32_t planes) {
+    uint64_t words[FAST] = {0};
+    for (uint32_t j = 0; j < planes; j++) {
+        words[j] = seam_get_u32(first + 4 * (size_t)j);
+        words[j] |= second != NULL ? (uint64_t)seam_get_u32(second + 4 * (size_t)j) << 32 : 0;
+    }
+    plan->tile->count(counts, words);
+    if (second == NULL) { /* the empty half counted as 32 codes of 0 */
+        counts[0] = (uint16_t)(counts[0] - SEAM_RANS_LANES);
+    }
+}
+
 static void channel_count(seam_rans_plan *plan, uint32_t channel, uint32_t planes,
                           const uint8_t *codes) {
     const uint32_t samples = sample_count(plan);
     uint16_t counts[SYMBOLS] = {0};
     const uint8_t *top = codes + top_at(plan, channel, planes);
     for (uint32_t i = 0; i < samples; i += 2) {
-        uint64_t words[FAST] = {0};
-        for (uint32_t j = 0; j < planes; j++) {
-            words[j] = seam_get_u32(top + sample_at(plan, i) + 4 * (size_t)j);
-            if (i + 1 < samples) {
-                words[j] |= (uint64_t)seam_get_u32(top + sample_at(plan, i + 1) + 4 * (size_t)j)
-                            << 32;
-            }
-        }
-        plan->tile->count(counts, words);
-    }
-    if (samples % 2 != 0) { /* the last word was half empty: 32 codes of 0 too many */
-        counts[0] = (uint16_t)(counts[0] - SEAM_RANS_LANES);
+        const uint8_t *second = i + 1 < samples ? top + sample_at(plan, i + 1) : NULL;
+        cells_count(counts, plan, top + sample_at(plan, i), second, planes);
     }
     memcpy(plan->counts + (size_t)channel * SYMBOLS, counts, sizeof counts);
 }
@@ -292,18 +298,42 @@ static uint32_t planes_choose(const seam_rans_plan *plan, const cluster_members 
     return best;
 }
 
-/* Exact frequencies of more than 4 planes: most of the 256 symbols may not occur at all. */
-static void deep_freqs(seam_rans_class *cls, const seam_rans_plan *plan, const cluster_members *of,
-                       const uint8_t *codes) {
+/* Adds the codes' top `planes` bits, at most 4, of all the cluster's cells. */
+static void cluster_count(uint32_t *ret_sums, const seam_rans_plan *plan, const cluster_members *of,
+                          const uint8_t *codes, uint32_t planes) {
+    for (uint32_t k = 0; k < of->pool->count; k++) {
+        if (!is_member(plan, of, k)) {
+            continue;
+        }
+        const uint8_t *top = codes + top_at(plan, plan->members[of->pool->begin + k], planes);
+        for (uint32_t g = 0; g < plan->groups; g += 2) {
+            uint16_t counts[SYMBOLS] = {0};
+            const uint8_t *first = top + (size_t)g * plan->group_bytes;
+            cells_count(counts, plan, first,
+                        g + 1 < plan->groups ? first + plan->group_bytes : NULL, planes);
+            for (uint32_t s = 0; s < SYMBOLS; s++) {
+                ret_sums[s] += counts[s];
+            }
+        }
+    }
+}
+
+/* Frequencies from all cells: 0 for a symbol that does not occur. */
+static void exact_freqs(seam_rans_class *cls, const seam_rans_plan *plan, const cluster_members *of,
+                        const uint8_t *codes) {
     uint32_t sums[SEAM_RANS_SYMBOLS_MAX] = {0};
     uint32_t weights[SEAM_RANS_SYMBOLS_MAX];
     const uint32_t count = 1u << cls->kind;
-    for (uint32_t g = 0; g < plan->groups; g++) {
-        group_count(sums, plan, of, codes, (size_t)g * plan->group_bytes, cls->kind);
+    if (cls->kind <= FAST) {
+        cluster_count(sums, plan, of, codes, cls->kind);
+    } else {
+        for (uint32_t g = 0; g < plan->groups; g++) {
+            group_count(sums, plan, of, codes, (size_t)g * plan->group_bytes, cls->kind);
+        }
     }
     const uint64_t total = (uint64_t)of->count * plan->groups * SEAM_RANS_LANES;
-    SEAM_ASSERT(total > 0);
     uint32_t seen = 0;
+    SEAM_ASSERT(total > 0);
     for (uint32_t s = 0; s < count; s++) {
         weights[s] = (uint32_t)(((uint64_t)sums[s] << 24) / total);
         weights[s] += weights[s] == 0 && sums[s] != 0 ? 1 : 0;
@@ -315,16 +345,25 @@ static void deep_freqs(seam_rans_class *cls, const seam_rans_plan *plan, const c
     seam_rans_scale(cls->freqs, weights, count);
 }
 
+/* Many symbols that the sample does not have: if they do not occur at all, a frequency of 1 for
+ * each of their combinations would cost some hundredths of a bit. */
+static bool is_sparse(const code_cluster *cluster, uint32_t planes) {
+    uint32_t missing = 0;
+    for (uint32_t s = 0; s < 1u << planes; s++) {
+        missing += cluster->sums[s] == 0 ? 1 : 0;
+    }
+    return 4 * missing >= 1u << planes;
+}
+
 /* Kind and frequencies of one cluster that has members. */
 static void class_choose(seam_rans_class *ret, const seam_rans_plan *plan,
                          const code_cluster *cluster, const cluster_members *of,
                          const uint8_t *codes) {
     ret->kind = of->width_min > FAST ? planes_choose(plan, of, codes) : of->pool->planes;
     if (ret->kind > FAST) {
-        deep_freqs(ret, plan, of, codes);
+        exact_freqs(ret, plan, of, codes);
         return;
     }
-    memcpy(ret->freqs, cluster->freqs, sizeof cluster->freqs);
     uint64_t cost = 0; /* of the sample, 256 * bits */
     for (uint32_t s = 0; s < SYMBOLS; s++) {
         cost += (uint64_t)cluster->sums[s] * cluster->costs[s];
@@ -334,6 +373,10 @@ static void class_choose(seam_rans_class *ret, const seam_rans_plan *plan,
     const uint64_t saved = plain > cost ? (plain - cost) / LOG2_ONE : 0; /* bits of the sample */
     if (saved * plan->groups / sample_count(plan) < CLASS_COST_BITS || plain - cost < plain / 100) {
         ret->kind = 0;
+    } else if (is_sparse(cluster, ret->kind)) {
+        exact_freqs(ret, plan, of, codes);
+    } else {
+        memcpy(ret->freqs, cluster->freqs, sizeof cluster->freqs);
     }
 }
 
