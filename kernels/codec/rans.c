@@ -1,7 +1,7 @@
 /* Streams of the entropy coder: what stands where, and the walk over cells.  rans.h is the API,
  * rans_impl.h has the terms, WIRE.md 3.4 the bytes:
  *
- *   u8 class count (0: the packed codes follow as they are), classes, a nibble a channel,
+ *   u8 class count (0: the packed codes follow as they are), classes, class of each channel,
  *   u32 bytes of each block, stored words of full groups, tail group, blocks.
  *
  * A class's cells are taken group by group, its channels in rising order, so that both ends walk
@@ -85,6 +85,15 @@ static void members_sort(seam_rans_plan *plan) {
         const uint32_t k = plan->class_of[c];
         plan->members[begin[k] + filled[k]++] = c;
     }
+}
+
+/* Of a class index in the stream. */
+static uint32_t class_idx_bits(uint32_t class_count) {
+    uint32_t bits = 0;
+    while (class_count > 1u << bits) {
+        bits++;
+    }
+    return bits;
 }
 
 static bool kind_is_coded(uint32_t kind) {
@@ -254,14 +263,23 @@ static bool classes_encode(stream_writer *out, const seam_rans_plan *plan) {
             return false;
         }
     }
-    for (uint32_t c = 0; c < plan->channels && plan->class_count > 1; c += 2) {
-        const uint32_t high = c + 1 < plan->channels ? plan->class_of[c + 1] : 0;
-        const uint8_t pair = (uint8_t)(plan->class_of[c] | high << 4);
-        if (!bytes_append(out, &pair, 1)) {
-            return false;
+    const uint32_t bits = class_idx_bits(plan->class_count);
+    uint32_t held = 0;
+    uint32_t held_bits = 0;
+    for (uint32_t c = 0; c < plan->channels; c++) {
+        held |= (uint32_t)plan->class_of[c] << held_bits;
+        held_bits += bits;
+        if (held_bits >= 8) {
+            const uint8_t byte = (uint8_t)held;
+            if (!bytes_append(out, &byte, 1)) {
+                return false;
+            }
+            held >>= 8;
+            held_bits -= 8;
         }
     }
-    return true;
+    const uint8_t rest = (uint8_t)held;
+    return held_bits == 0 || bytes_append(out, &rest, 1);
 }
 
 static bool stored_encode(stream_writer *out, const seam_rans_plan *plan, const uint8_t *codes) {
@@ -352,19 +370,27 @@ static seam_status classes_decode(seam_rans_plan *plan, const uint8_t **at, cons
         SEAM_TRY(seam_rans_class_read(&plan->classes[i], at, end));
     }
     const uint32_t C = plan->channels;
-    memset(plan->class_of, 0, C);
-    if (plan->class_count > 1) {
-        if ((size_t)(end - *at) < ((size_t)C + 1) / 2) {
-            return SEAM_E_FORMAT;
-        }
-        for (uint32_t c = 0; c < C; c++) {
-            plan->class_of[c] = (*at)[c / 2] >> (4 * (c % 2)) & 15;
-        }
-        if (C % 2 != 0 && (*at)[C / 2] >> 4 != 0) {
-            return SEAM_E_FORMAT;
-        }
-        *at += ((size_t)C + 1) / 2;
+    const uint32_t bits = class_idx_bits(plan->class_count);
+    const size_t bytes = ((size_t)C * bits + 7) / 8;
+    if ((size_t)(end - *at) < bytes) {
+        return SEAM_E_FORMAT;
     }
+    const uint8_t *in = *at;
+    uint32_t held = 0;
+    uint32_t held_bits = 0;
+    for (uint32_t c = 0; c < C; c++) {
+        if (held_bits < bits) {
+            held |= (uint32_t)*in++ << held_bits;
+            held_bits += 8;
+        }
+        plan->class_of[c] = (uint8_t)(held & ((1u << bits) - 1));
+        held >>= bits;
+        held_bits -= bits;
+    }
+    if (held != 0) {
+        return SEAM_E_FORMAT; /* the last byte is filled with zeros */
+    }
+    *at += bytes;
     for (uint32_t c = 0; c < C; c++) {
         if (plan->class_of[c] >= plan->class_count) {
             return SEAM_E_FORMAT;

@@ -12,7 +12,7 @@
 #include "rans.h"
 #include "rans_tile.h"
 
-#define SEAM_RANS_CLASSES_MAX     16u
+#define SEAM_RANS_CLASSES_MAX     32u
 #define SEAM_RANS_KIND_ZERO       9u
 #define SEAM_RANS_BLOCK_STEPS     2048u
 #define SEAM_RANS_PLANES_FAST     4u /* modelled planes where deeper ones bring little */

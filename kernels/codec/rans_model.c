@@ -21,7 +21,8 @@
 #define SAMPLE_GROUPS   8u
 #define ROUNDS          3
 #define POOLS           5u  /* widths 1, 2, 3, 4 and 5..16 are clustered apart */
-#define CLUSTERS_MAX    11u /* and one a pool more, and the class of zeros: 16 */
+#define CLUSTERS_MAX    26u /* and one a pool more, and the class of zeros: 32 */
+#define CLUSTERS_A_POOL 11u /* more of them bring less than the encoder's time is worth */
 #define CODES_A_CLUSTER 24576u
 #define CLASS_COST_BITS 2400u /* states, table and block size of one more class, about */
 #define CLASS_ZERO      254u  /* in class_of until classes are final */
@@ -396,9 +397,9 @@ static uint8_t class_without_table(seam_rans_plan *plan, uint32_t kind) {
 /* Clusters one pool and turns the clusters that have members into classes.  class_of of the
  * pool's channels holds cluster numbers until then. */
 static void pool_model(seam_rans_plan *plan, const width_pool *pool, const uint8_t *codes) {
-    code_cluster clusters[CLUSTERS_MAX + 1];
+    code_cluster clusters[CLUSTERS_A_POOL];
     const uint32_t *members = plan->members + pool->begin;
-    uint8_t final_of[CLUSTERS_MAX + 1];
+    uint8_t final_of[CLUSTERS_A_POOL];
     clusters_start(plan, pool);
     clusters_measure(clusters, plan, pool);
     for (int round = 0; round < ROUNDS && pool->clusters > 1; round++) {
@@ -447,7 +448,8 @@ void seam_rans_model(seam_rans_plan *plan, const uint8_t *codes) {
             const bool maybe = plan->counts[(size_t)c * SYMBOLS] == samples;
             plan->class_of[c] = maybe && channel_is_zero(plan, c, codes) ? CLASS_ZERO : CLASS_NONE;
         }
-        pools[p].clusters = (uint32_t)((uint64_t)clusters * pools[p].count / plan->channels);
+        const uint64_t share = (uint64_t)clusters * pools[p].count / plan->channels;
+        pools[p].clusters = share < CLUSTERS_A_POOL ? (uint32_t)share : CLUSTERS_A_POOL;
         pools[p].clusters += pools[p].clusters == 0 ? 1 : 0;
         pool_model(plan, &pools[p], codes);
     }

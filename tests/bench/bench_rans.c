@@ -10,7 +10,7 @@
  * channel, without what sending it would cost.  Columns `/H` are the coder's size to these.
  * zstd finds nothing in most packed codes, gives up early and stores them: then its times are
  * those of a copy, and its ratio 1.00 says so.  The last columns give zstd the codes a byte each
- * (low 8 bits left out), where its Huffman stage works; GB/s still of packed codes.
+ * (the top 8 bits of wider ones), where its Huffman stage works; GB/s still of packed codes.
  * Not in ctest. */
 #include <math.h>
 #include <stdio.h>

@@ -40,8 +40,8 @@ def rans_seeds(rng):
         at += 4 + stream_bytes
         if rows <= 255 and channels <= 41:
             seeds[f"golden_{i}"] = rans_head(rows, widths, 0) + stream
-    heads = [b"\x11", b"\x01\x0a", b"\x01\x01\xff\x1f\x01\x80\0\0\0", b"\x02\x09\x09\x10\x01",
-             b"\x02\x00\x01\x80\x10\x80\x10\x01"]
+    heads = [b"\x21", b"\x01\x0a", b"\x01\x01\xff\x1f\x01\x80\0\0\0", b"\x02\x09\x09\x05",
+             b"\x02\x00\x01\x80\x10\x80\x10\x05"]
     for i, head in enumerate(heads):
         seeds[f"head_{i}"] = rans_head(64, [1, 2, 3], 0) + head + bytes(300)
     for i, (rows, widths) in enumerate([(32, [4] * 40), (255, [1, 2, 3, 4, 5, 8, 16] * 5),

@@ -134,13 +134,12 @@ def decode(stream, widths, rows):
         require(reader.at == len(stream), "too long")
         require(not tail_used or codes[-1] >> tail_used == 0, "bits behind the tail")
         return bytes(codes)
-    require(class_count <= 16, "classes")
+    require(class_count <= 32, "classes")
     classes = [read_class(reader) for _ in range(class_count)]
-    class_of = [0] * channels
-    if class_count > 1:
-        nibbles = [n for b in reader.take((channels + 1) // 2) for n in (b & 15, b >> 4)]
-        require(not any(nibbles[channels:]), "nibble")
-        class_of = nibbles[:channels]
+    bits = (class_count - 1).bit_length()
+    packed = int.from_bytes(reader.take(-(-channels * bits // 8)), "little")
+    class_of = [packed >> (bits * c) & ((1 << bits) - 1) for c in range(channels)]
+    require(packed >> (bits * channels) == 0, "bits behind the classes")
     require(all(k < class_count for k in class_of), "class")
     kinds = [classes[k][0] for k in class_of]
     require(all(k == KIND_ZERO or k <= w for k, w in zip(kinds, widths)), "planes")

@@ -244,26 +244,27 @@ static void test_rans_decode__malformed_heads__refused(void **state) {
     chunk k;
     chunk_init(&k, 32, 3, &width, 1, RANS_SHAPE_ZERO);
     static const struct {
-        uint8_t bytes[16];
+        uint8_t bytes[32];
         size_t count;
     } bad[] = {
-        {{17}, 1},                              /* more classes than 16 */
-        {{1, 10}, 2},                           /* no such kind */
-        {{1, 3, 0}, 3},                         /* more planes than the width */
-        {{1, 1, 1, 1}, 4},                      /* frequencies that do not sum to 4096 */
-        {{1, 1, 0x80, 0x20, 0}, 5},             /* 4096 in one symbol */
-        {{1, 1, 0x81, 0x00, 0xff, 0x1f}, 6},    /* 1 in two bytes */
-        {{2, 9, 9, 0x20, 0}, 5},                /* a class that is not there */
-        {{2, 9, 9, 0, 0x10}, 5},                /* the nibble behind the last channel */
-        {{2, 9, 9, 0}, 4},                      /* too few nibbles */
-        {{1, 1, 0xff, 0x1f, 1}, 5},             /* no block */
-        {{1, 1, 0xff, 0x1f, 1, 0, 0, 0, 0}, 9}, /* a block of no bytes */
-        {{1, 1, 0xff, 0x1f, 1, 9, 0, 0, 0}, 9}, /* a block past the end */
+        {{33}, 1},                                     /* more classes than 32 */
+        {{1, 10}, 2},                                  /* no such kind */
+        {{1, 3, 0}, 3},                                /* frequencies end too early */
+        {{1, 1, 1, 1}, 4},                             /* and do not sum to 4096 */
+        {{1, 3, 1, 0xff, 0x1f, 0, 0, 0, 0, 0, 0}, 11}, /* more planes than the width */
+        {{1, 1, 0x80, 0x20, 0}, 5},                    /* 4096 in one symbol */
+        {{1, 1, 0x81, 0x00, 0xff, 0x1f}, 6},           /* 1 in two bytes */
+        {{3, 9, 9, 9, 0x03}, 5},                       /* a class that is not there */
+        {{2, 9, 9, 0x08}, 4},                          /* a bit behind the last channel */
+        {{2, 9, 9}, 3},                                /* no channels' classes */
+        {{1, 1, 0xff, 0x1f, 1}, 5},                    /* no block */
+        {{1, 1, 0xff, 0x1f, 1, 0, 0, 0, 0}, 21},       /* a block of no bytes */
+        {{1, 1, 0xff, 0x1f, 1, 9, 0, 0, 0}, 21},       /* a block past the end */
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         assert_int_equal(decode_exact(&k, bad[i].bytes, bad[i].count), SEAM_E_FORMAT);
     }
-    static const uint8_t good[] = {2, 9, 9, 0x10, 1}; /* two classes of zeros */
+    static const uint8_t good[] = {2, 9, 9, 0x05}; /* two classes of zeros */
     assert_int_equal(decode_exact(&k, good, sizeof good), SEAM_OK);
     assert_memory_equal(k.again, k.codes, k.codes_bytes);
     chunk_deinit(&k);
