@@ -487,16 +487,13 @@ static seam_status block_decode(uint8_t *ret_codes, work *w, const class_walk *w
 
 /* The blocks of one class; *sizes and *at move behind what they say. */
 static seam_status class_decode(uint8_t *ret_codes, work *w, const class_walk *walk,
-                                const uint8_t **sizes, const uint8_t **at, const uint8_t *end) {
+                                const uint8_t **sizes, const uint8_t **at) {
     uint16_t freqs[SEAM_RANS_SYMBOLS_MAX];
     seam_rans_reader reader;
     seam_rans_unit_freqs(freqs, walk->cls);
     seam_rans_decode_table(w->table.decode, freqs, 1u << (walk->unit.planes * walk->unit.cells));
     for (uint32_t step = 0; step < walk->steps; step += SEAM_RANS_BLOCK_STEPS) {
-        const uint32_t block_bytes = seam_get_u32(*sizes);
-        if ((size_t)(end - *at) < block_bytes) {
-            return SEAM_E_FORMAT;
-        }
+        const uint32_t block_bytes = seam_get_u32(*sizes); /* the caller has checked their sum */
         SEAM_TRY(block_open(&reader, *at, block_bytes));
         SEAM_TRY(block_decode(ret_codes, w, walk, &reader, step));
         *sizes += 4;
@@ -511,22 +508,30 @@ static seam_status chunk_decode(uint8_t *ret_codes, seam_rans_plan *plan, work *
     SEAM_TRY(classes_decode(plan, &at, end));
     members_sort(plan);
     const uint8_t *sizes = at;
-    const size_t fixed = 4 * (size_t)block_count(plan) + stored_bytes(plan) + tail_bytes(plan);
+    const uint32_t blocks = block_count(plan);
+    const size_t fixed = 4 * (size_t)blocks + stored_bytes(plan) + tail_bytes(plan);
     if ((size_t)(end - at) < fixed) {
         return SEAM_E_FORMAT;
     }
     at += fixed;
+    uint64_t blocks_bytes = 0;
+    for (uint32_t i = 0; i < blocks; i++) {
+        blocks_bytes += seam_get_u32(sizes + 4 * (size_t)i);
+    }
+    if (blocks_bytes != (uint64_t)(end - at)) {
+        return SEAM_E_FORMAT; /* before any work: most damage shows here */
+    }
     SEAM_TRY(tail_check(plan, at - tail_bytes(plan)));
-    stored_decode(ret_codes, plan, sizes + 4 * (size_t)block_count(plan));
+    stored_decode(ret_codes, plan, sizes + 4 * (size_t)blocks);
     seam_rans_shuffles_decode(&w->shuffles);
     for (uint32_t i = 0; i < plan->class_count; i++) {
         if (!kind_is_coded(plan->classes[i].kind)) {
             continue;
         }
         const class_walk walk = walk_of(plan, i);
-        SEAM_TRY(class_decode(ret_codes, w, &walk, &sizes, &at, end));
+        SEAM_TRY(class_decode(ret_codes, w, &walk, &sizes, &at));
     }
-    return at == end ? SEAM_OK : SEAM_E_FORMAT;
+    return SEAM_OK;
 }
 
 seam_status seam_rans_decode_by(uint8_t *ret_codes, const seam_rans_tile_ops *tile,

@@ -259,6 +259,7 @@ static void test_rans_decode__malformed_heads__refused(void **state) {
         {{2, 9, 9}, 3},                                /* no channels' classes */
         {{1, 1, 0xff, 0x1f, 1}, 5},                    /* no block */
         {{1, 1, 0xff, 0x1f, 1, 0, 0, 0, 0}, 21},       /* a block of no bytes */
+        {{1, 1, 0xff, 0x1f, 1, 2, [21] = 1}, 23},      /* one of two bytes: no states */
         {{1, 1, 0xff, 0x1f, 1, 9, 0, 0, 0}, 21},       /* a block past the end */
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
