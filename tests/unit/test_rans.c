@@ -119,7 +119,7 @@ static double entropy_bytes(const chunk *k) {
         for (uint32_t row = 0; row < 32; row++) {
             uint32_t code = 0;
             for (uint32_t j = 0; j < width; j++) {
-                code |= (words[4 * j + row / 8] >> (row % 8) & 1u) << j;
+                code |= ((uint32_t)words[4 * j + row / 8] >> (row % 8) & 1u) << j;
             }
             counts[code]++;
         }
