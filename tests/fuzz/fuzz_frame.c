@@ -33,7 +33,8 @@ static void opened(const uint8_t *frame, size_t count) {
                                        .micro = header.micro,
                                        .rows = header.rows,
                                        .channels = header.channels,
-                                       .codec_mask = 1u << header.codec};
+                                       .codec_mask = 1u << header.codec,
+                                       .coding_max = header.coding};
     seam_tensor_rx_init(&rx, &expect);
     const seam_status taken =
         seam_tensor_rx_add(&complete, &rx, &header, seam_frame_crc(frame), NULL);

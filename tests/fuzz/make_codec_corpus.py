@@ -1,4 +1,6 @@
-"""Write the seed corpora of fuzz_codec and fuzz_alloc: make_codec_corpus.py (Python alone)."""
+"""Write the seed corpora of fuzz_codec, fuzz_alloc and fuzz_rans: make_codec_corpus.py
+
+Python alone; the streams of fuzz_rans come from tests/golden/rans_streams.bin."""
 import pathlib
 import random
 import struct
@@ -31,9 +33,40 @@ def scaled_seed(rng, codec, rows, channels, flags):
     return head + struct.pack("<hH", -20, 0) + scales + rng.randbytes(2 * rows * channels)
 
 
+def rans_head(rows, widths, flags):
+    padded = widths + [1] * (len(widths) % 2)
+    pairs = bytes(low - 1 | high - 1 << 4 for low, high in zip(padded[::2], padded[1::2]))
+    return bytes([rows - 1, len(widths) - 1, flags]) + pairs
+
+
+def rans_seeds(rng):
+    """The golden streams that fit the target; heads that end at each of the checks; codes."""
+    data = (CORPUS.parent.parent / "golden" / "rans_streams.bin").read_bytes()
+    count, at, seeds = struct.unpack_from("<I", data, 8)[0], 12, {}
+    for i in range(count):
+        rows, channels = struct.unpack_from("<II", data, at)
+        widths = list(data[at + 8:at + 8 + channels])
+        at += 8 + channels + 8
+        stream_bytes = struct.unpack_from("<I", data, at)[0]
+        stream = data[at + 4:at + 4 + stream_bytes]
+        at += 4 + stream_bytes
+        if rows <= 255 and channels <= 41:
+            seeds[f"golden_{i}"] = rans_head(rows, widths, 0) + stream
+    heads = [b"\x21", b"\x01\x0a", b"\x01\x01\xff\x1f\x01\x80\0\0\0", b"\x02\x09\x09\x05",
+             b"\x02\x00\x01\x80\x10\x80\x10\x05"]
+    for i, head in enumerate(heads):
+        seeds[f"head_{i}"] = rans_head(64, [1, 2, 3], 0) + head + bytes(300)
+    for i, (rows, widths) in enumerate([(32, [4] * 40), (255, [1, 2, 3, 4, 5, 8, 16] * 5),
+                                        (64, [8] * 41)]):
+        words = [rng.randrange(2 ** 32) & rng.randrange(2 ** 32) & rng.randrange(2 ** 32)
+                 for _ in range(sum(widths) * rows // 32)]
+        seeds[f"codes_{i}"] = rans_head(rows, widths, 1) + struct.pack(f"<{len(words)}I", *words)
+    return seeds
+
+
 def main():
     rng = random.Random(7)
-    for folder in ("codec", "alloc"):
+    for folder in ("codec", "alloc", "rans"):
         (CORPUS / folder).mkdir(parents=True, exist_ok=True)
     shapes = [(1, 1), (3, 2), (32, 5), (33, 3), (9, 66)]
     for codec in (1, 2, 3, 4):
@@ -56,6 +89,8 @@ def main():
     }
     for name, seed in seeds.items():
         (CORPUS / "alloc" / name).write_bytes(seed)
+    for name, seed in rans_seeds(rng).items():
+        (CORPUS / "rans" / name).write_bytes(seed)
 
 
 if __name__ == "__main__":

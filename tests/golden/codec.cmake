@@ -13,3 +13,14 @@ add_executable(coder_cli coder_cli.c)
 target_link_libraries(coder_cli PRIVATE seam_flags seam_codec m)
 seam_add_script_test(golden symmetric_live ${PYTHON3}
                      ${CMAKE_CURRENT_SOURCE_DIR}/test_symmetric_live.py $<TARGET_FILE:coder_cli>)
+
+# The entropy coder: streams that stay as they are, read by a decoder written from WIRE.md.
+add_executable(rans_golden rans_golden.c)
+target_include_directories(rans_golden PRIVATE ${PROJECT_SOURCE_DIR}/tests/unit)
+target_link_libraries(rans_golden PRIVATE seam_flags seam_codec m)
+add_test(NAME golden.rans_streams
+         COMMAND rans_golden check ${CMAKE_CURRENT_SOURCE_DIR}/rans_streams.bin)
+set_tests_properties(golden.rans_streams PROPERTIES LABELS golden TIMEOUT 120)
+seam_add_script_test(golden rans_python ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_rans_golden.py
+                     ${CMAKE_CURRENT_SOURCE_DIR}/rans_streams.bin
+                     ${PROJECT_SOURCE_DIR}/proto/WIRE.md)

@@ -1,0 +1,169 @@
+"""The entropy decoder of proto/WIRE.md 3.4 in plain Python, written from that text alone."""
+import struct
+
+PROB_SUM = 4096
+STATE_MIN = 1 << 15
+BLOCK_STEPS = 2048
+KIND_ZERO = 9
+CELLS = {1: 8, 2: 4, 3: 2, 4: 2, 5: 1, 6: 1, 7: 1, 8: 1}
+
+
+class FormatError(Exception):
+    pass
+
+
+def require(condition, what):
+    if not condition:
+        raise FormatError(what)
+
+
+class Reader:
+    def __init__(self, data):
+        self.data, self.at = data, 0
+
+    def take(self, count):
+        require(count <= len(self.data) - self.at, "too short")
+        self.at += count
+        return self.data[self.at - count:self.at]
+
+    def u8(self):
+        return self.take(1)[0]
+
+    def u32(self):
+        return struct.unpack("<I", self.take(4))[0]
+
+
+def read_frequency(reader):
+    value = reader.u8()
+    if value >= 128:
+        high = reader.u8()
+        require(0 < high < 32, "frequency")
+        value = (value & 127) | high << 7
+    return value
+
+
+def read_class(reader):
+    kind = reader.u8()
+    require(kind <= KIND_ZERO, "kind")
+    freqs = []
+    if 1 <= kind <= 8:
+        freqs = [read_frequency(reader) for _ in range(1 << kind)]
+        require(sum(freqs) == PROB_SUM, "sum of frequencies")
+    return kind, freqs
+
+
+def unit_frequencies(kind, freqs):
+    weights = [f << 12 for f in freqs]
+    cells = CELLS[kind]
+    while cells > 1:
+        pairs = []
+        for b in weights:
+            for a in weights:
+                pairs.append(max(a * b >> 24, 1) if a and b else 0)
+        weights = pairs
+        cells //= 2
+    present = sum(w != 0 for w in weights)
+    excess = [max(w - 4096, 0) for w in weights]
+    total, running, given, out = sum(excess), 0, 0, []
+    for w, e in zip(weights, excess):
+        running += e
+        upto = running * (PROB_SUM - present) // total
+        out.append((w != 0) + upto - given)
+        given = upto
+    return out
+
+
+def decode_block(data, steps, slots):
+    """Bytes of the units, 32 a step."""
+    require(len(data) >= 128, "block")
+    states = list(struct.unpack("<32I", data[:128]))
+    require(all(STATE_MIN <= x < 1 << 31 for x in states), "state")
+    at, units = 128, []
+    for _ in range(steps):
+        for lane in range(32):
+            x = states[lane]
+            symbol, freq, start = slots[x % PROB_SUM]
+            units.append(symbol)
+            x = freq * (x // PROB_SUM) + x % PROB_SUM - start
+            if x < STATE_MIN:
+                require(at + 2 <= len(data), "words")
+                x = x << 16 | data[at] | data[at + 1] << 8
+                at += 2
+            states[lane] = x
+    require(at == len(data) and all(x == STATE_MIN for x in states), "end of block")
+    return units
+
+
+def decode_class(codes, reader, sizes, kind, freqs, cells_at):
+    """cells_at: first byte of the modelled planes of each cell, in order."""
+    slots, start = [], 0
+    for symbol, freq in enumerate(unit_frequencies(kind, freqs)):
+        slots += [(symbol, freq, start)] * freq
+        start += freq
+    per_unit = CELLS[kind]
+    pad = freqs.index(max(freqs))
+    steps = -(-len(cells_at) // per_unit)
+    for begin in range(0, steps, BLOCK_STEPS):
+        count = min(steps - begin, BLOCK_STEPS)
+        units = decode_block(reader.take(sizes.pop(0)), count, slots)
+        for step in range(count):
+            row_bytes = units[32 * step:32 * step + 32]
+            for i in range(per_unit):
+                symbols = [b >> (i * kind) & ((1 << kind) - 1) for b in row_bytes]
+                cell = (begin + step) * per_unit + i
+                if cell >= len(cells_at):
+                    require(all(s == pad for s in symbols), "pad")
+                    continue
+                for j in range(kind):
+                    word = sum((s >> j & 1) << row for row, s in enumerate(symbols))
+                    at = cells_at[cell] + 4 * j
+                    codes[at:at + 4] = struct.pack("<I", word)
+
+
+def decode(stream, widths, rows):
+    """The packed codes of a chunk; FormatError."""
+    channels, total_bits = len(widths), sum(widths)
+    groups, tail_rows = divmod(rows, 32)
+    tail_bytes = -(-total_bits * tail_rows // 8)
+    tail_used = total_bits * tail_rows % 8
+    group_bytes = 4 * total_bits
+    reader = Reader(stream)
+    class_count = reader.u8()
+    if class_count == 0:
+        codes = bytearray(reader.take(groups * group_bytes + tail_bytes))
+        require(reader.at == len(stream), "too long")
+        require(not tail_used or codes[-1] >> tail_used == 0, "bits behind the tail")
+        return bytes(codes)
+    require(class_count <= 32, "classes")
+    classes = [read_class(reader) for _ in range(class_count)]
+    bits = (class_count - 1).bit_length()
+    packed = int.from_bytes(reader.take(-(-channels * bits // 8)), "little")
+    class_of = [packed >> (bits * c) & ((1 << bits) - 1) for c in range(channels)]
+    require(packed >> (bits * channels) == 0, "bits behind the classes")
+    require(all(k < class_count for k in class_of), "class")
+    kinds = [classes[k][0] for k in class_of]
+    require(all(k == KIND_ZERO or k <= w for k, w in zip(kinds, widths)), "planes")
+    offsets = [4 * sum(widths[:c]) for c in range(channels)]
+    cells_at = []
+    for k, (kind, _) in enumerate(classes):
+        members = [c for c in range(channels) if class_of[c] == k]
+        cells_at.append([g * group_bytes + offsets[c] + 4 * (widths[c] - kind)
+                         for g in range(groups) for c in members])
+    coded = [k for k in range(class_count) if 1 <= classes[k][0] <= 8]
+    sizes = []
+    for k in coded:
+        steps = -(-len(cells_at[k]) // CELLS[classes[k][0]])
+        sizes += [reader.u32() for _ in range(-(-steps // BLOCK_STEPS))]
+    codes = bytearray(groups * group_bytes)
+    for g in range(groups):
+        for c in range(channels):
+            if kinds[c] != KIND_ZERO:
+                at = g * group_bytes + offsets[c]
+                part = reader.take(4 * (widths[c] - kinds[c]))
+                codes[at:at + len(part)] = part
+    tail = reader.take(tail_bytes)
+    require(not tail_used or tail[-1] >> tail_used == 0, "bits behind the tail")
+    for k in coded:
+        decode_class(codes, reader, sizes, *classes[k], cells_at[k])
+    require(reader.at == len(stream), "too long")
+    return bytes(codes) + tail
