@@ -9,6 +9,8 @@
 
 #include <string.h>
 
+#include "affine_tile_variants.h"
+
 #define L      SEAM_TILE_LANES
 #define INLINE static inline __attribute__((always_inline))
 /* t in [0, 65535] plus 2^23 rounds to an integer, ties to even, and leaves it in the low bits. */
@@ -158,17 +160,20 @@ INLINE void uniform_body(float *restrict ret, uint32_t quad_begin, uint32_t row_
     }
 }
 
-INLINE void widen_body(float *restrict lo, float *restrict hi, float *restrict poison,
-                       const float *restrict x, uint32_t count) {
-    for (uint32_t c = 0; c < count; c++) {
-        lo[c] = x[c] < lo[c] ? x[c] : lo[c];
-        hi[c] = x[c] > hi[c] ? x[c] : hi[c];
-        poison[c] += x[c] * 0.0f;
+static void widen_base(float *restrict lo, float *restrict hi, float *restrict sum,
+                       const float *const *rows, uint32_t row_count, uint32_t count) {
+    for (uint32_t i = 0; i < row_count; i++) {
+        const float *restrict x = rows[i];
+        for (uint32_t c = 0; c < count; c++) {
+            lo[c] = x[c] < lo[c] ? x[c] : lo[c];
+            hi[c] = x[c] > hi[c] ? x[c] : hi[c];
+            sum[c] += x[c];
+        }
     }
 }
 
 /* One variant: the bodies above inlined into functions of one instruction set. */
-#define DEFINE_VARIANT(suffix, attributes)                                                         \
+#define DEFINE_TILE(suffix, attributes)                                                            \
     attributes static void encode_##suffix(                                                        \
         uint32_t *planes, float *poison, float *decoded, const float *x,                           \
         const seam_tile_rows *rows, const seam_tile_grid *grid, const float *uniform, bool wide) { \
@@ -181,19 +186,168 @@ INLINE void widen_body(float *restrict lo, float *restrict hi, float *restrict p
     attributes static void uniform_##suffix(float *ret, uint32_t quad_begin, uint32_t row_id,      \
                                             uint32_t word2, uint32_t word3, uint64_t seed) {       \
         uniform_body(ret, quad_begin, row_id, word2, word3, seed);                                 \
-    }                                                                                              \
-    attributes static void widen_##suffix(float *lo, float *hi, float *poison, const float *x,     \
-                                          uint32_t count) {                                        \
-        widen_body(lo, hi, poison, x, count);                                                      \
-    }                                                                                              \
-    static const seam_tile_ops ops_##suffix = {encode_##suffix, decode_##suffix, uniform_##suffix, \
-                                               widen_##suffix};
+    }
 
 #define NO_ATTRIBUTES
-DEFINE_VARIANT(base, NO_ATTRIBUTES)
+DEFINE_TILE(base, NO_ATTRIBUTES)
 #if defined(__x86_64__)
-DEFINE_VARIANT(avx2, __attribute__((target("avx2"))))
-DEFINE_VARIANT(avx512, __attribute__((target("avx512f,avx512bw,avx512vl"))))
+DEFINE_TILE(avx2, SEAM_TILE_AVX2)
+DEFINE_TILE(avx512, SEAM_TILE_AVX512)
+#endif
+
+/* ---- groups of the base variant ---- */
+
+seam_tile_group seam_tile_group_after(const seam_tile_group *group, uint32_t channels) {
+    seam_tile_group after = *group;
+    after.channels -= channels;
+    after.widths += channels;
+    after.grid.lo += channels;
+    after.grid.inverse += channels;
+    after.grid.step += channels;
+    after.grid.levels += channels;
+    return after;
+}
+
+/* Copy a tile of fewer than 64 lanes to or from a padded one. */
+static void lanes_copy(float *to, size_t to_ld, const float *from, size_t from_ld, uint32_t lanes) {
+    for (uint32_t i = 0; i < SEAM_GROUP_ROWS; i++) {
+        memcpy(to + i * to_ld, from + i * from_ld, lanes * sizeof *to);
+    }
+}
+
+/* The grid of a tile of fewer than 64 lanes, copied to arrays that have 64. */
+typedef struct padded_grid {
+    float lo[L], inverse[L], step[L], levels[L];
+} padded_grid;
+
+static seam_tile_grid grid_pad(padded_grid *ret, const seam_tile_grid *grid, uint32_t lanes) {
+    memset(ret, 0, sizeof *ret);
+    memcpy(ret->lo, grid->lo, lanes * sizeof *grid->lo);
+    memcpy(ret->inverse, grid->inverse, lanes * sizeof *grid->inverse);
+    memcpy(ret->step, grid->step, lanes * sizeof *grid->step);
+    memcpy(ret->levels, grid->levels, lanes * sizeof *grid->levels);
+    return (seam_tile_grid){ret->lo, ret->inverse, ret->step, ret->levels};
+}
+
+INLINE void word_put(uint8_t *out, uint32_t word) {
+    out[0] = (uint8_t)word;
+    out[1] = (uint8_t)(word >> 8);
+    out[2] = (uint8_t)(word >> 16);
+    out[3] = (uint8_t)(word >> 24);
+}
+
+INLINE uint32_t word_get(const uint8_t *in) {
+    return (uint32_t)in[0] | (uint32_t)in[1] << 8 | (uint32_t)in[2] << 16 | (uint32_t)in[3] << 24;
+}
+
+static bool is_wide(const uint8_t *widths, uint32_t count) {
+    bool wide = false;
+    for (uint32_t l = 0; l < count; l++) {
+        wide |= widths[l] > 8;
+    }
+    return wide;
+}
+
+uint8_t *seam_tile_encode_group_base(uint8_t *codes, uint8_t *codes_end, float *decoded,
+                                     const float *x, const seam_tile_group *group,
+                                     const seam_tile_draws *draws) {
+    (void)codes_end; /* nothing is written past the group's words */
+    _Alignas(64) uint32_t planes[16 * L];
+    _Alignas(64) float uniforms[SEAM_GROUP_ROWS * L];
+    _Alignas(64) float padded[SEAM_GROUP_ROWS * L] = {0};
+    _Alignas(64) float poison[L] = {0};
+    for (uint32_t c = 0; c < group->channels; c += L) {
+        seam_tile_group rest = seam_tile_group_after(group, c);
+        const uint32_t lanes = rest.channels < L ? rest.channels : L;
+        for (uint32_t i = 0; draws != NULL && i < SEAM_GROUP_ROWS; i++) {
+            uniform_base(uniforms + (size_t)i * L, draws->quad_begin + c / 4, draws->row_ids[i],
+                         draws->word2, draws->word3, draws->seed);
+        }
+        const bool whole = lanes == L;
+        padded_grid own_grid;
+        if (!whole) {
+            lanes_copy(padded, L, x + c, group->ld, lanes);
+            rest.grid = grid_pad(&own_grid, &rest.grid, lanes);
+        }
+        const seam_tile_rows rows = {SEAM_GROUP_ROWS, whole ? group->ld : L};
+        float *out = whole && decoded != NULL ? decoded + c : padded;
+        encode_base(planes, poison, decoded != NULL ? out : NULL, whole ? x + c : padded, &rows,
+                    &rest.grid, draws != NULL ? uniforms : NULL, is_wide(rest.widths, lanes));
+        if (!whole && decoded != NULL) {
+            lanes_copy(decoded + c, group->ld, padded, L, lanes);
+        }
+        for (uint32_t l = 0; l < lanes; l++) {
+            for (uint32_t j = 0; j < rest.widths[l]; j++, codes += 4) {
+                word_put(codes, planes[j * L + l]);
+            }
+        }
+    }
+    float sum = 0.0f;
+    for (uint32_t l = 0; l < L; l++) {
+        sum += poison[l];
+    }
+    return sum == 0.0f ? codes : NULL; /* a NaN is not */
+}
+
+const uint8_t *seam_tile_decode_group_base(float *x, const uint8_t *codes, const uint8_t *codes_end,
+                                           const seam_tile_group *group, bool streaming) {
+    (void)codes_end;
+    (void)streaming;
+    _Alignas(64) uint32_t planes[16 * L];
+    _Alignas(64) float padded[SEAM_GROUP_ROWS * L];
+    for (uint32_t c = 0; c < group->channels; c += L) {
+        seam_tile_group rest = seam_tile_group_after(group, c);
+        const uint32_t lanes = rest.channels < L ? rest.channels : L;
+        const bool wide = is_wide(rest.widths, lanes), whole = lanes == L;
+        memset(planes, 0, (wide ? 16 : 8) * L * sizeof *planes);
+        for (uint32_t l = 0; l < lanes; l++) {
+            for (uint32_t j = 0; j < rest.widths[l]; j++, codes += 4) {
+                planes[j * L + l] = word_get(codes);
+            }
+        }
+        const seam_tile_rows rows = {SEAM_GROUP_ROWS, whole ? group->ld : L};
+        padded_grid own_grid;
+        if (!whole) {
+            rest.grid = grid_pad(&own_grid, &rest.grid, lanes);
+        }
+        decode_base(whole ? x + c : padded, &rows, planes, &rest.grid, wide);
+        if (!whole) {
+            lanes_copy(x + c, group->ld, padded, L, lanes);
+        }
+    }
+    return codes;
+}
+
+/* ---- the variants ---- */
+
+static const seam_tile_ops ops_base = {
+    .name = "base",
+    .encode_group = seam_tile_encode_group_base,
+    .decode_group = seam_tile_decode_group_base,
+    .encode = encode_base,
+    .decode = decode_base,
+    .uniform = uniform_base,
+    .widen = widen_base,
+};
+#if defined(__x86_64__)
+static const seam_tile_ops ops_avx2 = {
+    .name = "AVX2",
+    .encode_group = seam_tile_encode_group_avx2,
+    .decode_group = seam_tile_decode_group_avx2,
+    .encode = encode_avx2,
+    .decode = decode_avx2,
+    .uniform = uniform_avx2,
+    .widen = seam_tile_widen_avx2,
+};
+static const seam_tile_ops ops_avx512 = {
+    .name = "AVX-512",
+    .encode_group = seam_tile_encode_group_avx512,
+    .decode_group = seam_tile_decode_group_avx512,
+    .encode = encode_avx512,
+    .decode = decode_avx512,
+    .uniform = uniform_avx512,
+    .widen = seam_tile_widen_avx512,
+};
 #endif
 
 const seam_tile_ops *seam_tile_ops_variant(uint32_t idx) {

@@ -1,17 +1,20 @@
-/* The inner loops of the affine codec, on tiles of 32 rows x 64 channels.  Internal to codec/.
+/* The inner loops of the affine codec, on groups of 32 rows.  Internal to codec/.
  *
- * Plain C that compilers turn into vector code; the same source is compiled for the base
- * instruction set, AVX2 and AVX-512, chosen at run time.  No fused multiply-add anywhere
- * (-ffp-contract=off), so every variant gives the same bits. */
+ * affine_tile.c is the reference: plain C that compilers turn into vector code (SSE2, NEON).  It
+ * also chooses at run time among the variants; affine_tile_x86.h has those that are written by
+ * hand. Every variant gives the same bits: no fused multiply-add anywhere (-ffp-contract=off), and
+ * tests/unit/test_affine_tile.c compares. */
 #ifndef SEAM_AFFINE_TILE_H
 #define SEAM_AFFINE_TILE_H
 
 #include "codec.h"
 
-#define SEAM_TILE_LANES 64u
+#define SEAM_TILE_LANES      64u
+#define SEAM_TILE_WIDEN_ROWS 4u
 
-/* A channel's quantizer; arrays of SEAM_TILE_LANES.  A constant channel has inverse = step =
- * levels = 0, which makes q = 0 and x^ = lo without a branch. */
+/* A channel's quantizer; arrays of as many as there are channels (64 for a tile), the first of a
+ * group at a multiple of 32 bytes.  A constant channel has inverse = step = levels = 0, which makes
+ * q = 0 and x^ = lo without a branch. */
 typedef struct seam_tile_grid {
     const float *lo;
     const float *inverse; /* r = 1/D */
@@ -25,7 +28,33 @@ typedef struct seam_tile_rows {
     size_t ld;
 } seam_tile_rows;
 
+/* Neighbouring channels of a full group: 32 rows, row i at data + i*ld. */
+typedef struct seam_tile_group {
+    uint32_t channels;
+    size_t ld;
+    seam_tile_grid grid;   /* of the first channel */
+    const uint8_t *widths; /* of the first channel */
+} seam_tile_group;
+
+/* What the random numbers of a group's rows hang on. */
+typedef struct seam_tile_draws {
+    uint32_t row_ids[SEAM_GROUP_ROWS];
+    uint32_t quad_begin; /* the first channel / 4 */
+    uint32_t word2, word3;
+    uint64_t seed;
+} seam_tile_draws;
+
 typedef struct seam_tile_ops {
+    const char *name;
+    /* Words of a full group to codes; returns where the next group's begin, or NULL where a value
+     * is not finite.  Bytes in front of codes_end and behind the group's own may be overwritten.
+     * decoded (same ld; may be x) or NULL; draws or NULL: round to nearest even. */
+    uint8_t *(*encode_group)(uint8_t *codes, uint8_t *codes_end, float *decoded, const float *x,
+                             const seam_tile_group *group, const seam_tile_draws *draws);
+    /* The reverse; returns where the next group begins.  streaming: the caller will not read x
+     * soon, so it need not pass through the caches. */
+    const uint8_t *(*decode_group)(float *x, const uint8_t *codes, const uint8_t *codes_end,
+                                   const seam_tile_group *group, bool streaming);
     /* planes[j][l]: bit i is bit j of row i's code; j < 8, or < 16 when wide.  uniform
      * [32][64] numbers in [0, 1), or NULL: round to nearest even.  decoded (same ld) or NULL.
      * poison (64): 0 is added for finite x, NaN for others. */
@@ -38,13 +67,25 @@ typedef struct seam_tile_ops {
     /* 64 uniform numbers of one row: channels 4*quad_begin and on. */
     void (*uniform)(float *ret, uint32_t quad_begin, uint32_t row_id, uint32_t word2,
                     uint32_t word3, uint64_t seed);
-    /* lo, hi (count) take in one row x; poison as above, one a channel. */
-    void (*widen)(float *lo, float *hi, float *poison, const float *x, uint32_t count);
+    /* lo, hi (count) take in `rows` (at most SEAM_TILE_WIDEN_ROWS of them); each value is added to
+     * sum (count), which is not finite from the first value on that is not. */
+    void (*widen)(float *lo, float *hi, float *sum, const float *const *rows, uint32_t row_count,
+                  uint32_t count);
 } seam_tile_ops;
 
 /* The fastest variant that this CPU runs. */
 const seam_tile_ops *seam_tile_ops_best(void);
 /* Variant `idx` for tests and benches: 0 is the base one; NULL past the last that runs here. */
 const seam_tile_ops *seam_tile_ops_variant(uint32_t idx);
+
+/* The base variant's group functions, which take any values and any number of channels: the
+ * others fall back on them for what they leave out. */
+uint8_t *seam_tile_encode_group_base(uint8_t *codes, uint8_t *codes_end, float *decoded,
+                                     const float *x, const seam_tile_group *group,
+                                     const seam_tile_draws *draws);
+const uint8_t *seam_tile_decode_group_base(float *x, const uint8_t *codes, const uint8_t *codes_end,
+                                           const seam_tile_group *group, bool streaming);
+/* `group` without its first `channels`. */
+seam_tile_group seam_tile_group_after(const seam_tile_group *group, uint32_t channels);
 
 #endif

@@ -3,8 +3,8 @@
  *
  *   D = (hi - lo)/N,  r = 1/D,  q = clamp(rint((x - lo)*r), 0, N),  x^ = lo + q*D,  N = 2^w - 1
  *
- * This file walks over a tensor in tiles of 32 rows x 64 channels, reads and writes the range
- * block and places the words of the bit planes; the arithmetic on a tile is affine_tile.c.
+ * This file measures, reads and writes the range block and walks over a tensor in groups of 32
+ * rows; a group is the work of affine_tile.h's variants, the bits of a tail group are done here.
  *
  * Magnitudes: values in range below 2^125 only, so that hi - lo and 1/D stay finite and normal.
  * Values outside the range block's rows may be anything finite: the clamp bounds their codes. */
@@ -21,7 +21,9 @@
 #define EXPONENT_MIN     (-163) /* the largest magnitude is 2^-149 */
 #define EXPONENT_MAX     110    /* the largest magnitude is below 2^125 */
 #define RANGE_HEAD_BYTES 4
-#define MEASURE_CHANNELS 2048u /* channels whose lo, hi fit on the stack: 24 KB */
+#define MEASURE_CHANNELS 8192u /* channels whose bounds fit on the stack: 96 KB; more: twice */
+/* From this many bytes of output on, no cache keeps them for the reader. */
+#define STREAMING_BYTES_MIN ((size_t)32 << 20)
 
 static size_t lanes_padded(uint32_t channels) {
     return ((size_t)channels + LANES - 1) / LANES * LANES;
@@ -33,19 +35,37 @@ static size_t affine_scratch_bytes(uint32_t channels) {
 
 /* ---- range block ---- */
 
+/* Padded apart: where they lie a multiple of 4 KB from each other, a load of one waits for the
+ * store of another. */
 typedef struct column_ranges {
-    float lo[MEASURE_CHANNELS], hi[MEASURE_CHANNELS], poison[MEASURE_CHANNELS];
+    float lo[MEASURE_CHANNELS + 48], hi[MEASURE_CHANNELS + 48], sum[MEASURE_CHANNELS];
 } column_ranges;
 
 static bool row_in_range(const uint8_t *range_rows, uint32_t row) {
     return range_rows == NULL || (range_rows[row / 8] >> (row % 8) & 1) != 0;
 }
 
+/* Whether the columns' values are finite, one by one: their sum may overflow where they are. */
+static bool columns_finite(const float *x, uint32_t rows, uint32_t ld, uint32_t count,
+                           const uint8_t *range_rows) {
+    for (uint32_t row = 0; row < rows; row++) {
+        for (uint32_t c = 0; row_in_range(range_rows, row) && c < count; c++) {
+            if (!isfinite(x[(size_t)row * ld + c])) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
 /* lo, hi of `count` columns; false where a value is not finite. No row in range: all zero. */
 static bool columns_measure(column_ranges *ret, const float *x, uint32_t rows, uint32_t ld,
                             uint32_t count, const uint8_t *range_rows) {
     const seam_tile_ops *tile = seam_tile_ops_best();
+    const float *taken[SEAM_TILE_WIDEN_ROWS];
+    uint32_t taken_count = 0;
     bool any = false;
+    memset(ret->sum, 0, count * sizeof *ret->sum);
     for (uint32_t row = 0; row < rows; row++) {
         if (!row_in_range(range_rows, row)) {
             continue;
@@ -55,18 +75,22 @@ static bool columns_measure(column_ranges *ret, const float *x, uint32_t rows, u
             any = true;
             memcpy(ret->lo, values, count * sizeof *values);
             memcpy(ret->hi, values, count * sizeof *values);
-            memset(ret->poison, 0, count * sizeof *values);
         }
-        tile->widen(ret->lo, ret->hi, ret->poison, values, count);
+        taken[taken_count++] = values;
+        if (taken_count == SEAM_TILE_WIDEN_ROWS) {
+            tile->widen(ret->lo, ret->hi, ret->sum, taken, taken_count, count);
+            taken_count = 0;
+        }
     }
+    tile->widen(ret->lo, ret->hi, ret->sum, taken, taken_count, count);
     if (!any) {
         memset(ret, 0, sizeof *ret);
     }
     float poison = 0.0f;
     for (uint32_t c = 0; c < count; c++) {
-        poison += ret->poison[c];
+        poison += ret->sum[c] * 0.0f;
     }
-    return poison == 0.0f; /* a NaN is not */
+    return poison == 0.0f || columns_finite(x, rows, ld, count, range_rows);
 }
 
 static float magnitude_max(const column_ranges *ranges, uint32_t count) {
@@ -78,9 +102,10 @@ static float magnitude_max(const column_ranges *ranges, uint32_t count) {
     return largest;
 }
 
-/* fp16 of the exact value * 2^-k, rounded outward; zero is written as +0. */
-static uint16_t bound_fp16(float value, int exponent, bool up) {
-    double scaled = ldexp((double)value, -exponent);
+/* fp16 of the exact value * 2^-k, rounded outward; zero is written as +0.  scale = 2^-k: at most
+ * 2^163, and 2^-149 * 2^-110 is a normal double too. */
+static uint16_t bound_fp16(float value, double scale, bool up) {
+    double scaled = (double)value * scale;
     /* Far below fp16's smallest: keep the sign for the rounding where f32 would give zero. */
     if (scaled != 0.0 && fabs(scaled) < 0x1p-60) {
         scaled = copysign(0x1p-60, scaled);
@@ -109,6 +134,7 @@ static seam_status affine_measure(uint8_t *ret_ranges, const float *x, uint32_t 
             return SEAM_E_NONFINITE;
         }
     }
+    const double scale = ldexp(1.0, -exponent);
     seam_put_u16(ret_ranges, (uint16_t)exponent);
     seam_put_u16(ret_ranges + 2, 0);
     for (uint32_t c = 0; c < channels; c += MEASURE_CHANNELS) {
@@ -118,8 +144,8 @@ static seam_status affine_measure(uint8_t *ret_ranges, const float *x, uint32_t 
         }
         uint8_t *out = ret_ranges + RANGE_HEAD_BYTES + 4 * (size_t)c;
         for (uint32_t i = 0; i < count; i++) {
-            seam_put_u16(out + 4 * i, bound_fp16(ranges.lo[i], exponent, false));
-            seam_put_u16(out + 4 * i + 2, bound_fp16(ranges.hi[i], exponent, true));
+            seam_put_u16(out + 4 * i, bound_fp16(ranges.lo[i], scale, false));
+            seam_put_u16(out + 4 * i + 2, bound_fp16(ranges.hi[i], scale, true));
         }
     }
     return SEAM_OK;
@@ -135,10 +161,10 @@ static seam_status range_head_read(double *ret_scale, const uint8_t *ranges) {
     return SEAM_OK;
 }
 
-/* lo and step D of one channel; D = 0 when it is constant. */
-static seam_status range_read(float *ret_lo, float *ret_step, const uint8_t *bounds, double scale,
-                              float levels) {
-    const uint16_t lo_bits = seam_get_u16(bounds), hi_bits = seam_get_u16(bounds + 2);
+/* lo and hi of one channel. */
+static seam_status range_read(float *ret_lo, float *ret_hi, const uint8_t *bounds, double scale) {
+    const uint16_t lo_bits = (uint16_t)(bounds[0] | bounds[1] << 8);
+    const uint16_t hi_bits = (uint16_t)(bounds[2] | bounds[3] << 8);
     if ((lo_bits & 0x7c00u) == 0x7c00u || (hi_bits & 0x7c00u) == 0x7c00u) {
         return SEAM_E_NONFINITE;
     }
@@ -147,10 +173,15 @@ static seam_status range_read(float *ret_lo, float *ret_step, const uint8_t *bou
     if (lo > hi) {
         return SEAM_E_FORMAT;
     }
-    const float step = (hi - lo) / levels;
     *ret_lo = lo;
-    *ret_step = step < FLT_MIN ? 0.0f : step;
+    *ret_hi = hi;
     return SEAM_OK;
+}
+
+/* The step D of a channel; 0 when it is constant. */
+static inline float range_step(float lo, float hi, float levels) {
+    const float step = (hi - lo) / levels;
+    return step < FLT_MIN ? 0.0f : step;
 }
 
 static float width_levels(uint8_t width) {
@@ -163,9 +194,9 @@ static seam_status affine_steps(float *ret_steps, const seam_codec_args *args) {
     double scale = 0.0;
     SEAM_TRY(range_head_read(&scale, args->ranges));
     for (uint32_t c = 0; c < args->channels; c++) {
-        float lo = 0.0f;
-        SEAM_TRY(range_read(&lo, &ret_steps[c], args->ranges + RANGE_HEAD_BYTES + 4 * (size_t)c,
-                            scale, width_levels(args->widths[c])));
+        float lo = 0.0f, hi = 0.0f;
+        SEAM_TRY(range_read(&lo, &hi, args->ranges + RANGE_HEAD_BYTES + 4 * (size_t)c, scale));
+        ret_steps[c] = range_step(lo, hi, width_levels(args->widths[c]));
     }
     return SEAM_OK;
 }
@@ -175,6 +206,17 @@ static seam_status affine_steps(float *ret_steps, const seam_codec_args *args) {
 typedef struct grid_arrays {
     float *lo, *inverse, *step, *levels;
 } grid_arrays;
+
+/* Apart from the reading, so that compilers divide in vectors. */
+static void grid_divide(const grid_arrays *grid, uint32_t count) {
+    float *restrict lo = grid->lo, *restrict inverse = grid->inverse;
+    float *restrict step = grid->step, *restrict levels = grid->levels;
+    for (uint32_t c = 0; c < count; c++) {
+        step[c] = range_step(lo[c], inverse[c], levels[c]);
+        inverse[c] = step[c] == 0.0f ? 0.0f : 1.0f / step[c];
+        levels[c] = step[c] == 0.0f ? 0.0f : levels[c];
+    }
+}
 
 static seam_status grid_fill(grid_arrays *ret, const seam_codec_args *args, void *scratch) {
     SEAM_ASSERT((uintptr_t)scratch % 64 == 0);
@@ -188,41 +230,44 @@ static seam_status grid_fill(grid_arrays *ret, const seam_codec_args *args, void
     };
     double scale = 0.0;
     SEAM_TRY(range_head_read(&scale, args->ranges));
+    float *const hi = ret->inverse; /* until the steps are known */
     for (uint32_t c = 0; c < args->channels; c++) {
-        const float levels = width_levels(args->widths[c]);
-        SEAM_TRY(range_read(&ret->lo[c], &ret->step[c],
-                            args->ranges + RANGE_HEAD_BYTES + 4 * (size_t)c, scale, levels));
-        const bool constant = ret->step[c] == 0.0f;
-        ret->inverse[c] = constant ? 0.0f : 1.0f / ret->step[c];
-        ret->levels[c] = constant ? 0.0f : levels;
+        SEAM_TRY(range_read(&ret->lo[c], &hi[c], args->ranges + RANGE_HEAD_BYTES + 4 * (size_t)c,
+                            scale));
+        ret->levels[c] = width_levels(args->widths[c]);
     }
+    grid_divide(ret, args->channels);
     return SEAM_OK;
 }
 
-static seam_tile_grid grid_at(const grid_arrays *grid, uint32_t channel) {
-    return (seam_tile_grid){grid->lo + channel, grid->inverse + channel, grid->step + channel,
-                            grid->levels + channel};
+/* Channels from `channel` on; row i of the tensor at data + i*channels. */
+static seam_tile_group group_at(const grid_arrays *grid, const seam_codec_args *args,
+                                uint32_t channel) {
+    return (seam_tile_group){
+        .channels = args->channels - channel,
+        .ld = args->channels,
+        .grid = {grid->lo + channel, grid->inverse + channel, grid->step + channel,
+                 grid->levels + channel},
+        .widths = args->widths + channel,
+    };
 }
 
-/* ---- bits ---- */
+static size_t group_bytes(const seam_codec_args *args) {
+    size_t words = 0;
+    for (uint32_t c = 0; c < args->channels; c++) {
+        words += args->widths[c];
+    }
+    return 4 * words;
+}
 
-/* A stream of bits, least significant first. A full group is a stream of whole words. */
+/* ---- the bits of a tail group ---- */
+
+/* A stream of bits, least significant first. */
 typedef struct bit_writer {
     uint8_t *out;
     uint64_t held;
     uint32_t held_bits; /* below 8 between calls */
 } bit_writer;
-
-static inline void word_put(uint8_t *out, uint32_t word) {
-    out[0] = (uint8_t)word;
-    out[1] = (uint8_t)(word >> 8);
-    out[2] = (uint8_t)(word >> 16);
-    out[3] = (uint8_t)(word >> 24);
-}
-
-static inline uint32_t word_get(const uint8_t *in) {
-    return (uint32_t)in[0] | (uint32_t)in[1] << 8 | (uint32_t)in[2] << 16 | (uint32_t)in[3] << 24;
-}
 
 static void bits_put(bit_writer *writer, uint32_t bits, uint32_t count) {
     writer->held |= (uint64_t)bits << writer->held_bits;
@@ -258,57 +303,35 @@ static uint32_t bits_get(bit_reader *reader, uint32_t count) {
     return bits;
 }
 
+/* Copy `lanes` columns to or from a padded tile. */
+static void lanes_copy(float *to, size_t to_ld, const float *from, size_t from_ld, uint32_t rows,
+                       uint32_t lanes) {
+    for (uint32_t i = 0; i < rows; i++) {
+        memcpy(to + i * to_ld, from + i * from_ld, lanes * sizeof *to);
+    }
+}
+
+static bool tile_is_wide(const seam_tile_group *tile, uint32_t lanes) {
+    bool wide = false;
+    for (uint32_t l = 0; l < lanes; l++) {
+        wide |= tile->widths[l] > 8;
+    }
+    return wide;
+}
+
 /* ---- encode ---- */
 
-typedef struct tile_place {
-    uint32_t channel, lanes; /* lanes <= 64 */
-    uint32_t rows;           /* of the group, 1..32 */
-    bool wide;               /* a width above 8 */
-} tile_place;
-
-static tile_place tile_at(const seam_codec_args *args, uint32_t channel, uint32_t rows) {
-    const uint32_t left = args->channels - channel;
-    tile_place place = {.channel = channel, .lanes = left < LANES ? left : LANES, .rows = rows};
-    for (uint32_t l = 0; l < place.lanes; l++) {
-        place.wide |= args->widths[channel + l] > 8;
-    }
-    return place;
-}
-
-static void uniforms_fill(float *ret, const seam_tile_ops *tile, const tile_place *place,
-                          const seam_rounding *rounding, uint32_t row_begin) {
-    for (uint32_t i = 0; i < place->rows; i++) {
-        const uint32_t row = row_begin + i;
-        const uint32_t row_id =
-            rounding->row_ids != NULL ? rounding->row_ids[row] : rounding->row_id_begin + row;
-        tile->uniform(ret + (size_t)i * LANES, place->channel / 4, row_id,
-                      rounding->site | (uint32_t)rounding->micro << 16, (uint32_t)rounding->step,
-                      rounding->seed);
-    }
-}
-
-/* Copy a tile of fewer than 64 lanes to or from a padded one. */
-static void lanes_copy(float *to, size_t to_ld, const float *from, size_t from_ld,
-                       const tile_place *place) {
-    for (uint32_t i = 0; i < place->rows; i++) {
-        memcpy(to + i * to_ld, from + i * from_ld, place->lanes * sizeof *to);
-    }
-}
-
-static void planes_write(bit_writer *writer, const uint32_t *planes, const uint8_t *widths,
-                         const tile_place *place) {
-    for (uint32_t l = 0; l < place->lanes; l++) {
-        const uint32_t width = widths[place->channel + l];
-        if (place->rows == SEAM_GROUP_ROWS) {
-            for (uint32_t j = 0; j < width; j++) {
-                word_put(writer->out + 4 * (size_t)j, planes[j * LANES + l]);
-            }
-            writer->out += 4 * (size_t)width;
-            continue;
-        }
-        for (uint32_t j = 0; j < width; j++) {
-            bits_put(writer, planes[j * LANES + l], place->rows);
-        }
+/* The rounding of the group that begins at `row` (its first `rows` rows). */
+static void draws_fill(seam_tile_draws *ret, const seam_rounding *rounding, uint32_t row,
+                       uint32_t rows) {
+    *ret = (seam_tile_draws){
+        .word2 = rounding->site | (uint32_t)rounding->micro << 16,
+        .word3 = (uint32_t)rounding->step,
+        .seed = rounding->seed,
+    };
+    for (uint32_t i = 0; i < rows; i++) {
+        ret->row_ids[i] = rounding->row_ids != NULL ? rounding->row_ids[row + i]
+                                                    : rounding->row_id_begin + row + i;
     }
 }
 
@@ -320,97 +343,108 @@ static bool poison_is_clean(const float *poison) {
     return sum == 0.0f; /* a NaN is not */
 }
 
-static seam_status affine_encode(uint8_t *ret_codes, float *ret_decoded,
-                                 const seam_codec_args *args, const float *x, uint32_t rows,
-                                 const seam_rounding *rounding, void *scratch) {
-    const seam_tile_ops *tile = seam_tile_ops_best();
+/* `rows` rows, fewer than a group. */
+static seam_status tail_encode(uint8_t *codes, float *decoded, const float *x, uint32_t rows,
+                               const seam_tile_group *group, const seam_tile_draws *draws) {
+    const seam_tile_ops *ops = seam_tile_ops_best();
     _Alignas(64) uint32_t planes[16 * LANES];
     _Alignas(64) float uniforms[SEAM_GROUP_ROWS * LANES];
     _Alignas(64) float padded[SEAM_GROUP_ROWS * LANES] = {0};
     _Alignas(64) float poison[LANES] = {0};
-    const size_t C = args->channels;
-    const bool stochastic = rounding->stochastic;
-    grid_arrays grid;
-    SEAM_TRY(grid_fill(&grid, args, scratch));
-    bit_writer writer = {0};
-    writer.out = ret_codes;
-    for (uint32_t row = 0; row < rows; row += SEAM_GROUP_ROWS) {
-        const uint32_t left = rows - row;
-        for (uint32_t c = 0; c < args->channels; c += LANES) {
-            const tile_place place =
-                tile_at(args, c, left < SEAM_GROUP_ROWS ? left : SEAM_GROUP_ROWS);
-            const seam_tile_grid tile_grid = grid_at(&grid, c);
-            const float *in = x + row * C + c;
-            float *out = ret_decoded != NULL ? ret_decoded + row * C + c : NULL;
-            if (stochastic) {
-                uniforms_fill(uniforms, tile, &place, rounding, row);
+    const seam_tile_rows tile_rows = {rows, LANES};
+    bit_writer writer = {.out = codes};
+    for (uint32_t c = 0; c < group->channels; c += LANES) {
+        const seam_tile_group tile = seam_tile_group_after(group, c);
+        const uint32_t lanes = tile.channels < LANES ? tile.channels : LANES;
+        for (uint32_t i = 0; draws != NULL && i < rows; i++) {
+            ops->uniform(uniforms + (size_t)i * LANES, c / 4, draws->row_ids[i], draws->word2,
+                         draws->word3, draws->seed);
+        }
+        lanes_copy(padded, LANES, x + c, group->ld, rows, lanes);
+        ops->encode(planes, poison, decoded != NULL ? padded : NULL, padded, &tile_rows, &tile.grid,
+                    draws != NULL ? uniforms : NULL, tile_is_wide(&tile, lanes));
+        if (decoded != NULL) {
+            lanes_copy(decoded + c, group->ld, padded, LANES, rows, lanes);
+        }
+        for (uint32_t l = 0; l < lanes; l++) {
+            for (uint32_t j = 0; j < tile.widths[l]; j++) {
+                bits_put(&writer, planes[j * LANES + l], rows);
             }
-            const float *u = stochastic ? uniforms : NULL;
-            if (place.lanes == LANES) {
-                tile->encode(planes, poison, out, in, &(seam_tile_rows){place.rows, C}, &tile_grid,
-                             u, place.wide);
-            } else {
-                lanes_copy(padded, LANES, in, C, &place);
-                tile->encode(planes, poison, out != NULL ? padded : NULL, padded,
-                             &(seam_tile_rows){place.rows, LANES}, &tile_grid, u, place.wide);
-                if (out != NULL) {
-                    lanes_copy(out, C, padded, LANES, &place);
-                }
-            }
-            planes_write(&writer, planes, args->widths, &place);
         }
     }
     bits_flush(&writer);
     return poison_is_clean(poison) ? SEAM_OK : SEAM_E_NONFINITE;
 }
 
-/* ---- decode ---- */
-
-static void planes_read(uint32_t *planes, bit_reader *reader, const uint8_t *widths,
-                        const tile_place *place) {
-    memset(planes, 0, (place->wide ? 16 : 8) * LANES * sizeof *planes);
-    for (uint32_t l = 0; l < place->lanes; l++) {
-        const uint32_t width = widths[place->channel + l];
-        if (place->rows == SEAM_GROUP_ROWS) {
-            for (uint32_t j = 0; j < width; j++) {
-                planes[j * LANES + l] = word_get(reader->in + 4 * (size_t)j);
-            }
-            reader->in += 4 * (size_t)width;
-            continue;
+static seam_status affine_encode(uint8_t *ret_codes, float *ret_decoded,
+                                 const seam_codec_args *args, const float *x, uint32_t rows,
+                                 const seam_rounding *rounding, void *scratch) {
+    const seam_tile_ops *ops = seam_tile_ops_best();
+    const size_t C = args->channels;
+    grid_arrays grid;
+    SEAM_TRY(grid_fill(&grid, args, scratch));
+    const seam_tile_group group = group_at(&grid, args, 0);
+    uint8_t *codes = ret_codes;
+    uint8_t *const groups_end = ret_codes + rows / SEAM_GROUP_ROWS * group_bytes(args);
+    seam_tile_draws draws;
+    const seam_tile_draws *drawn = rounding->stochastic ? &draws : NULL;
+    for (uint32_t row = 0; row < rows; row += SEAM_GROUP_ROWS) {
+        const uint32_t left = rows - row, count = left < SEAM_GROUP_ROWS ? left : SEAM_GROUP_ROWS;
+        float *decoded = ret_decoded != NULL ? ret_decoded + row * C : NULL;
+        if (drawn != NULL) {
+            draws_fill(&draws, rounding, row, count);
         }
-        for (uint32_t j = 0; j < width; j++) {
-            planes[j * LANES + l] = bits_get(reader, place->rows);
+        if (count < SEAM_GROUP_ROWS) {
+            return tail_encode(codes, decoded, x + row * C, count, &group, drawn);
+        }
+        codes = ops->encode_group(codes, groups_end, decoded, x + row * C, &group, drawn);
+        if (codes == NULL) {
+            return SEAM_E_NONFINITE;
         }
     }
+    SEAM_ASSERT(codes == groups_end);
+    return SEAM_OK;
+}
+
+/* ---- decode ---- */
+
+static seam_status tail_decode(float *x, const uint8_t *codes, uint32_t rows,
+                               const seam_tile_group *group) {
+    const seam_tile_ops *ops = seam_tile_ops_best();
+    _Alignas(64) uint32_t planes[16 * LANES];
+    _Alignas(64) float padded[SEAM_GROUP_ROWS * LANES];
+    const seam_tile_rows tile_rows = {rows, LANES};
+    bit_reader reader = {.in = codes};
+    for (uint32_t c = 0; c < group->channels; c += LANES) {
+        const seam_tile_group tile = seam_tile_group_after(group, c);
+        const uint32_t lanes = tile.channels < LANES ? tile.channels : LANES;
+        memset(planes, 0, sizeof planes);
+        for (uint32_t l = 0; l < lanes; l++) {
+            for (uint32_t j = 0; j < tile.widths[l]; j++) {
+                planes[j * LANES + l] = bits_get(&reader, rows);
+            }
+        }
+        ops->decode(padded, &tile_rows, planes, &tile.grid, tile_is_wide(&tile, lanes));
+        lanes_copy(x + c, group->ld, padded, LANES, rows, lanes);
+    }
+    return reader.held == 0 ? SEAM_OK : SEAM_E_FORMAT; /* the last byte is filled with zeros */
 }
 
 static seam_status affine_decode(float *ret_x, const seam_codec_args *args, const uint8_t *codes,
                                  uint32_t rows, void *scratch) {
-    const seam_tile_ops *tile = seam_tile_ops_best();
-    _Alignas(64) uint32_t planes[16 * LANES];
-    _Alignas(64) float padded[SEAM_GROUP_ROWS * LANES];
+    const seam_tile_ops *ops = seam_tile_ops_best();
     const size_t C = args->channels;
     grid_arrays grid;
     SEAM_TRY(grid_fill(&grid, args, scratch));
-    bit_reader reader = {.in = codes};
-    for (uint32_t row = 0; row < rows; row += SEAM_GROUP_ROWS) {
-        const uint32_t left = rows - row;
-        for (uint32_t c = 0; c < args->channels; c += LANES) {
-            const tile_place place =
-                tile_at(args, c, left < SEAM_GROUP_ROWS ? left : SEAM_GROUP_ROWS);
-            const seam_tile_grid tile_grid = grid_at(&grid, c);
-            float *out = ret_x + row * C + c;
-            planes_read(planes, &reader, args->widths, &place);
-            if (place.lanes == LANES) {
-                tile->decode(out, &(seam_tile_rows){place.rows, C}, planes, &tile_grid, place.wide);
-            } else {
-                tile->decode(padded, &(seam_tile_rows){place.rows, LANES}, planes, &tile_grid,
-                             place.wide);
-                lanes_copy(out, C, padded, LANES, &place);
-            }
-        }
+    const seam_tile_group group = group_at(&grid, args, 0);
+    const uint8_t *const groups_end = codes + rows / SEAM_GROUP_ROWS * group_bytes(args);
+    const bool streaming = rows * C * sizeof *ret_x >= STREAMING_BYTES_MIN;
+    uint32_t row = 0;
+    for (; rows - row >= SEAM_GROUP_ROWS; row += SEAM_GROUP_ROWS) {
+        codes = ops->decode_group(ret_x + row * C, codes, groups_end, &group, streaming);
     }
-    return reader.held == 0 ? SEAM_OK : SEAM_E_FORMAT; /* the last byte is filled with zeros */
+    SEAM_ASSERT(codes == groups_end);
+    return row < rows ? tail_decode(ret_x + row * C, codes, rows - row, &group) : SEAM_OK;
 }
 
 const seam_codec_ops seam_codec_affine_ops = {

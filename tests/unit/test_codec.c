@@ -227,6 +227,25 @@ static void test_measure__not_finite_or_beyond_2_125__nonfinite(void **state) {
     assert_int_equal(seam_codec_measure(ranges, SEAM_CODEC_AMAQ, x, 2, 70, NULL), SEAM_OK);
 }
 
+static void test_measure__sum_of_a_column_overflows__ok(void **state) {
+    (void)state;
+    enum { ROWS = 37, C = 11 };
+    uint8_t ranges[4 + 4 * C];
+    float x[ROWS * C];
+    for (size_t i = 0; i < ROWS * C; i++) {
+        x[i] = 0x1p124f; /* 37 of them are 2^129.2; the sum serves to find what is not finite */
+    }
+    assert_int_equal(seam_codec_measure(ranges, SEAM_CODEC_AMAQ, x, ROWS, C, NULL), SEAM_OK);
+    assert_int_equal((int16_t)seam_get_u16(ranges), 124 - 14);
+    x[36 * C + 10] = NAN;
+    assert_int_equal(seam_codec_measure(ranges, SEAM_CODEC_AMAQ, x, ROWS, C, NULL),
+                     SEAM_E_NONFINITE);
+    uint8_t in_range[(ROWS + 7) / 8];
+    memset(in_range, 0xff, sizeof in_range);
+    in_range[4] = 0x0f; /* all but row 36 */
+    assert_int_equal(seam_codec_measure(ranges, SEAM_CODEC_AMAQ, x, ROWS, C, in_range), SEAM_OK);
+}
+
 static void test_round_trip__special_tensors__defined_results(void **state) {
     (void)state;
     static const float values[] = {0.0f,      -0.0f,           1.0f,      -3.25f,   0x1p-149f,
@@ -308,6 +327,7 @@ int main(void) {
         cmocka_unit_test(test_measure__more_channels_than_a_block__equals_single_columns),
         cmocka_unit_test(test_measure__tiny_beside_huge__rounds_outward),
         cmocka_unit_test(test_measure__not_finite_or_beyond_2_125__nonfinite),
+        cmocka_unit_test(test_measure__sum_of_a_column_overflows__ok),
         cmocka_unit_test(test_round_trip__special_tensors__defined_results),
         cmocka_unit_test(test_round_trip__error__at_most_half_a_step),
         cmocka_unit_test(test_round_trip__2_20_rows__bytes_and_values),

@@ -1,0 +1,540 @@
+/* affine_tile.h's groups in AVX2 intrinsics; no header but the body of affine_tile_avx2.c and, once
+ * more, of affine_tile_avx512.c, whose VL brings three-operand logic and more registers to the same
+ * 256-bit vectors.  They define SEAM_TILE_TARGET (attributes) and SEAM_TILE_NAME(verb).
+ *
+ * A group is cut into panels of at most 1024 channels whose codes (a byte a value, 32 KB) stay in
+ * the nearest caches between two passes:
+ *   1. four rows i, i+8, i+16, i+24 at a time: quantize, narrow to bytes with saturation; a vector
+ *      holds 4 rows x 8 channels, in the order that the packs leave (below: packed order);
+ *   2. eight channels at a time: transpose bits (as affine_tile.c; half the work where no width is
+ *      above 4), transpose words, and store each channel's words with one store, which may run
+ *      over: what is too much is overwritten by the next channel.  Decoding is the way back.
+ * Rows are read along the panel and the next one prefetched, because 32 rows side by side would
+ * share cache sets when the row stride is a power of two.
+ *
+ * What it costs, cycles for 8 values on Zen 3 in first-level cache, at 2..4 and 5..8 bits: quantize
+ * 1.6, transposes and stores 0.8 and 1.4; decode 0.7 and 1.3, values 1.5; a random number for each
+ * value 16 (ten rounds of Philox, 80 instructions for 16 values).  Tried: panels of 256 channels
+ * (encode 13 % slower at 576 channels, 20 % at 4096 out of memory), all stages inlined into one
+ * function (7 % slower at 4 bits, equal at 8).
+ *
+ * Bytes moved, a value: measure reads 4, encode reads 4 and writes w/8, decode reads w/8 and writes
+ * 4; a memcpy of the bf16 source reads 2 and writes 2.  Where loads set the pace of both, measure
+ * and encode together stay below half of memcpy: tests/bench/bench_codec prints that limit.
+ *
+ * Finite values: conversion to integers gives 0x80000000 for all that is not in int32's range,
+ * NaN and infinity among them, and the first pack makes it -32768.  A panel in which that comes
+ * up is left to the base variant, which knows what it means. */
+#ifdef SEAM_TILE_TARGET
+
+#include "affine_tile_x86_lanes.h"
+
+/* ---- encode ---- */
+
+/* x + (-lo) is x - lo; an addition takes x from memory. */
+INLINE __m256i quantize(const float *x, __m256 minus_lo, __m256 inverse, const float *uniform) {
+    const __m256 t = _mm256_mul_ps(_mm256_add_ps(minus_lo, _mm256_loadu_ps(x)), inverse);
+    return uniform != NULL ? _mm256_cvttps_epi32(_mm256_add_ps(t, _mm256_loadu_ps(uniform)))
+                           : _mm256_cvtps_epi32(t);
+}
+
+INLINE __m256 negate(__m256 v) {
+    return _mm256_xor_ps(v, _mm256_set1_ps(-0.0f));
+}
+
+/* Codes of channel c.. of rows x[0..3] into *out; their least of 16 bits. */
+INLINE __m256i block_quantize8(__m256i *out, const float *const x[4], const seam_tile_grid *grid,
+                               size_t c, float uniforms[4][PANEL + 16], bool drawn) {
+    const __m256 inverse = _mm256_load_ps(grid->inverse + c);
+    const __m256 minus_lo = negate(_mm256_load_ps(grid->lo + c));
+    const __m256i q0 = quantize(x[0] + c, minus_lo, inverse, drawn ? uniforms[0] + c : NULL);
+    const __m256i q1 = quantize(x[1] + c, minus_lo, inverse, drawn ? uniforms[1] + c : NULL);
+    const __m256i q2 = quantize(x[2] + c, minus_lo, inverse, drawn ? uniforms[2] + c : NULL);
+    const __m256i q3 = quantize(x[3] + c, minus_lo, inverse, drawn ? uniforms[3] + c : NULL);
+    const __m256i a = _mm256_packs_epi32(q0, q1), b = _mm256_packs_epi32(q2, q3);
+    out[c / BLOCK] = _mm256_packus_epi16(a, b);
+    return _mm256_min_epi16(a, b);
+}
+
+/* Codes of rows x, x + 8*ld, .. below 2^8 into out[channel/8]; false where the base variant has
+ * to do it. */
+INLINE bool rows_quantize8(__m256i *restrict out, const float *x, const seam_tile_group *group,
+                           float uniforms[4][PANEL + 16], bool drawn) {
+    const size_t ld8 = 8 * group->ld, count = group->channels;
+    const float *const rows[4] = {x, x + ld8, x + 2 * ld8, x + 3 * ld8};
+    const seam_tile_grid grid = group->grid;
+    __m256i least = _mm256_setzero_si256();
+    size_t c = 0;
+    for (; c + 2 * BLOCK <= count; c += 2 * BLOCK) {
+        for (size_t k = 0; k < 4; k++) { /* the cache line that the next row takes */
+            _mm_prefetch((const char *)(rows[k] + c + group->ld), _MM_HINT_T0);
+        }
+        const __m256i a = block_quantize8(out, rows, &grid, c, uniforms, drawn);
+        const __m256i b = block_quantize8(out, rows, &grid, c + BLOCK, uniforms, drawn);
+        least = _mm256_min_epi16(least, _mm256_min_epi16(a, b));
+    }
+    if (c < count) {
+        least = _mm256_min_epi16(least, block_quantize8(out, rows, &grid, c, uniforms, drawn));
+    }
+    const __m256i strange = _mm256_cmpeq_epi16(least, _mm256_set1_epi16(INT16_MIN));
+    return _mm256_testz_si256(strange, strange) != 0;
+}
+
+/* The same for codes below 2^16, clamped already: low bytes and high bytes. */
+INLINE bool rows_quantize16(panel *p, uint32_t i, const float *x, const seam_tile_group *group,
+                            bool drawn) {
+    __m256i *low = p->codes[0][i], *high = p->codes[1][i];
+    const size_t ld8 = 8 * group->ld, count = group->channels;
+    const __m256i byte = _mm256_set1_epi16(255), least = _mm256_set1_epi32(INT32_MIN);
+    __m256i strange = _mm256_setzero_si256();
+    for (size_t c = 0; c < count; c += BLOCK) {
+        const __m256 minus_lo = negate(_mm256_load_ps(group->grid.lo + c));
+        const __m256 inverse = _mm256_load_ps(group->grid.inverse + c);
+        const __m256i levels32 = _mm256_cvtps_epi32(_mm256_load_ps(group->grid.levels + c));
+        const __m256i levels = _mm256_packus_epi32(levels32, levels32);
+        __m256i q[4];
+        for (size_t k = 0; k < 4; k++) {
+            q[k] = quantize(x + c + k * ld8, minus_lo, inverse, drawn ? p->uniforms[k] + c : NULL);
+            strange = _mm256_or_si256(strange, _mm256_cmpeq_epi32(q[k], least));
+        }
+        const __m256i a = _mm256_min_epu16(_mm256_packus_epi32(q[0], q[1]), levels);
+        const __m256i b = _mm256_min_epu16(_mm256_packus_epi32(q[2], q[3]), levels);
+        *low++ = _mm256_packus_epi16(_mm256_and_si256(a, byte), _mm256_and_si256(b, byte));
+        *high++ = _mm256_packus_epi16(_mm256_srli_epi16(a, 8), _mm256_srli_epi16(b, 8));
+    }
+    return _mm256_testz_si256(strange, strange) != 0;
+}
+
+/* N in every byte that belongs to the channel, packed order; N < 256. */
+INLINE __m256i levels_packed(const seam_tile_grid *grid, size_t c) {
+    const __m256i levels = _mm256_cvtps_epi32(_mm256_load_ps(grid->levels + c));
+    const __m256i levels16 = _mm256_packus_epi32(levels, levels);
+    return _mm256_packus_epi16(levels16, levels16);
+}
+
+/* Bytes (row, channel) of each half to (channel, row): a word a channel. */
+INLINE __m256i order_words(__m256i v) {
+    return _mm256_shuffle_epi8(v, _mm256_broadcastsi128_si256(_mm_set_epi8(
+                                      15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0)));
+}
+
+/* The words of 8 channels, none above 4 bits. */
+INLINE uint8_t *block_put4(uint8_t *out, __m256i v[8], const uint8_t *widths) {
+    for (int i = 0; i < 4; i++) {
+        v[i] = _mm256_or_si256(v[i], _mm256_slli_epi32(v[i + 4], 4));
+    }
+    transpose_bits4(v);
+    for (int i = 0; i < 4; i++) {
+        v[i] = order_words(v[i]);
+    }
+    transpose_words4(v);
+    for (int i = 0; i < BLOCK; i++) {
+        const __m256i words = v[i % 4];
+        _mm_storeu_si128((__m128i *)out, i < 4 ? _mm256_castsi256_si128(words)
+                                               : _mm256_extracti128_si256(words, 1));
+        out += 4 * (size_t)widths[i];
+    }
+    return out;
+}
+
+INLINE void words_of_bytes(__m256i v[8]) {
+    transpose_bits8(v);
+    for (int i = 0; i < 8; i++) {
+        v[i] = order_words(v[i]);
+    }
+    transpose_words8(v);
+}
+
+INLINE uint8_t *block_put8(uint8_t *out, __m256i v[8], const uint8_t *widths) {
+    words_of_bytes(v);
+    for (int i = 0; i < BLOCK; i++) {
+        _mm256_storeu_si256((__m256i *)out, v[i]);
+        out += 4 * (size_t)widths[i];
+    }
+    return out;
+}
+
+INLINE uint8_t *block_put16(uint8_t *out, __m256i v[8], __m256i high[8], const uint8_t *widths) {
+    words_of_bytes(v);
+    words_of_bytes(high);
+    for (int i = 0; i < BLOCK; i++) {
+        _mm256_storeu_si256((__m256i *)out, v[i]);
+        _mm256_storeu_si256((__m256i *)(out + 32), high[i]);
+        out += 4 * (size_t)widths[i];
+    }
+    return out;
+}
+
+/* Whether one of 8 widths is above `bound` (at most 16 all). */
+INLINE bool widths_above(const uint8_t *widths, uint32_t bound) {
+    uint64_t word;
+    memcpy(&word, widths, sizeof word);
+    return ((word + UINT64_C(0x0101010101010101) * (127 - bound)) & UINT64_C(0x8080808080808080)) !=
+           0;
+}
+
+INLINE uint8_t *block_encode(uint8_t *out, panel *p, const seam_tile_group *group, size_t c,
+                             bool wide) {
+    __m256i v[8], high[8];
+    const uint8_t *widths = group->widths + c;
+    if (wide) {
+        for (int i = 0; i < 8; i++) {
+            v[i] = p->codes[0][i][c / BLOCK];
+            high[i] = p->codes[1][i][c / BLOCK];
+        }
+        return block_put16(out, v, high, widths);
+    }
+    const __m256i levels = levels_packed(&group->grid, c);
+    for (int i = 0; i < 8; i++) {
+        v[i] = _mm256_min_epu8(p->codes[0][i][c / BLOCK], levels);
+    }
+    return widths_above(widths, 4) ? block_put8(out, v, widths) : block_put4(out, v, widths);
+}
+
+INLINE uint8_t *panel_put(uint8_t *codes, const uint8_t *codes_end, panel *p,
+                          const seam_tile_group *group, bool wide) {
+    for (uint32_t c = 0; c < group->channels; c += BLOCK) {
+        if (codes_end - codes >= BLOCK_BYTES_MAX) {
+            codes = block_encode(codes, p, group, c, wide);
+            continue;
+        }
+        uint8_t last[BLOCK_BYTES_MAX]; /* the stores that run over must not leave the buffer */
+        const size_t bytes = (size_t)(block_encode(last, p, group, c, wide) - last);
+        memcpy(codes, last, bytes);
+        codes += bytes;
+    }
+    return codes;
+}
+
+STAGE uint8_t *panel_put8(uint8_t *codes, const uint8_t *codes_end, panel *p,
+                          const seam_tile_group *group) {
+    return panel_put(codes, codes_end, p, group, false);
+}
+
+STAGE uint8_t *panel_put16(uint8_t *codes, const uint8_t *codes_end, panel *p,
+                           const seam_tile_group *group) {
+    return panel_put(codes, codes_end, p, group, true);
+}
+
+/* ---- values ---- */
+
+/* Which byte of its half is row i + 8k of channel l % 4: shuffled to the bottom of the word. */
+INLINE __m256i row_picker(size_t row, bool packed) {
+    const int k = (int)row, first = packed ? 4 * k : k, step = packed ? 1 : 4;
+    const int zero = (int)0xffffff00u;
+    return _mm256_broadcastsi128_si256(_mm_set_epi32(
+        zero | (first + 3 * step), zero | (first + 2 * step), zero | (first + step), zero | first));
+}
+
+typedef struct value_form {
+    bool packed;    /* codes in packed order and not yet clamped; else a word a channel */
+    bool wide;      /* high bytes too */
+    bool streaming; /* past the caches */
+} value_form;
+
+/* x^ of channel c.. of four rows, from their codes. */
+INLINE void block_values(float *const x[4], const __m256i *low, const __m256i *high,
+                         const seam_tile_grid *grid, size_t c, const __m256i picker[4],
+                         value_form form) {
+    const __m256 lo = _mm256_load_ps(grid->lo + c), step = _mm256_load_ps(grid->step + c);
+    __m256i codes = low[c / BLOCK];
+    if (form.packed && !form.wide) {
+        codes = _mm256_min_epu8(codes, levels_packed(grid, c));
+    }
+    for (size_t k = 0; k < 4; k++) {
+        __m256i q = _mm256_shuffle_epi8(codes, picker[k]);
+        if (form.wide) {
+            const __m256i top = _mm256_shuffle_epi8(high[c / BLOCK], picker[k]);
+            q = _mm256_or_si256(q, _mm256_slli_epi32(top, 8));
+        }
+        const __m256 value = _mm256_add_ps(lo, _mm256_mul_ps(_mm256_cvtepi32_ps(q), step));
+        if (form.streaming) {
+            _mm256_stream_ps(x[k] + c, value);
+        } else {
+            _mm256_storeu_ps(x[k] + c, value);
+        }
+    }
+}
+
+INLINE void values_put(float *x, const panel *p, const seam_tile_group *group, value_form form) {
+    const size_t ld8 = 8 * group->ld, count = group->channels;
+    const seam_tile_grid grid = group->grid;
+    __m256i picker[4];
+    for (size_t k = 0; k < 4; k++) {
+        picker[k] = row_picker(k, form.packed);
+    }
+    for (uint32_t i = 0; i < 8; i++) {
+        float *row = x + i * group->ld;
+        float *const rows[4] = {row, row + ld8, row + 2 * ld8, row + 3 * ld8};
+        const __m256i *low = p->codes[0][i], *high = p->codes[1][i];
+        size_t c = 0;
+        for (; c + 2 * BLOCK <= count; c += 2 * BLOCK) { /* whole cache lines */
+            block_values(rows, low, high, &grid, c, picker, form);
+            block_values(rows, low, high, &grid, c + BLOCK, picker, form);
+        }
+        if (c < count) {
+            block_values(rows, low, high, &grid, c, picker, form);
+        }
+    }
+}
+
+STAGE void values_packed8(float *x, const panel *p, const seam_tile_group *group) {
+    values_put(x, p, group, (value_form){.packed = true});
+}
+
+STAGE void values8(float *x, const panel *p, const seam_tile_group *group) {
+    values_put(x, p, group, (value_form){.packed = false});
+}
+
+STAGE void values_streaming8(float *x, const panel *p, const seam_tile_group *group) {
+    values_put(x, p, group, (value_form){.streaming = true});
+    _mm_sfence();
+}
+
+STAGE void values16(float *x, const panel *p, const seam_tile_group *group, bool packed) {
+    values_put(x, p, group, (value_form){.packed = packed, .wide = true});
+}
+
+STAGE bool panel_quantize(panel *p, const float *x, const seam_tile_group *group, bool wide) {
+    bool known = true;
+    for (uint32_t i = 0; i < 8; i++) {
+        known &= wide
+                     ? rows_quantize16(p, i, x + i * group->ld, group, false)
+                     : rows_quantize8(p->codes[0][i], x + i * group->ld, group, p->uniforms, false);
+    }
+    return known;
+}
+
+STAGE bool panel_quantize_drawn(panel *p, const float *x, const seam_tile_group *group,
+                                const seam_tile_draws *draws, bool wide) {
+    bool known = true;
+    for (uint32_t i = 0; i < 8; i++) {
+        const float *rows = x + i * group->ld;
+        rows_draw(p->uniforms, i, group->channels, draws);
+        known &= wide ? rows_quantize16(p, i, rows, group, true)
+                      : rows_quantize8(p->codes[0][i], rows, group, p->uniforms, true);
+    }
+    return known;
+}
+
+INLINE uint8_t *panel_encode(uint8_t *codes, uint8_t *codes_end, float *decoded, const float *x,
+                             const seam_tile_group *group, const seam_tile_draws *draws,
+                             bool wide) {
+    panel p;
+    const bool known = draws != NULL ? panel_quantize_drawn(&p, x, group, draws, wide)
+                                     : panel_quantize(&p, x, group, wide);
+    if (!known) {
+        return seam_tile_encode_group_base(codes, codes_end, decoded, x, group, draws);
+    }
+    codes =
+        wide ? panel_put16(codes, codes_end, &p, group) : panel_put8(codes, codes_end, &p, group);
+    if (decoded != NULL) {
+        if (wide) {
+            values16(decoded, &p, group, true);
+        } else {
+            values_packed8(decoded, &p, group);
+        }
+    }
+    return codes;
+}
+
+/* ---- decode ---- */
+
+INLINE const uint8_t *block_get4(__m256i v[8], const uint8_t *in, const uint8_t *widths) {
+    for (int i = 0; i < 4; i++) {
+        v[i] = _mm256_castsi128_si256(_mm_loadu_si128((const __m128i *)in));
+        in += 4 * (size_t)widths[i];
+    }
+    for (int i = 0; i < 4; i++) {
+        v[i] = _mm256_inserti128_si256(v[i], _mm_loadu_si128((const __m128i *)in), 1);
+        in += 4 * (size_t)widths[i + 4];
+    }
+    transpose_words4(v);
+    transpose_bits4(v);
+    for (int i = 0; i < 4; i++) { /* bits above a nibble are masked by the caller */
+        v[i + 4] = _mm256_srli_epi32(v[i], 4);
+    }
+    return in;
+}
+
+/* Byte `half` of each code's two. */
+INLINE const uint8_t *block_get8(__m256i v[8], const uint8_t *in, const uint8_t *widths,
+                                 uint32_t half) {
+    for (int i = 0; i < BLOCK; i++) {
+        v[i] = _mm256_loadu_si256((const __m256i *)(in + 32 * half));
+        in += 4 * (size_t)widths[i];
+    }
+    transpose_words8(v);
+    transpose_bits8(v);
+    return in;
+}
+
+/* One block's codes, a word a channel; bits at and above a width belong to what follows. */
+INLINE const uint8_t *block_decode(panel *p, const uint8_t *in, const seam_tile_group *group,
+                                   size_t c, bool wide) {
+    __m256i v[8];
+    const uint8_t *widths = group->widths + c;
+    const __m256i levels = _mm256_cvtps_epi32(_mm256_load_ps(group->grid.levels + c));
+    const __m256i every_byte = _mm256_set1_epi32(0x01010101), byte = _mm256_set1_epi32(255);
+    const __m256i mask = _mm256_mullo_epi32(_mm256_and_si256(levels, byte), every_byte);
+    const uint8_t *next = !wide && !widths_above(widths, 4) ? block_get4(v, in, widths)
+                                                            : block_get8(v, in, widths, 0);
+    for (int i = 0; i < 8; i++) {
+        p->codes[0][i][c / BLOCK] = _mm256_and_si256(v[i], mask);
+    }
+    if (wide) {
+        const __m256i high = _mm256_mullo_epi32(_mm256_srli_epi32(levels, 8), every_byte);
+        (void)block_get8(v, in, widths, 1);
+        for (int i = 0; i < 8; i++) {
+            p->codes[1][i][c / BLOCK] = _mm256_and_si256(v[i], high);
+        }
+    }
+    return next;
+}
+
+INLINE const uint8_t *panel_get(panel *p, const uint8_t *codes, const uint8_t *codes_end,
+                                const seam_tile_group *group, bool wide) {
+    for (uint32_t c = 0; c < group->channels; c += BLOCK) {
+        const size_t left = (size_t)(codes_end - codes);
+        if (left >= BLOCK_BYTES_MAX) {
+            codes = block_decode(p, codes, group, c, wide);
+            continue;
+        }
+        uint8_t last[BLOCK_BYTES_MAX] = {0}; /* the loads must not leave the buffer */
+        memcpy(last, codes, left);
+        codes += block_decode(p, last, group, c, wide) - last;
+    }
+    return codes;
+}
+
+STAGE const uint8_t *panel_get8(panel *p, const uint8_t *codes, const uint8_t *codes_end,
+                                const seam_tile_group *group) {
+    return panel_get(p, codes, codes_end, group, false);
+}
+
+STAGE const uint8_t *panel_get16(panel *p, const uint8_t *codes, const uint8_t *codes_end,
+                                 const seam_tile_group *group) {
+    return panel_get(p, codes, codes_end, group, true);
+}
+
+INLINE const uint8_t *panel_decode(float *x, const uint8_t *codes, const uint8_t *codes_end,
+                                   const seam_tile_group *group, bool wide, bool streaming) {
+    panel p;
+    codes =
+        wide ? panel_get16(&p, codes, codes_end, group) : panel_get8(&p, codes, codes_end, group);
+    if (wide) {
+        values16(x, &p, group, false);
+    } else if (streaming && (uintptr_t)x % 32 == 0 && group->ld % 8 == 0) {
+        values_streaming8(x, &p, group);
+    } else {
+        values8(x, &p, group);
+    }
+    return codes;
+}
+
+/* ---- groups ---- */
+
+/* The longest panel at the beginning of the group whose blocks are all wide, or all not. */
+INLINE seam_tile_group panel_next(bool *ret_wide, const seam_tile_group *group) {
+    const uint32_t count = group->channels < PANEL ? group->channels : PANEL;
+    const bool wide = widths_above(group->widths, 8);
+    seam_tile_group first = *group;
+    first.channels = BLOCK;
+    while (first.channels + BLOCK <= count &&
+           widths_above(group->widths + first.channels, 8) == wide) {
+        first.channels += BLOCK;
+    }
+    *ret_wide = wide;
+    return first;
+}
+
+SEAM_TILE_TARGET uint8_t *SEAM_TILE_NAME(encode_group)(uint8_t *codes, uint8_t *codes_end,
+                                                       float *decoded, const float *x,
+                                                       const seam_tile_group *group,
+                                                       const seam_tile_draws *draws) {
+    seam_tile_group rest = *group;
+    seam_tile_draws rest_draws;
+    if (draws != NULL) {
+        rest_draws = *draws;
+    }
+    for (uint32_t c = 0; codes != NULL && rest.channels > 0;) {
+        const seam_tile_draws *drawn = draws != NULL ? &rest_draws : NULL;
+        float *out = decoded != NULL ? decoded + c : NULL;
+        if (rest.channels < BLOCK) {
+            return seam_tile_encode_group_base(codes, codes_end, out, x + c, &rest, drawn);
+        }
+        bool wide;
+        const seam_tile_group first = panel_next(&wide, &rest);
+        codes = wide ? panel_encode(codes, codes_end, out, x + c, &first, drawn, true)
+                     : panel_encode(codes, codes_end, out, x + c, &first, drawn, false);
+        c += first.channels;
+        rest_draws.quad_begin += first.channels / 4;
+        rest = seam_tile_group_after(&rest, first.channels);
+    }
+    return codes;
+}
+
+SEAM_TILE_TARGET const uint8_t *SEAM_TILE_NAME(decode_group)(float *x, const uint8_t *codes,
+                                                             const uint8_t *codes_end,
+                                                             const seam_tile_group *group,
+                                                             bool streaming) {
+    seam_tile_group rest = *group;
+    while (rest.channels > 0) {
+        if (rest.channels < BLOCK) {
+            return seam_tile_decode_group_base(x, codes, codes_end, &rest, streaming);
+        }
+        bool wide;
+        const seam_tile_group first = panel_next(&wide, &rest);
+        codes = wide ? panel_decode(x, codes, codes_end, &first, true, streaming)
+                     : panel_decode(x, codes, codes_end, &first, false, streaming);
+        x += first.channels;
+        rest = seam_tile_group_after(&rest, first.channels);
+    }
+    return codes;
+}
+
+/* ---- ranges ---- */
+
+/* 8 channels from c on of `row_count` rows, a constant where it matters. */
+INLINE void widen8(float *lo, float *hi, float *sum, const float *const *rows, size_t row_count,
+                   size_t c) {
+    __m256 least = _mm256_loadu_ps(lo + c), most = _mm256_loadu_ps(hi + c);
+    __m256 total = _mm256_loadu_ps(sum + c);
+    for (size_t i = 0; i < row_count; i++) {
+        const __m256 x = _mm256_loadu_ps(rows[i] + c);
+        least = _mm256_min_ps(x, least);
+        most = _mm256_max_ps(x, most);
+        total = _mm256_add_ps(total, x);
+    }
+    _mm256_storeu_ps(lo + c, least);
+    _mm256_storeu_ps(hi + c, most);
+    _mm256_storeu_ps(sum + c, total);
+}
+
+/* Four rows side by side: fewer leave the channel's bounds in registers for too short a time, more
+ * are slower where the row stride is a power of two. */
+SEAM_TILE_TARGET void SEAM_TILE_NAME(widen)(float *lo, float *hi, float *sum,
+                                            const float *const *rows, uint32_t row_count,
+                                            uint32_t count) {
+    const size_t whole = count / BLOCK * BLOCK;
+    if (row_count == SEAM_TILE_WIDEN_ROWS) {
+        const float *const four[SEAM_TILE_WIDEN_ROWS] = {rows[0], rows[1], rows[2], rows[3]};
+        for (size_t c = 0; c < whole; c += BLOCK) {
+            widen8(lo, hi, sum, four, SEAM_TILE_WIDEN_ROWS, c);
+        }
+    } else {
+        for (size_t c = 0; c < whole; c += BLOCK) {
+            widen8(lo, hi, sum, rows, row_count, c);
+        }
+    }
+    for (size_t c = whole; c < count; c++) {
+        for (uint32_t i = 0; i < row_count; i++) {
+            const float x = rows[i][c];
+            lo[c] = x < lo[c] ? x : lo[c];
+            hi[c] = x > hi[c] ? x : hi[c];
+            sum[c] += x;
+        }
+    }
+}
+
+#endif

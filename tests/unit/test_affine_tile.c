@@ -1,0 +1,276 @@
+/* Goal: every instruction-set variant of affine_tile.h gives the bits of the base one.
+ * Method: groups of odd shapes, all widths and mixtures, constant channels, values outside the
+ * range and not finite go through each variant that runs here; codes, values and bounds must be
+ * equal byte for byte, and no byte outside the buffers may change.  test_codec.c holds the base
+ * one against an encoder written from WIRE.md. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "affine_tile.h"
+#include "arena.h"
+#include "codec_fixture.h"
+
+static const uint8_t mixed[] = {1, 16, 3, 8, 9, 4, 2, 7, 5, 12, 6};
+
+enum { ROWS = SEAM_GROUP_ROWS, CHANNELS_MAX = 1100, LD_PAD = 3, GUARD = 64 };
+
+typedef struct tile_case {
+    uint32_t channels;
+    size_t ld, codes_bytes;
+    float *x, *decoded[2], *grids;
+    uint8_t *widths, *codes[2];
+    seam_tile_group group;
+    seam_tile_draws draws;
+} tile_case;
+
+/* Channel c's width is pattern[c % count]; every 5th channel is constant when asked. */
+static void tile_init(tile_case *k, uint32_t channels, const uint8_t *pattern, uint32_t count,
+                      bool constants) {
+    const size_t padded = (channels + 7) / 8 * 8; /* 32 bytes, no more */
+    *k = (tile_case){.channels = channels, .ld = channels + LD_PAD};
+    const size_t values = ROWS * k->ld;
+    k->x = test_malloc(values * sizeof(float));
+    fixture_tensor(k->x, ROWS, (uint32_t)k->ld, channels);
+    k->grids = seam_mem_alloc_aligned(4 * padded * sizeof(float));
+    assert_non_null(k->grids);
+    memset(k->grids, 0, 4 * padded * sizeof(float));
+    k->widths = test_malloc(channels);
+    float *lo = k->grids, *inverse = lo + padded, *step = lo + 2 * padded,
+          *levels = lo + 3 * padded;
+    for (uint32_t c = 0; c < channels; c++) {
+        k->widths[c] = pattern[c % count];
+        k->codes_bytes += 4u * k->widths[c];
+        lo[c] = -2.0f - 0.125f * (float)(c % 7); /* some values lie outside */
+        if (!constants || c % 5 != 0) {
+            levels[c] = (float)((1u << k->widths[c]) - 1);
+            step[c] = (4.0f + (float)(c % 3)) / levels[c];
+            inverse[c] = 1.0f / step[c];
+        }
+    }
+    for (int i = 0; i < 2; i++) {
+        k->decoded[i] = test_malloc(values * sizeof(float));
+        k->codes[i] = test_malloc(k->codes_bytes + GUARD);
+    }
+    k->group = (seam_tile_group){channels, k->ld, {lo, inverse, step, levels}, k->widths};
+    k->draws = (seam_tile_draws){.quad_begin = 5, .word2 = 3, .word3 = 9, .seed = 0x8877665544ull};
+    for (uint32_t i = 0; i < ROWS; i++) {
+        k->draws.row_ids[i] = 1000 + 3 * i;
+    }
+}
+
+static void tile_deinit(tile_case *k) {
+    for (int i = 0; i < 2; i++) {
+        test_free(k->decoded[i]);
+        test_free(k->codes[i]);
+    }
+    test_free(k->widths);
+    seam_mem_free(k->grids);
+    test_free(k->x);
+}
+
+/* One encode into codes[at] and decoded[at]; whether all was finite. */
+static bool tile_encode(tile_case *k, const seam_tile_ops *ops, int at, bool drawn, bool decode) {
+    memset(k->codes[at], 0x5a, k->codes_bytes + GUARD);
+    memset(k->decoded[at], 0x5a, ROWS * k->ld * sizeof(float));
+    uint8_t *const end = k->codes[at] + k->codes_bytes;
+    const uint8_t *next = ops->encode_group(k->codes[at], end, decode ? k->decoded[at] : NULL, k->x,
+                                            &k->group, drawn ? &k->draws : NULL);
+    for (int i = 0; i < GUARD; i++) {
+        assert_int_equal(end[i], 0x5a);
+    }
+    assert_true(next == NULL || next == end);
+    return next != NULL;
+}
+
+static void tile_check(tile_case *k, const seam_tile_ops *ops) {
+    const seam_tile_ops *base = seam_tile_ops_variant(0);
+    const size_t values_bytes = ROWS * k->ld * sizeof(float);
+    for (int drawn = 0; drawn < 2; drawn++) {
+        assert_true(tile_encode(k, base, 0, drawn != 0, true));
+        assert_true(tile_encode(k, ops, 1, drawn != 0, true));
+        assert_memory_equal(k->codes[1], k->codes[0], k->codes_bytes);
+        assert_memory_equal(k->decoded[1], k->decoded[0], values_bytes); /* the padding too */
+        assert_true(tile_encode(k, ops, 1, drawn != 0, false));
+        assert_memory_equal(k->codes[1], k->codes[0], k->codes_bytes);
+    }
+    /* An exact copy of the codes: a load that runs over is seen by the address sanitizer. */
+    uint8_t *exact = test_malloc(k->codes_bytes);
+    memcpy(exact, k->codes[0], k->codes_bytes);
+    for (int streaming = 0; streaming < 2; streaming++) {
+        memset(k->decoded[1], 0x5a, values_bytes);
+        assert_ptr_equal(ops->decode_group(k->decoded[1], exact, exact + k->codes_bytes, &k->group,
+                                           streaming != 0),
+                         exact + k->codes_bytes);
+        assert_memory_equal(k->decoded[1], k->decoded[0], values_bytes);
+    }
+    test_free(exact);
+}
+
+/* With every variant but the base one. */
+static void variants_check(uint32_t channels, const uint8_t *pattern, uint32_t count,
+                           bool constants) {
+    for (uint32_t idx = 1; seam_tile_ops_variant(idx) != NULL; idx++) {
+        tile_case k;
+        tile_init(&k, channels, pattern, count, constants);
+        tile_check(&k, seam_tile_ops_variant(idx));
+        tile_deinit(&k);
+    }
+}
+
+static const uint32_t shapes[] = {1, 7, 8, 9, 15, 16, 24, 63, 64, 70, 129, CHANNELS_MAX};
+
+static void test_variants__every_width__same_bits(void **state) {
+    (void)state;
+    for (uint8_t width = 1; width <= 16; width++) {
+        for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
+            variants_check(shapes[i], &width, 1, width % 2 != 0);
+        }
+    }
+}
+
+static void test_variants__mixed_widths__same_bits(void **state) {
+    (void)state;
+    static const uint8_t narrow[] = {2, 6, 3, 8, 1, 4, 7, 5, 2};
+    static const uint8_t nibbles[] = {1, 4, 2, 3, 4};
+    /* Blocks of eight: all small, all wide, one wide, up to a byte. */
+    static const uint8_t blocks[] = {1,  2,  3, 4, 4, 3, 2, 1, 9, 10, 11, 12, 13, 14, 15, 16,
+                                     16, 16, 1, 1, 1, 1, 1, 9, 8, 5,  6,  7,  8,  1,  2,  3};
+    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
+        variants_check(shapes[i], narrow, sizeof narrow, true);
+        variants_check(shapes[i], nibbles, sizeof nibbles, true);
+        variants_check(shapes[i], mixed, sizeof mixed, false);
+        variants_check(shapes[i], blocks, sizeof blocks, true);
+    }
+}
+
+static void test_variants__huge_values__clamped_alike(void **state) {
+    (void)state;
+    static const float far[] = {3.4e38f,  -3.4e38f,  1e10f, -1e10f,    70000.0f,
+                                -40000.f, 0x1p-149f, -0.0f, 0x1.fp31f, -0x1p31f};
+    static const uint8_t patterns[] = {4, 8, 12, 3};
+    for (uint32_t idx = 1; seam_tile_ops_variant(idx) != NULL; idx++) {
+        for (size_t i = 0; i < sizeof far / sizeof far[0]; i++) {
+            for (uint32_t at = 0; at < sizeof patterns; at++) {
+                tile_case k;
+                tile_init(&k, 96, &patterns[at], 1, true);
+                for (uint32_t row = at; row < ROWS; row += 3) {
+                    k.x[row * k.ld + (row * 11 + i) % 96] = far[i];
+                }
+                tile_check(&k, seam_tile_ops_variant(idx));
+                tile_deinit(&k);
+            }
+        }
+    }
+}
+
+static void test_variants__not_finite__all_refuse(void **state) {
+    (void)state;
+    static const float bad[] = {NAN, INFINITY, -INFINITY};
+    static const uint8_t patterns[] = {3, 8, 13};
+    for (uint32_t idx = 0; seam_tile_ops_variant(idx) != NULL; idx++) {
+        for (size_t i = 0; i < 3 * 3; i++) {
+            tile_case k;
+            tile_init(&k, 85, &patterns[i / 3], 1, true);
+            for (uint32_t at = 0; at < ROWS; at++) { /* every row; constant channels too */
+                const size_t place = at * k.ld + at * 7 % 85;
+                const float before = k.x[place];
+                k.x[place] = bad[i % 3];
+                assert_false(tile_encode(&k, seam_tile_ops_variant(idx), 1, false, false));
+                assert_false(tile_encode(&k, seam_tile_ops_variant(idx), 1, true, true));
+                k.x[place] = before;
+            }
+            assert_true(tile_encode(&k, seam_tile_ops_variant(idx), 1, false, false));
+            tile_deinit(&k);
+        }
+    }
+}
+
+static void test_variants__decoded_in_place__same_bits(void **state) {
+    (void)state;
+    for (uint32_t idx = 1; seam_tile_ops_variant(idx) != NULL; idx++) {
+        tile_case k;
+        tile_init(&k, 333, mixed, sizeof mixed, true);
+        assert_true(tile_encode(&k, seam_tile_ops_variant(0), 0, false, true));
+        memset(k.codes[1], 0, k.codes_bytes);
+        assert_non_null(seam_tile_ops_variant(idx)->encode_group(
+            k.codes[1], k.codes[1] + k.codes_bytes, k.x, k.x, &k.group, NULL));
+        assert_memory_equal(k.codes[1], k.codes[0], k.codes_bytes);
+        for (size_t i = 0; i < ROWS; i++) {
+            assert_memory_equal(k.x + i * k.ld, k.decoded[0] + i * k.ld, 333 * sizeof(float));
+        }
+        tile_deinit(&k);
+    }
+}
+
+/* Rows that begin at a multiple of 32 bytes, which streaming stores ask for. */
+static void test_variants__aligned_streaming__same_values(void **state) {
+    (void)state;
+    const uint8_t width = 5;
+    for (uint32_t idx = 1; seam_tile_ops_variant(idx) != NULL; idx++) {
+        tile_case k;
+        tile_init(&k, 72, &width, 1, false);
+        assert_true(tile_encode(&k, seam_tile_ops_variant(0), 0, false, true));
+        float *x = seam_mem_alloc_aligned(ROWS * 72 * sizeof(float));
+        assert_non_null(x);
+        k.group.ld = 72;
+        (void)seam_tile_ops_variant(idx)->decode_group(x, k.codes[0], k.codes[0] + k.codes_bytes,
+                                                       &k.group, true);
+        for (size_t i = 0; i < ROWS; i++) {
+            assert_memory_equal(x + i * 72, k.decoded[0] + i * k.ld, 72 * sizeof(float));
+        }
+        seam_mem_free(x);
+        tile_deinit(&k);
+    }
+}
+
+static void test_variants__widen__same_bounds(void **state) {
+    (void)state;
+    float x[SEAM_TILE_WIDEN_ROWS][77], bounds[2][3][77];
+    for (uint32_t idx = 1; seam_tile_ops_variant(idx) != NULL; idx++) {
+        for (uint32_t count = 1; count <= 77; count++) {
+            for (uint32_t rows = 0; rows <= SEAM_TILE_WIDEN_ROWS; rows++) {
+                const float *taken[SEAM_TILE_WIDEN_ROWS] = {x[0], x[1], x[2], x[3]};
+                fixture_tensor(x[0], SEAM_TILE_WIDEN_ROWS, 77, count + rows);
+                x[1][count / 2] = count % 3 == 0 ? INFINITY : 0.5f;
+                for (int at = 0; at < 2; at++) {
+                    memset(bounds[at], 0, sizeof bounds[at]);
+                    seam_tile_ops_variant(at == 0 ? 0 : idx)
+                        ->widen(bounds[at][0], bounds[at][1], bounds[at][2], taken, rows, count);
+                }
+                assert_memory_equal(bounds[1], bounds[0], sizeof bounds[0]);
+                assert_int_equal(isfinite(bounds[1][2][count / 2]) != 0,
+                                 count % 3 != 0 || rows < 2);
+            }
+        }
+    }
+}
+
+static void test_variants__best__is_the_last(void **state) {
+    (void)state;
+    uint32_t count = 0;
+    while (seam_tile_ops_variant(count) != NULL) {
+        assert_non_null(seam_tile_ops_variant(count)->name);
+        count++;
+    }
+    assert_true(count >= 1);
+    assert_ptr_equal(seam_tile_ops_best(), seam_tile_ops_variant(count - 1));
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_variants__every_width__same_bits),
+        cmocka_unit_test(test_variants__mixed_widths__same_bits),
+        cmocka_unit_test(test_variants__huge_values__clamped_alike),
+        cmocka_unit_test(test_variants__not_finite__all_refuse),
+        cmocka_unit_test(test_variants__decoded_in_place__same_bits),
+        cmocka_unit_test(test_variants__aligned_streaming__same_values),
+        cmocka_unit_test(test_variants__widen__same_bounds),
+        cmocka_unit_test(test_variants__best__is_the_last),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
