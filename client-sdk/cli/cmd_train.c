@@ -8,6 +8,7 @@
 
 #include "batcher.h"
 #include "cli.h"
+#include "codec.h"
 #include "directory.h"
 #include "evaluate.h"
 #include "progress.h"
@@ -286,7 +287,8 @@ static seam_status evaluate(training *t, const char *name, const char *codec, bo
 
 static seam_status evaluate_after(training *t, seam_error *err) {
     const char *const codec = t->o.codec;
-    const bool quantizes = strcmp(codec, "amaq") == 0 || strcmp(codec, "affine") == 0;
+    seam_codec_id id = SEAM_CODEC_F32;
+    const bool quantizes = seam_codec_from_name(&id, codec) && seam_codec_has_widths(id);
     if (!quantizes) {
         return evaluate(t, "after", codec, false, err);
     }

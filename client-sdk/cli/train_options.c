@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "codec.h"
 #include "try.h"
 
 #define OPTION(name, kind, field, value, help)                                                     \
@@ -55,6 +56,17 @@ static const seam_arg_spec adapter_specs[] = {
 static const seam_arg_spec codec_specs[] = {
     OPTION("codec", SEAM_ARG_TEXT, codec, "NAME", "amaq, affine, bf16, f32 [amaq]"),
     OPTION("bits", SEAM_ARG_U32, bits, "N", "affine: width of every channel [4]"),
+    OPTION("group", SEAM_ARG_U32, group, "N",
+           "group: channels that share a scale [largest divisor of the hidden size up to 128]"),
+    OPTION("codec-fwd-in", SEAM_ARG_TEXT, codec_fwd_in, "NAME",
+           "of the client's activations, where it differs: f32, bf16 [codec]"),
+    OPTION("entropy", SEAM_ARG_TEXT, entropy, "NAME", "coder of the codes: none [none]"),
+    OPTION("dictionary-rows", SEAM_ARG_U32, dictionary_rows, "N",
+           "dictionary: rows that it keeps [65536]"),
+    OPTION("cache-bytes", SEAM_ARG_U64, cache_bytes, "N",
+           "aqsgd: size of the cache at each end and site [1073741824]"),
+    OPTION("cache-format", SEAM_ARG_TEXT, cache_format, "NAME", "aqsgd: fp16, quantized [fp16]"),
+    OPTION("cache-bits", SEAM_ARG_U32, cache_bits, "N", "aqsgd, quantized: width [8]"),
     OPTION("target", SEAM_ARG_F32, target, "N", "amaq: mean bits; 4 and 3 are preset [4]"),
     OPTION("bits-min", SEAM_ARG_F32, bits_min, "X", "amaq: smallest width [by target]"),
     OPTION("bits-max", SEAM_ARG_F32, bits_max, "X", "amaq: largest width [by target]"),
@@ -68,6 +80,12 @@ static const seam_arg_spec codec_specs[] = {
     OPTION("bits-loss", SEAM_ARG_TEXT, bits_loss, "NAME", "l2, l1 [l2]"),
     OPTION("clip", SEAM_ARG_TEXT, clip, "NAME", "of the mean width: soft, hard [soft]"),
     OPTION("gate-signal", SEAM_ARG_TEXT, gate_signal, "NAME", "surrogate, exact [surrogate]"),
+    OPTION("allocator", SEAM_ARG_TEXT, allocator, "NAME",
+           "amaq: who sets the widths: gates [gates]"),
+    OPTION("granularity", SEAM_ARG_TEXT, granularity, "NAME",
+           "amaq: what has a width of its own: feature [feature]"),
+    OPTION("steps-to-target", SEAM_ARG_U64, steps_to_target, "N",
+           "amaq: step at which the mean is to be the target [none]"),
     OPTION("alloc-lag", SEAM_ARG_U32, alloc_lag, "N", "steps from a proposal to its use [2]"),
     OPTION("labelled-rows-only", SEAM_ARG_ONOFF, labelled_rows_only, "on|off",
            "only labelled rows return and go back: same result, fewer bytes [on]"),
@@ -235,7 +253,17 @@ seam_status seam_train_session_options(seam_session_options *ret_session,
     s.model = o->server_model;
     s.name = o->name;
     s.codec = o->codec;
+    s.codec_fwd_in = o->codec_fwd_in;
     s.bits = o->bits;
+    s.group = o->group;
+    s.entropy = o->entropy;
+    s.dictionary_rows_max = o->dictionary_rows;
+    s.cache_bytes_max = o->cache_bytes;
+    s.cache_format = o->cache_format;
+    s.cache_bits = o->cache_bits;
+    s.allocator = o->allocator;
+    s.granularity = o->granularity;
+    s.steps_to_target = o->steps_to_target;
     s.all_rows = !o->labelled_rows_only;
     s.seed = o->seed;
     s.bits_target = o->target;
@@ -276,7 +304,12 @@ json_t *seam_train_options_json(const seam_train_options *o) {
         "schedule", o->schedule != NULL ? o->schedule : "constant", "warmup", (json_int_t)o->warmup,
         "weight_decay", (double)o->weight_decay, "clip_norm", (double)o->clip_norm);
     json_object_set_new(value, "labelled_rows_only", json_boolean(o->labelled_rows_only));
-    if (strcmp(o->codec, "affine") == 0) {
+    json_object_set_new(value, "codec_fwd_in",
+                        json_string(o->codec_fwd_in != NULL ? o->codec_fwd_in : o->codec));
+    json_object_set_new(value, "entropy", json_string(o->entropy != NULL ? o->entropy : "none"));
+    seam_codec_id id = SEAM_CODEC_F32;
+    const bool known = seam_codec_from_name(&id, o->codec);
+    if (known && seam_codec_has_widths(id) && !seam_codec_has_gates(id)) {
         json_object_set_new(value, "bits", json_integer(o->bits != 0 ? o->bits : 4));
     }
     if (strcmp(o->codec, "amaq") == 0) {
@@ -286,6 +319,11 @@ json_t *seam_train_options_json(const seam_train_options *o) {
             "bits_lr_after", (double)o->bits_lr_after, "bits_loss",
             o->bits_loss != NULL ? o->bits_loss : "l2", "clip", o->clip != NULL ? o->clip : "soft",
             "gate_signal", o->gate_signal != NULL ? o->gate_signal : "surrogate");
+        json_object_set_new(amaq, "allocator",
+                            json_string(o->allocator != NULL ? o->allocator : "gates"));
+        json_object_set_new(amaq, "granularity",
+                            json_string(o->granularity != NULL ? o->granularity : "feature"));
+        json_object_set_new(amaq, "steps_to_target", json_integer((json_int_t)o->steps_to_target));
         json_object_update(value, amaq);
         json_decref(amaq);
     }

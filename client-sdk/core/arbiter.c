@@ -15,14 +15,14 @@ void seam_arbiter_init(seam_arbiter *arbiter, const seam_arbiter_config *config)
 }
 
 void seam_arbiter_weigh(seam_arbiter *arbiter, uint64_t values_in, uint64_t values_out) {
-    if (arbiter->values_in == 0) {
+    if (arbiter->values_in == 0 && arbiter->values_out == 0) {
         arbiter->values_in = values_in;
         arbiter->values_out = values_out;
     }
 }
 
 void seam_arbiter_judge(seam_arbiter *arbiter, double mean_in, double mean_out) {
-    SEAM_ASSERT(arbiter->values_in > 0 && arbiter->values_out > 0);
+    SEAM_ASSERT(arbiter->values_in > 0 || arbiter->values_out > 0);
     const seam_arbiter_config *const config = &arbiter->config;
     const double n_in = (double)arbiter->values_in;
     const double n_out = (double)arbiter->values_out;

@@ -2,7 +2,7 @@
  * owners how their gates go on: WIRE.md section 4 (Budget), SPEC 3.1 (clipping, schedule).
  *
  *   mean = sum_k n_k mean_c(b_c of site k) / sum_k n_k,   n_k: values of site k, fixed by the
- *   session's first step
+ *   session's first step; over the sites that have gates
  *   soft:  the bits loss acts only while mean > target
  *   hard:  the bits loss acts always; below the target every b_c is shifted by target - mean
  *   schedule: beta and bits_lr until the mean first reaches the target, then the smaller ones
@@ -29,7 +29,7 @@ typedef struct seam_budget {
 
 typedef struct seam_arbiter {
     seam_arbiter_config config;
-    uint64_t values_in, values_out; /* n_k; 0 until the first step */
+    uint64_t values_in, values_out; /* n_k; both 0 until the first step */
     double mean_bits;               /* of the gates, after the last step */
     bool target_reached;
     seam_budget budget;
@@ -37,9 +37,9 @@ typedef struct seam_arbiter {
 } seam_arbiter;
 
 void seam_arbiter_init(seam_arbiter *arbiter, const seam_arbiter_config *config);
-/* The values of the first step; later calls change nothing. */
+/* The values of the first step, 0 for a site without gates; later calls change nothing. */
 void seam_arbiter_weigh(seam_arbiter *arbiter, uint64_t values_in, uint64_t values_out);
-/* After a step: the mean gate width of each forward site. */
+/* After a step: the mean gate width of each forward site; of a site without gates anything. */
 void seam_arbiter_judge(seam_arbiter *arbiter, double mean_in, double mean_out);
 
 #endif

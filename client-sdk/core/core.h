@@ -20,6 +20,7 @@
 
 #include "arbiter.h"
 #include "client_proto.h"
+#include "codec_plan.h"
 #include "seam.h"
 #include "seam/v1/service.pb-c.h"
 #include "seam/v1/stream.pb-c.h"
@@ -54,9 +55,8 @@ typedef struct seam_site_row {
 
 /* The session's config as the core needs it. */
 typedef struct seam_core_config {
-    seam_codec_id codec;
-    uint8_t bits_fixed;
-    bool labelled_rows_only, exact;
+    seam_codec_plan codec;
+    bool labelled_rows_only;
     uint64_t seed;
     seam_gates_config gates;
     seam_arbiter_config arbiter;
@@ -152,6 +152,7 @@ typedef struct seam_config_message {
     Seam__V1__OptimizerConfig optimizer;
     Seam__V1__CodecConfig codec;
     Seam__V1__AmaqConfig amaq;
+    Seam__V1__AqsgdConfig aqsgd;
     Seam__V1__Limits limits;
     Seam__V1__Projection targets[7];
 } seam_config_message;

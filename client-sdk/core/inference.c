@@ -16,7 +16,7 @@
 struct seam_inference {
     seam_session *session;
     seam_inference_kind kind;
-    seam_codec_id codec;
+    seam_codec_id codec_in, codec_out; /* of requests, of answers */
     uint32_t slot_count, positions_max, rows_max;
     bool base_model;
     uint64_t request; /* number of the next one */
@@ -24,8 +24,9 @@ struct seam_inference {
     seam_buffer packed, frames, inbox;
 };
 
-static seam_status codec_pick(seam_codec_id *ret_codec, const seam_session *session,
-                              const char *name, seam_error *err);
+static seam_status codecs_pick(seam_inference *inf, const seam_session *session, const char *name,
+                               seam_error *err);
+static seam_codec_id codec_usable(const seam_session *session, seam_codec_id codec);
 static seam_status open_exchange(seam_inference *inf, const seam_inference_options *options,
                                  seam_error *err);
 static seam_status request_check(uint32_t *ret_rows, uint32_t *ret_rows_out,
@@ -48,15 +49,16 @@ seam_status seam_inference_open(seam_inference **ret_inference, seam_session *se
     if (session->inference != NULL || session->step_open) {
         return seam_error_set(err, SEAM_E_STATE, "an inference or a step of the session is open");
     }
-    seam_codec_id codec = session->config.codec;
-    SEAM_TRY(codec_pick(&codec, session, options->codec, err));
+    seam_inference picked = {0};
+    SEAM_TRY(codecs_pick(&picked, session, options->codec, err));
     seam_inference *const inf = seam_mem_zalloc(1, sizeof *inf);
     if (inf == NULL) {
         return seam_error_set(err, SEAM_E_MEMORY, "out of memory");
     }
     inf->session = session;
     inf->kind = options->kind;
-    inf->codec = codec;
+    inf->codec_in = picked.codec_in;
+    inf->codec_out = picked.codec_out;
     inf->rows_max = options->rows_max != 0 ? options->rows_max : ROWS_DEFAULT;
     inf->slot_count = options->slot_count;
     inf->positions_max = options->positions_max;
@@ -100,7 +102,7 @@ void seam_inference_describe(seam_inference_options *ret_options, const seam_inf
         .struct_bytes = sizeof *ret_options,
         .kind = inference->kind,
         .base_model = inference->base_model,
-        .codec = seam_codec_name(inference->codec),
+        .codec = seam_codec_name(inference->codec_out),
         .slot_count = inference->slot_count,
         .positions_max = inference->positions_max,
         .rows_max = inference->rows_max,
@@ -130,21 +132,28 @@ seam_status seam_inference_run(seam_inference *inference, float *ret_y, const fl
     return st;
 }
 
-static seam_status codec_pick(seam_codec_id *ret_codec, const seam_session *session,
-                              const char *name, seam_error *err) {
-    seam_codec_id codec = session->config.codec;
+static seam_status codecs_pick(seam_inference *inf, const seam_session *session, const char *name,
+                               seam_error *err) {
+    const seam_codec_plan *const own = &session->config.codec;
+    seam_codec_id codec = own->codec_out;
     if (name != NULL) {
         if (!seam_codec_from_name(&codec, name)) {
             return seam_error_set(err, SEAM_E_ARG, "codec: '%s' is unknown", name);
         }
-        if (seam_codec_has_ranges(codec) && codec != session->config.codec) {
+        if (codec != SEAM_CODEC_F32 && codec != SEAM_CODEC_BF16 && codec != own->codec_out) {
             return seam_error_set(err, SEAM_E_ARG, "codec: '%s' is not the session's", name);
         }
     }
-    /* Widths beyond version 1 are known to the process that trained only. */
-    *ret_codec =
-        session->attached_foreign && seam_codec_has_ranges(codec) ? SEAM_CODEC_BF16 : codec;
+    inf->codec_in = codec_usable(session, codec == own->codec_out ? own->codec_in : codec);
+    inf->codec_out = codec_usable(session, codec);
     return SEAM_OK;
+}
+
+/* bf16 in the place of a codec that goes by what this process may not know: widths beyond version
+ * 1 (only the process that trained knows them), or the state of a training stream. */
+static seam_codec_id codec_usable(const seam_session *session, seam_codec_id codec) {
+    const bool unknown = session->attached_foreign && seam_codec_has_widths(codec);
+    return unknown || seam_codec_has_state(codec) ? SEAM_CODEC_BF16 : codec;
 }
 
 static seam_status open_exchange(seam_inference *inf, const seam_inference_options *options,
@@ -220,7 +229,7 @@ static seam_status request_send(seam_inference *inf, const float *x,
         message.labelled_rows.data = (uint8_t *)(uintptr_t)request->labelled_rows;
         message.labelled_rows.len = ((size_t)rows + 7) / 8;
     }
-    message.codec_out = (Seam__V1__Codec)inf->codec;
+    message.codec_out = (Seam__V1__Codec)inf->codec_out;
     Seam__V1__GenerateRequest envelope = SEAM__V1__GENERATE_REQUEST__INIT;
     envelope.body_case = SEAM__V1__GENERATE_REQUEST__BODY_ROWS;
     envelope.rows = &message;
@@ -229,7 +238,8 @@ static seam_status request_send(seam_inference *inf, const float *x,
     }
     const seam_alloc *alloc = NULL;
     static const seam_alloc no_alloc = {0};
-    const bool quantized = seam_codec_has_ranges(inf->codec) && rows >= QUANTIZED_ROWS_MIN;
+    const bool widths = seam_codec_has_widths(inf->codec_in);
+    const bool quantized = widths && rows >= QUANTIZED_ROWS_MIN;
     if (quantized) {
         SEAM_TRY(seam_site_alloc_at(&alloc, s->site_in, seam_session_committed_steps(s)));
     }
@@ -237,7 +247,7 @@ static seam_status request_send(seam_inference *inf, const float *x,
         .site_idx = s->fwd_in,
         .phase = SEAM_PHASE_GENERATE,
         .step = inf->request,
-        .codec = quantized || !seam_codec_has_ranges(inf->codec) ? inf->codec : SEAM_CODEC_BF16,
+        .codec = quantized || !widths ? inf->codec_in : SEAM_CODEC_BF16,
         .alloc = quantized ? alloc : &no_alloc,
         .rows = rows,
         .channels = s->channels,
@@ -265,7 +275,7 @@ static seam_status answer_receive(seam_inference *inf, float *ret_y, uint32_t ro
         .step = inf->request,
         .rows = rows_out,
         .channels = s->channels,
-        .codec_mask = 1u << inf->codec | 1u << SEAM_CODEC_BF16,
+        .codec_mask = 1u << inf->codec_out | 1u << SEAM_CODEC_BF16,
     };
     seam_tensor_rx rx;
     seam_tensor_rx_init(&rx, &expect);

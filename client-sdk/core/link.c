@@ -57,7 +57,7 @@ static bool goal_reached(const seam_session *s, seam_goal goal) {
     case SEAM_GOAL_FORWARD:
         return s->y_received;
     case SEAM_GOAL_BACKWARD:
-        return s->backward_sent && (!s->config.exact || s->dx_received);
+        return s->backward_sent && (!s->config.codec.gate_signal_exact || s->dx_received);
     case SEAM_GOAL_COMMIT:
         return s->commit_done;
     }
@@ -184,12 +184,15 @@ static void stream_drop(seam_session *s) {
 }
 
 static seam_status attach_send(seam_session *s, const seam_client_action *action, seam_error *err) {
-    Seam__V1__Codec codecs[] = {SEAM__V1__CODEC__CODEC_F32, SEAM__V1__CODEC__CODEC_BF16,
-                                SEAM__V1__CODEC__CODEC_AFFINE, SEAM__V1__CODEC__CODEC_AMAQ};
+    Seam__V1__Codec codecs[SEAM_CODEC_LAST];
     Seam__V1__Capabilities capabilities = SEAM__V1__CAPABILITIES__INIT;
     capabilities.protocol_version = 1;
-    capabilities.n_codecs = sizeof codecs / sizeof *codecs;
     capabilities.codecs = codecs;
+    for (int id = 1; id <= SEAM_CODEC_LAST; id++) {
+        if (seam_codec_is_implemented((seam_codec_id)id)) {
+            codecs[capabilities.n_codecs++] = (Seam__V1__Codec)id;
+        }
+    }
     capabilities.bits_min = 1;
     capabilities.bits_max = SEAM_BITS_MAX;
     capabilities.chunk_bytes_max = SEAM_CHUNK_BYTES_MAX;
@@ -258,7 +261,7 @@ static seam_status packed_send(seam_session *s, const uint8_t *bytes, size_t cou
 static seam_status step_restart(seam_session *s, const seam_client_action *action,
                                 seam_error *err) {
     const uint64_t committed = seam_session_committed_steps(s);
-    if (action->step != committed || (s->config.exact && s->micro_next > 0)) {
+    if (action->step != committed || (s->config.codec.gate_signal_exact && s->micro_next > 0)) {
         return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
                               "the server went back to step %llu, this client is at %llu",
                               (unsigned long long)action->step, (unsigned long long)committed);

@@ -209,7 +209,7 @@ static seam_status reception_begin(seam_session *s, const seam_frame_header *hea
     }
     const seam_micro_state *const micro = &s->micros[header->micro];
     const bool forward = header->phase == SEAM_PHASE_FORWARD;
-    const bool signal = !forward && !s->config.exact;
+    const bool signal = !forward && !s->config.codec.gate_signal_exact;
     const uint32_t site = forward ? s->fwd_out : signal ? s->fwd_in : s->bwd_in;
     const seam_tensor_expect expect = {
         .kind = signal ? SEAM_FRAME_GATE_SIGNAL : SEAM_FRAME_TENSOR,
@@ -221,7 +221,7 @@ static seam_status reception_begin(seam_session *s, const seam_frame_header *hea
                 : signal ? 1
                          : micro->rows,
         .channels = s->channels,
-        .codec_mask = 1u << s->config.codec,
+        .codec_mask = 1u << s->sites[site].codec,
     };
     seam_tensor_rx_init(&s->rx, &expect);
     s->rx_active = true;
@@ -275,10 +275,10 @@ static seam_status reception_end(seam_session *s, const seam_frame_header *heade
     if (!signal) {
         row->rows += header->rows;
         row->alloc_version = header->alloc_version;
-        row->mean_bits = seam_codec_has_ranges(s->config.codec)
+        row->mean_bits = seam_codec_has_widths(row->codec)
                              ? (double)header->alloc_bits_total / (double)s->channels
-                         : s->config.codec == SEAM_CODEC_F32 ? 32.0
-                                                             : 16.0;
+                         : row->codec == SEAM_CODEC_F32 ? 32.0
+                                                        : 16.0;
     }
     if (forward) {
         s->y_received = true;

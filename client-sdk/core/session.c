@@ -83,7 +83,7 @@ seam_status seam_session_attach(seam_session **ret_session, seam_client *client,
     }
     if (st == SEAM_OK) {
         (*ret_session)->attached_foreign =
-            core.codec == SEAM_CODEC_AMAQ && r->session->committed_step_count > 0;
+            seam_codec_has_gates(core.codec.codec_out) && r->session->committed_step_count > 0;
     }
     protobuf_c_message_free_unpacked(&r->base, NULL);
     return st;

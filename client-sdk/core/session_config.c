@@ -9,12 +9,19 @@
 #include "frame.h"
 #include "try.h"
 
-#define ROWS_DEFAULT      4096u
-#define SEQUENCES_DEFAULT 64u
-#define AFTER_FACTOR      0.1f
+#define ROWS_DEFAULT            4096u
+#define SEQUENCES_DEFAULT       64u
+#define AFTER_FACTOR            0.1f
+#define DICTIONARY_ROWS_DEFAULT 65536u
+#define CACHE_BYTES_DEFAULT     (UINT64_C(1) << 30)
 
-static seam_status codec_fill(seam_config_message *m, seam_core_config *core,
-                              const seam_session_options *o, seam_error *err);
+static seam_codec_plan plan_of(const Seam__V1__CodecConfig *codec);
+static seam_status codec_fill(seam_config_message *m, const seam_session_options *o,
+                              seam_error *err);
+static seam_status codec_name_read(Seam__V1__Codec *ret_codec, const char *field, const char *name,
+                                   seam_error *err);
+static seam_status aqsgd_fill(seam_config_message *m, const seam_session_options *o,
+                              seam_error *err);
 static seam_status amaq_fill(Seam__V1__AmaqConfig *amaq, const seam_session_options *o,
                              seam_error *err);
 static seam_status training_fill(seam_config_message *m, const seam_session_options *o,
@@ -46,6 +53,7 @@ seam_status seam_config_from_options(seam_config_message *ret_message, seam_core
         .optimizer = SEAM__V1__OPTIMIZER_CONFIG__INIT,
         .codec = SEAM__V1__CODEC_CONFIG__INIT,
         .amaq = SEAM__V1__AMAQ_CONFIG__INIT,
+        .aqsgd = SEAM__V1__AQSGD_CONFIG__INIT,
         .limits = SEAM__V1__LIMITS__INIT,
     };
     m->config.model = (char *)(uintptr_t)(options->model != NULL ? options->model : "");
@@ -59,7 +67,7 @@ seam_status seam_config_from_options(seam_config_message *ret_message, seam_core
     m->limits.sequences_per_micro_max = or_u32(options->sequences_per_micro_max, SEQUENCES_DEFAULT);
     m->limits.micros_per_step_max = or_u32(options->micros_per_step_max, 1);
     SEAM_TRY(training_fill(m, options, err));
-    SEAM_TRY(codec_fill(m, ret_core, options, err));
+    SEAM_TRY(codec_fill(m, options, err));
     SEAM_TRY(seam_config_from_message(ret_core, &m->config, err));
     ret_core->arbiter.beta_after = or_f32(options->beta_after, m->amaq.beta * AFTER_FACTOR);
     ret_core->arbiter.bits_lr_after =
@@ -80,8 +88,7 @@ seam_status seam_config_from_message(seam_core_config *ret_core,
         return seam_error_set(err, SEAM_E_ARG, "config.limits: out of range");
     }
     *ret_core = (seam_core_config){
-        .codec = (seam_codec_id)codec->codec,
-        .bits_fixed = (uint8_t)codec->bits,
+        .codec = plan_of(codec),
         .labelled_rows_only = codec->labelled_rows_only,
         .seed = codec->seed,
         .lag_steps = 2,
@@ -89,10 +96,8 @@ seam_status seam_config_from_message(seam_core_config *ret_core,
         .sequences_max = limits->sequences_per_micro_max,
         .micros_max = limits->micros_per_step_max,
     };
-    if (!seam_codec_is_implemented(ret_core->codec)) {
-        return seam_error_set(err, SEAM_E_UNIMPLEMENTED, "config.codec: not in this version");
-    }
-    if (ret_core->codec != SEAM_CODEC_AMAQ) {
+    SEAM_TRY(seam_codec_plan_check(&ret_core->codec, 0, err));
+    if (!seam_codec_has_gates(ret_core->codec.codec_out)) {
         return SEAM_OK;
     }
     const Seam__V1__AmaqConfig *const amaq = codec->amaq;
@@ -109,7 +114,6 @@ seam_status seam_config_from_message(seam_core_config *ret_core,
         .beta2 = 0.999f,
         .eps = 1e-8f,
     };
-    ret_core->exact = amaq->gate_signal == SEAM__V1__GATE_SIGNAL__GATE_SIGNAL_EXACT;
     ret_core->lag_steps = amaq->alloc_lag_steps;
     ret_core->arbiter = (seam_arbiter_config){
         .hard = amaq->clipping == SEAM__V1__CLIPPING__CLIPPING_HARD,
@@ -122,33 +126,89 @@ seam_status seam_config_from_message(seam_core_config *ret_core,
     return seam_gates_config_check(&ret_core->gates, err);
 }
 
-static seam_status codec_fill(seam_config_message *m, seam_core_config *core,
-                              const seam_session_options *o, seam_error *err) {
-    (void)core;
-    seam_codec_id id = SEAM_CODEC_AMAQ;
-    if (o->codec != NULL && !seam_codec_from_name(&id, o->codec)) {
-        return seam_error_set(err, SEAM_E_ARG, "codec: '%s' is unknown (amaq, affine, bf16, f32)",
-                              o->codec);
-    }
-    if (!seam_codec_is_implemented(id)) {
-        return seam_error_set(err, SEAM_E_UNIMPLEMENTED, "codec: '%s' is not in this version",
-                              o->codec);
-    }
-    m->codec.codec = (Seam__V1__Codec)id;
+static seam_codec_plan plan_of(const Seam__V1__CodecConfig *codec) {
+    static const Seam__V1__AmaqConfig no_amaq = SEAM__V1__AMAQ_CONFIG__INIT;
+    static const Seam__V1__AqsgdConfig no_aqsgd = SEAM__V1__AQSGD_CONFIG__INIT;
+    const Seam__V1__AmaqConfig *const amaq = codec->amaq != NULL ? codec->amaq : &no_amaq;
+    const Seam__V1__AqsgdConfig *const aqsgd = codec->aqsgd != NULL ? codec->aqsgd : &no_aqsgd;
+    const int in =
+        (int)(codec->codec_fwd_in != SEAM__V1__CODEC__CODEC_UNSPECIFIED ? codec->codec_fwd_in
+                                                                        : codec->codec);
+    return (seam_codec_plan){
+        .codec_in = (seam_codec_id)in,
+        .codec_out = (seam_codec_id)codec->codec,
+        .bits = codec->bits,
+        .group = codec->group,
+        .entropy = (uint32_t)codec->entropy,
+        .dictionary_rows_max = codec->dictionary_rows_max,
+        .cache_bytes_max = aqsgd->cache_bytes_max,
+        .cache_format = (uint32_t)aqsgd->cache_format,
+        .cache_bits = aqsgd->cache_bits,
+        .allocator = (uint32_t)amaq->allocator,
+        .granularity = (uint32_t)amaq->granularity,
+        .steps_to_target = amaq->steps_to_target,
+        /* Other codecs keep nothing that an exact signal would be formed with. */
+        .gate_signal_exact = seam_codec_has_gates((seam_codec_id)codec->codec) &&
+                             amaq->gate_signal == SEAM__V1__GATE_SIGNAL__GATE_SIGNAL_EXACT,
+    };
+}
+
+static seam_status codec_fill(seam_config_message *m, const seam_session_options *o,
+                              seam_error *err) {
+    static const char *const entropies[] = {"none", "rans"};
+    int entropy = 0;
+    m->codec.codec = SEAM__V1__CODEC__CODEC_AMAQ;
+    SEAM_TRY(codec_name_read(&m->codec.codec, "codec", o->codec, err));
+    SEAM_TRY(codec_name_read(&m->codec.codec_fwd_in, "codec_fwd_in", o->codec_fwd_in, err));
+    SEAM_TRY(pick(&entropy, "entropy", o->entropy, entropies, 2, 0, err));
+    m->codec.entropy = (Seam__V1__EntropyCoder)(entropy + 1);
     m->codec.labelled_rows_only = !o->all_rows;
     m->codec.seed = o->seed;
-    if (id == SEAM_CODEC_AFFINE) {
-        m->codec.bits = or_u32(o->bits, 4);
-        if (m->codec.bits > SEAM_BITS_MAX) {
-            return seam_error_set(err, SEAM_E_ARG, "bits: %u is not in 1..%d", o->bits,
-                                  SEAM_BITS_MAX);
-        }
+    m->codec.group = o->group;
+    if (m->codec.codec_fwd_in == SEAM__V1__CODEC__CODEC_DICTIONARY) {
+        m->codec.dictionary_rows_max = or_u32(o->dictionary_rows_max, DICTIONARY_ROWS_DEFAULT);
     }
-    if (id != SEAM_CODEC_AMAQ) {
+    const seam_codec_id id = (seam_codec_id)m->codec.codec;
+    if (seam_codec_has_widths(id) && !seam_codec_has_gates(id)) {
+        m->codec.bits = or_u32(o->bits, 4);
+    }
+    if (id == SEAM_CODEC_AQSGD) {
+        SEAM_TRY(aqsgd_fill(m, o, err));
+    }
+    if (!seam_codec_has_gates(id)) {
         return SEAM_OK;
     }
     m->codec.amaq = &m->amaq;
     return amaq_fill(&m->amaq, o, err);
+}
+
+/* NULL leaves *ret_codec as it is. */
+static seam_status codec_name_read(Seam__V1__Codec *ret_codec, const char *field, const char *name,
+                                   seam_error *err) {
+    seam_codec_id id = SEAM_CODEC_F32;
+    if (name == NULL) {
+        return SEAM_OK;
+    }
+    if (!seam_codec_from_name(&id, name)) {
+        return seam_error_set(err, SEAM_E_ARG, "%s: '%s' is unknown (amaq, affine, bf16, f32)",
+                              field, name);
+    }
+    *ret_codec = (Seam__V1__Codec)id;
+    return SEAM_OK;
+}
+
+static seam_status aqsgd_fill(seam_config_message *m, const seam_session_options *o,
+                              seam_error *err) {
+    static const char *const formats[] = {"fp16", "quantized"};
+    int format = 0;
+    SEAM_TRY(pick(&format, "cache_format", o->cache_format, formats, 2, 0, err));
+    m->aqsgd.cache_bytes_max = o->cache_bytes_max != 0 ? o->cache_bytes_max : CACHE_BYTES_DEFAULT;
+    m->aqsgd.cache_format = (Seam__V1__CacheFormat)(format + 1);
+    if (m->aqsgd.cache_format == SEAM__V1__CACHE_FORMAT__CACHE_FORMAT_QUANTIZED) {
+        m->aqsgd.cache_bits = or_u32(o->cache_bits, 8);
+    }
+    m->codec.aqsgd = &m->aqsgd;
+    return SEAM_OK;
 }
 
 static seam_status amaq_fill(Seam__V1__AmaqConfig *amaq, const seam_session_options *o,
@@ -156,7 +216,11 @@ static seam_status amaq_fill(Seam__V1__AmaqConfig *amaq, const seam_session_opti
     static const char *const losses[] = {"l2", "l1"};
     static const char *const clips[] = {"soft", "hard"};
     static const char *const signals[] = {"surrogate", "exact"};
-    int loss = 0, clip = 0, signal = 0;
+    static const char *const allocators[] = {"gates", "waterfill"};
+    static const char *const granularities[] = {"feature", "token"};
+    int loss = 0, clip = 0, signal = 0, allocator = 0, granularity = 0;
+    SEAM_TRY(pick(&allocator, "allocator", o->allocator, allocators, 2, 0, err));
+    SEAM_TRY(pick(&granularity, "granularity", o->granularity, granularities, 2, 0, err));
     SEAM_TRY(pick(&loss, "bits_loss", o->bits_loss, losses, 2, 0, err));
     SEAM_TRY(pick(&clip, "clip", o->clip, clips, 2, 0, err));
     SEAM_TRY(pick(&signal, "gate_signal", o->gate_signal, signals, 2, 0, err));
@@ -184,6 +248,9 @@ static seam_status amaq_fill(Seam__V1__AmaqConfig *amaq, const seam_session_opti
     amaq->clipping = (Seam__V1__Clipping)(clip + 1);
     amaq->gate_signal = (Seam__V1__GateSignal)(signal + 1);
     amaq->alloc_lag_steps = or_u32(o->alloc_lag_steps, 2);
+    amaq->allocator = (Seam__V1__Allocator)(allocator + 1);
+    amaq->granularity = (Seam__V1__Granularity)(granularity + 1);
+    amaq->steps_to_target = o->steps_to_target;
     return SEAM_OK;
 }
 
@@ -238,18 +305,19 @@ static seam_status pick(int *ret_value, const char *field, const char *text,
 seam_status seam_session_plan(seam_session *session, const Seam__V1__Session *message,
                               seam_error *err) {
     SEAM_TRY(sites_read(session, message, err));
+    SEAM_TRY(seam_codec_plan_check(&session->config.codec, session->channels, err));
     SEAM_TRY(allocations_create(session, err));
     if (memory_take(session) != SEAM_OK) {
         return seam_error_set(err, SEAM_E_MEMORY, "out of memory");
     }
     seam_arbiter_init(&session->arbiter, &session->config.arbiter);
-    const bool amaq = session->config.codec == SEAM_CODEC_AMAQ;
     const seam_client_proto_config proto = {
         .committed_step_count = message->committed_step_count,
         .site_forward_reply = session->sites[session->fwd_out].id,
-        .site_backward_reply = session->config.exact ? session->sites[session->bwd_in].id
-                                                     : session->sites[session->fwd_in].id,
-        .backward_reply = amaq,
+        .site_backward_reply = session->config.codec.gate_signal_exact
+                                   ? session->sites[session->bwd_in].id
+                                   : session->sites[session->fwd_in].id,
+        .backward_reply = seam_codec_has_gates(session->config.codec.codec_in),
         .give_up_ms = 0, /* link.c counts */
         .now_ms = seam_now_ms(),
     };
@@ -276,13 +344,22 @@ static seam_status sites_read(seam_session *session, const Seam__V1__Session *me
             site->channels > SEAM_CHANNELS_MAX || site->channels != message->sites[0]->channels) {
             return seam_error_set(err, SEAM_E_FORMAT, "the server's site table: row %u", i);
         }
+        const bool outer = site->direction == SEAM__V1__SITE_DIRECTION__SITE_DIRECTION_FWD_IN ||
+                           site->direction == SEAM__V1__SITE_DIRECTION__SITE_DIRECTION_BWD_IN;
+        const seam_codec_id codec =
+            outer ? session->config.codec.codec_in : session->config.codec.codec_out;
+        if ((int)site->codec != (int)codec) {
+            return seam_error_set(err, SEAM_E_FORMAT,
+                                  "the server's site table: codec %d in row %u, expected %s",
+                                  (int)site->codec, i, seam_codec_name(codec));
+        }
         session->sites[i] = (seam_site_row){
             .id = (uint16_t)site->id,
             .paired_id = (uint16_t)site->paired_forward_site,
             .direction = site->direction,
             .boundary = site->boundary,
             .channels = site->channels,
-            .codec = (seam_codec_id)site->codec,
+            .codec = codec,
         };
         found[direction] = found[direction] == 0 ? i + 1 : found[direction];
     }
@@ -300,14 +377,15 @@ static seam_status sites_read(seam_session *session, const Seam__V1__Session *me
 static seam_status allocations_create(seam_session *session, seam_error *err) {
     seam_site_config config = {
         .site_id = session->sites[session->fwd_in].id,
-        .codec = session->config.codec,
+        .codec = session->config.codec.codec_in,
         .channels = session->channels,
-        .bits_fixed = session->config.bits_fixed,
+        .bits_fixed = (uint8_t)session->config.codec.bits,
         .gates = session->config.gates,
         .owner = true,
     };
     SEAM_TRY(seam_site_create(&session->site_in, &config, err));
     config.site_id = session->sites[session->fwd_out].id;
+    config.codec = session->config.codec.codec_out;
     config.owner = false;
     return seam_site_create(&session->site_out, &config, err);
 }
@@ -330,7 +408,8 @@ static seam_status memory_take(seam_session *session) {
                  session->gate_signal != NULL && session->widths != NULL &&
                  session->ranges != NULL && session->rx_ranges != NULL && session->frame != NULL &&
                  session->scratch != NULL;
-    if (session->config.exact && seam_mul3_bytes(&kept, session->config.rows_max, C, 4)) {
+    if (session->config.codec.gate_signal_exact &&
+        seam_mul3_bytes(&kept, session->config.rows_max, C, 4)) {
         session->x_kept = seam_mem_alloc(kept);
         session->x_decoded = seam_mem_alloc(kept);
         session->dx = seam_mem_alloc(kept);

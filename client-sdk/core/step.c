@@ -17,6 +17,8 @@ static seam_status step_begin_pack(seam_session *s, const seam_step_micro *micro
 static seam_status budget_pack(seam_session *s);
 static seam_status proposal_pack(seam_session *s, const seam_alloc *alloc);
 static seam_status gates_settle(seam_session *s, const Seam__V1__Commit *commit, seam_error *err);
+static seam_status widths_propose(seam_session *s, const seam_gates *gates, uint64_t step,
+                                  seam_error *err);
 static void site_used(seam_session *s, uint32_t site_idx, uint32_t rows, uint64_t payload_bytes,
                       const seam_alloc *alloc);
 
@@ -92,16 +94,17 @@ seam_status seam_step_forward(seam_session *session, float *ret_y, uint32_t micr
         .phase = SEAM_PHASE_FORWARD,
         .micro = micro,
         .step = step,
-        .codec = s->config.codec,
+        .codec = s->config.codec.codec_in,
         .alloc = alloc,
         .rows = state->rows,
         .channels = s->channels,
     };
     uint64_t payload_bytes = 0;
     state->sent[0].count = 0;
-    SEAM_TRY(seam_tensor_encode(&state->sent[0], s->config.exact ? s->x_decoded : NULL,
+    SEAM_TRY(seam_tensor_encode(&state->sent[0],
+                                s->config.codec.gate_signal_exact ? s->x_decoded : NULL,
                                 &payload_bytes, s, &args, x, err));
-    if (s->config.exact) {
+    if (s->config.codec.gate_signal_exact) {
         memcpy(s->x_kept, x, (size_t)state->rows * s->channels * sizeof *x);
     }
     site_used(s, s->fwd_in, state->rows, payload_bytes, alloc);
@@ -123,7 +126,7 @@ seam_status seam_step_backward(seam_session *session, float *ret_dx, uint32_t mi
     if (!s->step_open || !s->backward_due || micro != s->micro_next) {
         return seam_error_set(err, SEAM_E_STATE, "backward of micro-batch %u is not due", micro);
     }
-    if (ret_dx != NULL && !s->config.exact) {
+    if (ret_dx != NULL && !s->config.codec.gate_signal_exact) {
         return seam_error_set(err, SEAM_E_STATE, "ret_dx: only with gate_signal exact");
     }
     seam_micro_state *const state = &s->micros[micro];
@@ -136,13 +139,13 @@ seam_status seam_step_backward(seam_session *session, float *ret_dx, uint32_t mi
         .phase = SEAM_PHASE_BACKWARD,
         .micro = micro,
         .step = step,
-        .codec = s->config.codec,
+        .codec = s->config.codec.codec_out,
         .alloc = alloc,
         .rows = seam_micro_rows_out(s, state),
         .channels = s->channels,
         .range_rows = labelled ? NULL : state->bitmap.data,
         .row_ids = labelled ? (const uint32_t *)(const void *)state->row_ids.data : NULL,
-        .stochastic = seam_codec_has_ranges(s->config.codec),
+        .stochastic = seam_codec_has_widths(s->config.codec.codec_out),
         .seed = s->config.seed,
     };
     uint64_t payload_bytes = 0;
@@ -189,7 +192,9 @@ static seam_status layout_take(seam_session *s, const seam_step_micro *micros, u
         s->labelled_total += s->micros[m].labelled_count;
     }
     s->micro_count = micro_count;
-    seam_arbiter_weigh(&s->arbiter, rows_total * s->channels, s->labelled_total * s->channels);
+    const uint64_t values_in =
+        seam_codec_has_gates(s->config.codec.codec_in) ? rows_total * s->channels : 0;
+    seam_arbiter_weigh(&s->arbiter, values_in, s->labelled_total * s->channels);
     return step_begin_pack(s, micros, err);
 }
 
@@ -278,7 +283,7 @@ static seam_status step_begin_pack(seam_session *s, const seam_step_micro *micro
 
 static seam_status budget_pack(seam_session *s) {
     s->budget.count = 0;
-    if (s->config.codec != SEAM_CODEC_AMAQ || !s->arbiter.changed) {
+    if (!seam_codec_has_gates(s->config.codec.codec_out) || !s->arbiter.changed) {
         return SEAM_OK;
     }
     const seam_budget *const b = &s->arbiter.budget;
@@ -299,7 +304,7 @@ static seam_status budget_pack(seam_session *s) {
 
 void seam_step_add_signal(seam_session *session) {
     seam_session *const s = session;
-    if (s->config.exact) {
+    if (s->config.codec.gate_signal_exact) {
         seam_gates_add_exact(s->gate_sums, s->dx, s->x_kept, s->x_decoded, s->widths_used[0],
                              s->micros[s->micro_next].rows, s->channels);
         return;
@@ -321,7 +326,7 @@ seam_status seam_step_settle(seam_session *session, const Seam__V1__Commit *comm
         .server_seconds = commit->compute_seconds,
         .skipped = commit->skipped,
     };
-    if (s->config.codec != SEAM_CODEC_AMAQ) {
+    if (!seam_codec_has_gates(s->config.codec.codec_out)) {
         return SEAM_OK;
     }
     return gates_settle(s, commit, err);
@@ -340,9 +345,9 @@ static seam_status gates_settle(seam_session *s, const Seam__V1__Commit *commit,
     if (peer == NULL || peer->gate_bits_total > SEAM_BITS_MAX * s->channels) {
         return seam_error_set(err, SEAM_E_FORMAT, "Commit: no valid report of site %u", site_out);
     }
-    seam_gates *const gates = seam_site_gates(s->site_in);
+    seam_gates *const gates = seam_site_gates(s->site_in); /* NULL: site 0 has none */
     const seam_budget *const budget = &s->arbiter.budget;
-    if (!commit->skipped) {
+    if (gates != NULL && !commit->skipped) {
         const seam_gates_step_args args = {.db = s->gate_sums,
                                            .lr = budget->bits_lr,
                                            .beta = budget->beta,
@@ -350,16 +355,20 @@ static seam_status gates_settle(seam_session *s, const Seam__V1__Commit *commit,
         seam_gates_step(gates, &args);
     }
     const double C = (double)s->channels;
-    seam_arbiter_judge(&s->arbiter, (double)seam_gates_bits_total(gates) / C,
-                       (double)peer->gate_bits_total / C);
+    const double mean_in = gates != NULL ? (double)seam_gates_bits_total(gates) / C : 0.0;
+    seam_arbiter_judge(&s->arbiter, mean_in, (double)peer->gate_bits_total / C);
     s->report.gate_mean_bits = s->arbiter.mean_bits;
     s->report.target_reached = s->arbiter.target_reached;
+    return gates != NULL ? widths_propose(s, gates, commit->step, err) : SEAM_OK;
+}
 
+static seam_status widths_propose(seam_session *s, const seam_gates *gates, uint64_t step,
+                                  seam_error *err) {
     const seam_alloc *alloc = NULL;
     bool proposed = false;
     seam_gates_widths(s->widths, gates, s->arbiter.budget.width_shift);
-    SEAM_TRY(seam_site_propose(&alloc, &proposed, s->site_in, s->widths,
-                               commit->step + s->config.lag_steps));
+    SEAM_TRY(
+        seam_site_propose(&alloc, &proposed, s->site_in, s->widths, step + s->config.lag_steps));
     if (proposed && proposal_pack(s, alloc) != SEAM_OK) {
         return seam_error_set(err, SEAM_E_MEMORY, "out of memory");
     }
@@ -387,7 +396,7 @@ static void site_used(seam_session *s, uint32_t site_idx, uint32_t rows, uint64_
     row->payload_bytes += payload_bytes;
     row->alloc_version = alloc->version;
     if (alloc->widths == NULL) {
-        row->mean_bits = s->config.codec == SEAM_CODEC_F32 ? 32.0 : 16.0;
+        row->mean_bits = row->codec == SEAM_CODEC_F32 ? 32.0 : 16.0;
         return;
     }
     row->mean_bits = (double)alloc->bits_total / (double)s->channels;

@@ -49,7 +49,7 @@ static seam_status chunk_encode(seam_buffer *ret_frames, float *ret_decoded, sea
     const uint32_t C = args->channels;
     const size_t range_bytes = row == 0 ? seam_codec_range_bytes(args->codec, C) : 0;
     const size_t code_bytes = seam_codec_code_bytes(args->codec, args->alloc->widths, row_count, C);
-    const bool ranged = seam_codec_has_ranges(args->codec);
+    const bool ranged = seam_codec_has_widths(args->codec);
     const seam_codec_args codec = {.id = args->codec,
                                    .channels = C,
                                    .widths = args->alloc->widths,
@@ -92,7 +92,7 @@ static seam_status chunk_encode(seam_buffer *ret_frames, float *ret_decoded, sea
 
 seam_status seam_tensor_widths(const uint8_t **ret_widths, const seam_site *site,
                                const seam_frame_header *header, seam_error *err) {
-    if (!seam_codec_has_ranges((seam_codec_id)header->codec)) {
+    if (!seam_codec_has_widths((seam_codec_id)header->codec)) {
         *ret_widths = NULL;
         return SEAM_OK;
     }

@@ -10,18 +10,20 @@
 typedef struct codec_row {
     seam_codec_id id;
     const char *name;
+    bool has_widths;
     const seam_codec_ops *ops; /* NULL: known by name, not implemented */
 } codec_row;
 
 static const codec_row table[] = {
-    {SEAM_CODEC_F32, "f32", &seam_codec_f32_ops},
-    {SEAM_CODEC_BF16, "bf16", &seam_codec_bf16_ops},
-    {SEAM_CODEC_AFFINE, "affine", &seam_codec_affine_ops},
-    {SEAM_CODEC_AMAQ, "amaq", &seam_codec_affine_ops},
-    {SEAM_CODEC_TENSOR, "tensor", NULL},
-    {SEAM_CODEC_CHANNEL, "channel", NULL},
-    {SEAM_CODEC_GROUP, "group", NULL},
-    {SEAM_CODEC_AQSGD, "aqsgd", NULL},
+    {SEAM_CODEC_F32, "f32", false, &seam_codec_f32_ops},
+    {SEAM_CODEC_BF16, "bf16", false, &seam_codec_bf16_ops},
+    {SEAM_CODEC_AFFINE, "affine", true, &seam_codec_affine_ops},
+    {SEAM_CODEC_AMAQ, "amaq", true, &seam_codec_affine_ops},
+    {SEAM_CODEC_TENSOR, "tensor", true, NULL},
+    {SEAM_CODEC_CHANNEL, "channel", true, NULL},
+    {SEAM_CODEC_GROUP, "group", true, NULL},
+    {SEAM_CODEC_AQSGD, "aqsgd", true, NULL},
+    {SEAM_CODEC_DICTIONARY, "dictionary", false, NULL},
 };
 #define ROW_COUNT (sizeof table / sizeof table[0])
 
@@ -61,6 +63,19 @@ bool seam_codec_is_implemented(seam_codec_id id) {
 bool seam_codec_has_ranges(seam_codec_id id) {
     const seam_codec_ops *ops = ops_find(id);
     return ops != NULL && ops->has_ranges;
+}
+
+bool seam_codec_has_widths(seam_codec_id id) {
+    const codec_row *row = row_find(id);
+    return row != NULL && row->has_widths;
+}
+
+bool seam_codec_has_gates(seam_codec_id id) {
+    return id == SEAM_CODEC_AMAQ;
+}
+
+bool seam_codec_has_state(seam_codec_id id) {
+    return id == SEAM_CODEC_AQSGD || id == SEAM_CODEC_DICTIONARY;
 }
 
 size_t seam_codec_range_bytes(seam_codec_id id, uint32_t channels) {

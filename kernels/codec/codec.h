@@ -28,7 +28,9 @@ typedef enum seam_codec_id {
     SEAM_CODEC_CHANNEL = 6,
     SEAM_CODEC_GROUP = 7,
     SEAM_CODEC_AQSGD = 8,
+    SEAM_CODEC_DICTIONARY = 9, /* site fwd_in only */
 } seam_codec_id;
+#define SEAM_CODEC_LAST SEAM_CODEC_DICTIONARY
 
 /* "amaq" <-> SEAM_CODEC_AMAQ; false / NULL for an unknown one.  Names of codecs that are not
  * implemented yet are known too: ask seam_codec_is_implemented. */
@@ -36,6 +38,12 @@ bool seam_codec_from_name(seam_codec_id *ret_id, const char *name);
 const char *seam_codec_name(seam_codec_id id);
 bool seam_codec_is_implemented(seam_codec_id id);
 bool seam_codec_has_ranges(seam_codec_id id); /* affine, amaq */
+/* Codes go by an allocation of widths: every codec but f32, bf16, dictionary.  Known for codecs
+ * that are not implemented too. */
+bool seam_codec_has_widths(seam_codec_id id);
+bool seam_codec_has_gates(seam_codec_id id); /* amaq: the widths are negotiated */
+/* dictionary, aqsgd: coded against what went before, so in training only (not phase 3). */
+bool seam_codec_has_state(seam_codec_id id);
 
 /* Bytes of a tensor's range block: 4 + 4*C (exponent i16, zero u16, then C x {lo fp16, hi fp16}),
  * or 0 for codecs without ranges. */

@@ -41,11 +41,11 @@ uint64_t seam_alloc_hash(const uint8_t *widths, uint32_t channels) {
 }
 
 static bool has_widths(const seam_site *site) {
-    return seam_codec_has_ranges(site->config.codec);
+    return seam_codec_has_widths(site->config.codec);
 }
 
 static bool is_negotiated(const seam_site *site) {
-    return site->config.codec == SEAM_CODEC_AMAQ;
+    return seam_codec_has_gates(site->config.codec);
 }
 
 static uint32_t widths_total(const uint8_t *widths, uint32_t channels) {
@@ -72,22 +72,21 @@ static seam_status config_check(const seam_site_config *config, seam_error *err)
         return seam_error_set(err, SEAM_E_ARG, "codec %d: unknown", (int)config->codec);
     }
     if (!seam_codec_is_implemented(config->codec)) {
-        return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
-                              "codec %s: not implemented in this release; use amaq, affine, bf16 "
-                              "or f32",
-                              name);
+        return seam_error_set(err, SEAM_E_UNIMPLEMENTED, "codec %s: not implemented", name);
     }
     if (config->channels < 1 || config->channels > SEAM_CHANNELS_MAX) {
         return seam_error_set(err, SEAM_E_ARG, "channels %u: outside 1..%u", config->channels,
                               SEAM_CHANNELS_MAX);
     }
-    if (config->codec == SEAM_CODEC_AFFINE &&
+    if (seam_codec_has_gates(config->codec)) {
+        return seam_gates_config_check(&config->gates, err);
+    }
+    if (seam_codec_has_widths(config->codec) &&
         (config->bits_fixed < 1 || config->bits_fixed > SEAM_BITS_MAX)) {
         return seam_error_set(err, SEAM_E_ARG, "codec.bits %u: outside 1..%d", config->bits_fixed,
                               SEAM_BITS_MAX);
     }
-    return config->codec == SEAM_CODEC_AMAQ ? seam_gates_config_check(&config->gates, err)
-                                            : SEAM_OK;
+    return SEAM_OK;
 }
 
 static seam_status site_alloc(seam_site *site) {

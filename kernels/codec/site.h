@@ -31,7 +31,7 @@ typedef struct seam_site_config {
     uint16_t site_id; /* of the forward site */
     seam_codec_id codec;
     uint32_t channels;
-    uint8_t bits_fixed;      /* affine */
+    uint8_t bits_fixed;      /* codecs with widths but no gates */
     seam_gates_config gates; /* amaq */
     bool owner;
 } seam_site_config;

@@ -67,16 +67,28 @@ static uint64_t add_amaq(uint64_t hash, const Seam__V1__AmaqConfig *amaq) {
     hash = add_u32(hash, (uint32_t)amaq->bits_loss);
     hash = add_u32(hash, (uint32_t)amaq->clipping);
     hash = add_u32(hash, (uint32_t)amaq->gate_signal);
-    return add_u32(hash, amaq->alloc_lag_steps);
+    hash = add_u32(hash, amaq->alloc_lag_steps);
+    hash = add_u32(hash, (uint32_t)amaq->allocator);
+    hash = add_u32(hash, (uint32_t)amaq->granularity);
+    return add_u64(hash, amaq->steps_to_target);
 }
 
 static uint64_t add_codec(uint64_t hash, const Seam__V1__CodecConfig *codec) {
-    static const Seam__V1__AmaqConfig none = SEAM__V1__AMAQ_CONFIG__INIT;
+    static const Seam__V1__AmaqConfig no_amaq = SEAM__V1__AMAQ_CONFIG__INIT;
+    static const Seam__V1__AqsgdConfig no_aqsgd = SEAM__V1__AQSGD_CONFIG__INIT;
+    const Seam__V1__AqsgdConfig *aqsgd = codec->aqsgd != NULL ? codec->aqsgd : &no_aqsgd;
     hash = add_u32(hash, (uint32_t)codec->codec);
     hash = add_u32(hash, codec->bits);
-    hash = add_amaq(hash, codec->amaq != NULL ? codec->amaq : &none);
+    hash = add_amaq(hash, codec->amaq != NULL ? codec->amaq : &no_amaq);
     hash = add_u8(hash, codec->labelled_rows_only != 0);
-    return add_u64(hash, codec->seed);
+    hash = add_u64(hash, codec->seed);
+    hash = add_u32(hash, codec->group);
+    hash = add_u64(hash, aqsgd->cache_bytes_max);
+    hash = add_u32(hash, (uint32_t)aqsgd->cache_format);
+    hash = add_u32(hash, aqsgd->cache_bits);
+    hash = add_u32(hash, (uint32_t)codec->entropy);
+    hash = add_u32(hash, (uint32_t)codec->codec_fwd_in);
+    return add_u32(hash, codec->dictionary_rows_max);
 }
 
 static uint64_t add_limits(uint64_t hash, const Seam__V1__Limits *limits) {

@@ -10,7 +10,8 @@
 #include "try.h"
 
 /* Codec numbers of types.proto whose payload size follows from the header alone. */
-enum { CODEC_F32 = 1, CODEC_BF16 = 2, CODEC_AFFINE = 3, CODEC_AMAQ = 4, CODEC_LAST = 8 };
+enum { CODEC_F32 = 1, CODEC_BF16 = 2, CODEC_AFFINE = 3, CODEC_AMAQ = 4, CODEC_DICTIONARY = 9 };
+#define CODEC_LAST CODEC_DICTIONARY
 
 #define GROUP_ROWS   32u
 #define ROWS_MAX     (1u << 20)
@@ -140,13 +141,13 @@ static seam_status header_check(const seam_frame_header *h, seam_error *err) {
 }
 
 static seam_status alloc_check(const seam_frame_header *h, seam_error *err) {
-    if (h->codec == CODEC_F32 || h->codec == CODEC_BF16) {
+    if (h->codec == CODEC_F32 || h->codec == CODEC_BF16 || h->codec == CODEC_DICTIONARY) {
         CHECK(h->alloc_version == 0, "frame.alloc_version: %u, this codec has none",
               h->alloc_version);
         CHECK(h->alloc_bits_total == 0, "frame.alloc_bits_total: %u, this codec has none",
               h->alloc_bits_total);
         CHECK(h->alloc_hash == 0, "frame.alloc_hash: this codec has none");
-    } else if (h->codec == CODEC_AFFINE || h->codec == CODEC_AMAQ) {
+    } else {
         CHECK(h->alloc_version >= 1, "frame.alloc_version: 0, this codec needs one");
         CHECK(h->alloc_bits_total >= h->channels && h->alloc_bits_total <= BITS_MAX * h->channels,
               "frame.alloc_bits_total: %u is not in 1..16 bits a channel", h->alloc_bits_total);

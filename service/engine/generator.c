@@ -190,7 +190,7 @@ static void rows_describe(seam_generator *g) {
 }
 
 static bool is_quantizing(seam_codec_id id) {
-    return seam_codec_has_ranges(id);
+    return seam_codec_has_widths(id);
 }
 
 static seam_status decode(seam_generator *g, seam_error *err) {

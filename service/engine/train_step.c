@@ -16,8 +16,13 @@ static double seconds_now(void) {
     return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
-static bool has_gates(const seam_trainer *t) {
-    return t->config->codec == SEAM_CODEC_AMAQ;
+/* Site 0's gates step at the client, site 1's here. */
+static bool has_gates_in(const seam_trainer *t) {
+    return seam_codec_has_gates(t->config->codec.codec_in);
+}
+
+static bool has_gates_out(const seam_trainer *t) {
+    return seam_codec_has_gates(t->config->codec.codec_out);
 }
 
 /* The allocation of a forward site in this step; NULL for f32 and bf16. */
@@ -39,7 +44,7 @@ static seam_status decode(seam_trainer *t, float *ret, seam_site *site, seam_err
     const seam_tensor_decode_args args = {
         .chunks = t->in.chunks,
         .chunk_count = t->in.chunk_count,
-        .codec = t->config->codec,
+        .codec = seam_site_config_of(site)->codec,
         .alloc = alloc,
         .channels = t->channels,
         .scratch = t->scratch,
@@ -97,13 +102,13 @@ static seam_status forward_encode(seam_trainer *t, seam_error *err) {
     const float *x = rows_out(t);
     const uint32_t count = seam_trainer_rows_out(t);
     SEAM_TRY(alloc_of(&alloc, t->site_out, t->micro.step, err));
-    if (has_gates(t)) {
+    if (has_gates_out(t)) {
         memcpy(t->out_x, x, (size_t)count * t->channels * sizeof(float));
     }
     const seam_tensor_encode_args args = {
         .header = {.kind = SEAM_FRAME_TENSOR,
                    .phase = SEAM_PHASE_FORWARD,
-                   .codec = (uint8_t)t->config->codec,
+                   .codec = (uint8_t)t->config->codec.codec_out,
                    .site = SEAM_SITE_FWD_OUT,
                    .micro = t->micro.micro,
                    .step = t->micro.step,
@@ -112,7 +117,7 @@ static seam_status forward_encode(seam_trainer *t, seam_error *err) {
         .alloc = alloc,
         .x = x,
         .range_rows = t->config->labelled_rows_only ? NULL : t->micro.bitmap,
-        .decoded = has_gates(t) ? t->out_decoded : NULL,
+        .decoded = has_gates_out(t) ? t->out_decoded : NULL,
         .ranges = t->ranges,
         .scratch = t->scratch,
     };
@@ -124,7 +129,7 @@ static seam_status steps_measure(seam_trainer *t, seam_error *err) {
     const seam_alloc *alloc = NULL;
     SEAM_TRY(alloc_of(&alloc, t->site_in, t->micro.step, err));
     SEAM_ASSERT(alloc != NULL); /* asked only of a codec with gates */
-    const seam_codec_args args = {.id = t->config->codec,
+    const seam_codec_args args = {.id = t->config->codec.codec_in,
                                   .channels = t->channels,
                                   .widths = alloc->widths,
                                   .ranges = t->in.chunks[0].payload};
@@ -138,7 +143,7 @@ seam_status seam_trainer_forward(seam_trainer *trainer, seam_stream *stream, sea
         t->compute_seconds = 0;
     }
     SEAM_TRY(decode(t, t->rows, t->site_in, err));
-    if (has_gates(t)) {
+    if (has_gates_in(t)) {
         SEAM_TRY(steps_measure(t, err));
     }
     const seam_batch batch = batch_of(t);
@@ -186,7 +191,7 @@ static seam_status exact_encode(seam_trainer *t, const seam_alloc *alloc, seam_e
     const seam_tensor_encode_args args = {
         .header = {.kind = SEAM_FRAME_TENSOR,
                    .phase = SEAM_PHASE_BACKWARD,
-                   .codec = (uint8_t)t->config->codec,
+                   .codec = (uint8_t)t->config->codec.codec_in,
                    .site = SEAM_SITE_BWD_IN,
                    .micro = t->micro.micro,
                    .step = t->micro.step,
@@ -219,7 +224,7 @@ static void signal_encode(seam_trainer *t, const seam_alloc *alloc) {
     }
     const seam_frame_header header = {.kind = SEAM_FRAME_GATE_SIGNAL,
                                       .phase = SEAM_PHASE_BACKWARD,
-                                      .codec = (uint8_t)t->config->codec,
+                                      .codec = (uint8_t)t->config->codec.codec_in,
                                       .site = SEAM_SITE_FWD_IN,
                                       .micro = t->micro.micro,
                                       .step = t->micro.step,
@@ -235,7 +240,7 @@ static void signal_encode(seam_trainer *t, const seam_alloc *alloc) {
 static seam_status backward_encode(seam_trainer *t, seam_error *err) {
     const seam_alloc *alloc = NULL;
     SEAM_TRY(alloc_of(&alloc, t->site_in, t->micro.step, err));
-    if (t->config->gate_signal_exact) {
+    if (t->config->codec.gate_signal_exact) {
         return exact_encode(t, alloc, err);
     }
     signal_encode(t, alloc);
@@ -275,10 +280,10 @@ static seam_status apply(seam_step_result *ret, seam_trainer *t, seam_stream *st
     }
     result.state_hash = t->state_hash;
     result.lr = seam_schedule_lr(&t->config->optimizer, t->micro.step);
-    if (has_gates(t) && !result.skipped) {
+    if (has_gates_out(t) && !result.skipped) {
         SEAM_TRY(gates_apply(&result, t));
     }
-    if (has_gates(t)) {
+    if (has_gates_out(t)) {
         result.gate_bits_total = seam_gates_bits_total(seam_site_gates(t->site_out));
         memset(t->db_out, 0, t->channels * sizeof(float));
     }
@@ -293,7 +298,7 @@ seam_status seam_trainer_backward(seam_step_result *ret_result, seam_trainer *tr
     const bool reply = seam_session_config_backward_reply(t->config);
     SEAM_TRY(decode(t, t->packed, t->site_out, err));
     scatter(t);
-    if (has_gates(t)) {
+    if (has_gates_out(t)) {
         SEAM_TRY(gates_add(t, err));
     }
     const seam_batch batch = batch_of(t);

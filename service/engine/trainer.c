@@ -10,8 +10,15 @@
 /* f32 master, gradient and two moments, and the compute copy. */
 #define ADAPTER_BYTES_A_PARAMETER (4 * 4 + 4)
 
-static uint32_t bits_max(const seam_session_config *config) {
-    return config->codec == SEAM_CODEC_AMAQ ? (uint32_t)config->gates.bits_max : config->bits;
+/* Largest wire size of a tensor of any site. */
+static size_t tensor_bytes_max(const seam_session_config *config) {
+    const seam_codec_plan *codec = &config->codec;
+    const uint32_t rows = config->limits.rows_max, channels = config->model->config->hidden;
+    const uint32_t bits =
+        seam_codec_has_gates(codec->codec_out) ? (uint32_t)config->gates.bits_max : codec->bits;
+    const size_t in = seam_tensor_bytes_max(codec->codec_in, bits, rows, channels);
+    const size_t out = seam_tensor_bytes_max(codec->codec_out, bits, rows, channels);
+    return in > out ? in : out;
 }
 
 /* All host buffers, as views; with an empty arena this is the plan. */
@@ -21,9 +28,8 @@ static void carve(seam_trainer *t, seam_arena *arena) {
     const uint32_t channels = config->model->config->hidden;
     const size_t floats = (size_t)rows * channels * sizeof(float);
     const size_t row_floats = channels * sizeof(float);
-    const bool gates = config->codec == SEAM_CODEC_AMAQ;
-    const size_t tensor_bytes =
-        seam_tensor_bytes_max(config->codec, bits_max(config), rows, channels);
+    const bool gates = seam_codec_has_gates(config->codec.codec_out);
+    const size_t tensor_bytes = tensor_bytes_max(config);
     const size_t signal_bytes = row_floats + 2 * SEAM_FRAME_HEADER_BYTES;
     const uint32_t chunks = seam_tensor_chunks_max(rows);
 
@@ -32,7 +38,7 @@ static void carve(seam_trainer *t, seam_arena *arena) {
     t->in.chunks_max = chunks;
     t->in.chunks = seam_arena_take(arena, chunks * sizeof *t->in.chunks);
     seam_reply_carve(&t->forward_reply, arena, tensor_bytes, chunks);
-    if (config->gate_signal_exact) {
+    if (config->codec.gate_signal_exact) {
         seam_reply_carve(&t->backward_reply, arena, tensor_bytes, chunks);
     } else {
         seam_reply_carve(&t->backward_reply, arena, signal_bytes, 1);
@@ -83,14 +89,15 @@ size_t seam_trainer_plan_bytes(const seam_session_config *config) {
 static seam_status sites_create(seam_trainer *t, seam_error *err) {
     seam_site_config config = {
         .site_id = SEAM_SITE_FWD_IN,
-        .codec = t->config->codec,
+        .codec = t->config->codec.codec_in,
         .channels = t->channels,
-        .bits_fixed = t->config->bits,
+        .bits_fixed = (uint8_t)t->config->codec.bits,
         .gates = t->config->gates,
         .owner = false,
     };
     SEAM_TRY(seam_site_create(&t->site_in, &config, err));
     config.site_id = SEAM_SITE_FWD_OUT;
+    config.codec = t->config->codec.codec_out;
     config.owner = true;
     return seam_site_create(&t->site_out, &config, err);
 }

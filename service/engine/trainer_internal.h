@@ -22,7 +22,7 @@ struct seam_trainer {
     uint32_t *seq_begin, *positions; /* (S + 1), (T) of the micro-batch */
     float *rows;                     /* (T, C): what was decoded or comes from the device */
     float *packed;                   /* (T, C): rows of sites 1 and 2 */
-    float *out_x, *out_decoded;      /* (T, C), gates only: site 1 before and after its codec */
+    float *out_x, *out_decoded;      /* (T, C), gates of site 1 only: before and after its codec */
     float *steps_in;                 /* (C), gates only: D_c of site 0 */
     float *db_out;                   /* (C), gates only: gate gradient of site 1 over the step */
     float *sums, *signal;            /* (C) each, gates only */

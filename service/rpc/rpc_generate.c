@@ -112,10 +112,11 @@ static void on_open(seam_call *call, grpc_byte_buffer *message) {
 
 static void opened_send(seam_call *call) {
     const generate *g = call->state;
+    Seam__V1__Codec codecs[SEAM_CODEC_LAST];
     Seam__V1__Capabilities capabilities;
     Seam__V1__GenerateOpened opened = SEAM__V1__GENERATE_OPENED__INIT;
     Seam__V1__GenerateResponse response = SEAM__V1__GENERATE_RESPONSE__INIT;
-    seam_capabilities_init(&capabilities);
+    seam_capabilities_init(&capabilities, codecs);
     opened.capabilities = &capabilities;
     opened.committed_step_count = seam_server_proto_committed_count(&g->session->proto);
     response.body_case = SEAM__V1__GENERATE_RESPONSE__BODY_OPENED;
@@ -147,11 +148,12 @@ static seam_status on_rows(generate *g, const uint8_t *bytes, size_t count, seam
     }
     const Seam__V1__GenerateRows *rows = g->request->rows;
     const int codec = (int)rows->codec_out;
+    const seam_codec_id own = g->session->config.codec.codec_out;
     SEAM_TRY(seam_request_layout_read(&to->layout, to->rows_out, rows, g->request_next,
                                       g->options.slot_count, &limits, err));
     SEAM_TRY(seam_generator_slots_check(g->generator, &to->layout, err));
     if (codec != 0 && codec != SEAM_CODEC_F32 && codec != SEAM_CODEC_BF16 &&
-        codec != (int)g->session->config.codec) {
+        (codec != (int)own || seam_codec_has_state(own))) {
         return seam_error_set(err, SEAM_E_ARG,
                               "rows.codec_out: %d is not f32, bf16 or the session's codec", codec);
     }
@@ -172,8 +174,9 @@ static seam_status tensor_begin(generate *g, const seam_frame_header *header, se
         return seam_error_set(err, SEAM_E_OUT_OF_SEQUENCE, "frame: GenerateRows comes first");
     }
     uint32_t codecs = 1u << SEAM_CODEC_F32 | 1u << SEAM_CODEC_BF16;
-    if (request->layout.rows >= SEAM_QUANTIZED_ROWS_MIN) {
-        codecs |= 1u << g->session->config.codec;
+    const seam_codec_id own = g->session->config.codec.codec_in;
+    if (request->layout.rows >= SEAM_QUANTIZED_ROWS_MIN && !seam_codec_has_state(own)) {
+        codecs |= 1u << own;
     }
     const seam_tensor_expect expect = {
         .kind = SEAM_FRAME_TENSOR,

@@ -18,7 +18,8 @@ void seam_on_create_session(seam_call *call, grpc_byte_buffer *message);
 void seam_on_create_session_job(seam_call *call);
 void seam_on_create_session_close(seam_call *call);
 
-void seam_capabilities_init(Seam__V1__Capabilities *ret); /* what this release can do */
+/* What this release can do; `codecs` is the message's list and must outlive it. */
+void seam_capabilities_init(Seam__V1__Capabilities *ret, Seam__V1__Codec codecs[SEAM_CODEC_LAST]);
 
 /* rpc_train.c */
 void seam_on_train(seam_call *call, grpc_byte_buffer *message);

@@ -232,7 +232,7 @@ static seam_status tensor_begin(seam_train *train, const seam_frame_header *head
         .micro = train->rx_key.micro,
         .rows = rows,
         .channels = config->model->config->hidden,
-        .codec_mask = 1u << config->codec,
+        .codec_mask = 1u << seam_session_config_codec(config, train->rx_key.site),
     };
     seam_tensor_rx_init(&train->rx, &expect);
     train->rx_open = true;

@@ -44,17 +44,15 @@ void seam_on_later_release(seam_call *call, grpc_byte_buffer *message) {
     seam_call_fail(call, SEAM_E_UNIMPLEMENTED, &err);
 }
 
-void seam_capabilities_init(Seam__V1__Capabilities *ret) {
-    static Seam__V1__Codec codecs[] = {
-        SEAM__V1__CODEC__CODEC_F32,
-        SEAM__V1__CODEC__CODEC_BF16,
-        SEAM__V1__CODEC__CODEC_AFFINE,
-        SEAM__V1__CODEC__CODEC_AMAQ,
-    };
+void seam_capabilities_init(Seam__V1__Capabilities *ret, Seam__V1__Codec codecs[SEAM_CODEC_LAST]) {
     seam__v1__capabilities__init(ret);
     ret->protocol_version = 1;
     ret->codecs = codecs;
-    ret->n_codecs = sizeof codecs / sizeof codecs[0];
+    for (int id = 1; id <= SEAM_CODEC_LAST; id++) {
+        if (seam_codec_is_implemented((seam_codec_id)id)) {
+            codecs[ret->n_codecs++] = (Seam__V1__Codec)id;
+        }
+    }
     ret->bits_min = 1;
     ret->bits_max = SEAM_BITS_MAX;
     ret->chunk_bytes_max = SEAM_CHUNK_BYTES_MAX;
@@ -71,9 +69,10 @@ void seam_on_get_server_info(seam_call *call, grpc_byte_buffer *message) {
     const seam_backend *backend = seam_engine_backend(seam_server_engine(call->server));
     char version[] = SEAM_VERSION;
     char device[256];
+    Seam__V1__Codec codecs[SEAM_CODEC_LAST];
     Seam__V1__Capabilities capabilities;
     Seam__V1__GetServerInfoResponse response = SEAM__V1__GET_SERVER_INFO_RESPONSE__INIT;
-    seam_capabilities_init(&capabilities);
+    seam_capabilities_init(&capabilities, codecs);
     response.version = version;
     response.device =
         (char *)(uintptr_t)seam_log_text(device, sizeof device, seam_backend_describe(backend));
@@ -318,7 +317,8 @@ void seam_on_create_session_job(seam_call *call) {
     if (call->job.status == SEAM_OK) {
         seam_sessions_ready(sessions, session, seam_host_now_ms());
         seam_log(SEAM_LOG_INFO, "session_created", "session=%s model=%s codec=%s memory_bytes=%llu",
-                 session->id, session->config.model->id, seam_codec_name(session->config.codec),
+                 session->id, session->config.model->id,
+                 seam_codec_name(session->config.codec.codec_out),
                  (unsigned long long)session->memory_bytes);
         session_reply(call, session);
     } else {

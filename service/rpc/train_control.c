@@ -36,7 +36,7 @@ static seam_status capabilities_check(const Seam__V1__Capabilities *theirs, seam
     }
     return has_codec ? SEAM_OK
                      : seam_error_set(err, SEAM_E_ARG,
-                                      "capabilities.codecs: without %s, the session's codec",
+                                      "capabilities.codecs: without %s, a codec of the session",
                                       seam_codec_name(codec));
 }
 
@@ -70,7 +70,8 @@ static seam_status attach_read(seam_session **ret_session, seam_attach_args *ret
                                 attach->session_id, attach->session_secret.data,
                                 attach->session_secret.len, err));
     seam_session *session = *ret_session;
-    SEAM_TRY(capabilities_check(attach->capabilities, session->config.codec, err));
+    SEAM_TRY(capabilities_check(attach->capabilities, session->config.codec.codec_in, err));
+    SEAM_TRY(capabilities_check(attach->capabilities, session->config.codec.codec_out, err));
     if (!session->busy) {
         SEAM_TRY(allocations_check(attach, session, err));
     }
@@ -168,12 +169,13 @@ static bool response_send(seam_train *train, train_response *response) {
 
 bool seam_train_send_attached(seam_train *train) {
     seam_session *session = train->session;
+    Seam__V1__Codec codecs[SEAM_CODEC_LAST];
     Seam__V1__Capabilities capabilities;
     Seam__V1__AllocVersion versions[2];
     Seam__V1__AllocVersion *list[2] = {&versions[0], &versions[1]};
     Seam__V1__Attached attached = SEAM__V1__ATTACHED__INIT;
     train_response response = SEAM__V1__TRAIN_RESPONSE__INIT;
-    seam_capabilities_init(&capabilities);
+    seam_capabilities_init(&capabilities, codecs);
     for (uint16_t site = 0; site < 2; site++) {
         const seam_alloc *alloc = seam_site_alloc_now(seam_trainer_site(session->trainer, site));
         seam__v1__alloc_version__init(&versions[site]);
@@ -343,8 +345,8 @@ static seam_status on_alloc_answer(const seam_train *train, uint32_t site_id, ui
 
 static seam_status on_budget(const seam_train *train, const Seam__V1__Budget *budget,
                              seam_error *err) {
-    if (train->session->config.codec != SEAM_CODEC_AMAQ) {
-        return seam_error_set(err, SEAM_E_STATE, "budget: the session's codec has no gates");
+    if (!seam_codec_has_gates(train->session->config.codec.codec_out)) {
+        return seam_error_set(err, SEAM_E_STATE, "budget: the codec of site 1 has no gates");
     }
     if (!isfinite(budget->width_shift) || !isfinite(budget->beta) || budget->beta < 0 ||
         !isfinite(budget->bits_lr) || budget->bits_lr < 0) {

@@ -172,7 +172,7 @@ void seam_session_describe(seam_session_storage *ret_storage, seam_session *sess
         site->boundary = outer ? 0 : 1;
         site->channels = session->config.model->config->hidden;
         site->paired_forward_site = outer ? SEAM_SITE_FWD_IN : SEAM_SITE_FWD_OUT;
-        site->codec = (Seam__V1__Codec)session->config.codec;
+        site->codec = (Seam__V1__Codec)seam_session_config_codec(&session->config, (uint16_t)i);
         ret_storage->site_list[i] = site;
     }
 }

@@ -131,29 +131,42 @@ static seam_status amaq_read(seam_session_config *ret, const Seam__V1__AmaqConfi
     return SEAM_OK;
 }
 
+static seam_codec_plan plan_of(const Seam__V1__CodecConfig *message) {
+    static const Seam__V1__AmaqConfig no_amaq = SEAM__V1__AMAQ_CONFIG__INIT;
+    static const Seam__V1__AqsgdConfig no_aqsgd = SEAM__V1__AQSGD_CONFIG__INIT;
+    const Seam__V1__AmaqConfig *amaq = message->amaq != NULL ? message->amaq : &no_amaq;
+    const Seam__V1__AqsgdConfig *aqsgd = message->aqsgd != NULL ? message->aqsgd : &no_aqsgd;
+    const int in =
+        (int)(message->codec_fwd_in != SEAM__V1__CODEC__CODEC_UNSPECIFIED ? message->codec_fwd_in
+                                                                          : message->codec);
+    return (seam_codec_plan){
+        .codec_in = (seam_codec_id)in,
+        .codec_out = (seam_codec_id)message->codec,
+        .bits = message->bits,
+        .group = message->group,
+        .entropy = (uint32_t)message->entropy,
+        .dictionary_rows_max = message->dictionary_rows_max,
+        .cache_bytes_max = aqsgd->cache_bytes_max,
+        .cache_format = (uint32_t)aqsgd->cache_format,
+        .cache_bits = aqsgd->cache_bits,
+        .allocator = (uint32_t)amaq->allocator,
+        .granularity = (uint32_t)amaq->granularity,
+        .steps_to_target = amaq->steps_to_target,
+        .gate_signal_exact = amaq->gate_signal == SEAM__V1__GATE_SIGNAL__GATE_SIGNAL_EXACT,
+    };
+}
+
 static seam_status codec_read(seam_session_config *ret, const Seam__V1__CodecConfig *message,
                               seam_error *err) {
     if (message == NULL) {
         return seam_error_set(err, SEAM_E_ARG, "config.codec: missing");
     }
-    const seam_codec_id id = (seam_codec_id)message->codec;
-    if ((int)id < SEAM_CODEC_F32 || (int)id > SEAM_CODEC_AQSGD) {
-        return seam_error_set(err, SEAM_E_ARG, "config.codec.codec: %d is no codec", (int)id);
-    }
-    if (!seam_codec_is_implemented(id)) {
-        return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
-                              "config.codec.codec: %s is not implemented", seam_codec_name(id));
-    }
-    ret->codec = id;
+    ret->codec = plan_of(message);
     ret->labelled_rows_only = message->labelled_rows_only;
     ret->seed = message->seed;
-    ret->gate_signal_exact = message->amaq != NULL &&
-                             message->amaq->gate_signal == SEAM__V1__GATE_SIGNAL__GATE_SIGNAL_EXACT;
-    if (id == SEAM_CODEC_AFFINE) {
-        SEAM_TRY(number_check("config.codec.bits", message->bits, 1, SEAM_BITS_MAX, err));
-        ret->bits = (uint8_t)message->bits;
-    }
-    return id == SEAM_CODEC_AMAQ ? amaq_read(ret, message->amaq, err) : SEAM_OK;
+    SEAM_TRY(seam_codec_plan_check(&ret->codec, ret->model->config->hidden, err));
+    return seam_codec_has_gates(ret->codec.codec_out) ? amaq_read(ret, message->amaq, err)
+                                                      : SEAM_OK;
 }
 
 static seam_status limits_read(seam_session_config *ret, const Seam__V1__Limits *message,
@@ -174,7 +187,7 @@ static seam_status limits_read(seam_session_config *ret, const Seam__V1__Limits 
     uint32_t first = 0, other = 0;
     const uint32_t channels = ret->model->config->hidden;
     const seam_status st =
-        seam_frame_chunk_rows(&first, &other, seam_codec_range_bytes(ret->codec, channels),
+        seam_frame_chunk_rows(&first, &other, seam_codec_range_bytes(SEAM_CODEC_AMAQ, channels),
                               (size_t)channels * SEAM_GROUP_ROWS * sizeof(float));
     if (st != SEAM_OK) {
         return seam_error_set(err, st, "config.model: %u channels do not fit a chunk", channels);
@@ -233,6 +246,11 @@ seam_status seam_session_config_read(seam_session_config *ret_config,
     return SEAM_OK;
 }
 
+seam_codec_id seam_session_config_codec(const seam_session_config *config, uint16_t site) {
+    const bool outer = site == SEAM_SITE_FWD_IN || site == SEAM_SITE_BWD_IN;
+    return outer ? config->codec.codec_in : config->codec.codec_out;
+}
+
 bool seam_session_config_backward_reply(const seam_session_config *config) {
-    return config->gate_signal_exact || config->codec == SEAM_CODEC_AMAQ;
+    return config->codec.gate_signal_exact || seam_codec_has_gates(config->codec.codec_in);
 }

@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 #include "blocks.h"
-#include "codec.h"
+#include "codec_plan.h"
 #include "gates.h"
 #include "registry.h"
 #include "seam/v1/types.pb-c.h"
@@ -27,12 +27,10 @@ typedef struct seam_session_config {
     const seam_model *model;
     seam_lora_config lora;
     seam_optimizer_config optimizer;
-    seam_codec_id codec;
-    uint8_t bits;            /* affine */
+    seam_codec_plan codec;   /* of both pairs of sites */
     seam_gates_config gates; /* amaq */
     float beta, bits_lr;     /* amaq, until a Budget says otherwise */
     uint32_t alloc_lag_steps;
-    bool gate_signal_exact;
     bool labelled_rows_only;
     uint64_t seed;
     seam_layout_limits limits;
@@ -49,6 +47,8 @@ seam_status seam_session_config_read(seam_session_config *ret_config,
                                      const seam_registry *registry,
                                      const seam_session_limits *limits, seam_error *err);
 
+/* The codec of a site: sites 0 and 3 have the one, sites 1 and 2 the other. */
+seam_codec_id seam_session_config_codec(const seam_session_config *config, uint16_t site);
 /* Does the session answer a backward tensor (gate signal or bwd_in)?  WIRE.md section 4. */
 bool seam_session_config_backward_reply(const seam_session_config *config);
 

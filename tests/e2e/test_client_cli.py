@@ -93,6 +93,25 @@ def check_same_bits(case):
     assert hashes["a"] == hashes["b"] == hashes["all"] != hashes["seed"]
 
 
+def check_codec_fwd_in(case):
+    """bf16 into the blocks, amaq out of them: gates at one site, no gate signal, and the target is
+    that site's alone."""
+    code, out, err = case.train("mixed", "--codec-fwd-in", "bf16", "--steps", 30, "--lr", "1e-2",
+                                "--bits-lr", "0.1", "--eval-data", case.eval)
+    assert code == 0, out + err
+    report = case.report("mixed")
+    for step in report["steps"]:
+        sites = step["sites"]
+        assert sites["fwd_in"]["mean_bits"] == 16 and "widths" not in sites["fwd_in"]
+        assert sites["fwd_in"]["payload_bytes"] == 2 * step["tokens"] * 48
+        assert sites["bwd_in"]["payload_bytes"] == 0
+    first, last = report["steps"][0], report["steps"][-1]
+    assert first["sites"]["fwd_out"]["mean_bits"] == 8
+    assert last["sites"]["fwd_out"]["mean_bits"] < 7 and last["loss"] < first["loss"]
+    assert abs(last["gate_mean_bits"] - last["sites"]["fwd_out"]["mean_bits"]) < 0.5
+    assert report["config"]["codec_fwd_in"] == "bf16"
+
+
 def check_two_at_once(case):
     """Two sessions with different settings, together and alone: the same bits."""
     settings = {"one": ["--codec", "amaq", "--seed", "1"],
@@ -181,6 +200,17 @@ def check_bad_input(case):
     refused(case, EXIT_INPUT, "'other'", "tiny", args=["--server-model", "other"])
     refused(case, EXIT_INPUT, "codec", "'zip'", args=["--codec", "zip"])
     refused(case, EXIT_INPUT, "codec", "aqsgd", args=["--codec", "aqsgd"])
+    refused(case, EXIT_INPUT, "codec_fwd_in", "'zip'", args=["--codec-fwd-in", "zip"])
+    refused(case, EXIT_INPUT, "codec_fwd_in", "dictionary", args=["--codec-fwd-in", "dictionary"])
+    refused(case, EXIT_INPUT, "entropy", "rans", args=["--entropy", "rans"])
+    refused(case, EXIT_INPUT, "allocator", "waterfill", args=["--allocator", "waterfill"])
+    refused(case, EXIT_INPUT, "granularity", "token", args=["--granularity", "token"])
+    refused(case, EXIT_INPUT, "steps_to_target", args=["--steps-to-target", "50"])
+    refused(case, EXIT_INPUT, "cache_format", "'zip'",
+            args=["--codec", "aqsgd", "--cache-format", "zip"])
+    refused(case, EXIT_INPUT, "gate_signal", "bf16",
+            args=["--codec-fwd-in", "bf16", "--gate-signal", "exact"])
+    refused(case, EXIT_INPUT, "bits", "17", args=["--codec", "affine", "--bits", "17"])
     refused(case, EXIT_INPUT, "rank", args=["--rank", "100000"])
     refused(case, EXIT_INPUT, "bits_target", args=["--target", "5.5"])
     refused(case, EXIT_USAGE, "--nonsense", args=["--nonsense"])
@@ -262,7 +292,8 @@ def main():
         write_text_model(folder / "model")
         with Seamd(binary, folder / "model", "--sessions-max", "64") as server:
             case = Case(folder, Seam(seam_path, server.address), binary)
-            for check in [check_report, check_commands, check_same_bits, check_two_at_once,
+            for check in [check_report, check_commands, check_same_bits, check_codec_fwd_in,
+                          check_two_at_once,
                           check_bad_input, check_interrupt, check_disk_full, check_server_gone]:
                 check(case)
                 print(f"{check.__name__}: passed", flush=True)

@@ -121,6 +121,24 @@ def test_create_session__bad_config__names_the_field(binary, folder):
                 setattr(config.codec.amaq, name, value)
         return change
 
+    def aqsgd_with(**fields):
+        def change(config):
+            config.codec.codec, config.codec.bits = types.CODEC_AQSGD, 4
+            config.codec.aqsgd.cache_format = types.CACHE_FORMAT_QUANTIZED
+            for name, value in fields.items():
+                setattr(config.codec.aqsgd, name, value)
+        return change
+
+    def group_of(channels):
+        def change(config):
+            config.codec.codec, config.codec.bits = types.CODEC_GROUP, 4
+            config.codec.group = channels
+        return change
+
+    def exact_without_gates(config):
+        amaq_with(gate_signal=types.GATE_SIGNAL_EXACT)(config)
+        config.codec.codec_fwd_in = types.CODEC_BF16
+
     bad, missing = CODE.INVALID_ARGUMENT, CODE.UNIMPLEMENTED
     cases = [
         (CODE.NOT_FOUND, "NOT_FOUND", "config.model", lambda c: setattr(c, "model", "gpt-9")),
@@ -146,14 +164,35 @@ def test_create_session__bad_config__names_the_field(binary, folder):
          lambda c: setattr(c.optimizer, "schedule", types.SCHEDULE_LINEAR)),
         (bad, "ARG", "config.codec", lambda c: c.ClearField("codec")),
         (bad, "ARG", "config.codec.codec", lambda c: setattr(c.codec, "codec", 0)),
-        (missing, "UNIMPLEMENTED", "config.codec.codec",
-         lambda c: setattr(c.codec, "codec", types.CODEC_AQSGD)),
+        (missing, "UNIMPLEMENTED", "config.codec.codec", aqsgd_with(cache_bits=8)),
+        (bad, "ARG", "config.codec.aqsgd.cache_bits", aqsgd_with(cache_bits=17)),
+        (bad, "ARG", "config.codec.aqsgd.cache_format", aqsgd_with(cache_format=0)),
+        (bad, "ARG", "config.codec.group", group_of(7)),
         (bad, "ARG", "config.codec.bits",
          lambda c: setattr(c.codec, "codec", types.CODEC_AFFINE)),
         (bad, "ARG", "config.codec.amaq", lambda c: setattr(c.codec, "codec", types.CODEC_AMAQ)),
         (bad, "ARG", "config.codec.amaq.bits_start", amaq_with(bits_start=20)),
         (bad, "ARG", "config.codec.amaq.alloc_lag_steps", amaq_with(alloc_lag_steps=1)),
         (bad, "ARG", "config.codec.amaq.gate_signal", amaq_with(gate_signal=9)),
+        (bad, "ARG", "config.codec.codec",
+         lambda c: setattr(c.codec, "codec", types.CODEC_DICTIONARY)),
+        (bad, "ARG", "config.codec.codec_fwd_in",
+         lambda c: setattr(c.codec, "codec_fwd_in", types.CODEC_AMAQ)),
+        (bad, "ARG", "config.codec.codec_fwd_in", lambda c: setattr(c.codec, "codec_fwd_in", 77)),
+        (missing, "UNIMPLEMENTED", "config.codec.codec_fwd_in",
+         lambda c: setattr(c.codec, "codec_fwd_in", types.CODEC_DICTIONARY)),
+        (bad, "ARG", "config.codec.entropy", lambda c: setattr(c.codec, "entropy", 3)),
+        (missing, "UNIMPLEMENTED", "config.codec.entropy",
+         lambda c: setattr(c.codec, "entropy", types.ENTROPY_CODER_RANS)),
+        (bad, "ARG", "config.codec.amaq.allocator", amaq_with(allocator=3)),
+        (missing, "UNIMPLEMENTED", "config.codec.amaq.allocator",
+         amaq_with(allocator=types.ALLOCATOR_WATERFILL)),
+        (bad, "ARG", "config.codec.amaq.granularity", amaq_with(granularity=3)),
+        (missing, "UNIMPLEMENTED", "config.codec.amaq.granularity",
+         amaq_with(granularity=types.GRANULARITY_TOKEN)),
+        (missing, "UNIMPLEMENTED", "config.codec.amaq.steps_to_target",
+         amaq_with(steps_to_target=100)),
+        (bad, "ARG", "config.codec.amaq.gate_signal", exact_without_gates),
         (bad, "ARG", "config.limits", lambda c: c.ClearField("limits")),
         (bad, "ARG", "config.limits.rows_per_micro_max",
          lambda c: setattr(c.limits, "rows_per_micro_max", 1 << 21)),

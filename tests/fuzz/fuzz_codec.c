@@ -64,7 +64,7 @@ static void encode_any(seam_codec_args *args, uint32_t rows, bool stochastic, fu
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t count) {
     fuzz_input input = {data, count};
     uint8_t widths[C_MAX];
-    seam_codec_args args = {.id = (seam_codec_id)(fuzz_u8(&input) % 10)};
+    seam_codec_args args = {.id = (seam_codec_id)(fuzz_u8(&input) % (SEAM_CODEC_LAST + 2))};
     const uint32_t rows = 1 + fuzz_u8(&input) % ROWS_MAX;
     args.channels = 1 + fuzz_u8(&input) % C_MAX;
     const uint8_t flags = fuzz_u8(&input);

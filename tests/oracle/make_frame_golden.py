@@ -143,7 +143,7 @@ def make_bad(g):
     patch("version", 4, b"\2", "FORMAT frame.version")
     patch("kind", 5, b"\0", "FORMAT frame.kind")
     patch("phase", 6, b"\4", "FORMAT frame.phase")
-    patch("codec", 7, b"\11", "FORMAT frame.codec")
+    patch("codec", 7, b"\12", "FORMAT frame.codec")
     patch("reserved", 10, b"\1", "FORMAT frame.reserved")
     patch("micro", 12, u32(4096), "FORMAT frame.micro")
     patch("generate_micro", 6, b"\3", "FORMAT frame.micro")
@@ -191,8 +191,11 @@ def make_config(g):
     optimizer = (b"\x0d" + f32(1e-3) + b"\x15" + f32(0.9) + b"\x1d" + f32(0.999) + b"\x25" +
                  f32(1e-8) + b"\x35" + f32(1.0) + b"\x38\x03\x40\x0a\x48\xac\x02")
     gates = (b"\x0d" + f32(1) + b"\x15" + f32(16) + b"\x1d" + f32(8) + b"\x25" + f32(4) + b"\x2d" +
-             f32(1) + b"\x35" + f32(0.5) + b"\x3d" + f32(0.01) + b"\x40\x01\x48\x01\x50\x01\x58\x02")
-    codec = b"\x08\x04" + field(3, gates) + b"\x20\x01\x28\x07"
+             f32(1) + b"\x35" + f32(0.5) + b"\x3d" + f32(0.01) + b"\x40\x01\x48\x01\x50\x01\x58\x02" +
+             b"\x60\x02\x68\x01\x70\xf4\x03")
+    aqsgd = b"\x08" + varint(2 ** 33) + b"\x10\x02\x18\x08"
+    codec = b"\x08\x04" + field(3, gates) + b"\x20\x01\x28\x07\x30\x40" + field(7, aqsgd)
+    codec += b"\x40\x02\x48\x09\x50\x80\x20"
     limits = b"\x08\x80\x04\x10\x08\x18\x02"
     config = (field(1, model) + b"\x10\x01" + field(5, lora) + field(6, optimizer) +
               field(7, codec) + field(8, limits) + field(9, name))
@@ -200,7 +203,8 @@ def make_config(g):
     data += struct.pack("<IfIIIfQB", 16, 16, 2, 1, 3, 0, 42, 0)
     data += struct.pack("<ffffffIQQ", 1e-3, 0.9, 0.999, 1e-8, 0, 1, 3, 10, 300)
     data += struct.pack("<II", 4, 0) + struct.pack("<fffffffIIII", 1, 16, 8, 4, 1, 0.5, 0.01, 1, 1,
-                                                   1, 2) + struct.pack("<BQ", 1, 7)
+                                                   1, 2) + struct.pack("<IIQ", 2, 1, 500)
+    data += struct.pack("<BQ", 1, 7) + struct.pack("<IQIIIII", 64, 2 ** 33, 2, 8, 2, 9, 4096)
     data += struct.pack("<III", 512, 8, 2) + struct.pack("<I", len(name)) + name
     g.add("session_config", config, "config", f"{frames.fnv(data):016x}")
 

@@ -5,7 +5,7 @@
 #
 # Golden vectors are made again and compared with the committed ones (to write them anew, run a
 # make_*_golden.py without --check); then the check_*.py run live.  SmolLM2 is the demo's model
-# (seam model pull) unless SEAM_MODEL names its directory.
+# (seam model pull) unless SEAM_MODEL names its file or directory.
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 1
 python=.venv-oracle/bin/python
@@ -29,6 +29,7 @@ cmake --preset release >/dev/null && cmake --build --preset release || exit 1
 if [ -z "${SEAM_MODEL:-}" ]; then
     SEAM_MODEL=$("$bin/seam" model pull) || exit 1
 fi
+[ -d "$SEAM_MODEL" ] || SEAM_MODEL=$(dirname "$SEAM_MODEL") # pull names the GGUF file itself
 export SEAM_MODEL TRANSFORMERS_VERBOSITY=error TQDM_DISABLE=1 PYTHONWARNINGS=ignore
 
 for script in tests/oracle/make_*_golden.py; do

@@ -46,6 +46,18 @@ static void test_arbiter_judge__target_reached__rates_fall_for_good(void **state
     assert_false(a.changed);
 }
 
+static void test_arbiter_judge__no_gates_at_one_site__the_other_alone_counts(void **state) {
+    (void)state;
+    seam_arbiter a;
+    seam_arbiter_init(&a, &soft);
+    seam_arbiter_weigh(&a, 0, 100);
+    seam_arbiter_weigh(&a, 1, 1); /* the first step's weights stay */
+    seam_arbiter_judge(&a, 0.0, 4.5);
+    assert_true(a.mean_bits == 4.5 && !a.target_reached);
+    seam_arbiter_judge(&a, 9.0, 4.0);
+    assert_true(a.mean_bits == 4.0 && a.target_reached);
+}
+
 static void test_arbiter_judge__hard_below_target__shift_is_the_gap(void **state) {
     (void)state;
     seam_arbiter_config hard = soft;
@@ -64,6 +76,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_arbiter_judge__above_target__loss_acts_at_full_rates),
         cmocka_unit_test(test_arbiter_judge__target_reached__rates_fall_for_good),
+        cmocka_unit_test(test_arbiter_judge__no_gates_at_one_site__the_other_alone_counts),
         cmocka_unit_test(test_arbiter_judge__hard_below_target__shift_is_the_gap),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

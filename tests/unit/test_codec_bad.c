@@ -158,20 +158,23 @@ static void test_decode__every_flipped_bit__changes_one_value(void **state) {
 
 static void test_names__every_codec__there_and_back(void **state) {
     (void)state;
-    static const char *const names[] = {"f32",    "bf16",    "affine", "amaq",
-                                        "tensor", "channel", "group",  "aqsgd"};
-    for (int i = 0; i < 8; i++) {
+    static const char *const names[] = {"f32",     "bf16",  "affine", "amaq",      "tensor",
+                                        "channel", "group", "aqsgd",  "dictionary"};
+    for (int i = 0; i < 9; i++) {
         seam_codec_id id = SEAM_CODEC_F32;
         assert_true(seam_codec_from_name(&id, names[i]));
         assert_int_equal(id, i + 1);
         assert_string_equal(seam_codec_name(id), names[i]);
         assert_int_equal(seam_codec_is_implemented(id), i < 4);
         assert_int_equal(seam_codec_has_ranges(id), i == 2 || i == 3);
+        assert_int_equal(seam_codec_has_widths(id), i >= 2 && i <= 7);
+        assert_int_equal(seam_codec_has_gates(id), i == 3);
+        assert_int_equal(seam_codec_has_state(id), i >= 7);
         assert_int_equal(seam_codec_range_bytes(id, 5), i == 2 || i == 3 ? 24 : 0);
     }
     seam_codec_id id = SEAM_CODEC_F32;
     assert_false(seam_codec_from_name(&id, "AMAQ"));
-    assert_null(seam_codec_name((seam_codec_id)9));
+    assert_null(seam_codec_name((seam_codec_id)10));
     assert_false(seam_codec_is_implemented((seam_codec_id)0));
 }
 
@@ -180,7 +183,7 @@ static void test_later_codecs__any_call__unimplemented(void **state) {
     const float x = 1.0f;
     float out = 0.0f;
     uint8_t bytes[8] = {0};
-    for (int id = SEAM_CODEC_TENSOR; id <= SEAM_CODEC_AQSGD + 1; id++) {
+    for (int id = SEAM_CODEC_TENSOR; id <= SEAM_CODEC_LAST + 1; id++) {
         const seam_codec_args args = {.id = (seam_codec_id)id, .channels = 1};
         assert_int_equal(seam_codec_measure(bytes, args.id, &x, 1, 1, NULL), SEAM_E_UNIMPLEMENTED);
         assert_int_equal(seam_codec_encode(bytes, NULL, &args, &x, 1, &nearest, NULL),

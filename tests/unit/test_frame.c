@@ -159,7 +159,7 @@ static void test_open__rule_broken__names_the_field(void **state) {
         {6, 1, 4, "frame.phase"},
         {6, 1, 3, "frame.micro"},
         {7, 1, 0, "frame.codec"},
-        {7, 1, 9, "frame.codec"},
+        {7, 1, 10, "frame.codec"},
         {10, 2, 1, "frame.reserved"},
         {12, 4, 4096, "frame.micro"},
         {24, 4, 0, "frame.rows"},

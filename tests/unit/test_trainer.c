@@ -82,8 +82,7 @@ static seam_session_config config_of(const fixture *f, seam_codec_id codec) {
                       .beta2 = 0.999f,
                       .eps = 1e-8f,
                       .schedule = SEAM_SCHEDULE_CONSTANT},
-        .codec = codec,
-        .bits = 4,
+        .codec = {.codec_in = codec, .codec_out = codec, .bits = 4},
         .beta = 0.02f,
         .bits_lr = 0.7f, /* far enough that one step moves widths */
         .alloc_lag_steps = 2,
@@ -167,7 +166,7 @@ static void stage(float *ret, seam_reply *reply, seam_trainer *trainer,
     full.scratch = scratch;
     full.decoded = ret;
     full.header.kind = SEAM_FRAME_TENSOR;
-    full.header.codec = (uint8_t)config->codec;
+    full.header.codec = (uint8_t)seam_session_config_codec(config, full.header.site);
     full.header.channels = C;
     seam_test_check(seam_tensor_encode(reply, &full, &err), "encode", &err);
     in->chunk_count = chunks_of(in->chunks, &header, reply);
@@ -295,7 +294,7 @@ static void test_step__amaq__adapter_gates_and_signal_as_the_formulas(void **sta
     fixture *f = *state;
     const seam_session_config amaq = config_of(f, SEAM_CODEC_AMAQ);
     seam_session_config exact = config_of(f, SEAM_CODEC_F32);
-    exact.gate_signal_exact = true;
+    exact.codec.gate_signal_exact = true;
     seam_trainer *a = trainer_open(f, &amaq), *b = trainer_open(f, &exact);
     pass pa = pass_new(), pb = pass_new();
     float db[C] = {0};
@@ -352,6 +351,39 @@ static void test_step__amaq__adapter_gates_and_signal_as_the_formulas(void **sta
     pass_free(&pb);
     seam_trainer_destroy(a);
     seam_trainer_destroy(b);
+}
+
+/* Codecs a site: bf16 in, amaq out.  Only site 1 has gates, so no signal goes back. */
+static void test_step__no_gates_at_site_0__site_1_as_with_them(void **state) {
+    fixture *f = *state;
+    float *x = values_new("x", 0.5f), *g = values_new("g", 1e-4f);
+    for (uint32_t i = 0; i < T * C; i++) { /* values that bf16 keeps: the same input to both */
+        uint32_t bits;
+        memcpy(&bits, &x[i], sizeof bits);
+        bits &= 0xffff0000u;
+        memcpy(&x[i], &bits, sizeof bits);
+    }
+    seam_session_config mixed = config_of(f, SEAM_CODEC_AMAQ);
+    mixed.codec.codec_in = SEAM_CODEC_BF16;
+    assert_false(seam_session_config_backward_reply(&mixed));
+    seam_session_config plain = config_of(f, SEAM_CODEC_AMAQ);
+    plain.codec.codec_in = SEAM_CODEC_F32;
+    seam_trainer *a = trainer_open(f, &mixed), *b = trainer_open(f, &plain);
+    pass p = pass_new(), q = pass_new();
+    run(&p, f, a, &mixed, x, g, 0, 1);
+    run(&q, f, b, &plain, x, g, 0, 1);
+    assert_memory_equal(p.in, x, sizeof(float) * T * C);
+    assert_memory_equal(p.out, q.out, sizeof(float) * f->labelled * C);
+    assert_true(p.result.state_hash == q.result.state_hash);
+    assert_non_null(p.result.proposal);
+    assert_memory_equal(p.result.proposal->widths, q.result.proposal->widths, C);
+    assert_int_equal(seam_trainer_backward_reply(a)->message_count, 0);
+    pass_free(&p);
+    pass_free(&q);
+    seam_trainer_destroy(a);
+    seam_trainer_destroy(b);
+    test_free(x);
+    test_free(g);
 }
 
 static void test_labelled_rows_only__on_and_off__same_bits(void **state) {
@@ -478,6 +510,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_step__amaq__adapter_gates_and_signal_as_the_formulas,
                                         setup, teardown),
+        cmocka_unit_test_setup_teardown(test_step__no_gates_at_site_0__site_1_as_with_them, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(test_labelled_rows_only__on_and_off__same_bits, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_abort_step__half_a_step__leaves_nothing, setup,

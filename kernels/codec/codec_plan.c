@@ -1,0 +1,123 @@
+/* What a session may ask of its codecs; see codec_plan.h.  Values that can never be right come
+ * first (ARG), then what this release lacks (UNIMPLEMENTED). */
+#include "codec_plan.h"
+
+#include "try.h"
+
+#define GROUP_DEFAULT_MAX 128u
+
+static seam_status choice_check(const char *field, uint32_t value, uint32_t last, const char *names,
+                                seam_error *err) {
+    return value <= last ? SEAM_OK
+                         : seam_error_set(err, SEAM_E_ARG, "config.codec.%s: %u is not %s", field,
+                                          value, names);
+}
+
+static seam_status codecs_check(const seam_codec_plan *plan, seam_error *err) {
+    const seam_codec_id in = plan->codec_in, out = plan->codec_out;
+    if (seam_codec_name(out) == NULL) {
+        return seam_error_set(err, SEAM_E_ARG, "config.codec.codec: %d is no codec", (int)out);
+    }
+    if (out == SEAM_CODEC_DICTIONARY) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "config.codec.codec: dictionary serves codec_fwd_in only");
+    }
+    if (in != out && in != SEAM_CODEC_F32 && in != SEAM_CODEC_BF16 && in != SEAM_CODEC_DICTIONARY) {
+        const char *name = seam_codec_name(in);
+        return seam_error_set(
+            err, SEAM_E_ARG,
+            "config.codec.codec_fwd_in: %s (%d) is not f32, bf16, dictionary or the codec",
+            name != NULL ? name : "no codec", (int)in);
+    }
+    return SEAM_OK;
+}
+
+static seam_status bits_check(const seam_codec_plan *plan, uint32_t channels, seam_error *err) {
+    const seam_codec_id out = plan->codec_out;
+    if (seam_codec_has_widths(out) && !seam_codec_has_gates(out) &&
+        (plan->bits < 1 || plan->bits > SEAM_BITS_MAX)) {
+        return seam_error_set(err, SEAM_E_ARG, "config.codec.bits: %u is not in 1..%d", plan->bits,
+                              SEAM_BITS_MAX);
+    }
+    if (out == SEAM_CODEC_GROUP && channels != 0 && seam_codec_group(plan->group, channels) == 0) {
+        return seam_error_set(err, SEAM_E_ARG, "config.codec.group: %u does not divide %u channels",
+                              plan->group, channels);
+    }
+    if (out == SEAM_CODEC_AQSGD) {
+        if (plan->cache_format < SEAM_CACHE_FP16 || plan->cache_format > SEAM_CACHE_QUANTIZED) {
+            return seam_error_set(err, SEAM_E_ARG,
+                                  "config.codec.aqsgd.cache_format: %u is not fp16 or quantized",
+                                  plan->cache_format);
+        }
+        if (plan->cache_format == SEAM_CACHE_QUANTIZED &&
+            (plan->cache_bits < 1 || plan->cache_bits > SEAM_BITS_MAX)) {
+            return seam_error_set(err, SEAM_E_ARG,
+                                  "config.codec.aqsgd.cache_bits: %u is not in 1..%d",
+                                  plan->cache_bits, SEAM_BITS_MAX);
+        }
+    }
+    return SEAM_OK;
+}
+
+static seam_status amaq_check(const seam_codec_plan *plan, seam_error *err) {
+    SEAM_TRY(choice_check("amaq.allocator", plan->allocator, SEAM_ALLOCATOR_WATERFILL,
+                          "gates or waterfill", err));
+    SEAM_TRY(choice_check("amaq.granularity", plan->granularity, SEAM_GRANULARITY_TOKEN,
+                          "feature or token", err));
+    if (plan->gate_signal_exact && !seam_codec_has_gates(plan->codec_in)) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "config.codec.amaq.gate_signal: exact, but %s of fwd_in has no gates",
+                              seam_codec_name(plan->codec_in));
+    }
+    return SEAM_OK;
+}
+
+/* Each of these lines goes when what it names is there. */
+static seam_status implemented_check(const seam_codec_plan *plan, seam_error *err) {
+    const bool gates = seam_codec_has_gates(plan->codec_out);
+    const char *missing = NULL;
+    if (!seam_codec_is_implemented(plan->codec_out)) {
+        return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
+                              "config.codec.codec: %s is not implemented",
+                              seam_codec_name(plan->codec_out));
+    }
+    if (!seam_codec_is_implemented(plan->codec_in)) {
+        return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
+                              "config.codec.codec_fwd_in: %s is not implemented",
+                              seam_codec_name(plan->codec_in));
+    }
+    if (plan->entropy == SEAM_ENTROPY_RANS) {
+        missing = "entropy: rans";
+    } else if (gates && plan->allocator == SEAM_ALLOCATOR_WATERFILL) {
+        missing = "amaq.allocator: waterfill";
+    } else if (gates && plan->granularity == SEAM_GRANULARITY_TOKEN) {
+        missing = "amaq.granularity: token";
+    } else if (gates && plan->steps_to_target != 0) {
+        missing = "amaq.steps_to_target: a step to reach the target at";
+    }
+    return missing == NULL ? SEAM_OK
+                           : seam_error_set(err, SEAM_E_UNIMPLEMENTED,
+                                            "config.codec.%s is not implemented", missing);
+}
+
+seam_status seam_codec_plan_check(const seam_codec_plan *plan, uint32_t channels, seam_error *err) {
+    SEAM_TRY(codecs_check(plan, err));
+    SEAM_TRY(bits_check(plan, channels, err));
+    SEAM_TRY(choice_check("entropy", plan->entropy, SEAM_ENTROPY_RANS, "none or rans", err));
+    if (seam_codec_has_gates(plan->codec_out)) {
+        SEAM_TRY(amaq_check(plan, err));
+    }
+    return implemented_check(plan, err);
+}
+
+uint32_t seam_codec_group(uint32_t group, uint32_t channels) {
+    SEAM_ASSERT(channels >= 1);
+    if (group != 0) {
+        return channels % group == 0 ? group : 0;
+    }
+    uint32_t largest = channels < GROUP_DEFAULT_MAX ? channels : GROUP_DEFAULT_MAX;
+    while (channels % largest != 0) {
+        largest--;
+    }
+    return largest;
+}

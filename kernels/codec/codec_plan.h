@@ -1,0 +1,54 @@
+/* The codec part of a session's config, judged once by the same code at both ends.
+ *
+ * Client and server each fill a seam_codec_plan from the CodecConfig message (types.proto; this
+ * folder knows no protobuf) and have it checked here, so that what one end refuses the other
+ * refuses alike and a codec of a later release is switched on in one place.  The gates' own
+ * numbers are gates.h's. */
+#ifndef SEAM_CODEC_PLAN_H
+#define SEAM_CODEC_PLAN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "codec.h"
+#include "seam_status.h"
+
+/* Numbers of types.proto. */
+typedef enum seam_entropy { SEAM_ENTROPY_NONE = 1, SEAM_ENTROPY_RANS = 2 } seam_entropy;
+typedef enum seam_allocator {
+    SEAM_ALLOCATOR_GATES = 1,
+    SEAM_ALLOCATOR_WATERFILL = 2
+} seam_allocator;
+typedef enum seam_granularity {
+    SEAM_GRANULARITY_FEATURE = 1,
+    SEAM_GRANULARITY_TOKEN = 2
+} seam_granularity;
+typedef enum seam_cache_format { SEAM_CACHE_FP16 = 1, SEAM_CACHE_QUANTIZED = 2 } seam_cache_format;
+
+typedef struct seam_codec_plan {
+    seam_codec_id codec_in, codec_out; /* of sites 0 and 3; of sites 1 and 2 */
+    uint32_t bits;                     /* codecs with widths but no gates */
+    uint32_t group;                    /* group; 0: the default */
+    uint32_t entropy;                  /* seam_entropy; 0 counts as none */
+    /* dictionary */
+    uint32_t dictionary_rows_max;
+    /* aqsgd */
+    uint64_t cache_bytes_max;
+    uint32_t cache_format; /* seam_cache_format */
+    uint32_t cache_bits;   /* quantized */
+    /* amaq */
+    uint32_t allocator;       /* seam_allocator; 0 counts as gates */
+    uint32_t granularity;     /* seam_granularity; 0 counts as feature */
+    uint64_t steps_to_target; /* 0: none */
+    bool gate_signal_exact;
+} seam_codec_plan;
+
+/* channels 0: not known yet, the group is not judged.  SEAM_E_ARG, SEAM_E_UNIMPLEMENTED: *err
+ * begins with the field's name in SessionConfig ("config.codec.bits: ..."). */
+seam_status seam_codec_plan_check(const seam_codec_plan *plan, uint32_t channels, seam_error *err);
+
+/* Channels a group of codec group: `group`, or for 0 the largest divisor of C up to 128.
+ * 0: `group` does not divide C. */
+uint32_t seam_codec_group(uint32_t group, uint32_t channels);
+
+#endif

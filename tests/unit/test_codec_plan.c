@@ -1,0 +1,137 @@
+/* Goal: codec_plan.h accepts what this release does and refuses the rest by the field's name.
+ * Method: one valid plan a codec, changed field by field. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <string.h>
+
+#include "codec_plan.h"
+
+static seam_codec_plan plan_of(seam_codec_id codec) {
+    return (seam_codec_plan){.codec_in = codec,
+                             .codec_out = codec,
+                             .bits = 4,
+                             .cache_bytes_max = 1,
+                             .cache_format = SEAM_CACHE_FP16};
+}
+
+static void refused(const seam_codec_plan *plan, seam_status expected, const char *text) {
+    seam_error err = {0};
+    assert_int_equal(seam_codec_plan_check(plan, 96, &err), expected);
+    assert_memory_equal(err.text, "config.codec.", 13);
+    assert_memory_equal(err.text + 13, text, strlen(text));
+}
+
+static void test_plan_check__every_codec__ok_when_implemented(void **state) {
+    (void)state;
+    for (int id = 1; id < SEAM_CODEC_DICTIONARY; id++) {
+        const seam_codec_plan plan = plan_of((seam_codec_id)id);
+        const bool there = seam_codec_is_implemented((seam_codec_id)id);
+        if (there) {
+            assert_int_equal(seam_codec_plan_check(&plan, 96, NULL), SEAM_OK);
+        } else {
+            refused(&plan, SEAM_E_UNIMPLEMENTED, "codec: ");
+        }
+    }
+    seam_codec_plan plan = plan_of(SEAM_CODEC_AMAQ);
+    plan.entropy = SEAM_ENTROPY_NONE;
+    plan.allocator = SEAM_ALLOCATOR_GATES;
+    plan.granularity = SEAM_GRANULARITY_FEATURE;
+    plan.gate_signal_exact = true;
+    assert_int_equal(seam_codec_plan_check(&plan, 96, NULL), SEAM_OK);
+    plan.gate_signal_exact = false;
+    plan.codec_in = SEAM_CODEC_F32;
+    assert_int_equal(seam_codec_plan_check(&plan, 96, NULL), SEAM_OK);
+    plan.codec_in = SEAM_CODEC_BF16;
+    assert_int_equal(seam_codec_plan_check(&plan, 96, NULL), SEAM_OK);
+}
+
+static void test_plan_check__wrong_value__arg_names_the_field(void **state) {
+    (void)state;
+    const seam_codec_plan amaq = plan_of(SEAM_CODEC_AMAQ);
+    seam_codec_plan plan = plan_of((seam_codec_id)0);
+    refused(&plan, SEAM_E_ARG, "codec: 0");
+    plan = plan_of((seam_codec_id)77);
+    refused(&plan, SEAM_E_ARG, "codec: 77");
+    plan = plan_of(SEAM_CODEC_DICTIONARY);
+    refused(&plan, SEAM_E_ARG, "codec: dictionary");
+    plan = amaq;
+    plan.codec_in = SEAM_CODEC_AFFINE;
+    refused(&plan, SEAM_E_ARG, "codec_fwd_in: affine");
+    plan.codec_in = (seam_codec_id)77;
+    refused(&plan, SEAM_E_ARG, "codec_fwd_in: no codec");
+    plan.codec_in = SEAM_CODEC_BF16;
+    plan.gate_signal_exact = true;
+    refused(&plan, SEAM_E_ARG, "amaq.gate_signal: exact, but bf16");
+    plan = amaq;
+    plan.allocator = 3;
+    refused(&plan, SEAM_E_ARG, "amaq.allocator: 3");
+    plan = amaq;
+    plan.granularity = 3;
+    refused(&plan, SEAM_E_ARG, "amaq.granularity: 3");
+    plan = amaq;
+    plan.entropy = 3;
+    refused(&plan, SEAM_E_ARG, "entropy: 3");
+    for (int id = SEAM_CODEC_AFFINE; id <= SEAM_CODEC_AQSGD; id++) {
+        plan = plan_of((seam_codec_id)id);
+        plan.bits = 0;
+        if (id != SEAM_CODEC_AMAQ) {
+            refused(&plan, SEAM_E_ARG, "bits: 0");
+            plan.bits = 17;
+            refused(&plan, SEAM_E_ARG, "bits: 17");
+        }
+    }
+    plan = plan_of(SEAM_CODEC_GROUP);
+    plan.group = 7;
+    refused(&plan, SEAM_E_ARG, "group: 7");
+    plan = plan_of(SEAM_CODEC_AQSGD);
+    plan.cache_format = 0;
+    refused(&plan, SEAM_E_ARG, "aqsgd.cache_format: 0");
+    plan.cache_format = SEAM_CACHE_QUANTIZED;
+    refused(&plan, SEAM_E_ARG, "aqsgd.cache_bits: 0");
+}
+
+static void test_plan_check__of_a_later_release__unimplemented_names_the_field(void **state) {
+    (void)state;
+    const seam_codec_plan amaq = plan_of(SEAM_CODEC_AMAQ);
+    seam_codec_plan plan = amaq;
+    plan.codec_in = SEAM_CODEC_DICTIONARY;
+    refused(&plan, SEAM_E_UNIMPLEMENTED, "codec_fwd_in: dictionary");
+    plan = amaq;
+    plan.allocator = SEAM_ALLOCATOR_WATERFILL;
+    refused(&plan, SEAM_E_UNIMPLEMENTED, "amaq.allocator: waterfill");
+    plan = amaq;
+    plan.granularity = SEAM_GRANULARITY_TOKEN;
+    refused(&plan, SEAM_E_UNIMPLEMENTED, "amaq.granularity: token");
+    plan = amaq;
+    plan.steps_to_target = 1;
+    refused(&plan, SEAM_E_UNIMPLEMENTED, "amaq.steps_to_target");
+    plan = amaq;
+    plan.entropy = SEAM_ENTROPY_RANS;
+    refused(&plan, SEAM_E_UNIMPLEMENTED, "entropy: rans");
+}
+
+static void test_group__of_channels__divides_them(void **state) {
+    (void)state;
+    static const uint32_t rows[][3] = {
+        {0, 4096, 128}, {0, 576, 96}, {0, 48, 48}, {0, 131, 1}, {0, 1, 1},
+        {64, 576, 64},  {7, 48, 0},   {96, 48, 0}, {1, 131, 1}, {2048, 2048, 2048},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        assert_int_equal(seam_codec_group(rows[i][0], rows[i][1]), rows[i][2]);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_plan_check__every_codec__ok_when_implemented),
+        cmocka_unit_test(test_plan_check__wrong_value__arg_names_the_field),
+        cmocka_unit_test(test_plan_check__of_a_later_release__unimplemented_names_the_field),
+        cmocka_unit_test(test_group__of_channels__divides_them),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
