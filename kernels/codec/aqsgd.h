@@ -7,7 +7,7 @@
  * Q is aqsgd_quant.h's, its scales taken over the changed rows of the tensor.  Both ends keep the
  * same cache (sample_cache.h), of fp16 rows or of rows quantized by Q with scales of the sample's
  * own; then the m of the next visit is what the cache gives back.  A sum beyond fp16 becomes its
- * largest finite value; an x beyond it is refused.  (Gradients have no cache: aqsgd_gradient.h.)
+ * largest finite value; an x beyond it is refused.  (Gradients have no cache: codec_aqsgd.c.)
  *
  * The frame says which sequences travel whole, and for each other one the CRC-32C of what the
  * sender has cached, so that two caches that have come apart are an error, never a silent

@@ -79,15 +79,11 @@ size_t seam_scale_block_bytes(uint32_t channels) {
     return HEAD_BYTES + 2 * (size_t)channels;
 }
 
-seam_status seam_scale_block_put(uint8_t *ret_block, const float *absmax, uint32_t channels) {
-    float largest = 0.0f;
-    for (uint32_t c = 0; c < channels; c++) {
-        if (!isfinite(absmax[c])) {
-            return SEAM_E_NONFINITE;
-        }
-        largest = absmax[c] > largest ? absmax[c] : largest;
-    }
+seam_status seam_scale_head_put(uint8_t *ret_block, float largest) {
     int exponent = 0;
+    if (!isfinite(largest)) {
+        return SEAM_E_NONFINITE;
+    }
     if (largest > 0.0f) {
         (void)frexpf(largest, &exponent); /* largest in [2^(e-1), 2^e) */
         exponent -= 15;
@@ -97,11 +93,28 @@ seam_status seam_scale_block_put(uint8_t *ret_block, const float *absmax, uint32
     }
     seam_put_u16(ret_block, (uint16_t)exponent);
     seam_put_u16(ret_block + 2, 0);
-    for (uint32_t c = 0; c < channels; c++) {
+    return SEAM_OK;
+}
+
+void seam_scales_put(uint8_t *ret_block, const float *absmax, uint32_t first, uint32_t count) {
+    const int exponent = (int16_t)seam_get_u16(ret_block);
+    uint8_t *const out = ret_block + HEAD_BYTES + 2 * (size_t)first;
+    for (uint32_t i = 0; i < count; i++) {
         /* Below 2^15.  What f32 rounds away here is far below fp16's smallest. */
-        seam_put_u16(ret_block + HEAD_BYTES + 2 * (size_t)c,
-                     fp16_of((float)ldexp((double)absmax[c], -exponent)));
+        seam_put_u16(out + 2 * (size_t)i, fp16_of((float)ldexp((double)absmax[i], -exponent)));
     }
+}
+
+seam_status seam_scale_block_put(uint8_t *ret_block, const float *absmax, uint32_t channels) {
+    float largest = 0.0f;
+    for (uint32_t c = 0; c < channels; c++) {
+        if (isnan(absmax[c])) {
+            return SEAM_E_NONFINITE;
+        }
+        largest = absmax[c] > largest ? absmax[c] : largest;
+    }
+    SEAM_TRY(seam_scale_head_put(ret_block, largest));
+    seam_scales_put(ret_block, absmax, 0, channels);
     return SEAM_OK;
 }
 

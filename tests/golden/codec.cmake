@@ -7,3 +7,9 @@ seam_add_script_test(golden codec_live ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/te
                      $<TARGET_FILE:codec_cli>)
 seam_add_script_test(golden codec_vectors ${PYTHON3}
                      ${PROJECT_SOURCE_DIR}/tests/oracle/make_codec_golden.py --check)
+
+# The stateful codecs over whole sessions.
+add_executable(stateful_cli stateful_cli.c)
+target_link_libraries(stateful_cli PRIVATE seam_flags seam_codec m)
+seam_add_script_test(golden stateful_live ${PYTHON3}
+                     ${CMAKE_CURRENT_SOURCE_DIR}/test_stateful_live.py $<TARGET_FILE:stateful_cli>)
