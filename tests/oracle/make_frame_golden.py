@@ -13,6 +13,7 @@ manifest.tsv, one line a file: name, class, expectation.
   badmsg   a message that the walk refuses; expectation: words of the error
   begin    a TrainRequest with a StepBegin; expectation: its digest
   config   a SessionConfig; expectation: its hash
+  dictionary, aqsgd, ...  frames of the stateful codecs: stateful_golden.py
 Beside a tensor frame NAME.bin: NAME.values (decoded f32) and, if quantized, NAME.widths (u8).
 """
 import os
@@ -32,6 +33,7 @@ sys.path[:0] = [HERE, os.path.join(ROOT, "tests", "e2e", "python_client")]
 
 import amaq_numpy as amaq  # noqa: E402
 import frames  # noqa: E402
+import stateful_golden  # noqa: E402
 from frames import Header  # noqa: E402
 
 GOLDEN = os.path.join(ROOT, "proto", "golden")
@@ -258,6 +260,7 @@ def make():
     make_bad(g)
     micro, digest = make_messages(g)
     make_config(g)
+    stateful_golden.make_stateful(g)
     g.files["manifest.tsv"] = "".join(g.lines).encode()
     with open(WIRE, encoding="utf-8") as file:
         wire = file.read()
