@@ -20,7 +20,7 @@
 
 #include "arbiter.h"
 #include "client_proto.h"
-#include "codec_plan.h"
+#include "coder.h"
 #include "seam.h"
 #include "seam/v1/service.pb-c.h"
 #include "seam/v1/stream.pb-c.h"
@@ -47,6 +47,7 @@ typedef struct seam_site_row {
     Seam__V1__SiteDirection direction;
     uint32_t boundary, channels;
     seam_codec_id codec;
+    seam_coder *coder; /* NULL: a site that this client does not use */
     uint32_t rows;
     uint64_t payload_bytes;
     double mean_bits;
@@ -69,6 +70,8 @@ typedef struct seam_micro_state {
     uint32_t rows, labelled_count;
     seam_buffer bitmap;  /* labelled rows, LSB first */
     seam_buffer row_ids; /* uint32_t indices of the labelled rows, rising */
+    seam_buffer sequence_rows, sequence_rows_out; /* uint32_t: of each sequence, T and out */
+    seam_buffer sample_ids;                       /* uint64_t, or empty */
     seam_buffer sent[2]; /* frames of fwd_in and bwd_out, one after another; empty: not encoded */
 } seam_micro_state;
 
@@ -119,8 +122,7 @@ struct seam_session {
     bool rx_active, rx_wanted; /* wanted: decode, not only digest */
     uint64_t rx_payload_bytes;
     seam_tensor_rx rx;
-    uint8_t *rx_ranges; /* range block of the tensor being received */
-    float *y;           /* borrowed destination of fwd_out while forward runs, else NULL */
+    float *y; /* borrowed destination of fwd_out while forward runs, else NULL */
     bool y_received, dx_received;
 
     /* Memory of a step, taken at creation. */
@@ -128,9 +130,7 @@ struct seam_session {
     float *gate_sums, *gate_signal; /* (C) */
     uint8_t *widths;                /* (C) of a proposal */
     uint8_t *widths_used[2];        /* (C) of site_in, site_out in the last step */
-    uint8_t *ranges;                /* range block of the tensor being sent */
     uint8_t *frame;                 /* one frame being sealed */
-    void *scratch;
 };
 
 /* client.c: one unary call.  Frees nothing of the request; *ret_message is the caller's. */
@@ -190,8 +190,9 @@ typedef struct seam_tensor_args {
     uint32_t micro;
     uint64_t step;
     seam_codec_id codec;
-    const seam_alloc *alloc; /* of the paired forward site; no widths for f32, bf16 */
-    uint32_t rows, channels;
+    const seam_alloc *alloc; /* of the paired forward site; not read for codecs without widths */
+    uint32_t rows;
+    seam_sequences sequences;
     const uint8_t *range_rows; /* bitmap or NULL */
     const uint32_t *row_ids;   /* original rows for rounding, or NULL */
     bool stochastic;
@@ -202,15 +203,15 @@ typedef struct seam_tensor_args {
 seam_status seam_tensor_encode(seam_buffer *ret_frames, float *ret_decoded,
                                uint64_t *ret_payload_bytes, seam_session *session,
                                const seam_tensor_args *args, const float *x, seam_error *err);
-/* Codec parameters of a frame header from a site's live allocations: *ret_widths NULL for f32,
- * bf16. SEAM_E_STATE, SEAM_E_CONFLICT. */
-seam_status seam_tensor_widths(const uint8_t **ret_widths, const seam_site *site,
-                               const seam_frame_header *header, seam_error *err);
-/* Decode an accepted chunk into ret_x (whole tensor; rows row_begin.. are written).
- * ranges: range block buffer, filled by the first chunk. */
-seam_status seam_tensor_decode(float *ret_x, uint8_t *ranges, void *scratch,
+/* The live allocation that a frame header names; NULL for codecs without widths.
+ * SEAM_E_STATE, SEAM_E_CONFLICT. */
+seam_status seam_tensor_alloc(const seam_alloc **ret_alloc, const seam_site *site,
+                              const seam_frame_header *header, seam_error *err);
+/* Decode an accepted chunk into ret_x (whole tensor; rows row_begin.. are written).  tensor: as
+ * seam_coder_decode_begin, which the first chunk calls. */
+seam_status seam_tensor_decode(float *ret_x, seam_coder *coder, const seam_coder_tensor *tensor,
                                const seam_frame_header *header, const uint8_t *payload,
-                               const uint8_t *widths, seam_error *err);
+                               seam_error *err);
 /* The frame at `offset` of a buffer of frames: its byte count. */
 size_t seam_frame_bytes_at(const seam_buffer *frames, size_t offset);
 seam_status seam_frame_send(seam_session *session, seam_stream_call *stream, const uint8_t *frame,
@@ -218,8 +219,11 @@ seam_status seam_frame_send(seam_session *session, seam_stream_call *stream, con
 /* Pack a protobuf message into the buffer (replacing what is there). */
 seam_status seam_message_pack(seam_buffer *ret_bytes, const ProtobufCMessage *message);
 
-/* step.c: rows of site 1 and 2 of a micro-batch. */
+/* step.c: rows of site 1 and 2 of a micro-batch, and what their coders are told of them. */
 uint32_t seam_micro_rows_out(const seam_session *session, const seam_micro_state *micro);
+const uint8_t *seam_micro_range_rows(const seam_session *session, const seam_micro_state *micro);
+/* step.c: its sequences as sites 0 and 3 (outer) or 1 and 2 see them. */
+seam_sequences seam_micro_sequences(const seam_micro_state *micro, bool outer);
 /* step.c: what a step that has been committed means for gates and budgets. */
 seam_status seam_step_settle(seam_session *session, const Seam__V1__Commit *commit,
                              seam_error *err);

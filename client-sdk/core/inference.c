@@ -237,7 +237,6 @@ static seam_status request_send(seam_inference *inf, const float *x,
         return seam_error_set(err, SEAM_E_MEMORY, "out of memory");
     }
     const seam_alloc *alloc = NULL;
-    static const seam_alloc no_alloc = {0};
     const bool widths = seam_codec_has_widths(inf->codec_in);
     const bool quantized = widths && rows >= QUANTIZED_ROWS_MIN;
     if (quantized) {
@@ -248,9 +247,8 @@ static seam_status request_send(seam_inference *inf, const float *x,
         .phase = SEAM_PHASE_GENERATE,
         .step = inf->request,
         .codec = quantized || !widths ? inf->codec_in : SEAM_CODEC_BF16,
-        .alloc = quantized ? alloc : &no_alloc,
+        .alloc = alloc,
         .rows = rows,
-        .channels = s->channels,
     };
     uint64_t payload_bytes = 0;
     inf->frames.count = 0;
@@ -284,16 +282,18 @@ static seam_status answer_receive(seam_inference *inf, float *ret_y, uint32_t ro
         seam_walk walk;
         seam_frame_header header;
         const uint8_t *payload = NULL;
-        const uint8_t *widths = NULL;
+        const seam_alloc *alloc = NULL;
         SEAM_TRY(message_receive(inf, &walk, err));
         if (walk.field != SEAM_MESSAGE_FRAME_FIELD) {
             return seam_error_set(err, SEAM_E_OUT_OF_SEQUENCE, "the server sent no frame");
         }
         SEAM_TRY(seam_frame_open(&header, &payload, walk.body, walk.body_bytes, err));
         SEAM_TRY(seam_tensor_rx_add(&complete, &rx, &header, seam_frame_crc(walk.body), err));
-        SEAM_TRY(seam_tensor_widths(&widths, s->site_out, &header, err));
+        SEAM_TRY(seam_tensor_alloc(&alloc, s->site_out, &header, err));
+        const seam_coder_tensor tensor = {
+            .codec = (seam_codec_id)header.codec, .alloc = alloc, .rows = rows_out};
         SEAM_TRY(
-            seam_tensor_decode(ret_y, s->rx_ranges, s->scratch, &header, payload, widths, err));
+            seam_tensor_decode(ret_y, s->sites[s->fwd_out].coder, &tensor, &header, payload, err));
     }
     return SEAM_OK;
 }

@@ -239,8 +239,8 @@ static seam_status chunk_take(seam_session *s, const seam_frame_header *header,
                               const uint8_t *payload, seam_error *err) {
     s->rx_payload_bytes += header->payload_bytes;
     const bool forward = header->phase == SEAM_PHASE_FORWARD;
-    const uint8_t *widths = NULL;
-    SEAM_TRY(seam_tensor_widths(&widths, forward ? s->site_out : s->site_in, header, err));
+    const seam_alloc *alloc = NULL;
+    SEAM_TRY(seam_tensor_alloc(&alloc, forward ? s->site_out : s->site_in, header, err));
     if (header->kind == SEAM_FRAME_GATE_SIGNAL) {
         if (header->payload_bytes != s->channels * sizeof(float)) {
             return seam_error_set(err, SEAM_E_FORMAT, "gate signal: payload_bytes is %u",
@@ -251,11 +251,20 @@ static seam_status chunk_take(seam_session *s, const seam_frame_header *header,
         }
         return SEAM_OK;
     }
-    if (forward && widths != NULL) {
-        memcpy(s->widths_used[1], widths, s->channels);
+    if (forward && alloc != NULL) {
+        memcpy(s->widths_used[1], alloc->widths, s->channels);
     }
-    return seam_tensor_decode(forward ? s->y : s->dx, s->rx_ranges, s->scratch, header, payload,
-                              widths, err);
+    const seam_micro_state *const micro = &s->micros[header->micro];
+    const seam_coder_tensor tensor = {
+        .codec = (seam_codec_id)header->codec,
+        .alloc = alloc,
+        .rows = header->rows,
+        .sequences = seam_micro_sequences(micro, !forward),
+        .range_rows = forward ? seam_micro_range_rows(s, micro) : NULL,
+    };
+    return seam_tensor_decode(forward ? s->y : s->dx,
+                              s->sites[forward ? s->fwd_out : s->bwd_in].coder, &tensor, header,
+                              payload, err);
 }
 
 static seam_status reception_end(seam_session *s, const seam_frame_header *header,

@@ -31,6 +31,7 @@ static seam_status pick(int *ret_value, const char *field, const char *text,
 static seam_status sites_read(seam_session *session, const Seam__V1__Session *message,
                               seam_error *err);
 static seam_status allocations_create(seam_session *session, seam_error *err);
+static seam_status coders_create(seam_session *session);
 static seam_status memory_take(seam_session *session);
 
 static float or_f32(float value, float fallback) {
@@ -390,9 +391,28 @@ static seam_status allocations_create(seam_session *session, seam_error *err) {
     return seam_site_create(&session->site_out, &config, err);
 }
 
+/* Inference may have more rows than a micro-batch: the coders take any. */
+static seam_status coders_create(seam_session *session) {
+    const uint32_t used[] = {session->fwd_in, session->fwd_out, session->bwd_out, session->bwd_in};
+    for (uint32_t i = 0; i < sizeof used / sizeof *used; i++) {
+        seam_site_row *const site = &session->sites[used[i]];
+        const seam_coder_config config = {
+            .codec = site->codec,
+            .encoder = used[i] == session->fwd_in || used[i] == session->bwd_out,
+            .gradient = used[i] == session->bwd_out || used[i] == session->bwd_in,
+            .channels = site->channels,
+            .rows_max = SEAM_ROWS_MAX,
+            .sequences_max = session->config.sequences_max,
+            .bits_max = SEAM_BITS_MAX,
+            .plan = &session->config.codec,
+        };
+        SEAM_TRY(seam_coder_create(&site->coder, &config));
+    }
+    return SEAM_OK;
+}
+
 static seam_status memory_take(seam_session *session) {
     const size_t C = session->channels;
-    const size_t range_bytes = seam_codec_range_bytes(SEAM_CODEC_AMAQ, session->channels);
     size_t kept = 0;
     session->micros = seam_mem_zalloc(session->config.micros_max, sizeof *session->micros);
     session->gate_sums = seam_mem_zalloc(C, sizeof(float));
@@ -400,14 +420,11 @@ static seam_status memory_take(seam_session *session) {
     session->widths = seam_mem_zalloc(C, 1);
     session->widths_used[0] = seam_mem_zalloc(C, 1);
     session->widths_used[1] = seam_mem_zalloc(C, 1);
-    session->ranges = seam_mem_zalloc(range_bytes, 1);
-    session->rx_ranges = seam_mem_zalloc(range_bytes, 1);
     session->frame = seam_mem_alloc(SEAM_FRAME_HEADER_BYTES + SEAM_CHUNK_BYTES_MAX);
-    session->scratch = seam_mem_alloc_aligned(seam_codec_scratch_bytes(session->channels));
     bool taken = session->micros != NULL && session->gate_sums != NULL &&
                  session->gate_signal != NULL && session->widths != NULL &&
-                 session->ranges != NULL && session->rx_ranges != NULL && session->frame != NULL &&
-                 session->scratch != NULL;
+                 session->widths_used[0] != NULL && session->widths_used[1] != NULL &&
+                 session->frame != NULL && coders_create(session) == SEAM_OK;
     if (session->config.codec.gate_signal_exact &&
         seam_mul3_bytes(&kept, session->config.rows_max, C, 4)) {
         session->x_kept = seam_mem_alloc(kept);
@@ -424,6 +441,9 @@ void seam_session_unplan(seam_session *session) {
         for (uint32_t m = 0; m < session->config.micros_max; m++) {
             seam_buffer_deinit(&session->micros[m].sent[1]);
             seam_buffer_deinit(&session->micros[m].sent[0]);
+            seam_buffer_deinit(&session->micros[m].sample_ids);
+            seam_buffer_deinit(&session->micros[m].sequence_rows_out);
+            seam_buffer_deinit(&session->micros[m].sequence_rows);
             seam_buffer_deinit(&session->micros[m].row_ids);
             seam_buffer_deinit(&session->micros[m].bitmap);
         }
@@ -431,10 +451,7 @@ void seam_session_unplan(seam_session *session) {
     seam_mem_free(session->dx);
     seam_mem_free(session->x_decoded);
     seam_mem_free(session->x_kept);
-    seam_mem_free(session->scratch);
     seam_mem_free(session->frame);
-    seam_mem_free(session->rx_ranges);
-    seam_mem_free(session->ranges);
     seam_mem_free(session->widths_used[1]);
     seam_mem_free(session->widths_used[0]);
     seam_mem_free(session->widths);
@@ -443,6 +460,9 @@ void seam_session_unplan(seam_session *session) {
     seam_mem_free(session->micros);
     seam_site_destroy(session->site_out);
     seam_site_destroy(session->site_in);
+    for (uint32_t i = 0; session->sites != NULL && i < session->site_count; i++) {
+        seam_coder_destroy(session->sites[i].coder);
+    }
     seam_mem_free(session->sites);
     seam_buffer_deinit(&session->answers_next);
     seam_buffer_deinit(&session->answers);

@@ -13,6 +13,8 @@ static seam_status layout_take(seam_session *s, const seam_step_micro *micros, u
                                seam_error *err);
 static seam_status micro_take(seam_micro_state *state, const seam_session *s,
                               const seam_step_micro *micro, uint32_t micro_idx, seam_error *err);
+static seam_status sequences_take(seam_micro_state *state, const seam_session *s,
+                                  const seam_step_micro *micro);
 static seam_status step_begin_pack(seam_session *s, const seam_step_micro *micros, seam_error *err);
 static seam_status budget_pack(seam_session *s);
 static seam_status proposal_pack(seam_session *s, const seam_alloc *alloc);
@@ -75,6 +77,21 @@ uint32_t seam_micro_rows_out(const seam_session *session, const seam_micro_state
     return session->config.labelled_rows_only ? micro->labelled_count : micro->rows;
 }
 
+const uint8_t *seam_micro_range_rows(const seam_session *session, const seam_micro_state *micro) {
+    return session->config.labelled_rows_only ? NULL : micro->bitmap.data;
+}
+
+seam_sequences seam_micro_sequences(const seam_micro_state *micro, bool outer) {
+    const seam_buffer *const rows = outer ? &micro->sequence_rows : &micro->sequence_rows_out;
+    return (seam_sequences){
+        .sample_ids = micro->sample_ids.count > 0
+                          ? (const uint64_t *)(const void *)micro->sample_ids.data
+                          : NULL,
+        .rows = (const uint32_t *)(const void *)rows->data,
+        .count = (uint32_t)(rows->count / sizeof(uint32_t)),
+    };
+}
+
 seam_status seam_step_forward(seam_session *session, float *ret_y, uint32_t micro, const float *x,
                               seam_error *err) {
     if (session == NULL || ret_y == NULL || x == NULL) {
@@ -97,7 +114,7 @@ seam_status seam_step_forward(seam_session *session, float *ret_y, uint32_t micr
         .codec = s->config.codec.codec_in,
         .alloc = alloc,
         .rows = state->rows,
-        .channels = s->channels,
+        .sequences = seam_micro_sequences(state, true),
     };
     uint64_t payload_bytes = 0;
     state->sent[0].count = 0;
@@ -142,8 +159,8 @@ seam_status seam_step_backward(seam_session *session, float *ret_dx, uint32_t mi
         .codec = s->config.codec.codec_out,
         .alloc = alloc,
         .rows = seam_micro_rows_out(s, state),
-        .channels = s->channels,
-        .range_rows = labelled ? NULL : state->bitmap.data,
+        .sequences = seam_micro_sequences(state, false),
+        .range_rows = seam_micro_range_rows(s, state),
         .row_ids = labelled ? (const uint32_t *)(const void *)state->row_ids.data : NULL,
         .stochastic = seam_codec_has_widths(s->config.codec.codec_out),
         .seed = s->config.seed,
@@ -221,7 +238,10 @@ static seam_status micro_take(seam_micro_state *state, const seam_session *s,
     state->rows = (uint32_t)rows;
     state->labelled_count = 0;
     state->bitmap.count = state->row_ids.count = state->sent[0].count = state->sent[1].count = 0;
-    seam_status st = seam_buffer_add(&state->bitmap, micro->labelled_rows, ((size_t)rows + 7) / 8);
+    seam_status st = sequences_take(state, s, micro);
+    st = st != SEAM_OK
+             ? st
+             : seam_buffer_add(&state->bitmap, micro->labelled_rows, ((size_t)rows + 7) / 8);
     for (uint32_t t = 0; st == SEAM_OK && t < rows; t++) {
         if (seam_bitmap_has(micro->labelled_rows, t)) {
             st = seam_buffer_add(&state->row_ids, &t, sizeof t);
@@ -236,6 +256,23 @@ static seam_status micro_take(seam_micro_state *state, const seam_session *s,
     }
     if (state->labelled_count == 0) {
         return seam_error_set(err, SEAM_E_ARG, "micros[%u]: no labelled row", micro_idx);
+    }
+    return SEAM_OK;
+}
+
+static seam_status sequences_take(seam_micro_state *state, const seam_session *s,
+                                  const seam_step_micro *micro) {
+    const size_t bytes = micro->sequence_count * sizeof(uint32_t);
+    seam_buffer *const out = &state->sequence_rows_out;
+    state->sequence_rows.count = out->count = state->sample_ids.count = 0;
+    SEAM_TRY(seam_buffer_add(&state->sequence_rows, micro->sequence_rows, bytes));
+    SEAM_TRY(seam_buffer_add(out, micro->sequence_rows, bytes));
+    if (s->config.labelled_rows_only) {
+        seam_sequence_labelled_counts((uint32_t *)(void *)out->data, micro->sequence_rows,
+                                      micro->sequence_count, micro->labelled_rows);
+    }
+    if (micro->sample_ids != NULL) {
+        SEAM_TRY(seam_buffer_add(&state->sample_ids, micro->sample_ids, 2 * bytes));
     }
     return SEAM_OK;
 }

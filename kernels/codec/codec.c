@@ -5,25 +5,27 @@
 #include <string.h>
 
 #include "codec_impl.h"
+#include "coder_impl.h"
 #include "try.h"
 
 typedef struct codec_row {
     seam_codec_id id;
     const char *name;
     bool has_widths;
-    const seam_codec_ops *ops; /* NULL: known by name, not implemented */
+    const seam_coder_ops *coder; /* NULL: known by name, not implemented */
+    const seam_codec_ops *ops;   /* of the codecs that codec.h's own functions serve */
 } codec_row;
 
 static const codec_row table[] = {
-    {SEAM_CODEC_F32, "f32", false, &seam_codec_f32_ops},
-    {SEAM_CODEC_BF16, "bf16", false, &seam_codec_bf16_ops},
-    {SEAM_CODEC_AFFINE, "affine", true, &seam_codec_affine_ops},
-    {SEAM_CODEC_AMAQ, "amaq", true, &seam_codec_affine_ops},
-    {SEAM_CODEC_TENSOR, "tensor", true, NULL},
-    {SEAM_CODEC_CHANNEL, "channel", true, NULL},
-    {SEAM_CODEC_GROUP, "group", true, NULL},
-    {SEAM_CODEC_AQSGD, "aqsgd", true, NULL},
-    {SEAM_CODEC_DICTIONARY, "dictionary", false, NULL},
+    {SEAM_CODEC_F32, "f32", false, &seam_coder_plain_ops, &seam_codec_f32_ops},
+    {SEAM_CODEC_BF16, "bf16", false, &seam_coder_plain_ops, &seam_codec_bf16_ops},
+    {SEAM_CODEC_AFFINE, "affine", true, &seam_coder_plain_ops, &seam_codec_affine_ops},
+    {SEAM_CODEC_AMAQ, "amaq", true, &seam_coder_plain_ops, &seam_codec_affine_ops},
+    {SEAM_CODEC_TENSOR, "tensor", true, NULL, NULL},
+    {SEAM_CODEC_CHANNEL, "channel", true, NULL, NULL},
+    {SEAM_CODEC_GROUP, "group", true, NULL, NULL},
+    {SEAM_CODEC_AQSGD, "aqsgd", true, NULL, NULL},
+    {SEAM_CODEC_DICTIONARY, "dictionary", false, NULL, NULL},
 };
 #define ROW_COUNT (sizeof table / sizeof table[0])
 
@@ -39,6 +41,11 @@ static const codec_row *row_find(seam_codec_id id) {
 static const seam_codec_ops *ops_find(seam_codec_id id) {
     const codec_row *row = row_find(id);
     return row != NULL ? row->ops : NULL;
+}
+
+const seam_coder_ops *seam_coder_ops_find(seam_codec_id codec) {
+    const codec_row *row = row_find(codec);
+    return row != NULL ? row->coder : NULL;
 }
 
 bool seam_codec_from_name(seam_codec_id *ret_id, const char *name) {
@@ -57,7 +64,7 @@ const char *seam_codec_name(seam_codec_id id) {
 }
 
 bool seam_codec_is_implemented(seam_codec_id id) {
-    return ops_find(id) != NULL;
+    return seam_coder_ops_find(id) != NULL;
 }
 
 bool seam_codec_has_ranges(seam_codec_id id) {

@@ -1,9 +1,10 @@
 /* Tensor codecs: rows x channels of f32 to payload bytes and back.  SPEC: proto/WIRE.md has every
  * byte; a reader in another language needs only that document.
  *
- * A payload is a range block (quantizing codecs only) and then codes.  Rows are coded in groups
- * of 32, all channels together, as bit planes, so that a tensor can be cut into chunks of whole
- * groups (proto/wire/frame.h).  Pure C, no compute library, no allocation, any thread. */
+ * This is the arithmetic of f32, bf16, affine and amaq; tensors of any codec, cut into chunks, are
+ * coder.h's.  A payload is a range block (quantizing codecs only) and then codes.  Rows are coded
+ * in groups of 32, all channels together, as bit planes, so that a tensor can be cut into chunks of
+ * whole groups (proto/wire/frame.h).  Pure C, no compute library, no allocation, any thread. */
 #ifndef SEAM_CODEC_H
 #define SEAM_CODEC_H
 

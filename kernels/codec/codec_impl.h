@@ -1,7 +1,8 @@
 /* Inside of the codec folder: what one codec is, and the table that codec.c looks it up in.
  *
- * A new codec is one file that defines a `seam_codec_ops` and one line in codec.c.  Callers
- * outside this folder use codec.h only. */
+ * A codec that keeps to codec.h's shape (a range block once, codes by widths or values of one size)
+ * is one file that defines a `seam_codec_ops` and one line in codec.c; any other one defines a
+ * `seam_coder_ops` (coder_impl.h).  Callers outside this folder use codec.h and coder.h only. */
 #ifndef SEAM_CODEC_IMPL_H
 #define SEAM_CODEC_IMPL_H
 

@@ -4,14 +4,24 @@
  * writing asserts it, so that both ends agree on what a valid frame is. */
 #include "frame.h"
 
+#include <stdbool.h>
 #include <string.h>
 
 #include "bytes.h"
 #include "try.h"
 
 /* Codec numbers of types.proto whose payload size follows from the header alone. */
-enum { CODEC_F32 = 1, CODEC_BF16 = 2, CODEC_AFFINE = 3, CODEC_AMAQ = 4, CODEC_DICTIONARY = 9 };
-#define CODEC_LAST CODEC_DICTIONARY
+enum {
+    CODEC_F32 = 1,
+    CODEC_BF16 = 2,
+    CODEC_AFFINE = 3,
+    CODEC_AMAQ = 4,
+    CODEC_TENSOR = 5,
+    CODEC_CHANNEL = 6,
+    CODEC_DICTIONARY = 9,
+    CODEC_LAST = CODEC_DICTIONARY,
+};
+enum { CODING_PLANES = 0, CODING_RANS = 1 };
 
 #define GROUP_ROWS   32u
 #define ROWS_MAX     (1u << 20)
@@ -23,6 +33,7 @@ _Static_assert(SEAM_FRAME_HEADER_BYTES == 64, "the header is 64 bytes");
 static const uint8_t magic[4] = {0x53, 0x45, 0x41, 0x4d};
 
 static seam_status header_check(const seam_frame_header *h, seam_error *err);
+static bool has_widths(const seam_frame_header *h);
 static seam_status alloc_check(const seam_frame_header *h, seam_error *err);
 static uint64_t payload_bytes_of(const seam_frame_header *h);
 static void header_put(uint8_t *ret, const seam_frame_header *h);
@@ -52,7 +63,7 @@ seam_status seam_frame_open(seam_frame_header *ret_header, const uint8_t **ret_p
     if (frame[4] != SEAM_FRAME_VERSION) {
         return seam_error_set(err, SEAM_E_FORMAT, "frame.version: %u, expected 1", frame[4]);
     }
-    if (seam_get_u16(frame + 10) != 0) {
+    if (frame[11] != 0) {
         return seam_error_set(err, SEAM_E_FORMAT, "frame.reserved: not zero");
     }
     const seam_frame_header h = header_get(frame);
@@ -77,23 +88,6 @@ uint64_t seam_frame_digest_add(uint64_t digest, uint32_t crc) {
     uint8_t bytes[4];
     seam_put_u32(bytes, crc);
     return seam_hash64(digest, bytes, sizeof bytes);
-}
-
-seam_status seam_frame_chunk_rows(uint32_t *ret_first, uint32_t *ret_other, size_t range_bytes,
-                                  size_t group_bytes) {
-    SEAM_ASSERT(group_bytes > 0);
-    if (range_bytes > SEAM_CHUNK_BYTES_MAX || group_bytes > SEAM_CHUNK_BYTES_MAX - range_bytes) {
-        return SEAM_E_LIMIT;
-    }
-    size_t first = (SEAM_CHUNK_BYTES_MAX - range_bytes) / group_bytes;
-    size_t other = SEAM_CHUNK_BYTES_MAX / group_bytes;
-    /* Tiny groups: a chunk never needs more rows than a tensor may have. */
-    const size_t groups_max = ROWS_MAX / GROUP_ROWS;
-    first = first < groups_max ? first : groups_max;
-    other = other < groups_max ? other : groups_max;
-    *ret_first = (uint32_t)first * GROUP_ROWS;
-    *ret_other = (uint32_t)other * GROUP_ROWS;
-    return SEAM_OK;
 }
 
 /* ---- the rules ---- */
@@ -130,6 +124,9 @@ static seam_status header_check(const seam_frame_header *h, seam_error *err) {
     CHECK(h->row_count % GROUP_ROWS == 0 || h->row_begin + h->row_count == h->rows,
           "frame.row_count: %u is not a multiple of 32 before the last chunk", h->row_count);
     SEAM_TRY(alloc_check(h, err));
+    CHECK(h->coding == CODING_PLANES ||
+              (h->coding == CODING_RANS && h->kind == SEAM_FRAME_TENSOR && has_widths(h)),
+          "frame.coding: %u is unknown, or not of this kind or codec", h->coding);
     CHECK(h->payload_bytes <= SEAM_CHUNK_BYTES_MAX, "frame.payload_bytes: %u is above %u",
           h->payload_bytes, SEAM_CHUNK_BYTES_MAX);
     CHECK(h->payload_bytes >= 1, "frame.payload_bytes: 0");
@@ -140,8 +137,12 @@ static seam_status header_check(const seam_frame_header *h, seam_error *err) {
     return SEAM_OK;
 }
 
+static bool has_widths(const seam_frame_header *h) {
+    return h->codec != CODEC_F32 && h->codec != CODEC_BF16 && h->codec != CODEC_DICTIONARY;
+}
+
 static seam_status alloc_check(const seam_frame_header *h, seam_error *err) {
-    if (h->codec == CODEC_F32 || h->codec == CODEC_BF16 || h->codec == CODEC_DICTIONARY) {
+    if (!has_widths(h)) {
         CHECK(h->alloc_version == 0, "frame.alloc_version: %u, this codec has none",
               h->alloc_version);
         CHECK(h->alloc_bits_total == 0, "frame.alloc_bits_total: %u, this codec has none",
@@ -169,6 +170,11 @@ static uint64_t payload_bytes_of(const seam_frame_header *h) {
     default:
         break;
     }
+    const uint64_t planes = ((uint64_t)h->row_count * h->alloc_bits_total + 7) / 8;
+    const bool first = h->row_begin == 0;
+    if (h->coding != CODING_PLANES) {
+        return 0;
+    }
     switch (h->codec) {
     case CODEC_F32:
         return 4 * values;
@@ -176,8 +182,11 @@ static uint64_t payload_bytes_of(const seam_frame_header *h) {
         return 2 * values;
     case CODEC_AFFINE:
     case CODEC_AMAQ:
-        return ((uint64_t)h->row_count * h->alloc_bits_total + 7) / 8 +
-               (h->row_begin == 0 ? range_bytes : 0);
+        return planes + (first ? range_bytes : 0);
+    case CODEC_TENSOR:
+        return planes + (first ? 6 : 0);
+    case CODEC_CHANNEL:
+        return planes + (first ? 4 + 2 * (uint64_t)h->channels : 0);
     default:
         return 0;
     }
@@ -192,7 +201,8 @@ static void header_put(uint8_t *ret, const seam_frame_header *h) {
     ret[6] = h->phase;
     ret[7] = h->codec;
     seam_put_u16(ret + 8, h->site);
-    seam_put_u16(ret + 10, 0);
+    ret[10] = h->coding;
+    ret[11] = 0;
     seam_put_u32(ret + 12, h->micro);
     seam_put_u64(ret + 16, h->step);
     seam_put_u32(ret + 24, h->rows);
@@ -210,6 +220,7 @@ static seam_frame_header header_get(const uint8_t *bytes) {
         .kind = bytes[5],
         .phase = bytes[6],
         .codec = bytes[7],
+        .coding = bytes[10],
         .site = seam_get_u16(bytes + 8),
         .micro = seam_get_u32(bytes + 12),
         .step = seam_get_u64(bytes + 16),

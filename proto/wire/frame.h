@@ -9,7 +9,8 @@
  *     6    1  phase             36    4  row_count of this chunk
  *     7    1  codec             40    4  alloc_version (0: codec has none)
  *     8    2  site              44    4  alloc_bits_total
- *    10    2  reserved, zero    48    8  alloc_hash
+ *    10    1  coding            48    8  alloc_hash
+ *    11    1  reserved, zero
  *    12    4  micro             56    4  payload_bytes
  *    16    8  step              60    4  crc32c of header (this field zero) and payload
  *    64  ...  payload                                                                        */
@@ -41,6 +42,7 @@ typedef enum seam_phase {
 
 typedef struct seam_frame_header {
     uint8_t kind, phase, codec;
+    uint8_t coding; /* of a tensor's codes: 0 bit planes, 1 rANS */
     uint16_t site;
     uint32_t micro;
     uint64_t step;
@@ -61,11 +63,5 @@ seam_status seam_frame_open(seam_frame_header *ret_header, const uint8_t **ret_p
 uint32_t seam_frame_crc(const uint8_t *frame);
 /* Digest of a keyed message: FNV-1a over the CRC fields (u32 LE) of its frames in order. */
 uint64_t seam_frame_digest_add(uint64_t digest, uint32_t crc);
-
-/* Rows of each chunk (multiple of 32, at least 32) so that range block + codes fit in
- * SEAM_CHUNK_BYTES_MAX: first chunk carries range_bytes more.  group_bytes: codes of 32 rows.
- * SEAM_E_LIMIT when even one group does not fit. */
-seam_status seam_frame_chunk_rows(uint32_t *ret_first, uint32_t *ret_other, size_t range_bytes,
-                                  size_t group_bytes);
 
 #endif

@@ -293,3 +293,14 @@ static seam_status positions_check(const Seam__V1__MicroBatch *micro, uint32_t r
     }
     return SEAM_OK;
 }
+
+void seam_sequence_labelled_counts(uint32_t *ret_counts, const uint32_t *sequence_rows,
+                                   uint32_t sequence_count, const uint8_t *bitmap) {
+    uint32_t row = 0;
+    for (uint32_t s = 0; s < sequence_count; s++) {
+        ret_counts[s] = 0;
+        for (uint32_t i = 0; i < sequence_rows[s]; i++, row++) {
+            ret_counts[s] += seam_bitmap_has(bitmap, row) ? 1 : 0;
+        }
+    }
+}

@@ -40,6 +40,10 @@ seam_status seam_tensor_rx_add(bool *ret_complete, seam_tensor_rx *rx,
         return seam_error_set(err, SEAM_E_FORMAT, "frame.codec: %u is not the session's",
                               header->codec);
     }
+    if (header->coding > rx->expect.coding_max) {
+        return seam_error_set(err, SEAM_E_FORMAT, "frame.coding: %u is not the session's",
+                              header->coding);
+    }
     if (rx->row_next == 0) {
         rx->first = *header;
     } else {

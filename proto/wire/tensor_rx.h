@@ -19,6 +19,7 @@ typedef struct seam_tensor_expect {
     uint32_t micro;
     uint32_t rows, channels;
     uint32_t codec_mask; /* bit (1 << codec) of each codec that may come */
+    uint8_t coding_max;  /* largest coding that may come */
 } seam_tensor_expect;
 
 typedef struct seam_tensor_rx {

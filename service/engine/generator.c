@@ -24,8 +24,7 @@ struct seam_generator {
     uint32_t *positions, *row_slots; /* (rows) */
     uint32_t *slot_rows;             /* (slots): positions that are filled */
     float *rows, *packed;            /* (rows, C) */
-    uint8_t *ranges;
-    void *scratch;
+    seam_coder *coder_in, *coder_out;
 };
 
 seam_status seam_generator_options_check(const seam_generator_options *options,
@@ -47,14 +46,35 @@ seam_status seam_generator_options_check(const seam_generator_options *options,
     return SEAM_OK;
 }
 
+/* The coder of a forward site in phase 3: a codec with state stands back. */
+static seam_coder_config coder_config(const seam_generator *g, uint16_t site) {
+    seam_coder_config config = seam_session_config_coder(g->config, site);
+    config.codec = seam_codec_has_state(config.codec) ? SEAM_CODEC_BF16 : config.codec;
+    config.rows_max = g->options.rows_max;
+    return config;
+}
+
+/* Largest wire size of a tensor: f32, which may always come, or of a session's codec. */
+static size_t tensor_bytes_max(const seam_generator *g) {
+    size_t largest = 0;
+    for (uint16_t site = SEAM_SITE_FWD_IN; site <= SEAM_SITE_FWD_OUT; site++) {
+        seam_coder_config config = coder_config(g, site);
+        const size_t own = seam_tensor_bytes_max(&config, config.rows_max);
+        config.codec = SEAM_CODEC_F32;
+        const size_t f32 = seam_tensor_bytes_max(&config, config.rows_max);
+        largest = own > largest ? own : largest;
+        largest = f32 > largest ? f32 : largest;
+    }
+    return largest;
+}
+
 /* All host buffers, as views; with an empty arena this is the plan. */
 static void carve(seam_generator *g, seam_arena *arena) {
     const uint32_t rows = g->options.rows_max;
     const uint32_t channels = g->config->model->config->hidden;
     const size_t floats = (size_t)rows * channels * sizeof(float);
-    const size_t tensor_bytes = seam_tensor_bytes_max(SEAM_CODEC_F32, 32, rows, channels) +
-                                seam_codec_range_bytes(SEAM_CODEC_AMAQ, channels);
-    const uint32_t chunks = seam_tensor_chunks_max(rows);
+    const size_t tensor_bytes = tensor_bytes_max(g);
+    const uint32_t chunks = seam_coder_chunks_max(rows);
     g->in.capacity_bytes = tensor_bytes + SEAM_MESSAGE_BYTES_MAX;
     g->in.bytes = seam_arena_take(arena, g->in.capacity_bytes);
     g->in.chunks_max = chunks;
@@ -67,8 +87,6 @@ static void carve(seam_generator *g, seam_arena *arena) {
     g->slot_rows = seam_arena_take(arena, g->options.slot_count * sizeof(uint32_t));
     g->rows = seam_arena_take(arena, floats);
     g->packed = seam_arena_take(arena, floats);
-    g->ranges = seam_arena_take(arena, seam_codec_range_bytes(SEAM_CODEC_AMAQ, channels));
-    g->scratch = seam_arena_take(arena, seam_codec_scratch_bytes(channels));
 }
 
 size_t seam_generator_plan_bytes(const seam_session_config *config,
@@ -82,7 +100,10 @@ size_t seam_generator_plan_bytes(const seam_session_config *config,
         options->cached ? (size_t)options->slot_count * options->positions_max * model->kv_heads *
                               model->head_dim * 2 * model->layers * sizeof(float)
                         : 0;
-    return sizeof plan + arena.used_bytes + x_bytes + cache_bytes +
+    const seam_coder_config in = coder_config(&plan, SEAM_SITE_FWD_IN);
+    const seam_coder_config out = coder_config(&plan, SEAM_SITE_FWD_OUT);
+    const size_t coder_bytes = seam_coder_memory_bytes(&in) + seam_coder_memory_bytes(&out);
+    return sizeof plan + arena.used_bytes + coder_bytes + x_bytes + cache_bytes +
            seam_activations_bytes(config->model->blocks, NULL, options->rows_max);
 }
 
@@ -94,6 +115,10 @@ static seam_status fill(seam_generator *g, seam_error *err) {
     carve(g, &plan);
     SEAM_TRY(seam_arena_init(&g->arena, plan.used_bytes));
     carve(g, &g->arena);
+    const seam_coder_config in = coder_config(g, SEAM_SITE_FWD_IN);
+    const seam_coder_config out = coder_config(g, SEAM_SITE_FWD_OUT);
+    SEAM_TRY(seam_coder_create(&g->coder_in, &in));
+    SEAM_TRY(seam_coder_create(&g->coder_out, &out));
     if (options->cached) {
         SEAM_TRY(seam_kv_cache_create(&g->cache, blocks, options->slot_count,
                                       options->positions_max, options->rows_max, err));
@@ -132,6 +157,8 @@ void seam_generator_destroy(seam_generator *gift_generator) {
     }
     seam_generator *g = gift_generator;
     g->ops->mem_free(g->backend, g->x);
+    seam_coder_destroy(g->coder_out);
+    seam_coder_destroy(g->coder_in);
     seam_activations_destroy(g->acts);
     seam_kv_cache_destroy(g->cache);
     seam_arena_deinit(&g->arena);
@@ -208,12 +235,10 @@ static seam_status decode(seam_generator *g, seam_error *err) {
         }
     }
     const seam_tensor_decode_args args = {
+        .coder = g->coder_in,
         .chunks = g->in.chunks,
         .chunk_count = g->in.chunk_count,
-        .codec = codec,
-        .alloc = alloc,
-        .channels = g->channels,
-        .scratch = g->scratch,
+        .tensor = {.codec = codec, .alloc = alloc},
     };
     return seam_tensor_decode(g->rows, &args, err);
 }
@@ -249,6 +274,7 @@ static seam_status encode(seam_generator *g, seam_error *err) {
                g->rows + (size_t)request->rows_out[i] * g->channels, g->channels * sizeof(float));
     }
     const seam_tensor_encode_args args = {
+        .coder = g->coder_out,
         .header = {.kind = SEAM_FRAME_TENSOR,
                    .phase = SEAM_PHASE_GENERATE,
                    .codec = (uint8_t)codec,
@@ -260,8 +286,6 @@ static seam_status encode(seam_generator *g, seam_error *err) {
                      ? seam_site_alloc_now(seam_trainer_site(g->trainer, SEAM_SITE_FWD_OUT))
                      : NULL,
         .x = g->packed,
-        .ranges = g->ranges,
-        .scratch = g->scratch,
     };
     return seam_tensor_encode(&g->reply, &args, err);
 }

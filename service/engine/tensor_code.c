@@ -1,4 +1,4 @@
-/* Chunks: the first carries the range block; every one but the last has whole groups of rows. */
+/* Frames and messages around the payloads of kernels/codec/coder.h. */
 #include "tensor_code.h"
 
 #include <string.h>
@@ -8,15 +8,19 @@
 
 #define CHUNK_OVERHEAD_BYTES (SEAM_FRAME_HEADER_BYTES + 16)
 
-size_t seam_tensor_bytes_max(seam_codec_id codec, uint32_t bits_max, uint32_t rows,
-                             uint32_t channels) {
-    const uint32_t bits = codec == SEAM_CODEC_F32 ? 32 : codec == SEAM_CODEC_BF16 ? 16 : bits_max;
-    return ((size_t)rows * channels * bits + 7) / 8 + seam_codec_range_bytes(codec, channels) +
-           (size_t)seam_tensor_chunks_max(rows) * CHUNK_OVERHEAD_BYTES;
+_Static_assert(SEAM_PAYLOAD_BYTES_MAX == SEAM_CHUNK_BYTES_MAX, "a payload fits a frame");
+
+size_t seam_tensor_bytes_max(const seam_coder_config *config, uint32_t rows) {
+    return seam_coder_bytes_max(config, rows) +
+           (size_t)seam_coder_chunks_max(rows) * CHUNK_OVERHEAD_BYTES;
 }
 
-uint32_t seam_tensor_chunks_max(uint32_t rows) {
-    return rows / SEAM_GROUP_ROWS + 1;
+seam_chunk seam_chunk_of(const seam_frame_header *header, const uint8_t *payload) {
+    return (seam_chunk){.payload = payload,
+                        .what = {.row_begin = header->row_begin,
+                                 .row_count = header->row_count,
+                                 .payload_bytes = header->payload_bytes,
+                                 .coding = header->coding}};
 }
 
 void seam_reply_carve(seam_reply *ret_reply, seam_arena *arena, size_t tensor_bytes_max,
@@ -34,35 +38,30 @@ void seam_reply_clear(seam_reply *reply) {
 }
 
 seam_status seam_tensor_decode(float *ret_x, const seam_tensor_decode_args *args, seam_error *err) {
-    const size_t range_bytes = seam_codec_range_bytes(args->codec, args->channels);
-    const seam_codec_args codec = {
-        .id = args->codec,
-        .channels = args->channels,
-        .widths = args->alloc != NULL ? args->alloc->widths : NULL,
-        .ranges = range_bytes > 0 ? args->chunks[0].payload : NULL,
-    };
+    const seam_coder_chunk *last = &args->chunks[args->chunk_count - 1].what;
+    seam_coder_tensor tensor = args->tensor;
+    tensor.rows = last->row_begin + last->row_count;
+    seam_coder_decode_begin(args->coder, &tensor);
     for (uint32_t i = 0; i < args->chunk_count; i++) {
         const seam_chunk *chunk = &args->chunks[i];
-        const size_t skip = i == 0 ? range_bytes : 0;
-        if (chunk->payload_bytes < skip) {
-            return seam_error_set(err, SEAM_E_FORMAT, "frame: no room for the range block");
-        }
-        const seam_status st = seam_codec_decode(
-            ret_x + (size_t)chunk->row_begin * args->channels, &codec, chunk->payload + skip,
-            chunk->payload_bytes - skip, chunk->row_count, args->scratch);
+        const seam_status st =
+            seam_coder_decode_chunk(ret_x, args->coder, &chunk->what, chunk->payload, err);
         if (st != SEAM_OK) {
-            return seam_error_set(err, st, "frame: payload of row %u: %s", chunk->row_begin,
-                                  seam_status_text(st));
+            return seam_error_prefix(err, st, "frame: payload of row %u", chunk->what.row_begin);
         }
     }
     return SEAM_OK;
 }
 
-/* Room for one more message with this payload; the frame's address. */
-static uint8_t *message_begin(const seam_reply *reply, size_t payload_bytes) {
+/* Room for one more message; the frame's address. */
+static uint8_t *message_begin(const seam_reply *reply) {
     SEAM_ASSERT(reply->message_count < reply->messages_max);
-    SEAM_ASSERT(reply->used_bytes + CHUNK_OVERHEAD_BYTES + payload_bytes <= reply->capacity_bytes);
+    SEAM_ASSERT(reply->used_bytes + CHUNK_OVERHEAD_BYTES <= reply->capacity_bytes);
     return reply->bytes + reply->used_bytes + SEAM_MESSAGE_HEADER_BYTES_MAX;
+}
+
+static size_t payload_room(const seam_reply *reply, const uint8_t *frame) {
+    return reply->capacity_bytes - (size_t)(frame - reply->bytes) - SEAM_FRAME_HEADER_BYTES;
 }
 
 static void message_end(seam_reply *reply, uint8_t *frame, const seam_frame_header *header) {
@@ -77,26 +76,15 @@ static void message_end(seam_reply *reply, uint8_t *frame, const seam_frame_head
 }
 
 static seam_status chunk_encode(seam_reply *reply, seam_frame_header *header,
-                                const seam_tensor_encode_args *args, const seam_codec_args *codec,
-                                size_t range_bytes) {
-    const size_t first = (size_t)header->row_begin * header->channels;
-    const size_t code_bytes =
-        seam_codec_code_bytes(codec->id, codec->widths, header->row_count, header->channels);
-    uint8_t *frame = message_begin(reply, range_bytes + code_bytes);
-    uint8_t *payload = frame + SEAM_FRAME_HEADER_BYTES;
-    if (range_bytes > 0) {
-        memcpy(payload, args->ranges, range_bytes);
-    }
-    seam_rounding rounding = args->rounding;
-    if (rounding.row_ids != NULL) {
-        rounding.row_ids += header->row_begin;
-    } else {
-        rounding.row_id_begin += header->row_begin;
-    }
-    SEAM_TRY(seam_codec_encode(payload + range_bytes,
-                               args->decoded != NULL ? args->decoded + first : NULL, codec,
-                               args->x + first, header->row_count, &rounding, args->scratch));
-    header->payload_bytes = (uint32_t)(range_bytes + code_bytes);
+                                const seam_tensor_encode_args *args) {
+    uint8_t *frame = message_begin(reply);
+    seam_coder_chunk chunk;
+    SEAM_TRY(seam_coder_encode_chunk(&chunk, frame + SEAM_FRAME_HEADER_BYTES,
+                                     payload_room(reply, frame), args->decoded, args->coder));
+    header->coding = chunk.coding;
+    header->row_begin = chunk.row_begin;
+    header->row_count = chunk.row_count;
+    header->payload_bytes = chunk.payload_bytes;
     message_end(reply, frame, header);
     return SEAM_OK;
 }
@@ -104,14 +92,14 @@ static seam_status chunk_encode(seam_reply *reply, seam_frame_header *header,
 seam_status seam_tensor_encode(seam_reply *reply, const seam_tensor_encode_args *args,
                                seam_error *err) {
     seam_frame_header header = args->header;
-    const uint32_t channels = header.channels;
-    const seam_codec_id id = (seam_codec_id)header.codec;
-    const size_t range_bytes = seam_codec_range_bytes(id, channels);
-    const seam_codec_args codec = {
-        .id = id,
-        .channels = channels,
-        .widths = args->alloc != NULL ? args->alloc->widths : NULL,
-        .ranges = range_bytes > 0 ? args->ranges : NULL,
+    const seam_coder_encode_args tensor = {
+        .tensor = {.codec = (seam_codec_id)header.codec,
+                   .alloc = args->alloc,
+                   .rows = header.rows,
+                   .sequences = args->sequences,
+                   .range_rows = args->range_rows},
+        .x = args->x,
+        .rounding = args->rounding,
     };
     if (args->alloc != NULL) {
         header.alloc_version = args->alloc->version;
@@ -119,19 +107,10 @@ seam_status seam_tensor_encode(seam_reply *reply, const seam_tensor_encode_args 
         header.alloc_hash = args->alloc->hash;
     }
     seam_reply_clear(reply);
-    uint32_t rows_first = 0, rows_other = 0;
-    seam_status st =
-        seam_frame_chunk_rows(&rows_first, &rows_other, range_bytes,
-                              seam_codec_code_bytes(id, codec.widths, SEAM_GROUP_ROWS, channels));
-    SEAM_ASSERT(st == SEAM_OK); /* judged when the session was created */
-    if (range_bytes > 0) {
-        st = seam_codec_measure(args->ranges, id, args->x, header.rows, channels, args->range_rows);
-    }
-    for (uint32_t row = 0; st == SEAM_OK && row < header.rows; row += header.row_count) {
-        const uint32_t rows_max = row == 0 ? rows_first : rows_other;
-        header.row_begin = row;
-        header.row_count = header.rows - row < rows_max ? header.rows - row : rows_max;
-        st = chunk_encode(reply, &header, args, &codec, row == 0 ? range_bytes : 0);
+    seam_status st = seam_coder_encode_begin(args->coder, &tensor);
+    SEAM_ASSERT(st != SEAM_E_LIMIT); /* judged when the session was created */
+    while (st == SEAM_OK && !seam_coder_is_done(args->coder)) {
+        st = chunk_encode(reply, &header, args);
     }
     if (st != SEAM_OK) {
         seam_reply_clear(reply);
@@ -146,7 +125,8 @@ void seam_frame_reply(seam_reply *reply, const seam_frame_header *header, const 
     seam_frame_header sealed = *header;
     sealed.payload_bytes = payload_bytes;
     seam_reply_clear(reply);
-    uint8_t *frame = message_begin(reply, payload_bytes);
+    uint8_t *frame = message_begin(reply);
+    SEAM_ASSERT(payload_bytes <= payload_room(reply, frame));
     memcpy(frame + SEAM_FRAME_HEADER_BYTES, payload, payload_bytes);
     message_end(reply, frame, &sealed);
 }

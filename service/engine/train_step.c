@@ -38,16 +38,35 @@ static seam_status alloc_of(const seam_alloc **ret_alloc, seam_site *site, uint6
     return SEAM_OK;
 }
 
-static seam_status decode(seam_trainer *t, float *ret, seam_site *site, seam_error *err) {
+/* The sequences of the micro-batch as a site sees them. */
+static seam_sequences sequences_of(const seam_trainer *t, uint16_t site) {
+    const bool outer = site == SEAM_SITE_FWD_IN || site == SEAM_SITE_BWD_IN;
+    const seam_micro_layout *layout = &t->micro.layout;
+    const bool all = outer || !t->config->labelled_rows_only;
+    return (seam_sequences){.sample_ids = layout->sample_ids,
+                            .rows = all ? layout->sequence_rows : t->micro.sequence_labelled,
+                            .count = layout->sequence_count};
+}
+
+/* Rows of sites 1 and 2 that ranges are taken over: the labelled ones, which may be all that
+ * travel. */
+static const uint8_t *range_rows_out(const seam_trainer *t) {
+    return t->config->labelled_rows_only ? NULL : t->micro.bitmap;
+}
+
+/* The tensor that has come for `site`, 0 or 2; `forward` is its forward site. */
+static seam_status decode(seam_trainer *t, float *ret, uint16_t site, seam_site *forward,
+                          seam_error *err) {
     const seam_alloc *alloc = NULL;
-    SEAM_TRY(alloc_of(&alloc, site, t->micro.step, err));
+    SEAM_TRY(alloc_of(&alloc, forward, t->micro.step, err));
     const seam_tensor_decode_args args = {
+        .coder = t->coders[site],
         .chunks = t->in.chunks,
         .chunk_count = t->in.chunk_count,
-        .codec = seam_site_config_of(site)->codec,
-        .alloc = alloc,
-        .channels = t->channels,
-        .scratch = t->scratch,
+        .tensor = {.codec = seam_session_config_codec(t->config, site),
+                   .alloc = alloc,
+                   .sequences = sequences_of(t, site),
+                   .range_rows = site == SEAM_SITE_BWD_OUT ? range_rows_out(t) : NULL},
     };
     return seam_tensor_decode(ret, &args, err);
 }
@@ -106,6 +125,7 @@ static seam_status forward_encode(seam_trainer *t, seam_error *err) {
         memcpy(t->out_x, x, (size_t)count * t->channels * sizeof(float));
     }
     const seam_tensor_encode_args args = {
+        .coder = t->coders[SEAM_SITE_FWD_OUT],
         .header = {.kind = SEAM_FRAME_TENSOR,
                    .phase = SEAM_PHASE_FORWARD,
                    .codec = (uint8_t)t->config->codec.codec_out,
@@ -116,24 +136,11 @@ static seam_status forward_encode(seam_trainer *t, seam_error *err) {
                    .channels = t->channels},
         .alloc = alloc,
         .x = x,
-        .range_rows = t->config->labelled_rows_only ? NULL : t->micro.bitmap,
+        .sequences = sequences_of(t, SEAM_SITE_FWD_OUT),
+        .range_rows = range_rows_out(t),
         .decoded = has_gates_out(t) ? t->out_decoded : NULL,
-        .ranges = t->ranges,
-        .scratch = t->scratch,
     };
     return seam_tensor_encode(&t->forward_reply, &args, err);
-}
-
-/* D_c of site 0 for the surrogate signal. */
-static seam_status steps_measure(seam_trainer *t, seam_error *err) {
-    const seam_alloc *alloc = NULL;
-    SEAM_TRY(alloc_of(&alloc, t->site_in, t->micro.step, err));
-    SEAM_ASSERT(alloc != NULL); /* asked only of a codec with gates */
-    const seam_codec_args args = {.id = t->config->codec.codec_in,
-                                  .channels = t->channels,
-                                  .widths = alloc->widths,
-                                  .ranges = t->in.chunks[0].payload};
-    return seam_codec_steps(t->steps_in, &args);
 }
 
 seam_status seam_trainer_forward(seam_trainer *trainer, seam_stream *stream, seam_error *err) {
@@ -142,9 +149,9 @@ seam_status seam_trainer_forward(seam_trainer *trainer, seam_stream *stream, sea
     if (t->micro.micro == 0) {
         t->compute_seconds = 0;
     }
-    SEAM_TRY(decode(t, t->rows, t->site_in, err));
-    if (has_gates_in(t)) {
-        SEAM_TRY(steps_measure(t, err));
+    SEAM_TRY(decode(t, t->rows, SEAM_SITE_FWD_IN, t->site_in, err));
+    if (has_gates_in(t)) { /* D_c of site 0 for the surrogate signal */
+        SEAM_TRY(seam_coder_steps(t->steps_in, t->coders[SEAM_SITE_FWD_IN]));
     }
     const seam_batch batch = batch_of(t);
     SEAM_TRY(to_device(t, stream));
@@ -189,6 +196,7 @@ static seam_status gates_add(seam_trainer *t, seam_error *err) {
 /* The input gradient, in t->rows, as the tensor of site 3. */
 static seam_status exact_encode(seam_trainer *t, const seam_alloc *alloc, seam_error *err) {
     const seam_tensor_encode_args args = {
+        .coder = t->coders[SEAM_SITE_BWD_IN],
         .header = {.kind = SEAM_FRAME_TENSOR,
                    .phase = SEAM_PHASE_BACKWARD,
                    .codec = (uint8_t)t->config->codec.codec_in,
@@ -198,14 +206,13 @@ static seam_status exact_encode(seam_trainer *t, const seam_alloc *alloc, seam_e
                    .rows = t->micro.layout.rows,
                    .channels = t->channels},
         .alloc = alloc,
+        .sequences = sequences_of(t, SEAM_SITE_BWD_IN),
         .x = t->rows,
         .rounding = {.stochastic = true,
                      .seed = t->config->seed,
                      .step = t->micro.step,
                      .site = SEAM_SITE_BWD_IN,
                      .micro = (uint16_t)t->micro.micro},
-        .ranges = t->ranges,
-        .scratch = t->scratch,
     };
     return seam_tensor_encode(&t->backward_reply, &args, err);
 }
@@ -296,7 +303,7 @@ seam_status seam_trainer_backward(seam_step_result *ret_result, seam_trainer *tr
     seam_trainer *t = trainer;
     const double begin = seconds_now();
     const bool reply = seam_session_config_backward_reply(t->config);
-    SEAM_TRY(decode(t, t->packed, t->site_out, err));
+    SEAM_TRY(decode(t, t->packed, SEAM_SITE_BWD_OUT, t->site_out, err));
     scatter(t);
     if (has_gates_out(t)) {
         SEAM_TRY(gates_add(t, err));

@@ -12,13 +12,13 @@
 
 /* Largest wire size of a tensor of any site. */
 static size_t tensor_bytes_max(const seam_session_config *config) {
-    const seam_codec_plan *codec = &config->codec;
-    const uint32_t rows = config->limits.rows_max, channels = config->model->config->hidden;
-    const uint32_t bits =
-        seam_codec_has_gates(codec->codec_out) ? (uint32_t)config->gates.bits_max : codec->bits;
-    const size_t in = seam_tensor_bytes_max(codec->codec_in, bits, rows, channels);
-    const size_t out = seam_tensor_bytes_max(codec->codec_out, bits, rows, channels);
-    return in > out ? in : out;
+    size_t largest = 0;
+    for (uint16_t site = 0; site < SEAM_SITE_COUNT; site++) {
+        const seam_coder_config coder = seam_session_config_coder(config, site);
+        const size_t bytes = seam_tensor_bytes_max(&coder, config->limits.rows_max);
+        largest = bytes > largest ? bytes : largest;
+    }
+    return largest;
 }
 
 /* All host buffers, as views; with an empty arena this is the plan. */
@@ -31,7 +31,7 @@ static void carve(seam_trainer *t, seam_arena *arena) {
     const bool gates = seam_codec_has_gates(config->codec.codec_out);
     const size_t tensor_bytes = tensor_bytes_max(config);
     const size_t signal_bytes = row_floats + 2 * SEAM_FRAME_HEADER_BYTES;
-    const uint32_t chunks = seam_tensor_chunks_max(rows);
+    const uint32_t chunks = seam_coder_chunks_max(rows);
 
     t->in.capacity_bytes = tensor_bytes + SEAM_MESSAGE_BYTES_MAX;
     t->in.bytes = seam_arena_take(arena, t->in.capacity_bytes);
@@ -44,6 +44,8 @@ static void carve(seam_trainer *t, seam_arena *arena) {
         seam_reply_carve(&t->backward_reply, arena, signal_bytes, 1);
     }
     t->micro.labelled_rows = seam_arena_take(arena, rows * sizeof(uint32_t));
+    t->micro.sequence_labelled =
+        seam_arena_take(arena, config->limits.sequences_max * sizeof(uint32_t));
     t->seq_begin = seam_arena_take(arena, (config->limits.sequences_max + 1) * sizeof(uint32_t));
     t->positions = seam_arena_take(arena, rows * sizeof(uint32_t));
     t->rows = seam_arena_take(arena, floats);
@@ -55,8 +57,6 @@ static void carve(seam_trainer *t, seam_arena *arena) {
     t->sums = seam_arena_take(arena, row_floats);
     t->signal = seam_arena_take(arena, row_floats);
     t->widths = seam_arena_take(arena, channels);
-    t->ranges = seam_arena_take(arena, seam_codec_range_bytes(SEAM_CODEC_AMAQ, channels));
-    t->scratch = seam_arena_take(arena, seam_codec_scratch_bytes(channels));
 }
 
 static size_t adapter_bytes(const seam_session_config *config) {
@@ -82,7 +82,12 @@ size_t seam_trainer_plan_bytes(const seam_session_config *config) {
     carve(&plan, &arena);
     const size_t x_bytes =
         (size_t)config->limits.rows_max * config->model->config->hidden * sizeof(float);
-    return sizeof plan + arena.used_bytes + x_bytes + adapter_bytes(config) +
+    size_t coder_bytes = 0;
+    for (uint16_t site = 0; site < SEAM_SITE_COUNT; site++) {
+        const seam_coder_config coder = seam_session_config_coder(config, site);
+        coder_bytes += seam_coder_memory_bytes(&coder);
+    }
+    return sizeof plan + arena.used_bytes + coder_bytes + x_bytes + adapter_bytes(config) +
            seam_activations_bytes(config->model->blocks, &config->lora, config->limits.rows_max);
 }
 
@@ -99,7 +104,12 @@ static seam_status sites_create(seam_trainer *t, seam_error *err) {
     config.site_id = SEAM_SITE_FWD_OUT;
     config.codec = t->config->codec.codec_out;
     config.owner = true;
-    return seam_site_create(&t->site_out, &config, err);
+    SEAM_TRY(seam_site_create(&t->site_out, &config, err));
+    for (uint16_t site = 0; site < SEAM_SITE_COUNT; site++) {
+        const seam_coder_config coder = seam_session_config_coder(t->config, site);
+        SEAM_TRY(seam_coder_create(&t->coders[site], &coder));
+    }
+    return SEAM_OK;
 }
 
 static seam_status fill(seam_trainer *t, seam_stream *stream, seam_error *err) {
@@ -145,6 +155,9 @@ void seam_trainer_destroy(seam_trainer *gift_trainer) {
     }
     seam_trainer *t = gift_trainer;
     t->ops->mem_free(t->backend, t->x);
+    for (uint32_t site = 0; site < SEAM_SITE_COUNT; site++) {
+        seam_coder_destroy(t->coders[site]);
+    }
     seam_site_destroy(t->site_out);
     seam_site_destroy(t->site_in);
     seam_activations_destroy(t->acts);

@@ -29,8 +29,9 @@ typedef struct seam_micro {
     uint64_t step, labelled_total; /* N_lab of the step */
     uint32_t micro, micro_count;
     seam_micro_layout layout;
-    const uint8_t *bitmap;   /* labelled rows, LSB first */
-    uint32_t *labelled_rows; /* (rows_max), layout.labelled_count used */
+    const uint8_t *bitmap;       /* labelled rows, LSB first */
+    uint32_t *labelled_rows;     /* (rows_max), layout.labelled_count used */
+    uint32_t *sequence_labelled; /* (sequences_max): labelled rows of each sequence */
 } seam_micro;
 
 /* The arbiter's wishes for the gates: stream.proto's Budget. */

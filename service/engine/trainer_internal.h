@@ -12,6 +12,7 @@ struct seam_trainer {
     seam_adapter *adapter;
     seam_activations *acts;
     seam_site *site_in, *site_out; /* forward sites 0 and 1 */
+    seam_coder *coders[SEAM_SITE_COUNT];
     uint32_t channels;
     void *x; /* (T, C) acc, device: the residual stream, then its gradient */
 
@@ -27,8 +28,6 @@ struct seam_trainer {
     float *db_out;                   /* (C), gates only: gate gradient of site 1 over the step */
     float *sums, *signal;            /* (C) each, gates only */
     uint8_t *widths;                 /* (C), gates only */
-    uint8_t *ranges;                 /* a range block */
-    void *scratch;                   /* of the codec */
 
     seam_budget budget, budget_next; /* in force; next one when next.effective_step is set */
     bool has_budget_next;

@@ -207,10 +207,7 @@ static seam_status on_frame(seam_call *call, const seam_walk *walk, size_t messa
     }
     SEAM_TRY(seam_tensor_rx_add(&complete, &g->rx, &header, seam_frame_crc(walk->body), err));
     SEAM_ASSERT(in->chunk_count < in->chunks_max);
-    in->chunks[in->chunk_count++] = (seam_chunk){.payload = payload,
-                                                 .payload_bytes = header.payload_bytes,
-                                                 .row_begin = header.row_begin,
-                                                 .row_count = header.row_count};
+    in->chunks[in->chunk_count++] = seam_chunk_of(&header, payload);
     in->used_bytes += message_bytes;
     if (complete) {
         if (request->codec_out == 0) {

@@ -220,6 +220,8 @@ static seam_status tensor_begin(seam_train *train, const seam_frame_header *head
         micro->bitmap = layout->labelled_rows.data;
         SEAM_TRY(seam_micro_layout_read(&micro->layout, micro->labelled_rows, layout, header->micro,
                                         &config->limits, err));
+        seam_sequence_labelled_counts(micro->sequence_labelled, micro->layout.sequence_rows,
+                                      micro->layout.sequence_count, micro->bitmap);
         SEAM_TRY(alloc_check(train, header, err));
         rows = header->phase == SEAM_PHASE_FORWARD ? micro->layout.rows
                                                    : seam_trainer_rows_out(session->trainer);
@@ -258,10 +260,7 @@ seam_status seam_train_frame(seam_train *train, const seam_walk *walk, size_t me
     if (train->rx_verdict == SEAM_VERDICT_RUN) {
         seam_staging *in = seam_trainer_staging(train->session->trainer);
         SEAM_ASSERT(in->chunk_count < in->chunks_max);
-        in->chunks[in->chunk_count++] = (seam_chunk){.payload = payload,
-                                                     .payload_bytes = header.payload_bytes,
-                                                     .row_begin = header.row_begin,
-                                                     .row_count = header.row_count};
+        in->chunks[in->chunk_count++] = seam_chunk_of(&header, payload);
         in->used_bytes += message_bytes;
     }
     return complete ? tensor_end(train, err) : SEAM_OK;

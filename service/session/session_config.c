@@ -184,11 +184,8 @@ static seam_status limits_read(seam_session_config *ret, const Seam__V1__Limits 
                                        .sequences_max = message->sequences_per_micro_max,
                                        .micros_max = message->micros_per_step_max,
                                        .positions_max = ret->model->config->context_max};
-    uint32_t first = 0, other = 0;
     const uint32_t channels = ret->model->config->hidden;
-    const seam_status st =
-        seam_frame_chunk_rows(&first, &other, seam_codec_range_bytes(SEAM_CODEC_AMAQ, channels),
-                              (size_t)channels * SEAM_GROUP_ROWS * sizeof(float));
+    const seam_status st = seam_coder_channels_check(channels);
     if (st != SEAM_OK) {
         return seam_error_set(err, st, "config.model: %u channels do not fit a chunk", channels);
     }
@@ -249,6 +246,21 @@ seam_status seam_session_config_read(seam_session_config *ret_config,
 seam_codec_id seam_session_config_codec(const seam_session_config *config, uint16_t site) {
     const bool outer = site == SEAM_SITE_FWD_IN || site == SEAM_SITE_BWD_IN;
     return outer ? config->codec.codec_in : config->codec.codec_out;
+}
+
+seam_coder_config seam_session_config_coder(const seam_session_config *config, uint16_t site) {
+    const seam_codec_id codec = seam_session_config_codec(config, site);
+    return (seam_coder_config){
+        .codec = codec,
+        .encoder = site == SEAM_SITE_FWD_OUT || site == SEAM_SITE_BWD_IN,
+        .gradient = site == SEAM_SITE_BWD_OUT || site == SEAM_SITE_BWD_IN,
+        .channels = config->model->config->hidden,
+        .rows_max = config->limits.rows_max,
+        .sequences_max = config->limits.sequences_max,
+        .bits_max =
+            seam_codec_has_gates(codec) ? (uint32_t)config->gates.bits_max : config->codec.bits,
+        .plan = &config->codec,
+    };
 }
 
 bool seam_session_config_backward_reply(const seam_session_config *config) {

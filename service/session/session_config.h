@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 #include "blocks.h"
-#include "codec_plan.h"
+#include "coder.h"
 #include "gates.h"
 #include "registry.h"
 #include "seam/v1/types.pb-c.h"
@@ -49,6 +49,8 @@ seam_status seam_session_config_read(seam_session_config *ret_config,
 
 /* The codec of a site: sites 0 and 3 have the one, sites 1 and 2 the other. */
 seam_codec_id seam_session_config_codec(const seam_session_config *config, uint16_t site);
+/* What the coder of a site at this end is made of; points into config. */
+seam_coder_config seam_session_config_coder(const seam_session_config *config, uint16_t site);
 /* Does the session answer a backward tensor (gate signal or bwd_in)?  WIRE.md section 4. */
 bool seam_session_config_backward_reply(const seam_session_config *config);
 

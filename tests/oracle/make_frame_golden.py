@@ -146,7 +146,8 @@ def make_bad(g):
     patch("kind", 5, b"\0", "FORMAT frame.kind")
     patch("phase", 6, b"\4", "FORMAT frame.phase")
     patch("codec", 7, b"\12", "FORMAT frame.codec")
-    patch("reserved", 10, b"\1", "FORMAT frame.reserved")
+    patch("coding", 10, b"\2", "FORMAT frame.coding")
+    patch("reserved", 11, b"\1", "FORMAT frame.reserved")
     patch("micro", 12, u32(4096), "FORMAT frame.micro")
     patch("generate_micro", 6, b"\3", "FORMAT frame.micro")
     patch("rows", 24, u32(0), "FORMAT frame.rows")
@@ -225,7 +226,7 @@ def dump(data, notes):
     return "\n".join(lines)
 
 
-HEADER_NOTES = {0: '"SEAM", version, kind, phase, codec', 8: "site, reserved, micro", 16: "step",
+HEADER_NOTES = {0: '"SEAM", version, kind, phase, codec', 8: "site, coding, reserved, micro", 16: "step",
                 24: "rows, channels", 32: "row_begin, row_count",
                 40: "alloc_version, alloc_bits_total", 48: "alloc_hash",
                 56: "payload_bytes, crc32c"}

@@ -160,7 +160,8 @@ static void test_open__rule_broken__names_the_field(void **state) {
         {6, 1, 3, "frame.micro"},
         {7, 1, 0, "frame.codec"},
         {7, 1, 10, "frame.codec"},
-        {10, 2, 1, "frame.reserved"},
+        {10, 1, 2, "frame.coding"},
+        {11, 1, 1, "frame.reserved"},
         {12, 4, 4096, "frame.micro"},
         {24, 4, 0, "frame.rows"},
         {24, 4, (1u << 20) + 1, "frame.rows"},
@@ -193,6 +194,35 @@ static void test_open__rule_broken__names_the_field(void **state) {
     }
 }
 
+/* With an entropy coder the header does not tell the size; raw codecs and other kinds have none. */
+static void test_open__coded__any_size_for_codecs_with_widths(void **state) {
+    (void)state;
+    uint8_t frame[SEAM_FRAME_HEADER_BYTES + PAYLOAD_MAX];
+    for (uint8_t codec = 1; codec <= 9; codec++) {
+        const bool widths = codec >= 3 && codec <= 8;
+        seam_frame_header h = tensor_header(4);
+        h.payload_bytes = 5;
+        h.coding = 1;
+        const size_t count = seal(frame, &h);
+        frame[7] = codec;
+        seam_put_u32(frame + 60, 0);
+        if (!widths) {
+            memset(frame + 40, 0, 16);
+        }
+        seam_put_u32(frame + 60, seam_crc32c(0, frame, count));
+        seam_frame_header got;
+        const uint8_t *payload = NULL;
+        seam_error err = {0};
+        assert_int_equal(seam_frame_open(&got, &payload, frame, count, &err),
+                         widths ? SEAM_OK : SEAM_E_FORMAT);
+        if (widths) {
+            assert_int_equal(got.coding, 1);
+        } else {
+            assert_memory_equal(err.text, "frame.coding", 12);
+        }
+    }
+}
+
 static void test_open__alloc_of_plain_codec__error(void **state) {
     (void)state;
     uint8_t frame[SEAM_FRAME_HEADER_BYTES + PAYLOAD_MAX];
@@ -219,24 +249,6 @@ static void test_digest__two_frames__fnv_of_crcs(void **state) {
     assert_true(digest == seam_hash64(SEAM_HASH64_INIT, crcs, sizeof crcs));
 }
 
-static void test_chunk_rows__sizes__whole_groups_that_fit(void **state) {
-    (void)state;
-    uint32_t first = 0;
-    uint32_t other = 0;
-    /* 576 channels of 8 bits: a group is 18432 bytes; 56 of them in 1 MiB, 56 beside the ranges. */
-    assert_int_equal(seam_frame_chunk_rows(&first, &other, 4 + 4 * 576, 18432), SEAM_OK);
-    assert_int_equal(first, 56 * 32);
-    assert_int_equal(other, 56 * 32);
-    assert_int_equal(seam_frame_chunk_rows(&first, &other, 4 + 4 * 4096, 4096u * 16 * 4), SEAM_OK);
-    assert_int_equal(first, 3 * 32);
-    assert_int_equal(other, 4 * 32);
-    assert_int_equal(seam_frame_chunk_rows(&first, &other, 0, SEAM_CHUNK_BYTES_MAX), SEAM_OK);
-    assert_int_equal(first, 32);
-    assert_int_equal(seam_frame_chunk_rows(&first, &other, 1, SEAM_CHUNK_BYTES_MAX), SEAM_E_LIMIT);
-    assert_int_equal(seam_frame_chunk_rows(&first, &other, 0, 4), SEAM_OK);
-    assert_int_equal(other, 1u << 20);
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_open__sealed__same_header),
@@ -244,9 +256,9 @@ int main(void) {
         cmocka_unit_test(test_open__truncated__error),
         cmocka_unit_test(test_open__flipped_bit__error),
         cmocka_unit_test(test_open__rule_broken__names_the_field),
+        cmocka_unit_test(test_open__coded__any_size_for_codecs_with_widths),
         cmocka_unit_test(test_open__alloc_of_plain_codec__error),
         cmocka_unit_test(test_digest__two_frames__fnv_of_crcs),
-        cmocka_unit_test(test_chunk_rows__sizes__whole_groups_that_fit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

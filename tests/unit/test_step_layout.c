@@ -217,11 +217,23 @@ static void test_request__one_change__names_the_field(void **state) {
     request_error(r, 3, SEAM_E_ARG, "labelled_rows: no row");
 }
 
+static void test_labelled_counts__sequences__of_each(void **state) {
+    (void)state;
+    static const uint32_t rows[] = {5, 1, 4};
+    static const uint8_t bitmap[] = {0x12, 0xfe}; /* rows 1, 4 and 9; bits beyond row 9 set */
+    uint32_t counts[3] = {7, 7, 7};
+    seam_sequence_labelled_counts(counts, rows, 3, bitmap);
+    assert_int_equal(counts[0], 2);
+    assert_int_equal(counts[1], 0);
+    assert_int_equal(counts[2], 1);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_read__good__rows_and_indices),
         cmocka_unit_test(test_digest__good__bytes_of_wire_md),
         cmocka_unit_test(test_check__one_change__names_the_field),
+        cmocka_unit_test(test_labelled_counts__sequences__of_each),
         cmocka_unit_test(test_request__rows_out__indices),
         cmocka_unit_test(test_request__one_change__names_the_field),
     };

@@ -18,48 +18,50 @@ typedef struct bench {
     seam_arena arena;
     seam_reply reply;
     float *x, *decoded, *back;
-    uint8_t *ranges;
-    void *scratch;
+    seam_coder *coder;
     seam_chunk *chunks;
     seam_site *site;
     const seam_alloc *alloc;
 } bench;
 
-static void carve(bench *b, seam_arena *arena, seam_codec_id codec, uint32_t bits, uint32_t rows,
-                  uint32_t channels) {
-    const size_t floats = (size_t)rows * channels * sizeof(float);
-    seam_reply_carve(&b->reply, arena, seam_tensor_bytes_max(codec, bits, rows, channels),
-                     seam_tensor_chunks_max(rows));
+static void carve(bench *b, seam_arena *arena, const seam_coder_config *config) {
+    const uint32_t rows = config->rows_max;
+    const size_t floats = (size_t)rows * config->channels * sizeof(float);
+    seam_reply_carve(&b->reply, arena, seam_tensor_bytes_max(config, rows),
+                     seam_coder_chunks_max(rows));
     b->x = seam_arena_take(arena, floats);
     b->decoded = seam_arena_take(arena, floats);
     b->back = seam_arena_take(arena, floats);
-    b->ranges = seam_arena_take(arena, seam_codec_range_bytes(SEAM_CODEC_AMAQ, channels));
-    b->scratch = seam_arena_take(arena, seam_codec_scratch_bytes(channels));
-    b->chunks = seam_arena_take(arena, seam_tensor_chunks_max(rows) * sizeof *b->chunks);
+    b->chunks = seam_arena_take(arena, seam_coder_chunks_max(rows) * sizeof *b->chunks);
 }
 
 static void bench_open(bench *b, seam_codec_id codec, uint8_t bits, uint32_t rows,
                        uint32_t channels) {
+    const seam_coder_config coder = {
+        .codec = codec, .channels = channels, .rows_max = rows, .bits_max = bits};
     seam_arena plan = {0};
     memset(b, 0, sizeof *b);
-    carve(b, &plan, codec, bits, rows, channels);
+    carve(b, &plan, &coder);
     assert_int_equal(seam_arena_init(&b->arena, plan.used_bytes), SEAM_OK);
-    carve(b, &b->arena, codec, bits, rows, channels);
+    carve(b, &b->arena, &coder);
+    assert_int_equal(seam_coder_create(&b->coder, &coder), SEAM_OK);
     for (size_t i = 0; i < (size_t)rows * channels; i++) {
         b->x[i] = sinf((float)i * 0.37f) * (float)(1 + i % channels);
     }
     const seam_site_config config = {.codec = codec, .channels = channels, .bits_fixed = bits};
     assert_int_equal(seam_site_create(&b->site, &config, NULL), SEAM_OK);
-    b->alloc = seam_codec_has_ranges(codec) ? seam_site_alloc_now(b->site) : NULL;
+    b->alloc = seam_codec_has_widths(codec) ? seam_site_alloc_now(b->site) : NULL;
 }
 
 static void bench_close(bench *b) {
+    seam_coder_destroy(b->coder);
     seam_site_destroy(b->site);
     seam_arena_deinit(&b->arena);
 }
 
 static seam_status encode(bench *b, seam_codec_id codec, uint32_t rows, uint32_t channels) {
     const seam_tensor_encode_args args = {
+        .coder = b->coder,
         .header = {.kind = SEAM_FRAME_TENSOR,
                    .phase = SEAM_PHASE_FORWARD,
                    .codec = (uint8_t)codec,
@@ -68,8 +70,6 @@ static seam_status encode(bench *b, seam_codec_id codec, uint32_t rows, uint32_t
         .alloc = b->alloc,
         .x = b->x,
         .decoded = b->decoded,
-        .ranges = b->ranges,
-        .scratch = b->scratch,
     };
     return seam_tensor_encode(&b->reply, &args, NULL);
 }
@@ -91,23 +91,17 @@ static uint32_t receive(bench *b, uint32_t rows) {
         assert_int_equal(header.row_begin, row);
         assert_true(header.payload_bytes <= SEAM_CHUNK_BYTES_MAX);
         row += header.row_count;
-        b->chunks[i] = (seam_chunk){.payload = payload,
-                                    .payload_bytes = header.payload_bytes,
-                                    .row_begin = header.row_begin,
-                                    .row_count = header.row_count};
+        b->chunks[i] = seam_chunk_of(&header, payload);
     }
     assert_int_equal(row, rows);
     return b->reply.message_count;
 }
 
-static seam_tensor_decode_args decode_args(const bench *b, seam_codec_id codec, uint32_t count,
-                                           uint32_t channels) {
-    return (seam_tensor_decode_args){.chunks = b->chunks,
+static seam_tensor_decode_args decode_args(const bench *b, seam_codec_id codec, uint32_t count) {
+    return (seam_tensor_decode_args){.coder = b->coder,
+                                     .chunks = b->chunks,
                                      .chunk_count = count,
-                                     .codec = codec,
-                                     .alloc = b->alloc,
-                                     .channels = channels,
-                                     .scratch = b->scratch};
+                                     .tensor = {.codec = codec, .alloc = b->alloc}};
 }
 
 static void test_encode__sizes_and_codecs__decode_gives_the_senders_values(void **state) {
@@ -130,7 +124,7 @@ static void test_encode__sizes_and_codecs__decode_gives_the_senders_values(void 
         assert_int_equal(encode(&b, cases[i].codec, rows, channels), SEAM_OK);
         const uint32_t count = receive(&b, rows);
         assert_int_equal(count, cases[i].chunks);
-        const seam_tensor_decode_args args = decode_args(&b, cases[i].codec, count, channels);
+        const seam_tensor_decode_args args = decode_args(&b, cases[i].codec, count);
         assert_int_equal(seam_tensor_decode(b.back, &args, NULL), SEAM_OK);
         assert_memory_equal(b.back, b.decoded, (size_t)rows * channels * sizeof(float));
         bench_close(&b);
@@ -157,13 +151,13 @@ static void test_decode__lying_chunk__error_that_names_the_row(void **state) {
     bench_open(&b, SEAM_CODEC_AFFINE, 4, 40, 6);
     assert_int_equal(encode(&b, SEAM_CODEC_AFFINE, 40, 6), SEAM_OK);
     const uint32_t count = receive(&b, 40);
-    seam_tensor_decode_args args = decode_args(&b, SEAM_CODEC_AFFINE, count, 6);
-    b.chunks[0].payload_bytes--;
+    seam_tensor_decode_args args = decode_args(&b, SEAM_CODEC_AFFINE, count);
+    b.chunks[0].what.payload_bytes--;
     assert_int_equal(seam_tensor_decode(b.back, &args, &err), SEAM_E_FORMAT);
     assert_non_null(strstr(err.text, "row 0"));
-    b.chunks[0].payload_bytes = 3; /* less than the range block */
+    b.chunks[0].what.payload_bytes = 3; /* less than the range block */
     assert_int_equal(seam_tensor_decode(b.back, &args, &err), SEAM_E_FORMAT);
-    assert_non_null(strstr(err.text, "range block"));
+    assert_non_null(strstr(err.text, "row 0"));
     bench_close(&b);
 }
 

@@ -52,7 +52,21 @@ static void test_add__chunks_in_order__complete_with_digest(void **state) {
 
 static void test_add__field_changed__error(void **state) {
     (void)state;
-    enum { KIND, PHASE, SITE, STEP, MICRO, BEGIN, ROWS, CHANNELS, CODEC, VERSION, TOTAL, HASH };
+    enum {
+        KIND,
+        PHASE,
+        SITE,
+        STEP,
+        MICRO,
+        BEGIN,
+        ROWS,
+        CHANNELS,
+        CODEC,
+        CODING,
+        VERSION,
+        TOTAL,
+        HASH
+    };
     for (int field = KIND; field <= HASH; field++) {
         seam_tensor_rx rx;
         bool complete = false;
@@ -70,6 +84,7 @@ static void test_add__field_changed__error(void **state) {
         h.rows += field == ROWS;
         h.channels += field == CHANNELS;
         h.codec ^= (uint8_t)(field == CODEC);
+        h.coding = field == CODING;
         h.alloc_version += field == VERSION;
         h.alloc_bits_total += field == TOTAL;
         h.alloc_hash += field == HASH;

@@ -20,7 +20,7 @@
 #include "trainer.h"
 #include "walk.h"
 
-enum { T = 70, C = 26, CHANNELS_MAX = 64 };
+enum { T = 70, C = 26 };
 
 static const seam_model_config model_config = {.architecture = "llama",
                                                .vocab_count = 53,
@@ -113,6 +113,7 @@ static void micro_set(const fixture *f, seam_trainer *trainer, uint64_t step, ui
                                     .sequence_rows = sequence_rows,
                                     .labelled_count = f->labelled};
     m->bitmap = f->bitmap;
+    seam_sequence_labelled_counts(m->sequence_labelled, sequence_rows, 3, f->bitmap);
     uint32_t count = 0;
     for (uint32_t row = 0; row < T; row++) {
         if (is_labelled(row)) {
@@ -144,10 +145,7 @@ static uint32_t chunks_of(seam_chunk *ret_chunks, seam_frame_header *ret_header,
         assert_int_equal(walk.field, SEAM_MESSAGE_FRAME_FIELD);
         seam_test_check(seam_frame_open(ret_header, &payload, walk.body, walk.body_bytes, &err),
                         "frame", &err);
-        ret_chunks[i] = (seam_chunk){.payload = payload,
-                                     .payload_bytes = ret_header->payload_bytes,
-                                     .row_begin = ret_header->row_begin,
-                                     .row_count = ret_header->row_count};
+        ret_chunks[i] = seam_chunk_of(ret_header, payload);
     }
     return reply->message_count;
 }
@@ -155,20 +153,18 @@ static uint32_t chunks_of(seam_chunk *ret_chunks, seam_frame_header *ret_header,
 /* A client's tensor: encoded into `reply`, staged, and decoded into ret (rows, C). */
 static void stage(float *ret, seam_reply *reply, seam_trainer *trainer,
                   const seam_session_config *config, const seam_tensor_encode_args *args) {
-    _Alignas(64) uint8_t scratch[1 << 16];
-    uint8_t ranges[4 + 4 * CHANNELS_MAX];
+    const seam_coder_config coder = seam_session_config_coder(config, args->header.site);
     seam_tensor_encode_args full = *args;
     seam_staging *in = seam_trainer_staging(trainer);
     seam_frame_header header;
     seam_error err = {0};
-    assert_true(seam_codec_scratch_bytes(C) <= sizeof scratch);
-    full.ranges = ranges;
-    full.scratch = scratch;
+    assert_int_equal(seam_coder_create(&full.coder, &coder), SEAM_OK);
     full.decoded = ret;
     full.header.kind = SEAM_FRAME_TENSOR;
     full.header.codec = (uint8_t)seam_session_config_codec(config, full.header.site);
     full.header.channels = C;
     seam_test_check(seam_tensor_encode(reply, &full, &err), "encode", &err);
+    seam_coder_destroy(full.coder);
     in->chunk_count = chunks_of(in->chunks, &header, reply);
 }
 
@@ -201,8 +197,8 @@ static void pass_free(pass *p) {
     test_free(p->answer);
 }
 
-static void reply_decode(float *ret, const seam_reply *reply, const seam_alloc *alloc) {
-    _Alignas(64) uint8_t scratch[1 << 16];
+static void reply_decode(float *ret, const seam_reply *reply, const seam_session_config *config,
+                         const seam_alloc *alloc) {
     seam_chunk chunks[T / SEAM_GROUP_ROWS + 1];
     seam_frame_header header = {0};
     seam_error err = {0};
@@ -213,13 +209,14 @@ static void reply_decode(float *ret, const seam_reply *reply, const seam_alloc *
         }
         return;
     }
-    const seam_tensor_decode_args args = {.chunks = chunks,
-                                          .chunk_count = count,
-                                          .codec = (seam_codec_id)header.codec,
-                                          .alloc = alloc,
-                                          .channels = C,
-                                          .scratch = scratch};
+    const seam_coder_config coder = seam_session_config_coder(config, header.site);
+    seam_tensor_decode_args args = {
+        .chunks = chunks,
+        .chunk_count = count,
+        .tensor = {.codec = (seam_codec_id)header.codec, .alloc = alloc}};
+    assert_int_equal(seam_coder_create(&args.coder, &coder), SEAM_OK);
     seam_test_check(seam_tensor_decode(ret, &args, &err), "reply", &err);
+    seam_coder_destroy(args.coder);
 }
 
 /* Rows of sites 1 and 2 out of T rows. */
@@ -236,9 +233,10 @@ static void run(pass *p, fixture *f, seam_trainer *trainer, const seam_session_c
     seam_arena arena;
     seam_reply reply;
     seam_error err = {0};
-    const size_t bytes = seam_tensor_bytes_max(SEAM_CODEC_F32, 32, T, C) + 1024;
+    const seam_coder_config largest = {.codec = SEAM_CODEC_F32, .channels = C, .rows_max = T};
+    const size_t bytes = seam_tensor_bytes_max(&largest, T) + 1024;
     assert_int_equal(seam_arena_init(&arena, bytes + (1 << 16)), SEAM_OK);
-    seam_reply_carve(&reply, &arena, bytes, seam_tensor_chunks_max(T));
+    seam_reply_carve(&reply, &arena, bytes, seam_coder_chunks_max(T));
     micro_set(f, trainer, 0, micro, micro_count);
     const seam_micro *m = seam_trainer_micro(trainer);
     p->rows_out = seam_trainer_rows_out(trainer);
@@ -247,7 +245,7 @@ static void run(pass *p, fixture *f, seam_trainer *trainer, const seam_session_c
                                              .x = x};
     stage(p->in, &reply, trainer, config, &forward);
     seam_test_check(seam_trainer_forward(trainer, f->engine.stream, &err), "forward", &err);
-    reply_decode(p->out, seam_trainer_forward_reply(trainer),
+    reply_decode(p->out, seam_trainer_forward_reply(trainer), config,
                  alloc_of(trainer, SEAM_SITE_FWD_OUT, 0));
     float *rows = test_calloc((size_t)T * C, sizeof *rows);
     pick(rows, g, config->labelled_rows_only);
@@ -268,7 +266,7 @@ static void run(pass *p, fixture *f, seam_trainer *trainer, const seam_session_c
     seam_test_check(seam_trainer_backward(&p->result, trainer, f->engine.stream, &err), "backward",
                     &err);
     if (seam_session_config_backward_reply(config)) {
-        reply_decode(p->answer, seam_trainer_backward_reply(trainer),
+        reply_decode(p->answer, seam_trainer_backward_reply(trainer), config,
                      alloc_of(trainer, SEAM_SITE_FWD_IN, 0));
     }
     test_free(rows);

@@ -1,0 +1,98 @@
+/* Tensors to payloads and back: what both ends do between rows of floats and frames.
+ *
+ * A coder serves one site at one end.  It owns scratch memory, the head of the tensor in work and,
+ * later, what a codec keeps from step to step.  It cuts a tensor into chunks whose payloads fit a
+ * frame, and knows nothing of frames: callers put headers around payloads (proto/wire/frame.h).
+ *
+ *   encode: begin(tensor), then chunk() until seam_coder_is_done
+ *   decode: begin(tensor), then chunk(payload) for every chunk in row order
+ *
+ * Read codec.h for the arithmetic of one codec, coder_impl.h to add one.  No I/O; memory is taken
+ * at creation only.  One thread at a time. */
+#ifndef SEAM_CODER_H
+#define SEAM_CODER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "codec.h"
+#include "codec_plan.h"
+#include "seam_status.h"
+#include "site.h"
+
+#define SEAM_PAYLOAD_BYTES_MAX (1u << 20) /* of one chunk, whatever is in front of its codes */
+
+typedef struct seam_coder_config {
+    seam_codec_id codec;
+    bool encoder, gradient; /* this end sends; a backward site */
+    uint32_t channels, rows_max;
+    uint32_t sequences_max;      /* codecs with state */
+    uint32_t bits_max;           /* widths that may come; codecs with widths */
+    const seam_codec_plan *plan; /* options of the codec, copied; NULL: all zero */
+} seam_coder_config;
+
+typedef struct seam_coder seam_coder;
+
+/* The codec is implemented and the config valid (asserted).  SEAM_E_MEMORY. */
+seam_status seam_coder_create(seam_coder **ret_coder, const seam_coder_config *config);
+void seam_coder_destroy(seam_coder *gift_coder);
+/* Memory that create takes. */
+size_t seam_coder_memory_bytes(const seam_coder_config *config);
+
+/* For plans: the largest sum of payloads of a tensor of `rows` rows in the config's codec, and its
+ * largest count of
+ * chunks. */
+size_t seam_coder_bytes_max(const seam_coder_config *config, uint32_t rows);
+uint32_t seam_coder_chunks_max(uint32_t rows);
+/* Do 32 rows of any codec fit a payload?  SEAM_E_LIMIT. */
+seam_status seam_coder_channels_check(uint32_t channels);
+
+/* The sequences of a tensor in order. */
+typedef struct seam_sequences {
+    const uint64_t *sample_ids; /* (count), or NULL: not told */
+    const uint32_t *rows;       /* (count): rows that each has in the tensor, perhaps none */
+    uint32_t count;
+} seam_sequences;
+
+/* What both ends know of a tensor; pointers are kept to its last chunk. */
+typedef struct seam_coder_tensor {
+    seam_codec_id codec;     /* the coder's, or f32, bf16 in its place */
+    const seam_alloc *alloc; /* codecs with widths */
+    uint32_t rows;           /* 1..rows_max */
+    seam_sequences sequences;
+    const uint8_t *range_rows; /* bitmap of the rows that ranges are taken over; NULL: all */
+} seam_coder_tensor;
+
+typedef struct seam_coder_chunk {
+    uint32_t row_begin, row_count;
+    uint32_t payload_bytes;
+    uint8_t coding; /* of the codes: 0 bit planes; others need an entropy coder */
+} seam_coder_chunk;
+
+typedef struct seam_coder_encode_args {
+    seam_coder_tensor tensor;
+    const float *x;         /* (rows, C) */
+    seam_rounding rounding; /* of row 0 */
+} seam_coder_encode_args;
+
+/* SEAM_E_LIMIT: 32 rows do not fit a payload.  SEAM_E_NONFINITE: as seam_codec_measure. */
+seam_status seam_coder_encode_begin(seam_coder *coder, const seam_coder_encode_args *args);
+/* The next chunk's payload; capacity of at least SEAM_PAYLOAD_BYTES_MAX or what is left of
+ * seam_coder_bytes_max.  ret_decoded: the whole tensor (rows, C), of which the chunk's rows are
+ * written as the receiver will see them, or NULL; it may be x.  SEAM_E_NONFINITE. */
+seam_status seam_coder_encode_chunk(seam_coder_chunk *ret_chunk, uint8_t *ret_payload,
+                                    size_t capacity, float *ret_decoded, seam_coder *coder);
+/* All rows of the tensor have gone through. */
+bool seam_coder_is_done(const seam_coder *coder);
+
+void seam_coder_decode_begin(seam_coder *coder, const seam_coder_tensor *tensor);
+/* Chunks in row order, which the caller's frame layer has checked (asserted).  ret_x: the whole
+ * tensor (rows, C), of which the chunk's rows are written.  SEAM_E_FORMAT, SEAM_E_NONFINITE, and
+ * what a codec with state adds; *err says why. */
+seam_status seam_coder_decode_chunk(float *ret_x, seam_coder *coder, const seam_coder_chunk *chunk,
+                                    const uint8_t *payload, seam_error *err);
+/* D_c (C) of the tensor that was decoded last: seam_codec_steps. */
+seam_status seam_coder_steps(float *ret_steps, const seam_coder *coder);
+
+#endif

@@ -1,0 +1,80 @@
+/* The codecs of codec.h as coders: f32, bf16, affine, amaq.  Their head is the range block, in
+ * front of the first chunk's codes. */
+#include <string.h>
+
+#include "coder_impl.h"
+#include "try.h"
+
+static seam_codec_args args_of(const seam_coder *coder) {
+    const seam_codec_id id = coder->tensor.codec;
+    return (seam_codec_args){.id = id,
+                             .channels = coder->config.channels,
+                             .widths = coder->widths,
+                             .ranges = seam_codec_has_ranges(id) ? coder->head : NULL};
+}
+
+static size_t head_bytes(const seam_coder *coder, const seam_coder_chunk *chunk) {
+    return chunk->row_begin == 0
+               ? seam_codec_range_bytes(coder->tensor.codec, coder->config.channels)
+               : 0;
+}
+
+static seam_coder_cost plain_cost(const seam_coder_config *config, seam_codec_id codec,
+                                  uint64_t bits_total) {
+    const uint64_t bits = seam_codec_has_widths(codec)
+                              ? bits_total
+                              : (uint64_t)config->channels * (codec == SEAM_CODEC_F32 ? 32 : 16);
+    return (seam_coder_cost){.head_first = seam_codec_range_bytes(codec, config->channels),
+                             .group = seam_coder_code_bytes(bits, SEAM_GROUP_ROWS)};
+}
+
+static seam_status plain_encode_begin(seam_coder *coder) {
+    return seam_codec_measure(coder->head, coder->tensor.codec, coder->encode.x, coder->tensor.rows,
+                              coder->config.channels, coder->tensor.range_rows);
+}
+
+static seam_status plain_encode_chunk(seam_coder_chunk *chunk, uint8_t *ret_payload,
+                                      float *ret_decoded, seam_coder *coder) {
+    const seam_codec_args args = args_of(coder);
+    const size_t head = head_bytes(coder, chunk);
+    const seam_rounding rounding = seam_coder_rounding_at(coder, chunk->row_begin);
+    const float *x = coder->encode.x + (size_t)chunk->row_begin * args.channels;
+    memcpy(ret_payload, coder->head, head);
+    chunk->payload_bytes =
+        (uint32_t)(head +
+                   seam_codec_code_bytes(args.id, args.widths, chunk->row_count, args.channels));
+    return seam_codec_encode(ret_payload + head, ret_decoded, &args, x, chunk->row_count, &rounding,
+                             coder->scratch);
+}
+
+static seam_status plain_decode_chunk(float *ret_x, seam_coder *coder,
+                                      const seam_coder_chunk *chunk, const uint8_t *payload,
+                                      seam_error *err) {
+    (void)err;
+    const seam_codec_args args = args_of(coder);
+    const size_t head = head_bytes(coder, chunk);
+    if (chunk->payload_bytes < head) {
+        return SEAM_E_FORMAT;
+    }
+    memcpy(coder->head, payload, head);
+    return seam_codec_decode(ret_x, &args, payload + head, chunk->payload_bytes - head,
+                             chunk->row_count, coder->scratch);
+}
+
+static seam_status plain_steps(float *ret_steps, const seam_coder *coder) {
+    const seam_codec_args args = args_of(coder);
+    return seam_codec_steps(ret_steps, &args);
+}
+
+static size_t plain_scratch_bytes(const seam_coder_config *config) {
+    return seam_codec_scratch_bytes(config->channels);
+}
+
+const seam_coder_ops seam_coder_plain_ops = {
+    .cost = plain_cost,
+    .encode_begin = plain_encode_begin,
+    .encode_chunk = plain_encode_chunk,
+    .decode_chunk = plain_decode_chunk,
+    .steps = plain_steps,
+    .scratch_bytes = plain_scratch_bytes,
+};
