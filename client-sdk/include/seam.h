@@ -145,15 +145,16 @@ typedef struct seam_session_options {
     uint64_t model_identity; /* 0: not compared */
     const char *name;        /* for people */
 
-    const char *codec;        /* "amaq" [default], "affine", "bf16", "f32" */
-    const char *codec_fwd_in; /* of fwd_in and bwd_in: "f32", "bf16" [codec] */
-    uint32_t bits;            /* affine: width, 1..16 [4] */
+    const char *codec;        /* "amaq" [default], "affine", "aqsgd", "bf16", "f32" */
+    const char *codec_fwd_in; /* of fwd_in and bwd_in: "f32", "bf16", "dictionary" [codec] */
+    uint32_t bits;            /* affine, aqsgd: width, 1..16 [4] */
     uint32_t group;           /* group: channels that share a scale [largest divisor up to 128] */
     const char *entropy;      /* coder of the codes: "none" [default] */
     uint32_t dictionary_rows_max; /* [65536] */
     uint64_t cache_bytes_max;     /* aqsgd: of each end and site [2^30] */
     const char *cache_format;     /* "fp16" [default], "quantized" */
     uint32_t cache_bits;          /* quantized: width, 1..16 [8] */
+    const char *cache_dir;        /* this end's caches go into files there [memory] */
     bool all_rows; /* send unlabelled rows of fwd_out and bwd_out too: same result, more bytes */
     uint64_t seed; /* of stochastic rounding and of the adapter's start [0] */
 
@@ -188,9 +189,9 @@ typedef struct seam_session_options {
 } seam_session_options;
 #define SEAM_SESSION_OPTIONS_INIT                                                                  \
     {                                                                                              \
-        sizeof(seam_session_options), NULL, 0, NULL, NULL, NULL, 0, 0, NULL, 0, 0, NULL, 0, false, \
-            0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, 0, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, \
-            0, 0, NULL, 0, 0, 0, 0, 0                                                              \
+        sizeof(seam_session_options), NULL, 0, NULL, NULL, NULL, 0, 0, NULL, 0, 0, NULL, 0, NULL,  \
+            false, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, 0, NULL, NULL, 0, 0, 0, 0, 0,   \
+            0, 0, 0, 0, 0, NULL, 0, 0, 0, 0, 0                                                     \
     }
 
 /* Creates the session on the server.  SEAM_E_ARG (err names the field), SEAM_E_NOT_FOUND (model),

@@ -159,6 +159,7 @@ size_t seam_aqsgd_rows_bytes_max(uint32_t rows, uint32_t channels) {
 static void tensor_begin(seam_aqsgd *a, const seam_sequences *sequences, uint32_t rows,
                          const uint8_t *range_rows) {
     SEAM_ASSERT(rows >= 1 && rows <= a->config.rows_max);
+    SEAM_ASSERT(sequences->sample_ids != NULL);
     SEAM_ASSERT(sequences->count >= 1 && sequences->count <= a->config.sequences_max);
     uint64_t total = 0;
     for (uint32_t s = 0; s < sequences->count; s++) {

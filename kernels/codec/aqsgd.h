@@ -23,6 +23,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "codec.h"
 #include "seam_status.h"
 
 typedef struct seam_aqsgd_config {
@@ -33,13 +34,6 @@ typedef struct seam_aqsgd_config {
     uint8_t *storage;                 /* of the cache; borrowed, contents do not matter */
     size_t storage_bytes;
 } seam_aqsgd_config;
-
-/* The sequences of a tensor in order; rows that each has in it, perhaps none. */
-typedef struct seam_sequences {
-    const uint64_t *sample_ids; /* (count) */
-    const uint32_t *rows;       /* (count) */
-    uint32_t count;
-} seam_sequences;
 
 typedef struct seam_aqsgd seam_aqsgd;
 
@@ -54,7 +48,8 @@ void seam_aqsgd_destroy(seam_aqsgd *gift_aqsgd);
 size_t seam_aqsgd_head_bytes_max(uint32_t sequences, uint32_t channels);
 size_t seam_aqsgd_rows_bytes_max(uint32_t rows, uint32_t channels);
 
-/* A tensor x (rows, C) begins.  The sequences' rows add up to `rows` (asserted).
+/* A tensor x (rows, C) begins.  Sample ids are told and the sequences' rows
+ * add up to `rows` (asserted).
  * range_rows: bitmap of the rows that scales are taken over; NULL: all.
  * SEAM_E_NONFINITE: a value that is not finite, or not in fp16. */
 seam_status seam_aqsgd_encode_begin(seam_aqsgd *aqsgd, const seam_sequences *sequences,

@@ -86,9 +86,21 @@ size_t seam_trainer_plan_bytes(const seam_session_config *config) {
     for (uint16_t site = 0; site < SEAM_SITE_COUNT; site++) {
         const seam_coder_config coder = seam_session_config_coder(config, site);
         coder_bytes += seam_coder_memory_bytes(&coder);
+        coder_bytes += config->cache_dir == NULL ? coder.storage_bytes : 0;
     }
     return sizeof plan + arena.used_bytes + coder_bytes + x_bytes + adapter_bytes(config) +
            seam_activations_bytes(config->model->blocks, &config->lora, config->limits.rows_max);
+}
+
+static seam_status coder_create(seam_trainer *t, uint16_t site, seam_error *err) {
+    seam_coder_config coder = seam_session_config_coder(t->config, site);
+    const seam_status st =
+        seam_storage_open(&t->caches[site], t->config->cache_dir, coder.storage_bytes, err);
+    if (st != SEAM_OK) {
+        return seam_error_prefix(err, st, "cache of site %u", site);
+    }
+    coder.storage = t->caches[site].bytes;
+    return seam_coder_create(&t->coders[site], &coder);
 }
 
 static seam_status sites_create(seam_trainer *t, seam_error *err) {
@@ -106,8 +118,7 @@ static seam_status sites_create(seam_trainer *t, seam_error *err) {
     config.owner = true;
     SEAM_TRY(seam_site_create(&t->site_out, &config, err));
     for (uint16_t site = 0; site < SEAM_SITE_COUNT; site++) {
-        const seam_coder_config coder = seam_session_config_coder(t->config, site);
-        SEAM_TRY(seam_coder_create(&t->coders[site], &coder));
+        SEAM_TRY(coder_create(t, site, err));
     }
     return SEAM_OK;
 }
@@ -157,6 +168,7 @@ void seam_trainer_destroy(seam_trainer *gift_trainer) {
     t->ops->mem_free(t->backend, t->x);
     for (uint32_t site = 0; site < SEAM_SITE_COUNT; site++) {
         seam_coder_destroy(t->coders[site]);
+        seam_storage_close(&t->caches[site]);
     }
     seam_site_destroy(t->site_out);
     seam_site_destroy(t->site_in);
