@@ -231,7 +231,7 @@ typedef struct seam_step_micro {
     const uint32_t *sequence_rows; /* (sequence_count), each at least 1; their sum is T */
     const uint8_t *labelled_rows;  /* bitmap over T rows; at least one is set */
     const uint32_t *positions;     /* (T) or NULL: from 0 in every sequence */
-    const uint64_t *sample_ids;    /* (sequence_count) or NULL */
+    const uint64_t *sample_ids;    /* (sequence_count), needed by codec aqsgd; or NULL */
 } seam_step_micro;
 
 /* Begins step seam_session_committed_steps(); copies the layout.  A stream that breaks from here
@@ -279,7 +279,9 @@ typedef struct seam_site_state {
     uint32_t channels;
     uint32_t rows;          /* rows sent in the last step */
     uint64_t payload_bytes; /* of the last step: ranges and codes, without headers */
-    double mean_bits; /* of the codes: mean width in force; 32, 16 for f32, bf16; 0: not sent */
+    /* Of the codes: mean width in force; 32, 16 for f32, bf16; payload bits a value for dictionary
+     * and aqsgd; 0: not sent. */
+    double mean_bits;
     uint32_t alloc_version;
 } seam_site_state;
 SEAM_API uint32_t seam_session_site_count(const seam_session *session);

@@ -137,6 +137,11 @@ void seam_aqsgd_destroy(seam_aqsgd *gift_aqsgd) {
     }
 }
 
+void seam_aqsgd_forget(seam_aqsgd *aqsgd) {
+    seam_sample_cache_clear(aqsgd->cache);
+    aqsgd->open = false;
+}
+
 uint32_t seam_aqsgd_whole_count(const seam_aqsgd *aqsgd) {
     return aqsgd->whole_count;
 }

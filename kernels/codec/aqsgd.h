@@ -70,6 +70,9 @@ seam_status seam_aqsgd_decode(float *ret_x, seam_aqsgd *aqsgd, const uint8_t *pa
 /* All rows were coded: the cache takes them. */
 void seam_aqsgd_commit(seam_aqsgd *aqsgd);
 
+/* An encoder forgets its cache: every sample travels whole again, which any decoder takes. */
+void seam_aqsgd_forget(seam_aqsgd *aqsgd);
+
 /* Sequences of the tensor in work that travel whole, and samples in the cache. */
 uint32_t seam_aqsgd_whole_count(const seam_aqsgd *aqsgd);
 uint32_t seam_aqsgd_cached_count(const seam_aqsgd *aqsgd);

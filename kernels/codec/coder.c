@@ -204,6 +204,13 @@ void seam_coder_commit(seam_coder *coder) {
     }
 }
 
+void seam_coder_forget(seam_coder *coder) {
+    const seam_coder_ops *ops = seam_coder_ops_find(coder->config.codec);
+    if (ops->forget != NULL) {
+        ops->forget(coder);
+    }
+}
+
 seam_status seam_coder_steps(float *ret_steps, const seam_coder *coder) {
     SEAM_ASSERT(coder->ops != NULL && coder->ops->steps != NULL);
     return coder->ops->steps(ret_steps, coder);

@@ -91,6 +91,9 @@ seam_status seam_coder_decode_chunk(float *ret_x, seam_coder *coder, const seam_
  * through and nothing after them failed.  Without it the state stays as it was before the tensor's
  * begin.  Nothing for codecs without state. */
 void seam_coder_commit(seam_coder *coder);
+/* An encoder forgets what it believes that the peer has kept (the peer may have lost it): later
+ * tensors stand for themselves until they are committed.  Nothing for codecs without a cache. */
+void seam_coder_forget(seam_coder *coder);
 /* D_c (C) of the tensor that was decoded last: seam_codec_steps. */
 seam_status seam_coder_steps(float *ret_steps, const seam_coder *coder);
 

@@ -218,6 +218,12 @@ static void aqsgd_commit(seam_coder *coder) {
     }
 }
 
+static void aqsgd_forget(seam_coder *coder) {
+    if (!coder->config.gradient) {
+        seam_aqsgd_forget(coder->state);
+    }
+}
+
 const seam_coder_ops seam_coder_aqsgd_ops = {
     .cost = aqsgd_cost,
     .encode_begin = aqsgd_encode_begin,
@@ -229,4 +235,5 @@ const seam_coder_ops seam_coder_aqsgd_ops = {
     .state_destroy = aqsgd_state_destroy,
     .state_bytes = aqsgd_state_bytes,
     .commit = aqsgd_commit,
+    .forget = aqsgd_forget,
 };

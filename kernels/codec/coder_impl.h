@@ -30,6 +30,7 @@ typedef struct seam_coder_ops {
     seam_status (*decode_chunk)(float *ret_x, seam_coder *coder, const seam_coder_chunk *chunk,
                                 const uint8_t *payload, seam_error *err);
     void (*commit)(seam_coder *coder);                               /* NULL: no state */
+    void (*forget)(seam_coder *coder);                               /* NULL: no cache */
     seam_status (*steps)(float *ret_steps, const seam_coder *coder); /* NULL: no grid a channel */
     size_t (*scratch_bytes)(const seam_coder_config *config);
     /* Of codecs with state, else NULL: coder->state. */

@@ -73,6 +73,13 @@ seam_status seam_sample_cache_create(seam_sample_cache **ret_cache, uint8_t *sto
     c->block_bytes = block_bytes;
     c->block_count = (uint32_t)(storage_bytes / block_bytes);
     carve(c, &arena);
+    seam_sample_cache_clear(c);
+    *ret_cache = c;
+    return SEAM_OK;
+}
+
+void seam_sample_cache_clear(seam_sample_cache *cache) {
+    seam_sample_cache *const c = cache;
     for (uint32_t i = 0; i < c->block_count; i++) {
         c->next[i] = i + 1 < c->block_count ? i + 1 : NONE;
     }
@@ -84,8 +91,7 @@ seam_status seam_sample_cache_create(seam_sample_cache **ret_cache, uint8_t *sto
     c->entry_free = c->entries_max > 0 ? 0 : NONE;
     c->blocks_left = c->block_count;
     c->newest = c->oldest = NONE;
-    *ret_cache = c;
-    return SEAM_OK;
+    c->entry_count = 0;
 }
 
 void seam_sample_cache_destroy(seam_sample_cache *gift_cache) {

@@ -37,6 +37,9 @@ uint32_t seam_sample_cache_find(const seam_sample_cache *cache, uint64_t sample_
  * entry then, and no other one has gone. */
 uint32_t seam_sample_cache_put(seam_sample_cache *cache, uint64_t sample_id, uint32_t block_count);
 
+/* No entries any more. */
+void seam_sample_cache_clear(seam_sample_cache *cache);
+
 /* What the user of an entry notes in it; zero after a put of another block count. */
 typedef struct seam_cache_note {
     uint32_t rows;

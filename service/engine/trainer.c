@@ -234,6 +234,8 @@ seam_status seam_trainer_set_budget(seam_trainer *trainer, const seam_budget *bu
 
 seam_status seam_trainer_abort_step(seam_trainer *trainer, seam_stream *stream) {
     trainer->compute_seconds = 0;
+    /* Replies of the step may never have reached a client that no longer holds it. */
+    seam_coder_forget(trainer->coders[SEAM_SITE_FWD_OUT]);
     memset(trainer->db_out, 0, trainer->channels * sizeof(float));
     return seam_adapter_clear_gradient(trainer->adapter, stream);
 }

@@ -145,6 +145,17 @@ def check_aqsgd(case):
             assert abs(site["mean_bits"] - 8 * site["payload_bytes"] / (rows * 48)) < 1e-6
     assert all(s["sites"]["fwd_in"]["mean_bits"] > 16 for s in steps[:10])
     assert all(s["sites"]["fwd_in"]["mean_bits"] < 6 for s in steps[10:])
+    # The switch of labelled rows changes bytes and no bits, with a quantized cache too.
+    for cache in (["--cache-format", "fp16"], ["--cache-format", "quantized", "--cache-bits", 5]):
+        hashes = []
+        for only in ("on", "off"):
+            code, out, err = case.train(f"aqsgd-{cache[1]}-{only}", "--codec", "aqsgd", *cache,
+                                        "--labelled-rows-only", only, "--steps", 25,
+                                        "--cache-bytes", 3_000_000)
+            assert code == 0, out + err
+            hashes.append([s["state_hash"]
+                           for s in case.report(f"aqsgd-{cache[1]}-{only}")["steps"]])
+        assert hashes[0] == hashes[1], cache
     # A cache that holds nothing: whole rows for ever.
     code, out, err = case.train("aqsgd-small", "--codec", "aqsgd", "--steps", 12, "--cache-bytes",
                                 100)

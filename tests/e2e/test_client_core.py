@@ -113,6 +113,19 @@ def check_aqsgd(address):
     assert code == 1 and "micros[0].sample_ids: missing" in err, err
 
 
+def check_cache_dir(binary, model, folder):
+    """Caches in files: the same bits, and nothing with a name is left."""
+    results = []
+    (folder / "caches").mkdir()
+    for args in ([], ["--cache-dir", str(folder / "caches")]):
+        with Seamd(binary, model, *args) as server:
+            code, result, err = steps(server.address, "aqsgd", 6, 4, 32)
+            assert code == 0, err
+            assert list((folder / "caches").iterdir()) == []
+            results.append(result["state_hash"])
+    assert results[0] == results[1]
+
+
 def check_cancel(address):
     code, result, _ = steps(address, "amaq", 1_000_000, 4, 32, "cancel")
     assert code == 1 and result["status"] == "cancelled", result
@@ -143,6 +156,7 @@ def main():
             check_cancel(server.address)
         check_tls(binary, folder / "model", folder)
         check_gone(binary, folder / "model")
+        check_cache_dir(binary, folder / "model", folder)
     print("client core: all checks passed")
 
 

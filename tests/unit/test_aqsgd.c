@@ -330,9 +330,12 @@ static void test_decode__encoder_restarted__takes_whole_rows_again(void **state)
     uint64_t random = 5;
     ends_init(&e, 700, 4, 0);
     for (uint32_t visit = 0; visit < 60; visit++) {
-        if (visit == 30) { /* its cache is empty, the decoder's is not */
+        if (visit == 20) { /* its cache is empty, the decoder's is not */
             seam_aqsgd_destroy(e.encoder);
             e.encoder = aqsgd_make(e.storage[0], 700, 4, 0);
+        } else if (visit == 40) {
+            seam_aqsgd_forget(e.encoder);
+            assert_int_equal(seam_aqsgd_cached_count(e.encoder), 0);
         }
         draw_next(&d, &random, visit);
         static float announced[ROWS * C];

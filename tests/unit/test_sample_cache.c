@@ -99,6 +99,10 @@ static void test_put__any_order__as_a_list_by_use(void **state) {
             entry_check(cache, found, m.ids[i], m.blocks[i]);
         }
     }
+    seam_sample_cache_clear(cache);
+    assert_int_equal(seam_sample_cache_entry_count(cache), 0);
+    assert_int_equal(seam_sample_cache_find(cache, m.ids[0]), SEAM_CACHE_NONE);
+    assert_int_not_equal(seam_sample_cache_put(cache, 5, BLOCKS), SEAM_CACHE_NONE);
     seam_sample_cache_destroy(cache);
 }
 

@@ -23,6 +23,7 @@ class Micro:
     ids: np.ndarray          # (T) tokens, sequences one after another
     sequence_rows: list      # rows of each sequence
     labelled: np.ndarray     # (T) bool: the row's next token is in the loss
+    sample_ids: list = dataclasses.field(default_factory=list)  # one a sequence, or none
 
     def bitmap(self):
         return np.packbits(self.labelled.astype(np.uint8), bitorder="little").tobytes()
@@ -64,7 +65,8 @@ class Session:
         self.send(attach=stream_pb2.Attach(
             session_id=self.id, session_secret=self.secret, model_identity=model.identity,
             config_hash=created.session.config_hash, capabilities=stream_pb2.Capabilities(
-                protocol_version=1, codecs=[types_pb2.CODEC_AMAQ], bits_min=1, bits_max=16,
+                protocol_version=1, bits_min=1, bits_max=16,
+                codecs=[c for c in (config.codec.codec, config.codec.codec_fwd_in) if c],
                 chunk_bytes_max=frames.PAYLOAD_MAX, pipeline_depth_max=1)))
         attached = self.receive("attached")
         assert attached.action == stream_pb2.ATTACH_ACTION_CONTINUE
@@ -143,15 +145,16 @@ class Session:
         if self.weights is None:  # values of each forward site, from the first step
             self.weights = np.array([sum(len(m.ids) for m in micros), n_lab], np.float64)
         self.send_control(step)
-        layout = [(m.sequence_rows, m.bitmap(), [], []) for m in micros]
+        layout = [(m.sequence_rows, m.bitmap(), m.sample_ids, []) for m in micros]
         self.send(step_begin=stream_pb2.StepBegin(
             step=step, labelled_row_count=n_lab,
-            micros=[stream_pb2.MicroBatch(sequence_rows=s, labelled_rows=b)
-                    for s, b, _, _ in layout],
+            micros=[stream_pb2.MicroBatch(sequence_rows=s, labelled_rows=b, sample_ids=i)
+                    for s, b, i, _ in layout],
             digest=frames.step_begin_digest(step, n_lab, layout)))
         loss, payload_bytes, signal = 0.0, 0, np.zeros(self.channels)
         for m, micro in enumerate(micros):
             key = dict(step=step, micro=m)
+            self.micro = micro
             rows = np.flatnonzero(micro.labelled)
             payload_bytes += self.send_tensor(self.model.embed(micro.ids),
                                               self.alloc_at(FWD_IN, step), site=FWD_IN,
