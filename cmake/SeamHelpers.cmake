@@ -7,7 +7,7 @@ add_library(seam_flags INTERFACE)
 target_compile_options(seam_flags INTERFACE
   -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla
   -Werror -ffp-contract=off -fno-math-errno -fno-omit-frame-pointer)
-if(CMAKE_C_COMPILER_ID MATCHES Clang) # roles.h marks roles; clang does not check them yet
+if(CMAKE_C_COMPILER_ID MATCHES Clang) # -Wthread-safety: the roles of service/ops/roles.h
   target_compile_options(seam_flags INTERFACE -Wthread-safety
     -Wno-string-conversion) # SEAM_ASSERT(!"why") is an idiom
 endif()

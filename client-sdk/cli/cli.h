@@ -1,7 +1,10 @@
 /* The CLI `seam`: what its commands share.
  *
  *   seam_main.c     dispatch, help, exit codes        cli_args.c     option tables
- *   cmd_train.c     session, steps, files of a run    train_options.c  its options, presets
+ *   train_run.c     session, steps, files of a run    train_options.c  its options, presets
+ *   cmd_train.c     one run and its summary
+ *   cmd_bench.c     bench codecs: many runs           bench_options.c, bench_rows.c  which
+ *   bench_table.c   their figures, projected times    bench_markdown.c  the same for people
  *   cmd_eval.c, cmd_generate.c    use_session.c       a session to ask
  *   cmd_session.c   session .., server .., export     cmd_data.c       data show
  *   evaluate.c      loss and exact match of rows      exact_match.c    what counts as right
@@ -42,13 +45,14 @@ typedef struct seam_server_options {
 extern const seam_arg_spec seam_server_specs[];
 
 typedef struct seam_command {
-    const char *group; /* NULL, or "session", "server", "model", "data" */
+    const char *group; /* NULL, or "session", "bench", ...: the first word of the command */
     const char *name;
     const char *summary;
     int (*run)(int argc, char **argv, int first);
 } seam_command;
 
 int seam_cmd_train(int argc, char **argv, int first);
+int seam_cmd_bench_codecs(int argc, char **argv, int first);
 int seam_cmd_eval(int argc, char **argv, int first);
 int seam_cmd_generate(int argc, char **argv, int first);
 int seam_cmd_export(int argc, char **argv, int first);

@@ -120,6 +120,29 @@ static seam_status store_number(const found *option, const char *value, seam_err
     return SEAM_OK;
 }
 
+const char *seam_arg_show(char ret_number[SEAM_ARG_TEXT_BYTES], const seam_arg_spec *spec,
+                          const void *target) {
+    const void *const field = (const char *)target + spec->offset;
+    switch (spec->kind) {
+    case SEAM_ARG_FLAG:
+    case SEAM_ARG_ONOFF:
+        return *(const bool *)field ? "on" : "off";
+    case SEAM_ARG_TEXT:
+        return *(const char *const *)field;
+    case SEAM_ARG_U32:
+        snprintf(ret_number, SEAM_ARG_TEXT_BYTES, "%u", *(const uint32_t *)field);
+        break;
+    case SEAM_ARG_U64:
+        snprintf(ret_number, SEAM_ARG_TEXT_BYTES, "%llu",
+                 (unsigned long long)*(const uint64_t *)field);
+        break;
+    case SEAM_ARG_F32: /* nine digits name a float exactly */
+        snprintf(ret_number, SEAM_ARG_TEXT_BYTES, "%.9g", (double)*(const float *)field);
+        break;
+    }
+    return ret_number;
+}
+
 void seam_args_help(const seam_arg_spec *specs) {
     for (const seam_arg_spec *s = specs; s->name != NULL; s++) {
         char left[64];

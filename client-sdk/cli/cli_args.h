@@ -39,6 +39,11 @@ typedef struct seam_arg_table {
 seam_status seam_args_parse(uint32_t *ret_positional_count, const char **ret_positional,
                             uint32_t capacity, const seam_arg_table *tables, uint32_t table_count,
                             int argc, char **argv, int first, seam_error *err);
+#define SEAM_ARG_TEXT_BYTES 32
+/* The field's value in `target` as it would be typed ("on", "off" for a flag): in ret_number, or
+ * the text itself; NULL: a text that is not given. */
+const char *seam_arg_show(char ret_number[SEAM_ARG_TEXT_BYTES], const seam_arg_spec *spec,
+                          const void *target);
 /* One aligned line an option, to stdout. */
 void seam_args_help(const seam_arg_spec *specs);
 

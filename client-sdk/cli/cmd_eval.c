@@ -3,6 +3,7 @@
 
 #include "evaluate.h"
 #include "progress.h"
+#include "report_html.h"
 #include "use_session.h"
 
 typedef struct eval_options {
@@ -59,6 +60,15 @@ static void result_print(const seam_evaluation *e, const eval_options *o) {
            100.0 * e->token_accuracy);
     if (e->has_exact_match) {
         printf("  exact match %.1f %% (%u)", 100.0 * e->exact_match, e->exact_rows);
+    }
+    const char *name = NULL;
+    json_t *group = NULL;
+    if (json_object_size(e->groups) <= SEAM_REPORT_GROUPS_MAX) {
+        json_object_foreach(e->groups, name, group) {
+            printf("\n  %s: exact match %.1f %% of %lld rows", name,
+                   100.0 * json_number_value(json_object_get(group, "exact_match")),
+                   (long long)json_integer_value(json_object_get(group, "rows")));
+        }
     }
     printf("\n");
 }

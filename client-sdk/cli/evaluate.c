@@ -54,7 +54,23 @@ seam_status seam_evaluate(seam_evaluation *ret_evaluation, const seam_evaluation
 
 void seam_evaluation_deinit(seam_evaluation *evaluation) {
     json_decref(evaluation->examples);
-    evaluation->examples = NULL;
+    json_decref(evaluation->groups);
+    evaluation->examples = evaluation->groups = NULL;
+}
+
+seam_status seam_evaluation_group_add(seam_evaluation *evaluation, const char *group, bool exact) {
+    if (group == NULL) {
+        return SEAM_OK;
+    }
+    if (evaluation->groups == NULL) {
+        evaluation->groups = json_object();
+    }
+    const json_t *const before = json_object_get(evaluation->groups, group);
+    const json_int_t rows = json_integer_value(json_object_get(before, "rows")) + 1;
+    const json_int_t right = json_integer_value(json_object_get(before, "exact_rows")) + exact;
+    json_t *const after = json_pack("{s:I,s:I,s:f}", "rows", rows, "exact_rows", right,
+                                    "exact_match", (double)right / (double)rows);
+    return json_object_set_new(evaluation->groups, group, after) == 0 ? SEAM_OK : SEAM_E_MEMORY;
 }
 
 json_t *seam_evaluation_json(const seam_evaluation *e) {
@@ -66,6 +82,9 @@ json_t *seam_evaluation_json(const seam_evaluation *e) {
                         e->has_exact_match ? json_real(e->exact_match) : json_null());
     if (e->has_exact_match) {
         json_object_set_new(value, "exact_rows", json_integer(e->exact_rows));
+    }
+    if (e->groups != NULL) {
+        json_object_set(value, "groups", e->groups);
     }
     if (e->examples != NULL) {
         json_object_set(value, "examples", e->examples);
@@ -124,6 +143,9 @@ static seam_status score_rows(seam_evaluation *ret, const seam_evaluation_args *
     SEAM_TRY(st);
     const double n = (double)score.labelled_tokens;
     ret->loss = score.loss_sum / n;
+    if (!isfinite(ret->loss)) {
+        return seam_error_set(err, SEAM_E_NONFINITE, "the loss is not finite");
+    }
     ret->perplexity = exp(ret->loss);
     ret->token_accuracy = (double)score.correct_tokens / n;
     ret->labelled_tokens = score.labelled_tokens;
@@ -230,7 +252,8 @@ static seam_status texts_judge(seam_evaluation *ret, const texts *t,
         if (st == SEAM_OK) {
             const bool exact = seam_text_is_exact(text.bytes, sample.completion, sample.answer);
             ret->exact_rows += exact;
-            if (i < args->examples_max) {
+            st = seam_evaluation_group_add(ret, sample.group, exact);
+            if (st == SEAM_OK && i < args->examples_max) {
                 st = example_add(ret, args, &sample, text.bytes, exact, err);
             }
         }

@@ -35,13 +35,16 @@ typedef struct seam_evaluation {
     double seconds;
     char codec[16];
     json_t *examples; /* array of {prompt, expected, generated, exact}, or NULL */
+    json_t *groups;   /* <group> -> {rows, exact_rows, exact_match}; NULL: no row names one */
 } seam_evaluation;
 
-/* SEAM_E_LIMIT (a row does not fit), and the errors of inference. */
+/* SEAM_E_LIMIT (a row does not fit), SEAM_E_NONFINITE (the loss), and the errors of inference. */
 seam_status seam_evaluate(seam_evaluation *ret_evaluation, const seam_evaluation_args *args,
                           seam_error *err);
 void seam_evaluation_deinit(seam_evaluation *evaluation);
 json_t *seam_evaluation_json(const seam_evaluation *evaluation);
+/* Count a row into its group (NULL: none).  SEAM_E_MEMORY. */
+seam_status seam_evaluation_group_add(seam_evaluation *evaluation, const char *group, bool exact);
 /* Token ids after which a generation is over: the tokenizer's end token and ChatML's. */
 uint32_t seam_stop_ids(uint32_t ret_ids[2], const seam_tokenizer *tokenizer);
 /* Whether a generated text meets the row's reference. */

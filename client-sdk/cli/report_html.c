@@ -332,7 +332,27 @@ static void write_cell(FILE *out, double value) {
     fprintf(out, "<td>%s</td>", text);
 }
 
-/* One row an evaluation; the columns are the fields of the last one. */
+static void write_evaluation_row(FILE *out, const json_t *shape, const char *name,
+                                 const char *group, const json_t *row) {
+    const char *key;
+    const json_t *value;
+    fputs("<tr><td>", out);
+    seam_html_write_text(out, name);
+    if (group != NULL) {
+        fputs(", ", out);
+        seam_html_write_text(out, group);
+    }
+    fputs("</td>", out);
+    json_object_foreach((json_t *)shape, key, value) {
+        if (json_is_number(value)) {
+            write_cell(out, number_of(row, key));
+        }
+    }
+    fputs("</tr>\n", out);
+}
+
+/* One row an evaluation, then one each of its groups; the columns are the fields of the last
+ * evaluation. */
 static void write_evaluation(FILE *out, const json_t *evaluation) {
     const json_t *shape = NULL;
     const char *name;
@@ -358,15 +378,13 @@ static void write_evaluation(FILE *out, const json_t *evaluation) {
         if (!json_is_object(row)) {
             continue;
         }
-        fputs("<tr><td>", out);
-        seam_html_write_text(out, name);
-        fputs("</td>", out);
-        json_object_foreach((json_t *)shape, key, value) {
-            if (json_is_number(value)) {
-                write_cell(out, number_of(row, key));
+        write_evaluation_row(out, shape, name, NULL, row);
+        const json_t *const groups = json_object_get(row, "groups");
+        if (json_object_size(groups) <= SEAM_REPORT_GROUPS_MAX) {
+            json_object_foreach((json_t *)groups, key, value) {
+                write_evaluation_row(out, shape, name, key, value);
             }
         }
-        fputs("</tr>\n", out);
     }
     fputs("</table></div>\n", out);
 }

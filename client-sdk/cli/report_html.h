@@ -4,13 +4,16 @@
  * Read of the report (every field may be missing; the page then leaves its part out):
  *   steps[]   step, loss, tokens, labelled_tokens, seconds, bytes_sent, bytes_received, bf16_bytes,
  *             sites.<site>.{mean_bits, payload_bytes}
- *   eval      <name> -> {number fields}: before, after, ...
+ *   eval      <name> -> {number fields, groups: <group> -> {number fields}}: before, after, ...
  *   widths    <site> -> array: how many channels have width 0, 1, 2, ... (the last allocation)
  *   config    any object; it and the report's other scalar fields are listed as they are */
 #ifndef SEAM_REPORT_HTML_H
 #define SEAM_REPORT_HTML_H
 
 #include "seam_status.h"
+
+/* Tables, here and on the terminal, leave out the groups of an evaluation when there are more. */
+#define SEAM_REPORT_GROUPS_MAX 16
 
 /* Writes html_path (through a temporary file and rename: the old page or the whole new one).
  * SEAM_E_IO: a file cannot be read or written.  SEAM_E_FORMAT: the report is not a JSON object, or

@@ -35,7 +35,8 @@ void seam_run_report_set(seam_run_report *report, const char *name, json_t *gift
 }
 
 void seam_run_report_step(double *ret_wire_bits, seam_run_report *report,
-                          const seam_train_report *step, const seam_session *session) {
+                          const seam_train_report *step, uint32_t micro_count,
+                          const seam_session *session) {
     const uint64_t bf16_bytes = 4 * step->tokens * seam_session_channels(session) * 2;
     json_t *const sites = json_object();
     double bits = 0.0, values = 0.0;
@@ -45,8 +46,9 @@ void seam_run_report_step(double *ret_wire_bits, seam_run_report *report,
         if (seam_session_site(&site, session, i) != SEAM_OK) {
             continue;
         }
-        json_t *const entry = json_pack("{s:f,s:I}", "mean_bits", site.mean_bits, "payload_bytes",
-                                        (json_int_t)site.payload_bytes);
+        json_t *const entry =
+            json_pack("{s:f,s:I,s:I}", "mean_bits", site.mean_bits, "rows", (json_int_t)site.rows,
+                      "payload_bytes", (json_int_t)site.payload_bytes);
         if (site.rows > 0 && seam_session_site_widths(widths, session, i) == SEAM_OK) {
             json_object_set_new(entry, "widths", widths_summary(widths, site.channels));
         }
@@ -70,9 +72,17 @@ void seam_run_report_step(double *ret_wire_bits, seam_run_report *report,
                   "bf16_bytes", (json_int_t)bf16_bytes, "grad_norm", s->grad_norm, "lr", s->lr,
                   "gate_mean_bits", s->gate_mean_bits, "skipped", s->skipped, "target_reached",
                   s->target_reached, "state_hash", hash);
+    json_t *const costs = json_pack(
+        "{s:i,s:f,s:f,s:f}", "micros", (int)micro_count, "encode_seconds", s->encode_seconds,
+        "decode_seconds", s->decode_seconds, "server_codec_seconds", s->server_codec_seconds);
+    json_object_update(entry, costs);
+    json_decref(costs);
     json_object_set_new(entry, "sites", sites);
     json_array_append_new(report->steps, entry);
     report->seconds += step->seconds;
+    report->encode_seconds += s->encode_seconds;
+    report->decode_seconds += s->decode_seconds;
+    report->server_codec_seconds += s->server_codec_seconds;
     report->loss_sum += step->loss * (double)step->labelled_tokens;
     report->tokens += step->tokens;
     report->labelled_tokens += step->labelled_tokens;
@@ -121,7 +131,7 @@ seam_status seam_run_report_write(seam_run_report *report, const char *path,
     json_object_set_new(root, "peak_rss_bytes", json_integer((json_int_t)usage.ru_maxrss * 1024));
     json_object_set_new(
         root, "totals",
-        json_pack("{s:I,s:f,s:I,s:I,s:I,s:I,s:I,s:f,s:f,s:f}", "steps",
+        json_pack("{s:I,s:f,s:I,s:I,s:I,s:I,s:I,s:f,s:f,s:f,s:f,s:f,s:f}", "steps",
                   (json_int_t)json_array_size(report->steps), "seconds", report->seconds, "tokens",
                   (json_int_t)report->tokens, "labelled_tokens",
                   (json_int_t)report->labelled_tokens, "bytes_sent", (json_int_t)report->bytes_sent,
@@ -129,7 +139,9 @@ seam_status seam_run_report_write(seam_run_report *report, const char *path,
                   (json_int_t)report->bf16_bytes, "tokens_per_second",
                   report->seconds > 0.0 ? (double)report->tokens / report->seconds : 0.0,
                   "loss_mean", report->loss_sum / n, "wire_mean_bits",
-                  report->values > 0.0 ? report->bits_weighted / report->values : 0.0));
+                  report->values > 0.0 ? report->bits_weighted / report->values : 0.0,
+                  "encode_seconds", report->encode_seconds, "decode_seconds",
+                  report->decode_seconds, "server_codec_seconds", report->server_codec_seconds));
     json_object_set(root, "steps", report->steps);
     json_object_set(root, "eval", report->eval);
     if (session != NULL) {

@@ -2,10 +2,16 @@
  *
  * Fixed fields, on which scripts outside depend:
  *   steps[]        step, loss, tokens, labelled_tokens, seconds, bytes_sent, bytes_received,
- *                  bf16_bytes, grad_norm, lr, sites.<site>.{mean_bits, payload_bytes, widths.*}
+ *                  bf16_bytes, grad_norm, lr, micros, head_seconds, server_seconds,
+ *                  encode_seconds, decode_seconds, server_codec_seconds,
+ *                  sites.<site>.{mean_bits, rows, payload_bytes, widths.*}
  *   eval.<name>    loss, perplexity, exact_match, rows, ...   (before, after, after_quantized)
+ *                  groups.<group>.{rows, exact_rows, exact_match} where rows have a field "group"
  *   widths.<site>        how many channels have width 0, 1, 2, ... at the end
  *   final_widths.<site>  the width of every channel at the end
+ *   options        every option in force that bears on the result, as it would be typed
+ *   complete       every step was made and every evaluation
+ *   data           train_rows, eval_rows
  *   config, model, versions, totals, peak_rss_bytes, error (of a run that was cut short)
  * bytes_* are the transport's; bf16_bytes is what the step's four tensors, all valid rows, would
  * cost in bf16: 4 * T * C * 2.  mean_bits is that of the codes on the wire, 0 for a site that sent
@@ -21,6 +27,7 @@
 typedef struct seam_run_report {
     json_t *root, *steps, *eval;
     double seconds, loss_sum;
+    double encode_seconds, decode_seconds, server_codec_seconds;
     uint64_t tokens, labelled_tokens, bytes_sent, bytes_received, bf16_bytes;
     double bits_weighted, values; /* sum over steps of mean bits x values, forward sites */
 } seam_run_report;
@@ -32,7 +39,8 @@ void seam_run_report_deinit(seam_run_report *report);
 void seam_run_report_set(seam_run_report *report, const char *name, json_t *gift_value);
 /* Adds a step; *ret_wire_bits: mean of the codes of both forward sites. */
 void seam_run_report_step(double *ret_wire_bits, seam_run_report *report,
-                          const seam_train_report *step, const seam_session *session);
+                          const seam_train_report *step, uint32_t micro_count,
+                          const seam_session *session);
 void seam_run_report_eval(seam_run_report *report, const char *name,
                           const seam_evaluation *evaluation);
 /* Totals, final widths and peak memory, then the file.  SEAM_E_IO, SEAM_E_MEMORY. */

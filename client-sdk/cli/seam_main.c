@@ -11,6 +11,8 @@ static const seam_command commands[] = {
     {NULL, "train", "fine-tune an adapter on a data file", seam_cmd_train},
     {NULL, "eval", "loss, perplexity and exact match of a session on a data file", seam_cmd_eval},
     {NULL, "generate", "continue a prompt with a session's adapter", seam_cmd_generate},
+    {"bench", "codecs", "train once a codec and compare loss, widths, bytes, time",
+     seam_cmd_bench_codecs},
     {NULL, "export", "write a session's adapter as a PEFT folder", seam_cmd_export},
     {"session", "list", "sessions of a server", seam_cmd_session_list},
     {"session", "show", "one session", seam_cmd_session_show},
@@ -39,6 +41,22 @@ static void help(void) {
            seam_version());
 }
 
+/* The commands of a group; false: there is no such group. */
+static bool group_list(FILE *out, const char *group) {
+    bool found = false;
+    for (size_t i = 0; i < COMMAND_COUNT; i++) {
+        if (commands[i].group == NULL || strcmp(commands[i].group, group) != 0) {
+            continue;
+        }
+        if (!found) {
+            fprintf(out, "usage: seam %s COMMAND [options]\n\n", group);
+        }
+        found = true;
+        fprintf(out, "  %-16s %s\n", commands[i].name, commands[i].summary);
+    }
+    return found;
+}
+
 int main(int argc, char **argv) {
     /* Buffers of a megabyte come and go with every step; without this malloc returns them to the
      * kernel each time, which halves the throughput of streams. */
@@ -65,6 +83,10 @@ int main(int argc, char **argv) {
             strcmp(c->name, argv[2]) == 0) {
             return c->run(argc, argv, 3);
         }
+    }
+    const bool asks = argc > 2 && strcmp(argv[2], "--help") == 0;
+    if ((argc == 2 || asks) && group_list(asks ? stdout : stderr, argv[1])) {
+        return asks ? SEAM_EXIT_OK : SEAM_EXIT_USAGE;
     }
     fprintf(stderr, "seam: '%s%s%s' is no command; `seam --help` lists them\n", argv[1],
             argc > 2 ? " " : "", argc > 2 ? argv[2] : "");

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "codec.h"
+#include "data.h"
 #include "try.h"
 
 #define OPTION(name, kind, field, value, help)                                                     \
@@ -22,6 +23,7 @@ static const seam_arg_spec run_specs[] = {
            "commonsense_qa"),
     OPTION("steps", SEAM_ARG_U32, steps, "N", "optimizer steps [100]"),
     OPTION("batch", SEAM_ARG_U32, batch, "N", "rows of data a step [8]"),
+    OPTION("train-rows", SEAM_ARG_U32, train_rows, "N", "use the first N rows of --data [all]"),
     OPTION("rows-max", SEAM_ARG_U32, rows_max, "N", "tokens of one micro-batch [2048]"),
     OPTION("tokens-max", SEAM_ARG_U32, tokens_max, "N", "longest row in tokens [the context]"),
     OPTION("truncate", SEAM_ARG_FLAG, truncate, NULL, "cut longer rows instead of refusing them"),
@@ -54,8 +56,10 @@ static const seam_arg_spec adapter_specs[] = {
 };
 
 static const seam_arg_spec codec_specs[] = {
-    OPTION("codec", SEAM_ARG_TEXT, codec, "NAME", "amaq, affine, aqsgd, bf16, f32 [amaq]"),
-    OPTION("bits", SEAM_ARG_U32, bits, "N", "affine, aqsgd: width of every channel [4]"),
+    OPTION("codec", SEAM_ARG_TEXT, codec, "NAME",
+           "amaq, affine, tensor, channel, group, aqsgd, bf16, f32 [amaq]"),
+    OPTION("bits", SEAM_ARG_U32, bits, "N",
+           "affine, tensor, channel, group, aqsgd: width of every value [4]"),
     OPTION("group", SEAM_ARG_U32, group, "N",
            "group: channels that share a scale [largest divisor of the hidden size up to 128]"),
     OPTION("codec-fwd-in", SEAM_ARG_TEXT, codec_fwd_in, "NAME",
@@ -142,25 +146,40 @@ static float or_f32(float value, float fallback) {
 
 seam_status seam_train_options_parse(seam_train_options *ret_options, int argc, char **argv,
                                      int first, seam_error *err) {
-    seam_train_options *const o = ret_options;
-    *o = (seam_train_options){.labelled_rows_only = true,
-                              .eval_before = true,
-                              .exact_match = true,
-                              .clip_norm = 1.0f,
-                              .eval_quantized = "both"};
-    const seam_arg_table tables[] = {{seam_common_specs, &o->common},
-                                     {seam_server_specs, &o->server},
-                                     {run_specs, o},
-                                     {adapter_specs, o},
-                                     {codec_specs, o},
-                                     {eval_specs, o}};
+    seam_train_options_init(ret_options);
+    SEAM_TRY(seam_train_options_read(ret_options, NULL, argc, argv, first, err));
+    return ret_options->common.help ? SEAM_OK : seam_train_options_finish(ret_options, err);
+}
+
+void seam_train_options_init(seam_train_options *ret_options) {
+    *ret_options = (seam_train_options){.train_rows = SEAM_DATA_ROWS_MAX,
+                                        .labelled_rows_only = true,
+                                        .eval_before = true,
+                                        .exact_match = true,
+                                        .clip_norm = 1.0f,
+                                        .eval_quantized = "both"};
+}
+
+seam_status seam_train_options_read(seam_train_options *options, const seam_arg_table *extra,
+                                    int argc, char **argv, int first, seam_error *err) {
+    static const seam_arg_spec none[] = {{NULL, SEAM_ARG_FLAG, 0, NULL, NULL}};
+    seam_train_options *const o = options;
+    const seam_arg_table tables[] = {
+        {extra != NULL ? extra->specs : none, extra != NULL ? extra->target : NULL},
+        {seam_common_specs, &o->common},
+        {seam_server_specs, &o->server},
+        {run_specs, o},
+        {adapter_specs, o},
+        {codec_specs, o},
+        {eval_specs, o}};
     uint32_t count = 0;
     const char *positional[1];
-    SEAM_TRY(seam_args_parse(&count, positional, 0, tables, sizeof tables / sizeof *tables, argc,
-                             argv, first, err));
-    if (o->common.help) {
-        return SEAM_OK;
-    }
+    return seam_args_parse(&count, positional, 0, tables, sizeof tables / sizeof *tables, argc,
+                           argv, first, err);
+}
+
+seam_status seam_train_options_finish(seam_train_options *options, seam_error *err) {
+    seam_train_options *const o = options;
     SEAM_TRY(preset_apply(o, err));
     o->steps = or_u32(o->steps, 100);
     o->batch = or_u32(o->batch, 8);
@@ -215,6 +234,9 @@ static seam_status options_check(const seam_train_options *o, seam_error *err) {
                               o->model == NULL  ? "model"
                               : o->data == NULL ? "data"
                                                 : "out");
+    }
+    if (o->train_rows == 0) {
+        return seam_error_set(err, SEAM_E_ARG, "--train-rows: 0 leaves nothing to train on");
     }
     if (strcmp(o->eval_quantized, "both") != 0 && strcmp(o->eval_quantized, "on") != 0 &&
         strcmp(o->eval_quantized, "off") != 0) {
@@ -304,6 +326,27 @@ seam_status seam_train_session_options(seam_session_options *ret_session,
     SEAM_TRY(seam_targets_parse(&s.lora_targets, o->targets, err));
     *ret_session = s;
     return SEAM_OK;
+}
+
+json_t *seam_train_options_typed(const seam_train_options *options) {
+    /* What names a run or says how it is carried out, but does not change what comes of it. */
+    static const char *const idle[] = {"out", "save-every", "name", "delete-session", "threads"};
+    const seam_arg_spec *const tables[] = {run_specs, adapter_specs, codec_specs, eval_specs};
+    json_t *const typed = json_object();
+    for (size_t t = 0; t < sizeof tables / sizeof *tables; t++) {
+        for (const seam_arg_spec *s = tables[t]; s->name != NULL; s++) {
+            bool skipped = false;
+            for (size_t i = 0; i < sizeof idle / sizeof *idle; i++) {
+                skipped = skipped || strcmp(idle[i], s->name) == 0;
+            }
+            char number[SEAM_ARG_TEXT_BYTES];
+            const char *const text = skipped ? NULL : seam_arg_show(number, s, options);
+            if (text != NULL) {
+                json_object_set_new(typed, s->name, json_string(text));
+            }
+        }
+    }
+    return typed;
 }
 
 json_t *seam_train_options_json(const seam_train_options *o) {

@@ -9,7 +9,7 @@ typedef struct seam_train_options {
     seam_server_options server;
     /* What is trained on what. */
     const char *model, *server_model, *data, *eval_data, *out, *adapter, *name, *preset;
-    uint32_t steps, batch, rows_max, tokens_max, save_every, threads;
+    uint32_t steps, batch, train_rows, rows_max, tokens_max, save_every, threads;
     bool truncate, f32, delete_session;
     uint64_t seed;
     /* Adapter and optimizer. */
@@ -35,6 +35,13 @@ typedef struct seam_train_options {
 /* SEAM_E_ARG names the option.  Help asked for: the other fields are not checked. */
 seam_status seam_train_options_parse(seam_train_options *ret_options, int argc, char **argv,
                                      int first, seam_error *err);
+/* The same in three steps, for a command that makes several runs: defaults that are not zero;
+ * options on top of what is there (extra: a table that is looked at first, or NULL); the other
+ * defaults, presets and checks.  SEAM_E_ARG names the option. */
+void seam_train_options_init(seam_train_options *ret_options);
+seam_status seam_train_options_read(seam_train_options *options, const seam_arg_table *extra,
+                                    int argc, char **argv, int first, seam_error *err);
+seam_status seam_train_options_finish(seam_train_options *options, seam_error *err);
 void seam_train_options_help(void);
 /* Defaults that depend on the model's hidden size: beta and what follows from it. */
 void seam_train_options_scale(seam_train_options *options, uint32_t channels);
@@ -43,6 +50,9 @@ seam_status seam_targets_parse(uint32_t *ret_targets, const char *text, seam_err
 /* The session that the options ask for; strings are borrowed from them. */
 seam_status seam_train_session_options(seam_session_options *ret_session,
                                        const seam_train_options *options, seam_error *err);
+/* Every option that bears on the result, by name, as it would be typed: two runs with the same
+ * ones, of the same version, did the same.  Call it before seam_train_options_scale. */
+json_t *seam_train_options_typed(const seam_train_options *options);
 /* For the report. */
 json_t *seam_train_options_json(const seam_train_options *options);
 

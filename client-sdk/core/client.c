@@ -286,6 +286,12 @@ uint64_t seam_now_ms(void) {
     return (uint64_t)now.tv_sec * 1000u + (uint64_t)now.tv_nsec / 1000000u;
 }
 
+double seam_now_seconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
 seam_status seam_message_pack(seam_buffer *ret_bytes, const ProtobufCMessage *message) {
     const size_t count = protobuf_c_message_get_packed_size(message);
     ret_bytes->count = 0;

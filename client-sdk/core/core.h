@@ -120,6 +120,7 @@ struct seam_session {
     bool commit_done;
     bool net_failed; /* the last error came from the stream, not from its bytes */
     seam_transport_counts step_start;
+    double encode_seconds, decode_seconds; /* of the step so far */
     seam_step_report report;
 
     /* Reception of one tensor. */
@@ -146,6 +147,7 @@ void seam_client_log(const seam_client *client, const char *format, ...)
 /* request_id: 32 hex digits from the system's random source. */
 void seam_request_id(char ret_id[33]);
 uint64_t seam_now_ms(void);
+double seam_now_seconds(void); /* monotonic */
 uint32_t seam_random_u32(void);
 void seam_session_info_fill(seam_session_info *ret_info, const Seam__V1__Session *session);
 

@@ -262,9 +262,12 @@ static seam_status chunk_take(seam_session *s, const seam_frame_header *header,
         .sequences = seam_micro_sequences(micro, !forward),
         .range_rows = forward ? seam_micro_range_rows(s, micro) : NULL,
     };
-    return seam_tensor_decode(forward ? s->y : s->dx,
-                              s->sites[forward ? s->fwd_out : s->bwd_in].coder, &tensor, header,
-                              payload, err);
+    const double begin = seam_now_seconds();
+    SEAM_TRY(seam_tensor_decode(forward ? s->y : s->dx,
+                                s->sites[forward ? s->fwd_out : s->bwd_in].coder, &tensor, header,
+                                payload, err));
+    s->decode_seconds += seam_now_seconds() - begin;
+    return SEAM_OK;
 }
 
 static seam_status reception_end(seam_session *s, const seam_frame_header *header,

@@ -194,7 +194,7 @@ static seam_status codec_name_read(Seam__V1__Codec *ret_codec, const char *field
     }
     if (!seam_codec_from_name(&id, name)) {
         return seam_error_set(err, SEAM_E_ARG,
-                              "%s: '%s' is unknown (amaq, affine, aqsgd, bf16, f32)", field, name);
+                              "%s: '%s' is unknown (amaq, affine, group, bf16, ...)", field, name);
     }
     *ret_codec = (Seam__V1__Codec)id;
     return SEAM_OK;

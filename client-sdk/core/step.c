@@ -53,6 +53,7 @@ seam_status seam_step_begin(seam_session *session, const seam_step_micro *micros
     s->begin_sent = s->backward_due = s->commit_done = false;
     s->micro_next = 0;
     s->step_start = s->client->net->counts(s->client->transport);
+    s->encode_seconds = s->decode_seconds = 0.0;
     memset(s->gate_sums, 0, s->channels * sizeof(float));
     for (uint32_t i = 0; i < s->site_count; i++) {
         s->sites[i].payload_bytes = 0;
@@ -118,9 +119,11 @@ seam_status seam_step_forward(seam_session *session, float *ret_y, uint32_t micr
     };
     uint64_t payload_bytes = 0;
     state->sent[0].count = 0;
+    const double begin = seam_now_seconds();
     SEAM_TRY(seam_tensor_encode(&state->sent[0],
                                 s->config.codec.gate_signal_exact ? s->x_decoded : NULL,
                                 &payload_bytes, s, &args, x, err));
+    s->encode_seconds += seam_now_seconds() - begin;
     if (s->config.codec.gate_signal_exact) {
         memcpy(s->x_kept, x, (size_t)state->rows * s->channels * sizeof *x);
     }
@@ -167,7 +170,9 @@ seam_status seam_step_backward(seam_session *session, float *ret_dx, uint32_t mi
     };
     uint64_t payload_bytes = 0;
     state->sent[1].count = 0;
+    const double begin = seam_now_seconds();
     SEAM_TRY(seam_tensor_encode(&state->sent[1], NULL, &payload_bytes, s, &args, dy, err));
+    s->encode_seconds += seam_now_seconds() - begin;
     site_used(s, s->bwd_out, args.rows, payload_bytes, alloc);
     SEAM_TRY(seam_link_drive(s, SEAM_GOAL_BACKWARD, err));
     if (ret_dx != NULL) {
@@ -190,6 +195,8 @@ seam_status seam_step_commit(seam_session *session, seam_step_report *report, se
     const seam_transport_counts now = s->client->net->counts(s->client->transport);
     s->report.bytes_sent = now.bytes_sent - s->step_start.bytes_sent;
     s->report.bytes_received = now.bytes_received - s->step_start.bytes_received;
+    s->report.encode_seconds = s->encode_seconds;
+    s->report.decode_seconds = s->decode_seconds;
     s->step_open = false;
     if (report != NULL) {
         *report = s->report;
@@ -366,6 +373,7 @@ seam_status seam_step_settle(seam_session *session, const Seam__V1__Commit *comm
         .grad_norm = commit->grad_norm,
         .lr = commit->lr,
         .server_seconds = commit->compute_seconds,
+        .server_codec_seconds = commit->codec_seconds,
         .skipped = commit->skipped,
     };
     if (!seam_codec_has_gates(s->config.codec.codec_out)) {

@@ -145,9 +145,10 @@ typedef struct seam_session_options {
     uint64_t model_identity; /* 0: not compared */
     const char *name;        /* for people */
 
-    const char *codec;        /* "amaq" [default], "affine", "aqsgd", "bf16", "f32" */
+    /* "amaq" [default], "affine", "tensor", "channel", "group", "aqsgd", "bf16", "f32" */
+    const char *codec;
     const char *codec_fwd_in; /* of fwd_in and bwd_in: "f32", "bf16", "dictionary" [codec] */
-    uint32_t bits;            /* affine, aqsgd: width, 1..16 [4] */
+    uint32_t bits;            /* affine, tensor, channel, group, aqsgd: width, 1..16 [4] */
     uint32_t group;           /* group: channels that share a scale [largest divisor up to 128] */
     const char *entropy;      /* coder of the codes: "none" [default] */
     uint32_t dictionary_rows_max; /* [65536] */
@@ -263,10 +264,12 @@ typedef struct seam_step_report {
     bool skipped;          /* the gradient was not finite: nothing was applied */
     bool target_reached;   /* the mean of the gates has been at the target, once */
     double gate_mean_bits; /* over both forward sites weighted by values; 0: codec has no gates */
-    uint64_t bytes_sent, bytes_received; /* on the wire, from begin to commit */
+    uint64_t bytes_sent, bytes_received;   /* on the wire, from begin to commit */
+    double encode_seconds, decode_seconds; /* of this side's tensors */
+    double server_codec_seconds;           /* both, of the server's tensors; in server_seconds */
 } seam_step_report;
 #define SEAM_STEP_REPORT_INIT                                                                      \
-    { sizeof(seam_step_report), 0, 0, 0, 0, 0, false, false, 0, 0, 0 }
+    { sizeof(seam_step_report), 0, 0, 0, 0, 0, false, false, 0, 0, 0, 0, 0, 0 }
 
 /* Waits for the server's commit, steps the gates, negotiates.  report may be NULL. */
 SEAM_API seam_status seam_step_commit(seam_session *session, seam_step_report *report,

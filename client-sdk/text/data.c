@@ -17,7 +17,7 @@ typedef struct stored {
     size_t first_id; /* into ids and mask */
     uint32_t token_count, label_count, prompt_count;
     uint64_t line;
-    size_t completion, answer; /* into texts; NO_TEXT: none */
+    size_t completion, answer, group; /* into texts; NO_TEXT: none */
 } stored;
 
 struct seam_data {
@@ -113,6 +113,7 @@ static seam_status row_store(seam_data *data, const seam_data_row *row, uint64_t
     SEAM_TRY(seam_text_append(&data->mask, row->mask.bytes, row->mask.count));
     SEAM_TRY(text_store(&s.completion, data, row->completion, row->completion_bytes));
     SEAM_TRY(text_store(&s.answer, data, row->answer, row->answer_bytes));
+    SEAM_TRY(text_store(&s.group, data, row->group, row->group_bytes));
     data->samples[data->sample_count++] = s;
     data->labels_total += row->label_count;
     data->tokens_longest = token_count > data->tokens_longest ? token_count : data->tokens_longest;
@@ -235,6 +236,7 @@ void seam_data_get(seam_sample *ret_sample, const seam_data *data, uint32_t samp
         .line = s->line,
         .completion = data->texts.bytes + s->completion,
         .answer = s->answer == NO_TEXT ? NULL : data->texts.bytes + s->answer,
+        .group = s->group == NO_TEXT ? NULL : data->texts.bytes + s->group,
     };
 }
 

@@ -5,6 +5,7 @@
  *   Alpaca              {"instruction", ["input",] "output"}     the same, by the Alpaca prompt
  *   messages            {"messages": [{"role", "content"}, ..]}  by the model's chat template
  *   text                {"text"}                                 ids(text) EOS
+ * A text field "group" names a part of the rows that evaluation scores apart.  Ids stand
  * after the tokenizer's own prefix (a begin token, where the model has one).  Prompt and
  * completion are encoded separately and joined, so that the mask is exact and equals what
  * generation sees; nothing is trimmed or put between them.
@@ -43,6 +44,7 @@ typedef struct seam_sample {
     uint64_t line;          /* in its file, from 1 */
     const char *completion; /* zero-terminated text of the (last) completion */
     const char *answer;     /* reference for exact match, or NULL */
+    const char *group;      /* scored apart, or NULL */
 } seam_sample;
 
 typedef struct seam_data seam_data;

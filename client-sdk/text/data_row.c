@@ -218,8 +218,11 @@ seam_status seam_data_row_read(seam_data_row *row, const seam_data_row_reader *r
     const uint32_t *prefix = seam_tokenizer_prefix(&prefix_count, reader->tokenizer);
     row->ids.count = 0;
     row->mask.count = 0;
+    const json_t *const group = json_object_get(object, "group");
     row->completion = row->answer = NULL;
     row->completion_bytes = row->answer_bytes = 0;
+    row->group = json_string_value(group); /* NULL when it is absent or no text */
+    row->group_bytes = json_string_length(group);
     SEAM_TRY(ids_put(row, prefix, prefix_count, 0));
     SEAM_TRY(READ[format](row, reader, object));
     labels_settle(row);

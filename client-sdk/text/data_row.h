@@ -12,8 +12,8 @@ typedef struct seam_data_row {
     seam_text mask; /* one byte an id: 1 in the loss */
     size_t prompt_count;
     size_t label_count;
-    const char *completion, *answer; /* of the parsed JSON; answer may be NULL */
-    size_t completion_bytes, answer_bytes;
+    const char *completion, *answer, *group; /* of the parsed JSON; the last two may be NULL */
+    size_t completion_bytes, answer_bytes, group_bytes;
 } seam_data_row;
 
 typedef struct seam_data_row_reader {

@@ -2,10 +2,10 @@
 
     python3 deploy/demo/make_data.py [FOLDER]      writes train.jsonl and eval.jsonl
 
-The same bytes every time (own generator, no library's).  Rows have prompt, completion and phrasing.
+The same bytes every time (own generator, no library's).  Rows have prompt, completion and group.
 Rules, checked by tests/unit/test_demo_data.py: no evaluation prompt is in the training set; a
-quarter of the evaluation rows use phrasings (sentence patterns) that training never shows, marked
-"unseen"; every room, device, action and range of values of the evaluation occurs in training.
+quarter of the evaluation rows use phrasings (sentence patterns) that training never shows, group
+"unseen phrasing", so that reports score them apart; every room, device, action and range of values of the evaluation occurs in training.
 """
 import json
 import pathlib
@@ -139,7 +139,7 @@ def make_row(random: Random, unseen: bool, index: int) -> dict:
     return {
         "prompt": f"Request: {text}\nCommand:",
         "completion": " " + json.dumps(command, separators=(",", ":")),
-        "phrasing": "unseen" if unseen else "seen",
+        "group": "unseen phrasing" if unseen else "seen phrasing",
     }
 
 

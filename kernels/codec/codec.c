@@ -21,9 +21,9 @@ static const codec_row table[] = {
     {SEAM_CODEC_BF16, "bf16", false, &seam_coder_plain_ops, &seam_codec_bf16_ops},
     {SEAM_CODEC_AFFINE, "affine", true, &seam_coder_plain_ops, &seam_codec_affine_ops},
     {SEAM_CODEC_AMAQ, "amaq", true, &seam_coder_plain_ops, &seam_codec_affine_ops},
-    {SEAM_CODEC_TENSOR, "tensor", true, NULL, NULL},
-    {SEAM_CODEC_CHANNEL, "channel", true, NULL, NULL},
-    {SEAM_CODEC_GROUP, "group", true, NULL, NULL},
+    {SEAM_CODEC_TENSOR, "tensor", true, &seam_coder_symmetric_ops, NULL},
+    {SEAM_CODEC_CHANNEL, "channel", true, &seam_coder_symmetric_ops, NULL},
+    {SEAM_CODEC_GROUP, "group", true, &seam_coder_symmetric_ops, NULL},
     {SEAM_CODEC_AQSGD, "aqsgd", true, &seam_coder_aqsgd_ops, NULL},
     {SEAM_CODEC_DICTIONARY, "dictionary", false, &seam_coder_dictionary_ops, NULL},
 };

@@ -60,6 +60,8 @@ const seam_coder_ops *seam_coder_ops_find(seam_codec_id codec);
 extern const seam_coder_ops seam_coder_plain_ops; /* coder_plain.c: f32, bf16, affine, amaq */
 extern const seam_coder_ops seam_coder_aqsgd_ops;
 extern const seam_coder_ops seam_coder_dictionary_ops;
+extern const seam_coder_ops
+    seam_coder_symmetric_ops; /* codec_symmetric.c: tensor, channel, group */
 
 /* The rounding of the chunk that begins at `row`. */
 seam_rounding seam_coder_rounding_at(const seam_coder *coder, uint32_t row);

@@ -20,6 +20,10 @@ struct seam_engine {
     bool stopping;         /* guarded by mu */
 };
 
+/* The gpu role is being this thread. */
+SEAM_ROLE_BEGINS(seam_gpu_role) static void gpu_begin(void) {}
+SEAM_ROLE_ENDS(seam_gpu_role) static void gpu_end(void) {}
+
 static void *engine_main(void *user);
 
 seam_status seam_engine_create(seam_engine **ret_engine, seam_backend *backend, uint32_t jobs_max,
@@ -129,9 +133,11 @@ static seam_job *job_take(seam_engine *engine) {
 
 static void *engine_main(void *user) {
     seam_engine *engine = user;
+    gpu_begin();
     for (seam_job *job = job_take(engine); job != NULL; job = job_take(engine)) {
         job->status = job->run(job, engine->stream);
         job->finished(job); /* the job may be gone from here on */
     }
+    gpu_end();
     return NULL;
 }

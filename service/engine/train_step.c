@@ -68,7 +68,18 @@ static seam_status decode(seam_trainer *t, float *ret, uint16_t site, seam_site 
                    .sequences = sequences_of(t, site),
                    .range_rows = site == SEAM_SITE_BWD_OUT ? range_rows_out(t) : NULL},
     };
-    return seam_tensor_decode(ret, &args, err);
+    const double begin = seconds_now();
+    SEAM_TRY(seam_tensor_decode(ret, &args, err));
+    t->codec_seconds += seconds_now() - begin;
+    return SEAM_OK;
+}
+
+static seam_status encode(seam_reply *ret, seam_trainer *t, const seam_tensor_encode_args *args,
+                          seam_error *err) {
+    const double begin = seconds_now();
+    SEAM_TRY(seam_tensor_encode(ret, args, err));
+    t->codec_seconds += seconds_now() - begin;
+    return SEAM_OK;
 }
 
 /* Sequence bounds and positions of the micro-batch, as the blocks want them. */
@@ -140,14 +151,14 @@ static seam_status forward_encode(seam_trainer *t, seam_error *err) {
         .range_rows = range_rows_out(t),
         .decoded = has_gates_out(t) ? t->out_decoded : NULL,
     };
-    return seam_tensor_encode(&t->forward_reply, &args, err);
+    return encode(&t->forward_reply, t, &args, err);
 }
 
 seam_status seam_trainer_forward(seam_trainer *trainer, seam_stream *stream, seam_error *err) {
     seam_trainer *t = trainer;
     const double begin = seconds_now();
     if (t->micro.micro == 0) {
-        t->compute_seconds = 0;
+        t->compute_seconds = t->codec_seconds = 0;
     }
     SEAM_TRY(decode(t, t->rows, SEAM_SITE_FWD_IN, t->site_in, err));
     if (has_gates_in(t)) { /* D_c of site 0 for the surrogate signal */
@@ -214,7 +225,7 @@ static seam_status exact_encode(seam_trainer *t, const seam_alloc *alloc, seam_e
                      .site = SEAM_SITE_BWD_IN,
                      .micro = (uint16_t)t->micro.micro},
     };
-    return seam_tensor_encode(&t->backward_reply, &args, err);
+    return encode(&t->backward_reply, t, &args, err);
 }
 
 /* The input gradient, in t->rows, as the gate signal of site 0. */
@@ -326,6 +337,7 @@ seam_status seam_trainer_backward(seam_step_result *ret_result, seam_trainer *tr
     t->compute_seconds += seconds_now() - begin;
     if (last) {
         result.compute_seconds = t->compute_seconds;
+        result.codec_seconds = t->codec_seconds;
         *ret_result = result;
     }
     return SEAM_OK;

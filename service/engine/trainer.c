@@ -123,7 +123,7 @@ static seam_status sites_create(seam_trainer *t, seam_error *err) {
     return SEAM_OK;
 }
 
-static seam_status fill(seam_trainer *t, seam_stream *stream, seam_error *err) {
+SEAM_ON_GPU static seam_status fill(seam_trainer *t, seam_stream *stream, seam_error *err) {
     const seam_session_config *config = t->config;
     const seam_blocks *blocks = config->model->blocks;
     const size_t x_count = (size_t)config->limits.rows_max * t->channels;
@@ -233,7 +233,7 @@ seam_status seam_trainer_set_budget(seam_trainer *trainer, const seam_budget *bu
 }
 
 seam_status seam_trainer_abort_step(seam_trainer *trainer, seam_stream *stream) {
-    trainer->compute_seconds = 0;
+    trainer->compute_seconds = trainer->codec_seconds = 0;
     /* Replies of the step may never have reached a client that no longer holds it. */
     seam_coder_forget(trainer->coders[SEAM_SITE_FWD_OUT]);
     memset(trainer->db_out, 0, trainer->channels * sizeof(float));

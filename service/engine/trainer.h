@@ -44,7 +44,7 @@ typedef struct seam_budget {
 /* What a step did, for Commit. */
 typedef struct seam_step_result {
     uint64_t state_hash;
-    double grad_norm, lr, compute_seconds;
+    double grad_norm, lr, compute_seconds, codec_seconds;
     bool skipped;
     uint32_t gate_bits_total;   /* 0: no gates */
     const seam_alloc *proposal; /* of site 1, or NULL */
@@ -57,7 +57,8 @@ size_t seam_trainer_plan_bytes(const seam_session_config *config);
 /* config is borrowed and must outlive the trainer. */
 seam_status seam_trainer_create(seam_trainer **ret_trainer, const seam_session_config *config,
                                 seam_stream *stream, seam_error *err) SEAM_ON_GPU;
-void seam_trainer_destroy(seam_trainer *gift_trainer) SEAM_ON_GPU;
+/* Frees memory only: any thread, when no job of the session runs. */
+void seam_trainer_destroy(seam_trainer *gift_trainer);
 
 /* ---- shared with the loop, while no job runs ---- */
 seam_staging *seam_trainer_staging(seam_trainer *trainer);

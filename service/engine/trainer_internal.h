@@ -34,7 +34,7 @@ struct seam_trainer {
     seam_budget budget, budget_next; /* in force; next one when next.effective_step is set */
     bool has_budget_next;
     uint64_t state_hash;
-    double compute_seconds; /* of the step so far */
+    double compute_seconds, codec_seconds; /* of the step so far; codec is part of compute */
 };
 
 #endif

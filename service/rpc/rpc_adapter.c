@@ -24,7 +24,7 @@ typedef struct adapter_call {
 
 static const char *const file_names[2] = {SEAM_PEFT_WEIGHTS_NAME, SEAM_PEFT_CONFIG_NAME};
 
-static void adapter_free(seam_call *call) {
+SEAM_ON_LOOP static void adapter_free(seam_call *call) {
     adapter_call *a = call->state;
     call->state = NULL;
     seam_peft_files_deinit(&a->files);
@@ -42,7 +42,8 @@ void seam_on_adapter_close(seam_call *call) {
 }
 
 /* Room for both files in the memory budget: the parameters in f32 and their names. */
-static seam_status files_reserve(adapter_call *a, const seam_call *call, seam_error *err) {
+SEAM_ON_LOOP static seam_status files_reserve(adapter_call *a, const seam_call *call,
+                                              seam_error *err) {
     const seam_adapter *adapter = seam_trainer_adapter(a->session->trainer);
     uint64_t bytes = CONFIG_BYTES_MAX;
     for (uint32_t i = 0; i < seam_adapter_tensor_count(adapter); i++) {
@@ -55,8 +56,9 @@ static seam_status files_reserve(adapter_call *a, const seam_call *call, seam_er
     return SEAM_OK;
 }
 
-static seam_status adapter_open(adapter_call **ret_adapter, seam_call *call, const char *session_id,
-                                const ProtobufCBinaryData *secret, seam_error *err) {
+SEAM_ON_LOOP static seam_status adapter_open(adapter_call **ret_adapter, seam_call *call,
+                                             const char *session_id,
+                                             const ProtobufCBinaryData *secret, seam_error *err) {
     adapter_call *a = seam_mem_zalloc(1, sizeof *a);
     if (a == NULL) {
         return SEAM_E_MEMORY;
@@ -69,7 +71,8 @@ static seam_status adapter_open(adapter_call **ret_adapter, seam_call *call, con
     return SEAM_OK;
 }
 
-static void job_post(seam_call *call, seam_status (*run)(seam_job *job, seam_stream *stream)) {
+SEAM_ON_LOOP static void job_post(seam_call *call,
+                                  seam_status (*run)(seam_job *job, seam_stream *stream)) {
     const adapter_call *a = call->state;
     call->job.run = run;
     call->job.user = call;
@@ -80,7 +83,7 @@ static void job_post(seam_call *call, seam_status (*run)(seam_job *job, seam_str
 }
 
 /* The job has run: others of the session go on. */
-static void job_end(seam_call *call) {
+SEAM_ON_LOOP static void job_end(seam_call *call) {
     const adapter_call *a = call->state;
     seam_session *session = a->session;
     session->busy = false;
@@ -94,7 +97,7 @@ static void job_end(seam_call *call) {
 
 /* ---- export ---- */
 
-static seam_status export_run(seam_job *job, seam_stream *stream) {
+SEAM_ON_GPU static seam_status export_run(seam_job *job, seam_stream *stream) {
     adapter_call *a = ((seam_call *)job->user)->state;
     seam_trainer *trainer = a->session->trainer;
     a->state_hash = seam_trainer_state_hash(trainer);
@@ -126,7 +129,7 @@ void seam_on_export_idle(seam_call *call) {
 }
 
 /* The next chunks, as many as the outbox takes; then OK. */
-static void export_pump(seam_call *call) {
+SEAM_ON_LOOP static void export_pump(seam_call *call) {
     adapter_call *a = call->state;
     while (!call->finishing && !call->closed && a->file_idx < 2 && call->outbox_count < 2) {
         uint8_t *bytes = a->file_idx == 0 ? a->files.weights : a->files.config;
@@ -169,7 +172,7 @@ void seam_on_export_sent(seam_call *call) {
 
 /* ---- import ---- */
 
-static seam_status import_run(seam_job *job, seam_stream *stream) {
+SEAM_ON_GPU static seam_status import_run(seam_job *job, seam_stream *stream) {
     adapter_call *a = ((seam_call *)job->user)->state;
     seam_trainer *trainer = a->session->trainer;
     SEAM_TRY(seam_peft_import(seam_trainer_adapter(trainer), stream, &a->files, &job->err));

@@ -13,7 +13,7 @@
 #include "try.h"
 
 static void pump(seam_call *call);
-static void closed(seam_call *call);
+static void closed(seam_call *call) SEAM_ON_LOOP;
 
 seam_call *seam_call_create(seam_server *server) {
     seam_call *call = seam_mem_zalloc(1, sizeof *call);
@@ -330,7 +330,7 @@ void seam_call_resume(seam_call *call) {
 /* ---- jobs ---- */
 
 /* Engine thread: an empty batch puts the tag on the completion queue, which wakes a loop thread. */
-static void job_finished(seam_job *job) {
+SEAM_ON_GPU static void job_finished(seam_job *job) {
     seam_call *owner = job->user2;
     grpc_call *call = owner->call;
     seam_tag *tag = &owner->tags[SEAM_TAG_JOB];

@@ -118,7 +118,7 @@ void seam_call_reply(seam_call *call, const ProtobufCMessage *message) SEAM_ON_L
 
 /* ---- for rpc_server.c ---- */
 
-seam_call *seam_call_create(seam_server *server);
+seam_call *seam_call_create(seam_server *server) SEAM_ON_LOOP;
 /* Accepted: method is looked up and checked; begins to receive. */
 void seam_call_begin(seam_call *call, const seam_method *method) SEAM_ON_LOOP;
 /* A batch of this call has ended.  May free the call. */

@@ -33,8 +33,8 @@ typedef struct generate {
     uint32_t out_next;
 } generate;
 
-static void settle(seam_call *call);
-static void generate_free(seam_call *call);
+static void settle(seam_call *call) SEAM_ON_LOOP;
+static void generate_free(seam_call *call) SEAM_ON_LOOP;
 
 static bool is_cached(const seam_call *call) {
     return strcmp(strrchr(call->method->path, '/'), "/Generate") == 0;
@@ -42,14 +42,15 @@ static bool is_cached(const seam_call *call) {
 
 /* ---- open ---- */
 
-static seam_status open_run(seam_job *job, seam_stream *stream) {
+SEAM_ON_GPU static seam_status open_run(seam_job *job, seam_stream *stream) {
     generate *g = ((seam_call *)job->user)->state;
     (void)stream;
     return seam_generator_create(&g->generator, &g->session->config, g->session->trainer,
                                  &g->options, &job->err);
 }
 
-static void job_post(seam_call *call, seam_status (*run)(seam_job *job, seam_stream *stream)) {
+SEAM_ON_LOOP static void job_post(seam_call *call,
+                                  seam_status (*run)(seam_job *job, seam_stream *stream)) {
     generate *g = call->state;
     call->job.run = run;
     call->job.user = call;
@@ -60,8 +61,8 @@ static void job_post(seam_call *call, seam_status (*run)(seam_job *job, seam_str
 }
 
 /* Everything that GenerateOpen asks for, judged; memory is reserved. */
-static seam_status open_read(generate *g, seam_call *call, const Seam__V1__GenerateOpen *open,
-                             seam_error *err) {
+SEAM_ON_LOOP static seam_status open_read(generate *g, seam_call *call,
+                                          const Seam__V1__GenerateOpen *open, seam_error *err) {
     seam_sessions *sessions = seam_server_sessions(call->server);
     if (seam_server_is_draining(call->server)) {
         return seam_error_set(err, SEAM_E_UNAVAILABLE, "the server is stopping");
@@ -85,7 +86,7 @@ static seam_status open_read(generate *g, seam_call *call, const Seam__V1__Gener
     return SEAM_OK;
 }
 
-static void on_open(seam_call *call, grpc_byte_buffer *message) {
+SEAM_ON_LOOP static void on_open(seam_call *call, grpc_byte_buffer *message) {
     generate *g = call->state;
     seam_error err = {0};
     seam_status st = SEAM_OK;
@@ -110,7 +111,7 @@ static void on_open(seam_call *call, grpc_byte_buffer *message) {
     }
 }
 
-static void opened_send(seam_call *call) {
+SEAM_ON_LOOP static void opened_send(seam_call *call) {
     const generate *g = call->state;
     Seam__V1__Codec codecs[SEAM_CODEC_LAST];
     Seam__V1__Capabilities capabilities;
@@ -163,7 +164,7 @@ static seam_status on_rows(generate *g, const uint8_t *bytes, size_t count, seam
     return SEAM_OK;
 }
 
-static seam_status request_run(seam_job *job, seam_stream *stream) {
+SEAM_ON_GPU static seam_status request_run(seam_job *job, seam_stream *stream) {
     const generate *g = ((seam_call *)job->user)->state;
     return seam_generator_run(g->generator, stream, &job->err);
 }
@@ -193,8 +194,8 @@ static seam_status tensor_begin(generate *g, const seam_frame_header *header, se
     return SEAM_OK;
 }
 
-static seam_status on_frame(seam_call *call, const seam_walk *walk, size_t message_bytes,
-                            seam_error *err) {
+SEAM_ON_LOOP static seam_status on_frame(seam_call *call, const seam_walk *walk,
+                                         size_t message_bytes, seam_error *err) {
     generate *g = call->state;
     seam_staging *in = seam_generator_staging(g->generator);
     seam_generator_request *request = seam_generator_request_of(g->generator);

@@ -12,8 +12,8 @@ static bool service_is_known(const char *service) {
     return service[0] == '\0' || strcmp(service, "seam.v1.SeamService") == 0;
 }
 
-static Grpc__Health__V1__HealthCheckRequest *request_unpack(seam_call *call,
-                                                            grpc_byte_buffer *message) {
+SEAM_ON_LOOP static Grpc__Health__V1__HealthCheckRequest *
+request_unpack(seam_call *call, grpc_byte_buffer *message) {
     Grpc__Health__V1__HealthCheckRequest *request =
         (Grpc__Health__V1__HealthCheckRequest *)seam_message_unpack(
             &grpc__health__v1__health_check_request__descriptor, message);
@@ -25,7 +25,7 @@ static Grpc__Health__V1__HealthCheckRequest *request_unpack(seam_call *call,
     return request;
 }
 
-static health_response response_of(const seam_call *call) {
+SEAM_ON_LOOP static health_response response_of(const seam_call *call) {
     health_response response = GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__INIT;
     response.status = seam_server_is_draining(call->server)
                           ? GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__SERVING_STATUS__NOT_SERVING

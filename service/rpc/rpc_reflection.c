@@ -139,8 +139,8 @@ static size_t files_close(file_view files[FILES_MAX], size_t count) {
     return count;
 }
 
-static void files_answer(seam_call *call, reflection_response *response, const char *text,
-                         bool by_name) {
+SEAM_ON_LOOP static void files_answer(seam_call *call, reflection_response *response,
+                                      const char *text, bool by_name) {
     file_view files[FILES_MAX];
     ProtobufCBinaryData list[FILES_MAX];
     char reason[] = "no such file or symbol";
@@ -166,7 +166,7 @@ static void files_answer(seam_call *call, reflection_response *response, const c
     response->file_descriptor_response = NULL; /* one member of the union: it lies on this stack */
 }
 
-static void services_answer(seam_call *call, reflection_response *response) {
+SEAM_ON_LOOP static void services_answer(seam_call *call, reflection_response *response) {
     char names[SERVICES_MAX][NAME_BYTES];
     Grpc__Reflection__V1__ServiceResponse services[SERVICES_MAX];
     Grpc__Reflection__V1__ServiceResponse *list[SERVICES_MAX];

@@ -41,8 +41,16 @@ struct seam_server {
     uint64_t tick_due_ms;
 };
 
+/* The loop role is this mutex. */
+SEAM_ROLE_BEGINS(seam_loop_role) static void loop_lock(seam_server *server) {
+    (void)pthread_mutex_lock(&server->mu);
+}
+SEAM_ROLE_ENDS(seam_loop_role) static void loop_unlock(seam_server *server) {
+    (void)pthread_mutex_unlock(&server->mu);
+}
+
 static void *loop_main(void *user);
-static void accept_arm(seam_server *server);
+static void accept_arm(seam_server *server) SEAM_ON_LOOP;
 static seam_status listen_start(seam_server *server, seam_error *err);
 
 /* gRPC's own log: its errors are ours to show, the rest is noise. */
@@ -67,9 +75,9 @@ seam_status seam_server_create(seam_server **ret_server, const seam_server_optio
     server->cq = grpc_completion_queue_create_for_next(NULL);
     seam_status st = listen_start(server, err);
     if (st == SEAM_OK) {
-        (void)pthread_mutex_lock(&server->mu);
+        loop_lock(server);
         accept_arm(server);
-        (void)pthread_mutex_unlock(&server->mu);
+        loop_unlock(server);
         while (server->thread_count < LOOP_THREADS && st == SEAM_OK) {
             if (pthread_create(&server->threads[server->thread_count], NULL, loop_main, server) ==
                 0) {
@@ -141,7 +149,7 @@ const char *seam_server_address(const seam_server *server) {
 /* ---- loop ---- */
 
 /* A call that never brings its first message holds a place for nothing. */
-static void call_expire(seam_call *call, void *user) {
+SEAM_ON_LOOP static void call_expire(seam_call *call, void *user) {
     const uint64_t now_ms = *(const uint64_t *)user;
     const uint64_t limit_ms = call->server->options.config->handshake_timeout_ms;
     if (!call->started && !call->finishing && !call->closed && now_ms - call->begun_ms > limit_ms) {
@@ -152,7 +160,7 @@ static void call_expire(seam_call *call, void *user) {
     }
 }
 
-static void tick(seam_server *server) {
+SEAM_ON_LOOP static void tick(seam_server *server) {
     uint64_t now_ms = seam_host_now_ms();
     if (now_ms < server->tick_due_ms) {
         return;
@@ -205,7 +213,7 @@ static void unknown_message(seam_call *call, grpc_byte_buffer *message) {
     (void)message;
 }
 
-static void accepted(seam_server *server, seam_call *call, bool ok) {
+SEAM_ON_LOOP static void accepted(seam_server *server, seam_call *call, bool ok) {
     static const seam_method unknown = {
         .path = "unknown", .open = true, .on_message = unknown_message};
     if (!ok) { /* the server shuts down */
@@ -249,7 +257,7 @@ static void *loop_main(void *user) {
         if (event.type == GRPC_QUEUE_SHUTDOWN) {
             return NULL;
         }
-        (void)pthread_mutex_lock(&server->mu);
+        loop_lock(server);
         tick(server);
         if (event.type == GRPC_OP_COMPLETE) {
             const seam_tag *tag = event.tag;
@@ -261,7 +269,7 @@ static void *loop_main(void *user) {
                 seam_call_event(tag->call, tag->kind, event.success != 0);
             }
         }
-        (void)pthread_mutex_unlock(&server->mu);
+        loop_unlock(server);
     }
 }
 
@@ -277,9 +285,9 @@ static bool wait_until(seam_server *server, bool (*done)(const seam_server *serv
                        uint64_t timeout_ms) {
     const uint64_t end_ms = seam_host_now_ms() + timeout_ms;
     for (;;) {
-        (void)pthread_mutex_lock(&server->mu);
+        loop_lock(server);
         const bool is_done = done(server);
-        (void)pthread_mutex_unlock(&server->mu);
+        loop_unlock(server);
         if (is_done || seam_host_now_ms() >= end_ms) {
             return is_done;
         }
@@ -308,7 +316,7 @@ static void call_drain(seam_call *call, void *user) {
     }
 }
 
-static void call_stop(seam_call *call, void *user) {
+SEAM_ON_LOOP static void call_stop(seam_call *call, void *user) {
     (void)user;
     seam_error err = {0};
     (void)seam_error_set(&err, SEAM_E_UNAVAILABLE, "the server is stopping");
@@ -316,25 +324,25 @@ static void call_stop(seam_call *call, void *user) {
 }
 
 void seam_server_drain(seam_server *server) {
-    (void)pthread_mutex_lock(&server->mu);
+    loop_lock(server);
     server->draining = true;
     seam_server_each_call(server, call_drain, NULL);
-    (void)pthread_mutex_unlock(&server->mu);
+    loop_unlock(server);
     if (!wait_until(server, is_idle, server->options.config->drain_timeout_ms)) {
         seam_log(SEAM_LOG_WARN, "drain_timeout", "timeout_ms=%u",
                  server->options.config->drain_timeout_ms);
     }
     grpc_server_shutdown_and_notify(server->server, server->cq, &server->shutdown_tag);
-    (void)pthread_mutex_lock(&server->mu);
+    loop_lock(server);
     seam_server_each_call(server, call_stop, NULL);
-    (void)pthread_mutex_unlock(&server->mu);
+    loop_unlock(server);
     if (!wait_until(server, is_shut_down, CANCEL_AFTER_MS)) {
         grpc_server_cancel_all_calls(server->server);
         (void)wait_until(server, is_shut_down, UINT32_MAX);
     }
 }
 
-void seam_server_destroy(seam_server *gift_server) {
+SEAM_WITHOUT_THREADS void seam_server_destroy(seam_server *gift_server) {
     if (gift_server == NULL) {
         return;
     }

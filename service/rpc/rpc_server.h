@@ -36,20 +36,20 @@ void seam_server_drain(seam_server *server);
 /* After seam_server_drain and after the engine has ended. */
 void seam_server_destroy(seam_server *gift_server);
 
-/* ---- for the methods, loop role ---- */
+/* ---- for the methods ---- */
 seam_engine *seam_server_engine(const seam_server *server);
 seam_sessions *seam_server_sessions(const seam_server *server);
 const seam_registry *seam_server_registry(const seam_server *server);
 const seam_server_config *seam_server_config_of(const seam_server *server);
-bool seam_server_is_draining(const seam_server *server);
+bool seam_server_is_draining(const seam_server *server) SEAM_ON_LOOP;
 /* A call is over. */
-void seam_server_forget(seam_server *server, seam_call *call);
+void seam_server_forget(seam_server *server, seam_call *call) SEAM_ON_LOOP;
 /* A call ends with an error: one log line. */
 void seam_server_count_error(seam_server *server, const seam_call *call, seam_status st,
                              const char *text);
 /* Call `visit` for every call in flight. */
 void seam_server_each_call(seam_server *server, void (*visit)(seam_call *call, void *user),
-                           void *user);
+                           void *user) SEAM_ON_LOOP;
 
 /* The table of methods; NULL for an unknown path. */
 const seam_method *seam_method_find(const char *path, size_t count);

@@ -98,7 +98,7 @@ void seam_on_train_half_close(seam_call *call) {
     seam_call_finish(call);
 }
 
-static seam_status forward_run(seam_job *job, seam_stream *stream) {
+SEAM_ON_GPU static seam_status forward_run(seam_job *job, seam_stream *stream) {
     const seam_train *train = job->user;
     seam_trainer *trainer = train->session->trainer;
     const seam_status st = seam_trainer_forward(trainer, stream, &job->err);
@@ -108,7 +108,7 @@ static seam_status forward_run(seam_job *job, seam_stream *stream) {
     return st;
 }
 
-static seam_status backward_run(seam_job *job, seam_stream *stream) {
+SEAM_ON_GPU static seam_status backward_run(seam_job *job, seam_stream *stream) {
     seam_train *train = job->user;
     seam_trainer *trainer = train->session->trainer;
     const seam_status st = seam_trainer_backward(&train->result, trainer, stream, &job->err);
@@ -138,7 +138,7 @@ void seam_train_drop_cache(seam_session *session) {
 }
 
 /* A whole tensor has come and is judged: run it, or answer from the cache. */
-static seam_status tensor_end(seam_train *train, seam_error *err) {
+SEAM_ON_LOOP static seam_status tensor_end(seam_train *train, seam_error *err) {
     seam_session *session = train->session;
     seam_server_verdict verdict = {0};
     train->rx_open = false;
@@ -269,7 +269,7 @@ seam_status seam_train_frame(seam_train *train, const seam_walk *walk, size_t me
 /* ---- jobs ---- */
 
 /* A step is applied: Commit into the cache, and to whoever is attached. */
-static void committed(const seam_train *train) {
+SEAM_ON_LOOP static void committed(const seam_train *train) {
     seam_session *session = train->session;
     const uint64_t step = seam_trainer_micro(session->trainer)->step;
     seam_server_proto_committed(&session->proto, step, train->result.state_hash);
@@ -277,7 +277,7 @@ static void committed(const seam_train *train) {
 }
 
 /* Success of a tensor's job: the machine moves, replies go to the attached stream. */
-static void tensor_done(const seam_train *train) {
+SEAM_ON_LOOP static void tensor_done(const seam_train *train) {
     seam_session *session = train->session;
     const seam_micro *micro = seam_trainer_micro(session->trainer);
     seam_train *to = session->stream != NULL ? train_of(session->stream) : NULL;
@@ -299,7 +299,7 @@ static void tensor_done(const seam_train *train) {
     }
 }
 
-static void job_failed(seam_train *train) {
+SEAM_ON_LOOP static void job_failed(seam_train *train) {
     seam_session *session = train->session;
     seam_call *call = train->call;
     seam_server_proto_abort_step(&session->proto);
@@ -312,7 +312,7 @@ static void job_failed(seam_train *train) {
     }
 }
 
-static void train_free(seam_train *train) {
+SEAM_ON_LOOP static void train_free(seam_train *train) {
     train->call->state = NULL;
     if (train->session != NULL) {
         seam_session_unref(train->session);
@@ -341,7 +341,7 @@ void seam_on_train_job(seam_call *call) {
     seam_session_unref(session);
 }
 
-static void call_wake(seam_call *call, void *user) {
+SEAM_ON_LOOP static void call_wake(seam_call *call, void *user) {
     const seam_session *session = user;
     if (call->awaited == session && !session->busy) {
         seam_call_resume(call);
@@ -372,7 +372,7 @@ void seam_on_train_close(seam_call *call) {
 /* ---- sending ---- */
 
 /* At SIGTERM: between two steps a stream ends; a step in flight is finished first. */
-static bool drained(seam_train *train) {
+SEAM_ON_LOOP static bool drained(seam_train *train) {
     uint32_t micro = 0;
     if (!train->draining ||
         seam_server_proto_phase(&micro, &train->session->proto) != SEAM_SERVER_READY) {
@@ -397,7 +397,7 @@ void seam_on_train_drain(seam_call *call) {
 }
 
 /* The next thing of the queue; false when the outbox is full or nothing is left. */
-static bool send_next(seam_train *train) {
+SEAM_ON_LOOP static bool send_next(seam_train *train) {
     seam_call *call = train->call;
     seam_session *session = train->session;
     if (call->outbox_count >= OUTBOX_MESSAGES) {

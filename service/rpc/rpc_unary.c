@@ -15,8 +15,9 @@
 #define PAGE_MAX     1000
 
 /* Unpack or fail the call. */
-static void *request_unpack(seam_call *call, const ProtobufCMessageDescriptor *descriptor,
-                            grpc_byte_buffer *message) {
+SEAM_ON_LOOP static void *request_unpack(seam_call *call,
+                                         const ProtobufCMessageDescriptor *descriptor,
+                                         grpc_byte_buffer *message) {
     ProtobufCMessage *request = seam_message_unpack(descriptor, message);
     if (request == NULL) {
         seam_error err = {0};
@@ -246,7 +247,7 @@ void seam_on_delete_session(seam_call *call, grpc_byte_buffer *message) {
 
 /* ---- CreateSession ---- */
 
-static void session_reply(seam_call *call, seam_session *session) {
+SEAM_ON_LOOP static void session_reply(seam_call *call, seam_session *session) {
     seam_session_storage storage;
     Seam__V1__CreateSessionResponse response = SEAM__V1__CREATE_SESSION_RESPONSE__INIT;
     seam_session_describe(&storage, session);
@@ -256,13 +257,13 @@ static void session_reply(seam_call *call, seam_session *session) {
     seam_call_reply(call, &response.base);
 }
 
-static seam_status build_run(seam_job *job, seam_stream *stream) {
+SEAM_ON_GPU static seam_status build_run(seam_job *job, seam_stream *stream) {
     return seam_session_build(job->user, stream, &job->err);
 }
 
 /* Judge and admit; *ret_session has a reference of the call. */
-static seam_status create(seam_session **ret_session, bool *ret_known, seam_call *call,
-                          Seam__V1__CreateSessionRequest *request, seam_error *err) {
+SEAM_ON_LOOP static seam_status create(seam_session **ret_session, bool *ret_known, seam_call *call,
+                                       Seam__V1__CreateSessionRequest *request, seam_error *err) {
     seam_sessions *sessions = seam_server_sessions(call->server);
     const seam_session_limits limits = seam_sessions_limits(sessions);
     seam_session_config config;

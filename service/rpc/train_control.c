@@ -61,8 +61,9 @@ static seam_status allocations_check(const Seam__V1__Attach *attach, seam_sessio
 }
 
 /* *ret_session: a reference, also after an error of the later checks. */
-static seam_status attach_read(seam_session **ret_session, seam_attach_args *ret_args,
-                               seam_train *train, const Seam__V1__Attach *attach, seam_error *err) {
+SEAM_ON_LOOP static seam_status attach_read(seam_session **ret_session, seam_attach_args *ret_args,
+                                            seam_train *train, const Seam__V1__Attach *attach,
+                                            seam_error *err) {
     if (seam_server_is_draining(train->call->server)) {
         return seam_error_set(err, SEAM_E_UNAVAILABLE, "the server is stopping");
     }
@@ -115,7 +116,7 @@ void seam_train_attach(seam_train *train, grpc_byte_buffer *message) {
     }
 }
 
-static seam_status drop_run(seam_job *job, seam_stream *stream) {
+SEAM_ON_GPU static seam_status drop_run(seam_job *job, seam_stream *stream) {
     const seam_train *train = job->user;
     return seam_trainer_abort_step(train->session->trainer, stream);
 }
@@ -163,7 +164,7 @@ void seam_train_attach_finish(seam_train *train) {
         seam_site_unanswered(seam_trainer_site(session->trainer, SEAM_SITE_FWD_OUT)) != NULL;
 }
 
-static bool response_send(seam_train *train, train_response *response) {
+SEAM_ON_LOOP static bool response_send(seam_train *train, train_response *response) {
     return seam_call_send_message(train->call, &response->base);
 }
 
@@ -221,7 +222,8 @@ static seam_status answered_check(const seam_session *session, uint64_t step, se
     return SEAM_OK;
 }
 
-static seam_status on_step_begin(seam_train *train, const seam_walk *walk, seam_error *err) {
+SEAM_ON_LOOP static seam_status on_step_begin(seam_train *train, const seam_walk *walk,
+                                              seam_error *err) {
     seam_session *session = train->session;
     const Seam__V1__StepBegin *begin = NULL;
     seam_server_verdict verdict = {0};
@@ -256,6 +258,7 @@ void seam_train_store_commit(seam_session *session, uint64_t step, const seam_st
     commit.lr = result->lr;
     commit.skipped = result->skipped;
     commit.compute_seconds = result->compute_seconds;
+    commit.codec_seconds = result->codec_seconds;
     if (result->gate_bits_total > 0) {
         commit.sites = reports;
         commit.n_sites = 1;
@@ -282,8 +285,8 @@ bool seam_train_send_proposal(seam_train *train, const seam_alloc *alloc) {
     return response_send(train, &response);
 }
 
-static seam_status on_alloc_propose(seam_train *train, const Seam__V1__AllocPropose *propose,
-                                    seam_error *err) {
+SEAM_ON_LOOP static seam_status
+on_alloc_propose(seam_train *train, const Seam__V1__AllocPropose *propose, seam_error *err) {
     seam_session *session = train->session;
     train_response response = SEAM__V1__TRAIN_RESPONSE__INIT;
     Seam__V1__AllocAck ack = SEAM__V1__ALLOC_ACK__INIT;
@@ -365,8 +368,8 @@ static seam_status on_budget(const seam_train *train, const Seam__V1__Budget *bu
 
 /* ---- dispatch ---- */
 
-static seam_status body_dispatch(seam_train *train, const Seam__V1__TrainRequest *request,
-                                 seam_error *err) {
+SEAM_ON_LOOP static seam_status
+body_dispatch(seam_train *train, const Seam__V1__TrainRequest *request, seam_error *err) {
     switch (request->body_case) {
     case SEAM__V1__TRAIN_REQUEST__BODY_ALLOC_PROPOSE:
         return on_alloc_propose(train, request->alloc_propose, err);

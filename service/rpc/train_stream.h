@@ -71,6 +71,7 @@ bool seam_train_send_attached(seam_train *train) SEAM_ON_LOOP;
 bool seam_train_send_credit(seam_train *train, uint64_t bytes) SEAM_ON_LOOP;
 bool seam_train_send_proposal(seam_train *train, const seam_alloc *alloc) SEAM_ON_LOOP;
 /* Put the Commit of a step into the session's cache. */
-void seam_train_store_commit(seam_session *session, uint64_t step, const seam_step_result *result);
+void seam_train_store_commit(seam_session *session, uint64_t step,
+                             const seam_step_result *result) SEAM_ON_LOOP;
 
 #endif

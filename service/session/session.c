@@ -53,13 +53,13 @@ static void session_free(seam_session *session) {
     seam_mem_free(session);
 }
 
-static seam_status destroy_run(seam_job *job, seam_stream *stream) {
+SEAM_ON_GPU static seam_status destroy_run(seam_job *job, seam_stream *stream) {
     (void)job;
     (void)stream;
     return SEAM_OK;
 }
 
-static void destroy_finished(seam_job *job) {
+SEAM_ON_GPU static void destroy_finished(seam_job *job) {
     session_free(job->user);
 }
 

@@ -72,8 +72,9 @@ uint64_t seam_session_plan_bytes(const seam_session_config *config);
  * *ret_begin stays valid until the next call; adopt makes it the step in force.
  * SEAM_E_FORMAT, SEAM_E_LIMIT. */
 seam_status seam_session_step_unpack(const Seam__V1__StepBegin **ret_begin, seam_session *session,
-                                     const uint8_t *bytes, size_t count, seam_error *err);
-void seam_session_step_adopt(seam_session *session);
+                                     const uint8_t *bytes, size_t count,
+                                     seam_error *err) SEAM_ON_LOOP;
+void seam_session_step_adopt(seam_session *session) SEAM_ON_LOOP;
 const Seam__V1__StepBegin *seam_session_step(const seam_session *session);
 
 /* Fill a message that describes the session; arrays live in `ret_storage`. */
@@ -82,6 +83,6 @@ typedef struct seam_session_storage {
     Seam__V1__Site sites[SEAM_SITE_COUNT];
     Seam__V1__Site *site_list[SEAM_SITE_COUNT];
 } seam_session_storage;
-void seam_session_describe(seam_session_storage *ret_storage, seam_session *session);
+void seam_session_describe(seam_session_storage *ret_storage, seam_session *session) SEAM_ON_LOOP;
 
 #endif

@@ -36,7 +36,7 @@ void seam_sessions_engine_ended(seam_sessions *sessions) {
     sessions->options.engine = NULL;
 }
 
-void seam_sessions_destroy(seam_sessions *gift_sessions) {
+SEAM_WITHOUT_THREADS void seam_sessions_destroy(seam_sessions *gift_sessions) {
     if (gift_sessions == NULL) {
         return;
     }

@@ -29,33 +29,37 @@ void seam_sessions_engine_ended(seam_sessions *sessions);
 seam_status seam_sessions_admit(seam_session **ret_session, bool *ret_known,
                                 seam_sessions *sessions, const char *request_id,
                                 const seam_session_config *config,
-                                Seam__V1__SessionConfig *gift_message, seam_error *err);
-void seam_sessions_ready(seam_sessions *sessions, seam_session *session, uint64_t now_ms);
+                                Seam__V1__SessionConfig *gift_message,
+                                seam_error *err) SEAM_ON_LOOP;
+void seam_sessions_ready(seam_sessions *sessions, seam_session *session,
+                         uint64_t now_ms) SEAM_ON_LOOP;
 /* Take it out of the table (deleted, expired, failed to build); references live on. */
-void seam_sessions_remove(seam_sessions *sessions, seam_session *session);
+void seam_sessions_remove(seam_sessions *sessions, seam_session *session) SEAM_ON_LOOP;
 /* A ready session by id and secret; the caller gets a reference.
  * SEAM_E_NOT_FOUND, SEAM_E_DENIED. */
 seam_status seam_sessions_find(seam_session **ret_session, seam_sessions *sessions, const char *id,
-                               const uint8_t *secret, size_t secret_bytes, seam_error *err);
+                               const uint8_t *secret, size_t secret_bytes,
+                               seam_error *err) SEAM_ON_LOOP;
 /* Sessions in order of creation, from the one after `number`; NULL at the end. */
-seam_session *seam_sessions_after(const seam_sessions *sessions, uint64_t number);
+seam_session *seam_sessions_after(const seam_sessions *sessions, uint64_t number) SEAM_ON_LOOP;
 /* Remember a deletion, so that its repetition succeeds; was it remembered? */
-void seam_sessions_note_deletion(seam_sessions *sessions, const char *request_id);
-bool seam_sessions_was_deleted(const seam_sessions *sessions, const char *request_id);
+void seam_sessions_note_deletion(seam_sessions *sessions, const char *request_id) SEAM_ON_LOOP;
+bool seam_sessions_was_deleted(const seam_sessions *sessions, const char *request_id) SEAM_ON_LOOP;
 
 /* Leases that are over. */
-void seam_sessions_tick(seam_sessions *sessions, uint64_t now_ms);
-uint32_t seam_sessions_count(const seam_sessions *sessions);
-uint64_t seam_sessions_memory_total(const seam_sessions *sessions);
-uint64_t seam_sessions_memory_free(const seam_sessions *sessions);
+void seam_sessions_tick(seam_sessions *sessions, uint64_t now_ms) SEAM_ON_LOOP;
+uint32_t seam_sessions_count(const seam_sessions *sessions) SEAM_ON_LOOP;
+uint64_t seam_sessions_memory_total(const seam_sessions *sessions) SEAM_ON_LOOP;
+uint64_t seam_sessions_memory_free(const seam_sessions *sessions) SEAM_ON_LOOP;
 /* What a session may ask for. */
 seam_session_limits seam_sessions_limits(const seam_sessions *sessions);
 /* More memory for a stream of its own (Forward, Generate); give it back when it ends.
  * SEAM_E_LIMIT. */
-seam_status seam_sessions_reserve(seam_sessions *sessions, uint64_t bytes, seam_error *err);
-void seam_sessions_unreserve(seam_sessions *sessions, uint64_t bytes);
+seam_status seam_sessions_reserve(seam_sessions *sessions, uint64_t bytes,
+                                  seam_error *err) SEAM_ON_LOOP;
+void seam_sessions_unreserve(seam_sessions *sessions, uint64_t bytes) SEAM_ON_LOOP;
 
 /* For seam_session_unref: gives the budget back; the engine that frees it, or NULL. */
-seam_engine *seam_sessions_release(seam_sessions *sessions, seam_session *session);
+seam_engine *seam_sessions_release(seam_sessions *sessions, seam_session *session) SEAM_ON_LOOP;
 
 #endif

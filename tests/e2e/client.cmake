@@ -5,5 +5,7 @@ seam_add_script_test(e2e client_core ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test
                      $<TARGET_FILE:seamd> $<TARGET_FILE:core_steps>)
 seam_add_script_test(e2e client_cli ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_client_cli.py
                      $<TARGET_FILE:seamd> $<TARGET_FILE:seam_cli>)
+seam_add_script_test(e2e bench_codecs ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_bench_codecs.py
+                     $<TARGET_FILE:seamd> $<TARGET_FILE:seam_cli>)
 seam_add_script_test(e2e install ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_install.py
                      $<TARGET_FILE:seamd> ${PROJECT_BINARY_DIR})

@@ -28,7 +28,10 @@ class Case:
         self.folder, self.seam, self.binary = folder, seam, binary
         self.model = folder / "model"
         self.rows = write_rows(folder / "train.jsonl", colour_rows(40))
-        self.eval = write_rows(folder / "eval.jsonl", colour_rows(6, begin=100))
+        groups = ["first", "first", "first", "first", "second", None]
+        self.eval = write_rows(folder / "eval.jsonl", [
+            row | ({"group": group} if group else {})
+            for row, group in zip(colour_rows(6, begin=100), groups)])
 
     def train(self, out, *args, seam=None, **kwargs):
         return (seam or self.seam).run(
@@ -50,6 +53,9 @@ def check_report(case):
         assert step["step"] == i and step["loss"] > 0 and step["seconds"] > 0
         assert 0 < step["labelled_tokens"] < step["tokens"]
         assert step["bf16_bytes"] == 4 * step["tokens"] * hidden * 2
+        assert 0 < step["encode_seconds"] + step["decode_seconds"] < step["seconds"]
+        assert 0 < step["server_codec_seconds"] < step["server_seconds"]
+        assert step["micros"] == 1 and step["sites"]["fwd_in"]["rows"] == step["tokens"]
         payload = {name: step["sites"][name]["payload_bytes"] for name in SITES}
         assert step["bytes_sent"] > payload["fwd_in"] + payload["bwd_out"]
         assert step["bytes_received"] > payload["fwd_out"] + payload["bwd_in"]
@@ -63,6 +69,11 @@ def check_report(case):
             assert 1 <= spread["min"] <= spread["p10"] <= spread["median"] <= spread["max"] <= 16
         assert step["sites"]["bwd_in"]["mean_bits"] == 0
         assert payload["bwd_in"] == 4 * hidden  # the gate signal
+    for name in ["encode_seconds", "decode_seconds", "server_codec_seconds"]:
+        total = sum(step[name] for step in report["steps"])
+        assert abs(report["totals"][name] - total) < 1e-6
+    assert report["options"]["lr"] == "0.00999999978" and report["options"]["steps"] == "30"
+    assert report["options"]["labelled-rows-only"] == "on" and "out" not in report["options"]
     assert report["steps"][0]["sites"]["fwd_in"]["mean_bits"] == 8
     assert report["steps"][-1]["sites"]["fwd_in"]["mean_bits"] < 7
     assert report["steps"][-1]["loss"] < report["steps"][0]["loss"]
@@ -70,12 +81,19 @@ def check_report(case):
         result = report["eval"][name]
         assert abs(result["perplexity"] / 2.718281828 ** result["loss"] - 1) < 1e-3
         assert 0 <= result["exact_match"] <= 1 and result["rows"] == 6
+        groups = result["groups"]
+        assert {g: groups[g]["rows"] for g in groups} == {"first": 4, "second": 1}
+        for group, rows in (("first", slice(0, 4)), ("second", slice(4, 5))):
+            right = sum(e["exact"] for e in result["examples"][rows])
+            assert groups[group]["exact_rows"] == right
+            assert groups[group]["exact_match"] == right / groups[group]["rows"]
+    assert "first" in out and "second" in out
     assert report["eval"]["after"]["loss"] < report["eval"]["before"]["loss"]
     assert sum(report["widths"]["fwd_in"]) == hidden
     assert len(report["final_widths"]["fwd_out"]) == hidden
     assert report["peak_rss_bytes"] > 0 and report["config"]["codec"] == "amaq"
     page = (case.folder / "run" / "report.html").read_text()
-    assert page.startswith("<!") and "<svg" in page
+    assert page.startswith("<!") and "<svg" in page and "<td>after, first</td>" in page
     adapter = case.folder / "run" / "adapter"
     config = json.loads((adapter / "adapter_config.json").read_text())
     assert config["peft_type"] == "LORA" and config["r"] == 4
@@ -163,6 +181,37 @@ def check_aqsgd(case):
     assert case.report("aqsgd-small")["steps"][-1]["sites"]["fwd_in"]["mean_bits"] > 16
 
 
+def check_symmetric(case):
+    """Codecs tensor, channel, group: training goes down, payloads are scales and codes, and the
+    same bits with and without unlabelled rows."""
+    hidden, bits = 48, 5
+    for codec, size in {"tensor": 0, "channel": 0, "group": 16}.items():
+        args = ["--codec", codec, "--bits", bits, "--steps", 20, "--lr", "1e-2", "--eval-data",
+                case.eval, *(["--group", size] if size else [])]
+        hashes = []
+        for rows in ("on", "off"):
+            code, out, err = case.train(f"{codec}-{rows}", *args, "--labelled-rows-only", rows,
+                                        "--delete-session")
+            assert code == 0, out + err
+            report = case.report(f"{codec}-{rows}")
+            hashes.append([s["state_hash"] for s in report["steps"]])
+        assert hashes[0] == hashes[1], codec
+        report = case.report(f"{codec}-on")
+        assert report["config"]["codec"] == codec and report["config"]["bits"] == bits
+        assert report["steps"][-1]["loss"] < report["steps"][0]["loss"]
+        for step in report["steps"]:
+            assert step["sites"]["bwd_in"]["payload_bytes"] == 0
+            for name in SITES[:3]:
+                rows = step["tokens"] if name == "fwd_in" else step["labelled_tokens"]
+                scales = {"tensor": 1, "channel": hidden, "group": rows * hidden // 16}[codec]
+                assert step["sites"][name]["mean_bits"] == bits
+                assert step["sites"][name]["payload_bytes"] == \
+                    4 + 2 * scales + -(-rows * hidden * bits // 8), (codec, name)
+        evaluation = report["eval"]
+        assert evaluation["after"]["loss"] < evaluation["before"]["loss"]
+        assert abs(evaluation["after_quantized"]["loss"] - evaluation["after"]["loss"]) < 0.5
+
+
 def check_two_at_once(case):
     """Two sessions with different settings, together and alone: the same bits."""
     settings = {"one": ["--codec", "amaq", "--seed", "1"],
@@ -204,6 +253,7 @@ def check_commands(case):
     trained = case.report("run")["eval"]["after"]
     assert abs(result["loss"] - trained["loss"]) < 1e-6, (result, trained)
     assert result["exact_match"] == trained["exact_match"]
+    assert result["groups"] == trained["groups"]
     base = seam.json("eval", "--model", case.model, "--data", case.eval, "--exact-match", "off")
     before = case.report("run")["eval"]["before"]
     assert abs(base["loss"] - before["loss"]) < 1e-6 and base["exact_match"] is None
@@ -253,7 +303,6 @@ def check_bad_input(case):
     refused(case, EXIT_INPUT, "nomodel", args=["--model", folder / "nomodel"])
     refused(case, EXIT_INPUT, "'other'", "tiny", args=["--server-model", "other"])
     refused(case, EXIT_INPUT, "codec", "'zip'", args=["--codec", "zip"])
-    refused(case, EXIT_INPUT, "codec", "tensor", args=["--codec", "tensor"])
     refused(case, EXIT_LIMIT, "aqsgd.cache_bytes_max: 9000000000000", "allows",
             args=["--codec", "aqsgd", "--cache-bytes", "9000000000000"])
     refused(case, EXIT_IO, "cache", folder / "nodir",
@@ -272,11 +321,13 @@ def check_bad_input(case):
     refused(case, EXIT_INPUT, "gate_signal", "bf16",
             args=["--codec-fwd-in", "bf16", "--gate-signal", "exact"])
     refused(case, EXIT_INPUT, "bits", "17", args=["--codec", "affine", "--bits", "17"])
+    refused(case, EXIT_INPUT, "group", "7", args=["--codec", "group", "--group", "7"])
     refused(case, EXIT_INPUT, "rank", args=["--rank", "100000"])
     refused(case, EXIT_INPUT, "bits_target", args=["--target", "5.5"])
     refused(case, EXIT_USAGE, "--nonsense", args=["--nonsense"])
     refused(case, EXIT_USAGE, "--steps", args=["--steps", "many"])
     refused(case, EXIT_USAGE, "targets", "'z'", args=["--targets", "q,z"])
+    refused(case, EXIT_USAGE, "--train-rows", args=["--train-rows", "0"])
     assert case.seam.run("train", server=False)[0] == EXIT_USAGE
     assert case.seam.run("flight", server=False)[0] == EXIT_USAGE
     truncated = folder / "truncated"
@@ -354,7 +405,7 @@ def main():
         with Seamd(binary, folder / "model", "--sessions-max", "64") as server:
             case = Case(folder, Seam(seam_path, server.address), binary)
             for check in [check_report, check_commands, check_same_bits, check_codec_fwd_in,
-                          check_dictionary, check_aqsgd, check_two_at_once,
+                          check_symmetric, check_dictionary, check_aqsgd, check_two_at_once,
                           check_bad_input, check_interrupt, check_disk_full, check_server_gone]:
                 check(case)
                 print(f"{check.__name__}: passed", flush=True)

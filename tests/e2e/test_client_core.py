@@ -69,7 +69,7 @@ def check_tls(binary, model, folder):
 
 def check_cuts(address):
     """Cut streams resume; bits are those of an uncut run."""
-    for codec, mode, cut_after in [("amaq", "", 40_000), ("affine", "", 25_000),
+    for codec, mode, cut_after in [("amaq", "", 40_000), ("affine", "", 25_000), ("group", "", 25_000),
                                    ("amaq", "exact", 30_000), ("aqsgd", "", 20_000),
                                    ("affine/dictionary", "", 10_000)]:
         _, whole, _ = steps(address, codec, 12, 4, 32, mode)

@@ -56,8 +56,6 @@ def make_config(dictionary, cache_bits):
     codec.aqsgd.cache_bytes_max = CACHE_BYTES
     codec.aqsgd.cache_format = t.CACHE_FORMAT_QUANTIZED if cache_bits else t.CACHE_FORMAT_FP16
     codec.aqsgd.cache_bits = cache_bits
-    # Not looked at with this codec; seam_client.py makes its gates of it.
-    codec.amaq.CopyFrom(t.AmaqConfig(bits_min=1, bits_max=16, bits_start=8, alpha=1))
     if dictionary:
         codec.codec_fwd_in = t.CODEC_DICTIONARY
         codec.dictionary_rows_max = 65536
@@ -82,8 +80,7 @@ def steps_file(steps):
 
 def check(server, folder, np, dictionary, cache_bits):
     from local_model import LocalModel
-    from seam_client import Micro
-    from stateful_client import StatefulSession
+    from stateful_client import Micro, StatefulSession
     steps = make_steps(np, Micro)
     (folder / "steps").write_bytes(steps_file(steps))
     session = StatefulSession(server.address, LocalModel(folder / "model"),
@@ -120,8 +117,7 @@ def check_apart(server, folder, np):
     """Caches that have come apart are refused, by the sample's name."""
     import grpc
     from local_model import LocalModel
-    from seam_client import Micro
-    from stateful_client import StatefulSession
+    from stateful_client import Micro, StatefulSession
     steps = make_steps(np, Micro)
     session = StatefulSession(server.address, LocalModel(folder / "model"), make_config(False, 0))
     for micros in steps[:SAMPLES // 4]:

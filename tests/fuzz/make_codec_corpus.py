@@ -19,15 +19,32 @@ def codec_seed(rng, codec, rows, channels, flags):
     return head + ranges + bytes(rng.randrange(256) for _ in range(4 * rows * channels))
 
 
+def scaled_seed(rng, codec, rows, channels, flags):
+    """tensor, channel, group: group size and split in front of a payload with a good scale block."""
+    head = bytes([codec, rows - 1, channels - 1, flags])
+    head += bytes(rng.randrange(256) for _ in range((channels + 1) // 2)) + b"\x03\x01"
+    values = [rng.gauss(0, 1) * 10 ** rng.uniform(-3, 3) for _ in range(rows * channels)]
+    if flags & 1:
+        return head + bytes(9) + b"\xff" * 9 + struct.pack(f"<{len(values)}f", *values)
+    count = {5: 1, 6: channels, 7: rows * channels}[codec]
+    scales = struct.pack(f"<{count}e", *(rng.uniform(0, 1000) for _ in range(count)))
+    return head + struct.pack("<hH", -20, 0) + scales + rng.randbytes(2 * rows * channels)
+
+
 def main():
     rng = random.Random(7)
     for folder in ("codec", "alloc"):
         (CORPUS / folder).mkdir(parents=True, exist_ok=True)
     shapes = [(1, 1), (3, 2), (32, 5), (33, 3), (9, 66)]
-    for codec in (1, 2, 3, 4, 5):
+    for codec in (1, 2, 3, 4):
         for at, (rows, channels) in enumerate(shapes[:5 if codec == 4 else 2]):
             for flags in (0, 1, 3):
                 seed = codec_seed(rng, codec, rows, channels, flags)
+                (CORPUS / "codec" / f"{codec}_{at}_{flags}").write_bytes(seed)
+    for codec in (5, 6, 7):
+        for at, (rows, channels) in enumerate(((1, 1), (33, 6), (3, 66))):
+            for flags in (0, 1, 3):
+                seed = scaled_seed(rng, codec, rows, channels, flags)
                 (CORPUS / "codec" / f"{codec}_{at}_{flags}").write_bytes(seed)
     honest = b"".join(bytes([0, rng.randrange(1, 17), 4, 9, rng.randrange(1, 4), 2, 2])
                       for _ in range(20))

@@ -8,6 +8,12 @@ seam_add_script_test(golden codec_live ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/te
 seam_add_script_test(golden codec_vectors ${PYTHON3}
                      ${PROJECT_SOURCE_DIR}/tests/oracle/make_codec_golden.py --check)
 
+# Codecs of coder.h alone against NumPy; check_compressed_tensors.py uses the program too.
+add_executable(coder_cli coder_cli.c)
+target_link_libraries(coder_cli PRIVATE seam_flags seam_codec m)
+seam_add_script_test(golden symmetric_live ${PYTHON3}
+                     ${CMAKE_CURRENT_SOURCE_DIR}/test_symmetric_live.py $<TARGET_FILE:coder_cli>)
+
 # The stateful codecs over whole sessions.
 add_executable(stateful_cli stateful_cli.c)
 target_link_libraries(stateful_cli PRIVATE seam_flags seam_codec m)

@@ -9,12 +9,14 @@ manifest.tsv, one line a file: name, class, expectation.
   frame    opens; expectation: the digest of a tensor of this one frame (hex)
   chunk    as frame, but the later chunk of a tensor; expectation: digest of both
   bad      does not open; expectation: STATUS and the field that the error names
+  payload  opens, but its payload is refused; expectation: STATUS
   message  bytes of a stream message; expectation: field number and body bytes
   badmsg   a message that the walk refuses; expectation: words of the error
   begin    a TrainRequest with a StepBegin; expectation: its digest
   config   a SessionConfig; expectation: its hash
   dictionary, aqsgd, ...  frames of the stateful codecs: stateful_golden.py
 Beside a tensor frame NAME.bin: NAME.values (decoded f32) and, if quantized, NAME.widths (u8).
+Codec group has groups of 4 channels here.
 """
 import os
 import re
@@ -29,11 +31,12 @@ except ImportError:
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
-sys.path[:0] = [HERE, os.path.join(ROOT, "tests", "e2e", "python_client")]
+sys.path.insert(0, HERE)
 
 import amaq_numpy as amaq  # noqa: E402
 import frames  # noqa: E402
 import stateful_golden  # noqa: E402
+import symmetric_numpy as symmetric  # noqa: E402
 from frames import Header  # noqa: E402
 
 GOLDEN = os.path.join(ROOT, "proto", "golden")
@@ -115,6 +118,60 @@ def make_tensors(g):
                  Header(**quantized(amaq.AMAQ, grad, widths, phase=frames.BACKWARD, site=2, step=300,
                                     micro=1, alloc_version=9)), ranges + codes, values, widths)
     return ranges
+
+
+GROUP_CHANNELS = 4
+
+
+def make_symmetric(g):
+    """tensor, channel, group: whole, in two chunks, as a stochastic gradient; bad scale blocks."""
+    rng = np.random.default_rng(20251125)
+    names = {symmetric.TENSOR: "tensor", symmetric.CHANNEL: "channel", symmetric.GROUP: "group"}
+    small = np.array([[0.0, 1.0, -2.0, 0.25], [0.5, -1.5, 3.0, 0.0]], np.float32)
+    x = (rng.standard_normal((40, 8)) * [1, 0.01, 30, 1, 0, 1e-6, 1, 2]).astype(np.float32)
+    row_ids = [1, 4, 5, 9]
+    grad = (rng.standard_normal((4, 8)) * 1e-7).astype(np.float32)
+    rounding = amaq.Rounding(True, seed=2 ** 40 + 17, step=300, site=2, micro=1)
+    for (codec, name), bits in zip(names.items(), (3, 9, 5)):
+        group = GROUP_CHANNELS
+        payloads, values = symmetric.chunks(codec, small, 4, group=group)
+        g.add_tensor(name, Header(**quantized(codec, small, [4] * 4, site=0, step=7,
+                                              alloc_version=1)), payloads[0], values, [4] * 4)
+        widths = [bits] * 8
+        base = quantized(codec, x, widths, site=1, step=300, micro=1, alloc_version=1)
+        payloads, values = symmetric.chunks(codec, x, bits, group=group, rows_first=32)
+        first = g.add_tensor(name + "_chunk0", Header(**{**base, "row_count": 32}), payloads[0],
+                             values[:32], widths)
+        g.add_tensor(name + "_chunk1", Header(**{**base, "row_begin": 32, "row_count": 8}),
+                     payloads[1], values[32:], widths, before=first)
+        payloads, values = symmetric.chunks(codec, grad, bits, group=group, rounding=rounding,
+                                            row_ids=row_ids)
+        header = Header(**quantized(codec, grad, widths, phase=frames.BACKWARD, site=2, step=300,
+                                    micro=1, alloc_version=1))
+        g.add_tensor(name + "_gradient", header, payloads[0], values, widths)
+        for what, at, data, status in (("exponent", 0, struct.pack("<h", 111), "FORMAT"),
+                                       ("exponent_low", 0, struct.pack("<h", -179), "FORMAT"),
+                                       ("zero", 2, b"\1", "FORMAT"),
+                                       ("negative", 5, b"\x80", "FORMAT"),
+                                       ("infinite", 4, b"\0\x7c", "NONFINITE"),
+                                       ("padding", -1, b"\xff", "FORMAT")):
+            if what == "padding":  # 3 rows of 4 channels of 3 bits: 36 bits in 5 bytes
+                of = small[[0, 1, 0]]
+                payload, values = symmetric.chunks(codec, of, 3, group=group)
+                header = Header(**quantized(codec, of, [3] * 4, site=0, step=7, alloc_version=1))
+                payload = payload[0]
+                widths = [3] * 4
+            else:
+                payload = payloads[0]
+            at %= len(payload)
+            payload = payload[:at] + data + payload[at + len(data):]
+            g.add(f"badcode_{name}_{what}", header.seal(payload), "payload", status)
+            g.files[f"badcode_{name}_{what}.widths"] = bytes(widths)
+    payloads, _ = symmetric.chunks(symmetric.GROUP, small, 4, group=GROUP_CHANNELS)
+    header = Header(**quantized(symmetric.GROUP, small, [4] * 4, site=0, step=7, alloc_version=1))
+    for what, payload in (("short", payloads[0][:-1]), ("long", payloads[0] + b"\0")):
+        g.add(f"badcode_group_{what}", header.seal(payload), "payload", "FORMAT")
+        g.files[f"badcode_group_{what}.widths"] = bytes([4] * 4)
 
 
 def make_other_kinds(g, ranges):
@@ -239,6 +296,8 @@ def hex_blocks(g, micro, digest):
             ("bf16", {64: "row 0", 70: "row 1"}),
             ("affine", {64: "k = -13, zero", 68: "lo, hi of channel 0", 72: "of channel 1",
                         76: "of channel 2", 80: "codes: 24 bits in 3 bytes"}),
+            ("group", {64: "k = -16, zero", 68: "scale of row 0", 70: "of row 1",
+                       72: "codes: 32 bits in 4 bytes"}),
             ("gate_signal", {64: "dL/db: -0.5, 0.25, -0.001"})):
         data = g.files[name + ".bin"]
         blocks[name] = dump(data, {**HEADER_NOTES, **notes})
@@ -257,6 +316,7 @@ def hex_blocks(g, micro, digest):
 def make():
     g = Golden()
     ranges = make_tensors(g)
+    make_symmetric(g)
     make_other_kinds(g, ranges)
     make_bad(g)
     micro, digest = make_messages(g)

@@ -35,6 +35,7 @@ export SEAM_MODEL TRANSFORMERS_VERBOSITY=error TQDM_DISABLE=1 PYTHONWARNINGS=ign
 for script in tests/oracle/make_*_golden.py; do
     run "$python" "$script" --check
 done
+run "$python" tests/oracle/check_compressed_tensors.py "$bin/coder_cli"
 run "$python" tests/oracle/check_weights.py "$bin/dump_weights" "$SEAM_MODEL"
 run "$python" tests/oracle/check_model.py "$bin/run_model" "$SEAM_MODEL"
 printf '\noracle: %d failed\n' "$failed"

@@ -4,15 +4,10 @@ Plain dicts and lists instead of the C code's tables and blocks: the table of ro
 bytes to an index, the cache an ordered dict from sample id to bytes.
 """
 import collections
-import os
 import struct
-import sys
 
+import frames
 import numpy as np
-
-sys.path[:0] = [os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "e2e",
-                             "python_client")]
-import frames  # noqa: E402
 
 DICTIONARY, AQSGD = 9, 8
 F = np.float32

@@ -89,6 +89,20 @@ static void test_seam_args_parse__every_kind__is_stored(void **state) {
     assert_string_equal(positional[0], "--rest");
 }
 
+static void test_seam_arg_show__every_kind__is_what_would_be_typed(void **state) {
+    (void)state;
+    const target t = {.onoff = true, .text = "a b", .u32 = 7, .u64 = UINT64_MAX, .f32 = 1e-4f};
+    static const char *const shown[] = {"off",           "on", "a b", "7", "18446744073709551615",
+                                        "9.99999975e-05"};
+    for (size_t i = 0; i < sizeof shown / sizeof *shown; i++) {
+        char number[SEAM_ARG_TEXT_BYTES];
+        assert_string_equal(seam_arg_show(number, &specs[i], &t), shown[i]);
+    }
+    const target none = {.flag = false};
+    char number[SEAM_ARG_TEXT_BYTES];
+    assert_null(seam_arg_show(number, &specs[2], &none));
+}
+
 static void test_seam_args_parse__bad__names_the_option(void **state) {
     (void)state;
     static char *cases[][2] = {
@@ -121,6 +135,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_seam_text_is_exact__table),
         cmocka_unit_test(test_seam_args_parse__every_kind__is_stored),
+        cmocka_unit_test(test_seam_arg_show__every_kind__is_what_would_be_typed),
         cmocka_unit_test(test_seam_args_parse__bad__names_the_option),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -165,7 +165,7 @@ static void test_names__every_codec__there_and_back(void **state) {
         assert_true(seam_codec_from_name(&id, names[i]));
         assert_int_equal(id, i + 1);
         assert_string_equal(seam_codec_name(id), names[i]);
-        assert_int_equal(seam_codec_is_implemented(id), i < 4 || i >= 7);
+        assert_true(seam_codec_is_implemented(id));
         assert_int_equal(seam_codec_has_ranges(id), i == 2 || i == 3);
         assert_int_equal(seam_codec_has_widths(id), i >= 2 && i <= 7);
         assert_int_equal(seam_codec_has_gates(id), i == 3);
@@ -178,7 +178,8 @@ static void test_names__every_codec__there_and_back(void **state) {
     assert_false(seam_codec_is_implemented((seam_codec_id)0));
 }
 
-static void test_later_codecs__any_call__unimplemented(void **state) {
+/* codec.h's own functions serve four codecs; coder.h the others. */
+static void test_other_codecs__any_call__unimplemented(void **state) {
     (void)state;
     const float x = 1.0f;
     float out = 0.0f;
@@ -209,7 +210,7 @@ int main(void) {
         cmocka_unit_test(test_decode__wrong_count_or_padding__format),
         cmocka_unit_test(test_decode__every_flipped_bit__changes_one_value),
         cmocka_unit_test(test_names__every_codec__there_and_back),
-        cmocka_unit_test(test_later_codecs__any_call__unimplemented),
+        cmocka_unit_test(test_other_codecs__any_call__unimplemented),
         cmocka_unit_test(test_measure__codec_without_ranges__writes_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

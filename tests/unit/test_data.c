@@ -54,9 +54,11 @@ static void expect_rendered(const seam_data *data, uint32_t idx, const char *wan
 
 static void test_load__prompt_completion__loss_on_completion_and_end(void **state) {
     (void)state;
-    seam_data *data = load("{\"prompt\": \"Q: the\", \"completion\": \" the\", \"answer\": \"7\"}\n"
+    seam_data *data = load("{\"prompt\": \"Q: the\", \"completion\": \" the\", \"answer\": \"7\", "
+                           "\"group\": \"hard\"}\n"
                            "\n"
-                           "{\"prompt\": \"\", \"completion\": \"ab\", \"label\": 1}",
+                           "{\"prompt\": \"\", \"completion\": \"ab\", \"label\": 1, "
+                           "\"group\": 5}",
                            NULL);
     seam_sample s;
     assert_int_equal(seam_data_count(data), 2);
@@ -66,11 +68,13 @@ static void test_load__prompt_completion__loss_on_completion_and_end(void **stat
     seam_data_get(&s, data, 0);
     assert_string_equal(s.completion, " the");
     assert_string_equal(s.answer, "7");
+    assert_string_equal(s.group, "hard");
     assert_int_equal(s.prompt_count, 3);
     assert_int_equal(s.label_count, 2);
     assert_int_equal(s.line, 1);
     seam_data_get(&s, data, 1);
     assert_null(s.answer);
+    assert_null(s.group); /* a number is no group: the field may mean something else there */
     assert_int_equal(s.line, 3);
     seam_data_destroy(data);
 }

@@ -55,9 +55,9 @@ def main():
     for row in evaluation:
         assert normal(row["prompt"]) not in trained, f"also in training: {row['prompt']}"
 
-    unseen = [row for row in evaluation if row["phrasing"] == "unseen"]
+    unseen = [row for row in evaluation if row["group"] == "unseen phrasing"]
     assert len(unseen) * 4 == len(evaluation), f"{len(unseen)} of {len(evaluation)} unseen"
-    assert all(row["phrasing"] == "seen" for row in train)
+    assert all(row["group"] == "seen phrasing" for row in train)
     hidden = [pattern_of(said, kind[0]) for kind in generator.KINDS for said in kind[4]]
     shown = [pattern_of(said, kind[0]) for kind in generator.KINDS for said in kind[3]]
     for row in train:

@@ -53,7 +53,7 @@ static seam_status block(seam_job *job, seam_stream *stream) {
     return st;
 }
 
-static void finished(seam_job *job) {
+SEAM_ON_GPU static void finished(seam_job *job) {
     log *to = ((item *)job->user)->to;
     seam_job_publish(job);
     (void)pthread_mutex_lock(&to->mu);
@@ -79,7 +79,7 @@ static void items_init(item items[JOBS], log *to) {
     }
 }
 
-static void test_post__many_jobs__run_in_order_and_come_back(void **state) {
+SEAM_ON_LOOP static void test_post__many_jobs__run_in_order_and_come_back(void **state) {
     (void)state;
     log to;
     item items[JOBS];
@@ -106,7 +106,7 @@ static void test_post__many_jobs__run_in_order_and_come_back(void **state) {
     seam_backend_destroy(backend);
 }
 
-static void test_post__queue_full__limit_and_the_rest_still_runs(void **state) {
+SEAM_ON_LOOP static void test_post__queue_full__limit_and_the_rest_still_runs(void **state) {
     (void)state;
     log to;
     item items[JOBS];

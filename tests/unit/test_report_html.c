@@ -81,7 +81,9 @@ static const char full_report[] =
     "  \"fwd_out\": {\"mean_bits\": 4.5, \"payload_bytes\": 120},"
     "  \"bwd_in\": {\"mean_bits\": 0, \"payload_bytes\": 0}}}],"
     "\"eval\": {\"before\": {\"loss\": 4, \"perplexity\": 54.6, \"exact_match\": 0},"
-    "          \"after\": {\"loss\": 0.5, \"perplexity\": 1.65, \"exact_match\": 0.875}},"
+    "          \"after\": {\"loss\": 0.5, \"perplexity\": 1.65, \"exact_match\": 0.875,"
+    "  \"groups\": {\"a<b\": {\"exact_match\": 0.9375, \"rows\": 4},"
+    "               \"rare\": {\"exact_match\": 0.8125, \"rows\": 4}}}},"
     "\"widths\": {\"fwd_in\": [0, 0, 3, 9, 2], \"fwd_out\": [0, 0, 0, 10, 4]}}";
 
 static void test_report_html_write__full_report__shows_its_figures(void **state) {
@@ -96,12 +98,33 @@ static void test_report_html_write__full_report__shows_its_figures(void **state)
     assert_non_null(strstr(page, "8 &rarr; 4</b>"));    /* mean bits of fwd_in */
     assert_non_null(strstr(page, "200/s, 1 s"));        /* 200 tokens in 1 s */
     assert_non_null(strstr(page, "config.bits_target"));
+    assert_non_null(strstr(page, "<td>after, a&lt;b</td>"));
+    assert_non_null(strstr(page, "<td>0.9375</td>"));
+    assert_non_null(strstr(page, "<td>after, rare</td>"));
     assert_int_equal(occurrences("<figure>"), 5);
     assert_int_equal(occurrences("</figure>"), 5);
     assert_int_equal(occurrences("<path class=\"line"), 1 + 3 + 2 + 1);
     assert_int_equal(occurrences("<rect"), 3 + 2); /* widths with channels */
     assert_null(strstr(page, "nan"));
     assert_null(strstr(page, "not in this report"));
+}
+
+static void test_report_html_write__too_many_groups__not_shown(void **state) {
+    (void)state;
+    for (int count = 16; count <= 17; count++) {
+        char text[1024] = "{\"eval\": {\"after\": {\"exact_match\": 1, \"groups\": {";
+        for (int i = 0; i < count; i++) {
+            const size_t used = strlen(text);
+            snprintf(text + used, sizeof text - used, "%s\"g%d\": {\"exact_match\": 1}",
+                     i == 0 ? "" : ", ", i);
+        }
+        strncat(text, "}}}}", sizeof text - strlen(text) - 1);
+        write_file("report.json", text);
+        assert_int_equal(render(NULL), SEAM_OK);
+        read_page();
+        assert_int_equal(occurrences("<td>after, g"), count == 16 ? 16 : 0);
+        assert_int_equal(occurrences("<td>after</td>"), 1);
+    }
 }
 
 static void test_report_html_write__any_report__fetches_nothing(void **state) {
@@ -167,6 +190,7 @@ static void test_report_html_write__no_such_file__io_error(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_report_html_write__full_report__shows_its_figures),
+        cmocka_unit_test(test_report_html_write__too_many_groups__not_shown),
         cmocka_unit_test(test_report_html_write__any_report__fetches_nothing),
         cmocka_unit_test(test_report_html_write__missing_parts__left_out),
         cmocka_unit_test(test_report_html_write__bad_report__named_error),

@@ -94,7 +94,7 @@ static seam_session_config config_of(const fixture *f, seam_codec_id codec) {
     return config;
 }
 
-static seam_trainer *trainer_open(fixture *f, const seam_session_config *config) {
+SEAM_ON_GPU static seam_trainer *trainer_open(fixture *f, const seam_session_config *config) {
     seam_trainer *trainer = NULL;
     seam_error err = {0};
     seam_test_check(seam_trainer_create(&trainer, config, f->engine.stream, &err), "trainer", &err);
@@ -228,8 +228,9 @@ static void pick(float *ret, const float *rows, bool labelled_only) {
     }
 }
 
-static void run(pass *p, fixture *f, seam_trainer *trainer, const seam_session_config *config,
-                const float *x, const float *g, uint32_t micro, uint32_t micro_count) {
+SEAM_ON_GPU static void run(pass *p, fixture *f, seam_trainer *trainer,
+                            const seam_session_config *config, const float *x, const float *g,
+                            uint32_t micro, uint32_t micro_count) {
     seam_arena arena;
     seam_reply reply;
     seam_error err = {0};
@@ -288,7 +289,7 @@ static seam_gates gates_after(const seam_session_config *config, const float *db
     return gates;
 }
 
-static void test_step__amaq__adapter_gates_and_signal_as_the_formulas(void **state) {
+SEAM_ON_GPU static void test_step__amaq__adapter_gates_and_signal_as_the_formulas(void **state) {
     fixture *f = *state;
     const seam_session_config amaq = config_of(f, SEAM_CODEC_AMAQ);
     seam_session_config exact = config_of(f, SEAM_CODEC_F32);
@@ -352,7 +353,7 @@ static void test_step__amaq__adapter_gates_and_signal_as_the_formulas(void **sta
 }
 
 /* Codecs a site: bf16 in, amaq out.  Only site 1 has gates, so no signal goes back. */
-static void test_step__no_gates_at_site_0__site_1_as_with_them(void **state) {
+SEAM_ON_GPU static void test_step__no_gates_at_site_0__site_1_as_with_them(void **state) {
     fixture *f = *state;
     float *x = values_new("x", 0.5f), *g = values_new("g", 1e-4f);
     for (uint32_t i = 0; i < T * C; i++) { /* values that bf16 keeps: the same input to both */
@@ -384,7 +385,7 @@ static void test_step__no_gates_at_site_0__site_1_as_with_them(void **state) {
     test_free(g);
 }
 
-static void test_labelled_rows_only__on_and_off__same_bits(void **state) {
+SEAM_ON_GPU static void test_labelled_rows_only__on_and_off__same_bits(void **state) {
     fixture *f = *state;
     const seam_codec_id codecs[] = {SEAM_CODEC_F32, SEAM_CODEC_BF16, SEAM_CODEC_AFFINE,
                                     SEAM_CODEC_AMAQ};
@@ -421,7 +422,7 @@ static void test_labelled_rows_only__on_and_off__same_bits(void **state) {
     test_free(g);
 }
 
-static void test_abort_step__half_a_step__leaves_nothing(void **state) {
+SEAM_ON_GPU static void test_abort_step__half_a_step__leaves_nothing(void **state) {
     fixture *f = *state;
     const seam_session_config config = config_of(f, SEAM_CODEC_AMAQ);
     float *x = values_new("x", 0.5f), *g = values_new("g", 1e-4f), *other = values_new("o", 2e-3f);
@@ -443,7 +444,7 @@ static void test_abort_step__half_a_step__leaves_nothing(void **state) {
     test_free(other);
 }
 
-static void test_step__gradient_overflows__skipped_and_nothing_moves(void **state) {
+SEAM_ON_GPU static void test_step__gradient_overflows__skipped_and_nothing_moves(void **state) {
     fixture *f = *state;
     const seam_session_config config = config_of(f, SEAM_CODEC_F32);
     float *x = values_new("x", 0.5f), *g = values_new("g", 1e37f);
@@ -459,7 +460,7 @@ static void test_step__gradient_overflows__skipped_and_nothing_moves(void **stat
     test_free(g);
 }
 
-static void test_budget__of_this_step__moves_the_gates(void **state) {
+SEAM_ON_GPU static void test_budget__of_this_step__moves_the_gates(void **state) {
     fixture *f = *state;
     const seam_session_config config = config_of(f, SEAM_CODEC_AMAQ);
     float *x = values_new("x", 0.5f), *g = values_new("g", 1e-4f);
@@ -487,7 +488,7 @@ static void test_budget__of_this_step__moves_the_gates(void **state) {
     test_free(g);
 }
 
-static void test_create__each_allocation_fails__error_and_no_leak(void **state) {
+SEAM_ON_GPU static void test_create__each_allocation_fails__error_and_no_leak(void **state) {
     fixture *f = *state;
     const seam_session_config config = config_of(f, SEAM_CODEC_AMAQ);
     bool created = false;

@@ -6,7 +6,7 @@ import struct
 import numpy as np
 from safetensors.numpy import load_file
 
-import frames
+from seam_client import fnv
 
 
 class LocalModel:
@@ -20,7 +20,7 @@ class LocalModel:
         self.eps = c["rms_norm_eps"]
         # WIRE.md section 6
         heads = c["num_attention_heads"]
-        self.identity = frames.fnv(struct.pack(
+        self.identity = fnv(struct.pack(
             "<7Ifd", c["vocab_size"], c["hidden_size"], c["intermediate_size"],
             c["num_hidden_layers"], heads, c.get("num_key_value_heads", heads),
             c.get("head_dim", c["hidden_size"] // heads), self.eps, c["rope_theta"]))

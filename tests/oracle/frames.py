@@ -1,6 +1,6 @@
 """Frames of proto/WIRE.md section 2, in Python: header, CRC-32C, digests, chunks.
 
-Written from that text alone.  Payloads of codecs are tests/oracle/amaq_numpy.py.
+Written from that text alone, for make_frame_golden.py.  Payloads of codecs are amaq_numpy.py.
 """
 import dataclasses
 import struct
@@ -9,7 +9,6 @@ TENSOR, GATE_SIGNAL, GRAD_NORM, RANGE = 1, 2, 3, 4
 FORWARD, BACKWARD, GENERATE = 1, 2, 3
 HEADER = struct.Struct("<4sBBBBHHIQIIIIIIQI")  # all but the CRC
 FNV_INIT = 0xCBF29CE484222325
-PAYLOAD_MAX = 1 << 20
 
 
 def _crc_table():
@@ -61,37 +60,12 @@ class Header:
         return head + struct.pack("<I", crc32c(head + bytes(4) + payload)) + payload
 
 
-def open_frame(frame):
-    """Header, payload and CRC of a frame that is taken to be well formed, but for its CRC."""
-    fields = HEADER.unpack_from(frame)
-    crc = struct.unpack_from("<I", frame, 60)[0]
-    if fields[0] != b"SEAM" or fields[-1] != len(frame) - 64:
-        raise ValueError("not a frame")
-    if crc32c(frame[:60] + bytes(4) + frame[64:]) != crc:
-        raise ValueError("frame is damaged")
-    return Header(*fields[2:6], *fields[7:16]), frame[64:], crc
-
-
 def digest(frames):
     """Digest of a keyed message: FNV-1a over the CRC fields."""
     value = FNV_INIT
     for frame in frames:
         value = fnv(frame[60:64], value)
     return value
-
-
-def split(header, ranges, codes):
-    """The frames of a quantized tensor: chunks of whole groups of 32 rows, ranges in the first."""
-    group_bytes, begin, out = 4 * header.alloc_bits_total, 0, []
-    while begin < header.rows:
-        front = ranges if begin == 0 else b""
-        count = min((PAYLOAD_MAX - len(front)) // group_bytes * 32, header.rows - begin)
-        first = begin // 32 * group_bytes
-        last = first + (count * header.alloc_bits_total + 7) // 8
-        chunk = dataclasses.replace(header, row_begin=begin, row_count=count)
-        out.append(chunk.seal(front + codes[first:last]))
-        begin += count
-    return out
 
 
 def step_begin_digest(step, labelled_row_count, micros):

@@ -1,0 +1,334 @@
+/* See train_run.h. */
+#include "train_run.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "batcher.h"
+#include "codec.h"
+#include "directory.h"
+#include "evaluate.h"
+#include "progress.h"
+#include "report_html.h"
+#include "run_files.h"
+#include "run_report.h"
+#include "try.h"
+#include "use_session.h"
+
+#define EXAMPLES_MAX 12
+#define MICROS_MAX   64
+
+typedef struct training {
+    seam_train_options o;
+    seam_progress progress;
+    seam_tokenizer *tokenizer;
+    seam_data *data, *eval_data;
+    seam_batcher *batcher;
+    seam_model *model;
+    seam_model_facts facts;
+    seam_client *client;
+    seam_session *session;
+    seam_trainer *trainer;
+    seam_run_report report;
+    char server_model[128]; /* as the server calls it */
+    char adapter_path[SEAM_RUN_PATH_BYTES];
+    uint64_t saved_steps; /* steps in the adapter that stands in the run folder; 0: none */
+    seam_train_report last;
+} training;
+
+static volatile sig_atomic_t interrupted;
+
+static seam_status prepare(training *t, seam_error *err);
+static seam_status data_open(training *t, seam_error *err);
+static seam_status session_open(training *t, seam_error *err);
+static seam_status train(training *t, seam_error *err);
+static seam_status step_run(training *t, uint64_t step, seam_error *err);
+static seam_status adapter_save(training *t, seam_error *err);
+static seam_status evaluate(training *t, const char *name, const char *codec, bool base_model,
+                            seam_error *err);
+static seam_status evaluate_after(training *t, seam_error *err);
+static seam_status report_write(training *t, const seam_error *why, seam_error *err);
+static void training_free(training *t);
+
+static void on_signal(int number) {
+    (void)number;
+    interrupted = 1;
+}
+
+void seam_run_catch_signals(void) {
+    const struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+}
+
+bool seam_run_is_interrupted(void) {
+    return interrupted != 0;
+}
+
+seam_status seam_run_train(json_t **ret_report, const seam_train_options *options,
+                           seam_error *err) {
+    training t = {.o = *options};
+    *ret_report = NULL;
+    seam_progress_init(&t.progress, options->common.quiet);
+    seam_status st = seam_run_report_init(&t.report, err);
+    if (st == SEAM_OK) {
+        seam_run_report_set(&t.report, "options", seam_train_options_typed(options));
+        st = prepare(&t, err);
+    }
+    if (st == SEAM_OK) {
+        st = train(&t, err);
+        seam_progress_end(&t.progress);
+        seam_error write_err = {0};
+        const seam_status written = report_write(&t, st == SEAM_OK ? NULL : err, &write_err);
+        if (st == SEAM_OK && written != SEAM_OK) {
+            st = written;
+            *err = write_err;
+        }
+        if (st != SEAM_OK && t.saved_steps > 0 && !t.o.common.quiet) {
+            fprintf(stderr, "seam: the adapter after %llu steps is kept in %s\n",
+                    (unsigned long long)t.saved_steps, t.adapter_path);
+        }
+        *ret_report = json_incref(t.report.root);
+    }
+    training_free(&t);
+    return st;
+}
+
+/* ---- Preparation: everything that can be refused is refused before the first step ---- */
+
+static seam_status prepare(training *t, seam_error *err) {
+    const seam_train_options *const o = &t->o;
+    SEAM_TRY(seam_directory_make(o->out, err));
+    SEAM_TRY(seam_run_path(t->adapter_path, o->out, "adapter", err));
+    SEAM_TRY(seam_tokenizer_open(&t->tokenizer, o->model, err));
+    seam_model_options model = SEAM_MODEL_OPTIONS_INIT;
+    model.path = o->model;
+    model.threads = o->threads;
+    model.f32 = o->f32;
+    SEAM_TRY(seam_model_open(&t->model, &model, err));
+    seam_model_describe(&t->facts, t->model);
+    seam_train_options_scale(&t->o, t->facts.hidden);
+    SEAM_TRY(data_open(t, err));
+    SEAM_TRY(seam_cli_connect(&t->client, &o->server, &o->common, err));
+    SEAM_TRY(session_open(t, err));
+    seam_progress_note(&t->progress, "%s: %u rows, %llu tokens; session %s on %s, codec %s",
+                       o->data, seam_data_count(t->data),
+                       (unsigned long long)seam_data_tokens_total(t->data),
+                       seam_session_id(t->session), t->server_model, o->codec);
+    return SEAM_OK;
+}
+
+static seam_status data_open(training *t, seam_error *err) {
+    const seam_train_options *const o = &t->o;
+    seam_data_options options = {
+        .tokens_max = o->tokens_max != 0 && o->tokens_max < t->facts.context_max
+                          ? o->tokens_max
+                          : t->facts.context_max,
+        .truncates = o->truncate,
+        .eos_id = -1,
+    };
+    options.rows_max = o->train_rows;
+    SEAM_TRY(seam_data_load(&t->data, o->data, t->tokenizer, &options, err));
+    if (o->eval_data != NULL) {
+        options.rows_max = o->eval_rows;
+        SEAM_TRY(seam_data_load(&t->eval_data, o->eval_data, t->tokenizer, &options, err));
+    }
+    const seam_batcher_options batching = {
+        .samples_per_step = o->batch, .rows_max = o->rows_max, .in_order = false, .seed = o->seed};
+    SEAM_TRY(seam_batcher_create(&t->batcher, t->data, &batching, err));
+    const uint32_t micros = seam_batcher_micros_max(t->batcher);
+    if (micros > MICROS_MAX) {
+        return seam_error_set(err, SEAM_E_LIMIT,
+                              "--batch %u needs %u micro-batches of --rows-max %u, at most %d",
+                              o->batch, micros, o->rows_max, MICROS_MAX);
+    }
+    return SEAM_OK;
+}
+
+static seam_status session_open(training *t, seam_error *err) {
+    const seam_train_options *const o = &t->o;
+    SEAM_TRY(seam_model_find(t->server_model, t->client, o->server_model, &t->facts, err));
+    seam_session_options options;
+    SEAM_TRY(seam_train_session_options(&options, o, err));
+    options.model = t->server_model;
+    options.model_identity = t->facts.identity;
+    const uint64_t rows_needed = (uint64_t)(seam_data_tokens_longest(t->data)) * (uint64_t)o->batch;
+    options.rows_per_micro_max = rows_needed < o->rows_max ? (uint32_t)rows_needed : o->rows_max;
+    options.sequences_per_micro_max = o->batch;
+    options.micros_per_step_max = seam_batcher_micros_max(t->batcher);
+    SEAM_TRY(seam_session_create(&t->session, t->client, &options, err));
+    if (o->adapter != NULL) {
+        SEAM_TRY(seam_session_import(t->session, o->adapter, NULL, err));
+    }
+    SEAM_TRY(seam_session_file_write(
+        o->out, o->server.server != NULL ? o->server.server : "127.0.0.1:50051", t->session, err));
+    SEAM_TRY(seam_trainer_create(&t->trainer, t->session, t->model, err));
+    seam_server_info info;
+    SEAM_TRY(seam_client_server_info(&info, t->client, err));
+    char identity[17];
+    snprintf(identity, sizeof identity, "%016llx", (unsigned long long)t->facts.identity);
+    seam_run_report_set(&t->report, "data",
+                        json_pack("{s:i,s:i}", "train_rows", (int)seam_data_count(t->data),
+                                  "eval_rows",
+                                  t->eval_data != NULL ? (int)seam_data_count(t->eval_data) : 0));
+    seam_run_report_set(&t->report, "config", seam_train_options_json(o));
+    seam_run_report_set(&t->report, "model",
+                        json_pack("{s:s,s:s,s:s,s:s,s:i,s:i,s:i,s:I,s:s}", "path", o->model, "name",
+                                  t->facts.name, "server_model", t->server_model, "identity",
+                                  identity, "hidden", (int)t->facts.hidden, "layers",
+                                  (int)t->facts.layers, "vocab", (int)t->facts.vocab,
+                                  "client_weight_bytes", (json_int_t)t->facts.bytes,
+                                  "client_backend", t->facts.backend));
+    seam_run_report_set(&t->report, "versions",
+                        json_pack("{s:s,s:s,s:s}", "client", seam_version(), "server", info.version,
+                                  "server_device", info.device));
+    return SEAM_OK;
+}
+
+/* ---- Steps ---- */
+
+static seam_status train(training *t, seam_error *err) {
+    const seam_train_options *const o = &t->o;
+    const bool f32 = strcmp(o->codec, "f32") == 0;
+    if (t->eval_data != NULL && o->eval_before) {
+        SEAM_TRY(evaluate(t, "before", f32 ? "f32" : "bf16", o->adapter == NULL, err));
+    }
+    seam_progress_init(&t->progress, o->common.quiet);
+    for (uint64_t step = 0; step < o->steps && !interrupted; step++) {
+        SEAM_TRY(step_run(t, step, err));
+        if ((step + 1) % o->save_every == 0 && step + 1 < o->steps) {
+            SEAM_TRY(adapter_save(t, err));
+        }
+    }
+    SEAM_TRY(adapter_save(t, err));
+    if (t->eval_data != NULL && !interrupted) {
+        SEAM_TRY(evaluate_after(t, err));
+    }
+    seam_run_report_set(&t->report, "complete", json_boolean(!interrupted));
+    if (o->delete_session) {
+        seam_trainer_destroy(t->trainer);
+        t->trainer = NULL;
+    }
+    return SEAM_OK;
+}
+
+static seam_status step_run(training *t, uint64_t step, seam_error *err) {
+    seam_step_batch batch;
+    seam_batcher_step(&batch, t->batcher, step);
+    seam_token_batch micros[MICROS_MAX];
+    for (uint32_t m = 0; m < batch.micro_count; m++) {
+        const seam_micro *const micro = &batch.micros[m];
+        micros[m] = (seam_token_batch){.sequence_count = micro->seq_count,
+                                       .sequence_rows = micro->seq_rows,
+                                       .ids = micro->ids,
+                                       .labelled_rows = micro->labelled,
+                                       .targets = micro->targets,
+                                       .sample_ids = micro->sample_ids};
+    }
+    t->last = (seam_train_report)SEAM_TRAIN_REPORT_INIT;
+    seam_status st = seam_trainer_step(t->trainer, micros, batch.micro_count, &t->last, err);
+    if (st != SEAM_OK) {
+        return seam_error_prefix(err, st, "step %llu", (unsigned long long)step);
+    }
+    double wire_bits = 0.0;
+    seam_run_report_step(&wire_bits, &t->report, &t->last, batch.micro_count, t->session);
+    const seam_progress_step shown = {
+        .step = step + 1,
+        .step_count = t->o.steps,
+        .loss = t->last.loss,
+        .mean_bits = wire_bits,
+        .bytes = t->last.step.bytes_sent + t->last.step.bytes_received,
+        .tokens_per_second = (double)t->last.tokens / t->last.seconds,
+    };
+    seam_progress_step_show(&t->progress, &shown);
+    return SEAM_OK;
+}
+
+static seam_status adapter_save(training *t, seam_error *err) {
+    SEAM_TRY(seam_session_export(t->session, t->adapter_path, NULL, err));
+    t->saved_steps = seam_session_committed_steps(t->session);
+    return SEAM_OK;
+}
+
+/* ---- Evaluation and results ---- */
+
+static seam_status evaluate(training *t, const char *name, const char *codec, bool base_model,
+                            seam_error *err) {
+    seam_progress_note(&t->progress, "evaluating %u rows (%s)", seam_data_count(t->eval_data),
+                       name);
+    const seam_evaluation_args args = {
+        .session = t->session,
+        .model = t->model,
+        .tokenizer = t->tokenizer,
+        .data = t->eval_data,
+        .codec = codec,
+        .base_model = base_model,
+        .exact_match = t->o.exact_match,
+        .slots = t->o.eval_slots,
+        .new_tokens_max = t->o.eval_new_tokens,
+        .examples_max = EXAMPLES_MAX,
+    };
+    seam_evaluation evaluation;
+    const seam_status st = seam_evaluate(&evaluation, &args, err);
+    if (st != SEAM_OK) {
+        return seam_error_prefix(err, st, "evaluation (%s)", name);
+    }
+    seam_run_report_eval(&t->report, name, &evaluation);
+    char exact[32] = "";
+    if (evaluation.has_exact_match) {
+        snprintf(exact, sizeof exact, ", exact match %.1f %%", 100.0 * evaluation.exact_match);
+    }
+    seam_progress_note(&t->progress, "  loss %.4f, perplexity %.3f%s", evaluation.loss,
+                       evaluation.perplexity, exact);
+    seam_evaluation_deinit(&evaluation);
+    return SEAM_OK;
+}
+
+static seam_status evaluate_after(training *t, seam_error *err) {
+    const char *const codec = t->o.codec;
+    seam_codec_id id = SEAM_CODEC_F32;
+    const bool quantizes = seam_codec_from_name(&id, codec) && seam_codec_has_widths(id);
+    if (!quantizes) {
+        return evaluate(t, "after", codec, false, err);
+    }
+    if (strcmp(t->o.eval_quantized, "on") != 0) {
+        SEAM_TRY(evaluate(t, "after", "bf16", false, err));
+    }
+    if (strcmp(t->o.eval_quantized, "off") != 0) {
+        const bool alone = strcmp(t->o.eval_quantized, "on") == 0;
+        SEAM_TRY(evaluate(t, alone ? "after" : "after_quantized", codec, false, err));
+    }
+    return SEAM_OK;
+}
+
+static seam_status report_write(training *t, const seam_error *why, seam_error *err) {
+    char json_path[SEAM_RUN_PATH_BYTES], html_path[SEAM_RUN_PATH_BYTES];
+    SEAM_TRY(seam_run_path(json_path, t->o.out, "report.json", err));
+    SEAM_TRY(seam_run_path(html_path, t->o.out, "report.html", err));
+    if (why != NULL) {
+        seam_run_report_set(
+            &t->report, "error",
+            json_pack("{s:s,s:s}", "status", seam_status_name(why->status), "text", why->text));
+    }
+    seam_run_report_set(&t->report, "adapter_steps", json_integer((json_int_t)t->saved_steps));
+    seam_run_report_set(&t->report, "adapter", json_string(t->adapter_path));
+    SEAM_TRY(seam_run_report_write(&t->report, json_path, t->session, err));
+    return seam_report_html_write(html_path, json_path, err);
+}
+
+static void training_free(training *t) {
+    seam_run_report_deinit(&t->report);
+    seam_trainer_destroy(t->trainer);
+    if (t->o.delete_session && t->session != NULL) {
+        (void)seam_session_delete(t->session, NULL);
+    } else {
+        seam_session_close(t->session);
+    }
+    seam_client_close(t->client);
+    seam_batcher_destroy(t->batcher);
+    seam_data_destroy(t->eval_data);
+    seam_data_destroy(t->data);
+    seam_model_close(t->model);
+    seam_tokenizer_close(t->tokenizer);
+}
