@@ -13,8 +13,8 @@
 /* Largest wire size of a tensor of any site. */
 static size_t tensor_bytes_max(const seam_session_config *config) {
     size_t largest = 0;
-    for (uint16_t site = 0; site < SEAM_SITE_COUNT; site++) {
-        const seam_coder_config coder = seam_session_config_coder(config, site);
+    for (uint32_t site = 0; site < SEAM_SITE_COUNT; site++) {
+        const seam_coder_config coder = seam_session_config_coder(config, (uint16_t)site);
         const size_t bytes = seam_tensor_bytes_max(&coder, config->limits.rows_max);
         largest = bytes > largest ? bytes : largest;
     }
@@ -83,8 +83,8 @@ size_t seam_trainer_plan_bytes(const seam_session_config *config) {
     const size_t x_bytes =
         (size_t)config->limits.rows_max * config->model->config->hidden * sizeof(float);
     size_t coder_bytes = 0;
-    for (uint16_t site = 0; site < SEAM_SITE_COUNT; site++) {
-        const seam_coder_config coder = seam_session_config_coder(config, site);
+    for (uint32_t site = 0; site < SEAM_SITE_COUNT; site++) {
+        const seam_coder_config coder = seam_session_config_coder(config, (uint16_t)site);
         coder_bytes += seam_coder_memory_bytes(&coder);
         coder_bytes += config->cache_dir == NULL ? coder.storage_bytes : 0;
     }
@@ -117,8 +117,8 @@ static seam_status sites_create(seam_trainer *t, seam_error *err) {
     config.codec = t->config->codec.codec_out;
     config.owner = true;
     SEAM_TRY(seam_site_create(&t->site_out, &config, err));
-    for (uint16_t site = 0; site < SEAM_SITE_COUNT; site++) {
-        SEAM_TRY(coder_create(t, site, err));
+    for (uint32_t site = 0; site < SEAM_SITE_COUNT; site++) {
+        SEAM_TRY(coder_create(t, (uint16_t)site, err));
     }
     return SEAM_OK;
 }

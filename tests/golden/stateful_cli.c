@@ -13,7 +13,7 @@
 #include "codec.h"
 #include "dictionary.h"
 
-enum { ROWS_MAX = 512, S_MAX = 64, C_MAX = 64, PAYLOAD_MAX = 1 << 20 };
+enum { ROWS_MAX = 512, S_MAX = 64, C_MAX = 64, PAYLOAD_MAX = 1 << 20, STORAGE_MAX = 1 << 20 };
 
 typedef struct session {
     uint32_t codec, channels, bits, cache_bits, chunk_rows;
@@ -25,6 +25,7 @@ typedef struct session {
 static uint64_t ids[S_MAX];
 static uint32_t seq_rows[S_MAX];
 static uint8_t mask[ROWS_MAX / 8], payload[PAYLOAD_MAX];
+static uint8_t storage[2][STORAGE_MAX];
 static float x[ROWS_MAX * C_MAX], announced[ROWS_MAX * C_MAX], got[ROWS_MAX * C_MAX];
 
 static void fail(const char *what) {
@@ -61,7 +62,7 @@ static void session_make(session *s) {
                                          .sequences_max = S_MAX,
                                          .bits = s->bits,
                                          .cache_bits = s->cache_bits,
-                                         .storage = malloc((size_t)s->bytes_max + 1),
+                                         .storage = storage[end],
                                          .storage_bytes = (size_t)s->bytes_max};
         const seam_status st = s->codec == SEAM_CODEC_DICTIONARY
                                    ? seam_dictionary_create(&s->dictionary[end], &dictionary)
@@ -151,7 +152,7 @@ int main(void) {
     s.cache_bits = take_u32();
     s.chunk_rows = take_u32();
     s.bytes_max = take_u64();
-    if (s.channels < 1 || s.channels > C_MAX || s.chunk_rows < 1) {
+    if (s.channels < 1 || s.channels > C_MAX || s.chunk_rows < 1 || s.bytes_max > STORAGE_MAX) {
         fail("bad session");
     }
     session_make(&s);

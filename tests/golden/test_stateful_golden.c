@@ -124,7 +124,7 @@ static void check_good(decoders *d, const char *name, const char *kind, const bl
                        const char *expected) {
     static uint64_t digest;
     static blob values;
-    float x[ROWS * 3];
+    float x[ROWS * 3] = {0};
     seam_frame_header h = {0};
     const uint8_t *payload = NULL;
     seam_error err = {0};
