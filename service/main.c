@@ -52,6 +52,8 @@ static seam_status sessions_open(seamd *d, seam_error *err) {
         .sessions_max = d->config.sessions_max,
         .rows_max = d->config.rows_max,
         .memory_budget_bytes = budget != 0 ? budget : available / 4 * 3,
+        .cache_bytes_max = d->config.cache_bytes_max,
+        .cache_dir = d->config.cache_dir[0] != '\0' ? d->config.cache_dir : NULL,
         .lease_ms = d->config.lease_timeout_ms,
     };
     return seam_sessions_create(&d->sessions, &options, err);

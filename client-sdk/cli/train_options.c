@@ -57,19 +57,24 @@ static const seam_arg_spec adapter_specs[] = {
 
 static const seam_arg_spec codec_specs[] = {
     OPTION("codec", SEAM_ARG_TEXT, codec, "NAME",
-           "amaq, affine, tensor, channel, group, bf16, f32 [amaq]"),
+           "amaq, affine, tensor, channel, group, aqsgd, bf16, f32 [amaq]"),
     OPTION("bits", SEAM_ARG_U32, bits, "N",
-           "affine, tensor, channel, group: width of every value [4]"),
+           "affine, tensor, channel, group, aqsgd: width of every value [4]"),
     OPTION("group", SEAM_ARG_U32, group, "N",
            "group: channels that share a scale [largest divisor of the hidden size up to 128]"),
     OPTION("codec-fwd-in", SEAM_ARG_TEXT, codec_fwd_in, "NAME",
            "of the client's activations, where it differs: f32, bf16 [codec]"),
+    OPTION("dictionary", SEAM_ARG_ONOFF, dictionary, "on|off",
+           "the client's activations travel once a token, then as an index: exact, in place of "
+           "codec-fwd-in [off]"),
     OPTION("entropy", SEAM_ARG_TEXT, entropy, "NAME", "coder of the codes: none [none]"),
     OPTION("dictionary-rows", SEAM_ARG_U32, dictionary_rows, "N",
            "dictionary: rows that it keeps [65536]"),
     OPTION("cache-bytes", SEAM_ARG_U64, cache_bytes, "N",
            "aqsgd: size of the cache at each end and site [1073741824]"),
     OPTION("cache-format", SEAM_ARG_TEXT, cache_format, "NAME", "aqsgd: fp16, quantized [fp16]"),
+    OPTION("cache-dir", SEAM_ARG_TEXT, cache_dir, "DIR",
+           "aqsgd: this end's caches go into files there [memory]"),
     OPTION("cache-bits", SEAM_ARG_U32, cache_bits, "N", "aqsgd, quantized: width [8]"),
     OPTION("target", SEAM_ARG_F32, target, "N", "amaq: mean bits; 4 and 3 are preset [4]"),
     OPTION("bits-min", SEAM_ARG_F32, bits_min, "X", "amaq: smallest width [by target]"),
@@ -188,7 +193,9 @@ seam_status seam_train_options_finish(seam_train_options *options, seam_error *e
     o->bits_lr = or_f32(o->bits_lr, 0.01f);
     o->codec = o->codec != NULL ? o->codec : "amaq";
     o->targets = o->targets != NULL ? o->targets : "q,v";
-    return options_check(o, err);
+    SEAM_TRY(options_check(o, err));
+    o->codec_fwd_in = o->dictionary ? "dictionary" : o->codec_fwd_in;
+    return SEAM_OK;
 }
 
 /* The bits loss is a mean over channels, so one channel feels beta/C: the paper's beta, found at
@@ -240,6 +247,9 @@ static seam_status options_check(const seam_train_options *o, seam_error *err) {
         o->weight_decay < 0.0f) {
         return seam_error_set(err, SEAM_E_ARG, "a rate or weight is negative");
     }
+    if (o->dictionary && o->codec_fwd_in != NULL) {
+        return seam_error_set(err, SEAM_E_ARG, "--dictionary on and --codec-fwd-in: one of them");
+    }
     uint32_t targets = 0;
     return seam_targets_parse(&targets, o->targets, err);
 }
@@ -283,6 +293,7 @@ seam_status seam_train_session_options(seam_session_options *ret_session,
     s.cache_bytes_max = o->cache_bytes;
     s.cache_format = o->cache_format;
     s.cache_bits = o->cache_bits;
+    s.cache_dir = o->cache_dir;
     s.allocator = o->allocator;
     s.granularity = o->granularity;
     s.steps_to_target = o->steps_to_target;

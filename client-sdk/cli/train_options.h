@@ -19,13 +19,13 @@ typedef struct seam_train_options {
     float lr, weight_decay, clip_norm, adam_beta1, adam_beta2, adam_eps;
     uint64_t warmup;
     /* Compressor. */
-    const char *codec, *codec_fwd_in, *entropy, *cache_format;
+    const char *codec, *codec_fwd_in, *entropy, *cache_format, *cache_dir;
     const char *clip, *bits_loss, *gate_signal, *allocator, *granularity;
     uint32_t bits, group, dictionary_rows, cache_bits, alloc_lag;
     uint64_t cache_bytes, steps_to_target;
     float target, bits_min, bits_max, bits_start, gate_alpha, beta, bits_lr, beta_after,
         bits_lr_after, beta_paper; /* beta_paper: at 4096 channels, by preset */
-    bool labelled_rows_only;
+    bool labelled_rows_only, dictionary;
     /* Evaluation. */
     uint32_t eval_rows, eval_new_tokens, eval_slots;
     const char *eval_quantized;

@@ -26,6 +26,7 @@
 #include "seam/v1/stream.pb-c.h"
 #include "seam/v1/types.pb-c.h"
 #include "site.h"
+#include "storage.h"
 #include "tensor_rx.h"
 #include "transport.h"
 
@@ -47,7 +48,8 @@ typedef struct seam_site_row {
     Seam__V1__SiteDirection direction;
     uint32_t boundary, channels;
     seam_codec_id codec;
-    seam_coder *coder; /* NULL: a site that this client does not use */
+    seam_storage storage; /* of the coder's cache */
+    seam_coder *coder;    /* NULL: a site that this client does not use */
     uint32_t rows;
     uint64_t payload_bytes;
     double mean_bits;
@@ -58,6 +60,8 @@ typedef struct seam_site_row {
 typedef struct seam_core_config {
     seam_codec_plan codec;
     bool labelled_rows_only;
+    bool sample_ids_needed; /* codec aqsgd */
+    const char *cache_dir;  /* borrowed while the session is created */
     uint64_t seed;
     seam_gates_config gates;
     seam_arbiter_config arbiter;
@@ -221,6 +225,9 @@ seam_status seam_frame_send(seam_session *session, seam_stream_call *stream, con
 /* Pack a protobuf message into the buffer (replacing what is there). */
 seam_status seam_message_pack(seam_buffer *ret_bytes, const ProtobufCMessage *message);
 
+/* step.c: a tensor went over the site (its payload bytes are counted already): rows, mean bits. */
+void seam_site_row_count(seam_site_row *row, uint32_t rows, uint32_t alloc_version,
+                         uint32_t alloc_bits_total);
 /* step.c: rows of site 1 and 2 of a micro-batch, and what their coders are told of them. */
 uint32_t seam_micro_rows_out(const seam_session *session, const seam_micro_state *micro);
 const uint8_t *seam_micro_range_rows(const seam_session *session, const seam_micro_state *micro);

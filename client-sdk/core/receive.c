@@ -286,12 +286,8 @@ static seam_status reception_end(seam_session *s, const seam_frame_header *heade
     seam_site_row *const row = &s->sites[forward ? s->fwd_out : s->bwd_in];
     row->payload_bytes += s->rx_payload_bytes;
     if (!signal) {
-        row->rows += header->rows;
-        row->alloc_version = header->alloc_version;
-        row->mean_bits = seam_codec_has_widths(row->codec)
-                             ? (double)header->alloc_bits_total / (double)s->channels
-                         : row->codec == SEAM_CODEC_F32 ? 32.0
-                                                        : 16.0;
+        seam_coder_commit(row->coder);
+        seam_site_row_count(row, header->rows, header->alloc_version, header->alloc_bits_total);
     }
     if (forward) {
         s->y_received = true;

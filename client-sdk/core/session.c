@@ -83,7 +83,8 @@ seam_status seam_session_attach(seam_session **ret_session, seam_client *client,
     }
     if (st == SEAM_OK) {
         (*ret_session)->attached_foreign =
-            seam_codec_has_gates(core.codec.codec_out) && r->session->committed_step_count > 0;
+            (seam_codec_has_gates(core.codec.codec_out) || core.sample_ids_needed) &&
+            r->session->committed_step_count > 0;
     }
     protobuf_c_message_free_unpacked(&r->base, NULL);
     return st;

@@ -31,7 +31,7 @@ static seam_status pick(int *ret_value, const char *field, const char *text,
 static seam_status sites_read(seam_session *session, const Seam__V1__Session *message,
                               seam_error *err);
 static seam_status allocations_create(seam_session *session, seam_error *err);
-static seam_status coders_create(seam_session *session);
+static seam_status coders_create(seam_session *session, seam_error *err);
 static seam_status memory_take(seam_session *session);
 
 static float or_f32(float value, float fallback) {
@@ -70,6 +70,7 @@ seam_status seam_config_from_options(seam_config_message *ret_message, seam_core
     SEAM_TRY(training_fill(m, options, err));
     SEAM_TRY(codec_fill(m, options, err));
     SEAM_TRY(seam_config_from_message(ret_core, &m->config, err));
+    ret_core->cache_dir = options->cache_dir;
     ret_core->arbiter.beta_after = or_f32(options->beta_after, m->amaq.beta * AFTER_FACTOR);
     ret_core->arbiter.bits_lr_after =
         or_f32(options->bits_lr_after, m->amaq.bits_lr * AFTER_FACTOR);
@@ -98,6 +99,7 @@ seam_status seam_config_from_message(seam_core_config *ret_core,
         .micros_max = limits->micros_per_step_max,
     };
     SEAM_TRY(seam_codec_plan_check(&ret_core->codec, 0, err));
+    ret_core->sample_ids_needed = ret_core->codec.codec_out == SEAM_CODEC_AQSGD;
     if (!seam_codec_has_gates(ret_core->codec.codec_out)) {
         return SEAM_OK;
     }
@@ -311,6 +313,8 @@ seam_status seam_session_plan(seam_session *session, const Seam__V1__Session *me
     if (memory_take(session) != SEAM_OK) {
         return seam_error_set(err, SEAM_E_MEMORY, "out of memory");
     }
+    SEAM_TRY(coders_create(session, err));
+    session->config.cache_dir = NULL; /* the caller's */
     seam_arbiter_init(&session->arbiter, &session->config.arbiter);
     const seam_client_proto_config proto = {
         .committed_step_count = message->committed_step_count,
@@ -392,21 +396,39 @@ static seam_status allocations_create(seam_session *session, seam_error *err) {
 }
 
 /* Inference may have more rows than a micro-batch: the coders take any. */
-static seam_status coders_create(seam_session *session) {
+static seam_status coders_create(seam_session *session, seam_error *err) {
     const uint32_t used[] = {session->fwd_in, session->fwd_out, session->bwd_out, session->bwd_in};
     for (uint32_t i = 0; i < sizeof used / sizeof *used; i++) {
         seam_site_row *const site = &session->sites[used[i]];
+        const bool gradient = used[i] == session->bwd_out || used[i] == session->bwd_in;
+        if (site->codec == SEAM_CODEC_AQSGD && !gradient) {
+            const uint64_t bytes = session->config.codec.cache_bytes_max;
+            const seam_status st =
+                bytes <= SIZE_MAX
+                    ? seam_storage_open(&site->storage, session->config.cache_dir, (size_t)bytes,
+                                        err)
+                    : seam_error_set(err, SEAM_E_MEMORY, "%llu bytes", (unsigned long long)bytes);
+            if (st != SEAM_OK) {
+                return seam_error_prefix(err, st, "cache of codec aqsgd");
+            }
+        }
         const seam_coder_config config = {
             .codec = site->codec,
             .encoder = used[i] == session->fwd_in || used[i] == session->bwd_out,
-            .gradient = used[i] == session->bwd_out || used[i] == session->bwd_in,
+            .gradient = gradient,
             .channels = site->channels,
             .rows_max = SEAM_ROWS_MAX,
+            .state_rows_max = session->config.rows_max,
             .sequences_max = session->config.sequences_max,
             .bits_max = SEAM_BITS_MAX,
+            .storage = site->storage.bytes,
+            .storage_bytes = site->storage.count,
             .plan = &session->config.codec,
         };
-        SEAM_TRY(seam_coder_create(&site->coder, &config));
+        const seam_status st = seam_coder_create(&site->coder, &config);
+        if (st != SEAM_OK) {
+            return seam_error_set(err, st, "coder of site %u: %s", site->id, seam_status_text(st));
+        }
     }
     return SEAM_OK;
 }
@@ -424,7 +446,7 @@ static seam_status memory_take(seam_session *session) {
     bool taken = session->micros != NULL && session->gate_sums != NULL &&
                  session->gate_signal != NULL && session->widths != NULL &&
                  session->widths_used[0] != NULL && session->widths_used[1] != NULL &&
-                 session->frame != NULL && coders_create(session) == SEAM_OK;
+                 session->frame != NULL;
     if (session->config.codec.gate_signal_exact &&
         seam_mul3_bytes(&kept, session->config.rows_max, C, 4)) {
         session->x_kept = seam_mem_alloc(kept);
@@ -462,6 +484,7 @@ void seam_session_unplan(seam_session *session) {
     seam_site_destroy(session->site_in);
     for (uint32_t i = 0; session->sites != NULL && i < session->site_count; i++) {
         seam_coder_destroy(session->sites[i].coder);
+        seam_storage_close(&session->sites[i].storage);
     }
     seam_mem_free(session->sites);
     seam_buffer_deinit(&session->answers_next);

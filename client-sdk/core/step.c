@@ -37,7 +37,7 @@ seam_status seam_step_begin(seam_session *session, const seam_step_micro *micros
     }
     if (s->attached_foreign) {
         return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
-                              "training of a session whose gates live in another process");
+                              "training of a session whose gates or cache live in another process");
     }
     if (micro_count > s->config.micros_max) {
         return seam_error_set(err, SEAM_E_LIMIT, "micro_count: %u, the session allows %u",
@@ -231,6 +231,11 @@ static seam_status micro_take(seam_micro_state *state, const seam_session *s,
                               "micros[%u]: sequence_rows or labelled_rows is NULL, or %u sequences "
                               "(the session allows %u)",
                               micro_idx, micro->sequence_count, s->config.sequences_max);
+    }
+    if (s->config.sample_ids_needed && micro->sample_ids == NULL) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "micros[%u].sample_ids: missing; codec aqsgd needs one a sequence",
+                              micro_idx);
     }
     uint64_t rows = 0;
     for (uint32_t i = 0; i < micro->sequence_count; i++) {
@@ -438,13 +443,24 @@ static seam_status proposal_pack(seam_session *s, const seam_alloc *alloc) {
 static void site_used(seam_session *s, uint32_t site_idx, uint32_t rows, uint64_t payload_bytes,
                       const seam_alloc *alloc) {
     seam_site_row *const row = &s->sites[site_idx];
-    row->rows += rows;
     row->payload_bytes += payload_bytes;
-    row->alloc_version = alloc->version;
-    if (alloc->widths == NULL) {
-        row->mean_bits = row->codec == SEAM_CODEC_F32 ? 32.0 : 16.0;
-        return;
+    seam_site_row_count(row, rows, alloc->version, alloc->bits_total);
+    if (alloc->widths != NULL) {
+        memcpy(s->widths_used[site_idx == s->fwd_in ? 0 : 1], alloc->widths, s->channels);
     }
-    row->mean_bits = (double)alloc->bits_total / (double)s->channels;
-    memcpy(s->widths_used[site_idx == s->fwd_in ? 0 : 1], alloc->widths, s->channels);
+}
+
+/* A codec with state has no width that says what a value costs: its payload does. */
+void seam_site_row_count(seam_site_row *row, uint32_t rows, uint32_t alloc_version,
+                         uint32_t alloc_bits_total) {
+    row->rows += rows;
+    row->alloc_version = alloc_version;
+    if (seam_codec_has_state(row->codec)) {
+        row->mean_bits =
+            8.0 * (double)row->payload_bytes / ((double)row->rows * (double)row->channels);
+    } else if (seam_codec_has_widths(row->codec)) {
+        row->mean_bits = (double)alloc_bits_total / (double)row->channels;
+    } else {
+        row->mean_bits = row->codec == SEAM_CODEC_F32 ? 32.0 : 16.0;
+    }
 }

@@ -40,6 +40,7 @@ seam_status seam_tensor_encode(seam_buffer *ret_frames, float *ret_decoded,
         return seam_error_set(err, st, "tensor of micro-batch %u, phase %u: %s", args->micro,
                               args->phase, seam_status_text(st));
     }
+    seam_coder_commit(site->coder);
     return SEAM_OK;
 }
 

@@ -145,16 +145,17 @@ typedef struct seam_session_options {
     uint64_t model_identity; /* 0: not compared */
     const char *name;        /* for people */
 
-    /* "amaq" [default], "affine", "tensor", "channel", "group", "bf16", "f32" */
+    /* "amaq" [default], "affine", "tensor", "channel", "group", "aqsgd", "bf16", "f32" */
     const char *codec;
-    const char *codec_fwd_in; /* of fwd_in and bwd_in: "f32", "bf16" [codec] */
-    uint32_t bits;            /* affine, tensor, channel, group: width, 1..16 [4] */
+    const char *codec_fwd_in; /* of fwd_in and bwd_in: "f32", "bf16", "dictionary" [codec] */
+    uint32_t bits;            /* affine, tensor, channel, group, aqsgd: width, 1..16 [4] */
     uint32_t group;           /* group: channels that share a scale [largest divisor up to 128] */
     const char *entropy;      /* coder of the codes: "none" [default] */
     uint32_t dictionary_rows_max; /* [65536] */
     uint64_t cache_bytes_max;     /* aqsgd: of each end and site [2^30] */
     const char *cache_format;     /* "fp16" [default], "quantized" */
     uint32_t cache_bits;          /* quantized: width, 1..16 [8] */
+    const char *cache_dir;        /* this end's caches go into files there [memory] */
     bool all_rows; /* send unlabelled rows of fwd_out and bwd_out too: same result, more bytes */
     uint64_t seed; /* of stochastic rounding and of the adapter's start [0] */
 
@@ -189,9 +190,9 @@ typedef struct seam_session_options {
 } seam_session_options;
 #define SEAM_SESSION_OPTIONS_INIT                                                                  \
     {                                                                                              \
-        sizeof(seam_session_options), NULL, 0, NULL, NULL, NULL, 0, 0, NULL, 0, 0, NULL, 0, false, \
-            0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, 0, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, \
-            0, 0, NULL, 0, 0, 0, 0, 0                                                              \
+        sizeof(seam_session_options), NULL, 0, NULL, NULL, NULL, 0, 0, NULL, 0, 0, NULL, 0, NULL,  \
+            false, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, 0, NULL, NULL, 0, 0, 0, 0, 0,   \
+            0, 0, 0, 0, 0, NULL, 0, 0, 0, 0, 0                                                     \
     }
 
 /* Creates the session on the server.  SEAM_E_ARG (err names the field), SEAM_E_NOT_FOUND (model),
@@ -231,7 +232,7 @@ typedef struct seam_step_micro {
     const uint32_t *sequence_rows; /* (sequence_count), each at least 1; their sum is T */
     const uint8_t *labelled_rows;  /* bitmap over T rows; at least one is set */
     const uint32_t *positions;     /* (T) or NULL: from 0 in every sequence */
-    const uint64_t *sample_ids;    /* (sequence_count) or NULL */
+    const uint64_t *sample_ids;    /* (sequence_count), needed by codec aqsgd; or NULL */
 } seam_step_micro;
 
 /* Begins step seam_session_committed_steps(); copies the layout.  A stream that breaks from here
@@ -281,7 +282,9 @@ typedef struct seam_site_state {
     uint32_t channels;
     uint32_t rows;          /* rows sent in the last step */
     uint64_t payload_bytes; /* of the last step: ranges and codes, without headers */
-    double mean_bits; /* of the codes: mean width in force; 32, 16 for f32, bf16; 0: not sent */
+    /* Of the codes: mean width in force; 32, 16 for f32, bf16; payload bits a value for dictionary
+     * and aqsgd; 0: not sent. */
+    double mean_bits;
     uint32_t alloc_version;
 } seam_site_state;
 SEAM_API uint32_t seam_session_site_count(const seam_session *session);

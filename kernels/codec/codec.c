@@ -24,8 +24,8 @@ static const codec_row table[] = {
     {SEAM_CODEC_TENSOR, "tensor", true, &seam_coder_symmetric_ops, NULL},
     {SEAM_CODEC_CHANNEL, "channel", true, &seam_coder_symmetric_ops, NULL},
     {SEAM_CODEC_GROUP, "group", true, &seam_coder_symmetric_ops, NULL},
-    {SEAM_CODEC_AQSGD, "aqsgd", true, NULL, NULL},
-    {SEAM_CODEC_DICTIONARY, "dictionary", false, NULL, NULL},
+    {SEAM_CODEC_AQSGD, "aqsgd", true, &seam_coder_aqsgd_ops, NULL},
+    {SEAM_CODEC_DICTIONARY, "dictionary", false, &seam_coder_dictionary_ops, NULL},
 };
 #define ROW_COUNT (sizeof table / sizeof table[0])
 

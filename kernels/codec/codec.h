@@ -46,6 +46,13 @@ bool seam_codec_has_gates(seam_codec_id id); /* amaq: the widths are negotiated 
 /* dictionary, aqsgd: coded against what went before, so in training only (not phase 3). */
 bool seam_codec_has_state(seam_codec_id id);
 
+/* The sequences of a tensor in order. */
+typedef struct seam_sequences {
+    const uint64_t *sample_ids; /* (count), or NULL: not told */
+    const uint32_t *rows;       /* (count): rows that each has in the tensor, perhaps none */
+    uint32_t count;
+} seam_sequences;
+
 /* Bytes of a tensor's range block: 4 + 4*C (exponent i16, zero u16, then C x {lo fp16, hi fp16}),
  * or 0 for codecs without ranges. */
 size_t seam_codec_range_bytes(seam_codec_id id, uint32_t channels);

@@ -2,6 +2,7 @@
  * first (ARG), then what this release lacks (UNIMPLEMENTED). */
 #include "codec_plan.h"
 
+#include "dictionary.h"
 #include "try.h"
 
 #define GROUP_DEFAULT_MAX 128u
@@ -59,6 +60,16 @@ static seam_status bits_check(const seam_codec_plan *plan, uint32_t channels, se
     return SEAM_OK;
 }
 
+static seam_status dictionary_check(const seam_codec_plan *plan, seam_error *err) {
+    if (plan->codec_in == SEAM_CODEC_DICTIONARY &&
+        (plan->dictionary_rows_max < 1 || plan->dictionary_rows_max > SEAM_DICTIONARY_ROWS_MAX)) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "config.codec.dictionary_rows_max: %u is not in 1..%u",
+                              plan->dictionary_rows_max, SEAM_DICTIONARY_ROWS_MAX);
+    }
+    return SEAM_OK;
+}
+
 static seam_status amaq_check(const seam_codec_plan *plan, seam_error *err) {
     SEAM_TRY(choice_check("amaq.allocator", plan->allocator, SEAM_ALLOCATOR_WATERFILL,
                           "gates or waterfill", err));
@@ -103,6 +114,7 @@ static seam_status implemented_check(const seam_codec_plan *plan, seam_error *er
 seam_status seam_codec_plan_check(const seam_codec_plan *plan, uint32_t channels, seam_error *err) {
     SEAM_TRY(codecs_check(plan, err));
     SEAM_TRY(bits_check(plan, channels, err));
+    SEAM_TRY(dictionary_check(plan, err));
     SEAM_TRY(choice_check("entropy", plan->entropy, SEAM_ENTROPY_RANS, "none or rans", err));
     if (seam_codec_has_gates(plan->codec_out)) {
         SEAM_TRY(amaq_check(plan, err));

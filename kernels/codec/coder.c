@@ -155,13 +155,6 @@ seam_status seam_coder_encode_begin(seam_coder *coder, const seam_coder_encode_a
     return coder->ops->encode_begin(coder);
 }
 
-static void rows_advance(seam_coder *coder, uint32_t row_count) {
-    coder->row_next += row_count;
-    if (seam_coder_is_done(coder) && coder->ops->end != NULL) {
-        coder->ops->end(coder);
-    }
-}
-
 seam_status seam_coder_encode_chunk(seam_coder_chunk *ret_chunk, uint8_t *ret_payload,
                                     size_t capacity, float *ret_decoded, seam_coder *coder) {
     SEAM_ASSERT(!seam_coder_is_done(coder));
@@ -172,7 +165,7 @@ seam_status seam_coder_encode_chunk(seam_coder_chunk *ret_chunk, uint8_t *ret_pa
         ret_decoded != NULL ? ret_decoded + (size_t)row * coder->config.channels : NULL;
     SEAM_TRY(coder->ops->encode_chunk(&chunk, ret_payload, decoded, coder));
     SEAM_ASSERT(chunk.payload_bytes <= capacity && chunk.payload_bytes <= SEAM_PAYLOAD_BYTES_MAX);
-    rows_advance(coder, chunk.row_count);
+    coder->row_next += chunk.row_count;
     *ret_chunk = chunk;
     return SEAM_OK;
 }
@@ -200,8 +193,22 @@ seam_status seam_coder_decode_chunk(float *ret_x, seam_coder *coder, const seam_
         return seam_error_set(err, st, "%s",
                               why.status != SEAM_OK ? why.text : seam_status_text(st));
     }
-    rows_advance(coder, chunk->row_count);
+    coder->row_next += chunk->row_count;
     return SEAM_OK;
+}
+
+void seam_coder_commit(seam_coder *coder) {
+    SEAM_ASSERT(coder->ops != NULL && seam_coder_is_done(coder));
+    if (coder->ops->commit != NULL) {
+        coder->ops->commit(coder);
+    }
+}
+
+void seam_coder_forget(seam_coder *coder) {
+    const seam_coder_ops *ops = seam_coder_ops_find(coder->config.codec);
+    if (ops->forget != NULL) {
+        ops->forget(coder);
+    }
 }
 
 seam_status seam_coder_steps(float *ret_steps, const seam_coder *coder) {

@@ -27,7 +27,9 @@ typedef struct seam_coder_config {
     seam_codec_id codec;
     bool encoder, gradient; /* this end sends; a backward site */
     uint32_t channels, rows_max;
-    uint32_t sequences_max;      /* codecs with state */
+    uint32_t state_rows_max, sequences_max; /* codecs with state: of a tensor of theirs */
+    uint8_t *storage; /* codecs with a cache: theirs while the coder lives; not taken by create */
+    size_t storage_bytes;
     uint32_t bits_max;           /* widths that may come; codecs with widths */
     const seam_codec_plan *plan; /* options of the codec, copied; NULL: all zero */
 } seam_coder_config;
@@ -47,13 +49,6 @@ size_t seam_coder_bytes_max(const seam_coder_config *config, uint32_t rows);
 uint32_t seam_coder_chunks_max(uint32_t rows);
 /* Do 32 rows of any codec fit a payload?  SEAM_E_LIMIT. */
 seam_status seam_coder_channels_check(uint32_t channels);
-
-/* The sequences of a tensor in order. */
-typedef struct seam_sequences {
-    const uint64_t *sample_ids; /* (count), or NULL: not told */
-    const uint32_t *rows;       /* (count): rows that each has in the tensor, perhaps none */
-    uint32_t count;
-} seam_sequences;
 
 /* What both ends know of a tensor; pointers are kept to its last chunk. */
 typedef struct seam_coder_tensor {
@@ -92,6 +87,13 @@ void seam_coder_decode_begin(seam_coder *coder, const seam_coder_tensor *tensor)
  * what a codec with state adds; *err says why. */
 seam_status seam_coder_decode_chunk(float *ret_x, seam_coder *coder, const seam_coder_chunk *chunk,
                                     const uint8_t *payload, seam_error *err);
+/* What the tensor changes in the state of its codec counts from now on: when all its chunks went
+ * through and nothing after them failed.  Without it the state stays as it was before the tensor's
+ * begin.  Nothing for codecs without state. */
+void seam_coder_commit(seam_coder *coder);
+/* An encoder forgets what it believes that the peer has kept (the peer may have lost it): later
+ * tensors stand for themselves until they are committed.  Nothing for codecs without a cache. */
+void seam_coder_forget(seam_coder *coder);
 /* D_c (C) of the tensor that was decoded last: seam_codec_steps. */
 seam_status seam_coder_steps(float *ret_steps, const seam_coder *coder);
 

@@ -29,7 +29,8 @@ typedef struct seam_coder_ops {
      * error without text gets the status's own. */
     seam_status (*decode_chunk)(float *ret_x, seam_coder *coder, const seam_coder_chunk *chunk,
                                 const uint8_t *payload, seam_error *err);
-    void (*end)(seam_coder *coder); /* the last chunk went through without error; NULL */
+    void (*commit)(seam_coder *coder);                               /* NULL: no state */
+    void (*forget)(seam_coder *coder);                               /* NULL: no cache */
     seam_status (*steps)(float *ret_steps, const seam_coder *coder); /* NULL: no grid a channel */
     size_t (*scratch_bytes)(const seam_coder_config *config);
     /* Of codecs with state, else NULL: coder->state. */
@@ -57,6 +58,8 @@ struct seam_coder {
 const seam_coder_ops *seam_coder_ops_find(seam_codec_id codec);
 
 extern const seam_coder_ops seam_coder_plain_ops; /* coder_plain.c: f32, bf16, affine, amaq */
+extern const seam_coder_ops seam_coder_aqsgd_ops;
+extern const seam_coder_ops seam_coder_dictionary_ops;
 extern const seam_coder_ops
     seam_coder_symmetric_ops; /* codec_symmetric.c: tensor, channel, group */
 

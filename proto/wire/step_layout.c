@@ -36,6 +36,11 @@ seam_status seam_micro_layout_read(seam_micro_layout *ret_layout, uint32_t *ret_
         return seam_error_set(err, SEAM_E_ARG, "%ssample_ids: %zu for %zu sequences", prefix,
                               micro->n_sample_ids, micro->n_sequence_rows);
     }
+    if (limits->sample_ids_needed && layout.sample_ids == NULL) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "%ssample_ids: missing; the session's codec needs one a sequence",
+                              prefix);
+    }
     SEAM_TRY(positions_check(micro, layout.rows, prefix, limits, err));
     SEAM_TRY(bitmap_read(&layout.labelled_count, ret_labelled_rows, &micro->labelled_rows,
                          layout.rows, prefix, err));

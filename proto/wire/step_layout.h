@@ -18,6 +18,7 @@ typedef struct seam_layout_limits {
     uint32_t sequences_max; /* of a micro-batch */
     uint32_t micros_max;    /* of a step */
     uint32_t positions_max; /* every position is below it (the model's context) */
+    bool sample_ids_needed; /* a codec goes by them */
 } seam_layout_limits;
 
 typedef struct seam_micro_layout {

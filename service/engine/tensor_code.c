@@ -50,6 +50,7 @@ seam_status seam_tensor_decode(float *ret_x, const seam_tensor_decode_args *args
             return seam_error_prefix(err, st, "frame: payload of row %u", chunk->what.row_begin);
         }
     }
+    seam_coder_commit(args->coder);
     return SEAM_OK;
 }
 
@@ -117,6 +118,7 @@ seam_status seam_tensor_encode(seam_reply *reply, const seam_tensor_encode_args 
         return seam_error_set(err, st, "site %u: cannot encode: %s", header.site,
                               seam_status_text(st));
     }
+    seam_coder_commit(args->coder);
     return SEAM_OK;
 }
 

@@ -13,8 +13,8 @@
 /* Largest wire size of a tensor of any site. */
 static size_t tensor_bytes_max(const seam_session_config *config) {
     size_t largest = 0;
-    for (uint16_t site = 0; site < SEAM_SITE_COUNT; site++) {
-        const seam_coder_config coder = seam_session_config_coder(config, site);
+    for (uint32_t site = 0; site < SEAM_SITE_COUNT; site++) {
+        const seam_coder_config coder = seam_session_config_coder(config, (uint16_t)site);
         const size_t bytes = seam_tensor_bytes_max(&coder, config->limits.rows_max);
         largest = bytes > largest ? bytes : largest;
     }
@@ -83,12 +83,24 @@ size_t seam_trainer_plan_bytes(const seam_session_config *config) {
     const size_t x_bytes =
         (size_t)config->limits.rows_max * config->model->config->hidden * sizeof(float);
     size_t coder_bytes = 0;
-    for (uint16_t site = 0; site < SEAM_SITE_COUNT; site++) {
-        const seam_coder_config coder = seam_session_config_coder(config, site);
+    for (uint32_t site = 0; site < SEAM_SITE_COUNT; site++) {
+        const seam_coder_config coder = seam_session_config_coder(config, (uint16_t)site);
         coder_bytes += seam_coder_memory_bytes(&coder);
+        coder_bytes += config->cache_dir == NULL ? coder.storage_bytes : 0;
     }
     return sizeof plan + arena.used_bytes + coder_bytes + x_bytes + adapter_bytes(config) +
            seam_activations_bytes(config->model->blocks, &config->lora, config->limits.rows_max);
+}
+
+static seam_status coder_create(seam_trainer *t, uint16_t site, seam_error *err) {
+    seam_coder_config coder = seam_session_config_coder(t->config, site);
+    const seam_status st =
+        seam_storage_open(&t->caches[site], t->config->cache_dir, coder.storage_bytes, err);
+    if (st != SEAM_OK) {
+        return seam_error_prefix(err, st, "cache of site %u", site);
+    }
+    coder.storage = t->caches[site].bytes;
+    return seam_coder_create(&t->coders[site], &coder);
 }
 
 static seam_status sites_create(seam_trainer *t, seam_error *err) {
@@ -105,9 +117,8 @@ static seam_status sites_create(seam_trainer *t, seam_error *err) {
     config.codec = t->config->codec.codec_out;
     config.owner = true;
     SEAM_TRY(seam_site_create(&t->site_out, &config, err));
-    for (uint16_t site = 0; site < SEAM_SITE_COUNT; site++) {
-        const seam_coder_config coder = seam_session_config_coder(t->config, site);
-        SEAM_TRY(seam_coder_create(&t->coders[site], &coder));
+    for (uint32_t site = 0; site < SEAM_SITE_COUNT; site++) {
+        SEAM_TRY(coder_create(t, (uint16_t)site, err));
     }
     return SEAM_OK;
 }
@@ -157,6 +168,7 @@ void seam_trainer_destroy(seam_trainer *gift_trainer) {
     t->ops->mem_free(t->backend, t->x);
     for (uint32_t site = 0; site < SEAM_SITE_COUNT; site++) {
         seam_coder_destroy(t->coders[site]);
+        seam_storage_close(&t->caches[site]);
     }
     seam_site_destroy(t->site_out);
     seam_site_destroy(t->site_in);
@@ -222,6 +234,8 @@ seam_status seam_trainer_set_budget(seam_trainer *trainer, const seam_budget *bu
 
 seam_status seam_trainer_abort_step(seam_trainer *trainer, seam_stream *stream) {
     trainer->compute_seconds = trainer->codec_seconds = 0;
+    /* Replies of the step may never have reached a client that no longer holds it. */
+    seam_coder_forget(trainer->coders[SEAM_SITE_FWD_OUT]);
     memset(trainer->db_out, 0, trainer->channels * sizeof(float));
     return seam_adapter_clear_gradient(trainer->adapter, stream);
 }

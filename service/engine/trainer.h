@@ -81,7 +81,8 @@ seam_status seam_trainer_forward(seam_trainer *trainer, seam_stream *stream,
 /* *ret_result is written after the last micro-batch only. */
 seam_status seam_trainer_backward(seam_step_result *ret_result, seam_trainer *trainer,
                                   seam_stream *stream, seam_error *err) SEAM_ON_GPU;
-/* Drop gradients of the step in flight; nothing of it has been applied. */
+/* Drop gradients of the step in flight; nothing of it has been applied.  A cache of site 1 is
+ * forgotten: its samples travel whole again. */
 seam_status seam_trainer_abort_step(seam_trainer *trainer, seam_stream *stream) SEAM_ON_GPU;
 /* The adapter was changed from outside (import): new state hash. */
 seam_status seam_trainer_refresh(seam_trainer *trainer, seam_stream *stream) SEAM_ON_GPU;

@@ -2,6 +2,7 @@
 #ifndef SEAM_TRAINER_INTERNAL_H
 #define SEAM_TRAINER_INTERNAL_H
 
+#include "storage.h"
 #include "trainer.h"
 
 struct seam_trainer {
@@ -13,6 +14,7 @@ struct seam_trainer {
     seam_activations *acts;
     seam_site *site_in, *site_out; /* forward sites 0 and 1 */
     seam_coder *coders[SEAM_SITE_COUNT];
+    seam_storage caches[SEAM_SITE_COUNT]; /* of codecs that have one */
     uint32_t channels;
     void *x; /* (T, C) acc, device: the residual stream, then its gradient */
 

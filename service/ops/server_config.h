@@ -34,9 +34,11 @@ typedef struct seam_server_config {
     char token_file[SEAM_PATH_BYTES]; /* set: calls must carry one of its bearer keys */
     char ready_file[SEAM_PATH_BYTES]; /* written with the address once the server serves */
     uint32_t sessions_max;
-    uint32_t streams_max;         /* calls in flight, all kinds */
-    uint32_t rows_max;            /* of one micro-batch or request */
-    uint64_t memory_budget_bytes; /* of all sessions; 0: three quarters of what is left free */
+    uint32_t streams_max;            /* calls in flight, all kinds */
+    uint32_t rows_max;               /* of one micro-batch or request */
+    uint64_t memory_budget_bytes;    /* of all sessions; 0: three quarters of what is left free */
+    uint64_t cache_bytes_max;        /* largest cache or table that a codec of a session may keep */
+    char cache_dir[SEAM_PATH_BYTES]; /* set: caches stand in files there, not in memory */
     uint32_t handshake_timeout_ms, lease_timeout_ms, drain_timeout_ms;
     uint32_t log_level;
     bool help, version; /* asked for: print and leave */

@@ -78,8 +78,8 @@ SEAM_ON_LOOP static seam_status open_read(generate *g, seam_call *call,
             open->positions_max != 0 ? open->positions_max : config->model->config->context_max,
         .rows_max = open->rows_max != 0 ? open->rows_max : config->limits.rows_max,
     };
-    SEAM_TRY(
-        seam_generator_options_check(&g->options, config, seam_sessions_rows_max(sessions), err));
+    SEAM_TRY(seam_generator_options_check(&g->options, config,
+                                          seam_sessions_limits(sessions).rows_max, err));
     const uint64_t bytes = seam_generator_plan_bytes(config, &g->options);
     SEAM_TRY(seam_sessions_reserve(sessions, bytes, err));
     g->reserved_bytes = bytes;

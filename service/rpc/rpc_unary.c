@@ -265,7 +265,7 @@ SEAM_ON_GPU static seam_status build_run(seam_job *job, seam_stream *stream) {
 SEAM_ON_LOOP static seam_status create(seam_session **ret_session, bool *ret_known, seam_call *call,
                                        Seam__V1__CreateSessionRequest *request, seam_error *err) {
     seam_sessions *sessions = seam_server_sessions(call->server);
-    const seam_session_limits limits = {.rows_max = seam_sessions_rows_max(sessions)};
+    const seam_session_limits limits = seam_sessions_limits(sessions);
     seam_session_config config;
     SEAM_TRY(seam_session_config_read(&config, request->config, seam_server_registry(call->server),
                                       &limits, err));

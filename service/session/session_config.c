@@ -156,8 +156,30 @@ static seam_codec_plan plan_of(const Seam__V1__CodecConfig *message) {
     };
 }
 
+/* What a codec keeps from step to step, against the operator's limit. */
+static seam_status state_check(const seam_session_config *config, const seam_session_limits *limits,
+                               seam_error *err) {
+    const seam_codec_plan *plan = &config->codec;
+    const unsigned long long limit = limits->cache_bytes_max;
+    if (plan->codec_out == SEAM_CODEC_AQSGD && plan->cache_bytes_max > limits->cache_bytes_max) {
+        return seam_error_set(err, SEAM_E_LIMIT,
+                              "config.codec.aqsgd.cache_bytes_max: %llu, this server allows %llu",
+                              (unsigned long long)plan->cache_bytes_max, limit);
+    }
+    const uint64_t row_bytes = 2 * (uint64_t)config->model->config->hidden;
+    if (plan->codec_in == SEAM_CODEC_DICTIONARY &&
+        plan->dictionary_rows_max * row_bytes > limits->cache_bytes_max) {
+        return seam_error_set(
+            err, SEAM_E_LIMIT,
+            "config.codec.dictionary_rows_max: %u rows of %llu bytes, this server "
+            "allows %llu bytes",
+            plan->dictionary_rows_max, (unsigned long long)row_bytes, limit);
+    }
+    return SEAM_OK;
+}
+
 static seam_status codec_read(seam_session_config *ret, const Seam__V1__CodecConfig *message,
-                              seam_error *err) {
+                              const seam_session_limits *limits, seam_error *err) {
     if (message == NULL) {
         return seam_error_set(err, SEAM_E_ARG, "config.codec: missing");
     }
@@ -165,6 +187,7 @@ static seam_status codec_read(seam_session_config *ret, const Seam__V1__CodecCon
     ret->labelled_rows_only = message->labelled_rows_only;
     ret->seed = message->seed;
     SEAM_TRY(seam_codec_plan_check(&ret->codec, ret->model->config->hidden, err));
+    SEAM_TRY(state_check(ret, limits, err));
     return seam_codec_has_gates(ret->codec.codec_out) ? amaq_read(ret, message->amaq, err)
                                                       : SEAM_OK;
 }
@@ -180,10 +203,13 @@ static seam_status limits_read(seam_session_config *ret, const Seam__V1__Limits 
                           1, message->rows_per_micro_max, err));
     SEAM_TRY(number_check("config.limits.micros_per_step_max", message->micros_per_step_max, 1,
                           SEAM_MICROS_MAX, err));
-    ret->limits = (seam_layout_limits){.rows_max = message->rows_per_micro_max,
-                                       .sequences_max = message->sequences_per_micro_max,
-                                       .micros_max = message->micros_per_step_max,
-                                       .positions_max = ret->model->config->context_max};
+    ret->limits =
+        (seam_layout_limits){.rows_max = message->rows_per_micro_max,
+                             .sequences_max = message->sequences_per_micro_max,
+                             .micros_max = message->micros_per_step_max,
+                             .positions_max = ret->model->config->context_max,
+                             .sample_ids_needed = ret->codec.codec_out == SEAM_CODEC_AQSGD};
+    ret->cache_dir = limits->cache_dir;
     const uint32_t channels = ret->model->config->hidden;
     const seam_status st = seam_coder_channels_check(channels);
     if (st != SEAM_OK) {
@@ -236,7 +262,7 @@ seam_status seam_session_config_read(seam_session_config *ret_config,
     SEAM_TRY(topology_check(message, config.model, err));
     SEAM_TRY(lora_read(&config.lora, message->lora, err));
     SEAM_TRY(optimizer_read(&config.optimizer, message->optimizer, err));
-    SEAM_TRY(codec_read(&config, message->codec, err));
+    SEAM_TRY(codec_read(&config, message->codec, limits, err));
     SEAM_TRY(limits_read(&config, message->limits, limits, err));
     config.hash = seam_config_hash(message);
     *ret_config = config;
@@ -248,6 +274,12 @@ seam_codec_id seam_session_config_codec(const seam_session_config *config, uint1
     return outer ? config->codec.codec_in : config->codec.codec_out;
 }
 
+uint64_t seam_session_config_cache_bytes(const seam_session_config *config, uint16_t site) {
+    const bool gradient = site == SEAM_SITE_BWD_OUT || site == SEAM_SITE_BWD_IN;
+    const bool cached = seam_session_config_codec(config, site) == SEAM_CODEC_AQSGD && !gradient;
+    return cached ? config->codec.cache_bytes_max : 0;
+}
+
 seam_coder_config seam_session_config_coder(const seam_session_config *config, uint16_t site) {
     const seam_codec_id codec = seam_session_config_codec(config, site);
     return (seam_coder_config){
@@ -256,7 +288,9 @@ seam_coder_config seam_session_config_coder(const seam_session_config *config, u
         .gradient = site == SEAM_SITE_BWD_OUT || site == SEAM_SITE_BWD_IN,
         .channels = config->model->config->hidden,
         .rows_max = config->limits.rows_max,
+        .state_rows_max = config->limits.rows_max,
         .sequences_max = config->limits.sequences_max,
+        .storage_bytes = (size_t)seam_session_config_cache_bytes(config, site),
         .bits_max =
             seam_codec_has_gates(codec) ? (uint32_t)config->gates.bits_max : config->codec.bits,
         .plan = &config->codec,

@@ -34,11 +34,14 @@ typedef struct seam_session_config {
     bool labelled_rows_only;
     uint64_t seed;
     seam_layout_limits limits;
-    uint64_t hash; /* WIRE.md section 6 */
+    const char *cache_dir; /* where a codec's cache stands; NULL: in memory */
+    uint64_t hash;         /* WIRE.md section 6 */
 } seam_session_config;
 
 typedef struct seam_session_limits {
-    uint32_t rows_max; /* of a micro-batch: --rows-max */
+    uint32_t rows_max;        /* of a micro-batch: --rows-max */
+    uint64_t cache_bytes_max; /* of a codec's cache or table: --cache-bytes-max */
+    const char *cache_dir;    /* --cache-dir, or NULL; outlives every session */
 } seam_session_limits;
 
 /* SEAM_E_ARG, SEAM_E_NOT_FOUND (model), SEAM_E_UNIMPLEMENTED, SEAM_E_LIMIT. */
@@ -49,7 +52,9 @@ seam_status seam_session_config_read(seam_session_config *ret_config,
 
 /* The codec of a site: sites 0 and 3 have the one, sites 1 and 2 the other. */
 seam_codec_id seam_session_config_codec(const seam_session_config *config, uint16_t site);
-/* What the coder of a site at this end is made of; points into config. */
+/* Bytes of the cache that the coder of a site keeps beside its own memory; 0: none. */
+uint64_t seam_session_config_cache_bytes(const seam_session_config *config, uint16_t site);
+/* What the coder of a site at this end is made of, but for its storage; points into config. */
 seam_coder_config seam_session_config_coder(const seam_session_config *config, uint16_t site);
 /* Does the session answer a backward tensor (gate signal or bwd_in)?  WIRE.md section 4. */
 bool seam_session_config_backward_reply(const seam_session_config *config);

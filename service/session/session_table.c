@@ -240,8 +240,10 @@ uint64_t seam_sessions_memory_free(const seam_sessions *sessions) {
     return sessions->options.memory_budget_bytes - sessions->reserved_bytes;
 }
 
-uint32_t seam_sessions_rows_max(const seam_sessions *sessions) {
-    return sessions->options.rows_max;
+seam_session_limits seam_sessions_limits(const seam_sessions *sessions) {
+    return (seam_session_limits){.rows_max = sessions->options.rows_max,
+                                 .cache_bytes_max = sessions->options.cache_bytes_max,
+                                 .cache_dir = sessions->options.cache_dir};
 }
 
 seam_status seam_sessions_reserve(seam_sessions *sessions, uint64_t bytes, seam_error *err) {

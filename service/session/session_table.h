@@ -9,6 +9,8 @@ typedef struct seam_sessions_options {
     uint32_t sessions_max;
     uint32_t rows_max; /* of a micro-batch */
     uint64_t memory_budget_bytes;
+    uint64_t cache_bytes_max; /* of a codec's cache or table */
+    const char *cache_dir;    /* NULL: caches stand in memory */
     uint64_t lease_ms;
 } seam_sessions_options;
 
@@ -49,7 +51,8 @@ void seam_sessions_tick(seam_sessions *sessions, uint64_t now_ms) SEAM_ON_LOOP;
 uint32_t seam_sessions_count(const seam_sessions *sessions) SEAM_ON_LOOP;
 uint64_t seam_sessions_memory_total(const seam_sessions *sessions) SEAM_ON_LOOP;
 uint64_t seam_sessions_memory_free(const seam_sessions *sessions) SEAM_ON_LOOP;
-uint32_t seam_sessions_rows_max(const seam_sessions *sessions);
+/* What a session may ask for. */
+seam_session_limits seam_sessions_limits(const seam_sessions *sessions);
 /* More memory for a stream of its own (Forward, Generate); give it back when it ends.
  * SEAM_E_LIMIT. */
 seam_status seam_sessions_reserve(seam_sessions *sessions, uint64_t bytes,

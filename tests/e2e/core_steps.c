@@ -1,7 +1,10 @@
 /* The thin core from the outside, for test_client_core.py: steps on made-up tensors, then what the
  * library counted and what the kernel's TCP_INFO says of this process's own connections.
  *
- *   core_steps ADDRESS CA|- CODEC STEPS SEQUENCES ROWS_EACH [exact|cancel]
+ *   core_steps ADDRESS CA|- CODEC[/FWD_IN] STEPS SEQUENCES ROWS_EACH [exact|cancel|anonymous]
+ *
+ * Three steps are an epoch: the same samples come again, each of rows out of a small vocabulary.
+ * anonymous: without sample ids.
  *
  * Prints one JSON line: status, text, steps, state_hash, counted and kernel bytes, mean bits. */
 #include <arpa/inet.h>
@@ -19,10 +22,14 @@
 
 #define FILES_MAX     1024
 #define SEQUENCES_MAX 64
+#define EPOCH_STEPS   3
+#define VOCAB         50
 
 typedef struct shape {
     uint32_t sequences, rows_each, rows, channels;
     uint32_t sequence_rows[SEQUENCES_MAX];
+    uint64_t sample_ids[SEQUENCES_MAX];
+    bool anonymous;
     uint8_t *labelled;
     float *x, *y;
 } shape;
@@ -58,12 +65,19 @@ static seam_status step(seam_session *session, shape *s, uint32_t number, seam_s
                         seam_error *err) {
     const seam_step_micro micro = {.sequence_count = s->sequences,
                                    .sequence_rows = s->sequence_rows,
-                                   .labelled_rows = s->labelled};
+                                   .labelled_rows = s->labelled,
+                                   .sample_ids = s->anonymous ? NULL : s->sample_ids};
+    for (uint32_t i = 0; i < s->sequences; i++) {
+        s->sample_ids[i] = (uint64_t)(number % EPOCH_STEPS) << 32 | i;
+    }
     seam_status st = seam_step_begin(session, &micro, 1, err);
     if (st != SEAM_OK) {
         return st;
     }
-    fill(s->x, (size_t)s->rows * s->channels, number);
+    for (uint32_t row = 0; row < s->rows; row++) {
+        const uint32_t token = (number % EPOCH_STEPS * 977 + row * 31) % VOCAB;
+        fill(s->x + (size_t)row * s->channels, s->channels, token);
+    }
     st = seam_step_forward(session, s->y, 0, s->x, err);
     if (st != SEAM_OK) {
         return st;
@@ -83,14 +97,19 @@ static void *cancel_soon(void *session) {
     return NULL;
 }
 
-static seam_status run(seam_client *client, char **argv, bool exact, bool cancel, int port,
+static seam_status run(seam_client *client, char **argv, const char *mode, int port,
                        seam_error *err) {
+    const bool exact = strcmp(mode, "exact") == 0, cancel = strcmp(mode, "cancel") == 0;
     const unsigned steps = (unsigned)strtoul(argv[4], NULL, 10);
     shape s = {.sequences = (uint32_t)strtoul(argv[5], NULL, 10),
                .rows_each = (uint32_t)strtoul(argv[6], NULL, 10)};
     s.rows = s.sequences * s.rows_each;
     seam_session_options options = SEAM_SESSION_OPTIONS_INIT;
-    options.codec = argv[3];
+    s.anonymous = strcmp(mode, "anonymous") == 0;
+    char *fwd_in = argv[3];
+    options.codec = strsep(&fwd_in, "/");
+    options.codec_fwd_in = fwd_in;
+    options.cache_bytes_max = 4 << 20;
     options.seed = 7;
     options.lora_rank = 4;
     options.gate_signal = exact ? "exact" : NULL;
@@ -154,7 +173,8 @@ static void log_line(void *user, const char *text) {
 
 int main(int argc, char **argv) {
     if (argc < 7) {
-        fprintf(stderr, "usage: core_steps ADDRESS CA|- CODEC STEPS SEQUENCES ROWS [MODE]\n");
+        fprintf(stderr,
+                "usage: core_steps ADDRESS CA|- CODEC[/FWD_IN] STEPS SEQUENCES ROWS [MODE]\n");
         return 2;
     }
     seam_client_options options = SEAM_CLIENT_OPTIONS_INIT;
@@ -170,8 +190,7 @@ int main(int argc, char **argv) {
     seam_error err = {0};
     seam_status st = seam_client_open(&client, &options, &err);
     if (st == SEAM_OK) {
-        st = run(client, argv, strcmp(mode, "exact") == 0, strcmp(mode, "cancel") == 0,
-                 (int)strtol(colon != NULL ? colon + 1 : "0", NULL, 10), &err);
+        st = run(client, argv, mode, (int)strtol(colon != NULL ? colon + 1 : "0", NULL, 10), &err);
         seam_client_close(client);
     }
     if (st != SEAM_OK) {

@@ -6,3 +6,6 @@ target_link_libraries(train_tokens PRIVATE seam_flags seam_model_shared seam_sha
 seam_add_script_test(e2e python_client ${PYTHON3}
                      ${CMAKE_CURRENT_SOURCE_DIR}/test_python_client.py $<TARGET_FILE:seamd>
                      $<TARGET_FILE:train_tokens>)
+seam_add_script_test(e2e python_stateful ${PYTHON3}
+                     ${CMAKE_CURRENT_SOURCE_DIR}/test_python_stateful.py $<TARGET_FILE:seamd>
+                     $<TARGET_FILE:train_tokens>)

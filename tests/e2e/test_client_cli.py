@@ -20,7 +20,7 @@ from cli_fixture import Seam, colour_rows, write_rows, write_text_model
 from service_fixture import Seamd, seamd_path, wait_for
 
 SITES = ["fwd_in", "fwd_out", "bwd_out", "bwd_in"]
-EXIT_USAGE, EXIT_UNAVAILABLE, EXIT_INPUT, EXIT_IO = 2, 3, 4, 5
+EXIT_LIMIT, EXIT_USAGE, EXIT_UNAVAILABLE, EXIT_INPUT, EXIT_IO = 1, 2, 3, 4, 5
 
 
 class Case:
@@ -130,6 +130,57 @@ def check_codec_fwd_in(case):
     assert report["config"]["codec_fwd_in"] == "bf16"
 
 
+def check_dictionary(case):
+    """Bytes that the tokens alone decide, the same bits as bf16 at that site, over repeated epochs."""
+    hashes, reports = {}, {}
+    for name, args in {"bf16": ["--codec-fwd-in", "bf16"], "on": ["--dictionary", "on"],
+                       "full": ["--dictionary", "on", "--dictionary-rows", "9"]}.items():
+        code, out, err = case.train(f"dictionary-{name}", *args, "--steps", 25)
+        assert code == 0, out + err
+        reports[name] = case.report(f"dictionary-{name}")
+        hashes[name] = [s["state_hash"] for s in reports[name]["steps"]]
+    assert hashes["bf16"] == hashes["on"] == hashes["full"]
+    last = {name: report["steps"][-1] for name, report in reports.items()}
+    site = last["on"]["sites"]["fwd_in"]
+    bits = 8 * site["payload_bytes"] / (last["on"]["tokens"] * 48)
+    assert abs(site["mean_bits"] - bits) < 1e-6 and bits < 0.3, site
+    assert last["full"]["sites"]["fwd_in"]["mean_bits"] < 16
+    assert reports["on"]["config"]["codec_fwd_in"] == "dictionary"
+    sent = {name: sum(s["bytes_sent"] for s in r["steps"]) for name, r in reports.items()}
+    assert sent["on"] < sent["full"] < sent["bf16"], sent
+
+
+def check_aqsgd(case):
+    """40 rows, 4 a step: ten steps send whole rows, the later ones changes; warm-up counts."""
+    code, out, err = case.train("aqsgd", "--codec", "aqsgd", "--bits", 4, "--steps", 25,
+                                "--cache-bytes", 3_000_000, "--eval-data", case.eval)
+    assert code == 0, out + err
+    steps = case.report("aqsgd")["steps"]
+    for step in steps:
+        for name in SITES[:2]:
+            site = step["sites"][name]
+            rows = step["tokens"] if name == "fwd_in" else step["labelled_tokens"]
+            assert abs(site["mean_bits"] - 8 * site["payload_bytes"] / (rows * 48)) < 1e-6
+    assert all(s["sites"]["fwd_in"]["mean_bits"] > 16 for s in steps[:10])
+    assert all(s["sites"]["fwd_in"]["mean_bits"] < 6 for s in steps[10:])
+    # The switch of labelled rows changes bytes and no bits, with a quantized cache too.
+    for cache in (["--cache-format", "fp16"], ["--cache-format", "quantized", "--cache-bits", 5]):
+        hashes = []
+        for only in ("on", "off"):
+            code, out, err = case.train(f"aqsgd-{cache[1]}-{only}", "--codec", "aqsgd", *cache,
+                                        "--labelled-rows-only", only, "--steps", 25,
+                                        "--cache-bytes", 3_000_000)
+            assert code == 0, out + err
+            hashes.append([s["state_hash"]
+                           for s in case.report(f"aqsgd-{cache[1]}-{only}")["steps"]])
+        assert hashes[0] == hashes[1], cache
+    # A cache that holds nothing: whole rows for ever.
+    code, out, err = case.train("aqsgd-small", "--codec", "aqsgd", "--steps", 12, "--cache-bytes",
+                                100)
+    assert code == 0, out + err
+    assert case.report("aqsgd-small")["steps"][-1]["sites"]["fwd_in"]["mean_bits"] > 16
+
+
 def check_symmetric(case):
     """Codecs tensor, channel, group: training goes down, payloads are scales and codes, and the
     same bits with and without unlabelled rows."""
@@ -164,7 +215,10 @@ def check_symmetric(case):
 def check_two_at_once(case):
     """Two sessions with different settings, together and alone: the same bits."""
     settings = {"one": ["--codec", "amaq", "--seed", "1"],
-                "two": ["--codec", "affine", "--bits", "5", "--rank", "2", "--seed", "2"]}
+                "two": ["--codec", "affine", "--bits", "5", "--rank", "2", "--seed", "2"],
+                "three": ["--codec", "aqsgd", "--bits", "3", "--cache-bytes", "3000000",
+                          "--cache-dir", case.folder, "--seed", "3"],
+                "four": ["--codec", "amaq", "--dictionary", "on", "--seed", "4"]}
     alone = {}
     for name, args in settings.items():
         code, out, err = case.train(f"alone-{name}", *args, "--steps", "12")
@@ -175,7 +229,7 @@ def check_two_at_once(case):
          case.rows, "--out", case.folder / f"both-{name}", "--batch", "4", "--quiet",
          *(["--rank", "4"] if "--rank" not in args else []), *args, "--steps", "12"],
         stdout=subprocess.DEVNULL) for name, args in settings.items()]
-    assert [r.wait(120) for r in running] == [0, 0]
+    assert [r.wait(120) for r in running] == [0, 0, 0, 0]
     for name, expected in alone.items():
         got = [s["state_hash"] for s in case.report(f"both-{name}")["steps"]]
         assert got == expected, f"session {name} gave other bits beside another one"
@@ -249,9 +303,15 @@ def check_bad_input(case):
     refused(case, EXIT_INPUT, "nomodel", args=["--model", folder / "nomodel"])
     refused(case, EXIT_INPUT, "'other'", "tiny", args=["--server-model", "other"])
     refused(case, EXIT_INPUT, "codec", "'zip'", args=["--codec", "zip"])
-    refused(case, EXIT_INPUT, "codec", "aqsgd", args=["--codec", "aqsgd"])
+    refused(case, EXIT_LIMIT, "aqsgd.cache_bytes_max: 9000000000000", "allows",
+            args=["--codec", "aqsgd", "--cache-bytes", "9000000000000"])
+    refused(case, EXIT_IO, "cache", folder / "nodir",
+            args=["--codec", "aqsgd", "--cache-bytes", "1000000", "--cache-dir", folder / "nodir"])
+    refused(case, EXIT_INPUT, "dictionary_rows_max", "1048577",
+            args=["--dictionary", "on", "--dictionary-rows", "1048577"])
+    refused(case, EXIT_USAGE, "--dictionary", "--codec-fwd-in",
+            args=["--dictionary", "on", "--codec-fwd-in", "bf16"])
     refused(case, EXIT_INPUT, "codec_fwd_in", "'zip'", args=["--codec-fwd-in", "zip"])
-    refused(case, EXIT_INPUT, "codec_fwd_in", "dictionary", args=["--codec-fwd-in", "dictionary"])
     refused(case, EXIT_INPUT, "entropy", "rans", args=["--entropy", "rans"])
     refused(case, EXIT_INPUT, "allocator", "waterfill", args=["--allocator", "waterfill"])
     refused(case, EXIT_INPUT, "granularity", "token", args=["--granularity", "token"])
@@ -345,8 +405,7 @@ def main():
         with Seamd(binary, folder / "model", "--sessions-max", "64") as server:
             case = Case(folder, Seam(seam_path, server.address), binary)
             for check in [check_report, check_commands, check_same_bits, check_codec_fwd_in,
-                          check_symmetric,
-                          check_two_at_once,
+                          check_symmetric, check_dictionary, check_aqsgd, check_two_at_once,
                           check_bad_input, check_interrupt, check_disk_full, check_server_gone]:
                 check(case)
                 print(f"{check.__name__}: passed", flush=True)

@@ -2,8 +2,9 @@
 """The thin core of libseam against a running seamd, by tests/e2e/core_steps.c.
 
 Goals: what the transport counts agrees with the kernel's TCP_INFO within 2 %, also under TLS; a
-stream that is cut again and again ends in the same bits as one that is not; cancel ends a call; a
-server that has gone is reported within the reconnect time.
+stream that is cut again and again ends in the same bits as one that is not, codecs with state too; the
+dictionary changes bytes and no bits; cancel ends a call; a server that has gone is reported within the
+reconnect time.
 
     test_client_core.py SEAMD CORE_STEPS
 """
@@ -69,7 +70,8 @@ def check_tls(binary, model, folder):
 def check_cuts(address):
     """Cut streams resume; bits are those of an uncut run."""
     for codec, mode, cut_after in [("amaq", "", 40_000), ("affine", "", 25_000), ("group", "", 25_000),
-                                   ("amaq", "exact", 30_000)]:
+                                   ("amaq", "exact", 30_000), ("aqsgd", "", 20_000),
+                                   ("affine/dictionary", "", 10_000)]:
         _, whole, _ = steps(address, codec, 12, 4, 32, mode)
         proxy = CuttingProxy(address, cut_after, cuts=4)
         code, cut, err = steps(proxy.address, codec, 12, 4, 32, mode)
@@ -80,6 +82,48 @@ def check_cuts(address):
         assert cut["state_hash"] == whole["state_hash"], f"{codec} {mode}: other bits after cuts"
         assert cut["bits_in"] == whole["bits_in"] and cut["bits_out"] == whole["bits_out"]
         print(f"{codec} {mode}: 4 cuts, state {cut['state_hash']} as without")
+
+
+def check_dictionary(address):
+    """Four epochs of three steps: the same updates as bf16 at that site, a row once in its bytes."""
+    for codec in ("bf16", "affine", "amaq"):
+        code, plain, err = steps(address, codec + "/bf16", 12, 4, 32)
+        assert code == 0, err
+        code, coded, err = steps(address, codec + "/dictionary", 12, 4, 32)
+        assert code == 0, err
+        assert coded["state_hash"] == plain["state_hash"], f"{codec}: the dictionary changed bits"
+        assert coded["bits_out"] == plain["bits_out"] and plain["bits_in"] == 16
+        # 128 rows of 96 channels; 50 rows and the reserved index take 6 bits.
+        assert coded["bits_in"] == round(8 * (12 + 96) / (128 * 96), 4), coded
+        print(f"{codec}: dictionary {coded['sent']} bytes sent, bf16 {plain['sent']}; the same bits")
+
+
+def check_aqsgd(address):
+    """Whole in the first epoch, 4 bits a value afterwards; sample ids are needed."""
+    code, first, err = steps(address, "aqsgd", 3, 4, 32)
+    assert code == 0, err
+    assert 16 < first["bits_in"] < 16.1 and 16 < first["bits_out"] < 16.1, first
+    code, later, err = steps(address, "aqsgd", 12, 4, 32)
+    assert code == 0, err
+    # Head: S, bitmap, 4 tags, scales.
+    head = 4 + 1 + 4 * 4 + 4 + 2 * 96
+    assert later["bits_in"] == round(4 + 8 * head / (128 * 96), 4), later
+    assert later["bits_out"] == round(4 + 8 * head / (64 * 96), 4), later
+    code, _, err = steps(address, "aqsgd", 1, 4, 32, "anonymous")
+    assert code == 1 and "micros[0].sample_ids: missing" in err, err
+
+
+def check_cache_dir(binary, model, folder):
+    """Caches in files: the same bits, and nothing with a name is left."""
+    results = []
+    (folder / "caches").mkdir()
+    for args in ([], ["--cache-dir", str(folder / "caches")]):
+        with Seamd(binary, model, *args) as server:
+            code, result, err = steps(server.address, "aqsgd", 6, 4, 32)
+            assert code == 0, err
+            assert list((folder / "caches").iterdir()) == []
+            results.append(result["state_hash"])
+    assert results[0] == results[1]
 
 
 def check_cancel(address):
@@ -104,12 +148,15 @@ def main():
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         write_model(folder / "model", hidden=96)
-        with Seamd(binary, folder / "model") as server:
+        with Seamd(binary, folder / "model", "--sessions-max", "64") as server:
             check_bytes(server.address)
             check_cuts(server.address)
+            check_dictionary(server.address)
+            check_aqsgd(server.address)
             check_cancel(server.address)
         check_tls(binary, folder / "model", folder)
         check_gone(binary, folder / "model")
+        check_cache_dir(binary, folder / "model", folder)
     print("client core: all checks passed")
 
 

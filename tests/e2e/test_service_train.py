@@ -46,6 +46,19 @@ def test_train__some_steps__loss_falls_and_repeats_to_the_bit(binary, folder):
         assert (code := server.stop()) == 0, (code, server.log)
 
 
+def test_step_begin__aqsgd_without_sample_ids__refused(binary, folder):
+    from seam.v1 import types_pb2
+    config = session_config(codec=types_pb2.CODEC_AQSGD, bits=4)
+    config.codec.aqsgd.cache_bytes_max = 100000
+    config.codec.aqsgd.cache_format = types_pb2.CACHE_FORMAT_FP16
+    with Seamd(binary, folder / "model") as server, grpc.insecure_channel(server.address) as channel:
+        trainer = Trainer(channel, folder / "model", config)
+        stream, _ = trainer.attach()
+        stream.send(step_begin=step_begin(stream.pb, 0, some_micros(np.random.default_rng(1))))
+        refused(CODE.INVALID_ARGUMENT, stream.drain, reason="ARG",
+                text="micros[0].sample_ids: missing")
+
+
 def test_two_sessions__at_once__as_alone(binary, folder):
     with Seamd(binary, folder / "model") as server:
         alone = [train(server, folder, 6, seed=5, rank=4), train(server, folder, 6, seed=6, rank=8)]

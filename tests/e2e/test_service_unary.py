@@ -135,11 +135,17 @@ def test_create_session__bad_config__names_the_field(binary, folder):
             config.codec.group = channels
         return change
 
+    def dictionary_of(rows):
+        def change(config):
+            config.codec.codec_fwd_in = types.CODEC_DICTIONARY
+            config.codec.dictionary_rows_max = rows
+        return change
+
     def exact_without_gates(config):
         amaq_with(gate_signal=types.GATE_SIGNAL_EXACT)(config)
         config.codec.codec_fwd_in = types.CODEC_BF16
 
-    bad, missing = CODE.INVALID_ARGUMENT, CODE.UNIMPLEMENTED
+    bad, missing, full = CODE.INVALID_ARGUMENT, CODE.UNIMPLEMENTED, CODE.RESOURCE_EXHAUSTED
     cases = [
         (CODE.NOT_FOUND, "NOT_FOUND", "config.model", lambda c: setattr(c, "model", "gpt-9")),
         (missing, "UNIMPLEMENTED", "config.topology",
@@ -164,7 +170,8 @@ def test_create_session__bad_config__names_the_field(binary, folder):
          lambda c: setattr(c.optimizer, "schedule", types.SCHEDULE_LINEAR)),
         (bad, "ARG", "config.codec", lambda c: c.ClearField("codec")),
         (bad, "ARG", "config.codec.codec", lambda c: setattr(c.codec, "codec", 0)),
-        (missing, "UNIMPLEMENTED", "config.codec.codec", aqsgd_with(cache_bits=8)),
+        (full, "LIMIT", "config.codec.aqsgd.cache_bytes_max",
+         aqsgd_with(cache_bits=8, cache_bytes_max=2 ** 21)),
         (bad, "ARG", "config.codec.aqsgd.cache_bits", aqsgd_with(cache_bits=17)),
         (bad, "ARG", "config.codec.aqsgd.cache_format", aqsgd_with(cache_format=0)),
         (bad, "ARG", "config.codec.group", group_of(7)),
@@ -179,8 +186,9 @@ def test_create_session__bad_config__names_the_field(binary, folder):
         (bad, "ARG", "config.codec.codec_fwd_in",
          lambda c: setattr(c.codec, "codec_fwd_in", types.CODEC_AMAQ)),
         (bad, "ARG", "config.codec.codec_fwd_in", lambda c: setattr(c.codec, "codec_fwd_in", 77)),
-        (missing, "UNIMPLEMENTED", "config.codec.codec_fwd_in",
-         lambda c: setattr(c.codec, "codec_fwd_in", types.CODEC_DICTIONARY)),
+        (bad, "ARG", "config.codec.dictionary_rows_max", dictionary_of(0)),
+        (bad, "ARG", "config.codec.dictionary_rows_max", dictionary_of(2 ** 20 + 1)),
+        (full, "LIMIT", "config.codec.dictionary_rows_max", dictionary_of(2 ** 20)),
         (bad, "ARG", "config.codec.entropy", lambda c: setattr(c.codec, "entropy", 3)),
         (missing, "UNIMPLEMENTED", "config.codec.entropy",
          lambda c: setattr(c.codec, "entropy", types.ENTROPY_CODER_RANS)),
@@ -200,7 +208,8 @@ def test_create_session__bad_config__names_the_field(binary, folder):
          lambda c: setattr(c.limits, "micros_per_step_max", 0)),
         (bad, "ARG", "config.name", lambda c: setattr(c, "name", "n" * 101)),
     ]
-    with Seamd(binary, folder / "model") as server, grpc.insecure_channel(server.address) as ch:
+    with (Seamd(binary, folder / "model", "--cache-bytes-max", "1M") as server,
+          grpc.insecure_channel(server.address) as ch):
         client = Client(ch)
 
         def create(**fields):

@@ -1,12 +1,12 @@
-/* The C client on given tokens: test_python_client.py compares the Python client with it.
- * with.
+/* The C client on given tokens: test_python_client.py and test_python_stateful.py compare the
+ * Python client with it.
  *
- *   train_tokens ADDRESS MODEL_DIR MODEL_ID SEED STEPS_FILE
+ *   train_tokens ADDRESS MODEL_DIR MODEL_ID SEED STEPS_FILE [CODEC[/FWD_IN] CACHE_BITS]
  *
  * STEPS_FILE, little-endian u32: step count; for each step: micro count; for each micro-batch:
- * sequence count, rows of each sequence, T ids, T labels (0 or 1).  Prints one line a step:
- * step, loss, mean bits of the gates, state hash.  The session's settings are those of
- * test_python_client.py. */
+ * sequence count, rows of each sequence, T ids, T labels (0 or 1), and with a CODEC the sample id
+ * of each sequence.  CACHE_BITS: of codec aqsgd, 0: fp16.  Prints one line a step: step, loss, mean
+ * bits of the gates, state hash.  The session's settings are those of test_python_client.py. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +20,7 @@ typedef struct micro_data {
     uint32_t sequence_rows[SEQUENCES_MAX];
     uint32_t ids[ROWS_MAX], targets[ROWS_MAX];
     uint8_t bitmap[ROWS_MAX / 8];
+    uint64_t sample_ids[SEQUENCES_MAX];
 } micro_data;
 
 static uint32_t read_u32(FILE *file) {
@@ -40,7 +41,7 @@ static uint32_t read_count(FILE *file, uint32_t max) {
     return count;
 }
 
-static seam_token_batch read_micro(micro_data *ret, FILE *file) {
+static seam_token_batch read_micro(micro_data *ret, FILE *file, bool sample_ids) {
     memset(ret, 0, sizeof *ret);
     seam_token_batch batch = {.sequence_count = read_count(file, SEQUENCES_MAX),
                               .sequence_rows = ret->sequence_rows,
@@ -62,18 +63,29 @@ static seam_token_batch read_micro(micro_data *ret, FILE *file) {
             ret->targets[labelled++] = ret->ids[t + 1];
         }
     }
+    for (uint32_t i = 0; sample_ids && i < batch.sequence_count; i++) {
+        ret->sample_ids[i] = read_u32(file);
+        batch.sample_ids = ret->sample_ids;
+    }
     return batch;
 }
 
 static seam_status session_open(seam_session **ret_session, seam_client *client,
-                                const seam_model *model, const char *model_id, uint64_t seed,
-                                seam_error *err) {
+                                const seam_model *model, char **argv, seam_error *err) {
     seam_model_facts facts;
     seam_session_options options = SEAM_SESSION_OPTIONS_INIT;
     seam_model_describe(&facts, model);
-    options.model = model_id;
+    options.model = argv[3];
+    if (argv[6] != NULL) {
+        char *fwd_in = argv[6];
+        options.codec = strsep(&fwd_in, "/");
+        options.codec_fwd_in = fwd_in;
+        options.cache_bytes_max = 1 << 20;
+        options.cache_bits = (uint32_t)strtoul(argv[7], NULL, 10);
+        options.cache_format = options.cache_bits != 0 ? "quantized" : "fp16";
+    }
     options.model_identity = facts.identity;
-    options.seed = seed;
+    options.seed = strtoull(argv[4], NULL, 10);
     options.lora_rank = 4;
     options.lora_alpha = 8.0f;
     options.lr = 1e-3f;
@@ -83,7 +95,8 @@ static seam_status session_open(seam_session **ret_session, seam_client *client,
     return seam_session_create(ret_session, client, &options, err);
 }
 
-static seam_status train(seam_session *session, seam_model *model, FILE *file, seam_error *err) {
+static seam_status train(seam_session *session, seam_model *model, FILE *file, bool sample_ids,
+                         seam_error *err) {
     static micro_data data[MICROS_MAX];
     seam_trainer *trainer = NULL;
     seam_status st = seam_trainer_create(&trainer, session, model, err);
@@ -93,7 +106,7 @@ static seam_status train(seam_session *session, seam_model *model, FILE *file, s
         seam_train_report report = SEAM_TRAIN_REPORT_INIT;
         const uint32_t count = read_count(file, MICROS_MAX);
         for (uint32_t m = 0; m < count; m++) {
-            micros[m] = read_micro(&data[m], file);
+            micros[m] = read_micro(&data[m], file, sample_ids);
         }
         st = seam_trainer_step(trainer, micros, count, &report, err);
         if (st == SEAM_OK) {
@@ -106,8 +119,9 @@ static seam_status train(seam_session *session, seam_model *model, FILE *file, s
 }
 
 int main(int argc, char **argv) {
-    if (argc != 6) {
-        (void)fprintf(stderr, "usage: train_tokens ADDRESS MODEL_DIR MODEL_ID SEED STEPS_FILE\n");
+    if (argc != 6 && argc != 8) {
+        (void)fprintf(stderr, "usage: train_tokens ADDRESS MODEL_DIR MODEL_ID SEED STEPS_FILE "
+                              "[CODEC[/FWD_IN] CACHE_BITS]\n");
         return 2;
     }
     seam_client *client = NULL;
@@ -128,10 +142,8 @@ int main(int argc, char **argv) {
     }
     seam_status st = seam_client_open(&client, &client_options, &err);
     st = st == SEAM_OK ? seam_model_open(&model, &model_options, &err) : st;
-    st = st == SEAM_OK
-             ? session_open(&session, client, model, argv[3], strtoull(argv[4], NULL, 10), &err)
-             : st;
-    st = st == SEAM_OK ? train(session, model, file, &err) : st;
+    st = st == SEAM_OK ? session_open(&session, client, model, argv, &err) : st;
+    st = st == SEAM_OK ? train(session, model, file, argc == 8, &err) : st;
     seam_session_close(session);
     seam_model_close(model);
     seam_client_close(client);

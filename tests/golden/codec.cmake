@@ -24,3 +24,9 @@ set_tests_properties(golden.rans_streams PROPERTIES LABELS golden TIMEOUT 120)
 seam_add_script_test(golden rans_python ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_rans_golden.py
                      ${CMAKE_CURRENT_SOURCE_DIR}/rans_streams.bin
                      ${PROJECT_SOURCE_DIR}/proto/WIRE.md)
+
+# The stateful codecs over whole sessions.
+add_executable(stateful_cli stateful_cli.c)
+target_link_libraries(stateful_cli PRIVATE seam_flags seam_codec m)
+seam_add_script_test(golden stateful_live ${PYTHON3}
+                     ${CMAKE_CURRENT_SOURCE_DIR}/test_stateful_live.py $<TARGET_FILE:stateful_cli>)

@@ -206,8 +206,10 @@ static void test_golden__every_file__as_the_manifest_says(void **state) {
             check_message(name, &file, expected, strcmp(kind, "message") == 0);
         } else if (strcmp(kind, "begin") == 0) {
             check_begin(&file, hex_of(expected));
+        } else if (strcmp(kind, "config") != 0) { /* test_stateful_golden.c has these */
+            assert_non_null(
+                strstr("dictionary dictionary_bad aqsgd aqsgd_bad aqsgd4 gradient", kind));
         } else {
-            assert_string_equal(kind, "config");
             check_config(&file, hex_of(expected));
         }
     }

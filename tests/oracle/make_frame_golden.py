@@ -14,6 +14,7 @@ manifest.tsv, one line a file: name, class, expectation.
   badmsg   a message that the walk refuses; expectation: words of the error
   begin    a TrainRequest with a StepBegin; expectation: its digest
   config   a SessionConfig; expectation: its hash
+  dictionary, aqsgd, ...  frames of the stateful codecs: stateful_golden.py
 Beside a tensor frame NAME.bin: NAME.values (decoded f32) and, if quantized, NAME.widths (u8).
 Codec group has groups of 4 channels here.
 """
@@ -34,6 +35,7 @@ sys.path.insert(0, HERE)
 
 import amaq_numpy as amaq  # noqa: E402
 import frames  # noqa: E402
+import stateful_golden  # noqa: E402
 import symmetric_numpy as symmetric  # noqa: E402
 from frames import Header  # noqa: E402
 
@@ -319,6 +321,7 @@ def make():
     make_bad(g)
     micro, digest = make_messages(g)
     make_config(g)
+    stateful_golden.make_stateful(g)
     g.files["manifest.tsv"] = "".join(g.lines).encode()
     with open(WIRE, encoding="utf-8") as file:
         wire = file.read()

@@ -165,7 +165,7 @@ static void test_names__every_codec__there_and_back(void **state) {
         assert_true(seam_codec_from_name(&id, names[i]));
         assert_int_equal(id, i + 1);
         assert_string_equal(seam_codec_name(id), names[i]);
-        assert_int_equal(seam_codec_is_implemented(id), i < 7);
+        assert_true(seam_codec_is_implemented(id));
         assert_int_equal(seam_codec_has_ranges(id), i == 2 || i == 3);
         assert_int_equal(seam_codec_has_widths(id), i >= 2 && i <= 7);
         assert_int_equal(seam_codec_has_gates(id), i == 3);

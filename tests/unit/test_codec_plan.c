@@ -93,15 +93,19 @@ static void test_plan_check__wrong_value__arg_names_the_field(void **state) {
     refused(&plan, SEAM_E_ARG, "aqsgd.cache_format: 0");
     plan.cache_format = SEAM_CACHE_QUANTIZED;
     refused(&plan, SEAM_E_ARG, "aqsgd.cache_bits: 0");
+    plan = amaq;
+    plan.codec_in = SEAM_CODEC_DICTIONARY;
+    refused(&plan, SEAM_E_ARG, "dictionary_rows_max: 0");
+    plan.dictionary_rows_max = (1u << 20) + 1;
+    refused(&plan, SEAM_E_ARG, "dictionary_rows_max: 1048577");
+    plan.dictionary_rows_max = 1;
+    assert_int_equal(seam_codec_plan_check(&plan, 96, NULL), SEAM_OK);
 }
 
 static void test_plan_check__of_a_later_release__unimplemented_names_the_field(void **state) {
     (void)state;
     const seam_codec_plan amaq = plan_of(SEAM_CODEC_AMAQ);
     seam_codec_plan plan = amaq;
-    plan.codec_in = SEAM_CODEC_DICTIONARY;
-    refused(&plan, SEAM_E_UNIMPLEMENTED, "codec_fwd_in: dictionary");
-    plan = amaq;
     plan.allocator = SEAM_ALLOCATOR_WATERFILL;
     refused(&plan, SEAM_E_UNIMPLEMENTED, "amaq.allocator: waterfill");
     plan = amaq;

@@ -21,7 +21,10 @@
 typedef struct fixture {
     seam_codec_id codec;
     seam_coder *encoder, *decoder;
-    seam_coder_config config;
+    seam_coder_config config; /* the encoder's */
+    seam_codec_plan plan;
+    uint8_t storage[2][4096];
+    uint64_t sample_id;
     uint8_t *widths;
     seam_alloc alloc;
     float *x, *decoded, *again;
@@ -37,9 +40,24 @@ static void open_as(fixture *f, seam_codec_id codec, uint32_t rows, uint32_t cha
     memset(f, 0, sizeof *f);
     f->codec = codec;
     f->config = (seam_coder_config){
-        .codec = codec, .channels = channels, .rows_max = rows, .bits_max = bits};
+        .codec = codec,
+        .encoder = true,
+        .channels = channels,
+        .rows_max = rows,
+        .state_rows_max = rows,
+        .sequences_max = 1,
+        .bits_max = bits,
+        .storage = f->storage[0],
+        .storage_bytes = sizeof f->storage[0],
+        .plan = &f->plan,
+    };
+    f->plan = (seam_codec_plan){.bits = bits, .dictionary_rows_max = 20};
+    f->sample_id = 77;
+    seam_coder_config other_end = f->config;
+    other_end.encoder = false;
+    other_end.storage = f->storage[1];
     assert_int_equal(seam_coder_create(&f->encoder, &f->config), SEAM_OK);
-    assert_int_equal(seam_coder_create(&f->decoder, &f->config), SEAM_OK);
+    assert_int_equal(seam_coder_create(&f->decoder, &other_end), SEAM_OK);
     f->widths = test_malloc(channels);
     memset(f->widths, bits, channels);
     f->alloc =
@@ -67,9 +85,17 @@ static void shut(fixture *f) {
     test_free(f->widths);
 }
 
+/* One sequence of all rows. */
+static seam_coder_tensor tensor_of(const fixture *f, seam_codec_id codec) {
+    return (seam_coder_tensor){.codec = codec,
+                               .alloc = &f->alloc,
+                               .rows = f->config.rows_max,
+                               .sequences = {&f->sample_id, &f->config.rows_max, 1}};
+}
+
 static seam_status encode(fixture *f, seam_codec_id codec, const seam_rounding *rounding) {
     const seam_coder_encode_args args = {
-        .tensor = {.codec = codec, .alloc = &f->alloc, .rows = f->config.rows_max},
+        .tensor = tensor_of(f, codec),
         .x = f->x,
         .rounding = *rounding,
     };
@@ -94,8 +120,7 @@ static seam_status encode(fixture *f, seam_codec_id codec, const seam_rounding *
 
 /* Each payload from a block of its own: a sanitizer sees reads beyond it. */
 static seam_status decode(fixture *f, seam_codec_id codec) {
-    const seam_coder_tensor tensor = {
-        .codec = codec, .alloc = &f->alloc, .rows = f->config.rows_max};
+    const seam_coder_tensor tensor = tensor_of(f, codec);
     size_t at = 0;
     seam_status st = SEAM_OK;
     seam_error err = {0};
@@ -126,6 +151,8 @@ static void round_trip(fixture *f, seam_codec_id codec, const seam_rounding *rou
     assert_int_equal(decode(f, codec), SEAM_OK);
     assert_true(seam_coder_is_done(f->decoder));
     assert_memory_equal(f->again, f->decoded, bytes);
+    seam_coder_commit(f->encoder);
+    seam_coder_commit(f->decoder);
 }
 
 static const seam_rounding nearest = {.stochastic = false};
@@ -230,6 +257,49 @@ static void test_decode__wrong_size_or_coding__format(void **state) {
     }
 }
 
+/* Without a commit a tensor costs what it cost; after one, what has changed. */
+static void test_commit__codec_with_state__next_tensor_is_smaller(void **state) {
+    (void)state;
+    for (int id = SEAM_CODEC_AQSGD; id <= SEAM_CODEC_DICTIONARY; id++) {
+        fixture f;
+        open_as(&f, (seam_codec_id)id, 20, 65, 2);
+        assert_int_equal(encode(&f, f.codec, &nearest), SEAM_OK);
+        const size_t first = f.used;
+        round_trip(&f, f.codec, &nearest);
+        assert_int_equal(f.used, first);
+        round_trip(&f, f.codec, &nearest);
+        assert_true(f.used < first / 4);
+        seam_coder_forget(f.encoder);
+        round_trip(&f, f.codec, &nearest);
+        assert_true((f.used == first) == (id == SEAM_CODEC_AQSGD));
+        shut(&f);
+    }
+}
+
+/* Gradients of aqsgd have no cache: the same bytes every time. */
+static void test_encode__aqsgd_gradient__no_state(void **state) {
+    (void)state;
+    fixture f;
+    open_as(&f, SEAM_CODEC_AQSGD, 40, 5, 3);
+    seam_coder_destroy(f.encoder);
+    seam_coder_destroy(f.decoder);
+    const size_t cached_bytes = seam_coder_memory_bytes(&f.config);
+    f.config.gradient = true;
+    f.config.storage_bytes = 0;
+    assert_int_equal(seam_coder_create(&f.encoder, &f.config), SEAM_OK);
+    assert_int_equal(seam_coder_create(&f.decoder, &f.config), SEAM_OK);
+    assert_true(seam_coder_memory_bytes(&f.config) < cached_bytes);
+    for (int i = 0; i < 3; i++) {
+        round_trip(&f, f.codec, &nearest);
+        assert_int_equal(f.used, 4 + 2 * 5 + 40 * 5 * 3 / 8);
+    }
+    f.payloads[2] = 1; /* the zero field of the scale block */
+    assert_int_equal(decode(&f, f.codec), SEAM_E_FORMAT);
+    f.x[7] = NAN;
+    assert_int_equal(encode(&f, f.codec, &nearest), SEAM_E_NONFINITE);
+    shut(&f);
+}
+
 static void test_steps__amaq__of_the_decoded_tensor(void **state) {
     (void)state;
     fixture f;
@@ -269,6 +339,8 @@ int main(void) {
         cmocka_unit_test(test_encode__group_larger_than_a_payload__limit),
         cmocka_unit_test(test_encode__not_finite__refused_wherever_it_stands),
         cmocka_unit_test(test_decode__wrong_size_or_coding__format),
+        cmocka_unit_test(test_commit__codec_with_state__next_tensor_is_smaller),
+        cmocka_unit_test(test_encode__aqsgd_gradient__no_state),
         cmocka_unit_test(test_steps__amaq__of_the_decoded_tensor),
         cmocka_unit_test(test_create__each_allocation_fails__memory),
     };

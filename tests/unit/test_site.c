@@ -111,7 +111,7 @@ static void test_create__bad_config__named(void **state) {
         const char *text;
     } rows[] = {
         {0, 4, 4, 8, SEAM_E_ARG, "codec"},
-        {SEAM_CODEC_AQSGD, 4, 4, 8, SEAM_E_UNIMPLEMENTED, "aqsgd"},
+        {SEAM_CODEC_AQSGD, 4, 0, 8, SEAM_E_ARG, "codec.bits"},
         {SEAM_CODEC_BF16, 0, 4, 8, SEAM_E_ARG, "channels"},
         {SEAM_CODEC_BF16, SEAM_CHANNELS_MAX + 1, 4, 8, SEAM_E_ARG, "channels"},
         {SEAM_CODEC_AFFINE, 4, 0, 8, SEAM_E_ARG, "codec.bits"},

@@ -228,6 +228,22 @@ static void test_labelled_counts__sequences__of_each(void **state) {
     assert_int_equal(counts[2], 1);
 }
 
+static void test_micro_layout_read__sample_ids_needed__missing_is_named(void **state) {
+    (void)state;
+    fixture f;
+    fixture_init(&f);
+    seam_layout_limits needed = limits;
+    needed.sample_ids_needed = true;
+    seam_micro_layout layout = {0};
+    seam_error err = {0};
+    assert_int_equal(seam_micro_layout_read(&layout, NULL, &f.micro, 0, &needed, &err), SEAM_OK);
+    assert_int_equal(layout.sample_ids[2], 1000000000000);
+    f.micro.n_sample_ids = 0;
+    assert_int_equal(seam_micro_layout_read(&layout, NULL, &f.micro, 0, &limits, &err), SEAM_OK);
+    assert_int_equal(seam_micro_layout_read(&layout, NULL, &f.micro, 0, &needed, &err), SEAM_E_ARG);
+    assert_non_null(strstr(err.text, "micros[0].sample_ids: missing"));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_read__good__rows_and_indices),
@@ -236,6 +252,7 @@ int main(void) {
         cmocka_unit_test(test_labelled_counts__sequences__of_each),
         cmocka_unit_test(test_request__rows_out__indices),
         cmocka_unit_test(test_request__one_change__names_the_field),
+        cmocka_unit_test(test_micro_layout_read__sample_ids_needed__missing_is_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
