@@ -16,6 +16,6 @@ const seam_bench_row seam_bench_rows[] = {
     {"amaq-plain", "target", "--codec amaq --labelled-rows-only off"},
     {"amaq-savings", "target", "--codec amaq --labelled-rows-only on --entropy rans"},
     {"amaq-dictionary", "target",
-     "--codec amaq --labelled-rows-only on --entropy rans --codec-fwd-in dictionary"},
+     "--codec amaq --labelled-rows-only on --entropy rans --dictionary on"},
 };
 const uint32_t seam_bench_row_count = sizeof seam_bench_rows / sizeof *seam_bench_rows;
