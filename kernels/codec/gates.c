@@ -12,6 +12,7 @@
 #include "bytes.h"
 #include "codec.h"
 #include "try.h"
+#include "widths.h"
 
 #define LN2       0.69314718055994530942
 #define LOGIT_MAX 12.0 /* |alpha*q|: beyond it the sigmoid's slope is below 1e-5 */
@@ -114,17 +115,9 @@ void seam_gates_bits(float *ret_bits, const seam_gates *gates) {
     }
 }
 
-static uint32_t bits_round(const float *bits, uint32_t channels) {
-    double sum = 0.0;
-    for (uint32_t c = 0; c < channels; c++) {
-        sum += (double)bits[c];
-    }
-    return (uint32_t)rint(sum);
-}
-
 uint32_t seam_gates_bits_total(const seam_gates *gates) {
     seam_gates_bits(gates->bits, gates);
-    return bits_round(gates->bits, gates->channels);
+    return seam_widths_total(gates->bits, gates->channels);
 }
 
 /* ---- gradients ---- */
@@ -208,58 +201,14 @@ void seam_gates_step(seam_gates *gates, const seam_gates_step_args *args) {
 
 /* ---- integer widths ---- */
 
-static uint32_t fraction_key(float bits) {
-    const float fraction = bits - floorf(bits); /* exact */
-    uint32_t key;
-    memcpy(&key, &fraction, sizeof key); /* ordered like the fraction: it is not negative */
-    return key;
-}
-
-static uint32_t keys_at_least(const float *bits, uint32_t channels, uint32_t key) {
-    uint32_t count = 0;
-    for (uint32_t c = 0; c < channels; c++) {
-        count += fraction_key(bits[c]) >= key;
-    }
-    return count;
-}
-
-/* The largest key that at least `count` channels reach, found bit by bit: no sort, no memory. */
-static uint32_t key_select(const float *bits, uint32_t channels, uint32_t count) {
-    uint32_t key = 0;
-    for (uint32_t bit = 1u << 29; bit != 0; bit >>= 1) {
-        if (keys_at_least(bits, channels, key | bit) >= count) {
-            key |= bit;
-        }
-    }
-    return key;
-}
-
 void seam_gates_widths(uint8_t *ret_widths, const seam_gates *gates, float shift) {
-    const uint32_t C = gates->channels;
     float *bits = gates->bits;
     const float low = ceilf(gates->config.bits_min), high = floorf(gates->config.bits_max);
     seam_gates_bits(bits, gates);
-    uint32_t floors = 0;
-    for (uint32_t c = 0; c < C; c++) {
+    for (uint32_t c = 0; c < gates->channels; c++) {
         bits[c] = fminf(fmaxf(bits[c] + shift, low), high);
-        ret_widths[c] = (uint8_t)bits[c];
-        floors += ret_widths[c];
     }
-    /* The sum of fractions is below the count of channels that have one, so a channel at a whole
-     * number, such as one at a bound, never goes up. */
-    const uint32_t raise = bits_round(bits, C) - floors;
-    if (raise == 0) {
-        return;
-    }
-    const uint32_t key = key_select(bits, C, raise);
-    uint32_t ties = raise - (key < UINT32_MAX ? keys_at_least(bits, C, key + 1) : 0);
-    for (uint32_t c = 0; c < C; c++) {
-        const uint32_t own = fraction_key(bits[c]);
-        if (own > key || (own == key && ties > 0)) {
-            ties -= own == key;
-            ret_widths[c]++;
-        }
-    }
+    seam_widths_round(ret_widths, bits, gates->channels);
 }
 
 /* ---- state ---- */

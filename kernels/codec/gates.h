@@ -61,8 +61,7 @@ typedef struct seam_gates_step_args {
 /* One Adam step; entries of db that are not finite count as zero. */
 void seam_gates_step(seam_gates *gates, const seam_gates_step_args *args);
 
-/* Integer widths (C) from b + shift: floor, then the largest fractions (ties: lowest index) up by
- * one until the total is round(sum), clamped to [ceil(min), floor(max)].  SPEC 3.1. */
+/* Integer widths (C) from b + shift, clamped to [ceil(min), floor(max)]: widths.h. */
 void seam_gates_widths(uint8_t *ret_widths, const seam_gates *gates, float shift);
 
 /* Exact state for journals: 8 + 12*C bytes.  Load: SEAM_E_FORMAT (count, a negative second
