@@ -92,7 +92,7 @@ void seam_coder_decode_begin(seam_coder *coder, const seam_coder_tensor *tensor)
  * what a codec with state adds; *err says why. */
 seam_status seam_coder_decode_chunk(float *ret_x, seam_coder *coder, const seam_coder_chunk *chunk,
                                     const uint8_t *payload, seam_error *err);
-/* D_c (C) of the tensor that was decoded last: seam_codec_steps. */
+/* D_c (C) of the tensor that was encoded or decoded last: seam_codec_steps. */
 seam_status seam_coder_steps(float *ret_steps, const seam_coder *coder);
 
 #endif

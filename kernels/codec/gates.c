@@ -170,21 +170,46 @@ void seam_gates_surrogate(float *ret_db, const float *sums, const float *steps,
     }
 }
 
+static double surrogate_at(double bits) {
+    const double levels = exp2(bits);
+    return levels / ((levels - 1.0) * (levels - 1.0) * (levels - 1.0));
+}
+
+void seam_gates_refine(float *db, const seam_gates *gates, const uint8_t *widths) {
+    for (uint32_t c = 0; c < gates->channels; c++) {
+        const double bits = gate_bits(&gates->config, gates->q[c]);
+        db[c] = (float)((double)db[c] * surrogate_at(bits) / surrogate_at((double)widths[c]));
+    }
+}
+
+double seam_gates_pull(const float *db, uint32_t channels) {
+    double sum = 0.0;
+    for (uint32_t c = 0; c < channels; c++) {
+        sum += isfinite(db[c]) ? fabs((double)db[c]) : 0.0;
+    }
+    return sum;
+}
+
 /* ---- optimizer ---- */
 
 void seam_gates_step(seam_gates *gates, const seam_gates_step_args *args) {
     const seam_gates_config *config = &gates->config;
     const double min = config->bits_min, max = config->bits_max, alpha = config->alpha;
     const double beta1 = config->beta1, beta2 = config->beta2;
+    const double beta = (double)args->beta;
+    if (args->relative && beta == 0.0) {
+        return;
+    }
+    const double unit = args->relative ? beta : 1.0;
     gates->step++;
     const double correction1 = 1.0 - pow(beta1, (double)gates->step);
     const double correction2 = 1.0 - pow(beta2, (double)gates->step);
     for (uint32_t c = 0; c < gates->channels; c++) {
         const double bits = gate_bits(config, gates->q[c]);
-        double db = isfinite(args->db[c]) ? (double)args->db[c] : 0.0;
+        double db = isfinite(args->db[c]) ? (double)args->db[c] / unit : 0.0;
         if (args->bits_loss_active) {
             const double dloss = config->loss == SEAM_BITS_LOSS_L2 ? 2.0 * bits : 1.0;
-            db += (double)args->beta * dloss / (double)gates->channels;
+            db += beta / unit * dloss / (double)gates->channels;
         }
         const double dq = db * alpha * (bits - min) * (max - bits) / (max - min);
         const double m = beta1 * (double)gates->m[c] + (1.0 - beta1) * dq;

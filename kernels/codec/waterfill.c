@@ -48,6 +48,13 @@ static float averaged(float old, double now, double rate) {
     return (float)fmin(fmax(value, 0.0), 0x1p127);
 }
 
+void seam_waterfill_add_spans(float *ret_sums, const float *steps, const uint8_t *widths,
+                              uint32_t channels) {
+    for (uint32_t c = 0; c < channels; c++) {
+        ret_sums[c] += steps[c] * (float)((1u << widths[c]) - 1u);
+    }
+}
+
 void seam_waterfill_update(seam_waterfill *waterfill, const seam_waterfill_update_args *args) {
     SEAM_ASSERT(args->rows > 0);
     SEAM_ASSERT(args->micros > 0);

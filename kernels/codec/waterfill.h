@@ -42,6 +42,10 @@ typedef struct seam_waterfill_update_args {
     const float *spans;   /* (C) sum over the step's micro-batches of hi - lo */
     uint32_t micros;
 } seam_waterfill_update_args;
+/* hi - lo (C) of one range block is added to ret_sums, as D_c * N_c with the steps of
+ * seam_codec_steps: 0 for a constant channel. */
+void seam_waterfill_add_spans(float *ret_sums, const float *steps, const uint8_t *widths,
+                              uint32_t channels);
 /* One step into the averages: the plain mean of the first steps, then with SEAM_WATERFILL_DECAY.
  * A sum that is not finite or negative counts as zero. */
 void seam_waterfill_update(seam_waterfill *waterfill, const seam_waterfill_update_args *args);

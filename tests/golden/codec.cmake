@@ -13,3 +13,7 @@ add_executable(coder_cli coder_cli.c)
 target_link_libraries(coder_cli PRIVATE seam_flags seam_codec m)
 seam_add_script_test(golden symmetric_live ${PYTHON3}
                      ${CMAKE_CURRENT_SOURCE_DIR}/test_symmetric_live.py $<TARGET_FILE:coder_cli>)
+add_executable(waterfill_cli waterfill_cli.c)
+target_link_libraries(waterfill_cli PRIVATE seam_flags seam_codec m)
+seam_add_script_test(golden waterfill_live ${PYTHON3}
+                     ${CMAKE_CURRENT_SOURCE_DIR}/test_waterfill_live.py $<TARGET_FILE:waterfill_cli>)
