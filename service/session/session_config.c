@@ -300,3 +300,8 @@ seam_coder_config seam_session_config_coder(const seam_session_config *config, u
 bool seam_session_config_backward_reply(const seam_session_config *config) {
     return config->codec.gate_signal_exact || seam_codec_has_gates(config->codec.codec_in);
 }
+
+bool seam_session_config_keeps_out(const seam_session_config *config) {
+    return config->codec.gate_signal_exact && seam_codec_has_gates(config->codec.codec_out) &&
+           config->codec.allocator != SEAM_ALLOCATOR_WATERFILL;
+}
