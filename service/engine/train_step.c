@@ -207,7 +207,7 @@ static seam_status gates_add(seam_trainer *t, seam_error *err) {
     if (seam_site_waterfill(t->site_out) != NULL) {
         seam_gates_add_squares(t->db_out, g, rows, t->channels);
         seam_waterfill_add_spans(t->spans_out, t->steps_out, alloc->widths, t->channels);
-    } else if (t->config->codec.gate_signal_exact) {
+    } else if (seam_session_config_keeps_out(t->config)) {
         seam_gates_add_exact(t->db_out, g, t->out_x, t->out_decoded, alloc->widths, rows,
                              t->channels);
     } else {
