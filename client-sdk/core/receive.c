@@ -89,6 +89,7 @@ static seam_status attached_take(seam_session *s, const Seam__V1__Attached *atta
         .rollback_step = attached->rollback_step,
         .now_ms = seam_now_ms(),
     };
+    s->rtt_seconds = seam_now_seconds() - s->attach_seconds;
     s->credit_limited = attached->credit_bytes > 0;
     s->credit_bytes = attached->credit_bytes;
     return seam_client_proto_attached(&s->proto, &args, err);

@@ -109,12 +109,8 @@ static seam_status implemented_check(const seam_codec_plan *plan, seam_error *er
                               "config.codec.codec_fwd_in: %s is not implemented",
                               seam_codec_name(plan->codec_in));
     }
-    if (gates && plan->allocator == SEAM_ALLOCATOR_WATERFILL) {
-        missing = "amaq.allocator: waterfill";
-    } else if (gates && plan->granularity == SEAM_GRANULARITY_TOKEN) {
+    if (gates && plan->granularity == SEAM_GRANULARITY_TOKEN) {
         missing = "amaq.granularity: token";
-    } else if (gates && plan->steps_to_target != 0) {
-        missing = "amaq.steps_to_target: a step to reach the target at";
     }
     return missing == NULL ? SEAM_OK
                            : seam_error_set(err, SEAM_E_UNIMPLEMENTED,

@@ -94,7 +94,7 @@ void seam_coder_commit(seam_coder *coder);
 /* An encoder forgets what it believes that the peer has kept (the peer may have lost it): later
  * tensors stand for themselves until they are committed.  Nothing for codecs without a cache. */
 void seam_coder_forget(seam_coder *coder);
-/* D_c (C) of the tensor that was decoded last: seam_codec_steps. */
+/* D_c (C) of the tensor that was encoded or decoded last: seam_codec_steps. */
 seam_status seam_coder_steps(float *ret_steps, const seam_coder *coder);
 
 #endif
