@@ -67,7 +67,7 @@ static const seam_arg_spec codec_specs[] = {
     OPTION("dictionary", SEAM_ARG_ONOFF, dictionary, "on|off",
            "the client's activations travel once a token, then as an index: exact, in place of "
            "codec-fwd-in [off]"),
-    OPTION("entropy", SEAM_ARG_TEXT, entropy, "NAME", "coder of the codes: none [none]"),
+    OPTION("entropy", SEAM_ARG_TEXT, entropy, "NAME", "coder of the codes: none, rans [none]"),
     OPTION("dictionary-rows", SEAM_ARG_U32, dictionary_rows, "N",
            "dictionary: rows that it keeps [65536]"),
     OPTION("cache-bytes", SEAM_ARG_U64, cache_bytes, "N",

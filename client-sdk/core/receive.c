@@ -224,6 +224,7 @@ static seam_status reception_begin(seam_session *s, const seam_frame_header *hea
                          : micro->rows,
         .channels = s->channels,
         .codec_mask = 1u << s->sites[site].codec,
+        .coding_max = seam_codec_plan_coding_max(&s->config.codec),
     };
     seam_tensor_rx_init(&s->rx, &expect);
     s->rx_active = true;

@@ -150,7 +150,7 @@ typedef struct seam_session_options {
     const char *codec_fwd_in; /* of fwd_in and bwd_in: "f32", "bf16", "dictionary" [codec] */
     uint32_t bits;            /* affine, tensor, channel, group, aqsgd: width, 1..16 [4] */
     uint32_t group;           /* group: channels that share a scale [largest divisor up to 128] */
-    const char *entropy;      /* coder of the codes: "none" [default] */
+    const char *entropy;      /* coder of the codes: "none" [default], "rans" */
     uint32_t dictionary_rows_max; /* [65536] */
     uint64_t cache_bytes_max;     /* aqsgd: of each end and site [2^30] */
     const char *cache_format;     /* "fp16" [default], "quantized" */

@@ -62,7 +62,7 @@ typedef struct seam_coder_tensor {
 typedef struct seam_coder_chunk {
     uint32_t row_begin, row_count;
     uint32_t payload_bytes;
-    uint8_t coding; /* of the codes: 0 bit planes; others need an entropy coder */
+    uint8_t coding; /* of the codes: 0 as the codec wrote them, 1 rANS (plan->entropy) */
 } seam_coder_chunk;
 
 typedef struct seam_coder_encode_args {
