@@ -118,6 +118,7 @@ static seam_session_options options_of(char **argv, const char *mode, const shap
     options.rate_auto = rate;
     options.step_seconds = rate ? strtof(mode + strlen("rate"), NULL) : 0.0f;
     options.steps_to_target = strcmp(mode, "paced") == 0 ? 10 : 0;
+    options.entropy = strcmp(mode, "rans") == 0 ? "rans" : NULL;
     options.rows_per_micro_max = s->rows;
     options.sequences_per_micro_max = s->sequences;
     return options;

@@ -253,6 +253,39 @@ def check_allocators(case):
     assert hashes[0][:3] == hashes[1][:3]  # until the sums of g^2 come from a coded gradient
 
 
+def check_entropy(case):
+    """Entropy coding changes bytes alone, in both directions, at every codec with bit planes and in
+    evaluation through the codec; the width of the codes stays what is reported."""
+    for name, args in {
+            "amaq": ["--bits-lr", "0.1"], "affine": ["--codec", "affine", "--bits", "8"],
+            "exact": ["--gate-signal", "exact"], "tensor": ["--codec", "tensor", "--bits", "6"],
+            "channel": ["--codec", "channel", "--bits", "8"],
+            "group": ["--codec", "group", "--bits", "8"], "dictionary": ["--dictionary", "on"],
+            }.items():
+        reports = {}
+        for entropy in ("none", "rans"):
+            code, out, err = case.train(f"{name}-{entropy}", *args, "--steps", 12, "--batch", 16,
+                                        "--lr", "1e-2", "--entropy", entropy, "--eval-data",
+                                        case.eval, "--exact-match", "off", "--delete-session")
+            assert code == 0, out + err
+            reports[entropy] = case.report(f"{name}-{entropy}")
+            assert reports[entropy]["config"]["entropy"] == entropy
+        plain, coded = reports["none"], reports["rans"]
+        assert [s["state_hash"] for s in plain["steps"]] == [s["state_hash"] for s in coded["steps"]]
+        assert [s["loss"] for s in plain["steps"]] == [s["loss"] for s in coded["steps"]]
+        assert plain["eval"]["after_quantized"]["loss"] == coded["eval"]["after_quantized"]["loss"]
+        saved = dict.fromkeys(SITES, 0)
+        for a, b in zip(plain["steps"], coded["steps"]):
+            for site in SITES:
+                one, other = a["sites"][site], b["sites"][site]
+                assert other["mean_bits"] == one["mean_bits"] and other["rows"] == one["rows"]
+                assert other["payload_bytes"] <= one["payload_bytes"], (name, site)
+                saved[site] += one["payload_bytes"] - other["payload_bytes"]
+            assert b["bytes_sent"] <= a["bytes_sent"] and b["bytes_received"] <= a["bytes_received"]
+        print(f"{name}: bytes saved {saved}")
+        assert saved["fwd_in"] > 0 or name == "dictionary", name
+
+
 def check_two_at_once(case):
     """Two sessions with different settings, together and alone: the same bits."""
     settings = {"one": ["--codec", "amaq", "--seed", "1"],
@@ -353,7 +386,9 @@ def check_bad_input(case):
     refused(case, EXIT_USAGE, "--dictionary", "--codec-fwd-in",
             args=["--dictionary", "on", "--codec-fwd-in", "bf16"])
     refused(case, EXIT_INPUT, "codec_fwd_in", "'zip'", args=["--codec-fwd-in", "zip"])
-    refused(case, EXIT_INPUT, "entropy", "rans", args=["--entropy", "rans"])
+    refused(case, EXIT_INPUT, "entropy", "rans", "bf16",
+            args=["--codec", "bf16", "--entropy", "rans"])
+    refused(case, EXIT_INPUT, "entropy", "'zip'", args=["--entropy", "zip"])
     refused(case, EXIT_INPUT, "allocator", "'fill'", args=["--allocator", "fill"])
     refused(case, EXIT_USAGE, "--rate", "'fast'", args=["--rate", "fast"])
     refused(case, EXIT_INPUT, "rate", "steps_to_target", args=["--rate", "auto"])
@@ -450,7 +485,7 @@ def main():
         with Seamd(binary, folder / "model", "--sessions-max", "64") as server:
             case = Case(folder, Seam(seam_path, server.address), binary)
             for check in [check_report, check_commands, check_same_bits, check_codec_fwd_in,
-                          check_symmetric, check_dictionary, check_aqsgd, check_allocators,
+                          check_symmetric, check_entropy, check_dictionary, check_aqsgd, check_allocators,
                           check_two_at_once,
                           check_bad_input, check_interrupt, check_disk_full, check_server_gone]:
                 check(case)

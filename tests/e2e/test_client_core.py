@@ -41,7 +41,7 @@ def check_bytes(address):
     for codec, count, sequences, rows, mode in [
             ("f32", 10, 4, 64, ""), ("bf16", 10, 4, 64, ""), ("affine", 20, 4, 64, ""),
             ("amaq", 30, 4, 32, ""), ("amaq", 20, 4, 32, "exact"),
-            ("amaq", 20, 4, 32, "waterfill")]:
+            ("amaq", 20, 4, 32, "waterfill"), ("amaq", 20, 4, 64, "rans")]:
         code, result, err = steps(address, codec, count, sequences, rows, mode)
         assert code == 0 and result["steps"] == count, err
         bytes_agree(result, f"{codec} {mode}".strip())
@@ -73,6 +73,7 @@ def check_cuts(address):
     for codec, mode, cut_after in [("amaq", "", 40_000), ("affine", "", 25_000), ("group", "", 25_000),
                                    ("amaq", "exact", 30_000), ("amaq", "waterfill", 40_000),
                                    ("amaq", "paced", 40_000), ("aqsgd", "", 20_000),
+                                   ("amaq", "rans", 40_000), ("group", "rans", 25_000),
                                    ("affine/dictionary", "", 10_000)]:
         _, whole, _ = steps(address, codec, 12, 4, 32, mode)
         proxy = CuttingProxy(address, cut_after, cuts=4)
