@@ -26,9 +26,8 @@ static size_t payload_bytes_max(const seam_coder_config *config) {
 
 /* A stream may be a byte longer than what it codes. */
 size_t seam_coder_entropy_bytes(const seam_coder_config *config) {
-    return is_on(config)
-               ? payload_bytes_max(config) + 1 + seam_rans_scratch_bytes(config->channels)
-               : 0;
+    return is_on(config) ? payload_bytes_max(config) + 1 + seam_rans_scratch_bytes(config->channels)
+                         : 0;
 }
 
 seam_status seam_coder_entropy_create(seam_coder_entropy *ret, const seam_coder_config *config) {
@@ -47,9 +46,8 @@ void seam_coder_entropy_destroy(seam_coder_entropy *entropy) {
 }
 
 static seam_rans_args args_of(const seam_coder *coder, const seam_coder_chunk *chunk) {
-    return (seam_rans_args){.widths = coder->widths,
-                            .rows = chunk->row_count,
-                            .channels = coder->config.channels};
+    return (seam_rans_args){
+        .widths = coder->widths, .rows = chunk->row_count, .channels = coder->config.channels};
 }
 
 /* f32 and bf16 may come in the place of the coder's codec. */

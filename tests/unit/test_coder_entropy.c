@@ -259,11 +259,8 @@ static void test_decode__no_entropy_coder__format(void **state) {
 static void test_create__each_allocation_fails__memory(void **state) {
     (void)state;
     seam_codec_plan plan = {.entropy = SEAM_ENTROPY_RANS};
-    seam_coder_config config = {.codec = SEAM_CODEC_AMAQ,
-                                .channels = 7,
-                                .rows_max = 64,
-                                .bits_max = 16,
-                                .plan = &plan};
+    seam_coder_config config = {
+        .codec = SEAM_CODEC_AMAQ, .channels = 7, .rows_max = 64, .bits_max = 16, .plan = &plan};
     bool created = false;
     for (int64_t n = 0; !created; n++) {
         seam_coder *coder = NULL;
