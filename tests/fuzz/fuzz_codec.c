@@ -3,8 +3,9 @@
  * announced.  Codecs of coder.h alone go through a coder, as one chunk or two.
  *
  * Input: codec u8, rows u8, channels u8, flags u8, widths (a nibble each), then payload bytes;
- * with a coder the first width is everybody's (not of affine, amaq), and group u8, split u8 stand
- * before the payload.  Flag 4: with the entropy coder, and one chunk as long as the input. */
+ * with a coder the first width is everybody's (affine, amaq: own ones), and group u8, split u8
+ * stand before the payload.  Flag 4: a coder with the entropy coder, its chunk as long as the
+ * input. */
 #include <math.h>
 
 #include "arena.h"
