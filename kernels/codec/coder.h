@@ -7,6 +7,9 @@
  *   encode: begin(tensor), then chunk() until seam_coder_is_done
  *   decode: begin(tensor), then chunk(payload) for every chunk in row order
  *
+ * With plan->entropy a chunk's codes are entropy coded where that makes them smaller: the same
+ * values, and never more bytes.
+ *
  * Read codec.h for the arithmetic of one codec, coder_impl.h to add one.  No I/O; memory is taken
  * at creation only.  One thread at a time. */
 #ifndef SEAM_CODER_H
