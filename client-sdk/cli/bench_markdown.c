@@ -21,6 +21,7 @@ typedef struct column {
     double unit;
     int digits;
     bool has_spread;
+    bool may_be_absent; /* not shown when no row has the figure */
 } column;
 
 static void quality_write(writer *w, const json_t *rows);
@@ -99,6 +100,17 @@ static void reason_put(writer *w, const char *text) {
     put(w, "%s", clean);
 }
 
+static bool is_shown(const column *c, const json_t *rows) {
+    size_t i = 0;
+    const json_t *row = NULL;
+    json_array_foreach(rows, i, row) {
+        if (json_is_number(json_object_get(figure_of(row, c->figure), "mean"))) {
+            return true;
+        }
+    }
+    return !c->may_be_absent;
+}
+
 static void rule_put(writer *w, size_t columns) {
     put(w, "|");
     for (size_t i = 0; i < columns; i++) {
@@ -111,31 +123,44 @@ static void rule_put(writer *w, size_t columns) {
 
 static void quality_write(writer *w, const json_t *rows) {
     static const column columns[] = {
-        {"test loss, through the codec", "loss_through", 1.0, 4, true},
-        {"without it", "loss", 1.0, 4, true},
-        {"exact match %, through", "exact_match_through", 0.01, 1, true},
-        {"without", "exact_match", 0.01, 1, true},
-        {"steps skipped", "skipped_step_count", 1.0, 1, true},
+        {"test loss, through the codec", "loss_through", 1.0, 4, true, false},
+        {"without it", "loss", 1.0, 4, true, false},
+        {"accuracy %, through", "accuracy_through", 0.01, 1, true, true},
+        {"without", "accuracy", 0.01, 1, true, true},
+        {"exact match %, through", "exact_match_through", 0.01, 1, true, false},
+        {"without", "exact_match", 0.01, 1, true, false},
+        {"steps skipped", "skipped_step_count", 1.0, 1, true, false},
     };
+    enum { COLUMNS = sizeof columns / sizeof *columns };
+    bool shown[COLUMNS];
+    size_t shown_count = 0;
+    for (size_t c = 0; c < COLUMNS; c++) {
+        shown[c] = is_shown(&columns[c], rows);
+        shown_count += shown[c];
+    }
     static const char *const sites[] = {"fwd_in", "fwd_out", "bwd_out", "bwd_in"};
     put(w, "## Loss and widths\n\nIn brackets after a mean: the seeds' spread (largest minus "
            "smallest).  Widths of a site: integer\nmean of the last step / over the run.  Skipped: "
            "the gradient was not finite.\n\n"
            "| codec | bits");
-    for (size_t c = 0; c < sizeof columns / sizeof *columns; c++) {
-        put(w, " | %s", columns[c].head);
+    for (size_t c = 0; c < COLUMNS; c++) {
+        if (shown[c]) {
+            put(w, " | %s", columns[c].head);
+        }
     }
     for (size_t s = 0; s < sizeof sites / sizeof *sites; s++) {
         put(w, " | %s", sites[s]);
     }
     put(w, " | runs |\n");
-    rule_put(w, 2 + sizeof columns / sizeof *columns + sizeof sites / sizeof *sites + 1);
+    rule_put(w, 2 + shown_count + sizeof sites / sizeof *sites + 1);
     size_t i = 0;
     const json_t *row = NULL;
     json_array_foreach(rows, i, row) {
         row_head(w, row);
-        for (size_t c = 0; c < sizeof columns / sizeof *columns; c++) {
-            cell(w, row, &columns[c]);
+        for (size_t c = 0; c < COLUMNS; c++) {
+            if (shown[c]) {
+                cell(w, row, &columns[c]);
+            }
         }
         for (size_t s = 0; s < sizeof sites / sizeof *sites; s++) {
             char last[32], run[32];
@@ -161,17 +186,17 @@ static void quality_write(writer *w, const json_t *rows) {
 
 static void costs_write(writer *w, const json_t *rows) {
     static const column columns[] = {
-        {"payload KB/step", "payload_bytes_step", 1e3, 2, false},
-        {"last quarter", "payload_bytes_step_tail", 1e3, 2, false},
-        {"total KB/step", "total_bytes_step", 1e3, 2, false},
-        {"last quarter", "total_bytes_step_tail", 1e3, 2, false},
-        {"payload MB/run", "payload_bytes_run", 1e6, 3, false},
-        {"total MB/run", "total_bytes_run", 1e6, 3, false},
-        {"encode ms/step", "encode_seconds_step", 1e-3, 3, false},
-        {"decode ms/step", "decode_seconds_step", 1e-3, 3, false},
-        {"server codec ms/step", "server_codec_seconds_step", 1e-3, 3, false},
-        {"tokens/s", "tokens_per_second", 1.0, 0, false},
-        {"epochs", "epochs", 1.0, 1, false},
+        {"payload KB/step", "payload_bytes_step", 1e3, 2, false, false},
+        {"last quarter", "payload_bytes_step_tail", 1e3, 2, false, false},
+        {"total KB/step", "total_bytes_step", 1e3, 2, false, false},
+        {"last quarter", "total_bytes_step_tail", 1e3, 2, false, false},
+        {"payload MB/run", "payload_bytes_run", 1e6, 3, false, false},
+        {"total MB/run", "total_bytes_run", 1e6, 3, false, false},
+        {"encode ms/step", "encode_seconds_step", 1e-3, 3, false, false},
+        {"decode ms/step", "decode_seconds_step", 1e-3, 3, false, false},
+        {"server codec ms/step", "server_codec_seconds_step", 1e-3, 3, false, false},
+        {"tokens/s", "tokens_per_second", 1.0, 0, false, false},
+        {"epochs", "epochs", 1.0, 1, false, false},
     };
     put(w, "\n## Bytes and time\n\nWhole runs, warm-up included.  Payload: ranges, codes and gate "
            "signals; total: everything on the\nwire, both directions.  Encode and decode: the "

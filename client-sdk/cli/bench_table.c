@@ -148,7 +148,8 @@ static void times_add(json_t *figures, const json_t *steps, size_t count) {
 /* Fields of the evaluation through the codec ("after_quantized", where a codec quantizes) and
  * without it; a codec that does not quantize has one evaluation, which is both. */
 static void evaluations_add(json_t *figures, const json_t *report) {
-    static const char *const fields[] = {"loss", "token_accuracy", "exact_match"};
+    static const char *const fields[] = {"loss", "token_accuracy", "exact_match", "accuracy",
+                                         "accuracy_norm"};
     const json_t *const eval = json_object_get(report, "eval");
     json_t *const without = json_object_get(eval, "after");
     json_t *const quantized = json_object_get(eval, "after_quantized");

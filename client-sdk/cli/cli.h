@@ -8,6 +8,7 @@
  *   cmd_eval.c, cmd_generate.c    use_session.c       a session to ask
  *   cmd_session.c   session .., server .., export     cmd_data.c       data show
  *   evaluate.c      loss and exact match of rows      exact_match.c    what counts as right
+ *   evaluate_choices.c  accuracy of rows with choices
  *   run_report.c    report.json                       run_files.c      files of a run folder
  *   progress.c      the line on the terminal
  *

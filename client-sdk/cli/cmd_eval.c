@@ -1,4 +1,4 @@
-/* `seam eval`: loss, perplexity and exact match of a run, an adapter or the base model. */
+/* `seam eval`: loss, perplexity, accuracy and exact match of a run, an adapter or the base model. */
 #include <stdio.h>
 
 #include "evaluate.h"
@@ -28,16 +28,33 @@ static const seam_arg_spec eval_specs[] = {
      "longest generated text [longest completion + 16, at most 512]"},
     {"slots", SEAM_ARG_U32, offsetof(eval_options, slots), "N", "texts generated at once [16]"},
     {"examples", SEAM_ARG_U32, offsetof(eval_options, examples), "N",
-     "generated texts to show [0]"},
+     "generated texts, and scores of choices, to show [0]"},
     {NULL, SEAM_ARG_FLAG, 0, NULL, NULL},
 };
 
 static void help(void) {
     printf("usage: seam eval --model PATH --data FILE [--run DIR | --adapter DIR] [options]\n\n");
+    printf("Loss and perplexity; exact match of generated texts; of rows with \"choices\" and "
+           "\"label\", the\naccuracy: how often the likeliest choice is the right one.\n\n");
     seam_args_help(eval_specs);
     seam_args_help(seam_use_specs);
     seam_args_help(seam_server_specs);
     seam_args_help(seam_common_specs);
+}
+
+static void scores_print(const json_t *choice_scores) {
+    size_t i = 0, c = 0;
+    json_t *row = NULL, *score = NULL;
+    json_array_foreach(choice_scores, i, row) {
+        printf("line %lld: picked %lld, right %lld; log probabilities",
+               (long long)json_integer_value(json_object_get(row, "line")),
+               (long long)json_integer_value(json_object_get(row, "picked")),
+               (long long)json_integer_value(json_object_get(row, "label")));
+        json_array_foreach(json_object_get(row, "scores"), c, score) {
+            printf(" %.3f", json_real_value(score));
+        }
+        printf("\n");
+    }
 }
 
 static void result_print(const seam_evaluation *e, const eval_options *o) {
@@ -55,11 +72,16 @@ static void result_print(const seam_evaluation *e, const eval_options *o) {
                json_string_value(json_object_get(example, "expected")),
                json_string_value(json_object_get(example, "generated")));
     }
+    scores_print(e->choice_scores);
     printf("rows %u  tokens in the loss %llu  loss %.4f  perplexity %.3f  tokens right %.1f %%",
            e->rows, (unsigned long long)e->labelled_tokens, e->loss, e->perplexity,
            100.0 * e->token_accuracy);
     if (e->has_exact_match) {
         printf("  exact match %.1f %% (%u)", 100.0 * e->exact_match, e->exact_rows);
+    }
+    if (e->choice_rows > 0) {
+        printf("  accuracy %.1f %%, by length %.1f %% (%u rows with choices)", 100.0 * e->accuracy,
+               100.0 * e->accuracy_norm, e->choice_rows);
     }
     const char *name = NULL;
     json_t *group = NULL;

@@ -49,18 +49,37 @@ static void summary_print(const json_t *report, const char *out) {
            json_string_value(json_object_get(report, "adapter")), out);
 }
 
+/* "12.5 %" in 12 columns, "-" of what is no number. */
+static void share_print(const json_t *value) {
+    char share[16] = "-";
+    if (json_is_number(value)) {
+        snprintf(share, sizeof share, "%.1f %%", 100.0 * json_number_value(value));
+    }
+    printf(" %12s", share);
+}
+
 static void evaluations_print(const json_t *report) {
-    printf("\n%-22s %12s %12s %12s\n", "evaluation", "loss", "perplexity", "exact match");
+    json_t *const evaluations = json_object_get(report, "eval");
     const char *name = NULL;
     json_t *value = NULL;
-    json_object_foreach(json_object_get(report, "eval"), name, value) {
-        const json_t *const exact = json_object_get(value, "exact_match");
-        char share[16] = "-";
-        if (json_is_number(exact)) {
-            snprintf(share, sizeof share, "%.1f %%", 100.0 * json_number_value(exact));
+    bool has_choices = false;
+    json_object_foreach(evaluations, name, value) {
+        has_choices = has_choices || json_is_number(json_object_get(value, "accuracy"));
+    }
+    printf("\n%-22s %12s %12s %12s", "evaluation", "loss", "perplexity", "exact match");
+    if (has_choices) {
+        printf(" %12s %12s", "accuracy", "by length");
+    }
+    printf("\n");
+    json_object_foreach(evaluations, name, value) {
+        printf("%-22s %12.4f %12.3f", name, number_of(value, "loss"),
+               number_of(value, "perplexity"));
+        share_print(json_object_get(value, "exact_match"));
+        if (has_choices) {
+            share_print(json_object_get(value, "accuracy"));
+            share_print(json_object_get(value, "accuracy_norm"));
         }
-        printf("%-22s %12.4f %12.3f %12s\n", name, number_of(value, "loss"),
-               number_of(value, "perplexity"), share);
+        printf("\n");
         groups_print(json_object_get(value, "groups"));
     }
 }

@@ -26,6 +26,8 @@ typedef struct texts {
 
 static seam_status score_rows(seam_evaluation *ret, const seam_evaluation_args *args,
                               seam_error *err);
+static seam_status losses_sum(seam_evaluation *ret, const seam_evaluation_args *args,
+                              seam_inference *inference, uint32_t rows_max, seam_error *err);
 static seam_status match_rows(seam_evaluation *ret, const seam_evaluation_args *args,
                               seam_error *err);
 static seam_status texts_generate(texts *t, const seam_evaluation_args *args, seam_error *err);
@@ -54,8 +56,9 @@ seam_status seam_evaluate(seam_evaluation *ret_evaluation, const seam_evaluation
 
 void seam_evaluation_deinit(seam_evaluation *evaluation) {
     json_decref(evaluation->examples);
+    json_decref(evaluation->choice_scores);
     json_decref(evaluation->groups);
-    evaluation->examples = evaluation->groups = NULL;
+    evaluation->examples = evaluation->choice_scores = evaluation->groups = NULL;
 }
 
 seam_status seam_evaluation_group_add(seam_evaluation *evaluation, const char *group, bool exact) {
@@ -82,6 +85,16 @@ json_t *seam_evaluation_json(const seam_evaluation *e) {
                         e->has_exact_match ? json_real(e->exact_match) : json_null());
     if (e->has_exact_match) {
         json_object_set_new(value, "exact_rows", json_integer(e->exact_rows));
+    }
+    const bool has_choices = e->choice_rows > 0;
+    json_object_set_new(value, "accuracy", has_choices ? json_real(e->accuracy) : json_null());
+    json_object_set_new(value, "accuracy_norm",
+                        has_choices ? json_real(e->accuracy_norm) : json_null());
+    if (has_choices) {
+        json_object_set_new(value, "choice_rows", json_integer(e->choice_rows));
+    }
+    if (e->choice_scores != NULL) {
+        json_object_set(value, "choice_scores", e->choice_scores);
     }
     if (e->groups != NULL) {
         json_object_set(value, "groups", e->groups);
@@ -111,24 +124,38 @@ uint32_t seam_stop_ids(uint32_t ret_ids[2], const seam_tokenizer *tokenizer) {
 static seam_status score_rows(seam_evaluation *ret, const seam_evaluation_args *args,
                               seam_error *err) {
     const uint32_t rows_max = args->rows_max != 0 ? args->rows_max : ROWS_DEFAULT;
-    const seam_batcher_options batching = {
-        .samples_per_step = seam_data_count(args->data), .rows_max = rows_max, .in_order = true};
-    seam_batcher *batcher = NULL;
-    SEAM_TRY(seam_batcher_create(&batcher, args->data, &batching, err));
     seam_inference_options options = SEAM_INFERENCE_OPTIONS_INIT;
     options.kind = SEAM_INFERENCE_FORWARD;
     options.codec = args->codec;
     options.base_model = args->base_model;
     options.rows_max = rows_max;
     seam_inference *inference = NULL;
-    seam_status st = seam_inference_open(&inference, args->session, &options, err);
-    seam_score score = {.loss_sum = 0.0};
-    seam_step_batch step = {.micro_count = 0};
-    if (st == SEAM_OK) {
-        seam_batcher_step(&step, batcher, 0);
-        seam_inference_describe(&options, inference);
-        snprintf(ret->codec, sizeof ret->codec, "%s", options.codec);
+    SEAM_TRY(seam_inference_open(&inference, args->session, &options, err));
+    seam_inference_describe(&options, inference);
+    snprintf(ret->codec, sizeof ret->codec, "%s", options.codec);
+    const seam_status st = seam_data_choices_total(args->data) > 0
+                               ? seam_evaluate_choices(ret, args, inference, rows_max, err)
+                               : losses_sum(ret, args, inference, rows_max, err);
+    seam_inference_close(inference);
+    SEAM_TRY(st);
+    if (!isfinite(ret->loss)) {
+        return seam_error_set(err, SEAM_E_NONFINITE, "the loss is not finite");
     }
+    ret->perplexity = exp(ret->loss);
+    return SEAM_OK;
+}
+
+/* Of data without choices. */
+static seam_status losses_sum(seam_evaluation *ret, const seam_evaluation_args *args,
+                              seam_inference *inference, uint32_t rows_max, seam_error *err) {
+    const seam_batcher_options batching = {
+        .samples_per_step = seam_data_count(args->data), .rows_max = rows_max, .in_order = true};
+    seam_batcher *batcher = NULL;
+    SEAM_TRY(seam_batcher_create(&batcher, args->data, &batching, err));
+    seam_score score = {.loss_sum = 0.0};
+    seam_step_batch step;
+    seam_batcher_step(&step, batcher, 0);
+    seam_status st = SEAM_OK;
     for (uint32_t m = 0; st == SEAM_OK && m < step.micro_count; m++) {
         const seam_micro *const micro = &step.micros[m];
         const seam_token_batch batch = {.sequence_count = micro->seq_count,
@@ -138,15 +165,10 @@ static seam_status score_rows(seam_evaluation *ret, const seam_evaluation_args *
                                         .targets = micro->targets};
         st = seam_model_score(&score, args->model, inference, &batch, err);
     }
-    seam_inference_close(inference);
     seam_batcher_destroy(batcher);
     SEAM_TRY(st);
     const double n = (double)score.labelled_tokens;
     ret->loss = score.loss_sum / n;
-    if (!isfinite(ret->loss)) {
-        return seam_error_set(err, SEAM_E_NONFINITE, "the loss is not finite");
-    }
-    ret->perplexity = exp(ret->loss);
     ret->token_accuracy = (double)score.correct_tokens / n;
     ret->labelled_tokens = score.labelled_tokens;
     return SEAM_OK;

@@ -1,8 +1,15 @@
-/* Evaluation of rows of text: loss and perplexity by Forward, exact match by Generate.
+/* Evaluation of rows of text: loss, perplexity and, of rows with choices, accuracy by Forward; exact
+ * match by Generate.
  *
  * Exact match: the text generated from a row's prompt up to its end token equals the row's
  * completion (outer white space apart); for a row with `answer`, what follows "####" equals it
- * (thousands commas apart). */
+ * (thousands commas apart).
+ *
+ * Accuracy: the share of rows with choices whose likeliest choice is the right one.  A choice's
+ * score is the sum of the log probabilities of its tokens after the prompt, the end token not
+ * among them.  accuracy_norm takes the score divided by the choice's length in bytes; the space at
+ * its head, which keeps it apart from the prompt, is not counted.  (EleutherAI's
+ * lm-evaluation-harness, acc and acc_norm; it counts characters, we bytes.)  On ties the first. */
 #ifndef SEAM_EVALUATE_H
 #define SEAM_EVALUATE_H
 
@@ -22,7 +29,7 @@ typedef struct seam_evaluation_args {
     uint32_t rows_max;       /* of one request */
     uint32_t slots;          /* generations in flight */
     uint32_t new_tokens_max; /* 0: the longest completion and a little more */
-    uint32_t examples_max;   /* rows whose generated text is kept */
+    uint32_t examples_max;   /* rows whose generated text, and whose scores, are kept */
 } seam_evaluation_args;
 
 typedef struct seam_evaluation {
@@ -30,11 +37,13 @@ typedef struct seam_evaluation {
     double token_accuracy;
     bool has_exact_match;
     double exact_match; /* share of rows, 0..1 */
-    uint32_t rows, exact_rows;
+    double accuracy, accuracy_norm; /* shares of choice_rows, if there are any */
+    uint32_t rows, exact_rows, choice_rows;
     uint64_t labelled_tokens;
     double seconds;
     char codec[16];
     json_t *examples; /* array of {prompt, expected, generated, exact}, or NULL */
+    json_t *choice_scores; /* array of {line, label, picked, picked_norm, scores}, or NULL */
     json_t *groups;   /* <group> -> {rows, exact_rows, exact_match}; NULL: no row names one */
 } seam_evaluation;
 
@@ -47,6 +56,14 @@ json_t *seam_evaluation_json(const seam_evaluation *evaluation);
 seam_status seam_evaluation_group_add(seam_evaluation *evaluation, const char *group, bool exact);
 /* Token ids after which a generation is over: the tokenizer's end token and ChatML's. */
 uint32_t seam_stop_ids(uint32_t ret_ids[2], const seam_tokenizer *tokenizer);
+/* Loss, token accuracy and accuracies of data with choices; its args' codec and base_model are the
+ * inference's.  SEAM_E_LIMIT, SEAM_E_NONFINITE (a score), and the errors of inference. */
+seam_status seam_evaluate_choices(seam_evaluation *evaluation, const seam_evaluation_args *args,
+                                  seam_inference *inference, uint32_t rows_max, seam_error *err);
+/* The first choice whose score (lengths: score / length) is not below another's. */
+uint32_t seam_choice_pick(const double *scores, const uint32_t *lengths, uint32_t count);
+/* Bytes of a choice without one space at its head; at least 1. */
+uint32_t seam_choice_length(const char *text, uint32_t bytes);
 /* Whether a generated text meets the row's reference. */
 bool seam_text_is_exact(const char *generated, const char *completion, const char *answer);
 

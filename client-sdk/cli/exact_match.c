@@ -55,3 +55,21 @@ bool seam_text_is_exact(const char *generated, const char *completion, const cha
     strip(&completion, &wanted_count);
     return count == wanted_count && memcmp(generated, completion, count) == 0;
 }
+
+uint32_t seam_choice_pick(const double *scores, const uint32_t *lengths, uint32_t count) {
+    uint32_t best = 0;
+    double best_score = 0.0;
+    for (uint32_t i = 0; i < count; i++) {
+        const double score = lengths != NULL ? scores[i] / (double)lengths[i] : scores[i];
+        if (i == 0 || score > best_score) {
+            best = i;
+            best_score = score;
+        }
+    }
+    return best;
+}
+
+uint32_t seam_choice_length(const char *text, uint32_t bytes) {
+    const uint32_t length = bytes > 0 && text[0] == ' ' ? bytes - 1 : bytes;
+    return length > 0 ? length : 1;
+}

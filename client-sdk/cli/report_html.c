@@ -240,6 +240,8 @@ static void write_tiles(FILE *out, const json_t *report, const columns *cols) {
     fputs("<div class=\"tiles\">\n", out);
     write_tile(out, "exact match, before and after", 100 * number_of(before, "exact_match"),
                " % &rarr; ", 100 * number_of(after, "exact_match"), " %");
+    write_tile(out, "accuracy, before and after", 100 * number_of(before, "accuracy"), " % &rarr; ",
+               100 * number_of(after, "accuracy"), " %");
     write_tile(out, "evaluation loss, before and after", number_of(before, "loss"), " &rarr; ",
                number_of(after, "loss"), "");
     if (bf16_bytes > 0) {

@@ -6,6 +6,7 @@
  *                  encode_seconds, decode_seconds, server_codec_seconds,
  *                  sites.<site>.{mean_bits, rows, payload_bytes, widths.*}
  *   eval.<name>    loss, perplexity, exact_match, rows, ...   (before, after, after_quantized);
+ *                  accuracy, accuracy_norm (null: no row has choices), choice_rows;
  *                  groups.<group>.{rows, exact_rows, exact_match} where rows have a field "group"
  *   widths.<site>        how many channels have width 0, 1, 2, ... at the end
  *   final_widths.<site>  the width of every channel at the end

@@ -16,7 +16,8 @@ static const seam_arg_spec run_specs[] = {
            "model folder or .gguf file; only its embedding, "
            "norm and head are loaded"),
     OPTION("data", SEAM_ARG_TEXT, data, "FILE", "training rows: JSONL, may be gzipped"),
-    OPTION("eval-data", SEAM_ARG_TEXT, eval_data, "FILE", "rows to evaluate on before and after"),
+    OPTION("eval-data", SEAM_ARG_TEXT, eval_data, "FILE",
+           "rows to evaluate on before and after; accuracy where they have choices and label"),
     OPTION("out", SEAM_ARG_TEXT, out, "DIR", "run folder: adapter/, report.json, report.html"),
     OPTION("preset", SEAM_ARG_TEXT, preset, "TASK",
            "the paper's settings: gsm8k, math, codealpaca, boolq, arc_challenge, winogrande, "

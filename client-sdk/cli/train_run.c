@@ -276,12 +276,15 @@ static seam_status evaluate(training *t, const char *name, const char *codec, bo
         return seam_error_prefix(err, st, "evaluation (%s)", name);
     }
     seam_run_report_eval(&t->report, name, &evaluation);
-    char exact[32] = "";
+    char exact[32] = "", accuracy[32] = "";
     if (evaluation.has_exact_match) {
         snprintf(exact, sizeof exact, ", exact match %.1f %%", 100.0 * evaluation.exact_match);
     }
-    seam_progress_note(&t->progress, "  loss %.4f, perplexity %.3f%s", evaluation.loss,
-                       evaluation.perplexity, exact);
+    if (evaluation.choice_rows > 0) {
+        snprintf(accuracy, sizeof accuracy, ", accuracy %.1f %%", 100.0 * evaluation.accuracy);
+    }
+    seam_progress_note(&t->progress, "  loss %.4f, perplexity %.3f%s%s", evaluation.loss,
+                       evaluation.perplexity, exact, accuracy);
     seam_evaluation_deinit(&evaluation);
     return SEAM_OK;
 }

@@ -87,6 +87,22 @@ SEAM_API seam_status seam_model_score(seam_score *score, seam_model *model,
                                       seam_inference *inference, const seam_token_batch *batch,
                                       seam_error *err);
 
+/* What follows a labelled row: any number of tokens may be asked for at one row, so that texts with
+ * a common beginning cost one forward of it. */
+typedef struct seam_token_query {
+    uint32_t row; /* of T; labelled */
+    uint32_t token;
+} seam_token_query;
+typedef struct seam_token_answer {
+    double log_probability; /* nats */
+    bool is_likeliest;      /* no token is likelier (the lowest id on ties) */
+} seam_token_answer;
+/* One answer a query; batch->targets is not looked at.  Inference of kind FORWARD. */
+SEAM_API seam_status seam_model_query(seam_token_answer *ret_answers, seam_model *model,
+                                      seam_inference *inference, const seam_token_batch *batch,
+                                      const seam_token_query *queries, uint32_t query_count,
+                                      seam_error *err);
+
 typedef struct seam_generation_options {
     size_t struct_bytes;
     uint32_t new_tokens_max;  /* of a prompt */

@@ -159,8 +159,25 @@ seam_status seam_model_head(double *ret_loss_sum, seam_model *model, const seam_
 seam_status seam_batch_count(uint32_t *ret_rows, uint32_t *ret_labelled,
                              const seam_token_batch *batch, const seam_model *model,
                              seam_error *err) {
+    if (batch->targets == NULL) {
+        return seam_error_set(err, SEAM_E_ARG, "batch: targets is NULL");
+    }
+    SEAM_TRY(seam_batch_count_rows(ret_rows, ret_labelled, batch, model, err));
+    for (uint32_t i = 0; i < *ret_labelled; i++) {
+        if (batch->targets[i] >= model->vocab) {
+            return seam_error_set(err, SEAM_E_ARG,
+                                  "batch: target %u is not in the vocabulary of %u",
+                                  batch->targets[i], model->vocab);
+        }
+    }
+    return SEAM_OK;
+}
+
+seam_status seam_batch_count_rows(uint32_t *ret_rows, uint32_t *ret_labelled,
+                                  const seam_token_batch *batch, const seam_model *model,
+                                  seam_error *err) {
     if (batch->sequence_rows == NULL || batch->ids == NULL || batch->labelled_rows == NULL ||
-        batch->targets == NULL || batch->sequence_count == 0) {
+        batch->sequence_count == 0) {
         return seam_error_set(err, SEAM_E_ARG, "batch: an array is NULL, or no sequence");
     }
     uint64_t rows = 0;
@@ -176,13 +193,6 @@ seam_status seam_batch_count(uint32_t *ret_rows, uint32_t *ret_labelled,
         if (batch->ids[t] >= model->vocab) {
             return seam_error_set(err, SEAM_E_ARG, "batch: token %u is not in the vocabulary of %u",
                                   batch->ids[t], model->vocab);
-        }
-    }
-    for (uint32_t i = 0; i < labelled; i++) {
-        if (batch->targets[i] >= model->vocab) {
-            return seam_error_set(err, SEAM_E_ARG,
-                                  "batch: target %u is not in the vocabulary of %u",
-                                  batch->targets[i], model->vocab);
         }
     }
     *ret_rows = (uint32_t)rows;

@@ -1,8 +1,8 @@
 /* Internal to model/: the model's share on this machine, with buffers that grow to the largest
  * batch seen.
  *
- *   local_model.c  open, describe, buffers, embedding
- *   trainer.c      a training step        score.c  loss of a batch        generate.c  tokens */
+ *   local_model.c  open, describe, buffers, embedding      score.c     of batches, of tokens
+ *   trainer.c      a training step                         generate.c  tokens */
 #ifndef SEAM_LOCAL_MODEL_H
 #define SEAM_LOCAL_MODEL_H
 
@@ -44,5 +44,9 @@ seam_status seam_model_head(double *ret_loss_sum, seam_model *model, const seam_
 seam_status seam_batch_count(uint32_t *ret_rows, uint32_t *ret_labelled,
                              const seam_token_batch *batch, const seam_model *model,
                              seam_error *err);
+/* The same of a batch whose targets nobody asks for. */
+seam_status seam_batch_count_rows(uint32_t *ret_rows, uint32_t *ret_labelled,
+                                  const seam_token_batch *batch, const seam_model *model,
+                                  seam_error *err);
 
 #endif

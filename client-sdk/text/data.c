@@ -18,7 +18,14 @@ typedef struct stored {
     uint32_t token_count, label_count, prompt_count;
     uint64_t line;
     size_t completion, answer, group; /* into texts; NO_TEXT: none */
+    uint32_t choice_first, choice_count, choice_right;
 } stored;
+
+typedef struct stored_choice {
+    size_t first_id; /* into choice_ids */
+    size_t text;     /* into texts */
+    uint32_t token_count, text_bytes;
+} stored_choice;
 
 struct seam_data {
     seam_data_format format;
@@ -27,6 +34,9 @@ struct seam_data {
     seam_text texts;
     stored *samples;
     size_t sample_count, sample_capacity;
+    seam_ids choice_ids;
+    stored_choice *choices;
+    size_t choice_count, choice_capacity;
     uint32_t truncated_count, dropped_count, tokens_longest;
     uint64_t labels_total;
 };
@@ -76,6 +86,8 @@ void seam_data_destroy(seam_data *gift_data) {
         seam_ids_deinit(&gift_data->ids);
         seam_text_deinit(&gift_data->mask);
         seam_text_deinit(&gift_data->texts);
+        seam_ids_deinit(&gift_data->choice_ids);
+        seam_mem_free(gift_data->choices);
         seam_mem_free(gift_data->samples);
         seam_mem_free(gift_data);
     }
@@ -93,27 +105,65 @@ static seam_status text_store(size_t *ret_offset, seam_data *data, const char *t
     return SEAM_OK;
 }
 
-static seam_status row_store(seam_data *data, const seam_data_row *row, uint64_t line) {
-    if (data->sample_count == data->sample_capacity) {
-        const size_t capacity = data->sample_capacity == 0 ? 256 : 2 * data->sample_capacity;
-        stored *samples = seam_mem_realloc(data->samples, capacity * sizeof(*samples));
-        if (samples == NULL) {
-            return SEAM_E_MEMORY;
-        }
-        data->samples = samples;
-        data->sample_capacity = capacity;
+/* Room for `more` items of item_bytes in *items, of which `count` are there. */
+static seam_status room_make(void **items, size_t *capacity, size_t count, size_t more,
+                             size_t item_bytes) {
+    if (count + more <= *capacity) {
+        return SEAM_OK;
     }
+    const size_t wanted = *capacity == 0 ? 256 : 2 * *capacity; /* more is below 256 */
+    void *const moved = seam_mem_realloc(*items, wanted * item_bytes);
+    if (moved == NULL) {
+        return SEAM_E_MEMORY;
+    }
+    *items = moved;
+    *capacity = wanted;
+    return SEAM_OK;
+}
+
+static seam_status choices_store(seam_data *data, const seam_data_row *row) {
+    void *items = data->choices;
+    const seam_status st = room_make(&items, &data->choice_capacity, data->choice_count,
+                                     row->choice_count, sizeof(*data->choices));
+    data->choices = items;
+    SEAM_TRY(st);
+    const size_t first_id = data->choice_ids.count;
+    SEAM_TRY(seam_ids_append(&data->choice_ids, row->choice_ids.ids, row->choice_ids.count));
+    for (uint32_t i = 0; i < row->choice_count; i++) {
+        const seam_data_row_choice *const from = &row->choices[i];
+        stored_choice *const to = &data->choices[data->choice_count + i];
+        *to = (stored_choice){.first_id = first_id + from->id_first,
+                              .token_count = (uint32_t)from->id_count,
+                              .text_bytes = (uint32_t)from->text_bytes};
+        SEAM_TRY(text_store(&to->text, data, from->text, from->text_bytes));
+    }
+    data->choice_count += row->choice_count;
+    return SEAM_OK;
+}
+
+static seam_status row_store(seam_data *data, const seam_data_row *row, uint64_t line) {
+    void *items = data->samples;
+    const seam_status st = room_make(&items, &data->sample_capacity, data->sample_count, 1,
+                                     sizeof(*data->samples));
+    data->samples = items;
+    SEAM_TRY(st);
     const uint32_t token_count = (uint32_t)row->ids.count;
     stored s = {.first_id = data->ids.count,
                 .token_count = token_count,
                 .label_count = (uint32_t)row->label_count,
                 .prompt_count = (uint32_t)row->prompt_count,
-                .line = line};
+                .line = line,
+                .choice_first = (uint32_t)data->choice_count,
+                .choice_count = row->choice_count,
+                .choice_right = row->choice_right};
     SEAM_TRY(seam_ids_append(&data->ids, row->ids.ids, row->ids.count));
     SEAM_TRY(seam_text_append(&data->mask, row->mask.bytes, row->mask.count));
     SEAM_TRY(text_store(&s.completion, data, row->completion, row->completion_bytes));
     SEAM_TRY(text_store(&s.answer, data, row->answer, row->answer_bytes));
     SEAM_TRY(text_store(&s.group, data, row->group, row->group_bytes));
+    if (row->choice_count > 0) {
+        SEAM_TRY(choices_store(data, row));
+    }
     data->samples[data->sample_count++] = s;
     data->labels_total += row->label_count;
     data->tokens_longest = token_count > data->tokens_longest ? token_count : data->tokens_longest;
@@ -142,17 +192,19 @@ static seam_status object_read(loader *l, const json_t *object) {
         SEAM_TRY(format_settle(l, object));
     }
     SEAM_TRY(seam_data_row_read(row, &l->rows, l->data->format, object));
-    if (tokens_max > 0 && row->ids.count > tokens_max) {
+    const size_t longest = seam_data_row_longest(row);
+    if (tokens_max > 0 && longest > tokens_max) {
         if (!l->options->truncates) {
             return seam_error_set(l->err, SEAM_E_LIMIT,
                                   "row has %zu tokens, over the limit of %u (choose truncation to "
                                   "cut it)",
-                                  row->ids.count, tokens_max);
+                                  longest, tokens_max);
         }
         seam_data_row_truncate(row, tokens_max);
         l->data->truncated_count++;
     }
-    if (row->ids.count > UINT32_MAX || l->data->sample_count == SEAM_DATA_ROWS_MAX) {
+    if (longest > UINT32_MAX || l->data->sample_count == SEAM_DATA_ROWS_MAX ||
+        l->data->choice_count > UINT32_MAX - SEAM_DATA_CHOICES_MAX) {
         return seam_error_set(l->err, SEAM_E_LIMIT, "row is too long, or one row too many");
     }
     if (row->label_count == 0) {
@@ -237,6 +289,20 @@ void seam_data_get(seam_sample *ret_sample, const seam_data *data, uint32_t samp
         .completion = data->texts.bytes + s->completion,
         .answer = s->answer == NO_TEXT ? NULL : data->texts.bytes + s->answer,
         .group = s->group == NO_TEXT ? NULL : data->texts.bytes + s->group,
+        .choice_count = s->choice_count,
+        .choice_first = s->choice_first,
+        .choice_right = s->choice_right,
+    };
+}
+
+void seam_data_choice(seam_choice *ret_choice, const seam_data *data, uint32_t choice_idx) {
+    SEAM_ASSERT(choice_idx < data->choice_count);
+    const stored_choice *c = &data->choices[choice_idx];
+    *ret_choice = (seam_choice){
+        .ids = data->choice_ids.ids + c->first_id,
+        .token_count = c->token_count,
+        .text = data->texts.bytes + c->text,
+        .text_bytes = c->text_bytes,
     };
 }
 
@@ -262,6 +328,10 @@ uint64_t seam_data_tokens_total(const seam_data *data) {
 
 uint64_t seam_data_labels_total(const seam_data *data) {
     return data->labels_total;
+}
+
+uint32_t seam_data_choices_total(const seam_data *data) {
+    return (uint32_t)data->choice_count;
 }
 
 const char *seam_data_format_name(seam_data_format format) {

@@ -15,6 +15,7 @@ static const char ALPACA_HEAD_INPUT[] =
     "context. Write a response that appropriately completes the request.\n\n### Instruction:\n";
 
 void seam_data_row_deinit(seam_data_row *row) {
+    seam_ids_deinit(&row->choice_ids);
     seam_ids_deinit(&row->ids);
     seam_text_deinit(&row->mask);
 }
@@ -73,6 +74,63 @@ static seam_status completion_put(seam_data_row *row, const seam_data_row_reader
     return ids_put(row, &reader->eos_id, 1, 1);
 }
 
+static seam_status choice_read(seam_data_row *row, const seam_data_row_reader *reader, size_t i,
+                               const json_t *value) {
+    seam_data_row_choice *const c = &row->choices[i];
+    if (json_string_length(value) == 0) { /* also 0 when it is no string */
+        return seam_error_set(reader->err, SEAM_E_FORMAT, "field choices[%zu] is empty or no string",
+                              i);
+    }
+    c->text = json_string_value(value);
+    c->text_bytes = json_string_length(value);
+    c->id_first = row->choice_ids.count;
+    SEAM_TRY(seam_tokenizer_encode(&row->choice_ids, reader->tokenizer, c->text, c->text_bytes,
+                                   SEAM_SPECIAL_PARSE, reader->err));
+    c->id_count = row->choice_ids.count - c->id_first;
+    return c->id_count > 0 ? SEAM_OK
+                           : seam_error_set(reader->err, SEAM_E_FORMAT,
+                                            "field choices[%zu] has no token", i);
+}
+
+/* Choices and label of a row whose prompt and completion are there. */
+static seam_status choices_read(seam_data_row *row, const seam_data_row_reader *reader,
+                                const json_t *object) {
+    const json_t *const choices = json_object_get(object, "choices");
+    const json_t *const label = json_object_get(object, "label");
+    const size_t count = json_array_size(choices); /* 0 of what is no array */
+    if (count < SEAM_DATA_CHOICES_MIN || count > SEAM_DATA_CHOICES_MAX) {
+        return seam_error_set(reader->err, SEAM_E_FORMAT, "field choices is no list of %u to %u texts",
+                              SEAM_DATA_CHOICES_MIN, SEAM_DATA_CHOICES_MAX);
+    }
+    if (!json_is_integer(label)) {
+        return seam_error_set(reader->err, SEAM_E_FORMAT,
+                              "field label is missing or no integer (the row has choices)");
+    }
+    const json_int_t right = json_integer_value(label);
+    if (right < 0 || right >= (json_int_t)count) {
+        return seam_error_set(reader->err, SEAM_E_FORMAT,
+                              "field label is %lld; the row has %zu choices, counted from 0",
+                              (long long)right, count);
+    }
+    if (row->prompt_count == 0) {
+        return seam_error_set(reader->err, SEAM_E_FORMAT,
+                              "field prompt is empty: nothing predicts the choices");
+    }
+    for (size_t i = 0; i < count; i++) {
+        SEAM_TRY(choice_read(row, reader, i, json_array_get(choices, i)));
+    }
+    const seam_data_row_choice *const c = &row->choices[right];
+    if (c->text_bytes != row->completion_bytes ||
+        memcmp(c->text, row->completion, c->text_bytes) != 0) {
+        return seam_error_set(reader->err, SEAM_E_FORMAT,
+                              "field completion is not choices[%lld], the one that label names",
+                              (long long)right);
+    }
+    row->choice_count = (uint32_t)count;
+    row->choice_right = (uint32_t)right;
+    return SEAM_OK;
+}
+
 static seam_status completion_read(seam_data_row *row, const seam_data_row_reader *reader,
                                    const json_t *object) {
     const char *prompt = NULL;
@@ -85,7 +143,8 @@ static seam_status completion_read(seam_data_row *row, const seam_data_row_reade
         SEAM_TRY(string_get(&row->answer, &row->answer_bytes, object, "answer", reader->err));
     }
     SEAM_TRY(text_put(row, reader, prompt, prompt_bytes, 0));
-    return completion_put(row, reader, completion, completion_bytes);
+    SEAM_TRY(completion_put(row, reader, completion, completion_bytes));
+    return json_object_get(object, "choices") != NULL ? choices_read(row, reader, object) : SEAM_OK;
 }
 
 static seam_status alpaca_prompt(seam_text *ret, const json_t *object, seam_error *err) {
@@ -198,7 +257,19 @@ static void labels_settle(seam_data_row *row) {
     row->prompt_count = row->prompt_count < end ? row->prompt_count : end;
 }
 
+size_t seam_data_row_longest(const seam_data_row *row) {
+    size_t longest = row->ids.count;
+    for (uint32_t i = 0; i < row->choice_count; i++) {
+        const size_t tokens = row->prompt_count + row->choices[i].id_count;
+        longest = tokens > longest ? tokens : longest;
+    }
+    return longest;
+}
+
 void seam_data_row_truncate(seam_data_row *row, size_t tokens_max) {
+    if (row->choice_count > 0 && seam_data_row_longest(row) > tokens_max) {
+        tokens_max = 0;
+    }
     if (row->ids.count > tokens_max) {
         row->ids.count = row->mask.count = tokens_max;
         labels_settle(row);
@@ -218,6 +289,8 @@ seam_status seam_data_row_read(seam_data_row *row, const seam_data_row_reader *r
     const uint32_t *prefix = seam_tokenizer_prefix(&prefix_count, reader->tokenizer);
     row->ids.count = 0;
     row->mask.count = 0;
+    row->choice_ids.count = 0;
+    row->choice_count = row->choice_right = 0;
     const json_t *const group = json_object_get(object, "group");
     row->completion = row->answer = NULL;
     row->completion_bytes = row->answer_bytes = 0;

@@ -7,6 +7,12 @@
 #include "chat.h"
 #include "data.h"
 
+typedef struct seam_data_row_choice {
+    const char *text; /* of the parsed JSON */
+    size_t text_bytes;
+    size_t id_first, id_count; /* in choice_ids */
+} seam_data_row_choice;
+
 typedef struct seam_data_row {
     seam_ids ids;
     seam_text mask; /* one byte an id: 1 in the loss */
@@ -14,6 +20,9 @@ typedef struct seam_data_row {
     size_t label_count;
     const char *completion, *answer, *group; /* of the parsed JSON; the last two may be NULL */
     size_t completion_bytes, answer_bytes, group_bytes;
+    seam_ids choice_ids;
+    seam_data_row_choice choices[SEAM_DATA_CHOICES_MAX];
+    uint32_t choice_count, choice_right; /* 0 choices: not multiple choice */
 } seam_data_row;
 
 typedef struct seam_data_row_reader {
@@ -32,7 +41,10 @@ seam_status seam_data_row_format(seam_data_format *ret_format, const json_t *obj
  * SEAM_E_MEMORY. */
 seam_status seam_data_row_read(seam_data_row *row, const seam_data_row_reader *reader,
                                seam_data_format format, const json_t *object);
-/* Keeps the first tokens_max ids, then again only what the last label needs. */
+/* Tokens of the row or, where that is longer, of its prompt with one of its choices. */
+size_t seam_data_row_longest(const seam_data_row *row);
+/* Keeps the first tokens_max ids, then again only what the last label needs: nothing, of a row with
+ * a choice that does not fit. */
 void seam_data_row_truncate(seam_data_row *row, size_t tokens_max);
 
 #endif

@@ -204,9 +204,9 @@ static seam_status chunk_backward(const seam_head *head, seam_stream *stream, vo
     return head->ops->rmsnorm_backward(stream, &norm);
 }
 
-/* Adds the chunk's losses to *ret_sum, in row order. */
-static seam_status chunk_sum(double *ret_sum, const seam_head *head, seam_stream *stream,
-                             uint32_t rows) {
+/* The chunk's losses, from head.loss. */
+static seam_status chunk_losses(double *ret_losses, const seam_head *head, seam_stream *stream,
+                                uint32_t rows) {
     union {
         float f32[SEAM_HEAD_CHUNK_ROWS];
         double f64[SEAM_HEAD_CHUNK_ROWS];
@@ -216,7 +216,16 @@ static seam_status chunk_sum(double *ret_sum, const seam_head *head, seam_stream
         head->ops->copy_out(stream, &loss, head->loss, rows * seam_dtype_bytes(head->ops->acc)));
     SEAM_TRY(head->ops->stream_sync(stream));
     for (uint32_t t = 0; t < rows; t++) {
-        *ret_sum += wide ? loss.f64[t] : (double)loss.f32[t];
+        ret_losses[t] = wide ? loss.f64[t] : (double)loss.f32[t];
+    }
+    return SEAM_OK;
+}
+
+static seam_status targets_check(const seam_head *head, const uint32_t *targets, uint32_t rows) {
+    for (uint32_t t = 0; t < rows; t++) {
+        if (targets[t] >= head->config.vocab_count) {
+            return SEAM_E_ARG;
+        }
     }
     return SEAM_OK;
 }
@@ -225,11 +234,8 @@ seam_status seam_head_loss(double *ret_loss_sum, void *dx, uint32_t *argmax, con
                            seam_stream *stream, const void *x, const uint32_t *targets,
                            uint32_t rows, float grad_scale) {
     const size_t row_bytes = head->config.hidden * seam_dtype_bytes(head->ops->acc);
-    for (uint32_t t = 0; t < rows; t++) {
-        if (targets[t] >= head->config.vocab_count) {
-            return SEAM_E_ARG;
-        }
-    }
+    SEAM_TRY(targets_check(head, targets, rows));
+    double losses[SEAM_HEAD_CHUNK_ROWS];
     double sum = 0;
     for (uint32_t begin = 0; begin < rows; begin += SEAM_HEAD_CHUNK_ROWS) {
         const uint32_t n =
@@ -250,9 +256,33 @@ seam_status seam_head_loss(double *ret_loss_sum, void *dx, uint32_t *argmax, con
         if (dx != NULL) {
             SEAM_TRY(chunk_backward(head, stream, (uint8_t *)dx + begin * row_bytes, chunk_x, n));
         }
-        SEAM_TRY(chunk_sum(&sum, head, stream, n));
+        SEAM_TRY(chunk_losses(losses, head, stream, n));
+        for (uint32_t t = 0; t < n; t++) {
+            sum += losses[t];
+        }
     }
     *ret_loss_sum = sum;
+    return SEAM_OK;
+}
+
+seam_status seam_head_row_losses(double *ret_losses, uint32_t *ret_argmax, const seam_head *head,
+                                 seam_stream *stream, const void *x, const uint32_t *targets,
+                                 uint32_t rows) {
+    const size_t row_bytes = head->config.hidden * seam_dtype_bytes(head->ops->acc);
+    SEAM_TRY(targets_check(head, targets, rows));
+    for (uint32_t begin = 0; begin < rows; begin += SEAM_HEAD_CHUNK_ROWS) {
+        const uint32_t n =
+            rows - begin < SEAM_HEAD_CHUNK_ROWS ? rows - begin : SEAM_HEAD_CHUNK_ROWS;
+        SEAM_TRY(chunk_logits(head, stream, (const uint8_t *)x + begin * row_bytes, n));
+        const seam_cross_entropy_args loss = {.loss = head->loss,
+                                              .argmax = ret_argmax + begin,
+                                              .logits = head->logits,
+                                              .targets = targets + begin,
+                                              .T = n,
+                                              .V = head->config.vocab_count};
+        SEAM_TRY(head->ops->cross_entropy(stream, &loss));
+        SEAM_TRY(chunk_losses(ret_losses + begin, head, stream, n));
+    }
     return SEAM_OK;
 }
 

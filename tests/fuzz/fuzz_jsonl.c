@@ -1,9 +1,10 @@
 /* A data file of any bytes (plain or gzip): an error that has text, or samples whose parts agree,
- * and batches that hold each of them. */
+ * and batches, of training and of choices, that hold each of them. */
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "batcher.h"
+#include "choice_batcher.h"
 #include "fuzz.h"
 #include "tokenizer_build.h"
 
@@ -13,7 +14,33 @@ static const char TOKENIZER[] =
     "{\"id\": 4, \"content\": \"<|im_start|>\", \"special\": true},"
     "{\"id\": 5, \"content\": \"<|im_end|>\", \"special\": true}],"
     "\"pre_tokenizer\": {\"type\": \"ByteLevel\"}, \"decoder\": {\"type\": \"ByteLevel\"}}";
+enum { TOKENS_MAX = 64 };
 static const char CHATML[] = "<|im_start|><|im_end|>";
+
+/* Every label and every token of a choice comes once; rows_max: of the longest sequence. */
+static void choices_check(const seam_data *data, uint32_t rows_max) {
+    uint64_t labels = 0, tokens = 0, wanted = 0;
+    for (uint32_t i = 0; i < seam_data_choices_total(data); i++) {
+        seam_choice choice;
+        seam_data_choice(&choice, data, i);
+        FUZZ_CHECK(choice.token_count > 0 && choice.text_bytes > 0);
+        wanted += choice.token_count;
+    }
+    seam_choice_batcher *batcher = NULL;
+    seam_choice_batch batch;
+    FUZZ_CHECK(seam_choice_batcher_create(&batcher, data, rows_max, NULL) == SEAM_OK);
+    for (seam_choice_batcher_next(&batch, batcher); batch.rows > 0;
+         seam_choice_batcher_next(&batch, batcher)) {
+        FUZZ_CHECK(batch.rows <= rows_max && batch.term_count > 0);
+        for (uint32_t i = 0; i < batch.term_count; i++) {
+            FUZZ_CHECK(batch.terms[i].row < batch.rows);
+            labels += batch.terms[i].in_loss;
+            tokens += batch.terms[i].choice_idx != SEAM_NO_CHOICE;
+        }
+    }
+    FUZZ_CHECK(labels == seam_data_labels_total(data) && tokens == wanted);
+    seam_choice_batcher_destroy(batcher);
+}
 
 static void data_check(const seam_data *data) {
     const seam_batcher_options options = {
@@ -30,7 +57,9 @@ static void data_check(const seam_data *data) {
         FUZZ_CHECK(labels == sample.label_count && labels > 0 && sample.in_loss[0] == 0);
         FUZZ_CHECK(sample.in_loss[sample.token_count - 1] == 1);
         FUZZ_CHECK(sample.prompt_count <= sample.token_count && sample.completion != NULL);
+        FUZZ_CHECK(sample.choice_count == 0 || sample.choice_right < sample.choice_count);
     }
+    choices_check(data, TOKENS_MAX);
     FUZZ_CHECK(seam_batcher_create(&batcher, data, &options, NULL) == SEAM_OK);
     seam_batcher_step(&batch, batcher, 1);
     FUZZ_CHECK(batch.sample_count == 3 && batch.labelled_total >= 3);
@@ -50,7 +79,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t count) {
     (void)snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
     FUZZ_CHECK(fd >= 0 && write(fd, data, count) == (ssize_t)count);
     const seam_data_options options = {
-        .tokens_max = 64, .truncates = (count & 1) != 0, .eos_id = 5};
+        .tokens_max = TOKENS_MAX, .truncates = (count & 1) != 0, .eos_id = 5};
     seam_data *rows = NULL;
     seam_error err = {0};
     if (seam_data_load(&rows, path, tokenizer, &options, &err) == SEAM_OK) {

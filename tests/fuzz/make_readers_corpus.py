@@ -98,6 +98,8 @@ def tokenizer(**changes):
 ROWS = {
     "completion": [{"prompt": "ab", "completion": "a"}, {"prompt": "", "completion": "bb",
                                                          "answer": "7"}],
+    "choices": [{"prompt": "ab", "choices": ["a", "b", "aab"], "label": 1, "completion": "b"},
+                {"prompt": "b", "choices": ["aabb", "aab"], "label": 0, "completion": "aabb"}],
     "alpaca": [{"instruction": "a", "input": "b", "output": "ab"}, {"instruction": "a",
                                                                     "output": ""}],
     "messages": [{"messages": [{"role": "user", "content": "a"},

@@ -238,11 +238,48 @@ static void test_seam_bench_row__two_seeds__means_and_spread(void **state) {
     assert_int_equal(seam_bench_markdown(&text, document, &err), SEAM_OK);
     assert_non_null(strstr(text.bytes, "| `affine` | 4 | 3.0000 (1.0000) | 2.5000 (1.0000) | "
                                        "25.0 (0.0) | - | 1.0 (0.0) | 4.000 / 6.000 |"));
+    assert_null(strstr(text.bytes, "accuracy")); /* no run has one */
     assert_non_null(strstr(text.bytes, "| 8mbit |\n"));
     assert_non_null(strstr(text.bytes, "| `affine` | 4 | 0.3790 / 0.2000 |"));
     assert_non_null(strstr(text.bytes, "Seeds 1, 2;"));
     seam_text_deinit(&text);
     json_decref(document);
+    json_decref(rows);
+}
+
+static void test_seam_bench_markdown__accuracy__has_columns(void **state) {
+    (void)state;
+    static char *more[] = {"--codecs", "affine,bf16"};
+    seam_bench_options o;
+    seam_error err;
+    seam_bench_run run;
+    seam_text text = {.count = 0};
+    assert_int_equal(parse(&o, more, sizeof more / sizeof *more, &err), SEAM_OK);
+    json_t *const rows = json_array();
+    json_t *const row = seam_bench_row_create(o.rows[0], 4);
+    json_t *const pending = seam_bench_row_create(o.rows[1], 0);
+    json_array_append_new(rows, row);
+    json_array_append_new(rows, pending);
+    assert_int_equal(seam_bench_run_make(&run, &o, o.rows[0], 4, o.seeds[0], &err), SEAM_OK);
+    json_t *const of_run = report(&run.options, 2.0, 2.5);
+    json_t *const eval = json_object_get(of_run, "eval");
+    json_object_set_new(json_object_get(eval, "after"), "accuracy", json_real(0.5));
+    json_object_set_new(json_object_get(eval, "after"), "accuracy_norm", json_real(0.75));
+    json_object_set_new(json_object_get(eval, "after_quantized"), "accuracy", json_real(0.25));
+    assert_int_equal(seam_bench_row_add(row, &run, o.seeds[0], of_run, false, &err), SEAM_OK);
+    seam_bench_row_settle(row, &o);
+    seam_bench_row_settle(pending, &o);
+    assert_true(near(mean_of(row, "accuracy"), 0.5));
+    assert_true(near(mean_of(row, "accuracy_through"), 0.25));
+    assert_true(near(mean_of(row, "accuracy_norm"), 0.75));
+    json_t *const document = seam_bench_document(&o, rows, NULL);
+    assert_int_equal(seam_bench_markdown(&text, document, &err), SEAM_OK);
+    assert_non_null(strstr(text.bytes, "| without it | accuracy %, through | without | exact "));
+    assert_non_null(strstr(text.bytes, "| `affine` | 4 | 2.5000 | 2.0000 | 25.0 | 50.0 | 25.0 |"));
+    assert_non_null(strstr(text.bytes, "| `bf16` |  | - | - | - | - | - | - | - |"));
+    seam_text_deinit(&text);
+    json_decref(document);
+    json_decref(of_run);
     json_decref(rows);
 }
 
@@ -303,6 +340,7 @@ int main(void) {
         cmocka_unit_test(test_seam_bench_run_make__every_row__runs_or_says_why),
         cmocka_unit_test(test_seam_bench_project__formula),
         cmocka_unit_test(test_seam_bench_row__two_seeds__means_and_spread),
+        cmocka_unit_test(test_seam_bench_markdown__accuracy__has_columns),
         cmocka_unit_test(test_seam_bench_report_fits__another_run__is_refused),
         cmocka_unit_test(test_seam_bench_markdown__refused_row__shows_the_reason),
     };

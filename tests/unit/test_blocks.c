@@ -169,6 +169,53 @@ static double loss_of_input(fixture *f, seam_adapter *adapter, const double *inp
     return loss;
 }
 
+/* Of each row apart, over more than one chunk of the head, against the softmax of its logits. */
+static void test_head_row_losses__more_rows_than_a_chunk__softmax_of_logits(void **state) {
+    (void)state;
+    enum { MANY = 2 * SEAM_HEAD_CHUNK_ROWS + 5 };
+    const seam_lora_config lora = {.rank = 1, .alpha = 1, .targets = SEAM_LORA_Q, .seed = 1};
+    fixture f;
+    assert_true(fixture_open(&f, "ref", SEAM_F64, &lora));
+    const seam_test_engine *const e = &f.engine;
+    const uint32_t V = config.vocab_count;
+    double *x = seam_mem_zalloc(MANY, config.hidden * sizeof *x);
+    float *logits = seam_mem_zalloc(V, sizeof *logits);
+    assert_non_null(x);
+    assert_non_null(logits);
+    uint32_t targets[MANY], argmax[MANY];
+    double losses[MANY], sum = 0.0, total = 0.0;
+    for (uint32_t i = 0; i < MANY * config.hidden; i++) {
+        x[i] = (double)seam_synthetic_word("rows", i) * 0x1p-32 - 0.5;
+    }
+    for (uint32_t t = 0; t < MANY; t++) {
+        targets[t] = seam_synthetic_word("targets", t) % V;
+    }
+    assert_int_equal(seam_head_row_losses(losses, argmax, e->head, e->stream, x, targets, MANY),
+                     SEAM_OK);
+    for (uint32_t t = 0; t < MANY; t++) {
+        const double *row = x + (size_t)t * config.hidden;
+        double mass = 0.0;
+        uint32_t best = 0;
+        assert_int_equal(seam_head_logits(logits, e->head, e->stream, row, 1), SEAM_OK);
+        for (uint32_t v = 0; v < V; v++) {
+            mass += exp((double)logits[v]);
+            best = logits[v] > logits[best] ? v : best;
+        }
+        assert_true(fabs(log(mass) - (double)logits[targets[t]] - losses[t]) < 1e-5); /* f32 */
+        assert_int_equal(argmax[t], best);
+        total += losses[t];
+    }
+    assert_int_equal(seam_head_loss(&sum, NULL, NULL, e->head, e->stream, x, targets, MANY, 1.0f),
+                     SEAM_OK);
+    assert_true(sum == total);
+    targets[MANY - 1] = V;
+    assert_int_equal(seam_head_row_losses(losses, argmax, e->head, e->stream, x, targets, MANY),
+                     SEAM_E_ARG);
+    seam_mem_free(logits);
+    seam_mem_free(x);
+    seam_test_engine_close(&f.engine);
+}
+
 static void test_backward__input__equals_finite_differences(void **state) {
     (void)state;
     const seam_lora_config lora = {.rank = 2, .alpha = 3, .targets = SEAM_LORA_Q, .seed = 1};
@@ -514,6 +561,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_backward__lora_on_all__equals_finite_differences),
         cmocka_unit_test(test_backward__lora_on_some__equals_finite_differences),
+        cmocka_unit_test(test_head_row_losses__more_rows_than_a_chunk__softmax_of_logits),
         cmocka_unit_test(test_backward__input__equals_finite_differences),
         cmocka_unit_test(test_adapters__interleaved__end_with_the_bits_of_running_alone),
         cmocka_unit_test(test_state__saved_and_loaded__continues_with_the_same_bits),

@@ -39,6 +39,40 @@ static void test_seam_text_is_exact__table(void **state) {
     }
 }
 
+static void test_seam_choice_pick__table(void **state) {
+    (void)state;
+    static const struct {
+        double scores[4];
+        uint32_t lengths[4], count, picked, picked_norm;
+    } cases[] = {
+        {{-1.0, -2.0}, {1, 1}, 2, 0, 0},
+        {{-2.0, -1.0, -3.0}, {1, 1, 1}, 3, 1, 1},
+        {{-2.0, -1.0, -1.0}, {1, 1, 1}, 3, 1, 1}, /* a tie: the first */
+        {{-2.0, -2.0, -2.0, -2.0}, {2, 2, 2, 2}, 4, 0, 0},
+        {{-3.0, -4.0, -9.0}, {1, 2, 3}, 3, 0, 1}, /* -3, -2, -3 a byte */
+        {{-3.0, -6.0, -9.0}, {1, 2, 3}, 3, 0, 0}, /* a tie by length */
+        {{-5.0, -0.0}, {5, 1}, 2, 1, 1},
+        {{-1e300, -1e299}, {1, 1}, 2, 1, 1},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        assert_int_equal(seam_choice_pick(cases[i].scores, NULL, cases[i].count), cases[i].picked);
+        assert_int_equal(seam_choice_pick(cases[i].scores, cases[i].lengths, cases[i].count),
+                         cases[i].picked_norm);
+    }
+}
+
+static void test_seam_choice_length__table(void **state) {
+    (void)state;
+    static const struct {
+        const char *text;
+        uint32_t length;
+    } cases[] = {{" A", 1}, {"A", 1}, {" yes", 3}, {"  a", 2}, {" ", 1}, {"\xc3\xa9", 2}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        assert_int_equal(seam_choice_length(cases[i].text, (uint32_t)strlen(cases[i].text)),
+                         cases[i].length);
+    }
+}
+
 typedef struct target {
     bool flag, onoff;
     const char *text;
@@ -134,6 +168,8 @@ static void test_seam_args_parse__bad__names_the_option(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_seam_text_is_exact__table),
+        cmocka_unit_test(test_seam_choice_pick__table),
+        cmocka_unit_test(test_seam_choice_length__table),
         cmocka_unit_test(test_seam_args_parse__every_kind__is_stored),
         cmocka_unit_test(test_seam_arg_show__every_kind__is_what_would_be_typed),
         cmocka_unit_test(test_seam_args_parse__bad__names_the_option),

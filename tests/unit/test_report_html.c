@@ -80,8 +80,10 @@ static const char full_report[] =
     "  \"fwd_in\": {\"mean_bits\": 4.0, \"payload_bytes\": 150},"
     "  \"fwd_out\": {\"mean_bits\": 4.5, \"payload_bytes\": 120},"
     "  \"bwd_in\": {\"mean_bits\": 0, \"payload_bytes\": 0}}}],"
-    "\"eval\": {\"before\": {\"loss\": 4, \"perplexity\": 54.6, \"exact_match\": 0},"
-    "          \"after\": {\"loss\": 0.5, \"perplexity\": 1.65, \"exact_match\": 0.875,"
+    "\"eval\": {\"before\": {\"loss\": 4, \"perplexity\": 54.6, \"exact_match\": 0, \"accuracy\": "
+    "0.25},"
+    "          \"after\": {\"loss\": 0.5, \"perplexity\": 1.65, \"exact_match\": 0.875, "
+    "\"accuracy\": 0.625,"
     "  \"groups\": {\"a<b\": {\"exact_match\": 0.9375, \"rows\": 4},"
     "               \"rare\": {\"exact_match\": 0.8125, \"rows\": 4}}}},"
     "\"widths\": {\"fwd_in\": [0, 0, 3, 9, 2], \"fwd_out\": [0, 0, 0, 10, 4]}}";
@@ -94,9 +96,12 @@ static void test_report_html_write__full_report__shows_its_figures(void **state)
     read_page();
     assert_non_null(strstr(page, "&lt;tiny&gt; &amp; co"));
     assert_non_null(strstr(page, "0 % &rarr; 87.5 %")); /* exact match */
-    assert_non_null(strstr(page, "1500 (37.5 %)"));     /* bytes of both steps, of bf16's 4000 */
-    assert_non_null(strstr(page, "8 &rarr; 4</b>"));    /* mean bits of fwd_in */
-    assert_non_null(strstr(page, "200/s, 1 s"));        /* 200 tokens in 1 s */
+    assert_non_null(strstr(page, "25 % &rarr; 62.5 %"));
+    assert_non_null(strstr(page, "<th>accuracy</th>"));
+    assert_non_null(strstr(page, "<td>0.625</td>"));
+    assert_non_null(strstr(page, "1500 (37.5 %)"));  /* bytes of both steps, of bf16's 4000 */
+    assert_non_null(strstr(page, "8 &rarr; 4</b>")); /* mean bits of fwd_in */
+    assert_non_null(strstr(page, "200/s, 1 s"));     /* 200 tokens in 1 s */
     assert_non_null(strstr(page, "config.bits_target"));
     assert_non_null(strstr(page, "<td>after, a&lt;b</td>"));
     assert_non_null(strstr(page, "<td>0.9375</td>"));
