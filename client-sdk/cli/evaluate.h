@@ -1,5 +1,5 @@
-/* Evaluation of rows of text: loss, perplexity and, of rows with choices, accuracy by Forward; exact
- * match by Generate.
+/* Evaluation of rows of text: loss, perplexity and, of rows with choices, accuracy by Forward;
+ * exact match by Generate.
  *
  * Exact match: the text generated from a row's prompt up to its end token equals the row's
  * completion (outer white space apart); for a row with `answer`, what follows "####" equals it
@@ -36,15 +36,15 @@ typedef struct seam_evaluation {
     double loss, perplexity; /* of the labelled tokens, nats */
     double token_accuracy;
     bool has_exact_match;
-    double exact_match; /* share of rows, 0..1 */
+    double exact_match;             /* share of rows, 0..1 */
     double accuracy, accuracy_norm; /* shares of choice_rows, if there are any */
     uint32_t rows, exact_rows, choice_rows;
     uint64_t labelled_tokens;
     double seconds;
     char codec[16];
-    json_t *examples; /* array of {prompt, expected, generated, exact}, or NULL */
+    json_t *examples;      /* array of {prompt, expected, generated, exact}, or NULL */
     json_t *choice_scores; /* array of {line, label, picked, picked_norm, scores}, or NULL */
-    json_t *groups;   /* <group> -> {rows, exact_rows, exact_match}; NULL: no row names one */
+    json_t *groups;        /* <group> -> {rows, exact_rows, exact_match}; NULL: no row names one */
 } seam_evaluation;
 
 /* SEAM_E_LIMIT (a row does not fit), SEAM_E_NONFINITE (the loss), and the errors of inference. */

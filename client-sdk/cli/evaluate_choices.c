@@ -30,8 +30,8 @@ seam_status seam_evaluate_choices(seam_evaluation *evaluation, const seam_evalua
     pass p = {.args = args, .inference = inference};
     SEAM_TRY(seam_choice_batcher_create(&p.batcher, args->data, rows_max, err));
     p.scores = seam_mem_zalloc(seam_data_choices_total(args->data), sizeof *p.scores);
-    seam_status st = p.scores != NULL ? pass_run(&p, err)
-                                      : seam_error_set(err, SEAM_E_MEMORY, "out of memory");
+    seam_status st =
+        p.scores != NULL ? pass_run(&p, err) : seam_error_set(err, SEAM_E_MEMORY, "out of memory");
     if (st == SEAM_OK) {
         evaluation->loss = p.loss_sum / (double)p.labelled_tokens;
         evaluation->labelled_tokens = p.labelled_tokens;

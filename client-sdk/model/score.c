@@ -1,5 +1,5 @@
-/* Without training: embedding, the server's blocks, head; the loss of a batch, or the probability of
- * any tokens after its rows. */
+/* Without training: embedding, the server's blocks, head; the loss of a batch, or the probability
+ * of any tokens after its rows. */
 #include <string.h>
 
 #include "local_model.h"

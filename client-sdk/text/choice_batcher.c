@@ -43,10 +43,9 @@ static seam_status lengths_check(const seam_data *data, uint32_t rows_max, seam_
         plan_make(&p, data, i);
         for (uint32_t s = 0; s < p.seq_count; s++) {
             if (p.seq_rows[s] > rows_max) {
-                return seam_error_set(err, SEAM_E_LIMIT,
-                                      "line %llu: the row has %u tokens; a batch holds %u",
-                                      (unsigned long long)p.sample.line, p.seq_rows[s] + 1,
-                                      rows_max + 1);
+                return seam_error_set(
+                    err, SEAM_E_LIMIT, "line %llu: the row has %u tokens; a batch holds %u",
+                    (unsigned long long)p.sample.line, p.seq_rows[s] + 1, rows_max + 1);
             }
         }
     }
@@ -181,13 +180,13 @@ static void sequence_add(seam_choice_batcher *b, const plan *p, uint32_t seq) {
         for (uint32_t t = 0; t < rows; t++) {
             if (s->in_loss[t + 1] == 1) {
                 /* The end token is in the loss and in no choice. */
-                const bool chosen = s->choice_count > 0 && t + 1 - s->prompt_count <
-                                                               p->choices[right].token_count;
-                const seam_choice_term term = {
-                    .row = begin + t,
-                    .token = s->ids[t + 1],
-                    .choice_idx = chosen ? s->choice_first + right : SEAM_NO_CHOICE,
-                    .in_loss = true};
+                const bool chosen =
+                    s->choice_count > 0 && t + 1 - s->prompt_count < p->choices[right].token_count;
+                const seam_choice_term term = {.row = begin + t,
+                                               .token = s->ids[t + 1],
+                                               .choice_idx = chosen ? s->choice_first + right
+                                                                    : SEAM_NO_CHOICE,
+                                               .in_loss = true};
                 term_add(b, &term);
             }
         }
@@ -197,9 +196,8 @@ static void sequence_add(seam_choice_batcher *b, const plan *p, uint32_t seq) {
         memcpy(ids + s->prompt_count, own->ids, (own->token_count - 1) * sizeof *ids);
     }
     for (uint32_t c = 0; c < s->choice_count; c++) {
-        for (uint32_t i = 0; p->carrier[c] == seq && c != s->choice_right &&
-                             i < p->choices[c].token_count;
-             i++) {
+        for (uint32_t i = 0;
+             p->carrier[c] == seq && c != s->choice_right && i < p->choices[c].token_count; i++) {
             const seam_choice_term term = {.row = begin + s->prompt_count - 1 + i,
                                            .token = p->choices[c].ids[i],
                                            .choice_idx = s->choice_first + c};

@@ -143,8 +143,8 @@ static seam_status choices_store(seam_data *data, const seam_data_row *row) {
 
 static seam_status row_store(seam_data *data, const seam_data_row *row, uint64_t line) {
     void *items = data->samples;
-    const seam_status st = room_make(&items, &data->sample_capacity, data->sample_count, 1,
-                                     sizeof(*data->samples));
+    const seam_status st =
+        room_make(&items, &data->sample_capacity, data->sample_count, 1, sizeof(*data->samples));
     data->samples = items;
     SEAM_TRY(st);
     const uint32_t token_count = (uint32_t)row->ids.count;

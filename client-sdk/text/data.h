@@ -6,14 +6,13 @@
  *   messages            {"messages": [{"role", "content"}, ..]}  by the model's chat template
  *   text                {"text"}                                 ids(text) EOS
  * A text field "group" names a part of the rows that evaluation scores apart.  A prompt/completion
- * row may be multiple choice: "choices", 2..26 texts, and "label", the index of the right one, which
- * is the completion.  Each choice is encoded by itself and joined to the prompt, as the completion
- * is.  Ids stand
- * after the tokenizer's own prefix (a begin token, where the model has one).  Prompt and
- * completion are encoded separately and joined, so that the mask is exact and equals what
- * generation sees; nothing is trimmed or put between them.
- * In the loss: completion and EOS; of messages the assistants' contents and the token that ends
- * each; of text everything but its first token.  What follows the last label is cut. */
+ * row may be multiple choice: "choices", 2..26 texts, and "label", the index of the right one,
+ * which is the completion.  Each choice is encoded by itself and joined to the prompt, as the
+ * completion is.  Ids stand after the tokenizer's own prefix (a begin token, where the model has
+ * one).  Prompt and completion are encoded separately and joined, so that the mask is exact and
+ * equals what generation sees; nothing is trimmed or put between them. In the loss: completion and
+ * EOS; of messages the assistants' contents and the token that ends each; of text everything but
+ * its first token.  What follows the last label is cut. */
 #ifndef SEAM_DATA_H
 #define SEAM_DATA_H
 
@@ -65,8 +64,8 @@ typedef struct seam_choice {
 typedef struct seam_data seam_data;
 
 /* Reads the whole file.  Every error names file and line: SEAM_E_FORMAT (not JSON, a field
- * missing or wrong, not UTF-8), SEAM_E_LIMIT (a row longer than tokens_max, or over the caps above),
- * SEAM_E_ARG (a role; no end token known; no row or no label in the whole file),
+ * missing or wrong, not UTF-8), SEAM_E_LIMIT (a row longer than tokens_max, or over the caps
+ * above), SEAM_E_ARG (a role; no end token known; no row or no label in the whole file),
  * SEAM_E_UNIMPLEMENTED (chat template), SEAM_E_NOT_FOUND, SEAM_E_IO, SEAM_E_MEMORY.
  * Rows that truncation leaves without a label are dropped and counted; so are rows with a choice
  * that would be cut. */

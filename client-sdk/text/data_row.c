@@ -78,8 +78,8 @@ static seam_status choice_read(seam_data_row *row, const seam_data_row_reader *r
                                const json_t *value) {
     seam_data_row_choice *const c = &row->choices[i];
     if (json_string_length(value) == 0) { /* also 0 when it is no string */
-        return seam_error_set(reader->err, SEAM_E_FORMAT, "field choices[%zu] is empty or no string",
-                              i);
+        return seam_error_set(reader->err, SEAM_E_FORMAT,
+                              "field choices[%zu] is empty or no string", i);
     }
     c->text = json_string_value(value);
     c->text_bytes = json_string_length(value);
@@ -87,9 +87,9 @@ static seam_status choice_read(seam_data_row *row, const seam_data_row_reader *r
     SEAM_TRY(seam_tokenizer_encode(&row->choice_ids, reader->tokenizer, c->text, c->text_bytes,
                                    SEAM_SPECIAL_PARSE, reader->err));
     c->id_count = row->choice_ids.count - c->id_first;
-    return c->id_count > 0 ? SEAM_OK
-                           : seam_error_set(reader->err, SEAM_E_FORMAT,
-                                            "field choices[%zu] has no token", i);
+    return c->id_count > 0
+               ? SEAM_OK
+               : seam_error_set(reader->err, SEAM_E_FORMAT, "field choices[%zu] has no token", i);
 }
 
 /* Choices and label of a row whose prompt and completion are there. */
@@ -99,8 +99,9 @@ static seam_status choices_read(seam_data_row *row, const seam_data_row_reader *
     const json_t *const label = json_object_get(object, "label");
     const size_t count = json_array_size(choices); /* 0 of what is no array */
     if (count < SEAM_DATA_CHOICES_MIN || count > SEAM_DATA_CHOICES_MAX) {
-        return seam_error_set(reader->err, SEAM_E_FORMAT, "field choices is no list of %u to %u texts",
-                              SEAM_DATA_CHOICES_MIN, SEAM_DATA_CHOICES_MAX);
+        return seam_error_set(reader->err, SEAM_E_FORMAT,
+                              "field choices is no list of %u to %u texts", SEAM_DATA_CHOICES_MIN,
+                              SEAM_DATA_CHOICES_MAX);
     }
     if (!json_is_integer(label)) {
         return seam_error_set(reader->err, SEAM_E_FORMAT,
