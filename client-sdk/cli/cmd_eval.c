@@ -1,4 +1,5 @@
-/* `seam eval`: loss, perplexity, accuracy, exact match of a run, an adapter or the base model. */
+/* `seam eval`: loss, perplexity, accuracy and exact match of a run, an adapter or the base model.
+ */
 #include <stdio.h>
 
 #include "evaluate.h"

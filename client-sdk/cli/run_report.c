@@ -77,6 +77,8 @@ void seam_run_report_step(double *ret_wire_bits, seam_run_report *report,
         "decode_seconds", s->decode_seconds, "server_codec_seconds", s->server_codec_seconds);
     json_object_update(entry, costs);
     json_decref(costs);
+    json_object_set_new(entry, "bits_target", json_real(s->bits_target));
+    json_object_set_new(entry, "link_bits_per_second", json_real(s->link_bits_per_second));
     json_object_set_new(entry, "sites", sites);
     json_array_append_new(report->steps, entry);
     report->seconds += step->seconds;

@@ -68,7 +68,7 @@ static const seam_arg_spec codec_specs[] = {
     OPTION("dictionary", SEAM_ARG_ONOFF, dictionary, "on|off",
            "the client's activations travel once a token, then as an index: exact, in place of "
            "codec-fwd-in [off]"),
-    OPTION("entropy", SEAM_ARG_TEXT, entropy, "NAME", "coder of the codes: none [none]"),
+    OPTION("entropy", SEAM_ARG_TEXT, entropy, "NAME", "coder of the codes: none, rans [none]"),
     OPTION("dictionary-rows", SEAM_ARG_U32, dictionary_rows, "N",
            "dictionary: rows that it keeps [65536]"),
     OPTION("cache-bytes", SEAM_ARG_U64, cache_bytes, "N",
@@ -91,11 +91,18 @@ static const seam_arg_spec codec_specs[] = {
     OPTION("clip", SEAM_ARG_TEXT, clip, "NAME", "of the mean width: soft, hard [soft]"),
     OPTION("gate-signal", SEAM_ARG_TEXT, gate_signal, "NAME", "surrogate, exact [surrogate]"),
     OPTION("allocator", SEAM_ARG_TEXT, allocator, "NAME",
-           "amaq: who sets the widths: gates [gates]"),
+           "amaq: who sets the widths: gates, waterfill [gates]"),
     OPTION("granularity", SEAM_ARG_TEXT, granularity, "NAME",
            "amaq: what has a width of its own: feature [feature]"),
     OPTION("steps-to-target", SEAM_ARG_U64, steps_to_target, "N",
-           "amaq: step at which the mean is to be the target [none]"),
+           "amaq: step at which the mean is to be the target; gates: instead of beta and bits-lr, "
+           "which are then set every step [none; waterfill: at once]"),
+    OPTION("rate", SEAM_ARG_TEXT, rate, "NAME",
+           "amaq: who sets the target: off (--target), auto: the link's bandwidth [off]"),
+    OPTION("rate-bits-min", SEAM_ARG_F32, rate_bits_min, "X", "rate auto: least target [2]"),
+    OPTION("rate-bits-max", SEAM_ARG_F32, rate_bits_max, "X", "rate auto: largest [bits-start]"),
+    OPTION("step-seconds", SEAM_ARG_F32, step_seconds, "X",
+           "rate auto: what a step may take [twice its compute time]"),
     OPTION("alloc-lag", SEAM_ARG_U32, alloc_lag, "N", "steps from a proposal to its use [2]"),
     OPTION("labelled-rows-only", SEAM_ARG_ONOFF, labelled_rows_only, "on|off",
            "only labelled rows return and go back: same result, fewer bytes [on]"),
@@ -244,6 +251,9 @@ static seam_status options_check(const seam_train_options *o, seam_error *err) {
         return seam_error_set(err, SEAM_E_ARG, "--eval-quantized: '%s' is not on, off or both",
                               o->eval_quantized);
     }
+    if (o->rate != NULL && strcmp(o->rate, "auto") != 0 && strcmp(o->rate, "off") != 0) {
+        return seam_error_set(err, SEAM_E_ARG, "--rate: '%s' is not off or auto", o->rate);
+    }
     if (o->lr < 0.0f || o->beta < 0.0f || o->bits_lr < 0.0f || o->clip_norm < 0.0f ||
         o->weight_decay < 0.0f) {
         return seam_error_set(err, SEAM_E_ARG, "a rate or weight is negative");
@@ -298,6 +308,10 @@ seam_status seam_train_session_options(seam_session_options *ret_session,
     s.allocator = o->allocator;
     s.granularity = o->granularity;
     s.steps_to_target = o->steps_to_target;
+    s.rate_auto = o->rate != NULL && strcmp(o->rate, "auto") == 0;
+    s.rate_bits_min = o->rate_bits_min;
+    s.rate_bits_max = o->rate_bits_max;
+    s.step_seconds = o->step_seconds;
     s.all_rows = !o->labelled_rows_only;
     s.seed = o->seed;
     s.bits_target = o->target;
@@ -378,6 +392,7 @@ json_t *seam_train_options_json(const seam_train_options *o) {
                             json_string(o->allocator != NULL ? o->allocator : "gates"));
         json_object_set_new(amaq, "granularity",
                             json_string(o->granularity != NULL ? o->granularity : "feature"));
+        json_object_set_new(amaq, "rate", json_string(o->rate != NULL ? o->rate : "off"));
         json_object_set_new(amaq, "steps_to_target", json_integer((json_int_t)o->steps_to_target));
         json_object_update(value, amaq);
         json_decref(amaq);

@@ -23,6 +23,8 @@ typedef struct seam_train_options {
     const char *clip, *bits_loss, *gate_signal, *allocator, *granularity;
     uint32_t bits, group, dictionary_rows, cache_bits, alloc_lag;
     uint64_t cache_bytes, steps_to_target;
+    const char *rate;
+    float rate_bits_min, rate_bits_max, step_seconds;
     float target, bits_min, bits_max, bits_start, gate_alpha, beta, bits_lr, beta_after,
         bits_lr_after, beta_paper; /* beta_paper: at 4096 channels, by preset */
     bool labelled_rows_only, dictionary;

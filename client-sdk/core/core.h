@@ -7,7 +7,10 @@
  *   link.c            the loop that drives proto/wire/client_proto: connect, send, receive, retry
  *   receive.c         one message of the Train stream
  *   tensor_io.c       tensors <-> frames
- *   arbiter.c         bits: what both sides' gates are told
+ *   settle.c          what a commit means for the widths
+ *   arbiter.c         bits: what both sides' allocators are told
+ *   pace.c            the fall of the bits to their target
+ *   rate.c            the target by the link's bandwidth
  *   inference.c       Forward and Generate
  *   adapter_files.c   export and import
  *
@@ -21,6 +24,7 @@
 #include "arbiter.h"
 #include "client_proto.h"
 #include "coder.h"
+#include "rate.h"
 #include "seam.h"
 #include "seam/v1/service.pb-c.h"
 #include "seam/v1/stream.pb-c.h"
@@ -65,6 +69,8 @@ typedef struct seam_core_config {
     uint64_t seed;
     seam_gates_config gates;
     seam_arbiter_config arbiter;
+    bool rate_auto;
+    seam_rate_config rate;
     uint32_t lag_steps;
     uint32_t rows_max, sequences_max, micros_max;
 } seam_core_config;
@@ -93,6 +99,12 @@ struct seam_session {
     uint32_t fwd_in, fwd_out, bwd_out, bwd_in; /* indices into sites */
     seam_site *site_in, *site_out;             /* allocations; site_in is owned */
     seam_arbiter arbiter;
+    seam_rate rate;               /* with rate_auto */
+    seam_rate_sample rate_sample; /* of the last step: all that its decision went by */
+    double step_begin_seconds;    /* when the step in flight began */
+    double link_seconds;          /* of it: spent waiting for the link and the server */
+    double attach_seconds;        /* when Attach was sent; 0: not under way */
+    double rtt_seconds;           /* of the last Attach; 0: not known */
 
     pthread_mutex_t mu;          /* guards the two below against seam_session_cancel */
     seam_stream_call *stream;    /* guarded by mu for writing and for cancel */
@@ -132,7 +144,9 @@ struct seam_session {
 
     /* Memory of a step, taken at creation. */
     float *x_kept, *x_decoded, *dx; /* (rows_max, C): only with exact gate signals */
-    float *gate_sums, *gate_signal; /* (C) */
+    float *gate_sums, *gate_signal; /* (C) of site 0; waterfill: sums of g^2 */
+    float *steps;                   /* (C) scratch: D_c of site 0 */
+    float *spans;                   /* (C) of site 0: sum of hi - lo over the micro-batches */
     uint8_t *widths;                /* (C) of a proposal */
     uint8_t *widths_used[2];        /* (C) of site_in, site_out in the last step */
     uint8_t *frame;                 /* one frame being sealed */
@@ -233,10 +247,14 @@ uint32_t seam_micro_rows_out(const seam_session *session, const seam_micro_state
 const uint8_t *seam_micro_range_rows(const seam_session *session, const seam_micro_state *micro);
 /* step.c: its sequences as sites 0 and 3 (outer) or 1 and 2 see them. */
 seam_sequences seam_micro_sequences(const seam_micro_state *micro, bool outer);
-/* step.c: what a step that has been committed means for gates and budgets. */
+/* settle.c: what a step that has been committed means for widths and budgets. */
 seam_status seam_step_settle(seam_session *session, const Seam__V1__Commit *commit,
                              seam_error *err);
-/* step.c: the gates' sums take a gate signal (surrogate) or dx (exact) of the micro-batch. */
+/* settle.c: after the commit: the step's times and bytes, and the target that they allow. */
+void seam_step_judge_rate(seam_session *session);
+/* settle.c: the ranges of the micro-batch of site 0 that was just encoded with `alloc`. */
+seam_status seam_step_add_spans(seam_session *session, const seam_alloc *alloc);
+/* settle.c: the gates' sums take a gate signal (surrogate) or dx (exact) of the micro-batch. */
 void seam_step_add_signal(seam_session *session);
 
 #endif

@@ -274,6 +274,7 @@ static seam_status answer_receive(seam_inference *inf, float *ret_y, uint32_t ro
         .rows = rows_out,
         .channels = s->channels,
         .codec_mask = 1u << inf->codec_out | 1u << SEAM_CODEC_BF16,
+        .coding_max = seam_codec_plan_coding_max(&s->config.codec),
     };
     seam_tensor_rx rx;
     seam_tensor_rx_init(&rx, &expect);

@@ -31,10 +31,13 @@ static seam_status packed_send(seam_session *s, const uint8_t *bytes, size_t cou
 static seam_status step_restart(seam_session *s, const seam_client_action *action, seam_error *err);
 
 seam_status seam_link_drive(seam_session *session, seam_goal goal, seam_error *err) {
-    while (!goal_reached(session, goal)) {
-        SEAM_TRY(turn(session, false, err));
+    const double begin = seam_now_seconds();
+    seam_status st = SEAM_OK;
+    while (st == SEAM_OK && !goal_reached(session, goal)) {
+        st = turn(session, false, err);
     }
-    return SEAM_OK;
+    session->link_seconds += seam_now_seconds() - begin;
+    return st;
 }
 
 seam_status seam_link_await_alloc(seam_session *session, uint64_t step, seam_error *err) {
@@ -185,6 +188,7 @@ static void stream_drop(seam_session *s) {
 }
 
 static seam_status attach_send(seam_session *s, const seam_client_action *action, seam_error *err) {
+    s->attach_seconds = seam_now_seconds();
     Seam__V1__Codec codecs[SEAM_CODEC_LAST];
     Seam__V1__Capabilities capabilities = SEAM__V1__CAPABILITIES__INIT;
     capabilities.protocol_version = 1;

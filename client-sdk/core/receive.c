@@ -89,6 +89,7 @@ static seam_status attached_take(seam_session *s, const Seam__V1__Attached *atta
         .rollback_step = attached->rollback_step,
         .now_ms = seam_now_ms(),
     };
+    s->rtt_seconds = seam_now_seconds() - s->attach_seconds;
     s->credit_limited = attached->credit_bytes > 0;
     s->credit_bytes = attached->credit_bytes;
     return seam_client_proto_attached(&s->proto, &args, err);
@@ -223,6 +224,7 @@ static seam_status reception_begin(seam_session *s, const seam_frame_header *hea
                          : micro->rows,
         .channels = s->channels,
         .codec_mask = 1u << s->sites[site].codec,
+        .coding_max = seam_codec_plan_coding_max(&s->config.codec),
     };
     seam_tensor_rx_init(&s->rx, &expect);
     s->rx_active = true;

@@ -2,6 +2,7 @@
  *
  * Defaults are applied here and nowhere else, so that the config that travels (and is hashed)
  * is complete.  The server judges it again; here only what the client itself relies on. */
+#include <math.h>
 #include <string.h>
 
 #include "arena.h"
@@ -15,6 +16,9 @@
 #define DICTIONARY_ROWS_DEFAULT 65536u
 #define CACHE_BYTES_DEFAULT     (UINT64_C(1) << 30)
 
+static seam_status rate_fill(seam_core_config *core, const seam_session_options *o,
+                             seam_error *err);
+static seam_pace_config pace_of(const Seam__V1__AmaqConfig *amaq);
 static seam_codec_plan plan_of(const Seam__V1__CodecConfig *codec);
 static seam_status codec_fill(seam_config_message *m, const seam_session_options *o,
                               seam_error *err);
@@ -74,6 +78,37 @@ seam_status seam_config_from_options(seam_config_message *ret_message, seam_core
     ret_core->arbiter.beta_after = or_f32(options->beta_after, m->amaq.beta * AFTER_FACTOR);
     ret_core->arbiter.bits_lr_after =
         or_f32(options->bits_lr_after, m->amaq.bits_lr * AFTER_FACTOR);
+    return rate_fill(ret_core, options, err);
+}
+
+/* The rate controller is the client's own affair: nothing of it is in the config. */
+static seam_status rate_fill(seam_core_config *core, const seam_session_options *o,
+                             seam_error *err) {
+    const seam_codec_plan *const codec = &core->codec;
+    if (!o->rate_auto) {
+        return SEAM_OK;
+    }
+    if (!seam_codec_has_gates(codec->codec_out) ||
+        (codec->allocator != SEAM_ALLOCATOR_WATERFILL && codec->steps_to_target == 0)) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "rate: auto needs codec amaq with allocator waterfill or "
+                              "steps_to_target");
+    }
+    const float least = core->gates.bits_min > 2.0f ? core->gates.bits_min : 2.0f;
+    const float low = or_f32(o->rate_bits_min, least);
+    const float high = or_f32(o->rate_bits_max, core->gates.bits_start);
+    if (!(low >= core->gates.bits_min && low <= high && high <= core->gates.bits_max)) {
+        return seam_error_set(
+            err, SEAM_E_ARG, "rate_bits_min: %g, rate_bits_max %g: not rising within %g..%g",
+            (double)low, (double)high, (double)core->gates.bits_min, (double)core->gates.bits_max);
+    }
+    if (!(o->step_seconds >= 0.0f && o->step_seconds <= 86400.0f)) {
+        return seam_error_set(err, SEAM_E_ARG, "step_seconds: %g is not in 0..86400",
+                              (double)o->step_seconds);
+    }
+    core->rate_auto = true;
+    core->rate = (seam_rate_config){
+        .bits_min = (double)low, .bits_max = (double)high, .step_seconds = (double)o->step_seconds};
     return SEAM_OK;
 }
 
@@ -125,8 +160,26 @@ seam_status seam_config_from_message(seam_core_config *ret_core,
         .bits_lr = amaq->bits_lr,
         .beta_after = amaq->beta * AFTER_FACTOR,
         .bits_lr_after = amaq->bits_lr * AFTER_FACTOR,
+        .l1 = amaq->bits_loss == SEAM__V1__BITS_LOSS__BITS_LOSS_L1,
+        .pace = pace_of(amaq),
+        .lag_steps = amaq->alloc_lag_steps,
     };
     return seam_gates_config_check(&ret_core->gates, err);
+}
+
+static seam_pace_config pace_of(const Seam__V1__AmaqConfig *amaq) {
+    const double min = (double)amaq->bits_min, max = (double)amaq->bits_max;
+    const double start = (double)amaq->bits_start, target = (double)amaq->bits_target;
+    const double distance =
+        log((start - min) / (max - start)) - log((target - min) / (max - target));
+    return (seam_pace_config){
+        .bits_start = start,
+        .bits_target = target,
+        .steps_to_target = amaq->steps_to_target,
+        .shape = SEAM_PACE_LINEAR,
+        .logit_distance = fabs(distance) / (double)amaq->alpha,
+        .price_default = (double)amaq->beta,
+    };
 }
 
 static seam_codec_plan plan_of(const Seam__V1__CodecConfig *codec) {
@@ -316,6 +369,9 @@ seam_status seam_session_plan(seam_session *session, const Seam__V1__Session *me
     SEAM_TRY(coders_create(session, err));
     session->config.cache_dir = NULL; /* the caller's */
     seam_arbiter_init(&session->arbiter, &session->config.arbiter);
+    if (session->config.rate_auto) {
+        seam_rate_init(&session->rate, &session->config.rate);
+    }
     const seam_client_proto_config proto = {
         .committed_step_count = message->committed_step_count,
         .site_forward_reply = session->sites[session->fwd_out].id,
@@ -386,6 +442,7 @@ static seam_status allocations_create(seam_session *session, seam_error *err) {
         .channels = session->channels,
         .bits_fixed = (uint8_t)session->config.codec.bits,
         .gates = session->config.gates,
+        .waterfill = session->config.codec.allocator == SEAM_ALLOCATOR_WATERFILL,
         .owner = true,
     };
     SEAM_TRY(seam_site_create(&session->site_in, &config, err));
@@ -439,14 +496,16 @@ static seam_status memory_take(seam_session *session) {
     session->micros = seam_mem_zalloc(session->config.micros_max, sizeof *session->micros);
     session->gate_sums = seam_mem_zalloc(C, sizeof(float));
     session->gate_signal = seam_mem_zalloc(C, sizeof(float));
+    session->spans = seam_mem_zalloc(C, sizeof(float));
+    session->steps = seam_mem_zalloc(C, sizeof(float));
     session->widths = seam_mem_zalloc(C, 1);
     session->widths_used[0] = seam_mem_zalloc(C, 1);
     session->widths_used[1] = seam_mem_zalloc(C, 1);
     session->frame = seam_mem_alloc(SEAM_FRAME_HEADER_BYTES + SEAM_CHUNK_BYTES_MAX);
     bool taken = session->micros != NULL && session->gate_sums != NULL &&
-                 session->gate_signal != NULL && session->widths != NULL &&
-                 session->widths_used[0] != NULL && session->widths_used[1] != NULL &&
-                 session->frame != NULL;
+                 session->gate_signal != NULL && session->spans != NULL && session->steps != NULL &&
+                 session->widths != NULL && session->widths_used[0] != NULL &&
+                 session->widths_used[1] != NULL && session->frame != NULL;
     if (session->config.codec.gate_signal_exact &&
         seam_mul3_bytes(&kept, session->config.rows_max, C, 4)) {
         session->x_kept = seam_mem_alloc(kept);
@@ -478,6 +537,8 @@ void seam_session_unplan(seam_session *session) {
     seam_mem_free(session->widths_used[0]);
     seam_mem_free(session->widths);
     seam_mem_free(session->gate_signal);
+    seam_mem_free(session->spans);
+    seam_mem_free(session->steps);
     seam_mem_free(session->gate_sums);
     seam_mem_free(session->micros);
     seam_site_destroy(session->site_out);

@@ -1,7 +1,7 @@
 /* The step calls: layout in, tensors through, commit out.  link.c does the network's part.
  *
  * Each call prepares what the protocol will need (bytes are encoded once and kept) and then drives
- * the link to a goal; what comes back for gates and budgets is settled here.
+ * the link to a goal; what comes back for widths and budgets is settled in settle.c.
  * Read next: tensor_io.c (floats to frames), then link.c. */
 #include <string.h>
 
@@ -18,10 +18,6 @@ static seam_status sequences_take(seam_micro_state *state, const seam_session *s
                                   const seam_step_micro *micro);
 static seam_status step_begin_pack(seam_session *s, const seam_step_micro *micros, seam_error *err);
 static seam_status budget_pack(seam_session *s);
-static seam_status proposal_pack(seam_session *s, const seam_alloc *alloc);
-static seam_status gates_settle(seam_session *s, const Seam__V1__Commit *commit, seam_error *err);
-static seam_status widths_propose(seam_session *s, const seam_gates *gates, uint64_t step,
-                                  seam_error *err);
 static void site_used(seam_session *s, uint32_t site_idx, uint32_t rows, uint64_t payload_bytes,
                       const seam_alloc *alloc);
 
@@ -51,11 +47,14 @@ seam_status seam_step_begin(seam_session *session, const seam_step_micro *micros
                                       : seam_error_set(err, why->status, "%s", why->text);
     }
     s->step_open = true;
+    s->step_begin_seconds = seam_now_seconds();
+    s->link_seconds = 0.0;
     s->begin_sent = s->backward_due = s->commit_done = false;
     s->micro_next = 0;
     s->step_start = s->client->net->counts(s->client->transport);
     s->encode_seconds = s->decode_seconds = 0.0;
     memset(s->gate_sums, 0, s->channels * sizeof(float));
+    memset(s->spans, 0, s->channels * sizeof(float));
     for (uint32_t i = 0; i < s->site_count; i++) {
         s->sites[i].payload_bytes = 0;
         s->sites[i].rows = 0;
@@ -128,6 +127,7 @@ seam_status seam_step_forward(seam_session *session, float *ret_y, uint32_t micr
     if (s->config.codec.gate_signal_exact) {
         memcpy(s->x_kept, x, (size_t)state->rows * s->channels * sizeof *x);
     }
+    SEAM_TRY(seam_step_add_spans(s, alloc));
     site_used(s, s->fwd_in, state->rows, payload_bytes, alloc);
     s->y = ret_y;
     s->y_received = s->dx_received = s->backward_sent = false;
@@ -199,6 +199,7 @@ seam_status seam_step_commit(seam_session *session, seam_step_report *report, se
     s->report.encode_seconds = s->encode_seconds;
     s->report.decode_seconds = s->decode_seconds;
     s->step_open = false;
+    seam_step_judge_rate(s);
     if (report != NULL) {
         *report = s->report;
     }
@@ -341,103 +342,15 @@ static seam_status budget_pack(seam_session *s) {
     budget.effective_step = seam_session_committed_steps(s);
     budget.bits_loss_active = b->bits_loss_active;
     budget.width_shift = b->width_shift;
-    budget.beta = b->beta;
+    budget.beta = b->beta_out;
     budget.bits_lr = b->bits_lr;
     budget.bits_target = b->bits_target;
+    budget.bits_total = b->total_out;
+    budget.link_bits_per_second = 8.0 * s->rate.bytes_per_second;
     Seam__V1__TrainRequest request = SEAM__V1__TRAIN_REQUEST__INIT;
     request.body_case = SEAM__V1__TRAIN_REQUEST__BODY_BUDGET;
     request.budget = &budget;
     return seam_message_pack(&s->budget, &request.base);
-}
-
-/* ---- What comes back ---- */
-
-void seam_step_add_signal(seam_session *session) {
-    seam_session *const s = session;
-    if (s->config.codec.gate_signal_exact) {
-        seam_gates_add_exact(s->gate_sums, s->dx, s->x_kept, s->x_decoded, s->widths_used[0],
-                             s->micros[s->micro_next].rows, s->channels);
-        return;
-    }
-    for (uint32_t c = 0; c < s->channels; c++) {
-        s->gate_sums[c] += s->gate_signal[c];
-    }
-}
-
-seam_status seam_step_settle(seam_session *session, const Seam__V1__Commit *commit,
-                             seam_error *err) {
-    seam_session *const s = session;
-    s->report = (seam_step_report){
-        .struct_bytes = sizeof s->report,
-        .step = commit->step,
-        .state_hash = commit->state_hash,
-        .grad_norm = commit->grad_norm,
-        .lr = commit->lr,
-        .server_seconds = commit->compute_seconds,
-        .server_codec_seconds = commit->codec_seconds,
-        .skipped = commit->skipped,
-    };
-    if (!seam_codec_has_gates(s->config.codec.codec_out)) {
-        return SEAM_OK;
-    }
-    return gates_settle(s, commit, err);
-}
-
-/* The update of step s uses the budget that was in force for it; what the arbiter decides from
- * its outcome is told before step s + 1. */
-static seam_status gates_settle(seam_session *s, const Seam__V1__Commit *commit, seam_error *err) {
-    const uint16_t site_out = s->sites[s->fwd_out].id;
-    const Seam__V1__SiteReport *peer = NULL;
-    for (size_t i = 0; i < commit->n_sites; i++) {
-        if (commit->sites[i]->site == site_out) {
-            peer = commit->sites[i];
-        }
-    }
-    if (peer == NULL || peer->gate_bits_total > SEAM_BITS_MAX * s->channels) {
-        return seam_error_set(err, SEAM_E_FORMAT, "Commit: no valid report of site %u", site_out);
-    }
-    seam_gates *const gates = seam_site_gates(s->site_in); /* NULL: site 0 has none */
-    const seam_budget *const budget = &s->arbiter.budget;
-    if (gates != NULL && !commit->skipped) {
-        const seam_gates_step_args args = {.db = s->gate_sums,
-                                           .lr = budget->bits_lr,
-                                           .beta = budget->beta,
-                                           .bits_loss_active = budget->bits_loss_active};
-        seam_gates_step(gates, &args);
-    }
-    const double C = (double)s->channels;
-    const double mean_in = gates != NULL ? (double)seam_gates_bits_total(gates) / C : 0.0;
-    seam_arbiter_judge(&s->arbiter, mean_in, (double)peer->gate_bits_total / C);
-    s->report.gate_mean_bits = s->arbiter.mean_bits;
-    s->report.target_reached = s->arbiter.target_reached;
-    return gates != NULL ? widths_propose(s, gates, commit->step, err) : SEAM_OK;
-}
-
-static seam_status widths_propose(seam_session *s, const seam_gates *gates, uint64_t step,
-                                  seam_error *err) {
-    const seam_alloc *alloc = NULL;
-    bool proposed = false;
-    seam_gates_widths(s->widths, gates, s->arbiter.budget.width_shift);
-    SEAM_TRY(
-        seam_site_propose(&alloc, &proposed, s->site_in, s->widths, step + s->config.lag_steps));
-    if (proposed && proposal_pack(s, alloc) != SEAM_OK) {
-        return seam_error_set(err, SEAM_E_MEMORY, "out of memory");
-    }
-    return SEAM_OK;
-}
-
-static seam_status proposal_pack(seam_session *s, const seam_alloc *alloc) {
-    Seam__V1__AllocPropose propose = SEAM__V1__ALLOC_PROPOSE__INIT;
-    propose.site = s->sites[s->fwd_in].id;
-    propose.version = alloc->version;
-    propose.effective_step = alloc->effective_step;
-    propose.widths.data = alloc->widths;
-    propose.widths.len = s->channels;
-    propose.hash = alloc->hash;
-    Seam__V1__TrainRequest request = SEAM__V1__TRAIN_REQUEST__INIT;
-    request.body_case = SEAM__V1__TRAIN_REQUEST__BODY_ALLOC_PROPOSE;
-    request.alloc_propose = &propose;
-    return seam_message_pack(&s->proposal, &request.base);
 }
 
 static void site_used(seam_session *s, uint32_t site_idx, uint32_t rows, uint64_t payload_bytes,

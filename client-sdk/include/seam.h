@@ -150,7 +150,7 @@ typedef struct seam_session_options {
     const char *codec_fwd_in; /* of fwd_in and bwd_in: "f32", "bf16", "dictionary" [codec] */
     uint32_t bits;            /* affine, tensor, channel, group, aqsgd: width, 1..16 [4] */
     uint32_t group;           /* group: channels that share a scale [largest divisor up to 128] */
-    const char *entropy;      /* coder of the codes: "none" [default] */
+    const char *entropy;      /* coder of the codes: "none" [default], "rans" */
     uint32_t dictionary_rows_max; /* [65536] */
     uint64_t cache_bytes_max;     /* aqsgd: of each end and site [2^30] */
     const char *cache_format;     /* "fp16" [default], "quantized" */
@@ -169,9 +169,16 @@ typedef struct seam_session_options {
     const char *clip;                /* "soft" [default], "hard" */
     const char *gate_signal;         /* "surrogate" [default], "exact" */
     uint32_t alloc_lag_steps;        /* [2] */
-    const char *allocator;           /* "gates" [default] */
+    const char *allocator;           /* "gates" [default], "waterfill" */
     const char *granularity;         /* what has a width of its own: "feature" [default] */
-    uint64_t steps_to_target;        /* step at which the mean is to be bits_target [none] */
+    /* Step at which the mean is to be bits_target.  Gates: a controller sets beta and bits_lr, 0:
+     * the six numbers above do.  Waterfill: 0 is at once. */
+    uint64_t steps_to_target;
+    /* The target follows the link: a step's bytes are to cross it while both ends compute, or in
+     * what step_seconds leaves.  With waterfill or steps_to_target only. */
+    bool rate_auto;
+    float rate_bits_min, rate_bits_max; /* of the target [bits_min, at least 2; bits_start] */
+    float step_seconds;                 /* 0: the wire's time is to fit the compute time */
 
     uint32_t lora_rank;    /* [16] */
     float lora_alpha;      /* [16] */
@@ -191,8 +198,8 @@ typedef struct seam_session_options {
 #define SEAM_SESSION_OPTIONS_INIT                                                                  \
     {                                                                                              \
         sizeof(seam_session_options), NULL, 0, NULL, NULL, NULL, 0, 0, NULL, 0, 0, NULL, 0, NULL,  \
-            false, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, 0, NULL, NULL, 0, 0, 0, 0, 0,   \
-            0, 0, 0, 0, 0, NULL, 0, 0, 0, 0, 0                                                     \
+            false, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, 0, NULL, NULL, 0, false, 0, 0,  \
+            0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0, 0, 0, 0, 0                                      \
     }
 
 /* Creates the session on the server.  SEAM_E_ARG (err names the field), SEAM_E_NOT_FOUND (model),
@@ -267,9 +274,11 @@ typedef struct seam_step_report {
     uint64_t bytes_sent, bytes_received;   /* on the wire, from begin to commit */
     double encode_seconds, decode_seconds; /* of this side's tensors */
     double server_codec_seconds;           /* both, of the server's tensors; in server_seconds */
+    double bits_target;                    /* that the next step's widths follow; 0: no gates */
+    double link_bits_per_second;           /* rate_auto: the estimate; 0: none */
 } seam_step_report;
 #define SEAM_STEP_REPORT_INIT                                                                      \
-    { sizeof(seam_step_report), 0, 0, 0, 0, 0, false, false, 0, 0, 0, 0, 0, 0 }
+    { sizeof(seam_step_report), 0, 0, 0, 0, 0, false, false, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /* Waits for the server's commit, steps the gates, negotiates.  report may be NULL. */
 SEAM_API seam_status seam_step_commit(seam_session *session, seam_step_report *report,

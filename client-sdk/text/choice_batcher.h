@@ -14,7 +14,8 @@
 
 #define SEAM_NO_CHOICE UINT32_MAX
 
-/* The probability of `token` after `row` belongs to the loss, to a choice's score, or to both. */
+/* The probability of `token` after `row` belongs to the row's loss, to a choice's score, or both.
+ */
 typedef struct seam_choice_term {
     uint32_t row, token;
     uint32_t choice_idx; /* as in seam_data_choice, or SEAM_NO_CHOICE */

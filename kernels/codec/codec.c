@@ -77,6 +77,11 @@ bool seam_codec_has_widths(seam_codec_id id) {
     return row != NULL && row->has_widths;
 }
 
+bool seam_codec_has_planes(seam_codec_id id) {
+    const seam_coder_ops *ops = seam_coder_ops_find(id);
+    return ops != NULL && ops->head_bytes != NULL && seam_codec_has_widths(id);
+}
+
 bool seam_codec_has_gates(seam_codec_id id) {
     return id == SEAM_CODEC_AMAQ;
 }

@@ -42,6 +42,9 @@ bool seam_codec_has_ranges(seam_codec_id id); /* affine, amaq */
 /* Codes go by an allocation of widths: every codec but f32, bf16, dictionary.  Known for codecs
  * that are not implemented too. */
 bool seam_codec_has_widths(seam_codec_id id);
+/* Codes stand as bit planes of groups of 32 rows (WIRE.md 3.2), which an entropy coder may follow:
+ * affine, amaq, tensor, channel, group. */
+bool seam_codec_has_planes(seam_codec_id id);
 bool seam_codec_has_gates(seam_codec_id id); /* amaq: the widths are negotiated */
 /* dictionary, aqsgd: coded against what went before, so in training only (not phase 3). */
 bool seam_codec_has_state(seam_codec_id id);

@@ -83,6 +83,18 @@ static seam_status amaq_check(const seam_codec_plan *plan, seam_error *err) {
     return SEAM_OK;
 }
 
+/* It codes bit planes, so a site must have some. */
+static seam_status entropy_check(const seam_codec_plan *plan, seam_error *err) {
+    SEAM_TRY(choice_check("entropy", plan->entropy, SEAM_ENTROPY_RANS, "none or rans", err));
+    if (plan->entropy == SEAM_ENTROPY_RANS && !seam_codec_has_planes(plan->codec_in) &&
+        !seam_codec_has_planes(plan->codec_out)) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "config.codec.entropy: rans, but %s has no bit planes to code",
+                              seam_codec_name(plan->codec_out));
+    }
+    return SEAM_OK;
+}
+
 /* Each of these lines goes when what it names is there. */
 static seam_status implemented_check(const seam_codec_plan *plan, seam_error *err) {
     const bool gates = seam_codec_has_gates(plan->codec_out);
@@ -97,14 +109,8 @@ static seam_status implemented_check(const seam_codec_plan *plan, seam_error *er
                               "config.codec.codec_fwd_in: %s is not implemented",
                               seam_codec_name(plan->codec_in));
     }
-    if (plan->entropy == SEAM_ENTROPY_RANS) {
-        missing = "entropy: rans";
-    } else if (gates && plan->allocator == SEAM_ALLOCATOR_WATERFILL) {
-        missing = "amaq.allocator: waterfill";
-    } else if (gates && plan->granularity == SEAM_GRANULARITY_TOKEN) {
+    if (gates && plan->granularity == SEAM_GRANULARITY_TOKEN) {
         missing = "amaq.granularity: token";
-    } else if (gates && plan->steps_to_target != 0) {
-        missing = "amaq.steps_to_target: a step to reach the target at";
     }
     return missing == NULL ? SEAM_OK
                            : seam_error_set(err, SEAM_E_UNIMPLEMENTED,
@@ -115,11 +121,15 @@ seam_status seam_codec_plan_check(const seam_codec_plan *plan, uint32_t channels
     SEAM_TRY(codecs_check(plan, err));
     SEAM_TRY(bits_check(plan, channels, err));
     SEAM_TRY(dictionary_check(plan, err));
-    SEAM_TRY(choice_check("entropy", plan->entropy, SEAM_ENTROPY_RANS, "none or rans", err));
+    SEAM_TRY(entropy_check(plan, err));
     if (seam_codec_has_gates(plan->codec_out)) {
         SEAM_TRY(amaq_check(plan, err));
     }
     return implemented_check(plan, err);
+}
+
+uint8_t seam_codec_plan_coding_max(const seam_codec_plan *plan) {
+    return plan->entropy == SEAM_ENTROPY_RANS ? 1 : 0;
 }
 
 uint32_t seam_codec_group(uint32_t group, uint32_t channels) {

@@ -47,6 +47,9 @@ typedef struct seam_codec_plan {
  * begins with the field's name in SessionConfig ("config.codec.bits: ..."). */
 seam_status seam_codec_plan_check(const seam_codec_plan *plan, uint32_t channels, seam_error *err);
 
+/* Largest `coding` of a frame that the session may send: WIRE.md 2. */
+uint8_t seam_codec_plan_coding_max(const seam_codec_plan *plan);
+
 /* Channels a group of codec group: `group`, or for 0 the largest divisor of C up to 128.
  * 0: `group` does not divide C. */
 uint32_t seam_codec_group(uint32_t group, uint32_t channels);

@@ -415,6 +415,7 @@ static seam_status symmetric_decode_chunk(float *ret_x, seam_coder *coder,
 const seam_coder_ops seam_coder_symmetric_ops = {
     .cost = symmetric_cost,
     .encode_begin = symmetric_encode_begin,
+    .head_bytes = head_bytes,
     .encode_chunk = symmetric_encode_chunk,
     .decode_chunk = symmetric_decode_chunk,
     .scratch_bytes = symmetric_scratch_bytes,

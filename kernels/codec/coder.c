@@ -35,6 +35,9 @@ seam_status seam_coder_create(seam_coder **ret_coder, const seam_coder_config *c
     coder->scratch = seam_mem_alloc_aligned(scratch_bytes_max(&coder->config));
     seam_status st = coder->head != NULL && coder->scratch != NULL ? SEAM_OK : SEAM_E_MEMORY;
     const seam_coder_ops *ops = seam_coder_ops_find(config->codec);
+    if (st == SEAM_OK) {
+        st = seam_coder_entropy_create(&coder->entropy, &coder->config);
+    }
     if (st == SEAM_OK && ops->state_create != NULL) {
         st = ops->state_create(&coder->state, &coder->config);
     }
@@ -54,6 +57,7 @@ void seam_coder_destroy(seam_coder *gift_coder) {
     if (ops->state_destroy != NULL) {
         ops->state_destroy(gift_coder->state);
     }
+    seam_coder_entropy_destroy(&gift_coder->entropy);
     seam_mem_free(gift_coder->scratch);
     seam_mem_free(gift_coder->head);
     seam_mem_free(gift_coder);
@@ -62,7 +66,8 @@ void seam_coder_destroy(seam_coder *gift_coder) {
 size_t seam_coder_memory_bytes(const seam_coder_config *config) {
     const seam_coder_ops *ops = seam_coder_ops_find(config->codec);
     const size_t state = ops->state_bytes != NULL ? ops->state_bytes(config) : 0;
-    return sizeof(seam_coder) + head_capacity(config->channels) + scratch_bytes_max(config) + state;
+    return sizeof(seam_coder) + head_capacity(config->channels) + scratch_bytes_max(config) +
+           seam_coder_entropy_bytes(config) + state;
 }
 
 /* ---- sizes ---- */
@@ -165,6 +170,7 @@ seam_status seam_coder_encode_chunk(seam_coder_chunk *ret_chunk, uint8_t *ret_pa
         ret_decoded != NULL ? ret_decoded + (size_t)row * coder->config.channels : NULL;
     SEAM_TRY(coder->ops->encode_chunk(&chunk, ret_payload, decoded, coder));
     SEAM_ASSERT(chunk.payload_bytes <= capacity && chunk.payload_bytes <= SEAM_PAYLOAD_BYTES_MAX);
+    seam_coder_entropy_encode(&chunk, ret_payload, coder);
     coder->row_next += chunk.row_count;
     *ret_chunk = chunk;
     return SEAM_OK;
@@ -182,13 +188,13 @@ seam_status seam_coder_decode_chunk(float *ret_x, seam_coder *coder, const seam_
     SEAM_ASSERT(chunk->row_begin == coder->row_next);
     SEAM_ASSERT(chunk->row_count >= 1);
     SEAM_ASSERT(chunk->row_count <= coder->tensor.rows - coder->row_next);
+    seam_coder_chunk plain = *chunk;
     if (chunk->coding != 0) {
-        return seam_error_set(err, SEAM_E_FORMAT, "coding %u: this coder has no entropy coder",
-                              chunk->coding);
+        SEAM_TRY(seam_coder_entropy_decode(&plain, &payload, coder, err));
     }
     seam_error why = {0};
     float *x = ret_x + (size_t)chunk->row_begin * coder->config.channels;
-    const seam_status st = coder->ops->decode_chunk(x, coder, chunk, payload, &why);
+    const seam_status st = coder->ops->decode_chunk(x, coder, &plain, payload, &why);
     if (st != SEAM_OK) {
         return seam_error_set(err, st, "%s",
                               why.status != SEAM_OK ? why.text : seam_status_text(st));

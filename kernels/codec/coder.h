@@ -7,6 +7,9 @@
  *   encode: begin(tensor), then chunk() until seam_coder_is_done
  *   decode: begin(tensor), then chunk(payload) for every chunk in row order
  *
+ * With plan->entropy a chunk's codes are entropy coded where that makes them smaller: the same
+ * values, and never more bytes.
+ *
  * Read codec.h for the arithmetic of one codec, coder_impl.h to add one.  No I/O; memory is taken
  * at creation only.  One thread at a time. */
 #ifndef SEAM_CODER_H
@@ -62,7 +65,7 @@ typedef struct seam_coder_tensor {
 typedef struct seam_coder_chunk {
     uint32_t row_begin, row_count;
     uint32_t payload_bytes;
-    uint8_t coding; /* of the codes: 0 bit planes; others need an entropy coder */
+    uint8_t coding; /* of the codes: 0 as the codec wrote them, 1 rANS (plan->entropy) */
 } seam_coder_chunk;
 
 typedef struct seam_coder_encode_args {
@@ -94,7 +97,7 @@ void seam_coder_commit(seam_coder *coder);
 /* An encoder forgets what it believes that the peer has kept (the peer may have lost it): later
  * tensors stand for themselves until they are committed.  Nothing for codecs without a cache. */
 void seam_coder_forget(seam_coder *coder);
-/* D_c (C) of the tensor that was decoded last: seam_codec_steps. */
+/* D_c (C) of the tensor that was encoded or decoded last: seam_codec_steps. */
 seam_status seam_coder_steps(float *ret_steps, const seam_coder *coder);
 
 #endif

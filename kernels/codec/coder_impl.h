@@ -21,6 +21,8 @@ typedef struct seam_coder_ops {
     /* The first chunk is due: coder->encode is set.  Measures the tensor into coder->head where
      * the codec does so. */
     seam_status (*encode_begin)(seam_coder *coder);
+    /* What stands in front of the codes of this chunk; NULL where codes are no bit planes. */
+    size_t (*head_bytes)(const seam_coder *coder, const seam_coder_chunk *chunk);
     /* ret_decoded (row_count, C) or NULL: here the chunk's first row.  Sets payload_bytes. */
     seam_status (*encode_chunk)(seam_coder_chunk *chunk, uint8_t *ret_payload, float *ret_decoded,
                                 seam_coder *coder);
@@ -39,12 +41,20 @@ typedef struct seam_coder_ops {
     size_t (*state_bytes)(const seam_coder_config *config);
 } seam_coder_ops;
 
+/* The stage behind the codec: coder_entropy.c.  All NULL where the session has none. */
+typedef struct seam_coder_entropy {
+    uint8_t *payload; /* encoder: a stream; decoder: a payload as the codec wrote it */
+    size_t payload_bytes_max;
+    void *scratch; /* seam_rans_scratch_bytes, 64-byte aligned */
+} seam_coder_entropy;
+
 struct seam_coder {
     seam_coder_config config; /* config.plan points to `plan` */
     seam_codec_plan plan;
     uint8_t *head; /* (4 + 4*C): the first chunk's, of the tensor in work */
     void *scratch; /* ops->scratch_bytes, 64-byte aligned */
     void *state;   /* of config.codec, from tensor to tensor */
+    seam_coder_entropy entropy;
 
     /* The tensor in work. */
     const seam_coder_ops *ops;
@@ -62,6 +72,21 @@ extern const seam_coder_ops seam_coder_aqsgd_ops;
 extern const seam_coder_ops seam_coder_dictionary_ops;
 extern const seam_coder_ops
     seam_coder_symmetric_ops; /* codec_symmetric.c: tensor, channel, group */
+
+/* ---- coder_entropy.c ---- */
+
+/* Memory that create takes; 0 where the plan or the codec has no entropy coder. */
+size_t seam_coder_entropy_bytes(const seam_coder_config *config);
+seam_status seam_coder_entropy_create(seam_coder_entropy *ret, const seam_coder_config *config);
+void seam_coder_entropy_destroy(seam_coder_entropy *entropy);
+/* Codes the payload that the codec wrote for this chunk, where it shrinks: coding and payload_bytes
+ * change.  Nothing for tensors without bit planes. */
+void seam_coder_entropy_encode(seam_coder_chunk *chunk, uint8_t *payload, seam_coder *coder);
+/* *chunk of coding 1 and *payload become those that the codec reads.  SEAM_E_FORMAT. */
+seam_status seam_coder_entropy_decode(seam_coder_chunk *chunk, const uint8_t **payload,
+                                      seam_coder *coder, seam_error *err);
+
+/* ---- coder.c ---- */
 
 /* The rounding of the chunk that begins at `row`. */
 seam_rounding seam_coder_rounding_at(const seam_coder *coder, uint32_t row);

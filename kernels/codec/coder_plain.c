@@ -73,6 +73,7 @@ static size_t plain_scratch_bytes(const seam_coder_config *config) {
 const seam_coder_ops seam_coder_plain_ops = {
     .cost = plain_cost,
     .encode_begin = plain_encode_begin,
+    .head_bytes = head_bytes,
     .encode_chunk = plain_encode_chunk,
     .decode_chunk = plain_decode_chunk,
     .steps = plain_steps,

@@ -12,6 +12,7 @@
 #include "bytes.h"
 #include "codec.h"
 #include "try.h"
+#include "widths.h"
 
 #define LN2       0.69314718055994530942
 #define LOGIT_MAX 12.0 /* |alpha*q|: beyond it the sigmoid's slope is below 1e-5 */
@@ -114,17 +115,9 @@ void seam_gates_bits(float *ret_bits, const seam_gates *gates) {
     }
 }
 
-static uint32_t bits_round(const float *bits, uint32_t channels) {
-    double sum = 0.0;
-    for (uint32_t c = 0; c < channels; c++) {
-        sum += (double)bits[c];
-    }
-    return (uint32_t)rint(sum);
-}
-
 uint32_t seam_gates_bits_total(const seam_gates *gates) {
     seam_gates_bits(gates->bits, gates);
-    return bits_round(gates->bits, gates->channels);
+    return seam_widths_total(gates->bits, gates->channels);
 }
 
 /* ---- gradients ---- */
@@ -177,21 +170,46 @@ void seam_gates_surrogate(float *ret_db, const float *sums, const float *steps,
     }
 }
 
+static double surrogate_at(double bits) {
+    const double levels = exp2(bits);
+    return levels / ((levels - 1.0) * (levels - 1.0) * (levels - 1.0));
+}
+
+void seam_gates_refine(float *db, const seam_gates *gates, const uint8_t *widths) {
+    for (uint32_t c = 0; c < gates->channels; c++) {
+        const double bits = gate_bits(&gates->config, gates->q[c]);
+        db[c] = (float)((double)db[c] * surrogate_at(bits) / surrogate_at((double)widths[c]));
+    }
+}
+
+double seam_gates_pull(const float *db, uint32_t channels) {
+    double sum = 0.0;
+    for (uint32_t c = 0; c < channels; c++) {
+        sum += isfinite(db[c]) ? fabs((double)db[c]) : 0.0;
+    }
+    return sum;
+}
+
 /* ---- optimizer ---- */
 
 void seam_gates_step(seam_gates *gates, const seam_gates_step_args *args) {
     const seam_gates_config *config = &gates->config;
     const double min = config->bits_min, max = config->bits_max, alpha = config->alpha;
     const double beta1 = config->beta1, beta2 = config->beta2;
+    const double beta = (double)args->beta;
+    if (args->relative && beta == 0.0) {
+        return;
+    }
+    const double unit = args->relative ? beta : 1.0;
     gates->step++;
     const double correction1 = 1.0 - pow(beta1, (double)gates->step);
     const double correction2 = 1.0 - pow(beta2, (double)gates->step);
     for (uint32_t c = 0; c < gates->channels; c++) {
         const double bits = gate_bits(config, gates->q[c]);
-        double db = isfinite(args->db[c]) ? (double)args->db[c] : 0.0;
+        double db = isfinite(args->db[c]) ? (double)args->db[c] / unit : 0.0;
         if (args->bits_loss_active) {
             const double dloss = config->loss == SEAM_BITS_LOSS_L2 ? 2.0 * bits : 1.0;
-            db += (double)args->beta * dloss / (double)gates->channels;
+            db += beta / unit * dloss / (double)gates->channels;
         }
         const double dq = db * alpha * (bits - min) * (max - bits) / (max - min);
         const double m = beta1 * (double)gates->m[c] + (1.0 - beta1) * dq;
@@ -208,58 +226,14 @@ void seam_gates_step(seam_gates *gates, const seam_gates_step_args *args) {
 
 /* ---- integer widths ---- */
 
-static uint32_t fraction_key(float bits) {
-    const float fraction = bits - floorf(bits); /* exact */
-    uint32_t key;
-    memcpy(&key, &fraction, sizeof key); /* ordered like the fraction: it is not negative */
-    return key;
-}
-
-static uint32_t keys_at_least(const float *bits, uint32_t channels, uint32_t key) {
-    uint32_t count = 0;
-    for (uint32_t c = 0; c < channels; c++) {
-        count += fraction_key(bits[c]) >= key;
-    }
-    return count;
-}
-
-/* The largest key that at least `count` channels reach, found bit by bit: no sort, no memory. */
-static uint32_t key_select(const float *bits, uint32_t channels, uint32_t count) {
-    uint32_t key = 0;
-    for (uint32_t bit = 1u << 29; bit != 0; bit >>= 1) {
-        if (keys_at_least(bits, channels, key | bit) >= count) {
-            key |= bit;
-        }
-    }
-    return key;
-}
-
 void seam_gates_widths(uint8_t *ret_widths, const seam_gates *gates, float shift) {
-    const uint32_t C = gates->channels;
     float *bits = gates->bits;
     const float low = ceilf(gates->config.bits_min), high = floorf(gates->config.bits_max);
     seam_gates_bits(bits, gates);
-    uint32_t floors = 0;
-    for (uint32_t c = 0; c < C; c++) {
+    for (uint32_t c = 0; c < gates->channels; c++) {
         bits[c] = fminf(fmaxf(bits[c] + shift, low), high);
-        ret_widths[c] = (uint8_t)bits[c];
-        floors += ret_widths[c];
     }
-    /* The sum of fractions is below the count of channels that have one, so a channel at a whole
-     * number, such as one at a bound, never goes up. */
-    const uint32_t raise = bits_round(bits, C) - floors;
-    if (raise == 0) {
-        return;
-    }
-    const uint32_t key = key_select(bits, C, raise);
-    uint32_t ties = raise - (key < UINT32_MAX ? keys_at_least(bits, C, key + 1) : 0);
-    for (uint32_t c = 0; c < C; c++) {
-        const uint32_t own = fraction_key(bits[c]);
-        if (own > key || (own == key && ties > 0)) {
-            ties -= own == key;
-            ret_widths[c]++;
-        }
-    }
+    seam_widths_round(ret_widths, bits, gates->channels);
 }
 
 /* ---- state ---- */

@@ -52,17 +52,27 @@ void seam_gates_add_squares(float *ret_sums, const float *g, uint32_t rows, uint
 void seam_gates_surrogate(float *ret_db, const float *sums, const float *steps,
                           const uint8_t *widths, uint32_t labelled_rows, uint32_t channels);
 
+/* The surrogate at the gates' own b_c in the place of the integer widths that were in force: times
+ * kappa(b) D(b)^2 / (kappa(w) D(w)^2) = (2^b / (2^b - 1)^3) / (2^w / (2^w - 1)^3).  The owner knows
+ * b_c; without this a gate between two widths sees a gradient that jumps by four. */
+void seam_gates_refine(float *db, const seam_gates *gates, const uint8_t *widths);
+
+/* sum_c |db_c|, entries that are not finite as zero: how strongly the task holds the gates. */
+double seam_gates_pull(const float *db, uint32_t channels);
+
 typedef struct seam_gates_step_args {
     const float *db;       /* (C) dL/db of the task, whole step */
     float lr;              /* bits learning rate */
     float beta;            /* weight of the bits loss */
     bool bits_loss_active; /* soft clipping: the mean is above the target */
+    /* Gradients are taken in units of beta, (db / beta + dL_bits/db), so that Adam's eps and
+     * moments do not depend on the size of the task's gradients.  beta 0: the gates stay. */
+    bool relative;
 } seam_gates_step_args;
 /* One Adam step; entries of db that are not finite count as zero. */
 void seam_gates_step(seam_gates *gates, const seam_gates_step_args *args);
 
-/* Integer widths (C) from b + shift: floor, then the largest fractions (ties: lowest index) up by
- * one until the total is round(sum), clamped to [ceil(min), floor(max)].  SPEC 3.1. */
+/* Integer widths (C) from b + shift, clamped to [ceil(min), floor(max)]: widths.h. */
 void seam_gates_widths(uint8_t *ret_widths, const seam_gates *gates, float shift);
 
 /* Exact state for journals: 8 + 12*C bytes.  Load: SEAM_E_FORMAT (count, a negative second

@@ -21,7 +21,8 @@ typedef enum next_state {
 
 struct seam_site {
     seam_site_config config;
-    seam_gates gates; /* q NULL: not the owner of an amaq site */
+    seam_gates gates;         /* q NULL: not the owner of an amaq site with gates */
+    seam_waterfill waterfill; /* weights NULL: not the owner of one with waterfill */
     seam_alloc slots[2];
     uint32_t now;
     next_state next;
@@ -101,7 +102,8 @@ static seam_status site_alloc(seam_site *site) {
     site->slots[0].widths = site->memory;
     site->slots[1].widths = site->memory + config->channels;
     if (is_negotiated(site) && config->owner) {
-        SEAM_TRY(seam_gates_init(&site->gates, &config->gates, config->channels));
+        return config->waterfill ? seam_waterfill_init(&site->waterfill, config->channels)
+                                 : seam_gates_init(&site->gates, &config->gates, config->channels);
     }
     return SEAM_OK;
 }
@@ -114,6 +116,7 @@ seam_status seam_site_create(seam_site **ret_site, const seam_site_config *confi
         return seam_error_set(err, SEAM_E_MEMORY, "no memory for site %u", config->site_id);
     }
     site->config = *config;
+    site->config.waterfill = config->waterfill && is_negotiated(site);
     if (site_alloc(site) != SEAM_OK) {
         seam_site_destroy(site);
         return seam_error_set(err, SEAM_E_MEMORY, "no memory for site %u", config->site_id);
@@ -144,6 +147,7 @@ void seam_site_destroy(seam_site *gift_site) {
         return;
     }
     seam_gates_deinit(&gift_site->gates);
+    seam_waterfill_deinit(&gift_site->waterfill);
     seam_mem_free(gift_site->memory);
     seam_mem_free(gift_site);
 }
@@ -154,6 +158,10 @@ const seam_site_config *seam_site_config_of(const seam_site *site) {
 
 seam_gates *seam_site_gates(seam_site *site) {
     return site->gates.q != NULL ? &site->gates : NULL;
+}
+
+seam_waterfill *seam_site_waterfill(seam_site *site) {
+    return site->waterfill.weights != NULL ? &site->waterfill : NULL;
 }
 
 void seam_site_bounds(uint8_t *ret_bits_min, uint8_t *ret_bits_max, const seam_site *site) {
@@ -196,6 +204,10 @@ seam_status seam_site_alloc_at(const seam_alloc **ret_alloc, seam_site *site, ui
 
 const seam_alloc *seam_site_alloc_now(const seam_site *site) {
     return &site->slots[site->now];
+}
+
+const seam_alloc *seam_site_alloc_newest(const seam_site *site) {
+    return &site->slots[site->next != NEXT_NONE ? site->now ^ 1 : site->now];
 }
 
 seam_status seam_site_alloc_find(const seam_alloc **ret_alloc, const seam_site *site,
@@ -372,7 +384,7 @@ seam_status seam_site_judge(seam_site *site, uint32_t version, uint64_t effectiv
  *     8    4  channels               52   12  the other slot
  *    12    1  next state             64    C  widths in force    } codecs with widths
  *    13    2  bits_min, bits_max    64+C   C  widths of the other }
- *    15    1  zero                         G  gates: seam_gates_save (owner of amaq)
+ *    15    1  0 gates, 1 waterfill         G  that allocator (owner of amaq)
  *    16    8  step_bound                                                                   */
 
 #define STATE_FORMAT     1u
@@ -380,8 +392,13 @@ seam_status seam_site_judge(seam_site *site, uint32_t version, uint64_t effectiv
 
 size_t seam_site_state_bytes(const seam_site *site) {
     const size_t C = site->config.channels;
-    const size_t gates_bytes = site->gates.q != NULL ? seam_gates_state_bytes((uint32_t)C) : 0;
-    return STATE_HEAD_BYTES + (has_widths(site) ? 2 * C : 0) + gates_bytes;
+    size_t allocator_bytes = 0;
+    if (site->gates.q != NULL) {
+        allocator_bytes = seam_gates_state_bytes((uint32_t)C);
+    } else if (site->waterfill.weights != NULL) {
+        allocator_bytes = seam_waterfill_state_bytes((uint32_t)C);
+    }
+    return STATE_HEAD_BYTES + (has_widths(site) ? 2 * C : 0) + allocator_bytes;
 }
 
 static void slot_save(uint8_t *ret, const seam_alloc *slot) {
@@ -403,6 +420,7 @@ void seam_site_save(uint8_t *ret, const seam_site *site) {
     ret[12] = (uint8_t)site->next;
     ret[13] = site->bits_min;
     ret[14] = site->bits_max;
+    ret[15] = site->config.waterfill ? 1 : 0;
     seam_put_u64(ret + 16, site->step_bound);
     seam_put_u32(ret + 24, site->version_last);
     seam_put_u32(ret + 28, site->refused_version);
@@ -418,6 +436,8 @@ void seam_site_save(uint8_t *ret, const seam_site *site) {
     }
     if (site->gates.q != NULL) {
         seam_gates_save(ret + STATE_HEAD_BYTES + 2 * C, &site->gates);
+    } else if (site->waterfill.weights != NULL) {
+        seam_waterfill_save(ret + STATE_HEAD_BYTES + 2 * C, &site->waterfill);
     }
 }
 
@@ -426,7 +446,8 @@ static bool state_head_valid(const seam_site *site, const uint8_t *bytes) {
     const bool same =
         seam_get_u32(bytes) == STATE_FORMAT && seam_get_u16(bytes + 4) == site->config.site_id &&
         bytes[6] == (uint8_t)site->config.codec && bytes[7] == (site->config.owner ? 1 : 0) &&
-        seam_get_u32(bytes + 8) == site->config.channels && bytes[15] == 0;
+        seam_get_u32(bytes + 8) == site->config.channels &&
+        bytes[15] == (site->config.waterfill ? 1 : 0);
     const uint32_t version_now = seam_get_u32(bytes + 40);
     const uint32_t version_next = seam_get_u32(bytes + 52);
     const uint32_t version_last = seam_get_u32(bytes + 24);
@@ -468,9 +489,11 @@ seam_status seam_site_load(seam_site *site, const uint8_t *bytes, size_t count) 
         (!widths_valid(site, widths) || (next != NEXT_NONE && !widths_valid(site, widths + C)))) {
         return SEAM_E_FORMAT;
     }
-    if (site->gates.q != NULL) { /* the last check: it changes the gates when it passes */
-        const size_t head_bytes = STATE_HEAD_BYTES + 2 * (size_t)C;
+    const size_t head_bytes = STATE_HEAD_BYTES + 2 * (size_t)C;
+    if (site->gates.q != NULL) { /* the last check: it changes the allocator when it passes */
         SEAM_TRY(seam_gates_load(&site->gates, bytes + head_bytes, count - head_bytes));
+    } else if (site->waterfill.weights != NULL) {
+        SEAM_TRY(seam_waterfill_load(&site->waterfill, bytes + head_bytes, count - head_bytes));
     }
     site->now = 0;
     site->next = next;

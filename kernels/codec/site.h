@@ -15,6 +15,7 @@
 #include "codec.h"
 #include "gates.h"
 #include "seam_status.h"
+#include "waterfill.h"
 
 typedef struct seam_alloc {
     uint32_t version; /* from 1 */
@@ -32,18 +33,21 @@ typedef struct seam_site_config {
     seam_codec_id codec;
     uint32_t channels;
     uint8_t bits_fixed;      /* codecs with widths but no gates */
-    seam_gates_config gates; /* amaq */
+    seam_gates_config gates; /* amaq; of waterfill the bounds and the start only */
+    bool waterfill;          /* amaq: the allocator, else gates */
     bool owner;
 } seam_site_config;
 
-typedef struct seam_site seam_site; /* owner: gates too */
+typedef struct seam_site seam_site; /* owner: its allocator too */
 
 /* SEAM_E_ARG (*err names the field), SEAM_E_UNIMPLEMENTED (a codec of a later release),
  * SEAM_E_MEMORY.  Afterwards no function here allocates.  One thread at a time. */
 seam_status seam_site_create(seam_site **ret_site, const seam_site_config *config, seam_error *err);
 void seam_site_destroy(seam_site *gift_site);
 const seam_site_config *seam_site_config_of(const seam_site *site);
-seam_gates *seam_site_gates(seam_site *site); /* owner of an amaq site, else NULL */
+/* The allocator of an amaq site at its owner; else NULL. */
+seam_gates *seam_site_gates(seam_site *site);
+seam_waterfill *seam_site_waterfill(seam_site *site);
 
 /* The allocation that `step` uses; SEAM_E_STATE while it waits for an answer, and for a step
  * before the switch to the version in force.  Steps never fall except by a rollback load.
@@ -52,6 +56,8 @@ seam_gates *seam_site_gates(seam_site *site); /* owner of an amaq site, else NUL
 seam_status seam_site_alloc_at(const seam_alloc **ret_alloc, seam_site *site, uint64_t step);
 /* The allocation in force, outside of any step (Generate). */
 const seam_alloc *seam_site_alloc_now(const seam_site *site);
+/* The newest allocation: the one not yet in force or without an answer, else the one in force. */
+const seam_alloc *seam_site_alloc_newest(const seam_site *site);
 /* Receiver of a frame: the live version with this number and hash.
  * SEAM_E_STATE (unknown version), SEAM_E_CONFLICT (hash differs). */
 seam_status seam_site_alloc_find(const seam_alloc **ret_alloc, const seam_site *site,
@@ -82,7 +88,7 @@ seam_status seam_site_judge(seam_site *site, uint32_t version, uint64_t effectiv
                             const uint8_t *widths, uint32_t channels, uint64_t hash,
                             uint64_t step_now, seam_error *err);
 
-/* Exact state (allocations, gates, versions, bounds) for journals and checkpoints.
+/* Exact state (allocations, allocator, versions, bounds) for journals and checkpoints.
  * Load: SEAM_E_FORMAT, SEAM_E_NONFINITE for bytes that are not a state of this site's config; the
  * site is unchanged then. */
 size_t seam_site_state_bytes(const seam_site *site);

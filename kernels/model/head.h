@@ -33,7 +33,7 @@ seam_status seam_head_loss(double *ret_loss_sum, void *dx, uint32_t *argmax, con
                            seam_stream *stream, const void *x, const uint32_t *targets,
                            uint32_t rows, float grad_scale);
 
-/* Of each row apart, no gradient: ret_losses (rows) in nats, ret_argmax (rows).  The same errors.
+/* Of each row apart, without gradient: ret_losses (rows) in nats, argmax (rows).  The same errors.
  */
 seam_status seam_head_row_losses(double *ret_losses, uint32_t *ret_argmax, const seam_head *head,
                                  seam_stream *stream, const void *x, const uint32_t *targets,

@@ -18,6 +18,7 @@ enum {
     CODEC_AMAQ = 4,
     CODEC_TENSOR = 5,
     CODEC_CHANNEL = 6,
+    CODEC_GROUP = 7,
     CODEC_DICTIONARY = 9,
     CODEC_LAST = CODEC_DICTIONARY,
 };
@@ -35,7 +36,10 @@ static const uint8_t magic[4] = {0x53, 0x45, 0x41, 0x4d};
 static seam_status header_check(const seam_frame_header *h, seam_error *err);
 static bool has_widths(const seam_frame_header *h);
 static seam_status alloc_check(const seam_frame_header *h, seam_error *err);
+static bool has_planes(const seam_frame_header *h);
+static uint64_t head_bytes_of(const seam_frame_header *h);
 static uint64_t payload_bytes_of(const seam_frame_header *h);
+static seam_status coded_check(const seam_frame_header *h, seam_error *err);
 static void header_put(uint8_t *ret, const seam_frame_header *h);
 static seam_frame_header header_get(const uint8_t *bytes);
 
@@ -125,11 +129,14 @@ static seam_status header_check(const seam_frame_header *h, seam_error *err) {
           "frame.row_count: %u is not a multiple of 32 before the last chunk", h->row_count);
     SEAM_TRY(alloc_check(h, err));
     CHECK(h->coding == CODING_PLANES ||
-              (h->coding == CODING_RANS && h->kind == SEAM_FRAME_TENSOR && has_widths(h)),
+              (h->coding == CODING_RANS && h->kind == SEAM_FRAME_TENSOR && has_planes(h)),
           "frame.coding: %u is unknown, or not of this kind or codec", h->coding);
     CHECK(h->payload_bytes <= SEAM_CHUNK_BYTES_MAX, "frame.payload_bytes: %u is above %u",
           h->payload_bytes, SEAM_CHUNK_BYTES_MAX);
     CHECK(h->payload_bytes >= 1, "frame.payload_bytes: 0");
+    if (h->coding != CODING_PLANES) {
+        return coded_check(h, err);
+    }
     const uint64_t expected = payload_bytes_of(h);
     CHECK(expected == 0 || h->payload_bytes == expected,
           "frame.payload_bytes: %u, %llu follow from the header", h->payload_bytes,
@@ -156,9 +163,50 @@ static seam_status alloc_check(const seam_frame_header *h, seam_error *err) {
     return SEAM_OK;
 }
 
-/* Bytes that the payload must have; 0 where the header does not determine it. */
+/* Codes of groups of 32 rows as bit planes, which an entropy coder may follow. */
+static bool has_planes(const seam_frame_header *h) {
+    return h->codec >= CODEC_AFFINE && h->codec <= CODEC_GROUP;
+}
+
+/* Range or scale block in front of the codes; of codec group only its fixed part. */
+static uint64_t head_bytes_of(const seam_frame_header *h) {
+    const bool first = h->row_begin == 0;
+    switch (h->codec) {
+    case CODEC_AFFINE:
+    case CODEC_AMAQ:
+        return first ? 4 + 4 * (uint64_t)h->channels : 0;
+    case CODEC_TENSOR:
+        return first ? 6 : 0;
+    case CODEC_CHANNEL:
+        return first ? 4 + 2 * (uint64_t)h->channels : 0;
+    case CODEC_GROUP:
+        return 4;
+    default:
+        return 0;
+    }
+}
+
+static uint64_t planes_bytes_of(const seam_frame_header *h) {
+    return ((uint64_t)h->row_count * h->alloc_bits_total + 7) / 8;
+}
+
+/* A stream stands in place of the codes and is smaller than they; how many scales there are
+ * (codec group) the header does not say. */
+static seam_status coded_check(const seam_frame_header *h, seam_error *err) {
+    const uint64_t head = head_bytes_of(h);
+    const uint64_t plain = head + planes_bytes_of(h);
+    CHECK(plain <= SEAM_CHUNK_BYTES_MAX, "frame.row_count: %u rows do not fit a frame",
+          h->row_count);
+    CHECK(h->payload_bytes > head, "frame.payload_bytes: %u are not above %llu", h->payload_bytes,
+          (unsigned long long)head);
+    CHECK(h->codec == CODEC_GROUP || h->payload_bytes < plain,
+          "frame.payload_bytes: %u are not below %llu", h->payload_bytes,
+          (unsigned long long)plain);
+    return SEAM_OK;
+}
+
+/* Bytes that the payload must have with coding 0; 0 where the header does not determine it. */
 static uint64_t payload_bytes_of(const seam_frame_header *h) {
-    const uint64_t range_bytes = 4 + 4 * (uint64_t)h->channels;
     const uint64_t values = (uint64_t)h->row_count * h->channels;
     switch (h->kind) {
     case SEAM_FRAME_GATE_SIGNAL:
@@ -166,14 +214,9 @@ static uint64_t payload_bytes_of(const seam_frame_header *h) {
     case SEAM_FRAME_GRAD_NORM:
         return 8;
     case SEAM_FRAME_RANGE:
-        return range_bytes;
+        return 4 + 4 * (uint64_t)h->channels;
     default:
         break;
-    }
-    const uint64_t planes = ((uint64_t)h->row_count * h->alloc_bits_total + 7) / 8;
-    const bool first = h->row_begin == 0;
-    if (h->coding != CODING_PLANES) {
-        return 0;
     }
     switch (h->codec) {
     case CODEC_F32:
@@ -182,11 +225,9 @@ static uint64_t payload_bytes_of(const seam_frame_header *h) {
         return 2 * values;
     case CODEC_AFFINE:
     case CODEC_AMAQ:
-        return planes + (first ? range_bytes : 0);
     case CODEC_TENSOR:
-        return planes + (first ? 6 : 0);
     case CODEC_CHANNEL:
-        return planes + (first ? 4 + 2 * (uint64_t)h->channels : 0);
+        return head_bytes_of(h) + planes_bytes_of(h);
     default:
         return 0;
     }

@@ -133,7 +133,8 @@ static seam_status forward_encode(seam_trainer *t, seam_error *err) {
     const float *x = rows_out(t);
     const uint32_t count = seam_trainer_rows_out(t);
     SEAM_TRY(alloc_of(&alloc, t->site_out, t->micro.step, err));
-    if (has_gates_out(t)) {
+    const bool kept = seam_session_config_keeps_out(t->config);
+    if (kept) {
         memcpy(t->out_x, x, (size_t)count * t->channels * sizeof(float));
     }
     const seam_tensor_encode_args args = {
@@ -150,9 +151,11 @@ static seam_status forward_encode(seam_trainer *t, seam_error *err) {
         .x = x,
         .sequences = sequences_of(t, SEAM_SITE_FWD_OUT),
         .range_rows = range_rows_out(t),
-        .decoded = has_gates_out(t) ? t->out_decoded : NULL,
+        .decoded = kept ? t->out_decoded : NULL,
     };
-    return encode(&t->forward_reply, t, &args, err);
+    SEAM_TRY(encode(&t->forward_reply, t, &args, err));
+    return has_gates_out(t) ? seam_coder_steps(t->steps_out, t->coders[SEAM_SITE_FWD_OUT])
+                            : SEAM_OK;
 }
 
 seam_status seam_trainer_forward(seam_trainer *trainer, seam_stream *stream, seam_error *err) {
@@ -194,14 +197,25 @@ static void scatter(seam_trainer *t) {
     }
 }
 
-/* Exact gate gradient of site 1, added over the step: gates.h. */
+/* What site 1's allocator goes by, added over the step: gates.h, waterfill.h. */
 static seam_status gates_add(seam_trainer *t, seam_error *err) {
     const seam_alloc *alloc = NULL;
     SEAM_TRY(alloc_of(&alloc, t->site_out, t->micro.step, err));
     SEAM_ASSERT(alloc != NULL); /* asked only of a codec with gates */
     const float *g = t->config->labelled_rows_only ? t->packed : t->rows;
-    seam_gates_add_exact(t->db_out, g, t->out_x, t->out_decoded, alloc->widths,
-                         seam_trainer_rows_out(t), t->channels);
+    const uint32_t rows = seam_trainer_rows_out(t);
+    if (seam_site_waterfill(t->site_out) != NULL) {
+        seam_gates_add_squares(t->db_out, g, rows, t->channels);
+        seam_waterfill_add_spans(t->spans_out, t->steps_out, alloc->widths, t->channels);
+    } else if (seam_session_config_keeps_out(t->config)) {
+        seam_gates_add_exact(t->db_out, g, t->out_x, t->out_decoded, alloc->widths, rows,
+                             t->channels);
+    } else {
+        memset(t->sums, 0, t->channels * sizeof(float));
+        seam_gates_add_squares(t->sums, g, rows, t->channels);
+        seam_gates_surrogate(t->db_out, t->sums, t->steps_out, alloc->widths,
+                             (uint32_t)t->micro.labelled_total, t->channels);
+    }
     return SEAM_OK;
 }
 
@@ -234,9 +248,13 @@ static void signal_encode(seam_trainer *t, const seam_alloc *alloc) {
     SEAM_ASSERT(alloc != NULL); /* asked only of a codec with gates */
     memset(t->sums, 0, t->channels * sizeof(float));
     memset(t->signal, 0, t->channels * sizeof(float));
-    seam_gates_add_squares(t->sums, t->rows, t->micro.layout.rows, t->channels);
-    seam_gates_surrogate(t->signal, t->sums, t->steps_in, alloc->widths,
-                         (uint32_t)t->micro.labelled_total, t->channels);
+    if (t->config->codec.allocator == SEAM_ALLOCATOR_WATERFILL) {
+        seam_gates_add_squares(t->signal, t->rows, t->micro.layout.rows, t->channels);
+    } else {
+        seam_gates_add_squares(t->sums, t->rows, t->micro.layout.rows, t->channels);
+        seam_gates_surrogate(t->signal, t->sums, t->steps_in, alloc->widths,
+                             (uint32_t)t->micro.labelled_total, t->channels);
+    }
     uint8_t *payload = (uint8_t *)t->sums; /* no longer needed: the signal in wire order */
     for (uint32_t c = 0; c < t->channels; c++) {
         seam_put_f32(payload + 4 * (size_t)c, t->signal[c]);
@@ -266,25 +284,72 @@ static seam_status backward_encode(seam_trainer *t, seam_error *err) {
     return SEAM_OK;
 }
 
-/* Site 1's gates after the step; a proposal if the integer widths have moved. */
-static seam_status gates_apply(seam_step_result *result, seam_trainer *t) {
-    seam_gates *gates = seam_site_gates(t->site_out);
-    if (t->has_budget_next && t->budget_next.effective_step <= t->micro.step) {
-        t->budget = t->budget_next;
-        t->has_budget_next = false;
+static seam_status gates_move(seam_trainer *t, seam_gates *gates) {
+    const bool paced = t->config->codec.steps_to_target > 0;
+    if (paced && !t->config->codec.gate_signal_exact) {
+        const seam_alloc *alloc = NULL;
+        SEAM_TRY(alloc_of(&alloc, t->site_out, t->micro.step, NULL));
+        SEAM_ASSERT(alloc != NULL);
+        seam_gates_refine(t->db_out, gates, alloc->widths);
     }
     const seam_gates_step_args args = {.db = t->db_out,
                                        .lr = t->budget.bits_lr,
                                        .beta = t->budget.beta,
-                                       .bits_loss_active = t->budget.bits_loss_active};
+                                       .bits_loss_active = t->budget.bits_loss_active,
+                                       .relative = paced};
     seam_gates_step(gates, &args);
     seam_gates_widths(t->widths, gates, t->budget.width_shift);
+    return SEAM_OK;
+}
+
+/* False: the client has not yet told this site's total. */
+static bool fill_move(seam_trainer *t, seam_waterfill *fill) {
+    const seam_waterfill_update_args args = {.squares = t->db_out,
+                                             .rows = t->micro.labelled_total,
+                                             .spans = t->spans_out,
+                                             .micros = t->micro.micro_count};
+    uint8_t low, high;
+    seam_waterfill_update(fill, &args);
+    seam_site_bounds(&low, &high, t->site_out);
+    if (t->budget.bits_total > 0) {
+        seam_waterfill_widths(t->widths, fill, t->budget.bits_total, low, high);
+    }
+    return t->budget.bits_total > 0;
+}
+
+/* Site 1's allocator after the step; a proposal if the integer widths have moved. */
+static seam_status widths_apply(seam_step_result *result, seam_trainer *t) {
+    seam_gates *const gates = seam_site_gates(t->site_out);
+    if (t->has_budget_next && t->budget_next.effective_step <= t->micro.step) {
+        t->budget = t->budget_next;
+        t->has_budget_next = false;
+    }
+    if (gates != NULL) {
+        SEAM_TRY(gates_move(t, gates));
+    } else if (!fill_move(t, seam_site_waterfill(t->site_out))) {
+        return SEAM_OK;
+    }
     bool proposed = false;
     const seam_alloc *alloc = NULL;
     SEAM_TRY(seam_site_propose(&alloc, &proposed, t->site_out, t->widths,
                                t->micro.step + t->config->alloc_lag_steps));
     result->proposal = proposed ? alloc : NULL;
     return SEAM_OK;
+}
+
+/* What Commit says of site 1; afterwards its sums are those of no step. */
+static void site_report(seam_step_result *result, seam_trainer *t) {
+    const seam_gates *const gates = seam_site_gates(t->site_out);
+    if (gates != NULL) {
+        result->gate_bits_total = seam_gates_bits_total(gates);
+        result->gate_pull = seam_gates_pull(t->db_out, t->channels);
+    } else {
+        result->gate_bits_total = seam_site_alloc_newest(t->site_out)->bits_total;
+        result->cost_sum =
+            seam_waterfill_sum(&result->cost_channels, seam_site_waterfill(t->site_out));
+    }
+    memset(t->db_out, 0, t->channels * sizeof(float));
+    memset(t->spans_out, 0, t->channels * sizeof(float));
 }
 
 /* The step's end.  A gradient that is not finite is skipped by rule: nothing moves, the gates
@@ -300,11 +365,10 @@ static seam_status apply(seam_step_result *ret, seam_trainer *t, seam_stream *st
     result.state_hash = t->state_hash;
     result.lr = seam_schedule_lr(&t->config->optimizer, t->micro.step);
     if (has_gates_out(t) && !result.skipped) {
-        SEAM_TRY(gates_apply(&result, t));
+        SEAM_TRY(widths_apply(&result, t));
     }
     if (has_gates_out(t)) {
-        result.gate_bits_total = seam_gates_bits_total(seam_site_gates(t->site_out));
-        memset(t->db_out, 0, t->channels * sizeof(float));
+        site_report(&result, t);
     }
     *ret = result;
     return SEAM_OK;

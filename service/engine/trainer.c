@@ -28,7 +28,7 @@ static void carve(seam_trainer *t, seam_arena *arena) {
     const uint32_t channels = config->model->config->hidden;
     const size_t floats = (size_t)rows * channels * sizeof(float);
     const size_t row_floats = channels * sizeof(float);
-    const bool gates = seam_codec_has_gates(config->codec.codec_out);
+    const bool kept = seam_session_config_keeps_out(config);
     const size_t tensor_bytes = tensor_bytes_max(config);
     const size_t signal_bytes = row_floats + 2 * SEAM_FRAME_HEADER_BYTES;
     const uint32_t chunks = seam_coder_chunks_max(rows);
@@ -50,9 +50,11 @@ static void carve(seam_trainer *t, seam_arena *arena) {
     t->positions = seam_arena_take(arena, rows * sizeof(uint32_t));
     t->rows = seam_arena_take(arena, floats);
     t->packed = seam_arena_take(arena, floats);
-    t->out_x = seam_arena_take(arena, gates ? floats : 0);
-    t->out_decoded = seam_arena_take(arena, gates ? floats : 0);
+    t->out_x = seam_arena_take(arena, kept ? floats : 0);
+    t->out_decoded = seam_arena_take(arena, kept ? floats : 0);
     t->steps_in = seam_arena_take(arena, row_floats);
+    t->steps_out = seam_arena_take(arena, row_floats);
+    t->spans_out = seam_arena_take(arena, row_floats);
     t->db_out = seam_arena_take(arena, row_floats);
     t->sums = seam_arena_take(arena, row_floats);
     t->signal = seam_arena_take(arena, row_floats);
@@ -110,6 +112,7 @@ static seam_status sites_create(seam_trainer *t, seam_error *err) {
         .channels = t->channels,
         .bits_fixed = (uint8_t)t->config->codec.bits,
         .gates = t->config->gates,
+        .waterfill = t->config->codec.allocator == SEAM_ALLOCATOR_WATERFILL,
         .owner = false,
     };
     SEAM_TRY(seam_site_create(&t->site_in, &config, err));
@@ -237,6 +240,7 @@ seam_status seam_trainer_abort_step(seam_trainer *trainer, seam_stream *stream) 
     /* Replies of the step may never have reached a client that no longer holds it. */
     seam_coder_forget(trainer->coders[SEAM_SITE_FWD_OUT]);
     memset(trainer->db_out, 0, trainer->channels * sizeof(float));
+    memset(trainer->spans_out, 0, trainer->channels * sizeof(float));
     return seam_adapter_clear_gradient(trainer->adapter, stream);
 }
 

@@ -39,6 +39,7 @@ typedef struct seam_budget {
     uint64_t effective_step;
     bool bits_loss_active;
     float width_shift, beta, bits_lr;
+    uint32_t bits_total; /* waterfill; 0: none yet */
 } seam_budget;
 
 /* What a step did, for Commit. */
@@ -46,7 +47,10 @@ typedef struct seam_step_result {
     uint64_t state_hash;
     double grad_norm, lr, compute_seconds, codec_seconds;
     bool skipped;
-    uint32_t gate_bits_total;   /* 0: no gates */
+    uint32_t gate_bits_total; /* 0: no gates; waterfill: of the newest widths */
+    double gate_pull;         /* gates: sum_c |dL/db_c| of site 1 */
+    double cost_sum;          /* waterfill: seam_waterfill_sum of site 1 */
+    uint32_t cost_channels;
     const seam_alloc *proposal; /* of site 1, or NULL */
 } seam_step_result;
 

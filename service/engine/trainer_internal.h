@@ -25,9 +25,10 @@ struct seam_trainer {
     uint32_t *seq_begin, *positions; /* (S + 1), (T) of the micro-batch */
     float *rows;                     /* (T, C): what was decoded or comes from the device */
     float *packed;                   /* (T, C): rows of sites 1 and 2 */
-    float *out_x, *out_decoded;      /* (T, C), gates of site 1 only: before and after its codec */
-    float *steps_in;                 /* (C), gates only: D_c of site 0 */
-    float *db_out;                   /* (C), gates only: gate gradient of site 1 over the step */
+    float *out_x, *out_decoded;      /* (T, C), exact signal only: site 1 before, after its codec */
+    float *steps_in, *steps_out;     /* (C) each, gates only: D_c of sites 0 and 1 */
+    float *db_out;                   /* (C), site 1 over the step: gate gradient, or sum of g^2 */
+    float *spans_out;                /* (C), waterfill: site 1's sum of hi - lo over the step */
     float *sums, *signal;            /* (C) each, gates only */
     uint8_t *widths;                 /* (C), gates only */
 

@@ -187,6 +187,7 @@ static seam_status tensor_begin(generate *g, const seam_frame_header *header, se
         .rows = request->layout.rows,
         .channels = g->session->config.model->config->hidden,
         .codec_mask = codecs,
+        .coding_max = seam_codec_plan_coding_max(&g->session->config.codec),
     };
     seam_tensor_rx_init(&g->rx, &expect);
     request->first = *header;

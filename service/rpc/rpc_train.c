@@ -237,6 +237,7 @@ static seam_status tensor_begin(seam_train *train, const seam_frame_header *head
         .rows = rows,
         .channels = config->model->config->hidden,
         .codec_mask = 1u << seam_session_config_codec(config, train->rx_key.site),
+        .coding_max = seam_codec_plan_coding_max(&config->codec),
     };
     seam_tensor_rx_init(&train->rx, &expect);
     train->rx_open = true;

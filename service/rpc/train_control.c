@@ -252,6 +252,9 @@ void seam_train_store_commit(seam_session *session, uint64_t step, const seam_st
     train_response response = SEAM__V1__TRAIN_RESPONSE__INIT;
     report.site = SEAM_SITE_FWD_OUT;
     report.gate_bits_total = result->gate_bits_total;
+    report.gate_pull = result->gate_pull;
+    report.cost_sum = result->cost_sum;
+    report.cost_channels = result->cost_channels;
     commit.step = step;
     commit.state_hash = result->state_hash;
     commit.grad_norm = result->grad_norm;
@@ -357,11 +360,19 @@ static seam_status on_budget(const seam_train *train, const Seam__V1__Budget *bu
                               "budget.beta: beta, bits_lr and width_shift must be finite, the "
                               "first two not negative");
     }
+    const uint32_t channels = train->session->config.model->config->hidden;
+    if (budget->bits_total != 0 &&
+        (budget->bits_total < channels || budget->bits_total > SEAM_BITS_MAX * channels)) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "budget.bits_total: %u is not in 1..%d bits for each of %u channels",
+                              budget->bits_total, SEAM_BITS_MAX, channels);
+    }
     const seam_budget next = {.effective_step = budget->effective_step,
                               .bits_loss_active = budget->bits_loss_active,
                               .width_shift = budget->width_shift,
                               .beta = budget->beta,
-                              .bits_lr = budget->bits_lr};
+                              .bits_lr = budget->bits_lr,
+                              .bits_total = budget->bits_total};
     return seam_trainer_set_budget(train->session->trainer, &next,
                                    seam_server_proto_committed_count(&train->session->proto), err);
 }

@@ -300,3 +300,9 @@ seam_coder_config seam_session_config_coder(const seam_session_config *config, u
 bool seam_session_config_backward_reply(const seam_session_config *config) {
     return config->codec.gate_signal_exact || seam_codec_has_gates(config->codec.codec_in);
 }
+
+bool seam_session_config_keeps_out(const seam_session_config *config) {
+    const seam_codec_plan *const plan = &config->codec;
+    return seam_codec_has_gates(plan->codec_out) && plan->allocator != SEAM_ALLOCATOR_WATERFILL &&
+           (plan->gate_signal_exact || plan->steps_to_target == 0);
+}

@@ -56,6 +56,8 @@ seam_codec_id seam_session_config_codec(const seam_session_config *config, uint1
 uint64_t seam_session_config_cache_bytes(const seam_session_config *config, uint16_t site);
 /* What the coder of a site at this end is made of, but for its storage; points into config. */
 seam_coder_config seam_session_config_coder(const seam_session_config *config, uint16_t site);
+/* Is site 1's tensor kept beside what its codec makes of it, for the exact gate gradient? */
+bool seam_session_config_keeps_out(const seam_session_config *config);
 /* Does the session answer a backward tensor (gate signal or bwd_in)?  WIRE.md section 4. */
 bool seam_session_config_backward_reply(const seam_session_config *config);
 

@@ -3,6 +3,9 @@ add_executable(core_steps ${CMAKE_CURRENT_SOURCE_DIR}/core_steps.c)
 target_link_libraries(core_steps PRIVATE seam_flags seam_core)
 seam_add_script_test(e2e client_core ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_client_core.py
                      $<TARGET_FILE:seamd> $<TARGET_FILE:core_steps>)
+seam_add_script_test(e2e rate_link ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_rate_link.py
+                     $<TARGET_FILE:seamd> $<TARGET_FILE:core_steps>)
+set_tests_properties(e2e.rate_link PROPERTIES RUN_SERIAL TRUE) # it measures time
 seam_add_script_test(e2e client_cli ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_client_cli.py
                      $<TARGET_FILE:seamd> $<TARGET_FILE:seam_cli>)
 add_executable(query_tokens ${CMAKE_CURRENT_SOURCE_DIR}/query_tokens.c)

@@ -1,10 +1,11 @@
 /* The thin core from the outside, for test_client_core.py: steps on made-up tensors, then what the
  * library counted and what the kernel's TCP_INFO says of this process's own connections.
  *
- *   core_steps ADDRESS CA|- CODEC[/FWD_IN] STEPS SEQUENCES ROWS_EACH [exact|cancel|anonymous]
+ *   core_steps ADDRESS CA|- CODEC[/FWD_IN] STEPS SEQUENCES ROWS_EACH [MODE]
+ *   MODE: exact, cancel, anonymous (without sample ids), waterfill, paced, rateSECONDS (of a step;
+ *   one more line for every step)
  *
  * Three steps are an epoch: the same samples come again, each of rows out of a small vocabulary.
- * anonymous: without sample ids.
  *
  * Prints one JSON line: status, text, steps, state_hash, counted and kernel bytes, mean bits. */
 #include <arpa/inet.h>
@@ -90,6 +91,12 @@ static seam_status step(seam_session *session, shape *s, uint32_t number, seam_s
     return st == SEAM_OK ? seam_step_commit(session, report, err) : st;
 }
 
+static double seconds_now(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
 static void *cancel_soon(void *session) {
     const struct timespec pause = {.tv_nsec = 200000000};
     nanosleep(&pause, NULL);
@@ -97,24 +104,35 @@ static void *cancel_soon(void *session) {
     return NULL;
 }
 
-static seam_status run(seam_client *client, char **argv, const char *mode, int port,
-                       seam_error *err) {
-    const bool exact = strcmp(mode, "exact") == 0, cancel = strcmp(mode, "cancel") == 0;
-    const unsigned steps = (unsigned)strtoul(argv[4], NULL, 10);
-    shape s = {.sequences = (uint32_t)strtoul(argv[5], NULL, 10),
-               .rows_each = (uint32_t)strtoul(argv[6], NULL, 10)};
-    s.rows = s.sequences * s.rows_each;
+static seam_session_options options_of(char **argv, const char *mode, const shape *s) {
+    const bool rate = strncmp(mode, "rate", 4) == 0;
     seam_session_options options = SEAM_SESSION_OPTIONS_INIT;
-    s.anonymous = strcmp(mode, "anonymous") == 0;
     char *fwd_in = argv[3];
     options.codec = strsep(&fwd_in, "/");
     options.codec_fwd_in = fwd_in;
     options.cache_bytes_max = 4 << 20;
     options.seed = 7;
     options.lora_rank = 4;
-    options.gate_signal = exact ? "exact" : NULL;
-    options.rows_per_micro_max = s.rows;
-    options.sequences_per_micro_max = s.sequences;
+    options.gate_signal = strcmp(mode, "exact") == 0 ? "exact" : NULL;
+    options.allocator = rate || strcmp(mode, "waterfill") == 0 ? "waterfill" : NULL;
+    options.rate_auto = rate;
+    options.step_seconds = rate ? strtof(mode + strlen("rate"), NULL) : 0.0f;
+    options.steps_to_target = strcmp(mode, "paced") == 0 ? 10 : 0;
+    options.entropy = strcmp(mode, "rans") == 0 ? "rans" : NULL;
+    options.rows_per_micro_max = s->rows;
+    options.sequences_per_micro_max = s->sequences;
+    return options;
+}
+
+static seam_status run(seam_client *client, char **argv, const char *mode, int port,
+                       seam_error *err) {
+    const bool cancel = strcmp(mode, "cancel") == 0;
+    const unsigned steps = (unsigned)strtoul(argv[4], NULL, 10);
+    shape s = {.sequences = (uint32_t)strtoul(argv[5], NULL, 10),
+               .rows_each = (uint32_t)strtoul(argv[6], NULL, 10)};
+    s.rows = s.sequences * s.rows_each;
+    s.anonymous = strcmp(mode, "anonymous") == 0;
+    const seam_session_options options = options_of(argv, mode, &s);
     seam_session *session = NULL;
     seam_status st = seam_session_create(&session, client, &options, err);
     if (st != SEAM_OK) {
@@ -137,7 +155,15 @@ static seam_status run(seam_client *client, char **argv, const char *mode, int p
     }
     seam_step_report report = SEAM_STEP_REPORT_INIT;
     for (unsigned i = 0; st == SEAM_OK && i < steps; i++) {
+        const double begin = seconds_now();
         st = step(session, &s, i, &report, err);
+        if (options.rate_auto && st == SEAM_OK) {
+            printf("{\"seconds\": %.6f, \"bits_target\": %.4f, \"bits\": %.4f, "
+                   "\"link_bits_per_second\": %.0f}\n",
+                   seconds_now() - begin, report.bits_target, report.gate_mean_bits,
+                   report.link_bits_per_second);
+            (void)fflush(stdout);
+        }
     }
     if (cancel) {
         pthread_join(canceller, NULL);

@@ -37,8 +37,8 @@ def fnv1a(data: bytes, value=0xCBF29CE484222325) -> int:
 
 
 def frame(payload: bytes, *, phase, site, step, micro, rows, channels, row_begin=0, row_count=None,
-          codec=CODEC_F32, kind=1, alloc=(0, 0, 0), magic=b"SEAM", crc=None) -> bytes:
-    head = [magic, 1, kind, phase, codec, site, 0, micro, step, rows, channels, row_begin,
+          codec=CODEC_F32, kind=1, alloc=(0, 0, 0), magic=b"SEAM", crc=None, coding=0) -> bytes:
+    head = [magic, 1, kind, phase, codec, site, coding, micro, step, rows, channels, row_begin,
             rows if row_count is None else row_count, alloc[0], alloc[1], alloc[2], len(payload)]
     value = crc32c(FRAME.pack(*head, 0) + payload) if crc is None else crc
     return FRAME.pack(*head, value) + payload

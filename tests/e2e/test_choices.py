@@ -236,7 +236,8 @@ def check_not_finite(case):
     tensors["model.norm.weight"][0] = np.nan
     save_file(tensors, str(spoiled / "model.safetensors"))
     code, _, err = case.seam.run("eval", "--model", spoiled, "--data", case.data)
-    assert code == EXIT_INPUT and "line 1: the score of choices[0] is not finite" in err, err
+    assert code == EXIT_INPUT, (code, err)
+    assert "line 1: the score of choices[0] is not finite" in err, err
 
 
 def check_query_tokens(case):

@@ -212,6 +212,80 @@ def check_symmetric(case):
         assert abs(evaluation["after_quantized"]["loss"] - evaluation["after"]["loss"]) < 0.5
 
 
+def wire_mean(step, first):
+    """Mean width on the wire, over the values of the first step, as the arbiter weighs them."""
+    rows = {name: first["sites"][name]["payload_bytes"] for name in ("fwd_in", "fwd_out")}
+    values = {name: (rows[name] - 4 - 4 * 48) * 8 / first["sites"][name]["mean_bits"]
+              for name in rows}
+    return sum(values[n] * step["sites"][n]["mean_bits"] for n in rows) / sum(values.values())
+
+
+def check_allocators(case):
+    """Waterfill lands on the target at the step that was asked for, and stays; the paced gates'
+    mean is there within 5 % of it, without a beta."""
+    runs = {"fill": ["--allocator", "waterfill", "--steps-to-target", "12"],
+            "fill-exact": ["--allocator", "waterfill", "--steps-to-target", "12",
+                           "--gate-signal", "exact"],
+            "fill-mixed": ["--allocator", "waterfill", "--codec-fwd-in", "bf16"],
+            "paced": ["--steps-to-target", "100", "--bits-loss", "l1"]}
+    for name, args in runs.items():
+        code, out, err = case.train(name, *args, "--steps", 120 if name == "paced" else 30,
+                                    "--lr", "1e-2")
+        assert code == 0, out + err
+        steps = case.report(name)["steps"]
+        assert steps[-1]["loss"] < steps[0]["loss"]
+        if name == "fill-mixed":
+            assert abs(steps[-1]["sites"]["fwd_out"]["mean_bits"] - 4) < 1e-6
+        elif name == "paced":
+            means = [s["gate_mean_bits"] for s in steps]
+            reached = next(i for i, mean in enumerate(means) if mean <= 4) + 1
+            print(f"paced: target reached after {reached} steps of 100, last {means[-1]:.3f}")
+            assert abs(reached - 100) <= 5, means
+        else:
+            for step in steps[16:]:  # 12 and the lag, and what waits for the one before
+                assert abs(step["gate_mean_bits"] - 4) <= 0.5 / 48, (name, step)
+                # The sites switch a step apart: what one gives the other may not have yet.
+                assert abs(wire_mean(step, steps[0]) - 4) <= 0.05, (name, step)
+            assert wire_mean(steps[6], steps[0]) > 5
+            widths = steps[-1]["sites"]["fwd_out"]["widths"]
+            assert widths["min"] < widths["max"], widths
+    hashes = [[s["state_hash"] for s in case.report(n)["steps"]] for n in ("fill", "fill-exact")]
+    assert hashes[0][:3] == hashes[1][:3]  # until the sums of g^2 come from a coded gradient
+
+
+def check_entropy(case):
+    """Entropy coding changes bytes alone, in both directions, at every codec with bit planes and in
+    evaluation through the codec; the width of the codes stays what is reported."""
+    for name, args in {
+            "amaq": ["--bits-lr", "0.1"], "affine": ["--codec", "affine", "--bits", "8"],
+            "exact": ["--gate-signal", "exact"], "tensor": ["--codec", "tensor", "--bits", "6"],
+            "channel": ["--codec", "channel", "--bits", "8"],
+            "group": ["--codec", "group", "--bits", "8"], "dictionary": ["--dictionary", "on"],
+            }.items():
+        reports = {}
+        for entropy in ("none", "rans"):
+            code, out, err = case.train(f"{name}-{entropy}", *args, "--steps", 12, "--batch", 16,
+                                        "--lr", "1e-2", "--entropy", entropy, "--eval-data",
+                                        case.eval, "--exact-match", "off", "--delete-session")
+            assert code == 0, out + err
+            reports[entropy] = case.report(f"{name}-{entropy}")
+            assert reports[entropy]["config"]["entropy"] == entropy
+        plain, coded = reports["none"], reports["rans"]
+        assert [s["state_hash"] for s in plain["steps"]] == [s["state_hash"] for s in coded["steps"]]
+        assert [s["loss"] for s in plain["steps"]] == [s["loss"] for s in coded["steps"]]
+        assert plain["eval"]["after_quantized"]["loss"] == coded["eval"]["after_quantized"]["loss"]
+        saved = dict.fromkeys(SITES, 0)
+        for a, b in zip(plain["steps"], coded["steps"]):
+            for site in SITES:
+                one, other = a["sites"][site], b["sites"][site]
+                assert other["mean_bits"] == one["mean_bits"] and other["rows"] == one["rows"]
+                assert other["payload_bytes"] <= one["payload_bytes"], (name, site)
+                saved[site] += one["payload_bytes"] - other["payload_bytes"]
+            assert b["bytes_sent"] <= a["bytes_sent"] and b["bytes_received"] <= a["bytes_received"]
+        print(f"{name}: bytes saved {saved}")
+        assert saved["fwd_in"] > 0 or name == "dictionary", name
+
+
 def check_two_at_once(case):
     """Two sessions with different settings, together and alone: the same bits."""
     settings = {"one": ["--codec", "amaq", "--seed", "1"],
@@ -312,10 +386,16 @@ def check_bad_input(case):
     refused(case, EXIT_USAGE, "--dictionary", "--codec-fwd-in",
             args=["--dictionary", "on", "--codec-fwd-in", "bf16"])
     refused(case, EXIT_INPUT, "codec_fwd_in", "'zip'", args=["--codec-fwd-in", "zip"])
-    refused(case, EXIT_INPUT, "entropy", "rans", args=["--entropy", "rans"])
-    refused(case, EXIT_INPUT, "allocator", "waterfill", args=["--allocator", "waterfill"])
+    refused(case, EXIT_INPUT, "entropy", "rans", "bf16",
+            args=["--codec", "bf16", "--entropy", "rans"])
+    refused(case, EXIT_INPUT, "entropy", "'zip'", args=["--entropy", "zip"])
+    refused(case, EXIT_INPUT, "allocator", "'fill'", args=["--allocator", "fill"])
+    refused(case, EXIT_USAGE, "--rate", "'fast'", args=["--rate", "fast"])
+    refused(case, EXIT_INPUT, "rate", "steps_to_target", args=["--rate", "auto"])
+    auto = ["--rate", "auto", "--allocator", "waterfill"]
+    refused(case, EXIT_INPUT, "rate_bits_min", "9", args=[*auto, "--rate-bits-min", "9"])
+    refused(case, EXIT_INPUT, "step_seconds", "1e+09", args=[*auto, "--step-seconds", "1e9"])
     refused(case, EXIT_INPUT, "granularity", "token", args=["--granularity", "token"])
-    refused(case, EXIT_INPUT, "steps_to_target", args=["--steps-to-target", "50"])
     refused(case, EXIT_INPUT, "cache_format", "'zip'",
             args=["--codec", "aqsgd", "--cache-format", "zip"])
     refused(case, EXIT_INPUT, "gate_signal", "bf16",
@@ -405,7 +485,8 @@ def main():
         with Seamd(binary, folder / "model", "--sessions-max", "64") as server:
             case = Case(folder, Seam(seam_path, server.address), binary)
             for check in [check_report, check_commands, check_same_bits, check_codec_fwd_in,
-                          check_symmetric, check_dictionary, check_aqsgd, check_two_at_once,
+                          check_symmetric, check_entropy, check_dictionary, check_aqsgd, check_allocators,
+                          check_two_at_once,
                           check_bad_input, check_interrupt, check_disk_full, check_server_gone]:
                 check(case)
                 print(f"{check.__name__}: passed", flush=True)

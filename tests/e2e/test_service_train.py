@@ -7,7 +7,7 @@ import threading
 import numpy as np
 
 from service_fixture import SOURCE, Client, Seamd, grpc, refused, run_cases, wait_for
-from service_trainer import (BACKWARD, FORWARD, Stream, Trainer, fnv1a, frame, some_micros,
+from service_trainer import (BACKWARD, FORWARD, Micro, Stream, Trainer, fnv1a, frame, some_micros,
                              step_begin, tensor_frames)
 from test_service_unary import session_config
 
@@ -386,6 +386,44 @@ def test_bad_quantized_frames__each_named__the_session_goes_on(binary, folder):
         stream, _ = trainer.attach()
         send(stream, zeros + codes, good)  # all zeros, but well formed
         assert stream.receive().WhichOneof("body") == "frame"
+
+
+def test_coded_frames__only_where_the_session_has_rans__each_named(binary, folder):
+    """Coding 1 is refused without `entropy`; with it, bad streams are, and a good one is taken as the
+    codes that it stands for."""
+    from seam.v1 import types_pb2 as types
+    micros = [Micro([np.arange(3, 43), np.arange(43, 53)])]
+    with Seamd(binary, folder / "model") as server, grpc.insecure_channel(server.address) as ch:
+        answers = []
+        for entropy in (types.ENTROPY_CODER_NONE, types.ENTROPY_CODER_RANS):
+            config = session_config(codec=types.CODEC_AFFINE, bits=4)
+            config.codec.entropy = entropy
+            trainer = Trainer(ch, folder / "model", config)
+            rows, channels = 50, trainer.embed(micros[0]).shape[1]
+            alloc = (1, 4 * channels, fnv1a(struct.pack("<I", channels) + bytes([4] * channels)))
+            zeros = bytes(4 + 4 * channels)  # ranges; codes then do not matter
+            codes = bytes(rows * channels * 4 // 8)
+            stream_of_zeros = b"\x01\x09" + bytes(18 * channels * 4 // 8)  # no word, then the tail
+
+            def send(stream, payload, coding):
+                stream.send(step_begin=step_begin(stream.pb, 0, micros))
+                stream.send(frame=frame(payload, phase=FORWARD, site=0, step=0, micro=0, rows=rows,
+                                        channels=channels, codec=3, alloc=alloc, coding=coding))
+
+            coded = entropy == types.ENTROPY_CODER_RANS
+            bad = [(zeros + stream_of_zeros, 1, "coding")] if not coded else [
+                (zeros + stream_of_zeros, 2, "coding"),
+                (zeros + stream_of_zeros[:-1], 1, "rans"),
+                (zeros + stream_of_zeros + b"\0", 1, "rans"),
+                (zeros, 1, "payload_bytes"), (zeros + codes, 1, "payload_bytes")]
+            for payload, coding, text in bad:
+                stream, _ = trainer.attach()
+                send(stream, payload, coding)
+                refused(CODE.INVALID_ARGUMENT, stream.drain, reason="FORMAT", text=text)
+            stream, _ = trainer.attach()
+            send(stream, zeros + (stream_of_zeros if coded else codes), 1 if coded else 0)
+            answers.append(stream.receive().frame)
+        assert answers[0][10] == 0 and len(answers[1]) <= len(answers[0])
 
 
 def test_conflict__same_key_other_bytes__freezes(binary, folder):

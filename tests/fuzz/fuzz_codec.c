@@ -3,12 +3,15 @@
  * announced.  Codecs of coder.h alone go through a coder, as one chunk or two.
  *
  * Input: codec u8, rows u8, channels u8, flags u8, widths (a nibble each), then payload bytes;
- * with a coder the first width is everybody's, and group u8, split u8 stand before the payload. */
+ * with a coder the first width is everybody's (affine, amaq: own ones), and group u8, split u8
+ * stand before the payload.  Flag 4: a coder with the entropy coder, its chunk as long as the
+ * input. */
 #include <math.h>
 
 #include "arena.h"
 #include "coder.h"
 #include "fuzz.h"
+#include "rans.h"
 #include "try.h"
 
 enum { ROWS_MAX = 70, C_MAX = 67, VALUES_MAX = ROWS_MAX * C_MAX };
@@ -74,10 +77,15 @@ typedef struct coder_case {
 } coder_case;
 
 static void coder_open(coder_case *k, seam_codec_args *args, uint8_t *widths, uint32_t rows,
-                       fuzz_input *input) {
-    memset(widths, widths[0], args->channels);
-    *k = (coder_case){.plan = {.group = fuzz_u8(input) % C_MAX},
-                      .alloc = {.widths = widths, .bits_total = widths[0] * args->channels}};
+                       uint32_t entropy, fuzz_input *input) {
+    if (args->id >= SEAM_CODEC_TENSOR) {
+        memset(widths, widths[0], args->channels);
+    }
+    *k = (coder_case){.plan = {.group = fuzz_u8(input) % C_MAX, .entropy = entropy},
+                      .alloc = {.widths = widths}};
+    for (uint32_t c = 0; c < args->channels; c++) {
+        k->alloc.bits_total += widths[c];
+    }
     k->plan.group = seam_codec_group(k->plan.group, args->channels) != 0 ? k->plan.group : 0;
     k->split = (fuzz_u8(input) & 1) != 0 && rows > SEAM_GROUP_ROWS ? SEAM_GROUP_ROWS : rows;
     k->tensor = (seam_coder_tensor){.codec = args->id, .alloc = &k->alloc, .rows = rows};
@@ -163,6 +171,51 @@ static void coder_any(coder_case *k, const seam_codec_args *args, bool stochasti
     }
 }
 
+/* ---- coding 1 ---- */
+
+static size_t head_bytes(const coder_case *k, const seam_codec_args *args) {
+    const size_t C = args->channels;
+    switch (args->id) {
+    case SEAM_CODEC_TENSOR:
+        return 6;
+    case SEAM_CODEC_CHANNEL:
+        return 4 + 2 * C;
+    case SEAM_CODEC_GROUP:
+        return 4 + 2 * k->tensor.rows * (C / seam_codec_group(k->plan.group, args->channels));
+    default:
+        return 4 + 4 * C;
+    }
+}
+
+/* What decodes is what its planes, as rans.h gives them, decode to. */
+static void coded_hostile(coder_case *k, const seam_codec_args *args, fuzz_input *input) {
+    const uint32_t rows = k->tensor.rows;
+    const size_t bytes = input->left < sizeof codes ? input->left : sizeof codes;
+    const size_t head = head_bytes(k, args);
+    const seam_coder_chunk chunk = {
+        .row_count = rows, .payload_bytes = (uint32_t)bytes, .coding = 1};
+    uint8_t *const payload = malloc(bytes + (bytes == 0)); /* exact, for the sanitizer */
+    FUZZ_CHECK(payload != NULL);
+    fuzz_take(payload, bytes, input);
+    seam_coder_decode_begin(k->coder, &k->tensor);
+    if (seam_coder_decode_chunk(again, k->coder, &chunk, payload, NULL) == SEAM_OK) {
+        const seam_rans_args rans = {args->widths, rows, args->channels};
+        const size_t planes = seam_rans_bytes_max(&rans) - 1;
+        void *const scratch = seam_mem_alloc_aligned(seam_rans_scratch_bytes(args->channels));
+        FUZZ_CHECK(scratch != NULL && bytes > head && bytes < head + planes);
+        memcpy(recoded, payload, head);
+        FUZZ_CHECK(seam_rans_decode(recoded + head, &rans, payload + head, bytes - head, scratch) ==
+                   SEAM_OK);
+        seam_mem_free(scratch);
+        const seam_coder_chunk plain = {.row_count = rows,
+                                        .payload_bytes = (uint32_t)(head + planes)};
+        seam_coder_decode_begin(k->coder, &k->tensor);
+        FUZZ_CHECK(seam_coder_decode_chunk(decoded, k->coder, &plain, recoded, NULL) == SEAM_OK);
+        FUZZ_CHECK(memcmp(again, decoded, (size_t)rows * args->channels * sizeof *again) == 0);
+    }
+    free(payload);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t count) {
     fuzz_input input = {data, count};
     uint8_t widths[C_MAX];
@@ -178,11 +231,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t count) {
         }
     }
     args.widths = widths;
-    if (args.id >= SEAM_CODEC_TENSOR && args.id <= SEAM_CODEC_GROUP) {
+    const bool is_coded = (flags & 4) != 0 && seam_codec_has_planes(args.id);
+    if (is_coded || (args.id >= SEAM_CODEC_TENSOR && args.id <= SEAM_CODEC_GROUP)) {
         coder_case k;
-        coder_open(&k, &args, widths, rows, &input);
+        coder_open(&k, &args, widths, rows, is_coded ? SEAM_ENTROPY_RANS : SEAM_ENTROPY_NONE,
+                   &input);
         if ((flags & 1) != 0) {
             coder_any(&k, &args, (flags & 2) != 0, &input);
+        } else if (is_coded) {
+            coded_hostile(&k, &args, &input);
         } else {
             coder_hostile(&k, &args, (flags & 2) != 0, &input);
         }

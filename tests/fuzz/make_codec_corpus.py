@@ -4,8 +4,11 @@ Python alone; the streams of fuzz_rans come from tests/golden/rans_streams.bin."
 import pathlib
 import random
 import struct
+import sys
 
 CORPUS = pathlib.Path(__file__).resolve().parent / "corpus"
+sys.path.insert(0, str(CORPUS.parent.parent / "oracle"))
+import rans_python as rans  # noqa: E402
 
 
 def codec_seed(rng, codec, rows, channels, flags):
@@ -31,6 +34,24 @@ def scaled_seed(rng, codec, rows, channels, flags):
     count = {5: 1, 6: channels, 7: rows * channels}[codec]
     scales = struct.pack(f"<{count}e", *(rng.uniform(0, 1000) for _ in range(count)))
     return head + struct.pack("<hH", -20, 0) + scales + rng.randbytes(2 * rows * channels)
+
+
+def coded_seed(rng, codec, flags):
+    """Flag 4: peaked floats, or a head and a good stream (70 rows, 12 channels, groups of 3)."""
+    rows, channels = 70, 12
+    widths = [rng.randrange(3, 9) if codec <= 4 else 6 for _ in range(channels)]
+    pairs = bytes(low - 1 | high - 1 << 4 for low, high in zip(widths[::2], widths[1::2]))
+    head = bytes([codec, rows - 1, channels - 1, flags]) + pairs + b"\x03\x00"
+    if flags & 1:
+        values = [rng.gauss(0, 0.02) if t else 1.0 for t in range(rows) for _ in range(channels)]
+        return head + bytes(9) + b"\xff" * 9 + struct.pack(f"<{len(values)}f", *values)
+    count = {3: 2 * channels, 4: 2 * channels, 5: 1, 6: channels, 7: rows * channels // 3}[codec]
+    bounds = sorted(rng.uniform(0, 1000) for _ in range(count))
+    words = [1 << rng.randrange(32) for _ in range(2 * sum(widths))]
+    codes = struct.pack(f"<{len(words)}I", *words) + bytes(-(-6 * sum(widths) // 8))
+    stream = rans.encode(codes, widths, rows, [3] * channels)
+    assert len(stream) < len(codes)  # else it is refused before it is read
+    return head + struct.pack("<hH", -20, 0) + struct.pack(f"<{count}e", *bounds) + stream
 
 
 def rans_head(rows, widths, flags):
@@ -79,6 +100,11 @@ def main():
             for flags in (0, 1, 3):
                 seed = scaled_seed(rng, codec, rows, channels, flags)
                 (CORPUS / "codec" / f"{codec}_{at}_{flags}").write_bytes(seed)
+    coded = random.Random(8)
+    for codec in (3, 4, 5, 6, 7):
+        for flags in (4, 5) if codec in (4, 7) else (4,):
+            (CORPUS / "codec" / f"{codec}_coded_{flags}").write_bytes(
+                coded_seed(coded, codec, flags))
     honest = b"".join(bytes([0, rng.randrange(1, 17), 4, 9, rng.randrange(1, 4), 2, 2])
                       for _ in range(20))
     seeds = {

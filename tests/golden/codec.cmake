@@ -30,3 +30,8 @@ add_executable(stateful_cli stateful_cli.c)
 target_link_libraries(stateful_cli PRIVATE seam_flags seam_codec m)
 seam_add_script_test(golden stateful_live ${PYTHON3}
                      ${CMAKE_CURRENT_SOURCE_DIR}/test_stateful_live.py $<TARGET_FILE:stateful_cli>)
+
+add_executable(waterfill_cli waterfill_cli.c)
+target_link_libraries(waterfill_cli PRIVATE seam_flags seam_codec m)
+seam_add_script_test(golden waterfill_live ${PYTHON3}
+                     ${CMAKE_CURRENT_SOURCE_DIR}/test_waterfill_live.py $<TARGET_FILE:waterfill_cli>)

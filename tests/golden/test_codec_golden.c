@@ -129,7 +129,7 @@ static void trajectory_run(FILE *file, void *scratch) {
         }
         trajectory_gradient(db, widths, step, surrogate != 0, scratch);
         seam_gates_step(&gates,
-                        &(seam_gates_step_args){db, rates[0], rates[1], total > target * C});
+                        &(seam_gates_step_args){db, rates[0], rates[1], total > target * C, false});
         seam_gates_bits(bits, &gates);
         for (uint32_t c = 0; c < C; c++) {
             assert_true(fabsf(bits[c] - expected_bits[c]) < 1e-3f);

@@ -229,3 +229,81 @@ def integer_widths(bits, low, high, shift=0.0):
     order = np.argsort(-(bits - widths), kind="stable")
     widths[order[:raise_count]] += 1
     return widths.astype(np.uint8)
+
+
+# ---- waterfill: WIRE.md section 4, SPEC 3.1 ----
+
+def round_to_total(bits, low, high):
+    """Integer widths of fractional ones: floor, then the largest fractions, lowest channel first."""
+    bits = np.clip(np.asarray(bits, np.float32), low, high)
+    widths = np.floor(bits).astype(np.int64)
+    raise_by = int(np.rint(bits.astype(np.float64).sum())) - int(widths.sum())
+    order = np.lexsort((np.arange(len(bits)), -(bits - np.floor(bits))))
+    widths[order[:raise_by]] += 1
+    return widths.astype(np.uint8)
+
+
+class Waterfill:
+    def __init__(self, channels):
+        self.updates = 0
+        self.weight = np.zeros(channels, np.float32)
+        self.span = np.zeros(channels, np.float32)
+
+    def update(self, squares, rows, spans, micros):
+        self.updates += 1
+        rate = max(float(np.float64(1.0) - np.float64(np.float32(0.9))), 1.0 / self.updates)
+        for old, now in ((self.weight, np.asarray(squares, np.float64) / rows),
+                         (self.span, np.asarray(spans, np.float64) / micros)):
+            now = np.where(np.isfinite(now) & (now > 0), now, 0.0)
+            old[:] = (old + rate * (now - old)).astype(np.float32)
+
+    def costs(self):
+        """a_c; NaN where a channel has none."""
+        seen = (self.weight > 0) & (self.span > 0)
+        with np.errstate(divide="ignore"):
+            cost = 0.5 * np.log2(self.weight.astype(np.float64)) + \
+                np.log2(self.span.astype(np.float64))
+        return np.where(seen, cost, np.nan)
+
+    def widths(self, total, low, high):
+        cost = self.costs()
+        if np.isnan(cost).all():
+            cost = np.zeros_like(cost)
+        return round_to_total(fill(cost, np.ones(len(cost)), np.full(len(cost), float(low)),
+                                   np.full(len(cost), float(high)), total), low, high)
+
+
+def fill(height, count, low, high, total):
+    """clamp(height + level) with sum(count * it) = total, by sorting the levels at which something
+    starts or stops to move (the C code bisects)."""
+    height, low, high = (np.asarray(v, np.float64) for v in (height, low, high))
+    fixed = np.isnan(height)
+    height, high = np.where(fixed, 0.0, height), np.where(fixed, low, high)
+
+    def at(level):
+        return np.clip(height + level, low, high)
+
+    edges = np.unique(np.concatenate([low - height, high - height]))
+    sums = np.array([(count * at(level)).sum() for level in edges])
+    if total <= sums[0]:
+        return at(edges[0])
+    if total >= sums[-1]:
+        return at(edges[-1])
+    right = int(np.searchsorted(sums, total))
+    share = (total - sums[right - 1]) / (sums[right] - sums[right - 1])
+    return at(edges[right - 1] + share * (edges[right] - edges[right - 1]))
+
+
+def site_totals(sites, mean_bits):
+    """sites: (values, channels, live, sum of a_c, low, high); the total of each."""
+    height, count, low, high, rest = [], [], [], [], 0.0
+    for values, channels, live, cost, least, most in sites:
+        rows = values / channels
+        height.append(cost / live if live else 0.0)
+        count.append(rows * live if live else values)
+        low.append(least if live else mean_bits)
+        high.append(most if live else mean_bits)
+        rest += values * mean_bits - (rows * least * (channels - live) if live else 0.0)
+    means = fill(height, np.array(count, np.float64), low, high, rest)
+    return [int(np.rint(mean * (live or channels) + (least * (channels - live) if live else 0)))
+            for mean, (_, channels, live, _, least, _) in zip(means, sites)]

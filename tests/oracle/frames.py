@@ -51,11 +51,12 @@ class Header:
     alloc_version: int = 0
     alloc_bits_total: int = 0
     alloc_hash: int = 0
+    coding: int = 0
 
     def seal(self, payload):
         """The whole frame."""
-        head = HEADER.pack(b"SEAM", 1, self.kind, self.phase, self.codec, self.site, 0, self.micro,
-                           self.step, self.rows, self.channels, self.row_begin, self.row_count,
+        head = HEADER.pack(b"SEAM", 1, self.kind, self.phase, self.codec, self.site, self.coding,
+                           self.micro, self.step, self.rows, self.channels, self.row_begin, self.row_count,
                            self.alloc_version, self.alloc_bits_total, self.alloc_hash, len(payload))
         return head + struct.pack("<I", crc32c(head + bytes(4) + payload)) + payload
 

@@ -9,7 +9,7 @@ manifest.tsv, one line a file: name, class, expectation.
   frame    opens; expectation: the digest of a tensor of this one frame (hex)
   chunk    as frame, but the later chunk of a tensor; expectation: digest of both
   bad      does not open; expectation: STATUS and the field that the error names
-  payload  opens, but its payload is refused; expectation: STATUS
+  payload  opens, but its payload is refused; expectation: STATUS and how the error begins
   message  bytes of a stream message; expectation: field number and body bytes
   badmsg   a message that the walk refuses; expectation: words of the error
   begin    a TrainRequest with a StepBegin; expectation: its digest
@@ -34,6 +34,7 @@ ROOT = os.path.dirname(os.path.dirname(HERE))
 sys.path.insert(0, HERE)
 
 import amaq_numpy as amaq  # noqa: E402
+import coded_golden  # noqa: E402
 import frames  # noqa: E402
 import stateful_golden  # noqa: E402
 import symmetric_numpy as symmetric  # noqa: E402
@@ -317,6 +318,7 @@ def make():
     g = Golden()
     ranges = make_tensors(g)
     make_symmetric(g)
+    coded_golden.make_coded(g)
     make_other_kinds(g, ranges)
     make_bad(g)
     micro, digest = make_messages(g)

@@ -1,4 +1,5 @@
-"""The entropy decoder of proto/WIRE.md 3.4 in plain Python, written from that text alone."""
+"""Entropy coding of proto/WIRE.md 3.4 in plain Python, written from that text alone: a decoder of
+any stream, and an encoder that makes the simplest choice of classes."""
 import struct
 
 PROB_SUM = 4096
@@ -167,3 +168,76 @@ def decode(stream, widths, rows):
         decode_class(codes, reader, sizes, *classes[k], cells_at[k])
     require(reader.at == len(stream), "too long")
     return bytes(codes) + tail
+
+
+# ---- encode ----
+
+def class_bytes(kind, freqs):
+    out = bytes([kind])
+    for f in freqs:
+        out += bytes([f]) if f < 128 else bytes([f & 127 | 128, f >> 7])
+    return out
+
+
+def frequencies(symbols, count):
+    """Near the symbols' own, sum 4096, two or more above zero."""
+    counts = [symbols.count(s) for s in range(count)]
+    freqs = [max(1, n * (PROB_SUM - count) // len(symbols)) if n else 0 for n in counts]
+    common = freqs.index(max(freqs))
+    if max(freqs) == sum(freqs):
+        freqs[(common + 1) % count] = 1
+    freqs[common] += PROB_SUM - sum(freqs)
+    return freqs
+
+
+def encode_block(units, freqs, starts):
+    states, words = [STATE_MIN] * 32, []
+    for step in reversed(range(len(units) // 32)):
+        for lane in reversed(range(32)):
+            u, x = units[32 * step + lane], states[lane]
+            if x >= freqs[u] << 19:
+                words.insert(0, x & 0xffff)
+                x >>= 16
+            states[lane] = (x // freqs[u] << 12) + x % freqs[u] + starts[u]
+    return struct.pack("<32I", *states) + struct.pack(f"<{len(words)}H", *words)
+
+
+def encode(codes, widths, rows, kinds):
+    """A stream of one class for each of `kinds`' values; kinds: m of each channel, 9 where all
+    codes of its full groups are 0."""
+    groups, total = rows // 32, sum(widths)
+    order = sorted(set(kinds))
+    bits = (len(order) - 1).bit_length()
+    words = struct.unpack_from(f"<{groups * total}I", codes)
+    classes, sizes, stored, blocks = b"", b"", b"", b""
+    packed = sum(order.index(kind) << (bits * c) for c, kind in enumerate(kinds))
+    cells = {kind: [] for kind in order}  # symbols of the 32 rows
+    for g in range(groups):
+        at = g * total
+        for width, kind in zip(widths, kinds):
+            cell, at = words[at:at + width], at + width
+            assert kind != KIND_ZERO or not any(cell)
+            planes = 0 if kind == KIND_ZERO else kind
+            if kind != KIND_ZERO:
+                stored += struct.pack(f"<{width - planes}I", *cell[:width - planes])
+            top = cell[width - planes:]
+            cells[kind].append([sum((w >> row & 1) << j for j, w in enumerate(top))
+                                for row in range(32)])
+    for kind in order:
+        if not 1 <= kind <= 8:
+            classes += class_bytes(kind, [])
+            continue
+        freqs = frequencies([s for cell in cells[kind] for s in cell], 1 << kind)
+        unit_freqs = unit_frequencies(kind, freqs)
+        starts = [sum(unit_freqs[:u]) for u in range(len(unit_freqs))]
+        classes += class_bytes(kind, freqs)
+        own, n = cells[kind], CELLS[kind]
+        own += [[freqs.index(max(freqs))] * 32] * (-len(own) % n)
+        units = [sum(own[i + k][row] << (k * kind) for k in range(n))
+                 for i in range(0, len(own), n) for row in range(32)]
+        for begin in range(0, len(units), 32 * BLOCK_STEPS):
+            block = encode_block(units[begin:begin + 32 * BLOCK_STEPS], unit_freqs, starts)
+            sizes += struct.pack("<I", len(block))
+            blocks += block
+    return (bytes([len(order)]) + classes + packed.to_bytes(-(-len(widths) * bits // 8), "little") +
+            sizes + stored + codes[4 * groups * total:] + blocks)

@@ -194,33 +194,84 @@ static void test_open__rule_broken__names_the_field(void **state) {
     }
 }
 
-/* With an entropy coder the header does not tell the size; raw codecs and other kinds have none. */
-static void test_open__coded__any_size_for_codecs_with_widths(void **state) {
+/* Coding 1: bit planes only, and a size between the head and what the planes would take. */
+static void test_open__coded__smaller_than_planes(void **state) {
     (void)state;
-    uint8_t frame[SEAM_FRAME_HEADER_BYTES + PAYLOAD_MAX];
-    for (uint8_t codec = 1; codec <= 9; codec++) {
-        const bool widths = codec >= 3 && codec <= 8;
-        seam_frame_header h = tensor_header(4);
-        h.payload_bytes = 5;
-        h.coding = 1;
-        const size_t count = seal(frame, &h);
-        frame[7] = codec;
-        seam_put_u32(frame + 60, 0);
-        if (!widths) {
+    static const struct {
+        uint8_t codec;
+        uint32_t row_begin, payload_bytes;
+        const char *error;
+    } cases[] = {
+        /* C = 3, 13 bits a row: the first 32 rows are 52 bytes of planes behind the head. */
+        {1, 0, 5, "frame.coding"},
+        {2, 0, 5, "frame.coding"},
+        {3, 0, 16, "frame.payload_bytes: 16 are not above 16"},
+        {3, 0, 17, NULL},
+        {3, 0, 67, NULL},
+        {3, 0, 68, "frame.payload_bytes: 68 are not below 68"},
+        {4, 0, 67, NULL},
+        {4, 32, 1, NULL},
+        {4, 32, 12, NULL},
+        {4, 32, 13, "frame.payload_bytes: 13 are not below 13"},
+        {5, 0, 6, "frame.payload_bytes: 6 are not above 6"},
+        {5, 0, 57, NULL},
+        {5, 0, 58, "frame.payload_bytes: 58 are not below 58"},
+        {6, 0, 10, "frame.payload_bytes: 10 are not above 10"},
+        {6, 0, 61, NULL},
+        {6, 0, 62, "frame.payload_bytes: 62 are not below 62"},
+        {7, 0, 4, "frame.payload_bytes: 4 are not above 4"},
+        {7, 0, 70, NULL}, /* the number of scales is not known here */
+        {7, 32, 4, "frame.payload_bytes: 4 are not above 4"},
+        {8, 0, 5, "frame.coding"},
+        {9, 0, 5, "frame.coding"},
+    };
+    uint8_t frame[SEAM_FRAME_HEADER_BYTES + PAYLOAD_MAX] = {0};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        seam_frame_header h = tensor_header(7); /* opens with any size: the bytes are changed */
+        (void)seal(frame, &h);
+        const size_t count = SEAM_FRAME_HEADER_BYTES + cases[i].payload_bytes;
+        frame[7] = cases[i].codec;
+        frame[10] = 1;
+        seam_put_u32(frame + 32, cases[i].row_begin);
+        seam_put_u32(frame + 36, cases[i].row_begin == 0 ? 32 : 8);
+        seam_put_u32(frame + 56, cases[i].payload_bytes);
+        if (cases[i].codec < 3 || cases[i].codec == 9) {
             memset(frame + 40, 0, 16);
         }
+        seam_put_u32(frame + 60, 0);
         seam_put_u32(frame + 60, seam_crc32c(0, frame, count));
         seam_frame_header got;
         const uint8_t *payload = NULL;
         seam_error err = {0};
-        assert_int_equal(seam_frame_open(&got, &payload, frame, count, &err),
-                         widths ? SEAM_OK : SEAM_E_FORMAT);
-        if (widths) {
+        const seam_status st = seam_frame_open(&got, &payload, frame, count, &err);
+        if (cases[i].error == NULL) {
+            assert_int_equal(st, SEAM_OK);
             assert_int_equal(got.coding, 1);
         } else {
-            assert_memory_equal(err.text, "frame.coding", 12);
+            assert_int_equal(st, SEAM_E_FORMAT);
+            assert_memory_equal(err.text, cases[i].error, strlen(cases[i].error));
         }
     }
+}
+
+/* A few bytes cannot stand for more codes than a frame holds. */
+static void test_open__coded__rows_of_more_than_a_frame(void **state) {
+    (void)state;
+    uint8_t frame[SEAM_FRAME_HEADER_BYTES + PAYLOAD_MAX] = {0};
+    seam_frame_header h = tensor_header(7);
+    (void)seal(frame, &h);
+    frame[10] = 1;
+    seam_put_u32(frame + 24, 1u << 20);
+    seam_put_u32(frame + 32, 0);
+    seam_put_u32(frame + 36, 1u << 20); /* 13 bits a row: 1.7 MB */
+    seam_put_u32(frame + 60, 0);
+    seam_put_u32(frame + 60, seam_crc32c(0, frame, SEAM_FRAME_HEADER_BYTES + h.payload_bytes));
+    const uint8_t *payload = NULL;
+    seam_error err = {0};
+    assert_int_equal(seam_frame_open(&h, &payload, frame,
+                                     SEAM_FRAME_HEADER_BYTES + (size_t)h.payload_bytes, &err),
+                     SEAM_E_FORMAT);
+    assert_memory_equal(err.text, "frame.row_count: 1048576 rows", 29);
 }
 
 static void test_open__alloc_of_plain_codec__error(void **state) {
@@ -256,7 +307,8 @@ int main(void) {
         cmocka_unit_test(test_open__truncated__error),
         cmocka_unit_test(test_open__flipped_bit__error),
         cmocka_unit_test(test_open__rule_broken__names_the_field),
-        cmocka_unit_test(test_open__coded__any_size_for_codecs_with_widths),
+        cmocka_unit_test(test_open__coded__smaller_than_planes),
+        cmocka_unit_test(test_open__coded__rows_of_more_than_a_frame),
         cmocka_unit_test(test_open__alloc_of_plain_codec__error),
         cmocka_unit_test(test_digest__two_frames__fnv_of_crcs),
     };

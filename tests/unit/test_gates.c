@@ -293,7 +293,7 @@ static void test_step__ten__follow_the_formula(void **state) {
         assert_int_equal(seam_gates_init(&gates, &config, 3), SEAM_OK);
         for (int step = 1; step <= 10; step++) {
             const float db[3] = {-0.1f * (float)step, 0.0f, -0.002f * (float)step};
-            seam_gates_step(&gates, &(seam_gates_step_args){db, 0.05f, 0.02f, true});
+            seam_gates_step(&gates, &(seam_gates_step_args){db, 0.05f, 0.02f, true, false});
         }
         seam_gates_bits(bits, &gates);
         const double db[3] = {-0.1, 0.0, -0.002};
@@ -315,7 +315,7 @@ static void test_step__forever__stays_in_bounds_and_finite(void **state) {
     assert_int_equal(seam_gates_init(&gates, &config, 2), SEAM_OK);
     const float db[2] = {-3e38f, 3e38f};
     for (int step = 0; step < 200; step++) {
-        seam_gates_step(&gates, &(seam_gates_step_args){db, 1.0f, 1e30f, true});
+        seam_gates_step(&gates, &(seam_gates_step_args){db, 1.0f, 1e30f, true, false});
         assert_true(isfinite(gates.q[0]) && isfinite(gates.m[0]) && isfinite(gates.v[0]));
     }
     seam_gates_bits(bits, &gates);
@@ -334,7 +334,7 @@ static void test_step__bits_loss_alone__falls_to_the_target_in_time(void **state
     const float db[8] = {0};
     uint32_t steps = 0;
     while (seam_gates_bits_total(&gates) > 32 && steps < 1000) {
-        seam_gates_step(&gates, &(seam_gates_step_args){db, 0.01f, 0.02f, true});
+        seam_gates_step(&gates, &(seam_gates_step_args){db, 0.01f, 0.02f, true, false});
         steps++;
     }
     /* alpha*q falls by 1.2528 at 0.01 a step, less where L2's gradient falls too. */
@@ -436,12 +436,12 @@ static void test_save__then_load__continues_to_the_same_bits(void **state) {
     assert_int_equal(seam_gates_init(&a, &config, 3), SEAM_OK);
     assert_int_equal(seam_gates_init(&b, &config, 3), SEAM_OK);
     for (int step = 0; step < 5; step++) {
-        seam_gates_step(&a, &(seam_gates_step_args){db, 0.01f, 0.02f, true});
+        seam_gates_step(&a, &(seam_gates_step_args){db, 0.01f, 0.02f, true, false});
     }
     seam_gates_save(bytes, &a);
     assert_int_equal(seam_gates_load(&b, bytes, sizeof bytes), SEAM_OK);
-    seam_gates_step(&a, &(seam_gates_step_args){db, 0.01f, 0.02f, true});
-    seam_gates_step(&b, &(seam_gates_step_args){db, 0.01f, 0.02f, true});
+    seam_gates_step(&a, &(seam_gates_step_args){db, 0.01f, 0.02f, true, false});
+    seam_gates_step(&b, &(seam_gates_step_args){db, 0.01f, 0.02f, true, false});
     seam_gates_save(bytes, &a);
     seam_gates_save(again, &b);
     assert_memory_equal(bytes, again, sizeof bytes);
@@ -474,6 +474,62 @@ static void test_load__damaged__refused_and_unchanged(void **state) {
     seam_gates_deinit(&gates);
 }
 
+/* In units of beta, gates move alike whatever the size of the task's gradients, far below Adam's
+ * eps too; with beta 0 they stay. */
+static void test_step__relative__scale_of_the_task_does_not_matter(void **state) {
+    (void)state;
+    const seam_gates_config config = preset4();
+    float bits[2][3];
+    for (int run = 0; run < 2; run++) {
+        seam_gates gates;
+        const float scale = run == 0 ? 1.0f : 0x1p-60f;
+        const float db[3] = {-0.5f * scale, -0.1f * scale, 0.25f * scale};
+        assert_int_equal(seam_gates_init(&gates, &config, 3), SEAM_OK);
+        seam_gates_step(&gates, &(seam_gates_step_args){db, 0.05f, 0.0f, true, true});
+        assert_int_equal(gates.step, 0);
+        for (int step = 0; step < 20; step++) {
+            seam_gates_step(&gates, &(seam_gates_step_args){db, 0.05f, 0.1f * scale, true, true});
+        }
+        seam_gates_bits(bits[run], &gates);
+        seam_gates_deinit(&gates);
+    }
+    assert_memory_equal(bits[0], bits[1], sizeof bits[0]);
+    assert_true(bits[0][0] < 8.0f || bits[0][0] > 8.0f);
+}
+
+/* The surrogate of widths w, refined, is the surrogate of a grid with 2^b - 1 steps. */
+static void test_refine__surrogate_of_whole_widths__that_of_b(void **state) {
+    (void)state;
+    const seam_gates_config config = preset4();
+    seam_gates gates;
+    float bits[3], db[3] = {0};
+    const uint8_t widths[3] = {7, 8, 9};
+    const float sums[3] = {1e-6f, 2e-6f, 3e-6f};
+    float steps[3];
+    assert_int_equal(seam_gates_init(&gates, &config, 3), SEAM_OK);
+    gates.q[0] -= 0.1f;
+    gates.q[2] += 0.15f;
+    seam_gates_bits(bits, &gates);
+    for (uint32_t c = 0; c < 3; c++) {
+        steps[c] = 2.5f / (float)((1u << widths[c]) - 1u);
+    }
+    seam_gates_surrogate(db, sums, steps, widths, 100, 3);
+    seam_gates_refine(db, &gates, widths);
+    for (uint32_t c = 0; c < 3; c++) {
+        const double levels = exp2((double)bits[c]), step = 2.5 / (levels - 1.0);
+        const double expected =
+            -log(2) / 12 * 100 * levels / (levels - 1.0) * step * step * (double)sums[c];
+        assert_true(fabs((double)db[c] / expected - 1.0) < 1e-5);
+    }
+    seam_gates_deinit(&gates);
+}
+
+static void test_pull__not_finite__counts_as_zero(void **state) {
+    (void)state;
+    const float db[4] = {-0.5f, 0.25f, NAN, INFINITY};
+    assert_true(seam_gates_pull(db, 4) == 0.75);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_preset__targets_of_the_paper__ranges),
@@ -491,6 +547,9 @@ int main(void) {
         cmocka_unit_test(test_widths__equal_fractions__lowest_index_goes_up),
         cmocka_unit_test(test_save__then_load__continues_to_the_same_bits),
         cmocka_unit_test(test_load__damaged__refused_and_unchanged),
+        cmocka_unit_test(test_step__relative__scale_of_the_task_does_not_matter),
+        cmocka_unit_test(test_refine__surrogate_of_whole_widths__that_of_b),
+        cmocka_unit_test(test_pull__not_finite__counts_as_zero),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

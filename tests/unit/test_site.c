@@ -402,6 +402,45 @@ static void test_load__any_flipped_bit__refused_or_exactly_that_state(void **sta
     seam_site_destroy(site);
 }
 
+/* The owner of a waterfill site: its state is saved with the allocations, and is not the gates'. */
+static void test_state__waterfill__saved_and_loaded(void **state) {
+    (void)state;
+    seam_site_config config = {.codec = SEAM_CODEC_AMAQ, .channels = C, .owner = true};
+    assert_true(seam_gates_preset(&config.gates, 4.0f));
+    seam_site *gates = NULL, *fill = NULL, *other = NULL, *affine = NULL;
+    assert_int_equal(seam_site_create(&gates, &config, NULL), SEAM_OK);
+    config.waterfill = true;
+    assert_int_equal(seam_site_create(&fill, &config, NULL), SEAM_OK);
+    assert_int_equal(seam_site_create(&other, &config, NULL), SEAM_OK);
+    config.codec = SEAM_CODEC_AFFINE; /* an allocator is amaq's alone */
+    config.bits_fixed = 3;
+    assert_int_equal(seam_site_create(&affine, &config, NULL), SEAM_OK);
+    assert_null(seam_site_gates(fill));
+    assert_null(seam_site_waterfill(gates));
+    assert_null(seam_site_waterfill(affine));
+    seam_waterfill *const own = seam_site_waterfill(fill);
+    const float squares[C] = {1, 2, 3, 4, 5}, spans[C] = {5, 4, 3, 2, 1};
+    const seam_waterfill_update_args args = {squares, 2, spans, 1};
+    seam_waterfill_update(own, &args);
+    (void)propose(fill, w1, 3);
+    assert_ptr_equal(seam_site_alloc_newest(fill), seam_site_unanswered(fill));
+    uint8_t bytes[256], again[256];
+    const size_t count = seam_site_state_bytes(fill);
+    assert_true(count <= sizeof bytes);
+    seam_site_save(bytes, fill);
+    assert_int_equal(seam_site_load(gates, bytes, count), SEAM_E_FORMAT);
+    assert_int_equal(seam_site_load(other, bytes, count), SEAM_OK);
+    seam_site_save(again, other);
+    assert_memory_equal(bytes, again, count);
+    assert_true(seam_site_waterfill(other)->weights[4] == 2.5f);
+    seam_site_save(bytes, gates);
+    assert_int_equal(seam_site_load(fill, bytes, seam_site_state_bytes(gates)), SEAM_E_FORMAT);
+    seam_site_destroy(gates);
+    seam_site_destroy(fill);
+    seam_site_destroy(other);
+    seam_site_destroy(affine);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_hash__known_bytes__fnv),
@@ -417,6 +456,7 @@ int main(void) {
         cmocka_unit_test(test_both_ends__random_run__same_widths_at_every_step),
         cmocka_unit_test(test_load__truncated_or_of_another_site__format),
         cmocka_unit_test(test_load__any_flipped_bit__refused_or_exactly_that_state),
+        cmocka_unit_test(test_state__waterfill__saved_and_loaded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -340,6 +340,7 @@ SEAM_ON_GPU static void test_step__amaq__adapter_gates_and_signal_as_the_formula
     uint8_t widths[C];
     seam_gates_widths(widths, &gates, 0);
     assert_int_equal(pa.result.gate_bits_total, seam_gates_bits_total(&gates));
+    assert_true(pa.result.gate_pull > 0 && pb.result.gate_pull == 0);
     assert_non_null(pa.result.proposal);
     assert_memory_equal(pa.result.proposal->widths, widths, C);
     assert_int_equal(pa.result.proposal->version, 2);
@@ -350,6 +351,53 @@ SEAM_ON_GPU static void test_step__amaq__adapter_gates_and_signal_as_the_formula
     pass_free(&pb);
     seam_trainer_destroy(a);
     seam_trainer_destroy(b);
+}
+
+/* Waterfill: the signal is sum g^2, the report has site 1's costs, the widths the told total. */
+static void test_step__waterfill__signal_report_and_total(void **state) {
+    fixture *f = *state;
+    float *x = values_new("x", 0.5f), *g = values_new("g", 1e-4f);
+    float *g_rows = test_calloc((size_t)T * C, sizeof *g_rows);
+    seam_session_config fill = config_of(f, SEAM_CODEC_AMAQ), exact = config_of(f, SEAM_CODEC_F32);
+    fill.codec.allocator = SEAM_ALLOCATOR_WATERFILL;
+    exact.codec.gate_signal_exact = true;
+    seam_trainer *a = trainer_open(f, &fill), *b = trainer_open(f, &exact);
+    pass pa = pass_new(), pb = pass_new();
+    seam_error err = {0};
+    const seam_budget budget = {.effective_step = 0, .bits_total = 5 * C + 3};
+    assert_int_equal(seam_trainer_set_budget(a, &budget, 0, &err), SEAM_OK);
+    run(&pa, f, a, &fill, x, g, 0, 1);
+    for (uint32_t row = 0, next = 0; row < T; row++) { /* decoded rows to their places */
+        if (is_labelled(row)) {
+            memcpy(g_rows + (size_t)row * C, pa.g + (size_t)next++ * C, C * sizeof(float));
+        }
+    }
+    run(&pb, f, b, &exact, pa.in, g_rows, 0, 1);
+    double cost = 0;
+    for (uint32_t c = 0; c < C; c++) {
+        double squares = 0, own = 0, lo = INFINITY, hi = -INFINITY;
+        for (uint32_t row = 0; row < T; row++) {
+            squares += pow(pb.answer[(size_t)row * C + c], 2);
+        }
+        for (uint32_t i = 0; i < f->labelled; i++) {
+            own += pow(pa.g[(size_t)i * C + c], 2);
+            lo = fmin(lo, pa.out[(size_t)i * C + c]);
+            hi = fmax(hi, pa.out[(size_t)i * C + c]);
+        }
+        cost += 0.5 * log2(own / f->labelled) + log2(hi - lo);
+        assert_true(fabs(pa.answer[c] / squares - 1) < 1e-5);
+    }
+    assert_int_equal(pa.result.cost_channels, C);
+    assert_true(fabs(pa.result.cost_sum - cost) < 0.02 * C); /* outermost codes may stay unused */
+    assert_int_equal(pa.result.gate_bits_total, 5 * C + 3);
+    assert_int_equal(pa.result.proposal->bits_total, 5 * C + 3);
+    pass_free(&pa);
+    pass_free(&pb);
+    seam_trainer_destroy(a);
+    seam_trainer_destroy(b);
+    test_free(g_rows);
+    test_free(x);
+    test_free(g);
 }
 
 /* Codecs a site: bf16 in, amaq out.  Only site 1 has gates, so no signal goes back. */
@@ -509,6 +557,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_step__amaq__adapter_gates_and_signal_as_the_formulas,
                                         setup, teardown),
+        cmocka_unit_test_setup_teardown(test_step__waterfill__signal_report_and_total, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(test_step__no_gates_at_site_0__site_1_as_with_them, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_labelled_rows_only__on_and_off__same_bits, setup,

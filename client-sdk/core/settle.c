@@ -1,0 +1,197 @@
+/* What a step's signals and its commit mean for the widths: our own site's allocator moves, the
+ * arbiter judges both sites, and new widths are proposed.  step.c has the calls before it.
+ *
+ * The update of step s uses the budget that was in force for it; what the arbiter decides from its
+ * outcome is told before step s + 1. */
+#include <math.h>
+
+#include "core.h"
+#include "try.h"
+
+static seam_status gates_settle(seam_session *s, const Seam__V1__Commit *commit,
+                                const Seam__V1__SiteReport *peer);
+static seam_status fill_settle(seam_session *s, const Seam__V1__Commit *commit,
+                               const Seam__V1__SiteReport *peer);
+static seam_status widths_propose(seam_session *s, uint64_t step);
+static seam_status proposal_pack(seam_session *s, const seam_alloc *alloc);
+
+static bool is_waterfill(const seam_session *s) {
+    return s->config.codec.allocator == SEAM_ALLOCATOR_WATERFILL;
+}
+
+seam_status seam_step_add_spans(seam_session *session, const seam_alloc *alloc) {
+    seam_session *const s = session;
+    if (seam_site_waterfill(s->site_in) == NULL) {
+        return SEAM_OK;
+    }
+    SEAM_TRY(seam_coder_steps(s->steps, s->sites[s->fwd_in].coder));
+    seam_waterfill_add_spans(s->spans, s->steps, alloc->widths, s->channels);
+    return SEAM_OK;
+}
+
+void seam_step_add_signal(seam_session *session) {
+    seam_session *const s = session;
+    const uint32_t rows = s->micros[s->micro_next].rows;
+    if (s->config.codec.gate_signal_exact && is_waterfill(s)) {
+        seam_gates_add_squares(s->gate_sums, s->dx, rows, s->channels);
+        return;
+    }
+    if (s->config.codec.gate_signal_exact) {
+        seam_gates_add_exact(s->gate_sums, s->dx, s->x_kept, s->x_decoded, s->widths_used[0], rows,
+                             s->channels);
+        return;
+    }
+    for (uint32_t c = 0; c < s->channels; c++) {
+        s->gate_sums[c] += s->gate_signal[c];
+    }
+}
+
+seam_status seam_step_settle(seam_session *session, const Seam__V1__Commit *commit,
+                             seam_error *err) {
+    seam_session *const s = session;
+    s->report = (seam_step_report){
+        .struct_bytes = sizeof s->report,
+        .step = commit->step,
+        .state_hash = commit->state_hash,
+        .grad_norm = commit->grad_norm,
+        .lr = commit->lr,
+        .server_seconds = commit->compute_seconds,
+        .server_codec_seconds = commit->codec_seconds,
+        .skipped = commit->skipped,
+    };
+    if (!seam_codec_has_gates(s->config.codec.codec_out)) {
+        return SEAM_OK;
+    }
+    const uint16_t site_out = s->sites[s->fwd_out].id;
+    const Seam__V1__SiteReport *peer = NULL;
+    for (size_t i = 0; i < commit->n_sites; i++) {
+        if (commit->sites[i]->site == site_out) {
+            peer = commit->sites[i];
+        }
+    }
+    if (peer == NULL || peer->gate_bits_total > SEAM_BITS_MAX * s->channels ||
+        peer->cost_channels > s->channels || !isfinite(peer->cost_sum) ||
+        !isfinite(peer->gate_pull)) {
+        return seam_error_set(err, SEAM_E_FORMAT, "Commit: no valid report of site %u", site_out);
+    }
+    const seam_status st =
+        is_waterfill(s) ? fill_settle(s, commit, peer) : gates_settle(s, commit, peer);
+    s->report.gate_mean_bits = s->arbiter.mean_bits;
+    s->report.target_reached = s->arbiter.target_reached;
+    return st == SEAM_E_MEMORY ? seam_error_set(err, st, "out of memory") : st;
+}
+
+static seam_status gates_settle(seam_session *s, const Seam__V1__Commit *commit,
+                                const Seam__V1__SiteReport *peer) {
+    seam_gates *const gates = seam_site_gates(s->site_in); /* NULL: site 0 has none */
+    const seam_budget *const budget = &s->arbiter.budget;
+    const double C = (double)s->channels;
+    seam_arbiter_view view = {.step = commit->step,
+                              .skipped = commit->skipped,
+                              .mean_out = (double)peer->gate_bits_total / C,
+                              .pull_out = peer->gate_pull};
+    const bool paced = s->config.codec.steps_to_target > 0;
+    if (gates != NULL && paced && !s->config.codec.gate_signal_exact) {
+        seam_gates_refine(s->gate_sums, gates, s->widths_used[0]);
+    }
+    if (gates != NULL && !commit->skipped) {
+        const seam_gates_step_args args = {.db = s->gate_sums,
+                                           .lr = budget->bits_lr,
+                                           .beta = budget->beta_in,
+                                           .bits_loss_active = budget->bits_loss_active,
+                                           .relative = paced};
+        seam_gates_step(gates, &args);
+    }
+    if (gates != NULL) {
+        view.mean_in = (double)seam_gates_bits_total(gates) / C;
+        view.pull_in = seam_gates_pull(s->gate_sums, s->channels);
+    }
+    seam_arbiter_judge(&s->arbiter, &view);
+    if (gates == NULL) {
+        return SEAM_OK;
+    }
+    seam_gates_widths(s->widths, gates, s->arbiter.budget.width_shift);
+    return widths_propose(s, commit->step);
+}
+
+static seam_status fill_settle(seam_session *s, const Seam__V1__Commit *commit,
+                               const Seam__V1__SiteReport *peer) {
+    seam_waterfill *const fill = seam_site_waterfill(s->site_in); /* NULL: site 0 has none */
+    seam_waterfill_share in = {.channels = s->channels};
+    seam_waterfill_share out = {
+        .channels = s->channels, .live = peer->cost_channels, .sum = peer->cost_sum};
+    uint64_t rows = 0;
+    for (uint32_t m = 0; m < s->micro_count; m++) {
+        rows += s->micros[m].rows;
+    }
+    if (fill != NULL && !commit->skipped) {
+        const seam_waterfill_update_args args = {
+            .squares = s->gate_sums, .rows = rows, .spans = s->spans, .micros = s->micro_count};
+        seam_waterfill_update(fill, &args);
+    }
+    seam_site_bounds(&out.bits_min, &out.bits_max, s->site_out);
+    if (fill == NULL) {
+        seam_arbiter_fill(&s->arbiter, commit->step, NULL, &out);
+        return SEAM_OK;
+    }
+    seam_site_bounds(&in.bits_min, &in.bits_max, s->site_in);
+    in.sum = seam_waterfill_sum(&in.live, fill);
+    seam_arbiter_fill(&s->arbiter, commit->step, &in, &out);
+    seam_waterfill_widths(s->widths, fill, s->arbiter.budget.total_in, in.bits_min, in.bits_max);
+    return widths_propose(s, commit->step);
+}
+
+void seam_step_judge_rate(seam_session *session) {
+    seam_session *const s = session;
+    const double seconds = seam_now_seconds() - s->step_begin_seconds;
+    const double busy = s->report.server_seconds + s->report.decode_seconds;
+    const double wire = fmax(s->link_seconds - busy, 0.0);
+    double bits = 0.0, rows = 0.0;
+    for (uint32_t i = 0; i < s->site_count; i++) {
+        const seam_site_row *const row = &s->sites[i];
+        if (seam_codec_has_gates(row->codec)) {
+            bits += (double)row->rows * row->mean_bits;
+            rows += (double)row->rows;
+        }
+    }
+    s->report.bits_target = (double)s->arbiter.config.bits_target;
+    if (!s->config.rate_auto || rows == 0.0) {
+        return;
+    }
+    const uint64_t bytes = s->report.bytes_sent + s->report.bytes_received;
+    const uint64_t codes = (uint64_t)(bits * (double)s->channels / 8.0);
+    s->rate_sample = (seam_rate_sample){.bytes = bytes,
+                                        .fixed_bytes = bytes > codes ? bytes - codes : 0,
+                                        .mean_bits = bits / rows,
+                                        .wire_seconds = wire,
+                                        .compute_seconds = fmax(seconds - wire, 0.0),
+                                        .rtt_seconds = s->rtt_seconds,
+                                        .round_trips = s->micro_count + 1};
+    if (seam_rate_judge(&s->rate, &s->rate_sample)) {
+        seam_arbiter_retarget(&s->arbiter, s->rate.bits);
+    }
+    s->report.bits_target = (double)s->arbiter.config.bits_target;
+    s->report.link_bits_per_second = 8.0 * s->rate.bytes_per_second;
+}
+
+static seam_status widths_propose(seam_session *s, uint64_t step) {
+    const seam_alloc *alloc = NULL;
+    bool proposed = false;
+    SEAM_TRY(
+        seam_site_propose(&alloc, &proposed, s->site_in, s->widths, step + s->config.lag_steps));
+    return proposed ? proposal_pack(s, alloc) : SEAM_OK;
+}
+
+static seam_status proposal_pack(seam_session *s, const seam_alloc *alloc) {
+    Seam__V1__AllocPropose propose = SEAM__V1__ALLOC_PROPOSE__INIT;
+    propose.site = s->sites[s->fwd_in].id;
+    propose.version = alloc->version;
+    propose.effective_step = alloc->effective_step;
+    propose.widths.data = alloc->widths;
+    propose.widths.len = s->channels;
+    propose.hash = alloc->hash;
+    Seam__V1__TrainRequest request = SEAM__V1__TRAIN_REQUEST__INIT;
+    request.body_case = SEAM__V1__TRAIN_REQUEST__BODY_ALLOC_PROPOSE;
+    request.alloc_propose = &propose;
+    return seam_message_pack(&s->proposal, &request.base);
+}
