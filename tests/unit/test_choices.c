@@ -190,6 +190,15 @@ static void term_check(const seam_choice_batch *b, uint32_t row, const uint32_t 
     assert_int_equal(b->wanted[row / 8] >> (row % 8) & 1, 1);
 }
 
+/* The sample that a choice belongs to. */
+static void sample_of(seam_sample *ret, const seam_data *data, uint32_t choice_idx) {
+    uint32_t k = 0;
+    do {
+        assert_in_range(k, 0, seam_data_count(data) - 1);
+        seam_data_get(ret, data, k++);
+    } while (choice_idx - ret->choice_first >= ret->choice_count);
+}
+
 enum { CHOICES = 64, TOKENS = 64 };
 
 /* Every term of every batch, and how many tokens of each choice and labels of each row came. */
@@ -215,16 +224,10 @@ static void pass_check(const seam_data *data, uint32_t rows_max, uint32_t batche
                 continue;
             }
             seam_choice c;
-            seam_sample s = {0};
+            seam_sample s;
             uint32_t joined[TOKENS];
             seam_data_choice(&c, data, t->choice_idx);
-            for (uint32_t k = 0; k < seam_data_count(data); k++) {
-                seam_data_get(&s, data, k);
-                if (s.choice_count > 0 && t->choice_idx >= s.choice_first &&
-                    t->choice_idx < s.choice_first + s.choice_count) {
-                    break;
-                }
-            }
+            sample_of(&s, data, t->choice_idx);
             assert_int_equal(t->in_loss, t->choice_idx == s.choice_first + s.choice_right);
             const uint32_t at = seen[t->choice_idx]++;
             assert_in_range(at, 0, c.token_count - 1);
