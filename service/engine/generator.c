@@ -57,8 +57,9 @@ static seam_coder_config coder_config(const seam_generator *g, uint16_t site) {
 /* Largest wire size of a tensor: f32, which may always come, or of a session's codec. */
 static size_t tensor_bytes_max(const seam_generator *g) {
     size_t largest = 0;
-    for (uint16_t site = SEAM_SITE_FWD_IN; site <= SEAM_SITE_FWD_OUT; site++) {
-        seam_coder_config config = coder_config(g, site);
+    static const uint16_t sites[] = {SEAM_SITE_FWD_IN, SEAM_SITE_FWD_OUT};
+    for (size_t i = 0; i < sizeof sites / sizeof sites[0]; i++) {
+        seam_coder_config config = coder_config(g, sites[i]);
         const size_t own = seam_tensor_bytes_max(&config, config.rows_max);
         config.codec = SEAM_CODEC_F32;
         const size_t f32 = seam_tensor_bytes_max(&config, config.rows_max);

@@ -175,10 +175,11 @@ static int wire_code(size_t head, uint32_t row, uint32_t c) {
     const uint32_t group = row / 32, n = b.rows - 32 * group < 32 ? b.rows - 32 * group : 32;
     const size_t base = (size_t)group * 32 * b.channels * b.bits;
     int code = 0;
+    assert_in_range(b.bits, 1, 16);
     for (uint32_t j = 0; j < b.bits; j++) {
         code |= wire_bit(head, base + ((size_t)c * b.bits + j) * n + row % 32) << j;
     }
-    return code - (1 << (b.bits - 1));
+    return code - (int)(1u << b.bits >> 1);
 }
 
 static void check(void) {
