@@ -162,5 +162,9 @@ int main(void) {
         }
         tensor_pass(&s, rows);
     }
+    for (int end = 0; end < 2; end++) {
+        seam_dictionary_destroy(s.dictionary[end]);
+        seam_aqsgd_destroy(s.aqsgd[end]);
+    }
     return fflush(stdout) == 0 ? 0 : 1;
 }
