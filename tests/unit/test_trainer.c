@@ -354,7 +354,7 @@ SEAM_ON_GPU static void test_step__amaq__adapter_gates_and_signal_as_the_formula
 }
 
 /* Waterfill: the signal is sum g^2, the report has site 1's costs, the widths the told total. */
-static void test_step__waterfill__signal_report_and_total(void **state) {
+SEAM_ON_GPU static void test_step__waterfill__signal_report_and_total(void **state) {
     fixture *f = *state;
     float *x = values_new("x", 0.5f), *g = values_new("g", 1e-4f);
     float *g_rows = test_calloc((size_t)T * C, sizeof *g_rows);
