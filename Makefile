@@ -15,7 +15,7 @@ test: ## Install what is needed, then run every check
 
 oracle: ## Regenerate golden vectors with torch/transformers/peft and check live against them
 	@deploy/setup.sh build test oracle
-	@tests/oracle/run.sh
+	@tests/oracle/oracle.sh
 
 build: ## Release binaries in build/release/bin
 	@deploy/setup.sh build
@@ -27,7 +27,7 @@ install: build ## Install the release build under PREFIX (default /usr/local), D
 
 bench: build ## Measure training speed against PyTorch and the GEMM rate (needs the oracle's packages)
 	@deploy/setup.sh test bench oracle
-	@tests/bench/run.sh
+	@tests/bench/bench.sh
 
 fuzz: ## Run every fuzz target for SECONDS_EACH (default 60) seconds
 	@deploy/setup.sh build test

@@ -54,13 +54,11 @@ git ls-files --cached --others --exclude-standard '*.c' '*.h' '*.cu' '*.cuh' | s
     }
     {
         files[++file_count] = $0
-        if (base($0) ~ /\.(h|cuh)$/) {
-            if (base($0) in home) {
-                printf "%s: same file name as %s\n", $0, home[base($0)]
-                errors++
-            }
-            home[base($0)] = $0
+        if (base($0) in home) {
+            printf "%s: same file name as %s\n", $0, home[base($0)]
+            errors++
         }
+        home[base($0)] = $0
     }
     END {
         for (f = 1; f <= file_count; f++) {

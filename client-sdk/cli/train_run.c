@@ -1,5 +1,6 @@
 /* See train_run.h; step_run is one step.
- * Read next: text/batcher.c (where its rows come from), model/trainer.c (what becomes of them). */
+ * Read next: text/batcher.c (where its rows come from), model/split_trainer.c (what becomes of
+ * them). */
 #include "train_run.h"
 
 #include <signal.h>

@@ -1,8 +1,8 @@
 /* Internal to core/: what a client and a session are.  Read seam.h first.
  *
  *   client.c          open, unary calls about the server
- *   session_config.c  options <-> the SessionConfig message, site table
- *   session.c         create, attach, close, delete
+ *   session_options.c options <-> the SessionConfig message, site table
+ *   client_session.c  create, attach, close, delete
  *   step.c            the public step calls
  *   link.c            the loop that drives proto/wire/client_proto: connect, send, receive, retry
  *   receive.c         one message of the Train stream
@@ -165,7 +165,7 @@ double seam_now_seconds(void); /* monotonic */
 uint32_t seam_random_u32(void);
 void seam_session_info_fill(seam_session_info *ret_info, const Seam__V1__Session *session);
 
-/* session_config.c */
+/* session_options.c */
 typedef struct seam_config_message {
     Seam__V1__SessionConfig config;
     Seam__V1__LoraConfig lora;

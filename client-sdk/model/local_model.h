@@ -2,7 +2,7 @@
  * batch seen.
  *
  *   local_model.c  open, describe, buffers, embedding      score.c     of batches, of tokens
- *   trainer.c      a training step                         generate.c  tokens */
+ *   split_trainer.c a training step                         generate.c  tokens */
 #ifndef SEAM_LOCAL_MODEL_H
 #define SEAM_LOCAL_MODEL_H
 

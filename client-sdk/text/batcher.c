@@ -2,7 +2,7 @@
  *
  * Fisher-Yates with one Philox4x32-10 word pair a swap: j = floor(r64 * (i + 1) / 2^64), counter =
  * (i, epoch low, epoch high, "ordr"), key = seed.  All memory is taken at creation.
- * Read next: model/trainer.c; how rows became ids: data.c, tokenizer.c. */
+ * Read next: model/split_trainer.c; how rows became ids: data.c, tokenizer.c. */
 #include "batcher.h"
 
 #include <string.h>

@@ -4,7 +4,8 @@
  *
  * The residual stream x stays in acc; what products read is act.  blocks_backward.c goes the
  * same way back; blocks_cached.c differs in the attention only.
- * Read next: kernels/include/ops.h, then kernels/cpu/linear.c, the product that takes the time. */
+ * Read next: kernels/include/ops.h, then kernels/cpu/cpu_linear.c, the product that takes the time.
+ */
 #include "blocks_internal.h"
 #include "try.h"
 

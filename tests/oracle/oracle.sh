@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Every comparison with transformers, peft and the NumPy codec: `make oracle` calls this.
 #
-#   tests/oracle/run.sh
+#   tests/oracle/oracle.sh
 #
 # Golden vectors are made again and compared with the committed ones (to write them anew, run a
 # make_*_golden.py without --check); then the check_*.py run live.  SmolLM2 is the demo's model

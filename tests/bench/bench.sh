@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Training speed against PyTorch on the same step, in turn on the same cores: `make bench`.
 #
-#   tests/bench/run.sh [THREADS [ROUNDS [LENGTH:PROMPT,...]]]
+#   tests/bench/bench.sh [THREADS [ROUNDS [LENGTH:PROMPT,...]]]
 #
 # Machines change their speed by the second, so the two take turns and the lines of all rounds
 # count.  The default text is a batch of 8 GSM8K rows (lengths and prompt lengths of real ones).
