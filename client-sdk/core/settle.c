@@ -31,18 +31,18 @@ seam_status seam_step_add_spans(seam_session *session, const seam_alloc *alloc) 
 
 void seam_step_add_signal(seam_session *session) {
     seam_session *const s = session;
-    const uint32_t rows = s->micros[s->micro_next].rows;
-    if (s->config.codec.gate_signal_exact && is_waterfill(s)) {
-        seam_gates_add_squares(s->gate_sums, s->dx, rows, s->channels);
+    if (!s->config.codec.gate_signal_exact) { /* the micro-batch may be one behind micro_next */
+        for (uint32_t c = 0; c < s->channels; c++) {
+            s->gate_sums[c] += s->gate_signal[c];
+        }
         return;
     }
-    if (s->config.codec.gate_signal_exact) {
+    const uint32_t rows = s->micros[s->micro_next].rows;
+    if (is_waterfill(s)) {
+        seam_gates_add_squares(s->gate_sums, s->dx, rows, s->channels);
+    } else {
         seam_gates_add_exact(s->gate_sums, s->dx, s->x_kept, s->x_decoded, s->widths_used[0], rows,
                              s->channels);
-        return;
-    }
-    for (uint32_t c = 0; c < s->channels; c++) {
-        s->gate_sums[c] += s->gate_signal[c];
     }
 }
 
