@@ -1,8 +1,8 @@
 /* Internal to model/: the model's share on this machine, with buffers that grow to the largest
  * batch seen.
  *
- *   local_model.c  open, describe, buffers, embedding      score.c     of batches, of tokens
- *   split_trainer.c a training step                         generate.c  tokens */
+ *   local_model.c    open, describe, buffers, embedding      score.c     of batches, of tokens
+ *   split_trainer.c  a training step                         generate.c  tokens */
 #ifndef SEAM_LOCAL_MODEL_H
 #define SEAM_LOCAL_MODEL_H
 

@@ -11,10 +11,10 @@ f32: losses, every gradient and the logits within 1e-4 of transformers + peft in
 bf16: losses and the gradient as a whole within 2e-2 of transformers + peft in f32 on base weights
 rounded to bf16 (SmolLM2's Q4_1 weights are not bf16 numbers; published checkpoints are).  Both
 read the rounded weights from one file, so the figure is that of the computation alone.  SmolLM2's
-gradient misses the 2e-2 (2.8e-2 on AMX): some ten roundings of 2^-9 a block, forward and backward,
-through 30 blocks, do that to any product of bf16 operands; PyTorch's autocast is 4.2e-2 off on the
-same step, 3.9e-2 with its head in f32.  There the bound is what autocast is off by.  Printed beside
-it, without a bound: the distance to the unrounded weights.
+gradient misses the 2e-2 (2.8e-2 on AMX) and the check fails there; PyTorch's autocast is 4.2e-2 off
+on the same step.  The largest shares are the roundings of q and k before the scores and of the
+frozen products' inputs.  Printed beside it, without a bound: autocast's error, and the distance to
+the unrounded weights.
 """
 
 import argparse
@@ -201,8 +201,7 @@ def check_bf16(run_model, name, model_dir, targets, steps):
     losses_f32, gradients_f32 = run_torch(model_dir, targets, steps)
     loss_f32 = np.abs(got / losses_f32 - 1).max()
     whole_f32, worst_f32 = gradient_errors(got_gradients, gradients_f32)
-    deep = name.startswith("SmolLM2")
-    passed = loss <= BOUNDS["bf16"] and whole <= max(BOUNDS["bf16"], peer if deep else 0.0)
+    passed = max(loss, whole) <= BOUNDS["bf16"]
     print(f"{name} bf16: {len(losses)} steps, loss {losses[0]:.4f} -> {losses[-1]:.4f}, "
           f"off by {loss:.1e}; gradient off by {whole:.1e}, worst tensor {worst:.1e} "
           f"(against unrounded weights: loss {loss_f32:.1e}, gradient {whole_f32:.1e}, worst "
