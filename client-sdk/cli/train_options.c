@@ -103,7 +103,7 @@ static const seam_arg_spec codec_specs[] = {
         "once]"),
     OPTION("rate", SEAM_ARG_TEXT, rate, "NAME",
            "amaq: who sets the target: off (--target), auto: the link's bandwidth [off]"),
-    OPTION("rate-bits-min", SEAM_ARG_F32, rate_bits_min, "X", "rate auto: least target [2]"),
+    OPTION("rate-bits-min", SEAM_ARG_F32, rate_bits_min, "X", "rate auto: least target [3]"),
     OPTION("rate-bits-max", SEAM_ARG_F32, rate_bits_max, "X", "rate auto: largest [bits-start]"),
     OPTION("step-seconds", SEAM_ARG_F32, step_seconds, "X",
            "rate auto: what a step may take [twice its compute time]"),

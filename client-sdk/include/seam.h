@@ -177,7 +177,7 @@ typedef struct seam_session_options {
     /* The target follows the link: a step's bytes are to cross it while both ends compute, or in
      * what step_seconds leaves.  With waterfill or steps_to_target only. */
     bool rate_auto;
-    float rate_bits_min, rate_bits_max; /* of the target [bits_min, at least 2; bits_start] */
+    float rate_bits_min, rate_bits_max; /* of the target [3, within the range; bits_start] */
     float step_seconds;                 /* 0: the wire's time is to fit the compute time */
 
     uint32_t lora_rank;    /* [16] */
