@@ -1,14 +1,12 @@
 """Golden frames of coding 1 (proto/WIRE.md 2, 3.4) for make_frame_golden.py: streams of
-rans_python.py in place of the codes that amaq_numpy.py and symmetric_numpy.py make."""
+wire_numpy.rans in place of the codes that its affine and symmetric make."""
 import struct
 
 import numpy as np
 
-import amaq_numpy as amaq
-import frames
-import rans_python as rans
-import symmetric_numpy as symmetric
-from frames import Header
+from wire_numpy import affine, frames, rans, symmetric
+from wire_numpy.bits import alloc_hash, crc32c
+from wire_numpy.frames import Header
 
 ROWS, CHANNELS, GROUP = 100, 8, 4  # three full groups of rows and a tail of 4
 
@@ -16,7 +14,7 @@ ROWS, CHANNELS, GROUP = 100, 8, 4  # three full groups of rows and a tail of 4
 def header_of(codec, widths, **kwargs):
     return dict(codec=codec, site=1, step=300, micro=1, rows=ROWS, channels=CHANNELS,
                 row_count=ROWS, alloc_version=9, alloc_bits_total=sum(widths),
-                alloc_hash=amaq.alloc_hash(np.array(widths, np.uint8)), coding=1, **kwargs)
+                alloc_hash=alloc_hash(np.array(widths, np.uint8)), coding=1, **kwargs)
 
 
 def stream_of(codes, widths, kinds):
@@ -32,8 +30,8 @@ def amaq_tensor(rng):
     x[:, 5] = 0.25
     widths = [4, 5, 4, 8, 4, 3, 6, 4]
     kinds = [4, 4, 4, 4, 4, rans.KIND_ZERO, 4, 4]
-    head = amaq.measure(x)
-    codes, values = amaq.encode(amaq.AMAQ, x, widths, head)
+    head = affine.measure(x)
+    codes, values = affine.encode(affine.AMAQ, x, widths, head)
     return head, codes, stream_of(codes, widths, kinds), values, widths
 
 
@@ -55,7 +53,7 @@ def add_refused(g, name, header, payload, widths, text):
 def make_coded(g):
     rng = np.random.default_rng(20251126)
     head, codes, stream, values, widths = amaq_tensor(rng)
-    base = header_of(amaq.AMAQ, widths)
+    base = header_of(affine.AMAQ, widths)
     g.add_tensor("amaq_rans", Header(**base), head + stream, values, widths)
     # Chunks of a tensor may differ: here the second is a tail, which nothing is gained from.
     group_bytes = 4 * sum(widths)
@@ -87,14 +85,14 @@ def make_coded(g):
     def refuse(name, header, payload, field):
         bytes_ = bytearray(Header(**{**header, "coding": 0}).seal(payload))
         bytes_[10] = 1
-        bytes_[60:64] = struct.pack("<I", frames.crc32c(bytes(bytes_[:60]) + bytes(4) +
+        bytes_[60:64] = struct.pack("<I", crc32c(bytes(bytes_[:60]) + bytes(4) +
                                                         bytes(bytes_[64:])))
         g.add("bad_rans_" + name, bytes(bytes_), "bad", "FORMAT " + field)
 
     refuse("planes", base, head + codes, "frame.payload_bytes")
     refuse("empty", base, head, "frame.payload_bytes")
     refuse("rows", {**base, "rows": 2 ** 20, "row_count": 2 ** 20}, head + stream, "frame.row_count")
-    raw = dict(codec=amaq.BF16, rows=2, channels=3, row_count=2)
+    raw = dict(codec=affine.BF16, rows=2, channels=3, row_count=2)
     refuse("bf16", raw, bytes(12), "frame.coding")
     refuse("aqsgd", {**base, "codec": 8}, head + stream, "frame.coding")
     refuse("gate_signal", {**base, "kind": frames.GATE_SIGNAL, "rows": 1, "row_count": 1},

@@ -4,7 +4,7 @@
     make_frame_golden.py            writes proto/golden and the hex blocks of WIRE.md
     make_frame_golden.py --check    compares them with what it would write
 
-Built from the text of WIRE.md with NumPy (amaq_numpy.py, frames.py); tests/golden reads them in C.
+Built from the text of WIRE.md with NumPy (wire_numpy); tests/golden reads them in C.
 manifest.tsv, one line a file: name, class, expectation.
   frame    opens; expectation: the digest of a tensor of this one frame (hex)
   chunk    as frame, but the later chunk of a tensor; expectation: digest of both
@@ -33,12 +33,13 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 sys.path.insert(0, HERE)
 
-import amaq_numpy as amaq  # noqa: E402
 import coded_golden  # noqa: E402
-import frames  # noqa: E402
 import stateful_golden  # noqa: E402
-import symmetric_numpy as symmetric  # noqa: E402
-from frames import Header  # noqa: E402
+from wire_numpy import affine, frames, messages, symmetric  # noqa: E402
+from wire_numpy.bits import alloc_hash, crc32c, fnv  # noqa: E402
+from wire_numpy.frames import Header  # noqa: E402
+from wire_numpy.messages import field, varint  # noqa: E402
+from wire_numpy.rounding import Rounding  # noqa: E402
 
 GOLDEN = os.path.join(ROOT, "proto", "golden")
 WIRE = os.path.join(ROOT, "proto", "WIRE.md")
@@ -64,43 +65,30 @@ class Golden:
         return frame
 
 
-def varint(value):
-    out = bytearray()
-    while value > 127:
-        out.append(value & 127 | 128)
-        value >>= 7
-    return bytes(out) + bytes([value])
-
-
-def field(number, body):
-    """A length-delimited protobuf field."""
-    return varint(number << 3 | 2) + varint(len(body)) + body
-
-
 def quantized(codec, x, widths, **kwargs):
     widths = np.array(widths, np.uint8)
     return dict(codec=codec, rows=x.shape[0], channels=x.shape[1], row_count=x.shape[0],
-                alloc_bits_total=int(widths.sum()), alloc_hash=amaq.alloc_hash(widths), **kwargs)
+                alloc_bits_total=int(widths.sum()), alloc_hash=alloc_hash(widths), **kwargs)
 
 
 def make_tensors(g):
     small = np.array([[0.0, 1.0, -2.0], [0.5, -1.5, 3.0]], np.float32)
-    for name, codec in (("f32", amaq.F32), ("bf16", amaq.BF16)):
-        payload, values = amaq.encode(codec, small, None, None)
+    for name, codec in (("f32", affine.F32), ("bf16", affine.BF16)):
+        payload, values = affine.encode(codec, small, None, None)
         g.add_tensor(name, Header(codec=codec, site=0, step=7, rows=2, channels=3, row_count=2),
                      payload, values)
     widths = [4, 4, 4]
-    ranges = amaq.measure(small)
-    codes, values = amaq.encode(amaq.AFFINE, small, widths, ranges)
-    g.add_tensor("affine", Header(**quantized(amaq.AFFINE, small, widths, site=0, step=7,
+    ranges = affine.measure(small)
+    codes, values = affine.encode(affine.AFFINE, small, widths, ranges)
+    g.add_tensor("affine", Header(**quantized(affine.AFFINE, small, widths, site=0, step=7,
                                               alloc_version=1)), ranges + codes, values, widths)
 
     rng = np.random.default_rng(20250101)
     x = (rng.standard_normal((40, 5)) * [1, 0.01, 30, 1, 0]).astype(np.float32)
     widths = [3, 8, 1, 16, 4]
-    ranges = amaq.measure(x)
-    codes, values = amaq.encode(amaq.AMAQ, x, widths, ranges)
-    base = quantized(amaq.AMAQ, x, widths, site=1, step=300, micro=1, alloc_version=9)
+    ranges = affine.measure(x)
+    codes, values = affine.encode(affine.AMAQ, x, widths, ranges)
+    base = quantized(affine.AMAQ, x, widths, site=1, step=300, micro=1, alloc_version=9)
     g.add_tensor("amaq", Header(**base), ranges + codes, values, widths)
     # The same tensor in two chunks: the range block stands in the first.
     group = 4 * int(np.sum(widths))
@@ -112,11 +100,11 @@ def make_tensors(g):
     # A gradient: stochastic, only rows 1, 4, 5 and 9 of the micro-batch travel.
     row_ids = [1, 4, 5, 9]
     grad = (rng.standard_normal((4, 5)) * 1e-7).astype(np.float32)
-    rounding = amaq.Rounding(True, seed=2 ** 40 + 17, step=300, site=2, micro=1)
-    ranges = amaq.measure(grad)
-    codes, values = amaq.encode(amaq.AMAQ, grad, widths, ranges, rounding, row_ids)
+    rounding = Rounding(True, seed=2 ** 40 + 17, step=300, site=2, micro=1)
+    ranges = affine.measure(grad)
+    codes, values = affine.encode(affine.AMAQ, grad, widths, ranges, rounding, row_ids)
     g.add_tensor("amaq_gradient",
-                 Header(**quantized(amaq.AMAQ, grad, widths, phase=frames.BACKWARD, site=2, step=300,
+                 Header(**quantized(affine.AMAQ, grad, widths, phase=frames.BACKWARD, site=2, step=300,
                                     micro=1, alloc_version=9)), ranges + codes, values, widths)
     return ranges
 
@@ -132,7 +120,7 @@ def make_symmetric(g):
     x = (rng.standard_normal((40, 8)) * [1, 0.01, 30, 1, 0, 1e-6, 1, 2]).astype(np.float32)
     row_ids = [1, 4, 5, 9]
     grad = (rng.standard_normal((4, 8)) * 1e-7).astype(np.float32)
-    rounding = amaq.Rounding(True, seed=2 ** 40 + 17, step=300, site=2, micro=1)
+    rounding = Rounding(True, seed=2 ** 40 + 17, step=300, site=2, micro=1)
     for (codec, name), bits in zip(names.items(), (3, 9, 5)):
         group = GROUP_CHANNELS
         payloads, values = symmetric.chunks(codec, small, 4, group=group)
@@ -178,8 +166,8 @@ def make_symmetric(g):
 def make_other_kinds(g, ranges):
     signal = np.array([-0.5, 0.25, -1e-3], "<f4").tobytes()
     widths = np.array([3, 8, 1], np.uint8)
-    common = dict(site=0, step=7, codec=amaq.AMAQ, channels=3, alloc_version=2,
-                  alloc_bits_total=12, alloc_hash=amaq.alloc_hash(widths))
+    common = dict(site=0, step=7, codec=affine.AMAQ, channels=3, alloc_version=2,
+                  alloc_bits_total=12, alloc_hash=alloc_hash(widths))
     frame = Header(kind=frames.GATE_SIGNAL, phase=frames.BACKWARD, **common).seal(signal)
     g.add("gate_signal", frame, "frame", f"{frames.digest([frame]):016x}")
     frame = Header(kind=frames.GRAD_NORM, phase=frames.BACKWARD, step=7).seal(struct.pack("<d", 2.5))
@@ -195,7 +183,7 @@ def make_bad(g):
         frame = bytearray(good)
         frame[at:at + len(data)] = data
         if crc:
-            frame[60:64] = struct.pack("<I", frames.crc32c(frame[:60] + bytes(4) + frame[64:]))
+            frame[60:64] = struct.pack("<I", crc32c(frame[:60] + bytes(4) + frame[64:]))
         g.add("bad_" + name, bytes(frame), "bad", error)
 
     u32 = struct.Struct("<I").pack
@@ -236,7 +224,7 @@ def make_messages(g):
     g.add("badmsg_type", b"\x78\x01", "badmsg", "wire type 0")
     # StepBegin: step 7, one micro-batch of sequences 5, 1, 4; rows 1, 4 and 9 are labelled.
     micro = ([5, 1, 4], bytes([0x12, 0x02]), [100, 101, 10 ** 12], [])
-    digest = frames.step_begin_digest(7, 3, [micro])
+    digest = messages.step_begin_digest(7, 3, [micro])
     body = field(1, b"".join(varint(v) for v in micro[0])) + field(2, micro[1])
     body += field(3, b"".join(varint(v) for v in micro[2]))
     begin = b"\x08\x07\x10\x03" + field(3, body) + b"\x21" + struct.pack("<Q", digest)
@@ -267,7 +255,7 @@ def make_config(g):
                                                    1, 2) + struct.pack("<IIQ", 2, 1, 500)
     data += struct.pack("<BQ", 1, 7) + struct.pack("<IQIIIII", 64, 2 ** 33, 2, 8, 2, 9, 4096)
     data += struct.pack("<III", 512, 8, 2) + struct.pack("<I", len(name)) + name
-    g.add("session_config", config, "config", f"{frames.fnv(data):016x}")
+    g.add("session_config", config, "config", f"{fnv(data):016x}")
 
 
 # ---- the hex blocks of WIRE.md ----

@@ -14,10 +14,9 @@ import struct
 
 import numpy as np
 
-import amaq_numpy as amaq
-import frames
-import stateful_numpy as stateful
-from frames import Header
+from wire_numpy import aqsgd, dictionary, frames
+from wire_numpy.bits import alloc_hash, crc32c
+from wire_numpy.frames import Header
 
 ROWS_MAX, BITS, CACHE_BYTES = 4, 3, 90
 
@@ -41,20 +40,20 @@ def add_bad(g, kind, name, frame, at, data, error, cut=0):
     head = bytearray(frame[:64])
     head[56:60] = struct.pack("<I", len(payload))
     head[60:64] = bytes(4)
-    head[60:64] = struct.pack("<I", frames.crc32c(bytes(head) + bytes(payload)))
+    head[60:64] = struct.pack("<I", crc32c(bytes(head) + bytes(payload)))
     g.add("bad_" + name, bytes(head + payload), kind + "_bad", error)
 
 
 def make_dictionary(g):
     token = [np.array(row, np.float32) for row in
              ((0, 1), (0.5, -2), (3, 0.25), (-1, -1), (8, 7), (1e-3, 1e3))]
-    end = stateful.Dictionary(2, ROWS_MAX)
+    end = dictionary.Dictionary(2, ROWS_MAX)
     long = [i % 6 for i in range(40)]
     for number, text in enumerate(([0, 1, 0, 0, 2], [1, 3, 4, 4, 0], long)):
         x = np.stack([token[i] for i in text])
         chunks = [32, 8] if len(text) > 32 else [len(text)]
         payloads, values = end.encode(x, chunks)
-        header = dict(codec=stateful.DICTIONARY, site=0, step=number, rows=len(text), channels=2)
+        header = dict(codec=dictionary.DICTIONARY, site=0, step=number, rows=len(text), channels=2)
         last = add_tensor(g, "dictionary", f"dictionary_{number}", header, payloads, chunks, values)
         if number == 1:
             frame = last[0]
@@ -81,9 +80,9 @@ def sequences_bytes(sequences):
 
 def make_aqsgd_session(g, kind, cache_bits):
     rng = np.random.default_rng(20250601)
-    end = stateful.Aqsgd(3, BITS, CACHE_BYTES, cache_bits)
+    end = aqsgd.Aqsgd(3, BITS, CACHE_BYTES, cache_bits)
     widths = np.full(3, BITS, np.uint8)
-    alloc = dict(alloc_version=1, alloc_bits_total=9, alloc_hash=amaq.alloc_hash(widths))
+    alloc = dict(alloc_version=1, alloc_bits_total=9, alloc_hash=alloc_hash(widths))
     base = {i: (rng.standard_normal((8, 3)) * [1, 20, 0.01]).astype(np.float32) for i in range(4)}
     steps = [[(7, 3), (10 ** 12, 2)], [(7, 3), (8, 0), (10 ** 12, 2)], [(7, 2), (9, 5), (9, 5)],
              [(10 ** 12, 2), (9, 5)], [(i, 8) for i in range(4)] + [(9, 5)]]
@@ -92,7 +91,7 @@ def make_aqsgd_session(g, kind, cache_bits):
         x = (x + 0.1 * number).astype(np.float32)
         chunks = [32, len(x) - 32] if len(x) > 32 else [len(x)]
         payloads, values = end.encode(sequences, x, chunks)
-        header = dict(codec=stateful.AQSGD, site=1, step=number, rows=len(x), channels=3, **alloc)
+        header = dict(codec=aqsgd.AQSGD, site=1, step=number, rows=len(x), channels=3, **alloc)
         name = f"{kind}_{number}"
         sealed = add_tensor(g, kind, name, header, payloads, chunks, values)
         for i in range(len(sealed)):
@@ -122,8 +121,8 @@ def make_aqsgd(g):
     rng = np.random.default_rng(7)
     grad = (rng.standard_normal((5, 3)) * [1e-7, 1e-8, 0]).astype(np.float32)
     grad[2] = 0
-    block, codes, values = stateful.gradient_encode(grad, BITS)
-    header = dict(codec=stateful.AQSGD, phase=frames.BACKWARD, site=2, step=3, rows=5, channels=3,
+    block, codes, values = aqsgd.gradient_encode(grad, BITS)
+    header = dict(codec=aqsgd.AQSGD, phase=frames.BACKWARD, site=2, step=3, rows=5, channels=3,
                   **alloc)
     add_tensor(g, "gradient", "aqsgd_gradient", header, [block + codes], [5], values)
 

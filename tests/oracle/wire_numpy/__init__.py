@@ -1,8 +1,9 @@
 """proto/WIRE.md in NumPy: every frame, payload and message of the wire, read and written.
 
 Written from WIRE.md and proto/seam/v1/*.proto alone, one formula at a time; it imports nothing of
-the C code and knows none of its tiles, tables and blocks.  It reads the golden
-files back (reader.py; ctest golden.wire_numpy).
+the C code and knows none of its tiles, tables and blocks.  It makes the golden
+files (make_frame_golden.py), reads them back (reader.py; ctest golden.wire_numpy) and stands
+against the C code live (tests/golden/test_*_live.py).
 
     bits        CRC-32C, FNV-1a, strings of bits, planes, roundings to fp16 and bf16
     rounding    Philox and the stochastic rounding of gradients

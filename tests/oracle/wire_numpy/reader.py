@@ -12,7 +12,6 @@ import sys
 import numpy as np
 
 from . import Refused, affine, aqsgd, coders, dictionary, frames, messages
-from .frames import HEADER_BYTES
 
 GOLDEN = pathlib.Path(__file__).resolve().parents[3] / "proto" / "golden"
 GROUP_CHANNELS = 4  # of the golden files: make_frame_golden.py, stateful_golden.py
