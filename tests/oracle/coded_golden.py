@@ -45,6 +45,28 @@ def group_tensor(rng):
     return payload[:head], stream_of(payload[head:], widths, [4] * CHANNELS), values, widths
 
 
+def broken_rules(stream):
+    """Streams that break one rule each of a stream of classes 4 and 9 (amaq_tensor)."""
+    reader = rans.Reader(stream[1:])
+    _, freqs = rans.read_class(reader)
+    coded, packed = stream[1:1 + reader.at], 2 + reader.at  # the class of kind 9 is one byte
+    behind, rest = stream[1 + reader.at:], stream[packed + 1:]
+    common = freqs.index(max(freqs))
+    one_less = [f - (s == common) for s, f in enumerate(freqs)]
+    yield "sum", b"\2" + rans.class_bytes(4, one_less) + behind
+    long_form = b"".join(bytes([f | 128, 0]) if f < 128 else bytes([f & 127 | 128, f >> 7])
+                         for f in freqs)
+    yield "frequency", b"\2\4" + long_form + behind
+    yield "class", b"\3" + coded + b"\x09\x09\xff\xff" + rest
+    # Channel 5 has 3 bits: not enough for class 0.
+    yield "planes", stream[:packed] + bytes([stream[packed] & ~(1 << 5)]) + rest
+    size = struct.unpack_from("<I", rest)[0]
+    yield "sizes", stream[:packed + 1] + struct.pack("<I", size - 1) + rest[4:]
+    block = len(stream) - size
+    yield "state", stream[:block] + struct.pack("<I", 2 ** 15 - 1) + stream[block + 4:]
+    yield "state_high", stream[:block] + struct.pack("<I", 2 ** 31) + stream[block + 4:]
+
+
 def add_refused(g, name, header, payload, widths, text):
     g.add("badcode_rans_" + name, Header(**header).seal(payload), "payload", text)
     g.files[f"badcode_rans_{name}.widths"] = bytes(widths)
@@ -74,7 +96,10 @@ def make_coded(g):
                       ("end", stream[:-2] + bytes(255 - b for b in stream[-2:])),
                       ("stored", b"\0" + codes[:-2])):
         add_refused(g, name, base, head + bad, widths, no_stream)
-    add_refused(g, "range", base, b"\x6f" + b"\0" + head[2:] + stream, widths, "FORMAT")
+    for name, bad in broken_rules(stream):
+        add_refused(g, name, base, head + bad, widths, no_stream)
+    add_refused(g, "range", base, b"\x6f" + b"\0" + head[2:] + stream, widths,
+                "FORMAT payload.ranges")
     header = header_of(symmetric.GROUP, group_widths)
     code_bytes = ROWS * sum(group_widths) // 8
     add_refused(g, "scales", header, group_head, group_widths,

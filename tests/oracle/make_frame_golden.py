@@ -9,10 +9,11 @@ manifest.tsv, one line a file: name, class, expectation.
   frame    opens; expectation: the digest of a tensor of this one frame (hex)
   chunk    as frame, but the later chunk of a tensor; expectation: digest of both
   bad      does not open; expectation: STATUS and the field that the error names
-  payload  opens, but its payload is refused; expectation: STATUS and how the error begins
+  payload  opens, but its payload is refused; expectation: STATUS and the error's name
   message  bytes of a stream message; expectation: field number and body bytes
   badmsg   a message that the walk refuses; expectation: words of the error
   begin    a TrainRequest with a StepBegin; expectation: its digest
+  begin_bad   one that is refused; expectation: STATUS and the error's name
   config   a SessionConfig; expectation: its hash
   dictionary, aqsgd, ...  frames of the stateful codecs: stateful_golden.py
 Beside a tensor frame NAME.bin: NAME.values (decoded f32) and, if quantized, NAME.widths (u8).
@@ -138,12 +139,17 @@ def make_symmetric(g):
         header = Header(**quantized(codec, grad, widths, phase=frames.BACKWARD, site=2, step=300,
                                     micro=1, alloc_version=1))
         g.add_tensor(name + "_gradient", header, payloads[0], values, widths)
-        for what, at, data, status in (("exponent", 0, struct.pack("<h", 111), "FORMAT"),
-                                       ("exponent_low", 0, struct.pack("<h", -179), "FORMAT"),
-                                       ("zero", 2, b"\1", "FORMAT"),
-                                       ("negative", 5, b"\x80", "FORMAT"),
-                                       ("infinite", 4, b"\0\x7c", "NONFINITE"),
-                                       ("padding", -1, b"\xff", "FORMAT")):
+        scales = "FORMAT payload.scales"
+        for what, at, data, status in (("exponent", 0, struct.pack("<h", 111), scales),
+                                       ("exponent_low", 0, struct.pack("<h", -179), scales),
+                                       ("zero", 2, b"\1", scales),
+                                       ("negative", 5, b"\x80", scales),
+                                       ("infinite", 4, b"\0\x7c", "NONFINITE payload.scales"),
+                                       ("huge", 0, b"\x6e\0\0\0\xff\x7b",
+                                        "NONFINITE payload.scales"),
+                                       ("padding", -1, b"\xff", "FORMAT payload.codes")):
+            if what == "huge" and bits == 3:
+                continue  # 65504 * 2^110 * 2^2 is finite
             if what == "padding":  # 3 rows of 4 channels of 3 bits: 36 bits in 5 bytes
                 of = small[[0, 1, 0]]
                 payload, values = symmetric.chunks(codec, of, 3, group=group)
@@ -159,7 +165,7 @@ def make_symmetric(g):
     payloads, _ = symmetric.chunks(symmetric.GROUP, small, 4, group=GROUP_CHANNELS)
     header = Header(**quantized(symmetric.GROUP, small, [4] * 4, site=0, step=7, alloc_version=1))
     for what, payload in (("short", payloads[0][:-1]), ("long", payloads[0] + b"\0")):
-        g.add(f"badcode_group_{what}", header.seal(payload), "payload", "FORMAT")
+        g.add(f"badcode_group_{what}", header.seal(payload), "payload", "FORMAT payload.bytes")
         g.files[f"badcode_group_{what}.widths"] = bytes([4] * 4)
 
 
@@ -212,6 +218,80 @@ def make_bad(g):
     g.add("bad_short", good[:63], "bad", "FORMAT frame")
     g.add("bad_truncated", good[:-1], "bad", "FORMAT frame.payload_bytes")
     g.add("bad_trailing", good + b"\0", "bad", "FORMAT frame.payload_bytes")
+
+
+def make_bad_rules(g):
+    """One frame for each rule that make_bad's base, a chunk of amaq, cannot break alone."""
+    def bad(name, header, payload, error):
+        g.add("bad_" + name, Header(**header).seal(payload), "bad", "FORMAT frame." + error)
+
+    raw = dict(codec=affine.F32, step=7, rows=2, channels=3, row_count=2)
+    bad("alloc_version_none", {**raw, "alloc_version": 1}, bytes(24), "alloc_version")
+    bad("alloc_bits_none", {**raw, "alloc_bits_total": 12}, bytes(24), "alloc_bits_total")
+    bad("alloc_hash_none", {**raw, "alloc_hash": 1}, bytes(24), "alloc_hash")
+    bad("row_count_zero", {**raw, "row_count": 0}, bytes(24), "row_count")
+    bad("payload_empty", raw, b"", "payload_bytes")
+    bad("channels_zero", {**raw, "channels": 0}, bytes(24), "channels")
+    norm = dict(kind=frames.GRAD_NORM, phase=frames.BACKWARD, step=7)
+    bad("rows_kind", {**norm, "rows": 2}, bytes(8), "rows")
+    bad("channels_kind", {**norm, "channels": 2}, bytes(8), "channels")
+
+
+def make_bad_payloads(g):
+    """f32, bf16 and amaq: values, range blocks and padding that a receiver refuses."""
+    def bad(of, what, at, data, error):
+        header, payload = frames.open_frame(g.files[of + ".bin"])
+        at %= len(payload)
+        payload = payload[:at] + data + payload[at + len(data):]
+        name = f"badcode_{of}_{what}"
+        g.add(name, header.seal(payload), "payload", error)
+        if of + ".widths" in g.files:
+            g.files[name + ".widths"] = g.files[of + ".widths"]
+
+    for of, infinite, nan in (("f32", b"\0\0\x80\x7f", b"\1\0\x80\xff"),
+                              ("bf16", b"\x80\xff", b"\x81\x7f")):
+        bad(of, "infinite", 4, infinite, "NONFINITE payload.values")
+        bad(of, "nan", 4, nan, "NONFINITE payload.values")
+    h16 = struct.Struct("<h").pack
+    for what, at, data in (("exponent", 0, h16(111)), ("exponent_low", 0, h16(-164)),
+                           ("zero", 2, b"\1"), ("order", 4, b"\0\x50\0\x40")):
+        bad("amaq_gradient", what, at, data, "FORMAT payload.ranges")
+    bad("amaq_gradient", "infinite", 6, b"\0\x7c", "NONFINITE payload.ranges")
+    widths = [1, 2, 4]  # 2 rows: 14 bits in 2 bytes
+    x = np.array([[0.0, 1.0, -2.0], [0.5, -1.5, 3.0]], np.float32)
+    ranges = affine.measure(x)
+    codes, _ = affine.encode(affine.AMAQ, x, widths, ranges)
+    header = Header(**quantized(affine.AMAQ, x, widths, site=0, step=7, alloc_version=2))
+    g.add("badcode_amaq_padding", header.seal(ranges + codes[:-1] + bytes([codes[-1] | 0x80])),
+          "payload", "FORMAT payload.codes")
+    g.files["badcode_amaq_padding.widths"] = bytes(widths)
+
+
+def make_bad_messages(g):
+    g.add("badmsg_empty", b"", "badmsg", "message: empty")
+    g.add("badmsg_tag", b"\xfa\x00\x00", "badmsg", "message: malformed tag")
+    g.add("badmsg_field", b"\x82\x01\x00", "badmsg", "message: field 16")
+    request = messages.read("TrainRequest", g.files["step_begin.bin"])
+
+    def bad(what, error, micro=None, **fields):
+        begin = dict(request["step_begin"], **fields)
+        if micro is not None:
+            begin["micros"] = [dict(begin["micros"][0], **micro)]
+        if what != "digest":
+            begin["digest"] = messages.digest_of(begin)
+        g.add("bad_begin_" + what, messages.write("TrainRequest", {"step_begin": begin}),
+              "begin_bad", error)
+
+    bad("micros", "ARG micros", micros=[])
+    bad("sequence_rows", "ARG micros[0].sequence_rows", {"sequence_rows": []})
+    bad("sequence_empty", "ARG micros[0].sequence_rows", {"sequence_rows": [5, 0, 5]})
+    bad("sample_ids", "ARG micros[0].sample_ids", {"sample_ids": [100, 101]})
+    bad("positions", "ARG micros[0].positions", {"positions": [0, 1, 2]})
+    bad("bitmap_short", "ARG micros[0].labelled_rows", {"labelled_rows": b"\x12"})
+    bad("bitmap_padding", "ARG micros[0].labelled_rows", {"labelled_rows": b"\x12\x06"})
+    bad("unlabelled", "ARG micros[0].labelled_rows", {"labelled_rows": bytes(2)})
+    bad("labelled_row_count", "ARG labelled_row_count", labelled_row_count=4)
+    bad("digest", "CHECKSUM digest", digest=request["step_begin"]["digest"] ^ 1)
 
 
 def make_messages(g):
@@ -309,7 +389,10 @@ def make():
     coded_golden.make_coded(g)
     make_other_kinds(g, ranges)
     make_bad(g)
+    make_bad_rules(g)
+    make_bad_payloads(g)
     micro, digest = make_messages(g)
+    make_bad_messages(g)
     make_config(g)
     stateful_golden.make_stateful(g)
     g.files["manifest.tsv"] = "".join(g.lines).encode()

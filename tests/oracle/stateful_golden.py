@@ -10,6 +10,7 @@ is a frame that a receiver decodes with the state that the earlier ones left.
   gradient     of aqsgd, 3 bits: no state
 Beside an aqsgd tensor stands NAME.sequences: of each its sample id (u64) and rows (u32).
 """
+import copy
 import struct
 
 import numpy as np
@@ -54,6 +55,10 @@ def make_dictionary(g):
         chunks = [32, 8] if len(text) > 32 else [len(text)]
         payloads, values = end.encode(x, chunks)
         header = dict(codec=dictionary.DICTIONARY, site=0, step=number, rows=len(text), channels=2)
+        if number == 1:  # 4 rows in the place of 3 and a new one, which the receiver has not
+            head = struct.pack("<III", 4, 0, 3)
+            g.add("bad_dictionary_state", Header(**header, row_count=len(text)).seal(
+                head + payloads[0][12:]), "dictionary_bad", "STATE dictionary")
         last = add_tensor(g, "dictionary", f"dictionary_{number}", header, payloads, chunks, values)
         if number == 1:
             frame = last[0]
@@ -99,12 +104,40 @@ def make_aqsgd_session(g, kind, cache_bits):
             g.files[full + ".sequences"] = sequences_bytes(sequences)
         if number == 1:
             frame = sealed[0]
-    return frame, sequences_bytes(steps[1]), alloc
+    return frame, sequences_bytes(steps[1]), alloc, end
+
+
+def make_aqsgd_changes(g, end, alloc):
+    """Changes of sample 9, which the session's end has cached with 5 rows."""
+    rng = np.random.default_rng(8)
+    x = (rng.standard_normal((5, 3)) + 1).astype(np.float32)
+    [good], _ = copy.deepcopy(end).encode([(9, 5)], x, [5])
+    head, tag, block, codes = good[:5], good[5:9], good[9:19], good[19:]
+    assert head == b"\1\0\0\0\0" and len(codes) == 6
+
+    def bad(name, payload, error, sequences=((9, 5),)):
+        rows = sum(n for _, n in sequences)
+        header = Header(codec=aqsgd.AQSGD, site=1, step=5, rows=rows, channels=3, row_count=rows,
+                        **alloc)
+        g.add("bad_aqsgd_" + name, header.seal(payload), "aqsgd_bad", error)
+        g.files[f"bad_aqsgd_{name}.sequences"] = sequences_bytes(sequences)
+
+    for what, other, status in (("exponent", b"\x6f\0" + block[2:], "FORMAT"),
+                                ("zero", block[:2] + b"\1\0" + block[4:], "FORMAT"),
+                                ("negative", block[:4] + b"\0\x80" + block[6:], "FORMAT"),
+                                ("infinite", block[:4] + b"\0\x7c" + block[6:], "NONFINITE")):
+        bad("scales_" + what, head + tag + other + codes, status + " aqsgd.scales")
+    bad("codes", good[:-1] + bytes([good[-1] | 0x80]), "FORMAT aqsgd.codes")
+    bad("other_values", head + bytes([tag[0] ^ 1]) + tag[1:] + block + codes, "STATE aqsgd")
+    bad("other_rows", head + tag + block + codes[:5], "STATE aqsgd", [(9, 4)])
+    bad("repeated", b"\2" + head[1:] + tag + tag + block + bytes(12), "FORMAT aqsgd.whole",
+        [(9, 5), (9, 5)])
+    bad("not_finite", b"\1\0\0\0\1" + b"\0\x7c" * 6, "NONFINITE aqsgd.rows", [(77, 2)])
 
 
 def make_aqsgd(g):
     make_aqsgd_session(g, "aqsgd4", 4)
-    frame, sequences, alloc = make_aqsgd_session(g, "aqsgd", 0)
+    frame, sequences, alloc, end = make_aqsgd_session(g, "aqsgd", 0)
 
     def bad(name, *args, **kwargs):
         add_bad(g, "aqsgd", "aqsgd_" + name, frame, *args, **kwargs)
@@ -117,6 +150,7 @@ def make_aqsgd(g):
     bad("no_rows", 4, b"\7", "FORMAT aqsgd.whole")
     bad("head", 0, b"", "FORMAT aqsgd.head", cut=len(frame) - 64 - 20)
     bad("payload", 4, b"\5", "FORMAT aqsgd.payload")
+    make_aqsgd_changes(g, end, alloc)
     # A gradient, 1e-7 in size, and one row of zeros.
     rng = np.random.default_rng(7)
     grad = (rng.standard_normal((5, 3)) * [1e-7, 1e-8, 0]).astype(np.float32)

@@ -22,7 +22,7 @@ against the C code live (tests/golden/test_*_live.py).
 class Refused(Exception):
     """What a receiver answers to bytes that break a rule.
 
-    The text begins with the error's name ("frame.rows"), in which indices may stand in brackets."""
+    The text begins with the error's name (WIRE.md 7.1), in which indices may stand in brackets."""
 
     def __init__(self, status, name, why):
         super().__init__(f"{status} {name}: {why}")

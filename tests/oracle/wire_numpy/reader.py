@@ -28,6 +28,7 @@ class Reader:
         self.classes = {
             "frame": self.frame, "chunk": self.frame, "payload": self.payload, "bad": self.bad,
             "message": self.message, "badmsg": self.bad_message, "begin": self.begin,
+            "begin_bad": self.begin_bad,
             "config": self.config, "dictionary": self.dictionary, "aqsgd": self.aqsgd,
             "aqsgd4": self.aqsgd, "dictionary_bad": self.stateful_bad,
             "aqsgd_bad": self.stateful_bad, "gradient": self.gradient}
@@ -155,6 +156,10 @@ class Reader:
             assert expectation in str(refused), f"refused: {refused}"
         else:
             raise AssertionError("is not refused")
+
+    def begin_bad(self, _name, _kind, data, expectation):
+        begin = messages.read("TrainRequest", data)["step_begin"]
+        refusal(expectation, lambda: messages.check_step_begin(begin))
 
     def stateful_bad(self, name, kind, data, expectation):
         header, payload = frames.open_frame(data)
