@@ -385,7 +385,7 @@ static seam_status symmetric_decode_chunk(float *ret_x, seam_coder *coder,
     const uint32_t C = coder->config.channels;
     const size_t head = head_bytes(coder, chunk);
     if (chunk->payload_bytes != head + code_bytes(coder, chunk->row_count)) {
-        return seam_error_set(err, SEAM_E_FORMAT, "%u bytes, %zu follow from the rows",
+        return seam_error_set(err, SEAM_E_FORMAT, "payload.bytes: %u, %zu follow from the rows",
                               chunk->payload_bytes, head + code_bytes(coder, chunk->row_count));
     }
     if (!is_group(coder)) {
@@ -404,10 +404,11 @@ static seam_status symmetric_decode_chunk(float *ret_x, seam_coder *coder,
         }
     }
     if (st != SEAM_OK) {
-        return seam_error_set(err, st, "scale block: %s", seam_status_text(st));
+        return seam_error_set(err, st, "payload.scales: %s", seam_status_text(st));
     }
     if (!seam_planes_get_end(&reader)) {
-        return seam_error_set(err, SEAM_E_FORMAT, "the bits behind the last code are not zero");
+        return seam_error_set(err, SEAM_E_FORMAT,
+                              "payload.codes: the bits behind the last one are not zero");
     }
     return SEAM_OK;
 }

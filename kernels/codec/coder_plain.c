@@ -47,18 +47,34 @@ static seam_status plain_encode_chunk(seam_coder_chunk *chunk, uint8_t *ret_payl
                              coder->scratch);
 }
 
+/* Which part of a payload of the right size was refused.  ret_x, unspecified by now, takes steps.
+ */
+static const char *part_refused(float *ret_x, const seam_codec_args *args) {
+    if (args->ranges == NULL) {
+        return "values";
+    }
+    return seam_codec_steps(ret_x, args) != SEAM_OK ? "ranges" : "codes";
+}
+
 static seam_status plain_decode_chunk(float *ret_x, seam_coder *coder,
                                       const seam_coder_chunk *chunk, const uint8_t *payload,
                                       seam_error *err) {
-    (void)err;
     const seam_codec_args args = args_of(coder);
     const size_t head = head_bytes(coder, chunk);
-    if (chunk->payload_bytes < head) {
-        return SEAM_E_FORMAT;
+    const size_t bytes =
+        head + seam_codec_code_bytes(args.id, args.widths, chunk->row_count, args.channels);
+    if (chunk->payload_bytes != bytes) {
+        return seam_error_set(err, SEAM_E_FORMAT, "payload.bytes: %u, %zu follow from the rows",
+                              chunk->payload_bytes, bytes);
     }
     memcpy(coder->head, payload, head);
-    return seam_codec_decode(ret_x, &args, payload + head, chunk->payload_bytes - head,
-                             chunk->row_count, coder->scratch);
+    const seam_status st = seam_codec_decode(ret_x, &args, payload + head, bytes - head,
+                                             chunk->row_count, coder->scratch);
+    if (st != SEAM_OK) {
+        return seam_error_set(err, st, "payload.%s: %s", part_refused(ret_x, &args),
+                              seam_status_text(st));
+    }
+    return SEAM_OK;
 }
 
 static seam_status plain_steps(float *ret_steps, const seam_coder *coder) {

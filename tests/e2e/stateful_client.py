@@ -1,5 +1,5 @@
 """A training client in Python with the stateful codecs: dictionary or aqsgd into the blocks, aqsgd out
-of them.  WIRE.md by tests/oracle (frames.py, stateful_numpy.py); no gates, so nothing is negotiated.
+of them.  WIRE.md by tests/oracle/wire_numpy; no gates, so nothing is negotiated.
 
     session = StatefulSession(address, model, config)     config.codec.codec: CODEC_AQSGD
     report = session.step([Micro(ids, sequence_rows, labelled, sample_ids), ...])
@@ -8,25 +8,15 @@ import collections
 import queue
 import uuid
 
-import frames
 import grpc
 import numpy as np
-import stateful_numpy as stateful
-from amaq_numpy import alloc_hash
 from seam.v1 import service_pb2, stream_pb2
+from wire_numpy import aqsgd, dictionary, frames, messages
+from wire_numpy.bits import alloc_hash
 
 FWD_IN, FWD_OUT, BWD_OUT = 0, 1, 2
 CHUNK_BYTES_MAX = 1 << 20
 Micro = collections.namedtuple("Micro", "ids sequence_rows labelled sample_ids")
-
-
-def open_frame(frame):
-    """Header and payload of a frame."""
-    fields = frames.HEADER.unpack_from(frame)
-    assert fields[0] == b"SEAM" and fields[-1] == len(frame) - 64, "not a frame"
-    crc = frames.crc32c(frame[:60] + bytes(4) + frame[64:])
-    assert frame[60:64] == crc.to_bytes(4, "little"), "the frame is damaged"
-    return frames.Header(*fields[2:6], *fields[7:16]), frame[64:]
 
 
 class StatefulSession:
@@ -40,10 +30,10 @@ class StatefulSession:
                 request_id=uuid.uuid4().hex, config=config, model_identity=model.identity))
         self.channels = created.session.sites[FWD_IN].channels
         self.widths, self.bits = np.full(self.channels, codec.bits, np.uint8), codec.bits
-        self.ends = {site: stateful.Aqsgd(self.channels, self.bits, codec.aqsgd.cache_bytes_max,
+        self.ends = {site: aqsgd.Aqsgd(self.channels, self.bits, codec.aqsgd.cache_bytes_max,
                                           codec.aqsgd.cache_bits) for site in (FWD_IN, FWD_OUT)}
-        if codec.codec_fwd_in == stateful.DICTIONARY:
-            self.ends[FWD_IN] = stateful.Dictionary(self.channels, codec.dictionary_rows_max)
+        if codec.codec_fwd_in == dictionary.DICTIONARY:
+            self.ends[FWD_IN] = dictionary.Dictionary(self.channels, codec.dictionary_rows_max)
         self.step_next, self.sent, self.to_send = 0, {}, queue.SimpleQueue()
         self.responses = self.channel.stream_stream(
             "/seam.v1.SeamService/Train", stream_pb2.TrainRequest.SerializeToString,
@@ -83,9 +73,9 @@ class StatefulSession:
 
     def payloads(self, micro, site, x, chunks):
         if site == BWD_OUT:
-            block, codes, _ = stateful.gradient_encode(x, self.bits)
+            block, codes, _ = aqsgd.gradient_encode(x, self.bits)
             return [block + codes]
-        if isinstance(self.ends[site], stateful.Dictionary):
+        if isinstance(self.ends[site], dictionary.Dictionary):
             return self.ends[site].encode(x, chunks)[0]
         return self.ends[site].encode(self.sequences(micro, site), x, chunks)[0]
 
@@ -93,9 +83,9 @@ class StatefulSession:
         # Small chunks of activations, so that a tensor has several.
         chunk = 32 if site == FWD_IN else len(x)
         chunks = [min(chunk, len(x) - row) for row in range(0, len(x), chunk)]
-        fields = dict(codec=stateful.DICTIONARY)
-        if not isinstance(self.ends.get(site), stateful.Dictionary):
-            fields = dict(codec=stateful.AQSGD, alloc_version=1, alloc_hash=alloc_hash(self.widths),
+        fields = dict(codec=dictionary.DICTIONARY)
+        if not isinstance(self.ends.get(site), dictionary.Dictionary):
+            fields = dict(codec=aqsgd.AQSGD, alloc_version=1, alloc_hash=alloc_hash(self.widths),
                           alloc_bits_total=int(self.widths.sum()))
         row = 0
         payloads = self.payloads(batch, site, x.astype(np.float32), chunks)
@@ -112,7 +102,7 @@ class StatefulSession:
     def receive_tensor(self, micro, site, rows):
         payloads, chunks = [], []
         while sum(chunks) < rows:
-            header, payload = open_frame(self.receive("frame"))
+            header, payload = frames.open_frame(self.receive("frame"))
             assert (header.kind, header.site, header.phase, header.rows, header.row_begin) == (
                 frames.TENSOR, site, frames.FORWARD, rows, sum(chunks))
             payloads.append(payload)
@@ -130,7 +120,7 @@ class StatefulSession:
             step=step, labelled_row_count=n_lab,
             micros=[stream_pb2.MicroBatch(sequence_rows=s, labelled_rows=b, sample_ids=i)
                     for s, b, i, _ in layout],
-            digest=frames.step_begin_digest(step, n_lab, layout)))
+            digest=messages.step_begin_digest(step, n_lab, layout)))
         loss = 0.0
         for m, micro in enumerate(micros):
             key = dict(step=step, micro=m)

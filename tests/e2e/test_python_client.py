@@ -9,7 +9,7 @@ what differs is the rounding of the two heads (NumPy f64, C f32), which may move
 stochastically rounded gradient.  Measured: 1.2e-8 relative over 12 steps, and 6e-6 where a code had
 moved; the bound is 1e-4, and 1e-6 for the first step, where no gradient has acted yet.
 
-First the client's codec alone stands against the oracle's (amaq_numpy.py): the same bytes and values.
+First the client's codec alone stands against the oracle's (wire_numpy): the same bytes and values.
 """
 import pathlib
 import struct
@@ -64,8 +64,9 @@ def make_config():
 
 def check_codec(np):
     """Odd shapes, all widths, a constant channel, zeros, tiny and huge values."""
-    import amaq_numpy as amaq
     import seam_client
+    from wire_numpy import affine
+    from wire_numpy.rounding import Rounding
     rng = np.random.default_rng(3)
     for case in range(60):
         rows, channels = (int(n) for n in rng.integers(1, 100, 2))
@@ -74,10 +75,10 @@ def check_codec(np):
         x[:, rng.integers(channels)] = x[0, 0] if case % 3 else -0.0
         widths = rng.integers(1, 17, channels).astype(np.uint8)
         ids, seed, step = np.sort(rng.permutation(200)[:rows]), int(rng.integers(2 ** 62)), case * 99
-        rounding = amaq.Rounding(True, seed, step, seam_client.BWD_OUT, case) if case % 2 else None
+        rounding = Rounding(True, seed, step, seam_client.BWD_OUT, case) if case % 2 else None
         u = seam_client.uniform(seed, step, case, ids, channels) if case % 2 else None
-        ranges = amaq.measure(x)
-        codes, values = amaq.encode(amaq.AMAQ, x, widths, ranges, rounding, ids)
+        ranges = affine.measure(x)
+        codes, values = affine.encode(affine.AMAQ, x, widths, ranges, rounding, ids)
         payload = seam_client.encode(x, bytes(widths), u)
         assert payload == ranges + codes, case
         assert np.array_equal(seam_client.decode(payload, rows, bytes(widths)), values), case

@@ -4,7 +4,7 @@
     test_python_stateful.py SEAMD TRAIN_TOKENS
 
 Three epochs of twelve samples, four a step in two micro-batches, in another order each time; the state
-of the codecs on this side is tests/oracle/stateful_numpy.py alone.  seamd takes every tensor (a cache
+of the codecs on this side is tests/oracle/wire_numpy alone.  seamd takes every tensor (a cache
 that had come apart is refused by its CRC), the losses are those of the C client, and a sample costs
 fp16 once and 4 bits a value afterwards.
 

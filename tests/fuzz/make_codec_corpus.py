@@ -8,7 +8,7 @@ import sys
 
 CORPUS = pathlib.Path(__file__).resolve().parent / "corpus"
 sys.path.insert(0, str(CORPUS.parent.parent / "oracle"))
-import rans_python as rans  # noqa: E402
+from wire_numpy import rans  # noqa: E402
 
 
 def codec_seed(rng, codec, rows, channels, flags):

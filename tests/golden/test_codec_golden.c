@@ -1,4 +1,4 @@
-/* Goal: kernels/codec gives what the NumPy oracle (tests/oracle/amaq_numpy.py) gives.
+/* Goal: kernels/codec gives what the NumPy oracle (tests/oracle/wire_numpy) gives.
  * Method: committed vectors.  Range blocks, codes and decoded values identical; gate gradients
  * within 1e-4 relative; widths of 100-step trajectories within 1e-3 bit. */
 #include <math.h>

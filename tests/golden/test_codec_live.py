@@ -14,8 +14,8 @@ try:
 except ImportError:
     print("skipped: numpy is not installed")
     sys.exit(SKIPPED)
-import amaq_numpy as amaq  # noqa: E402
 import codec_cases  # noqa: E402
+from wire_numpy.bits import alloc_hash  # noqa: E402
 
 
 class Reader:
@@ -64,7 +64,7 @@ def main() -> int:
     program = sys.argv[1]
     count = int(sys.argv[2]) if len(sys.argv) > 2 else 300
     seed = int(sys.argv[3]) if len(sys.argv) > 3 else 1
-    assert amaq.alloc_hash([4, 5]) != amaq.alloc_hash([5, 4])
+    assert alloc_hash([4, 5]) != alloc_hash([5, 4])
     rng = np.random.Generator(np.random.PCG64(seed))
     cases = [codec_cases.random_case(rng) for _ in range(count)]
     questions = b"".join(case.question() for case in cases)

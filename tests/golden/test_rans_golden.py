@@ -10,7 +10,7 @@ import struct
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "oracle"))
-import rans_python as rans  # noqa: E402
+from wire_numpy import rans  # noqa: E402
 
 
 def fnv1a(data):
@@ -34,7 +34,7 @@ def records(path):
 def refused(stream, widths, rows):
     try:
         rans.decode(stream, widths, rows)
-    except rans.FormatError:
+    except rans.Refused:
         return True
     return False
 

@@ -1,4 +1,4 @@
-"""Goal: the stateful codecs in C and in NumPy (tests/oracle/stateful_numpy.py) give the same bytes,
+"""Goal: the stateful codecs in C and in NumPy (tests/oracle/wire_numpy) give the same bytes,
 values and states over whole sessions: at least three epochs of drifting samples, with evictions,
 repeated samples, changed rows and full tables.
 
@@ -19,7 +19,7 @@ try:
 except ImportError:
     print("skipped: numpy is not installed")
     sys.exit(77)
-import stateful_numpy as stateful  # noqa: E402
+from wire_numpy import aqsgd, dictionary  # noqa: E402
 
 
 def tensors(rng, channels, epochs):
@@ -47,16 +47,16 @@ def tensors(rng, channels, epochs):
 
 def check(program, rng, number):
     channels = int(rng.integers(1, 24))
-    codec = stateful.DICTIONARY if number % 3 == 0 else stateful.AQSGD
+    codec = dictionary.DICTIONARY if number % 3 == 0 else aqsgd.AQSGD
     bits = int(rng.integers(1, 9))
     cache_bits = 0 if number % 2 == 0 else int(rng.integers(1, 9))
     chunk = int(rng.choice([32, 64, 512]))
-    if codec == stateful.DICTIONARY:
+    if codec == dictionary.DICTIONARY:
         size = int(rng.integers(1, 80))
-        ends = [stateful.Dictionary(channels, size) for _ in range(2)]
+        ends = [dictionary.Dictionary(channels, size) for _ in range(2)]
     else:
         size = int(rng.integers(50, 400 * channels))
-        ends = [stateful.Aqsgd(channels, bits, size, cache_bits) for _ in range(2)]
+        ends = [aqsgd.Aqsgd(channels, bits, size, cache_bits) for _ in range(2)]
     steps = list(tensors(rng, channels, 4))
     question = struct.pack("<5IQ", codec, channels, bits, cache_bits, chunk, size)
     for sequences, mask, x in steps:
@@ -74,7 +74,7 @@ def check(program, rng, number):
             at += 4 + count
         values = np.frombuffer(answer, "<f4", x.size, at).reshape(x.shape)
         at += 4 * x.size
-        if codec == stateful.DICTIONARY:
+        if codec == dictionary.DICTIONARY:
             payloads, expected = ends[0].encode(x, chunks)
             decoded = ends[1].decode(got, chunks)
         else:

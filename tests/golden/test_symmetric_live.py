@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Codecs tensor, channel, group: C against NumPy (tests/oracle/symmetric_numpy.py) on random tensors,
+"""Codecs tensor, channel, group: C against NumPy (tests/oracle/wire_numpy) on random tensors,
 payload by payload and value by value.
 
     test_symmetric_live.py CODER_CLI [COUNT]
@@ -16,8 +16,8 @@ except ImportError:
     sys.exit(77)
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "oracle"))
-import amaq_numpy as amaq  # noqa: E402
-import symmetric_numpy as symmetric  # noqa: E402
+from wire_numpy import symmetric  # noqa: E402
+from wire_numpy.rounding import Rounding  # noqa: E402
 
 NAMES = {symmetric.TENSOR: "tensor", symmetric.CHANNEL: "channel", symmetric.GROUP: "group"}
 
@@ -38,7 +38,7 @@ class Case:
         x[:, 6::7] = 0
         self.x = (x * scale).astype(np.float32)
         stochastic = bool(rng.integers(2)) if stochastic is None else stochastic
-        self.rounding = amaq.Rounding(stochastic, int(rng.integers(2 ** 63)),
+        self.rounding = Rounding(stochastic, int(rng.integers(2 ** 63)),
                                       int(rng.integers(2 ** 40)), int(rng.integers(4)),
                                       int(rng.integers(4096)))
 

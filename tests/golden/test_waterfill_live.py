@@ -17,7 +17,7 @@ try:
 except ImportError:
     print("skipped: numpy is not installed")
     sys.exit(SKIPPED)
-import amaq_numpy as amaq  # noqa: E402
+from wire_numpy import gates  # noqa: E402
 
 
 class Case:
@@ -47,7 +47,7 @@ class Case:
 
     def check(self, answer):
         """What differs; `answer` gives so many bytes."""
-        fill = amaq.Waterfill(self.channels)
+        fill = gates.Waterfill(self.channels)
         for rows, micros, squares, spans in self.updates:
             fill.update(squares, rows, spans, micros)
         wrong = []
@@ -60,7 +60,7 @@ class Case:
         got_live, got_sum, here, there = struct.unpack("<IdII", answer(20))
         if got_live != live or abs(got_sum - total) > 1e-12 * np.nansum(np.abs(costs)):
             wrong.append("sum")
-        expected = amaq.site_totals(
+        expected = gates.site_totals(
             [(self.values[0], self.channels, live, total, self.low, self.high),
              (self.values[1], self.channels, self.live, self.other, self.low, self.high)], self.mean)
         if [here, there] != expected:

@@ -17,8 +17,8 @@ from compressed_tensors.quantization.utils import calculate_qparams
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "golden")]
-import amaq_numpy as amaq  # noqa: E402
-import symmetric_numpy as symmetric  # noqa: E402
+from wire_numpy import symmetric  # noqa: E402
+from wire_numpy.bits import unpack  # noqa: E402
 from test_symmetric_live import NAMES, Case, ask  # noqa: E402
 
 # fp16 has 11 bits: rounding up adds less than 2^-10; scales below 2^-14 of the largest have fewer.
@@ -33,7 +33,7 @@ def check(case, payload, values):
     k = int(np.frombuffer(payload, "<i2", 1)[0])
     halves = np.frombuffer(payload, "<f2", count, offset=4)
     scale = np.ldexp(halves.astype(np.float64), k).astype(np.float32)
-    q = amaq.unpack(payload[4 + 2 * count:], case.rows, [case.bits] * case.channels)
+    q = unpack(payload[4 + 2 * count:], case.rows, [case.bits] * case.channels)
     q = q.astype(np.int64) - 2 ** (case.bits - 1)
 
     x = torch.from_numpy(case.x.copy())

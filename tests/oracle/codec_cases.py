@@ -10,7 +10,8 @@ import struct
 
 import numpy as np
 
-import amaq_numpy as amaq
+from wire_numpy import affine, gates
+from wire_numpy.rounding import philox, Rounding
 
 STOCHASTIC, MASK, ROW_IDS = 1, 2, 4
 MAGIC = b"SEAMREC1"
@@ -22,7 +23,7 @@ class Case:
     widths: np.ndarray
     x: np.ndarray
     g: np.ndarray
-    rounding: amaq.Rounding
+    rounding: Rounding
     labelled_rows: int
     mask: np.ndarray | None = None
     row_ids: np.ndarray | None = None
@@ -44,15 +45,15 @@ class Case:
     def answers(self):
         """ranges, codes, decoded, exact, surrogate by NumPy."""
         rows, channels = self.x.shape
-        quantized = self.codec in (amaq.AFFINE, amaq.AMAQ)
-        ranges = amaq.measure(self.x, self.mask) if quantized else b""
-        codes, decoded = amaq.encode(self.codec, self.x, self.widths, ranges, self.rounding,
+        quantized = self.codec in (affine.AFFINE, affine.AMAQ)
+        ranges = affine.measure(self.x, self.mask) if quantized else b""
+        codes, decoded = affine.encode(self.codec, self.x, self.widths, ranges, self.rounding,
                                      self.row_ids)
-        again = amaq.decode(self.codec, codes, rows, channels, self.widths, ranges)
+        again = affine.decode(self.codec, codes, rows, channels, self.widths, ranges)
         assert np.array_equal(again.view(np.uint32), decoded.view(np.uint32))
-        step = amaq.grid(ranges, self.widths)[1] if quantized else np.zeros(channels, np.float32)
-        exact = amaq.gradient_exact(self.g, self.x, decoded, self.widths)
-        surrogate = amaq.gradient_surrogate(self.g, step, self.widths, self.labelled_rows)
+        step = affine.grid(ranges, self.widths)[1] if quantized else np.zeros(channels, np.float32)
+        exact = gates.gradient_exact(self.g, self.x, decoded, self.widths)
+        surrogate = gates.gradient_surrogate(self.g, step, self.widths, self.labelled_rows)
         with np.errstate(over="ignore"):  # an extreme scale may leave f32
             return ranges, codes, decoded, exact.astype(np.float32), surrogate.astype(np.float32)
 
@@ -70,13 +71,13 @@ def tensor(rng, rows, channels, scale=1.0):
     return (x * scale).astype(np.float32)
 
 
-def make(rng, rows, widths, codec=amaq.AMAQ, scale=1.0, stochastic=False, mask=False, ids=False):
+def make(rng, rows, widths, codec=affine.AMAQ, scale=1.0, stochastic=False, mask=False, ids=False):
     channels = len(widths)
     return Case(
         codec=codec, widths=np.asarray(widths, np.uint8),
         x=tensor(rng, rows, channels, scale),
         g=(rng.standard_normal((rows, channels)) * 1e-3).astype(np.float32),
-        rounding=amaq.Rounding(stochastic, int(rng.integers(2 ** 63)), int(rng.integers(2 ** 40)),
+        rounding=Rounding(stochastic, int(rng.integers(2 ** 63)), int(rng.integers(2 ** 40)),
                                int(rng.integers(4)), int(rng.integers(4096))),
         labelled_rows=int(rng.integers(1, 1000)),
         mask=rng.random(rows) < 0.6 if mask else None,
@@ -90,10 +91,10 @@ def golden(rng):
     cases += [make(rng, 32 + n, np.roll(mixed, n)[:5], stochastic=n % 2 == 1, ids=n % 3 == 0)
               for n in range(1, 32)]
     cases += [make(rng, n, mixed, stochastic=True, mask=True, ids=True) for n in (1, 2, 17, 64, 65)]
-    cases += [make(rng, 33, [5] * 70, codec=amaq.AFFINE)]
+    cases += [make(rng, 33, [5] * 70, codec=affine.AFFINE)]
     cases += [make(rng, 5, [2, 7], scale=scale)
               for scale in (2.0 ** -140, 2.0 ** -120, 1e-8, 1e4, 2.0 ** 115)]
-    cases += [make(rng, 5, [1, 1, 1], codec=codec) for codec in (amaq.F32, amaq.BF16)]
+    cases += [make(rng, 5, [1, 1, 1], codec=codec) for codec in (affine.F32, affine.BF16)]
     empty = make(rng, 9, mixed, mask=True)
     empty.mask[:] = False
     return cases + [empty]
@@ -102,9 +103,9 @@ def golden(rng):
 def random_case(rng):
     """Any shape and option."""
     channels = int(rng.integers(1, 140))
-    codec = int(rng.choice([amaq.F32, amaq.BF16, amaq.AFFINE, amaq.AMAQ, amaq.AMAQ, amaq.AMAQ]))
+    codec = int(rng.choice([affine.F32, affine.BF16, affine.AFFINE] + 3 * [affine.AMAQ]))
     widths = rng.integers(1, 17, channels)
-    if codec == amaq.AFFINE:
+    if codec == affine.AFFINE:
         widths[:] = widths[0]
     return make(rng, int(rng.integers(1, 120)), widths, codec,
                 scale=float(2.0 ** rng.integers(-145, 110)), stochastic=bool(rng.integers(2)),
@@ -120,7 +121,7 @@ def trajectory_inputs(step):
     """x of a step: sums of three Philox numbers, channel scales 2^(c % 6 - 3); exact in f32."""
     t = np.arange(TRAJECTORY_ROWS)[:, None]
     c = np.arange(TRAJECTORY_CHANNELS)[None, :]
-    words = amaq.philox((c, t, step, 0x5EA4), (1, 2))
+    words = philox((c, t, step, 0x5EA4), (1, 2))
     u = [(w >> np.uint64(8)).astype(np.float64) * 2.0 ** -24 for w in words]
     return ((u[0] + u[1] + u[2]).astype(np.float32)
             * (2.0 ** (c % 6 - 3)).astype(np.float32))
@@ -131,20 +132,20 @@ def trajectory(target, signal, loss, lr, beta):
 
     Yields the widths that each step used and the bits after it."""
     low, high, start = {4: (1.0, 16.0, 8.0), 3: (1.0, 8.0, 6.0)}[target]
-    gates = amaq.Gates(TRAJECTORY_CHANNELS, low, high, start, loss)
+    trained = gates.Gates(TRAJECTORY_CHANNELS, low, high, start, loss)
     weight = (4.0 ** (np.arange(TRAJECTORY_CHANNELS) % 3 + 1)).astype(np.float32)
     for step in range(TRAJECTORY_STEPS):
         x = trajectory_inputs(step)
-        widths = amaq.integer_widths(gates.bits(), low, high)
-        ranges = amaq.measure(x)
-        decoded = amaq.encode(amaq.AMAQ, x, widths, ranges)[1]
+        widths = gates.integer_widths(trained.bits(), low, high)
+        ranges = affine.measure(x)
+        decoded = affine.encode(affine.AMAQ, x, widths, ranges)[1]
         g = (weight * (decoded - x)) / np.float32(TRAJECTORY_ROWS)
         if signal == "exact":
-            db = amaq.gradient_exact(g, x, decoded, widths)
+            db = gates.gradient_exact(g, x, decoded, widths)
         else:
-            db = amaq.gradient_surrogate(g, amaq.grid(ranges, widths)[1], widths, TRAJECTORY_ROWS)
-        gates.step(db, lr, beta, active=np.mean(widths) > target)
-        yield widths, gates.bits()
+            db = gates.gradient_surrogate(g, affine.grid(ranges, widths)[1], widths, TRAJECTORY_ROWS)
+        trained.step(db, lr, beta, active=np.mean(widths) > target)
+        yield widths, trained.bits()
 
 
 TRAJECTORIES = [(4, "exact", "l2", 0.02, 0.02), (3, "surrogate", "l1", 0.03, 0.2)]

@@ -1,14 +1,12 @@
 """Golden frames of coding 1 (proto/WIRE.md 2, 3.4) for make_frame_golden.py: streams of
-rans_python.py in place of the codes that amaq_numpy.py and symmetric_numpy.py make."""
+wire_numpy.rans in place of the codes that its affine and symmetric make."""
 import struct
 
 import numpy as np
 
-import amaq_numpy as amaq
-import frames
-import rans_python as rans
-import symmetric_numpy as symmetric
-from frames import Header
+from wire_numpy import affine, frames, rans, symmetric
+from wire_numpy.bits import alloc_hash, crc32c
+from wire_numpy.frames import Header
 
 ROWS, CHANNELS, GROUP = 100, 8, 4  # three full groups of rows and a tail of 4
 
@@ -16,7 +14,7 @@ ROWS, CHANNELS, GROUP = 100, 8, 4  # three full groups of rows and a tail of 4
 def header_of(codec, widths, **kwargs):
     return dict(codec=codec, site=1, step=300, micro=1, rows=ROWS, channels=CHANNELS,
                 row_count=ROWS, alloc_version=9, alloc_bits_total=sum(widths),
-                alloc_hash=amaq.alloc_hash(np.array(widths, np.uint8)), coding=1, **kwargs)
+                alloc_hash=alloc_hash(np.array(widths, np.uint8)), coding=1, **kwargs)
 
 
 def stream_of(codes, widths, kinds):
@@ -32,8 +30,8 @@ def amaq_tensor(rng):
     x[:, 5] = 0.25
     widths = [4, 5, 4, 8, 4, 3, 6, 4]
     kinds = [4, 4, 4, 4, 4, rans.KIND_ZERO, 4, 4]
-    head = amaq.measure(x)
-    codes, values = amaq.encode(amaq.AMAQ, x, widths, head)
+    head = affine.measure(x)
+    codes, values = affine.encode(affine.AMAQ, x, widths, head)
     return head, codes, stream_of(codes, widths, kinds), values, widths
 
 
@@ -47,6 +45,28 @@ def group_tensor(rng):
     return payload[:head], stream_of(payload[head:], widths, [4] * CHANNELS), values, widths
 
 
+def broken_rules(stream):
+    """Streams that break one rule each of a stream of classes 4 and 9 (amaq_tensor)."""
+    reader = rans.Reader(stream[1:])
+    _, freqs = rans.read_class(reader)
+    coded, packed = stream[1:1 + reader.at], 2 + reader.at  # the class of kind 9 is one byte
+    behind, rest = stream[1 + reader.at:], stream[packed + 1:]
+    common = freqs.index(max(freqs))
+    one_less = [f - (s == common) for s, f in enumerate(freqs)]
+    yield "sum", b"\2" + rans.class_bytes(4, one_less) + behind
+    long_form = b"".join(bytes([f | 128, 0]) if f < 128 else bytes([f & 127 | 128, f >> 7])
+                         for f in freqs)
+    yield "frequency", b"\2\4" + long_form + behind
+    yield "class", b"\3" + coded + b"\x09\x09\xff\xff" + rest
+    # Channel 5 has 3 bits: not enough for class 0.
+    yield "planes", stream[:packed] + bytes([stream[packed] & ~(1 << 5)]) + rest
+    size = struct.unpack_from("<I", rest)[0]
+    yield "sizes", stream[:packed + 1] + struct.pack("<I", size - 1) + rest[4:]
+    block = len(stream) - size
+    yield "state", stream[:block] + struct.pack("<I", 2 ** 15 - 1) + stream[block + 4:]
+    yield "state_high", stream[:block] + struct.pack("<I", 2 ** 31) + stream[block + 4:]
+
+
 def add_refused(g, name, header, payload, widths, text):
     g.add("badcode_rans_" + name, Header(**header).seal(payload), "payload", text)
     g.files[f"badcode_rans_{name}.widths"] = bytes(widths)
@@ -55,7 +75,7 @@ def add_refused(g, name, header, payload, widths, text):
 def make_coded(g):
     rng = np.random.default_rng(20251126)
     head, codes, stream, values, widths = amaq_tensor(rng)
-    base = header_of(amaq.AMAQ, widths)
+    base = header_of(affine.AMAQ, widths)
     g.add_tensor("amaq_rans", Header(**base), head + stream, values, widths)
     # Chunks of a tensor may differ: here the second is a tail, which nothing is gained from.
     group_bytes = 4 * sum(widths)
@@ -76,7 +96,10 @@ def make_coded(g):
                       ("end", stream[:-2] + bytes(255 - b for b in stream[-2:])),
                       ("stored", b"\0" + codes[:-2])):
         add_refused(g, name, base, head + bad, widths, no_stream)
-    add_refused(g, "range", base, b"\x6f" + b"\0" + head[2:] + stream, widths, "FORMAT")
+    for name, bad in broken_rules(stream):
+        add_refused(g, name, base, head + bad, widths, no_stream)
+    add_refused(g, "range", base, b"\x6f" + b"\0" + head[2:] + stream, widths,
+                "FORMAT payload.ranges")
     header = header_of(symmetric.GROUP, group_widths)
     code_bytes = ROWS * sum(group_widths) // 8
     add_refused(g, "scales", header, group_head, group_widths,
@@ -87,14 +110,14 @@ def make_coded(g):
     def refuse(name, header, payload, field):
         bytes_ = bytearray(Header(**{**header, "coding": 0}).seal(payload))
         bytes_[10] = 1
-        bytes_[60:64] = struct.pack("<I", frames.crc32c(bytes(bytes_[:60]) + bytes(4) +
+        bytes_[60:64] = struct.pack("<I", crc32c(bytes(bytes_[:60]) + bytes(4) +
                                                         bytes(bytes_[64:])))
         g.add("bad_rans_" + name, bytes(bytes_), "bad", "FORMAT " + field)
 
     refuse("planes", base, head + codes, "frame.payload_bytes")
     refuse("empty", base, head, "frame.payload_bytes")
     refuse("rows", {**base, "rows": 2 ** 20, "row_count": 2 ** 20}, head + stream, "frame.row_count")
-    raw = dict(codec=amaq.BF16, rows=2, channels=3, row_count=2)
+    raw = dict(codec=affine.BF16, rows=2, channels=3, row_count=2)
     refuse("bf16", raw, bytes(12), "frame.coding")
     refuse("aqsgd", {**base, "codec": 8}, head + stream, "frame.coding")
     refuse("gate_signal", {**base, "kind": frames.GATE_SIGNAL, "rows": 1, "row_count": 1},

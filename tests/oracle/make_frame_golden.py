@@ -4,15 +4,16 @@
     make_frame_golden.py            writes proto/golden and the hex blocks of WIRE.md
     make_frame_golden.py --check    compares them with what it would write
 
-Built from the text of WIRE.md with NumPy (amaq_numpy.py, frames.py); tests/golden reads them in C.
+Built from the text of WIRE.md with NumPy (wire_numpy); tests/golden reads them in C.
 manifest.tsv, one line a file: name, class, expectation.
   frame    opens; expectation: the digest of a tensor of this one frame (hex)
   chunk    as frame, but the later chunk of a tensor; expectation: digest of both
   bad      does not open; expectation: STATUS and the field that the error names
-  payload  opens, but its payload is refused; expectation: STATUS and how the error begins
+  payload  opens, but its payload is refused; expectation: STATUS and the error's name
   message  bytes of a stream message; expectation: field number and body bytes
   badmsg   a message that the walk refuses; expectation: words of the error
   begin    a TrainRequest with a StepBegin; expectation: its digest
+  begin_bad   one that is refused; expectation: STATUS and the error's name
   config   a SessionConfig; expectation: its hash
   dictionary, aqsgd, ...  frames of the stateful codecs: stateful_golden.py
 Beside a tensor frame NAME.bin: NAME.values (decoded f32) and, if quantized, NAME.widths (u8).
@@ -33,12 +34,13 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 sys.path.insert(0, HERE)
 
-import amaq_numpy as amaq  # noqa: E402
 import coded_golden  # noqa: E402
-import frames  # noqa: E402
 import stateful_golden  # noqa: E402
-import symmetric_numpy as symmetric  # noqa: E402
-from frames import Header  # noqa: E402
+from wire_numpy import affine, frames, messages, symmetric  # noqa: E402
+from wire_numpy.bits import alloc_hash, crc32c, fnv  # noqa: E402
+from wire_numpy.frames import Header  # noqa: E402
+from wire_numpy.messages import field, varint  # noqa: E402
+from wire_numpy.rounding import Rounding  # noqa: E402
 
 GOLDEN = os.path.join(ROOT, "proto", "golden")
 WIRE = os.path.join(ROOT, "proto", "WIRE.md")
@@ -64,43 +66,30 @@ class Golden:
         return frame
 
 
-def varint(value):
-    out = bytearray()
-    while value > 127:
-        out.append(value & 127 | 128)
-        value >>= 7
-    return bytes(out) + bytes([value])
-
-
-def field(number, body):
-    """A length-delimited protobuf field."""
-    return varint(number << 3 | 2) + varint(len(body)) + body
-
-
 def quantized(codec, x, widths, **kwargs):
     widths = np.array(widths, np.uint8)
     return dict(codec=codec, rows=x.shape[0], channels=x.shape[1], row_count=x.shape[0],
-                alloc_bits_total=int(widths.sum()), alloc_hash=amaq.alloc_hash(widths), **kwargs)
+                alloc_bits_total=int(widths.sum()), alloc_hash=alloc_hash(widths), **kwargs)
 
 
 def make_tensors(g):
     small = np.array([[0.0, 1.0, -2.0], [0.5, -1.5, 3.0]], np.float32)
-    for name, codec in (("f32", amaq.F32), ("bf16", amaq.BF16)):
-        payload, values = amaq.encode(codec, small, None, None)
+    for name, codec in (("f32", affine.F32), ("bf16", affine.BF16)):
+        payload, values = affine.encode(codec, small, None, None)
         g.add_tensor(name, Header(codec=codec, site=0, step=7, rows=2, channels=3, row_count=2),
                      payload, values)
     widths = [4, 4, 4]
-    ranges = amaq.measure(small)
-    codes, values = amaq.encode(amaq.AFFINE, small, widths, ranges)
-    g.add_tensor("affine", Header(**quantized(amaq.AFFINE, small, widths, site=0, step=7,
+    ranges = affine.measure(small)
+    codes, values = affine.encode(affine.AFFINE, small, widths, ranges)
+    g.add_tensor("affine", Header(**quantized(affine.AFFINE, small, widths, site=0, step=7,
                                               alloc_version=1)), ranges + codes, values, widths)
 
     rng = np.random.default_rng(20250101)
     x = (rng.standard_normal((40, 5)) * [1, 0.01, 30, 1, 0]).astype(np.float32)
     widths = [3, 8, 1, 16, 4]
-    ranges = amaq.measure(x)
-    codes, values = amaq.encode(amaq.AMAQ, x, widths, ranges)
-    base = quantized(amaq.AMAQ, x, widths, site=1, step=300, micro=1, alloc_version=9)
+    ranges = affine.measure(x)
+    codes, values = affine.encode(affine.AMAQ, x, widths, ranges)
+    base = quantized(affine.AMAQ, x, widths, site=1, step=300, micro=1, alloc_version=9)
     g.add_tensor("amaq", Header(**base), ranges + codes, values, widths)
     # The same tensor in two chunks: the range block stands in the first.
     group = 4 * int(np.sum(widths))
@@ -112,11 +101,11 @@ def make_tensors(g):
     # A gradient: stochastic, only rows 1, 4, 5 and 9 of the micro-batch travel.
     row_ids = [1, 4, 5, 9]
     grad = (rng.standard_normal((4, 5)) * 1e-7).astype(np.float32)
-    rounding = amaq.Rounding(True, seed=2 ** 40 + 17, step=300, site=2, micro=1)
-    ranges = amaq.measure(grad)
-    codes, values = amaq.encode(amaq.AMAQ, grad, widths, ranges, rounding, row_ids)
+    rounding = Rounding(True, seed=2 ** 40 + 17, step=300, site=2, micro=1)
+    ranges = affine.measure(grad)
+    codes, values = affine.encode(affine.AMAQ, grad, widths, ranges, rounding, row_ids)
     g.add_tensor("amaq_gradient",
-                 Header(**quantized(amaq.AMAQ, grad, widths, phase=frames.BACKWARD, site=2, step=300,
+                 Header(**quantized(affine.AMAQ, grad, widths, phase=frames.BACKWARD, site=2, step=300,
                                     micro=1, alloc_version=9)), ranges + codes, values, widths)
     return ranges
 
@@ -132,7 +121,7 @@ def make_symmetric(g):
     x = (rng.standard_normal((40, 8)) * [1, 0.01, 30, 1, 0, 1e-6, 1, 2]).astype(np.float32)
     row_ids = [1, 4, 5, 9]
     grad = (rng.standard_normal((4, 8)) * 1e-7).astype(np.float32)
-    rounding = amaq.Rounding(True, seed=2 ** 40 + 17, step=300, site=2, micro=1)
+    rounding = Rounding(True, seed=2 ** 40 + 17, step=300, site=2, micro=1)
     for (codec, name), bits in zip(names.items(), (3, 9, 5)):
         group = GROUP_CHANNELS
         payloads, values = symmetric.chunks(codec, small, 4, group=group)
@@ -150,12 +139,17 @@ def make_symmetric(g):
         header = Header(**quantized(codec, grad, widths, phase=frames.BACKWARD, site=2, step=300,
                                     micro=1, alloc_version=1))
         g.add_tensor(name + "_gradient", header, payloads[0], values, widths)
-        for what, at, data, status in (("exponent", 0, struct.pack("<h", 111), "FORMAT"),
-                                       ("exponent_low", 0, struct.pack("<h", -179), "FORMAT"),
-                                       ("zero", 2, b"\1", "FORMAT"),
-                                       ("negative", 5, b"\x80", "FORMAT"),
-                                       ("infinite", 4, b"\0\x7c", "NONFINITE"),
-                                       ("padding", -1, b"\xff", "FORMAT")):
+        scales = "FORMAT payload.scales"
+        for what, at, data, status in (("exponent", 0, struct.pack("<h", 111), scales),
+                                       ("exponent_low", 0, struct.pack("<h", -179), scales),
+                                       ("zero", 2, b"\1", scales),
+                                       ("negative", 5, b"\x80", scales),
+                                       ("infinite", 4, b"\0\x7c", "NONFINITE payload.scales"),
+                                       ("huge", 0, b"\x6e\0\0\0\xff\x7b",
+                                        "NONFINITE payload.scales"),
+                                       ("padding", -1, b"\xff", "FORMAT payload.codes")):
+            if what == "huge" and bits == 3:
+                continue  # 65504 * 2^110 * 2^2 is finite
             if what == "padding":  # 3 rows of 4 channels of 3 bits: 36 bits in 5 bytes
                 of = small[[0, 1, 0]]
                 payload, values = symmetric.chunks(codec, of, 3, group=group)
@@ -171,15 +165,15 @@ def make_symmetric(g):
     payloads, _ = symmetric.chunks(symmetric.GROUP, small, 4, group=GROUP_CHANNELS)
     header = Header(**quantized(symmetric.GROUP, small, [4] * 4, site=0, step=7, alloc_version=1))
     for what, payload in (("short", payloads[0][:-1]), ("long", payloads[0] + b"\0")):
-        g.add(f"badcode_group_{what}", header.seal(payload), "payload", "FORMAT")
+        g.add(f"badcode_group_{what}", header.seal(payload), "payload", "FORMAT payload.bytes")
         g.files[f"badcode_group_{what}.widths"] = bytes([4] * 4)
 
 
 def make_other_kinds(g, ranges):
     signal = np.array([-0.5, 0.25, -1e-3], "<f4").tobytes()
     widths = np.array([3, 8, 1], np.uint8)
-    common = dict(site=0, step=7, codec=amaq.AMAQ, channels=3, alloc_version=2,
-                  alloc_bits_total=12, alloc_hash=amaq.alloc_hash(widths))
+    common = dict(site=0, step=7, codec=affine.AMAQ, channels=3, alloc_version=2,
+                  alloc_bits_total=12, alloc_hash=alloc_hash(widths))
     frame = Header(kind=frames.GATE_SIGNAL, phase=frames.BACKWARD, **common).seal(signal)
     g.add("gate_signal", frame, "frame", f"{frames.digest([frame]):016x}")
     frame = Header(kind=frames.GRAD_NORM, phase=frames.BACKWARD, step=7).seal(struct.pack("<d", 2.5))
@@ -195,7 +189,7 @@ def make_bad(g):
         frame = bytearray(good)
         frame[at:at + len(data)] = data
         if crc:
-            frame[60:64] = struct.pack("<I", frames.crc32c(frame[:60] + bytes(4) + frame[64:]))
+            frame[60:64] = struct.pack("<I", crc32c(frame[:60] + bytes(4) + frame[64:]))
         g.add("bad_" + name, bytes(frame), "bad", error)
 
     u32 = struct.Struct("<I").pack
@@ -226,6 +220,80 @@ def make_bad(g):
     g.add("bad_trailing", good + b"\0", "bad", "FORMAT frame.payload_bytes")
 
 
+def make_bad_rules(g):
+    """One frame for each rule that make_bad's base, a chunk of amaq, cannot break alone."""
+    def bad(name, header, payload, error):
+        g.add("bad_" + name, Header(**header).seal(payload), "bad", "FORMAT frame." + error)
+
+    raw = dict(codec=affine.F32, step=7, rows=2, channels=3, row_count=2)
+    bad("alloc_version_none", {**raw, "alloc_version": 1}, bytes(24), "alloc_version")
+    bad("alloc_bits_none", {**raw, "alloc_bits_total": 12}, bytes(24), "alloc_bits_total")
+    bad("alloc_hash_none", {**raw, "alloc_hash": 1}, bytes(24), "alloc_hash")
+    bad("row_count_zero", {**raw, "row_count": 0}, bytes(24), "row_count")
+    bad("payload_empty", raw, b"", "payload_bytes")
+    bad("channels_zero", {**raw, "channels": 0}, bytes(24), "channels")
+    norm = dict(kind=frames.GRAD_NORM, phase=frames.BACKWARD, step=7)
+    bad("rows_kind", {**norm, "rows": 2}, bytes(8), "rows")
+    bad("channels_kind", {**norm, "channels": 2}, bytes(8), "channels")
+
+
+def make_bad_payloads(g):
+    """f32, bf16 and amaq: values, range blocks and padding that a receiver refuses."""
+    def bad(of, what, at, data, error):
+        header, payload = frames.open_frame(g.files[of + ".bin"])
+        at %= len(payload)
+        payload = payload[:at] + data + payload[at + len(data):]
+        name = f"badcode_{of}_{what}"
+        g.add(name, header.seal(payload), "payload", error)
+        if of + ".widths" in g.files:
+            g.files[name + ".widths"] = g.files[of + ".widths"]
+
+    for of, infinite, nan in (("f32", b"\0\0\x80\x7f", b"\1\0\x80\xff"),
+                              ("bf16", b"\x80\xff", b"\x81\x7f")):
+        bad(of, "infinite", 4, infinite, "NONFINITE payload.values")
+        bad(of, "nan", 4, nan, "NONFINITE payload.values")
+    h16 = struct.Struct("<h").pack
+    for what, at, data in (("exponent", 0, h16(111)), ("exponent_low", 0, h16(-164)),
+                           ("zero", 2, b"\1"), ("order", 4, b"\0\x50\0\x40")):
+        bad("amaq_gradient", what, at, data, "FORMAT payload.ranges")
+    bad("amaq_gradient", "infinite", 6, b"\0\x7c", "NONFINITE payload.ranges")
+    widths = [1, 2, 4]  # 2 rows: 14 bits in 2 bytes
+    x = np.array([[0.0, 1.0, -2.0], [0.5, -1.5, 3.0]], np.float32)
+    ranges = affine.measure(x)
+    codes, _ = affine.encode(affine.AMAQ, x, widths, ranges)
+    header = Header(**quantized(affine.AMAQ, x, widths, site=0, step=7, alloc_version=2))
+    g.add("badcode_amaq_padding", header.seal(ranges + codes[:-1] + bytes([codes[-1] | 0x80])),
+          "payload", "FORMAT payload.codes")
+    g.files["badcode_amaq_padding.widths"] = bytes(widths)
+
+
+def make_bad_messages(g):
+    g.add("badmsg_empty", b"", "badmsg", "message: empty")
+    g.add("badmsg_tag", b"\xfa\x00\x00", "badmsg", "message: malformed tag")
+    g.add("badmsg_field", b"\x82\x01\x00", "badmsg", "message: field 16")
+    request = messages.read("TrainRequest", g.files["step_begin.bin"])
+
+    def bad(what, error, micro=None, **fields):
+        begin = dict(request["step_begin"], **fields)
+        if micro is not None:
+            begin["micros"] = [dict(begin["micros"][0], **micro)]
+        if what != "digest":
+            begin["digest"] = messages.digest_of(begin)
+        g.add("bad_begin_" + what, messages.write("TrainRequest", {"step_begin": begin}),
+              "begin_bad", error)
+
+    bad("micros", "ARG micros", micros=[])
+    bad("sequence_rows", "ARG micros[0].sequence_rows", {"sequence_rows": []})
+    bad("sequence_empty", "ARG micros[0].sequence_rows", {"sequence_rows": [5, 0, 5]})
+    bad("sample_ids", "ARG micros[0].sample_ids", {"sample_ids": [100, 101]})
+    bad("positions", "ARG micros[0].positions", {"positions": [0, 1, 2]})
+    bad("bitmap_short", "ARG micros[0].labelled_rows", {"labelled_rows": b"\x12"})
+    bad("bitmap_padding", "ARG micros[0].labelled_rows", {"labelled_rows": b"\x12\x06"})
+    bad("unlabelled", "ARG micros[0].labelled_rows", {"labelled_rows": bytes(2)})
+    bad("labelled_row_count", "ARG labelled_row_count", labelled_row_count=4)
+    bad("digest", "CHECKSUM digest", digest=request["step_begin"]["digest"] ^ 1)
+
+
 def make_messages(g):
     frame = g.files["bf16.bin"]
     g.add("message_frame", field(15, frame), "message", f"15 {len(frame)}")
@@ -236,7 +304,7 @@ def make_messages(g):
     g.add("badmsg_type", b"\x78\x01", "badmsg", "wire type 0")
     # StepBegin: step 7, one micro-batch of sequences 5, 1, 4; rows 1, 4 and 9 are labelled.
     micro = ([5, 1, 4], bytes([0x12, 0x02]), [100, 101, 10 ** 12], [])
-    digest = frames.step_begin_digest(7, 3, [micro])
+    digest = messages.step_begin_digest(7, 3, [micro])
     body = field(1, b"".join(varint(v) for v in micro[0])) + field(2, micro[1])
     body += field(3, b"".join(varint(v) for v in micro[2]))
     begin = b"\x08\x07\x10\x03" + field(3, body) + b"\x21" + struct.pack("<Q", digest)
@@ -267,7 +335,7 @@ def make_config(g):
                                                    1, 2) + struct.pack("<IIQ", 2, 1, 500)
     data += struct.pack("<BQ", 1, 7) + struct.pack("<IQIIIII", 64, 2 ** 33, 2, 8, 2, 9, 4096)
     data += struct.pack("<III", 512, 8, 2) + struct.pack("<I", len(name)) + name
-    g.add("session_config", config, "config", f"{frames.fnv(data):016x}")
+    g.add("session_config", config, "config", f"{fnv(data):016x}")
 
 
 # ---- the hex blocks of WIRE.md ----
@@ -321,7 +389,10 @@ def make():
     coded_golden.make_coded(g)
     make_other_kinds(g, ranges)
     make_bad(g)
+    make_bad_rules(g)
+    make_bad_payloads(g)
     micro, digest = make_messages(g)
+    make_bad_messages(g)
     make_config(g)
     stateful_golden.make_stateful(g)
     g.files["manifest.tsv"] = "".join(g.lines).encode()

@@ -31,7 +31,7 @@ def integer_widths(bits, low, high):
 
 
 class Gates:
-    """tests/oracle/amaq_numpy.py's Gates for several runs, in f64 throughout."""
+    """tests/oracle/wire_numpy's Gates for several runs, in f64 throughout."""
 
     def __init__(self, channels, low, high, start):
         self.low, self.high = low, high

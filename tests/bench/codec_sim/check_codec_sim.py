@@ -3,7 +3,7 @@
 
     check_codec_sim.py [DIR [MODEL.gguf]]
 
-Ranges, codes, values, gates, gate gradients and integer widths against tests/oracle/amaq_numpy.py,
+Ranges, codes, values, gates, gate gradients and integer widths against tests/oracle/wire_numpy,
 to the bit where that is defined.  With DIR (what prepare.py wrote): the model of the parts against
 transformers' own reading of MODEL.gguf and a loss and its adapter gradients against peft, in f32.
 """
@@ -17,11 +17,13 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "..", "oracle"))
 
 import allocation  # noqa: E402
-import amaq_numpy as oracle  # noqa: E402
 import codecs_torch as codecs  # noqa: E402
 import gguf_numpy  # noqa: E402
 import llama_fleet  # noqa: E402
 import payload  # noqa: E402
+from wire_numpy import affine, gates  # noqa: E402
+from wire_numpy.bits import pack  # noqa: E402
+from wire_numpy.rounding import Rounding  # noqa: E402
 
 
 def same(name, ours, theirs):
@@ -48,7 +50,7 @@ def check_affine(rng):
         x[0, :, 3] = np.float32(0.75 * scale)  # constant
         x[1, :, 5] = 0.0
         widths = rng.integers(1, 9, (runs, channels))
-        u = oracle.Rounding(True, 5, 7, 2).uniform(np.arange(rows), channels)
+        u = Rounding(True, 5, 7, 2).uniform(np.arange(rows), channels)
         lo, hi = codecs.ranges(torch.from_numpy(x))
         step, levels = codecs.grid(lo, hi, torch.from_numpy(widths).float())
         for stochastic in (False, True):
@@ -57,12 +59,12 @@ def check_affine(rng):
             values = codecs.affine_values(q.clone(), lo, step)
             expected, expected_values = [], []
             for r in range(runs):
-                block = oracle.measure(x[r])
-                rounding = oracle.Rounding(True, 5, 7, 2) if stochastic else None
-                codes = oracle.quantize(x[r], block, widths[r], rounding)
+                block = affine.measure(x[r])
+                rounding = Rounding(True, 5, 7, 2) if stochastic else None
+                codes = affine.quantize(x[r], block, widths[r], rounding)
                 expected.append(codes)
-                expected_values.append(oracle.dequantize(codes, block, widths[r]))
-                payload_bytes = len(block) + len(oracle.pack(codes, widths[r]))
+                expected_values.append(affine.dequantize(codes, block, widths[r]))
+                payload_bytes = len(block) + len(pack(codes, widths[r]))
                 counted, _ = payload.tensor_bytes(rows, int(widths[r].sum()),
                                                   payload.side_bytes("affine", rows, channels, 8))
                 same("payload bytes", counted, payload_bytes)
@@ -88,7 +90,7 @@ def check_gates(rng):
     for low, high, start, loss in ((1, 16, 8, "l2"), (1, 8, 6, "l2")):
         ours = allocation.Gates(channels, *(torch.tensor([[float(v)]], dtype=torch.float64)
                                             for v in (low, high, start)))
-        theirs = oracle.Gates(channels, low, high, start, loss)
+        theirs = gates.Gates(channels, low, high, start, loss)
         for _ in range(50):
             db = rng.standard_normal(channels) * 1e-3
             pressure = 0.02 * 2.0 * ours.bits() / channels
@@ -101,7 +103,7 @@ def check_gates(rng):
         one = torch.ones(4, 1, dtype=torch.float64)
         widths = allocation.integer_widths(torch.from_numpy(bits), low * one, high * one)
         same("integer widths", widths.numpy(),
-             np.stack([oracle.integer_widths(b, low, high) for b in bits]))
+             np.stack([gates.integer_widths(b, low, high) for b in bits]))
     g, x = (rng.standard_normal((2, 33, channels)).astype(np.float32) for _ in range(2))
     decoded, widths = x + np.float32(0.01) * g, rng.integers(1, 9, (2, channels))
     step = rng.uniform(0.1, 1, (2, channels)).astype(np.float32)
@@ -112,9 +114,9 @@ def check_gates(rng):
                                           torch.from_numpy(widths).float(), 33)
     for r in range(2):
         close("exact signal", exact[r],
-              oracle.gradient_exact(g[r], x[r], decoded[r], widths[r]), 1e-5)
+              gates.gradient_exact(g[r], x[r], decoded[r], widths[r]), 1e-5)
         close("surrogate signal", surrogate[r],
-              oracle.gradient_surrogate(g[r], step[r], widths[r], 33), 1e-5)
+              gates.gradient_surrogate(g[r], step[r], widths[r], 33), 1e-5)
 
 
 def check_waterfill(rng):

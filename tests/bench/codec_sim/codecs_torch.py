@@ -1,7 +1,7 @@
 """The codecs of SPEC 3.1 and 3.2 on tensors (runs, rows, channels): what a receiver would see.
 
 The affine grid, its ranges and its rounding equal proto/WIRE.md section 3.2 code by code
-(check_codec_sim.py compares with tests/oracle/amaq_numpy.py); random numbers come from torch
+(check_codec_sim.py compares with tests/oracle/wire_numpy); random numbers come from torch
 instead of Philox.  tensor, channel and group are compressed-tensors' symmetric grid; aqsgd is
 DS3Lab/AC-SGD's. A run's widths are integers in f32, (runs, channels) for the affine grid and (runs)
 for the others.

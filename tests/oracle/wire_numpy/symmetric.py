@@ -1,18 +1,20 @@
-"""Codecs tensor, channel and group in NumPy: proto/WIRE.md section 3.3, one formula at a time.
-
-It stands against kernels/codec/codec_symmetric.c and, in check_compressed_tensors.py, against the
-package whose arithmetic it names.
-"""
+"""Codecs tensor, channel and group: proto/WIRE.md section 3.3."""
 import numpy as np
 
-import amaq_numpy as amaq
+from . import bits as bits_, require, rounding as rounding_
+from .frames import CHANNEL, GROUP, TENSOR_SCALE as TENSOR
 
-TENSOR, CHANNEL, GROUP = 5, 6, 7
-FP16_MAX = 65504.0
+K_MIN, K_MAX = -178, 110
 
 
 def default_group(channels):
     return max(g for g in range(1, min(channels, 128) + 1) if channels % g == 0)
+
+
+def scale_count(codec, rows, channels, group=0):
+    """Scales of a scale block in front of `rows` rows."""
+    group = group or default_group(channels)
+    return {TENSOR: 1, CHANNEL: channels, GROUP: rows * (channels // group)}[codec]
 
 
 def absmax(codec, x, mask, group):
@@ -35,19 +37,32 @@ def scales(codec, x, bits, mask=None, group=0):
     if largest >= 2.0 ** 124:
         raise ValueError("2^124 and more")
     half = (2.0 ** bits - 1.0) / 2.0
-    k = int(np.frexp(largest / half)[1]) - 1 - 14 if largest > 0 else 0
-    exact = np.minimum(np.ldexp(absmax(codec, x, mask, group) / half, -k), FP16_MAX)
-    return k, amaq.fp16_directed(exact, up=True)
+    k = bits_.exponent(largest / half)
+    exact = np.minimum(np.ldexp(absmax(codec, x, mask, group) / half, -k), bits_.FP16_MAX)
+    return k, bits_.fp16_directed(exact, up=True)
 
 
 def block(k, half_scales):
     return np.array([k, 0], "<i2").tobytes() + half_scales.astype("<f2").tobytes()
 
 
+def check_block(head, bits):
+    """What a receiver refuses of a scale block of the right size."""
+    k, zero = np.frombuffer(head, "<i2", 2)
+    require(K_MIN <= k <= K_MAX and zero == 0, "payload.scales", f"exponent {k}, zero {zero}")
+    halves = np.frombuffer(head, "<u2", offset=4)
+    require(not bits_.fp16_special(halves).any(), "payload.scales", "not finite", "NONFINITE")
+    require(not (halves >> 15).any(), "payload.scales", "a sign bit")
+    with np.errstate(over="ignore"):
+        values = np.ldexp(halves.view("<f2").astype(np.float64), int(k)).astype(np.float32)
+        outermost = values * np.float32(2.0 ** (bits - 1))
+    require(np.all(np.isfinite(outermost)), "payload.scales", "too large", "NONFINITE")
+
+
 def expand(codec, k, half_scales, channels):
     """f32 scale of every value, broadcastable to (rows, C); 0 below FLT_MIN."""
     values = np.ldexp(half_scales.astype(np.float64), k).astype(np.float32)
-    values = np.where(values < amaq.FLT_MIN, np.float32(0), values)
+    values = np.where(values < bits_.FLT_MIN, np.float32(0), values)
     return np.repeat(values, channels // values.shape[1], axis=1) if codec == GROUP else values
 
 
@@ -55,12 +70,7 @@ def quantize(x, scale, bits, rounding=None, row_ids=None):
     """q, signed."""
     low, high = np.float32(-2.0 ** (bits - 1)), np.float32(2.0 ** (bits - 1) - 1)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        t = x / scale
-        if rounding is not None and rounding.stochastic:
-            ids = np.arange(len(x)) if row_ids is None else row_ids
-            t = np.floor(t + rounding.uniform(ids, x.shape[1]))
-        else:
-            t = np.rint(t)
+        t = rounding_.whole(x / scale, rounding, row_ids)
         t = np.minimum(np.maximum(t, low), high)
     return np.where(scale == 0, 0, t).astype(np.int32)
 
@@ -81,20 +91,21 @@ def chunks(codec, x, bits, *, mask=None, group=0, rounding=None, row_ids=None, r
             elif begin == 0:
                 head = block(k, half_scales)
             codes = (q[begin:end] + 2 ** (bits - 1)).astype(np.uint32)
-            payloads.append(head + amaq.pack(codes, [bits] * channels))
+            payloads.append(head + bits_.pack(codes, [bits] * channels))
     return payloads, q.astype(np.float32) * scale
 
 
 def decode(codec, payload, rows, channels, bits, group=0, head=b""):
-    """Values of one chunk; head: the first chunk's scale block, for the later ones."""
-    group = group or default_group(channels)
-    count = {TENSOR: 1, CHANNEL: channels, GROUP: rows * (channels // group)}[codec]
-    size = 4 + 2 * count
+    """Values of one chunk; head: the first chunk's scale block, for the later ones.  Refused."""
+    size = 4 + 2 * scale_count(codec, rows, channels, group)
+    expected = (0 if head else size) + bits_.planes_bytes(rows, [bits] * channels)
+    require(len(payload) == expected, "payload.bytes", f"{len(payload)}, not {expected}")
     codes = payload if head else payload[size:]
     head = head or payload[:size]
+    check_block(head, bits)
     k = int(np.frombuffer(head, "<i2", 1)[0])
-    half_scales = np.frombuffer(head, "<f2", count, offset=4)
+    half_scales = np.frombuffer(head, "<f2", offset=4)
     shape = (rows, -1) if codec == GROUP else (1, -1)
     scale = expand(codec, k, half_scales.reshape(shape), channels)
-    q = amaq.unpack(codes, rows, [bits] * channels).astype(np.int64) - 2 ** (bits - 1)
+    q = bits_.unpack(codes, rows, [bits] * channels).astype(np.int64) - 2 ** (bits - 1)
     return q.astype(np.float32) * scale

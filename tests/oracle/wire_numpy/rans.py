@@ -1,6 +1,8 @@
-"""Entropy coding of proto/WIRE.md 3.4 in plain Python, written from that text alone: a decoder of
-any stream, and an encoder that makes the simplest choice of classes."""
+"""Entropy coding of proto/WIRE.md 3.4 in plain Python: a decoder of any stream, and an encoder that
+makes the simplest choice of classes."""
 import struct
+
+from . import Refused
 
 PROB_SUM = 4096
 STATE_MIN = 1 << 15
@@ -9,13 +11,9 @@ KIND_ZERO = 9
 CELLS = {1: 8, 2: 4, 3: 2, 4: 2, 5: 1, 6: 1, 7: 1, 8: 1}
 
 
-class FormatError(Exception):
-    pass
-
-
-def require(condition, what):
+def require(condition, why):
     if not condition:
-        raise FormatError(what)
+        raise Refused("FORMAT", "rans", why)
 
 
 class Reader:
@@ -121,8 +119,28 @@ def decode_class(codes, reader, sizes, kind, freqs, cells_at):
                     codes[at:at + 4] = struct.pack("<I", word)
 
 
+def read_classes(reader, class_count, widths):
+    """(kind, frequencies) of each class, and the class of each channel."""
+    require(class_count <= 32, "classes")
+    classes = [read_class(reader) for _ in range(class_count)]
+    channels, bits = len(widths), (class_count - 1).bit_length()
+    packed = int.from_bytes(reader.take(-(-channels * bits // 8)), "little")
+    class_of = [packed >> (bits * c) & ((1 << bits) - 1) for c in range(channels)]
+    require(packed >> (bits * channels) == 0, "bits behind the classes")
+    require(all(k < class_count for k in class_of), "class")
+    kinds = [classes[k][0] for k in class_of]
+    require(all(k == KIND_ZERO or k <= w for k, w in zip(kinds, widths)), "planes")
+    return classes, class_of
+
+
+def kinds_of(stream, widths):
+    """Kind of each channel's class: what encode needs to make the stream again."""
+    classes, class_of = read_classes(Reader(stream[1:]), stream[0], widths)
+    return [classes[k][0] for k in class_of]
+
+
 def decode(stream, widths, rows):
-    """The packed codes of a chunk; FormatError."""
+    """The packed codes of a chunk; Refused."""
     channels, total_bits = len(widths), sum(widths)
     groups, tail_rows = divmod(rows, 32)
     tail_bytes = -(-total_bits * tail_rows // 8)
@@ -135,15 +153,7 @@ def decode(stream, widths, rows):
         require(reader.at == len(stream), "too long")
         require(not tail_used or codes[-1] >> tail_used == 0, "bits behind the tail")
         return bytes(codes)
-    require(class_count <= 32, "classes")
-    classes = [read_class(reader) for _ in range(class_count)]
-    bits = (class_count - 1).bit_length()
-    packed = int.from_bytes(reader.take(-(-channels * bits // 8)), "little")
-    class_of = [packed >> (bits * c) & ((1 << bits) - 1) for c in range(channels)]
-    require(packed >> (bits * channels) == 0, "bits behind the classes")
-    require(all(k < class_count for k in class_of), "class")
-    kinds = [classes[k][0] for k in class_of]
-    require(all(k == KIND_ZERO or k <= w for k, w in zip(kinds, widths)), "planes")
+    classes, class_of = read_classes(reader, class_count, widths)
     offsets = [4 * sum(widths[:c]) for c in range(channels)]
     cells_at = []
     for k, (kind, _) in enumerate(classes):
@@ -158,9 +168,10 @@ def decode(stream, widths, rows):
     codes = bytearray(groups * group_bytes)
     for g in range(groups):
         for c in range(channels):
-            if kinds[c] != KIND_ZERO:
+            kind = classes[class_of[c]][0]
+            if kind != KIND_ZERO:
                 at = g * group_bytes + offsets[c]
-                part = reader.take(4 * (widths[c] - kinds[c]))
+                part = reader.take(4 * (widths[c] - kind))
                 codes[at:at + len(part)] = part
     tail = reader.take(tail_bytes)
     require(not tail_used or tail[-1] >> tail_used == 0, "bits behind the tail")

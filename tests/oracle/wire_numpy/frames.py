@@ -1,0 +1,163 @@
+"""Frames of proto/WIRE.md section 2: header, CRC, digests, and how the chunks of a tensor agree."""
+import dataclasses
+import struct
+
+from . import Refused, require
+from .bits import FNV_INIT, crc32c, fnv
+
+TENSOR, GATE_SIGNAL, GRAD_NORM, RANGE = 1, 2, 3, 4
+FORWARD, BACKWARD, GENERATE = 1, 2, 3
+F32, BF16, AFFINE, AMAQ, TENSOR_SCALE, CHANNEL, GROUP, AQSGD, DICTIONARY = range(1, 10)
+HEADER = struct.Struct("<4sBBBBHBBIQIIIIIIQI")  # all but the CRC
+HEADER_BYTES, PAYLOAD_BYTES_MAX = 64, 2 ** 20
+NO_WIDTHS = (F32, BF16, DICTIONARY)
+PLANES = (AFFINE, AMAQ, TENSOR_SCALE, CHANNEL, GROUP)
+
+
+@dataclasses.dataclass
+class Header:
+    kind: int = TENSOR
+    phase: int = FORWARD
+    codec: int = F32
+    site: int = 0
+    micro: int = 0
+    step: int = 0
+    rows: int = 1
+    channels: int = 1
+    row_begin: int = 0
+    row_count: int = 1
+    alloc_version: int = 0
+    alloc_bits_total: int = 0
+    alloc_hash: int = 0
+    coding: int = 0
+
+    def seal(self, payload):
+        """The whole frame; the header's rules are the caller's affair."""
+        head = HEADER.pack(b"SEAM", 1, self.kind, self.phase, self.codec, self.site, self.coding, 0,
+                           self.micro, self.step, self.rows, self.channels, self.row_begin,
+                           self.row_count, self.alloc_version, self.alloc_bits_total,
+                           self.alloc_hash, len(payload))
+        return head + struct.pack("<I", crc32c(head + bytes(4) + payload)) + payload
+
+    def head_bytes(self):
+        """Range or scale block in front of the codes; of codec group its fixed part."""
+        first = self.row_begin == 0
+        return {AFFINE: first * (4 + 4 * self.channels), AMAQ: first * (4 + 4 * self.channels),
+                TENSOR_SCALE: first * 6, CHANNEL: first * (4 + 2 * self.channels),
+                GROUP: 4}.get(self.codec, 0)
+
+    def code_bytes(self):
+        return (self.row_count * self.alloc_bits_total + 7) // 8
+
+    def payload_bytes(self):
+        """What coding 0 has; None where it does not follow from the header."""
+        if self.kind != TENSOR:
+            return {GATE_SIGNAL: 4 * self.channels, GRAD_NORM: 8,
+                    RANGE: 4 + 4 * self.channels}[self.kind]
+        values = self.row_count * self.channels
+        return {F32: 4 * values, BF16: 2 * values, GROUP: None, AQSGD: None,
+                DICTIONARY: None}.get(self.codec, self.head_bytes() + self.code_bytes())
+
+
+def open_frame(frame):
+    """Header and payload; Refused, field by field."""
+    require(len(frame) >= HEADER_BYTES, "frame", f"{len(frame)} bytes are less than a header")
+    (magic, version, kind, phase, codec, site, coding, reserved, micro, step, rows, channels,
+     row_begin, row_count, alloc_version, alloc_bits_total, alloc_hash,
+     payload_bytes) = HEADER.unpack_from(frame)
+    require(magic == b"SEAM", "frame.magic", "not SEAM")
+    require(version == 1, "frame.version", f"{version}")
+    require(reserved == 0, "frame.reserved", "not zero")
+    header = Header(kind, phase, codec, site, micro, step, rows, channels, row_begin, row_count,
+                    alloc_version, alloc_bits_total, alloc_hash, coding)
+    _check_fields(header)
+    _check_alloc(header)
+    _check_payload_bytes(header, payload_bytes)
+    follow = len(frame) - HEADER_BYTES
+    require(payload_bytes == follow, "frame.payload_bytes", f"{payload_bytes}, but {follow} follow")
+    crc = crc32c(frame[:60] + bytes(4) + frame[HEADER_BYTES:])
+    require(frame[60:64] == crc.to_bytes(4, "little"), "frame.crc32c", "damaged", "CHECKSUM")
+    return header, frame[HEADER_BYTES:]
+
+
+def _check_fields(h):
+    require(TENSOR <= h.kind <= RANGE, "frame.kind", f"{h.kind}")
+    require(FORWARD <= h.phase <= GENERATE, "frame.phase", f"{h.phase}")
+    require(F32 <= h.codec <= DICTIONARY, "frame.codec", f"{h.codec}")
+    require(h.micro < 4096 and (h.phase != GENERATE or h.micro == 0), "frame.micro", f"{h.micro}")
+    require(1 <= h.rows <= 2 ** 20, "frame.rows", f"{h.rows}")
+    require(1 <= h.channels <= 2 ** 16, "frame.channels", f"{h.channels}")
+    require(h.kind == TENSOR or h.rows == 1, "frame.rows", f"{h.rows} in kind {h.kind}")
+    require(h.kind != GRAD_NORM or h.channels == 1, "frame.channels", f"{h.channels} in kind 3")
+    require(h.row_begin % 32 == 0 and h.row_begin < h.rows, "frame.row_begin", f"{h.row_begin}")
+    require(1 <= h.row_count <= h.rows - h.row_begin, "frame.row_count", f"{h.row_count}")
+    require(h.row_count % 32 == 0 or h.row_begin + h.row_count == h.rows, "frame.row_count",
+            f"{h.row_count} before the last chunk")
+
+
+def _check_alloc(h):
+    if h.codec in NO_WIDTHS:
+        for field in ("alloc_version", "alloc_bits_total", "alloc_hash"):
+            require(getattr(h, field) == 0, "frame." + field, "this codec has none")
+        return
+    require(h.alloc_version >= 1, "frame.alloc_version", "0")
+    require(h.channels <= h.alloc_bits_total <= 16 * h.channels, "frame.alloc_bits_total",
+            f"{h.alloc_bits_total} of {h.channels} channels")
+
+
+def _check_payload_bytes(h, payload_bytes):
+    name = "frame.payload_bytes"
+    coded = h.coding == 1 and h.kind == TENSOR and h.codec in PLANES
+    require(h.coding == 0 or coded, "frame.coding", f"{h.coding}")
+    require(1 <= payload_bytes <= PAYLOAD_BYTES_MAX, name, f"{payload_bytes}")
+    if not coded:
+        expected = h.payload_bytes()
+        require(expected in (None, payload_bytes), name, f"{payload_bytes}, not {expected}")
+        return
+    head, plain = h.head_bytes(), h.head_bytes() + h.code_bytes()
+    require(plain <= PAYLOAD_BYTES_MAX, "frame.row_count", f"{h.row_count}: too many for a frame")
+    require(payload_bytes > head, name, f"{payload_bytes} are not above {head}")
+    require(h.codec == GROUP or payload_bytes < plain, name,
+            f"{payload_bytes} are not below {plain}")
+
+
+def digest(frames):
+    """Digest of a keyed message: FNV-1a over the CRC fields."""
+    value = FNV_INIT
+    for frame in frames:
+        value = fnv(frame[60:64], value)
+    return value
+
+
+class Reception:
+    """Chunks of one awaited tensor, in order."""
+
+    KEY = ("kind", "phase", "site", "step", "micro")
+    AGREE = ("codec", "alloc_version", "alloc_bits_total", "alloc_hash")
+
+    def __init__(self, expect, codecs, codings):
+        """expect: a Header with key, rows and channels; codecs and codings of the session."""
+        self.expect, self.codecs, self.codings = expect, codecs, codings
+        self.row_next, self.first = 0, None
+
+    def add(self, header):
+        """True when the tensor is complete; Refused."""
+        wanted = [(name, getattr(self.expect, name), "OUT_OF_SEQUENCE") for name in self.KEY]
+        wanted += [("row_begin", self.row_next, "OUT_OF_SEQUENCE")]
+        wanted += [(name, getattr(self.expect, name), "FORMAT") for name in ("rows", "channels")]
+        for name, value, status in wanted:
+            self._same(header, name, value, status)
+        if header.codec not in self.codecs:
+            raise Refused("FORMAT", "frame.codec", f"{header.codec} is not the session's")
+        if header.coding not in self.codings:
+            raise Refused("FORMAT", "frame.coding", f"{header.coding} is not the session's")
+        self.first = self.first or header
+        for name in self.AGREE:
+            self._same(header, name, getattr(self.first, name), "FORMAT")
+        self.row_next += header.row_count
+        return self.row_next == self.expect.rows
+
+    @staticmethod
+    def _same(header, name, value, status):
+        got = getattr(header, name)
+        require(got == value, "frame." + name, f"{got}, expected {value}", status)
