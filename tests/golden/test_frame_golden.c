@@ -15,6 +15,7 @@
 #include "config_hash.h"
 #include "frame.h"
 #include "seam/v1/stream.pb-c.h"
+#include "site.h"
 #include "step_layout.h"
 #include "walk.h"
 
@@ -197,6 +198,27 @@ static void check_begin_bad(const char *name, const blob *b, const char *expecte
     }
 }
 
+/* The site and step of make_frame_golden.py; lines follow each other. */
+static void check_alloc(seam_site *site, const char *name, const blob *b, const char *expected) {
+    char *answer = NULL;
+    seam_error err = {0};
+    char got[64 + SEAM_ERROR_TEXT_BYTES];
+    Seam__V1__TrainRequest *const request =
+        seam__v1__train_request__unpack(NULL, b->count, b->bytes);
+    assert_non_null(request);
+    assert_int_equal(request->body_case, SEAM__V1__TRAIN_REQUEST__BODY_ALLOC_PROPOSE);
+    const Seam__V1__AllocPropose *p = request->alloc_propose;
+    const uint64_t step_now = strtoull(expected, &answer, 10);
+    const seam_status st = seam_site_judge(site, p->version, p->effective_step, p->widths.data,
+                                           (uint32_t)p->widths.len, p->hash, step_now, &err);
+    seam__v1__train_request__free_unpacked(request, NULL);
+    (void)snprintf(got, sizeof got, " %s%s%s", st == SEAM_OK ? "OK" : seam_status_name(st),
+                   st == SEAM_OK ? "" : " ", err.text);
+    if (!begins_with(got, answer)) {
+        fail_msg("%s:%s, expected%s", name, got, answer);
+    }
+}
+
 static void check_config(const blob *b, uint64_t expected) {
     Seam__V1__SessionConfig *const config =
         seam__v1__session_config__unpack(NULL, b->count, b->bytes);
@@ -210,6 +232,10 @@ static void test_golden__every_file__as_the_manifest_says(void **state) {
     static blob manifest;
     static blob file;
     uint32_t lines = 0;
+    seam_site *site = NULL;
+    seam_site_config site_config = {.codec = SEAM_CODEC_AMAQ, .channels = 5};
+    assert_true(seam_gates_preset(&site_config.gates, 3.0f));
+    assert_int_equal(seam_site_create(&site, &site_config, NULL), SEAM_OK);
     assert_true(read_file(&manifest, "manifest.tsv"));
     manifest.bytes[manifest.count] = '\0';
     char *rest = (char *)manifest.bytes;
@@ -231,6 +257,8 @@ static void test_golden__every_file__as_the_manifest_says(void **state) {
             check_message(name, &file, expected, strcmp(kind, "message") == 0);
         } else if (strcmp(kind, "begin") == 0) {
             check_begin(&file, hex_of(expected));
+        } else if (strcmp(kind, "alloc") == 0) {
+            check_alloc(site, name, &file, expected);
         } else if (strcmp(kind, "begin_bad") == 0) {
             check_begin_bad(name, &file, expected);
         } else if (strcmp(kind, "config") != 0) { /* test_stateful_golden.c has these */
@@ -240,7 +268,8 @@ static void test_golden__every_file__as_the_manifest_says(void **state) {
             check_config(&file, hex_of(expected));
         }
     }
-    assert_true(lines >= 170);
+    assert_true(lines >= 189);
+    seam_site_destroy(site);
 }
 
 int main(void) {

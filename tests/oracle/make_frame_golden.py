@@ -14,6 +14,8 @@ manifest.tsv, one line a file: name, class, expectation.
   badmsg   a message that the walk refuses; expectation: words of the error
   begin    a TrainRequest with a StepBegin; expectation: its digest
   begin_bad   one that is refused; expectation: STATUS and the error's name
+  alloc    an AllocPropose for a site of 5 channels, widths 1..8, in the order of the lines;
+           expectation: the step that has begun, then OK, or STATUS and the error's name (ARG: NACK)
   config   a SessionConfig; expectation: its hash
   dictionary, aqsgd, ...  frames of the stateful codecs: stateful_golden.py
 Beside a tensor frame NAME.bin: NAME.values (decoded f32) and, if quantized, NAME.widths (u8).
@@ -312,6 +314,28 @@ def make_messages(g):
     return micro, digest
 
 
+def make_alloc(g):
+    """What a receiver of site 0 is told one after another, and its answers."""
+    good = [3, 8, 1, 4, 4]
+    for name, step_now, answer, version, effective_step, widths in (
+            ("alloc_2", 10, "OK", 2, 12, good), ("alloc_2_again", 10, "OK", 2, 12, good),
+            ("bad_alloc_conflict", 10, "CONFLICT version", 2, 12, [3, 8, 1, 4, 5]),
+            ("bad_alloc_skipped", 10, "STATE version", 4, 13, good),
+            ("bad_alloc_pending", 10, "STATE version", 3, 13, good),
+            ("bad_alloc_step", 12, "STATE effective_step", 3, 12, good),
+            ("bad_alloc_channels", 12, "ARG widths", 3, 14, good[:4]),
+            ("bad_alloc_refused", 12, "ARG version", 3, 14, good[:4]),
+            ("bad_alloc_wide", 12, "ARG widths", 4, 14, [3, 9, 1, 4, 4]),
+            ("bad_alloc_zero", 12, "ARG widths", 5, 14, [3, 8, 0, 4, 4]),
+            ("bad_alloc_hash", 12, "ARG hash", 6, 14, good[::-1]),
+            ("alloc_7", 12, "OK", 7, 14, good[::-1])):
+        digest = alloc_hash(widths) ^ (name == "bad_alloc_hash")
+        propose = dict(version=version, effective_step=effective_step, widths=bytes(widths),
+                       hash=digest)
+        g.add(name, messages.write("TrainRequest", {"alloc_propose": propose}), "alloc",
+              f"{step_now} {answer}")
+
+
 def make_config(g):
     """A SessionConfig and its hash, field by field as WIRE.md section 6 lists them."""
     f32 = struct.Struct("<f").pack
@@ -393,6 +417,7 @@ def make():
     make_bad_payloads(g)
     micro, digest = make_messages(g)
     make_bad_messages(g)
+    make_alloc(g)
     make_config(g)
     stateful_golden.make_stateful(g)
     g.files["manifest.tsv"] = "".join(g.lines).encode()

@@ -14,6 +14,7 @@ against the C code live (tests/golden/test_*_live.py).
     dictionary, aqsgd   the codecs with state                                3.5, 3.6
     coders      the chunks of 3.1 to 3.4 in one place
     gates       gate signals, gates, waterfill                               4
+    allocation  a receiver's judgement of AllocPropose                       4
     messages    the walk, protobuf, StepBegin, the config's hash             head, 4, 6
     reader      the lines of proto/golden/manifest.tsv; what ctest runs
 """

@@ -1,4 +1,4 @@
-"""Tensors of the codecs without state, chunk by chunk, and the payloads again from what was read."""
+"""Tensors of codecs without state, chunk by chunk, and the payloads again from what was read."""
 import numpy as np
 
 from . import affine, bits, rans, require, symmetric

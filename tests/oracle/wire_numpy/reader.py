@@ -11,7 +11,7 @@ import sys
 
 import numpy as np
 
-from . import Refused, affine, aqsgd, coders, dictionary, frames, messages
+from . import Refused, affine, allocation, aqsgd, coders, dictionary, frames, messages
 
 GOLDEN = pathlib.Path(__file__).resolve().parents[3] / "proto" / "golden"
 GROUP_CHANNELS = 4  # of the golden files: make_frame_golden.py, stateful_golden.py
@@ -25,10 +25,11 @@ class Reader:
         self.table = dictionary.Dictionary(2, TABLE_ROWS)
         self.ends = {"aqsgd": aqsgd.Aqsgd(3, AQSGD_BITS, CACHE_BYTES),
                      "aqsgd4": aqsgd.Aqsgd(3, AQSGD_BITS, CACHE_BYTES, 4)}
+        self.site = allocation.Receiver(5, 1, 8)
         self.classes = {
             "frame": self.frame, "chunk": self.frame, "payload": self.payload, "bad": self.bad,
             "message": self.message, "badmsg": self.bad_message, "begin": self.begin,
-            "begin_bad": self.begin_bad,
+            "begin_bad": self.begin_bad, "alloc": self.alloc,
             "config": self.config, "dictionary": self.dictionary, "aqsgd": self.aqsgd,
             "aqsgd4": self.aqsgd, "dictionary_bad": self.stateful_bad,
             "aqsgd_bad": self.stateful_bad, "gradient": self.gradient}
@@ -138,6 +139,19 @@ class Reader:
         config = messages.read("SessionConfig", data)
         assert messages.config_hash(config) == int(expectation, 16), "another hash"
         assert messages.write("SessionConfig", config) == data, "another message"
+
+    def alloc(self, _name, _kind, data, expectation):
+        step_now, answer = expectation.split(" ", 1)
+        request = messages.read("TrainRequest", data)
+        assert messages.write("TrainRequest", request) == data, "another message"
+
+        def judge():
+            self.site.judge(request["alloc_propose"], int(step_now))
+
+        if answer == "OK":
+            judge()
+        else:
+            refusal(answer, judge)
 
     # -- malformed --
 
