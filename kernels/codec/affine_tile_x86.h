@@ -1,6 +1,7 @@
 /* affine_tile.h's groups in AVX2 intrinsics; no header but the body of affine_tile_avx2.c and, once
  * more, of affine_tile_avx512.c, whose VL brings three-operand logic and more registers to the same
- * 256-bit vectors.  They define SEAM_TILE_TARGET (attributes) and SEAM_TILE_NAME(verb).
+ * 256-bit vectors.  They define SEAM_TILE_TARGET (attributes), SEAM_TILE_NAME(verb) and, where
+ * there is three-operand logic, SEAM_TILE_TERNARY.
  *
  * A group is cut into panels of at most 1024 channels whose codes (a byte a value, 32 KB) stay in
  * the nearest caches between two passes:
@@ -13,10 +14,13 @@
  * share cache sets when the row stride is a power of two.
  *
  * What it costs, cycles for 8 values on Zen 3 in first-level cache, at 2..4 and 5..8 bits: quantize
- * 1.6, transposes and stores 0.8 and 1.4; decode 0.7 and 1.3, values 1.5; a random number for each
- * value 16 (ten rounds of Philox, 80 instructions for 16 values).  Tried: panels of 256 channels
- * (encode 13 % slower at 576 channels, 20 % at 4096 out of memory), all stages inlined into one
- * function (7 % slower at 4 bits, equal at 8).
+ * 1.6, transposes and stores 0.8 and 1.4; decode 0.7 and 1.3, values 1.5.  A random number
+ * for each value is most of a drawn encode: seven and a half of Philox's ten rounds are left of a
+ * panel's rows (affine_tile_x86_lanes.h), 60 instructions for 16 values instead of 80; on Emerald
+ * Rapids 8 values then take 5.5 ns in place of 7.7 (AVX-512) and 6.4 in place of 7.7 (AVX2). Tried:
+ * four rows' draws side by side instead of two (AVX2 spills, a third slower).  Tried: panels of 256
+ * channels (encode 13 % slower at 576 channels, 20 % at 4096 out of memory), all stages inlined
+ * into one function (7 % slower at 4 bits, equal at 8).
  *
  * Bytes moved, a value: measure reads 4, encode reads 4 and writes w/8, decode reads w/8 and writes
  * 4; a memcpy of the bf16 source reads 2 and writes 2.  Where loads set the pace of both, measure
@@ -308,9 +312,10 @@ STAGE bool panel_quantize(panel *p, const float *x, const seam_tile_group *group
 STAGE bool panel_quantize_drawn(panel *p, const float *x, const seam_tile_group *group,
                                 const seam_tile_draws *draws, bool wide) {
     bool known = true;
+    quads_fill(p->quads, group->channels, draws);
     for (uint32_t i = 0; i < 8; i++) {
         const float *rows = x + i * group->ld;
-        rows_draw(p->uniforms, i, group->channels, draws);
+        rows_draw(p->uniforms, i, group->channels, p->quads, draws);
         known &= wide ? rows_quantize16(p, i, rows, group, true)
                       : rows_quantize8(p->codes[0][i], rows, group, p->uniforms, true);
     }
