@@ -61,9 +61,9 @@ INLINE __m256i block_quantize8(__m256i *out, const float *const x[4], const seam
 }
 
 /* Codes of rows x, x + 8*ld, .. below 2^8 into out[channel/8]; false where the base variant has
- * to do it. */
+ * to do it.  ahead: from a row to the one that comes next, which is prefetched. */
 INLINE bool rows_quantize8(__m256i *restrict out, const float *x, const seam_tile_group *group,
-                           float uniforms[4][PANEL + 16], bool drawn) {
+                           float uniforms[4][PANEL + 16], bool drawn, size_t ahead) {
     const size_t ld8 = 8 * group->ld, count = group->channels;
     const float *const rows[4] = {x, x + ld8, x + 2 * ld8, x + 3 * ld8};
     const seam_tile_grid grid = group->grid;
@@ -71,7 +71,7 @@ INLINE bool rows_quantize8(__m256i *restrict out, const float *x, const seam_til
     size_t c = 0;
     for (; c + 2 * BLOCK <= count; c += 2 * BLOCK) {
         for (size_t k = 0; k < 4; k++) { /* the cache line that the next row takes */
-            _mm_prefetch((const char *)(rows[k] + c + group->ld), _MM_HINT_T0);
+            _mm_prefetch((const char *)(rows[k] + c + ahead), _MM_HINT_T0);
         }
         const __m256i a = block_quantize8(out, rows, &grid, c, uniforms, drawn);
         const __m256i b = block_quantize8(out, rows, &grid, c + BLOCK, uniforms, drawn);
@@ -299,12 +299,18 @@ STAGE void values16(float *x, const panel *p, const seam_tile_group *group, bool
     values_put(x, p, group, (value_form){.packed = packed, .wide = true});
 }
 
+/* From row i to the row that is quantized next in its place: i + 1, or in the next group row 0 in
+ * the place of row 7. */
+INLINE size_t rows_ahead(const seam_tile_group *group, uint32_t i) {
+    return i < 7 ? group->ld : (SEAM_GROUP_ROWS - 7) * group->ld;
+}
+
 STAGE bool panel_quantize(panel *p, const float *x, const seam_tile_group *group, bool wide) {
     bool known = true;
     for (uint32_t i = 0; i < 8; i++) {
-        known &= wide
-                     ? rows_quantize16(p, i, x + i * group->ld, group, false)
-                     : rows_quantize8(p->codes[0][i], x + i * group->ld, group, p->uniforms, false);
+        known &= wide ? rows_quantize16(p, i, x + i * group->ld, group, false)
+                      : rows_quantize8(p->codes[0][i], x + i * group->ld, group, p->uniforms, false,
+                                       rows_ahead(group, i));
     }
     return known;
 }
@@ -317,7 +323,8 @@ STAGE bool panel_quantize_drawn(panel *p, const float *x, const seam_tile_group 
         const float *rows = x + i * group->ld;
         rows_draw(p->uniforms, i, group->channels, p->quads, draws);
         known &= wide ? rows_quantize16(p, i, rows, group, true)
-                      : rows_quantize8(p->codes[0][i], rows, group, p->uniforms, true);
+                      : rows_quantize8(p->codes[0][i], rows, group, p->uniforms, true,
+                                       rows_ahead(group, i));
     }
     return known;
 }
