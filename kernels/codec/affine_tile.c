@@ -348,6 +348,16 @@ static const seam_tile_ops ops_avx512 = {
     .uniform = uniform_avx512,
     .widen = seam_tile_widen_avx512,
 };
+#elif defined(__aarch64__)
+static const seam_tile_ops ops_neon = {
+    .name = "NEON",
+    .encode_group = seam_tile_encode_group_neon,
+    .decode_group = seam_tile_decode_group_neon,
+    .encode = encode_base,
+    .decode = decode_base,
+    .uniform = uniform_base,
+    .widen = seam_tile_widen_neon,
+};
 #endif
 
 const seam_tile_ops *seam_tile_ops_variant(uint32_t idx) {
@@ -361,6 +371,10 @@ const seam_tile_ops *seam_tile_ops_variant(uint32_t idx) {
     if (idx == 2 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("avx512f") &&
         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl")) {
         return &ops_avx512;
+    }
+#elif defined(__aarch64__)
+    if (idx == 1) {
+        return &ops_neon;
     }
 #endif
     return NULL;

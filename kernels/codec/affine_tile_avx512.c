@@ -2,7 +2,8 @@
 #include "affine_tile_variants.h"
 
 #if defined(__x86_64__)
-#define SEAM_TILE_TARGET     SEAM_TILE_AVX512
+#define SEAM_TILE_TARGET SEAM_TILE_AVX512
+#define SEAM_TILE_TERNARY
 #define SEAM_TILE_NAME(verb) seam_tile_##verb##_avx512
 #include "affine_tile_x86.h"
 #endif

@@ -21,6 +21,8 @@
 #define SEAM_TILE_AVX512 __attribute__((target("avx2,avx512f,avx512bw,avx512vl")))
 SEAM_TILE_DECLARE(avx2)
 SEAM_TILE_DECLARE(avx512)
+#elif defined(__aarch64__)
+SEAM_TILE_DECLARE(neon)
 #endif
 
 #endif

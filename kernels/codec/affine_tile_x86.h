@@ -1,6 +1,7 @@
 /* affine_tile.h's groups in AVX2 intrinsics; no header but the body of affine_tile_avx2.c and, once
  * more, of affine_tile_avx512.c, whose VL brings three-operand logic and more registers to the same
- * 256-bit vectors.  They define SEAM_TILE_TARGET (attributes) and SEAM_TILE_NAME(verb).
+ * 256-bit vectors.  They define SEAM_TILE_TARGET (attributes), SEAM_TILE_NAME(verb) and, where
+ * there is three-operand logic, SEAM_TILE_TERNARY.
  *
  * A group is cut into panels of at most 1024 channels whose codes (a byte a value, 32 KB) stay in
  * the nearest caches between two passes:
@@ -13,10 +14,13 @@
  * share cache sets when the row stride is a power of two.
  *
  * What it costs, cycles for 8 values on Zen 3 in first-level cache, at 2..4 and 5..8 bits: quantize
- * 1.6, transposes and stores 0.8 and 1.4; decode 0.7 and 1.3, values 1.5; a random number for each
- * value 16 (ten rounds of Philox, 80 instructions for 16 values).  Tried: panels of 256 channels
- * (encode 13 % slower at 576 channels, 20 % at 4096 out of memory), all stages inlined into one
- * function (7 % slower at 4 bits, equal at 8).
+ * 1.6, transposes and stores 0.8 and 1.4; decode 0.7 and 1.3, values 1.5.  A random number
+ * for each value is most of a drawn encode: seven and a half of Philox's ten rounds are left of a
+ * panel's rows (affine_tile_x86_lanes.h), 60 instructions for 16 values instead of 80; on Emerald
+ * Rapids 8 values then take 5.5 ns in place of 7.7 (AVX-512) and 6.4 in place of 7.7 (AVX2). Tried:
+ * four rows' draws side by side instead of two (AVX2 spills, a third slower).  Tried: panels of 256
+ * channels (encode 13 % slower at 576 channels, 20 % at 4096 out of memory), all stages inlined
+ * into one function (7 % slower at 4 bits, equal at 8).
  *
  * Bytes moved, a value: measure reads 4, encode reads 4 and writes w/8, decode reads w/8 and writes
  * 4; a memcpy of the bf16 source reads 2 and writes 2.  Where loads set the pace of both, measure
@@ -57,9 +61,9 @@ INLINE __m256i block_quantize8(__m256i *out, const float *const x[4], const seam
 }
 
 /* Codes of rows x, x + 8*ld, .. below 2^8 into out[channel/8]; false where the base variant has
- * to do it. */
+ * to do it.  ahead: from a row to the one that comes next, which is prefetched. */
 INLINE bool rows_quantize8(__m256i *restrict out, const float *x, const seam_tile_group *group,
-                           float uniforms[4][PANEL + 16], bool drawn) {
+                           float uniforms[4][PANEL + 16], bool drawn, size_t ahead) {
     const size_t ld8 = 8 * group->ld, count = group->channels;
     const float *const rows[4] = {x, x + ld8, x + 2 * ld8, x + 3 * ld8};
     const seam_tile_grid grid = group->grid;
@@ -67,7 +71,7 @@ INLINE bool rows_quantize8(__m256i *restrict out, const float *x, const seam_til
     size_t c = 0;
     for (; c + 2 * BLOCK <= count; c += 2 * BLOCK) {
         for (size_t k = 0; k < 4; k++) { /* the cache line that the next row takes */
-            _mm_prefetch((const char *)(rows[k] + c + group->ld), _MM_HINT_T0);
+            _mm_prefetch((const char *)(rows[k] + c + ahead), _MM_HINT_T0);
         }
         const __m256i a = block_quantize8(out, rows, &grid, c, uniforms, drawn);
         const __m256i b = block_quantize8(out, rows, &grid, c + BLOCK, uniforms, drawn);
@@ -295,12 +299,18 @@ STAGE void values16(float *x, const panel *p, const seam_tile_group *group, bool
     values_put(x, p, group, (value_form){.packed = packed, .wide = true});
 }
 
+/* From row i to the row that is quantized next in its place: i + 1, or in the next group row 0 in
+ * the place of row 7. */
+INLINE size_t rows_ahead(const seam_tile_group *group, uint32_t i) {
+    return i < 7 ? group->ld : (SEAM_GROUP_ROWS - 7) * group->ld;
+}
+
 STAGE bool panel_quantize(panel *p, const float *x, const seam_tile_group *group, bool wide) {
     bool known = true;
     for (uint32_t i = 0; i < 8; i++) {
-        known &= wide
-                     ? rows_quantize16(p, i, x + i * group->ld, group, false)
-                     : rows_quantize8(p->codes[0][i], x + i * group->ld, group, p->uniforms, false);
+        known &= wide ? rows_quantize16(p, i, x + i * group->ld, group, false)
+                      : rows_quantize8(p->codes[0][i], x + i * group->ld, group, p->uniforms, false,
+                                       rows_ahead(group, i));
     }
     return known;
 }
@@ -308,11 +318,13 @@ STAGE bool panel_quantize(panel *p, const float *x, const seam_tile_group *group
 STAGE bool panel_quantize_drawn(panel *p, const float *x, const seam_tile_group *group,
                                 const seam_tile_draws *draws, bool wide) {
     bool known = true;
+    quads_fill(p->quads, group->channels, draws);
     for (uint32_t i = 0; i < 8; i++) {
         const float *rows = x + i * group->ld;
-        rows_draw(p->uniforms, i, group->channels, draws);
+        rows_draw(p->uniforms, i, group->channels, p->quads, draws);
         known &= wide ? rows_quantize16(p, i, rows, group, true)
-                      : rows_quantize8(p->codes[0][i], rows, group, p->uniforms, true);
+                      : rows_quantize8(p->codes[0][i], rows, group, p->uniforms, true,
+                                       rows_ahead(group, i));
     }
     return known;
 }

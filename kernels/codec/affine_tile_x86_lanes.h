@@ -11,14 +11,24 @@
 /* Stages stay apart: inlined into each other they spill their constants. */
 #define STAGE static __attribute__((noinline)) SEAM_TILE_TARGET
 
+/* Philox's. */
+#define MULTIPLIER_0 0xd2511f53
+#define MULTIPLIER_1 0xcd9e8d57
+
 enum { PANEL = 1024, BLOCK = 8, BLOCKS = PANEL / BLOCK };
 /* The most that a block's words and the store or load that runs over take. */
 #define BLOCK_BYTES_MAX (BLOCK * 64)
+
+/* What the first rounds need of 16 channels: quads_fill. */
+typedef struct draw_quads {
+    __m256i of[4];
+} draw_quads;
 
 /* Codes: [half][i][block]: rows i, i+8, i+16, i+24 of 8 channels; half 1: bits 8..15. */
 typedef struct panel {
     __m256i codes[2][8][BLOCKS + 2];
     float uniforms[4][PANEL + 16];
+    draw_quads quads[PANEL / 16 + 1];
 } panel;
 
 /* ---- transposes ---- */
@@ -74,22 +84,33 @@ INLINE void transpose_words8(__m256i v[8]) {
 
 /* ---- random numbers ---- */
 
+#ifdef SEAM_TILE_TERNARY
+INLINE __m256i xor3(__m256i a, __m256i b, __m256i c) {
+    return _mm256_ternarylogic_epi64(a, b, c, 0x96);
+}
+#else
+/* b and c are known early.  The empty asm keeps compilers from another order, which lengthens the
+ * chain and runs out of registers. */
+INLINE __m256i xor3(__m256i a, __m256i b, __m256i c) {
+    __m256i early = _mm256_xor_si256(b, c);
+    __asm__ volatile("" : "+x"(early));
+    return _mm256_xor_si256(a, early);
+}
+#endif
+
 /* Philox of 4 counters.  The words stand in 64-bit lanes because that is what the multiply reads
  * and writes; their upper halves are never read. */
 typedef struct draw {
     __m256i x0, x1, x2, x3;
 } draw;
 
-/* The key goes to what is known early.  The empty asm keeps compilers from another order, which
- * lengthens the chain and runs out of registers. */
 INLINE void draw_round(draw *d, const __m256i key[2]) {
-    __m256i x0 = _mm256_xor_si256(d->x1, key[0]), x2 = _mm256_xor_si256(d->x3, key[1]);
-    d->x3 = _mm256_mul_epu32(d->x0, _mm256_set1_epi64x(0xd2511f53));
-    d->x1 = _mm256_mul_epu32(d->x2, _mm256_set1_epi64x(0xcd9e8d57));
-    __asm__ volatile("" : "+x"(x0), "+x"(x2), "+x"(d->x1), "+x"(d->x3));
-    d->x0 = _mm256_xor_si256(x0, _mm256_srli_epi64(d->x1, 32));
-    d->x2 = _mm256_xor_si256(x2, _mm256_srli_epi64(d->x3, 32));
-    __asm__ volatile("" : "+x"(d->x0), "+x"(d->x2));
+    const __m256i p0 = _mm256_mul_epu32(d->x0, _mm256_set1_epi64x(MULTIPLIER_0));
+    const __m256i p1 = _mm256_mul_epu32(d->x2, _mm256_set1_epi64x(MULTIPLIER_1));
+    d->x0 = xor3(_mm256_srli_epi64(p1, 32), d->x1, key[0]);
+    d->x2 = xor3(_mm256_srli_epi64(p0, 32), d->x3, key[1]);
+    d->x1 = p1;
+    d->x3 = p0;
 }
 
 /* Lanes hold quads 0, 2, 1, 3: these shuffles then leave channels in order. */
@@ -103,55 +124,86 @@ INLINE void draw_store(float *ret, const draw *d) {
     _mm256_storeu_ps(ret + 8, _mm256_mul_ps(_mm256_cvtepi32_ps(second), unit));
 }
 
-/* Where the next 16 channels of a panel's four rows begin. */
-typedef struct draw_place {
-    uint32_t row, channel; /* row i + 8*row; the last one again and again */
-} draw_place;
+/* Of the counter only the quad changes along a row, and only the row from row to row, so the first
+ * rounds fall apart: with p = M0*quad, s = M1*(hi(p) ^ word3 ^ k1[0]) and t = M0*(hi(s) ^
+ * lo(M1*word2) ^ k0[1]) of the quad, and r = M0*(hi(M1*word2) ^ row ^ k0[0]) of the row, the third
+ * round begins at x2 = lo(p) ^ k1[1] ^ hi(r) and ends with x0 = hi(M1*x2) ^ lo(s) ^ k0[2], x2 =
+ * hi(t) ^ lo(r) ^ k1[2], x3 = lo(t).  One multiplication of six is left in them. */
+INLINE uint32_t key_word(const seam_tile_draws *draws, uint32_t word, uint32_t round) {
+    return word == 0 ? (uint32_t)draws->seed + round * 0x9e3779b9u
+                     : (uint32_t)(draws->seed >> 32) + round * 0xbb67ae85u;
+}
 
-INLINE draw draw_begin(const seam_tile_draws *draws, uint32_t i, const draw_place *place) {
-    const __m256i quads = _mm256_set1_epi64x(draws->quad_begin + place->channel / 4);
+/* ret[channel / 16]: lo(p) ^ k1[1], lo(s) ^ k0[2], hi(t), lo(t) ^ k1[3]. */
+STAGE void quads_fill(draw_quads *ret, uint32_t channels, const seam_tile_draws *draws) {
+    const __m256i m0 = _mm256_set1_epi64x(MULTIPLIER_0), m1 = _mm256_set1_epi64x(MULTIPLIER_1);
+    const uint32_t x1 = (uint32_t)MULTIPLIER_1 * draws->word2;
+    const __m256i key_s = _mm256_set1_epi64x(draws->word3 ^ key_word(draws, 1, 0));
+    const __m256i key_t = _mm256_set1_epi64x(x1 ^ key_word(draws, 0, 1));
+    __m256i quads =
+        _mm256_add_epi64(_mm256_set1_epi64x(draws->quad_begin), _mm256_set_epi64x(3, 1, 2, 0));
+    for (uint32_t at = 0; 16 * at < channels; at++) {
+        const __m256i p = _mm256_mul_epu32(quads, m0);
+        const __m256i s = _mm256_mul_epu32(_mm256_xor_si256(_mm256_srli_epi64(p, 32), key_s), m1);
+        const __m256i t = _mm256_mul_epu32(_mm256_xor_si256(_mm256_srli_epi64(s, 32), key_t), m0);
+        ret[at].of[0] = _mm256_xor_si256(p, _mm256_set1_epi64x(key_word(draws, 1, 1)));
+        ret[at].of[1] = _mm256_xor_si256(s, _mm256_set1_epi64x(key_word(draws, 0, 2)));
+        ret[at].of[2] = _mm256_srli_epi64(t, 32);
+        ret[at].of[3] = _mm256_xor_si256(t, _mm256_set1_epi64x(key_word(draws, 1, 3)));
+        quads = _mm256_add_epi64(quads, _mm256_set1_epi64x(4));
+    }
+}
+
+/* hi(r) and lo(r) ^ k1[2]. */
+typedef struct draw_row {
+    __m256i high, low;
+} draw_row;
+
+INLINE draw_row draw_row_of(const seam_tile_draws *draws, uint32_t row) {
+    const uint32_t x1_high = (uint32_t)((uint64_t)MULTIPLIER_1 * draws->word2 >> 32);
+    const uint64_t r =
+        (uint64_t)MULTIPLIER_0 * (x1_high ^ draws->row_ids[row] ^ key_word(draws, 0, 0));
+    return (draw_row){_mm256_set1_epi64x((uint32_t)(r >> 32)),
+                      _mm256_set1_epi64x((uint32_t)r ^ key_word(draws, 1, 2))};
+}
+
+/* Four rounds. */
+INLINE draw draw_begin(const __m256i *quads, const draw_row *row, __m256i key) {
+    const __m256i m0 = _mm256_set1_epi64x(MULTIPLIER_0), m1 = _mm256_set1_epi64x(MULTIPLIER_1);
+    const __m256i x1 = _mm256_mul_epu32(_mm256_xor_si256(quads[0], row->high), m1);
+    const __m256i x0 = _mm256_xor_si256(_mm256_srli_epi64(x1, 32), quads[1]);
+    const __m256i x2 = _mm256_xor_si256(quads[2], row->low);
+    const __m256i p0 = _mm256_mul_epu32(x0, m0), p1 = _mm256_mul_epu32(x2, m1);
     return (draw){
-        .x0 = _mm256_add_epi64(quads, _mm256_set_epi64x(3, 1, 2, 0)),
-        .x1 = _mm256_set1_epi64x(draws->row_ids[i + 8 * place->row]),
-        .x2 = _mm256_set1_epi64x(draws->word2),
-        .x3 = _mm256_set1_epi64x(draws->word3),
+        .x0 = xor3(_mm256_srli_epi64(p1, 32), x1, key),
+        .x1 = p1,
+        .x2 = _mm256_xor_si256(_mm256_srli_epi64(p0, 32), quads[3]),
+        .x3 = p0,
     };
 }
 
-INLINE draw_place draw_next(const draw_place *place, uint32_t channels) {
-    draw_place next = {place->row, place->channel + 16};
-    if (next.channel >= channels) {
-        next = place->row < 3 ? (draw_place){place->row + 1, 0} : *place;
-    }
-    return next;
-}
-
-/* The numbers of rows i, i + 8, i + 16 and i + 24.  A round waits for the one before, so three
- * draws go side by side: as many as there are registers for. */
+/* The numbers of rows i, i + 8, i + 16 and i + 24.  A round waits for the one before, so the rows
+ * go side by side in twos. */
 STAGE void rows_draw(float ret[4][PANEL + 16], uint32_t i, uint32_t channels,
-                     const seam_tile_draws *draws) {
+                     const draw_quads *quads, const seam_tile_draws *draws) {
     __m256i keys[10][2];
-    for (uint32_t round = 0; round < 10; round++) {
-        keys[round][0] = _mm256_set1_epi64x((uint32_t)draws->seed + round * 0x9e3779b9u);
-        keys[round][1] = _mm256_set1_epi64x((uint32_t)(draws->seed >> 32) + round * 0xbb67ae85u);
+    for (uint32_t round = 3; round < 10; round++) {
+        keys[round][0] = _mm256_set1_epi64x(key_word(draws, 0, round));
+        keys[round][1] = _mm256_set1_epi64x(key_word(draws, 1, round));
     }
-    draw_place p0 = {0, 0};
-    for (uint32_t left = 4 * ((channels + 15) / 16);; left -= 3) {
-        const draw_place p1 = draw_next(&p0, channels), p2 = draw_next(&p1, channels);
-        draw d0 = draw_begin(draws, i, &p0), d1 = draw_begin(draws, i, &p1);
-        draw d2 = draw_begin(draws, i, &p2);
-        for (uint32_t round = 0; round < 10; round++) {
-            draw_round(&d0, keys[round]);
-            draw_round(&d1, keys[round]);
-            draw_round(&d2, keys[round]);
+    for (uint32_t k = 0; k < 4; k += 2) {
+        const draw_row row0 = draw_row_of(draws, i + 8 * k);
+        const draw_row row1 = draw_row_of(draws, i + 8 * k + 8);
+        for (uint32_t c = 0; c < channels; c += 16) {
+            draw d0 = draw_begin(quads[c / 16].of, &row0, keys[3][0]);
+            draw d1 = draw_begin(quads[c / 16].of, &row1, keys[3][0]);
+            for (uint32_t round = 4; round < 10; round++) {
+                draw_round(&d0, keys[round]);
+                draw_round(&d1, keys[round]);
+            }
+            draw_store(ret[k] + c, &d0);
+            draw_store(ret[k + 1] + c, &d1);
         }
-        draw_store(ret[p0.row] + p0.channel, &d0);
-        draw_store(ret[p1.row] + p1.channel, &d1);
-        draw_store(ret[p2.row] + p2.channel, &d2);
-        if (left <= 3) {
-            break;
-        }
-        p0 = draw_next(&p2, channels);
     }
 }
 

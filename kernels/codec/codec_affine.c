@@ -22,6 +22,7 @@
 #define EXPONENT_MAX     110    /* the largest magnitude is below 2^125 */
 #define RANGE_HEAD_BYTES 4
 #define MEASURE_CHANNELS 8192u /* channels whose bounds fit on the stack: 96 KB; more: twice */
+#define MEASURE_ROWS     128u  /* blocks of rows, in which the tensor is walked backwards */
 /* From this many bytes of output on, no cache keeps them for the reader. */
 #define STREAMING_BYTES_MIN ((size_t)32 << 20)
 
@@ -58,21 +59,27 @@ static bool columns_finite(const float *x, uint32_t rows, uint32_t ld, uint32_t 
     return true;
 }
 
-/* lo, hi of `count` columns; false where a value is not finite. No row in range: all zero. */
-static bool columns_measure(column_ranges *ret, const float *x, uint32_t rows, uint32_t ld,
-                            uint32_t count, const uint8_t *range_rows) {
+/* The columns that are measured together. */
+typedef struct column_rows {
+    const float *x;
+    uint32_t ld, count;
+    const uint8_t *range_rows;
+} column_rows;
+
+/* Takes in rows begin..end; *any: whether there has been one. */
+static void rows_measure(column_ranges *ret, bool *any, const column_rows *columns, uint32_t begin,
+                         uint32_t end) {
     const seam_tile_ops *tile = seam_tile_ops_best();
     const float *taken[SEAM_TILE_WIDEN_ROWS];
+    const uint32_t count = columns->count;
     uint32_t taken_count = 0;
-    bool any = false;
-    memset(ret->sum, 0, count * sizeof *ret->sum);
-    for (uint32_t row = 0; row < rows; row++) {
-        if (!row_in_range(range_rows, row)) {
+    for (uint32_t row = begin; row < end; row++) {
+        if (!row_in_range(columns->range_rows, row)) {
             continue;
         }
-        const float *values = x + (size_t)row * ld;
-        if (!any) {
-            any = true;
+        const float *values = columns->x + (size_t)row * columns->ld;
+        if (!*any) {
+            *any = true;
             memcpy(ret->lo, values, count * sizeof *values);
             memcpy(ret->hi, values, count * sizeof *values);
         }
@@ -83,6 +90,21 @@ static bool columns_measure(column_ranges *ret, const float *x, uint32_t rows, u
         }
     }
     tile->widen(ret->lo, ret->hi, ret->sum, taken, taken_count, count);
+}
+
+/* lo, hi of `count` columns; false where a value is not finite.  No row in range: all zero.
+ * From the last rows to the first, because encoding begins with these: they are then the ones that
+ * the caches still hold. */
+static bool columns_measure(column_ranges *ret, const float *x, uint32_t rows, uint32_t ld,
+                            uint32_t count, const uint8_t *range_rows) {
+    const column_rows columns = {x, ld, count, range_rows};
+    bool any = false;
+    memset(ret->sum, 0, count * sizeof *ret->sum);
+    for (uint32_t end = rows; end > 0;) {
+        const uint32_t begin = (end - 1) / MEASURE_ROWS * MEASURE_ROWS;
+        rows_measure(ret, &any, &columns, begin, end);
+        end = begin;
+    }
     if (!any) {
         memset(ret, 0, sizeof *ret);
     }

@@ -1,5 +1,6 @@
 /* Inside of the entropy coder.  rans.c walks over a stream, rans_model.c chooses the classes,
- * rans_table.c makes frequencies and tables, rans_tile.c has the loops.  Callers use rans.h.
+ * rans_table.c makes frequencies and tables, rans_tile.c and rans_tile_avx512.c have the loops.
+ * Callers use rans.h.
  *
  * Terms.  Group: 32 rows.  Cell: the codes of one channel in one full group, w words of bit
  * planes.  Class: channels that share a kind and frequencies.  Kind: how many top planes of a

@@ -1,4 +1,4 @@
-/* Portable and AVX2 loops of the entropy coder: see rans_tile.h.
+/* Portable and AVX2 loops of the entropy coder, and the choice: see rans_tile.h.
  *
  * rANS (Duda 2013, arXiv:1311.2540), interleaved over 32 lanes that share one stream of 16-bit
  * words, as in Giesen 2014 (arXiv:1402.3392): decoding a step, lanes 0..31 in order take a word
@@ -19,6 +19,8 @@
 #include "rans_tile.h"
 
 #include <string.h>
+
+#include "rans_tile_variants.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -437,8 +439,17 @@ AVX2 static void count_avx2(uint16_t *counts, const uint64_t *planes) {
     count_body(counts, planes);
 }
 
+static void decode_avx512(seam_rans_reader *reader, uint8_t *units, uint32_t steps,
+                          const seam_rans_decode_entry *entries,
+                          const seam_rans_shuffles *shuffles) {
+    const uint32_t done = seam_rans_decode_avx512(reader, units, steps, entries);
+    decode_base(reader, units + (size_t)done * LANES, steps - done, entries, shuffles);
+}
+
 static const seam_rans_tile_ops ops_avx2 = {read_avx2, write_avx2, encode_avx2, decode_avx2,
                                             count_avx2};
+static const seam_rans_tile_ops ops_avx512 = {read_avx2, write_avx2, seam_rans_encode_avx512,
+                                              decode_avx512, count_avx2};
 #endif
 
 const seam_rans_tile_ops *seam_rans_tile_variant(uint32_t idx) {
@@ -449,11 +460,18 @@ const seam_rans_tile_ops *seam_rans_tile_variant(uint32_t idx) {
     if (idx == 1 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("popcnt")) {
         return &ops_avx2;
     }
+    if (idx == 2 && seam_rans_tile_variant(1) != NULL && __builtin_cpu_supports("avx512f") &&
+        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl")) {
+        return &ops_avx512;
+    }
 #endif
     return NULL;
 }
 
 const seam_rans_tile_ops *seam_rans_tile_best(void) {
-    const seam_rans_tile_ops *fast = seam_rans_tile_variant(1);
-    return fast != NULL ? fast : seam_rans_tile_variant(0);
+    const seam_rans_tile_ops *best = &ops_base;
+    for (uint32_t idx = 1; seam_rans_tile_variant(idx) != NULL; idx++) {
+        best = seam_rans_tile_variant(idx);
+    }
+    return best;
 }

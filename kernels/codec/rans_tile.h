@@ -1,9 +1,9 @@
 /* The inner loops of the entropy coder: 32 interleaved rANS lanes, and the bit transpose between
  * bit planes and symbols.  Internal to codec/; rans.h says what they serve, WIRE.md 3.4 the bytes.
  *
- * Every variant gives the same bytes.  The vector one is written with AVX2 intrinsics: compilers
- * do not vectorise the renormalisation, where the lanes take a varying count of words from one
- * stream.  CPUs with AVX-512 run it too; NEON runs the portable loops. */
+ * Every variant gives the same bytes.  The vector ones are written with intrinsics (rans_tile.c for
+ * AVX2, rans_tile_avx512.c): compilers do not vectorise the renormalisation, where the lanes take a
+ * varying count of words from one stream.  NEON runs the portable loops. */
 #ifndef SEAM_RANS_TILE_H
 #define SEAM_RANS_TILE_H
 
