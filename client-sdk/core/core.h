@@ -210,6 +210,7 @@ typedef struct seam_tensor_args {
     uint32_t micro;
     uint64_t step;
     seam_codec_id codec;
+    seam_coder *coder;       /* NULL: the site's */
     const seam_alloc *alloc; /* of the paired forward site; not read for codecs without widths */
     uint32_t rows;
     seam_sequences sequences;

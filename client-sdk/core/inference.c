@@ -27,6 +27,7 @@ struct seam_inference {
 static seam_status codecs_pick(seam_inference *inf, const seam_session *session, const char *name,
                                seam_error *err);
 static seam_codec_id codec_usable(const seam_session *session, seam_codec_id codec);
+static seam_coder *coder_of(const seam_session *session, uint32_t site_idx);
 static seam_status open_exchange(seam_inference *inf, const seam_inference_options *options,
                                  seam_error *err);
 static seam_status request_check(uint32_t *ret_rows, uint32_t *ret_rows_out,
@@ -149,11 +150,19 @@ static seam_status codecs_pick(seam_inference *inf, const seam_session *session,
     return SEAM_OK;
 }
 
-/* bf16 in the place of a codec that goes by what this process may not know: widths beyond version
- * 1 (only the process that trained knows them), or the state of a training stream. */
+/* bf16 in the place of a codec that has no form for requests, or that goes by what this process
+ * does not know: widths beyond version 1 (only the process that trained knows them). */
 static seam_codec_id codec_usable(const seam_session *session, seam_codec_id codec) {
     const bool unknown = session->attached_foreign && seam_codec_has_widths(codec);
-    return unknown || seam_codec_has_state(codec) ? SEAM_CODEC_BF16 : codec;
+    return unknown || !seam_codec_has_requests(codec) ? SEAM_CODEC_BF16 : codec;
+}
+
+/* aqsgd codes requests as it codes gradients, with the coder of those: its cache is the training's.
+ */
+static seam_coder *coder_of(const seam_session *session, uint32_t site_idx) {
+    const bool cached = session->sites[site_idx].codec == SEAM_CODEC_AQSGD;
+    SEAM_ASSERT(!cached || session->sites[session->bwd_out].codec == SEAM_CODEC_AQSGD);
+    return session->sites[cached ? session->bwd_out : site_idx].coder;
 }
 
 static seam_status open_exchange(seam_inference *inf, const seam_inference_options *options,
@@ -247,6 +256,7 @@ static seam_status request_send(seam_inference *inf, const float *x,
         .phase = SEAM_PHASE_GENERATE,
         .step = inf->request,
         .codec = quantized || !widths ? inf->codec_in : SEAM_CODEC_BF16,
+        .coder = coder_of(s, s->fwd_in),
         .alloc = alloc,
         .rows = rows,
     };
@@ -294,7 +304,7 @@ static seam_status answer_receive(seam_inference *inf, float *ret_y, uint32_t ro
         const seam_coder_tensor tensor = {
             .codec = (seam_codec_id)header.codec, .alloc = alloc, .rows = rows_out};
         SEAM_TRY(
-            seam_tensor_decode(ret_y, s->sites[s->fwd_out].coder, &tensor, &header, payload, err));
+            seam_tensor_decode(ret_y, coder_of(s, s->fwd_out), &tensor, &header, payload, err));
     }
     return SEAM_OK;
 }

@@ -32,15 +32,16 @@ seam_status seam_tensor_encode(seam_buffer *ret_frames, float *ret_decoded,
                      .micro = (uint16_t)args->micro,
                      .row_ids = args->row_ids},
     };
-    seam_status st = seam_coder_encode_begin(site->coder, &tensor);
-    while (st == SEAM_OK && !seam_coder_is_done(site->coder)) {
+    seam_coder *const coder = args->coder != NULL ? args->coder : site->coder;
+    seam_status st = seam_coder_encode_begin(coder, &tensor);
+    while (st == SEAM_OK && !seam_coder_is_done(coder)) {
         st = chunk_encode(ret_frames, ret_decoded, ret_payload_bytes, session, args);
     }
     if (st != SEAM_OK) {
         return seam_error_set(err, st, "tensor of micro-batch %u, phase %u: %s", args->micro,
                               args->phase, seam_status_text(st));
     }
-    seam_coder_commit(site->coder);
+    seam_coder_commit(coder);
     return SEAM_OK;
 }
 
@@ -48,10 +49,11 @@ static seam_status chunk_encode(seam_buffer *ret_frames, float *ret_decoded,
                                 uint64_t *ret_payload_bytes, seam_session *session,
                                 const seam_tensor_args *args) {
     const seam_site_row *const site = &session->sites[args->site_idx];
+    seam_coder *const coder = args->coder != NULL ? args->coder : site->coder;
     const bool has_widths = seam_codec_has_widths(args->codec);
     seam_coder_chunk chunk;
     SEAM_TRY(seam_coder_encode_chunk(&chunk, session->frame + SEAM_FRAME_HEADER_BYTES,
-                                     SEAM_CHUNK_BYTES_MAX, ret_decoded, site->coder));
+                                     SEAM_CHUNK_BYTES_MAX, ret_decoded, coder));
     const seam_frame_header header = {
         .kind = SEAM_FRAME_TENSOR,
         .phase = args->phase,

@@ -90,6 +90,10 @@ bool seam_codec_has_state(seam_codec_id id) {
     return id == SEAM_CODEC_AQSGD || id == SEAM_CODEC_DICTIONARY;
 }
 
+bool seam_codec_has_requests(seam_codec_id id) {
+    return id != SEAM_CODEC_DICTIONARY;
+}
+
 size_t seam_codec_range_bytes(seam_codec_id id, uint32_t channels) {
     return seam_codec_has_ranges(id) ? 4 + 4 * (size_t)channels : 0;
 }

@@ -46,8 +46,11 @@ bool seam_codec_has_widths(seam_codec_id id);
  * affine, amaq, tensor, channel, group. */
 bool seam_codec_has_planes(seam_codec_id id);
 bool seam_codec_has_gates(seam_codec_id id); /* amaq: the widths are negotiated */
-/* dictionary, aqsgd: coded against what went before, so in training only (not phase 3). */
+/* dictionary, aqsgd: coded against what went before. */
 bool seam_codec_has_state(seam_codec_id id);
+/* Has a form that stands for itself, for requests (phase 3): every codec but dictionary.  aqsgd's
+ * is that of its gradients. */
+bool seam_codec_has_requests(seam_codec_id id);
 
 /* The sequences of a tensor in order. */
 typedef struct seam_sequences {

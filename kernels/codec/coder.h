@@ -28,7 +28,7 @@
 
 typedef struct seam_coder_config {
     seam_codec_id codec;
-    bool encoder, gradient; /* this end sends; a backward site */
+    bool encoder, gradient; /* this end sends; a backward site, or requests (phase 3): no cache */
     uint32_t channels, rows_max;
     uint32_t state_rows_max, sequences_max; /* codecs with state: of a tensor of theirs */
     uint8_t *storage; /* codecs with a cache: theirs while the coder lives; not taken by create */

@@ -154,7 +154,7 @@ static seam_status on_rows(generate *g, const uint8_t *bytes, size_t count, seam
                                       g->options.slot_count, &limits, err));
     SEAM_TRY(seam_generator_slots_check(g->generator, &to->layout, err));
     if (codec != 0 && codec != SEAM_CODEC_F32 && codec != SEAM_CODEC_BF16 &&
-        (codec != (int)own || seam_codec_has_state(own))) {
+        (codec != (int)own || !seam_codec_has_requests(own))) {
         return seam_error_set(err, SEAM_E_ARG,
                               "rows.codec_out: %d is not f32, bf16 or the session's codec", codec);
     }
@@ -176,7 +176,7 @@ static seam_status tensor_begin(generate *g, const seam_frame_header *header, se
     }
     uint32_t codecs = 1u << SEAM_CODEC_F32 | 1u << SEAM_CODEC_BF16;
     const seam_codec_id own = g->session->config.codec.codec_in;
-    if (request->layout.rows >= SEAM_QUANTIZED_ROWS_MIN && !seam_codec_has_state(own)) {
+    if (request->layout.rows >= SEAM_QUANTIZED_ROWS_MIN && seam_codec_has_requests(own)) {
         codecs |= 1u << own;
     }
     const seam_tensor_expect expect = {

@@ -15,7 +15,8 @@
 set -euo pipefail
 [ $# -eq 6 ] || { sed -n '2,15s/^# \{0,1\}//p' "$0"; exit 2; }
 here=$(cd "$(dirname "$0")" && pwd)
-bin=$1 model=$2 gsm8k=$3 code_alpaca=$4 out=$5 jobs=$6
+bin=$1 model=$2 out=$5 jobs=$6
+declare -A rows=([gsm8k]=$3 [code_alpaca]=$4)
 steps=${STEPS:-180} at=${AT:-120}
 threads=$((($(nproc) + jobs - 1) / jobs))
 mkdir -p "$out"
@@ -36,8 +37,12 @@ run_one() {
         --threads "$threads" --quiet ${TRAIN_ARGS:-} >"$folder/seam.log" 2>&1 || status=$?
     kill "$server" 2>/dev/null || true
     wait "$server" || true
-    [ "$status" -eq 0 ] && touch "$folder/done" || { echo "$1: exit $status"; tail -3 "$folder"/*.log; }
-    return "$status"
+    if [ "$status" -eq 0 ]; then
+        touch "$folder/done"
+    else
+        echo "$1: exit $status"
+        tail -3 "$folder"/*.log
+    fi
 }
 
 names=()
@@ -48,7 +53,7 @@ for seed in ${SEEDS:-1}; do
             names+=("$name")
             [ ! -e "$out/$name/done" ] || continue
             while [ "$(jobs -rp | wc -l)" -ge "$jobs" ]; do wait -n || true; done
-            run_one "$name" "${!data}" "$target" "$seed" &
+            run_one "$name" "${rows[$data]}" "$target" "$seed" &
         done
     done
 done

@@ -151,11 +151,16 @@ def check_dictionary(case):
 
 
 def check_aqsgd(case):
-    """40 rows, 4 a step: ten steps send whole rows, the later ones changes; warm-up counts."""
+    """40 rows, 4 a step: ten steps send whole rows, the later ones changes; warm-up counts.  Evaluation
+    goes through the codec without the cache."""
     code, out, err = case.train("aqsgd", "--codec", "aqsgd", "--bits", 4, "--steps", 25,
                                 "--cache-bytes", 3_000_000, "--eval-data", case.eval)
     assert code == 0, out + err
-    steps = case.report("aqsgd")["steps"]
+    report = case.report("aqsgd")
+    steps, evaluation = report["steps"], report["eval"]
+    # Through the codec as through its gradients' form: no sample of the cache has these rows.
+    off = evaluation["after_quantized"]["loss"] - evaluation["after"]["loss"]
+    assert off != 0 and abs(off) < 0.5, evaluation
     for step in steps:
         for name in SITES[:2]:
             site = step["sites"][name]
@@ -179,6 +184,14 @@ def check_aqsgd(case):
                                 100)
     assert code == 0, out + err
     assert case.report("aqsgd-small")["steps"][-1]["sites"]["fwd_in"]["mean_bits"] > 16
+    # Its evaluation needs none; training's state does not know of it.
+    again = case.train("aqsgd-again", "--codec", "aqsgd", "--steps", 12, "--cache-bytes", 100,
+                       "--eval-data", case.eval)
+    assert again[0] == 0, again
+    hashes = [[s["state_hash"] for s in case.report(name)["steps"]]
+              for name in ("aqsgd-small", "aqsgd-again")]
+    assert hashes[0] == hashes[1]
+    assert case.report("aqsgd-again")["eval"]["after_quantized"]["loss"] > 0
 
 
 def check_symmetric(case):

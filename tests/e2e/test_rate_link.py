@@ -12,51 +12,27 @@ FAST is 40 by default, so that the wire and not a busy machine's compute decides
 Needs root, ip and tc: exits 77 without.
 """
 import json
-import os
 import pathlib
-import shutil
 import subprocess
 import sys
 import tempfile
 
+from link_fixture import LinkSpace
 from service_fixture import Seamd, write_model
 
 SKIPPED = 77
 SEAMD, CORE_STEPS = sys.argv[1:3]
-SPACE = f"seam_rate_{os.getpid()}"
 HIDDEN, SEQUENCES, ROWS = 96, 8, 256
 FAST = int(sys.argv[3]) if len(sys.argv) > 3 else 40
 PHASES = [(f"{FAST}mbit", 60), (f"{FAST // 5}mbit", 60), (f"{FAST}mbit", 60)]
-
-
-def inside(*command, **kwargs):
-    return subprocess.run(["ip", "netns", "exec", SPACE, *command], check=True, **kwargs)
-
-
-def link(rate):
-    inside("tc", "qdisc", "replace", "dev", "lo", "root", "tbf", "rate", rate, "burst", "5kb",
-           "latency", "400ms")
-
-
-def space_open() -> bool:
-    if os.geteuid() != 0 or not shutil.which("ip") or not shutil.which("tc"):
-        return False
-    if subprocess.run(["ip", "netns", "add", SPACE], capture_output=True).returncode != 0:
-        return False
-    try:
-        inside("ip", "link", "set", "lo", "mtu", "1500", "up", capture_output=True)
-        link("1gbit")
-    except subprocess.CalledProcessError:
-        return False
-    return True
 
 
 def median(values):
     return sorted(values)[len(values) // 2]
 
 
-def client(server, count, step_seconds):
-    return subprocess.Popen(["ip", "netns", "exec", SPACE, CORE_STEPS, server.address, "-", "amaq",
+def client(space, server, count, step_seconds):
+    return subprocess.Popen([*space.prefix, CORE_STEPS, server.address, "-", "amaq",
                              str(count), str(SEQUENCES), str(ROWS), f"rate{step_seconds}"],
                             stdout=subprocess.PIPE, text=True)
 
@@ -65,18 +41,17 @@ def steps_read(process, count):
     return [json.loads(process.stdout.readline()) for _ in range(count)]
 
 
-def run(server):
-    link("1gbit")
-    process = client(server, 20, 60.0)
+def run(space, server):
+    process = client(space, server, 20, 60.0)
     compute = median([s["seconds"] for s in steps_read(process, 20)[5:]])
     assert process.wait(60) == 0
     values = 2 * SEQUENCES * ROWS * HIDDEN  # fwd_in, and half of it each for fwd_out and bwd_out
     wanted = 1.2 * compute + 1.5 * values / (FAST * 1e6) * 8
     print(f"compute {compute:.3f} s, requested step {wanted:.3f} s")
     phases = []
-    process = client(server, sum(steps for _, steps in PHASES), wanted)
+    process = client(space, server, sum(steps for _, steps in PHASES), wanted)
     for rate, steps in PHASES:
-        link(rate)
+        space.rate(rate)
         phases.append(steps_read(process, steps))
     assert process.wait(60) == 0
     return wanted, phases
@@ -101,21 +76,14 @@ def check(wanted, phases):
 
 
 def main():
-    if not space_open():
-        subprocess.run(["ip", "netns", "del", SPACE], capture_output=True, check=False)
-        print("skipped: needs root, ip and tc")
-        return SKIPPED
-    try:
-        with tempfile.TemporaryDirectory() as name:
-            folder = pathlib.Path(name)
-            write_model(folder / "model", hidden=HIDDEN)
-            wrapper = folder / "seamd"
-            wrapper.write_text(f'#!/bin/sh\nexec ip netns exec {SPACE} {SEAMD} "$@"\n')
-            wrapper.chmod(0o755)
-            with Seamd(str(wrapper), folder / "model") as server:
-                check(*run(server))
-    finally:
-        subprocess.run(["ip", "netns", "del", SPACE], check=True)
+    with LinkSpace("rate") as space, tempfile.TemporaryDirectory() as name:
+        if not space.usable:
+            print("skipped: needs root, ip and tc")
+            return SKIPPED
+        folder = pathlib.Path(name)
+        write_model(folder / "model", hidden=HIDDEN)
+        with Seamd(space.wrapper(folder, SEAMD), folder / "model") as server:
+            check(*run(space, server))
     print("rate on a link: passed")
     return 0
 

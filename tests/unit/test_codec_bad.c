@@ -170,6 +170,7 @@ static void test_names__every_codec__there_and_back(void **state) {
         assert_int_equal(seam_codec_has_widths(id), i >= 2 && i <= 7);
         assert_int_equal(seam_codec_has_gates(id), i == 3);
         assert_int_equal(seam_codec_has_state(id), i >= 7);
+        assert_int_equal(seam_codec_has_requests(id), id != SEAM_CODEC_DICTIONARY);
         assert_int_equal(seam_codec_range_bytes(id, 5), i == 2 || i == 3 ? 24 : 0);
     }
     seam_codec_id id = SEAM_CODEC_F32;
