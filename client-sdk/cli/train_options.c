@@ -93,7 +93,7 @@ static const seam_arg_spec codec_specs[] = {
     OPTION("allocator", SEAM_ARG_TEXT, allocator, "NAME",
            "amaq: who sets the widths: gates, waterfill [gates]"),
     OPTION("granularity", SEAM_ARG_TEXT, granularity, "NAME",
-           "amaq: what has a width of its own: feature [feature]"),
+           "amaq: what has a width of its own: feature, token (a place in the row) [feature]"),
     OPTION("steps-to-target", SEAM_ARG_U64, steps_to_target, "N",
            "amaq: step at which the mean is to be the target; gates: instead of beta and bits-lr, "
            "which are then set every step [none; waterfill: at once]"),

@@ -150,10 +150,14 @@ static seam_status codecs_pick(seam_inference *inf, const seam_session *session,
 }
 
 /* bf16 in the place of a codec that goes by what this process may not know: widths beyond version
- * 1 (only the process that trained knows them), or the state of a training stream. */
+ * 1 (only the process that trained knows them), or the state of a training stream.  amaq by token
+ * is for training, too. */
 static seam_codec_id codec_usable(const seam_session *session, seam_codec_id codec) {
+    const seam_codec_plan *const plan = &session->config.codec;
     const bool unknown = session->attached_foreign && seam_codec_has_widths(codec);
-    return unknown || seam_codec_has_state(codec) ? SEAM_CODEC_BF16 : codec;
+    const seam_codec_id coded =
+        codec == plan->codec_out ? seam_codec_plan_codec(plan, false) : codec;
+    return unknown || seam_codec_is_for_training(coded) ? SEAM_CODEC_BF16 : codec;
 }
 
 static seam_status open_exchange(seam_inference *inf, const seam_inference_options *options,

@@ -46,10 +46,10 @@ seam_status seam_generator_options_check(const seam_generator_options *options,
     return SEAM_OK;
 }
 
-/* The coder of a forward site in phase 3: a codec with state stands back. */
+/* The coder of a forward site in phase 3: a codec for training stands back. */
 static seam_coder_config coder_config(const seam_generator *g, uint16_t site) {
     seam_coder_config config = seam_session_config_coder(g->config, site);
-    config.codec = seam_codec_has_state(config.codec) ? SEAM_CODEC_BF16 : config.codec;
+    config.codec = seam_codec_is_for_training(config.codec) ? SEAM_CODEC_BF16 : config.codec;
     config.rows_max = g->options.rows_max;
     return config;
 }

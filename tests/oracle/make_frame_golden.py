@@ -16,6 +16,7 @@ manifest.tsv, one line a file: name, class, expectation.
   config   a SessionConfig; expectation: its hash
   dictionary, aqsgd, ...  frames of the stateful codecs: stateful_golden.py
 Beside a tensor frame NAME.bin: NAME.values (decoded f32) and, if quantized, NAME.widths (u8).
+Of codec amaq_token NAME.widths is the allocation and NAME.gates (u8) the gate of each row of the tensor.
 Codec group has groups of 4 channels here.
 """
 import os
@@ -38,6 +39,7 @@ import coded_golden  # noqa: E402
 import frames  # noqa: E402
 import stateful_golden  # noqa: E402
 import symmetric_numpy as symmetric  # noqa: E402
+import token_golden  # noqa: E402
 from frames import Header  # noqa: E402
 
 GOLDEN = os.path.join(ROOT, "proto", "golden")
@@ -203,7 +205,7 @@ def make_bad(g):
     patch("version", 4, b"\2", "FORMAT frame.version")
     patch("kind", 5, b"\0", "FORMAT frame.kind")
     patch("phase", 6, b"\4", "FORMAT frame.phase")
-    patch("codec", 7, b"\12", "FORMAT frame.codec")
+    patch("codec", 7, b"\13", "FORMAT frame.codec")
     patch("coding", 10, b"\2", "FORMAT frame.coding")
     patch("reserved", 11, b"\1", "FORMAT frame.reserved")
     patch("micro", 12, u32(4096), "FORMAT frame.micro")
@@ -299,6 +301,7 @@ def hex_blocks(g, micro, digest):
                         76: "of channel 2", 80: "codes: 24 bits in 3 bytes"}),
             ("group", {64: "k = -16, zero", 68: "scale of row 0", 70: "of row 1",
                        72: "codes: 32 bits in 4 bytes"}),
+            ("token", token_golden.NOTES),
             ("gate_signal", {64: "dL/db: -0.5, 0.25, -0.001"})):
         data = g.files[name + ".bin"]
         blocks[name] = dump(data, {**HEADER_NOTES, **notes})
@@ -319,6 +322,7 @@ def make():
     ranges = make_tensors(g)
     make_symmetric(g)
     coded_golden.make_coded(g)
+    token_golden.make_token(g)
     make_other_kinds(g, ranges)
     make_bad(g)
     micro, digest = make_messages(g)
