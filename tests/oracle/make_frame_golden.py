@@ -17,6 +17,7 @@ manifest.tsv, one line a file: name, class, expectation.
   dictionary, aqsgd, ...  frames of the stateful codecs: stateful_golden.py
 Beside a tensor frame NAME.bin: NAME.values (decoded f32) and, if quantized, NAME.widths (u8).
 Of codec amaq_token NAME.widths is the allocation and NAME.gates (u8) the gate of each row of the tensor.
+Of a module site NAME.stack has the modules: module_numpy.py.
 Codec group has groups of 4 channels here.
 """
 import os
@@ -37,6 +38,7 @@ sys.path.insert(0, HERE)
 import amaq_numpy as amaq  # noqa: E402
 import coded_golden  # noqa: E402
 import frames  # noqa: E402
+import module_golden  # noqa: E402
 import stateful_golden  # noqa: E402
 import symmetric_numpy as symmetric  # noqa: E402
 import token_golden  # noqa: E402
@@ -323,6 +325,7 @@ def make():
     make_symmetric(g)
     coded_golden.make_coded(g)
     token_golden.make_token(g)
+    module_golden.make_modules(g)
     make_other_kinds(g, ranges)
     make_bad(g)
     micro, digest = make_messages(g)
