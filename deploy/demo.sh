@@ -7,7 +7,7 @@
 #     DATA=FILE      training rows, JSONL or .gz [spoken requests to JSON commands]
 #     EVAL_DATA=FILE evaluation rows [those of the demo; with DATA=: none]
 #     STEPS=N BATCH=N LR=X SEED=N CODEC=amaq|affine|tensor|channel|group|bf16|f32 TARGET=4|3
-#     TRAIN_ARGS=    further options of `seam train`
+#     TRAIN_ARGS=    further options of `seam train`; --allocator gates: the paper's gates, not waterfill
 set -euo pipefail
 caller=$PWD
 cd "$(dirname "$0")/.."

@@ -8,7 +8,9 @@
 #define LOG_4          1.3862943611198906
 #define SPEED_HEADROOM 3.0  /* bits_lr in terms of the mean speed that is needed */
 #define LR_AFTER       0.1  /* bits_lr once the target is reached, of the one before */
-#define GAIN           2.0  /* nats of price a bit of error; at equilibrium 1.39 */
+#define GAIN           3.0  /* nats of price a bit of error; at equilibrium 1.39 */
+#define LEAD           12.0 /* steps that the error is looked at ahead: Adam is late by 9 */
+#define SPEED_BLEND    0.3  /* of a step's change in the error's speed */
 #define HORIZON        20.0 /* the integral answers within steps_to_target / HORIZON */
 #define ERROR_MAX      0.25 /* bits: no wind-up while Adam's speed is the limit */
 #define LOG_PRICE_MAX  60.0
@@ -72,8 +74,11 @@ void seam_pace_judge(seam_pace *pace, uint64_t step, double mean_bits, double pu
     } else {
         const double fall = aim(pace, step) - reference;
         const double gain_integral = GAIN * HORIZON / (double)config->steps_to_target;
-        pace->log_price +=
-            LOG_4 * fall + GAIN * (error - pace->error_last) + fmin(gain_integral, GAIN) * error;
+        const double change = error - pace->error_last;
+        const double speed_change = SPEED_BLEND * (change - pace->error_speed);
+        pace->error_speed += speed_change;
+        pace->log_price += LOG_4 * fall + GAIN * (change + LEAD * speed_change) +
+                           fmin(gain_integral, GAIN) * error;
         pace->log_price = fmin(fmax(pace->log_price, -LOG_PRICE_MAX), LOG_PRICE_MAX);
         pace->error_last = error;
     }

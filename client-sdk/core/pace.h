@@ -1,13 +1,14 @@
 /* How the mean width falls to its target at a requested step: WIRE.md section 4, SPEC 3.1.
  *
- *   reference   b*(step), from bits_start to bits_target over steps_to_target steps, exact from
- * then on price       beta of the bits loss, set every step so that the gates' mean follows
- * b*(step) bits_lr     from the distance that the gates have to go: Adam moves Q by about lr a step
+ *   reference  b*(step): bits_start to bits_target over steps_to_target steps, exact from then on
+ *   price      beta of the bits loss, set every step so that the gates' mean follows b*(step)
+ *   bits_lr    from the distance that the gates have to go: Adam moves Q by about lr a step
  *
  * The task's pull on a gate falls by four for every bit (its error does), over many orders of
  * magnitude between models: so the price moves in its logarithm.  It begins where the own site's
  * gates would stand still, rises by four for every bit that the reference falls (feed-forward), and
- * answers the difference between mean and reference (proportional and integral).
+ * answers the difference between mean and reference (proportional and integral, and by the speed of
+ * that difference: Adam's momentum answers late, and without it the mean swings around b*).
  *
  * Pure: a function of the commits that were seen; no clock. */
 #ifndef SEAM_PACE_H
@@ -30,6 +31,7 @@ typedef struct seam_pace {
     seam_pace_config config;
     bool begun, reached;
     double log_price, error_last; /* mean - reference, within +-0.25 */
+    double error_speed;           /* bits a step, averaged */
     double price, bits_lr;        /* for the next gate update */
 } seam_pace;
 

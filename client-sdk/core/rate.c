@@ -45,14 +45,41 @@ static bool estimate(seam_rate *rate, const seam_rate_sample *sample) {
     return true;
 }
 
+static void step_keep(seam_rate *rate, const seam_rate_sample *sample) {
+    const uint64_t at = rate->step_count % SEAM_RATE_STEPS;
+    rate->compute_seconds[at] = sample->compute_seconds;
+    rate->wait_seconds[at] = waits_of(sample);
+    rate->fixed_bytes[at] = (double)sample->fixed_bytes;
+    rate->bytes_a_bit[at] = (double)(sample->bytes - sample->fixed_bytes) / sample->mean_bits;
+    rate->step_count++;
+}
+
+/* Of the steps that one of the rings holds. */
+static double median_of(const double *ring, const seam_rate *rate) {
+    double sorted[SEAM_RATE_STEPS] = {0};
+    const uint64_t kept = rate->step_count;
+    const uint32_t count = kept < SEAM_RATE_STEPS ? (uint32_t)kept : SEAM_RATE_STEPS;
+    SEAM_ASSERT(count >= 1);
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t at = i;
+        for (; at > 0 && sorted[at - 1] > ring[i]; at--) {
+            sorted[at] = sorted[at - 1];
+        }
+        sorted[at] = ring[i];
+    }
+    return 0.5 * (sorted[(count - 1) / 2] + sorted[count / 2]);
+}
+
 /* Mean bits whose bytes cross in the time that there is. */
-static double affordable(const seam_rate *rate, const seam_rate_sample *sample) {
+static double affordable(const seam_rate *rate) {
     const seam_rate_config *const config = &rate->config;
-    const double time = config->step_seconds > 0.0 ? config->step_seconds - sample->compute_seconds
-                                                   : sample->compute_seconds;
-    const double bytes_a_bit = (double)(sample->bytes - sample->fixed_bytes) / sample->mean_bits;
-    const double bytes = rate->bytes_per_second * fmax(TIME_USED * time - waits_of(sample), 0.0);
-    const double bits = (bytes - (double)sample->fixed_bytes) / bytes_a_bit;
+    const double compute = median_of(rate->compute_seconds, rate);
+    const double waits = median_of(rate->wait_seconds, rate);
+    const double fixed_bytes = median_of(rate->fixed_bytes, rate);
+    const double bytes_a_bit = median_of(rate->bytes_a_bit, rate);
+    const double time = config->step_seconds > 0.0 ? config->step_seconds - compute : compute;
+    const double bytes = rate->bytes_per_second * fmax(TIME_USED * time - waits, 0.0);
+    const double bits = (bytes - fixed_bytes) / bytes_a_bit;
     return fmin(fmax(bits, config->bits_min), config->bits_max);
 }
 
@@ -61,7 +88,8 @@ bool seam_rate_judge(seam_rate *rate, const seam_rate_sample *sample) {
         return false;
     }
     const seam_rate_config *const config = &rate->config;
-    const double bits = affordable(rate, sample);
+    step_keep(rate, sample);
+    const double bits = affordable(rate);
     if (rate->bits == 0.0) {
         rate->bits = bits;
         return true;

@@ -6,6 +6,10 @@
  *           then takes no longer than what computes
  *   bits    (rate * time - fixed bytes) / (bytes a bit of mean width)
  *
+ * Time, bytes and round trips of a step are the medians of the last SEAM_RATE_STEPS steps, so that
+ * one slow or one large step does not move the answer; the link's rate is an average that answers
+ * every sample.
+ *
  * A link that slows down much is answered at once, one that slows down a little by the second
  * sample that says so; one that gets faster only by SEAM_RATE_PATIENCE samples in a row, and a
  * difference within the dead band is no reason to move at all: so noise moves nothing.
@@ -19,6 +23,7 @@
 #include <stdint.h>
 
 #define SEAM_RATE_PATIENCE  4
+#define SEAM_RATE_STEPS     5
 #define SEAM_RATE_DEAD_BITS 0.25
 #define SEAM_RATE_DEAD_PART 0.1 /* of the bits, where that is more */
 
@@ -40,6 +45,10 @@ typedef struct seam_rate_sample {
 
 typedef struct seam_rate {
     seam_rate_config config;
+    /* Of the last steps, in rings: what a step costs at any width. */
+    double compute_seconds[SEAM_RATE_STEPS], wait_seconds[SEAM_RATE_STEPS];
+    double fixed_bytes[SEAM_RATE_STEPS], bytes_a_bit[SEAM_RATE_STEPS];
+    uint64_t step_count;
     double bytes_per_second;  /* estimate; 0: none yet */
     double bits;              /* the answer; 0: none yet */
     uint32_t rising, falling; /* samples in a row that ask for more, for less */

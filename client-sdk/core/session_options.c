@@ -13,6 +13,7 @@
 #define ROWS_DEFAULT            4096u
 #define SEQUENCES_DEFAULT       64u
 #define AFTER_FACTOR            0.1f
+#define RATE_BITS_LEAST         3.0f /* a slow link is no reason to train worse than affine 3 */
 #define DICTIONARY_ROWS_DEFAULT 65536u
 #define CACHE_BYTES_DEFAULT     (UINT64_C(1) << 30)
 
@@ -94,7 +95,7 @@ static seam_status rate_fill(seam_core_config *core, const seam_session_options 
                               "rate: auto needs codec amaq with allocator waterfill or "
                               "steps_to_target");
     }
-    const float least = core->gates.bits_min > 2.0f ? core->gates.bits_min : 2.0f;
+    const float least = fminf(fmaxf(RATE_BITS_LEAST, core->gates.bits_min), core->gates.bits_start);
     const float low = or_f32(o->rate_bits_min, least);
     const float high = or_f32(o->rate_bits_max, core->gates.bits_start);
     if (!(low >= core->gates.bits_min && low <= high && high <= core->gates.bits_max)) {

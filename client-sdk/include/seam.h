@@ -169,17 +169,17 @@ typedef struct seam_session_options {
     const char *clip;                /* "soft" [default], "hard" */
     const char *gate_signal;         /* "surrogate" [default], "exact" */
     uint32_t alloc_lag_steps;        /* [2] */
-    const char *allocator;           /* "gates" [default], "waterfill" */
+    const char *allocator;           /* "gates" [default; of `seam train` waterfill], "waterfill" */
     /* What has a width of its own: "feature" [default], "token": a place in the sample, the first
      * 1023 apart; allocator gates, no entropy coder. */
     const char *granularity;
     /* Step at which the mean is to be bits_target.  Gates: a controller sets beta and bits_lr, 0:
-     * the six numbers above do.  Waterfill: 0 is at once. */
+     * the six numbers above do.  Waterfill: 0 is at once; 40 % of the run does well. */
     uint64_t steps_to_target;
     /* The target follows the link: a step's bytes are to cross it while both ends compute, or in
      * what step_seconds leaves.  With waterfill or steps_to_target only. */
     bool rate_auto;
-    float rate_bits_min, rate_bits_max; /* of the target [bits_min, at least 2; bits_start] */
+    float rate_bits_min, rate_bits_max; /* of the target [3, within the range; bits_start] */
     float step_seconds;                 /* 0: the wire's time is to fit the compute time */
 
     uint32_t lora_rank;    /* [16] */

@@ -5,7 +5,13 @@
  * two forms that the next products read (rows of a, panels of b) without a transpose.
  *
  * Blocks of ATT_BLOCK keys by as many queries, aligned to the sequence's start: only blocks on the
- * diagonal need the mask, and a row's bits depend on its own sequence only. */
+ * diagonal need the mask, and a row's bits depend on its own sequence only.
+ *
+ * q, k and v come as f32.  Where act is bf16 the scores' product takes q and k in two parts each,
+ * x = hi + lo with hi = bf16(x), lo = bf16(x - hi): three products one after another along k,
+ * k_hi q_hi + k_lo q_hi + k_hi q_lo, which leave out 2^-18 of a score instead of 2^-9.  On
+ * SmolLM2-135M this takes the gradient of a step from 2.8e-2 to 2.0e-2 off that in f32
+ * (tests/oracle/check_model.py) and a step's time nowhere (RESULTS.md). */
 #ifndef SEAM_ATTENTION_H
 #define SEAM_ATTENTION_H
 
@@ -108,21 +114,63 @@ static inline void att_transpose_block(act *dst, act *work, const act *src, size
 #endif
 }
 
-/* src (n, D) if it can be read as a whole block, else a copy padded with zeros:
+/* The k dimension of the scores' product. */
+CPU_INLINE uint32_t att_score_depth(uint32_t D) {
+#ifdef SEAM_VARIANT_BF16
+    return 3 * tile_k(D);
+#else
+    return D;
+#endif
+}
+
+/* src (n, D) as act: in place where it is a whole block of act, else a copy padded with zeros,
  * work (ATT_BLOCK, tile_k(D)). */
-static inline const act *att_rows_of(size_t *ret_ld, act *work, const act *src, size_t ld,
+static inline const act *att_rows_of(size_t *ret_ld, act *work, const float *src, size_t ld,
                                      uint32_t n, uint32_t D) {
     const uint32_t wide = tile_k(D);
+#ifndef SEAM_VARIANT_BF16
     if (n == ATT_BLOCK && D == wide) {
         *ret_ld = ld;
         return src;
     }
-    memset(work, 0, (size_t)ATT_BLOCK * wide * sizeof *work);
+#endif
+    if (n < ATT_BLOCK || D != wide) {
+        memset(work, 0, (size_t)ATT_BLOCK * wide * sizeof *work);
+    }
     for (uint32_t i = 0; i < n; i++) {
-        memcpy(work + (size_t)i * wide, src + i * ld, D * sizeof *work);
+        for (uint32_t d = 0; d < D; d += VL) {
+            const uint32_t count = min_u32(VL, D - d);
+            any_store(work, (size_t)i * wide + d, 0, any_load(src, i * ld + d, 1, count), count);
+        }
     }
     *ret_ld = wide;
     return work;
+}
+
+/* src (n, D) as rows of the scores' product, (ATT_BLOCK, att_score_depth(D)): hi | lo | hi, each
+ * tile_k(D) wide, or as att_rows_of.  work: as many act. */
+static inline const act *att_score_rows(size_t *ret_ld, act *work, const float *src, size_t ld,
+                                        uint32_t n, uint32_t D) {
+#ifdef SEAM_VARIANT_BF16
+    const uint32_t wide = tile_k(D), depth = att_score_depth(D);
+    if (n < ATT_BLOCK || D != wide) {
+        memset(work, 0, (size_t)ATT_BLOCK * depth * sizeof *work);
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        act *row = work + (size_t)i * depth;
+        for (uint32_t d = 0; d < D; d += VL) {
+            const uint32_t count = min_u32(VL, D - d);
+            const vf x = any_load(src, i * ld + d, 1, count);
+            any_store(row, d, 0, x, count);
+            any_store(row, 2 * wide + d, 0, x, count);
+            any_store(row, wide + d, 0, x - any_load(row, d, 0, count), count);
+        }
+    }
+    *ret_ld = depth;
+    return work;
+#else
+    return att_rows_of(ret_ld, work, src, ld, n, D);
+#endif
 }
 
 /* dst (n, D) act = src (D, ATT_BLOCK) f32 transposed.  work (ATT_BLOCK, D) f32. */
@@ -132,8 +180,7 @@ static inline void att_store_transposed(act *dst, size_t ld, float *work, const 
     for (uint32_t i = 0; i < n; i++) {
         for (uint32_t d = 0; d < D; d += VL) {
             const uint32_t count = min_u32(VL, D - d);
-            const vf x = any_load(work, (size_t)i * D + d, 1, count);
-            count == VL ? act_store(dst + i * ld + d, x) : act_store_n(dst + i * ld + d, x, count);
+            any_store(dst, i * ld + d, 0, any_load(work, (size_t)i * D + d, 1, count), count);
         }
     }
 }
@@ -144,6 +191,27 @@ static inline void att_pack_queries(act *dst, const act *src, size_t ld, uint32_
         const uint32_t first = p * TILE_N, count = n > first ? min_u32(TILE_N, n - first) : 0;
         tile_pack_rows(dst + p * tile_panel(D), src + first * ld, ld, 0, count, D);
     }
+}
+
+/* The same of the scores' product, from a block of q: hi over hi over lo, to meet the rows above.
+ * work (ATT_BLOCK, att_score_depth(D)). */
+static inline void att_pack_score_queries(act *dst, act *work, const float *src, size_t ld,
+                                          uint32_t n, uint32_t D) {
+    size_t rows_ld = 0;
+    const act *rows = att_score_rows(&rows_ld, work, src, ld, n, D);
+#ifdef SEAM_VARIANT_BF16
+    const uint32_t wide = tile_k(D);
+    for (uint32_t p = 0; p < ATT_PANELS; p++) {
+        const uint32_t first = p * TILE_N, count = n > first ? min_u32(TILE_N, n - first) : 0;
+        const act *hi = rows + first * rows_ld;
+        act *panel = dst + p * tile_panel(att_score_depth(D));
+        tile_pack_rows(panel, hi, rows_ld, 0, count, D);
+        memcpy(panel + tile_panel(D), panel, tile_panel(D) * sizeof *panel);
+        tile_pack_rows(panel + 2 * tile_panel(D), hi + wide, rows_ld, 0, count, D);
+    }
+#else
+    att_pack_queries(dst, rows, rows_ld, n, D);
+#endif
 }
 
 /* Index of each lane, from `first`. */

@@ -1,5 +1,6 @@
 /* Causal attention backward.  A task is one sequence and kv head: it owns all of dk and dv there
- * and dq of the group's heads, so no sum crosses threads.
+ * and dq of the group's heads, so no sum crosses threads.  K and V are brought into the forms that
+ * products read once a task.
  *
  *   P^T = exp(scale K Q^T - lse)      dP^T = V dO^T      dS^T = scale P^T (dP^T - delta)
  *   dV += P^T dO      dK += dS^T Q      dQ^T += K^T dS^T      delta = sum_d o dO
@@ -14,9 +15,18 @@ typedef struct backward_job {
     size_t slice_bytes;
 } backward_job;
 
+/* K and V of a block of keys, as the products read them. */
+typedef struct key_block {
+    const act *scores; /* of the scores' product */
+    const act *v;      /* rows */
+    act *kt;           /* (att_rows(D), ATT_BLOCK) */
+    size_t scores_ld, v_ld;
+    uint32_t first, n; /* of the sequence */
+} key_block;
+
 typedef struct backward_memory {
-    act *k, *v;                               /* padded copies of the last block */
-    act *kt;                                  /* (blocks, att_rows(D), ATT_BLOCK) */
+    key_block *blocks;
+    act *scores, *v, *kt;                     /* of each block, where not read in place */
     float *dk, *dv;                           /* (rows, wide) */
     act *q_rows, *q_cols, *do_rows, *do_cols; /* of one block of queries */
     float *st, *dpt;                          /* (ATT_BLOCK, ATT_BLOCK) */
@@ -24,7 +34,7 @@ typedef struct backward_memory {
     act *ds_panels;
     float *dqt; /* (att_rows(D), ATT_BLOCK) */
     float *transposed;
-    act *work;
+    act *work, *rows;   /* (ATT_BLOCK, ..) each */
     float *lse, *delta; /* (ATT_BLOCK) */
 } backward_memory;
 
@@ -32,12 +42,14 @@ static size_t backward_place(backward_memory *m, att_bump b, uint32_t D, uint32_
     const size_t blocks = (rows_max + ATT_BLOCK - 1) / ATT_BLOCK;
     const size_t wide = (size_t)tile_panels(D) * TILE_N, square = ATT_BLOCK * ATT_BLOCK;
     const size_t spare = TILE_M * ATT_BLOCK;
-    m->k = att_take(&b, ATT_BLOCK * tile_k(D), sizeof(act));
-    m->v = att_take(&b, ATT_BLOCK * tile_k(D), sizeof(act));
+    const size_t depth = tile_k(att_score_depth(D));
+    m->blocks = att_take(&b, blocks, sizeof(key_block));
+    m->scores = att_take(&b, blocks * ATT_BLOCK * depth, sizeof(act));
+    m->v = att_take(&b, blocks * ATT_BLOCK * tile_k(D), sizeof(act));
     m->kt = att_take(&b, blocks * att_rows(D) * ATT_BLOCK, sizeof(act));
     m->dk = att_take(&b, (blocks * ATT_BLOCK + TILE_M) * wide, sizeof(float));
     m->dv = att_take(&b, (blocks * ATT_BLOCK + TILE_M) * wide, sizeof(float));
-    m->q_rows = att_take(&b, ATT_PANELS * tile_panel(D), sizeof(act));
+    m->q_rows = att_take(&b, ATT_PANELS * tile_panel(att_score_depth(D)), sizeof(act));
     m->do_rows = att_take(&b, ATT_PANELS * tile_panel(D), sizeof(act));
     m->q_cols = att_take(&b, ATT_BLOCK * wide, sizeof(act));
     m->do_cols = att_take(&b, ATT_BLOCK * wide, sizeof(act));
@@ -48,7 +60,8 @@ static size_t backward_place(backward_memory *m, att_bump b, uint32_t D, uint32_
     m->ds_panels = att_take(&b, square, sizeof(act));
     m->dqt = att_take(&b, att_rows(D) * ATT_BLOCK + spare, sizeof(float));
     m->transposed = att_take(&b, ATT_BLOCK * D, sizeof(float));
-    m->work = att_take(&b, ATT_BLOCK * (wide + tile_k(D)), sizeof(act));
+    m->work = att_take(&b, ATT_BLOCK * (wide > depth ? wide : depth), sizeof(act));
+    m->rows = att_take(&b, ATT_BLOCK * tile_k(D), sizeof(act));
     m->lse = att_take(&b, ATT_BLOCK, sizeof(float));
     m->delta = att_take(&b, ATT_BLOCK, sizeof(float));
     return b.used;
@@ -96,19 +109,13 @@ CPU_INLINE void softmax_gradient(const backward_memory *m, uint32_t q, uint32_t 
     }
 }
 
-/* K and V rows of a block for reading as a operand. */
-typedef struct key_block {
-    const act *k, *v, *kt;
-    size_t k_ld, v_ld;
-    uint32_t first, n; /* of the sequence */
-} key_block;
-
 static void block_pair(const backward_memory *m, const key_block *kb, float scale, bool diagonal,
                        uint32_t query_count, uint32_t D) {
     const uint32_t keys = att_keys(kb->n), wide = tile_panels(D) * TILE_N;
+    const uint32_t depth = att_score_depth(D);
     for (uint32_t p = 0; p < ATT_PANELS; p++) {
-        tile_product(m->st + p * TILE_N, ATT_BLOCK, 0, keys, TILE_N, kb->k, kb->k_ld, D,
-                     m->q_rows + p * tile_panel(D));
+        tile_product(m->st + p * TILE_N, ATT_BLOCK, 0, keys, TILE_N, kb->scores, kb->scores_ld,
+                     depth, m->q_rows + p * tile_panel(depth));
         tile_product(m->dpt + p * TILE_N, ATT_BLOCK, 0, keys, TILE_N, kb->v, kb->v_ld, D,
                      m->do_rows + p * tile_panel(D));
     }
@@ -134,32 +141,37 @@ static key_block key_block_of(const seam_attention_backward_args *a, const backw
                               uint32_t begin, uint32_t rows, uint32_t first, uint32_t g) {
     const uint32_t D = a->D;
     key_block kb = {.first = first, .n = min_u32(ATT_BLOCK, rows - first)};
-    const act *k = (const act *)a->k + (size_t)(begin + first) * a->k_ld + (size_t)g * D;
-    const act *v = (const act *)a->v + (size_t)(begin + first) * a->v_ld + (size_t)g * D;
-    kb.k = att_rows_of(&kb.k_ld, m->k, k, a->k_ld, kb.n, D);
-    kb.v = att_rows_of(&kb.v_ld, m->v, v, a->v_ld, kb.n, D);
+    const float *k = (const float *)a->k + (size_t)(begin + first) * a->k_ld + (size_t)g * D;
+    const float *v = (const float *)a->v + (size_t)(begin + first) * a->v_ld + (size_t)g * D;
+    act *scores = m->scores + (size_t)first * tile_k(att_score_depth(D));
+    kb.scores = att_score_rows(&kb.scores_ld, scores, k, a->k_ld, kb.n, D);
+    kb.v = att_rows_of(&kb.v_ld, m->v + (size_t)first * tile_k(D), v, a->v_ld, kb.n, D);
     kb.kt = m->kt + (size_t)first / ATT_BLOCK * att_rows(D) * ATT_BLOCK;
+    size_t k_ld = 0;
+    const act *k_rows = att_rows_of(&k_ld, m->rows, k, a->k_ld, kb.n, D);
+    att_transpose_block(kb.kt, m->work, k_rows, k_ld, kb.n, D);
     return kb;
 }
 
 static void query_block(const seam_attention_backward_args *a, const backward_memory *m,
                         uint32_t begin, uint32_t rows, uint32_t q0, uint32_t h) {
     const uint32_t D = a->D, n = min_u32(ATT_BLOCK, rows - q0), t0 = begin + q0;
-    const act *q = (const act *)a->q + (size_t)t0 * a->q_ld + (size_t)h * D;
+    const float *q = (const float *)a->q + (size_t)t0 * a->q_ld + (size_t)h * D;
     const act *d_o = (const act *)a->d_o + ((size_t)t0 * a->H + h) * D;
     const size_t o_ld = (size_t)a->H * D;
     row_terms(a, m, t0, n, h);
-    att_pack_queries(m->q_rows, q, a->q_ld, n, D);
+    att_pack_score_queries(m->q_rows, m->work, q, a->q_ld, n, D);
     att_pack_queries(m->do_rows, d_o, o_ld, n, D);
+    size_t q_ld = 0;
+    const act *q_act = att_rows_of(&q_ld, m->rows, q, a->q_ld, n, D);
     for (uint32_t d = 0, p = 0; d < D; d += TILE_N, p++) {
         const uint32_t count = min_u32(TILE_N, D - d);
-        tile_pack_cols(m->q_cols + (size_t)p * ATT_BLOCK * TILE_N, q + d, a->q_ld, count, n);
+        tile_pack_cols(m->q_cols + (size_t)p * ATT_BLOCK * TILE_N, q_act + d, q_ld, count, n);
         tile_pack_cols(m->do_cols + (size_t)p * ATT_BLOCK * TILE_N, d_o + d, o_ld, count, n);
     }
     memset(m->dqt, 0, (size_t)att_rows(D) * ATT_BLOCK * sizeof(float));
     for (uint32_t k0 = 0; k0 <= q0; k0 += ATT_BLOCK) {
-        const key_block kb = key_block_of(a, m, begin, rows, k0, h / (a->H / a->G));
-        block_pair(m, &kb, a->scale, k0 == q0, n, D);
+        block_pair(m, &m->blocks[k0 / ATT_BLOCK], a->scale, k0 == q0, n, D);
     }
     act *dq = (act *)a->dq + (size_t)t0 * a->dq_ld + (size_t)h * D;
     att_store_transposed(dq, a->dq_ld, m->transposed, m->dqt, n, D);
@@ -170,8 +182,7 @@ static void store_rows(act *dst, size_t ld, const float *src, size_t src_ld, uin
     for (uint32_t t = 0; t < rows; t++) {
         for (uint32_t d = 0; d < D; d += VL) {
             const uint32_t count = min_u32(VL, D - d);
-            const vf x = any_load(src, t * src_ld + d, 1, count);
-            count == VL ? act_store(dst + t * ld + d, x) : act_store_n(dst + t * ld + d, x, count);
+            any_store(dst, t * ld + d, 0, any_load(src, t * src_ld + d, 1, count), count);
         }
     }
 }
@@ -188,10 +199,8 @@ static void backward_task(void *context, uint32_t task_idx, uint32_t thread_idx)
     (void)backward_place(&m, (att_bump){.base = slice}, D, rows);
     memset(m.dk, 0, (size_t)rows_padded * wide * sizeof(float));
     memset(m.dv, 0, (size_t)rows_padded * wide * sizeof(float));
-    const act *k = (const act *)a->k + (size_t)begin * a->k_ld + (size_t)g * D;
     for (uint32_t k0 = 0; k0 < rows; k0 += ATT_BLOCK) {
-        att_transpose_block(m.kt + (size_t)k0 / ATT_BLOCK * att_rows(D) * ATT_BLOCK, m.work,
-                            k + k0 * (size_t)a->k_ld, a->k_ld, min_u32(ATT_BLOCK, rows - k0), D);
+        m.blocks[k0 / ATT_BLOCK] = key_block_of(a, &m, begin, rows, k0, g);
     }
     tile_begin();
     for (uint32_t h = g * heads; h < (g + 1) * heads; h++) {

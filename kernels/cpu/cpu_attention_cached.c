@@ -6,7 +6,7 @@
 #define D_MAX 256u
 
 /* One query head over positions 0..last. */
-static void row_head(act *o, const act *q, const act *k, const act *v, size_t ld, uint32_t last,
+static void row_head(act *o, const float *q, const act *k, const act *v, size_t ld, uint32_t last,
                      float scale, uint32_t D) {
     float out[D_MAX + VL] = {0.0f}, score[PIECE + VL];
     float max = -INFINITY, sum = 0.0f;
@@ -17,7 +17,7 @@ static void row_head(act *o, const act *q, const act *k, const act *v, size_t ld
             vf dot = vf_set(0.0f);
             for (uint32_t d = 0; d < D; d += VL) {
                 const uint32_t count = min_u32(VL, D - d);
-                dot += any_load(q, d, 0, count) * any_load(k, (j0 + j) * ld + d, 0, count);
+                dot += any_load(q, d, 1, count) * any_load(k, (j0 + j) * ld + d, 0, count);
             }
             score[j] = vf_sum(dot) * scale;
             new_max = score[j] > new_max ? score[j] : new_max;
@@ -56,7 +56,7 @@ static void cached_rows(const void *context, size_t begin, size_t end) {
         SEAM_ASSERT(a->positions[t] < a->positions_max);
         const size_t at = ((size_t)a->slots[t] * a->positions_max * G + g) * D;
         for (size_t h = g * heads; h < (g + 1) * heads; h++) {
-            row_head((act *)a->o + (t * a->H + h) * D, (const act *)a->q + t * a->q_ld + h * D,
+            row_head((act *)a->o + (t * a->H + h) * D, (const float *)a->q + t * a->q_ld + h * D,
                      (const act *)a->k_cache + at, (const act *)a->v_cache + at, (size_t)G * D,
                      a->positions[t], a->scale, D);
         }

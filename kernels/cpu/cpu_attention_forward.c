@@ -19,21 +19,22 @@ typedef struct head_state {
 } head_state;
 
 typedef struct forward_memory {
-    act *k, *vt, *work, *p;
+    act *k, *v, *vt, *work, *p;
     float *st, *transposed;
     act *q;
     float *ot, *max, *sum; /* all heads */
 } forward_memory;
 
 static size_t forward_place(forward_memory *m, att_bump b, uint32_t D, uint32_t heads) {
-    const size_t wide = (size_t)tile_panels(D) * TILE_N + tile_k(D);
-    m->k = att_take(&b, ATT_BLOCK * tile_k(D), sizeof(act));
+    const uint32_t wide = tile_panels(D) * TILE_N, depth = att_score_depth(D);
+    m->k = att_take(&b, ATT_BLOCK * tile_k(depth), sizeof(act));
+    m->v = att_take(&b, ATT_BLOCK * tile_k(D), sizeof(act));
     m->vt = att_take(&b, att_rows(D) * ATT_BLOCK, sizeof(act));
-    m->work = att_take(&b, ATT_BLOCK * wide, sizeof(act));
+    m->work = att_take(&b, ATT_BLOCK * (wide > tile_k(depth) ? wide : tile_k(depth)), sizeof(act));
     m->p = att_take(&b, ATT_PANELS * tile_panel(ATT_BLOCK), sizeof(act));
     m->st = att_take(&b, (ATT_BLOCK + TILE_M) * ATT_BLOCK, sizeof(float));
     m->transposed = att_take(&b, ATT_BLOCK * D, sizeof(float));
-    m->q = att_take(&b, heads * ATT_PANELS * tile_panel(D), sizeof(act));
+    m->q = att_take(&b, heads * ATT_PANELS * tile_panel(depth), sizeof(act));
     m->ot = att_take(&b, heads * (att_rows(D) + TILE_M) * ATT_BLOCK, sizeof(float));
     m->max = att_take(&b, heads * ATT_BLOCK, sizeof(float));
     m->sum = att_take(&b, heads * ATT_BLOCK, sizeof(float));
@@ -42,7 +43,7 @@ static size_t forward_place(forward_memory *m, att_bump b, uint32_t D, uint32_t 
 
 static head_state head_of(const forward_memory *m, uint32_t D, uint32_t head) {
     return (head_state){
-        .q = m->q + head * ATT_PANELS * tile_panel(D),
+        .q = m->q + head * ATT_PANELS * tile_panel(att_score_depth(D)),
         .ot = m->ot + (size_t)head * (att_rows(D) + TILE_M) * ATT_BLOCK,
         .max = m->max + head * ATT_BLOCK,
         .sum = m->sum + head * ATT_BLOCK,
@@ -81,11 +82,11 @@ CPU_INLINE void softmax_column(act *p, float *st, const head_state *head, uint32
 
 static void head_block(const forward_memory *m, const head_state *head, const act *k, size_t k_ld,
                        uint32_t n, float scale, bool diagonal, uint32_t D) {
-    const uint32_t keys = att_keys(n);
+    const uint32_t keys = att_keys(n), depth = att_score_depth(D);
     for (uint32_t p = 0; p < ATT_PANELS; p++) {
         act *probs = m->p + p * tile_panel(ATT_BLOCK);
-        tile_product(m->st + p * TILE_N, ATT_BLOCK, 0, keys, TILE_N, k, k_ld, D,
-                     head->q + p * tile_panel(D));
+        tile_product(m->st + p * TILE_N, ATT_BLOCK, 0, keys, TILE_N, k, k_ld, depth,
+                     head->q + p * tile_panel(depth));
         for (uint32_t q = p * TILE_N; q < (p + 1) * TILE_N; q += VL) {
             diagonal ? softmax_column(probs, m->st, head, q, keys, scale, true, D)
                      : softmax_column(probs, m->st, head, q, keys, scale, false, D);
@@ -126,19 +127,20 @@ static void forward_block(const forward_job *job, uint32_t s, uint32_t q0, uint3
         m.sum[i] = 0.0f;
     }
     for (uint32_t h = 0; h < heads; h++) {
-        const act *q = (const act *)a->q + (size_t)(begin + q0) * a->q_ld + (g * heads + h) * D;
-        att_pack_queries(head_of(&m, D, h).q, q, a->q_ld, n, D);
+        const float *q = (const float *)a->q + (size_t)(begin + q0) * a->q_ld + (g * heads + h) * D;
+        att_pack_score_queries(head_of(&m, D, h).q, m.work, q, a->q_ld, n, D);
     }
     for (uint32_t k0 = 0; k0 <= q0; k0 += ATT_BLOCK) {
         const uint32_t count = min_u32(ATT_BLOCK, rows - k0);
-        const act *k = (const act *)a->k + (size_t)(begin + k0) * a->k_ld + (size_t)g * D;
-        const act *v = (const act *)a->v + (size_t)(begin + k0) * a->v_ld + (size_t)g * D;
-        size_t k_ld = 0;
-        k = att_rows_of(&k_ld, m.k, k, a->k_ld, count, D);
-        att_transpose_block(m.vt, m.work, v, a->v_ld, count, D);
+        const float *k = (const float *)a->k + (size_t)(begin + k0) * a->k_ld + (size_t)g * D;
+        const float *v = (const float *)a->v + (size_t)(begin + k0) * a->v_ld + (size_t)g * D;
+        size_t k_ld = 0, v_ld = 0;
+        const act *k_rows = att_score_rows(&k_ld, m.k, k, a->k_ld, count, D);
+        const act *v_rows = att_rows_of(&v_ld, m.v, v, a->v_ld, count, D);
+        att_transpose_block(m.vt, m.work, v_rows, v_ld, count, D);
         for (uint32_t h = 0; h < heads; h++) {
             const head_state head = head_of(&m, D, h);
-            head_block(&m, &head, k, k_ld, count, a->scale, k0 == q0, D);
+            head_block(&m, &head, k_rows, k_ld, count, a->scale, k0 == q0, D);
         }
     }
     for (uint32_t h = 0; h < heads; h++) {

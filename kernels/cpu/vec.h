@@ -180,6 +180,16 @@ CPU_INLINE vf any_load(const void *p, size_t i, _Bool is_acc, uint32_t n) {
     return n == VL ? act_load(x) : act_load_n(x, n);
 }
 
+CPU_INLINE void any_store(void *p, size_t i, _Bool is_acc, vf x, uint32_t n) {
+    if (is_acc) {
+        float *f = (float *)p + i;
+        n == VL ? vf_store(f, x) : vf_store_n(f, x, n);
+    } else {
+        act *y = (act *)p + i;
+        n == VL ? act_store(y, x) : act_store_n(y, x, n);
+    }
+}
+
 CPU_INLINE uint32_t min_u32(uint32_t x, uint32_t y) {
     return x < y ? x : y;
 }

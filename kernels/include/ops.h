@@ -11,9 +11,12 @@
  *   F  feed-forward features      V  vocabulary      R  LoRA rank      S  sequences
  * Matrices are row-major; `_ld` is the distance of two rows in elements.
  *
- * Two element types a backend, fixed when it is created:
+ * Three element types a backend, fixed when it is created:
  *   act  what products read: f32, bf16 (f64 in the reference)
  *   acc  residual stream, gradients of it, parameters, reductions: f32 (f64 in the reference)
+ *   qkv  q, k and v from their product through the rotation to attention: act, or acc where act is
+ *        too coarse for scores (cpu in bf16; rounding q and k costs the gradient more than the
+ *        inputs of all frozen products do)
  * `void` pointers say in their comment which one they are.
  *
  * Rules of all ops:
@@ -112,7 +115,7 @@ typedef struct seam_rmsnorm_backward_args {
  * cos_sin (positions_max, D) acc: cos of D/2 angles, then sin of them; row = positions[t].
  * backward rotates by the negative angle. */
 typedef struct seam_rope_args {
-    void *x; /* act */
+    void *x; /* qkv; act when backward */
     uint32_t ld, heads;
     const void *cos_sin;
     const uint32_t *positions; /* (T) */
@@ -123,7 +126,7 @@ typedef struct seam_rope_args {
 /* Causal softmax attention inside each sequence, grouped queries, without S x S memory.
  * Sequence s has rows [seq_begin[s], seq_begin[s+1]).  o = softmax(scale * q k^T) v.
  * Dao et al. 2022, arXiv:2205.14135 (tiling, log-sum-exp kept for backward).
- * q (T, H, D), k, v (T, G, D) act; o (T, H, D) act, dense; lse (T, H) acc. */
+ * q (T, H, D), k, v (T, G, D) qkv; o (T, H, D) act, dense; lse (T, H) acc. */
 typedef struct seam_attention_forward_args {
     void *o, *lse;
     const void *q, *k, *v;
@@ -145,7 +148,7 @@ typedef struct seam_attention_backward_args {
 
 /* Attention of new rows against a cache (generation).  Row t belongs to cache slot slots[t] and
  * sees cache positions 0..positions[t] of it, its own key and value included (already stored).
- * k_cache, v_cache (slot_count, positions_max, G, D) act. */
+ * q qkv; k_cache, v_cache (slot_count, positions_max, G, D) act; o act. */
 typedef struct seam_attention_cached_args {
     void *o;
     const void *q, *k_cache, *v_cache;
@@ -204,8 +207,8 @@ typedef struct seam_adamw_args {
 } seam_adamw_args;
 
 typedef struct seam_ops {
-    const char *name;    /* "ref", "cpu", "cuda" */
-    seam_dtype act, acc; /* as created */
+    const char *name;         /* "ref", "cpu", "cuda" */
+    seam_dtype act, acc, qkv; /* as created */
 
     /* Memory of the device.  alloc: zeroed, 64-byte aligned. */
     seam_status (*mem_alloc)(void **ret_ptr, seam_backend *backend, size_t bytes);

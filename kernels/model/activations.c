@@ -44,7 +44,7 @@ static void layer_take(plan *p, seam_layer_acts *l, const seam_activations *acts
         l->mlp_rstd = take(p, 1, acc);
     }
     l->attention_h = own_attention_h ? take(p, c->hidden, act) : shared->attention_h;
-    l->qkv = take(p, b->qkv_cols, act);
+    l->qkv = take(p, b->qkv_cols, b->ops->qkv);
     l->o = take(p, b->q_cols, act);
     l->lse = take(p, c->heads, acc);
     l->mlp_h = own_mlp_h ? take(p, c->hidden, act) : shared->mlp_h;

@@ -125,22 +125,22 @@ static seam_status mlp_backward(const backward *pass, uint32_t layer) {
 static seam_status heads_backward(const backward *pass, uint32_t layer) {
     const seam_blocks *b = pass->blocks;
     const seam_layer_acts *l = &pass->acts->layers[layer];
+    const size_t k_col = b->q_cols, v_col = b->q_cols + b->kv_cols;
     const size_t act_bytes = seam_dtype_bytes(b->ops->act);
-    const size_t k_bytes = b->q_cols * act_bytes;
-    const size_t v_bytes = (b->q_cols + b->kv_cols) * act_bytes;
+    const size_t value_bytes = seam_dtype_bytes(b->ops->qkv);
     const uint8_t *qkv = l->qkv;
     uint8_t *d_qkv = pass->acts->d_wide;
     const seam_attention_backward_args args = {.dq = d_qkv,
-                                               .dk = d_qkv + k_bytes,
-                                               .dv = d_qkv + v_bytes,
+                                               .dk = d_qkv + k_col * act_bytes,
+                                               .dv = d_qkv + v_col * act_bytes,
                                                .dq_ld = b->qkv_cols,
                                                .dk_ld = b->qkv_cols,
                                                .dv_ld = b->qkv_cols,
                                                .d_o = pass->acts->d_narrow,
                                                .o = l->o,
                                                .q = qkv,
-                                               .k = qkv + k_bytes,
-                                               .v = qkv + v_bytes,
+                                               .k = qkv + k_col * value_bytes,
+                                               .v = qkv + v_col * value_bytes,
                                                .lse = l->lse,
                                                .q_ld = b->qkv_cols,
                                                .k_ld = b->qkv_cols,

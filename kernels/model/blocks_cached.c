@@ -74,14 +74,15 @@ static seam_status rows_store(const seam_pass *pass, uint8_t *k_cache, uint8_t *
     const seam_blocks *b = pass->blocks;
     const seam_ops *ops = b->ops;
     const size_t act_bytes = seam_dtype_bytes(ops->act);
+    const size_t value_bytes = seam_dtype_bytes(ops->qkv);
     const uint8_t *qkv = seam_pass_layer(pass, 0)->qkv;
     for (uint32_t t = 0; t < pass->rows; t++) {
-        const uint8_t *k = qkv + ((size_t)t * b->qkv_cols + b->q_cols) * act_bytes;
-        const uint8_t *v = k + b->kv_cols * act_bytes;
+        const uint8_t *k = qkv + ((size_t)t * b->qkv_cols + b->q_cols) * value_bytes;
+        const uint8_t *v = k + b->kv_cols * value_bytes;
         const size_t place =
             ((size_t)slots[t] * positions_max + pass->positions[t]) * b->kv_cols * act_bytes;
-        SEAM_TRY(ops->cast(pass->stream, k_cache + place, ops->act, k, ops->act, b->kv_cols));
-        SEAM_TRY(ops->cast(pass->stream, v_cache + place, ops->act, v, ops->act, b->kv_cols));
+        SEAM_TRY(ops->cast(pass->stream, k_cache + place, ops->act, k, ops->qkv, b->kv_cols));
+        SEAM_TRY(ops->cast(pass->stream, v_cache + place, ops->act, v, ops->qkv, b->kv_cols));
     }
     return SEAM_OK;
 }

@@ -84,7 +84,7 @@ seam_status seam_layer_attention_begin(const seam_pass *pass, uint32_t layer) {
     const seam_linear_forward_args qkv = {
         .y = l->qkv,
         .y_ld = b->qkv_cols,
-        .y_out = SEAM_OUT_ACT,
+        .y_out = b->ops->qkv == b->ops->act ? SEAM_OUT_ACT : SEAM_OUT_ACC,
         .x = l->attention_h,
         .x_ld = b->config.hidden,
         .w = weights->qkv,
@@ -106,13 +106,13 @@ seam_status seam_layer_attention_begin(const seam_pass *pass, uint32_t layer) {
 static seam_status attention(const seam_pass *pass, uint32_t layer, const seam_batch *batch) {
     const seam_blocks *b = pass->blocks;
     const seam_layer_acts *l = seam_pass_layer(pass, layer);
-    const size_t act_bytes = seam_dtype_bytes(b->ops->act);
+    const size_t value_bytes = seam_dtype_bytes(b->ops->qkv);
     const uint8_t *qkv = l->qkv;
     const seam_attention_forward_args args = {.o = l->o,
                                               .lse = l->lse,
                                               .q = qkv,
-                                              .k = qkv + b->q_cols * act_bytes,
-                                              .v = qkv + (b->q_cols + b->kv_cols) * act_bytes,
+                                              .k = qkv + b->q_cols * value_bytes,
+                                              .v = qkv + (b->q_cols + b->kv_cols) * value_bytes,
                                               .q_ld = b->qkv_cols,
                                               .k_ld = b->qkv_cols,
                                               .v_ld = b->qkv_cols,

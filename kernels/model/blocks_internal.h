@@ -81,7 +81,7 @@ typedef struct seam_layer_acts {
     void *x_in, *x_mid;              /* (T, C) acc: residual stream before each norm */
     void *attention_rstd, *mlp_rstd; /* (T) acc */
     void *attention_h, *mlp_h;       /* (T, C) act: normalised; kept where LoRA needs it */
-    void *qkv;                       /* (T, qkv_cols) act, q and k rotated */
+    void *qkv;                       /* (T, qkv_cols) qkv, q and k rotated */
     void *o;                         /* (T, H*D) act */
     void *lse;                       /* (T, H) acc */
     void *gate_up;                   /* (T, 2F) act */

@@ -152,7 +152,9 @@ static seam_codec_plan plan_of(const Seam__V1__CodecConfig *message) {
         .allocator = (uint32_t)amaq->allocator,
         .granularity = (uint32_t)amaq->granularity,
         .steps_to_target = amaq->steps_to_target,
-        .gate_signal_exact = amaq->gate_signal == SEAM__V1__GATE_SIGNAL__GATE_SIGNAL_EXACT,
+        /* Other codecs keep nothing that an exact signal would be formed with. */
+        .gate_signal_exact = seam_codec_has_gates((seam_codec_id)message->codec) &&
+                             amaq->gate_signal == SEAM__V1__GATE_SIGNAL__GATE_SIGNAL_EXACT,
     };
 }
 

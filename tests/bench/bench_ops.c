@@ -137,7 +137,7 @@ static block block_of(int lora) {
     b.n2 = buffer(act, (size_t)T * C, 1.0f);
     b.rstd1 = buffer(acc, T, 1.0f);
     b.rstd2 = buffer(acc, T, 1.0f);
-    b.qkv_y = buffer(act, (size_t)T * QKV, 1.0f);
+    b.qkv_y = buffer(ops->qkv, (size_t)T * QKV, 1.0f);
     b.att = buffer(act, (size_t)T * C, 1.0f);
     b.lse = buffer(acc, (size_t)T * H, 1.0f);
     b.x_mid = buffer(acc, (size_t)T * C, 1.0f);
@@ -193,7 +193,7 @@ static void cast(void *dst, seam_dtype to, const void *src, seam_dtype from) {
 }
 
 static const uint8_t *at(const void *qkv, uint32_t col) {
-    return (const uint8_t *)qkv + col * seam_dtype_bytes(ops->act);
+    return (const uint8_t *)qkv + col * seam_dtype_bytes(ops->qkv);
 }
 
 static void attention_forward(const block *b) {
@@ -245,7 +245,7 @@ static void attention_backward(const block *b) {
 
 static void block_forward(const block *b) {
     norm_forward(b, b->n1, b->rstd1, b->x);
-    layer_forward(&b->qkv, b->qkv_y, SEAM_OUT_ACT, b->n1);
+    layer_forward(&b->qkv, b->qkv_y, ops->qkv == ops->act ? SEAM_OUT_ACT : SEAM_OUT_ACC, b->n1);
     rope(b, b->qkv_y, false);
     attention_forward(b);
     must(ops->copy_in(stream, b->x_mid, b->x, (size_t)T * C * 4));

@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """The rate controller on a link of the kernel's: seamd and core_steps in a network namespace of
 their own, whose loopback a token bucket (tc tbf) holds to FAST Mbit/s, then a fifth of it, then FAST
-again in mid-run.  The widths follow down and up again, steps keep the requested time, none stalls.
+again in mid-run.  The widths follow down (not below 3 bits) and up again, steps keep the requested
+time, none stalls, and the client's estimate of the link is within 25 % of it: the bucket is small,
+so that no burst passes by it.
 
     test_rate_link.py SEAMD CORE_STEPS [FAST]
 
@@ -32,7 +34,7 @@ def inside(*command, **kwargs):
 
 
 def link(rate):
-    inside("tc", "qdisc", "replace", "dev", "lo", "root", "tbf", "rate", rate, "burst", "128kb",
+    inside("tc", "qdisc", "replace", "dev", "lo", "root", "tbf", "rate", rate, "burst", "5kb",
            "latency", "400ms")
 
 
@@ -90,7 +92,10 @@ def check(wanted, phases):
     fast, slow, again = [median([s["bits_target"] for s in steps[len(steps) // 2:]])
                          for steps in phases]
     assert slow < fast - 1 and again > slow + 1, (fast, slow, again)
-    for steps in phases:
+    assert min(s["bits_target"] for steps in phases for s in steps) >= 3
+    for (rate, _), steps in zip(PHASES, phases):
+        estimate = median([s["link_bits_per_second"] for s in steps[len(steps) // 2:]]) / 1e6
+        assert abs(estimate / int(rate.removesuffix("mbit")) - 1) < 0.25, (rate, estimate)
         assert median([s["seconds"] for s in steps[len(steps) // 2:]]) < 1.5 * wanted
         assert max(s["seconds"] for s in steps) < 10 * wanted  # nothing stalls
 

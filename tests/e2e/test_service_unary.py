@@ -145,6 +145,10 @@ def test_create_session__bad_config__names_the_field(binary, folder):
         amaq_with(gate_signal=types.GATE_SIGNAL_EXACT)(config)
         config.codec.codec_fwd_in = types.CODEC_BF16
 
+    def exact_of_no_gates(config):  # affine has none anywhere: what amaq says is not read
+        amaq_with(gate_signal=types.GATE_SIGNAL_EXACT)(config)
+        config.codec.codec, config.codec.bits = types.CODEC_AFFINE, 4
+
     bad, missing, full = CODE.INVALID_ARGUMENT, CODE.UNIMPLEMENTED, CODE.RESOURCE_EXHAUSTED
     cases = [
         (CODE.NOT_FOUND, "NOT_FOUND", "config.model", lambda c: setattr(c, "model", "gpt-9")),
@@ -222,6 +226,7 @@ def test_create_session__bad_config__names_the_field(binary, folder):
         refused(bad, create, config=session_config(), request_id="r" * 65, field="request_id",
                 reason="ARG")
         assert create(config=changed(amaq_with())).session.id
+        assert create(config=changed(exact_of_no_gates)).session.id
 
 
 def test_admission__memory_or_sessions_gone__resource_exhausted(binary, folder):

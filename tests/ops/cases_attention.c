@@ -14,17 +14,17 @@ static void attention(run *r, const op_case *c, uint32_t row0, uint32_t T) {
         seq_begin[S + 1] = seq_begin[S] + c->size[3 + S];
     }
     CHECK(row0 == 0 && seq_begin[S] == T);
-    const size_t act = seam_dtype_bytes(r->ops->act);
-    uint8_t *qkv = run_input(r, QKV, ACT, 0, T, ld, c->scale);
+    const size_t act = seam_dtype_bytes(r->ops->act), heads = seam_dtype_bytes(r->ops->qkv);
+    uint8_t *qkv = run_input(r, QKV, HEADS, 0, T, ld, c->scale);
     uint8_t *d_qkv = run_const(r, ACT, (size_t)T * ld, NAN);
     void *o = run_const(r, ACT, (size_t)T * H * D, NAN), *lse = run_const(r, ACC, T * H, NAN);
-    const size_t k = (size_t)H * D * act, v = (size_t)(H + G) * D * act;
+    const size_t k = (size_t)H * D, v = (size_t)(H + G) * D;
     const float scale = (float)(1.0 / sqrt((double)D));
     const seam_attention_forward_args forward = {.o = o,
                                                  .lse = lse,
                                                  .q = qkv,
-                                                 .k = qkv + k,
-                                                 .v = qkv + v,
+                                                 .k = qkv + k * heads,
+                                                 .v = qkv + v * heads,
                                                  .q_ld = ld,
                                                  .k_ld = ld,
                                                  .v_ld = ld,
@@ -40,16 +40,16 @@ static void attention(run *r, const op_case *c, uint32_t row0, uint32_t T) {
     run_output(r, "lse", ACC, lse, T, H, H, 0, 0);
     const seam_attention_backward_args backward = {
         .dq = d_qkv,
-        .dk = d_qkv + k,
-        .dv = d_qkv + v,
+        .dk = d_qkv + k * act,
+        .dv = d_qkv + v * act,
         .dq_ld = ld,
         .dk_ld = ld,
         .dv_ld = ld,
         .d_o = run_input(r, DO, ACT, 0, T, (size_t)H * D, 1.0),
         .o = o,
         .q = qkv,
-        .k = qkv + k,
-        .v = qkv + v,
+        .k = qkv + k * heads,
+        .v = qkv + v * heads,
         .lse = lse,
         .q_ld = ld,
         .k_ld = ld,
@@ -79,7 +79,7 @@ static void cached(run *r, const op_case *c, uint32_t row0, uint32_t T) {
     void *o = run_const(r, ACT, (size_t)T * H * D, NAN);
     const seam_attention_cached_args args = {
         .o = o,
-        .q = run_input(r, QKV, ACT, row0, T, (size_t)H * D, c->scale),
+        .q = run_input(r, QKV, HEADS, row0, T, (size_t)H * D, c->scale),
         .k_cache = run_input(r, CACHE_K, ACT, 0, rows, (size_t)G * D, c->scale),
         .v_cache = run_input(r, CACHE_V, ACT, 0, rows, (size_t)G * D, c->scale),
         .q_ld = H * D,

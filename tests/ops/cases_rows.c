@@ -42,7 +42,7 @@ static void rope(run *r, const op_case *c, uint32_t row0, uint32_t T) {
         positions[t] = (row0 + t) * 3 % 100;
     }
     void *cos_sin = run_input(r, TABLE, ACC, 0, 100, D, 0.5);
-    void *x = run_input(r, X, ACT, row0, T, ld, c->scale);
+    void *x = run_input(r, X, HEADS, row0, T, ld, c->scale);
     void *dx = run_input(r, Y, ACT, row0, T, ld, 1.0);
     seam_rope_args args = {.x = x,
                            .ld = ld,
@@ -52,7 +52,7 @@ static void rope(run *r, const op_case *c, uint32_t row0, uint32_t T) {
                            .T = T,
                            .D = D};
     CHECK(r->ops->rope(r->stream, &args) == SEAM_OK);
-    run_output(r, "y", ACT, x, T, ld - 5, ld, Y, 0);
+    run_output(r, "y", HEADS, x, T, ld - 5, ld, Y, 0);
     args.x = dx;
     args.backward = true;
     CHECK(r->ops->rope(r->stream, &args) == SEAM_OK);

@@ -51,7 +51,7 @@ double direction_value(uint32_t seed, size_t idx) {
 }
 
 static seam_dtype dtype_of(const run *r, kind type) {
-    return type == ACT ? r->ops->act : r->ops->acc;
+    return type == ACT ? r->ops->act : type == ACC ? r->ops->acc : r->ops->qkv;
 }
 
 static void *upload(run *r, kind type, const double *host, size_t count) {

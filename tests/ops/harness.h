@@ -12,7 +12,7 @@
 
 #include "ops.h"
 
-typedef enum kind { ACT, ACC } kind;
+typedef enum kind { ACT, ACC, HEADS } kind; /* the op table's act, acc, qkv */
 
 #define OUTPUTS_MAX 16
 #define BUFFERS_MAX 64

@@ -110,6 +110,52 @@ static void test_seam_bench_options_parse__bad__names_option_and_value(void **st
     }
 }
 
+/* Waterfill, at the target after 40 % of the steps, but gates for who gives an option of theirs. */
+static void test_seam_train_options_finish__allocator__by_what_is_given(void **state) {
+    (void)state;
+    static const struct {
+        char *args[4];
+        const char *allocator;
+        uint64_t steps_to_target;
+    } cases[] = {
+        {{"--steps", "101"}, "waterfill", 41},
+        {{"--steps", "1"}, "waterfill", 1},
+        {{"--steps-to-target", "7"}, "waterfill", 7},
+        {{"--gate-signal", "exact"}, "waterfill", 40},
+        {{"--rate", "auto"}, "waterfill", 0},
+        {{"--rate", "off"}, "waterfill", 40},
+        {{"--granularity", "feature"}, "waterfill", 40},
+        {{"--granularity", "token"}, "gates", 0},
+        {{"--allocator", "waterfill", "--beta", "0.1"}, "waterfill", 40},
+        {{"--allocator", "gates"}, "gates", 0},
+        {{"--allocator", "gates", "--steps-to-target", "7"}, "gates", 7},
+        {{"--preset", "gsm8k"}, "gates", 0},
+        {{"--preset", "boolq", "--allocator", "waterfill"}, "waterfill", 1200},
+        {{"--beta", "0.1"}, "gates", 0},
+        {{"--bits-lr", "0.1"}, "gates", 0},
+        {{"--beta-after", "0.1"}, "gates", 0},
+        {{"--bits-lr-after", "0.1"}, "gates", 0},
+        {{"--gate-alpha", "2"}, "gates", 0},
+        {{"--bits-loss", "l1"}, "gates", 0},
+        {{"--clip", "hard", "--steps-to-target", "9"}, "gates", 9},
+        {{"--codec", "affine"}, NULL, 0},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char *argv[] = {"--model",        "m",
+                        "--data",         "d",
+                        "--out",          "o",
+                        cases[i].args[0], cases[i].args[1],
+                        cases[i].args[2], cases[i].args[3]};
+        const int argc = cases[i].args[2] != NULL ? 10 : 8;
+        seam_train_options o;
+        seam_error err;
+        assert_int_equal(seam_train_options_parse(&o, argc, argv, 0, &err), SEAM_OK);
+        assert_true(o.allocator == cases[i].allocator ||
+                    strcmp(o.allocator, cases[i].allocator) == 0);
+        assert_int_equal(o.steps_to_target, cases[i].steps_to_target);
+    }
+}
+
 /* Every row either makes a run or says which option this build lacks: nothing is left out. */
 static void test_seam_bench_run_make__every_row__runs_or_says_why(void **state) {
     (void)state;
@@ -337,6 +383,7 @@ int main(void) {
         cmocka_unit_test(test_seam_bench_options_parse__nothing_given__all_rows),
         cmocka_unit_test(test_seam_bench_options_parse__lists__in_their_order),
         cmocka_unit_test(test_seam_bench_options_parse__bad__names_option_and_value),
+        cmocka_unit_test(test_seam_train_options_finish__allocator__by_what_is_given),
         cmocka_unit_test(test_seam_bench_run_make__every_row__runs_or_says_why),
         cmocka_unit_test(test_seam_bench_project__formula),
         cmocka_unit_test(test_seam_bench_row__two_seeds__means_and_spread),

@@ -121,6 +121,46 @@ static void test_judge__step_time_requested__kept(void **state) {
     }
 }
 
+/* At a requested step time, less compute is more wire: one step's must not count alone. */
+static void test_judge__one_slow_step__moves_nothing(void **state) {
+    (void)state;
+    seam_rate_config timed = config;
+    timed.step_seconds = 0.5;
+    world w = world_new(0.0);
+    seam_rate rate;
+    uint32_t changes = 0;
+    seam_rate_init(&rate, &timed);
+    for (int s = 0; s < 100; s++) {
+        w.compute = s % 10 == 9 ? 0.45 : 0.2;
+        (void)step(&w, &rate, 50e6, &changes);
+        assert_true(s < 20 || changes <= 2);
+    }
+    const double bits = rate.bits;
+    for (int s = 0; s < 20; s++) { /* but a machine that became slower does */
+        w.compute = 0.4;
+        (void)step(&w, &rate, 50e6, &changes);
+    }
+    assert_true(rate.bits < bits - 1.0);
+}
+
+/* Batches of changing size: twice the rows are twice the bytes and twice the compute. */
+static void test_judge__steps_of_other_sizes__few_changes(void **state) {
+    (void)state;
+    world w = world_new(0.0);
+    seam_rate rate;
+    uint32_t changes = 0;
+    uint64_t seed = 5;
+    seam_rate_init(&rate, &config);
+    for (int s = 0; s < 1000; s++) {
+        const double size = 0.5 + fabs(0.4 * (double)fixture_normal(&seed));
+        w.values = 4e6 * size;
+        w.compute = 0.2 * size;
+        (void)step(&w, &rate, 100e6, &changes);
+        assert_true(s < 20 || (rate.bits > 2.9 && rate.bits < 4.9));
+    }
+    assert_in_range(changes, 1, 60);
+}
+
 static void test_judge__replayed_samples__same_decisions(void **state) {
     (void)state;
     seam_rate a, b;
@@ -168,6 +208,8 @@ int main(void) {
         cmocka_unit_test(test_judge__link_drops_and_returns__widths_follow),
         cmocka_unit_test(test_judge__noise_alone__few_changes),
         cmocka_unit_test(test_judge__step_time_requested__kept),
+        cmocka_unit_test(test_judge__one_slow_step__moves_nothing),
+        cmocka_unit_test(test_judge__steps_of_other_sizes__few_changes),
         cmocka_unit_test(test_judge__replayed_samples__same_decisions),
         cmocka_unit_test(test_judge__sample_that_says_nothing__ignored),
     };
