@@ -12,6 +12,8 @@ const seam_bench_row seam_bench_rows[] = {
     {"aqsgd", "bits", "--codec aqsgd"},
     {"amaq-gates", "target", "--codec amaq --allocator gates"},
     {"amaq-waterfill", "target", "--codec amaq --allocator waterfill"},
+    /* A width a position instead of a channel: to compare with amaq-gates. */
+    {"amaq-token", "target", "--codec amaq --allocator gates --granularity token"},
     /* The exact savings, beside a row that has none of them.  Same losses, fewer bytes. */
     {"amaq-plain", "target", "--codec amaq --labelled-rows-only off"},
     {"amaq-savings", "target", "--codec amaq --labelled-rows-only on --entropy rans"},

@@ -50,7 +50,7 @@ void seam_run_report_step(double *ret_wire_bits, seam_run_report *report,
             json_pack("{s:f,s:I,s:I}", "mean_bits", site.mean_bits, "rows", (json_int_t)site.rows,
                       "payload_bytes", (json_int_t)site.payload_bytes);
         if (site.rows > 0 && seam_session_site_widths(widths, session, i) == SEAM_OK) {
-            json_object_set_new(entry, "widths", widths_summary(widths, site.channels));
+            json_object_set_new(entry, "widths", widths_summary(widths, site.width_count));
         }
         json_object_set_new(sites, site.name, entry);
         if (strncmp(site.name, "fwd", 3) == 0) {
@@ -164,7 +164,7 @@ static void widths_final(seam_run_report *report, const seam_session *session) {
         }
         json_int_t counts[WIDTHS] = {0};
         json_t *const every = json_array();
-        for (uint32_t c = 0; c < site.channels; c++) {
+        for (uint32_t c = 0; c < site.width_count; c++) {
             counts[widths[c] < WIDTHS ? widths[c] : 0]++;
             json_array_append_new(every, json_integer(widths[c]));
         }

@@ -93,9 +93,10 @@ static const seam_arg_spec codec_specs[] = {
     OPTION(
         "allocator", SEAM_ARG_TEXT, allocator, "NAME",
         "amaq: who sets the widths: gates, waterfill [waterfill; gates with --preset or an option "
-        "that is theirs: beta, bits-lr, either -after, gate-alpha, bits-loss, clip]"),
+        "that is theirs: beta, bits-lr, either -after, gate-alpha, bits-loss, clip, granularity "
+        "token]"),
     OPTION("granularity", SEAM_ARG_TEXT, granularity, "NAME",
-           "amaq: what has a width of its own: feature [feature]"),
+           "amaq: what has a width of its own: feature, token (a place in the row) [feature]"),
     OPTION(
         "steps-to-target", SEAM_ARG_U64, steps_to_target, "N",
         "amaq: step at which the mean is to be the target; gates: instead of beta and bits-lr, "
@@ -220,7 +221,8 @@ seam_status seam_train_options_finish(seam_train_options *options, seam_error *e
 static void allocator_choose(seam_train_options *o) {
     const bool numbers = o->beta != 0.0f || o->bits_lr != 0.0f || o->beta_after != 0.0f ||
                          o->bits_lr_after != 0.0f || o->gate_alpha != 0.0f;
-    const bool names = o->preset != NULL || o->bits_loss != NULL || o->clip != NULL;
+    const bool token = o->granularity != NULL && strcmp(o->granularity, "token") == 0;
+    const bool names = o->preset != NULL || o->bits_loss != NULL || o->clip != NULL || token;
     if (o->allocator == NULL) {
         o->allocator = numbers || names ? "gates" : "waterfill";
     }

@@ -233,6 +233,7 @@ seam_status seam_session_site(seam_site_state *ret_state, const seam_session *se
         .channels = row->channels,
         .rows = row->rows,
         .payload_bytes = row->payload_bytes,
+        .width_count = seam_codec_has_widths(row->codec) ? session->width_count : 0,
         .mean_bits = row->mean_bits,
         .alloc_version = row->alloc_version,
     };
@@ -254,6 +255,6 @@ seam_status seam_session_site_widths(uint8_t *ret_widths, const seam_session *se
     if (widths[0] == 0) { /* no step yet, or a codec without widths */
         return SEAM_E_STATE;
     }
-    memcpy(ret_widths, widths, session->channels);
+    memcpy(ret_widths, widths, session->width_count);
     return SEAM_OK;
 }

@@ -81,7 +81,8 @@ typedef struct seam_micro_state {
     seam_buffer bitmap;  /* labelled rows, LSB first */
     seam_buffer row_ids; /* uint32_t indices of the labelled rows, rising */
     seam_buffer sequence_rows, sequence_rows_out; /* uint32_t: of each sequence, T and out */
-    seam_buffer sample_ids;                       /* uint64_t, or empty */
+    seam_buffer row_gates, row_gates_out; /* uint32_t: seam_coder_tensor's; codec amaq_token */
+    seam_buffer sample_ids;               /* uint64_t, or empty */
     seam_buffer sent[2]; /* frames of fwd_in and bwd_out, one after another; empty: not encoded */
 } seam_micro_state;
 
@@ -92,6 +93,8 @@ struct seam_session {
     uint64_t config_hash, model_identity;
     seam_core_config config;
     uint32_t channels;
+    uint32_t width_count;  /* P: widths of an allocation; C, but of codec amaq_token */
+    bool by_token;         /* site 1 has codec amaq_token, site 0 too if it has gates */
     bool attached_foreign; /* taken up by id: widths beyond version 1 are unknown */
 
     seam_site_row *sites;
@@ -144,11 +147,12 @@ struct seam_session {
 
     /* Memory of a step, taken at creation. */
     float *x_kept, *x_decoded, *dx; /* (rows_max, C): only with exact gate signals */
-    float *gate_sums, *gate_signal; /* (C) of site 0; waterfill: sums of g^2 */
+    float *gate_sums, *gate_signal; /* (P) of site 0; waterfill: sums of g^2 */
+    float *gate_weights;            /* (P) by token: share of the step's rows of each gate */
     float *steps;                   /* (C) scratch: D_c of site 0 */
     float *spans;                   /* (C) of site 0: sum of hi - lo over the micro-batches */
-    uint8_t *widths;                /* (C) of a proposal */
-    uint8_t *widths_used[2];        /* (C) of site_in, site_out in the last step */
+    uint8_t *widths;                /* (P) of a proposal */
+    uint8_t *widths_used[2];        /* (P) of site_in, site_out in the last step */
     uint8_t *frame;                 /* one frame being sealed */
 };
 
@@ -215,6 +219,7 @@ typedef struct seam_tensor_args {
     uint32_t rows;
     seam_sequences sequences;
     const uint8_t *range_rows; /* bitmap or NULL */
+    const uint32_t *row_gates; /* as seam_coder_tensor */
     const uint32_t *row_ids;   /* original rows for rounding, or NULL */
     bool stochastic;
     uint64_t seed;
@@ -248,6 +253,8 @@ uint32_t seam_micro_rows_out(const seam_session *session, const seam_micro_state
 const uint8_t *seam_micro_range_rows(const seam_session *session, const seam_micro_state *micro);
 /* step.c: its sequences as sites 0 and 3 (outer) or 1 and 2 see them. */
 seam_sequences seam_micro_sequences(const seam_micro_state *micro, bool outer);
+/* step.c: the gate of each of its rows, as the sites see them; NULL but for codec amaq_token. */
+const uint32_t *seam_micro_row_gates(const seam_micro_state *micro, bool outer);
 /* settle.c: what a step that has been committed means for widths and budgets. */
 seam_status seam_step_settle(seam_session *session, const Seam__V1__Commit *commit,
                              seam_error *err);

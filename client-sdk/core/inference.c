@@ -153,8 +153,11 @@ static seam_status codecs_pick(seam_inference *inf, const seam_session *session,
 /* bf16 in the place of a codec that has no form for requests, or that goes by what this process
  * does not know: widths beyond version 1 (only the process that trained knows them). */
 static seam_codec_id codec_usable(const seam_session *session, seam_codec_id codec) {
+    const seam_codec_plan *const plan = &session->config.codec;
     const bool unknown = session->attached_foreign && seam_codec_has_widths(codec);
-    return unknown || !seam_codec_has_requests(codec) ? SEAM_CODEC_BF16 : codec;
+    const seam_codec_id coded =
+        codec == plan->codec_out ? seam_codec_plan_codec(plan, false) : codec;
+    return unknown || !seam_codec_has_requests(coded) ? SEAM_CODEC_BF16 : codec;
 }
 
 /* aqsgd codes requests as it codes gradients, with the coder of those: its cache is the training's.

@@ -272,6 +272,6 @@ static seam_status step_restart(seam_session *s, const seam_client_action *actio
                               (unsigned long long)action->step, (unsigned long long)committed);
     }
     seam_client_proto_restored(&s->proto, committed, seam_now_ms());
-    memset(s->gate_sums, 0, s->channels * sizeof *s->gate_sums);
+    memset(s->gate_sums, 0, s->width_count * sizeof *s->gate_sums);
     return seam_client_proto_begin_step(&s->proto, committed, s->micro_count, seam_now_ms(), err);
 }

@@ -222,7 +222,7 @@ static seam_status reception_begin(seam_session *s, const seam_frame_header *hea
         .rows = forward  ? seam_micro_rows_out(s, micro)
                 : signal ? 1
                          : micro->rows,
-        .channels = s->channels,
+        .channels = signal ? s->width_count : s->channels,
         .codec_mask = 1u << s->sites[site].codec,
         .coding_max = seam_codec_plan_coding_max(&s->config.codec),
     };
@@ -245,17 +245,17 @@ static seam_status chunk_take(seam_session *s, const seam_frame_header *header,
     const seam_alloc *alloc = NULL;
     SEAM_TRY(seam_tensor_alloc(&alloc, forward ? s->site_out : s->site_in, header, err));
     if (header->kind == SEAM_FRAME_GATE_SIGNAL) {
-        if (header->payload_bytes != s->channels * sizeof(float)) {
+        if (header->payload_bytes != s->width_count * sizeof(float)) {
             return seam_error_set(err, SEAM_E_FORMAT, "gate signal: payload_bytes is %u",
                                   header->payload_bytes);
         }
-        for (uint32_t c = 0; c < s->channels; c++) {
+        for (uint32_t c = 0; c < s->width_count; c++) {
             s->gate_signal[c] = seam_get_f32(payload + 4 * (size_t)c);
         }
         return SEAM_OK;
     }
     if (forward && alloc != NULL) {
-        memcpy(s->widths_used[1], alloc->widths, s->channels);
+        memcpy(s->widths_used[1], alloc->widths, s->width_count);
     }
     const seam_micro_state *const micro = &s->micros[header->micro];
     const seam_coder_tensor tensor = {
@@ -264,6 +264,7 @@ static seam_status chunk_take(seam_session *s, const seam_frame_header *header,
         .rows = header->rows,
         .sequences = seam_micro_sequences(micro, !forward),
         .range_rows = forward ? seam_micro_range_rows(s, micro) : NULL,
+        .row_gates = seam_micro_row_gates(micro, !forward),
     };
     const double begin = seam_now_seconds();
     SEAM_TRY(seam_tensor_decode(forward ? s->y : s->dx,

@@ -369,6 +369,9 @@ seam_status seam_session_plan(seam_session *session, const Seam__V1__Session *me
     }
     SEAM_TRY(coders_create(session, err));
     session->config.cache_dir = NULL; /* the caller's */
+    if (session->by_token && seam_site_gates(session->site_in) != NULL) {
+        seam_site_gates(session->site_in)->weights = session->gate_weights;
+    }
     seam_arbiter_init(&session->arbiter, &session->config.arbiter);
     if (session->config.rate_auto) {
         seam_rate_init(&session->rate, &session->config.rate);
@@ -408,8 +411,7 @@ static seam_status sites_read(seam_session *session, const Seam__V1__Session *me
         }
         const bool outer = site->direction == SEAM__V1__SITE_DIRECTION__SITE_DIRECTION_FWD_IN ||
                            site->direction == SEAM__V1__SITE_DIRECTION__SITE_DIRECTION_BWD_IN;
-        const seam_codec_id codec =
-            outer ? session->config.codec.codec_in : session->config.codec.codec_out;
+        const seam_codec_id codec = seam_codec_plan_codec(&session->config.codec, outer);
         if ((int)site->codec != (int)codec) {
             return seam_error_set(err, SEAM_E_FORMAT,
                                   "the server's site table: codec %d in row %u, expected %s",
@@ -433,14 +435,17 @@ static seam_status sites_read(seam_session *session, const Seam__V1__Session *me
     session->bwd_out = found[3] - 1;
     session->bwd_in = found[4] - 1;
     session->channels = session->sites[0].channels;
+    session->width_count = seam_codec_plan_width_count(&session->config.codec, session->channels,
+                                                       session->config.rows_max);
+    session->by_token = session->sites[session->fwd_out].codec == SEAM_CODEC_AMAQ_TOKEN;
     return SEAM_OK;
 }
 
 static seam_status allocations_create(seam_session *session, seam_error *err) {
     seam_site_config config = {
         .site_id = session->sites[session->fwd_in].id,
-        .codec = session->config.codec.codec_in,
-        .channels = session->channels,
+        .codec = session->sites[session->fwd_in].codec,
+        .channels = session->width_count,
         .bits_fixed = (uint8_t)session->config.codec.bits,
         .gates = session->config.gates,
         .waterfill = session->config.codec.allocator == SEAM_ALLOCATOR_WATERFILL,
@@ -448,7 +453,7 @@ static seam_status allocations_create(seam_session *session, seam_error *err) {
     };
     SEAM_TRY(seam_site_create(&session->site_in, &config, err));
     config.site_id = session->sites[session->fwd_out].id;
-    config.codec = session->config.codec.codec_out;
+    config.codec = session->sites[session->fwd_out].codec;
     config.owner = false;
     return seam_site_create(&session->site_out, &config, err);
 }
@@ -492,21 +497,23 @@ static seam_status coders_create(seam_session *session, seam_error *err) {
 }
 
 static seam_status memory_take(seam_session *session) {
-    const size_t C = session->channels;
+    const size_t C = session->channels, P = session->width_count;
     size_t kept = 0;
     session->micros = seam_mem_zalloc(session->config.micros_max, sizeof *session->micros);
-    session->gate_sums = seam_mem_zalloc(C, sizeof(float));
-    session->gate_signal = seam_mem_zalloc(C, sizeof(float));
+    session->gate_sums = seam_mem_zalloc(P, sizeof(float));
+    session->gate_signal = seam_mem_zalloc(P, sizeof(float));
+    session->gate_weights = seam_mem_zalloc(P, sizeof(float));
     session->spans = seam_mem_zalloc(C, sizeof(float));
     session->steps = seam_mem_zalloc(C, sizeof(float));
-    session->widths = seam_mem_zalloc(C, 1);
-    session->widths_used[0] = seam_mem_zalloc(C, 1);
-    session->widths_used[1] = seam_mem_zalloc(C, 1);
+    session->widths = seam_mem_zalloc(P, 1);
+    session->widths_used[0] = seam_mem_zalloc(P, 1);
+    session->widths_used[1] = seam_mem_zalloc(P, 1);
     session->frame = seam_mem_alloc(SEAM_FRAME_HEADER_BYTES + SEAM_CHUNK_BYTES_MAX);
     bool taken = session->micros != NULL && session->gate_sums != NULL &&
-                 session->gate_signal != NULL && session->spans != NULL && session->steps != NULL &&
-                 session->widths != NULL && session->widths_used[0] != NULL &&
-                 session->widths_used[1] != NULL && session->frame != NULL;
+                 session->gate_signal != NULL && session->gate_weights != NULL &&
+                 session->spans != NULL && session->steps != NULL && session->widths != NULL &&
+                 session->widths_used[0] != NULL && session->widths_used[1] != NULL &&
+                 session->frame != NULL;
     if (session->config.codec.gate_signal_exact &&
         seam_mul3_bytes(&kept, session->config.rows_max, C, 4)) {
         session->x_kept = seam_mem_alloc(kept);
@@ -524,6 +531,8 @@ void seam_session_unplan(seam_session *session) {
             seam_buffer_deinit(&session->micros[m].sent[1]);
             seam_buffer_deinit(&session->micros[m].sent[0]);
             seam_buffer_deinit(&session->micros[m].sample_ids);
+            seam_buffer_deinit(&session->micros[m].row_gates_out);
+            seam_buffer_deinit(&session->micros[m].row_gates);
             seam_buffer_deinit(&session->micros[m].sequence_rows_out);
             seam_buffer_deinit(&session->micros[m].sequence_rows);
             seam_buffer_deinit(&session->micros[m].row_ids);
@@ -538,6 +547,7 @@ void seam_session_unplan(seam_session *session) {
     seam_mem_free(session->widths_used[0]);
     seam_mem_free(session->widths);
     seam_mem_free(session->gate_signal);
+    seam_mem_free(session->gate_weights);
     seam_mem_free(session->spans);
     seam_mem_free(session->steps);
     seam_mem_free(session->gate_sums);

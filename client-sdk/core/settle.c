@@ -6,6 +6,7 @@
 #include <math.h>
 
 #include "core.h"
+#include "token_gates.h"
 #include "try.h"
 
 static seam_status gates_settle(seam_session *s, const Seam__V1__Commit *commit,
@@ -32,13 +33,18 @@ seam_status seam_step_add_spans(seam_session *session, const seam_alloc *alloc) 
 void seam_step_add_signal(seam_session *session) {
     seam_session *const s = session;
     if (!s->config.codec.gate_signal_exact) { /* the micro-batch may be one behind micro_next */
-        for (uint32_t c = 0; c < s->channels; c++) {
+        for (uint32_t c = 0; c < s->width_count; c++) {
             s->gate_sums[c] += s->gate_signal[c];
         }
         return;
     }
-    const uint32_t rows = s->micros[s->micro_next].rows;
-    if (is_waterfill(s)) {
+    const seam_micro_state *const micro = &s->micros[s->micro_next];
+    const uint32_t rows = micro->rows;
+    if (s->by_token) {
+        const seam_token_rows of = {seam_micro_row_gates(micro, true), rows, s->channels};
+        seam_token_gates_add_exact(s->gate_sums, &of, s->dx, s->x_kept, s->x_decoded,
+                                   s->widths_used[0]);
+    } else if (is_waterfill(s)) {
         seam_gates_add_squares(s->gate_sums, s->dx, rows, s->channels);
     } else {
         seam_gates_add_exact(s->gate_sums, s->dx, s->x_kept, s->x_decoded, s->widths_used[0], rows,
@@ -69,7 +75,7 @@ seam_status seam_step_settle(seam_session *session, const Seam__V1__Commit *comm
             peer = commit->sites[i];
         }
     }
-    if (peer == NULL || peer->gate_bits_total > SEAM_BITS_MAX * s->channels ||
+    if (peer == NULL || peer->gate_bits_total > SEAM_BITS_MAX * s->width_count ||
         peer->cost_channels > s->channels || !isfinite(peer->cost_sum) ||
         !isfinite(peer->gate_pull)) {
         return seam_error_set(err, SEAM_E_FORMAT, "Commit: no valid report of site %u", site_out);
@@ -85,10 +91,10 @@ static seam_status gates_settle(seam_session *s, const Seam__V1__Commit *commit,
                                 const Seam__V1__SiteReport *peer) {
     seam_gates *const gates = seam_site_gates(s->site_in); /* NULL: site 0 has none */
     const seam_budget *const budget = &s->arbiter.budget;
-    const double C = (double)s->channels;
+    const double P = (double)s->width_count;
     seam_arbiter_view view = {.step = commit->step,
                               .skipped = commit->skipped,
-                              .mean_out = (double)peer->gate_bits_total / C,
+                              .mean_out = (double)peer->gate_bits_total / P,
                               .pull_out = peer->gate_pull};
     const bool paced = s->config.codec.steps_to_target > 0;
     if (gates != NULL && paced && !s->config.codec.gate_signal_exact) {
@@ -103,8 +109,9 @@ static seam_status gates_settle(seam_session *s, const Seam__V1__Commit *commit,
         seam_gates_step(gates, &args);
     }
     if (gates != NULL) {
-        view.mean_in = (double)seam_gates_bits_total(gates) / C;
-        view.pull_in = seam_gates_pull(s->gate_sums, s->channels);
+        view.mean_in =
+            s->by_token ? seam_token_gates_mean(gates) : (double)seam_gates_bits_total(gates) / P;
+        view.pull_in = seam_gates_pull(s->gate_sums, s->width_count);
     }
     seam_arbiter_judge(&s->arbiter, &view);
     if (gates == NULL) {
@@ -188,7 +195,7 @@ static seam_status proposal_pack(seam_session *s, const seam_alloc *alloc) {
     propose.version = alloc->version;
     propose.effective_step = alloc->effective_step;
     propose.widths.data = alloc->widths;
-    propose.widths.len = s->channels;
+    propose.widths.len = s->width_count;
     propose.hash = alloc->hash;
     Seam__V1__TrainRequest request = SEAM__V1__TRAIN_REQUEST__INIT;
     request.body_case = SEAM__V1__TRAIN_REQUEST__BODY_ALLOC_PROPOSE;

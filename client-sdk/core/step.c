@@ -8,6 +8,7 @@
 #include "bytes.h"
 #include "core.h"
 #include "step_layout.h"
+#include "token_gates.h"
 #include "try.h"
 
 static seam_status layout_take(seam_session *s, const seam_step_micro *micros, uint32_t micro_count,
@@ -16,6 +17,9 @@ static seam_status micro_take(seam_micro_state *state, const seam_session *s,
                               const seam_step_micro *micro, uint32_t micro_idx, seam_error *err);
 static seam_status sequences_take(seam_micro_state *state, const seam_session *s,
                                   const seam_step_micro *micro);
+static seam_status row_gates_take(seam_micro_state *state, const seam_session *s,
+                                  const seam_step_micro *micro);
+static void rows_weigh(seam_session *s);
 static seam_status step_begin_pack(seam_session *s, const seam_step_micro *micros, seam_error *err);
 static seam_status budget_pack(seam_session *s);
 static void site_used(seam_session *s, uint32_t site_idx, uint32_t rows, uint64_t payload_bytes,
@@ -53,7 +57,7 @@ seam_status seam_step_begin(seam_session *session, const seam_step_micro *micros
     s->micro_next = 0;
     s->step_start = s->client->net->counts(s->client->transport);
     s->encode_seconds = s->decode_seconds = 0.0;
-    memset(s->gate_sums, 0, s->channels * sizeof(float));
+    memset(s->gate_sums, 0, s->width_count * sizeof(float));
     memset(s->spans, 0, s->channels * sizeof(float));
     for (uint32_t i = 0; i < s->site_count; i++) {
         s->sites[i].payload_bytes = 0;
@@ -93,6 +97,11 @@ seam_sequences seam_micro_sequences(const seam_micro_state *micro, bool outer) {
     };
 }
 
+const uint32_t *seam_micro_row_gates(const seam_micro_state *micro, bool outer) {
+    const seam_buffer *const gates = outer ? &micro->row_gates : &micro->row_gates_out;
+    return gates->count > 0 ? (const uint32_t *)(const void *)gates->data : NULL;
+}
+
 seam_status seam_step_forward(seam_session *session, float *ret_y, uint32_t micro, const float *x,
                               seam_error *err) {
     if (session == NULL || ret_y == NULL || x == NULL) {
@@ -112,10 +121,11 @@ seam_status seam_step_forward(seam_session *session, float *ret_y, uint32_t micr
         .phase = SEAM_PHASE_FORWARD,
         .micro = micro,
         .step = step,
-        .codec = s->config.codec.codec_in,
+        .codec = s->sites[s->fwd_in].codec,
         .alloc = alloc,
         .rows = state->rows,
         .sequences = seam_micro_sequences(state, true),
+        .row_gates = seam_micro_row_gates(state, true),
     };
     uint64_t payload_bytes = 0;
     state->sent[0].count = 0;
@@ -160,11 +170,12 @@ seam_status seam_step_backward(seam_session *session, float *ret_dx, uint32_t mi
         .phase = SEAM_PHASE_BACKWARD,
         .micro = micro,
         .step = step,
-        .codec = s->config.codec.codec_out,
+        .codec = s->sites[s->bwd_out].codec,
         .alloc = alloc,
         .rows = seam_micro_rows_out(s, state),
         .sequences = seam_micro_sequences(state, false),
         .range_rows = seam_micro_range_rows(s, state),
+        .row_gates = seam_micro_row_gates(state, false),
         .row_ids = labelled ? (const uint32_t *)(const void *)state->row_ids.data : NULL,
         .stochastic = seam_codec_has_widths(s->config.codec.codec_out),
         .seed = s->config.seed,
@@ -218,6 +229,9 @@ static seam_status layout_take(seam_session *s, const seam_step_micro *micros, u
         s->labelled_total += s->micros[m].labelled_count;
     }
     s->micro_count = micro_count;
+    if (s->by_token) {
+        rows_weigh(s);
+    }
     const uint64_t values_in =
         seam_codec_has_gates(s->config.codec.codec_in) ? rows_total * s->channels : 0;
     seam_arbiter_weigh(&s->arbiter, values_in, s->labelled_total * s->channels);
@@ -256,6 +270,7 @@ static seam_status micro_take(seam_micro_state *state, const seam_session *s,
     st = st != SEAM_OK
              ? st
              : seam_buffer_add(&state->bitmap, micro->labelled_rows, ((size_t)rows + 7) / 8);
+    st = st == SEAM_OK && s->by_token ? row_gates_take(state, s, micro) : st;
     for (uint32_t t = 0; st == SEAM_OK && t < rows; t++) {
         if (seam_bitmap_has(micro->labelled_rows, t)) {
             st = seam_buffer_add(&state->row_ids, &t, sizeof t);
@@ -289,6 +304,32 @@ static seam_status sequences_take(seam_micro_state *state, const seam_session *s
         SEAM_TRY(seam_buffer_add(&state->sample_ids, micro->sample_ids, 2 * bytes));
     }
     return SEAM_OK;
+}
+
+/* Rows of sites 1 and 2 without a label have a gate only where they travel. */
+static seam_status row_gates_take(seam_micro_state *state, const seam_session *s,
+                                  const seam_step_micro *micro) {
+    const size_t bytes = (size_t)state->rows * sizeof(uint32_t);
+    SEAM_TRY(seam_buffer_reserve(&state->row_gates, bytes));
+    SEAM_TRY(seam_buffer_reserve(&state->row_gates_out, bytes));
+    state->row_gates.count = state->row_gates_out.count = bytes;
+    seam_token_gates_fill((uint32_t *)(void *)state->row_gates.data, micro->sequence_rows,
+                          micro->sequence_count, NULL, s->width_count);
+    seam_token_gates_fill(
+        (uint32_t *)(void *)state->row_gates_out.data, micro->sequence_rows, micro->sequence_count,
+        s->config.labelled_rows_only ? micro->labelled_rows : NULL, s->width_count);
+    return SEAM_OK;
+}
+
+/* What each gate of site 0 has of the step's rows. */
+static void rows_weigh(seam_session *s) {
+    memset(s->gate_weights, 0, s->width_count * sizeof *s->gate_weights);
+    for (uint32_t m = 0; m < s->micro_count; m++) {
+        const seam_token_rows rows = {seam_micro_row_gates(&s->micros[m], true), s->micros[m].rows,
+                                      s->channels};
+        seam_token_gates_add_counts(s->gate_weights, &rows, NULL);
+    }
+    seam_token_gates_weigh(s->gate_weights, s->width_count);
 }
 
 #define MICROS_STACK 64
@@ -359,7 +400,7 @@ static void site_used(seam_session *s, uint32_t site_idx, uint32_t rows, uint64_
     row->payload_bytes += payload_bytes;
     seam_site_row_count(row, rows, alloc->version, alloc->bits_total);
     if (alloc->widths != NULL) {
-        memcpy(s->widths_used[site_idx == s->fwd_in ? 0 : 1], alloc->widths, s->channels);
+        memcpy(s->widths_used[site_idx == s->fwd_in ? 0 : 1], alloc->widths, s->width_count);
     }
 }
 
@@ -371,6 +412,10 @@ void seam_site_row_count(seam_site_row *row, uint32_t rows, uint32_t alloc_versi
     if (seam_codec_has_state(row->codec)) {
         row->mean_bits =
             8.0 * (double)row->payload_bytes / ((double)row->rows * (double)row->channels);
+    } else if (row->codec == SEAM_CODEC_AMAQ_TOKEN) { /* a tensor has its own mean */
+        const double before = row->mean_bits * (double)(row->rows - rows);
+        row->mean_bits =
+            (before + seam_coder_mean_bits(row->coder) * (double)rows) / (double)row->rows;
     } else if (seam_codec_has_widths(row->codec)) {
         row->mean_bits = (double)alloc_bits_total / (double)row->channels;
     } else {

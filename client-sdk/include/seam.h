@@ -170,7 +170,9 @@ typedef struct seam_session_options {
     const char *gate_signal;         /* "surrogate" [default], "exact" */
     uint32_t alloc_lag_steps;        /* [2] */
     const char *allocator;           /* "gates" [default; of `seam train` waterfill], "waterfill" */
-    const char *granularity;         /* what has a width of its own: "feature" [default] */
+    /* What has a width of its own: "feature" [default], "token": a place in the sample, the first
+     * 1023 apart; allocator gates, no entropy coder. */
+    const char *granularity;
     /* Step at which the mean is to be bits_target.  Gates: a controller sets beta and bits_lr, 0:
      * the six numbers above do.  Waterfill: 0 is at once; 40 % of the run does well. */
     uint64_t steps_to_target;
@@ -294,13 +296,15 @@ typedef struct seam_site_state {
     /* Of the codes: mean width in force; 32, 16 for f32, bf16; payload bits a value for dictionary
      * and aqsgd; 0: not sent. */
     double mean_bits;
+    uint32_t width_count; /* channels; granularity token: places; 0: a codec without widths */
     uint32_t alloc_version;
 } seam_site_state;
 SEAM_API uint32_t seam_session_site_count(const seam_session *session);
 /* SEAM_E_ARG: site_idx. */
 SEAM_API seam_status seam_session_site(seam_site_state *ret_state, const seam_session *session,
                                        uint32_t site_idx);
-/* Integer widths in force at the last step.  ret_widths (channels).  SEAM_E_STATE: no widths. */
+/* Integer widths in force at the last step.  ret_widths (width_count).   SEAM_E_STATE: no widths.
+ */
 SEAM_API seam_status seam_session_site_widths(uint8_t *ret_widths, const seam_session *session,
                                               uint32_t site_idx);
 

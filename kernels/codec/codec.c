@@ -26,6 +26,7 @@ static const codec_row table[] = {
     {SEAM_CODEC_GROUP, "group", true, &seam_coder_symmetric_ops, NULL},
     {SEAM_CODEC_AQSGD, "aqsgd", true, &seam_coder_aqsgd_ops, NULL},
     {SEAM_CODEC_DICTIONARY, "dictionary", false, &seam_coder_dictionary_ops, NULL},
+    {SEAM_CODEC_AMAQ_TOKEN, "amaq_token", true, &seam_coder_token_ops, NULL},
 };
 #define ROW_COUNT (sizeof table / sizeof table[0])
 
@@ -83,7 +84,7 @@ bool seam_codec_has_planes(seam_codec_id id) {
 }
 
 bool seam_codec_has_gates(seam_codec_id id) {
-    return id == SEAM_CODEC_AMAQ;
+    return id == SEAM_CODEC_AMAQ || id == SEAM_CODEC_AMAQ_TOKEN;
 }
 
 bool seam_codec_has_state(seam_codec_id id) {
@@ -91,7 +92,7 @@ bool seam_codec_has_state(seam_codec_id id) {
 }
 
 bool seam_codec_has_requests(seam_codec_id id) {
-    return id != SEAM_CODEC_DICTIONARY;
+    return id != SEAM_CODEC_DICTIONARY && id != SEAM_CODEC_AMAQ_TOKEN;
 }
 
 size_t seam_codec_range_bytes(seam_codec_id id, uint32_t channels) {

@@ -29,9 +29,10 @@ typedef enum seam_codec_id {
     SEAM_CODEC_CHANNEL = 6,
     SEAM_CODEC_GROUP = 7,
     SEAM_CODEC_AQSGD = 8,
-    SEAM_CODEC_DICTIONARY = 9, /* site fwd_in only */
+    SEAM_CODEC_DICTIONARY = 9,  /* site fwd_in only */
+    SEAM_CODEC_AMAQ_TOKEN = 10, /* amaq with granularity token: a range a row, a width a position */
 } seam_codec_id;
-#define SEAM_CODEC_LAST SEAM_CODEC_DICTIONARY
+#define SEAM_CODEC_LAST SEAM_CODEC_AMAQ_TOKEN
 
 /* "amaq" <-> SEAM_CODEC_AMAQ; false / NULL for an unknown one.  Names of codecs that are not
  * implemented yet are known too: ask seam_codec_is_implemented. */
@@ -45,11 +46,11 @@ bool seam_codec_has_widths(seam_codec_id id);
 /* Codes stand as bit planes of groups of 32 rows (WIRE.md 3.2), which an entropy coder may follow:
  * affine, amaq, tensor, channel, group. */
 bool seam_codec_has_planes(seam_codec_id id);
-bool seam_codec_has_gates(seam_codec_id id); /* amaq: the widths are negotiated */
+bool seam_codec_has_gates(seam_codec_id id); /* amaq, amaq_token: the widths are negotiated */
 /* dictionary, aqsgd: coded against what went before. */
 bool seam_codec_has_state(seam_codec_id id);
-/* Has a form that stands for itself, for requests (phase 3): every codec but dictionary.  aqsgd's
- * is that of its gradients. */
+/* Has a form that stands for itself, for requests (phase 3): every codec but dictionary and
+ * amaq_token, whose widths go by places in a sample.  aqsgd's is that of its gradients. */
 bool seam_codec_has_requests(seam_codec_id id);
 
 /* The sequences of a tensor in order. */

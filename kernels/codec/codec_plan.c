@@ -23,6 +23,10 @@ static seam_status codecs_check(const seam_codec_plan *plan, seam_error *err) {
         return seam_error_set(err, SEAM_E_ARG,
                               "config.codec.codec: dictionary serves codec_fwd_in only");
     }
+    if (out == SEAM_CODEC_AMAQ_TOKEN) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "config.codec.codec: amaq_token is amaq with granularity token");
+    }
     if (in != out && in != SEAM_CODEC_F32 && in != SEAM_CODEC_BF16 && in != SEAM_CODEC_DICTIONARY) {
         const char *name = seam_codec_name(in);
         return seam_error_set(
@@ -75,6 +79,12 @@ static seam_status amaq_check(const seam_codec_plan *plan, seam_error *err) {
                           "gates or waterfill", err));
     SEAM_TRY(choice_check("amaq.granularity", plan->granularity, SEAM_GRANULARITY_TOKEN,
                           "feature or token", err));
+    if (plan->granularity == SEAM_GRANULARITY_TOKEN &&
+        plan->allocator == SEAM_ALLOCATOR_WATERFILL) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "config.codec.amaq.allocator: waterfill, but granularity token has "
+                              "gates only");
+    }
     if (plan->gate_signal_exact && !seam_codec_has_gates(plan->codec_in)) {
         return seam_error_set(err, SEAM_E_ARG,
                               "config.codec.amaq.gate_signal: exact, but %s of fwd_in has no gates",
@@ -86,19 +96,18 @@ static seam_status amaq_check(const seam_codec_plan *plan, seam_error *err) {
 /* It codes bit planes, so a site must have some. */
 static seam_status entropy_check(const seam_codec_plan *plan, seam_error *err) {
     SEAM_TRY(choice_check("entropy", plan->entropy, SEAM_ENTROPY_RANS, "none or rans", err));
-    if (plan->entropy == SEAM_ENTROPY_RANS && !seam_codec_has_planes(plan->codec_in) &&
-        !seam_codec_has_planes(plan->codec_out)) {
+    const seam_codec_id out = seam_codec_plan_codec(plan, false);
+    if (plan->entropy == SEAM_ENTROPY_RANS && !seam_codec_has_planes(out) &&
+        !seam_codec_has_planes(seam_codec_plan_codec(plan, true))) {
         return seam_error_set(err, SEAM_E_ARG,
-                              "config.codec.entropy: rans, but %s has no bit planes to code",
-                              seam_codec_name(plan->codec_out));
+                              "config.codec.entropy: rans, but it does not code those of %s",
+                              seam_codec_name(out));
     }
     return SEAM_OK;
 }
 
 /* Each of these lines goes when what it names is there. */
 static seam_status implemented_check(const seam_codec_plan *plan, seam_error *err) {
-    const bool gates = seam_codec_has_gates(plan->codec_out);
-    const char *missing = NULL;
     if (!seam_codec_is_implemented(plan->codec_out)) {
         return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
                               "config.codec.codec: %s is not implemented",
@@ -109,12 +118,7 @@ static seam_status implemented_check(const seam_codec_plan *plan, seam_error *er
                               "config.codec.codec_fwd_in: %s is not implemented",
                               seam_codec_name(plan->codec_in));
     }
-    if (gates && plan->granularity == SEAM_GRANULARITY_TOKEN) {
-        missing = "amaq.granularity: token";
-    }
-    return missing == NULL ? SEAM_OK
-                           : seam_error_set(err, SEAM_E_UNIMPLEMENTED,
-                                            "config.codec.%s is not implemented", missing);
+    return SEAM_OK;
 }
 
 seam_status seam_codec_plan_check(const seam_codec_plan *plan, uint32_t channels, seam_error *err) {
@@ -126,6 +130,20 @@ seam_status seam_codec_plan_check(const seam_codec_plan *plan, uint32_t channels
         SEAM_TRY(amaq_check(plan, err));
     }
     return implemented_check(plan, err);
+}
+
+seam_codec_id seam_codec_plan_codec(const seam_codec_plan *plan, bool outer) {
+    const seam_codec_id codec = outer ? plan->codec_in : plan->codec_out;
+    const bool token = plan->granularity == SEAM_GRANULARITY_TOKEN;
+    return token && codec == SEAM_CODEC_AMAQ ? SEAM_CODEC_AMAQ_TOKEN : codec;
+}
+
+uint32_t seam_codec_plan_width_count(const seam_codec_plan *plan, uint32_t channels,
+                                     uint32_t rows_max) {
+    if (seam_codec_plan_codec(plan, false) != SEAM_CODEC_AMAQ_TOKEN) {
+        return channels;
+    }
+    return rows_max < SEAM_POSITIONS_MAX ? rows_max : SEAM_POSITIONS_MAX;
 }
 
 uint8_t seam_codec_plan_coding_max(const seam_codec_plan *plan) {

@@ -13,6 +13,8 @@
 #include "codec.h"
 #include "seam_status.h"
 
+#define SEAM_POSITIONS_MAX 1024u /* gates of granularity token */
+
 /* Numbers of types.proto. */
 typedef enum seam_entropy { SEAM_ENTROPY_NONE = 1, SEAM_ENTROPY_RANS = 2 } seam_entropy;
 typedef enum seam_allocator {
@@ -26,10 +28,11 @@ typedef enum seam_granularity {
 typedef enum seam_cache_format { SEAM_CACHE_FP16 = 1, SEAM_CACHE_QUANTIZED = 2 } seam_cache_format;
 
 typedef struct seam_codec_plan {
-    seam_codec_id codec_in, codec_out; /* of sites 0 and 3; of sites 1 and 2 */
-    uint32_t bits;                     /* codecs with widths but no gates */
-    uint32_t group;                    /* group; 0: the default */
-    uint32_t entropy;                  /* seam_entropy; 0 counts as none */
+    /* Of sites 0 and 3; of sites 1 and 2.  As the config names them: seam_codec_plan_codec. */
+    seam_codec_id codec_in, codec_out;
+    uint32_t bits;    /* codecs with widths but no gates */
+    uint32_t group;   /* group; 0: the default */
+    uint32_t entropy; /* seam_entropy; 0 counts as none */
     /* dictionary */
     uint32_t dictionary_rows_max;
     /* aqsgd */
@@ -46,6 +49,15 @@ typedef struct seam_codec_plan {
 /* channels 0: not known yet, the group is not judged.  SEAM_E_ARG, SEAM_E_UNIMPLEMENTED: *err
  * begins with the field's name in SessionConfig ("config.codec.bits: ..."). */
 seam_status seam_codec_plan_check(const seam_codec_plan *plan, uint32_t channels, seam_error *err);
+
+/* The codec of the frames of sites 0 and 3 (outer) or 1 and 2: amaq with granularity token is
+ * amaq_token. */
+seam_codec_id seam_codec_plan_codec(const seam_codec_plan *plan, bool outer);
+
+/* Widths of an allocation: one a channel; with granularity token one a position in the sample, the
+ * last one for all later rows too. */
+uint32_t seam_codec_plan_width_count(const seam_codec_plan *plan, uint32_t channels,
+                                     uint32_t rows_max);
 
 /* Largest `coding` of a frame that the session may send: WIRE.md 2. */
 uint8_t seam_codec_plan_coding_max(const seam_codec_plan *plan);

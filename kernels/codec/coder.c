@@ -133,6 +133,7 @@ static void tensor_begin(seam_coder *coder, const seam_coder_tensor *tensor) {
                 sequence_rows_total(&tensor->sequences) == tensor->rows);
     coder->tensor = *tensor;
     coder->ops = seam_coder_ops_find(tensor->codec);
+    SEAM_ASSERT(tensor->codec != SEAM_CODEC_AMAQ_TOKEN || tensor->row_gates != NULL);
     coder->widths = seam_codec_has_widths(tensor->codec) ? tensor->alloc->widths : NULL;
     coder->row_next = 0;
 }
@@ -151,10 +152,25 @@ seam_rounding seam_coder_rounding_at(const seam_coder *coder, uint32_t row) {
     return rounding;
 }
 
+/* Of the widest row; 0 without widths. */
+static uint64_t row_bits_max(const seam_coder *coder) {
+    const seam_coder_tensor *tensor = &coder->tensor;
+    if (tensor->codec != SEAM_CODEC_AMAQ_TOKEN) {
+        return coder->widths != NULL ? tensor->alloc->bits_total : 0;
+    }
+    uint64_t width = 0;
+    SEAM_ASSERT(coder->widths != NULL);
+    for (uint32_t row = 0; row < tensor->rows; row++) {
+        const uint8_t own = coder->widths[tensor->row_gates[row]];
+        width = own > width ? own : width;
+    }
+    return width * coder->config.channels;
+}
+
 seam_status seam_coder_encode_begin(seam_coder *coder, const seam_coder_encode_args *args) {
     tensor_begin(coder, &args->tensor);
-    const uint64_t bits_total = coder->widths != NULL ? args->tensor.alloc->bits_total : 0;
-    const seam_coder_cost cost = coder->ops->cost(&coder->config, args->tensor.codec, bits_total);
+    const seam_coder_cost cost =
+        coder->ops->cost(&coder->config, args->tensor.codec, row_bits_max(coder));
     coder->encode = *args;
     SEAM_TRY(chunk_rows(&coder->rows_first, &coder->rows_other, &cost));
     return coder->ops->encode_begin(coder);
@@ -215,6 +231,19 @@ void seam_coder_forget(seam_coder *coder) {
     if (ops->forget != NULL) {
         ops->forget(coder);
     }
+}
+
+double seam_coder_mean_bits(const seam_coder *coder) {
+    const seam_coder_tensor *tensor = &coder->tensor;
+    SEAM_ASSERT(coder->widths != NULL);
+    if (tensor->codec != SEAM_CODEC_AMAQ_TOKEN) {
+        return (double)tensor->alloc->bits_total / (double)coder->config.channels;
+    }
+    uint64_t bits = 0;
+    for (uint32_t row = 0; row < tensor->rows; row++) {
+        bits += coder->widths[tensor->row_gates[row]];
+    }
+    return (double)bits / (double)tensor->rows;
 }
 
 seam_status seam_coder_steps(float *ret_steps, const seam_coder *coder) {

@@ -30,7 +30,7 @@ typedef struct seam_coder_config {
     seam_codec_id codec;
     bool encoder, gradient; /* this end sends; a backward site, or requests (phase 3): no cache */
     uint32_t channels, rows_max;
-    uint32_t state_rows_max, sequences_max; /* codecs with state: of a tensor of theirs */
+    uint32_t state_rows_max, sequences_max; /* what a codec keeps is of tensors up to these */
     uint8_t *storage; /* codecs with a cache: theirs while the coder lives; not taken by create */
     size_t storage_bytes;
     uint32_t bits_max;           /* widths that may come; codecs with widths */
@@ -60,6 +60,7 @@ typedef struct seam_coder_tensor {
     uint32_t rows;           /* 1..rows_max */
     seam_sequences sequences;
     const uint8_t *range_rows; /* bitmap of the rows that ranges are taken over; NULL: all */
+    const uint32_t *row_gates; /* (rows); amaq_token: the allocation's width that each row has */
 } seam_coder_tensor;
 
 typedef struct seam_coder_chunk {
@@ -97,7 +98,10 @@ void seam_coder_commit(seam_coder *coder);
 /* An encoder forgets what it believes that the peer has kept (the peer may have lost it): later
  * tensors stand for themselves until they are committed.  Nothing for codecs without a cache. */
 void seam_coder_forget(seam_coder *coder);
-/* D_c (C) of the tensor that was encoded or decoded last: seam_codec_steps. */
+/* D_c (C) of the tensor that was encoded or decoded last: seam_codec_steps.  amaq_token: D_t of
+ * its rows (rows), which are state_rows_max or fewer. */
 seam_status seam_coder_steps(float *ret_steps, const seam_coder *coder);
+/* Mean width of the values of that tensor, of a codec with widths. */
+double seam_coder_mean_bits(const seam_coder *coder);
 
 #endif

@@ -15,7 +15,8 @@ typedef struct seam_coder_cost {
 } seam_coder_cost;
 
 typedef struct seam_coder_ops {
-    /* bits_total: sum of the widths in force, or channels * bits_max for a plan; 0 without. */
+    /* bits_total: the most bits of one row by the widths in force, or channels * bits_max for a
+     * plan; 0 without. */
     seam_coder_cost (*cost)(const seam_coder_config *config, seam_codec_id codec,
                             uint64_t bits_total);
     /* The first chunk is due: coder->encode is set.  Measures the tensor into coder->head where
@@ -31,9 +32,10 @@ typedef struct seam_coder_ops {
      * error without text gets the status's own. */
     seam_status (*decode_chunk)(float *ret_x, seam_coder *coder, const seam_coder_chunk *chunk,
                                 const uint8_t *payload, seam_error *err);
-    void (*commit)(seam_coder *coder);                               /* NULL: no state */
-    void (*forget)(seam_coder *coder);                               /* NULL: no cache */
-    seam_status (*steps)(float *ret_steps, const seam_coder *coder); /* NULL: no grid a channel */
+    void (*commit)(seam_coder *coder); /* NULL: no state */
+    void (*forget)(seam_coder *coder); /* NULL: no cache */
+    /* NULL: no grid a channel or row */
+    seam_status (*steps)(float *ret_steps, const seam_coder *coder);
     size_t (*scratch_bytes)(const seam_coder_config *config);
     /* Of codecs with state, else NULL: coder->state. */
     seam_status (*state_create)(void **ret_state, const seam_coder_config *config);
@@ -70,6 +72,7 @@ const seam_coder_ops *seam_coder_ops_find(seam_codec_id codec);
 extern const seam_coder_ops seam_coder_plain_ops; /* coder_plain.c: f32, bf16, affine, amaq */
 extern const seam_coder_ops seam_coder_aqsgd_ops;
 extern const seam_coder_ops seam_coder_dictionary_ops;
+extern const seam_coder_ops seam_coder_token_ops; /* codec_token.c: amaq_token */
 extern const seam_coder_ops
     seam_coder_symmetric_ops; /* codec_symmetric.c: tensor, channel, group */
 

@@ -209,7 +209,9 @@ void seam_gates_step(seam_gates *gates, const seam_gates_step_args *args) {
         double db = isfinite(args->db[c]) ? (double)args->db[c] / unit : 0.0;
         if (args->bits_loss_active) {
             const double dloss = config->loss == SEAM_BITS_LOSS_L2 ? 2.0 * bits : 1.0;
-            db += beta / unit * dloss / (double)gates->channels;
+            const double price = beta / unit * dloss;
+            db += gates->weights != NULL ? price * (double)gates->weights[c]
+                                         : price / (double)gates->channels;
         }
         const double dq = db * alpha * (bits - min) * (max - bits) / (max - min);
         const double m = beta1 * (double)gates->m[c] + (1.0 - beta1) * dq;

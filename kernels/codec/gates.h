@@ -34,6 +34,8 @@ typedef struct seam_gates {
     uint64_t step;    /* Adam steps done */
     float *q, *m, *v; /* (C) each, one block; alpha*q clamped to [-12, 12] */
     float *bits;      /* (C) scratch of this module: one thread at a time */
+    /* (C) of the gates in the bits loss, sum 1; NULL: 1/C each.  Borrowed; may change. */
+    const float *weights;
 } seam_gates;
 
 /* SEAM_E_MEMORY.  Config is asserted. */

@@ -31,7 +31,7 @@ uint64_t seam_alloc_hash(const uint8_t *widths, uint32_t channels);
 typedef struct seam_site_config {
     uint16_t site_id; /* of the forward site */
     seam_codec_id codec;
-    uint32_t channels;
+    uint32_t channels;       /* what has a width: of codec amaq_token the positions */
     uint8_t bits_fixed;      /* codecs with widths but no gates */
     seam_gates_config gates; /* amaq; of waterfill the bounds and the start only */
     bool waterfill;          /* amaq: the allocator, else gates */

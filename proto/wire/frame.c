@@ -20,14 +20,16 @@ enum {
     CODEC_CHANNEL = 6,
     CODEC_GROUP = 7,
     CODEC_DICTIONARY = 9,
-    CODEC_LAST = CODEC_DICTIONARY,
+    CODEC_AMAQ_TOKEN = 10,
+    CODEC_LAST = CODEC_AMAQ_TOKEN,
 };
 enum { CODING_PLANES = 0, CODING_RANS = 1 };
 
-#define GROUP_ROWS   32u
-#define ROWS_MAX     (1u << 20)
-#define CHANNELS_MAX (1u << 16)
-#define BITS_MAX     16u
+#define GROUP_ROWS    32u
+#define ROWS_MAX      (1u << 20)
+#define CHANNELS_MAX  (1u << 16)
+#define BITS_MAX      16u
+#define POSITIONS_MAX 1024u /* widths of an allocation of amaq_token */
 
 _Static_assert(SEAM_FRAME_HEADER_BYTES == 64, "the header is 64 bytes");
 
@@ -127,6 +129,8 @@ static seam_status header_check(const seam_frame_header *h, seam_error *err) {
           "frame.row_count: %u is not in 1..%u", h->row_count, h->rows - h->row_begin);
     CHECK(h->row_count % GROUP_ROWS == 0 || h->row_begin + h->row_count == h->rows,
           "frame.row_count: %u is not a multiple of 32 before the last chunk", h->row_count);
+    CHECK(h->kind != SEAM_FRAME_RANGE || h->codec != CODEC_AMAQ_TOKEN,
+          "frame.kind: 4, codec %u has its ranges in every chunk", h->codec);
     SEAM_TRY(alloc_check(h, err));
     CHECK(h->coding == CODING_PLANES ||
               (h->coding == CODING_RANS && h->kind == SEAM_FRAME_TENSOR && has_planes(h)),
@@ -157,8 +161,12 @@ static seam_status alloc_check(const seam_frame_header *h, seam_error *err) {
         CHECK(h->alloc_hash == 0, "frame.alloc_hash: this codec has none");
     } else {
         CHECK(h->alloc_version >= 1, "frame.alloc_version: 0, this codec needs one");
-        CHECK(h->alloc_bits_total >= h->channels && h->alloc_bits_total <= BITS_MAX * h->channels,
-              "frame.alloc_bits_total: %u is not in 1..16 bits a channel", h->alloc_bits_total);
+        /* A tensor of amaq_token does not say how many widths there are. */
+        const bool counted = h->codec != CODEC_AMAQ_TOKEN || h->kind != SEAM_FRAME_TENSOR;
+        const uint32_t least = counted ? h->channels : 1;
+        const uint32_t most = BITS_MAX * (counted ? h->channels : POSITIONS_MAX);
+        CHECK(h->alloc_bits_total >= least && h->alloc_bits_total <= most,
+              "frame.alloc_bits_total: %u is not in 1..16 bits a width", h->alloc_bits_total);
     }
     return SEAM_OK;
 }

@@ -98,7 +98,8 @@ seam_status seam_tensor_encode(seam_reply *reply, const seam_tensor_encode_args 
                    .alloc = args->alloc,
                    .rows = header.rows,
                    .sequences = args->sequences,
-                   .range_rows = args->range_rows},
+                   .range_rows = args->range_rows,
+                   .row_gates = args->row_gates},
         .x = args->x,
         .rounding = args->rounding,
     };

@@ -56,6 +56,7 @@ typedef struct seam_tensor_encode_args {
     seam_sequences sequences;
     const float *x;            /* (rows, channels) */
     const uint8_t *range_rows; /* bitmap, NULL: all rows */
+    const uint32_t *row_gates; /* as seam_coder_tensor */
     seam_rounding rounding;
     float *decoded; /* (rows, channels) or NULL */
 } seam_tensor_encode_args;

@@ -4,10 +4,12 @@
  * written before it is read, and nothing depends on other sessions.  Device memory is only
  * touched through the op table.
  * Read next: tensor_code.c (frames to floats), then kernels/model/blocks_forward.c. */
+#include <math.h>
 #include <string.h>
 #include <time.h>
 
 #include "bytes.h"
+#include "token_gates.h"
 #include "trainer_internal.h"
 #include "try.h"
 
@@ -49,6 +51,23 @@ static seam_sequences sequences_of(const seam_trainer *t, uint16_t site) {
                             .count = layout->sequence_count};
 }
 
+/* By token: which gate a row has, as a site sees the rows. */
+static void row_gates_fill(seam_trainer *t) {
+    const seam_micro_layout *layout = &t->micro.layout;
+    if (!t->by_token) {
+        return;
+    }
+    seam_token_gates_fill(t->gates_in, layout->sequence_rows, layout->sequence_count, NULL,
+                          t->width_count);
+    seam_token_gates_fill(t->gates_out, layout->sequence_rows, layout->sequence_count,
+                          t->config->labelled_rows_only ? t->micro.bitmap : NULL, t->width_count);
+}
+
+static const uint32_t *row_gates_of(const seam_trainer *t, uint16_t site) {
+    const bool outer = site == SEAM_SITE_FWD_IN || site == SEAM_SITE_BWD_IN;
+    return outer ? t->gates_in : t->gates_out;
+}
+
 /* Rows of sites 1 and 2 that ranges are taken over: the labelled ones, which may be all that
  * travel. */
 static const uint8_t *range_rows_out(const seam_trainer *t) {
@@ -67,7 +86,8 @@ static seam_status decode(seam_trainer *t, float *ret, uint16_t site, seam_site 
         .tensor = {.codec = seam_session_config_codec(t->config, site),
                    .alloc = alloc,
                    .sequences = sequences_of(t, site),
-                   .range_rows = site == SEAM_SITE_BWD_OUT ? range_rows_out(t) : NULL},
+                   .range_rows = site == SEAM_SITE_BWD_OUT ? range_rows_out(t) : NULL,
+                   .row_gates = row_gates_of(t, site)},
     };
     const double begin = seconds_now();
     SEAM_TRY(seam_tensor_decode(ret, &args, err));
@@ -141,7 +161,7 @@ static seam_status forward_encode(seam_trainer *t, seam_error *err) {
         .coder = t->coders[SEAM_SITE_FWD_OUT],
         .header = {.kind = SEAM_FRAME_TENSOR,
                    .phase = SEAM_PHASE_FORWARD,
-                   .codec = (uint8_t)t->config->codec.codec_out,
+                   .codec = (uint8_t)seam_session_config_codec(t->config, SEAM_SITE_FWD_OUT),
                    .site = SEAM_SITE_FWD_OUT,
                    .micro = t->micro.micro,
                    .step = t->micro.step,
@@ -151,6 +171,7 @@ static seam_status forward_encode(seam_trainer *t, seam_error *err) {
         .x = x,
         .sequences = sequences_of(t, SEAM_SITE_FWD_OUT),
         .range_rows = range_rows_out(t),
+        .row_gates = row_gates_of(t, SEAM_SITE_FWD_OUT),
         .decoded = kept ? t->out_decoded : NULL,
     };
     SEAM_TRY(encode(&t->forward_reply, t, &args, err));
@@ -164,8 +185,9 @@ seam_status seam_trainer_forward(seam_trainer *trainer, seam_stream *stream, sea
     if (t->micro.micro == 0) {
         t->compute_seconds = t->codec_seconds = 0;
     }
+    row_gates_fill(t);
     SEAM_TRY(decode(t, t->rows, SEAM_SITE_FWD_IN, t->site_in, err));
-    if (has_gates_in(t)) { /* D_c of site 0 for the surrogate signal */
+    if (has_gates_in(t)) { /* D of site 0 for the surrogate signal */
         SEAM_TRY(seam_coder_steps(t->steps_in, t->coders[SEAM_SITE_FWD_IN]));
     }
     const seam_batch batch = batch_of(t);
@@ -197,6 +219,18 @@ static void scatter(seam_trainer *t) {
     }
 }
 
+/* The same for gates by token, and how many rows each has. */
+static void token_gates_add(seam_trainer *t, const seam_alloc *alloc, const float *g) {
+    const seam_token_rows rows = {t->gates_out, seam_trainer_rows_out(t), t->channels};
+    seam_token_gates_add_counts(t->weights_out, &rows, range_rows_out(t));
+    if (seam_session_config_keeps_out(t->config)) {
+        seam_token_gates_add_exact(t->db_out, &rows, g, t->out_x, t->out_decoded, alloc->widths);
+    } else {
+        seam_token_gates_add_surrogate(t->db_out, &rows, g, t->steps_out, alloc->widths,
+                                       (uint32_t)t->micro.labelled_total);
+    }
+}
+
 /* What site 1's allocator goes by, added over the step: gates.h, waterfill.h. */
 static seam_status gates_add(seam_trainer *t, seam_error *err) {
     const seam_alloc *alloc = NULL;
@@ -204,7 +238,9 @@ static seam_status gates_add(seam_trainer *t, seam_error *err) {
     SEAM_ASSERT(alloc != NULL); /* asked only of a codec with gates */
     const float *g = t->config->labelled_rows_only ? t->packed : t->rows;
     const uint32_t rows = seam_trainer_rows_out(t);
-    if (seam_site_waterfill(t->site_out) != NULL) {
+    if (t->by_token) {
+        token_gates_add(t, alloc, g);
+    } else if (seam_site_waterfill(t->site_out) != NULL) {
         seam_gates_add_squares(t->db_out, g, rows, t->channels);
         seam_waterfill_add_spans(t->spans_out, t->steps_out, alloc->widths, t->channels);
     } else if (seam_session_config_keeps_out(t->config)) {
@@ -225,7 +261,7 @@ static seam_status exact_encode(seam_trainer *t, const seam_alloc *alloc, seam_e
         .coder = t->coders[SEAM_SITE_BWD_IN],
         .header = {.kind = SEAM_FRAME_TENSOR,
                    .phase = SEAM_PHASE_BACKWARD,
-                   .codec = (uint8_t)t->config->codec.codec_in,
+                   .codec = (uint8_t)seam_session_config_codec(t->config, SEAM_SITE_BWD_IN),
                    .site = SEAM_SITE_BWD_IN,
                    .micro = t->micro.micro,
                    .step = t->micro.step,
@@ -233,6 +269,7 @@ static seam_status exact_encode(seam_trainer *t, const seam_alloc *alloc, seam_e
                    .channels = t->channels},
         .alloc = alloc,
         .sequences = sequences_of(t, SEAM_SITE_BWD_IN),
+        .row_gates = row_gates_of(t, SEAM_SITE_BWD_IN),
         .x = t->rows,
         .rounding = {.stochastic = true,
                      .seed = t->config->seed,
@@ -246,9 +283,13 @@ static seam_status exact_encode(seam_trainer *t, const seam_alloc *alloc, seam_e
 /* The input gradient, in t->rows, as the gate signal of site 0. */
 static void signal_encode(seam_trainer *t, const seam_alloc *alloc) {
     SEAM_ASSERT(alloc != NULL); /* asked only of a codec with gates */
-    memset(t->sums, 0, t->channels * sizeof(float));
-    memset(t->signal, 0, t->channels * sizeof(float));
-    if (t->config->codec.allocator == SEAM_ALLOCATOR_WATERFILL) {
+    memset(t->sums, 0, t->width_count * sizeof(float));
+    memset(t->signal, 0, t->width_count * sizeof(float));
+    if (t->by_token) {
+        const seam_token_rows rows = {t->gates_in, t->micro.layout.rows, t->channels};
+        seam_token_gates_add_surrogate(t->signal, &rows, t->rows, t->steps_in, alloc->widths,
+                                       (uint32_t)t->micro.labelled_total);
+    } else if (t->config->codec.allocator == SEAM_ALLOCATOR_WATERFILL) {
         seam_gates_add_squares(t->signal, t->rows, t->micro.layout.rows, t->channels);
     } else {
         seam_gates_add_squares(t->sums, t->rows, t->micro.layout.rows, t->channels);
@@ -256,22 +297,23 @@ static void signal_encode(seam_trainer *t, const seam_alloc *alloc) {
                              (uint32_t)t->micro.labelled_total, t->channels);
     }
     uint8_t *payload = (uint8_t *)t->sums; /* no longer needed: the signal in wire order */
-    for (uint32_t c = 0; c < t->channels; c++) {
+    for (uint32_t c = 0; c < t->width_count; c++) {
         seam_put_f32(payload + 4 * (size_t)c, t->signal[c]);
     }
-    const seam_frame_header header = {.kind = SEAM_FRAME_GATE_SIGNAL,
-                                      .phase = SEAM_PHASE_BACKWARD,
-                                      .codec = (uint8_t)t->config->codec.codec_in,
-                                      .site = SEAM_SITE_FWD_IN,
-                                      .micro = t->micro.micro,
-                                      .step = t->micro.step,
-                                      .rows = 1,
-                                      .channels = t->channels,
-                                      .row_count = 1,
-                                      .alloc_version = alloc->version,
-                                      .alloc_bits_total = alloc->bits_total,
-                                      .alloc_hash = alloc->hash};
-    seam_frame_reply(&t->backward_reply, &header, payload, t->channels * 4);
+    const seam_frame_header header = {
+        .kind = SEAM_FRAME_GATE_SIGNAL,
+        .phase = SEAM_PHASE_BACKWARD,
+        .codec = (uint8_t)seam_session_config_codec(t->config, SEAM_SITE_FWD_IN),
+        .site = SEAM_SITE_FWD_IN,
+        .micro = t->micro.micro,
+        .step = t->micro.step,
+        .rows = 1,
+        .channels = t->width_count,
+        .row_count = 1,
+        .alloc_version = alloc->version,
+        .alloc_bits_total = alloc->bits_total,
+        .alloc_hash = alloc->hash};
+    seam_frame_reply(&t->backward_reply, &header, payload, t->width_count * 4);
 }
 
 static seam_status backward_encode(seam_trainer *t, seam_error *err) {
@@ -337,18 +379,25 @@ static seam_status widths_apply(seam_step_result *result, seam_trainer *t) {
     return SEAM_OK;
 }
 
+/* By token the mean of the step's rows counts, not that of the gates. */
+static uint32_t gates_total(const seam_trainer *t, const seam_gates *gates) {
+    return t->by_token ? (uint32_t)lrint(seam_token_gates_mean(gates) * t->width_count)
+                       : seam_gates_bits_total(gates);
+}
+
 /* What Commit says of site 1; afterwards its sums are those of no step. */
 static void site_report(seam_step_result *result, seam_trainer *t) {
     const seam_gates *const gates = seam_site_gates(t->site_out);
     if (gates != NULL) {
-        result->gate_bits_total = seam_gates_bits_total(gates);
-        result->gate_pull = seam_gates_pull(t->db_out, t->channels);
+        result->gate_bits_total = gates_total(t, gates);
+        result->gate_pull = seam_gates_pull(t->db_out, t->width_count);
     } else {
         result->gate_bits_total = seam_site_alloc_newest(t->site_out)->bits_total;
         result->cost_sum =
             seam_waterfill_sum(&result->cost_channels, seam_site_waterfill(t->site_out));
     }
-    memset(t->db_out, 0, t->channels * sizeof(float));
+    memset(t->db_out, 0, t->width_count * sizeof(float));
+    memset(t->weights_out, 0, t->by_token ? t->width_count * sizeof(float) : 0);
     memset(t->spans_out, 0, t->channels * sizeof(float));
 }
 
@@ -364,6 +413,9 @@ static seam_status apply(seam_step_result *ret, seam_trainer *t, seam_stream *st
     }
     result.state_hash = t->state_hash;
     result.lr = seam_schedule_lr(&t->config->optimizer, t->micro.step);
+    if (t->by_token) {
+        seam_token_gates_weigh(t->weights_out, t->width_count);
+    }
     if (has_gates_out(t) && !result.skipped) {
         SEAM_TRY(widths_apply(&result, t));
     }

@@ -21,6 +21,13 @@ static size_t tensor_bytes_max(const seam_session_config *config) {
     return largest;
 }
 
+static void config_take(seam_trainer *t, const seam_session_config *config) {
+    t->config = config;
+    t->channels = config->model->config->hidden;
+    t->width_count = seam_session_config_width_count(config);
+    t->by_token = seam_codec_plan_codec(&config->codec, false) == SEAM_CODEC_AMAQ_TOKEN;
+}
+
 /* All host buffers, as views; with an empty arena this is the plan. */
 static void carve(seam_trainer *t, seam_arena *arena) {
     const seam_session_config *config = t->config;
@@ -28,9 +35,12 @@ static void carve(seam_trainer *t, seam_arena *arena) {
     const uint32_t channels = config->model->config->hidden;
     const size_t floats = (size_t)rows * channels * sizeof(float);
     const size_t row_floats = channels * sizeof(float);
+    const size_t width_floats = t->width_count * sizeof(float);
+    const size_t step_floats = t->by_token ? rows * sizeof(float) : row_floats;
+    const size_t gates_bytes = t->by_token ? rows * sizeof(uint32_t) : 0;
     const bool kept = seam_session_config_keeps_out(config);
     const size_t tensor_bytes = tensor_bytes_max(config);
-    const size_t signal_bytes = row_floats + 2 * SEAM_FRAME_HEADER_BYTES;
+    const size_t signal_bytes = width_floats + 2 * SEAM_FRAME_HEADER_BYTES;
     const uint32_t chunks = seam_coder_chunks_max(rows);
 
     t->in.capacity_bytes = tensor_bytes + SEAM_MESSAGE_BYTES_MAX;
@@ -52,13 +62,16 @@ static void carve(seam_trainer *t, seam_arena *arena) {
     t->packed = seam_arena_take(arena, floats);
     t->out_x = seam_arena_take(arena, kept ? floats : 0);
     t->out_decoded = seam_arena_take(arena, kept ? floats : 0);
-    t->steps_in = seam_arena_take(arena, row_floats);
-    t->steps_out = seam_arena_take(arena, row_floats);
+    t->steps_in = seam_arena_take(arena, step_floats);
+    t->steps_out = seam_arena_take(arena, step_floats);
     t->spans_out = seam_arena_take(arena, row_floats);
-    t->db_out = seam_arena_take(arena, row_floats);
-    t->sums = seam_arena_take(arena, row_floats);
-    t->signal = seam_arena_take(arena, row_floats);
-    t->widths = seam_arena_take(arena, channels);
+    t->db_out = seam_arena_take(arena, width_floats);
+    t->sums = seam_arena_take(arena, width_floats);
+    t->signal = seam_arena_take(arena, width_floats);
+    t->widths = seam_arena_take(arena, t->width_count);
+    t->gates_in = seam_arena_take(arena, gates_bytes);
+    t->gates_out = seam_arena_take(arena, gates_bytes);
+    t->weights_out = seam_arena_take(arena, t->by_token ? width_floats : 0);
 }
 
 static size_t adapter_bytes(const seam_session_config *config) {
@@ -79,8 +92,9 @@ static size_t adapter_bytes(const seam_session_config *config) {
 }
 
 size_t seam_trainer_plan_bytes(const seam_session_config *config) {
-    seam_trainer plan = {.config = config};
+    seam_trainer plan = {0};
     seam_arena arena = {0};
+    config_take(&plan, config);
     carve(&plan, &arena);
     const size_t x_bytes =
         (size_t)config->limits.rows_max * config->model->config->hidden * sizeof(float);
@@ -108,8 +122,8 @@ static seam_status coder_create(seam_trainer *t, uint16_t site, seam_error *err)
 static seam_status sites_create(seam_trainer *t, seam_error *err) {
     seam_site_config config = {
         .site_id = SEAM_SITE_FWD_IN,
-        .codec = t->config->codec.codec_in,
-        .channels = t->channels,
+        .codec = seam_session_config_codec(t->config, SEAM_SITE_FWD_IN),
+        .channels = t->width_count,
         .bits_fixed = (uint8_t)t->config->codec.bits,
         .gates = t->config->gates,
         .waterfill = t->config->codec.allocator == SEAM_ALLOCATOR_WATERFILL,
@@ -117,9 +131,12 @@ static seam_status sites_create(seam_trainer *t, seam_error *err) {
     };
     SEAM_TRY(seam_site_create(&t->site_in, &config, err));
     config.site_id = SEAM_SITE_FWD_OUT;
-    config.codec = t->config->codec.codec_out;
+    config.codec = seam_session_config_codec(t->config, SEAM_SITE_FWD_OUT);
     config.owner = true;
     SEAM_TRY(seam_site_create(&t->site_out, &config, err));
+    if (t->by_token) {
+        seam_site_gates(t->site_out)->weights = t->weights_out;
+    }
     for (uint32_t site = 0; site < SEAM_SITE_COUNT; site++) {
         SEAM_TRY(coder_create(t, (uint16_t)site, err));
     }
@@ -148,10 +165,9 @@ seam_status seam_trainer_create(seam_trainer **ret_trainer, const seam_session_c
     if (t == NULL) {
         return seam_error_set(err, SEAM_E_MEMORY, "session: out of memory");
     }
-    t->config = config;
+    config_take(t, config);
     t->backend = seam_blocks_backend(config->model->blocks);
     t->ops = seam_backend_ops(t->backend);
-    t->channels = config->model->config->hidden;
     t->budget =
         (seam_budget){.bits_loss_active = true, .beta = config->beta, .bits_lr = config->bits_lr};
     const seam_status st = fill(t, stream, err);
@@ -239,7 +255,8 @@ seam_status seam_trainer_abort_step(seam_trainer *trainer, seam_stream *stream) 
     trainer->compute_seconds = trainer->codec_seconds = 0;
     /* Replies of the step may never have reached a client that no longer holds it. */
     seam_coder_forget(trainer->coders[SEAM_SITE_FWD_OUT]);
-    memset(trainer->db_out, 0, trainer->channels * sizeof(float));
+    memset(trainer->db_out, 0, trainer->width_count * sizeof(float));
+    memset(trainer->weights_out, 0, trainer->by_token ? trainer->width_count * sizeof(float) : 0);
     memset(trainer->spans_out, 0, trainer->channels * sizeof(float));
     return seam_adapter_clear_gradient(trainer->adapter, stream);
 }

@@ -16,7 +16,9 @@ struct seam_trainer {
     seam_coder *coders[SEAM_SITE_COUNT];
     seam_storage caches[SEAM_SITE_COUNT]; /* of codecs that have one */
     uint32_t channels;
-    void *x; /* (T, C) acc, device: the residual stream, then its gradient */
+    uint32_t width_count; /* P: widths of an allocation; C, but of codec amaq_token */
+    bool by_token;        /* site 1 has codec amaq_token, site 0 too if it has gates */
+    void *x;              /* (T, C) acc, device: the residual stream, then its gradient */
 
     seam_staging in;
     seam_micro micro;
@@ -26,11 +28,13 @@ struct seam_trainer {
     float *rows;                     /* (T, C): what was decoded or comes from the device */
     float *packed;                   /* (T, C): rows of sites 1 and 2 */
     float *out_x, *out_decoded;      /* (T, C), exact signal only: site 1 before, after its codec */
-    float *steps_in, *steps_out;     /* (C) each, gates only: D_c of sites 0 and 1 */
-    float *db_out;                   /* (C), site 1 over the step: gate gradient, or sum of g^2 */
+    float *steps_in, *steps_out;     /* (C) or by token (T), gates only: D of sites 0 and 1 */
+    float *db_out;                   /* (P), site 1 over the step: gate gradient, or sum of g^2 */
     float *spans_out;                /* (C), waterfill: site 1's sum of hi - lo over the step */
-    float *sums, *signal;            /* (C) each, gates only */
-    uint8_t *widths;                 /* (C), gates only */
+    float *sums, *signal;            /* (P) each, gates only */
+    uint8_t *widths;                 /* (P), gates only */
+    uint32_t *gates_in, *gates_out;  /* (T) each, by token: the gate of a row of sites 0 and 1 */
+    float *weights_out;              /* (P), by token: site 1's rows of each gate over the step */
 
     seam_budget budget, budget_next; /* in force; next one when next.effective_step is set */
     bool has_budget_next;

@@ -149,7 +149,7 @@ static seam_status on_rows(generate *g, const uint8_t *bytes, size_t count, seam
     }
     const Seam__V1__GenerateRows *rows = g->request->rows;
     const int codec = (int)rows->codec_out;
-    const seam_codec_id own = g->session->config.codec.codec_out;
+    const seam_codec_id own = seam_session_config_codec(&g->session->config, SEAM_SITE_FWD_OUT);
     SEAM_TRY(seam_request_layout_read(&to->layout, to->rows_out, rows, g->request_next,
                                       g->options.slot_count, &limits, err));
     SEAM_TRY(seam_generator_slots_check(g->generator, &to->layout, err));
@@ -175,7 +175,7 @@ static seam_status tensor_begin(generate *g, const seam_frame_header *header, se
         return seam_error_set(err, SEAM_E_OUT_OF_SEQUENCE, "frame: GenerateRows comes first");
     }
     uint32_t codecs = 1u << SEAM_CODEC_F32 | 1u << SEAM_CODEC_BF16;
-    const seam_codec_id own = g->session->config.codec.codec_in;
+    const seam_codec_id own = seam_session_config_codec(&g->session->config, SEAM_SITE_FWD_IN);
     if (request->layout.rows >= SEAM_QUANTIZED_ROWS_MIN && seam_codec_has_requests(own)) {
         codecs |= 1u << own;
     }

@@ -319,7 +319,7 @@ void seam_on_create_session_job(seam_call *call) {
         seam_sessions_ready(sessions, session, seam_host_now_ms());
         seam_log(SEAM_LOG_INFO, "session_created", "session=%s model=%s codec=%s memory_bytes=%llu",
                  session->id, session->config.model->id,
-                 seam_codec_name(session->config.codec.codec_out),
+                 seam_codec_name(seam_codec_plan_codec(&session->config.codec, false)),
                  (unsigned long long)session->memory_bytes);
         session_reply(call, session);
     } else {

@@ -71,8 +71,9 @@ SEAM_ON_LOOP static seam_status attach_read(seam_session **ret_session, seam_att
                                 attach->session_id, attach->session_secret.data,
                                 attach->session_secret.len, err));
     seam_session *session = *ret_session;
-    SEAM_TRY(capabilities_check(attach->capabilities, session->config.codec.codec_in, err));
-    SEAM_TRY(capabilities_check(attach->capabilities, session->config.codec.codec_out, err));
+    const seam_codec_plan *plan = &session->config.codec;
+    SEAM_TRY(capabilities_check(attach->capabilities, seam_codec_plan_codec(plan, true), err));
+    SEAM_TRY(capabilities_check(attach->capabilities, seam_codec_plan_codec(plan, false), err));
     if (!session->busy) {
         SEAM_TRY(allocations_check(attach, session, err));
     }
@@ -281,7 +282,7 @@ bool seam_train_send_proposal(seam_train *train, const seam_alloc *alloc) {
     propose.version = alloc->version;
     propose.effective_step = alloc->effective_step;
     propose.widths.data = alloc->widths;
-    propose.widths.len = train->session->config.model->config->hidden;
+    propose.widths.len = seam_session_config_width_count(&train->session->config);
     propose.hash = alloc->hash;
     response.body_case = SEAM__V1__TRAIN_RESPONSE__BODY_ALLOC_PROPOSE;
     response.alloc_propose = &propose;

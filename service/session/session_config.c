@@ -273,7 +273,7 @@ seam_status seam_session_config_read(seam_session_config *ret_config,
 
 seam_codec_id seam_session_config_codec(const seam_session_config *config, uint16_t site) {
     const bool outer = site == SEAM_SITE_FWD_IN || site == SEAM_SITE_BWD_IN;
-    return outer ? config->codec.codec_in : config->codec.codec_out;
+    return seam_codec_plan_codec(&config->codec, outer);
 }
 
 uint64_t seam_session_config_cache_bytes(const seam_session_config *config, uint16_t site) {
@@ -297,6 +297,11 @@ seam_coder_config seam_session_config_coder(const seam_session_config *config, u
             seam_codec_has_gates(codec) ? (uint32_t)config->gates.bits_max : config->codec.bits,
         .plan = &config->codec,
     };
+}
+
+uint32_t seam_session_config_width_count(const seam_session_config *config) {
+    return seam_codec_plan_width_count(&config->codec, config->model->config->hidden,
+                                       config->limits.rows_max);
 }
 
 bool seam_session_config_backward_reply(const seam_session_config *config) {

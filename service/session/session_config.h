@@ -52,6 +52,8 @@ seam_status seam_session_config_read(seam_session_config *ret_config,
 
 /* The codec of a site: sites 0 and 3 have the one, sites 1 and 2 the other. */
 seam_codec_id seam_session_config_codec(const seam_session_config *config, uint16_t site);
+/* Widths of an allocation of either forward site. */
+uint32_t seam_session_config_width_count(const seam_session_config *config);
 /* Bytes of the cache that the coder of a site keeps beside its own memory; 0: none. */
 uint64_t seam_session_config_cache_bytes(const seam_session_config *config, uint16_t site);
 /* What the coder of a site at this end is made of, but for its storage; points into config. */

@@ -272,6 +272,48 @@ def check_allocators(case):
     assert hashes[0][:3] == hashes[1][:3]  # until the sums of g^2 come from a coded gradient
 
 
+def check_token(case):
+    """A width a position: the mean on the wire reaches its target and the loss falls, by either signal;
+    payloads are ranges of the rows and codes of exactly the mean width; unlabelled rows and a
+    second run change no bit."""
+    runs = {"token": [], "token-again": [], "token-all": ["--labelled-rows-only", "off"],
+            "token-exact": ["--gate-signal", "exact"]}
+    for name, args in runs.items():
+        code, out, err = case.train(name, "--granularity", "token", "--steps", 60, "--lr", "1e-2",
+                                    "--steps-to-target", "40", "--bits-loss", "l1", *args)
+        assert code == 0, out + err
+        report = case.report(name)
+        steps = report["steps"]
+        assert report["config"]["granularity"] == "token"
+        assert steps[-1]["loss"] < 0.9 * steps[0]["loss"], (name, steps[-1]["loss"])
+        assert steps[0]["sites"]["fwd_in"]["mean_bits"] == 8
+        places = len(report["final_widths"]["fwd_in"])  # the rows of the largest micro-batch
+        assert max(s["tokens"] for s in steps) <= places < 1024
+        reached = [s["step"] for s in steps if s["gate_mean_bits"] <= 4]
+        wire = steps[-1]["sites"]
+        print(f"{name}: target reached after {reached[0] + 1} steps of 40, on the wire "
+              f"{wire['fwd_in']['mean_bits']:.3f} and {wire['fwd_out']['mean_bits']:.3f}, loss "
+              f"{steps[0]['loss']:.3f} to {steps[-1]['loss']:.3f}")
+        rows = {s: sum(step["sites"][s]["rows"] for step in steps[-10:]) for s in SITES[:2]}
+        bits = {s: sum(step["sites"][s]["rows"] * step["sites"][s]["mean_bits"]
+                       for step in steps[-10:]) for s in rows}
+        # Gates of a step are weighted by its own rows, of fwd_out the labelled ones; the widths are
+        # whole numbers.
+        assert name == "token-all" or abs(sum(bits.values()) / sum(rows.values()) - 4) < 0.25, (name, bits, rows)
+        assert abs(reached[0] + 1 - 40) <= 5, [s["gate_mean_bits"] for s in steps]
+        if name == "token":
+            for step in steps:
+                for site in ("fwd_in", "fwd_out", "bwd_out"):
+                    s = step["sites"][site]
+                    codes = -(-round(s["mean_bits"] * s["rows"]) * 48 // 8)
+                    assert s["payload_bytes"] == 4 + 4 * s["rows"] + codes, (site, s)
+                assert step["sites"]["bwd_in"]["payload_bytes"] == 4 * places  # the gate signal
+    hashes = {name: [s["state_hash"] for s in case.report(name)["steps"]] for name in runs}
+    assert hashes["token"] == hashes["token-again"] == hashes["token-all"]
+    assert hashes["token"][:2] == hashes["token-exact"][:2]  # until other widths are in force
+    assert hashes["token"] != hashes["token-exact"]
+
+
 def check_entropy(case):
     """Entropy coding changes bytes alone, in both directions, at every codec with bit planes and in
     evaluation through the codec; the width of the codes stays what is reported."""
@@ -414,7 +456,11 @@ def check_bad_input(case):
     refused(case, EXIT_INPUT, "rate", "steps_to_target", args=[*auto, "--allocator", "gates"])
     refused(case, EXIT_INPUT, "rate_bits_min", "9", args=[*auto, "--rate-bits-min", "9"])
     refused(case, EXIT_INPUT, "step_seconds", "1e+09", args=[*auto, "--step-seconds", "1e9"])
-    refused(case, EXIT_INPUT, "granularity", "token", args=["--granularity", "token"])
+    refused(case, EXIT_INPUT, "granularity", "'row'", args=["--granularity", "row"])
+    refused(case, EXIT_INPUT, "config.codec.amaq.allocator", "waterfill", "token",
+            args=["--granularity", "token", "--allocator", "waterfill"])
+    refused(case, EXIT_INPUT, "config.codec.entropy", "amaq_token",
+            args=["--granularity", "token", "--entropy", "rans"])
     refused(case, EXIT_INPUT, "cache_format", "'zip'",
             args=["--codec", "aqsgd", "--cache-format", "zip"])
     refused(case, EXIT_INPUT, "gate_signal", "bf16",
@@ -505,6 +551,7 @@ def main():
             case = Case(folder, Seam(seam_path, server.address), binary)
             for check in [check_report, check_commands, check_same_bits, check_codec_fwd_in,
                           check_symmetric, check_entropy, check_dictionary, check_aqsgd, check_allocators,
+                          check_token,
                           check_two_at_once,
                           check_bad_input, check_interrupt, check_disk_full, check_server_gone]:
                 check(case)

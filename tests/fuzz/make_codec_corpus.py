@@ -1,4 +1,4 @@
-"""Write the seed corpora of fuzz_codec, fuzz_alloc and fuzz_rans: make_codec_corpus.py
+"""Write the seed corpora of fuzz_codec, fuzz_alloc, fuzz_rans and fuzz_token: make_codec_corpus.py
 
 Python alone; the streams of fuzz_rans come from tests/golden/rans_streams.bin."""
 import pathlib
@@ -54,6 +54,26 @@ def coded_seed(rng, codec, flags):
     return head + struct.pack("<hH", -20, 0) + struct.pack(f"<{count}e", *bounds) + stream
 
 
+def token_seed(rng, rows, channels, flags):
+    """Payloads with good heads (of one chunk, or two of 32 rows and the rest), or floats."""
+    widths = [rng.randrange(1, 17) for _ in range(5)]
+    gates = [rng.randrange(5) for _ in range(rows)]
+    head = bytes([rows - 1, channels - 1, flags & 3, 4, flags >> 2]) + bytes(w - 1 for w in widths)
+    head += bytes(gates)
+    if flags & 1:  # seed, step, first row, mask
+        values = [rng.gauss(0, 1) * 10 ** rng.uniform(-3, 3) for _ in range(rows * channels)]
+        return head + bytes(9) + b"\xff" * 9 + struct.pack(f"<{len(values)}f", *values)
+    at = [0, 32, rows] if flags >> 2 and rows > 32 else [0, rows]
+    for begin, end in zip(at, at[1:]):
+        head += struct.pack("<hH", -10, 0)
+        for _ in range(begin, end):
+            low = rng.uniform(-1000, 1000)
+            head += struct.pack("<2e", low, low + rng.uniform(0, 1000))
+        bits = sum(widths[g] for g in gates[begin:end]) * channels
+        head += rng.randbytes(bits // 8) + bytes([rng.randrange(1 << bits % 8)] * (bits % 8 > 0))
+    return head
+
+
 def rans_head(rows, widths, flags):
     padded = widths + [1] * (len(widths) % 2)
     pairs = bytes(low - 1 | high - 1 << 4 for low, high in zip(padded[::2], padded[1::2]))
@@ -87,7 +107,7 @@ def rans_seeds(rng):
 
 def main():
     rng = random.Random(7)
-    for folder in ("codec", "alloc", "rans"):
+    for folder in ("codec", "alloc", "rans", "token"):
         (CORPUS / folder).mkdir(parents=True, exist_ok=True)
     shapes = [(1, 1), (3, 2), (32, 5), (33, 3), (9, 66)]
     for codec in (1, 2, 3, 4):
@@ -117,6 +137,11 @@ def main():
         (CORPUS / "alloc" / name).write_bytes(seed)
     for name, seed in rans_seeds(rng).items():
         (CORPUS / "rans" / name).write_bytes(seed)
+    token = random.Random(9)
+    for at, (rows, channels) in enumerate(((1, 1), (7, 37), (33, 5), (40, 64))):
+        for flags in (0, 1, 2, 3, 4):
+            seed = token_seed(token, rows, channels, flags)
+            (CORPUS / "token" / f"{at}_{flags}").write_bytes(seed)
 
 
 if __name__ == "__main__":

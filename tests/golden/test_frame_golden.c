@@ -19,7 +19,7 @@
 #include "step_layout.h"
 #include "walk.h"
 
-enum { FILE_MAX = 16384, CHANNELS = 8, ROWS = 128 };
+enum { FILE_MAX = 16384, CHANNELS = 64, ROWS = 128 };
 
 typedef struct blob {
     uint8_t bytes[FILE_MAX];
@@ -63,11 +63,21 @@ static seam_status payload_decode(float *ret_x, const char *name, const seam_fra
     static seam_coder *coder;
     static blob widths;
     static seam_alloc alloc;
+    static uint32_t row_gates[ROWS];
     const seam_codec_id codec = (seam_codec_id)h->codec;
     assert_true(h->channels <= CHANNELS && h->rows <= ROWS);
     if (seam_codec_has_widths(codec)) {
         assert_true(read_beside(&widths, name, "widths"));
         alloc = (seam_alloc){.widths = widths.bytes, .bits_total = h->alloc_bits_total};
+    }
+    if (codec == SEAM_CODEC_AMAQ_TOKEN) {
+        static blob gates;
+        assert_true(read_beside(&gates, name, "gates"));
+        assert_int_equal(gates.count, h->rows);
+        for (uint32_t row = 0; row < h->rows; row++) {
+            row_gates[row] = gates.bytes[row];
+            assert_true(row_gates[row] < widths.count);
+        }
     }
     if (h->row_begin == 0) {
         const seam_coder_config config = {.codec = codec,
@@ -75,7 +85,8 @@ static seam_status payload_decode(float *ret_x, const char *name, const seam_fra
                                           .rows_max = h->rows,
                                           .bits_max = SEAM_BITS_MAX,
                                           .plan = &plan};
-        const seam_coder_tensor tensor = {.codec = codec, .alloc = &alloc, .rows = h->rows};
+        const seam_coder_tensor tensor = {
+            .codec = codec, .alloc = &alloc, .rows = h->rows, .row_gates = row_gates};
         seam_coder_destroy(coder);
         assert_int_equal(seam_coder_create(&coder, &config), SEAM_OK);
         seam_coder_decode_begin(coder, &tensor);

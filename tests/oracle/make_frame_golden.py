@@ -19,6 +19,8 @@ manifest.tsv, one line a file: name, class, expectation.
   config   a SessionConfig; expectation: its hash
   dictionary, aqsgd, ...  frames of the stateful codecs: stateful_golden.py
 Beside a tensor frame NAME.bin: NAME.values (decoded f32) and, if quantized, NAME.widths (u8).
+Of codec amaq_token NAME.widths is the allocation and NAME.gates (u8) the gate of each row of the tensor.
+Of a module site NAME.stack has the modules: wire_numpy.modules.
 Codec group has groups of 4 channels here.
 """
 import os
@@ -37,7 +39,9 @@ ROOT = os.path.dirname(os.path.dirname(HERE))
 sys.path.insert(0, HERE)
 
 import coded_golden  # noqa: E402
+import module_golden  # noqa: E402
 import stateful_golden  # noqa: E402
+import token_golden  # noqa: E402
 from wire_numpy import affine, frames, messages, symmetric  # noqa: E402
 from wire_numpy.bits import alloc_hash, crc32c, fnv  # noqa: E402
 from wire_numpy.frames import Header  # noqa: E402
@@ -199,7 +203,7 @@ def make_bad(g):
     patch("version", 4, b"\2", "FORMAT frame.version")
     patch("kind", 5, b"\0", "FORMAT frame.kind")
     patch("phase", 6, b"\4", "FORMAT frame.phase")
-    patch("codec", 7, b"\12", "FORMAT frame.codec")
+    patch("codec", 7, b"\13", "FORMAT frame.codec")
     patch("coding", 10, b"\2", "FORMAT frame.coding")
     patch("reserved", 11, b"\1", "FORMAT frame.reserved")
     patch("micro", 12, u32(4096), "FORMAT frame.micro")
@@ -391,6 +395,7 @@ def hex_blocks(g, micro, digest):
                         76: "of channel 2", 80: "codes: 24 bits in 3 bytes"}),
             ("group", {64: "k = -16, zero", 68: "scale of row 0", 70: "of row 1",
                        72: "codes: 32 bits in 4 bytes"}),
+            ("token", token_golden.NOTES),
             ("gate_signal", {64: "dL/db: -0.5, 0.25, -0.001"})):
         data = g.files[name + ".bin"]
         blocks[name] = dump(data, {**HEADER_NOTES, **notes})
@@ -411,6 +416,8 @@ def make():
     ranges = make_tensors(g)
     make_symmetric(g)
     coded_golden.make_coded(g)
+    token_golden.make_token(g)
+    module_golden.make_modules(g)
     make_other_kinds(g, ranges)
     make_bad(g)
     make_bad_rules(g)

@@ -124,6 +124,8 @@ static void test_seam_train_options_finish__allocator__by_what_is_given(void **s
         {{"--gate-signal", "exact"}, "waterfill", 40},
         {{"--rate", "auto"}, "waterfill", 0},
         {{"--rate", "off"}, "waterfill", 40},
+        {{"--granularity", "feature"}, "waterfill", 40},
+        {{"--granularity", "token"}, "gates", 0},
         {{"--allocator", "waterfill", "--beta", "0.1"}, "waterfill", 40},
         {{"--allocator", "gates"}, "gates", 0},
         {{"--allocator", "gates", "--steps-to-target", "7"}, "gates", 7},

@@ -158,24 +158,24 @@ static void test_decode__every_flipped_bit__changes_one_value(void **state) {
 
 static void test_names__every_codec__there_and_back(void **state) {
     (void)state;
-    static const char *const names[] = {"f32",     "bf16",  "affine", "amaq",      "tensor",
-                                        "channel", "group", "aqsgd",  "dictionary"};
-    for (int i = 0; i < 9; i++) {
+    static const char *const names[] = {"f32",     "bf16",  "affine", "amaq",       "tensor",
+                                        "channel", "group", "aqsgd",  "dictionary", "amaq_token"};
+    for (int i = 0; i < 10; i++) {
         seam_codec_id id = SEAM_CODEC_F32;
         assert_true(seam_codec_from_name(&id, names[i]));
         assert_int_equal(id, i + 1);
         assert_string_equal(seam_codec_name(id), names[i]);
         assert_true(seam_codec_is_implemented(id));
         assert_int_equal(seam_codec_has_ranges(id), i == 2 || i == 3);
-        assert_int_equal(seam_codec_has_widths(id), i >= 2 && i <= 7);
-        assert_int_equal(seam_codec_has_gates(id), i == 3);
-        assert_int_equal(seam_codec_has_state(id), i >= 7);
-        assert_int_equal(seam_codec_has_requests(id), id != SEAM_CODEC_DICTIONARY);
+        assert_int_equal(seam_codec_has_widths(id), (i >= 2 && i <= 7) || i == 9);
+        assert_int_equal(seam_codec_has_gates(id), i == 3 || i == 9);
+        assert_int_equal(seam_codec_has_state(id), i == 7 || i == 8);
+        assert_int_equal(seam_codec_has_requests(id), i < 8);
         assert_int_equal(seam_codec_range_bytes(id, 5), i == 2 || i == 3 ? 24 : 0);
     }
     seam_codec_id id = SEAM_CODEC_F32;
     assert_false(seam_codec_from_name(&id, "AMAQ"));
-    assert_null(seam_codec_name((seam_codec_id)10));
+    assert_null(seam_codec_name((seam_codec_id)11));
     assert_false(seam_codec_is_implemented((seam_codec_id)0));
 }
 

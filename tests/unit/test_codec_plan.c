@@ -28,7 +28,7 @@ static void refused(const seam_codec_plan *plan, seam_status expected, const cha
 
 static void test_plan_check__every_codec__ok_when_implemented(void **state) {
     (void)state;
-    for (int id = 1; id < SEAM_CODEC_DICTIONARY; id++) {
+    for (int id = 1; id < SEAM_CODEC_DICTIONARY; id++) { /* amaq_token is amaq's */
         const seam_codec_plan plan = plan_of((seam_codec_id)id);
         const bool there = seam_codec_is_implemented((seam_codec_id)id);
         if (there) {
@@ -124,12 +124,34 @@ static void test_plan_check__rans__codecs_with_bit_planes(void **state) {
     }
 }
 
-static void test_plan_check__of_a_later_release__unimplemented_names_the_field(void **state) {
+static void test_plan_check__granularity_token__gates_without_entropy_coder(void **state) {
     (void)state;
-    const seam_codec_plan amaq = plan_of(SEAM_CODEC_AMAQ);
-    seam_codec_plan plan = amaq;
+    seam_codec_plan plan = plan_of(SEAM_CODEC_AMAQ);
+    assert_int_equal(seam_codec_plan_codec(&plan, true), SEAM_CODEC_AMAQ);
+    assert_int_equal(seam_codec_plan_width_count(&plan, 96, 4096), 96);
     plan.granularity = SEAM_GRANULARITY_TOKEN;
-    refused(&plan, SEAM_E_UNIMPLEMENTED, "amaq.granularity: token");
+    assert_int_equal(seam_codec_plan_check(&plan, 96, NULL), SEAM_OK);
+    plan.gate_signal_exact = true;
+    assert_int_equal(seam_codec_plan_check(&plan, 96, NULL), SEAM_OK);
+    assert_int_equal(seam_codec_plan_codec(&plan, true), SEAM_CODEC_AMAQ_TOKEN);
+    assert_int_equal(seam_codec_plan_codec(&plan, false), SEAM_CODEC_AMAQ_TOKEN);
+    assert_int_equal(seam_codec_plan_width_count(&plan, 96, 4096), SEAM_POSITIONS_MAX);
+    assert_int_equal(seam_codec_plan_width_count(&plan, 96, 300), 300);
+    plan.allocator = SEAM_ALLOCATOR_WATERFILL;
+    refused(&plan, SEAM_E_ARG, "amaq.allocator: waterfill, but granularity token");
+    plan.allocator = SEAM_ALLOCATOR_GATES;
+    plan.entropy = SEAM_ENTROPY_RANS;
+    refused(&plan, SEAM_E_ARG, "entropy: rans, but ");
+    plan.entropy = SEAM_ENTROPY_NONE;
+    plan.gate_signal_exact = false;
+    plan.codec_in = SEAM_CODEC_BF16;
+    assert_int_equal(seam_codec_plan_check(&plan, 96, NULL), SEAM_OK);
+    assert_int_equal(seam_codec_plan_codec(&plan, true), SEAM_CODEC_BF16);
+    plan = plan_of(SEAM_CODEC_AFFINE); /* nothing of amaq is looked at */
+    plan.granularity = SEAM_GRANULARITY_TOKEN;
+    assert_int_equal(seam_codec_plan_codec(&plan, false), SEAM_CODEC_AFFINE);
+    plan = plan_of(SEAM_CODEC_AMAQ_TOKEN);
+    refused(&plan, SEAM_E_ARG, "codec: amaq_token is amaq with granularity token");
 }
 
 static void test_group__of_channels__divides_them(void **state) {
@@ -148,7 +170,7 @@ int main(void) {
         cmocka_unit_test(test_plan_check__every_codec__ok_when_implemented),
         cmocka_unit_test(test_plan_check__wrong_value__arg_names_the_field),
         cmocka_unit_test(test_plan_check__rans__codecs_with_bit_planes),
-        cmocka_unit_test(test_plan_check__of_a_later_release__unimplemented_names_the_field),
+        cmocka_unit_test(test_plan_check__granularity_token__gates_without_entropy_coder),
         cmocka_unit_test(test_group__of_channels__divides_them),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -26,6 +26,7 @@ typedef struct fixture {
     uint8_t storage[2][4096];
     uint64_t sample_id;
     uint8_t *widths;
+    uint32_t *row_gates; /* some of the channels' widths */
     seam_alloc alloc;
     float *x, *decoded, *again;
     uint8_t *payloads; /* one after another */
@@ -60,6 +61,10 @@ static void open_as(fixture *f, seam_codec_id codec, uint32_t rows, uint32_t cha
     assert_int_equal(seam_coder_create(&f->decoder, &other_end), SEAM_OK);
     f->widths = test_malloc(channels);
     memset(f->widths, bits, channels);
+    f->row_gates = test_malloc(rows * sizeof *f->row_gates);
+    for (uint32_t row = 0; row < rows; row++) {
+        f->row_gates[row] = row * 5 % channels;
+    }
     f->alloc =
         (seam_alloc){.version = 1, .widths = f->widths, .bits_total = (uint32_t)bits * channels};
     f->x = test_malloc(values * sizeof *f->x);
@@ -82,6 +87,7 @@ static void shut(fixture *f) {
     test_free(f->again);
     test_free(f->decoded);
     test_free(f->x);
+    test_free(f->row_gates);
     test_free(f->widths);
 }
 
@@ -90,7 +96,8 @@ static seam_coder_tensor tensor_of(const fixture *f, seam_codec_id codec) {
     return (seam_coder_tensor){.codec = codec,
                                .alloc = &f->alloc,
                                .rows = f->config.rows_max,
-                               .sequences = {&f->sample_id, &f->config.rows_max, 1}};
+                               .sequences = {&f->sample_id, &f->config.rows_max, 1},
+                               .row_gates = f->row_gates};
 }
 
 static seam_status encode(fixture *f, seam_codec_id codec, const seam_rounding *rounding) {

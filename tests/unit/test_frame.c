@@ -159,7 +159,7 @@ static void test_open__rule_broken__names_the_field(void **state) {
         {6, 1, 4, "frame.phase"},
         {6, 1, 3, "frame.micro"},
         {7, 1, 0, "frame.codec"},
-        {7, 1, 10, "frame.codec"},
+        {7, 1, 11, "frame.codec"},
         {10, 1, 2, "frame.coding"},
         {11, 1, 1, "frame.reserved"},
         {12, 4, 4096, "frame.micro"},

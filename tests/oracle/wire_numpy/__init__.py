@@ -12,9 +12,11 @@ against the C code live (tests/golden/test_*_live.py).
     symmetric   tensor, channel, group                                       3.3
     rans        the entropy coder, in plain Python                           3.4
     dictionary, aqsgd   the codecs with state                                3.5, 3.6
-    coders      the chunks of 3.1 to 3.4 in one place
+    token       amaq_token                                                   3.7
+    coders      the chunks of the codecs without state, in one place
     gates       gate signals, gates, waterfill                               4
     allocation  a receiver's judgement of AllocPropose                       4
+    modules     the rows of module sites                                     1.1
     messages    the walk, protobuf, StepBegin, the config's hash             head, 4, 6
     reader      the lines of proto/golden/manifest.tsv; what ctest runs
 """

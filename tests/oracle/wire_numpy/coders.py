@@ -1,14 +1,15 @@
 """Tensors of codecs without state, chunk by chunk, and the payloads again from what was read."""
 import numpy as np
 
-from . import affine, bits, rans, require, symmetric
-from .frames import AFFINE, AMAQ, GROUP, PAYLOAD_BYTES_MAX
+from . import affine, bits, rans, require, symmetric, token
+from .frames import AFFINE, AMAQ, AMAQ_TOKEN, GROUP, PAYLOAD_BYTES_MAX
 
 
 class Plain:
-    """Codecs without state: f32, bf16, affine, amaq, tensor, channel, group, with their coding.
+    """Codecs without state: all but dictionary and aqsgd, with their coding.
 
-    group: channels of a scale of codec group, 0: the default of WIRE.md 3.3."""
+    group: channels of a scale of codec group, 0: the default of WIRE.md 3.3.
+    widths: of the channels; amaq_token: of the chunk's rows."""
 
     def __init__(self, group=0):
         self.group, self.head = group, b""
@@ -40,6 +41,9 @@ class Plain:
         if widths is None:
             values = self._values(header, payload, None)
             return affine.encode(header.codec, values, None, None)[0]
+        if header.codec == AMAQ_TOKEN:
+            opened = token.open_payload(payload, header.channels, widths)
+            return token.payload_of(*opened, widths)
         head, plain = self.head_bytes(header), self.plain(header, payload, widths)
         codes = bits.pack(bits.unpack(plain[head:], header.row_count, widths), widths)
         if header.coding == 1:
@@ -51,6 +55,11 @@ class Plain:
         rows, channels = header.row_count, header.channels
         if widths is None:
             return affine.decode(header.codec, payload, rows, channels, None, None)
+        if header.codec == AMAQ_TOKEN:
+            k_first = None if header.row_begin == 0 else self.head
+            k, bounds, q = token.open_payload(payload, channels, widths, k_first)
+            self.head = k
+            return token.dequantize(q, k, bounds, widths)
         if header.codec not in (AFFINE, AMAQ):
             size = 4 + 2 * symmetric.scale_count(header.codec, rows, channels, self.group)
             if header.codec != GROUP and header.row_begin == 0:

@@ -7,9 +7,9 @@ from .bits import FNV_INIT, crc32c, fnv
 
 TENSOR, GATE_SIGNAL, GRAD_NORM, RANGE = 1, 2, 3, 4
 FORWARD, BACKWARD, GENERATE = 1, 2, 3
-F32, BF16, AFFINE, AMAQ, TENSOR_SCALE, CHANNEL, GROUP, AQSGD, DICTIONARY = range(1, 10)
+F32, BF16, AFFINE, AMAQ, TENSOR_SCALE, CHANNEL, GROUP, AQSGD, DICTIONARY, AMAQ_TOKEN = range(1, 11)
 HEADER = struct.Struct("<4sBBBBHBBIQIIIIIIQI")  # all but the CRC
-HEADER_BYTES, PAYLOAD_BYTES_MAX = 64, 2 ** 20
+HEADER_BYTES, PAYLOAD_BYTES_MAX, POSITIONS_MAX = 64, 2 ** 20, 1024
 NO_WIDTHS = (F32, BF16, DICTIONARY)
 PLANES = (AFFINE, AMAQ, TENSOR_SCALE, CHANNEL, GROUP)
 
@@ -56,7 +56,7 @@ class Header:
                     RANGE: 4 + 4 * self.channels}[self.kind]
         values = self.row_count * self.channels
         return {F32: 4 * values, BF16: 2 * values, GROUP: None, AQSGD: None,
-                DICTIONARY: None}.get(self.codec, self.head_bytes() + self.code_bytes())
+                DICTIONARY: None, AMAQ_TOKEN: None}.get(self.codec, self.head_bytes() + self.code_bytes())
 
 
 def open_frame(frame):
@@ -83,7 +83,7 @@ def open_frame(frame):
 def _check_fields(h):
     require(TENSOR <= h.kind <= RANGE, "frame.kind", f"{h.kind}")
     require(FORWARD <= h.phase <= GENERATE, "frame.phase", f"{h.phase}")
-    require(F32 <= h.codec <= DICTIONARY, "frame.codec", f"{h.codec}")
+    require(F32 <= h.codec <= AMAQ_TOKEN, "frame.codec", f"{h.codec}")
     require(h.micro < 4096 and (h.phase != GENERATE or h.micro == 0), "frame.micro", f"{h.micro}")
     require(1 <= h.rows <= 2 ** 20, "frame.rows", f"{h.rows}")
     require(1 <= h.channels <= 2 ** 16, "frame.channels", f"{h.channels}")
@@ -93,6 +93,7 @@ def _check_fields(h):
     require(1 <= h.row_count <= h.rows - h.row_begin, "frame.row_count", f"{h.row_count}")
     require(h.row_count % 32 == 0 or h.row_begin + h.row_count == h.rows, "frame.row_count",
             f"{h.row_count} before the last chunk")
+    require(h.kind != RANGE or h.codec != AMAQ_TOKEN, "frame.kind", "codec 10 has no kind 4")
 
 
 def _check_alloc(h):
@@ -101,8 +102,10 @@ def _check_alloc(h):
             require(getattr(h, field) == 0, "frame." + field, "this codec has none")
         return
     require(h.alloc_version >= 1, "frame.alloc_version", "0")
-    require(h.channels <= h.alloc_bits_total <= 16 * h.channels, "frame.alloc_bits_total",
-            f"{h.alloc_bits_total} of {h.channels} channels")
+    counted = h.codec != AMAQ_TOKEN or h.kind != TENSOR  # else the header does not tell P
+    least, most = (h.channels, h.channels) if counted else (1, POSITIONS_MAX)
+    require(least <= h.alloc_bits_total <= 16 * most, "frame.alloc_bits_total",
+            f"{h.alloc_bits_total} bits for {least} to {most} widths")
 
 
 def _check_payload_bytes(h, payload_bytes):

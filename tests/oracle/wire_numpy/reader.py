@@ -81,7 +81,11 @@ class Reader:
         if data is None:
             assert header.codec in frames.NO_WIDTHS, "no widths"
             return None
-        return np.frombuffer(data, np.uint8).astype(np.int64)
+        widths = np.frombuffer(data, np.uint8).astype(np.int64)
+        if header.codec != frames.AMAQ_TOKEN:
+            return widths
+        gates = np.frombuffer(self.beside(name, "gates"), np.uint8)
+        return widths[gates[header.row_begin:header.row_begin + header.row_count]]
 
     def dictionary(self, name, _kind, data, expectation):
         header, payload = self.open(data, expectation)
