@@ -6,7 +6,7 @@ import struct
 import numpy as np
 from safetensors.numpy import load_file
 
-from seam_client import fnv
+from wire_numpy.bits import fnv
 
 
 class LocalModel:
