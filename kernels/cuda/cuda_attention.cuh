@@ -13,19 +13,19 @@
 #define ATT_COLS    16u /* columns of D a thread, at most: D <= 256 */
 #define ATT_D_MAX   (16u * ATT_COLS)
 
-/* Rows [begin, end) of the sequence that tile number `tile` (32 rows, none across sequences) is in,
- * and its first row; false behind the last tile. */
+/* Rows [begin, end) of the sequence that tile number `tile` (`rows` rows, none across sequences) is
+ * in, and its first row; false behind the last tile. */
 typedef struct att_span {
     uint32_t begin, end, row0;
 } att_span;
 
 static __device__ inline bool att_find(att_span *ret, const uint32_t *seq_begin, uint32_t S,
-                                       uint32_t tile) {
+                                       uint32_t tile, uint32_t rows) {
     for (uint32_t s = 0; s < S; s++) {
         const uint32_t begin = seq_begin[s], end = seq_begin[s + 1];
-        const uint32_t tiles = (end - begin + ATT_ROWS - 1) / ATT_ROWS;
+        const uint32_t tiles = (end - begin + rows - 1) / rows;
         if (tile < tiles) {
-            *ret = {begin, end, begin + tile * ATT_ROWS};
+            *ret = {begin, end, begin + tile * rows};
             return true;
         }
         tile -= tiles;

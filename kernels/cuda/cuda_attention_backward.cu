@@ -56,7 +56,7 @@ static __global__ void __launch_bounds__(ATT_THREADS)
     float *q = shared, *d_o = q + tile, *k = d_o + tile, *v = k + tile;
     float acc[2][ATT_COLS] = {}, p[2][2], ds[2][2];
     att_span span;
-    if (!att_find(&span, seq_begin, a.S, blockIdx.x)) {
+    if (!att_find(&span, seq_begin, a.S, blockIdx.x, ATT_ROWS)) {
         return;
     }
     att_load(q, (const act *)a.q + (size_t)h * D, a.q_ld, span.row0, span.end, D);
@@ -88,7 +88,7 @@ static __global__ void __launch_bounds__(ATT_THREADS)
     float *q = shared, *d_o = q + tile, *k = d_o + tile, *v = k + tile;
     float dk[2][ATT_COLS] = {}, dv[2][ATT_COLS] = {}, p[2][2], ds[2][2];
     att_span span;
-    if (!att_find(&span, seq_begin, a.S, blockIdx.x)) {
+    if (!att_find(&span, seq_begin, a.S, blockIdx.x, ATT_ROWS)) {
         return;
     }
     att_load(k, (const act *)a.k + (size_t)g * D, a.k_ld, span.row0, span.end, D);

@@ -1,4 +1,5 @@
-/* Causal attention forward: softmax over tiles of 32 keys with a running maximum.
+/* Causal attention forward: softmax over tiles of 32 keys with a running maximum.  For types and
+ * shapes that cuda_attention_forward_mma.cu does not take.
  *
  * Grid: (tiles of 32 query rows, H), 256 threads; shared: three (32, D + 1) tiles in f32 and the
  * scores, 54 KB at D = 128.  Bytes: q, o once, k and v once a query tile (from L2).  Plain f32 FMA,
@@ -34,7 +35,7 @@ static __global__ void __launch_bounds__(ATT_THREADS)
     float *q = shared, *k = q + ATT_ROWS * (D + 1), *v = k + ATT_ROWS * (D + 1);
     float acc[2][ATT_COLS] = {}, dots[2][2];
     att_span span;
-    if (!att_find(&span, seq_begin, a.S, blockIdx.x)) {
+    if (!att_find(&span, seq_begin, a.S, blockIdx.x, ATT_ROWS)) {
         return;
     }
     if (threadIdx.x < ATT_ROWS) {
@@ -97,5 +98,8 @@ seam_status seam_cuda_attention_forward(seam_stream *stream,
     SEAM_TRY(seam_cuda_scratch(&seq_begin, stream, seq_bytes));
     SEAM_CUDA_TRY(
         cudaMemcpyAsync(seq_begin, args->seq_begin, seq_bytes, cudaMemcpyHostToDevice, queue));
+    if (seam_cuda_act(stream) == SEAM_BF16 && seam_cuda_attention_mma_fits(args)) {
+        return seam_cuda_attention_forward_mma(queue, args, (const uint32_t *)seq_begin);
+    }
     SEAM_CUDA_BY_ACT(stream, return launch<act>(queue, *args, (const uint32_t *)seq_begin));
 }

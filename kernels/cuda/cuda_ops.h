@@ -91,6 +91,13 @@ seam_status seam_cuda_gemm(seam_stream *stream, const seam_cuda_gemm_args *args)
 /* Fills in the plans of a weight; none found is fine (cuda_gemm.cu serves then). */
 void seam_cuda_weight_plan(seam_weight *weight, seam_dtype act);
 
+/* Forward attention on tensor cores (bf16), where types and shapes allow it; seq_begin is the
+ * device's. */
+bool seam_cuda_attention_mma_fits(const seam_attention_forward_args *args);
+seam_status seam_cuda_attention_forward_mma(cudaStream_t queue,
+                                            const seam_attention_forward_args *args,
+                                            const uint32_t *seq_begin);
+
 /* The ops, ../include/ops.h. */
 seam_status seam_cuda_cast(seam_stream *stream, void *dst, seam_dtype dst_type, const void *src,
                            seam_dtype src_type, size_t count);
