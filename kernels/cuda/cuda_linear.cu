@@ -146,6 +146,7 @@ static seam_status task_run(seam_stream *stream, const task *t) {
                                .N = backward ? C : N,
                                .y_out = t->y_out,
                                .bias = t->bias,
+                               .split = NULL,
                                .part_count = t->share_count};
     memcpy(own.part, t->share, sizeof t->share);
     if (!by_blas(t, plan)) {
@@ -168,9 +169,9 @@ static seam_status task_run(seam_stream *stream, const task *t) {
     return blas_run(stream, t, plan, shares || t->y_out == SEAM_OUT_ACC_ADD ? 1.0f : 0.0f);
 }
 
-/* y (M, N) of one part. */
+/* y (M, N) of one part, its sum over k in pieces. */
 static seam_status one_product(seam_stream *stream, void *y, seam_out y_out, uint32_t M, uint32_t N,
-                               seam_cuda_part part) {
+                               float *split, seam_cuda_part part) {
     part.n_begin = 0;
     part.n_end = N;
     const seam_cuda_gemm_args args = {.y = y,
@@ -179,9 +180,14 @@ static seam_status one_product(seam_stream *stream, void *y, seam_out y_out, uin
                                       .N = N,
                                       .y_out = y_out,
                                       .bias = NULL,
+                                      .split = split,
                                       .part_count = 1,
                                       .part = {part}};
     return seam_cuda_gemm(stream, &args);
+}
+
+static size_t max_bytes(size_t x, size_t y) {
+    return x > y ? x : y;
 }
 
 seam_status seam_cuda_linear_forward(seam_stream *stream, const seam_linear_forward_args *args) {
@@ -199,10 +205,16 @@ seam_status seam_cuda_linear_forward(seam_stream *stream, const seam_linear_forw
     if (a->T == 0) {
         return SEAM_OK;
     }
+    size_t bytes = 0;
+    void *split = NULL;
+    for (uint32_t i = 0; i < a->lora_count; i++) {
+        bytes = max_bytes(bytes, seam_cuda_gemm_split_bytes(a->T, a->lora[i].R, C));
+    }
+    SEAM_TRY(seam_cuda_scratch(&split, stream, bytes));
     for (uint32_t i = 0; i < a->lora_count; i++) {
         const seam_lora_pair *pair = &a->lora[i];
         SEAM_ASSERT(pair->col_begin + pair->N <= N);
-        SEAM_TRY(one_product(stream, pair->u, SEAM_OUT_ACT, a->T, pair->R,
+        SEAM_TRY(one_product(stream, pair->u, SEAM_OUT_ACT, a->T, pair->R, (float *)split,
                              {.x = a->x,
                               .w = pair->a,
                               .x_m = a->x_ld,
@@ -229,11 +241,11 @@ seam_status seam_cuda_linear_forward(seam_stream *stream, const seam_linear_forw
 
 /* v (T, R) = dy_cols B, da += scale v^T x, db += scale dy_cols^T u. */
 static seam_status pair_backward(seam_stream *stream, const seam_linear_backward_args *a,
-                                 const seam_lora_pair *pair, void *v) {
+                                 const seam_lora_pair *pair, void *v, float *split) {
     const uint32_t C = a->w->C, R = pair->R;
     const size_t act_bytes = seam_dtype_bytes(seam_cuda_act(stream));
     const void *dy = (const char *)a->dy + pair->col_begin * act_bytes;
-    SEAM_TRY(one_product(stream, v, SEAM_OUT_ACT, a->T, R,
+    SEAM_TRY(one_product(stream, v, SEAM_OUT_ACT, a->T, R, split,
                          {.x = dy,
                           .w = pair->b,
                           .x_m = a->dy_ld,
@@ -244,7 +256,7 @@ static seam_status pair_backward(seam_stream *stream, const seam_linear_backward
                           .n_begin = 0,
                           .n_end = 0,
                           .scale = 1.0f}));
-    SEAM_TRY(one_product(stream, pair->da, SEAM_OUT_ACC_ADD, R, C,
+    SEAM_TRY(one_product(stream, pair->da, SEAM_OUT_ACC_ADD, R, C, split,
                          {.x = v,
                           .w = a->x,
                           .x_m = 1,
@@ -255,7 +267,7 @@ static seam_status pair_backward(seam_stream *stream, const seam_linear_backward
                           .n_begin = 0,
                           .n_end = 0,
                           .scale = pair->scale}));
-    return one_product(stream, pair->db, SEAM_OUT_ACC_ADD, pair->N, R,
+    return one_product(stream, pair->db, SEAM_OUT_ACC_ADD, pair->N, R, split,
                        {.x = dy,
                         .w = pair->u,
                         .x_m = 1,
@@ -272,7 +284,7 @@ seam_status seam_cuda_linear_backward(seam_stream *stream, const seam_linear_bac
     const seam_linear_backward_args *a = args;
     const size_t act_bytes = seam_dtype_bytes(seam_cuda_act(stream));
     const uint32_t C = a->w->C;
-    size_t v_bytes = 0;
+    size_t v_bytes = 0, split_bytes = 0;
     void *scratch = NULL;
     SEAM_ASSERT(a->lora_count <= SEAM_LORA_PAIRS_MAX);
     task t = {.shape = {a->w, seam_cuda_act(stream), true, a->dx_out != SEAM_OUT_ACT, a->T,
@@ -286,13 +298,18 @@ seam_status seam_cuda_linear_backward(seam_stream *stream, const seam_linear_bac
         return SEAM_OK;
     }
     for (uint32_t i = 0; i < a->lora_count; i++) {
-        v_bytes += seam_cuda_round((size_t)a->T * a->lora[i].R * act_bytes);
+        const uint32_t N = a->lora[i].N, R = a->lora[i].R;
+        v_bytes += seam_cuda_round((size_t)a->T * R * act_bytes);
+        split_bytes = max_bytes(split_bytes, seam_cuda_gemm_split_bytes(a->T, R, N));
+        split_bytes = max_bytes(split_bytes, seam_cuda_gemm_split_bytes(R, C, a->T));
+        split_bytes = max_bytes(split_bytes, seam_cuda_gemm_split_bytes(N, R, a->T));
     }
-    SEAM_TRY(seam_cuda_scratch(&scratch, stream, v_bytes));
+    SEAM_TRY(seam_cuda_scratch(&scratch, stream, v_bytes + split_bytes));
     char *v = (char *)scratch;
+    float *split = (float *)(v + v_bytes);
     for (uint32_t i = 0; i < a->lora_count; i++) {
         const seam_lora_pair *pair = &a->lora[i];
-        SEAM_TRY(pair_backward(stream, a, pair, v));
+        SEAM_TRY(pair_backward(stream, a, pair, v, split));
         t.share[i] = {.x = v,
                       .w = pair->a,
                       .x_m = pair->R,

@@ -83,9 +83,11 @@ typedef struct seam_cuda_gemm_args {
     uint32_t y_ld, M, N;
     seam_out y_out;
     const float *bias; /* or NULL */
+    float *split;      /* workspace of seam_cuda_gemm_split_bytes for one part, or NULL: no split */
     uint32_t part_count;
     seam_cuda_part part[SEAM_CUDA_PARTS_MAX];
 } seam_cuda_gemm_args;
+size_t seam_cuda_gemm_split_bytes(uint32_t M, uint32_t N, uint32_t K);
 seam_status seam_cuda_gemm(seam_stream *stream, const seam_cuda_gemm_args *args);
 
 /* Fills in the plans of a weight; none found is fine (cuda_gemm.cu serves then). */
