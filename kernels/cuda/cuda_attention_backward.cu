@@ -1,4 +1,5 @@
-/* Causal attention backward without atomics, so that its bits do not move: delta a row first, then
+/* Causal attention backward (types and shapes that cuda_attention_backward_mma.cu does not take
+ * beside what both need) without atomics, so that its bits do not move: delta a row first, then
  * one pass for dq by query tiles and one for dk, dv by key tiles (over the query heads that share
  * them).  p = exp(scale q k - lse), ds = scale p (d_o v - delta); dq += ds k, dk += ds q, dv += p
  * d_o.
@@ -118,18 +119,21 @@ static __global__ void __launch_bounds__(ATT_THREADS)
 
 /* ---- launchers ---- */
 template <typename act>
-static seam_status launch(cudaStream_t queue, const seam_attention_backward_args &a, float *delta,
-                          const uint32_t *seq_begin) {
+static void delta_launch(cudaStream_t queue, const seam_attention_backward_args &a, float *delta) {
+    const size_t rows = (size_t)a.T * a.H, warps = ATT_THREADS / 32;
+    delta_kernel<<<(unsigned)((rows + warps - 1) / warps), ATT_THREADS, 0, queue>>>(
+        delta, (const act *)a.o, (const act *)a.d_o, rows, a.D);
+}
+
+template <typename act>
+static seam_status launch(cudaStream_t queue, const seam_attention_backward_args &a,
+                          const float *delta, const uint32_t *seq_begin) {
     const uint32_t tiles = a.T / ATT_ROWS + a.S;
-    const size_t rows = (size_t)a.T * a.H;
     const int bytes = (int)(4 * ATT_ROWS * (a.D + 1) * sizeof(float));
-    const unsigned warps = ATT_THREADS / 32;
     SEAM_CUDA_TRY(
         cudaFuncSetAttribute(dq_kernel<act>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
     SEAM_CUDA_TRY(
         cudaFuncSetAttribute(dkv_kernel<act>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
-    delta_kernel<<<(unsigned)((rows + warps - 1) / warps), ATT_THREADS, 0, queue>>>(
-        delta, (const act *)a.o, (const act *)a.d_o, rows, a.D);
     dq_kernel<act><<<dim3(tiles, a.H), ATT_THREADS, bytes, queue>>>(a, delta, seq_begin);
     dkv_kernel<act><<<dim3(tiles, a.G), ATT_THREADS, bytes, queue>>>(a, delta, seq_begin);
     return SEAM_CUDA_LAUNCHED();
@@ -151,6 +155,11 @@ seam_status seam_cuda_attention_backward(seam_stream *stream,
     void *seq_begin = (char *)scratch + delta_bytes;
     SEAM_CUDA_TRY(
         cudaMemcpyAsync(seq_begin, args->seq_begin, seq_bytes, cudaMemcpyHostToDevice, queue));
-    SEAM_CUDA_BY_ACT(
-        stream, return launch<act>(queue, *args, (float *)scratch, (const uint32_t *)seq_begin));
+    SEAM_CUDA_BY_ACT(stream, delta_launch<act>(queue, *args, (float *)scratch));
+    if (seam_cuda_act(stream) == SEAM_BF16 && seam_cuda_attention_backward_mma_fits(args)) {
+        return seam_cuda_attention_backward_mma(queue, args, (const float *)scratch,
+                                                (const uint32_t *)seq_begin);
+    }
+    SEAM_CUDA_BY_ACT(stream, return launch<act>(queue, *args, (const float *)scratch,
+                                                (const uint32_t *)seq_begin));
 }

@@ -6,56 +6,17 @@
  * and O += P v by mma.m16n8k16 with f32 sums, P rounded to bf16 between them (Dao et al. 2022,
  * arXiv:2205.14135), the row's sum taken before rounding.  Bound by operations: 4 D a pair of rows.
  */
-#include "cuda_attention.cuh"
+#include "cuda_mma.cuh"
 
-#define ROWS    64u
-#define KEYS    64u
-#define THREADS 128u
-#define PAD     8u
-#define D_MAX   128u
+#define ROWS 64u
+#define KEYS 64u
 
 /* ---- kernels ---- */
-static __device__ inline void mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
-                 "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-
-/* Four 8 x 8 matrices, transposed: b fragments of two neighbouring column tiles. */
-static __device__ inline void load_transposed(uint32_t (&b)[4], const __nv_bfloat16 *p) {
-    const unsigned address = (unsigned)__cvta_generic_to_shared(p);
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
-                 : "=r"(b[0]), "=r"(b[1]), "=r"(b[2]), "=r"(b[3])
-                 : "r"(address));
-}
-
-static __device__ inline uint32_t pack(float lo, float hi) {
-    const __nv_bfloat162 pair = __floats2bfloat162_rn(lo, hi);
-    return *(const uint32_t *)&pair;
-}
-
-static __device__ inline uint32_t word(const __nv_bfloat16 *p) {
-    return *(const uint32_t *)p;
-}
-
-/* tile[i][d], rows D + PAD apart; zero from row `end` on. */
-static __device__ inline void rows_load(__nv_bfloat16 *tile, const __nv_bfloat16 *p, size_t ld,
-                                        uint32_t row0, uint32_t rows, uint32_t end, uint32_t D) {
-    const uint32_t vectors = D / 8;
-    for (uint32_t n = threadIdx.x; n < rows * vectors; n += THREADS) {
-        const uint32_t i = n / vectors, d = n % vectors * 8;
-        const uint4 zero = {0, 0, 0, 0};
-        *(uint4 *)(tile + i * (D + PAD) + d) =
-            row0 + i < end ? *(const uint4 *)(p + (size_t)(row0 + i) * ld + d) : zero;
-    }
-}
-
 /* s (16 rows, 64 keys) of a warp = q k^T */
 template <int STEPS>
 static __device__ inline void scores(float (&s)[8][4], const uint32_t (&q)[STEPS][4],
                                      const __nv_bfloat16 *k, uint32_t D) {
-    const uint32_t lane = threadIdx.x % 32, pitch = D + PAD;
+    const uint32_t lane = threadIdx.x % 32, pitch = D + MMA_PAD;
 #pragma unroll
     for (int n = 0; n < 8; n++) {
         const __nv_bfloat16 *row = k + (n * 8 + lane / 4) * pitch + lane % 4 * 2;
@@ -108,7 +69,7 @@ static __device__ inline void softmax(float (&s)[8][4], float (&max)[2], float (
 template <int STEPS>
 static __device__ inline void values(float (&o)[2 * STEPS][4], const float (&p)[8][4],
                                      const float (&factor)[2], const __nv_bfloat16 *v, uint32_t D) {
-    const uint32_t lane = threadIdx.x % 32, pitch = D + PAD;
+    const uint32_t lane = threadIdx.x % 32, pitch = D + MMA_PAD;
 #pragma unroll
     for (int n = 0; n < 2 * STEPS; n++) {
         o[n][0] *= factor[0], o[n][1] *= factor[0];
@@ -132,10 +93,10 @@ static __device__ inline void values(float (&o)[2 * STEPS][4], const float (&p)[
 }
 
 template <int STEPS>
-static __global__ void __launch_bounds__(THREADS)
+static __global__ void __launch_bounds__(MMA_THREADS)
     mma_kernel(seam_attention_forward_args a, const uint32_t *seq_begin) {
     extern __shared__ uint4 shared[];
-    const uint32_t D = a.D, h = blockIdx.y, g = h / (a.H / a.G), pitch = D + PAD;
+    const uint32_t D = a.D, h = blockIdx.y, g = h / (a.H / a.G), pitch = D + MMA_PAD;
     const uint32_t lane = threadIdx.x % 32, warp_row = threadIdx.x / 32 * 16;
     __nv_bfloat16 *k = (__nv_bfloat16 *)shared, *v = k + KEYS * pitch;
     uint32_t q[STEPS][4] = {};
@@ -186,7 +147,7 @@ static __global__ void __launch_bounds__(THREADS)
 /* ---- launchers ---- */
 bool seam_cuda_attention_mma_fits(const seam_attention_forward_args *args) {
     const seam_attention_forward_args *a = args;
-    return a->D % 16 == 0 && a->D <= D_MAX && a->q_ld % 8 == 0 && a->k_ld % 8 == 0 &&
+    return a->D % 16 == 0 && a->D <= MMA_D_MAX && a->q_ld % 8 == 0 && a->k_ld % 8 == 0 &&
            a->v_ld % 8 == 0 && vector_aligned(a->q) && vector_aligned(a->k) &&
            vector_aligned(a->v) && vector_aligned(a->o);
 }
@@ -196,11 +157,11 @@ seam_status seam_cuda_attention_forward_mma(cudaStream_t queue,
                                             const uint32_t *seq_begin) {
     const seam_attention_forward_args a = *args;
     const dim3 grid(a.T / ROWS + a.S, a.H);
-    const size_t bytes = 2 * KEYS * (a.D + PAD) * sizeof(__nv_bfloat16);
+    const size_t bytes = 2 * KEYS * (a.D + MMA_PAD) * sizeof(__nv_bfloat16);
     if (a.D <= 64) {
-        mma_kernel<4><<<grid, THREADS, bytes, queue>>>(a, seq_begin);
+        mma_kernel<4><<<grid, MMA_THREADS, bytes, queue>>>(a, seq_begin);
     } else {
-        mma_kernel<8><<<grid, THREADS, bytes, queue>>>(a, seq_begin);
+        mma_kernel<8><<<grid, MMA_THREADS, bytes, queue>>>(a, seq_begin);
     }
     return SEAM_CUDA_LAUNCHED();
 }

@@ -93,12 +93,16 @@ seam_status seam_cuda_gemm(seam_stream *stream, const seam_cuda_gemm_args *args)
 /* Fills in the plans of a weight; none found is fine (cuda_gemm.cu serves then). */
 void seam_cuda_weight_plan(seam_weight *weight, seam_dtype act);
 
-/* Forward attention on tensor cores (bf16), where types and shapes allow it; seq_begin is the
- * device's. */
+/* Attention on tensor cores (bf16), where shapes and alignment allow it; seq_begin and delta are
+ * the device's. */
 bool seam_cuda_attention_mma_fits(const seam_attention_forward_args *args);
 seam_status seam_cuda_attention_forward_mma(cudaStream_t queue,
                                             const seam_attention_forward_args *args,
                                             const uint32_t *seq_begin);
+bool seam_cuda_attention_backward_mma_fits(const seam_attention_backward_args *args);
+seam_status seam_cuda_attention_backward_mma(cudaStream_t queue,
+                                             const seam_attention_backward_args *args,
+                                             const float *delta, const uint32_t *seq_begin);
 
 /* The ops, ../include/ops.h. */
 seam_status seam_cuda_cast(seam_stream *stream, void *dst, seam_dtype dst_type, const void *src,
