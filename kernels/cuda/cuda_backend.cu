@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cuda_ops.h"
+#include "cuda_ops.cuh"
 
 typedef struct cuda_backend {
     seam_backend base;

@@ -6,7 +6,7 @@
 #include <cuda_bf16.h>
 #include <math.h>
 
-#include "cuda_ops.h"
+#include "cuda_ops.cuh"
 
 #define VECTOR 8u /* elements: 16 bytes of bf16, 32 of f32 */
 

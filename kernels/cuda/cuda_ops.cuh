@@ -7,8 +7,8 @@
  * Every op queues its kernels on the stream's own queue and returns.  Small arrays that the op
  * table takes from the host (positions, ids, seq_begin) go through the stream's scratch: a copy
  * from pageable memory has left the caller's array when cudaMemcpyAsync returns. */
-#ifndef SEAM_CUDA_OPS_H
-#define SEAM_CUDA_OPS_H
+#ifndef SEAM_CUDA_OPS_CUH
+#define SEAM_CUDA_OPS_CUH
 
 #include <cublasLt.h>
 #include <cuda_runtime.h>
