@@ -4,9 +4,6 @@
 #include <string.h>
 
 #include "try.h"
-#ifdef SEAM_CUDA
-#include "device_cuda.h"
-#endif
 
 size_t seam_dtype_bytes(seam_dtype dtype) {
     switch (dtype) {
@@ -27,7 +24,7 @@ seam_status seam_backend_create(seam_backend **ret_backend, const seam_backend_o
     SEAM_ASSERT(options != NULL);
     const char *device = options->device;
     if (device == NULL) {
-        return seam_error_set(err, SEAM_E_ARG, "device: none named (cpu, ref)");
+        return seam_error_set(err, SEAM_E_ARG, "device: none named (cpu, cuda, ref)");
     }
     if (strcmp(device, "ref") == 0) {
         return seam_ref_create(ret_backend, options, err);
@@ -37,13 +34,13 @@ seam_status seam_backend_create(seam_backend **ret_backend, const seam_backend_o
     }
     if (strcmp(device, "cuda") == 0 || strncmp(device, "cuda:", 5) == 0) {
 #ifdef SEAM_CUDA
-        return seam_cuda_probe(device, err);
+        return seam_cuda_create(ret_backend, options, err);
 #else
         return seam_error_set(err, SEAM_E_UNIMPLEMENTED, "device %s: this build has no CUDA",
                               device);
 #endif
     }
-    return seam_error_set(err, SEAM_E_ARG, "device %s: unknown (cpu, ref)", device);
+    return seam_error_set(err, SEAM_E_ARG, "device %s: unknown (cpu, cuda, ref)", device);
 }
 
 void seam_backend_destroy(seam_backend *gift_backend) {

@@ -25,5 +25,8 @@ seam_status seam_ref_create(seam_backend **ret_backend, const seam_backend_optio
                             seam_error *err);
 seam_status seam_cpu_create(seam_backend **ret_backend, const seam_backend_options *options,
                             seam_error *err);
+/* Of builds with CUDA.  Also SEAM_E_UNIMPLEMENTED: no such device on this machine. */
+seam_status seam_cuda_create(seam_backend **ret_backend, const seam_backend_options *options,
+                             seam_error *err);
 
 #endif

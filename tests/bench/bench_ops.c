@@ -12,6 +12,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "arena.h"
 #include "ops.h"
 #include "try.h"
 
@@ -33,26 +34,37 @@ static void must(seam_status st) {
     SEAM_ASSERT(st == SEAM_OK);
 }
 
-/* Random numbers of about `scale`, as act or acc. */
-static void *buffer(seam_dtype type, size_t count, float scale) {
+/* Random numbers of about `scale`, on the host. */
+static float *host_buffer(size_t count, float scale) {
     static uint32_t state = 1;
-    void *f32 = NULL, *ret = NULL;
-    must(ops->mem_alloc(&f32, backend, count * 4));
-    must(ops->mem_alloc(&ret, backend, count * seam_dtype_bytes(type)));
+    float *ret = seam_mem_alloc(count * sizeof *ret);
+    SEAM_ASSERT(ret != NULL);
     for (size_t i = 0; i < count; i++) {
         state = state * 1664525u + 1013904223u;
-        ((float *)f32)[i] = scale * ((float)(state >> 8) * 0x1p-23f - 1.0f);
+        ret[i] = scale * ((float)(state >> 8) * 0x1p-23f - 1.0f);
     }
+    return ret;
+}
+
+/* The same as act or acc, on the device. */
+static void *buffer(seam_dtype type, size_t count, float scale) {
+    void *f32 = NULL, *ret = NULL;
+    float *host = host_buffer(count, scale);
+    must(ops->mem_alloc(&f32, backend, count * 4));
+    must(ops->mem_alloc(&ret, backend, count * seam_dtype_bytes(type)));
+    must(ops->copy_in(stream, f32, host, count * 4));
     must(ops->cast(stream, ret, type, f32, SEAM_F32, count));
+    must(ops->stream_sync(stream));
     ops->mem_free(backend, f32);
+    seam_mem_free(host);
     return ret;
 }
 
 static seam_weight *weight(uint32_t N, uint32_t K) {
     seam_weight *w = NULL;
-    float *rows = buffer(SEAM_F32, (size_t)N * K, 1.0f / sqrtf((float)K));
+    float *rows = host_buffer((size_t)N * K, 1.0f / sqrtf((float)K));
     must(ops->weight_create(&w, backend, rows, N, K, true, true));
-    ops->mem_free(backend, rows);
+    seam_mem_free(rows);
     return w;
 }
 
@@ -149,7 +161,8 @@ static block block_of(int lora) {
     b.d_att = buffer(act, (size_t)T * C, 1.0f);
     b.d_qkv = buffer(act, (size_t)T * QKV, 1.0f);
     b.dx_act = buffer(act, (size_t)T * C, 1.0f);
-    b.positions = buffer(SEAM_F32, T, 0.0f);
+    b.positions = seam_mem_alloc(T * sizeof *b.positions);
+    SEAM_ASSERT(b.positions != NULL);
     for (uint32_t t = 0; t < T; t++) {
         b.positions[t] = t % SEQ;
     }
@@ -248,7 +261,7 @@ static void block_forward(const block *b) {
     layer_forward(&b->qkv, b->qkv_y, ops->qkv == ops->act ? SEAM_OUT_ACT : SEAM_OUT_ACC, b->n1);
     rope(b, b->qkv_y, false);
     attention_forward(b);
-    must(ops->copy_in(stream, b->x_mid, b->x, (size_t)T * C * 4));
+    cast(b->x_mid, ops->acc, b->x, ops->acc);
     layer_forward(&b->o, b->x_mid, SEAM_OUT_ACC_ADD, b->att);
     norm_forward(b, b->n2, b->rstd2, b->x_mid);
     layer_forward(&b->gate_up, b->gate_up_y, SEAM_OUT_ACT, b->n2);
@@ -293,6 +306,7 @@ static void measure(figure *figures, uint32_t count) {
         for (uint32_t i = 0; i < count; i++) {
             const double begin = now_s(CLOCK_MONOTONIC), cpu = now_s(CLOCK_PROCESS_CPUTIME_ID);
             figures[i].fn(figures[i].arg);
+            must(ops->stream_sync(stream));
             figures[i].seconds[round] = now_s(CLOCK_MONOTONIC) - begin;
             figures[i].cpu[round] = now_s(CLOCK_PROCESS_CPUTIME_ID) - cpu;
         }

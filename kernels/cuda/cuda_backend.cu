@@ -1,0 +1,315 @@
+/* Creation of the CUDA backend, memory, streams, and the op table.
+ *
+ * One cuBLASLt handle a backend (it may be used from any thread); one queue and one growing scratch
+ * a stream.  No op allocates once its shapes were seen, none waits for the whole device, none uses
+ * the default stream. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cuda_ops.cuh"
+
+typedef struct cuda_backend {
+    seam_backend base;
+    int index;
+    cublasLtHandle_t blas;
+    cudaStream_t memory_queue; /* zeroes what mem_alloc gives */
+} cuda_backend;
+
+typedef struct cuda_stream {
+    seam_stream base;
+    cudaStream_t queue;
+    void *scratch;
+    size_t scratch_bytes;
+} cuda_stream;
+
+seam_status seam_cuda_status(cudaError_t result) {
+    if (result == cudaSuccess) {
+        return SEAM_OK;
+    }
+    (void)cudaGetLastError();
+    return result == cudaErrorMemoryAllocation ? SEAM_E_MEMORY : SEAM_E_DEVICE_LOST;
+}
+
+size_t seam_cuda_round(size_t bytes) {
+    return (bytes + 255) / 256 * 256;
+}
+
+static const cuda_backend *backend_of(const seam_stream *stream) {
+    return (const cuda_backend *)stream->backend;
+}
+
+cudaStream_t seam_cuda_queue(const seam_stream *stream) {
+    (void)cudaSetDevice(backend_of(stream)->index); /* a lost device shows at the launch */
+    return ((const cuda_stream *)stream)->queue;
+}
+
+seam_dtype seam_cuda_act(const seam_stream *stream) {
+    return stream->backend->ops.act;
+}
+
+cublasLtHandle_t seam_cuda_blas(const seam_backend *backend) {
+    return ((const cuda_backend *)backend)->blas;
+}
+
+seam_status seam_cuda_scratch(void **ret_ptr, seam_stream *stream, size_t bytes) {
+    cuda_stream *s = (cuda_stream *)stream;
+    if (bytes > s->scratch_bytes) {
+        (void)seam_cuda_queue(stream);
+        void *old = s->scratch;
+        s->scratch = NULL;
+        s->scratch_bytes = 0;
+        SEAM_CUDA_TRY(cudaFree(old)); /* after the kernels that use it */
+        SEAM_CUDA_TRY(cudaMalloc(&s->scratch, bytes));
+        s->scratch_bytes = bytes;
+    }
+    *ret_ptr = s->scratch;
+    return SEAM_OK;
+}
+
+/* ---- Memory ---- */
+static seam_status cuda_mem_alloc(void **ret_ptr, seam_backend *backend, size_t bytes) {
+    const cuda_backend *b = (const cuda_backend *)backend;
+    void *ptr = NULL;
+    bytes = bytes == 0 ? 1 : bytes;
+    SEAM_CUDA_TRY(cudaSetDevice(b->index));
+    SEAM_CUDA_TRY(cudaMalloc(&ptr, bytes));
+    cudaError_t zeroed = cudaMemsetAsync(ptr, 0, bytes, b->memory_queue);
+    zeroed = zeroed == cudaSuccess ? cudaStreamSynchronize(b->memory_queue) : zeroed;
+    if (zeroed != cudaSuccess) {
+        (void)cudaFree(ptr);
+        return seam_cuda_status(zeroed);
+    }
+    *ret_ptr = ptr;
+    return SEAM_OK;
+}
+
+static void cuda_mem_free(seam_backend *backend, void *gift_ptr) {
+    (void)cudaSetDevice(((const cuda_backend *)backend)->index);
+    (void)seam_cuda_status(cudaFree(gift_ptr));
+}
+
+static seam_status cuda_copy_in(seam_stream *stream, void *device, const void *host, size_t bytes) {
+    return seam_cuda_status(
+        cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, seam_cuda_queue(stream)));
+}
+
+static seam_status cuda_copy_out(seam_stream *stream, void *host, const void *device,
+                                 size_t bytes) {
+    cudaStream_t queue = seam_cuda_queue(stream);
+    SEAM_CUDA_TRY(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, queue));
+    return seam_cuda_status(cudaStreamSynchronize(queue)); /* callers read at once */
+}
+
+static seam_status cuda_zero(seam_stream *stream, void *device, size_t bytes) {
+    return seam_cuda_status(cudaMemsetAsync(device, 0, bytes, seam_cuda_queue(stream)));
+}
+
+/* ---- Streams ---- */
+static void cuda_stream_destroy(seam_stream *gift_stream) {
+    if (gift_stream != NULL) {
+        cuda_stream *stream = (cuda_stream *)gift_stream;
+        (void)seam_cuda_queue(gift_stream);
+        (void)seam_cuda_status(cudaFree(stream->scratch));
+        if (stream->queue != NULL) {
+            (void)seam_cuda_status(cudaStreamDestroy(stream->queue));
+        }
+        seam_mem_free(stream);
+    }
+}
+
+static seam_status cuda_stream_create(seam_stream **ret_stream, seam_backend *backend) {
+    cuda_stream *stream = (cuda_stream *)seam_mem_zalloc(1, sizeof *stream);
+    if (stream == NULL) {
+        return SEAM_E_MEMORY;
+    }
+    stream->base.backend = backend;
+    (void)seam_cuda_queue(&stream->base);
+    const seam_status st =
+        seam_cuda_status(cudaStreamCreateWithFlags(&stream->queue, cudaStreamNonBlocking));
+    if (st != SEAM_OK) {
+        cuda_stream_destroy(&stream->base);
+        return st;
+    }
+    *ret_stream = &stream->base;
+    return SEAM_OK;
+}
+
+static seam_status cuda_stream_sync(seam_stream *stream) {
+    return seam_cuda_status(cudaStreamSynchronize(seam_cuda_queue(stream)));
+}
+
+/* ---- Weights ---- */
+static void cuda_weight_destroy(seam_weight *gift_weight) {
+    if (gift_weight != NULL) {
+        cuda_mem_free(gift_weight->backend, gift_weight->rows);
+        seam_mem_free(gift_weight);
+    }
+}
+
+static size_t cuda_weight_bytes(const seam_weight *weight) {
+    return (size_t)weight->N * weight->C * seam_dtype_bytes(weight->backend->ops.act);
+}
+
+/* The rows go over as f32, a piece at a time, and are rounded by the device. */
+static seam_status weight_upload(seam_weight *weight, seam_stream *stream, const float *rows) {
+    const size_t count = (size_t)weight->N * weight->C, piece_max = (size_t)1 << 24;
+    const seam_dtype act = weight->backend->ops.act;
+    for (size_t i = 0; i < count; i += piece_max) {
+        const size_t n = count - i < piece_max ? count - i : piece_max;
+        void *piece = NULL;
+        SEAM_TRY(seam_cuda_scratch(&piece, stream, n * sizeof(float)));
+        SEAM_TRY(cuda_copy_in(stream, piece, rows + i, n * sizeof(float)));
+        SEAM_TRY(seam_cuda_cast(stream, (char *)weight->rows + i * seam_dtype_bytes(act), act,
+                                piece, SEAM_F32, n));
+    }
+    return cuda_stream_sync(stream);
+}
+
+static seam_status cuda_weight_create(seam_weight **ret_weight, seam_backend *backend,
+                                      const float *host_rows, uint32_t N, uint32_t C, bool forward,
+                                      bool backward) {
+    (void)forward, (void)backward; /* one copy serves both */
+    seam_weight *weight = (seam_weight *)seam_mem_zalloc(1, sizeof *weight);
+    seam_stream *stream = NULL;
+    seam_status st = SEAM_OK;
+    if (weight == NULL) {
+        return SEAM_E_MEMORY;
+    }
+    weight->backend = backend;
+    weight->N = N;
+    weight->C = C;
+    SEAM_TRY_GOTO(cuda_mem_alloc(&weight->rows, backend, cuda_weight_bytes(weight)), st, end);
+    SEAM_TRY_GOTO(cuda_stream_create(&stream, backend), st, end);
+    SEAM_TRY_GOTO(weight_upload(weight, stream, host_rows), st, end);
+    seam_cuda_weight_plan(weight, backend->ops.act);
+    *ret_weight = weight;
+end:
+    cuda_stream_destroy(stream);
+    if (st != SEAM_OK) {
+        cuda_weight_destroy(weight);
+    }
+    return st;
+}
+
+/* ---- Creation ---- */
+/* "cuda" is device 0. */
+static bool device_index(int *ret_index, const char *device) {
+    char *end = NULL;
+    if (strcmp(device, "cuda") == 0) {
+        *ret_index = 0;
+        return true;
+    }
+    if (strncmp(device, "cuda:", 5) != 0 || device[5] < '0' || device[5] > '9') {
+        return false;
+    }
+    const long index = strtol(device + 5, &end, 10);
+    *ret_index = (int)index;
+    return *end == '\0' && index < 1024;
+}
+
+static void cuda_destroy(seam_backend *gift_backend) {
+    cuda_backend *backend = (cuda_backend *)gift_backend;
+    if (backend->blas != NULL) {
+        (void)cublasLtDestroy(backend->blas);
+    }
+    if (backend->memory_queue != NULL) {
+        (void)seam_cuda_status(cudaStreamDestroy(backend->memory_queue));
+    }
+    seam_mem_free(backend);
+}
+
+static void table_fill(seam_ops *ops, seam_dtype act) {
+    ops->name = "cuda";
+    ops->act = act;
+    ops->acc = SEAM_F32;
+    ops->qkv = act;
+    ops->mem_alloc = cuda_mem_alloc;
+    ops->mem_free = cuda_mem_free;
+    ops->copy_in = cuda_copy_in;
+    ops->copy_out = cuda_copy_out;
+    ops->zero = cuda_zero;
+    ops->cast = seam_cuda_cast;
+    ops->stream_create = cuda_stream_create;
+    ops->stream_sync = cuda_stream_sync;
+    ops->stream_destroy = cuda_stream_destroy;
+    ops->weight_create = cuda_weight_create;
+    ops->weight_destroy = cuda_weight_destroy;
+    ops->weight_bytes = cuda_weight_bytes;
+    ops->linear_forward = seam_cuda_linear_forward;
+    ops->linear_backward = seam_cuda_linear_backward;
+    ops->rmsnorm_forward = seam_cuda_rmsnorm_forward;
+    ops->rmsnorm_backward = seam_cuda_rmsnorm_backward;
+    ops->rope = seam_cuda_rope;
+    ops->attention_forward = seam_cuda_attention_forward;
+    ops->attention_backward = seam_cuda_attention_backward;
+    ops->attention_cached = seam_cuda_attention_cached;
+    ops->swiglu_forward = seam_cuda_swiglu_forward;
+    ops->swiglu_backward = seam_cuda_swiglu_backward;
+    ops->embedding_forward = seam_cuda_embedding_forward;
+    ops->cross_entropy = seam_cuda_cross_entropy;
+    ops->adamw = seam_cuda_adamw;
+    ops->sum_squares = seam_cuda_sum_squares;
+}
+
+/* Opens the device; `backend` is destroyed by the caller when it fails. */
+static seam_status device_open(cuda_backend *backend, const char *device, seam_error *err) {
+    cudaDeviceProp properties;
+    cudaError_t result = cudaSetDevice(backend->index);
+    if (result == cudaSuccess) {
+        result = cudaGetDeviceProperties(&properties, backend->index);
+    }
+    if (result == cudaSuccess) {
+        result = cudaStreamCreateWithFlags(&backend->memory_queue, cudaStreamNonBlocking);
+    }
+    if (result != cudaSuccess) {
+        return seam_error_set(err, seam_cuda_status(result), "device %s: %s", device,
+                              cudaGetErrorString(result));
+    }
+    if (properties.major < 8) {
+        return seam_error_set(err, SEAM_E_ARG, "device %s (%s): compute %d.%d, at least 8.0",
+                              device, properties.name, properties.major, properties.minor);
+    }
+    if (cublasLtCreate(&backend->blas) != CUBLAS_STATUS_SUCCESS) {
+        return seam_error_set(err, SEAM_E_DEVICE_LOST, "device %s: cuBLASLt does not start",
+                              device);
+    }
+    (void)snprintf(backend->base.describe, sizeof backend->base.describe,
+                   "%.48s, compute %d.%d, cuBLASLt %zu, %s", properties.name, properties.major,
+                   properties.minor, cublasLtGetVersion(),
+                   backend->base.ops.act == SEAM_BF16 ? "bf16" : "f32");
+    return SEAM_OK;
+}
+
+extern "C" seam_status seam_cuda_create(seam_backend **ret_backend,
+                                        const seam_backend_options *options, seam_error *err) {
+    const char *device = options->device;
+    int index = 0, count = 0;
+    if (!device_index(&index, device)) {
+        return seam_error_set(err, SEAM_E_ARG, "device %s: cuda:N with a number N", device);
+    }
+    if (options->act != 0 && options->act != SEAM_F32 && options->act != SEAM_BF16) {
+        return seam_error_set(err, SEAM_E_ARG, "device %s: act must be f32 or bf16", device);
+    }
+    const cudaError_t counted = cudaGetDeviceCount(&count);
+    if (counted != cudaSuccess || index >= count) {
+        (void)cudaGetLastError();
+        return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
+                              "device %s: no such CUDA device (%d found; %s); use cpu", device,
+                              counted == cudaSuccess ? count : 0, cudaGetErrorString(counted));
+    }
+    cuda_backend *backend = (cuda_backend *)seam_mem_zalloc(1, sizeof *backend);
+    if (backend == NULL) {
+        return seam_error_set(err, SEAM_E_MEMORY, "device %s: out of memory", device);
+    }
+    backend->index = index;
+    backend->base.destroy = cuda_destroy;
+    table_fill(&backend->base.ops, options->act == 0 ? SEAM_BF16 : options->act);
+    const seam_status st = device_open(backend, device, err);
+    if (st != SEAM_OK) {
+        cuda_destroy(&backend->base);
+        return st;
+    }
+    *ret_backend = &backend->base;
+    return SEAM_OK;
+}

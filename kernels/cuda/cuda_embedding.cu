@@ -1,0 +1,31 @@
+/* Rows of the embedding table as acc.  A block of 128 threads a row; bytes: C (act + 4) a row. */
+#include "cuda_device.cuh"
+
+#define THREADS 128u
+
+/* ---- kernels ---- */
+template <typename act>
+static __global__ void embedding_kernel(seam_embedding_forward_args a, const uint32_t *ids) {
+    const act *row = (const act *)a.table + (size_t)ids[blockIdx.x] * a.C;
+    float *y = (float *)a.y + (size_t)blockIdx.x * a.C;
+    for (uint32_t c = threadIdx.x; c < a.C; c += THREADS) {
+        y[c] = to_f32(row[c]);
+    }
+}
+
+/* ---- launchers ---- */
+seam_status seam_cuda_embedding_forward(seam_stream *stream,
+                                        const seam_embedding_forward_args *args) {
+    cudaStream_t queue = seam_cuda_queue(stream);
+    const seam_embedding_forward_args a = *args;
+    void *ids = NULL;
+    if (a.T == 0) {
+        return SEAM_OK;
+    }
+    SEAM_TRY(seam_cuda_scratch(&ids, stream, a.T * sizeof(uint32_t)));
+    SEAM_CUDA_TRY(
+        cudaMemcpyAsync(ids, a.ids, a.T * sizeof(uint32_t), cudaMemcpyHostToDevice, queue));
+    SEAM_CUDA_BY_ACT(stream,
+                     (embedding_kernel<act><<<a.T, THREADS, 0, queue>>>(a, (const uint32_t *)ids)));
+    return SEAM_CUDA_LAUNCHED();
+}

@@ -1,0 +1,129 @@
+/* The CUDA backend's objects and the prototypes of its ops.
+ *
+ * What it is: the op table for one NVIDIA device, act bf16 (or f32), acc f32, qkv = act.  What it
+ * is not: the codec, which runs on the CPU, and CUDA graphs.  Read cuda_backend.cu for creation,
+ * memory and streams, cuda_linear.cu for the products, cuda_device.cuh for what all kernels use.
+ *
+ * Every op queues its kernels on the stream's own queue and returns.  Small arrays that the op
+ * table takes from the host (positions, ids, seq_begin) go through the stream's scratch: a copy
+ * from pageable memory has left the caller's array when cudaMemcpyAsync returns. */
+#ifndef SEAM_CUDA_OPS_CUH
+#define SEAM_CUDA_OPS_CUH
+
+#include <cublasLt.h>
+#include <cuda_runtime.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+extern "C" {
+#define _Noreturn [[noreturn]] /* C11's word, for try.h */
+#include "arena.h"
+#include "backend.h"
+#include "try.h"
+#undef _Noreturn
+}
+
+/* One fixed algorithm a direction and output type; chosen at creation, so that a row's bits depend
+ * neither on the row count nor on a restart. */
+typedef struct seam_cuda_plan {
+    bool found;
+    cublasLtMatmulAlgo_t algo;
+} seam_cuda_plan;
+
+/* A frozen matrix, once, as given: both products read it (cuBLASLt transposes on the way). */
+struct seam_weight {
+    seam_backend *backend; /* borrowed */
+    uint32_t N, C;
+    void *rows;                             /* (N, C) act */
+    seam_cuda_plan forward[2], backward[2]; /* output act, acc */
+};
+
+/* A CUDA result as a status, and the runtime's own last error cleared.  SEAM_E_MEMORY when memory
+ * ran out, else SEAM_E_DEVICE_LOST (a fault is sticky: the process must restart). */
+seam_status seam_cuda_status(cudaError_t result);
+#define SEAM_CUDA_TRY(call)  SEAM_TRY(seam_cuda_status(call))
+#define SEAM_CUDA_LAUNCHED() seam_cuda_status(cudaGetLastError())
+
+/* The queue of a stream; makes its device the thread's current one. */
+cudaStream_t seam_cuda_queue(const seam_stream *stream);
+seam_dtype seam_cuda_act(const seam_stream *stream);
+cublasLtHandle_t seam_cuda_blas(const seam_backend *backend);
+/* Workspace of a stream, as seam_cpu_scratch: grows at the first call of a new largest shape,
+ * 256-byte aligned, contents undefined, the previous pointer is invalid.  SEAM_E_MEMORY. */
+seam_status seam_cuda_scratch(void **ret_ptr, seam_stream *stream, size_t bytes);
+/* Room for `bytes` in a scratch that holds several arrays. */
+size_t seam_cuda_round(size_t bytes);
+
+/* Runs `body` with `act` as the stream's type. */
+#define SEAM_CUDA_BY_ACT(stream, body)                                                             \
+    do {                                                                                           \
+        if (seam_cuda_act(stream) == SEAM_BF16) {                                                  \
+            typedef __nv_bfloat16 act;                                                             \
+            body;                                                                                  \
+        } else {                                                                                   \
+            typedef float act;                                                                     \
+            body;                                                                                  \
+        }                                                                                          \
+    } while (0)
+
+/* y (M, N) = (y when add) + (bias) + the sum of up to four products, in f32, rounded once.
+ * cuda_gemm.cu.  Strides are in elements: x(m, k) = x[m * x_m + k * x_k], w(n, k) likewise, for
+ * columns n of [n_begin, n_end) of y, w's row 0 being column n_begin. */
+typedef struct seam_cuda_part {
+    const void *x, *w; /* act */
+    size_t x_m, x_k, w_n, w_k;
+    uint32_t K, n_begin, n_end;
+    float scale;
+} seam_cuda_part;
+#define SEAM_CUDA_PARTS_MAX (SEAM_LORA_PAIRS_MAX + 1)
+
+typedef struct seam_cuda_gemm_args {
+    void *y;
+    uint32_t y_ld, M, N;
+    seam_out y_out;
+    const float *bias; /* or NULL */
+    float *split;      /* workspace of seam_cuda_gemm_split_bytes for one part, or NULL: no split */
+    uint32_t part_count;
+    seam_cuda_part part[SEAM_CUDA_PARTS_MAX];
+} seam_cuda_gemm_args;
+size_t seam_cuda_gemm_split_bytes(uint32_t M, uint32_t N, uint32_t K);
+seam_status seam_cuda_gemm(seam_stream *stream, const seam_cuda_gemm_args *args);
+
+/* Fills in the plans of a weight; none found is fine (cuda_gemm.cu serves then). */
+void seam_cuda_weight_plan(seam_weight *weight, seam_dtype act);
+
+/* Attention on tensor cores (bf16), where shapes and alignment allow it; seq_begin and delta are
+ * the device's. */
+bool seam_cuda_attention_mma_fits(const seam_attention_forward_args *args);
+seam_status seam_cuda_attention_forward_mma(cudaStream_t queue,
+                                            const seam_attention_forward_args *args,
+                                            const uint32_t *seq_begin);
+bool seam_cuda_attention_backward_mma_fits(const seam_attention_backward_args *args);
+seam_status seam_cuda_attention_backward_mma(cudaStream_t queue,
+                                             const seam_attention_backward_args *args,
+                                             const float *delta, const uint32_t *seq_begin);
+
+/* The ops, ../include/ops.h. */
+seam_status seam_cuda_cast(seam_stream *stream, void *dst, seam_dtype dst_type, const void *src,
+                           seam_dtype src_type, size_t count);
+seam_status seam_cuda_linear_forward(seam_stream *stream, const seam_linear_forward_args *args);
+seam_status seam_cuda_linear_backward(seam_stream *stream, const seam_linear_backward_args *args);
+seam_status seam_cuda_rmsnorm_forward(seam_stream *stream, const seam_rmsnorm_forward_args *args);
+seam_status seam_cuda_rmsnorm_backward(seam_stream *stream, const seam_rmsnorm_backward_args *args);
+seam_status seam_cuda_rope(seam_stream *stream, const seam_rope_args *args);
+seam_status seam_cuda_attention_forward(seam_stream *stream,
+                                        const seam_attention_forward_args *args);
+seam_status seam_cuda_attention_backward(seam_stream *stream,
+                                         const seam_attention_backward_args *args);
+seam_status seam_cuda_attention_cached(seam_stream *stream, const seam_attention_cached_args *args);
+seam_status seam_cuda_swiglu_forward(seam_stream *stream, const seam_swiglu_forward_args *args);
+seam_status seam_cuda_swiglu_backward(seam_stream *stream, const seam_swiglu_backward_args *args);
+seam_status seam_cuda_embedding_forward(seam_stream *stream,
+                                        const seam_embedding_forward_args *args);
+seam_status seam_cuda_cross_entropy(seam_stream *stream, const seam_cross_entropy_args *args);
+seam_status seam_cuda_adamw(seam_stream *stream, const seam_adamw_args *args);
+seam_status seam_cuda_sum_squares(seam_stream *stream, double *ret_sum, const void *x,
+                                  size_t count);
+
+#endif

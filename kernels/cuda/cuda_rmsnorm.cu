@@ -1,0 +1,108 @@
+/* RMSNorm and its input gradient.  A block of 256 threads a row; two passes over the row, the
+ * second from cache.  Bytes a row: forward C (4 + act), backward C (4 + dy + 4 or 8); bound by
+ * memory. */
+#include "cuda_device.cuh"
+
+#define THREADS 256u
+
+/* ---- kernels ---- */
+template <typename act, int V> static __global__ void forward_kernel(seam_rmsnorm_forward_args a) {
+    const size_t row = (size_t)blockIdx.x * a.C;
+    const float *x = (const float *)a.x + row, *w = (const float *)a.w;
+    act *y = (act *)a.y + row;
+    float sum = 0.0f, xs[V], ws[V];
+    for (uint32_t c = threadIdx.x * V; c < a.C; c += THREADS * V) {
+        load(xs, x + c);
+        for (int i = 0; i < V; i++) {
+            sum += xs[i] * xs[i];
+        }
+    }
+    const float rstd = 1.0f / sqrtf(block_sum(sum) / (float)a.C + a.eps);
+    if (threadIdx.x == 0 && a.rstd != NULL) {
+        ((float *)a.rstd)[blockIdx.x] = rstd;
+    }
+    for (uint32_t c = threadIdx.x * V; c < a.C; c += THREADS * V) {
+        load(xs, x + c);
+        load(ws, w + c);
+        for (int i = 0; i < V; i++) {
+            xs[i] *= rstd * ws[i];
+        }
+        store(y + c, xs);
+    }
+}
+
+/* dx = rstd (dy w - x rstd mean(dy w x rstd)) */
+template <typename grad, int V>
+static __global__ void backward_kernel(seam_rmsnorm_backward_args a) {
+    const size_t row = (size_t)blockIdx.x * a.C;
+    const float *x = (const float *)a.x + row, *w = (const float *)a.w;
+    const grad *dy = (const grad *)a.dy + row;
+    float *dx = (float *)a.dx + row;
+    const float rstd = ((const float *)a.rstd)[blockIdx.x];
+    float sum = 0.0f, xs[V], ws[V], gs[V];
+    for (uint32_t c = threadIdx.x * V; c < a.C; c += THREADS * V) {
+        load(xs, x + c);
+        load(ws, w + c);
+        load(gs, dy + c);
+        for (int i = 0; i < V; i++) {
+            sum += gs[i] * ws[i] * (xs[i] * rstd);
+        }
+    }
+    const float mean = block_sum(sum) / (float)a.C;
+    for (uint32_t c = threadIdx.x * V; c < a.C; c += THREADS * V) {
+        load(xs, x + c);
+        load(ws, w + c);
+        load(gs, dy + c);
+        for (int i = 0; i < V; i++) {
+            gs[i] = rstd * (gs[i] * ws[i] - xs[i] * rstd * mean);
+        }
+        if (a.dx_add) {
+            load(xs, dx + c);
+            for (int i = 0; i < V; i++) {
+                gs[i] += xs[i];
+            }
+        }
+        store(dx + c, gs);
+    }
+}
+
+/* ---- launchers ---- */
+seam_status seam_cuda_rmsnorm_forward(seam_stream *stream, const seam_rmsnorm_forward_args *args) {
+    cudaStream_t queue = seam_cuda_queue(stream);
+    const seam_rmsnorm_forward_args a = *args;
+    const bool vector =
+        a.C % VECTOR == 0 && vector_aligned(a.x) && vector_aligned(a.y) && vector_aligned(a.w);
+    if (a.T == 0) {
+        return SEAM_OK;
+    }
+    if (vector) {
+        SEAM_CUDA_BY_ACT(stream, (forward_kernel<act, VECTOR><<<a.T, THREADS, 0, queue>>>(a)));
+    } else {
+        SEAM_CUDA_BY_ACT(stream, (forward_kernel<act, 1><<<a.T, THREADS, 0, queue>>>(a)));
+    }
+    return SEAM_CUDA_LAUNCHED();
+}
+
+template <typename grad>
+static void backward_launch(cudaStream_t queue, const seam_rmsnorm_backward_args &a) {
+    if (a.C % VECTOR == 0 && vector_aligned(a.x) && vector_aligned(a.dy) && vector_aligned(a.w) &&
+        vector_aligned(a.dx)) {
+        backward_kernel<grad, VECTOR><<<a.T, THREADS, 0, queue>>>(a);
+    } else {
+        backward_kernel<grad, 1><<<a.T, THREADS, 0, queue>>>(a);
+    }
+}
+
+seam_status seam_cuda_rmsnorm_backward(seam_stream *stream,
+                                       const seam_rmsnorm_backward_args *args) {
+    cudaStream_t queue = seam_cuda_queue(stream);
+    if (args->T == 0) {
+        return SEAM_OK;
+    }
+    if (args->dy_is_acc) {
+        backward_launch<float>(queue, *args);
+    } else {
+        SEAM_CUDA_BY_ACT(stream, backward_launch<act>(queue, *args));
+    }
+    return SEAM_CUDA_LAUNCHED();
+}

@@ -1,0 +1,43 @@
+/* Sum of squares in double.  BLOCKS blocks of 256 threads, each thread every (BLOCKS * 256)th
+ * element, then one block over the blocks' sums: a fixed order for any count.  Reads 4 bytes an
+ * element; bound by memory. */
+#include "cuda_device.cuh"
+
+#define THREADS 256u
+#define BLOCKS  512u
+
+/* ---- kernels ---- */
+static __global__ void squares_kernel(double *ret_parts, const float *x, size_t count) {
+    double sum = 0.0;
+    for (size_t i = (size_t)blockIdx.x * THREADS + threadIdx.x; i < count; i += BLOCKS * THREADS) {
+        sum += (double)x[i] * (double)x[i];
+    }
+    sum = block_sum(sum);
+    if (threadIdx.x == 0) {
+        ret_parts[blockIdx.x] = sum;
+    }
+}
+
+static __global__ void total_kernel(double *parts) {
+    double sum = 0.0;
+    for (unsigned i = threadIdx.x; i < BLOCKS; i += THREADS) {
+        sum += parts[i];
+    }
+    sum = block_sum(sum);
+    if (threadIdx.x == 0) {
+        parts[0] = sum;
+    }
+}
+
+/* ---- launchers ---- */
+seam_status seam_cuda_sum_squares(seam_stream *stream, double *ret_sum, const void *x,
+                                  size_t count) {
+    cudaStream_t queue = seam_cuda_queue(stream);
+    void *parts = NULL;
+    SEAM_TRY(seam_cuda_scratch(&parts, stream, BLOCKS * sizeof(double)));
+    squares_kernel<<<BLOCKS, THREADS, 0, queue>>>((double *)parts, (const float *)x, count);
+    total_kernel<<<1, THREADS, 0, queue>>>((double *)parts);
+    SEAM_CUDA_TRY(cudaGetLastError());
+    SEAM_CUDA_TRY(cudaMemcpyAsync(ret_sum, parts, sizeof(double), cudaMemcpyDeviceToHost, queue));
+    return seam_cuda_status(cudaStreamSynchronize(queue)); /* the sum is the host's */
+}
