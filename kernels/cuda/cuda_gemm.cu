@@ -76,7 +76,8 @@ static __global__ void __launch_bounds__(THREADS) gemm_kernel(seam_cuda_gemm_arg
             if (m < a.M && n < a.N) {
                 out *y = (out *)a.y + (size_t)m * a.y_ld + n;
                 const float bias = a.bias != NULL ? a.bias[n] : 0.0f;
-                store_f32(y, (add ? to_f32(*y) : 0.0f) + (acc[i][j] + bias));
+                const float addend = a.addend != NULL ? a.addend[(size_t)m * a.N + n] : 0.0f;
+                store_f32(y, (add ? to_f32(*y) : 0.0f) + addend + (acc[i][j] + bias));
             }
         }
     }
@@ -141,7 +142,7 @@ seam_status seam_cuda_gemm(seam_stream *stream, const seam_cuda_gemm_args *args)
         return SEAM_OK;
     }
     if (a.split != NULL && a.part[0].K > SPLIT) {
-        SEAM_ASSERT(a.part_count == 1 && a.bias == NULL);
+        SEAM_ASSERT(a.part_count == 1 && a.bias == NULL && a.addend == NULL);
         return split_run(stream, a, grid);
     }
     if (a.y_out == SEAM_OUT_ACT) {

@@ -67,9 +67,9 @@ size_t seam_cuda_round(size_t bytes);
         }                                                                                          \
     } while (0)
 
-/* y (M, N) = (y when add) + (bias) + the sum of up to four products, in f32, rounded once.
- * cuda_gemm.cu.  Strides are in elements: x(m, k) = x[m * x_m + k * x_k], w(n, k) likewise, for
- * columns n of [n_begin, n_end) of y, w's row 0 being column n_begin. */
+/* y (M, N) = (y when add) + (addend) + (bias) + the sum of up to four products, in f32, rounded
+ * once. cuda_gemm.cu.  Strides are in elements: x(m, k) = x[m * x_m + k * x_k], w(n, k) likewise,
+ * for columns n of [n_begin, n_end) of y, w's row 0 being column n_begin. */
 typedef struct seam_cuda_part {
     const void *x, *w; /* act */
     size_t x_m, x_k, w_n, w_k;
@@ -82,8 +82,9 @@ typedef struct seam_cuda_gemm_args {
     void *y;
     uint32_t y_ld, M, N;
     seam_out y_out;
-    const float *bias; /* or NULL */
-    float *split;      /* workspace of seam_cuda_gemm_split_bytes for one part, or NULL: no split */
+    const float *bias;   /* (N) or NULL */
+    const float *addend; /* (M, N) dense or NULL */
+    float *split; /* workspace of seam_cuda_gemm_split_bytes for one part, or NULL: no split */
     uint32_t part_count;
     seam_cuda_part part[SEAM_CUDA_PARTS_MAX];
 } seam_cuda_gemm_args;

@@ -94,6 +94,24 @@ static void linear(run *r, const op_case *c, uint32_t row0, uint32_t T) {
     r->ops->weight_destroy(w);
 }
 
+void linear_small_share(run *r) {
+    enum { T = 192, N = 128, C = 64, R = 8 };
+    seam_weight *w = weight_of(r, N, C);
+    seam_lora_pair pair = {.N = N, .R = R, .scale = 1.0f};
+    seam_linear_forward_args args = {
+        .y_ld = N, .y_out = SEAM_OUT_ACT, .x_ld = C, .w = w, .T = T, .lora = &pair};
+    args.x = run_input(r, X, ACT, 0, T, C, 1.0);
+    pair.a = run_input(r, A, ACT, 0, R, C, 1.0 / sqrt((double)C));
+    pair.b = run_input(r, B, ACT, 0, N, R, 1e-3 / sqrt((double)R));
+    pair.u = run_const(r, ACT, (size_t)T * R, NAN);
+    for (args.lora_count = 0; args.lora_count < 2; args.lora_count++) {
+        args.y = run_const(r, ACT, (size_t)T * N, NAN);
+        CHECK(r->ops->linear_forward(r->stream, &args) == SEAM_OK);
+        run_output(r, "y", ACT, args.y, T, N, N, 0, 0);
+    }
+    r->ops->weight_destroy(w);
+}
+
 /* f32: sums of C terms in one running f32 sum err by about sqrt(C) 2^-24 (2e-6 at C = 1536).
  * bf16: the output's rounding is 2^-8 at most and about 1.6e-3 of the norm; u and v are
  * rounded once more on the way. */

@@ -206,6 +206,27 @@ static void check_two_streams(seam_backend *backend) {
     }
 }
 
+/* What a LoRA share far below y's last place changes, on average, is the share: a product that is
+ * rounded before the share is added loses half of it (slope 0.5).  The roundings of 24,576 values
+ * leave the slope uncertain by 0.02. */
+static void check_small_share(seam_backend *backend, seam_backend *ref) {
+    run want, got;
+    double along = 0.0, size = 0.0;
+    run_open(&want, ref);
+    run_open(&got, backend);
+    linear_small_share(&want);
+    linear_small_share(&got);
+    for (size_t i = 0; i < want.out[0].rows * want.out[0].cols; i++) {
+        const double share = want.out[1].x[i] - want.out[0].x[i];
+        along += (got.out[1].x[i] - got.out[0].x[i]) * share;
+        size += share * share;
+    }
+    (void)printf("small share: slope %.3f\n", along / size);
+    CHECK(fabs(along / size - 1.0) < 0.1);
+    run_close(&got);
+    run_close(&want);
+}
+
 /* One wrong element of 1,000 must be seen at every tolerance of the tables. */
 static void check_canary(void) {
     double want[1000], got[1000];
@@ -262,6 +283,7 @@ int main(int argc, char **argv) {
     check_table(linear_cases, linear_case_count, backend, others, ref);
     check_table(attention_cases, attention_case_count, backend, others, ref);
     check_table(row_cases, row_case_count, backend, others, ref);
+    check_small_share(backend, ref);
     check_two_streams(backend);
     seam_backend_destroy(others[1]);
     seam_backend_destroy(others[0]);
