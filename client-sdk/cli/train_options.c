@@ -93,7 +93,8 @@ static const seam_arg_spec codec_specs[] = {
     OPTION(
         "allocator", SEAM_ARG_TEXT, allocator, "NAME",
         "amaq: who sets the widths: gates, waterfill [waterfill; gates with --preset or an option "
-        "that is theirs: beta, bits-lr, either -after, gate-alpha, bits-loss, clip, granularity "
+        "that is theirs: beta, bits-lr, either -after, gate-alpha, bits-loss, clip, gate-signal "
+        "exact, granularity "
         "token]"),
     OPTION("granularity", SEAM_ARG_TEXT, granularity, "NAME",
            "amaq: what has a width of its own: feature, token (a place in the row) [feature]"),
@@ -222,7 +223,9 @@ static void allocator_choose(seam_train_options *o) {
     const bool numbers = o->beta != 0.0f || o->bits_lr != 0.0f || o->beta_after != 0.0f ||
                          o->bits_lr_after != 0.0f || o->gate_alpha != 0.0f;
     const bool token = o->granularity != NULL && strcmp(o->granularity, "token") == 0;
-    const bool names = o->preset != NULL || o->bits_loss != NULL || o->clip != NULL || token;
+    const bool exact = o->gate_signal != NULL && strcmp(o->gate_signal, "exact") == 0;
+    const bool names =
+        o->preset != NULL || o->bits_loss != NULL || o->clip != NULL || token || exact;
     if (o->allocator == NULL) {
         o->allocator = numbers || names ? "gates" : "waterfill";
     }

@@ -293,7 +293,10 @@ static seam_status evaluate(training *t, const char *name, const char *codec, bo
 static seam_status evaluate_after(training *t, seam_error *err) {
     const char *const codec = t->o.codec;
     seam_codec_id id = SEAM_CODEC_F32;
-    const bool quantizes = seam_codec_from_name(&id, codec) && seam_codec_has_widths(id);
+    const bool token = t->o.granularity != NULL && strcmp(t->o.granularity, "token") == 0;
+    /* Requests of gates by token go in bf16 (WIRE.md 3.7): there is no second figure. */
+    const bool quantizes = seam_codec_from_name(&id, codec) && seam_codec_has_widths(id) &&
+                           !(token && id == SEAM_CODEC_AMAQ);
     if (!quantizes) {
         return evaluate(t, "after", codec, false, err);
     }

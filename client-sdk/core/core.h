@@ -148,7 +148,8 @@ struct seam_session {
     /* Memory of a step, taken at creation. */
     float *x_kept, *x_decoded, *dx; /* (rows_max, C): only with exact gate signals */
     float *gate_sums, *gate_signal; /* (P) of site 0; waterfill: sums of g^2 */
-    float *gate_weights;            /* (P) by token: share of the step's rows of each gate */
+    uint32_t *gate_counts;          /* (P) by token: the step's rows of each gate */
+    float *gate_weights;            /* (P) by token: their shares */
     float *steps;                   /* (C) scratch: D_c of site 0 */
     float *spans;                   /* (C) of site 0: sum of hi - lo over the micro-batches */
     uint8_t *widths;                /* (P) of a proposal */

@@ -154,7 +154,7 @@ static seam_status codecs_pick(seam_inference *inf, const seam_session *session,
  * does not know: widths beyond version 1 (only the process that trained knows them). */
 static seam_codec_id codec_usable(const seam_session *session, seam_codec_id codec) {
     const seam_codec_plan *const plan = &session->config.codec;
-    const bool unknown = session->attached_foreign && seam_codec_has_widths(codec);
+    const bool unknown = session->attached_foreign && seam_codec_has_gates(codec);
     const seam_codec_id coded =
         codec == plan->codec_out ? seam_codec_plan_codec(plan, false) : codec;
     return unknown || !seam_codec_has_requests(coded) ? SEAM_CODEC_BF16 : codec;

@@ -95,9 +95,9 @@ static seam_status rate_fill(seam_core_config *core, const seam_session_options 
                               "rate: auto needs codec amaq with allocator waterfill or "
                               "steps_to_target");
     }
-    const float least = fminf(fmaxf(RATE_BITS_LEAST, core->gates.bits_min), core->gates.bits_start);
-    const float low = or_f32(o->rate_bits_min, least);
     const float high = or_f32(o->rate_bits_max, core->gates.bits_start);
+    const float least = fmaxf(fminf(RATE_BITS_LEAST, high), core->gates.bits_min);
+    const float low = or_f32(o->rate_bits_min, least);
     if (!(low >= core->gates.bits_min && low <= high && high <= core->gates.bits_max)) {
         return seam_error_set(
             err, SEAM_E_ARG, "rate_bits_min: %g, rate_bits_max %g: not rising within %g..%g",
@@ -502,6 +502,7 @@ static seam_status memory_take(seam_session *session) {
     session->micros = seam_mem_zalloc(session->config.micros_max, sizeof *session->micros);
     session->gate_sums = seam_mem_zalloc(P, sizeof(float));
     session->gate_signal = seam_mem_zalloc(P, sizeof(float));
+    session->gate_counts = seam_mem_zalloc(P, sizeof(uint32_t));
     session->gate_weights = seam_mem_zalloc(P, sizeof(float));
     session->spans = seam_mem_zalloc(C, sizeof(float));
     session->steps = seam_mem_zalloc(C, sizeof(float));
@@ -509,11 +510,11 @@ static seam_status memory_take(seam_session *session) {
     session->widths_used[0] = seam_mem_zalloc(P, 1);
     session->widths_used[1] = seam_mem_zalloc(P, 1);
     session->frame = seam_mem_alloc(SEAM_FRAME_HEADER_BYTES + SEAM_CHUNK_BYTES_MAX);
-    bool taken = session->micros != NULL && session->gate_sums != NULL &&
-                 session->gate_signal != NULL && session->gate_weights != NULL &&
-                 session->spans != NULL && session->steps != NULL && session->widths != NULL &&
-                 session->widths_used[0] != NULL && session->widths_used[1] != NULL &&
-                 session->frame != NULL;
+    bool taken =
+        session->micros != NULL && session->gate_sums != NULL && session->gate_signal != NULL &&
+        session->gate_counts != NULL && session->gate_weights != NULL && session->spans != NULL &&
+        session->steps != NULL && session->widths != NULL && session->widths_used[0] != NULL &&
+        session->widths_used[1] != NULL && session->frame != NULL;
     if (session->config.codec.gate_signal_exact &&
         seam_mul3_bytes(&kept, session->config.rows_max, C, 4)) {
         session->x_kept = seam_mem_alloc(kept);
@@ -546,10 +547,11 @@ void seam_session_unplan(seam_session *session) {
     seam_mem_free(session->widths_used[1]);
     seam_mem_free(session->widths_used[0]);
     seam_mem_free(session->widths);
-    seam_mem_free(session->gate_signal);
-    seam_mem_free(session->gate_weights);
-    seam_mem_free(session->spans);
     seam_mem_free(session->steps);
+    seam_mem_free(session->spans);
+    seam_mem_free(session->gate_weights);
+    seam_mem_free(session->gate_counts);
+    seam_mem_free(session->gate_signal);
     seam_mem_free(session->gate_sums);
     seam_mem_free(session->micros);
     seam_site_destroy(session->site_out);

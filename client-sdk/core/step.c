@@ -323,13 +323,13 @@ static seam_status row_gates_take(seam_micro_state *state, const seam_session *s
 
 /* What each gate of site 0 has of the step's rows. */
 static void rows_weigh(seam_session *s) {
-    memset(s->gate_weights, 0, s->width_count * sizeof *s->gate_weights);
+    memset(s->gate_counts, 0, s->width_count * sizeof *s->gate_counts);
     for (uint32_t m = 0; m < s->micro_count; m++) {
         const seam_token_rows rows = {seam_micro_row_gates(&s->micros[m], true), s->micros[m].rows,
                                       s->channels};
-        seam_token_gates_add_counts(s->gate_weights, &rows, NULL);
+        seam_token_gates_add_counts(s->gate_counts, &rows, NULL);
     }
-    seam_token_gates_weigh(s->gate_weights, s->width_count);
+    seam_token_gates_weigh(s->gate_weights, s->gate_counts, s->width_count);
 }
 
 #define MICROS_STACK 64

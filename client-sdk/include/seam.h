@@ -303,8 +303,7 @@ SEAM_API uint32_t seam_session_site_count(const seam_session *session);
 /* SEAM_E_ARG: site_idx. */
 SEAM_API seam_status seam_session_site(seam_site_state *ret_state, const seam_session *session,
                                        uint32_t site_idx);
-/* Integer widths in force at the last step.  ret_widths (width_count).   SEAM_E_STATE: no widths.
- */
+/* Integer widths in force at the last step.  ret_widths (width_count).  SEAM_E_STATE: none. */
 SEAM_API seam_status seam_session_site_widths(uint8_t *ret_widths, const seam_session *session,
                                               uint32_t site_idx);
 

@@ -97,10 +97,9 @@ static seam_status amaq_check(const seam_codec_plan *plan, seam_error *err) {
 static seam_status entropy_check(const seam_codec_plan *plan, seam_error *err) {
     SEAM_TRY(choice_check("entropy", plan->entropy, SEAM_ENTROPY_RANS, "none or rans", err));
     const seam_codec_id out = seam_codec_plan_codec(plan, false);
-    if (plan->entropy == SEAM_ENTROPY_RANS && !seam_codec_has_planes(out) &&
-        !seam_codec_has_planes(seam_codec_plan_codec(plan, true))) {
+    if (plan->entropy == SEAM_ENTROPY_RANS && !seam_codec_has_planes(out)) {
         return seam_error_set(err, SEAM_E_ARG,
-                              "config.codec.entropy: rans, but it does not code those of %s",
+                              "config.codec.entropy: rans, but %s has no bit planes that it codes",
                               seam_codec_name(out));
     }
     return SEAM_OK;

@@ -367,9 +367,9 @@ static seam_status token_encode_chunk(seam_coder_chunk *chunk, uint8_t *ret_payl
         uint8_t *const bounds = ret_payload + HEAD_BYTES + 4 * (size_t)i;
         row_range range;
         row_grid grid;
-        if (!row_measure(&range, x, C)) {
-            return SEAM_E_NONFINITE;
-        }
+        /* Again: keeping the ranges of all rows from encode_begin would cost what this does. */
+        const bool finite = row_measure(&range, x, C);
+        SEAM_ASSERT(finite);
         range_put(bounds, &range, exponent);
         const seam_status st = grid_read(&grid, bounds, unit, width);
         SEAM_ASSERT(st == SEAM_OK); /* our own */

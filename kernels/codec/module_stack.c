@@ -9,6 +9,10 @@ seam_status seam_module_stack_check(const seam_module_stack *stack, seam_error *
     if (stack->module_count == 0) {
         return seam_error_set(err, SEAM_E_ARG, "modules: none");
     }
+    if (stack->tensor_rows_max == 0 || stack->tensor_rows_max > SEAM_ROWS_MAX) {
+        return seam_error_set(err, SEAM_E_ARG, "tensor_rows_max: %u is not in 1..%u",
+                              stack->tensor_rows_max, SEAM_ROWS_MAX);
+    }
     const uint32_t rank = stack->modules[0].rank;
     for (uint32_t i = 0; i < stack->module_count; i++) {
         const seam_module *m = &stack->modules[i];
@@ -25,6 +29,11 @@ seam_status seam_module_stack_check(const seam_module_stack *stack, seam_error *
                                   "modules[%u] %s: rank %u, the first has %u (at most %u)", i,
                                   m->name, m->rank, rank, SEAM_CHANNELS_MAX);
         }
+    }
+    const uint32_t tensors = seam_module_stack_tensor_count(stack);
+    if (tensors > SEAM_MODULE_TENSORS_MAX) {
+        return seam_error_set(err, SEAM_E_ARG, "modules: %u tensors, at most %u", tensors,
+                              SEAM_MODULE_TENSORS_MAX);
     }
     return SEAM_OK;
 }

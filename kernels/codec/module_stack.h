@@ -27,6 +27,8 @@ typedef enum seam_module_site {
     SEAM_SITE_PREFIX_GRADIENT = 9,
 } seam_module_site;
 
+#define SEAM_MODULE_TENSORS_MAX 4096u /* `micro` has no more */
+
 typedef enum seam_module_order {
     SEAM_MODULE_ROWS = 1,    /* values (rows, rank): LoRA B is (out, rank); a prefix */
     SEAM_MODULE_COLUMNS = 2, /* values (rank, rows): LoRA A is (rank, in) */
@@ -45,13 +47,14 @@ typedef struct seam_module_stack {
     uint32_t tensor_rows_max; /* SEAM_ROWS_MAX; tests: fewer */
 } seam_module_stack;
 
-/* SEAM_E_ARG: no module, or one without rows, rank, values or with another rank than the first;
- * *err names it. */
+/* SEAM_E_ARG: no module, or one without rows, rank, values or with another rank than the first,
+ * a bad tensor_rows_max, too many tensors; *err names it. */
 seam_status seam_module_stack_check(const seam_module_stack *stack, seam_error *err);
 /* SEAM_E_ARG: a codec that goes by samples (dictionary, aqsgd, amaq_token). */
 seam_status seam_module_codec_check(seam_codec_id codec, seam_error *err);
 
-/* Of a stack that was checked. */
+/* Of a stack that was checked.  A tensor_idx that a peer sent must be below _tensor_count: the
+ * caller checks it, these assert. */
 uint64_t seam_module_stack_rows(const seam_module_stack *stack);
 uint32_t seam_module_stack_tensor_count(const seam_module_stack *stack);
 uint32_t seam_module_stack_tensor_rows(const seam_module_stack *stack, uint32_t tensor_idx);

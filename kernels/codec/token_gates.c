@@ -87,23 +87,24 @@ void seam_token_gates_add_surrogate(float *ret_db, const seam_token_rows *rows, 
     }
 }
 
-void seam_token_gates_add_counts(float *ret_counts, const seam_token_rows *rows,
+/* At most 4,096 micro-batches of 2^20 rows: a count fits. */
+void seam_token_gates_add_counts(uint32_t *ret_counts, const seam_token_rows *rows,
                                  const uint8_t *bitmap) {
     for (uint32_t t = 0; t < rows->rows; t++) {
         if (bitmap_has(bitmap, t)) {
-            ret_counts[rows->gates[t]] += 1.0f; /* exact: a step has fewer than 2^24 at a place */
+            ret_counts[rows->gates[t]]++;
         }
     }
 }
 
-void seam_token_gates_weigh(float *counts, uint32_t gate_count) {
-    double total = 0.0;
+void seam_token_gates_weigh(float *ret_weights, const uint32_t *counts, uint32_t gate_count) {
+    uint64_t total = 0;
     for (uint32_t p = 0; p < gate_count; p++) {
-        total += (double)counts[p];
+        total += counts[p];
     }
-    SEAM_ASSERT(total > 0.0);
+    SEAM_ASSERT(total > 0);
     for (uint32_t p = 0; p < gate_count; p++) {
-        counts[p] = (float)((double)counts[p] / total);
+        ret_weights[p] = (float)((double)counts[p] / (double)total);
     }
 }
 

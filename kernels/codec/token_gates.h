@@ -33,10 +33,10 @@ void seam_token_gates_add_surrogate(float *ret_db, const seam_token_rows *rows, 
                                     uint32_t labelled_rows);
 
 /* Rows of each gate (P) are added to ret_counts: of a bitmap those that it has, NULL: all. */
-void seam_token_gates_add_counts(float *ret_counts, const seam_token_rows *rows,
+void seam_token_gates_add_counts(uint32_t *ret_counts, const seam_token_rows *rows,
                                  const uint8_t *bitmap);
-/* Counts of a step (P, not all 0) become weights. */
-void seam_token_gates_weigh(float *counts, uint32_t gate_count);
+/* Weights of a step's counts (P each, the counts not all 0): shares of their sum. */
+void seam_token_gates_weigh(float *ret_weights, const uint32_t *counts, uint32_t gate_count);
 /* sum_p weights_p b_p: what a value of the step takes on the mean.  The gates have weights. */
 double seam_token_gates_mean(const seam_gates *gates);
 

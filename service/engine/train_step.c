@@ -219,10 +219,10 @@ static void scatter(seam_trainer *t) {
     }
 }
 
-/* The same for gates by token, and how many rows each has. */
+/* gates_add's for gates by token: their gradient, and how many rows each has. */
 static void token_gates_add(seam_trainer *t, const seam_alloc *alloc, const float *g) {
     const seam_token_rows rows = {t->gates_out, seam_trainer_rows_out(t), t->channels};
-    seam_token_gates_add_counts(t->weights_out, &rows, range_rows_out(t));
+    seam_token_gates_add_counts(t->counts_out, &rows, range_rows_out(t));
     if (seam_session_config_keeps_out(t->config)) {
         seam_token_gates_add_exact(t->db_out, &rows, g, t->out_x, t->out_decoded, alloc->widths);
     } else {
@@ -397,7 +397,7 @@ static void site_report(seam_step_result *result, seam_trainer *t) {
             seam_waterfill_sum(&result->cost_channels, seam_site_waterfill(t->site_out));
     }
     memset(t->db_out, 0, t->width_count * sizeof(float));
-    memset(t->weights_out, 0, t->by_token ? t->width_count * sizeof(float) : 0);
+    memset(t->counts_out, 0, t->by_token ? t->width_count * sizeof(uint32_t) : 0);
     memset(t->spans_out, 0, t->channels * sizeof(float));
 }
 
@@ -414,7 +414,7 @@ static seam_status apply(seam_step_result *ret, seam_trainer *t, seam_stream *st
     result.state_hash = t->state_hash;
     result.lr = seam_schedule_lr(&t->config->optimizer, t->micro.step);
     if (t->by_token) {
-        seam_token_gates_weigh(t->weights_out, t->width_count);
+        seam_token_gates_weigh(t->weights_out, t->counts_out, t->width_count);
     }
     if (has_gates_out(t) && !result.skipped) {
         SEAM_TRY(widths_apply(&result, t));

@@ -71,6 +71,7 @@ static void carve(seam_trainer *t, seam_arena *arena) {
     t->widths = seam_arena_take(arena, t->width_count);
     t->gates_in = seam_arena_take(arena, gates_bytes);
     t->gates_out = seam_arena_take(arena, gates_bytes);
+    t->counts_out = seam_arena_take(arena, t->by_token ? t->width_count * sizeof(uint32_t) : 0);
     t->weights_out = seam_arena_take(arena, t->by_token ? width_floats : 0);
 }
 
@@ -256,7 +257,7 @@ seam_status seam_trainer_abort_step(seam_trainer *trainer, seam_stream *stream) 
     /* Replies of the step may never have reached a client that no longer holds it. */
     seam_coder_forget(trainer->coders[SEAM_SITE_FWD_OUT]);
     memset(trainer->db_out, 0, trainer->width_count * sizeof(float));
-    memset(trainer->weights_out, 0, trainer->by_token ? trainer->width_count * sizeof(float) : 0);
+    memset(trainer->counts_out, 0, trainer->by_token ? trainer->width_count * sizeof(uint32_t) : 0);
     memset(trainer->spans_out, 0, trainer->channels * sizeof(float));
     return seam_adapter_clear_gradient(trainer->adapter, stream);
 }

@@ -34,7 +34,8 @@ struct seam_trainer {
     float *sums, *signal;            /* (P) each, gates only */
     uint8_t *widths;                 /* (P), gates only */
     uint32_t *gates_in, *gates_out;  /* (T) each, by token: the gate of a row of sites 0 and 1 */
-    float *weights_out;              /* (P), by token: site 1's rows of each gate over the step */
+    uint32_t *counts_out;            /* (P), by token: site 1's rows of each gate over the step */
+    float *weights_out;              /* (P), by token: shares of the last step's counts */
 
     seam_budget budget, budget_next; /* in force; next one when next.effective_step is set */
     bool has_budget_next;

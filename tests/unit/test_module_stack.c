@@ -455,6 +455,15 @@ static void test_check__what_is_no_stack__arg_names_the_module(void **state) {
     check_refused(&stack, "none");
     stack.module_count = 2;
     assert_int_equal(seam_module_stack_check(&stack, NULL), SEAM_OK);
+    stack.tensor_rows_max = 0;
+    check_refused(&stack, "tensor_rows_max: 0");
+    stack.tensor_rows_max = SEAM_ROWS_MAX + 1;
+    check_refused(&stack, "tensor_rows_max: 1048577");
+    stack.tensor_rows_max = 1;
+    modules[1].rows = SEAM_MODULE_TENSORS_MAX - 1;
+    check_refused(&stack, "4097 tensors");
+    modules[1].rows = 2;
+    stack.tensor_rows_max = SEAM_ROWS_MAX;
     modules[1].rank = 2;
     check_refused(&stack, "modules[1] second: rank 2");
     modules[1].rank = 4;

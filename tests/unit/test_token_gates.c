@@ -152,11 +152,15 @@ static void test_weights__unequal_rows__mean_and_bits_loss_follow(void **state) 
     enum { P = 3 };
     static const uint32_t at[] = {0, 0, 0, 1, 0};
     static const uint8_t labelled[] = {0x0f};
-    float weights[P] = {0};
+    uint32_t counts[P] = {0};
+    float weights[P];
     const seam_token_rows rows = {at, 5, 1};
-    seam_token_gates_add_counts(weights, &rows, labelled);
-    assert_true(weights[0] == 3.0f && weights[1] == 1.0f && weights[2] == 0.0f);
-    seam_token_gates_weigh(weights, P);
+    seam_token_gates_add_counts(counts, &rows, labelled);
+    assert_true(counts[0] == 3 && counts[1] == 1 && counts[2] == 0);
+    const uint32_t many[P] = {1u << 26, (1u << 26) + 1, 0}; /* more than f32 counts to */
+    seam_token_gates_weigh(weights, many, P);
+    assert_true(fabsf(weights[0] - 0.5f) < 1e-6f && fabsf(weights[1] - 0.5f) < 1e-6f);
+    seam_token_gates_weigh(weights, counts, P);
     assert_true(weights[0] == 0.75f && weights[1] == 0.25f && weights[2] == 0.0f);
     seam_gates gates;
     seam_gates_config config;
