@@ -251,7 +251,7 @@ typedef struct seam_ops {
 } seam_ops;
 
 typedef struct seam_backend_options {
-    const char *device; /* "cpu", "ref", later "cuda:0" */
+    const char *device; /* "cpu", "ref", "cuda:0" */
     seam_dtype act;     /* 0: the backend's best (cpu: bf16 with AMX, else f32) */
     uint32_t threads;   /* 0: all cores */
 } seam_backend_options;
