@@ -38,6 +38,8 @@ static const seam_arg_spec run_specs[] = {
            "delete the session when the run is done"),
     OPTION("threads", SEAM_ARG_U32, threads, "N", "threads of the head [all cores]"),
     OPTION("f32", SEAM_ARG_FLAG, f32, NULL, "compute the head in f32 even with bf16 units"),
+    OPTION("device", SEAM_ARG_TEXT, device, "NAME",
+           "what computes the head: cpu, or cuda:N where built with CUDA [cpu]"),
     {NULL, SEAM_ARG_FLAG, 0, NULL, NULL},
 };
 

@@ -108,6 +108,7 @@ static seam_status prepare(training *t, seam_error *err) {
     model.path = o->model;
     model.threads = o->threads;
     model.f32 = o->f32;
+    model.device = o->device;
     SEAM_TRY(seam_model_open(&t->model, &model, err));
     seam_model_describe(&t->facts, t->model);
     seam_train_options_scale(&t->o, t->facts.hidden);

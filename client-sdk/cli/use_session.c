@@ -25,6 +25,8 @@ const seam_arg_spec seam_use_specs[] = {
      "threads of the head [all cores]"},
     {"f32", SEAM_ARG_FLAG, offsetof(seam_use_options, f32), NULL,
      "compute the head in f32 even with bf16 units"},
+    {"device", SEAM_ARG_TEXT, offsetof(seam_use_options, device), "NAME",
+     "what computes the head: cpu, or cuda:N where built with CUDA [cpu]"},
     {NULL, SEAM_ARG_FLAG, 0, NULL, NULL},
 };
 
@@ -44,6 +46,7 @@ seam_status seam_use_open(seam_use *ret_use, seam_use_options *options, seam_err
     model.path = options->model;
     model.threads = options->threads;
     model.f32 = options->f32;
+    model.device = options->device;
     SEAM_TRY(seam_model_open(&use->model, &model, err));
     if (options->run == NULL) {
         SEAM_TRY(seam_cli_connect(&use->client, &options->server, &options->common, err));

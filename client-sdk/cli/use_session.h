@@ -10,7 +10,7 @@
 typedef struct seam_use_options {
     seam_common_options common;
     seam_server_options server;
-    const char *model, *run, *adapter, *server_model, *codec;
+    const char *model, *run, *adapter, *server_model, *codec, *device;
     uint32_t threads;
     bool f32;
 } seam_use_options;

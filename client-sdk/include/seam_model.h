@@ -18,12 +18,13 @@ typedef struct seam_model seam_model;
 
 typedef struct seam_model_options {
     size_t struct_bytes;
-    const char *path; /* Hugging Face directory, directory with one .gguf, or a .gguf file */
-    uint32_t threads; /* 0: all cores */
-    bool f32;         /* products in f32 even where the processor has bf16 */
+    const char *path;   /* Hugging Face directory, directory with one .gguf, or a .gguf file */
+    uint32_t threads;   /* 0: all cores */
+    bool f32;           /* products in f32 even where the processor has bf16 */
+    const char *device; /* cpu, or cuda:N in a library built with CUDA; NULL: cpu */
 } seam_model_options;
 #define SEAM_MODEL_OPTIONS_INIT                                                                    \
-    { sizeof(seam_model_options), NULL, 0, false }
+    { sizeof(seam_model_options), NULL, 0, false, NULL }
 
 /* SEAM_E_NOT_FOUND, SEAM_E_FORMAT, SEAM_E_UNIMPLEMENTED (architecture), SEAM_E_IO, SEAM_E_MEMORY,
  * SEAM_E_ARG; err names the file and the field. */

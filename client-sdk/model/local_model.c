@@ -33,11 +33,16 @@ seam_status seam_model_open(seam_model **ret_model, const seam_model_options *op
 
 static seam_status open_parts(seam_model *model, const seam_model_options *options,
                               seam_error *err) {
-    const seam_backend_options backend = {
-        .device = "cpu", .act = options->f32 ? SEAM_F32 : 0, .threads = options->threads};
+    const seam_backend_options backend = {.device =
+                                              options->device != NULL ? options->device : "cpu",
+                                          .act = options->f32 ? SEAM_F32 : 0,
+                                          .threads = options->threads};
     SEAM_TRY(seam_backend_create(&model->backend, &backend, err));
     model->ops = seam_backend_ops(model->backend);
-    SEAM_ASSERT(model->ops->acc == SEAM_F32);
+    if (model->ops->acc != SEAM_F32) { /* what travels and what the trainer adds up is f32 */
+        return seam_error_set(err, SEAM_E_ARG, "device %s computes in double: for tests only",
+                              backend.device);
+    }
     const seam_status st = model->ops->stream_create(&model->stream, model->backend);
     if (st != SEAM_OK) {
         return seam_error_set(err, st, "%s", seam_status_text(st));

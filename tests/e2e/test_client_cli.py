@@ -438,6 +438,8 @@ def check_bad_input(case):
     refused(case, EXIT_INPUT, "nomodel", args=["--model", folder / "nomodel"])
     refused(case, EXIT_INPUT, "'other'", "tiny", args=["--server-model", "other"])
     refused(case, EXIT_INPUT, "codec", "'zip'", args=["--codec", "zip"])
+    refused(case, EXIT_INPUT, "device tpu", "cpu", args=["--device", "tpu"])
+    refused(case, EXIT_INPUT, "device ref", "double", args=["--device", "ref"])
     refused(case, EXIT_LIMIT, "aqsgd.cache_bytes_max: 9000000000000", "allows",
             args=["--codec", "aqsgd", "--cache-bytes", "9000000000000"])
     refused(case, EXIT_IO, "cache", folder / "nodir",
