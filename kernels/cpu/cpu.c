@@ -252,6 +252,7 @@ static size_t cpu_weight_bytes(const seam_weight *weight) {
 static const seam_ops shared_ops = {
     .name = "cpu",
     .acc = SEAM_F32,
+    .head_rows = 128,
     .qkv = SEAM_F32,
     .mem_alloc = cpu_mem_alloc,
     .mem_free = cpu_mem_free,

@@ -209,6 +209,7 @@ typedef struct seam_adamw_args {
 typedef struct seam_ops {
     const char *name;         /* "ref", "cpu", "cuda" */
     seam_dtype act, acc, qkv; /* as created */
+    uint32_t head_rows;       /* rows at which a product with the vocabulary runs at its rate */
 
     /* Memory of the device.  alloc: zeroed, 64-byte aligned. */
     seam_status (*mem_alloc)(void **ret_ptr, seam_backend *backend, size_t bytes);

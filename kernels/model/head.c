@@ -1,14 +1,16 @@
 /* Token embedding, final norm and LM head: see head.h.
  *
- * The head goes over its rows in chunks of SEAM_HEAD_CHUNK_ROWS: logits and their gradient of one
- * chunk are all that ever exists.  The scratch belongs to the head, so one head serves one thread
- * at a time. */
+ * The head goes over its rows in chunks of the backend's head_rows: logits and their gradient of
+ * one chunk are all that ever exists.  The scratch belongs to the head, so one head serves one
+ * thread at a time. */
 #include <stdio.h>
 #include <string.h>
 
 #include "arena.h"
 #include "tensor_source.h"
 #include "try.h"
+
+#define CHUNK_ROWS_MAX 512
 
 struct seam_head {
     seam_model_config config;
@@ -96,7 +98,7 @@ static seam_status device_take(void **ret_ptr, seam_head *head, size_t rows, siz
 static seam_status matrix_put(seam_head *head, seam_stream *stream, void *device, seam_dtype dtype,
                               const float *host, size_t rows, size_t cols) {
     const seam_ops *ops = head->ops;
-    const size_t chunk = SEAM_HEAD_CHUNK_ROWS * (size_t)head->config.vocab_count;
+    const size_t chunk = ops->head_rows * (size_t)head->config.vocab_count;
     const size_t count = rows * cols;
     for (size_t i = 0; i < count; i += chunk) {
         const size_t n = count - i < chunk ? count - i : chunk;
@@ -112,7 +114,8 @@ static seam_status head_load(seam_head *head, const seam_tensor_source *source, 
     const seam_ops *ops = head->ops;
     const uint32_t V = head->config.vocab_count;
     const uint32_t C = head->config.hidden;
-    const uint32_t chunk = SEAM_HEAD_CHUNK_ROWS;
+    const uint32_t chunk = ops->head_rows;
+    SEAM_ASSERT(chunk >= SEAM_HEAD_CHUNK_ROWS && chunk <= CHUNK_ROWS_MAX);
     SEAM_TRY(device_take(&head->table, head, V, C, ops->act));
     SEAM_TRY(device_take(&head->norm, head, 1, C, ops->acc));
     SEAM_TRY(device_take(&head->h, head, chunk, C, ops->act));
@@ -208,8 +211,8 @@ static seam_status chunk_backward(const seam_head *head, seam_stream *stream, vo
 static seam_status chunk_losses(double *ret_losses, const seam_head *head, seam_stream *stream,
                                 uint32_t rows) {
     union {
-        float f32[SEAM_HEAD_CHUNK_ROWS];
-        double f64[SEAM_HEAD_CHUNK_ROWS];
+        float f32[CHUNK_ROWS_MAX];
+        double f64[CHUNK_ROWS_MAX];
     } loss;
     const bool wide = head->ops->acc == SEAM_F64;
     SEAM_TRY(
@@ -235,11 +238,11 @@ seam_status seam_head_loss(double *ret_loss_sum, void *dx, uint32_t *argmax, con
                            uint32_t rows, float grad_scale) {
     const size_t row_bytes = head->config.hidden * seam_dtype_bytes(head->ops->acc);
     SEAM_TRY(targets_check(head, targets, rows));
-    double losses[SEAM_HEAD_CHUNK_ROWS];
+    const uint32_t chunk = head->ops->head_rows;
+    double losses[CHUNK_ROWS_MAX];
     double sum = 0;
-    for (uint32_t begin = 0; begin < rows; begin += SEAM_HEAD_CHUNK_ROWS) {
-        const uint32_t n =
-            rows - begin < SEAM_HEAD_CHUNK_ROWS ? rows - begin : SEAM_HEAD_CHUNK_ROWS;
+    for (uint32_t begin = 0; begin < rows; begin += chunk) {
+        const uint32_t n = rows - begin < chunk ? rows - begin : chunk;
         const uint8_t *chunk_x = (const uint8_t *)x + begin * row_bytes;
         SEAM_TRY(chunk_logits(head, stream, chunk_x, n));
         seam_cross_entropy_args loss = {.loss = head->loss,
@@ -270,9 +273,9 @@ seam_status seam_head_row_losses(double *ret_losses, uint32_t *ret_argmax, const
                                  uint32_t rows) {
     const size_t row_bytes = head->config.hidden * seam_dtype_bytes(head->ops->acc);
     SEAM_TRY(targets_check(head, targets, rows));
-    for (uint32_t begin = 0; begin < rows; begin += SEAM_HEAD_CHUNK_ROWS) {
-        const uint32_t n =
-            rows - begin < SEAM_HEAD_CHUNK_ROWS ? rows - begin : SEAM_HEAD_CHUNK_ROWS;
+    const uint32_t chunk = head->ops->head_rows;
+    for (uint32_t begin = 0; begin < rows; begin += chunk) {
+        const uint32_t n = rows - begin < chunk ? rows - begin : chunk;
         SEAM_TRY(chunk_logits(head, stream, (const uint8_t *)x + begin * row_bytes, n));
         const seam_cross_entropy_args loss = {.loss = head->loss,
                                               .argmax = ret_argmax + begin,

@@ -1,6 +1,6 @@
 /* Token embedding, final norm and LM head: what a U-shaped client computes.
  *
- * The head runs in chunks of rows, so that at most SEAM_HEAD_CHUNK_ROWS x V logits exist.  It
+ * The head runs in chunks of ops->head_rows rows, so that at most that many x V logits exist.  It
  * owns that scratch: one thread at a time may use a head. */
 #ifndef SEAM_HEAD_H
 #define SEAM_HEAD_H
@@ -9,7 +9,7 @@
 #include "ops.h"
 #include "weights.h"
 
-#define SEAM_HEAD_CHUNK_ROWS 128
+#define SEAM_HEAD_CHUNK_ROWS 128 /* at most, where the logits themselves go to the host */
 
 typedef struct seam_head seam_head;
 

@@ -149,6 +149,7 @@ static const seam_ops ref_ops = {
     .name = "ref",
     .act = SEAM_F64,
     .acc = SEAM_F64,
+    .head_rows = 128,
     .qkv = SEAM_F64,
     .mem_alloc = ref_mem_alloc,
     .mem_free = ref_mem_free,
