@@ -20,10 +20,6 @@
 #include "session_table.h"
 #include "try.h"
 
-/* Of a device's free memory, what is not sessions': workspaces of streams, which grow with the
- * shapes they see. */
-#define WORKSPACE_BYTES_MAX (UINT64_C(2) << 30)
-
 enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
 /* Everything that is taken at the start and given back in reverse order. */
@@ -51,7 +47,8 @@ static void model_loaded(const seam_model_entry *entry, const seam_model *model,
 static seam_status sessions_open(seamd *d, seam_error *err) {
     const uint64_t host_bytes = seam_host_memory_available() / 4 * 3;
     const uint64_t room = seam_backend_ops(d->backend)->mem_room(d->backend);
-    const uint64_t workspace = room / 4 < WORKSPACE_BYTES_MAX ? room / 4 : WORKSPACE_BYTES_MAX;
+    const uint64_t workspace =
+        room / 4 < SEAM_MEMORY_WORKSPACE_BYTES ? room / 4 : SEAM_MEMORY_WORKSPACE_BYTES;
     const bool shared = room == SEAM_MEM_ROOM_HOST;
     const uint64_t budget = d->config.memory_budget_bytes;
     const seam_sessions_options options = {

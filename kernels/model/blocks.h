@@ -127,7 +127,7 @@ typedef struct seam_activations_options {
     const seam_lora_config *lora;
     uint32_t rows_max, seqs_max;
     /* Backward runs each layer's forward again, so that of every layer but the one at work only its
-     * input is kept: about a seventh of the memory for a third more work, and the same bits. */
+     * input is kept: about a fifth of the memory for a third more work, and the same bits. */
     bool recompute;
 } seam_activations_options;
 

@@ -24,6 +24,10 @@ typedef struct seam_memory_plan {
     uint64_t device[SEAM_MEMORY_KINDS], host[SEAM_MEMORY_KINDS];
 } seam_memory_plan;
 
+/* Of a device's memory, what is not sessions': workspaces of streams, which grow with the shapes
+ * that they see. */
+#define SEAM_MEMORY_WORKSPACE_BYTES (UINT64_C(2) << 30)
+
 uint64_t seam_memory_plan_device_bytes(const seam_memory_plan *plan);
 uint64_t seam_memory_plan_host_bytes(const seam_memory_plan *plan);
 
