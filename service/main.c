@@ -45,13 +45,21 @@ static void model_loaded(const seam_model_entry *entry, const seam_model *model,
 }
 
 static seam_status sessions_open(seamd *d, seam_error *err) {
-    const uint64_t available = seam_host_memory_available();
+    const uint64_t host_bytes = seam_host_memory_available() / 4 * 3;
+    const uint64_t room = seam_backend_ops(d->backend)->mem_room(d->backend);
+    const uint64_t workspace =
+        room / 4 < SEAM_MEMORY_WORKSPACE_BYTES ? room / 4 : SEAM_MEMORY_WORKSPACE_BYTES;
+    const bool shared = room == SEAM_MEM_ROOM_HOST;
     const uint64_t budget = d->config.memory_budget_bytes;
     const seam_sessions_options options = {
         .engine = d->engine,
         .sessions_max = d->config.sessions_max,
         .rows_max = d->config.rows_max,
-        .memory_budget_bytes = budget != 0 ? budget : available / 4 * 3,
+        .device = d->config.device,
+        .memory_budget_bytes = budget != 0 ? budget
+                               : shared    ? host_bytes
+                                           : room - workspace,
+        .host_budget_bytes = shared ? 0 : host_bytes,
         .cache_bytes_max = d->config.cache_bytes_max,
         .cache_dir = d->config.cache_dir[0] != '\0' ? d->config.cache_dir : NULL,
         .lease_ms = d->config.lease_timeout_ms,

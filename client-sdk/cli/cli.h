@@ -7,6 +7,7 @@
  *   bench_table.c   their figures, projected times    bench_markdown.c  the same for people
  *   cmd_eval.c, cmd_generate.c    use_session.c       a session to ask
  *   cmd_session.c   session .., server .., export     cmd_data.c       data show
+ *   cmd_plan.c      plan: memory of a session    plan_shapes.c    models by name
  *   evaluate.c      loss and exact match of rows      exact_match.c    what counts as right
  *   evaluate_choices.c  accuracy of rows with choices
  *   run_report.c    report.json                       run_files.c      files of a run folder
@@ -63,6 +64,7 @@ int seam_cmd_session_delete(int argc, char **argv, int first);
 int seam_cmd_server_info(int argc, char **argv, int first);
 int seam_cmd_model_list(int argc, char **argv, int first);
 int seam_cmd_model_pull(int argc, char **argv, int first);
+int seam_cmd_plan(int argc, char **argv, int first);
 int seam_cmd_data_show(int argc, char **argv, int first);
 
 /* Loopback without --ca: plaintext; everything else TLS, unless --insecure.  The token comes from

@@ -13,6 +13,7 @@ static const seam_command commands[] = {
     {NULL, "generate", "continue a prompt with a session's adapter", seam_cmd_generate},
     {"bench", "codecs", "train once a codec and compare loss, widths, bytes, time",
      seam_cmd_bench_codecs},
+    {NULL, "plan", "memory that a model and a session of it take", seam_cmd_plan},
     {NULL, "export", "write a session's adapter as a PEFT folder", seam_cmd_export},
     {"session", "list", "sessions of a server", seam_cmd_session_list},
     {"session", "show", "one session", seam_cmd_session_show},

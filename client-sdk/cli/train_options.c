@@ -33,6 +33,8 @@ static const seam_arg_spec run_specs[] = {
     OPTION("adapter", SEAM_ARG_TEXT, adapter, "DIR", "start from this PEFT adapter"),
     OPTION("server-model", SEAM_ARG_TEXT, server_model, "NAME",
            "model on the server [the one with this model's identity]"),
+    OPTION("recompute", SEAM_ARG_FLAG, recompute, NULL,
+           "the server computes layers again instead of keeping them: same result, less memory"),
     OPTION("name", SEAM_ARG_TEXT, name, "TEXT", "the session's name, for people"),
     OPTION("delete-session", SEAM_ARG_FLAG, delete_session, NULL,
            "delete the session when the run is done"),
@@ -325,6 +327,7 @@ seam_status seam_train_session_options(seam_session_options *ret_session,
                                        const seam_train_options *o, seam_error *err) {
     seam_session_options s = SEAM_SESSION_OPTIONS_INIT;
     s.model = o->server_model;
+    s.recompute = o->recompute;
     s.name = o->name;
     s.codec = o->codec;
     s.codec_fwd_in = o->codec_fwd_in;

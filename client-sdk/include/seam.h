@@ -196,12 +196,14 @@ typedef struct seam_session_options {
     uint32_t rows_per_micro_max;      /* T of one micro-batch [4096] */
     uint32_t sequences_per_micro_max; /* [64] */
     uint32_t micros_per_step_max;     /* [1] */
+
+    bool recompute; /* the server keeps less of a micro-batch and computes it again: same result */
 } seam_session_options;
 #define SEAM_SESSION_OPTIONS_INIT                                                                  \
     {                                                                                              \
         sizeof(seam_session_options), NULL, 0, NULL, NULL, NULL, 0, 0, NULL, 0, 0, NULL, 0, NULL,  \
             false, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, 0, NULL, NULL, 0, false, 0, 0,  \
-            0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0, 0, 0, 0, 0                                      \
+            0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0, 0, 0, 0, 0, false                               \
     }
 
 /* Creates the session on the server.  SEAM_E_ARG (err names the field), SEAM_E_NOT_FOUND (model),

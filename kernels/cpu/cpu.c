@@ -203,6 +203,11 @@ static void cpu_mem_free(seam_backend *backend, void *gift_ptr) {
     seam_mem_free(gift_ptr);
 }
 
+static uint64_t cpu_mem_room(seam_backend *backend) {
+    (void)backend;
+    return SEAM_MEM_ROOM_HOST;
+}
+
 static seam_status cpu_copy(seam_stream *stream, void *dst, const void *src, size_t bytes) {
     (void)stream;
     memcpy(dst, src, bytes);
@@ -256,6 +261,7 @@ static const seam_ops shared_ops = {
     .qkv = SEAM_F32,
     .mem_alloc = cpu_mem_alloc,
     .mem_free = cpu_mem_free,
+    .mem_room = cpu_mem_room,
     .copy_in = cpu_copy,
     .copy_out = cpu_copy,
     .zero = cpu_zero,

@@ -89,6 +89,12 @@ static void cuda_mem_free(seam_backend *backend, void *gift_ptr) {
     (void)seam_cuda_status(cudaFree(gift_ptr));
 }
 
+static uint64_t cuda_mem_room(seam_backend *backend) {
+    size_t room = 0, total = 0;
+    (void)cudaSetDevice(((const cuda_backend *)backend)->index);
+    return seam_cuda_status(cudaMemGetInfo(&room, &total)) == SEAM_OK ? room : 0;
+}
+
 static seam_status cuda_copy_in(seam_stream *stream, void *device, const void *host, size_t bytes) {
     return seam_cuda_status(
         cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, seam_cuda_queue(stream)));
@@ -227,6 +233,7 @@ static void table_fill(seam_ops *ops, seam_dtype act) {
     ops->head_rows = 512;
     ops->mem_alloc = cuda_mem_alloc;
     ops->mem_free = cuda_mem_free;
+    ops->mem_room = cuda_mem_room;
     ops->copy_in = cuda_copy_in;
     ops->copy_out = cuda_copy_out;
     ops->zero = cuda_zero;

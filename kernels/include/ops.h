@@ -206,6 +206,8 @@ typedef struct seam_adamw_args {
     uint64_t step; /* from 1, for bias correction */
 } seam_adamw_args;
 
+#define SEAM_MEM_ROOM_HOST UINT64_MAX
+
 typedef struct seam_ops {
     const char *name;         /* "ref", "cpu", "cuda" */
     seam_dtype act, acc, qkv; /* as created */
@@ -214,6 +216,9 @@ typedef struct seam_ops {
     /* Memory of the device.  alloc: zeroed, 64-byte aligned. */
     seam_status (*mem_alloc)(void **ret_ptr, seam_backend *backend, size_t bytes);
     void (*mem_free)(seam_backend *backend, void *gift_ptr); /* NULL is fine */
+    /* Bytes that mem_alloc could give now; SEAM_MEM_ROOM_HOST: the device's memory is the host's.
+     */
+    uint64_t (*mem_room)(seam_backend *backend);
     seam_status (*copy_in)(seam_stream *stream, void *device, const void *host, size_t bytes);
     seam_status (*copy_out)(seam_stream *stream, void *host, const void *device, size_t bytes);
     seam_status (*zero)(seam_stream *stream, void *device, size_t bytes);

@@ -3,7 +3,8 @@
  * Kept for every layer: the residual stream before both norms (acc), both rstd, q|k|v rotated, o,
  * log-sum-exp, gate|up, and x A^T of every adapted projection.  Kept only where LoRA reads it
  * again: the normalised inputs and the SwiGLU output; else all layers share one.  Forward only
- * (no LoRA config): all layers share everything. */
+ * (no LoRA config): all layers share everything.  Recompute: all layers share everything but their
+ * input and, where LoRA reads it, x A^T of the down projection, which comes last in a layer. */
 #include "blocks_internal.h"
 #include "try.h"
 
@@ -57,6 +58,16 @@ static void layer_take(plan *p, seam_layer_acts *l, const seam_activations *acts
     }
 }
 
+/* A layer of a recomputing micro-batch: its own input beside the first layer's buffers. */
+static void layer_share(plan *p, seam_layer_acts *l, const seam_activations *acts,
+                        const seam_layer_acts *first) {
+    *l = *first;
+    l->x_in = take(p, acts->blocks->config.hidden, acts->blocks->ops->acc);
+    if (seam_product_has_lora(acts->targets, SEAM_PRODUCT_DOWN)) {
+        l->u[SEAM_PRODUCT_DOWN] = take(p, acts->rank_max, acts->blocks->ops->act);
+    }
+}
+
 static void acts_take(plan *p, seam_activations *acts) {
     const seam_blocks *b = acts->blocks;
     const seam_model_config *c = &b->config;
@@ -64,7 +75,11 @@ static void acts_take(plan *p, seam_activations *acts) {
     const uint32_t layers = acts->keep ? b->layer_count : 1;
     for (uint32_t i = 0; i < layers; i++) {
         seam_layer_acts *l = &acts->layers[i];
-        layer_take(p, l, acts, i == 0 ? NULL : &acts->layers[0]);
+        if (i > 0 && acts->recompute) {
+            layer_share(p, l, acts, &acts->layers[0]);
+        } else {
+            layer_take(p, l, acts, i == 0 ? NULL : &acts->layers[0]);
+        }
     }
     if (acts->keep) {
         acts->d_x = take(p, c->hidden, b->ops->act);
@@ -76,12 +91,15 @@ static void acts_take(plan *p, seam_activations *acts) {
 }
 
 static void acts_describe(seam_activations *acts, const seam_blocks *blocks,
-                          const seam_lora_config *lora, uint32_t rows_max) {
+                          const seam_activations_options *options) {
+    const seam_lora_config *lora = options->lora;
     acts->blocks = blocks;
     acts->keep = lora != NULL;
+    acts->recompute = acts->keep && options->recompute;
     acts->rank_max = lora != NULL ? lora->rank : SEAM_LORA_RANK_MAX;
     acts->targets = lora != NULL ? lora->targets : (1u << SEAM_LORA_TARGETS) - 1;
-    acts->rows_max = rows_max;
+    acts->rows_max = options->rows_max;
+    acts->seqs_max = options->seqs_max;
 }
 
 /* 0 when the sizes do not fit in size_t. */
@@ -91,18 +109,16 @@ static size_t plan_bytes(seam_activations *acts) {
     return p.overflow ? 0 : p.arena.used_bytes;
 }
 
-size_t seam_activations_bytes(const seam_blocks *blocks, const seam_lora_config *lora,
-                              uint32_t rows_max) {
-    seam_layer_acts layers[SEAM_LAYERS_MAX];
+size_t seam_activations_bytes(const seam_blocks *blocks, const seam_activations_options *options) {
+    seam_layer_acts layers[SEAM_LAYERS_MAX] = {0};
     seam_activations acts = {.layers = layers};
-    acts_describe(&acts, blocks, lora, rows_max);
+    acts_describe(&acts, blocks, options);
     return plan_bytes(&acts);
 }
 
 seam_status seam_activations_create(seam_activations **ret_acts, const seam_blocks *blocks,
-                                    const seam_lora_config *lora, uint32_t rows_max,
-                                    uint32_t seqs_max, seam_error *err) {
-    if (rows_max == 0 || seqs_max == 0) {
+                                    const seam_activations_options *options, seam_error *err) {
+    if (options->rows_max == 0 || options->seqs_max == 0) {
         return seam_error_set(err, SEAM_E_ARG, "rows and sequences of a micro-batch: at least 1");
     }
     const seam_ops *ops = blocks->ops;
@@ -110,8 +126,7 @@ seam_status seam_activations_create(seam_activations **ret_acts, const seam_bloc
     if (acts == NULL) {
         return seam_error_set(err, SEAM_E_MEMORY, "no memory for activations");
     }
-    acts_describe(acts, blocks, lora, rows_max);
-    acts->seqs_max = seqs_max;
+    acts_describe(acts, blocks, options);
     seam_status st = SEAM_E_MEMORY;
     acts->layers = seam_mem_zalloc(blocks->layer_count, sizeof *acts->layers);
     if (acts->layers == NULL) {
@@ -123,14 +138,15 @@ seam_status seam_activations_create(seam_activations **ret_acts, const seam_bloc
         goto fail;
     }
     SEAM_TRY_GOTO(ops->mem_alloc(&acts->memory, blocks->backend, bytes), st, fail);
-    plan p = {.arena = {.base = acts->memory, .capacity_bytes = bytes}, .rows = rows_max};
+    plan p = {.arena = {.base = acts->memory, .capacity_bytes = bytes}, .rows = acts->rows_max};
     acts_take(&p, acts);
     SEAM_ASSERT(p.arena.used_bytes == bytes);
     *ret_acts = acts;
     return SEAM_OK;
 fail:
     seam_activations_destroy(acts);
-    return seam_error_set(err, st, "activations of %u rows: %s", rows_max, seam_status_text(st));
+    return seam_error_set(err, st, "activations of %u rows: %s", options->rows_max,
+                          seam_status_text(st));
 }
 
 void seam_activations_destroy(seam_activations *gift_acts) {

@@ -166,6 +166,40 @@ static seam_status config_check(const seam_lora_config *config, seam_error *err)
     return SEAM_OK;
 }
 
+/* Elements from the beginning of a tensor of so many to that of the next. */
+static size_t slot_stride(size_t count) {
+    return (count + SLOT_ALIGN - 1) / SLOT_ALIGN * SLOT_ALIGN;
+}
+
+size_t seam_adapter_elements(const seam_blocks *blocks, const seam_lora_config *config) {
+    size_t count = 0;
+    for (uint32_t t = 0; t < SEAM_LORA_TARGETS; t++) {
+        if ((config->targets >> t & 1) != 0) {
+            const seam_lora_shape shape = seam_lora_target_shape(blocks, t);
+            count += slot_stride((size_t)config->rank * shape.in) +
+                     slot_stride((size_t)config->rank * shape.out);
+        }
+    }
+    return count * blocks->layer_count;
+}
+
+/* Elements of the largest tensor. */
+static size_t slot_largest(const seam_blocks *blocks, const seam_lora_config *config) {
+    size_t largest = 0;
+    for (uint32_t t = 0; t < SEAM_LORA_TARGETS; t++) {
+        const seam_lora_shape shape = seam_lora_target_shape(blocks, t);
+        const size_t side = shape.in > shape.out ? shape.in : shape.out;
+        largest = (config->targets >> t & 1) != 0 && side > largest ? side : largest;
+    }
+    return largest * config->rank;
+}
+
+size_t seam_adapter_host_bytes(const seam_blocks *blocks, const seam_lora_config *config) {
+    const size_t targets = (size_t)__builtin_popcount(config->targets);
+    return sizeof(seam_adapter) + 2 * targets * blocks->layer_count * sizeof(seam_adapter_slot) +
+           slot_largest(blocks, config) * seam_dtype_bytes(blocks->ops->acc);
+}
+
 static seam_status slots_plan(seam_adapter *a) {
     uint32_t chosen[SEAM_LORA_TARGETS];
     for (uint32_t t = 0; t < SEAM_LORA_TARGETS; t++) {
@@ -191,10 +225,10 @@ static seam_status slots_plan(seam_adapter *a) {
                                           .rows = is_b ? shape.out : a->config.rank,
                                           .cols = is_b ? a->config.rank : shape.in,
                                           .is_b = is_b};
-        const size_t count = (size_t)a->slots[i].rows * a->slots[i].cols;
-        begin += (count + SLOT_ALIGN - 1) / SLOT_ALIGN * SLOT_ALIGN;
+        begin += slot_stride((size_t)a->slots[i].rows * a->slots[i].cols);
     }
     a->count = begin;
+    SEAM_ASSERT(a->count == seam_adapter_elements(a->blocks, &a->config));
     return SEAM_OK;
 }
 
@@ -207,11 +241,7 @@ static seam_status buffers_take(seam_adapter *a) {
         !seam_mul_bytes(&act_bytes, a->count, seam_dtype_bytes(ops->act))) {
         return SEAM_E_LIMIT;
     }
-    size_t largest = 0;
-    for (uint32_t i = 0; i < a->slot_count; i++) {
-        const size_t count = (size_t)a->slots[i].rows * a->slots[i].cols;
-        largest = count > largest ? count : largest;
-    }
+    const size_t largest = slot_largest(a->blocks, &a->config);
     a->staging = seam_mem_alloc_aligned(largest * seam_dtype_bytes(ops->acc));
     if (a->staging == NULL) {
         return SEAM_E_MEMORY;

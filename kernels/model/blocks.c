@@ -62,15 +62,12 @@ seam_status seam_blocks_create_from(seam_blocks **ret_blocks, seam_backend *back
     if (b == NULL) {
         return seam_error_set(err, SEAM_E_MEMORY, "no memory for the blocks");
     }
-    b->config = *config;
+    const seam_blocks_shape shape = {.config = config,
+                                     .ops = seam_backend_ops(backend),
+                                     .layer_begin = layer_begin,
+                                     .layer_end = layer_end};
+    seam_blocks_shape_init(b, &shape);
     b->backend = backend;
-    b->ops = seam_backend_ops(backend);
-    b->layer_begin = layer_begin;
-    b->layer_count = layer_end - layer_begin;
-    b->q_cols = config->heads * config->head_dim;
-    b->kv_cols = config->kv_heads * config->head_dim;
-    b->qkv_cols = b->q_cols + 2 * b->kv_cols;
-    b->attention_scale = (float)(1.0 / sqrt(config->head_dim));
     seam_error inner = {.status = SEAM_OK};
     const seam_status st = blocks_load(b, source, &inner);
     if (st != SEAM_OK) {
@@ -80,6 +77,18 @@ seam_status seam_blocks_create_from(seam_blocks **ret_blocks, seam_backend *back
     }
     *ret_blocks = b;
     return SEAM_OK;
+}
+
+void seam_blocks_shape_init(seam_blocks *ret_blocks, const seam_blocks_shape *shape) {
+    const seam_model_config *config = shape->config;
+    *ret_blocks = (seam_blocks){.config = *config,
+                                .ops = shape->ops,
+                                .layer_begin = shape->layer_begin,
+                                .layer_count = shape->layer_end - shape->layer_begin,
+                                .q_cols = config->heads * config->head_dim,
+                                .kv_cols = config->kv_heads * config->head_dim,
+                                .attention_scale = (float)(1.0 / sqrt(config->head_dim))};
+    ret_blocks->qkv_cols = ret_blocks->q_cols + 2 * ret_blocks->kv_cols;
 }
 
 void seam_blocks_destroy(seam_blocks *gift_blocks) {

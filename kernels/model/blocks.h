@@ -121,15 +121,23 @@ typedef struct seam_batch {
     const uint32_t *positions; /* (T), below context_max */
 } seam_batch;
 
-/* lora NULL: forward only, with any adapter, in the memory of one layer; else for forward and
- * backward with adapters of this rank and these targets (or fewer). */
+typedef struct seam_activations_options {
+    /* NULL: forward only, with any adapter, in the memory of one layer; else for forward and
+     * backward with adapters of this rank and these targets (or fewer). */
+    const seam_lora_config *lora;
+    uint32_t rows_max, seqs_max;
+    /* Backward runs each layer's forward again, so that of every layer but the one at work only its
+     * input is kept: about a fifth of the memory for a third more work, and the same bits. */
+    bool recompute;
+} seam_activations_options;
+
 typedef struct seam_activations seam_activations;
+/* SEAM_E_ARG (no rows or sequences), SEAM_E_MEMORY, SEAM_E_LIMIT (not addressable). */
 seam_status seam_activations_create(seam_activations **ret_acts, const seam_blocks *blocks,
-                                    const seam_lora_config *lora, uint32_t rows_max,
-                                    uint32_t seqs_max, seam_error *err);
+                                    const seam_activations_options *options, seam_error *err);
 void seam_activations_destroy(seam_activations *gift_acts);
-size_t seam_activations_bytes(const seam_blocks *blocks, const seam_lora_config *lora,
-                              uint32_t rows_max);
+/* On the device; 0: the sizes are not addressable. */
+size_t seam_activations_bytes(const seam_blocks *blocks, const seam_activations_options *options);
 
 /* x (T, C) acc, on the device, in place.  adapter may be NULL (the base model).  SEAM_E_ARG for a
  * batch that breaks a rule above. */
@@ -149,6 +157,8 @@ seam_status seam_kv_cache_create(seam_kv_cache **ret_cache, const seam_blocks *b
                                  uint32_t slot_count, uint32_t positions_max, uint32_t rows_max,
                                  seam_error *err);
 void seam_kv_cache_destroy(seam_kv_cache *gift_cache);
+/* Keys and values on the device, without the scratch of a layer; 0: not addressable. */
+size_t seam_kv_cache_bytes(const seam_blocks *blocks, uint32_t slot_count, uint32_t positions_max);
 /* x (T, C) acc in place; row t is position positions[t] of slot slots[t]; rows of one slot come in
  * rising positions and earlier positions are already in the cache.  SEAM_E_ARG for a slot, a
  * position or a count of rows beyond the cache's. */

@@ -2,7 +2,10 @@
  *
  * dx is the gradient of the residual stream (acc): each half of a layer reads it as act, goes
  * back through its branch, and adds the branch's gradient to it.  Only LoRA's gradients are
- * formed; weights and norms are frozen. */
+ * formed; weights and norms are frozen.
+ *
+ * With recompute a layer's forward runs again before its backward, from the kept x_in: the same
+ * ops on the same values, so the same bits.  The last layer's activations still stand there. */
 #include "blocks_internal.h"
 #include "try.h"
 
@@ -15,6 +18,7 @@ typedef struct backward {
     const seam_batch *batch;
 } backward;
 
+static seam_status layer_again(const backward *pass, uint32_t layer);
 static seam_status mlp_backward(const backward *pass, uint32_t layer);
 static seam_status attention_backward(const backward *pass, uint32_t layer, bool skip_dx);
 
@@ -31,10 +35,33 @@ seam_status seam_blocks_backward(const seam_blocks *blocks, seam_adapter *adapte
                            .dx = dx,
                            .batch = batch};
     for (uint32_t layer = blocks->layer_count; layer-- > 0;) {
+        if (acts->recompute && layer + 1 < blocks->layer_count) {
+            SEAM_TRY(layer_again(&pass, layer));
+        }
         SEAM_TRY(mlp_backward(&pass, layer));
         SEAM_TRY(attention_backward(&pass, layer, layer == 0 && skip_input_gradient));
     }
     return SEAM_OK;
+}
+
+/* The layer's activations, as its forward left them; u of down is kept and not formed again. */
+static seam_status layer_again(const backward *pass, uint32_t layer) {
+    const seam_ops *ops = pass->blocks->ops;
+    const seam_layer_acts *l = &pass->acts->layers[layer];
+    const seam_batch *batch = pass->batch;
+    const seam_pass again = {.blocks = pass->blocks,
+                             .adapter = pass->adapter,
+                             .acts = pass->acts,
+                             .stream = pass->stream,
+                             .x = l->x_mid,
+                             .rows = batch->rows,
+                             .positions = batch->positions,
+                             .again = true};
+    SEAM_TRY(ops->cast(pass->stream, l->x_mid, ops->acc, l->x_in, ops->acc,
+                       (size_t)batch->rows * pass->blocks->config.hidden));
+    SEAM_TRY(seam_layer_attention_begin(&again, layer));
+    SEAM_TRY(seam_layer_attention(&again, layer, batch));
+    return seam_layer_attention_end(&again, layer);
 }
 
 /* acts.d_x = dx as act. */

@@ -14,6 +14,16 @@ struct seam_kv_cache {
     seam_activations *acts; /* forward only: one layer's scratch */
 };
 
+size_t seam_kv_cache_bytes(const seam_blocks *blocks, uint32_t slot_count, uint32_t positions_max) {
+    size_t bytes = 0;
+    if (!seam_mul3_bytes(&bytes, slot_count, positions_max, blocks->kv_cols) ||
+        !seam_mul_bytes(&bytes, bytes, seam_dtype_bytes(blocks->ops->act)) ||
+        !seam_mul3_bytes(&bytes, bytes, 2, blocks->layer_count)) {
+        return 0;
+    }
+    return bytes;
+}
+
 seam_status seam_kv_cache_create(seam_kv_cache **ret_cache, const seam_blocks *blocks,
                                  uint32_t slot_count, uint32_t positions_max, uint32_t rows_max,
                                  seam_error *err) {
@@ -25,11 +35,8 @@ seam_status seam_kv_cache_create(seam_kv_cache **ret_cache, const seam_blocks *b
                               slot_count, positions_max, rows_max, blocks->config.context_max);
     }
     const seam_ops *ops = blocks->ops;
-    size_t layer_bytes = 0;
-    size_t bytes = 0;
-    if (!seam_mul3_bytes(&layer_bytes, slot_count, positions_max, blocks->kv_cols) ||
-        !seam_mul_bytes(&layer_bytes, layer_bytes, seam_dtype_bytes(ops->act)) ||
-        !seam_mul3_bytes(&bytes, layer_bytes, 2, blocks->layer_count)) {
+    const size_t bytes = seam_kv_cache_bytes(blocks, slot_count, positions_max);
+    if (bytes == 0) {
         return seam_error_set(err, SEAM_E_LIMIT, "key/value cache: too large to address");
     }
     seam_kv_cache *cache = seam_mem_zalloc(1, sizeof *cache);
@@ -40,7 +47,7 @@ seam_status seam_kv_cache_create(seam_kv_cache **ret_cache, const seam_blocks *b
     cache->slot_count = slot_count;
     cache->positions_max = positions_max;
     cache->rows_max = rows_max;
-    cache->layer_bytes = layer_bytes;
+    cache->layer_bytes = bytes / 2 / blocks->layer_count;
     void *memory = NULL;
     seam_status st = ops->mem_alloc(&memory, blocks->backend, bytes);
     if (st != SEAM_OK) {
@@ -49,7 +56,8 @@ seam_status seam_kv_cache_create(seam_kv_cache **ret_cache, const seam_blocks *b
                               seam_status_text(st));
     }
     cache->memory = memory;
-    st = seam_activations_create(&cache->acts, blocks, NULL, rows_max, rows_max, err);
+    const seam_activations_options options = {.rows_max = rows_max, .seqs_max = rows_max};
+    st = seam_activations_create(&cache->acts, blocks, &options, err);
     if (st != SEAM_OK) {
         seam_kv_cache_destroy(cache);
         return st;

@@ -10,7 +10,6 @@
 #include "try.h"
 
 static seam_status batch_check(const seam_activations *acts, const seam_batch *batch);
-static seam_status attention(const seam_pass *pass, uint32_t layer, const seam_batch *batch);
 
 seam_status seam_blocks_forward(const seam_blocks *blocks, seam_adapter *adapter,
                                 seam_activations *acts, seam_stream *stream, void *x,
@@ -30,7 +29,7 @@ seam_status seam_blocks_forward(const seam_blocks *blocks, seam_adapter *adapter
                             .positions = batch->positions};
     for (uint32_t layer = 0; layer < blocks->layer_count; layer++) {
         SEAM_TRY(seam_layer_attention_begin(&pass, layer));
-        SEAM_TRY(attention(&pass, layer, batch));
+        SEAM_TRY(seam_layer_attention(&pass, layer, batch));
         SEAM_TRY(seam_layer_attention_end(&pass, layer));
     }
     acts->forward_rows = acts->keep ? batch->rows : 0;
@@ -57,11 +56,12 @@ static seam_status batch_check(const seam_activations *acts, const seam_batch *b
     return SEAM_OK;
 }
 
-/* Keeps the residual stream and normalises it into h; rstd and copy may be NULL (not kept). */
+/* Keeps the residual stream and normalises it into h; rstd and copy may be NULL (not kept), and
+ * copy may be where the stream is. */
 static seam_status norm(const seam_pass *pass, void *h, void *rstd, void *copy, const void *w) {
     const seam_ops *ops = pass->blocks->ops;
     const uint32_t C = pass->blocks->config.hidden;
-    if (copy != NULL) {
+    if (copy != NULL && copy != pass->x) {
         SEAM_TRY(
             ops->cast(pass->stream, copy, ops->acc, pass->x, ops->acc, (size_t)pass->rows * C));
     }
@@ -79,7 +79,8 @@ seam_status seam_layer_attention_begin(const seam_pass *pass, uint32_t layer) {
     const seam_blocks *b = pass->blocks;
     const seam_block *weights = &b->layers[layer];
     const seam_layer_acts *l = seam_pass_layer(pass, layer);
-    SEAM_TRY(norm(pass, l->attention_h, l->attention_rstd, l->x_in, weights->attention_norm));
+    SEAM_TRY(norm(pass, l->attention_h, l->attention_rstd, pass->again ? NULL : l->x_in,
+                  weights->attention_norm));
     seam_lora_pair pairs[SEAM_LORA_PAIRS_MAX];
     const seam_linear_forward_args qkv = {
         .y = l->qkv,
@@ -103,7 +104,7 @@ seam_status seam_layer_attention_begin(const seam_pass *pass, uint32_t layer) {
     return b->ops->rope(pass->stream, &rope);
 }
 
-static seam_status attention(const seam_pass *pass, uint32_t layer, const seam_batch *batch) {
+seam_status seam_layer_attention(const seam_pass *pass, uint32_t layer, const seam_batch *batch) {
     const seam_blocks *b = pass->blocks;
     const seam_layer_acts *l = seam_pass_layer(pass, layer);
     const size_t value_bytes = seam_dtype_bytes(b->ops->qkv);
@@ -161,6 +162,9 @@ seam_status seam_layer_attention_end(const seam_pass *pass, uint32_t layer) {
     const seam_swiglu_forward_args swiglu = {
         .y = l->swiglu, .gate_up = l->gate_up, .T = pass->rows, .F = F};
     SEAM_TRY(b->ops->swiglu_forward(pass->stream, &swiglu));
+    if (pass->again) {
+        return SEAM_OK;
+    }
     seam_lora_pair down_pairs[SEAM_LORA_PAIRS_MAX];
     const seam_linear_forward_args down = {
         .y = pass->x,

@@ -39,6 +39,14 @@ typedef struct seam_lora_shape {
 } seam_lora_shape;
 seam_lora_shape seam_lora_target_shape(const seam_blocks *blocks, uint32_t target_idx);
 
+/* Sizes and element types of blocks that hold no weights: what plans are made of. */
+typedef struct seam_blocks_shape {
+    const seam_model_config *config;
+    const seam_ops *ops;
+    uint32_t layer_begin, layer_end;
+} seam_blocks_shape;
+void seam_blocks_shape_init(seam_blocks *ret_blocks, const seam_blocks_shape *shape);
+
 /* Products by their first target and count of targets. */
 enum { SEAM_PRODUCT_QKV = 0, SEAM_PRODUCT_O = 3, SEAM_PRODUCT_GATE_UP = 4, SEAM_PRODUCT_DOWN = 6 };
 static inline uint32_t seam_product_targets(uint32_t product) {
@@ -70,6 +78,10 @@ struct seam_adapter {
     uint64_t applied_step_count; /* AdamW's bias correction */
 };
 
+/* Elements of a flat buffer, and the bytes on the host beside them. */
+size_t seam_adapter_elements(const seam_blocks *blocks, const seam_lora_config *config);
+size_t seam_adapter_host_bytes(const seam_blocks *blocks, const seam_lora_config *config);
+
 /* Pairs of one product of one layer; returns their count (0 without an adapter).  u[target] are
  * the places of the kept x A^T. */
 uint32_t seam_adapter_pairs(seam_lora_pair ret_pairs[SEAM_LORA_PAIRS_MAX],
@@ -93,7 +105,8 @@ struct seam_activations {
     const seam_blocks *blocks;
     uint32_t rank_max;
     uint32_t targets;
-    bool keep; /* false: forward only, every layer uses layers[0] */
+    bool keep;      /* false: forward only, every layer uses layers[0] */
+    bool recompute; /* keep: x_in and u of down are a layer's own, all else is layers[0]'s */
     uint32_t rows_max, seqs_max;
     uint32_t forward_rows; /* rows of the last forward; 0: none to go back through */
     void *memory;
@@ -113,6 +126,7 @@ typedef struct seam_pass {
     void *x; /* (T, C) acc */
     uint32_t rows;
     const uint32_t *positions;
+    bool again; /* x is x_in's copy in x_mid; what the layer adds last is not wanted */
 } seam_pass;
 
 static inline const seam_layer_acts *seam_pass_layer(const seam_pass *pass, uint32_t layer) {
@@ -120,6 +134,8 @@ static inline const seam_layer_acts *seam_pass_layer(const seam_pass *pass, uint
 }
 /* x -> acts.qkv: norm, product, rotation. */
 seam_status seam_layer_attention_begin(const seam_pass *pass, uint32_t layer);
+/* acts.qkv -> acts.o inside each sequence of the batch. */
+seam_status seam_layer_attention(const seam_pass *pass, uint32_t layer, const seam_batch *batch);
 /* acts.o -> x: output projection and the feed-forward half. */
 seam_status seam_layer_attention_end(const seam_pass *pass, uint32_t layer);
 

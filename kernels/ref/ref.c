@@ -44,6 +44,11 @@ static void ref_mem_free(seam_backend *backend, void *gift_ptr) {
     seam_mem_free(gift_ptr);
 }
 
+static uint64_t ref_mem_room(seam_backend *backend) {
+    (void)backend;
+    return SEAM_MEM_ROOM_HOST;
+}
+
 static seam_status ref_copy(seam_stream *stream, void *dst, const void *src, size_t bytes) {
     (void)stream;
     memcpy(dst, src, bytes);
@@ -153,6 +158,7 @@ static const seam_ops ref_ops = {
     .qkv = SEAM_F64,
     .mem_alloc = ref_mem_alloc,
     .mem_free = ref_mem_free,
+    .mem_room = ref_mem_room,
     .copy_in = ref_copy,
     .copy_out = ref_copy,
     .zero = ref_zero,

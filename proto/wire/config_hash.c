@@ -110,5 +110,6 @@ uint64_t seam_config_hash(const Seam__V1__SessionConfig *config) {
     hash = add_optimizer(hash, config->optimizer != NULL ? config->optimizer : &no_optimizer);
     hash = add_codec(hash, config->codec != NULL ? config->codec : &no_codec);
     hash = add_limits(hash, config->limits != NULL ? config->limits : &no_limits);
-    return add_text(hash, config->name);
+    hash = add_text(hash, config->name);
+    return add_u8(hash, config->recompute != 0);
 }

@@ -92,22 +92,35 @@ static void carve(seam_generator *g, seam_arena *arena) {
     g->packed = seam_arena_take(arena, floats);
 }
 
-size_t seam_generator_plan_bytes(const seam_session_config *config,
-                                 const seam_generator_options *options) {
-    const seam_model_config *model = config->model->config;
-    seam_generator plan = {.config = config, .options = *options};
+/* The memory of one layer, in which rows pass through all. */
+static seam_activations_options acts_options(const seam_generator_options *options) {
+    return (seam_activations_options){.rows_max = options->rows_max, .seqs_max = options->rows_max};
+}
+
+seam_status seam_generator_plan(seam_memory_plan *plan, const seam_session_config *config,
+                                const seam_generator_options *options) {
+    const seam_blocks *blocks = config->model->blocks;
+    const seam_ops *ops = seam_backend_ops(seam_blocks_backend(blocks));
+    seam_generator generator = {.config = config, .options = *options};
     seam_arena arena = {0};
-    carve(&plan, &arena);
-    const size_t x_bytes = (size_t)options->rows_max * model->hidden * sizeof(float);
-    const size_t cache_bytes =
-        options->cached ? (size_t)options->slot_count * options->positions_max * model->kv_heads *
-                              model->head_dim * 2 * model->layers * sizeof(float)
+    carve(&generator, &arena);
+    const seam_coder_config in = coder_config(&generator, SEAM_SITE_FWD_IN);
+    const seam_coder_config out = coder_config(&generator, SEAM_SITE_FWD_OUT);
+    plan->host[SEAM_MEMORY_CODEC] += sizeof generator + arena.used_bytes +
+                                     seam_coder_memory_bytes(&in) + seam_coder_memory_bytes(&out);
+    const seam_activations_options acts = acts_options(options);
+    const size_t acts_bytes = seam_activations_bytes(blocks, &acts);
+    const size_t keys_bytes =
+        options->cached ? seam_kv_cache_bytes(blocks, options->slot_count, options->positions_max)
                         : 0;
-    const seam_coder_config in = coder_config(&plan, SEAM_SITE_FWD_IN);
-    const seam_coder_config out = coder_config(&plan, SEAM_SITE_FWD_OUT);
-    const size_t coder_bytes = seam_coder_memory_bytes(&in) + seam_coder_memory_bytes(&out);
-    return sizeof plan + arena.used_bytes + coder_bytes + x_bytes + cache_bytes +
-           seam_activations_bytes(config->model->blocks, NULL, options->rows_max);
+    if (acts_bytes == 0 || (options->cached && keys_bytes == 0)) {
+        return SEAM_E_LIMIT;
+    }
+    plan->device[SEAM_MEMORY_KEYS] += keys_bytes;
+    plan->device[SEAM_MEMORY_ACTIVATIONS] += acts_bytes + (size_t)options->rows_max *
+                                                              config->model->config->hidden *
+                                                              seam_dtype_bytes(ops->acc);
+    return SEAM_OK;
 }
 
 static seam_status fill(seam_generator *g, seam_error *err) {
@@ -126,8 +139,8 @@ static seam_status fill(seam_generator *g, seam_error *err) {
         SEAM_TRY(seam_kv_cache_create(&g->cache, blocks, options->slot_count,
                                       options->positions_max, options->rows_max, err));
     } else {
-        SEAM_TRY(seam_activations_create(&g->acts, blocks, NULL, options->rows_max,
-                                         options->rows_max, err));
+        const seam_activations_options acts = acts_options(options);
+        SEAM_TRY(seam_activations_create(&g->acts, blocks, &acts, err));
     }
     return g->ops->mem_alloc(&g->x, g->backend, x_count * seam_dtype_bytes(g->ops->acc));
 }

@@ -37,8 +37,9 @@ typedef struct seam_generator seam_generator;
 seam_status seam_generator_options_check(const seam_generator_options *options,
                                          const seam_session_config *config, uint32_t rows_max,
                                          seam_error *err);
-size_t seam_generator_plan_bytes(const seam_session_config *config,
-                                 const seam_generator_options *options);
+/* Adds what a stream of these options takes.  SEAM_E_LIMIT: not addressable. */
+seam_status seam_generator_plan(seam_memory_plan *plan, const seam_session_config *config,
+                                const seam_generator_options *options);
 /* trainer and its config are borrowed and must outlive the generator. */
 seam_status seam_generator_create(seam_generator **ret_generator, const seam_session_config *config,
                                   seam_trainer *trainer, const seam_generator_options *options,

@@ -7,9 +7,6 @@
 #include "trainer_internal.h"
 #include "try.h"
 
-/* f32 master, gradient and two moments, and the compute copy. */
-#define ADAPTER_BYTES_A_PARAMETER (4 * 4 + 4)
-
 /* Largest wire size of a tensor of any site. */
 static size_t tensor_bytes_max(const seam_session_config *config) {
     size_t largest = 0;
@@ -75,38 +72,27 @@ static void carve(seam_trainer *t, seam_arena *arena) {
     t->weights_out = seam_arena_take(arena, t->by_token ? width_floats : 0);
 }
 
-static size_t adapter_bytes(const seam_session_config *config) {
-    const seam_model_config *m = config->model->config;
-    const uint32_t q = m->heads * m->head_dim, kv = m->kv_heads * m->head_dim;
-    const uint32_t sizes[SEAM_LORA_TARGETS] = {m->hidden + q,
-                                               m->hidden + kv,
-                                               m->hidden + kv,
-                                               q + m->hidden,
-                                               m->hidden + m->intermediate,
-                                               m->hidden + m->intermediate,
-                                               m->intermediate + m->hidden};
-    size_t count = 0;
-    for (uint32_t i = 0; i < SEAM_LORA_TARGETS; i++) {
-        count += (config->lora.targets >> i & 1) != 0 ? sizes[i] : 0;
-    }
-    return count * config->lora.rank * m->layers * ADAPTER_BYTES_A_PARAMETER;
+static seam_activations_options acts_options(const seam_session_config *config) {
+    return (seam_activations_options){.lora = &config->lora,
+                                      .rows_max = config->limits.rows_max,
+                                      .seqs_max = config->limits.sequences_max,
+                                      .recompute = config->recompute};
 }
 
-size_t seam_trainer_plan_bytes(const seam_session_config *config) {
-    seam_trainer plan = {0};
+seam_status seam_trainer_plan(seam_memory_plan *plan, const seam_session_config *config) {
+    seam_trainer trainer = {0};
     seam_arena arena = {0};
-    config_take(&plan, config);
-    carve(&plan, &arena);
-    const size_t x_bytes =
-        (size_t)config->limits.rows_max * config->model->config->hidden * sizeof(float);
-    size_t coder_bytes = 0;
+    config_take(&trainer, config);
+    carve(&trainer, &arena);
+    plan->host[SEAM_MEMORY_CODEC] += sizeof trainer + arena.used_bytes;
     for (uint32_t site = 0; site < SEAM_SITE_COUNT; site++) {
         const seam_coder_config coder = seam_session_config_coder(config, (uint16_t)site);
-        coder_bytes += seam_coder_memory_bytes(&coder);
-        coder_bytes += config->cache_dir == NULL ? coder.storage_bytes : 0;
+        plan->host[SEAM_MEMORY_CODEC] += seam_coder_memory_bytes(&coder);
+        plan->host[SEAM_MEMORY_CACHE] += config->cache_dir == NULL ? coder.storage_bytes : 0;
     }
-    return sizeof plan + arena.used_bytes + coder_bytes + x_bytes + adapter_bytes(config) +
-           seam_activations_bytes(config->model->blocks, &config->lora, config->limits.rows_max);
+    const seam_activations_options acts = acts_options(config);
+    const seam_memory_blocks blocks = seam_session_config_blocks(config);
+    return seam_memory_plan_training(plan, &blocks, &acts);
 }
 
 static seam_status coder_create(seam_trainer *t, uint16_t site, seam_error *err) {
@@ -153,8 +139,8 @@ SEAM_ON_GPU static seam_status fill(seam_trainer *t, seam_stream *stream, seam_e
     SEAM_TRY(seam_arena_init(&t->arena, plan.used_bytes));
     carve(t, &t->arena);
     SEAM_TRY(seam_adapter_create(&t->adapter, blocks, &config->lora, err));
-    SEAM_TRY(seam_activations_create(&t->acts, blocks, &config->lora, config->limits.rows_max,
-                                     config->limits.sequences_max, err));
+    const seam_activations_options acts = acts_options(config);
+    SEAM_TRY(seam_activations_create(&t->acts, blocks, &acts, err));
     SEAM_TRY(sites_create(t, err));
     SEAM_TRY(t->ops->mem_alloc(&t->x, t->backend, x_count * seam_dtype_bytes(t->ops->acc)));
     return seam_trainer_refresh(t, stream);

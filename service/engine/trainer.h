@@ -12,6 +12,7 @@
 #define SEAM_TRAINER_H
 
 #include "engine.h"
+#include "memory_plan.h"
 #include "session_config.h"
 #include "tensor_code.h"
 
@@ -56,8 +57,8 @@ typedef struct seam_step_result {
 
 typedef struct seam_trainer seam_trainer;
 
-/* Bytes that a session of this configuration takes, weights not counted. */
-size_t seam_trainer_plan_bytes(const seam_session_config *config);
+/* Adds what a session of this configuration takes.  SEAM_E_LIMIT: not addressable. */
+seam_status seam_trainer_plan(seam_memory_plan *plan, const seam_session_config *config);
 /* config is borrowed and must outlive the trainer. */
 seam_status seam_trainer_create(seam_trainer **ret_trainer, const seam_session_config *config,
                                 seam_stream *stream, seam_error *err) SEAM_ON_GPU;

@@ -45,7 +45,7 @@ static const option options[] = {
     {"streams-max", U32, AT(streams_max), 0, 1, 65536, "calls in flight at once"},
     {"rows-max", U32, AT(rows_max), 0, 1, 1u << 20, "rows of a micro-batch"},
     {"memory-budget", BYTES64, AT(memory_budget_bytes), 0, 0, UINT64_MAX,
-     "bytes for all sessions (K, M, G); 0: three quarters of free memory"},
+     "bytes of the device for all sessions (K, M, G); 0: what is free, less workspaces"},
     {"cache-bytes-max", BYTES64, AT(cache_bytes_max), 0, 0, UINT64_MAX,
      "largest cache (aqsgd, each site) or table (dictionary) of a session"},
     {"cache-dir", TEXT, TEXT_AT(cache_dir), 0, 0,

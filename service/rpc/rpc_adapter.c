@@ -14,7 +14,7 @@
 typedef struct adapter_call {
     seam_session *session; /* a reference */
     seam_peft_files files;
-    uint64_t reserved_bytes; /* of the files */
+    seam_memory_plan reserved; /* of the files */
     /* Export: what is sent next.  Import: what has come. */
     uint32_t file_idx; /* 0 weights, 1 config */
     size_t offset;
@@ -29,7 +29,7 @@ SEAM_ON_LOOP static void adapter_free(seam_call *call) {
     call->state = NULL;
     seam_peft_files_deinit(&a->files);
     if (a->session != NULL) {
-        seam_sessions_unreserve(seam_server_sessions(call->server), a->reserved_bytes);
+        seam_sessions_unreserve(seam_server_sessions(call->server), &a->reserved);
         seam_session_unref(a->session);
     }
     seam_mem_free(a);
@@ -45,15 +45,19 @@ void seam_on_adapter_close(seam_call *call) {
 SEAM_ON_LOOP static seam_status files_reserve(adapter_call *a, const seam_call *call,
                                               seam_error *err) {
     const seam_adapter *adapter = seam_trainer_adapter(a->session->trainer);
-    uint64_t bytes = CONFIG_BYTES_MAX;
+    uint64_t *bytes = &a->reserved.host[SEAM_MEMORY_ADAPTER];
+    *bytes = CONFIG_BYTES_MAX;
     for (uint32_t i = 0; i < seam_adapter_tensor_count(adapter); i++) {
         seam_adapter_tensor tensor;
         seam_adapter_describe(&tensor, adapter, i);
-        bytes += (uint64_t)tensor.rows * tensor.cols * sizeof(float) + 2 * sizeof tensor.name;
+        *bytes += (uint64_t)tensor.rows * tensor.cols * sizeof(float) + 2 * sizeof tensor.name;
     }
-    SEAM_TRY(seam_sessions_reserve(seam_server_sessions(call->server), bytes, err));
-    a->reserved_bytes = bytes;
-    return SEAM_OK;
+    const seam_status st =
+        seam_sessions_reserve(seam_server_sessions(call->server), &a->reserved, "adapter", err);
+    if (st != SEAM_OK) {
+        a->reserved = (seam_memory_plan){0};
+    }
+    return st;
 }
 
 SEAM_ON_LOOP static seam_status adapter_open(adapter_call **ret_adapter, seam_call *call,
@@ -193,7 +197,8 @@ static seam_status importable(const seam_session *session, seam_error *err) {
 }
 
 static seam_status file_begin(adapter_call *a, uint32_t idx, uint64_t file_bytes, seam_error *err) {
-    const uint64_t bytes_max = idx == 0 ? a->reserved_bytes - CONFIG_BYTES_MAX : CONFIG_BYTES_MAX;
+    const uint64_t files_bytes = a->reserved.host[SEAM_MEMORY_ADAPTER];
+    const uint64_t bytes_max = idx == 0 ? files_bytes - CONFIG_BYTES_MAX : CONFIG_BYTES_MAX;
     if (file_bytes == 0 || file_bytes > bytes_max) {
         return seam_error_set(err, SEAM_E_LIMIT, "file_bytes: %llu is not in 1..%llu for %s",
                               (unsigned long long)file_bytes, (unsigned long long)bytes_max,

@@ -21,7 +21,7 @@ typedef struct generate {
     seam_session *session; /* a reference */
     seam_generator_options options;
     seam_generator *generator; /* NULL until the opening job is done */
-    uint64_t reserved_bytes;
+    seam_memory_plan reserved;
     bool opened; /* GenerateOpened is due or sent */
     bool draining;
     generate_request *request; /* keeps the arrays of the layout */
@@ -80,9 +80,12 @@ SEAM_ON_LOOP static seam_status open_read(generate *g, seam_call *call,
     };
     SEAM_TRY(seam_generator_options_check(&g->options, config,
                                           seam_sessions_limits(sessions).rows_max, err));
-    const uint64_t bytes = seam_generator_plan_bytes(config, &g->options);
-    SEAM_TRY(seam_sessions_reserve(sessions, bytes, err));
-    g->reserved_bytes = bytes;
+    seam_memory_plan plan = {0};
+    if (seam_generator_plan(&plan, config, &g->options) != SEAM_OK) {
+        return seam_error_set(err, SEAM_E_LIMIT, "open: too large to address");
+    }
+    SEAM_TRY(seam_sessions_reserve(sessions, &plan, "stream", err));
+    g->reserved = plan;
     return SEAM_OK;
 }
 
@@ -340,7 +343,7 @@ static void generate_free(seam_call *call) {
     call->state = NULL;
     seam_generator_destroy(g->generator);
     if (g->session != NULL) {
-        seam_sessions_unreserve(seam_server_sessions(call->server), g->reserved_bytes);
+        seam_sessions_unreserve(seam_server_sessions(call->server), &g->reserved);
         seam_session_unref(g->session);
     }
     if (g->request != NULL) {

@@ -320,7 +320,8 @@ void seam_on_create_session_job(seam_call *call) {
         seam_log(SEAM_LOG_INFO, "session_created", "session=%s model=%s codec=%s memory_bytes=%llu",
                  session->id, session->config.model->id,
                  seam_codec_name(seam_codec_plan_codec(&session->config.codec, false)),
-                 (unsigned long long)session->memory_bytes);
+                 (unsigned long long)(seam_memory_plan_device_bytes(&session->memory) +
+                                      seam_memory_plan_host_bytes(&session->memory)));
         session_reply(call, session);
     } else {
         seam_sessions_remove(sessions, session);

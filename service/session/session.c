@@ -21,8 +21,12 @@ static size_t step_bytes(const seam_session_config *config) {
     return bytes < STEP_BYTES_MAX ? (size_t)bytes : STEP_BYTES_MAX;
 }
 
-uint64_t seam_session_plan_bytes(const seam_session_config *config) {
-    return sizeof(seam_session) + seam_trainer_plan_bytes(config) + 2 * step_bytes(config);
+seam_status seam_session_plan(seam_memory_plan *ret_plan, const seam_session_config *config) {
+    seam_memory_plan plan = {0};
+    plan.host[SEAM_MEMORY_CODEC] = sizeof(seam_session) + 2 * step_bytes(config);
+    SEAM_TRY(seam_trainer_plan(&plan, config));
+    *ret_plan = plan;
+    return SEAM_OK;
 }
 
 seam_status seam_session_build(seam_session *session, seam_stream *stream, seam_error *err) {
@@ -159,7 +163,8 @@ void seam_session_describe(seam_session_storage *ret_storage, seam_session *sess
     ret->config_hash = session->config.hash;
     ret->state = state_of(session);
     ret->committed_step_count = seam_server_proto_committed_count(&session->proto);
-    ret->memory_bytes = session->memory_bytes;
+    ret->memory_bytes = seam_memory_plan_device_bytes(&session->memory) +
+                        seam_memory_plan_host_bytes(&session->memory);
     ret->tokens = session->row_count;
     ret->n_sites = SEAM_SITE_COUNT;
     ret->sites = ret_storage->site_list;

@@ -37,7 +37,7 @@ typedef struct seam_session {
     seam_session_config config;
     Seam__V1__SessionConfig *message; /* as it was asked for; owned */
     uint64_t number;                  /* rises with each creation: the order of ListSessions */
-    uint64_t memory_bytes;            /* reserved in the budget */
+    seam_memory_plan memory;          /* reserved in the budgets */
     uint64_t row_count;               /* served so far */
     seam_server_proto proto;
     seam_trainer *trainer; /* NULL while being created */
@@ -65,8 +65,8 @@ void seam_session_unref(seam_session *session) SEAM_ON_LOOP;
 /* Engine: take all memory of the session. */
 seam_status seam_session_build(seam_session *session, seam_stream *stream,
                                seam_error *err) SEAM_ON_GPU;
-/* Memory that a session of this configuration will take. */
-uint64_t seam_session_plan_bytes(const seam_session_config *config);
+/* Memory that a session of this configuration will take.  SEAM_E_LIMIT: not addressable. */
+seam_status seam_session_plan(seam_memory_plan *ret_plan, const seam_session_config *config);
 
 /* Unpack a TrainRequest whose body is StepBegin into the spare place; bounded memory, no heap.
  * *ret_begin stays valid until the next call; adopt makes it the step in force.

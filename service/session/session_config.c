@@ -266,6 +266,7 @@ seam_status seam_session_config_read(seam_session_config *ret_config,
     SEAM_TRY(optimizer_read(&config.optimizer, message->optimizer, err));
     SEAM_TRY(codec_read(&config, message->codec, limits, err));
     SEAM_TRY(limits_read(&config, message->limits, limits, err));
+    config.recompute = message->recompute;
     config.hash = seam_config_hash(message);
     *ret_config = config;
     return SEAM_OK;
@@ -297,6 +298,13 @@ seam_coder_config seam_session_config_coder(const seam_session_config *config, u
             seam_codec_has_gates(codec) ? (uint32_t)config->gates.bits_max : config->codec.bits,
         .plan = &config->codec,
     };
+}
+
+seam_memory_blocks seam_session_config_blocks(const seam_session_config *config) {
+    const seam_backend *backend = seam_blocks_backend(config->model->blocks);
+    return (seam_memory_blocks){.model = config->model->config,
+                                .ops = seam_backend_ops(backend),
+                                .layer_end = config->model->config->layers};
 }
 
 uint32_t seam_session_config_width_count(const seam_session_config *config) {

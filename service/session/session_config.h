@@ -10,6 +10,7 @@
 #include "blocks.h"
 #include "coder.h"
 #include "gates.h"
+#include "memory_plan.h"
 #include "registry.h"
 #include "seam/v1/types.pb-c.h"
 #include "step_layout.h"
@@ -34,6 +35,7 @@ typedef struct seam_session_config {
     bool labelled_rows_only;
     uint64_t seed;
     seam_layout_limits limits;
+    bool recompute;        /* of layers in backward, instead of keeping their activations */
     const char *cache_dir; /* where a codec's cache stands; NULL: in memory */
     uint64_t hash;         /* WIRE.md section 6 */
 } seam_session_config;
@@ -58,6 +60,8 @@ uint32_t seam_session_config_width_count(const seam_session_config *config);
 uint64_t seam_session_config_cache_bytes(const seam_session_config *config, uint16_t site);
 /* What the coder of a site at this end is made of, but for its storage; points into config. */
 seam_coder_config seam_session_config_coder(const seam_session_config *config, uint16_t site);
+/* The model's blocks, for plans. */
+seam_memory_blocks seam_session_config_blocks(const seam_session_config *config);
 /* Is site 1's tensor kept beside what its codec makes of it, for the exact gate gradient? */
 bool seam_session_config_keeps_out(const seam_session_config *config);
 /* Does the session answer a backward tensor (gate signal or bwd_in)?  WIRE.md section 4. */

@@ -16,7 +16,7 @@ struct seam_sessions {
     seam_session *head;
     uint32_t count;
     uint64_t number_last;
-    uint64_t reserved_bytes;
+    uint64_t reserved_bytes, host_reserved_bytes; /* of the two budgets */
     char deletions[DELETIONS_REMEMBERED][SEAM_REQUEST_ID_BYTES];
     uint32_t deletion_next;
 };
@@ -44,6 +44,7 @@ SEAM_WITHOUT_THREADS void seam_sessions_destroy(seam_sessions *gift_sessions) {
         seam_sessions_remove(gift_sessions, gift_sessions->head);
     }
     SEAM_ASSERT(gift_sessions->reserved_bytes == 0);
+    SEAM_ASSERT(gift_sessions->host_reserved_bytes == 0);
     seam_mem_free(gift_sessions);
 }
 
@@ -110,18 +111,21 @@ seam_status seam_sessions_admit(seam_session **ret_session, bool *ret_known,
         return seam_error_set(err, SEAM_E_LIMIT, "all %u sessions are taken (sessions-max)",
                               sessions->options.sessions_max);
     }
-    const uint64_t bytes = seam_session_plan_bytes(config);
-    SEAM_TRY(seam_sessions_reserve(sessions, bytes, err));
+    seam_memory_plan plan;
+    if (seam_session_plan(&plan, config) != SEAM_OK) {
+        return seam_error_set(err, SEAM_E_LIMIT, "session: too large to address");
+    }
+    SEAM_TRY(seam_sessions_reserve(sessions, &plan, "session", err));
     seam_session *session = seam_mem_zalloc(1, sizeof *session);
     if (session == NULL || identity_draw(session) != SEAM_OK) {
         seam_mem_free(session);
-        seam_sessions_unreserve(sessions, bytes);
+        seam_sessions_unreserve(sessions, &plan);
         return seam_error_set(err, SEAM_E_MEMORY, "session: out of memory");
     }
     (void)snprintf(session->request_id, sizeof session->request_id, "%s", request_id);
     session->config = *config;
     session->message = gift_message;
-    session->memory_bytes = bytes;
+    session->memory = plan;
     session->sessions = sessions;
     session->refs = 2; /* the table's and the caller's */
     append(sessions, session);
@@ -163,7 +167,7 @@ void seam_sessions_remove(seam_sessions *sessions, seam_session *session) {
 }
 
 seam_engine *seam_sessions_release(seam_sessions *sessions, seam_session *session) {
-    seam_sessions_unreserve(sessions, session->memory_bytes);
+    seam_sessions_unreserve(sessions, &session->memory);
     return sessions->options.engine;
 }
 
@@ -246,18 +250,52 @@ seam_session_limits seam_sessions_limits(const seam_sessions *sessions) {
                                  .cache_dir = sessions->options.cache_dir};
 }
 
-seam_status seam_sessions_reserve(seam_sessions *sessions, uint64_t bytes, seam_error *err) {
-    const uint64_t free_bytes = seam_sessions_memory_free(sessions);
-    if (bytes > free_bytes) {
-        return seam_error_set(
-            err, SEAM_E_LIMIT, "memory: %llu MiB are needed, %llu MiB of the budget are free",
-            (unsigned long long)(bytes >> 20), (unsigned long long)(free_bytes >> 20));
+/* The plan as the budgets see it: where they are one, everything is the device's. */
+static seam_memory_plan budget_view(const seam_sessions *sessions, const seam_memory_plan *plan) {
+    seam_memory_plan view = *plan;
+    for (uint32_t kind = 0; kind < SEAM_MEMORY_KINDS && sessions->options.host_budget_bytes == 0;
+         kind++) {
+        view.device[kind] += view.host[kind];
+        view.host[kind] = 0;
     }
-    sessions->reserved_bytes += bytes;
+    return view;
+}
+
+static seam_status no_room(const char *what, const char *where,
+                           const uint64_t needed[SEAM_MEMORY_KINDS], uint64_t free_bytes,
+                           seam_error *err) {
+    char needed_text[SEAM_MEMORY_TEXT_BYTES], free_text[SEAM_MEMORY_TEXT_BYTES];
+    seam_memory_text(needed_text, needed);
+    seam_memory_bytes_text(free_text, free_bytes);
+    return seam_error_set(err, SEAM_E_LIMIT, "%s needs %s on %s, %s is free", what, needed_text,
+                          where, free_text);
+}
+
+seam_status seam_sessions_reserve(seam_sessions *sessions, const seam_memory_plan *plan,
+                                  const char *what, seam_error *err) {
+    const seam_sessions_options *options = &sessions->options;
+    const seam_memory_plan view = budget_view(sessions, plan);
+    const uint64_t device_bytes = seam_memory_plan_device_bytes(&view);
+    const uint64_t host_bytes = seam_memory_plan_host_bytes(&view);
+    const uint64_t host_free = options->host_budget_bytes - sessions->host_reserved_bytes;
+    if (device_bytes > seam_sessions_memory_free(sessions)) {
+        return no_room(what, options->device, view.device, seam_sessions_memory_free(sessions),
+                       err);
+    }
+    if (host_bytes > host_free) {
+        return no_room(what, "the host", view.host, host_free, err);
+    }
+    sessions->reserved_bytes += device_bytes;
+    sessions->host_reserved_bytes += host_bytes;
     return SEAM_OK;
 }
 
-void seam_sessions_unreserve(seam_sessions *sessions, uint64_t bytes) {
-    SEAM_ASSERT(bytes <= sessions->reserved_bytes);
-    sessions->reserved_bytes -= bytes;
+void seam_sessions_unreserve(seam_sessions *sessions, const seam_memory_plan *plan) {
+    const seam_memory_plan view = budget_view(sessions, plan);
+    const uint64_t device_bytes = seam_memory_plan_device_bytes(&view);
+    const uint64_t host_bytes = seam_memory_plan_host_bytes(&view);
+    SEAM_ASSERT(device_bytes <= sessions->reserved_bytes);
+    SEAM_ASSERT(host_bytes <= sessions->host_reserved_bytes);
+    sessions->reserved_bytes -= device_bytes;
+    sessions->host_reserved_bytes -= host_bytes;
 }

@@ -7,10 +7,12 @@
 typedef struct seam_sessions_options {
     seam_engine *engine;
     uint32_t sessions_max;
-    uint32_t rows_max; /* of a micro-batch */
-    uint64_t memory_budget_bytes;
-    uint64_t cache_bytes_max; /* of a codec's cache or table */
-    const char *cache_dir;    /* NULL: caches stand in memory */
+    uint32_t rows_max;            /* of a micro-batch */
+    const char *device;           /* as the operator named it, for texts */
+    uint64_t memory_budget_bytes; /* of the device */
+    uint64_t host_budget_bytes;   /* 0: the device's memory is the host's, one budget for both */
+    uint64_t cache_bytes_max;     /* of a codec's cache or table */
+    const char *cache_dir;        /* NULL: caches stand in memory */
     uint64_t lease_ms;
 } seam_sessions_options;
 
@@ -53,11 +55,11 @@ uint64_t seam_sessions_memory_total(const seam_sessions *sessions) SEAM_ON_LOOP;
 uint64_t seam_sessions_memory_free(const seam_sessions *sessions) SEAM_ON_LOOP;
 /* What a session may ask for. */
 seam_session_limits seam_sessions_limits(const seam_sessions *sessions);
-/* More memory for a stream of its own (Forward, Generate); give it back when it ends.
- * SEAM_E_LIMIT. */
-seam_status seam_sessions_reserve(seam_sessions *sessions, uint64_t bytes,
-                                  seam_error *err) SEAM_ON_LOOP;
-void seam_sessions_unreserve(seam_sessions *sessions, uint64_t bytes) SEAM_ON_LOOP;
+/* More memory for a stream of its own (Forward, Generate, an export); give it back when it ends.
+ * SEAM_E_LIMIT: `what` needs so much, so much is free. */
+seam_status seam_sessions_reserve(seam_sessions *sessions, const seam_memory_plan *plan,
+                                  const char *what, seam_error *err) SEAM_ON_LOOP;
+void seam_sessions_unreserve(seam_sessions *sessions, const seam_memory_plan *plan) SEAM_ON_LOOP;
 
 /* For seam_session_unref: gives the budget back; the engine that frees it, or NULL. */
 seam_engine *seam_sessions_release(seam_sessions *sessions, seam_session *session) SEAM_ON_LOOP;

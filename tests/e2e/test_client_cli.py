@@ -111,6 +111,38 @@ def check_same_bits(case):
     assert hashes["a"] == hashes["b"] == hashes["all"] != hashes["seed"]
 
 
+def check_plan(case):
+    """What `seam plan` says a session takes is what the server reserves for it, within the server's
+    small arrays; with recompute less, and the same bits."""
+    hashes, planned = {}, {}
+    device = json.loads(case.seam.run("server", "info", "--json")[1])["device"]
+    dtype = "bf16" if "bf16" in device else "f32"
+    shown = json.loads(case.seam.run("data", "show", "--model", case.model, case.rows, "--json",
+                                     server=False)[1])
+    batch = 40
+    rows = batch * shown["tokens_longest"]
+    for name, args in {"kept": [], "again": ["--recompute"]}.items():
+        code, out, err = case.train(f"plan-{name}", *args, "--batch", batch, "--name", name)
+        assert code == 0, out + err
+        hashes[name] = [s["state_hash"] for s in case.report(f"plan-{name}")["steps"]]
+        code, out, err = case.seam.run(
+            "plan", case.model, "--device", "cpu", "--dtype", dtype, "--rank", 4, "--rows-max",
+            rows, "--sequences-max", batch, *args, "--memory", 4, "--json", server=False)
+        assert code == 0, out + err
+        plan = planned[name] = json.loads(out)
+        assert plan["tokens_in_flight"] == rows * plan["sessions"] > 0
+        sessions = json.loads(case.seam.run("session", "list", "--json")[1])["sessions"]
+        reserved = next(s["memory_bytes"] for s in sessions if s["name"] == name)
+        total = plan["session_device_bytes"] + plan["session_host_bytes"]
+        assert 0 <= reserved - total < 300_000, (name, total, reserved)  # of millions
+    assert hashes["kept"] == hashes["again"]
+    assert planned["again"]["session_device_bytes"] < planned["kept"]["session_device_bytes"]
+    for bad in (["--shape", "no-such"], ["--rank", 0], ["--codec", "zip"], ["--device", "tpu"]):
+        args = ["--shape", "llama3-8b"] if bad[0] != "--shape" else []
+        code, out, err = case.seam.run("plan", *args, *bad, server=False)
+        assert code in (EXIT_USAGE, EXIT_INPUT) and bad[0] in err, (code, err)
+
+
 def check_codec_fwd_in(case):
     """bf16 into the blocks, amaq out of them: gates at one site, no gate signal, and the target is
     that site's alone."""
@@ -551,7 +583,7 @@ def main():
         write_text_model(folder / "model")
         with Seamd(binary, folder / "model", "--sessions-max", "64") as server:
             case = Case(folder, Seam(seam_path, server.address), binary)
-            for check in [check_report, check_commands, check_same_bits, check_codec_fwd_in,
+            for check in [check_report, check_commands, check_same_bits, check_plan, check_codec_fwd_in,
                           check_symmetric, check_entropy, check_dictionary, check_aqsgd, check_allocators,
                           check_token,
                           check_two_at_once,

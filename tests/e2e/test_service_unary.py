@@ -242,7 +242,9 @@ def test_admission__memory_or_sessions_gone__resource_exhausted(binary, folder):
     with Seamd(binary, folder / "model", "--memory-budget", "1M") as server, \
             grpc.insecure_channel(server.address) as ch:
         refused(CODE.RESOURCE_EXHAUSTED, Client(ch).unary, "CreateSession", request,
-                service.CreateSessionResponse, reason="LIMIT", text="memory")
+                service.CreateSessionResponse, reason="LIMIT", text="1.0 MiB is free")
+        refused(CODE.RESOURCE_EXHAUSTED, Client(ch).unary, "CreateSession", request,
+                service.CreateSessionResponse, reason="LIMIT", text="session needs ")
 
 
 def test_bad_calls__unknown_malformed_compressed_large__answered_at_once(binary, folder):

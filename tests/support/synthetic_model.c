@@ -104,7 +104,9 @@ bool seam_test_engine_open(seam_test_engine *engine, const seam_backend_options 
     seam_test_check(st, "blocks", &err);
     st = seam_head_create_from(&engine->head, engine->backend, source, &err);
     seam_test_check(st, "head", &err);
-    st = seam_activations_create(&engine->acts, engine->blocks, lora, rows_max, rows_max, &err);
+    const seam_activations_options acts = {
+        .lora = lora, .rows_max = rows_max, .seqs_max = rows_max};
+    st = seam_activations_create(&engine->acts, engine->blocks, &acts, &err);
     seam_test_check(st, "activations", &err);
     const size_t bytes =
         (size_t)rows_max * source->config->hidden * seam_dtype_bytes(engine->ops->acc);

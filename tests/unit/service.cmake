@@ -6,3 +6,10 @@ seam_add_test(unit trainer seam_service seam_test_model m)
 seam_add_test(unit trainer_token seam_service seam_test_model m)
 seam_add_test(unit rpc_parts seam_rpc)
 set_tests_properties(unit.engine PROPERTIES LABELS "unit;tsan")
+# Host memory is counted where the program calls malloc; a device's name runs it there.
+seam_add_test(unit memory_plan seam_service seam_test_model m)
+target_include_directories(test_memory_plan PRIVATE ${PROJECT_SOURCE_DIR}/kernels)
+target_link_options(test_memory_plan PRIVATE
+  -Wl,--wrap=malloc,--wrap=calloc,--wrap=aligned_alloc,--wrap=free)
+add_test(NAME unit.memory_plan_cuda COMMAND test_memory_plan cuda:0)
+set_tests_properties(unit.memory_plan_cuda PROPERTIES LABELS unit SKIP_RETURN_CODE 77)

@@ -530,6 +530,8 @@ static void test_create__memory_ends_anywhere__is_an_error_and_leaks_nothing(voi
     seam_backend *backend = NULL;
     const seam_backend_options options = {.device = "ref", .act = SEAM_F64};
     seam_test_check(seam_backend_create(&backend, &options, NULL), "backend", NULL);
+    const seam_activations_options acts_options = {
+        .lora = &lora, .rows_max = 9, .seqs_max = 2, .recompute = true};
     seam_status st = SEAM_E_MEMORY;
     for (int64_t allowed = 0; st == SEAM_E_MEMORY; allowed++) {
         seam_error err = {.status = SEAM_OK};
@@ -542,7 +544,7 @@ static void test_create__memory_ends_anywhere__is_an_error_and_leaks_nothing(voi
         st = seam_blocks_create_from(&blocks, backend, &source, 1, 3, &err);
         st = st != SEAM_OK ? st : seam_head_create_from(&head, backend, &source, &err);
         st = st != SEAM_OK ? st : seam_adapter_create(&adapter, blocks, &lora, &err);
-        st = st != SEAM_OK ? st : seam_activations_create(&acts, blocks, &lora, 9, 2, &err);
+        st = st != SEAM_OK ? st : seam_activations_create(&acts, blocks, &acts_options, &err);
         st = st != SEAM_OK ? st : seam_kv_cache_create(&cache, blocks, 2, 8, 4, &err);
         seam_mem_fail_after(-1);
         assert_true(st == SEAM_OK || err.text[0] != 0);

@@ -200,6 +200,32 @@ SEAM_ON_GPU static void test_labelled_rows_only__on_and_off__same_bits(void **st
     test_free(g);
 }
 
+/* A session that computes its layers again: every output, two micro-batches. */
+SEAM_ON_GPU static void test_recompute__on_and_off__same_bits(void **state) {
+    fixture *f = *state;
+    float *x = values_new("x", 0.5f), *g = values_new("g", 1e-4f);
+    pass passes[2];
+    for (int recompute = 0; recompute < 2; recompute++) {
+        seam_session_config config = config_of(f, SEAM_CODEC_AMAQ);
+        config.codec.gate_signal_exact = true;
+        config.recompute = recompute == 1;
+        seam_trainer *trainer = trainer_open(f, &config);
+        passes[recompute] = pass_new();
+        for (uint32_t micro = 0; micro < 2; micro++) {
+            run(&passes[recompute], f, trainer, &config, micro == 0 ? x : g, g, micro, 2);
+        }
+        seam_trainer_destroy(trainer);
+    }
+    const size_t bytes = (size_t)T * C * sizeof(float);
+    assert_true(passes[0].result.state_hash == passes[1].result.state_hash);
+    assert_memory_equal(passes[0].out, passes[1].out, bytes);
+    assert_memory_equal(passes[0].answer, passes[1].answer, bytes);
+    pass_free(&passes[0]);
+    pass_free(&passes[1]);
+    test_free(x);
+    test_free(g);
+}
+
 SEAM_ON_GPU static void test_abort_step__half_a_step__leaves_nothing(void **state) {
     fixture *f = *state;
     const seam_session_config config = config_of(f, SEAM_CODEC_AMAQ);
@@ -293,6 +319,7 @@ int main(void) {
                                         teardown),
         cmocka_unit_test_setup_teardown(test_labelled_rows_only__on_and_off__same_bits, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(test_recompute__on_and_off__same_bits, setup, teardown),
         cmocka_unit_test_setup_teardown(test_abort_step__half_a_step__leaves_nothing, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_step__gradient_overflows__skipped_and_nothing_moves,

@@ -1,0 +1,280 @@
+/* `seam plan`: what a model and a session of it take on a server, before there is one.
+ *
+ * The device's share is the sum that the server makes at CreateSession, from the same function
+ * (kernels/model/memory_plan.h).  The host's share is formed here from the coders' sizes: the
+ * server adds small arrays of its own.  Nothing is computed or allocated on a device. */
+#include <stdio.h>
+#include <string.h>
+
+#include "cli.h"
+#include "coder.h"
+#include "memory_plan.h"
+#include "plan_shapes.h"
+#include "train_options.h"
+#include "try.h"
+#include "weights.h"
+
+#define ROWS_DEFAULT        2048u
+#define SEQUENCES_DEFAULT   64u
+#define RANK_DEFAULT        16u
+#define CACHE_BYTES_DEFAULT (UINT64_C(1) << 30)
+#define BITS_DEFAULT        4u
+#define AMAQ_BITS_MAX       16u
+#define SITES               4u
+
+typedef struct plan_options {
+    seam_common_options common;
+    const char *model, *shape, *device, *dtype, *targets, *codec;
+    uint32_t rank, rows, sequences;
+    uint64_t cache_bytes;
+    float memory_gib;
+    bool recompute;
+} plan_options;
+
+static const seam_arg_spec plan_specs[] = {
+    {"model", SEAM_ARG_TEXT, offsetof(plan_options, model), "PATH", "model folder or .gguf file"},
+    {"shape", SEAM_ARG_TEXT, offsetof(plan_options, shape), "NAME",
+     "a published model's shape instead: " SEAM_PLAN_SHAPES},
+    {"device", SEAM_ARG_TEXT, offsetof(plan_options, device), "NAME", "cuda, cpu [cuda]"},
+    {"dtype", SEAM_ARG_TEXT, offsetof(plan_options, dtype), "NAME",
+     "of the server: bf16, f32 [bf16]"},
+    {"rank", SEAM_ARG_U32, offsetof(plan_options, rank), "N", "LoRA rank [16]"},
+    {"targets", SEAM_ARG_TEXT, offsetof(plan_options, targets), "LIST",
+     "of q,k,v,o,gate,up,down [q,v]"},
+    {"rows-max", SEAM_ARG_U32, offsetof(plan_options, rows), "N",
+     "tokens of one micro-batch [2048]"},
+    {"sequences-max", SEAM_ARG_U32, offsetof(plan_options, sequences), "N",
+     "sequences of one micro-batch [64]"},
+    {"codec", SEAM_ARG_TEXT, offsetof(plan_options, codec), "NAME", "as `seam train` [amaq]"},
+    {"cache-bytes", SEAM_ARG_U64, offsetof(plan_options, cache_bytes), "N",
+     "aqsgd: size of the cache at each end and site [1073741824]"},
+    {"recompute", SEAM_ARG_FLAG, offsetof(plan_options, recompute), NULL,
+     "layers are computed again instead of kept"},
+    {"memory", SEAM_ARG_F32, offsetof(plan_options, memory_gib), "GIB",
+     "of the device: how many sessions and tokens fit"},
+    {NULL, SEAM_ARG_FLAG, 0, NULL, NULL},
+};
+
+/* What is printed. */
+typedef struct plan_result {
+    seam_model_config model;
+    uint64_t weight_bytes;
+    seam_memory_plan session;
+    uint64_t sessions, rows_largest; /* with --memory */
+} plan_result;
+
+/* ---- the plan ---- */
+
+static seam_status model_read(seam_model_config *ret_model, const plan_options *o,
+                              seam_error *err) {
+    if ((o->model != NULL) == (o->shape != NULL)) {
+        return seam_error_set(err, SEAM_E_ARG, "--model or --shape: one of them is needed");
+    }
+    if (o->shape != NULL) {
+        const seam_model_config *shape = seam_plan_shape_find(o->shape);
+        if (shape == NULL) {
+            return seam_error_set(err, SEAM_E_ARG, "--shape: '%.40s' is not of %s", o->shape,
+                                  SEAM_PLAN_SHAPES);
+        }
+        *ret_model = *shape;
+        return SEAM_OK;
+    }
+    seam_weights *weights = NULL;
+    SEAM_TRY(seam_weights_open(&weights, o->model, err));
+    *ret_model = *seam_weights_config(weights);
+    seam_weights_close(weights);
+    return SEAM_OK;
+}
+
+/* The element types of a backend, without the backend. */
+static seam_status types_read(seam_ops *ret_types, uint32_t *ret_copies, const plan_options *o,
+                              seam_error *err) {
+    const bool cuda = strncmp(o->device, "cuda", 4) == 0;
+    if (!cuda && strncmp(o->device, "cpu", 3) != 0) {
+        return seam_error_set(err, SEAM_E_ARG, "--device: '%.40s' is not cuda or cpu", o->device);
+    }
+    if (strcmp(o->dtype, "bf16") != 0 && strcmp(o->dtype, "f32") != 0) {
+        return seam_error_set(err, SEAM_E_ARG, "--dtype: '%.40s' is not bf16 or f32", o->dtype);
+    }
+    ret_types->act = strcmp(o->dtype, "bf16") == 0 ? SEAM_BF16 : SEAM_F32;
+    ret_types->acc = SEAM_F32;
+    ret_types->qkv = cuda ? ret_types->act : SEAM_F32;
+    *ret_copies = cuda ? 1 : 2;
+    return SEAM_OK;
+}
+
+/* A reply, what arrives and one more message, rows as floats twice, and the coders. */
+static seam_status codec_add(seam_memory_plan *plan, const plan_options *o, uint32_t channels,
+                             seam_error *err) {
+    seam_codec_id id = SEAM_CODEC_F32;
+    if (!seam_codec_from_name(&id, o->codec)) {
+        return seam_error_set(err, SEAM_E_ARG, "--codec: '%.40s' is unknown", o->codec);
+    }
+    const bool cached = id == SEAM_CODEC_AQSGD;
+    const seam_codec_plan codec = {.codec_in = id,
+                                   .codec_out = id,
+                                   .bits = BITS_DEFAULT,
+                                   .cache_bytes_max = cached ? o->cache_bytes : 0,
+                                   .cache_format = SEAM_CACHE_FP16};
+    size_t tensor_bytes = 0;
+    for (uint32_t site = 0; site < SITES; site++) {
+        const bool gradient = site >= SITES / 2;
+        const seam_coder_config coder = {
+            .codec = id,
+            .encoder = site % 2 == 1,
+            .gradient = gradient,
+            .channels = channels,
+            .rows_max = o->rows,
+            .state_rows_max = o->rows,
+            .sequences_max = o->sequences,
+            .storage_bytes = cached && !gradient ? (size_t)o->cache_bytes : 0,
+            .bits_max = seam_codec_has_gates(id) ? AMAQ_BITS_MAX : BITS_DEFAULT,
+            .plan = &codec};
+        const size_t bytes = seam_coder_bytes_max(&coder, o->rows);
+        tensor_bytes = bytes > tensor_bytes ? bytes : tensor_bytes;
+        plan->host[SEAM_MEMORY_CODEC] += seam_coder_memory_bytes(&coder);
+        plan->host[SEAM_MEMORY_CACHE] += coder.storage_bytes;
+    }
+    plan->host[SEAM_MEMORY_CODEC] += 2 * tensor_bytes + SEAM_PAYLOAD_BYTES_MAX +
+                                     2 * (uint64_t)o->rows * channels * sizeof(float);
+    return SEAM_OK;
+}
+
+/* The largest micro-batch of a single session that fits into `bytes`; 0: none does. */
+static uint32_t rows_fit(const seam_memory_blocks *blocks, const seam_activations_options *options,
+                         uint64_t bytes) {
+    uint32_t low = 0, high = SEAM_ROWS_MAX + 1; /* low fits, high does not */
+    while (high - low > 1) {
+        const uint32_t rows = low + (high - low) / 2;
+        seam_activations_options with = *options;
+        seam_memory_plan plan = {0};
+        with.rows_max = rows;
+        const bool fits = seam_memory_plan_training(&plan, blocks, &with) == SEAM_OK &&
+                          seam_memory_plan_device_bytes(&plan) <= bytes;
+        low = fits ? rows : low;
+        high = fits ? high : rows;
+    }
+    return low;
+}
+
+static seam_status plan_make(plan_result *ret, const plan_options *o, seam_error *err) {
+    plan_result r = {0};
+    seam_ops types = {0};
+    uint32_t copies = 0;
+    seam_lora_config lora = {.rank = o->rank, .alpha = 1};
+    SEAM_TRY(model_read(&r.model, o, err));
+    SEAM_TRY(types_read(&types, &copies, o, err));
+    SEAM_TRY(seam_targets_parse(&lora.targets, o->targets, err));
+    if (o->rank > SEAM_LORA_RANK_MAX || o->rows > SEAM_ROWS_MAX) {
+        return seam_error_set(err, SEAM_E_ARG, "--rank is at most %u, --rows-max at most %u",
+                              SEAM_LORA_RANK_MAX, SEAM_ROWS_MAX);
+    }
+    const seam_memory_blocks blocks = {
+        .model = &r.model, .ops = &types, .layer_end = r.model.layers};
+    const seam_activations_options options = {
+        .lora = &lora, .rows_max = o->rows, .seqs_max = o->sequences, .recompute = o->recompute};
+    r.weight_bytes = seam_memory_plan_weights(&blocks, copies);
+    if (seam_memory_plan_training(&r.session, &blocks, &options) != SEAM_OK) {
+        return seam_error_set(err, SEAM_E_LIMIT, "the session is too large to address");
+    }
+    SEAM_TRY(codec_add(&r.session, o, r.model.hidden, err));
+    const uint64_t memory = (uint64_t)((double)o->memory_gib * 0x1p30);
+    const uint64_t taken = r.weight_bytes + SEAM_MEMORY_WORKSPACE_BYTES;
+    if (memory > taken) {
+        r.sessions = (memory - taken) / seam_memory_plan_device_bytes(&r.session);
+        r.rows_largest = rows_fit(&blocks, &options, memory - taken);
+    }
+    *ret = r;
+    return SEAM_OK;
+}
+
+/* ---- printing ---- */
+
+static json_t *kinds_json(const uint64_t bytes[SEAM_MEMORY_KINDS]) {
+    json_t *const value = json_object();
+    for (uint32_t kind = 0; kind < SEAM_MEMORY_KINDS; kind++) {
+        if (bytes[kind] > 0) {
+            json_object_set_new(value, seam_memory_kind_name((seam_memory_kind)kind),
+                                json_integer((json_int_t)bytes[kind]));
+        }
+    }
+    return value;
+}
+
+static void print_json(const plan_options *o, const plan_result *r) {
+    json_t *const value =
+        json_pack("{s:s,s:s,s:s,s:i,s:s,s:i,s:s,s:b,s:I,s:o,s:o,s:I,s:I}", "model", r->model.name,
+                  "device", o->device, "dtype", o->dtype, "rank", (int)o->rank, "targets",
+                  o->targets, "rows_max", (int)o->rows, "codec", o->codec, "recompute",
+                  (int)o->recompute, "weight_bytes", (json_int_t)r->weight_bytes, "session_device",
+                  kinds_json(r->session.device), "session_host", kinds_json(r->session.host),
+                  "session_device_bytes", (json_int_t)seam_memory_plan_device_bytes(&r->session),
+                  "session_host_bytes", (json_int_t)seam_memory_plan_host_bytes(&r->session));
+    if (o->memory_gib > 0) {
+        const uint64_t tokens = r->sessions * o->rows;
+        json_object_set_new(value, "sessions", json_integer((json_int_t)r->sessions));
+        json_object_set_new(value, "tokens_in_flight", json_integer((json_int_t)tokens));
+        json_object_set_new(value, "rows_max_of_one", json_integer((json_int_t)r->rows_largest));
+    }
+    seam_cli_print_json(value);
+    json_decref(value);
+}
+
+static void print_text(const plan_options *o, const plan_result *r) {
+    char weights[SEAM_MEMORY_TEXT_BYTES], device[SEAM_MEMORY_TEXT_BYTES],
+        host[SEAM_MEMORY_TEXT_BYTES];
+    seam_memory_bytes_text(weights, r->weight_bytes);
+    seam_memory_text(device, r->session.device);
+    seam_memory_text(host, r->session.host);
+    printf("%s on %s in %s; LoRA rank %u on %s, %u tokens a micro-batch, codec %s%s\n"
+           "weights          %s, shared by all sessions\n"
+           "a session takes  %s on the device\n"
+           "                 %s on the host\n",
+           r->model.name, o->device, o->dtype, o->rank, o->targets, o->rows, o->codec,
+           o->recompute ? ", recompute" : "", weights, device, host);
+    if (o->memory_gib > 0) {
+        const uint64_t tokens = r->sessions * o->rows;
+        printf("in %.1f GiB      %llu sessions, %llu tokens in flight; one session alone: "
+               "micro-batches of up to %llu\n",
+               (double)o->memory_gib, (unsigned long long)r->sessions, (unsigned long long)tokens,
+               (unsigned long long)r->rows_largest);
+    }
+}
+
+int seam_cmd_plan(int argc, char **argv, int first) {
+    plan_options o = {.device = "cuda",
+                      .dtype = "bf16",
+                      .targets = "q,v",
+                      .codec = "amaq",
+                      .rank = RANK_DEFAULT,
+                      .rows = ROWS_DEFAULT,
+                      .sequences = SEQUENCES_DEFAULT,
+                      .cache_bytes = CACHE_BYTES_DEFAULT};
+    plan_result result = {0};
+    seam_error err = {0};
+    const seam_arg_table tables[] = {{seam_common_specs, &o.common}, {plan_specs, &o}};
+    uint32_t count = 0;
+    const char *positional[1] = {NULL};
+    seam_status st = seam_args_parse(&count, positional, 1, tables, 2, argc, argv, first, &err);
+    if (st == SEAM_OK && o.common.help) {
+        printf("usage: seam plan --model PATH | --shape NAME [options]\n\n"
+               "Memory that a model and one session of it take on a server.\n\n");
+        seam_args_help(plan_specs);
+        seam_args_help(seam_common_specs);
+        return SEAM_EXIT_OK;
+    }
+    o.model = count == 1 ? positional[0] : o.model;
+    if (st == SEAM_OK && (o.rank == 0 || o.rows == 0 || o.sequences == 0 || o.memory_gib < 0)) {
+        st = seam_error_set(&err, SEAM_E_ARG, "--rank, --rows-max, --sequences-max: at least 1");
+    }
+    if (st != SEAM_OK) {
+        return seam_cli_usage(&err, "plan");
+    }
+    st = plan_make(&result, &o, &err);
+    if (st == SEAM_OK && o.common.json) {
+        print_json(&o, &result);
+    } else if (st == SEAM_OK) {
+        print_text(&o, &result);
+    }
+    return seam_cli_finish(st, &err, &o.common);
+}

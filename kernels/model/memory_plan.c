@@ -1,0 +1,118 @@
+/* Sums of what adapter.c, activations.c and blocks.c take; they own the layouts. */
+#include "memory_plan.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "blocks_internal.h"
+#include "try.h"
+
+static const char *const names[SEAM_MEMORY_KINDS] = {
+    [SEAM_MEMORY_ACTIVATIONS] = "activations",
+    [SEAM_MEMORY_ADAPTER] = "adapter",
+    [SEAM_MEMORY_MOMENTS] = "moments",
+    [SEAM_MEMORY_CODEC] = "codec",
+    [SEAM_MEMORY_CACHE] = "cache",
+    [SEAM_MEMORY_KEYS] = "keys and values",
+};
+
+const char *seam_memory_kind_name(seam_memory_kind kind) {
+    SEAM_ASSERT(kind < SEAM_MEMORY_KINDS);
+    return names[kind];
+}
+
+static uint64_t sum(const uint64_t bytes[SEAM_MEMORY_KINDS]) {
+    uint64_t total = 0;
+    for (uint32_t kind = 0; kind < SEAM_MEMORY_KINDS; kind++) {
+        total += bytes[kind];
+    }
+    return total;
+}
+
+uint64_t seam_memory_plan_device_bytes(const seam_memory_plan *plan) {
+    return sum(plan->device);
+}
+
+uint64_t seam_memory_plan_host_bytes(const seam_memory_plan *plan) {
+    return sum(plan->host);
+}
+
+/* ---- for people ---- */
+
+typedef struct unit {
+    double bytes;
+    const char *name;
+} unit;
+
+static unit unit_of(uint64_t bytes) {
+    return bytes >= UINT64_C(1) << 30 ? (unit){0x1p30, "GiB"} : (unit){0x1p20, "MiB"};
+}
+
+void seam_memory_bytes_text(char ret[SEAM_MEMORY_TEXT_BYTES], uint64_t bytes) {
+    const unit u = unit_of(bytes);
+    (void)snprintf(ret, SEAM_MEMORY_TEXT_BYTES, "%.1f %s", (double)bytes / u.bytes, u.name);
+}
+
+void seam_memory_text(char ret[SEAM_MEMORY_TEXT_BYTES], const uint64_t bytes[SEAM_MEMORY_KINDS]) {
+    const unit u = unit_of(sum(bytes));
+    seam_memory_bytes_text(ret, sum(bytes));
+    const char *before = " (";
+    for (uint32_t kind = 0; kind < SEAM_MEMORY_KINDS; kind++) {
+        const double share = (double)bytes[kind] / u.bytes;
+        if (share >= 0.05) { /* what would read as 0.0 */
+            const size_t used = strlen(ret);
+            (void)snprintf(ret + used, SEAM_MEMORY_TEXT_BYTES - used, "%s%s %.1f", before,
+                           names[kind], share);
+            before = ", ";
+        }
+    }
+    if (before[0] == ',') {
+        const size_t used = strlen(ret);
+        (void)snprintf(ret + used, SEAM_MEMORY_TEXT_BYTES - used, ")");
+    }
+}
+
+/* ---- the blocks' share ---- */
+
+static void shape_of(seam_blocks *ret_blocks, const seam_memory_blocks *blocks) {
+    const seam_blocks_shape shape = {.config = blocks->model,
+                                     .ops = blocks->ops,
+                                     .layer_begin = blocks->layer_begin,
+                                     .layer_end = blocks->layer_end};
+    seam_blocks_shape_init(ret_blocks, &shape);
+}
+
+seam_status seam_memory_plan_training(seam_memory_plan *plan, const seam_memory_blocks *blocks,
+                                      const seam_activations_options *options) {
+    const seam_ops *ops = blocks->ops;
+    const size_t acc_bytes = seam_dtype_bytes(ops->acc);
+    seam_blocks shape;
+    shape_of(&shape, blocks);
+    const size_t activations = seam_activations_bytes(&shape, options);
+    if (activations == 0) {
+        return SEAM_E_LIMIT;
+    }
+    const size_t elements = seam_adapter_elements(&shape, options->lora);
+    const size_t copy_bytes = ops->act != ops->acc ? seam_dtype_bytes(ops->act) : 0;
+    const size_t x = (size_t)options->rows_max * blocks->model->hidden * acc_bytes;
+    plan->device[SEAM_MEMORY_ACTIVATIONS] += activations + x;
+    plan->device[SEAM_MEMORY_ADAPTER] += elements * (2 * acc_bytes + copy_bytes);
+    plan->device[SEAM_MEMORY_MOMENTS] += elements * 2 * acc_bytes;
+    plan->host[SEAM_MEMORY_ADAPTER] += seam_adapter_host_bytes(&shape, options->lora);
+    plan->host[SEAM_MEMORY_ACTIVATIONS] +=
+        sizeof(seam_activations) + shape.layer_count * sizeof(seam_layer_acts);
+    return SEAM_OK;
+}
+
+uint64_t seam_memory_plan_weights(const seam_memory_blocks *blocks, uint32_t copies) {
+    const seam_model_config *c = blocks->model;
+    seam_blocks shape;
+    shape_of(&shape, blocks);
+    const uint64_t C = c->hidden;
+    const uint64_t F = c->intermediate;
+    const uint64_t matrices = C * shape.qkv_cols + C * shape.q_cols + 3 * F * C;
+    const uint64_t acc_bytes = seam_dtype_bytes(blocks->ops->acc);
+    return shape.layer_count *
+               (matrices * copies * seam_dtype_bytes(blocks->ops->act) + 2 * C * acc_bytes) +
+           (uint64_t)c->context_max * c->head_dim * acc_bytes;
+}

@@ -1,0 +1,206 @@
+/* Goal: what is planned for a session is what it takes: on the device to the byte, on the host
+ * within the sites' small arrays; and recompute keeps what it promises at a real shape.
+ * Method: a backend whose mem_alloc counts, and malloc counted by the linker's --wrap; sessions of
+ * several ranks, targets, codecs, with and without recompute.  A device's name as the argument runs
+ * the same on it: 77 where there is none. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <malloc.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "backend.h"
+#include "session_table.h"
+#include "trainer_fixture.h"
+
+/* ---- counting ---- */
+
+void *__real_malloc(size_t bytes);
+void *__real_calloc(size_t count, size_t bytes);
+void *__real_aligned_alloc(size_t alignment, size_t bytes);
+void __real_free(void *ptr);
+void *__wrap_malloc(size_t bytes);
+void *__wrap_calloc(size_t count, size_t bytes);
+void *__wrap_aligned_alloc(size_t alignment, size_t bytes);
+void __wrap_free(void *ptr);
+
+static int64_t host_bytes; /* live, in blocks as malloc rounds them */
+static uint64_t device_bytes;
+static seam_status (*mem_alloc)(void **ret_ptr, seam_backend *backend, size_t bytes);
+
+static void *counted(void *ptr) {
+    host_bytes += (int64_t)malloc_usable_size(ptr);
+    return ptr;
+}
+
+void *__wrap_malloc(size_t bytes) {
+    return counted(__real_malloc(bytes));
+}
+
+void *__wrap_calloc(size_t count, size_t bytes) {
+    return counted(__real_calloc(count, bytes));
+}
+
+void *__wrap_aligned_alloc(size_t alignment, size_t bytes) {
+    return counted(__real_aligned_alloc(alignment, bytes));
+}
+
+void __wrap_free(void *ptr) {
+    host_bytes -= (int64_t)malloc_usable_size(ptr);
+    __real_free(ptr);
+}
+
+/* Memory of the device that is the host's is not the host's share. */
+static seam_status mem_alloc_counted(void **ret_ptr, seam_backend *backend, size_t bytes) {
+    const int64_t before = host_bytes;
+    device_bytes += bytes;
+    const seam_status st = mem_alloc(ret_ptr, backend, bytes);
+    host_bytes = before;
+    return st;
+}
+
+static const char *device = "cpu";
+
+static int device_setup(void **state) {
+    fixture *f = test_calloc(1, sizeof *f);
+    const seam_tensor_source source = seam_synthetic_source(&model_config);
+    const seam_backend_options options = {.device = device, .threads = 2};
+    assert_true(seam_test_engine_open(&f->engine, &options, &source, &lora, T));
+    f->model = (seam_model){
+        .id = "tiny", .blocks = f->engine.blocks, .config = seam_blocks_config(f->engine.blocks)};
+    mem_alloc = f->engine.backend->ops.mem_alloc;
+    f->engine.backend->ops.mem_alloc = mem_alloc_counted;
+    *state = f;
+    return 0;
+}
+
+/* ---- plans of real sessions ---- */
+
+SEAM_ON_GPU static void plan_check(fixture *f, const seam_session_config *config) {
+    seam_memory_plan plan = {0};
+    assert_int_equal(seam_trainer_plan(&plan, config), SEAM_OK);
+    device_bytes = 0;
+    host_bytes = 0;
+    seam_trainer *trainer = trainer_open(f, config);
+    const int64_t planned = /* caches are mapped */
+        (int64_t)(seam_memory_plan_host_bytes(&plan) - plan.host[SEAM_MEMORY_CACHE]);
+    assert_int_equal(plan.host[SEAM_MEMORY_CACHE] > 0, config->codec.codec_out == SEAM_CODEC_AQSGD);
+    assert_true(device_bytes == seam_memory_plan_device_bytes(&plan));
+    const int64_t sites = 64 * C + (int64_t)1024 * 8; /* widths, gates, rounding of malloc */
+    assert_true(host_bytes > planned - 1024 && host_bytes < planned + sites);
+    seam_trainer_destroy(trainer);
+}
+
+SEAM_ON_GPU static void test_plan__codecs_ranks_targets__is_what_is_taken(void **state) {
+    fixture *f = *state;
+    static const seam_codec_id codecs[] = {SEAM_CODEC_BF16, SEAM_CODEC_AFFINE, SEAM_CODEC_AMAQ,
+                                           SEAM_CODEC_AQSGD};
+    static const uint32_t targets[] = {0x5, 0x7f, 0x40};
+    for (size_t c = 0; c < sizeof codecs / sizeof *codecs; c++) {
+        for (size_t t = 0; t < sizeof targets / sizeof *targets; t++) {
+            for (uint32_t rank = 1; rank <= 16; rank += 5) {
+                seam_session_config config = config_of(f, codecs[c]);
+                config.lora.rank = rank;
+                config.lora.targets = targets[t];
+                config.limits.rows_max = rank == 1 ? 33 : T;
+                config.recompute = t == 1;
+                config.codec.cache_bytes_max = 1 << 16;
+                config.codec.cache_format = 1;
+                config.codec.gate_signal_exact = codecs[c] == SEAM_CODEC_AMAQ && rank > 6;
+                plan_check(f, &config);
+            }
+        }
+    }
+}
+
+/* ---- admission ---- */
+
+SEAM_WITHOUT_THREADS static void test_reserve__no_room__says_needed_and_free(void **state) {
+    (void)state;
+    seam_error err = {0};
+    seam_sessions *sessions = NULL;
+    const seam_sessions_options options = {.device = "cuda:7",
+                                           .memory_budget_bytes = UINT64_C(5) << 30,
+                                           .host_budget_bytes = UINT64_C(64) << 20};
+    assert_int_equal(seam_sessions_create(&sessions, &options, &err), SEAM_OK);
+    seam_memory_plan plan = {.device = {[SEAM_MEMORY_ACTIVATIONS] = UINT64_C(2969) << 20,
+                                        [SEAM_MEMORY_ADAPTER] = UINT64_C(205) << 20,
+                                        [SEAM_MEMORY_MOMENTS] = UINT64_C(103) << 20},
+                             .host = {[SEAM_MEMORY_CODEC] = UINT64_C(40) << 20}};
+    assert_int_equal(seam_sessions_reserve(sessions, &plan, "session", &err), SEAM_OK);
+    assert_int_equal(seam_sessions_reserve(sessions, &plan, "session", &err), SEAM_E_LIMIT);
+    assert_string_equal(err.text, "session needs 3.2 GiB (activations 2.9, adapter 0.2, moments "
+                                  "0.1) on cuda:7, 1.8 GiB is free");
+    plan.device[SEAM_MEMORY_ACTIVATIONS] = 0;
+    assert_int_equal(seam_sessions_reserve(sessions, &plan, "stream", &err), SEAM_E_LIMIT);
+    assert_string_equal(err.text,
+                        "stream needs 40.0 MiB (codec 40.0) on the host, 24.0 MiB is free");
+    plan.device[SEAM_MEMORY_ACTIVATIONS] = UINT64_C(2969) << 20;
+    seam_sessions_unreserve(sessions, &plan);
+    assert_true(seam_sessions_memory_free(sessions) == options.memory_budget_bytes);
+    seam_sessions_destroy(sessions);
+}
+
+/* ---- a real shape ---- */
+
+static const seam_model_config llama3_8b = {.architecture = "llama",
+                                            .vocab_count = 128256,
+                                            .hidden = 4096,
+                                            .intermediate = 14336,
+                                            .layers = 32,
+                                            .heads = 32,
+                                            .kv_heads = 8,
+                                            .head_dim = 128,
+                                            .context_max = 8192,
+                                            .rms_eps = 1e-5f,
+                                            .rope_theta = 500000.0,
+                                            .bos_id = -1,
+                                            .eos_id = -1};
+
+/* Weights and one session of 16 x 384 rows, as a device with bf16 weights holds them. */
+static uint64_t peak_bytes(bool recompute) {
+    const seam_ops types = {.act = SEAM_BF16, .acc = SEAM_F32, .qkv = SEAM_BF16};
+    const seam_memory_blocks blocks = {
+        .model = &llama3_8b, .ops = &types, .layer_end = llama3_8b.layers};
+    const seam_lora_config q_v = {.rank = 16, .alpha = 16, .targets = SEAM_LORA_Q | SEAM_LORA_V};
+    const seam_activations_options options = {
+        .lora = &q_v, .rows_max = 6144, .seqs_max = 16, .recompute = recompute};
+    seam_memory_plan plan = {0};
+    assert_int_equal(seam_memory_plan_training(&plan, &blocks, &options), SEAM_OK);
+    assert_true(plan.device[SEAM_MEMORY_MOMENTS] == UINT64_C(2) * 6815744 * 4);
+    return seam_memory_plan_weights(&blocks, 1) + seam_memory_plan_device_bytes(&plan);
+}
+
+static void test_plan__llama3_8b__recompute_takes_half(void **state) {
+    (void)state;
+    const uint64_t kept = peak_bytes(false), again = peak_bytes(true);
+    (void)printf("llama3-8b, 6144 rows: %.2f GiB kept, %.2f GiB recomputed\n",
+                 (double)kept / 0x1p30, (double)again / 0x1p30);
+    assert_true(2 * again <= kept);
+}
+
+int main(int argc, char **argv) {
+    seam_backend *backend = NULL;
+    seam_error err = {0};
+    device = argc > 1 ? argv[1] : device;
+    const seam_backend_options options = {.device = device};
+    const seam_status st = seam_backend_create(&backend, &options, &err);
+    if (st == SEAM_E_UNIMPLEMENTED) {
+        (void)printf("skipped: %s\n", err.text);
+        return 77;
+    }
+    seam_test_check(st, device, &err);
+    seam_backend_destroy(backend);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_plan__codecs_ranks_targets__is_what_is_taken,
+                                        device_setup, teardown),
+        cmocka_unit_test(test_reserve__no_room__says_needed_and_free),
+        cmocka_unit_test(test_plan__llama3_8b__recompute_takes_half),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
