@@ -188,7 +188,7 @@ static seam_status cuda_weight_create(seam_weight **ret_weight, seam_backend *ba
     SEAM_TRY_GOTO(cuda_mem_alloc(&weight->rows, backend, cuda_weight_bytes(weight)), st, end);
     SEAM_TRY_GOTO(cuda_stream_create(&stream, backend), st, end);
     SEAM_TRY_GOTO(weight_upload(weight, stream, host_rows), st, end);
-    seam_cuda_weight_plan(weight, backend->ops.act);
+    seam_cuda_weight_plan(weight);
     *ret_weight = weight;
 end:
     cuda_stream_destroy(stream);

@@ -1,5 +1,6 @@
 /* Our own product, for what cuBLASLt does not take or what is too small for it: rows that do not
- * start on 16 bytes, and LoRA's thin products, summed over parts and rounded once.
+ * start on 16 bytes, and LoRA's thin products in f32 or of odd ranks (cuda_thin.cu takes the
+ * others), summed over parts and rounded once.
  *
  * Grid: (N / 64, M / 64), a block of 256 threads computes 64 x 64 of y, a thread 4 x 4; k in steps
  * of 16 through 8.7 KB of shared memory.  Plain f32 FMA in ascending k, so a row's bits depend on

@@ -1,6 +1,6 @@
-/* What the attention kernels on tensor cores share: mma.m16n8k16 with f32 sums, its fragments from
- * tiles in shared memory whose rows are MMA_PAD elements further apart than dense (so that neither
- * words nor matrices meet in a bank), blocks of four warps of 16 rows.  Device code only. */
+/* What attention and thin products on tensor cores share: mma.m16n8k16 with f32 sums, its fragments
+ * from tiles in shared memory whose rows are MMA_PAD elements further apart than dense (so that
+ * neither words nor matrices meet in a bank), blocks of four warps of 16 rows.  Device code only. */
 #ifndef SEAM_CUDA_MMA_CUH
 #define SEAM_CUDA_MMA_CUH
 

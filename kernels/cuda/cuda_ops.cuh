@@ -91,8 +91,50 @@ typedef struct seam_cuda_gemm_args {
 size_t seam_cuda_gemm_split_bytes(uint32_t M, uint32_t N, uint32_t K);
 seam_status seam_cuda_gemm(seam_stream *stream, const seam_cuda_gemm_args *args);
 
+/* LoRA's thin products on tensor cores, bf16, cuda_thin.cu.  All pointers on 16 bytes; x_ld, K and
+ * R are multiples of 8. turns   y (K, R) = x (R, K)^T dots    y (T, R) = x (T, K) w (R, K)^T sums
+ * y[k * y_k + r * y_r] (f32) += scale * sum over T of x[t, k] w[t, r], w (T, R) `partial`: of
+ * sum_bytes.  Consecutive products of one x and K share its reading. */
+#define SEAM_CUDA_THIN_MAX   6u   /* A and B of each pair */
+#define SEAM_CUDA_THIN_R_MAX 256u /* SEAM_LORA_RANK_MAX */
+typedef struct seam_cuda_thin {
+    const void *x, *w;
+    void *y;
+    size_t x_ld, y_k, y_r;
+    uint32_t K, R;
+    float scale;
+} seam_cuda_thin;
+seam_status seam_cuda_thin_turns(seam_stream *stream, const seam_cuda_thin *products,
+                                 uint32_t count);
+seam_status seam_cuda_thin_dots(seam_stream *stream, const seam_cuda_thin *products, uint32_t count,
+                                uint32_t T);
+size_t seam_cuda_thin_sum_bytes(const seam_cuda_thin *products, uint32_t count, uint32_t T);
+seam_status seam_cuda_thin_sums(seam_stream *stream, const seam_cuda_thin *products, uint32_t count,
+                                uint32_t T, float *partial);
+/* seam_cuda_gemm for parts with x_k = w_k = 1 and widths, bounds and ranks that are multiples of
+ * 8; no split. */
+seam_status seam_cuda_thin_shares(seam_stream *stream, const seam_cuda_gemm_args *args);
+
+/* y (T, N) = beta y + x (T, C) W^T, or, backward, y (T, C) = beta y + x (T, N) W, in cuBLASLt by
+ * the weight's algorithm.  cuda_plan.cu. */
+typedef struct seam_cuda_product {
+    const seam_weight *weight;
+    const void *x; /* act */
+    void *y;       /* act, or acc */
+    uint32_t T, x_ld, y_ld;
+    bool backward, acc;
+} seam_cuda_product;
+/* Whether there is an algorithm for it and all rows start on 16 bytes. */
+bool seam_cuda_product_fits(const seam_cuda_product *product);
+seam_status seam_cuda_product_run(seam_stream *stream, const seam_cuda_product *product,
+                                  float beta);
+/* Algorithms that sum over k in one piece, without workspace, best guess first; returns their
+ * count.  x and y are not read. */
+#define SEAM_CUDA_ALGORITHMS_MAX 256u
+uint32_t seam_cuda_algorithms(cublasLtMatmulAlgo_t *ret_algos, const seam_cuda_product *product,
+                              uint32_t algos_max);
 /* Fills in the plans of a weight; none found is fine (cuda_gemm.cu serves then). */
-void seam_cuda_weight_plan(seam_weight *weight, seam_dtype act);
+void seam_cuda_weight_plan(seam_weight *weight);
 
 /* Attention on tensor cores (bf16), where shapes and alignment allow it; seq_begin and delta are
  * the device's. */

@@ -168,7 +168,7 @@ typedef struct seam_swiglu_forward_args {
 } seam_swiglu_forward_args;
 
 typedef struct seam_swiglu_backward_args {
-    void *d_gate_up; /* (T, 2F) act */
+    void *d_gate_up; /* (T, 2F) act; may be gate_up itself */
     const void *dy;  /* (T, F) act */
     const void *gate_up;
     uint32_t T, F;

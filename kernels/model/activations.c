@@ -4,7 +4,10 @@
  * log-sum-exp, gate|up, and x A^T of every adapted projection.  Kept only where LoRA reads it
  * again: the normalised inputs and the SwiGLU output; else all layers share one.  Forward only
  * (no LoRA config): all layers share everything.  Recompute: all layers share everything but their
- * input and, where LoRA reads it, x A^T of the down projection, which comes last in a layer. */
+ * input and, where LoRA reads it, x A^T of the down projection, which comes last in a layer.
+ *
+ * Backward has little of its own: the gradients of gate|up and then of q|k|v stand in the layer's
+ * gate|up, which it reads once, and those of a shared buffer's values in that buffer. */
 #include "blocks_internal.h"
 #include "try.h"
 
@@ -32,6 +35,7 @@ static void layer_take(plan *p, seam_layer_acts *l, const seam_activations *acts
     const seam_model_config *c = &b->config;
     const seam_dtype act = b->ops->act;
     const seam_dtype acc = b->ops->acc;
+    const size_t wide = 2 * (size_t)c->intermediate;
     const bool own_attention_h =
         shared == NULL || seam_product_has_lora(acts->targets, SEAM_PRODUCT_QKV);
     const bool own_mlp_h =
@@ -49,7 +53,7 @@ static void layer_take(plan *p, seam_layer_acts *l, const seam_activations *acts
     l->o = take(p, b->q_cols, act);
     l->lse = take(p, c->heads, acc);
     l->mlp_h = own_mlp_h ? take(p, c->hidden, act) : shared->mlp_h;
-    l->gate_up = take(p, 2 * (size_t)c->intermediate, act);
+    l->gate_up = take(p, wide > b->qkv_cols ? wide : b->qkv_cols, act);
     l->swiglu = own_swiglu ? take(p, c->intermediate, act) : shared->swiglu;
     for (uint32_t t = 0; t < SEAM_LORA_TARGETS; t++) {
         if ((acts->targets >> t & 1) != 0) {
@@ -71,22 +75,25 @@ static void layer_share(plan *p, seam_layer_acts *l, const seam_activations *act
 static void acts_take(plan *p, seam_activations *acts) {
     const seam_blocks *b = acts->blocks;
     const seam_model_config *c = &b->config;
-    const size_t wide = 2 * (size_t)c->intermediate;
     const uint32_t layers = acts->keep ? b->layer_count : 1;
+    const seam_layer_acts *first = &acts->layers[0];
     for (uint32_t i = 0; i < layers; i++) {
-        seam_layer_acts *l = &acts->layers[i];
         if (i > 0 && acts->recompute) {
-            layer_share(p, l, acts, &acts->layers[0]);
+            layer_share(p, &acts->layers[i], acts, first);
         } else {
-            layer_take(p, l, acts, i == 0 ? NULL : &acts->layers[0]);
+            layer_take(p, &acts->layers[i], acts, i == 0 ? NULL : first);
         }
     }
     if (acts->keep) {
+        const bool free_mlp_h = !seam_product_has_lora(acts->targets, SEAM_PRODUCT_GATE_UP);
+        const bool free_swiglu = !seam_product_has_lora(acts->targets, SEAM_PRODUCT_DOWN) &&
+                                 c->intermediate >= b->q_cols;
         acts->d_x = take(p, c->hidden, b->ops->act);
-        acts->d_h = take(p, c->hidden, b->ops->act);
-        acts->d_wide = take(p, wide > b->qkv_cols ? wide : b->qkv_cols, b->ops->act);
+        acts->d_h = free_mlp_h ? first->mlp_h : take(p, c->hidden, b->ops->act);
         acts->d_narrow =
-            take(p, c->intermediate > b->q_cols ? c->intermediate : b->q_cols, b->ops->act);
+            free_swiglu
+                ? first->swiglu
+                : take(p, c->intermediate > b->q_cols ? c->intermediate : b->q_cols, b->ops->act);
     }
 }
 

@@ -131,7 +131,7 @@ static seam_status mlp_backward(const backward *pass, uint32_t layer) {
                           .C = F,
                           .N = C};
     SEAM_TRY(product_backward(pass, layer, &down));
-    const seam_swiglu_backward_args swiglu = {.d_gate_up = acts->d_wide,
+    const seam_swiglu_backward_args swiglu = {.d_gate_up = l->gate_up,
                                               .dy = acts->d_narrow,
                                               .gate_up = l->gate_up,
                                               .T = pass->batch->rows,
@@ -140,7 +140,7 @@ static seam_status mlp_backward(const backward *pass, uint32_t layer) {
     const product gate_up = {.id = SEAM_PRODUCT_GATE_UP,
                              .w = weights->gate_up,
                              .dx = acts->d_h,
-                             .dy = acts->d_wide,
+                             .dy = l->gate_up,
                              .x = l->mlp_h,
                              .C = C,
                              .N = 2 * F};
@@ -148,7 +148,8 @@ static seam_status mlp_backward(const backward *pass, uint32_t layer) {
     return norm_backward(pass, l->x_mid, weights->mlp_norm, l->mlp_rstd);
 }
 
-/* acts.d_wide (T, qkv_cols) = gradient of q|k|v before rotation, from acts.d_narrow, that of o. */
+/* l.gate_up (T, qkv_cols) = gradient of q|k|v before rotation, from acts.d_narrow, that of o; what
+ * stood in gate_up has been used. */
 static seam_status heads_backward(const backward *pass, uint32_t layer) {
     const seam_blocks *b = pass->blocks;
     const seam_layer_acts *l = &pass->acts->layers[layer];
@@ -156,7 +157,7 @@ static seam_status heads_backward(const backward *pass, uint32_t layer) {
     const size_t act_bytes = seam_dtype_bytes(b->ops->act);
     const size_t value_bytes = seam_dtype_bytes(b->ops->qkv);
     const uint8_t *qkv = l->qkv;
-    uint8_t *d_qkv = pass->acts->d_wide;
+    uint8_t *d_qkv = l->gate_up;
     const seam_attention_backward_args args = {.dq = d_qkv,
                                                .dk = d_qkv + k_col * act_bytes,
                                                .dv = d_qkv + v_col * act_bytes,
@@ -210,7 +211,7 @@ static seam_status attention_backward(const backward *pass, uint32_t layer, bool
     const product qkv = {.id = SEAM_PRODUCT_QKV,
                          .w = weights->qkv,
                          .dx = skip_dx ? NULL : acts->d_h,
-                         .dy = acts->d_wide,
+                         .dy = l->gate_up,
                          .x = l->attention_h,
                          .C = C,
                          .N = b->qkv_cols};

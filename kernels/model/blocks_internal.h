@@ -96,7 +96,7 @@ typedef struct seam_layer_acts {
     void *qkv;                       /* (T, qkv_cols) qkv, q and k rotated */
     void *o;                         /* (T, H*D) act */
     void *lse;                       /* (T, H) acc */
-    void *gate_up;                   /* (T, 2F) act */
+    void *gate_up;                   /* (T, 2F) act; backward: its gradient, then q|k|v's */
     void *swiglu;                    /* (T, F) act; kept where LoRA needs it */
     void *u[SEAM_LORA_TARGETS];      /* (T, R) act */
 } seam_layer_acts;
@@ -113,7 +113,6 @@ struct seam_activations {
     seam_layer_acts *layers;
     void *d_x;      /* (T, C) act: gradient of the residual stream, as products read it */
     void *d_h;      /* (T, C) act */
-    void *d_wide;   /* (T, max(2F, qkv_cols)) act */
     void *d_narrow; /* (T, max(F, H*D)) act */
 };
 

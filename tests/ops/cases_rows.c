@@ -68,13 +68,16 @@ static void swiglu(run *r, const op_case *c, uint32_t row0, uint32_t T) {
     const seam_swiglu_forward_args forward = {.y = y, .gate_up = gate_up, .T = T, .F = F};
     CHECK(r->ops->swiglu_forward(r->stream, &forward) == SEAM_OK);
     run_output(r, "y", ACT, y, T, F, F, Y, 0);
-    const seam_swiglu_backward_args backward = {.d_gate_up = d,
-                                                .gate_up = gate_up,
-                                                .T = T,
-                                                .F = F,
-                                                .dy = run_input(r, Y, ACT, row0, T, F, 1.0)};
+    seam_swiglu_backward_args backward = {.d_gate_up = d,
+                                          .gate_up = gate_up,
+                                          .T = T,
+                                          .F = F,
+                                          .dy = run_input(r, Y, ACT, row0, T, F, 1.0)};
     CHECK(r->ops->swiglu_backward(r->stream, &backward) == SEAM_OK);
     run_output(r, "d_gate_up", ACT, d, T, 2 * (size_t)F, 2 * (size_t)F, 0, X);
+    backward.d_gate_up = gate_up;
+    CHECK(r->ops->swiglu_backward(r->stream, &backward) == SEAM_OK);
+    run_output(r, "in place", ACT, gate_up, T, 2 * (size_t)F, 2 * (size_t)F, 0, X);
 }
 
 /* size: C, V */

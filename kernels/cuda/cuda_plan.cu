@@ -1,0 +1,133 @@
+/* The frozen products in cuBLASLt: one algorithm a weight, direction and output type, fixed when
+ * the weight is made, so that a row's bits depend neither on the row count nor on a restart.
+ *
+ * In cuBLASLt's column order a row-major matrix is its transpose: y^T (N, T) = W x^T.  The
+ * algorithm is asked for at ROWS rows without workspace and reduction scheme, which leaves no split
+ * or streamed sum over k.  Bound: 2 T N C operations. */
+#include <string.h>
+
+#include "cuda_device.cuh"
+
+#define ROWS  2048u /* rows of the shape that the algorithm is asked for */
+#define ASKED 16
+
+/* ---- launchers ---- */
+typedef struct described {
+    cublasLtMatmulDescOpaque_t desc;
+    cublasLtMatrixLayoutOpaque_t w, x, y;
+} described;
+
+static cudaDataType_t blas_type(seam_dtype type) {
+    return type == SEAM_BF16 ? CUDA_R_16BF : CUDA_R_32F;
+}
+
+static bool describe(described *d, const seam_cuda_product *p) {
+    const uint32_t N = p->weight->N, C = p->weight->C;
+    const cublasOperation_t op = p->backward ? CUBLAS_OP_N : CUBLAS_OP_T;
+    const cudaDataType_t act = blas_type(p->weight->backend->ops.act);
+    return cublasLtMatmulDescInit(&d->desc, CUBLAS_COMPUTE_32F, CUDA_R_32F) ==
+               CUBLAS_STATUS_SUCCESS &&
+           cublasLtMatmulDescSetAttribute(&d->desc, CUBLASLT_MATMUL_DESC_TRANSA, &op, sizeof op) ==
+               CUBLAS_STATUS_SUCCESS &&
+           cublasLtMatrixLayoutInit(&d->w, act, C, N, C) == CUBLAS_STATUS_SUCCESS &&
+           cublasLtMatrixLayoutInit(&d->x, act, p->backward ? N : C, p->T, p->x_ld) ==
+               CUBLAS_STATUS_SUCCESS &&
+           cublasLtMatrixLayoutInit(&d->y, p->acc ? CUDA_R_32F : act, p->backward ? C : N, p->T,
+                                    p->y_ld) == CUBLAS_STATUS_SUCCESS;
+}
+
+/* No sum over k in more than one piece. */
+static bool algo_plain(const cublasLtMatmulAlgo_t *algo) {
+    int32_t split = 0;
+    uint32_t reduction = 0;
+    size_t written = 0;
+    return cublasLtMatmulAlgoConfigGetAttribute(algo, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, &split,
+                                                sizeof split, &written) == CUBLAS_STATUS_SUCCESS &&
+           cublasLtMatmulAlgoConfigGetAttribute(algo, CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME,
+                                                &reduction, sizeof reduction,
+                                                &written) == CUBLAS_STATUS_SUCCESS &&
+           split <= 1 && reduction == CUBLASLT_REDUCTION_SCHEME_NONE;
+}
+
+uint32_t seam_cuda_algorithms(cublasLtMatmulAlgo_t *ret_algos, const seam_cuda_product *product,
+                              uint32_t algos_max) {
+    cublasLtMatmulPreferenceOpaque_t preference;
+    cublasLtMatmulHeuristicResult_t found[SEAM_CUDA_ALGORITHMS_MAX];
+    const uint32_t none = CUBLASLT_REDUCTION_SCHEME_NONE, alignment = 16;
+    const uint64_t workspace_bytes = 0;
+    uint32_t taken = 0;
+    int count = 0;
+    described d;
+    const cublasLtMatmulPreferenceAttributes_t aligned[4] = {
+        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES};
+    SEAM_ASSERT(algos_max <= SEAM_CUDA_ALGORITHMS_MAX);
+    memset(found, 0, sizeof found);
+    bool ok =
+        describe(&d, product) && cublasLtMatmulPreferenceInit(&preference) == CUBLAS_STATUS_SUCCESS;
+    ok = ok && cublasLtMatmulPreferenceSetAttribute(
+                   &preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace_bytes,
+                   sizeof workspace_bytes) == CUBLAS_STATUS_SUCCESS;
+    ok = ok && cublasLtMatmulPreferenceSetAttribute(&preference,
+                                                    CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+                                                    &none, sizeof none) == CUBLAS_STATUS_SUCCESS;
+    for (int i = 0; i < 4; i++) {
+        ok = ok && cublasLtMatmulPreferenceSetAttribute(&preference, aligned[i], &alignment,
+                                                        sizeof alignment) == CUBLAS_STATUS_SUCCESS;
+    }
+    ok = ok && cublasLtMatmulAlgoGetHeuristic(seam_cuda_blas(product->weight->backend), &d.desc,
+                                              &d.w, &d.x, &d.y, &d.y, &preference, (int)algos_max,
+                                              found, &count) == CUBLAS_STATUS_SUCCESS;
+    for (int i = 0; ok && i < count; i++) {
+        if (found[i].state == CUBLAS_STATUS_SUCCESS && algo_plain(&found[i].algo)) {
+            ret_algos[taken++] = found[i].algo;
+        }
+    }
+    return taken;
+}
+
+static void plan_make(seam_cuda_plan *plan, const seam_cuda_product *product) {
+    cublasLtMatmulAlgo_t algos[ASKED];
+    if (seam_cuda_algorithms(algos, product, ASKED) > 0) {
+        plan->algo = algos[0];
+        plan->found = true;
+    }
+}
+
+void seam_cuda_weight_plan(seam_weight *weight) {
+    const uint32_t N = weight->N, C = weight->C;
+    if (N % VECTOR != 0 || C % VECTOR != 0) {
+        return;
+    }
+    for (int acc = 0; acc < 2; acc++) {
+        const seam_cuda_product forward = {
+            .weight = weight, .T = ROWS, .x_ld = C, .y_ld = N, .backward = false, .acc = acc == 1};
+        const seam_cuda_product backward = {
+            .weight = weight, .T = ROWS, .x_ld = N, .y_ld = C, .backward = true, .acc = acc == 1};
+        plan_make(&weight->forward[acc], &forward);
+        plan_make(&weight->backward[acc], &backward);
+    }
+}
+
+static const seam_cuda_plan *plan_of(const seam_cuda_product *p) {
+    return p->backward ? &p->weight->backward[p->acc] : &p->weight->forward[p->acc];
+}
+
+bool seam_cuda_product_fits(const seam_cuda_product *product) {
+    return plan_of(product)->found && product->x_ld % VECTOR == 0 && product->y_ld % VECTOR == 0 &&
+           vector_aligned(product->x) && vector_aligned(product->y);
+}
+
+seam_status seam_cuda_product_run(seam_stream *stream, const seam_cuda_product *product,
+                                  float beta) {
+    const seam_cuda_product *p = product;
+    const float one = 1.0f;
+    described d;
+    if (!describe(&d, p) ||
+        cublasLtMatmul(seam_cuda_blas(stream->backend), &d.desc, &one, p->weight->rows, &d.w, p->x,
+                       &d.x, &beta, p->y, &d.y, p->y, &d.y, &plan_of(p)->algo, NULL, 0,
+                       seam_cuda_queue(stream)) != CUBLAS_STATUS_SUCCESS) {
+        return SEAM_E_DEVICE_LOST;
+    }
+    return SEAM_OK;
+}

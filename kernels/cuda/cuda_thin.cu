@@ -1,0 +1,398 @@
+/* LoRA's thin products on tensor cores (bf16): mma.m16n8k16 with f32 sums in a fixed order, for
+ * widths and ranks of whole vectors; cuda_gemm.cu serves the rest.  All pairs of a stacked linear
+ * share a launch, and pairs of one input share its reading.  At 6,144 rows of 4,096 features and
+ * rank 16 each is bound by reading the wide operand once: 50 MB, 17 us of an H100.
+ *
+ *   dots   y (T, R) = x (T, K) w (R, K)^T           u = x A^T, v = dy B.  A block takes 32 rows,
+ * its 8 warps the k in turn, 32 at a time; their sums are added in the warps' order. sums   y (K,
+ * R) += scale x (T, K)^T w (T, R)    da, db.  A block takes 64 features and a piece of PIECE rows
+ * through four stages of shared memory; a second kernel adds the pieces. shares y (M, N) = addend +
+ * bias + sum of scale x w^T over few k, rounded once.  A block takes 128 rows and 64 columns; bound
+ * by reading the addend and writing y. turns  y (C, R) = x (R, C): what the others read along k.
+ *
+ * A sum's terms may stand in any order, so that a thread takes eight neighbours of k at a time for
+ * two instructions of 16 k: both operands have the same order.  The same goes for the columns of
+ * shares: a thread holds eight neighbours. */
+#include <cuda_pipeline.h>
+
+#include "cuda_mma.cuh"
+
+#define DOT_WARPS  8u
+#define DOT_ROWS   32u
+#define DOT_K      32u
+#define TILES_MAX  8u /* column tiles of 8 that a block computes */
+#define GROUPS_MAX (SEAM_CUDA_THIN_MAX * 5u)
+#define SUM_M      64u
+#define SUM_K      32u
+#define SUM_STAGES 4u
+#define PIECE      512u
+#define SHARE_ROWS 128u
+#define SHARE_COLS 64u
+
+typedef __nv_bfloat16 bf16;
+
+/* Eight columns of an output, r of [r, R) of product `of`. */
+typedef struct tile {
+    uint16_t of, r;
+} tile;
+
+/* Tiles of products with the same x that a block computes together. */
+typedef struct group {
+    uint32_t of, tile_begin, tile_count; /* of: the first product, for x */
+    uint32_t block_begin;                /* sums: of its blocks of SUM_M features */
+} group;
+
+typedef struct thin_args {
+    seam_cuda_thin product[SEAM_CUDA_THIN_MAX];
+    tile tiles[SEAM_CUDA_THIN_MAX * SEAM_CUDA_THIN_R_MAX / 8];
+    group groups[GROUPS_MAX];
+    uint32_t group_count, tile_count, T, blocks, pieces;
+    float *partial; /* sums: (pieces, blocks, SUM_M, tiles * 8) */
+} thin_args;
+
+/* ---- kernels ---- */
+static __device__ inline uint4 vector_or_zero(const bf16 *p, bool inside) {
+    const uint4 zero = {0, 0, 0, 0};
+    return inside ? *(const uint4 *)p : zero;
+}
+
+/* c += 16 rows of a (rows g and g + 8) times 8 columns of b over the 32 k of their vectors. */
+static __device__ inline void mma32(float (&c)[4], const uint4 (&a)[2], const uint4 &b) {
+    const uint32_t low[4] = {a[0].x, a[1].x, a[0].y, a[1].y};
+    const uint32_t high[4] = {a[0].z, a[1].z, a[0].w, a[1].w};
+    mma(c, low, b.x, b.y);
+    mma(c, high, b.z, b.w);
+}
+
+/* Grid (T / 32, groups), 256 threads, tiles * 4 KB shared. */
+template <int TILES>
+static __global__ void __launch_bounds__(DOT_WARPS * 32) dot_kernel(const thin_args a) {
+    __shared__ float sums[DOT_WARPS][16][TILES * 8 + 4];
+    const group own = a.groups[blockIdx.y];
+    const seam_cuda_thin &first = a.product[own.of];
+    const uint32_t warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, k8 = threadIdx.x % 4 * 8;
+    const uint32_t K = first.K, row0 = blockIdx.x * DOT_ROWS;
+    const bf16 *x = (const bf16 *)first.x, *w[TILES];
+    float c[2][TILES][4] = {};
+    for (uint32_t t = 0; t < TILES; t++) {
+        const tile at = a.tiles[own.tile_begin + (t < own.tile_count ? t : 0)];
+        w[t] = (const bf16 *)a.product[at.of].w + (size_t)(at.r + g) * K;
+    }
+    for (uint32_t k = warp * DOT_K + k8; k < K + k8; k += DOT_WARPS * DOT_K) {
+        uint4 rows[2][2];
+        for (uint32_t i = 0; i < 4; i++) {
+            const uint32_t row = row0 + i * 8 + g;
+            rows[i / 2][i % 2] =
+                vector_or_zero(x + (size_t)row * first.x_ld + k, row < a.T && k < K);
+        }
+        for (uint32_t t = 0; t < TILES; t++) {
+            const uint4 col = vector_or_zero(w[t] + k, t < own.tile_count && k < K);
+            mma32(c[0][t], rows[0], col);
+            mma32(c[1][t], rows[1], col);
+        }
+    }
+    for (uint32_t half = 0; half < 2; half++) {
+        for (uint32_t t = 0; t < TILES; t++) {
+            for (uint32_t i = 0; i < 4; i++) {
+                sums[warp][g + i / 2 * 8][t * 8 + k8 / 4 + i % 2] = c[half][t][i];
+            }
+        }
+        __syncthreads();
+        for (uint32_t n = threadIdx.x; n < 16 * own.tile_count * 8; n += DOT_WARPS * 32) {
+            const uint32_t i = n / (own.tile_count * 8), j = n % (own.tile_count * 8);
+            const uint32_t row = row0 + half * 16 + i;
+            const tile at = a.tiles[own.tile_begin + j / 8];
+            const seam_cuda_thin &p = a.product[at.of];
+            float sum = 0.0f;
+            for (uint32_t v = 0; v < DOT_WARPS; v++) {
+                sum += sums[v][i][j];
+            }
+            if (row < a.T) {
+                store_f32((bf16 *)p.y + (size_t)row * p.R + at.r + j % 8, sum);
+            }
+        }
+        __syncthreads();
+    }
+}
+
+/* The group of a block of features. */
+static __device__ inline uint32_t group_of(const thin_args &a, uint32_t block) {
+    uint32_t i = 0;
+    while (i + 1 < a.group_count && a.groups[i + 1].block_begin <= block) {
+        i++;
+    }
+    return i;
+}
+
+/* x (SUM_K, SUM_M) and w (SUM_K, tiles * 8) of rows from row0 on; zero from row `end` on. */
+template <int TILES>
+static __device__ inline void
+stage_load(bf16 (*xs)[SUM_M + MMA_PAD], bf16 (*ws)[TILES * 8 + MMA_PAD], const thin_args &a,
+           const group &own, uint32_t m0, uint32_t row0, uint32_t end) {
+    const seam_cuda_thin &first = a.product[own.of];
+    for (uint32_t n = threadIdx.x; n < SUM_K * SUM_M / 8; n += MMA_THREADS) {
+        const uint32_t i = n / (SUM_M / 8), m = n % (SUM_M / 8) * 8;
+        const bool inside = row0 + i < end && m0 + m < first.K;
+        const bf16 *from = (const bf16 *)first.x + (inside ? (row0 + i) * first.x_ld + m0 + m : 0);
+        __pipeline_memcpy_async(&xs[i][m], from, 16, inside ? 0 : 16);
+    }
+    for (uint32_t n = threadIdx.x; n < SUM_K * TILES; n += MMA_THREADS) {
+        const uint32_t i = n / TILES, t = n % TILES;
+        const bool inside = row0 + i < end && t < own.tile_count;
+        const tile at = a.tiles[own.tile_begin + (inside ? t : 0)];
+        const seam_cuda_thin &p = a.product[at.of];
+        const bf16 *from = (const bf16 *)p.w + (inside ? (size_t)(row0 + i) * p.R + at.r : 0);
+        __pipeline_memcpy_async(&ws[i][t * 8], from, 16, inside ? 0 : 16);
+    }
+    __pipeline_commit();
+}
+
+/* Grid (blocks, pieces), 128 threads; a warp takes 16 of the 64 features. */
+template <int TILES>
+static __global__ void __launch_bounds__(MMA_THREADS) sum_kernel(const thin_args a) {
+    __shared__ alignas(16) bf16 xs[SUM_STAGES][SUM_K][SUM_M + MMA_PAD];
+    __shared__ alignas(16) bf16 ws[SUM_STAGES][SUM_K][TILES * 8 + MMA_PAD];
+    const group own = a.groups[group_of(a, blockIdx.x)];
+    const uint32_t m0 = (blockIdx.x - own.block_begin) * SUM_M, begin = blockIdx.y * PIECE;
+    const uint32_t end = begin + PIECE < a.T ? begin + PIECE : a.T;
+    const uint32_t steps = (end - begin + SUM_K - 1) / SUM_K;
+    const uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32, eighth = lane % 8;
+    float c[TILES][4] = {};
+    for (uint32_t s = 0; s + 1 < SUM_STAGES; s++) {
+        stage_load<TILES>(xs[s], ws[s], a, own, m0, begin + s * SUM_K, end);
+    }
+    for (uint32_t s = 0; s < steps; s++) {
+        __pipeline_wait_prior(SUM_STAGES - 2);
+        __syncthreads(); /* and the stage of step s - 1 has been read */
+        const uint32_t next = s + SUM_STAGES - 1;
+        stage_load<TILES>(xs[next % SUM_STAGES], ws[next % SUM_STAGES], a, own, m0,
+                          begin + next * SUM_K, end);
+        for (uint32_t k = 0; k < SUM_K; k += 16) {
+            uint32_t x[4], w[4];
+            load_transposed(
+                x, &xs[s % SUM_STAGES][k + lane / 16 * 8 + eighth][warp * 16 + lane / 8 % 2 * 8]);
+            for (int t = 0; t < TILES; t += 2) {
+                load_transposed(
+                    w, &ws[s % SUM_STAGES][k + lane / 8 % 2 * 8 + eighth][t * 8 + lane / 16 * 8]);
+                mma(c[t], x, w[0], w[1]);
+                mma(c[t + 1], x, w[2], w[3]);
+            }
+        }
+    }
+    float *to = a.partial + ((size_t)blockIdx.y * a.blocks + blockIdx.x) * SUM_M * TILES * 8;
+    for (int t = 0; t < TILES; t++) {
+        for (int i = 0; i < 4; i++) {
+            const uint32_t m = warp * 16 + lane / 4 + i / 2 * 8;
+            to[m * TILES * 8 + t * 8 + lane % 4 * 2 + i % 2] = c[t][i];
+        }
+    }
+}
+
+/* Adds the pieces of a block of features, in order, to y.  Grid: blocks, 256 threads. */
+static __global__ void sum_join_kernel(const thin_args a, uint32_t cols) {
+    const group own = a.groups[group_of(a, blockIdx.x)];
+    const uint32_t m0 = (blockIdx.x - own.block_begin) * SUM_M;
+    const size_t block = (size_t)SUM_M * cols;
+    for (uint32_t n = threadIdx.x; n < SUM_M * own.tile_count * 8; n += blockDim.x) {
+        const uint32_t m = n / (own.tile_count * 8), j = n % (own.tile_count * 8);
+        const tile at = a.tiles[own.tile_begin + j / 8];
+        const seam_cuda_thin &p = a.product[at.of];
+        float sum = 0.0f;
+        for (uint32_t z = 0; z < a.pieces; z++) {
+            sum += a.partial[(z * (size_t)a.blocks + blockIdx.x) * block + m * cols + j];
+        }
+        if (m0 + m < p.K) {
+            float *y = (float *)p.y + (m0 + m) * p.y_k + (at.r + j % 8) * p.y_r;
+            *y += p.scale * sum;
+        }
+    }
+}
+
+/* total += scale x w^T of a part, for the 16 rows and 64 columns of a warp: total[h * 4 + t] holds
+ * columns n0 + 32 h + 8 (lane % 4) + 2 t and the next. */
+static __device__ inline void share_add(float (&total)[8][4], const seam_cuda_part &part,
+                                        uint32_t M, uint32_t row, uint32_t n0) {
+    const uint32_t g = threadIdx.x % 32 / 4, k8 = threadIdx.x % 4 * 8;
+    const bf16 *x = (const bf16 *)part.x, *w = (const bf16 *)part.w;
+    float c[8][4] = {};
+    for (uint32_t k = k8; k < part.K + k8; k += DOT_K) {
+        const uint4 rows[2] = {
+            vector_or_zero(x + row * part.x_m + k, row < M && k < part.K),
+            vector_or_zero(x + (row + 8) * part.x_m + k, row + 8 < M && k < part.K)};
+        for (uint32_t t = 0; t < 8; t++) {
+            const uint32_t n = n0 + t / 4 * 32 + g / 2 * 8 + t % 4 * 2 + g % 2;
+            const bool inside = n >= part.n_begin && n < part.n_end && k < part.K;
+            mma32(c[t], rows, vector_or_zero(w + (n - part.n_begin) * part.w_n + k, inside));
+        }
+    }
+    for (int t = 0; t < 8; t++) {
+        for (int i = 0; i < 4; i++) {
+            total[t][i] += part.scale * c[t][i];
+        }
+    }
+}
+
+/* Grid (N / 64, M / 128), 256 threads: a warp takes 16 rows. */
+template <typename out>
+static __global__ void __launch_bounds__(256) share_kernel(const seam_cuda_gemm_args a, bool add) {
+    const uint32_t n0 = blockIdx.x * SHARE_COLS, lane = threadIdx.x % 32;
+    const uint32_t row = blockIdx.y * SHARE_ROWS + threadIdx.x / 32 * 16 + lane / 4;
+    float total[8][4] = {};
+    for (uint32_t p = 0; p < a.part_count; p++) {
+        if (a.part[p].n_begin < n0 + SHARE_COLS && a.part[p].n_end > n0) {
+            share_add(total, a.part[p], a.M, row, n0);
+        }
+    }
+    for (uint32_t i = 0; i < 4; i++) { /* both halves of the columns of both rows */
+        const uint32_t m = row + i / 2 * 8, half = i % 2, n = n0 + half * 32 + lane % 4 * 8;
+        if (m >= a.M || n >= a.N) {
+            continue;
+        }
+        out *y = (out *)a.y + (size_t)m * a.y_ld + n;
+        float sum[VECTOR], other[VECTOR];
+        for (uint32_t j = 0; j < VECTOR; j++) {
+            sum[j] = total[half * 4 + j / 2][i / 2 * 2 + j % 2];
+        }
+        if (a.bias != NULL) {
+            load(other, a.bias + n);
+            for (uint32_t j = 0; j < VECTOR; j++) {
+                sum[j] += other[j];
+            }
+        }
+        if (a.addend != NULL) {
+            load(other, a.addend + (size_t)m * a.N + n);
+            for (uint32_t j = 0; j < VECTOR; j++) {
+                sum[j] += other[j];
+            }
+        }
+        if (add) {
+            load(other, y);
+            for (uint32_t j = 0; j < VECTOR; j++) {
+                sum[j] += other[j];
+            }
+        }
+        store(y, sum);
+    }
+}
+
+/* Grid (C / 32, R / 32, products), 32 x 8 threads. */
+static __global__ void turn_kernel(const thin_args a) {
+    __shared__ bf16 square[32][33];
+    const seam_cuda_thin &p = a.product[blockIdx.z];
+    const uint32_t c0 = blockIdx.x * 32, r0 = blockIdx.y * 32;
+    for (uint32_t i = threadIdx.y; i < 32; i += 8) {
+        if (r0 + i < p.R && c0 + threadIdx.x < p.K) {
+            square[i][threadIdx.x] = ((const bf16 *)p.x)[(r0 + i) * p.x_ld + c0 + threadIdx.x];
+        }
+    }
+    __syncthreads();
+    for (uint32_t i = threadIdx.y; i < 32; i += 8) {
+        if (c0 + i < p.K && r0 + threadIdx.x < p.R) {
+            ((bf16 *)p.y)[(size_t)(c0 + i) * p.R + r0 + threadIdx.x] = square[threadIdx.x][i];
+        }
+    }
+}
+
+/* ---- launchers ---- */
+/* Cuts the products into groups of up to TILES_MAX tiles; returns the tiles of the widest. */
+static uint32_t groups_make(thin_args *a, const seam_cuda_thin *products, uint32_t count,
+                            uint32_t T) {
+    uint32_t widest = 0;
+    a->group_count = a->tile_count = a->blocks = 0;
+    a->T = T;
+    a->pieces = (T + PIECE - 1) / PIECE;
+    SEAM_ASSERT(count <= SEAM_CUDA_THIN_MAX);
+    for (uint32_t i = 0; i < count; i++) {
+        const seam_cuda_thin *p = &a->product[i];
+        a->product[i] = products[i];
+        SEAM_ASSERT(p->R % 8 == 0 && p->R <= SEAM_CUDA_THIN_R_MAX);
+        for (uint32_t r = 0; r < p->R; r += 8) {
+            group *last = &a->groups[a->group_count - (a->group_count > 0)];
+            const seam_cuda_thin *first = &a->product[last->of];
+            if (a->group_count == 0 || last->tile_count == TILES_MAX || first->x != p->x ||
+                first->K != p->K) {
+                SEAM_ASSERT(a->group_count < GROUPS_MAX);
+                last = &a->groups[a->group_count++];
+                *last = {i, a->tile_count, 0, a->blocks};
+                a->blocks += (p->K + SUM_M - 1) / SUM_M;
+            }
+            last->tile_count++;
+            widest = last->tile_count > widest ? last->tile_count : widest;
+            a->tiles[a->tile_count++] = {(uint16_t)i, (uint16_t)r};
+        }
+    }
+    return widest;
+}
+
+seam_status seam_cuda_thin_dots(seam_stream *stream, const seam_cuda_thin *products, uint32_t count,
+                                uint32_t T) {
+    cudaStream_t queue = seam_cuda_queue(stream);
+    thin_args a;
+    const uint32_t tiles = groups_make(&a, products, count, T);
+    const dim3 grid((T + DOT_ROWS - 1) / DOT_ROWS, a.group_count);
+    if (tiles <= 2) {
+        dot_kernel<2><<<grid, DOT_WARPS * 32, 0, queue>>>(a);
+    } else if (tiles <= 4) {
+        dot_kernel<4><<<grid, DOT_WARPS * 32, 0, queue>>>(a);
+    } else {
+        dot_kernel<8><<<grid, DOT_WARPS * 32, 0, queue>>>(a);
+    }
+    return SEAM_CUDA_LAUNCHED();
+}
+
+static uint32_t sum_cols(uint32_t tiles) {
+    return tiles <= 2 ? 16 : tiles <= 4 ? 32 : 64;
+}
+
+size_t seam_cuda_thin_sum_bytes(const seam_cuda_thin *products, uint32_t count, uint32_t T) {
+    thin_args a;
+    const uint32_t cols = sum_cols(groups_make(&a, products, count, T));
+    return (size_t)a.pieces * a.blocks * SUM_M * cols * sizeof(float);
+}
+
+seam_status seam_cuda_thin_sums(seam_stream *stream, const seam_cuda_thin *products, uint32_t count,
+                                uint32_t T, float *partial) {
+    cudaStream_t queue = seam_cuda_queue(stream);
+    thin_args a;
+    const uint32_t cols = sum_cols(groups_make(&a, products, count, T));
+    const dim3 grid(a.blocks, a.pieces);
+    a.partial = partial;
+    if (cols == 16) {
+        sum_kernel<2><<<grid, MMA_THREADS, 0, queue>>>(a);
+    } else if (cols == 32) {
+        sum_kernel<4><<<grid, MMA_THREADS, 0, queue>>>(a);
+    } else {
+        sum_kernel<8><<<grid, MMA_THREADS, 0, queue>>>(a);
+    }
+    SEAM_TRY(SEAM_CUDA_LAUNCHED());
+    sum_join_kernel<<<a.blocks, 256, 0, queue>>>(a, cols);
+    return SEAM_CUDA_LAUNCHED();
+}
+
+seam_status seam_cuda_thin_shares(seam_stream *stream, const seam_cuda_gemm_args *args) {
+    cudaStream_t queue = seam_cuda_queue(stream);
+    const dim3 grid((args->N + SHARE_COLS - 1) / SHARE_COLS,
+                    (args->M + SHARE_ROWS - 1) / SHARE_ROWS);
+    const bool add = args->y_out == SEAM_OUT_ACC_ADD;
+    if (args->y_out == SEAM_OUT_ACT) {
+        share_kernel<bf16><<<grid, 256, 0, queue>>>(*args, add);
+    } else {
+        share_kernel<float><<<grid, 256, 0, queue>>>(*args, add);
+    }
+    return SEAM_CUDA_LAUNCHED();
+}
+
+seam_status seam_cuda_thin_turns(seam_stream *stream, const seam_cuda_thin *products,
+                                 uint32_t count) {
+    thin_args a;
+    uint32_t K = 0, R = 0;
+    SEAM_ASSERT(count <= SEAM_CUDA_THIN_MAX);
+    for (uint32_t i = 0; i < count; i++) {
+        a.product[i] = products[i];
+        K = products[i].K > K ? products[i].K : K;
+        R = products[i].R > R ? products[i].R : R;
+    }
+    const dim3 grid((K + 31) / 32, (R + 31) / 32, count);
+    turn_kernel<<<grid, dim3(32, 8), 0, seam_cuda_queue(stream)>>>(a);
+    return SEAM_CUDA_LAUNCHED();
+}

@@ -1,0 +1,592 @@
+/* The blocks alone at the shape of a served model: forward and backward of one micro-batch through
+ * frozen random weights and LoRA, without network, codec, head and optimizer; what
+ * a PyTorch step of the same blocks is compared with.
+ *
+ *   bench_blocks [--device D] [--act f32|bf16] [--shape NAME] [--work SEQSxLENGTH[,...]] [--rank R]
+ *                [--targets qv|all] [--layers N] [--iters N] [--profile]
+ *
+ * A step is timed by the wall clock between two waits for the stream; the median of the iterations
+ * is printed, after three steps that warm up.  4N-MFU: four operations a weight and token over the
+ * rate of an 8192^3 product through the same op table in the same run.  Device memory (CUDA): what
+ * the run has taken since the backend was there, weights and workspaces included.
+ *
+ * --profile puts wrappers in front of the backend's ops which wait for the stream before and after
+ * each: a table of ops, their time (with the wait's own, about 10 us an op), and for products the
+ * rate of the frozen part.  Read next: bench_step.c, the same on the CPU with head and optimizer.
+ */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#ifdef SEAM_CUDA
+#include <cuda_runtime_api.h>
+#endif
+
+#include "arena.h"
+#include "blocks_internal.h"
+#include "try.h"
+
+#define PATTERN_COUNT 1048583u /* a prime, so that rows of a matrix differ */
+#define ITERS_MAX     100u
+#define WARM_STEPS    3u
+#define SEQS_MAX      4096u
+
+typedef struct shape {
+    const char *name;
+    uint32_t hidden, intermediate, layers, heads, kv_heads, head_dim;
+} shape;
+static const shape shapes[] = {
+    {"llama3-8b", 4096, 14336, 32, 32, 8, 128},
+    {"qwen2.5-7b", 3584, 18944, 28, 28, 4, 128}, /* without its biases */
+    {"qwen2.5-14b", 5120, 13824, 48, 40, 8, 128},
+    {"smollm2-135m", 576, 1536, 30, 9, 3, 64},
+};
+
+typedef struct bench {
+    const char *device, *work;
+    seam_dtype act;
+    seam_model_config config;
+    seam_lora_config lora;
+    uint32_t iters;
+    bool profile;
+    seam_backend *backend;
+    const seam_ops *ops;
+    seam_stream *stream;
+    seam_blocks *blocks;
+    seam_adapter *adapter;
+    double peak_flops; /* operations a second of the large product */
+    size_t taken_base_bytes;
+} bench;
+
+static float *pattern; /* PATTERN_COUNT numbers in (-1, 1) */
+
+static double now_seconds(void) {
+    struct timespec t;
+    (void)clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void must(seam_status st, const char *what, const seam_error *err) {
+    if (st != SEAM_OK) {
+        (void)fprintf(stderr, "%s: %s %s\n", what, seam_status_name(st),
+                      err != NULL ? err->text : "");
+        exit(1);
+    }
+}
+
+static size_t device_taken_bytes(void) {
+#ifdef SEAM_CUDA
+    size_t available = 0, total = 0;
+    if (cudaMemGetInfo(&available, &total) == cudaSuccess) {
+        return total - available;
+    }
+#endif
+    return 0;
+}
+
+/* ---- Profile: a slot an op ---- */
+typedef enum slot {
+    QKV_FORWARD,
+    O_FORWARD,
+    GATE_UP_FORWARD,
+    DOWN_FORWARD,
+    QKV_BACKWARD,
+    O_BACKWARD,
+    GATE_UP_BACKWARD,
+    DOWN_BACKWARD,
+    ATTENTION_FORWARD,
+    ATTENTION_BACKWARD,
+    NORM_FORWARD,
+    NORM_BACKWARD,
+    SWIGLU_FORWARD,
+    SWIGLU_BACKWARD,
+    ROPE,
+    CAST,
+    SLOTS
+} slot;
+static const char *const slot_names[SLOTS] = {"qkv forward",
+                                              "o forward",
+                                              "gate_up forward",
+                                              "down forward",
+                                              "qkv backward",
+                                              "o backward",
+                                              "gate_up backward",
+                                              "down backward",
+                                              "attention forward",
+                                              "attention backward",
+                                              "norm forward",
+                                              "norm backward",
+                                              "swiglu forward",
+                                              "swiglu backward",
+                                              "rope",
+                                              "cast"};
+static double slot_seconds[SLOTS];
+static uint32_t slot_calls[SLOTS];
+static double slot_flops[SLOTS]; /* of the frozen products */
+static seam_ops real;            /* what the wrappers call */
+static const seam_blocks *profiled;
+
+static double profile_begin(seam_stream *stream) {
+    must(real.stream_sync(stream), "sync", NULL);
+    return now_seconds();
+}
+
+static void profile_end(seam_stream *stream, slot which, double begin) {
+    must(real.stream_sync(stream), "sync", NULL);
+    slot_seconds[which] += now_seconds() - begin;
+    slot_calls[which]++;
+}
+
+static slot product_slot(const seam_weight *w) {
+    const seam_block *layer = profiled->layers;
+    for (uint32_t i = 0; i < profiled->layer_count; i++, layer++) {
+        const seam_weight *const weights[] = {layer->qkv, layer->o, layer->gate_up, layer->down};
+        for (int k = 0; k < 4; k++) {
+            if (weights[k] == w) {
+                return (slot)k;
+            }
+        }
+    }
+    return QKV_FORWARD;
+}
+
+static double product_flops(slot which, uint32_t T) {
+    const seam_model_config *c = &profiled->config;
+    const double count[4] = {
+        (double)c->hidden * profiled->qkv_cols, (double)c->hidden * profiled->q_cols,
+        2.0 * c->hidden * c->intermediate, (double)c->hidden * c->intermediate};
+    return 2.0 * T * count[which % 4];
+}
+
+static seam_status timed_linear_forward(seam_stream *stream, const seam_linear_forward_args *args) {
+    const slot which = product_slot(args->w);
+    const double begin = profile_begin(stream);
+    const seam_status st = real.linear_forward(stream, args);
+    profile_end(stream, which, begin);
+    slot_flops[which] += product_flops(which, args->T);
+    return st;
+}
+
+static seam_status timed_linear_backward(seam_stream *stream,
+                                         const seam_linear_backward_args *args) {
+    const slot which = (slot)(product_slot(args->w) + QKV_BACKWARD);
+    const double begin = profile_begin(stream);
+    const seam_status st = real.linear_backward(stream, args);
+    profile_end(stream, which, begin);
+    slot_flops[which] += product_flops(which, args->T);
+    return st;
+}
+
+static seam_status timed_cast(seam_stream *stream, void *dst, seam_dtype dst_type, const void *src,
+                              seam_dtype src_type, size_t count) {
+    const double begin = profile_begin(stream);
+    const seam_status st = real.cast(stream, dst, dst_type, src, src_type, count);
+    profile_end(stream, CAST, begin);
+    return st;
+}
+
+#define TIMED(op, which)                                                                           \
+    static seam_status timed_##op(seam_stream *stream, const seam_##op##_args *args) {             \
+        const double begin = profile_begin(stream);                                                \
+        const seam_status st = real.op(stream, args);                                              \
+        profile_end(stream, which, begin);                                                         \
+        return st;                                                                                 \
+    }
+TIMED(attention_forward, ATTENTION_FORWARD)
+TIMED(attention_backward, ATTENTION_BACKWARD)
+TIMED(rmsnorm_forward, NORM_FORWARD)
+TIMED(rmsnorm_backward, NORM_BACKWARD)
+TIMED(swiglu_forward, SWIGLU_FORWARD)
+TIMED(swiglu_backward, SWIGLU_BACKWARD)
+TIMED(rope, ROPE)
+
+static void ops_wrap(seam_ops *ret_timed, const seam_ops *ops) {
+    real = *ops;
+    *ret_timed = *ops;
+    ret_timed->linear_forward = timed_linear_forward;
+    ret_timed->linear_backward = timed_linear_backward;
+    ret_timed->attention_forward = timed_attention_forward;
+    ret_timed->attention_backward = timed_attention_backward;
+    ret_timed->rmsnorm_forward = timed_rmsnorm_forward;
+    ret_timed->rmsnorm_backward = timed_rmsnorm_backward;
+    ret_timed->swiglu_forward = timed_swiglu_forward;
+    ret_timed->swiglu_backward = timed_swiglu_backward;
+    ret_timed->rope = timed_rope;
+    ret_timed->cast = timed_cast;
+}
+
+static void profile_print(uint32_t steps) {
+    double total = 0;
+    for (int i = 0; i < SLOTS; i++) {
+        total += slot_seconds[i];
+    }
+    (void)printf("  %-20s %9s %6s %7s %9s %9s\n", "op", "ms/step", "%", "calls", "us/call",
+                 "TFLOP/s");
+    for (int i = 0; i < SLOTS; i++) {
+        if (slot_calls[i] == 0) {
+            continue;
+        }
+        (void)printf("  %-20s %9.2f %6.1f %7u %9.1f", slot_names[i], 1e3 * slot_seconds[i] / steps,
+                     100 * slot_seconds[i] / total, slot_calls[i] / steps,
+                     1e6 * slot_seconds[i] / slot_calls[i]);
+        if (slot_flops[i] > 0) {
+            (void)printf(" %9.1f", 1e-12 * slot_flops[i] / slot_seconds[i]);
+        }
+        (void)printf("\n");
+    }
+    (void)printf("  sum of the ops %.1f ms/step\n", 1e3 * total / steps);
+}
+
+/* ---- Random numbers ---- */
+static void pattern_make(void) {
+    uint32_t state = 1;
+    pattern = seam_mem_alloc(PATTERN_COUNT * sizeof *pattern);
+    SEAM_ASSERT(pattern != NULL);
+    for (uint32_t i = 0; i < PATTERN_COUNT; i++) {
+        state = state * 1664525u + 1013904223u;
+        pattern[i] = (float)(state >> 8) * 0x1p-23f - 1.0f;
+    }
+}
+
+/* The pattern from a place that differs with `seed`, again and again. */
+static void pattern_fill(float *ret, size_t count, float scale, uint32_t seed) {
+    size_t at = (size_t)seed * 7919 % PATTERN_COUNT;
+    while (count > 0) {
+        const size_t n = count < PATTERN_COUNT - at ? count : PATTERN_COUNT - at;
+        for (size_t i = 0; i < n; i++) {
+            ret[i] = scale * pattern[at + i];
+        }
+        ret += n;
+        count -= n;
+        at = 0;
+    }
+}
+
+static seam_status tensor_read(float *ret, const void *context, const char *name, uint64_t rows,
+                               uint64_t cols, seam_error *err) {
+    const bool norm = strstr(name, "norm") != NULL;
+    uint32_t seed = 0;
+    (void)context, (void)err;
+    for (const char *c = name; *c != 0; c++) {
+        seed = seed * 31 + (uint8_t)*c;
+    }
+    pattern_fill(ret, rows * cols, norm ? 0.2f : (float)sqrt(3.0 / (double)cols), seed);
+    for (uint64_t i = 0; norm && i < cols; i++) {
+        ret[i] += 1.0f;
+    }
+    return SEAM_OK;
+}
+
+static void adapter_fill(bench *b) {
+    for (uint32_t i = 0; i < seam_adapter_tensor_count(b->adapter); i++) {
+        seam_adapter_tensor tensor;
+        seam_adapter_describe(&tensor, b->adapter, i);
+        const size_t count = (size_t)tensor.rows * tensor.cols;
+        float *values = seam_mem_alloc(count * sizeof *values);
+        SEAM_ASSERT(values != NULL);
+        pattern_fill(values, count, 0.02f, i);
+        must(seam_adapter_write(b->adapter, b->stream, i, values), "adapter", NULL);
+        seam_mem_free(values);
+    }
+}
+
+/* (rows, hidden) acc on the device. */
+static void *rows_random(const bench *b, uint32_t rows, float scale, uint32_t seed) {
+    const size_t count = (size_t)rows * b->config.hidden;
+    float *host = seam_mem_alloc(count * sizeof *host);
+    void *device = NULL;
+    SEAM_ASSERT(host != NULL && b->ops->acc == SEAM_F32);
+    pattern_fill(host, count, scale, seed);
+    must(b->ops->mem_alloc(&device, b->backend, count * sizeof *host), "rows", NULL);
+    must(b->ops->copy_in(b->stream, device, host, count * sizeof *host), "rows", NULL);
+    must(b->ops->stream_sync(b->stream), "sync", NULL);
+    seam_mem_free(host);
+    return device;
+}
+
+/* ---- The ceiling ---- */
+static int by_value(const void *a, const void *b) {
+    const double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+static double median(double *x, uint32_t count) {
+    qsort(x, count, sizeof *x, by_value);
+    return x[count / 2];
+}
+
+/* Operations a second of an n^3 product through the op table; ten a time. */
+static double product_rate(const bench *b, uint32_t n) {
+    enum { ROUNDS = 5, RUNS = 10 };
+    const size_t count = (size_t)n * n;
+    float *host = seam_mem_alloc(count * sizeof *host);
+    seam_linear_forward_args args = {.y_ld = n, .x_ld = n, .T = n, .y_out = SEAM_OUT_ACT};
+    seam_weight *w = NULL;
+    void *f32 = NULL, *x = NULL;
+    double seconds[ROUNDS];
+    SEAM_ASSERT(host != NULL);
+    pattern_fill(host, count, 1.0f, 1);
+    must(b->ops->weight_create(&w, b->backend, host, n, n, true, false), "weight", NULL);
+    must(b->ops->mem_alloc(&f32, b->backend, count * sizeof *host), "memory", NULL);
+    must(b->ops->mem_alloc(&x, b->backend, count * sizeof *host), "memory", NULL);
+    must(b->ops->mem_alloc(&args.y, b->backend, count * sizeof *host), "memory", NULL);
+    pattern_fill(host, count, 1.0f, 2);
+    must(b->ops->copy_in(b->stream, f32, host, count * sizeof *host), "copy", NULL);
+    must(b->ops->cast(b->stream, x, b->ops->act, f32, SEAM_F32, count), "cast", NULL);
+    must(b->ops->stream_sync(b->stream), "sync", NULL);
+    args.x = x;
+    args.w = w;
+    for (int round = 0; round < ROUNDS; round++) {
+        const double begin = now_seconds();
+        for (int i = 0; i < RUNS; i++) {
+            must(b->ops->linear_forward(b->stream, &args), "product", NULL);
+        }
+        must(b->ops->stream_sync(b->stream), "sync", NULL);
+        seconds[round] = now_seconds() - begin;
+    }
+    b->ops->mem_free(b->backend, args.y);
+    b->ops->mem_free(b->backend, x);
+    b->ops->mem_free(b->backend, f32);
+    b->ops->weight_destroy(w);
+    seam_mem_free(host);
+    return 2.0 * RUNS * pow(n, 3) / median(seconds, ROUNDS);
+}
+
+/* ---- A step ---- */
+typedef struct work {
+    uint32_t seqs, length;
+    uint32_t seq_begin[SEQS_MAX + 1], *positions;
+    seam_activations *acts;
+    void *x_given, *dx_given, *x; /* (T, C) acc */
+    seam_batch batch;
+} work;
+
+static void work_open(work *w, const bench *b, uint32_t seqs, uint32_t length) {
+    const uint32_t rows = seqs * length;
+    seam_error err = {.status = SEAM_OK};
+    memset(w, 0, sizeof *w);
+    w->seqs = seqs;
+    w->length = length;
+    w->positions = seam_mem_alloc(rows * sizeof *w->positions);
+    SEAM_ASSERT(w->positions != NULL);
+    for (uint32_t i = 0; i < rows; i++) {
+        w->positions[i] = i % length;
+        w->seq_begin[i / length + 1] = i + 1;
+    }
+    must(seam_activations_create(&w->acts, b->blocks, &b->lora, rows, seqs, &err), "activations",
+         &err);
+    w->x_given = rows_random(b, rows, 1.0f, 3);
+    w->dx_given = rows_random(b, rows, 1e-3f, 4);
+    w->x = rows_random(b, rows, 1.0f, 3);
+    w->batch = (seam_batch){
+        .rows = rows, .seq_count = seqs, .seq_begin = w->seq_begin, .positions = w->positions};
+}
+
+static void work_close(work *w, const bench *b) {
+    b->ops->mem_free(b->backend, w->x);
+    b->ops->mem_free(b->backend, w->dx_given);
+    b->ops->mem_free(b->backend, w->x_given);
+    seam_activations_destroy(w->acts);
+    seam_mem_free(w->positions);
+}
+
+/* Input and gradient come from elsewhere: from the codec's buffers in the service. */
+static double step_seconds(const bench *b, work *w) {
+    const size_t count = (size_t)w->batch.rows * b->config.hidden;
+    must(b->ops->stream_sync(b->stream), "sync", NULL);
+    const double begin = now_seconds();
+    must(b->ops->cast(b->stream, w->x, SEAM_F32, w->x_given, SEAM_F32, count), "input", NULL);
+    must(seam_blocks_forward(b->blocks, b->adapter, w->acts, b->stream, w->x, &w->batch), "forward",
+         NULL);
+    must(b->ops->cast(b->stream, w->x, SEAM_F32, w->dx_given, SEAM_F32, count), "gradient", NULL);
+    must(seam_blocks_backward(b->blocks, b->adapter, w->acts, b->stream, w->x, &w->batch, false),
+         "backward", NULL);
+    must(b->ops->stream_sync(b->stream), "sync", NULL);
+    return now_seconds() - begin;
+}
+
+/* Weights of the products of all blocks. */
+static double weight_count(const bench *b) {
+    const seam_blocks *s = b->blocks;
+    const double C = b->config.hidden, F = b->config.intermediate;
+    return s->layer_count * (C * s->qkv_cols + C * s->q_cols + 3 * C * F);
+}
+
+/* A finite gradient shows that the step has computed something. */
+static void gradient_check(const bench *b, const work *w) {
+    double sum = 0;
+    must(b->ops->sum_squares(b->stream, &sum, w->x, (size_t)w->batch.rows * b->config.hidden),
+         "gradient", NULL);
+    if (!(sum > 0) || isinf(sum)) {
+        (void)fprintf(stderr, "the input's gradient is %g in square\n", sum);
+        exit(1);
+    }
+}
+
+static void work_run(bench *b, uint32_t seqs, uint32_t length) {
+    double seconds[ITERS_MAX];
+    work *w = seam_mem_zalloc(1, sizeof *w);
+    SEAM_ASSERT(w != NULL);
+    work_open(w, b, seqs, length);
+    for (uint32_t i = 0; i < WARM_STEPS; i++) {
+        (void)step_seconds(b, w);
+    }
+    for (uint32_t i = 0; i < b->iters; i++) {
+        seconds[i] = step_seconds(b, w);
+    }
+    gradient_check(b, w);
+    const double step = median(seconds, b->iters), tokens = w->batch.rows / step;
+    (void)printf("%ux%u: %.1f ms (fastest %.1f), %.0f tokens/s, 4N-MFU %.1f %%, activations %.2f "
+                 "GiB, device memory %.2f GiB\n",
+                 seqs, length, 1e3 * step, 1e3 * seconds[0], tokens,
+                 100 * 4 * weight_count(b) * tokens / b->peak_flops,
+                 (double)seam_activations_bytes(b->blocks, &b->lora, w->batch.rows) * 0x1p-30,
+                 (double)(device_taken_bytes() - b->taken_base_bytes) * 0x1p-30);
+    if (b->profile) {
+        seam_ops timed;
+        ops_wrap(&timed, b->blocks->ops);
+        profiled = b->blocks;
+        b->blocks->ops = &timed;
+        memset(slot_seconds, 0, sizeof slot_seconds);
+        memset(slot_calls, 0, sizeof slot_calls);
+        memset(slot_flops, 0, sizeof slot_flops);
+        for (uint32_t i = 0; i < 3; i++) {
+            (void)step_seconds(b, w);
+        }
+        b->blocks->ops = b->ops;
+        profile_print(3);
+    }
+    (void)fflush(stdout);
+    work_close(w, b);
+    seam_mem_free(w);
+}
+
+/* ---- Command line ---- */
+static bool shape_find(bench *b, const char *name) {
+    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
+        const shape *s = &shapes[i];
+        if (strcmp(s->name, name) == 0) {
+            b->config = (seam_model_config){.architecture = "llama",
+                                            .vocab_count = 128,
+                                            .hidden = s->hidden,
+                                            .intermediate = s->intermediate,
+                                            .layers = s->layers,
+                                            .heads = s->heads,
+                                            .kv_heads = s->kv_heads,
+                                            .head_dim = s->head_dim,
+                                            .context_max = 8192,
+                                            .rms_eps = 1e-5f,
+                                            .rope_theta = 500000.0,
+                                            .tied = true,
+                                            .bos_id = -1,
+                                            .eos_id = -1};
+            (void)snprintf(b->config.name, sizeof b->config.name, "%s", name);
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool option_set(bench *b, const char *option, const char *value) {
+    if (strcmp(option, "--device") == 0) {
+        b->device = value;
+    } else if (strcmp(option, "--act") == 0) {
+        b->act = strcmp(value, "f32") == 0 ? SEAM_F32 : SEAM_BF16;
+    } else if (strcmp(option, "--shape") == 0) {
+        return shape_find(b, value);
+    } else if (strcmp(option, "--work") == 0) {
+        b->work = value;
+    } else if (strcmp(option, "--rank") == 0) {
+        b->lora.rank = (uint32_t)strtoul(value, NULL, 10);
+    } else if (strcmp(option, "--targets") == 0) {
+        b->lora.targets = strcmp(value, "all") == 0 ? 0x7f : SEAM_LORA_Q | SEAM_LORA_V;
+    } else if (strcmp(option, "--layers") == 0) {
+        b->config.layers = (uint32_t)strtoul(value, NULL, 10);
+    } else if (strcmp(option, "--iters") == 0) {
+        b->iters = (uint32_t)strtoul(value, NULL, 10);
+    } else {
+        return false;
+    }
+    return b->iters >= 1 && b->iters <= ITERS_MAX;
+}
+
+static bool options_read(bench *b, int argc, char **argv) {
+    (void)shape_find(b, "llama3-8b");
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--profile") == 0) {
+            b->profile = true;
+        } else if (i + 1 >= argc || !option_set(b, argv[i], argv[i + 1])) {
+            return false;
+        } else {
+            i++;
+        }
+    }
+    return true;
+}
+
+static bool works_run(bench *b) {
+    for (const char *p = b->work; *p != 0;) {
+        char *end = NULL;
+        const unsigned long seqs = strtoul(p, &end, 10);
+        if (*end != 'x') {
+            return false;
+        }
+        const unsigned long length = strtoul(end + 1, &end, 10);
+        if (seqs < 1 || seqs > SEQS_MAX || length < 1 || length > b->config.context_max ||
+            (*end != ',' && *end != 0)) {
+            return false;
+        }
+        work_run(b, (uint32_t)seqs, (uint32_t)length);
+        p = *end == ',' ? end + 1 : end;
+    }
+    return true;
+}
+
+static void bench_open(bench *b) {
+    const seam_backend_options options = {.device = b->device, .act = b->act};
+    const seam_tensor_source source = {.config = &b->config, .read = tensor_read};
+    seam_error err = {.status = SEAM_OK};
+    must(seam_backend_create(&b->backend, &options, &err), "backend", &err);
+    b->ops = seam_backend_ops(b->backend);
+    must(b->ops->stream_create(&b->stream, b->backend), "stream", NULL);
+    b->taken_base_bytes = device_taken_bytes();
+    const bool large = strcmp(b->ops->name, "cuda") == 0;
+    b->peak_flops = product_rate(b, large ? 8192 : 1024);
+    const double begin = now_seconds();
+    must(seam_blocks_create_from(&b->blocks, b->backend, &source, 0, b->config.layers, &err),
+         "blocks", &err);
+    must(seam_adapter_create(&b->adapter, b->blocks, &b->lora, &err), "adapter", &err);
+    adapter_fill(b);
+    (void)printf("%s\n%s: %.3f B weights in %u layers, ready in %.1f s; LoRA rank %u on %s; "
+                 "product of %u^3 at %.1f TFLOP/s\n",
+                 seam_backend_describe(b->backend), b->config.name, 1e-9 * weight_count(b),
+                 b->config.layers, now_seconds() - begin, b->lora.rank,
+                 b->lora.targets == 0x7f ? "all" : "q, v", large ? 8192 : 1024,
+                 1e-12 * b->peak_flops);
+    (void)fflush(stdout);
+}
+
+int main(int argc, char **argv) {
+    bench b = {.device = "cuda:0",
+               .work = "16x384",
+               .act = SEAM_BF16,
+               .lora = {.rank = 16, .alpha = 16, .targets = SEAM_LORA_Q | SEAM_LORA_V, .seed = 1},
+               .iters = 8};
+    if (!options_read(&b, argc, argv)) {
+        (void)fprintf(stderr, "usage: bench_blocks [--device D] [--act f32|bf16] [--shape NAME] "
+                              "[--work SEQSxLENGTH[,...]] [--rank R] [--targets qv|all] "
+                              "[--layers N] [--iters N] [--profile]\n");
+        return 2;
+    }
+    pattern_make();
+    bench_open(&b);
+    const bool fine = works_run(&b);
+    seam_adapter_destroy(b.adapter);
+    seam_blocks_destroy(b.blocks);
+    b.ops->stream_destroy(b.stream);
+    seam_backend_destroy(b.backend);
+    seam_mem_free(pattern);
+    return fine ? 0 : 2;
+}
