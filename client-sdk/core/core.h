@@ -140,13 +140,15 @@ struct seam_session {
 
     /* Reception of one tensor. */
     bool rx_active, rx_wanted; /* wanted: decode, not only digest */
+    bool rx_signal_due;        /* bwd_in of an answer has come, the gate signal behind it has not */
     uint64_t rx_payload_bytes;
     seam_tensor_rx rx;
     float *y; /* borrowed destination of fwd_out while forward runs, else NULL */
     bool y_received, dx_received;
 
     /* Memory of a step, taken at creation. */
-    float *x_kept, *x_decoded, *dx; /* (rows_max, C): only with exact gate signals */
+    float *x_kept, *x_decoded;      /* (rows_max, C): only with exact gate signals */
+    float *dx;                      /* (rows_max, C): only where bwd_in travels */
     float *gate_sums, *gate_signal; /* (P) of site 0; waterfill: sums of g^2 */
     uint32_t *gate_counts;          /* (P) by token: the step's rows of each gate */
     float *gate_weights;            /* (P) by token: their shares */
@@ -196,7 +198,7 @@ uint32_t seam_site_idx(const seam_session *session, uint16_t site_id); /* site_c
 typedef enum seam_goal {
     SEAM_GOAL_BEGIN,    /* StepBegin has been sent */
     SEAM_GOAL_FORWARD,  /* the reply of the micro-batch has come */
-    SEAM_GOAL_BACKWARD, /* the backward tensor has been sent; with exact: its reply has come */
+    SEAM_GOAL_BACKWARD, /* the backward tensor has been sent; with bwd_in: its answer has come */
     SEAM_GOAL_COMMIT,   /* the commit has come */
 } seam_goal;
 seam_status seam_link_drive(seam_session *session, seam_goal goal, seam_error *err);

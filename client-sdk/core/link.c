@@ -61,7 +61,8 @@ static bool goal_reached(const seam_session *s, seam_goal goal) {
     case SEAM_GOAL_FORWARD:
         return s->y_received;
     case SEAM_GOAL_BACKWARD:
-        return s->backward_sent && (!s->config.codec.gate_signal_exact || s->dx_received);
+        return s->backward_sent &&
+               (!seam_codec_plan_has_input_gradient(&s->config.codec) || s->dx_received);
     case SEAM_GOAL_COMMIT:
         return s->commit_done;
     }
@@ -144,7 +145,7 @@ static seam_status failed(seam_session *s, seam_error *err) {
         return err->status;
     }
     stream_drop(s);
-    s->rx_active = false;
+    s->rx_active = s->rx_signal_due = false;
     s->lost_since_ms = s->lost_since_ms == 0 ? now_ms : s->lost_since_ms;
     const uint64_t lost_ms = now_ms - s->lost_since_ms;
     if (lost_ms >= s->client->reconnect_timeout_ms) {

@@ -200,7 +200,17 @@ static seam_status frame_take(seam_session *s, const uint8_t *frame, size_t fram
     return complete ? reception_end(s, &header, err) : SEAM_OK;
 }
 
-/* What a first frame must belong to: fwd_out, or the answer to a backward tensor. */
+/* The key of the answer to a backward tensor is that of its last part. */
+static seam_step_key answer_key(const seam_session *s, const seam_frame_header *header) {
+    seam_step_key key = seam_step_key_of(header);
+    if (header->phase == SEAM_PHASE_BACKWARD && seam_codec_plan_has_signal(&s->config.codec)) {
+        key.site = s->sites[s->fwd_in].id;
+    }
+    return key;
+}
+
+/* What a first frame must belong to: fwd_out, or the answer to a backward tensor, which is bwd_in,
+ * a gate signal, or one after the other. */
 static seam_status reception_begin(seam_session *s, const seam_frame_header *header,
                                    seam_error *err) {
     const uint64_t step = seam_session_committed_steps(s);
@@ -210,8 +220,9 @@ static seam_status reception_begin(seam_session *s, const seam_frame_header *hea
                               (unsigned long long)header->step, header->micro);
     }
     const seam_micro_state *const micro = &s->micros[header->micro];
-    const bool forward = header->phase == SEAM_PHASE_FORWARD;
-    const bool signal = !forward && !s->config.codec.gate_signal_exact;
+    const bool forward = header->phase == SEAM_PHASE_FORWARD && !s->rx_signal_due;
+    const bool signal =
+        s->rx_signal_due || (!forward && !seam_codec_plan_has_input_gradient(&s->config.codec));
     const uint32_t site = forward ? s->fwd_out : signal ? s->fwd_in : s->bwd_in;
     const seam_tensor_expect expect = {
         .kind = signal ? SEAM_FRAME_GATE_SIGNAL : SEAM_FRAME_TENSOR,
@@ -226,14 +237,15 @@ static seam_status reception_begin(seam_session *s, const seam_frame_header *hea
         .codec_mask = 1u << s->sites[site].codec,
         .coding_max = seam_codec_plan_coding_max(&s->config.codec),
     };
+    const uint64_t digest = s->rx.digest;
     seam_tensor_rx_init(&s->rx, &expect);
+    s->rx.digest = s->rx_signal_due ? digest : s->rx.digest; /* of the whole answer */
     s->rx_active = true;
     s->rx_payload_bytes = 0;
-    s->rx_wanted = seam_client_proto_awaits(&s->proto, seam_step_key_of(header)) &&
-                   header->micro == s->micro_next &&
-                   (forward ? s->y != NULL && !s->y_received : true);
-    if (signal) { /* of a micro-batch that the caller may have left behind */
-        s->rx_wanted = seam_client_proto_awaits(&s->proto, seam_step_key_of(header));
+    s->rx_wanted = seam_client_proto_awaits(&s->proto, answer_key(s, header));
+    if (!signal) { /* which may be of a micro-batch that the caller has left behind */
+        s->rx_wanted = s->rx_wanted && header->micro == s->micro_next &&
+                       (!forward || (s->y != NULL && !s->y_received));
     }
     return SEAM_OK;
 }
@@ -276,16 +288,19 @@ static seam_status chunk_take(seam_session *s, const seam_frame_header *header,
 
 static seam_status reception_end(seam_session *s, const seam_frame_header *header,
                                  seam_error *err) {
+    const bool forward = header->phase == SEAM_PHASE_FORWARD;
+    const bool signal = header->kind == SEAM_FRAME_GATE_SIGNAL;
+    bool is_new = true;
     s->rx_active = false;
-    bool is_new = false;
-    SEAM_TRY(seam_client_proto_reply(&is_new, &s->proto, seam_step_key_of(header), s->rx.digest,
-                                     seam_now_ms(), err));
+    s->rx_signal_due = !forward && !signal && seam_codec_plan_has_signal(&s->config.codec);
+    if (!s->rx_signal_due) { /* else the answer goes on */
+        SEAM_TRY(seam_client_proto_reply(&is_new, &s->proto, answer_key(s, header), s->rx.digest,
+                                         seam_now_ms(), err));
+    }
     if (!is_new || !s->rx_wanted) {
         return SEAM_OK;
     }
     s->lost_since_ms = 0;
-    const bool forward = header->phase == SEAM_PHASE_FORWARD;
-    const bool signal = header->kind == SEAM_FRAME_GATE_SIGNAL;
     seam_site_row *const row = &s->sites[forward ? s->fwd_out : s->bwd_in];
     row->payload_bytes += s->rx_payload_bytes;
     if (!signal) {
@@ -296,7 +311,11 @@ static seam_status reception_end(seam_session *s, const seam_frame_header *heade
         s->y_received = true;
         return SEAM_OK;
     }
-    s->dx_received = true;
-    seam_step_add_signal(s);
+    if (!s->rx_signal_due) {
+        s->dx_received = header->micro == s->micro_next;
+        if (seam_codec_has_gates(s->config.codec.codec_in)) {
+            seam_step_add_signal(s);
+        }
+    }
     return SEAM_OK;
 }

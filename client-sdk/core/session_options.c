@@ -198,6 +198,7 @@ static seam_codec_plan plan_of(const Seam__V1__CodecConfig *codec) {
         .bits = codec->bits,
         .group = codec->group,
         .entropy = (uint32_t)codec->entropy,
+        .send_input_gradient = codec->send_input_gradient,
         .dictionary_rows_max = codec->dictionary_rows_max,
         .cache_bytes_max = aqsgd->cache_bytes_max,
         .cache_format = (uint32_t)aqsgd->cache_format,
@@ -221,6 +222,7 @@ static seam_status codec_fill(seam_config_message *m, const seam_session_options
     SEAM_TRY(pick(&entropy, "entropy", o->entropy, entropies, 2, 0, err));
     m->codec.entropy = (Seam__V1__EntropyCoder)(entropy + 1);
     m->codec.labelled_rows_only = !o->all_rows;
+    m->codec.send_input_gradient = o->send_input_gradient;
     m->codec.seed = o->seed;
     m->codec.group = o->group;
     if (m->codec.codec_fwd_in == SEAM__V1__CODEC__CODEC_DICTIONARY) {
@@ -377,13 +379,12 @@ seam_status seam_session_plan(seam_session *session, const Seam__V1__Session *me
     if (session->config.rate_auto) {
         seam_rate_init(&session->rate, &session->config.rate);
     }
+    const bool has_signal = seam_codec_plan_has_signal(&session->config.codec);
     const seam_client_proto_config proto = {
         .committed_step_count = message->committed_step_count,
         .site_forward_reply = session->sites[session->fwd_out].id,
-        .site_backward_reply = session->config.codec.gate_signal_exact
-                                   ? session->sites[session->bwd_in].id
-                                   : session->sites[session->fwd_in].id,
-        .backward_reply = seam_codec_has_gates(session->config.codec.codec_in),
+        .site_backward_reply = session->sites[has_signal ? session->fwd_in : session->bwd_in].id,
+        .backward_reply = has_signal || seam_codec_plan_has_input_gradient(&session->config.codec),
         .give_up_ms = 0, /* link.c counts */
         .now_ms = seam_now_ms(),
     };
@@ -516,13 +517,15 @@ static seam_status memory_take(seam_session *session) {
         session->gate_counts != NULL && session->gate_weights != NULL && session->spans != NULL &&
         session->steps != NULL && session->widths != NULL && session->widths_used[0] != NULL &&
         session->widths_used[1] != NULL && session->frame != NULL;
-    if (session->config.codec.gate_signal_exact &&
-        seam_mul3_bytes(&kept, session->config.rows_max, C, 4)) {
-        session->x_kept = seam_mem_alloc(kept);
-        session->x_decoded = seam_mem_alloc(kept);
-        session->dx = seam_mem_alloc(kept);
-        taken =
-            taken && session->x_kept != NULL && session->x_decoded != NULL && session->dx != NULL;
+    const bool counted = seam_mul3_bytes(&kept, session->config.rows_max, C, 4);
+    if (seam_codec_plan_has_input_gradient(&session->config.codec)) {
+        session->dx = counted ? seam_mem_alloc(kept) : NULL;
+        taken = taken && session->dx != NULL;
+    }
+    if (session->config.codec.gate_signal_exact) {
+        session->x_kept = counted ? seam_mem_alloc(kept) : NULL;
+        session->x_decoded = counted ? seam_mem_alloc(kept) : NULL;
+        taken = taken && session->x_kept != NULL && session->x_decoded != NULL;
     }
     return taken ? SEAM_OK : SEAM_E_MEMORY;
 }

@@ -157,8 +157,9 @@ seam_status seam_step_backward(seam_session *session, float *ret_dx, uint32_t mi
     if (!s->step_open || !s->backward_due || micro != s->micro_next) {
         return seam_error_set(err, SEAM_E_STATE, "backward of micro-batch %u is not due", micro);
     }
-    if (ret_dx != NULL && !s->config.codec.gate_signal_exact) {
-        return seam_error_set(err, SEAM_E_STATE, "ret_dx: only with gate_signal exact");
+    if (ret_dx != NULL && !seam_codec_plan_has_input_gradient(&s->config.codec)) {
+        return seam_error_set(err, SEAM_E_STATE,
+                              "ret_dx: only with gate_signal exact or send_input_gradient");
     }
     seam_micro_state *const state = &s->micros[micro];
     const uint64_t step = seam_session_committed_steps(s);

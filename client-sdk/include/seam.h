@@ -157,7 +157,8 @@ typedef struct seam_session_options {
     uint32_t cache_bits;          /* quantized: width, 1..16 [8] */
     const char *cache_dir;        /* this end's caches go into files there [memory] */
     bool all_rows; /* send unlabelled rows of fwd_out and bwd_out too: same result, more bytes */
-    uint64_t seed; /* of stochastic rounding and of the adapter's start [0] */
+    bool send_input_gradient; /* bwd_in travels also where no gate needs it: likewise */
+    uint64_t seed;            /* of stochastic rounding and of the adapter's start [0] */
 
     /* AMAQ: bits_target 4 or 3 sets the paper's range and start; other targets need all three. */
     float bits_target; /* [4] */
@@ -202,8 +203,8 @@ typedef struct seam_session_options {
 #define SEAM_SESSION_OPTIONS_INIT                                                                  \
     {                                                                                              \
         sizeof(seam_session_options), NULL, 0, NULL, NULL, NULL, 0, 0, NULL, 0, 0, NULL, 0, NULL,  \
-            false, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, 0, NULL, NULL, 0, false, 0, 0,  \
-            0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0, 0, 0, 0, 0, false                               \
+            false, false, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, 0, NULL, NULL, 0, false, \
+            0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0, 0, 0, 0, 0, false                         \
     }
 
 /* Creates the session on the server.  SEAM_E_ARG (err names the field), SEAM_E_NOT_FOUND (model),
@@ -261,7 +262,7 @@ SEAM_API seam_status seam_step_forward(seam_session *session, float *ret_y, uint
                                        const float *x, seam_error *err);
 /* dy (rows out, C): gradient of the step's mean loss (over the labelled rows of all its
  * micro-batches); rows without a label must be zero.  ret_dx (T, C): gradient of x, or NULL; only
- * with gate_signal "exact" (else SEAM_E_STATE). */
+ * with gate_signal "exact" or send_input_gradient (else SEAM_E_STATE). */
 SEAM_API seam_status seam_step_backward(seam_session *session, float *ret_dx, uint32_t micro,
                                         const float *dy, seam_error *err);
 

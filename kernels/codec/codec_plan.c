@@ -71,6 +71,11 @@ static seam_status dictionary_check(const seam_codec_plan *plan, seam_error *err
                               "config.codec.dictionary_rows_max: %u is not in 1..%u",
                               plan->dictionary_rows_max, SEAM_DICTIONARY_ROWS_MAX);
     }
+    if (plan->codec_in == SEAM_CODEC_DICTIONARY && plan->send_input_gradient) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "config.codec.send_input_gradient: dictionary of fwd_in has no "
+                              "gradients");
+    }
     return SEAM_OK;
 }
 
@@ -143,6 +148,14 @@ uint32_t seam_codec_plan_width_count(const seam_codec_plan *plan, uint32_t chann
         return channels;
     }
     return rows_max < SEAM_POSITIONS_MAX ? rows_max : SEAM_POSITIONS_MAX;
+}
+
+bool seam_codec_plan_has_input_gradient(const seam_codec_plan *plan) {
+    return plan->gate_signal_exact || plan->send_input_gradient;
+}
+
+bool seam_codec_plan_has_signal(const seam_codec_plan *plan) {
+    return seam_codec_has_gates(plan->codec_in) && !plan->gate_signal_exact;
 }
 
 uint8_t seam_codec_plan_coding_max(const seam_codec_plan *plan) {

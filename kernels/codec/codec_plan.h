@@ -30,9 +30,10 @@ typedef enum seam_cache_format { SEAM_CACHE_FP16 = 1, SEAM_CACHE_QUANTIZED = 2 }
 typedef struct seam_codec_plan {
     /* Of sites 0 and 3; of sites 1 and 2.  As the config names them: seam_codec_plan_codec. */
     seam_codec_id codec_in, codec_out;
-    uint32_t bits;    /* codecs with widths but no gates */
-    uint32_t group;   /* group; 0: the default */
-    uint32_t entropy; /* seam_entropy; 0 counts as none */
+    uint32_t bits;            /* codecs with widths but no gates */
+    uint32_t group;           /* group; 0: the default */
+    uint32_t entropy;         /* seam_entropy; 0 counts as none */
+    bool send_input_gradient; /* bwd_in travels also where no gate needs it */
     /* dictionary */
     uint32_t dictionary_rows_max;
     /* aqsgd */
@@ -58,6 +59,11 @@ seam_codec_id seam_codec_plan_codec(const seam_codec_plan *plan, bool outer);
  * last one for all later rows too. */
 uint32_t seam_codec_plan_width_count(const seam_codec_plan *plan, uint32_t channels,
                                      uint32_t rows_max);
+
+/* What answers a backward tensor: the tensor of site 3, then the gate signal of site 0; either may
+ * be missing.  WIRE.md 4. */
+bool seam_codec_plan_has_input_gradient(const seam_codec_plan *plan);
+bool seam_codec_plan_has_signal(const seam_codec_plan *plan);
 
 /* Largest `coding` of a frame that the session may send: WIRE.md 2. */
 uint8_t seam_codec_plan_coding_max(const seam_codec_plan *plan);

@@ -88,7 +88,8 @@ static uint64_t add_codec(uint64_t hash, const Seam__V1__CodecConfig *codec) {
     hash = add_u32(hash, aqsgd->cache_bits);
     hash = add_u32(hash, (uint32_t)codec->entropy);
     hash = add_u32(hash, (uint32_t)codec->codec_fwd_in);
-    return add_u32(hash, codec->dictionary_rows_max);
+    hash = add_u32(hash, codec->dictionary_rows_max);
+    return add_u8(hash, codec->send_input_gradient != 0);
 }
 
 static uint64_t add_limits(uint64_t hash, const Seam__V1__Limits *limits) {

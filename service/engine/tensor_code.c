@@ -123,11 +123,10 @@ seam_status seam_tensor_encode(seam_reply *reply, const seam_tensor_encode_args 
     return SEAM_OK;
 }
 
-void seam_frame_reply(seam_reply *reply, const seam_frame_header *header, const void *payload,
-                      uint32_t payload_bytes) {
+void seam_reply_add_frame(seam_reply *reply, const seam_frame_header *header, const void *payload,
+                          uint32_t payload_bytes) {
     seam_frame_header sealed = *header;
     sealed.payload_bytes = payload_bytes;
-    seam_reply_clear(reply);
     uint8_t *frame = message_begin(reply);
     SEAM_ASSERT(payload_bytes <= payload_room(reply, frame));
     memcpy(frame + SEAM_FRAME_HEADER_BYTES, payload, payload_bytes);

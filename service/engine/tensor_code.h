@@ -22,7 +22,7 @@ typedef struct seam_chunk {
 /* The chunk of a frame that has been opened and accepted. */
 seam_chunk seam_chunk_of(const seam_frame_header *header, const uint8_t *payload);
 
-/* Messages of one tensor (or one single frame), ready to send. */
+/* Messages of one tensor, a single frame, or one after the other, ready to send. */
 typedef struct seam_reply {
     uint8_t *bytes;
     size_t capacity_bytes, used_bytes;
@@ -63,8 +63,8 @@ typedef struct seam_tensor_encode_args {
 /* The whole tensor into reply (cleared first).  SEAM_E_NONFINITE. */
 seam_status seam_tensor_encode(seam_reply *reply, const seam_tensor_encode_args *args,
                                seam_error *err);
-/* One single frame (gate signal) with this payload. */
-void seam_frame_reply(seam_reply *reply, const seam_frame_header *header, const void *payload,
-                      uint32_t payload_bytes);
+/* One single frame (gate signal) with this payload, behind what the reply holds. */
+void seam_reply_add_frame(seam_reply *reply, const seam_frame_header *header, const void *payload,
+                          uint32_t payload_bytes);
 
 #endif

@@ -256,7 +256,7 @@ static seam_status gates_add(seam_trainer *t, seam_error *err) {
 }
 
 /* The input gradient, in t->rows, as the tensor of site 3. */
-static seam_status exact_encode(seam_trainer *t, const seam_alloc *alloc, seam_error *err) {
+static seam_status gradient_encode(seam_trainer *t, const seam_alloc *alloc, seam_error *err) {
     const seam_tensor_encode_args args = {
         .coder = t->coders[SEAM_SITE_BWD_IN],
         .header = {.kind = SEAM_FRAME_TENSOR,
@@ -271,7 +271,7 @@ static seam_status exact_encode(seam_trainer *t, const seam_alloc *alloc, seam_e
         .sequences = sequences_of(t, SEAM_SITE_BWD_IN),
         .row_gates = row_gates_of(t, SEAM_SITE_BWD_IN),
         .x = t->rows,
-        .rounding = {.stochastic = true,
+        .rounding = {.stochastic = seam_codec_has_widths(t->config->codec.codec_in),
                      .seed = t->config->seed,
                      .step = t->micro.step,
                      .site = SEAM_SITE_BWD_IN,
@@ -313,16 +313,19 @@ static void signal_encode(seam_trainer *t, const seam_alloc *alloc) {
         .alloc_version = alloc->version,
         .alloc_bits_total = alloc->bits_total,
         .alloc_hash = alloc->hash};
-    seam_frame_reply(&t->backward_reply, &header, payload, t->width_count * 4);
+    seam_reply_add_frame(&t->backward_reply, &header, payload, t->width_count * 4);
 }
 
 static seam_status backward_encode(seam_trainer *t, seam_error *err) {
     const seam_alloc *alloc = NULL;
     SEAM_TRY(alloc_of(&alloc, t->site_in, t->micro.step, err));
-    if (t->config->codec.gate_signal_exact) {
-        return exact_encode(t, alloc, err);
+    seam_reply_clear(&t->backward_reply);
+    if (seam_codec_plan_has_input_gradient(&t->config->codec)) {
+        SEAM_TRY(gradient_encode(t, alloc, err));
     }
-    signal_encode(t, alloc);
+    if (seam_codec_plan_has_signal(&t->config->codec)) {
+        signal_encode(t, alloc);
+    }
     return SEAM_OK;
 }
 

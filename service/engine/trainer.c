@@ -45,11 +45,9 @@ static void carve(seam_trainer *t, seam_arena *arena) {
     t->in.chunks_max = chunks;
     t->in.chunks = seam_arena_take(arena, chunks * sizeof *t->in.chunks);
     seam_reply_carve(&t->forward_reply, arena, tensor_bytes, chunks);
-    if (config->codec.gate_signal_exact) {
-        seam_reply_carve(&t->backward_reply, arena, tensor_bytes, chunks);
-    } else {
-        seam_reply_carve(&t->backward_reply, arena, signal_bytes, 1);
-    }
+    const bool gradient = seam_codec_plan_has_input_gradient(&config->codec);
+    seam_reply_carve(&t->backward_reply, arena, signal_bytes + (gradient ? tensor_bytes : 0),
+                     1 + (gradient ? chunks : 0));
     t->micro.labelled_rows = seam_arena_take(arena, rows * sizeof(uint32_t));
     t->micro.sequence_labelled =
         seam_arena_take(arena, config->limits.sequences_max * sizeof(uint32_t));

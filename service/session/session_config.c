@@ -145,6 +145,7 @@ static seam_codec_plan plan_of(const Seam__V1__CodecConfig *message) {
         .bits = message->bits,
         .group = message->group,
         .entropy = (uint32_t)message->entropy,
+        .send_input_gradient = message->send_input_gradient,
         .dictionary_rows_max = message->dictionary_rows_max,
         .cache_bytes_max = aqsgd->cache_bytes_max,
         .cache_format = (uint32_t)aqsgd->cache_format,
@@ -313,7 +314,8 @@ uint32_t seam_session_config_width_count(const seam_session_config *config) {
 }
 
 bool seam_session_config_backward_reply(const seam_session_config *config) {
-    return config->codec.gate_signal_exact || seam_codec_has_gates(config->codec.codec_in);
+    return seam_codec_plan_has_input_gradient(&config->codec) ||
+           seam_codec_plan_has_signal(&config->codec);
 }
 
 bool seam_session_config_keeps_out(const seam_session_config *config) {

@@ -3,7 +3,7 @@
  * a PyTorch step of the same blocks is compared with.
  *
  *   bench_blocks [--device D] [--act f32|bf16] [--shape NAME] [--work SEQSxLENGTH[,...]] [--rank R]
- *                [--targets qv|all] [--layers N] [--iters N] [--profile]
+ *                [--targets qv|all] [--layers N] [--iters N] [--recompute] [--profile]
  *
  * A step is timed by the wall clock between two waits for the stream; the median of the iterations
  * is printed, after three steps that warm up.  4N-MFU: four operations a weight and token over the
@@ -50,7 +50,7 @@ typedef struct bench {
     seam_model_config config;
     seam_lora_config lora;
     uint32_t iters;
-    bool profile;
+    bool profile, recompute;
     seam_backend *backend;
     const seam_ops *ops;
     seam_stream *stream;
@@ -363,8 +363,14 @@ typedef struct work {
     seam_batch batch;
 } work;
 
+static seam_activations_options acts_options(const bench *b, uint32_t seqs, uint32_t length) {
+    return (seam_activations_options){
+        .lora = &b->lora, .rows_max = seqs * length, .seqs_max = seqs, .recompute = b->recompute};
+}
+
 static void work_open(work *w, const bench *b, uint32_t seqs, uint32_t length) {
     const uint32_t rows = seqs * length;
+    const seam_activations_options acts = acts_options(b, seqs, length);
     seam_error err = {.status = SEAM_OK};
     memset(w, 0, sizeof *w);
     w->seqs = seqs;
@@ -375,8 +381,7 @@ static void work_open(work *w, const bench *b, uint32_t seqs, uint32_t length) {
         w->positions[i] = i % length;
         w->seq_begin[i / length + 1] = i + 1;
     }
-    must(seam_activations_create(&w->acts, b->blocks, &b->lora, rows, seqs, &err), "activations",
-         &err);
+    must(seam_activations_create(&w->acts, b->blocks, &acts, &err), "activations", &err);
     w->x_given = rows_random(b, rows, 1.0f, 3);
     w->dx_given = rows_random(b, rows, 1e-3f, 4);
     w->x = rows_random(b, rows, 1.0f, 3);
@@ -427,6 +432,7 @@ static void gradient_check(const bench *b, const work *w) {
 
 static void work_run(bench *b, uint32_t seqs, uint32_t length) {
     double seconds[ITERS_MAX];
+    const seam_activations_options acts = acts_options(b, seqs, length);
     work *w = seam_mem_zalloc(1, sizeof *w);
     SEAM_ASSERT(w != NULL);
     work_open(w, b, seqs, length);
@@ -442,7 +448,7 @@ static void work_run(bench *b, uint32_t seqs, uint32_t length) {
                  "GiB, device memory %.2f GiB\n",
                  seqs, length, 1e3 * step, 1e3 * seconds[0], tokens,
                  100 * 4 * weight_count(b) * tokens / b->peak_flops,
-                 (double)seam_activations_bytes(b->blocks, &b->lora, w->batch.rows) * 0x1p-30,
+                 (double)seam_activations_bytes(b->blocks, &acts) * 0x1p-30,
                  (double)(device_taken_bytes() - b->taken_base_bytes) * 0x1p-30);
     if (b->profile) {
         seam_ops timed;
@@ -517,6 +523,8 @@ static bool options_read(bench *b, int argc, char **argv) {
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--profile") == 0) {
             b->profile = true;
+        } else if (strcmp(argv[i], "--recompute") == 0) {
+            b->recompute = true;
         } else if (i + 1 >= argc || !option_set(b, argv[i], argv[i + 1])) {
             return false;
         } else {
@@ -577,7 +585,7 @@ int main(int argc, char **argv) {
     if (!options_read(&b, argc, argv)) {
         (void)fprintf(stderr, "usage: bench_blocks [--device D] [--act f32|bf16] [--shape NAME] "
                               "[--work SEQSxLENGTH[,...]] [--rank R] [--targets qv|all] "
-                              "[--layers N] [--iters N] [--profile]\n");
+                              "[--layers N] [--iters N] [--recompute] [--profile]\n");
         return 2;
     }
     pattern_make();

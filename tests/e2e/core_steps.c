@@ -114,6 +114,7 @@ static seam_session_options options_of(char **argv, const char *mode, const shap
     options.seed = 7;
     options.lora_rank = 4;
     options.gate_signal = strcmp(mode, "exact") == 0 ? "exact" : NULL;
+    options.send_input_gradient = strcmp(mode, "gradient") == 0;
     options.allocator = rate || strcmp(mode, "waterfill") == 0 ? "waterfill" : NULL;
     options.rate_auto = rate;
     options.step_seconds = rate ? strtof(mode + strlen("rate"), NULL) : 0.0f;

@@ -101,14 +101,20 @@ def check_report(case):
 
 
 def check_same_bits(case):
-    """The same options give the same state; unlabelled rows change bytes, not bits."""
+    """The same options give the same state; unlabelled rows and the input gradient change bytes, not
+    bits."""
     hashes = {}
     for name, args in {"a": [], "b": [], "all": ["--labelled-rows-only", "off"],
+                       "gradient": ["--elide-input-gradient", "off"],
                        "seed": ["--seed", "5"]}.items():
         code, out, err = case.train(f"bits-{name}", *args, "--delete-session")
         assert code == 0, out + err
         hashes[name] = [s["state_hash"] for s in case.report(f"bits-{name}")["steps"]]
-    assert hashes["a"] == hashes["b"] == hashes["all"] != hashes["seed"]
+    assert hashes["a"] == hashes["b"] == hashes["all"] == hashes["gradient"] != hashes["seed"]
+    for step in case.report("bits-gradient")["steps"]:
+        site, pair = step["sites"]["bwd_in"], step["sites"]["fwd_in"]
+        assert site["mean_bits"] == pair["mean_bits"] and site["rows"] == step["tokens"]
+        assert site["payload_bytes"] == pair["payload_bytes"] + 4 * 48  # and the gate signal
 
 
 def check_plan(case):
@@ -499,6 +505,8 @@ def check_bad_input(case):
             args=["--codec", "aqsgd", "--cache-format", "zip"])
     refused(case, EXIT_INPUT, "gate_signal", "bf16",
             args=["--codec-fwd-in", "bf16", "--gate-signal", "exact"])
+    refused(case, EXIT_INPUT, "send_input_gradient", "dictionary",
+            args=["--dictionary", "on", "--elide-input-gradient", "off"])
     refused(case, EXIT_INPUT, "bits", "17", args=["--codec", "affine", "--bits", "17"])
     refused(case, EXIT_INPUT, "group", "7", args=["--codec", "group", "--group", "7"])
     refused(case, EXIT_INPUT, "rank", args=["--rank", "100000"])

@@ -41,6 +41,7 @@ def check_bytes(address):
     for codec, count, sequences, rows, mode in [
             ("f32", 10, 4, 64, ""), ("bf16", 10, 4, 64, ""), ("affine", 20, 4, 64, ""),
             ("amaq", 30, 4, 32, ""), ("amaq", 20, 4, 32, "exact"),
+            ("amaq", 20, 4, 32, "gradient"), ("affine", 20, 4, 32, "gradient"),
             ("amaq", 20, 4, 32, "waterfill"), ("amaq", 20, 4, 64, "rans")]:
         code, result, err = steps(address, codec, count, sequences, rows, mode)
         assert code == 0 and result["steps"] == count, err
@@ -71,7 +72,8 @@ def check_tls(binary, model, folder):
 def check_cuts(address):
     """Cut streams resume; bits are those of an uncut run."""
     for codec, mode, cut_after in [("amaq", "", 40_000), ("affine", "", 25_000), ("group", "", 25_000),
-                                   ("amaq", "exact", 30_000), ("amaq", "waterfill", 40_000),
+                                   ("amaq", "exact", 30_000), ("amaq", "gradient", 30_000),
+                                   ("bf16", "gradient", 30_000), ("amaq", "waterfill", 40_000),
                                    ("amaq", "paced", 40_000), ("aqsgd", "", 20_000),
                                    ("amaq", "rans", 40_000), ("group", "rans", 25_000),
                                    ("affine/dictionary", "", 10_000)]:

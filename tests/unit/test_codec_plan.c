@@ -106,6 +106,24 @@ static void test_plan_check__wrong_value__arg_names_the_field(void **state) {
     refused(&plan, SEAM_E_ARG, "dictionary_rows_max: 1048577");
     plan.dictionary_rows_max = 1;
     assert_int_equal(seam_codec_plan_check(&plan, 96, NULL), SEAM_OK);
+    plan.send_input_gradient = true;
+    refused(&plan, SEAM_E_ARG, "send_input_gradient: dictionary of fwd_in");
+}
+
+static void test_plan_answer__signal_and_switch__what_answers_a_backward_tensor(void **state) {
+    (void)state;
+    for (int i = 0; i < 8; i++) { /* gates at site 0, exact, the switch */
+        const bool gates = (i & 1) != 0, exact = (i & 2) != 0, sent = (i & 4) != 0;
+        seam_codec_plan plan = plan_of(SEAM_CODEC_AMAQ);
+        plan.codec_in = gates ? SEAM_CODEC_AMAQ : SEAM_CODEC_BF16;
+        plan.gate_signal_exact = exact;
+        plan.send_input_gradient = sent;
+        if (gates || !exact) { /* exact without gates is refused */
+            assert_int_equal(seam_codec_plan_check(&plan, 96, NULL), SEAM_OK);
+            assert_true(seam_codec_plan_has_input_gradient(&plan) == (exact || sent));
+            assert_true(seam_codec_plan_has_signal(&plan) == (gates && !exact));
+        }
+    }
 }
 
 /* Bit planes at one of the two pairs of sites are enough. */
@@ -169,6 +187,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_plan_check__every_codec__ok_when_implemented),
         cmocka_unit_test(test_plan_check__wrong_value__arg_names_the_field),
+        cmocka_unit_test(test_plan_answer__signal_and_switch__what_answers_a_backward_tensor),
         cmocka_unit_test(test_plan_check__rans__codecs_with_bit_planes),
         cmocka_unit_test(test_plan_check__granularity_token__gates_without_entropy_coder),
         cmocka_unit_test(test_group__of_channels__divides_them),

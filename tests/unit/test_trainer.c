@@ -226,6 +226,60 @@ SEAM_ON_GPU static void test_recompute__on_and_off__same_bits(void **state) {
     test_free(g);
 }
 
+/* bwd_in goes in front of the gate signal, with the bytes of gate_signal exact, and changes
+ * nothing. */
+SEAM_ON_GPU static void test_send_input_gradient__on_and_off__same_bits(void **state) {
+    fixture *f = *state;
+    float *x = values_new("x", 0.5f), *g = values_new("g", 1e-4f);
+    enum { OFF, ON, EXACT, RUNS };
+    for (int i = 0; i < 5; i++) {
+        const bool gates = i < 3;
+        pass passes[RUNS];
+        uint8_t widths[RUNS][T] = {{0}};
+        uint8_t *bytes[RUNS] = {NULL};
+        size_t counts[RUNS] = {0};
+        uint32_t messages[RUNS] = {0};
+        for (int way = 0; way < (gates ? RUNS : EXACT); way++) {
+            seam_session_config config = config_of(f, i == 3   ? SEAM_CODEC_BF16
+                                                      : i == 4 ? SEAM_CODEC_AFFINE
+                                                               : SEAM_CODEC_AMAQ);
+            config.codec.allocator = i == 1 ? SEAM_ALLOCATOR_WATERFILL : SEAM_ALLOCATOR_GATES;
+            config.codec.granularity = i == 2 ? SEAM_GRANULARITY_TOKEN : SEAM_GRANULARITY_FEATURE;
+            config.codec.send_input_gradient = way == ON;
+            config.codec.gate_signal_exact = way == EXACT;
+            seam_trainer *trainer = trainer_open(f, &config);
+            passes[way] = pass_new();
+            run(&passes[way], f, trainer, &config, x, g, 0, 1);
+            if (passes[way].result.proposal != NULL) {
+                memcpy(widths[way], passes[way].result.proposal->widths, i == 2 ? T : C);
+            }
+            const seam_reply *reply = seam_trainer_backward_reply(trainer);
+            counts[way] = reply->used_bytes;
+            messages[way] = reply->message_count;
+            bytes[way] = test_calloc(counts[way] + 1, 1);
+            memcpy(bytes[way], reply->bytes, counts[way]);
+            seam_trainer_destroy(trainer);
+        }
+        assert_true(passes[OFF].result.state_hash == passes[ON].result.state_hash);
+        assert_int_equal(passes[OFF].result.gate_bits_total, passes[ON].result.gate_bits_total);
+        assert_memory_equal(widths[OFF], widths[ON], sizeof widths[ON]);
+        assert_int_equal(messages[OFF], gates ? 1 : 0);
+        assert_int_equal(messages[ON], gates ? 2 : 1);
+        if (gates) { /* T rows are one chunk */
+            assert_memory_equal(passes[OFF].answer, passes[ON].answer, C * sizeof(float));
+            assert_int_equal(counts[ON], counts[EXACT] + counts[OFF]);
+            assert_memory_equal(bytes[ON], bytes[EXACT], counts[EXACT]);
+            assert_memory_equal(bytes[ON] + counts[EXACT], bytes[OFF], counts[OFF]);
+        }
+        for (int way = 0; way < (gates ? RUNS : EXACT); way++) {
+            test_free(bytes[way]);
+            pass_free(&passes[way]);
+        }
+    }
+    test_free(x);
+    test_free(g);
+}
+
 SEAM_ON_GPU static void test_abort_step__half_a_step__leaves_nothing(void **state) {
     fixture *f = *state;
     const seam_session_config config = config_of(f, SEAM_CODEC_AMAQ);
@@ -320,6 +374,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_labelled_rows_only__on_and_off__same_bits, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_recompute__on_and_off__same_bits, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_send_input_gradient__on_and_off__same_bits, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(test_abort_step__half_a_step__leaves_nothing, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_step__gradient_overflows__skipped_and_nothing_moves,

@@ -183,8 +183,8 @@ static inline const seam_alloc *alloc_of(seam_trainer *trainer, uint16_t site, u
     return alloc->widths != NULL ? alloc : NULL;
 }
 
-/* Everything one micro-batch shows: decoded input, decoded output rows, decoded gradient rows,
- * input gradient (exact) or gate signal. */
+/* Everything one micro-batch shows: decoded input, decoded output rows, decoded gradient rows, gate
+ * signal or input gradient. */
 typedef struct pass {
     float *in, *out, *g, *answer;
     seam_step_result result;
@@ -209,13 +209,13 @@ static inline void pass_free(pass *p) {
 static inline void reply_decode(float *ret, const seam_reply *reply,
                                 const seam_session_config *config, const fixture *f,
                                 const seam_alloc *alloc) {
-    seam_chunk chunks[T / SEAM_GROUP_ROWS + 1];
+    seam_chunk chunks[T / SEAM_GROUP_ROWS + 2];
     seam_frame_header header = {0};
     seam_error err = {0};
     const uint32_t count = chunks_of(chunks, &header, reply);
     if (header.kind == SEAM_FRAME_GATE_SIGNAL) {
         for (uint32_t c = 0; c < header.channels; c++) {
-            ret[c] = seam_get_f32(chunks[0].payload + 4 * (size_t)c);
+            ret[c] = seam_get_f32(chunks[count - 1].payload + 4 * (size_t)c);
         }
         return;
     }
