@@ -160,14 +160,63 @@ INLINE void uniform_body(float *restrict ret, uint32_t quad_begin, uint32_t row_
     }
 }
 
-static void widen_base(float *restrict lo, float *restrict hi, float *restrict sum,
-                       const float *const *rows, uint32_t row_count, uint32_t count) {
-    for (uint32_t i = 0; i < row_count; i++) {
-        const float *restrict x = rows[i];
+INLINE float value_get(const void *x, seam_value_type type, size_t i) {
+    float value;
+    if (type == SEAM_VALUE_BF16) {
+        const uint32_t bits = (uint32_t)((const uint16_t *)x)[i] << 16;
+        memcpy(&value, &bits, sizeof value);
+        return value;
+    }
+    return ((const float *)x)[i];
+}
+
+INLINE void widen_body(float *restrict lo, float *restrict hi, float *restrict sum,
+                       const seam_tile_sources *rows, seam_value_type type, uint32_t count) {
+    for (uint32_t i = 0; i < rows->count; i++) {
         for (uint32_t c = 0; c < count; c++) {
-            lo[c] = x[c] < lo[c] ? x[c] : lo[c];
-            hi[c] = x[c] > hi[c] ? x[c] : hi[c];
-            sum[c] += x[c];
+            const float x = value_get(rows->rows[i], type, c);
+            lo[c] = x < lo[c] ? x : lo[c];
+            hi[c] = x > hi[c] ? x : hi[c];
+            sum[c] += x;
+        }
+    }
+}
+
+void seam_tile_widen_base(float *lo, float *hi, float *sum, const seam_tile_sources *rows,
+                          uint32_t count) {
+    if (rows->type == SEAM_VALUE_BF16) {
+        widen_body(lo, hi, sum, rows, SEAM_VALUE_BF16, count);
+    } else {
+        widen_body(lo, hi, sum, rows, SEAM_VALUE_F32, count);
+    }
+}
+
+void seam_tile_load(float *tile, const void *x, size_t ld, seam_value_type type, uint32_t rows,
+                    uint32_t lanes) {
+    for (uint32_t i = 0; i < rows; i++, tile += L) {
+        const void *row = seam_tile_at(x, type, i * ld);
+        if (type == SEAM_VALUE_F32) {
+            memcpy(tile, row, lanes * sizeof *tile);
+            continue;
+        }
+        for (uint32_t l = 0; l < lanes; l++) {
+            tile[l] = value_get(row, SEAM_VALUE_BF16, l);
+        }
+    }
+}
+
+void seam_tile_store(void *x, size_t ld, seam_value_type type, const float *tile, uint32_t rows,
+                     uint32_t lanes) {
+    for (uint32_t i = 0; i < rows; i++, tile += L) {
+        void *row = seam_tile_at_mut(x, type, i * ld);
+        if (type == SEAM_VALUE_F32) {
+            memcpy(row, tile, lanes * sizeof *tile);
+            continue;
+        }
+        for (uint32_t l = 0; l < lanes; l++) { /* finite: no NaN can carry over */
+            uint32_t bits;
+            memcpy(&bits, &tile[l], sizeof bits);
+            ((uint16_t *)row)[l] = (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
         }
     }
 }
@@ -208,13 +257,6 @@ seam_tile_group seam_tile_group_after(const seam_tile_group *group, uint32_t cha
     return after;
 }
 
-/* Copy a tile of fewer than 64 lanes to or from a padded one. */
-static void lanes_copy(float *to, size_t to_ld, const float *from, size_t from_ld, uint32_t lanes) {
-    for (uint32_t i = 0; i < SEAM_GROUP_ROWS; i++) {
-        memcpy(to + i * to_ld, from + i * from_ld, lanes * sizeof *to);
-    }
-}
-
 /* The grid of a tile of fewer than 64 lanes, copied to arrays that have 64. */
 typedef struct padded_grid {
     float lo[L], inverse[L], step[L], levels[L];
@@ -248,8 +290,13 @@ static bool is_wide(const uint8_t *widths, uint32_t count) {
     return wide;
 }
 
-uint8_t *seam_tile_encode_group_base(uint8_t *codes, uint8_t *codes_end, float *decoded,
-                                     const float *x, const seam_tile_group *group,
+/* Whether a tile is worked on where it stands. */
+static bool is_in_place(const seam_tile_group *tile, uint32_t lanes) {
+    return lanes == L && tile->type == SEAM_VALUE_F32;
+}
+
+uint8_t *seam_tile_encode_group_base(uint8_t *codes, uint8_t *codes_end, void *decoded,
+                                     const void *x, const seam_tile_group *group,
                                      const seam_tile_draws *draws) {
     (void)codes_end; /* nothing is written past the group's words */
     _Alignas(64) uint32_t planes[16 * L];
@@ -259,22 +306,25 @@ uint8_t *seam_tile_encode_group_base(uint8_t *codes, uint8_t *codes_end, float *
     for (uint32_t c = 0; c < group->channels; c += L) {
         seam_tile_group rest = seam_tile_group_after(group, c);
         const uint32_t lanes = rest.channels < L ? rest.channels : L;
+        const void *values = seam_tile_at(x, group->type, c);
+        void *out = seam_tile_at_mut(decoded, group->type, c);
         for (uint32_t i = 0; draws != NULL && i < SEAM_GROUP_ROWS; i++) {
             uniform_base(uniforms + (size_t)i * L, draws->quad_begin + c / 4, draws->row_ids[i],
                          draws->word2, draws->word3, draws->seed);
         }
-        const bool whole = lanes == L;
+        const bool in_place = is_in_place(&rest, lanes);
         padded_grid own_grid;
-        if (!whole) {
-            lanes_copy(padded, L, x + c, group->ld, lanes);
+        if (!in_place) {
+            seam_tile_load(padded, values, group->ld, group->type, SEAM_GROUP_ROWS, lanes);
             rest.grid = grid_pad(&own_grid, &rest.grid, lanes);
         }
-        const seam_tile_rows rows = {SEAM_GROUP_ROWS, whole ? group->ld : L};
-        float *out = whole && decoded != NULL ? decoded + c : padded;
-        encode_base(planes, poison, decoded != NULL ? out : NULL, whole ? x + c : padded, &rows,
-                    &rest.grid, draws != NULL ? uniforms : NULL, is_wide(rest.widths, lanes));
-        if (!whole && decoded != NULL) {
-            lanes_copy(decoded + c, group->ld, padded, L, lanes);
+        const seam_tile_rows rows = {SEAM_GROUP_ROWS, in_place ? group->ld : L};
+        float *tile_out = in_place ? out : padded;
+        encode_base(planes, poison, decoded != NULL ? tile_out : NULL, in_place ? values : padded,
+                    &rows, &rest.grid, draws != NULL ? uniforms : NULL,
+                    is_wide(rest.widths, lanes));
+        if (!in_place && decoded != NULL) {
+            seam_tile_store(out, group->ld, group->type, padded, SEAM_GROUP_ROWS, lanes);
         }
         for (uint32_t l = 0; l < lanes; l++) {
             for (uint32_t j = 0; j < rest.widths[l]; j++, codes += 4) {
@@ -289,7 +339,7 @@ uint8_t *seam_tile_encode_group_base(uint8_t *codes, uint8_t *codes_end, float *
     return sum == 0.0f ? codes : NULL; /* a NaN is not */
 }
 
-const uint8_t *seam_tile_decode_group_base(float *x, const uint8_t *codes, const uint8_t *codes_end,
+const uint8_t *seam_tile_decode_group_base(void *x, const uint8_t *codes, const uint8_t *codes_end,
                                            const seam_tile_group *group, bool streaming) {
     (void)codes_end;
     (void)streaming;
@@ -298,21 +348,22 @@ const uint8_t *seam_tile_decode_group_base(float *x, const uint8_t *codes, const
     for (uint32_t c = 0; c < group->channels; c += L) {
         seam_tile_group rest = seam_tile_group_after(group, c);
         const uint32_t lanes = rest.channels < L ? rest.channels : L;
-        const bool wide = is_wide(rest.widths, lanes), whole = lanes == L;
+        const bool wide = is_wide(rest.widths, lanes), in_place = is_in_place(&rest, lanes);
+        void *out = seam_tile_at_mut(x, group->type, c);
         memset(planes, 0, (wide ? 16 : 8) * L * sizeof *planes);
         for (uint32_t l = 0; l < lanes; l++) {
             for (uint32_t j = 0; j < rest.widths[l]; j++, codes += 4) {
                 planes[j * L + l] = word_get(codes);
             }
         }
-        const seam_tile_rows rows = {SEAM_GROUP_ROWS, whole ? group->ld : L};
+        const seam_tile_rows rows = {SEAM_GROUP_ROWS, in_place ? group->ld : L};
         padded_grid own_grid;
-        if (!whole) {
+        if (!in_place) {
             rest.grid = grid_pad(&own_grid, &rest.grid, lanes);
         }
-        decode_base(whole ? x + c : padded, &rows, planes, &rest.grid, wide);
-        if (!whole) {
-            lanes_copy(x + c, group->ld, padded, L, lanes);
+        decode_base(in_place ? out : padded, &rows, planes, &rest.grid, wide);
+        if (!in_place) {
+            seam_tile_store(out, group->ld, group->type, padded, SEAM_GROUP_ROWS, lanes);
         }
     }
     return codes;
@@ -327,7 +378,7 @@ static const seam_tile_ops ops_base = {
     .encode = encode_base,
     .decode = decode_base,
     .uniform = uniform_base,
-    .widen = widen_base,
+    .widen = seam_tile_widen_base,
 };
 #if defined(__x86_64__)
 static const seam_tile_ops ops_avx2 = {

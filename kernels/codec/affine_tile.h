@@ -7,7 +7,7 @@
 #ifndef SEAM_AFFINE_TILE_H
 #define SEAM_AFFINE_TILE_H
 
-#include "codec.h"
+#include "codec_impl.h"
 
 #define SEAM_TILE_LANES      64u
 #define SEAM_TILE_WIDEN_ROWS 4u
@@ -28,10 +28,19 @@ typedef struct seam_tile_rows {
     size_t ld;
 } seam_tile_rows;
 
-/* Neighbouring channels of a full group: 32 rows, row i at data + i*ld. */
+/* Value idx of x. */
+static inline const void *seam_tile_at(const void *x, seam_value_type type, size_t idx) {
+    return (const uint8_t *)x + (type == SEAM_VALUE_BF16 ? 2 : 4) * idx;
+}
+static inline void *seam_tile_at_mut(void *x, seam_value_type type, size_t idx) {
+    return x == NULL ? NULL : (uint8_t *)x + (type == SEAM_VALUE_BF16 ? 2 : 4) * idx;
+}
+
+/* Neighbouring channels of a full group: 32 rows of values of one type, row i at data + i*ld. */
 typedef struct seam_tile_group {
     uint32_t channels;
     size_t ld;
+    seam_value_type type;
     seam_tile_grid grid;   /* of the first channel */
     const uint8_t *widths; /* of the first channel */
 } seam_tile_group;
@@ -44,16 +53,23 @@ typedef struct seam_tile_draws {
     uint64_t seed;
 } seam_tile_draws;
 
+/* Rows whose bounds are taken. */
+typedef struct seam_tile_sources {
+    const void *rows[SEAM_TILE_WIDEN_ROWS];
+    uint32_t count;
+    seam_value_type type;
+} seam_tile_sources;
+
 typedef struct seam_tile_ops {
     const char *name;
     /* Words of a full group to codes; returns where the next group's begin, or NULL where a value
      * is not finite.  Bytes in front of codes_end and behind the group's own may be overwritten.
-     * decoded (same ld; may be x) or NULL; draws or NULL: round to nearest even. */
-    uint8_t *(*encode_group)(uint8_t *codes, uint8_t *codes_end, float *decoded, const float *x,
+     * decoded (same type and ld; may be x) or NULL; draws or NULL: round to nearest even. */
+    uint8_t *(*encode_group)(uint8_t *codes, uint8_t *codes_end, void *decoded, const void *x,
                              const seam_tile_group *group, const seam_tile_draws *draws);
     /* The reverse; returns where the next group begins.  streaming: the caller will not read x
      * soon, so it need not pass through the caches. */
-    const uint8_t *(*decode_group)(float *x, const uint8_t *codes, const uint8_t *codes_end,
+    const uint8_t *(*decode_group)(void *x, const uint8_t *codes, const uint8_t *codes_end,
                                    const seam_tile_group *group, bool streaming);
     /* planes[j][l]: bit i is bit j of row i's code; j < 8, or < 16 when wide.  uniform
      * [32][64] numbers in [0, 1), or NULL: round to nearest even.  decoded (same ld) or NULL.
@@ -67,10 +83,9 @@ typedef struct seam_tile_ops {
     /* 64 uniform numbers of one row: channels 4*quad_begin and on. */
     void (*uniform)(float *ret, uint32_t quad_begin, uint32_t row_id, uint32_t word2,
                     uint32_t word3, uint64_t seed);
-    /* lo, hi (count) take in `rows` (at most SEAM_TILE_WIDEN_ROWS of them); each value is added to
-     * sum (count), which is not finite from the first value on that is not. */
-    void (*widen)(float *lo, float *hi, float *sum, const float *const *rows, uint32_t row_count,
-                  uint32_t count);
+    /* lo, hi (count) take in the rows; each value is added to sum (count), which is not finite from
+     * the first value on that is not. */
+    void (*widen)(float *lo, float *hi, float *sum, const seam_tile_sources *rows, uint32_t count);
 } seam_tile_ops;
 
 /* The fastest variant that this CPU runs. */
@@ -78,13 +93,21 @@ const seam_tile_ops *seam_tile_ops_best(void);
 /* Variant `idx` for tests and benches: 0 is the base one; NULL past the last that runs here. */
 const seam_tile_ops *seam_tile_ops_variant(uint32_t idx);
 
-/* The base variant's group functions, which take any values and any number of channels: the
- * others fall back on them for what they leave out. */
-uint8_t *seam_tile_encode_group_base(uint8_t *codes, uint8_t *codes_end, float *decoded,
-                                     const float *x, const seam_tile_group *group,
+/* The base variant's functions, which take any values and any number of channels: the others fall
+ * back on them for what they leave out. */
+uint8_t *seam_tile_encode_group_base(uint8_t *codes, uint8_t *codes_end, void *decoded,
+                                     const void *x, const seam_tile_group *group,
                                      const seam_tile_draws *draws);
-const uint8_t *seam_tile_decode_group_base(float *x, const uint8_t *codes, const uint8_t *codes_end,
+const uint8_t *seam_tile_decode_group_base(void *x, const uint8_t *codes, const uint8_t *codes_end,
                                            const seam_tile_group *group, bool streaming);
+void seam_tile_widen_base(float *lo, float *hi, float *sum, const seam_tile_sources *rows,
+                          uint32_t count);
+/* `rows` x `lanes` values between memory, row i at data + i*ld, and a padded tile of f32. */
+void seam_tile_load(float *tile, const void *x, size_t ld, seam_value_type type, uint32_t rows,
+                    uint32_t lanes);
+void seam_tile_store(void *x, size_t ld, seam_value_type type, const float *tile, uint32_t rows,
+                     uint32_t lanes);
+
 /* `group` without its first `channels`. */
 seam_tile_group seam_tile_group_after(const seam_tile_group *group, uint32_t channels);
 

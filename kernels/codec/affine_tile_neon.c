@@ -32,6 +32,28 @@ typedef struct panel {
     float uniforms[4][PANEL + 16];
 } panel;
 
+/* ---- values in memory ---- */
+
+/* Values idx.. of x; bf16: a constant where it matters. */
+INLINE float32x4_t values_load4(const void *x, size_t idx, bool bf16) {
+    if (bf16) {
+        return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16((const uint16_t *)x + idx), 16));
+    }
+    return vld1q_f32((const float *)x + idx);
+}
+
+/* bf16: to nearest, ties to even; finite values only. */
+INLINE void values_store4(void *x, size_t idx, float32x4_t value, bool bf16) {
+    if (bf16) {
+        const uint32x4_t bits = vreinterpretq_u32_f32(value);
+        const uint32x4_t odd = vandq_u32(vshrq_n_u32(bits, 16), vdupq_n_u32(1));
+        const uint32x4_t half = vaddq_u32(vaddq_u32(bits, vdupq_n_u32(0x7fff)), odd);
+        vst1_u16((uint16_t *)x + idx, vshrn_n_u32(half, 16));
+    } else {
+        vst1q_f32((float *)x + idx, value);
+    }
+}
+
 /* ---- transposes ---- */
 
 /* Bit matrices, 8x8 in each byte column of v[0..7]; see affine_tile.c. */
@@ -123,10 +145,9 @@ typedef struct quantizer {
     uint32x4_t levels;
 } quantizer;
 
-/* Codes of four channels; *largest takes in the bits of x without the sign. */
-INLINE uint32x4_t quantize(uint32x4_t *largest, const float *x, const quantizer *grid,
+/* Codes of four channels; *largest takes in the bits of the values without the sign. */
+INLINE uint32x4_t quantize(uint32x4_t *largest, float32x4_t value, const quantizer *grid,
                            const float *uniform) {
-    const float32x4_t value = vld1q_f32(x);
     const float32x4_t t = vmulq_f32(vsubq_f32(value, grid->lo), grid->inverse);
     *largest = vmaxq_u32(*largest, vshlq_n_u32(vreinterpretq_u32_f32(value), 1));
     const uint32x4_t q =
@@ -134,9 +155,14 @@ INLINE uint32x4_t quantize(uint32x4_t *largest, const float *x, const quantizer 
     return vminq_u32(q, grid->levels);
 }
 
+/* What a pass over values is made for. */
+typedef struct source_form {
+    bool bf16, drawn, wide;
+} source_form;
+
 /* Codes of rows i, i + 8, i + 16 and i + 24 of a panel. */
-INLINE uint32x4_t rows_quantize(panel *p, uint32_t i, const float *x, const seam_tile_group *group,
-                                bool drawn, bool wide) {
+INLINE uint32x4_t rows_quantize(panel *p, uint32_t i, const void *x, const seam_tile_group *group,
+                                source_form form) {
     const size_t ld8 = 8 * group->ld;
     uint32x4_t largest = vdupq_n_u32(0);
     for (uint32_t c = 0; c < group->channels; c += BLOCK) {
@@ -144,11 +170,12 @@ INLINE uint32x4_t rows_quantize(panel *p, uint32_t i, const float *x, const seam
                                 vcvtq_u32_f32(vld1q_f32(group->grid.levels + c))};
         uint32x4_t q[4];
         for (uint32_t k = 0; k < 4; k++) {
-            q[k] = quantize(&largest, x + c + k * ld8, &grid, drawn ? p->uniforms[k] + c : NULL);
+            const float32x4_t values = values_load4(x, c + i * group->ld + k * ld8, form.bf16);
+            q[k] = quantize(&largest, values, &grid, form.drawn ? p->uniforms[k] + c : NULL);
         }
         const uint32x4_t low = vsliq_n_u32(vsliq_n_u32(q[0], q[1], 8), q[2], 16);
         p->codes[0][i][c / BLOCK] = vsliq_n_u32(low, q[3], 24);
-        if (wide) {
+        if (form.wide) {
             const uint32x4_t a = vsliq_n_u32(vshrq_n_u32(q[0], 8), vshrq_n_u32(q[1], 8), 8);
             const uint32x4_t b = vsliq_n_u32(vshrq_n_u32(q[2], 8), vshrq_n_u32(q[3], 8), 8);
             p->codes[1][i][c / BLOCK] = vsliq_n_u32(a, b, 16);
@@ -205,30 +232,41 @@ static uint8_t *panel_put(uint8_t *codes, const uint8_t *codes_end, const panel 
 
 /* ---- values ---- */
 
-/* x^ of one row, whose codes are byte k of the words. */
-INLINE void row_values(float *x, const panel *p, uint32_t i, uint32_t k,
-                       const seam_tile_group *group, bool wide) {
+/* x^ of row i + 8k, whose codes are byte k of the words. */
+INLINE void row_values(void *x, const panel *p, uint32_t i, uint32_t k,
+                       const seam_tile_group *group, source_form form) {
     const int32x4_t down = vdupq_n_s32(-8 * (int)k);
     const uint32x4_t byte = vdupq_n_u32(255);
     for (uint32_t c = 0; c < group->channels; c += BLOCK) {
         uint32x4_t q = vandq_u32(vshlq_u32(p->codes[0][i][c / BLOCK], down), byte);
-        if (wide) {
+        if (form.wide) {
             const uint32x4_t top = vandq_u32(vshlq_u32(p->codes[1][i][c / BLOCK], down), byte);
             q = vsliq_n_u32(q, top, 8);
         }
-        const float32x4_t step = vld1q_f32(group->grid.step + c);
-        vst1q_f32(x + c,
-                  vaddq_f32(vld1q_f32(group->grid.lo + c), vmulq_f32(vcvtq_f32_u32(q), step)));
+        const float32x4_t lo = vld1q_f32(group->grid.lo + c),
+                          step = vld1q_f32(group->grid.step + c);
+        const float32x4_t value = vaddq_f32(lo, vmulq_f32(vcvtq_f32_u32(q), step));
+        values_store4(x, c + (i + 8 * (size_t)k) * group->ld, value, form.bf16);
     }
 }
 
-static void values_put(float *x, const panel *p, const seam_tile_group *group, bool wide) {
+INLINE void values_put_as(void *x, const panel *p, const seam_tile_group *group, source_form form) {
     for (uint32_t row = 0; row < SEAM_GROUP_ROWS; row++) {
+        row_values(x, p, row % 8, row / 8, group, form);
+    }
+}
+
+static void values_put(void *x, const panel *p, const seam_tile_group *group, bool wide) {
+    if (group->type == SEAM_VALUE_BF16) {
         if (wide) {
-            row_values(x + row * group->ld, p, row % 8, row / 8, group, true);
+            values_put_as(x, p, group, (source_form){.bf16 = true, .wide = true});
         } else {
-            row_values(x + row * group->ld, p, row % 8, row / 8, group, false);
+            values_put_as(x, p, group, (source_form){.bf16 = true});
         }
+    } else if (wide) {
+        values_put_as(x, p, group, (source_form){.wide = true});
+    } else {
+        values_put_as(x, p, group, (source_form){.wide = false});
     }
 }
 
@@ -244,27 +282,36 @@ static seam_tile_group panel_next(bool *ret_wide, const seam_tile_group *rest) {
 }
 
 /* Whether all values are finite. */
-static bool panel_quantize(panel *p, const float *x, const seam_tile_group *group,
-                           const seam_tile_draws *draws, bool wide) {
+INLINE bool panel_quantize_as(panel *p, const void *x, const seam_tile_group *group,
+                              const seam_tile_draws *draws, source_form form) {
     uint32x4_t largest = vdupq_n_u32(0);
     for (uint32_t i = 0; i < 8; i++) {
-        const float *rows = x + i * group->ld;
-        uint32x4_t own;
-        if (draws != NULL) {
+        if (form.drawn) {
             rows_draw(p, i, group->channels, draws);
-            own = wide ? rows_quantize(p, i, rows, group, true, true)
-                       : rows_quantize(p, i, rows, group, true, false);
-        } else {
-            own = wide ? rows_quantize(p, i, rows, group, false, true)
-                       : rows_quantize(p, i, rows, group, false, false);
         }
-        largest = vmaxq_u32(largest, own);
+        largest = vmaxq_u32(largest, rows_quantize(p, i, x, group, form));
     }
     return vmaxvq_u32(largest) < 0xff000000u; /* infinity, twice its bits */
 }
 
-uint8_t *seam_tile_encode_group_neon(uint8_t *codes, uint8_t *codes_end, float *decoded,
-                                     const float *x, const seam_tile_group *group,
+INLINE bool panel_quantize_of(panel *p, const void *x, const seam_tile_group *group,
+                              const seam_tile_draws *draws, bool bf16, bool wide) {
+    if (draws != NULL) {
+        return wide ? panel_quantize_as(p, x, group, draws, (source_form){bf16, true, true})
+                    : panel_quantize_as(p, x, group, draws, (source_form){bf16, true, false});
+    }
+    return wide ? panel_quantize_as(p, x, group, NULL, (source_form){bf16, false, true})
+                : panel_quantize_as(p, x, group, NULL, (source_form){bf16, false, false});
+}
+
+static bool panel_quantize(panel *p, const void *x, const seam_tile_group *group,
+                           const seam_tile_draws *draws, bool wide) {
+    return group->type == SEAM_VALUE_BF16 ? panel_quantize_of(p, x, group, draws, true, wide)
+                                          : panel_quantize_of(p, x, group, draws, false, wide);
+}
+
+uint8_t *seam_tile_encode_group_neon(uint8_t *codes, uint8_t *codes_end, void *decoded,
+                                     const void *x, const seam_tile_group *group,
                                      const seam_tile_draws *draws) {
     seam_tile_group rest = *group;
     seam_tile_draws rest_draws;
@@ -274,13 +321,14 @@ uint8_t *seam_tile_encode_group_neon(uint8_t *codes, uint8_t *codes_end, float *
     }
     for (uint32_t c = 0; rest.channels > 0;) {
         const seam_tile_draws *drawn = draws != NULL ? &rest_draws : NULL;
-        float *out = decoded != NULL ? decoded + c : NULL;
+        const void *values = seam_tile_at(x, group->type, c);
+        void *out = seam_tile_at_mut(decoded, group->type, c);
         if (rest.channels < BLOCK) {
-            return seam_tile_encode_group_base(codes, codes_end, out, x + c, &rest, drawn);
+            return seam_tile_encode_group_base(codes, codes_end, out, values, &rest, drawn);
         }
         bool wide;
         const seam_tile_group first = panel_next(&wide, &rest);
-        if (!panel_quantize(&p, x + c, &first, drawn, wide)) {
+        if (!panel_quantize(&p, values, &first, drawn, wide)) {
             return NULL;
         }
         codes = panel_put(codes, codes_end, &p, &first);
@@ -345,7 +393,7 @@ static const uint8_t *panel_get(panel *p, const uint8_t *codes, const uint8_t *c
     return codes;
 }
 
-const uint8_t *seam_tile_decode_group_neon(float *x, const uint8_t *codes, const uint8_t *codes_end,
+const uint8_t *seam_tile_decode_group_neon(void *x, const uint8_t *codes, const uint8_t *codes_end,
                                            const seam_tile_group *group, bool streaming) {
     seam_tile_group rest = *group;
     panel p;
@@ -357,7 +405,7 @@ const uint8_t *seam_tile_decode_group_neon(float *x, const uint8_t *codes, const
         const seam_tile_group first = panel_next(&wide, &rest);
         codes = panel_get(&p, codes, codes_end, &first, wide);
         values_put(x, &p, &first, wide);
-        x += first.channels;
+        x = seam_tile_at_mut(x, group->type, first.channels);
         rest = seam_tile_group_after(&rest, first.channels);
     }
     return codes;
@@ -366,13 +414,12 @@ const uint8_t *seam_tile_decode_group_neon(float *x, const uint8_t *codes, const
 /* ---- ranges ---- */
 
 /* Selected by comparison, not minimum and maximum: those order zeros by their sign. */
-void seam_tile_widen_neon(float *lo, float *hi, float *sum, const float *const *rows,
-                          uint32_t row_count, uint32_t count) {
-    const size_t whole = count / BLOCK * BLOCK;
-    for (size_t c = 0; c < whole; c += BLOCK) {
+INLINE void widen_blocks(float *lo, float *hi, float *sum, const seam_tile_sources *rows,
+                         size_t count, bool bf16) {
+    for (size_t c = 0; c < count; c += BLOCK) {
         float32x4_t least = vld1q_f32(lo + c), most = vld1q_f32(hi + c), total = vld1q_f32(sum + c);
-        for (uint32_t i = 0; i < row_count; i++) {
-            const float32x4_t x = vld1q_f32(rows[i] + c);
+        for (uint32_t i = 0; i < rows->count; i++) {
+            const float32x4_t x = values_load4(rows->rows[i], c, bf16);
             least = vbslq_f32(vcltq_f32(x, least), x, least);
             most = vbslq_f32(vcgtq_f32(x, most), x, most);
             total = vaddq_f32(total, x);
@@ -381,13 +428,20 @@ void seam_tile_widen_neon(float *lo, float *hi, float *sum, const float *const *
         vst1q_f32(hi + c, most);
         vst1q_f32(sum + c, total);
     }
-    for (size_t c = whole; c < count; c++) {
-        for (uint32_t i = 0; i < row_count; i++) {
-            const float x = rows[i][c];
-            lo[c] = x < lo[c] ? x : lo[c];
-            hi[c] = x > hi[c] ? x : hi[c];
-            sum[c] += x;
-        }
+}
+
+void seam_tile_widen_neon(float *lo, float *hi, float *sum, const seam_tile_sources *rows,
+                          uint32_t count) {
+    const uint32_t whole = count / BLOCK * BLOCK;
+    if (rows->type == SEAM_VALUE_BF16) {
+        widen_blocks(lo, hi, sum, rows, whole, true);
+    } else {
+        widen_blocks(lo, hi, sum, rows, whole, false);
     }
+    seam_tile_sources rest = *rows;
+    for (uint32_t i = 0; i < rows->count; i++) {
+        rest.rows[i] = seam_tile_at(rows->rows[i], rows->type, whole);
+    }
+    seam_tile_widen_base(lo + whole, hi + whole, sum + whole, &rest, count - whole);
 }
 #endif

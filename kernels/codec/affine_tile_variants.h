@@ -6,14 +6,14 @@
 #include "affine_tile.h"
 
 #define SEAM_TILE_DECLARE(suffix)                                                                  \
-    uint8_t *seam_tile_encode_group_##suffix(uint8_t *codes, uint8_t *codes_end, float *decoded,   \
-                                             const float *x, const seam_tile_group *group,         \
+    uint8_t *seam_tile_encode_group_##suffix(uint8_t *codes, uint8_t *codes_end, void *decoded,    \
+                                             const void *x, const seam_tile_group *group,          \
                                              const seam_tile_draws *draws);                        \
-    const uint8_t *seam_tile_decode_group_##suffix(float *x, const uint8_t *codes,                 \
+    const uint8_t *seam_tile_decode_group_##suffix(void *x, const uint8_t *codes,                  \
                                                    const uint8_t *codes_end,                       \
                                                    const seam_tile_group *group, bool streaming);  \
-    void seam_tile_widen_##suffix(float *lo, float *hi, float *sum, const float *const *rows,      \
-                                  uint32_t row_count, uint32_t count);
+    void seam_tile_widen_##suffix(float *lo, float *hi, float *sum, const seam_tile_sources *rows, \
+                                  uint32_t count);
 
 #if defined(__x86_64__)
 /* AVX-512 DQ is left out: its 64-bit multiply, which compilers then pick, is slower. */

@@ -31,13 +31,13 @@
  * up is left to the base variant, which knows what it means. */
 #ifdef SEAM_TILE_TARGET
 
-#include "affine_tile_x86_lanes.h"
+#include "affine_tile_x86_values.h"
 
 /* ---- encode ---- */
 
-/* x + (-lo) is x - lo; an addition takes x from memory. */
-INLINE __m256i quantize(const float *x, __m256 minus_lo, __m256 inverse, const float *uniform) {
-    const __m256 t = _mm256_mul_ps(_mm256_add_ps(minus_lo, _mm256_loadu_ps(x)), inverse);
+/* x + (-lo) is x - lo; an addition takes f32 from memory. */
+INLINE __m256i quantize(__m256 x, __m256 minus_lo, __m256 inverse, const float *uniform) {
+    const __m256 t = _mm256_mul_ps(_mm256_add_ps(minus_lo, x), inverse);
     return uniform != NULL ? _mm256_cvttps_epi32(_mm256_add_ps(t, _mm256_loadu_ps(uniform)))
                            : _mm256_cvtps_epi32(t);
 }
@@ -46,47 +46,55 @@ INLINE __m256 negate(__m256 v) {
     return _mm256_xor_ps(v, _mm256_set1_ps(-0.0f));
 }
 
+/* What a pass over values is made for. */
+typedef struct source_form {
+    bool bf16, drawn;
+} source_form;
+
 /* Codes of channel c.. of rows x[0..3] into *out; their least of 16 bits. */
-INLINE __m256i block_quantize8(__m256i *out, const float *const x[4], const seam_tile_grid *grid,
-                               size_t c, float uniforms[4][PANEL + 16], bool drawn) {
+INLINE __m256i block_quantize8(__m256i *out, const void *const x[4], const seam_tile_grid *grid,
+                               size_t c, float uniforms[4][PANEL + 16], source_form form) {
     const __m256 inverse = _mm256_load_ps(grid->inverse + c);
     const __m256 minus_lo = negate(_mm256_load_ps(grid->lo + c));
-    const __m256i q0 = quantize(x[0] + c, minus_lo, inverse, drawn ? uniforms[0] + c : NULL);
-    const __m256i q1 = quantize(x[1] + c, minus_lo, inverse, drawn ? uniforms[1] + c : NULL);
-    const __m256i q2 = quantize(x[2] + c, minus_lo, inverse, drawn ? uniforms[2] + c : NULL);
-    const __m256i q3 = quantize(x[3] + c, minus_lo, inverse, drawn ? uniforms[3] + c : NULL);
-    const __m256i a = _mm256_packs_epi32(q0, q1), b = _mm256_packs_epi32(q2, q3);
+    __m256i q[4];
+    for (int k = 0; k < 4; k++) {
+        const __m256 values = values_load8(x[k], c, form.bf16);
+        q[k] = quantize(values, minus_lo, inverse, form.drawn ? uniforms[k] + c : NULL);
+    }
+    const __m256i a = _mm256_packs_epi32(q[0], q[1]), b = _mm256_packs_epi32(q[2], q[3]);
     out[c / BLOCK] = _mm256_packus_epi16(a, b);
     return _mm256_min_epi16(a, b);
 }
 
 /* Codes of rows x, x + 8*ld, .. below 2^8 into out[channel/8]; false where the base variant has
  * to do it.  ahead: from a row to the one that comes next, which is prefetched. */
-INLINE bool rows_quantize8(__m256i *restrict out, const float *x, const seam_tile_group *group,
-                           float uniforms[4][PANEL + 16], bool drawn, size_t ahead) {
+INLINE bool rows_quantize8(__m256i *restrict out, const void *x, const seam_tile_group *group,
+                           float uniforms[4][PANEL + 16], source_form form, size_t ahead) {
     const size_t ld8 = 8 * group->ld, count = group->channels;
-    const float *const rows[4] = {x, x + ld8, x + 2 * ld8, x + 3 * ld8};
+    const seam_value_type type = form.bf16 ? SEAM_VALUE_BF16 : SEAM_VALUE_F32;
+    const void *const rows[4] = {x, seam_tile_at(x, type, ld8), seam_tile_at(x, type, 2 * ld8),
+                                 seam_tile_at(x, type, 3 * ld8)};
     const seam_tile_grid grid = group->grid;
     __m256i least = _mm256_setzero_si256();
     size_t c = 0;
     for (; c + 2 * BLOCK <= count; c += 2 * BLOCK) {
         for (size_t k = 0; k < 4; k++) { /* the cache line that the next row takes */
-            _mm_prefetch((const char *)(rows[k] + c + ahead), _MM_HINT_T0);
+            _mm_prefetch((const char *)seam_tile_at(rows[k], type, c + ahead), _MM_HINT_T0);
         }
-        const __m256i a = block_quantize8(out, rows, &grid, c, uniforms, drawn);
-        const __m256i b = block_quantize8(out, rows, &grid, c + BLOCK, uniforms, drawn);
+        const __m256i a = block_quantize8(out, rows, &grid, c, uniforms, form);
+        const __m256i b = block_quantize8(out, rows, &grid, c + BLOCK, uniforms, form);
         least = _mm256_min_epi16(least, _mm256_min_epi16(a, b));
     }
     if (c < count) {
-        least = _mm256_min_epi16(least, block_quantize8(out, rows, &grid, c, uniforms, drawn));
+        least = _mm256_min_epi16(least, block_quantize8(out, rows, &grid, c, uniforms, form));
     }
     const __m256i strange = _mm256_cmpeq_epi16(least, _mm256_set1_epi16(INT16_MIN));
     return _mm256_testz_si256(strange, strange) != 0;
 }
 
 /* The same for codes below 2^16, clamped already: low bytes and high bytes. */
-INLINE bool rows_quantize16(panel *p, uint32_t i, const float *x, const seam_tile_group *group,
-                            bool drawn) {
+INLINE bool rows_quantize16(panel *p, uint32_t i, const void *x, const seam_tile_group *group,
+                            source_form form) {
     __m256i *low = p->codes[0][i], *high = p->codes[1][i];
     const size_t ld8 = 8 * group->ld, count = group->channels;
     const __m256i byte = _mm256_set1_epi16(255), least = _mm256_set1_epi32(INT32_MIN);
@@ -98,7 +106,8 @@ INLINE bool rows_quantize16(panel *p, uint32_t i, const float *x, const seam_til
         const __m256i levels = _mm256_packus_epi32(levels32, levels32);
         __m256i q[4];
         for (size_t k = 0; k < 4; k++) {
-            q[k] = quantize(x + c + k * ld8, minus_lo, inverse, drawn ? p->uniforms[k] + c : NULL);
+            const __m256 values = values_load8(x, c + k * ld8, form.bf16);
+            q[k] = quantize(values, minus_lo, inverse, form.drawn ? p->uniforms[k] + c : NULL);
             strange = _mm256_or_si256(strange, _mm256_cmpeq_epi32(q[k], least));
         }
         const __m256i a = _mm256_min_epu16(_mm256_packus_epi32(q[0], q[1]), levels);
@@ -107,13 +116,6 @@ INLINE bool rows_quantize16(panel *p, uint32_t i, const float *x, const seam_til
         *high++ = _mm256_packus_epi16(_mm256_srli_epi16(a, 8), _mm256_srli_epi16(b, 8));
     }
     return _mm256_testz_si256(strange, strange) != 0;
-}
-
-/* N in every byte that belongs to the channel, packed order; N < 256. */
-INLINE __m256i levels_packed(const seam_tile_grid *grid, size_t c) {
-    const __m256i levels = _mm256_cvtps_epi32(_mm256_load_ps(grid->levels + c));
-    const __m256i levels16 = _mm256_packus_epi32(levels, levels);
-    return _mm256_packus_epi16(levels16, levels16);
 }
 
 /* Bytes (row, channel) of each half to (channel, row): a word a channel. */
@@ -220,84 +222,7 @@ STAGE uint8_t *panel_put16(uint8_t *codes, const uint8_t *codes_end, panel *p,
     return panel_put(codes, codes_end, p, group, true);
 }
 
-/* ---- values ---- */
-
-/* Which byte of its half is row i + 8k of channel l % 4: shuffled to the bottom of the word. */
-INLINE __m256i row_picker(size_t row, bool packed) {
-    const int k = (int)row, first = packed ? 4 * k : k, step = packed ? 1 : 4;
-    const int zero = (int)0xffffff00u;
-    return _mm256_broadcastsi128_si256(_mm_set_epi32(
-        zero | (first + 3 * step), zero | (first + 2 * step), zero | (first + step), zero | first));
-}
-
-typedef struct value_form {
-    bool packed;    /* codes in packed order and not yet clamped; else a word a channel */
-    bool wide;      /* high bytes too */
-    bool streaming; /* past the caches */
-} value_form;
-
-/* x^ of channel c.. of four rows, from their codes. */
-INLINE void block_values(float *const x[4], const __m256i *low, const __m256i *high,
-                         const seam_tile_grid *grid, size_t c, const __m256i picker[4],
-                         value_form form) {
-    const __m256 lo = _mm256_load_ps(grid->lo + c), step = _mm256_load_ps(grid->step + c);
-    __m256i codes = low[c / BLOCK];
-    if (form.packed && !form.wide) {
-        codes = _mm256_min_epu8(codes, levels_packed(grid, c));
-    }
-    for (size_t k = 0; k < 4; k++) {
-        __m256i q = _mm256_shuffle_epi8(codes, picker[k]);
-        if (form.wide) {
-            const __m256i top = _mm256_shuffle_epi8(high[c / BLOCK], picker[k]);
-            q = _mm256_or_si256(q, _mm256_slli_epi32(top, 8));
-        }
-        const __m256 value = _mm256_add_ps(lo, _mm256_mul_ps(_mm256_cvtepi32_ps(q), step));
-        if (form.streaming) {
-            _mm256_stream_ps(x[k] + c, value);
-        } else {
-            _mm256_storeu_ps(x[k] + c, value);
-        }
-    }
-}
-
-INLINE void values_put(float *x, const panel *p, const seam_tile_group *group, value_form form) {
-    const size_t ld8 = 8 * group->ld, count = group->channels;
-    const seam_tile_grid grid = group->grid;
-    __m256i picker[4];
-    for (size_t k = 0; k < 4; k++) {
-        picker[k] = row_picker(k, form.packed);
-    }
-    for (uint32_t i = 0; i < 8; i++) {
-        float *row = x + i * group->ld;
-        float *const rows[4] = {row, row + ld8, row + 2 * ld8, row + 3 * ld8};
-        const __m256i *low = p->codes[0][i], *high = p->codes[1][i];
-        size_t c = 0;
-        for (; c + 2 * BLOCK <= count; c += 2 * BLOCK) { /* whole cache lines */
-            block_values(rows, low, high, &grid, c, picker, form);
-            block_values(rows, low, high, &grid, c + BLOCK, picker, form);
-        }
-        if (c < count) {
-            block_values(rows, low, high, &grid, c, picker, form);
-        }
-    }
-}
-
-STAGE void values_packed8(float *x, const panel *p, const seam_tile_group *group) {
-    values_put(x, p, group, (value_form){.packed = true});
-}
-
-STAGE void values8(float *x, const panel *p, const seam_tile_group *group) {
-    values_put(x, p, group, (value_form){.packed = false});
-}
-
-STAGE void values_streaming8(float *x, const panel *p, const seam_tile_group *group) {
-    values_put(x, p, group, (value_form){.streaming = true});
-    _mm_sfence();
-}
-
-STAGE void values16(float *x, const panel *p, const seam_tile_group *group, bool packed) {
-    values_put(x, p, group, (value_form){.packed = packed, .wide = true});
-}
+/* ---- panels ---- */
 
 /* From row i to the row that is quantized next in its place: i + 1, or in the next group row 0 in
  * the place of row 7. */
@@ -305,31 +230,40 @@ INLINE size_t rows_ahead(const seam_tile_group *group, uint32_t i) {
     return i < 7 ? group->ld : (SEAM_GROUP_ROWS - 7) * group->ld;
 }
 
-STAGE bool panel_quantize(panel *p, const float *x, const seam_tile_group *group, bool wide) {
+/* draws: of a drawn form. */
+INLINE bool rows_quantize(panel *p, const void *x, const seam_tile_group *group,
+                          const seam_tile_draws *draws, bool wide, source_form form) {
+    const seam_value_type type = form.bf16 ? SEAM_VALUE_BF16 : SEAM_VALUE_F32;
     bool known = true;
+    if (form.drawn) {
+        quads_fill(p->quads, group->channels, draws);
+    }
     for (uint32_t i = 0; i < 8; i++) {
-        known &= wide ? rows_quantize16(p, i, x + i * group->ld, group, false)
-                      : rows_quantize8(p->codes[0][i], x + i * group->ld, group, p->uniforms, false,
+        const void *rows = seam_tile_at(x, type, i * group->ld);
+        if (form.drawn) {
+            rows_draw(p->uniforms, i, group->channels, p->quads, draws);
+        }
+        known &= wide ? rows_quantize16(p, i, rows, group, form)
+                      : rows_quantize8(p->codes[0][i], rows, group, p->uniforms, form,
                                        rows_ahead(group, i));
     }
     return known;
 }
 
-STAGE bool panel_quantize_drawn(panel *p, const float *x, const seam_tile_group *group,
+STAGE bool panel_quantize(panel *p, const void *x, const seam_tile_group *group, bool wide) {
+    return group->type == SEAM_VALUE_BF16
+               ? rows_quantize(p, x, group, NULL, wide, (source_form){.bf16 = true})
+               : rows_quantize(p, x, group, NULL, wide, (source_form){.bf16 = false});
+}
+
+STAGE bool panel_quantize_drawn(panel *p, const void *x, const seam_tile_group *group,
                                 const seam_tile_draws *draws, bool wide) {
-    bool known = true;
-    quads_fill(p->quads, group->channels, draws);
-    for (uint32_t i = 0; i < 8; i++) {
-        const float *rows = x + i * group->ld;
-        rows_draw(p->uniforms, i, group->channels, p->quads, draws);
-        known &= wide ? rows_quantize16(p, i, rows, group, true)
-                      : rows_quantize8(p->codes[0][i], rows, group, p->uniforms, true,
-                                       rows_ahead(group, i));
-    }
-    return known;
+    return group->type == SEAM_VALUE_BF16
+               ? rows_quantize(p, x, group, draws, wide, (source_form){true, true})
+               : rows_quantize(p, x, group, draws, wide, (source_form){false, true});
 }
 
-INLINE uint8_t *panel_encode(uint8_t *codes, uint8_t *codes_end, float *decoded, const float *x,
+INLINE uint8_t *panel_encode(uint8_t *codes, uint8_t *codes_end, void *decoded, const void *x,
                              const seam_tile_group *group, const seam_tile_draws *draws,
                              bool wide) {
     panel p;
@@ -429,14 +363,15 @@ STAGE const uint8_t *panel_get16(panel *p, const uint8_t *codes, const uint8_t *
     return panel_get(p, codes, codes_end, group, true);
 }
 
-INLINE const uint8_t *panel_decode(float *x, const uint8_t *codes, const uint8_t *codes_end,
+INLINE const uint8_t *panel_decode(void *x, const uint8_t *codes, const uint8_t *codes_end,
                                    const seam_tile_group *group, bool wide, bool streaming) {
     panel p;
     codes =
         wide ? panel_get16(&p, codes, codes_end, group) : panel_get8(&p, codes, codes_end, group);
     if (wide) {
         values16(x, &p, group, false);
-    } else if (streaming && (uintptr_t)x % 32 == 0 && group->ld % 8 == 0) {
+    } else if (streaming && (uintptr_t)x % 32 == 0 &&
+               (uintptr_t)seam_tile_at(x, group->type, group->ld) % 32 == 0) {
         values_streaming8(x, &p, group);
     } else {
         values8(x, &p, group);
@@ -461,7 +396,7 @@ INLINE seam_tile_group panel_next(bool *ret_wide, const seam_tile_group *group) 
 }
 
 SEAM_TILE_TARGET uint8_t *SEAM_TILE_NAME(encode_group)(uint8_t *codes, uint8_t *codes_end,
-                                                       float *decoded, const float *x,
+                                                       void *decoded, const void *x,
                                                        const seam_tile_group *group,
                                                        const seam_tile_draws *draws) {
     seam_tile_group rest = *group;
@@ -471,14 +406,15 @@ SEAM_TILE_TARGET uint8_t *SEAM_TILE_NAME(encode_group)(uint8_t *codes, uint8_t *
     }
     for (uint32_t c = 0; codes != NULL && rest.channels > 0;) {
         const seam_tile_draws *drawn = draws != NULL ? &rest_draws : NULL;
-        float *out = decoded != NULL ? decoded + c : NULL;
+        const void *values = seam_tile_at(x, group->type, c);
+        void *out = seam_tile_at_mut(decoded, group->type, c);
         if (rest.channels < BLOCK) {
-            return seam_tile_encode_group_base(codes, codes_end, out, x + c, &rest, drawn);
+            return seam_tile_encode_group_base(codes, codes_end, out, values, &rest, drawn);
         }
         bool wide;
         const seam_tile_group first = panel_next(&wide, &rest);
-        codes = wide ? panel_encode(codes, codes_end, out, x + c, &first, drawn, true)
-                     : panel_encode(codes, codes_end, out, x + c, &first, drawn, false);
+        codes = wide ? panel_encode(codes, codes_end, out, values, &first, drawn, true)
+                     : panel_encode(codes, codes_end, out, values, &first, drawn, false);
         c += first.channels;
         rest_draws.quad_begin += first.channels / 4;
         rest = seam_tile_group_after(&rest, first.channels);
@@ -486,7 +422,7 @@ SEAM_TILE_TARGET uint8_t *SEAM_TILE_NAME(encode_group)(uint8_t *codes, uint8_t *
     return codes;
 }
 
-SEAM_TILE_TARGET const uint8_t *SEAM_TILE_NAME(decode_group)(float *x, const uint8_t *codes,
+SEAM_TILE_TARGET const uint8_t *SEAM_TILE_NAME(decode_group)(void *x, const uint8_t *codes,
                                                              const uint8_t *codes_end,
                                                              const seam_tile_group *group,
                                                              bool streaming) {
@@ -499,7 +435,7 @@ SEAM_TILE_TARGET const uint8_t *SEAM_TILE_NAME(decode_group)(float *x, const uin
         const seam_tile_group first = panel_next(&wide, &rest);
         codes = wide ? panel_decode(x, codes, codes_end, &first, true, streaming)
                      : panel_decode(x, codes, codes_end, &first, false, streaming);
-        x += first.channels;
+        x = seam_tile_at_mut(x, group->type, first.channels);
         rest = seam_tile_group_after(&rest, first.channels);
     }
     return codes;
@@ -508,12 +444,12 @@ SEAM_TILE_TARGET const uint8_t *SEAM_TILE_NAME(decode_group)(float *x, const uin
 /* ---- ranges ---- */
 
 /* 8 channels from c on of `row_count` rows, a constant where it matters. */
-INLINE void widen8(float *lo, float *hi, float *sum, const float *const *rows, size_t row_count,
-                   size_t c) {
+INLINE void widen8(float *lo, float *hi, float *sum, const void *const *rows, size_t row_count,
+                   size_t c, bool bf16) {
     __m256 least = _mm256_loadu_ps(lo + c), most = _mm256_loadu_ps(hi + c);
     __m256 total = _mm256_loadu_ps(sum + c);
     for (size_t i = 0; i < row_count; i++) {
-        const __m256 x = _mm256_loadu_ps(rows[i] + c);
+        const __m256 x = values_load8(rows[i], c, bf16);
         least = _mm256_min_ps(x, least);
         most = _mm256_max_ps(x, most);
         total = _mm256_add_ps(total, x);
@@ -525,28 +461,34 @@ INLINE void widen8(float *lo, float *hi, float *sum, const float *const *rows, s
 
 /* Four rows side by side: fewer leave the channel's bounds in registers for too short a time, more
  * are slower where the row stride is a power of two. */
-SEAM_TILE_TARGET void SEAM_TILE_NAME(widen)(float *lo, float *hi, float *sum,
-                                            const float *const *rows, uint32_t row_count,
-                                            uint32_t count) {
-    const size_t whole = count / BLOCK * BLOCK;
-    if (row_count == SEAM_TILE_WIDEN_ROWS) {
-        const float *const four[SEAM_TILE_WIDEN_ROWS] = {rows[0], rows[1], rows[2], rows[3]};
-        for (size_t c = 0; c < whole; c += BLOCK) {
-            widen8(lo, hi, sum, four, SEAM_TILE_WIDEN_ROWS, c);
+INLINE void widen_blocks(float *lo, float *hi, float *sum, const seam_tile_sources *from,
+                         size_t count, bool bf16) {
+    if (from->count == SEAM_TILE_WIDEN_ROWS) {
+        const void *const rows[SEAM_TILE_WIDEN_ROWS] = {from->rows[0], from->rows[1], from->rows[2],
+                                                        from->rows[3]};
+        for (size_t c = 0; c < count; c += BLOCK) {
+            widen8(lo, hi, sum, rows, SEAM_TILE_WIDEN_ROWS, c, bf16);
         }
     } else {
-        for (size_t c = 0; c < whole; c += BLOCK) {
-            widen8(lo, hi, sum, rows, row_count, c);
+        for (size_t c = 0; c < count; c += BLOCK) {
+            widen8(lo, hi, sum, from->rows, from->count, c, bf16);
         }
     }
-    for (size_t c = whole; c < count; c++) {
-        for (uint32_t i = 0; i < row_count; i++) {
-            const float x = rows[i][c];
-            lo[c] = x < lo[c] ? x : lo[c];
-            hi[c] = x > hi[c] ? x : hi[c];
-            sum[c] += x;
-        }
+}
+
+SEAM_TILE_TARGET void SEAM_TILE_NAME(widen)(float *lo, float *hi, float *sum,
+                                            const seam_tile_sources *rows, uint32_t count) {
+    const uint32_t whole = count / BLOCK * BLOCK;
+    if (rows->type == SEAM_VALUE_BF16) {
+        widen_blocks(lo, hi, sum, rows, whole, true);
+    } else {
+        widen_blocks(lo, hi, sum, rows, whole, false);
     }
+    seam_tile_sources rest = *rows;
+    for (uint32_t i = 0; i < rows->count; i++) {
+        rest.rows[i] = seam_tile_at(rows->rows[i], rows->type, whole);
+    }
+    seam_tile_widen_base(lo + whole, hi + whole, sum + whole, &rest, count - whole);
 }
 
 #endif

@@ -60,3 +60,13 @@ void seam_planes_get(uint32_t *ret_planes, seam_plane_reader *reader, const uint
 bool seam_planes_get_end(const seam_plane_reader *reader) {
     return reader->held == 0;
 }
+
+/* Warren, Hacker's Delight, 7-3. */
+uint64_t seam_bits_transpose(uint64_t x) {
+    uint64_t t = (x ^ (x >> 7)) & UINT64_C(0x00aa00aa00aa00aa);
+    x ^= t ^ (t << 7);
+    t = (x ^ (x >> 14)) & UINT64_C(0x0000cccc0000cccc);
+    x ^= t ^ (t << 14);
+    t = (x ^ (x >> 28)) & UINT64_C(0x00000000f0f0f0f0);
+    return x ^ t ^ (t << 28);
+}

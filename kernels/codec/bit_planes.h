@@ -33,4 +33,7 @@ void seam_planes_get(uint32_t *ret_planes, seam_plane_reader *reader, const uint
 /* After the last tile: are the bits that fill the last byte zeros? */
 bool seam_planes_get_end(const seam_plane_reader *reader);
 
+/* Bit j of byte i to bit i of byte j. */
+uint64_t seam_bits_transpose(uint64_t x);
+
 #endif

@@ -129,8 +129,8 @@ static void shape_assert(uint32_t rows, uint32_t channels) {
     SEAM_ASSERT(channels <= SEAM_CHANNELS_MAX);
 }
 
-seam_status seam_codec_measure(uint8_t *ret_ranges, seam_codec_id id, const float *x, uint32_t rows,
-                               uint32_t channels, const uint8_t *range_rows) {
+static seam_status source_measure(uint8_t *ret_ranges, seam_codec_id id, seam_codec_source source,
+                                  uint32_t rows, uint32_t channels, const uint8_t *range_rows) {
     const seam_codec_ops *ops = ops_find(id);
     if (ops == NULL) {
         return SEAM_E_UNIMPLEMENTED;
@@ -139,22 +139,51 @@ seam_status seam_codec_measure(uint8_t *ret_ranges, seam_codec_id id, const floa
         return SEAM_OK;
     }
     shape_assert(rows, channels);
-    return ops->measure(ret_ranges, x, rows, channels, range_rows);
+    return ops->measure(ret_ranges, source, rows, channels, range_rows);
 }
 
-seam_status seam_codec_encode(uint8_t *ret_codes, float *ret_decoded, const seam_codec_args *args,
-                              const float *x, uint32_t rows, const seam_rounding *rounding,
-                              void *scratch) {
+seam_status seam_codec_measure(uint8_t *ret_ranges, seam_codec_id id, const float *x, uint32_t rows,
+                               uint32_t channels, const uint8_t *range_rows) {
+    const seam_codec_source source = {x, SEAM_VALUE_F32};
+    return source_measure(ret_ranges, id, source, rows, channels, range_rows);
+}
+
+seam_status seam_codec_measure_bf16(uint8_t *ret_ranges, seam_codec_id id, const uint16_t *x,
+                                    uint32_t rows, uint32_t channels, const uint8_t *range_rows) {
+    SEAM_ASSERT(seam_codec_has_ranges(id));
+    const seam_codec_source source = {x, SEAM_VALUE_BF16};
+    return source_measure(ret_ranges, id, source, rows, channels, range_rows);
+}
+
+static seam_status source_encode(uint8_t *ret_codes, void *ret_decoded, const seam_codec_args *args,
+                                 seam_codec_source source, uint32_t rows,
+                                 const seam_rounding *rounding, void *scratch) {
     const seam_codec_ops *ops = ops_find(args->id);
     if (ops == NULL) {
         return SEAM_E_UNIMPLEMENTED;
     }
     shape_assert(rows, args->channels);
-    return ops->encode(ret_codes, ret_decoded, args, x, rows, rounding, scratch);
+    return ops->encode(ret_codes, ret_decoded, args, source, rows, rounding, scratch);
 }
 
-seam_status seam_codec_decode(float *ret_x, const seam_codec_args *args, const uint8_t *codes,
-                              size_t codes_bytes, uint32_t rows, void *scratch) {
+seam_status seam_codec_encode(uint8_t *ret_codes, float *ret_decoded, const seam_codec_args *args,
+                              const float *x, uint32_t rows, const seam_rounding *rounding,
+                              void *scratch) {
+    const seam_codec_source source = {x, SEAM_VALUE_F32};
+    return source_encode(ret_codes, ret_decoded, args, source, rows, rounding, scratch);
+}
+
+seam_status seam_codec_encode_bf16(uint8_t *ret_codes, uint16_t *ret_decoded,
+                                   const seam_codec_args *args, const uint16_t *x, uint32_t rows,
+                                   const seam_rounding *rounding, void *scratch) {
+    SEAM_ASSERT(seam_codec_has_ranges(args->id));
+    const seam_codec_source source = {x, SEAM_VALUE_BF16};
+    return source_encode(ret_codes, ret_decoded, args, source, rows, rounding, scratch);
+}
+
+static seam_status target_decode(void *ret_x, seam_value_type type, const seam_codec_args *args,
+                                 const uint8_t *codes, size_t codes_bytes, uint32_t rows,
+                                 void *scratch) {
     const seam_codec_ops *ops = ops_find(args->id);
     if (ops == NULL) {
         return SEAM_E_UNIMPLEMENTED;
@@ -163,7 +192,19 @@ seam_status seam_codec_decode(float *ret_x, const seam_codec_args *args, const u
     if (codes_bytes != seam_codec_code_bytes(args->id, args->widths, rows, args->channels)) {
         return SEAM_E_FORMAT;
     }
-    return ops->decode(ret_x, args, codes, rows, scratch);
+    return ops->decode(ret_x, type, args, codes, rows, scratch);
+}
+
+seam_status seam_codec_decode(float *ret_x, const seam_codec_args *args, const uint8_t *codes,
+                              size_t codes_bytes, uint32_t rows, void *scratch) {
+    return target_decode(ret_x, SEAM_VALUE_F32, args, codes, codes_bytes, rows, scratch);
+}
+
+seam_status seam_codec_decode_bf16(uint16_t *ret_x, const seam_codec_args *args,
+                                   const uint8_t *codes, size_t codes_bytes, uint32_t rows,
+                                   void *scratch) {
+    SEAM_ASSERT(seam_codec_has_ranges(args->id));
+    return target_decode(ret_x, SEAM_VALUE_BF16, args, codes, codes_bytes, rows, scratch);
 }
 
 seam_status seam_codec_steps(float *ret_steps, const seam_codec_args *args) {

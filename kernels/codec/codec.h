@@ -1,5 +1,5 @@
-/* Tensor codecs: rows x channels of f32 to payload bytes and back.  SPEC: proto/WIRE.md has every
- * byte; a reader in another language needs only that document.
+/* Tensor codecs: rows x channels of f32, or bf16, to payload bytes and back.  SPEC: proto/WIRE.md
+ * has every byte; a reader in another language needs only that document.
  *
  * This is the arithmetic of f32, bf16, affine and amaq; tensors of any codec, cut into chunks, are
  * coder.h's.  A payload is a range block (quantizing codecs only) and then codes.  Rows are coded
@@ -111,6 +111,18 @@ seam_status seam_codec_encode(uint8_t *ret_codes, float *ret_decoded, const seam
 seam_status seam_codec_decode(float *ret_x, const seam_codec_args *args, const uint8_t *codes,
                               size_t codes_bytes, uint32_t rows, void *scratch);
 size_t seam_codec_scratch_bytes(uint32_t channels);
+
+/* The same for a tensor that is bf16 in memory (each value the upper half of its f32); affine and
+ * amaq.  Ranges and codes are those of the values as f32; decoded values are those of the f32
+ * functions, rounded to nearest, ties to even. */
+seam_status seam_codec_measure_bf16(uint8_t *ret_ranges, seam_codec_id id, const uint16_t *x,
+                                    uint32_t rows, uint32_t channels, const uint8_t *range_rows);
+seam_status seam_codec_encode_bf16(uint8_t *ret_codes, uint16_t *ret_decoded,
+                                   const seam_codec_args *args, const uint16_t *x, uint32_t rows,
+                                   const seam_rounding *rounding, void *scratch);
+seam_status seam_codec_decode_bf16(uint16_t *ret_x, const seam_codec_args *args,
+                                   const uint8_t *codes, size_t codes_bytes, uint32_t rows,
+                                   void *scratch);
 
 /* D_c (C) of a range block and widths: the step of each channel's grid, 0 for a constant one and
  * for codecs without ranges.  Errors as decode. */

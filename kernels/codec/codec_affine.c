@@ -4,7 +4,7 @@
  *   D = (hi - lo)/N,  r = 1/D,  q = clamp(rint((x - lo)*r), 0, N),  x^ = lo + q*D,  N = 2^w - 1
  *
  * This file measures, reads and writes the range block and walks over a tensor in groups of 32
- * rows; a group is the work of affine_tile.h's variants, the bits of a tail group are done here.
+ * rows; a group is the work of affine_tile.h's variants, the bits of a tail group of bit_planes.h.
  *
  * Magnitudes: values in range below 2^125 only, so that hi - lo and 1/D stay finite and normal.
  * Values outside the range block's rows may be anything finite: the clamp bounds their codes. */
@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "affine_tile.h"
+#include "bit_planes.h"
 #include "bytes.h"
 #include "codec_impl.h"
 #include "try.h"
@@ -46,12 +47,25 @@ static bool row_in_range(const uint8_t *range_rows, uint32_t row) {
     return range_rows == NULL || (range_rows[row / 8] >> (row % 8) & 1) != 0;
 }
 
+/* The columns that are measured together. */
+typedef struct column_rows {
+    seam_codec_source source; /* from the first of them on */
+    uint32_t ld, count;
+    const uint8_t *range_rows;
+} column_rows;
+
+static const void *row_at(const column_rows *columns, uint32_t row, uint32_t column) {
+    return seam_tile_at(columns->source.x, columns->source.type,
+                        (size_t)row * columns->ld + column);
+}
+
 /* Whether the columns' values are finite, one by one: their sum may overflow where they are. */
-static bool columns_finite(const float *x, uint32_t rows, uint32_t ld, uint32_t count,
-                           const uint8_t *range_rows) {
+static bool columns_finite(const column_rows *columns, uint32_t rows) {
+    float tile[LANES];
     for (uint32_t row = 0; row < rows; row++) {
-        for (uint32_t c = 0; row_in_range(range_rows, row) && c < count; c++) {
-            if (!isfinite(x[(size_t)row * ld + c])) {
+        for (uint32_t c = 0; row_in_range(columns->range_rows, row) && c < columns->count; c++) {
+            seam_tile_load(tile, row_at(columns, row, c), columns->ld, columns->source.type, 1, 1);
+            if (!isfinite(tile[0])) {
                 return false;
             }
         }
@@ -59,60 +73,59 @@ static bool columns_finite(const float *x, uint32_t rows, uint32_t ld, uint32_t 
     return true;
 }
 
-/* The columns that are measured together. */
-typedef struct column_rows {
-    const float *x;
-    uint32_t ld, count;
-    const uint8_t *range_rows;
-} column_rows;
+/* Bounds that hold the first row alone. */
+static void ranges_begin(column_ranges *ret, const column_rows *columns, const void *row) {
+    for (uint32_t c = 0; c < columns->count; c += LANES) {
+        const uint32_t left = columns->count - c, lanes = left < LANES ? left : LANES;
+        const seam_value_type type = columns->source.type;
+        seam_tile_load(ret->lo + c, seam_tile_at(row, type, c), 0, type, 1, lanes);
+    }
+    memcpy(ret->hi, ret->lo, columns->count * sizeof *ret->hi);
+}
 
 /* Takes in rows begin..end; *any: whether there has been one. */
 static void rows_measure(column_ranges *ret, bool *any, const column_rows *columns, uint32_t begin,
                          uint32_t end) {
     const seam_tile_ops *tile = seam_tile_ops_best();
-    const float *taken[SEAM_TILE_WIDEN_ROWS];
     const uint32_t count = columns->count;
-    uint32_t taken_count = 0;
+    seam_tile_sources taken = {.type = columns->source.type};
     for (uint32_t row = begin; row < end; row++) {
         if (!row_in_range(columns->range_rows, row)) {
             continue;
         }
-        const float *values = columns->x + (size_t)row * columns->ld;
+        const void *values = row_at(columns, row, 0);
         if (!*any) {
             *any = true;
-            memcpy(ret->lo, values, count * sizeof *values);
-            memcpy(ret->hi, values, count * sizeof *values);
+            ranges_begin(ret, columns, values);
         }
-        taken[taken_count++] = values;
-        if (taken_count == SEAM_TILE_WIDEN_ROWS) {
-            tile->widen(ret->lo, ret->hi, ret->sum, taken, taken_count, count);
-            taken_count = 0;
+        taken.rows[taken.count++] = values;
+        if (taken.count == SEAM_TILE_WIDEN_ROWS) {
+            tile->widen(ret->lo, ret->hi, ret->sum, &taken, count);
+            taken.count = 0;
         }
     }
-    tile->widen(ret->lo, ret->hi, ret->sum, taken, taken_count, count);
+    tile->widen(ret->lo, ret->hi, ret->sum, &taken, count);
 }
 
 /* lo, hi of `count` columns; false where a value is not finite.  No row in range: all zero.
  * From the last rows to the first, because encoding begins with these: they are then the ones that
  * the caches still hold. */
-static bool columns_measure(column_ranges *ret, const float *x, uint32_t rows, uint32_t ld,
-                            uint32_t count, const uint8_t *range_rows) {
-    const column_rows columns = {x, ld, count, range_rows};
+static bool columns_measure(column_ranges *ret, const column_rows *columns, uint32_t rows) {
     bool any = false;
-    memset(ret->sum, 0, count * sizeof *ret->sum);
+    memset(ret->sum, 0, columns->count * sizeof *ret->sum);
     for (uint32_t end = rows; end > 0;) {
         const uint32_t begin = (end - 1) / MEASURE_ROWS * MEASURE_ROWS;
-        rows_measure(ret, &any, &columns, begin, end);
+        rows_measure(ret, &any, columns, begin, end);
         end = begin;
     }
     if (!any) {
         memset(ret, 0, sizeof *ret);
     }
     float poison = 0.0f;
-    for (uint32_t c = 0; c < count; c++) {
+    for (uint32_t c = 0; c < columns->count; c++) {
         poison += ret->sum[c] * 0.0f;
     }
-    return poison == 0.0f || columns_finite(x, rows, ld, count, range_rows);
+    return poison == 0.0f || columns_finite(columns, rows);
 }
 
 static float magnitude_max(const column_ranges *ranges, uint32_t count) {
@@ -137,16 +150,25 @@ static uint16_t bound_fp16(float value, double scale, bool up) {
     return bits == 0x8000u ? 0 : bits;
 }
 
-static seam_status affine_measure(uint8_t *ret_ranges, const float *x, uint32_t rows,
+/* The columns from c on whose bounds fit on the stack, of a tensor that is `all` columns. */
+static column_rows columns_from(const column_rows *all, uint32_t c) {
+    column_rows columns = *all;
+    columns.source.x = seam_tile_at(all->source.x, all->source.type, c);
+    columns.count = all->count - c < MEASURE_CHANNELS ? all->count - c : MEASURE_CHANNELS;
+    return columns;
+}
+
+static seam_status affine_measure(uint8_t *ret_ranges, seam_codec_source source, uint32_t rows,
                                   uint32_t channels, const uint8_t *range_rows) {
+    const column_rows all = {source, channels, channels, range_rows};
     column_ranges ranges;
     float largest = 0.0f;
     for (uint32_t c = 0; c < channels; c += MEASURE_CHANNELS) {
-        const uint32_t count = channels - c < MEASURE_CHANNELS ? channels - c : MEASURE_CHANNELS;
-        if (!columns_measure(&ranges, x + c, rows, channels, count, range_rows)) {
+        const column_rows columns = columns_from(&all, c);
+        if (!columns_measure(&ranges, &columns, rows)) {
             return SEAM_E_NONFINITE;
         }
-        largest = fmaxf(largest, magnitude_max(&ranges, count));
+        largest = fmaxf(largest, magnitude_max(&ranges, columns.count));
     }
     int exponent = 0;
     if (largest > 0.0f) {
@@ -160,12 +182,12 @@ static seam_status affine_measure(uint8_t *ret_ranges, const float *x, uint32_t 
     seam_put_u16(ret_ranges, (uint16_t)exponent);
     seam_put_u16(ret_ranges + 2, 0);
     for (uint32_t c = 0; c < channels; c += MEASURE_CHANNELS) {
-        const uint32_t count = channels - c < MEASURE_CHANNELS ? channels - c : MEASURE_CHANNELS;
+        const column_rows columns = columns_from(&all, c);
         if (channels > MEASURE_CHANNELS) { /* one block: still there from the first pass */
-            (void)columns_measure(&ranges, x + c, rows, channels, count, range_rows);
+            (void)columns_measure(&ranges, &columns, rows);
         }
         uint8_t *out = ret_ranges + RANGE_HEAD_BYTES + 4 * (size_t)c;
-        for (uint32_t i = 0; i < count; i++) {
+        for (uint32_t i = 0; i < columns.count; i++) {
             seam_put_u16(out + 4 * i, bound_fp16(ranges.lo[i], scale, false));
             seam_put_u16(out + 4 * i + 2, bound_fp16(ranges.hi[i], scale, true));
         }
@@ -262,15 +284,15 @@ static seam_status grid_fill(grid_arrays *ret, const seam_codec_args *args, void
     return SEAM_OK;
 }
 
-/* Channels from `channel` on; row i of the tensor at data + i*channels. */
-static seam_tile_group group_at(const grid_arrays *grid, const seam_codec_args *args,
-                                uint32_t channel) {
+/* All channels; row i of the tensor at data + i*channels. */
+static seam_tile_group group_of(const grid_arrays *grid, const seam_codec_args *args,
+                                seam_value_type type) {
     return (seam_tile_group){
-        .channels = args->channels - channel,
+        .channels = args->channels,
         .ld = args->channels,
-        .grid = {grid->lo + channel, grid->inverse + channel, grid->step + channel,
-                 grid->levels + channel},
-        .widths = args->widths + channel,
+        .type = type,
+        .grid = {grid->lo, grid->inverse, grid->step, grid->levels},
+        .widths = args->widths,
     };
 }
 
@@ -282,56 +304,7 @@ static size_t group_bytes(const seam_codec_args *args) {
     return 4 * words;
 }
 
-/* ---- the bits of a tail group ---- */
-
-/* A stream of bits, least significant first. */
-typedef struct bit_writer {
-    uint8_t *out;
-    uint64_t held;
-    uint32_t held_bits; /* below 8 between calls */
-} bit_writer;
-
-static void bits_put(bit_writer *writer, uint32_t bits, uint32_t count) {
-    writer->held |= (uint64_t)bits << writer->held_bits;
-    writer->held_bits += count;
-    while (writer->held_bits >= 8) {
-        *writer->out++ = (uint8_t)writer->held;
-        writer->held >>= 8;
-        writer->held_bits -= 8;
-    }
-}
-
-static void bits_flush(bit_writer *writer) {
-    if (writer->held_bits > 0) {
-        *writer->out++ = (uint8_t)writer->held;
-        writer->held_bits = 0;
-    }
-}
-
-typedef struct bit_reader {
-    const uint8_t *in;
-    uint64_t held;
-    uint32_t held_bits;
-} bit_reader;
-
-static uint32_t bits_get(bit_reader *reader, uint32_t count) {
-    while (reader->held_bits < count) {
-        reader->held |= (uint64_t)*reader->in++ << reader->held_bits;
-        reader->held_bits += 8;
-    }
-    const uint32_t bits = (uint32_t)(reader->held & ((UINT64_C(1) << count) - 1));
-    reader->held >>= count;
-    reader->held_bits -= count;
-    return bits;
-}
-
-/* Copy `lanes` columns to or from a padded tile. */
-static void lanes_copy(float *to, size_t to_ld, const float *from, size_t from_ld, uint32_t rows,
-                       uint32_t lanes) {
-    for (uint32_t i = 0; i < rows; i++) {
-        memcpy(to + i * to_ld, from + i * from_ld, lanes * sizeof *to);
-    }
-}
+/* ---- tail groups ---- */
 
 static bool tile_is_wide(const seam_tile_group *tile, uint32_t lanes) {
     bool wide = false;
@@ -366,7 +339,7 @@ static bool poison_is_clean(const float *poison) {
 }
 
 /* `rows` rows, fewer than a group. */
-static seam_status tail_encode(uint8_t *codes, float *decoded, const float *x, uint32_t rows,
+static seam_status tail_encode(uint8_t *codes, void *decoded, const void *x, uint32_t rows,
                                const seam_tile_group *group, const seam_tile_draws *draws) {
     const seam_tile_ops *ops = seam_tile_ops_best();
     _Alignas(64) uint32_t planes[16 * LANES];
@@ -374,7 +347,7 @@ static seam_status tail_encode(uint8_t *codes, float *decoded, const float *x, u
     _Alignas(64) float padded[SEAM_GROUP_ROWS * LANES] = {0};
     _Alignas(64) float poison[LANES] = {0};
     const seam_tile_rows tile_rows = {rows, LANES};
-    bit_writer writer = {.out = codes};
+    seam_plane_writer writer = {.out = codes};
     for (uint32_t c = 0; c < group->channels; c += LANES) {
         const seam_tile_group tile = seam_tile_group_after(group, c);
         const uint32_t lanes = tile.channels < LANES ? tile.channels : LANES;
@@ -382,44 +355,43 @@ static seam_status tail_encode(uint8_t *codes, float *decoded, const float *x, u
             ops->uniform(uniforms + (size_t)i * LANES, c / 4, draws->row_ids[i], draws->word2,
                          draws->word3, draws->seed);
         }
-        lanes_copy(padded, LANES, x + c, group->ld, rows, lanes);
+        const void *values = seam_tile_at(x, group->type, c);
+        seam_tile_load(padded, values, group->ld, group->type, rows, lanes);
         ops->encode(planes, poison, decoded != NULL ? padded : NULL, padded, &tile_rows, &tile.grid,
                     draws != NULL ? uniforms : NULL, tile_is_wide(&tile, lanes));
         if (decoded != NULL) {
-            lanes_copy(decoded + c, group->ld, padded, LANES, rows, lanes);
+            void *out = seam_tile_at_mut(decoded, group->type, c);
+            seam_tile_store(out, group->ld, group->type, padded, rows, lanes);
         }
-        for (uint32_t l = 0; l < lanes; l++) {
-            for (uint32_t j = 0; j < tile.widths[l]; j++) {
-                bits_put(&writer, planes[j * LANES + l], rows);
-            }
-        }
+        seam_planes_put(&writer, planes, tile.widths, lanes, rows);
     }
-    bits_flush(&writer);
+    seam_planes_put_end(&writer);
     return poison_is_clean(poison) ? SEAM_OK : SEAM_E_NONFINITE;
 }
 
-static seam_status affine_encode(uint8_t *ret_codes, float *ret_decoded,
-                                 const seam_codec_args *args, const float *x, uint32_t rows,
+static seam_status affine_encode(uint8_t *ret_codes, void *ret_decoded, const seam_codec_args *args,
+                                 seam_codec_source source, uint32_t rows,
                                  const seam_rounding *rounding, void *scratch) {
     const seam_tile_ops *ops = seam_tile_ops_best();
     const size_t C = args->channels;
     grid_arrays grid;
     SEAM_TRY(grid_fill(&grid, args, scratch));
-    const seam_tile_group group = group_at(&grid, args, 0);
+    const seam_tile_group group = group_of(&grid, args, source.type);
     uint8_t *codes = ret_codes;
     uint8_t *const groups_end = ret_codes + rows / SEAM_GROUP_ROWS * group_bytes(args);
     seam_tile_draws draws;
     const seam_tile_draws *drawn = rounding->stochastic ? &draws : NULL;
     for (uint32_t row = 0; row < rows; row += SEAM_GROUP_ROWS) {
         const uint32_t left = rows - row, count = left < SEAM_GROUP_ROWS ? left : SEAM_GROUP_ROWS;
-        float *decoded = ret_decoded != NULL ? ret_decoded + row * C : NULL;
+        const void *x = seam_tile_at(source.x, source.type, row * C);
+        void *decoded = seam_tile_at_mut(ret_decoded, source.type, row * C);
         if (drawn != NULL) {
             draws_fill(&draws, rounding, row, count);
         }
         if (count < SEAM_GROUP_ROWS) {
-            return tail_encode(codes, decoded, x + row * C, count, &group, drawn);
+            return tail_encode(codes, decoded, x, count, &group, drawn);
         }
-        codes = ops->encode_group(codes, groups_end, decoded, x + row * C, &group, drawn);
+        codes = ops->encode_group(codes, groups_end, decoded, x, &group, drawn);
         if (codes == NULL) {
             return SEAM_E_NONFINITE;
         }
@@ -430,43 +402,42 @@ static seam_status affine_encode(uint8_t *ret_codes, float *ret_decoded,
 
 /* ---- decode ---- */
 
-static seam_status tail_decode(float *x, const uint8_t *codes, uint32_t rows,
+static seam_status tail_decode(void *x, const uint8_t *codes, uint32_t rows,
                                const seam_tile_group *group) {
     const seam_tile_ops *ops = seam_tile_ops_best();
     _Alignas(64) uint32_t planes[16 * LANES];
     _Alignas(64) float padded[SEAM_GROUP_ROWS * LANES];
     const seam_tile_rows tile_rows = {rows, LANES};
-    bit_reader reader = {.in = codes};
+    seam_plane_reader reader = {.in = codes};
     for (uint32_t c = 0; c < group->channels; c += LANES) {
         const seam_tile_group tile = seam_tile_group_after(group, c);
         const uint32_t lanes = tile.channels < LANES ? tile.channels : LANES;
-        memset(planes, 0, sizeof planes);
-        for (uint32_t l = 0; l < lanes; l++) {
-            for (uint32_t j = 0; j < tile.widths[l]; j++) {
-                planes[j * LANES + l] = bits_get(&reader, rows);
-            }
-        }
+        seam_planes_get(planes, &reader, tile.widths, lanes, rows);
         ops->decode(padded, &tile_rows, planes, &tile.grid, tile_is_wide(&tile, lanes));
-        lanes_copy(x + c, group->ld, padded, LANES, rows, lanes);
+        void *out = seam_tile_at_mut(x, group->type, c);
+        seam_tile_store(out, group->ld, group->type, padded, rows, lanes);
     }
-    return reader.held == 0 ? SEAM_OK : SEAM_E_FORMAT; /* the last byte is filled with zeros */
+    return seam_planes_get_end(&reader) ? SEAM_OK : SEAM_E_FORMAT;
 }
 
-static seam_status affine_decode(float *ret_x, const seam_codec_args *args, const uint8_t *codes,
-                                 uint32_t rows, void *scratch) {
+static seam_status affine_decode(void *ret_x, seam_value_type type, const seam_codec_args *args,
+                                 const uint8_t *codes, uint32_t rows, void *scratch) {
     const seam_tile_ops *ops = seam_tile_ops_best();
     const size_t C = args->channels;
     grid_arrays grid;
     SEAM_TRY(grid_fill(&grid, args, scratch));
-    const seam_tile_group group = group_at(&grid, args, 0);
+    const seam_tile_group group = group_of(&grid, args, type);
     const uint8_t *const groups_end = codes + rows / SEAM_GROUP_ROWS * group_bytes(args);
-    const bool streaming = rows * C * sizeof *ret_x >= STREAMING_BYTES_MIN;
+    const size_t value_bytes = type == SEAM_VALUE_BF16 ? 2 : 4;
+    const bool streaming = rows * C * value_bytes >= STREAMING_BYTES_MIN;
     uint32_t row = 0;
     for (; rows - row >= SEAM_GROUP_ROWS; row += SEAM_GROUP_ROWS) {
-        codes = ops->decode_group(ret_x + row * C, codes, groups_end, &group, streaming);
+        void *x = seam_tile_at_mut(ret_x, type, row * C);
+        codes = ops->decode_group(x, codes, groups_end, &group, streaming);
     }
     SEAM_ASSERT(codes == groups_end);
-    return row < rows ? tail_decode(ret_x + row * C, codes, rows - row, &group) : SEAM_OK;
+    void *rest = seam_tile_at_mut(ret_x, type, row * C);
+    return row < rows ? tail_decode(rest, codes, rows - row, &group) : SEAM_OK;
 }
 
 const seam_codec_ops seam_codec_affine_ops = {

@@ -7,16 +7,19 @@
 
 #include "bytes.h"
 #include "codec_impl.h"
+#include "try.h"
 
 static size_t value_count(const seam_codec_args *args, uint32_t rows) {
     return (size_t)rows * args->channels;
 }
 
-static seam_status f32_encode(uint8_t *ret_codes, float *ret_decoded, const seam_codec_args *args,
-                              const float *x, uint32_t rows, const seam_rounding *rounding,
-                              void *scratch) {
+static seam_status f32_encode(uint8_t *ret_codes, void *ret_decoded, const seam_codec_args *args,
+                              seam_codec_source source, uint32_t rows,
+                              const seam_rounding *rounding, void *scratch) {
     (void)rounding;
     (void)scratch;
+    SEAM_ASSERT(source.type == SEAM_VALUE_F32);
+    const float *x = source.x;
     const size_t count = value_count(args, rows);
     for (size_t i = 0; i < count; i++) {
         if (!isfinite(x[i])) {
@@ -30,13 +33,15 @@ static seam_status f32_encode(uint8_t *ret_codes, float *ret_decoded, const seam
     return SEAM_OK;
 }
 
-static seam_status f32_decode(float *ret_x, const seam_codec_args *args, const uint8_t *codes,
-                              uint32_t rows, void *scratch) {
+static seam_status f32_decode(void *ret_x, seam_value_type type, const seam_codec_args *args,
+                              const uint8_t *codes, uint32_t rows, void *scratch) {
     (void)scratch;
+    SEAM_ASSERT(type == SEAM_VALUE_F32);
+    float *x = ret_x;
     const size_t count = value_count(args, rows);
     for (size_t i = 0; i < count; i++) {
-        ret_x[i] = seam_get_f32(codes + 4 * i);
-        if (!isfinite(ret_x[i])) {
+        x[i] = seam_get_f32(codes + 4 * i);
+        if (!isfinite(x[i])) {
             return SEAM_E_NONFINITE;
         }
     }
@@ -48,11 +53,14 @@ static uint32_t bf16_is_special(uint16_t bits) {
     return (bits & 0x7f80u) == 0x7f80u;
 }
 
-static seam_status bf16_encode(uint8_t *ret_codes, float *ret_decoded, const seam_codec_args *args,
-                               const float *x, uint32_t rows, const seam_rounding *rounding,
-                               void *scratch) {
+static seam_status bf16_encode(uint8_t *ret_codes, void *ret_decoded, const seam_codec_args *args,
+                               seam_codec_source source, uint32_t rows,
+                               const seam_rounding *rounding, void *scratch) {
     (void)rounding;
     (void)scratch;
+    SEAM_ASSERT(source.type == SEAM_VALUE_F32);
+    const float *x = source.x;
+    float *decoded = ret_decoded;
     const size_t count = value_count(args, rows);
     uint32_t special = 0;
     for (size_t i = 0; i < count; i++) {
@@ -64,23 +72,25 @@ static seam_status bf16_encode(uint8_t *ret_codes, float *ret_decoded, const sea
         special |= bf16_is_special(half);
         ret_codes[2 * i] = (uint8_t)half;
         ret_codes[2 * i + 1] = (uint8_t)(half >> 8);
-        if (ret_decoded != NULL) {
+        if (decoded != NULL) {
             bits = (uint32_t)half << 16;
-            memcpy(&ret_decoded[i], &bits, sizeof bits);
+            memcpy(&decoded[i], &bits, sizeof bits);
         }
     }
     return special == 0 ? SEAM_OK : SEAM_E_NONFINITE;
 }
 
-static seam_status bf16_decode(float *ret_x, const seam_codec_args *args, const uint8_t *codes,
-                               uint32_t rows, void *scratch) {
+static seam_status bf16_decode(void *ret_x, seam_value_type type, const seam_codec_args *args,
+                               const uint8_t *codes, uint32_t rows, void *scratch) {
     (void)scratch;
+    SEAM_ASSERT(type == SEAM_VALUE_F32);
+    float *x = ret_x;
     const size_t count = value_count(args, rows);
     uint32_t special = 0;
     for (size_t i = 0; i < count; i++) {
         const uint32_t bits = (uint32_t)codes[2 * i] << 16 | (uint32_t)codes[2 * i + 1] << 24;
         special |= (bits & 0x7f800000u) == 0x7f800000u;
-        memcpy(&ret_x[i], &bits, sizeof bits);
+        memcpy(&x[i], &bits, sizeof bits);
     }
     return special == 0 ? SEAM_OK : SEAM_E_NONFINITE;
 }

@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "affine_tile.h"
+#include "bit_planes.h"
 #include "bit_string.h"
 #include "bytes.h"
 #include "coder_impl.h"
@@ -256,16 +257,6 @@ static const float *row_uniforms(const seam_coder *coder, uint32_t row) {
 
 /* ---- bit planes ---- */
 
-/* Bit j of byte i <-> bit i of byte j: Warren, Hacker's Delight, 7-3. */
-static uint64_t bits_transpose(uint64_t x) {
-    uint64_t t = (x ^ (x >> 7)) & UINT64_C(0x00aa00aa00aa00aa);
-    x ^= t ^ (t << 7);
-    t = (x ^ (x >> 14)) & UINT64_C(0x0000cccc0000cccc);
-    x ^= t ^ (t << 14);
-    t = (x ^ (x >> 28)) & UINT64_C(0x00000000f0f0f0f0);
-    return x ^ t ^ (t << 28);
-}
-
 /* Bit i of planes[j] is bit j of codes[i]; i < 32. */
 static void planes_from(uint32_t *planes, const uint16_t *codes, uint32_t width) {
     memset(planes, 0, SEAM_BITS_MAX * sizeof *planes);
@@ -275,7 +266,7 @@ static void planes_from(uint32_t *planes, const uint16_t *codes, uint32_t width)
             for (uint32_t l = 0; l < 8; l++) {
                 bytes |= (uint64_t)(codes[i + l] >> half & 0xffu) << (8 * l);
             }
-            bytes = bits_transpose(bytes);
+            bytes = seam_bits_transpose(bytes);
             for (uint32_t j = 0; j < 8; j++) {
                 planes[half + j] |= (uint32_t)(bytes >> (8 * j) & 0xffu) << i;
             }
@@ -291,7 +282,7 @@ static void planes_to(uint16_t *codes, const uint32_t *planes, uint32_t width) {
             for (uint32_t j = 0; j < 8 && half + j < width; j++) {
                 bytes |= (uint64_t)(planes[half + j] >> i & 0xffu) << (8 * j);
             }
-            bytes = bits_transpose(bytes);
+            bytes = seam_bits_transpose(bytes);
             for (uint32_t l = 0; l < 8; l++) {
                 codes[i + l] |= (uint16_t)((bytes >> (8 * l) & 0xffu) << half);
             }

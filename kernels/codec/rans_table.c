@@ -85,12 +85,15 @@ void seam_rans_encode_table(seam_rans_encode_entry *ret, const uint16_t *freqs, 
     SEAM_ASSERT(start == SEAM_RANS_PROB_SUM);
 }
 
+/* Slots eight at a time; what runs over belongs to the next symbol, which comes next. */
 void seam_rans_decode_table(seam_rans_decode_entry *ret, const uint16_t *freqs, uint32_t count) {
     uint32_t start = 0;
     for (uint32_t s = 0; s < count; s++) {
-        const uint32_t entry = s << 24 | (uint32_t)freqs[s] << 12;
-        for (uint32_t i = 0; i < freqs[s]; i++) {
-            ret[start + i] = entry | i;
+        const uint32_t entry = (uint32_t)freqs[s] << 20 | s << 12;
+        for (uint32_t i = 0; i < freqs[s]; i += SEAM_RANS_TABLE_SLOP) {
+            for (uint32_t k = 0; k < SEAM_RANS_TABLE_SLOP; k++) {
+                ret[start + i + k] = entry + i + k;
+            }
         }
         start += freqs[s];
     }

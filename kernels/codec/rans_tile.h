@@ -18,6 +18,8 @@
 #define SEAM_RANS_SLICE_STEPS 128u       /* of units at a time, so that they stay in the L1 cache */
 #define SEAM_RANS_STEP_WORDS  SEAM_RANS_LANES /* at most one 16-bit word a lane and step */
 #define SEAM_RANS_WORDS_SLOP  16u /* bytes in front of the words that encode may overwrite */
+#define SEAM_RANS_WORDS_AHEAD 64u /* bytes behind a reader's end that decode may read */
+#define SEAM_RANS_READERS_MAX 4u  /* blocks that are decoded side by side */
 
 /* Which words of the bit planes make a unit's byte: `planes` words of each of `cells` cells, in
  * order, are bits 0, 1, ... of the 32 bytes of a step.  planes * cells <= 8. */
@@ -28,8 +30,8 @@ typedef struct seam_rans_unit {
 /* What encode needs of a symbol: bits 0..31 reciprocal, 32..43 frequency, 44..56 bias, 57..60
  * shift. */
 typedef uint64_t seam_rans_encode_entry;
-/* What decode finds in a slot: bits 0..11 offset in the symbol's slots, 12..23 frequency,
- * 24..31 symbol. */
+/* What decode finds in a slot: bits 0..11 offset in the symbol's slots, 12..19 symbol, 20..31
+ * frequency. */
 typedef uint32_t seam_rans_decode_entry;
 
 /* Shuffles for the renormalisation, by the bits of the lanes that take part; filled once a call. */
@@ -44,7 +46,10 @@ typedef struct seam_rans_lanes {
 /* One block being decoded. */
 typedef struct seam_rans_reader {
     seam_rans_lanes lanes;
-    const uint8_t *at, *end; /* its words; at is NULL once they ran out too early */
+    const seam_rans_decode_entry *entries;
+    const uint8_t *at, *end; /* its words */
+    uint8_t *units;          /* where the next step's go */
+    uint32_t steps;          /* that are still to be decoded */
 } seam_rans_reader;
 
 typedef struct seam_rans_tile_ops {
@@ -58,9 +63,10 @@ typedef struct seam_rans_tile_ops {
      * where they begin; SEAM_RANS_WORDS_SLOP bytes before that may be overwritten. */
     uint8_t *(*encode)(seam_rans_lanes *lanes, uint8_t *words, const uint8_t *units, uint32_t steps,
                        const seam_rans_encode_entry *entries, const seam_rans_shuffles *shuffles);
-    /* Decodes steps * 32 symbols. */
-    void (*decode)(seam_rans_reader *reader, uint8_t *units, uint32_t steps,
-                   const seam_rans_decode_entry *entries, const seam_rans_shuffles *shuffles);
+    /* Steps of each reader, 32 symbols each, until one has none left or its words begin behind its
+     * end.  Readers move on by as many steps as they did. */
+    void (*decode)(seam_rans_reader *const *readers, uint32_t count,
+                   const seam_rans_shuffles *shuffles);
     /* Adds to counts[16] how often the 64 codes have each value; planes[j]: their bits j. */
     void (*count)(uint16_t *counts, const uint64_t *planes);
 } seam_rans_tile_ops;

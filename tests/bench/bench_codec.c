@@ -7,9 +7,10 @@
  * Every rate is the best of RUNS, in turn with memcpy, and divided by the best memcpy of the same
  * row.  Not in ctest.
  *
- * The source in memory is f32: encoding reads 8 bytes a value (once for the ranges, once more to
- * quantize), decoding writes 4, memcpy reads 2 and writes 2.  The first lines say how fast this
- * core does just that, which is the limit of the ratios below. */
+ * The tensor in memory is f32 or bf16.  From f32, encoding reads 8 bytes a value (once for the
+ * ranges, once more to quantize) and decoding writes 4; from bf16 4 and 2; memcpy reads 2 and
+ * writes 2.  The first lines say how fast this core does just that for f32, which is the limit of
+ * the ratios below. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,11 +18,14 @@
 
 #include "affine_tile.h"
 #include "arena.h"
+#include "bytes.h"
 #include "codec.h"
 
 typedef struct bench {
     uint32_t rows, channels;
+    bool bf16; /* the tensor in memory; else f32 */
     float *x, *decoded;
+    uint16_t *x16, *decoded16; /* the same in bf16 */
     uint8_t *widths, *ranges, *codes, *source, *copy;
     void *scratch;
     seam_rounding rounding;
@@ -60,21 +64,31 @@ static void call_memcpy(bench *b) {
 }
 
 static void call_measure(bench *b) {
-    check(seam_codec_measure(b->ranges, b->args.id, b->x, b->rows, b->channels, NULL));
+    check(b->bf16
+              ? seam_codec_measure_bf16(b->ranges, b->args.id, b->x16, b->rows, b->channels, NULL)
+              : seam_codec_measure(b->ranges, b->args.id, b->x, b->rows, b->channels, NULL));
+}
+
+static void encode_into(bench *b, float *decoded, uint16_t *decoded16) {
+    check(b->bf16 ? seam_codec_encode_bf16(b->codes, decoded16, &b->args, b->x16, b->rows,
+                                           &b->rounding, b->scratch)
+                  : seam_codec_encode(b->codes, decoded, &b->args, b->x, b->rows, &b->rounding,
+                                      b->scratch));
 }
 
 static void call_encode(bench *b) {
-    check(seam_codec_encode(b->codes, NULL, &b->args, b->x, b->rows, &b->rounding, b->scratch));
+    encode_into(b, NULL, NULL);
 }
 
 static void call_encode_decoded(bench *b) {
-    check(
-        seam_codec_encode(b->codes, b->decoded, &b->args, b->x, b->rows, &b->rounding, b->scratch));
+    encode_into(b, b->decoded, b->decoded16);
 }
 
 static void call_decode(bench *b) {
     const size_t bytes = seam_codec_code_bytes(b->args.id, b->widths, b->rows, b->channels);
-    check(seam_codec_decode(b->decoded, &b->args, b->codes, bytes, b->rows, b->scratch));
+    check(b->bf16
+              ? seam_codec_decode_bf16(b->decoded16, &b->args, b->codes, bytes, b->rows, b->scratch)
+              : seam_codec_decode(b->decoded, &b->args, b->codes, bytes, b->rows, b->scratch));
 }
 
 /* The bare loads of two passes over the f32 source. */
@@ -163,6 +177,28 @@ static void print_row(bench *b, const char *name) {
                  gigabytes(b, decode[1]), decode[0] / decode[1]);
 }
 
+/* The affine codec from and to a tensor of this type. */
+static void print_widths(bench *b, const char *type) {
+    static const uint8_t widths[] = {1, 2, 3, 4, 5, 6, 7, 8, 12, 16};
+    char name[16];
+    for (size_t i = 0; i < sizeof widths; i++) {
+        const uint8_t width = widths[i];
+        (void)snprintf(name, sizeof name, "%s %u", type, width);
+        memset(b->widths, width, b->channels);
+        print_row(b, name);
+    }
+    for (uint32_t c = 0; c < b->channels; c++) {
+        b->widths[c] = (uint8_t)(2 + c * 7 % 5);
+    }
+    (void)snprintf(name, sizeof name, "%s 2..6", type);
+    print_row(b, name);
+    for (uint32_t c = 0; c < b->channels; c++) {
+        b->widths[c] = (uint8_t)(1 + c * 7 % 16);
+    }
+    (void)snprintf(name, sizeof name, "%s 1..16", type);
+    print_row(b, name);
+}
+
 static void *take(size_t bytes) {
     void *ptr = seam_mem_alloc_aligned(bytes);
     if (ptr == NULL) {
@@ -180,6 +216,8 @@ int main(int argc, char **argv) {
     const size_t values = (size_t)b.rows * b.channels;
     b.x = take(4 * values);
     b.decoded = take(4 * values);
+    b.x16 = take(2 * values);
+    b.decoded16 = take(2 * values);
     b.codes = take(4 * values);
     b.source = take(2 * values);
     b.copy = take(2 * values);
@@ -193,9 +231,11 @@ int main(int argc, char **argv) {
             seam_philox(words, counter, key);
         }
         b.x[i] = (float)(int32_t)words[i % 4] * 0x1p-31f;
+        b.x16[i] = seam_bf16_from_f32(b.x[i]);
     }
     memset(b.source, 1, 2 * values);
     memset(b.decoded, 1, 4 * values);
+    memset(b.decoded16, 1, 2 * values);
     memset(b.copy, 1, 2 * values);
     memset(b.codes, 1, 4 * values);
     (void)printf("%u x %u, tile variant %s, best of %d; GB/s of bf16 source\n", b.rows, b.channels,
@@ -205,23 +245,10 @@ int main(int argc, char **argv) {
     (void)printf("%-10s %7s %8s %8s %6s %8s %8s %6s %8s %6s\n", "codec", "memcpy", "measure",
                  "encode", "ratio", "encode+", "stoch.", "ratio", "decode", "ratio");
     b.args = (seam_codec_args){SEAM_CODEC_BF16, b.channels, NULL, NULL};
-    print_row(&b, "bf16");
+    print_row(&b, "codec bf16");
     b.args = (seam_codec_args){SEAM_CODEC_AMAQ, b.channels, b.widths, b.ranges};
-    static const uint8_t widths[] = {1, 2, 3, 4, 5, 6, 7, 8, 12, 16};
-    for (size_t i = 0; i < sizeof widths; i++) {
-        const uint8_t width = widths[i];
-        char name[16];
-        (void)snprintf(name, sizeof name, "affine %u", width);
-        memset(b.widths, width, b.channels);
-        print_row(&b, name);
-    }
-    for (uint32_t c = 0; c < b.channels; c++) {
-        b.widths[c] = (uint8_t)(2 + c * 7 % 5); /* 2..6, mean 4 */
-    }
-    print_row(&b, "mixed 4");
-    for (uint32_t c = 0; c < b.channels; c++) {
-        b.widths[c] = (uint8_t)(1 + c * 7 % 16);
-    }
-    print_row(&b, "mixed 8.5");
+    print_widths(&b, "f32");
+    b.bf16 = true;
+    print_widths(&b, "bf16");
     return 0;
 }

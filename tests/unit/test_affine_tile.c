@@ -1,8 +1,9 @@
 /* Goal: every instruction-set variant of affine_tile.h gives the bits of the base one.
  * Method: groups of odd shapes, all widths and mixtures, constant channels, values outside the
  * range and not finite go through each variant that runs here; codes, values and bounds must be
- * equal byte for byte, and no byte outside the buffers may change.  test_codec.c holds the base
- * one against an encoder written from WIRE.md. */
+ * equal byte for byte, and no byte outside the buffers may change.  The same values cut to bf16
+ * must give what the base one gives for them as f32, decoded values rounded.  test_codec.c holds
+ * the base one against an encoder written from WIRE.md. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,6 +14,7 @@
 
 #include "affine_tile.h"
 #include "arena.h"
+#include "bytes.h"
 #include "codec_fixture.h"
 
 static const uint8_t mixed[] = {1, 16, 3, 8, 9, 4, 2, 7, 5, 12, 6};
@@ -56,7 +58,12 @@ static void tile_init(tile_case *k, uint32_t channels, const uint8_t *pattern, u
         k->decoded[i] = test_malloc(values * sizeof(float));
         k->codes[i] = test_malloc(k->codes_bytes + GUARD);
     }
-    k->group = (seam_tile_group){channels, k->ld, {lo, inverse, step, levels}, k->widths};
+    k->group = (seam_tile_group){
+        .channels = channels,
+        .ld = k->ld,
+        .grid = {lo, inverse, step, levels},
+        .widths = k->widths,
+    };
     k->draws = (seam_tile_draws){.quad_begin = 5, .word2 = 3, .word3 = 9, .seed = 0x8877665544ull};
     for (uint32_t i = 0; i < ROWS; i++) {
         k->draws.row_ids[i] = 1000 + 3 * i;
@@ -111,13 +118,69 @@ static void tile_check(tile_case *k, const seam_tile_ops *ops) {
     test_free(exact);
 }
 
-/* With every variant but the base one. */
+/* A copy of the case whose values are the upper halves of k's, as f32; returns them as bf16. */
+static uint16_t *bf16_case(tile_case *ret, const tile_case *k) {
+    const size_t values = ROWS * k->ld;
+    uint16_t *halves = test_malloc(values * sizeof *halves);
+    *ret = *k;
+    ret->x = test_malloc(values * sizeof(float));
+    for (size_t i = 0; i < values; i++) {
+        uint32_t bits;
+        memcpy(&bits, &k->x[i], sizeof bits);
+        halves[i] = (uint16_t)(bits >> 16);
+        ret->x[i] = seam_bf16_to_f32(halves[i]);
+    }
+    return halves;
+}
+
+/* That `got`, decoded as bf16, is decoded[0] rounded, and its padding untouched. */
+static void bf16_values_check(const tile_case *k, const uint16_t *got) {
+    for (size_t i = 0; i < ROWS * k->ld; i++) {
+        const uint16_t expected =
+            i % k->ld < k->channels ? seam_bf16_from_f32(k->decoded[0][i]) : 0x5a5a;
+        assert_int_equal(got[i], expected);
+    }
+}
+
+static void bf16_check(const tile_case *from, const seam_tile_ops *ops) {
+    tile_case k;
+    uint16_t *x = bf16_case(&k, from);
+    const size_t values_bytes = ROWS * k.ld * sizeof *x;
+    uint16_t *out = (uint16_t *)(void *)k.decoded[1];
+    seam_tile_group group = k.group;
+    group.type = SEAM_VALUE_BF16;
+    uint8_t *const end = k.codes[1] + k.codes_bytes;
+    for (int drawn = 0; drawn < 2; drawn++) {
+        assert_true(tile_encode(&k, seam_tile_ops_variant(0), 0, drawn != 0, true));
+        for (int decode = 0; decode < 2; decode++) {
+            memset(k.codes[1], 0x5a, k.codes_bytes + GUARD);
+            memset(out, 0x5a, values_bytes);
+            assert_ptr_equal(ops->encode_group(k.codes[1], end, decode != 0 ? out : NULL, x, &group,
+                                               drawn != 0 ? &k.draws : NULL),
+                             end);
+            assert_memory_equal(k.codes[1], k.codes[0], k.codes_bytes);
+            assert_int_equal(*end, 0x5a);
+        }
+        bf16_values_check(&k, out);
+    }
+    for (int streaming = 0; streaming < 2; streaming++) {
+        memset(out, 0x5a, values_bytes);
+        assert_ptr_equal(ops->decode_group(out, k.codes[1], end, &group, streaming != 0), end);
+        bf16_values_check(&k, out);
+    }
+    test_free(k.x);
+    test_free(x);
+}
+
+/* With every variant but the base one; bf16 with that one too. */
 static void variants_check(uint32_t channels, const uint8_t *pattern, uint32_t count,
                            bool constants) {
     for (uint32_t idx = 1; seam_tile_ops_variant(idx) != NULL; idx++) {
         tile_case k;
         tile_init(&k, channels, pattern, count, constants);
         tile_check(&k, seam_tile_ops_variant(idx));
+        bf16_check(&k, seam_tile_ops_variant(idx));
+        bf16_check(&k, seam_tile_ops_variant(0));
         tile_deinit(&k);
     }
 }
@@ -162,10 +225,23 @@ static void test_variants__huge_values__clamped_alike(void **state) {
                     k.x[row * k.ld + (row * 11 + i) % 96] = far[i];
                 }
                 tile_check(&k, seam_tile_ops_variant(idx));
+                bf16_check(&k, seam_tile_ops_variant(idx));
                 tile_deinit(&k);
             }
         }
     }
+}
+
+static void bf16_refuse_check(const tile_case *from, const seam_tile_ops *ops) {
+    tile_case k;
+    uint16_t *x = bf16_case(&k, from);
+    seam_tile_group group = k.group;
+    group.type = SEAM_VALUE_BF16;
+    uint8_t *const end = k.codes[1] + k.codes_bytes;
+    assert_null(ops->encode_group(k.codes[1], end, NULL, x, &group, NULL));
+    assert_null(ops->encode_group(k.codes[1], end, k.decoded[1], x, &group, &k.draws));
+    test_free(k.x);
+    test_free(x);
 }
 
 static void test_variants__not_finite__all_refuse(void **state) {
@@ -182,6 +258,7 @@ static void test_variants__not_finite__all_refuse(void **state) {
                 k.x[place] = bad[i % 3];
                 assert_false(tile_encode(&k, seam_tile_ops_variant(idx), 1, false, false));
                 assert_false(tile_encode(&k, seam_tile_ops_variant(idx), 1, true, true));
+                bf16_refuse_check(&k, seam_tile_ops_variant(idx));
                 k.x[place] = before;
             }
             assert_true(tile_encode(&k, seam_tile_ops_variant(idx), 1, false, false));
@@ -223,6 +300,15 @@ static void test_variants__aligned_streaming__same_values(void **state) {
         for (size_t i = 0; i < ROWS; i++) {
             assert_memory_equal(x + i * 72, k.decoded[0] + i * k.ld, 72 * sizeof(float));
         }
+        k.group.type = SEAM_VALUE_BF16;
+        k.group.ld = 80;
+        uint16_t *halves = (uint16_t *)(void *)x;
+        (void)seam_tile_ops_variant(idx)->decode_group(halves, k.codes[0],
+                                                       k.codes[0] + k.codes_bytes, &k.group, true);
+        for (size_t i = 0; i < ROWS * (size_t)72; i++) {
+            assert_int_equal(halves[i / 72 * 80 + i % 72],
+                             seam_bf16_from_f32(k.decoded[0][i / 72 * k.ld + i % 72]));
+        }
         seam_mem_free(x);
         tile_deinit(&k);
     }
@@ -230,19 +316,31 @@ static void test_variants__aligned_streaming__same_values(void **state) {
 
 static void test_variants__widen__same_bounds(void **state) {
     (void)state;
-    float x[SEAM_TILE_WIDEN_ROWS][77], bounds[2][3][77];
-    for (uint32_t idx = 1; seam_tile_ops_variant(idx) != NULL; idx++) {
-        for (uint32_t count = 1; count <= 77; count++) {
-            for (uint32_t rows = 0; rows <= SEAM_TILE_WIDEN_ROWS; rows++) {
-                const float *taken[SEAM_TILE_WIDEN_ROWS] = {x[0], x[1], x[2], x[3]};
-                fixture_tensor(x[0], SEAM_TILE_WIDEN_ROWS, 77, count + rows);
+    enum { COUNT_MAX = 77, TAKEN_MAX = SEAM_TILE_WIDEN_ROWS };
+    float x[TAKEN_MAX][COUNT_MAX], bounds[3][3][COUNT_MAX];
+    uint16_t halves[TAKEN_MAX][COUNT_MAX];
+    const seam_tile_ops *base = seam_tile_ops_variant(0);
+    for (uint32_t idx = 0; seam_tile_ops_variant(idx) != NULL; idx++) {
+        for (uint32_t count = 1; count <= COUNT_MAX; count++) {
+            for (uint32_t rows = 0; rows <= TAKEN_MAX; rows++) {
+                seam_tile_sources wide = {.count = rows}, half = {{0}, rows, SEAM_VALUE_BF16};
+                fixture_tensor(x[0], TAKEN_MAX, COUNT_MAX, count + rows);
                 x[1][count / 2] = count % 3 == 0 ? INFINITY : 0.5f;
-                for (int at = 0; at < 2; at++) {
-                    memset(bounds[at], 0, sizeof bounds[at]);
-                    seam_tile_ops_variant(at == 0 ? 0 : idx)
-                        ->widen(bounds[at][0], bounds[at][1], bounds[at][2], taken, rows, count);
+                for (uint32_t i = 0; i < TAKEN_MAX; i++) {
+                    for (uint32_t c = 0; c < COUNT_MAX; c++) {
+                        halves[i][c] = seam_bf16_from_f32(x[i][c]);
+                        x[i][c] = seam_bf16_to_f32(halves[i][c]);
+                    }
+                    wide.rows[i] = x[i];
+                    half.rows[i] = halves[i];
                 }
+                memset(bounds, 0, sizeof bounds);
+                const seam_tile_ops *ops = seam_tile_ops_variant(idx);
+                base->widen(bounds[0][0], bounds[0][1], bounds[0][2], &wide, count);
+                ops->widen(bounds[1][0], bounds[1][1], bounds[1][2], &wide, count);
+                ops->widen(bounds[2][0], bounds[2][1], bounds[2][2], &half, count);
                 assert_memory_equal(bounds[1], bounds[0], sizeof bounds[0]);
+                assert_memory_equal(bounds[2], bounds[0], sizeof bounds[0]);
                 assert_int_equal(isfinite(bounds[1][2][count / 2]) != 0,
                                  count % 3 != 0 || rows < 2);
             }

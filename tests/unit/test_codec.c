@@ -246,6 +246,108 @@ static void test_measure__sum_of_a_column_overflows__ok(void **state) {
     assert_int_equal(seam_codec_measure(ranges, SEAM_CODEC_AMAQ, x, ROWS, C, in_range), SEAM_OK);
 }
 
+/* Everything of a bf16 tensor against the f32 functions on its values. */
+static void bf16_case_check(codec_case *k, const uint8_t *range_rows,
+                            const seam_rounding *rounding) {
+    const size_t values = (size_t)k->rows * k->channels;
+    const size_t ranges_bytes = seam_codec_range_bytes(SEAM_CODEC_AMAQ, k->channels);
+    uint16_t *x = test_malloc(values * sizeof *x), *out = test_malloc(values * sizeof *x);
+    uint8_t *ranges = test_malloc(ranges_bytes);
+    for (size_t i = 0; i < values; i++) {
+        x[i] = seam_bf16_from_f32(k->x[i]);
+        k->x[i] = seam_bf16_to_f32(x[i]);
+    }
+    assert_int_equal(
+        seam_codec_measure(ranges, SEAM_CODEC_AMAQ, k->x, k->rows, k->channels, range_rows),
+        SEAM_OK);
+    assert_int_equal(
+        seam_codec_measure_bf16(k->ranges, SEAM_CODEC_AMAQ, x, k->rows, k->channels, range_rows),
+        SEAM_OK);
+    assert_memory_equal(k->ranges, ranges, ranges_bytes);
+    assert_int_equal(
+        seam_codec_encode(k->slow_codes, k->decoded, &k->args, k->x, k->rows, rounding, k->scratch),
+        SEAM_OK);
+    assert_int_equal(
+        seam_codec_encode_bf16(k->codes, out, &k->args, x, k->rows, rounding, k->scratch), SEAM_OK);
+    assert_memory_equal(k->codes, k->slow_codes, k->codes_bytes);
+    for (size_t i = 0; i < values; i++) {
+        assert_int_equal(out[i], seam_bf16_from_f32(k->decoded[i]));
+    }
+    assert_int_equal(
+        seam_codec_encode_bf16(k->codes, x, &k->args, x, k->rows, rounding, k->scratch), SEAM_OK);
+    assert_memory_equal(k->codes, k->slow_codes, k->codes_bytes);
+    assert_memory_equal(x, out, values * sizeof *x);
+    memset(x, 0x5a, values * sizeof *x);
+    assert_int_equal(
+        seam_codec_decode_bf16(x, &k->args, k->codes, k->codes_bytes, k->rows, k->scratch),
+        SEAM_OK);
+    assert_memory_equal(x, out, values * sizeof *x);
+    test_free(x);
+    test_free(out);
+    test_free(ranges);
+}
+
+static void test_bf16__every_tail_and_mask__codes_of_the_f32_values(void **state) {
+    (void)state;
+    const seam_rounding drawn = {.stochastic = true, .seed = 9, .step = 4, .site = 1};
+    uint8_t range_rows[9];
+    memset(range_rows, 0x6d, sizeof range_rows);
+    for (uint32_t rows = 1; rows <= 66; rows++) {
+        codec_case k;
+        case_init(&k, rows, 1 + rows * 3 % 131, mixed, sizeof mixed);
+        bf16_case_check(&k, NULL, &nearest);
+        bf16_case_check(&k, range_rows, &drawn);
+        case_deinit(&k);
+    }
+}
+
+static void test_bf16__special_values__codes_of_the_f32_values(void **state) {
+    (void)state;
+    static const float values[] = {0.0f,      -0.0f,     1.0f,        -3.25f,    0x1p-133f,
+                                   0x1p-126f, 0x1p-130f, 0x1.fep124f, -0x1p124f, 0x1.02p-126f};
+    const uint8_t width = 5;
+    for (size_t i = 0; i < sizeof values / sizeof values[0]; i++) {
+        codec_case k;
+        case_init(&k, 37, 19, &width, 1);
+        for (size_t j = 0; j < (size_t)37 * 19; j++) {
+            k.x[j] = values[i] * (j % 3 == 1 ? -1.0f : 1.0f) * (j % 5 == 2 ? 0.5f : 1.0f);
+        }
+        bf16_case_check(&k, NULL, &nearest);
+        case_deinit(&k);
+    }
+}
+
+static void test_bf16__not_finite_or_beyond_2_125__nonfinite(void **state) {
+    (void)state;
+    static const uint16_t bad[] = {0x7f80, 0xff80, 0x7fc0, 0xff81, 0x7e00, 0xfe00}; /* 2^125 too */
+    const uint8_t width = 4;
+    codec_case k;
+    case_init(&k, 35, 70, &width, 1);
+    uint16_t *x = test_malloc((size_t)35 * 70 * sizeof *x);
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        for (size_t at = 0; at < (size_t)35 * 70; at += 97) {
+            memset(x, 0, (size_t)35 * 70 * sizeof *x);
+            x[at] = bad[i];
+            assert_int_equal(seam_codec_measure_bf16(k.ranges, SEAM_CODEC_AMAQ, x, 35, 70, NULL),
+                             SEAM_E_NONFINITE);
+            memset(k.ranges, 0, seam_codec_range_bytes(SEAM_CODEC_AMAQ, 70));
+            const seam_status st =
+                seam_codec_encode_bf16(k.codes, NULL, &k.args, x, 35, &nearest, k.scratch);
+            assert_int_equal(st, i < 4 ? SEAM_E_NONFINITE : SEAM_OK);
+        }
+    }
+    memset(x, 0, (size_t)35 * 70 * sizeof *x);
+    x[3] = 0x7f80; /* of row 0, which the second mask leaves out */
+    uint8_t in_range[5] = {0xff, 0xff, 0xff, 0xff, 0xff};
+    assert_int_equal(seam_codec_measure_bf16(k.ranges, SEAM_CODEC_AMAQ, x, 35, 70, in_range),
+                     SEAM_E_NONFINITE);
+    in_range[0] = 0xfe;
+    assert_int_equal(seam_codec_measure_bf16(k.ranges, SEAM_CODEC_AMAQ, x, 35, 70, in_range),
+                     SEAM_OK);
+    test_free(x);
+    case_deinit(&k);
+}
+
 static void test_round_trip__special_tensors__defined_results(void **state) {
     (void)state;
     static const float values[] = {0.0f,      -0.0f,           1.0f,      -3.25f,   0x1p-149f,
@@ -328,6 +430,9 @@ int main(void) {
         cmocka_unit_test(test_measure__tiny_beside_huge__rounds_outward),
         cmocka_unit_test(test_measure__not_finite_or_beyond_2_125__nonfinite),
         cmocka_unit_test(test_measure__sum_of_a_column_overflows__ok),
+        cmocka_unit_test(test_bf16__every_tail_and_mask__codes_of_the_f32_values),
+        cmocka_unit_test(test_bf16__special_values__codes_of_the_f32_values),
+        cmocka_unit_test(test_bf16__not_finite_or_beyond_2_125__nonfinite),
         cmocka_unit_test(test_round_trip__special_tensors__defined_results),
         cmocka_unit_test(test_round_trip__error__at_most_half_a_step),
         cmocka_unit_test(test_round_trip__2_20_rows__bytes_and_values),

@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "arena.h"
+#include "bytes.h"
 #include "rans_fixture.h"
 #include "rans_impl.h"
 
@@ -238,6 +239,41 @@ static void test_rans_decode__every_flipped_bit__refused_or_other_codes(void **s
     }
 }
 
+/* Offset of the block sizes of a stream that stores nothing and has no tail: they and the blocks
+ * are its rest. */
+static size_t sizes_at(const chunk *k, uint32_t *ret_blocks) {
+    for (size_t at = 1; at < k->stream_bytes; at++) {
+        uint64_t end = at;
+        for (uint32_t blocks = 1; at + 4 * (size_t)blocks <= k->stream_bytes; blocks++) {
+            end += 4 + (uint64_t)seam_get_u32(k->stream + at + 4 * (size_t)(blocks - 1));
+            if (end == k->stream_bytes && blocks > SEAM_RANS_READERS_MAX) {
+                *ret_blocks = blocks;
+                return at;
+            }
+        }
+    }
+    return 0;
+}
+
+/* The block before it has no states behind it then, into which its loads could reach. */
+static void test_rans_decode__last_block_too_short__refused(void **state) {
+    (void)state;
+    static const uint8_t widths[] = {4, 3};
+    chunk k;
+    chunk_init(&k, 1984, 320, widths, sizeof widths, RANS_SHAPE_NORMAL);
+    uint32_t blocks = 0;
+    const size_t at = sizes_at(&k, &blocks);
+    assert_true(at > 0);
+    uint8_t *last = k.stream + at + 4 * (size_t)(blocks - 1);
+    const uint32_t last_bytes = seam_get_u32(last), before_bytes = seam_get_u32(last - 4);
+    for (uint32_t bytes = 0; bytes < last_bytes; bytes += bytes < 200 ? 1 : 97) {
+        seam_put_u32(last, bytes);
+        seam_put_u32(last - 4, before_bytes + last_bytes - bytes);
+        assert_int_equal(decode_exact(&k, k.stream, k.stream_bytes), SEAM_E_FORMAT);
+    }
+    chunk_deinit(&k);
+}
+
 static void test_rans_decode__malformed_heads__refused(void **state) {
     (void)state;
     const uint8_t width = 2;
@@ -305,6 +341,7 @@ int main(void) {
         cmocka_unit_test(test_rans_decode__tail_bits_set__refused),
         cmocka_unit_test(test_rans_decode__every_truncation__refused),
         cmocka_unit_test(test_rans_decode__every_flipped_bit__refused_or_other_codes),
+        cmocka_unit_test(test_rans_decode__last_block_too_short__refused),
         cmocka_unit_test(test_rans_decode__malformed_heads__refused),
         cmocka_unit_test(test_encode_table__every_frequency__divides_exactly),
     };
