@@ -449,7 +449,7 @@ static seam_status allocations_create(seam_session *session, seam_error *err) {
     seam_site_config config = {
         .site_id = session->sites[session->fwd_in].id,
         .codec = session->sites[session->fwd_in].codec,
-        .channels = session->width_count,
+        .width_count = session->width_count,
         .bits_fixed = (uint8_t)session->config.codec.bits,
         .gates = session->config.gates,
         .waterfill = session->config.codec.allocator == SEAM_ALLOCATOR_WATERFILL,

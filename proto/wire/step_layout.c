@@ -20,10 +20,6 @@ static seam_status row_sources_read(uint32_t *ret_rows_in, const Seam__V1__Micro
                                     uint32_t rows, const char *prefix,
                                     const seam_layout_limits *limits, seam_error *err);
 
-bool seam_bitmap_has(const uint8_t *bitmap, uint32_t row) {
-    return ((uint32_t)bitmap[row / 8] >> (row % 8) & 1u) != 0;
-}
-
 seam_status seam_micro_layout_read(seam_micro_layout *ret_layout, uint32_t *ret_labelled_rows,
                                    const Seam__V1__MicroBatch *micro, uint32_t micro_idx,
                                    const seam_layout_limits *limits, seam_error *err) {

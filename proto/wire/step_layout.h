@@ -47,8 +47,6 @@ uint64_t seam_step_begin_digest(const Seam__V1__StepBegin *begin);
 /* Labelled rows of each sequence, in order; every bit of rows beyond them is left out. */
 void seam_sequence_labelled_counts(uint32_t *ret_counts, const uint32_t *sequence_rows,
                                    uint32_t sequence_count, const uint8_t *bitmap);
-/* Row t is labelled? Bit t, LSB first. */
-bool seam_bitmap_has(const uint8_t *bitmap, uint32_t row);
 
 /* A request of Forward or Generate. */
 typedef struct seam_request_layout {

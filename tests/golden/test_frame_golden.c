@@ -247,7 +247,7 @@ static void test_golden__every_file__as_the_manifest_says(void **state) {
     static blob file;
     uint32_t lines = 0;
     seam_site *site = NULL;
-    seam_site_config site_config = {.codec = SEAM_CODEC_AMAQ, .channels = 5};
+    seam_site_config site_config = {.codec = SEAM_CODEC_AMAQ, .width_count = 5};
     assert_true(seam_gates_preset(&site_config.gates, 3.0f));
     assert_int_equal(seam_site_create(&site, &site_config, NULL), SEAM_OK);
     assert_true(read_file(&manifest, "manifest.tsv"));
