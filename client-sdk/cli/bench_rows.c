@@ -15,7 +15,8 @@ const seam_bench_row seam_bench_rows[] = {
     /* A width a position instead of a channel: to compare with amaq-gates. */
     {"amaq-token", "target", "--codec amaq --allocator gates --granularity token"},
     /* The exact savings, beside a row that has none of them.  Same losses, fewer bytes. */
-    {"amaq-plain", "target", "--codec amaq --labelled-rows-only off --elide-input-gradient off"},
+    {"amaq-plain", "target",
+     "--codec amaq --labelled-rows-only off --elide-input-gradient off --distinct-rows-only off"},
     {"amaq-savings", "target", "--codec amaq --labelled-rows-only on --entropy rans"},
     {"amaq-dictionary", "target",
      "--codec amaq --labelled-rows-only on --entropy rans --dictionary on"},

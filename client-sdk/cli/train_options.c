@@ -116,6 +116,10 @@ static const seam_arg_spec codec_specs[] = {
     OPTION("alloc-lag", SEAM_ARG_U32, alloc_lag, "N", "steps from a proposal to its use [2]"),
     OPTION("labelled-rows-only", SEAM_ARG_ONOFF, labelled_rows_only, "on|off",
            "only labelled rows return and go back: same result, fewer bytes [on]"),
+    OPTION(
+        "distinct-rows-only", SEAM_ARG_ONOFF, distinct_rows_only, "on|off",
+        "the client's activations travel once a token of a micro-batch: same result, fewer bytes "
+        "[on]"),
     OPTION("elide-input-gradient", SEAM_ARG_ONOFF, elide_input_gradient, "on|off",
            "the gradient of the client's activations travels only with gate-signal exact: same "
            "result, fewer bytes [on]"),
@@ -178,6 +182,7 @@ void seam_train_options_init(seam_train_options *ret_options) {
     *ret_options = (seam_train_options){.train_rows = SEAM_DATA_ROWS_MAX,
                                         .labelled_rows_only = true,
                                         .elide_input_gradient = true,
+                                        .distinct_rows_only = true,
                                         .eval_before = true,
                                         .exact_match = true,
                                         .clip_norm = 1.0f,
@@ -352,6 +357,7 @@ seam_status seam_train_session_options(seam_session_options *ret_session,
     s.step_seconds = o->step_seconds;
     s.all_rows = !o->labelled_rows_only;
     s.send_input_gradient = !o->elide_input_gradient;
+    s.repeat_rows = !o->distinct_rows_only;
     s.seed = o->seed;
     s.bits_target = o->target;
     s.bits_min = o->bits_min;
@@ -413,6 +419,7 @@ json_t *seam_train_options_json(const seam_train_options *o) {
         "weight_decay", (double)o->weight_decay, "clip_norm", (double)o->clip_norm);
     json_object_set_new(value, "labelled_rows_only", json_boolean(o->labelled_rows_only));
     json_object_set_new(value, "elide_input_gradient", json_boolean(o->elide_input_gradient));
+    json_object_set_new(value, "distinct_rows_only", json_boolean(o->distinct_rows_only));
     json_object_set_new(value, "codec_fwd_in",
                         json_string(o->codec_fwd_in != NULL ? o->codec_fwd_in : o->codec));
     json_object_set_new(value, "entropy", json_string(o->entropy != NULL ? o->entropy : "none"));

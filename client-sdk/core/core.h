@@ -65,6 +65,7 @@ typedef struct seam_core_config {
     seam_codec_plan codec;
     bool labelled_rows_only;
     bool sample_ids_needed; /* codec aqsgd */
+    bool distinct_rows;     /* equal rows of site 0 travel once, where the caller names them */
     const char *cache_dir;  /* borrowed while the session is created */
     uint64_t seed;
     seam_gates_config gates;
@@ -78,8 +79,10 @@ typedef struct seam_core_config {
 /* One micro-batch of the step in flight. */
 typedef struct seam_micro_state {
     uint32_t rows, labelled_count;
-    seam_buffer bitmap;  /* labelled rows, LSB first */
-    seam_buffer row_ids; /* uint32_t indices of the labelled rows, rising */
+    uint32_t rows_in;        /* of site 0's tensor */
+    seam_buffer row_sources; /* uint32_t: the row of it that each row is; empty: its own */
+    seam_buffer bitmap;      /* labelled rows, LSB first */
+    seam_buffer row_ids;     /* uint32_t indices of the labelled rows, rising */
     seam_buffer sequence_rows, sequence_rows_out; /* uint32_t: of each sequence, T and out */
     seam_buffer row_gates, row_gates_out; /* uint32_t: seam_coder_tensor's; codec amaq_token */
     seam_buffer sample_ids;               /* uint64_t, or empty */
@@ -150,6 +153,8 @@ struct seam_session {
     float *x_kept, *x_decoded;      /* (rows_max, C): only with exact gate signals */
     float *dx;                      /* (rows_max, C): only where bwd_in travels */
     float *gate_sums, *gate_signal; /* (P) of site 0; waterfill: sums of g^2 */
+    seam_buffer key_table;          /* scratch of row_sources.h */
+    seam_buffer x_distinct;         /* rows of site 0's tensor, where some repeat */
     uint32_t *gate_counts;          /* (P) by token: the step's rows of each gate */
     float *gate_weights;            /* (P) by token: their shares */
     float *steps;                   /* (C) scratch: D_c of site 0 */

@@ -77,6 +77,7 @@ seam_status seam_config_from_options(seam_config_message *ret_message, seam_core
     SEAM_TRY(codec_fill(m, options, err));
     SEAM_TRY(seam_config_from_message(ret_core, &m->config, err));
     ret_core->cache_dir = options->cache_dir;
+    ret_core->distinct_rows = ret_core->distinct_rows && !options->repeat_rows;
     ret_core->arbiter.beta_after = or_f32(options->beta_after, m->amaq.beta * AFTER_FACTOR);
     ret_core->arbiter.bits_lr_after =
         or_f32(options->bits_lr_after, m->amaq.bits_lr * AFTER_FACTOR);
@@ -137,6 +138,7 @@ seam_status seam_config_from_message(seam_core_config *ret_core,
     };
     SEAM_TRY(seam_codec_plan_check(&ret_core->codec, 0, err));
     ret_core->sample_ids_needed = ret_core->codec.codec_out == SEAM_CODEC_AQSGD;
+    ret_core->distinct_rows = seam_codec_plan_takes_row_sources(&ret_core->codec);
     if (!seam_codec_has_gates(ret_core->codec.codec_out)) {
         return SEAM_OK;
     }
@@ -447,7 +449,7 @@ static seam_status allocations_create(seam_session *session, seam_error *err) {
     seam_site_config config = {
         .site_id = session->sites[session->fwd_in].id,
         .codec = session->sites[session->fwd_in].codec,
-        .channels = session->width_count,
+        .width_count = session->width_count,
         .bits_fixed = (uint8_t)session->config.codec.bits,
         .gates = session->config.gates,
         .waterfill = session->config.codec.allocator == SEAM_ALLOCATOR_WATERFILL,
@@ -541,6 +543,7 @@ void seam_session_unplan(seam_session *session) {
             seam_buffer_deinit(&session->micros[m].sequence_rows_out);
             seam_buffer_deinit(&session->micros[m].sequence_rows);
             seam_buffer_deinit(&session->micros[m].row_ids);
+            seam_buffer_deinit(&session->micros[m].row_sources);
             seam_buffer_deinit(&session->micros[m].bitmap);
         }
     }
@@ -565,6 +568,8 @@ void seam_session_unplan(seam_session *session) {
         seam_storage_close(&session->sites[i].storage);
     }
     seam_mem_free(session->sites);
+    seam_buffer_deinit(&session->x_distinct);
+    seam_buffer_deinit(&session->key_table);
     seam_buffer_deinit(&session->answers_next);
     seam_buffer_deinit(&session->answers);
     seam_buffer_deinit(&session->proposal);

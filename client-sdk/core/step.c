@@ -7,6 +7,7 @@
 
 #include "bytes.h"
 #include "core.h"
+#include "row_sources.h"
 #include "step_layout.h"
 #include "token_gates.h"
 #include "try.h"
@@ -19,6 +20,11 @@ static seam_status sequences_take(seam_micro_state *state, const seam_session *s
                                   const seam_step_micro *micro);
 static seam_status row_gates_take(seam_micro_state *state, const seam_session *s,
                                   const seam_step_micro *micro);
+static seam_status row_sources_take(seam_micro_state *state, seam_session *s,
+                                    const seam_step_micro *micro, uint32_t micro_count);
+static seam_status rows_in(const float **ret_x, seam_session *s, const seam_micro_state *micro,
+                           const float *x);
+static const uint32_t *row_sources_of(const seam_micro_state *micro);
 static void rows_weigh(seam_session *s);
 static seam_status step_begin_pack(seam_session *s, const seam_step_micro *micros, seam_error *err);
 static seam_status budget_pack(seam_session *s);
@@ -102,6 +108,30 @@ const uint32_t *seam_micro_row_gates(const seam_micro_state *micro, bool outer) 
     return gates->count > 0 ? (const uint32_t *)(const void *)gates->data : NULL;
 }
 
+/* x (T, C) as site 0's tensor, kept to be sent; for exact gate signals also x and what is decoded.
+ */
+static seam_status fwd_in_encode(seam_session *s, seam_micro_state *micro,
+                                 const seam_tensor_args *args, const float *x, seam_error *err) {
+    float *const decoded = s->config.codec.gate_signal_exact ? s->x_decoded : NULL;
+    const float *sent = NULL;
+    uint64_t payload_bytes = 0;
+    const double begin = seam_now_seconds();
+    if (rows_in(&sent, s, micro, x) != SEAM_OK) {
+        return seam_error_set(err, SEAM_E_MEMORY, "out of memory");
+    }
+    micro->sent[0].count = 0;
+    SEAM_TRY(seam_tensor_encode(&micro->sent[0], decoded, &payload_bytes, s, args, sent, err));
+    s->encode_seconds += seam_now_seconds() - begin;
+    if (decoded != NULL) {
+        memcpy(s->x_kept, x, (size_t)micro->rows * s->channels * sizeof *x);
+        if (row_sources_of(micro) != NULL) {
+            seam_row_sources_spread(decoded, row_sources_of(micro), micro->rows, s->channels);
+        }
+    }
+    site_used(s, s->fwd_in, args->rows, payload_bytes, args->alloc);
+    return SEAM_OK;
+}
+
 seam_status seam_step_forward(seam_session *session, float *ret_y, uint32_t micro, const float *x,
                               seam_error *err) {
     if (session == NULL || ret_y == NULL || x == NULL) {
@@ -116,6 +146,7 @@ seam_status seam_step_forward(seam_session *session, float *ret_y, uint32_t micr
     SEAM_TRY(seam_link_await_alloc(s, step, err));
     const seam_alloc *alloc = NULL;
     SEAM_TRY(seam_site_alloc_at(&alloc, s->site_in, step));
+    const seam_sequences none = {.count = 0}; /* distinct rows are of no sequence */
     const seam_tensor_args args = {
         .site_idx = s->fwd_in,
         .phase = SEAM_PHASE_FORWARD,
@@ -123,22 +154,12 @@ seam_status seam_step_forward(seam_session *session, float *ret_y, uint32_t micr
         .step = step,
         .codec = s->sites[s->fwd_in].codec,
         .alloc = alloc,
-        .rows = state->rows,
-        .sequences = seam_micro_sequences(state, true),
+        .rows = state->rows_in,
+        .sequences = state->rows_in == state->rows ? seam_micro_sequences(state, true) : none,
         .row_gates = seam_micro_row_gates(state, true),
     };
-    uint64_t payload_bytes = 0;
-    state->sent[0].count = 0;
-    const double begin = seam_now_seconds();
-    SEAM_TRY(seam_tensor_encode(&state->sent[0],
-                                s->config.codec.gate_signal_exact ? s->x_decoded : NULL,
-                                &payload_bytes, s, &args, x, err));
-    s->encode_seconds += seam_now_seconds() - begin;
-    if (s->config.codec.gate_signal_exact) {
-        memcpy(s->x_kept, x, (size_t)state->rows * s->channels * sizeof *x);
-    }
+    SEAM_TRY(fwd_in_encode(s, state, &args, x, err));
     SEAM_TRY(seam_step_add_spans(s, alloc));
-    site_used(s, s->fwd_in, state->rows, payload_bytes, alloc);
     s->y = ret_y;
     s->y_received = s->dx_received = s->backward_sent = false;
     const seam_status st = seam_link_drive(s, SEAM_GOAL_FORWARD, err);
@@ -226,6 +247,9 @@ static seam_status layout_take(seam_session *s, const seam_step_micro *micros, u
     s->labelled_total = 0;
     for (uint32_t m = 0; m < micro_count; m++) {
         SEAM_TRY(micro_take(&s->micros[m], s, &micros[m], m, err));
+        if (row_sources_take(&s->micros[m], s, &micros[m], micro_count) != SEAM_OK) {
+            return seam_error_set(err, SEAM_E_MEMORY, "out of memory");
+        }
         rows_total += s->micros[m].rows;
         s->labelled_total += s->micros[m].labelled_count;
     }
@@ -307,6 +331,49 @@ static seam_status sequences_take(seam_micro_state *state, const seam_session *s
     return SEAM_OK;
 }
 
+/* Bounds what they add to a StepBegin: three bytes a row at most. */
+#define SOURCES_ROWS_MAX (1u << 18)
+
+static seam_status row_sources_take(seam_micro_state *state, seam_session *s,
+                                    const seam_step_micro *micro, uint32_t micro_count) {
+    seam_buffer *const sources = &state->row_sources;
+    const size_t bytes = (size_t)state->rows * sizeof(uint32_t);
+    state->rows_in = state->rows;
+    sources->count = 0;
+    if (micro->row_keys == NULL || !s->config.distinct_rows ||
+        (uint64_t)state->rows * micro_count > SOURCES_ROWS_MAX) {
+        return SEAM_OK;
+    }
+    SEAM_TRY(seam_buffer_reserve(sources, bytes));
+    SEAM_TRY(seam_buffer_reserve(&s->key_table,
+                                 seam_row_sources_table_count(state->rows) * sizeof(uint32_t)));
+    state->rows_in =
+        seam_row_sources_find((uint32_t *)(void *)sources->data,
+                              (uint32_t *)(void *)s->key_table.data, micro->row_keys, state->rows);
+    sources->count = state->rows_in < state->rows ? bytes : 0;
+    return SEAM_OK;
+}
+
+static const uint32_t *row_sources_of(const seam_micro_state *micro) {
+    return micro->row_sources.count > 0 ? (const uint32_t *)(const void *)micro->row_sources.data
+                                        : NULL;
+}
+
+/* The rows of site 0's tensor. */
+static seam_status rows_in(const float **ret_x, seam_session *s, const seam_micro_state *micro,
+                           const float *x) {
+    const uint32_t *const sources = row_sources_of(micro);
+    *ret_x = x;
+    if (sources != NULL) {
+        SEAM_TRY(
+            seam_buffer_reserve(&s->x_distinct, (size_t)micro->rows_in * s->channels * sizeof *x));
+        float *const distinct = (float *)(void *)s->x_distinct.data;
+        seam_row_sources_gather(distinct, x, sources, micro->rows, s->channels);
+        *ret_x = distinct;
+    }
+    return SEAM_OK;
+}
+
 /* Rows of sites 1 and 2 without a label have a gate only where they travel. */
 static seam_status row_gates_take(seam_micro_state *state, const seam_session *s,
                                   const seam_step_micro *micro) {
@@ -357,6 +424,8 @@ static seam_status step_begin_pack(seam_session *s, const seam_step_micro *micro
             b->n_positions = s->micros[m].rows;
             b->positions = (uint32_t *)(uintptr_t)micros[m].positions;
         }
+        b->row_sources = (uint32_t *)(uintptr_t)row_sources_of(&s->micros[m]);
+        b->n_row_sources = b->row_sources != NULL ? s->micros[m].rows : 0;
         pointers[m] = b;
     }
     Seam__V1__StepBegin begin = SEAM__V1__STEP_BEGIN__INIT;

@@ -158,6 +158,7 @@ typedef struct seam_session_options {
     const char *cache_dir;        /* this end's caches go into files there [memory] */
     bool all_rows; /* send unlabelled rows of fwd_out and bwd_out too: same result, more bytes */
     bool send_input_gradient; /* bwd_in travels also where no gate needs it: likewise */
+    bool repeat_rows;         /* equal rows of fwd_in travel each time: likewise */
     uint64_t seed;            /* of stochastic rounding and of the adapter's start [0] */
 
     /* AMAQ: bits_target 4 or 3 sets the paper's range and start; other targets need all three. */
@@ -203,8 +204,8 @@ typedef struct seam_session_options {
 #define SEAM_SESSION_OPTIONS_INIT                                                                  \
     {                                                                                              \
         sizeof(seam_session_options), NULL, 0, NULL, NULL, NULL, 0, 0, NULL, 0, 0, NULL, 0, NULL,  \
-            false, false, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, 0, NULL, NULL, 0, false, \
-            0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0, 0, 0, 0, 0, false                         \
+            false, false, false, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, 0, NULL, NULL, 0, \
+            false, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0, 0, 0, 0, 0, false                  \
     }
 
 /* Creates the session on the server.  SEAM_E_ARG (err names the field), SEAM_E_NOT_FOUND (model),
@@ -245,6 +246,9 @@ typedef struct seam_step_micro {
     const uint8_t *labelled_rows;  /* bitmap over T rows; at least one is set */
     const uint32_t *positions;     /* (T) or NULL: from 0 in every sequence */
     const uint64_t *sample_ids;    /* (sequence_count), needed by codec aqsgd; or NULL */
+    /* (T) or NULL.  Rows of x with the same key, their token for instance, are equal: the first
+     * one travels for all.  Keys stay here. */
+    const uint32_t *row_keys;
 } seam_step_micro;
 
 /* Begins step seam_session_committed_steps(); copies the layout.  A stream that breaks from here

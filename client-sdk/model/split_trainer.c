@@ -78,7 +78,8 @@ seam_status seam_trainer_step(seam_trainer *trainer, const seam_token_batch *mic
         layouts[m] = (seam_step_micro){.sequence_count = micros[m].sequence_count,
                                        .sequence_rows = micros[m].sequence_rows,
                                        .labelled_rows = micros[m].labelled_rows,
-                                       .sample_ids = micros[m].sample_ids};
+                                       .sample_ids = micros[m].sample_ids,
+                                       .row_keys = micros[m].ids};
     }
     double loss_sum = 0.0;
     SEAM_TRY(seam_step_begin(trainer->session, layouts, micro_count, err));

@@ -188,10 +188,6 @@ static void tensor_begin(seam_aqsgd *a, const seam_sequences *sequences, uint32_
     a->cursor = (row_cursor){.sequence = SEQUENCE_NONE};
 }
 
-static bool row_in_range(const seam_aqsgd *a, uint32_t row) {
-    return (a->range_rows[row / 8] >> (row % 8) & 1) != 0;
-}
-
 static uint8_t *staged_row(const seam_aqsgd *a, uint32_t row) {
     return a->staged + row * a->row_bytes;
 }
@@ -310,7 +306,7 @@ seam_status seam_aqsgd_encode_begin(seam_aqsgd *aqsgd, const seam_sequences *seq
         if (!seam_fp16_row_put(staged_row(a, row), values, C)) {
             return SEAM_E_NONFINITE;
         }
-        if (row_next(a) && row_in_range(a, row)) {
+        if (row_next(a) && seam_bitmap_has(a->range_rows, row)) {
             seam_absmax_add(a->absmax, values, a->m, C);
         }
     }
@@ -413,7 +409,7 @@ static seam_status entry_expect(uint32_t *ret_entry, seam_aqsgd *a, uint32_t s, 
 static seam_status sequences_read(seam_aqsgd *a, const uint8_t *bitmap, const uint8_t *tags,
                                   seam_error *err) {
     for (uint32_t s = 0; s < a->sequence_count; s++) {
-        const bool whole = (bitmap[s / 8] >> s % 8 & 1) != 0;
+        const bool whole = seam_bitmap_has(bitmap, s);
         CHECK(!whole || a->seq_rows[s] > 0, "whole: sequence %u has no rows", s);
         a->entries[s] = SEAM_CACHE_NONE;
         a->whole_count += whole;
@@ -440,7 +436,7 @@ static seam_status head_read(size_t *ret_head_bytes, seam_aqsgd *a, const uint8_
           "whole: the bits that fill the last byte are not zero");
     uint32_t change_count = 0;
     for (uint32_t s = 0; s < S; s++) {
-        change_count += a->seq_rows[s] > 0 && (bitmap[s / 8] >> s % 8 & 1) == 0;
+        change_count += a->seq_rows[s] > 0 && !seam_bitmap_has(bitmap, s);
     }
     const size_t scale_bytes = change_count > 0 ? seam_scale_block_bytes(a->config.channels) : 0;
     const size_t head_bytes = 4 + bitmap_bytes + 4 * (size_t)change_count + scale_bytes;
@@ -517,7 +513,7 @@ static void entry_scales_write(entry_writer *writer, seam_aqsgd *a, uint32_t row
     const uint32_t C = a->config.channels;
     memset(a->absmax, 0, C * sizeof *a->absmax);
     for (uint32_t row = row_begin; row < row_begin + rows; row++) {
-        if (row_in_range(a, row)) {
+        if (seam_bitmap_has(a->range_rows, row)) {
             (void)seam_fp16_row_get(a->m, staged_row(a, row), C);
             seam_absmax_add(a->absmax, a->m, NULL, C);
         }

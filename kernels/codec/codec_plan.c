@@ -158,6 +158,11 @@ bool seam_codec_plan_has_signal(const seam_codec_plan *plan) {
     return seam_codec_has_gates(plan->codec_in) && !plan->gate_signal_exact;
 }
 
+bool seam_codec_plan_takes_row_sources(const seam_codec_plan *plan) {
+    const seam_codec_id in = seam_codec_plan_codec(plan, true);
+    return in != SEAM_CODEC_AQSGD && in != SEAM_CODEC_AMAQ_TOKEN && in != SEAM_CODEC_DICTIONARY;
+}
+
 uint8_t seam_codec_plan_coding_max(const seam_codec_plan *plan) {
     return plan->entropy == SEAM_ENTROPY_RANS ? 1 : 0;
 }

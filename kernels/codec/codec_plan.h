@@ -65,6 +65,10 @@ uint32_t seam_codec_plan_width_count(const seam_codec_plan *plan, uint32_t chann
 bool seam_codec_plan_has_input_gradient(const seam_codec_plan *plan);
 bool seam_codec_plan_has_signal(const seam_codec_plan *plan);
 
+/* May rows of site 0 that are equal travel once?  Not where they go by samples, nor with
+ * dictionary, which does better.  WIRE.md 4. */
+bool seam_codec_plan_takes_row_sources(const seam_codec_plan *plan);
+
 /* Largest `coding` of a frame that the session may send: WIRE.md 2. */
 uint8_t seam_codec_plan_coding_max(const seam_codec_plan *plan);
 

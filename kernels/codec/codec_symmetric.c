@@ -135,18 +135,13 @@ static seam_status scales_expand(float *ret, const uint8_t *wire, uint32_t chann
 
 /* ---- measuring ---- */
 
-static bool row_in_range(const seam_coder *coder, uint32_t row) {
-    const uint8_t *rows = coder->tensor.range_rows;
-    return rows == NULL || (rows[row / 8] >> (row % 8) & 1) != 0;
-}
-
 /* absmax (C) over the rows in range; false where one is not finite. */
 static bool absmax_measure(float *ret_absmax, const seam_coder *coder) {
     const uint32_t C = coder->config.channels;
     float poison = 0.0f;
     memset(ret_absmax, 0, C * sizeof *ret_absmax);
     for (uint32_t row = 0; row < coder->tensor.rows; row++) {
-        if (!row_in_range(coder, row)) {
+        if (!seam_bitmap_has(coder->tensor.range_rows, row)) {
             continue;
         }
         const float *x = coder->encode.x + (size_t)row * C;

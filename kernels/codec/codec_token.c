@@ -115,11 +115,6 @@ static bool row_measure(row_range *ret, const float *x, uint32_t channels) {
     return poison[0] == 0.0f; /* a NaN is not */
 }
 
-static bool row_in_range(const seam_coder *coder, uint32_t row) {
-    const uint8_t *rows = coder->tensor.range_rows;
-    return rows == NULL || (rows[row / 8] >> (row % 8) & 1) != 0;
-}
-
 /* k into coder->head: by the largest magnitude of the rows in range. */
 static seam_status token_encode_begin(seam_coder *coder) {
     const uint32_t C = coder->config.channels;
@@ -129,7 +124,7 @@ static seam_status token_encode_begin(seam_coder *coder) {
         if (!row_measure(&range, coder->encode.x + (size_t)row * C, C)) {
             return SEAM_E_NONFINITE;
         }
-        if (row_in_range(coder, row)) {
+        if (seam_bitmap_has(coder->tensor.range_rows, row)) {
             largest = fmaxf(largest, fmaxf(fabsf(range.lo), fabsf(range.hi)));
         }
     }

@@ -9,6 +9,7 @@
 #include "aqsgd.h"
 #include "aqsgd_quant.h"
 #include "bit_string.h"
+#include "bytes.h"
 #include "coder_impl.h"
 #include "try.h"
 
@@ -37,10 +38,6 @@ static uint32_t bits_of(const seam_coder *coder) {
     return coder->widths[0];
 }
 
-static bool row_in_range(const uint8_t *range_rows, uint32_t row) {
-    return range_rows == NULL || (range_rows[row / 8] >> (row % 8) & 1) != 0;
-}
-
 /* Every value must be finite; the scales are those of the rows in range. */
 static seam_status gradient_encode_begin(seam_coder *coder) {
     const uint32_t C = coder->config.channels;
@@ -52,7 +49,7 @@ static seam_status gradient_encode_begin(seam_coder *coder) {
         for (uint32_t c = 0; c < C; c++) {
             poison += x[c] * 0.0f;
         }
-        if (row_in_range(coder->tensor.range_rows, row)) {
+        if (seam_bitmap_has(coder->tensor.range_rows, row)) {
             seam_absmax_add(arrays.values, x, NULL, C);
         }
     }

@@ -74,25 +74,26 @@ seam_status seam_gates_config_check(const seam_gates_config *config, seam_error 
     return SEAM_OK;
 }
 
-seam_status seam_gates_init(seam_gates *gates, const seam_gates_config *config, uint32_t channels) {
+seam_status seam_gates_init(seam_gates *gates, const seam_gates_config *config,
+                            uint32_t gate_count) {
     SEAM_ASSERT(seam_gates_config_check(config, NULL) == SEAM_OK);
-    SEAM_ASSERT(channels >= 1);
-    SEAM_ASSERT(channels <= SEAM_CHANNELS_MAX);
-    float *block = seam_mem_zalloc(4 * (size_t)channels, sizeof *block);
+    SEAM_ASSERT(gate_count >= 1);
+    SEAM_ASSERT(gate_count <= SEAM_CHANNELS_MAX);
+    float *block = seam_mem_zalloc(4 * (size_t)gate_count, sizeof *block);
     if (block == NULL) {
         return SEAM_E_MEMORY;
     }
     *gates = (seam_gates){
         .config = *config,
-        .channels = channels,
+        .gate_count = gate_count,
         .q = block,
-        .m = block + channels,
-        .v = block + 2 * (size_t)channels,
-        .bits = block + 3 * (size_t)channels,
+        .m = block + gate_count,
+        .v = block + 2 * (size_t)gate_count,
+        .bits = block + 3 * (size_t)gate_count,
     };
     const double min = config->bits_min, max = config->bits_max, start = config->bits_start;
     const double logit = fmin(fmax(log((start - min) / (max - start)), -LOGIT_MAX), LOGIT_MAX);
-    for (uint32_t c = 0; c < channels; c++) {
+    for (uint32_t c = 0; c < gate_count; c++) {
         gates->q[c] = (float)(logit / (double)config->alpha);
     }
     return SEAM_OK;
@@ -110,19 +111,19 @@ static double gate_bits(const seam_gates_config *config, float q) {
 }
 
 void seam_gates_bits(float *ret_bits, const seam_gates *gates) {
-    for (uint32_t c = 0; c < gates->channels; c++) {
+    for (uint32_t c = 0; c < gates->gate_count; c++) {
         ret_bits[c] = (float)gate_bits(&gates->config, gates->q[c]);
     }
 }
 
 uint32_t seam_gates_bits_total(const seam_gates *gates) {
     seam_gates_bits(gates->bits, gates);
-    return seam_widths_total(gates->bits, gates->channels);
+    return seam_widths_total(gates->bits, gates->gate_count);
 }
 
 /* ---- gradients ---- */
 
-static double kappa(uint8_t width) {
+double seam_gates_kappa(uint8_t width) {
     const double levels = (double)(1u << width);
     return levels / (levels - 1.0);
 }
@@ -140,7 +141,7 @@ void seam_gates_add_exact(float *ret_db, const float *g, const float *x, const f
             }
         }
         for (uint32_t l = 0; l < lanes; l++) {
-            ret_db[c + l] += (float)(-LN2 * kappa(widths[c + l]) * sums[l]);
+            ret_db[c + l] += (float)(-LN2 * seam_gates_kappa(widths[c + l]) * sums[l]);
         }
     }
 }
@@ -165,7 +166,7 @@ void seam_gates_surrogate(float *ret_db, const float *sums, const float *steps,
                           const uint8_t *widths, uint32_t labelled_rows, uint32_t channels) {
     for (uint32_t c = 0; c < channels; c++) {
         const double step = steps[c];
-        const double scale = -(LN2 / 12.0) * (double)labelled_rows * kappa(widths[c]);
+        const double scale = -(LN2 / 12.0) * (double)labelled_rows * seam_gates_kappa(widths[c]);
         ret_db[c] += (float)(scale * step * step * (double)sums[c]);
     }
 }
@@ -176,15 +177,15 @@ static double surrogate_at(double bits) {
 }
 
 void seam_gates_refine(float *db, const seam_gates *gates, const uint8_t *widths) {
-    for (uint32_t c = 0; c < gates->channels; c++) {
+    for (uint32_t c = 0; c < gates->gate_count; c++) {
         const double bits = gate_bits(&gates->config, gates->q[c]);
         db[c] = (float)((double)db[c] * surrogate_at(bits) / surrogate_at((double)widths[c]));
     }
 }
 
-double seam_gates_pull(const float *db, uint32_t channels) {
+double seam_gates_pull(const float *db, uint32_t gate_count) {
     double sum = 0.0;
-    for (uint32_t c = 0; c < channels; c++) {
+    for (uint32_t c = 0; c < gate_count; c++) {
         sum += isfinite(db[c]) ? fabs((double)db[c]) : 0.0;
     }
     return sum;
@@ -204,14 +205,14 @@ void seam_gates_step(seam_gates *gates, const seam_gates_step_args *args) {
     gates->step++;
     const double correction1 = 1.0 - pow(beta1, (double)gates->step);
     const double correction2 = 1.0 - pow(beta2, (double)gates->step);
-    for (uint32_t c = 0; c < gates->channels; c++) {
+    for (uint32_t c = 0; c < gates->gate_count; c++) {
         const double bits = gate_bits(config, gates->q[c]);
         double db = isfinite(args->db[c]) ? (double)args->db[c] / unit : 0.0;
         if (args->bits_loss_active) {
             const double dloss = config->loss == SEAM_BITS_LOSS_L2 ? 2.0 * bits : 1.0;
             const double price = beta / unit * dloss;
             db += gates->weights != NULL ? price * (double)gates->weights[c]
-                                         : price / (double)gates->channels;
+                                         : price / (double)gates->gate_count;
         }
         const double dq = db * alpha * (bits - min) * (max - bits) / (max - min);
         const double m = beta1 * (double)gates->m[c] + (1.0 - beta1) * dq;
@@ -232,29 +233,29 @@ void seam_gates_widths(uint8_t *ret_widths, const seam_gates *gates, float shift
     float *bits = gates->bits;
     const float low = ceilf(gates->config.bits_min), high = floorf(gates->config.bits_max);
     seam_gates_bits(bits, gates);
-    for (uint32_t c = 0; c < gates->channels; c++) {
+    for (uint32_t c = 0; c < gates->gate_count; c++) {
         bits[c] = fminf(fmaxf(bits[c] + shift, low), high);
     }
-    seam_widths_round(ret_widths, bits, gates->channels);
+    seam_widths_round(ret_widths, bits, gates->gate_count);
 }
 
 /* ---- state ---- */
 
-size_t seam_gates_state_bytes(uint32_t channels) {
-    return 8 + 12 * (size_t)channels;
+size_t seam_gates_state_bytes(uint32_t gate_count) {
+    return 8 + 12 * (size_t)gate_count;
 }
 
 void seam_gates_save(uint8_t *ret, const seam_gates *gates) {
     seam_put_u64(ret, gates->step);
-    const size_t count = 3 * (size_t)gates->channels; /* q, m, v stand one after another */
+    const size_t count = 3 * (size_t)gates->gate_count; /* q, m, v stand one after another */
     for (size_t i = 0; i < count; i++) {
         seam_put_f32(ret + 8 + 4 * i, gates->q[i]);
     }
 }
 
 seam_status seam_gates_load(seam_gates *gates, const uint8_t *bytes, size_t count) {
-    const size_t C = gates->channels;
-    if (count != seam_gates_state_bytes(gates->channels)) {
+    const size_t C = gates->gate_count;
+    if (count != seam_gates_state_bytes(gates->gate_count)) {
         return SEAM_E_FORMAT;
     }
     for (size_t i = 0; i < 3 * C; i++) { /* all or nothing */

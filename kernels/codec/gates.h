@@ -30,21 +30,24 @@ seam_status seam_gates_config_check(const seam_gates_config *config, seam_error 
 
 typedef struct seam_gates {
     seam_gates_config config;
-    uint32_t channels;
-    uint64_t step;    /* Adam steps done */
-    float *q, *m, *v; /* (C) each, one block; alpha*q clamped to [-12, 12] */
-    float *bits;      /* (C) scratch of this module: one thread at a time */
+    uint32_t gate_count; /* C, or the P of codec amaq_token */
+    uint64_t step;       /* Adam steps done */
+    float *q, *m, *v;    /* (C) each, one block; alpha*q clamped to [-12, 12] */
+    float *bits;         /* (C) scratch of this module: one thread at a time */
     /* (C) of the gates in the bits loss, sum 1; NULL: 1/C each.  Borrowed; may change. */
     const float *weights;
 } seam_gates;
 
 /* SEAM_E_MEMORY.  Config is asserted. */
-seam_status seam_gates_init(seam_gates *gates, const seam_gates_config *config, uint32_t channels);
+seam_status seam_gates_init(seam_gates *gates, const seam_gates_config *config,
+                            uint32_t gate_count);
 void seam_gates_deinit(seam_gates *gates);
 void seam_gates_bits(float *ret_bits, const seam_gates *gates); /* b_c (C) */
 /* sum_c b_c in double, rounded to the nearest integer, ties to even: the site's bit total. */
 uint32_t seam_gates_bits_total(const seam_gates *gates);
 
+/* 2^w / (2^w - 1) */
+double seam_gates_kappa(uint8_t width);
 /* dL/db_c (C) is added to ret_db.  Sums over rows in f64, in row order. */
 void seam_gates_add_exact(float *ret_db, const float *g, const float *x, const float *decoded,
                           const uint8_t *widths, uint32_t rows, uint32_t channels);
@@ -60,7 +63,7 @@ void seam_gates_surrogate(float *ret_db, const float *sums, const float *steps,
 void seam_gates_refine(float *db, const seam_gates *gates, const uint8_t *widths);
 
 /* sum_c |db_c|, entries that are not finite as zero: how strongly the task holds the gates. */
-double seam_gates_pull(const float *db, uint32_t channels);
+double seam_gates_pull(const float *db, uint32_t gate_count);
 
 typedef struct seam_gates_step_args {
     const float *db;       /* (C) dL/db of the task, whole step */
@@ -79,7 +82,7 @@ void seam_gates_widths(uint8_t *ret_widths, const seam_gates *gates, float shift
 
 /* Exact state for journals: 8 + 12*C bytes.  Load: SEAM_E_FORMAT (count, a negative second
  * moment), SEAM_E_NONFINITE; the gates are unchanged after an error. */
-size_t seam_gates_state_bytes(uint32_t channels);
+size_t seam_gates_state_bytes(uint32_t gate_count);
 void seam_gates_save(uint8_t *ret, const seam_gates *gates);
 seam_status seam_gates_load(seam_gates *gates, const uint8_t *bytes, size_t count);
 

@@ -35,10 +35,10 @@ struct seam_site {
     uint8_t *memory; /* both slots' widths */
 };
 
-uint64_t seam_alloc_hash(const uint8_t *widths, uint32_t channels) {
+uint64_t seam_alloc_hash(const uint8_t *widths, uint32_t width_count) {
     uint8_t head[4];
-    seam_put_u32(head, channels);
-    return seam_hash64(seam_hash64(SEAM_HASH64_INIT, head, sizeof head), widths, channels);
+    seam_put_u32(head, width_count);
+    return seam_hash64(seam_hash64(SEAM_HASH64_INIT, head, sizeof head), widths, width_count);
 }
 
 static bool has_widths(const seam_site *site) {
@@ -49,20 +49,20 @@ static bool is_negotiated(const seam_site *site) {
     return seam_codec_has_gates(site->config.codec);
 }
 
-static uint32_t widths_total(const uint8_t *widths, uint32_t channels) {
+static uint32_t widths_total(const uint8_t *widths, uint32_t width_count) {
     uint32_t total = 0; /* at most 2^20 */
-    for (uint32_t c = 0; c < channels; c++) {
+    for (uint32_t c = 0; c < width_count; c++) {
         total += widths[c];
     }
     return total;
 }
 
 /* Number, step, total and hash of a slot whose widths are in place. */
-static void slot_finish(seam_alloc *slot, uint32_t channels, uint32_t version, uint64_t step) {
+static void slot_finish(seam_alloc *slot, uint32_t width_count, uint32_t version, uint64_t step) {
     slot->version = version;
     slot->effective_step = step;
-    slot->bits_total = widths_total(slot->widths, channels);
-    slot->hash = seam_alloc_hash(slot->widths, channels);
+    slot->bits_total = widths_total(slot->widths, width_count);
+    slot->hash = seam_alloc_hash(slot->widths, width_count);
 }
 
 /* ---- create ---- */
@@ -75,9 +75,9 @@ static seam_status config_check(const seam_site_config *config, seam_error *err)
     if (!seam_codec_is_implemented(config->codec)) {
         return seam_error_set(err, SEAM_E_UNIMPLEMENTED, "codec %s: not implemented", name);
     }
-    if (config->channels < 1 || config->channels > SEAM_CHANNELS_MAX) {
-        return seam_error_set(err, SEAM_E_ARG, "channels %u: outside 1..%u", config->channels,
-                              SEAM_CHANNELS_MAX);
+    if (config->width_count < 1 || config->width_count > SEAM_CHANNELS_MAX) {
+        return seam_error_set(err, SEAM_E_ARG, "width_count: %u is not in 1..%u",
+                              config->width_count, SEAM_CHANNELS_MAX);
     }
     if (seam_codec_has_gates(config->codec)) {
         return seam_gates_config_check(&config->gates, err);
@@ -95,15 +95,16 @@ static seam_status site_alloc(seam_site *site) {
     if (!has_widths(site)) {
         return SEAM_OK;
     }
-    site->memory = seam_mem_zalloc(2, config->channels);
+    site->memory = seam_mem_zalloc(2, config->width_count);
     if (site->memory == NULL) {
         return SEAM_E_MEMORY;
     }
     site->slots[0].widths = site->memory;
-    site->slots[1].widths = site->memory + config->channels;
+    site->slots[1].widths = site->memory + config->width_count;
     if (is_negotiated(site) && config->owner) {
-        return config->waterfill ? seam_waterfill_init(&site->waterfill, config->channels)
-                                 : seam_gates_init(&site->gates, &config->gates, config->channels);
+        return config->waterfill
+                   ? seam_waterfill_init(&site->waterfill, config->width_count)
+                   : seam_gates_init(&site->gates, &config->gates, config->width_count);
     }
     return SEAM_OK;
 }
@@ -134,8 +135,8 @@ seam_status seam_site_create(seam_site **ret_site, const seam_site_config *confi
             const float start = rintf(config->gates.bits_start); /* ties to even */
             width = (uint8_t)fminf(fmaxf(start, site->bits_min), site->bits_max);
         }
-        memset(site->slots[0].widths, width, config->channels);
-        slot_finish(&site->slots[0], config->channels, 1, 0);
+        memset(site->slots[0].widths, width, config->width_count);
+        slot_finish(&site->slots[0], config->width_count, 1, 0);
         site->version_last = 1;
     }
     *ret_site = site;
@@ -234,7 +235,7 @@ seam_status seam_site_propose(const seam_alloc **ret_alloc, bool *ret_proposed, 
                               const uint8_t *widths, uint64_t effective_step) {
     SEAM_ASSERT(is_negotiated(site));
     SEAM_ASSERT(site->config.owner);
-    const uint32_t C = site->config.channels;
+    const uint32_t P = site->config.width_count;
     if (site->next != NEXT_NONE) {
         *ret_alloc = slot_next(site);
         *ret_proposed = false;
@@ -244,17 +245,17 @@ seam_status seam_site_propose(const seam_alloc **ret_alloc, bool *ret_proposed, 
         return SEAM_E_STATE;
     }
     seam_alloc *slot = slot_next(site); /* free: its content may be overwritten */
-    for (uint32_t c = 0; c < C; c++) {
+    for (uint32_t c = 0; c < P; c++) {
         const uint8_t raised = widths[c] < site->bits_min ? site->bits_min : widths[c];
         slot->widths[c] = raised > site->bits_max ? site->bits_max : raised;
     }
-    if (memcmp(slot->widths, slot_now(site)->widths, C) == 0) {
+    if (memcmp(slot->widths, slot_now(site)->widths, P) == 0) {
         *ret_alloc = slot_now(site);
         *ret_proposed = false;
         return SEAM_OK;
     }
     site->version_last++;
-    slot_finish(slot, C, site->version_last, effective_step);
+    slot_finish(slot, P, site->version_last, effective_step);
     site->next = NEXT_PROPOSED;
     *ret_alloc = slot;
     *ret_proposed = true;
@@ -295,19 +296,19 @@ seam_status seam_site_nacked(seam_site *site, uint32_t version, uint8_t bits_min
 /* ---- peer ---- */
 
 /* Why the content of a proposal is refused; SEAM_OK if it is not. */
-static seam_status proposal_check(const seam_site *site, const uint8_t *widths, uint32_t channels,
-                                  uint64_t hash, seam_error *err) {
-    if (channels != site->config.channels) {
-        return seam_error_set(err, SEAM_E_ARG, "widths: %u channels, site %u has %u", channels,
-                              site->config.site_id, site->config.channels);
+static seam_status proposal_check(const seam_site *site, const uint8_t *widths,
+                                  uint32_t width_count, uint64_t hash, seam_error *err) {
+    if (width_count != site->config.width_count) {
+        return seam_error_set(err, SEAM_E_ARG, "widths: %u of them, site %u has %u", width_count,
+                              site->config.site_id, site->config.width_count);
     }
-    for (uint32_t c = 0; c < channels; c++) {
+    for (uint32_t c = 0; c < width_count; c++) {
         if (widths[c] < site->bits_min || widths[c] > site->bits_max) {
             return seam_error_set(err, SEAM_E_ARG, "widths[%u] %u: outside %u..%u", c, widths[c],
                                   site->bits_min, site->bits_max);
         }
     }
-    if (hash != seam_alloc_hash(widths, channels)) {
+    if (hash != seam_alloc_hash(widths, width_count)) {
         return seam_error_set(err, SEAM_E_ARG, "hash: not that of the widths");
     }
     return SEAM_OK;
@@ -338,7 +339,7 @@ static seam_status judge_again(seam_site *site, uint32_t version, uint64_t effec
 }
 
 seam_status seam_site_judge(seam_site *site, uint32_t version, uint64_t effective_step,
-                            const uint8_t *widths, uint32_t channels, uint64_t hash,
+                            const uint8_t *widths, uint32_t width_count, uint64_t hash,
                             uint64_t step_now, seam_error *err) {
     if (!is_negotiated(site) || site->config.owner) {
         return seam_error_set(err, SEAM_E_STATE, "site %u: its allocation is not the peer's",
@@ -360,7 +361,7 @@ seam_status seam_site_judge(seam_site *site, uint32_t version, uint64_t effectiv
         return seam_error_set(err, SEAM_E_STATE, "version %u: version %u is not yet in force",
                               version, slot_next(site)->version);
     }
-    const seam_status st = proposal_check(site, widths, channels, hash, err);
+    const seam_status st = proposal_check(site, widths, width_count, hash, err);
     site->version_last = version;
     if (st != SEAM_OK) {
         site->refused_version = version;
@@ -368,8 +369,8 @@ seam_status seam_site_judge(seam_site *site, uint32_t version, uint64_t effectiv
         return st;
     }
     seam_alloc *slot = slot_next(site);
-    memcpy(slot->widths, widths, channels);
-    slot_finish(slot, channels, version, effective_step);
+    memcpy(slot->widths, widths, width_count);
+    slot_finish(slot, width_count, version, effective_step);
     site->next = NEXT_ACCEPTED;
     return SEAM_OK;
 }
@@ -381,9 +382,9 @@ seam_status seam_site_judge(seam_site *site, uint32_t version, uint64_t effectiv
  *     4    2  site id                28    4  refused_version
  *     6    1  codec                  32    8  refused_hash
  *     7    1  owner                  40   12  slot in force: version u32, effective_step u64
- *     8    4  channels               52   12  the other slot
- *    12    1  next state             64    C  widths in force    } codecs with widths
- *    13    2  bits_min, bits_max    64+C   C  widths of the other }
+ *     8    4  width_count P         52   12  the other slot
+ *    12    1  next state             64    P  widths in force    } codecs with widths
+ *    13    2  bits_min, bits_max    64+P   P  widths of the other }
  *    15    1  0 gates, 1 waterfill         G  that allocator (owner of amaq)
  *    16    8  step_bound                                                                   */
 
@@ -391,14 +392,14 @@ seam_status seam_site_judge(seam_site *site, uint32_t version, uint64_t effectiv
 #define STATE_HEAD_BYTES 64u
 
 size_t seam_site_state_bytes(const seam_site *site) {
-    const size_t C = site->config.channels;
+    const size_t P = site->config.width_count;
     size_t allocator_bytes = 0;
     if (site->gates.q != NULL) {
-        allocator_bytes = seam_gates_state_bytes((uint32_t)C);
+        allocator_bytes = seam_gates_state_bytes((uint32_t)P);
     } else if (site->waterfill.weights != NULL) {
-        allocator_bytes = seam_waterfill_state_bytes((uint32_t)C);
+        allocator_bytes = seam_waterfill_state_bytes((uint32_t)P);
     }
-    return STATE_HEAD_BYTES + (has_widths(site) ? 2 * C : 0) + allocator_bytes;
+    return STATE_HEAD_BYTES + (has_widths(site) ? 2 * P : 0) + allocator_bytes;
 }
 
 static void slot_save(uint8_t *ret, const seam_alloc *slot) {
@@ -407,7 +408,7 @@ static void slot_save(uint8_t *ret, const seam_alloc *slot) {
 }
 
 void seam_site_save(uint8_t *ret, const seam_site *site) {
-    const size_t C = site->config.channels;
+    const size_t P = site->config.width_count;
     const seam_alloc *now = &site->slots[site->now];
     /* A slot that is not in use is saved as zeros, so that equal states are equal bytes. */
     const seam_alloc *next = site->next != NEXT_NONE ? &site->slots[site->now ^ 1] : NULL;
@@ -416,7 +417,7 @@ void seam_site_save(uint8_t *ret, const seam_site *site) {
     seam_put_u16(ret + 4, site->config.site_id);
     ret[6] = (uint8_t)site->config.codec;
     ret[7] = site->config.owner ? 1 : 0;
-    seam_put_u32(ret + 8, site->config.channels);
+    seam_put_u32(ret + 8, site->config.width_count);
     ret[12] = (uint8_t)site->next;
     ret[13] = site->bits_min;
     ret[14] = site->bits_max;
@@ -429,15 +430,15 @@ void seam_site_save(uint8_t *ret, const seam_site *site) {
     if (!has_widths(site)) {
         return;
     }
-    memcpy(ret + STATE_HEAD_BYTES, now->widths, C);
+    memcpy(ret + STATE_HEAD_BYTES, now->widths, P);
     if (next != NULL) {
         slot_save(ret + 52, next);
-        memcpy(ret + STATE_HEAD_BYTES + C, next->widths, C);
+        memcpy(ret + STATE_HEAD_BYTES + P, next->widths, P);
     }
     if (site->gates.q != NULL) {
-        seam_gates_save(ret + STATE_HEAD_BYTES + 2 * C, &site->gates);
+        seam_gates_save(ret + STATE_HEAD_BYTES + 2 * P, &site->gates);
     } else if (site->waterfill.weights != NULL) {
-        seam_waterfill_save(ret + STATE_HEAD_BYTES + 2 * C, &site->waterfill);
+        seam_waterfill_save(ret + STATE_HEAD_BYTES + 2 * P, &site->waterfill);
     }
 }
 
@@ -446,7 +447,7 @@ static bool state_head_valid(const seam_site *site, const uint8_t *bytes) {
     const bool same =
         seam_get_u32(bytes) == STATE_FORMAT && seam_get_u16(bytes + 4) == site->config.site_id &&
         bytes[6] == (uint8_t)site->config.codec && bytes[7] == (site->config.owner ? 1 : 0) &&
-        seam_get_u32(bytes + 8) == site->config.channels &&
+        seam_get_u32(bytes + 8) == site->config.width_count &&
         bytes[15] == (site->config.waterfill ? 1 : 0);
     const uint32_t version_now = seam_get_u32(bytes + 40);
     const uint32_t version_next = seam_get_u32(bytes + 52);
@@ -470,7 +471,7 @@ static bool state_head_valid(const seam_site *site, const uint8_t *bytes) {
 static bool widths_valid(const seam_site *site, const uint8_t *widths) {
     const uint8_t low = is_negotiated(site) ? 1 : site->config.bits_fixed;
     const uint8_t high = is_negotiated(site) ? SEAM_BITS_MAX : site->config.bits_fixed;
-    for (uint32_t c = 0; c < site->config.channels; c++) {
+    for (uint32_t c = 0; c < site->config.width_count; c++) {
         if (widths[c] < low || widths[c] > high) {
             return false;
         }
@@ -479,17 +480,17 @@ static bool widths_valid(const seam_site *site, const uint8_t *widths) {
 }
 
 seam_status seam_site_load(seam_site *site, const uint8_t *bytes, size_t count) {
-    const uint32_t C = site->config.channels;
+    const uint32_t P = site->config.width_count;
     if (count != seam_site_state_bytes(site) || !state_head_valid(site, bytes)) {
         return SEAM_E_FORMAT;
     }
     const uint8_t *widths = bytes + STATE_HEAD_BYTES;
     const next_state next = (next_state)bytes[12];
     if (has_widths(site) &&
-        (!widths_valid(site, widths) || (next != NEXT_NONE && !widths_valid(site, widths + C)))) {
+        (!widths_valid(site, widths) || (next != NEXT_NONE && !widths_valid(site, widths + P)))) {
         return SEAM_E_FORMAT;
     }
-    const size_t head_bytes = STATE_HEAD_BYTES + 2 * (size_t)C;
+    const size_t head_bytes = STATE_HEAD_BYTES + 2 * (size_t)P;
     if (site->gates.q != NULL) { /* the last check: it changes the allocator when it passes */
         SEAM_TRY(seam_gates_load(&site->gates, bytes + head_bytes, count - head_bytes));
     } else if (site->waterfill.weights != NULL) {
@@ -506,11 +507,11 @@ seam_status seam_site_load(seam_site *site, const uint8_t *bytes, size_t count) 
     if (!has_widths(site)) {
         return SEAM_OK;
     }
-    memcpy(site->memory, widths, 2 * (size_t)C);
+    memcpy(site->memory, widths, 2 * (size_t)P);
     for (uint32_t i = 0; i < 2; i++) {
-        site->slots[i].widths = site->memory + (size_t)i * C;
+        site->slots[i].widths = site->memory + (size_t)i * P;
         const uint8_t *slot = bytes + 40 + 12 * (size_t)i;
-        slot_finish(&site->slots[i], C, seam_get_u32(slot), seam_get_u64(slot + 4));
+        slot_finish(&site->slots[i], P, seam_get_u32(slot), seam_get_u64(slot + 4));
     }
     return SEAM_OK;
 }

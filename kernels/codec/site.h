@@ -22,16 +22,16 @@ typedef struct seam_alloc {
     uint32_t bits_total;
     uint64_t effective_step;
     uint64_t hash;   /* seam_alloc_hash of the widths */
-    uint8_t *widths; /* (C) */
+    uint8_t *widths; /* (P) */
 } seam_alloc;
 
-/* FNV-1a over channels (u32 LE) and the C width bytes. */
-uint64_t seam_alloc_hash(const uint8_t *widths, uint32_t channels);
+/* FNV-1a over their count (u32 LE) and the width bytes. */
+uint64_t seam_alloc_hash(const uint8_t *widths, uint32_t width_count);
 
 typedef struct seam_site_config {
     uint16_t site_id; /* of the forward site */
     seam_codec_id codec;
-    uint32_t channels;       /* what has a width: of codec amaq_token the positions */
+    uint32_t width_count;    /* P: the channels; of codec amaq_token the positions */
     uint8_t bits_fixed;      /* codecs with widths but no gates */
     seam_gates_config gates; /* amaq; of waterfill the bounds and the start only */
     bool waterfill;          /* amaq: the allocator, else gates */
@@ -85,7 +85,7 @@ void seam_site_bounds(uint8_t *ret_bits_min, uint8_t *ret_bits_max, const seam_s
  * says why, bounds as seam_site_bounds; SEAM_E_STATE: not a site of the peer's, wrong version
  * number, a step that is not in the future, or an accepted version that is not yet in force. */
 seam_status seam_site_judge(seam_site *site, uint32_t version, uint64_t effective_step,
-                            const uint8_t *widths, uint32_t channels, uint64_t hash,
+                            const uint8_t *widths, uint32_t width_count, uint64_t hash,
                             uint64_t step_now, seam_error *err);
 
 /* Exact state (allocations, allocator, versions, bounds) for journals and checkpoints.

@@ -1,14 +1,11 @@
 /* Sums over the rows of a position: see token_gates.h. */
 #include "token_gates.h"
 
+#include "bytes.h"
 #include "try.h"
 
 #define LN2       0.69314718055994530942
 #define SUM_LANES 8u
-
-static bool bitmap_has(const uint8_t *bitmap, uint32_t row) {
-    return bitmap == NULL || (bitmap[row / 8] >> (row % 8) & 1) != 0;
-}
 
 void seam_token_gates_fill(uint32_t *ret_gates, const uint32_t *sequence_rows,
                            uint32_t sequence_count, const uint8_t *bitmap, uint32_t gate_count) {
@@ -16,16 +13,11 @@ void seam_token_gates_fill(uint32_t *ret_gates, const uint32_t *sequence_rows,
     uint32_t row = 0;
     for (uint32_t s = 0; s < sequence_count; s++) {
         for (uint32_t i = 0; i < sequence_rows[s]; i++, row++) {
-            if (bitmap_has(bitmap, row)) {
+            if (seam_bitmap_has(bitmap, row)) {
                 *ret_gates++ = i < gate_count ? i : gate_count - 1;
             }
         }
     }
-}
-
-static double kappa(uint8_t width) {
-    const double levels = (double)(1u << width);
-    return levels / (levels - 1.0);
 }
 
 static double lanes_sum(const double *lanes) {
@@ -72,7 +64,7 @@ void seam_token_gates_add_exact(float *ret_db, const seam_token_rows *rows, cons
         const size_t at = (size_t)t * rows->channels;
         const uint32_t p = rows->gates[t];
         const double sum = row_errors(g + at, x + at, decoded + at, rows->channels);
-        ret_db[p] += (float)(-LN2 * kappa(widths[p]) * sum);
+        ret_db[p] += (float)(-LN2 * seam_gates_kappa(widths[p]) * sum);
     }
 }
 
@@ -82,7 +74,7 @@ void seam_token_gates_add_surrogate(float *ret_db, const seam_token_rows *rows, 
     for (uint32_t t = 0; t < rows->rows; t++) {
         const uint32_t p = rows->gates[t];
         const double sum = row_squares(g + (size_t)t * rows->channels, rows->channels);
-        const double scale = -(LN2 / 12.0) * (double)labelled_rows * kappa(widths[p]);
+        const double scale = -(LN2 / 12.0) * (double)labelled_rows * seam_gates_kappa(widths[p]);
         ret_db[p] += (float)(scale * (double)steps[t] * (double)steps[t] * sum);
     }
 }
@@ -91,7 +83,7 @@ void seam_token_gates_add_surrogate(float *ret_db, const seam_token_rows *rows, 
 void seam_token_gates_add_counts(uint32_t *ret_counts, const seam_token_rows *rows,
                                  const uint8_t *bitmap) {
     for (uint32_t t = 0; t < rows->rows; t++) {
-        if (bitmap_has(bitmap, t)) {
+        if (seam_bitmap_has(bitmap, t)) {
             ret_counts[rows->gates[t]]++;
         }
     }
@@ -112,7 +104,7 @@ double seam_token_gates_mean(const seam_gates *gates) {
     double mean = 0.0;
     SEAM_ASSERT(gates->weights != NULL);
     seam_gates_bits(gates->bits, gates);
-    for (uint32_t p = 0; p < gates->channels; p++) {
+    for (uint32_t p = 0; p < gates->gate_count; p++) {
         mean += (double)gates->weights[p] * (double)gates->bits[p];
     }
     return mean;

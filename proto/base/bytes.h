@@ -4,6 +4,7 @@
 #ifndef SEAM_BYTES_H
 #define SEAM_BYTES_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -15,6 +16,11 @@ uint16_t seam_get_u16(const uint8_t *bytes);
 uint32_t seam_get_u32(const uint8_t *bytes);
 uint64_t seam_get_u64(const uint8_t *bytes);
 float seam_get_f32(const uint8_t *bytes);
+
+/* Bit `row` of a bitmap, the least significant bit of a byte first; NULL has every row. */
+static inline bool seam_bitmap_has(const uint8_t *bitmap, uint32_t row) {
+    return bitmap == NULL || ((uint32_t)bitmap[row / 8] >> row % 8 & 1u) != 0;
+}
 
 /* CRC-32C (Castagnoli, RFC 3720 B.4), reflected, init and final xor 0xffffffff; chainable: pass
  * the previous result, 0 at first. Hardware instructions where the CPU has them. */

@@ -16,10 +16,9 @@ static seam_status bitmap_read(uint32_t *ret_count, uint32_t *ret_rows,
 static seam_status positions_check(const Seam__V1__MicroBatch *micro, uint32_t rows,
                                    const char *prefix, const seam_layout_limits *limits,
                                    seam_error *err);
-
-bool seam_bitmap_has(const uint8_t *bitmap, uint32_t row) {
-    return ((uint32_t)bitmap[row / 8] >> (row % 8) & 1u) != 0;
-}
+static seam_status row_sources_read(uint32_t *ret_rows_in, const Seam__V1__MicroBatch *micro,
+                                    uint32_t rows, const char *prefix,
+                                    const seam_layout_limits *limits, seam_error *err);
 
 seam_status seam_micro_layout_read(seam_micro_layout *ret_layout, uint32_t *ret_labelled_rows,
                                    const Seam__V1__MicroBatch *micro, uint32_t micro_idx,
@@ -29,7 +28,9 @@ seam_status seam_micro_layout_read(seam_micro_layout *ret_layout, uint32_t *ret_
     seam_micro_layout layout = {.sequence_count = (uint32_t)micro->n_sequence_rows,
                                 .sequence_rows = micro->sequence_rows,
                                 .sample_ids = micro->n_sample_ids > 0 ? micro->sample_ids : NULL,
-                                .positions = micro->n_positions > 0 ? micro->positions : NULL};
+                                .positions = micro->n_positions > 0 ? micro->positions : NULL,
+                                .row_sources =
+                                    micro->n_row_sources > 0 ? micro->row_sources : NULL};
     SEAM_TRY(
         rows_sum(&layout.rows, micro->sequence_rows, micro->n_sequence_rows, prefix, limits, err));
     if (micro->n_sample_ids != 0 && micro->n_sample_ids != micro->n_sequence_rows) {
@@ -42,6 +43,7 @@ seam_status seam_micro_layout_read(seam_micro_layout *ret_layout, uint32_t *ret_
                               prefix);
     }
     SEAM_TRY(positions_check(micro, layout.rows, prefix, limits, err));
+    SEAM_TRY(row_sources_read(&layout.rows_in, micro, layout.rows, prefix, limits, err));
     SEAM_TRY(bitmap_read(&layout.labelled_count, ret_labelled_rows, &micro->labelled_rows,
                          layout.rows, prefix, err));
     if (layout.labelled_count == 0) {
@@ -108,6 +110,10 @@ uint64_t seam_step_begin_digest(const Seam__V1__StepBegin *begin) {
         hash = hash_u32(hash, micro->n_positions);
         for (size_t j = 0; j < micro->n_positions; j++) {
             hash = hash_u32(hash, micro->positions[j]);
+        }
+        hash = hash_u32(hash, micro->n_row_sources);
+        for (size_t j = 0; j < micro->n_row_sources; j++) {
+            hash = hash_u32(hash, micro->row_sources[j]);
         }
     }
     return hash;
@@ -296,6 +302,34 @@ static seam_status positions_check(const Seam__V1__MicroBatch *micro, uint32_t r
                                   row, micro->positions[row], limits->positions_max);
         }
     }
+    return SEAM_OK;
+}
+
+/* In order of first appearance, so that every row of the tensor is some row's source. */
+static seam_status row_sources_read(uint32_t *ret_rows_in, const Seam__V1__MicroBatch *micro,
+                                    uint32_t rows, const char *prefix,
+                                    const seam_layout_limits *limits, seam_error *err) {
+    if (micro->n_row_sources == 0) {
+        *ret_rows_in = rows;
+        return SEAM_OK;
+    }
+    if (!limits->row_sources_taken) {
+        return seam_error_set(err, SEAM_E_ARG, "%srow_sources: not with this codec of fwd_in",
+                              prefix);
+    }
+    if (micro->n_row_sources != rows) {
+        return seam_error_set(err, SEAM_E_ARG, "%srow_sources: %zu for %u rows", prefix,
+                              micro->n_row_sources, rows);
+    }
+    uint32_t count = 0;
+    for (uint32_t row = 0; row < rows; row++) {
+        if (micro->row_sources[row] > count) {
+            return seam_error_set(err, SEAM_E_ARG, "%srow_sources[%u]: %u after %u distinct rows",
+                                  prefix, row, micro->row_sources[row], count);
+        }
+        count += micro->row_sources[row] == count ? 1 : 0;
+    }
+    *ret_rows_in = count;
     return SEAM_OK;
 }
 

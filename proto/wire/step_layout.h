@@ -19,6 +19,7 @@ typedef struct seam_layout_limits {
     uint32_t micros_max;    /* of a step */
     uint32_t positions_max; /* every position is below it (the model's context) */
     bool sample_ids_needed; /* a codec goes by them */
+    bool row_sources_taken; /* seam_codec_plan_takes_row_sources */
 } seam_layout_limits;
 
 typedef struct seam_micro_layout {
@@ -27,6 +28,8 @@ typedef struct seam_micro_layout {
     const uint32_t *sequence_rows; /* (sequence_count) */
     const uint64_t *sample_ids;    /* (sequence_count) or NULL */
     const uint32_t *positions;     /* (rows), or NULL: 0.. in every sequence */
+    const uint32_t *row_sources;   /* (rows), or NULL: each is a row of site 0's tensor */
+    uint32_t rows_in;              /* of site 0's tensor */
     uint32_t labelled_count;
 } seam_micro_layout;
 
@@ -44,8 +47,6 @@ uint64_t seam_step_begin_digest(const Seam__V1__StepBegin *begin);
 /* Labelled rows of each sequence, in order; every bit of rows beyond them is left out. */
 void seam_sequence_labelled_counts(uint32_t *ret_counts, const uint32_t *sequence_rows,
                                    uint32_t sequence_count, const uint8_t *bitmap);
-/* Row t is labelled? Bit t, LSB first. */
-bool seam_bitmap_has(const uint8_t *bitmap, uint32_t row);
 
 /* A request of Forward or Generate. */
 typedef struct seam_request_layout {

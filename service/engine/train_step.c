@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "bytes.h"
+#include "row_sources.h"
 #include "token_gates.h"
 #include "trainer_internal.h"
 #include "try.h"
@@ -41,10 +42,13 @@ static seam_status alloc_of(const seam_alloc **ret_alloc, seam_site *site, uint6
     return SEAM_OK;
 }
 
-/* The sequences of the micro-batch as a site sees them. */
+/* The sequences of the micro-batch as a site sees them; distinct rows are of none. */
 static seam_sequences sequences_of(const seam_trainer *t, uint16_t site) {
     const bool outer = site == SEAM_SITE_FWD_IN || site == SEAM_SITE_BWD_IN;
     const seam_micro_layout *layout = &t->micro.layout;
+    if (site == SEAM_SITE_FWD_IN && layout->row_sources != NULL) {
+        return (seam_sequences){.count = 0};
+    }
     const bool all = outer || !t->config->labelled_rows_only;
     return (seam_sequences){.sample_ids = layout->sample_ids,
                             .rows = all ? layout->sequence_rows : t->micro.sequence_labelled,
@@ -187,6 +191,10 @@ seam_status seam_trainer_forward(seam_trainer *trainer, seam_stream *stream, sea
     }
     row_gates_fill(t);
     SEAM_TRY(decode(t, t->rows, SEAM_SITE_FWD_IN, t->site_in, err));
+    const seam_micro_layout *layout = &t->micro.layout;
+    if (layout->row_sources != NULL) {
+        seam_row_sources_spread(t->rows, layout->row_sources, layout->rows, t->channels);
+    }
     if (has_gates_in(t)) { /* D of site 0 for the surrogate signal */
         SEAM_TRY(seam_coder_steps(t->steps_in, t->coders[SEAM_SITE_FWD_IN]));
     }

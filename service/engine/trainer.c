@@ -108,7 +108,7 @@ static seam_status sites_create(seam_trainer *t, seam_error *err) {
     seam_site_config config = {
         .site_id = SEAM_SITE_FWD_IN,
         .codec = seam_session_config_codec(t->config, SEAM_SITE_FWD_IN),
-        .channels = t->width_count,
+        .width_count = t->width_count,
         .bits_fixed = (uint8_t)t->config->codec.bits,
         .gates = t->config->gates,
         .waterfill = t->config->codec.allocator == SEAM_ALLOCATOR_WATERFILL,

@@ -225,7 +225,7 @@ static seam_status tensor_begin(seam_train *train, const seam_frame_header *head
         seam_sequence_labelled_counts(micro->sequence_labelled, micro->layout.sequence_rows,
                                       micro->layout.sequence_count, micro->bitmap);
         SEAM_TRY(alloc_check(train, header, err));
-        rows = header->phase == SEAM_PHASE_FORWARD ? micro->layout.rows
+        rows = header->phase == SEAM_PHASE_FORWARD ? micro->layout.rows_in
                                                    : seam_trainer_rows_out(session->trainer);
     }
     const seam_tensor_expect expect = {

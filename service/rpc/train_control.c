@@ -361,12 +361,12 @@ static seam_status on_budget(const seam_train *train, const Seam__V1__Budget *bu
                               "budget.beta: beta, bits_lr and width_shift must be finite, the "
                               "first two not negative");
     }
-    const uint32_t channels = train->session->config.model->config->hidden;
+    const uint32_t widths = seam_session_config_width_count(&train->session->config);
     if (budget->bits_total != 0 &&
-        (budget->bits_total < channels || budget->bits_total > SEAM_BITS_MAX * channels)) {
+        (budget->bits_total < widths || budget->bits_total > SEAM_BITS_MAX * widths)) {
         return seam_error_set(err, SEAM_E_ARG,
-                              "budget.bits_total: %u is not in 1..%d bits for each of %u channels",
-                              budget->bits_total, SEAM_BITS_MAX, channels);
+                              "budget.bits_total: %u is not in 1..%d bits for each of %u widths",
+                              budget->bits_total, SEAM_BITS_MAX, widths);
     }
     const seam_budget next = {.effective_step = budget->effective_step,
                               .bits_loss_active = budget->bits_loss_active,

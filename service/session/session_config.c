@@ -211,7 +211,8 @@ static seam_status limits_read(seam_session_config *ret, const Seam__V1__Limits 
                              .sequences_max = message->sequences_per_micro_max,
                              .micros_max = message->micros_per_step_max,
                              .positions_max = ret->model->config->context_max,
-                             .sample_ids_needed = ret->codec.codec_out == SEAM_CODEC_AQSGD};
+                             .sample_ids_needed = ret->codec.codec_out == SEAM_CODEC_AQSGD,
+                             .row_sources_taken = seam_codec_plan_takes_row_sources(&ret->codec)};
     ret->cache_dir = limits->cache_dir;
     const uint32_t channels = ret->model->config->hidden;
     const seam_status st = seam_coder_channels_check(channels);

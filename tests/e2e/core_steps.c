@@ -2,8 +2,9 @@
  * library counted and what the kernel's TCP_INFO says of this process's own connections.
  *
  *   core_steps ADDRESS CA|- CODEC[/FWD_IN] STEPS SEQUENCES ROWS_EACH [MODE]
- *   MODE: exact, cancel, anonymous (without sample ids), waterfill, paced, rateSECONDS (of a step;
- *   one more line for every step)
+ *   MODE: exact, gradient (bwd_in travels), cancel, anonymous (without sample ids), waterfill,
+ * paced, rateSECONDS (of a step; one more line for every step); repeats in front: equal rows travel
+ * each
  *
  * Three steps are an epoch: the same samples come again, each of rows out of a small vocabulary.
  *
@@ -32,6 +33,7 @@ typedef struct shape {
     uint64_t sample_ids[SEQUENCES_MAX];
     bool anonymous;
     uint8_t *labelled;
+    uint32_t *tokens;
     float *x, *y;
 } shape;
 
@@ -67,17 +69,18 @@ static seam_status step(seam_session *session, shape *s, uint32_t number, seam_s
     const seam_step_micro micro = {.sequence_count = s->sequences,
                                    .sequence_rows = s->sequence_rows,
                                    .labelled_rows = s->labelled,
-                                   .sample_ids = s->anonymous ? NULL : s->sample_ids};
+                                   .sample_ids = s->anonymous ? NULL : s->sample_ids,
+                                   .row_keys = s->tokens};
     for (uint32_t i = 0; i < s->sequences; i++) {
         s->sample_ids[i] = (uint64_t)(number % EPOCH_STEPS) << 32 | i;
+    }
+    for (uint32_t row = 0; row < s->rows; row++) {
+        s->tokens[row] = (number % EPOCH_STEPS * 977 + row * 31) % VOCAB;
+        fill(s->x + (size_t)row * s->channels, s->channels, s->tokens[row]);
     }
     seam_status st = seam_step_begin(session, &micro, 1, err);
     if (st != SEAM_OK) {
         return st;
-    }
-    for (uint32_t row = 0; row < s->rows; row++) {
-        const uint32_t token = (number % EPOCH_STEPS * 977 + row * 31) % VOCAB;
-        fill(s->x + (size_t)row * s->channels, s->channels, token);
     }
     st = seam_step_forward(session, s->y, 0, s->x, err);
     if (st != SEAM_OK) {
@@ -105,6 +108,8 @@ static void *cancel_soon(void *session) {
 }
 
 static seam_session_options options_of(char **argv, const char *mode, const shape *s) {
+    const bool repeats = strncmp(mode, "repeats", strlen("repeats")) == 0;
+    mode += repeats ? strlen("repeats") : 0;
     const bool rate = strncmp(mode, "rate", 4) == 0;
     seam_session_options options = SEAM_SESSION_OPTIONS_INIT;
     char *fwd_in = argv[3];
@@ -115,6 +120,7 @@ static seam_session_options options_of(char **argv, const char *mode, const shap
     options.lora_rank = 4;
     options.gate_signal = strcmp(mode, "exact") == 0 ? "exact" : NULL;
     options.send_input_gradient = strcmp(mode, "gradient") == 0;
+    options.repeat_rows = rate || repeats;
     options.allocator = rate || strcmp(mode, "waterfill") == 0 ? "waterfill" : NULL;
     options.rate_auto = rate;
     options.step_seconds = rate ? strtof(mode + strlen("rate"), NULL) : 0.0f;
@@ -143,6 +149,7 @@ static seam_status run(seam_client *client, char **argv, const char *mode, int p
     s.labelled = calloc((s.rows + 7) / 8, 1);
     s.x = calloc(s.rows, s.channels * sizeof(float));
     s.y = calloc(s.rows, s.channels * sizeof(float));
+    s.tokens = calloc(s.rows, sizeof *s.tokens);
     for (uint32_t i = 0; i < s.sequences; i++) {
         s.sequence_rows[i] = s.rows_each;
         for (uint32_t t = s.rows_each / 2; t < s.rows_each; t++) {
@@ -186,6 +193,7 @@ static seam_status run(seam_client *client, char **argv, const char *mode, int p
            (unsigned long long)received, (unsigned long long)kernel_sent,
            (unsigned long long)kernel_received, in.mean_bits, out.mean_bits,
            st == SEAM_OK ? "" : err->text);
+    free(s.tokens);
     free(s.y);
     free(s.x);
     free(s.labelled);

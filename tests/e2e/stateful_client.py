@@ -115,11 +115,11 @@ class StatefulSession:
         step, n_lab = self.step_next, int(sum(m.labelled.sum() for m in micros))
         bitmaps = [np.packbits(m.labelled.astype(np.uint8), bitorder="little").tobytes()
                    for m in micros]
-        layout = [(m.sequence_rows, b, m.sample_ids, []) for m, b in zip(micros, bitmaps)]
+        layout = [(m.sequence_rows, b, m.sample_ids, [], []) for m, b in zip(micros, bitmaps)]
         self.send(step_begin=stream_pb2.StepBegin(
             step=step, labelled_row_count=n_lab,
             micros=[stream_pb2.MicroBatch(sequence_rows=s, labelled_rows=b, sample_ids=i)
-                    for s, b, i, _ in layout],
+                    for s, b, i, _, _ in layout],
             digest=messages.step_begin_digest(step, n_lab, layout)))
         loss = 0.0
         for m, micro in enumerate(micros):

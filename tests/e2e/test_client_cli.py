@@ -55,13 +55,13 @@ def check_report(case):
         assert step["bf16_bytes"] == 4 * step["tokens"] * hidden * 2
         assert 0 < step["encode_seconds"] + step["decode_seconds"] < step["seconds"]
         assert 0 < step["server_codec_seconds"] < step["server_seconds"]
-        assert step["micros"] == 1 and step["sites"]["fwd_in"]["rows"] == step["tokens"]
+        assert step["micros"] == 1 and 8 < step["sites"]["fwd_in"]["rows"] < step["tokens"]
         payload = {name: step["sites"][name]["payload_bytes"] for name in SITES}
         assert step["bytes_sent"] > payload["fwd_in"] + payload["bwd_out"]
         assert step["bytes_received"] > payload["fwd_out"] + payload["bwd_in"]
         for name in SITES[:3]:
             site = step["sites"][name]
-            rows = step["tokens"] if name == "fwd_in" else step["labelled_tokens"]
+            rows = site["rows"] if name == "fwd_in" else step["labelled_tokens"]
             # Ranges, then codes of exactly the mean width.
             codes = -(-round(site["mean_bits"] * hidden) * rows // 8)
             assert payload[name] == 4 + 4 * hidden + codes, (name, site, rows)
@@ -101,16 +101,21 @@ def check_report(case):
 
 
 def check_same_bits(case):
-    """The same options give the same state; unlabelled rows and the input gradient change bytes, not
-    bits."""
+    """The same options give the same state; unlabelled rows, repeated rows and the input gradient
+    change bytes, not bits."""
     hashes = {}
     for name, args in {"a": [], "b": [], "all": ["--labelled-rows-only", "off"],
-                       "gradient": ["--elide-input-gradient", "off"],
+                       "repeats": ["--distinct-rows-only", "off"],
+                       "gradient": ["--elide-input-gradient", "off", "--distinct-rows-only", "off"],
                        "seed": ["--seed", "5"]}.items():
         code, out, err = case.train(f"bits-{name}", *args, "--delete-session")
         assert code == 0, out + err
         hashes[name] = [s["state_hash"] for s in case.report(f"bits-{name}")["steps"]]
-    assert hashes["a"] == hashes["b"] == hashes["all"] == hashes["gradient"] != hashes["seed"]
+    assert hashes["a"] == hashes["b"] == hashes["all"] == hashes["repeats"] == hashes["gradient"]
+    assert hashes["a"] != hashes["seed"]
+    for once, each in zip(*(case.report(f"bits-{n}")["steps"] for n in ("a", "repeats"))):
+        rows = [step["sites"]["fwd_in"]["rows"] for step in (once, each)]
+        assert rows[0] < rows[1] == each["tokens"] and once["bytes_sent"] < each["bytes_sent"]
     for step in case.report("bits-gradient")["steps"]:
         site, pair = step["sites"]["bwd_in"], step["sites"]["fwd_in"]
         assert site["mean_bits"] == pair["mean_bits"] and site["rows"] == step["tokens"]
@@ -159,7 +164,7 @@ def check_codec_fwd_in(case):
     for step in report["steps"]:
         sites = step["sites"]
         assert sites["fwd_in"]["mean_bits"] == 16 and "widths" not in sites["fwd_in"]
-        assert sites["fwd_in"]["payload_bytes"] == 2 * step["tokens"] * 48
+        assert sites["fwd_in"]["payload_bytes"] == 2 * sites["fwd_in"]["rows"] * 48
         assert sites["bwd_in"]["payload_bytes"] == 0
     first, last = report["steps"][0], report["steps"][-1]
     assert first["sites"]["fwd_out"]["mean_bits"] == 8
@@ -171,7 +176,8 @@ def check_codec_fwd_in(case):
 def check_dictionary(case):
     """Bytes that the tokens alone decide, the same bits as bf16 at that site, over repeated epochs."""
     hashes, reports = {}, {}
-    for name, args in {"bf16": ["--codec-fwd-in", "bf16"], "on": ["--dictionary", "on"],
+    for name, args in {"bf16": ["--codec-fwd-in", "bf16", "--distinct-rows-only", "off"],
+                       "on": ["--dictionary", "on"],
                        "full": ["--dictionary", "on", "--dictionary-rows", "9"]}.items():
         code, out, err = case.train(f"dictionary-{name}", *args, "--steps", 25)
         assert code == 0, out + err
@@ -253,7 +259,8 @@ def check_symmetric(case):
         for step in report["steps"]:
             assert step["sites"]["bwd_in"]["payload_bytes"] == 0
             for name in SITES[:3]:
-                rows = step["tokens"] if name == "fwd_in" else step["labelled_tokens"]
+                rows = step["sites"][name]["rows"]
+                assert rows == step["labelled_tokens"] or name == "fwd_in"
                 scales = {"tensor": 1, "channel": hidden, "group": rows * hidden // 16}[codec]
                 assert step["sites"][name]["mean_bits"] == bits
                 assert step["sites"][name]["payload_bytes"] == \
@@ -265,10 +272,8 @@ def check_symmetric(case):
 
 def wire_mean(step, first):
     """Mean width on the wire, over the values of the first step, as the arbiter weighs them."""
-    rows = {name: first["sites"][name]["payload_bytes"] for name in ("fwd_in", "fwd_out")}
-    values = {name: (rows[name] - 4 - 4 * 48) * 8 / first["sites"][name]["mean_bits"]
-              for name in rows}
-    return sum(values[n] * step["sites"][n]["mean_bits"] for n in rows) / sum(values.values())
+    values = {"fwd_in": first["tokens"], "fwd_out": first["labelled_tokens"]}
+    return sum(values[n] * step["sites"][n]["mean_bits"] for n in values) / sum(values.values())
 
 
 def check_allocators(case):
@@ -364,8 +369,9 @@ def check_entropy(case):
         reports = {}
         for entropy in ("none", "rans"):
             code, out, err = case.train(f"{name}-{entropy}", *args, "--steps", 12, "--batch", 16,
-                                        "--lr", "1e-2", "--entropy", entropy, "--eval-data",
-                                        case.eval, "--exact-match", "off", "--delete-session")
+                                        "--lr", "1e-2", "--entropy", entropy,
+                                        "--distinct-rows-only", "off", "--eval-data", case.eval,
+                                        "--exact-match", "off", "--delete-session")
             assert code == 0, out + err
             reports[entropy] = case.report(f"{name}-{entropy}")
             assert reports[entropy]["config"]["entropy"] == entropy

@@ -75,6 +75,13 @@ def test_two_sessions__at_once__as_alone(binary, folder):
         assert together == alone
 
 
+def amaq_config(types):
+    return types.AmaqConfig(
+        bits_min=1, bits_max=16, bits_start=8, bits_target=4, alpha=1, beta=0.02, bits_lr=0.1,
+        bits_loss=types.BITS_LOSS_L2, clipping=types.CLIPPING_SOFT,
+        gate_signal=types.GATE_SIGNAL_SURROGATE, alloc_lag_steps=2)
+
+
 def train_amaq(server, folder, steps, seed):
     """State hashes and widths of an amaq run by python_client/: gates, proposals, answers."""
     sys.path[:0] = [str(SOURCE / "tests" / "e2e" / "python_client"),
@@ -84,10 +91,7 @@ def train_amaq(server, folder, steps, seed):
     from seam_client import Micro, Session
     config = session_config(codec=types.CODEC_AMAQ, seed=seed)
     config.lora.rank, config.optimizer.lr = 7, 1e-2
-    config.codec.amaq.CopyFrom(types.AmaqConfig(
-        bits_min=1, bits_max=16, bits_start=8, bits_target=4, alpha=1, beta=0.02, bits_lr=0.1,
-        bits_loss=types.BITS_LOSS_L2, clipping=types.CLIPPING_SOFT,
-        gate_signal=types.GATE_SIGNAL_SURROGATE, alloc_lag_steps=2))
+    config.codec.amaq.CopyFrom(amaq_config(types))
     rng = np.random.default_rng(seed)
     labelled = np.arange(30) % 3 != 0
     labelled[[9, 29]] = False
@@ -349,6 +353,26 @@ def test_bad_messages__each_named__the_session_goes_on(binary, folder):
         stream, _ = trainer.attach()
         loss, _ = trainer.step(stream, micros)
         assert np.isfinite(loss)
+
+
+def test_bad_budget__bits_total__bounded_by_the_widths(binary, folder):
+    """One width a channel, or with granularity token one a row of the largest micro-batch."""
+    from seam.v1 import types_pb2 as types
+    with Seamd(binary, folder / "model") as server, grpc.insecure_channel(server.address) as ch:
+        for granularity in (types.GRANULARITY_FEATURE, types.GRANULARITY_TOKEN):
+            config = session_config(codec=types.CODEC_AMAQ)
+            config.codec.amaq.CopyFrom(amaq_config(types))
+            config.codec.amaq.granularity = granularity
+            trainer = Trainer(ch, folder / "model", config)
+            widths = (config.limits.rows_per_micro_max if granularity == types.GRANULARITY_TOKEN
+                      else trainer.embedding.shape[1])
+            for total in (widths - 1, 16 * widths + 1, 2 ** 32 - 1):
+                stream, _ = trainer.attach()
+                for good in (0, widths, 16 * widths):
+                    stream.send(budget=stream.pb.Budget(bits_total=good))
+                stream.send(budget=stream.pb.Budget(bits_total=total))
+                refused(CODE.INVALID_ARGUMENT, stream.drain, reason="ARG",
+                        text=f"budget.bits_total: {total} is not in 1..16 bits for each of {widths}")
 
 
 def test_bad_quantized_frames__each_named__the_session_goes_on(binary, folder):

@@ -18,7 +18,7 @@ typedef struct both_ends {
 
 static seam_site *site_make(bool owner) {
     seam_site_config config = {
-        .site_id = 1, .codec = SEAM_CODEC_AMAQ, .channels = C, .owner = owner};
+        .site_id = 1, .codec = SEAM_CODEC_AMAQ, .width_count = C, .owner = owner};
     seam_site *site = NULL;
     FUZZ_CHECK(seam_gates_preset(&config.gates, 4.0f));
     FUZZ_CHECK(seam_site_create(&site, &config, NULL) == SEAM_OK);

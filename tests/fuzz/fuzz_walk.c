@@ -6,8 +6,11 @@
 #include "step_layout.h"
 #include "walk.h"
 
-static const seam_layout_limits limits = {
-    .rows_max = 4096, .sequences_max = 64, .micros_max = 16, .positions_max = 2048};
+static const seam_layout_limits limits = {.rows_max = 4096,
+                                          .sequences_max = 64,
+                                          .micros_max = 16,
+                                          .positions_max = 2048,
+                                          .row_sources_taken = true};
 
 static void rows_check(const uint32_t *rows, uint32_t count, uint32_t end) {
     for (uint32_t i = 0; i < count; i++) {

@@ -181,9 +181,14 @@ static void check_message(const char *name, const blob *b, const char *expected,
     }
 }
 
+/* Of the session that the files of kind begin and begin_bad are judged in. */
+static const seam_layout_limits limits = {.rows_max = 64,
+                                          .sequences_max = 8,
+                                          .micros_max = 2,
+                                          .positions_max = 64,
+                                          .row_sources_taken = true};
+
 static void check_begin(const blob *b, uint64_t expected) {
-    static const seam_layout_limits limits = {
-        .rows_max = 64, .sequences_max = 8, .micros_max = 2, .positions_max = 64};
     Seam__V1__TrainRequest *const request =
         seam__v1__train_request__unpack(NULL, b->count, b->bytes);
     assert_non_null(request);
@@ -194,8 +199,6 @@ static void check_begin(const blob *b, uint64_t expected) {
 }
 
 static void check_begin_bad(const char *name, const blob *b, const char *expected) {
-    static const seam_layout_limits limits = {
-        .rows_max = 64, .sequences_max = 8, .micros_max = 2, .positions_max = 64};
     seam_error err = {0};
     char got[64 + SEAM_ERROR_TEXT_BYTES];
     Seam__V1__TrainRequest *const request =
@@ -244,7 +247,7 @@ static void test_golden__every_file__as_the_manifest_says(void **state) {
     static blob file;
     uint32_t lines = 0;
     seam_site *site = NULL;
-    seam_site_config site_config = {.codec = SEAM_CODEC_AMAQ, .channels = 5};
+    seam_site_config site_config = {.codec = SEAM_CODEC_AMAQ, .width_count = 5};
     assert_true(seam_gates_preset(&site_config.gates, 3.0f));
     assert_int_equal(seam_site_create(&site, &site_config, NULL), SEAM_OK);
     assert_true(read_file(&manifest, "manifest.tsv"));

@@ -293,6 +293,9 @@ def make_bad_messages(g):
     bad("sequence_empty", "ARG micros[0].sequence_rows", {"sequence_rows": [5, 0, 5]})
     bad("sample_ids", "ARG micros[0].sample_ids", {"sample_ids": [100, 101]})
     bad("positions", "ARG micros[0].positions", {"positions": [0, 1, 2]})
+    bad("row_sources", "ARG micros[0].row_sources", {"row_sources": [0, 1, 2]})
+    bad("row_sources_order", "ARG micros[0].row_sources",
+        {"row_sources": [0, 1, 3, 2, 0, 0, 0, 0, 0, 0]})
     bad("bitmap_short", "ARG micros[0].labelled_rows", {"labelled_rows": b"\x12"})
     bad("bitmap_padding", "ARG micros[0].labelled_rows", {"labelled_rows": b"\x12\x06"})
     bad("unlabelled", "ARG micros[0].labelled_rows", {"labelled_rows": bytes(2)})
@@ -309,12 +312,17 @@ def make_messages(g):
     g.add("badmsg_overlong", b"\x7a\x81\x00\x01", "badmsg", "malformed length")
     g.add("badmsg_type", b"\x78\x01", "badmsg", "wire type 0")
     # StepBegin: step 7, one micro-batch of sequences 5, 1, 4; rows 1, 4 and 9 are labelled.
-    micro = ([5, 1, 4], bytes([0x12, 0x02]), [100, 101, 10 ** 12], [])
+    micro = ([5, 1, 4], bytes([0x12, 0x02]), [100, 101, 10 ** 12], [], [])
     digest = messages.step_begin_digest(7, 3, [micro])
     body = field(1, b"".join(varint(v) for v in micro[0])) + field(2, micro[1])
     body += field(3, b"".join(varint(v) for v in micro[2]))
     begin = b"\x08\x07\x10\x03" + field(3, body) + b"\x21" + struct.pack("<Q", digest)
     g.add("step_begin", field(2, begin), "begin", f"{digest:016x}")
+    again = messages.read("TrainRequest", field(2, begin))["step_begin"]
+    again["micros"][0]["row_sources"] = [0, 1, 2, 1, 0, 0, 3, 2, 4, 4]
+    again["digest"] = messages.digest_of(again)
+    g.add("step_begin_sources", messages.write("TrainRequest", {"step_begin": again}), "begin",
+          f"{again['digest']:016x}")
     return micro, digest
 
 
@@ -399,14 +407,15 @@ def hex_blocks(g, micro, digest):
             ("gate_signal", {64: "dL/db: -0.5, 0.25, -0.001"})):
         data = g.files[name + ".bin"]
         blocks[name] = dump(data, {**HEADER_NOTES, **notes})
-    sequence_rows, bitmap, sample_ids, _ = micro
+    sequence_rows, bitmap, sample_ids, _, _ = micro
     data = struct.pack("<QQI", 7, 3, 1) + struct.pack("<4I", 3, *sequence_rows)
     data += struct.pack("<I", len(bitmap)) + bitmap + struct.pack("<I3Q", 3, *sample_ids)
-    data += struct.pack("<I", 0)
+    data += struct.pack("<II", 0, 0)
     blocks["step_begin"] = dump(data, {
         0: "step 7", 8: "labelled_row_count 3", 16: "1 micro-batch", 20: "3 sequences",
         24: "5, 1, 4 rows", 36: "2 bytes of bitmap", 40: "16 + 256*2 = rows 1, 4, 9",
-        42: "3 sample ids", 46: "100", 54: "101", 62: "10^12", 70: "no positions"})
+        42: "3 sample ids", 46: "100", 54: "101", 62: "10^12", 70: "no positions",
+        74: "no row sources"})
     blocks["step_begin"] += f"\n    digest {digest:016x}"
     return blocks
 

@@ -18,7 +18,7 @@ enum { C = 5 };
 
 static seam_site *site_make(seam_codec_id codec, bool owner) {
     seam_site_config config = {
-        .site_id = 1, .codec = codec, .channels = C, .bits_fixed = 3, .owner = owner};
+        .site_id = 1, .codec = codec, .width_count = C, .bits_fixed = 3, .owner = owner};
     assert_true(seam_gates_preset(&config.gates, 4.0f));
     seam_site *site = NULL;
     assert_int_equal(seam_site_create(&site, &config, NULL), SEAM_OK);
@@ -73,7 +73,7 @@ static void test_create__each_codec__version_1(void **state) {
             assert_true(alloc->hash == seam_alloc_hash(alloc->widths, C));
         }
         assert_int_equal(seam_site_gates(site) != NULL, id == SEAM_CODEC_AMAQ);
-        assert_int_equal(seam_site_config_of(site)->channels, C);
+        assert_int_equal(seam_site_config_of(site)->width_count, C);
         seam_site_destroy(site);
     }
     seam_site *peer = site_make(SEAM_CODEC_AMAQ, false);
@@ -89,7 +89,7 @@ static void test_create__start_between_two__half_goes_to_even(void **state) {
         uint8_t width;
     } rows[] = {{4.5f, 4}, {5.5f, 6}, {6.6f, 7}, {1.2f, 2}};
     for (size_t i = 0; i < 4; i++) {
-        seam_site_config config = {.codec = SEAM_CODEC_AMAQ, .channels = 1};
+        seam_site_config config = {.codec = SEAM_CODEC_AMAQ, .width_count = 1};
         assert_true(seam_gates_preset(&config.gates, 4.0f));
         config.gates.bits_min = 1.1f; /* widths from 2 */
         config.gates.bits_start = rows[i].start;
@@ -104,7 +104,7 @@ static void test_create__bad_config__named(void **state) {
     (void)state;
     static const struct {
         int codec;
-        uint32_t channels;
+        uint32_t widths;
         uint8_t bits;
         float start;
         seam_status expected;
@@ -112,8 +112,8 @@ static void test_create__bad_config__named(void **state) {
     } rows[] = {
         {0, 4, 4, 8, SEAM_E_ARG, "codec"},
         {SEAM_CODEC_AQSGD, 4, 0, 8, SEAM_E_ARG, "codec.bits"},
-        {SEAM_CODEC_BF16, 0, 4, 8, SEAM_E_ARG, "channels"},
-        {SEAM_CODEC_BF16, SEAM_CHANNELS_MAX + 1, 4, 8, SEAM_E_ARG, "channels"},
+        {SEAM_CODEC_BF16, 0, 4, 8, SEAM_E_ARG, "width_count"},
+        {SEAM_CODEC_BF16, SEAM_CHANNELS_MAX + 1, 4, 8, SEAM_E_ARG, "width_count"},
         {SEAM_CODEC_AFFINE, 4, 0, 8, SEAM_E_ARG, "codec.bits"},
         {SEAM_CODEC_AFFINE, 4, 17, 8, SEAM_E_ARG, "codec.bits"},
         {SEAM_CODEC_GROUP, 4, 0, 8, SEAM_E_ARG, "codec.bits"},
@@ -121,7 +121,7 @@ static void test_create__bad_config__named(void **state) {
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         seam_site_config config = {.codec = (seam_codec_id)rows[i].codec,
-                                   .channels = rows[i].channels,
+                                   .width_count = rows[i].widths,
                                    .bits_fixed = rows[i].bits};
         assert_true(seam_gates_preset(&config.gates, 4.0f));
         config.gates.bits_start = rows[i].start;
@@ -135,7 +135,7 @@ static void test_create__bad_config__named(void **state) {
 
 static void test_create__each_allocation_fails__memory(void **state) {
     (void)state;
-    seam_site_config config = {.codec = SEAM_CODEC_AMAQ, .channels = C, .owner = true};
+    seam_site_config config = {.codec = SEAM_CODEC_AMAQ, .width_count = C, .owner = true};
     assert_true(seam_gates_preset(&config.gates, 4.0f));
     seam_site *site = NULL;
     int64_t count = 0;
@@ -249,7 +249,7 @@ static void test_judge__bad_proposal__says_why(void **state) {
     assert_int_equal(seam_site_judge(peer, 2, 5, bad, C, bad_hash, 0, &err), SEAM_E_ARG);
     assert_int_equal(seam_site_judge(peer, 2, 5, w1, C, hash, 0, &err), SEAM_E_CONFLICT);
     assert_int_equal(seam_site_judge(peer, 3, 5, w1, C - 1, hash, 0, &err), SEAM_E_ARG);
-    assert_non_null(strstr(err.text, "channels"));
+    assert_non_null(strstr(err.text, "widths: "));
     assert_int_equal(seam_site_judge(peer, 4, 5, w1, C, hash ^ 1, 0, &err), SEAM_E_ARG);
     assert_non_null(strstr(err.text, "hash"));
     assert_int_equal(seam_site_judge(peer, 5, 5, w1, C, hash, 0, &err), SEAM_OK);
@@ -405,7 +405,7 @@ static void test_load__any_flipped_bit__refused_or_exactly_that_state(void **sta
 /* The owner of a waterfill site: its state is saved with the allocations, and is not the gates'. */
 static void test_state__waterfill__saved_and_loaded(void **state) {
     (void)state;
-    seam_site_config config = {.codec = SEAM_CODEC_AMAQ, .channels = C, .owner = true};
+    seam_site_config config = {.codec = SEAM_CODEC_AMAQ, .width_count = C, .owner = true};
     assert_true(seam_gates_preset(&config.gates, 4.0f));
     seam_site *gates = NULL, *fill = NULL, *other = NULL, *affine = NULL;
     assert_int_equal(seam_site_create(&gates, &config, NULL), SEAM_OK);

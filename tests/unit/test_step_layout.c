@@ -10,14 +10,17 @@
 #include "bytes.h"
 #include "step_layout.h"
 
-static const seam_layout_limits limits = {
-    .rows_max = 64, .sequences_max = 4, .micros_max = 2, .positions_max = 32};
+static const seam_layout_limits limits = {.rows_max = 64,
+                                          .sequences_max = 4,
+                                          .micros_max = 2,
+                                          .positions_max = 32,
+                                          .row_sources_taken = true};
 
 /* A StepBegin of one micro-batch: 3 sequences of 5, 1, 4 rows; rows 1, 4 and 9 are labelled. */
 typedef struct fixture {
     uint32_t sequence_rows[8];
     uint64_t sample_ids[8];
-    uint32_t positions[80];
+    uint32_t positions[80], row_sources[80];
     uint8_t bitmap[16];
     Seam__V1__MicroBatch micro;
     Seam__V1__MicroBatch *micros[4];
@@ -27,6 +30,7 @@ typedef struct fixture {
 static void fixture_init(fixture *f) {
     *f = (fixture){.sequence_rows = {5, 1, 4},
                    .sample_ids = {100, 101, 1000000000000},
+                   .row_sources = {0, 1, 1, 2, 0, 3, 2, 4, 4, 0},
                    .bitmap = {0x12, 0x02},
                    .micro = SEAM__V1__MICRO_BATCH__INIT,
                    .begin = SEAM__V1__STEP_BEGIN__INIT};
@@ -35,6 +39,7 @@ static void fixture_init(fixture *f) {
     f->micro.n_sample_ids = 3;
     f->micro.sample_ids = f->sample_ids;
     f->micro.positions = f->positions;
+    f->micro.row_sources = f->row_sources;
     f->micro.labelled_rows = (ProtobufCBinaryData){.len = 2, .data = f->bitmap};
     for (int i = 0; i < 4; i++) {
         f->micros[i] = &f->micro;
@@ -61,6 +66,8 @@ static void test_read__good__rows_and_indices(void **state) {
     assert_int_equal(labelled[1], 4);
     assert_int_equal(labelled[2], 9);
     assert_null(layout.positions);
+    assert_null(layout.row_sources);
+    assert_int_equal(layout.rows_in, 10);
     assert_int_equal(seam_step_begin_check(&f.begin, &limits, NULL), SEAM_OK);
 }
 
@@ -84,6 +91,7 @@ static void test_digest__good__bytes_of_wire_md(void **state) {
     seam_put_u64(b + n, 100), n += 8;
     seam_put_u64(b + n, 101), n += 8;
     seam_put_u64(b + n, 1000000000000), n += 8;
+    seam_put_u32(b + n, 0), n += 4;
     seam_put_u32(b + n, 0), n += 4;
     assert_true(seam_step_begin_digest(&f.begin) == seam_hash64(SEAM_HASH64_INIT, b, n));
 }
@@ -126,6 +134,14 @@ static void test_check__one_change__names_the_field(void **state) {
     f.micro.n_positions = 10;
     f.positions[3] = 32;
     expect_error(&f, SEAM_E_LIMIT, "micros[0].positions[3]: 32");
+    f.micro.n_row_sources = 9;
+    expect_error(&f, SEAM_E_ARG, "micros[0].row_sources: 9 for 10");
+    f.micro.n_row_sources = 10;
+    f.row_sources[0] = 1;
+    expect_error(&f, SEAM_E_ARG, "micros[0].row_sources[0]: 1 after 0");
+    f.micro.n_row_sources = 10;
+    f.row_sources[7] = UINT32_MAX;
+    expect_error(&f, SEAM_E_ARG, "micros[0].row_sources[7]: 4294967295 after 4");
     f.micro.labelled_rows.len = 1;
     expect_error(&f, SEAM_E_ARG, "micros[0].labelled_rows: 1 bytes");
     f.bitmap[1] |= 0x04;
@@ -228,6 +244,28 @@ static void test_labelled_counts__sequences__of_each(void **state) {
     assert_int_equal(counts[2], 1);
 }
 
+static void test_micro_layout_read__row_sources__rows_of_site_0(void **state) {
+    (void)state;
+    fixture f;
+    fixture_init(&f);
+    f.micro.n_row_sources = 10;
+    const uint64_t digest = f.begin.digest;
+    f.begin.digest = seam_step_begin_digest(&f.begin);
+    assert_true(f.begin.digest != digest);
+    assert_int_equal(seam_step_begin_check(&f.begin, &limits, NULL), SEAM_OK);
+    seam_micro_layout layout = {0};
+    seam_error err = {0};
+    assert_int_equal(seam_micro_layout_read(&layout, NULL, &f.micro, 0, &limits, &err), SEAM_OK);
+    assert_int_equal(layout.rows, 10);
+    assert_int_equal(layout.rows_in, 5);
+    assert_ptr_equal(layout.row_sources, f.row_sources);
+    seam_layout_limits without = limits;
+    without.row_sources_taken = false;
+    assert_int_equal(seam_micro_layout_read(&layout, NULL, &f.micro, 0, &without, &err),
+                     SEAM_E_ARG);
+    assert_non_null(strstr(err.text, "micros[0].row_sources: not with this codec"));
+}
+
 static void test_micro_layout_read__sample_ids_needed__missing_is_named(void **state) {
     (void)state;
     fixture f;
@@ -252,6 +290,7 @@ int main(void) {
         cmocka_unit_test(test_labelled_counts__sequences__of_each),
         cmocka_unit_test(test_request__rows_out__indices),
         cmocka_unit_test(test_request__one_change__names_the_field),
+        cmocka_unit_test(test_micro_layout_read__row_sources__rows_of_site_0),
         cmocka_unit_test(test_micro_layout_read__sample_ids_needed__missing_is_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -48,7 +48,7 @@ static void bench_open(bench *b, seam_codec_id codec, uint8_t bits, uint32_t row
     for (size_t i = 0; i < (size_t)rows * channels; i++) {
         b->x[i] = sinf((float)i * 0.37f) * (float)(1 + i % channels);
     }
-    const seam_site_config config = {.codec = codec, .channels = channels, .bits_fixed = bits};
+    const seam_site_config config = {.codec = codec, .width_count = channels, .bits_fixed = bits};
     assert_int_equal(seam_site_create(&b->site, &config, NULL), SEAM_OK);
     b->alloc = seam_codec_has_widths(codec) ? seam_site_alloc_now(b->site) : NULL;
 }

@@ -280,6 +280,50 @@ SEAM_ON_GPU static void test_send_input_gradient__on_and_off__same_bits(void **s
     test_free(g);
 }
 
+/* Rows of x that are equal, sent once and each time. */
+SEAM_ON_GPU static void test_row_sources__with_and_without__same_bits(void **state) {
+    fixture *f = *state;
+    const seam_codec_id codecs[] = {SEAM_CODEC_F32, SEAM_CODEC_BF16, SEAM_CODEC_AFFINE,
+                                    SEAM_CODEC_GROUP, SEAM_CODEC_AMAQ};
+    uint32_t sources[T], rows_in = 0;
+    float *x = values_new("x", 0.5f), *g = values_new("g", 1e-4f);
+    float *distinct = test_calloc((size_t)T * C, sizeof *distinct);
+    for (uint32_t row = 0; row < T; row++) {
+        const uint32_t earlier = row * 7 % 23; /* of the first 23 rows each is its own */
+        sources[row] = row < 23 || row % 5 == 0 ? rows_in++ : earlier;
+        if (sources[row] < 23 && row >= 23) {
+            memcpy(x + (size_t)row * C, x + (size_t)sources[row] * C, C * sizeof *x);
+        }
+        memcpy(distinct + (size_t)sources[row] * C, x + (size_t)row * C, C * sizeof *x);
+    }
+    for (size_t i = 0; i < sizeof codecs / sizeof codecs[0]; i++) {
+        pass passes[2];
+        uint8_t widths[2][C] = {{0}};
+        const seam_session_config config = config_of(f, codecs[i]);
+        for (int once = 0; once < 2; once++) {
+            seam_trainer *trainer = trainer_open(f, &config);
+            f->row_sources = once != 0 ? sources : NULL;
+            f->rows_in = rows_in;
+            passes[once] = pass_new();
+            run(&passes[once], f, trainer, &config, once != 0 ? distinct : x, g, 0, 1);
+            if (passes[once].result.proposal != NULL) {
+                memcpy(widths[once], passes[once].result.proposal->widths, C);
+            }
+            seam_trainer_destroy(trainer);
+        }
+        assert_true(rows_in < T && passes[0].result.state_hash == passes[1].result.state_hash);
+        assert_memory_equal(passes[0].out, passes[1].out, f->labelled * C * sizeof(float));
+        assert_memory_equal(passes[0].answer, passes[1].answer, C * sizeof(float));
+        assert_memory_equal(widths[0], widths[1], C);
+        pass_free(&passes[0]);
+        pass_free(&passes[1]);
+    }
+    f->row_sources = NULL;
+    test_free(distinct);
+    test_free(x);
+    test_free(g);
+}
+
 SEAM_ON_GPU static void test_abort_step__half_a_step__leaves_nothing(void **state) {
     fixture *f = *state;
     const seam_session_config config = config_of(f, SEAM_CODEC_AMAQ);
@@ -374,6 +418,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_labelled_rows_only__on_and_off__same_bits, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_recompute__on_and_off__same_bits, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_row_sources__with_and_without__same_bits, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(test_send_input_gradient__on_and_off__same_bits, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_abort_step__half_a_step__leaves_nothing, setup,

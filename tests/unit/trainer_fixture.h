@@ -41,6 +41,8 @@ typedef struct fixture {
     seam_model model;
     uint8_t bitmap[(T + 7) / 8];
     uint32_t labelled;
+    const uint32_t *row_sources; /* (T), or NULL: as seam_micro_layout */
+    uint32_t rows_in;
 } fixture;
 
 static inline bool is_labelled(uint32_t row) {
@@ -110,6 +112,8 @@ static inline void micro_set(const fixture *f, seam_trainer *trainer, uint64_t s
     m->layout = (seam_micro_layout){.rows = T,
                                     .sequence_count = 3,
                                     .sequence_rows = sequence_rows,
+                                    .row_sources = f->row_sources,
+                                    .rows_in = f->row_sources != NULL ? f->rows_in : T,
                                     .labelled_count = f->labelled};
     m->bitmap = f->bitmap;
     seam_sequence_labelled_counts(m->sequence_labelled, sequence_rows, 3, f->bitmap);
@@ -252,10 +256,11 @@ SEAM_ON_GPU static inline void run(pass *p, fixture *f, seam_trainer *trainer,
     micro_set(f, trainer, 0, micro, micro_count);
     const seam_micro *m = seam_trainer_micro(trainer);
     p->rows_out = seam_trainer_rows_out(trainer);
-    const seam_tensor_encode_args forward = {.header = {.phase = SEAM_PHASE_FORWARD, .rows = T},
-                                             .alloc = alloc_of(trainer, SEAM_SITE_FWD_IN, 0),
-                                             .row_gates = row_gates_of(config, f, SEAM_SITE_FWD_IN),
-                                             .x = x};
+    const seam_tensor_encode_args forward = {
+        .header = {.phase = SEAM_PHASE_FORWARD, .rows = m->layout.rows_in},
+        .alloc = alloc_of(trainer, SEAM_SITE_FWD_IN, 0),
+        .row_gates = row_gates_of(config, f, SEAM_SITE_FWD_IN),
+        .x = x};
     stage(p->in, &reply, trainer, config, &forward);
     seam_test_check(seam_trainer_forward(trainer, f->engine.stream, &err), "forward", &err);
     reply_decode(p->out, seam_trainer_forward_reply(trainer), config, f,

@@ -102,11 +102,11 @@ class Session:
     def begin(self, micros, n_lab):
         """Announces the step: WIRE.md 4."""
         bitmaps = [np.packbits(m.labelled, bitorder="little").tobytes() for m in micros]
-        layout = [(m.sequence_rows, bitmap, [], []) for m, bitmap in zip(micros, bitmaps)]
+        layout = [(m.sequence_rows, bitmap, [], [], []) for m, bitmap in zip(micros, bitmaps)]
         self.send(step_begin=stream.StepBegin(
             step=self.step_next, labelled_row_count=n_lab,
             micros=[stream.MicroBatch(sequence_rows=rows, labelled_rows=bitmap)
-                    for rows, bitmap, _, _ in layout],
+                    for rows, bitmap, _, _, _ in layout],
             digest=messages.step_begin_digest(self.step_next, n_lab, layout)))
 
     def step(self, micros):

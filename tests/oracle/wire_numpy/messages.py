@@ -136,13 +136,14 @@ def write(name, values):
 # ---- StepBegin ----
 
 def step_begin_digest(step, labelled_row_count, micros):
-    """micros: (sequence_rows, bitmap, sample_ids, positions) of each."""
+    """micros: (sequence_rows, bitmap, sample_ids, positions, row_sources) of each."""
     data = struct.pack("<QQI", step, labelled_row_count, len(micros))
-    for sequence_rows, bitmap, sample_ids, positions in micros:
+    for sequence_rows, bitmap, sample_ids, positions, row_sources in micros:
         data += struct.pack(f"<I{len(sequence_rows)}I", len(sequence_rows), *sequence_rows)
         data += struct.pack("<I", len(bitmap)) + bitmap
         data += struct.pack(f"<I{len(sample_ids)}Q", len(sample_ids), *sample_ids)
         data += struct.pack(f"<I{len(positions)}I", len(positions), *positions)
+        data += struct.pack(f"<I{len(row_sources)}I", len(row_sources), *row_sources)
     return fnv(data)
 
 
@@ -150,7 +151,7 @@ def digest_of(begin):
     """Of a StepBegin as read() gives it."""
     return step_begin_digest(begin["step"], begin["labelled_row_count"],
                              [(m["sequence_rows"], m["labelled_rows"], m["sample_ids"],
-                               m["positions"]) for m in begin["micros"]])
+                               m["positions"], m["row_sources"]) for m in begin["micros"]])
 
 
 def check_step_begin(begin):
@@ -164,6 +165,11 @@ def check_step_begin(begin):
         require(len(micro["sample_ids"]) in (0, len(micro["sequence_rows"])), at + "sample_ids",
                 f"{len(micro['sample_ids'])}", "ARG")
         require(len(micro["positions"]) in (0, rows), at + "positions", "not one a row", "ARG")
+        require(len(micro["row_sources"]) in (0, rows), at + "row_sources", "not one a row", "ARG")
+        distinct = 0
+        for source in micro["row_sources"]:
+            require(source <= distinct, at + "row_sources", f"{source} after {distinct}", "ARG")
+            distinct += source == distinct
         bitmap = int.from_bytes(micro["labelled_rows"], "little")
         require(len(micro["labelled_rows"]) == (rows + 7) // 8 and bitmap >> rows == 0,
                 at + "labelled_rows", f"not a bitmap of {rows} rows", "ARG")
