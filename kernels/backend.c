@@ -18,6 +18,10 @@ size_t seam_dtype_bytes(seam_dtype dtype) {
     return 0;
 }
 
+size_t seam_raw_bytes(seam_raw_type type) {
+    return type == SEAM_RAW_F32 ? 4 : 2;
+}
+
 seam_status seam_backend_create(seam_backend **ret_backend, const seam_backend_options *options,
                                 seam_error *err) {
     SEAM_ASSERT(ret_backend != NULL);

@@ -95,6 +95,17 @@ static uint64_t cuda_mem_room(seam_backend *backend) {
     return seam_cuda_status(cudaMemGetInfo(&room, &total)) == SEAM_OK ? room : 0;
 }
 
+static seam_status cuda_host_alloc(void **ret_ptr, seam_backend *backend, size_t bytes) {
+    SEAM_CUDA_TRY(cudaSetDevice(((const cuda_backend *)backend)->index));
+    SEAM_CUDA_TRY(cudaHostAlloc(ret_ptr, bytes == 0 ? 1 : bytes, cudaHostAllocDefault));
+    return SEAM_OK;
+}
+
+static void cuda_host_free(seam_backend *backend, void *gift_ptr) {
+    (void)cudaSetDevice(((const cuda_backend *)backend)->index);
+    (void)seam_cuda_status(cudaFreeHost(gift_ptr));
+}
+
 static seam_status cuda_copy_in(seam_stream *stream, void *device, const void *host, size_t bytes) {
     return seam_cuda_status(
         cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, seam_cuda_queue(stream)));
@@ -145,59 +156,6 @@ static seam_status cuda_stream_sync(seam_stream *stream) {
     return seam_cuda_status(cudaStreamSynchronize(seam_cuda_queue(stream)));
 }
 
-/* ---- Weights ---- */
-static void cuda_weight_destroy(seam_weight *gift_weight) {
-    if (gift_weight != NULL) {
-        cuda_mem_free(gift_weight->backend, gift_weight->rows);
-        seam_mem_free(gift_weight);
-    }
-}
-
-static size_t cuda_weight_bytes(const seam_weight *weight) {
-    return (size_t)weight->N * weight->C * seam_dtype_bytes(weight->backend->ops.act);
-}
-
-/* The rows go over as f32, a piece at a time, and are rounded by the device. */
-static seam_status weight_upload(seam_weight *weight, seam_stream *stream, const float *rows) {
-    const size_t count = (size_t)weight->N * weight->C, piece_max = (size_t)1 << 24;
-    const seam_dtype act = weight->backend->ops.act;
-    for (size_t i = 0; i < count; i += piece_max) {
-        const size_t n = count - i < piece_max ? count - i : piece_max;
-        void *piece = NULL;
-        SEAM_TRY(seam_cuda_scratch(&piece, stream, n * sizeof(float)));
-        SEAM_TRY(cuda_copy_in(stream, piece, rows + i, n * sizeof(float)));
-        SEAM_TRY(seam_cuda_cast(stream, (char *)weight->rows + i * seam_dtype_bytes(act), act,
-                                piece, SEAM_F32, n));
-    }
-    return cuda_stream_sync(stream);
-}
-
-static seam_status cuda_weight_create(seam_weight **ret_weight, seam_backend *backend,
-                                      const float *host_rows, uint32_t N, uint32_t C, bool forward,
-                                      bool backward) {
-    (void)forward, (void)backward; /* one copy serves both */
-    seam_weight *weight = (seam_weight *)seam_mem_zalloc(1, sizeof *weight);
-    seam_stream *stream = NULL;
-    seam_status st = SEAM_OK;
-    if (weight == NULL) {
-        return SEAM_E_MEMORY;
-    }
-    weight->backend = backend;
-    weight->N = N;
-    weight->C = C;
-    SEAM_TRY_GOTO(cuda_mem_alloc(&weight->rows, backend, cuda_weight_bytes(weight)), st, end);
-    SEAM_TRY_GOTO(cuda_stream_create(&stream, backend), st, end);
-    SEAM_TRY_GOTO(weight_upload(weight, stream, host_rows), st, end);
-    seam_cuda_weight_plan(weight, backend->ops.act);
-    *ret_weight = weight;
-end:
-    cuda_stream_destroy(stream);
-    if (st != SEAM_OK) {
-        cuda_weight_destroy(weight);
-    }
-    return st;
-}
-
 /* ---- Creation ---- */
 /* "cuda" is device 0. */
 static bool device_index(int *ret_index, const char *device) {
@@ -233,6 +191,8 @@ static void table_fill(seam_ops *ops, seam_dtype act) {
     ops->mem_alloc = cuda_mem_alloc;
     ops->mem_free = cuda_mem_free;
     ops->mem_room = cuda_mem_room;
+    ops->host_alloc = cuda_host_alloc;
+    ops->host_free = cuda_host_free;
     ops->copy_in = cuda_copy_in;
     ops->copy_out = cuda_copy_out;
     ops->zero = cuda_zero;
@@ -240,9 +200,12 @@ static void table_fill(seam_ops *ops, seam_dtype act) {
     ops->stream_create = cuda_stream_create;
     ops->stream_sync = cuda_stream_sync;
     ops->stream_destroy = cuda_stream_destroy;
-    ops->weight_create = cuda_weight_create;
-    ops->weight_destroy = cuda_weight_destroy;
-    ops->weight_bytes = cuda_weight_bytes;
+    ops->weight_create = seam_cuda_weight_create;
+    ops->weight_begin = seam_cuda_weight_begin;
+    ops->weight_write = seam_cuda_weight_write;
+    ops->weight_end = seam_cuda_weight_end;
+    ops->weight_destroy = seam_cuda_weight_destroy;
+    ops->weight_bytes = seam_cuda_weight_bytes;
     ops->linear_forward = seam_cuda_linear_forward;
     ops->linear_backward = seam_cuda_linear_backward;
     ops->rmsnorm_forward = seam_cuda_rmsnorm_forward;

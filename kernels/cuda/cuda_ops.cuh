@@ -108,6 +108,16 @@ seam_status seam_cuda_attention_backward_mma(cudaStream_t queue,
 /* The ops, ../include/ops.h. */
 seam_status seam_cuda_cast(seam_stream *stream, void *dst, seam_dtype dst_type, const void *src,
                            seam_dtype src_type, size_t count);
+seam_status seam_cuda_weight_create(seam_weight **ret_weight, seam_backend *backend,
+                                    const float *host_rows, uint32_t N, uint32_t C, bool forward,
+                                    bool backward);
+seam_status seam_cuda_weight_begin(seam_weight **ret_weight, seam_backend *backend, uint32_t N,
+                                   uint32_t C, bool forward, bool backward);
+seam_status seam_cuda_weight_write(seam_stream *stream, seam_weight *weight,
+                                   const seam_weight_piece *piece);
+seam_status seam_cuda_weight_end(seam_weight *weight, seam_backend *backend);
+void seam_cuda_weight_destroy(seam_weight *gift_weight);
+size_t seam_cuda_weight_bytes(const seam_weight *weight);
 seam_status seam_cuda_linear_forward(seam_stream *stream, const seam_linear_forward_args *args);
 seam_status seam_cuda_linear_backward(seam_stream *stream, const seam_linear_backward_args *args);
 seam_status seam_cuda_rmsnorm_forward(seam_stream *stream, const seam_rmsnorm_forward_args *args);
