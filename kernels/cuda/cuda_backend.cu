@@ -3,6 +3,7 @@
  * One cuBLASLt handle a backend (it may be used from any thread); one queue and one growing scratch
  * a stream.  No op allocates once its shapes were seen, none waits for the whole device, none uses
  * the default stream. */
+#include <atomic>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,12 +24,47 @@ typedef struct cuda_stream {
     size_t scratch_bytes;
 } cuda_stream;
 
-seam_status seam_cuda_status(cudaError_t result) {
+/* ---- What went wrong ---- */
+/* The one global: CUDA's sticky error is the process's as well, whatever backend sees it.  `state`
+ * goes from NONE over WRITING to KEPT once; the text is read when it is KEPT. */
+enum { NONE, WRITING, KEPT };
+static struct {
+    std::atomic<int> state;
+    char text[SEAM_ERROR_TEXT_BYTES];
+} fault;
+
+static void fault_keep(const char *file, int line, const char *name, const char *text) {
+    int none = NONE;
+    if (fault.state.compare_exchange_strong(none, WRITING)) {
+        const char *inside = strstr(file, "kernels/");
+        (void)snprintf(fault.text, sizeof fault.text, "%s:%d: %s (%s)",
+                       inside != NULL ? inside : file, line, text, name);
+        fault.state.store(KEPT);
+    }
+}
+
+static const char *cuda_fault(void) {
+    return fault.state.load() == KEPT ? fault.text : "";
+}
+
+seam_status seam_cuda_status_at(cudaError_t result, const char *file, int line) {
     if (result == cudaSuccess) {
         return SEAM_OK;
     }
     (void)cudaGetLastError();
-    return result == cudaErrorMemoryAllocation ? SEAM_E_MEMORY : SEAM_E_DEVICE_LOST;
+    if (result == cudaErrorMemoryAllocation) {
+        return SEAM_E_MEMORY;
+    }
+    fault_keep(file, line, cudaGetErrorName(result), cudaGetErrorString(result));
+    return SEAM_E_DEVICE_LOST;
+}
+
+seam_status seam_cublas_status_at(cublasStatus_t result, const char *file, int line) {
+    if (result == CUBLAS_STATUS_SUCCESS) {
+        return SEAM_OK;
+    }
+    fault_keep(file, line, cublasLtGetStatusName(result), cublasLtGetStatusString(result));
+    return SEAM_E_DEVICE_LOST;
 }
 
 size_t seam_cuda_round(size_t bytes) {
@@ -240,9 +276,9 @@ static seam_status device_open(cuda_backend *backend, const char *device, seam_e
         return seam_error_set(err, SEAM_E_ARG, "device %s (%s): compute %d.%d, at least 8.0",
                               device, properties.name, properties.major, properties.minor);
     }
-    if (cublasLtCreate(&backend->blas) != CUBLAS_STATUS_SUCCESS) {
-        return seam_error_set(err, SEAM_E_DEVICE_LOST, "device %s: cuBLASLt does not start",
-                              device);
+    if (seam_cublas_status(cublasLtCreate(&backend->blas)) != SEAM_OK) {
+        return seam_error_set(err, SEAM_E_DEVICE_LOST, "device %s: cuBLASLt does not start: %s",
+                              device, cuda_fault());
     }
     (void)snprintf(backend->base.describe, sizeof backend->base.describe,
                    "%.48s, compute %d.%d, cuBLASLt %zu, %s", properties.name, properties.major,
@@ -251,29 +287,50 @@ static seam_status device_open(cuda_backend *backend, const char *device, seam_e
     return SEAM_OK;
 }
 
+/* Is there a driver, is it new enough, does it show this device? */
+static seam_status device_find(int index, const char *device, seam_error *err) {
+    int count = 0, driver = 0;
+    const cudaError_t counted = cudaGetDeviceCount(&count);
+    (void)cudaGetLastError();
+    if (counted == cudaErrorInsufficientDriver) {
+        (void)cudaDriverGetVersion(&driver);
+        if (driver != 0) {
+            return seam_error_set(
+                err, SEAM_E_UNIMPLEMENTED,
+                "device %s: the driver is for CUDA %d.%d, this build needs %d.%d; "
+                "update it, or use cpu",
+                device, driver / 1000, driver % 1000 / 10, CUDART_VERSION / 1000,
+                CUDART_VERSION % 1000 / 10);
+        }
+        return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
+                              "device %s: no NVIDIA driver on this machine; use cpu", device);
+    }
+    if (counted != cudaSuccess || index >= count) {
+        return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
+                              "device %s: no such CUDA device (%d found; %s); use cpu", device,
+                              counted == cudaSuccess ? count : 0, cudaGetErrorString(counted));
+    }
+    return SEAM_OK;
+}
+
 extern "C" seam_status seam_cuda_create(seam_backend **ret_backend,
                                         const seam_backend_options *options, seam_error *err) {
     const char *device = options->device;
-    int index = 0, count = 0;
+    int index = 0;
     if (!device_index(&index, device)) {
         return seam_error_set(err, SEAM_E_ARG, "device %s: cuda:N with a number N", device);
     }
     if (options->act != 0 && options->act != SEAM_F32 && options->act != SEAM_BF16) {
         return seam_error_set(err, SEAM_E_ARG, "device %s: act must be f32 or bf16", device);
     }
-    const cudaError_t counted = cudaGetDeviceCount(&count);
-    if (counted != cudaSuccess || index >= count) {
-        (void)cudaGetLastError();
-        return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
-                              "device %s: no such CUDA device (%d found; %s); use cpu", device,
-                              counted == cudaSuccess ? count : 0, cudaGetErrorString(counted));
-    }
+    SEAM_TRY(device_find(index, device, err));
     cuda_backend *backend = (cuda_backend *)seam_mem_zalloc(1, sizeof *backend);
     if (backend == NULL) {
         return seam_error_set(err, SEAM_E_MEMORY, "device %s: out of memory", device);
     }
     backend->index = index;
     backend->base.destroy = cuda_destroy;
+    backend->base.fault = cuda_fault;
     table_fill(&backend->base.ops, options->act == 0 ? SEAM_BF16 : options->act);
     const seam_status st = device_open(backend, device, err);
     if (st != SEAM_OK) {

@@ -40,8 +40,13 @@ struct seam_weight {
 };
 
 /* A CUDA result as a status, and the runtime's own last error cleared.  SEAM_E_MEMORY when memory
- * ran out, else SEAM_E_DEVICE_LOST (a fault is sticky: the process must restart). */
-seam_status seam_cuda_status(cudaError_t result);
+ * ran out, else SEAM_E_DEVICE_LOST (a fault is sticky: the process must restart); the first of
+ * those is kept with CUDA's text and the line that saw it, for seam_backend_fault. */
+#define seam_cuda_status(result) seam_cuda_status_at((result), __FILE__, __LINE__)
+seam_status seam_cuda_status_at(cudaError_t result, const char *file, int line);
+/* The same for cuBLASLt. */
+#define seam_cublas_status(result) seam_cublas_status_at((result), __FILE__, __LINE__)
+seam_status seam_cublas_status_at(cublasStatus_t result, const char *file, int line);
 #define SEAM_CUDA_TRY(call)  SEAM_TRY(seam_cuda_status(call))
 #define SEAM_CUDA_LAUNCHED() seam_cuda_status(cudaGetLastError())
 

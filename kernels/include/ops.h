@@ -279,13 +279,14 @@ typedef struct seam_ops {
 } seam_ops;
 
 typedef struct seam_backend_options {
-    const char *device; /* "cpu", "ref", "cuda:0" */
+    const char *device; /* "cpu", "ref", "cuda:0"; "auto": cuda:0 where there is one, else cpu */
     seam_dtype act;     /* 0: the backend's best (cpu: bf16 with AMX, else f32) */
     uint32_t threads;   /* 0: all cores */
 } seam_backend_options;
 
 /* The one picker.  SEAM_E_ARG for an unknown device or a type that it cannot do (err says),
- * SEAM_E_UNIMPLEMENTED for a device that this build lacks. */
+ * SEAM_E_UNIMPLEMENTED for a device that this build or machine lacks.  "auto" that is the CPU:
+ * SEAM_OK, and err says why. */
 seam_status seam_backend_create(seam_backend **ret_backend, const seam_backend_options *options,
                                 seam_error *err);
 void seam_backend_destroy(seam_backend *gift_backend);
@@ -294,5 +295,8 @@ const seam_ops *seam_backend_ops(const seam_backend *backend);
 seam_backend *seam_stream_backend(const seam_stream *stream);
 /* What runs the products, for reports: "own kernels, amx bf16, 2 threads". */
 const char *seam_backend_describe(const seam_backend *backend);
+/* What the device said when an op first returned SEAM_E_DEVICE_LOST, with file and line; "" until
+ * then.  Any thread. */
+const char *seam_backend_fault(const seam_backend *backend);
 
 #endif

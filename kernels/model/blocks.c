@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "blocks_internal.h"
+#include "memory_plan.h"
 #include "try.h"
 #include "weight_load.h"
 
@@ -262,7 +263,26 @@ static seam_status stacks_load(seam_blocks *b, const seam_tensor_source *source,
     return st;
 }
 
+/* What does not fit is refused before the first byte is read. */
+static seam_status room_check(const seam_blocks *b, seam_error *err) {
+    const seam_memory_blocks blocks = {.model = &b->config,
+                                       .ops = b->ops,
+                                       .layer_begin = b->layer_begin,
+                                       .layer_end = b->layer_begin + b->layer_count};
+    const uint64_t needed = seam_memory_plan_weights(&blocks, 1);
+    const uint64_t room = b->ops->mem_room(b->backend);
+    if (room == SEAM_MEM_ROOM_HOST || needed <= room) {
+        return SEAM_OK;
+    }
+    char needed_text[SEAM_MEMORY_TEXT_BYTES], room_text[SEAM_MEMORY_TEXT_BYTES];
+    seam_memory_bytes_text(needed_text, needed);
+    seam_memory_bytes_text(room_text, room);
+    return seam_error_set(err, SEAM_E_MEMORY, "weights need %s on the device, %s is free",
+                          needed_text, room_text);
+}
+
 static seam_status blocks_load(seam_blocks *b, const seam_tensor_source *source, seam_error *err) {
+    SEAM_TRY(room_check(b, err));
     b->layers = seam_mem_zalloc(b->layer_count, sizeof *b->layers);
     if (b->layers == NULL) {
         return seam_error_set(err, SEAM_E_MEMORY, "no memory to read the model's layers");
