@@ -4,6 +4,7 @@
 #   docker build -t seam .                          CPU image (the default target)
 #   docker build -t seam:cuda --target runtime-cuda .
 #   docker run --rm -p 50051:50051 -v /models:/models:ro -v ./seam:/etc/seam:ro seam
+#   docker run --rm --gpus all -e SEAM_DEVICE=cuda:0 -p ... seam:cuda
 #
 # /etc/seam/seamd.conf holds the options (deploy/seamd.conf is the example).  Outside of loopback the
 # server wants a certificate and a key, or an explicit force-insecure behind a TLS front.
@@ -35,17 +36,21 @@ HEALTHCHECK --interval=10s --timeout=3s --start-period=120s --retries=3 \
     CMD ["bash", "-c", "read -r address </run/seam/ready && exec 3<>/dev/tcp/127.0.0.1/${address##*:}"]
 ENTRYPOINT ["/usr/bin/seamd"]
 
-# The toolkit is copied, not installed, so that the image stays Debian 12 with its gRPC 1.51.
+# The toolkit is copied, not installed, so that the image stays Debian 12 with its gRPC 1.51 (the
+# ubuntu22.04 one: its programs need no newer glibc than Debian 12's).  A machine without a GPU
+# builds this; sm_80, sm_90 and PTX are in one binary.
 FROM ${CUDA_IMAGE}-devel-ubuntu22.04 AS cuda-devel
 FROM build AS build-cuda
 COPY --from=cuda-devel /usr/local/cuda /usr/local/cuda
 RUN PATH=$PATH:/usr/local/cuda/bin cmake --preset cuda -DSEAM_TESTS=OFF \
     && cmake --build --preset cuda \
-    && DESTDIR=/image-cuda cmake --install build/cuda --prefix /usr --strip
+    && DESTDIR=/image-cuda cmake --install build/cuda --prefix /usr --strip \
+    && install -D -m 0644 -t /image-cuda/usr/local/cuda/lib64 \
+        $(ldd build/cuda/bin/seamd | awk '/libcublas/ { print $3 }')
 
+# The CUDA runtime is linked in, the driver comes with the container runtime: cuBLASLt is all that is
+# missing.
 FROM runtime-base AS runtime-cuda
-COPY --from=cuda-devel /usr/local/cuda/lib64/libcublas.so.* /usr/local/cuda/lib64/libcublasLt.so.* \
-    /usr/local/cuda/lib64/
 ENV LD_LIBRARY_PATH=/usr/local/cuda/lib64 NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 COPY --from=build-cuda /image-cuda/ /

@@ -18,13 +18,29 @@ size_t seam_dtype_bytes(seam_dtype dtype) {
     return 0;
 }
 
+size_t seam_raw_bytes(seam_raw_type type) {
+    return type == SEAM_RAW_F32 ? 4 : 2;
+}
+
+static seam_status auto_create(seam_backend **ret_backend, const seam_backend_options *options,
+                               seam_error *err) {
+    seam_backend_options with = *options;
+    with.device = "cuda:0";
+    const seam_status st = seam_backend_create(ret_backend, &with, err);
+    with.device = "cpu";
+    return st == SEAM_E_UNIMPLEMENTED ? seam_cpu_create(ret_backend, &with, err) : st;
+}
+
 seam_status seam_backend_create(seam_backend **ret_backend, const seam_backend_options *options,
                                 seam_error *err) {
     SEAM_ASSERT(ret_backend != NULL);
     SEAM_ASSERT(options != NULL);
     const char *device = options->device;
     if (device == NULL) {
-        return seam_error_set(err, SEAM_E_ARG, "device: none named (cpu, cuda, ref)");
+        return seam_error_set(err, SEAM_E_ARG, "device: none named (auto, cpu, cuda, ref)");
+    }
+    if (strcmp(device, "auto") == 0) {
+        return auto_create(ret_backend, options, err);
     }
     if (strcmp(device, "ref") == 0) {
         return seam_ref_create(ret_backend, options, err);
@@ -40,7 +56,7 @@ seam_status seam_backend_create(seam_backend **ret_backend, const seam_backend_o
                               device);
 #endif
     }
-    return seam_error_set(err, SEAM_E_ARG, "device %s: unknown (cpu, cuda, ref)", device);
+    return seam_error_set(err, SEAM_E_ARG, "device %s: unknown (auto, cpu, cuda, ref)", device);
 }
 
 void seam_backend_destroy(seam_backend *gift_backend) {
@@ -55,6 +71,10 @@ const seam_ops *seam_backend_ops(const seam_backend *backend) {
 
 seam_backend *seam_stream_backend(const seam_stream *stream) {
     return stream->backend;
+}
+
+const char *seam_backend_fault(const seam_backend *backend) {
+    return backend->fault != NULL ? backend->fault() : "";
 }
 
 const char *seam_backend_describe(const seam_backend *backend) {

@@ -13,6 +13,7 @@ struct seam_backend {
     seam_ops ops;
     char describe[SEAM_DESCRIBE_BYTES];
     void (*destroy)(seam_backend *gift_backend);
+    const char *(*fault)(void); /* NULL: a device that does not fail */
 };
 
 struct seam_stream {

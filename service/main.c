@@ -20,7 +20,8 @@
 #include "session_table.h"
 #include "try.h"
 
-enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
+/* EXIT_RESTART: the device is lost to this process; the next one may have it. */
+enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_RESTART = 3 };
 
 /* Everything that is taken at the start and given back in reverse order. */
 typedef struct seamd {
@@ -86,6 +87,12 @@ static seam_status start(seamd *d, seam_error *err) {
         .device = config->device, .act = config->dtype, .threads = config->threads};
     SEAM_TRY(seam_auth_create(&d->auth, config->token_file, err));
     SEAM_TRY(seam_backend_create(&d->backend, &backend, err));
+    if (err->text[0] != '\0') { /* auto */
+        char text[SEAM_ERROR_TEXT_BYTES];
+        seam_log(SEAM_LOG_WARN, "device_missing", "text=\"%s\"",
+                 seam_log_text(text, sizeof text, err->text));
+        *err = (seam_error){0};
+    }
     seam_log(SEAM_LOG_INFO, "device", "device=%s backend=\"%s\"", config->device,
              seam_backend_describe(d->backend));
     SEAM_TRY(seam_registry_create(&d->registry, d->backend, config, model_loaded, err));
@@ -97,7 +104,8 @@ static seam_status start(seamd *d, seam_error *err) {
                                          .auth = d->auth,
                                          .registry = d->registry,
                                          .engine = d->engine,
-                                         .sessions = d->sessions};
+                                         .sessions = d->sessions,
+                                         .lost = seam_host_stop};
     SEAM_TRY(seam_server_create(&d->server, &options, err));
     return announce(d, err);
 }
@@ -148,11 +156,12 @@ int main(int arg_count, char **args) {
     if (st == SEAM_OK) {
         int signal_number = 0;
         (void)sigwait(&signals, &signal_number);
+        st = seam_server_lost(d.server);
         seam_log(SEAM_LOG_INFO, "stopping", "signal=%d", signal_number);
     } else {
         (void)fprintf(stderr, "seamd: %s\n", err.text[0] ? err.text : seam_status_text(st));
     }
     stop(&d);
     seam_log(SEAM_LOG_INFO, "stopped", "status=%s", seam_status_name(st));
-    return st == SEAM_OK ? EXIT_OK : EXIT_FAILED;
+    return st == SEAM_OK ? EXIT_OK : seam_status_is_process_dead(st) ? EXIT_RESTART : EXIT_FAILED;
 }

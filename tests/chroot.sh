@@ -2,7 +2,8 @@
 # Prove the Dockerfile's steps where no container engine is at hand: each stage in a fresh Debian 12
 # made by debootstrap.  Needs root and about 3 GB; takes some ten minutes, so it is not in `make test`.
 #
-#   tests/chroot.sh [demo]      with `demo`: runs `make demo` in the build stage, from nothing
+#   tests/chroot.sh [demo|cuda]   with `demo`: runs `make demo` in the build stage, from nothing;
+#                                 with `cuda`: the CUDA stages too, with this machine's toolkit
 set -euo pipefail
 cd "$(dirname "$0")/.."
 [ "$(id -u)" -eq 0 ] || { echo "skipped: chroot needs root"; exit 77; }
@@ -68,6 +69,24 @@ cp -a "$work/build/image/." "$work/runtime/"
 inside runtime 'ldd /usr/bin/seamd /usr/bin/seam | grep "not found" && exit 1
     su -s /bin/sh seam -c "seamd --version && seam --version"
     echo "image: $(du -shx --exclude=/proc --exclude=/dev / 2>/dev/null | cut -f1)"'
+
+if [ "${1:-}" = cuda ]; then
+    echo "== stages build-cuda and runtime-cuda"
+    cp -a "$(realpath /usr/local/cuda)" "$work/build/usr/local/cuda"
+    # shellcheck disable=SC2016
+    inside build 'cd /src && PATH=$PATH:/usr/local/cuda/bin
+        cmake --preset cuda -DSEAM_TESTS=OFF >/dev/null
+        cmake --build --preset cuda >/build.log 2>&1 || { grep -m1 -A20 FAILED /build.log; exit 1; }
+        DESTDIR=/image-cuda cmake --install build/cuda --prefix /usr --strip >/dev/null
+        install -D -m 0644 -t /image-cuda/usr/local/cuda/lib64 \
+            $(ldd build/cuda/bin/seamd | awk "/libcublas/ { print \$3 }")'
+    cp -a "$work/build/image-cuda/." "$work/runtime/"
+    inside runtime 'export LD_LIBRARY_PATH=/usr/local/cuda/lib64
+        ldd /usr/bin/seamd | grep "not found" && exit 1
+        seamd --version
+        seamd --insecure --listen 127.0.0.1:0 --model none --device cuda:0 2>&1 |
+            grep "device cuda:0: "'
+fi
 
 if [ "${1:-}" = demo ]; then
     echo "== make demo from nothing"

@@ -203,6 +203,16 @@ static void cpu_mem_free(seam_backend *backend, void *gift_ptr) {
     seam_mem_free(gift_ptr);
 }
 
+static seam_status cpu_host_alloc(void **ret_ptr, seam_backend *backend, size_t bytes) {
+    (void)backend;
+    void *ptr = seam_mem_alloc(bytes);
+    if (ptr == NULL) {
+        return SEAM_E_MEMORY;
+    }
+    *ret_ptr = ptr;
+    return SEAM_OK;
+}
+
 static uint64_t cpu_mem_room(seam_backend *backend) {
     (void)backend;
     return SEAM_MEM_ROOM_HOST;
@@ -244,6 +254,7 @@ static void cpu_stream_destroy(seam_stream *gift_stream) {
 
 static void cpu_weight_destroy(seam_weight *gift_weight) {
     if (gift_weight != NULL) {
+        seam_mem_free(gift_weight->rows);
         seam_mem_free(gift_weight->forward);
         seam_mem_free(gift_weight->backward);
         seam_mem_free(gift_weight);
@@ -262,6 +273,8 @@ static const seam_ops shared_ops = {
     .mem_alloc = cpu_mem_alloc,
     .mem_free = cpu_mem_free,
     .mem_room = cpu_mem_room,
+    .host_alloc = cpu_host_alloc,
+    .host_free = cpu_mem_free,
     .copy_in = cpu_copy,
     .copy_out = cpu_copy,
     .zero = cpu_zero,

@@ -15,6 +15,8 @@ struct seam_weight {
     void *forward;  /* of y = x W^T, or NULL */
     void *backward; /* of dx = dy W, or NULL */
     size_t bytes;
+    float *rows; /* (N, C) between begin and end */
+    bool wants_forward, wants_backward;
 };
 
 /* Workspace of a stream: grows at the first call of a new largest shape and is kept, so a step

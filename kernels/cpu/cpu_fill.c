@@ -5,6 +5,9 @@ void CPU_FN(fill)(seam_ops *ops) {
     ops->act = ACT_DTYPE;
     ops->cast = CPU_FN(cast);
     ops->weight_create = CPU_FN(weight_create);
+    ops->weight_begin = CPU_FN(weight_begin);
+    ops->weight_write = CPU_FN(weight_write);
+    ops->weight_end = CPU_FN(weight_end);
     ops->linear_forward = CPU_FN(linear_forward);
     ops->linear_backward = CPU_FN(linear_backward);
     ops->rmsnorm_forward = CPU_FN(rmsnorm_forward);

@@ -10,6 +10,11 @@ seam_status CPU_FN(cast)(seam_stream *stream, void *dst, seam_dtype dst_type, co
 seam_status CPU_FN(weight_create)(seam_weight **ret_weight, seam_backend *backend,
                                   const float *host_rows, uint32_t N, uint32_t C, bool forward,
                                   bool backward);
+seam_status CPU_FN(weight_begin)(seam_weight **ret_weight, seam_backend *backend, uint32_t N,
+                                 uint32_t C, bool forward, bool backward);
+seam_status CPU_FN(weight_write)(seam_stream *stream, seam_weight *weight,
+                                 const seam_weight_piece *piece);
+seam_status CPU_FN(weight_end)(seam_weight *weight, seam_backend *backend);
 seam_status CPU_FN(linear_forward)(seam_stream *stream, const seam_linear_forward_args *args);
 seam_status CPU_FN(linear_backward)(seam_stream *stream, const seam_linear_backward_args *args);
 seam_status CPU_FN(rmsnorm_forward)(seam_stream *stream, const seam_rmsnorm_forward_args *args);

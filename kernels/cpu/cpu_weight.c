@@ -1,5 +1,8 @@
 /* Packing of frozen matrices: the same panels that tile.h multiplies, once at load. */
+#include <string.h>
+
 #include "arena.h"
+#include "bytes.h"
 #include "cpu_ops.h"
 #include "tile.h"
 
@@ -66,33 +69,97 @@ static seam_status pack(void **ret_packed, size_t *bytes, seam_pool *pool, seam_
     return SEAM_OK;
 }
 
+/* Both directions that are wanted, from f32 rows. */
+static seam_status pack_both(seam_weight *w, seam_pool *pool, const float *rows) {
+    if (w->wants_forward) {
+        SEAM_TRY(pack(&w->forward, &w->bytes, pool, pack_forward, rows, w->N, w->C,
+                      tile_panels(w->N), tile_panel(w->C)));
+    }
+    if (w->wants_backward) {
+        SEAM_TRY(pack(&w->backward, &w->bytes, pool, pack_backward, rows, w->N, w->C,
+                      tile_panels(w->C), tile_panel(w->N)));
+    }
+    return SEAM_OK;
+}
+
+static seam_weight *weight_new(uint32_t N, uint32_t C, bool forward, bool backward) {
+    SEAM_ASSERT(N > 0 && C > 0);
+    seam_weight *w = seam_mem_zalloc(1, sizeof *w);
+    if (w != NULL) {
+        *w = (seam_weight){.N = N, .C = C, .wants_forward = forward, .wants_backward = backward};
+    }
+    return w;
+}
+
+static void weight_free(seam_weight *gift_weight) {
+    seam_mem_free(gift_weight->rows);
+    seam_mem_free(gift_weight->forward);
+    seam_mem_free(gift_weight->backward);
+    seam_mem_free(gift_weight);
+}
+
 seam_status CPU_FN(weight_create)(seam_weight **ret_weight, seam_backend *backend,
                                   const float *host_rows, uint32_t N, uint32_t C, bool forward,
                                   bool backward) {
-    SEAM_ASSERT(N > 0 && C > 0);
-    seam_pool *pool = seam_cpu_backend_pool(backend);
-    seam_status st = SEAM_OK;
-    seam_weight *w = seam_mem_zalloc(1, sizeof *w);
+    seam_weight *w = weight_new(N, C, forward, backward);
     if (w == NULL) {
         return SEAM_E_MEMORY;
     }
-    w->N = N;
-    w->C = C;
-    if (forward) {
-        SEAM_TRY_GOTO(pack(&w->forward, &w->bytes, pool, pack_forward, host_rows, N, C,
-                           tile_panels(N), tile_panel(C)),
-                      st, fail);
-    }
-    if (backward) {
-        SEAM_TRY_GOTO(pack(&w->backward, &w->bytes, pool, pack_backward, host_rows, N, C,
-                           tile_panels(C), tile_panel(N)),
-                      st, fail);
+    const seam_status st = pack_both(w, seam_cpu_backend_pool(backend), host_rows);
+    if (st != SEAM_OK) {
+        weight_free(w);
+        return st;
     }
     *ret_weight = w;
     return SEAM_OK;
-fail:
-    seam_mem_free(w->forward);
-    seam_mem_free(w->backward);
-    seam_mem_free(w);
-    return st;
+}
+
+/* ---- in pieces: f32 rows, packed at the end ---- */
+
+seam_status CPU_FN(weight_begin)(seam_weight **ret_weight, seam_backend *backend, uint32_t N,
+                                 uint32_t C, bool forward, bool backward) {
+    (void)backend;
+    size_t bytes = 0;
+    seam_weight *w = weight_new(N, C, forward, backward);
+    if (w == NULL) {
+        return SEAM_E_MEMORY;
+    }
+    w->rows = seam_mul3_bytes(&bytes, N, C, sizeof(float)) ? seam_mem_alloc(bytes) : NULL;
+    if (w->rows == NULL) {
+        weight_free(w);
+        return SEAM_E_MEMORY;
+    }
+    *ret_weight = w;
+    return SEAM_OK;
+}
+
+seam_status CPU_FN(weight_write)(seam_stream *stream, seam_weight *weight,
+                                 const seam_weight_piece *piece) {
+    (void)stream;
+    float *rows = weight->rows + piece->first;
+    const uint16_t *halves = piece->bytes;
+    switch (piece->type) {
+    case SEAM_RAW_F32:
+        memcpy(rows, piece->bytes, piece->count * sizeof(float));
+        break;
+    case SEAM_RAW_F16:
+        for (size_t i = 0; i < piece->count; i++) {
+            rows[i] = seam_fp16_to_f32(halves[i]);
+        }
+        break;
+    case SEAM_RAW_BF16:
+        for (size_t i = 0; i < piece->count; i++) {
+            const uint32_t bits = (uint32_t)halves[i] << 16;
+            memcpy(&rows[i], &bits, sizeof bits);
+        }
+        break;
+    }
+    return SEAM_OK;
+}
+
+seam_status CPU_FN(weight_end)(seam_weight *weight, seam_backend *backend) {
+    SEAM_TRY(pack_both(weight, seam_cpu_backend_pool(backend), weight->rows));
+    seam_mem_free(weight->rows);
+    weight->rows = NULL;
+    return SEAM_OK;
 }

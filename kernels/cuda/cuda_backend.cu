@@ -3,6 +3,7 @@
  * One cuBLASLt handle a backend (it may be used from any thread); one queue and one growing scratch
  * a stream.  No op allocates once its shapes were seen, none waits for the whole device, none uses
  * the default stream. */
+#include <atomic>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,12 +24,47 @@ typedef struct cuda_stream {
     size_t scratch_bytes;
 } cuda_stream;
 
-seam_status seam_cuda_status(cudaError_t result) {
+/* ---- What went wrong ---- */
+/* The one global: CUDA's sticky error is the process's as well, whatever backend sees it.  `state`
+ * goes from NONE over WRITING to KEPT once; the text is read when it is KEPT. */
+enum { NONE, WRITING, KEPT };
+static struct {
+    std::atomic<int> state;
+    char text[SEAM_ERROR_TEXT_BYTES];
+} fault;
+
+static void fault_keep(const char *file, int line, const char *name, const char *text) {
+    int none = NONE;
+    if (fault.state.compare_exchange_strong(none, WRITING)) {
+        const char *inside = strstr(file, "kernels/");
+        (void)snprintf(fault.text, sizeof fault.text, "%s:%d: %s (%s)",
+                       inside != NULL ? inside : file, line, text, name);
+        fault.state.store(KEPT);
+    }
+}
+
+static const char *cuda_fault(void) {
+    return fault.state.load() == KEPT ? fault.text : "";
+}
+
+seam_status seam_cuda_status_at(cudaError_t result, const char *file, int line) {
     if (result == cudaSuccess) {
         return SEAM_OK;
     }
     (void)cudaGetLastError();
-    return result == cudaErrorMemoryAllocation ? SEAM_E_MEMORY : SEAM_E_DEVICE_LOST;
+    if (result == cudaErrorMemoryAllocation) {
+        return SEAM_E_MEMORY;
+    }
+    fault_keep(file, line, cudaGetErrorName(result), cudaGetErrorString(result));
+    return SEAM_E_DEVICE_LOST;
+}
+
+seam_status seam_cublas_status_at(cublasStatus_t result, const char *file, int line) {
+    if (result == CUBLAS_STATUS_SUCCESS) {
+        return SEAM_OK;
+    }
+    fault_keep(file, line, cublasLtGetStatusName(result), cublasLtGetStatusString(result));
+    return SEAM_E_DEVICE_LOST;
 }
 
 size_t seam_cuda_round(size_t bytes) {
@@ -95,6 +131,17 @@ static uint64_t cuda_mem_room(seam_backend *backend) {
     return seam_cuda_status(cudaMemGetInfo(&room, &total)) == SEAM_OK ? room : 0;
 }
 
+static seam_status cuda_host_alloc(void **ret_ptr, seam_backend *backend, size_t bytes) {
+    SEAM_CUDA_TRY(cudaSetDevice(((const cuda_backend *)backend)->index));
+    SEAM_CUDA_TRY(cudaHostAlloc(ret_ptr, bytes == 0 ? 1 : bytes, cudaHostAllocDefault));
+    return SEAM_OK;
+}
+
+static void cuda_host_free(seam_backend *backend, void *gift_ptr) {
+    (void)cudaSetDevice(((const cuda_backend *)backend)->index);
+    (void)seam_cuda_status(cudaFreeHost(gift_ptr));
+}
+
 static seam_status cuda_copy_in(seam_stream *stream, void *device, const void *host, size_t bytes) {
     return seam_cuda_status(
         cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, seam_cuda_queue(stream)));
@@ -145,59 +192,6 @@ static seam_status cuda_stream_sync(seam_stream *stream) {
     return seam_cuda_status(cudaStreamSynchronize(seam_cuda_queue(stream)));
 }
 
-/* ---- Weights ---- */
-static void cuda_weight_destroy(seam_weight *gift_weight) {
-    if (gift_weight != NULL) {
-        cuda_mem_free(gift_weight->backend, gift_weight->rows);
-        seam_mem_free(gift_weight);
-    }
-}
-
-static size_t cuda_weight_bytes(const seam_weight *weight) {
-    return (size_t)weight->N * weight->C * seam_dtype_bytes(weight->backend->ops.act);
-}
-
-/* The rows go over as f32, a piece at a time, and are rounded by the device. */
-static seam_status weight_upload(seam_weight *weight, seam_stream *stream, const float *rows) {
-    const size_t count = (size_t)weight->N * weight->C, piece_max = (size_t)1 << 24;
-    const seam_dtype act = weight->backend->ops.act;
-    for (size_t i = 0; i < count; i += piece_max) {
-        const size_t n = count - i < piece_max ? count - i : piece_max;
-        void *piece = NULL;
-        SEAM_TRY(seam_cuda_scratch(&piece, stream, n * sizeof(float)));
-        SEAM_TRY(cuda_copy_in(stream, piece, rows + i, n * sizeof(float)));
-        SEAM_TRY(seam_cuda_cast(stream, (char *)weight->rows + i * seam_dtype_bytes(act), act,
-                                piece, SEAM_F32, n));
-    }
-    return cuda_stream_sync(stream);
-}
-
-static seam_status cuda_weight_create(seam_weight **ret_weight, seam_backend *backend,
-                                      const float *host_rows, uint32_t N, uint32_t C, bool forward,
-                                      bool backward) {
-    (void)forward, (void)backward; /* one copy serves both */
-    seam_weight *weight = (seam_weight *)seam_mem_zalloc(1, sizeof *weight);
-    seam_stream *stream = NULL;
-    seam_status st = SEAM_OK;
-    if (weight == NULL) {
-        return SEAM_E_MEMORY;
-    }
-    weight->backend = backend;
-    weight->N = N;
-    weight->C = C;
-    SEAM_TRY_GOTO(cuda_mem_alloc(&weight->rows, backend, cuda_weight_bytes(weight)), st, end);
-    SEAM_TRY_GOTO(cuda_stream_create(&stream, backend), st, end);
-    SEAM_TRY_GOTO(weight_upload(weight, stream, host_rows), st, end);
-    seam_cuda_weight_plan(weight);
-    *ret_weight = weight;
-end:
-    cuda_stream_destroy(stream);
-    if (st != SEAM_OK) {
-        cuda_weight_destroy(weight);
-    }
-    return st;
-}
-
 /* ---- Creation ---- */
 /* "cuda" is device 0. */
 static bool device_index(int *ret_index, const char *device) {
@@ -234,6 +228,8 @@ static void table_fill(seam_ops *ops, seam_dtype act) {
     ops->mem_alloc = cuda_mem_alloc;
     ops->mem_free = cuda_mem_free;
     ops->mem_room = cuda_mem_room;
+    ops->host_alloc = cuda_host_alloc;
+    ops->host_free = cuda_host_free;
     ops->copy_in = cuda_copy_in;
     ops->copy_out = cuda_copy_out;
     ops->zero = cuda_zero;
@@ -241,9 +237,12 @@ static void table_fill(seam_ops *ops, seam_dtype act) {
     ops->stream_create = cuda_stream_create;
     ops->stream_sync = cuda_stream_sync;
     ops->stream_destroy = cuda_stream_destroy;
-    ops->weight_create = cuda_weight_create;
-    ops->weight_destroy = cuda_weight_destroy;
-    ops->weight_bytes = cuda_weight_bytes;
+    ops->weight_create = seam_cuda_weight_create;
+    ops->weight_begin = seam_cuda_weight_begin;
+    ops->weight_write = seam_cuda_weight_write;
+    ops->weight_end = seam_cuda_weight_end;
+    ops->weight_destroy = seam_cuda_weight_destroy;
+    ops->weight_bytes = seam_cuda_weight_bytes;
     ops->linear_forward = seam_cuda_linear_forward;
     ops->linear_backward = seam_cuda_linear_backward;
     ops->rmsnorm_forward = seam_cuda_rmsnorm_forward;
@@ -278,9 +277,9 @@ static seam_status device_open(cuda_backend *backend, const char *device, seam_e
         return seam_error_set(err, SEAM_E_ARG, "device %s (%s): compute %d.%d, at least 8.0",
                               device, properties.name, properties.major, properties.minor);
     }
-    if (cublasLtCreate(&backend->blas) != CUBLAS_STATUS_SUCCESS) {
-        return seam_error_set(err, SEAM_E_DEVICE_LOST, "device %s: cuBLASLt does not start",
-                              device);
+    if (seam_cublas_status(cublasLtCreate(&backend->blas)) != SEAM_OK) {
+        return seam_error_set(err, SEAM_E_DEVICE_LOST, "device %s: cuBLASLt does not start: %s",
+                              device, cuda_fault());
     }
     (void)snprintf(backend->base.describe, sizeof backend->base.describe,
                    "%.48s, compute %d.%d, cuBLASLt %zu, %s", properties.name, properties.major,
@@ -289,29 +288,50 @@ static seam_status device_open(cuda_backend *backend, const char *device, seam_e
     return SEAM_OK;
 }
 
+/* Is there a driver, is it new enough, does it show this device? */
+static seam_status device_find(int index, const char *device, seam_error *err) {
+    int count = 0, driver = 0;
+    const cudaError_t counted = cudaGetDeviceCount(&count);
+    (void)cudaGetLastError();
+    if (counted == cudaErrorInsufficientDriver) {
+        (void)cudaDriverGetVersion(&driver);
+        if (driver != 0) {
+            return seam_error_set(
+                err, SEAM_E_UNIMPLEMENTED,
+                "device %s: the driver is for CUDA %d.%d, this build needs %d.%d; "
+                "update it, or use cpu",
+                device, driver / 1000, driver % 1000 / 10, CUDART_VERSION / 1000,
+                CUDART_VERSION % 1000 / 10);
+        }
+        return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
+                              "device %s: no NVIDIA driver on this machine; use cpu", device);
+    }
+    if (counted != cudaSuccess || index >= count) {
+        return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
+                              "device %s: no such CUDA device (%d found; %s); use cpu", device,
+                              counted == cudaSuccess ? count : 0, cudaGetErrorString(counted));
+    }
+    return SEAM_OK;
+}
+
 extern "C" seam_status seam_cuda_create(seam_backend **ret_backend,
                                         const seam_backend_options *options, seam_error *err) {
     const char *device = options->device;
-    int index = 0, count = 0;
+    int index = 0;
     if (!device_index(&index, device)) {
         return seam_error_set(err, SEAM_E_ARG, "device %s: cuda:N with a number N", device);
     }
     if (options->act != 0 && options->act != SEAM_F32 && options->act != SEAM_BF16) {
         return seam_error_set(err, SEAM_E_ARG, "device %s: act must be f32 or bf16", device);
     }
-    const cudaError_t counted = cudaGetDeviceCount(&count);
-    if (counted != cudaSuccess || index >= count) {
-        (void)cudaGetLastError();
-        return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
-                              "device %s: no such CUDA device (%d found; %s); use cpu", device,
-                              counted == cudaSuccess ? count : 0, cudaGetErrorString(counted));
-    }
+    SEAM_TRY(device_find(index, device, err));
     cuda_backend *backend = (cuda_backend *)seam_mem_zalloc(1, sizeof *backend);
     if (backend == NULL) {
         return seam_error_set(err, SEAM_E_MEMORY, "device %s: out of memory", device);
     }
     backend->index = index;
     backend->base.destroy = cuda_destroy;
+    backend->base.fault = cuda_fault;
     table_fill(&backend->base.ops, options->act == 0 ? SEAM_BF16 : options->act);
     const seam_status st = device_open(backend, device, err);
     if (st != SEAM_OK) {

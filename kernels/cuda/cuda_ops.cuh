@@ -40,8 +40,13 @@ struct seam_weight {
 };
 
 /* A CUDA result as a status, and the runtime's own last error cleared.  SEAM_E_MEMORY when memory
- * ran out, else SEAM_E_DEVICE_LOST (a fault is sticky: the process must restart). */
-seam_status seam_cuda_status(cudaError_t result);
+ * ran out, else SEAM_E_DEVICE_LOST (a fault is sticky: the process must restart); the first of
+ * those is kept with CUDA's text and the line that saw it, for seam_backend_fault. */
+#define seam_cuda_status(result) seam_cuda_status_at((result), __FILE__, __LINE__)
+seam_status seam_cuda_status_at(cudaError_t result, const char *file, int line);
+/* The same for cuBLASLt. */
+#define seam_cublas_status(result) seam_cublas_status_at((result), __FILE__, __LINE__)
+seam_status seam_cublas_status_at(cublasStatus_t result, const char *file, int line);
 #define SEAM_CUDA_TRY(call)  SEAM_TRY(seam_cuda_status(call))
 #define SEAM_CUDA_LAUNCHED() seam_cuda_status(cudaGetLastError())
 
@@ -150,6 +155,16 @@ seam_status seam_cuda_attention_backward_mma(cudaStream_t queue,
 /* The ops, ../include/ops.h. */
 seam_status seam_cuda_cast(seam_stream *stream, void *dst, seam_dtype dst_type, const void *src,
                            seam_dtype src_type, size_t count);
+seam_status seam_cuda_weight_create(seam_weight **ret_weight, seam_backend *backend,
+                                    const float *host_rows, uint32_t N, uint32_t C, bool forward,
+                                    bool backward);
+seam_status seam_cuda_weight_begin(seam_weight **ret_weight, seam_backend *backend, uint32_t N,
+                                   uint32_t C, bool forward, bool backward);
+seam_status seam_cuda_weight_write(seam_stream *stream, seam_weight *weight,
+                                   const seam_weight_piece *piece);
+seam_status seam_cuda_weight_end(seam_weight *weight, seam_backend *backend);
+void seam_cuda_weight_destroy(seam_weight *gift_weight);
+size_t seam_cuda_weight_bytes(const seam_weight *weight);
 seam_status seam_cuda_linear_forward(seam_stream *stream, const seam_linear_forward_args *args);
 seam_status seam_cuda_linear_backward(seam_stream *stream, const seam_linear_backward_args *args);
 seam_status seam_cuda_rmsnorm_forward(seam_stream *stream, const seam_rmsnorm_forward_args *args);

@@ -206,6 +206,17 @@ typedef struct seam_adamw_args {
     uint64_t step; /* from 1, for bias correction */
 } seam_adamw_args;
 
+/* Values as a file has them, little-endian. */
+typedef enum seam_raw_type { SEAM_RAW_F32 = 1, SEAM_RAW_F16 = 2, SEAM_RAW_BF16 = 3 } seam_raw_type;
+size_t seam_raw_bytes(seam_raw_type type);
+
+/* Values [first, first + count) of a frozen matrix, row after row. */
+typedef struct seam_weight_piece {
+    const void *bytes; /* host; of host_alloc: copied at full speed; else 4-byte aligned */
+    seam_raw_type type;
+    size_t first, count;
+} seam_weight_piece;
+
 #define SEAM_MEM_ROOM_HOST UINT64_MAX
 
 typedef struct seam_ops {
@@ -219,6 +230,9 @@ typedef struct seam_ops {
     /* Bytes that mem_alloc could give now; SEAM_MEM_ROOM_HOST: the device's memory is the host's.
      */
     uint64_t (*mem_room)(seam_backend *backend);
+    /* Memory of the host that the device reads and writes at full speed (pinned); not zeroed. */
+    seam_status (*host_alloc)(void **ret_ptr, seam_backend *backend, size_t bytes);
+    void (*host_free)(seam_backend *backend, void *gift_ptr); /* NULL is fine */
     seam_status (*copy_in)(seam_stream *stream, void *device, const void *host, size_t bytes);
     seam_status (*copy_out)(seam_stream *stream, void *host, const void *device, size_t bytes);
     seam_status (*zero)(seam_stream *stream, void *device, size_t bytes);
@@ -235,7 +249,16 @@ typedef struct seam_ops {
     seam_status (*weight_create)(seam_weight **ret_weight, seam_backend *backend,
                                  const float *host_rows, uint32_t N, uint32_t C, bool forward,
                                  bool backward);
-    void (*weight_destroy)(seam_weight *gift_weight);
+    /* The same in pieces, as a file has them: begin, every value written once in any order and on
+     * any streams, end when those are synced.  write returns when it has queued: the host's bytes
+     * are read until the stream is synced.  end may be called by one thread at a time.  The bits
+     * are those of weight_create with the values as f32. */
+    seam_status (*weight_begin)(seam_weight **ret_weight, seam_backend *backend, uint32_t N,
+                                uint32_t C, bool forward, bool backward);
+    seam_status (*weight_write)(seam_stream *stream, seam_weight *weight,
+                                const seam_weight_piece *piece);
+    seam_status (*weight_end)(seam_weight *weight, seam_backend *backend);
+    void (*weight_destroy)(seam_weight *gift_weight); /* also before end */
     size_t (*weight_bytes)(const seam_weight *weight);
 
     seam_status (*linear_forward)(seam_stream *stream, const seam_linear_forward_args *args);
@@ -257,13 +280,14 @@ typedef struct seam_ops {
 } seam_ops;
 
 typedef struct seam_backend_options {
-    const char *device; /* "cpu", "ref", "cuda:0" */
+    const char *device; /* "cpu", "ref", "cuda:0"; "auto": cuda:0 where there is one, else cpu */
     seam_dtype act;     /* 0: the backend's best (cpu: bf16 with AMX, else f32) */
     uint32_t threads;   /* 0: all cores */
 } seam_backend_options;
 
 /* The one picker.  SEAM_E_ARG for an unknown device or a type that it cannot do (err says),
- * SEAM_E_UNIMPLEMENTED for a device that this build lacks. */
+ * SEAM_E_UNIMPLEMENTED for a device that this build or machine lacks.  "auto" that is the CPU:
+ * SEAM_OK, and err says why. */
 seam_status seam_backend_create(seam_backend **ret_backend, const seam_backend_options *options,
                                 seam_error *err);
 void seam_backend_destroy(seam_backend *gift_backend);
@@ -272,5 +296,8 @@ const seam_ops *seam_backend_ops(const seam_backend *backend);
 seam_backend *seam_stream_backend(const seam_stream *stream);
 /* What runs the products, for reports: "own kernels, amx bf16, 2 threads". */
 const char *seam_backend_describe(const seam_backend *backend);
+/* What the device said when an op first returned SEAM_E_DEVICE_LOST, with file and line; "" until
+ * then.  Any thread. */
+const char *seam_backend_fault(const seam_backend *backend);
 
 #endif

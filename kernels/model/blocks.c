@@ -2,17 +2,19 @@
  *
  * Not here: the math (blocks_forward.c, blocks_backward.c) and the adapter (adapter.c).
  * q, k, v and gate, up are stacked, so that a block is four products, each reading its input
- * once. */
+ * once.  Matrices that files hold as plain values go to the device by weight_load.c; others, and
+ * the small vectors, are read here as f32. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "blocks_internal.h"
+#include "memory_plan.h"
 #include "try.h"
+#include "weight_load.h"
 
 static seam_status blocks_load(seam_blocks *b, const seam_tensor_source *source, seam_error *err);
-static seam_status layer_load(seam_blocks *b, const seam_tensor_source *source, uint32_t layer,
-                              float *rows, seam_error *err);
+static seam_status norms_load(seam_blocks *b, const seam_tensor_source *source, seam_error *err);
 static seam_status rotary_fill(seam_blocks *b, seam_error *err);
 
 static seam_status read_weights(float *ret, const void *context, const char *name, uint64_t rows,
@@ -20,9 +22,25 @@ static seam_status read_weights(float *ret, const void *context, const char *nam
     return seam_weights_read(ret, context, name, rows, cols, err);
 }
 
+static bool find_weights(seam_tensor_place *ret, const void *context, const char *name,
+                         uint64_t rows, uint64_t cols) {
+    static const seam_raw_type types[] = {[SEAM_TENSOR_F32] = SEAM_RAW_F32,
+                                          [SEAM_TENSOR_F16] = SEAM_RAW_F16,
+                                          [SEAM_TENSOR_BF16] = SEAM_RAW_BF16};
+    seam_weights_place place;
+    if (!seam_weights_find(&place, context, name, rows, cols)) {
+        return false;
+    }
+    *ret = (seam_tensor_place){
+        .file = place.file, .fd = place.fd, .offset = place.offset, .type = types[place.type]};
+    return true;
+}
+
 seam_tensor_source seam_tensor_source_weights(const seam_weights *weights) {
-    return (seam_tensor_source){
-        .config = seam_weights_config(weights), .context = weights, .read = read_weights};
+    return (seam_tensor_source){.config = seam_weights_config(weights),
+                                .context = weights,
+                                .read = read_weights,
+                                .find = find_weights};
 }
 
 /* Llama files with attention or MLP biases exist; the math here has none, so they are refused. */
@@ -129,54 +147,149 @@ size_t seam_blocks_bytes(const seam_blocks *blocks) {
     return bytes;
 }
 
-/* Takes the host rows of the largest stacked matrix once and reads every layer through them. */
-static seam_status blocks_load(seam_blocks *b, const seam_tensor_source *source, seam_error *err) {
+/* A matrix of a layer: tensors one under the other. */
+typedef struct stack {
+    seam_weight **ret_weight;
+    uint32_t cols, count;
+    struct stack_part {
+        const char *module; /* "mlp.up_proj" */
+        uint32_t rows;
+    } parts[SEAM_LOAD_PARTS_MAX];
+} stack;
+#define STACKS_A_LAYER 4
+
+static void stacks_of(stack ret_stacks[STACKS_A_LAYER], const seam_blocks *b, seam_block *l) {
     const seam_model_config *c = &b->config;
-    const size_t acc_bytes = seam_dtype_bytes(b->ops->acc);
-    const size_t wide =
-        2 * (size_t)c->intermediate > b->qkv_cols ? 2 * (size_t)c->intermediate : b->qkv_cols;
-    size_t staging_bytes = 0;
-    size_t norm_bytes = 0;
-    if (!seam_mul3_bytes(&staging_bytes, wide, c->hidden, sizeof(float)) ||
-        !seam_mul3_bytes(&norm_bytes, 2 * (size_t)b->layer_count, c->hidden, acc_bytes)) {
-        return seam_error_set(err, SEAM_E_LIMIT, "the model's layers are too large to address");
+    ret_stacks[0] = (stack){.ret_weight = &l->qkv,
+                            .cols = c->hidden,
+                            .count = 3,
+                            .parts = {{"self_attn.q_proj", b->q_cols},
+                                      {"self_attn.k_proj", b->kv_cols},
+                                      {"self_attn.v_proj", b->kv_cols}}};
+    ret_stacks[1] = (stack){.ret_weight = &l->o,
+                            .cols = b->q_cols,
+                            .count = 1,
+                            .parts = {{"self_attn.o_proj", c->hidden}}};
+    ret_stacks[2] =
+        (stack){.ret_weight = &l->gate_up,
+                .cols = c->hidden,
+                .count = 2,
+                .parts = {{"mlp.gate_proj", c->intermediate}, {"mlp.up_proj", c->intermediate}}};
+    ret_stacks[3] = (stack){.ret_weight = &l->down,
+                            .cols = c->intermediate,
+                            .count = 1,
+                            .parts = {{"mlp.down_proj", c->hidden}}};
+}
+
+static void part_name(char ret_name[SEAM_NAME_BYTES], const seam_blocks *b, uint32_t layer,
+                      const char *module) {
+    (void)snprintf(ret_name, SEAM_NAME_BYTES, "model.layers.%u.%s.weight", b->layer_begin + layer,
+                   module);
+}
+
+/* All tensors of the stack are plain values in files. */
+static bool stack_find(seam_load_matrix *ret, const seam_blocks *b,
+                       const seam_tensor_source *source, uint32_t layer, const stack *s) {
+    *ret = (seam_load_matrix){.ret_weight = s->ret_weight, .C = s->cols, .part_count = s->count};
+    for (uint32_t i = 0; i < s->count; i++) {
+        char name[SEAM_NAME_BYTES];
+        seam_tensor_place place;
+        part_name(name, b, layer, s->parts[i].module);
+        if (source->find == NULL ||
+            !source->find(&place, source->context, name, s->parts[i].rows, s->cols)) {
+            return false;
+        }
+        ret->parts[i] = (seam_load_part){.file = place.file,
+                                         .fd = place.fd,
+                                         .offset = place.offset,
+                                         .type = place.type,
+                                         .rows = s->parts[i].rows};
+    }
+    return true;
+}
+
+/* The other way: reads the tensors one under the other as f32, and packs the stack. */
+static seam_status stack_read(seam_blocks *b, const seam_tensor_source *source, uint32_t layer,
+                              const stack *s, seam_error *err) {
+    size_t values = 0, row = 0;
+    for (uint32_t i = 0; i < s->count; i++) {
+        values += (size_t)s->parts[i].rows * s->cols;
     }
     seam_status st = SEAM_OK;
-    float *rows = seam_mem_alloc(staging_bytes);
-    b->layers = seam_mem_zalloc(b->layer_count, sizeof *b->layers);
-    if (rows == NULL || b->layers == NULL) {
-        st = seam_error_set(err, SEAM_E_MEMORY, "no memory to read the model's layers");
-        goto end;
+    float *rows = seam_mem_zalloc(values, sizeof *rows);
+    if (rows == NULL) {
+        return seam_error_set(err, SEAM_E_MEMORY, "no memory to read the model's layers");
     }
-    SEAM_TRY_GOTO(b->ops->mem_alloc(&b->norms, b->backend, norm_bytes), st, end);
-    b->device_bytes += norm_bytes;
-    SEAM_TRY_GOTO(rotary_fill(b, err), st, end);
-    for (uint32_t i = 0; i < b->layer_count; i++) {
-        SEAM_TRY_GOTO(layer_load(b, source, i, rows, err), st, end);
+    for (uint32_t i = 0; i < s->count && st == SEAM_OK; i++) {
+        char name[SEAM_NAME_BYTES];
+        part_name(name, b, layer, s->parts[i].module);
+        st = source->read(rows + row * s->cols, source->context, name, s->parts[i].rows, s->cols,
+                          err);
+        row += s->parts[i].rows;
     }
-end:
+    if (st == SEAM_OK) {
+        st = b->ops->weight_create(s->ret_weight, b->backend, rows, (uint32_t)row, s->cols, true,
+                                   true);
+    }
     seam_mem_free(rows);
     return st;
 }
 
-typedef struct part {
-    const char *module; /* "mlp.up_proj" */
-    uint32_t rows;
-} part;
-
-/* Reads `count` tensors of a layer one under the other and packs the stack. */
-static seam_status stack_load(seam_weight **ret_weight, seam_blocks *b,
-                              const seam_tensor_source *source, uint32_t layer, float *rows,
-                              const part *parts, uint32_t count, uint32_t cols, seam_error *err) {
-    size_t row = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        char name[SEAM_NAME_BYTES];
-        (void)snprintf(name, sizeof name, "model.layers.%u.%s.weight", b->layer_begin + layer,
-                       parts[i].module);
-        SEAM_TRY(source->read(rows + row * cols, source->context, name, parts[i].rows, cols, err));
-        row += parts[i].rows;
+/* Matrices in files are collected and loaded together; what must be read is, at once. */
+static seam_status stacks_load(seam_blocks *b, const seam_tensor_source *source, seam_error *err) {
+    const seam_load_options options = {0};
+    uint32_t count = 0;
+    seam_status st = SEAM_OK;
+    seam_load_matrix *matrices =
+        seam_mem_zalloc((size_t)STACKS_A_LAYER * b->layer_count, sizeof *matrices);
+    if (matrices == NULL) {
+        return seam_error_set(err, SEAM_E_MEMORY, "no memory to read the model's layers");
     }
-    return b->ops->weight_create(ret_weight, b->backend, rows, (uint32_t)row, cols, true, true);
+    for (uint32_t layer = 0; layer < b->layer_count && st == SEAM_OK; layer++) {
+        stack stacks[STACKS_A_LAYER];
+        stacks_of(stacks, b, &b->layers[layer]);
+        for (uint32_t i = 0; i < STACKS_A_LAYER && st == SEAM_OK; i++) {
+            if (stack_find(&matrices[count], b, source, layer, &stacks[i])) {
+                count++;
+            } else {
+                st = stack_read(b, source, layer, &stacks[i], err);
+            }
+        }
+    }
+    if (st == SEAM_OK && count > 0) {
+        st = seam_weight_load(b->backend, matrices, count, &options, err);
+    }
+    seam_mem_free(matrices);
+    return st;
+}
+
+/* What does not fit is refused before the first byte is read. */
+static seam_status room_check(const seam_blocks *b, seam_error *err) {
+    const seam_memory_blocks blocks = {.model = &b->config,
+                                       .ops = b->ops,
+                                       .layer_begin = b->layer_begin,
+                                       .layer_end = b->layer_begin + b->layer_count};
+    const uint64_t needed = seam_memory_plan_weights(&blocks, 1);
+    const uint64_t room = b->ops->mem_room(b->backend);
+    if (room == SEAM_MEM_ROOM_HOST || needed <= room) {
+        return SEAM_OK;
+    }
+    char needed_text[SEAM_MEMORY_TEXT_BYTES], room_text[SEAM_MEMORY_TEXT_BYTES];
+    seam_memory_bytes_text(needed_text, needed);
+    seam_memory_bytes_text(room_text, room);
+    return seam_error_set(err, SEAM_E_MEMORY, "weights need %s on the device, %s is free",
+                          needed_text, room_text);
+}
+
+static seam_status blocks_load(seam_blocks *b, const seam_tensor_source *source, seam_error *err) {
+    SEAM_TRY(room_check(b, err));
+    b->layers = seam_mem_zalloc(b->layer_count, sizeof *b->layers);
+    if (b->layers == NULL) {
+        return seam_error_set(err, SEAM_E_MEMORY, "no memory to read the model's layers");
+    }
+    SEAM_TRY(norms_load(b, source, err));
+    SEAM_TRY(rotary_fill(b, err));
+    return stacks_load(b, source, err);
 }
 
 /* A vector of f32 on the host to acc on the device. */
@@ -198,32 +311,35 @@ end:
     return st;
 }
 
-static seam_status layer_load(seam_blocks *b, const seam_tensor_source *source, uint32_t layer,
-                              float *rows, seam_error *err) {
-    const seam_model_config *c = &b->config;
-    const size_t norm_bytes = c->hidden * seam_dtype_bytes(b->ops->acc);
-    seam_block *l = &b->layers[layer];
-    l->attention_norm = (uint8_t *)b->norms + 2 * (size_t)layer * norm_bytes;
-    l->mlp_norm = (uint8_t *)l->attention_norm + norm_bytes;
-    static const char *const norm_names[] = {"input_layernorm", "post_attention_layernorm"};
-    void *const norms[] = {l->attention_norm, l->mlp_norm};
-    for (size_t i = 0; i < 2; i++) {
-        char name[SEAM_NAME_BYTES];
-        (void)snprintf(name, sizeof name, "model.layers.%u.%s.weight", b->layer_begin + layer,
-                       norm_names[i]);
-        SEAM_TRY(source->read(rows, source->context, name, 1, c->hidden, err));
-        SEAM_TRY(vector_put(b, norms[i], rows, c->hidden));
+/* The norms of all layers, in one upload. */
+static seam_status norms_load(seam_blocks *b, const seam_tensor_source *source, seam_error *err) {
+    static const char *const modules[] = {"input_layernorm", "post_attention_layernorm"};
+    const uint32_t C = b->config.hidden;
+    const size_t acc_bytes = seam_dtype_bytes(b->ops->acc);
+    const size_t count = 2 * (size_t)b->layer_count * C;
+    seam_status st = SEAM_OK;
+    float *rows = seam_mem_zalloc(count, sizeof *rows);
+    if (rows == NULL) {
+        return seam_error_set(err, SEAM_E_MEMORY, "no memory to read the model's norms");
     }
-    const part qkv[] = {{"self_attn.q_proj", b->q_cols},
-                        {"self_attn.k_proj", b->kv_cols},
-                        {"self_attn.v_proj", b->kv_cols}};
-    const part o[] = {{"self_attn.o_proj", c->hidden}};
-    const part gate_up[] = {{"mlp.gate_proj", c->intermediate}, {"mlp.up_proj", c->intermediate}};
-    const part down[] = {{"mlp.down_proj", c->hidden}};
-    SEAM_TRY(stack_load(&l->qkv, b, source, layer, rows, qkv, 3, c->hidden, err));
-    SEAM_TRY(stack_load(&l->o, b, source, layer, rows, o, 1, b->q_cols, err));
-    SEAM_TRY(stack_load(&l->gate_up, b, source, layer, rows, gate_up, 2, c->hidden, err));
-    return stack_load(&l->down, b, source, layer, rows, down, 1, c->intermediate, err);
+    SEAM_TRY_GOTO(b->ops->mem_alloc(&b->norms, b->backend, count * acc_bytes), st, end);
+    b->device_bytes += count * acc_bytes;
+    for (uint32_t i = 0; i < 2 * b->layer_count; i++) {
+        char name[SEAM_NAME_BYTES];
+        part_name(name, b, i / 2, modules[i % 2]);
+        SEAM_TRY_GOTO(source->read(rows + (size_t)i * C, source->context, name, 1, C, err), st,
+                      end);
+        uint8_t *norm = (uint8_t *)b->norms + i * C * acc_bytes;
+        if (i % 2 == 0) {
+            b->layers[i / 2].attention_norm = norm;
+        } else {
+            b->layers[i / 2].mlp_norm = norm;
+        }
+    }
+    st = vector_put(b, b->norms, rows, count);
+end:
+    seam_mem_free(rows);
+    return st;
 }
 
 /* Row p: cos(p * theta^(-2i/D)) for i < D/2, then the sines.  Angles in double: at position

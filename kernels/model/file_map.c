@@ -48,7 +48,11 @@ seam_status seam_file_map_open(seam_file_map *ret_map, const char *path, seam_er
         return st;
     }
     const seam_status st = map_descriptor(&map, fd, err);
-    (void)close(fd); /* the mapping stays */
+    if (map.bytes == NULL) {
+        (void)close(fd);
+    } else {
+        map.fd = fd;
+    }
     if (st != SEAM_OK) {
         seam_mem_free(map.path);
         return st;
@@ -60,6 +64,7 @@ seam_status seam_file_map_open(seam_file_map *ret_map, const char *path, seam_er
 void seam_file_map_close(seam_file_map *map) {
     if (map->bytes != NULL) {
         (void)munmap((void *)(uintptr_t)map->bytes, map->count);
+        (void)close(map->fd);
     }
     seam_mem_free(map->path);
     *map = (seam_file_map){0};

@@ -15,6 +15,7 @@
 typedef struct seam_file_map {
     const uint8_t *bytes; /* NULL for an empty file */
     size_t count;
+    int fd;     /* open while bytes is not NULL: for those who read instead of touching pages */
     char *path; /* as given, for error texts */
 } seam_file_map;
 

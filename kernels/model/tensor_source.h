@@ -11,12 +11,24 @@
 #include "head.h"
 #include "model_config.h"
 
+/* Where a tensor lies in an open file, as plain values. */
+typedef struct seam_tensor_place {
+    const char *file; /* borrowed from the source, as is the descriptor */
+    int fd;
+    uint64_t offset;
+    seam_raw_type type;
+} seam_tensor_place;
+
 typedef struct seam_tensor_source {
     const seam_model_config *config; /* borrowed until create returns */
     const void *context;
     /* The tensor `name`, (rows, cols) f32 row-major, into ret; the errors of seam_weights_read. */
     seam_status (*read)(float *ret, const void *context, const char *name, uint64_t rows,
                         uint64_t cols, seam_error *err);
+    /* False: it must be read (a formula, blocks of a quantizer, permuted rows, another shape).
+     * NULL: every tensor must. */
+    bool (*find)(seam_tensor_place *ret, const void *context, const char *name, uint64_t rows,
+                 uint64_t cols);
 } seam_tensor_source;
 
 /* The source that reads a weight file; borrows `weights`. */

@@ -111,6 +111,35 @@ seam_status seam_weights_read(float *ret, const seam_weights *weights, const cha
     return SEAM_OK;
 }
 
+/* The mapped file that holds these bytes. */
+static const seam_file_map *map_of(const seam_weights *weights, const uint8_t *bytes) {
+    for (size_t i = 0; i < weights->files.map_count; i++) {
+        const seam_file_map *map = &weights->files.maps[i];
+        if (bytes >= map->bytes && bytes < map->bytes + map->count) {
+            return map;
+        }
+    }
+    return NULL;
+}
+
+bool seam_weights_find(seam_weights_place *ret, const seam_weights *weights, const char *name,
+                       uint64_t rows, uint64_t cols) {
+    const seam_tensor_entry *entry = seam_tensor_index_find(&weights->files.index, name);
+    const bool plain = entry != NULL && entry->rows == rows && entry->cols == cols &&
+                       entry->unpermute_head_dim == 0 &&
+                       (entry->type == SEAM_TENSOR_F32 || entry->type == SEAM_TENSOR_F16 ||
+                        entry->type == SEAM_TENSOR_BF16);
+    const seam_file_map *map = plain ? map_of(weights, entry->bytes) : NULL;
+    if (map == NULL) {
+        return false;
+    }
+    *ret = (seam_weights_place){.file = map->path,
+                                .fd = map->fd,
+                                .offset = (uint64_t)(entry->bytes - map->bytes),
+                                .type = entry->type};
+    return true;
+}
+
 /* ---- Shapes of the architecture ---- */
 
 typedef enum dim { ONE, VOCAB, HIDDEN, INTERMEDIATE, Q_ROWS, KV_ROWS } dim;

@@ -2,8 +2,8 @@
  *
  * Tensors are asked for by their Hugging Face names ("model.layers.3.self_attn.q_proj.weight");
  * the GGUF reader maps names and undoes the row permutation of q and k.  Files are mapped
- * read-only; every length, offset, type and count in them is checked before use, so a truncated
- * or lying file gives an error that names the file and the field.
+ * read-only and stay open; every length, offset, type and count in them is checked before use, so a
+ * truncated or lying file gives an error that names the file and the field.
  *
  * `path`: a directory with config.json and model.safetensors (or model.safetensors.index.json,
  * or exactly one *.safetensors), a directory with exactly one .gguf, or a .gguf file. */
@@ -14,6 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "dequantize.h"
 #include "model_config.h"
 #include "seam_status.h"
 
@@ -36,6 +37,16 @@ seam_status seam_weights_shape(uint64_t *ret_rows, uint64_t *ret_cols, const sea
  * SEAM_E_NOT_FOUND, SEAM_E_ARG (another shape), SEAM_E_UNIMPLEMENTED (tensor type). */
 seam_status seam_weights_read(float *ret, const seam_weights *weights, const char *name,
                               uint64_t rows, uint64_t cols, seam_error *err);
+/* Where the tensor lies as plain little-endian values; false when it must be read: it has another
+ * shape, is quantized, or its rows are permuted. */
+typedef struct seam_weights_place {
+    const char *file;
+    int fd; /* open while the weights are */
+    uint64_t offset;
+    seam_tensor_type type; /* F32, F16, BF16 */
+} seam_weights_place;
+bool seam_weights_find(seam_weights_place *ret, const seam_weights *weights, const char *name,
+                       uint64_t rows, uint64_t cols);
 /* The tokenizer stored in a GGUF file, else NULL: opaque to this reader, used by client text/. */
 struct seam_gguf;
 const struct seam_gguf *seam_weights_gguf(const seam_weights *weights);

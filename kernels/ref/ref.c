@@ -44,6 +44,10 @@ static void ref_mem_free(seam_backend *backend, void *gift_ptr) {
     seam_mem_free(gift_ptr);
 }
 
+static seam_status ref_host_alloc(void **ret_ptr, seam_backend *backend, size_t bytes) {
+    return ref_mem_alloc(ret_ptr, backend, bytes);
+}
+
 static uint64_t ref_mem_room(seam_backend *backend) {
     (void)backend;
     return SEAM_MEM_ROOM_HOST;
@@ -120,9 +124,8 @@ static void ref_weight_destroy(seam_weight *gift_weight) {
     }
 }
 
-static seam_status ref_weight_create(seam_weight **ret_weight, seam_backend *backend,
-                                     const float *host_rows, uint32_t N, uint32_t C, bool forward,
-                                     bool backward) {
+static seam_status ref_weight_begin(seam_weight **ret_weight, seam_backend *backend, uint32_t N,
+                                    uint32_t C, bool forward, bool backward) {
     (void)backend;
     SEAM_ASSERT(N > 0 && C > 0);
     size_t bytes = 0;
@@ -139,9 +142,46 @@ static seam_status ref_weight_create(seam_weight **ret_weight, seam_backend *bac
         ref_weight_destroy(weight);
         return SEAM_E_MEMORY;
     }
-    for (size_t i = 0; i < (size_t)N * C; i++) {
-        weight->rows[i] = (double)host_rows[i];
+    *ret_weight = weight;
+    return SEAM_OK;
+}
+
+static double load_raw(const seam_weight_piece *piece, size_t i) {
+    switch (piece->type) {
+    case SEAM_RAW_F32:
+        return (double)((const float *)piece->bytes)[i];
+    case SEAM_RAW_F16:
+        return (double)seam_fp16_to_f32(((const uint16_t *)piece->bytes)[i]);
+    case SEAM_RAW_BF16:
+        return (double)seam_bf16_to_f32(((const uint16_t *)piece->bytes)[i]);
     }
+    SEAM_ASSERT(!"a type of the enum");
+    return 0.0;
+}
+
+static seam_status ref_weight_write(seam_stream *stream, seam_weight *weight,
+                                    const seam_weight_piece *piece) {
+    (void)stream;
+    for (size_t i = 0; i < piece->count; i++) {
+        weight->rows[piece->first + i] = load_raw(piece, i);
+    }
+    return SEAM_OK;
+}
+
+static seam_status ref_weight_end(seam_weight *weight, seam_backend *backend) {
+    (void)weight;
+    (void)backend;
+    return SEAM_OK;
+}
+
+static seam_status ref_weight_create(seam_weight **ret_weight, seam_backend *backend,
+                                     const float *host_rows, uint32_t N, uint32_t C, bool forward,
+                                     bool backward) {
+    seam_weight *weight = NULL;
+    SEAM_TRY(ref_weight_begin(&weight, backend, N, C, forward, backward));
+    const seam_weight_piece all = {
+        .bytes = host_rows, .type = SEAM_RAW_F32, .count = (size_t)N * C};
+    SEAM_TRY(ref_weight_write(NULL, weight, &all));
     *ret_weight = weight;
     return SEAM_OK;
 }
@@ -159,6 +199,8 @@ static const seam_ops ref_ops = {
     .mem_alloc = ref_mem_alloc,
     .mem_free = ref_mem_free,
     .mem_room = ref_mem_room,
+    .host_alloc = ref_host_alloc,
+    .host_free = ref_mem_free,
     .copy_in = ref_copy,
     .copy_out = ref_copy,
     .zero = ref_zero,
@@ -167,6 +209,9 @@ static const seam_ops ref_ops = {
     .stream_sync = ref_stream_sync,
     .stream_destroy = ref_stream_destroy,
     .weight_create = ref_weight_create,
+    .weight_begin = ref_weight_begin,
+    .weight_write = ref_weight_write,
+    .weight_end = ref_weight_end,
     .weight_destroy = ref_weight_destroy,
     .weight_bytes = ref_weight_bytes,
     .linear_forward = seam_ref_linear_forward,

@@ -38,6 +38,10 @@ void seam_host_block_signals(sigset_t *ret_set) {
     (void)sigaction(SIGPIPE, &ignore, NULL);
 }
 
+void seam_host_stop(void) {
+    (void)kill(getpid(), SIGTERM);
+}
+
 uint64_t seam_host_memory_available(void) {
     FILE *file = fopen("/proc/meminfo", "re");
     if (file == NULL) {

@@ -12,6 +12,8 @@ void seam_host_tune(void);
 /* Block SIGTERM, SIGINT and SIGHUP for all threads to come (before grpc_init) and ignore SIGPIPE;
  * *ret_set is what the main thread waits for. */
 void seam_host_block_signals(sigset_t *ret_set);
+/* Ask the main thread to end the process, as SIGTERM from outside does. */
+void seam_host_stop(void);
 /* Physical memory that is available now, in bytes; 0 if unknown. */
 uint64_t seam_host_memory_available(void);
 /* Monotonic clock in ms. */

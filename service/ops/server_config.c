@@ -29,7 +29,7 @@ typedef struct option {
 static const option options[] = {
     {"listen", TEXT, TEXT_AT(listen), 0, 0, "HOST:PORT to serve on; port 0 takes a free one"},
     {"model", MODEL, 0, 0, 0, 0, "PATH or NAME=PATH of a model; may be repeated"},
-    {"device", TEXT, TEXT_AT(device), 0, 0, "cpu, or cuda:N where built with CUDA"},
+    {"device", TEXT, TEXT_AT(device), 0, 0, "cpu, cuda:N, or auto: cuda:0 where there is one"},
     {"dtype", DTYPE, AT(dtype), 0, 0, 0, "auto, f32 or bf16: what products read"},
     {"threads", U32, AT(threads), 0, 0, 1024, "compute threads; 0: all cores"},
     {"tls-cert", TEXT, TEXT_AT(tls_cert), 0, 0, "PEM certificate chain of the server"},

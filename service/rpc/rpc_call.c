@@ -110,6 +110,9 @@ void seam_call_event(seam_call *call, seam_tag_kind kind, bool ok) {
     case SEAM_TAG_JOB:
         call->job_running = false;
         seam_job_take(&call->job);
+        if (seam_status_is_process_dead(call->job.status)) {
+            seam_server_lose(call->server, call->job.status);
+        }
         call->method->on_job(call);
         break;
     case SEAM_TAG_CLOSE:

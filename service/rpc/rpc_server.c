@@ -39,6 +39,7 @@ struct seam_server {
     seam_call *calls;
     uint32_t call_count;
     bool accepting, draining, shutdown_done;
+    seam_status lost;
     uint64_t tick_due_ms;
 };
 
@@ -322,6 +323,37 @@ SEAM_ON_LOOP static void call_stop(seam_call *call, void *user) {
     seam_error err = {0};
     (void)seam_error_set(&err, SEAM_E_UNAVAILABLE, "the server is stopping");
     seam_call_fail(call, SEAM_E_UNAVAILABLE, &err);
+}
+
+SEAM_ON_LOOP static void call_lose(seam_call *call, void *user) {
+    const seam_status st = *(const seam_status *)user;
+    seam_error err = {0};
+    (void)seam_error_set(&err, st, "%s; the server restarts", seam_status_text(st));
+    if (!call->method->open) {
+        seam_call_fail(call, st, &err);
+    }
+}
+
+void seam_server_lose(seam_server *server, seam_status st) {
+    char text[SEAM_ERROR_TEXT_BYTES];
+    if (server->lost != SEAM_OK) {
+        return;
+    }
+    const char *fault = seam_backend_fault(seam_engine_backend(server->options.engine));
+    seam_log(SEAM_LOG_ERROR, "device_lost", "status=%s sessions=%u text=\"%s\"",
+             seam_status_name(st), seam_sessions_count(server->options.sessions),
+             seam_log_text(text, sizeof text, fault));
+    server->lost = st;
+    server->draining = true;
+    seam_server_each_call(server, call_lose, &st);
+    server->options.lost();
+}
+
+seam_status seam_server_lost(seam_server *server) {
+    loop_lock(server);
+    const seam_status st = server->lost;
+    loop_unlock(server);
+    return st;
 }
 
 void seam_server_drain(seam_server *server) {

@@ -23,6 +23,7 @@ typedef struct seam_server_options {
     const seam_registry *registry;
     seam_engine *engine;
     seam_sessions *sessions;
+    void (*lost)(void); /* loop: the process must restart; main ends it.  Called once at most */
 } seam_server_options;
 
 /* Binds and serves.  SEAM_E_UNAVAILABLE (address), SEAM_E_IO (certificate files), SEAM_E_MEMORY. */
@@ -30,6 +31,8 @@ seam_status seam_server_create(seam_server **ret_server, const seam_server_optio
                                seam_error *err);
 /* The address served on, with the real port: "127.0.0.1:41234". */
 const char *seam_server_address(const seam_server *server);
+/* SEAM_OK, or why the process must restart. */
+seam_status seam_server_lost(seam_server *server);
 /* NOT_SERVING; new work is refused; waits until steps in flight are committed or the drain timeout
  * is over; ends every call with a status.  Called once, by main. */
 void seam_server_drain(seam_server *server);
@@ -44,6 +47,9 @@ const seam_server_config *seam_server_config_of(const seam_server *server);
 bool seam_server_is_draining(const seam_server *server) SEAM_ON_LOOP;
 /* A call is over. */
 void seam_server_forget(seam_server *server, seam_call *call) SEAM_ON_LOOP;
+/* A job has failed in a way that no later one can succeed (a sticky device error): says so once,
+ * ends every call with UNAVAILABLE and wakes main. */
+void seam_server_lose(seam_server *server, seam_status st) SEAM_ON_LOOP;
 /* A call ends with an error: one log line. */
 void seam_server_count_error(seam_server *server, const seam_call *call, seam_status st,
                              const char *text);

@@ -29,6 +29,19 @@ seam_status seam_session_plan(seam_memory_plan *ret_plan, const seam_session_con
     return SEAM_OK;
 }
 
+/* The budget had room and the device did not: another process has taken its memory. */
+static seam_status no_memory(const seam_session *session, seam_error *err) {
+    const seam_memory_blocks blocks = seam_session_config_blocks(&session->config);
+    const uint64_t room = blocks.ops->mem_room(seam_blocks_backend(session->config.model->blocks));
+    char needed_text[SEAM_MEMORY_TEXT_BYTES], room_text[SEAM_MEMORY_TEXT_BYTES] = "less";
+    seam_memory_text(needed_text, session->memory.device);
+    if (room != SEAM_MEM_ROOM_HOST) {
+        seam_memory_bytes_text(room_text, room);
+    }
+    return seam_error_set(err, SEAM_E_MEMORY, "session needs %s, the device has %s", needed_text,
+                          room_text);
+}
+
 seam_status seam_session_build(seam_session *session, seam_stream *stream, seam_error *err) {
     const size_t bytes = step_bytes(&session->config);
     if (seam_arena_init(&session->arena, 2 * (bytes + 64)) != SEAM_OK) {
@@ -38,7 +51,8 @@ seam_status seam_session_build(seam_session *session, seam_stream *stream, seam_
         session->steps[i].bytes = seam_arena_take(&session->arena, bytes);
         session->steps[i].capacity_bytes = bytes;
     }
-    return seam_trainer_create(&session->trainer, &session->config, stream, err);
+    const seam_status st = seam_trainer_create(&session->trainer, &session->config, stream, err);
+    return st == SEAM_E_MEMORY ? no_memory(session, err) : st;
 }
 
 /* ---- references ---- */

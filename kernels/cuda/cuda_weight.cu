@@ -1,0 +1,120 @@
+/* Frozen matrices: one bf16 (or f32) copy a matrix, written in pieces as files have them.
+ *
+ * A piece of the matrix's own type goes straight to its place; another type goes over as it is and
+ * is cast by the device, so that the link carries the file's bytes and nothing else. Grid of the
+ * cast: one thread a value, 256 a block; bound by the link. */
+#include <cuda_fp16.h>
+
+#include "cuda_device.cuh"
+
+#define THREADS 256u
+/* Values that weight_create sends at a time. */
+#define PIECE_COUNT ((size_t)1 << 24)
+
+/* ---- kernels ---- */
+template <typename D>
+static __global__ void half_cast_kernel(D *dst, const __half *src, size_t count) {
+    const size_t i = (size_t)blockIdx.x * THREADS + threadIdx.x;
+    if (i < count) {
+        store_f32(dst + i, __half2float(src[i]));
+    }
+}
+
+/* ---- launchers ---- */
+void seam_cuda_weight_destroy(seam_weight *gift_weight) {
+    if (gift_weight != NULL) {
+        gift_weight->backend->ops.mem_free(gift_weight->backend, gift_weight->rows);
+        seam_mem_free(gift_weight);
+    }
+}
+
+size_t seam_cuda_weight_bytes(const seam_weight *weight) {
+    return (size_t)weight->N * weight->C * seam_dtype_bytes(weight->backend->ops.act);
+}
+
+seam_status seam_cuda_weight_begin(seam_weight **ret_weight, seam_backend *backend, uint32_t N,
+                                   uint32_t C, bool forward, bool backward) {
+    (void)forward, (void)backward; /* one copy serves both */
+    seam_weight *weight = (seam_weight *)seam_mem_zalloc(1, sizeof *weight);
+    if (weight == NULL) {
+        return SEAM_E_MEMORY;
+    }
+    weight->backend = backend;
+    weight->N = N;
+    weight->C = C;
+    const seam_status st =
+        backend->ops.mem_alloc(&weight->rows, backend, seam_cuda_weight_bytes(weight));
+    if (st != SEAM_OK) {
+        seam_cuda_weight_destroy(weight);
+        return st;
+    }
+    *ret_weight = weight;
+    return SEAM_OK;
+}
+
+/* Raw values that stand on the device already, as act. */
+static seam_status raw_cast(seam_stream *stream, void *dst, const void *src, seam_raw_type type,
+                            size_t count) {
+    const seam_dtype act = seam_cuda_act(stream);
+    if (type != SEAM_RAW_F16) {
+        return seam_cuda_cast(stream, dst, act, src, type == SEAM_RAW_BF16 ? SEAM_BF16 : SEAM_F32,
+                              count);
+    }
+    cudaStream_t queue = seam_cuda_queue(stream);
+    const unsigned blocks = (unsigned)((count + THREADS - 1) / THREADS);
+    SEAM_CUDA_BY_ACT(stream, (half_cast_kernel<<<blocks, THREADS, 0, queue>>>(
+                                 (act *)dst, (const __half *)src, count)));
+    return SEAM_CUDA_LAUNCHED();
+}
+
+seam_status seam_cuda_weight_write(seam_stream *stream, seam_weight *weight,
+                                   const seam_weight_piece *piece) {
+    const seam_dtype act = seam_cuda_act(stream);
+    const size_t bytes = piece->count * seam_raw_bytes(piece->type);
+    char *dst = (char *)weight->rows + piece->first * seam_dtype_bytes(act);
+    const bool same = piece->type == (act == SEAM_BF16 ? SEAM_RAW_BF16 : SEAM_RAW_F32);
+    void *place = dst;
+    if (piece->count == 0) {
+        return SEAM_OK;
+    }
+    if (!same) {
+        SEAM_TRY(seam_cuda_scratch(&place, stream, bytes));
+    }
+    SEAM_CUDA_TRY(cudaMemcpyAsync(place, piece->bytes, bytes, cudaMemcpyHostToDevice,
+                                  seam_cuda_queue(stream)));
+    return same ? SEAM_OK : raw_cast(stream, dst, place, piece->type, piece->count);
+}
+
+seam_status seam_cuda_weight_end(seam_weight *weight, seam_backend *backend) {
+    seam_cuda_weight_plan(weight);
+    return SEAM_OK;
+}
+
+seam_status seam_cuda_weight_create(seam_weight **ret_weight, seam_backend *backend,
+                                    const float *host_rows, uint32_t N, uint32_t C, bool forward,
+                                    bool backward) {
+    const size_t count = (size_t)N * C;
+    seam_weight *weight = NULL;
+    seam_stream *stream = NULL;
+    seam_status st = SEAM_OK;
+    SEAM_TRY(seam_cuda_weight_begin(&weight, backend, N, C, forward, backward));
+    SEAM_TRY_GOTO(backend->ops.stream_create(&stream, backend), st, end);
+    for (size_t i = 0; i < count; i += PIECE_COUNT) {
+        seam_weight_piece piece = {};
+        piece.bytes = host_rows + i;
+        piece.type = SEAM_RAW_F32;
+        piece.first = i;
+        piece.count = count - i < PIECE_COUNT ? count - i : PIECE_COUNT;
+        SEAM_TRY_GOTO(seam_cuda_weight_write(stream, weight, &piece), st, end);
+    }
+    SEAM_TRY_GOTO(backend->ops.stream_sync(stream), st, end);
+    st = seam_cuda_weight_end(weight, backend);
+end:
+    backend->ops.stream_destroy(stream);
+    if (st == SEAM_OK) {
+        *ret_weight = weight;
+    } else {
+        seam_cuda_weight_destroy(weight);
+    }
+    return st;
+}
