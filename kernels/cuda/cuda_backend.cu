@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cuda_ops.cuh"
+#include "cuda_codec.cuh"
 
 typedef struct cuda_backend {
     seam_backend base;
@@ -37,6 +37,10 @@ size_t seam_cuda_round(size_t bytes) {
 
 static const cuda_backend *backend_of(const seam_stream *stream) {
     return (const cuda_backend *)stream->backend;
+}
+
+cudaError_t seam_cuda_device_set(const seam_backend *backend) {
+    return cudaSetDevice(((const cuda_backend *)backend)->index);
 }
 
 cudaStream_t seam_cuda_queue(const seam_stream *stream) {
@@ -258,6 +262,7 @@ static void table_fill(seam_ops *ops, seam_dtype act) {
     ops->cross_entropy = seam_cuda_cross_entropy;
     ops->adamw = seam_cuda_adamw;
     ops->sum_squares = seam_cuda_sum_squares;
+    ops->codec = &seam_cuda_codec;
 }
 
 /* Opens the device; `backend` is destroyed by the caller when it fails. */
