@@ -12,6 +12,7 @@
 typedef struct cuda_backend {
     seam_backend base;
     int index;
+    uint32_t processors, major;
     cublasLtHandle_t blas;
     cudaStream_t memory_queue; /* zeroes what mem_alloc gives */
 } cuda_backend;
@@ -46,6 +47,14 @@ cudaError_t seam_cuda_device_set(const seam_backend *backend) {
 cudaStream_t seam_cuda_queue(const seam_stream *stream) {
     (void)cudaSetDevice(backend_of(stream)->index); /* a lost device shows at the launch */
     return ((const cuda_stream *)stream)->queue;
+}
+
+uint32_t seam_cuda_processors(const seam_stream *stream) {
+    return backend_of(stream)->processors;
+}
+
+uint32_t seam_cuda_major(const seam_stream *stream) {
+    return backend_of(stream)->major;
 }
 
 seam_dtype seam_cuda_act(const seam_stream *stream) {
@@ -283,6 +292,8 @@ static seam_status device_open(cuda_backend *backend, const char *device, seam_e
         return seam_error_set(err, SEAM_E_ARG, "device %s (%s): compute %d.%d, at least 8.0",
                               device, properties.name, properties.major, properties.minor);
     }
+    backend->processors = (uint32_t)properties.multiProcessorCount;
+    backend->major = (uint32_t)properties.major;
     if (cublasLtCreate(&backend->blas) != CUBLAS_STATUS_SUCCESS) {
         return seam_error_set(err, SEAM_E_DEVICE_LOST, "device %s: cuBLASLt does not start",
                               device);

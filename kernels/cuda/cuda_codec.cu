@@ -86,7 +86,6 @@ static seam_status codec_event_wait(seam_event *event) {
 const seam_device_codec seam_cuda_codec = {
     .work_bytes = work_bytes,
     .head_offset = head_offset,
-    .measure = seam_cuda_codec_measure,
     .encode = seam_cuda_codec_encode,
     .decode = seam_cuda_codec_decode,
     .raw_encode = seam_cuda_codec_raw_encode,

@@ -13,6 +13,10 @@ extern "C" {
 #define GROUP_ROWS 32u
 #define SPAN       128u /* channels of a warp: four a lane */
 #define LANE_QUAD  4u
+
+#define CODEC_WARPS   8u /* of a block that encodes or decodes */
+#define CODEC_THREADS (CODEC_WARPS * 32u)
+
 /* t in [0, 65535] plus 2^23 leaves an integer in the low bits of the float. */
 #define ROUND_MAGIC      8388608.0f
 #define ROUND_MAGIC_BITS 0x4b000000u
@@ -20,16 +24,29 @@ extern "C" {
 
 extern const seam_device_codec seam_cuda_codec;
 
-/* A work block: keys of lo and hi (C each), the largest magnitude's bits, the status, the range
- * block (1 + C words), the planes of a tail group. */
+/* A work block: two sets of bounds (2 * C + 1 words each), whose turn it is, how many blocks of the
+ * kernel at work have read them, the status, the range block (1 + C words), the planes of a tail
+ * group.  A tensor's bounds are gathered by maxima from 0 on in the set whose turn it is, while the
+ * other one is cleared for the next tensor: no clearing stands between two kernels. */
 typedef struct codec_work {
-    uint32_t *keys, *magnitude, *status, *ranges, *tail;
+    uint32_t *bounds, *turn, *readers, *status, *ranges, *tail;
 } codec_work;
 
 static __host__ __device__ inline codec_work codec_work_at(void *bytes, uint32_t C) {
     uint32_t *const words = (uint32_t *)bytes;
-    const size_t c = C;
-    return {words, words + 2 * c, words + 2 * c + 1, words + 2 * c + 2, words + 3 * c + 3};
+    uint32_t *const turn = words + 2 * (2 * (size_t)C + 1);
+    return {words, turn, turn + 1, turn + 2, turn + 3, turn + 4 + C};
+}
+
+/* A set of bounds: keys of lo and of hi (C each), the largest magnitude's bits. */
+typedef struct codec_bounds {
+    uint32_t *low, *high, *magnitude;
+} codec_bounds;
+
+static __device__ inline codec_bounds codec_bounds_at(const codec_work &work, uint32_t C,
+                                                      uint32_t turn) {
+    uint32_t *const set = work.bounds + (turn % 2) * (2 * (size_t)C + 1);
+    return {set, set + C, set + 2 * (size_t)C};
 }
 
 /* ---- ranges ---- */
@@ -72,9 +89,7 @@ static __device__ inline uint32_t bound_fp16(float value, double scale, bool up)
 }
 
 /* A channel's lo and hi, one above the other, as measured. */
-static __device__ inline uint32_t bounds_of_keys(const codec_work &work, uint32_t c, uint32_t C,
-                                                 int exponent) {
-    const uint32_t low = work.keys[c], high = work.keys[C + c];
+static __device__ inline uint32_t bounds_of_keys(uint32_t low, uint32_t high, int exponent) {
     const double scale = power_of_two(-exponent);
     return high == 0 ? 0 /* no row in range */
                      : bound_fp16(key_float(~low), scale, false) |
@@ -134,53 +149,115 @@ static __device__ inline void transpose8(uint32_t (&a)[8]) {
 #pragma unroll
         for (int i = 0; i < 8; i++) {
             if ((i & distance) == 0) {
-                const uint32_t t = ((a[i] >> distance) ^ a[i + distance]) & mask;
-                a[i + distance] ^= t;
-                a[i] ^= t << distance;
+                const uint32_t low = a[i], high = a[i + distance];
+                a[i] = (low & mask) | ((high << distance) & ~mask);
+                a[i + distance] = ((low >> distance) & mask) | (high & ~mask);
             }
         }
     }
 }
 
-/* Where word i of a warp's run stands, so that neither lanes that write at a stride of four
- * channels' words nor lanes that read one after another meet in a bank. */
-static __device__ inline uint32_t word_at(uint32_t i) {
-    return i ^ (i >> 5 & 31u);
+/* In shared memory a warp's words stand by channel, so that neither lanes with a channel quad each
+ * nor lanes with one word of the wire after another meet in a bank.  `places`, of a block's SPAN
+ * channels, says where each word of the wire stands. */
+template <bool WIDE> struct span_words {
+    static const uint32_t planes = WIDE ? 16 : 8;
+    static const uint32_t stride = planes + 1;           /* odd: of two lanes */
+    static const uint32_t lane_stride = 32 * stride + 8; /* of a lane's two channels */
+    uint16_t places[SPAN * planes];
+    uint32_t words[CODEC_WARPS][LANE_QUAD * lane_stride];
+
+    static __device__ uint32_t place(uint32_t channel) {
+        return channel % LANE_QUAD * lane_stride + channel / LANE_QUAD * stride;
+    }
+};
+
+/* By thread `channel` of 0..SPAN-1: its channel's words, of the span's from `at` on. */
+template <bool WIDE>
+static __device__ inline void places_put(span_words<WIDE> *ret, uint32_t channel, uint32_t at,
+                                         uint32_t width) {
+    for (uint32_t j = 0; j < width; j++) {
+        ret->places[at + j] = (uint16_t)(span_words<WIDE>::place(channel) + j);
+    }
 }
 
-/* Words of shared memory of a warp. */
-static inline uint32_t span_words(uint32_t width_max) {
-    return SPAN * width_max;
+/* Of a kernel that is launched before the one in front of it has ended: what it left is there. */
+static __device__ inline void launch_wait(void) {
+#if __CUDA_ARCH__ >= 900
+    cudaGridDependencySynchronize();
+#endif
+}
+static __device__ inline void launch_next(void) {
+#if __CUDA_ARCH__ >= 900
+    cudaTriggerProgrammaticLaunchCompletion();
+#endif
 }
 
 /* ---- rows ---- */
 
-/* Four values of one row, channels c..c+3; those past C are 0. */
-template <bool VECTOR>
-static __device__ inline void quad_load(float (&x)[4], const float *row, uint32_t c, uint32_t C) {
-    if constexpr (VECTOR) {
-        const float4 v = c < C ? __ldg((const float4 *)(row + c)) : float4{};
+/* Four values of one row as they lie, channels c..c+3; those past C are 0.  check: not 0 from the
+ * first value on that is not finite. */
+template <typename T> struct quad;
+
+template <> struct quad<float> {
+    float4 v;
+    template <bool VECTOR> __device__ void load(const float *row, uint32_t c, uint32_t C) {
+        if constexpr (VECTOR) {
+            v = c < C ? __ldg((const float4 *)(row + c)) : float4{};
+        } else {
+            v.x = c < C ? row[c] : 0.0f;
+            v.y = c + 1 < C ? row[c + 1] : 0.0f;
+            v.z = c + 2 < C ? row[c + 2] : 0.0f;
+            v.w = c + 3 < C ? row[c + 3] : 0.0f;
+        }
+    }
+    __device__ void get(float (&x)[4]) const {
         x[0] = v.x, x[1] = v.y, x[2] = v.z, x[3] = v.w;
-    } else {
-#pragma unroll
-        for (uint32_t i = 0; i < 4; i++) {
-            x[i] = c + i < C ? row[c + i] : 0.0f;
+    }
+    __device__ uint32_t check(uint32_t bits) const { /* 0 * x is NaN; 0 + 0 is never -0 */
+        float sum = __fmaf_rn(v.x, 0.0f, __uint_as_float(bits));
+        sum = __fmaf_rn(v.y, 0.0f, sum);
+        sum = __fmaf_rn(v.z, 0.0f, sum);
+        return __float_as_uint(__fmaf_rn(v.w, 0.0f, sum));
+    }
+};
+
+template <> struct quad<__nv_bfloat16> {
+    __nv_bfloat162 v[2];
+    template <bool VECTOR> __device__ void load(const __nv_bfloat16 *row, uint32_t c, uint32_t C) {
+        if constexpr (VECTOR) {
+            const uint2 raw = c < C ? __ldg((const uint2 *)(row + c)) : uint2{};
+            memcpy(v, &raw, sizeof raw);
+        } else {
+            const __nv_bfloat16 zero = __float2bfloat16_rn(0.0f);
+            v[0] = {c < C ? row[c] : zero, c + 1 < C ? row[c + 1] : zero};
+            v[1] = {c + 2 < C ? row[c + 2] : zero, c + 3 < C ? row[c + 3] : zero};
         }
     }
-}
-template <bool VECTOR>
-static __device__ inline void quad_load(float (&x)[4], const __nv_bfloat16 *row, uint32_t c,
-                                        uint32_t C) {
-    if constexpr (VECTOR) {
-        const uint2 v = c < C ? __ldg((const uint2 *)(row + c)) : uint2{};
-        x[0] = __uint_as_float(v.x << 16), x[1] = __uint_as_float(v.x & 0xffff0000u);
-        x[2] = __uint_as_float(v.y << 16), x[3] = __uint_as_float(v.y & 0xffff0000u);
-    } else {
-#pragma unroll
-        for (uint32_t i = 0; i < 4; i++) {
-            x[i] = c + i < C ? __bfloat162float(row[c + i]) : 0.0f;
-        }
+    __device__ void get(float (&x)[4]) const {
+        uint2 raw;
+        memcpy(&raw, v, sizeof raw);
+        x[0] = __uint_as_float(raw.x << 16), x[1] = __uint_as_float(raw.x & 0xffff0000u);
+        x[2] = __uint_as_float(raw.y << 16), x[3] = __uint_as_float(raw.y & 0xffff0000u);
     }
+    __device__ uint32_t check(uint32_t bits) const {
+        const __nv_bfloat162 zero = __floats2bfloat162_rn(0.0f, 0.0f);
+        __nv_bfloat162 sum;
+        memcpy(&sum, &bits, sizeof sum);
+        sum = __hfma2(v[1], zero, __hfma2(v[0], zero, sum));
+        memcpy(&bits, &sum, sizeof sum);
+        return bits;
+    }
+};
+
+/* How a grid of (spans, groups of groups) covers `groups` with at most blocks_max blocks at once,
+ * all of them with as many groups as they have warps times a whole number. */
+static inline dim3 codec_grid(uint32_t C, uint32_t groups, uint32_t blocks_max) {
+    const uint32_t spans = (C + SPAN - 1) / SPAN, rows_max = blocks_max / spans;
+    const uint32_t warps_max = (rows_max > 0 ? rows_max : 1) * CODEC_WARPS;
+    const uint32_t rounds = (groups + warps_max - 1) / warps_max;
+    const uint32_t warps = (groups + rounds - 1) / rounds;
+    return dim3(spans, (warps + CODEC_WARPS - 1) / CODEC_WARPS);
 }
 
 template <bool VECTOR>
@@ -225,8 +302,9 @@ static inline bool quads_aligned(const void *x, seam_dtype type, uint32_t C) {
 
 /* ---- launchers, one a file ---- */
 
-seam_status seam_cuda_codec_measure(seam_stream *stream, const seam_device_work *work,
-                                    const seam_device_rows *rows);
+/* Into the bounds whose turn it is. */
+seam_status seam_cuda_codec_measure(cudaStream_t queue, const codec_work &work,
+                                    const seam_device_rows &rows, uint32_t processors);
 seam_status seam_cuda_codec_encode(seam_stream *stream, const seam_device_encode_args *args);
 seam_status seam_cuda_codec_decode(seam_stream *stream, const seam_device_decode_args *args);
 seam_status seam_cuda_codec_raw_encode(seam_stream *stream, const seam_device_work *work,

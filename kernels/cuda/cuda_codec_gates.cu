@@ -1,15 +1,16 @@
 /* What a gate learns from, summed over a tensor's rows: ../codec/gates.h, add_squares, add_exact.
  *
  * The sums are f64 in row order, so a channel's additions are one chain.  Grid channels / 32, block
- * 256: all eight warps load 128 rows of 32 channels at a time and put the products into shared
- * memory (32 KB); the first warp, a lane a channel, adds those of the tile before.  Bytes: g once
- * (errors: and x and decoded); bound by the chain, rows times the latency of an addition. */
+ * 9 warps: eight of them load 64 rows of 32 channels at a time and put the products into shared
+ * memory (two tiles of 16 KB), the ninth, a lane a channel, adds those of the tile before.  Bytes:
+ * g once (errors: and x and decoded); bound by the chain, rows times the latency of an addition. */
 #include "cuda_codec.cuh"
 
-#define THREADS   256u
+#define LOADERS   8u /* warps */
+#define THREADS   ((LOADERS + 1) * 32u)
 #define TILE_ROWS 64u
 #define LANES     32u
-#define LOADS     (TILE_ROWS * LANES / THREADS)
+#define LOADS     (TILE_ROWS / LOADERS)
 
 typedef struct gate_args {
     seam_device_rows g;
@@ -17,41 +18,54 @@ typedef struct gate_args {
 } gate_args;
 
 /* ---- kernels ---- */
-static __device__ inline double product(const gate_args &a, uint32_t row, uint32_t c) {
-    const size_t source = a.g.list != NULL ? a.g.list[row] : row;
-    const double g = ((const float *)a.g.x)[source * a.g.C + c];
-    if (a.x == NULL) {
-        return __dmul_rn(g, g);
+
+/* A loader's factors of one tile; rows past the end give 0, and the sum of zeros is never -0. */
+typedef struct tile_part {
+    float g[LOADS], x[LOADS], decoded[LOADS];
+} tile_part;
+
+static __device__ inline void part_load(tile_part *ret, const gate_args &a, uint32_t tile,
+                                        uint32_t warp, uint32_t c) {
+#pragma unroll
+    for (uint32_t i = 0; i < LOADS; i++) {
+        const uint32_t row = tile * TILE_ROWS + i * LOADERS + warp;
+        const bool valid = row < a.g.rows && c < a.g.C;
+        const size_t source = valid && a.g.list != NULL ? a.g.list[row] : row;
+        const size_t at = (size_t)row * a.g.C + c;
+        ret->g[i] = valid ? ((const float *)a.g.x)[source * a.g.C + c] : 0.0f;
+        ret->x[i] = valid && a.x != NULL ? a.x[at] : 0.0f;
+        ret->decoded[i] = valid && a.x != NULL ? a.decoded[at] : 0.0f;
     }
-    const size_t at = (size_t)row * a.g.C + c;
-    return __dmul_rn(g, __dsub_rn((double)a.decoded[at], (double)a.x[at]));
 }
 
 static __global__ void __launch_bounds__(THREADS) gate_kernel(double *ret_sums, gate_args a) {
     __shared__ double tiles[2][TILE_ROWS][LANES];
     const uint32_t lane = threadIdx.x % LANES, warp = threadIdx.x / LANES;
-    const uint32_t c = blockIdx.x * LANES + lane,
-                   tile_count = (a.g.rows + TILE_ROWS - 1) / TILE_ROWS;
+    const uint32_t c = blockIdx.x * LANES + lane;
+    const uint32_t tile_count = (a.g.rows + TILE_ROWS - 1) / TILE_ROWS;
+    const bool loader = warp < LOADERS;
+    tile_part part;
     double sum = 0.0;
+    if (loader) {
+        part_load(&part, a, 0, warp, c);
+    }
     for (uint32_t tile = 0; tile <= tile_count; tile++) {
-        double products[LOADS];
+        if (loader) {
 #pragma unroll
-        for (uint32_t i = 0; i < LOADS; i++) {
-            const uint32_t row = tile * TILE_ROWS + warp + i * (THREADS / LANES);
-            products[i] = row < a.g.rows && c < a.g.C ? product(a, row, c) : 0.0;
-        }
-        if (warp == 0 && tile > 0) { /* a row past the end adds 0: the sum is never -0 */
+            for (uint32_t i = 0; i < LOADS; i++) {
+                const double g = part.g[i], error = __dsub_rn(part.decoded[i], part.x[i]);
+                tiles[tile % 2][i * LOADERS + warp][lane] = __dmul_rn(g, a.x != NULL ? error : g);
+            }
+            part_load(&part, a, tile + 1, warp, c);
+        } else if (tile > 0) {
+#pragma unroll 16
             for (uint32_t i = 0; i < TILE_ROWS; i++) {
                 sum = __dadd_rn(sum, tiles[(tile - 1) % 2][i][lane]);
             }
         }
-#pragma unroll
-        for (uint32_t i = 0; i < LOADS; i++) {
-            tiles[tile % 2][warp + i * (THREADS / LANES)][lane] = products[i];
-        }
         __syncthreads();
     }
-    if (warp == 0 && c < a.g.C) {
+    if (!loader && c < a.g.C) {
         ret_sums[c] = sum;
     }
 }

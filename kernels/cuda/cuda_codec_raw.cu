@@ -26,7 +26,9 @@ static __global__ void __launch_bounds__(THREADS)
         return;
     }
     float x[4];
-    quad_load<VECTOR>(x, src + (size_t)from * C, c, C);
+    quad<S> values;
+    values.template load<VECTOR>(src + (size_t)from * C, c, C);
+    values.get(x);
     bool special = false;
 #pragma unroll
     for (uint32_t i = 0; i < 4; i++) {

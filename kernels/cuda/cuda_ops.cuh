@@ -49,6 +49,9 @@ seam_status seam_cuda_status(cudaError_t result);
 cudaError_t seam_cuda_device_set(const seam_backend *backend);
 /* The queue of a stream; makes its device the thread's current one. */
 cudaStream_t seam_cuda_queue(const seam_stream *stream);
+/* Multiprocessors of the stream's device, and its compute capability's first number. */
+uint32_t seam_cuda_processors(const seam_stream *stream);
+uint32_t seam_cuda_major(const seam_stream *stream);
 seam_dtype seam_cuda_act(const seam_stream *stream);
 cublasLtHandle_t seam_cuda_blas(const seam_backend *backend);
 /* Workspace of a stream, as seam_cpu_scratch: grows at the first call of a new largest shape,

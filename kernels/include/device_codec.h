@@ -23,9 +23,10 @@ typedef struct seam_device_rows {
 } seam_device_rows;
 #define SEAM_DEVICE_ROW_NONE UINT32_MAX /* in a list of decode: a row that is not written */
 
-/* What one tensor in work needs beside its rows and codes, in one block of work_bytes(C).  Its
- * head, at head_offset(C), is a status (u32: 0, or 1 after a value that the codec refuses) and the
- * range block (4 + 4*C bytes) behind it; both may be fetched, and a range block be put there. */
+/* What one tensor in work needs beside its rows and codes, in one block of work_bytes(C), which is
+ * all zero before its first use.  Its head, at head_offset(C), is a status (u32: 0, or 1 after a
+ * value that the codec refuses) and the range block (4 + 4*C bytes) behind it; both may be fetched,
+ * and a range block be put there. */
 typedef struct seam_device_work {
     void *bytes;
     const uint32_t
@@ -37,6 +38,7 @@ typedef struct seam_device_work {
 typedef struct seam_device_encode_args {
     seam_device_work work;
     seam_device_rows rows;
+    seam_device_rows ranged; /* rows that ranges are taken over; none: all bounds are 0 */
     void *codes;    /* all groups, one after another; 4-byte aligned, filled up to 4 bytes */
     float *decoded; /* (rows, C) dense, or NULL: what the receiver will see */
     bool stochastic;
@@ -58,12 +60,8 @@ struct seam_device_codec {
     size_t (*work_bytes)(uint32_t channels);
     size_t (*head_offset)(uint32_t channels);
 
-    /* Begins a tensor: the status becomes 0, and lo, hi of each channel are taken over these rows
-     * (`rows` may be 0: all bounds are 0). */
-    seam_status (*measure)(seam_stream *stream, const seam_device_work *work,
-                           const seam_device_rows *rows);
-    /* After measure: range block and codes.  Status 1 where seam_codec_measure or seam_codec_encode
-     * give SEAM_E_NONFINITE; the rest is unspecified then. */
+    /* Range block and codes.  Status 0, or 1 where seam_codec_measure or seam_codec_encode give
+     * SEAM_E_NONFINITE; the rest is unspecified then. */
     seam_status (*encode)(seam_stream *stream, const seam_device_encode_args *args);
     seam_status (*decode)(seam_stream *stream, const seam_device_decode_args *args);
     /* f32 and bf16: `codes` (rows, C) of code_type, dense.  Status 0, or 1 where a value is not

@@ -64,21 +64,11 @@ static void call_copy(bench *b, uint32_t at) {
                               cudaMemcpyDeviceToDevice, b->queue));
 }
 
-static void call_measure(bench *b, uint32_t at) {
-    const seam_device_rows rows = source(b, at);
-    must(b->ops->codec->measure(b->stream, &b->work, &rows));
-}
-
-static void call_quantize(bench *b, uint32_t at) {
+static void call_encode(bench *b, uint32_t at) {
     b->encode.work = b->work;
-    b->encode.rows = source(b, at);
+    b->encode.rows = b->encode.ranged = source(b, at);
     b->encode.codes = b->codes[at];
     must(b->ops->codec->encode(b->stream, &b->encode));
-}
-
-static void call_encode(bench *b, uint32_t at) {
-    call_measure(b, at);
-    call_quantize(b, at);
 }
 
 static void call_decode(bench *b, uint32_t at) {
@@ -112,7 +102,7 @@ static int order(const void *a, const void *b) {
 
 /* Medians of `count` calls, in turn. */
 static void race(double *ret_seconds, bench *b, const bench_call *calls, uint32_t count) {
-    double seconds[8][ROUNDS];
+    double seconds[4][ROUNDS];
     for (uint32_t round = 0; round < ROUNDS; round++) {
         for (uint32_t i = 0; i < count; i++) {
             seconds[i][round] = round_seconds(b, calls[i]);
@@ -141,19 +131,18 @@ static void widths_put(bench *b, uint32_t low, uint32_t count) {
 }
 
 static void print_row(bench *b, const char *name) {
-    static const bench_call calls[] = {call_copy,   call_measure, call_quantize,
-                                       call_encode, call_decode,  call_squares};
-    double s[6];
-    race(s, b, calls, 6);
+    static const bench_call calls[] = {call_copy, call_encode, call_decode, call_squares};
+    double s[4];
+    race(s, b, calls, 4);
     const double values = (double)b->rows * b->C;
     const double bytes = values * (double)seam_dtype_bytes(b->type);
     const double codes = (double)b->work.planes * b->rows / 8.0;
     const double rate = 4.0 * values / s[0];
-    (void)printf("%-5s %-10s %-6s %8.1f %8.1f %8.1f %8.1f %6.2f %8.1f %6.2f %8.1f\n",
+    (void)printf("%-5s %-10s %-6s %8.1f %8.1f %6.2f %8.1f %6.2f %8.1f\n",
                  b->type == SEAM_BF16 ? "bf16" : "f32", name,
-                 b->encode.stochastic ? "stoch." : "near", 1e6 * s[0], 1e6 * s[1], 1e6 * s[2],
-                 1e6 * s[3], (2.0 * bytes + codes) / s[3] / rate, 1e6 * s[4],
-                 (bytes + codes) / s[4] / rate, 1e6 * s[5]);
+                 b->encode.stochastic ? "stoch." : "near", 1e6 * s[0], 1e6 * s[1],
+                 (2.0 * bytes + codes) / s[1] / rate, 1e6 * s[2], (bytes + codes) / s[2] / rate,
+                 1e6 * s[3]);
 }
 
 static void fill(bench *b) {
@@ -198,8 +187,8 @@ int main(int argc, char **argv) {
     fill(&b);
     (void)printf("%s; %u x %u; us, and the share of the copy's rate\n",
                  seam_backend_describe(b.backend), b.rows, b.C);
-    (void)printf("%-5s %-10s %-6s %8s %8s %8s %8s %6s %8s %6s %8s\n", "rows", "widths", "round",
-                 "copy16", "measure", "quant", "encode", "share", "decode", "share", "squares");
+    (void)printf("%-5s %-10s %-6s %8s %8s %6s %8s %6s %8s\n", "rows", "widths", "round", "copy16",
+                 "encode", "share", "decode", "share", "squares");
     for (int rounding = 0; rounding < 2; rounding++) {
         for (int type = 0; type < 2; type++) {
             b.type = type == 0 ? SEAM_BF16 : SEAM_F32;
