@@ -12,7 +12,7 @@ cd "${1:-$(dirname "$0")/..}"
 rules='
 proto/base/:            proto/base/
 proto/wire/:            proto/wire/ proto/base/
-kernels/codec/:         kernels/codec/ proto/base/
+kernels/codec/:         kernels/codec/ kernels/include/ proto/base/
 kernels/include/:       kernels/include/ proto/base/
 kernels/ref/:           kernels/ref/ kernels/include/ proto/base/ kernels/backend.
 kernels/cpu/:           kernels/cpu/ kernels/include/ proto/base/ kernels/backend.

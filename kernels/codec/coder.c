@@ -131,8 +131,11 @@ static void tensor_begin(seam_coder *coder, const seam_coder_tensor *tensor) {
     SEAM_ASSERT(tensor->rows >= 1 && tensor->rows <= coder->config.rows_max);
     SEAM_ASSERT(tensor->sequences.count == 0 ||
                 sequence_rows_total(&tensor->sequences) == tensor->rows);
+    SEAM_ASSERT(tensor->place == NULL || coder->config.space != NULL);
+    SEAM_ASSERT(tensor->place == NULL || seam_codec_has_device(tensor->codec));
     coder->tensor = *tensor;
-    coder->ops = seam_coder_ops_find(tensor->codec);
+    coder->ops =
+        tensor->place != NULL ? &seam_coder_device_ops : seam_coder_ops_find(tensor->codec);
     SEAM_ASSERT(tensor->codec != SEAM_CODEC_AMAQ_TOKEN || tensor->row_gates != NULL);
     coder->widths = seam_codec_has_widths(tensor->codec) ? tensor->alloc->widths : NULL;
     coder->row_next = 0;
@@ -209,7 +212,7 @@ seam_status seam_coder_decode_chunk(float *ret_x, seam_coder *coder, const seam_
         SEAM_TRY(seam_coder_entropy_decode(&plain, &payload, coder, err));
     }
     seam_error why = {0};
-    float *x = ret_x + (size_t)chunk->row_begin * coder->config.channels;
+    float *x = ret_x != NULL ? ret_x + (size_t)chunk->row_begin * coder->config.channels : NULL;
     const seam_status st = coder->ops->decode_chunk(x, coder, &plain, payload, &why);
     if (st != SEAM_OK) {
         return seam_error_set(err, st, "%s",

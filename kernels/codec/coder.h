@@ -10,8 +10,10 @@
  * With plan->entropy a chunk's codes are entropy coded where that makes them smaller: the same
  * values, and never more bytes.
  *
- * Read codec.h for the arithmetic of one codec, coder_impl.h to add one.  No I/O; memory is taken
- * at creation only.  One thread at a time. */
+ * Rows may lie in a device's memory instead of the host's: then only payloads come and go.
+ *
+ * Read codec.h for the arithmetic of one codec, coder_impl.h to add one, coder_device.c for rows on
+ * a device.  No I/O; memory is taken at creation only.  One thread at a time. */
 #ifndef SEAM_CODER_H
 #define SEAM_CODER_H
 
@@ -26,6 +28,15 @@
 
 #define SEAM_PAYLOAD_BYTES_MAX (1u << 20) /* of one chunk, whatever is in front of its codes */
 
+/* kernels/include */
+typedef struct seam_ops seam_ops;
+typedef struct seam_backend seam_backend;
+typedef struct seam_stream seam_stream;
+
+/* What coders need to work on rows of a device: its memory for codes and widths, and a stream and
+ * pinned pieces for the copies.  Coders of one thread may share a space. */
+typedef struct seam_coder_space seam_coder_space;
+
 typedef struct seam_coder_config {
     seam_codec_id codec;
     bool encoder, gradient; /* this end sends; a backward site, or requests (phase 3): no cache */
@@ -35,6 +46,7 @@ typedef struct seam_coder_config {
     size_t storage_bytes;
     uint32_t bits_max;           /* widths that may come; codecs with widths */
     const seam_codec_plan *plan; /* options of the codec, copied; NULL: all zero */
+    seam_coder_space *space;     /* borrowed; NULL: all rows are the host's */
 } seam_coder_config;
 
 typedef struct seam_coder seam_coder;
@@ -53,6 +65,30 @@ uint32_t seam_coder_chunks_max(uint32_t rows);
 /* Do 32 rows of any codec fit a payload?  SEAM_E_LIMIT. */
 seam_status seam_coder_channels_check(uint32_t channels);
 
+/* ---- rows on a device ---- */
+
+/* Has the codec a form for them?  f32, bf16, affine, amaq. */
+bool seam_codec_has_device(seam_codec_id id);
+/* `backend` has a codec (seam_ops.codec).  codes_bytes: of the largest tensor's payloads.
+ * SEAM_E_MEMORY. */
+seam_status seam_coder_space_create(seam_coder_space **ret_space, const seam_ops *ops,
+                                    seam_backend *backend, uint32_t channels, size_t codes_bytes);
+void seam_coder_space_destroy(seam_coder_space *gift_space); /* NULL is fine */
+/* Memory that create takes, of host and device together. */
+size_t seam_coder_space_bytes(const seam_ops *ops, uint32_t channels, size_t codes_bytes);
+
+/* Where a tensor's rows lie; all pointers but stream are the device's. */
+typedef struct seam_coder_place {
+    seam_stream *stream;  /* their order: encoding reads them, decoding writes them in it */
+    float *x;             /* row i at x + list[i] * C (NULL: i) */
+    const uint32_t *list; /* (rows); decoding leaves out rows at UINT32_MAX */
+    /* Encoding: rows of x that ranges are taken over, instead of the tensor's range_rows; NULL: all
+     * of the tensor. */
+    const uint32_t *range_list;
+    uint32_t range_count;
+    float *decoded; /* (rows, C) as ret_decoded of encode_chunk, affine and amaq; or NULL */
+} seam_coder_place;
+
 /* What both ends know of a tensor; pointers are kept to its last chunk. */
 typedef struct seam_coder_tensor {
     seam_codec_id codec;     /* the coder's, or f32, bf16 in its place */
@@ -61,6 +97,7 @@ typedef struct seam_coder_tensor {
     seam_sequences sequences;
     const uint8_t *range_rows; /* bitmap of the rows that ranges are taken over; NULL: all */
     const uint32_t *row_gates; /* (rows); amaq_token: the allocation's width that each row has */
+    const seam_coder_place *place; /* the rows are a device's: no x, ret_x, ret_decoded; or NULL */
 } seam_coder_tensor;
 
 typedef struct seam_coder_chunk {

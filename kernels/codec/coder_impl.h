@@ -69,7 +69,8 @@ struct seam_coder {
 /* Codec of the table, or NULL: codec.c. */
 const seam_coder_ops *seam_coder_ops_find(seam_codec_id codec);
 
-extern const seam_coder_ops seam_coder_plain_ops; /* coder_plain.c: f32, bf16, affine, amaq */
+extern const seam_coder_ops seam_coder_plain_ops;  /* coder_plain.c: f32, bf16, affine, amaq */
+extern const seam_coder_ops seam_coder_device_ops; /* coder_device.c: the same, rows on a device */
 extern const seam_coder_ops seam_coder_aqsgd_ops;
 extern const seam_coder_ops seam_coder_dictionary_ops;
 extern const seam_coder_ops seam_coder_token_ops; /* codec_token.c: amaq_token */

@@ -8,11 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cuda_ops.cuh"
+#include "cuda_codec.cuh"
 
 typedef struct cuda_backend {
     seam_backend base;
     int index;
+    uint32_t processors, major;
     cublasLtHandle_t blas;
     cudaStream_t memory_queue; /* zeroes what mem_alloc gives */
 } cuda_backend;
@@ -75,9 +76,21 @@ static const cuda_backend *backend_of(const seam_stream *stream) {
     return (const cuda_backend *)stream->backend;
 }
 
+cudaError_t seam_cuda_device_set(const seam_backend *backend) {
+    return cudaSetDevice(((const cuda_backend *)backend)->index);
+}
+
 cudaStream_t seam_cuda_queue(const seam_stream *stream) {
     (void)cudaSetDevice(backend_of(stream)->index); /* a lost device shows at the launch */
     return ((const cuda_stream *)stream)->queue;
+}
+
+uint32_t seam_cuda_processors(const seam_stream *stream) {
+    return backend_of(stream)->processors;
+}
+
+uint32_t seam_cuda_major(const seam_stream *stream) {
+    return backend_of(stream)->major;
 }
 
 seam_dtype seam_cuda_act(const seam_stream *stream) {
@@ -257,6 +270,7 @@ static void table_fill(seam_ops *ops, seam_dtype act) {
     ops->cross_entropy = seam_cuda_cross_entropy;
     ops->adamw = seam_cuda_adamw;
     ops->sum_squares = seam_cuda_sum_squares;
+    ops->codec = &seam_cuda_codec;
 }
 
 /* Opens the device; `backend` is destroyed by the caller when it fails. */
@@ -277,6 +291,8 @@ static seam_status device_open(cuda_backend *backend, const char *device, seam_e
         return seam_error_set(err, SEAM_E_ARG, "device %s (%s): compute %d.%d, at least 8.0",
                               device, properties.name, properties.major, properties.minor);
     }
+    backend->processors = (uint32_t)properties.multiProcessorCount;
+    backend->major = (uint32_t)properties.major;
     if (seam_cublas_status(cublasLtCreate(&backend->blas)) != SEAM_OK) {
         return seam_error_set(err, SEAM_E_DEVICE_LOST, "device %s: cuBLASLt does not start: %s",
                               device, cuda_fault());

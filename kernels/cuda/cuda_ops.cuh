@@ -1,8 +1,8 @@
 /* The CUDA backend's objects and the prototypes of its ops.
  *
  * What it is: the op table for one NVIDIA device, act bf16 (or f32), acc f32, qkv = act.  What it
- * is not: the codec, which runs on the CPU, and CUDA graphs.  Read cuda_backend.cu for creation,
- * memory and streams, cuda_linear.cu for the products, cuda_device.cuh for what all kernels use.
+ * is not: CUDA graphs.  Read cuda_backend.cu for creation, memory and streams, cuda_linear.cu for
+ * the products, cuda_codec.cu for the codec's table, cuda_device.cuh for what all kernels use.
  *
  * Every op queues its kernels on the stream's own queue and returns.  Small arrays that the op
  * table takes from the host (positions, ids, seq_begin) go through the stream's scratch: a copy
@@ -50,8 +50,13 @@ seam_status seam_cublas_status_at(cublasStatus_t result, const char *file, int l
 #define SEAM_CUDA_TRY(call)  SEAM_TRY(seam_cuda_status(call))
 #define SEAM_CUDA_LAUNCHED() seam_cuda_status(cudaGetLastError())
 
+/* Makes the backend's device the thread's current one. */
+cudaError_t seam_cuda_device_set(const seam_backend *backend);
 /* The queue of a stream; makes its device the thread's current one. */
 cudaStream_t seam_cuda_queue(const seam_stream *stream);
+/* Multiprocessors of the stream's device, and its compute capability's first number. */
+uint32_t seam_cuda_processors(const seam_stream *stream);
+uint32_t seam_cuda_major(const seam_stream *stream);
 seam_dtype seam_cuda_act(const seam_stream *stream);
 cublasLtHandle_t seam_cuda_blas(const seam_backend *backend);
 /* Workspace of a stream, as seam_cpu_scratch: grows at the first call of a new largest shape,

@@ -1,8 +1,8 @@
 /* The op table: everything that a backend computes for Seam.
  *
  * Read this before kernels/model/. A backend (ref/, cpu/, cuda/) fills one `seam_ops` with every
- * slot set; the model code is written once against it. One op a file, the same file names in
- * each backend folder. Tests: tests/ops, one case table for all backends.
+ * slot set (codec excepted); the model code is written once against it. One op a file, the same
+ * file names in each backend folder. Tests: tests/ops, one case table for all backends.
  *
  * Shape letters, in this fixed order:
  *   T  rows: valid tokens of a micro-batch, sequences one after another, no padding
@@ -41,6 +41,7 @@ size_t seam_dtype_bytes(seam_dtype dtype);
 typedef struct seam_backend seam_backend; /* device, threads, scratch; one a process and device */
 typedef struct seam_stream seam_stream;   /* an order of ops on a backend, with its workspace */
 typedef struct seam_weight seam_weight;   /* a frozen (N, C) matrix, packed for both products */
+typedef struct seam_device_codec seam_device_codec; /* device_codec.h */
 
 /* One LoRA pair on output columns [col_begin, col_begin + N) of a stacked linear.
  * Hu et al. 2021, arXiv:2106.09685: y += scale * (x A^T) B^T.   a (R, C) act, b (N, R) act:
@@ -277,6 +278,8 @@ typedef struct seam_ops {
     seam_status (*adamw)(seam_stream *stream, const seam_adamw_args *args);
     /* ret (host) = sum of squares of x (count) acc, in double, in a fixed order. */
     seam_status (*sum_squares)(seam_stream *stream, double *ret_sum, const void *x, size_t count);
+    /* The one slot that may be NULL: memory of the device is the host's, as is its codec. */
+    const seam_device_codec *codec;
 } seam_ops;
 
 typedef struct seam_backend_options {

@@ -130,7 +130,7 @@ static void case_deinit(codec_case *k) {
     seam_mem_free(k->scratch);
 }
 
-static void case_check(codec_case *k, const seam_rounding *rounding) {
+static inline void case_check(codec_case *k, const seam_rounding *rounding) {
     const size_t values_bytes = (size_t)k->rows * k->channels * sizeof(float);
     assert_int_equal(
         seam_codec_measure(k->ranges, SEAM_CODEC_AMAQ, k->x, k->rows, k->channels, NULL), SEAM_OK);
