@@ -160,35 +160,37 @@ INLINE void uniform_body(float *restrict ret, uint32_t quad_begin, uint32_t row_
     }
 }
 
-INLINE float value_get(const void *x, seam_value_type type, size_t i) {
-    float value;
-    if (type == SEAM_VALUE_BF16) {
-        const uint32_t bits = (uint32_t)((const uint16_t *)x)[i] << 16;
-        memcpy(&value, &bits, sizeof value);
-        return value;
-    }
-    return ((const float *)x)[i];
-}
-
-INLINE void widen_body(float *restrict lo, float *restrict hi, float *restrict sum,
-                       const seam_tile_sources *rows, seam_value_type type, uint32_t count) {
+void seam_tile_widen_base(float *restrict lo, float *restrict hi, float *restrict sum,
+                          const seam_tile_sources *rows, uint32_t count) {
     for (uint32_t i = 0; i < rows->count; i++) {
+        const float *restrict x = rows->rows[i];
         for (uint32_t c = 0; c < count; c++) {
-            const float x = value_get(rows->rows[i], type, c);
-            lo[c] = x < lo[c] ? x : lo[c];
-            hi[c] = x > hi[c] ? x : hi[c];
-            sum[c] += x;
+            lo[c] = x[c] < lo[c] ? x[c] : lo[c];
+            hi[c] = x[c] > hi[c] ? x[c] : hi[c];
+            sum[c] += x[c];
         }
     }
 }
 
-void seam_tile_widen_base(float *lo, float *hi, float *sum, const seam_tile_sources *rows,
-                          uint32_t count) {
-    if (rows->type == SEAM_VALUE_BF16) {
-        widen_body(lo, hi, sum, rows, SEAM_VALUE_BF16, count);
-    } else {
-        widen_body(lo, hi, sum, rows, SEAM_VALUE_F32, count);
+void seam_tile_widen_bf16_base(int16_t *restrict lo, int16_t *restrict hi,
+                               const seam_tile_sources *rows, uint32_t count) {
+    for (uint32_t i = 0; i < rows->count; i++) {
+        const uint16_t *restrict x = rows->rows[i];
+        for (uint32_t c = 0; c < count; c++) {
+            const int16_t place = seam_tile_order(x[c]);
+            lo[c] = place < lo[c] ? place : lo[c];
+            hi[c] = place > hi[c] ? place : hi[c];
+        }
     }
+}
+
+seam_tile_sources seam_tile_sources_after(const seam_tile_sources *rows, uint32_t count,
+                                          size_t value_bytes) {
+    seam_tile_sources after = {.count = rows->count};
+    for (uint32_t i = 0; i < rows->count; i++) {
+        after.rows[i] = (const uint8_t *)rows->rows[i] + count * value_bytes;
+    }
+    return after;
 }
 
 void seam_tile_load(float *tile, const void *x, size_t ld, seam_value_type type, uint32_t rows,
@@ -200,7 +202,8 @@ void seam_tile_load(float *tile, const void *x, size_t ld, seam_value_type type,
             continue;
         }
         for (uint32_t l = 0; l < lanes; l++) {
-            tile[l] = value_get(row, SEAM_VALUE_BF16, l);
+            const uint32_t bits = (uint32_t)((const uint16_t *)row)[l] << 16;
+            memcpy(&tile[l], &bits, sizeof bits);
         }
     }
 }
@@ -379,6 +382,7 @@ static const seam_tile_ops ops_base = {
     .decode = decode_base,
     .uniform = uniform_base,
     .widen = seam_tile_widen_base,
+    .widen_bf16 = seam_tile_widen_bf16_base,
 };
 #if defined(__x86_64__)
 static const seam_tile_ops ops_avx2 = {
@@ -389,6 +393,7 @@ static const seam_tile_ops ops_avx2 = {
     .decode = decode_avx2,
     .uniform = uniform_avx2,
     .widen = seam_tile_widen_avx2,
+    .widen_bf16 = seam_tile_widen_bf16_avx2,
 };
 static const seam_tile_ops ops_avx512 = {
     .name = "AVX-512",
@@ -398,6 +403,7 @@ static const seam_tile_ops ops_avx512 = {
     .decode = decode_avx512,
     .uniform = uniform_avx512,
     .widen = seam_tile_widen_avx512,
+    .widen_bf16 = seam_tile_widen_bf16_avx512,
 };
 #elif defined(__aarch64__)
 static const seam_tile_ops ops_neon = {
@@ -408,6 +414,7 @@ static const seam_tile_ops ops_neon = {
     .decode = decode_base,
     .uniform = uniform_base,
     .widen = seam_tile_widen_neon,
+    .widen_bf16 = seam_tile_widen_bf16_neon,
 };
 #endif
 

@@ -57,8 +57,12 @@ typedef struct seam_tile_draws {
 typedef struct seam_tile_sources {
     const void *rows[SEAM_TILE_WIDEN_ROWS];
     uint32_t count;
-    seam_value_type type;
 } seam_tile_sources;
+
+/* bf16 to integers in the same order and back: -NaN, -infinity, .., -0, +0, .., infinity, NaN. */
+static inline int16_t seam_tile_order(uint16_t bits) {
+    return (int16_t)(bits ^ ((bits & 0x8000u) != 0 ? 0x7fffu : 0));
+}
 
 typedef struct seam_tile_ops {
     const char *name;
@@ -83,9 +87,12 @@ typedef struct seam_tile_ops {
     /* 64 uniform numbers of one row: channels 4*quad_begin and on. */
     void (*uniform)(float *ret, uint32_t quad_begin, uint32_t row_id, uint32_t word2,
                     uint32_t word3, uint64_t seed);
-    /* lo, hi (count) take in the rows; each value is added to sum (count), which is not finite from
-     * the first value on that is not. */
+    /* lo, hi (count) take in the rows of f32; each value is added to sum (count), which is not
+     * finite from the first value on that is not. */
     void (*widen)(float *lo, float *hi, float *sum, const seam_tile_sources *rows, uint32_t count);
+    /* The same for rows of bf16, in their order (seam_tile_order), which has what is not finite at
+     * its ends. */
+    void (*widen_bf16)(int16_t *lo, int16_t *hi, const seam_tile_sources *rows, uint32_t count);
 } seam_tile_ops;
 
 /* The fastest variant that this CPU runs. */
@@ -102,6 +109,11 @@ const uint8_t *seam_tile_decode_group_base(void *x, const uint8_t *codes, const 
                                            const seam_tile_group *group, bool streaming);
 void seam_tile_widen_base(float *lo, float *hi, float *sum, const seam_tile_sources *rows,
                           uint32_t count);
+void seam_tile_widen_bf16_base(int16_t *lo, int16_t *hi, const seam_tile_sources *rows,
+                               uint32_t count);
+/* `rows` without their first `count` values of `value_bytes`. */
+seam_tile_sources seam_tile_sources_after(const seam_tile_sources *rows, uint32_t count,
+                                          size_t value_bytes);
 /* `rows` x `lanes` values between memory, row i at data + i*ld, and a padded tile of f32. */
 void seam_tile_load(float *tile, const void *x, size_t ld, seam_value_type type, uint32_t rows,
                     uint32_t lanes);

@@ -414,12 +414,13 @@ const uint8_t *seam_tile_decode_group_neon(void *x, const uint8_t *codes, const 
 /* ---- ranges ---- */
 
 /* Selected by comparison, not minimum and maximum: those order zeros by their sign. */
-INLINE void widen_blocks(float *lo, float *hi, float *sum, const seam_tile_sources *rows,
-                         size_t count, bool bf16) {
-    for (size_t c = 0; c < count; c += BLOCK) {
+void seam_tile_widen_neon(float *lo, float *hi, float *sum, const seam_tile_sources *rows,
+                          uint32_t count) {
+    const uint32_t whole = count / BLOCK * BLOCK;
+    for (size_t c = 0; c < whole; c += BLOCK) {
         float32x4_t least = vld1q_f32(lo + c), most = vld1q_f32(hi + c), total = vld1q_f32(sum + c);
         for (uint32_t i = 0; i < rows->count; i++) {
-            const float32x4_t x = values_load4(rows->rows[i], c, bf16);
+            const float32x4_t x = vld1q_f32((const float *)rows->rows[i] + c);
             least = vbslq_f32(vcltq_f32(x, least), x, least);
             most = vbslq_f32(vcgtq_f32(x, most), x, most);
             total = vaddq_f32(total, x);
@@ -428,20 +429,26 @@ INLINE void widen_blocks(float *lo, float *hi, float *sum, const seam_tile_sourc
         vst1q_f32(hi + c, most);
         vst1q_f32(sum + c, total);
     }
+    const seam_tile_sources rest = seam_tile_sources_after(rows, whole, sizeof(float));
+    seam_tile_widen_base(lo + whole, hi + whole, sum + whole, &rest, count - whole);
 }
 
-void seam_tile_widen_neon(float *lo, float *hi, float *sum, const seam_tile_sources *rows,
-                          uint32_t count) {
-    const uint32_t whole = count / BLOCK * BLOCK;
-    if (rows->type == SEAM_VALUE_BF16) {
-        widen_blocks(lo, hi, sum, rows, whole, true);
-    } else {
-        widen_blocks(lo, hi, sum, rows, whole, false);
+void seam_tile_widen_bf16_neon(int16_t *lo, int16_t *hi, const seam_tile_sources *rows,
+                               uint32_t count) {
+    const uint32_t whole = count / (2 * BLOCK) * (2 * BLOCK);
+    for (size_t c = 0; c < whole; c += 2 * BLOCK) {
+        int16x8_t least = vld1q_s16(lo + c), most = vld1q_s16(hi + c);
+        for (uint32_t i = 0; i < rows->count; i++) {
+            const int16x8_t bits = vld1q_s16((const int16_t *)rows->rows[i] + c);
+            const int16x8_t flips = vandq_s16(vshrq_n_s16(bits, 15), vdupq_n_s16(0x7fff));
+            const int16x8_t place = veorq_s16(bits, flips);
+            least = vminq_s16(least, place);
+            most = vmaxq_s16(most, place);
+        }
+        vst1q_s16(lo + c, least);
+        vst1q_s16(hi + c, most);
     }
-    seam_tile_sources rest = *rows;
-    for (uint32_t i = 0; i < rows->count; i++) {
-        rest.rows[i] = seam_tile_at(rows->rows[i], rows->type, whole);
-    }
-    seam_tile_widen_base(lo + whole, hi + whole, sum + whole, &rest, count - whole);
+    const seam_tile_sources rest = seam_tile_sources_after(rows, whole, sizeof(uint16_t));
+    seam_tile_widen_bf16_base(lo + whole, hi + whole, &rest, count - whole);
 }
 #endif

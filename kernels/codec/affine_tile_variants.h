@@ -13,7 +13,9 @@
                                                    const uint8_t *codes_end,                       \
                                                    const seam_tile_group *group, bool streaming);  \
     void seam_tile_widen_##suffix(float *lo, float *hi, float *sum, const seam_tile_sources *rows, \
-                                  uint32_t count);
+                                  uint32_t count);                                                 \
+    void seam_tile_widen_bf16_##suffix(int16_t *lo, int16_t *hi, const seam_tile_sources *rows,    \
+                                       uint32_t count);
 
 #if defined(__x86_64__)
 /* AVX-512 DQ is left out: its 64-bit multiply, which compilers then pick, is slower. */

@@ -445,11 +445,11 @@ SEAM_TILE_TARGET const uint8_t *SEAM_TILE_NAME(decode_group)(void *x, const uint
 
 /* 8 channels from c on of `row_count` rows, a constant where it matters. */
 INLINE void widen8(float *lo, float *hi, float *sum, const void *const *rows, size_t row_count,
-                   size_t c, bool bf16) {
+                   size_t c) {
     __m256 least = _mm256_loadu_ps(lo + c), most = _mm256_loadu_ps(hi + c);
     __m256 total = _mm256_loadu_ps(sum + c);
     for (size_t i = 0; i < row_count; i++) {
-        const __m256 x = values_load8(rows[i], c, bf16);
+        const __m256 x = _mm256_loadu_ps((const float *)rows[i] + c);
         least = _mm256_min_ps(x, least);
         most = _mm256_max_ps(x, most);
         total = _mm256_add_ps(total, x);
@@ -459,36 +459,48 @@ INLINE void widen8(float *lo, float *hi, float *sum, const void *const *rows, si
     _mm256_storeu_ps(sum + c, total);
 }
 
-/* Four rows side by side: fewer leave the channel's bounds in registers for too short a time, more
- * are slower where the row stride is a power of two. */
-INLINE void widen_blocks(float *lo, float *hi, float *sum, const seam_tile_sources *from,
-                         size_t count, bool bf16) {
-    if (from->count == SEAM_TILE_WIDEN_ROWS) {
-        const void *const rows[SEAM_TILE_WIDEN_ROWS] = {from->rows[0], from->rows[1], from->rows[2],
-                                                        from->rows[3]};
-        for (size_t c = 0; c < count; c += BLOCK) {
-            widen8(lo, hi, sum, rows, SEAM_TILE_WIDEN_ROWS, c, bf16);
-        }
-    } else {
-        for (size_t c = 0; c < count; c += BLOCK) {
-            widen8(lo, hi, sum, from->rows, from->count, c, bf16);
-        }
+/* 16 channels of bf16. */
+INLINE void widen16(int16_t *lo, int16_t *hi, const void *const *rows, size_t row_count, size_t c) {
+    __m256i *at_lo = (__m256i *)(void *)(lo + c), *at_hi = (__m256i *)(void *)(hi + c);
+    __m256i least = _mm256_loadu_si256(at_lo), most = _mm256_loadu_si256(at_hi);
+    for (size_t i = 0; i < row_count; i++) {
+        const __m256i x = _mm256_loadu_si256((const void *)((const uint16_t *)rows[i] + c));
+        const __m256i place = bf16_order(x);
+        least = _mm256_min_epi16(place, least);
+        most = _mm256_max_epi16(place, most);
     }
+    _mm256_storeu_si256(at_lo, least);
+    _mm256_storeu_si256(at_hi, most);
 }
 
+/* Four rows side by side: fewer leave the channel's bounds in registers for too short a time, more
+ * are slower where the row stride is a power of two. */
 SEAM_TILE_TARGET void SEAM_TILE_NAME(widen)(float *lo, float *hi, float *sum,
-                                            const seam_tile_sources *rows, uint32_t count) {
+                                            const seam_tile_sources *from, uint32_t count) {
     const uint32_t whole = count / BLOCK * BLOCK;
-    if (rows->type == SEAM_VALUE_BF16) {
-        widen_blocks(lo, hi, sum, rows, whole, true);
-    } else {
-        widen_blocks(lo, hi, sum, rows, whole, false);
+    const seam_tile_sources rows = *from;
+    for (size_t c = 0; rows.count == SEAM_TILE_WIDEN_ROWS && c < whole; c += BLOCK) {
+        widen8(lo, hi, sum, rows.rows, SEAM_TILE_WIDEN_ROWS, c);
     }
-    seam_tile_sources rest = *rows;
-    for (uint32_t i = 0; i < rows->count; i++) {
-        rest.rows[i] = seam_tile_at(rows->rows[i], rows->type, whole);
+    for (size_t c = 0; rows.count != SEAM_TILE_WIDEN_ROWS && c < whole; c += BLOCK) {
+        widen8(lo, hi, sum, rows.rows, rows.count, c);
     }
+    const seam_tile_sources rest = seam_tile_sources_after(&rows, whole, sizeof(float));
     seam_tile_widen_base(lo + whole, hi + whole, sum + whole, &rest, count - whole);
+}
+
+SEAM_TILE_TARGET void SEAM_TILE_NAME(widen_bf16)(int16_t *lo, int16_t *hi,
+                                                 const seam_tile_sources *from, uint32_t count) {
+    const uint32_t whole = count / (2 * BLOCK) * (2 * BLOCK);
+    const seam_tile_sources rows = *from;
+    for (size_t c = 0; rows.count == SEAM_TILE_WIDEN_ROWS && c < whole; c += 2 * BLOCK) {
+        widen16(lo, hi, rows.rows, SEAM_TILE_WIDEN_ROWS, c);
+    }
+    for (size_t c = 0; rows.count != SEAM_TILE_WIDEN_ROWS && c < whole; c += 2 * BLOCK) {
+        widen16(lo, hi, rows.rows, rows.count, c);
+    }
+    const seam_tile_sources rest = seam_tile_sources_after(&rows, whole, sizeof(uint16_t));
+    seam_tile_widen_bf16_base(lo + whole, hi + whole, &rest, count - whole);
 }
 
 #endif

@@ -30,6 +30,12 @@ INLINE __m256i bf16_round(__m256 value) {
     return _mm256_srli_epi32(_mm256_add_epi32(half, odd), 16);
 }
 
+/* seam_tile_order. */
+INLINE __m256i bf16_order(__m256i bits) {
+    const __m256i magnitude = _mm256_set1_epi16(0x7fff);
+    return _mm256_xor_si256(bits, _mm256_and_si256(_mm256_srai_epi16(bits, 15), magnitude));
+}
+
 /* Values idx.. of x: 8, or 16. */
 INLINE void values_store8(void *x, size_t idx, __m256 value, bool bf16) {
     if (bf16) {

@@ -22,7 +22,7 @@
 #define EXPONENT_MIN     (-163) /* the largest magnitude is 2^-149 */
 #define EXPONENT_MAX     110    /* the largest magnitude is below 2^125 */
 #define RANGE_HEAD_BYTES 4
-#define MEASURE_CHANNELS 8192u /* channels whose bounds fit on the stack: 96 KB; more: twice */
+#define MEASURE_CHANNELS 8192u /* channels whose bounds fit on the stack: 128 KB; more: twice */
 #define MEASURE_ROWS     128u  /* blocks of rows, in which the tensor is walked backwards */
 /* From this many bytes of output on, no cache keeps them for the reader. */
 #define STREAMING_BYTES_MIN ((size_t)32 << 20)
@@ -38,9 +38,10 @@ static size_t affine_scratch_bytes(uint32_t channels) {
 /* ---- range block ---- */
 
 /* Padded apart: where they lie a multiple of 4 KB from each other, a load of one waits for the
- * store of another. */
+ * store of another.  Bounds of bf16 are places in their order until all rows have been taken in. */
 typedef struct column_ranges {
     float lo[MEASURE_CHANNELS + 48], hi[MEASURE_CHANNELS + 48], sum[MEASURE_CHANNELS];
+    int16_t lo16[MEASURE_CHANNELS + 96], hi16[MEASURE_CHANNELS];
 } column_ranges;
 
 static bool row_in_range(const uint8_t *range_rows, uint32_t row) {
@@ -54,18 +55,16 @@ typedef struct column_rows {
     const uint8_t *range_rows;
 } column_rows;
 
-static const void *row_at(const column_rows *columns, uint32_t row, uint32_t column) {
-    return seam_tile_at(columns->source.x, columns->source.type,
-                        (size_t)row * columns->ld + column);
+static const void *row_at(const column_rows *columns, uint32_t row) {
+    return seam_tile_at(columns->source.x, columns->source.type, (size_t)row * columns->ld);
 }
 
-/* Whether the columns' values are finite, one by one: their sum may overflow where they are. */
+/* Whether the columns' f32 are finite, one by one: their sum may overflow where they are. */
 static bool columns_finite(const column_rows *columns, uint32_t rows) {
-    float tile[LANES];
     for (uint32_t row = 0; row < rows; row++) {
+        const float *x = row_at(columns, row);
         for (uint32_t c = 0; row_in_range(columns->range_rows, row) && c < columns->count; c++) {
-            seam_tile_load(tile, row_at(columns, row, c), columns->ld, columns->source.type, 1, 1);
-            if (!isfinite(tile[0])) {
+            if (!isfinite(x[c])) {
                 return false;
             }
         }
@@ -73,53 +72,77 @@ static bool columns_finite(const column_rows *columns, uint32_t rows) {
     return true;
 }
 
-/* Bounds that hold the first row alone. */
-static void ranges_begin(column_ranges *ret, const column_rows *columns, const void *row) {
-    for (uint32_t c = 0; c < columns->count; c += LANES) {
-        const uint32_t left = columns->count - c, lanes = left < LANES ? left : LANES;
-        const seam_value_type type = columns->source.type;
-        seam_tile_load(ret->lo + c, seam_tile_at(row, type, c), 0, type, 1, lanes);
+/* Bounds that any value widens. */
+static void ranges_begin(column_ranges *ret, uint32_t count) {
+    for (uint32_t c = 0; c < count; c++) {
+        ret->lo[c] = INFINITY;
+        ret->hi[c] = -INFINITY;
+        ret->lo16[c] = INT16_MAX;
+        ret->hi16[c] = INT16_MIN;
     }
-    memcpy(ret->hi, ret->lo, columns->count * sizeof *ret->hi);
+    memset(ret->sum, 0, count * sizeof *ret->sum);
 }
 
-/* Takes in rows begin..end; *any: whether there has been one. */
-static void rows_measure(column_ranges *ret, bool *any, const column_rows *columns, uint32_t begin,
-                         uint32_t end) {
+static void rows_widen(column_ranges *ret, const column_rows *columns,
+                       const seam_tile_sources *rows) {
     const seam_tile_ops *tile = seam_tile_ops_best();
-    const uint32_t count = columns->count;
-    seam_tile_sources taken = {.type = columns->source.type};
+    if (columns->source.type == SEAM_VALUE_BF16) {
+        tile->widen_bf16(ret->lo16, ret->hi16, rows, columns->count);
+    } else {
+        tile->widen(ret->lo, ret->hi, ret->sum, rows, columns->count);
+    }
+}
+
+/* Takes in rows begin..end; whether there has been one. */
+static bool rows_measure(column_ranges *ret, const column_rows *columns, uint32_t begin,
+                         uint32_t end) {
+    seam_tile_sources taken = {.count = 0};
+    bool any = false;
     for (uint32_t row = begin; row < end; row++) {
         if (!row_in_range(columns->range_rows, row)) {
             continue;
         }
-        const void *values = row_at(columns, row, 0);
-        if (!*any) {
-            *any = true;
-            ranges_begin(ret, columns, values);
-        }
-        taken.rows[taken.count++] = values;
+        any = true;
+        taken.rows[taken.count++] = row_at(columns, row);
         if (taken.count == SEAM_TILE_WIDEN_ROWS) {
-            tile->widen(ret->lo, ret->hi, ret->sum, &taken, count);
+            rows_widen(ret, columns, &taken);
             taken.count = 0;
         }
     }
-    tile->widen(ret->lo, ret->hi, ret->sum, &taken, count);
+    rows_widen(ret, columns, &taken);
+    return any;
 }
 
-/* lo, hi of `count` columns; false where a value is not finite.  No row in range: all zero.
- * From the last rows to the first, because encoding begins with these: they are then the ones that
- * the caches still hold. */
+/* lo and hi from their places; whether all are finite, and with them what lies between. */
+static bool places_end(column_ranges *ret, uint32_t count) {
+    const int16_t least = seam_tile_order(0xff80), most = seam_tile_order(0x7f80); /* infinities */
+    bool finite = true;
+    for (uint32_t c = 0; c < count; c++) {
+        const uint16_t lo = (uint16_t)seam_tile_order((uint16_t)ret->lo16[c]);
+        const uint16_t hi = (uint16_t)seam_tile_order((uint16_t)ret->hi16[c]);
+        finite &= ret->lo16[c] > least && ret->hi16[c] < most;
+        ret->lo[c] = seam_bf16_to_f32(lo);
+        ret->hi[c] = seam_bf16_to_f32(hi);
+    }
+    return finite;
+}
+
+/* lo, hi of the columns; false where a value is not finite.  No row in range: all zero.  From the
+ * last rows to the first, because encoding begins with these: they are then the ones that the
+ * caches still hold. */
 static bool columns_measure(column_ranges *ret, const column_rows *columns, uint32_t rows) {
     bool any = false;
-    memset(ret->sum, 0, columns->count * sizeof *ret->sum);
+    ranges_begin(ret, columns->count);
     for (uint32_t end = rows; end > 0;) {
         const uint32_t begin = (end - 1) / MEASURE_ROWS * MEASURE_ROWS;
-        rows_measure(ret, &any, columns, begin, end);
+        any |= rows_measure(ret, columns, begin, end);
         end = begin;
     }
     if (!any) {
         memset(ret, 0, sizeof *ret);
+    }
+    if (columns->source.type == SEAM_VALUE_BF16) {
+        return places_end(ret, columns->count);
     }
     float poison = 0.0f;
     for (uint32_t c = 0; c < columns->count; c++) {

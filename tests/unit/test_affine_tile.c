@@ -317,34 +317,65 @@ static void test_variants__aligned_streaming__same_values(void **state) {
 static void test_variants__widen__same_bounds(void **state) {
     (void)state;
     enum { COUNT_MAX = 77, TAKEN_MAX = SEAM_TILE_WIDEN_ROWS };
-    float x[TAKEN_MAX][COUNT_MAX], bounds[3][3][COUNT_MAX];
-    uint16_t halves[TAKEN_MAX][COUNT_MAX];
-    const seam_tile_ops *base = seam_tile_ops_variant(0);
-    for (uint32_t idx = 0; seam_tile_ops_variant(idx) != NULL; idx++) {
+    float x[TAKEN_MAX][COUNT_MAX], bounds[2][3][COUNT_MAX];
+    for (uint32_t idx = 1; seam_tile_ops_variant(idx) != NULL; idx++) {
         for (uint32_t count = 1; count <= COUNT_MAX; count++) {
             for (uint32_t rows = 0; rows <= TAKEN_MAX; rows++) {
-                seam_tile_sources wide = {.count = rows}, half = {{0}, rows, SEAM_VALUE_BF16};
+                const seam_tile_sources taken = {{x[0], x[1], x[2], x[3]}, rows};
                 fixture_tensor(x[0], TAKEN_MAX, COUNT_MAX, count + rows);
                 x[1][count / 2] = count % 3 == 0 ? INFINITY : 0.5f;
-                for (uint32_t i = 0; i < TAKEN_MAX; i++) {
-                    for (uint32_t c = 0; c < COUNT_MAX; c++) {
-                        halves[i][c] = seam_bf16_from_f32(x[i][c]);
-                        x[i][c] = seam_bf16_to_f32(halves[i][c]);
-                    }
-                    wide.rows[i] = x[i];
-                    half.rows[i] = halves[i];
+                for (int at = 0; at < 2; at++) {
+                    memset(bounds[at], 0, sizeof bounds[at]);
+                    seam_tile_ops_variant(at == 0 ? 0 : idx)
+                        ->widen(bounds[at][0], bounds[at][1], bounds[at][2], &taken, count);
                 }
-                memset(bounds, 0, sizeof bounds);
-                const seam_tile_ops *ops = seam_tile_ops_variant(idx);
-                base->widen(bounds[0][0], bounds[0][1], bounds[0][2], &wide, count);
-                ops->widen(bounds[1][0], bounds[1][1], bounds[1][2], &wide, count);
-                ops->widen(bounds[2][0], bounds[2][1], bounds[2][2], &half, count);
                 assert_memory_equal(bounds[1], bounds[0], sizeof bounds[0]);
-                assert_memory_equal(bounds[2], bounds[0], sizeof bounds[0]);
                 assert_int_equal(isfinite(bounds[1][2][count / 2]) != 0,
                                  count % 3 != 0 || rows < 2);
             }
         }
+    }
+}
+
+/* Every bf16 there is, in rows of 77 and of fewer. */
+static void test_variants__widen_bf16__same_bounds_in_order(void **state) {
+    (void)state;
+    enum { COUNT_MAX = 77, TAKEN_MAX = SEAM_TILE_WIDEN_ROWS };
+    uint16_t x[TAKEN_MAX][COUNT_MAX];
+    int16_t lo[COUNT_MAX], hi[COUNT_MAX];
+    for (uint32_t idx = 0; seam_tile_ops_variant(idx) != NULL; idx++) {
+        uint16_t next = 0;
+        for (uint32_t i = 0; i < 65536 / TAKEN_MAX; i++) {
+            const uint32_t count = 1 + i % COUNT_MAX, rows = i % 5;
+            const seam_tile_sources taken = {{x[0], x[1], x[2], x[3]}, rows};
+            for (uint32_t k = 0; k < TAKEN_MAX * COUNT_MAX; k++, next += 7919) {
+                x[k / COUNT_MAX][k % COUNT_MAX] = next;
+            }
+            memset(lo, 0, sizeof lo);
+            memset(hi, 0, sizeof hi);
+            seam_tile_ops_variant(idx)->widen_bf16(lo, hi, &taken, count);
+            for (uint32_t c = 0; c < COUNT_MAX; c++) {
+                int16_t least = 0, most = 0;
+                for (uint32_t row = 0; row < rows && c < count; row++) {
+                    const int16_t place = seam_tile_order(x[row][c]);
+                    least = place < least ? place : least;
+                    most = place > most ? place : most;
+                }
+                assert_int_equal(lo[c], least);
+                assert_int_equal(hi[c], most);
+            }
+        }
+    }
+}
+
+static void test_order__finite_values__as_floats(void **state) {
+    (void)state;
+    static const uint16_t rising[] = {0xffff, 0xff80, 0xff7f, 0xbf80, 0x8001, 0x8000,
+                                      0x0000, 0x0001, 0x3f80, 0x7f7f, 0x7f80, 0x7fff};
+    for (size_t i = 0; i < sizeof rising / sizeof *rising; i++) {
+        const int16_t place = seam_tile_order(rising[i]);
+        assert_true(i == 0 || place > seam_tile_order(rising[i - 1]));
+        assert_int_equal((uint16_t)seam_tile_order((uint16_t)place), rising[i]);
     }
 }
 
@@ -368,6 +399,8 @@ int main(void) {
         cmocka_unit_test(test_variants__decoded_in_place__same_bits),
         cmocka_unit_test(test_variants__aligned_streaming__same_values),
         cmocka_unit_test(test_variants__widen__same_bounds),
+        cmocka_unit_test(test_variants__widen_bf16__same_bounds_in_order),
+        cmocka_unit_test(test_order__finite_values__as_floats),
         cmocka_unit_test(test_variants__best__is_the_last),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
