@@ -43,10 +43,6 @@ typedef struct column_ranges {
     float lo[MEASURE_CHANNELS + 48], hi[MEASURE_CHANNELS + 48], sum[MEASURE_CHANNELS];
 } column_ranges;
 
-static bool row_in_range(const uint8_t *range_rows, uint32_t row) {
-    return range_rows == NULL || (range_rows[row / 8] >> (row % 8) & 1) != 0;
-}
-
 /* The columns that are measured together. */
 typedef struct column_rows {
     seam_codec_source source; /* from the first of them on */
@@ -63,7 +59,7 @@ static const void *row_at(const column_rows *columns, uint32_t row, uint32_t col
 static bool columns_finite(const column_rows *columns, uint32_t rows) {
     float tile[LANES];
     for (uint32_t row = 0; row < rows; row++) {
-        for (uint32_t c = 0; row_in_range(columns->range_rows, row) && c < columns->count; c++) {
+        for (uint32_t c = 0; seam_bitmap_has(columns->range_rows, row) && c < columns->count; c++) {
             seam_tile_load(tile, row_at(columns, row, c), columns->ld, columns->source.type, 1, 1);
             if (!isfinite(tile[0])) {
                 return false;
@@ -90,7 +86,7 @@ static void rows_measure(column_ranges *ret, bool *any, const column_rows *colum
     const uint32_t count = columns->count;
     seam_tile_sources taken = {.type = columns->source.type};
     for (uint32_t row = begin; row < end; row++) {
-        if (!row_in_range(columns->range_rows, row)) {
+        if (!seam_bitmap_has(columns->range_rows, row)) {
             continue;
         }
         const void *values = row_at(columns, row, 0);
