@@ -44,10 +44,6 @@ typedef struct column_ranges {
     int16_t lo16[MEASURE_CHANNELS + 96], hi16[MEASURE_CHANNELS];
 } column_ranges;
 
-static bool row_in_range(const uint8_t *range_rows, uint32_t row) {
-    return range_rows == NULL || (range_rows[row / 8] >> (row % 8) & 1) != 0;
-}
-
 /* The columns that are measured together. */
 typedef struct column_rows {
     seam_codec_source source; /* from the first of them on */
@@ -63,7 +59,7 @@ static const void *row_at(const column_rows *columns, uint32_t row) {
 static bool columns_finite(const column_rows *columns, uint32_t rows) {
     for (uint32_t row = 0; row < rows; row++) {
         const float *x = row_at(columns, row);
-        for (uint32_t c = 0; row_in_range(columns->range_rows, row) && c < columns->count; c++) {
+        for (uint32_t c = 0; seam_bitmap_has(columns->range_rows, row) && c < columns->count; c++) {
             if (!isfinite(x[c])) {
                 return false;
             }
@@ -99,7 +95,7 @@ static bool rows_measure(column_ranges *ret, const column_rows *columns, uint32_
     seam_tile_sources taken = {.count = 0};
     bool any = false;
     for (uint32_t row = begin; row < end; row++) {
-        if (!row_in_range(columns->range_rows, row)) {
+        if (!seam_bitmap_has(columns->range_rows, row)) {
             continue;
         }
         any = true;

@@ -10,7 +10,10 @@ the server says that a third and two thirds of the steps are committed.
     tests/bench/rate_loss.py SEAMD SEAM [FAST]        FAST: Mbit/s [100]
 
 Not in ctest: the requested step leaves a fifth more than a step computes, so other work on the
-machine takes the widths' room.  e2e.rate_link holds the controller to the link there.
+machine takes the widths' room, and what the loss would then be compared at is the floor of 3 bits.  For
+the wire to decide whatever the load, it would have to take some ten times what a step computes: a
+second and more a step, and these runs more than five minutes.  In ctest e2e.rate_link holds the
+controller to the link, and unit.rate what it decides to recorded samples.
 Needs root, ip and tc: exits 77 without.
 """
 import json

@@ -13,10 +13,12 @@ manifest.tsv, one line a file: name, class, expectation.
   message  bytes of a stream message; expectation: field number and body bytes
   badmsg   a message that the walk refuses; expectation: words of the error
   begin    a TrainRequest with a StepBegin; expectation: its digest
-  begin_bad   one that is refused; expectation: STATUS and the error's name
+  begin_bad   one that is refused by a session of at most 64 rows and 8 sequences a micro-batch, 2
+           micro-batches and 64 positions; expectation: STATUS and the error's name
   alloc    an AllocPropose for a site of 5 channels, widths 1..8, in the order of the lines;
            expectation: the step that has begun, then OK, or STATUS and the error's name (ARG: NACK)
   config   a SessionConfig; expectation: its hash
+  first_bad, next_bad  a frame that opens, but is not awaited: reception_golden.py
   dictionary, aqsgd, ...  frames of the stateful codecs: stateful_golden.py
 Beside a tensor frame NAME.bin: NAME.values (decoded f32) and, if quantized, NAME.widths (u8).
 Of codec amaq_token NAME.widths is the allocation and NAME.gates (u8) the gate of each row of the tensor.
@@ -40,6 +42,7 @@ sys.path.insert(0, HERE)
 
 import coded_golden  # noqa: E402
 import module_golden  # noqa: E402
+import reception_golden  # noqa: E402
 import stateful_golden  # noqa: E402
 import token_golden  # noqa: E402
 from wire_numpy import affine, frames, messages, symmetric  # noqa: E402
@@ -296,6 +299,14 @@ def make_bad_messages(g):
     bad("row_sources", "ARG micros[0].row_sources", {"row_sources": [0, 1, 2]})
     bad("row_sources_order", "ARG micros[0].row_sources",
         {"row_sources": [0, 1, 3, 2, 0, 0, 0, 0, 0, 0]})
+    bad("micros_limit", "LIMIT micros", micros=3 * request["step_begin"]["micros"], labelled_row_count=9)
+    bad("sequences_limit", "LIMIT micros[0].sequence_rows",
+        {"sequence_rows": 9 * [1], "sample_ids": [], "labelled_rows": b"\x13\x00"})
+    bad("context_limit", "LIMIT micros[0].sequence_rows",
+        {"sequence_rows": [65], "sample_ids": [], "labelled_rows": b"\x13" + bytes(8)})
+    bad("rows_limit", "LIMIT micros[0].sequence_rows",
+        {"sequence_rows": [40, 25], "sample_ids": [], "labelled_rows": b"\x13" + bytes(8)})
+    bad("positions_limit", "LIMIT micros[0].positions", {"positions": [*range(9), 64]})
     bad("bitmap_short", "ARG micros[0].labelled_rows", {"labelled_rows": b"\x12"})
     bad("bitmap_padding", "ARG micros[0].labelled_rows", {"labelled_rows": b"\x12\x06"})
     bad("unlabelled", "ARG micros[0].labelled_rows", {"labelled_rows": bytes(2)})
@@ -435,6 +446,7 @@ def make():
     make_bad_messages(g)
     make_alloc(g)
     make_config(g)
+    reception_golden.make_reception(g)
     stateful_golden.make_stateful(g)
     g.files["manifest.tsv"] = "".join(g.lines).encode()
     with open(WIRE, encoding="utf-8") as file:

@@ -15,6 +15,7 @@
 #include "bytes.h"
 #include "codec.h"
 #include "codec_fixture.h"
+#include "slow_parts.h"
 
 static const seam_rounding nearest = {.stochastic = false};
 static const uint8_t mixed[] = {1, 16, 3, 8, 9, 4, 2, 7, 5, 12, 6};
@@ -37,19 +38,7 @@ static uint32_t slow_code(float *ret_decoded, float x, const seam_codec_args *ar
     }
     const float inverse = 1.0f / step;
     float q = (x - lo) * inverse;
-    if (rounding->stochastic) {
-        uint32_t words[4];
-        const uint32_t counter[4] = {c / 4, row_id,
-                                     (uint32_t)rounding->site | (uint32_t)rounding->micro << 16,
-                                     (uint32_t)rounding->step};
-        const uint32_t key[2] = {(uint32_t)rounding->seed, (uint32_t)(rounding->seed >> 32)};
-        seam_philox(words, counter, key);
-        const float u = (float)(words[c % 4] >> 8) * 0x1p-24f;
-        q = floorf(q + u);
-    } else {
-        q = rintf(q);
-    }
-    q = fminf(fmaxf(q, 0.0f), levels);
+    q = fminf(fmaxf(slow_round(q, rounding, row_id, c), 0.0f), levels);
     *ret_decoded = lo + q * step;
     return (uint32_t)q;
 }
@@ -69,8 +58,7 @@ static void slow_encode(uint8_t *ret_codes, float *ret_decoded, const seam_codec
         for (uint32_t c = 0; c < C; c++) {
             for (uint32_t i = 0; i < n; i++) {
                 const uint32_t row = begin + i;
-                const uint32_t row_id = rounding->row_ids != NULL ? rounding->row_ids[row]
-                                                                  : rounding->row_id_begin + row;
+                const uint32_t row_id = slow_row_id(rounding, row);
                 const size_t at = (size_t)row * C + c;
                 const uint32_t q = slow_code(&ret_decoded[at], x[at], args, c, rounding, row_id);
                 for (uint32_t j = 0; j < args->widths[c]; j++) {

@@ -17,6 +17,7 @@
 #include "bytes.h"
 #include "codec_fixture.h"
 #include "coder.h"
+#include "slow_parts.h"
 
 enum { ROWS_MAX = 80, C_MAX = 140, VALUES_MAX = ROWS_MAX * C_MAX };
 
@@ -89,10 +90,6 @@ static seam_status decode(void) {
 
 /* ---- the slow coder ---- */
 
-static bool in_range(uint32_t row) {
-    return b.range_rows == NULL || (b.range_rows[row / 8] >> row % 8 & 1) != 0;
-}
-
 static uint32_t group_of(void) {
     return seam_codec_group(b.group, b.channels);
 }
@@ -102,7 +99,8 @@ static double absmax_of(uint32_t row, uint32_t c) {
     const uint32_t G = b.codec == SEAM_CODEC_GROUP ? group_of() : 1;
     double largest = 0;
     for (uint32_t t = 0; t < b.rows; t++) {
-        const bool counts = b.codec == SEAM_CODEC_GROUP ? t == row : in_range(t);
+        const bool counts =
+            b.codec == SEAM_CODEC_GROUP ? t == row : seam_bitmap_has(b.range_rows, t);
         for (uint32_t i = 0; counts && i < b.channels; i++) {
             if (b.codec == SEAM_CODEC_TENSOR || i / G == c / G) {
                 largest = fmax(largest, fabs((double)b.x[t * b.channels + i]));
@@ -113,34 +111,15 @@ static double absmax_of(uint32_t row, uint32_t c) {
 }
 
 static int exponent_of(void) {
-    double largest = 0;
-    for (uint32_t t = 0; t < b.rows; t++) {
-        for (uint32_t c = 0; in_range(t) && c < b.channels; c++) {
-            largest = fmax(largest, fabs((double)b.x[t * b.channels + c]));
-        }
-    }
+    const double largest = slow_largest(b.x, b.range_rows, b.rows, b.channels);
     const double half = (ldexp(1, b.bits) - 1) / 2;
     return largest > 0 ? (int)floor(log2(largest / half)) - 14 : 0;
-}
-
-/* The smallest fp16 that is not below the value, by trying them all. */
-static uint16_t fp16_above(double value) {
-    uint16_t low = 0, high = 0x7bff;
-    while (low < high) {
-        const uint16_t middle = (uint16_t)((low + high) / 2);
-        if ((double)seam_fp16_to_f32(middle) >= value) {
-            high = middle;
-        } else {
-            low = (uint16_t)(middle + 1);
-        }
-    }
-    return low;
 }
 
 static float scale_of(uint32_t row, uint32_t c) {
     const double half = (ldexp(1, b.bits) - 1) / 2;
     const int k = exponent_of();
-    const uint16_t bits = fp16_above(ldexp(absmax_of(row, c) / half, -k));
+    const uint16_t bits = slow_fp16_above(ldexp(absmax_of(row, c) / half, -k));
     const float scale = (float)ldexp((double)seam_fp16_to_f32(bits), k);
     return scale < FLT_MIN ? 0.0f : scale;
 }
@@ -149,19 +128,7 @@ static int code_of(float x, float scale, uint32_t row, uint32_t c) {
     if (scale == 0.0f) {
         return 0;
     }
-    float t = x / scale;
-    if (b.rounding.stochastic) {
-        uint32_t words[4];
-        const uint32_t id =
-            b.rounding.row_ids != NULL ? b.rounding.row_ids[row] : b.rounding.row_id_begin + row;
-        const uint32_t counter[4] = {c / 4, id, b.rounding.site | (uint32_t)b.rounding.micro << 16,
-                                     (uint32_t)b.rounding.step};
-        const uint32_t key[2] = {(uint32_t)b.rounding.seed, (uint32_t)(b.rounding.seed >> 32)};
-        seam_philox(words, counter, key);
-        t = floorf(t + (float)(words[c % 4] >> 8) * 0x1p-24f);
-    } else {
-        t = rintf(t);
-    }
+    const float t = slow_round(x / scale, &b.rounding, slow_row_id(&b.rounding, row), c);
     const float half = ldexpf(1, b.bits - 1);
     return (int)fminf(fmaxf(t, -half), half - 1);
 }

@@ -18,6 +18,7 @@
 #include "bytes.h"
 #include "codec_fixture.h"
 #include "coder.h"
+#include "slow_parts.h"
 #include "token_gates.h"
 
 enum { ROWS_MAX = 80, C_MAX = 140, VALUES_MAX = ROWS_MAX * C_MAX, GATES = 16 };
@@ -112,37 +113,14 @@ static seam_status decode(void) {
 
 /* ---- the slow coder ---- */
 
-static bool in_range(uint32_t row) {
-    return b.range_rows == NULL || (b.range_rows[row / 8] >> row % 8 & 1) != 0;
-}
-
 static int exponent_of(void) {
-    double largest = 0;
-    for (uint32_t t = 0; t < b.rows; t++) {
-        for (uint32_t c = 0; in_range(t) && c < b.channels; c++) {
-            largest = fmax(largest, fabs((double)b.x[t * b.channels + c]));
-        }
-    }
+    const double largest = slow_largest(b.x, b.range_rows, b.rows, b.channels);
     return largest > 0 ? (int)floor(log2(largest)) - 14 : 0;
-}
-
-/* The smallest fp16 that is not below the value, by trying them all; at most 65504. */
-static uint16_t fp16_above(double value) {
-    uint16_t low = 0, high = 0x7bff;
-    while (low < high) {
-        const uint16_t middle = (uint16_t)((low + high) / 2);
-        if ((double)seam_fp16_to_f32(middle) >= value) {
-            high = middle;
-        } else {
-            low = (uint16_t)(middle + 1);
-        }
-    }
-    return low;
 }
 
 /* The largest fp16 that is not above the value >= 0. */
 static uint16_t fp16_below(double value) {
-    const uint16_t above = fp16_above(value);
+    const uint16_t above = slow_fp16_above(value);
     return (double)seam_fp16_to_f32(above) > value ? (uint16_t)(above - 1) : above;
 }
 
@@ -154,7 +132,7 @@ static uint16_t bound_of(uint32_t row, bool hi) {
     }
     value = ldexp(value, -exponent_of());
     const bool outward = hi == (value > 0); /* away from zero */
-    const uint16_t magnitude = outward ? fp16_above(fabs(value)) : fp16_below(fabs(value));
+    const uint16_t magnitude = outward ? slow_fp16_above(fabs(value)) : fp16_below(fabs(value));
     return magnitude == 0 ? 0 : (uint16_t)(magnitude | (value < 0 ? 0x8000u : 0u));
 }
 
@@ -176,19 +154,8 @@ static uint32_t code_of(const slow_grid *grid, float x, uint32_t row, uint32_t c
         return 0;
     }
     const float inverse = 1.0f / grid->step;
-    float t = (x - grid->lo) * inverse;
-    if (b.rounding.stochastic) {
-        uint32_t words[4];
-        const uint32_t id =
-            b.rounding.row_ids != NULL ? b.rounding.row_ids[row] : b.rounding.row_id_begin + row;
-        const uint32_t counter[4] = {c / 4, id, b.rounding.site | (uint32_t)b.rounding.micro << 16,
-                                     (uint32_t)b.rounding.step};
-        const uint32_t key[2] = {(uint32_t)b.rounding.seed, (uint32_t)(b.rounding.seed >> 32)};
-        seam_philox(words, counter, key);
-        t = floorf(t + (float)(words[c % 4] >> 8) * 0x1p-24f);
-    } else {
-        t = rintf(t);
-    }
+    const float t =
+        slow_round((x - grid->lo) * inverse, &b.rounding, slow_row_id(&b.rounding, row), c);
     return (uint32_t)fminf(fmaxf(t, 0.0f), grid->levels);
 }
 
@@ -291,7 +258,7 @@ static void test_encode__rows_left_out__same_codes(void **state) {
     check();
     memcpy(all, b.decoded, sizeof all);
     for (uint32_t t = 0; t < 20; t++) {
-        if (in_range(t)) {
+        if (seam_bitmap_has(labelled, t)) {
             ids[count] = t;
             b.gates[count] = b.gates[t];
             memmove(b.x + (size_t)count * 37, b.x + (size_t)t * 37, 37 * sizeof(float));

@@ -80,6 +80,21 @@ def open_frame(frame):
     return header, frame[HEADER_BYTES:]
 
 
+def check_awaited(header, tensor, before=None, coding_max=0):
+    """A frame that opens, where a tensor's next chunk is awaited.  tensor: a header of what the
+    session expects; before: the chunk in front.  Refused."""
+    row_next = 0 if before is None else before.row_begin + before.row_count
+    for field, awaited in (*((f, getattr(tensor, f)) for f in ("kind", "phase", "site", "step", "micro")),
+                           ("row_begin", row_next)):
+        require(getattr(header, field) == awaited, "frame." + field, f"expected {awaited}",
+                "OUT_OF_SEQUENCE")
+    require(header.coding <= coding_max, "frame.coding", f"{header.coding}")
+    alloc = ("alloc_version", "alloc_bits_total", "alloc_hash") if before is not None else ()
+    for field in ("rows", "channels", "codec", *alloc):
+        require(getattr(header, field) == getattr(before or tensor, field), "frame." + field,
+                "not the tensor's")
+
+
 def _check_fields(h):
     require(TENSOR <= h.kind <= RANGE, "frame.kind", f"{h.kind}")
     require(FORWARD <= h.phase <= GENERATE, "frame.phase", f"{h.phase}")

@@ -2,6 +2,7 @@
 
 The schema is read from proto/seam/v1/*.proto, so a field is named once.  A message is a dict;
 what is absent has its default."""
+import dataclasses
 import pathlib
 import re
 import struct
@@ -152,6 +153,27 @@ def digest_of(begin):
     return step_begin_digest(begin["step"], begin["labelled_row_count"],
                              [(m["sequence_rows"], m["labelled_rows"], m["sample_ids"],
                                m["positions"], m["row_sources"]) for m in begin["micros"]])
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """Of a session; positions are the model's context."""
+    rows: int
+    sequences: int
+    micros: int
+    positions: int
+
+
+def check_limits(begin, limits):
+    """Refused with LIMIT."""
+    require(len(begin["micros"]) <= limits.micros, "micros", f"{len(begin['micros'])}", "LIMIT")
+    for i, micro in enumerate(begin["micros"]):
+        rows, at = micro["sequence_rows"], f"micros[{i}]."
+        for what, most in ((len(rows), limits.sequences), (sum(rows), limits.rows),
+                           (max(rows, default=0), limits.positions)):
+            require(what <= most, at + "sequence_rows", f"{what}, at most {most}", "LIMIT")
+        require(max(micro["positions"], default=0) < limits.positions, at + "positions",
+                f"not below {limits.positions}", "LIMIT")
 
 
 def check_step_begin(begin):

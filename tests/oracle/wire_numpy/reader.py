@@ -16,6 +16,7 @@ from . import Refused, affine, allocation, aqsgd, coders, dictionary, frames, me
 GOLDEN = pathlib.Path(__file__).resolve().parents[3] / "proto" / "golden"
 GROUP_CHANNELS = 4  # of the golden files: make_frame_golden.py, stateful_golden.py
 TABLE_ROWS, CACHE_BYTES, AQSGD_BITS = 4, 90, 3
+LIMITS = messages.Limits(rows=64, sequences=8, micros=2, positions=64)
 
 
 class Reader:
@@ -29,7 +30,8 @@ class Reader:
         self.classes = {
             "frame": self.frame, "chunk": self.frame, "payload": self.payload, "bad": self.bad,
             "message": self.message, "badmsg": self.bad_message, "begin": self.begin,
-            "begin_bad": self.begin_bad, "alloc": self.alloc,
+            "begin_bad": self.begin_bad, "first_bad": self.not_awaited,
+            "next_bad": self.not_awaited, "alloc": self.alloc,
             "config": self.config, "dictionary": self.dictionary, "aqsgd": self.aqsgd,
             "aqsgd4": self.aqsgd, "dictionary_bad": self.stateful_bad,
             "aqsgd_bad": self.stateful_bad, "gradient": self.gradient}
@@ -135,6 +137,7 @@ class Reader:
 
     def begin(self, _name, _kind, data, expectation):
         request = messages.read("TrainRequest", data)
+        messages.check_limits(request["step_begin"], LIMITS)
         messages.check_step_begin(request["step_begin"])
         assert request["step_begin"]["digest"] == int(expectation, 16), "another digest"
         assert messages.write("TrainRequest", request) == data, "another message"
@@ -177,7 +180,18 @@ class Reader:
 
     def begin_bad(self, _name, _kind, data, expectation):
         begin = messages.read("TrainRequest", data)["step_begin"]
-        refusal(expectation, lambda: messages.check_step_begin(begin))
+
+        def check():
+            messages.check_limits(begin, LIMITS)
+            messages.check_step_begin(begin)
+
+        refusal(expectation, check)
+
+    def not_awaited(self, _name, kind, data, expectation):
+        tensor, _ = frames.open_frame((self.folder / "amaq_chunk0.bin").read_bytes())
+        header, _ = frames.open_frame(data)
+        before = tensor if kind == "next_bad" else None
+        refusal(expectation, lambda: frames.check_awaited(header, tensor, before))
 
     def stateful_bad(self, name, kind, data, expectation):
         header, payload = frames.open_frame(data)
