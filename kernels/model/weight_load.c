@@ -1,8 +1,9 @@
 /* One list of pieces in the order of the files, from which every thread takes the next.
  *
- * A matrix is begun by the thread that takes its first piece and ended by the one whose sync was
- * the last of its pieces; both under the mutex, as the op table asks.  Measured:
- * tests/bench/RESULTS.md, bench_load. */
+ * A matrix is begun while the one before is read, by a thread that lets the others go on, and ended
+ * by the thread whose sync was the last of its pieces: taking memory and choosing algorithms cost
+ * milliseconds, in which the link would stand still.  Measured: tests/bench/RESULTS.md, bench_load.
+ */
 #include "weight_load.h"
 
 #include <errno.h>
@@ -20,7 +21,10 @@ typedef struct load {
     uint32_t count;
     size_t piece_bytes;
     pthread_mutex_t mu;
-    uint32_t matrix_idx, part_idx; /* guarded by mu, with all below: the next piece */
+    pthread_cond_t begun_more;
+    uint32_t begun;                /* guarded by mu, with all below: matrices that are begun */
+    bool beginning;                /* some thread begins the next */
+    uint32_t matrix_idx, part_idx; /* the next piece */
     size_t part_done;              /* values of that part that are given out */
     size_t first;                  /* place of the part's first value in the matrix */
     size_t *left;                  /* (count) values of each matrix that are not there yet */
@@ -61,32 +65,37 @@ static void fail(load *l, seam_status st, const seam_error *err) {
     (void)pthread_mutex_unlock(&l->mu);
 }
 
-/* The next piece of the list, its matrix begun; false: none is left, or something failed. */
-static bool piece_take_locked(piece *ret, load *l) {
-    if (l->st != SEAM_OK || l->matrix_idx == l->count) {
-        return false;
+/* Begins the next matrix; the mutex is let go meanwhile. */
+static void matrix_begin(load *l) {
+    const seam_load_matrix *m = &l->matrices[l->begun];
+    const uint32_t rows = (uint32_t)(matrix_values(m) / m->C);
+    l->beginning = true;
+    (void)pthread_mutex_unlock(&l->mu);
+    const seam_status st = l->ops->weight_begin(m->ret_weight, l->backend, rows, m->C, true, true);
+    (void)pthread_mutex_lock(&l->mu);
+    l->beginning = false;
+    l->begun += st == SEAM_OK ? 1 : 0;
+    if (st != SEAM_OK && l->st == SEAM_OK) {
+        l->st = seam_error_set(&l->err, st, "the device took no more weights");
     }
+    (void)pthread_cond_broadcast(&l->begun_more);
+}
+
+/* The piece that is next, and one further. */
+static piece piece_next(load *l) {
     const seam_load_matrix *m = &l->matrices[l->matrix_idx];
     const seam_load_part *part = &m->parts[l->part_idx];
     const size_t value_bytes = seam_raw_bytes(part->type);
     const size_t part_values = (size_t)part->rows * m->C;
     const size_t room = l->piece_bytes / value_bytes;
     const size_t left = part_values - l->part_done;
-    if (l->part_idx == 0 && l->part_done == 0) {
-        const uint32_t rows = (uint32_t)(matrix_values(m) / m->C);
-        l->st = l->ops->weight_begin(m->ret_weight, l->backend, rows, m->C, true, true);
-        if (l->st != SEAM_OK) {
-            (void)seam_error_set(&l->err, l->st, "the device took no more weights");
-            return false;
-        }
-    }
-    *ret = (piece){.part = part,
-                   .matrix_idx = l->matrix_idx,
-                   .offset = part->offset + l->part_done * value_bytes,
-                   .values = {.type = part->type,
-                              .first = l->first + l->part_done,
-                              .count = left < room ? left : room}};
-    l->part_done += ret->values.count;
+    const piece next = {.part = part,
+                        .matrix_idx = l->matrix_idx,
+                        .offset = part->offset + l->part_done * value_bytes,
+                        .values = {.type = part->type,
+                                   .first = l->first + l->part_done,
+                                   .count = left < room ? left : room}};
+    l->part_done += next.values.count;
     if (l->part_done == part_values) {
         l->first += part_values;
         l->part_done = 0;
@@ -97,12 +106,26 @@ static bool piece_take_locked(piece *ret, load *l) {
         l->part_idx = 0;
         l->first = 0;
     }
-    return true;
+    return next;
 }
 
+/* The next piece of the list, its matrix begun; false: none is left, or something failed. */
 static bool piece_take(piece *ret, load *l) {
     (void)pthread_mutex_lock(&l->mu);
-    const bool taken = piece_take_locked(ret, l);
+    while (l->st == SEAM_OK && l->matrix_idx < l->count && l->begun <= l->matrix_idx) {
+        if (l->beginning) {
+            (void)pthread_cond_wait(&l->begun_more, &l->mu);
+        } else {
+            matrix_begin(l);
+        }
+    }
+    const bool taken = l->st == SEAM_OK && l->matrix_idx < l->count;
+    if (taken) {
+        *ret = piece_next(l);
+    }
+    if (taken && l->begun == ret->matrix_idx + 1 && l->begun < l->count && !l->beginning) {
+        matrix_begin(l);
+    }
     (void)pthread_mutex_unlock(&l->mu);
     return taken;
 }
@@ -122,14 +145,12 @@ static seam_status piece_read(uint8_t *ret, const piece *p, seam_error *err) {
 }
 
 /* The piece is on the device; its matrix is ended by the last one. */
-static void piece_done(load *l, const piece *p) {
-    const seam_load_matrix *m = &l->matrices[p->matrix_idx];
+static seam_status piece_done(load *l, const piece *p) {
     (void)pthread_mutex_lock(&l->mu);
     l->left[p->matrix_idx] -= p->values.count;
-    if (l->left[p->matrix_idx] == 0 && l->st == SEAM_OK) {
-        l->st = l->ops->weight_end(*m->ret_weight, l->backend);
-    }
+    const bool last = l->left[p->matrix_idx] == 0;
     (void)pthread_mutex_unlock(&l->mu);
+    return last ? l->ops->weight_end(*l->matrices[p->matrix_idx].ret_weight, l->backend) : SEAM_OK;
 }
 
 /* Two buffers in turn.  The sync before a write waits for the copy from the other buffer, which has
@@ -146,7 +167,7 @@ static void *reader_main(void *user) {
         SEAM_TRY_GOTO(piece_read(buffer, &now, &err), st, end);
         if (pending) {
             SEAM_TRY_GOTO(l->ops->stream_sync(r->stream), st, end);
-            piece_done(l, &before);
+            SEAM_TRY_GOTO(piece_done(l, &before), st, end);
         }
         now.values.bytes = buffer;
         SEAM_TRY_GOTO(
@@ -157,7 +178,7 @@ static void *reader_main(void *user) {
     }
     if (pending) {
         SEAM_TRY_GOTO(l->ops->stream_sync(r->stream), st, end);
-        piece_done(l, &before);
+        SEAM_TRY_GOTO(piece_done(l, &before), st, end);
     }
 end:
     if (st != SEAM_OK) {
@@ -239,7 +260,9 @@ seam_status seam_weight_load(seam_backend *backend, const seam_load_matrix *matr
         l.left[i] = matrix_values(&matrices[i]);
     }
     (void)pthread_mutex_init(&l.mu, NULL);
+    (void)pthread_cond_init(&l.begun_more, NULL);
     const seam_status st = load_run(&l, readers, threads_of(options));
+    (void)pthread_cond_destroy(&l.begun_more);
     (void)pthread_mutex_destroy(&l.mu);
     seam_mem_free(l.left);
     if (st == SEAM_OK) {
