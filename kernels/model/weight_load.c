@@ -41,6 +41,7 @@ typedef struct piece {
 
 typedef struct reader {
     load *l;
+    bool first; /* the one that must work; the others help */
     seam_stream *stream;
     uint8_t *buffers[2];
     pthread_t thread;
@@ -153,43 +154,8 @@ static seam_status piece_done(load *l, const piece *p) {
     return last ? l->ops->weight_end(*l->matrices[p->matrix_idx].ret_weight, l->backend) : SEAM_OK;
 }
 
-/* Two buffers in turn.  The sync before a write waits for the copy from the other buffer, which has
- * had the time of a read. */
-static void *reader_main(void *user) {
-    const reader *r = user;
-    load *l = r->l;
-    seam_error err = {0};
-    piece now, before;
-    bool pending = false;
-    seam_status st = SEAM_OK;
-    for (uint32_t turn = 0; st == SEAM_OK && piece_take(&now, l); turn++) {
-        uint8_t *buffer = r->buffers[turn % 2];
-        SEAM_TRY_GOTO(piece_read(buffer, &now, &err), st, end);
-        if (pending) {
-            SEAM_TRY_GOTO(l->ops->stream_sync(r->stream), st, end);
-            SEAM_TRY_GOTO(piece_done(l, &before), st, end);
-        }
-        now.values.bytes = buffer;
-        SEAM_TRY_GOTO(
-            l->ops->weight_write(r->stream, *l->matrices[now.matrix_idx].ret_weight, &now.values),
-            st, end);
-        before = now;
-        pending = true;
-    }
-    if (pending) {
-        SEAM_TRY_GOTO(l->ops->stream_sync(r->stream), st, end);
-        SEAM_TRY_GOTO(piece_done(l, &before), st, end);
-    }
-end:
-    if (st != SEAM_OK) {
-        (void)l->ops->stream_sync(r->stream); /* the buffers are free again */
-        fail(l, st, &err);
-    }
-    return NULL;
-}
-
-static seam_status reader_open(reader *r, load *l) {
-    r->l = l;
+static seam_status reader_open(reader *r) {
+    const load *l = r->l;
     SEAM_TRY(l->ops->stream_create(&r->stream, l->backend));
     for (int i = 0; i < 2; i++) {
         void *buffer = NULL;
@@ -199,7 +165,8 @@ static seam_status reader_open(reader *r, load *l) {
     return SEAM_OK;
 }
 
-static void reader_close(reader *r, const load *l) {
+static void reader_close(reader *r) {
+    const load *l = r->l;
     for (int i = 0; i < 2; i++) {
         l->ops->host_free(l->backend, r->buffers[i]);
     }
@@ -208,29 +175,68 @@ static void reader_close(reader *r, const load *l) {
     }
 }
 
-/* This thread is the first reader; one that does not start is not needed. */
-static seam_status load_run(load *l, reader *readers, uint32_t threads) {
-    seam_status st = SEAM_OK;
-    for (uint32_t i = 0; i < threads && st == SEAM_OK; i++) {
-        st = reader_open(&readers[i], l);
-    }
-    for (uint32_t i = 1; i < threads && st == SEAM_OK; i++) {
-        readers[i].started =
-            pthread_create(&readers[i].thread, NULL, reader_main, &readers[i]) == 0;
-    }
-    if (st == SEAM_OK) {
-        (void)reader_main(&readers[0]);
-        for (uint32_t i = 1; i < threads; i++) {
-            if (readers[i].started) {
-                (void)pthread_join(readers[i].thread, NULL);
-            }
+/* Two buffers in turn.  The sync before a write waits for the copy from the other buffer, which has
+ * had the time of a read. */
+static seam_status pieces_load(const reader *r, seam_error *err) {
+    load *l = r->l;
+    piece now, before;
+    bool pending = false;
+    for (uint32_t turn = 0; piece_take(&now, l); turn++) {
+        uint8_t *buffer = r->buffers[turn % 2];
+        SEAM_TRY(piece_read(buffer, &now, err));
+        if (pending) {
+            SEAM_TRY(l->ops->stream_sync(r->stream));
+            SEAM_TRY(piece_done(l, &before));
         }
-        st = l->st;
+        now.values.bytes = buffer;
+        SEAM_TRY(
+            l->ops->weight_write(r->stream, *l->matrices[now.matrix_idx].ret_weight, &now.values));
+        before = now;
+        pending = true;
     }
-    for (uint32_t i = threads; i-- > 0;) {
-        reader_close(&readers[i], l);
+    if (pending) {
+        SEAM_TRY(l->ops->stream_sync(r->stream));
+        SEAM_TRY(piece_done(l, &before));
     }
-    return st;
+    return SEAM_OK;
+}
+
+/* Pinning memory takes longer than reading it full: each thread pins its own and begins. */
+static void *reader_main(void *user) {
+    reader *r = user;
+    load *l = r->l;
+    seam_error err = {0};
+    seam_status st = reader_open(r);
+    if (st == SEAM_OK) {
+        st = pieces_load(r, &err);
+    } else if (!r->first) {
+        st = SEAM_OK;
+    }
+    if (st != SEAM_OK) {
+        fail(l, st, &err);
+    }
+    if (st != SEAM_OK && r->stream != NULL) {
+        (void)l->ops->stream_sync(r->stream); /* no copy reads the buffers any more */
+    }
+    reader_close(r);
+    return NULL;
+}
+
+/* This thread is the first reader; another that does not start is not needed. */
+static seam_status load_run(load *l, reader *readers, uint32_t threads) {
+    for (uint32_t i = 0; i < threads; i++) {
+        readers[i].l = l;
+        readers[i].first = i == 0;
+        readers[i].started =
+            i > 0 && pthread_create(&readers[i].thread, NULL, reader_main, &readers[i]) == 0;
+    }
+    (void)reader_main(&readers[0]);
+    for (uint32_t i = 1; i < threads; i++) {
+        if (readers[i].started) {
+            (void)pthread_join(readers[i].thread, NULL);
+        }
+    }
+    return l->st;
 }
 
 static uint32_t threads_of(const seam_load_options *options) {
