@@ -252,8 +252,8 @@ typedef struct seam_ops {
                                  bool backward);
     /* The same in pieces, as a file has them: begin, every value written once in any order and on
      * any streams, end when those are synced.  write returns when it has queued: the host's bytes
-     * are read until the stream is synced.  end may be called by one thread at a time.  The bits
-     * are those of weight_create with the values as f32. */
+     * are read until the stream is synced.  Matrices may be begun and ended by several threads. The
+     * bits are those of weight_create with the values as f32. */
     seam_status (*weight_begin)(seam_weight **ret_weight, seam_backend *backend, uint32_t N,
                                 uint32_t C, bool forward, bool backward);
     seam_status (*weight_write)(seam_stream *stream, seam_weight *weight,

@@ -1,8 +1,9 @@
 /* One list of pieces in the order of the files, from which every thread takes the next.
  *
- * A matrix is begun by the thread that takes its first piece and ended by the one whose sync was
- * the last of its pieces; both under the mutex, as the op table asks.  Measured:
- * tests/bench/RESULTS.md, bench_load. */
+ * A matrix is begun while the one before is read, by a thread that lets the others go on, and ended
+ * by the thread whose sync was the last of its pieces: taking memory and choosing algorithms cost
+ * milliseconds, in which the link would stand still.  Measured: tests/bench/RESULTS.md, bench_load.
+ */
 #include "weight_load.h"
 
 #include <errno.h>
@@ -20,7 +21,10 @@ typedef struct load {
     uint32_t count;
     size_t piece_bytes;
     pthread_mutex_t mu;
-    uint32_t matrix_idx, part_idx; /* guarded by mu, with all below: the next piece */
+    pthread_cond_t begun_more;
+    uint32_t begun;                /* guarded by mu, with all below: matrices that are begun */
+    bool beginning;                /* some thread begins the next */
+    uint32_t matrix_idx, part_idx; /* the next piece */
     size_t part_done;              /* values of that part that are given out */
     size_t first;                  /* place of the part's first value in the matrix */
     size_t *left;                  /* (count) values of each matrix that are not there yet */
@@ -37,6 +41,7 @@ typedef struct piece {
 
 typedef struct reader {
     load *l;
+    bool first; /* the one that must work; the others help */
     seam_stream *stream;
     uint8_t *buffers[2];
     pthread_t thread;
@@ -61,32 +66,37 @@ static void fail(load *l, seam_status st, const seam_error *err) {
     (void)pthread_mutex_unlock(&l->mu);
 }
 
-/* The next piece of the list, its matrix begun; false: none is left, or something failed. */
-static bool piece_take_locked(piece *ret, load *l) {
-    if (l->st != SEAM_OK || l->matrix_idx == l->count) {
-        return false;
+/* Begins the next matrix; the mutex is let go meanwhile. */
+static void matrix_begin(load *l) {
+    const seam_load_matrix *m = &l->matrices[l->begun];
+    const uint32_t rows = (uint32_t)(matrix_values(m) / m->C);
+    l->beginning = true;
+    (void)pthread_mutex_unlock(&l->mu);
+    const seam_status st = l->ops->weight_begin(m->ret_weight, l->backend, rows, m->C, true, true);
+    (void)pthread_mutex_lock(&l->mu);
+    l->beginning = false;
+    l->begun += st == SEAM_OK ? 1 : 0;
+    if (st != SEAM_OK && l->st == SEAM_OK) {
+        l->st = seam_error_set(&l->err, st, "the device took no more weights");
     }
+    (void)pthread_cond_broadcast(&l->begun_more);
+}
+
+/* The piece that is next, and one further. */
+static piece piece_next(load *l) {
     const seam_load_matrix *m = &l->matrices[l->matrix_idx];
     const seam_load_part *part = &m->parts[l->part_idx];
     const size_t value_bytes = seam_raw_bytes(part->type);
     const size_t part_values = (size_t)part->rows * m->C;
     const size_t room = l->piece_bytes / value_bytes;
     const size_t left = part_values - l->part_done;
-    if (l->part_idx == 0 && l->part_done == 0) {
-        const uint32_t rows = (uint32_t)(matrix_values(m) / m->C);
-        l->st = l->ops->weight_begin(m->ret_weight, l->backend, rows, m->C, true, true);
-        if (l->st != SEAM_OK) {
-            (void)seam_error_set(&l->err, l->st, "the device took no more weights");
-            return false;
-        }
-    }
-    *ret = (piece){.part = part,
-                   .matrix_idx = l->matrix_idx,
-                   .offset = part->offset + l->part_done * value_bytes,
-                   .values = {.type = part->type,
-                              .first = l->first + l->part_done,
-                              .count = left < room ? left : room}};
-    l->part_done += ret->values.count;
+    const piece next = {.part = part,
+                        .matrix_idx = l->matrix_idx,
+                        .offset = part->offset + l->part_done * value_bytes,
+                        .values = {.type = part->type,
+                                   .first = l->first + l->part_done,
+                                   .count = left < room ? left : room}};
+    l->part_done += next.values.count;
     if (l->part_done == part_values) {
         l->first += part_values;
         l->part_done = 0;
@@ -97,12 +107,26 @@ static bool piece_take_locked(piece *ret, load *l) {
         l->part_idx = 0;
         l->first = 0;
     }
-    return true;
+    return next;
 }
 
+/* The next piece of the list, its matrix begun; false: none is left, or something failed. */
 static bool piece_take(piece *ret, load *l) {
     (void)pthread_mutex_lock(&l->mu);
-    const bool taken = piece_take_locked(ret, l);
+    while (l->st == SEAM_OK && l->matrix_idx < l->count && l->begun <= l->matrix_idx) {
+        if (l->beginning) {
+            (void)pthread_cond_wait(&l->begun_more, &l->mu);
+        } else {
+            matrix_begin(l);
+        }
+    }
+    const bool taken = l->st == SEAM_OK && l->matrix_idx < l->count;
+    if (taken) {
+        *ret = piece_next(l);
+    }
+    if (taken && l->begun == ret->matrix_idx + 1 && l->begun < l->count && !l->beginning) {
+        matrix_begin(l);
+    }
     (void)pthread_mutex_unlock(&l->mu);
     return taken;
 }
@@ -122,53 +146,16 @@ static seam_status piece_read(uint8_t *ret, const piece *p, seam_error *err) {
 }
 
 /* The piece is on the device; its matrix is ended by the last one. */
-static void piece_done(load *l, const piece *p) {
-    const seam_load_matrix *m = &l->matrices[p->matrix_idx];
+static seam_status piece_done(load *l, const piece *p) {
     (void)pthread_mutex_lock(&l->mu);
     l->left[p->matrix_idx] -= p->values.count;
-    if (l->left[p->matrix_idx] == 0 && l->st == SEAM_OK) {
-        l->st = l->ops->weight_end(*m->ret_weight, l->backend);
-    }
+    const bool last = l->left[p->matrix_idx] == 0;
     (void)pthread_mutex_unlock(&l->mu);
+    return last ? l->ops->weight_end(*l->matrices[p->matrix_idx].ret_weight, l->backend) : SEAM_OK;
 }
 
-/* Two buffers in turn.  The sync before a write waits for the copy from the other buffer, which has
- * had the time of a read. */
-static void *reader_main(void *user) {
-    const reader *r = user;
-    load *l = r->l;
-    seam_error err = {0};
-    piece now, before;
-    bool pending = false;
-    seam_status st = SEAM_OK;
-    for (uint32_t turn = 0; st == SEAM_OK && piece_take(&now, l); turn++) {
-        uint8_t *buffer = r->buffers[turn % 2];
-        SEAM_TRY_GOTO(piece_read(buffer, &now, &err), st, end);
-        if (pending) {
-            SEAM_TRY_GOTO(l->ops->stream_sync(r->stream), st, end);
-            piece_done(l, &before);
-        }
-        now.values.bytes = buffer;
-        SEAM_TRY_GOTO(
-            l->ops->weight_write(r->stream, *l->matrices[now.matrix_idx].ret_weight, &now.values),
-            st, end);
-        before = now;
-        pending = true;
-    }
-    if (pending) {
-        SEAM_TRY_GOTO(l->ops->stream_sync(r->stream), st, end);
-        piece_done(l, &before);
-    }
-end:
-    if (st != SEAM_OK) {
-        (void)l->ops->stream_sync(r->stream); /* the buffers are free again */
-        fail(l, st, &err);
-    }
-    return NULL;
-}
-
-static seam_status reader_open(reader *r, load *l) {
-    r->l = l;
+static seam_status reader_open(reader *r) {
+    const load *l = r->l;
     SEAM_TRY(l->ops->stream_create(&r->stream, l->backend));
     for (int i = 0; i < 2; i++) {
         void *buffer = NULL;
@@ -178,7 +165,8 @@ static seam_status reader_open(reader *r, load *l) {
     return SEAM_OK;
 }
 
-static void reader_close(reader *r, const load *l) {
+static void reader_close(reader *r) {
+    const load *l = r->l;
     for (int i = 0; i < 2; i++) {
         l->ops->host_free(l->backend, r->buffers[i]);
     }
@@ -187,29 +175,68 @@ static void reader_close(reader *r, const load *l) {
     }
 }
 
-/* This thread is the first reader; one that does not start is not needed. */
-static seam_status load_run(load *l, reader *readers, uint32_t threads) {
-    seam_status st = SEAM_OK;
-    for (uint32_t i = 0; i < threads && st == SEAM_OK; i++) {
-        st = reader_open(&readers[i], l);
-    }
-    for (uint32_t i = 1; i < threads && st == SEAM_OK; i++) {
-        readers[i].started =
-            pthread_create(&readers[i].thread, NULL, reader_main, &readers[i]) == 0;
-    }
-    if (st == SEAM_OK) {
-        (void)reader_main(&readers[0]);
-        for (uint32_t i = 1; i < threads; i++) {
-            if (readers[i].started) {
-                (void)pthread_join(readers[i].thread, NULL);
-            }
+/* Two buffers in turn.  The sync before a write waits for the copy from the other buffer, which has
+ * had the time of a read. */
+static seam_status pieces_load(const reader *r, seam_error *err) {
+    load *l = r->l;
+    piece now, before;
+    bool pending = false;
+    for (uint32_t turn = 0; piece_take(&now, l); turn++) {
+        uint8_t *buffer = r->buffers[turn % 2];
+        SEAM_TRY(piece_read(buffer, &now, err));
+        if (pending) {
+            SEAM_TRY(l->ops->stream_sync(r->stream));
+            SEAM_TRY(piece_done(l, &before));
         }
-        st = l->st;
+        now.values.bytes = buffer;
+        SEAM_TRY(
+            l->ops->weight_write(r->stream, *l->matrices[now.matrix_idx].ret_weight, &now.values));
+        before = now;
+        pending = true;
     }
-    for (uint32_t i = threads; i-- > 0;) {
-        reader_close(&readers[i], l);
+    if (pending) {
+        SEAM_TRY(l->ops->stream_sync(r->stream));
+        SEAM_TRY(piece_done(l, &before));
     }
-    return st;
+    return SEAM_OK;
+}
+
+/* Pinning memory takes longer than reading it full: each thread pins its own and begins. */
+static void *reader_main(void *user) {
+    reader *r = user;
+    load *l = r->l;
+    seam_error err = {0};
+    seam_status st = reader_open(r);
+    if (st == SEAM_OK) {
+        st = pieces_load(r, &err);
+    } else if (!r->first) {
+        st = SEAM_OK;
+    }
+    if (st != SEAM_OK) {
+        fail(l, st, &err);
+    }
+    if (st != SEAM_OK && r->stream != NULL) {
+        (void)l->ops->stream_sync(r->stream); /* no copy reads the buffers any more */
+    }
+    reader_close(r);
+    return NULL;
+}
+
+/* This thread is the first reader; another that does not start is not needed. */
+static seam_status load_run(load *l, reader *readers, uint32_t threads) {
+    for (uint32_t i = 0; i < threads; i++) {
+        readers[i].l = l;
+        readers[i].first = i == 0;
+        readers[i].started =
+            i > 0 && pthread_create(&readers[i].thread, NULL, reader_main, &readers[i]) == 0;
+    }
+    (void)reader_main(&readers[0]);
+    for (uint32_t i = 1; i < threads; i++) {
+        if (readers[i].started) {
+            (void)pthread_join(readers[i].thread, NULL);
+        }
+    }
+    return l->st;
 }
 
 static uint32_t threads_of(const seam_load_options *options) {
@@ -239,7 +266,9 @@ seam_status seam_weight_load(seam_backend *backend, const seam_load_matrix *matr
         l.left[i] = matrix_values(&matrices[i]);
     }
     (void)pthread_mutex_init(&l.mu, NULL);
+    (void)pthread_cond_init(&l.begun_more, NULL);
     const seam_status st = load_run(&l, readers, threads_of(options));
+    (void)pthread_cond_destroy(&l.begun_more);
     (void)pthread_mutex_destroy(&l.mu);
     seam_mem_free(l.left);
     if (st == SEAM_OK) {
