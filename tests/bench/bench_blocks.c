@@ -12,7 +12,8 @@
  *
  * --profile puts wrappers in front of the backend's ops which wait for the stream before and after
  * each: a table of ops, their time (with the wait's own, about 10 us an op), and for products the
- * rate of the frozen part.  Read next: bench_step.c, the same on the CPU with head and optimizer.
+ * rate of the frozen part (blocks_profile.h).  Read next: bench_step.c, the same on the CPU with
+ * head and optimizer.
  */
 #include <math.h>
 #include <stdio.h>
@@ -26,6 +27,7 @@
 
 #include "arena.h"
 #include "blocks_internal.h"
+#include "blocks_profile.h"
 #include "try.h"
 
 #define PATTERN_COUNT 1048583u /* a prime, so that rows of a matrix differ */
@@ -86,159 +88,6 @@ static size_t device_taken_bytes(void) {
     return 0;
 }
 
-/* ---- Profile: a slot an op ---- */
-typedef enum slot {
-    QKV_FORWARD,
-    O_FORWARD,
-    GATE_UP_FORWARD,
-    DOWN_FORWARD,
-    QKV_BACKWARD,
-    O_BACKWARD,
-    GATE_UP_BACKWARD,
-    DOWN_BACKWARD,
-    ATTENTION_FORWARD,
-    ATTENTION_BACKWARD,
-    NORM_FORWARD,
-    NORM_BACKWARD,
-    SWIGLU_FORWARD,
-    SWIGLU_BACKWARD,
-    ROPE,
-    CAST,
-    SLOTS
-} slot;
-static const char *const slot_names[SLOTS] = {"qkv forward",
-                                              "o forward",
-                                              "gate_up forward",
-                                              "down forward",
-                                              "qkv backward",
-                                              "o backward",
-                                              "gate_up backward",
-                                              "down backward",
-                                              "attention forward",
-                                              "attention backward",
-                                              "norm forward",
-                                              "norm backward",
-                                              "swiglu forward",
-                                              "swiglu backward",
-                                              "rope",
-                                              "cast"};
-static double slot_seconds[SLOTS];
-static uint32_t slot_calls[SLOTS];
-static double slot_flops[SLOTS]; /* of the frozen products */
-static seam_ops real;            /* what the wrappers call */
-static const seam_blocks *profiled;
-
-static double profile_begin(seam_stream *stream) {
-    must(real.stream_sync(stream), "sync", NULL);
-    return now_seconds();
-}
-
-static void profile_end(seam_stream *stream, slot which, double begin) {
-    must(real.stream_sync(stream), "sync", NULL);
-    slot_seconds[which] += now_seconds() - begin;
-    slot_calls[which]++;
-}
-
-static slot product_slot(const seam_weight *w) {
-    const seam_block *layer = profiled->layers;
-    for (uint32_t i = 0; i < profiled->layer_count; i++, layer++) {
-        const seam_weight *const weights[] = {layer->qkv, layer->o, layer->gate_up, layer->down};
-        for (int k = 0; k < 4; k++) {
-            if (weights[k] == w) {
-                return (slot)k;
-            }
-        }
-    }
-    return QKV_FORWARD;
-}
-
-static double product_flops(slot which, uint32_t T) {
-    const seam_model_config *c = &profiled->config;
-    const double count[4] = {
-        (double)c->hidden * profiled->qkv_cols, (double)c->hidden * profiled->q_cols,
-        2.0 * c->hidden * c->intermediate, (double)c->hidden * c->intermediate};
-    return 2.0 * T * count[which % 4];
-}
-
-static seam_status timed_linear_forward(seam_stream *stream, const seam_linear_forward_args *args) {
-    const slot which = product_slot(args->w);
-    const double begin = profile_begin(stream);
-    const seam_status st = real.linear_forward(stream, args);
-    profile_end(stream, which, begin);
-    slot_flops[which] += product_flops(which, args->T);
-    return st;
-}
-
-static seam_status timed_linear_backward(seam_stream *stream,
-                                         const seam_linear_backward_args *args) {
-    const slot which = (slot)(product_slot(args->w) + QKV_BACKWARD);
-    const double begin = profile_begin(stream);
-    const seam_status st = real.linear_backward(stream, args);
-    profile_end(stream, which, begin);
-    slot_flops[which] += product_flops(which, args->T);
-    return st;
-}
-
-static seam_status timed_cast(seam_stream *stream, void *dst, seam_dtype dst_type, const void *src,
-                              seam_dtype src_type, size_t count) {
-    const double begin = profile_begin(stream);
-    const seam_status st = real.cast(stream, dst, dst_type, src, src_type, count);
-    profile_end(stream, CAST, begin);
-    return st;
-}
-
-#define TIMED(op, which)                                                                           \
-    static seam_status timed_##op(seam_stream *stream, const seam_##op##_args *args) {             \
-        const double begin = profile_begin(stream);                                                \
-        const seam_status st = real.op(stream, args);                                              \
-        profile_end(stream, which, begin);                                                         \
-        return st;                                                                                 \
-    }
-TIMED(attention_forward, ATTENTION_FORWARD)
-TIMED(attention_backward, ATTENTION_BACKWARD)
-TIMED(rmsnorm_forward, NORM_FORWARD)
-TIMED(rmsnorm_backward, NORM_BACKWARD)
-TIMED(swiglu_forward, SWIGLU_FORWARD)
-TIMED(swiglu_backward, SWIGLU_BACKWARD)
-TIMED(rope, ROPE)
-
-static void ops_wrap(seam_ops *ret_timed, const seam_ops *ops) {
-    real = *ops;
-    *ret_timed = *ops;
-    ret_timed->linear_forward = timed_linear_forward;
-    ret_timed->linear_backward = timed_linear_backward;
-    ret_timed->attention_forward = timed_attention_forward;
-    ret_timed->attention_backward = timed_attention_backward;
-    ret_timed->rmsnorm_forward = timed_rmsnorm_forward;
-    ret_timed->rmsnorm_backward = timed_rmsnorm_backward;
-    ret_timed->swiglu_forward = timed_swiglu_forward;
-    ret_timed->swiglu_backward = timed_swiglu_backward;
-    ret_timed->rope = timed_rope;
-    ret_timed->cast = timed_cast;
-}
-
-static void profile_print(uint32_t steps) {
-    double total = 0;
-    for (int i = 0; i < SLOTS; i++) {
-        total += slot_seconds[i];
-    }
-    (void)printf("  %-20s %9s %6s %7s %9s %9s\n", "op", "ms/step", "%", "calls", "us/call",
-                 "TFLOP/s");
-    for (int i = 0; i < SLOTS; i++) {
-        if (slot_calls[i] == 0) {
-            continue;
-        }
-        (void)printf("  %-20s %9.2f %6.1f %7u %9.1f", slot_names[i], 1e3 * slot_seconds[i] / steps,
-                     100 * slot_seconds[i] / total, slot_calls[i] / steps,
-                     1e6 * slot_seconds[i] / slot_calls[i]);
-        if (slot_flops[i] > 0) {
-            (void)printf(" %9.1f", 1e-12 * slot_flops[i] / slot_seconds[i]);
-        }
-        (void)printf("\n");
-    }
-    (void)printf("  sum of the ops %.1f ms/step\n", 1e3 * total / steps);
-}
-
 /* ---- Random numbers ---- */
 static void pattern_make(void) {
     uint32_t state = 1;
@@ -292,15 +141,22 @@ static void adapter_fill(bench *b) {
     }
 }
 
-/* (rows, hidden) acc on the device. */
-static void *rows_random(const bench *b, uint32_t rows, float scale, uint32_t seed) {
+static void *rows_take(const bench *b, uint32_t rows, seam_dtype type) {
+    const size_t bytes = (size_t)rows * b->config.hidden * seam_dtype_bytes(type);
+    void *device = NULL;
+    must(b->ops->mem_alloc(&device, b->backend, bytes), "rows", NULL);
+    return device;
+}
+
+/* (rows, hidden) act on the device, by way of x. */
+static void *rows_random(const bench *b, void *x, uint32_t rows, float scale, uint32_t seed) {
     const size_t count = (size_t)rows * b->config.hidden;
     float *host = seam_mem_alloc(count * sizeof *host);
-    void *device = NULL;
+    void *device = rows_take(b, rows, b->ops->act);
     SEAM_ASSERT(host != NULL && b->ops->acc == SEAM_F32);
     pattern_fill(host, count, scale, seed);
-    must(b->ops->mem_alloc(&device, b->backend, count * sizeof *host), "rows", NULL);
-    must(b->ops->copy_in(b->stream, device, host, count * sizeof *host), "rows", NULL);
+    must(b->ops->copy_in(b->stream, x, host, count * sizeof *host), "rows", NULL);
+    must(b->ops->cast(b->stream, device, b->ops->act, x, SEAM_F32, count), "rows", NULL);
     must(b->ops->stream_sync(b->stream), "sync", NULL);
     seam_mem_free(host);
     return device;
@@ -359,7 +215,8 @@ typedef struct work {
     uint32_t seqs, length;
     uint32_t seq_begin[SEQS_MAX + 1], *positions;
     seam_activations *acts;
-    void *x_given, *dx_given, *x; /* (T, C) acc */
+    void *x_given, *dx_given; /* (T, C) act */
+    void *x;                  /* (T, C) acc */
     seam_batch batch;
 } work;
 
@@ -382,9 +239,9 @@ static void work_open(work *w, const bench *b, uint32_t seqs, uint32_t length) {
         w->seq_begin[i / length + 1] = i + 1;
     }
     must(seam_activations_create(&w->acts, b->blocks, &acts, &err), "activations", &err);
-    w->x_given = rows_random(b, rows, 1.0f, 3);
-    w->dx_given = rows_random(b, rows, 1e-3f, 4);
-    w->x = rows_random(b, rows, 1.0f, 3);
+    w->x = rows_take(b, rows, b->ops->acc);
+    w->x_given = rows_random(b, w->x, rows, 1.0f, 3);
+    w->dx_given = rows_random(b, w->x, rows, 1e-3f, 4);
     w->batch = (seam_batch){
         .rows = rows, .seq_count = seqs, .seq_begin = w->seq_begin, .positions = w->positions};
 }
@@ -402,10 +259,11 @@ static double step_seconds(const bench *b, work *w) {
     const size_t count = (size_t)w->batch.rows * b->config.hidden;
     must(b->ops->stream_sync(b->stream), "sync", NULL);
     const double begin = now_seconds();
-    must(b->ops->cast(b->stream, w->x, SEAM_F32, w->x_given, SEAM_F32, count), "input", NULL);
+    must(b->ops->cast(b->stream, w->x, SEAM_F32, w->x_given, b->ops->act, count), "input", NULL);
     must(seam_blocks_forward(b->blocks, b->adapter, w->acts, b->stream, w->x, &w->batch), "forward",
          NULL);
-    must(b->ops->cast(b->stream, w->x, SEAM_F32, w->dx_given, SEAM_F32, count), "gradient", NULL);
+    must(b->ops->cast(b->stream, w->x, SEAM_F32, w->dx_given, b->ops->act, count), "gradient",
+         NULL);
     must(seam_blocks_backward(b->blocks, b->adapter, w->acts, b->stream, w->x, &w->batch, false),
          "backward", NULL);
     must(b->ops->stream_sync(b->stream), "sync", NULL);
@@ -451,18 +309,11 @@ static void work_run(bench *b, uint32_t seqs, uint32_t length) {
                  (double)seam_activations_bytes(b->blocks, &acts) * 0x1p-30,
                  (double)(device_taken_bytes() - b->taken_base_bytes) * 0x1p-30);
     if (b->profile) {
-        seam_ops timed;
-        ops_wrap(&timed, b->blocks->ops);
-        profiled = b->blocks;
-        b->blocks->ops = &timed;
-        memset(slot_seconds, 0, sizeof slot_seconds);
-        memset(slot_calls, 0, sizeof slot_calls);
-        memset(slot_flops, 0, sizeof slot_flops);
+        blocks_profile_begin(b->blocks);
         for (uint32_t i = 0; i < 3; i++) {
             (void)step_seconds(b, w);
         }
-        b->blocks->ops = b->ops;
-        profile_print(3);
+        blocks_profile_end(b->blocks, 3);
     }
     (void)fflush(stdout);
     work_close(w, b);
