@@ -215,6 +215,22 @@ static void backward_task(void *context, uint32_t task_idx, uint32_t thread_idx)
                D);
 }
 
+static seam_status rotate_back(seam_stream *stream, const seam_attention_backward_args *a) {
+    seam_rope_args rope = {.x = a->dq,
+                           .ld = a->dq_ld,
+                           .heads = a->H,
+                           .cos_sin = a->cos_sin,
+                           .positions = a->positions,
+                           .backward = true,
+                           .T = a->T,
+                           .D = a->D};
+    SEAM_TRY(CPU_FN(rope)(stream, &rope));
+    rope.x = a->dk;
+    rope.ld = a->dk_ld;
+    rope.heads = a->G;
+    return CPU_FN(rope)(stream, &rope);
+}
+
 seam_status CPU_FN(attention_backward)(seam_stream *stream,
                                        const seam_attention_backward_args *args) {
     SEAM_ASSERT(args->G > 0 && args->H % args->G == 0);
@@ -233,5 +249,5 @@ seam_status CPU_FN(attention_backward)(seam_stream *stream,
                               job.slice_bytes * seam_pool_threads(seam_cpu_pool(stream))));
     job.scratch = scratch;
     seam_pool_run(seam_cpu_pool(stream), args->S * args->G, backward_task, &job);
-    return SEAM_OK;
+    return args->cos_sin == NULL ? SEAM_OK : rotate_back(stream, args);
 }

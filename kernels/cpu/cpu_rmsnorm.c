@@ -25,6 +25,10 @@ static void forward_rows(const void *context, size_t begin, size_t end) {
         if (a->rstd != NULL) {
             ((float *)a->rstd)[t] = rstd;
         }
+        for (uint32_t c = 0; a->x_act != NULL && c < C; c += VL) {
+            const uint32_t n = min_u32(VL, C - c);
+            any_store(a->x_act, t * C + c, 0, any_load(x, c, 1, n), n);
+        }
     }
 }
 
@@ -34,37 +38,40 @@ seam_status CPU_FN(rmsnorm_forward)(seam_stream *stream, const seam_rmsnorm_forw
 }
 
 CPU_INLINE void backward_range(const seam_rmsnorm_backward_args *a, size_t begin, size_t end,
-                               const bool dy_is_acc, const bool dx_add) {
+                               const bool dy_is_acc, const bool dx_add, const bool x_is_acc) {
     const uint32_t C = a->C;
     for (size_t t = begin; t < end; t++) {
-        const float *x = (const float *)a->x + t * C, *w = a->w;
+        const float *w = a->w;
         float *dx = (float *)a->dx + t * C;
         const float rstd = ((const float *)a->rstd)[t];
         vf sum = vf_set(0.0f);
         for (uint32_t c = 0; c < C; c += VL) {
             const uint32_t n = min_u32(VL, C - c);
             const vf g = any_load(a->dy, t * C + c, dy_is_acc, n) * any_load(w, c, 1, n);
-            sum += g * any_load(x, c, 1, n);
+            sum += g * any_load(a->x, t * C + c, x_is_acc, n);
         }
         const float mean = vf_sum(sum) * rstd * rstd / (float)C;
         for (uint32_t c = 0; c < C; c += VL) {
             const uint32_t n = min_u32(VL, C - c);
             const vf g = any_load(a->dy, t * C + c, dy_is_acc, n) * any_load(w, c, 1, n);
-            vf v = (g - any_load(x, c, 1, n) * mean) * rstd;
+            vf v = (g - any_load(a->x, t * C + c, x_is_acc, n) * mean) * rstd;
             v = dx_add ? any_load(dx, c, 1, n) + v : v;
             n == VL ? vf_store(dx + c, v) : vf_store_n(dx + c, v, n);
+            if (a->dx_act != NULL) {
+                any_store(a->dx_act, t * C + c, 0, v, n);
+            }
         }
     }
 }
 
 static void backward_rows(const void *context, size_t begin, size_t end) {
     const seam_rmsnorm_backward_args *a = context;
-    if (a->dy_is_acc) {
-        a->dx_add ? backward_range(a, begin, end, true, true)
-                  : backward_range(a, begin, end, true, false);
+    if (a->x_is_act && !a->dy_is_acc && a->dx_add) { /* the blocks'; the head's and the others */
+        backward_range(a, begin, end, false, true, false);
+    } else if (!a->x_is_act && a->dy_is_acc && !a->dx_add) {
+        backward_range(a, begin, end, true, false, true);
     } else {
-        a->dx_add ? backward_range(a, begin, end, false, true)
-                  : backward_range(a, begin, end, false, false);
+        backward_range(a, begin, end, a->dy_is_acc, a->dx_add, !a->x_is_act);
     }
 }
 

@@ -1,28 +1,61 @@
 /* AdamW with decoupled decay: param -= lr (m^ / (sqrt(v^) + eps) + decay param).
- * A thread an element, 256 a block, one launch.  Bytes an element: 16 read, 16 written, and the
- * copy; bound by memory. */
+ * A thread V neighbouring elements, 256 threads a block, one launch.  Bytes an element: 16 read, 16
+ * written, and the copy; bound by memory. */
 #include "cuda_device.cuh"
 
 #define THREADS 256u
 
 /* ---- kernels ---- */
-template <typename act>
+/* The first n of V elements are there. */
+template <uint32_t V, typename T>
+static __device__ inline void load_some(float (&x)[V], const T *p, uint32_t n) {
+    if (n == V) {
+        load(x, p);
+    } else {
+        for (uint32_t i = 0; i < V; i++) {
+            x[i] = i < n ? to_f32(p[i]) : 0.0f;
+        }
+    }
+}
+template <uint32_t V, typename T>
+static __device__ inline void store_some(T *p, const float (&x)[V], uint32_t n) {
+    if (n == V) {
+        store(p, x);
+    } else {
+        for (uint32_t i = 0; i < V; i++) {
+            if (i < n) {
+                store_f32(p + i, x[i]);
+            }
+        }
+    }
+}
+
+template <typename act, uint32_t V>
 static __global__ void adamw_kernel(seam_adamw_args a, float fix1, float fix2) {
-    const size_t i = (size_t)blockIdx.x * THREADS + threadIdx.x;
-    if (i >= a.count) {
+    const size_t at = ((size_t)blockIdx.x * THREADS + threadIdx.x) * V;
+    if (at >= a.count) {
         return;
     }
-    float *param = (float *)a.param, *grad = (float *)a.grad;
-    float *m = (float *)a.m, *v = (float *)a.v;
-    const float g = grad[i] * a.grad_scale;
-    m[i] = a.beta1 * m[i] + (1.0f - a.beta1) * g;
-    v[i] = a.beta2 * v[i] + (1.0f - a.beta2) * g * g;
-    const float update = m[i] * fix1 / (sqrtf(v[i] * fix2) + a.eps);
-    const float value = param[i] - a.lr * (update + a.weight_decay * param[i]);
-    param[i] = value;
-    grad[i] = 0.0f;
+    const uint32_t n = a.count - at < V ? (uint32_t)(a.count - at) : V;
+    float param[V], grad[V], m[V], v[V];
+    load_some(param, (const float *)a.param + at, n);
+    load_some(grad, (const float *)a.grad + at, n);
+    load_some(m, (const float *)a.m + at, n);
+    load_some(v, (const float *)a.v + at, n);
+    for (uint32_t i = 0; i < V; i++) {
+        const float g = grad[i] * a.grad_scale;
+        m[i] = a.beta1 * m[i] + (1.0f - a.beta1) * g;
+        v[i] = a.beta2 * v[i] + (1.0f - a.beta2) * g * g;
+        const float update = m[i] * fix1 / (sqrtf(v[i] * fix2) + a.eps);
+        param[i] -= a.lr * (update + a.weight_decay * param[i]);
+        grad[i] = 0.0f;
+    }
+    store_some((float *)a.param + at, param, n);
+    store_some((float *)a.grad + at, grad, n);
+    store_some((float *)a.m + at, m, n);
+    store_some((float *)a.v + at, v, n);
     if (a.copy != NULL) {
-        store_f32((act *)a.copy + i, value);
+        store_some((act *)a.copy + at, param, n);
     }
 }
 
@@ -31,13 +64,22 @@ seam_status seam_cuda_adamw(seam_stream *stream, const seam_adamw_args *args) {
     cudaStream_t queue = seam_cuda_queue(stream);
     const seam_adamw_args a = *args;
     const double step = (double)a.step;
-    const unsigned blocks = (unsigned)((a.count + THREADS - 1) / THREADS);
+    const bool vector = vector_aligned(a.param) && vector_aligned(a.m) && vector_aligned(a.v) &&
+                        vector_aligned(a.grad) && vector_aligned(a.copy);
+    const size_t block = THREADS * (vector ? VECTOR : 1);
+    const unsigned blocks = (unsigned)((a.count + block - 1) / block);
     SEAM_ASSERT(a.step >= 1);
     if (a.count == 0) {
         return SEAM_OK;
     }
     const float fix1 = (float)(1.0 / (1.0 - pow((double)a.beta1, step)));
     const float fix2 = (float)(1.0 / (1.0 - pow((double)a.beta2, step)));
-    SEAM_CUDA_BY_ACT(stream, (adamw_kernel<act><<<blocks, THREADS, 0, queue>>>(a, fix1, fix2)));
+    if (vector) {
+        SEAM_CUDA_BY_ACT(stream,
+                         (adamw_kernel<act, VECTOR><<<blocks, THREADS, 0, queue>>>(a, fix1, fix2)));
+    } else {
+        SEAM_CUDA_BY_ACT(stream,
+                         (adamw_kernel<act, 1><<<blocks, THREADS, 0, queue>>>(a, fix1, fix2)));
+    }
     return SEAM_CUDA_LAUNCHED();
 }

@@ -1,5 +1,5 @@
-/* What the attention kernels share: which block has which rows, tiles of 32 rows in shared memory,
- * and products of them by a block of 16 x 16 threads.
+/* What the attention kernels in plain FMA share: tiles of 32 rows in shared memory, and products of
+ * them by a block of 16 x 16 threads.
  *
  * A thread (ty, tx) owns rows 2 ty, 2 ty + 1 of a tile and, of a product with a (32, D) tile,
  * columns tx, tx + 16, ...  All in f32, sums in ascending order.  Device code only. */
@@ -12,26 +12,6 @@
 #define ATT_THREADS 256u
 #define ATT_COLS    16u /* columns of D a thread, at most: D <= 256 */
 #define ATT_D_MAX   (16u * ATT_COLS)
-
-/* Rows [begin, end) of the sequence that tile number `tile` (`rows` rows, none across sequences) is
- * in, and its first row; false behind the last tile. */
-typedef struct att_span {
-    uint32_t begin, end, row0;
-} att_span;
-
-static __device__ inline bool att_find(att_span *ret, const uint32_t *seq_begin, uint32_t S,
-                                       uint32_t tile, uint32_t rows) {
-    for (uint32_t s = 0; s < S; s++) {
-        const uint32_t begin = seq_begin[s], end = seq_begin[s + 1];
-        const uint32_t tiles = (end - begin + rows - 1) / rows;
-        if (tile < tiles) {
-            *ret = {begin, end, begin + tile * rows};
-            return true;
-        }
-        tile -= tiles;
-    }
-    return false;
-}
 
 /* tile[i][d] = p[(row0 + i) * ld + d], zero from row `end` on.  A row is D + 1 floats apart. */
 template <typename act>

@@ -49,17 +49,14 @@ static __device__ inline void pair_grads(float (&p)[2][2], float (&ds)[2][2], co
 
 template <typename act>
 static __global__ void __launch_bounds__(ATT_THREADS)
-    dq_kernel(seam_attention_backward_args a, const float *delta, const uint32_t *seq_begin) {
+    dq_kernel(seam_attention_backward_args a, const float *delta, const seam_cuda_span *spans) {
     extern __shared__ float shared[];
     __shared__ att_square square;
-    const uint32_t D = a.D, h = blockIdx.y, g = h / (a.H / a.G), tile = ATT_ROWS * (D + 1);
+    const uint32_t D = a.D, h = blockIdx.x, g = h / (a.H / a.G), tile = ATT_ROWS * (D + 1);
     const uint32_t ty = threadIdx.x / 16, tx = threadIdx.x % 16;
     float *q = shared, *d_o = q + tile, *k = d_o + tile, *v = k + tile;
     float acc[2][ATT_COLS] = {}, p[2][2], ds[2][2];
-    att_span span;
-    if (!att_find(&span, seq_begin, a.S, blockIdx.x, ATT_ROWS)) {
-        return;
-    }
+    const seam_cuda_span span = spans[blockIdx.y];
     att_load(q, (const act *)a.q + (size_t)h * D, a.q_ld, span.row0, span.end, D);
     att_load(d_o, (const act *)a.d_o + (size_t)h * D, (size_t)a.H * D, span.row0, span.end, D);
     for (uint32_t k0 = span.begin; k0 < span.row0 + ATT_ROWS && k0 < span.end; k0 += ATT_ROWS) {
@@ -81,17 +78,14 @@ static __global__ void __launch_bounds__(ATT_THREADS)
 
 template <typename act>
 static __global__ void __launch_bounds__(ATT_THREADS)
-    dkv_kernel(seam_attention_backward_args a, const float *delta, const uint32_t *seq_begin) {
+    dkv_kernel(seam_attention_backward_args a, const float *delta, const seam_cuda_span *spans) {
     extern __shared__ float shared[];
     __shared__ att_square p_t, ds_t; /* by key, then query */
-    const uint32_t D = a.D, g = blockIdx.y, group = a.H / a.G, tile = ATT_ROWS * (D + 1);
+    const uint32_t D = a.D, g = blockIdx.x, group = a.H / a.G, tile = ATT_ROWS * (D + 1);
     const uint32_t ty = threadIdx.x / 16, tx = threadIdx.x % 16;
     float *q = shared, *d_o = q + tile, *k = d_o + tile, *v = k + tile;
     float dk[2][ATT_COLS] = {}, dv[2][ATT_COLS] = {}, p[2][2], ds[2][2];
-    att_span span;
-    if (!att_find(&span, seq_begin, a.S, blockIdx.x, ATT_ROWS)) {
-        return;
-    }
+    const seam_cuda_span span = spans[blockIdx.y];
     att_load(k, (const act *)a.k + (size_t)g * D, a.k_ld, span.row0, span.end, D);
     att_load(v, (const act *)a.v + (size_t)g * D, a.v_ld, span.row0, span.end, D);
     for (uint32_t h = g * group; h < (g + 1) * group; h++) {
@@ -127,23 +121,37 @@ static void delta_launch(cudaStream_t queue, const seam_attention_backward_args 
 
 template <typename act>
 static seam_status launch(cudaStream_t queue, const seam_attention_backward_args &a,
-                          const float *delta, const uint32_t *seq_begin) {
-    const uint32_t tiles = a.T / ATT_ROWS + a.S;
+                          const float *delta, const seam_cuda_spans &spans) {
     const int bytes = (int)(4 * ATT_ROWS * (a.D + 1) * sizeof(float));
     SEAM_CUDA_TRY(
         cudaFuncSetAttribute(dq_kernel<act>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
     SEAM_CUDA_TRY(
         cudaFuncSetAttribute(dkv_kernel<act>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
-    dq_kernel<act><<<dim3(tiles, a.H), ATT_THREADS, bytes, queue>>>(a, delta, seq_begin);
-    dkv_kernel<act><<<dim3(tiles, a.G), ATT_THREADS, bytes, queue>>>(a, delta, seq_begin);
+    dq_kernel<act><<<dim3(a.H, spans.count), ATT_THREADS, bytes, queue>>>(a, delta, spans.at);
+    dkv_kernel<act><<<dim3(a.G, spans.count), ATT_THREADS, bytes, queue>>>(a, delta, spans.at);
     return SEAM_CUDA_LAUNCHED();
+}
+
+static seam_status rotate_back(seam_stream *stream, const seam_attention_backward_args *a) {
+    seam_rope_args rope = {.x = a->dq,
+                           .ld = a->dq_ld,
+                           .heads = a->H,
+                           .cos_sin = a->cos_sin,
+                           .positions = a->positions,
+                           .backward = true,
+                           .T = a->T,
+                           .D = a->D};
+    SEAM_TRY(seam_cuda_rope(stream, &rope));
+    rope.x = a->dk;
+    rope.ld = a->dk_ld;
+    rope.heads = a->G;
+    return seam_cuda_rope(stream, &rope);
 }
 
 seam_status seam_cuda_attention_backward(seam_stream *stream,
                                          const seam_attention_backward_args *args) {
-    const size_t seq_bytes = (args->S + 1) * sizeof(uint32_t);
-    const size_t delta_bytes = seam_cuda_round((size_t)args->T * args->H * sizeof(float));
-    void *scratch = NULL;
+    void *delta = NULL;
+    seam_cuda_spans spans;
     SEAM_ASSERT(args->G > 0 && args->H % args->G == 0);
     SEAM_ASSERT(args->D <= ATT_D_MAX);
     SEAM_ASSERT(args->seq_begin[0] == 0 && args->seq_begin[args->S] == args->T);
@@ -151,15 +159,13 @@ seam_status seam_cuda_attention_backward(seam_stream *stream,
         return SEAM_OK;
     }
     cudaStream_t queue = seam_cuda_queue(stream);
-    SEAM_TRY(seam_cuda_scratch(&scratch, stream, delta_bytes + seq_bytes));
-    void *seq_begin = (char *)scratch + delta_bytes;
-    SEAM_CUDA_TRY(
-        cudaMemcpyAsync(seq_begin, args->seq_begin, seq_bytes, cudaMemcpyHostToDevice, queue));
-    SEAM_CUDA_BY_ACT(stream, delta_launch<act>(queue, *args, (float *)scratch));
-    if (seam_cuda_act(stream) == SEAM_BF16 && seam_cuda_attention_backward_mma_fits(args)) {
-        return seam_cuda_attention_backward_mma(queue, args, (const float *)scratch,
-                                                (const uint32_t *)seq_begin);
+    SEAM_TRY(seam_cuda_scratch(&delta, stream, (size_t)args->T * args->H * sizeof(float)));
+    SEAM_CUDA_BY_ACT(stream, delta_launch<act>(queue, *args, (float *)delta));
+    if (seam_cuda_attention_backward_mma_fits(stream, args)) {
+        SEAM_TRY(seam_cuda_attention_backward_mma(stream, args, (const float *)delta));
+    } else {
+        SEAM_TRY(seam_cuda_spans_of(&spans, stream, args->seq_begin, args->S, ATT_ROWS));
+        SEAM_CUDA_BY_ACT(stream, SEAM_TRY(launch<act>(queue, *args, (const float *)delta, spans)));
     }
-    SEAM_CUDA_BY_ACT(stream, return launch<act>(queue, *args, (const float *)scratch,
-                                                (const uint32_t *)seq_begin));
+    return args->cos_sin == NULL ? SEAM_OK : rotate_back(stream, args);
 }

@@ -16,9 +16,7 @@
 template <int STEPS>
 static __device__ inline void dots(float (&s)[TILES][4], const __nv_bfloat16 *x,
                                    const __nv_bfloat16 *y, uint32_t D) {
-    const uint32_t lane = threadIdx.x % 32, pitch = D + MMA_PAD;
-    const __nv_bfloat16 *x_row = x + (threadIdx.x / 32 * 16 + lane / 4) * pitch + lane % 4 * 2;
-    const __nv_bfloat16 *y_row = y + lane / 4 * pitch + lane % 4 * 2;
+    const uint32_t pitch = D + MMA_PAD;
 #pragma unroll
     for (int n = 0; n < TILES; n++) {
         s[n][0] = s[n][1] = s[n][2] = s[n][3] = 0.0f;
@@ -26,36 +24,9 @@ static __device__ inline void dots(float (&s)[TILES][4], const __nv_bfloat16 *x,
 #pragma unroll
     for (int step = 0; step < STEPS; step++) {
         if (step * 16 < D) {
-            const __nv_bfloat16 *at = x_row + step * 16;
-            const uint32_t a[4] = {word(at), word(at + 8 * pitch), word(at + 8),
-                                   word(at + 8 * pitch + 8)};
-#pragma unroll
-            for (int n = 0; n < TILES; n++) {
-                const __nv_bfloat16 *b = y_row + n * 8 * pitch + step * 16;
-                mma(s[n], a, word(b), word(b + 8));
-            }
-        }
-    }
-}
-
-/* acc (16, D) += p (16, OTHER) y (OTHER, D) */
-template <int STEPS>
-static __device__ inline void add_product(float (&acc)[2 * STEPS][4], const float (&p)[TILES][4],
-                                          const __nv_bfloat16 *y, uint32_t D) {
-    const uint32_t lane = threadIdx.x % 32, pitch = D + MMA_PAD;
-#pragma unroll
-    for (int j = 0; j < TILES / 2; j++) {
-        const uint32_t a[4] = {pack(p[2 * j][0], p[2 * j][1]), pack(p[2 * j][2], p[2 * j][3]),
-                               pack(p[2 * j + 1][0], p[2 * j + 1][1]),
-                               pack(p[2 * j + 1][2], p[2 * j + 1][3])};
-#pragma unroll
-        for (int n = 0; n < STEPS; n++) {
-            if (n * 16 < D) {
-                uint32_t b[4];
-                load_transposed(b, y + (j * 16 + lane % 16) * pitch + n * 16 + lane / 16 * 8);
-                mma(acc[2 * n], a, b[0], b[1]);
-                mma(acc[2 * n + 1], a, b[2], b[3]);
-            }
+            uint32_t a[4];
+            operand(a, x + step * 16, pitch);
+            add_dots(s, a, y + step * 16, pitch);
         }
     }
 }
@@ -84,17 +55,14 @@ static __device__ inline float weight_of(float s, float scale, float lse, bool s
 
 template <int STEPS>
 static __global__ void __launch_bounds__(MMA_THREADS)
-    dq_mma_kernel(seam_attention_backward_args a, const float *delta, const uint32_t *seq_begin) {
+    dq_mma_kernel(seam_attention_backward_args a, const float *delta, const seam_cuda_span *spans) {
     extern __shared__ uint4 shared[];
-    const uint32_t D = a.D, h = blockIdx.y, g = h / (a.H / a.G), pitch = D + MMA_PAD;
+    const uint32_t D = a.D, h = blockIdx.x, g = h / (a.H / a.G), pitch = D + MMA_PAD;
     const uint32_t lane = threadIdx.x % 32;
     __nv_bfloat16 *q = (__nv_bfloat16 *)shared, *d_o = q + ROWS * pitch, *k = d_o + ROWS * pitch;
     __nv_bfloat16 *v = k + OTHER * pitch;
     float dq[2 * STEPS][4] = {}, s[TILES][4], dp[TILES][4], lse[2], dlt[2];
-    att_span span;
-    if (!att_find(&span, seq_begin, a.S, blockIdx.x, ROWS)) {
-        return;
-    }
+    const seam_cuda_span span = spans[blockIdx.y];
     const uint32_t end = span.end, row = span.row0 + threadIdx.x / 32 * 16 + lane / 4;
     rows_load(q, (const __nv_bfloat16 *)a.q + (size_t)h * D, a.q_ld, span.row0, ROWS, end, D);
     rows_load(d_o, (const __nv_bfloat16 *)a.d_o + (size_t)h * D, (size_t)a.H * D, span.row0, ROWS,
@@ -127,18 +95,16 @@ static __global__ void __launch_bounds__(MMA_THREADS)
 
 template <int STEPS>
 static __global__ void __launch_bounds__(MMA_THREADS)
-    dkv_mma_kernel(seam_attention_backward_args a, const float *delta, const uint32_t *seq_begin) {
+    dkv_mma_kernel(seam_attention_backward_args a, const float *delta,
+                   const seam_cuda_span *spans) {
     extern __shared__ uint4 shared[];
     __shared__ float lse[OTHER], dlt[OTHER];
-    const uint32_t D = a.D, g = blockIdx.y, group = a.H / a.G, pitch = D + MMA_PAD;
+    const uint32_t D = a.D, g = blockIdx.x, group = a.H / a.G, pitch = D + MMA_PAD;
     const uint32_t lane = threadIdx.x % 32;
     __nv_bfloat16 *k = (__nv_bfloat16 *)shared, *v = k + ROWS * pitch, *q = v + ROWS * pitch;
     __nv_bfloat16 *d_o = q + OTHER * pitch;
     float dk[2 * STEPS][4] = {}, dv[2 * STEPS][4] = {}, s[TILES][4], dp[TILES][4];
-    att_span span;
-    if (!att_find(&span, seq_begin, a.S, blockIdx.x, ROWS)) {
-        return;
-    }
+    const seam_cuda_span span = spans[blockIdx.y];
     const uint32_t end = span.end, row = span.row0 + threadIdx.x / 32 * 16 + lane / 4;
     rows_load(k, (const __nv_bfloat16 *)a.k + (size_t)g * D, a.k_ld, span.row0, ROWS, end, D);
     rows_load(v, (const __nv_bfloat16 *)a.v + (size_t)g * D, a.v_ld, span.row0, ROWS, end, D);
@@ -175,31 +141,36 @@ static __global__ void __launch_bounds__(MMA_THREADS)
 }
 
 /* ---- launchers ---- */
-bool seam_cuda_attention_backward_mma_fits(const seam_attention_backward_args *args) {
+bool seam_cuda_attention_backward_mma_fits(const seam_stream *stream,
+                                           const seam_attention_backward_args *args) {
     const seam_attention_backward_args *a = args;
     const uint32_t ld = a->q_ld | a->k_ld | a->v_ld | a->dq_ld | a->dk_ld | a->dv_ld;
-    return a->D % 16 == 0 && a->D <= MMA_D_MAX && ld % 8 == 0 && vector_aligned(a->q) &&
-           vector_aligned(a->k) && vector_aligned(a->v) && vector_aligned(a->d_o) &&
-           vector_aligned(a->dq) && vector_aligned(a->dk) && vector_aligned(a->dv);
+    return seam_cuda_act(stream) == SEAM_BF16 && a->D % 16 == 0 && a->D <= MMA_D_MAX &&
+           ld % 8 == 0 && vector_aligned(a->q) && vector_aligned(a->k) && vector_aligned(a->v) &&
+           vector_aligned(a->d_o) && vector_aligned(a->dq) && vector_aligned(a->dk) &&
+           vector_aligned(a->dv);
 }
 
 template <int STEPS>
 static seam_status launch(cudaStream_t queue, const seam_attention_backward_args &a,
-                          const float *delta, const uint32_t *seq_begin) {
-    const uint32_t tiles = a.T / ROWS + a.S;
+                          const float *delta, const seam_cuda_spans &spans) {
     const int bytes = (int)(2 * (ROWS + OTHER) * (a.D + MMA_PAD) * sizeof(__nv_bfloat16));
     SEAM_CUDA_TRY(cudaFuncSetAttribute(dq_mma_kernel<STEPS>,
                                        cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
     SEAM_CUDA_TRY(cudaFuncSetAttribute(dkv_mma_kernel<STEPS>,
                                        cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
-    dq_mma_kernel<STEPS><<<dim3(tiles, a.H), MMA_THREADS, bytes, queue>>>(a, delta, seq_begin);
-    dkv_mma_kernel<STEPS><<<dim3(tiles, a.G), MMA_THREADS, bytes, queue>>>(a, delta, seq_begin);
+    dq_mma_kernel<STEPS><<<dim3(a.H, spans.count), MMA_THREADS, bytes, queue>>>(a, delta, spans.at);
+    dkv_mma_kernel<STEPS>
+        <<<dim3(a.G, spans.count), MMA_THREADS, bytes, queue>>>(a, delta, spans.at);
     return SEAM_CUDA_LAUNCHED();
 }
 
-seam_status seam_cuda_attention_backward_mma(cudaStream_t queue,
+seam_status seam_cuda_attention_backward_mma(seam_stream *stream,
                                              const seam_attention_backward_args *args,
-                                             const float *delta, const uint32_t *seq_begin) {
-    return args->D <= 64 ? launch<4>(queue, *args, delta, seq_begin)
-                         : launch<8>(queue, *args, delta, seq_begin);
+                                             const float *delta) {
+    cudaStream_t queue = seam_cuda_queue(stream);
+    seam_cuda_spans spans;
+    SEAM_TRY(seam_cuda_spans_of(&spans, stream, args->seq_begin, args->S, ROWS));
+    return args->D <= 64 ? launch<4>(queue, *args, delta, spans)
+                         : launch<8>(queue, *args, delta, spans);
 }

@@ -26,18 +26,15 @@ static __device__ inline void tile_softmax(att_square s, float *max, float *sum,
 
 template <typename act>
 static __global__ void __launch_bounds__(ATT_THREADS)
-    forward_kernel(seam_attention_forward_args a, const uint32_t *seq_begin) {
+    forward_kernel(seam_attention_forward_args a, const seam_cuda_span *spans) {
     extern __shared__ float shared[];
     __shared__ att_square s;
     __shared__ float max[ATT_ROWS], sum[ATT_ROWS], factor[ATT_ROWS];
-    const uint32_t D = a.D, h = blockIdx.y, g = h / (a.H / a.G);
+    const uint32_t D = a.D, h = blockIdx.x, g = h / (a.H / a.G);
     const uint32_t ty = threadIdx.x / 16, tx = threadIdx.x % 16;
     float *q = shared, *k = q + ATT_ROWS * (D + 1), *v = k + ATT_ROWS * (D + 1);
     float acc[2][ATT_COLS] = {}, dots[2][2];
-    att_span span;
-    if (!att_find(&span, seq_begin, a.S, blockIdx.x, ATT_ROWS)) {
-        return;
-    }
+    const seam_cuda_span span = spans[blockIdx.y];
     if (threadIdx.x < ATT_ROWS) {
         max[threadIdx.x] = -INFINITY;
         sum[threadIdx.x] = 0.0f;
@@ -75,31 +72,27 @@ static __global__ void __launch_bounds__(ATT_THREADS)
 /* ---- launchers ---- */
 template <typename act>
 static seam_status launch(cudaStream_t queue, const seam_attention_forward_args &a,
-                          const uint32_t *seq_begin) {
-    const dim3 grid(a.T / ATT_ROWS + a.S, a.H);
+                          const seam_cuda_spans &spans) {
     const int bytes = (int)(3 * ATT_ROWS * (a.D + 1) * sizeof(float));
     SEAM_CUDA_TRY(cudaFuncSetAttribute(forward_kernel<act>,
                                        cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
-    forward_kernel<act><<<grid, ATT_THREADS, bytes, queue>>>(a, seq_begin);
+    forward_kernel<act><<<dim3(a.H, spans.count), ATT_THREADS, bytes, queue>>>(a, spans.at);
     return SEAM_CUDA_LAUNCHED();
 }
 
 seam_status seam_cuda_attention_forward(seam_stream *stream,
                                         const seam_attention_forward_args *args) {
-    const size_t seq_bytes = (args->S + 1) * sizeof(uint32_t);
-    void *seq_begin = NULL;
+    seam_cuda_spans spans;
     SEAM_ASSERT(args->G > 0 && args->H % args->G == 0);
     SEAM_ASSERT(args->D <= ATT_D_MAX);
     SEAM_ASSERT(args->seq_begin[0] == 0 && args->seq_begin[args->S] == args->T);
     if (args->T == 0) {
         return SEAM_OK;
     }
-    cudaStream_t queue = seam_cuda_queue(stream);
-    SEAM_TRY(seam_cuda_scratch(&seq_begin, stream, seq_bytes));
-    SEAM_CUDA_TRY(
-        cudaMemcpyAsync(seq_begin, args->seq_begin, seq_bytes, cudaMemcpyHostToDevice, queue));
-    if (seam_cuda_act(stream) == SEAM_BF16 && seam_cuda_attention_mma_fits(args)) {
-        return seam_cuda_attention_forward_mma(queue, args, (const uint32_t *)seq_begin);
+    if (seam_cuda_attention_mma_fits(stream, args)) {
+        return seam_cuda_attention_forward_mma(stream, args);
     }
-    SEAM_CUDA_BY_ACT(stream, return launch<act>(queue, *args, (const uint32_t *)seq_begin));
+    cudaStream_t queue = seam_cuda_queue(stream);
+    SEAM_TRY(seam_cuda_spans_of(&spans, stream, args->seq_begin, args->S, ATT_ROWS));
+    SEAM_CUDA_BY_ACT(stream, return launch<act>(queue, *args, spans));
 }

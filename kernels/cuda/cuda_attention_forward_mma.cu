@@ -12,24 +12,6 @@
 #define KEYS 64u
 
 /* ---- kernels ---- */
-/* s (16 rows, 64 keys) of a warp = q k^T */
-template <int STEPS>
-static __device__ inline void scores(float (&s)[8][4], const uint32_t (&q)[STEPS][4],
-                                     const __nv_bfloat16 *k, uint32_t D) {
-    const uint32_t lane = threadIdx.x % 32, pitch = D + MMA_PAD;
-#pragma unroll
-    for (int n = 0; n < 8; n++) {
-        const __nv_bfloat16 *row = k + (n * 8 + lane / 4) * pitch + lane % 4 * 2;
-        s[n][0] = s[n][1] = s[n][2] = s[n][3] = 0.0f;
-#pragma unroll
-        for (int step = 0; step < STEPS; step++) {
-            if (step * 16 < D) {
-                mma(s[n], q[step], word(row + step * 16), word(row + step * 16 + 8));
-            }
-        }
-    }
-}
-
 /* p in place of s for the thread's two rows (row0, row0 + 8), which see keys up to themselves;
  * the factors for what was summed before. */
 static __device__ inline void softmax(float (&s)[8][4], float (&max)[2], float (&sum)[2],
@@ -65,55 +47,23 @@ static __device__ inline void softmax(float (&s)[8][4], float (&max)[2], float (
     }
 }
 
-/* o (16 rows, D) of a warp = factor o + p v */
-template <int STEPS>
-static __device__ inline void values(float (&o)[2 * STEPS][4], const float (&p)[8][4],
-                                     const float (&factor)[2], const __nv_bfloat16 *v, uint32_t D) {
-    const uint32_t lane = threadIdx.x % 32, pitch = D + MMA_PAD;
-#pragma unroll
-    for (int n = 0; n < 2 * STEPS; n++) {
-        o[n][0] *= factor[0], o[n][1] *= factor[0];
-        o[n][2] *= factor[1], o[n][3] *= factor[1];
-    }
-#pragma unroll
-    for (int j = 0; j < 4; j++) {
-        const uint32_t a[4] = {pack(p[2 * j][0], p[2 * j][1]), pack(p[2 * j][2], p[2 * j][3]),
-                               pack(p[2 * j + 1][0], p[2 * j + 1][1]),
-                               pack(p[2 * j + 1][2], p[2 * j + 1][3])};
-#pragma unroll
-        for (int n = 0; n < STEPS; n++) {
-            if (n * 16 < D) {
-                uint32_t b[4];
-                load_transposed(b, v + (j * 16 + lane % 16) * pitch + n * 16 + lane / 16 * 8);
-                mma(o[2 * n], a, b[0], b[1]);
-                mma(o[2 * n + 1], a, b[2], b[3]);
-            }
-        }
-    }
-}
-
 template <int STEPS>
 static __global__ void __launch_bounds__(MMA_THREADS)
-    mma_kernel(seam_attention_forward_args a, const uint32_t *seq_begin) {
+    mma_kernel(seam_attention_forward_args a, const seam_cuda_span *spans) {
     extern __shared__ uint4 shared[];
-    const uint32_t D = a.D, h = blockIdx.y, g = h / (a.H / a.G), pitch = D + MMA_PAD;
+    const uint32_t D = a.D, h = blockIdx.x, g = h / (a.H / a.G), pitch = D + MMA_PAD;
     const uint32_t lane = threadIdx.x % 32, warp_row = threadIdx.x / 32 * 16;
     __nv_bfloat16 *k = (__nv_bfloat16 *)shared, *v = k + KEYS * pitch;
     uint32_t q[STEPS][4] = {};
     float o[2 * STEPS][4] = {}, s[8][4];
     float max[2] = {-INFINITY, -INFINITY}, sum[2] = {0.0f, 0.0f}, factor[2];
-    att_span span;
-    if (!att_find(&span, seq_begin, a.S, blockIdx.x, ROWS)) {
-        return;
-    }
+    const seam_cuda_span span = spans[blockIdx.y];
     rows_load(k, (const __nv_bfloat16 *)a.q + (size_t)h * D, a.q_ld, span.row0, ROWS, span.end, D);
     __syncthreads(); /* q passes through k's tile into registers */
 #pragma unroll
     for (int step = 0; step < STEPS; step++) {
         if (step * 16 < D) {
-            const __nv_bfloat16 *at = k + (warp_row + lane / 4) * pitch + step * 16 + lane % 4 * 2;
-            q[step][0] = word(at), q[step][1] = word(at + 8 * pitch);
-            q[step][2] = word(at + 8), q[step][3] = word(at + 8 * pitch + 8);
+            operand(q[step], k + step * 16, pitch);
         }
     }
     const uint32_t row = span.row0 + warp_row + lane / 4;
@@ -122,9 +72,23 @@ static __global__ void __launch_bounds__(MMA_THREADS)
         rows_load(k, (const __nv_bfloat16 *)a.k + (size_t)g * D, a.k_ld, k0, KEYS, span.end, D);
         rows_load(v, (const __nv_bfloat16 *)a.v + (size_t)g * D, a.v_ld, k0, KEYS, span.end, D);
         __syncthreads();
-        scores(s, q, k, D);
+#pragma unroll
+        for (int n = 0; n < 8; n++) {
+            s[n][0] = s[n][1] = s[n][2] = s[n][3] = 0.0f;
+        }
+#pragma unroll
+        for (int step = 0; step < STEPS; step++) {
+            if (step * 16 < D) {
+                add_dots(s, q[step], k + step * 16, pitch);
+            }
+        }
         softmax(s, max, sum, factor, a.scale, k0, row);
-        values<STEPS>(o, s, factor, v, D);
+#pragma unroll
+        for (int n = 0; n < 2 * STEPS; n++) {
+            o[n][0] *= factor[0], o[n][1] *= factor[0];
+            o[n][2] *= factor[1], o[n][3] *= factor[1];
+        }
+        add_product<STEPS>(o, s, v, D);
     }
 #pragma unroll
     for (int half = 0; half < 2; half++) {
@@ -145,23 +109,26 @@ static __global__ void __launch_bounds__(MMA_THREADS)
 }
 
 /* ---- launchers ---- */
-bool seam_cuda_attention_mma_fits(const seam_attention_forward_args *args) {
+bool seam_cuda_attention_mma_fits(const seam_stream *stream,
+                                  const seam_attention_forward_args *args) {
     const seam_attention_forward_args *a = args;
-    return a->D % 16 == 0 && a->D <= MMA_D_MAX && a->q_ld % 8 == 0 && a->k_ld % 8 == 0 &&
-           a->v_ld % 8 == 0 && vector_aligned(a->q) && vector_aligned(a->k) &&
-           vector_aligned(a->v) && vector_aligned(a->o);
+    return seam_cuda_act(stream) == SEAM_BF16 && a->D % 16 == 0 && a->D <= MMA_D_MAX &&
+           a->q_ld % 8 == 0 && a->k_ld % 8 == 0 && a->v_ld % 8 == 0 && vector_aligned(a->q) &&
+           vector_aligned(a->k) && vector_aligned(a->v) && vector_aligned(a->o);
 }
 
-seam_status seam_cuda_attention_forward_mma(cudaStream_t queue,
-                                            const seam_attention_forward_args *args,
-                                            const uint32_t *seq_begin) {
+seam_status seam_cuda_attention_forward_mma(seam_stream *stream,
+                                            const seam_attention_forward_args *args) {
     const seam_attention_forward_args a = *args;
-    const dim3 grid(a.T / ROWS + a.S, a.H);
     const size_t bytes = 2 * KEYS * (a.D + MMA_PAD) * sizeof(__nv_bfloat16);
+    cudaStream_t queue = seam_cuda_queue(stream);
+    seam_cuda_spans spans;
+    SEAM_TRY(seam_cuda_spans_of(&spans, stream, a.seq_begin, a.S, ROWS));
+    const dim3 grid(a.H, spans.count);
     if (a.D <= 64) {
-        mma_kernel<4><<<grid, MMA_THREADS, bytes, queue>>>(a, seq_begin);
+        mma_kernel<4><<<grid, MMA_THREADS, bytes, queue>>>(a, spans.at);
     } else {
-        mma_kernel<8><<<grid, MMA_THREADS, bytes, queue>>>(a, seq_begin);
+        mma_kernel<8><<<grid, MMA_THREADS, bytes, queue>>>(a, spans.at);
     }
     return SEAM_CUDA_LAUNCHED();
 }

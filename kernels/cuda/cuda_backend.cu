@@ -23,6 +23,7 @@ typedef struct cuda_stream {
     cudaStream_t queue;
     void *scratch;
     size_t scratch_bytes;
+    seam_cuda_kept kept[SEAM_CUDA_USES];
 } cuda_stream;
 
 /* ---- What went wrong ---- */
@@ -95,6 +96,10 @@ uint32_t seam_cuda_major(const seam_stream *stream) {
 
 seam_dtype seam_cuda_act(const seam_stream *stream) {
     return stream->backend->ops.act;
+}
+
+seam_cuda_kept *seam_cuda_kept_of(seam_stream *stream, seam_cuda_use use) {
+    return &((cuda_stream *)stream)->kept[use];
 }
 
 cublasLtHandle_t seam_cuda_blas(const seam_backend *backend) {
@@ -177,6 +182,9 @@ static void cuda_stream_destroy(seam_stream *gift_stream) {
         cuda_stream *stream = (cuda_stream *)gift_stream;
         (void)seam_cuda_queue(gift_stream);
         (void)seam_cuda_status(cudaFree(stream->scratch));
+        for (int use = 0; use < SEAM_CUDA_USES; use++) {
+            seam_cuda_kept_deinit(&stream->kept[use]);
+        }
         if (stream->queue != NULL) {
             (void)seam_cuda_status(cudaStreamDestroy(stream->queue));
         }

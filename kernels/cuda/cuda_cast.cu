@@ -60,6 +60,10 @@ seam_status seam_cuda_cast(seam_stream *stream, void *dst, seam_dtype dst_type, 
     if (count == 0) {
         return SEAM_OK;
     }
+    if (dst_type == src_type) {
+        return seam_cuda_status(cudaMemcpyAsync(dst, src, count * seam_dtype_bytes(dst_type),
+                                                cudaMemcpyDeviceToDevice, queue));
+    }
     switch (dst_type) {
     case SEAM_F64:
         cast_from(queue, (double *)dst, src, src_type, count);

@@ -23,8 +23,13 @@ static __device__ inline void store_f32(__nv_bfloat16 *p, float x) {
     *p = __float2bfloat16_rn(x);
 }
 
+static __device__ inline uint32_t pack(float lo, float hi) {
+    const __nv_bfloat162 pair = __floats2bfloat162_rn(lo, hi);
+    return *(const uint32_t *)&pair;
+}
+
 /* V is 1, or VECTOR with p on 16 bytes. */
-template <int V, typename T> static __device__ inline void load(float (&x)[V], const T *p) {
+template <uint32_t V, typename T> static __device__ inline void load(float (&x)[V], const T *p) {
     if constexpr (V == 1) {
         x[0] = to_f32(*p);
     } else {
@@ -32,14 +37,14 @@ template <int V, typename T> static __device__ inline void load(float (&x)[V], c
         for (unsigned i = 0; i < sizeof raw / 16; i++) {
             reinterpret_cast<uint4 *>(raw)[i] = reinterpret_cast<const uint4 *>(p)[i];
         }
-        for (int i = 0; i < V; i++) {
+        for (uint32_t i = 0; i < V; i++) {
             x[i] = to_f32(raw[i]);
         }
     }
 }
-template <int V, typename T> static __device__ inline void store(T *p, const float (&x)[V]) {
+template <uint32_t V, typename T> static __device__ inline void store(T *p, const float (&x)[V]) {
     alignas(16) T raw[V];
-    for (int i = 0; i < V; i++) {
+    for (uint32_t i = 0; i < V; i++) {
         store_f32(raw + i, x[i]);
     }
     if constexpr (V == 1) {

@@ -1,6 +1,7 @@
 /* What attention and thin products on tensor cores share: mma.m16n8k16 with f32 sums, its fragments
  * from tiles in shared memory whose rows are MMA_PAD elements further apart than dense (so that
- * neither words nor matrices meet in a bank), blocks of four warps of 16 rows.  Device code only. */
+ * neither words nor matrices meet in a bank), blocks of four warps of 16 rows.  Device code only.
+ */
 #ifndef SEAM_CUDA_MMA_CUH
 #define SEAM_CUDA_MMA_CUH
 
@@ -25,13 +26,50 @@ static __device__ inline void load_transposed(uint32_t (&b)[4], const __nv_bfloa
                  : "r"(address));
 }
 
-static __device__ inline uint32_t pack(float lo, float hi) {
-    const __nv_bfloat162 pair = __floats2bfloat162_rn(lo, hi);
-    return *(const uint32_t *)&pair;
-}
-
 static __device__ inline uint32_t word(const __nv_bfloat16 *p) {
     return *(const uint32_t *)p;
+}
+
+/* The a operand of 16 columns from `x` on: rows of the warp. */
+static __device__ inline void operand(uint32_t (&a)[4], const __nv_bfloat16 *x, uint32_t pitch) {
+    const uint32_t lane = threadIdx.x % 32;
+    const __nv_bfloat16 *at = x + (threadIdx.x / 32 * 16 + lane / 4) * pitch + lane % 4 * 2;
+    a[0] = word(at), a[1] = word(at + 8 * pitch);
+    a[2] = word(at + 8), a[3] = word(at + 8 * pitch + 8);
+}
+
+/* s (16, 8 TILES) += a times 16 columns of the rows of y, from `y` on. */
+template <int TILES>
+static __device__ inline void add_dots(float (&s)[TILES][4], const uint32_t (&a)[4],
+                                       const __nv_bfloat16 *y, uint32_t pitch) {
+    const uint32_t lane = threadIdx.x % 32;
+    const __nv_bfloat16 *row = y + lane / 4 * pitch + lane % 4 * 2;
+#pragma unroll
+    for (int n = 0; n < TILES; n++) {
+        mma(s[n], a, word(row + n * 8 * pitch), word(row + n * 8 * pitch + 8));
+    }
+}
+
+/* acc (16, D) += p (16, 8 TILES) y (8 TILES, D), p rounded. */
+template <int STEPS, int TILES>
+static __device__ inline void add_product(float (&acc)[2 * STEPS][4], const float (&p)[TILES][4],
+                                          const __nv_bfloat16 *y, uint32_t D) {
+    const uint32_t lane = threadIdx.x % 32, pitch = D + MMA_PAD;
+#pragma unroll
+    for (int j = 0; j < TILES / 2; j++) {
+        const uint32_t a[4] = {pack(p[2 * j][0], p[2 * j][1]), pack(p[2 * j][2], p[2 * j][3]),
+                               pack(p[2 * j + 1][0], p[2 * j + 1][1]),
+                               pack(p[2 * j + 1][2], p[2 * j + 1][3])};
+#pragma unroll
+        for (int n = 0; n < STEPS; n++) {
+            if (n * 16 < D) {
+                uint32_t b[4];
+                load_transposed(b, y + (j * 16 + lane % 16) * pitch + n * 16 + lane / 16 * 8);
+                mma(acc[2 * n], a, b[0], b[1]);
+                mma(acc[2 * n + 1], a, b[2], b[3]);
+            }
+        }
+    }
 }
 
 /* tile[i][d], rows D + MMA_PAD apart; zero from row `end` on. */

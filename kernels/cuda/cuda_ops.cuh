@@ -65,6 +65,40 @@ seam_status seam_cuda_scratch(void **ret_ptr, seam_stream *stream, size_t bytes)
 /* Room for `bytes` in a scratch that holds several arrays. */
 size_t seam_cuda_round(size_t bytes);
 
+/* Arrays of the host that every layer's ops are given again, kept on the device by the stream while
+ * their contents stay the same; cuda_kept.cu.  One a use; valid until the next call with it. */
+typedef enum seam_cuda_use {
+    SEAM_CUDA_POSITIONS,
+    SEAM_CUDA_SPANS_32,
+    SEAM_CUDA_SPANS_64,
+    SEAM_CUDA_SPANS_128,
+    SEAM_CUDA_USES
+} seam_cuda_use;
+typedef struct seam_cuda_kept {
+    void *key; /* host: the array as it was given */
+    size_t key_bytes, key_room_bytes;
+    void *host, *device; /* what was made of it */
+    uint32_t count;
+    size_t room_bytes;
+} seam_cuda_kept;
+seam_cuda_kept *seam_cuda_kept_of(seam_stream *stream, seam_cuda_use use);
+void seam_cuda_kept_deinit(seam_cuda_kept *kept);
+
+seam_status seam_cuda_positions(const uint32_t **ret_device, seam_stream *stream,
+                                const uint32_t *positions, uint32_t T);
+
+/* Rows [begin, end) of the sequence that a tile of rows is in, and its first row. */
+typedef struct seam_cuda_span {
+    uint32_t begin, end, row0;
+} seam_cuda_span;
+typedef struct seam_cuda_spans {
+    const seam_cuda_span *at; /* device; tiles with most rows before them in their sequence first */
+    uint32_t count;
+} seam_cuda_spans;
+/* The tiles of `rows` (32, 64, 128) rows that the sequences fall into, none across two. */
+seam_status seam_cuda_spans_of(seam_cuda_spans *ret_spans, seam_stream *stream,
+                               const uint32_t *seq_begin, uint32_t S, uint32_t rows);
+
 /* Runs `body` with `act` as the stream's type. */
 #define SEAM_CUDA_BY_ACT(stream, body)                                                             \
     do {                                                                                           \
@@ -146,16 +180,16 @@ uint32_t seam_cuda_algorithms(cublasLtMatmulAlgo_t *ret_algos, const seam_cuda_p
 /* Fills in the plans of a weight; none found is fine (cuda_gemm.cu serves then). */
 void seam_cuda_weight_plan(seam_weight *weight);
 
-/* Attention on tensor cores (bf16), where shapes and alignment allow it; seq_begin and delta are
- * the device's. */
-bool seam_cuda_attention_mma_fits(const seam_attention_forward_args *args);
-seam_status seam_cuda_attention_forward_mma(cudaStream_t queue,
-                                            const seam_attention_forward_args *args,
-                                            const uint32_t *seq_begin);
-bool seam_cuda_attention_backward_mma_fits(const seam_attention_backward_args *args);
-seam_status seam_cuda_attention_backward_mma(cudaStream_t queue,
+/* Attention on tensor cores (bf16), where shapes and alignment allow it; delta is the device's. */
+bool seam_cuda_attention_mma_fits(const seam_stream *stream,
+                                  const seam_attention_forward_args *args);
+seam_status seam_cuda_attention_forward_mma(seam_stream *stream,
+                                            const seam_attention_forward_args *args);
+bool seam_cuda_attention_backward_mma_fits(const seam_stream *stream,
+                                           const seam_attention_backward_args *args);
+seam_status seam_cuda_attention_backward_mma(seam_stream *stream,
                                              const seam_attention_backward_args *args,
-                                             const float *delta, const uint32_t *seq_begin);
+                                             const float *delta);
 
 /* The ops, ../include/ops.h. */
 seam_status seam_cuda_cast(seam_stream *stream, void *dst, seam_dtype dst_type, const void *src,

@@ -1,22 +1,31 @@
-/* Rotary embedding in place: a block of 128 threads a row, a thread a pair (i, i + D/2).
- * Moves the heads' bytes once in and once out; bound by memory. */
+/* Rotary embedding in place: a block of 128 threads a row, a thread V pairs (i, i + D/2) at a time.
+ * Moves the heads' bytes once in and once out, and a row of the table from cache; bound by memory.
+ */
 #include "cuda_device.cuh"
 
 #define THREADS 128u
 
 /* ---- kernels ---- */
-template <typename act>
+template <typename act, uint32_t V>
 static __global__ void rope_kernel(seam_rope_args a, const uint32_t *positions) {
-    const uint32_t half = a.D / 2;
+    const uint32_t half = a.D / 2, chunks = half / V;
     const float *cos_row = (const float *)a.cos_sin + (size_t)positions[blockIdx.x] * a.D;
     act *row = (act *)a.x + (size_t)blockIdx.x * a.ld;
-    for (uint32_t k = threadIdx.x; k < a.heads * half; k += THREADS) {
-        const uint32_t i = k % half;
-        act *x = row + (size_t)(k / half) * a.D + i;
-        const float c = cos_row[i], s = a.backward ? -cos_row[half + i] : cos_row[half + i];
-        const float lo = to_f32(x[0]), hi = to_f32(x[half]);
-        store_f32(x, lo * c - hi * s);
-        store_f32(x + half, hi * c + lo * s);
+    for (uint32_t k = threadIdx.x; k < a.heads * chunks; k += THREADS) {
+        const uint32_t i = k % chunks * V;
+        act *x = row + (size_t)(k / chunks) * a.D + i;
+        float lo[V], hi[V], c[V], s[V];
+        load(lo, x);
+        load(hi, x + half);
+        load(c, cos_row + i);
+        load(s, cos_row + half + i);
+        for (uint32_t j = 0; j < V; j++) {
+            const float sine = a.backward ? -s[j] : s[j], low = lo[j];
+            lo[j] = low * c[j] - hi[j] * sine;
+            hi[j] = hi[j] * c[j] + low * sine;
+        }
+        store(x, lo);
+        store(x + half, hi);
     }
 }
 
@@ -24,15 +33,19 @@ static __global__ void rope_kernel(seam_rope_args a, const uint32_t *positions) 
 seam_status seam_cuda_rope(seam_stream *stream, const seam_rope_args *args) {
     cudaStream_t queue = seam_cuda_queue(stream);
     const seam_rope_args a = *args;
-    void *positions = NULL;
+    const bool vector = a.D % (2 * VECTOR) == 0 && a.ld % VECTOR == 0 && vector_aligned(a.x) &&
+                        vector_aligned(a.cos_sin);
+    const uint32_t *positions = NULL;
     SEAM_ASSERT(a.D % 2 == 0);
     if (a.T == 0) {
         return SEAM_OK;
     }
-    SEAM_TRY(seam_cuda_scratch(&positions, stream, a.T * sizeof(uint32_t)));
-    SEAM_CUDA_TRY(cudaMemcpyAsync(positions, a.positions, a.T * sizeof(uint32_t),
-                                  cudaMemcpyHostToDevice, queue));
-    SEAM_CUDA_BY_ACT(
-        stream, (rope_kernel<act><<<a.T, THREADS, 0, queue>>>(a, (const uint32_t *)positions)));
+    SEAM_TRY(seam_cuda_positions(&positions, stream, a.positions, a.T));
+    if (vector) {
+        SEAM_CUDA_BY_ACT(stream,
+                         (rope_kernel<act, VECTOR><<<a.T, THREADS, 0, queue>>>(a, positions)));
+    } else {
+        SEAM_CUDA_BY_ACT(stream, (rope_kernel<act, 1><<<a.T, THREADS, 0, queue>>>(a, positions)));
+    }
     return SEAM_CUDA_LAUNCHED();
 }

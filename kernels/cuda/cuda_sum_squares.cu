@@ -1,6 +1,6 @@
 /* Sum of squares in double.  BLOCKS blocks of 256 threads, each thread every (BLOCKS * 256)th
- * element, then one block over the blocks' sums: a fixed order for any count.  Reads 4 bytes an
- * element; bound by memory. */
+ * element in four sums, then one block over the blocks' sums: a fixed order for any count.  Reads 4
+ * bytes an element; bound by memory. */
 #include "cuda_device.cuh"
 
 #define THREADS 256u
@@ -8,10 +8,20 @@
 
 /* ---- kernels ---- */
 static __global__ void squares_kernel(double *ret_parts, const float *x, size_t count) {
-    double sum = 0.0;
-    for (size_t i = (size_t)blockIdx.x * THREADS + threadIdx.x; i < count; i += BLOCKS * THREADS) {
-        sum += (double)x[i] * (double)x[i];
+    constexpr size_t step = BLOCKS * THREADS;
+    double sums[4] = {};
+    for (size_t at = (size_t)blockIdx.x * THREADS + threadIdx.x; at < count; at += 4 * step) {
+        float value[4];
+#pragma unroll
+        for (int k = 0; k < 4; k++) {
+            value[k] = at + k * step < count ? x[at + k * step] : 0.0f;
+        }
+#pragma unroll
+        for (int k = 0; k < 4; k++) {
+            sums[k] += (double)value[k] * (double)value[k];
+        }
     }
+    double sum = (sums[0] + sums[1]) + (sums[2] + sums[3]);
     sum = block_sum(sum);
     if (threadIdx.x == 0) {
         ret_parts[blockIdx.x] = sum;

@@ -5,7 +5,8 @@
 #define THREADS 256u
 
 /* ---- kernels ---- */
-template <typename act, int V> static __global__ void forward_kernel(seam_swiglu_forward_args a) {
+template <typename act, uint32_t V>
+static __global__ void forward_kernel(seam_swiglu_forward_args a) {
     const size_t i = ((size_t)blockIdx.x * THREADS + threadIdx.x) * V;
     if (i >= (size_t)a.T * a.F) {
         return;
@@ -14,14 +15,15 @@ template <typename act, int V> static __global__ void forward_kernel(seam_swiglu
     float g[V], u[V];
     load(g, gate);
     load(u, gate + a.F);
-    for (int k = 0; k < V; k++) {
+    for (uint32_t k = 0; k < V; k++) {
         g[k] = g[k] / (1.0f + expf(-g[k])) * u[k];
     }
     store((act *)a.y + i, g);
 }
 
 /* d_gate_up may be gate_up itself: a thread reads what it writes. */
-template <typename act, int V> static __global__ void backward_kernel(seam_swiglu_backward_args a) {
+template <typename act, uint32_t V>
+static __global__ void backward_kernel(seam_swiglu_backward_args a) {
     const size_t i = ((size_t)blockIdx.x * THREADS + threadIdx.x) * V;
     if (i >= (size_t)a.T * a.F) {
         return;
@@ -33,7 +35,7 @@ template <typename act, int V> static __global__ void backward_kernel(seam_swigl
     load(g, gate);
     load(u, gate + a.F);
     load(dy, (const act *)a.dy + i);
-    for (int k = 0; k < V; k++) {
+    for (uint32_t k = 0; k < V; k++) {
         const float s = 1.0f / (1.0f + expf(-g[k])), x = g[k];
         g[k] = dy[k] * u[k] * s * (1.0f + x * (1.0f - s));
         u[k] = dy[k] * x * s;

@@ -94,19 +94,21 @@ typedef struct seam_linear_backward_args {
 } seam_linear_backward_args;
 
 /* y = x * rstd * w, rstd = 1/sqrt(mean_c x^2 + eps).  Zhang & Sennrich 2019, arXiv:1910.07467.
- * x (T, C) acc; w (C) acc; y (T, C) act; rstd (T) acc, kept for backward (NULL: not wanted). */
+ * x (T, C) acc; w (C) acc; y (T, C) act; rstd (T) acc and x_act (T, C) act, which is x, kept for
+ * backward (NULL: not wanted). */
 typedef struct seam_rmsnorm_forward_args {
-    void *y, *rstd;
+    void *y, *rstd, *x_act;
     const void *x, *w;
     float eps;
     uint32_t T, C;
 } seam_rmsnorm_forward_args;
 
-/* dx (T, C) acc: added to when dx_add, else written.  dy (T, C): acc when dy_is_acc, else act.
+/* dx (T, C) acc: added to when dx_add, else written; dx_act (T, C) act: dx as it then is (NULL: not
+ * wanted).  dy (T, C): acc when dy_is_acc, else act.  x (T, C): act when x_is_act, else acc.
  * dw is not computed: norms are frozen. */
 typedef struct seam_rmsnorm_backward_args {
-    void *dx;
-    bool dx_add, dy_is_acc;
+    void *dx, *dx_act;
+    bool dx_add, dy_is_acc, x_is_act;
     const void *dy, *x, *w, *rstd;
     uint32_t T, C;
 } seam_rmsnorm_backward_args;
@@ -137,11 +139,15 @@ typedef struct seam_attention_forward_args {
     uint32_t S, T, H, G, D;
 } seam_attention_forward_args;
 
+/* With cos_sin (as of rope) and positions dq and dk are gradients before the rotation, else (NULL)
+ * of q and k as they are here. */
 typedef struct seam_attention_backward_args {
     void *dq, *dk, *dv; /* act; leading dimensions as q, k, v's own gradients below */
     uint32_t dq_ld, dk_ld, dv_ld;
     const void *d_o, *o, *q, *k, *v, *lse;
     uint32_t q_ld, k_ld, v_ld;
+    const void *cos_sin;
+    const uint32_t *positions; /* (T) */
     const uint32_t *seq_begin;
     float scale;
     uint32_t S, T, H, G, D;

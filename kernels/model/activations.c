@@ -1,6 +1,6 @@
 /* The memory of one micro-batch: everything that backward needs, and the scratch of a layer.
  *
- * Kept for every layer: the residual stream before both norms (acc), both rstd, q|k|v rotated, o,
+ * Kept for every layer: the residual stream before both norms (act), both rstd, q|k|v rotated, o,
  * log-sum-exp, gate|up, and x A^T of every adapted projection.  Kept only where LoRA reads it
  * again: the normalised inputs and the SwiGLU output; else all layers share one.  Forward only
  * (no LoRA config): all layers share everything.  Recompute: all layers share everything but their
@@ -43,10 +43,11 @@ static void layer_take(plan *p, seam_layer_acts *l, const seam_activations *acts
     const bool own_swiglu =
         shared == NULL || seam_product_has_lora(acts->targets, SEAM_PRODUCT_DOWN);
     if (acts->keep) {
-        l->x_in = take(p, c->hidden, acc);
-        l->x_mid = take(p, c->hidden, acc);
+        l->x_in = take(p, c->hidden, act);
+        l->x_mid = take(p, c->hidden, act);
         l->attention_rstd = take(p, 1, acc);
         l->mlp_rstd = take(p, 1, acc);
+        l->x_kept = acts->recompute ? take(p, c->hidden, acc) : NULL;
     }
     l->attention_h = own_attention_h ? take(p, c->hidden, act) : shared->attention_h;
     l->qkv = take(p, b->qkv_cols, b->ops->qkv);
@@ -66,7 +67,7 @@ static void layer_take(plan *p, seam_layer_acts *l, const seam_activations *acts
 static void layer_share(plan *p, seam_layer_acts *l, const seam_activations *acts,
                         const seam_layer_acts *first) {
     *l = *first;
-    l->x_in = take(p, acts->blocks->config.hidden, acts->blocks->ops->acc);
+    l->x_kept = take(p, acts->blocks->config.hidden, acts->blocks->ops->acc);
     if (seam_product_has_lora(acts->targets, SEAM_PRODUCT_DOWN)) {
         l->u[SEAM_PRODUCT_DOWN] = take(p, acts->rank_max, acts->blocks->ops->act);
     }

@@ -1,11 +1,12 @@
 /* Backward of the blocks: layers from the last to the first, each part of a layer in reverse.
  *
- * dx is the gradient of the residual stream (acc): each half of a layer reads it as act, goes
- * back through its branch, and adds the branch's gradient to it.  Only LoRA's gradients are
- * formed; weights and norms are frozen.
+ * dx is the gradient of the residual stream (acc): each half of a layer reads it as act (d_x, left
+ * by the half before), goes back through its branch, and adds the branch's gradient to it.  Only
+ * LoRA's gradients are formed; weights and norms are frozen.
  *
- * With recompute a layer's forward runs again before its backward, from the kept x_in: the same
- * ops on the same values, so the same bits.  The last layer's activations still stand there. */
+ * With recompute a layer's forward runs again before its backward, in its kept input x_kept: the
+ * same ops on the same values, so the same bits.  The last layer's activations still stand there.
+ */
 #include "blocks_internal.h"
 #include "try.h"
 
@@ -34,6 +35,9 @@ seam_status seam_blocks_backward(const seam_blocks *blocks, seam_adapter *adapte
                            .stream = stream,
                            .dx = dx,
                            .batch = batch};
+    const seam_ops *ops = blocks->ops;
+    SEAM_TRY(ops->cast(stream, acts->d_x, ops->act, dx, ops->acc,
+                       (size_t)batch->rows * blocks->config.hidden));
     for (uint32_t layer = blocks->layer_count; layer-- > 0;) {
         if (acts->recompute && layer + 1 < blocks->layer_count) {
             SEAM_TRY(layer_again(&pass, layer));
@@ -46,36 +50,28 @@ seam_status seam_blocks_backward(const seam_blocks *blocks, seam_adapter *adapte
 
 /* The layer's activations, as its forward left them; u of down is kept and not formed again. */
 static seam_status layer_again(const backward *pass, uint32_t layer) {
-    const seam_ops *ops = pass->blocks->ops;
     const seam_layer_acts *l = &pass->acts->layers[layer];
     const seam_batch *batch = pass->batch;
     const seam_pass again = {.blocks = pass->blocks,
                              .adapter = pass->adapter,
                              .acts = pass->acts,
                              .stream = pass->stream,
-                             .x = l->x_mid,
+                             .x = l->x_kept,
                              .rows = batch->rows,
                              .positions = batch->positions,
                              .again = true};
-    SEAM_TRY(ops->cast(pass->stream, l->x_mid, ops->acc, l->x_in, ops->acc,
-                       (size_t)batch->rows * pass->blocks->config.hidden));
     SEAM_TRY(seam_layer_attention_begin(&again, layer));
     SEAM_TRY(seam_layer_attention(&again, layer, batch));
     return seam_layer_attention_end(&again, layer);
 }
 
-/* acts.d_x = dx as act. */
-static seam_status dx_to_act(const backward *pass) {
-    const seam_ops *ops = pass->blocks->ops;
-    return ops->cast(pass->stream, pass->acts->d_x, ops->act, pass->dx, ops->acc,
-                     (size_t)pass->batch->rows * pass->blocks->config.hidden);
-}
-
-/* dx += gradient of a norm, whose output's gradient is acts.d_h. */
+/* dx += gradient of a norm, whose output's gradient is acts.d_h; d_x is dx for the next product. */
 static seam_status norm_backward(const backward *pass, const void *x, const void *w,
                                  const void *rstd) {
     const seam_rmsnorm_backward_args args = {.dx = pass->dx,
+                                             .dx_act = pass->acts->d_x,
                                              .dx_add = true,
+                                             .x_is_act = true,
                                              .dy = pass->acts->d_h,
                                              .x = x,
                                              .w = w,
@@ -122,7 +118,6 @@ static seam_status mlp_backward(const backward *pass, uint32_t layer) {
     const seam_block *weights = &b->layers[layer];
     const seam_activations *acts = pass->acts;
     const seam_layer_acts *l = &acts->layers[layer];
-    SEAM_TRY(dx_to_act(pass));
     const product down = {.id = SEAM_PRODUCT_DOWN,
                           .w = weights->down,
                           .dx = acts->d_narrow,
@@ -173,6 +168,8 @@ static seam_status heads_backward(const backward *pass, uint32_t layer) {
                                                .q_ld = b->qkv_cols,
                                                .k_ld = b->qkv_cols,
                                                .v_ld = b->qkv_cols,
+                                               .cos_sin = b->cos_sin,
+                                               .positions = pass->batch->positions,
                                                .seq_begin = pass->batch->seq_begin,
                                                .scale = b->attention_scale,
                                                .S = pass->batch->seq_count,
@@ -180,16 +177,7 @@ static seam_status heads_backward(const backward *pass, uint32_t layer) {
                                                .H = b->config.heads,
                                                .G = b->config.kv_heads,
                                                .D = b->config.head_dim};
-    SEAM_TRY(b->ops->attention_backward(pass->stream, &args));
-    const seam_rope_args rope = {.x = d_qkv,
-                                 .ld = b->qkv_cols,
-                                 .heads = b->config.heads + b->config.kv_heads,
-                                 .cos_sin = b->cos_sin,
-                                 .positions = pass->batch->positions,
-                                 .backward = true,
-                                 .T = pass->batch->rows,
-                                 .D = b->config.head_dim};
-    return b->ops->rope(pass->stream, &rope);
+    return b->ops->attention_backward(pass->stream, &args);
 }
 
 static seam_status attention_backward(const backward *pass, uint32_t layer, bool skip_dx) {
@@ -198,7 +186,6 @@ static seam_status attention_backward(const backward *pass, uint32_t layer, bool
     const seam_block *weights = &b->layers[layer];
     const seam_activations *acts = pass->acts;
     const seam_layer_acts *l = &acts->layers[layer];
-    SEAM_TRY(dx_to_act(pass));
     const product o = {.id = SEAM_PRODUCT_O,
                        .w = weights->o,
                        .dx = acts->d_narrow,

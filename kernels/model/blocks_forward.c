@@ -56,31 +56,28 @@ static seam_status batch_check(const seam_activations *acts, const seam_batch *b
     return SEAM_OK;
 }
 
-/* Keeps the residual stream and normalises it into h; rstd and copy may be NULL (not kept), and
- * copy may be where the stream is. */
-static seam_status norm(const seam_pass *pass, void *h, void *rstd, void *copy, const void *w) {
-    const seam_ops *ops = pass->blocks->ops;
-    const uint32_t C = pass->blocks->config.hidden;
-    if (copy != NULL && copy != pass->x) {
-        SEAM_TRY(
-            ops->cast(pass->stream, copy, ops->acc, pass->x, ops->acc, (size_t)pass->rows * C));
-    }
+/* Normalises the residual stream into h; rstd and x_act may be NULL (not kept). */
+static seam_status norm(const seam_pass *pass, void *h, void *rstd, void *x_act, const void *w) {
     const seam_rmsnorm_forward_args args = {.y = h,
                                             .rstd = rstd,
+                                            .x_act = x_act,
                                             .x = pass->x,
                                             .w = w,
                                             .eps = pass->blocks->config.rms_eps,
                                             .T = pass->rows,
-                                            .C = C};
-    return ops->rmsnorm_forward(pass->stream, &args);
+                                            .C = pass->blocks->config.hidden};
+    return pass->blocks->ops->rmsnorm_forward(pass->stream, &args);
 }
 
 seam_status seam_layer_attention_begin(const seam_pass *pass, uint32_t layer) {
     const seam_blocks *b = pass->blocks;
     const seam_block *weights = &b->layers[layer];
     const seam_layer_acts *l = seam_pass_layer(pass, layer);
-    SEAM_TRY(norm(pass, l->attention_h, l->attention_rstd, pass->again ? NULL : l->x_in,
-                  weights->attention_norm));
+    if (pass->acts->recompute && !pass->again) {
+        SEAM_TRY(b->ops->cast(pass->stream, l->x_kept, b->ops->acc, pass->x, b->ops->acc,
+                              (size_t)pass->rows * b->config.hidden));
+    }
+    SEAM_TRY(norm(pass, l->attention_h, l->attention_rstd, l->x_in, weights->attention_norm));
     seam_lora_pair pairs[SEAM_LORA_PAIRS_MAX];
     const seam_linear_forward_args qkv = {
         .y = l->qkv,

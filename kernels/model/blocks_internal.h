@@ -90,7 +90,8 @@ uint32_t seam_adapter_pairs(seam_lora_pair ret_pairs[SEAM_LORA_PAIRS_MAX],
 
 /* ---- Activations: views into one device block ---- */
 typedef struct seam_layer_acts {
-    void *x_in, *x_mid;              /* (T, C) acc: residual stream before each norm */
+    void *x_in, *x_mid;              /* (T, C) act: residual stream before each norm */
+    void *x_kept;                    /* (T, C) acc: the layer's input, with recompute */
     void *attention_rstd, *mlp_rstd; /* (T) acc */
     void *attention_h, *mlp_h;       /* (T, C) act: normalised; kept where LoRA needs it */
     void *qkv;                       /* (T, qkv_cols) qkv, q and k rotated */
@@ -106,7 +107,7 @@ struct seam_activations {
     uint32_t rank_max;
     uint32_t targets;
     bool keep;      /* false: forward only, every layer uses layers[0] */
-    bool recompute; /* keep: x_in and u of down are a layer's own, all else is layers[0]'s */
+    bool recompute; /* keep: x_kept and u of down are a layer's own, all else is layers[0]'s */
     uint32_t rows_max, seqs_max;
     uint32_t forward_rows; /* rows of the last forward; 0: none to go back through */
     void *memory;
@@ -125,7 +126,7 @@ typedef struct seam_pass {
     void *x; /* (T, C) acc */
     uint32_t rows;
     const uint32_t *positions;
-    bool again; /* x is x_in's copy in x_mid; what the layer adds last is not wanted */
+    bool again; /* x is x_kept; what the layer adds last is not wanted */
 } seam_pass;
 
 static inline const seam_layer_acts *seam_pass_layer(const seam_pass *pass, uint32_t layer) {

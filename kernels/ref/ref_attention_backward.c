@@ -46,7 +46,6 @@ static void zero_rows(void *x, uint32_t ld, uint32_t T, uint32_t count) {
 
 seam_status seam_ref_attention_backward(seam_stream *stream,
                                         const seam_attention_backward_args *args) {
-    (void)stream;
     SEAM_ASSERT(args->G > 0 && args->H % args->G == 0);
     SEAM_ASSERT(args->seq_begin[0] == 0 && args->seq_begin[args->S] == args->T);
     zero_rows(args->dq, args->dq_ld, args->T, args->H * args->D);
@@ -58,6 +57,21 @@ seam_status seam_ref_attention_backward(seam_stream *stream,
                 backward_row(args, args->seq_begin[s], t, h);
             }
         }
+    }
+    if (args->cos_sin != NULL) {
+        seam_rope_args rope = {.x = args->dq,
+                               .ld = args->dq_ld,
+                               .heads = args->H,
+                               .cos_sin = args->cos_sin,
+                               .positions = args->positions,
+                               .backward = true,
+                               .T = args->T,
+                               .D = args->D};
+        SEAM_TRY(seam_ref_rope(stream, &rope));
+        rope.x = args->dk;
+        rope.ld = args->dk_ld;
+        rope.heads = args->G;
+        SEAM_TRY(seam_ref_rope(stream, &rope));
     }
     return SEAM_OK;
 }

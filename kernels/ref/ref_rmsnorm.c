@@ -1,6 +1,7 @@
 /* RMSNorm, reference.  With r = rstd and n = x r:  y = n w;  g = dy w;
  * dx = r (g - n mean_c(g n)). */
 #include <math.h>
+#include <string.h>
 
 #include "ref.h"
 
@@ -18,6 +19,9 @@ seam_status seam_ref_rmsnorm_forward(seam_stream *stream, const seam_rmsnorm_for
         const double rstd = 1.0 / sqrt(sum / C + (double)args->eps);
         for (uint32_t c = 0; c < C; c++) {
             y[c] = x[c] * rstd * w[c];
+        }
+        if (args->x_act != NULL) {
+            memcpy((double *)args->x_act + (size_t)t * C, x, C * sizeof *x);
         }
         if (args->rstd != NULL) {
             ((double *)args->rstd)[t] = rstd;
@@ -42,6 +46,9 @@ seam_status seam_ref_rmsnorm_backward(seam_stream *stream, const seam_rmsnorm_ba
         for (uint32_t c = 0; c < C; c++) {
             const double value = rstd * (dy[c] * w[c] - x[c] * rstd * sum / C);
             dx[c] = args->dx_add ? dx[c] + value : value;
+        }
+        if (args->dx_act != NULL) {
+            memcpy((double *)args->dx_act + (size_t)t * C, dx, C * sizeof *dx);
         }
     }
     return SEAM_OK;

@@ -1,10 +1,11 @@
 /* attention_forward, attention_backward, attention_cached.  size: H, G, D, then the rows of up to
- * three sequences (T is their sum). */
+ * three sequences (T is their sum), and whether q and k are rotated first.  With fewer rows: the
+ * one sequence that begins at row0. */
 #include <math.h>
 
 #include "harness.h"
 
-enum { QKV = 40, DO = 43, CACHE_K = 44, CACHE_V = 45 };
+enum { QKV = 40, DO = 43, CACHE_K = 44, CACHE_V = 45, TABLE = 46, POSITIONS = 100 };
 
 static void attention(run *r, const op_case *c, uint32_t row0, uint32_t T) {
     const uint32_t H = c->size[0], G = c->size[1], D = c->size[2];
@@ -13,9 +14,28 @@ static void attention(run *r, const op_case *c, uint32_t row0, uint32_t T) {
     for (; S < 3 && c->size[3 + S] > 0; S++) {
         seq_begin[S + 1] = seq_begin[S] + c->size[3 + S];
     }
-    CHECK(row0 == 0 && seq_begin[S] == T);
+    if (T < c->T) {
+        S = 1;
+        seq_begin[1] = T;
+    }
+    CHECK(seq_begin[S] == T);
     const size_t act = seam_dtype_bytes(r->ops->act), heads = seam_dtype_bytes(r->ops->qkv);
-    uint8_t *qkv = run_input(r, QKV, HEADS, 0, T, ld, c->scale);
+    uint8_t *qkv = run_input(r, QKV, HEADS, row0, T, ld, c->scale);
+    void *cos_sin = run_input(r, TABLE, ACC, 0, POSITIONS, D, 0.5);
+    uint32_t positions[512];
+    CHECK(T <= 512);
+    for (uint32_t t = 0; t < T; t++) {
+        positions[t] = (row0 + t) * 3 % POSITIONS;
+    }
+    const seam_rope_args rope = {.x = qkv,
+                                 .ld = ld,
+                                 .heads = H + G,
+                                 .cos_sin = cos_sin,
+                                 .positions = positions,
+                                 .T = T,
+                                 .D = D};
+    const bool rotated = c->size[6] != 0;
+    CHECK(!rotated || r->ops->rope(r->stream, &rope) == SEAM_OK);
     uint8_t *d_qkv = run_const(r, ACT, (size_t)T * ld, NAN);
     void *o = run_const(r, ACT, (size_t)T * H * D, NAN), *lse = run_const(r, ACC, T * H, NAN);
     const size_t k = (size_t)H * D, v = (size_t)(H + G) * D;
@@ -45,7 +65,7 @@ static void attention(run *r, const op_case *c, uint32_t row0, uint32_t T) {
         .dq_ld = ld,
         .dk_ld = ld,
         .dv_ld = ld,
-        .d_o = run_input(r, DO, ACT, 0, T, (size_t)H * D, 1.0),
+        .d_o = run_input(r, DO, ACT, row0, T, (size_t)H * D, 1.0),
         .o = o,
         .q = qkv,
         .k = qkv + k * heads,
@@ -54,6 +74,8 @@ static void attention(run *r, const op_case *c, uint32_t row0, uint32_t T) {
         .q_ld = ld,
         .k_ld = ld,
         .v_ld = ld,
+        .cos_sin = rotated ? cos_sin : NULL,
+        .positions = rotated ? positions : NULL,
         .seq_begin = seq_begin,
         .scale = scale,
         .S = S,
@@ -103,11 +125,43 @@ static void cached(run *r, const op_case *c, uint32_t row0, uint32_t T) {
 
 const op_case attention_cases[] = {
     {"attention min", attention, 1, {1, 1, 2, 1}, 1, F32, BF16, false, false},
-    {"attention odd", attention, 43, {3, 1, 20, 17, 1, 25}, 1, F32, BF16, false, false},
+    {"attention odd", attention, 43, {3, 1, 20, 17, 1, 25, 1}, 1, F32, BF16, false, false},
     {"attention gqa", attention, 150, {6, 2, 64, 70, 64, 16}, 1, F32, BF16, false, false},
     {"attention block + 1", attention, 258, {9, 3, 64, 129, 65, 64}, 1, F32, BF16, false, false},
     {"attention wide", attention, 99, {4, 2, 128, 99}, 1, F32, BF16, false, false},
+    {"attention 32", attention, 70, {3, 1, 32, 3, 67}, 1, F32, BF16, false, false},
+    {"attention 80, four a key",
+     attention,
+     131,
+     {4, 1, 80, 65, 66, 0, 1},
+     1,
+     F32,
+     BF16,
+     false,
+     false},
     {"attention 96", attention, 67, {2, 2, 96, 66, 1}, 1, F32, BF16, false, false},
+    {"attention 64, one a key",
+     attention,
+     129,
+     {2, 2, 64, 64, 65, 0, 1},
+     1,
+     F32,
+     BF16,
+     false,
+     false},
+    {"attention 64, four a key", attention, 203, {4, 1, 64, 2, 201}, 1, F32, BF16, false, false},
+    {"attention 128, one a key",
+     attention,
+     193,
+     {1, 1, 128, 63, 130, 0, 1},
+     1,
+     F32,
+     BF16,
+     false,
+     false},
+    {"attention 128, three", attention, 160, {3, 1, 128, 31, 129}, 1, F32, BF16, false, false},
+    {"attention 128, four", attention, 386, {8, 2, 128, 1, 320, 65, 1}, 1, F32, BF16, false, false},
+    {"attention 128 sharp", attention, 200, {2, 1, 128, 200}, 6, 2e-5, 2e-2, false, false},
     {"attention sharp", attention, 90, {3, 3, 32, 90}, 6, 2e-5, 2e-2, false, false},
     {"attention zeros", attention, 66, {2, 1, 16, 66}, 0, F32, BF16, false, true},
     /* Scores up to 1e5: one key takes all, every other weight underflows. */

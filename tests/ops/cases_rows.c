@@ -5,14 +5,17 @@
 
 enum { X = 50, Y = 51, WEIGHT = 52, TABLE = 53, MOMENT1 = 54, MOMENT2 = 55, DACT = 56 };
 
-/* size: C, dx_add, dy_is_acc */
+/* size: C, dx_add, dy_is_acc, as the blocks do (x and dx in both types) */
 static void rmsnorm(run *r, const op_case *c, uint32_t row0, uint32_t T) {
     const uint32_t C = c->size[0];
     void *x = run_input(r, X, ACC, row0, T, C, c->scale);
     void *w = run_input(r, WEIGHT, ACC, 0, 1, C, 1.0);
     void *y = run_const(r, ACT, (size_t)T * C, NAN), *rstd = run_const(r, ACC, T, NAN);
+    const bool both = c->size[3] != 0;
+    void *x_act = both ? run_const(r, ACT, (size_t)T * C, NAN) : NULL;
+    void *dx_act = both ? run_const(r, ACT, (size_t)T * C, NAN) : NULL;
     const seam_rmsnorm_forward_args forward = {
-        .y = y, .rstd = rstd, .x = x, .w = w, .eps = 1e-5f, .T = T, .C = C};
+        .y = y, .rstd = rstd, .x_act = x_act, .x = x, .w = w, .eps = 1e-5f, .T = T, .C = C};
     CHECK(r->ops->rmsnorm_forward(r->stream, &forward) == SEAM_OK);
     run_output(r, "y", ACT, y, T, C, C, Y, 0);
     run_output(r, "rstd", ACC, rstd, T, 1, 1, 0, 0);
@@ -21,9 +24,11 @@ static void rmsnorm(run *r, const op_case *c, uint32_t row0, uint32_t T) {
         add ? run_input(r, DACT, ACC, row0, T, C, 1.0) : run_const(r, ACC, (size_t)T * C, NAN);
     const seam_rmsnorm_backward_args backward = {
         .dx = dx,
+        .dx_act = dx_act,
         .dx_add = add,
         .dy_is_acc = is_acc,
-        .x = x,
+        .x_is_act = both,
+        .x = both ? x_act : x,
         .w = w,
         .rstd = rstd,
         .T = T,
@@ -31,6 +36,10 @@ static void rmsnorm(run *r, const op_case *c, uint32_t row0, uint32_t T) {
         .dy = run_input(r, Y, is_acc ? ACC : ACT, row0, T, C, 1.0)};
     CHECK(r->ops->rmsnorm_backward(r->stream, &backward) == SEAM_OK);
     run_output(r, "dx", ACC, dx, T, C, C, 0, add ? 0 : X);
+    if (both) {
+        run_output(r, "x_act", ACT, x_act, T, C, C, 0, 0);
+        run_output(r, "dx_act", ACT, dx_act, T, C, C, 0, 0);
+    }
 }
 
 /* size: heads, D */
@@ -177,6 +186,9 @@ const op_case row_cases[] = {
     {"rmsnorm min", rmsnorm, 1, {2, 0, 1}, 1, F32, BF16, true, false},
     {"rmsnorm odd", rmsnorm, 37, {45, 0, 1}, 3, F32, BF16, true, false},
     {"rmsnorm added", rmsnorm, 5, {576, 1, 0}, 1, F32, BF16, true, true},
+    {"rmsnorm of a block", rmsnorm, 5, {576, 1, 0, 1}, 1, F32, BF16, true, true},
+    {"rmsnorm of a block, odd", rmsnorm, 7, {45, 0, 0, 1}, 1, F32, BF16, true, false},
+    {"rmsnorm wide", rmsnorm, 9, {4096, 1, 0, 1}, 1, F32, BF16, true, true},
     {"rmsnorm zeros", rmsnorm, 3, {20, 0, 0}, 0, F32, BF16, true, true},
     {"rmsnorm huge", rmsnorm, 3, {20, 0, 0}, 1e15, F32, BF16, true, true},
     {"rope min", rope, 1, {1, 2}, 1, F32, BF16, true, false},

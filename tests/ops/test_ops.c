@@ -4,7 +4,7 @@
  *   - outputs against the double reference on the same inputs, to the case's tolerance;
  *   - on the reference itself: gradients against central differences of the forward op along a
  *     random direction, in double;
- *   - bits equal for 1, 2 and 3 threads, and for a row computed alone;
+ *   - bits equal for 1, 2 and 3 threads, for a row computed alone, and for a sequence alone;
  *   - bits equal for two streams used by two threads at the same time.
  * A device that this machine or build lacks is skipped (exit 77).  The canary is a comparison that
  * must fail. */
@@ -84,6 +84,25 @@ static void check_rows_alone(const op_case *c, seam_backend *backend, const run 
         }
         run_close(&one);
     }
+}
+
+/* The second sequence of an attention case. */
+static void check_sequence_alone(const op_case *c, seam_backend *backend) {
+    const uint32_t row0 = c->size[3], T = c->size[4];
+    run all, one;
+    run_open(&all, backend);
+    run_open(&one, backend);
+    c->fn(&all, c, 0, c->T);
+    c->fn(&one, c, row0, T);
+    for (uint32_t i = 0; i < all.out_count; i++) {
+        const output *out = &all.out[i];
+        CHECK(out->rows == c->T && one.out[i].rows == T);
+        if (memcmp(out->x + row0 * out->cols, one.out[i].x, T * out->cols * sizeof(double)) != 0) {
+            failed(c, "a sequence alone:", out->name, 0.0);
+        }
+    }
+    run_close(&one);
+    run_close(&all);
 }
 
 /* The scalar that the gradients of a case belong to: sum of dy * y over outputs with an upstream
@@ -283,6 +302,11 @@ int main(int argc, char **argv) {
     check_table(linear_cases, linear_case_count, backend, others, ref);
     check_table(attention_cases, attention_case_count, backend, others, ref);
     check_table(row_cases, row_case_count, backend, others, ref);
+    for (size_t i = 0; i < attention_case_count; i++) {
+        if (attention_cases[i].size[4] > 0) { /* more than one sequence */
+            check_sequence_alone(&attention_cases[i], backend);
+        }
+    }
     check_small_share(backend, ref);
     check_two_streams(backend);
     seam_backend_destroy(others[1]);
