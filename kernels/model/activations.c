@@ -47,7 +47,6 @@ static void layer_take(plan *p, seam_layer_acts *l, const seam_activations *acts
         l->x_mid = take(p, c->hidden, act);
         l->attention_rstd = take(p, 1, acc);
         l->mlp_rstd = take(p, 1, acc);
-        l->x_kept = acts->recompute ? take(p, c->hidden, acc) : NULL;
     }
     l->attention_h = own_attention_h ? take(p, c->hidden, act) : shared->attention_h;
     l->qkv = take(p, b->qkv_cols, b->ops->qkv);
@@ -63,11 +62,10 @@ static void layer_take(plan *p, seam_layer_acts *l, const seam_activations *acts
     }
 }
 
-/* A layer of a recomputing micro-batch: its own input beside the first layer's buffers. */
+/* A later layer of a recomputing micro-batch stands in the first one's buffers. */
 static void layer_share(plan *p, seam_layer_acts *l, const seam_activations *acts,
                         const seam_layer_acts *first) {
     *l = *first;
-    l->x_kept = take(p, acts->blocks->config.hidden, acts->blocks->ops->acc);
     if (seam_product_has_lora(acts->targets, SEAM_PRODUCT_DOWN)) {
         l->u[SEAM_PRODUCT_DOWN] = take(p, acts->rank_max, acts->blocks->ops->act);
     }
@@ -84,6 +82,9 @@ static void acts_take(plan *p, seam_activations *acts) {
         } else {
             layer_take(p, &acts->layers[i], acts, i == 0 ? NULL : first);
         }
+        /* What the last layer left stands when backward begins: it is not computed again. */
+        const bool again = acts->recompute && i + 1 < layers;
+        acts->layers[i].x_kept = again ? take(p, c->hidden, b->ops->acc) : NULL;
     }
     if (acts->keep) {
         const bool free_mlp_h = !seam_product_has_lora(acts->targets, SEAM_PRODUCT_GATE_UP);

@@ -73,7 +73,7 @@ seam_status seam_layer_attention_begin(const seam_pass *pass, uint32_t layer) {
     const seam_blocks *b = pass->blocks;
     const seam_block *weights = &b->layers[layer];
     const seam_layer_acts *l = seam_pass_layer(pass, layer);
-    if (pass->acts->recompute && !pass->again) {
+    if (l->x_kept != NULL && !pass->again) {
         SEAM_TRY(b->ops->cast(pass->stream, l->x_kept, b->ops->acc, pass->x, b->ops->acc,
                               (size_t)pass->rows * b->config.hidden));
     }

@@ -91,7 +91,7 @@ uint32_t seam_adapter_pairs(seam_lora_pair ret_pairs[SEAM_LORA_PAIRS_MAX],
 /* ---- Activations: views into one device block ---- */
 typedef struct seam_layer_acts {
     void *x_in, *x_mid;              /* (T, C) act: residual stream before each norm */
-    void *x_kept;                    /* (T, C) acc: the layer's input, with recompute */
+    void *x_kept;                    /* (T, C) acc: input of a layer that is recomputed, or NULL */
     void *attention_rstd, *mlp_rstd; /* (T) acc */
     void *attention_h, *mlp_h;       /* (T, C) act: normalised; kept where LoRA needs it */
     void *qkv;                       /* (T, qkv_cols) qkv, q and k rotated */

@@ -176,12 +176,16 @@ static uint64_t peak_bytes(bool recompute) {
     return seam_memory_plan_weights(&blocks, 1) + seam_memory_plan_device_bytes(&plan);
 }
 
-static void test_plan__llama3_8b__recompute_takes_half(void **state) {
+/* Peak of compiled PyTorch with bf16 adapters on the same text (peers/lora_step_torch.py). */
+#define COMPILED_GIB 34.6
+
+static void test_plan__llama3_8b__half_of_compiled_with_recompute(void **state) {
     (void)state;
     const uint64_t kept = peak_bytes(false), again = peak_bytes(true);
     (void)printf("llama3-8b, 6144 rows: %.2f GiB kept, %.2f GiB recomputed\n",
                  (double)kept / 0x1p30, (double)again / 0x1p30);
-    assert_true(2 * again <= kept);
+    assert_true((double)again / 0x1p30 <= 0.5 * COMPILED_GIB);
+    assert_true((double)kept / 0x1p30 <= COMPILED_GIB);
 }
 
 int main(int argc, char **argv) {
@@ -200,7 +204,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test_setup_teardown(test_plan__codecs_ranks_targets__is_what_is_taken,
                                         device_setup, teardown),
         cmocka_unit_test(test_reserve__no_room__says_needed_and_free),
-        cmocka_unit_test(test_plan__llama3_8b__recompute_takes_half),
+        cmocka_unit_test(test_plan__llama3_8b__half_of_compiled_with_recompute),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
