@@ -405,6 +405,16 @@ static const seam_tile_ops ops_avx512 = {
     .widen = seam_tile_widen_avx512,
     .widen_bf16 = seam_tile_widen_bf16_avx512,
 };
+static const seam_tile_ops ops_avx512bf16 = {
+    .name = "AVX-512 BF16",
+    .encode_group = seam_tile_encode_group_avx512bf16,
+    .decode_group = seam_tile_decode_group_avx512bf16,
+    .encode = encode_avx512,
+    .decode = decode_avx512,
+    .uniform = uniform_avx512,
+    .widen = seam_tile_widen_avx512bf16,
+    .widen_bf16 = seam_tile_widen_bf16_avx512bf16,
+};
 #elif defined(__aarch64__)
 static const seam_tile_ops ops_neon = {
     .name = "NEON",
@@ -429,6 +439,9 @@ const seam_tile_ops *seam_tile_ops_variant(uint32_t idx) {
     if (idx == 2 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("avx512f") &&
         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl")) {
         return &ops_avx512;
+    }
+    if (idx == 3 && seam_tile_ops_variant(2) != NULL && __builtin_cpu_supports("avx512bf16")) {
+        return &ops_avx512bf16;
     }
 #elif defined(__aarch64__)
     if (idx == 1) {

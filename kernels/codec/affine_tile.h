@@ -41,6 +41,7 @@ typedef struct seam_tile_group {
     uint32_t channels;
     size_t ld;
     seam_value_type type;
+    bool normal; /* no value that a code can stand for is subnormal; false where that is open */
     seam_tile_grid grid;   /* of the first channel */
     const uint8_t *widths; /* of the first channel */
 } seam_tile_group;

@@ -1,7 +1,8 @@
 /* affine_tile.h's groups in AVX2 intrinsics; no header but the body of affine_tile_avx2.c and, once
- * more, of affine_tile_avx512.c, whose VL brings three-operand logic and more registers to the same
- * 256-bit vectors.  They define SEAM_TILE_TARGET (attributes), SEAM_TILE_NAME(verb) and, where
- * there is three-operand logic, SEAM_TILE_TERNARY.
+ * more each, of affine_tile_avx512.c, whose VL brings three-operand logic and more registers to the
+ * same 256-bit vectors, and of affine_tile_avx512bf16.c.  They define SEAM_TILE_TARGET
+ * (attributes), SEAM_TILE_NAME(verb) and, where there is three-operand logic, SEAM_TILE_TERNARY,
+ * where there are conversions to bf16, SEAM_TILE_BF16.
  *
  * A group is cut into panels of at most 1024 channels whose codes (a byte a value, 32 KB) stay in
  * the nearest caches between two passes:
@@ -474,32 +475,41 @@ INLINE void widen16(int16_t *lo, int16_t *hi, const void *const *rows, size_t ro
 }
 
 /* Four rows side by side: fewer leave the channel's bounds in registers for too short a time, more
- * are slower where the row stride is a power of two. */
+ * are slower where the row stride is a power of two.  Their addresses stay in registers, because
+ * nothing else knows where this array is. */
 SEAM_TILE_TARGET void SEAM_TILE_NAME(widen)(float *lo, float *hi, float *sum,
                                             const seam_tile_sources *from, uint32_t count) {
     const uint32_t whole = count / BLOCK * BLOCK;
-    const seam_tile_sources rows = *from;
-    for (size_t c = 0; rows.count == SEAM_TILE_WIDEN_ROWS && c < whole; c += BLOCK) {
-        widen8(lo, hi, sum, rows.rows, SEAM_TILE_WIDEN_ROWS, c);
+    if (from->count == SEAM_TILE_WIDEN_ROWS) {
+        const void *const rows[SEAM_TILE_WIDEN_ROWS] = {from->rows[0], from->rows[1], from->rows[2],
+                                                        from->rows[3]};
+        for (size_t c = 0; c < whole; c += BLOCK) {
+            widen8(lo, hi, sum, rows, SEAM_TILE_WIDEN_ROWS, c);
+        }
+    } else {
+        for (size_t c = 0; c < whole; c += BLOCK) {
+            widen8(lo, hi, sum, from->rows, from->count, c);
+        }
     }
-    for (size_t c = 0; rows.count != SEAM_TILE_WIDEN_ROWS && c < whole; c += BLOCK) {
-        widen8(lo, hi, sum, rows.rows, rows.count, c);
-    }
-    const seam_tile_sources rest = seam_tile_sources_after(&rows, whole, sizeof(float));
+    const seam_tile_sources rest = seam_tile_sources_after(from, whole, sizeof(float));
     seam_tile_widen_base(lo + whole, hi + whole, sum + whole, &rest, count - whole);
 }
 
 SEAM_TILE_TARGET void SEAM_TILE_NAME(widen_bf16)(int16_t *lo, int16_t *hi,
                                                  const seam_tile_sources *from, uint32_t count) {
     const uint32_t whole = count / (2 * BLOCK) * (2 * BLOCK);
-    const seam_tile_sources rows = *from;
-    for (size_t c = 0; rows.count == SEAM_TILE_WIDEN_ROWS && c < whole; c += 2 * BLOCK) {
-        widen16(lo, hi, rows.rows, SEAM_TILE_WIDEN_ROWS, c);
+    if (from->count == SEAM_TILE_WIDEN_ROWS) {
+        const void *const rows[SEAM_TILE_WIDEN_ROWS] = {from->rows[0], from->rows[1], from->rows[2],
+                                                        from->rows[3]};
+        for (size_t c = 0; c < whole; c += 2 * BLOCK) {
+            widen16(lo, hi, rows, SEAM_TILE_WIDEN_ROWS, c);
+        }
+    } else {
+        for (size_t c = 0; c < whole; c += 2 * BLOCK) {
+            widen16(lo, hi, from->rows, from->count, c);
+        }
     }
-    for (size_t c = 0; rows.count != SEAM_TILE_WIDEN_ROWS && c < whole; c += 2 * BLOCK) {
-        widen16(lo, hi, rows.rows, rows.count, c);
-    }
-    const seam_tile_sources rest = seam_tile_sources_after(&rows, whole, sizeof(uint16_t));
+    const seam_tile_sources rest = seam_tile_sources_after(from, whole, sizeof(uint16_t));
     seam_tile_widen_bf16_base(lo + whole, hi + whole, &rest, count - whole);
 }
 

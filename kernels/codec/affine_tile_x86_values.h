@@ -2,10 +2,19 @@
  * codes. Part of the same body.
  *
  * bf16 is half the bytes for one shuffle more in 8 values when loading, six instructions more when
- * storing. */
+ * storing; where SEAM_TILE_BF16 says that there is a conversion instruction, one and a half.  That
+ * one takes subnormal values for zeros, so it serves groups that have none. */
 #ifdef SEAM_TILE_TARGET
 
 #include "affine_tile_x86_lanes.h"
+
+/* What is written, constants. */
+typedef struct value_form {
+    bool packed;       /* codes in packed order and not yet clamped; else a word a channel */
+    bool wide;         /* high bytes too */
+    bool streaming;    /* past the caches */
+    bool bf16, normal; /* normal: the group's */
+} value_form;
 
 /* ---- in memory ---- */
 
@@ -48,18 +57,28 @@ INLINE void values_store8(void *x, size_t idx, __m256 value, bool bf16) {
     }
 }
 
-INLINE void values_store16(void *x, size_t idx, __m256 low, __m256 high, bool bf16,
-                           bool streaming) {
-    if (bf16) {
-        __m256i words = _mm256_packus_epi32(bf16_round(low), bf16_round(high));
-        words = _mm256_permute4x64_epi64(words, 0xd8);
+/* 16 values to bf16.  normal: a constant where it matters. */
+INLINE __m256i bf16_round16(__m256 low, __m256 high, bool normal) {
+#ifdef SEAM_TILE_BF16
+    if (normal) {
+        return (__m256i)_mm256_cvtne2ps_pbh(high, low);
+    }
+#endif
+    (void)normal;
+    const __m256i words = _mm256_packus_epi32(bf16_round(low), bf16_round(high));
+    return _mm256_permute4x64_epi64(words, 0xd8);
+}
+
+INLINE void values_store16(void *x, size_t idx, __m256 low, __m256 high, value_form form) {
+    if (form.bf16) {
+        const __m256i words = bf16_round16(low, high, form.normal);
         __m256i *at = (__m256i *)(void *)((uint16_t *)x + idx);
-        if (streaming) {
+        if (form.streaming) {
             _mm256_stream_si256(at, words);
         } else {
             _mm256_storeu_si256(at, words);
         }
-    } else if (streaming) {
+    } else if (form.streaming) {
         _mm256_stream_ps((float *)x + idx, low);
         _mm256_stream_ps((float *)x + idx + 8, high);
     } else {
@@ -84,13 +103,6 @@ INLINE __m256i row_picker(size_t row, bool packed) {
     return _mm256_broadcastsi128_si256(_mm_set_epi32(
         zero | (first + 3 * step), zero | (first + 2 * step), zero | (first + step), zero | first));
 }
-
-typedef struct value_form {
-    bool packed;    /* codes in packed order and not yet clamped; else a word a channel */
-    bool wide;      /* high bytes too */
-    bool streaming; /* past the caches */
-    bool bf16;
-} value_form;
 
 /* Codes of channels c.. of rows i, i + 8, i + 16 and i + 24, and their grid. */
 typedef struct value_block {
@@ -136,7 +148,7 @@ INLINE void values_put(void *x, const panel *p, const seam_tile_group *group, va
             const value_block b = block_values(p, i, &grid, c + BLOCK, form);
             for (size_t k = 0; k < 4; k++) {
                 values_store16(x, c + (i + 8 * k) * ld, row_values(&a, picker[k], form),
-                               row_values(&b, picker[k], form), form.bf16, form.streaming);
+                               row_values(&b, picker[k], form), form);
             }
         }
         if (c < count) {
@@ -150,8 +162,13 @@ INLINE void values_put(void *x, const panel *p, const seam_tile_group *group, va
 
 /* values_put for the type of the group's values. */
 INLINE void values_put_any(void *x, const panel *p, const seam_tile_group *group, value_form form) {
-    if (group->type == SEAM_VALUE_BF16) {
-        form.bf16 = true;
+    if (group->type == SEAM_VALUE_F32) {
+        values_put(x, p, group, form);
+        return;
+    }
+    form.bf16 = true;
+    if (group->normal) {
+        form.normal = true;
         values_put(x, p, group, form);
     } else {
         values_put(x, p, group, form);

@@ -303,6 +303,18 @@ static seam_status grid_fill(grid_arrays *ret, const seam_codec_args *args, void
     return SEAM_OK;
 }
 
+/* Whether no value of the grid is subnormal: bounds and steps that are 0 or 2^-90 and more are
+ * multiples of 2^-113, and so is lo + q*D after each rounding. */
+static bool grid_is_normal(const grid_arrays *grid, uint32_t channels) {
+    bool small = false;
+    for (uint32_t c = 0; c < channels; c++) {
+        const float lo = fabsf(grid->lo[c]);
+        small |= lo > 0.0f && lo < 0x1p-90f;
+        small |= grid->step[c] > 0.0f && grid->step[c] < 0x1p-90f;
+    }
+    return !small;
+}
+
 /* All channels; row i of the tensor at data + i*channels. */
 static seam_tile_group group_of(const grid_arrays *grid, const seam_codec_args *args,
                                 seam_value_type type) {
@@ -310,6 +322,7 @@ static seam_tile_group group_of(const grid_arrays *grid, const seam_codec_args *
         .channels = args->channels,
         .ld = args->channels,
         .type = type,
+        .normal = grid_is_normal(grid, args->channels),
         .grid = {grid->lo, grid->inverse, grid->step, grid->levels},
         .widths = args->widths,
     };

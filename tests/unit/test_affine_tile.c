@@ -142,13 +142,14 @@ static void bf16_values_check(const tile_case *k, const uint16_t *got) {
     }
 }
 
-static void bf16_check(const tile_case *from, const seam_tile_ops *ops) {
+static void bf16_check(const tile_case *from, const seam_tile_ops *ops, bool normal) {
     tile_case k;
     uint16_t *x = bf16_case(&k, from);
     const size_t values_bytes = ROWS * k.ld * sizeof *x;
     uint16_t *out = (uint16_t *)(void *)k.decoded[1];
     seam_tile_group group = k.group;
     group.type = SEAM_VALUE_BF16;
+    group.normal = normal;
     uint8_t *const end = k.codes[1] + k.codes_bytes;
     for (int drawn = 0; drawn < 2; drawn++) {
         assert_true(tile_encode(&k, seam_tile_ops_variant(0), 0, drawn != 0, true));
@@ -179,8 +180,9 @@ static void variants_check(uint32_t channels, const uint8_t *pattern, uint32_t c
         tile_case k;
         tile_init(&k, channels, pattern, count, constants);
         tile_check(&k, seam_tile_ops_variant(idx));
-        bf16_check(&k, seam_tile_ops_variant(idx));
-        bf16_check(&k, seam_tile_ops_variant(0));
+        bf16_check(&k, seam_tile_ops_variant(idx), true);
+        bf16_check(&k, seam_tile_ops_variant(idx), false);
+        bf16_check(&k, seam_tile_ops_variant(0), true);
         tile_deinit(&k);
     }
 }
@@ -225,7 +227,7 @@ static void test_variants__huge_values__clamped_alike(void **state) {
                     k.x[row * k.ld + (row * 11 + i) % 96] = far[i];
                 }
                 tile_check(&k, seam_tile_ops_variant(idx));
-                bf16_check(&k, seam_tile_ops_variant(idx));
+                bf16_check(&k, seam_tile_ops_variant(idx), true);
                 tile_deinit(&k);
             }
         }
@@ -301,6 +303,7 @@ static void test_variants__aligned_streaming__same_values(void **state) {
             assert_memory_equal(x + i * 72, k.decoded[0] + i * k.ld, 72 * sizeof(float));
         }
         k.group.type = SEAM_VALUE_BF16;
+        k.group.normal = true;
         k.group.ld = 80;
         uint16_t *halves = (uint16_t *)(void *)x;
         (void)seam_tile_ops_variant(idx)->decode_group(halves, k.codes[0],

@@ -317,6 +317,22 @@ static void test_bf16__special_values__codes_of_the_f32_values(void **state) {
     }
 }
 
+/* Grids at either side of where conversions that flush subnormal values are used. */
+static void test_bf16__small_values__decoded_exactly(void **state) {
+    (void)state;
+    for (int exponent = -149; exponent < -80; exponent++) {
+        for (uint8_t width = 1; width <= 12; width += 3) {
+            codec_case k;
+            case_init(&k, 33, 21, &width, 1);
+            for (size_t i = 0; i < (size_t)33 * 21; i++) {
+                k.x[i] = ldexpf(k.x[i], exponent - (int)(i % 21));
+            }
+            bf16_case_check(&k, NULL, &nearest);
+            case_deinit(&k);
+        }
+    }
+}
+
 static void test_bf16__not_finite_or_beyond_2_125__nonfinite(void **state) {
     (void)state;
     static const uint16_t bad[] = {0x7f80, 0xff80, 0x7fc0, 0xff81, 0x7e00, 0xfe00}; /* 2^125 too */
@@ -432,6 +448,7 @@ int main(void) {
         cmocka_unit_test(test_measure__sum_of_a_column_overflows__ok),
         cmocka_unit_test(test_bf16__every_tail_and_mask__codes_of_the_f32_values),
         cmocka_unit_test(test_bf16__special_values__codes_of_the_f32_values),
+        cmocka_unit_test(test_bf16__small_values__decoded_exactly),
         cmocka_unit_test(test_bf16__not_finite_or_beyond_2_125__nonfinite),
         cmocka_unit_test(test_round_trip__special_tensors__defined_results),
         cmocka_unit_test(test_round_trip__error__at_most_half_a_step),
