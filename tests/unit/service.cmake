@@ -12,6 +12,7 @@ seam_add_test(unit rpc_parts seam_rpc)
 set_tests_properties(unit.engine PROPERTIES LABELS "unit;tsan")
 # Host memory is counted where the program calls malloc; a device's name runs it there.
 seam_add_test(unit memory_plan seam_service seam_test_model m)
+target_sources(test_memory_plan PRIVATE device_fake.c)
 target_include_directories(test_memory_plan PRIVATE ${PROJECT_SOURCE_DIR}/kernels)
 target_link_options(test_memory_plan PRIVATE
   -Wl,--wrap=malloc,--wrap=calloc,--wrap=aligned_alloc,--wrap=free)
