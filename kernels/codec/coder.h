@@ -74,8 +74,9 @@ bool seam_codec_has_device(seam_codec_id id);
 seam_status seam_coder_space_create(seam_coder_space **ret_space, const seam_ops *ops,
                                     seam_backend *backend, uint32_t channels, size_t codes_bytes);
 void seam_coder_space_destroy(seam_coder_space *gift_space); /* NULL is fine */
-/* Memory that create takes, of host and device together. */
-size_t seam_coder_space_bytes(const seam_ops *ops, uint32_t channels, size_t codes_bytes);
+/* Memory that create takes. */
+void seam_coder_space_bytes(size_t *ret_device_bytes, size_t *ret_host_bytes, const seam_ops *ops,
+                            uint32_t channels, size_t codes_bytes);
 
 /* Where a tensor's rows lie; all pointers but stream are the device's. */
 typedef struct seam_coder_place {

@@ -25,6 +25,7 @@ struct seam_coder_space {
     const seam_ops *ops;
     seam_backend *backend;
     uint32_t channels;
+    size_t codes_bytes;
     seam_stream *copies;
     /* Of the device. */
     uint8_t *codes;
@@ -91,6 +92,7 @@ seam_status seam_coder_space_create(seam_coder_space **ret_space, const seam_ops
     s->ops = ops;
     s->backend = backend;
     s->channels = channels;
+    s->codes_bytes = codes_bytes;
     SEAM_TRY_GOTO(device_memory_take(s, codes_bytes), st, fail);
     SEAM_TRY_GOTO(host_memory_take(s), st, fail);
     SEAM_TRY_GOTO(ops->stream_create(&s->copies, backend), st, fail);
@@ -128,10 +130,12 @@ void seam_coder_space_destroy(seam_coder_space *gift_space) {
     seam_mem_free(s);
 }
 
-size_t seam_coder_space_bytes(const seam_ops *ops, uint32_t channels, size_t codes_bytes) {
-    return sizeof(seam_coder_space) + words_bytes(codes_bytes) + ops->codec->work_bytes(channels) +
-           2 * begin_bytes(channels) + (size_t)PIECES * SEAM_PAYLOAD_BYTES_MAX + 4 +
-           range_bytes_max(channels);
+void seam_coder_space_bytes(size_t *ret_device_bytes, size_t *ret_host_bytes, const seam_ops *ops,
+                            uint32_t channels, size_t codes_bytes) {
+    *ret_device_bytes =
+        words_bytes(codes_bytes) + ops->codec->work_bytes(channels) + begin_bytes(channels);
+    *ret_host_bytes = sizeof(seam_coder_space) + (size_t)PIECES * SEAM_PAYLOAD_BYTES_MAX +
+                      begin_bytes(channels) + 4 + range_bytes_max(channels);
 }
 
 /* ---- a tensor ---- */
@@ -170,6 +174,7 @@ static seam_status widths_put(seam_coder *coder, seam_stream *stream) {
     seam_coder_space *s = coder->config.space;
     const uint32_t C = coder->config.channels;
     SEAM_ASSERT(C == s->channels);
+    SEAM_ASSERT(code_bytes(coder, coder->tensor.rows) <= s->codes_bytes);
     s->tensor_work = (seam_device_work){.bytes = s->work, .plane_begin = s->plane_begin};
     if (coder->widths == NULL) {
         return SEAM_OK;

@@ -128,6 +128,19 @@ double seam_gates_kappa(uint8_t width) {
     return levels / (levels - 1.0);
 }
 
+void seam_gates_take_exact(float *ret_db, const double *sums, const uint8_t *widths,
+                           uint32_t channels) {
+    for (uint32_t c = 0; c < channels; c++) {
+        ret_db[c] += (float)(-LN2 * seam_gates_kappa(widths[c]) * sums[c]);
+    }
+}
+
+void seam_gates_take_squares(float *ret_sums, const double *sums, uint32_t channels) {
+    for (uint32_t c = 0; c < channels; c++) {
+        ret_sums[c] += (float)sums[c];
+    }
+}
+
 void seam_gates_add_exact(float *ret_db, const float *g, const float *x, const float *decoded,
                           const uint8_t *widths, uint32_t rows, uint32_t channels) {
     for (uint32_t c = 0; c < channels; c += SUM_LANES) {
@@ -140,9 +153,7 @@ void seam_gates_add_exact(float *ret_db, const float *g, const float *x, const f
                 sums[l] += (double)g[at + l] * error;
             }
         }
-        for (uint32_t l = 0; l < lanes; l++) {
-            ret_db[c + l] += (float)(-LN2 * seam_gates_kappa(widths[c + l]) * sums[l]);
-        }
+        seam_gates_take_exact(ret_db + c, sums, widths + c, lanes);
     }
 }
 
@@ -156,9 +167,7 @@ void seam_gates_add_squares(float *ret_sums, const float *g, uint32_t rows, uint
                 sums[l] += (double)row[l] * (double)row[l];
             }
         }
-        for (uint32_t l = 0; l < lanes; l++) {
-            ret_sums[c + l] += (float)sums[l];
-        }
+        seam_gates_take_squares(ret_sums + c, sums, lanes);
     }
 }
 

@@ -54,6 +54,10 @@ void seam_gates_add_exact(float *ret_db, const float *g, const float *x, const f
 /* sum_t g_tc^2 (C) is added to ret_sums: what GATE_SIGNAL carries is the finished surrogate,
  * which the next function adds to ret_db. */
 void seam_gates_add_squares(float *ret_sums, const float *g, uint32_t rows, uint32_t channels);
+/* The same from sums that a device has made, in f64 and row order (device_codec.h). */
+void seam_gates_take_exact(float *ret_db, const double *sums, const uint8_t *widths,
+                           uint32_t channels);
+void seam_gates_take_squares(float *ret_sums, const double *sums, uint32_t channels);
 void seam_gates_surrogate(float *ret_db, const float *sums, const float *steps,
                           const uint8_t *widths, uint32_t labelled_rows, uint32_t channels);
 

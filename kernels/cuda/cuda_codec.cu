@@ -90,6 +90,7 @@ const seam_device_codec seam_cuda_codec = {
     .decode = seam_cuda_codec_decode,
     .raw_encode = seam_cuda_codec_raw_encode,
     .raw_decode = seam_cuda_codec_raw_decode,
+    .rows_gather = seam_cuda_codec_rows_gather,
     .gate_squares = seam_cuda_codec_gate_squares,
     .gate_errors = seam_cuda_codec_gate_errors,
     .host_alloc = codec_host_alloc,

@@ -312,6 +312,8 @@ seam_status seam_cuda_codec_raw_encode(seam_stream *stream, const seam_device_wo
                                        seam_dtype code_type);
 seam_status seam_cuda_codec_raw_decode(seam_stream *stream, const seam_device_rows *rows,
                                        const void *codes, seam_dtype code_type);
+seam_status seam_cuda_codec_rows_gather(seam_stream *stream, float *ret,
+                                        const seam_device_rows *rows);
 seam_status seam_cuda_codec_gate_squares(seam_stream *stream, double *ret_sums,
                                          const seam_device_rows *g);
 seam_status seam_cuda_codec_gate_errors(seam_stream *stream, double *ret_sums,

@@ -102,3 +102,10 @@ seam_status seam_cuda_codec_raw_decode(seam_stream *stream, const seam_device_ro
         .dst = rows->x, .dst_list = rows->list, .src = codes, .rows = rows->rows, .C = rows->C};
     return raw_run(stream, args, rows->type, code_type);
 }
+
+seam_status seam_cuda_codec_rows_gather(seam_stream *stream, float *ret,
+                                        const seam_device_rows *rows) {
+    const raw_args args = {
+        .dst = ret, .src = rows->x, .src_list = rows->list, .rows = rows->rows, .C = rows->C};
+    return raw_run(stream, args, SEAM_F32, rows->type);
+}

@@ -99,7 +99,8 @@ seam_status seam_tensor_encode(seam_reply *reply, const seam_tensor_encode_args 
                    .rows = header.rows,
                    .sequences = args->sequences,
                    .range_rows = args->range_rows,
-                   .row_gates = args->row_gates},
+                   .row_gates = args->row_gates,
+                   .place = args->place},
         .x = args->x,
         .rounding = args->rounding,
     };

@@ -46,7 +46,8 @@ typedef struct seam_tensor_decode_args {
     uint32_t chunk_count;
     seam_coder_tensor tensor; /* as seam_coder_decode_begin; rows are those of the chunks */
 } seam_tensor_decode_args;
-/* ret_x (rows, channels).  SEAM_E_FORMAT, SEAM_E_NONFINITE; err says at which row. */
+/* ret_x (rows, channels), NULL where the tensor has a place.  SEAM_E_FORMAT, SEAM_E_NONFINITE; err
+ * says at which row. */
 seam_status seam_tensor_decode(float *ret_x, const seam_tensor_decode_args *args, seam_error *err);
 
 typedef struct seam_tensor_encode_args {
@@ -58,7 +59,8 @@ typedef struct seam_tensor_encode_args {
     const uint8_t *range_rows; /* bitmap, NULL: all rows */
     const uint32_t *row_gates; /* as seam_coder_tensor */
     seam_rounding rounding;
-    float *decoded; /* (rows, channels) or NULL */
+    float *decoded;                /* (rows, channels) or NULL */
+    const seam_coder_place *place; /* as seam_coder_tensor */
 } seam_tensor_encode_args;
 /* The whole tensor into reply (cleared first).  SEAM_E_NONFINITE. */
 seam_status seam_tensor_encode(seam_reply *reply, const seam_tensor_encode_args *args,

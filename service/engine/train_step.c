@@ -3,7 +3,8 @@
  * The order of everything here is part of the result: sums run in row order, every buffer is
  * written before it is read, and nothing depends on other sessions.  Device memory is only
  * touched through the op table.
- * Read next: tensor_code.c (frames to floats), then kernels/model/blocks_forward.c. */
+ * Read next: tensor_code.c (frames to floats), trainer_device.c (rows that never leave the device),
+ * then kernels/model/blocks_forward.c. */
 #include <math.h>
 #include <string.h>
 #include <time.h>
@@ -78,10 +79,13 @@ static const uint8_t *range_rows_out(const seam_trainer *t) {
     return t->config->labelled_rows_only ? NULL : t->micro.bitmap;
 }
 
-/* The tensor that has come for `site`, 0 or 2; `forward` is its forward site. */
-static seam_status decode(seam_trainer *t, float *ret, uint16_t site, seam_site *forward,
+/* The tensor that has come for `site`, 0 or 2: into ret, or where the device keeps it. */
+static seam_status decode(seam_trainer *t, float *ret, uint16_t site, seam_stream *stream,
                           seam_error *err) {
     const seam_alloc *alloc = NULL;
+    const bool on_device = seam_trainer_on_device(t, site);
+    const seam_coder_place place = seam_trainer_place(t, site, stream);
+    seam_site *const forward = site == SEAM_SITE_FWD_IN ? t->site_in : t->site_out;
     SEAM_TRY(alloc_of(&alloc, forward, t->micro.step, err));
     const seam_tensor_decode_args args = {
         .coder = t->coders[site],
@@ -91,18 +95,29 @@ static seam_status decode(seam_trainer *t, float *ret, uint16_t site, seam_site 
                    .alloc = alloc,
                    .sequences = sequences_of(t, site),
                    .range_rows = site == SEAM_SITE_BWD_OUT ? range_rows_out(t) : NULL,
-                   .row_gates = row_gates_of(t, site)},
+                   .row_gates = row_gates_of(t, site),
+                   .place = on_device ? &place : NULL},
     };
     const double begin = seconds_now();
-    SEAM_TRY(seam_tensor_decode(ret, &args, err));
+    SEAM_TRY(seam_tensor_decode(on_device ? NULL : ret, &args, err));
     t->codec_seconds += seconds_now() - begin;
     return SEAM_OK;
 }
 
+/* x and decoded of args are the host's; they are left out where the site's rows are the device's.
+ */
 static seam_status encode(seam_reply *ret, seam_trainer *t, const seam_tensor_encode_args *args,
-                          seam_error *err) {
+                          seam_stream *stream, seam_error *err) {
+    const uint16_t site = args->header.site;
+    const seam_coder_place place = seam_trainer_place(t, site, stream);
+    seam_tensor_encode_args own = *args;
+    if (seam_trainer_on_device(t, site)) {
+        own.x = NULL;
+        own.decoded = NULL;
+        own.place = &place;
+    }
     const double begin = seconds_now();
-    SEAM_TRY(seam_tensor_encode(ret, args, err));
+    SEAM_TRY(seam_tensor_encode(ret, &own, err));
     t->codec_seconds += seconds_now() - begin;
     return SEAM_OK;
 }
@@ -152,15 +167,28 @@ static const float *rows_out(seam_trainer *t) {
     return t->packed;
 }
 
-static seam_status forward_encode(seam_trainer *t, seam_error *err) {
-    const seam_alloc *alloc = NULL;
-    const float *x = rows_out(t);
-    const uint32_t count = seam_trainer_rows_out(t);
-    SEAM_TRY(alloc_of(&alloc, t->site_out, t->micro.step, err));
+/* Rows of site 1, on the host unless the device keeps them; a copy for the exact signal. */
+SEAM_ON_GPU static seam_status forward_rows(const float **ret_x, seam_trainer *t,
+                                            seam_stream *stream) {
     const bool kept = seam_session_config_keeps_out(t->config);
-    if (kept) {
-        memcpy(t->out_x, x, (size_t)count * t->channels * sizeof(float));
+    *ret_x = NULL;
+    if (seam_trainer_on_device(t, SEAM_SITE_FWD_OUT)) {
+        return kept ? seam_trainer_device_keep(t, stream) : SEAM_OK;
     }
+    SEAM_TRY(from_device(t, stream));
+    *ret_x = rows_out(t);
+    if (kept) {
+        memcpy(t->out_x, *ret_x, (size_t)seam_trainer_rows_out(t) * t->channels * sizeof(float));
+    }
+    return SEAM_OK;
+}
+
+SEAM_ON_GPU static seam_status forward_encode(seam_trainer *t, seam_stream *stream,
+                                              seam_error *err) {
+    const seam_alloc *alloc = NULL;
+    const float *x = NULL;
+    SEAM_TRY(alloc_of(&alloc, t->site_out, t->micro.step, err));
+    SEAM_TRY(forward_rows(&x, t, stream));
     const seam_tensor_encode_args args = {
         .coder = t->coders[SEAM_SITE_FWD_OUT],
         .header = {.kind = SEAM_FRAME_TENSOR,
@@ -169,16 +197,16 @@ static seam_status forward_encode(seam_trainer *t, seam_error *err) {
                    .site = SEAM_SITE_FWD_OUT,
                    .micro = t->micro.micro,
                    .step = t->micro.step,
-                   .rows = count,
+                   .rows = seam_trainer_rows_out(t),
                    .channels = t->channels},
         .alloc = alloc,
         .x = x,
         .sequences = sequences_of(t, SEAM_SITE_FWD_OUT),
         .range_rows = range_rows_out(t),
         .row_gates = row_gates_of(t, SEAM_SITE_FWD_OUT),
-        .decoded = kept ? t->out_decoded : NULL,
+        .decoded = seam_session_config_keeps_out(t->config) ? t->out_decoded : NULL,
     };
-    SEAM_TRY(encode(&t->forward_reply, t, &args, err));
+    SEAM_TRY(encode(&t->forward_reply, t, &args, stream, err));
     return has_gates_out(t) ? seam_coder_steps(t->steps_out, t->coders[SEAM_SITE_FWD_OUT])
                             : SEAM_OK;
 }
@@ -190,7 +218,8 @@ seam_status seam_trainer_forward(seam_trainer *trainer, seam_stream *stream, sea
         t->compute_seconds = t->codec_seconds = 0;
     }
     row_gates_fill(t);
-    SEAM_TRY(decode(t, t->rows, SEAM_SITE_FWD_IN, t->site_in, err));
+    SEAM_TRY(seam_trainer_device_begin(t, stream));
+    SEAM_TRY(decode(t, t->rows, SEAM_SITE_FWD_IN, stream, err));
     const seam_micro_layout *layout = &t->micro.layout;
     if (layout->row_sources != NULL) {
         seam_row_sources_spread(t->rows, layout->row_sources, layout->rows, t->channels);
@@ -199,11 +228,12 @@ seam_status seam_trainer_forward(seam_trainer *trainer, seam_stream *stream, sea
         SEAM_TRY(seam_coder_steps(t->steps_in, t->coders[SEAM_SITE_FWD_IN]));
     }
     const seam_batch batch = batch_of(t);
-    SEAM_TRY(to_device(t, stream));
+    if (!seam_trainer_on_device(t, SEAM_SITE_FWD_IN)) {
+        SEAM_TRY(to_device(t, stream));
+    }
     SEAM_TRY(
         seam_blocks_forward(t->config->model->blocks, t->adapter, t->acts, stream, t->x, &batch));
-    SEAM_TRY(from_device(t, stream));
-    SEAM_TRY(forward_encode(t, err));
+    SEAM_TRY(forward_encode(t, stream, err));
     t->compute_seconds += seconds_now() - begin;
     return SEAM_OK;
 }
@@ -227,6 +257,18 @@ static void scatter(seam_trainer *t) {
     }
 }
 
+/* The tensor of site 2 as gradient of all T rows in t->x. */
+static seam_status gradient_decode(seam_trainer *t, seam_stream *stream, seam_error *err) {
+    if (seam_trainer_on_device(t, SEAM_SITE_BWD_OUT)) {
+        const size_t bytes = (size_t)t->micro.layout.rows * t->channels * sizeof(float);
+        SEAM_TRY(t->ops->zero(stream, t->x, bytes));
+        return decode(t, NULL, SEAM_SITE_BWD_OUT, stream, err);
+    }
+    SEAM_TRY(decode(t, t->packed, SEAM_SITE_BWD_OUT, stream, err));
+    scatter(t);
+    return to_device(t, stream);
+}
+
 /* gates_add's for gates by token: their gradient, and how many rows each has. */
 static void token_gates_add(seam_trainer *t, const seam_alloc *alloc, const float *g) {
     const seam_token_rows rows = {t->gates_out, seam_trainer_rows_out(t), t->channels};
@@ -239,32 +281,54 @@ static void token_gates_add(seam_trainer *t, const seam_alloc *alloc, const floa
     }
 }
 
+/* Gradient rows of site 2 on the host. */
+static const float *gradient_rows(const seam_trainer *t) {
+    return t->config->labelled_rows_only ? t->packed : t->rows;
+}
+
+/* sum g^2 of site 2, and the exact signal, where the rows are. */
+SEAM_ON_GPU static seam_status squares_add(float *ret_sums, seam_trainer *t, seam_stream *stream) {
+    if (seam_trainer_on_device(t, SEAM_SITE_BWD_OUT)) {
+        return seam_trainer_device_squares(ret_sums, t, true, stream);
+    }
+    seam_gates_add_squares(ret_sums, gradient_rows(t), seam_trainer_rows_out(t), t->channels);
+    return SEAM_OK;
+}
+
+SEAM_ON_GPU static seam_status exact_add(seam_trainer *t, const seam_alloc *alloc,
+                                         seam_stream *stream) {
+    if (seam_trainer_on_device(t, SEAM_SITE_BWD_OUT)) {
+        return seam_trainer_device_exact(t->db_out, t, alloc->widths, stream);
+    }
+    seam_gates_add_exact(t->db_out, gradient_rows(t), t->out_x, t->out_decoded, alloc->widths,
+                         seam_trainer_rows_out(t), t->channels);
+    return SEAM_OK;
+}
+
 /* What site 1's allocator goes by, added over the step: gates.h, waterfill.h. */
-static seam_status gates_add(seam_trainer *t, seam_error *err) {
+SEAM_ON_GPU static seam_status gates_add(seam_trainer *t, seam_stream *stream, seam_error *err) {
     const seam_alloc *alloc = NULL;
     SEAM_TRY(alloc_of(&alloc, t->site_out, t->micro.step, err));
     SEAM_ASSERT(alloc != NULL); /* asked only of a codec with gates */
-    const float *g = t->config->labelled_rows_only ? t->packed : t->rows;
-    const uint32_t rows = seam_trainer_rows_out(t);
     if (t->by_token) {
-        token_gates_add(t, alloc, g);
+        token_gates_add(t, alloc, gradient_rows(t));
     } else if (seam_site_waterfill(t->site_out) != NULL) {
-        seam_gates_add_squares(t->db_out, g, rows, t->channels);
+        SEAM_TRY(squares_add(t->db_out, t, stream));
         seam_waterfill_add_spans(t->spans_out, t->steps_out, alloc->widths, t->channels);
     } else if (seam_session_config_keeps_out(t->config)) {
-        seam_gates_add_exact(t->db_out, g, t->out_x, t->out_decoded, alloc->widths, rows,
-                             t->channels);
+        SEAM_TRY(exact_add(t, alloc, stream));
     } else {
         memset(t->sums, 0, t->channels * sizeof(float));
-        seam_gates_add_squares(t->sums, g, rows, t->channels);
+        SEAM_TRY(squares_add(t->sums, t, stream));
         seam_gates_surrogate(t->db_out, t->sums, t->steps_out, alloc->widths,
                              (uint32_t)t->micro.labelled_total, t->channels);
     }
     return SEAM_OK;
 }
 
-/* The input gradient, in t->rows, as the tensor of site 3. */
-static seam_status gradient_encode(seam_trainer *t, const seam_alloc *alloc, seam_error *err) {
+/* The input gradient as the tensor of site 3. */
+static seam_status gradient_encode(seam_trainer *t, const seam_alloc *alloc, seam_stream *stream,
+                                   seam_error *err) {
     const seam_tensor_encode_args args = {
         .coder = t->coders[SEAM_SITE_BWD_IN],
         .header = {.kind = SEAM_FRAME_TENSOR,
@@ -285,11 +349,26 @@ static seam_status gradient_encode(seam_trainer *t, const seam_alloc *alloc, sea
                      .site = SEAM_SITE_BWD_IN,
                      .micro = (uint16_t)t->micro.micro},
     };
-    return encode(&t->backward_reply, t, &args, err);
+    return encode(&t->backward_reply, t, &args, stream, err);
 }
 
-/* The input gradient, in t->rows, as the gate signal of site 0. */
-static void signal_encode(seam_trainer *t, const seam_alloc *alloc) {
+/* Gate sums of the input gradient are made where it is. */
+static bool signal_on_device(const seam_trainer *t) {
+    return t->device.space != NULL && !t->by_token;
+}
+
+SEAM_ON_GPU static seam_status signal_squares(float *ret_sums, seam_trainer *t,
+                                              seam_stream *stream) {
+    if (signal_on_device(t)) {
+        return seam_trainer_device_squares(ret_sums, t, false, stream);
+    }
+    seam_gates_add_squares(ret_sums, t->rows, t->micro.layout.rows, t->channels);
+    return SEAM_OK;
+}
+
+/* The input gradient as the gate signal of site 0. */
+SEAM_ON_GPU static seam_status signal_encode(seam_trainer *t, const seam_alloc *alloc,
+                                             seam_stream *stream) {
     SEAM_ASSERT(alloc != NULL); /* asked only of a codec with gates */
     memset(t->sums, 0, t->width_count * sizeof(float));
     memset(t->signal, 0, t->width_count * sizeof(float));
@@ -298,9 +377,9 @@ static void signal_encode(seam_trainer *t, const seam_alloc *alloc) {
         seam_token_gates_add_surrogate(t->signal, &rows, t->rows, t->steps_in, alloc->widths,
                                        (uint32_t)t->micro.labelled_total);
     } else if (t->config->codec.allocator == SEAM_ALLOCATOR_WATERFILL) {
-        seam_gates_add_squares(t->signal, t->rows, t->micro.layout.rows, t->channels);
+        SEAM_TRY(signal_squares(t->signal, t, stream));
     } else {
-        seam_gates_add_squares(t->sums, t->rows, t->micro.layout.rows, t->channels);
+        SEAM_TRY(signal_squares(t->sums, t, stream));
         seam_gates_surrogate(t->signal, t->sums, t->steps_in, alloc->widths,
                              (uint32_t)t->micro.labelled_total, t->channels);
     }
@@ -322,19 +401,24 @@ static void signal_encode(seam_trainer *t, const seam_alloc *alloc) {
         .alloc_bits_total = alloc->bits_total,
         .alloc_hash = alloc->hash};
     seam_reply_add_frame(&t->backward_reply, &header, payload, t->width_count * 4);
+    return SEAM_OK;
 }
 
-static seam_status backward_encode(seam_trainer *t, seam_error *err) {
+SEAM_ON_GPU static seam_status backward_encode(seam_trainer *t, seam_stream *stream,
+                                               seam_error *err) {
     const seam_alloc *alloc = NULL;
+    const bool gradient = seam_codec_plan_has_input_gradient(&t->config->codec);
+    const bool signal = seam_codec_plan_has_signal(&t->config->codec);
     SEAM_TRY(alloc_of(&alloc, t->site_in, t->micro.step, err));
+    if ((gradient && !seam_trainer_on_device(t, SEAM_SITE_BWD_IN)) ||
+        (signal && !signal_on_device(t))) {
+        SEAM_TRY(from_device(t, stream));
+    }
     seam_reply_clear(&t->backward_reply);
-    if (seam_codec_plan_has_input_gradient(&t->config->codec)) {
-        SEAM_TRY(gradient_encode(t, alloc, err));
+    if (gradient) {
+        SEAM_TRY(gradient_encode(t, alloc, stream, err));
     }
-    if (seam_codec_plan_has_signal(&t->config->codec)) {
-        signal_encode(t, alloc);
-    }
-    return SEAM_OK;
+    return signal ? signal_encode(t, alloc, stream) : SEAM_OK;
 }
 
 static seam_status gates_move(seam_trainer *t, seam_gates *gates) {
@@ -442,21 +526,17 @@ seam_status seam_trainer_backward(seam_step_result *ret_result, seam_trainer *tr
     seam_trainer *t = trainer;
     const double begin = seconds_now();
     const bool reply = seam_session_config_backward_reply(t->config);
-    SEAM_TRY(decode(t, t->packed, SEAM_SITE_BWD_OUT, t->site_out, err));
-    scatter(t);
+    SEAM_TRY(gradient_decode(t, stream, err));
     if (has_gates_out(t)) {
-        SEAM_TRY(gates_add(t, err));
+        SEAM_TRY(gates_add(t, stream, err));
     }
     const seam_batch batch = batch_of(t);
-    SEAM_TRY(to_device(t, stream));
     SEAM_TRY(seam_blocks_backward(t->config->model->blocks, t->adapter, t->acts, stream, t->x,
                                   &batch, !reply));
     if (reply) {
-        SEAM_TRY(from_device(t, stream));
-        SEAM_TRY(backward_encode(t, err));
-    } else {
-        SEAM_TRY(t->ops->stream_sync(stream));
+        SEAM_TRY(backward_encode(t, stream, err));
     }
+    SEAM_TRY(t->ops->stream_sync(stream));
     const bool last = t->micro.micro + 1 == t->micro.micro_count;
     seam_step_result result = {0};
     if (last) {

@@ -20,6 +20,8 @@ static size_t tensor_bytes_max(const seam_session_config *config) {
 
 static void config_take(seam_trainer *t, const seam_session_config *config) {
     t->config = config;
+    t->backend = seam_blocks_backend(config->model->blocks);
+    t->ops = seam_backend_ops(t->backend);
     t->channels = config->model->config->hidden;
     t->width_count = seam_session_config_width_count(config);
     t->by_token = seam_codec_plan_codec(&config->codec, false) == SEAM_CODEC_AMAQ_TOKEN;
@@ -68,6 +70,7 @@ static void carve(seam_trainer *t, seam_arena *arena) {
     t->gates_out = seam_arena_take(arena, gates_bytes);
     t->counts_out = seam_arena_take(arena, t->by_token ? t->width_count * sizeof(uint32_t) : 0);
     t->weights_out = seam_arena_take(arena, t->by_token ? width_floats : 0);
+    seam_trainer_device_carve(t, arena);
 }
 
 static seam_activations_options acts_options(const seam_session_config *config) {
@@ -88,6 +91,7 @@ seam_status seam_trainer_plan(seam_memory_plan *plan, const seam_session_config 
         plan->host[SEAM_MEMORY_CODEC] += seam_coder_memory_bytes(&coder);
         plan->host[SEAM_MEMORY_CACHE] += config->cache_dir == NULL ? coder.storage_bytes : 0;
     }
+    seam_trainer_device_plan(plan, &trainer);
     const seam_activations_options acts = acts_options(config);
     const seam_memory_blocks blocks = seam_session_config_blocks(config);
     return seam_memory_plan_training(plan, &blocks, &acts);
@@ -101,6 +105,7 @@ static seam_status coder_create(seam_trainer *t, uint16_t site, seam_error *err)
         return seam_error_prefix(err, st, "cache of site %u", site);
     }
     coder.storage = t->caches[site].bytes;
+    coder.space = t->device.space;
     return seam_coder_create(&t->coders[site], &coder);
 }
 
@@ -139,6 +144,7 @@ SEAM_ON_GPU static seam_status fill(seam_trainer *t, seam_stream *stream, seam_e
     SEAM_TRY(seam_adapter_create(&t->adapter, blocks, &config->lora, err));
     const seam_activations_options acts = acts_options(config);
     SEAM_TRY(seam_activations_create(&t->acts, blocks, &acts, err));
+    SEAM_TRY(seam_trainer_device_create(t));
     SEAM_TRY(sites_create(t, err));
     SEAM_TRY(t->ops->mem_alloc(&t->x, t->backend, x_count * seam_dtype_bytes(t->ops->acc)));
     return seam_trainer_refresh(t, stream);
@@ -151,8 +157,6 @@ seam_status seam_trainer_create(seam_trainer **ret_trainer, const seam_session_c
         return seam_error_set(err, SEAM_E_MEMORY, "session: out of memory");
     }
     config_take(t, config);
-    t->backend = seam_blocks_backend(config->model->blocks);
-    t->ops = seam_backend_ops(t->backend);
     t->budget =
         (seam_budget){.bits_loss_active = true, .beta = config->beta, .bits_lr = config->bits_lr};
     const seam_status st = fill(t, stream, err);
@@ -174,6 +178,7 @@ void seam_trainer_destroy(seam_trainer *gift_trainer) {
         seam_coder_destroy(t->coders[site]);
         seam_storage_close(&t->caches[site]);
     }
+    seam_trainer_device_destroy(t);
     seam_site_destroy(t->site_out);
     seam_site_destroy(t->site_in);
     seam_activations_destroy(t->acts);

@@ -1,9 +1,21 @@
-/* What trainer.c and train_step.c share. */
+/* What trainer.c, trainer_device.c and train_step.c share. */
 #ifndef SEAM_TRAINER_INTERNAL_H
 #define SEAM_TRAINER_INTERNAL_H
 
 #include "storage.h"
 #include "trainer.h"
+
+/* Of a backend with a codec of its own (else all NULL), rows of sites whose codec it has stay on
+ * the device.  Arrays are the device's, but where "host" is said. */
+typedef struct trainer_device {
+    seam_coder_space *space; /* of all sites' coders */
+    uint32_t *labelled,
+        *wanted; /* (T): the labelled rows; each row, or none where it has no label */
+    float *out_x, *out_decoded; /* (T, C), exact signal only, as the host's */
+    double *sums;               /* (C) */
+    uint32_t *wanted_host;      /* (T), host */
+    double *sums_host;          /* (C), host */
+} trainer_device;
 
 struct seam_trainer {
     const seam_session_config *config;
@@ -19,6 +31,7 @@ struct seam_trainer {
     uint32_t width_count; /* P: widths of an allocation; C, but of codec amaq_token */
     bool by_token;        /* site 1 has codec amaq_token, site 0 too if it has gates */
     void *x;              /* (T, C) acc, device: the residual stream, then its gradient */
+    trainer_device device;
 
     seam_staging in;
     seam_micro micro;
@@ -42,5 +55,28 @@ struct seam_trainer {
     uint64_t state_hash;
     double compute_seconds, codec_seconds; /* of the step so far; codec is part of compute */
 };
+
+/* ---- trainer_device.c ---- */
+
+/* Host arrays, as views; nothing where the backend has no codec. */
+void seam_trainer_device_carve(seam_trainer *t, seam_arena *arena);
+void seam_trainer_device_plan(seam_memory_plan *plan, const seam_trainer *t);
+/* The space first: coders are made with it. */
+seam_status seam_trainer_device_create(seam_trainer *t);
+void seam_trainer_device_destroy(seam_trainer *t); /* after the coders */
+
+/* Do rows of this site stay on the device? */
+bool seam_trainer_on_device(const seam_trainer *t, uint16_t site);
+/* Where they are; valid for the micro-batch after device_begin. */
+seam_coder_place seam_trainer_place(const seam_trainer *t, uint16_t site, seam_stream *stream);
+/* The micro-batch's row lists to the device. */
+seam_status seam_trainer_device_begin(seam_trainer *t, seam_stream *stream) SEAM_ON_GPU;
+/* Exact signal: site 1's rows are kept. */
+seam_status seam_trainer_device_keep(seam_trainer *t, seam_stream *stream) SEAM_ON_GPU;
+/* As seam_gates_add_squares, over site 2's rows in t->x, or over all rows of it; and _add_exact. */
+seam_status seam_trainer_device_squares(float *ret_sums, seam_trainer *t, bool labelled_only,
+                                        seam_stream *stream) SEAM_ON_GPU;
+seam_status seam_trainer_device_exact(float *ret_db, seam_trainer *t, const uint8_t *widths,
+                                      seam_stream *stream) SEAM_ON_GPU;
 
 #endif

@@ -167,6 +167,14 @@ static seam_status fake_raw_decode(seam_stream *stream, const seam_device_rows *
     return SEAM_OK;
 }
 
+static seam_status fake_rows_gather(seam_stream *stream, float *ret, const seam_device_rows *rows) {
+    (void)stream;
+    float *dense = rows_gather(rows);
+    memcpy(ret, dense, (size_t)rows->rows * rows->C * sizeof *ret);
+    seam_mem_free(dense);
+    return SEAM_OK;
+}
+
 static seam_status fake_gate_errors(seam_stream *stream, double *ret_sums,
                                     const seam_device_rows *g, const float *x,
                                     const float *decoded) {
@@ -238,6 +246,7 @@ const seam_device_codec device_fake = {
     .decode = fake_decode,
     .raw_encode = fake_raw_encode,
     .raw_decode = fake_raw_decode,
+    .rows_gather = fake_rows_gather,
     .gate_squares = fake_gate_squares,
     .gate_errors = fake_gate_errors,
     .host_alloc = fake_host_alloc,

@@ -29,6 +29,11 @@ static void raw_check(uint32_t rows, uint32_t channels, seam_dtype type, seam_co
     assert_int_equal(status_get(&d), 0);
     device_get(d.got, d.codes, k.codes_bytes);
     assert_memory_equal(d.got, k.codes, k.codes_bytes);
+    if (codec == SEAM_CODEC_F32) {
+        assert_int_equal(ops->codec->rows_gather(stream, d.decoded, &all), SEAM_OK);
+        device_get(d.got, d.decoded, k.codes_bytes);
+        assert_memory_equal(d.got, k.codes, k.codes_bytes);
+    }
     assert_int_equal(ops->zero(stream, d.x, values * seam_dtype_bytes(type)), SEAM_OK);
     assert_int_equal(ops->codec->raw_decode(stream, &all, d.codes, code_type), SEAM_OK);
     for (uint32_t i = 0; type == SEAM_F32 && i < rows; i++) {

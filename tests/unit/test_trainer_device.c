@@ -1,0 +1,186 @@
+/* Goal: a trainer whose rows stay on the device sends the bytes, and reaches the adapter, gates and
+ * widths, of one whose codec is the host's.
+ * Method: the same micro-batches through both, for every codec that stays and for some that do not;
+ * replies, state hash and reports must be equal to the bit.  The device is the first argument;
+ * "cpu" gets the table of device_fake.h.  A machine without the device skips. */
+#include <stdio.h>
+
+#include "device_fake.h"
+#include "trainer_fixture.h"
+
+static const char *device_name = "cpu";
+
+static int device_setup(void **state) {
+    fixture *f = test_calloc(1, sizeof *f);
+    const seam_tensor_source source = seam_synthetic_source(&model_config);
+    const seam_backend_options options = {.device = device_name, .act = SEAM_F32, .threads = 2};
+    assert_true(seam_test_engine_open(&f->engine, &options, &source, &lora, T));
+    f->model = (seam_model){
+        .id = "tiny", .blocks = f->engine.blocks, .config = seam_blocks_config(f->engine.blocks)};
+    for (uint32_t row = 0; row < T; row++) {
+        if (is_labelled(row)) {
+            f->bitmap[row / 8] = (uint8_t)(f->bitmap[row / 8] | 1u << row % 8);
+            f->labelled++;
+        }
+    }
+    *state = f;
+    return 0;
+}
+
+/* What a step showed: its last replies, byte for byte, and its report. */
+typedef struct shown {
+    uint8_t *replies[2];
+    size_t bytes[2];
+    seam_step_result result;
+    uint8_t widths[T];
+} shown;
+
+static void reply_keep(shown *s, int at, const seam_reply *reply) {
+    s->bytes[at] = reply->used_bytes;
+    s->replies[at] = test_malloc(reply->used_bytes + 1);
+    memcpy(s->replies[at], reply->bytes, reply->used_bytes);
+}
+
+SEAM_ON_GPU static shown step_show(fixture *f, const seam_session_config *config) {
+    float *x = values_new("x", 0.5f), *g = values_new("g", 1e-4f);
+    seam_trainer *trainer = trainer_open(f, config);
+    const seam_budget budget = {.bits_loss_active = true,
+                                .beta = config->beta,
+                                .bits_lr = config->bits_lr,
+                                .bits_total = 5 * C + 3};
+    seam_error err = {0};
+    shown s = {0};
+    assert_int_equal(seam_trainer_set_budget(trainer, &budget, 0, &err), SEAM_OK);
+    pass p = pass_new();
+    run(&p, f, trainer, config, x, g, 0, 2);
+    run(&p, f, trainer, config, g, x, 1, 2);
+    reply_keep(&s, 0, seam_trainer_forward_reply(trainer));
+    reply_keep(&s, 1, seam_trainer_backward_reply(trainer));
+    s.result = p.result;
+    if (p.result.proposal != NULL) {
+        memcpy(s.widths, p.result.proposal->widths, C);
+    }
+    s.result.proposal = NULL;
+    s.result.compute_seconds = s.result.codec_seconds = 0;
+    pass_free(&p);
+    seam_trainer_destroy(trainer);
+    test_free(x);
+    test_free(g);
+    return s;
+}
+
+/* The config with the codec of the host, and with that of the device. */
+SEAM_ON_GPU static void both_check(fixture *f, const seam_session_config *config,
+                                   const seam_device_codec *table) {
+    device_fake_put(f->engine.backend, NULL);
+    shown host = step_show(f, config);
+    device_fake_put(f->engine.backend, table);
+    shown device = step_show(f, config);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(device.bytes[i], host.bytes[i]);
+        assert_memory_equal(device.replies[i], host.replies[i], host.bytes[i]);
+        test_free(host.replies[i]);
+        test_free(device.replies[i]);
+    }
+    assert_true(device.result.state_hash == host.result.state_hash);
+    assert_true(device.result.grad_norm == host.result.grad_norm);
+    assert_int_equal(device.result.gate_bits_total, host.result.gate_bits_total);
+    assert_true(device.result.gate_pull == host.result.gate_pull);
+    assert_true(device.result.cost_sum == host.result.cost_sum);
+    assert_memory_equal(device.widths, host.widths, C);
+}
+
+SEAM_ON_GPU static void codecs_check(void **state, bool labelled_rows_only, bool rans) {
+    static const struct {
+        seam_codec_id in, out;
+        bool exact, waterfill, token;
+    } rows[] = {
+        {SEAM_CODEC_F32, SEAM_CODEC_F32, false, false, false},
+        {SEAM_CODEC_F32, SEAM_CODEC_F32, true, false, false},
+        {SEAM_CODEC_BF16, SEAM_CODEC_BF16, false, false, false},
+        {SEAM_CODEC_AFFINE, SEAM_CODEC_AFFINE, false, false, false},
+        {SEAM_CODEC_AMAQ, SEAM_CODEC_AMAQ, false, false, false},
+        {SEAM_CODEC_AMAQ, SEAM_CODEC_AMAQ, true, false, false},
+        {SEAM_CODEC_AMAQ, SEAM_CODEC_AMAQ, false, true, false},
+        {SEAM_CODEC_BF16, SEAM_CODEC_AMAQ, false, false, false},
+        {SEAM_CODEC_GROUP, SEAM_CODEC_GROUP, false, false, false}, /* the host's */
+        {SEAM_CODEC_BF16, SEAM_CODEC_CHANNEL, false, false, false},
+        {SEAM_CODEC_AMAQ, SEAM_CODEC_AMAQ, false, false, true},
+        {SEAM_CODEC_BF16, SEAM_CODEC_AMAQ, false, false, true},
+    };
+    fixture *f = *state;
+    const seam_device_codec *const own = seam_backend_ops(f->engine.backend)->codec;
+    const seam_device_codec *const table = own != NULL ? own : &device_fake;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        seam_session_config config = config_of(f, rows[i].out);
+        config.labelled_rows_only = labelled_rows_only;
+        config.codec.codec_in = rows[i].in;
+        config.codec.gate_signal_exact = rows[i].exact;
+        config.codec.entropy = rans ? SEAM_ENTROPY_RANS : SEAM_ENTROPY_NONE;
+        if (rows[i].waterfill) {
+            config.codec.allocator = SEAM_ALLOCATOR_WATERFILL;
+        }
+        if (rows[i].token) {
+            config.codec.granularity = SEAM_GRANULARITY_TOKEN;
+        }
+        both_check(f, &config, table);
+    }
+    device_fake_put(f->engine.backend, own);
+}
+
+SEAM_ON_GPU static void test_step__labelled_rows_travel__as_the_host(void **state) {
+    codecs_check(state, true, false);
+}
+
+SEAM_ON_GPU static void test_step__all_rows_travel__as_the_host(void **state) {
+    codecs_check(state, false, false);
+}
+
+SEAM_ON_GPU static void test_step__entropy_coded__as_the_host(void **state) {
+    codecs_check(state, true, true);
+}
+
+SEAM_ON_GPU static void test_create__each_allocation_fails__error_and_no_leak(void **state) {
+    fixture *f = *state;
+    seam_session_config config = config_of(f, SEAM_CODEC_AMAQ);
+    config.codec.gate_signal_exact = true;
+    const seam_device_codec *const own = seam_backend_ops(f->engine.backend)->codec;
+    bool created = false;
+    device_fake_put(f->engine.backend, own != NULL ? own : &device_fake);
+    for (int64_t n = 0; !created; n++) {
+        seam_trainer *trainer = NULL;
+        seam_error err = {0};
+        assert_true(n < 1000);
+        seam_mem_fail_after(n);
+        const seam_status st = seam_trainer_create(&trainer, &config, f->engine.stream, &err);
+        seam_mem_fail_after(-1);
+        created = st == SEAM_OK;
+        assert_true(created || (st == SEAM_E_MEMORY && trainer == NULL));
+        seam_trainer_destroy(trainer);
+    }
+    device_fake_put(f->engine.backend, own);
+}
+
+int main(int argc, char **argv) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_step__labelled_rows_travel__as_the_host, device_setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_step__all_rows_travel__as_the_host, device_setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_step__entropy_coded__as_the_host, device_setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_create__each_allocation_fails__error_and_no_leak,
+                                        device_setup, teardown),
+    };
+    device_name = argc > 1 ? argv[1] : "cpu";
+    const seam_backend_options options = {.device = device_name};
+    seam_backend *backend = NULL;
+    seam_error err = {0};
+    const seam_status st = seam_backend_create(&backend, &options, &err);
+    if (st != SEAM_OK) {
+        (void)printf("%s: %s\n", st == SEAM_E_UNIMPLEMENTED ? "skipped" : "failed", err.text);
+        return st == SEAM_E_UNIMPLEMENTED ? 77 : 1;
+    }
+    seam_backend_destroy(backend);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
