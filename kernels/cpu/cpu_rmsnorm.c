@@ -4,22 +4,21 @@
 
 #define GRAIN 32u
 
-static void forward_rows(const void *context, size_t begin, size_t end) {
-    const seam_rmsnorm_forward_args *a = context;
+CPU_INLINE void forward_range(const seam_rmsnorm_forward_args *a, size_t begin, size_t end,
+                              const bool x_is_acc) {
     const uint32_t C = a->C;
     const float *w = a->w;
     for (size_t t = begin; t < end; t++) {
-        const float *x = (const float *)a->x + t * C;
         act *y = (act *)a->y + t * C;
         vf sum = vf_set(0.0f);
         for (uint32_t c = 0; c < C; c += VL) {
-            const vf v = any_load(x, c, 1, min_u32(VL, C - c));
+            const vf v = any_load(a->x, t * C + c, x_is_acc, min_u32(VL, C - c));
             sum += v * v;
         }
         const float rstd = 1.0f / sqrtf(vf_sum(sum) / (float)C + a->eps);
         for (uint32_t c = 0; c < C; c += VL) {
             const uint32_t n = min_u32(VL, C - c);
-            const vf v = any_load(x, c, 1, n) * rstd * any_load(w, c, 1, n);
+            const vf v = any_load(a->x, t * C + c, x_is_acc, n) * rstd * any_load(w, c, 1, n);
             n == VL ? act_store(y + c, v) : act_store_n(y + c, v, n);
         }
         if (a->rstd != NULL) {
@@ -27,9 +26,14 @@ static void forward_rows(const void *context, size_t begin, size_t end) {
         }
         for (uint32_t c = 0; a->x_act != NULL && c < C; c += VL) {
             const uint32_t n = min_u32(VL, C - c);
-            any_store(a->x_act, t * C + c, 0, any_load(x, c, 1, n), n);
+            any_store(a->x_act, t * C + c, 0, any_load(a->x, t * C + c, x_is_acc, n), n);
         }
     }
+}
+
+static void forward_rows(const void *context, size_t begin, size_t end) {
+    const seam_rmsnorm_forward_args *a = context;
+    a->x_is_act ? forward_range(a, begin, end, false) : forward_range(a, begin, end, true);
 }
 
 seam_status CPU_FN(rmsnorm_forward)(seam_stream *stream, const seam_rmsnorm_forward_args *args) {

@@ -245,6 +245,7 @@ static void table_fill(seam_ops *ops, seam_dtype act) {
     ops->act = act;
     ops->acc = SEAM_F32;
     ops->qkv = act;
+    ops->remake = true;
     ops->head_rows = 512;
     ops->mem_alloc = cuda_mem_alloc;
     ops->mem_free = cuda_mem_free;

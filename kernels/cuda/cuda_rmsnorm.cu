@@ -6,10 +6,11 @@
 #define THREADS 256u
 
 /* ---- kernels ---- */
-template <typename act, uint32_t V>
+template <typename act, typename input, uint32_t V>
 static __global__ void forward_kernel(seam_rmsnorm_forward_args a) {
     const size_t row = (size_t)blockIdx.x * a.C;
-    const float *x = (const float *)a.x + row, *w = (const float *)a.w;
+    const input *x = (const input *)a.x + row;
+    const float *w = (const float *)a.w;
     act *y = (act *)a.y + row;
     float sum = 0.0f, xs[V], ws[V];
     for (uint32_t c = threadIdx.x * V; c < a.C; c += THREADS * V) {
@@ -75,18 +76,25 @@ static __global__ void backward_kernel(seam_rmsnorm_backward_args a) {
 }
 
 /* ---- launchers ---- */
+template <typename act, typename input>
+static void forward_launch(cudaStream_t queue, const seam_rmsnorm_forward_args &a) {
+    if (a.C % VECTOR == 0 && vector_aligned(a.x) && vector_aligned(a.y) && vector_aligned(a.w) &&
+        vector_aligned(a.x_act)) {
+        forward_kernel<act, input, VECTOR><<<a.T, THREADS, 0, queue>>>(a);
+    } else {
+        forward_kernel<act, input, 1><<<a.T, THREADS, 0, queue>>>(a);
+    }
+}
+
 seam_status seam_cuda_rmsnorm_forward(seam_stream *stream, const seam_rmsnorm_forward_args *args) {
     cudaStream_t queue = seam_cuda_queue(stream);
-    const seam_rmsnorm_forward_args a = *args;
-    const bool vector = a.C % VECTOR == 0 && vector_aligned(a.x) && vector_aligned(a.y) &&
-                        vector_aligned(a.w) && vector_aligned(a.x_act);
-    if (a.T == 0) {
+    if (args->T == 0) {
         return SEAM_OK;
     }
-    if (vector) {
-        SEAM_CUDA_BY_ACT(stream, (forward_kernel<act, VECTOR><<<a.T, THREADS, 0, queue>>>(a)));
+    if (args->x_is_act) {
+        SEAM_CUDA_BY_ACT(stream, (forward_launch<act, act>(queue, *args)));
     } else {
-        SEAM_CUDA_BY_ACT(stream, (forward_kernel<act, 1><<<a.T, THREADS, 0, queue>>>(a)));
+        SEAM_CUDA_BY_ACT(stream, (forward_launch<act, float>(queue, *args)));
     }
     return SEAM_CUDA_LAUNCHED();
 }

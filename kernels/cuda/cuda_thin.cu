@@ -24,6 +24,7 @@
 #define GROUPS_MAX (SEAM_CUDA_THIN_MAX * 5u)
 #define SUM_M      64u
 #define SUM_K      32u
+#define JOIN_M     8u
 #define SUM_STAGES 4u
 #define PIECE      512u
 #define SHARE_ROWS 128u
@@ -188,13 +189,15 @@ static __global__ void __launch_bounds__(MMA_THREADS) sum_kernel(const thin_args
     }
 }
 
-/* Adds the pieces of a block of features, in order, to y.  Grid: blocks, 256 threads. */
+/* Adds the pieces of a block of features, in order, to y.  Grid (blocks, SUM_M / JOIN_M), 256
+ * threads: each JOIN_M features. */
 static __global__ void sum_join_kernel(const thin_args a, uint32_t cols) {
     const group own = a.groups[group_of(a, blockIdx.x)];
     const uint32_t m0 = (blockIdx.x - own.block_begin) * SUM_M;
     const size_t block = (size_t)SUM_M * cols;
-    for (uint32_t n = threadIdx.x; n < SUM_M * own.tile_count * 8; n += blockDim.x) {
-        const uint32_t m = n / (own.tile_count * 8), j = n % (own.tile_count * 8);
+    for (uint32_t n = threadIdx.x; n < JOIN_M * own.tile_count * 8; n += blockDim.x) {
+        const uint32_t m = blockIdx.y * JOIN_M + n / (own.tile_count * 8);
+        const uint32_t j = n % (own.tile_count * 8);
         const tile at = a.tiles[own.tile_begin + j / 8];
         const seam_cuda_thin &p = a.product[at.of];
         float sum = 0.0f;
@@ -232,63 +235,77 @@ static __device__ inline void share_add(float (&total)[8][4], const seam_cuda_pa
     }
 }
 
-/* Grid (N / 64, M / 128), 256 threads: a warp takes 16 rows. */
+/* total += eight values of row r (of two) and half h (of two) of the columns of share_add. */
+static __device__ inline void values_add(float (&total)[8][4], uint32_t r, uint32_t h,
+                                         const float (&values)[VECTOR]) {
+    for (uint32_t j = 0; j < VECTOR; j++) {
+        total[h * 4 + j / 2][r * 2 + j % 2] += values[j];
+    }
+}
+
+/* Grid (N / 64, M / 128), 256 threads: a warp takes 16 rows.  What is added to is read first, as it
+ * takes longest. */
 template <typename out>
 static __global__ void __launch_bounds__(256) share_kernel(const seam_cuda_gemm_args a, bool add) {
     const uint32_t n0 = blockIdx.x * SHARE_COLS, lane = threadIdx.x % 32;
     const uint32_t row = blockIdx.y * SHARE_ROWS + threadIdx.x / 32 * 16 + lane / 4;
-    float total[8][4] = {};
+    float total[8][4] = {}, values[VECTOR];
+#pragma unroll
+    for (uint32_t i = 0; i < 4; i++) {
+        const uint32_t m = row + i / 2 * 8, n = n0 + i % 2 * 32 + lane % 4 * 8;
+        if (m < a.M && n < a.N && a.addend != NULL) {
+            load(values, a.addend + (size_t)m * a.N + n);
+            values_add(total, i / 2, i % 2, values);
+        }
+        if (m < a.M && n < a.N && add) {
+            load(values, (const out *)a.y + (size_t)m * a.y_ld + n);
+            values_add(total, i / 2, i % 2, values);
+        }
+        if (n < a.N && a.bias != NULL) {
+            load(values, a.bias + n);
+            values_add(total, i / 2, i % 2, values);
+        }
+    }
     for (uint32_t p = 0; p < a.part_count; p++) {
         if (a.part[p].n_begin < n0 + SHARE_COLS && a.part[p].n_end > n0) {
             share_add(total, a.part[p], a.M, row, n0);
         }
     }
-    for (uint32_t i = 0; i < 4; i++) { /* both halves of the columns of both rows */
-        const uint32_t m = row + i / 2 * 8, half = i % 2, n = n0 + half * 32 + lane % 4 * 8;
-        if (m >= a.M || n >= a.N) {
-            continue;
-        }
-        out *y = (out *)a.y + (size_t)m * a.y_ld + n;
-        float sum[VECTOR], other[VECTOR];
-        for (uint32_t j = 0; j < VECTOR; j++) {
-            sum[j] = total[half * 4 + j / 2][i / 2 * 2 + j % 2];
-        }
-        if (a.bias != NULL) {
-            load(other, a.bias + n);
+#pragma unroll
+    for (uint32_t i = 0; i < 4; i++) {
+        const uint32_t m = row + i / 2 * 8, n = n0 + i % 2 * 32 + lane % 4 * 8;
+        if (m < a.M && n < a.N) {
             for (uint32_t j = 0; j < VECTOR; j++) {
-                sum[j] += other[j];
+                values[j] = total[i % 2 * 4 + j / 2][i / 2 * 2 + j % 2];
             }
+            store((out *)a.y + (size_t)m * a.y_ld + n, values);
         }
-        if (a.addend != NULL) {
-            load(other, a.addend + (size_t)m * a.N + n);
-            for (uint32_t j = 0; j < VECTOR; j++) {
-                sum[j] += other[j];
-            }
-        }
-        if (add) {
-            load(other, y);
-            for (uint32_t j = 0; j < VECTOR; j++) {
-                sum[j] += other[j];
-            }
-        }
-        store(y, sum);
     }
 }
 
-/* Grid (C / 32, R / 32, products), 32 x 8 threads. */
+/* Squares of 32 x 32 of all products one after another; 32 x 8 threads. */
 static __global__ void turn_kernel(const thin_args a) {
     __shared__ bf16 square[32][33];
-    const seam_cuda_thin &p = a.product[blockIdx.z];
-    const uint32_t c0 = blockIdx.x * 32, r0 = blockIdx.y * 32;
-    for (uint32_t i = threadIdx.y; i < 32; i += 8) {
-        if (r0 + i < p.R && c0 + threadIdx.x < p.K) {
-            square[i][threadIdx.x] = ((const bf16 *)p.x)[(r0 + i) * p.x_ld + c0 + threadIdx.x];
+    uint32_t at = blockIdx.x, i = 0, across = 0;
+    for (;; i++) { /* the product of this square */
+        across = (a.product[i].K + 31) / 32;
+        const uint32_t squares = across * ((a.product[i].R + 31) / 32);
+        if (at < squares) {
+            break;
+        }
+        at -= squares;
+    }
+    const seam_cuda_thin &p = a.product[i];
+    const uint32_t c0 = at % across * 32, r0 = at / across * 32;
+    for (uint32_t y = threadIdx.y; y < 32; y += 8) {
+        if (r0 + y < p.R && c0 + threadIdx.x < p.K) {
+            square[y][threadIdx.x] = ((const bf16 *)p.x)[(r0 + y) * p.x_ld + c0 + threadIdx.x];
         }
     }
     __syncthreads();
-    for (uint32_t i = threadIdx.y; i < 32; i += 8) {
-        if (c0 + i < p.K && r0 + threadIdx.x < p.R) {
-            ((bf16 *)p.y)[(size_t)(c0 + i) * p.R + r0 + threadIdx.x] = square[threadIdx.x][i];
+    for (uint32_t y = threadIdx.y; y < 32; y += 8) {
+        if (c0 + y < p.K && r0 + threadIdx.x < p.R) {
+            ((bf16 *)p.y)[(size_t)(c0 + y) * p.R + r0 + threadIdx.x] = square[threadIdx.x][y];
         }
     }
 }
@@ -365,7 +382,7 @@ seam_status seam_cuda_thin_sums(seam_stream *stream, const seam_cuda_thin *produ
         sum_kernel<8><<<grid, MMA_THREADS, 0, queue>>>(a);
     }
     SEAM_TRY(SEAM_CUDA_LAUNCHED());
-    sum_join_kernel<<<a.blocks, 256, 0, queue>>>(a, cols);
+    sum_join_kernel<<<dim3(a.blocks, SUM_M / JOIN_M), 256, 0, queue>>>(a, cols);
     return SEAM_CUDA_LAUNCHED();
 }
 
@@ -385,14 +402,12 @@ seam_status seam_cuda_thin_shares(seam_stream *stream, const seam_cuda_gemm_args
 seam_status seam_cuda_thin_turns(seam_stream *stream, const seam_cuda_thin *products,
                                  uint32_t count) {
     thin_args a;
-    uint32_t K = 0, R = 0;
+    uint32_t squares = 0;
     SEAM_ASSERT(count <= SEAM_CUDA_THIN_MAX);
     for (uint32_t i = 0; i < count; i++) {
         a.product[i] = products[i];
-        K = products[i].K > K ? products[i].K : K;
-        R = products[i].R > R ? products[i].R : R;
+        squares += (products[i].K + 31) / 32 * ((products[i].R + 31) / 32);
     }
-    const dim3 grid((K + 31) / 32, (R + 31) / 32, count);
-    turn_kernel<<<grid, dim3(32, 8), 0, seam_cuda_queue(stream)>>>(a);
+    turn_kernel<<<squares, dim3(32, 8), 0, seam_cuda_queue(stream)>>>(a);
     return SEAM_CUDA_LAUNCHED();
 }

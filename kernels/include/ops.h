@@ -94,11 +94,12 @@ typedef struct seam_linear_backward_args {
 } seam_linear_backward_args;
 
 /* y = x * rstd * w, rstd = 1/sqrt(mean_c x^2 + eps).  Zhang & Sennrich 2019, arXiv:1910.07467.
- * x (T, C) acc; w (C) acc; y (T, C) act; rstd (T) acc and x_act (T, C) act, which is x, kept for
- * backward (NULL: not wanted). */
+ * x (T, C): act when x_is_act, else acc; w (C) acc; y (T, C) act; rstd (T) acc and x_act (T, C)
+ * act, which is x, kept for backward (NULL: not wanted). */
 typedef struct seam_rmsnorm_forward_args {
     void *y, *rstd, *x_act;
     const void *x, *w;
+    bool x_is_act;
     float eps;
     uint32_t T, C;
 } seam_rmsnorm_forward_args;
@@ -229,7 +230,10 @@ typedef struct seam_weight_piece {
 typedef struct seam_ops {
     const char *name;         /* "ref", "cpu", "cuda" */
     seam_dtype act, acc, qkv; /* as created */
-    uint32_t head_rows;       /* rows at which a product with the vocabulary runs at its rate */
+    /* Memory counts for more than time: what a norm or SwiGLU makes is made again where backward
+     * of an adapted product reads it, from what is kept anyway. */
+    bool remake;
+    uint32_t head_rows; /* rows at which a product with the vocabulary runs at its rate */
 
     /* Memory of the device.  alloc: zeroed, 64-byte aligned. */
     seam_status (*mem_alloc)(void **ret_ptr, seam_backend *backend, size_t bytes);

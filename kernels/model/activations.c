@@ -2,7 +2,8 @@
  *
  * Kept for every layer: the residual stream before both norms (act), both rstd, q|k|v rotated, o,
  * log-sum-exp, gate|up, and x A^T of every adapted projection.  Kept only where LoRA reads it
- * again: the normalised inputs and the SwiGLU output; else all layers share one.  Forward only
+ * again and the backend does not make it again: the normalised inputs and the SwiGLU output; else
+ * all layers share one.  Forward only
  * (no LoRA config): all layers share everything.  Recompute: all layers share everything but their
  * input and, where LoRA reads it, x A^T of the down projection, which comes last in a layer.
  *
@@ -36,12 +37,13 @@ static void layer_take(plan *p, seam_layer_acts *l, const seam_activations *acts
     const seam_dtype act = b->ops->act;
     const seam_dtype acc = b->ops->acc;
     const size_t wide = 2 * (size_t)c->intermediate;
+    const uint32_t kept_targets = b->ops->remake ? 0 : acts->targets;
     const bool own_attention_h =
-        shared == NULL || seam_product_has_lora(acts->targets, SEAM_PRODUCT_QKV);
+        shared == NULL || seam_product_has_lora(kept_targets, SEAM_PRODUCT_QKV);
     const bool own_mlp_h =
-        shared == NULL || seam_product_has_lora(acts->targets, SEAM_PRODUCT_GATE_UP);
+        shared == NULL || seam_product_has_lora(kept_targets, SEAM_PRODUCT_GATE_UP);
     const bool own_swiglu =
-        shared == NULL || seam_product_has_lora(acts->targets, SEAM_PRODUCT_DOWN);
+        shared == NULL || seam_product_has_lora(kept_targets, SEAM_PRODUCT_DOWN);
     if (acts->keep) {
         l->x_in = take(p, c->hidden, act);
         l->x_mid = take(p, c->hidden, act);

@@ -20,6 +20,7 @@ typedef struct backward {
 } backward;
 
 static seam_status layer_again(const backward *pass, uint32_t layer);
+static seam_status input_again(const backward *pass, uint32_t layer, uint32_t id);
 static seam_status mlp_backward(const backward *pass, uint32_t layer);
 static seam_status attention_backward(const backward *pass, uint32_t layer, bool skip_dx);
 
@@ -108,7 +109,47 @@ static seam_status product_backward(const backward *pass, uint32_t layer, const 
     if (args.dx == NULL && args.lora_count == 0) {
         return SEAM_OK;
     }
+    if (args.lora_count > 0) {
+        SEAM_TRY(input_again(pass, layer, p->id));
+    }
     return pass->blocks->ops->linear_backward(pass->stream, &args);
+}
+
+/* h = the norm of x (act), as forward made it but for x's rounding. */
+static seam_status norm_again(const backward *pass, void *h, const void *x, const void *w) {
+    const seam_rmsnorm_forward_args args = {.y = h,
+                                            .x = x,
+                                            .x_is_act = true,
+                                            .w = w,
+                                            .eps = pass->blocks->config.rms_eps,
+                                            .T = pass->batch->rows,
+                                            .C = pass->blocks->config.hidden};
+    return pass->blocks->ops->rmsnorm_forward(pass->stream, &args);
+}
+
+/* The input of an adapted product, where it is not kept; o's always is.  With recompute as well, so
+ * that both have the same bits. */
+static seam_status input_again(const backward *pass, uint32_t layer, uint32_t id) {
+    const seam_blocks *b = pass->blocks;
+    const seam_block *weights = &b->layers[layer];
+    const seam_layer_acts *l = &pass->acts->layers[layer];
+    if (!b->ops->remake) {
+        return SEAM_OK;
+    }
+    if (id == SEAM_PRODUCT_QKV) {
+        return norm_again(pass, l->attention_h, l->x_in, weights->attention_norm);
+    }
+    if (id == SEAM_PRODUCT_GATE_UP) {
+        return norm_again(pass, l->mlp_h, l->x_mid, weights->mlp_norm);
+    }
+    if (id == SEAM_PRODUCT_DOWN) {
+        const seam_swiglu_forward_args swiglu = {.y = l->swiglu,
+                                                 .gate_up = l->gate_up,
+                                                 .T = pass->batch->rows,
+                                                 .F = b->config.intermediate};
+        return b->ops->swiglu_forward(pass->stream, &swiglu);
+    }
+    return SEAM_OK;
 }
 
 static seam_status mlp_backward(const backward *pass, uint32_t layer) {

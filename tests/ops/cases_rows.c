@@ -38,6 +38,11 @@ static void rmsnorm(run *r, const op_case *c, uint32_t row0, uint32_t T) {
     run_output(r, "dx", ACC, dx, T, C, C, 0, add ? 0 : X);
     if (both) {
         run_output(r, "x_act", ACT, x_act, T, C, C, 0, 0);
+        void *again = run_const(r, ACT, (size_t)T * C, NAN);
+        const seam_rmsnorm_forward_args of_act = {
+            .y = again, .x = x_act, .x_is_act = true, .w = w, .eps = 1e-5f, .T = T, .C = C};
+        CHECK(r->ops->rmsnorm_forward(r->stream, &of_act) == SEAM_OK);
+        run_output(r, "y of x_act", ACT, again, T, C, C, 0, 0);
         run_output(r, "dx_act", ACT, dx_act, T, C, C, 0, 0);
     }
 }
