@@ -1,6 +1,11 @@
 # The CUDA backend; needs the toolkit's nvcc and cuBLASLt (preset cuda).
 find_package(CUDAToolkit REQUIRED)
 
+# Warpgroup products have a target of their own; compiled for it whatever else is asked for.
+add_library(seam_cuda_hopper OBJECT
+  cuda/cuda_attention_forward_wgmma.cu cuda/cuda_attention_backward_wgmma.cu)
+set_target_properties(seam_cuda_hopper PROPERTIES CUDA_ARCHITECTURES 90a-real)
+
 add_library(seam_cuda STATIC
   cuda/cuda_backend.cu cuda/cuda_weight.cu cuda/cuda_kept.cu cuda/cuda_cast.cu cuda/cuda_gemm.cu
   cuda/cuda_linear.cu cuda/cuda_plan.cu cuda/cuda_thin.cu cuda/cuda_rmsnorm.cu cuda/cuda_rope.cu
@@ -8,7 +13,11 @@ add_library(seam_cuda STATIC
   cuda/cuda_attention_backward_mma.cu cuda/cuda_attention_cached.cu cuda/cuda_swiglu.cu
   cuda/cuda_embedding.cu cuda/cuda_cross_entropy.cu cuda/cuda_adamw.cu cuda/cuda_sum_squares.cu
   cuda/cuda_codec.cu cuda/cuda_codec_measure.cu cuda/cuda_codec_encode.cu cuda/cuda_codec_decode.cu
-  cuda/cuda_codec_raw.cu cuda/cuda_codec_gates.cu)
-target_include_directories(seam_cuda PRIVATE include ${CMAKE_CURRENT_SOURCE_DIR} cuda)
-target_compile_features(seam_cuda PRIVATE cuda_std_17)
+  cuda/cuda_codec_raw.cu cuda/cuda_codec_gates.cu
+  $<TARGET_OBJECTS:seam_cuda_hopper>)
 target_link_libraries(seam_cuda PUBLIC seam_base PRIVATE CUDA::cudart_static CUDA::cublasLt)
+foreach(target seam_cuda seam_cuda_hopper)
+  target_include_directories(${target} PRIVATE include ${CMAKE_CURRENT_SOURCE_DIR} cuda)
+  target_compile_features(${target} PRIVATE cuda_std_17)
+endforeach()
+target_link_libraries(seam_cuda_hopper PRIVATE seam_base CUDA::cudart_static)

@@ -160,6 +160,9 @@ seam_status seam_cuda_attention_backward(seam_stream *stream,
     }
     cudaStream_t queue = seam_cuda_queue(stream);
     SEAM_TRY(seam_cuda_scratch(&delta, stream, (size_t)args->T * args->H * sizeof(float)));
+    if (seam_cuda_attention_backward_wgmma_fits(stream, args)) {
+        return seam_cuda_attention_backward_wgmma(stream, args, (float *)delta);
+    }
     SEAM_CUDA_BY_ACT(stream, delta_launch<act>(queue, *args, (float *)delta));
     if (seam_cuda_attention_backward_mma_fits(stream, args)) {
         SEAM_TRY(seam_cuda_attention_backward_mma(stream, args, (const float *)delta));

@@ -89,6 +89,9 @@ seam_status seam_cuda_attention_forward(seam_stream *stream,
     if (args->T == 0) {
         return SEAM_OK;
     }
+    if (seam_cuda_attention_wgmma_fits(stream, args)) {
+        return seam_cuda_attention_forward_wgmma(stream, args);
+    }
     if (seam_cuda_attention_mma_fits(stream, args)) {
         return seam_cuda_attention_forward_mma(stream, args);
     }

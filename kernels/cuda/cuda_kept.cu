@@ -85,14 +85,12 @@ static uint32_t spans_fill(seam_cuda_span *ret, const uint32_t *seq_begin, uint3
 
 seam_status seam_cuda_spans_of(seam_cuda_spans *ret_spans, seam_stream *stream,
                                const uint32_t *seq_begin, uint32_t S, uint32_t rows) {
-    const seam_cuda_use use = rows == 32   ? SEAM_CUDA_SPANS_32
-                              : rows == 64 ? SEAM_CUDA_SPANS_64
-                                           : SEAM_CUDA_SPANS_128;
+    const seam_cuda_use use = rows == 32 ? SEAM_CUDA_SPANS_32 : SEAM_CUDA_SPANS_64;
     seam_cuda_kept *kept = seam_cuda_kept_of(stream, use);
     const size_t key_bytes = (S + 1) * sizeof *seq_begin;
     const size_t count_max = seq_begin[S] / rows + S;
     bool same = false;
-    SEAM_ASSERT(rows == 32 || rows == 64 || rows == 128);
+    SEAM_ASSERT(rows == 32 || rows == 64);
     SEAM_TRY(kept_check(&same, kept, seq_begin, key_bytes, count_max * sizeof(seam_cuda_span)));
     if (!same) {
         kept->count = spans_fill((seam_cuda_span *)kept->host, seq_begin, S, rows);

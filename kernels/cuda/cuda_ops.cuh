@@ -71,7 +71,6 @@ typedef enum seam_cuda_use {
     SEAM_CUDA_POSITIONS,
     SEAM_CUDA_SPANS_32,
     SEAM_CUDA_SPANS_64,
-    SEAM_CUDA_SPANS_128,
     SEAM_CUDA_USES
 } seam_cuda_use;
 typedef struct seam_cuda_kept {
@@ -95,7 +94,7 @@ typedef struct seam_cuda_spans {
     const seam_cuda_span *at; /* device; tiles with most rows before them in their sequence first */
     uint32_t count;
 } seam_cuda_spans;
-/* The tiles of `rows` (32, 64, 128) rows that the sequences fall into, none across two. */
+/* The tiles of `rows` (32, 64) rows that the sequences fall into, none across two. */
 seam_status seam_cuda_spans_of(seam_cuda_spans *ret_spans, seam_stream *stream,
                                const uint32_t *seq_begin, uint32_t S, uint32_t rows);
 
@@ -180,7 +179,17 @@ uint32_t seam_cuda_algorithms(cublasLtMatmulAlgo_t *ret_algos, const seam_cuda_p
 /* Fills in the plans of a weight; none found is fine (cuda_gemm.cu serves then). */
 void seam_cuda_weight_plan(seam_weight *weight);
 
-/* Attention on tensor cores (bf16), where shapes and alignment allow it; delta is the device's. */
+/* Attention on tensor cores (bf16), where shapes, alignment and device allow it: by warpgroups, by
+ * warps.  delta (T, H) is workspace on the device. */
+bool seam_cuda_attention_wgmma_fits(const seam_stream *stream,
+                                    const seam_attention_forward_args *args);
+seam_status seam_cuda_attention_forward_wgmma(seam_stream *stream,
+                                              const seam_attention_forward_args *args);
+bool seam_cuda_attention_backward_wgmma_fits(const seam_stream *stream,
+                                             const seam_attention_backward_args *args);
+seam_status seam_cuda_attention_backward_wgmma(seam_stream *stream,
+                                               const seam_attention_backward_args *args,
+                                               float *delta);
 bool seam_cuda_attention_mma_fits(const seam_stream *stream,
                                   const seam_attention_forward_args *args);
 seam_status seam_cuda_attention_forward_mma(seam_stream *stream,
