@@ -83,8 +83,10 @@ static seam_status announce(const seamd *d, seam_error *err) {
 
 static seam_status start(seamd *d, seam_error *err) {
     const seam_server_config *config = &d->config;
-    const seam_backend_options backend = {
-        .device = config->device, .act = config->dtype, .threads = config->threads};
+    const seam_backend_options backend = {.device = config->device,
+                                          .act = config->dtype,
+                                          .threads = config->threads,
+                                          .fp8 = config->fp8};
     SEAM_TRY(seam_auth_create(&d->auth, config->token_file, err));
     SEAM_TRY(seam_backend_create(&d->backend, &backend, err));
     if (err->text[0] != '\0') { /* auto */

@@ -35,6 +35,8 @@ static const seam_arg_spec run_specs[] = {
            "model on the server [the one with this model's identity]"),
     OPTION("recompute", SEAM_ARG_FLAG, recompute, NULL,
            "the server computes layers again instead of keeping them: same result, less memory"),
+    OPTION("fp8", SEAM_ARG_FLAG, fp8, NULL,
+           "the server's frozen products run in FP8 (seamd --fp8)"),
     OPTION("name", SEAM_ARG_TEXT, name, "TEXT", "the session's name, for people"),
     OPTION("delete-session", SEAM_ARG_FLAG, delete_session, NULL,
            "delete the session when the run is done"),
@@ -337,6 +339,7 @@ seam_status seam_train_session_options(seam_session_options *ret_session,
     seam_session_options s = SEAM_SESSION_OPTIONS_INIT;
     s.model = o->server_model;
     s.recompute = o->recompute;
+    s.fp8 = o->fp8;
     s.name = o->name;
     s.codec = o->codec;
     s.codec_fwd_in = o->codec_fwd_in;

@@ -10,7 +10,7 @@ typedef struct seam_train_options {
     /* What is trained on what. */
     const char *model, *server_model, *data, *eval_data, *out, *adapter, *name, *preset, *device;
     uint32_t steps, batch, train_rows, rows_max, tokens_max, save_every, threads;
-    bool truncate, f32, delete_session, recompute;
+    bool truncate, f32, delete_session, recompute, fp8;
     uint64_t seed;
     /* Adapter and optimizer. */
     uint32_t rank;

@@ -70,6 +70,7 @@ seam_status seam_config_from_options(seam_config_message *ret_message, seam_core
     m->config.codec = &m->codec;
     m->config.limits = &m->limits;
     m->config.recompute = options->recompute;
+    m->config.fp8 = options->fp8;
     m->limits.rows_per_micro_max = or_u32(options->rows_per_micro_max, ROWS_DEFAULT);
     m->limits.sequences_per_micro_max = or_u32(options->sequences_per_micro_max, SEQUENCES_DEFAULT);
     m->limits.micros_per_step_max = or_u32(options->micros_per_step_max, 1);

@@ -114,6 +114,9 @@ seam_status seam_cpu_create(seam_backend **ret_backend, const seam_backend_optio
     if (options->act != 0 && options->act != SEAM_F32 && options->act != SEAM_BF16) {
         return seam_error_set(err, SEAM_E_ARG, "device cpu: act must be f32 or bf16");
     }
+    if (options->fp8) {
+        return seam_error_set(err, SEAM_E_UNIMPLEMENTED, "device cpu: no FP8 products");
+    }
     if (threads > SEAM_POOL_THREADS_MAX) {
         return seam_error_set(err, SEAM_E_ARG, "device cpu: %u threads, at most %u", threads,
                               SEAM_POOL_THREADS_MAX);

@@ -254,6 +254,7 @@ seam_status CPU_FN(linear_forward)(seam_stream *stream, const seam_linear_forwar
     SEAM_ASSERT(a->w->forward != NULL);
     SEAM_ASSERT(a->T > 0 && a->x_ld >= a->w->C && a->y_ld >= a->w->N);
     SEAM_ASSERT(a->lora_count <= SEAM_LORA_PAIRS_MAX);
+    SEAM_ASSERT(!a->fp8);
     bump memory = {.base = NULL};
     forward_place(&plan, a, &memory);
     if (a->lora_count > 0) {
@@ -426,6 +427,7 @@ seam_status CPU_FN(linear_backward)(seam_stream *stream, const seam_linear_backw
     works list = {.count = 0};
     SEAM_ASSERT(a->dx == NULL || (a->w->backward != NULL && a->dx_ld >= a->w->C));
     SEAM_ASSERT(a->T > 0 && a->dy_ld >= a->w->N && a->lora_count <= SEAM_LORA_PAIRS_MAX);
+    SEAM_ASSERT(!a->fp8);
     bump memory = {.base = NULL};
     backward_place(&plan, a, &memory);
     if (a->lora_count > 0) {

@@ -306,10 +306,18 @@ static seam_status device_open(cuda_backend *backend, const char *device, seam_e
         return seam_error_set(err, SEAM_E_DEVICE_LOST, "device %s: cuBLASLt does not start: %s",
                               device, cuda_fault());
     }
+    const bool fp8 = backend->base.ops.fp8;
+    if (fp8 && !seam_cuda_fp8_serves(&backend->base)) {
+        return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
+                              "device %s (%s, compute %d.%d, cuBLASLt %zu): no FP8 products with a "
+                              "scale a row",
+                              device, properties.name, properties.major, properties.minor,
+                              cublasLtGetVersion());
+    }
     (void)snprintf(backend->base.describe, sizeof backend->base.describe,
-                   "%.48s, compute %d.%d, cuBLASLt %zu, %s", properties.name, properties.major,
+                   "%.48s, compute %d.%d, cuBLASLt %zu, %s%s", properties.name, properties.major,
                    properties.minor, cublasLtGetVersion(),
-                   backend->base.ops.act == SEAM_BF16 ? "bf16" : "f32");
+                   backend->base.ops.act == SEAM_BF16 ? "bf16" : "f32", fp8 ? " and fp8" : "");
     return SEAM_OK;
 }
 
@@ -349,6 +357,10 @@ extern "C" seam_status seam_cuda_create(seam_backend **ret_backend,
     if (options->act != 0 && options->act != SEAM_F32 && options->act != SEAM_BF16) {
         return seam_error_set(err, SEAM_E_ARG, "device %s: act must be f32 or bf16", device);
     }
+    if (options->fp8 && options->act == SEAM_F32) {
+        return seam_error_set(err, SEAM_E_ARG, "device %s: fp8 stands beside bf16, not f32",
+                              device);
+    }
     SEAM_TRY(device_find(index, device, err));
     cuda_backend *backend = (cuda_backend *)seam_mem_zalloc(1, sizeof *backend);
     if (backend == NULL) {
@@ -358,6 +370,7 @@ extern "C" seam_status seam_cuda_create(seam_backend **ret_backend,
     backend->base.destroy = cuda_destroy;
     backend->base.fault = cuda_fault;
     table_fill(&backend->base.ops, options->act == 0 ? SEAM_BF16 : options->act);
+    backend->base.ops.fp8 = options->fp8;
     const seam_status st = device_open(backend, device, err);
     if (st != SEAM_OK) {
         cuda_destroy(&backend->base);

@@ -199,6 +199,7 @@ seam_status seam_cuda_linear_forward(seam_stream *stream, const seam_linear_forw
     const seam_linear_forward_args *a = args;
     const uint32_t N = a->w->N, C = a->w->C;
     SEAM_ASSERT(a->x_ld >= C && a->y_ld >= N);
+    SEAM_ASSERT(!a->fp8 || stream->backend->ops.fp8);
     SEAM_ASSERT(a->lora_count <= SEAM_LORA_PAIRS_MAX);
     task t = {.product = {.weight = a->w,
                           .x = a->x,
@@ -217,12 +218,15 @@ seam_status seam_cuda_linear_forward(seam_stream *stream, const seam_linear_forw
     t.thin = pairs_fit(stream, a->lora, a->lora_count, a->w, a->x, a->x_ld, a->y, a->y_ld);
     size_t bytes = 0;
     void *scratch = NULL;
+    const size_t fp8_bytes = a->fp8 ? seam_cuda_fp8_room_bytes(&t.product) : 0;
     for (uint32_t i = 0; !t.thin && i < a->lora_count; i++) {
         bytes = max_bytes(bytes, seam_cuda_gemm_split_bytes(a->T, a->lora[i].R, C));
     }
     bytes = seam_cuda_round(bytes);
-    SEAM_TRY(seam_cuda_scratch(&scratch, stream, bytes + room_bytes(&t)));
+    const size_t fp8_begin = bytes + seam_cuda_round(room_bytes(&t));
+    SEAM_TRY(seam_cuda_scratch(&scratch, stream, fp8_begin + fp8_bytes));
     t.room = (float *)((char *)scratch + bytes);
+    t.product.fp8_room = fp8_bytes > 0 ? (char *)scratch + fp8_begin : NULL;
     SEAM_TRY(inputs_project(stream, a, t.thin, (float *)scratch));
     for (uint32_t i = 0; i < a->lora_count; i++) {
         const seam_lora_pair *pair = &a->lora[i];
@@ -243,10 +247,11 @@ seam_status seam_cuda_linear_forward(seam_stream *stream, const seam_linear_forw
 
 /* ---- backward ---- */
 /* The scratch of a backward call: a pair's v (T, R); turned A (C, R) and B (R, N) where thin; the
- * pieces of the sums; the room. */
+ * pieces of the sums; the room; the rounded dy. */
 typedef struct backward_scratch {
     void *v[SEAM_LORA_PAIRS_MAX], *a[SEAM_LORA_PAIRS_MAX], *b[SEAM_LORA_PAIRS_MAX];
     float *split, *room;
+    void *fp8_room;
     size_t bytes;
 } backward_scratch;
 
@@ -311,6 +316,8 @@ static backward_scratch scratch_plan(const seam_linear_backward_args *a, const t
     }
     /* One place for both: the sums are done when the product begins. */
     s.split = s.room = (float *)scratch_take(&s, base, max_bytes(split, room_bytes(t)));
+    const size_t fp8_bytes = a->fp8 && a->dx != NULL ? seam_cuda_fp8_room_bytes(&t->product) : 0;
+    s.fp8_room = fp8_bytes > 0 ? scratch_take(&s, base, fp8_bytes) : NULL;
     return s;
 }
 
@@ -380,6 +387,7 @@ seam_status seam_cuda_linear_backward(seam_stream *stream, const seam_linear_bac
     const size_t act_bytes = seam_dtype_bytes(seam_cuda_act(stream));
     const uint32_t C = a->w->C;
     void *scratch = NULL;
+    SEAM_ASSERT(!a->fp8 || stream->backend->ops.fp8);
     SEAM_ASSERT(a->lora_count <= SEAM_LORA_PAIRS_MAX);
     task t = {.product = {.weight = a->w,
                           .x = a->dy,
@@ -400,6 +408,7 @@ seam_status seam_cuda_linear_backward(seam_stream *stream, const seam_linear_bac
     SEAM_TRY(seam_cuda_scratch(&scratch, stream, scratch_plan(a, &t, NULL, act_bytes).bytes));
     const backward_scratch s = scratch_plan(a, &t, (char *)scratch, act_bytes);
     t.room = s.room;
+    t.product.fp8_room = s.fp8_room;
     if (t.thin && a->lora_count > 0) {
         SEAM_TRY(pairs_backward_thin(stream, a, &s));
     }

@@ -31,12 +31,23 @@ typedef struct seam_cuda_plan {
     cublasLtMatmulAlgo_t algo;
 } seam_cuda_plan;
 
-/* A frozen matrix, once, as given: both products read it (cuBLASLt transposes on the way). */
+/* A frozen matrix in e4m3 with its rows along the sum of one product: (N, C) for forward, its
+ * transpose (C, N) for backward. */
+typedef struct seam_cuda_fp8 {
+    bool wanted;
+    void *rows;             /* NULL: none */
+    float *scale;           /* of each row */
+    seam_cuda_plan plan[2]; /* output act, acc */
+} seam_cuda_fp8;
+
+/* A frozen matrix, once, as given: both products read it (cuBLASLt transposes on the way).  In FP8
+ * it takes rows along the sum, so that each product has its own copy. */
 struct seam_weight {
     seam_backend *backend; /* borrowed */
     uint32_t N, C;
     void *rows;                             /* (N, C) act */
     seam_cuda_plan forward[2], backward[2]; /* output act, acc */
+    seam_cuda_fp8 fp8[2];                   /* forward, backward */
 };
 
 /* A CUDA result as a status, and the runtime's own last error cleared.  SEAM_E_MEMORY when memory
@@ -166,6 +177,7 @@ typedef struct seam_cuda_product {
     void *y;       /* act, or acc */
     uint32_t T, x_ld, y_ld;
     bool backward, acc;
+    void *fp8_room; /* of seam_cuda_fp8_room_bytes: the product is in FP8; or NULL */
 } seam_cuda_product;
 /* Whether there is an algorithm for it and all rows start on 16 bytes. */
 bool seam_cuda_product_fits(const seam_cuda_product *product);
@@ -178,6 +190,30 @@ uint32_t seam_cuda_algorithms(cublasLtMatmulAlgo_t *ret_algos, const seam_cuda_p
                               uint32_t algos_max);
 /* Fills in the plans of a weight; none found is fine (cuda_gemm.cu serves then). */
 void seam_cuda_weight_plan(seam_weight *weight);
+
+/* A product as cuBLASLt sees it, and algorithms for it as seam_cuda_algorithms'. */
+typedef struct seam_cuda_described {
+    cublasLtMatmulDescOpaque_t desc;
+    cublasLtMatrixLayoutOpaque_t w, x, y;
+} seam_cuda_described;
+uint32_t seam_cuda_described_algorithms(cublasLtMatmulAlgo_t *ret_algos, cublasLtHandle_t blas,
+                                        seam_cuda_described *described, uint32_t algos_max);
+
+/* Frozen products in FP8 (ops.h), cuda_linear_fp8.cu.  serves: whether the backend's device and
+ * cuBLASLt have them.  create makes a weight's wanted copies from its rows; SEAM_E_MEMORY,
+ * SEAM_E_DEVICE_LOST. */
+bool seam_cuda_fp8_serves(seam_backend *backend);
+seam_status seam_cuda_fp8_create(seam_weight *weight);
+void seam_cuda_fp8_destroy(seam_weight *weight);
+size_t seam_cuda_fp8_bytes(const seam_weight *weight);
+/* 0: the product cannot be in FP8. */
+size_t seam_cuda_fp8_room_bytes(const seam_cuda_product *product);
+/* Rounds x into the room, then the product. */
+seam_status seam_cuda_fp8_run(seam_stream *stream, const seam_cuda_product *product, float beta);
+/* q (T, K) e4m3 and the scales (T) of x (T, K) bf16, rows on 16 bytes; cuda_fp8_rows.cu. */
+#define SEAM_CUDA_FP8_K_MAX 65536u
+seam_status seam_cuda_fp8_rows(seam_stream *stream, void *q, float *scale, const void *x,
+                               size_t x_ld, uint32_t T, uint32_t K);
 
 /* Attention on tensor cores (bf16), where shapes, alignment and device allow it: by warpgroups, by
  * warps.  delta (T, H) is workspace on the device. */

@@ -12,16 +12,11 @@
 #define ASKED 16
 
 /* ---- launchers ---- */
-typedef struct described {
-    cublasLtMatmulDescOpaque_t desc;
-    cublasLtMatrixLayoutOpaque_t w, x, y;
-} described;
-
 static cudaDataType_t blas_type(seam_dtype type) {
     return type == SEAM_BF16 ? CUDA_R_16BF : CUDA_R_32F;
 }
 
-static bool describe(described *d, const seam_cuda_product *p) {
+static bool describe(seam_cuda_described *d, const seam_cuda_product *p) {
     const uint32_t N = p->weight->N, C = p->weight->C;
     const cublasOperation_t op = p->backward ? CUBLAS_OP_N : CUBLAS_OP_T;
     const cudaDataType_t act = blas_type(p->weight->backend->ops.act);
@@ -49,22 +44,20 @@ static bool algo_plain(const cublasLtMatmulAlgo_t *algo) {
            split <= 1 && reduction == CUBLASLT_REDUCTION_SCHEME_NONE;
 }
 
-uint32_t seam_cuda_algorithms(cublasLtMatmulAlgo_t *ret_algos, const seam_cuda_product *product,
-                              uint32_t algos_max) {
+uint32_t seam_cuda_described_algorithms(cublasLtMatmulAlgo_t *ret_algos, cublasLtHandle_t blas,
+                                        seam_cuda_described *described, uint32_t algos_max) {
     cublasLtMatmulPreferenceOpaque_t preference;
     cublasLtMatmulHeuristicResult_t found[SEAM_CUDA_ALGORITHMS_MAX];
     const uint32_t none = CUBLASLT_REDUCTION_SCHEME_NONE, alignment = 16;
     const uint64_t workspace_bytes = 0;
     uint32_t taken = 0;
     int count = 0;
-    described d;
     const cublasLtMatmulPreferenceAttributes_t aligned[4] = {
         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES};
     SEAM_ASSERT(algos_max <= SEAM_CUDA_ALGORITHMS_MAX);
     memset(found, 0, sizeof found);
-    bool ok =
-        describe(&d, product) && cublasLtMatmulPreferenceInit(&preference) == CUBLAS_STATUS_SUCCESS;
+    bool ok = cublasLtMatmulPreferenceInit(&preference) == CUBLAS_STATUS_SUCCESS;
     ok = ok && cublasLtMatmulPreferenceSetAttribute(
                    &preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace_bytes,
                    sizeof workspace_bytes) == CUBLAS_STATUS_SUCCESS;
@@ -75,15 +68,25 @@ uint32_t seam_cuda_algorithms(cublasLtMatmulAlgo_t *ret_algos, const seam_cuda_p
         ok = ok && cublasLtMatmulPreferenceSetAttribute(&preference, aligned[i], &alignment,
                                                         sizeof alignment) == CUBLAS_STATUS_SUCCESS;
     }
-    ok = ok && cublasLtMatmulAlgoGetHeuristic(seam_cuda_blas(product->weight->backend), &d.desc,
-                                              &d.w, &d.x, &d.y, &d.y, &preference, (int)algos_max,
-                                              found, &count) == CUBLAS_STATUS_SUCCESS;
+    ok = ok &&
+         cublasLtMatmulAlgoGetHeuristic(blas, &described->desc, &described->w, &described->x,
+                                        &described->y, &described->y, &preference, (int)algos_max,
+                                        found, &count) == CUBLAS_STATUS_SUCCESS;
     for (int i = 0; ok && i < count; i++) {
         if (found[i].state == CUBLAS_STATUS_SUCCESS && algo_plain(&found[i].algo)) {
             ret_algos[taken++] = found[i].algo;
         }
     }
     return taken;
+}
+
+uint32_t seam_cuda_algorithms(cublasLtMatmulAlgo_t *ret_algos, const seam_cuda_product *product,
+                              uint32_t algos_max) {
+    seam_cuda_described d;
+    return describe(&d, product)
+               ? seam_cuda_described_algorithms(ret_algos, seam_cuda_blas(product->weight->backend),
+                                                &d, algos_max)
+               : 0;
 }
 
 static void plan_make(seam_cuda_plan *plan, const seam_cuda_product *product) {
@@ -122,7 +125,10 @@ seam_status seam_cuda_product_run(seam_stream *stream, const seam_cuda_product *
                                   float beta) {
     const seam_cuda_product *p = product;
     const float one = 1.0f;
-    described d;
+    seam_cuda_described d;
+    if (p->fp8_room != NULL) {
+        return seam_cuda_fp8_run(stream, p, beta);
+    }
     if (!describe(&d, p) ||
         cublasLtMatmul(seam_cuda_blas(stream->backend), &d.desc, &one, p->weight->rows, &d.w, p->x,
                        &d.x, &beta, p->y, &d.y, p->y, &d.y, &plan_of(p)->algo, NULL, 0,

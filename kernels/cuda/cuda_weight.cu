@@ -1,4 +1,5 @@
-/* Frozen matrices: one bf16 (or f32) copy a matrix, written in pieces as files have them.
+/* Frozen matrices: one bf16 (or f32) copy a matrix, written in pieces as files have them, and from
+ * it the copies in FP8 of a backend that has them (cuda_linear_fp8.cu).
  *
  * A piece of the matrix's own type goes straight to its place; another type goes over as it is and
  * is cast by the device, so that the link carries the file's bytes and nothing else. Grid of the
@@ -23,18 +24,22 @@ static __global__ void half_cast_kernel(D *dst, const __half *src, size_t count)
 /* ---- launchers ---- */
 void seam_cuda_weight_destroy(seam_weight *gift_weight) {
     if (gift_weight != NULL) {
+        seam_cuda_fp8_destroy(gift_weight);
         gift_weight->backend->ops.mem_free(gift_weight->backend, gift_weight->rows);
         seam_mem_free(gift_weight);
     }
 }
 
-size_t seam_cuda_weight_bytes(const seam_weight *weight) {
+static size_t rows_bytes(const seam_weight *weight) {
     return (size_t)weight->N * weight->C * seam_dtype_bytes(weight->backend->ops.act);
+}
+
+size_t seam_cuda_weight_bytes(const seam_weight *weight) {
+    return rows_bytes(weight) + seam_cuda_fp8_bytes(weight);
 }
 
 seam_status seam_cuda_weight_begin(seam_weight **ret_weight, seam_backend *backend, uint32_t N,
                                    uint32_t C, bool forward, bool backward) {
-    (void)forward, (void)backward; /* one copy serves both */
     seam_weight *weight = (seam_weight *)seam_mem_zalloc(1, sizeof *weight);
     if (weight == NULL) {
         return SEAM_E_MEMORY;
@@ -42,8 +47,9 @@ seam_status seam_cuda_weight_begin(seam_weight **ret_weight, seam_backend *backe
     weight->backend = backend;
     weight->N = N;
     weight->C = C;
-    const seam_status st =
-        backend->ops.mem_alloc(&weight->rows, backend, seam_cuda_weight_bytes(weight));
+    weight->fp8[0].wanted = forward && backend->ops.fp8; /* act has one copy for both */
+    weight->fp8[1].wanted = backward && backend->ops.fp8;
+    const seam_status st = backend->ops.mem_alloc(&weight->rows, backend, rows_bytes(weight));
     if (st != SEAM_OK) {
         seam_cuda_weight_destroy(weight);
         return st;
@@ -87,7 +93,7 @@ seam_status seam_cuda_weight_write(seam_stream *stream, seam_weight *weight,
 
 seam_status seam_cuda_weight_end(seam_weight *weight, seam_backend *backend) {
     seam_cuda_weight_plan(weight);
-    return SEAM_OK;
+    return backend->ops.fp8 ? seam_cuda_fp8_create(weight) : SEAM_OK;
 }
 
 seam_status seam_cuda_weight_create(seam_weight **ret_weight, seam_backend *backend,

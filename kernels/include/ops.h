@@ -62,6 +62,19 @@ typedef enum seam_out {
     SEAM_OUT_ACC_ADD, /* y is acc, added to (residual stream) */
 } seam_out;
 
+/* FP8 of a frozen product, where a backend was created with it (args.fp8 asks).  Both operands in
+ * e4m3 (Micikevicius et al. 2022, arXiv:2209.05433), each row along the sum with its own scale, a
+ * power of two, so that scaling rounds nothing:
+ *
+ *   s_t = the least 2^k with |x[t, c]| <= 448 * 2^k for all c, k >= -126
+ *   q[t, c] = round_half_even(x[t, c] / s_t) in e4m3;  W likewise, by rows N forward, C backward
+ *   y[t, n] = s_t s_n sum_c q[t, c] q_w[n, c], the sum in f32
+ *
+ * The gradient dy is x of the backward product, in e4m3 too: with a scale a row the range of e5m2
+ * is not needed (below the normal numbers the error is 2^-17 of the row's largest value), and its
+ * two bits of mantissa would double the error.  LoRA and bias are as without; so is a product of
+ * widths that are not multiples of 16.  A row with a value that is not finite gives NaN. */
+
 /* y (T, N) = x (T, C) W^T (+ bias) (+ LoRA).   bias (N) acc or NULL. */
 typedef struct seam_linear_forward_args {
     void *y;
@@ -74,6 +87,7 @@ typedef struct seam_linear_forward_args {
     uint32_t T;
     const seam_lora_pair *lora;
     uint32_t lora_count;
+    bool fp8;
 } seam_linear_forward_args;
 
 /* dx (T, C) = dy (T, N) W (+ the share of LoRA); da += scale * (dy_cols B)^T x; db += scale *
@@ -91,6 +105,7 @@ typedef struct seam_linear_backward_args {
     uint32_t T;
     const seam_lora_pair *lora;
     uint32_t lora_count;
+    bool fp8;
 } seam_linear_backward_args;
 
 /* y = x * rstd * w, rstd = 1/sqrt(mean_c x^2 + eps).  Zhang & Sennrich 2019, arXiv:1910.07467.
@@ -234,6 +249,7 @@ typedef struct seam_ops {
      * of an adapted product reads it, from what is kept anyway. */
     bool remake;
     uint32_t head_rows; /* rows at which a product with the vocabulary runs at its rate */
+    bool fp8;           /* as created: linears may ask for it */
 
     /* Memory of the device.  alloc: zeroed, 64-byte aligned. */
     seam_status (*mem_alloc)(void **ret_ptr, seam_backend *backend, size_t bytes);
@@ -296,11 +312,12 @@ typedef struct seam_backend_options {
     const char *device; /* "cpu", "ref", "cuda:0"; "auto": cuda:0 where there is one, else cpu */
     seam_dtype act;     /* 0: the backend's best (cpu: bf16 with AMX, else f32) */
     uint32_t threads;   /* 0: all cores */
+    bool fp8;           /* keep frozen matrices in FP8 too, for linears that ask for it */
 } seam_backend_options;
 
 /* The one picker.  SEAM_E_ARG for an unknown device or a type that it cannot do (err says),
- * SEAM_E_UNIMPLEMENTED for a device that this build or machine lacks.  "auto" that is the CPU:
- * SEAM_OK, and err says why. */
+ * SEAM_E_UNIMPLEMENTED for a device that this build or machine lacks, and for fp8 where the device
+ * has none.  "auto" that is the CPU: SEAM_OK, and err says why. */
 seam_status seam_backend_create(seam_backend **ret_backend, const seam_backend_options *options,
                                 seam_error *err);
 void seam_backend_destroy(seam_backend *gift_backend);

@@ -107,6 +107,7 @@ static void acts_describe(seam_activations *acts, const seam_blocks *blocks,
     acts->blocks = blocks;
     acts->keep = lora != NULL;
     acts->recompute = acts->keep && options->recompute;
+    acts->fp8 = options->fp8;
     acts->rank_max = lora != NULL ? lora->rank : SEAM_LORA_RANK_MAX;
     acts->targets = lora != NULL ? lora->targets : (1u << SEAM_LORA_TARGETS) - 1;
     acts->rows_max = options->rows_max;
@@ -133,6 +134,7 @@ seam_status seam_activations_create(seam_activations **ret_acts, const seam_bloc
         return seam_error_set(err, SEAM_E_ARG, "rows and sequences of a micro-batch: at least 1");
     }
     const seam_ops *ops = blocks->ops;
+    SEAM_ASSERT(!options->fp8 || ops->fp8);
     seam_activations *acts = seam_mem_zalloc(1, sizeof *acts);
     if (acts == NULL) {
         return seam_error_set(err, SEAM_E_MEMORY, "no memory for activations");

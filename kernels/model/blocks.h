@@ -129,6 +129,7 @@ typedef struct seam_activations_options {
     /* Backward runs each layer's forward again, so that of every layer but the one at work only its
      * input is kept: about a fifth of the memory for a third more work, and the same bits. */
     bool recompute;
+    bool fp8; /* frozen products in FP8; of a backend that was created with it */
 } seam_activations_options;
 
 typedef struct seam_activations seam_activations;

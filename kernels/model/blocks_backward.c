@@ -105,7 +105,8 @@ static seam_status product_backward(const backward *pass, uint32_t layer, const 
         .w = p->w,
         .T = pass->batch->rows,
         .lora = pairs,
-        .lora_count = seam_adapter_pairs(pairs, pass->adapter, layer, p->id, l->u)};
+        .lora_count = seam_adapter_pairs(pairs, pass->adapter, layer, p->id, l->u),
+        .fp8 = pass->acts->fp8};
     if (args.dx == NULL && args.lora_count == 0) {
         return SEAM_OK;
     }

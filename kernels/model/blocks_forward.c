@@ -88,7 +88,8 @@ seam_status seam_layer_attention_begin(const seam_pass *pass, uint32_t layer) {
         .w = weights->qkv,
         .T = pass->rows,
         .lora = pairs,
-        .lora_count = seam_adapter_pairs(pairs, pass->adapter, layer, SEAM_PRODUCT_QKV, l->u)};
+        .lora_count = seam_adapter_pairs(pairs, pass->adapter, layer, SEAM_PRODUCT_QKV, l->u),
+        .fp8 = pass->acts->fp8};
     SEAM_TRY(b->ops->linear_forward(pass->stream, &qkv));
     /* q and k stand side by side: one call rotates the heads of both. */
     const seam_rope_args rope = {.x = l->qkv,
@@ -140,7 +141,8 @@ seam_status seam_layer_attention_end(const seam_pass *pass, uint32_t layer) {
         .w = weights->o,
         .T = pass->rows,
         .lora = pairs,
-        .lora_count = seam_adapter_pairs(pairs, pass->adapter, layer, SEAM_PRODUCT_O, l->u)};
+        .lora_count = seam_adapter_pairs(pairs, pass->adapter, layer, SEAM_PRODUCT_O, l->u),
+        .fp8 = pass->acts->fp8};
     SEAM_TRY(b->ops->linear_forward(pass->stream, &o));
     SEAM_TRY(norm(pass, l->mlp_h, l->mlp_rstd, l->x_mid, weights->mlp_norm));
     seam_lora_pair wide_pairs[SEAM_LORA_PAIRS_MAX];
@@ -154,7 +156,8 @@ seam_status seam_layer_attention_end(const seam_pass *pass, uint32_t layer) {
         .T = pass->rows,
         .lora = wide_pairs,
         .lora_count =
-            seam_adapter_pairs(wide_pairs, pass->adapter, layer, SEAM_PRODUCT_GATE_UP, l->u)};
+            seam_adapter_pairs(wide_pairs, pass->adapter, layer, SEAM_PRODUCT_GATE_UP, l->u),
+        .fp8 = pass->acts->fp8};
     SEAM_TRY(b->ops->linear_forward(pass->stream, &gate_up));
     const seam_swiglu_forward_args swiglu = {
         .y = l->swiglu, .gate_up = l->gate_up, .T = pass->rows, .F = F};
@@ -172,7 +175,7 @@ seam_status seam_layer_attention_end(const seam_pass *pass, uint32_t layer) {
         .w = weights->down,
         .T = pass->rows,
         .lora = down_pairs,
-        .lora_count =
-            seam_adapter_pairs(down_pairs, pass->adapter, layer, SEAM_PRODUCT_DOWN, l->u)};
+        .lora_count = seam_adapter_pairs(down_pairs, pass->adapter, layer, SEAM_PRODUCT_DOWN, l->u),
+        .fp8 = pass->acts->fp8};
     return b->ops->linear_forward(pass->stream, &down);
 }

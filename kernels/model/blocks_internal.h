@@ -108,6 +108,7 @@ struct seam_activations {
     uint32_t targets;
     bool keep;      /* false: forward only, every layer uses layers[0] */
     bool recompute; /* keep: x_kept and u of down are a layer's own, all else is layers[0]'s */
+    bool fp8;
     uint32_t rows_max, seqs_max;
     uint32_t forward_rows; /* rows of the last forward; 0: none to go back through */
     void *memory;

@@ -112,7 +112,9 @@ uint64_t seam_memory_plan_weights(const seam_memory_blocks *blocks, uint32_t cop
     const uint64_t F = c->intermediate;
     const uint64_t matrices = C * shape.qkv_cols + C * shape.q_cols + 3 * F * C;
     const uint64_t acc_bytes = seam_dtype_bytes(blocks->ops->acc);
+    const uint64_t fp8_copies = blocks->ops->fp8 ? 2 : 0; /* a byte a value, and few scales */
     return shape.layer_count *
-               (matrices * copies * seam_dtype_bytes(blocks->ops->act) + 2 * C * acc_bytes) +
+               (matrices * (copies * seam_dtype_bytes(blocks->ops->act) + fp8_copies) +
+                2 * C * acc_bytes) +
            (uint64_t)c->context_max * c->head_dim * acc_bytes;
 }

@@ -38,7 +38,7 @@ void seam_memory_text(char ret[SEAM_MEMORY_TEXT_BYTES], const uint64_t bytes[SEA
 /* "1.1 GiB", "85.0 MiB". */
 void seam_memory_bytes_text(char ret[SEAM_MEMORY_TEXT_BYTES], uint64_t bytes);
 
-/* Blocks that need not exist: of ops the element types are read, nothing else. */
+/* Blocks that need not exist: of ops the element types and fp8 are read, nothing else. */
 typedef struct seam_memory_blocks {
     const seam_model_config *model;
     const seam_ops *ops;
@@ -50,7 +50,7 @@ typedef struct seam_memory_blocks {
 seam_status seam_memory_plan_training(seam_memory_plan *plan, const seam_memory_blocks *blocks,
                                       const seam_activations_options *options);
 /* Frozen matrices in act, `copies` of each (the CPU keeps one a direction, and pads them to its
- * panels), norms and the rotary table. */
+ * panels), with ops->fp8 both orientations in FP8 too, norms and the rotary table. */
 uint64_t seam_memory_plan_weights(const seam_memory_blocks *blocks, uint32_t copies);
 
 #endif

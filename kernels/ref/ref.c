@@ -23,6 +23,7 @@ seam_status seam_ref_create(seam_backend **ret_backend, const seam_backend_optio
         return seam_error_set(err, SEAM_E_MEMORY, "device ref: out of memory");
     }
     backend->ops = ref_ops;
+    backend->ops.fp8 = options->fp8;
     backend->destroy = ref_destroy;
     (void)snprintf(backend->describe, sizeof backend->describe, "reference f64, 1 thread");
     *ret_backend = backend;
@@ -119,6 +120,8 @@ static void ref_stream_destroy(seam_stream *gift_stream) {
 
 static void ref_weight_destroy(seam_weight *gift_weight) {
     if (gift_weight != NULL) {
+        seam_mem_free(gift_weight->fp8[0]);
+        seam_mem_free(gift_weight->fp8[1]);
         seam_mem_free(gift_weight->rows);
         seam_mem_free(gift_weight);
     }
@@ -126,7 +129,6 @@ static void ref_weight_destroy(seam_weight *gift_weight) {
 
 static seam_status ref_weight_begin(seam_weight **ret_weight, seam_backend *backend, uint32_t N,
                                     uint32_t C, bool forward, bool backward) {
-    (void)backend;
     SEAM_ASSERT(N > 0 && C > 0);
     size_t bytes = 0;
     if (!seam_mul3_bytes(&bytes, N, C, sizeof(double))) {
@@ -138,7 +140,11 @@ static seam_status ref_weight_begin(seam_weight **ret_weight, seam_backend *back
     }
     *weight = (seam_weight){.N = N, .C = C, .forward = forward, .backward = backward};
     weight->rows = seam_mem_alloc(bytes);
-    if (weight->rows == NULL) {
+    for (int i = 0; backend->ops.fp8 && i < 2; i++) {
+        weight->fp8[i] = seam_mem_alloc(bytes);
+    }
+    if (weight->rows == NULL ||
+        (backend->ops.fp8 && (weight->fp8[0] == NULL || weight->fp8[1] == NULL))) {
         ref_weight_destroy(weight);
         return SEAM_E_MEMORY;
     }
@@ -169,8 +175,9 @@ static seam_status ref_weight_write(seam_stream *stream, seam_weight *weight,
 }
 
 static seam_status ref_weight_end(seam_weight *weight, seam_backend *backend) {
-    (void)weight;
-    (void)backend;
+    if (backend->ops.fp8) {
+        seam_ref_fp8_weight(weight);
+    }
     return SEAM_OK;
 }
 
@@ -182,6 +189,7 @@ static seam_status ref_weight_create(seam_weight **ret_weight, seam_backend *bac
     const seam_weight_piece all = {
         .bytes = host_rows, .type = SEAM_RAW_F32, .count = (size_t)N * C};
     SEAM_TRY(ref_weight_write(NULL, weight, &all));
+    SEAM_TRY(ref_weight_end(weight, backend));
     *ret_weight = weight;
     return SEAM_OK;
 }

@@ -12,7 +12,22 @@ struct seam_weight {
     uint32_t N, C;
     bool forward, backward; /* which products were asked for; asserted at use */
     double *rows;           /* (N, C) */
+    double *fp8[2];         /* (N, C) through FP8 by rows, by columns; NULL: not created with it */
 };
+
+/* FP8 of frozen products, ref_linear_fp8.c. */
+typedef struct seam_ref_fp8_sum {
+    double *y;       /* (y_count), added to */
+    const double *x; /* (x_count), in act */
+    const double *w; /* through FP8; w[n * w_n + c * w_c] */
+    size_t y_count, x_count, w_n, w_c;
+} seam_ref_fp8_sum;
+/* y[n] += sum_c fp8(x)[c] w[n, c]. */
+void seam_ref_fp8_add(const seam_ref_fp8_sum *sum);
+/* Fills weight->fp8 from its rows. */
+void seam_ref_fp8_weight(seam_weight *weight);
+/* Whether a product that asks for FP8 is one. */
+bool seam_ref_fp8_fits(const seam_weight *weight);
 
 seam_status seam_ref_linear_forward(seam_stream *stream, const seam_linear_forward_args *args);
 seam_status seam_ref_linear_backward(seam_stream *stream, const seam_linear_backward_args *args);

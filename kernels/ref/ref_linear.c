@@ -1,4 +1,5 @@
-/* Linear layer with LoRA, reference: y = x W^T (+ bias) + scale (x A^T) B^T. */
+/* Linear layer with LoRA, reference: y = x W^T (+ bias) + scale (x A^T) B^T.  FP8 products are
+ * ref_linear_fp8.c's. */
 #include "ref.h"
 
 static void store(void *y, seam_out out, size_t i, double value) {
@@ -31,23 +32,38 @@ static void lora_forward(const seam_linear_forward_args *a, const seam_lora_pair
     }
 }
 
+/* The frozen product and the bias of row t. */
+static void forward_row(const seam_linear_forward_args *a, uint32_t t) {
+    const double *x = (const double *)a->x + (size_t)t * a->x_ld, *bias = a->bias;
+    const uint32_t N = a->w->N, C = a->w->C;
+    const bool fp8 = a->fp8 && seam_ref_fp8_fits(a->w);
+    for (uint32_t n = 0; n < N; n++) {
+        const double *w = a->w->rows + (size_t)n * C;
+        double sum = bias != NULL ? bias[n] : 0.0;
+        for (uint32_t c = 0; !fp8 && c < C; c++) {
+            sum += x[c] * w[c];
+        }
+        store(a->y, a->y_out, (size_t)t * a->y_ld + n, sum);
+    }
+    if (fp8) {
+        const seam_ref_fp8_sum sum = {.y = (double *)a->y + (size_t)t * a->y_ld,
+                                      .x = x,
+                                      .w = a->w->fp8[0],
+                                      .y_count = N,
+                                      .x_count = C,
+                                      .w_n = C,
+                                      .w_c = 1};
+        seam_ref_fp8_add(&sum);
+    }
+}
+
 seam_status seam_ref_linear_forward(seam_stream *stream, const seam_linear_forward_args *args) {
     (void)stream;
     const seam_linear_forward_args *a = args;
-    const double *bias = a->bias;
-    const uint32_t N = a->w->N, C = a->w->C;
     SEAM_ASSERT(a->w->forward);
-    SEAM_ASSERT(a->x_ld >= C && a->y_ld >= N);
+    SEAM_ASSERT(a->x_ld >= a->w->C && a->y_ld >= a->w->N);
     for (uint32_t t = 0; t < a->T; t++) {
-        const double *x = (const double *)a->x + (size_t)t * a->x_ld;
-        for (uint32_t n = 0; n < N; n++) {
-            const double *w = a->w->rows + (size_t)n * C;
-            double sum = bias != NULL ? bias[n] : 0.0;
-            for (uint32_t c = 0; c < C; c++) {
-                sum += x[c] * w[c];
-            }
-            store(a->y, a->y_out, (size_t)t * a->y_ld + n, sum);
-        }
+        forward_row(a, t);
     }
     for (uint32_t i = 0; i < a->lora_count; i++) {
         lora_forward(a, &a->lora[i]);
@@ -85,19 +101,37 @@ static void lora_backward_row(const seam_linear_backward_args *a, const seam_lor
     }
 }
 
+/* The frozen product's share of dx, row t. */
+static void backward_row(const seam_linear_backward_args *a, uint32_t t) {
+    const double *dy = (const double *)a->dy + (size_t)t * a->dy_ld;
+    const uint32_t N = a->w->N, C = a->w->C;
+    const bool fp8 = a->fp8 && seam_ref_fp8_fits(a->w);
+    for (uint32_t c = 0; c < C; c++) {
+        double sum = 0.0;
+        for (uint32_t n = 0; !fp8 && n < N; n++) {
+            sum += dy[n] * a->w->rows[(size_t)n * C + c];
+        }
+        store(a->dx, a->dx_out, (size_t)t * a->dx_ld + c, sum);
+    }
+    if (fp8) {
+        const seam_ref_fp8_sum sum = {.y = (double *)a->dx + (size_t)t * a->dx_ld,
+                                      .x = dy,
+                                      .w = a->w->fp8[1],
+                                      .y_count = C,
+                                      .x_count = N,
+                                      .w_n = 1,
+                                      .w_c = C};
+        seam_ref_fp8_add(&sum);
+    }
+}
+
 seam_status seam_ref_linear_backward(seam_stream *stream, const seam_linear_backward_args *args) {
     (void)stream;
     const seam_linear_backward_args *a = args;
-    const uint32_t N = a->w->N, C = a->w->C;
     SEAM_ASSERT(a->w->backward || a->dx == NULL);
     for (uint32_t t = 0; t < a->T; t++) {
-        const double *dy = (const double *)a->dy + (size_t)t * a->dy_ld;
-        for (uint32_t c = 0; a->dx != NULL && c < C; c++) {
-            double sum = 0.0;
-            for (uint32_t n = 0; n < N; n++) {
-                sum += dy[n] * a->w->rows[(size_t)n * C + c];
-            }
-            store(a->dx, a->dx_out, (size_t)t * a->dx_ld + c, sum);
+        if (a->dx != NULL) {
+            backward_row(a, t);
         }
         for (uint32_t i = 0; i < a->lora_count; i++) {
             lora_backward_row(a, &a->lora[i], t);

@@ -112,5 +112,6 @@ uint64_t seam_config_hash(const Seam__V1__SessionConfig *config) {
     hash = add_codec(hash, config->codec != NULL ? config->codec : &no_codec);
     hash = add_limits(hash, config->limits != NULL ? config->limits : &no_limits);
     hash = add_text(hash, config->name);
-    return add_u8(hash, config->recompute != 0);
+    hash = add_u8(hash, config->recompute != 0);
+    return add_u8(hash, config->fp8 != 0);
 }

@@ -77,7 +77,8 @@ static seam_activations_options acts_options(const seam_session_config *config) 
     return (seam_activations_options){.lora = &config->lora,
                                       .rows_max = config->limits.rows_max,
                                       .seqs_max = config->limits.sequences_max,
-                                      .recompute = config->recompute};
+                                      .recompute = config->recompute,
+                                      .fp8 = config->fp8};
 }
 
 seam_status seam_trainer_plan(seam_memory_plan *plan, const seam_session_config *config) {

@@ -31,6 +31,7 @@ static const option options[] = {
     {"model", MODEL, 0, 0, 0, 0, "PATH or NAME=PATH of a model; may be repeated"},
     {"device", TEXT, TEXT_AT(device), 0, 0, "cpu, cuda:N, or auto: cuda:0 where there is one"},
     {"dtype", DTYPE, AT(dtype), 0, 0, 0, "auto, f32 or bf16: what products read"},
+    {"fp8", FLAG, AT(fp8), 0, 0, 0, "keep weights in FP8 too, for sessions that ask (cuda, bf16)"},
     {"threads", U32, AT(threads), 0, 0, 1024, "compute threads; 0: all cores"},
     {"tls-cert", TEXT, TEXT_AT(tls_cert), 0, 0, "PEM certificate chain of the server"},
     {"tls-key", TEXT, TEXT_AT(tls_key), 0, 0, "PEM private key of the server"},

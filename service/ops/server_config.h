@@ -28,6 +28,7 @@ typedef struct seam_server_config {
     char device[64];
     seam_dtype dtype; /* 0: the backend's best */
     uint32_t threads; /* 0: all cores */
+    bool fp8;         /* keep weights in FP8 too, for sessions that ask for it */
     char tls_cert[SEAM_PATH_BYTES], tls_key[SEAM_PATH_BYTES];
     char tls_client_ca[SEAM_PATH_BYTES]; /* set: clients must show a certificate of it */
     bool insecure, force_insecure;

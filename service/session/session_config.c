@@ -269,6 +269,12 @@ seam_status seam_session_config_read(seam_session_config *ret_config,
     SEAM_TRY(codec_read(&config, message->codec, limits, err));
     SEAM_TRY(limits_read(&config, message->limits, limits, err));
     config.recompute = message->recompute;
+    if (message->fp8 && !seam_backend_ops(seam_blocks_backend(config.model->blocks))->fp8) {
+        return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
+                              "config.fp8: this server keeps no weights in FP8 (seamd --fp8, on a "
+                              "device that has such products)");
+    }
+    config.fp8 = message->fp8;
     config.hash = seam_config_hash(message);
     *ret_config = config;
     return SEAM_OK;

@@ -36,6 +36,7 @@ typedef struct seam_session_config {
     uint64_t seed;
     seam_layout_limits limits;
     bool recompute;        /* of layers in backward, instead of keeping their activations */
+    bool fp8;              /* frozen products in FP8 */
     const char *cache_dir; /* where a codec's cache stands; NULL: in memory */
     uint64_t hash;         /* WIRE.md section 6 */
 } seam_session_config;

@@ -3,12 +3,13 @@
  * a PyTorch step of the same blocks is compared with.
  *
  *   bench_blocks [--device D] [--act f32|bf16] [--shape NAME] [--work SEQSxLENGTH[,...]] [--rank R]
- *                [--targets qv|all] [--layers N] [--iters N] [--recompute] [--profile]
+ *                [--targets qv|all] [--layers N] [--iters N] [--recompute] [--fp8] [--profile]
  *
  * A step is timed by the wall clock between two waits for the stream; the median of the iterations
- * is printed, after three steps that warm up.  4N-MFU: four operations a weight and token over the
- * rate of an 8192^3 product through the same op table in the same run.  Device memory (CUDA): what
- * the run has taken since the backend was there, weights and workspaces included.
+ * is printed, after three steps that warm up; with --fp8 in act first and then with the frozen
+ * products in FP8.  4N-MFU: four operations a weight and token over the rate of an 8192^3 product
+ * through the same op table in the same run.  Device memory (CUDA): what the run has taken since
+ * the backend was there, weights and workspaces included.
  *
  * --profile puts wrappers in front of the backend's ops which wait for the stream before and after
  * each: a table of ops, their time (with the wait's own, about 10 us an op), and for products the
@@ -52,7 +53,7 @@ typedef struct bench {
     seam_model_config config;
     seam_lora_config lora;
     uint32_t iters;
-    bool profile, recompute;
+    bool profile, recompute, fp8, fp8_now; /* fp8: asked for; of the work that runs */
     seam_backend *backend;
     const seam_ops *ops;
     seam_stream *stream;
@@ -221,8 +222,7 @@ typedef struct work {
 } work;
 
 static seam_activations_options acts_options(const bench *b, uint32_t seqs, uint32_t length) {
-    return (seam_activations_options){
-        .lora = &b->lora, .rows_max = seqs * length, .seqs_max = seqs, .recompute = b->recompute};
+    return (seam_activations_options){&b->lora, seqs * length, seqs, b->recompute, b->fp8_now};
 }
 
 static void work_open(work *w, const bench *b, uint32_t seqs, uint32_t length) {
@@ -302,9 +302,9 @@ static void work_run(bench *b, uint32_t seqs, uint32_t length) {
     }
     gradient_check(b, w);
     const double step = median(seconds, b->iters), tokens = w->batch.rows / step;
-    (void)printf("%ux%u: %.1f ms (fastest %.1f), %.0f tokens/s, 4N-MFU %.1f %%, activations %.2f "
+    (void)printf("%ux%u%s: %.1f ms (fastest %.1f), %.0f tokens/s, 4N-MFU %.1f %%, activations %.2f "
                  "GiB, device memory %.2f GiB\n",
-                 seqs, length, 1e3 * step, 1e3 * seconds[0], tokens,
+                 seqs, length, b->fp8_now ? " in fp8" : "", 1e3 * step, 1e3 * seconds[0], tokens,
                  100 * 4 * weight_count(b) * tokens / b->peak_flops,
                  (double)seam_activations_bytes(b->blocks, &acts) * 0x1p-30,
                  (double)(device_taken_bytes() - b->taken_base_bytes) * 0x1p-30);
@@ -374,6 +374,8 @@ static bool options_read(bench *b, int argc, char **argv) {
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--profile") == 0) {
             b->profile = true;
+        } else if (strcmp(argv[i], "--fp8") == 0) {
+            b->fp8 = true;
         } else if (strcmp(argv[i], "--recompute") == 0) {
             b->recompute = true;
         } else if (i + 1 >= argc || !option_set(b, argv[i], argv[i + 1])) {
@@ -397,14 +399,17 @@ static bool works_run(bench *b) {
             (*end != ',' && *end != 0)) {
             return false;
         }
-        work_run(b, (uint32_t)seqs, (uint32_t)length);
+        for (int pass = 0; pass <= (int)b->fp8; pass++) {
+            b->fp8_now = pass == 1;
+            work_run(b, (uint32_t)seqs, (uint32_t)length);
+        }
         p = *end == ',' ? end + 1 : end;
     }
     return true;
 }
 
 static void bench_open(bench *b) {
-    const seam_backend_options options = {.device = b->device, .act = b->act};
+    const seam_backend_options options = {.device = b->device, .act = b->act, .fp8 = b->fp8};
     const seam_tensor_source source = {.config = &b->config, .read = tensor_read};
     seam_error err = {.status = SEAM_OK};
     must(seam_backend_create(&b->backend, &options, &err), "backend", &err);
@@ -436,7 +441,7 @@ int main(int argc, char **argv) {
     if (!options_read(&b, argc, argv)) {
         (void)fprintf(stderr, "usage: bench_blocks [--device D] [--act f32|bf16] [--shape NAME] "
                               "[--work SEQSxLENGTH[,...]] [--rank R] [--targets qv|all] "
-                              "[--layers N] [--iters N] [--recompute] [--profile]\n");
+                              "[--layers N] [--iters N] [--recompute] [--fp8] [--profile]\n");
         return 2;
     }
     pattern_make();

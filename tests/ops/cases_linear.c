@@ -26,7 +26,7 @@ static uint32_t gap_of(uint32_t N, uint32_t C) {
     return N % 16 == 0 && C % 16 == 0 ? 16 : 3;
 }
 
-static void linear(run *r, const op_case *c, uint32_t row0, uint32_t T) {
+static void linear_of(run *r, const op_case *c, uint32_t row0, uint32_t T, bool fp8) {
     const uint32_t N = c->size[0], C = c->size[1], pairs = c->size[2], R = c->size[3];
     const uint32_t gap = gap_of(N, C);
     const seam_out out = (seam_out)c->size[6];
@@ -65,7 +65,8 @@ static void linear(run *r, const op_case *c, uint32_t row0, uint32_t T) {
                                               .bias = bias,
                                               .T = T,
                                               .lora = lora,
-                                              .lora_count = pairs};
+                                              .lora_count = pairs,
+                                              .fp8 = fp8};
     CHECK(r->ops->linear_forward(r->stream, &forward) == SEAM_OK);
     run_output(r, "y", out_kind, y, T, N, N + gap, DY, 0);
     for (uint32_t i = 0; i < pairs; i++) {
@@ -83,7 +84,8 @@ static void linear(run *r, const op_case *c, uint32_t row0, uint32_t T) {
                                                 .w = w,
                                                 .T = T,
                                                 .lora = lora,
-                                                .lora_count = pairs};
+                                                .lora_count = pairs,
+                                                .fp8 = fp8};
     CHECK(r->ops->linear_backward(r->stream, &backward) == SEAM_OK);
     run_output(r, "dx", out_kind, dx, T, C, C + gap, 0, out == SEAM_OUT_ACC_ADD ? 0 : X);
     for (uint32_t i = 0; i < pairs; i++) {
@@ -92,6 +94,14 @@ static void linear(run *r, const op_case *c, uint32_t row0, uint32_t T) {
         run_output(r, "db", ACC, lora[i].db, lora[i].N, R, R, 0, from_zero ? B + i : 0);
     }
     r->ops->weight_destroy(w);
+}
+
+static void linear(run *r, const op_case *c, uint32_t row0, uint32_t T) {
+    linear_of(r, c, row0, T, false);
+}
+
+static void linear_fp8(run *r, const op_case *c, uint32_t row0, uint32_t T) {
+    linear_of(r, c, row0, T, true);
 }
 
 void linear_small_share(run *r) {
@@ -227,3 +237,60 @@ const op_case linear_cases[] = {
     {"linear tiny", linear, 9, {33, 64, 1, 2, 0, 0, SEAM_OUT_ACC, 0}, 1e-8, F32, BF16, true, true},
 };
 const size_t linear_case_count = sizeof linear_cases / sizeof linear_cases[0];
+
+/* The reference rounds the operands as the backend does, to the bit, so that the tolerances are
+ * those of a product of bf16 operands, which e4m3 values are.  The first case is no FP8 product. */
+const op_case fp8_cases[] = {
+    {"fp8 odd", linear_fp8, 37, {61, 45, 1, 3, 0, 0, SEAM_OUT_ACT, 1}, 1, F32, BF16, true, true},
+    {"fp8 plain", linear_fp8, 45, {256, 64, 0, 0, 0, 0, SEAM_OUT_ACT, 0}, 1, F32, BF16, true, true},
+    {"fp8 min", linear_fp8, 1, {16, 16, 0, 0, 0, 0, SEAM_OUT_ACC, 0}, 1, F32, BF16, true, true},
+    {"fp8 qkv",
+     linear_fp8,
+     70,
+     {960, 576, 2, 16, 576, 192, SEAM_OUT_ACT, 0},
+     1,
+     F32,
+     BF16,
+     true,
+     true},
+    {"fp8 added",
+     linear_fp8,
+     35,
+     {96, 160, 1, 16, 0, 0, SEAM_OUT_ACC_ADD, 1},
+     1,
+     F32,
+     BF16,
+     true,
+     true},
+    {"fp8 long",
+     linear_fp8,
+     300,
+     {64, 1536, 1, 16, 0, 0, SEAM_OUT_ACC, 0},
+     1,
+     F32,
+     BF16,
+     true,
+     true},
+    {"fp8 many rows",
+     linear_fp8,
+     1921,
+     {48, 32, 1, 8, 0, 0, SEAM_OUT_ACT, 0},
+     1,
+     F32,
+     BF16,
+     true,
+     true},
+    {"fp8 zeros", linear_fp8, 5, {32, 48, 1, 8, 0, 0, SEAM_OUT_ACT, 0}, 0, F32, BF16, true, true},
+    {"fp8 huge", linear_fp8, 9, {32, 64, 1, 8, 0, 0, SEAM_OUT_ACT, 0}, 1e15, F32, BF16, true, true},
+    {"fp8 tiny", linear_fp8, 9, {32, 64, 1, 8, 0, 0, SEAM_OUT_ACC, 0}, 1e-8, F32, BF16, true, true},
+    {"fp8 no numbers",
+     linear_fp8,
+     9,
+     {32, 64, 0, 0, 0, 0, SEAM_OUT_ACC, 0},
+     NAN,
+     F32,
+     BF16,
+     true,
+     true},
+};
+const size_t fp8_case_count = sizeof fp8_cases / sizeof fp8_cases[0];

@@ -71,6 +71,9 @@ void linear_small_share(run *r);
 
 extern const op_case linear_cases[], attention_cases[], row_cases[];
 extern const size_t linear_case_count, attention_case_count, row_case_count;
+/* Of backends created with fp8. */
+extern const op_case fp8_cases[];
+extern const size_t fp8_case_count;
 
 /* Frobenius norm of the difference over that of `want`; infinite when not finite alike. */
 double relative_error(const double *got, const double *want, size_t count);
