@@ -1,6 +1,6 @@
 /* What the codec's kernels share: where things lie in a work block, a channel's grid, the bit
- * transpose, where words stand in shared memory.  Arithmetic is that of ../codec/codec_affine.c and
- * affine_tile.c, by intrinsics that no compiler contracts. */
+ * transpose, rows by fours.  Arithmetic is that of ../codec/codec_affine.c and affine_tile.c, by
+ * intrinsics that no compiler contracts. */
 #ifndef SEAM_CUDA_CODEC_CUH
 #define SEAM_CUDA_CODEC_CUH
 
@@ -154,30 +154,6 @@ static __device__ inline void transpose8(uint32_t (&a)[8]) {
                 a[i + distance] = ((low >> distance) & mask) | (high & ~mask);
             }
         }
-    }
-}
-
-/* In shared memory a warp's words stand by channel, so that neither lanes with a channel quad each
- * nor lanes with one word of the wire after another meet in a bank.  `places`, of a block's SPAN
- * channels, says where each word of the wire stands. */
-template <bool WIDE> struct span_words {
-    static const uint32_t planes = WIDE ? 16 : 8;
-    static const uint32_t stride = planes + 1;           /* odd: of two lanes */
-    static const uint32_t lane_stride = 32 * stride + 8; /* of a lane's two channels */
-    uint16_t places[SPAN * planes];
-    uint32_t words[CODEC_WARPS][LANE_QUAD * lane_stride];
-
-    static __device__ uint32_t place(uint32_t channel) {
-        return channel % LANE_QUAD * lane_stride + channel / LANE_QUAD * stride;
-    }
-};
-
-/* By thread `channel` of 0..SPAN-1: its channel's words, of the span's from `at` on. */
-template <bool WIDE>
-static __device__ inline void places_put(span_words<WIDE> *ret, uint32_t channel, uint32_t at,
-                                         uint32_t width) {
-    for (uint32_t j = 0; j < width; j++) {
-        ret->places[at + j] = (uint16_t)(span_words<WIDE>::place(channel) + j);
     }
 }
 

@@ -5,7 +5,7 @@
  * neighbouring channels.  A code is one byte of a word that holds four rows, eight words a channel,
  * which the transpose of affine_tile.c turns into the planes; codes above 8 bits are a second walk
  * over the rows, by warps that have such a channel.  The warp's words are one run of the wire: they
- * are put together in shared memory (cuda_codec.cuh) and written in order.  Of the first groups'
+ * are put together in shared memory (span_words) and written in order.  Of the first groups'
  * blocks each writes its part of the range block.
  *
  * Four rows are always on their way from memory while four are quantized; the first ones of a block
@@ -135,6 +135,30 @@ step_quantize(uint32_t (&words)[4][8], uint32_t *poison, const quad<T> (&rows)[S
             quad_store<VECTOR>(a.decoded + (size_t)(group.row + at) * a.rows.C, codes, quads.c,
                                a.rows.C);
         }
+    }
+}
+
+/* In shared memory a warp's words stand by channel, so that neither lanes with a channel quad each
+ * nor lanes with one word of the wire after another meet in a bank.  `places`, of a block's SPAN
+ * channels, says where each word of the wire stands. */
+template <bool WIDE> struct span_words {
+    static const uint32_t planes = WIDE ? 16 : 8;
+    static const uint32_t stride = planes + 1;           /* odd: of two lanes */
+    static const uint32_t lane_stride = 32 * stride + 8; /* of a lane's two channels */
+    uint16_t places[SPAN * planes];
+    uint32_t words[CODEC_WARPS][LANE_QUAD * lane_stride];
+
+    static __device__ uint32_t place(uint32_t channel) {
+        return channel % LANE_QUAD * lane_stride + channel / LANE_QUAD * stride;
+    }
+};
+
+/* By thread `channel` of 0..SPAN-1: its channel's words, of the span's from `at` on. */
+template <bool WIDE>
+static __device__ inline void places_put(span_words<WIDE> *ret, uint32_t channel, uint32_t at,
+                                         uint32_t width) {
+    for (uint32_t j = 0; j < width; j++) {
+        ret->places[at + j] = (uint16_t)(span_words<WIDE>::place(channel) + j);
     }
 }
 
