@@ -34,7 +34,7 @@ typedef struct seam_load_options {
 } seam_load_options;
 #define SEAM_LOAD_THREADS_DEFAULT 12u
 #define SEAM_LOAD_THREADS_MAX     64u
-#define SEAM_LOAD_PIECE_BYTES     ((size_t)2 << 20)
+#define SEAM_LOAD_PIECE_BYTES     ((size_t)4 << 20)
 
 /* Loads `count` matrices for both products.  SEAM_E_IO (a file ends early, cannot be read),
  * SEAM_E_MEMORY, SEAM_E_DEVICE_LOST; matrices that had begun are the caller's. */

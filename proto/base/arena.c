@@ -6,10 +6,12 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "try.h"
 
-#define ALIGNMENT 64
+#define ALIGNMENT       64
+#define HUGE_PAGE_BYTES ((size_t)2 << 20)
 
 /* Below zero: no fault planned.  Process-wide, written by tests only. */
 static _Atomic int64_t fail_countdown = -1;
@@ -48,6 +50,20 @@ void *seam_mem_alloc_aligned(size_t bytes) {
     const size_t rounded = (bytes + ALIGNMENT) / ALIGNMENT * ALIGNMENT;
     void *ptr = aligned_alloc(ALIGNMENT, rounded);
     if (ptr != NULL) {
+        memset(ptr, 0, rounded);
+    }
+    return ptr;
+}
+
+void *seam_mem_alloc_huge(size_t bytes) {
+    if (bytes > SIZE_MAX - HUGE_PAGE_BYTES || fault_now()) {
+        return NULL;
+    }
+    const size_t pages = bytes / HUGE_PAGE_BYTES + (bytes % HUGE_PAGE_BYTES != 0 || bytes == 0);
+    const size_t rounded = pages * HUGE_PAGE_BYTES;
+    void *ptr = aligned_alloc(HUGE_PAGE_BYTES, rounded);
+    if (ptr != NULL) {
+        (void)madvise(ptr, rounded, MADV_HUGEPAGE); /* small pages do as well */
         memset(ptr, 0, rounded);
     }
     return ptr;

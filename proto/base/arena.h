@@ -16,6 +16,8 @@ void *seam_mem_alloc(size_t bytes);
 void *seam_mem_zalloc(size_t count, size_t item_bytes);
 void *seam_mem_realloc(void *gift_ptr, size_t bytes); /* not for aligned memory */
 void *seam_mem_alloc_aligned(size_t bytes);           /* 64-byte aligned, zeroed; free as usual */
+/* Whole huge pages (2 MiB each) where the system gives them, zeroed; free as usual. */
+void *seam_mem_alloc_huge(size_t bytes);
 char *seam_mem_strdup(const char *text);
 void seam_mem_free(void *gift_ptr); /* NULL is fine */
 /* Let `count` allocations succeed, then fail one; negative switches the fault off. Tests only. */

@@ -28,6 +28,7 @@ static void test_alloc__too_much__null(void **state) {
     (void)state;
     assert_null(seam_mem_zalloc(SIZE_MAX / 2, 3));
     assert_null(seam_mem_alloc_aligned(SIZE_MAX - 10));
+    assert_null(seam_mem_alloc_huge(SIZE_MAX - 10));
 }
 
 static void test_alloc__zero_bytes__pointers_that_differ(void **state) {
@@ -51,6 +52,22 @@ static void test_alloc_aligned__any_count__aligned_and_zero(void **state) {
             assert_int_equal(bytes[i], 0);
         }
         memset(bytes, 0xff, count);
+        seam_mem_free(bytes);
+    }
+}
+
+static void test_alloc_huge__any_count__whole_pages_of_zeros(void **state) {
+    (void)state;
+    static const size_t counts[] = {0, 1, 2 << 20, (2 << 20) + 1};
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
+        const size_t held = counts[i] > 2 << 20 ? 4 << 20 : 2 << 20;
+        uint8_t *bytes = seam_mem_alloc_huge(counts[i]);
+        assert_non_null(bytes);
+        assert_int_equal((uintptr_t)bytes % (2 << 20), 0);
+        for (size_t at = 0; at < held; at += 509) {
+            assert_int_equal(bytes[at], 0);
+        }
+        memset(bytes, 0xff, held);
         seam_mem_free(bytes);
     }
 }
@@ -122,6 +139,7 @@ int main(void) {
         cmocka_unit_test(test_alloc__too_much__null),
         cmocka_unit_test(test_alloc__zero_bytes__pointers_that_differ),
         cmocka_unit_test(test_alloc_aligned__any_count__aligned_and_zero),
+        cmocka_unit_test(test_alloc_huge__any_count__whole_pages_of_zeros),
         cmocka_unit_test(test_fail_after__count__exactly_one_fails),
         cmocka_unit_test(test_arena__planned_then_taken__fits_exactly),
         cmocka_unit_test(test_arena_init__no_memory__error),
