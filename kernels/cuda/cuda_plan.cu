@@ -3,7 +3,10 @@
  *
  * In cuBLASLt's column order a row-major matrix is its transpose: y^T (N, T) = W x^T.  The
  * algorithm is asked for at ROWS rows without workspace and reduction scheme, which leaves no split
- * or streamed sum over k.  Bound: 2 T N C operations. */
+ * or streamed sum over k.  Bound: 2 T N C operations.
+ *
+ * Tried: a table of the best of the eight that cuBLASLt proposes, timed in turns at 6,144 to 512
+ * rows (H100, 13.1, Llama-3-8B): up to 7 % faster alone, no faster in a step (328 and 325 ms). */
 #include <string.h>
 
 #include "cuda_device.cuh"
