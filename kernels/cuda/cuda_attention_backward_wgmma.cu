@@ -11,46 +11,25 @@
 #include "cuda_attention_wgmma.cuh"
 
 /* ---- kernels ---- */
-/* delta, the sum of o d_o, of the tile's rows: two threads a row; into delta_of by row, and out. */
+/* Half of the sum of o d_o over row thread / 2 of a tile: two threads a row. */
 template <int D>
-static __device__ inline void tile_delta(float *delta_of, float *delta,
-                                         const seam_attention_backward_args &a,
-                                         const seam_cuda_span &span, uint32_t h) {
-    const uint32_t own = threadIdx.x / 2, t = span.row0 + own;
-    const size_t at = ((size_t)t * a.H + h) * D + threadIdx.x % 2 * (D / 2);
+static __device__ inline float half_delta(const __nv_bfloat16 *o_row, const __nv_bfloat16 *d_o_row,
+                                          bool there) {
+    const uint32_t begin = threadIdx.x % 2 * (D / 2);
     float sum = 0.0f;
 #pragma unroll
     for (uint32_t i = 0; i < D / 2; i += 8) {
         float x[8] = {}, y[8] = {};
-        if (t < span.end) {
-            load(x, (const __nv_bfloat16 *)a.o + at + i);
-            load(y, (const __nv_bfloat16 *)a.d_o + at + i);
+        if (there) {
+            load(x, o_row + begin + i);
+            load(y, d_o_row + begin + i);
         }
 #pragma unroll
         for (int j = 0; j < 8; j++) {
             sum += x[j] * y[j];
         }
     }
-    sum += __shfl_xor_sync(0xffffffffu, sum, 1);
-    delta_of[own] = sum;
-    if (threadIdx.x % 2 == 0 && t < span.end) {
-        delta[(size_t)t * a.H + h] = sum;
-    }
-}
-
-/* lse (times log2 e) and delta of the thread's two rows. */
-static __device__ inline void row_values(float (&ret_lse)[2], float (&ret_delta)[2],
-                                         const seam_attention_backward_args &a,
-                                         const seam_cuda_span &span, uint32_t h,
-                                         const float *delta_of) {
-    const uint32_t row = threadIdx.x / 32 * 16 + threadIdx.x % 32 / 4;
-#pragma unroll
-    for (uint32_t half = 0; half < 2; half++) {
-        const uint32_t t = span.row0 + row + 8 * half;
-        ret_lse[half] =
-            t < span.end ? ((const float *)a.lse)[(size_t)t * a.H + h] * LOG2_E : INFINITY;
-        ret_delta[half] = delta_of[row + 8 * half];
-    }
+    return sum;
 }
 
 /* q and d_o pass through tiles behind the pairs into registers. */
@@ -61,28 +40,40 @@ static __global__ void __launch_bounds__(WG_THREADS, 2)
     extern __shared__ __align__(1024) uint8_t shared[];
     constexpr uint32_t tile = WG_ROWS * D * 2;
     const uint32_t base = shared_address(shared), lane = threadIdx.x % 32;
-    const uint32_t row = threadIdx.x / 32 * 16 + lane / 4;
+    const uint32_t row = threadIdx.x / 32 * 16 + lane / 4, own = threadIdx.x / 2;
     const uint32_t h = blockIdx.x, g = h / (a.H / a.G);
     const seam_cuda_span span = spans[blockIdx.y];
     const uint32_t count = (span.row0 - span.begin) / WG_ROWS + 1; /* key tiles */
     const __nv_bfloat16 *k = (const __nv_bfloat16 *)a.k + (size_t)g * D;
     const __nv_bfloat16 *v = (const __nv_bfloat16 *)a.v + (size_t)g * D;
+    const __nv_bfloat16 *d_os = (const __nv_bfloat16 *)a.d_o + (size_t)h * D;
     float *delta_of = (float *)(shared + 6 * tile); /* by row */
     uint32_t q[D / 16][4], d_o[D / 16][4], ds[4][4];
     float dq[D / 2] = {}, s[32], dp[32], lse[2], dlt[2];
     tile_load<D>(base + 4 * tile, (const __nv_bfloat16 *)a.q + (size_t)h * D, a.q_ld, span.row0,
                  span.end);
-    tile_load<D>(base + 5 * tile, (const __nv_bfloat16 *)a.d_o + (size_t)h * D, (size_t)a.H * D,
-                 span.row0, span.end);
+    tile_load<D>(base + 5 * tile, d_os, (size_t)a.H * D, span.row0, span.end);
     tile_load<D>(base, k, a.k_ld, span.begin, span.end);
     tile_load<D>(base + tile, v, a.v_ld, span.begin, span.end);
     copy_commit();
-    tile_delta<D>(delta_of, delta, a, span, h);
+    const size_t own_at = (size_t)(span.row0 + own) * a.H * D;
+    float sum = half_delta<D>((const __nv_bfloat16 *)a.o + (size_t)h * D + own_at, d_os + own_at,
+                              span.row0 + own < span.end);
+    sum += __shfl_xor_sync(0xffffffffu, sum, 1);
+    delta_of[own] = sum;
+    if (threadIdx.x % 2 == 0 && span.row0 + own < span.end) {
+        delta[(size_t)(span.row0 + own) * a.H + h] = sum;
+    }
     copy_wait<0>();
     __syncthreads();
     tile_to_registers<D>(q, base + 4 * tile);
     tile_to_registers<D>(d_o, base + 5 * tile);
-    row_values(lse, dlt, a, span, h, delta_of);
+#pragma unroll
+    for (uint32_t half = 0; half < 2; half++) {
+        const uint32_t t = span.row0 + row + 8 * half;
+        lse[half] = t < span.end ? ((const float *)a.lse)[(size_t)t * a.H + h] * LOG2_E : INFINITY;
+        dlt[half] = delta_of[row + 8 * half];
+    }
     const float c = a.scale * LOG2_E;
     for (uint32_t i = 0; i < count; i++) {
         const uint32_t here = base + i % 2 * 2 * tile, there = base + (i + 1) % 2 * 2 * tile;

@@ -41,30 +41,12 @@ static __device__ inline void softmax(float (&s)[32], float (&max)[2], float (&s
     }
 }
 
-/* lse of the thread's two rows, and what o is still to be multiplied by. */
-static __device__ inline void rows_finish(float (&ret_factor)[2],
-                                          const seam_attention_forward_args &a,
-                                          const seam_cuda_span &span, uint32_t h,
-                                          const float (&max)[2], float (&sum)[2]) {
-    const uint32_t lane = threadIdx.x % 32;
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
-        const uint32_t t = span.row0 + threadIdx.x / 32 * 16 + lane / 4 + 8 * half;
-        sum[half] += __shfl_xor_sync(0xffffffffu, sum[half], 1);
-        sum[half] += __shfl_xor_sync(0xffffffffu, sum[half], 2);
-        if (t < span.end && lane % 4 == 0) {
-            ((float *)a.lse)[(size_t)t * a.H + h] = (max[half] + log2f(sum[half])) * LN_2;
-        }
-        ret_factor[half] = 1.0f / sum[half];
-    }
-}
-
 template <int D>
 static __global__ void __launch_bounds__(WG_THREADS, 2)
     forward_kernel(seam_attention_forward_args a, const seam_cuda_span *spans) {
     extern __shared__ __align__(1024) uint8_t shared[];
     constexpr uint32_t tile = WG_ROWS * D * 2;
-    const uint32_t ks = shared_address(shared), vs = ks + 2 * tile;
+    const uint32_t ks = shared_address(shared), vs = ks + 2 * tile, lane = threadIdx.x % 32;
     const uint32_t h = blockIdx.x, g = h / (a.H / a.G);
     const seam_cuda_span span = spans[blockIdx.y];
     const uint32_t count = (span.row0 - span.begin) / WG_ROWS + 1; /* key tiles */
@@ -117,7 +99,16 @@ static __global__ void __launch_bounds__(WG_THREADS, 2)
         products_wait<0>(o);
     }
     __syncthreads();
-    rows_finish(factor, a, span, h, max, sum);
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        const uint32_t t = span.row0 + threadIdx.x / 32 * 16 + lane / 4 + 8 * half;
+        sum[half] += __shfl_xor_sync(0xffffffffu, sum[half], 1);
+        sum[half] += __shfl_xor_sync(0xffffffffu, sum[half], 2);
+        if (t < span.end && lane % 4 == 0) {
+            ((float *)a.lse)[(size_t)t * a.H + h] = (max[half] + log2f(sum[half])) * LN_2;
+        }
+        factor[half] = 1.0f / sum[half];
+    }
     tile_store<D>((__nv_bfloat16 *)a.o + (size_t)h * D, (size_t)a.H * D, span.row0, span.end, o,
                   factor, shared);
 }
