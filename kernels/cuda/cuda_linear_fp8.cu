@@ -5,7 +5,12 @@
  * cuBLASLt's FP8 takes both operands with the sum's direction dense, so that forward has W and
  * backward W^T, each with scales of its own rows.  The sum is promoted to f32 on the way
  * (no fast accumulation), by one algorithm a weight, direction and output type, as cuda_plan.cu:
- * a row's bits depend on that row alone.  Read next: cuda_fp8_rows.cu, the rounding. */
+ * a row's bits depend on that row alone.  Read next: cuda_fp8_rows.cu, the rounding.
+ *
+ * On one H100, cuBLASLt 13.1, 6,144 rows of Llama-3-8B's products, without the rounding: 1,300 to
+ * 1,440 TFLOP/s into bf16, 1,100 to 1,300 into f32.  Fast accumulation: 1,410 to 1,560, and a sum
+ * of squares (nothing cancels) loses 5 % over 4,096 terms, 30 % over 28,672; with promotion the
+ * error is 6e-4.  One scale a matrix in place of vectors: within 5 % of the same rate. */
 #include "cuda_device.cuh"
 
 #define MULTIPLE  16u   /* of widths, in FP8 */

@@ -7,6 +7,33 @@
 
 enum { QKV = 40, DO = 43, CACHE_K = 44, CACHE_V = 45, TABLE = 46, POSITIONS = 100 };
 
+/* The gradients of a forward call, into d_qkv with the leading dimension of qkv. */
+static seam_attention_backward_args backward_of(const seam_attention_forward_args *f,
+                                                uint8_t *d_qkv, const void *d_o, size_t act) {
+    return (seam_attention_backward_args){.dq = d_qkv,
+                                          .dk = d_qkv + (size_t)f->H * f->D * act,
+                                          .dv = d_qkv + (size_t)(f->H + f->G) * f->D * act,
+                                          .dq_ld = f->q_ld,
+                                          .dk_ld = f->k_ld,
+                                          .dv_ld = f->v_ld,
+                                          .d_o = d_o,
+                                          .o = f->o,
+                                          .q = f->q,
+                                          .k = f->k,
+                                          .v = f->v,
+                                          .lse = f->lse,
+                                          .q_ld = f->q_ld,
+                                          .k_ld = f->k_ld,
+                                          .v_ld = f->v_ld,
+                                          .seq_begin = f->seq_begin,
+                                          .scale = f->scale,
+                                          .S = f->S,
+                                          .T = f->T,
+                                          .H = f->H,
+                                          .G = f->G,
+                                          .D = f->D};
+}
+
 static void attention(run *r, const op_case *c, uint32_t row0, uint32_t T) {
     const uint32_t H = c->size[0], G = c->size[1], D = c->size[2];
     const uint32_t ld = (H + 2 * G) * D; /* q, k and v of one stacked product */
@@ -58,31 +85,10 @@ static void attention(run *r, const op_case *c, uint32_t row0, uint32_t T) {
     CHECK(r->ops->attention_forward(r->stream, &forward) == SEAM_OK);
     run_output(r, "o", ACT, o, T, (size_t)H * D, (size_t)H * D, DO, 0);
     run_output(r, "lse", ACC, lse, T, H, H, 0, 0);
-    const seam_attention_backward_args backward = {
-        .dq = d_qkv,
-        .dk = d_qkv + k * act,
-        .dv = d_qkv + v * act,
-        .dq_ld = ld,
-        .dk_ld = ld,
-        .dv_ld = ld,
-        .d_o = run_input(r, DO, ACT, row0, T, (size_t)H * D, 1.0),
-        .o = o,
-        .q = qkv,
-        .k = qkv + k * heads,
-        .v = qkv + v * heads,
-        .lse = lse,
-        .q_ld = ld,
-        .k_ld = ld,
-        .v_ld = ld,
-        .cos_sin = rotated ? cos_sin : NULL,
-        .positions = rotated ? positions : NULL,
-        .seq_begin = seq_begin,
-        .scale = scale,
-        .S = S,
-        .T = T,
-        .H = H,
-        .G = G,
-        .D = D};
+    seam_attention_backward_args backward =
+        backward_of(&forward, d_qkv, run_input(r, DO, ACT, row0, T, (size_t)H * D, 1.0), act);
+    backward.cos_sin = rotated ? cos_sin : NULL;
+    backward.positions = rotated ? positions : NULL;
     CHECK(r->ops->attention_backward(r->stream, &backward) == SEAM_OK);
     run_output(r, "d_qkv", ACT, d_qkv, T, ld, ld, 0, QKV);
 }
