@@ -32,6 +32,22 @@ static __device__ inline float half_delta(const __nv_bfloat16 *o_row, const __nv
     return sum;
 }
 
+/* delta of a tile's queries in head h: by row for this block, and for the second pass. */
+template <int D>
+static __device__ inline void delta_make(float *delta_of, float *delta,
+                                         const seam_attention_backward_args &a,
+                                         const seam_cuda_span &span, uint32_t h) {
+    const uint32_t own = threadIdx.x / 2, t = span.row0 + own;
+    const size_t at = ((size_t)t * a.H + h) * D;
+    float sum = half_delta<D>((const __nv_bfloat16 *)a.o + at, (const __nv_bfloat16 *)a.d_o + at,
+                              t < span.end);
+    sum += __shfl_xor_sync(0xffffffffu, sum, 1);
+    delta_of[own] = sum;
+    if (threadIdx.x % 2 == 0 && t < span.end) {
+        delta[(size_t)t * a.H + h] = sum;
+    }
+}
+
 /* q and d_o pass through tiles behind the pairs into registers. */
 template <int D>
 static __global__ void __launch_bounds__(WG_THREADS, 2)
@@ -40,8 +56,7 @@ static __global__ void __launch_bounds__(WG_THREADS, 2)
     extern __shared__ __align__(1024) uint8_t shared[];
     constexpr uint32_t tile = WG_ROWS * D * 2;
     const uint32_t base = shared_address(shared), lane = threadIdx.x % 32;
-    const uint32_t row = threadIdx.x / 32 * 16 + lane / 4, own = threadIdx.x / 2;
-    const uint32_t h = blockIdx.x, g = h / (a.H / a.G);
+    const uint32_t row = threadIdx.x / 32 * 16 + lane / 4, h = blockIdx.x, g = h / (a.H / a.G);
     const seam_cuda_span span = spans[blockIdx.y];
     const uint32_t count = (span.row0 - span.begin) / WG_ROWS + 1; /* key tiles */
     const __nv_bfloat16 *k = (const __nv_bfloat16 *)a.k + (size_t)g * D;
@@ -56,14 +71,7 @@ static __global__ void __launch_bounds__(WG_THREADS, 2)
     tile_load<D>(base, k, a.k_ld, span.begin, span.end);
     tile_load<D>(base + tile, v, a.v_ld, span.begin, span.end);
     copy_commit();
-    const size_t own_at = (size_t)(span.row0 + own) * a.H * D;
-    float sum = half_delta<D>((const __nv_bfloat16 *)a.o + (size_t)h * D + own_at, d_os + own_at,
-                              span.row0 + own < span.end);
-    sum += __shfl_xor_sync(0xffffffffu, sum, 1);
-    delta_of[own] = sum;
-    if (threadIdx.x % 2 == 0 && span.row0 + own < span.end) {
-        delta[(size_t)(span.row0 + own) * a.H + h] = sum;
-    }
+    delta_make<D>(delta_of, delta, a, span, h);
     copy_wait<0>();
     __syncthreads();
     tile_to_registers<D>(q, base + 4 * tile);
