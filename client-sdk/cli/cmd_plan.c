@@ -86,10 +86,14 @@ static seam_status model_read(seam_model_config *ret_model, const plan_options *
     return SEAM_OK;
 }
 
+static bool on_cuda(const plan_options *o) {
+    return strncmp(o->device, "cuda", 4) == 0;
+}
+
 /* The element types of a backend, without the backend. */
 static seam_status types_read(seam_ops *ret_types, uint32_t *ret_copies, const plan_options *o,
                               seam_error *err) {
-    const bool cuda = strncmp(o->device, "cuda", 4) == 0;
+    const bool cuda = on_cuda(o);
     if (!cuda && strncmp(o->device, "cpu", 3) != 0) {
         return seam_error_set(err, SEAM_E_ARG, "--device: '%.40s' is not cuda or cpu", o->device);
     }
@@ -134,6 +138,9 @@ static seam_status codec_add(seam_memory_plan *plan, const plan_options *o, uint
         tensor_bytes = bytes > tensor_bytes ? bytes : tensor_bytes;
         plan->host[SEAM_MEMORY_CODEC] += seam_coder_memory_bytes(&coder);
         plan->host[SEAM_MEMORY_CACHE] += coder.storage_bytes;
+    }
+    if (on_cuda(o)) { /* it codes there: the codes of a tensor */
+        plan->device[SEAM_MEMORY_CODEC] += tensor_bytes;
     }
     plan->host[SEAM_MEMORY_CODEC] += 2 * tensor_bytes + SEAM_PAYLOAD_BYTES_MAX +
                                      2 * (uint64_t)o->rows * channels * sizeof(float);
