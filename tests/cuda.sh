@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The cuda preset configures and compiles where the CUDA toolkit is; a device is not needed.  Every
-# kernel is compiled for sm_80, sm_90 and PTX; the libraries that the Dockerfile's runtime stage gets
+# kernel but those by warpgroups is compiled for sm_80, sm_90 and PTX; the libraries that the Dockerfile's runtime stage gets
 # are all that the server needs; without a device it says so, and serves the CPU when told auto.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -11,7 +11,13 @@ cmake --build --preset cuda --target seamd
 seamd=build/cuda/bin/seamd
 "$seamd" --version
 
-sources=$(git ls-files -- 'kernels/cuda/*.cu' | wc -l)
+# Warpgroup products exist for compute 9.0a alone.
+hopper=$(git ls-files -- 'kernels/cuda/*_wgmma.cu' | wc -l)
+compiled=$(grep '"command".* -c [^ ]*kernels/cuda/[a-z_0-9]*_wgmma\.cu ' build/cuda/compile_commands.json |
+    grep -c 'arch=compute_90a,code=\[sm_90a\]') || true
+echo "$compiled of $hopper files: sm_90a"
+[ "$compiled" -eq "$hopper" ] || exit 1
+sources=$(($(git ls-files -- 'kernels/cuda/*.cu' | wc -l) - hopper))
 for code in 'compute_80,code=\[sm_80\]' 'compute_90,code=\[[^]]*compute_90[],]' \
     'compute_90,code=\[[^]]*sm_90[],]'; do
     compiled=$(grep '"command".* -c [^ ]*kernels/cuda/[a-z_0-9]*\.cu ' build/cuda/compile_commands.json |

@@ -132,11 +132,10 @@ seam_status seam_cuda_product_run(seam_stream *stream, const seam_cuda_product *
     if (p->fp8_room != NULL) {
         return seam_cuda_fp8_run(stream, p, beta);
     }
-    if (!describe(&d, p) ||
-        cublasLtMatmul(seam_cuda_blas(stream->backend), &d.desc, &one, p->weight->rows, &d.w, p->x,
-                       &d.x, &beta, p->y, &d.y, p->y, &d.y, &plan_of(p)->algo, NULL, 0,
-                       seam_cuda_queue(stream)) != CUBLAS_STATUS_SUCCESS) {
+    if (!describe(&d, p)) {
         return SEAM_E_DEVICE_LOST;
     }
-    return SEAM_OK;
+    return seam_cublas_status(cublasLtMatmul(
+        seam_cuda_blas(stream->backend), &d.desc, &one, p->weight->rows, &d.w, p->x, &d.x, &beta,
+        p->y, &d.y, p->y, &d.y, &plan_of(p)->algo, NULL, 0, seam_cuda_queue(stream)));
 }

@@ -190,7 +190,7 @@ static const seam_model_config llama3_8b = {.architecture = "llama",
 
 /* Weights and one session of 16 x 384 rows, as a device with bf16 weights holds them. */
 static uint64_t peak_bytes(bool recompute) {
-    const seam_ops types = {.act = SEAM_BF16, .acc = SEAM_F32, .qkv = SEAM_BF16};
+    const seam_ops types = {.act = SEAM_BF16, .acc = SEAM_F32, .qkv = SEAM_BF16, .remake = true};
     const seam_memory_blocks blocks = {
         .model = &llama3_8b, .ops = &types, .layer_end = llama3_8b.layers};
     const seam_lora_config q_v = {.rank = 16, .alpha = 16, .targets = SEAM_LORA_Q | SEAM_LORA_V};
@@ -211,7 +211,7 @@ static void test_plan__llama3_8b__half_of_compiled_with_recompute(void **state) 
     (void)printf("llama3-8b, 6144 rows: %.2f GiB kept, %.2f GiB recomputed\n",
                  (double)kept / 0x1p30, (double)again / 0x1p30);
     assert_true((double)again / 0x1p30 <= 0.5 * COMPILED_GIB);
-    assert_true((double)kept / 0x1p30 <= COMPILED_GIB);
+    assert_true((double)kept / 0x1p30 <= 0.9 * COMPILED_GIB);
 }
 
 int main(int argc, char **argv) {
