@@ -316,12 +316,13 @@ void seam_on_create_session_job(seam_call *call) {
     seam_sessions *sessions = seam_server_sessions(call->server);
     session->busy = false;
     if (call->job.status == SEAM_OK) {
+        const uint64_t bytes = seam_memory_plan_device_bytes(&session->memory) +
+                               seam_memory_plan_host_bytes(&session->memory);
         seam_sessions_ready(sessions, session, seam_host_now_ms());
         seam_log(SEAM_LOG_INFO, "session_created", "session=%s model=%s codec=%s memory_bytes=%llu",
                  session->id, session->config.model->id,
                  seam_codec_name(seam_codec_plan_codec(&session->config.codec, false)),
-                 (unsigned long long)(seam_memory_plan_device_bytes(&session->memory) +
-                                      seam_memory_plan_host_bytes(&session->memory)));
+                 (unsigned long long)bytes);
         session_reply(call, session);
     } else {
         seam_sessions_remove(sessions, session);
