@@ -211,6 +211,16 @@ SEAM_ON_GPU static seam_status forward_encode(seam_trainer *t, seam_stream *stre
                             : SEAM_OK;
 }
 
+/* Site 0's distinct rows become all rows. */
+SEAM_ON_GPU static seam_status sources_spread(seam_trainer *t, seam_stream *stream) {
+    const seam_micro_layout *layout = &t->micro.layout;
+    if (seam_trainer_on_device(t, SEAM_SITE_FWD_IN)) {
+        return seam_trainer_device_spread(t, stream);
+    }
+    seam_row_sources_spread(t->rows, layout->row_sources, layout->rows, t->channels);
+    return SEAM_OK;
+}
+
 seam_status seam_trainer_forward(seam_trainer *trainer, seam_stream *stream, seam_error *err) {
     seam_trainer *t = trainer;
     const double begin = seconds_now();
@@ -220,9 +230,8 @@ seam_status seam_trainer_forward(seam_trainer *trainer, seam_stream *stream, sea
     row_gates_fill(t);
     SEAM_TRY(seam_trainer_device_begin(t, stream));
     SEAM_TRY(decode(t, t->rows, SEAM_SITE_FWD_IN, stream, err));
-    const seam_micro_layout *layout = &t->micro.layout;
-    if (layout->row_sources != NULL) {
-        seam_row_sources_spread(t->rows, layout->row_sources, layout->rows, t->channels);
+    if (t->micro.layout.row_sources != NULL) {
+        SEAM_TRY(sources_spread(t, stream));
     }
     if (has_gates_in(t)) { /* D of site 0 for the surrogate signal */
         SEAM_TRY(seam_coder_steps(t->steps_in, t->coders[SEAM_SITE_FWD_IN]));
