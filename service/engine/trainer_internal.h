@@ -1,4 +1,4 @@
-/* What trainer.c, trainer_device.c and train_step.c share. */
+/* What trainer.c, trainer_device.c, train_step.c and step_apply.c share. */
 #ifndef SEAM_TRAINER_INTERNAL_H
 #define SEAM_TRAINER_INTERNAL_H
 
@@ -57,6 +57,18 @@ struct seam_trainer {
     uint64_t state_hash;
     double compute_seconds, codec_seconds; /* of the step so far; codec is part of compute */
 };
+
+/* ---- step_apply.c ---- */
+
+/* Has site 1 an allocator? */
+bool seam_trainer_has_gates_out(const seam_trainer *t);
+/* The allocation of a forward site in this step; NULL for f32 and bf16.  SEAM_E_STATE. */
+seam_status seam_trainer_alloc(const seam_alloc **ret_alloc, seam_site *site, uint64_t step,
+                               seam_error *err);
+/* The step's end.  A gradient that is not finite is skipped by rule: nothing moves, the gates
+ * neither. */
+seam_status seam_trainer_apply(seam_step_result *ret, seam_trainer *t,
+                               seam_stream *stream) SEAM_ON_GPU;
 
 /* ---- trainer_device.c ---- */
 
