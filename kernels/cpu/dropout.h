@@ -5,6 +5,7 @@
 #ifndef SEAM_DROPOUT_H
 #define SEAM_DROPOUT_H
 
+#include "ops.h"
 #include "vec.h"
 
 #define DROPOUT_LANES_MAX 16u
