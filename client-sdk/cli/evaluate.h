@@ -19,6 +19,7 @@
 #include "seam_model.h"
 
 typedef struct seam_evaluation_args {
+    seam_client *client;
     seam_session *session;
     seam_model *model;
     const seam_tokenizer *tokenizer;
@@ -26,7 +27,7 @@ typedef struct seam_evaluation_args {
     const char *codec; /* NULL: the session's */
     bool base_model;
     bool exact_match;        /* generate, too */
-    uint32_t rows_max;       /* of one request */
+    uint32_t rows_max;       /* of one request; 0: 4096, or what the server takes */
     uint32_t slots;          /* generations in flight */
     uint32_t new_tokens_max; /* 0: the longest completion and a little more */
     uint32_t examples_max;   /* rows whose generated text, and whose scores, are kept */
