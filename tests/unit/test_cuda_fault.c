@@ -1,7 +1,8 @@
 /* Goal: a sticky error of a CUDA device is SEAM_E_DEVICE_LOST from the op that sees it on, and the
  * first one is kept with CUDA's text, file and line.
  * Method: a cast to an address that is nobody's, in a process of its own, as nothing works on the
- * device afterwards.  77 without a device. */
+ * device afterwards.  Between two types, so that a kernel does it: a plain copy to such an address
+ * is refused before it reaches the device.  77 without a device. */
 #include <stdio.h>
 #include <string.h>
 
@@ -31,7 +32,7 @@ int main(void) {
     seam_test_check(ops->stream_sync(stream), "sync", NULL);
     SEAM_ASSERT(strcmp(seam_backend_fault(backend), "") == 0);
 
-    (void)ops->cast(stream, NOWHERE, SEAM_F32, memory, SEAM_F32, 1024);
+    (void)ops->cast(stream, NOWHERE, SEAM_BF16, memory, SEAM_F32, 1024);
     SEAM_ASSERT(ops->stream_sync(stream) == SEAM_E_DEVICE_LOST);
     const char *fault = seam_backend_fault(backend);
     (void)printf("%s\n", fault);
