@@ -121,16 +121,19 @@ json_t *seam_evaluation_json(const seam_evaluation *e) {
     return value;
 }
 
-uint32_t seam_stop_ids(uint32_t ret_ids[2], const seam_tokenizer *tokenizer) {
+uint32_t seam_stop_ids(uint32_t ret_ids[SEAM_STOP_IDS_MAX], const seam_tokenizer *tokenizer) {
+    static const char *const ENDS[SEAM_STOP_IDS_MAX - 1] = {"<|im_end|>", "<|eot_id|>", "<|end|>"};
     uint32_t count = 0;
     uint32_t end = 0;
     const int64_t eos = seam_tokenizer_eos(tokenizer);
     if (eos >= 0) {
         ret_ids[count++] = (uint32_t)eos;
     }
-    if (seam_tokenizer_find_added(&end, tokenizer, "<|im_end|>") &&
-        (count == 0 || ret_ids[0] != end)) {
-        ret_ids[count++] = end;
+    for (size_t i = 0; i < SEAM_STOP_IDS_MAX - 1; i++) {
+        if (seam_tokenizer_find_added(&end, tokenizer, ENDS[i]) &&
+            (count == 0 || ret_ids[0] != end)) {
+            ret_ids[count++] = end;
+        }
     }
     return count;
 }
@@ -245,7 +248,7 @@ static seam_status texts_generate(texts *t, const seam_evaluation_args *args, se
     if (options.rows_max < prompt_longest + options.slot_count) {
         options.rows_max = prompt_longest + options.slot_count;
     }
-    uint32_t stop_ids[2];
+    uint32_t stop_ids[SEAM_STOP_IDS_MAX];
     seam_generation_options generation = SEAM_GENERATION_OPTIONS_INIT;
     generation.new_tokens_max = new_max;
     generation.stop_ids = stop_ids;
@@ -282,7 +285,7 @@ static seam_status texts_judge(seam_evaluation *ret, const texts *t,
         seam_data_get(&sample, args->data, i);
         text.count = 0;
         st = seam_tokenizer_decode(&text, args->tokenizer, t->ids[i].ids, t->ids[i].count,
-                                   SEAM_DECODE_SKIP_SPECIAL, err);
+                                   SEAM_DECODE_REPLY, err);
         if (st == SEAM_OK) {
             st = seam_text_append(&text, "", 1); /* ends it, also when nothing was generated */
         }
