@@ -97,6 +97,7 @@ typedef struct seam_server_info {
     char device[256];
     uint64_t memory_bytes_total, memory_bytes_free;
     uint32_t session_count;
+    uint32_t rows_max; /* rows of a micro-batch or inference, at most; 0: the server does not say */
 } seam_server_info;
 SEAM_API seam_status seam_client_server_info(seam_server_info *ret_info, seam_client *client,
                                              seam_error *err);

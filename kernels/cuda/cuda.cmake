@@ -1,5 +1,10 @@
 # The CUDA backend; needs the toolkit's nvcc and cuBLASLt (preset cuda).
+# CMake 3.25's own module fails with CUDA 13 in a project that asks for 3.25: it marks the library
+# nvToolsExt, which that toolkit has no more, as deprecated.
+set(seam_cmake_minimum ${CMAKE_MINIMUM_REQUIRED_VERSION})
+set(CMAKE_MINIMUM_REQUIRED_VERSION 3.24)
 find_package(CUDAToolkit REQUIRED)
+set(CMAKE_MINIMUM_REQUIRED_VERSION ${seam_cmake_minimum})
 
 # Warpgroup products have a target of their own; compiled for it whatever else is asked for.
 add_library(seam_cuda_hopper OBJECT
