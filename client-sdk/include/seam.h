@@ -188,6 +188,8 @@ typedef struct seam_session_options {
     uint32_t lora_rank;    /* [16] */
     float lora_alpha;      /* [16] */
     uint32_t lora_targets; /* [q and v] */
+    bool lora_rslora;      /* scale alpha / sqrt(rank) instead of alpha / rank */
+    float lora_dropout;    /* of the adapted inputs in training, 0..0.95 [0] */
 
     float lr;                     /* [1e-4] */
     float adam_beta1, adam_beta2; /* [0.9], [0.999] */
@@ -207,7 +209,7 @@ typedef struct seam_session_options {
     {                                                                                              \
         sizeof(seam_session_options), NULL, 0, NULL, NULL, NULL, 0, 0, NULL, 0, 0, NULL, 0, NULL,  \
             false, false, false, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, 0, NULL, NULL, 0, \
-            false, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0, 0, 0, 0, 0, false, false           \
+            false, 0, 0, 0, 0, 0, 0, false, 0, 0, 0, 0, 0, 0, 0, NULL, 0, 0, 0, 0, 0, false, false \
     }
 
 /* Creates the session on the server.  SEAM_E_ARG (err names the field), SEAM_E_NOT_FOUND (model),
