@@ -267,6 +267,7 @@ static seam_status evaluate(training *t, const char *name, const char *codec, bo
     seam_progress_note(&t->progress, "evaluating %u rows (%s)", seam_data_count(t->eval_data),
                        name);
     const seam_evaluation_args args = {
+        .client = t->client,
         .session = t->session,
         .model = t->model,
         .tokenizer = t->tokenizer,

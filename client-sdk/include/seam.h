@@ -97,6 +97,7 @@ typedef struct seam_server_info {
     char device[256];
     uint64_t memory_bytes_total, memory_bytes_free;
     uint32_t session_count;
+    uint32_t rows_max; /* rows of a micro-batch or inference, at most; 0: the server does not say */
 } seam_server_info;
 SEAM_API seam_status seam_client_server_info(seam_server_info *ret_info, seam_client *client,
                                              seam_error *err);
@@ -187,6 +188,8 @@ typedef struct seam_session_options {
     uint32_t lora_rank;    /* [16] */
     float lora_alpha;      /* [16] */
     uint32_t lora_targets; /* [q and v] */
+    bool lora_rslora;      /* scale alpha / sqrt(rank) instead of alpha / rank */
+    float lora_dropout;    /* of the adapted inputs in training, 0..0.95 [0] */
 
     float lr;                     /* [1e-4] */
     float adam_beta1, adam_beta2; /* [0.9], [0.999] */
@@ -206,7 +209,7 @@ typedef struct seam_session_options {
     {                                                                                              \
         sizeof(seam_session_options), NULL, 0, NULL, NULL, NULL, 0, 0, NULL, 0, 0, NULL, 0, NULL,  \
             false, false, false, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, 0, NULL, NULL, 0, \
-            false, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0, 0, 0, 0, 0, false, false           \
+            false, 0, 0, 0, 0, 0, 0, false, 0, 0, 0, 0, 0, 0, 0, NULL, 0, 0, 0, 0, 0, false, false \
     }
 
 /* Creates the session on the server.  SEAM_E_ARG (err names the field), SEAM_E_NOT_FOUND (model),

@@ -137,10 +137,12 @@ static seam_batch batch_of(seam_trainer *t) {
     }
     SEAM_ASSERT(row == layout->rows);
     t->seq_begin[layout->sequence_count] = row;
+    t->draw = (seam_draw){.step = t->micro.step, .micro = t->micro.micro};
     return (seam_batch){.rows = row,
                         .seq_count = layout->sequence_count,
                         .seq_begin = t->seq_begin,
-                        .positions = t->positions};
+                        .positions = t->positions,
+                        .draw = &t->draw};
 }
 
 static seam_status to_device(seam_trainer *t, seam_stream *stream) {

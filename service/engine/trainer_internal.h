@@ -40,6 +40,7 @@ struct seam_trainer {
     seam_reply forward_reply, backward_reply;
 
     uint32_t *seq_begin, *positions; /* (S + 1), (T) of the micro-batch */
+    seam_draw draw;                  /* of the micro-batch */
     float *rows;                     /* (T, C): what was decoded or comes from the device */
     float *packed;                   /* (T, C): rows of sites 1 and 2 */
     float *out_x, *out_decoded;      /* (T, C), exact signal only: site 1 before, after its codec */
