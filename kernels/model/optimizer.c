@@ -43,7 +43,7 @@ seam_status seam_adapter_state_hash(uint64_t *ret_hash, const seam_adapter *adap
                                (const uint8_t *)adapter->param + adapter->slots[i].begin * item,
                                bytes));
         SEAM_TRY(ops->stream_sync(stream));
-        hash = seam_hash64(hash, adapter->staging, bytes);
+        hash = seam_hash64_bulk(hash, adapter->staging, bytes);
     }
     *ret_hash = hash;
     return SEAM_OK;

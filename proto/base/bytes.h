@@ -30,6 +30,9 @@ uint32_t seam_crc32c(uint32_t crc, const void *bytes, size_t count);
  * already trust the transport's integrity, not against forgery. */
 #define SEAM_HASH64_INIT UINT64_C(0xcbf29ce484222325)
 uint64_t seam_hash64(uint64_t hash, const void *bytes, size_t count);
+/* Another function of the same kind for many megabytes, many times as fast: its value is
+ * compared with others of this program only and stands in no format.  Chainable. */
+uint64_t seam_hash64_bulk(uint64_t hash, const void *bytes, size_t count);
 
 /* bf16 <-> f32, round to nearest even; NaN stays NaN. */
 uint16_t seam_bf16_from_f32(float value);

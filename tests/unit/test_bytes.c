@@ -81,6 +81,42 @@ static void test_crc32c__every_length__equals_bitwise(void **state) {
     }
 }
 
+/* Every bit, every pair of top bits of words, every length, and the order of two words. */
+static void test_hash64_bulk__any_change__another_value(void **state) {
+    (void)state;
+    enum { BYTES = 3 * 64 + 21 };
+    uint8_t bytes[BYTES + 1];
+    for (uint32_t i = 0; i < sizeof bytes; i++) {
+        bytes[i] = (uint8_t)(i * 37u);
+    }
+    const uint64_t hash = seam_hash64_bulk(1, bytes, BYTES);
+    assert_true(seam_hash64_bulk(1, bytes, BYTES) == hash);
+    assert_true(seam_hash64_bulk(2, bytes, BYTES) != hash);
+    for (uint32_t bit = 0; bit < 8 * BYTES; bit++) {
+        bytes[bit / 8] ^= (uint8_t)(1u << bit % 8);
+        assert_true(seam_hash64_bulk(1, bytes, BYTES) != hash);
+        for (uint32_t word = 0; bit % 64 == 63 && word < bit / 64; word++) {
+            bytes[8 * word + 7] ^= 0x80;
+            assert_true(seam_hash64_bulk(1, bytes, BYTES) != hash);
+            bytes[8 * word + 7] ^= 0x80;
+        }
+        bytes[bit / 8] ^= (uint8_t)(1u << bit % 8);
+    }
+    memset(bytes, 0, sizeof bytes);
+    for (uint32_t count = 0; count < BYTES; count++) { /* zeros count too */
+        assert_true(seam_hash64_bulk(1, bytes, count) != seam_hash64_bulk(1, bytes, count + 1));
+    }
+    bytes[0] = 1;
+    const uint64_t first = seam_hash64_bulk(1, bytes, BYTES);
+    bytes[0] = 0;
+    bytes[64] = 1; /* the same lane, a word later */
+    assert_true(seam_hash64_bulk(1, bytes, BYTES) != first);
+    memmove(bytes + 1, bytes, BYTES); /* unaligned: the same bytes, the same value */
+    const uint64_t shifted = seam_hash64_bulk(1, bytes + 1, BYTES);
+    memmove(bytes, bytes + 1, BYTES);
+    assert_true(seam_hash64_bulk(1, bytes, BYTES) == shifted);
+}
+
 static void test_hash64__published_vectors__equal(void **state) {
     (void)state;
     assert_true(seam_hash64(SEAM_HASH64_INIT, "", 0) == UINT64_C(0xcbf29ce484222325));
@@ -176,6 +212,7 @@ int main(void) {
         cmocka_unit_test(test_crc32c__any_split__chains),
         cmocka_unit_test(test_crc32c__every_length__equals_bitwise),
         cmocka_unit_test(test_hash64__published_vectors__equal),
+        cmocka_unit_test(test_hash64_bulk__any_change__another_value),
         cmocka_unit_test(test_bf16__every_pattern__round_trips),
         cmocka_unit_test(test_bf16__between_two__nearest_then_even),
         cmocka_unit_test(test_fp16__every_pattern__exact_both_ways),
