@@ -73,6 +73,13 @@ static const char *run(seam_client_proto *cp, uint64_t now_ms) {
     return text;
 }
 
+static seam_status begin(seam_client_proto *cp, uint64_t step, uint32_t micro_count,
+                         uint64_t now_ms) {
+    const seam_begin_step_args args = {
+        .step = step, .micro_count = micro_count, .ahead = 1, .now_ms = now_ms};
+    return seam_client_proto_begin_step(cp, &args, NULL);
+}
+
 static void attached(seam_client_proto *cp, seam_attach_action action, uint64_t committed,
                      uint64_t rollback_step, seam_status expected) {
     const seam_attached_args args = {.action = action,
@@ -105,7 +112,7 @@ static void setup_with(seam_client_proto *cp, const seam_client_proto_config *co
     assert_string_equal(run(cp, 0), "connect attach(0,0) wait");
     attached(cp, SEAM_ATTACH_CONTINUE, 0, 0, SEAM_OK);
     assert_string_equal(run(cp, 0), "idle");
-    assert_int_equal(seam_client_proto_begin_step(cp, 0, micro_count, 0, NULL), SEAM_OK);
+    assert_int_equal(begin(cp, 0, micro_count, 0), SEAM_OK);
 }
 
 static void test_step__two_micro_batches__dialogue(void **state) {
@@ -132,10 +139,10 @@ static void test_step__two_micro_batches__dialogue(void **state) {
     assert_false(commit(&cp, 0, SEAM_OK));
     assert_false(reply(&cp, reply_key(0, 1, BWD), SEAM_OK));
     assert_int_equal(seam_client_proto_committed_count(&cp), 1);
-    assert_int_equal(seam_client_proto_begin_step(&cp, 2, 1, 0, NULL), SEAM_E_OUT_OF_SEQUENCE);
-    assert_int_equal(seam_client_proto_begin_step(&cp, 1, 0, 0, NULL), SEAM_E_LIMIT);
-    assert_int_equal(seam_client_proto_begin_step(&cp, 1, 1, 0, NULL), SEAM_OK);
-    assert_int_equal(seam_client_proto_begin_step(&cp, 1, 1, 0, NULL), SEAM_E_STATE);
+    assert_int_equal(begin(&cp, 2, 1, 0), SEAM_E_OUT_OF_SEQUENCE);
+    assert_int_equal(begin(&cp, 1, 0, 0), SEAM_E_LIMIT);
+    assert_int_equal(begin(&cp, 1, 1, 0), SEAM_OK);
+    assert_int_equal(begin(&cp, 1, 1, 0), SEAM_E_STATE);
 }
 
 static void test_step__no_backward_reply__dialogue(void **state) {
@@ -216,7 +223,7 @@ static void test_rollback__replay__compares_hashes(void **state) {
         assert_string_equal(run(&cp, 0), "restore");
         seam_client_proto_restored(&cp, 3, 0);
         assert_string_equal(run(&cp, 0), "idle");
-        assert_int_equal(seam_client_proto_begin_step(&cp, 3, 1, 0, NULL), SEAM_OK);
+        assert_int_equal(begin(&cp, 3, 1, 0), SEAM_OK);
         (void)run(&cp, 0);
         (void)reply(&cp, reply_key(3, 0, FWD), SEAM_OK);
         (void)run(&cp, 0);
@@ -392,7 +399,7 @@ static void test_next__idle_long__does_not_give_up(void **state) {
     (void)run(&cp, 0);
     attached(&cp, SEAM_ATTACH_CONTINUE, 0, 0, SEAM_OK);
     assert_string_equal(run(&cp, 900000), "idle");
-    assert_int_equal(seam_client_proto_begin_step(&cp, 0, 1, 900000, NULL), SEAM_OK);
+    assert_int_equal(begin(&cp, 0, 1, 900000), SEAM_OK);
     assert_string_equal(run(&cp, 900000), "begin f0 wait");
 }
 
