@@ -10,7 +10,7 @@ typedef struct seam_train_options {
     /* What is trained on what. */
     const char *model, *server_model, *data, *eval_data, *out, *adapter, *name, *preset, *device,
         *trace;
-    uint32_t steps, batch, train_rows, rows_max, tokens_max, save_every, threads;
+    uint32_t steps, batch, train_rows, rows_max, tokens_max, save_every, threads, pipeline_depth;
     bool truncate, f32, delete_session, recompute, fp8, rslora;
     uint64_t seed;
     /* Adapter and optimizer. */

@@ -143,6 +143,7 @@ void seam_sessions_ready(seam_sessions *sessions, seam_session *session, uint64_
         .site_forward = SEAM_SITE_FWD_IN,
         .site_backward = SEAM_SITE_BWD_OUT,
         .backward_reply = seam_session_config_backward_reply(config),
+        .pipeline_depth = config->pipeline_depth,
         .can_park = false, /* no durable store yet */
         .lease_ms = sessions->options.lease_ms,
         .now_ms = now_ms,
