@@ -44,6 +44,8 @@ static const seam_arg_spec run_specs[] = {
     OPTION("f32", SEAM_ARG_FLAG, f32, NULL, "compute the head in f32 even with bf16 units"),
     OPTION("device", SEAM_ARG_TEXT, device, "NAME",
            "what computes the head: cpu, or cuda:N where built with CUDA [cpu]"),
+    OPTION("trace", SEAM_ARG_TEXT, trace, "FILE",
+           "a timeline of the last steps as Chrome trace JSON, for Perfetto"),
     {NULL, SEAM_ARG_FLAG, 0, NULL, NULL},
 };
 

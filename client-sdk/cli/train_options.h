@@ -8,7 +8,8 @@ typedef struct seam_train_options {
     seam_common_options common;
     seam_server_options server;
     /* What is trained on what. */
-    const char *model, *server_model, *data, *eval_data, *out, *adapter, *name, *preset, *device;
+    const char *model, *server_model, *data, *eval_data, *out, *adapter, *name, *preset, *device,
+        *trace;
     uint32_t steps, batch, train_rows, rows_max, tokens_max, save_every, threads;
     bool truncate, f32, delete_session, recompute, fp8, rslora;
     uint64_t seed;
