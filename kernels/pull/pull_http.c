@@ -112,7 +112,7 @@ static bool header_value(char *ret, size_t ret_bytes, const char *line, size_t c
 static size_t on_header(char *line, size_t one, size_t count, void *context) {
     (void)one;
     transfer *t = context;
-    char value[128];
+    char value[128] = "";
     if (count > 5 && memcmp(line, "HTTP/", 5) == 0) {
         t->answers++;
         return count;
@@ -209,9 +209,9 @@ static void options_set(transfer *t) {
         (void)curl_easy_setopt(curl, CURLOPT_RESUME_FROM_LARGE, (curl_off_t)t->begin_bytes);
     } else {
         char range[64];
-        (void)snprintf(range, sizeof range, "%llu-%llu",
-                       (unsigned long long)(r->range_begin + t->begin_bytes),
-                       (unsigned long long)(r->range_begin + r->range_bytes - 1));
+        const unsigned long long first = r->range_begin + t->begin_bytes;
+        const unsigned long long last = r->range_begin + r->range_bytes - 1;
+        (void)snprintf(range, sizeof range, "%llu-%llu", first, last);
         (void)curl_easy_setopt(curl, CURLOPT_RANGE, range);
     }
 }

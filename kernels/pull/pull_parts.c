@@ -307,21 +307,18 @@ static seam_status files_read(share *s) {
 
 /* Header of the share with its length, padded so that the data begins on 8 bytes. */
 static seam_status header_make(char **ret, size_t *ret_bytes, const share *s) {
-    char *const text = json_dumps(s->header, JSON_COMPACT);
-    const size_t count = text != NULL ? strlen(text) : 0;
+    const size_t count = json_dumpb(s->header, NULL, 0, JSON_COMPACT);
     const size_t padded = (count + 7) / 8 * 8;
     char *const bytes = seam_mem_alloc(8 + padded);
-    if (text == NULL || bytes == NULL) {
-        free(text);
+    if (count == 0 || bytes == NULL) {
         seam_mem_free(bytes);
         return seam_error_set(s->pull->err, SEAM_E_MEMORY, "no memory for a header");
     }
     for (int i = 0; i < 8; i++) {
         bytes[i] = (char)(uint8_t)((uint64_t)padded >> 8 * i);
     }
-    memcpy(bytes + 8, text, count);
+    (void)json_dumpb(s->header, bytes + 8, count, JSON_COMPACT);
     memset(bytes + 8 + count, ' ', padded - count);
-    free(text);
     *ret = bytes;
     *ret_bytes = 8 + padded;
     return SEAM_OK;
