@@ -177,17 +177,18 @@ static seam_status export_publish(export_job *job, seam_error *err) {
     return SEAM_OK;
 }
 
-/* FNV-1a of the bytes from `begin` to the end of the file. */
+/* The state hash of the bytes from `begin` to the end of the file. */
 static bool file_hash(uint64_t *ret_hash, FILE *file, uint64_t begin, uint8_t *block) {
-    uint64_t hash = SEAM_HASH64_INIT;
+    seam_bulk_hash hash;
+    seam_bulk_hash_init(&hash);
     if (begin > LONG_MAX || fseek(file, (long)begin, SEEK_SET) != 0) {
         return false;
     }
     for (size_t n = CHUNK_BYTES; n == CHUNK_BYTES;) {
         n = fread(block, 1, CHUNK_BYTES, file);
-        hash = seam_hash64(hash, block, n);
+        seam_bulk_hash_add(&hash, block, n);
     }
-    *ret_hash = hash;
+    *ret_hash = seam_bulk_hash_value(&hash);
     return ferror(file) == 0;
 }
 

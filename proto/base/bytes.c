@@ -100,8 +100,8 @@ uint64_t seam_hash64(uint64_t hash, const void *bytes, size_t count) {
     return hash;
 }
 
-#define BULK_LANES  8u
 #define BULK_FACTOR UINT64_C(0x9e3779b97f4a7c15) /* 2^64 over the golden ratio, odd */
+#define BULK_BLOCK  (8 * (size_t)SEAM_BULK_LANES)
 
 /* A product carries a word's bits upward only; the shift brings them back down, so that two changes
  * of top bits in one lane do not cancel out. */
@@ -110,24 +110,53 @@ static uint64_t bulk_mix(uint64_t hash, uint64_t word) {
     return hash ^ hash >> 29;
 }
 
-/* Lane i has every eighth 64-bit word from the i-th on: eight products at once where one after
- * another would each wait for the one before.  The lanes, what is left and the count come after. */
-uint64_t seam_hash64_bulk(uint64_t hash, const void *bytes, size_t count) {
-    const uint8_t *p = bytes;
-    uint64_t lanes[BULK_LANES];
-    for (uint32_t i = 0; i < BULK_LANES; i++) {
-        lanes[i] = hash + i;
+void seam_bulk_hash_init(seam_bulk_hash *ret_hash) {
+    *ret_hash = (seam_bulk_hash){.rest_bytes = 0};
+    for (uint32_t i = 0; i < SEAM_BULK_LANES; i++) {
+        ret_hash->lanes[i] = SEAM_HASH64_INIT + i;
     }
-    const size_t whole = count / (8 * BULK_LANES) * (8 * BULK_LANES);
-    for (size_t at = 0; at < whole; at += 8 * BULK_LANES) {
-        for (uint32_t i = 0; i < BULK_LANES; i++) {
-            lanes[i] = bulk_mix(lanes[i], seam_get_u64(p + at + 8 * (size_t)i));
+}
+
+/* Lane i has every eighth 64-bit word from the i-th on: eight products at once where one after
+ * another would each wait for the one before. */
+static void blocks_add(seam_bulk_hash *hash, const uint8_t *bytes, size_t count) {
+    uint64_t lanes[SEAM_BULK_LANES];
+    memcpy(lanes, hash->lanes, sizeof lanes);
+    for (size_t at = 0; at < count; at += BULK_BLOCK) {
+        for (uint32_t i = 0; i < SEAM_BULK_LANES; i++) {
+            lanes[i] = bulk_mix(lanes[i], seam_get_u64(bytes + at + 8 * (size_t)i));
         }
     }
-    for (uint32_t i = 0; i < BULK_LANES; i++) {
-        hash = bulk_mix(hash, lanes[i]);
+    memcpy(hash->lanes, lanes, sizeof lanes);
+}
+
+void seam_bulk_hash_add(seam_bulk_hash *hash, const void *bytes, size_t count) {
+    const uint8_t *p = bytes;
+    hash->bytes += count;
+    if (hash->rest_bytes > 0) {
+        const size_t room = BULK_BLOCK - hash->rest_bytes, n = count < room ? count : room;
+        memcpy(hash->rest + hash->rest_bytes, p, n);
+        hash->rest_bytes += n;
+        p += n;
+        count -= n;
+        if (hash->rest_bytes < BULK_BLOCK) {
+            return;
+        }
+        blocks_add(hash, hash->rest, BULK_BLOCK);
+        hash->rest_bytes = 0;
     }
-    return bulk_mix(seam_hash64(hash, p + whole, count - whole), count);
+    const size_t whole = count / BULK_BLOCK * BULK_BLOCK;
+    blocks_add(hash, p, whole);
+    hash->rest_bytes = count - whole;
+    memcpy(hash->rest, p + whole, hash->rest_bytes);
+}
+
+uint64_t seam_bulk_hash_value(const seam_bulk_hash *hash) {
+    uint64_t value = SEAM_HASH64_INIT;
+    for (uint32_t i = 0; i < SEAM_BULK_LANES; i++) {
+        value = bulk_mix(value, hash->lanes[i]);
+    }
+    return bulk_mix(seam_hash64(value, hash->rest, hash->rest_bytes), hash->bytes);
 }
 
 /* ---- bf16, fp16 ---- */

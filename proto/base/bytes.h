@@ -30,9 +30,18 @@ uint32_t seam_crc32c(uint32_t crc, const void *bytes, size_t count);
  * already trust the transport's integrity, not against forgery. */
 #define SEAM_HASH64_INIT UINT64_C(0xcbf29ce484222325)
 uint64_t seam_hash64(uint64_t hash, const void *bytes, size_t count);
-/* Another function of the same kind for many megabytes, many times as fast: its value is
- * compared with others of this program only and stands in no format.  Chainable. */
-uint64_t seam_hash64_bulk(uint64_t hash, const void *bytes, size_t count);
+/* The state hash of WIRE.md section 6, of many megabytes that come in pieces of any sizes: many
+ * times as fast as seam_hash64. */
+#define SEAM_BULK_LANES 8u
+typedef struct seam_bulk_hash {
+    uint64_t lanes[SEAM_BULK_LANES];
+    uint8_t rest[8 * SEAM_BULK_LANES]; /* a block that is not full yet */
+    size_t rest_bytes;
+    uint64_t bytes; /* ever added */
+} seam_bulk_hash;
+void seam_bulk_hash_init(seam_bulk_hash *ret_hash);
+void seam_bulk_hash_add(seam_bulk_hash *hash, const void *bytes, size_t count);
+uint64_t seam_bulk_hash_value(const seam_bulk_hash *hash);
 
 /* bf16 <-> f32, round to nearest even; NaN stays NaN. */
 uint16_t seam_bf16_from_f32(float value);

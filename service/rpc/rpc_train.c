@@ -13,7 +13,7 @@
 
 #define OUTBOX_MESSAGES 2 /* chunks handed to gRPC ahead of time */
 
-static void leave(seam_train *train);
+static void leave(seam_train *train) SEAM_ON_LOOP;
 static void work_next(seam_train *train) SEAM_ON_LOOP;
 
 static seam_train *train_of(const seam_call *call) {
