@@ -43,6 +43,8 @@ void seam_synthetic_tensor(float *ret, const char *name, size_t rows, size_t col
         }
     } else if (strstr(name, "embed_tokens") != NULL) {
         seam_synthetic_fill(ret, name, count, 0.25f);
+    } else if (strstr(name, ".bias") != NULL) {
+        seam_synthetic_fill(ret, name, count, 0.5f);
     } else {
         seam_synthetic_fill(ret, name, count, (float)sqrt(3.0 / (double)cols));
     }
