@@ -135,7 +135,9 @@ enum { /* seam_session_options.lora_targets */
        SEAM_TARGET_O = 1u << 3,
        SEAM_TARGET_GATE = 1u << 4,
        SEAM_TARGET_UP = 1u << 5,
-       SEAM_TARGET_DOWN = 1u << 6
+       SEAM_TARGET_DOWN = 1u << 6,
+       SEAM_TARGET_QKV = 1u << 7,    /* q, k, v as one module: architecture phi3, which has no */
+       SEAM_TARGET_GATE_UP = 1u << 8 /* SEAM_TARGET_Q; gate, up likewise */
 };
 
 /* Names are those of the CLI's options.  Defaults in brackets. */
@@ -186,7 +188,7 @@ typedef struct seam_session_options {
 
     uint32_t lora_rank;    /* [16] */
     float lora_alpha;      /* [16] */
-    uint32_t lora_targets; /* [q and v] */
+    uint32_t lora_targets; /* [q and v]; of what the model has */
 
     float lr;                     /* [1e-4] */
     float adam_beta1, adam_beta2; /* [0.9], [0.999] */
