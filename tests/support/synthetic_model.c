@@ -93,7 +93,7 @@ bool seam_test_engine_open(seam_test_engine *engine, const seam_backend_options 
     memset(engine, 0, sizeof *engine);
     seam_error err = {.status = SEAM_OK};
     seam_status st = seam_backend_create(&engine->backend, options, &err);
-    if (st == SEAM_E_ARG) {
+    if (st == SEAM_E_ARG || st == SEAM_E_UNIMPLEMENTED) {
         (void)fprintf(stderr, "%s\n", err.text);
         return false;
     }

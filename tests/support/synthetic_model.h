@@ -35,7 +35,7 @@ typedef struct seam_test_engine {
 } seam_test_engine;
 
 /* Prints the error and aborts when something fails: no test can go on without it.  False: the
- * backend cannot do this type here (bf16 without AMX). */
+ * device is not here, or cannot do this type (bf16 without AMX). */
 bool seam_test_engine_open(seam_test_engine *engine, const seam_backend_options *options,
                            const seam_tensor_source *source, const seam_lora_config *lora,
                            uint32_t rows_max);
