@@ -43,35 +43,36 @@ static seam_status unsupported(const seam_gguf *gguf, const char *key, seam_erro
                           seam_gguf_file(gguf), key);
 }
 
-seam_status seam_gguf_check_neutral(const seam_gguf *gguf, const char *key, double value,
-                                    seam_error *err) {
-    double found = value;
+seam_status seam_gguf_check_zero(const seam_gguf *gguf, const char *key, seam_error *err) {
+    uint64_t found = 0;
     if (seam_gguf_has(gguf, key)) {
-        SEAM_TRY(seam_gguf_get_f64(&found, gguf, key, err));
+        SEAM_TRY(seam_gguf_get_u64(&found, gguf, key, err));
     }
-    return found == value ? SEAM_OK : unsupported(gguf, key, err);
+    return found == 0 ? SEAM_OK : unsupported(gguf, key, err);
 }
 
 /* Keys that only have neutral values in every family. */
 static seam_status neutral_check(const reader *r) {
-    static const struct {
-        const char *rest;
-        double value;
-    } KEYS[] = {{"expert_count", 0.0},
-                {"embedding_scale", 1.0},
-                {"residual_scale", 1.0},
-                {"logit_scale", 1.0},
-                {"attention.scale", 1.0}};
-    for (size_t i = 0; i < sizeof KEYS / sizeof KEYS[0]; i++) {
-        char key[KEY_BYTES];
-        (void)snprintf(key, sizeof key, "%s.%s", r->family->name, KEYS[i].rest);
-        SEAM_TRY(seam_gguf_check_neutral(r->gguf, key, KEYS[i].value, r->err));
+    static const char *const ONE[] = {"embedding_scale", "residual_scale", "logit_scale",
+                                      "attention.scale"};
+    char key[KEY_BYTES];
+    (void)snprintf(key, sizeof key, "%s.expert_count", r->family->name);
+    SEAM_TRY(seam_gguf_check_zero(r->gguf, key, r->err));
+    for (size_t i = 0; i < sizeof ONE / sizeof ONE[0]; i++) {
+        double found = 1.0;
+        (void)snprintf(key, sizeof key, "%s.%s", r->family->name, ONE[i]);
+        if (seam_gguf_has(r->gguf, key)) {
+            SEAM_TRY(seam_gguf_get_f64(&found, r->gguf, key, r->err));
+        }
+        if (found != 1.0) {
+            return unsupported(r->gguf, key, r->err);
+        }
     }
-    double splits = 1.0;
+    uint64_t splits = 1;
     if (seam_gguf_has(r->gguf, "split.count")) {
-        SEAM_TRY(seam_gguf_get_f64(&splits, r->gguf, "split.count", r->err));
+        SEAM_TRY(seam_gguf_get_u64(&splits, r->gguf, "split.count", r->err));
     }
-    return splits > 1.0 ? unsupported(r->gguf, "split.count", r->err) : SEAM_OK;
+    return splits > 1 ? unsupported(r->gguf, "split.count", r->err) : SEAM_OK;
 }
 
 /* An optional token id of the tokenizer section; -1 when absent. */

@@ -12,8 +12,7 @@
 seam_status seam_gguf_model_read(seam_model_config *ret_config, seam_tensor_index *index,
                                  const seam_gguf *gguf, seam_error *err);
 
-/* For families: a number that must be absent or have this value.  SEAM_E_UNIMPLEMENTED. */
-seam_status seam_gguf_check_neutral(const seam_gguf *gguf, const char *key, double value,
-                                    seam_error *err);
+/* For families: an integer that must be absent or 0.  SEAM_E_UNIMPLEMENTED. */
+seam_status seam_gguf_check_zero(const seam_gguf *gguf, const char *key, seam_error *err);
 
 #endif

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Hugging Face directories as Seam reads them equal what safetensors' own reader gives.
 
-Tiny random models in every layout (single, sharded, F32, F16, tied, untied) and stories260K are
-written to a temporary folder and read back.  Exits 77 without numpy or safetensors.
+Tiny random models of every family in every layout (single, sharded, F32, F16, tied, untied; GGUF)
+and stories260K are written to a temporary folder and read back; GGUF files that would change the
+math are refused by the key's or tensor's name.  Exits 77 without numpy or safetensors.
 
     test_readers.py DUMP_WEIGHTS
 """
@@ -105,6 +106,59 @@ def check(tool, directory, np, load_file):
     print(f"{os.path.basename(directory)}: {len(lines)} tensors equal")
 
 
+def check_gguf(tool, maker, name, folder, np):
+    """One of the tiny models as a GGUF file: the config's identity and every value."""
+    config, want = maker.model_of(name)
+    path = os.path.join(folder, name + ".gguf")
+    maker.save_gguf(path, config, want)
+    with tempfile.NamedTemporaryFile() as out:
+        run = subprocess.run([tool, path, out.name], check=True, capture_output=True, text=True)
+        values = np.fromfile(out.name, "<f4")
+    first, *lines = [line.split() for line in run.stdout.splitlines()]
+    assert first[-1] == identity(config), (name, first, identity(config))
+    assert {line[0] for line in lines} == set(want), set(want) ^ {line[0] for line in lines}
+    at = 0
+    for tensor, rows, cols in lines:
+        count = int(rows) * int(cols)
+        got = values[at : at + count].reshape(want[tensor].shape)
+        assert np.array_equal(got, want[tensor].astype(np.float32)), (path, tensor)
+        at += count
+    print(f"{name}.gguf: {len(lines)} tensors equal")
+
+
+def refuse_gguf(tool, maker, name, folder, word, keys=None, **tensors):
+    """The model with other keys or more tensors is refused, and the text has the word."""
+    config, values = maker.model_of(name)
+    path = os.path.join(folder, "refused.gguf")
+    maker.save_gguf(path, config, values, keys or {}, tensors)
+    run = subprocess.run([tool, path, "/dev/null"], capture_output=True, text=True)
+    assert run.returncode != 0 and word in run.stderr, (name, word, run.stderr)
+
+
+def check_refusals(tool, maker, folder, np):
+    def refuse(name, word, keys=None, **tensors):
+        refuse_gguf(tool, maker, name, folder, word, keys, **tensors)
+
+    ten, eight = np.ones(10, np.float32), np.ones(8, np.float32)
+    bias = np.ones(60, np.float32)
+    refuse("tiny-d20", "mamba", {"general.architecture": "mamba"})
+    refuse("tiny-d20", "blk.0.attn_q.bias", **{"blk.0.attn_q.bias": bias})
+    refuse("tiny-d20", "llama.attention.sliding_window", {"llama.attention.sliding_window": 9})
+    refuse("tiny-d20", "llama.rope.scaling.type", {"llama.rope.scaling.type": "yarn"})
+    refuse("tiny-d20", "llama.rope.scaling.factor", {"llama.rope.scaling.factor": 2.0})
+    refuse("tiny-d20", "llama.rope.dimension_count", {"llama.rope.dimension_count": 10})
+    refuse("tiny-d20", "rope_freqs.weight", **{"rope_freqs.weight": eight})
+    refuse("tiny-d20", "factor 0", **{"rope_freqs.weight": 0 * ten})
+    refuse("tiny-qwen2", "rope_freqs", **{"rope_freqs.weight": ten})
+    refuse("tiny-qwen2", "qwen2.attention.sliding_window", {"qwen2.attention.sliding_window": 9})
+    refuse("tiny-qwen2", "qwen2.logit_scale", {"qwen2.logit_scale": 2.0})
+    refuse("tiny-phi3-window", "rope_factors_short", **{"rope_factors_long.weight": ten[:6]})
+    refuse("tiny-phi3-su", "original_context_length",
+           {"phi3.rope.scaling.original_context_length": 1})
+    refuse("tiny-phi3-su", "blk.0.attn_q.weight", **{"blk.0.attn_q.weight": np.ones((64, 64))})
+    print("refused GGUF files: named")
+
+
 def main(tool):
     try:
         import numpy as np
@@ -122,6 +176,10 @@ def main(tool):
             make_tiny_models.save(os.path.join(out, "stories"), *stories260k_to_hf.read(stories))
         for name in sorted(os.listdir(out)):
             check(tool, os.path.join(out, name), np, load_file)
+        for name in make_tiny_models.MODELS:
+            if name != "tiny-qwen2-window":  # llama.cpp has no window for qwen2
+                check_gguf(tool, make_tiny_models, name, out, np)
+        check_refusals(tool, make_tiny_models, out, np)
 
 
 if __name__ == "__main__":

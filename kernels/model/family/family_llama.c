@@ -39,7 +39,7 @@ static seam_status read_config(seam_model_config *config, const seam_config_read
 
 static seam_status read_gguf(seam_model_config *config, const seam_gguf *gguf, seam_error *err) {
     (void)config;
-    return seam_gguf_check_neutral(gguf, "llama.attention.sliding_window", 0.0, err);
+    return seam_gguf_check_zero(gguf, "llama.attention.sliding_window", err);
 }
 
 const seam_family seam_family_llama = {
