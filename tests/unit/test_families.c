@@ -68,83 +68,85 @@ static seam_status parse(seam_model_config *ret_config, const char *base, const 
     return st;
 }
 
+static const struct field_case {
+    const char *base, *more;
+    seam_status status;
+    const char *word;
+} FIELD_CASES[] = {
+    {LLAMA, "", SEAM_OK, NULL},
+    {LLAMA, "'rope_scaling': {" LLAMA3_ROPE "}", SEAM_OK, NULL},
+    {LLAMA, "'rope_parameters': {'rope_theta': 10000.0, " LLAMA3_ROPE "}", SEAM_OK, NULL},
+    {LLAMA, "'rope_parameters': {'rope_theta': 20000.0, " LLAMA3_ROPE "}", SEAM_E_FORMAT,
+     "rope_parameters.rope_theta"},
+    {LLAMA, "'rope_scaling': {" LLAMA3_ROPE ", 'mscale': 2}", SEAM_E_UNIMPLEMENTED,
+     "rope_scaling.mscale"},
+    {LLAMA, "'rope_scaling': {" LLAMA3_ROPE ", 'partial_rotary_factor': 0.5}", SEAM_E_UNIMPLEMENTED,
+     "rope_scaling.partial_rotary_factor"},
+    {LLAMA, "'original_max_position_embeddings': 32, 'rope_scaling': {" LLAMA3_ROPE "}",
+     SEAM_E_FORMAT, "rope_scaling.original_max_position_embeddings"},
+    {LLAMA,
+     "'rope_scaling': {'rope_type': 'llama3', 'factor': 8, 'low_freq_factor': 4, "
+     "'high_freq_factor': 4}",
+     SEAM_E_FORMAT, "rope_scaling.high_freq_factor"},
+    {LLAMA, "'rope_scaling': {'rope_type': 'linear', 'factor': 2}, 'rope_parameters': {}",
+     SEAM_E_FORMAT, "rope_parameters"},
+    {LLAMA, "'rope_scaling': {'rope_type': 'dynamic', 'factor': 2}", SEAM_E_UNIMPLEMENTED,
+     "dynamic"},
+    {LLAMA, "'rope_scaling': {'rope_type': 'yarn', 'factor': 2}", SEAM_E_UNIMPLEMENTED, "yarn"},
+    {LLAMA, LONGROPE, SEAM_E_UNIMPLEMENTED, "longrope is not supported in llama"},
+    {LLAMA, "'rope_scaling': {'rope_type': 7}", SEAM_E_UNIMPLEMENTED, "rope_type"},
+    {LLAMA, "'rope_scaling': 'linear'", SEAM_E_FORMAT, "rope_scaling"},
+    {LLAMA, "'qkv_bias': true", SEAM_E_UNIMPLEMENTED, "qkv_bias"},
+    {LLAMA, "'head_dim': 514", SEAM_E_ARG, "head_dim"},
+    {LLAMA, "'architectures': ['Qwen2ForCausalLM']", SEAM_E_UNIMPLEMENTED, "model_type"},
+    {LLAMA, "'architectures': null, 'model_type': null", SEAM_E_FORMAT, "model_type"},
+    {QWEN2, "'sliding_window': 8, 'max_window_layers': 1", SEAM_OK, NULL},
+    {QWEN2, "'use_sliding_window': 1", SEAM_E_FORMAT, "use_sliding_window"},
+    {QWEN2, "'use_sliding_window': true, 'sliding_window': 0", SEAM_E_FORMAT, "sliding_window"},
+    {QWEN2, "'use_sliding_window': true, 'max_window_layers': -1", SEAM_E_FORMAT,
+     "max_window_layers"},
+    {QWEN2,
+     "'use_sliding_window': true, 'sliding_window': 5, 'max_window_layers': 1, 'layer_types': "
+     "['sliding_attention', 'full_attention', 'full_attention']",
+     SEAM_E_UNIMPLEMENTED, "layer_types"},
+    {QWEN2, "'layer_types': ['full_attention']", SEAM_E_FORMAT, "layer_types"},
+    {QWEN2, "'layer_types': ['full_attention', 'full_attention', 'sliding_attention']",
+     SEAM_E_UNIMPLEMENTED, "layer_types"},
+    {QWEN2, "'use_mrope': true", SEAM_E_UNIMPLEMENTED, "use_mrope"},
+    {QWEN2, "'dual_chunk_attention_config': {}", SEAM_E_UNIMPLEMENTED,
+     "dual_chunk_attention_config"},
+    {QWEN2, "'rope_scaling': {'type': 'yarn', 'factor': 4}", SEAM_E_UNIMPLEMENTED, "yarn"},
+    {PHI3, "'sliding_window': 9", SEAM_OK, NULL},
+    {PHI3, "'sliding_window': -9", SEAM_E_FORMAT, "sliding_window"},
+    {PHI3, LONGROPE, SEAM_OK, NULL},
+    {PHI3, "'rope_scaling': {'type': 'su', " LISTS "}", SEAM_OK, NULL},
+    {PHI3, "'rope_scaling': {'type': 'su', 'original_max_position_embeddings': 16, " LISTS "}",
+     SEAM_E_FORMAT, "rope_scaling.original_max_position_embeddings"},
+    {PHI3, "'rope_scaling': {'type': 'longrope', 'short_factor': [1, 1, 1, 2]}", SEAM_E_FORMAT,
+     "rope_scaling.long_factor"},
+    {PHI3, "'rope_scaling': {'type': 'longrope', 'short_factor': [1, 1, 1]}", SEAM_E_FORMAT,
+     "rope_scaling.short_factor"},
+    {PHI3, "'rope_scaling': {'type': 'su', 'short_factor': [1, 1, -1, 2]}", SEAM_E_FORMAT,
+     "rope_scaling.short_factor"},
+    {PHI3, "'rope_scaling': {'type': 'su', 'attention_factor': 0, " LISTS "}", SEAM_E_FORMAT,
+     "rope_scaling.attention_factor"},
+    {PHI3, "'rope_scaling': {'type': 'linear', 'factor': 2}", SEAM_E_UNIMPLEMENTED, "linear"},
+    {PHI3, "'partial_rotary_factor': 0.75", SEAM_E_UNIMPLEMENTED, "partial_rotary_factor"},
+    {PHI3, "'resid_pdrop': 0.1", SEAM_E_UNIMPLEMENTED, "resid_pdrop"},
+    {PHI3, "'attention_bias': true", SEAM_E_UNIMPLEMENTED, "attention_bias"},
+    {PHI3, "'architectures': ['Phi3SmallForCausalLM']", SEAM_E_UNIMPLEMENTED, "Phi3Small"},
+};
+
 static void test_config__fields_of_families__read_or_named(void **state) {
     (void)state;
-    static const struct {
-        const char *base, *more;
-        seam_status status;
-        const char *word;
-    } CASES[] = {
-        {LLAMA, "", SEAM_OK, NULL},
-        {LLAMA, "'rope_scaling': {" LLAMA3_ROPE "}", SEAM_OK, NULL},
-        {LLAMA, "'rope_parameters': {'rope_theta': 10000.0, " LLAMA3_ROPE "}", SEAM_OK, NULL},
-        {LLAMA, "'rope_parameters': {'rope_theta': 20000.0, " LLAMA3_ROPE "}", SEAM_E_FORMAT,
-         "rope_parameters.rope_theta"},
-        {LLAMA, "'rope_scaling': {" LLAMA3_ROPE ", 'mscale': 2}", SEAM_E_UNIMPLEMENTED,
-         "rope_scaling.mscale"},
-        {LLAMA, "'rope_scaling': {" LLAMA3_ROPE ", 'partial_rotary_factor': 0.5}",
-         SEAM_E_UNIMPLEMENTED, "rope_scaling.partial_rotary_factor"},
-        {LLAMA, "'original_max_position_embeddings': 32, 'rope_scaling': {" LLAMA3_ROPE "}",
-         SEAM_E_FORMAT, "rope_scaling.original_max_position_embeddings"},
-        {LLAMA,
-         "'rope_scaling': {'rope_type': 'llama3', 'factor': 8, 'low_freq_factor': 4, "
-         "'high_freq_factor': 4}",
-         SEAM_E_FORMAT, "rope_scaling.high_freq_factor"},
-        {LLAMA, "'rope_scaling': {'rope_type': 'linear', 'factor': 2}, 'rope_parameters': {}",
-         SEAM_E_FORMAT, "rope_parameters"},
-        {LLAMA, "'rope_scaling': {'rope_type': 'dynamic', 'factor': 2}", SEAM_E_UNIMPLEMENTED,
-         "dynamic"},
-        {LLAMA, "'rope_scaling': {'rope_type': 'yarn', 'factor': 2}", SEAM_E_UNIMPLEMENTED, "yarn"},
-        {LLAMA, LONGROPE, SEAM_E_UNIMPLEMENTED, "longrope is not supported in llama"},
-        {LLAMA, "'rope_scaling': {'rope_type': 7}", SEAM_E_UNIMPLEMENTED, "rope_type"},
-        {LLAMA, "'rope_scaling': 'linear'", SEAM_E_FORMAT, "rope_scaling"},
-        {LLAMA, "'qkv_bias': true", SEAM_E_UNIMPLEMENTED, "qkv_bias"},
-        {LLAMA, "'head_dim': 514", SEAM_E_ARG, "head_dim"},
-        {LLAMA, "'architectures': ['Qwen2ForCausalLM']", SEAM_E_UNIMPLEMENTED, "model_type"},
-        {LLAMA, "'architectures': null, 'model_type': null", SEAM_E_FORMAT, "model_type"},
-        {QWEN2, "'sliding_window': 8, 'max_window_layers': 1", SEAM_OK, NULL},
-        {QWEN2, "'use_sliding_window': 1", SEAM_E_FORMAT, "use_sliding_window"},
-        {QWEN2, "'use_sliding_window': true, 'sliding_window': 0", SEAM_E_FORMAT, "sliding_window"},
-        {QWEN2, "'use_sliding_window': true, 'max_window_layers': -1", SEAM_E_FORMAT,
-         "max_window_layers"},
-        {QWEN2,
-         "'use_sliding_window': true, 'sliding_window': 5, 'max_window_layers': 1, 'layer_types': "
-         "['sliding_attention', 'full_attention', 'full_attention']",
-         SEAM_E_UNIMPLEMENTED, "layer_types"},
-        {QWEN2, "'layer_types': ['full_attention']", SEAM_E_FORMAT, "layer_types"},
-        {QWEN2, "'layer_types': ['full_attention', 'full_attention', 'sliding_attention']",
-         SEAM_E_UNIMPLEMENTED, "layer_types"},
-        {QWEN2, "'use_mrope': true", SEAM_E_UNIMPLEMENTED, "use_mrope"},
-        {QWEN2, "'dual_chunk_attention_config': {}", SEAM_E_UNIMPLEMENTED,
-         "dual_chunk_attention_config"},
-        {QWEN2, "'rope_scaling': {'type': 'yarn', 'factor': 4}", SEAM_E_UNIMPLEMENTED, "yarn"},
-        {PHI3, "'sliding_window': 9", SEAM_OK, NULL},
-        {PHI3, "'sliding_window': -9", SEAM_E_FORMAT, "sliding_window"},
-        {PHI3, LONGROPE, SEAM_OK, NULL},
-        {PHI3, "'rope_scaling': {'type': 'su', " LISTS "}", SEAM_OK, NULL},
-        {PHI3, "'rope_scaling': {'type': 'su', 'original_max_position_embeddings': 16, " LISTS "}",
-         SEAM_E_FORMAT, "rope_scaling.original_max_position_embeddings"},
-        {PHI3, "'rope_scaling': {'type': 'longrope', 'short_factor': [1, 1, 1, 2]}", SEAM_E_FORMAT,
-         "rope_scaling.long_factor"},
-        {PHI3, "'rope_scaling': {'type': 'longrope', 'short_factor': [1, 1, 1]}", SEAM_E_FORMAT,
-         "rope_scaling.short_factor"},
-        {PHI3, "'rope_scaling': {'type': 'su', 'short_factor': [1, 1, -1, 2]}", SEAM_E_FORMAT,
-         "rope_scaling.short_factor"},
-        {PHI3, "'rope_scaling': {'type': 'su', 'attention_factor': 0, " LISTS "}", SEAM_E_FORMAT,
-         "rope_scaling.attention_factor"},
-        {PHI3, "'rope_scaling': {'type': 'linear', 'factor': 2}", SEAM_E_UNIMPLEMENTED, "linear"},
-        {PHI3, "'partial_rotary_factor': 0.75", SEAM_E_UNIMPLEMENTED, "partial_rotary_factor"},
-        {PHI3, "'resid_pdrop': 0.1", SEAM_E_UNIMPLEMENTED, "resid_pdrop"},
-        {PHI3, "'attention_bias': true", SEAM_E_UNIMPLEMENTED, "attention_bias"},
-        {PHI3, "'architectures': ['Phi3SmallForCausalLM']", SEAM_E_UNIMPLEMENTED, "Phi3Small"},
-    };
-    for (size_t i = 0; i < sizeof CASES / sizeof CASES[0]; i++) {
+    for (size_t i = 0; i < sizeof FIELD_CASES / sizeof FIELD_CASES[0]; i++) {
         seam_model_config config;
         seam_error err = {0};
-        const seam_status st = parse(&config, CASES[i].base, CASES[i].more, &err);
-        if (st != CASES[i].status || (st != SEAM_OK && (strstr(err.text, CASES[i].word) == NULL ||
-                                                        strstr(err.text, "c.json") == NULL))) {
-            fail_msg("%s: %s: %s", CASES[i].more, seam_status_name(st), err.text);
+        const seam_status st = parse(&config, FIELD_CASES[i].base, FIELD_CASES[i].more, &err);
+        if (st != FIELD_CASES[i].status ||
+            (st != SEAM_OK && (strstr(err.text, FIELD_CASES[i].word) == NULL ||
+                               strstr(err.text, "c.json") == NULL))) {
+            fail_msg("%s: %s: %s", FIELD_CASES[i].more, seam_status_name(st), err.text);
         }
     }
 }
