@@ -23,10 +23,18 @@
 
 typedef struct seam_lora_config {
     uint32_t rank;    /* 1..SEAM_LORA_RANK_MAX */
-    float alpha;      /* scale = alpha / rank */
+    float alpha;      /* scale = alpha / rank; alpha / sqrt(rank) with rslora */
     uint32_t targets; /* SEAM_LORA_... that the model has, at least one */
-    uint64_t seed;    /* of A's initial values (B starts at zero) */
+    uint64_t seed;    /* of A's initial values (B starts at zero) and of dropout */
+    bool rslora;      /* Kalajdzievski 2023, arXiv:2312.03732 */
+    /* Share of the adapted inputs that a training pass drops, 0..SEAM_LORA_DROPOUT_MAX, in steps of
+     * 2^-16; each projection draws its own (ops.h, seam_dropout). */
+    float dropout;
 } seam_lora_config;
+#define SEAM_LORA_DROPOUT_MAX 0.95
+
+/* What B A is multiplied by. */
+float seam_lora_scale(const seam_lora_config *config);
 
 /* SEAM_LORA_... of the model.  targets_check: SEAM_E_ARG when `targets` is not some of them; the
  * text begins with "<field>: " and names both. */
@@ -110,11 +118,19 @@ seam_status seam_adapter_step(double *ret_norm, uint64_t *ret_state_hash, seam_a
                               uint64_t step);
 
 /* ---- One micro-batch ---- */
+/* Which one of a run it is: what dropout draws by, beside the adapter's seed, the projection, the
+ * row in the micro-batch and the channel. */
+typedef struct seam_draw {
+    uint64_t step;
+    uint32_t micro;
+} seam_draw;
+
 typedef struct seam_batch {
     uint32_t rows;             /* T, 1..rows_max */
     uint32_t seq_count;        /* S */
     const uint32_t *seq_begin; /* (S + 1), 0 first, rows last, strictly rising */
     const uint32_t *positions; /* (T), below context_max */
+    const seam_draw *draw;     /* training; NULL: nothing is dropped */
 } seam_batch;
 
 typedef struct seam_activations_options {
