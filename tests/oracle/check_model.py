@@ -113,7 +113,8 @@ def adapted(model, targets, dropped=False, now=None):
     for name, module in model.named_modules() if dropped else ():
         part = name.split(".")
         if part[-1] == "lora_dropout":
-            layer, projection = int(part[part.index("layers") + 1]), PROJECTIONS.index(part[-2])
+            projection = {"qkv_proj": "q_proj", "gate_up_proj": "gate_proj"}.get(part[-2], part[-2])
+            layer, projection = int(part[part.index("layers") + 1]), PROJECTIONS.index(projection)
             module["default"] = CountedDropout(now, layer, projection)
     parameters = {
         n.replace(".default", ""): p for n, p in model.named_parameters() if p.requires_grad
