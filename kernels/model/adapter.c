@@ -67,14 +67,6 @@ static void *at(const void *base, size_t element, seam_dtype dtype) {
     return (uint8_t *)(uintptr_t)base + element * seam_dtype_bytes(dtype);
 }
 
-/* A fused module draws where its first part would: a layer has SEAM_LORA_PLACES. */
-static uint32_t place_of(uint32_t target) {
-    const uint32_t bit = 1u << target;
-    const uint32_t place = bit == SEAM_LORA_QKV ? 0 : bit == SEAM_LORA_GATE_UP ? 4 : target;
-    SEAM_ASSERT(place < SEAM_LORA_PLACES);
-    return place;
-}
-
 /* Dropout of a target's input.  The micro-batch's key: words 0 and 1 of Philox4x32-10 with key =
  * seed and counter = (step, step >> 32, micro, "drop"). */
 static seam_dropout dropout_of(const seam_adapter *a, uint32_t layer, uint32_t target,
@@ -90,7 +82,7 @@ static seam_dropout dropout_of(const seam_adapter *a, uint32_t layer, uint32_t t
     uint32_t words[4];
     seam_philox(words, counter, key);
     dropout.threshold = drawn > 0 ? (uint32_t)drawn : 1;
-    dropout.place = (a->blocks->layer_begin + layer) * SEAM_LORA_PLACES + place_of(target);
+    dropout.place = (a->blocks->layer_begin + layer) * SEAM_LORA_PLACES + target;
     dropout.key[0] = words[0];
     dropout.key[1] = words[1];
     return dropout;

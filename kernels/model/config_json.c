@@ -110,6 +110,7 @@ static seam_status family_read(const seam_family **ret_family, const reader *r) 
         }
         family = of_type;
     }
+    SEAM_ASSERT(family != NULL); /* by one of the two */
     *ret_family = family;
     return SEAM_OK;
 }

@@ -86,7 +86,7 @@ class CountedDropout(torch.nn.Module):
 
     def __init__(self, now, layer, projection):
         super().__init__()
-        self.now, self.place = now, layer * 8 + projection
+        self.now, self.place = now, layer * 16 + projection
         self.threshold = round(DROPOUT * 65536)
 
     def forward(self, x):
@@ -113,8 +113,7 @@ def adapted(model, targets, dropped=False, now=None):
     for name, module in model.named_modules() if dropped else ():
         part = name.split(".")
         if part[-1] == "lora_dropout":
-            projection = {"qkv_proj": "q_proj", "gate_up_proj": "gate_proj"}.get(part[-2], part[-2])
-            layer, projection = int(part[part.index("layers") + 1]), PROJECTIONS.index(projection)
+            layer, projection = int(part[part.index("layers") + 1]), PROJECTIONS.index(part[-2])
             module["default"] = CountedDropout(now, layer, projection)
     parameters = {
         n.replace(".default", ""): p for n, p in model.named_parameters() if p.requires_grad
