@@ -52,6 +52,7 @@ static seam_status ids_read(seam_model_config *config, const reader *r);
 static seam_status config_read(seam_model_config *config, const reader *r) {
     const seam_family *family = NULL;
     SEAM_TRY(family_read(&family, r));
+    SEAM_ASSERT(family != NULL);
     (void)strncpy(config->architecture, family->name, sizeof config->architecture - 1);
     SEAM_TRY(seam_config_check_neutral(r, NEUTRAL, sizeof NEUTRAL / sizeof NEUTRAL[0]));
     SEAM_TRY(sizes_read(config, r, family));
@@ -110,7 +111,6 @@ static seam_status family_read(const seam_family **ret_family, const reader *r) 
         }
         family = of_type;
     }
-    SEAM_ASSERT(family != NULL); /* by one of the two */
     *ret_family = family;
     return SEAM_OK;
 }
