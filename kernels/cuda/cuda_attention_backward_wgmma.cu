@@ -64,6 +64,19 @@ static __device__ inline void scores_begin(float (&s)[32], float (&dp)[32], cons
     products_commit();
 }
 
+/* p in place of the scores of two rows, whose lse is in units of log 2; `diagonal`: a row sees keys
+ * up to its own place. */
+static __device__ inline void probabilities(float (&s)[32], const float (&lse)[2], float c,
+                                            bool diagonal) {
+    const uint32_t lane = threadIdx.x % 32, row = threadIdx.x / 32 * 16 + lane / 4;
+#pragma unroll
+    for (int j = 0; j < 32; j++) {
+        const uint32_t key = (uint32_t)j / 4 * 8 + lane % 4 * 2 + (uint32_t)j % 2;
+        const bool seen = !diagonal || key <= row + (uint32_t)j / 2 % 2 * 8;
+        s[j] = seen ? exp2_flushed(fmaf(s[j], c, -lse[j / 2 % 2])) : 0.0f;
+    }
+}
+
 /* q and d_o stand in tiles behind the pairs. */
 template <int D>
 static __global__ void __launch_bounds__(WG_THREADS, 2)
@@ -115,12 +128,7 @@ static __global__ void __launch_bounds__(WG_THREADS, 2)
         tile_load<D>(there + tile, v, a.v_ld, k1, end);
         copy_commit();
         products_wait<1>(s);
-#pragma unroll
-        for (int j = 0; j < 32; j++) {
-            const uint32_t key = (uint32_t)j / 4 * 8 + lane % 4 * 2 + (uint32_t)j % 2;
-            const bool seen = i + 1 < count || key <= row + (uint32_t)j / 2 % 2 * 8;
-            s[j] = seen ? exp2_flushed(fmaf(s[j], c, -lse[j / 2 % 2])) : 0.0f;
-        }
+        probabilities(s, lse, c, i + 1 == count);
         products_wait<0>(dp);
 #pragma unroll
         for (int j = 0; j < 32; j++) {
