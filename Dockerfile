@@ -41,6 +41,7 @@ ENTRYPOINT ["/usr/bin/seamd"]
 # builds this; sm_80, sm_90 and PTX are in one binary.
 FROM ${CUDA_IMAGE}-devel-ubuntu22.04 AS cuda-devel
 FROM build AS build-cuda
+RUN deploy/setup.sh cuda
 COPY --from=cuda-devel /usr/local/cuda /usr/local/cuda
 RUN PATH=$PATH:/usr/local/cuda/bin cmake --preset cuda -DSEAM_TESTS=OFF \
     && cmake --build --preset cuda \

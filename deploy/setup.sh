@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Install what a job needs on Debian 12: system packages and Python environments.
 #
-#   deploy/setup.sh GROUP...      groups: run build test cross bench chroot oracle
+#   deploy/setup.sh GROUP...      groups: run build cuda test cross bench chroot oracle
 #
 # All but oracle are groups of deploy/packages.txt.  `test` also makes .venv from
 # tests/requirements-test.txt; `oracle` makes .venv-oracle from tests/requirements-oracle.txt.
@@ -72,13 +72,13 @@ make_venv() {
 }
 
 groups="$*"
-[ $# -gt 0 ] || die "usage: deploy/setup.sh GROUP...  (run build test cross bench chroot oracle)"
+[ $# -gt 0 ] || die "usage: deploy/setup.sh GROUP...  (run build cuda test cross bench chroot oracle)"
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 debian=()
 for group in "$@"; do
     case $group in
-    run | build | test | cross | bench | chroot) debian+=("$group") ;;
+    run | build | cuda | test | cross | bench | chroot) debian+=("$group") ;;
     oracle) debian+=(venv) ;;
     *) die "unknown group '$group'" ;;
     esac

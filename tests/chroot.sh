@@ -74,7 +74,7 @@ if [ "${1:-}" = cuda ]; then
     echo "== stages build-cuda and runtime-cuda"
     cp -a "$(realpath /usr/local/cuda)" "$work/build/usr/local/cuda"
     # shellcheck disable=SC2016
-    inside build 'cd /src && PATH=$PATH:/usr/local/cuda/bin
+    inside build 'cd /src && deploy/setup.sh cuda && PATH=$PATH:/usr/local/cuda/bin
         cmake --preset cuda -DSEAM_TESTS=OFF >/dev/null
         cmake --build --preset cuda >/build.log 2>&1 || { grep -m1 -A20 FAILED /build.log; exit 1; }
         DESTDIR=/image-cuda cmake --install build/cuda --prefix /usr --strip >/dev/null

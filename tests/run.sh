@@ -50,7 +50,7 @@ phase_tsan() {
 # The second compiler: every file is also built by clang.
 phase_fuzz() { build fuzz && tests/fuzz.sh "${SEAM_FUZZ_SECONDS:-15}"; }
 
-deploy/setup.sh build test cross || exit 1
+deploy/setup.sh build cuda test cross || exit 1
 rm -rf "$results"
 mkdir -p "$results"
 for phase in "${phases[@]}"; do

@@ -41,6 +41,7 @@ seam_status seam_peft_read_config(seam_lora_config *ret_config, const uint8_t *c
     }
     read.rank = (uint32_t)json_integer_value(rank);
     read.alpha = (float)json_number_value(alpha);
+    read.rslora = json_is_true(json_object_get(root, "use_rslora"));
     *ret_config = read;
 end:
     json_decref(root);
@@ -63,12 +64,10 @@ static seam_status config_fields_check(const json_t *root, seam_error *err) {
         const char *name, *harmless;
     } fields[] = {
         {"use_dora", NULL},
-        {"use_rslora", NULL},
         {"rank_pattern", NULL},
         {"alpha_pattern", NULL},
         {"bias", "none"},
         {"lora_bias", NULL},
-        {"lora_dropout", NULL},
         {"modules_to_save", NULL},
         {"fan_in_fan_out", NULL},
         {"megatron_config", NULL},
@@ -141,6 +140,11 @@ static seam_status config_compare(const seam_adapter *adapter, const seam_peft_f
         return seam_error_set(err, SEAM_E_FORMAT,
                               SEAM_PEFT_CONFIG_NAME ": lora_alpha: is %g, the session has %g",
                               (double)read.alpha, (double)own->alpha);
+    }
+    if (read.rslora != own->rslora) {
+        return seam_error_set(err, SEAM_E_FORMAT,
+                              SEAM_PEFT_CONFIG_NAME ": use_rslora: is %s, the session has %s",
+                              read.rslora ? "true" : "false", own->rslora ? "true" : "false");
     }
     if (read.targets != own->targets) {
         return seam_error_set(err, SEAM_E_FORMAT,

@@ -124,6 +124,7 @@ seam_status seam_sessions_admit(seam_session **ret_session, bool *ret_known,
     }
     (void)snprintf(session->request_id, sizeof session->request_id, "%s", request_id);
     session->config = *config;
+    session->config.trace = sessions->options.trace;
     session->message = gift_message;
     session->memory = plan;
     session->sessions = sessions;

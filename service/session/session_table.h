@@ -14,6 +14,7 @@ typedef struct seam_sessions_options {
     uint64_t cache_bytes_max;     /* of a codec's cache or table */
     const char *cache_dir;        /* NULL: caches stand in memory */
     uint64_t lease_ms;
+    seam_trace *trace; /* sessions record their steps in it; NULL: they do not */
 } seam_sessions_options;
 
 seam_status seam_sessions_create(seam_sessions **ret_sessions, const seam_sessions_options *options,
