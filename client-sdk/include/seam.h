@@ -377,7 +377,8 @@ SEAM_API seam_status seam_inference_run(seam_inference *inference, float *ret_y,
 /* ---- Adapter ---- */
 
 /* Writes adapter_model.safetensors and adapter_config.json into `directory` (created if absent):
- * each to a temporary name, then renamed, so that an earlier adapter there survives any failure.
+ * each to a temporary name, read back, then renamed, so that an earlier adapter there survives any
+ * failure.
  * *ret_state_hash (may be NULL): as in the step report.  SEAM_E_IO (err names the file). */
 SEAM_API seam_status seam_session_export(seam_session *session, const char *directory,
                                          uint64_t *ret_state_hash, seam_error *err);

@@ -153,6 +153,7 @@ static void product_panel(const product *job, float *c, uint32_t t0, uint32_t m,
         if (p < seg->panel_begin || p >= seg->panel_end) {
             continue;
         }
+        SEAM_ASSERT(seg->K > 0);
         if (seg->dropout != NULL) {
             SEAM_ASSERT(add);
             segment_add_kept(c, seg, t0, m, min_u32(TILE_N, job->N - p * TILE_N), p);
@@ -281,6 +282,7 @@ static bool has_dropout(const seam_lora_pair *pair) {
 static const act *pair_input(kept_copy *ret_copy, size_t *ret_ld, const seam_lora_pair *pair,
                              const void *x, size_t x_ld, uint32_t T, uint32_t C, bump *memory) {
     *ret_ld = x_ld;
+    *ret_copy = (kept_copy){.T = 0};
     if (!has_dropout(pair)) {
         return x;
     }

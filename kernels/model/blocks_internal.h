@@ -79,7 +79,7 @@ struct seam_adapter {
 };
 
 /* Places of dropout a layer: ops.h, seam_dropout. */
-#define SEAM_LORA_PLACES 8
+#define SEAM_LORA_PLACES 16
 
 /* Elements of a flat buffer, and the bytes on the host beside them. */
 size_t seam_adapter_elements(const seam_blocks *blocks, const seam_lora_config *config);

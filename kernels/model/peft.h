@@ -19,8 +19,9 @@ typedef struct seam_peft_files {
     size_t weights_bytes, config_bytes;
 } seam_peft_files;
 
-/* *ret_files is freed with seam_peft_files_deinit.  base_model: what goes into
- * base_model_name_or_path.  SEAM_E_MEMORY, SEAM_E_LIMIT, SEAM_E_DEVICE_LOST. */
+/* *ret_files is freed with seam_peft_files_deinit, and would be taken by an import: that was tried.
+ * base_model: what goes into base_model_name_or_path.  SEAM_E_MEMORY, SEAM_E_LIMIT,
+ * SEAM_E_DEVICE_LOST, SEAM_E_NONFINITE (a value of the adapter, named). */
 seam_status seam_peft_export(seam_peft_files *ret_files, const seam_adapter *adapter,
                              seam_stream *stream, const char *base_model, seam_error *err);
 void seam_peft_files_deinit(seam_peft_files *files);

@@ -26,11 +26,15 @@ seam_status seam_peft_export(seam_peft_files *ret_files, const seam_adapter *ada
     seam_status st = SEAM_OK;
     SEAM_TRY_GOTO(weights_write(&files, adapter, stream), st, fail);
     SEAM_TRY_GOTO(config_write(&files, adapter, base_model), st, fail);
+    SEAM_TRY_GOTO(seam_peft_compare(adapter, &files, err), st, fail_named);
     *ret_files = files;
     return SEAM_OK;
 fail:
     seam_peft_files_deinit(&files);
     return seam_error_set(err, st, "export of the adapter: %s", seam_status_text(st));
+fail_named: /* what was made does not load */
+    seam_peft_files_deinit(&files);
+    return seam_error_prefix(err, st, "export of the adapter");
 }
 
 void seam_peft_files_deinit(seam_peft_files *files) {

@@ -78,7 +78,7 @@ class CountedDropout(torch.nn.Module):
 
     def __init__(self, now, layer, projection):
         super().__init__()
-        self.now, self.place = now, layer * 8 + projection
+        self.now, self.place = now, layer * 16 + projection
         self.threshold = round(DROPOUT * 65536)
 
     def forward(self, x):
