@@ -18,7 +18,7 @@ typedef struct seam_data_row {
     seam_text mask; /* one byte an id: 1 in the loss */
     size_t prompt_count;
     size_t label_count;
-    bool goes_on;                            /* what is labelled follows a text */
+    bool goes_on; /* what is labelled follows a text */
     /* Of the parsed JSON; all but the first may be NULL. */
     const char *completion, *answer, *group, *task;
     size_t completion_bytes, answer_bytes, group_bytes, task_bytes;
