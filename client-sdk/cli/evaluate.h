@@ -61,7 +61,7 @@ typedef struct seam_evaluation {
 } seam_evaluation;
 
 /* SEAM_E_LIMIT (a row does not fit), SEAM_E_NONFINITE (the loss), and the errors of inference. */
-seam_status seam_evaluate(seam_evaluation *ret_evaluation, const seam_evaluation_args *args,
+seam_status seam_evaluate(seam_evaluation *ret_evaluation, const seam_evaluation_args *asked,
                           seam_error *err);
 void seam_evaluation_deinit(seam_evaluation *evaluation);
 json_t *seam_evaluation_json(const seam_evaluation *evaluation);
