@@ -226,13 +226,7 @@ seam_status seam_step_commit(seam_session *session, seam_step_report *report, se
         return seam_error_set(err, SEAM_E_STATE, "not every micro-batch has gone through");
     }
     SEAM_TRY(seam_link_drive(s, SEAM_GOAL_COMMIT, err));
-    const seam_transport_counts now = s->client->net->counts(s->client->transport);
-    s->report.bytes_sent = now.bytes_sent - s->step_start.bytes_sent;
-    s->report.bytes_received = now.bytes_received - s->step_start.bytes_received;
-    s->report.encode_seconds = s->encode_seconds;
-    s->report.decode_seconds = s->decode_seconds;
     s->step_open = false;
-    seam_step_judge_rate(s);
     if (report != NULL) {
         *report = s->report;
     }
