@@ -6,7 +6,7 @@
 # promises bytes, is compiled without).
 find_package(Threads REQUIRED)
 set(ref_sources
-  ref/ref.c ref/ref_linear.c ref/ref_linear_fp8.c ref/ref_rmsnorm.c ref/ref_rope.c
+  ref/ref.c ref/ref_linear.c ref/ref_linear_fp8.c ref/ref_dropout.c ref/ref_rmsnorm.c ref/ref_rope.c
   ref/ref_attention_forward.c ref/ref_attention_backward.c ref/ref_attention_cached.c
   ref/ref_swiglu.c ref/ref_embedding.c ref/ref_cross_entropy.c ref/ref_adamw.c
   ref/ref_sum_squares.c)

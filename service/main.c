@@ -19,9 +19,12 @@
 #include "server_config.h"
 #include "session_table.h"
 #include "state_store.h"
+#include "trace.h"
 #include "try.h"
 
 /* EXIT_RESTART: the device is lost to this process; the next one may have it. */
+#define TRACE_SPANS (1u << 16) /* about a hundred a step */
+
 enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_RESTART = 3 };
 
 /* Everything that is taken at the start and given back in reverse order. */
@@ -34,6 +37,7 @@ typedef struct seamd {
     seam_state_store *store; /* NULL without a state directory */
     seam_sessions *sessions;
     seam_server *server;
+    seam_trace *trace;
 } seamd;
 
 static void model_loaded(const seam_model_entry *entry, const seam_model *model, double seconds) {
@@ -70,6 +74,7 @@ static seam_status sessions_open(seamd *d, seam_error *err) {
         .park_ms = UINT64_C(1000) * d->config.park_timeout_s,
         .checkpoint_work_ms = UINT64_C(1000) * d->config.checkpoint_seconds,
         .checkpoint_percent = d->config.checkpoint_percent,
+        .trace = d->trace,
     };
     SEAM_TRY(seam_sessions_create(&d->sessions, &options, err));
     return seam_sessions_recover(d->sessions, d->registry, err);
@@ -94,6 +99,9 @@ static seam_status start(seamd *d, seam_error *err) {
                                           .act = config->dtype,
                                           .threads = config->threads,
                                           .fp8 = config->fp8};
+    if (config->trace[0] != '\0' && seam_trace_create(&d->trace, TRACE_SPANS) != SEAM_OK) {
+        return seam_error_set(err, SEAM_E_MEMORY, "trace: out of memory");
+    }
     SEAM_TRY(seam_auth_create(&d->auth, config->token_file, err));
     SEAM_TRY(seam_backend_create(&d->backend, &backend, err));
     if (err->text[0] != '\0') { /* auto */
@@ -122,6 +130,19 @@ static seam_status start(seamd *d, seam_error *err) {
     return announce(d, err);
 }
 
+/* Nobody records any more. */
+static void trace_write(seamd *d) {
+    static const char *const lanes[SEAM_LANE_COUNT] = {"receive", "queue", "engine", "send"};
+    seam_error err = {0};
+    if (d->trace != NULL && seam_trace_write(d->trace, d->config.trace, "seamd", lanes,
+                                             SEAM_LANE_COUNT, &err) != SEAM_OK) {
+        char text[SEAM_ERROR_TEXT_BYTES];
+        seam_log(SEAM_LOG_ERROR, "trace_lost", "text=\"%s\"",
+                 seam_log_text(text, sizeof text, err.text));
+    }
+    seam_trace_destroy(d->trace);
+}
+
 /* Calls end first, then the engine's queue with the last checkpoints, then what they used. */
 static void stop(seamd *d, bool lost) {
     if (d->server != NULL && d->config.ready_file[0] != '\0') {
@@ -140,6 +161,7 @@ static void stop(seamd *d, bool lost) {
     seam_server_destroy(d->server);
     seam_state_store_close(d->store);
     seam_sessions_destroy(d->sessions);
+    trace_write(d);
     seam_registry_destroy(d->registry);
     seam_backend_destroy(d->backend);
     seam_auth_destroy(d->auth);

@@ -57,6 +57,7 @@ int seam_cmd_train(int argc, char **argv, int first);
 int seam_cmd_bench_codecs(int argc, char **argv, int first);
 int seam_cmd_eval(int argc, char **argv, int first);
 int seam_cmd_generate(int argc, char **argv, int first);
+int seam_cmd_merge(int argc, char **argv, int first);
 int seam_cmd_export(int argc, char **argv, int first);
 int seam_cmd_session_list(int argc, char **argv, int first);
 int seam_cmd_session_show(int argc, char **argv, int first);

@@ -26,6 +26,29 @@ static const seam_arg_spec data_specs[] = {
     {NULL, SEAM_ARG_FLAG, 0, NULL, NULL},
 };
 
+/* The texts of a row's choices. */
+static json_t *choices_json(const seam_data *data, const seam_sample *sample) {
+    json_t *const list = json_array();
+    for (uint32_t c = 0; c < sample->choice_count; c++) {
+        seam_choice choice;
+        seam_data_choice(&choice, data, sample->choice_first + c);
+        json_array_append_new(list, json_stringn(choice.text, choice.text_bytes));
+    }
+    return list;
+}
+
+static void row_print(const seam_data *data, const seam_sample *sample, const seam_text *text) {
+    printf("line %llu: %u tokens, %u in the loss\n%.*s\n", (unsigned long long)sample->line,
+           sample->token_count, sample->label_count, (int)text->count, text->bytes);
+    for (uint32_t c = 0; c < sample->choice_count; c++) {
+        seam_choice choice;
+        seam_data_choice(&choice, data, sample->choice_first + c);
+        printf("  choice %u%s: \"%.*s\"\n", c, c == sample->choice_right ? " (right)" : "",
+               (int)choice.text_bytes, choice.text);
+    }
+    printf("\n");
+}
+
 static seam_status show(const data_options *o, const seam_data *data,
                         const seam_tokenizer *tokenizer, seam_error *err) {
     json_t *const rows = json_array();
@@ -38,14 +61,16 @@ static seam_status show(const data_options *o, const seam_data *data,
         text.count = 0;
         st = seam_text_render(&text, tokenizer, &sample, "[[", "]]", err);
         if (st == SEAM_OK && o->common.json) {
-            json_array_append_new(
-                rows, json_pack("{s:I,s:i,s:i,s:s%}", "line", (json_int_t)sample.line, "tokens",
-                                (int)sample.token_count, "labels", (int)sample.label_count, "text",
-                                text.bytes, text.count));
+            json_t *const row = json_pack("{s:I,s:i,s:i,s:s%}", "line", (json_int_t)sample.line,
+                                          "tokens", (int)sample.token_count, "labels",
+                                          (int)sample.label_count, "text", text.bytes, text.count);
+            if (sample.choice_count > 0) {
+                json_object_set_new(row, "choices", choices_json(data, &sample));
+                json_object_set_new(row, "label", json_integer(sample.choice_right));
+            }
+            json_array_append_new(rows, row);
         } else if (st == SEAM_OK) {
-            printf("line %llu: %u tokens, %u in the loss\n%.*s\n\n",
-                   (unsigned long long)sample.line, sample.token_count, sample.label_count,
-                   (int)text.count, text.bytes);
+            row_print(data, &sample, &text);
         }
     }
     seam_text_deinit(&text);

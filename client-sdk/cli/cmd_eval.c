@@ -22,7 +22,7 @@ static const seam_arg_spec eval_specs[] = {
     {"truncate", SEAM_ARG_FLAG, offsetof(eval_options, truncate), NULL,
      "cut longer rows instead of refusing them"},
     {"rows-max", SEAM_ARG_U32, offsetof(eval_options, rows_max), "N",
-     "tokens of one request [4096]"},
+     "tokens of one request [4096, or what the server takes]"},
     {"exact-match", SEAM_ARG_ONOFF, offsetof(eval_options, exact_match), "on|off",
      "generate and compare [on]"},
     {"new-tokens", SEAM_ARG_U32, offsetof(eval_options, new_tokens), "N",
@@ -109,7 +109,8 @@ static seam_status evaluate(const eval_options *o, const seam_use *use, seam_err
     if (st != SEAM_OK) {
         return st;
     }
-    const seam_evaluation_args args = {.session = use->session,
+    const seam_evaluation_args args = {.client = use->client,
+                                       .session = use->session,
                                        .model = use->model,
                                        .tokenizer = use->tokenizer,
                                        .data = data,

@@ -63,10 +63,10 @@ static seam_status prompt_encode(seam_ids *ids, const generate_options *o,
                                  const seam_tokenizer *tokenizer, seam_error *err) {
     size_t prefix_count = 0;
     const uint32_t *const prefix = seam_tokenizer_prefix(&prefix_count, tokenizer);
-    if (seam_ids_append(ids, prefix, prefix_count) != SEAM_OK) {
-        return seam_error_set(err, SEAM_E_MEMORY, "out of memory");
-    }
     if (!o->chat) {
+        if (seam_ids_append(ids, prefix, prefix_count) != SEAM_OK) {
+            return seam_error_set(err, SEAM_E_MEMORY, "out of memory");
+        }
         return seam_tokenizer_encode(ids, tokenizer, o->prompt, strlen(o->prompt),
                                      SEAM_SPECIAL_PARSE, err);
     }
@@ -92,7 +92,7 @@ static seam_status run(const generate_options *o, const seam_use *use, const sea
     if (options.positions_max > facts.context_max) {
         options.positions_max = facts.context_max;
     }
-    uint32_t stop_ids[2];
+    uint32_t stop_ids[SEAM_STOP_IDS_MAX];
     seam_generation_options generation = SEAM_GENERATION_OPTIONS_INIT;
     generation.new_tokens_max = new_tokens;
     generation.temperature = o->temperature;
@@ -124,8 +124,8 @@ static seam_status generate(const generate_options *o, const seam_use *use, seam
     if (st == SEAM_OK && c.stream) {
         printf("\n");
     } else if (st == SEAM_OK) {
-        st = seam_tokenizer_decode(&text, use->tokenizer, c.ids.ids, c.ids.count,
-                                   SEAM_DECODE_SKIP_SPECIAL, err);
+        st = seam_tokenizer_decode(&text, use->tokenizer, c.ids.ids, c.ids.count, SEAM_DECODE_REPLY,
+                                   err);
         if (st == SEAM_OK) {
             json_t *const value =
                 json_pack("{s:s,s:s%,s:i,s:i}", "prompt", o->prompt, "text",

@@ -39,13 +39,29 @@ static seam_status example_add(seam_evaluation *ret, const seam_evaluation_args 
                                const seam_sample *sample, const char *generated, bool exact,
                                seam_error *err);
 
-seam_status seam_evaluate(seam_evaluation *ret_evaluation, const seam_evaluation_args *args,
+/* Rows of a request where none are asked for: no more than the server takes. */
+static seam_status rows_max_choose(uint32_t *ret, const seam_evaluation_args *args,
+                                   seam_error *err) {
+    *ret = args->rows_max;
+    if (args->rows_max == 0) {
+        seam_server_info info;
+        SEAM_TRY(seam_client_server_info(&info, args->client, err));
+        *ret = info.rows_max > 0 && info.rows_max < ROWS_DEFAULT ? info.rows_max : ROWS_DEFAULT;
+    }
+    return SEAM_OK;
+}
+
+seam_status seam_evaluate(seam_evaluation *ret_evaluation, const seam_evaluation_args *asked,
                           seam_error *err) {
     const double begin = seam_progress_seconds();
-    *ret_evaluation = (seam_evaluation){.rows = seam_data_count(args->data)};
-    seam_status st = score_rows(ret_evaluation, args, err);
-    if (st == SEAM_OK && args->exact_match && seam_data_format_of(args->data) != SEAM_DATA_TEXT) {
-        st = match_rows(ret_evaluation, args, err);
+    *ret_evaluation = (seam_evaluation){.rows = seam_data_count(asked->data)};
+    seam_evaluation_args args = *asked;
+    seam_status st = rows_max_choose(&args.rows_max, asked, err);
+    if (st == SEAM_OK) {
+        st = score_rows(ret_evaluation, &args, err);
+    }
+    if (st == SEAM_OK && args.exact_match && seam_data_format_of(args.data) != SEAM_DATA_TEXT) {
+        st = match_rows(ret_evaluation, &args, err);
     }
     ret_evaluation->seconds = seam_progress_seconds() - begin;
     if (st != SEAM_OK) {
@@ -105,16 +121,19 @@ json_t *seam_evaluation_json(const seam_evaluation *e) {
     return value;
 }
 
-uint32_t seam_stop_ids(uint32_t ret_ids[2], const seam_tokenizer *tokenizer) {
+uint32_t seam_stop_ids(uint32_t ret_ids[SEAM_STOP_IDS_MAX], const seam_tokenizer *tokenizer) {
+    static const char *const ENDS[SEAM_STOP_IDS_MAX - 1] = {"<|im_end|>", "<|eot_id|>", "<|end|>"};
     uint32_t count = 0;
     uint32_t end = 0;
     const int64_t eos = seam_tokenizer_eos(tokenizer);
     if (eos >= 0) {
         ret_ids[count++] = (uint32_t)eos;
     }
-    if (seam_tokenizer_find_added(&end, tokenizer, "<|im_end|>") &&
-        (count == 0 || ret_ids[0] != end)) {
-        ret_ids[count++] = end;
+    for (size_t i = 0; i < SEAM_STOP_IDS_MAX - 1; i++) {
+        if (seam_tokenizer_find_added(&end, tokenizer, ENDS[i]) &&
+            (count == 0 || ret_ids[0] != end)) {
+            ret_ids[count++] = end;
+        }
     }
     return count;
 }
@@ -123,19 +142,18 @@ uint32_t seam_stop_ids(uint32_t ret_ids[2], const seam_tokenizer *tokenizer) {
 
 static seam_status score_rows(seam_evaluation *ret, const seam_evaluation_args *args,
                               seam_error *err) {
-    const uint32_t rows_max = args->rows_max != 0 ? args->rows_max : ROWS_DEFAULT;
     seam_inference_options options = SEAM_INFERENCE_OPTIONS_INIT;
     options.kind = SEAM_INFERENCE_FORWARD;
     options.codec = args->codec;
     options.base_model = args->base_model;
-    options.rows_max = rows_max;
+    options.rows_max = args->rows_max;
     seam_inference *inference = NULL;
     SEAM_TRY(seam_inference_open(&inference, args->session, &options, err));
     seam_inference_describe(&options, inference);
     snprintf(ret->codec, sizeof ret->codec, "%s", options.codec);
     const seam_status st = seam_data_choices_total(args->data) > 0
-                               ? seam_evaluate_choices(ret, args, inference, rows_max, err)
-                               : losses_sum(ret, args, inference, rows_max, err);
+                               ? seam_evaluate_choices(ret, args, inference, args->rows_max, err)
+                               : losses_sum(ret, args, inference, args->rows_max, err);
     seam_inference_close(inference);
     SEAM_TRY(st);
     if (!isfinite(ret->loss)) {
@@ -226,11 +244,11 @@ static seam_status texts_generate(texts *t, const seam_evaluation_args *args, se
     if (options.positions_max > facts.context_max) {
         options.positions_max = facts.context_max;
     }
-    options.rows_max = args->rows_max != 0 ? args->rows_max : ROWS_DEFAULT;
+    options.rows_max = args->rows_max;
     if (options.rows_max < prompt_longest + options.slot_count) {
         options.rows_max = prompt_longest + options.slot_count;
     }
-    uint32_t stop_ids[2];
+    uint32_t stop_ids[SEAM_STOP_IDS_MAX];
     seam_generation_options generation = SEAM_GENERATION_OPTIONS_INIT;
     generation.new_tokens_max = new_max;
     generation.stop_ids = stop_ids;
@@ -267,7 +285,7 @@ static seam_status texts_judge(seam_evaluation *ret, const texts *t,
         seam_data_get(&sample, args->data, i);
         text.count = 0;
         st = seam_tokenizer_decode(&text, args->tokenizer, t->ids[i].ids, t->ids[i].count,
-                                   SEAM_DECODE_SKIP_SPECIAL, err);
+                                   SEAM_DECODE_REPLY, err);
         if (st == SEAM_OK) {
             st = seam_text_append(&text, "", 1); /* ends it, also when nothing was generated */
         }

@@ -19,6 +19,7 @@
 #include "seam_model.h"
 
 typedef struct seam_evaluation_args {
+    seam_client *client;
     seam_session *session;
     seam_model *model;
     const seam_tokenizer *tokenizer;
@@ -26,7 +27,7 @@ typedef struct seam_evaluation_args {
     const char *codec; /* NULL: the session's */
     bool base_model;
     bool exact_match;        /* generate, too */
-    uint32_t rows_max;       /* of one request */
+    uint32_t rows_max;       /* of one request; 0: 4096, or what the server takes */
     uint32_t slots;          /* generations in flight */
     uint32_t new_tokens_max; /* 0: the longest completion and a little more */
     uint32_t examples_max;   /* rows whose generated text, and whose scores, are kept */
@@ -54,8 +55,10 @@ void seam_evaluation_deinit(seam_evaluation *evaluation);
 json_t *seam_evaluation_json(const seam_evaluation *evaluation);
 /* Count a row into its group (NULL: none).  SEAM_E_MEMORY. */
 seam_status seam_evaluation_group_add(seam_evaluation *evaluation, const char *group, bool exact);
-/* Token ids after which a generation is over: the tokenizer's end token and ChatML's. */
-uint32_t seam_stop_ids(uint32_t ret_ids[2], const seam_tokenizer *tokenizer);
+#define SEAM_STOP_IDS_MAX 4
+/* Token ids after which a generation is over: the tokenizer's end token and those that end a
+ * message in the chat formats of chat.h. */
+uint32_t seam_stop_ids(uint32_t ret_ids[SEAM_STOP_IDS_MAX], const seam_tokenizer *tokenizer);
 /* Loss, token accuracy and accuracies of data with choices; its args' codec and base_model are the
  * inference's.  SEAM_E_LIMIT, SEAM_E_NONFINITE (a score), and the errors of inference. */
 seam_status seam_evaluate_choices(seam_evaluation *evaluation, const seam_evaluation_args *args,

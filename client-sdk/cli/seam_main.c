@@ -15,6 +15,7 @@ static const seam_command commands[] = {
      seam_cmd_bench_codecs},
     {NULL, "plan", "memory that a model and a session of it take", seam_cmd_plan},
     {NULL, "export", "write a session's adapter as a PEFT folder", seam_cmd_export},
+    {NULL, "merge", "merge an adapter into its base model's files", seam_cmd_merge},
     {"session", "list", "sessions of a server", seam_cmd_session_list},
     {"session", "show", "one session", seam_cmd_session_show},
     {"session", "delete", "delete a session", seam_cmd_session_delete},

@@ -47,12 +47,17 @@ static const seam_arg_spec run_specs[] = {
     OPTION("f32", SEAM_ARG_FLAG, f32, NULL, "compute the head in f32 even with bf16 units"),
     OPTION("device", SEAM_ARG_TEXT, device, "NAME",
            "what computes the head: cpu, or cuda:N where built with CUDA [cpu]"),
+    OPTION("trace", SEAM_ARG_TEXT, trace, "FILE",
+           "a timeline of the last steps as Chrome trace JSON, for Perfetto"),
     {NULL, SEAM_ARG_FLAG, 0, NULL, NULL},
 };
 
 static const seam_arg_spec adapter_specs[] = {
     OPTION("rank", SEAM_ARG_U32, rank, "N", "LoRA rank [16]"),
     OPTION("alpha", SEAM_ARG_F32, alpha, "X", "LoRA alpha [16]"),
+    OPTION("rslora", SEAM_ARG_FLAG, rslora, NULL, "scale by alpha / sqrt(rank), not alpha / rank"),
+    OPTION("dropout", SEAM_ARG_F32, dropout, "X",
+           "share of LoRA's inputs that a step drops, 0 to 0.95 [0]"),
     OPTION("targets", SEAM_ARG_TEXT, targets, "LIST", "of q,k,v,o,gate,up,down [q,v]"),
     OPTION("lr", SEAM_ARG_F32, lr, "X", "learning rate [1e-4]"),
     OPTION("schedule", SEAM_ARG_TEXT, schedule, "NAME", "constant, linear, cosine [constant]"),
@@ -380,6 +385,8 @@ seam_status seam_train_session_options(seam_session_options *ret_session,
     s.alloc_lag_steps = o->alloc_lag;
     s.lora_rank = o->rank;
     s.lora_alpha = o->alpha;
+    s.lora_rslora = o->rslora;
+    s.lora_dropout = o->dropout;
     s.lr = o->lr;
     s.adam_beta1 = o->adam_beta1;
     s.adam_beta2 = o->adam_beta2;
@@ -423,6 +430,8 @@ json_t *seam_train_options_json(const seam_train_options *o) {
         (int)o->rank, "alpha", (double)o->alpha, "targets", o->targets, "lr", (double)o->lr,
         "schedule", o->schedule != NULL ? o->schedule : "constant", "warmup", (json_int_t)o->warmup,
         "weight_decay", (double)o->weight_decay, "clip_norm", (double)o->clip_norm);
+    json_object_set_new(value, "rslora", json_boolean(o->rslora));
+    json_object_set_new(value, "dropout", json_real((double)o->dropout));
     json_object_set_new(value, "labelled_rows_only", json_boolean(o->labelled_rows_only));
     json_object_set_new(value, "elide_input_gradient", json_boolean(o->elide_input_gradient));
     json_object_set_new(value, "distinct_rows_only", json_boolean(o->distinct_rows_only));

@@ -8,14 +8,15 @@ typedef struct seam_train_options {
     seam_common_options common;
     seam_server_options server;
     /* What is trained on what. */
-    const char *model, *server_model, *data, *eval_data, *out, *adapter, *name, *preset, *device;
+    const char *model, *server_model, *data, *eval_data, *out, *adapter, *name, *preset, *device,
+        *trace;
     const char *resume; /* the folder of a run that goes on; then `out` is that folder */
     uint32_t steps, batch, train_rows, rows_max, tokens_max, save_every, threads;
-    bool truncate, f32, delete_session, recompute, fp8;
+    bool truncate, f32, delete_session, recompute, fp8, rslora;
     uint64_t seed;
     /* Adapter and optimizer. */
     uint32_t rank;
-    float alpha;
+    float alpha, dropout;
     const char *targets, *schedule;
     float lr, weight_decay, clip_norm, adam_beta1, adam_beta2, adam_eps;
     uint64_t warmup;

@@ -90,6 +90,9 @@ seam_status seam_run_train(json_t **ret_report, const seam_train_options *option
     }
     if (st == SEAM_OK) {
         st = train(&t, err);
+        if (st == SEAM_OK && t.o.trace != NULL) {
+            st = seam_session_trace_write(t.session, t.o.trace, err);
+        }
         seam_progress_end(&t.progress);
         seam_error write_err = {0};
         const seam_status written = report_write(&t, st == SEAM_OK ? NULL : err, &write_err);
@@ -218,6 +221,9 @@ static seam_status session_open(training *t, seam_error *err) {
     SEAM_TRY(o->resume != NULL ? session_resume(t, err) : session_make(t, err));
     seam_session_on_commit(t->session, step_committed, t);
     SEAM_TRY(seam_trainer_create(&t->trainer, t->session, t->model, err));
+    if (o->trace != NULL) {
+        SEAM_TRY(seam_session_trace(t->session, 0, err));
+    }
     seam_server_info info;
     SEAM_TRY(seam_client_server_info(&info, t->client, err));
     char identity[17];
@@ -365,6 +371,7 @@ static seam_status evaluate(training *t, const char *name, const char *codec, bo
     seam_progress_note(&t->progress, "evaluating %u rows (%s)", seam_data_count(t->eval_data),
                        name);
     const seam_evaluation_args args = {
+        .client = t->client,
         .session = t->session,
         .model = t->model,
         .tokenizer = t->tokenizer,

@@ -110,6 +110,7 @@ static seam_status adapter_shape(seam_session_options *session, const char *dire
     const json_t *const targets = json_object_get(config, "target_modules");
     session->lora_rank = (uint32_t)json_integer_value(json_object_get(config, "r"));
     session->lora_alpha = (float)json_number_value(json_object_get(config, "lora_alpha"));
+    session->lora_rslora = json_is_true(json_object_get(config, "use_rslora"));
     uint32_t known = 0;
     for (uint32_t i = 0; i < 7; i++) {
         for (size_t t = 0; t < json_array_size(targets); t++) {

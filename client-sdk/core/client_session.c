@@ -157,6 +157,7 @@ void seam_session_close(seam_session *gift_session) {
     }
     seam_link_close(gift_session);
     seam_session_unplan(gift_session);
+    seam_trace_destroy(gift_session->trace);
     pthread_mutex_destroy(&gift_session->mu);
     seam_mem_free(gift_session);
 }

@@ -8,6 +8,7 @@
  *   receive.c         one message of the Train stream
  *   tensor_io.c       tensors <-> frames
  *   settle.c          what a commit means for the widths
+ *   timeline.c        what a step's time went into
  *   arbiter.c         bits: what both sides' allocators are told
  *   pace.c            the fall of the bits to their target
  *   rate.c            the target by the link's bandwidth
@@ -36,6 +37,7 @@
 #include "site.h"
 #include "storage.h"
 #include "tensor_rx.h"
+#include "trace.h"
 #include "transport.h"
 
 #define SEAM_SITE_ROWS_MAX 1024 /* rows of a site table that a client takes */
@@ -145,6 +147,8 @@ struct seam_session {
     seam_transport_counts step_start;
     double encode_seconds, decode_seconds; /* of the step so far */
     seam_step_report report;
+    seam_trace *trace;                   /* NULL: nobody looks */
+    uint64_t step_number, step_begin_ns; /* timeline: of the step in flight */
 
     /* session_record.c */
     seam_journal *journal;                 /* NULL: only the newest state is kept, in `record` */
@@ -301,6 +305,9 @@ const uint8_t *seam_micro_range_rows(const seam_session *session, const seam_mic
 seam_sequences seam_micro_sequences(const seam_micro_state *micro, bool outer);
 /* step.c: the gate of each of its rows, as the sites see them; NULL but for codec amaq_token. */
 const uint32_t *seam_micro_row_gates(const seam_micro_state *micro, bool outer);
+/* timeline.c: a span of the step in flight ends. */
+void seam_session_span_end(const seam_session *session, const char *name, uint32_t micro,
+                           uint64_t begin_ns);
 /* settle.c: what a step that has been committed means for widths and budgets. */
 seam_status seam_step_settle(seam_session *session, const Seam__V1__Commit *commit,
                              seam_error *err);

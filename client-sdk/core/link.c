@@ -26,7 +26,8 @@ static void stream_drop(seam_session *s);
 static seam_status attach_send(seam_session *s, const seam_client_action *action, seam_error *err);
 static seam_status confirm_send(seam_session *s, seam_error *err);
 static seam_status begin_send(seam_session *s, seam_error *err);
-static seam_status tensor_send(seam_session *s, const seam_buffer *frames, seam_error *err);
+static seam_status tensor_send(seam_session *s, uint32_t micro, const seam_buffer *frames,
+                               seam_error *err);
 static seam_status packed_send(seam_session *s, const uint8_t *bytes, size_t count,
                                seam_error *err);
 static seam_status step_restart(seam_session *s, const seam_client_action *action, seam_error *err);
@@ -123,10 +124,10 @@ static seam_status act(seam_session *s, const seam_client_action *action, seam_e
         s->begin_sent = true;
         break;
     case SEAM_CLIENT_SEND_FORWARD:
-        SEAM_TRY(tensor_send(s, &s->micros[action->micro].sent[0], err));
+        SEAM_TRY(tensor_send(s, action->micro, &s->micros[action->micro].sent[0], err));
         break;
     case SEAM_CLIENT_SEND_BACKWARD:
-        SEAM_TRY(tensor_send(s, &s->micros[action->micro].sent[1], err));
+        SEAM_TRY(tensor_send(s, action->micro, &s->micros[action->micro].sent[1], err));
         s->backward_sent = s->backward_sent || action->micro == s->micro_next;
         break;
     case SEAM_CLIENT_RECEIVE:
@@ -274,12 +275,16 @@ static seam_status begin_send(seam_session *s, seam_error *err) {
     return packed_send(s, s->step_begin.data, s->step_begin.count, err);
 }
 
-static seam_status tensor_send(seam_session *s, const seam_buffer *frames, seam_error *err) {
+static seam_status tensor_send(seam_session *s, uint32_t micro, const seam_buffer *frames,
+                               seam_error *err) {
     SEAM_ASSERT(frames->count > 0);
+    uint64_t begin_ns = seam_trace_begin(s->trace);
     for (size_t at = 0; at < frames->count;) {
         const size_t frame_bytes = seam_frame_bytes_at(frames, at);
         while (s->credit_limited && s->credit_bytes < frame_bytes) {
+            seam_session_span_end(s, "send", micro, begin_ns);
             SEAM_TRY(seam_receive_one(s, err));
+            begin_ns = seam_trace_begin(s->trace);
         }
         s->credit_bytes -= s->credit_limited ? frame_bytes : 0;
         const seam_status st = seam_frame_send(s, s->stream, frames->data + at, frame_bytes, err);
@@ -287,6 +292,7 @@ static seam_status tensor_send(seam_session *s, const seam_buffer *frames, seam_
         SEAM_TRY(st);
         at += frame_bytes;
     }
+    seam_session_span_end(s, "send", micro, begin_ns);
     return SEAM_OK;
 }
 

@@ -29,6 +29,7 @@ static seam_status reception_end(seam_session *s, const seam_frame_header *heade
 seam_status seam_receive_one(seam_session *session, seam_error *err) {
     seam_session *const s = session;
     bool message = false;
+    const uint64_t begin_ns = seam_trace_begin(s->trace);
     seam_status st = s->client->net->stream_receive(s->stream, &s->inbox, &message, err);
     if (st == SEAM_OK && !message) {
         st = seam_error_set(err, SEAM_E_UNAVAILABLE, "server %s ended the stream",
@@ -36,6 +37,7 @@ seam_status seam_receive_one(seam_session *session, seam_error *err) {
     }
     s->net_failed = st != SEAM_OK;
     SEAM_TRY(st);
+    seam_session_span_end(s, "wait", s->micro_next, begin_ns);
     seam_walk walk;
     SEAM_TRY(seam_walk_message(&walk, s->inbox.data, s->inbox.count, err));
     if (walk.field == SEAM_MESSAGE_FRAME_FIELD) {
@@ -283,10 +285,12 @@ static seam_status chunk_take(seam_session *s, const seam_frame_header *header,
         .row_gates = seam_micro_row_gates(micro, !forward),
     };
     const double begin = seam_now_seconds();
+    const uint64_t begin_ns = seam_trace_begin(s->trace);
     SEAM_TRY(seam_tensor_decode(forward ? s->y : s->dx,
                                 s->sites[forward ? s->fwd_out : s->bwd_in].coder, &tensor, header,
                                 payload, err));
     s->decode_seconds += seam_now_seconds() - begin;
+    seam_session_span_end(s, "decode", header->micro, begin_ns);
     return SEAM_OK;
 }
 

@@ -334,6 +334,8 @@ static seam_status training_fill(seam_config_message *m, const seam_session_opti
     m->lora.rank = or_u32(o->lora_rank, 16);
     m->lora.alpha = or_f32(o->lora_alpha, 16.0f);
     m->lora.seed = o->seed;
+    m->lora.rslora = o->lora_rslora;
+    m->lora.dropout = o->lora_dropout;
     const uint32_t targets = or_u32(o->lora_targets, SEAM_TARGET_Q | SEAM_TARGET_V);
     if (targets >> 7 != 0) {
         return seam_error_set(err, SEAM_E_ARG, "lora_targets: unknown bits");

@@ -49,8 +49,10 @@ seam_status seam_step_begin(seam_session *session, const seam_step_micro *micros
         return seam_error_set(err, SEAM_E_LIMIT, "micro_count: %u, the session allows %u",
                               micro_count, s->config.micros_max);
     }
-    SEAM_TRY(layout_take(s, micros, micro_count, err));
     const uint64_t step = seam_session_committed_steps(s);
+    s->step_number = step;
+    s->step_begin_ns = seam_trace_begin(s->trace);
+    SEAM_TRY(layout_take(s, micros, micro_count, err));
     if (seam_client_proto_begin_step(&s->proto, step, micro_count, seam_now_ms(), err) != SEAM_OK) {
         const seam_error *const why = seam_client_proto_error(&s->proto);
         return why->status == SEAM_OK ? seam_error_set(err, SEAM_E_STATE, "no step can begin now")
@@ -74,7 +76,9 @@ seam_status seam_step_begin(seam_session *session, const seam_step_micro *micros
     s->answers = s->answers_next;
     s->answers_next = sent;
     s->answers_next.count = 0;
-    return seam_link_drive(s, SEAM_GOAL_BEGIN, err);
+    SEAM_TRY(seam_link_drive(s, SEAM_GOAL_BEGIN, err));
+    seam_session_span_end(s, "begin", SEAM_TRACE_NO_MICRO, s->step_begin_ns);
+    return SEAM_OK;
 }
 
 uint32_t seam_step_rows_out(const seam_session *session, uint32_t micro) {
@@ -116,12 +120,14 @@ static seam_status fwd_in_encode(seam_session *s, seam_micro_state *micro,
     const float *sent = NULL;
     uint64_t payload_bytes = 0;
     const double begin = seam_now_seconds();
+    const uint64_t begin_ns = seam_trace_begin(s->trace);
     if (rows_in(&sent, s, micro, x) != SEAM_OK) {
         return seam_error_set(err, SEAM_E_MEMORY, "out of memory");
     }
     micro->sent[0].count = 0;
     SEAM_TRY(seam_tensor_encode(&micro->sent[0], decoded, &payload_bytes, s, args, sent, err));
     s->encode_seconds += seam_now_seconds() - begin;
+    seam_session_span_end(s, "encode", args->micro, begin_ns);
     if (decoded != NULL) {
         memcpy(s->x_kept, x, (size_t)micro->rows * s->channels * sizeof *x);
         if (row_sources_of(micro) != NULL) {
@@ -143,6 +149,7 @@ seam_status seam_step_forward(seam_session *session, float *ret_y, uint32_t micr
     }
     seam_micro_state *const state = &s->micros[micro];
     const uint64_t step = seam_session_committed_steps(s);
+    const uint64_t begin_ns = seam_trace_begin(s->trace);
     SEAM_TRY(seam_link_await_alloc(s, step, err));
     const seam_alloc *alloc = NULL;
     SEAM_TRY(seam_site_alloc_at(&alloc, s->site_in, step));
@@ -165,6 +172,7 @@ seam_status seam_step_forward(seam_session *session, float *ret_y, uint32_t micr
     const seam_status st = seam_link_drive(s, SEAM_GOAL_FORWARD, err);
     s->y = NULL;
     SEAM_TRY(st);
+    seam_session_span_end(s, "forward", micro, begin_ns);
     s->backward_due = true;
     return SEAM_OK;
 }
@@ -205,13 +213,16 @@ seam_status seam_step_backward(seam_session *session, float *ret_dx, uint32_t mi
     uint64_t payload_bytes = 0;
     state->sent[1].count = 0;
     const double begin = seam_now_seconds();
+    const uint64_t begin_ns = seam_trace_begin(s->trace);
     SEAM_TRY(seam_tensor_encode(&state->sent[1], NULL, &payload_bytes, s, &args, dy, err));
     s->encode_seconds += seam_now_seconds() - begin;
+    seam_session_span_end(s, "encode", micro, begin_ns);
     site_used(s, s->bwd_out, args.rows, payload_bytes, alloc);
     SEAM_TRY(seam_link_drive(s, SEAM_GOAL_BACKWARD, err));
     if (ret_dx != NULL) {
         memcpy(ret_dx, s->dx, (size_t)state->rows * s->channels * sizeof *ret_dx);
     }
+    seam_session_span_end(s, "backward", micro, begin_ns);
     s->backward_due = false;
     s->micro_next++;
     return SEAM_OK;
@@ -225,8 +236,11 @@ seam_status seam_step_commit(seam_session *session, seam_step_report *report, se
     if (!s->step_open || s->backward_due || s->micro_next != s->micro_count) {
         return seam_error_set(err, SEAM_E_STATE, "not every micro-batch has gone through");
     }
+    const uint64_t begin_ns = seam_trace_begin(s->trace);
     SEAM_TRY(seam_link_drive(s, SEAM_GOAL_COMMIT, err));
     s->step_open = false;
+    seam_session_span_end(s, "commit", SEAM_TRACE_NO_MICRO, begin_ns);
+    seam_session_span_end(s, "step", SEAM_TRACE_NO_MICRO, s->step_begin_ns);
     if (report != NULL) {
         *report = s->report;
     }

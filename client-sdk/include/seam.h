@@ -97,6 +97,7 @@ typedef struct seam_server_info {
     char device[256];
     uint64_t memory_bytes_total, memory_bytes_free;
     uint32_t session_count;
+    uint32_t rows_max; /* rows of a micro-batch or inference, at most; 0: the server does not say */
 } seam_server_info;
 SEAM_API seam_status seam_client_server_info(seam_server_info *ret_info, seam_client *client,
                                              seam_error *err);
@@ -187,6 +188,8 @@ typedef struct seam_session_options {
     uint32_t lora_rank;    /* [16] */
     float lora_alpha;      /* [16] */
     uint32_t lora_targets; /* [q and v] */
+    bool lora_rslora;      /* scale alpha / sqrt(rank) instead of alpha / rank */
+    float lora_dropout;    /* of the adapted inputs in training, 0..0.95 [0] */
 
     float lr;                     /* [1e-4] */
     float adam_beta1, adam_beta2; /* [0.9], [0.999] */
@@ -206,7 +209,7 @@ typedef struct seam_session_options {
     {                                                                                              \
         sizeof(seam_session_options), NULL, 0, NULL, NULL, NULL, 0, 0, NULL, 0, 0, NULL, 0, NULL,  \
             false, false, false, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, 0, NULL, NULL, 0, \
-            false, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0, 0, 0, 0, 0, false, false           \
+            false, 0, 0, 0, 0, 0, 0, false, 0, 0, 0, 0, 0, 0, 0, NULL, 0, 0, 0, 0, 0, false, false \
     }
 
 /* Creates the session on the server.  SEAM_E_ARG (err names the field), SEAM_E_NOT_FOUND (model),
@@ -330,6 +333,25 @@ typedef seam_status seam_note_visit_fn(void *user, uint64_t step_count, const vo
 SEAM_API seam_status seam_session_notes(const seam_session *session, seam_note_visit_fn *visit,
                                         void *user, seam_error *err);
 
+/* ---- Timeline of steps ---- */
+
+/* From the next step on the newest spans_max phases are kept (0: 65536; a step has some ten a
+ * micro-batch, and two for each MiB that travels): step, forward, backward, commit; in them encode,
+ * send, wait, decode.  SEAM_E_ARG (spans_max above 2^20), SEAM_E_STATE (kept already, or a step is
+ * open), SEAM_E_MEMORY. */
+SEAM_API seam_status seam_session_trace(seam_session *session, uint32_t spans_max, seam_error *err);
+/* The caller's own phase: the time of its begin (0 when nothing is kept), and its end within the
+ * open step.  name: static text without quotes. */
+SEAM_API uint64_t seam_session_trace_begin(const seam_session *session);
+SEAM_API void seam_session_trace_end(seam_session *session, const char *name, uint32_t micro,
+                                     uint64_t begin_ns);
+/* What is kept, as Chrome trace events (chrome://tracing, Perfetto).  SEAM_E_STATE: nothing is;
+ * SEAM_E_IO. */
+SEAM_API seam_status seam_session_trace_write(seam_session *session, const char *path,
+                                              seam_error *err);
+
+/* ---- Sites ---- */
+
 /* One site, as the last step used it. */
 typedef struct seam_site_state {
     uint16_t site;
@@ -391,7 +413,8 @@ SEAM_API seam_status seam_inference_run(seam_inference *inference, float *ret_y,
 /* ---- Adapter ---- */
 
 /* Writes adapter_model.safetensors and adapter_config.json into `directory` (created if absent):
- * each to a temporary name, then renamed, so that an earlier adapter there survives any failure.
+ * each to a temporary name, read back, then renamed, so that an earlier adapter there survives any
+ * failure.
  * *ret_state_hash (may be NULL): as in the step report.  SEAM_E_IO (err names the file). */
 SEAM_API seam_status seam_session_export(seam_session *session, const char *directory,
                                          uint64_t *ret_state_hash, seam_error *err);

@@ -123,14 +123,17 @@ static seam_status micro_run(seam_trainer *trainer, const seam_token_batch *batc
     const uint32_t rows = t->rows[micro];
     const uint32_t labelled = t->labelled[micro];
     const double begin = now_seconds();
+    const uint64_t embed_ns = seam_session_trace_begin(trainer->session);
     SEAM_TRY(seam_model_embed(model, batch->ids, rows, err));
     report->head_seconds += now_seconds() - begin;
+    seam_session_trace_end(trainer->session, "embed", micro, embed_ns);
     SEAM_TRY(seam_step_forward(trainer->session, model->host_y, micro, model->host_x, err));
     const bool all_rows = seam_step_rows_out(trainer->session, micro) != labelled;
     if (all_rows) {
         SEAM_TRY(rows_gather(trainer, batch, rows, err));
     }
     const double head_begin = now_seconds();
+    const uint64_t head_ns = seam_session_trace_begin(trainer->session);
     double loss = 0.0;
     const seam_head_pass pass = {.targets = batch->targets,
                                  .rows = labelled,
@@ -138,6 +141,7 @@ static seam_status micro_run(seam_trainer *trainer, const seam_token_batch *batc
                                  .gradient = true};
     SEAM_TRY(seam_model_head(&loss, model, &pass, err));
     report->head_seconds += now_seconds() - head_begin;
+    seam_session_trace_end(trainer->session, "head", micro, head_ns);
     if (!isfinite(loss)) {
         return seam_error_set(err, SEAM_E_NONFINITE, "the loss of micro-batch %u is not finite",
                               micro);

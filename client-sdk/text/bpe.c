@@ -1,4 +1,4 @@
-/* The vocabulary of a byte-level BPE model; see bpe.h.  Merging is in bpe_merge.c. */
+/* The vocabulary of a BPE model; see bpe.h.  Merging is in bpe_merge.c. */
 #include "bpe.h"
 
 #include <string.h>
@@ -56,7 +56,12 @@ static seam_status token_put(seam_bpe *bpe, uint32_t id, const char *text, size_
     }
     const size_t offset = bpe->pool.count;
     SEAM_TRY(seam_text_append(&bpe->pool, text, bytes));
-    bpe->tokens[id] = (seam_bpe_token){offset, (uint32_t)bytes, true, is_literal};
+    bpe->tokens[id] = (seam_bpe_token){.offset = offset,
+                                       .shown = offset,
+                                       .bytes = (uint32_t)bytes,
+                                       .shown_bytes = (uint32_t)bytes,
+                                       .is_present = true,
+                                       .is_literal = is_literal};
     return SEAM_OK;
 }
 
@@ -64,7 +69,42 @@ seam_status seam_bpe_add_literal(seam_bpe *bpe, uint32_t id, const char *text, s
     return token_put(bpe, id, text, bytes, true);
 }
 
+/* The byte that "<0x0A>" names, or -1. */
+static int named_byte(const char *text, size_t bytes) {
+    static const char DIGITS[] = "0123456789ABCDEF";
+    if (bytes != 6 || memcmp(text, "<0x", 3) != 0 || text[5] != '>') {
+        return -1;
+    }
+    const char *const high = memchr(DIGITS, text[3], 16);
+    const char *const low = memchr(DIGITS, text[4], 16);
+    return high == NULL || low == NULL ? -1 : (int)(16 * (high - DIGITS) + (low - DIGITS));
+}
+
+seam_status seam_bpe_show_token(seam_bpe *bpe, uint32_t id, const char *text, size_t bytes) {
+    SEAM_ASSERT(id < bpe->token_count && bytes <= UINT32_MAX);
+    const size_t offset = bpe->pool.count;
+    SEAM_TRY(seam_text_append(&bpe->pool, text, bytes));
+    bpe->tokens[id].shown = offset;
+    bpe->tokens[id].shown_bytes = (uint32_t)bytes;
+    return SEAM_OK;
+}
+
+static seam_status spelt_put(seam_bpe *bpe, uint32_t id, const char *text, size_t bytes) {
+    const int byte = named_byte(text, bytes);
+    SEAM_TRY(token_put(bpe, id, text, bytes, false));
+    if (byte < 0) {
+        return SEAM_OK;
+    }
+    const char raw = (char)byte;
+    bpe->tokens[id].is_byte = true;
+    bpe->byte_ids[byte] = id;
+    return seam_bpe_show_token(bpe, id, &raw, 1);
+}
+
 seam_status seam_bpe_add_token(seam_bpe *bpe, uint32_t id, const char *text, size_t bytes) {
+    if (bpe->by_character) {
+        return spelt_put(bpe, id, text, bytes);
+    }
     char *raw = seam_mem_alloc(bytes);
     size_t raw_bytes = 0;
     if (raw == NULL) {
@@ -113,7 +153,7 @@ seam_status seam_bpe_finish_tokens(seam_bpe *bpe, size_t merge_count) {
             slot = (slot + 1) & bpe->by_text_mask;
         }
         bpe->by_text[slot] = id;
-        if (token->bytes == 1) {
+        if (token->bytes == 1 && !bpe->by_character) {
             bpe->byte_ids[(uint8_t)bytes[0]] = id;
         }
     }
@@ -137,10 +177,13 @@ uint32_t seam_bpe_find(const seam_bpe *bpe, const char *bytes, size_t count) {
 static seam_status merge_ids(uint32_t ret_ids[3], const seam_bpe *bpe, char *scratch,
                              const char *left, size_t left_bytes, const char *right,
                              size_t right_bytes) {
-    size_t a;
-    size_t b;
-    if (!seam_byte_alphabet_read(scratch, &a, left, left_bytes) ||
-        !seam_byte_alphabet_read(scratch + a, &b, right, right_bytes)) {
+    size_t a = left_bytes;
+    size_t b = right_bytes;
+    if (bpe->by_character) {
+        memcpy(scratch, left, left_bytes);
+        memcpy(scratch + left_bytes, right, right_bytes);
+    } else if (!seam_byte_alphabet_read(scratch, &a, left, left_bytes) ||
+               !seam_byte_alphabet_read(scratch + a, &b, right, right_bytes)) {
         return SEAM_E_FORMAT;
     }
     ret_ids[0] = seam_bpe_find(bpe, scratch, a);

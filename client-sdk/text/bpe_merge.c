@@ -23,11 +23,66 @@ static const seam_bpe_merge *merge_find(const seam_bpe *bpe, uint32_t left, uint
     }
 }
 
+/* Bytes of the character at text[0] of well-formed UTF-8. */
+static size_t character_bytes(const char *text, size_t bytes) {
+    size_t count = 1;
+    while (count < bytes && ((uint8_t)text[count] & 0xc0) == 0x80) {
+        count++;
+    }
+    return count;
+}
+
+/* Ids of a character's bytes into ret_ids; false when one has none. */
+static bool fall_back(uint32_t *ret_ids, const seam_bpe *bpe, const char *text, size_t bytes) {
+    for (size_t i = 0; bpe->byte_fallback && i < bytes; i++) {
+        ret_ids[i] = bpe->byte_ids[(uint8_t)text[i]];
+        if (ret_ids[i] == SEAM_NO_TOKEN) {
+            return false;
+        }
+    }
+    return bpe->byte_fallback;
+}
+
+/* The first symbols, one a character: its token, else those of its bytes, else `unk`.  An `unk`
+ * waits for the next character with a token, as in Hugging Face's code: what falls back between
+ * them stands before it. */
+static size_t characters_init(uint32_t *ret_ids, const seam_bpe *bpe, const char *piece,
+                              size_t bytes) {
+    size_t count = 0;
+    bool unk_waits = false;
+    for (size_t i = 0; i < bytes;) {
+        const size_t n = character_bytes(piece + i, bytes - i);
+        const uint32_t id = seam_bpe_find(bpe, piece + i, n);
+        if (id != SEAM_NO_TOKEN) {
+            if (unk_waits) {
+                ret_ids[count++] = bpe->unk_id;
+                unk_waits = false;
+            }
+            ret_ids[count++] = id;
+        } else if (fall_back(ret_ids + count, bpe, piece + i, n)) {
+            count += n;
+        } else if (bpe->unk_id != SEAM_NO_TOKEN) {
+            if (unk_waits && !bpe->fuse_unk) {
+                ret_ids[count++] = bpe->unk_id;
+            }
+            unk_waits = true;
+        }
+        i += n;
+    }
+    if (unk_waits) {
+        ret_ids[count++] = bpe->unk_id;
+    }
+    return count;
+}
+
 /* The first symbols: one a byte.  A byte without a token is `unk` or, without one, dropped. */
 static size_t symbols_init(uint32_t *ret_ids, const seam_bpe *bpe, const char *piece,
                            size_t bytes) {
     size_t count = 0;
     bool after_unk = false;
+    if (bpe->by_character) {
+        return characters_init(ret_ids, bpe, piece, bytes);
+    }
     for (size_t i = 0; i < bytes; i++) {
         const uint32_t id = bpe->byte_ids[(uint8_t)piece[i]];
         if (id != SEAM_NO_TOKEN) {

@@ -1,134 +1,157 @@
-/* The ChatML family; see chat.h. */
+/* Rendering of a conversation; see chat.h.  Which template is which: chat_detect.c. */
 #include "chat.h"
 
 #include <string.h>
 
+#include "arena.h"
 #include "try.h"
 
-/* System messages that templates of the family put in front; found in the template's own text. */
-static const char *const DEFAULT_SYSTEMS[] = {
-    "You are a helpful AI assistant named SmolLM, trained by Hugging Face",
-    "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.",
-    "You are a helpful assistant.",
+/* What stands around the parts of a message. */
+typedef struct frame {
+    const char *head, *after_role, *end, *after_end;
+} frame;
+
+static const frame FRAMES[] = {
+    [SEAM_CHAT_CHATML] = {"<|im_start|>", "\n", "<|im_end|>", "\n"},
+    [SEAM_CHAT_LLAMA3] = {"<|start_header_id|>", "<|end_header_id|>\n\n", "<|eot_id|>", ""},
+    [SEAM_CHAT_LLAMA31] = {"<|start_header_id|>", "<|end_header_id|>\n\n", "<|eot_id|>", ""},
+    [SEAM_CHAT_PHI3] = {"<|", "|>\n", "<|end|>", "\n"},
 };
+/* Of Llama-3.1's system message; the second is the template's own default, so that a row renders
+ * the same on every day. */
+static const char LLAMA31_DATES[] =
+    "Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n";
 
-/* Parts of templates that render otherwise than this file does. */
-static const char *const FOREIGN[] = {"<think>", "reasoning_content", "| trim", "|trim", ".strip("};
-
-seam_status seam_chat_detect(seam_chat *ret_chat, const seam_tokenizer *tokenizer,
-                             seam_error *err) {
-    const char *text = seam_tokenizer_chat_template(tokenizer);
-    seam_chat chat = {0};
-    if (text == NULL) {
-        return seam_error_set(err, SEAM_E_NOT_FOUND, "the model has no chat template");
-    }
-    if (strstr(text, "<|im_start|>") == NULL || strstr(text, "<|im_end|>") == NULL ||
-        !seam_tokenizer_find_added(&chat.start_id, tokenizer, "<|im_start|>") ||
-        !seam_tokenizer_find_added(&chat.end_id, tokenizer, "<|im_end|>")) {
-        return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
-                              "the model's chat template (\"%.40s...\") is not ChatML", text);
-    }
-    for (size_t i = 0; i < sizeof(FOREIGN) / sizeof(FOREIGN[0]); i++) {
-        if (strstr(text, FOREIGN[i]) != NULL) {
-            return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
-                                  "the model's chat template uses %s, which is not supported",
-                                  FOREIGN[i]);
-        }
-    }
-    for (size_t i = 0; i < sizeof(DEFAULT_SYSTEMS) / sizeof(DEFAULT_SYSTEMS[0]); i++) {
-        if (chat.default_system == NULL && strstr(text, DEFAULT_SYSTEMS[i]) != NULL) {
-            chat.default_system = DEFAULT_SYSTEMS[i];
-        }
-    }
-    if (chat.default_system == NULL && strstr(text, "<|im_start|>system") != NULL) {
-        return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
-                              "the model's chat template has a default system message that is not "
-                              "known");
-    }
-    *ret_chat = chat;
-    return SEAM_OK;
-}
-
-typedef struct writer {
-    seam_ids *ids;
-    seam_text *is_reply;
+typedef struct rendering {
     const seam_chat *chat;
-    const seam_tokenizer *tokenizer;
+    seam_text text;
+    size_t *cuts; /* two a reply: where its content begins, and where its end token has ended */
+    size_t cut_count;
     seam_error *err;
-} writer;
+} rendering;
 
-/* Marks every id that has no mark yet. */
-static seam_status mark(const writer *w, size_t begin, char value) {
-    while (w->is_reply != NULL && begin < w->ids->count) {
-        SEAM_TRY(seam_text_append(w->is_reply, &value, 1));
-        begin++;
+/* White space as Python's str.strip sees it: Unicode's, and U+001C to U+001F. */
+static size_t strip_at(const char *text, size_t bytes) {
+    return bytes > 0 && text[0] >= 0x1c && text[0] <= 0x1f ? 1 : seam_space_at(text, bytes);
+}
+
+static size_t strip_before(const char *text, size_t bytes) {
+    return bytes > 0 && text[bytes - 1] >= 0x1c && text[bytes - 1] <= 0x1f
+               ? 1
+               : seam_space_before(text, bytes);
+}
+
+static void content_trim(seam_chat_message *m) {
+    for (size_t n = 1; n > 0;) {
+        n = strip_at(m->content, m->content_bytes);
+        m->content += n;
+        m->content_bytes -= n;
+    }
+    for (size_t n = 1; n > 0;) {
+        n = strip_before(m->content, m->content_bytes);
+        m->content_bytes -= n;
+    }
+}
+
+static seam_status head_render(rendering *r, const char *role) {
+    const frame *const f = &FRAMES[r->chat->family];
+    SEAM_TRY(seam_text_append_string(&r->text, f->head));
+    SEAM_TRY(seam_text_append_string(&r->text, role));
+    return seam_text_append_string(&r->text, f->after_role);
+}
+
+static seam_status message_render(rendering *r, seam_chat_message m, const char *before) {
+    const frame *const f = &FRAMES[r->chat->family];
+    const bool is_reply = strcmp(m.role, "assistant") == 0;
+    if (!is_reply && strcmp(m.role, "user") != 0 && strcmp(m.role, "system") != 0) {
+        return seam_error_set(r->err, SEAM_E_ARG, "role \"%.40s\" is not supported", m.role);
+    }
+    if (r->chat->family == SEAM_CHAT_LLAMA3 || r->chat->family == SEAM_CHAT_LLAMA31) {
+        content_trim(&m);
+    }
+    SEAM_TRY(head_render(r, m.role));
+    SEAM_TRY(seam_text_append_string(&r->text, before));
+    if (is_reply) {
+        r->cuts[r->cut_count++] = r->text.count;
+    }
+    SEAM_TRY(seam_text_append(&r->text, m.content, m.content_bytes));
+    SEAM_TRY(seam_text_append_string(&r->text, f->end));
+    if (is_reply) {
+        r->cuts[r->cut_count++] = r->text.count;
+    }
+    return seam_text_append_string(&r->text, f->after_end);
+}
+
+static bool is_system(const seam_chat_message *m) {
+    return strcmp(m->role, "system") == 0;
+}
+
+static seam_status messages_render(rendering *r, const seam_chat_message *messages, size_t count,
+                                   bool opens_reply) {
+    const seam_chat *const chat = r->chat;
+    const bool has_system = count > 0 && is_system(&messages[0]);
+    const bool dates = chat->family == SEAM_CHAT_LLAMA31;
+    size_t begin = 0;
+    if (dates) {
+        const seam_chat_message empty = {"system", "", 0};
+        SEAM_TRY(message_render(r, has_system ? messages[0] : empty, LLAMA31_DATES));
+        begin = has_system ? 1 : 0;
+    } else if (count > 0 && !has_system && chat->default_system != NULL) {
+        const seam_chat_message first = {"system", chat->default_system,
+                                         strlen(chat->default_system)};
+        SEAM_TRY(message_render(r, first, ""));
+    }
+    for (size_t i = begin; i < count; i++) {
+        const bool is_skipped =
+            chat->skips_empty_system && is_system(&messages[i]) && messages[i].content_bytes == 0;
+        if (!is_skipped) {
+            SEAM_TRY(message_render(r, messages[i], ""));
+        }
+    }
+    return opens_reply ? head_render(r, "assistant") : SEAM_OK;
+}
+
+/* Marks every id that has no mark yet: 1 between the cuts of a reply. */
+static seam_status replies_mark(seam_text *is_reply, size_t first, size_t id_count,
+                                const size_t *ends, size_t end_count) {
+    size_t passed = 0;
+    for (size_t i = first; is_reply != NULL && i < id_count; i++) {
+        while (passed < end_count && ends[passed] <= i) {
+            passed++;
+        }
+        const char mark = (char)(passed % 2);
+        SEAM_TRY(seam_text_append(is_reply, &mark, 1));
     }
     return SEAM_OK;
-}
-
-static seam_status id_put(const writer *w, uint32_t id, char value) {
-    const size_t begin = w->ids->count;
-    SEAM_TRY(seam_ids_append(w->ids, &id, 1));
-    return mark(w, begin, value);
-}
-
-static seam_status text_put(const writer *w, const seam_text *text, char value) {
-    const size_t begin = w->ids->count;
-    SEAM_TRY(seam_tokenizer_encode(w->ids, w->tokenizer, text->count == 0 ? "" : text->bytes,
-                                   text->count, SEAM_SPECIAL_PARSE, w->err));
-    return mark(w, begin, value);
-}
-
-static seam_status head_put(const writer *w, const char *role, const char *content,
-                            size_t content_bytes) {
-    seam_text text = {0};
-    seam_status st = SEAM_OK;
-    SEAM_TRY_GOTO(seam_text_append_string(&text, role), st, done);
-    SEAM_TRY_GOTO(seam_text_append_string(&text, "\n"), st, done);
-    SEAM_TRY_GOTO(seam_text_append(&text, content, content_bytes), st, done);
-    SEAM_TRY_GOTO(id_put(w, w->chat->start_id, 0), st, done);
-    st = text_put(w, &text, 0);
-done:
-    seam_text_deinit(&text);
-    return st;
-}
-
-static seam_status message_put(const writer *w, const seam_chat_message *m) {
-    static const char NEWLINE[] = "\n";
-    const seam_text newline = {.bytes = (char *)(uintptr_t)NEWLINE, .count = 1}; /* only read */
-    const bool is_assistant = strcmp(m->role, "assistant") == 0;
-    if (!is_assistant && strcmp(m->role, "user") != 0 && strcmp(m->role, "system") != 0) {
-        return seam_error_set(w->err, SEAM_E_ARG, "role \"%.40s\" is not supported", m->role);
-    }
-    if (is_assistant) {
-        const seam_text content = {.bytes = (char *)(uintptr_t)m->content, /* only read */
-                                   .count = m->content_bytes};
-        SEAM_TRY(head_put(w, m->role, "", 0));
-        SEAM_TRY(text_put(w, &content, 1));
-    } else {
-        SEAM_TRY(head_put(w, m->role, m->content, m->content_bytes));
-    }
-    SEAM_TRY(id_put(w, w->chat->end_id, is_assistant ? 1 : 0));
-    return text_put(w, &newline, 0);
-}
-
-static seam_status messages_put(const writer *w, const seam_chat_message *messages,
-                                size_t message_count, bool opens_reply) {
-    const char *system = w->chat->default_system;
-    if (message_count > 0 && strcmp(messages[0].role, "system") != 0 && system != NULL) {
-        const seam_chat_message first = {"system", system, strlen(system)};
-        SEAM_TRY(message_put(w, &first));
-    }
-    for (size_t i = 0; i < message_count; i++) {
-        SEAM_TRY(message_put(w, &messages[i]));
-    }
-    return opens_reply ? head_put(w, "assistant", "", 0) : SEAM_OK;
 }
 
 seam_status seam_chat_encode(seam_ids *ids, seam_text *is_reply, const seam_chat *chat,
                              const seam_tokenizer *tokenizer, const seam_chat_message *messages,
                              size_t message_count, bool opens_reply, seam_error *err) {
-    const writer w = {ids, is_reply, chat, tokenizer, err};
-    const seam_status st = messages_put(&w, messages, message_count, opens_reply);
+    const size_t first = ids->count;
+    rendering r = {.chat = chat, .err = err};
+    size_t *const places = seam_mem_zalloc(4 * message_count + 1, sizeof *places);
+    seam_status st = places != NULL ? SEAM_OK : SEAM_E_MEMORY;
+    r.cuts = places;
+    if (st == SEAM_OK && chat->writes_bos) {
+        const uint32_t bos = (uint32_t)seam_tokenizer_bos(tokenizer);
+        st = seam_ids_append(ids, &bos, 1);
+    }
+    if (st == SEAM_OK) {
+        st = messages_render(&r, messages, message_count, opens_reply);
+    }
+    if (st == SEAM_OK) {
+        const seam_encode_args args = {.text = r.text.count > 0 ? r.text.bytes : "",
+                                       .bytes = r.text.count,
+                                       .cuts = r.cuts,
+                                       .cut_count = r.cut_count,
+                                       .ret_ends = r.cuts + 2 * message_count};
+        st = seam_tokenizer_encode_with(ids, tokenizer, &args, err);
+    }
+    if (st == SEAM_OK) {
+        st = replies_mark(is_reply, first, ids->count, r.cuts + 2 * message_count, r.cut_count);
+    }
+    seam_text_deinit(&r.text);
+    seam_mem_free(places);
     return st == SEAM_E_MEMORY ? seam_error_set(err, st, "no memory for a conversation") : st;
 }

@@ -1,17 +1,30 @@
-/* Chat messages in the model's own format: a fixed renderer for the ChatML family.
+/* Chat messages in the model's own format.  Jinja is not interpreted (there is no library for it in
+ * C): the templates of these families are known by their text and rendered here; any other is
+ * refused with its beginning.
  *
- *   <|im_start|>ROLE\nCONTENT<|im_end|>\n        one a message
+ *   ChatML     <|im_start|>ROLE\nCONTENT<|im_end|>\n        one a message: SmolLM2, Qwen2.5
+ *   Llama-3    <|start_header_id|>ROLE<|end_header_id|>\n\nCONTENT<|eot_id|>, contents trimmed
+ *   Llama-3.1  the same; always a system message, which begins with the template's two dates
+ *   Phi-3      <|ROLE|>\nCONTENT<|end|>\n;  Phi-3.5 leaves an empty system message out
  *
- * SmolLM2, Qwen2.5 and their like use it; they differ only in the system message that stands in
- * front when the conversation has none.  Jinja is not interpreted: a template that is not known to
- * be of this family is refused by name. */
+ * ChatML's members differ in the system message that stands in front when the conversation has
+ * none. A begin token stands where the template writes one, and only there. */
 #ifndef SEAM_CHAT_H
 #define SEAM_CHAT_H
 
 #include "tokenizer.h"
 
+typedef enum seam_chat_family {
+    SEAM_CHAT_CHATML = 0,
+    SEAM_CHAT_LLAMA3,
+    SEAM_CHAT_LLAMA31,
+    SEAM_CHAT_PHI3,
+} seam_chat_family;
+
 typedef struct seam_chat {
-    uint32_t start_id, end_id;  /* <|im_start|>, <|im_end|> */
+    seam_chat_family family;
+    bool writes_bos;
+    bool skips_empty_system;
     const char *default_system; /* static text; NULL: none is put in */
 } seam_chat;
 
@@ -22,12 +35,13 @@ typedef struct seam_chat_message {
 } seam_chat_message;
 
 /* The renderer for this tokenizer's template.  SEAM_E_UNIMPLEMENTED (another family, or one whose
- * default system message is not known), SEAM_E_NOT_FOUND (no template). */
+ * default system message is not known), SEAM_E_NOT_FOUND (no template), SEAM_E_FORMAT (a token of
+ * the template is not in the vocabulary). */
 seam_status seam_chat_detect(seam_chat *ret_chat, const seam_tokenizer *tokenizer, seam_error *err);
 /* Appends messages and, with `opens_reply`, the head of an assistant message to be generated.
  * is_reply (may be NULL) gets one byte a new id: 1 for the content of assistant messages and the
- * <|im_end|> after it.  Role and content of a message are encoded as one text, but for assistant
- * messages, whose content is encoded alone: as it is generated.
+ * token that ends each.  The rendered text is encoded as one, but that no token goes across the
+ * beginning of an assistant's content: it is encoded as it is generated.
  * SEAM_E_ARG (a role), SEAM_E_FORMAT (UTF-8), SEAM_E_LIMIT, SEAM_E_MEMORY. */
 seam_status seam_chat_encode(seam_ids *ids, seam_text *is_reply, const seam_chat *chat,
                              const seam_tokenizer *tokenizer, const seam_chat_message *messages,

@@ -353,7 +353,7 @@ seam_status seam_text_render(seam_text *text, const seam_tokenizer *tokenizer,
             SEAM_TRY(seam_text_append_string(text, open));
         }
         SEAM_TRY(seam_tokenizer_decode(text, tokenizer, sample->ids + begin, end - begin,
-                                       SEAM_DECODE_TEXT, err));
+                                       begin == 0 ? SEAM_DECODE_TEXT : SEAM_DECODE_PART, err));
         if (labelled) {
             SEAM_TRY(seam_text_append_string(text, close));
         }

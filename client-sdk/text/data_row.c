@@ -59,8 +59,9 @@ static seam_status ids_put(seam_data_row *row, const uint32_t *ids, size_t count
 
 static seam_status text_put(seam_data_row *row, const seam_data_row_reader *reader,
                             const char *text, size_t bytes, char mark) {
-    SEAM_TRY(seam_tokenizer_encode(&row->ids, reader->tokenizer, text, bytes, SEAM_SPECIAL_PARSE,
-                                   reader->err));
+    const seam_encode_args args = {
+        .text = text, .bytes = bytes, .continues = row->goes_on && mark == 1};
+    SEAM_TRY(seam_tokenizer_encode_with(&row->ids, reader->tokenizer, &args, reader->err));
     return ids_put(row, NULL, 0, mark);
 }
 
@@ -84,8 +85,9 @@ static seam_status choice_read(seam_data_row *row, const seam_data_row_reader *r
     c->text = json_string_value(value);
     c->text_bytes = json_string_length(value);
     c->id_first = row->choice_ids.count;
-    SEAM_TRY(seam_tokenizer_encode(&row->choice_ids, reader->tokenizer, c->text, c->text_bytes,
-                                   SEAM_SPECIAL_PARSE, reader->err));
+    const seam_encode_args args = {
+        .text = c->text, .bytes = c->text_bytes, .continues = row->goes_on};
+    SEAM_TRY(seam_tokenizer_encode_with(&row->choice_ids, reader->tokenizer, &args, reader->err));
     c->id_count = row->choice_ids.count - c->id_first;
     return c->id_count > 0
                ? SEAM_OK
@@ -143,6 +145,7 @@ static seam_status completion_read(seam_data_row *row, const seam_data_row_reade
     if (json_object_get(object, "answer") != NULL) {
         SEAM_TRY(string_get(&row->answer, &row->answer_bytes, object, "answer", reader->err));
     }
+    row->goes_on = prompt_bytes > 0;
     SEAM_TRY(text_put(row, reader, prompt, prompt_bytes, 0));
     SEAM_TRY(completion_put(row, reader, completion, completion_bytes));
     return json_object_get(object, "choices") != NULL ? choices_read(row, reader, object) : SEAM_OK;
@@ -174,6 +177,7 @@ static seam_status alpaca_read(seam_data_row *row, const seam_data_row_reader *r
     SEAM_TRY(string_get(&output, &output_bytes, object, "output", reader->err));
     seam_status st = alpaca_prompt(&prompt, object, reader->err);
     if (st == SEAM_OK) {
+        row->goes_on = true;
         st = text_put(row, reader, prompt.bytes, prompt.count, 0);
     }
     seam_text_deinit(&prompt);
@@ -297,7 +301,10 @@ seam_status seam_data_row_read(seam_data_row *row, const seam_data_row_reader *r
     row->completion_bytes = row->answer_bytes = 0;
     row->group = json_string_value(group); /* NULL when it is absent or no text */
     row->group_bytes = json_string_length(group);
-    SEAM_TRY(ids_put(row, prefix, prefix_count, 0));
+    row->goes_on = false;
+    if (format != SEAM_DATA_MESSAGES) { /* there the template says whether there is a begin token */
+        SEAM_TRY(ids_put(row, prefix, prefix_count, 0));
+    }
     SEAM_TRY(READ[format](row, reader, object));
     labels_settle(row);
     return SEAM_OK;

@@ -18,6 +18,7 @@ typedef struct seam_data_row {
     seam_text mask; /* one byte an id: 1 in the loss */
     size_t prompt_count;
     size_t label_count;
+    bool goes_on;                            /* what is labelled follows a text */
     const char *completion, *answer, *group; /* of the parsed JSON; the last two may be NULL */
     size_t completion_bytes, answer_bytes, group_bytes;
     seam_ids choice_ids;

@@ -139,3 +139,29 @@ seam_status seam_text_append_lossy(seam_text *text, const char *bytes, size_t co
     }
     return SEAM_OK;
 }
+
+size_t seam_space_at(const char *text, size_t bytes) {
+    const uint8_t *const u = (const uint8_t *)text;
+    if (bytes >= 1 && (u[0] == ' ' || (u[0] >= 0x09 && u[0] <= 0x0d))) {
+        return 1;
+    }
+    if (bytes >= 2 && u[0] == 0xc2 && (u[1] == 0x85 || u[1] == 0xa0)) {
+        return 2;
+    }
+    const uint32_t three = bytes < 3 ? 0 : (uint32_t)u[0] << 16 | (uint32_t)u[1] << 8 | u[2];
+    const bool is_space = three == 0xe19a80 ||                        /* U+1680 */
+                          (three >= 0xe28080 && three <= 0xe2808a) || /* U+2000..200A */
+                          three == 0xe280a8 || three == 0xe280a9 ||   /* U+2028, 2029 */
+                          three == 0xe280af || three == 0xe2819f ||   /* U+202F, 205F */
+                          three == 0xe38080;                          /* U+3000 */
+    return is_space ? 3 : 0;
+}
+
+size_t seam_space_before(const char *text, size_t bytes) {
+    for (size_t n = 1; n <= 3 && n <= bytes; n++) {
+        if (seam_space_at(text + bytes - n, n) == n) {
+            return n;
+        }
+    }
+    return 0;
+}

@@ -1,13 +1,12 @@
-/* Encoding and decoding; see tokenizer.h.  Who fills a tokenizer: tokenizer_json.c,
- * tokenizer_gguf.c, tokenizer_open.c.
+/* Encoding; see tokenizer.h.  Who fills a tokenizer: tokenizer_json.c, tokenizer_gguf.c,
+ * tokenizer_open.c.  The way back: tokenizer_decode.c.
  *
  * A text passes: added tokens that are matched before the normalizer, normalizer, added tokens
- * matched after it, split patterns, merges. */
+ * matched after it, Metaspace, split patterns, merges. */
 #include "tokenizer.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <utf8proc.h>
 
 #include "arena.h"
 #include "byte_alphabet.h"
@@ -141,8 +140,38 @@ static int added_order(const void *a, const void *b) {
     return memcmp(x->text, y->text, x->bytes);
 }
 
-void seam_tokenizer_finish(seam_tokenizer *tokenizer) {
+/* What a token of a model by characters shows: its spelling by the decoder's rule. */
+static seam_status token_show(seam_tokenizer *t, uint32_t id) {
+    const seam_token_decoder *d = &t->decoder;
+    const seam_bpe_token *token = &t->bpe.tokens[id];
+    seam_normalizer rule = {.step_count = 0};
+    seam_text spelt = {0};
+    seam_text shown = {0};
+    if (!token->is_present || (token->is_byte && d->byte_fallback) || d->from[0] == '\0') {
+        return SEAM_OK;
+    }
+    seam_status st = seam_text_append(&spelt, t->bpe.pool.bytes + token->offset, token->bytes);
+    if (st == SEAM_OK) {
+        st = seam_normalizer_add(&rule, SEAM_NORMALIZER_REPLACE, d->from, d->to);
+    }
+    if (st == SEAM_OK) {
+        st = seam_normalizer_run(&shown, &rule, spelt.bytes, spelt.count, false, NULL);
+    }
+    if (st == SEAM_OK) {
+        st = seam_bpe_show_token(&t->bpe, id, shown.bytes, shown.count);
+    }
+    seam_text_deinit(&shown);
+    seam_text_deinit(&spelt);
+    return st;
+}
+
+seam_status seam_tokenizer_finish(seam_tokenizer *tokenizer, seam_error *err) {
     seam_tokenizer *t = tokenizer;
+    for (uint32_t id = 0; t->bpe.by_character && id < t->bpe.token_count; id++) {
+        if (token_show(t, id) != SEAM_OK) {
+            return seam_error_set(err, SEAM_E_MEMORY, "out of memory");
+        }
+    }
     if (t->added_count > 1) {
         qsort(t->added, t->added_count, sizeof(*t->added), added_order);
     }
@@ -153,6 +182,7 @@ void seam_tokenizer_finish(seam_tokenizer *tokenizer) {
         }
         t->added_begin[first] = i;
     }
+    return SEAM_OK;
 }
 
 seam_status seam_tokenizer_set_chat_template(seam_tokenizer *tokenizer, const char *text,
@@ -221,25 +251,51 @@ const char *seam_tokenizer_token(size_t *ret_bytes, const seam_tokenizer *tokeni
     if (id >= bpe->token_count || !bpe->tokens[id].is_present) {
         return NULL;
     }
-    *ret_bytes = bpe->tokens[id].bytes;
-    return bpe->pool.bytes + bpe->tokens[id].offset;
+    *ret_bytes = bpe->tokens[id].shown_bytes;
+    return bpe->pool.bytes + bpe->tokens[id].shown;
 }
 
 /* ---- Encoding ---- */
 
 typedef struct encoder {
     const seam_tokenizer *tokenizer;
+    const seam_encode_args *args;
     seam_ids *ids;
-    seam_special special;
+    size_t cut_next;           /* of args->cuts: the first that is not passed */
+    seam_text normal, rewrite; /* scratch */
     seam_error *err;
 } encoder;
 
-static seam_status normalized_encode(encoder *e, const char *text, size_t bytes);
+/* Where a part stands between added tokens. */
+typedef struct part_place {
+    bool begins;   /* what is put before a part is put before this one */
+    bool is_first; /* of the text */
+} part_place;
+
+static seam_status no_memory(encoder *e) {
+    return seam_error_set(e->err, SEAM_E_MEMORY, "no memory to encode a text");
+}
 
 static seam_status piece_encode(void *context, const char *piece, size_t bytes) {
     encoder *e = context;
     const seam_status st = seam_bpe_encode(e->ids, &e->tokenizer->bpe, piece, bytes);
     return st == SEAM_OK ? st : seam_error_set(e->err, st, "no memory to encode a text");
+}
+
+/* Cuts at or before this offset of the text are passed: ids so far are of what stands before. */
+static void cuts_pass(encoder *e, size_t offset) {
+    while (e->cut_next < e->args->cut_count && e->args->cuts[e->cut_next] <= offset) {
+        e->args->ret_ends[e->cut_next++] = e->ids->count;
+    }
+}
+
+/* The first cut behind `at`, or `bytes`. */
+static size_t cut_after(const encoder *e, size_t at, size_t bytes) {
+    size_t i = e->cut_next;
+    while (i < e->args->cut_count && e->args->cuts[i] <= at) {
+        i++;
+    }
+    return i < e->args->cut_count && e->args->cuts[i] < bytes ? e->args->cuts[i] : bytes;
 }
 
 /* The longest added token of this class that `text` begins with, or NULL. */
@@ -250,7 +306,7 @@ static const seam_added_token *added_at(const encoder *e, const char *text, size
     for (size_t i = t->added_begin[first]; i < t->added_begin[first + 1]; i++) {
         const seam_added_token *token = &t->added[i];
         if (token->is_normalized == is_normalized && token->bytes <= bytes &&
-            !(token->is_special && e->special == SEAM_SPECIAL_AS_TEXT) &&
+            !(token->is_special && e->args->special == SEAM_SPECIAL_AS_TEXT) &&
             memcmp(token->text, text, token->bytes) == 0) {
             return token;
         }
@@ -258,31 +314,52 @@ static const seam_added_token *added_at(const encoder *e, const char *text, size
     return NULL;
 }
 
-/* What lies between added tokens of this class goes on to the next stage. */
-static seam_status gap_encode(encoder *e, const char *text, size_t bytes, bool is_normalized) {
+/* Between added tokens, after the normalizer: Metaspace, split patterns, merges. */
+static seam_status split_encode(encoder *e, const char *text, size_t bytes, part_place place) {
+    static const char MARK[] = SEAM_METASPACE;
+    const seam_metaspace *m = &e->tokenizer->metaspace;
     if (bytes == 0) {
         return SEAM_OK;
     }
-    return is_normalized ? seam_split_run(e->tokenizer->split, text, bytes, piece_encode, e, e->err)
-                         : normalized_encode(e, text, bytes);
+    if (!m->is_used) {
+        return seam_split_run(e->tokenizer->split, text, bytes, piece_encode, e, e->err);
+    }
+    const bool prepends =
+        m->prepend == SEAM_METASPACE_ALWAYS
+            ? place.begins
+            : m->prepend == SEAM_METASPACE_FIRST && place.begins && place.is_first;
+    if (seam_metaspace_run(&e->rewrite, text, bytes, prepends) != SEAM_OK) {
+        return no_memory(e);
+    }
+    const char *const all = e->rewrite.bytes;
+    size_t begin = 0;
+    for (size_t at = 1; m->splits && at + sizeof MARK - 1 <= e->rewrite.count; at++) {
+        if (memcmp(all + at, MARK, sizeof MARK - 1) == 0) {
+            SEAM_TRY(piece_encode(e, all + begin, at - begin));
+            begin = at;
+        }
+    }
+    return piece_encode(e, all + begin, e->rewrite.count - begin);
 }
 
-static seam_status added_encode(encoder *e, const char *text, size_t bytes, bool is_normalized) {
+/* A part between added tokens that are matched before the normalizer: those matched after it. */
+static seam_status normalized_encode(encoder *e, const char *text, size_t bytes, part_place place) {
     size_t gap = 0;
     for (size_t at = 0; at < bytes;) {
-        const seam_added_token *token = added_at(e, text + at, bytes - at, is_normalized);
+        const seam_added_token *token = added_at(e, text + at, bytes - at, true);
         if (token == NULL) {
             at++;
             continue;
         }
-        SEAM_TRY(gap_encode(e, text + gap, at - gap, is_normalized));
+        SEAM_TRY(split_encode(e, text + gap, at - gap, place));
         if (seam_ids_append(e->ids, &token->id, 1) != SEAM_OK) {
-            return seam_error_set(e->err, SEAM_E_MEMORY, "no memory to encode a text");
+            return no_memory(e);
         }
         at += token->bytes;
         gap = at;
+        place = (part_place){.begins = true};
     }
-    return gap_encode(e, text + gap, bytes - gap, is_normalized);
+    return split_encode(e, text + gap, bytes - gap, place);
 }
 
 static bool is_ascii(const char *text, size_t bytes) {
@@ -294,64 +371,89 @@ static bool is_ascii(const char *text, size_t bytes) {
     return true;
 }
 
-static seam_status nfc_encode(encoder *e, const char *text, size_t bytes) {
-    const utf8proc_uint8_t *input = (const utf8proc_uint8_t *)text;
-    const utf8proc_option_t options = UTF8PROC_STABLE | UTF8PROC_COMPOSE;
-    const utf8proc_ssize_t input_bytes = (utf8proc_ssize_t)bytes;
-    const utf8proc_ssize_t points = utf8proc_decompose(input, input_bytes, NULL, 0, options);
-    if (points < 0) {
-        return seam_error_set(e->err, SEAM_E_FORMAT, "a text cannot be normalized: %s",
-                              utf8proc_errmsg(points));
+static seam_status part_encode(encoder *e, const char *text, size_t bytes, part_place place) {
+    const seam_normalizer *normalizer = &e->tokenizer->normalizer;
+    if (normalizer->step_count == 0 ||
+        (seam_normalizer_keeps_ascii(normalizer) && is_ascii(text, bytes))) {
+        return normalized_encode(e, text, bytes, place);
     }
-    utf8proc_int32_t *buffer = seam_mem_zalloc((size_t)points + 1, sizeof(*buffer));
-    if (buffer == NULL) {
-        return seam_error_set(e->err, SEAM_E_MEMORY, "no memory to encode a text");
-    }
-    (void)utf8proc_decompose(input, input_bytes, buffer, points, options);
-    const utf8proc_ssize_t count = utf8proc_reencode(buffer, points, options);
     const seam_status st =
-        count < 0 ? seam_error_set(e->err, SEAM_E_FORMAT, "a text cannot be normalized")
-                  : added_encode(e, (const char *)buffer, (size_t)count, true);
-    seam_mem_free(buffer);
-    return st;
+        seam_normalizer_run(&e->normal, normalizer, text, bytes, place.begins, e->err);
+    if (st != SEAM_OK) {
+        return st == SEAM_E_MEMORY ? no_memory(e) : st;
+    }
+    return normalized_encode(e, e->normal.bytes, e->normal.count, place);
 }
 
-static seam_status normalized_encode(encoder *e, const char *text, size_t bytes) {
-    return e->tokenizer->nfc && !is_ascii(text, bytes) ? nfc_encode(e, text, bytes)
-                                                       : added_encode(e, text, bytes, true);
+/* What lies between added tokens, cut where the caller wants it: [begin, end) of the text. */
+static seam_status gap_encode(encoder *e, size_t begin, size_t end) {
+    for (size_t at = begin; at < end;) {
+        const size_t stop = cut_after(e, at, end);
+        const bool is_first = at == 0 && !e->args->continues;
+        const part_place place = {.begins = at == begin && (begin > 0 || is_first),
+                                  .is_first = is_first};
+        cuts_pass(e, at);
+        SEAM_TRY(part_encode(e, e->args->text + at, stop - at, place));
+        at = stop;
+    }
+    return SEAM_OK;
+}
+
+/* Bytes of white space that `text` begins with, or (backwards) that it ends with. */
+static size_t space_bytes(const char *text, size_t bytes, bool backwards) {
+    size_t count = 0;
+    while (count < bytes) {
+        const size_t n = backwards ? seam_space_before(text, bytes - count)
+                                   : seam_space_at(text + count, bytes - count);
+        if (n == 0) {
+            break;
+        }
+        count += n;
+    }
+    return count;
+}
+
+static seam_status text_encode(encoder *e) {
+    const char *const text = e->args->text;
+    const size_t bytes = e->args->bytes;
+    size_t gap = 0;
+    for (size_t at = 0; at < bytes;) {
+        const seam_added_token *token = added_at(e, text + at, cut_after(e, at, bytes) - at, false);
+        if (token == NULL) {
+            at++;
+            continue;
+        }
+        /* A match inside white space that the token before has taken still counts. */
+        const size_t end = at > gap ? at : gap;
+        const size_t left = token->takes_left ? space_bytes(text + gap, end - gap, true) : 0;
+        SEAM_TRY(gap_encode(e, gap, end - left));
+        cuts_pass(e, at);
+        if (seam_ids_append(e->ids, &token->id, 1) != SEAM_OK) {
+            return no_memory(e);
+        }
+        at += token->bytes;
+        gap = at + (token->takes_right ? space_bytes(text + at, bytes - at, false) : 0);
+    }
+    SEAM_TRY(gap_encode(e, gap, bytes));
+    cuts_pass(e, bytes);
+    return SEAM_OK;
+}
+
+seam_status seam_tokenizer_encode_with(seam_ids *ids, const seam_tokenizer *tokenizer,
+                                       const seam_encode_args *args, seam_error *err) {
+    const size_t good = seam_utf8_check(args->text, args->bytes);
+    if (good < args->bytes) {
+        return seam_error_set(err, SEAM_E_FORMAT, "a text is not UTF-8 at byte %zu", good);
+    }
+    encoder e = {.tokenizer = tokenizer, .args = args, .ids = ids, .err = err};
+    const seam_status st = text_encode(&e);
+    seam_text_deinit(&e.normal);
+    seam_text_deinit(&e.rewrite);
+    return st;
 }
 
 seam_status seam_tokenizer_encode(seam_ids *ids, const seam_tokenizer *tokenizer, const char *text,
                                   size_t bytes, seam_special special, seam_error *err) {
-    const size_t good = seam_utf8_check(text, bytes);
-    if (good < bytes) {
-        return seam_error_set(err, SEAM_E_FORMAT, "a text is not UTF-8 at byte %zu", good);
-    }
-    encoder e = {.tokenizer = tokenizer, .ids = ids, .special = special, .err = err};
-    return added_encode(&e, text, bytes, false);
-}
-
-/* ---- Decoding ---- */
-
-seam_status seam_tokenizer_decode(seam_text *text, const seam_tokenizer *tokenizer,
-                                  const uint32_t *ids, size_t count, seam_decode mode,
-                                  seam_error *err) {
-    seam_text raw = {0};
-    seam_status st = SEAM_OK;
-    for (size_t i = 0; i < count && st == SEAM_OK; i++) {
-        size_t bytes = 0;
-        const char *token = seam_tokenizer_token(&bytes, tokenizer, ids[i]);
-        if (token == NULL) {
-            st = seam_error_set(err, SEAM_E_ARG, "id %u has no token", ids[i]);
-        } else if (mode != SEAM_DECODE_SKIP_SPECIAL ||
-                   !seam_tokenizer_is_special(tokenizer, ids[i])) {
-            st = seam_text_append(&raw, token, bytes);
-        }
-    }
-    if (st == SEAM_OK) {
-        st = mode == SEAM_DECODE_RAW ? seam_text_append(text, raw.bytes, raw.count)
-                                     : seam_text_append_lossy(text, raw.bytes, raw.count);
-    }
-    seam_text_deinit(&raw);
-    return st == SEAM_E_MEMORY ? seam_error_set(err, st, "no memory to decode a text") : st;
+    const seam_encode_args args = {.text = text, .bytes = bytes, .special = special};
+    return seam_tokenizer_encode_with(ids, tokenizer, &args, err);
 }

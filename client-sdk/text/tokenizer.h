@@ -1,8 +1,9 @@
-/* Byte-level BPE tokenizers: GPT-2, Llama-3, Qwen2, SmolLM2 and their like.
+/* BPE tokenizers: by bytes (GPT-2, Llama-3, Qwen2, SmolLM2 and their like) and by characters with
+ * bytes to fall back on (SentencePiece's: Phi-3, Llama-2 and theirs).
  *
  * Read from tokenizer.json (Hugging Face), from vocab.json + merges.txt, or from the metadata of a
- * GGUF file; ids equal those of Hugging Face `tokenizers`.  Every component that is not known is
- * refused by name; SentencePiece-style vocabularies are not read yet.
+ * GGUF file (by bytes only); ids equal those of Hugging Face `tokenizers`.  Every component that is
+ * not known is refused by name.
  *
  * Terms: an *added token* is matched as a whole before anything else ("<|im_end|>"); a *special*
  * one has a control meaning.  A *piece* is what the split patterns leave; merges stay inside it.
@@ -64,10 +65,29 @@ typedef enum seam_special {
 seam_status seam_tokenizer_encode(seam_ids *ids, const seam_tokenizer *tokenizer, const char *text,
                                   size_t bytes, seam_special special, seam_error *err);
 
+typedef struct seam_encode_args {
+    const char *text;
+    size_t bytes;
+    seam_special special;
+    /* The text goes on one that was encoded before: a tokenizer that puts a space before a text
+     * puts none before this one. */
+    bool continues;
+    /* Offsets that no token goes across, rising, at most `bytes`; each ret_ends[i] becomes
+     * ids->count where cuts[i] stands.  The rest of the text is encoded as if there were no cut. */
+    const size_t *cuts;
+    size_t cut_count;
+    size_t *ret_ends;
+} seam_encode_args;
+/* As seam_tokenizer_encode. */
+seam_status seam_tokenizer_encode_with(seam_ids *ids, const seam_tokenizer *tokenizer,
+                                       const seam_encode_args *args, seam_error *err);
+
 typedef enum seam_decode {
     SEAM_DECODE_TEXT = 0,     /* well-formed UTF-8: broken characters become U+FFFD */
     SEAM_DECODE_RAW,          /* the tokens' bytes as they are (for streams) */
     SEAM_DECODE_SKIP_SPECIAL, /* as TEXT, without special tokens */
+    SEAM_DECODE_PART,         /* as TEXT, of ids that go on others: the space at their head stays */
+    SEAM_DECODE_REPLY,        /* as PART, without special tokens */
 } seam_decode;
 
 /* Appends the text of ids.  SEAM_E_ARG for an id without a token, SEAM_E_MEMORY. */

@@ -182,7 +182,7 @@ seam_status seam_tokenizer_from_gguf(seam_tokenizer **ret_tokenizer, const struc
     SEAM_TRY_GOTO(tokens_read(&r), st, fail);
     SEAM_TRY_GOTO(merges_read(&r), st, fail);
     SEAM_TRY_GOTO(rest_read(&r), st, fail);
-    seam_tokenizer_finish(r.tokenizer);
+    SEAM_TRY_GOTO(seam_tokenizer_finish(r.tokenizer, err), st, fail);
     *ret_tokenizer = r.tokenizer;
     return SEAM_OK;
 fail:

@@ -101,8 +101,8 @@ seam_status seam_tokenizer_from_vocab(struct seam_tokenizer **ret_tokenizer, con
     SEAM_TRY_GOTO(vocab_read(t, vocab, vocab_path, err), st, fail);
     SEAM_TRY_GOTO(merges_read(t, merges_path, err), st, fail);
     SEAM_TRY_GOTO(seam_split_add(t->split, SEAM_SPLIT_GPT2, false, SEAM_SPLIT_BOTH, err), st, fail);
+    SEAM_TRY_GOTO(seam_tokenizer_finish(t, err), st, fail);
     json_decref(vocab);
-    seam_tokenizer_finish(t);
     *ret_tokenizer = t;
     return SEAM_OK;
 fail:

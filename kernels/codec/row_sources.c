@@ -57,6 +57,18 @@ void seam_row_sources_gather(float *ret_distinct, const float *x, const uint32_t
     }
 }
 
+void seam_row_sources_places(uint32_t *ret_firsts, uint32_t *ret_origins, const uint32_t *sources,
+                             uint32_t rows) {
+    uint32_t distinct = 0;
+    for (uint32_t t = 0; t < rows; t++) {
+        SEAM_ASSERT(sources[t] <= distinct);
+        if (sources[t] == distinct) {
+            ret_firsts[distinct++] = t;
+        }
+        ret_origins[t] = ret_firsts[sources[t]];
+    }
+}
+
 /* From the last row on: a source is never above its row, so it still stands where it was. */
 void seam_row_sources_spread(float *x, const uint32_t *sources, uint32_t rows, uint32_t channels) {
     for (uint32_t t = rows; t-- > 0;) {

@@ -22,6 +22,11 @@ uint32_t seam_row_sources_find(uint32_t *ret_sources, uint32_t *table, const uin
 /* The distinct rows of x (rows, channels), in order; may not alias x. */
 void seam_row_sources_gather(float *ret_distinct, const float *x, const uint32_t *sources,
                              uint32_t rows, uint32_t channels);
+/* The same as places among the rows of the micro-batch, for who cannot read x: ret_firsts
+ * (distinct) is the row at which each distinct one first appears, ret_origins (rows) that of each
+ * row's source, so that row ret_origins[t] is row t. */
+void seam_row_sources_places(uint32_t *ret_firsts, uint32_t *ret_origins, const uint32_t *sources,
+                             uint32_t rows);
 /* In place: x begins with the distinct rows and ends as (rows, channels). */
 void seam_row_sources_spread(float *x, const uint32_t *sources, uint32_t rows, uint32_t channels);
 

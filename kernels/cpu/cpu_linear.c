@@ -8,10 +8,14 @@
  * A call is two to four parallel regions of independent tasks ("works"); between two regions lies
  * what the next one reads.  scale * B is rounded to act, which is exact for a power of two.
  *
+ * With dropout a pair has its own copy of x, zero where x is dropped; of dx the pair's steps are
+ * summed apart, so that only what is kept is added.
+ *
  * Tried, bf16, one core, 1,920 rows, processor ms: panels outside and 256 rows inside: gate_up
  * forward 12.4 (now 8.0); a's chunk copied into whole tiles first: o_proj 1.8 -> 2.2, down 4.0 ->
  * 5.2.  Beside the libraries: tests/bench/bench_products.c, RESULTS.md. */
 #include "cpu_ops.h"
+#include "dropout.h"
 #include "tile.h"
 
 #define ROWS_MAX        512u                       /* rows of a task */
@@ -66,6 +70,7 @@ typedef struct segment {
     const act *a, *packed;
     size_t a_ld;
     uint32_t K, panel_begin, panel_end; /* panels of y that it adds to */
+    const seam_dropout *dropout;        /* of y; NULL: all of it counts */
 } segment;
 
 typedef struct product {
@@ -124,12 +129,34 @@ static void product_store(const product *job, const float *c, uint32_t t0, uint3
     }
 }
 
+/* c += what counts of the segment's share, summed apart. */
+static void segment_add_kept(float *c, const segment *seg, uint32_t t0, uint32_t m, uint32_t n,
+                             uint32_t p) {
+    _Alignas(64) float part[(CHUNK_MAX + TILE_M) * TILE_N];
+    uint16_t draws[TILE_N];
+    tile_product_long(part, TILE_N, false, m, n, seg->a + t0 * seg->a_ld, seg->a_ld, seg->K,
+                      seg->packed + (p - seg->panel_begin) * tile_panel(seg->K));
+    for (uint32_t i = 0; i < m; i++) {
+        dropout_draws(draws, seg->dropout, t0 + i, p * (TILE_N / 8), TILE_N / 8);
+        for (uint32_t j = 0; j < n; j++) {
+            const float share = part[(size_t)i * TILE_N + j];
+            c[(size_t)i * TILE_N + j] += draws[j] >= seg->dropout->threshold ? share : 0.0f;
+        }
+    }
+}
+
 /* Rows [t0, t0 + m) of panel p. */
 static void product_panel(const product *job, float *c, uint32_t t0, uint32_t m, uint32_t p) {
     bool add = false;
     for (uint32_t s = 0; s < job->seg_count; s++) {
         const segment *seg = &job->seg[s];
         if (p < seg->panel_begin || p >= seg->panel_end) {
+            continue;
+        }
+        SEAM_ASSERT(seg->K > 0);
+        if (seg->dropout != NULL) {
+            SEAM_ASSERT(add);
+            segment_add_kept(c, seg, t0, m, min_u32(TILE_N, job->N - p * TILE_N), p);
             continue;
         }
         tile_product_long(c, TILE_N, add, m, min_u32(TILE_N, job->N - p * TILE_N),
@@ -203,6 +230,38 @@ static uint32_t lora_pack_panels(const lora_pack *job) {
     return tile_panels((job->cols ? 0 : job->col_begin % TILE_N) + job->n);
 }
 
+/* ---- Copies of x for pairs with dropout; a task is DROP_ROWS rows ---- */
+#define DROP_ROWS 32u
+
+typedef struct kept_copy {
+    act *dst; /* (T, C) */
+    const act *src;
+    size_t src_ld;
+    uint32_t T, C;
+    const seam_dropout *dropout;
+} kept_copy;
+
+static void kept_copy_task(const void *context, uint32_t task_idx) {
+    const kept_copy *job = context;
+    const uint32_t t0 = task_idx * DROP_ROWS, t1 = min_u32(job->T, t0 + DROP_ROWS);
+    uint16_t draws[8 * DROPOUT_LANES_MAX];
+    for (uint32_t t = t0; t < t1; t++) {
+        const act *src = job->src + t * job->src_ld;
+        act *dst = job->dst + (size_t)t * job->C;
+        for (uint32_t c0 = 0; c0 < job->C; c0 += 8 * DROPOUT_LANES_MAX) {
+            const uint32_t n = min_u32(8 * DROPOUT_LANES_MAX, job->C - c0);
+            dropout_draws(draws, job->dropout, t, c0 / 8, DROPOUT_LANES_MAX);
+            for (uint32_t j = 0; j < n; j++) {
+                dst[c0 + j] = draws[j] >= job->dropout->threshold ? src[c0 + j] : 0;
+            }
+        }
+    }
+}
+
+static void kept_copy_add(works *list, const kept_copy *job) {
+    works_add(list, kept_copy_task, job, (job->T + DROP_ROWS - 1) / DROP_ROWS);
+}
+
 /* ---- Memory of one call, planned and taken with the same code ---- */
 typedef struct bump {
     act *base; /* NULL: planning */
@@ -215,8 +274,26 @@ static act *bump_take(bump *b, size_t count) {
     return ptr;
 }
 
+static bool has_dropout(const seam_lora_pair *pair) {
+    return pair->dropout.threshold != 0;
+}
+
+/* x as the pair reads it: the product's, or a copy without what is dropped. */
+static const act *pair_input(kept_copy *ret_copy, size_t *ret_ld, const seam_lora_pair *pair,
+                             const void *x, size_t x_ld, uint32_t T, uint32_t C, bump *memory) {
+    *ret_ld = x_ld;
+    *ret_copy = (kept_copy){.T = 0};
+    if (!has_dropout(pair)) {
+        return x;
+    }
+    *ret_ld = C;
+    *ret_copy = (kept_copy){bump_take(memory, (size_t)T * C), x, x_ld, T, C, &pair->dropout};
+    return ret_copy->dst;
+}
+
 /* ---- Forward ---- */
 typedef struct forward_plan {
+    kept_copy kept[SEAM_LORA_PAIRS_MAX];
     lora_pack pack_a[SEAM_LORA_PAIRS_MAX], pack_b[SEAM_LORA_PAIRS_MAX];
     product u[SEAM_LORA_PAIRS_MAX], y;
 } forward_plan;
@@ -226,7 +303,7 @@ static void forward_place(forward_plan *plan, const seam_linear_forward_args *a,
     plan->y = (product){.y = a->y, .y_ld = a->y_ld, .y_out = a->y_out, .bias = a->bias};
     plan->y.T = a->T;
     plan->y.N = a->w->N;
-    plan->y.seg[0] = (segment){a->x, a->w->forward, a->x_ld, C, 0, tile_panels(a->w->N)};
+    plan->y.seg[0] = (segment){a->x, a->w->forward, a->x_ld, C, 0, tile_panels(a->w->N), NULL};
     plan->y.seg_count = 1 + a->lora_count;
     for (uint32_t i = 0; i < a->lora_count; i++) {
         const seam_lora_pair *pair = &a->lora[i];
@@ -239,11 +316,13 @@ static void forward_place(forward_plan *plan, const seam_linear_forward_args *a,
         pb->dst = bump_take(memory, lora_pack_panels(pb) * tile_panel(pair->R));
         plan->u[i] = (product){.y = pair->u, .y_ld = pair->R, .y_out = SEAM_OUT_ACT, .T = a->T};
         plan->u[i].N = pair->R;
-        plan->u[i].seg[0] = (segment){a->x, pa->dst, a->x_ld, C, 0, lora_pack_panels(pa)};
+        size_t x_ld = 0;
+        const act *x = pair_input(&plan->kept[i], &x_ld, pair, a->x, a->x_ld, a->T, C, memory);
+        plan->u[i].seg[0] = (segment){x, pa->dst, x_ld, C, 0, lora_pack_panels(pa), NULL};
         plan->u[i].seg_count = 1;
         const uint32_t first = pair->col_begin / TILE_N;
-        plan->y.seg[1 + i] =
-            (segment){pair->u, pb->dst, pair->R, pair->R, first, first + lora_pack_panels(pb)};
+        plan->y.seg[1 + i] = (segment){
+            pair->u, pb->dst, pair->R, pair->R, first, first + lora_pack_panels(pb), NULL};
     }
 }
 
@@ -265,6 +344,9 @@ seam_status CPU_FN(linear_forward)(seam_stream *stream, const seam_linear_forwar
         for (uint32_t i = 0; i < a->lora_count; i++) {
             works_add(&list, lora_pack_task, &plan.pack_a[i], lora_pack_panels(&plan.pack_a[i]));
             works_add(&list, lora_pack_task, &plan.pack_b[i], lora_pack_panels(&plan.pack_b[i]));
+            if (has_dropout(&a->lora[i])) {
+                kept_copy_add(&list, &plan.kept[i]);
+            }
         }
         works_run(stream, &list);
         for (uint32_t i = 0; i < a->lora_count; i++) {
@@ -370,25 +452,44 @@ static void gradient_task(const void *context, uint32_t panel) {
 }
 
 typedef struct backward_plan {
+    kept_copy kept[SEAM_LORA_PAIRS_MAX];
     lora_pack pack_a[SEAM_LORA_PAIRS_MAX], pack_b[SEAM_LORA_PAIRS_MAX];
     product v[SEAM_LORA_PAIRS_MAX], dx;
     transpose ut[SEAM_LORA_PAIRS_MAX], vt[SEAM_LORA_PAIRS_MAX];
-    gradient db[SEAM_LORA_PAIRS_MAX], da;
+    gradient db[SEAM_LORA_PAIRS_MAX];
+    gradient da[SEAM_LORA_PAIRS_MAX]; /* of one x: pairs side by side share its reading */
+    uint32_t da_count;
 } backward_plan;
+
+/* Adds the pair to the gradients of A, vt being its v transposed. */
+static void da_add(backward_plan *plan, const seam_linear_backward_args *a,
+                   const seam_lora_pair *pair, const act *vt, size_t t_ld, bump *memory) {
+    const uint32_t C = a->w->C;
+    size_t x_ld = 0;
+    kept_copy *kept = &plan->kept[pair - a->lora];
+    const act *x = pair_input(kept, &x_ld, pair, a->x, a->x_ld, a->T, C, memory);
+    if (plan->da_count == 0 || has_dropout(pair) || has_dropout(pair - 1)) {
+        plan->da[plan->da_count++] =
+            (gradient){.p = vt, .p_ld = t_ld, .z = x, .z_ld = x_ld, .T = a->T, .M = C};
+    }
+    gradient *da = &plan->da[plan->da_count - 1];
+    da->factor[da->factor_count].out = pair->da;
+    da->factor[da->factor_count].R = pair->R;
+    da->factor[da->factor_count++].scale = pair->scale;
+}
 
 static void backward_place(backward_plan *plan, const seam_linear_backward_args *a, bump *memory) {
     const uint32_t C = a->w->C, N = a->w->N;
     const size_t t_ld = ((size_t)a->T + 95) / 64 * 64 + 32; /* not a multiple of a page */
     uint32_t r_sum = 0;
+    plan->da_count = 0;
     plan->dx = (product){.y = a->dx, .y_ld = a->dx_ld, .y_out = a->dx_out, .T = a->T, .N = C};
-    plan->dx.seg[0] = (segment){a->dy, a->w->backward, a->dy_ld, N, 0, tile_panels(C)};
+    plan->dx.seg[0] = (segment){a->dy, a->w->backward, a->dy_ld, N, 0, tile_panels(C), NULL};
     plan->dx.seg_count = 1 + a->lora_count;
     for (uint32_t i = 0; i < a->lora_count; i++) {
         r_sum += a->lora[i].R;
     }
     act *vt = bump_take(memory, r_sum * t_ld);
-    plan->da = (gradient){.p = vt, .p_ld = t_ld, .z = a->x, .z_ld = a->x_ld, .T = a->T, .M = C};
-    plan->da.factor_count = a->lora_count;
     for (uint32_t i = 0; i < a->lora_count; i++) {
         const seam_lora_pair *pair = &a->lora[i];
         const uint32_t R = pair->R;
@@ -403,9 +504,10 @@ static void backward_place(backward_plan *plan, const seam_linear_backward_args 
         plan->ut[i] = (transpose){ut, pair->u, t_ld, a->T, R};
         plan->vt[i] = (transpose){vt, pair->u, t_ld, a->T, R};
         plan->v[i] = (product){.y = pair->u, .y_ld = R, .y_out = SEAM_OUT_ACT, .T = a->T, .N = R};
-        plan->v[i].seg[0] = (segment){dy, pb->dst, a->dy_ld, pair->N, 0, tile_panels(R)};
+        plan->v[i].seg[0] = (segment){dy, pb->dst, a->dy_ld, pair->N, 0, tile_panels(R), NULL};
         plan->v[i].seg_count = 1;
-        plan->dx.seg[1 + i] = (segment){pair->u, pa->dst, R, R, 0, tile_panels(C)};
+        plan->dx.seg[1 + i] = (segment){pair->u, pa->dst, R, R, 0, tile_panels(C), NULL};
+        plan->dx.seg[1 + i].dropout = has_dropout(pair) ? &pair->dropout : NULL;
         plan->db[i] = (gradient){.p = ut, .p_ld = t_ld, .z = dy, .z_ld = a->dy_ld, .T = a->T};
         plan->db[i].M = pair->N;
         plan->db[i].factor_count = 1;
@@ -413,9 +515,7 @@ static void backward_place(backward_plan *plan, const seam_linear_backward_args 
         plan->db[i].factor[0].out = pair->db;
         plan->db[i].factor[0].R = R;
         plan->db[i].factor[0].scale = pair->scale;
-        plan->da.factor[i].out = pair->da;
-        plan->da.factor[i].R = R;
-        plan->da.factor[i].scale = pair->scale;
+        da_add(plan, a, pair, vt, t_ld, memory);
         vt = vt == NULL ? NULL : vt + R * t_ld;
     }
 }
@@ -439,6 +539,9 @@ seam_status CPU_FN(linear_backward)(seam_stream *stream, const seam_linear_backw
             works_add(&list, lora_pack_task, &plan.pack_a[i], lora_pack_panels(&plan.pack_a[i]));
             works_add(&list, lora_pack_task, &plan.pack_b[i], lora_pack_panels(&plan.pack_b[i]));
             transpose_add(&list, &plan.ut[i]);
+            if (has_dropout(&a->lora[i])) {
+                kept_copy_add(&list, &plan.kept[i]);
+            }
         }
         works_run(stream, &list);
         for (uint32_t i = 0; i < a->lora_count; i++) {
@@ -455,7 +558,9 @@ seam_status CPU_FN(linear_backward)(seam_stream *stream, const seam_linear_backw
     }
     works_run(stream, &list);
     if (a->lora_count > 0) {
-        works_add(&list, gradient_task, &plan.da, tile_panels(plan.da.M));
+        for (uint32_t i = 0; i < plan.da_count; i++) {
+            works_add(&list, gradient_task, &plan.da[i], tile_panels(plan.da[i].M));
+        }
         works_run(stream, &list);
     }
     return SEAM_OK;

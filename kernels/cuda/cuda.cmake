@@ -1,5 +1,10 @@
 # The CUDA backend; needs the toolkit's nvcc and cuBLASLt (preset cuda).
+# CMake 3.25's own module fails with CUDA 13 in a project that asks for 3.25: it marks the library
+# nvToolsExt, which that toolkit has no more, as deprecated.
+set(seam_cmake_minimum ${CMAKE_MINIMUM_REQUIRED_VERSION})
+set(CMAKE_MINIMUM_REQUIRED_VERSION 3.24)
 find_package(CUDAToolkit REQUIRED)
+set(CMAKE_MINIMUM_REQUIRED_VERSION ${seam_cmake_minimum})
 
 # Warpgroup products have a target of their own; compiled for it whatever else is asked for.
 add_library(seam_cuda_hopper OBJECT
@@ -8,7 +13,7 @@ set_target_properties(seam_cuda_hopper PROPERTIES CUDA_ARCHITECTURES 90a-real)
 
 add_library(seam_cuda STATIC
   cuda/cuda_backend.cu cuda/cuda_weight.cu cuda/cuda_kept.cu cuda/cuda_cast.cu cuda/cuda_gemm.cu
-  cuda/cuda_linear.cu cuda/cuda_linear_fp8.cu cuda/cuda_fp8_rows.cu cuda/cuda_plan.cu
+  cuda/cuda_linear.cu cuda/cuda_dropout.cu cuda/cuda_linear_fp8.cu cuda/cuda_fp8_rows.cu cuda/cuda_plan.cu
   cuda/cuda_thin.cu cuda/cuda_rmsnorm.cu cuda/cuda_rope.cu
   cuda/cuda_attention_forward.cu cuda/cuda_attention_forward_mma.cu cuda/cuda_attention_backward.cu
   cuda/cuda_attention_backward_mma.cu cuda/cuda_attention_cached.cu cuda/cuda_swiglu.cu

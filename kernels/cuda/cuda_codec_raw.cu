@@ -14,7 +14,8 @@ static __device__ inline bool is_special(float x) {
     return (__float_as_uint(x) & 0x7f800000u) == 0x7f800000u;
 }
 
-/* dst row i (or list[i]) from src row i (or list[i]); one of the lists at most. */
+/* dst row i (or list[i]) from src row i (or list[i]); one of the lists at most.  With src == dst a
+ * row that others are made from is written with its own values: whoever reads it reads the same. */
 template <typename D, typename S, bool VECTOR>
 static __global__ void __launch_bounds__(THREADS)
     raw_kernel(D *dst, const uint32_t *dst_list, const S *src, const uint32_t *src_list, uint32_t C,

@@ -10,6 +10,7 @@
  * to the caller's workspace and are added in ascending order by a second kernel.  On an H100, 6,144
  * rows, C = 576, rank 16: LoRA's gradients of one pair took 1.2 ms unsplit. */
 #include "cuda_device.cuh"
+#include "cuda_philox.cuh"
 
 #define TILE    64u
 #define STEP    16u
@@ -54,9 +55,12 @@ static __device__ inline void part_add(float (&acc)[4][4], const seam_cuda_part 
         }
         __syncthreads();
     }
-    for (int i = 0; i < 4; i++) {
-        for (int j = 0; j < 4; j++) {
-            acc[i][j] += part.scale * sum[i][j];
+    for (uint32_t i = 0; i < 4; i++) {
+        const uint32_t kept = part.dropout.threshold == 0
+                                  ? 0xff
+                                  : dropout_kept(part.dropout, m0 + tm + i, (n0 + tn) / 8);
+        for (uint32_t j = 0; j < 4; j++) {
+            acc[i][j] += (kept >> (tn % 8 + j) & 1) != 0 ? part.scale * sum[i][j] : 0.0f;
         }
     }
 }

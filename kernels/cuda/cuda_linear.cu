@@ -9,6 +9,8 @@
  * into a room of the scratch, and the shares' kernel adds and rounds.  Bound: the frozen product,
  * 2 T N C operations; the room costs 6 bytes an element of y.
  *
+ * A pair with dropout reads a copy of x of its own (cuda_dropout.cu), which backward makes again.
+ *
  * Llama-3-8B's q|k|v, 6,144 rows, rank 16 on q and v, us forward and backward a block: rooms of
  * 1,024 rows and thin products in plain FMA 1,188 and 1,666 (H200); now 583 and 642 (H100), of the
  * frozen product 386 and 395.  Tried: all in one kernel of wgmma.m64n256k16, tiles of 128 x 256,
@@ -169,20 +171,63 @@ static bool pairs_fit(const seam_stream *stream, const seam_lora_pair *lora, uin
     return fit;
 }
 
+/* The product's input as a pair reads it. */
+typedef struct pair_input {
+    const void *x;
+    uint32_t x_ld;
+} pair_input;
+
+/* Bytes of the copies of x that pairs with dropout read. */
+static size_t kept_bytes(const seam_stream *stream, const seam_lora_pair *lora, uint32_t lora_count,
+                         uint32_t T, uint32_t C) {
+    size_t bytes = 0;
+    for (uint32_t i = 0; i < lora_count; i++) {
+        bytes += lora[i].dropout.threshold != 0
+                     ? seam_cuda_round((size_t)T * C * seam_dtype_bytes(seam_cuda_act(stream)))
+                     : 0;
+    }
+    return bytes;
+}
+
+/* Where each pair's input stands, copies from `place` on, which may be 0 while planning: whether
+ * two are one x is known then too. */
+static void inputs_place(pair_input *ret_inputs, const seam_stream *stream,
+                         const seam_lora_pair *lora, uint32_t lora_count, pair_input x, uint32_t T,
+                         uint32_t C, uintptr_t place) {
+    for (uint32_t i = 0; i < lora_count; i++) {
+        const bool own = lora[i].dropout.threshold != 0;
+        ret_inputs[i] = own ? pair_input{(const void *)place, C} : x;
+        place += kept_bytes(stream, &lora[i], 1, T, C);
+    }
+}
+
+static seam_status inputs_make(const pair_input *inputs, seam_stream *stream,
+                               const seam_lora_pair *lora, uint32_t lora_count, pair_input x,
+                               uint32_t T, uint32_t C) {
+    for (uint32_t i = 0; i < lora_count; i++) {
+        if (lora[i].dropout.threshold != 0) {
+            SEAM_TRY(seam_cuda_kept_copy(stream, (void *)inputs[i].x, x.x, x.x_ld, T, C,
+                                         &lora[i].dropout));
+        }
+    }
+    return SEAM_OK;
+}
+
 /* ---- forward ---- */
 /* u = x A^T of every pair. */
-static seam_status inputs_project(seam_stream *stream, const seam_linear_forward_args *a, bool thin,
-                                  float *split) {
+static seam_status inputs_project(seam_stream *stream, const seam_linear_forward_args *a,
+                                  const pair_input *inputs, bool thin, float *split) {
     seam_cuda_thin dots[SEAM_LORA_PAIRS_MAX] = {};
     for (uint32_t i = 0; i < a->lora_count; i++) {
         const seam_lora_pair *pair = &a->lora[i];
+        const pair_input own = inputs[i];
         dots[i] = {
-            .x = a->x, .w = pair->a, .y = pair->u, .x_ld = a->x_ld, .K = a->w->C, .R = pair->R};
+            .x = own.x, .w = pair->a, .y = pair->u, .x_ld = own.x_ld, .K = a->w->C, .R = pair->R};
         if (!thin) {
             SEAM_TRY(one_product(stream, pair->u, SEAM_OUT_ACT, a->T, pair->R, split,
-                                 {.x = a->x,
+                                 {.x = own.x,
                                   .w = pair->a,
-                                  .x_m = a->x_ld,
+                                  .x_m = own.x_ld,
                                   .x_k = 1,
                                   .w_n = a->w->C,
                                   .w_k = 1,
@@ -225,10 +270,16 @@ seam_status seam_cuda_linear_forward(seam_stream *stream, const seam_linear_forw
     }
     bytes = seam_cuda_round(bytes);
     const size_t fp8_begin = bytes + seam_cuda_round(room_bytes(&t));
-    SEAM_TRY(seam_cuda_scratch(&scratch, stream, fp8_begin + fp8_bytes));
+    const size_t kept_begin = fp8_begin + seam_cuda_round(fp8_bytes);
+    SEAM_TRY(seam_cuda_scratch(&scratch, stream,
+                               kept_begin + kept_bytes(stream, a->lora, a->lora_count, a->T, C)));
     t.room = (float *)((char *)scratch + bytes);
     t.product.fp8_room = fp8_bytes > 0 ? (char *)scratch + fp8_begin : NULL;
-    SEAM_TRY(inputs_project(stream, a, t.thin, (float *)scratch));
+    pair_input inputs[SEAM_LORA_PAIRS_MAX];
+    inputs_place(inputs, stream, a->lora, a->lora_count, {a->x, a->x_ld}, a->T, C,
+                 (uintptr_t)scratch + kept_begin);
+    SEAM_TRY(inputs_make(inputs, stream, a->lora, a->lora_count, {a->x, a->x_ld}, a->T, C));
+    SEAM_TRY(inputs_project(stream, a, inputs, t.thin, (float *)scratch));
     for (uint32_t i = 0; i < a->lora_count; i++) {
         const seam_lora_pair *pair = &a->lora[i];
         SEAM_ASSERT(pair->col_begin + pair->N <= N);
@@ -248,11 +299,12 @@ seam_status seam_cuda_linear_forward(seam_stream *stream, const seam_linear_forw
 
 /* ---- backward ---- */
 /* The scratch of a backward call: a pair's v (T, R); turned A (C, R) and B (R, N) where thin; the
- * pieces of the sums; the room; the rounded dy. */
+ * pieces of the sums; the room; the rounded dy; the copies of x. */
 typedef struct backward_scratch {
     void *v[SEAM_LORA_PAIRS_MAX], *a[SEAM_LORA_PAIRS_MAX], *b[SEAM_LORA_PAIRS_MAX];
     float *split, *room;
     void *fp8_room;
+    pair_input input[SEAM_LORA_PAIRS_MAX]; /* copies of x, where a pair has dropout */
     size_t bytes;
 } backward_scratch;
 
@@ -262,10 +314,10 @@ static uint32_t sums_of(seam_cuda_thin *ret_sums, const seam_linear_backward_arg
     uint32_t count = 0;
     for (uint32_t i = 0; i < a->lora_count; i++) {
         const seam_lora_pair *p = &a->lora[i];
-        ret_sums[count++] = {.x = a->x,
+        ret_sums[count++] = {.x = s->input[i].x,
                              .w = s->v[i],
                              .y = p->da,
-                             .x_ld = a->x_ld,
+                             .x_ld = s->input[i].x_ld,
                              .y_k = 1,
                              .y_r = a->w->C,
                              .K = a->w->C,
@@ -294,11 +346,14 @@ static void *scratch_take(backward_scratch *s, char *base, size_t bytes) {
 }
 
 /* Lays the scratch out; base NULL: counts its bytes only. */
-static backward_scratch scratch_plan(const seam_linear_backward_args *a, const task *t, char *base,
-                                     size_t act_bytes) {
+static backward_scratch scratch_plan(const seam_stream *stream, const seam_linear_backward_args *a,
+                                     const task *t, char *base) {
+    const size_t act_bytes = seam_dtype_bytes(seam_cuda_act(stream));
     const uint32_t T = a->T, C = a->w->C;
     backward_scratch s = {};
     size_t split = 0;
+    inputs_place(s.input, stream, a->lora, a->lora_count, {a->x, a->x_ld}, T, C, (uintptr_t)base);
+    s.bytes = kept_bytes(stream, a->lora, a->lora_count, T, C);
     for (uint32_t i = 0; i < a->lora_count; i++) {
         const uint32_t N = a->lora[i].N, R = a->lora[i].R;
         s.v[i] = scratch_take(&s, base, (size_t)T * R * act_bytes);
@@ -344,7 +399,7 @@ static seam_status pairs_backward_thin(seam_stream *stream, const seam_linear_ba
 
 /* v (T, R) = dy_cols B, da += scale v^T x, db += scale dy_cols^T u. */
 static seam_status pair_backward(seam_stream *stream, const seam_linear_backward_args *a,
-                                 const seam_lora_pair *pair, void *v, float *split) {
+                                 const seam_lora_pair *pair, pair_input x, void *v, float *split) {
     const uint32_t C = a->w->C, R = pair->R;
     const size_t act_bytes = seam_dtype_bytes(seam_cuda_act(stream));
     const void *dy = (const char *)a->dy + pair->col_begin * act_bytes;
@@ -361,11 +416,11 @@ static seam_status pair_backward(seam_stream *stream, const seam_linear_backward
                           .scale = 1.0f}));
     SEAM_TRY(one_product(stream, pair->da, SEAM_OUT_ACC_ADD, R, C, split,
                          {.x = v,
-                          .w = a->x,
+                          .w = x.x,
                           .x_m = 1,
                           .x_k = R,
                           .w_n = 1,
-                          .w_k = a->x_ld,
+                          .w_k = x.x_ld,
                           .K = a->T,
                           .n_begin = 0,
                           .n_end = 0,
@@ -385,7 +440,6 @@ static seam_status pair_backward(seam_stream *stream, const seam_linear_backward
 
 seam_status seam_cuda_linear_backward(seam_stream *stream, const seam_linear_backward_args *args) {
     const seam_linear_backward_args *a = args;
-    const size_t act_bytes = seam_dtype_bytes(seam_cuda_act(stream));
     const uint32_t C = a->w->C;
     void *scratch = NULL;
     SEAM_ASSERT(!a->fp8 || stream->backend->ops.fp8);
@@ -406,8 +460,9 @@ seam_status seam_cuda_linear_backward(seam_stream *stream, const seam_linear_bac
     }
     t.thin = pairs_fit(stream, a->lora, a->lora_count, a->w, a->x, a->x_ld, a->dy, a->dy_ld) &&
              a->dx_ld % VECTOR == 0 && vector_aligned(a->dx);
-    SEAM_TRY(seam_cuda_scratch(&scratch, stream, scratch_plan(a, &t, NULL, act_bytes).bytes));
-    const backward_scratch s = scratch_plan(a, &t, (char *)scratch, act_bytes);
+    SEAM_TRY(seam_cuda_scratch(&scratch, stream, scratch_plan(stream, a, &t, NULL).bytes));
+    const backward_scratch s = scratch_plan(stream, a, &t, (char *)scratch);
+    SEAM_TRY(inputs_make(s.input, stream, a->lora, a->lora_count, {a->x, a->x_ld}, a->T, C));
     t.room = s.room;
     t.product.fp8_room = s.fp8_room;
     if (t.thin && a->lora_count > 0) {
@@ -416,7 +471,7 @@ seam_status seam_cuda_linear_backward(seam_stream *stream, const seam_linear_bac
     for (uint32_t i = 0; i < a->lora_count; i++) {
         const seam_lora_pair *pair = &a->lora[i];
         if (!t.thin) {
-            SEAM_TRY(pair_backward(stream, a, pair, s.v[i], s.split));
+            SEAM_TRY(pair_backward(stream, a, pair, s.input[i], s.v[i], s.split));
         }
         t.share[i] = {.x = s.v[i],
                       .w = t.thin ? s.a[i] : pair->a,
@@ -427,7 +482,8 @@ seam_status seam_cuda_linear_backward(seam_stream *stream, const seam_linear_bac
                       .K = pair->R,
                       .n_begin = 0,
                       .n_end = C,
-                      .scale = pair->scale};
+                      .scale = pair->scale,
+                      .dropout = pair->dropout};
     }
     return a->dx == NULL ? SEAM_OK : task_run(stream, &t);
 }

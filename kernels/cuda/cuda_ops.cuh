@@ -129,6 +129,7 @@ typedef struct seam_cuda_part {
     size_t x_m, x_k, w_n, w_k;
     uint32_t K, n_begin, n_end;
     float scale;
+    seam_dropout dropout; /* of y's values, which get only what counts */
 } seam_cuda_part;
 #define SEAM_CUDA_PARTS_MAX (SEAM_LORA_PAIRS_MAX + 1)
 
@@ -144,6 +145,10 @@ typedef struct seam_cuda_gemm_args {
 } seam_cuda_gemm_args;
 size_t seam_cuda_gemm_split_bytes(uint32_t M, uint32_t N, uint32_t K);
 seam_status seam_cuda_gemm(seam_stream *stream, const seam_cuda_gemm_args *args);
+
+/* dst (T, C) act = x (T, C), zero where it is dropped; cuda_dropout.cu. */
+seam_status seam_cuda_kept_copy(seam_stream *stream, void *dst, const void *src, uint32_t src_ld,
+                                uint32_t T, uint32_t C, const seam_dropout *dropout);
 
 /* LoRA's thin products on tensor cores, bf16, cuda_thin.cu.  All pointers on 16 bytes; x_ld, K and
  * R are multiples of 8. turns   y (K, R) = x (R, K)^T dots    y (T, R) = x (T, K) w (R, K)^T sums

@@ -16,6 +16,7 @@
 #include <cuda_pipeline.h>
 
 #include "cuda_mma.cuh"
+#include "cuda_philox.cuh"
 
 #define DOT_WARPS  8u
 #define DOT_ROWS   32u
@@ -228,9 +229,15 @@ static __device__ inline void share_add(float (&total)[8][4], const seam_cuda_pa
             mma32(c[t], rows, vector_or_zero(w + (n - part.n_begin) * part.w_n + k, inside));
         }
     }
-    for (int t = 0; t < 8; t++) {
-        for (int i = 0; i < 4; i++) {
-            total[t][i] += part.scale * c[t][i];
+#pragma unroll
+    for (uint32_t q = 0; q < 4; q++) { /* eight columns each: row q / 2, half q % 2 */
+        const uint32_t m = row + q / 2 * 8, n = n0 + q % 2 * 32 + threadIdx.x % 4 * 8;
+        const uint32_t kept =
+            part.dropout.threshold == 0 ? 0xff : dropout_kept(part.dropout, m, n / 8);
+#pragma unroll
+        for (uint32_t j = 0; j < 8; j++) {
+            const uint32_t t = q % 2 * 4 + j / 2, i = q / 2 * 2 + j % 2;
+            total[t][i] += (kept >> j & 1) != 0 ? part.scale * c[t][i] : 0.0f;
         }
     }
 }

@@ -70,7 +70,8 @@ struct seam_device_codec {
                               const seam_device_rows *rows, void *codes, seam_dtype code_type);
     seam_status (*raw_decode)(seam_stream *stream, const seam_device_rows *rows, const void *codes,
                               seam_dtype code_type);
-    /* ret (rows, C) dense f32 = the rows. */
+    /* ret (rows, C) dense f32 = the rows.  It may be rows->x itself where a row that the list names
+     * is listed at its own place: rows that are equal are spread so. */
     seam_status (*rows_gather)(seam_stream *stream, float *ret, const seam_device_rows *rows);
     /* ret_sums (C): sum over the rows of g^2, or of g * (decoded - x), in f64 in row order, as
      * gates.h sums.  g f32; x, decoded (rows, C) dense. */

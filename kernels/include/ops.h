@@ -43,16 +43,29 @@ typedef struct seam_stream seam_stream;   /* an order of ops on a backend, with 
 typedef struct seam_weight seam_weight;   /* a frozen (N, C) matrix, packed for both products */
 typedef struct seam_device_codec seam_device_codec; /* device_codec.h */
 
+/* Dropout of a LoRA pair's input (Srivastava et al. 2014, JMLR 15): x counts as zero where its draw
+ * is below the threshold, forward and back.  The draw of x[t, c] is a 16-bit word that depends on
+ * nothing else: of Philox4x32-10 with this key at the counter (c / 8, t, place, "drop"), word
+ * c % 8 / 2 of the four, its lower half for an even c.  What is kept is not scaled here: the pair's
+ * scale has the factor 65536 / (65536 - threshold). */
+typedef struct seam_dropout {
+    uint32_t threshold; /* of 65536; 0: no dropout */
+    uint32_t place;     /* of the pair in the model */
+    uint32_t key[2];    /* of the micro-batch */
+} seam_dropout;
+#define SEAM_DROPOUT_STREAM 0x64726f70u /* "drop" */
+
 /* One LoRA pair on output columns [col_begin, col_begin + N) of a stacked linear.
  * Hu et al. 2021, arXiv:2106.09685: y += scale * (x A^T) B^T.   a (R, C) act, b (N, R) act:
  * compute copies of the master parameters.   u (T, R) act: x A^T, kept for backward, which may
  * leave something else there.   da (R, C), db (N, R) acc: backward adds to them. */
 typedef struct seam_lora_pair {
     uint32_t col_begin, N, R;
-    float scale; /* alpha / rank */
+    float scale; /* alpha / rank, or / sqrt(rank), times dropout's factor */
     const void *a, *b;
     void *u;
     void *da, *db;
+    seam_dropout dropout; /* of x, in u, da and dx */
 } seam_lora_pair;
 #define SEAM_LORA_PAIRS_MAX 3 /* q, k, v of one stacked product */
 

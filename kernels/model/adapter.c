@@ -15,6 +15,7 @@
 #define NO_TARGET  255
 /* Third word of the initial values' counter; keeps them apart from the codec's draws. */
 #define INIT_STREAM 0x4c6f5241u /* "LoRA" */
+#define DRAW_RANGE  65536       /* of dropout's draws */
 
 static seam_status config_check(const seam_lora_config *config, seam_error *err);
 static seam_status slots_plan(seam_adapter *a);
@@ -65,9 +66,35 @@ static void *at(const void *base, size_t element, seam_dtype dtype) {
     return (uint8_t *)(uintptr_t)base + element * seam_dtype_bytes(dtype);
 }
 
+/* Dropout of a target's input.  The micro-batch's key: words 0 and 1 of Philox4x32-10 with key =
+ * seed and counter = (step, step >> 32, micro, "drop"). */
+static seam_dropout dropout_of(const seam_adapter *a, uint32_t layer, uint32_t target,
+                               const seam_draw *draw) {
+    seam_dropout dropout = {0};
+    if (draw == NULL || a->config.dropout <= 0) {
+        return dropout;
+    }
+    const long drawn = lrint((double)a->config.dropout * DRAW_RANGE);
+    const uint32_t key[2] = {(uint32_t)a->config.seed, (uint32_t)(a->config.seed >> 32)};
+    const uint32_t counter[4] = {(uint32_t)draw->step, (uint32_t)(draw->step >> 32), draw->micro,
+                                 SEAM_DROPOUT_STREAM};
+    uint32_t words[4];
+    seam_philox(words, counter, key);
+    dropout.threshold = drawn > 0 ? (uint32_t)drawn : 1;
+    dropout.place = (a->blocks->layer_begin + layer) * SEAM_LORA_PLACES + target;
+    dropout.key[0] = words[0];
+    dropout.key[1] = words[1];
+    return dropout;
+}
+
+float seam_lora_scale(const seam_lora_config *config) {
+    const double rank = config->rank;
+    return (float)((double)config->alpha / (config->rslora ? sqrt(rank) : rank));
+}
+
 uint32_t seam_adapter_pairs(seam_lora_pair ret_pairs[SEAM_LORA_PAIRS_MAX],
                             const seam_adapter *adapter, uint32_t layer, uint32_t product,
-                            void *const u[SEAM_LORA_TARGETS]) {
+                            void *const u[SEAM_LORA_TARGETS], const seam_draw *draw) {
     if (adapter == NULL) {
         return 0;
     }
@@ -81,16 +108,19 @@ uint32_t seam_adapter_pairs(seam_lora_pair ret_pairs[SEAM_LORA_PAIRS_MAX],
         const seam_adapter_slot *a =
             &adapter->slots[2 * (layer * adapter->target_count + adapter->target_rank[t])];
         const seam_adapter_slot *b = a + 1;
+        const seam_dropout dropout = dropout_of(adapter, layer, t, draw);
+        const float kept = (float)(DRAW_RANGE - dropout.threshold) / DRAW_RANGE;
         ret_pairs[count++] = (seam_lora_pair){
             .col_begin = seam_lora_target_shape(adapter->blocks, t).col_begin,
             .N = b->rows,
             .R = adapter->config.rank,
-            .scale = adapter->config.alpha / (float)adapter->config.rank,
+            .scale = seam_lora_scale(&adapter->config) / kept,
             .a = at(values, a->begin, ops->act),
             .b = at(values, b->begin, ops->act),
             .u = u[t],
             .da = at(adapter->grad, a->begin, ops->acc),
             .db = at(adapter->grad, b->begin, ops->acc),
+            .dropout = dropout,
         };
     }
     return count;
@@ -157,6 +187,10 @@ static seam_status config_check(const seam_lora_config *config, seam_error *err)
     if (!isfinite(config->alpha) || config->alpha <= 0) {
         return seam_error_set(err, SEAM_E_ARG, "lora.alpha %g: must be above 0",
                               (double)config->alpha);
+    }
+    if (!(config->dropout >= 0 && config->dropout <= (float)SEAM_LORA_DROPOUT_MAX)) {
+        return seam_error_set(err, SEAM_E_ARG, "lora.dropout %g: must be 0..%g",
+                              (double)config->dropout, SEAM_LORA_DROPOUT_MAX);
     }
     if (config->targets == 0 || config->targets >> SEAM_LORA_TARGETS != 0) {
         return seam_error_set(err, SEAM_E_ARG,

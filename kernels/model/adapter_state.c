@@ -2,7 +2,7 @@
  * same bits.  Gradients are not in it: between two steps they are zero.
  *
  *   "SEAMADPT"  version u32 = 1  bytes of a value u32 (4 or 8)  rank u32  targets u32
- *   layer_begin u32  layer_count u32  alpha f32  zero u32  applied steps u64
+ *   layer_begin u32  layer_count u32  alpha f32  rslora u32  applied steps u64
  *   then master, first moment, second moment; each: every tensor in order, row-major, LE. */
 #include <string.h>
 
@@ -29,6 +29,7 @@ static void header_put(uint8_t ret[HEADER_BYTES], const seam_adapter *a) {
     seam_put_u32(ret + 24, a->blocks->layer_begin);
     seam_put_u32(ret + 28, a->blocks->layer_count);
     seam_put_f32(ret + 32, a->config.alpha);
+    seam_put_u32(ret + 36, a->config.rslora);
     seam_put_u64(ret + 40, a->applied_step_count);
 }
 

@@ -33,10 +33,18 @@ enum {
 
 typedef struct seam_lora_config {
     uint32_t rank;    /* 1..SEAM_LORA_RANK_MAX */
-    float alpha;      /* scale = alpha / rank */
+    float alpha;      /* scale = alpha / rank; alpha / sqrt(rank) with rslora */
     uint32_t targets; /* bits above, at least one */
-    uint64_t seed;    /* of A's initial values (B starts at zero) */
+    uint64_t seed;    /* of A's initial values (B starts at zero) and of dropout */
+    bool rslora;      /* Kalajdzievski 2023, arXiv:2312.03732 */
+    /* Share of the adapted inputs that a training pass drops, 0..SEAM_LORA_DROPOUT_MAX, in steps of
+     * 2^-16; each projection draws its own (ops.h, seam_dropout). */
+    float dropout;
 } seam_lora_config;
+#define SEAM_LORA_DROPOUT_MAX 0.95
+
+/* What B A is multiplied by. */
+float seam_lora_scale(const seam_lora_config *config);
 
 /* ---- Frozen weights ---- */
 typedef struct seam_blocks seam_blocks;
@@ -114,11 +122,19 @@ seam_status seam_adapter_step(double *ret_norm, uint64_t *ret_state_hash, seam_a
                               uint64_t step);
 
 /* ---- One micro-batch ---- */
+/* Which one of a run it is: what dropout draws by, beside the adapter's seed, the projection, the
+ * row in the micro-batch and the channel. */
+typedef struct seam_draw {
+    uint64_t step;
+    uint32_t micro;
+} seam_draw;
+
 typedef struct seam_batch {
     uint32_t rows;             /* T, 1..rows_max */
     uint32_t seq_count;        /* S */
     const uint32_t *seq_begin; /* (S + 1), 0 first, rows last, strictly rising */
     const uint32_t *positions; /* (T), below context_max */
+    const seam_draw *draw;     /* training; NULL: nothing is dropped */
 } seam_batch;
 
 typedef struct seam_activations_options {

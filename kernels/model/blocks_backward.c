@@ -60,6 +60,7 @@ static seam_status layer_again(const backward *pass, uint32_t layer) {
                              .x = l->x_kept,
                              .rows = batch->rows,
                              .positions = batch->positions,
+                             .draw = batch->draw,
                              .again = true};
     SEAM_TRY(seam_layer_attention_begin(&again, layer));
     SEAM_TRY(seam_layer_attention(&again, layer, batch));
@@ -105,7 +106,8 @@ static seam_status product_backward(const backward *pass, uint32_t layer, const 
         .w = p->w,
         .T = pass->batch->rows,
         .lora = pairs,
-        .lora_count = seam_adapter_pairs(pairs, pass->adapter, layer, p->id, l->u),
+        .lora_count =
+            seam_adapter_pairs(pairs, pass->adapter, layer, p->id, l->u, pass->batch->draw),
         .fp8 = pass->acts->fp8};
     if (args.dx == NULL && args.lora_count == 0) {
         return SEAM_OK;

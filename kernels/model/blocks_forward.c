@@ -26,7 +26,8 @@ seam_status seam_blocks_forward(const seam_blocks *blocks, seam_adapter *adapter
                             .stream = stream,
                             .x = x,
                             .rows = batch->rows,
-                            .positions = batch->positions};
+                            .positions = batch->positions,
+                            .draw = batch->draw};
     for (uint32_t layer = 0; layer < blocks->layer_count; layer++) {
         SEAM_TRY(seam_layer_attention_begin(&pass, layer));
         SEAM_TRY(seam_layer_attention(&pass, layer, batch));
@@ -88,7 +89,8 @@ seam_status seam_layer_attention_begin(const seam_pass *pass, uint32_t layer) {
         .w = weights->qkv,
         .T = pass->rows,
         .lora = pairs,
-        .lora_count = seam_adapter_pairs(pairs, pass->adapter, layer, SEAM_PRODUCT_QKV, l->u),
+        .lora_count =
+            seam_adapter_pairs(pairs, pass->adapter, layer, SEAM_PRODUCT_QKV, l->u, pass->draw),
         .fp8 = pass->acts->fp8};
     SEAM_TRY(b->ops->linear_forward(pass->stream, &qkv));
     /* q and k stand side by side: one call rotates the heads of both. */
@@ -141,7 +143,8 @@ seam_status seam_layer_attention_end(const seam_pass *pass, uint32_t layer) {
         .w = weights->o,
         .T = pass->rows,
         .lora = pairs,
-        .lora_count = seam_adapter_pairs(pairs, pass->adapter, layer, SEAM_PRODUCT_O, l->u),
+        .lora_count =
+            seam_adapter_pairs(pairs, pass->adapter, layer, SEAM_PRODUCT_O, l->u, pass->draw),
         .fp8 = pass->acts->fp8};
     SEAM_TRY(b->ops->linear_forward(pass->stream, &o));
     SEAM_TRY(norm(pass, l->mlp_h, l->mlp_rstd, l->x_mid, weights->mlp_norm));
@@ -155,8 +158,8 @@ seam_status seam_layer_attention_end(const seam_pass *pass, uint32_t layer) {
         .w = weights->gate_up,
         .T = pass->rows,
         .lora = wide_pairs,
-        .lora_count =
-            seam_adapter_pairs(wide_pairs, pass->adapter, layer, SEAM_PRODUCT_GATE_UP, l->u),
+        .lora_count = seam_adapter_pairs(wide_pairs, pass->adapter, layer, SEAM_PRODUCT_GATE_UP,
+                                         l->u, pass->draw),
         .fp8 = pass->acts->fp8};
     SEAM_TRY(b->ops->linear_forward(pass->stream, &gate_up));
     const seam_swiglu_forward_args swiglu = {
@@ -175,7 +178,8 @@ seam_status seam_layer_attention_end(const seam_pass *pass, uint32_t layer) {
         .w = weights->down,
         .T = pass->rows,
         .lora = down_pairs,
-        .lora_count = seam_adapter_pairs(down_pairs, pass->adapter, layer, SEAM_PRODUCT_DOWN, l->u),
+        .lora_count = seam_adapter_pairs(down_pairs, pass->adapter, layer, SEAM_PRODUCT_DOWN, l->u,
+                                         pass->draw),
         .fp8 = pass->acts->fp8};
     return b->ops->linear_forward(pass->stream, &down);
 }

@@ -78,15 +78,18 @@ struct seam_adapter {
     uint64_t applied_step_count; /* AdamW's bias correction */
 };
 
+/* Places of dropout a layer: ops.h, seam_dropout. */
+#define SEAM_LORA_PLACES 16
+
 /* Elements of a flat buffer, and the bytes on the host beside them. */
 size_t seam_adapter_elements(const seam_blocks *blocks, const seam_lora_config *config);
 size_t seam_adapter_host_bytes(const seam_blocks *blocks, const seam_lora_config *config);
 
 /* Pairs of one product of one layer; returns their count (0 without an adapter).  u[target] are
- * the places of the kept x A^T. */
+ * the places of the kept x A^T; draw may be NULL. */
 uint32_t seam_adapter_pairs(seam_lora_pair ret_pairs[SEAM_LORA_PAIRS_MAX],
                             const seam_adapter *adapter, uint32_t layer, uint32_t product,
-                            void *const u[SEAM_LORA_TARGETS]);
+                            void *const u[SEAM_LORA_TARGETS], const seam_draw *draw);
 
 /* ---- Activations: views into one device block ---- */
 typedef struct seam_layer_acts {
@@ -127,6 +130,7 @@ typedef struct seam_pass {
     void *x; /* (T, C) acc */
     uint32_t rows;
     const uint32_t *positions;
+    const seam_draw *draw;
     bool again; /* x is x_kept; what the layer adds last is not wanted */
 } seam_pass;
 

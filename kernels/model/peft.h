@@ -19,20 +19,22 @@ typedef struct seam_peft_files {
     size_t weights_bytes, config_bytes;
 } seam_peft_files;
 
-/* *ret_files is freed with seam_peft_files_deinit.  base_model: what goes into
- * base_model_name_or_path.  SEAM_E_MEMORY, SEAM_E_LIMIT, SEAM_E_DEVICE_LOST. */
+/* *ret_files is freed with seam_peft_files_deinit, and would be taken by an import: that was tried.
+ * base_model: what goes into base_model_name_or_path.  SEAM_E_MEMORY, SEAM_E_LIMIT,
+ * SEAM_E_DEVICE_LOST, SEAM_E_NONFINITE (a value of the adapter, named). */
 seam_status seam_peft_export(seam_peft_files *ret_files, const seam_adapter *adapter,
                              seam_stream *stream, const char *base_model, seam_error *err);
 void seam_peft_files_deinit(seam_peft_files *files);
 
-/* Rank, alpha and targets of a config file, for seam_adapter_create (seed 0).  SEAM_E_FORMAT for
+/* Rank, alpha, rslora and targets of a config file, for seam_adapter_create (seed and dropout 0:
+ * what an adapter was trained with is no part of what it computes).  SEAM_E_FORMAT for
  * bad JSON or a missing field; SEAM_E_UNIMPLEMENTED, with the field's name, for what changes the
- * math and is not done here (use_dora, use_rslora, rank_pattern, bias, modules_to_save, ...). */
+ * math and is not done here (use_dora, rank_pattern, bias, modules_to_save, ...). */
 seam_status seam_peft_read_config(seam_lora_config *ret_config, const uint8_t *config,
                                   size_t config_bytes, seam_error *err);
 
-/* Sets every tensor of an adapter.  The config must have the adapter's rank, alpha and targets;
- * the weights exactly its keys and shapes, F32, F16 or BF16, finite: SEAM_E_FORMAT,
+/* Sets every tensor of an adapter.  The config must have the adapter's rank, alpha, rslora and
+ * targets; the weights exactly its keys and shapes, F32, F16 or BF16, finite: SEAM_E_FORMAT,
  * SEAM_E_NONFINITE, with the key in err; nothing is changed then.  Moments and step count are
  * left as they are. */
 seam_status seam_peft_import(seam_adapter *adapter, seam_stream *stream,

@@ -2,6 +2,7 @@
  *
  * target_modules, fan_in_fan_out and the other fields are written even where peft has a default,
  * because loaders differ in their defaults (vLLM refuses modules_to_save that is not null). */
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -25,11 +26,15 @@ seam_status seam_peft_export(seam_peft_files *ret_files, const seam_adapter *ada
     seam_status st = SEAM_OK;
     SEAM_TRY_GOTO(weights_write(&files, adapter, stream), st, fail);
     SEAM_TRY_GOTO(config_write(&files, adapter, base_model), st, fail);
+    SEAM_TRY_GOTO(seam_peft_compare(adapter, &files, err), st, fail_named);
     *ret_files = files;
     return SEAM_OK;
 fail:
     seam_peft_files_deinit(&files);
     return seam_error_set(err, st, "export of the adapter: %s", seam_status_text(st));
+fail_named: /* what was made does not load */
+    seam_peft_files_deinit(&files);
+    return seam_error_prefix(err, st, "export of the adapter");
 }
 
 void seam_peft_files_deinit(seam_peft_files *files) {
@@ -108,6 +113,11 @@ static json_t *target_modules(uint32_t targets) {
     return modules;
 }
 
+/* 0.1f as 0.1: to the digits that a float has. */
+static double dropout_shown(float dropout) {
+    return round((double)dropout * 1e7) / 1e7;
+}
+
 static seam_status config_write(seam_peft_files *files, const seam_adapter *adapter,
                                 const char *base_model) {
     const seam_lora_config *config = seam_adapter_config(adapter);
@@ -117,10 +127,10 @@ static seam_status config_write(seam_peft_files *files, const seam_adapter *adap
         "s:n}",
         "peft_type", "LORA", "task_type", "CAUSAL_LM", "base_model_name_or_path", base_model,
         "revision", "r", (int)config->rank, "lora_alpha", (double)config->alpha, "lora_dropout",
-        0.0, "bias", "none", "target_modules", target_modules(config->targets),
-        "layers_to_transform", layers_to_transform(adapter), "fan_in_fan_out", 0, "inference_mode",
-        1, "use_rslora", 0, "use_dora", 0, "modules_to_save", "rank_pattern", "alpha_pattern",
-        "layers_pattern");
+        dropout_shown(config->dropout), "bias", "none", "target_modules",
+        target_modules(config->targets), "layers_to_transform", layers_to_transform(adapter),
+        "fan_in_fan_out", 0, "inference_mode", 1, "use_rslora", (int)config->rslora, "use_dora", 0,
+        "modules_to_save", "rank_pattern", "alpha_pattern", "layers_pattern");
     if (root == NULL) {
         return SEAM_E_MEMORY;
     }

@@ -41,6 +41,7 @@ seam_status seam_peft_read_config(seam_lora_config *ret_config, const uint8_t *c
     }
     read.rank = (uint32_t)json_integer_value(rank);
     read.alpha = (float)json_number_value(alpha);
+    read.rslora = json_is_true(json_object_get(root, "use_rslora"));
     *ret_config = read;
 end:
     json_decref(root);
@@ -63,12 +64,10 @@ static seam_status config_fields_check(const json_t *root, seam_error *err) {
         const char *name, *harmless;
     } fields[] = {
         {"use_dora", NULL},
-        {"use_rslora", NULL},
         {"rank_pattern", NULL},
         {"alpha_pattern", NULL},
         {"bias", "none"},
         {"lora_bias", NULL},
-        {"lora_dropout", NULL},
         {"modules_to_save", NULL},
         {"fan_in_fan_out", NULL},
         {"megatron_config", NULL},
@@ -142,6 +141,11 @@ static seam_status config_compare(const seam_adapter *adapter, const seam_peft_f
                               SEAM_PEFT_CONFIG_NAME ": lora_alpha: is %g, the session has %g",
                               (double)read.alpha, (double)own->alpha);
     }
+    if (read.rslora != own->rslora) {
+        return seam_error_set(err, SEAM_E_FORMAT,
+                              SEAM_PEFT_CONFIG_NAME ": use_rslora: is %s, the session has %s",
+                              read.rslora ? "true" : "false", own->rslora ? "true" : "false");
+    }
     if (read.targets != own->targets) {
         return seam_error_set(err, SEAM_E_FORMAT,
                               SEAM_PEFT_CONFIG_NAME
@@ -181,20 +185,6 @@ static seam_status tensor_read(float *ret, const seam_tensor_index *index,
     return SEAM_OK;
 }
 
-/* Reads every tensor of the adapter; with `write` also sets it. */
-static seam_status tensors_pass(seam_adapter *adapter, seam_stream *stream, float *values,
-                                const seam_tensor_index *index, bool write, seam_error *err) {
-    for (uint32_t i = 0; i < seam_adapter_tensor_count(adapter); i++) {
-        seam_adapter_tensor tensor;
-        seam_adapter_describe(&tensor, adapter, i);
-        SEAM_TRY(tensor_read(values, index, &tensor, err));
-        if (write) {
-            SEAM_TRY(seam_adapter_write(adapter, stream, i, values));
-        }
-    }
-    return SEAM_OK;
-}
-
 static size_t largest_tensor(const seam_adapter *adapter) {
     size_t largest = 0;
     for (uint32_t i = 0; i < seam_adapter_tensor_count(adapter); i++) {
@@ -206,31 +196,62 @@ static size_t largest_tensor(const seam_adapter *adapter) {
     return largest;
 }
 
+/* The weights of an adapter, open. */
+typedef struct reading {
+    seam_tensor_index index;
+    float *values; /* room for the largest tensor */
+} reading;
+
+static void reading_deinit(reading *r) {
+    seam_mem_free(r->values);
+    seam_tensor_index_deinit(&r->index);
+}
+
+/* Opens the files and reads every tensor once: what it returns SEAM_OK for can be taken over. */
+static seam_status reading_init(reading *r, const seam_adapter *adapter,
+                                const seam_peft_files *files, seam_error *err) {
+    const uint32_t count = seam_adapter_tensor_count(adapter);
+    SEAM_TRY(config_compare(adapter, files, err));
+    SEAM_TRY(seam_safetensors_parse(&r->index, files->weights, files->weights_bytes,
+                                    SEAM_PEFT_WEIGHTS_NAME, err));
+    SEAM_TRY(seam_tensor_index_finish(&r->index, err));
+    if (r->index.count > count) {
+        return seam_error_set(err, SEAM_E_FORMAT,
+                              SEAM_PEFT_WEIGHTS_NAME ": %zu tensors, the adapter has %u",
+                              r->index.count, count);
+    }
+    r->values = seam_mem_zalloc(largest_tensor(adapter), sizeof *r->values);
+    if (r->values == NULL) {
+        return seam_error_set(err, SEAM_E_MEMORY, "no memory to read an adapter");
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        seam_adapter_tensor tensor;
+        seam_adapter_describe(&tensor, adapter, i);
+        SEAM_TRY(tensor_read(r->values, &r->index, &tensor, err));
+    }
+    return SEAM_OK;
+}
+
+seam_status seam_peft_compare(const seam_adapter *adapter, const seam_peft_files *files,
+                              seam_error *err) {
+    reading r = {.values = NULL};
+    const seam_status st = reading_init(&r, adapter, files, err);
+    reading_deinit(&r);
+    return st;
+}
+
 seam_status seam_peft_import(seam_adapter *adapter, seam_stream *stream,
                              const seam_peft_files *files, seam_error *err) {
-    SEAM_TRY(config_compare(adapter, files, err));
-    seam_tensor_index index = {0};
-    seam_status st = SEAM_OK;
-    float *values = NULL;
-    SEAM_TRY_GOTO(seam_safetensors_parse(&index, files->weights, files->weights_bytes,
-                                         SEAM_PEFT_WEIGHTS_NAME, err),
-                  st, end);
-    SEAM_TRY_GOTO(seam_tensor_index_finish(&index, err), st, end);
-    if (index.count > seam_adapter_tensor_count(adapter)) {
-        st = seam_error_set(err, SEAM_E_FORMAT,
-                            SEAM_PEFT_WEIGHTS_NAME ": %zu tensors, the adapter has %u", index.count,
-                            seam_adapter_tensor_count(adapter));
-        goto end;
+    reading r = {.values = NULL};
+    seam_status st = reading_init(&r, adapter, files, err);
+    for (uint32_t i = 0; st == SEAM_OK && i < seam_adapter_tensor_count(adapter); i++) {
+        seam_adapter_tensor tensor;
+        seam_adapter_describe(&tensor, adapter, i);
+        st = tensor_read(r.values, &r.index, &tensor, err);
+        if (st == SEAM_OK) {
+            st = seam_adapter_write(adapter, stream, i, r.values);
+        }
     }
-    values = seam_mem_zalloc(largest_tensor(adapter), sizeof *values);
-    if (values == NULL) {
-        st = seam_error_set(err, SEAM_E_MEMORY, "no memory to import an adapter");
-        goto end;
-    }
-    SEAM_TRY_GOTO(tensors_pass(adapter, stream, values, &index, false, err), st, end);
-    st = tensors_pass(adapter, stream, values, &index, true, err);
-end:
-    seam_mem_free(values);
-    seam_tensor_index_deinit(&index);
+    reading_deinit(&r);
     return st;
 }

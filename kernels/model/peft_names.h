@@ -3,6 +3,7 @@
 #define SEAM_PEFT_NAMES_H
 
 #include "blocks.h"
+#include "peft.h"
 
 /* target_modules' words, in the order of the target bits. */
 extern const char *const seam_peft_module_names[SEAM_LORA_TARGETS];
@@ -12,5 +13,10 @@ typedef struct seam_layer_range {
 } seam_layer_range;
 /* Layers that the adapter is on. */
 seam_layer_range seam_adapter_layers(const seam_adapter *adapter);
+
+/* Whether an import of the files would be taken: the config, and every tensor's name, shape and
+ * values.  The errors are seam_peft_import's. */
+seam_status seam_peft_compare(const seam_adapter *adapter, const seam_peft_files *files,
+                              seam_error *err);
 
 #endif

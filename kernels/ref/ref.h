@@ -29,6 +29,9 @@ void seam_ref_fp8_weight(seam_weight *weight);
 /* Whether a product that asks for FP8 is one. */
 bool seam_ref_fp8_fits(const seam_weight *weight);
 
+/* Whether x[row, channel] counts. */
+bool seam_ref_dropout_keeps(const seam_dropout *dropout, uint32_t row, uint32_t channel);
+
 seam_status seam_ref_linear_forward(seam_stream *stream, const seam_linear_forward_args *args);
 seam_status seam_ref_linear_backward(seam_stream *stream, const seam_linear_backward_args *args);
 seam_status seam_ref_rmsnorm_forward(seam_stream *stream, const seam_rmsnorm_forward_args *args);

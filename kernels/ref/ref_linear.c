@@ -18,7 +18,9 @@ static void lora_forward(const seam_linear_forward_args *a, const seam_lora_pair
         for (uint32_t r = 0; r < R; r++) {
             double sum = 0.0;
             for (uint32_t c = 0; c < C; c++) {
-                sum += x[c] * lora_a[(size_t)r * C + c];
+                if (seam_ref_dropout_keeps(&pair->dropout, t, c)) {
+                    sum += x[c] * lora_a[(size_t)r * C + c];
+                }
             }
             u[(size_t)t * R + r] = sum;
         }
@@ -93,6 +95,9 @@ static void lora_backward_row(const seam_linear_backward_args *a, const seam_lor
             v += dy[n] * lora_b[(size_t)n * R + r];
         }
         for (uint32_t c = 0; c < C; c++) {
+            if (!seam_ref_dropout_keeps(&pair->dropout, t, c)) {
+                continue;
+            }
             da[(size_t)r * C + c] += scale * v * x[c];
             if (dx != NULL) {
                 dx[c] += scale * v * lora_a[(size_t)r * C + c];

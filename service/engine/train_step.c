@@ -4,7 +4,7 @@
  * written before it is read, and nothing depends on other sessions.  Device memory is only
  * touched through the op table.
  * Read next: tensor_code.c (frames to floats), trainer_device.c (rows that never leave the device),
- * then kernels/model/blocks_forward.c. */
+ * then kernels/model/blocks_forward.c; after the last micro-batch step_apply.c. */
 #include <math.h>
 #include <string.h>
 #include <time.h>
@@ -21,26 +21,29 @@ static double seconds_now(void) {
     return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
-/* Site 0's gates step at the client, site 1's here. */
+/* A phase of the timeline is over: only where somebody looks, the device is waited for. */
+static seam_status phase_end(const seam_trainer *t, const char *name, uint64_t begin_ns,
+                             seam_stream *stream) {
+    if (t->config->trace == NULL) {
+        return SEAM_OK;
+    }
+    const seam_span span = {.name = name,
+                            .begin_ns = begin_ns,
+                            .step = t->micro.step,
+                            .micro = t->micro.micro,
+                            .lane = SEAM_LANE_ENGINE};
+    SEAM_TRY(t->ops->stream_sync(stream));
+    seam_trace_end(t->config->trace, &span);
+    return SEAM_OK;
+}
+
+static uint64_t phase_begin(const seam_trainer *t) {
+    return seam_trace_begin(t->config->trace);
+}
+
+/* Site 0's gates step at the client, site 1's in step_apply.c. */
 static bool has_gates_in(const seam_trainer *t) {
     return seam_codec_has_gates(t->config->codec.codec_in);
-}
-
-static bool has_gates_out(const seam_trainer *t) {
-    return seam_codec_has_gates(t->config->codec.codec_out);
-}
-
-/* The allocation of a forward site in this step; NULL for f32 and bf16. */
-static seam_status alloc_of(const seam_alloc **ret_alloc, seam_site *site, uint64_t step,
-                            seam_error *err) {
-    const seam_alloc *alloc = NULL;
-    const seam_status st = seam_site_alloc_at(&alloc, site, step);
-    if (st != SEAM_OK) {
-        return seam_error_set(err, st, "allocation: the proposal for site %u has no answer",
-                              seam_site_config_of(site)->site_id);
-    }
-    *ret_alloc = alloc != NULL && alloc->widths != NULL ? alloc : NULL;
-    return SEAM_OK;
 }
 
 /* The sequences of the micro-batch as a site sees them; distinct rows are of none. */
@@ -86,7 +89,7 @@ static seam_status decode(seam_trainer *t, float *ret, uint16_t site, seam_strea
     const bool on_device = seam_trainer_on_device(t, site);
     const seam_coder_place place = seam_trainer_place(t, site, stream);
     seam_site *const forward = site == SEAM_SITE_FWD_IN ? t->site_in : t->site_out;
-    SEAM_TRY(alloc_of(&alloc, forward, t->micro.step, err));
+    SEAM_TRY(seam_trainer_alloc(&alloc, forward, t->micro.step, err));
     const seam_tensor_decode_args args = {
         .coder = t->coders[site],
         .chunks = t->in.chunks,
@@ -134,10 +137,12 @@ static seam_batch batch_of(seam_trainer *t) {
     }
     SEAM_ASSERT(row == layout->rows);
     t->seq_begin[layout->sequence_count] = row;
+    t->draw = (seam_draw){.step = t->micro.step, .micro = t->micro.micro};
     return (seam_batch){.rows = row,
                         .seq_count = layout->sequence_count,
                         .seq_begin = t->seq_begin,
-                        .positions = t->positions};
+                        .positions = t->positions,
+                        .draw = &t->draw};
 }
 
 static seam_status to_device(seam_trainer *t, seam_stream *stream) {
@@ -187,7 +192,7 @@ SEAM_ON_GPU static seam_status forward_encode(seam_trainer *t, seam_stream *stre
                                               seam_error *err) {
     const seam_alloc *alloc = NULL;
     const float *x = NULL;
-    SEAM_TRY(alloc_of(&alloc, t->site_out, t->micro.step, err));
+    SEAM_TRY(seam_trainer_alloc(&alloc, t->site_out, t->micro.step, err));
     SEAM_TRY(forward_rows(&x, t, stream));
     const seam_tensor_encode_args args = {
         .coder = t->coders[SEAM_SITE_FWD_OUT],
@@ -207,22 +212,33 @@ SEAM_ON_GPU static seam_status forward_encode(seam_trainer *t, seam_stream *stre
         .decoded = seam_session_config_keeps_out(t->config) ? t->out_decoded : NULL,
     };
     SEAM_TRY(encode(&t->forward_reply, t, &args, stream, err));
-    return has_gates_out(t) ? seam_coder_steps(t->steps_out, t->coders[SEAM_SITE_FWD_OUT])
-                            : SEAM_OK;
+    return seam_trainer_has_gates_out(t)
+               ? seam_coder_steps(t->steps_out, t->coders[SEAM_SITE_FWD_OUT])
+               : SEAM_OK;
+}
+
+/* Site 0's distinct rows become all rows. */
+SEAM_ON_GPU static seam_status sources_spread(seam_trainer *t, seam_stream *stream) {
+    const seam_micro_layout *layout = &t->micro.layout;
+    if (seam_trainer_on_device(t, SEAM_SITE_FWD_IN)) {
+        return seam_trainer_device_spread(t, stream);
+    }
+    seam_row_sources_spread(t->rows, layout->row_sources, layout->rows, t->channels);
+    return SEAM_OK;
 }
 
 seam_status seam_trainer_forward(seam_trainer *trainer, seam_stream *stream, seam_error *err) {
     seam_trainer *t = trainer;
     const double begin = seconds_now();
+    const uint64_t forward_ns = phase_begin(t);
     if (t->micro.micro == 0) {
         t->compute_seconds = t->codec_seconds = 0;
     }
     row_gates_fill(t);
     SEAM_TRY(seam_trainer_device_begin(t, stream));
     SEAM_TRY(decode(t, t->rows, SEAM_SITE_FWD_IN, stream, err));
-    const seam_micro_layout *layout = &t->micro.layout;
-    if (layout->row_sources != NULL) {
-        seam_row_sources_spread(t->rows, layout->row_sources, layout->rows, t->channels);
+    if (t->micro.layout.row_sources != NULL) {
+        SEAM_TRY(sources_spread(t, stream));
     }
     if (has_gates_in(t)) { /* D of site 0 for the surrogate signal */
         SEAM_TRY(seam_coder_steps(t->steps_in, t->coders[SEAM_SITE_FWD_IN]));
@@ -231,11 +247,16 @@ seam_status seam_trainer_forward(seam_trainer *trainer, seam_stream *stream, sea
     if (!seam_trainer_on_device(t, SEAM_SITE_FWD_IN)) {
         SEAM_TRY(to_device(t, stream));
     }
+    SEAM_TRY(phase_end(t, "decode", forward_ns, stream));
+    const uint64_t blocks_ns = phase_begin(t);
     SEAM_TRY(
         seam_blocks_forward(t->config->model->blocks, t->adapter, t->acts, stream, t->x, &batch));
+    SEAM_TRY(phase_end(t, "blocks", blocks_ns, stream));
+    const uint64_t encode_ns = phase_begin(t);
     SEAM_TRY(forward_encode(t, stream, err));
+    SEAM_TRY(phase_end(t, "encode", encode_ns, stream));
     t->compute_seconds += seconds_now() - begin;
-    return SEAM_OK;
+    return phase_end(t, "forward", forward_ns, stream);
 }
 
 /* ---- backward ---- */
@@ -308,7 +329,7 @@ SEAM_ON_GPU static seam_status exact_add(seam_trainer *t, const seam_alloc *allo
 /* What site 1's allocator goes by, added over the step: gates.h, waterfill.h. */
 SEAM_ON_GPU static seam_status gates_add(seam_trainer *t, seam_stream *stream, seam_error *err) {
     const seam_alloc *alloc = NULL;
-    SEAM_TRY(alloc_of(&alloc, t->site_out, t->micro.step, err));
+    SEAM_TRY(seam_trainer_alloc(&alloc, t->site_out, t->micro.step, err));
     SEAM_ASSERT(alloc != NULL); /* asked only of a codec with gates */
     if (t->by_token) {
         token_gates_add(t, alloc, gradient_rows(t));
@@ -409,7 +430,7 @@ SEAM_ON_GPU static seam_status backward_encode(seam_trainer *t, seam_stream *str
     const seam_alloc *alloc = NULL;
     const bool gradient = seam_codec_plan_has_input_gradient(&t->config->codec);
     const bool signal = seam_codec_plan_has_signal(&t->config->codec);
-    SEAM_TRY(alloc_of(&alloc, t->site_in, t->micro.step, err));
+    SEAM_TRY(seam_trainer_alloc(&alloc, t->site_in, t->micro.step, err));
     if ((gradient && !seam_trainer_on_device(t, SEAM_SITE_BWD_IN)) ||
         (signal && !signal_on_device(t))) {
         SEAM_TRY(from_device(t, stream));
@@ -421,127 +442,45 @@ SEAM_ON_GPU static seam_status backward_encode(seam_trainer *t, seam_stream *str
     return signal ? signal_encode(t, alloc, stream) : SEAM_OK;
 }
 
-static seam_status gates_move(seam_trainer *t, seam_gates *gates) {
-    const bool paced = t->config->codec.steps_to_target > 0;
-    if (paced && !t->config->codec.gate_signal_exact) {
-        const seam_alloc *alloc = NULL;
-        SEAM_TRY(alloc_of(&alloc, t->site_out, t->micro.step, NULL));
-        SEAM_ASSERT(alloc != NULL);
-        seam_gates_refine(t->db_out, gates, alloc->widths);
-    }
-    const seam_gates_step_args args = {.db = t->db_out,
-                                       .lr = t->budget.bits_lr,
-                                       .beta = t->budget.beta,
-                                       .bits_loss_active = t->budget.bits_loss_active,
-                                       .relative = paced};
-    seam_gates_step(gates, &args);
-    seam_gates_widths(t->widths, gates, t->budget.width_shift);
-    return SEAM_OK;
+/* The gradient of the blocks' output in t->x, and what site 1's allocator learns from it. */
+SEAM_ON_GPU static seam_status gradient_rows_make(seam_trainer *t, seam_stream *stream,
+                                                  seam_error *err) {
+    SEAM_TRY(gradient_decode(t, stream, err));
+    return seam_trainer_has_gates_out(t) ? gates_add(t, stream, err) : SEAM_OK;
 }
 
-/* False: the client has not yet told this site's total. */
-static bool fill_move(seam_trainer *t, seam_waterfill *fill) {
-    const seam_waterfill_update_args args = {.squares = t->db_out,
-                                             .rows = t->micro.labelled_total,
-                                             .spans = t->spans_out,
-                                             .micros = t->micro.micro_count};
-    uint8_t low, high;
-    seam_waterfill_update(fill, &args);
-    seam_site_bounds(&low, &high, t->site_out);
-    if (t->budget.bits_total > 0) {
-        seam_waterfill_widths(t->widths, fill, t->budget.bits_total, low, high);
+/* Through the blocks, and the answer if there is one. */
+SEAM_ON_GPU static seam_status gradient_run(seam_trainer *t, seam_stream *stream, seam_error *err) {
+    const bool reply = seam_session_config_backward_reply(t->config);
+    const seam_batch batch = batch_of(t);
+    const uint64_t blocks_ns = phase_begin(t);
+    SEAM_TRY(seam_blocks_backward(t->config->model->blocks, t->adapter, t->acts, stream, t->x,
+                                  &batch, !reply));
+    SEAM_TRY(phase_end(t, "blocks", blocks_ns, stream));
+    const uint64_t encode_ns = phase_begin(t);
+    if (reply) {
+        SEAM_TRY(backward_encode(t, stream, err));
     }
-    return t->budget.bits_total > 0;
-}
-
-/* Site 1's allocator after the step; a proposal if the integer widths have moved. */
-static seam_status widths_apply(seam_step_result *result, seam_trainer *t) {
-    seam_gates *const gates = seam_site_gates(t->site_out);
-    if (t->has_budget_next && t->budget_next.effective_step <= t->micro.step) {
-        t->budget = t->budget_next;
-        t->has_budget_next = false;
-    }
-    if (gates != NULL) {
-        SEAM_TRY(gates_move(t, gates));
-    } else if (!fill_move(t, seam_site_waterfill(t->site_out))) {
-        return SEAM_OK;
-    }
-    bool proposed = false;
-    const seam_alloc *alloc = NULL;
-    SEAM_TRY(seam_site_propose(&alloc, &proposed, t->site_out, t->widths,
-                               t->micro.step + t->config->alloc_lag_steps));
-    result->proposal = proposed ? alloc : NULL;
-    return SEAM_OK;
-}
-
-/* By token the mean of the step's rows counts, not that of the gates. */
-static uint32_t gates_total(const seam_trainer *t, const seam_gates *gates) {
-    return t->by_token ? (uint32_t)lrint(seam_token_gates_mean(gates) * t->width_count)
-                       : seam_gates_bits_total(gates);
-}
-
-/* What Commit says of site 1; afterwards its sums are those of no step. */
-static void site_report(seam_step_result *result, seam_trainer *t) {
-    const seam_gates *const gates = seam_site_gates(t->site_out);
-    if (gates != NULL) {
-        result->gate_bits_total = gates_total(t, gates);
-        result->gate_pull = seam_gates_pull(t->db_out, t->width_count);
-    } else {
-        result->gate_bits_total = seam_site_alloc_newest(t->site_out)->bits_total;
-        result->cost_sum =
-            seam_waterfill_sum(&result->cost_channels, seam_site_waterfill(t->site_out));
-    }
-    memset(t->db_out, 0, t->width_count * sizeof(float));
-    memset(t->counts_out, 0, t->by_token ? t->width_count * sizeof(uint32_t) : 0);
-    memset(t->spans_out, 0, t->channels * sizeof(float));
-}
-
-/* The step's end.  A gradient that is not finite is skipped by rule: nothing moves, the gates
- * neither. */
-static seam_status apply(seam_step_result *ret, seam_trainer *t, seam_stream *stream) {
-    seam_step_result result = {0};
-    const seam_status st = seam_adapter_step(&result.grad_norm, &t->state_hash, t->adapter, stream,
-                                             &t->config->optimizer, t->micro.step);
-    result.skipped = st == SEAM_E_NONFINITE;
-    if (st != SEAM_OK && !result.skipped) {
-        return st;
-    }
-    result.state_hash = t->state_hash;
-    result.lr = seam_schedule_lr(&t->config->optimizer, t->micro.step);
-    if (t->by_token) {
-        seam_token_gates_weigh(t->weights_out, t->counts_out, t->width_count);
-    }
-    if (has_gates_out(t) && !result.skipped) {
-        SEAM_TRY(widths_apply(&result, t));
-    }
-    if (has_gates_out(t)) {
-        site_report(&result, t);
-    }
-    *ret = result;
-    return SEAM_OK;
+    SEAM_TRY(t->ops->stream_sync(stream));
+    return phase_end(t, "encode", encode_ns, stream);
 }
 
 seam_status seam_trainer_backward(seam_step_result *ret_result, seam_trainer *trainer,
                                   seam_stream *stream, seam_error *err) {
     seam_trainer *t = trainer;
     const double begin = seconds_now();
-    const bool reply = seam_session_config_backward_reply(t->config);
-    SEAM_TRY(gradient_decode(t, stream, err));
-    if (has_gates_out(t)) {
-        SEAM_TRY(gates_add(t, stream, err));
-    }
-    const seam_batch batch = batch_of(t);
-    SEAM_TRY(seam_blocks_backward(t->config->model->blocks, t->adapter, t->acts, stream, t->x,
-                                  &batch, !reply));
-    if (reply) {
-        SEAM_TRY(backward_encode(t, stream, err));
-    }
-    SEAM_TRY(t->ops->stream_sync(stream));
+    const uint64_t backward_ns = phase_begin(t);
+    SEAM_TRY(gradient_rows_make(t, stream, err));
+    SEAM_TRY(phase_end(t, "decode", backward_ns, stream));
+    SEAM_TRY(gradient_run(t, stream, err));
     const bool last = t->micro.micro + 1 == t->micro.micro_count;
     seam_step_result result = {0};
     if (last) {
-        SEAM_TRY(apply(&result, t, stream));
+        const uint64_t apply_ns = phase_begin(t);
+        SEAM_TRY(seam_trainer_apply(&result, t, stream));
+        SEAM_TRY(phase_end(t, "optimizer", apply_ns, stream));
     }
+    SEAM_TRY(phase_end(t, "backward", backward_ns, stream));
     t->compute_seconds += seconds_now() - begin;
     if (last) {
         result.compute_seconds = t->compute_seconds;

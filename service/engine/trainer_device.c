@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "device_codec.h"
+#include "row_sources.h"
 #include "trainer_internal.h"
 #include "try.h"
 
@@ -42,6 +43,8 @@ static size_t codes_bytes(const seam_trainer *t) {
 void seam_trainer_device_carve(seam_trainer *t, seam_arena *arena) {
     if (has_codec(t)) {
         t->device.wanted_host = seam_arena_take(arena, row_bytes(t));
+        t->device.firsts_host = seam_arena_take(arena, row_bytes(t));
+        t->device.origins_host = seam_arena_take(arena, row_bytes(t));
         t->device.sums_host = seam_arena_take(arena, t->channels * sizeof(double));
     }
 }
@@ -53,7 +56,7 @@ void seam_trainer_device_plan(seam_memory_plan *plan, const seam_trainer *t) {
     size_t device_bytes = 0, host_bytes = 0;
     seam_coder_space_bytes(&device_bytes, &host_bytes, t->ops, t->channels, codes_bytes(t));
     plan->device[SEAM_MEMORY_CODEC] +=
-        device_bytes + 2 * row_bytes(t) + 2 * kept_bytes(t) + t->channels * sizeof(double);
+        device_bytes + 4 * row_bytes(t) + 2 * kept_bytes(t) + t->channels * sizeof(double);
     plan->host[SEAM_MEMORY_CODEC] += host_bytes;
 }
 
@@ -66,6 +69,8 @@ seam_status seam_trainer_device_create(seam_trainer *t) {
     SEAM_TRY(seam_coder_space_create(&d->space, t->ops, t->backend, t->channels, codes_bytes(t)));
     SEAM_TRY(t->ops->mem_alloc((void **)&d->labelled, t->backend, row_bytes(t)));
     SEAM_TRY(t->ops->mem_alloc((void **)&d->wanted, t->backend, row_bytes(t)));
+    SEAM_TRY(t->ops->mem_alloc((void **)&d->firsts, t->backend, row_bytes(t)));
+    SEAM_TRY(t->ops->mem_alloc((void **)&d->origins, t->backend, row_bytes(t)));
     if (kept > 0) {
         SEAM_TRY(t->ops->mem_alloc((void **)&d->out_x, t->backend, kept));
         SEAM_TRY(t->ops->mem_alloc((void **)&d->out_decoded, t->backend, kept));
@@ -78,6 +83,8 @@ void seam_trainer_device_destroy(seam_trainer *t) {
     t->ops->mem_free(t->backend, d->sums);
     t->ops->mem_free(t->backend, d->out_decoded);
     t->ops->mem_free(t->backend, d->out_x);
+    t->ops->mem_free(t->backend, d->origins);
+    t->ops->mem_free(t->backend, d->firsts);
     t->ops->mem_free(t->backend, d->wanted);
     t->ops->mem_free(t->backend, d->labelled);
     seam_coder_space_destroy(d->space);
@@ -86,9 +93,7 @@ void seam_trainer_device_destroy(seam_trainer *t) {
 /* ---- a micro-batch ---- */
 
 bool seam_trainer_on_device(const seam_trainer *t, uint16_t site) {
-    /* Distinct rows are spread on the host. */
-    const bool spread = site == SEAM_SITE_FWD_IN && t->micro.layout.row_sources != NULL;
-    return t->device.space != NULL && !spread && codec_on_device(t, site);
+    return t->device.space != NULL && codec_on_device(t, site);
 }
 
 seam_coder_place seam_trainer_place(const seam_trainer *t, uint16_t site, seam_stream *stream) {
@@ -97,6 +102,8 @@ seam_coder_place seam_trainer_place(const seam_trainer *t, uint16_t site, seam_s
     const bool inner = site == SEAM_SITE_FWD_OUT || site == SEAM_SITE_BWD_OUT;
     if (inner && t->config->labelled_rows_only) {
         place.list = d->labelled;
+    } else if (site == SEAM_SITE_FWD_IN && t->micro.layout.row_sources != NULL) {
+        place.list = d->firsts;
     } else if (site == SEAM_SITE_BWD_OUT) {
         place.list = d->wanted;
     } else if (site == SEAM_SITE_FWD_OUT) {
@@ -107,11 +114,34 @@ seam_coder_place seam_trainer_place(const seam_trainer *t, uint16_t site, seam_s
     return place;
 }
 
+/* Rows of site 0 that repeat: where each is, and from which row. */
+static seam_status sources_put(seam_trainer *t, seam_stream *stream) {
+    const trainer_device *d = &t->device;
+    const seam_micro_layout *layout = &t->micro.layout;
+    seam_row_sources_places(d->firsts_host, d->origins_host, layout->row_sources, layout->rows);
+    SEAM_TRY(t->ops->copy_in(stream, d->firsts, d->firsts_host,
+                             layout->rows_in * sizeof *d->firsts_host));
+    return t->ops->copy_in(stream, d->origins, d->origins_host,
+                           layout->rows * sizeof *d->origins_host);
+}
+
+seam_status seam_trainer_device_spread(seam_trainer *t, seam_stream *stream) {
+    const seam_device_rows rows = {.x = t->x,
+                                   .type = SEAM_F32,
+                                   .list = t->device.origins,
+                                   .rows = t->micro.layout.rows,
+                                   .C = t->channels};
+    return t->ops->codec->rows_gather(stream, t->x, &rows);
+}
+
 seam_status seam_trainer_device_begin(seam_trainer *t, seam_stream *stream) {
     const trainer_device *d = &t->device;
     const seam_micro_layout *layout = &t->micro.layout;
     if (d->space == NULL) {
         return SEAM_OK;
+    }
+    if (layout->row_sources != NULL) {
+        SEAM_TRY(sources_put(t, stream));
     }
     memset(d->wanted_host, 0xff, layout->rows * sizeof *d->wanted_host);
     for (uint32_t i = 0; i < layout->labelled_count; i++) {

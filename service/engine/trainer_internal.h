@@ -1,4 +1,4 @@
-/* What trainer.c, trainer_device.c and train_step.c share. */
+/* What trainer.c, trainer_device.c, train_step.c and step_apply.c share. */
 #ifndef SEAM_TRAINER_INTERNAL_H
 #define SEAM_TRAINER_INTERNAL_H
 
@@ -11,10 +11,12 @@ typedef struct trainer_device {
     seam_coder_space *space; /* of all sites' coders */
     uint32_t *labelled,
         *wanted; /* (T): the labelled rows; each row, or none where it has no label */
-    float *out_x, *out_decoded; /* (T, C), exact signal only, as the host's */
-    double *sums;               /* (C) */
-    uint32_t *wanted_host;      /* (T), host */
-    double *sums_host;          /* (C), host */
+    uint32_t *firsts, *origins;           /* (T): seam_row_sources_places of the micro-batch */
+    float *out_x, *out_decoded;           /* (T, C), exact signal only, as the host's */
+    double *sums;                         /* (C) */
+    uint32_t *wanted_host;                /* (T), host */
+    uint32_t *firsts_host, *origins_host; /* (T), host */
+    double *sums_host;                    /* (C), host */
 } trainer_device;
 
 struct seam_trainer {
@@ -38,6 +40,7 @@ struct seam_trainer {
     seam_reply forward_reply, backward_reply;
 
     uint32_t *seq_begin, *positions; /* (S + 1), (T) of the micro-batch */
+    seam_draw draw;                  /* of the micro-batch */
     float *rows;                     /* (T, C): what was decoded or comes from the device */
     float *packed;                   /* (T, C): rows of sites 1 and 2 */
     float *out_x, *out_decoded;      /* (T, C), exact signal only: site 1 before, after its codec */
@@ -56,6 +59,18 @@ struct seam_trainer {
     double compute_seconds, codec_seconds; /* of the step so far; codec is part of compute */
 };
 
+/* ---- step_apply.c ---- */
+
+/* Has site 1 an allocator? */
+bool seam_trainer_has_gates_out(const seam_trainer *t);
+/* The allocation of a forward site in this step; NULL for f32 and bf16.  SEAM_E_STATE. */
+seam_status seam_trainer_alloc(const seam_alloc **ret_alloc, seam_site *site, uint64_t step,
+                               seam_error *err);
+/* The step's end.  A gradient that is not finite is skipped by rule: nothing moves, the gates
+ * neither. */
+seam_status seam_trainer_apply(seam_step_result *ret, seam_trainer *t,
+                               seam_stream *stream) SEAM_ON_GPU;
+
 /* ---- trainer_device.c ---- */
 
 /* Host arrays, as views; nothing where the backend has no codec. */
@@ -71,6 +86,8 @@ bool seam_trainer_on_device(const seam_trainer *t, uint16_t site);
 seam_coder_place seam_trainer_place(const seam_trainer *t, uint16_t site, seam_stream *stream);
 /* The micro-batch's row lists to the device. */
 seam_status seam_trainer_device_begin(seam_trainer *t, seam_stream *stream) SEAM_ON_GPU;
+/* After the distinct rows of site 0 have been decoded to where they first appear: the others. */
+seam_status seam_trainer_device_spread(seam_trainer *t, seam_stream *stream) SEAM_ON_GPU;
 /* Exact signal: site 1's rows are kept. */
 seam_status seam_trainer_device_keep(seam_trainer *t, seam_stream *stream) SEAM_ON_GPU;
 /* As seam_gates_add_squares, over site 2's rows in t->x, or over all rows of it; and _add_exact. */

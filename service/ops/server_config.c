@@ -64,6 +64,9 @@ static const option options[] = {
      "ms that a session waits for a lost client"},
     {"drain-timeout", U32, AT(drain_timeout_ms), 0, 0, 86400000,
      "ms for steps in flight at SIGTERM"},
+    {"trace", TEXT, TEXT_AT(trace), 0, 0,
+     "file for a timeline of the last steps (Chrome trace JSON), written at the end; the device is "
+     "waited for at the end of each phase"},
     {"log-level", LEVEL, AT(log_level), 0, 0, 0, "error, warn, info or debug"},
 };
 #define OPTION_COUNT (sizeof options / sizeof options[0])

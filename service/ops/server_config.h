@@ -44,7 +44,8 @@ typedef struct seam_server_config {
     uint32_t checkpoint_seconds, checkpoint_percent, park_timeout_s;
     uint32_t handshake_timeout_ms, lease_timeout_ms, drain_timeout_ms;
     uint32_t log_level;
-    bool help, version; /* asked for: print and leave */
+    char trace[SEAM_PATH_BYTES]; /* set: a timeline of the last steps goes there at the end */
+    bool help, version;          /* asked for: print and leave */
 } seam_server_config;
 
 /* Reads all places.  SEAM_E_ARG, SEAM_E_IO; *err names flag, variable or file:line. */

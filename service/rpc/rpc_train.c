@@ -30,6 +30,18 @@ void seam_train_fail(seam_train *train, seam_status st, const seam_error *err) {
     leave(train);
 }
 
+/* A span of the timeline about a tensor. */
+static void span_end(const seam_session *session, const char *name, uint32_t lane,
+                     uint64_t begin_ns, const seam_step_key *key) {
+    const seam_span span = {
+        .name = name, .begin_ns = begin_ns, .step = key->step, .micro = key->micro, .lane = lane};
+    seam_trace_end(session->config.trace, &span);
+}
+
+static const char *phase_name(const seam_step_key *key) {
+    return key->phase == SEAM_PHASE_FORWARD ? "forward" : "backward";
+}
+
 /* The stream no longer speaks for its session; what runs goes on. */
 static void leave(seam_train *train) {
     seam_session *session = train->session;
@@ -104,6 +116,7 @@ void seam_on_train_half_close(seam_call *call) {
 SEAM_ON_GPU static seam_status forward_run(seam_job *job, seam_stream *stream) {
     const seam_train *train = job->user;
     seam_trainer *trainer = train->session->trainer;
+    span_end(train->session, "forward", SEAM_LANE_QUEUE, train->job_ns, &train->rx_key);
     const seam_status st = seam_trainer_forward(trainer, stream, &job->err);
     if (st != SEAM_OK) {
         (void)seam_trainer_abort_step(trainer, stream);
@@ -114,6 +127,7 @@ SEAM_ON_GPU static seam_status forward_run(seam_job *job, seam_stream *stream) {
 SEAM_ON_GPU static seam_status backward_run(seam_job *job, seam_stream *stream) {
     seam_train *train = job->user;
     seam_trainer *trainer = train->session->trainer;
+    span_end(train->session, "backward", SEAM_LANE_QUEUE, train->job_ns, &train->rx_key);
     const seam_micro *micro = seam_trainer_micro(trainer);
     seam_status st = seam_trainer_backward(&train->result, trainer, stream, &job->err);
     if (st != SEAM_OK) {
@@ -132,6 +146,7 @@ void seam_train_post(seam_train *train, seam_train_job_kind job_kind,
     train->call->job.run = run;
     train->call->job.user = train;
     train->session->busy = true;
+    train->job_ns = seam_trace_begin(train->session->config.trace);
     if (seam_call_post(train->call) != SEAM_OK) { /* the call has failed with RESOURCE_EXHAUSTED */
         train->session->busy = false;
         seam_server_proto_abort_step(&train->session->proto);
@@ -152,6 +167,7 @@ SEAM_ON_LOOP static seam_status tensor_end(seam_train *train, seam_error *err) {
     train->rx_open = false;
     train->out_credit += train->rx_bytes;
     train->rx_bytes = 0;
+    span_end(session, phase_name(&train->rx_key), SEAM_LANE_RECEIVE, train->rx_ns, &train->rx_key);
     SEAM_TRY(seam_server_proto_tensor(&verdict, &session->proto, train->epoch, train->rx_key,
                                       train->rx.digest, err));
     const bool forward = train->rx_key.phase == SEAM_PHASE_FORWARD;
@@ -169,6 +185,8 @@ SEAM_ON_LOOP static seam_status tensor_end(seam_train *train, seam_error *err) {
         train->out_reply = forward ? seam_trainer_forward_reply(session->trainer)
                                    : seam_trainer_backward_reply(session->trainer);
         train->out_next = 0;
+        train->out_ns = seam_trace_begin(session->config.trace);
+        train->out_key = train->rx_key;
         break;
     case SEAM_VERDICT_IGNORE:
     case SEAM_VERDICT_ALREADY_COMMITTED:
@@ -215,6 +233,7 @@ static seam_status tensor_begin(seam_train *train, const seam_frame_header *head
     seam_session *session = train->session;
     const seam_session_config *config = &session->config;
     train->rx_key = seam_step_key_of(header);
+    train->rx_ns = seam_trace_begin(session->config.trace);
     SEAM_TRY(seam_server_proto_peek(&train->rx_verdict, &session->proto, train->epoch,
                                     train->rx_key, err));
     uint32_t rows = header->rows;
@@ -307,6 +326,8 @@ SEAM_ON_LOOP static void tensor_done(const seam_train *train) {
         to->out_reply = forward ? seam_trainer_forward_reply(session->trainer)
                                 : seam_trainer_backward_reply(session->trainer);
         to->out_next = 0;
+        to->out_ns = seam_trace_begin(session->config.trace);
+        to->out_key = train->rx_key;
         to->out_commit = is_committed;
         to->out_proposal = is_committed && train->result.proposal != NULL;
     }
@@ -434,6 +455,8 @@ SEAM_ON_LOOP static bool send_next(seam_train *train) {
             return seam_call_send(call, reply->bytes + message->offset, message->message_bytes);
         }
         train->out_reply = NULL;
+        span_end(session, phase_name(&train->out_key), SEAM_LANE_SEND, train->out_ns,
+                 &train->out_key);
     }
     if (train->out_commit) {
         train->out_commit = false;

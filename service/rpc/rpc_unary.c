@@ -82,6 +82,7 @@ void seam_on_get_server_info(seam_call *call, grpc_byte_buffer *message) {
     response.memory_bytes_total = seam_sessions_memory_total(sessions);
     response.memory_bytes_free = seam_sessions_memory_free(sessions);
     response.session_count = seam_sessions_count(sessions);
+    response.rows_max = seam_sessions_limits(sessions).rows_max;
     seam_call_reply(call, &response.base);
     request_free(request);
 }

@@ -32,6 +32,8 @@ typedef struct seam_train {
     seam_verdict rx_verdict;
     seam_step_key rx_key;
     seam_tensor_rx rx;
+    uint64_t rx_ns, job_ns, out_ns; /* timeline: since when a tensor comes, waits, and goes */
+    seam_step_key out_key;
     /* What is still to be sent, in this order. */
     bool out_attached;
     uint64_t out_credit;

@@ -37,16 +37,13 @@ static seam_status lora_read(seam_lora_config *ret, const Seam__V1__LoraConfig *
     if (targets == 0) {
         return seam_error_set(err, SEAM_E_ARG, "config.lora.targets: at least one is needed");
     }
-    SEAM_TRY(number_check("config.lora.dropout", message->dropout, 0, 0.999999, err));
-    if (message->dropout > 0) {
-        return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
-                              "config.lora.dropout: only 0 is implemented");
-    }
-    if (message->rslora) {
-        return seam_error_set(err, SEAM_E_UNIMPLEMENTED, "config.lora.rslora: not implemented");
-    }
-    *ret = (seam_lora_config){
-        .rank = message->rank, .alpha = message->alpha, .targets = targets, .seed = message->seed};
+    SEAM_TRY(number_check("config.lora.dropout", message->dropout, 0, SEAM_LORA_DROPOUT_MAX, err));
+    *ret = (seam_lora_config){.rank = message->rank,
+                              .alpha = message->alpha,
+                              .targets = targets,
+                              .seed = message->seed,
+                              .rslora = message->rslora,
+                              .dropout = message->dropout};
     return SEAM_OK;
 }
 

@@ -14,6 +14,7 @@
 #include "registry.h"
 #include "seam/v1/types.pb-c.h"
 #include "step_layout.h"
+#include "trace.h"
 
 /* Sites of a U-shaped session: WIRE.md section 1. */
 enum {
@@ -23,6 +24,10 @@ enum {
     SEAM_SITE_BWD_IN = 3,
     SEAM_SITE_COUNT = 4,
 };
+
+/* Lanes of the server's timeline (trace.h): a tensor comes, waits for the device, is worked on, and
+ * its answer goes. */
+enum { SEAM_LANE_RECEIVE, SEAM_LANE_QUEUE, SEAM_LANE_ENGINE, SEAM_LANE_SEND, SEAM_LANE_COUNT };
 
 typedef struct seam_session_config {
     const seam_model *model;
@@ -39,6 +44,7 @@ typedef struct seam_session_config {
     bool fp8;              /* frozen products in FP8 */
     const char *cache_dir; /* where a codec's cache stands; NULL: in memory */
     uint64_t hash;         /* WIRE.md section 6 */
+    seam_trace *trace;     /* the server's timeline, or NULL; outlives every session */
 } seam_session_config;
 
 typedef struct seam_session_limits {

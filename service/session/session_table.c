@@ -157,6 +157,7 @@ seam_status seam_sessions_admit(seam_session **ret_session, bool *ret_known,
     }
     (void)snprintf(session->request_id, sizeof session->request_id, "%s", request_id);
     session->config = *config;
+    session->config.trace = sessions->options.trace;
     session->message = gift_message;
     session->memory = plan;
     session->sessions = sessions;
@@ -223,6 +224,7 @@ seam_status seam_sessions_adopt(seam_session **ret_session, seam_sessions *sessi
     memcpy(session->secret, row->secret, sizeof session->secret);
     memcpy(session->request_id, row->request_id, strlen(row->request_id) + 1);
     session->config = *config;
+    session->config.trace = sessions->options.trace;
     session->message = gift_message;
     session->memory = plan;
     session->sessions = sessions;

@@ -110,8 +110,10 @@ int main(int argc, char **argv) {
     seam_session_options session_options = SEAM_SESSION_OPTIONS_INIT;
     session_options.model = argv[3];
     session_options.codec = "f32";
+    session_options.rows_per_micro_max = 64;
     seam_inference_options options = SEAM_INFERENCE_OPTIONS_INIT;
     options.base_model = true;
+    options.rows_max = 64;
     check(seam_client_open(&client, &client_options, &err) == SEAM_OK, "client", &err);
     check(seam_model_open(&model, &model_options, &err) == SEAM_OK, "model", &err);
     check(seam_session_create(&session, client, &session_options, &err) == SEAM_OK, "session",

@@ -95,6 +95,23 @@ def tokenizer(**changes):
     return json.dumps({**root, **changes}).encode()
 
 
+def pieces():
+    """A model by characters: marks for spaces, bytes to fall back on."""
+    mark = "\u2581"
+    vocab = {f"<0x{i:02X}>": i for i in range(256)} | {mark: 256, "t": 257, "h": 258, "th": 259}
+    steps = [{"type": "Replace", "pattern": {"String": mark}, "content": " "},
+             {"type": "ByteFallback"}, {"type": "Fuse"},
+             {"type": "Strip", "content": " ", "start": 1, "stop": 0}]
+    return tokenizer(
+        added_tokens=[{"id": 260, "content": "<|im_end|>", "rstrip": True, "lstrip": True}],
+        normalizer={"type": "Sequence", "normalizers": [
+            {"type": "Prepend", "prepend": mark},
+            {"type": "Replace", "pattern": {"String": " "}, "content": mark}]},
+        pre_tokenizer={"type": "Metaspace", "replacement": mark, "prepend_scheme": "first"},
+        decoder={"type": "Sequence", "decoders": steps},
+        model={"type": "BPE", "vocab": vocab, "merges": ["t h"], "byte_fallback": True})
+
+
 ROWS = {
     "completion": [{"prompt": "ab", "completion": "a"}, {"prompt": "", "completion": "bb",
                                                          "answer": "7"}],
@@ -111,7 +128,8 @@ ROWS = {
 def main():
     files = {"tokenizer_json": {"full": tokenizer(),
                                 "gpt2": tokenizer(pre_tokenizer={"type": "ByteLevel"},
-                                                  normalizer=None)}}
+                                                  normalizer=None),
+                                "pieces": pieces()}}
     files["safetensors"] = {"f32": safetensors("F32", 4), "bf16": safetensors("BF16", 2),
                             "config": json.dumps(CONFIG).encode()}
     files["gguf"] = {"f16": gguf(1, 64), "q4_1": gguf(3, 20), "q8_0": gguf(8, 34)}

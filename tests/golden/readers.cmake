@@ -11,3 +11,5 @@ add_executable(dump_rows dump_rows.c)
 target_link_libraries(dump_rows PRIVATE seam_flags seam_text)
 seam_add_script_test(golden rows ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_rows.py
                      $<TARGET_FILE:dump_rows>)
+seam_add_script_test(golden merge ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_merge.py
+                     $<TARGET_FILE:seam_cli>)

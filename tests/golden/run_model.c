@@ -3,7 +3,8 @@
  *   run_model train MODEL TYPE TEXT.safetensors OUT_DIR
  *   run_model generate MODEL TYPE FIRST_ID STEPS
  *
- * TYPE: ref, f32 or bf16.  TEXT has float arrays: lora (rank, alpha, targets), optimizer (lr,
+ * TYPE: ref, f32 or bf16.  TEXT has float arrays: lora (rank, alpha, targets, rslora,
+ * dropout), optimizer (lr,
  * beta1, beta2, eps, weight_decay, clip_norm), lengths and prompts (steps, sequences), and
  * ids.<step>.  The adapter starts by formula (support/synthetic_model.h).  train prints "loss
  * norm" a step and writes to OUT_DIR: grad.safetensors, every LoRA gradient of step 0; PEFT's two
@@ -159,7 +160,9 @@ static void train(const seam_tensor_source *source, const seam_backend_options *
     SEAM_ASSERT(seqs >= 1 && seqs <= SEQS_MAX);
     const seam_lora_config lora = {.rank = (uint32_t)text_at("lora", 0),
                                    .alpha = text_at("lora", 1),
-                                   .targets = (uint32_t)text_at("lora", 2)};
+                                   .targets = (uint32_t)text_at("lora", 2),
+                                   .rslora = text_at("lora", 3) != 0,
+                                   .dropout = text_at("lora", 4)};
     const seam_optimizer_config optimizer = {.lr = text_at("optimizer", 0),
                                              .beta1 = text_at("optimizer", 1),
                                              .beta2 = text_at("optimizer", 2),
@@ -178,6 +181,8 @@ static void train(const seam_tensor_source *source, const seam_backend_options *
     for (uint32_t step = 0; step < steps; step++) {
         step_text text;
         step_text_make(&text, step, seqs);
+        const seam_draw draw = {.step = step};
+        text.text.batch.draw = &draw;
         const double loss =
             seam_test_forward_backward(&engine, adapter, &text.text, 1.0f / (float)text.labelled);
         if (step == 0) {

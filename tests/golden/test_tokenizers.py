@@ -9,13 +9,16 @@ where its GGUF is in the cache (SEAM_SMOLLM2_GGUF names another place).
 
 import json
 import os
-import subprocess
 import sys
 
 import text_support as support
 
 ROWS, NOISE = 2000, 2000
-SPECIAL = ["<|im_start|>user\nhi<|im_end|>\n", "<|endoftext|>a <|endoftext|>"]
+SPECIAL = [
+    "<|im_start|>user\nhi<|im_end|>\n", "<|endoftext|>a <|endoftext|>",
+    "<|user|>\nhi<|end|>\n<|assistant|>\n\n  hello</s>  \u3000x", "<|image|>  <|image|> a<s>",
+    " <|end|> ", "<|assistant|>\u180e x", "<0x41>", "\u2581a", "",
+]
 
 
 def same(what, texts, got, want):
@@ -23,13 +26,6 @@ def same(what, texts, got, want):
         if g != w:
             sys.exit(f"{what}: {text!r}: {g} is not {w}")
     print(f"{what}: {len(texts)} texts equal")
-
-
-def refuses_sentencepiece(tool):
-    path = os.path.join(support.FIXTURES, "phi3", "tokenizer.json")
-    run = subprocess.run([tool, path], input=b"", capture_output=True)
-    if run.returncode != 1 or b"SentencePiece" not in run.stderr:
-        sys.exit(f"phi3 must be refused by name: {run.stderr.decode()}")
 
 
 def main(tool):
@@ -44,11 +40,11 @@ def main(tool):
     cases = support.cases()
     ids = {name: support.encode(tool, path, cases) for name, path in paths.items()}
     same("gpt2, vectors/gpt-2.out", cases, ids["gpt2"], support.vectors("gpt-2"))
+    same("phi3, vectors/phi-3.out", cases, ids["phi3"], support.vectors("phi-3"))
     with open(os.path.join(support.HERE, "tokens.json")) as f:
         golden = json.load(f)["ids"]
     for name in paths:
         same(f"{name}, golden", cases, ids[name], golden[name])
-    refuses_sentencepiece(tool)
     try:
         import tokenizers  # noqa: F401
     except ImportError:

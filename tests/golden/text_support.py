@@ -15,6 +15,7 @@ TOKENIZERS = {  # name: path of the fixture
     "gpt2": os.path.join(FIXTURES, "gpt2"),
     "dolma2": os.path.join(FIXTURES, "dolma2", "tokenizer.json"),
     "minimind": os.path.join(FIXTURES, "minimind", "tokenizer.json"),
+    "phi3": os.path.join(FIXTURES, "phi3", "tokenizer.json"),
 }
 
 

@@ -1,5 +1,6 @@
 /* linear_forward and linear_backward.  size: N, C, pair count, R, then col_begin and N of the
- * second pair (the first is [0, N/2) or all), y_out. */
+ * second pair (the first is [0, N/2) or all), y_out, and a sum of 1: bias, 2: dropout (its draws go
+ * by the row in the call, so that a row alone is another). */
 #include <math.h>
 
 #include "arena.h"
@@ -26,6 +27,13 @@ static uint32_t gap_of(uint32_t N, uint32_t C) {
     return N % 16 == 0 && C % 16 == 0 ? 16 : 3;
 }
 
+static seam_dropout dropout_of(const op_case *c, uint32_t pair) {
+    static const uint32_t thresholds[SEAM_LORA_PAIRS_MAX] = {20000, 0, 45000};
+    return (seam_dropout){.threshold = (c->size[7] & 2) != 0 ? thresholds[pair] : 0,
+                          .place = 5 + pair,
+                          .key = {0x12345678, 0x9abcdef0}};
+}
+
 static void linear_of(run *r, const op_case *c, uint32_t row0, uint32_t T, bool fp8) {
     const uint32_t N = c->size[0], C = c->size[1], pairs = c->size[2], R = c->size[3];
     const uint32_t gap = gap_of(N, C);
@@ -34,14 +42,15 @@ static void linear_of(run *r, const op_case *c, uint32_t row0, uint32_t T, bool 
     seam_weight *w = weight_of(r, N, C);
     seam_lora_pair lora[SEAM_LORA_PAIRS_MAX] = {0};
     void *x = run_input(r, X, ACT, row0, T, C + gap, c->scale);
-    void *bias = c->size[7] ? run_input(r, BIAS, ACC, 0, 1, N, c->scale) : NULL;
+    void *bias = c->size[7] & 1 ? run_input(r, BIAS, ACC, 0, 1, N, c->scale) : NULL;
     void *y = out == SEAM_OUT_ACC_ADD ? run_input(r, BASE, ACC, row0, T, N + gap, c->scale)
                                       : run_const(r, out_kind, (size_t)T * (N + gap), NAN);
     for (uint32_t i = 0; i < pairs; i++) {
         lora[i] = (seam_lora_pair){.col_begin = i == 0 ? 0 : c->size[4],
                                    .N = i == 0 ? (pairs > 1 ? c->size[4] : N) : c->size[5],
                                    .R = R,
-                                   .scale = i == 0 ? 1.0f : 2.0f};
+                                   .scale = i == 0 ? 1.0f : 2.0f,
+                                   .dropout = dropout_of(c, i)};
         lora[i].a = run_input(r, A + i, ACT, 0, R, C, 1.0 / sqrt((double)C));
         lora[i].b = run_input(r, B + i, ACT, 0, lora[i].N, R, 1.0 / sqrt((double)R));
         lora[i].u = run_const(r, ACT, (size_t)T * R, NAN);
@@ -102,6 +111,43 @@ static void linear(run *r, const op_case *c, uint32_t row0, uint32_t T) {
 
 static void linear_fp8(run *r, const op_case *c, uint32_t row0, uint32_t T) {
     linear_of(r, c, row0, T, true);
+}
+
+/* u of ones through A = 1 is the mask itself, which must be the reference's to the bit. */
+static void dropout_mask(run *r, const op_case *c, uint32_t row0, uint32_t T) {
+    const uint32_t N = c->size[0], C = c->size[1], R = c->size[3];
+    CHECK(row0 == 0 && R == C && R <= 256);
+    seam_weight *w = weight_of(r, N, C);
+    float *ones = seam_mem_zalloc((size_t)C * C, sizeof *ones);
+    CHECK(ones != NULL);
+    for (uint32_t i = 0; i < C; i++) {
+        ones[(size_t)i * C + i] = 1.0f;
+    }
+    void *unit = run_const(r, ACT, (size_t)C * C, 0);
+    void *unit_f32 = run_const(r, ACC, (size_t)C * C, 0);
+    CHECK(r->ops->copy_in(r->stream, unit_f32, ones, (size_t)C * C * sizeof *ones) == SEAM_OK);
+    CHECK(r->ops->cast(r->stream, unit, r->ops->act, unit_f32, SEAM_F32, (size_t)C * C) == SEAM_OK);
+    CHECK(r->ops->stream_sync(r->stream) == SEAM_OK);
+    seam_mem_free(ones);
+    const seam_lora_pair pair = {.N = N,
+                                 .R = R,
+                                 .scale = 1.0f,
+                                 .a = unit,
+                                 .b = run_const(r, ACT, (size_t)N * R, 0),
+                                 .u = run_const(r, ACT, (size_t)T * R, NAN),
+                                 .dropout = dropout_of(c, 0)};
+    const seam_linear_forward_args forward = {.y = run_const(r, ACT, (size_t)T * N, NAN),
+                                              .y_ld = N,
+                                              .y_out = SEAM_OUT_ACT,
+                                              .x = run_const(r, ACT, (size_t)T * C, 1),
+                                              .x_ld = C,
+                                              .w = w,
+                                              .T = T,
+                                              .lora = &pair,
+                                              .lora_count = 1};
+    CHECK(r->ops->linear_forward(r->stream, &forward) == SEAM_OK);
+    run_output(r, "mask", ACT, pair.u, T, R, R, 0, 0);
+    r->ops->weight_destroy(w);
 }
 
 void linear_small_share(run *r) {
@@ -232,6 +278,35 @@ const op_case linear_cases[] = {
      BF16,
      true,
      true},
+    {"linear dropout",
+     linear,
+     53,
+     {77, 60, 2, 5, 20, 41, SEAM_OUT_ACC, 3},
+     1,
+     F32,
+     BF16,
+     false,
+     false},
+    {"linear dropout 3 pairs",
+     linear,
+     150,
+     {160, 96, 3, 24, 64, 32, SEAM_OUT_ACT, 3},
+     1,
+     F32,
+     BF16,
+     false,
+     false},
+    {"linear dropout added",
+     linear,
+     600,
+     {64, 80, 1, 8, 0, 0, SEAM_OUT_ACC_ADD, 2},
+     1,
+     F32,
+     BF16,
+     false,
+     true},
+    {"dropout mask odd", dropout_mask, 37, {8, 45, 1, 45, 0, 0, 0, 2}, 1, 0, 0, false, true},
+    {"dropout mask", dropout_mask, 300, {64, 256, 1, 256, 0, 0, 0, 2}, 1, 0, 0, false, true},
     {"linear zeros", linear, 5, {33, 17, 1, 2, 0, 0, SEAM_OUT_ACT, 0}, 0, F32, BF16, true, true},
     {"linear huge", linear, 9, {33, 64, 1, 2, 0, 0, SEAM_OUT_ACT, 0}, 1e15, F32, BF16, true, true},
     {"linear tiny", linear, 9, {33, 64, 1, 2, 0, 0, SEAM_OUT_ACC, 0}, 1e-8, F32, BF16, true, true},

@@ -7,6 +7,9 @@ For tiny models (make_tiny_llama.py) and, where MODEL_DIR or SEAM_MODEL names Sm
 directory and the shared data are there, SmolLM2 on GSM8K rows: the loss of every step, every
 LoRA gradient of step 0, and after training the logits of Seam's exported adapter loaded by peft.
 
+One more run each has rsLoRA and dropout: peft's dropout modules are replaced by one with the masks
+of ops.h, computed in NumPy, since torch draws others.
+
 f32: losses, every gradient and the logits within 1e-4 of transformers + peft in f32.
 bf16: losses and the gradient as a whole within 2e-2 of transformers + peft in f32 on base weights
 rounded to bf16 (SmolLM2's Q4_1 weights are not bf16 numbers; published checkpoints are).  Both
@@ -34,11 +37,12 @@ from safetensors.numpy import load_file, save_file
 from safetensors.torch import save_file as save_torch
 
 import synthetic_model
+from wire_numpy.rounding import philox
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 SHARED = os.environ.get("SEAM_SHARED_DIR", os.path.join(HERE, "..", "..", "..", "shared"))
 PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-RANK, ALPHA = 8, 2.0
+RANK, ALPHA, DROPOUT = 8, 2.0, 0.25
 LR, BETAS, EPS, DECAY, CLIP = 1e-3, (0.9, 0.999), 1e-8, 0.01, 1.0
 BOUNDS = {"f32": 1e-4, "bf16": 2e-2}
 
@@ -67,12 +71,42 @@ def round_base(model, folder):
         assert torch.equal(loaded[name], weight.float()), name
 
 
-def adapted(model, targets):
+class CountedDropout(torch.nn.Module):
+    """Dropout as ops.h defines it, of the rows that `now` says."""
+
+    STREAM = 0x64726F70
+
+    def __init__(self, now, layer, projection):
+        super().__init__()
+        self.now, self.place = now, layer * 16 + projection
+        self.threshold = round(DROPOUT * 65536)
+
+    def forward(self, x):
+        rows, channels = x.shape[-2:]
+        step, row0 = self.now["step"], self.now["row"]
+        key = philox((step, 0, 0, self.STREAM), (0, 0))[:2]  # micro-batch 0 of a session of seed 0
+        row = np.arange(row0, row0 + rows, dtype=np.uint64)[:, None]
+        eighth = np.arange((channels + 7) // 8, dtype=np.uint64)[None, :]
+        words = philox((eighth, row, self.place, self.STREAM), [int(k) for k in key])
+        halves = [np.broadcast_to(w, (rows, eighth.size)) >> np.uint64(s) & np.uint64(0xFFFF)
+                  for w in words for s in (0, 16)]
+        draws = np.stack(halves, -1).reshape(rows, -1)[:, :channels]
+        kept = torch.from_numpy((draws >= self.threshold).astype(np.float32))
+        return x * kept * (65536 / (65536 - self.threshold))
+
+
+def adapted(model, targets, dropped=False, now=None):
     config = peft.LoraConfig(
-        r=RANK, lora_alpha=ALPHA, lora_dropout=0.0, bias="none", task_type="CAUSAL_LM",
+        r=RANK, lora_alpha=ALPHA, lora_dropout=DROPOUT if dropped else 0.0, use_rslora=dropped,
+        bias="none", task_type="CAUSAL_LM",
         target_modules=[p for i, p in enumerate(PROJECTIONS) if targets >> i & 1],
     )
     model = peft.get_peft_model(load_base(model), config)
+    for name, module in model.named_modules() if dropped else ():
+        part = name.split(".")
+        if part[-1] == "lora_dropout":
+            layer, projection = int(part[part.index("layers") + 1]), PROJECTIONS.index(part[-2])
+            module["default"] = CountedDropout(now, layer, projection)
     parameters = {
         n.replace(".default", ""): p for n, p in model.named_parameters() if p.requires_grad
     }
@@ -82,10 +116,13 @@ def adapted(model, targets):
     return model, parameters
 
 
-def loss_of(model, sequences, prompts):
+def loss_of(model, sequences, prompts, now=None):
     """Mean over the labelled tokens; one sequence at a time, so nothing is padded."""
     total, count = 0.0, 0
     for ids, prompt in zip(sequences, prompts):
+        if now is not None:
+            now["row"] += now["rows"]
+            now["rows"] = len(ids)
         logits = model(input_ids=torch.tensor([ids])).logits[0]
         labels = torch.tensor(ids[prompt:])
         total = total + torch.nn.functional.cross_entropy(
@@ -95,15 +132,17 @@ def loss_of(model, sequences, prompts):
     return total / count
 
 
-def run_torch(model_dir, targets, steps):
-    model, parameters = adapted(model_dir, targets)
+def run_torch(model_dir, targets, steps, dropped=False):
+    now = {}
+    model, parameters = adapted(model_dir, targets, dropped, now)
     optimizer = torch.optim.AdamW(
         parameters.values(), lr=LR, betas=BETAS, eps=EPS, weight_decay=DECAY
     )
     losses, gradients = [], None
-    for sequences, prompts in steps:
+    for step, (sequences, prompts) in enumerate(steps):
+        now.update(step=step, row=0, rows=0)
         optimizer.zero_grad()
-        loss = loss_of(model, sequences, prompts)
+        loss = loss_of(model, sequences, prompts, now)
         loss.backward()
         if gradients is None:
             gradients = {n: p.grad.numpy().copy() for n, p in parameters.items()}
@@ -122,9 +161,9 @@ def autocast_error(model_dir, targets, step, expected):
     return gradient_errors({n: p.grad.numpy() for n, p in parameters.items()}, expected)[0]
 
 
-def run_seam(run_model, model_dir, kind, targets, steps, out_dir):
+def run_seam(run_model, model_dir, kind, targets, steps, out_dir, dropped=False):
     text = {
-        "lora": [RANK, ALPHA, targets],
+        "lora": [RANK, ALPHA, targets, *((1, DROPOUT) if dropped else (0, 0))],
         "optimizer": [LR, *BETAS, EPS, DECAY, CLIP],
         "lengths": [[len(s) for s in sequences] for sequences, _ in steps],
         "prompts": [prompts for _, prompts in steps],
@@ -168,10 +207,10 @@ def export_error(model_dir, out_dir, ids):
     return np.abs(got - expected).max() / largest
 
 
-def check_f32(run_model, name, model_dir, targets, steps):
-    losses, gradients = run_torch(model_dir, targets, steps)
+def check_f32(run_model, name, model_dir, targets, steps, dropped=False):
+    losses, gradients = run_torch(model_dir, targets, steps, dropped)
     with tempfile.TemporaryDirectory() as out_dir:
-        got, got_gradients = run_seam(run_model, model_dir, "f32", targets, steps, out_dir)
+        got, got_gradients = run_seam(run_model, model_dir, "f32", targets, steps, out_dir, dropped)
         loss = np.abs(got / losses - 1).max()
         whole, worst = gradient_errors(got_gradients, gradients)
         export = export_error(model_dir, out_dir, steps[0][0][0])
@@ -252,6 +291,9 @@ def check_tiny(kinds, run_model):
             for targets in (0x7F, 0x05):
                 label = f"{name} targets {targets:#x}"
                 ok = check(kinds, run_model, label, model_dir, targets, tiny_steps(vocab)) and ok
+            if "f32" in kinds:
+                label = f"{name} rslora, dropout {DROPOUT}"
+                ok = check_f32(run_model, label, model_dir, 0x7F, tiny_steps(vocab), True) and ok
     return ok
 
 

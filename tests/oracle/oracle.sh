@@ -38,6 +38,9 @@ done
 run "$python" tests/oracle/check_compressed_tensors.py "$bin/coder_cli"
 run "$python" tests/oracle/check_weights.py "$bin/dump_weights" "$SEAM_MODEL"
 run "$python" tests/oracle/check_model.py "$bin/run_model" "$SEAM_MODEL"
+run "$python" tests/oracle/check_tokenizers.py "$bin/tokenize_lines"
+run "$python" tests/oracle/check_chat.py "$bin/dump_rows"
+run "$python" tests/oracle/check_merge.py "$bin/seam"
 run "$python" tests/oracle/check_choices.py "$bin/seamd" "$bin/seam" "$SEAM_MODEL"
 printf '\noracle: %d failed\n' "$failed"
 [ "$failed" -eq 0 ]

@@ -184,7 +184,7 @@ static void test_import__wrong_config__names_the_field(void **state) {
         {"{\"peft_type\":\"LORA\",\"r\":0" REST, SEAM_E_FORMAT, ": r:"},
         {"{\"peft_type\":\"LORA\",\"r\":3" REST, SEAM_E_FORMAT, ": r: is 3"},
         {HEAD ",\"use_dora\":true" REST, SEAM_E_UNIMPLEMENTED, "use_dora"},
-        {HEAD ",\"use_rslora\":true" REST, SEAM_E_UNIMPLEMENTED, "use_rslora"},
+        {HEAD ",\"use_rslora\":true" REST, SEAM_E_FORMAT, "use_rslora: is true"},
         {HEAD ",\"rank_pattern\":{\"q_proj\":4}" REST, SEAM_E_UNIMPLEMENTED, "rank_pattern"},
         {HEAD ",\"modules_to_save\":[\"lm_head\"]" REST, SEAM_E_UNIMPLEMENTED, "modules_to_save"},
         {HEAD ",\"bias\":\"all\"" REST, SEAM_E_UNIMPLEMENTED, "bias"},

@@ -70,6 +70,16 @@ static void test_gather_spread__rows_of_keys__round_trip(void **state) {
         }
         seam_row_sources_spread(y[0], sources, ROWS, CHANNELS);
         assert_memory_equal(x, y, sizeof x);
+        static uint32_t firsts[ROWS], origins[ROWS];
+        seam_row_sources_places(firsts, origins, sources, ROWS);
+        for (uint32_t t = 0; t < ROWS; t++) {
+            uint32_t first = 0;
+            while (keys[first] != keys[t]) {
+                first++;
+            }
+            assert_int_equal(origins[t], first);
+            assert_int_equal(firsts[sources[t]], first);
+        }
     }
 }
 

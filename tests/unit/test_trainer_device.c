@@ -90,7 +90,28 @@ SEAM_ON_GPU static void both_check(fixture *f, const seam_session_config *config
     assert_memory_equal(device.widths, host.widths, C);
 }
 
-SEAM_ON_GPU static void codecs_check(void **state, bool labelled_rows_only, bool rans) {
+/* The table under test, and how often it has spread the rows of site 0. */
+static seam_device_codec counted;
+static seam_status (*rows_gather)(seam_stream *stream, float *ret, const seam_device_rows *rows);
+static uint32_t spreads;
+
+static seam_status rows_gather_counted(seam_stream *stream, float *ret,
+                                       const seam_device_rows *rows) {
+    spreads += ret == rows->x;
+    return rows_gather(stream, ret, rows);
+}
+
+/* Rows 0..22 are their own, of the others every fifth is. */
+static uint32_t sources_fill(uint32_t *ret_sources) {
+    uint32_t distinct = 0;
+    for (uint32_t row = 0; row < T; row++) {
+        ret_sources[row] = row < 23 || row % 5 == 0 ? distinct++ : row * 7 % 23;
+    }
+    return distinct;
+}
+
+SEAM_ON_GPU static void codecs_check(void **state, bool labelled_rows_only, bool rans,
+                                     bool sources) {
     static const struct {
         seam_codec_id in, out;
         bool exact, waterfill, token;
@@ -110,8 +131,17 @@ SEAM_ON_GPU static void codecs_check(void **state, bool labelled_rows_only, bool
     };
     fixture *f = *state;
     const seam_device_codec *const own = seam_backend_ops(f->engine.backend)->codec;
-    const seam_device_codec *const table = own != NULL ? own : &device_fake;
+    uint32_t row_sources[T];
+    counted = own != NULL ? *own : device_fake;
+    rows_gather = counted.rows_gather;
+    counted.rows_gather = rows_gather_counted;
+    f->rows_in = sources_fill(row_sources);
+    f->row_sources = sources ? row_sources : NULL;
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        if (sources && rows[i].token) {
+            continue; /* which knows no distinct rows */
+        }
+        spreads = 0;
         seam_session_config config = config_of(f, rows[i].out);
         config.labelled_rows_only = labelled_rows_only;
         config.codec.codec_in = rows[i].in;
@@ -123,21 +153,29 @@ SEAM_ON_GPU static void codecs_check(void **state, bool labelled_rows_only, bool
         if (rows[i].token) {
             config.codec.granularity = SEAM_GRANULARITY_TOKEN;
         }
-        both_check(f, &config, table);
+        both_check(f, &config, &counted);
+        /* Two micro-batches, where the device has the codec of site 0. */
+        assert_int_equal(spreads, sources && seam_codec_has_device(rows[i].in) ? 2 : 0);
     }
+    f->row_sources = NULL;
     device_fake_put(f->engine.backend, own);
 }
 
 SEAM_ON_GPU static void test_step__labelled_rows_travel__as_the_host(void **state) {
-    codecs_check(state, true, false);
+    codecs_check(state, true, false, false);
 }
 
 SEAM_ON_GPU static void test_step__all_rows_travel__as_the_host(void **state) {
-    codecs_check(state, false, false);
+    codecs_check(state, false, false, false);
 }
 
 SEAM_ON_GPU static void test_step__entropy_coded__as_the_host(void **state) {
-    codecs_check(state, true, true);
+    codecs_check(state, true, true, false);
+}
+
+SEAM_ON_GPU static void test_step__equal_rows_come_once__as_the_host(void **state) {
+    codecs_check(state, true, false, true);
+    codecs_check(state, false, true, true);
 }
 
 SEAM_ON_GPU static void test_create__each_allocation_fails__error_and_no_leak(void **state) {
@@ -168,6 +206,8 @@ int main(int argc, char **argv) {
         cmocka_unit_test_setup_teardown(test_step__all_rows_travel__as_the_host, device_setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_step__entropy_coded__as_the_host, device_setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_step__equal_rows_come_once__as_the_host, device_setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_create__each_allocation_fails__error_and_no_leak,
                                         device_setup, teardown),
