@@ -15,10 +15,9 @@
 #define ARGUMENTS_MAX 256
 
 /* What may differ from the run's own command line; the rest decides its bits. */
-static const char *const changeable[] = {"resume", "server",      "threads",    "quiet",
-                                         "json",   "insecure",    "ca",         "cert",
-                                         "key",    "server-name", "token-file", "timeout",
-                                         "reconnect"};
+static const char *const changeable[] = {
+    "resume", "server", "threads",     "quiet",      "json",    "insecure", "ca",
+    "cert",   "key",    "server-name", "token-file", "timeout", "reconnect"};
 
 static bool is_option(const char *argument, const char *name) {
     const size_t count = strlen(name);
@@ -83,8 +82,7 @@ static seam_status command_load(json_t **ret_value, char ret_folder[PATH_MAX], c
     }
     SEAM_TRY(seam_run_path(path, ret_folder, "command.json", err));
     if (access(path, R_OK) != 0) {
-        return seam_error_set(err, SEAM_E_NOT_FOUND, "--resume: %.400s: %s", path,
-                              strerror(errno));
+        return seam_error_set(err, SEAM_E_NOT_FOUND, "--resume: %.400s: %s", path, strerror(errno));
     }
     *ret_value = json_load_file(path, 0, &why);
     const char *cwd = json_string_value(json_object_get(*ret_value, "folder"));

@@ -15,8 +15,8 @@ bool seam_run_is_resume(int argc, char **argv, int first);
 seam_status seam_run_command_write(const char *out, int argc, char **argv, int first,
                                    seam_error *err);
 /* The options of the run in --resume DIR, with what this command line may change.  Changes to the
- * folder that the run was started in, so that its paths mean the same.  *ret_texts owns the strings:
- * json_decref it after the options' last use.  SEAM_E_ARG (an option that may not change),
+ * folder that the run was started in, so that its paths mean the same.  *ret_texts owns the
+ * strings: json_decref it after the options' last use.  SEAM_E_ARG (an option that may not change),
  * SEAM_E_NOT_FOUND, SEAM_E_FORMAT, SEAM_E_IO. */
 seam_status seam_run_command_read(seam_train_options *ret_options, json_t **ret_texts, int argc,
                                   char **argv, int first, seam_error *err);

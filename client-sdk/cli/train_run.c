@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "arena.h"
 #include "batcher.h"
 #include "codec.h"
 #include "directory.h"
@@ -39,9 +40,9 @@ typedef struct training {
     char adapter_path[SEAM_RUN_PATH_BYTES];
     uint64_t saved_steps; /* steps in the adapter that stands in the run folder; 0: none */
     seam_train_report last;
-    uint32_t micro_count;      /* of the step in flight */
-    double wire_bits;          /* of the last step */
-    uint64_t state_hash;       /* after it; 0: no step yet */
+    uint32_t micro_count; /* of the step in flight */
+    double wire_bits;     /* of the last step */
+    uint64_t state_hash;  /* after it; 0: no step yet */
 } training;
 
 static volatile sig_atomic_t interrupted;
@@ -200,8 +201,7 @@ static seam_status note_take(void *user, uint64_t step_count, const void *bytes,
 static seam_status session_resume(training *t, seam_error *err) {
     seam_session_file file;
     SEAM_TRY(seam_session_file_read(&file, t->o.out, err));
-    SEAM_TRY(
-        seam_session_resume(&t->session, t->client, file.id, file.secret, t->o.out, err));
+    SEAM_TRY(seam_session_resume(&t->session, t->client, file.id, file.secret, t->o.out, err));
     const seam_status st = seam_session_notes(t->session, note_take, t, err);
     if (st != SEAM_OK) {
         return seam_error_set(err, st, "%.300s: the notes of its steps are not whole", t->o.out);
@@ -337,11 +337,12 @@ static void step_committed(void *user, const seam_step_report *report) {
     t->state_hash = report->state_hash;
     json_t *const entry =
         seam_run_report_entry(&t->wire_bits, &t->last, t->micro_count, t->session);
-    char *const text = json_dumps(entry, JSON_COMPACT);
-    if (text != NULL) {
-        (void)seam_session_note(t->session, text, strlen(text));
+    const size_t count = json_dumpb(entry, NULL, 0, JSON_COMPACT);
+    char *const text = count > 0 ? seam_mem_alloc(count) : NULL;
+    if (text != NULL && json_dumpb(entry, text, count, JSON_COMPACT) == count) {
+        (void)seam_session_note(t->session, text, count);
     }
-    free(text);
+    seam_mem_free(text);
     seam_run_report_add(&t->report, entry);
 }
 

@@ -151,11 +151,11 @@ struct seam_session {
     uint64_t step_number, step_begin_ns; /* timeline: of the step in flight */
 
     /* session_record.c */
-    seam_journal *journal;                 /* NULL: only the newest state is kept, in `record` */
-    seam_buffer record;                    /* a state, that after record_step_count steps */
+    seam_journal *journal; /* NULL: only the newest state is kept, in `record` */
+    seam_buffer record;    /* a state, that after record_step_count steps */
     uint64_t record_step_count;
-    seam_buffer note;                      /* the caller's, for the next record */
-    seam_commit_fn *commit_fn;             /* or NULL */
+    seam_buffer note;          /* the caller's, for the next record */
+    seam_commit_fn *commit_fn; /* or NULL */
     void *commit_user;
     uint64_t durable_told, durable_before; /* newest checkpoints that the server told of */
     bool confirm_due;                      /* durable_before is to be confirmed */

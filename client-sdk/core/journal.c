@@ -13,12 +13,12 @@
 #include "bytes.h"
 #include "try.h"
 
-#define PATH_BYTES       4096
-#define FILE_HEAD_BYTES  32
-#define HEAD_BYTES       32
-#define VERSION          1
-#define RECORD_MAGIC     UINT32_C(0x31524a53) /* "SJR1" */
-#define DROP_BYTES_MIN   (1u << 20)
+#define PATH_BYTES      4096
+#define FILE_HEAD_BYTES 32
+#define HEAD_BYTES      32
+#define VERSION         1
+#define RECORD_MAGIC    UINT32_C(0x31524a53) /* "SJR1" */
+#define DROP_BYTES_MIN  (1u << 20)
 
 static const uint8_t file_magic[8] = {'S', 'E', 'A', 'M', 'J', 'R', 'N', 'L'};
 
@@ -151,8 +151,7 @@ static bool record_load(place *ret, seam_buffer *scratch, int fd, uint64_t at, u
         return false;
     }
     const size_t count = (size_t)record_bytes(&p);
-    if (seam_buffer_reserve(scratch, count) != SEAM_OK ||
-        !read_all(fd, scratch->data, count, at) ||
+    if (seam_buffer_reserve(scratch, count) != SEAM_OK || !read_all(fd, scratch->data, count, at) ||
         seam_get_u32(scratch->data + count - 4) != seam_crc32c(0, scratch->data, count - 4)) {
         return false;
     }
@@ -210,8 +209,7 @@ static seam_status create_file(seam_journal *j, seam_error *err) {
     path_of(path, j, "journal.bin");
     j->fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     file_head_put(head, j->mark);
-    if (j->fd < 0 || !write_all(j->fd, head, sizeof head) || fsync(j->fd) != 0 ||
-        !folder_sync(j)) {
+    if (j->fd < 0 || !write_all(j->fd, head, sizeof head) || fsync(j->fd) != 0 || !folder_sync(j)) {
         return io_error(j, "journal.bin", err);
     }
     j->end = FILE_HEAD_BYTES;
@@ -489,8 +487,8 @@ static seam_status file_visit(uint64_t *last, seam_buffer *scratch, int fd, uint
             continue; /* a crash between two files leaves it in both */
         }
         *last = p.step_count;
-        SEAM_TRY(visit(user, p.step_count, scratch->data + HEAD_BYTES + p.body_bytes,
-                       p.note_bytes));
+        SEAM_TRY(
+            visit(user, p.step_count, scratch->data + HEAD_BYTES + p.body_bytes, p.note_bytes));
     }
     return SEAM_OK;
 }

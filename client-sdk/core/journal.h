@@ -4,11 +4,11 @@
  *   journal.notes  what the caller noted with records that have been dropped since
  *   journal.lock   held while a process has the journal open
  *
- * Record, little-endian: "SJR1", body bytes u32, note bytes u32, zero u32, step count u64, state hash
- * u64, body, note, CRC-32C u32 of all that.  A record is appended and flushed; a torn or damaged one
- * ends the journal when it is opened, so that the step before is the newest.  Dropping old records
- * writes a new file beside and renames it.  A flush that fails is never repeated: the journal takes
- * nothing any more, and what was in it stays.
+ * Record, little-endian: "SJR1", body bytes u32, note bytes u32, zero u32, step count u64, state
+ * hash u64, body, note, CRC-32C u32 of all that.  A record is appended and flushed; a torn or
+ * damaged one ends the journal when it is opened, so that the step before is the newest.  Dropping
+ * old records writes a new file beside and renames it.  A flush that fails is never repeated: the
+ * journal takes nothing any more, and what was in it stays.
  *
  * Bytes only; what a record says of a session is session_record.c's.  One thread at a time. */
 #ifndef SEAM_JOURNAL_H
@@ -29,8 +29,8 @@ typedef struct seam_journal seam_journal;
 seam_status seam_journal_create(seam_journal **ret_journal, const char *folder, uint64_t mark,
                                 seam_error *err);
 /* The one that is there, with at least one record.  *ret_cut: bytes behind the last intact record
- * that were cut off.  SEAM_E_NOT_FOUND, SEAM_E_ARG (of another session), SEAM_E_DATA_LOSS (header or
- * first record is damaged), SEAM_E_IO, SEAM_E_STATE, SEAM_E_MEMORY. */
+ * that were cut off.  SEAM_E_NOT_FOUND, SEAM_E_ARG (of another session), SEAM_E_DATA_LOSS (header
+ * or first record is damaged), SEAM_E_IO, SEAM_E_STATE, SEAM_E_MEMORY. */
 seam_status seam_journal_open(seam_journal **ret_journal, uint64_t *ret_cut, const char *folder,
                               uint64_t mark, seam_error *err);
 void seam_journal_close(seam_journal *gift_journal); /* NULL is fine */
@@ -56,8 +56,8 @@ seam_status seam_journal_read(seam_buffer *ret_body, const seam_journal *journal
 /* Records below are not needed any more: they are dropped when that is worth a new file.  An error
  * leaves the journal as it was. */
 seam_status seam_journal_forget(seam_journal *journal, uint64_t step_count, seam_error *err);
-/* Every note, dropped records' first, in order of steps.  What visit returns other than SEAM_OK ends
- * it.  SEAM_E_IO, SEAM_E_MEMORY. */
+/* Every note, dropped records' first, in order of steps.  What visit returns other than SEAM_OK
+ * ends it.  SEAM_E_IO, SEAM_E_MEMORY. */
 typedef seam_status seam_journal_visit_fn(void *user, uint64_t step_count, const void *note,
                                           size_t note_bytes);
 seam_status seam_journal_visit(const seam_journal *journal, seam_journal_visit_fn *visit,

@@ -91,8 +91,7 @@ void seam_record_confirmed(seam_session *session) {
     seam_session *const s = session;
     seam_error err = {0};
     s->confirm_due = false;
-    if (s->journal != NULL &&
-        seam_journal_forget(s->journal, s->durable_before, &err) != SEAM_OK) {
+    if (s->journal != NULL && seam_journal_forget(s->journal, s->durable_before, &err) != SEAM_OK) {
         seam_client_log(s->client, "old records of the journal stay: %s", err.text);
     }
 }
@@ -118,8 +117,8 @@ seam_status seam_record_restore(seam_session *session, uint64_t step_count, seam
     }
     /* What the server has told since is still true, up to where it went back. */
     s->durable_told = told > s->durable_told && told <= step_count ? told : s->durable_told;
-    s->durable_before = before > s->durable_before && before < s->durable_told ? before
-                                                                              : s->durable_before;
+    s->durable_before =
+        before > s->durable_before && before < s->durable_told ? before : s->durable_before;
     s->proposal.count = s->answers.count = 0;
     if (seam_step_propose_again(s) != SEAM_OK) {
         return seam_error_set(err, SEAM_E_MEMORY, "out of memory");

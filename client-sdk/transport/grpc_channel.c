@@ -276,8 +276,9 @@ void seam_channel_await(seam_transport *transport) {
     }
     while (in_time && state != GRPC_CHANNEL_READY && state != GRPC_CHANNEL_SHUTDOWN) {
         grpc_channel_watch_connectivity_state(channel, state, deadline, queue, transport);
-        in_time = grpc_completion_queue_next(queue, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL)
-                      .success != 0;
+        in_time =
+            grpc_completion_queue_next(queue, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL).success !=
+            0;
         state = grpc_channel_check_connectivity_state(channel, 1);
     }
     grpc_completion_queue_shutdown(queue);

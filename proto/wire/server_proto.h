@@ -70,8 +70,8 @@ typedef struct seam_server_proto_config {
     /* A codec keeps state from step to step: a client that has lost what it sent cannot make the
      * same bytes again. */
     bool keeps_codec_state;
-    uint64_t lease_ms;       /* of a detached session */
-    uint64_t park_ms;        /* of a parked one until it expires */
+    uint64_t lease_ms;             /* of a detached session */
+    uint64_t park_ms;              /* of a parked one until it expires */
     uint64_t committed_step_count; /* at the start: 0, or that of the checkpoint recovered from */
     uint64_t epoch;                /* at the start: 0, or the persisted one */
     uint64_t now_ms;               /* monotonic; starts the first lease */

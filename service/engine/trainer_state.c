@@ -22,8 +22,8 @@
 static const char *const kinds[KINDS] = {"param", "m", "v"};
 
 bool seam_trainer_state_is_whole(const seam_session_config *config) {
-    for (uint16_t site = 0; site < SEAM_SITE_COUNT; site++) {
-        if (seam_session_config_cache_bytes(config, site) > 0) {
+    for (uint32_t site = 0; site < SEAM_SITE_COUNT; site++) {
+        if (seam_session_config_cache_bytes(config, (uint16_t)site) > 0) {
             return false;
         }
     }
@@ -41,8 +41,8 @@ seam_status seam_trainer_state_bytes_max(size_t *ret_bytes, const seam_session_c
     seam_memory_plan plan = {0};
     SEAM_TRY(seam_memory_plan_training(&plan, &blocks, &acts));
     const uint64_t moments = plan.device[SEAM_MEMORY_MOMENTS] + plan.host[SEAM_MEMORY_MOMENTS];
-    const uint64_t tensors = (uint64_t)(blocks.layer_end - blocks.layer_begin) *
-                             SEAM_LORA_TARGETS * 2 * KINDS;
+    const uint64_t tensors =
+        (uint64_t)(blocks.layer_end - blocks.layer_begin) * SEAM_LORA_TARGETS * 2 * KINDS;
     const uint64_t widths = seam_session_config_width_count(config);
     *ret_bytes = (size_t)(moments / 2 * KINDS + (tensors + 8) * HEADER_ENTRY_BYTES + 64 * widths +
                           SESSION_HEAD_BYTES + 4096);
@@ -138,8 +138,8 @@ static seam_status parts_visit(const seam_trainer *t, part_fn *visit, void *user
             seam_adapter_describe(&tensor, t->adapter, i);
             const uint64_t shape[2] = {tensor.rows, tensor.cols};
             (void)snprintf(p.name, sizeof p.name, "%s.%s", kinds[k], tensor.name);
-            SEAM_TRY(part_visit(&p, visit, user, value_bytes == 4 ? "F32" : "F64", shape,
-                                value_bytes));
+            SEAM_TRY(
+                part_visit(&p, visit, user, value_bytes == 4 ? "F32" : "F64", shape, value_bytes));
         }
     }
     SEAM_ASSERT(p.begin + p.bytes == seam_adapter_state_bytes(t->adapter));
@@ -203,8 +203,8 @@ seam_status seam_trainer_state_save(uint8_t *ret, size_t *ret_count, size_t capa
 
 typedef struct finder {
     const seam_tensor_index *index;
-    const uint8_t *data;  /* where the parts begin, in order and without gaps */
-    const uint8_t *tail;  /* site.0 and what follows */
+    const uint8_t *data; /* where the parts begin, in order and without gaps */
+    const uint8_t *tail; /* site.0 and what follows */
     seam_error *err;
 } finder;
 
@@ -215,24 +215,26 @@ static seam_status part_find(void *user, const part *p) {
     if (entry == NULL || entry->rows != p->rows || entry->cols != p->cols ||
         strcmp(entry->type_name, p->dtype) != 0 || (p->begin > 0 && f->data == NULL) ||
         (p->begin > 0 && entry->bytes != f->data + p->begin)) {
-        return seam_error_set(f->err, SEAM_E_FORMAT, "checkpoint: tensor %s is not that of this "
-                                                     "session", p->name);
+        return seam_error_set(f->err, SEAM_E_FORMAT,
+                              "checkpoint: tensor %s is not that of this "
+                              "session",
+                              p->name);
     }
     f->data = p->begin == 0 ? entry->bytes : f->data;
     f->tail = strcmp(p->name, "site.0") == 0 ? entry->bytes : f->tail;
     return SEAM_OK;
 }
 
-static seam_status state_take(seam_trainer *t, seam_trainer_mark *ret_mark, const finder *f,
-                              seam_stream *stream) {
+SEAM_ON_GPU static seam_status state_take(seam_trainer *t, seam_trainer_mark *ret_mark,
+                                          const finder *f, seam_stream *stream) {
     const uint8_t *site_out = f->tail + seam_site_state_bytes(t->site_in);
     const uint8_t *session = site_out + seam_site_state_bytes(t->site_out);
     if (seam_get_u32(session) != SESSION_FORMAT) {
         return SEAM_E_FORMAT;
     }
     SEAM_TRY(seam_trainer_abort_step(t, stream));
-    SEAM_TRY(seam_adapter_load_state(t->adapter, stream, f->data,
-                                     seam_adapter_state_bytes(t->adapter)));
+    SEAM_TRY(
+        seam_adapter_load_state(t->adapter, stream, f->data, seam_adapter_state_bytes(t->adapter)));
     SEAM_TRY(seam_site_load(t->site_in, f->tail, seam_site_state_bytes(t->site_in)));
     SEAM_TRY(seam_site_load(t->site_out, site_out, seam_site_state_bytes(t->site_out)));
     session_get(t, ret_mark, session);

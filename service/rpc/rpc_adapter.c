@@ -314,9 +314,9 @@ void seam_on_import_end(seam_call *call) {
     if (st != SEAM_OK) {
         seam_call_fail(call, st, &err);
     } else {
-        a->mark = (seam_trainer_mark){
-            .step_count = seam_server_proto_committed_count(&a->session->proto),
-            .row_count = a->session->row_count};
+        a->mark =
+            (seam_trainer_mark){.step_count = seam_server_proto_committed_count(&a->session->proto),
+                                .row_count = a->session->row_count};
         job_post(call, import_run);
     }
 }

@@ -8,8 +8,8 @@
 #include "log.h"
 #include "rpc_methods.h"
 #include "rpc_server.h"
-#include "session_disk.h"
 #include "seam/v1/service.pb-c.h"
+#include "session_disk.h"
 #include "try.h"
 
 #define PAGE_DEFAULT 100

@@ -147,8 +147,8 @@ static void write_run(seam_disk_job *job) {
     d->write_err = (seam_error){0};
     d->write_status = folder_of(folder, session, &d->write_err);
     if (d->write_status == SEAM_OK) {
-        d->write_status = seam_checkpoint_write(folder, &d->image_facts, d->image, d->image_bytes,
-                                                &d->write_err);
+        d->write_status =
+            seam_checkpoint_write(folder, &d->image_facts, d->image, d->image_bytes, &d->write_err);
     }
     d->write_seconds = seconds_now() - begin;
 }

@@ -8,7 +8,8 @@
  * time: a next one is due when this one is on the disk and
  *   the time since the last one is cost_percent of what it cost, or work_seconds are at risk.
  *
- * Parking and coming back: session_park.h.  Files: store/checkpoint.h, store/state_store.h.  What is in the image: engine/trainer_state.h. */
+ * Parking and coming back: session_park.h.  Files: store/checkpoint.h, store/state_store.h.  What
+ * is in the image: engine/trainer_state.h. */
 #ifndef SEAM_SESSION_DISK_H
 #define SEAM_SESSION_DISK_H
 

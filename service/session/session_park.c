@@ -56,7 +56,8 @@ seam_status seam_session_wake_run(seam_session *session, seam_stream *stream, se
 void seam_session_wake_end(seam_session *session, seam_status st, uint64_t now_ms) {
     seam_session_disk *d = &session->disk;
     for (uint32_t i = 0; i < d->damaged_count; i++) {
-        seam_server_proto_durable_lost(&session->proto, d->generations[d->generation_count - 1 - i]);
+        seam_server_proto_durable_lost(&session->proto,
+                                       d->generations[d->generation_count - 1 - i]);
     }
     if (st == SEAM_OK) {
         const uint64_t step_count = d->generations[d->generation_count - 1 - d->damaged_count];
@@ -90,12 +91,12 @@ SEAM_ON_GPU static void park_finished(seam_job *job) {
     seam_job_publish(job); /* park_poll looks */
 }
 
-static bool park_post(seam_session *session, seam_engine *engine) {
+SEAM_ON_LOOP static bool park_post(seam_session *session, seam_engine *engine) {
     seam_session_disk *d = &session->disk;
     const uint64_t committed = seam_server_proto_committed_count(&session->proto);
     uint64_t newest = 0;
-    d->park_writes = !seam_server_proto_durable_newest(&newest, &session->proto) ||
-                     newest != committed;
+    d->park_writes =
+        !seam_server_proto_durable_newest(&newest, &session->proto) || newest != committed;
     d->park_mark = (seam_trainer_mark){.step_count = committed, .row_count = session->row_count};
     d->park_job = (seam_job){.run = park_run, .finished = park_finished, .user = session};
     return seam_engine_post(engine, &d->park_job) == SEAM_OK;

@@ -143,8 +143,7 @@ seam_status seam_sessions_admit(seam_session **ret_session, bool *ret_known,
                               sessions->count);
     }
     seam_memory_plan plan;
-    const bool is_kept =
-        sessions->options.store != NULL && seam_trainer_state_is_whole(config);
+    const bool is_kept = sessions->options.store != NULL && seam_trainer_state_is_whole(config);
     if (seam_session_plan(&plan, config, is_kept) != SEAM_OK) {
         return seam_error_set(err, SEAM_E_LIMIT, "session: too large to address");
     }

@@ -22,7 +22,7 @@ typedef struct seam_sessions_options {
     uint64_t park_ms;            /* of a parked session until it expires */
     uint64_t checkpoint_work_ms; /* at risk at most */
     uint32_t checkpoint_percent; /* of the time that checkpoints may take, 1..100 */
-    seam_trace *trace; /* sessions record their steps in it; NULL: they do not */
+    seam_trace *trace;           /* sessions record their steps in it; NULL: they do not */
 } seam_sessions_options;
 
 seam_status seam_sessions_create(seam_sessions **ret_sessions, const seam_sessions_options *options,

@@ -55,15 +55,15 @@ static size_t manifest_print(char ret[MANIFEST_BYTES_MAX], const manifest *m) {
     for (size_t i = 0; i < SHA256_BYTES; i++) {
         (void)snprintf(hex + 2 * i, 3, "%02x", m->sha256[i]);
     }
-    const int body = snprintf(ret, MANIFEST_BYTES_MAX,
-                              MANIFEST_FIRST "steps %" PRIu64 "\nstate_hash %016" PRIx64
-                                             "\nbytes %" PRIu64 "\nsha256 %s\ndevice %.159s\n",
-                              m->facts.step_count, m->facts.state_hash, m->bytes, hex,
-                              m->facts.device);
+    const int body =
+        snprintf(ret, MANIFEST_BYTES_MAX,
+                 MANIFEST_FIRST "steps %" PRIu64 "\nstate_hash %016" PRIx64 "\nbytes %" PRIu64
+                                "\nsha256 %s\ndevice %.159s\n",
+                 m->facts.step_count, m->facts.state_hash, m->bytes, hex, m->facts.device);
     SEAM_ASSERT(body > 0);
     SEAM_ASSERT(body < MANIFEST_BYTES_MAX - 32);
-    const int tail = snprintf(ret + body, MANIFEST_BYTES_MAX - (size_t)body, "crc32c %08" PRIx32 "\n",
-                              seam_crc32c(0, ret, (size_t)body));
+    const int tail = snprintf(ret + body, MANIFEST_BYTES_MAX - (size_t)body,
+                              "crc32c %08" PRIx32 "\n", seam_crc32c(0, ret, (size_t)body));
     return (size_t)body + (size_t)tail;
 }
 

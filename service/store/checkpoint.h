@@ -2,11 +2,11 @@
  *
  * A generation is two files named by its count of committed steps:
  *   <steps>.safetensors   the state (engine/trainer_state.h says which tensors)
- *   <steps>.manifest      lines of text: steps, state hash, bytes and SHA-256 of the other file, the
- *                         device that computed it; the last line is the CRC-32C of those before it
- * Each is written beside, flushed, renamed, and the folder flushed (base/file_write.h); the manifest
- * last.  So a generation counts when its manifest is intact and its file is what the manifest says:
- * a torn, cut or flipped one is found by reading it, never loaded.
+ *   <steps>.manifest      lines of text: steps, state hash, bytes and SHA-256 of the other file,
+ * the device that computed it; the last line is the CRC-32C of those before it Each is written
+ * beside, flushed, renamed, and the folder flushed (base/file_write.h); the manifest last.  So a
+ * generation counts when its manifest is intact and its file is what the manifest says: a torn, cut
+ * or flipped one is found by reading it, never loaded.
  *
  * Files only: when one is due and who confirms it is session/session_disk.h.  Any thread, one at a
  * time for a folder. */

@@ -15,7 +15,7 @@ typedef struct seam_disk_job seam_disk_job;
 struct seam_disk_job {
     void (*run)(seam_disk_job *job); /* the queue's thread */
     void *user;
-    void *gift_memory; /* freed after run, and nobody is told; NULL: done is set */
+    void *gift_memory;   /* freed after run, and nobody is told; NULL: done is set */
     seam_disk_job *next; /* of disk_queue.c, like the next one */
     atomic_bool done;
 };

@@ -192,11 +192,10 @@ seam_status seam_state_store_add(seam_state_store *store, const seam_session_row
 seam_status seam_state_store_remove(seam_state_store *store, const char *id, seam_error *err) {
     char folder[PATH_BYTES + 64];
     sqlite3_stmt *statement = NULL;
-    const bool done =
-        sqlite3_prepare_v2(store->db, "DELETE FROM session WHERE id = ?", -1, &statement, NULL) ==
-            SQLITE_OK &&
-        sqlite3_bind_text(statement, 1, id, -1, SQLITE_STATIC) == SQLITE_OK &&
-        sqlite3_step(statement) == SQLITE_DONE;
+    const bool done = sqlite3_prepare_v2(store->db, "DELETE FROM session WHERE id = ?", -1,
+                                         &statement, NULL) == SQLITE_OK &&
+                      sqlite3_bind_text(statement, 1, id, -1, SQLITE_STATIC) == SQLITE_OK &&
+                      sqlite3_step(statement) == SQLITE_DONE;
     const seam_status st = done ? SEAM_OK : db_error(store, "write", err);
     (void)sqlite3_finalize(statement);
     SEAM_TRY(st);
