@@ -168,6 +168,9 @@ static seam_status session_make(training *t, seam_error *err) {
     const seam_train_options *const o = &t->o;
     seam_session_options options;
     SEAM_TRY(seam_train_session_options(&options, o, err));
+    if (o->targets_by_model) {
+        options.lora_targets = seam_targets_default(&t->facts);
+    }
     options.model = t->server_model;
     options.model_identity = t->facts.identity;
     const uint64_t rows_needed = (uint64_t)(seam_data_tokens_longest(t->data)) * (uint64_t)o->batch;
