@@ -140,12 +140,6 @@ seam_status seam_config_from_message(seam_core_config *ret_core,
         .pipeline_depth = or_u32(limits->pipeline_depth, 1),
     };
     SEAM_TRY(seam_codec_plan_check(&ret_core->codec, 0, err));
-    if (limits->pipeline_depth > 1 && seam_codec_plan_has_input_gradient(&ret_core->codec)) {
-        return seam_error_set(err, SEAM_E_ARG,
-                              "pipeline_depth: %u, but with gate_signal exact or "
-                              "send_input_gradient each gradient is waited for",
-                              limits->pipeline_depth);
-    }
     ret_core->sample_ids_needed = ret_core->codec.codec_out == SEAM_CODEC_AQSGD;
     ret_core->distinct_rows = seam_codec_plan_takes_row_sources(&ret_core->codec);
     if (!seam_codec_has_gates(ret_core->codec.codec_out)) {
@@ -545,6 +539,9 @@ static seam_status memory_take(seam_session *session) {
 }
 
 void seam_session_unplan(seam_session *session) {
+    seam_journal_close(session->journal);
+    seam_buffer_deinit(&session->note);
+    seam_buffer_deinit(&session->record);
     if (session->micros != NULL) {
         for (uint32_t m = 0; m < session->config.micros_max; m++) {
             seam_buffer_deinit(&session->micros[m].came);

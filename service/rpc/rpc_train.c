@@ -8,6 +8,7 @@
 #include "host.h"
 #include "log.h"
 #include "rpc_methods.h"
+#include "session_disk.h"
 #include "train_stream.h"
 #include "try.h"
 
@@ -137,12 +138,18 @@ SEAM_ON_GPU static seam_status tensor_run(seam_job *job, seam_stream *stream) {
     seam_train *train = job->user;
     seam_trainer *trainer = train->session->trainer;
     const seam_work *work = &train->session->work;
+    const seam_micro *micro = seam_trainer_micro(trainer);
+    const bool forward = work->key.phase == SEAM_PHASE_FORWARD;
     span_end(train->session, phase_name(&work->key), SEAM_LANE_QUEUE, work->begin_ns, &work->key);
-    const seam_status st = work->key.phase == SEAM_PHASE_FORWARD
+    const seam_status st = forward
                                ? seam_trainer_forward(trainer, stream, &job->err)
                                : seam_trainer_backward(&train->result, trainer, stream, &job->err);
     if (st != SEAM_OK) {
         (void)seam_trainer_abort_step(trainer, stream);
+    } else if (!forward && train->image_due && micro->micro + 1 == micro->micro_count) {
+        const seam_trainer_mark mark = {.step_count = micro->step + 1,
+                                        .row_count = train->session->row_count};
+        train->has_image = seam_session_image_take(train->session, &mark, stream) == SEAM_OK;
     }
     return st;
 }
@@ -230,6 +237,9 @@ SEAM_ON_LOOP static void work_next(seam_train *train) {
             micro_read(seam_trainer_micro(session->trainer), session, work->key.micro, NULL);
         SEAM_ASSERT(st == SEAM_OK); /* as when its tensor came */
     }
+    train->has_image = false;
+    train->image_due = work->key.phase == SEAM_PHASE_BACKWARD &&
+                       seam_session_image_is_due(session, seam_host_now_ms());
     seam_train_post(train, SEAM_TRAIN_JOB_TENSOR, tensor_run);
 }
 
@@ -363,6 +373,8 @@ SEAM_ON_LOOP static void committed(const seam_train *train) {
     seam_session *session = train->session;
     const uint64_t step = seam_trainer_micro(session->trainer)->step;
     seam_server_proto_committed(&session->proto, step, train->result.state_hash);
+    seam_session_disk_poll(session);
+    seam_session_image_post(session, train->has_image, seam_host_now_ms());
     seam_train_store_commit(session, step, &train->result);
 }
 
@@ -415,6 +427,8 @@ void seam_on_train_job(seam_call *call) {
     session->work.staging_idx = SEAM_STAGING_MAX;
     if (session->deleted) {
         leave(train);
+    } else if (train->job_kind == SEAM_TRAIN_JOB_LOAD) {
+        seam_train_loaded(train);
     } else if (call->job.status != SEAM_OK) {
         job_failed(train);
     } else if (train->job_kind == SEAM_TRAIN_JOB_DROP) {
