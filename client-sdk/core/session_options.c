@@ -337,10 +337,10 @@ static seam_status training_fill(seam_config_message *m, const seam_session_opti
     m->lora.rslora = o->lora_rslora;
     m->lora.dropout = o->lora_dropout;
     const uint32_t targets = or_u32(o->lora_targets, SEAM_TARGET_Q | SEAM_TARGET_V);
-    if (targets >> 7 != 0) {
+    if (targets >> 9 != 0) {
         return seam_error_set(err, SEAM_E_ARG, "lora_targets: unknown bits");
     }
-    for (uint32_t i = 0; i < 7; i++) {
+    for (uint32_t i = 0; i < 9; i++) {
         if ((targets >> i & 1u) != 0) {
             m->targets[m->lora.n_targets++] = (Seam__V1__Projection)(i + 1);
         }
@@ -536,6 +536,9 @@ static seam_status memory_take(seam_session *session) {
 }
 
 void seam_session_unplan(seam_session *session) {
+    seam_journal_close(session->journal);
+    seam_buffer_deinit(&session->note);
+    seam_buffer_deinit(&session->record);
     if (session->micros != NULL) {
         for (uint32_t m = 0; m < session->config.micros_max; m++) {
             seam_buffer_deinit(&session->micros[m].sent[1]);

@@ -69,7 +69,7 @@ static void layer_share(plan *p, seam_layer_acts *l, const seam_activations *act
                         const seam_layer_acts *first) {
     *l = *first;
     if (seam_product_has_lora(acts->targets, SEAM_PRODUCT_DOWN)) {
-        l->u[SEAM_PRODUCT_DOWN] = take(p, acts->rank_max, acts->blocks->ops->act);
+        l->u[SEAM_TARGET_IDX_DOWN] = take(p, acts->rank_max, acts->blocks->ops->act);
     }
 }
 
@@ -87,6 +87,10 @@ static void acts_take(plan *p, seam_activations *acts) {
         /* What the last layer left stands when backward begins: it is not computed again. */
         const bool again = acts->recompute && i + 1 < layers;
         acts->layers[i].x_kept = again ? take(p, c->hidden, b->ops->acc) : NULL;
+    }
+    if (acts->fp8) {
+        acts->x_scale = take(p, 1, b->ops->acc);
+        acts->d_scale = acts->keep ? take(p, 1, b->ops->acc) : NULL;
     }
     if (acts->keep) {
         const bool free_mlp_h = !seam_product_has_lora(acts->targets, SEAM_PRODUCT_GATE_UP);
@@ -109,7 +113,7 @@ static void acts_describe(seam_activations *acts, const seam_blocks *blocks,
     acts->recompute = acts->keep && options->recompute;
     acts->fp8 = options->fp8;
     acts->rank_max = lora != NULL ? lora->rank : SEAM_LORA_RANK_MAX;
-    acts->targets = lora != NULL ? lora->targets : (1u << SEAM_LORA_TARGETS) - 1;
+    acts->targets = lora != NULL ? lora->targets : blocks->family->lora_targets;
     acts->rows_max = options->rows_max;
     acts->seqs_max = options->seqs_max;
 }
@@ -126,6 +130,12 @@ size_t seam_activations_bytes(const seam_blocks *blocks, const seam_activations_
     seam_activations acts = {.layers = layers};
     acts_describe(&acts, blocks, options);
     return plan_bytes(&acts);
+}
+
+size_t seam_activations_host_bytes(const seam_blocks *blocks,
+                                   const seam_activations_options *options) {
+    const seam_rope_scaling *rope = &blocks->config.rope;
+    return rope->on && rope->long_from != 0 ? (size_t)options->rows_max * sizeof(uint32_t) : 0;
 }
 
 seam_status seam_activations_create(seam_activations **ret_acts, const seam_blocks *blocks,
@@ -151,6 +161,12 @@ seam_status seam_activations_create(seam_activations **ret_acts, const seam_bloc
         goto fail;
     }
     SEAM_TRY_GOTO(ops->mem_alloc(&acts->memory, blocks->backend, bytes), st, fail);
+    const size_t turns_bytes = seam_activations_host_bytes(blocks, options);
+    acts->turns = turns_bytes > 0 ? seam_mem_alloc(turns_bytes) : NULL;
+    if (turns_bytes > 0 && acts->turns == NULL) {
+        st = SEAM_E_MEMORY;
+        goto fail;
+    }
     plan p = {.arena = {.base = acts->memory, .capacity_bytes = bytes}, .rows = acts->rows_max};
     acts_take(&p, acts);
     SEAM_ASSERT(p.arena.used_bytes == bytes);
@@ -162,11 +178,18 @@ fail:
                           seam_status_text(st));
 }
 
+bool seam_product_reads_fp8(const seam_activations *acts, const seam_adapter *adapter,
+                            const seam_weight *w, uint32_t product, bool backward) {
+    const bool adapted = adapter != NULL && seam_product_has_lora(adapter->config.targets, product);
+    return acts->fp8 && !adapted && acts->blocks->ops->linear_takes_fp8(w, backward);
+}
+
 void seam_activations_destroy(seam_activations *gift_acts) {
     if (gift_acts == NULL) {
         return;
     }
     gift_acts->blocks->ops->mem_free(gift_acts->blocks->backend, gift_acts->memory);
+    seam_mem_free(gift_acts->turns);
     seam_mem_free(gift_acts->layers);
     seam_mem_free(gift_acts);
 }

@@ -10,6 +10,7 @@
 #include "try.h"
 
 static seam_status batch_check(const seam_activations *acts, const seam_batch *batch);
+static const uint32_t *turns_of(const seam_activations *acts, const seam_batch *batch);
 
 seam_status seam_blocks_forward(const seam_blocks *blocks, seam_adapter *adapter,
                                 seam_activations *acts, seam_stream *stream, void *x,
@@ -26,7 +27,7 @@ seam_status seam_blocks_forward(const seam_blocks *blocks, seam_adapter *adapter
                             .stream = stream,
                             .x = x,
                             .rows = batch->rows,
-                            .positions = batch->positions,
+                            .turns = turns_of(acts, batch),
                             .draw = batch->draw};
     for (uint32_t layer = 0; layer < blocks->layer_count; layer++) {
         SEAM_TRY(seam_layer_attention_begin(&pass, layer));
@@ -57,9 +58,37 @@ static seam_status batch_check(const seam_activations *acts, const seam_batch *b
     return SEAM_OK;
 }
 
-/* Normalises the residual stream into h; rstd and x_act may be NULL (not kept). */
-static seam_status norm(const seam_pass *pass, void *h, void *rstd, void *x_act, const void *w) {
+/* Rows of the rotary table: LongRoPE has two a position, by how far the sequence reaches. */
+static const uint32_t *turns_of(const seam_activations *acts, const seam_batch *batch) {
+    const seam_model_config *c = &acts->blocks->config;
+    if (acts->turns == NULL) {
+        return batch->positions;
+    }
+    for (uint32_t s = 0; s < batch->seq_count; s++) {
+        bool is_long = false;
+        for (uint32_t t = batch->seq_begin[s]; t < batch->seq_begin[s + 1]; t++) {
+            is_long = is_long || batch->positions[t] >= c->rope.long_from;
+        }
+        for (uint32_t t = batch->seq_begin[s]; t < batch->seq_begin[s + 1]; t++) {
+            acts->turns[t] = seam_rope_table_row(c, batch->positions[t], is_long);
+        }
+    }
+    return acts->turns;
+}
+
+/* Scales of the rows that a product reads, where they are in FP8. */
+static void *input_scale(const seam_pass *pass, const seam_weight *w, uint32_t product) {
+    return seam_product_reads_fp8(pass->acts, pass->adapter, w, product, false)
+               ? pass->acts->x_scale
+               : NULL;
+}
+
+/* Normalises the residual stream into h, whose scales may be NULL (act); so may rstd and x_act (not
+ * kept). */
+static seam_status norm(const seam_pass *pass, void *h, void *h_scale, void *rstd, void *x_act,
+                        const void *w) {
     const seam_rmsnorm_forward_args args = {.y = h,
+                                            .y_scale = h_scale,
                                             .rstd = rstd,
                                             .x_act = x_act,
                                             .x = pass->x,
@@ -78,15 +107,19 @@ seam_status seam_layer_attention_begin(const seam_pass *pass, uint32_t layer) {
         SEAM_TRY(b->ops->cast(pass->stream, l->x_kept, b->ops->acc, pass->x, b->ops->acc,
                               (size_t)pass->rows * b->config.hidden));
     }
-    SEAM_TRY(norm(pass, l->attention_h, l->attention_rstd, l->x_in, weights->attention_norm));
+    void *const h_scale = input_scale(pass, weights->qkv, SEAM_PRODUCT_QKV);
+    SEAM_TRY(
+        norm(pass, l->attention_h, h_scale, l->attention_rstd, l->x_in, weights->attention_norm));
     seam_lora_pair pairs[SEAM_LORA_PAIRS_MAX];
     const seam_linear_forward_args qkv = {
         .y = l->qkv,
         .y_ld = b->qkv_cols,
         .y_out = b->ops->qkv == b->ops->act ? SEAM_OUT_ACT : SEAM_OUT_ACC,
         .x = l->attention_h,
+        .x_scale = h_scale,
         .x_ld = b->config.hidden,
         .w = weights->qkv,
+        .bias = weights->qkv_bias,
         .T = pass->rows,
         .lora = pairs,
         .lora_count =
@@ -98,10 +131,17 @@ seam_status seam_layer_attention_begin(const seam_pass *pass, uint32_t layer) {
                                  .ld = b->qkv_cols,
                                  .heads = b->config.heads + b->config.kv_heads,
                                  .cos_sin = b->cos_sin,
-                                 .positions = pass->positions,
+                                 .positions = pass->turns,
                                  .T = pass->rows,
                                  .D = b->config.head_dim};
     return b->ops->rope(pass->stream, &rope);
+}
+
+/* A window that no row of so many can reach is none, so that faster kernels serve: by rows_max,
+ * which a session keeps, and not by the batch, so that a row's bits are the same in every batch. */
+uint32_t seam_layer_window(const seam_blocks *blocks, uint32_t layer, uint32_t rows_max) {
+    const uint32_t window = seam_model_config_window(&blocks->config, blocks->layer_begin + layer);
+    return window < rows_max ? window : 0;
 }
 
 seam_status seam_layer_attention(const seam_pass *pass, uint32_t layer, const seam_batch *batch) {
@@ -119,6 +159,8 @@ seam_status seam_layer_attention(const seam_pass *pass, uint32_t layer, const se
                                               .v_ld = b->qkv_cols,
                                               .seq_begin = batch->seq_begin,
                                               .scale = b->attention_scale,
+                                              .window =
+                                                  seam_layer_window(b, layer, pass->acts->rows_max),
                                               .S = batch->seq_count,
                                               .T = batch->rows,
                                               .H = b->config.heads,
@@ -147,13 +189,15 @@ seam_status seam_layer_attention_end(const seam_pass *pass, uint32_t layer) {
             seam_adapter_pairs(pairs, pass->adapter, layer, SEAM_PRODUCT_O, l->u, pass->draw),
         .fp8 = pass->acts->fp8};
     SEAM_TRY(b->ops->linear_forward(pass->stream, &o));
-    SEAM_TRY(norm(pass, l->mlp_h, l->mlp_rstd, l->x_mid, weights->mlp_norm));
+    void *const h_scale = input_scale(pass, weights->gate_up, SEAM_PRODUCT_GATE_UP);
+    SEAM_TRY(norm(pass, l->mlp_h, h_scale, l->mlp_rstd, l->x_mid, weights->mlp_norm));
     seam_lora_pair wide_pairs[SEAM_LORA_PAIRS_MAX];
     const seam_linear_forward_args gate_up = {
         .y = l->gate_up,
         .y_ld = 2 * F,
         .y_out = SEAM_OUT_ACT,
         .x = l->mlp_h,
+        .x_scale = h_scale,
         .x_ld = C,
         .w = weights->gate_up,
         .T = pass->rows,
@@ -162,8 +206,9 @@ seam_status seam_layer_attention_end(const seam_pass *pass, uint32_t layer) {
                                          l->u, pass->draw),
         .fp8 = pass->acts->fp8};
     SEAM_TRY(b->ops->linear_forward(pass->stream, &gate_up));
+    void *const swiglu_scale = input_scale(pass, weights->down, SEAM_PRODUCT_DOWN);
     const seam_swiglu_forward_args swiglu = {
-        .y = l->swiglu, .gate_up = l->gate_up, .T = pass->rows, .F = F};
+        .y = l->swiglu, .y_scale = swiglu_scale, .gate_up = l->gate_up, .T = pass->rows, .F = F};
     SEAM_TRY(b->ops->swiglu_forward(pass->stream, &swiglu));
     if (pass->again) {
         return SEAM_OK;
@@ -174,6 +219,7 @@ seam_status seam_layer_attention_end(const seam_pass *pass, uint32_t layer) {
         .y_ld = C,
         .y_out = SEAM_OUT_ACC_ADD,
         .x = l->swiglu,
+        .x_scale = swiglu_scale,
         .x_ld = F,
         .w = weights->down,
         .T = pass->rows,
