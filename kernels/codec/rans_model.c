@@ -196,11 +196,12 @@ static void clusters_measure(code_cluster *clusters, const seam_rans_plan *plan,
 }
 
 static uint32_t cost_of(const code_cluster *cluster, const uint16_t *counts) {
-    uint32_t cost = 0;
-    for (uint32_t s = 0; s < SYMBOLS; s++) {
-        cost += (uint32_t)cluster->costs[s] * counts[s];
+    int32_t cost = 0;
+#pragma GCC unroll 1 /* or gcc unrolls it before it looks for vectors */
+    for (uint32_t s = 0; s < SYMBOLS; s++) { /* both are far below 2^15: one instruction for 8 */
+        cost += (int32_t)(int16_t)cluster->costs[s] * (int16_t)counts[s];
     }
-    return cost;
+    return (uint32_t)cost;
 }
 
 static void clusters_assign(seam_rans_plan *plan, const code_cluster *clusters,
