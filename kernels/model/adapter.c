@@ -17,14 +17,15 @@
 #define INIT_STREAM 0x4c6f5241u /* "LoRA" */
 #define DRAW_RANGE  65536       /* of dropout's draws */
 
-static seam_status config_check(const seam_lora_config *config, seam_error *err);
+static seam_status config_check(const seam_lora_config *config, const seam_model_config *model,
+                                seam_error *err);
 static seam_status slots_plan(seam_adapter *a);
 static seam_status buffers_take(seam_adapter *a);
 static seam_status values_start(seam_adapter *a);
 
 seam_status seam_adapter_create(seam_adapter **ret_adapter, const seam_blocks *blocks,
                                 const seam_lora_config *config, seam_error *err) {
-    SEAM_TRY(config_check(config, err));
+    SEAM_TRY(config_check(config, &blocks->config, err));
     seam_adapter *a = seam_mem_zalloc(1, sizeof *a);
     if (a == NULL) {
         return seam_error_set(err, SEAM_E_MEMORY, "no memory for an adapter");
@@ -101,8 +102,8 @@ uint32_t seam_adapter_pairs(seam_lora_pair ret_pairs[SEAM_LORA_PAIRS_MAX],
     const seam_ops *ops = adapter->blocks->ops;
     const void *values = adapter->copy != NULL ? adapter->copy : adapter->param;
     uint32_t count = 0;
-    for (uint32_t t = product; t < product + seam_product_targets(product); t++) {
-        if (adapter->target_rank[t] == NO_TARGET) {
+    for (uint32_t t = 0; t < SEAM_LORA_TARGETS; t++) {
+        if ((product >> t & 1) == 0 || adapter->target_rank[t] == NO_TARGET) {
             continue;
         }
         const seam_adapter_slot *a =
@@ -179,7 +180,8 @@ seam_status seam_adapter_write(seam_adapter *adapter, seam_stream *stream, uint3
     return ops->stream_sync(stream);
 }
 
-static seam_status config_check(const seam_lora_config *config, seam_error *err) {
+static seam_status config_check(const seam_lora_config *config, const seam_model_config *model,
+                                seam_error *err) {
     if (config->rank < 1 || config->rank > SEAM_LORA_RANK_MAX) {
         return seam_error_set(err, SEAM_E_ARG, "lora.rank %u: must be 1..%u", config->rank,
                               SEAM_LORA_RANK_MAX);
@@ -192,12 +194,7 @@ static seam_status config_check(const seam_lora_config *config, seam_error *err)
         return seam_error_set(err, SEAM_E_ARG, "lora.dropout %g: must be 0..%g",
                               (double)config->dropout, SEAM_LORA_DROPOUT_MAX);
     }
-    if (config->targets == 0 || config->targets >> SEAM_LORA_TARGETS != 0) {
-        return seam_error_set(err, SEAM_E_ARG,
-                              "lora.targets: at least one of q, k, v, o, gate, "
-                              "up, down is needed, and nothing else");
-    }
-    return SEAM_OK;
+    return seam_lora_targets_check(config->targets, model, "lora.targets", err);
 }
 
 /* Elements from the beginning of a tensor of so many to that of the next. */

@@ -10,6 +10,7 @@
 #include "try.h"
 
 static seam_status batch_check(const seam_activations *acts, const seam_batch *batch);
+static const uint32_t *turns_of(const seam_activations *acts, const seam_batch *batch);
 
 seam_status seam_blocks_forward(const seam_blocks *blocks, seam_adapter *adapter,
                                 seam_activations *acts, seam_stream *stream, void *x,
@@ -26,7 +27,7 @@ seam_status seam_blocks_forward(const seam_blocks *blocks, seam_adapter *adapter
                             .stream = stream,
                             .x = x,
                             .rows = batch->rows,
-                            .positions = batch->positions,
+                            .turns = turns_of(acts, batch),
                             .draw = batch->draw};
     for (uint32_t layer = 0; layer < blocks->layer_count; layer++) {
         SEAM_TRY(seam_layer_attention_begin(&pass, layer));
@@ -55,6 +56,24 @@ static seam_status batch_check(const seam_activations *acts, const seam_batch *b
         }
     }
     return SEAM_OK;
+}
+
+/* Rows of the rotary table: LongRoPE has two a position, by how far the sequence reaches. */
+static const uint32_t *turns_of(const seam_activations *acts, const seam_batch *batch) {
+    const seam_model_config *c = &acts->blocks->config;
+    if (acts->turns == NULL) {
+        return batch->positions;
+    }
+    for (uint32_t s = 0; s < batch->seq_count; s++) {
+        bool is_long = false;
+        for (uint32_t t = batch->seq_begin[s]; t < batch->seq_begin[s + 1]; t++) {
+            is_long = is_long || batch->positions[t] >= c->rope.long_from;
+        }
+        for (uint32_t t = batch->seq_begin[s]; t < batch->seq_begin[s + 1]; t++) {
+            acts->turns[t] = seam_rope_table_row(c, batch->positions[t], is_long);
+        }
+    }
+    return acts->turns;
 }
 
 /* Normalises the residual stream into h; rstd and x_act may be NULL (not kept). */
@@ -87,6 +106,7 @@ seam_status seam_layer_attention_begin(const seam_pass *pass, uint32_t layer) {
         .x = l->attention_h,
         .x_ld = b->config.hidden,
         .w = weights->qkv,
+        .bias = weights->qkv_bias,
         .T = pass->rows,
         .lora = pairs,
         .lora_count =
@@ -98,10 +118,17 @@ seam_status seam_layer_attention_begin(const seam_pass *pass, uint32_t layer) {
                                  .ld = b->qkv_cols,
                                  .heads = b->config.heads + b->config.kv_heads,
                                  .cos_sin = b->cos_sin,
-                                 .positions = pass->positions,
+                                 .positions = pass->turns,
                                  .T = pass->rows,
                                  .D = b->config.head_dim};
     return b->ops->rope(pass->stream, &rope);
+}
+
+/* A window that no row of so many can reach is none, so that faster kernels serve: by rows_max,
+ * which a session keeps, and not by the batch, so that a row's bits are the same in every batch. */
+uint32_t seam_layer_window(const seam_blocks *blocks, uint32_t layer, uint32_t rows_max) {
+    const uint32_t window = seam_model_config_window(&blocks->config, blocks->layer_begin + layer);
+    return window < rows_max ? window : 0;
 }
 
 seam_status seam_layer_attention(const seam_pass *pass, uint32_t layer, const seam_batch *batch) {
@@ -119,6 +146,8 @@ seam_status seam_layer_attention(const seam_pass *pass, uint32_t layer, const se
                                               .v_ld = b->qkv_cols,
                                               .seq_begin = batch->seq_begin,
                                               .scale = b->attention_scale,
+                                              .window =
+                                                  seam_layer_window(b, layer, pass->acts->rows_max),
                                               .S = batch->seq_count,
                                               .T = batch->rows,
                                               .H = b->config.heads,

@@ -262,6 +262,8 @@ seam_status seam_session_config_read(seam_session_config *ret_config,
     }
     SEAM_TRY(topology_check(message, config.model, err));
     SEAM_TRY(lora_read(&config.lora, message->lora, err));
+    SEAM_TRY(seam_lora_targets_check(config.lora.targets, config.model->config,
+                                     "config.lora.targets", err));
     SEAM_TRY(optimizer_read(&config.optimizer, message->optimizer, err));
     SEAM_TRY(codec_read(&config, message->codec, limits, err));
     SEAM_TRY(limits_read(&config, message->limits, limits, err));
