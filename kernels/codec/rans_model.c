@@ -197,8 +197,10 @@ static void clusters_measure(code_cluster *clusters, const seam_rans_plan *plan,
 
 static uint32_t cost_of(const code_cluster *cluster, const uint16_t *counts) {
     int32_t cost = 0;
-#pragma GCC unroll 1 /* or gcc unrolls it before it looks for vectors */
-    for (uint32_t s = 0; s < SYMBOLS; s++) { /* both are far below 2^15: one instruction for 8 */
+    /* Both are far below 2^15, so that one instruction makes 8 products; without the pragma gcc
+     * unrolls the loop before it looks for vectors. */
+#pragma GCC unroll 1
+    for (uint32_t s = 0; s < SYMBOLS; s++) {
         cost += (int32_t)(int16_t)cluster->costs[s] * (int16_t)counts[s];
     }
     return (uint32_t)cost;
