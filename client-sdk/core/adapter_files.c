@@ -5,8 +5,8 @@
  * weights, read back, have the hash of the session's parameters. */
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -177,19 +177,62 @@ static seam_status export_publish(export_job *job, seam_error *err) {
     return SEAM_OK;
 }
 
-/* The state hash of the bytes from `begin` to the end of the file. */
-static bool file_hash(uint64_t *ret_hash, FILE *file, uint64_t begin, uint8_t *block) {
-    seam_bulk_hash hash;
-    seam_bulk_hash_init(&hash);
-    if (begin > LONG_MAX || fseek(file, (long)begin, SEEK_SET) != 0) {
-        return false;
+#define HEADER_BYTES_MAX (16u << 20)
+#define TENSOR_ALIGN     32u /* values: WIRE.md section 6 */
+
+static uint64_t word_mix(uint64_t i, uint32_t word) {
+    uint64_t z = word | (i & UINT32_MAX) << 32;
+    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
+    return z ^ z >> 31;
+}
+
+/* The next `count` values of the file, and zeros up to the next tensor; *i counts both. */
+static bool tensor_hash(uint64_t *hash, uint64_t *i, FILE *file, uint64_t count, uint8_t *block) {
+    for (uint64_t left = 4 * count; left > 0;) {
+        const size_t n = left < CHUNK_BYTES ? (size_t)left : CHUNK_BYTES;
+        if (fread(block, 1, n, file) != n) {
+            return false;
+        }
+        for (size_t at = 0; at < n; at += 4) {
+            *hash += word_mix((*i)++, seam_get_u32(block + at));
+        }
+        left -= n;
     }
-    for (size_t n = CHUNK_BYTES; n == CHUNK_BYTES;) {
-        n = fread(block, 1, CHUNK_BYTES, file);
-        seam_bulk_hash_add(&hash, block, n);
+    while (*i % TENSOR_ALIGN != 0) {
+        *hash += word_mix((*i)++, 0);
     }
-    *ret_hash = seam_bulk_hash_value(&hash);
-    return ferror(file) == 0;
+    return true;
+}
+
+/* The state hash of the tensors that the header names; their data stand in its order. */
+static bool tensors_hash(uint64_t *ret_hash, FILE *file, const char *header, uint8_t *block) {
+    static const char key[] = "\"data_offsets\":[";
+    uint64_t hash = 0, i = 0, end = 0;
+    for (const char *at = header; (at = strstr(at, key)) != NULL;) {
+        char *rest = NULL;
+        const uint64_t begin = strtoull(at + sizeof key - 1, &rest, 10);
+        const uint64_t next = *rest == ',' ? strtoull(rest + 1, &rest, 10) : 0;
+        if (begin != end || next <= begin || next % 4 != 0 ||
+            !tensor_hash(&hash, &i, file, (next - begin) / 4, block)) {
+            return false;
+        }
+        end = next;
+        at = rest;
+    }
+    *ret_hash = hash;
+    return end > 0 && fgetc(file) == EOF && ferror(file) == 0;
+}
+
+/* The same of a file that stands behind its header's length. */
+static bool file_hash(uint64_t *ret_hash, FILE *file, uint64_t header_bytes, uint8_t *block) {
+    char *const header =
+        header_bytes <= HEADER_BYTES_MAX ? seam_mem_zalloc(1, (size_t)header_bytes + 1) : NULL;
+    const bool good = header != NULL &&
+                      fread(header, 1, (size_t)header_bytes, file) == header_bytes &&
+                      tensors_hash(ret_hash, file, header, block);
+    seam_mem_free(header);
+    return good;
 }
 
 /* The weights' data, behind the header, are the parameters in the order of the state hash. */
@@ -203,7 +246,7 @@ static seam_status export_verify(const export_job *job, seam_error *err) {
     if (block == NULL) {
         st = seam_error_set(err, SEAM_E_MEMORY, "out of memory");
     } else if (file == NULL || fread(length, 1, sizeof length, file) != sizeof length ||
-               !file_hash(&hash, file, sizeof length + seam_get_u64(length), block)) {
+               !file_hash(&hash, file, seam_get_u64(length), block)) {
         st = seam_error_set(err, SEAM_E_IO, "%.400s: cannot be read back", f->path);
     } else if (hash != job->state_hash) {
         st = seam_error_set(err, SEAM_E_FORMAT,

@@ -119,6 +119,14 @@ static seam_status turn(seam_session *s, seam_error *err) {
                                         : seam_error_set(err, local.status, "%s", local.text);
 }
 
+/* The record of a commit, before the next step. */
+static seam_status record_flush(seam_session *s, seam_error *err) {
+    const uint64_t begin_ns = seam_trace_begin(s->trace);
+    SEAM_TRY(seam_step_record(s, err));
+    seam_session_span_end(s, "record", SEAM_TRACE_NO_MICRO, begin_ns);
+    return SEAM_OK;
+}
+
 static seam_status act(seam_session *s, const seam_client_action *action, seam_error *err) {
     switch (action->kind) {
     case SEAM_CLIENT_CONNECT:
@@ -150,7 +158,7 @@ static seam_status act(seam_session *s, const seam_client_action *action, seam_e
     case SEAM_CLIENT_RESTORE:
         return step_restart(s, action, err);
     case SEAM_CLIENT_JOURNAL:
-        SEAM_TRY(seam_step_record(s, err));
+        SEAM_TRY(record_flush(s, err));
         seam_client_proto_journaled(&s->proto);
         s->commit_done = true;
         return SEAM_OK;

@@ -357,8 +357,8 @@ SEAM_API seam_status seam_session_notes(const seam_session *session, seam_note_v
 
 /* From the next step on the newest spans_max phases are kept (0: 65536; a step has some ten a
  * micro-batch, and two for each MiB that travels): step, forward, backward, commit; in them encode,
- * send, wait, decode.  SEAM_E_ARG (spans_max above 2^20), SEAM_E_STATE (kept already, or a step is
- * open), SEAM_E_MEMORY. */
+ * send, wait, decode, record.  SEAM_E_ARG (spans_max above 2^20), SEAM_E_STATE (kept already, or a
+ * step is open), SEAM_E_MEMORY. */
 SEAM_API seam_status seam_session_trace(seam_session *session, uint32_t spans_max, seam_error *err);
 /* The caller's own phase: the time of its begin (0 when nothing is kept), and its end within the
  * open step.  name: static text without quotes. */

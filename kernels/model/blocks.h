@@ -84,7 +84,7 @@ size_t seam_adapter_state_bytes(const seam_adapter *adapter);
 seam_status seam_adapter_save_state(uint8_t *ret, const seam_adapter *adapter, seam_stream *stream);
 seam_status seam_adapter_load_state(seam_adapter *adapter, seam_stream *stream,
                                     const uint8_t *bytes, size_t count);
-/* FNV-1a over the master parameters' bytes, in tensor order: what seam_adapter_step returns. */
+/* Of the master parameters' bits, in tensor order (ops.h, hash): what seam_adapter_step returns. */
 seam_status seam_adapter_state_hash(uint64_t *ret_hash, const seam_adapter *adapter,
                                     seam_stream *stream);
 /* Drop what backward passes have accumulated: the step is given up. */
@@ -110,9 +110,9 @@ typedef struct seam_optimizer_config {
 double seam_schedule_lr(const seam_optimizer_config *config, uint64_t step);
 
 /* One AdamW step over the whole adapter from its accumulated gradients, which are then zero.
- * *ret_norm: global norm before clipping.  *ret_state_hash: seam_bulk_hash over the master
- * parameters' bytes after the step, in tensor order.  A norm that is not finite: nothing is changed
- * but the gradients (zeroed), SEAM_E_NONFINITE. */
+ * *ret_norm: global norm before clipping.  *ret_state_hash: op hash over the master parameters
+ * after the step.  A norm that is not finite: nothing is changed but the
+ * gradients (zeroed), SEAM_E_NONFINITE. */
 seam_status seam_adapter_step(double *ret_norm, uint64_t *ret_state_hash, seam_adapter *adapter,
                               seam_stream *stream, const seam_optimizer_config *config,
                               uint64_t step);

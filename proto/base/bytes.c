@@ -5,16 +5,6 @@
 #include <stdbool.h>
 #include <string.h>
 
-void seam_put_u16(uint8_t *ret, uint16_t value) {
-    ret[0] = (uint8_t)value;
-    ret[1] = (uint8_t)(value >> 8);
-}
-
-void seam_put_u32(uint8_t *ret, uint32_t value) {
-    seam_put_u16(ret, (uint16_t)value);
-    seam_put_u16(ret + 2, (uint16_t)(value >> 16));
-}
-
 void seam_put_u64(uint8_t *ret, uint64_t value) {
     seam_put_u32(ret, (uint32_t)value);
     seam_put_u32(ret + 4, (uint32_t)(value >> 32));
@@ -24,18 +14,6 @@ void seam_put_f32(uint8_t *ret, float value) {
     uint32_t bits;
     memcpy(&bits, &value, sizeof bits);
     seam_put_u32(ret, bits);
-}
-
-uint16_t seam_get_u16(const uint8_t *bytes) {
-    return (uint16_t)(bytes[0] | bytes[1] << 8);
-}
-
-uint32_t seam_get_u32(const uint8_t *bytes) {
-    return (uint32_t)seam_get_u16(bytes) | (uint32_t)seam_get_u16(bytes + 2) << 16;
-}
-
-uint64_t seam_get_u64(const uint8_t *bytes) {
-    return (uint64_t)seam_get_u32(bytes) | (uint64_t)seam_get_u32(bytes + 4) << 32;
 }
 
 float seam_get_f32(const uint8_t *bytes) {
@@ -98,65 +76,6 @@ uint64_t seam_hash64(uint64_t hash, const void *bytes, size_t count) {
         hash = (hash ^ p[i]) * UINT64_C(0x100000001b3);
     }
     return hash;
-}
-
-#define BULK_FACTOR UINT64_C(0x9e3779b97f4a7c15) /* 2^64 over the golden ratio, odd */
-#define BULK_BLOCK  (8 * (size_t)SEAM_BULK_LANES)
-
-/* A product carries a word's bits upward only; the shift brings them back down, so that two changes
- * of top bits in one lane do not cancel out. */
-static uint64_t bulk_mix(uint64_t hash, uint64_t word) {
-    hash = (hash ^ word) * BULK_FACTOR;
-    return hash ^ hash >> 29;
-}
-
-void seam_bulk_hash_init(seam_bulk_hash *ret_hash) {
-    *ret_hash = (seam_bulk_hash){.rest_bytes = 0};
-    for (uint32_t i = 0; i < SEAM_BULK_LANES; i++) {
-        ret_hash->lanes[i] = SEAM_HASH64_INIT + i;
-    }
-}
-
-/* Lane i has every eighth 64-bit word from the i-th on: eight products at once where one after
- * another would each wait for the one before. */
-static void blocks_add(seam_bulk_hash *hash, const uint8_t *bytes, size_t count) {
-    uint64_t lanes[SEAM_BULK_LANES];
-    memcpy(lanes, hash->lanes, sizeof lanes);
-    for (size_t at = 0; at < count; at += BULK_BLOCK) {
-        for (uint32_t i = 0; i < SEAM_BULK_LANES; i++) {
-            lanes[i] = bulk_mix(lanes[i], seam_get_u64(bytes + at + 8 * (size_t)i));
-        }
-    }
-    memcpy(hash->lanes, lanes, sizeof lanes);
-}
-
-void seam_bulk_hash_add(seam_bulk_hash *hash, const void *bytes, size_t count) {
-    const uint8_t *p = bytes;
-    hash->bytes += count;
-    if (hash->rest_bytes > 0) {
-        const size_t room = BULK_BLOCK - hash->rest_bytes, n = count < room ? count : room;
-        memcpy(hash->rest + hash->rest_bytes, p, n);
-        hash->rest_bytes += n;
-        p += n;
-        count -= n;
-        if (hash->rest_bytes < BULK_BLOCK) {
-            return;
-        }
-        blocks_add(hash, hash->rest, BULK_BLOCK);
-        hash->rest_bytes = 0;
-    }
-    const size_t whole = count / BULK_BLOCK * BULK_BLOCK;
-    blocks_add(hash, p, whole);
-    hash->rest_bytes = count - whole;
-    memcpy(hash->rest, p + whole, hash->rest_bytes);
-}
-
-uint64_t seam_bulk_hash_value(const seam_bulk_hash *hash) {
-    uint64_t value = SEAM_HASH64_INIT;
-    for (uint32_t i = 0; i < SEAM_BULK_LANES; i++) {
-        value = bulk_mix(value, hash->lanes[i]);
-    }
-    return bulk_mix(seam_hash64(value, hash->rest, hash->rest_bytes), hash->bytes);
 }
 
 /* ---- bf16, fp16 ---- */

@@ -17,7 +17,7 @@ import tempfile
 from cli_fixture import Seam, colour_rows, write_rows, write_text_model
 from service_fixture import SOURCE, Seamd, seamd_path
 
-STEPS, LEAVES = 5, ("embed", "encode", "send", "wait", "decode", "head")
+STEPS, LEAVES = 5, ("embed", "encode", "send", "wait", "decode", "head", "record")
 ENGINE = ("decode", "blocks", "encode", "optimizer")
 ROUNDING_US = 0.002
 

@@ -81,70 +81,6 @@ static void test_crc32c__every_length__equals_bitwise(void **state) {
     }
 }
 
-static uint64_t bulk(const uint8_t *bytes, size_t count) {
-    seam_bulk_hash hash;
-    seam_bulk_hash_init(&hash);
-    seam_bulk_hash_add(&hash, bytes, count);
-    return seam_bulk_hash_value(&hash);
-}
-
-static uint64_t mix(uint64_t h, uint64_t w) {
-    const uint64_t g = (h ^ w) * UINT64_C(0x9e3779b97f4a7c15);
-    return g ^ (g >> 29);
-}
-
-/* The text of WIRE.md section 6. */
-static uint64_t bulk_expected(const uint8_t *bytes, size_t count) {
-    uint64_t lanes[8];
-    size_t at = 0;
-    for (uint32_t i = 0; i < 8; i++) {
-        lanes[i] = SEAM_HASH64_INIT + i;
-    }
-    for (; at + 64 <= count; at += 64) {
-        for (uint32_t i = 0; i < 8; i++) {
-            lanes[i] = mix(lanes[i], seam_get_u64(bytes + at + 8 * (size_t)i));
-        }
-    }
-    uint64_t h = SEAM_HASH64_INIT;
-    for (uint32_t i = 0; i < 8; i++) {
-        h = mix(h, lanes[i]);
-    }
-    return mix(seam_hash64(h, bytes + at, count - at), count);
-}
-
-/* Every length as WIRE.md says, in pieces of every size, and every changed bit and pair of top bits
- * of words gives another value. */
-static void test_bulk_hash__lengths_pieces_changes__as_wire(void **state) {
-    (void)state;
-    enum { BYTES = 3 * 64 + 21 };
-    uint8_t bytes[BYTES];
-    for (uint32_t i = 0; i < sizeof bytes; i++) {
-        bytes[i] = (uint8_t)(i * 37u);
-    }
-    for (uint32_t count = 0; count <= BYTES; count++) {
-        assert_true(bulk(bytes, count) == bulk_expected(bytes, count));
-    }
-    const uint64_t expected = bulk(bytes, BYTES);
-    for (uint32_t piece = 1; piece < BYTES; piece++) {
-        seam_bulk_hash hash;
-        seam_bulk_hash_init(&hash);
-        for (uint32_t at = 0; at < BYTES; at += piece) {
-            seam_bulk_hash_add(&hash, bytes + at, BYTES - at < piece ? BYTES - at : piece);
-        }
-        assert_true(seam_bulk_hash_value(&hash) == expected);
-    }
-    for (uint32_t bit = 0; bit < 8 * BYTES; bit++) {
-        bytes[bit / 8] ^= (uint8_t)(1u << bit % 8);
-        assert_true(bulk(bytes, BYTES) != expected);
-        for (uint32_t word = 0; bit % 64 == 63 && word < bit / 64; word++) {
-            bytes[8 * word + 7] ^= 0x80;
-            assert_true(bulk(bytes, BYTES) != expected);
-            bytes[8 * word + 7] ^= 0x80;
-        }
-        bytes[bit / 8] ^= (uint8_t)(1u << bit % 8);
-    }
-}
-
 static void test_hash64__published_vectors__equal(void **state) {
     (void)state;
     assert_true(seam_hash64(SEAM_HASH64_INIT, "", 0) == UINT64_C(0xcbf29ce484222325));
@@ -240,7 +176,6 @@ int main(void) {
         cmocka_unit_test(test_crc32c__any_split__chains),
         cmocka_unit_test(test_crc32c__every_length__equals_bitwise),
         cmocka_unit_test(test_hash64__published_vectors__equal),
-        cmocka_unit_test(test_bulk_hash__lengths_pieces_changes__as_wire),
         cmocka_unit_test(test_bf16__every_pattern__round_trips),
         cmocka_unit_test(test_bf16__between_two__nearest_then_even),
         cmocka_unit_test(test_fp16__every_pattern__exact_both_ways),
