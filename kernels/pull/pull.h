@@ -4,6 +4,7 @@
  * there is whole.  An interrupted download goes on where it stopped.  Proxies by libcurl's usual
  * variables; certificates from the system, or CURL_CA_BUNDLE, REQUESTS_CA_BUNDLE or
  * SSL_CERT_FILE.
+ * Calls for one model wait for each other, also those of other processes.
  * These functions block; one call a thread.  Read pull_demo.c, then pull_hub.c,
  * pull_parts.c. */
 #ifndef SEAM_PULL_H

@@ -206,18 +206,7 @@ static seam_status ref_write(seam_hub_pull *pull) {
     return seam_pull_file_publish(part, path, pull->err);
 }
 
-static seam_status files_pull(seam_hub_pull *pull, const json_t *list) {
-    const json_t *rows = json_object_get(list, "siblings");
-    const char *commit = json_string_value(json_object_get(list, "sha"));
-    if (!json_is_array(rows) || json_array_size(rows) > FILES_MAX || commit == NULL ||
-        !is_hex(commit, 40)) {
-        return seam_error_set(pull->err, SEAM_E_FORMAT, "%s: the file list has no commit or files",
-                              pull->args->repo);
-    }
-    SEAM_TRY(seam_pull_path(pull->commit, sizeof pull->commit, pull->err, "%s", commit));
-    char blobs[SEAM_PULL_PATH_MAX];
-    SEAM_TRY(seam_pull_path(blobs, sizeof blobs, pull->err, "%s/blobs", pull->folder));
-    SEAM_TRY(seam_pull_folder_create(blobs, pull->err));
+static seam_status rows_pull(seam_hub_pull *pull, const json_t *rows) {
     uint32_t count = 0;
     for (size_t i = 0; i < json_array_size(rows); i++) {
         SEAM_TRY(row_pull(pull, json_array_get(rows, i), &count));
@@ -230,6 +219,25 @@ static seam_status files_pull(seam_hub_pull *pull, const json_t *list) {
         SEAM_TRY(seam_hub_parts_pull(pull, rows));
     }
     return ref_write(pull);
+}
+
+static seam_status files_pull(seam_hub_pull *pull, const json_t *list) {
+    const json_t *rows = json_object_get(list, "siblings");
+    const char *commit = json_string_value(json_object_get(list, "sha"));
+    if (!json_is_array(rows) || json_array_size(rows) > FILES_MAX || commit == NULL ||
+        !is_hex(commit, 40)) {
+        return seam_error_set(pull->err, SEAM_E_FORMAT, "%s: the file list has no commit or files",
+                              pull->args->repo);
+    }
+    SEAM_TRY(seam_pull_path(pull->commit, sizeof pull->commit, pull->err, "%s", commit));
+    char blobs[SEAM_PULL_PATH_MAX];
+    SEAM_TRY(seam_pull_path(blobs, sizeof blobs, pull->err, "%s/blobs", pull->folder));
+    SEAM_TRY(seam_pull_folder_create(blobs, pull->err));
+    int lock = -1;
+    SEAM_TRY(seam_pull_lock(&lock, pull->folder, pull->args->repo, pull->watch, pull->err));
+    const seam_status st = rows_pull(pull, rows);
+    seam_pull_unlock(lock);
+    return st;
 }
 
 static seam_status list_pull(seam_hub_pull *pull) {

@@ -7,6 +7,7 @@ share trains and evaluates as the whole model does; proxies and CA bundles by th
 
     test_hub.py SEAMD SEAM
 """
+import concurrent.futures
 import json
 import os
 import pathlib
@@ -179,6 +180,15 @@ class Faults(Case):
         self.hub.faults["model.safetensors"] = ["etag"]
         self.assert_failed(self.pull(), "CHECKSUM", "etag", "model.safetensors")
         self.assertEqual(self.hub.asked("/store/"), [])
+
+    def test_two_at_once__the_second_waits_and_fetches_nothing(self):
+        self.hub.delay_s = 0.3  # before each answer: both are on their way
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            results = [f.result() for f in [pool.submit(self.pull) for _ in range(2)]]
+        for result in results:
+            self.assert_whole(result)
+        self.assertEqual(min(r["fetched_bytes"] for r in results), 0)
+        self.assertEqual(len(self.hub.asked("/store/")), 1)
 
     def test_no_server__says_where(self):
         self.assert_failed(self.pull(HF_ENDPOINT="http://127.0.0.1:9"), "UNAVAILABLE",
