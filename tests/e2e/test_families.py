@@ -19,8 +19,9 @@ import make_tiny_models  # noqa: E402
 NEW_TOKENS, ROWS_MAX = 40, 64
 PROMPTS = (3, 17, 42, 64)
 TARGETS = {"llama": 0x05, "qwen2": 0x05, "phi3": 0x80}
-NAMES = ("tiny-llama31", "tiny-qwen2-window", "tiny-qwen2", "tiny-phi3-window", "tiny-phi3-long",
-         "tiny-phi3-su")
+# Window, layers that have it, first position of LongRoPE's second set.
+FACTS = {"tiny-llama31": (0, 0, 0), "tiny-qwen2": (0, 0, 0), "tiny-qwen2-window": (7, 2, 0),
+         "tiny-phi3-window": (9, 2, 0), "tiny-phi3-long": (0, 0, 16), "tiny-phi3-su": (11, 2, 20)}
 
 
 def generated(tool, server, model, targets, rows_max=ROWS_MAX):
@@ -45,6 +46,9 @@ def check_model(name, folder, seamd, tool, run_model):
             listed = Client(channel).unary("ListModels", service_pb2.ListModelsRequest(),
                                            service_pb2.ListModelsResponse).models[0]
         assert listed.architecture == family, listed
+        bits = sum(1 << (p - 1) for p in listed.projections)
+        assert bits == (0x1C8 if family == "phi3" else 0x7F), listed
+        assert (listed.window, listed.window_layers, listed.long_from) == FACTS[name], listed
         done = generated(tool, server, model, TARGETS[family])
         assert done.returncode == 0, (name, done.stdout, done.stderr)
         got = [line.split() for line in done.stdout.splitlines()]
@@ -65,7 +69,7 @@ def main():
     seamd, tool, run_model = seamd_path(), sys.argv[2], sys.argv[3]
     with tempfile.TemporaryDirectory() as folder:
         generate_messages(folder)
-        for name in NAMES:
+        for name in FACTS:
             check_model(name, pathlib.Path(folder), seamd, tool, run_model)
 
 
