@@ -146,6 +146,11 @@ def check_plan(case):
         reserved = next(s["memory_bytes"] for s in sessions if s["name"] == name)
         total = plan["session_device_bytes"] + plan["session_host_bytes"]
         assert 0 <= reserved - total < 300_000, (name, total, reserved)  # of millions
+    for args in (["--device", "cpu"], ["--dtype", "f32"]):
+        code, out, err = case.seam.run("plan", "--shape", "smollm2-135m", "--fp8", *args, server=False)
+        assert code != 0 and "--fp8" in err, (code, out, err)
+    code, out, err = case.seam.run("plan", "--shape", "smollm2-135m", "--fp8", "--json", server=False)
+    assert code == 0 and json.loads(out)["fp8"] is True, out + err
     assert hashes["kept"] == hashes["again"]
     assert planned["again"]["session_device_bytes"] < planned["kept"]["session_device_bytes"]
     for bad in (["--shape", "no-such"], ["--rank", 0], ["--codec", "zip"], ["--device", "tpu"]):
@@ -604,7 +609,7 @@ def check_disk_full(case):
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
     code, _, err = case.train("full", "--seed", "9", preexec_fn=no_room)
-    assert code == EXIT_IO and "adapter_model.safetensors" in err, (code, err)
+    assert code == EXIT_IO and ("adapter_model.safetensors" in err or "journal.bin" in err), err
     assert (adapter / "adapter_model.safetensors").read_bytes() == before
     assert sorted(p.name for p in adapter.iterdir()) == ["adapter_config.json",
                                                          "adapter_model.safetensors"]
