@@ -53,12 +53,12 @@ static __device__ inline float weight_of(float s, float scale, float lse, bool s
     return seen ? exp2f((scale * s - lse) * 1.44269504f) : 0.0f;
 }
 
-template <int STEPS, bool WINDOWED>
+template <int STEPS>
 static __global__ void __launch_bounds__(MMA_THREADS)
     dq_mma_kernel(seam_attention_backward_args a, const float *delta, const seam_cuda_span *spans) {
     extern __shared__ uint4 shared[];
     const uint32_t D = a.D, h = blockIdx.x, g = h / (a.H / a.G), pitch = D + MMA_PAD;
-    const uint32_t lane = threadIdx.x % 32, window = WINDOWED ? a.window : 0;
+    const uint32_t lane = threadIdx.x % 32;
     __nv_bfloat16 *q = (__nv_bfloat16 *)shared, *d_o = q + ROWS * pitch, *k = d_o + ROWS * pitch;
     __nv_bfloat16 *v = k + OTHER * pitch;
     float dq[2 * STEPS][4] = {}, s[TILES][4], dp[TILES][4], lse[2], dlt[2];
@@ -72,7 +72,7 @@ static __global__ void __launch_bounds__(MMA_THREADS)
         lse[half] = row + 8 * half < end ? ((const float *)a.lse)[at] : 0.0f;
         dlt[half] = row + 8 * half < end ? delta[at] : 0.0f;
     }
-    for (uint32_t k0 = att_first_tile(span, window, OTHER); k0 < span.row0 + ROWS && k0 < end;
+    for (uint32_t k0 = att_first_tile(span, a.window, OTHER); k0 < span.row0 + ROWS && k0 < end;
          k0 += OTHER) {
         __syncthreads();
         rows_load(k, (const __nv_bfloat16 *)a.k + (size_t)g * D, a.k_ld, k0, OTHER, end, D);
@@ -85,7 +85,7 @@ static __global__ void __launch_bounds__(MMA_THREADS)
 #pragma unroll
             for (int j = 0; j < 4; j++) {
                 const uint32_t t = row + j / 2 * 8, key = k0 + n * 8 + lane % 4 * 2 + j % 2;
-                const bool seen = t < end && att_seen(key, t, window);
+                const bool seen = t < end && att_seen(key, t, a.window);
                 const float p = weight_of(s[n][j], a.scale, lse[j / 2], seen);
                 s[n][j] = a.scale * p * (dp[n][j] - dlt[j / 2]);
             }
@@ -95,14 +95,14 @@ static __global__ void __launch_bounds__(MMA_THREADS)
     rows_store<STEPS>((__nv_bfloat16 *)a.dq + (size_t)h * D, a.dq_ld, span.row0, end, dq, D);
 }
 
-template <int STEPS, bool WINDOWED>
+template <int STEPS>
 static __global__ void __launch_bounds__(MMA_THREADS)
     dkv_mma_kernel(seam_attention_backward_args a, const float *delta,
                    const seam_cuda_span *spans) {
     extern __shared__ uint4 shared[];
     __shared__ float lse[OTHER], dlt[OTHER];
     const uint32_t D = a.D, g = blockIdx.x, group = a.H / a.G, pitch = D + MMA_PAD;
-    const uint32_t lane = threadIdx.x % 32, window = WINDOWED ? a.window : 0;
+    const uint32_t lane = threadIdx.x % 32;
     __nv_bfloat16 *k = (__nv_bfloat16 *)shared, *v = k + ROWS * pitch, *q = v + ROWS * pitch;
     __nv_bfloat16 *d_o = q + OTHER * pitch;
     float dk[2 * STEPS][4] = {}, dv[2 * STEPS][4] = {}, s[TILES][4], dp[TILES][4];
@@ -111,7 +111,7 @@ static __global__ void __launch_bounds__(MMA_THREADS)
     rows_load(k, (const __nv_bfloat16 *)a.k + (size_t)g * D, a.k_ld, span.row0, ROWS, end, D);
     rows_load(v, (const __nv_bfloat16 *)a.v + (size_t)g * D, a.v_ld, span.row0, ROWS, end, D);
     for (uint32_t h = g * group; h < (g + 1) * group; h++) {
-        for (uint32_t q0 = span.row0; q0 < att_last_row(span, window, ROWS); q0 += OTHER) {
+        for (uint32_t q0 = span.row0; q0 < att_last_row(span, a.window, ROWS); q0 += OTHER) {
             __syncthreads();
             rows_load(q, (const __nv_bfloat16 *)a.q + (size_t)h * D, a.q_ld, q0, OTHER, end, D);
             rows_load(d_o, (const __nv_bfloat16 *)a.d_o + (size_t)h * D, (size_t)a.H * D, q0, OTHER,
@@ -129,7 +129,7 @@ static __global__ void __launch_bounds__(MMA_THREADS)
 #pragma unroll
                 for (int j = 0; j < 4; j++) {
                     const uint32_t key = row + j / 2 * 8, i = n * 8 + lane % 4 * 2 + j % 2;
-                    const bool seen = q0 + i < end && att_seen(key, q0 + i, window);
+                    const bool seen = q0 + i < end && att_seen(key, q0 + i, a.window);
                     s[n][j] = weight_of(s[n][j], a.scale, lse[i], seen);
                     dp[n][j] = seen ? a.scale * s[n][j] * (dp[n][j] - dlt[i]) : 0.0f;
                 }
@@ -153,17 +153,16 @@ bool seam_cuda_attention_backward_mma_fits(const seam_stream *stream,
            vector_aligned(a->dv);
 }
 
-template <int STEPS, bool WINDOWED>
+template <int STEPS>
 static seam_status launch(cudaStream_t queue, const seam_attention_backward_args &a,
                           const float *delta, const seam_cuda_spans &spans) {
     const int bytes = (int)(2 * (ROWS + OTHER) * (a.D + MMA_PAD) * sizeof(__nv_bfloat16));
-    SEAM_CUDA_TRY(cudaFuncSetAttribute(dq_mma_kernel<STEPS, WINDOWED>,
+    SEAM_CUDA_TRY(cudaFuncSetAttribute(dq_mma_kernel<STEPS>,
                                        cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
-    SEAM_CUDA_TRY(cudaFuncSetAttribute(dkv_mma_kernel<STEPS, WINDOWED>,
+    SEAM_CUDA_TRY(cudaFuncSetAttribute(dkv_mma_kernel<STEPS>,
                                        cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
-    dq_mma_kernel<STEPS, WINDOWED>
-        <<<dim3(a.H, spans.count), MMA_THREADS, bytes, queue>>>(a, delta, spans.at);
-    dkv_mma_kernel<STEPS, WINDOWED>
+    dq_mma_kernel<STEPS><<<dim3(a.H, spans.count), MMA_THREADS, bytes, queue>>>(a, delta, spans.at);
+    dkv_mma_kernel<STEPS>
         <<<dim3(a.G, spans.count), MMA_THREADS, bytes, queue>>>(a, delta, spans.at);
     return SEAM_CUDA_LAUNCHED();
 }
@@ -174,10 +173,6 @@ seam_status seam_cuda_attention_backward_mma(seam_stream *stream,
     cudaStream_t queue = seam_cuda_queue(stream);
     seam_cuda_spans spans;
     SEAM_TRY(seam_cuda_spans_of(&spans, stream, args->seq_begin, args->S, ROWS));
-    if (args->window == 0) {
-        return args->D <= 64 ? launch<4, false>(queue, *args, delta, spans)
-                             : launch<8, false>(queue, *args, delta, spans);
-    }
-    return args->D <= 64 ? launch<4, true>(queue, *args, delta, spans)
-                         : launch<8, true>(queue, *args, delta, spans);
+    return args->D <= 64 ? launch<4>(queue, *args, delta, spans)
+                         : launch<8>(queue, *args, delta, spans);
 }

@@ -49,7 +49,7 @@ static __device__ inline void softmax(float (&s)[8][4], float (&max)[2], float (
     }
 }
 
-template <int STEPS, bool WINDOWED>
+template <int STEPS>
 static __global__ void __launch_bounds__(MMA_THREADS)
     mma_kernel(seam_attention_forward_args a, const seam_cuda_span *spans) {
     extern __shared__ uint4 shared[];
@@ -69,8 +69,7 @@ static __global__ void __launch_bounds__(MMA_THREADS)
         }
     }
     const uint32_t row = span.row0 + warp_row + lane / 4;
-    const uint32_t window = WINDOWED ? a.window : 0; /* a constant where there is none */
-    for (uint32_t k0 = att_first_tile(span, window, KEYS); k0 < span.row0 + ROWS && k0 < span.end;
+    for (uint32_t k0 = att_first_tile(span, a.window, KEYS); k0 < span.row0 + ROWS && k0 < span.end;
          k0 += KEYS) {
         __syncthreads();
         rows_load(k, (const __nv_bfloat16 *)a.k + (size_t)g * D, a.k_ld, k0, KEYS, span.end, D);
@@ -86,7 +85,7 @@ static __global__ void __launch_bounds__(MMA_THREADS)
                 add_dots(s, q[step], k + step * 16, pitch);
             }
         }
-        softmax(s, max, sum, factor, a.scale, window, k0, row);
+        softmax(s, max, sum, factor, a.scale, a.window, k0, row);
 #pragma unroll
         for (int n = 0; n < 2 * STEPS; n++) {
             o[n][0] *= factor[0], o[n][1] *= factor[0];
@@ -129,9 +128,10 @@ seam_status seam_cuda_attention_forward_mma(seam_stream *stream,
     seam_cuda_spans spans;
     SEAM_TRY(seam_cuda_spans_of(&spans, stream, a.seq_begin, a.S, ROWS));
     const dim3 grid(a.H, spans.count);
-    void (*const kernel)(seam_attention_forward_args, const seam_cuda_span *) =
-        a.window == 0 ? (a.D <= 64 ? mma_kernel<4, false> : mma_kernel<8, false>)
-                      : (a.D <= 64 ? mma_kernel<4, true> : mma_kernel<8, true>);
-    kernel<<<grid, MMA_THREADS, bytes, queue>>>(a, spans.at);
+    if (a.D <= 64) {
+        mma_kernel<4><<<grid, MMA_THREADS, bytes, queue>>>(a, spans.at);
+    } else {
+        mma_kernel<8><<<grid, MMA_THREADS, bytes, queue>>>(a, spans.at);
+    }
     return SEAM_CUDA_LAUNCHED();
 }
