@@ -68,9 +68,8 @@ static json_t *header_of(const seam_merge_job *job, uint32_t shard) {
         }
         const uint64_t begin = at;
         at += item->bytes;
-        json_t *info =
-            json_pack("{s:s, s:O, s:[I, I]}", "dtype", item->base->type_name, "shape", item->shape,
-                      "data_offsets", (json_int_t)begin, (json_int_t)at);
+        json_t *info = json_pack("{s:s, s:O, s:[I, I]}", "dtype", item->base->type_name, "shape",
+                                 item->shape, "data_offsets", (json_int_t)begin, (json_int_t)at);
         if (json_object_set_new(root, item->base->name, info) != 0) {
             json_decref(root);
             return NULL;
