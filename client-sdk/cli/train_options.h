@@ -14,7 +14,7 @@ typedef struct seam_train_options {
     bool truncate, f32, delete_session, recompute, fp8, rslora;
     uint64_t seed;
     /* Adapter and optimizer. */
-    uint32_t rank;
+    uint32_t rank, prefix_tokens;
     float alpha, dropout;
     const char *targets, *schedule;
     float lr, weight_decay, clip_norm, adam_beta1, adam_beta2, adam_eps;

@@ -184,7 +184,8 @@ void seam_session_info_fill(seam_session_info *ret_info, const Seam__V1__Session
 /* session_options.c */
 typedef struct seam_config_message {
     Seam__V1__SessionConfig config;
-    Seam__V1__LoraConfig lora;
+    Seam__V1__LoraConfig lora; /* this or prefix */
+    Seam__V1__PrefixConfig prefix;
     Seam__V1__OptimizerConfig optimizer;
     Seam__V1__CodecConfig codec;
     Seam__V1__AmaqConfig amaq;

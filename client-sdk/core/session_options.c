@@ -31,6 +31,8 @@ static seam_status amaq_fill(Seam__V1__AmaqConfig *amaq, const seam_session_opti
                              seam_error *err);
 static seam_status training_fill(seam_config_message *m, const seam_session_options *o,
                                  seam_error *err);
+static seam_status adapter_fill(seam_config_message *m, const seam_session_options *o,
+                                seam_error *err);
 static seam_status pick(int *ret_value, const char *field, const char *text,
                         const char *const *names, int count, int if_null, seam_error *err);
 static seam_status sites_read(seam_session *session, const Seam__V1__Session *message,
@@ -56,6 +58,7 @@ seam_status seam_config_from_options(seam_config_message *ret_message, seam_core
     *m = (seam_config_message){
         .config = SEAM__V1__SESSION_CONFIG__INIT,
         .lora = SEAM__V1__LORA_CONFIG__INIT,
+        .prefix = SEAM__V1__PREFIX_CONFIG__INIT,
         .optimizer = SEAM__V1__OPTIMIZER_CONFIG__INIT,
         .codec = SEAM__V1__CODEC_CONFIG__INIT,
         .amaq = SEAM__V1__AMAQ_CONFIG__INIT,
@@ -65,7 +68,6 @@ seam_status seam_config_from_options(seam_config_message *ret_message, seam_core
     m->config.model = (char *)(uintptr_t)(options->model != NULL ? options->model : "");
     m->config.name = (char *)(uintptr_t)(options->name != NULL ? options->name : "");
     m->config.topology = SEAM__V1__TOPOLOGY__TOPOLOGY_U_SHAPED;
-    m->config.lora = &m->lora;
     m->config.optimizer = &m->optimizer;
     m->config.codec = &m->codec;
     m->config.limits = &m->limits;
@@ -331,6 +333,23 @@ static seam_status training_fill(seam_config_message *m, const seam_session_opti
     m->optimizer.schedule = (Seam__V1__Schedule)(schedule + 1);
     m->optimizer.warmup_steps = o->warmup_steps;
     m->optimizer.total_steps = o->total_steps;
+    return adapter_fill(m, o, err);
+}
+
+static seam_status adapter_fill(seam_config_message *m, const seam_session_options *o,
+                                seam_error *err) {
+    if (o->prefix_tokens != 0) {
+        if (o->lora_rank != 0 || o->lora_alpha != 0.0f || o->lora_targets != 0 || o->lora_rslora ||
+            o->lora_dropout != 0.0f) {
+            return seam_error_set(err, SEAM_E_ARG,
+                                  "prefix_tokens: an adapter is LoRA or a prefix, not both");
+        }
+        m->prefix.virtual_tokens = o->prefix_tokens;
+        m->prefix.seed = o->seed;
+        m->config.prefix = &m->prefix;
+        return SEAM_OK;
+    }
+    m->config.lora = &m->lora;
     m->lora.rank = or_u32(o->lora_rank, 16);
     m->lora.alpha = or_f32(o->lora_alpha, 16.0f);
     m->lora.seed = o->seed;

@@ -145,6 +145,10 @@ seam_status seam_activations_create(seam_activations **ret_acts, const seam_bloc
     if (acts->layers == NULL) {
         goto fail;
     }
+    acts->shifted = seam_mem_zalloc(options->rows_max, sizeof *acts->shifted);
+    if (acts->shifted == NULL) {
+        goto fail;
+    }
     const size_t bytes = plan_bytes(acts);
     if (bytes == 0) {
         st = SEAM_E_LIMIT;
@@ -167,6 +171,7 @@ void seam_activations_destroy(seam_activations *gift_acts) {
         return;
     }
     gift_acts->blocks->ops->mem_free(gift_acts->blocks->backend, gift_acts->memory);
+    seam_mem_free(gift_acts->shifted);
     seam_mem_free(gift_acts->layers);
     seam_mem_free(gift_acts);
 }

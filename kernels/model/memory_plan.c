@@ -99,8 +99,9 @@ seam_status seam_memory_plan_training(seam_memory_plan *plan, const seam_memory_
     plan->device[SEAM_MEMORY_ADAPTER] += elements * (2 * acc_bytes + copy_bytes);
     plan->device[SEAM_MEMORY_MOMENTS] += elements * 2 * acc_bytes;
     plan->host[SEAM_MEMORY_ADAPTER] += seam_adapter_host_bytes(&shape, options->lora);
-    plan->host[SEAM_MEMORY_ACTIVATIONS] +=
-        sizeof(seam_activations) + shape.layer_count * sizeof(seam_layer_acts);
+    plan->host[SEAM_MEMORY_ACTIVATIONS] += sizeof(seam_activations) +
+                                           shape.layer_count * sizeof(seam_layer_acts) +
+                                           options->rows_max * sizeof(uint32_t);
     return SEAM_OK;
 }
 

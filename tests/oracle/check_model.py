@@ -7,7 +7,8 @@ For tiny models (make_tiny_llama.py) and, where MODEL_DIR or SEAM_MODEL names Sm
 directory and the shared data are there, SmolLM2 on GSM8K rows: the loss of every step, every
 LoRA gradient of step 0, and after training the logits of Seam's exported adapter loaded by peft.
 
-One more run each has rsLoRA and dropout: peft's dropout modules are replaced by one with the masks
+One more run each has prefix tuning, whose parameters peft holds as `prompt_embeddings`, and one rsLoRA
+and dropout: peft's dropout modules are replaced by one with the masks
 of ops.h, computed in NumPy, since torch draws others.
 
 f32: losses, every gradient and the logits within 1e-4 of transformers + peft in f32.
@@ -43,6 +44,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 SHARED = os.environ.get("SEAM_SHARED_DIR", os.path.join(HERE, "..", "..", "..", "shared"))
 PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 RANK, ALPHA, DROPOUT = 8, 2.0, 0.25
+PREFIX, PREFIX_TOKENS = "prefix", 30  # PREFIX in place of LoRA's targets
 LR, BETAS, EPS, DECAY, CLIP = 1e-3, (0.9, 0.999), 1e-8, 0.01, 1.0
 BOUNDS = {"f32": 1e-4, "bf16": 2e-2}
 
@@ -95,7 +97,18 @@ class CountedDropout(torch.nn.Module):
         return x * kept * (65536 / (65536 - self.threshold))
 
 
+def prefixed(model):
+    config = peft.PrefixTuningConfig(num_virtual_tokens=PREFIX_TOKENS, task_type="CAUSAL_LM")
+    model = peft.get_peft_model(load_base(model), config)
+    weight = model.prompt_encoder["default"].embedding.weight
+    with torch.no_grad():
+        weight.copy_(torch.from_numpy(synthetic_model.tensor("prompt_embeddings", weight.shape)))
+    return model, {"prompt_embeddings": weight}
+
+
 def adapted(model, targets, dropped=False, now=None):
+    if targets == PREFIX:
+        return prefixed(model)
     config = peft.LoraConfig(
         r=RANK, lora_alpha=ALPHA, lora_dropout=DROPOUT if dropped else 0.0, use_rslora=dropped,
         bias="none", task_type="CAUSAL_LM",
@@ -163,7 +176,8 @@ def autocast_error(model_dir, targets, step, expected):
 
 def run_seam(run_model, model_dir, kind, targets, steps, out_dir, dropped=False):
     text = {
-        "lora": [RANK, ALPHA, targets, *((1, DROPOUT) if dropped else (0, 0))],
+        "lora": [0, 0, 0, 0, 0, PREFIX_TOKENS] if targets == PREFIX else
+                [RANK, ALPHA, targets, *((1, DROPOUT) if dropped else (0, 0)), 0],
         "optimizer": [LR, *BETAS, EPS, DECAY, CLIP],
         "lengths": [[len(s) for s in sequences] for sequences, _ in steps],
         "prompts": [prompts for _, prompts in steps],
@@ -195,12 +209,11 @@ def gradient_errors(got, expected):
 
 def export_error(model_dir, out_dir, ids):
     """Of Seam's logits against peft with Seam's files, relative to the largest logit."""
-    model = peft.PeftModel.from_pretrained(load_base(model_dir), out_dir).eval()
+    text = torch.tensor([ids])
     with torch.no_grad():
-        expected = model(input_ids=torch.tensor([ids])).logits[0].numpy()
-        without = model.base_model.model
-        with model.disable_adapter():
-            base = without(input_ids=torch.tensor([ids])).logits[0].numpy()
+        base = load_base(model_dir)(input_ids=text).logits[0].numpy()
+        model = peft.PeftModel.from_pretrained(load_base(model_dir), out_dir).eval()
+        expected = model(input_ids=text).logits[0].numpy()
     got = np.fromfile(os.path.join(out_dir, "logits.f32"), "<f4").reshape(expected.shape)
     largest = np.abs(expected).max()
     assert np.abs(base - expected).max() > 1e-2 * largest, "the adapter changed nothing"
@@ -291,6 +304,8 @@ def check_tiny(kinds, run_model):
             for targets in (0x7F, 0x05):
                 label = f"{name} targets {targets:#x}"
                 ok = check(kinds, run_model, label, model_dir, targets, tiny_steps(vocab)) and ok
+            label = f"{name} prefix of {PREFIX_TOKENS} tokens"
+            ok = check(kinds, run_model, label, model_dir, PREFIX, tiny_steps(vocab)) and ok
             if "f32" in kinds:
                 label = f"{name} rslora, dropout {DROPOUT}"
                 ok = check_f32(run_model, label, model_dir, 0x7F, tiny_steps(vocab), True) and ok
