@@ -47,7 +47,7 @@ RUN PATH=$PATH:/usr/local/cuda/bin cmake --preset cuda -DSEAM_TESTS=OFF \
     && cmake --build --preset cuda \
     && DESTDIR=/image-cuda cmake --install build/cuda --prefix /usr --strip \
     && install -D -m 0644 -t /image-cuda/usr/local/cuda/lib64 \
-        $(ldd build/cuda/bin/seamd | awk '/libcublas/ { print $3 }')
+        $(LD_LIBRARY_PATH=/usr/local/cuda/lib64 ldd build/cuda/bin/seamd | awk '/libcublas/ { print $3 }')
 
 # The CUDA runtime is linked in, the driver comes with the container runtime: cuBLASLt is all that is
 # missing.

@@ -14,6 +14,7 @@
 #include "host.h"
 #include "log.h"
 #include "ops.h"
+#include "pull.h"
 #include "registry.h"
 #include "rpc_server.h"
 #include "server_config.h"
@@ -47,6 +48,41 @@ static void model_loaded(const seam_model_entry *entry, const seam_model *model,
                  model->config->layers, model->config->hidden,
                  (unsigned long long)model->weight_bytes, seconds);
     }
+}
+
+/* Signals are blocked until the server serves; one that waits stops a download. */
+static bool fetch_goes_on(void *context, const char *file, uint64_t done_bytes,
+                          uint64_t total_bytes) {
+    (void)context;
+    (void)file;
+    (void)done_bytes;
+    (void)total_bytes;
+    sigset_t pending;
+    return sigpending(&pending) != 0 ||
+           (sigismember(&pending, SIGTERM) != 1 && sigismember(&pending, SIGINT) != 1);
+}
+
+/* A model that is no path on this machine but a repository's name is fetched first. */
+static seam_status models_fetch(seam_server_config *config, seam_error *err) {
+    static const seam_pull_watch watch = {fetch_goes_on, NULL};
+    for (uint32_t i = 0; i < config->model_count; i++) {
+        seam_model_entry *const entry = &config->models[i];
+        seam_pull_reference reference;
+        seam_pull_counts counts = {0};
+        if (access(entry->path, F_OK) == 0 || !seam_pull_reference_read(&reference, entry->path)) {
+            continue; /* the registry names what is not there */
+        }
+        seam_log(SEAM_LOG_INFO, "model_fetching", "model=%s source=%s", entry->id, entry->path);
+        reference.hub.ret_counts = &counts;
+        const seam_status st =
+            seam_pull_hub(entry->path, sizeof entry->path, &reference.hub, &watch, err);
+        if (st != SEAM_OK) {
+            return seam_error_prefix(err, st, "model %s", entry->id);
+        }
+        seam_log(SEAM_LOG_INFO, "model_fetched", "model=%s fetched_bytes=%llu", entry->id,
+                 (unsigned long long)counts.fetched_bytes);
+    }
+    return SEAM_OK;
 }
 
 static seam_status sessions_open(seamd *d, seam_error *err) {
@@ -88,6 +124,7 @@ static seam_status announce(const seamd *d, seam_error *err) {
 
 static seam_status start(seamd *d, seam_error *err) {
     const seam_server_config *config = &d->config;
+    SEAM_TRY(models_fetch(&d->config, err)); /* before the device is taken */
     const seam_backend_options backend = {.device = config->device,
                                           .act = config->dtype,
                                           .threads = config->threads,

@@ -17,6 +17,7 @@ kernels/include/:       kernels/include/ proto/base/
 kernels/ref/:           kernels/ref/ kernels/include/ proto/base/ kernels/backend.
 kernels/cpu/:           kernels/cpu/ kernels/include/ proto/base/ kernels/backend.
 kernels/cuda/:          kernels/cuda/ kernels/include/ proto/base/ kernels/backend.
+kernels/pull/:          kernels/pull/ proto/base/
 kernels/model/:         kernels/model/ kernels/include/ kernels/codec/ proto/base/
 kernels/:               kernels/ proto/base/
 service/:               service/ kernels/ proto/

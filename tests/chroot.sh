@@ -79,7 +79,7 @@ if [ "${1:-}" = cuda ]; then
         cmake --build --preset cuda >/build.log 2>&1 || { grep -m1 -A20 FAILED /build.log; exit 1; }
         DESTDIR=/image-cuda cmake --install build/cuda --prefix /usr --strip >/dev/null
         install -D -m 0644 -t /image-cuda/usr/local/cuda/lib64 \
-            $(ldd build/cuda/bin/seamd | awk "/libcublas/ { print \$3 }")'
+            $(LD_LIBRARY_PATH=/usr/local/cuda/lib64 ldd build/cuda/bin/seamd | awk "/libcublas/ { print \$3 }")'
     cp -a "$work/build/image-cuda/." "$work/runtime/"
     inside runtime 'export LD_LIBRARY_PATH=/usr/local/cuda/lib64
         ldd /usr/bin/seamd | grep "not found" && exit 1

@@ -28,7 +28,8 @@ typedef struct option {
 
 static const option options[] = {
     {"listen", TEXT, TEXT_AT(listen), 0, 0, "HOST:PORT to serve on; port 0 takes a free one"},
-    {"model", MODEL, 0, 0, 0, 0, "PATH or NAME=PATH of a model; may be repeated"},
+    {"model", MODEL, 0, 0, 0, 0,
+     "PATH or NAME=PATH of a model, or ORG/NAME[@REVISION][:FILE] of the Hub; may be repeated"},
     {"device", TEXT, TEXT_AT(device), 0, 0, "cpu, cuda:N, or auto: cuda:0 where there is one"},
     {"dtype", DTYPE, AT(dtype), 0, 0, 0, "auto, f32 or bf16: what products read"},
     {"fp8", FLAG, AT(fp8), 0, 0, 0, "keep weights in FP8 too, for sessions that ask (cuda, bf16)"},
@@ -171,7 +172,8 @@ static seam_status u64_parse(uint64_t *ret, const char *text) {
     return SEAM_OK;
 }
 
-/* "NAME=PATH", or "PATH" whose last component is the name. */
+/* "NAME=PATH", or "PATH" whose last component is the name; of ORG/NAME@REVISION:FILE too the name
+ * is what stands before '@' and ':'. */
 static seam_status model_add(seam_server_config *config, const char *text) {
     if (config->model_count == SEAM_MODELS_MAX) {
         return SEAM_E_LIMIT;
@@ -186,11 +188,14 @@ static seam_status model_add(seam_server_config *config, const char *text) {
     const char *id = text;
     size_t id_count = equals != NULL ? (size_t)(equals - text) : 0;
     if (equals == NULL) {
-        id = path + path_count;
+        const bool is_relative = path[0] != '/' && path[0] != '.';
+        const size_t mark = is_relative ? strcspn(path, "@:") : path_count;
+        const size_t end = mark < path_count ? mark : path_count;
+        id = path + end;
         while (id > path && id[-1] != '/') {
             id--;
         }
-        id_count = path_count - (size_t)(id - path);
+        id_count = end - (size_t)(id - path);
     }
     if (path_count == 0 || path_count >= sizeof entry->path || id_count == 0 ||
         id_count >= sizeof entry->id) {

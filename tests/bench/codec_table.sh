@@ -10,12 +10,13 @@
 #     DEVICE   of seamd and of every run's head: cpu, cuda:0
 #     JOBS     runs at once
 #   Variables: CODECS [bf16 affine aqsgd amaq-gates amaq-waterfill amaq-savings], BITS ["4 3"],
-#     SEEDS ["1 2"], STEPS [1000], LIMIT: seconds after which no further run begins [no limit]
+#     SEEDS ["1 2"], STEPS [1000], LIMIT: seconds after which no further run begins, and the
+#     table waits for a next call [no limit]
 #
 # A run is a call of `seam bench codecs` for one codec, width and seed; the last call names them all,
 # finds their folders and writes the table.  LD_LIBRARY_PATH is the caller's.
 set -euo pipefail
-[ $# -ge 7 ] || { sed -n '2,18s/^# \{0,1\}//p' "$0"; exit 2; }
+[ $# -ge 7 ] || { sed -n '2,19s/^# \{0,1\}//p' "$0"; exit 2; }
 bin=$1 model=$2 train=$3 eval_rows=$4 out=$5 device=$6 jobs=$7
 shift 7
 codecs=${CODECS:-bf16 affine aqsgd amaq-gates amaq-waterfill amaq-savings}
@@ -23,7 +24,7 @@ bits=${BITS:-4 3} seeds=${SEEDS:-1 2} limit=${LIMIT:-0}
 mkdir -p "$out/one"
 server=
 trap '[ -z "$server" ] || kill "$server" 2>/dev/null || true' EXIT
-rm -f "$out/address"
+rm -f "$out/address" "$out/left"
 "$bin/seamd" --insecure --listen 127.0.0.1:0 --ready-file "$out/address" --model "$model" \
     --device "$device" --rows-max 4096 >"$out/seamd.log" 2>&1 &
 server=$!
@@ -42,7 +43,7 @@ bench() { # CODECS BITS SEEDS OUT ARGS...
 # Each run writes a table of its own run, so it has a folder of its own; its run folder is the table's.
 one() { # CODEC BITS SEED ARGS...
     local name=$1-$2-$3 folder=$out/one/$1-$2-$3
-    [ "$limit" -eq 0 ] || [ "$SECONDS" -lt "$limit" ] || { echo "$name: not begun"; return 0; }
+    [ "$limit" -eq 0 ] || [ "$SECONDS" -lt "$limit" ] || { echo "$name: not begun" | tee "$out/left"; return 0; }
     mkdir -p "$folder"
     bench "$1" "$2" "$3" "$folder" "${@:4}" >"$folder/log" 2>&1 ||
         { echo "$name: failed"; tail -2 "$folder/log"; return 0; }
@@ -61,5 +62,6 @@ while [ "$(jobs -pr | wc -l)" -gt 1 ]; do sleep 0.2; done
 for folder in "$out"/one/*/; do
     for run in "$folder"*/; do [ ! -f "$run/report.json" ] || cp -r "$run" "$out/"; done
 done
+[ ! -e "$out/left" ] || exit 0
 bench "$codecs" "$bits" "$seeds" "$out" "$@" >"$out/log" 2>&1 || tail -3 "$out/log"
 cat "$out/bench.md"

@@ -8,7 +8,7 @@ set_tests_properties(e2e.service_unary e2e.service_train e2e.service_generate
 
 # The server with a device that fails: functions of device_fault.c in front of its own.
 add_executable(seamd_fault ${PROJECT_SOURCE_DIR}/service/main.c device_fault.c)
-target_link_libraries(seamd_fault PRIVATE seam_flags seam_rpc)
+target_link_libraries(seamd_fault PRIVATE seam_flags seam_rpc seam_pull)
 target_link_options(seamd_fault PRIVATE -Wl,--wrap=seam_trainer_backward
   -Wl,--wrap=seam_trainer_create -Wl,--wrap=seam_backend_fault)
 seam_add_script_test(e2e device_lost ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_device_lost.py

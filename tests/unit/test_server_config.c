@@ -68,6 +68,27 @@ static void test_load__all_places__the_highest_wins(void **state) {
     assert_true(config.insecure && config.dtype == SEAM_BF16 && config.log_level == 4);
 }
 
+/* What the Hub is asked for names the model too; a path on this machine may hold '@' and ':'. */
+static void test_load__models__of_the_hub_named_by_their_repository(void **state) {
+    (void)state;
+    static const struct {
+        const char *text, *id;
+    } CASES[] = {{"org/name", "name"},
+                 {"org/name@refs/pr/1", "name"},
+                 {"org/name@main:q4/a.gguf", "name"},
+                 {"org/name:a.gguf", "name"},
+                 {"/srv/a@b/c:d", "c:d"},
+                 {"./x@y", "x@y"}};
+    for (size_t i = 0; i < sizeof CASES / sizeof CASES[0]; i++) {
+        seam_server_config config;
+        seam_error err = {0};
+        assert_int_equal(LOAD(&config, &err, (char *)"--model", (char *)(uintptr_t)CASES[i].text),
+                         SEAM_OK);
+        assert_string_equal(config.models[0].id, CASES[i].id);
+        assert_string_equal(config.models[0].path, CASES[i].text);
+    }
+}
+
 static void test_load__models__named_by_flag_or_path(void **state) {
     (void)state;
     seam_server_config config;
@@ -154,6 +175,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_load__nothing_given__defaults),
         cmocka_unit_test(test_load__all_places__the_highest_wins),
+        cmocka_unit_test(test_load__models__of_the_hub_named_by_their_repository),
         cmocka_unit_test(test_load__models__named_by_flag_or_path),
         cmocka_unit_test(test_load__bad_values__named),
         cmocka_unit_test(test_check__plaintext__only_on_loopback_unless_forced),

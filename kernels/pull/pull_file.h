@@ -1,4 +1,4 @@
-/* Parts of pull: HTTP, hashes, folders, one member of a zip.  Internal to client-sdk/pull. */
+/* Parts of pull: HTTP, hashes, folders, one member of a zip.  Internal to kernels/pull. */
 #ifndef SEAM_PULL_FILE_H
 #define SEAM_PULL_FILE_H
 
@@ -15,12 +15,20 @@ typedef struct seam_pull_request {
     const char *label; /* for the watch */
     uint64_t bytes;    /* of the whole file; 0: unknown */
     const seam_pull_watch *watch;
+    /* What the server's own answer must name as X-Linked-Etag or ETag, where it names one that is a
+     * hash; NULL: anything. */
+    const char *etag;
+    uint64_t range_begin, range_bytes; /* this part of the file alone; range_bytes 0: all of it */
+    uint64_t file_base;                /* of a part: where in `path` it begins */
+    uint64_t *received_bytes;          /* grows by the bytes of answers; may be NULL */
 } seam_pull_request;
 
-/* Into `path`, after the bytes that are there; retries what may pass. */
+/* Into `path`, after the bytes that are there; tries again what may pass, as often as bytes come,
+ * and when a server says when (Retry-After, up to a minute). */
 seam_status seam_pull_http_file(const seam_pull_request *request, const char *path,
                                 seam_error *err);
-/* The whole answer (at most 64 MiB) as a text, to be freed by seam_mem_free. */
+/* The whole answer (at most 64 MiB) as a text, to be freed by seam_mem_free; a part is as long as
+ * it was asked for. */
 seam_status seam_pull_http_text(char **ret_text, const seam_pull_request *request, seam_error *err);
 
 /* ---- pull_file.c ---- */

@@ -2,8 +2,10 @@
  *
  * Everything is verified before it gets its final name, and appears by rename: a file that is
  * there is whole.  An interrupted download goes on where it stopped.  Proxies by libcurl's usual
- * variables; certificates from the system, or CURL_CA_BUNDLE or SSL_CERT_FILE.
- * These functions block; one call a thread.  Read pull_demo.c, then pull_hub.c. */
+ * variables; certificates from the system, or CURL_CA_BUNDLE, REQUESTS_CA_BUNDLE or
+ * SSL_CERT_FILE.
+ * These functions block; one call a thread.  Read pull_demo.c, then pull_hub.c,
+ * pull_parts.c. */
 #ifndef SEAM_PULL_H
 #define SEAM_PULL_H
 
@@ -48,15 +50,40 @@ seam_status seam_pull_package_member(char *ret_path, size_t path_bytes,
 seam_status seam_pull_demo(char *ret_path, size_t path_bytes, const seam_pull_watch *watch,
                            seam_error *err);
 
+typedef struct seam_pull_counts {
+    uint64_t fetched_bytes; /* that came now; what the cache has costs nothing */
+    uint64_t weights_bytes; /* of the repository's weight files, whole */
+} seam_pull_counts;
+
 typedef struct seam_pull_hub_args {
     const char *repo;     /* "org/name" */
     const char *revision; /* NULL: main */
     const char *file;     /* one file (a GGUF); NULL: config, tokenizer and safetensors */
+    /* A client's share only: of the weights the embedding, the final norm, the head, and the first
+     * front_count and last tail_count decoder blocks, by ranged reads. */
+    bool client;
+    uint32_t front_count, tail_count;
+    seam_pull_counts *ret_counts; /* may be NULL */
 } seam_pull_hub_args;
 /* Downloads into the Hub's standard cache ($HF_HUB_CACHE, $HF_HOME/hub or ~/.cache/huggingface/hub:
  * blobs/<etag>, snapshots/<commit>/<file>, refs/<revision>) and puts the snapshot's folder, or with
- * `file` that file, into ret_path.  HF_ENDPOINT (https://huggingface.co), HF_TOKEN. */
+ * `file` that file, into ret_path.  HF_ENDPOINT (https://huggingface.co), HF_TOKEN.  A file's etag
+ * and hash are checked against the list of files.
+ *
+ * A client's share never stands in blobs/ or snapshots/, where other programs would take it for
+ * whole files: beside them, in client/<commit>-<front>-<tail>/, is a model folder of its own, whose
+ * one safetensors file holds the share and says so in its metadata.  Ranges have no hash at the
+ * Hub: the etag of the file that each is cut from is checked, and share.json keeps the sha256 of
+ * what was written, by which a later call knows that it is still that. */
 seam_status seam_pull_hub(char *ret_path, size_t path_bytes, const seam_pull_hub_args *args,
                           const seam_pull_watch *watch, seam_error *err);
+
+/* "ORG/NAME[@REVISION][:FILE]"; `hub` points into `text`. */
+typedef struct seam_pull_reference {
+    char text[512];
+    seam_pull_hub_args hub;
+} seam_pull_reference;
+/* false: the text is none. */
+bool seam_pull_reference_read(seam_pull_reference *ret, const char *text);
 
 #endif

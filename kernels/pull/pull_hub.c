@@ -14,26 +14,11 @@
 #include <unistd.h>
 
 #include "arena.h"
-#include "pull_file.h"
+#include "pull_hub.h"
 #include "try.h"
 
 #define HUB_URL   "https://huggingface.co"
 #define FILES_MAX 10000u
-
-typedef struct hub_pull {
-    const seam_pull_hub_args *args;
-    const seam_pull_watch *watch;
-    const char *endpoint, *token, *revision;
-    char commit[SEAM_PULL_HASH_TEXT];
-    char folder[SEAM_PULL_PATH_MAX]; /* models--org--name */
-    seam_error *err;
-} hub_pull;
-
-typedef struct hub_file {
-    const char *name, *etag;
-    bool is_sha256;
-    uint64_t bytes;
-} hub_file;
 
 /* ---- names ---- */
 
@@ -72,7 +57,10 @@ static bool ends_with(const char *text, const char *end) {
 }
 
 /* What a model needs: the files at the top that are JSON, safetensors or a tokenizer's. */
-static bool is_wanted(const hub_pull *pull, const char *name) {
+static bool is_wanted(const seam_hub_pull *pull, const char *name) {
+    if (pull->args->client && ends_with(name, ".safetensors")) {
+        return false; /* of these, parts: pull_parts.c */
+    }
     if (pull->args->file != NULL) {
         return strcmp(name, pull->args->file) == 0;
     }
@@ -81,7 +69,7 @@ static bool is_wanted(const hub_pull *pull, const char *name) {
             ends_with(name, ".model") || ends_with(name, ".jinja"));
 }
 
-static seam_status folder_name(hub_pull *pull) {
+static seam_status folder_name(seam_hub_pull *pull) {
     const char *hub = getenv("HF_HUB_CACHE"), *root = getenv("HF_HOME");
     const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
     char base[SEAM_PULL_PATH_MAX];
@@ -104,7 +92,7 @@ static seam_status folder_name(hub_pull *pull) {
 /* ---- files ---- */
 
 /* Download and verify one blob unless it is there. */
-static seam_status blob_pull(hub_pull *pull, const hub_file *file, const char *blob) {
+static seam_status blob_pull(seam_hub_pull *pull, const seam_hub_file *file, const char *blob) {
     char part[SEAM_PULL_PATH_MAX], url[SEAM_PULL_PATH_MAX], hex[SEAM_PULL_HASH_TEXT];
     if (seam_pull_file_exists(blob)) {
         return SEAM_OK;
@@ -116,7 +104,9 @@ static seam_status blob_pull(hub_pull *pull, const hub_file *file, const char *b
                                        .token = pull->token,
                                        .label = file->name,
                                        .bytes = file->bytes,
-                                       .watch = pull->watch};
+                                       .watch = pull->watch,
+                                       .etag = file->etag,
+                                       .received_bytes = &pull->counts.fetched_bytes};
     SEAM_TRY(seam_pull_http_file(&request, part, pull->err));
     SEAM_TRY(file->is_sha256 ? seam_pull_hash_sha256(hex, part, pull->err)
                              : seam_pull_hash_git(hex, part, pull->err));
@@ -129,7 +119,7 @@ static seam_status blob_pull(hub_pull *pull, const hub_file *file, const char *b
 }
 
 /* snapshots/<commit>/<name> -> the blob, relative, as the Hub's own client makes it. */
-static seam_status snapshot_link(hub_pull *pull, const hub_file *file) {
+static seam_status snapshot_link(seam_hub_pull *pull, const seam_hub_file *file) {
     char path[SEAM_PULL_PATH_MAX], target[SEAM_PULL_PATH_MAX] = "../../";
     SEAM_TRY(seam_pull_path(path, sizeof path, pull->err, "%s/snapshots/%s/%s", pull->folder,
                             pull->commit, file->name));
@@ -154,35 +144,52 @@ static seam_status snapshot_link(hub_pull *pull, const hub_file *file) {
     return SEAM_OK;
 }
 
-/* One row of the list; rows of files that are not wanted pass. */
-static seam_status row_pull(hub_pull *pull, const json_t *row, uint32_t *count) {
-    char blob[SEAM_PULL_PATH_MAX];
+seam_status seam_hub_file_read(seam_hub_file *ret_file, const seam_hub_pull *pull,
+                               const json_t *row) {
     const json_t *lfs = json_object_get(row, "lfs");
-    hub_file file = {.name = json_string_value(json_object_get(row, "rfilename"))};
+    seam_hub_file file = {.name = json_string_value(json_object_get(row, "rfilename"))};
     if (file.name == NULL) {
         return seam_error_set(pull->err, SEAM_E_FORMAT, "%s: a file without a name",
                               pull->args->repo);
-    }
-    if (!is_wanted(pull, file.name)) {
-        return SEAM_OK;
     }
     file.is_sha256 = json_is_object(lfs);
     file.etag = file.is_sha256 ? json_string_value(json_object_get(lfs, "sha256"))
                                : json_string_value(json_object_get(row, "blobId"));
     const json_int_t size = json_integer_value(json_object_get(row, "size"));
     file.bytes = size > 0 ? (uint64_t)size : 0;
-    if (!is_plain_path(file.name) || file.etag == NULL ||
-        !is_hex(file.etag, file.is_sha256 ? 64 : 40)) {
-        return seam_error_set(pull->err, SEAM_E_FORMAT, "%s: file %s: no usable name or hash",
-                              pull->args->repo, file.name);
+    *ret_file = file;
+    return SEAM_OK;
+}
+
+seam_status seam_hub_file_check(const seam_hub_file *file, const seam_hub_pull *pull) {
+    return is_plain_path(file->name) && file->etag != NULL &&
+                   is_hex(file->etag, file->is_sha256 ? 64 : 40)
+               ? SEAM_OK
+               : seam_error_set(pull->err, SEAM_E_FORMAT, "%s: file %s: no usable name or hash",
+                                pull->args->repo, file->name);
+}
+
+/* One row of the list; rows of files that are not wanted pass. */
+static seam_status row_pull(seam_hub_pull *pull, const json_t *row, uint32_t *count) {
+    char blob[SEAM_PULL_PATH_MAX];
+    seam_hub_file file;
+    SEAM_TRY(seam_hub_file_read(&file, pull, row));
+    const bool is_weights = strchr(file.name, '/') == NULL && ends_with(file.name, ".safetensors");
+    pull->counts.weights_bytes +=
+        is_weights || (pull->args->file != NULL && strcmp(file.name, pull->args->file) == 0)
+            ? file.bytes
+            : 0;
+    if (!is_wanted(pull, file.name)) {
+        return SEAM_OK;
     }
+    SEAM_TRY(seam_hub_file_check(&file, pull));
     SEAM_TRY(seam_pull_path(blob, sizeof blob, pull->err, "%s/blobs/%s", pull->folder, file.etag));
     SEAM_TRY(blob_pull(pull, &file, blob));
     (*count)++;
     return snapshot_link(pull, &file);
 }
 
-static seam_status ref_write(hub_pull *pull) {
+static seam_status ref_write(seam_hub_pull *pull) {
     char path[SEAM_PULL_PATH_MAX], part[SEAM_PULL_PATH_MAX];
     SEAM_TRY(
         seam_pull_path(path, sizeof path, pull->err, "%s/refs/%s", pull->folder, pull->revision));
@@ -199,7 +206,7 @@ static seam_status ref_write(hub_pull *pull) {
     return seam_pull_file_publish(part, path, pull->err);
 }
 
-static seam_status files_pull(hub_pull *pull, const json_t *list) {
+static seam_status files_pull(seam_hub_pull *pull, const json_t *list) {
     const json_t *rows = json_object_get(list, "siblings");
     const char *commit = json_string_value(json_object_get(list, "sha"));
     if (!json_is_array(rows) || json_array_size(rows) > FILES_MAX || commit == NULL ||
@@ -219,10 +226,13 @@ static seam_status files_pull(hub_pull *pull, const json_t *list) {
         return seam_error_set(pull->err, SEAM_E_NOT_FOUND, "%s: no %s in it", pull->args->repo,
                               pull->args->file != NULL ? pull->args->file : "model files");
     }
+    if (pull->args->client) {
+        SEAM_TRY(seam_hub_parts_pull(pull, rows));
+    }
     return ref_write(pull);
 }
 
-static seam_status list_pull(hub_pull *pull) {
+static seam_status list_pull(seam_hub_pull *pull) {
     char url[SEAM_PULL_PATH_MAX];
     SEAM_TRY(seam_pull_path(url, sizeof url, pull->err, "%s/api/models/%s/revision/%s?blobs=true",
                             pull->endpoint, pull->args->repo, pull->revision));
@@ -244,7 +254,7 @@ static seam_status list_pull(hub_pull *pull) {
 seam_status seam_pull_hub(char *ret_path, size_t path_bytes, const seam_pull_hub_args *args,
                           const seam_pull_watch *watch, seam_error *err) {
     const char *endpoint = getenv("HF_ENDPOINT"), *token = getenv("HF_TOKEN");
-    hub_pull pull = {
+    seam_hub_pull pull = {
         .args = args,
         .watch = watch,
         .endpoint = endpoint != NULL && endpoint[0] != '\0' ? endpoint : HUB_URL,
@@ -261,9 +271,41 @@ seam_status seam_pull_hub(char *ret_path, size_t path_bytes, const seam_pull_hub
     if (args->file != NULL && !is_plain_path(args->file)) {
         return seam_error_set(err, SEAM_E_ARG, "file %s: not a plain path", args->file);
     }
+    if (args->client && args->file != NULL) {
+        return seam_error_set(err, SEAM_E_ARG, "file %s: a client's share is of safetensors only",
+                              args->file);
+    }
     SEAM_TRY(folder_name(&pull));
     SEAM_TRY(list_pull(&pull));
-    return seam_pull_path(ret_path, path_bytes, err, "%s/snapshots/%s%s%s", pull.folder,
-                          pull.commit, args->file != NULL ? "/" : "",
-                          args->file != NULL ? args->file : "");
+    if (args->ret_counts != NULL) {
+        *args->ret_counts = pull.counts;
+    }
+    return args->client ? seam_pull_path(ret_path, path_bytes, err, "%s", pull.parts)
+                        : seam_pull_path(ret_path, path_bytes, err, "%s/snapshots/%s%s%s",
+                                         pull.folder, pull.commit, args->file != NULL ? "/" : "",
+                                         args->file != NULL ? args->file : "");
+}
+
+bool seam_pull_reference_read(seam_pull_reference *ret, const char *text) {
+    const char *const at = strchr(text, '@'), *const colon = strchr(text, ':');
+    const size_t count = strlen(text);
+    const size_t repo_bytes = at != NULL      ? (size_t)(at - text)
+                              : colon != NULL ? (size_t)(colon - text)
+                                              : count;
+    if (count >= sizeof ret->text || (at != NULL && colon != NULL && colon < at)) {
+        return false;
+    }
+    memcpy(ret->text, text, count + 1);
+    ret->text[repo_bytes] = '\0';
+    ret->hub = (seam_pull_hub_args){.repo = ret->text};
+    if (colon != NULL) {
+        ret->text[colon - text] = '\0';
+        ret->hub.file = ret->text + (colon - text) + 1;
+    }
+    if (at != NULL) {
+        ret->hub.revision = ret->text + repo_bytes + 1;
+    }
+    return is_repo(ret->hub.repo) &&
+           (ret->hub.revision == NULL || is_plain_path(ret->hub.revision)) &&
+           (ret->hub.file == NULL || is_plain_path(ret->hub.file));
 }

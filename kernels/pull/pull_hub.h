@@ -1,0 +1,35 @@
+/* One pull from a Hub in progress.  Internal to kernels/pull: pull_hub.c lists the files and
+ * fetches whole ones, pull_parts.c a client's share of the weights. */
+#ifndef SEAM_PULL_HUB_H
+#define SEAM_PULL_HUB_H
+
+#include <jansson.h>
+
+#include "pull_file.h"
+
+typedef struct seam_hub_pull {
+    const seam_pull_hub_args *args;
+    const seam_pull_watch *watch;
+    const char *endpoint, *token, *revision;
+    char commit[SEAM_PULL_HASH_TEXT];
+    char folder[SEAM_PULL_PATH_MAX]; /* models--org--name */
+    char parts[SEAM_PULL_PATH_MAX];  /* the client's folder, once it is there */
+    seam_pull_counts counts;
+    seam_error *err;
+} seam_hub_pull;
+
+typedef struct seam_hub_file {
+    const char *name, *etag; /* of the list */
+    bool is_sha256;
+    uint64_t bytes;
+} seam_hub_file;
+
+/* A row of the list of files.  SEAM_E_FORMAT. */
+seam_status seam_hub_file_read(seam_hub_file *ret_file, const seam_hub_pull *pull,
+                               const json_t *row);
+/* Its name is plain and its hash one.  SEAM_E_FORMAT. */
+seam_status seam_hub_file_check(const seam_hub_file *file, const seam_hub_pull *pull);
+/* After the small files are in the snapshot: pull->parts.  Errors as in pull.h. */
+seam_status seam_hub_parts_pull(seam_hub_pull *pull, const json_t *rows);
+
+#endif
