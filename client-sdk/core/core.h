@@ -196,6 +196,9 @@ typedef struct seam_config_message {
 /* Options to the message (which points into itself and into the options) and the core's share. */
 seam_status seam_config_from_options(seam_config_message *ret_message, seam_core_config *ret_core,
                                      const seam_session_options *options, seam_error *err);
+/* Of these, lora or prefix: adapter_options.c. */
+seam_status seam_config_adapter_fill(seam_config_message *m, const seam_session_options *o,
+                                     seam_error *err);
 seam_status seam_config_from_message(seam_core_config *ret_core,
                                      const Seam__V1__SessionConfig *message, seam_error *err);
 /* Site table, allocations and the memory of a step. */

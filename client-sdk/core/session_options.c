@@ -31,8 +31,6 @@ static seam_status amaq_fill(Seam__V1__AmaqConfig *amaq, const seam_session_opti
                              seam_error *err);
 static seam_status training_fill(seam_config_message *m, const seam_session_options *o,
                                  seam_error *err);
-static seam_status adapter_fill(seam_config_message *m, const seam_session_options *o,
-                                seam_error *err);
 static seam_status pick(int *ret_value, const char *field, const char *text,
                         const char *const *names, int count, int if_null, seam_error *err);
 static seam_status sites_read(seam_session *session, const Seam__V1__Session *message,
@@ -333,39 +331,7 @@ static seam_status training_fill(seam_config_message *m, const seam_session_opti
     m->optimizer.schedule = (Seam__V1__Schedule)(schedule + 1);
     m->optimizer.warmup_steps = o->warmup_steps;
     m->optimizer.total_steps = o->total_steps;
-    return adapter_fill(m, o, err);
-}
-
-static seam_status adapter_fill(seam_config_message *m, const seam_session_options *o,
-                                seam_error *err) {
-    if (o->prefix_tokens != 0) {
-        if (o->lora_rank != 0 || o->lora_alpha != 0.0f || o->lora_targets != 0 || o->lora_rslora ||
-            o->lora_dropout != 0.0f) {
-            return seam_error_set(err, SEAM_E_ARG,
-                                  "prefix_tokens: an adapter is LoRA or a prefix, not both");
-        }
-        m->prefix.virtual_tokens = o->prefix_tokens;
-        m->prefix.seed = o->seed;
-        m->config.prefix = &m->prefix;
-        return SEAM_OK;
-    }
-    m->config.lora = &m->lora;
-    m->lora.rank = or_u32(o->lora_rank, 16);
-    m->lora.alpha = or_f32(o->lora_alpha, 16.0f);
-    m->lora.seed = o->seed;
-    m->lora.rslora = o->lora_rslora;
-    m->lora.dropout = o->lora_dropout;
-    const uint32_t targets = or_u32(o->lora_targets, SEAM_TARGET_Q | SEAM_TARGET_V);
-    if (targets >> 7 != 0) {
-        return seam_error_set(err, SEAM_E_ARG, "lora_targets: unknown bits");
-    }
-    for (uint32_t i = 0; i < 7; i++) {
-        if ((targets >> i & 1u) != 0) {
-            m->targets[m->lora.n_targets++] = (Seam__V1__Projection)(i + 1);
-        }
-    }
-    m->lora.targets = m->targets;
-    return SEAM_OK;
+    return seam_config_adapter_fill(m, o, err);
 }
 
 static seam_status pick(int *ret_value, const char *field, const char *text,

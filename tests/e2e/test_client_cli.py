@@ -194,9 +194,10 @@ def check_prefix(case):
     config = json.loads((adapter / "adapter_config.json").read_text())
     assert config["peft_type"] == "PREFIX_TUNING" and config["num_virtual_tokens"] == 5, config
     used = case.seam.json("eval", "--model", case.model, "--data", case.eval, "--adapter", adapter)
-    after = report["evaluation"]["after"]
+    after = report["eval"]["after"]
     assert abs(used["loss"] - after["loss"]) < 1e-5 * after["loss"], (used, after)
-    case.seam.json("generate", "--model", case.model, "--adapter", adapter, "a", "--max-new-tokens", 8)
+    case.seam.json("generate", "--model", case.model, "--adapter", adapter, "--new-tokens", 8,
+                   "lamp 7 ->")
     code, out, err = case.train("prefix-bad", "--prefix-tokens", 5)
     assert code == EXIT_USAGE and "--prefix-tokens: --rank" in err, (code, err)  # train() gives a rank
     code, out, err = case.train("prefix-other", "--adapter", adapter)
