@@ -40,7 +40,7 @@ static const seam_arg_spec plan_specs[] = {
      "of the server: bf16, f32 [bf16]"},
     {"rank", SEAM_ARG_U32, offsetof(plan_options, rank), "N", "LoRA rank [16]"},
     {"targets", SEAM_ARG_TEXT, offsetof(plan_options, targets), "LIST",
-     "of q,k,v,o,gate,up,down [q,v]"},
+     "of q,k,v,o,gate,up,down [q,v]; Phi-3: of qkv,o,gate_up,down [qkv]"},
     {"rows-max", SEAM_ARG_U32, offsetof(plan_options, rows), "N",
      "tokens of one micro-batch [2048]"},
     {"sequences-max", SEAM_ARG_U32, offsetof(plan_options, sequences), "N",
@@ -57,6 +57,7 @@ static const seam_arg_spec plan_specs[] = {
 
 /* What is printed. */
 typedef struct plan_result {
+    const char *targets;
     seam_model_config model;
     uint64_t weight_bytes;
     seam_memory_plan session;
@@ -165,6 +166,15 @@ static uint32_t rows_fit(const seam_memory_blocks *blocks, const seam_activation
     return low;
 }
 
+static seam_status targets_read(uint32_t *ret_targets, plan_result *result, const plan_options *o,
+                                seam_error *err) {
+    const seam_model_facts facts = {.lora_targets = seam_lora_targets_of(&result->model)};
+    const bool fused = (seam_targets_default(&facts) & SEAM_TARGET_QKV) != 0;
+    result->targets = o->targets != NULL ? o->targets : fused ? "qkv" : "q,v";
+    SEAM_TRY(seam_targets_parse(ret_targets, result->targets, err));
+    return seam_lora_targets_check(*ret_targets, &result->model, "--targets", err);
+}
+
 static seam_status plan_make(plan_result *ret, const plan_options *o, seam_error *err) {
     plan_result r = {0};
     seam_ops types = {0};
@@ -172,7 +182,7 @@ static seam_status plan_make(plan_result *ret, const plan_options *o, seam_error
     seam_lora_config lora = {.rank = o->rank, .alpha = 1};
     SEAM_TRY(model_read(&r.model, o, err));
     SEAM_TRY(types_read(&types, &copies, o, err));
-    SEAM_TRY(seam_targets_parse(&lora.targets, o->targets, err));
+    SEAM_TRY(targets_read(&lora.targets, &r, o, err));
     if (o->rank > SEAM_LORA_RANK_MAX || o->rows > SEAM_ROWS_MAX) {
         return seam_error_set(err, SEAM_E_ARG, "--rank is at most %u, --rows-max at most %u",
                               SEAM_LORA_RANK_MAX, SEAM_ROWS_MAX);
@@ -213,7 +223,7 @@ static void print_json(const plan_options *o, const plan_result *r) {
     json_t *const value =
         json_pack("{s:s,s:s,s:s,s:i,s:s,s:i,s:s,s:b,s:I,s:o,s:o,s:I,s:I}", "model", r->model.name,
                   "device", o->device, "dtype", o->dtype, "rank", (int)o->rank, "targets",
-                  o->targets, "rows_max", (int)o->rows, "codec", o->codec, "recompute",
+                  r->targets, "rows_max", (int)o->rows, "codec", o->codec, "recompute",
                   (int)o->recompute, "weight_bytes", (json_int_t)r->weight_bytes, "session_device",
                   kinds_json(r->session.device), "session_host", kinds_json(r->session.host),
                   "session_device_bytes", (json_int_t)seam_memory_plan_device_bytes(&r->session),
@@ -238,7 +248,7 @@ static void print_text(const plan_options *o, const plan_result *r) {
            "weights          %s, shared by all sessions\n"
            "a session takes  %s on the device\n"
            "                 %s on the host\n",
-           r->model.name, o->device, o->dtype, o->rank, o->targets, o->rows, o->codec,
+           r->model.name, o->device, o->dtype, o->rank, r->targets, o->rows, o->codec,
            o->recompute ? ", recompute" : "", weights, device, host);
     if (o->memory_gib > 0) {
         const uint64_t tokens = r->sessions * o->rows;
@@ -252,7 +262,6 @@ static void print_text(const plan_options *o, const plan_result *r) {
 int seam_cmd_plan(int argc, char **argv, int first) {
     plan_options o = {.device = "cuda",
                       .dtype = "bf16",
-                      .targets = "q,v",
                       .codec = "amaq",
                       .rank = RANK_DEFAULT,
                       .rows = ROWS_DEFAULT,

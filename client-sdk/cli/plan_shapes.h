@@ -4,7 +4,7 @@
 
 #include "model_config.h"
 
-#define SEAM_PLAN_SHAPES "llama3-8b, qwen2.5-7b, qwen2.5-14b, smollm2-135m"
+#define SEAM_PLAN_SHAPES "llama3-8b, qwen2.5-7b, qwen2.5-14b, phi3-mini, phi3-medium, smollm2-135m"
 /* NULL: none of that name. */
 const seam_model_config *seam_plan_shape_find(const char *name);
 

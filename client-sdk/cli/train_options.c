@@ -55,7 +55,8 @@ static const seam_arg_spec adapter_specs[] = {
     OPTION("rslora", SEAM_ARG_FLAG, rslora, NULL, "scale by alpha / sqrt(rank), not alpha / rank"),
     OPTION("dropout", SEAM_ARG_F32, dropout, "X",
            "share of LoRA's inputs that a step drops, 0 to 0.95 [0]"),
-    OPTION("targets", SEAM_ARG_TEXT, targets, "LIST", "of q,k,v,o,gate,up,down [q,v]"),
+    OPTION("targets", SEAM_ARG_TEXT, targets, "LIST",
+           "of q,k,v,o,gate,up,down [q,v]; Phi-3: of qkv,o,gate_up,down [qkv]"),
     OPTION("prefix-tokens", SEAM_ARG_U32, prefix_tokens, "N",
            "prefix tuning instead of LoRA: virtual tokens before every row (the paper: 30) [LoRA]"),
     OPTION("lr", SEAM_ARG_F32, lr, "X", "learning rate [1e-4]"),
@@ -239,6 +240,7 @@ seam_status seam_train_options_finish(seam_train_options *options, seam_error *e
         allocator_choose(o);
     }
     o->bits_lr = or_f32(o->bits_lr, 0.01f);
+    o->targets_by_model = o->targets == NULL;
     o->targets = o->targets != NULL ? o->targets : "q,v";
     SEAM_TRY(options_check(o, err));
     o->codec_fwd_in = o->dictionary ? "dictionary" : o->codec_fwd_in;
@@ -323,18 +325,20 @@ static seam_status options_check(const seam_train_options *o, seam_error *err) {
 }
 
 seam_status seam_targets_parse(uint32_t *ret_targets, const char *text, seam_error *err) {
-    static const char *const names[] = {"q", "k", "v", "o", "gate", "up", "down"};
+    static const char *const names[] = {"q", "k", "v", "o", "gate", "up", "down", "qkv", "gate_up"};
+    const uint32_t name_count = sizeof names / sizeof *names;
     uint32_t targets = 0;
     for (const char *at = text; *at != '\0';) {
         const size_t count = strcspn(at, ",");
         uint32_t bit = 0;
-        while (bit < 7 && (strlen(names[bit]) != count || memcmp(at, names[bit], count) != 0)) {
+        while (bit < name_count &&
+               (strlen(names[bit]) != count || memcmp(at, names[bit], count) != 0)) {
             bit++;
         }
-        if (bit == 7) {
+        if (bit == name_count) {
             return seam_error_set(err, SEAM_E_ARG,
                                   "--targets: '%.*s' is not of "
-                                  "q,k,v,o,gate,up,down",
+                                  "q,k,v,o,gate,up,down,qkv,gate_up",
                                   (int)count, at);
         }
         targets |= 1u << bit;
@@ -345,6 +349,11 @@ seam_status seam_targets_parse(uint32_t *ret_targets, const char *text, seam_err
     }
     *ret_targets = targets;
     return SEAM_OK;
+}
+
+uint32_t seam_targets_default(const seam_model_facts *facts) {
+    const uint32_t usual = facts->lora_targets & (SEAM_TARGET_Q | SEAM_TARGET_V);
+    return usual != 0 ? usual : facts->lora_targets & SEAM_TARGET_QKV;
 }
 
 seam_status seam_train_session_options(seam_session_options *ret_session,

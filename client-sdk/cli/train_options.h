@@ -3,6 +3,7 @@
 #define SEAM_TRAIN_OPTIONS_H
 
 #include "cli.h"
+#include "seam_model.h"
 
 typedef struct seam_train_options {
     seam_common_options common;
@@ -17,6 +18,7 @@ typedef struct seam_train_options {
     uint32_t rank, prefix_tokens;
     float alpha, dropout;
     const char *targets, *schedule;
+    bool targets_by_model; /* targets is the default, which the model may change */
     float lr, weight_decay, clip_norm, adam_beta1, adam_beta2, adam_eps;
     uint64_t warmup;
     /* Compressor. */
@@ -48,6 +50,8 @@ seam_status seam_train_options_finish(seam_train_options *options, seam_error *e
 void seam_train_options_help(void);
 /* Defaults that depend on the model's hidden size: beta and what follows from it. */
 void seam_train_options_scale(seam_train_options *options, uint32_t channels);
+/* q and v, or qkv where the model has those as one. */
+uint32_t seam_targets_default(const seam_model_facts *facts);
 /* targets "q,v" -> bits of SEAM_TARGET_*.  SEAM_E_ARG names the target. */
 seam_status seam_targets_parse(uint32_t *ret_targets, const char *text, seam_error *err);
 /* The session that the options ask for; strings are borrowed from them. */

@@ -157,6 +157,9 @@ static seam_status session_open(training *t, seam_error *err) {
     SEAM_TRY(seam_model_find(t->server_model, t->client, o->server_model, &t->facts, err));
     seam_session_options options;
     SEAM_TRY(seam_train_session_options(&options, o, err));
+    if (o->targets_by_model) {
+        options.lora_targets = seam_targets_default(&t->facts);
+    }
     options.model = t->server_model;
     options.model_identity = t->facts.identity;
     const uint64_t rows_needed = (uint64_t)(seam_data_tokens_longest(t->data)) * (uint64_t)o->batch;

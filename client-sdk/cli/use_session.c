@@ -83,6 +83,7 @@ static seam_status session_new(seam_use *use, const seam_use_options *options, s
     session.model_identity = facts.identity;
     session.codec = options->codec;
     session.lora_rank = 1;
+    session.lora_targets = seam_targets_default(&facts);
     session.rows_per_micro_max = 64; /* nothing is trained */
     if (options->adapter != NULL) {
         SEAM_TRY(adapter_shape(&session, options->adapter, err));
@@ -97,8 +98,9 @@ static seam_status session_new(seam_use *use, const seam_use_options *options, s
 /* A prefix's tokens, or LoRA's rank, alpha and targets, as adapter_config.json states them. */
 static seam_status adapter_shape(seam_session_options *session, const char *directory,
                                  seam_error *err) {
-    static const char *const modules[] = {"q_proj",    "k_proj",  "v_proj",   "o_proj",
-                                          "gate_proj", "up_proj", "down_proj"};
+    static const char *const modules[] = {"q_proj",    "k_proj",    "v_proj",
+                                          "o_proj",    "gate_proj", "up_proj",
+                                          "down_proj", "qkv_proj",  "gate_up_proj"};
     char path[SEAM_RUN_PATH_BYTES];
     SEAM_TRY(seam_run_path(path, directory, "adapter_config.json", err));
     json_error_t why;
@@ -122,7 +124,8 @@ static seam_status adapter_shape(seam_session_options *session, const char *dire
     session->lora_alpha = (float)json_number_value(json_object_get(config, "lora_alpha"));
     session->lora_rslora = json_is_true(json_object_get(config, "use_rslora"));
     uint32_t known = 0;
-    for (uint32_t i = 0; i < 7; i++) {
+    session->lora_targets = 0;
+    for (uint32_t i = 0; i < sizeof modules / sizeof *modules; i++) {
         for (size_t t = 0; t < json_array_size(targets); t++) {
             const char *const name = json_string_value(json_array_get(targets, t));
             if (name != NULL && strcmp(name, modules[i]) == 0) {

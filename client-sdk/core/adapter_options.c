@@ -23,10 +23,10 @@ seam_status seam_config_adapter_fill(seam_config_message *m, const seam_session_
     m->lora.rslora = o->lora_rslora;
     m->lora.dropout = o->lora_dropout;
     const uint32_t targets = o->lora_targets != 0 ? o->lora_targets : SEAM_TARGET_Q | SEAM_TARGET_V;
-    if (targets >> 7 != 0) {
+    if (targets >> 9 != 0) {
         return seam_error_set(err, SEAM_E_ARG, "lora_targets: unknown bits");
     }
-    for (uint32_t i = 0; i < 7; i++) {
+    for (uint32_t i = 0; i < 9; i++) {
         if ((targets >> i & 1u) != 0) {
             m->targets[m->lora.n_targets++] = (Seam__V1__Projection)(i + 1);
         }

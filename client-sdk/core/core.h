@@ -191,7 +191,7 @@ typedef struct seam_config_message {
     Seam__V1__AmaqConfig amaq;
     Seam__V1__AqsgdConfig aqsgd;
     Seam__V1__Limits limits;
-    Seam__V1__Projection targets[7];
+    Seam__V1__Projection targets[9];
 } seam_config_message;
 /* Options to the message (which points into itself and into the options) and the core's share. */
 seam_status seam_config_from_options(seam_config_message *ret_message, seam_core_config *ret_core,

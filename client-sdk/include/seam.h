@@ -136,7 +136,9 @@ enum { /* seam_session_options.lora_targets */
        SEAM_TARGET_O = 1u << 3,
        SEAM_TARGET_GATE = 1u << 4,
        SEAM_TARGET_UP = 1u << 5,
-       SEAM_TARGET_DOWN = 1u << 6
+       SEAM_TARGET_DOWN = 1u << 6,
+       SEAM_TARGET_QKV = 1u << 7,    /* q, k, v as one module: architecture phi3, which has no */
+       SEAM_TARGET_GATE_UP = 1u << 8 /* SEAM_TARGET_Q; gate, up likewise */
 };
 
 /* Names are those of the CLI's options.  Defaults in brackets. */
@@ -187,7 +189,7 @@ typedef struct seam_session_options {
 
     uint32_t lora_rank;    /* [16] */
     float lora_alpha;      /* [16] */
-    uint32_t lora_targets; /* [q and v] */
+    uint32_t lora_targets; /* [q and v]; of what the model has */
     bool lora_rslora;      /* scale alpha / sqrt(rank) instead of alpha / rank */
     float lora_dropout;    /* of the adapted inputs in training, 0..0.95 [0] */
     /* Prefix tuning instead of LoRA, with so many virtual tokens, 1..256; the lora_ fields must be

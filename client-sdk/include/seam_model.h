@@ -39,6 +39,7 @@ typedef struct seam_model_facts {
     uint64_t identity;      /* for seam_session_options.model_identity */
     uint64_t bytes;         /* weights held by this process */
     int64_t bos_id, eos_id; /* -1: none stated */
+    uint32_t lora_targets;  /* SEAM_TARGET_... that the model has */
 } seam_model_facts;
 SEAM_API void seam_model_describe(seam_model_facts *ret_facts, const seam_model *model);
 

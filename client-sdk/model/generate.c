@@ -1,5 +1,9 @@
 /* Token by token, many prompts at once: each request to the server has one row for every sequence
- * in flight and, as far as rows_max allows, whole prompts for the slots that are free. */
+ * in flight and, as far as rows_max allows, whole prompts for the slots that are free.
+ *
+ * LongRoPE: a sequence that reaches rope.long_from is sent again from its first token, since all of
+ * its keys take other factors then (blocks.h, seam_blocks_forward_cached); transformers' generate()
+ * does the same. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,7 +39,9 @@ typedef struct generation {
     slot *slots;
     /* The request being built, (slot_count) each; ids: (rows_max). */
     uint32_t *request_slots, *sequence_rows, *first_positions, *ids;
-    uint32_t *zeros; /* targets that the head asks for and nobody uses */
+    uint32_t *zeros;    /* targets that the head asks for and nobody uses */
+    uint32_t long_from; /* 0: nothing is sent again */
+    uint32_t *tokens;   /* (slot_count, long_from + 1) what a slot has had so far */
     uint32_t sequence_count, rows;
     float *logits;         /* (SEAM_HEAD_CHUNK_ROWS, V): only when sampling */
     candidate *candidates; /* (V) */
@@ -46,7 +52,7 @@ static seam_status generation_take(generation *g);
 static void generation_free(generation *g);
 static void request_build(generation *g);
 static seam_status tokens_pick(generation *g, seam_error *err);
-static void token_take(generation *g, slot *s, uint32_t token);
+static void token_take(generation *g, uint32_t slot_idx, uint32_t token);
 static uint32_t sample(generation *g, const float *logits, const slot *s);
 
 seam_status seam_model_generate(seam_model *model, seam_inference *inference,
@@ -65,6 +71,8 @@ seam_status seam_model_generate(seam_model *model, seam_inference *inference,
                     .visit = visit,
                     .user = user};
     seam_inference_describe(&g.limits, inference);
+    const seam_rope_scaling *const rope = &seam_head_config(model->head)->rope;
+    g.long_from = rope->on ? rope->long_from : 0;
     SEAM_TRY(generation_check(&g, err));
     SEAM_TRY(seam_model_reserve(model, g.limits.rows_max, err));
     seam_status st = generation_take(&g);
@@ -88,6 +96,23 @@ seam_status seam_model_generate(seam_model *model, seam_inference *inference,
     return st;
 }
 
+/* Where a sequence may have to be sent again, one request must hold it beside the others' rows. */
+static seam_status long_check(const generation *g, uint32_t prompt_idx, seam_error *err) {
+    const uint32_t count = g->prompts[prompt_idx].count;
+    const uint64_t end = (uint64_t)count + g->options->new_tokens_max;
+    if (g->long_from == 0 || count > g->long_from || end <= g->long_from ||
+        g->limits.positions_max <= g->long_from ||
+        g->long_from < g->limits.rows_max - g->limits.slot_count) {
+        return SEAM_OK;
+    }
+    return seam_error_set(err, SEAM_E_LIMIT,
+                          "prompt %u: with its %u new tokens it may pass position %u, where this "
+                          "model's LongRoPE changes and the sequence is sent again: the inference "
+                          "has %u rows for %u slots",
+                          prompt_idx, g->options->new_tokens_max, g->long_from, g->limits.rows_max,
+                          g->limits.slot_count);
+}
+
 static seam_status generation_check(const generation *g, seam_error *err) {
     if (g->limits.kind != SEAM_INFERENCE_GENERATE || g->limits.slot_count == 0 ||
         g->limits.slot_count > g->limits.rows_max) {
@@ -106,6 +131,7 @@ static seam_status generation_check(const generation *g, seam_error *err) {
                 "for %u slots",
                 i, p->count, g->limits.positions_max, g->limits.rows_max, g->limits.slot_count);
         }
+        SEAM_TRY(long_check(g, i, err));
         for (uint32_t t = 0; t < p->count; t++) {
             if (p->ids[t] >= g->model->vocab) {
                 return seam_error_set(err, SEAM_E_ARG,
@@ -126,6 +152,10 @@ static seam_status generation_take(generation *g) {
     g->ids = seam_mem_zalloc(g->limits.rows_max, sizeof *g->ids);
     bool taken = g->slots != NULL && g->request_slots != NULL && g->sequence_rows != NULL &&
                  g->first_positions != NULL && g->zeros != NULL && g->ids != NULL;
+    if (g->long_from != 0) {
+        g->tokens = seam_mem_zalloc(n, ((size_t)g->long_from + 1) * sizeof *g->tokens);
+        taken = taken && g->tokens != NULL;
+    }
     if (g->options->temperature > 0.0f) {
         g->logits = seam_mem_zalloc(g->model->vocab, SEAM_HEAD_CHUNK_ROWS * sizeof *g->logits);
         g->candidates = seam_mem_zalloc(g->model->vocab, sizeof *g->candidates);
@@ -140,12 +170,30 @@ static seam_status generation_take(generation *g) {
 static void generation_free(generation *g) {
     seam_mem_free(g->candidates);
     seam_mem_free(g->logits);
+    seam_mem_free(g->tokens);
     seam_mem_free(g->ids);
     seam_mem_free(g->zeros);
     seam_mem_free(g->first_positions);
     seam_mem_free(g->sequence_rows);
     seam_mem_free(g->request_slots);
     seam_mem_free(g->slots);
+}
+
+static uint32_t *slot_tokens(const generation *g, uint32_t slot_idx) {
+    return g->tokens + (size_t)slot_idx * ((size_t)g->long_from + 1);
+}
+
+/* The slot's tokens from its next position on. */
+static void tokens_keep(generation *g, uint32_t slot_idx, const uint32_t *ids, uint32_t count) {
+    const uint32_t at = g->slots[slot_idx].position;
+    if (g->long_from != 0 && at + count <= g->long_from + 1) {
+        memcpy(slot_tokens(g, slot_idx) + at, ids, count * sizeof *ids);
+    }
+}
+
+/* The next row is the first beyond the short factors, and the prompt had those. */
+static bool is_sent_again(const generation *g, const slot *s) {
+    return g->long_from != 0 && s->position == g->long_from;
 }
 
 /* Sequences in flight first: each needs one row only, and rows_max has room for all of them. */
@@ -162,15 +210,24 @@ static void request_build(generation *g) {
         slot *const s = &g->slots[i];
         uint32_t rows = 1;
         const uint32_t *ids = &s->token;
+        const uint32_t room = g->limits.rows_max - g->rows - waiting_rows;
         if (s->prompt_idx == NO_PROMPT) {
-            if (g->prompt_next == g->prompt_count ||
-                g->prompts[g->prompt_next].count > g->limits.rows_max - g->rows - waiting_rows) {
+            if (g->prompt_next == g->prompt_count || g->prompts[g->prompt_next].count > room) {
                 continue;
             }
             *s = (slot){.prompt_idx = g->prompt_next};
             rows = g->prompts[g->prompt_next].count;
             ids = g->prompts[g->prompt_next].ids;
             g->prompt_next++;
+            tokens_keep(g, i, ids, rows);
+        } else if (is_sent_again(g, s)) {
+            if (g->long_from > room) { /* one row of the room is kept for it: the next request */
+                continue;
+            }
+            waiting_rows--;
+            rows = g->long_from + 1;
+            ids = slot_tokens(g, i);
+            s->position = 0;
         } else {
             waiting_rows--;
         }
@@ -192,7 +249,7 @@ static seam_status tokens_pick(generation *g, seam_error *err) {
         const seam_head_pass pass = {.targets = g->zeros, .rows = g->sequence_count};
         SEAM_TRY(seam_model_head(&loss, model, &pass, err));
         for (uint32_t i = 0; i < g->sequence_count; i++) {
-            token_take(g, &g->slots[g->request_slots[i]], model->argmax[i]);
+            token_take(g, g->request_slots[i], model->argmax[i]);
         }
         return SEAM_OK;
     }
@@ -208,14 +265,16 @@ static seam_status tokens_pick(generation *g, seam_error *err) {
             return seam_error_set(err, st, "head: %s", seam_status_text(st));
         }
         for (uint32_t i = 0; i < rows; i++) {
-            slot *const s = &g->slots[g->request_slots[begin + i]];
-            token_take(g, s, sample(g, g->logits + (size_t)i * model->vocab, s));
+            const uint32_t slot_idx = g->request_slots[begin + i];
+            const float *const logits = g->logits + (size_t)i * model->vocab;
+            token_take(g, slot_idx, sample(g, logits, &g->slots[slot_idx]));
         }
     }
     return SEAM_OK;
 }
 
-static void token_take(generation *g, slot *s, uint32_t token) {
+static void token_take(generation *g, uint32_t slot_idx, uint32_t token) {
+    slot *const s = &g->slots[slot_idx];
     const uint32_t prompt_idx = s->prompt_idx;
     for (uint32_t i = 0; i < g->options->stop_count; i++) {
         if (g->options->stop_ids[i] == token) {
@@ -225,6 +284,7 @@ static void token_take(generation *g, slot *s, uint32_t token) {
         }
     }
     s->token = token;
+    tokens_keep(g, slot_idx, &token, 1);
     s->new_count++;
     const bool last =
         s->new_count >= g->options->new_tokens_max || s->position >= g->limits.positions_max;

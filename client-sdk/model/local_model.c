@@ -1,6 +1,7 @@
 /* The model's share on this machine: see local_model.h.  The weights' file is mapped only while the
  * three tensors are read, so that the process holds nothing of the blocks. */
 #include "local_model.h"
+#include "blocks.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -83,6 +84,7 @@ void seam_model_describe(seam_model_facts *ret_facts, const seam_model *model) {
         .bytes = seam_head_bytes(model->head),
         .bos_id = config->bos_id,
         .eos_id = config->eos_id,
+        .lora_targets = seam_lora_targets_of(config),
     };
     memcpy(ret_facts->name, config->name, sizeof ret_facts->name);
     memcpy(ret_facts->architecture, config->architecture, sizeof ret_facts->architecture);

@@ -5,7 +5,8 @@
  * two forms that the next products read (rows of a, panels of b) without a transpose.
  *
  * Blocks of ATT_BLOCK keys by as many queries, aligned to the sequence's start: only blocks on the
- * diagonal need the mask, and a row's bits depend on its own sequence only.
+ * diagonal and on the edge of a window need the mask, blocks before every window are left out, and
+ * a row's bits depend on its own sequence only.
  *
  * q, k and v come as f32.  Where act is bf16 the scores' product takes q and k in two parts each,
  * x = hi + lo with hi = bf16(x), lo = bf16(x - hi): three products one after another along k,
@@ -212,6 +213,30 @@ static inline void att_pack_score_queries(act *dst, act *work, const float *src,
 #else
     att_pack_queries(dst, rows, rows_ld, n, D);
 #endif
+}
+
+/* Which keys of a block the queries of a block see: query - key, counted in their blocks, is at
+ * least `least` and at most `most`. */
+typedef struct att_mask {
+    bool any; /* false: all of them */
+    int32_t least, most;
+} att_mask;
+
+CPU_INLINE att_mask att_mask_of(uint32_t q0, uint32_t k0, uint32_t window) {
+    const int32_t back = (int32_t)(q0 - k0), far = ATT_BLOCK - 1;
+    const bool edge = window != 0 && q0 - k0 + ATT_BLOCK - 1 >= window;
+    return (att_mask){
+        .any = back == 0 || edge, .least = -back, .most = edge ? (int32_t)window - 1 - back : far};
+}
+
+/* The first block of keys that some query of the block at q0 sees. */
+CPU_INLINE uint32_t att_first_block(uint32_t q0, uint32_t window) {
+    return seam_window_begin(window, 0, q0) / ATT_BLOCK * ATT_BLOCK;
+}
+
+CPU_INLINE vi att_seen(vi query, uint32_t key, att_mask mask) {
+    const vi back = query - (int32_t)key;
+    return (back >= mask.least) & (back <= mask.most);
 }
 
 /* Index of each lane, from `first`. */

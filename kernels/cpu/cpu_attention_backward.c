@@ -89,7 +89,7 @@ static void row_terms(const seam_attention_backward_args *a, const backward_memo
 
 /* One vector of queries: st and dpt become P^T and dS^T in the forms that are read next. */
 CPU_INLINE void softmax_gradient(const backward_memory *m, uint32_t q, uint32_t keys, float scale,
-                                 const bool diagonal) {
+                                 const bool masked, att_mask mask) {
     const vi query = att_lanes(q);
     const vf lse = vf_load(m->lse + q), delta = vf_load(m->delta + q);
     act *panel = m->ds_panels + (q / TILE_N) * tile_panel(ATT_BLOCK);
@@ -98,8 +98,8 @@ CPU_INLINE void softmax_gradient(const backward_memory *m, uint32_t q, uint32_t 
         for (uint32_t i = 0; i < 2; i++) {
             const size_t at = (size_t)(key + i) * ATT_BLOCK + q;
             vf p = vf_exp(vf_load(m->st + at) * scale - lse);
-            if (diagonal) {
-                p = (vf)((vi)p & (query >= (int32_t)(key + i)));
+            if (masked) {
+                p = (vf)((vi)p & att_seen(query, key + i, mask));
             }
             ds[i] = p * (vf_load(m->dpt + at) - delta) * scale;
             act_store(m->pt + at, p);
@@ -109,7 +109,7 @@ CPU_INLINE void softmax_gradient(const backward_memory *m, uint32_t q, uint32_t 
     }
 }
 
-static void block_pair(const backward_memory *m, const key_block *kb, float scale, bool diagonal,
+static void block_pair(const backward_memory *m, const key_block *kb, float scale, att_mask mask,
                        uint32_t query_count, uint32_t D) {
     const uint32_t keys = att_keys(kb->n), wide = tile_panels(D) * TILE_N;
     const uint32_t depth = att_score_depth(D);
@@ -120,8 +120,8 @@ static void block_pair(const backward_memory *m, const key_block *kb, float scal
                      m->do_rows + p * tile_panel(D));
     }
     for (uint32_t q = 0; q < ATT_BLOCK; q += VL) {
-        diagonal ? softmax_gradient(m, q, keys, scale, true)
-                 : softmax_gradient(m, q, keys, scale, false);
+        mask.any ? softmax_gradient(m, q, keys, scale, true, mask)
+                 : softmax_gradient(m, q, keys, scale, false, mask);
     }
     for (uint32_t d = 0, p = 0; d < D; d += TILE_N, p++) {
         const uint32_t n = min_u32(TILE_N, D - d), K = tile_k(query_count);
@@ -170,8 +170,8 @@ static void query_block(const seam_attention_backward_args *a, const backward_me
         tile_pack_cols(m->do_cols + (size_t)p * ATT_BLOCK * TILE_N, d_o + d, o_ld, count, n);
     }
     memset(m->dqt, 0, (size_t)att_rows(D) * ATT_BLOCK * sizeof(float));
-    for (uint32_t k0 = 0; k0 <= q0; k0 += ATT_BLOCK) {
-        block_pair(m, &m->blocks[k0 / ATT_BLOCK], a->scale, k0 == q0, n, D);
+    for (uint32_t k0 = att_first_block(q0, a->window); k0 <= q0; k0 += ATT_BLOCK) {
+        block_pair(m, &m->blocks[k0 / ATT_BLOCK], a->scale, att_mask_of(q0, k0, a->window), n, D);
     }
     act *dq = (act *)a->dq + (size_t)t0 * a->dq_ld + (size_t)h * D;
     att_store_transposed(dq, a->dq_ld, m->transposed, m->dqt, n, D);

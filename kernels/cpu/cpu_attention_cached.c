@@ -5,7 +5,7 @@
 #define PIECE 256u
 #define D_MAX 256u
 
-/* One query head over positions 0..last. */
+/* One query head over positions 0..last of k and v. */
 static void row_head(act *o, const float *q, const act *k, const act *v, size_t ld, uint32_t last,
                      float scale, uint32_t D) {
     float out[D_MAX + VL] = {0.0f}, score[PIECE + VL];
@@ -54,11 +54,12 @@ static void cached_rows(const void *context, size_t begin, size_t end) {
     for (size_t i = begin; i < end; i++) {
         const size_t t = i / G, g = i % G;
         SEAM_ASSERT(a->positions[t] < a->positions_max);
-        const size_t at = ((size_t)a->slots[t] * a->positions_max * G + g) * D;
+        const uint32_t first = seam_window_begin(a->window, 0, a->positions[t]);
+        const size_t at = (((size_t)a->slots[t] * a->positions_max + first) * G + g) * D;
         for (size_t h = g * heads; h < (g + 1) * heads; h++) {
             row_head((act *)a->o + (t * a->H + h) * D, (const float *)a->q + t * a->q_ld + h * D,
                      (const act *)a->k_cache + at, (const act *)a->v_cache + at, (size_t)G * D,
-                     a->positions[t], a->scale, D);
+                     a->positions[t] - first, a->scale, D);
         }
     }
 }

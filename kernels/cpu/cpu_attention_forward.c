@@ -3,6 +3,8 @@
  *
  *   S^T = K Q^T    m' = max(m, max_key S^T)    P^T = exp(S^T - m')    l = l e^(m-m') + sum_key P^T
  *   O^T = O^T e^(m-m') + V^T P^T               at the end o = O^T / l, lse = m + log l */
+#include <float.h>
+
 #include "attention.h"
 
 typedef struct forward_job {
@@ -52,14 +54,14 @@ static head_state head_of(const forward_memory *m, uint32_t D, uint32_t head) {
 
 /* One vector of queries: st's column becomes scores, then probabilities in panels at p. */
 CPU_INLINE void softmax_column(act *p, float *st, const head_state *head, uint32_t q, uint32_t keys,
-                               float scale, const bool diagonal, uint32_t D) {
+                               float scale, const bool masked, att_mask mask, uint32_t D) {
     const vi query = att_lanes(q);
     const vf before = vf_load(head->max + q);
     vf max = before, sum = vf_set(0.0f);
     for (uint32_t key = 0; key < keys; key++) {
         vf s = vf_load(st + (size_t)key * ATT_BLOCK + q) * scale;
-        if (diagonal) {
-            s = vf_select(query >= (int32_t)key, s, vf_set(-INFINITY));
+        if (masked) {
+            s = vf_select(att_seen(query, key, mask), s, vf_set(-INFINITY));
         }
         vf_store(st + (size_t)key * ATT_BLOCK + q, s);
         max = vf_max(max, s);
@@ -81,15 +83,15 @@ CPU_INLINE void softmax_column(act *p, float *st, const head_state *head, uint32
 }
 
 static void head_block(const forward_memory *m, const head_state *head, const act *k, size_t k_ld,
-                       uint32_t n, float scale, bool diagonal, uint32_t D) {
+                       uint32_t n, float scale, att_mask mask, uint32_t D) {
     const uint32_t keys = att_keys(n), depth = att_score_depth(D);
     for (uint32_t p = 0; p < ATT_PANELS; p++) {
         act *probs = m->p + p * tile_panel(ATT_BLOCK);
         tile_product(m->st + p * TILE_N, ATT_BLOCK, 0, keys, TILE_N, k, k_ld, depth,
                      head->q + p * tile_panel(depth));
         for (uint32_t q = p * TILE_N; q < (p + 1) * TILE_N; q += VL) {
-            diagonal ? softmax_column(probs, m->st, head, q, keys, scale, true, D)
-                     : softmax_column(probs, m->st, head, q, keys, scale, false, D);
+            mask.any ? softmax_column(probs, m->st, head, q, keys, scale, true, mask, D)
+                     : softmax_column(probs, m->st, head, q, keys, scale, false, mask, D);
         }
         tile_product(head->ot + p * TILE_N, ATT_BLOCK, 1, att_rows(D), TILE_N, m->vt, ATT_BLOCK,
                      keys, probs);
@@ -123,14 +125,14 @@ static void forward_block(const forward_job *job, uint32_t s, uint32_t q0, uint3
     (void)forward_place(&m, (att_bump){.base = slice}, D, heads);
     memset(m.ot, 0, (size_t)heads * (att_rows(D) + TILE_M) * ATT_BLOCK * sizeof(float));
     for (uint32_t i = 0; i < heads * ATT_BLOCK; i++) {
-        m.max[i] = -INFINITY;
+        m.max[i] = -FLT_MAX; /* a block that a row sees nothing of changes nothing */
         m.sum[i] = 0.0f;
     }
     for (uint32_t h = 0; h < heads; h++) {
         const float *q = (const float *)a->q + (size_t)(begin + q0) * a->q_ld + (g * heads + h) * D;
         att_pack_score_queries(head_of(&m, D, h).q, m.work, q, a->q_ld, n, D);
     }
-    for (uint32_t k0 = 0; k0 <= q0; k0 += ATT_BLOCK) {
+    for (uint32_t k0 = att_first_block(q0, a->window); k0 <= q0; k0 += ATT_BLOCK) {
         const uint32_t count = min_u32(ATT_BLOCK, rows - k0);
         const float *k = (const float *)a->k + (size_t)(begin + k0) * a->k_ld + (size_t)g * D;
         const float *v = (const float *)a->v + (size_t)(begin + k0) * a->v_ld + (size_t)g * D;
@@ -140,7 +142,7 @@ static void forward_block(const forward_job *job, uint32_t s, uint32_t q0, uint3
         att_transpose_block(m.vt, m.work, v_rows, v_ld, count, D);
         for (uint32_t h = 0; h < heads; h++) {
             const head_state head = head_of(&m, D, h);
-            head_block(&m, &head, k_rows, k_ld, count, a->scale, k0 == q0, D);
+            head_block(&m, &head, k_rows, k_ld, count, a->scale, att_mask_of(q0, k0, a->window), D);
         }
     }
     for (uint32_t h = 0; h < heads; h++) {

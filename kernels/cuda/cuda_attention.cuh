@@ -6,12 +6,33 @@
 #ifndef SEAM_CUDA_ATTENTION_CUH
 #define SEAM_CUDA_ATTENTION_CUH
 
+#include <float.h>
+
 #include "cuda_device.cuh"
 
 #define ATT_ROWS    32u
 #define ATT_THREADS 256u
 #define ATT_COLS    16u /* columns of D a thread, at most: D <= 256 */
 #define ATT_D_MAX   (16u * ATT_COLS)
+/* A running maximum starts at the least finite number: a tile that a row sees nothing of, before
+ * its window, leaves sums as they were (of infinities the difference would be NaN). */
+#define ATT_MAX_START (-FLT_MAX)
+
+static __device__ inline bool att_seen(uint32_t key, uint32_t row, uint32_t window) {
+    return key <= row && (window == 0 || row - key < window);
+}
+/* Where the tiles of keys begin that a tile of query rows sees, in whole tiles from the sequence's
+ * first row; and the end of the query rows that see a tile of `rows` keys. */
+static __device__ inline uint32_t att_first_tile(const seam_cuda_span &span, uint32_t window,
+                                                 uint32_t tile) {
+    return span.begin + (window_begin(window, span.begin, span.row0) - span.begin) / tile * tile;
+}
+static __device__ inline uint32_t att_last_row(const seam_cuda_span &span, uint32_t window,
+                                               uint32_t rows) {
+    const uint32_t last = span.end - span.row0; /* no overflow: counted from row0 */
+    return window != 0 && window < last && rows - 1 + window < last ? span.row0 + rows - 1 + window
+                                                                    : span.end;
+}
 
 /* tile[i][d] = p[(row0 + i) * ld + d], zero from row `end` on.  A row is D + 1 floats apart. */
 template <typename act>

@@ -40,7 +40,7 @@ static __device__ inline void pair_grads(float (&p)[2][2], float (&ds)[2][2], co
         const float lse = row < end ? ((const float *)a.lse)[at] : 0.0f;
         const float dlt = row < end ? delta[at] : 0.0f;
         for (uint32_t j = 0; j < 2; j++) {
-            const bool seen = row < end && k0 + tx + 16 * j <= row;
+            const bool seen = row < end && att_seen(k0 + tx + 16 * j, row, a.window);
             p[i][j] = seen ? expf(a.scale * s[i][j] - lse) : 0.0f;
             ds[i][j] = a.scale * p[i][j] * (dp[i][j] - dlt);
         }
@@ -59,7 +59,8 @@ static __global__ void __launch_bounds__(ATT_THREADS)
     const seam_cuda_span span = spans[blockIdx.y];
     att_load(q, (const act *)a.q + (size_t)h * D, a.q_ld, span.row0, span.end, D);
     att_load(d_o, (const act *)a.d_o + (size_t)h * D, (size_t)a.H * D, span.row0, span.end, D);
-    for (uint32_t k0 = span.begin; k0 < span.row0 + ATT_ROWS && k0 < span.end; k0 += ATT_ROWS) {
+    for (uint32_t k0 = att_first_tile(span, a.window, ATT_ROWS);
+         k0 < span.row0 + ATT_ROWS && k0 < span.end; k0 += ATT_ROWS) {
         __syncthreads();
         att_load(k, (const act *)a.k + (size_t)g * D, a.k_ld, k0, span.end, D);
         att_load(v, (const act *)a.v + (size_t)g * D, a.v_ld, k0, span.end, D);
@@ -89,7 +90,7 @@ static __global__ void __launch_bounds__(ATT_THREADS)
     att_load(k, (const act *)a.k + (size_t)g * D, a.k_ld, span.row0, span.end, D);
     att_load(v, (const act *)a.v + (size_t)g * D, a.v_ld, span.row0, span.end, D);
     for (uint32_t h = g * group; h < (g + 1) * group; h++) {
-        for (uint32_t q0 = span.row0; q0 < span.end; q0 += ATT_ROWS) {
+        for (uint32_t q0 = span.row0; q0 < att_last_row(span, a.window, ATT_ROWS); q0 += ATT_ROWS) {
             __syncthreads();
             att_load(q, (const act *)a.q + (size_t)h * D, a.q_ld, q0, span.end, D);
             att_load(d_o, (const act *)a.d_o + (size_t)h * D, (size_t)a.H * D, q0, span.end, D);

@@ -72,7 +72,8 @@ static __global__ void __launch_bounds__(MMA_THREADS)
         lse[half] = row + 8 * half < end ? ((const float *)a.lse)[at] : 0.0f;
         dlt[half] = row + 8 * half < end ? delta[at] : 0.0f;
     }
-    for (uint32_t k0 = span.begin; k0 < span.row0 + ROWS && k0 < end; k0 += OTHER) {
+    for (uint32_t k0 = att_first_tile(span, a.window, OTHER); k0 < span.row0 + ROWS && k0 < end;
+         k0 += OTHER) {
         __syncthreads();
         rows_load(k, (const __nv_bfloat16 *)a.k + (size_t)g * D, a.k_ld, k0, OTHER, end, D);
         rows_load(v, (const __nv_bfloat16 *)a.v + (size_t)g * D, a.v_ld, k0, OTHER, end, D);
@@ -84,7 +85,8 @@ static __global__ void __launch_bounds__(MMA_THREADS)
 #pragma unroll
             for (int j = 0; j < 4; j++) {
                 const uint32_t t = row + j / 2 * 8, key = k0 + n * 8 + lane % 4 * 2 + j % 2;
-                const float p = weight_of(s[n][j], a.scale, lse[j / 2], key <= t && t < end);
+                const bool seen = t < end && att_seen(key, t, a.window);
+                const float p = weight_of(s[n][j], a.scale, lse[j / 2], seen);
                 s[n][j] = a.scale * p * (dp[n][j] - dlt[j / 2]);
             }
         }
@@ -109,7 +111,7 @@ static __global__ void __launch_bounds__(MMA_THREADS)
     rows_load(k, (const __nv_bfloat16 *)a.k + (size_t)g * D, a.k_ld, span.row0, ROWS, end, D);
     rows_load(v, (const __nv_bfloat16 *)a.v + (size_t)g * D, a.v_ld, span.row0, ROWS, end, D);
     for (uint32_t h = g * group; h < (g + 1) * group; h++) {
-        for (uint32_t q0 = span.row0; q0 < end; q0 += OTHER) {
+        for (uint32_t q0 = span.row0; q0 < att_last_row(span, a.window, ROWS); q0 += OTHER) {
             __syncthreads();
             rows_load(q, (const __nv_bfloat16 *)a.q + (size_t)h * D, a.q_ld, q0, OTHER, end, D);
             rows_load(d_o, (const __nv_bfloat16 *)a.d_o + (size_t)h * D, (size_t)a.H * D, q0, OTHER,
@@ -127,7 +129,7 @@ static __global__ void __launch_bounds__(MMA_THREADS)
 #pragma unroll
                 for (int j = 0; j < 4; j++) {
                     const uint32_t key = row + j / 2 * 8, i = n * 8 + lane % 4 * 2 + j % 2;
-                    const bool seen = key <= q0 + i && q0 + i < end;
+                    const bool seen = q0 + i < end && att_seen(key, q0 + i, a.window);
                     s[n][j] = weight_of(s[n][j], a.scale, lse[i], seen);
                     dp[n][j] = seen ? a.scale * s[n][j] * (dp[n][j] - dlt[i]) : 0.0f;
                 }

@@ -213,9 +213,10 @@ bool seam_cuda_attention_backward_wgmma_fits(const seam_stream *stream,
     const seam_attention_backward_args *a = args;
     const uint32_t ld = a->q_ld | a->k_ld | a->v_ld | a->dq_ld | a->dk_ld | a->dv_ld;
     return seam_cuda_major(stream) == 9 && seam_cuda_act(stream) == SEAM_BF16 && a->D == 128 &&
-           a->scale > 0.0f && ld % 8 == 0 && vector_aligned(a->q) && vector_aligned(a->k) &&
-           vector_aligned(a->v) && vector_aligned(a->o) && vector_aligned(a->d_o) &&
-           vector_aligned(a->dq) && vector_aligned(a->dk) && vector_aligned(a->dv);
+           a->scale > 0.0f && a->window == 0 && ld % 8 == 0 && vector_aligned(a->q) &&
+           vector_aligned(a->k) && vector_aligned(a->v) && vector_aligned(a->o) &&
+           vector_aligned(a->d_o) && vector_aligned(a->dq) && vector_aligned(a->dk) &&
+           vector_aligned(a->dv);
 }
 
 template <int D>

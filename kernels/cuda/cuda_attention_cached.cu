@@ -22,7 +22,8 @@ static __global__ void cached_kernel(seam_attention_cached_args a, const uint32_
     for (uint32_t c = 0; c < LANE_COLS; c++) {
         qs[c] = lane + 32 * c < D ? to_f32(q[lane + 32 * c]) : 0.0f;
     }
-    for (uint32_t j = warp; j <= positions[t]; j += WARPS) {
+    for (uint32_t j = window_begin(a.window, 0, positions[t]) + warp; j <= positions[t];
+         j += WARPS) {
         float dot = 0.0f;
 #pragma unroll
         for (uint32_t c = 0; c < LANE_COLS; c++) {
@@ -45,7 +46,7 @@ static __global__ void cached_kernel(seam_attention_cached_args a, const uint32_
     max_of[warp] = max;
     sum_of[warp] = sum;
     __syncthreads();
-    float top = max_of[0], total = 0.0f; /* warp 0 has position 0 */
+    float top = max_of[0], total = 0.0f; /* warp 0 has the first position */
     for (uint32_t w = 1; w < WARPS; w++) {
         top = fmaxf(top, max_of[w]);
     }

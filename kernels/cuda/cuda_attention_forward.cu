@@ -36,11 +36,12 @@ static __global__ void __launch_bounds__(ATT_THREADS)
     float acc[2][ATT_COLS] = {}, dots[2][2];
     const seam_cuda_span span = spans[blockIdx.y];
     if (threadIdx.x < ATT_ROWS) {
-        max[threadIdx.x] = -INFINITY;
+        max[threadIdx.x] = ATT_MAX_START;
         sum[threadIdx.x] = 0.0f;
     }
     att_load(q, (const act *)a.q + (size_t)h * D, a.q_ld, span.row0, span.end, D);
-    for (uint32_t k0 = span.begin; k0 < span.row0 + ATT_ROWS && k0 < span.end; k0 += ATT_ROWS) {
+    for (uint32_t k0 = att_first_tile(span, a.window, ATT_ROWS);
+         k0 < span.row0 + ATT_ROWS && k0 < span.end; k0 += ATT_ROWS) {
         __syncthreads(); /* the tile before is used up */
         att_load(k, (const act *)a.k + (size_t)g * D, a.k_ld, k0, span.end, D);
         att_load(v, (const act *)a.v + (size_t)g * D, a.v_ld, k0, span.end, D);
@@ -48,7 +49,7 @@ static __global__ void __launch_bounds__(ATT_THREADS)
         att_dot(dots, q, k, D);
         for (uint32_t i = 0; i < 2; i++) {
             for (uint32_t j = 0; j < 2; j++) {
-                const bool seen = k0 + tx + 16 * j <= span.row0 + 2 * ty + i;
+                const bool seen = att_seen(k0 + tx + 16 * j, span.row0 + 2 * ty + i, a.window);
                 s[2 * ty + i][tx + 16 * j] = seen ? a.scale * dots[i][j] : -INFINITY;
             }
         }

@@ -12,10 +12,12 @@
 #define KEYS 64u
 
 /* ---- kernels ---- */
-/* p in place of s for the thread's two rows (row0, row0 + 8), which see keys up to themselves;
+/* p in place of s for the thread's two rows (row0, row0 + 8), which see keys up to themselves, of a
+ * window where there is one;
  * the factors for what was summed before. */
 static __device__ inline void softmax(float (&s)[8][4], float (&max)[2], float (&sum)[2],
-                                      float (&factor)[2], float scale, uint32_t k0, uint32_t row0) {
+                                      float (&factor)[2], float scale, uint32_t window, uint32_t k0,
+                                      uint32_t row0) {
 #pragma unroll
     for (int half = 0; half < 2; half++) {
         const uint32_t row = row0 + 8 * half;
@@ -25,7 +27,7 @@ static __device__ inline void softmax(float (&s)[8][4], float (&max)[2], float (
 #pragma unroll
             for (int j = 2 * half; j < 2 * half + 2; j++) {
                 const uint32_t key = k0 + n * 8 + threadIdx.x % 4 * 2 + j % 2;
-                s[n][j] = key <= row ? scale * s[n][j] : -INFINITY;
+                s[n][j] = att_seen(key, row, window) ? scale * s[n][j] : -INFINITY;
                 top = fmaxf(top, s[n][j]);
             }
         }
@@ -56,7 +58,7 @@ static __global__ void __launch_bounds__(MMA_THREADS)
     __nv_bfloat16 *k = (__nv_bfloat16 *)shared, *v = k + KEYS * pitch;
     uint32_t q[STEPS][4] = {};
     float o[2 * STEPS][4] = {}, s[8][4];
-    float max[2] = {-INFINITY, -INFINITY}, sum[2] = {0.0f, 0.0f}, factor[2];
+    float max[2] = {ATT_MAX_START, ATT_MAX_START}, sum[2] = {0.0f, 0.0f}, factor[2];
     const seam_cuda_span span = spans[blockIdx.y];
     rows_load(k, (const __nv_bfloat16 *)a.q + (size_t)h * D, a.q_ld, span.row0, ROWS, span.end, D);
     __syncthreads(); /* q passes through k's tile into registers */
@@ -67,7 +69,8 @@ static __global__ void __launch_bounds__(MMA_THREADS)
         }
     }
     const uint32_t row = span.row0 + warp_row + lane / 4;
-    for (uint32_t k0 = span.begin; k0 < span.row0 + ROWS && k0 < span.end; k0 += KEYS) {
+    for (uint32_t k0 = att_first_tile(span, a.window, KEYS); k0 < span.row0 + ROWS && k0 < span.end;
+         k0 += KEYS) {
         __syncthreads();
         rows_load(k, (const __nv_bfloat16 *)a.k + (size_t)g * D, a.k_ld, k0, KEYS, span.end, D);
         rows_load(v, (const __nv_bfloat16 *)a.v + (size_t)g * D, a.v_ld, k0, KEYS, span.end, D);
@@ -82,7 +85,7 @@ static __global__ void __launch_bounds__(MMA_THREADS)
                 add_dots(s, q[step], k + step * 16, pitch);
             }
         }
-        softmax(s, max, sum, factor, a.scale, k0, row);
+        softmax(s, max, sum, factor, a.scale, a.window, k0, row);
 #pragma unroll
         for (int n = 0; n < 2 * STEPS; n++) {
             o[n][0] *= factor[0], o[n][1] *= factor[0];

@@ -118,8 +118,8 @@ bool seam_cuda_attention_wgmma_fits(const seam_stream *stream,
                                     const seam_attention_forward_args *args) {
     const seam_attention_forward_args *a = args;
     return seam_cuda_major(stream) == 9 && seam_cuda_act(stream) == SEAM_BF16 &&
-           (a->D == 64 || a->D == 128) && a->scale > 0.0f && a->q_ld % 8 == 0 && a->k_ld % 8 == 0 &&
-           a->v_ld % 8 == 0 && vector_aligned(a->q) && vector_aligned(a->k) &&
+           (a->D == 64 || a->D == 128) && a->scale > 0.0f && a->window == 0 && a->q_ld % 8 == 0 &&
+           a->k_ld % 8 == 0 && a->v_ld % 8 == 0 && vector_aligned(a->q) && vector_aligned(a->k) &&
            vector_aligned(a->v) && vector_aligned(a->o);
 }
 

@@ -86,6 +86,11 @@ template <typename T> static __device__ inline T block_sum(T x) {
     return sum;
 }
 
+/* seam_window_begin of ops.h. */
+static __device__ inline uint32_t window_begin(uint32_t window, uint32_t begin, uint32_t row) {
+    return window != 0 && row - begin >= window ? row - window + 1 : begin;
+}
+
 static inline bool vector_aligned(const void *p) {
     return (uintptr_t)p % 16 == 0;
 }

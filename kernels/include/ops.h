@@ -158,13 +158,21 @@ typedef struct seam_rope_args {
 /* Causal softmax attention inside each sequence, grouped queries, without S x S memory.
  * Sequence s has rows [seq_begin[s], seq_begin[s+1]).  o = softmax(scale * q k^T) v.
  * Dao et al. 2022, arXiv:2205.14135 (tiling, log-sum-exp kept for backward).
+ * window W > 0: row t of the sequence sees rows t - W + 1 .. t only, itself included (Beltagy et
+ * al. 2020, arXiv:2004.05150, the causal half; transformers' sliding_window); 0: all up to itself.
  * q (T, H, D), k, v (T, G, D) qkv; o (T, H, D) act, dense; lse (T, H) acc. */
+/* First row that `row` sees of a sequence from `begin` on. */
+static inline uint32_t seam_window_begin(uint32_t window, uint32_t begin, uint32_t row) {
+    return window != 0 && row - begin >= window ? row - window + 1 : begin;
+}
+
 typedef struct seam_attention_forward_args {
     void *o, *lse;
     const void *q, *k, *v;
     uint32_t q_ld, k_ld, v_ld;
     const uint32_t *seq_begin; /* (S + 1) */
     float scale;
+    uint32_t window;
     uint32_t S, T, H, G, D;
 } seam_attention_forward_args;
 
@@ -179,11 +187,13 @@ typedef struct seam_attention_backward_args {
     const uint32_t *positions; /* (T) */
     const uint32_t *seq_begin;
     float scale;
+    uint32_t window; /* as in forward */
     uint32_t S, T, H, G, D;
 } seam_attention_backward_args;
 
 /* Attention of new rows against a cache (generation).  Row t belongs to cache slot slots[t] and
- * sees cache positions 0..positions[t] of it, its own key and value included (already stored).
+ * sees cache positions 0..positions[t] of it, its own key and value included (already stored), the
+ * last `window` of those where that is not 0.
  * q qkv; k_cache, v_cache (slot_count, positions_max, G, D) act; o act. */
 typedef struct seam_attention_cached_args {
     void *o;
@@ -192,6 +202,7 @@ typedef struct seam_attention_cached_args {
     const uint32_t *slots, *positions; /* (T) each */
     uint32_t positions_max;
     float scale;
+    uint32_t window;
     uint32_t T, H, G, D;
 } seam_attention_cached_args;
 

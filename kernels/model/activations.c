@@ -69,7 +69,7 @@ static void layer_share(plan *p, seam_layer_acts *l, const seam_activations *act
                         const seam_layer_acts *first) {
     *l = *first;
     if (seam_product_has_lora(acts->targets, SEAM_PRODUCT_DOWN)) {
-        l->u[SEAM_PRODUCT_DOWN] = take(p, acts->rank_max, acts->blocks->ops->act);
+        l->u[SEAM_TARGET_IDX_DOWN] = take(p, acts->rank_max, acts->blocks->ops->act);
     }
 }
 
@@ -109,7 +109,7 @@ static void acts_describe(seam_activations *acts, const seam_blocks *blocks,
     acts->recompute = acts->keep && options->recompute;
     acts->fp8 = options->fp8;
     acts->rank_max = lora != NULL ? lora->rank : SEAM_LORA_RANK_MAX;
-    acts->targets = lora != NULL ? lora->targets : (1u << SEAM_LORA_TARGETS) - 1;
+    acts->targets = lora != NULL ? lora->targets : blocks->family->lora_targets;
     acts->rows_max = options->rows_max;
     acts->seqs_max = options->seqs_max;
 }
@@ -126,6 +126,15 @@ size_t seam_activations_bytes(const seam_blocks *blocks, const seam_activations_
     seam_activations acts = {.layers = layers};
     acts_describe(&acts, blocks, options);
     return plan_bytes(&acts);
+}
+
+static bool has_turns(const seam_blocks *blocks) {
+    return blocks->config.rope.on && blocks->config.rope.long_from != 0;
+}
+
+size_t seam_activations_host_bytes(const seam_blocks *blocks,
+                                   const seam_activations_options *options) {
+    return (has_turns(blocks) ? 2 : 1) * (size_t)options->rows_max * sizeof(uint32_t);
 }
 
 seam_status seam_activations_create(seam_activations **ret_acts, const seam_blocks *blocks,
@@ -155,6 +164,12 @@ seam_status seam_activations_create(seam_activations **ret_acts, const seam_bloc
         goto fail;
     }
     SEAM_TRY_GOTO(ops->mem_alloc(&acts->memory, blocks->backend, bytes), st, fail);
+    acts->turns =
+        has_turns(blocks) ? seam_mem_zalloc(options->rows_max, sizeof *acts->turns) : NULL;
+    if (has_turns(blocks) && acts->turns == NULL) {
+        st = SEAM_E_MEMORY;
+        goto fail;
+    }
     plan p = {.arena = {.base = acts->memory, .capacity_bytes = bytes}, .rows = acts->rows_max};
     acts_take(&p, acts);
     SEAM_ASSERT(p.arena.used_bytes == bytes);
@@ -172,6 +187,7 @@ void seam_activations_destroy(seam_activations *gift_acts) {
     }
     gift_acts->blocks->ops->mem_free(gift_acts->blocks->backend, gift_acts->memory);
     seam_mem_free(gift_acts->shifted);
+    seam_mem_free(gift_acts->turns);
     seam_mem_free(gift_acts->layers);
     seam_mem_free(gift_acts);
 }

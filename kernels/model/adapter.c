@@ -18,7 +18,8 @@
 #define INIT_STREAM 0x4c6f5241u /* "LoRA" */
 #define DRAW_RANGE  65536       /* of dropout's draws */
 
-static seam_status config_check(const seam_lora_config *config, seam_error *err);
+static seam_status config_check(const seam_lora_config *config, const seam_model_config *model,
+                                seam_error *err);
 static seam_status prefix_check(const seam_lora_config *config, const seam_blocks *blocks,
                                 seam_error *err);
 static seam_status slots_plan(seam_adapter *a);
@@ -28,7 +29,7 @@ static seam_status values_start(seam_adapter *a);
 seam_status seam_adapter_create(seam_adapter **ret_adapter, const seam_blocks *blocks,
                                 const seam_lora_config *config, seam_error *err) {
     SEAM_TRY(config->prefix_tokens != 0 ? prefix_check(config, blocks, err)
-                                        : config_check(config, err));
+                                        : config_check(config, &blocks->config, err));
     seam_adapter *a = seam_mem_zalloc(1, sizeof *a);
     if (a == NULL) {
         return seam_error_set(err, SEAM_E_MEMORY, "no memory for an adapter");
@@ -107,8 +108,8 @@ uint32_t seam_adapter_pairs(seam_lora_pair ret_pairs[SEAM_LORA_PAIRS_MAX],
     const seam_ops *ops = adapter->blocks->ops;
     const void *values = adapter->copy != NULL ? adapter->copy : adapter->param;
     uint32_t count = 0;
-    for (uint32_t t = product; t < product + seam_product_targets(product); t++) {
-        if (adapter->target_rank[t] == NO_TARGET) {
+    for (uint32_t t = 0; t < SEAM_LORA_TARGETS; t++) {
+        if ((product >> t & 1) == 0 || adapter->target_rank[t] == NO_TARGET) {
             continue;
         }
         const seam_adapter_slot *a =
@@ -205,7 +206,8 @@ seam_status seam_adapter_write(seam_adapter *adapter, seam_stream *stream, uint3
     return ops->stream_sync(stream);
 }
 
-static seam_status config_check(const seam_lora_config *config, seam_error *err) {
+static seam_status config_check(const seam_lora_config *config, const seam_model_config *model,
+                                seam_error *err) {
     if (config->rank < 1 || config->rank > SEAM_LORA_RANK_MAX) {
         return seam_error_set(err, SEAM_E_ARG, "lora.rank %u: must be 1..%u", config->rank,
                               SEAM_LORA_RANK_MAX);
@@ -218,12 +220,7 @@ static seam_status config_check(const seam_lora_config *config, seam_error *err)
         return seam_error_set(err, SEAM_E_ARG, "lora.dropout %g: must be 0..%g",
                               (double)config->dropout, SEAM_LORA_DROPOUT_MAX);
     }
-    if (config->targets == 0 || config->targets >> SEAM_LORA_TARGETS != 0) {
-        return seam_error_set(err, SEAM_E_ARG,
-                              "lora.targets: at least one of q, k, v, o, gate, "
-                              "up, down is needed, and nothing else");
-    }
-    return SEAM_OK;
+    return seam_lora_targets_check(config->targets, model, "lora.targets", err);
 }
 
 static seam_status prefix_check(const seam_lora_config *config, const seam_blocks *blocks,
@@ -238,6 +235,15 @@ static seam_status prefix_check(const seam_lora_config *config, const seam_block
     if (config->rank != 0 || config->alpha != 0 || config->targets != 0 || config->rslora ||
         config->dropout != 0) {
         return seam_error_set(err, SEAM_E_ARG, "prefix: an adapter is LoRA or a prefix, not both");
+    }
+    for (uint32_t layer = 0; layer < model->layers; layer++) {
+        if (seam_model_config_window(model, layer) != 0) {
+            return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
+                                  "prefix: not with sliding_window, which layer %u has", layer);
+        }
+    }
+    if (model->rope.on && model->rope.long_from != 0) {
+        return seam_error_set(err, SEAM_E_UNIMPLEMENTED, "prefix: not with LongRoPE");
     }
     if (blocks->layer_begin != 0 || blocks->layer_count != model->layers) {
         return seam_error_set(err, SEAM_E_UNIMPLEMENTED,

@@ -15,6 +15,7 @@
 
 static seam_status blocks_load(seam_blocks *b, const seam_tensor_source *source, seam_error *err);
 static seam_status norms_load(seam_blocks *b, const seam_tensor_source *source, seam_error *err);
+static seam_status biases_load(seam_blocks *b, const seam_tensor_source *source, seam_error *err);
 static seam_status rotary_fill(seam_blocks *b, seam_error *err);
 
 static seam_status read_weights(float *ret, const void *context, const char *name, uint64_t rows,
@@ -43,26 +44,9 @@ seam_tensor_source seam_tensor_source_weights(const seam_weights *weights) {
                                 .find = find_weights};
 }
 
-/* Llama files with attention or MLP biases exist; the math here has none, so they are refused. */
-static seam_status refuse_biases(const seam_weights *weights, seam_error *err) {
-    static const char *const names[] = {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj",
-                                        "self_attn.o_proj", "mlp.gate_proj",    "mlp.up_proj",
-                                        "mlp.down_proj"};
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        char name[SEAM_NAME_BYTES];
-        (void)snprintf(name, sizeof name, "model.layers.0.%s.bias", names[i]);
-        if (seam_weights_has(weights, name)) {
-            return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
-                                  "%s: blocks with biases are not implemented", name);
-        }
-    }
-    return SEAM_OK;
-}
-
 seam_status seam_blocks_create(seam_blocks **ret_blocks, seam_backend *backend,
                                const seam_weights *weights, uint32_t layer_begin,
                                uint32_t layer_end, seam_error *err) {
-    SEAM_TRY(refuse_biases(weights, err));
     const seam_tensor_source source = seam_tensor_source_weights(weights);
     return seam_blocks_create_from(ret_blocks, backend, &source, layer_begin, layer_end, err);
 }
@@ -100,6 +84,7 @@ seam_status seam_blocks_create_from(seam_blocks **ret_blocks, seam_backend *back
 void seam_blocks_shape_init(seam_blocks *ret_blocks, const seam_blocks_shape *shape) {
     const seam_model_config *config = shape->config;
     *ret_blocks = (seam_blocks){.config = *config,
+                                .family = seam_family_find(config->architecture),
                                 .ops = shape->ops,
                                 .layer_begin = shape->layer_begin,
                                 .layer_count = shape->layer_end - shape->layer_begin,
@@ -107,6 +92,7 @@ void seam_blocks_shape_init(seam_blocks *ret_blocks, const seam_blocks_shape *sh
                                 .kv_cols = config->kv_heads * config->head_dim,
                                 .attention_scale = (float)(1.0 / sqrt(config->head_dim))};
     ret_blocks->qkv_cols = ret_blocks->q_cols + 2 * ret_blocks->kv_cols;
+    SEAM_ASSERT(ret_blocks->family != NULL); /* the config has been checked */
 }
 
 void seam_blocks_destroy(seam_blocks *gift_blocks) {
@@ -124,6 +110,7 @@ void seam_blocks_destroy(seam_blocks *gift_blocks) {
         }
     }
     ops->mem_free(gift_blocks->backend, gift_blocks->cos_sin);
+    ops->mem_free(gift_blocks->backend, gift_blocks->biases);
     ops->mem_free(gift_blocks->backend, gift_blocks->norms);
     seam_mem_free(gift_blocks->layers);
     seam_mem_free(gift_blocks);
@@ -158,33 +145,34 @@ typedef struct stack {
 } stack;
 #define STACKS_A_LAYER 4
 
+/* Modules one under the other; one for all the rows where the family has them fused. */
+static stack stack_of(seam_weight **ret_weight, uint32_t cols, const char *const *modules,
+                      const uint32_t *rows, uint32_t count) {
+    stack s = {.ret_weight = ret_weight, .cols = cols};
+    for (uint32_t i = 0; i < count; i++) {
+        if (modules[i] != NULL) {
+            s.parts[s.count++].module = modules[i];
+        }
+        s.parts[s.count - 1].rows += rows[i];
+    }
+    return s;
+}
+
 static void stacks_of(stack ret_stacks[STACKS_A_LAYER], const seam_blocks *b, seam_block *l) {
+    static const char *const o = "self_attn.o_proj", *const down = "mlp.down_proj";
     const seam_model_config *c = &b->config;
-    ret_stacks[0] = (stack){.ret_weight = &l->qkv,
-                            .cols = c->hidden,
-                            .count = 3,
-                            .parts = {{"self_attn.q_proj", b->q_cols},
-                                      {"self_attn.k_proj", b->kv_cols},
-                                      {"self_attn.v_proj", b->kv_cols}}};
-    ret_stacks[1] = (stack){.ret_weight = &l->o,
-                            .cols = b->q_cols,
-                            .count = 1,
-                            .parts = {{"self_attn.o_proj", c->hidden}}};
-    ret_stacks[2] =
-        (stack){.ret_weight = &l->gate_up,
-                .cols = c->hidden,
-                .count = 2,
-                .parts = {{"mlp.gate_proj", c->intermediate}, {"mlp.up_proj", c->intermediate}}};
-    ret_stacks[3] = (stack){.ret_weight = &l->down,
-                            .cols = c->intermediate,
-                            .count = 1,
-                            .parts = {{"mlp.down_proj", c->hidden}}};
+    const uint32_t qkv_rows[] = {b->q_cols, b->kv_cols, b->kv_cols};
+    const uint32_t wide_rows[] = {c->intermediate, c->intermediate};
+    ret_stacks[0] = stack_of(&l->qkv, c->hidden, b->family->qkv, qkv_rows, 3);
+    ret_stacks[1] = stack_of(&l->o, b->q_cols, &o, &c->hidden, 1);
+    ret_stacks[2] = stack_of(&l->gate_up, c->hidden, b->family->gate_up, wide_rows, 2);
+    ret_stacks[3] = stack_of(&l->down, c->intermediate, &down, &c->hidden, 1);
 }
 
 static void part_name(char ret_name[SEAM_NAME_BYTES], const seam_blocks *b, uint32_t layer,
-                      const char *module) {
-    (void)snprintf(ret_name, SEAM_NAME_BYTES, "model.layers.%u.%s.weight", b->layer_begin + layer,
-                   module);
+                      const char *module, const char *kind) {
+    (void)snprintf(ret_name, SEAM_NAME_BYTES, "model.layers.%u.%s.%s", b->layer_begin + layer,
+                   module, kind);
 }
 
 /* All tensors of the stack are plain values in files. */
@@ -194,7 +182,7 @@ static bool stack_find(seam_load_matrix *ret, const seam_blocks *b,
     for (uint32_t i = 0; i < s->count; i++) {
         char name[SEAM_NAME_BYTES];
         seam_tensor_place place;
-        part_name(name, b, layer, s->parts[i].module);
+        part_name(name, b, layer, s->parts[i].module, "weight");
         if (source->find == NULL ||
             !source->find(&place, source->context, name, s->parts[i].rows, s->cols)) {
             return false;
@@ -222,7 +210,7 @@ static seam_status stack_read(seam_blocks *b, const seam_tensor_source *source, 
     }
     for (uint32_t i = 0; i < s->count && st == SEAM_OK; i++) {
         char name[SEAM_NAME_BYTES];
-        part_name(name, b, layer, s->parts[i].module);
+        part_name(name, b, layer, s->parts[i].module, "weight");
         st = source->read(rows + row * s->cols, source->context, name, s->parts[i].rows, s->cols,
                           err);
         row += s->parts[i].rows;
@@ -288,6 +276,7 @@ static seam_status blocks_load(seam_blocks *b, const seam_tensor_source *source,
         return seam_error_set(err, SEAM_E_MEMORY, "no memory to read the model's layers");
     }
     SEAM_TRY(norms_load(b, source, err));
+    SEAM_TRY(biases_load(b, source, err));
     SEAM_TRY(rotary_fill(b, err));
     return stacks_load(b, source, err);
 }
@@ -326,7 +315,7 @@ static seam_status norms_load(seam_blocks *b, const seam_tensor_source *source, 
     b->device_bytes += count * acc_bytes;
     for (uint32_t i = 0; i < 2 * b->layer_count; i++) {
         char name[SEAM_NAME_BYTES];
-        part_name(name, b, i / 2, modules[i % 2]);
+        part_name(name, b, i / 2, modules[i % 2], "weight");
         SEAM_TRY_GOTO(source->read(rows + (size_t)i * C, source->context, name, 1, C, err), st,
                       end);
         uint8_t *norm = (uint8_t *)b->norms + i * C * acc_bytes;
@@ -342,30 +331,52 @@ end:
     return st;
 }
 
-/* Row p: cos(p * theta^(-2i/D)) for i < D/2, then the sines.  Angles in double: at position
- * 8192 an f32 angle is already off by 2^-11. */
+/* The biases of q, k and v of all layers, in one upload. */
+static seam_status biases_load(seam_blocks *b, const seam_tensor_source *source, seam_error *err) {
+    const uint32_t cols[] = {b->q_cols, b->kv_cols, b->kv_cols};
+    const size_t acc_bytes = seam_dtype_bytes(b->ops->acc);
+    const size_t count = (size_t)b->layer_count * b->qkv_cols;
+    seam_status st = SEAM_OK;
+    if (!b->family->qkv_bias) {
+        return SEAM_OK;
+    }
+    float *rows = seam_mem_zalloc(count, sizeof *rows);
+    if (rows == NULL) {
+        return seam_error_set(err, SEAM_E_MEMORY, "no memory to read the model's biases");
+    }
+    SEAM_TRY_GOTO(b->ops->mem_alloc(&b->biases, b->backend, count * acc_bytes), st, end);
+    b->device_bytes += count * acc_bytes;
+    float *cursor = rows;
+    for (uint32_t layer = 0; layer < b->layer_count; layer++) {
+        b->layers[layer].qkv_bias = (uint8_t *)b->biases + layer * b->qkv_cols * acc_bytes;
+        for (uint32_t i = 0; i < 3; i++) {
+            char name[SEAM_NAME_BYTES];
+            part_name(name, b, layer, b->family->qkv[i], "bias");
+            SEAM_TRY_GOTO(source->read(cursor, source->context, name, 1, cols[i], err), st, end);
+            cursor += cols[i];
+        }
+    }
+    st = vector_put(b, b->biases, rows, count);
+end:
+    seam_mem_free(rows);
+    return st;
+}
+
 static seam_status rotary_fill(seam_blocks *b, seam_error *err) {
     const seam_model_config *c = &b->config;
-    const uint32_t half = c->head_dim / 2;
+    const uint32_t rows = seam_rope_table_rows(c);
     size_t bytes = 0;
-    if (!seam_mul3_bytes(&bytes, c->context_max, c->head_dim, seam_dtype_bytes(b->ops->acc))) {
+    if (!seam_mul3_bytes(&bytes, rows, c->head_dim, seam_dtype_bytes(b->ops->acc))) {
         return seam_error_set(err, SEAM_E_LIMIT, "context_max %u is too large", c->context_max);
     }
-    const size_t count = (size_t)c->context_max * c->head_dim;
+    const size_t count = (size_t)rows * c->head_dim;
     SEAM_TRY(b->ops->mem_alloc(&b->cos_sin, b->backend, bytes));
     b->device_bytes += bytes;
     float *table = seam_mem_alloc(count * sizeof(float));
     if (table == NULL) {
         return seam_error_set(err, SEAM_E_MEMORY, "no memory for the rotary table");
     }
-    for (uint32_t i = 0; i < half; i++) {
-        const double rate = pow(c->rope_theta, -2.0 * i / c->head_dim);
-        for (uint32_t p = 0; p < c->context_max; p++) {
-            float *row = table + (size_t)p * c->head_dim;
-            row[i] = (float)cos(p * rate);
-            row[half + i] = (float)sin(p * rate);
-        }
-    }
+    seam_rope_table_fill(table, c);
     const seam_status st = vector_put(b, b->cos_sin, table, count);
     seam_mem_free(table);
     return st;

@@ -14,27 +14,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "lora_targets.h"
 #include "model_config.h"
 #include "ops.h"
 #include "weights.h"
 
-/* Target projections of LoRA, a bit each. */
-enum {
-    SEAM_LORA_Q = 1u << 0,
-    SEAM_LORA_K = 1u << 1,
-    SEAM_LORA_V = 1u << 2,
-    SEAM_LORA_O = 1u << 3,
-    SEAM_LORA_GATE = 1u << 4,
-    SEAM_LORA_UP = 1u << 5,
-    SEAM_LORA_DOWN = 1u << 6,
-};
-#define SEAM_LORA_TARGETS  7
 #define SEAM_LORA_RANK_MAX 256
 
 typedef struct seam_lora_config {
     uint32_t rank;    /* 1..SEAM_LORA_RANK_MAX */
     float alpha;      /* scale = alpha / rank; alpha / sqrt(rank) with rslora */
-    uint32_t targets; /* bits above, at least one */
+    uint32_t targets; /* SEAM_LORA_... that the model has, at least one */
     uint64_t seed;    /* of A's initial values (B starts at zero) and of dropout */
     bool rslora;      /* Kalajdzievski 2023, arXiv:2312.03732 */
     /* Share of the adapted inputs that a training pass drops, 0..SEAM_LORA_DROPOUT_MAX, in steps of
@@ -50,6 +40,12 @@ typedef struct seam_lora_config {
 
 /* What B A is multiplied by. */
 float seam_lora_scale(const seam_lora_config *config);
+
+/* SEAM_LORA_... of the model.  targets_check: SEAM_E_ARG when `targets` is not some of them; the
+ * text begins with "<field>: " and names both. */
+uint32_t seam_lora_targets_of(const seam_model_config *config);
+seam_status seam_lora_targets_check(uint32_t targets, const seam_model_config *config,
+                                    const char *field, seam_error *err);
 
 /* ---- Frozen weights ---- */
 typedef struct seam_blocks seam_blocks;
@@ -162,6 +158,9 @@ seam_status seam_activations_create(seam_activations **ret_acts, const seam_bloc
 void seam_activations_destroy(seam_activations *gift_acts);
 /* On the device; 0: the sizes are not addressable. */
 size_t seam_activations_bytes(const seam_blocks *blocks, const seam_activations_options *options);
+/* On the host, of what grows with the rows. */
+size_t seam_activations_host_bytes(const seam_blocks *blocks,
+                                   const seam_activations_options *options);
 
 /* x (T, C) acc, on the device, in place.  adapter may be NULL (the base model).  SEAM_E_ARG for a
  * batch that breaks a rule above. */
@@ -181,12 +180,19 @@ seam_status seam_kv_cache_create(seam_kv_cache **ret_cache, const seam_blocks *b
                                  uint32_t slot_count, uint32_t positions_max, uint32_t rows_max,
                                  seam_error *err);
 void seam_kv_cache_destroy(seam_kv_cache *gift_cache);
+/* Whether rows from `first` to `end` - 1 of a slot can come next, as far as LongRoPE goes. */
+bool seam_kv_cache_takes(const seam_kv_cache *cache, uint32_t slot, uint32_t first, uint32_t end);
 /* Keys and values on the device, without the scratch of a layer; 0: not addressable. */
 size_t seam_kv_cache_bytes(const seam_blocks *blocks, uint32_t slot_count, uint32_t positions_max);
 /* x (T, C) acc in place; row t is position positions[t] of slot slots[t]; rows of one slot come in
  * rising positions and earlier positions are already in the cache.  A prefix takes its tokens of
  * the cache's positions before those, and is put there when a slot begins at 0.  SEAM_E_ARG for a
- * slot, a position or a count of rows beyond the cache's. */
+ * slot, a position or a count of rows beyond the cache's.
+ *
+ * LongRoPE (model_config.h): a slot takes the long factors when the call that writes its position 0
+ * also reaches rope.long_from.  One that began with fewer rows cannot go on beyond: its keys have
+ * the short factors, so that the whole sequence must come again, in one call from position 0
+ * (transformers drops its cache there).  Until then SEAM_E_STATE, and nothing has changed. */
 seam_status seam_blocks_forward_cached(const seam_blocks *blocks, seam_adapter *adapter,
                                        seam_kv_cache *cache, seam_stream *stream, void *x,
                                        uint32_t rows, const uint32_t *slots,

@@ -52,6 +52,11 @@ seam_status seam_blocks_backward(const seam_blocks *blocks, seam_adapter *adapte
     return SEAM_OK;
 }
 
+/* Rows of the rotary table, as forward of the same batch has found them. */
+static const uint32_t *turns_of(const backward *pass) {
+    return pass->acts->turns != NULL ? pass->acts->turns : pass->positions;
+}
+
 /* The layer's activations, as its forward left them; u of down is kept and not formed again. */
 static seam_status layer_again(const backward *pass, uint32_t layer) {
     const seam_layer_acts *l = &pass->acts->layers[layer];
@@ -62,7 +67,7 @@ static seam_status layer_again(const backward *pass, uint32_t layer) {
                              .stream = pass->stream,
                              .x = l->x_kept,
                              .rows = batch->rows,
-                             .positions = pass->positions,
+                             .turns = turns_of(pass),
                              .draw = batch->draw,
                              .again = true};
     SEAM_TRY(seam_layer_attention_begin(&again, layer));
@@ -200,30 +205,32 @@ static seam_status heads_backward(const backward *pass, uint32_t layer) {
     const size_t value_bytes = seam_dtype_bytes(b->ops->qkv);
     const uint8_t *qkv = l->qkv;
     uint8_t *d_qkv = l->gate_up;
-    const seam_attention_backward_args args = {.dq = d_qkv,
-                                               .dk = d_qkv + k_col * act_bytes,
-                                               .dv = d_qkv + v_col * act_bytes,
-                                               .dq_ld = b->qkv_cols,
-                                               .dk_ld = b->qkv_cols,
-                                               .dv_ld = b->qkv_cols,
-                                               .d_o = pass->acts->d_narrow,
-                                               .o = l->o,
-                                               .q = qkv,
-                                               .k = qkv + k_col * value_bytes,
-                                               .v = qkv + v_col * value_bytes,
-                                               .lse = l->lse,
-                                               .q_ld = b->qkv_cols,
-                                               .k_ld = b->qkv_cols,
-                                               .v_ld = b->qkv_cols,
-                                               .cos_sin = b->cos_sin,
-                                               .positions = pass->positions,
-                                               .seq_begin = pass->batch->seq_begin,
-                                               .scale = b->attention_scale,
-                                               .S = pass->batch->seq_count,
-                                               .T = pass->batch->rows,
-                                               .H = b->config.heads,
-                                               .G = b->config.kv_heads,
-                                               .D = b->config.head_dim};
+    const seam_attention_backward_args args = {
+        .dq = d_qkv,
+        .dk = d_qkv + k_col * act_bytes,
+        .dv = d_qkv + v_col * act_bytes,
+        .dq_ld = b->qkv_cols,
+        .dk_ld = b->qkv_cols,
+        .dv_ld = b->qkv_cols,
+        .d_o = pass->acts->d_narrow,
+        .o = l->o,
+        .q = qkv,
+        .k = qkv + k_col * value_bytes,
+        .v = qkv + v_col * value_bytes,
+        .lse = l->lse,
+        .q_ld = b->qkv_cols,
+        .k_ld = b->qkv_cols,
+        .v_ld = b->qkv_cols,
+        .cos_sin = b->cos_sin,
+        .positions = turns_of(pass),
+        .seq_begin = pass->batch->seq_begin,
+        .scale = b->attention_scale,
+        .window = seam_layer_window(b, layer, pass->acts->rows_max),
+        .S = pass->batch->seq_count,
+        .T = pass->batch->rows,
+        .H = b->config.heads,
+        .G = b->config.kv_heads,
+        .D = b->config.head_dim};
     SEAM_TRY(b->ops->attention_backward(pass->stream, &args));
     const seam_prefix p = seam_adapter_prefix(pass->adapter, layer);
     if (p.tokens == 0) {
@@ -242,7 +249,7 @@ static seam_status heads_backward(const backward *pass, uint32_t layer) {
                                               .q_ld = b->qkv_cols,
                                               .kv_ld = p.ld,
                                               .cos_sin = b->cos_sin,
-                                              .positions = pass->positions,
+                                              .positions = turns_of(pass),
                                               .scale = b->attention_scale,
                                               .T = pass->batch->rows,
                                               .P = p.tokens,

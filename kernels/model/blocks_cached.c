@@ -6,12 +6,16 @@
 #include "blocks_internal.h"
 #include "try.h"
 
+/* Of a slot; the last two of the call at work. */
+enum { IS_LONG = 1, BEGINS = 2, REACHES = 4 };
+
 struct seam_kv_cache {
     const seam_blocks *blocks;
     uint32_t slot_count, positions_max, rows_max;
     size_t layer_bytes;     /* of k, and of v, of one layer */
     uint8_t *memory;        /* k of layer 0, v of layer 0, k of layer 1, ... device */
     seam_activations *acts; /* forward only: one layer's scratch */
+    uint8_t *slot_state;    /* (slot_count) of LongRoPE, else NULL */
 };
 
 size_t seam_kv_cache_bytes(const seam_blocks *blocks, uint32_t slot_count, uint32_t positions_max) {
@@ -22,6 +26,10 @@ size_t seam_kv_cache_bytes(const seam_blocks *blocks, uint32_t slot_count, uint3
         return 0;
     }
     return bytes;
+}
+
+static bool has_long(const seam_blocks *blocks) {
+    return blocks->config.rope.on && blocks->config.rope.long_from != 0;
 }
 
 seam_status seam_kv_cache_create(seam_kv_cache **ret_cache, const seam_blocks *blocks,
@@ -56,6 +64,13 @@ seam_status seam_kv_cache_create(seam_kv_cache **ret_cache, const seam_blocks *b
                               seam_status_text(st));
     }
     cache->memory = memory;
+    if (has_long(blocks)) {
+        cache->slot_state = seam_mem_zalloc(slot_count, sizeof *cache->slot_state);
+        if (cache->slot_state == NULL) {
+            seam_kv_cache_destroy(cache);
+            return seam_error_set(err, SEAM_E_MEMORY, "no memory for a key/value cache");
+        }
+    }
     const seam_activations_options options = {.rows_max = rows_max, .seqs_max = rows_max};
     st = seam_activations_create(&cache->acts, blocks, &options, err);
     if (st != SEAM_OK) {
@@ -70,6 +85,7 @@ void seam_kv_cache_destroy(seam_kv_cache *gift_cache) {
     if (gift_cache == NULL) {
         return;
     }
+    seam_mem_free(gift_cache->slot_state);
     seam_activations_destroy(gift_cache->acts);
     gift_cache->blocks->ops->mem_free(gift_cache->blocks->backend, gift_cache->memory);
     seam_mem_free(gift_cache);
@@ -78,7 +94,8 @@ void seam_kv_cache_destroy(seam_kv_cache *gift_cache) {
 /* Copies the new keys and values to their places, row by row: rows of one call may belong to
  * any slots. */
 static seam_status rows_store(const seam_pass *pass, uint8_t *k_cache, uint8_t *v_cache,
-                              uint32_t positions_max, const uint32_t *slots) {
+                              uint32_t positions_max, const uint32_t *slots,
+                              const uint32_t *positions) {
     const seam_blocks *b = pass->blocks;
     const seam_ops *ops = b->ops;
     const size_t act_bytes = seam_dtype_bytes(ops->act);
@@ -88,7 +105,7 @@ static seam_status rows_store(const seam_pass *pass, uint8_t *k_cache, uint8_t *
         const uint8_t *k = qkv + ((size_t)t * b->qkv_cols + b->q_cols) * value_bytes;
         const uint8_t *v = k + b->kv_cols * value_bytes;
         const size_t place =
-            ((size_t)slots[t] * positions_max + pass->positions[t]) * b->kv_cols * act_bytes;
+            ((size_t)slots[t] * positions_max + positions[t]) * b->kv_cols * act_bytes;
         SEAM_TRY(ops->cast(pass->stream, k_cache + place, ops->act, k, ops->qkv, b->kv_cols));
         SEAM_TRY(ops->cast(pass->stream, v_cache + place, ops->act, v, ops->qkv, b->kv_cols));
     }
@@ -97,14 +114,15 @@ static seam_status rows_store(const seam_pass *pass, uint8_t *k_cache, uint8_t *
 
 /* The prefix's keys and values before those of slots that begin. */
 static seam_status prefix_store(const seam_pass *pass, uint32_t layer, uint8_t *k_cache,
-                                uint8_t *v_cache, uint32_t positions_max, const uint32_t *slots) {
+                                uint8_t *v_cache, uint32_t positions_max, const uint32_t *slots,
+                                const uint32_t *positions) {
     const seam_blocks *b = pass->blocks;
     const seam_ops *ops = b->ops;
     const seam_prefix p = seam_adapter_prefix(pass->adapter, layer);
     const size_t row_bytes = (size_t)p.ld * seam_dtype_bytes(ops->acc);
     const size_t place_bytes = (size_t)b->kv_cols * seam_dtype_bytes(ops->act);
     for (uint32_t t = 0; p.tokens != 0 && t < pass->rows; t++) {
-        if (pass->positions[t] != p.tokens) {
+        if (positions[t] != p.tokens) {
             continue;
         }
         for (uint32_t j = 0; j < p.tokens; j++) {
@@ -119,27 +137,65 @@ static seam_status prefix_store(const seam_pass *pass, uint32_t layer, uint8_t *
 }
 
 static seam_status attention_cached(const seam_pass *pass, seam_kv_cache *cache, uint32_t layer,
-                                    const uint32_t *slots) {
+                                    const uint32_t *slots, const uint32_t *positions) {
     const seam_blocks *b = pass->blocks;
     const seam_layer_acts *l = seam_pass_layer(pass, layer);
     uint8_t *k_cache = cache->memory + 2 * layer * cache->layer_bytes;
     uint8_t *v_cache = k_cache + cache->layer_bytes;
-    SEAM_TRY(prefix_store(pass, layer, k_cache, v_cache, cache->positions_max, slots));
-    SEAM_TRY(rows_store(pass, k_cache, v_cache, cache->positions_max, slots));
+    SEAM_TRY(prefix_store(pass, layer, k_cache, v_cache, cache->positions_max, slots, positions));
+    SEAM_TRY(rows_store(pass, k_cache, v_cache, cache->positions_max, slots, positions));
     const seam_attention_cached_args args = {.o = l->o,
                                              .q = l->qkv,
                                              .k_cache = k_cache,
                                              .v_cache = v_cache,
                                              .q_ld = b->qkv_cols,
                                              .slots = slots,
-                                             .positions = pass->positions,
+                                             .positions = positions,
                                              .positions_max = cache->positions_max,
                                              .scale = b->attention_scale,
+                                             .window =
+                                                 seam_layer_window(b, layer, cache->positions_max),
                                              .T = pass->rows,
                                              .H = b->config.heads,
                                              .G = b->config.kv_heads,
                                              .D = b->config.head_dim};
     return b->ops->attention_cached(pass->stream, &args);
+}
+
+bool seam_kv_cache_takes(const seam_kv_cache *cache, uint32_t slot, uint32_t first, uint32_t end) {
+    return cache->slot_state == NULL || first == 0 || (cache->slot_state[slot] & IS_LONG) != 0 ||
+           end <= cache->blocks->config.rope.long_from;
+}
+
+/* The rows of the rotary table, and which slots are long from now on.  Rows of several slots may
+ * come in any order, so each slot's state is found first. */
+static seam_status turns_fill(seam_kv_cache *cache, uint32_t rows, const uint32_t *slots,
+                              const uint32_t *positions) {
+    const seam_model_config *c = &cache->blocks->config;
+    uint8_t *state = cache->slot_state;
+    for (uint32_t t = 0; t < rows; t++) {
+        state[slots[t]] &= IS_LONG;
+    }
+    for (uint32_t t = 0; t < rows; t++) {
+        state[slots[t]] |= (uint8_t)((positions[t] == 0 ? BEGINS : 0) |
+                                     (positions[t] >= c->rope.long_from ? REACHES : 0));
+    }
+    for (uint32_t t = 0; t < rows; t++) {
+        if ((state[slots[t]] & (BEGINS | IS_LONG)) == 0 && (state[slots[t]] & REACHES) != 0) {
+            return SEAM_E_STATE;
+        }
+    }
+    for (uint32_t t = 0; t < rows; t++) {
+        const uint8_t s = state[slots[t]];
+        const bool is_long = (s & ((s & BEGINS) != 0 ? REACHES : IS_LONG)) != 0;
+        cache->acts->turns[t] = seam_rope_table_row(c, positions[t], is_long);
+    }
+    for (uint32_t t = 0; t < rows; t++) { /* nothing is refused any more */
+        if ((state[slots[t]] & BEGINS) != 0) {
+            state[slots[t]] = (state[slots[t]] & REACHES) != 0 ? IS_LONG : 0;
+        }
+    }
+    return SEAM_OK;
 }
 
 seam_status seam_blocks_forward_cached(const seam_blocks *blocks, seam_adapter *adapter,
@@ -158,17 +214,20 @@ seam_status seam_blocks_forward_cached(const seam_blocks *blocks, seam_adapter *
             return SEAM_E_ARG;
         }
     }
-    const seam_pass pass = {
-        .blocks = blocks,
-        .adapter = adapter,
-        .acts = cache->acts,
-        .stream = stream,
-        .x = x,
-        .rows = rows,
-        .positions = seam_positions_after(cache->acts->shifted, adapter, positions, rows)};
+    if (cache->slot_state != NULL) {
+        SEAM_TRY(turns_fill(cache, rows, slots, positions));
+    }
+    const uint32_t *after = seam_positions_after(cache->acts->shifted, adapter, positions, rows);
+    const seam_pass pass = {.blocks = blocks,
+                            .adapter = adapter,
+                            .acts = cache->acts,
+                            .stream = stream,
+                            .x = x,
+                            .rows = rows,
+                            .turns = cache->slot_state != NULL ? cache->acts->turns : after};
     for (uint32_t layer = 0; layer < blocks->layer_count; layer++) {
         SEAM_TRY(seam_layer_attention_begin(&pass, layer));
-        SEAM_TRY(attention_cached(&pass, cache, layer, slots));
+        SEAM_TRY(attention_cached(&pass, cache, layer, slots, after));
         SEAM_TRY(seam_layer_attention_end(&pass, layer));
     }
     return SEAM_OK;

@@ -11,6 +11,8 @@
 
 static seam_status batch_check(const seam_activations *acts, const seam_batch *batch,
                                uint32_t prefix_tokens);
+static const uint32_t *turns_of(const seam_activations *acts, const seam_adapter *adapter,
+                                const seam_batch *batch);
 
 seam_status seam_blocks_forward(const seam_blocks *blocks, seam_adapter *adapter,
                                 seam_activations *acts, seam_stream *stream, void *x,
@@ -21,15 +23,14 @@ seam_status seam_blocks_forward(const seam_blocks *blocks, seam_adapter *adapter
     SEAM_ASSERT(adapter == NULL || adapter->config.rank <= acts->rank_max);
     SEAM_TRY(batch_check(acts, batch, seam_prefix_tokens(adapter)));
     acts->forward_rows = 0;
-    const seam_pass pass = {
-        .blocks = blocks,
-        .adapter = adapter,
-        .acts = acts,
-        .stream = stream,
-        .x = x,
-        .rows = batch->rows,
-        .positions = seam_positions_after(acts->shifted, adapter, batch->positions, batch->rows),
-        .draw = batch->draw};
+    const seam_pass pass = {.blocks = blocks,
+                            .adapter = adapter,
+                            .acts = acts,
+                            .stream = stream,
+                            .x = x,
+                            .rows = batch->rows,
+                            .turns = turns_of(acts, adapter, batch),
+                            .draw = batch->draw};
     for (uint32_t layer = 0; layer < blocks->layer_count; layer++) {
         SEAM_TRY(seam_layer_attention_begin(&pass, layer));
         SEAM_TRY(seam_layer_attention(&pass, layer, batch));
@@ -69,6 +70,25 @@ const uint32_t *seam_positions_after(uint32_t *shifted, const seam_adapter *adap
     return tokens != 0 ? shifted : positions;
 }
 
+/* Rows of the rotary table: LongRoPE has two a position, by how far the sequence reaches. */
+static const uint32_t *turns_of(const seam_activations *acts, const seam_adapter *adapter,
+                                const seam_batch *batch) {
+    const seam_model_config *c = &acts->blocks->config;
+    if (acts->turns == NULL) {
+        return seam_positions_after(acts->shifted, adapter, batch->positions, batch->rows);
+    }
+    for (uint32_t s = 0; s < batch->seq_count; s++) {
+        bool is_long = false;
+        for (uint32_t t = batch->seq_begin[s]; t < batch->seq_begin[s + 1]; t++) {
+            is_long = is_long || batch->positions[t] >= c->rope.long_from;
+        }
+        for (uint32_t t = batch->seq_begin[s]; t < batch->seq_begin[s + 1]; t++) {
+            acts->turns[t] = seam_rope_table_row(c, batch->positions[t], is_long);
+        }
+    }
+    return acts->turns;
+}
+
 /* Normalises the residual stream into h; rstd and x_act may be NULL (not kept). */
 static seam_status norm(const seam_pass *pass, void *h, void *rstd, void *x_act, const void *w) {
     const seam_rmsnorm_forward_args args = {.y = h,
@@ -99,6 +119,7 @@ seam_status seam_layer_attention_begin(const seam_pass *pass, uint32_t layer) {
         .x = l->attention_h,
         .x_ld = b->config.hidden,
         .w = weights->qkv,
+        .bias = weights->qkv_bias,
         .T = pass->rows,
         .lora = pairs,
         .lora_count =
@@ -110,10 +131,17 @@ seam_status seam_layer_attention_begin(const seam_pass *pass, uint32_t layer) {
                                  .ld = b->qkv_cols,
                                  .heads = b->config.heads + b->config.kv_heads,
                                  .cos_sin = b->cos_sin,
-                                 .positions = pass->positions,
+                                 .positions = pass->turns,
                                  .T = pass->rows,
                                  .D = b->config.head_dim};
     return b->ops->rope(pass->stream, &rope);
+}
+
+/* A window that no row of so many can reach is none, so that faster kernels serve: by rows_max,
+ * which a session keeps, and not by the batch, so that a row's bits are the same in every batch. */
+uint32_t seam_layer_window(const seam_blocks *blocks, uint32_t layer, uint32_t rows_max) {
+    const uint32_t window = seam_model_config_window(&blocks->config, blocks->layer_begin + layer);
+    return window < rows_max ? window : 0;
 }
 
 seam_status seam_layer_attention(const seam_pass *pass, uint32_t layer, const seam_batch *batch) {
@@ -131,6 +159,8 @@ seam_status seam_layer_attention(const seam_pass *pass, uint32_t layer, const se
                                               .v_ld = b->qkv_cols,
                                               .seq_begin = batch->seq_begin,
                                               .scale = b->attention_scale,
+                                              .window =
+                                                  seam_layer_window(b, layer, pass->acts->rows_max),
                                               .S = batch->seq_count,
                                               .T = batch->rows,
                                               .H = b->config.heads,

@@ -6,11 +6,14 @@
 
 #include "arena.h"
 #include "blocks.h"
+#include "family.h"
+#include "rope_table.h"
 #include "tensor_source.h"
 
 /* Both norms are views into seam_blocks.norms. */
 typedef struct seam_block {
     void *attention_norm, *mlp_norm; /* (C) acc */
+    void *qkv_bias;                  /* (H + 2G)*D acc, a view into seam_blocks.biases; or NULL */
     seam_weight *qkv;                /* ((H + 2G)*D, C): rows of q, then k, then v */
     seam_weight *o;                  /* (C, H*D) */
     seam_weight *gate_up;            /* (2F, C): rows of gate, then up */
@@ -19,6 +22,7 @@ typedef struct seam_block {
 
 struct seam_blocks {
     seam_model_config config;
+    const seam_family *family;
     seam_backend *backend;
     const seam_ops *ops;
     uint32_t layer_begin, layer_count;
@@ -26,7 +30,8 @@ struct seam_blocks {
     float attention_scale;              /* 1/sqrt(D) */
     seam_block *layers;
     void *norms;   /* (2 * layer_count, C) acc, device */
-    void *cos_sin; /* (context_max, D) acc, device */
+    void *biases;  /* (layer_count, qkv_cols) acc, device; or NULL */
+    void *cos_sin; /* (seam_rope_table_rows, D) acc, device */
     size_t device_bytes;
 };
 
@@ -47,13 +52,16 @@ typedef struct seam_blocks_shape {
 } seam_blocks_shape;
 void seam_blocks_shape_init(seam_blocks *ret_blocks, const seam_blocks_shape *shape);
 
-/* Products by their first target and count of targets. */
-enum { SEAM_PRODUCT_QKV = 0, SEAM_PRODUCT_O = 3, SEAM_PRODUCT_GATE_UP = 4, SEAM_PRODUCT_DOWN = 6 };
-static inline uint32_t seam_product_targets(uint32_t product) {
-    return product == SEAM_PRODUCT_QKV ? 3 : product == SEAM_PRODUCT_GATE_UP ? 2 : 1;
-}
+/* Products by the targets that they may have. */
+enum {
+    SEAM_PRODUCT_QKV = SEAM_LORA_Q | SEAM_LORA_K | SEAM_LORA_V | SEAM_LORA_QKV,
+    SEAM_PRODUCT_O = SEAM_LORA_O,
+    SEAM_PRODUCT_GATE_UP = SEAM_LORA_GATE | SEAM_LORA_UP | SEAM_LORA_GATE_UP,
+    SEAM_PRODUCT_DOWN = SEAM_LORA_DOWN,
+};
+#define SEAM_TARGET_IDX_DOWN 6 /* its bit's place */
 static inline bool seam_product_has_lora(uint32_t targets, uint32_t product) {
-    return (targets >> product & ((1u << seam_product_targets(product)) - 1)) != 0;
+    return (targets & product) != 0;
 }
 
 /* ---- Adapter: one flat buffer a kind, tensors at 64-byte boundaries of the compute copy ---- */
@@ -80,6 +88,7 @@ struct seam_adapter {
 
 /* Places of dropout a layer: ops.h, seam_dropout. */
 #define SEAM_LORA_PLACES 16
+_Static_assert(SEAM_LORA_TARGETS <= SEAM_LORA_PLACES, "a place a target");
 
 /* A layer's share of an adapter that is a prefix; tokens 0: it is none. */
 typedef struct seam_prefix {
@@ -125,6 +134,7 @@ struct seam_activations {
     bool fp8;
     uint32_t rows_max, seqs_max;
     uint32_t forward_rows; /* rows of the last forward; 0: none to go back through */
+    uint32_t *turns;       /* (rows_max) rows of the rotary table, where they are not positions */
     void *memory;
     seam_layer_acts *layers;
     uint32_t *shifted; /* (rows_max), host: positions after a prefix */
@@ -141,7 +151,7 @@ typedef struct seam_pass {
     seam_stream *stream;
     void *x; /* (T, C) acc */
     uint32_t rows;
-    const uint32_t *positions;
+    const uint32_t *turns; /* (T) rows of the rotary table */
     const seam_draw *draw;
     bool again; /* x is x_kept; what the layer adds last is not wanted */
 } seam_pass;
@@ -154,6 +164,8 @@ static inline const seam_layer_acts *seam_pass_layer(const seam_pass *pass, uint
 }
 /* x -> acts.qkv: norm, product, rotation. */
 seam_status seam_layer_attention_begin(const seam_pass *pass, uint32_t layer);
+/* The window of a layer of the blocks, 0 where the rows cannot reach it. */
+uint32_t seam_layer_window(const seam_blocks *blocks, uint32_t layer, uint32_t rows_max);
 /* acts.qkv -> acts.o inside each sequence of the batch. */
 seam_status seam_layer_attention(const seam_pass *pass, uint32_t layer, const seam_batch *batch);
 /* acts.o -> x: output projection and the feed-forward half. */

@@ -101,7 +101,7 @@ seam_status seam_memory_plan_training(seam_memory_plan *plan, const seam_memory_
     plan->host[SEAM_MEMORY_ADAPTER] += seam_adapter_host_bytes(&shape, options->lora);
     plan->host[SEAM_MEMORY_ACTIVATIONS] += sizeof(seam_activations) +
                                            shape.layer_count * sizeof(seam_layer_acts) +
-                                           options->rows_max * sizeof(uint32_t);
+                                           seam_activations_host_bytes(&shape, options);
     return SEAM_OK;
 }
 
@@ -112,10 +112,11 @@ uint64_t seam_memory_plan_weights(const seam_memory_blocks *blocks, uint32_t cop
     const uint64_t C = c->hidden;
     const uint64_t F = c->intermediate;
     const uint64_t matrices = C * shape.qkv_cols + C * shape.q_cols + 3 * F * C;
+    const uint64_t biases = shape.family->qkv_bias ? shape.qkv_cols : 0;
     const uint64_t acc_bytes = seam_dtype_bytes(blocks->ops->acc);
     const uint64_t fp8_copies = blocks->ops->fp8 ? 2 : 0; /* a byte a value, and few scales */
     return shape.layer_count *
                (matrices * (copies * seam_dtype_bytes(blocks->ops->act) + fp8_copies) +
-                2 * C * acc_bytes) +
-           (uint64_t)c->context_max * c->head_dim * acc_bytes;
+                (2 * C + biases) * acc_bytes) +
+           (uint64_t)seam_rope_table_rows(c) * c->head_dim * acc_bytes;
 }

@@ -6,17 +6,20 @@
 #include <string.h>
 
 #include "bytes.h"
+#include "family.h"
 #include "try.h"
 
-/* Generous for every Llama-family model; they keep products of sizes far from overflow. */
+/* Generous for every family; they keep products of sizes far from overflow. */
 enum {
     VOCAB_MAX = 1 << 20,
     HIDDEN_MAX = 1 << 16,
     INTERMEDIATE_MAX = 1 << 18,
     HEADS_MAX = 1 << 10,
-    HEAD_DIM_MAX = 512,
     CONTEXT_MAX = 1 << 24,
 };
+
+/* Of frequencies: published ones are below 100. */
+static const double ROPE_FACTOR_MAX = 1e6;
 
 static seam_status range_check(const char *field, uint32_t value, uint32_t value_max,
                                seam_error *err) {
@@ -45,9 +48,51 @@ static seam_status ids_check(const seam_model_config *c, seam_error *err) {
     return SEAM_OK;
 }
 
+static seam_status rope_check(const seam_model_config *c, seam_error *err) {
+    const seam_rope_scaling *rope = &c->rope;
+    if (!(c->rope_theta >= 1.0 && isfinite(c->rope_theta))) {
+        return seam_error_set(err, SEAM_E_ARG, "rope_theta = %g is below 1 or not finite",
+                              c->rope_theta);
+    }
+    if (!rope->on) {
+        return SEAM_OK;
+    }
+    if (!(rope->attention_factor > 0.0 && rope->attention_factor <= ROPE_FACTOR_MAX)) {
+        return seam_error_set(err, SEAM_E_ARG, "RoPE's attention_factor = %g is outside (0, %g]",
+                              rope->attention_factor, ROPE_FACTOR_MAX);
+    }
+    for (uint32_t i = 0; i < c->head_dim / 2; i++) {
+        const double long_factor = rope->long_from != 0 ? rope->long_factor[i] : 1.0;
+        if (!(rope->factor[i] > 0.0 && rope->factor[i] <= ROPE_FACTOR_MAX && long_factor > 0.0 &&
+              long_factor <= ROPE_FACTOR_MAX)) {
+            return seam_error_set(err, SEAM_E_ARG, "RoPE's factor %u is outside (0, %g]", i,
+                                  ROPE_FACTOR_MAX);
+        }
+    }
+    if (rope->long_from >= c->context_max) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "RoPE's second set begins at %u, the context has %u positions",
+                              rope->long_from, c->context_max);
+    }
+    return SEAM_OK;
+}
+
+static seam_status window_check(const seam_model_config *c, seam_error *err) {
+    if (c->window > CONTEXT_MAX || c->window_layers > c->layers ||
+        (c->window == 0) != (c->window_layers == 0)) {
+        return seam_error_set(err, SEAM_E_ARG, "sliding_window = %u of %u layers is inconsistent",
+                              c->window, c->window_layers);
+    }
+    return SEAM_OK;
+}
+
+uint32_t seam_model_config_window(const seam_model_config *config, uint32_t layer) {
+    return layer + config->window_layers >= config->layers ? config->window : 0;
+}
+
 seam_status seam_model_config_check(const seam_model_config *config, seam_error *err) {
     const seam_model_config *c = config;
-    if (strcmp(c->architecture, "llama") != 0) {
+    if (seam_family_find(c->architecture) == NULL) {
         return seam_error_set(err, SEAM_E_UNIMPLEMENTED, "architecture %s is not supported",
                               c->architecture);
     }
@@ -57,7 +102,7 @@ seam_status seam_model_config_check(const seam_model_config *config, seam_error 
     SEAM_TRY(range_check("num_hidden_layers", c->layers, SEAM_LAYERS_MAX, err));
     SEAM_TRY(range_check("num_attention_heads", c->heads, HEADS_MAX, err));
     SEAM_TRY(range_check("num_key_value_heads", c->kv_heads, c->heads, err));
-    SEAM_TRY(range_check("head_dim", c->head_dim, HEAD_DIM_MAX, err));
+    SEAM_TRY(range_check("head_dim", c->head_dim, SEAM_HEAD_DIM_MAX, err));
     SEAM_TRY(range_check("max_position_embeddings", c->context_max, CONTEXT_MAX, err));
     if (c->heads % c->kv_heads != 0) {
         return seam_error_set(err, SEAM_E_ARG,
@@ -71,11 +116,43 @@ seam_status seam_model_config_check(const seam_model_config *config, seam_error 
         return seam_error_set(err, SEAM_E_ARG, "rms_norm_eps = %g is outside (0, 1)",
                               (double)c->rms_eps);
     }
-    if (!(c->rope_theta >= 1.0 && isfinite(c->rope_theta))) {
-        return seam_error_set(err, SEAM_E_ARG, "rope_theta = %g is below 1 or not finite",
-                              c->rope_theta);
-    }
+    SEAM_TRY(rope_check(c, err));
+    SEAM_TRY(window_check(c, err));
     return ids_check(c, err);
+}
+
+static uint64_t u32_hash(uint64_t hash, uint32_t value) {
+    uint8_t bytes[4];
+    seam_put_u32(bytes, value);
+    return seam_hash64(hash, bytes, sizeof bytes);
+}
+
+/* In steps of 1/256: files of one model state its factors as formulas or as f32. */
+static uint32_t factor_round(double factor) {
+    return (uint32_t)(256.0 * factor + 0.5);
+}
+
+/* What a plain Llama does not have. */
+static uint64_t more_identity(uint64_t hash, const seam_model_config *c) {
+    const seam_rope_scaling *rope = &c->rope;
+    const uint32_t pairs = rope->on ? c->head_dim / 2 : 0;
+    const size_t chars = strlen(c->architecture);
+    hash = u32_hash(hash, (uint32_t)chars);
+    hash = seam_hash64(hash, c->architecture, chars);
+    hash = u32_hash(hash, c->window);
+    hash = u32_hash(hash, c->window_layers);
+    hash = u32_hash(hash, pairs);
+    if (rope->on) {
+        hash = u32_hash(hash, factor_round(rope->attention_factor));
+        hash = u32_hash(hash, rope->long_from);
+    }
+    for (uint32_t i = 0; i < pairs; i++) {
+        hash = u32_hash(hash, factor_round(rope->factor[i]));
+    }
+    for (uint32_t i = 0; rope->long_from != 0 && i < pairs; i++) {
+        hash = u32_hash(hash, factor_round(rope->long_factor[i]));
+    }
+    return hash;
 }
 
 uint64_t seam_model_config_identity(const seam_model_config *config) {
@@ -91,5 +168,8 @@ uint64_t seam_model_config_identity(const seam_model_config *config) {
     uint64_t theta_bits;
     memcpy(&theta_bits, &config->rope_theta, sizeof(theta_bits));
     seam_put_u64(bytes + at + 4, theta_bits);
-    return seam_hash64(SEAM_HASH64_INIT, bytes, sizeof(bytes));
+    const uint64_t identity = seam_hash64(SEAM_HASH64_INIT, bytes, sizeof(bytes));
+    const bool plain =
+        strcmp(config->architecture, "llama") == 0 && !config->rope.on && config->window == 0;
+    return plain ? identity : more_identity(identity, config);
 }

@@ -1,5 +1,8 @@
 /* The shape of a decoder, as its files state it.  Unknown architectures and fields that change
- * the math are refused by name, never ignored. */
+ * the math are refused by name, never ignored.
+ *
+ * What families of models have in common is here; how they differ (names of tensors, fused
+ * projections, biases, the forms of their RoPE) is in family/, one file a family. */
 #ifndef SEAM_MODEL_CONFIG_H
 #define SEAM_MODEL_CONFIG_H
 
@@ -8,13 +11,30 @@
 
 #include "seam_status.h"
 
-#define SEAM_LAYERS_MAX  256
-#define SEAM_NAME_BYTES  128
-#define SEAM_EOS_IDS_MAX 8
+#define SEAM_LAYERS_MAX     256
+#define SEAM_NAME_BYTES     128
+#define SEAM_EOS_IDS_MAX    8
+#define SEAM_HEAD_DIM_MAX   512
+#define SEAM_ROPE_PAIRS_MAX (SEAM_HEAD_DIM_MAX / 2)
+
+/* What a model's RoPE has beyond its base: pair i of a head turns by
+ * position * theta^(-2i/D) / factor[i], and cosines and sines are times attention_factor.  Linear
+ * scaling and Llama-3's are factors too.  All zero: plain RoPE.
+ *
+ * LongRoPE (Ding et al. 2024, arXiv:2402.13753) has two sets: a sequence that reaches position
+ * long_from turns at all its positions by long_factor, any other by factor.  transformers decides
+ * so for a whole padded batch by its longest sequence; here each sequence decides for itself, since
+ * a row's result must not depend on what else is in the batch: the same for a batch of one. */
+typedef struct seam_rope_scaling {
+    bool on;            /* false: nothing below counts */
+    uint32_t long_from; /* 0: there is one set */
+    double attention_factor;
+    double factor[SEAM_ROPE_PAIRS_MAX], long_factor[SEAM_ROPE_PAIRS_MAX];
+} seam_rope_scaling;
 
 typedef struct seam_model_config {
     char name[SEAM_NAME_BYTES];         /* directory or file name, for people */
-    char architecture[SEAM_NAME_BYTES]; /* "llama" */
+    char architecture[SEAM_NAME_BYTES]; /* of a family: "llama", "qwen2", "phi3" */
     uint32_t vocab_count;
     uint32_t hidden;       /* C */
     uint32_t intermediate; /* F */
@@ -25,6 +45,9 @@ typedef struct seam_model_config {
     uint32_t context_max;
     float rms_eps;
     double rope_theta;
+    seam_rope_scaling rope;
+    uint32_t window;        /* sliding window of attention (ops.h); 0: none */
+    uint32_t window_layers; /* of the last so many layers; with a window at least one */
     bool tied;              /* LM head = token embedding */
     int64_t bos_id, eos_id; /* -1: none stated; eos_id = eos_ids[0] */
     uint32_t eos_count;     /* every id that ends a generation */
@@ -35,5 +58,7 @@ typedef struct seam_model_config {
 seam_status seam_model_config_check(const seam_model_config *config, seam_error *err);
 /* 64-bit identity that peers compare at attach: WIRE.md, "Model identity". */
 uint64_t seam_model_config_identity(const seam_model_config *config);
+/* The window of a layer (of the model); 0: none. */
+uint32_t seam_model_config_window(const seam_model_config *config, uint32_t layer);
 
 #endif

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "arena.h"
+#include "family.h"
 #include "try.h"
 #include "weights_files.h"
 
@@ -80,7 +81,7 @@ static seam_status shape_check(const seam_tensor_entry *entry, uint64_t rows, ui
     return SEAM_OK;
 }
 
-/* Row r of a q or k matrix in Hugging Face order -> its row in a GGUF file (gguf_llama.c). */
+/* Row r of a q or k matrix in Hugging Face order -> its row in a GGUF file (gguf_model.c). */
 static uint64_t permuted_row(uint64_t r, uint32_t head_dim) {
     const uint64_t half = head_dim / 2;
     const uint64_t in_head = r % head_dim;
@@ -142,51 +143,12 @@ bool seam_weights_find(seam_weights_place *ret, const seam_weights *weights, con
 
 /* ---- Shapes of the architecture ---- */
 
-typedef enum dim { ONE, VOCAB, HIDDEN, INTERMEDIATE, Q_ROWS, KV_ROWS } dim;
-
-static const struct shape {
-    const char *name; /* in a layer: after "model.layers.<n>." */
-    dim rows, cols;
-} GLOBALS[] =
-    {
-        {"model.embed_tokens.weight", VOCAB, HIDDEN},
-        {"model.norm.weight", ONE, HIDDEN},
-        {"lm_head.weight", VOCAB, HIDDEN},
-},
-  LAYER[] = {
-      {"input_layernorm.weight", ONE, HIDDEN},
-      {"self_attn.q_proj.weight", Q_ROWS, HIDDEN},
-      {"self_attn.k_proj.weight", KV_ROWS, HIDDEN},
-      {"self_attn.v_proj.weight", KV_ROWS, HIDDEN},
-      {"self_attn.o_proj.weight", HIDDEN, Q_ROWS},
-      {"post_attention_layernorm.weight", ONE, HIDDEN},
-      {"mlp.gate_proj.weight", INTERMEDIATE, HIDDEN},
-      {"mlp.up_proj.weight", INTERMEDIATE, HIDDEN},
-      {"mlp.down_proj.weight", HIDDEN, INTERMEDIATE},
-};
-
-static uint64_t dim_value(const seam_model_config *c, dim d) {
-    switch (d) {
-    case VOCAB:
-        return c->vocab_count;
-    case HIDDEN:
-        return c->hidden;
-    case INTERMEDIATE:
-        return c->intermediate;
-    case Q_ROWS:
-        return (uint64_t)c->heads * c->head_dim;
-    case KV_ROWS:
-        return (uint64_t)c->kv_heads * c->head_dim;
-    default:
-        return 1;
-    }
-}
-
 /* The expected shape of a tensor; NULL for a name that the architecture does not have. */
-static const struct shape *shape_find(const char *name, uint32_t layers) {
-    for (size_t i = 0; i < sizeof(GLOBALS) / sizeof(GLOBALS[0]); i++) {
-        if (strcmp(name, GLOBALS[i].name) == 0) {
-            return &GLOBALS[i];
+static const seam_family_tensor *shape_find(const char *name, const seam_family *family,
+                                            uint32_t layers) {
+    for (size_t i = 0; i < seam_family_global_count; i++) {
+        if (strcmp(name, seam_family_globals[i].hf) == 0) {
+            return &seam_family_globals[i];
         }
     }
     static const char PREFIX[] = "model.layers.";
@@ -199,9 +161,9 @@ static const struct shape *shape_find(const char *name, uint32_t layers) {
     if (layer >= layers || *end != '.' || (*digits == '0' && end != digits + 1)) {
         return NULL;
     }
-    for (size_t i = 0; i < sizeof(LAYER) / sizeof(LAYER[0]); i++) {
-        if (strcmp(end + 1, LAYER[i].name) == 0) {
-            return &LAYER[i];
+    for (size_t i = 0; i < family->layer_count; i++) {
+        if (strcmp(end + 1, family->layer[i].hf) == 0) {
+            return &family->layer[i];
         }
     }
     return NULL;
@@ -215,18 +177,21 @@ static bool is_ignored(const char *name) {
 
 static seam_status shapes_check(const seam_weights_files *files, seam_error *err) {
     const seam_model_config *c = &files->config;
+    const seam_family *family = seam_family_find(c->architecture);
+    SEAM_ASSERT(family != NULL); /* the config has been checked */
     for (size_t i = 0; i < files->index.count; i++) {
         const seam_tensor_entry *entry = &files->index.entries[i];
-        const struct shape *shape = shape_find(entry->name, c->layers);
+        const seam_family_tensor *shape = shape_find(entry->name, family, c->layers);
         if (shape == NULL && is_ignored(entry->name)) {
             continue;
         }
         if (shape == NULL) {
             return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
-                                  "%s: tensor %s is not part of a Llama model of %u layers",
-                                  entry->file, entry->name, c->layers);
+                                  "%s: tensor %s is not part of a %s model of %u layers",
+                                  entry->file, entry->name, c->architecture, c->layers);
         }
-        SEAM_TRY(shape_check(entry, dim_value(c, shape->rows), dim_value(c, shape->cols), err));
+        SEAM_TRY(shape_check(entry, seam_family_dim(c, shape->rows),
+                             seam_family_dim(c, shape->cols), err));
     }
     return SEAM_OK;
 }

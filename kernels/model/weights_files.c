@@ -8,7 +8,7 @@
 
 #include "arena.h"
 #include "config_json.h"
-#include "gguf_llama.h"
+#include "gguf_model.h"
 #include "json_read.h"
 #include "safetensors.h"
 #include "try.h"
@@ -99,7 +99,7 @@ static seam_status gguf_open(seam_weights_files *files, const char *path, seam_e
     SEAM_TRY(seam_file_map_open(map, path, err));
     files->map_count = 1;
     SEAM_TRY(seam_gguf_create(&files->gguf, map->bytes, map->count, map->path, err));
-    return seam_gguf_llama_read(&files->config, &files->index, files->gguf, err);
+    return seam_gguf_model_read(&files->config, &files->index, files->gguf, err);
 }
 
 static seam_status safetensors_open(seam_weights_files *files, const char *path, seam_error *err) {

@@ -21,7 +21,7 @@ static void backward_row(const seam_attention_backward_args *a, uint32_t begin, 
     double *dq = (double *)a->dq + (size_t)t * a->dq_ld + (size_t)h * D;
     const double delta = dot((const double *)a->o + row * D, d_o, D);
     const double lse = ((const double *)a->lse)[row];
-    for (uint32_t j = begin; j <= t; j++) {
+    for (uint32_t j = seam_window_begin(a->window, begin, t); j <= t; j++) {
         const double *k = (const double *)a->k + (size_t)j * a->k_ld + (size_t)g * D;
         const double *v = (const double *)a->v + (size_t)j * a->v_ld + (size_t)g * D;
         double *dk = (double *)a->dk + (size_t)j * a->dk_ld + (size_t)g * D;

@@ -17,6 +17,7 @@ seam_status seam_ref_attention_cached(seam_stream *stream, const seam_attention_
     for (uint32_t t = 0; t < args->T; t++) {
         SEAM_ASSERT(args->positions[t] < args->positions_max);
         const size_t slot = (size_t)args->slots[t] * args->positions_max * G * D;
+        const uint32_t first = seam_window_begin(args->window, 0, args->positions[t]);
         for (uint32_t h = 0; h < args->H; h++) {
             const size_t head = slot + (size_t)(h / (args->H / G)) * D;
             const double *q = (const double *)args->q + (size_t)t * args->q_ld + (size_t)h * D;
@@ -24,13 +25,13 @@ seam_status seam_ref_attention_cached(seam_stream *stream, const seam_attention_
             const double *v = (const double *)args->v_cache + head;
             double *o = (double *)args->o + ((size_t)t * args->H + h) * D;
             double max = -INFINITY, sum = 0.0;
-            for (uint32_t j = 0; j <= args->positions[t]; j++) {
+            for (uint32_t j = first; j <= args->positions[t]; j++) {
                 max = fmax(max, (double)args->scale * dot(q, k + (size_t)j * G * D, D));
             }
             for (uint32_t d = 0; d < D; d++) {
                 o[d] = 0.0;
             }
-            for (uint32_t j = 0; j <= args->positions[t]; j++) {
+            for (uint32_t j = first; j <= args->positions[t]; j++) {
                 const double p = exp((double)args->scale * dot(q, k + (size_t)j * G * D, D) - max);
                 sum += p;
                 for (uint32_t d = 0; d < D; d++) {

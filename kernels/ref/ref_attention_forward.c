@@ -19,14 +19,15 @@ static void forward_row(const seam_attention_forward_args *a, uint32_t begin, ui
     const double *k = (const double *)a->k + (size_t)g * D;
     const double *v = (const double *)a->v + (size_t)g * D;
     double *o = (double *)a->o + ((size_t)t * a->H + h) * D;
+    const uint32_t first = seam_window_begin(a->window, begin, t);
     double max = -INFINITY, sum = 0.0;
-    for (uint32_t j = begin; j <= t; j++) {
+    for (uint32_t j = first; j <= t; j++) {
         max = fmax(max, (double)a->scale * dot(q, k + (size_t)j * a->k_ld, D));
     }
     for (uint32_t d = 0; d < D; d++) {
         o[d] = 0.0;
     }
-    for (uint32_t j = begin; j <= t; j++) {
+    for (uint32_t j = first; j <= t; j++) {
         const double p = exp((double)a->scale * dot(q, k + (size_t)j * a->k_ld, D) - max);
         sum += p;
         for (uint32_t d = 0; d < D; d++) {

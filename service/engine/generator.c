@@ -123,6 +123,7 @@ seam_status seam_generator_plan(seam_memory_plan *plan, const seam_session_confi
     if (acts_bytes == 0 || (options->cached && keys_bytes == 0)) {
         return SEAM_E_LIMIT;
     }
+    plan->host[SEAM_MEMORY_ACTIVATIONS] += seam_activations_host_bytes(blocks, &acts);
     plan->device[SEAM_MEMORY_KEYS] += keys_bytes;
     plan->device[SEAM_MEMORY_ACTIVATIONS] += acts_bytes + (size_t)options->rows_max *
                                                               config->model->config->hidden *
@@ -213,6 +214,14 @@ seam_status seam_generator_slots_check(const seam_generator *generator,
             return seam_error_set(err, SEAM_E_ARG,
                                   "first_positions[%u]: %u, slot %u is filled up to %u", i, first,
                                   layout->slots[i], filled);
+        }
+        const uint32_t end = first + layout->sequence_rows[i];
+        if (!seam_kv_cache_takes(generator->cache, layout->slots[i], first, end)) {
+            return seam_error_set(
+                err, SEAM_E_ARG,
+                "first_positions[%u]: %u, but position %u takes the second set of "
+                "LongRoPE's factors: send the sequence again from 0",
+                i, first, end - 1);
         }
     }
     return SEAM_OK;

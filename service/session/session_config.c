@@ -52,7 +52,8 @@ static seam_status adapter_read(seam_lora_config *ret, const Seam__V1__SessionCo
                                 const seam_model *model, seam_error *err) {
     const Seam__V1__PrefixConfig *prefix = message->prefix;
     if (prefix == NULL) {
-        return lora_read(ret, message->lora, err);
+        SEAM_TRY(lora_read(ret, message->lora, err));
+        return seam_lora_targets_check(ret->targets, model->config, "config.lora.targets", err);
     }
     if (message->lora != NULL) {
         return seam_error_set(err, SEAM_E_ARG, "config.prefix: lora is there too; one adapter");

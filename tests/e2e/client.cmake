@@ -20,3 +20,9 @@ seam_add_script_test(e2e bench_codecs ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/tes
                      $<TARGET_FILE:seamd> $<TARGET_FILE:seam_cli>)
 seam_add_script_test(e2e install ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_install.py
                      $<TARGET_FILE:seamd> ${PROJECT_BINARY_DIR})
+add_executable(generate_tokens ${CMAKE_CURRENT_SOURCE_DIR}/generate_tokens.c)
+target_include_directories(generate_tokens PRIVATE
+  ${PROJECT_SOURCE_DIR}/client-sdk/include ${PROJECT_SOURCE_DIR}/proto/base)
+target_link_libraries(generate_tokens PRIVATE seam_flags seam_model_shared seam_shared)
+seam_add_script_test(e2e families ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_families.py
+                     $<TARGET_FILE:seamd> $<TARGET_FILE:generate_tokens> $<TARGET_FILE:run_model>)

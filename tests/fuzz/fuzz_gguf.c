@@ -1,6 +1,6 @@
 /* A GGUF file of any bytes: an error, or a model and a tokenizer that lie inside the file. */
 #include "fuzz.h"
-#include "gguf_llama.h"
+#include "gguf_model.h"
 #include "tokenizer.h"
 
 static void tokenizer_try(const seam_gguf *gguf) {
@@ -22,7 +22,7 @@ static void tokenizer_try(const seam_gguf *gguf) {
 static void model_try(const seam_gguf *gguf, const uint8_t *data, size_t count) {
     seam_model_config config;
     seam_tensor_index index = {0};
-    if (seam_gguf_llama_read(&config, &index, gguf, NULL) == SEAM_OK &&
+    if (seam_gguf_model_read(&config, &index, gguf, NULL) == SEAM_OK &&
         seam_tensor_index_finish(&index, NULL) == SEAM_OK) {
         for (size_t i = 0; i < index.count; i++) {
             const seam_tensor_entry *e = &index.entries[i];

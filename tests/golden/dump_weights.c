@@ -6,15 +6,8 @@
 #include <stdio.h>
 
 #include "arena.h"
+#include "family.h"
 #include "weights.h"
-
-static const char *const GLOBALS[] = {"model.embed_tokens.weight", "model.norm.weight",
-                                      "lm_head.weight"};
-static const char *const LAYER[] = {
-    "input_layernorm",  "self_attn.q_proj", "self_attn.k_proj",
-    "self_attn.v_proj", "self_attn.o_proj", "post_attention_layernorm",
-    "mlp.gate_proj",    "mlp.up_proj",      "mlp.down_proj",
-};
 
 static bool dump(FILE *out, const seam_weights *weights, const char *name) {
     seam_error err;
@@ -43,15 +36,16 @@ static bool dump_all(FILE *out, const seam_weights *weights) {
            c->vocab_count, c->hidden, c->intermediate, c->layers, c->heads, c->kv_heads,
            c->head_dim, c->context_max, (double)c->rms_eps, c->rope_theta, (int)c->tied,
            (long long)c->bos_id, (long long)c->eos_id, seam_model_config_identity(c));
-    for (size_t i = 0; i < (c->tied ? 2U : 3U); i++) {
-        if (!dump(out, weights, GLOBALS[i])) {
+    const seam_family *family = seam_family_find(c->architecture);
+    for (size_t i = 0; i < seam_family_global_count; i++) {
+        if (!(c->tied && i == SEAM_GLOBAL_HEAD) && !dump(out, weights, seam_family_globals[i].hf)) {
             return false;
         }
     }
     for (uint32_t layer = 0; layer < c->layers; layer++) {
-        for (size_t i = 0; i < sizeof(LAYER) / sizeof(LAYER[0]); i++) {
+        for (size_t i = 0; i < family->layer_count; i++) {
             char name[SEAM_NAME_BYTES];
-            (void)snprintf(name, sizeof(name), "model.layers.%u.%s.weight", layer, LAYER[i]);
+            (void)snprintf(name, sizeof(name), "model.layers.%u.%s", layer, family->layer[i].hf);
             if (!dump(out, weights, name)) {
                 return false;
             }

@@ -205,32 +205,55 @@ static void train(const seam_tensor_source *source, const seam_backend_options *
     seam_test_engine_close(&engine);
 }
 
+/* The rows [first, end) of the sequence; logits of the last. */
+static void rows_run(float *ret_logits, const seam_test_engine *e, seam_kv_cache *cache,
+                     const uint32_t *ids, uint32_t first, uint32_t end) {
+    const uint32_t rows = end - first;
+    const size_t row_bytes = seam_blocks_config(e->blocks)->hidden * seam_dtype_bytes(e->ops->acc);
+    uint32_t *slots = seam_mem_zalloc(rows, sizeof *slots);
+    uint32_t *positions = seam_mem_zalloc(rows, sizeof *positions);
+    SEAM_ASSERT(slots != NULL && positions != NULL);
+    for (uint32_t t = 0; t < rows; t++) {
+        positions[t] = first + t;
+    }
+    seam_test_check(seam_head_embed(e->head, e->stream, e->x, ids + first, rows), "embed", NULL);
+    seam_test_check(
+        seam_blocks_forward_cached(e->blocks, NULL, cache, e->stream, e->x, rows, slots, positions),
+        "cached", NULL);
+    seam_test_check(seam_head_logits(ret_logits, e->head, e->stream,
+                                     (const uint8_t *)e->x + (rows - 1) * row_bytes, 1),
+                    "logits", NULL);
+    seam_mem_free(positions);
+    seam_mem_free(slots);
+}
+
+/* A row at a time; all of them again where LongRoPE's factors change. */
 static void generate(const seam_tensor_source *source, const seam_backend_options *options,
-                     uint32_t id, uint32_t steps) {
+                     uint32_t first_id, uint32_t steps) {
     seam_test_engine e;
     seam_kv_cache *cache = NULL;
     seam_error err = {.status = SEAM_OK};
-    if (!seam_test_engine_open(&e, options, source, NULL, 1)) {
+    if (!seam_test_engine_open(&e, options, source, NULL, steps)) {
         exit(77);
     }
     const size_t V = source->config->vocab_count;
     float *logits = seam_mem_zalloc(V, sizeof *logits);
-    SEAM_ASSERT(logits != NULL);
-    seam_test_check(seam_kv_cache_create(&cache, e.blocks, 1, steps, 1, &err), "cache", &err);
+    uint32_t *ids = seam_mem_zalloc((size_t)steps + 1, sizeof *ids);
+    SEAM_ASSERT(logits != NULL && ids != NULL);
+    seam_test_check(seam_kv_cache_create(&cache, e.blocks, 1, steps, steps, &err), "cache", &err);
+    ids[0] = first_id;
     for (uint32_t position = 0; position < steps; position++) {
-        const uint32_t slot = 0;
-        seam_test_check(seam_head_embed(e.head, e.stream, e.x, &id, 1), "embed", NULL);
-        seam_test_check(
-            seam_blocks_forward_cached(e.blocks, NULL, cache, e.stream, e.x, 1, &slot, &position),
-            "cached", NULL);
-        seam_test_check(seam_head_logits(logits, e.head, e.stream, e.x, 1), "logits", NULL);
-        id = 0;
+        const bool goes_on = seam_kv_cache_takes(cache, 0, position, position + 1);
+        rows_run(logits, &e, cache, ids, goes_on ? position : 0, position + 1);
+        uint32_t id = 0;
         for (uint32_t v = 1; v < V; v++) {
             id = logits[v] > logits[id] ? v : id;
         }
+        ids[position + 1] = id;
         (void)printf("%u\n", id);
     }
     seam_kv_cache_destroy(cache);
+    seam_mem_free(ids);
     seam_mem_free(logits);
     seam_test_engine_close(&e);
 }

@@ -221,7 +221,7 @@ def check_refused(seam, folder):
 
 
 def main():
-    seam, maker = sys.argv[1], os.path.join(HERE, "..", "oracle", "make_tiny_llama.py")
+    seam, maker = sys.argv[1], os.path.join(HERE, "..", "oracle", "make_tiny_models.py")
     folder = tempfile.mkdtemp()
     try:
         subprocess.run([sys.executable, maker, folder], check=True)

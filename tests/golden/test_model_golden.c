@@ -1,13 +1,13 @@
-/* Goal: blocks, head, LoRA and AdamW equal transformers + peft.
+/* Goal: config, blocks, head, LoRA and AdamW equal transformers + peft, in every family.
  * Method: tests/oracle/make_model_golden.py ran the same tiny models (weights by formula) for 20
- * steps in f32; here every step's loss and gradient norm, every LoRA gradient of two steps and
- * the first logits are compared.  A step is two micro-batches without padding, where the oracle
- * pads three sequences into one batch.
- * Tolerances: f32 1e-4 relative, also for the double reference, as the oracle itself is f32.
- * bf16 2e-2 for losses, logits and the gradient as a whole (measured: 1.2e-2 and 1.3e-2 at step
- * 0, 1.5e-2 at step 12; PyTorch's own bf16 gradients: 2.0e-2 and 1.7e-2).  A single tensor of
- * step 0 may be off by as much as PyTorch's worst one, which the file has (2.7e-2); later AdamW
- * has moved the two runs apart wherever a gradient is near zero, so only the whole is held. */
+ * steps in f32 and saved their config.json; here every step's loss and gradient norm, every LoRA
+ * gradient of two steps and the first logits are compared.  A step is two micro-batches without
+ * padding, where the oracle pads three sequences into one batch. Tolerances: f32 1e-4 relative,
+ * also for the double reference, as the oracle itself is f32. bf16 2e-2 for losses, logits and the
+ * gradient as a whole (measured: 1.2e-2 and 1.3e-2 at step 0, 1.5e-2 at step 12; PyTorch's own bf16
+ * gradients: 2.0e-2 and 1.7e-2).  A single tensor of step 0 may be off by as much as PyTorch's
+ * worst one, which the file has (2.7e-2); later AdamW has moved the two runs apart wherever a
+ * gradient is near zero, so only the whole is held. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -22,6 +22,7 @@
 
 #include "arena.h"
 #include "bytes.h"
+#include "config_json.h"
 #include "file_map.h"
 #include "safetensors.h"
 #include "synthetic_model.h"
@@ -60,20 +61,12 @@ static void golden_open(golden *g, const char *name) {
     seam_test_check(seam_safetensors_parse(&g->index, g->map.bytes, g->map.count, path, &err), path,
                     &err);
     seam_test_check(seam_tensor_index_finish(&g->index, &err), path, &err);
-    g->config = (seam_model_config){.architecture = "llama",
-                                    .vocab_count = golden_u32(g, "case", 0),
-                                    .hidden = golden_u32(g, "case", 1),
-                                    .intermediate = golden_u32(g, "case", 2),
-                                    .layers = golden_u32(g, "case", 3),
-                                    .heads = golden_u32(g, "case", 4),
-                                    .kv_heads = golden_u32(g, "case", 5),
-                                    .head_dim = golden_u32(g, "case", 6),
-                                    .context_max = golden_u32(g, "case", 7),
-                                    .rms_eps = golden_at(g, "case", 8),
-                                    .rope_theta = golden_at(g, "case", 9),
-                                    .tied = golden_u32(g, "case", 10) != 0,
-                                    .bos_id = -1,
-                                    .eos_id = -1};
+    seam_file_map config = {0};
+    (void)snprintf(path, sizeof path, "%s/tests/golden/model/%s.json", SEAM_SOURCE_DIR, name);
+    seam_test_check(seam_file_map_open(&config, path, &err), path, &err);
+    seam_test_check(seam_config_json_parse(&g->config, config.bytes, config.count, path, &err),
+                    path, &err);
+    seam_file_map_close(&config);
     g->lora = (seam_lora_config){.rank = golden_u32(g, "case", 11),
                                  .alpha = golden_at(g, "case", 12),
                                  .targets = golden_u32(g, "case", 13),
@@ -259,29 +252,40 @@ static bool run_case(const char *name, const char *device, seam_dtype act) {
     return true;
 }
 
-static const char *const cases[] = {"untied_head20", "tied_head64"};
+static const char *const cases[] = {"untied_head20", "tied_head64", "llama31", "qwen2", "phi3"};
+
+/* Skips the rest where the device or the type is not here. */
+static void run_cases(const char *device, seam_dtype act) {
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        if (!run_case(cases[i], device, act)) {
+            skip();
+        }
+    }
+}
 
 static void test_train__ref__equals_peft(void **state) {
     (void)state;
-    for (size_t i = 0; i < 2; i++) {
-        assert_true(run_case(cases[i], "ref", SEAM_F64));
-    }
+    run_cases("ref", SEAM_F64);
 }
 
 static void test_train__cpu_f32__equals_peft(void **state) {
     (void)state;
-    for (size_t i = 0; i < 2; i++) {
-        assert_true(run_case(cases[i], "cpu", SEAM_F32));
-    }
+    run_cases("cpu", SEAM_F32);
 }
 
 static void test_train__cpu_bf16__is_close_to_peft(void **state) {
     (void)state;
-    for (size_t i = 0; i < 2; i++) {
-        if (!run_case(cases[i], "cpu", SEAM_BF16)) {
-            skip();
-        }
-    }
+    run_cases("cpu", SEAM_BF16);
+}
+
+static void test_train__cuda_f32__equals_peft(void **state) {
+    (void)state;
+    run_cases("cuda:0", SEAM_F32);
+}
+
+static void test_train__cuda_bf16__is_close_to_peft(void **state) {
+    (void)state;
+    run_cases("cuda:0", SEAM_BF16);
 }
 
 int main(void) {
@@ -289,6 +293,8 @@ int main(void) {
         cmocka_unit_test(test_train__ref__equals_peft),
         cmocka_unit_test(test_train__cpu_f32__equals_peft),
         cmocka_unit_test(test_train__cpu_bf16__is_close_to_peft),
+        cmocka_unit_test(test_train__cuda_f32__equals_peft),
+        cmocka_unit_test(test_train__cuda_bf16__is_close_to_peft),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

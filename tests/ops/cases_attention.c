@@ -1,6 +1,7 @@
 /* attention_forward, attention_backward, attention_cached.  size: H, G, D, then the rows of up to
- * three sequences (T is their sum), and whether q and k are rotated first.  With fewer rows: the
- * one sequence that begins at row0. */
+ * three sequences (T is their sum), whether q and k are rotated first, and the window.  cached: H,
+ * G, D, positions, and in the last place the window.  With fewer rows: the one sequence that begins
+ * at row0. */
 #include <math.h>
 
 #include "harness.h"
@@ -27,6 +28,7 @@ static seam_attention_backward_args backward_of(const seam_attention_forward_arg
                                           .v_ld = f->v_ld,
                                           .seq_begin = f->seq_begin,
                                           .scale = f->scale,
+                                          .window = f->window,
                                           .S = f->S,
                                           .T = f->T,
                                           .H = f->H,
@@ -77,6 +79,7 @@ static void attention(run *r, const op_case *c, uint32_t row0, uint32_t T) {
                                                  .v_ld = ld,
                                                  .seq_begin = seq_begin,
                                                  .scale = scale,
+                                                 .window = c->size[7],
                                                  .S = S,
                                                  .T = T,
                                                  .H = H,
@@ -115,6 +118,7 @@ static void cached(run *r, const op_case *c, uint32_t row0, uint32_t T) {
         .positions = positions,
         .positions_max = positions_max,
         .scale = (float)(1.0 / sqrt((double)D)),
+        .window = c->size[7],
         .T = T,
         .H = H,
         .G = G,
@@ -172,8 +176,28 @@ const op_case attention_cases[] = {
     {"attention zeros", attention, 66, {2, 1, 16, 66}, 0, F32, BF16, false, true},
     /* Scores up to 1e5: one key takes all, every other weight underflows. */
     {"attention huge", attention, 70, {2, 1, 16, 70}, 300, 1e-2, 5e-2, false, true},
+    /* Windows: of one key; an edge inside a block, on its border, over several; wider than a
+     * sequence; with and without tensor cores' alignment. */
+    {"window 1", attention, 70, {2, 1, 16, 67, 3, 0, 0, 1}, 1, F32, BF16, false, true},
+    {"window 5 odd", attention, 94, {3, 1, 20, 33, 61, 0, 1, 5}, 1, F32, BF16, false, false},
+    {"window 64", attention, 211, {4, 2, 32, 1, 210, 0, 0, 64}, 1, F32, BF16, false, false},
+    {"window 65", attention, 330, {3, 1, 64, 130, 200, 0, 1, 65}, 1, F32, BF16, false, false},
+    {"window 100 of 96",
+     attention,
+     280,
+     {2, 2, 96, 99, 181, 0, 0, 100},
+     1,
+     F32,
+     BF16,
+     false,
+     false},
+    {"window 128", attention, 321, {2, 1, 128, 320, 1, 0, 1, 128}, 1, F32, BF16, false, false},
+    {"window wide", attention, 90, {2, 1, 16, 50, 40, 0, 0, 50}, 1, F32, BF16, false, false},
+    {"window sharp", attention, 200, {2, 1, 64, 200, 0, 0, 0, 30}, 6, 2e-5, 2e-2, false, false},
     {"cached min", cached, 1, {1, 1, 2, 1}, 1, F32, BF16, true, true},
     {"cached odd", cached, 23, {3, 1, 20, 33}, 1, F32, BF16, true, true},
     {"cached long", cached, 64, {9, 3, 64, 600}, 1, F32, BF16, true, true},
+    {"cached window 1", cached, 9, {2, 1, 16, 40, 0, 0, 0, 1}, 1, F32, BF16, true, true},
+    {"cached window", cached, 64, {3, 1, 32, 600, 0, 0, 0, 37}, 1, F32, BF16, true, true},
 };
 const size_t attention_case_count = sizeof attention_cases / sizeof attention_cases[0];

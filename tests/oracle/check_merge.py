@@ -52,7 +52,7 @@ def check(seam, folder, name, rslora):
 def main():
     ok = True
     with tempfile.TemporaryDirectory() as folder:
-        maker = os.path.join(check_model.HERE, "make_tiny_llama.py")
+        maker = os.path.join(check_model.HERE, "make_tiny_models.py")
         names = ["tiny-d20", "tiny-d64", "tiny-sharded"]
         subprocess.run([sys.executable, maker, folder, *names], check=True)
         for name in names:

@@ -3,8 +3,9 @@
 
     check_model.py [--only tiny|smol] [--kinds f32,bf16] RUN_MODEL [MODEL_DIR]
 
-For tiny models (make_tiny_llama.py) and, where MODEL_DIR or SEAM_MODEL names SmolLM2's GGUF
-directory and the shared data are there, SmolLM2 on GSM8K rows: the loss of every step, every
+For tiny models of every family (make_tiny_models.py; also greedy generation by the key/value cache,
+whose ids must be those of generate() and of a forward pass without a cache) and, where MODEL_DIR or
+SEAM_MODEL names SmolLM2's GGUF directory and the shared data are there, SmolLM2 on GSM8K rows: the loss of every step, every
 LoRA gradient of step 0, and after training the logits of Seam's exported adapter loaded by peft.
 
 One more run each has prefix tuning, whose parameters peft holds as `prompt_embeddings`, and one rsLoRA
@@ -37,12 +38,19 @@ import transformers
 from safetensors.numpy import load_file, save_file
 from safetensors.torch import save_file as save_torch
 
+import make_tiny_models
 import synthetic_model
 from wire_numpy.rounding import philox
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 SHARED = os.environ.get("SEAM_SHARED_DIR", os.path.join(HERE, "..", "..", "..", "shared"))
-PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj",
+               "qkv_proj", "gate_up_proj"]
+# All projections of a family, and some.
+TARGETS = {"llama": (0x7F, 0x05), "qwen2": (0x7F, 0x05), "phi3": (0x1C8, 0x80)}
+GENERATED = 48
+# transformers refuses the first one's sizes; the others repeat the first, in other files.
+UNLIKE = ("tiny-d20-tied", "tiny-f16", "tiny-sharded", "tiny-d64-untied")
 RANK, ALPHA, DROPOUT = 8, 2.0, 0.25
 PREFIX, PREFIX_TOKENS = "prefix", 30  # PREFIX in place of LoRA's targets
 LR, BETAS, EPS, DECAY, CLIP = 1e-3, (0.9, 0.999), 1e-8, 0.01, 1.0
@@ -291,24 +299,53 @@ def gsm8k_steps(model_dir, count, batch):
     return steps
 
 
+def check_greedy(run_model, label, model_dir, first_id=3):
+    """Ids of Seam's cache, of transformers' generate(), and of whole forward passes."""
+    model = load_base(model_dir)
+    ids = [first_id]
+    with torch.no_grad():
+        for _ in range(GENERATED):
+            ids.append(int(model(input_ids=torch.tensor([ids])).logits[0, -1].argmax()))
+        cached = model.generate(
+            torch.tensor([[first_id]]), attention_mask=torch.ones(1, 1), do_sample=False,
+            max_new_tokens=GENERATED, min_new_tokens=GENERATED, eos_token_id=None,
+        )[0].tolist()
+    done = subprocess.run(
+        [run_model, "generate", model_dir, "f32", str(first_id), str(GENERATED)],
+        capture_output=True, text=True,
+    )
+    if done.returncode != 0:
+        sys.exit(f"{run_model}: {done.stderr}")
+    got = [first_id, *map(int, done.stdout.split())]
+    passed = got == ids and cached == ids
+    print(f"{label} f32: {GENERATED} greedy ids " + ("equal" if passed else f"FAILED: {got}, "
+          f"generate() {cached}, forward passes {ids}"), flush=True)
+    return passed
+
+
 def check_tiny(kinds, run_model):
     ok = True
+    torch.set_num_threads(1)  # more only wait for each other at these sizes
     with tempfile.TemporaryDirectory() as folder:
-        maker = os.path.join(HERE, "make_tiny_llama.py")
-        names = ["tiny-d20", "tiny-d64"]
+        maker = os.path.join(HERE, "make_tiny_models.py")
+        names = [n for n in make_tiny_models.MODELS if n not in UNLIKE]
         subprocess.run([sys.executable, maker, folder, *names], check=True)
         for name in names:
             model_dir = os.path.join(folder, name)
             with open(os.path.join(model_dir, "config.json")) as f:
-                vocab = json.load(f)["vocab_size"]
-            for targets in (0x7F, 0x05):
+                config = json.load(f)
+            for targets in TARGETS[config["model_type"]]:
                 label = f"{name} targets {targets:#x}"
-                ok = check(kinds, run_model, label, model_dir, targets, tiny_steps(vocab)) and ok
-            label = f"{name} prefix of {PREFIX_TOKENS} tokens"
-            ok = check(kinds, run_model, label, model_dir, PREFIX, tiny_steps(vocab)) and ok
+                steps = tiny_steps(config["vocab_size"])
+                ok = check(kinds, run_model, label, model_dir, targets, steps) and ok
+            if config["model_type"] != "phi3":  # refused with windows and with LongRoPE
+                label = f"{name} prefix of {PREFIX_TOKENS} tokens"
+                ok = check(kinds, run_model, label, model_dir, PREFIX, steps) and ok
             if "f32" in kinds:
+                targets = TARGETS[config["model_type"]][0]
                 label = f"{name} rslora, dropout {DROPOUT}"
-                ok = check_f32(run_model, label, model_dir, 0x7F, tiny_steps(vocab), True) and ok
+                ok = check_f32(run_model, label, model_dir, targets, steps, True) and ok
+            ok = check_greedy(run_model, name, model_dir) and ok
     return ok
 
 
@@ -340,6 +377,7 @@ def main():
     if args.smol is None or not os.path.isdir(os.path.join(SHARED, "data", "gsm8k")):
         print("SmolLM2: SEAM_MODEL or the shared data are absent, skipped")
         return 1 if not ok else 77 if args.only == "smol" else 0
+    torch.set_num_threads(os.cpu_count())
     smol = args.smol if os.path.isdir(args.smol) else os.path.dirname(args.smol)
     return 0 if check_smol(args.kinds, args.run_model, smol) and ok else 1
 

@@ -14,7 +14,7 @@ import sys
 import numpy as np
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from make_tiny_llama import config_of, save  # noqa: E402
+from make_tiny_models import config_of, save  # noqa: E402
 
 
 def read(path):

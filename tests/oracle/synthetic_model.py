@@ -50,6 +50,8 @@ def tensor(name, shape):
         values = np.float32(1) + fill(name, count, 0.2)
     elif "embed_tokens" in name:
         values = fill(name, count, 0.25)
+    elif name.endswith(".bias"):
+        values = fill(name, count, 0.5)
     else:
         values = fill(name, count, np.sqrt(3.0 / shape[-1]))
     return round_bf16(values).reshape(shape)

@@ -13,7 +13,7 @@
 
 uint32_t seam_synthetic_word(const char *name, uint64_t idx);
 void seam_synthetic_fill(float *ret, const char *name, size_t count, float scale);
-/* Scale of a tensor by its name and columns: norms 1 +- 0.2, embedding 0.25, matrices
+/* Scale of a tensor by its name and columns: norms 1 +- 0.2, embedding 0.25, biases 0.5, matrices
  * sqrt(3/cols), lora_A 1/sqrt(cols), lora_B 0.1.  Frozen tensors are rounded to bf16 values, as
  * those of published models are, so that bf16 runs differ by their arithmetic alone. */
 void seam_synthetic_tensor(float *ret, const char *name, size_t rows, size_t cols);
@@ -35,7 +35,7 @@ typedef struct seam_test_engine {
 } seam_test_engine;
 
 /* Prints the error and aborts when something fails: no test can go on without it.  False: the
- * backend cannot do this type here (bf16 without AMX). */
+ * device is not here, or cannot do this type (bf16 without AMX). */
 bool seam_test_engine_open(seam_test_engine *engine, const seam_backend_options *options,
                            const seam_tensor_source *source, const seam_lora_config *lora,
                            uint32_t rows_max);

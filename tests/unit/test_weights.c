@@ -17,7 +17,7 @@
 #include "bytes.h"
 #include "config_json.h"
 #include "gguf.h"
-#include "gguf_llama.h"
+#include "gguf_model.h"
 #include "safetensors.h"
 #include "weights.h"
 #include "weights_fixture.h"
@@ -267,7 +267,7 @@ static outcome gguf_outcome(const uint8_t *bytes, size_t count) {
     seam_gguf *gguf = NULL;
     outcome result = REFUSED;
     if (seam_gguf_create(&gguf, bytes, count, "f", NULL) == SEAM_OK &&
-        seam_gguf_llama_read(&config, &index, gguf, NULL) == SEAM_OK &&
+        seam_gguf_model_read(&config, &index, gguf, NULL) == SEAM_OK &&
         seam_tensor_index_finish(&index, NULL) == SEAM_OK) {
         result = index_outcome(&index);
     }
@@ -407,10 +407,13 @@ static void test_config_json__fields(void **state) {
         {"sliding_window", "null", SEAM_OK, NULL},
         {"head_dim", "15", SEAM_E_ARG, "head_dim"},
         {"head_dim", "\"x\"", SEAM_E_FORMAT, "head_dim"},
-        {"rope_scaling", "{\"rope_type\": \"llama3\", \"factor\": 8}", SEAM_E_UNIMPLEMENTED,
-         "rope_scaling"},
-        {"rope_scaling", "{\"type\": \"linear\", \"factor\": 2}", SEAM_E_UNIMPLEMENTED,
-         "rope_scaling"},
+        {"rope_scaling", "{\"rope_type\": \"llama3\", \"factor\": 8}", SEAM_E_FORMAT,
+         "rope_scaling.low_freq_factor"},
+        {"rope_scaling", "{\"type\": \"linear\", \"factor\": 2}", SEAM_OK, NULL},
+        {"rope_scaling", "{\"type\": \"linear\", \"factor\": -2}", SEAM_E_FORMAT,
+         "rope_scaling.factor"},
+        {"rope_scaling", "{\"type\": \"linear\", \"factor\": 2, \"beta_fast\": 1}",
+         SEAM_E_UNIMPLEMENTED, "rope_scaling.beta_fast"},
         {"rope_scaling", "{\"factor\": 2}", SEAM_E_UNIMPLEMENTED, "rope_scaling"},
         {"rope_parameters", "{\"rope_theta\": 500}", SEAM_E_FORMAT, "rope_parameters"},
         {"rope_parameters", "{\"rope_type\": \"yarn\"}", SEAM_E_UNIMPLEMENTED, "rope_parameters"},

@@ -3,7 +3,7 @@
 For machines where neither the `gguf` package nor a network is there; F32, F16, Q8_0 and Q4_1 are
 known, which is all that SmolLM2-135M-Instruct.Q4_1.gguf has.  check_codec_sim.py holds the result
 against transformers' own loader.  The rows of q and k are put back into Hugging Face order
-(kernels/model/gguf_llama.c says why they are permuted).
+(kernels/model/gguf_model.c says why they are permuted).
 """
 import struct
 

@@ -1,0 +1,73 @@
+#!/usr/bin/env python3
+"""Every family through the service: ListModels names it, the client's greedy tokens by the server's
+key/value cache are those of the same model in one process (run_model; that these are transformers',
+tests/oracle/check_model.py checks), also where LongRoPE sends a sequence again; projections that
+the model does not have, and an inference without room to send again, are refused by name.
+
+    test_families.py SEAMD GENERATE_TOKENS RUN_MODEL
+"""
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+from service_fixture import Client, Seamd, generate_messages, grpc, seamd_path
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "oracle"))
+import make_tiny_models  # noqa: E402
+
+NEW_TOKENS, ROWS_MAX = 40, 64
+PROMPTS = (3, 17, 42, 64)
+TARGETS = {"llama": 0x05, "qwen2": 0x05, "phi3": 0x80}
+NAMES = ("tiny-llama31", "tiny-qwen2-window", "tiny-qwen2", "tiny-phi3-window", "tiny-phi3-long",
+         "tiny-phi3-su")
+
+
+def generated(tool, server, model, targets, rows_max=ROWS_MAX):
+    return subprocess.run(
+        [tool, server.address, str(model), "tiny", str(targets), str(rows_max), str(NEW_TOKENS),
+         *map(str, PROMPTS)], capture_output=True, text=True, timeout=60)
+
+
+def alone(run_model, model, first_id):
+    done = subprocess.run([run_model, "generate", str(model), "f32", str(first_id),
+                           str(NEW_TOKENS)], capture_output=True, text=True, timeout=60, check=True)
+    return done.stdout.split()
+
+
+def check_model(name, folder, seamd, tool, run_model):
+    family = make_tiny_models.MODELS[name].get("family", "llama")
+    model = folder / name
+    make_tiny_models.main(str(folder), [name])
+    with Seamd(seamd, model, "--insecure") as server:
+        from seam.v1 import service_pb2
+        with grpc.insecure_channel(server.address) as channel:
+            listed = Client(channel).unary("ListModels", service_pb2.ListModelsRequest(),
+                                           service_pb2.ListModelsResponse).models[0]
+        assert listed.architecture == family, listed
+        done = generated(tool, server, model, TARGETS[family])
+        assert done.returncode == 0, (name, done.stdout, done.stderr)
+        got = [line.split() for line in done.stdout.splitlines()]
+        want = [alone(run_model, model, first_id) for first_id in PROMPTS]
+        assert got == want, (name, got, want)
+        other = generated(tool, server, model, 0x80 if family != "phi3" else 0x05)
+        assert other.returncode == 3 and "config.lora.targets" in other.stdout, other
+        assert family in other.stdout, other
+        if name == "tiny-phi3-long":  # 17 rows must go at once, beside those of 3 slots
+            small = generated(tool, server, model, TARGETS[family], rows_max=19)
+            assert small.returncode == 3 and "LongRoPE" in small.stdout, small
+            enough = generated(tool, server, model, TARGETS[family], rows_max=20)
+            assert enough.stdout == done.stdout, (enough, done)
+    print(f"{name}: {len(PROMPTS)} x {NEW_TOKENS} tokens equal")
+
+
+def main():
+    seamd, tool, run_model = seamd_path(), sys.argv[2], sys.argv[3]
+    with tempfile.TemporaryDirectory() as folder:
+        generate_messages(folder)
+        for name in NAMES:
+            check_model(name, pathlib.Path(folder), seamd, tool, run_model)
+
+
+if __name__ == "__main__":
+    main()
