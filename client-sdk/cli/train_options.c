@@ -240,7 +240,7 @@ seam_status seam_train_options_finish(seam_train_options *options, seam_error *e
         allocator_choose(o);
     }
     o->bits_lr = or_f32(o->bits_lr, 0.01f);
-    o->targets_by_model = o->targets == NULL;
+    o->targets_by_model = o->targets == NULL && o->prefix_tokens == 0;
     o->targets = o->targets != NULL ? o->targets : "q,v";
     SEAM_TRY(options_check(o, err));
     o->codec_fwd_in = o->dictionary ? "dictionary" : o->codec_fwd_in;

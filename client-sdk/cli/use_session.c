@@ -112,6 +112,7 @@ static seam_status adapter_shape(seam_session_options *session, const char *dire
     const char *const type = json_string_value(json_object_get(config, "peft_type"));
     if (type != NULL && strcmp(type, "PREFIX_TUNING") == 0) {
         session->lora_rank = 0;
+        session->lora_targets = 0;
         session->prefix_tokens =
             (uint32_t)json_integer_value(json_object_get(config, "num_virtual_tokens"));
         json_decref(config);
