@@ -19,6 +19,7 @@
 #include "rpc_server.h"
 #include "server_config.h"
 #include "session_table.h"
+#include "state_store.h"
 #include "trace.h"
 #include "try.h"
 
@@ -34,6 +35,7 @@ typedef struct seamd {
     seam_backend *backend;
     seam_registry *registry;
     seam_engine *engine;
+    seam_state_store *store; /* NULL without a state directory */
     seam_sessions *sessions;
     seam_server *server;
     seam_trace *trace;
@@ -104,9 +106,14 @@ static seam_status sessions_open(seamd *d, seam_error *err) {
         .cache_bytes_max = d->config.cache_bytes_max,
         .cache_dir = d->config.cache_dir[0] != '\0' ? d->config.cache_dir : NULL,
         .lease_ms = d->config.lease_timeout_ms,
+        .store = d->store,
+        .park_ms = UINT64_C(1000) * d->config.park_timeout_s,
+        .checkpoint_work_ms = UINT64_C(1000) * d->config.checkpoint_seconds,
+        .checkpoint_percent = d->config.checkpoint_percent,
         .trace = d->trace,
     };
-    return seam_sessions_create(&d->sessions, &options, err);
+    SEAM_TRY(seam_sessions_create(&d->sessions, &options, err));
+    return seam_sessions_recover(d->sessions, d->registry, err);
 }
 
 /* The ready file, then one line for people and scripts. */
@@ -142,8 +149,11 @@ static seam_status start(seamd *d, seam_error *err) {
     }
     seam_log(SEAM_LOG_INFO, "device", "device=%s backend=\"%s\"", config->device,
              seam_backend_describe(d->backend));
+    if (config->state_dir[0] != '\0') {
+        SEAM_TRY(seam_state_store_open(&d->store, config->state_dir, err));
+    }
     SEAM_TRY(seam_registry_create(&d->registry, d->backend, config, model_loaded, err));
-    /* Each call has at most one job, each session one to end it. */
+    /* Each call has at most one job, each session one to park or to end it. */
     const uint32_t jobs_max = config->streams_max + config->sessions_max + 1;
     SEAM_TRY(seam_engine_create(&d->engine, d->backend, jobs_max, err));
     SEAM_TRY(sessions_open(d, err));
@@ -170,19 +180,23 @@ static void trace_write(seamd *d) {
     seam_trace_destroy(d->trace);
 }
 
-/* Calls end first, then the engine's queue, then what they used. */
-static void stop(seamd *d) {
+/* Calls end first, then the engine's queue with the last checkpoints, then what they used. */
+static void stop(seamd *d, bool lost) {
     if (d->server != NULL && d->config.ready_file[0] != '\0') {
         (void)unlink(d->config.ready_file);
     }
     if (d->server != NULL) {
         seam_server_drain(d->server);
     }
+    if (d->sessions != NULL && d->engine != NULL && !lost) {
+        seam_sessions_park_all(d->sessions);
+    }
     seam_engine_destroy(d->engine);
     if (d->sessions != NULL) {
         seam_sessions_engine_ended(d->sessions);
     }
     seam_server_destroy(d->server);
+    seam_state_store_close(d->store);
     seam_sessions_destroy(d->sessions);
     trace_write(d);
     seam_registry_destroy(d->registry);
@@ -222,7 +236,7 @@ int main(int arg_count, char **args) {
     } else {
         (void)fprintf(stderr, "seamd: %s\n", err.text[0] ? err.text : seam_status_text(st));
     }
-    stop(&d);
+    stop(&d, seam_status_is_process_dead(st));
     seam_log(SEAM_LOG_INFO, "stopped", "status=%s", seam_status_name(st));
     return st == SEAM_OK ? EXIT_OK : seam_status_is_process_dead(st) ? EXIT_RESTART : EXIT_FAILED;
 }

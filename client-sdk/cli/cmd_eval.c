@@ -1,5 +1,6 @@
 /* `seam eval`: loss, perplexity, accuracy and exact match of a run, an adapter or the base model.
  */
+#include <math.h>
 #include <stdio.h>
 
 #include "evaluate.h"
@@ -12,7 +13,13 @@ typedef struct eval_options {
     const char *data;
     uint32_t rows, tokens_max, new_tokens, slots, examples, rows_max;
     bool truncate, exact_match;
+    float temperature, top_p;
+    uint64_t seed;
+    const char *samples_out;
+    uint32_t samples;
 } eval_options;
+
+#define TEMPERATURE_HUMANEVAL 0.2f
 
 static const seam_arg_spec eval_specs[] = {
     {"data", SEAM_ARG_TEXT, offsetof(eval_options, data), "FILE", "JSONL, may be gzipped"},
@@ -30,6 +37,15 @@ static const seam_arg_spec eval_specs[] = {
     {"slots", SEAM_ARG_U32, offsetof(eval_options, slots), "N", "texts generated at once [16]"},
     {"examples", SEAM_ARG_U32, offsetof(eval_options, examples), "N",
      "generated texts, and scores of choices, to show [0]"},
+    {"temperature", SEAM_ARG_F32, offsetof(eval_options, temperature), "X",
+     "of generated texts; 0: the most likely token [0; 0.2 with --samples-out]"},
+    {"top-p", SEAM_ARG_F32, offsetof(eval_options, top_p), "X",
+     "share of the probability to sample from [0.9]"},
+    {"seed", SEAM_ARG_U64, offsetof(eval_options, seed), "N", "of the sampling [0]"},
+    {"samples-out", SEAM_ARG_TEXT, offsetof(eval_options, samples_out), "FILE",
+     "write generated texts of HumanEval rows for its evaluator, which runs them"},
+    {"samples", SEAM_ARG_U32, offsetof(eval_options, samples), "N",
+     "with --samples-out: texts of each row [1]"},
     {NULL, SEAM_ARG_FLAG, 0, NULL, NULL},
 };
 
@@ -80,6 +96,9 @@ static void result_print(const seam_evaluation *e, const eval_options *o) {
     if (e->has_exact_match) {
         printf("  exact match %.1f %% (%u)", 100.0 * e->exact_match, e->exact_rows);
     }
+    if (e->samples > 0) {
+        printf("  %u samples in %s", e->samples, o->samples_out);
+    }
     if (e->choice_rows > 0) {
         printf("  accuracy %.1f %%, by length %.1f %% (%u rows with choices)", 100.0 * e->accuracy,
                100.0 * e->accuracy_norm, e->choice_rows);
@@ -120,7 +139,12 @@ static seam_status evaluate(const eval_options *o, const seam_use *use, seam_err
                                        .rows_max = o->rows_max,
                                        .slots = o->slots,
                                        .new_tokens_max = o->new_tokens,
-                                       .examples_max = o->examples};
+                                       .examples_max = o->examples,
+                                       .temperature = o->temperature,
+                                       .top_p = o->top_p,
+                                       .seed = o->seed,
+                                       .samples_path = o->samples_out,
+                                       .samples_per_row = o->samples};
     seam_evaluation evaluation;
     st = seam_evaluate(&evaluation, &args, err);
     if (st == SEAM_OK) {
@@ -131,8 +155,21 @@ static seam_status evaluate(const eval_options *o, const seam_use *use, seam_err
     return st;
 }
 
+static seam_status sampling_settle(eval_options *o, seam_error *err) {
+    if (o->samples != 0 && o->samples_out == NULL) {
+        return seam_error_set(err, SEAM_E_ARG, "--samples needs --samples-out");
+    }
+    if (isnan(o->temperature)) { /* not given */
+        o->temperature = o->samples_out != NULL ? TEMPERATURE_HUMANEVAL : 0.0f;
+    }
+    if (!(o->temperature >= 0.0f) || !(o->top_p > 0.0f && o->top_p <= 1.0f)) {
+        return seam_error_set(err, SEAM_E_ARG, "--temperature is below 0 or --top-p not in (0, 1]");
+    }
+    return SEAM_OK;
+}
+
 int seam_cmd_eval(int argc, char **argv, int first) {
-    eval_options o = {.exact_match = true};
+    eval_options o = {.exact_match = true, .temperature = NAN, .top_p = 0.9f};
     seam_error err = {0};
     const seam_arg_table tables[] = {{seam_common_specs, &o.use.common},
                                      {seam_server_specs, &o.use.server},
@@ -147,6 +184,9 @@ int seam_cmd_eval(int argc, char **argv, int first) {
     }
     if (st == SEAM_OK && (o.use.model == NULL || o.data == NULL)) {
         st = seam_error_set(&err, SEAM_E_ARG, "--model and --data are needed");
+    }
+    if (st == SEAM_OK) {
+        st = sampling_settle(&o, &err);
     }
     if (st != SEAM_OK) {
         return seam_cli_usage(&err, "eval");

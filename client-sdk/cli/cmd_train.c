@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "report_html.h"
+#include "run_resume.h"
 #include "train_run.h"
 
 static void summary_print(const json_t *report, const char *out);
@@ -13,16 +14,26 @@ static double number_of(const json_t *object, const char *name);
 int seam_cmd_train(int argc, char **argv, int first) {
     seam_train_options o;
     seam_error err = {0};
-    if (seam_train_options_parse(&o, argc, argv, first, &err) != SEAM_OK) {
+    json_t *texts = NULL; /* of a resumed run's options */
+    const bool resumes = seam_run_is_resume(argc, argv, first);
+    seam_status st = resumes ? seam_run_command_read(&o, &texts, argc, argv, first, &err)
+                             : seam_train_options_parse(&o, argc, argv, first, &err);
+    if (st == SEAM_E_ARG || (st != SEAM_OK && !resumes)) {
         return seam_cli_usage(&err, "train");
     }
-    if (o.common.help) {
+    if (st == SEAM_OK && o.common.help) {
         seam_train_options_help();
         return SEAM_EXIT_OK;
     }
+    if (st == SEAM_OK && !resumes) {
+        st = seam_run_command_write(o.out, argc, argv, first, &err);
+    }
+    if (st != SEAM_OK) {
+        return seam_cli_finish(st, &err, &(seam_common_options){.quiet = false});
+    }
     seam_run_catch_signals();
     json_t *report = NULL;
-    const seam_status st = seam_run_train(&report, &o, &err);
+    st = seam_run_train(&report, &o, &err);
     if (st == SEAM_OK && o.common.json) {
         seam_cli_print_json(report);
     } else if (st == SEAM_OK) {
@@ -30,6 +41,7 @@ int seam_cmd_train(int argc, char **argv, int first) {
     }
     json_decref(report);
     const int code = seam_cli_finish(st, &err, &o.common);
+    json_decref(texts);
     return code == SEAM_EXIT_OK && seam_run_is_interrupted() ? SEAM_EXIT_INTERRUPTED : code;
 }
 

@@ -1,4 +1,4 @@
-/* See evaluate.h. */
+/* Loss of rows, and what an evaluation says; see evaluate.h.  Generated texts: evaluate_texts.c. */
 #include "evaluate.h"
 
 #include <math.h>
@@ -10,34 +10,12 @@
 #include "progress.h"
 #include "try.h"
 
-#define ROWS_DEFAULT       4096u
-#define SLOTS_DEFAULT      16u
-#define NEW_TOKENS_MARGIN  16u
-#define NEW_TOKENS_CEILING 512u
-
-/* Texts being generated: one a row. */
-typedef struct texts {
-    const seam_tokenizer *tokenizer;
-    seam_ids *ids;
-    seam_prompt *prompts;
-    uint32_t count;
-    seam_status st;
-} texts;
+#define ROWS_DEFAULT 4096u
 
 static seam_status score_rows(seam_evaluation *ret, const seam_evaluation_args *args,
                               seam_error *err);
 static seam_status losses_sum(seam_evaluation *ret, const seam_evaluation_args *args,
                               seam_inference *inference, uint32_t rows_max, seam_error *err);
-static seam_status match_rows(seam_evaluation *ret, const seam_evaluation_args *args,
-                              seam_error *err);
-static seam_status texts_generate(texts *t, const seam_evaluation_args *args, seam_error *err);
-static seam_status texts_judge(seam_evaluation *ret, const texts *t,
-                               const seam_evaluation_args *args, seam_error *err);
-static void token_visit(void *user, uint32_t prompt_idx, const uint32_t *tokens,
-                        uint32_t token_count, bool last);
-static seam_status example_add(seam_evaluation *ret, const seam_evaluation_args *args,
-                               const seam_sample *sample, const char *generated, bool exact,
-                               seam_error *err);
 
 /* Rows of a request where none are asked for: no more than the server takes. */
 static seam_status rows_max_choose(uint32_t *ret, const seam_evaluation_args *args,
@@ -60,8 +38,9 @@ seam_status seam_evaluate(seam_evaluation *ret_evaluation, const seam_evaluation
     if (st == SEAM_OK) {
         st = score_rows(ret_evaluation, &args, err);
     }
-    if (st == SEAM_OK && args.exact_match && seam_data_format_of(args.data) != SEAM_DATA_TEXT) {
-        st = match_rows(ret_evaluation, &args, err);
+    const bool generates = args.exact_match || args.samples_path != NULL;
+    if (st == SEAM_OK && generates && seam_data_format_of(args.data) != SEAM_DATA_TEXT) {
+        st = seam_evaluate_texts(ret_evaluation, &args, err);
     }
     ret_evaluation->seconds = seam_progress_seconds() - begin;
     if (st != SEAM_OK) {
@@ -101,6 +80,14 @@ json_t *seam_evaluation_json(const seam_evaluation *e) {
                         e->has_exact_match ? json_real(e->exact_match) : json_null());
     if (e->has_exact_match) {
         json_object_set_new(value, "exact_rows", json_integer(e->exact_rows));
+    }
+    if (e->samples > 0) {
+        json_object_set_new(value, "samples", json_integer(e->samples));
+    }
+    if (e->temperature > 0.0f) {
+        json_object_set_new(value, "temperature", json_real((double)e->temperature));
+        json_object_set_new(value, "top_p", json_real((double)e->top_p));
+        json_object_set_new(value, "seed", json_integer((json_int_t)e->seed));
     }
     const bool has_choices = e->choice_rows > 0;
     json_object_set_new(value, "accuracy", has_choices ? json_real(e->accuracy) : json_null());
@@ -189,129 +176,5 @@ static seam_status losses_sum(seam_evaluation *ret, const seam_evaluation_args *
     ret->loss = score.loss_sum / n;
     ret->token_accuracy = (double)score.correct_tokens / n;
     ret->labelled_tokens = score.labelled_tokens;
-    return SEAM_OK;
-}
-
-/* ---- Exact match ---- */
-
-static seam_status match_rows(seam_evaluation *ret, const seam_evaluation_args *args,
-                              seam_error *err) {
-    texts t = {.tokenizer = args->tokenizer, .count = seam_data_count(args->data)};
-    t.ids = seam_mem_zalloc(t.count, sizeof *t.ids);
-    t.prompts = seam_mem_zalloc(t.count, sizeof *t.prompts);
-    seam_status st = SEAM_OK;
-    if (t.ids == NULL || t.prompts == NULL) {
-        st = seam_error_set(err, SEAM_E_MEMORY, "out of memory");
-    } else {
-        st = texts_generate(&t, args, err);
-    }
-    if (st == SEAM_OK) {
-        st = texts_judge(ret, &t, args, err);
-    }
-    for (uint32_t i = 0; t.ids != NULL && i < t.count; i++) {
-        seam_ids_deinit(&t.ids[i]);
-    }
-    seam_mem_free(t.prompts);
-    seam_mem_free(t.ids);
-    return st;
-}
-
-static seam_status texts_generate(texts *t, const seam_evaluation_args *args, seam_error *err) {
-    uint32_t prompt_longest = 0, completion_longest = 0;
-    for (uint32_t i = 0; i < t->count; i++) {
-        seam_sample sample;
-        seam_data_get(&sample, args->data, i);
-        t->prompts[i] = (seam_prompt){.ids = sample.ids, .count = sample.prompt_count};
-        const uint32_t completion = sample.token_count - sample.prompt_count;
-        prompt_longest =
-            sample.prompt_count > prompt_longest ? sample.prompt_count : prompt_longest;
-        completion_longest = completion > completion_longest ? completion : completion_longest;
-    }
-    seam_model_facts facts;
-    seam_model_describe(&facts, args->model);
-    uint32_t new_max = args->new_tokens_max;
-    if (new_max == 0) {
-        new_max = completion_longest + NEW_TOKENS_MARGIN;
-        new_max = new_max < NEW_TOKENS_CEILING ? new_max : NEW_TOKENS_CEILING;
-    }
-    seam_inference_options options = SEAM_INFERENCE_OPTIONS_INIT;
-    options.kind = SEAM_INFERENCE_GENERATE;
-    options.codec = args->codec;
-    options.base_model = args->base_model;
-    options.slot_count = args->slots != 0 ? args->slots : SLOTS_DEFAULT;
-    options.slot_count = options.slot_count < t->count ? options.slot_count : t->count;
-    options.positions_max = prompt_longest + new_max + 1;
-    if (options.positions_max > facts.context_max) {
-        options.positions_max = facts.context_max;
-    }
-    options.rows_max = args->rows_max;
-    if (options.rows_max < prompt_longest + options.slot_count) {
-        options.rows_max = prompt_longest + options.slot_count;
-    }
-    uint32_t stop_ids[SEAM_STOP_IDS_MAX];
-    seam_generation_options generation = SEAM_GENERATION_OPTIONS_INIT;
-    generation.new_tokens_max = new_max;
-    generation.stop_ids = stop_ids;
-    generation.stop_count = seam_stop_ids(stop_ids, args->tokenizer);
-    seam_inference *inference = NULL;
-    SEAM_TRY(seam_inference_open(&inference, args->session, &options, err));
-    const seam_status st = seam_model_generate(args->model, inference, t->prompts, t->count,
-                                               &generation, token_visit, t, err);
-    seam_inference_close(inference);
-    SEAM_TRY(st);
-    return t->st == SEAM_OK ? SEAM_OK : seam_error_set(err, t->st, "out of memory");
-}
-
-static void token_visit(void *user, uint32_t prompt_idx, const uint32_t *tokens,
-                        uint32_t token_count, bool last) {
-    (void)last;
-    texts *const t = user;
-    for (uint32_t i = 0; t->st == SEAM_OK && i < token_count; i++) {
-        size_t bytes = 0;
-        if (seam_tokenizer_token(&bytes, t->tokenizer, tokens[i]) != NULL) { /* else: padding */
-            t->st = seam_ids_append(&t->ids[prompt_idx], &tokens[i], 1);
-        }
-    }
-}
-
-static seam_status texts_judge(seam_evaluation *ret, const texts *t,
-                               const seam_evaluation_args *args, seam_error *err) {
-    seam_text text = {.count = 0};
-    seam_status st = SEAM_OK;
-    ret->has_exact_match = true;
-    ret->examples = args->examples_max > 0 ? json_array() : NULL;
-    for (uint32_t i = 0; st == SEAM_OK && i < t->count; i++) {
-        seam_sample sample;
-        seam_data_get(&sample, args->data, i);
-        text.count = 0;
-        st = seam_tokenizer_decode(&text, args->tokenizer, t->ids[i].ids, t->ids[i].count,
-                                   SEAM_DECODE_REPLY, err);
-        if (st == SEAM_OK) {
-            st = seam_text_append(&text, "", 1); /* ends it, also when nothing was generated */
-        }
-        if (st == SEAM_OK) {
-            const bool exact = seam_text_is_exact(text.bytes, sample.completion, sample.answer);
-            ret->exact_rows += exact;
-            st = seam_evaluation_group_add(ret, sample.group, exact);
-            if (st == SEAM_OK && i < args->examples_max) {
-                st = example_add(ret, args, &sample, text.bytes, exact, err);
-            }
-        }
-    }
-    ret->exact_match = (double)ret->exact_rows / (double)t->count;
-    seam_text_deinit(&text);
-    return st;
-}
-
-static seam_status example_add(seam_evaluation *ret, const seam_evaluation_args *args,
-                               const seam_sample *sample, const char *generated, bool exact,
-                               seam_error *err) {
-    seam_text prompt = {.count = 0};
-    SEAM_TRY(seam_tokenizer_decode(&prompt, args->tokenizer, sample->ids, sample->prompt_count,
-                                   SEAM_DECODE_SKIP_SPECIAL, err));
-    json_array_append_new(ret->examples, json_pack("{s:s%,s:s,s:s,s:b}", "prompt", prompt.bytes,
-                                                   prompt.count, "expected", sample->completion,
-                                                   "generated", generated, "exact", exact));
-    seam_text_deinit(&prompt);
     return SEAM_OK;
 }

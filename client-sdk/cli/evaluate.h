@@ -2,8 +2,13 @@
  * exact match by Generate.
  *
  * Exact match: the text generated from a row's prompt up to its end token equals the row's
- * completion (outer white space apart); for a row with `answer`, what follows "####" equals it
- * (thousands commas apart).
+ * completion (outer white space apart).  Of a row with `answer`, the answer alone: where the
+ * completion has \boxed{}, as MATH's have, the content of the text's last one, as LaTeX that is
+ * written otherwise but means the same (math_answer.h); else what follows "####" (thousands commas
+ * apart).
+ *
+ * Samples: rows of HumanEval (task_id) get as many texts as asked for, each up to the end of its
+ * function, in the form that its evaluator reads: {"task_id", "completion"}, a line each.
  *
  * Accuracy: the share of rows with choices whose likeliest choice is the right one.  A choice's
  * score is the sum of the log probabilities of its tokens after the prompt, the end token not
@@ -26,11 +31,15 @@ typedef struct seam_evaluation_args {
     const seam_data *data;
     const char *codec; /* NULL: the session's */
     bool base_model;
-    bool exact_match;        /* generate, too */
-    uint32_t rows_max;       /* of one request; 0: 4096, or what the server takes */
-    uint32_t slots;          /* generations in flight */
-    uint32_t new_tokens_max; /* 0: the longest completion and a little more */
-    uint32_t examples_max;   /* rows whose generated text, and whose scores, are kept */
+    bool exact_match;         /* generate, too */
+    uint32_t rows_max;        /* of one request; 0: 4096, or what the server takes */
+    uint32_t slots;           /* generations in flight */
+    uint32_t new_tokens_max;  /* 0: the longest completion and a little more */
+    uint32_t examples_max;    /* rows whose generated text, and whose scores, are kept */
+    float temperature, top_p; /* of generated texts; temperature 0: the most likely token */
+    uint64_t seed;
+    const char *samples_path; /* set: generated texts go there, nothing is matched */
+    uint32_t samples_per_row; /* 0: 1 */
 } seam_evaluation_args;
 
 typedef struct seam_evaluation {
@@ -41,6 +50,9 @@ typedef struct seam_evaluation {
     double accuracy, accuracy_norm; /* shares of choice_rows, if there are any */
     uint32_t rows, exact_rows, choice_rows;
     uint64_t labelled_tokens;
+    uint32_t samples;         /* written to samples_path */
+    float temperature, top_p; /* that texts were sampled with; 0: greedy */
+    uint64_t seed;
     double seconds;
     char codec[16];
     json_t *examples;      /* array of {prompt, expected, generated, exact}, or NULL */
@@ -49,7 +61,7 @@ typedef struct seam_evaluation {
 } seam_evaluation;
 
 /* SEAM_E_LIMIT (a row does not fit), SEAM_E_NONFINITE (the loss), and the errors of inference. */
-seam_status seam_evaluate(seam_evaluation *ret_evaluation, const seam_evaluation_args *args,
+seam_status seam_evaluate(seam_evaluation *ret_evaluation, const seam_evaluation_args *asked,
                           seam_error *err);
 void seam_evaluation_deinit(seam_evaluation *evaluation);
 json_t *seam_evaluation_json(const seam_evaluation *evaluation);
@@ -63,6 +75,12 @@ uint32_t seam_stop_ids(uint32_t ret_ids[SEAM_STOP_IDS_MAX], const seam_tokenizer
  * inference's.  SEAM_E_LIMIT, SEAM_E_NONFINITE (a score), and the errors of inference. */
 seam_status seam_evaluate_choices(seam_evaluation *evaluation, const seam_evaluation_args *args,
                                   seam_inference *inference, uint32_t rows_max, seam_error *err);
+/* Exact match, or samples.  SEAM_E_ARG (samples of rows without task_id), SEAM_E_LIMIT, SEAM_E_IO,
+ * and the errors of inference. */
+seam_status seam_evaluate_texts(seam_evaluation *evaluation, const seam_evaluation_args *args,
+                                seam_error *err);
+/* Bytes of a sample of HumanEval up to the end of its function. */
+size_t seam_function_end(const char *text);
 /* The first choice whose score (lengths: score / length) is not below another's. */
 uint32_t seam_choice_pick(const double *scores, const uint32_t *lengths, uint32_t count);
 /* Bytes of a choice without one space at its head; at least 1. */

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "evaluate.h"
+#include "math_answer.h"
 
 static void strip(const char **text, size_t *count) {
     static const char white[] = " \t\r\n";
@@ -46,6 +47,12 @@ static bool answer_matches(const char *generated, const char *answer) {
 }
 
 bool seam_text_is_exact(const char *generated, const char *completion, const char *answer) {
+    const char *boxed = NULL;
+    size_t boxed_bytes = 0;
+    if (answer != NULL && seam_math_boxed(&boxed, &boxed_bytes, completion)) {
+        return seam_math_boxed(&boxed, &boxed_bytes, generated) &&
+               seam_math_is_same(boxed, boxed_bytes, answer, strlen(answer));
+    }
     if (answer != NULL) {
         return answer_matches(generated, answer);
     }
@@ -54,6 +61,19 @@ bool seam_text_is_exact(const char *generated, const char *completion, const cha
     strip(&generated, &count);
     strip(&completion, &wanted_count);
     return count == wanted_count && memcmp(generated, completion, count) == 0;
+}
+
+/* Chen et al. 2021, arXiv:2107.03374, section 2.1: a sample ends where the function does, before
+ * the first of these. */
+static const char *const FUNCTION_ENDS[] = {"\nclass", "\ndef", "\n#", "\nif", "\nprint"};
+
+size_t seam_function_end(const char *text) {
+    size_t end = strlen(text);
+    for (size_t i = 0; i < sizeof FUNCTION_ENDS / sizeof FUNCTION_ENDS[0]; i++) {
+        const char *const at = strstr(text, FUNCTION_ENDS[i]);
+        end = at != NULL && (size_t)(at - text) < end ? (size_t)(at - text) : end;
+    }
+    return end;
 }
 
 uint32_t seam_choice_pick(const double *scores, const uint32_t *lengths, uint32_t count) {

@@ -34,9 +34,8 @@ void seam_run_report_set(seam_run_report *report, const char *name, json_t *gift
     json_object_set_new(report->root, name, gift_value);
 }
 
-void seam_run_report_step(double *ret_wire_bits, seam_run_report *report,
-                          const seam_train_report *step, uint32_t micro_count,
-                          const seam_session *session) {
+json_t *seam_run_report_entry(double *ret_wire_bits, const seam_train_report *step,
+                              uint32_t micro_count, const seam_session *session) {
     const uint64_t bf16_bytes = 4 * step->tokens * seam_session_channels(session) * 2;
     json_t *const sites = json_object();
     double bits = 0.0, values = 0.0;
@@ -80,20 +79,59 @@ void seam_run_report_step(double *ret_wire_bits, seam_run_report *report,
     json_object_set_new(entry, "bits_target", json_real(s->bits_target));
     json_object_set_new(entry, "link_bits_per_second", json_real(s->link_bits_per_second));
     json_object_set_new(entry, "sites", sites);
-    json_array_append_new(report->steps, entry);
-    report->seconds += step->seconds;
-    report->encode_seconds += s->encode_seconds;
-    report->decode_seconds += s->decode_seconds;
-    report->server_codec_seconds += s->server_codec_seconds;
-    report->loss_sum += step->loss * (double)step->labelled_tokens;
-    report->tokens += step->tokens;
-    report->labelled_tokens += step->labelled_tokens;
-    report->bytes_sent += s->bytes_sent;
-    report->bytes_received += s->bytes_received;
-    report->bf16_bytes += bf16_bytes;
-    report->bits_weighted += bits;
-    report->values += values;
     *ret_wire_bits = values > 0.0 ? bits / values : 0.0;
+    return entry;
+}
+
+static double real_of(const json_t *entry, const char *name) {
+    return json_number_value(json_object_get(entry, name));
+}
+
+static uint64_t count_of(const json_t *entry, const char *name) {
+    return (uint64_t)json_integer_value(json_object_get(entry, name));
+}
+
+static void sums_add(seam_run_report *report, const json_t *entry) {
+    const char *name = NULL;
+    json_t *site = NULL;
+    const uint64_t labelled = count_of(entry, "labelled_tokens");
+    report->seconds += real_of(entry, "seconds");
+    report->encode_seconds += real_of(entry, "encode_seconds");
+    report->decode_seconds += real_of(entry, "decode_seconds");
+    report->server_codec_seconds += real_of(entry, "server_codec_seconds");
+    report->loss_sum += real_of(entry, "loss") * (double)labelled;
+    report->tokens += count_of(entry, "tokens");
+    report->labelled_tokens += labelled;
+    report->bytes_sent += count_of(entry, "bytes_sent");
+    report->bytes_received += count_of(entry, "bytes_received");
+    report->bf16_bytes += count_of(entry, "bf16_bytes");
+    json_object_foreach(json_object_get(entry, "sites"), name, site) {
+        if (strncmp(name, "fwd", 3) == 0) { /* all sites have as many channels */
+            const double rows = real_of(site, "rows");
+            report->bits_weighted += real_of(site, "mean_bits") * rows;
+            report->values += rows;
+        }
+    }
+}
+
+void seam_run_report_add(seam_run_report *report, json_t *gift_entry) {
+    if (gift_entry != NULL) {
+        sums_add(report, gift_entry);
+        json_array_append_new(report->steps, gift_entry);
+    }
+}
+
+void seam_run_report_cut(seam_run_report *report, size_t count) {
+    const seam_run_report kept = *report;
+    size_t idx = 0;
+    json_t *entry = NULL;
+    while (json_array_size(report->steps) > count) {
+        json_array_remove(report->steps, json_array_size(report->steps) - 1);
+    }
+    *report = (seam_run_report){.root = kept.root, .steps = kept.steps, .eval = kept.eval};
+    json_array_foreach(report->steps, idx, entry) {
+        sums_add(report, entry);
+    }
 }
 
 /* min, tenth percentile, median, ninetieth percentile, max. */

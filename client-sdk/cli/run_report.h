@@ -38,10 +38,14 @@ seam_status seam_run_report_init(seam_run_report *report, seam_error *err);
 void seam_run_report_deinit(seam_run_report *report);
 /* Takes over `value` (may be NULL: out of memory, found when the report is written). */
 void seam_run_report_set(seam_run_report *report, const char *name, json_t *gift_value);
-/* Adds a step; *ret_wire_bits: mean of the codes of both forward sites. */
-void seam_run_report_step(double *ret_wire_bits, seam_run_report *report,
-                          const seam_train_report *step, uint32_t micro_count,
-                          const seam_session *session);
+/* A step as an entry of steps[]; *ret_wire_bits: mean of the codes of both forward sites.  NULL:
+ * out of memory. */
+json_t *seam_run_report_entry(double *ret_wire_bits, const seam_train_report *step,
+                              uint32_t micro_count, const seam_session *session);
+/* Adds an entry, whether just made or of an earlier process of the run. */
+void seam_run_report_add(seam_run_report *report, json_t *gift_entry);
+/* Leaves the first `count` steps: the run goes on from there. */
+void seam_run_report_cut(seam_run_report *report, size_t count);
 void seam_run_report_eval(seam_run_report *report, const char *name,
                           const seam_evaluation *evaluation);
 /* Totals, final widths and peak memory, then the file.  SEAM_E_IO, SEAM_E_MEMORY. */

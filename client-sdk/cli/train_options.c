@@ -19,6 +19,9 @@ static const seam_arg_spec run_specs[] = {
     OPTION("eval-data", SEAM_ARG_TEXT, eval_data, "FILE",
            "rows to evaluate on before and after; accuracy where they have choices and label"),
     OPTION("out", SEAM_ARG_TEXT, out, "DIR", "run folder: adapter/, report.json, report.html"),
+    OPTION("resume", SEAM_ARG_TEXT, resume, "DIR",
+           "go on with the run of this folder, from where it ended; other options are those of "
+           "the run, and of them only these may change: server, threads, quiet, json"),
     OPTION("preset", SEAM_ARG_TEXT, preset, "TASK",
            "the paper's settings: gsm8k, math, codealpaca, boolq, arc_challenge, winogrande, "
            "commonsense_qa"),

@@ -5,8 +5,10 @@
 
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "arena.h"
 #include "batcher.h"
 #include "codec.h"
 #include "directory.h"
@@ -15,6 +17,7 @@
 #include "report_html.h"
 #include "run_files.h"
 #include "run_report.h"
+#include "run_resume.h"
 #include "try.h"
 #include "use_session.h"
 
@@ -37,6 +40,9 @@ typedef struct training {
     char adapter_path[SEAM_RUN_PATH_BYTES];
     uint64_t saved_steps; /* steps in the adapter that stands in the run folder; 0: none */
     seam_train_report last;
+    uint32_t micro_count; /* of the step in flight */
+    double wire_bits;     /* of the last step */
+    uint64_t state_hash;  /* after it; 0: no step yet */
 } training;
 
 static volatile sig_atomic_t interrupted;
@@ -44,8 +50,13 @@ static volatile sig_atomic_t interrupted;
 static seam_status prepare(training *t, seam_error *err);
 static seam_status data_open(training *t, seam_error *err);
 static seam_status session_open(training *t, seam_error *err);
+static seam_status session_make(training *t, seam_error *err);
+static seam_status session_resume(training *t, seam_error *err);
+static void step_committed(void *user, const seam_step_report *report);
 static seam_status train(training *t, seam_error *err);
 static seam_status step_run(training *t, uint64_t step, seam_error *err);
+static seam_status steps_run(training *t, seam_error *err);
+static void went_back(training *t, seam_error *err);
 static seam_status adapter_save(training *t, seam_error *err);
 static seam_status evaluate(training *t, const char *name, const char *codec, bool base_model,
                             seam_error *err);
@@ -152,9 +163,9 @@ static seam_status data_open(training *t, seam_error *err) {
     return SEAM_OK;
 }
 
-static seam_status session_open(training *t, seam_error *err) {
+/* A new session; its journal begins when all that can be refused has passed. */
+static seam_status session_make(training *t, seam_error *err) {
     const seam_train_options *const o = &t->o;
-    SEAM_TRY(seam_model_find(t->server_model, t->client, o->server_model, &t->facts, err));
     seam_session_options options;
     SEAM_TRY(seam_train_session_options(&options, o, err));
     if (o->targets_by_model) {
@@ -172,6 +183,46 @@ static seam_status session_open(training *t, seam_error *err) {
     }
     SEAM_TRY(seam_session_file_write(
         o->out, o->server.server != NULL ? o->server.server : "127.0.0.1:50051", t->session, err));
+    return seam_session_journal(t->session, o->out, err);
+}
+
+/* A step of an earlier process: its note is the report's entry. */
+static seam_status note_take(void *user, uint64_t step_count, const void *bytes, size_t count) {
+    training *const t = user;
+    json_error_t why;
+    json_t *const entry = json_loadb(bytes, count, 0, &why);
+    const char *const hash = json_string_value(json_object_get(entry, "state_hash"));
+    if (hash == NULL || step_count != json_array_size(t->report.steps) + 1) {
+        json_decref(entry);
+        return SEAM_E_FORMAT;
+    }
+    t->state_hash = strtoull(hash, NULL, 16);
+    seam_run_report_add(&t->report, entry);
+    return SEAM_OK;
+}
+
+static seam_status session_resume(training *t, seam_error *err) {
+    seam_session_file file;
+    SEAM_TRY(seam_session_file_read(&file, t->o.out, err));
+    SEAM_TRY(seam_session_resume(&t->session, t->client, file.id, file.secret, t->o.out, err));
+    const seam_status st = seam_session_notes(t->session, note_take, t, err);
+    if (st != SEAM_OK) {
+        return seam_error_set(err, st, "%.300s: the notes of its steps are not whole", t->o.out);
+    }
+    json_t *const before = seam_run_before_read(t->o.out);
+    if (before != NULL) {
+        json_object_set_new(t->report.eval, "before", before);
+    }
+    seam_progress_note(&t->progress, "resumed after step %llu",
+                       (unsigned long long)seam_session_committed_steps(t->session));
+    return SEAM_OK;
+}
+
+static seam_status session_open(training *t, seam_error *err) {
+    const seam_train_options *const o = &t->o;
+    SEAM_TRY(seam_model_find(t->server_model, t->client, o->server_model, &t->facts, err));
+    SEAM_TRY(o->resume != NULL ? session_resume(t, err) : session_make(t, err));
+    seam_session_on_commit(t->session, step_committed, t);
     SEAM_TRY(seam_trainer_create(&t->trainer, t->session, t->model, err));
     if (o->trace != NULL) {
         SEAM_TRY(seam_session_trace(t->session, 0, err));
@@ -200,20 +251,46 @@ static seam_status session_open(training *t, seam_error *err) {
 
 /* ---- Steps ---- */
 
-static seam_status train(training *t, seam_error *err) {
+/* The run goes on from where the session has gone back to. */
+static void went_back(training *t, seam_error *err) {
+    const uint64_t step = seam_session_committed_steps(t->session);
+    seam_progress_note(&t->progress, "the server lost steps: again from step %llu",
+                       (unsigned long long)step);
+    seam_run_report_cut(&t->report, (size_t)step);
+    *err = (seam_error){0};
+}
+
+/* From the session's step to the last one. */
+static seam_status steps_run(training *t, seam_error *err) {
     const seam_train_options *const o = &t->o;
-    const bool f32 = strcmp(o->codec, "f32") == 0;
-    if (t->eval_data != NULL && o->eval_before) {
-        SEAM_TRY(evaluate(t, "before", f32 ? "f32" : "bf16", o->adapter == NULL, err));
-    }
-    seam_progress_init(&t->progress, o->common.quiet);
-    for (uint64_t step = 0; step < o->steps && !interrupted; step++) {
+    uint64_t step = seam_session_committed_steps(t->session);
+    while (step < o->steps && !interrupted) {
         SEAM_TRY(step_run(t, step, err));
-        if ((step + 1) % o->save_every == 0 && step + 1 < o->steps) {
+        step++;
+        if (step % o->save_every == 0 && step < o->steps) {
             SEAM_TRY(adapter_save(t, err));
         }
     }
-    SEAM_TRY(adapter_save(t, err));
+    return SEAM_OK;
+}
+
+static seam_status train(training *t, seam_error *err) {
+    const seam_train_options *const o = &t->o;
+    const bool f32 = strcmp(o->codec, "f32") == 0;
+    if (t->eval_data != NULL && o->eval_before && json_object_size(t->report.eval) == 0) {
+        SEAM_TRY(evaluate(t, "before", f32 ? "f32" : "bf16", o->adapter == NULL, err));
+        SEAM_TRY(seam_run_before_write(o->out, json_object_get(t->report.eval, "before"), err));
+    }
+    seam_progress_init(&t->progress, o->common.quiet);
+    seam_status st = SEAM_OK;
+    do { /* a server that comes back behind the last save sends us back as well */
+        st = steps_run(t, err);
+        st = st == SEAM_OK ? adapter_save(t, err) : st;
+        if (st == SEAM_E_ROLLED_BACK) {
+            went_back(t, err);
+        }
+    } while (st == SEAM_E_ROLLED_BACK);
+    SEAM_TRY(st);
     if (t->eval_data != NULL && !interrupted) {
         SEAM_TRY(evaluate_after(t, err));
     }
@@ -239,17 +316,16 @@ static seam_status step_run(training *t, uint64_t step, seam_error *err) {
                                        .sample_ids = micro->sample_ids};
     }
     t->last = (seam_train_report)SEAM_TRAIN_REPORT_INIT;
+    t->micro_count = batch.micro_count;
     seam_status st = seam_trainer_step(t->trainer, micros, batch.micro_count, &t->last, err);
     if (st != SEAM_OK) {
         return seam_error_prefix(err, st, "step %llu", (unsigned long long)step);
     }
-    double wire_bits = 0.0;
-    seam_run_report_step(&wire_bits, &t->report, &t->last, batch.micro_count, t->session);
     const seam_progress_step shown = {
         .step = step + 1,
         .step_count = t->o.steps,
         .loss = t->last.loss,
-        .mean_bits = wire_bits,
+        .mean_bits = t->wire_bits,
         .bytes = t->last.step.bytes_sent + t->last.step.bytes_received,
         .tokens_per_second = (double)t->last.tokens / t->last.seconds,
     };
@@ -257,10 +333,39 @@ static seam_status step_run(training *t, uint64_t step, seam_error *err) {
     return SEAM_OK;
 }
 
+/* Between commit and record: the step's entry is kept with the record, for a process after this. */
+static void step_committed(void *user, const seam_step_report *report) {
+    training *const t = user;
+    t->last.step = *report;
+    t->state_hash = report->state_hash;
+    json_t *const entry =
+        seam_run_report_entry(&t->wire_bits, &t->last, t->micro_count, t->session);
+    const size_t count = json_dumpb(entry, NULL, 0, JSON_COMPACT);
+    char *const text = count > 0 ? seam_mem_alloc(count) : NULL;
+    if (text != NULL && json_dumpb(entry, text, count, JSON_COMPACT) == count) {
+        (void)seam_session_note(t->session, text, count);
+    }
+    seam_mem_free(text);
+    seam_run_report_add(&t->report, entry);
+}
+
+/* What is saved must be what was committed last: a server that has restarted may be behind until
+ * the session attaches again, which then says SEAM_E_ROLLED_BACK. */
 static seam_status adapter_save(training *t, seam_error *err) {
-    SEAM_TRY(seam_session_export(t->session, t->adapter_path, NULL, err));
-    t->saved_steps = seam_session_committed_steps(t->session);
-    return SEAM_OK;
+    for (;;) {
+        uint64_t hash = 0;
+        seam_error why = {0};
+        const seam_status st = seam_session_export(t->session, t->adapter_path, &hash, &why);
+        if (st == SEAM_OK && (t->state_hash == 0 || hash == t->state_hash)) {
+            t->saved_steps = seam_session_committed_steps(t->session);
+            return SEAM_OK;
+        }
+        if (st != SEAM_OK && st != SEAM_E_UNAVAILABLE && st != SEAM_E_DEVICE_LOST) {
+            *err = why;
+            return st;
+        }
+        SEAM_TRY(seam_session_reattach(t->session, err)); /* waits as the steps do */
+    }
 }
 
 /* ---- Evaluation and results ---- */

@@ -112,6 +112,10 @@ static seam_status session_start(seam_session **ret_session, seam_client *client
         st = model_identity(&s->model_identity, client,
                             message->config != NULL ? message->config->model : "", err);
     }
+    if (st == SEAM_OK) { /* where a server that comes back without a step sends us */
+        s->record_step_count = message->committed_step_count;
+        st = seam_state_save(&s->record, s);
+    }
     if (st != SEAM_OK) {
         seam_session_close(s);
         return st;

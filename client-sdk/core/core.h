@@ -14,6 +14,9 @@
  *   rate.c            the target by the link's bandwidth
  *   inference.c       Forward and Generate
  *   adapter_files.c   export and import
+ *   session_record.c  what is on record of each step; going back to one
+ *   state_walk.c      the state of a record
+ *   journal.c         the file of records
  *
  * Invariant: everything sent in the step in flight is kept (session.micros[].sent) until its
  * commit, so that a broken stream is answered by sending the same bytes again. */
@@ -25,6 +28,7 @@
 #include "arbiter.h"
 #include "client_proto.h"
 #include "coder.h"
+#include "journal.h"
 #include "rate.h"
 #include "seam.h"
 #include "seam/v1/service.pb-c.h"
@@ -111,6 +115,7 @@ struct seam_session {
     seam_rate_sample rate_sample; /* of the last step: all that its decision went by */
     double step_begin_seconds;    /* when the step in flight began */
     double link_seconds;          /* of it: spent waiting for the link and the server */
+    double drive_begin_seconds;   /* when the wait that is under way began; 0: none is */
     double attach_seconds;        /* when Attach was sent; 0: not under way */
     double rtt_seconds;           /* of the last Attach; 0: not known */
 
@@ -144,6 +149,17 @@ struct seam_session {
     seam_step_report report;
     seam_trace *trace;                   /* NULL: nobody looks */
     uint64_t step_number, step_begin_ns; /* timeline: of the step in flight */
+
+    /* session_record.c */
+    seam_journal *journal; /* NULL: only the newest state is kept, in `record` */
+    seam_buffer record;    /* a state, that after record_step_count steps */
+    uint64_t record_step_count;
+    seam_buffer note;          /* the caller's, for the next record */
+    seam_commit_fn *commit_fn; /* or NULL */
+    void *commit_user;
+    uint64_t durable_told, durable_before; /* newest checkpoints that the server told of */
+    bool confirm_due;                      /* durable_before is to be confirmed */
+    bool went_back;                        /* the last Attached said ROLLBACK */
 
     /* Reception of one tensor. */
     bool rx_active, rx_wanted; /* wanted: decode, not only digest */
@@ -213,12 +229,34 @@ typedef enum seam_goal {
     SEAM_GOAL_FORWARD,  /* the reply of the micro-batch has come */
     SEAM_GOAL_BACKWARD, /* the backward tensor has been sent; with bwd_in: its answer has come */
     SEAM_GOAL_COMMIT,   /* the commit has come */
+    SEAM_GOAL_ATTACHED, /* the stream stands and no step is in flight */
 } seam_goal;
 seam_status seam_link_drive(seam_session *session, seam_goal goal, seam_error *err);
 /* Receive until site_in has an allocation for `step`. */
 seam_status seam_link_await_alloc(seam_session *session, uint64_t step, seam_error *err);
 void seam_link_close(seam_session *session);
+/* The stream is of no use any more: the next drive opens another. */
+void seam_link_lose(seam_session *session, const char *why);
 seam_status seam_session_check_cancel(seam_session *session, seam_error *err);
+
+/* session_record.c */
+/* At the commit: counts, rate control, the caller's note, the record.  SEAM_E_IO and what else
+ * journal.h has: the step is committed at the server and not here. */
+seam_status seam_step_record(seam_session *session, seam_error *err);
+/* The state hash on record of that step, put into *ret_place; NULL: none. */
+const uint64_t *seam_record_hash(uint64_t *ret_place, const seam_session *session, uint64_t step);
+/* The server has told of a durable checkpoint; its confirmation has been sent. */
+void seam_record_durable(seam_session *session, uint64_t step_count);
+void seam_record_confirmed(seam_session *session);
+/* Back to the state after step_count steps, between two steps.  SEAM_E_UNIMPLEMENTED: no journal;
+ * SEAM_E_DATA_LOSS, SEAM_E_MEMORY, SEAM_E_IO. */
+seam_status seam_record_restore(seam_session *session, uint64_t step_count, seam_error *err);
+
+/* state_walk.c.  SEAM_E_FORMAT: not a state of this session, which is of no use then. */
+seam_status seam_state_save(seam_buffer *ret_bytes, seam_session *session);
+seam_status seam_state_load(seam_session *session, seam_buffer *bytes);
+/* Only what was decided by clocks and what follows from it. */
+seam_status seam_state_load_decisions(seam_session *session, seam_buffer *bytes);
 
 /* receive.c: the next message of the Train stream. */
 seam_status seam_receive_one(seam_session *session, seam_error *err);
@@ -277,8 +315,12 @@ void seam_session_span_end(const seam_session *session, const char *name, uint32
 /* settle.c: what a step that has been committed means for widths and budgets. */
 seam_status seam_step_settle(seam_session *session, const Seam__V1__Commit *commit,
                              seam_error *err);
-/* settle.c: after the commit: the step's times and bytes, and the target that they allow. */
+/* settle.c: after the commit: the step's bytes and times into the report; the target that they
+ * allow. */
+void seam_step_count_bytes(seam_session *session);
 void seam_step_judge_rate(seam_session *session);
+/* settle.c: a proposal without an answer is packed again. */
+seam_status seam_step_propose_again(seam_session *session);
 /* settle.c: the ranges of the micro-batch of site 0 that was just encoded with `alloc`. */
 seam_status seam_step_add_spans(seam_session *session, const seam_alloc *alloc);
 /* settle.c: the gates' sums take a gate signal (surrogate) or dx (exact) of the micro-batch. */

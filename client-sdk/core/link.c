@@ -24,6 +24,7 @@ static seam_status failed(seam_session *s, seam_error *err);
 static seam_status stream_connect(seam_session *s, seam_error *err);
 static void stream_drop(seam_session *s);
 static seam_status attach_send(seam_session *s, const seam_client_action *action, seam_error *err);
+static seam_status confirm_send(seam_session *s, seam_error *err);
 static seam_status begin_send(seam_session *s, seam_error *err);
 static seam_status tensor_send(seam_session *s, uint32_t micro, const seam_buffer *frames,
                                seam_error *err);
@@ -32,12 +33,13 @@ static seam_status packed_send(seam_session *s, const uint8_t *bytes, size_t cou
 static seam_status step_restart(seam_session *s, const seam_client_action *action, seam_error *err);
 
 seam_status seam_link_drive(seam_session *session, seam_goal goal, seam_error *err) {
-    const double begin = seam_now_seconds();
+    session->drive_begin_seconds = seam_now_seconds();
     seam_status st = SEAM_OK;
     while (st == SEAM_OK && !goal_reached(session, goal)) {
         st = turn(session, false, err);
     }
-    session->link_seconds += seam_now_seconds() - begin;
+    session->link_seconds += seam_now_seconds() - session->drive_begin_seconds;
+    session->drive_begin_seconds = 0.0;
     return st;
 }
 
@@ -55,6 +57,16 @@ void seam_link_close(seam_session *session) {
     stream_drop(session);
 }
 
+void seam_link_lose(seam_session *session, const char *why) {
+    stream_drop(session);
+    session->rx_active = session->rx_signal_due = false;
+    const seam_stream_lost_args args = {.status = SEAM_E_UNAVAILABLE,
+                                        .text = why,
+                                        .random = seam_random_u32(),
+                                        .now_ms = seam_now_ms()};
+    seam_client_proto_stream_lost(&session->proto, &args);
+}
+
 static bool goal_reached(const seam_session *s, seam_goal goal) {
     switch (goal) {
     case SEAM_GOAL_BEGIN:
@@ -66,6 +78,8 @@ static bool goal_reached(const seam_session *s, seam_goal goal) {
                (!seam_codec_plan_has_input_gradient(&s->config.codec) || s->dx_received);
     case SEAM_GOAL_COMMIT:
         return s->commit_done;
+    case SEAM_GOAL_ATTACHED:
+        return seam_client_proto_is_attached(&s->proto);
     }
     return true;
 }
@@ -89,6 +103,9 @@ static seam_status turn(seam_session *s, bool receive_only, seam_error *err) {
     SEAM_TRY(seam_session_check_cancel(s, err));
     if (local.status == SEAM_OK) {
         (void)seam_error_set(&local, st, "%s", seam_status_text(st));
+    }
+    if (st == SEAM_E_ROLLED_BACK) { /* nothing is wrong: the caller begins again from there */
+        return seam_error_set(err, st, "%s", local.text);
     }
     return failed(s, &local) == SEAM_OK ? SEAM_OK
                                         : seam_error_set(err, local.status, "%s", local.text);
@@ -124,6 +141,7 @@ static seam_status act(seam_session *s, const seam_client_action *action, seam_e
     case SEAM_CLIENT_RESTORE:
         return step_restart(s, action, err);
     case SEAM_CLIENT_JOURNAL:
+        SEAM_TRY(seam_step_record(s, err));
         seam_client_proto_journaled(&s->proto);
         s->commit_done = true;
         return SEAM_OK;
@@ -224,8 +242,25 @@ static seam_status attach_send(seam_session *s, const seam_client_action *action
     return packed_send(s, packed, count, err);
 }
 
+/* The record of a later step is flushed: the server need not go back further than this one. */
+static seam_status confirm_send(seam_session *s, seam_error *err) {
+    Seam__V1__CheckpointConfirm confirm = SEAM__V1__CHECKPOINT_CONFIRM__INIT;
+    Seam__V1__TrainRequest request = SEAM__V1__TRAIN_REQUEST__INIT;
+    confirm.step = s->durable_before;
+    request.body_case = SEAM__V1__TRAIN_REQUEST__BODY_CHECKPOINT_CONFIRM;
+    request.checkpoint_confirm = &confirm;
+    uint8_t packed[32];
+    SEAM_ASSERT(protobuf_c_message_get_packed_size(&request.base) <= sizeof packed);
+    SEAM_TRY(packed_send(s, packed, protobuf_c_message_pack(&request.base, packed), err));
+    seam_record_confirmed(s);
+    return SEAM_OK;
+}
+
 /* Everything here may be sent again: the server judges repetitions by version and digest. */
 static seam_status begin_send(seam_session *s, seam_error *err) {
+    if (s->confirm_due) {
+        SEAM_TRY(confirm_send(s, err));
+    }
     if (s->budget.count > 0) {
         SEAM_TRY(packed_send(s, s->budget.data, s->budget.count, err));
     }
@@ -268,14 +303,18 @@ static seam_status packed_send(seam_session *s, const uint8_t *bytes, size_t cou
     return st;
 }
 
-/* The server has lost the step in flight and nothing else: what was sent is sent again, and what
- * came back is taken again. */
+/* The server has dropped the step in flight and nothing else: what was sent is sent again, and what
+ * came back is taken again.  Where it went back, or the exact signal's sums cannot be made again
+ * from what is kept, the caller takes the step from its start. */
 static seam_status step_restart(seam_session *s, const seam_client_action *action,
                                 seam_error *err) {
     const uint64_t committed = seam_session_committed_steps(s);
-    if (action->step != committed || (s->config.codec.gate_signal_exact && s->micro_next > 0)) {
-        return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
-                              "the server went back to step %llu, this client is at %llu",
+    const bool kept = action->step == committed && !s->went_back &&
+                      !(s->config.codec.gate_signal_exact && s->micro_next > 0);
+    if (!kept) {
+        SEAM_TRY(seam_record_restore(s, action->step, err));
+        seam_client_proto_restored(&s->proto, action->step, seam_now_ms());
+        return seam_error_set(err, SEAM_E_ROLLED_BACK, "back to step %llu from step %llu",
                               (unsigned long long)action->step, (unsigned long long)committed);
     }
     seam_client_proto_restored(&s->proto, committed, seam_now_ms());

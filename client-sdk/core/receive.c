@@ -94,14 +94,18 @@ static seam_status attached_take(seam_session *s, const Seam__V1__Attached *atta
     s->rtt_seconds = seam_now_seconds() - s->attach_seconds;
     s->credit_limited = attached->credit_bytes > 0;
     s->credit_bytes = attached->credit_bytes;
+    s->went_back = args.action == SEAM_ATTACH_ROLLBACK;
     return seam_client_proto_attached(&s->proto, &args, err);
 }
 
 static seam_status commit_take(seam_session *s, const Seam__V1__Commit *commit, seam_error *err) {
     bool is_new = false;
-    SEAM_TRY(seam_client_proto_commit(&is_new, &s->proto, commit->step, commit->state_hash, NULL,
-                                      seam_now_ms(), err));
+    uint64_t known = 0;
+    SEAM_TRY(seam_client_proto_commit(&is_new, &s->proto, commit->step, commit->state_hash,
+                                      seam_record_hash(&known, s, commit->step), seam_now_ms(),
+                                      err));
     s->lost_since_ms = 0;
+    seam_record_durable(s, commit->durable_step_count);
     return is_new ? seam_step_settle(s, commit, err) : SEAM_OK;
 }
 

@@ -148,6 +148,26 @@ static seam_status fill_settle(seam_session *s, const Seam__V1__Commit *commit,
     return widths_propose(s, commit->step);
 }
 
+seam_status seam_step_propose_again(seam_session *session) {
+    const seam_alloc *const alloc = seam_site_unanswered(session->site_in);
+    return alloc != NULL ? proposal_pack(session, alloc) : SEAM_OK;
+}
+
+void seam_step_count_bytes(seam_session *session) {
+    seam_session *const s = session;
+    const seam_transport_counts now = s->client->net->counts(s->client->transport);
+    s->report.bytes_sent = now.bytes_sent - s->step_start.bytes_sent;
+    s->report.bytes_received = now.bytes_received - s->step_start.bytes_received;
+    s->report.encode_seconds = s->encode_seconds;
+    s->report.decode_seconds = s->decode_seconds;
+    s->report.bits_target = (double)s->arbiter.config.bits_target;
+    if (s->drive_begin_seconds > 0.0) { /* the wait for this very commit */
+        const double seconds = seam_now_seconds();
+        s->link_seconds += seconds - s->drive_begin_seconds;
+        s->drive_begin_seconds = seconds;
+    }
+}
+
 void seam_step_judge_rate(seam_session *session) {
     seam_session *const s = session;
     const double seconds = seam_now_seconds() - s->step_begin_seconds;
@@ -161,7 +181,6 @@ void seam_step_judge_rate(seam_session *session) {
             rows += (double)row->rows;
         }
     }
-    s->report.bits_target = (double)s->arbiter.config.bits_target;
     if (!s->config.rate_auto || rows == 0.0) {
         return;
     }

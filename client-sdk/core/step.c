@@ -238,13 +238,7 @@ seam_status seam_step_commit(seam_session *session, seam_step_report *report, se
     }
     const uint64_t begin_ns = seam_trace_begin(s->trace);
     SEAM_TRY(seam_link_drive(s, SEAM_GOAL_COMMIT, err));
-    const seam_transport_counts now = s->client->net->counts(s->client->transport);
-    s->report.bytes_sent = now.bytes_sent - s->step_start.bytes_sent;
-    s->report.bytes_received = now.bytes_received - s->step_start.bytes_received;
-    s->report.encode_seconds = s->encode_seconds;
-    s->report.decode_seconds = s->decode_seconds;
     s->step_open = false;
-    seam_step_judge_rate(s);
     seam_session_span_end(s, "commit", SEAM_TRACE_NO_MICRO, begin_ns);
     seam_session_span_end(s, "step", SEAM_TRACE_NO_MICRO, s->step_begin_ns);
     if (report != NULL) {

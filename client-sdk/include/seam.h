@@ -224,6 +224,18 @@ SEAM_API seam_status seam_session_create(seam_session **ret_session, seam_client
                                          const seam_session_options *options, seam_error *err);
 
 #define SEAM_SECRET_BYTES 32
+/* Keeps a journal of a new session in this folder (which exists): a record a step, flushed before
+ * the next one.  With it the session survives this process (seam_session_resume) and a server that
+ * comes back at an earlier step.  SEAM_E_STATE: a step has begun, or another process has the
+ * folder's journal; SEAM_E_IO. */
+SEAM_API seam_status seam_session_journal(seam_session *session, const char *folder,
+                                          seam_error *err);
+/* Takes up the session whose journal this is, where its last record says.  SEAM_E_NOT_FOUND
+ * (journal or session), SEAM_E_DENIED, SEAM_E_STATE (another process has it), SEAM_E_DATA_LOSS
+ * (damaged), SEAM_E_UNIMPLEMENTED (codec aqsgd, whose cache no journal holds). */
+SEAM_API seam_status seam_session_resume(seam_session **ret_session, seam_client *client,
+                                         const char *session_id, const uint8_t *secret,
+                                         const char *folder, seam_error *err);
 /* Takes up an existing session: export, inference, delete, and training of a session whose
  * compressor has no state on this side (f32, bf16, affine, or no step yet).
  * secret: SEAM_SECRET_BYTES of them.  SEAM_E_NOT_FOUND, SEAM_E_DENIED. */
@@ -302,6 +314,30 @@ typedef struct seam_step_report {
 /* Waits for the server's commit, steps the gates, negotiates.  report may be NULL. */
 SEAM_API seam_status seam_step_commit(seam_session *session, seam_step_report *report,
                                       seam_error *err);
+
+/* Any of the four calls above may return SEAM_E_ROLLED_BACK: the server came back at an earlier
+ * step (or has lost what the step needs), and so has this session.  The step is over; go on with
+ * seam_step_begin for step seam_session_committed_steps(), with that step's rows.  A step that is
+ * made again must give the state hash that it gave before, else SEAM_E_NONDETERMINISM. */
+
+/* Between two steps: attach anew, after another call has failed with SEAM_E_UNAVAILABLE or shown a
+ * state that is not the last commit's.  Waits for the server as a step does.
+ * SEAM_E_ROLLED_BACK as above; SEAM_E_STATE: a step is open. */
+SEAM_API seam_status seam_session_reattach(seam_session *session, seam_error *err);
+
+/* Called in the thread of seam_step_commit, between commit and record; a step that is made again
+ * brings it again. */
+typedef void seam_commit_fn(void *user, const seam_step_report *report);
+SEAM_API void seam_session_on_commit(seam_session *session, seam_commit_fn *fn, void *user);
+/* In seam_commit_fn: bytes that the step's record keeps for the caller (of a step made again: the
+ * first ones stay).  SEAM_E_ARG, SEAM_E_MEMORY. */
+SEAM_API seam_status seam_session_note(seam_session *session, const void *bytes, size_t count);
+/* The notes of all steps so far, in order; step_count: the step's number and one.  What visit
+ * returns other than SEAM_OK ends it. */
+typedef seam_status seam_note_visit_fn(void *user, uint64_t step_count, const void *bytes,
+                                       size_t count);
+SEAM_API seam_status seam_session_notes(const seam_session *session, seam_note_visit_fn *visit,
+                                        void *user, seam_error *err);
 
 /* ---- Timeline of steps ---- */
 

@@ -17,7 +17,7 @@ typedef struct stored {
     size_t first_id; /* into ids and mask */
     uint32_t token_count, label_count, prompt_count;
     uint64_t line;
-    size_t completion, answer, group; /* into texts; NO_TEXT: none */
+    size_t completion, answer, group, task; /* into texts; NO_TEXT: none */
     uint32_t choice_first, choice_count, choice_right;
 } stored;
 
@@ -161,6 +161,7 @@ static seam_status row_store(seam_data *data, const seam_data_row *row, uint64_t
     SEAM_TRY(text_store(&s.completion, data, row->completion, row->completion_bytes));
     SEAM_TRY(text_store(&s.answer, data, row->answer, row->answer_bytes));
     SEAM_TRY(text_store(&s.group, data, row->group, row->group_bytes));
+    SEAM_TRY(text_store(&s.task, data, row->task, row->task_bytes));
     if (row->choice_count > 0) {
         SEAM_TRY(choices_store(data, row));
     }
@@ -289,6 +290,7 @@ void seam_data_get(seam_sample *ret_sample, const seam_data *data, uint32_t samp
         .completion = data->texts.bytes + s->completion,
         .answer = s->answer == NO_TEXT ? NULL : data->texts.bytes + s->answer,
         .group = s->group == NO_TEXT ? NULL : data->texts.bytes + s->group,
+        .task = s->task == NO_TEXT ? NULL : data->texts.bytes + s->task,
         .choice_count = s->choice_count,
         .choice_first = s->choice_first,
         .choice_right = s->choice_right,

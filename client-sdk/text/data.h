@@ -5,6 +5,7 @@
  *   Alpaca              {"instruction", ["input",] "output"}     the same, by the Alpaca prompt
  *   messages            {"messages": [{"role", "content"}, ..]}  by the model's chat template
  *   text                {"text"}                                 ids(text) EOS
+ * A row of HumanEval, {"task_id", "prompt", "canonical_solution"}, is a prompt and its completion.
  * A text field "group" names a part of the rows that evaluation scores apart.  A prompt/completion
  * row may be multiple choice: "choices", 2..26 texts, and "label", the index of the right one,
  * which is the completion.  Each choice is encoded by itself and joined to the prompt, as the
@@ -49,6 +50,7 @@ typedef struct seam_sample {
     const char *completion; /* zero-terminated text of the (last) completion */
     const char *answer;     /* reference for exact match, or NULL */
     const char *group;      /* scored apart, or NULL */
+    const char *task;       /* task_id, or NULL */
     uint32_t choice_count;  /* 0: the row is not multiple choice */
     uint32_t choice_first;  /* its choices are numbers choice_first.. of the data set's */
     uint32_t choice_right;  /* which of them, from 0, is the completion */

@@ -141,7 +141,10 @@ static seam_status completion_read(seam_data_row *row, const seam_data_row_reade
     size_t prompt_bytes = 0;
     size_t completion_bytes = 0;
     SEAM_TRY(string_get(&prompt, &prompt_bytes, object, "prompt", reader->err));
-    SEAM_TRY(string_get(&completion, &completion_bytes, object, "completion", reader->err));
+    const bool is_task = json_object_get(object, "completion") == NULL &&
+                         json_object_get(object, "canonical_solution") != NULL;
+    SEAM_TRY(string_get(&completion, &completion_bytes, object,
+                        is_task ? "canonical_solution" : "completion", reader->err));
     if (json_object_get(object, "answer") != NULL) {
         SEAM_TRY(string_get(&row->answer, &row->answer_bytes, object, "answer", reader->err));
     }
@@ -301,6 +304,9 @@ seam_status seam_data_row_read(seam_data_row *row, const seam_data_row_reader *r
     row->completion_bytes = row->answer_bytes = 0;
     row->group = json_string_value(group); /* NULL when it is absent or no text */
     row->group_bytes = json_string_length(group);
+    const json_t *const task = json_object_get(object, "task_id");
+    row->task = json_string_value(task);
+    row->task_bytes = json_string_length(task);
     row->goes_on = false;
     if (format != SEAM_DATA_MESSAGES) { /* there the template says whether there is a begin token */
         SEAM_TRY(ids_put(row, prefix, prefix_count, 0));

@@ -18,9 +18,10 @@ typedef struct seam_data_row {
     seam_text mask; /* one byte an id: 1 in the loss */
     size_t prompt_count;
     size_t label_count;
-    bool goes_on;                            /* what is labelled follows a text */
-    const char *completion, *answer, *group; /* of the parsed JSON; the last two may be NULL */
-    size_t completion_bytes, answer_bytes, group_bytes;
+    bool goes_on; /* what is labelled follows a text */
+    /* Of the parsed JSON; all but the first may be NULL. */
+    const char *completion, *answer, *group, *task;
+    size_t completion_bytes, answer_bytes, group_bytes, task_bytes;
     seam_ids choice_ids;
     seam_data_row_choice choices[SEAM_DATA_CHOICES_MAX];
     uint32_t choice_count, choice_right; /* 0 choices: not multiple choice */

@@ -22,7 +22,9 @@
 #define KEEPALIVE_MS         20000
 #define KEEPALIVE_TIMEOUT_MS 10000
 #define RECONNECT_MS_MIN     200
-#define RECONNECT_MS_MAX     5000
+#define RECONNECT_MS_MAX     1000
+#define CONNECT_MS           10000 /* of one connection, handshake included */
+#define CONNECT_WAIT_MS      2000
 #define PEM_BYTES_MAX        (1u << 20)
 
 static void library_start(void);
@@ -239,7 +241,7 @@ static seam_status channel_create(seam_transport *t, const seam_transport_option
     args[count++] = int_arg(GRPC_ARG_ENABLE_RETRIES, 0);
     args[count++] = int_arg(GRPC_ARG_SERVICE_CONFIG_DISABLE_RESOLUTION, 1);
     args[count++] = int_arg(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, RECONNECT_MS_MIN);
-    args[count++] = int_arg(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, RECONNECT_MS_MAX);
+    args[count++] = int_arg(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, CONNECT_MS);
     args[count++] = int_arg(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, RECONNECT_MS_MAX);
     if (seam_address_is_loopback(options->address)) {
         args[count++] = int_arg(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
@@ -258,6 +260,32 @@ static seam_status channel_create(seam_transport *t, const seam_transport_option
         return seam_error_set(err, SEAM_E_ARG, "address: '%s' is not host:port", t->address);
     }
     return SEAM_OK;
+}
+
+void seam_channel_await(seam_transport *transport) {
+    grpc_channel *const channel = transport->channel;
+    grpc_connectivity_state state = grpc_channel_check_connectivity_state(channel, 1);
+    if (state == GRPC_CHANNEL_READY) {
+        return;
+    }
+    grpc_completion_queue *const queue = grpc_completion_queue_create_for_next(NULL);
+    const gpr_timespec deadline = seam_deadline_in(CONNECT_WAIT_MS);
+    bool in_time = true;
+    if (state == GRPC_CHANNEL_TRANSIENT_FAILURE) {
+        grpc_channel_reset_connect_backoff(channel);
+    }
+    while (in_time && state != GRPC_CHANNEL_READY && state != GRPC_CHANNEL_SHUTDOWN) {
+        grpc_channel_watch_connectivity_state(channel, state, deadline, queue, transport);
+        in_time =
+            grpc_completion_queue_next(queue, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL).success !=
+            0;
+        state = grpc_channel_check_connectivity_state(channel, 1);
+    }
+    grpc_completion_queue_shutdown(queue);
+    while (grpc_completion_queue_next(queue, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL).type !=
+           GRPC_QUEUE_SHUTDOWN) {
+    }
+    grpc_completion_queue_destroy(queue);
 }
 
 static seam_status credentials_create(grpc_channel_credentials **ret_credentials,

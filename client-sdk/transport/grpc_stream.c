@@ -36,6 +36,7 @@ seam_status seam_grpc_stream_open(seam_stream_call **ret_call, seam_transport *t
     if (call == NULL) {
         return seam_error_set(err, SEAM_E_MEMORY, "out of memory");
     }
+    seam_channel_await(transport);
     call->transport = transport;
     strncpy(call->method, method, sizeof call->method - 1);
     call->queue = grpc_completion_queue_create_for_pluck(NULL);

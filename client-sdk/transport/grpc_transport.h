@@ -49,6 +49,11 @@ size_t seam_call_headers(grpc_metadata ret_metadata[1], const seam_transport *tr
 grpc_call *seam_call_create(seam_transport *transport, grpc_completion_queue *queue,
                             const char *method, gpr_timespec deadline);
 gpr_timespec seam_deadline_in(uint32_t ms);
+/* Wait a short while for a connection.  gRPC's channel moves only while somebody waits in it, and a
+ * call on a channel whose last attempt failed fails at once: without this a client would sleep
+ * between attempts of which none is ever finished.  A connection that fails is for the call to
+ * tell. */
+void seam_channel_await(seam_transport *transport);
 /* Copy a received byte buffer; SEAM_E_MEMORY, SEAM_E_FORMAT. */
 seam_status seam_bytes_take(seam_buffer *ret_bytes, grpc_byte_buffer *message);
 

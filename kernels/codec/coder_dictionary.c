@@ -70,6 +70,10 @@ static void dictionary_commit(seam_coder *coder) {
     seam_dictionary_commit(coder->state);
 }
 
+static void dictionary_forget(seam_coder *coder) {
+    seam_dictionary_clear(coder->state);
+}
+
 static size_t dictionary_scratch_bytes(const seam_coder_config *config) {
     (void)config;
     return 0;
@@ -86,4 +90,5 @@ const seam_coder_ops seam_coder_dictionary_ops = {
     .state_destroy = dictionary_state_destroy,
     .state_bytes = dictionary_state_bytes,
     .commit = dictionary_commit,
+    .forget = dictionary_forget,
 };

@@ -129,6 +129,12 @@ static void truncate(seam_dictionary *d, uint32_t count) {
     }
 }
 
+void seam_dictionary_clear(seam_dictionary *dictionary) {
+    truncate(dictionary, 0);
+    dictionary->committed = 0;
+    dictionary->open = false;
+}
+
 void seam_dictionary_begin(seam_dictionary *dictionary) {
     truncate(dictionary, dictionary->committed);
     dictionary->open = true;

@@ -47,6 +47,8 @@ uint32_t seam_dictionary_row_count(const seam_dictionary *dictionary);
 /* Largest payload of a chunk of `rows` rows: every row new. */
 size_t seam_dictionary_chunk_bytes_max(uint32_t rows, uint32_t channels);
 
+/* An empty table: the peer may have lost its own. */
+void seam_dictionary_clear(seam_dictionary *dictionary);
 /* A tensor begins; what an unfinished one has added is forgotten. */
 void seam_dictionary_begin(seam_dictionary *dictionary);
 /* Payload of the next chunk: x (rows, C) into ret_payload (seam_dictionary_chunk_bytes_max).

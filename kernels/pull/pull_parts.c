@@ -190,6 +190,7 @@ static seam_status run_add(share *s, size_t file_idx, uint64_t begin, uint64_t b
         s->runs = runs;
         s->run_capacity = capacity;
     }
+    SEAM_ASSERT(s->runs != NULL);
     s->runs[s->run_count++] = (run){file_idx, begin, bytes};
     return SEAM_OK;
 }
@@ -241,10 +242,11 @@ static seam_status tensors_add(share *s, size_t file_idx, json_t *header, uint64
     for (size_t i = 0; st == SEAM_OK && i < count; i++) {
         const tensor_place *const p = &places[i];
         const uint64_t bytes = p->end - p->begin;
+        const json_int_t begin = (json_int_t)s->data_bytes;
+        const json_int_t end = begin + (json_int_t)bytes;
         json_t *const entry =
             json_pack("{s:O?, s:O?, s:[I,I]}", "dtype", json_object_get(p->entry, "dtype"), "shape",
-                      json_object_get(p->entry, "shape"), "data_offsets", (json_int_t)s->data_bytes,
-                      (json_int_t)(s->data_bytes + bytes));
+                      json_object_get(p->entry, "shape"), "data_offsets", begin, end);
         if (json_object_get(s->header, p->name) != NULL ||
             json_object_set_new(s->header, p->name, entry) != 0) {
             st = wrong(s, file->name, "a tensor stands in two files, or is no tensor");

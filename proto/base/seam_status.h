@@ -34,11 +34,13 @@ extern "C" {
     X(SEAM_E_UNAUTHENTICATED, -14, 16, "no valid credentials")                                     \
     X(SEAM_E_DENIED, -15, 7, "permission denied")                                                  \
     X(SEAM_E_IO, -16, 13, "input/output failed")                                                   \
+    X(SEAM_E_ROLLED_BACK, -17, 10, "the session went back to an earlier step")                     \
     X(SEAM_E_FENCED, -100, 10, "a newer attach owns the session")                                  \
     X(SEAM_E_CONFLICT, -101, 10, "same key, different bytes")                                      \
     X(SEAM_E_OUT_OF_SEQUENCE, -102, 9, "message out of sequence")                                  \
     X(SEAM_E_NONDETERMINISM, -103, 15, "replay gave other bits")                                   \
     X(SEAM_E_GONE, -104, 5, "the session has ended")                                               \
+    X(SEAM_E_DATA_LOSS, -105, 15, "no intact checkpoint is left")                                  \
     X(SEAM_E_DEVICE_LOST, -200, 14, "the compute device failed")                                   \
     X(SEAM_E_INTERNAL, -201, 13, "internal error")
 

@@ -451,6 +451,10 @@ uint64_t seam_back_off_ms(uint32_t failure_count, uint32_t random) {
 
 /* ---- reading ---- */
 
+bool seam_client_proto_is_attached(const seam_client_proto *cp) {
+    return cp->stream_open && cp->mode == SEAM_CLIENT_IDLE;
+}
+
 uint64_t seam_client_proto_committed_count(const seam_client_proto *cp) {
     return cp->committed;
 }

@@ -157,6 +157,7 @@ void seam_client_proto_restored(seam_client_proto *cp, uint64_t step_count, uint
 void seam_client_proto_stop(seam_client_proto *cp, seam_status status, const char *text);
 
 /* Reading. */
+bool seam_client_proto_is_attached(const seam_client_proto *cp); /* the stream stands, answered */
 uint64_t seam_client_proto_committed_count(const seam_client_proto *cp);
 uint64_t seam_client_proto_epoch(const seam_client_proto *cp);
 const seam_error *seam_client_proto_error(const seam_client_proto *cp);

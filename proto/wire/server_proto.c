@@ -61,6 +61,11 @@ static seam_status attach_decide(seam_attach_verdict *ret, const seam_server_pro
         begun = false;
     }
     const bool cached = sp->link != SEAM_LINK_PARKED && sp->last_cached;
+    if (theirs == ours && !begun && (sp->reloaded || sp->link == SEAM_LINK_PARKED)) {
+        ret->action = SEAM_ATTACH_ROLLBACK;
+        ret->rollback_step = ours;
+        return SEAM_OK;
+    }
     if (theirs == ours) {
         ret->action = begun && args->step_in_flight ? SEAM_ATTACH_RESEND : SEAM_ATTACH_CONTINUE;
         ret->drop_step = begun && !args->step_in_flight;
@@ -73,7 +78,7 @@ static seam_status attach_decide(seam_attach_verdict *ret, const seam_server_pro
         return SEAM_OK;
     }
     if (theirs + 1 == ours && cached && !begun &&
-        (args->step_in_flight || sp->last_micro_count == 1)) {
+        (args->step_in_flight || (sp->last_micro_count == 1 && !sp->config.keeps_codec_state))) {
         ret->action = SEAM_ATTACH_RESEND;
         return SEAM_OK;
     }
@@ -146,6 +151,7 @@ seam_status seam_server_proto_step_begin(seam_server_verdict *ret_verdict, seam_
                               args->micro_count, sp->config.micros_max);
     }
     sp->begun = true;
+    sp->reloaded = false; /* who begins a step has seen the answer to its Attach */
     sp->begin_digest = args->digest;
     sp->micro_count = args->micro_count;
     sp->accepted = 1;
@@ -405,6 +411,7 @@ void seam_server_proto_restored(seam_server_proto *sp, uint64_t step_count, uint
     SEAM_ASSERT(!seam_server_proto_is_busy(sp));
     step_clear(sp);
     sp->last_cached = false;
+    sp->reloaded = true;
     sp->committed = step_count;
     /* Later checkpoints belong to a history that is replayed: the same bytes are written again. */
     while (sp->durable_count > 0 && sp->durable[sp->durable_count - 1] > step_count) {

@@ -67,8 +67,11 @@ typedef struct seam_server_proto_config {
     uint16_t site_backward;  /* and backward (bwd_out) */
     bool backward_reply;     /* a backward tensor is answered (gate signal or bwd_in) */
     bool can_park;           /* a durable store exists: lease over -> PARKED, else -> EXPIRED */
-    uint64_t lease_ms;       /* of a detached session */
-    uint64_t park_ms;        /* of a parked one until it expires */
+    /* A codec keeps state from step to step: a client that has lost what it sent cannot make the
+     * same bytes again. */
+    bool keeps_codec_state;
+    uint64_t lease_ms;             /* of a detached session */
+    uint64_t park_ms;              /* of a parked one until it expires */
     uint64_t committed_step_count; /* at the start: 0, or that of the checkpoint recovered from */
     uint64_t epoch;                /* at the start: 0, or the persisted one */
     uint64_t now_ms;               /* monotonic; starts the first lease */
@@ -147,6 +150,7 @@ typedef struct seam_server_proto {
     uint32_t last_micro_count;
     uint64_t last_digests[2]; /* forward and backward of its last micro-batch */
     uint64_t state_hash;      /* of the last commit */
+    bool reloaded;            /* from a checkpoint, and no step has begun since */
     /* Durable checkpoints, rising. */
     uint64_t durable[SEAM_DURABLE_MAX];
     uint32_t durable_count;
@@ -160,11 +164,14 @@ void seam_server_proto_init(seam_server_proto *sp, const seam_server_proto_confi
  * an older stream is fenced.  On SEAM_OK with another action than WAIT the session is ATTACHED
  * under verdict->epoch = max(own, epoch_seen) + 1.
  *   client count = ours:      nothing begun -> CONTINUE; begun and step_in_flight -> RESEND;
- *                             begun but the client holds nothing -> drop the step, CONTINUE
- *   client count = ours - 1:  the replies of that step are cached and the client holds it, or it
- * had one micro-batch -> RESEND client count < ours:      newest durable checkpoint <= the client's
- * -> ROLLBACK, load it client count > ours:      ROLLBACK to ours (drop the step in flight) A
- * parked session first loads its newest durable checkpoint (load_checkpoint). Errors (session
+ *                             begun but the client holds nothing -> drop the step, CONTINUE;
+ *                             reloaded and nothing begun since -> ROLLBACK to ours: the client's
+ *                             codecs begin anew, as this end's did
+ *   client count = ours - 1:  the replies of that step are cached and the client holds it (or it
+ *                             had one micro-batch and no codec keeps state) -> RESEND
+ *   client count < ours:      newest durable checkpoint <= the client's -> ROLLBACK, load it
+ *   client count > ours:      ROLLBACK to ours (drop the step in flight)
+ * A parked session first loads its newest durable checkpoint (load_checkpoint).  Errors (session
  * unchanged): SEAM_E_ARG (config_hash, model_identity), SEAM_E_GONE (expired, or no checkpoint to
  * go back to), the reason of freezing. */
 seam_status seam_server_proto_attach(seam_attach_verdict *ret_verdict, seam_server_proto *sp,
@@ -238,6 +245,11 @@ seam_status seam_server_proto_durable_add(seam_server_proto *sp, uint64_t step_c
  * count below which files may go (0: none). SEAM_E_ARG for one that is not durable. */
 seam_status seam_server_proto_durable_confirm(uint64_t *ret_keep_from, seam_server_proto *sp,
                                               uint64_t step_count, seam_error *err);
+/* Can another checkpoint be added? */
+bool seam_server_proto_durable_has_room(const seam_server_proto *sp);
+/* All of them, rising; returns their count. */
+uint32_t seam_server_proto_durable_list(uint64_t ret_step_counts[SEAM_DURABLE_MAX],
+                                        const seam_server_proto *sp);
 /* A checkpoint turned out to be damaged: forget it. */
 void seam_server_proto_durable_lost(seam_server_proto *sp, uint64_t step_count);
 /* The newest durable count that is at most step_count; false: none. */
@@ -249,7 +261,7 @@ bool seam_server_proto_durable_newest(uint64_t *ret_step_count, const seam_serve
 /* The session's state is that of `step_count` committed steps (checkpoint loaded): READY there, no
  * cached replies.  Ends FROZEN and PARKED. */
 void seam_server_proto_restored(seam_server_proto *sp, uint64_t step_count, uint64_t now_ms);
-/* Stop the session for `reason` (CONFLICT, NONDETERMINISM, CHECKSUM for lost data). */
+/* Stop the session for `reason` (CONFLICT, NONDETERMINISM, DATA_LOSS). */
 void seam_server_proto_freeze(seam_server_proto *sp, seam_status reason);
 
 /* Reading. */

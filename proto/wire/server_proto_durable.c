@@ -53,6 +53,18 @@ seam_status seam_server_proto_durable_confirm(uint64_t *ret_keep_from, seam_serv
     return SEAM_OK;
 }
 
+bool seam_server_proto_durable_has_room(const seam_server_proto *sp) {
+    return sp->durable_count < SEAM_DURABLE_MAX || sp->durable[0] < sp->confirmed;
+}
+
+uint32_t seam_server_proto_durable_list(uint64_t ret_step_counts[SEAM_DURABLE_MAX],
+                                        const seam_server_proto *sp) {
+    for (uint32_t i = 0; i < sp->durable_count; i++) {
+        ret_step_counts[i] = sp->durable[i];
+    }
+    return sp->durable_count;
+}
+
 void seam_server_proto_durable_lost(seam_server_proto *sp, uint64_t step_count) {
     for (uint32_t i = 0; i < sp->durable_count; i++) {
         if (sp->durable[i] == step_count) {

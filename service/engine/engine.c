@@ -111,6 +111,13 @@ void seam_job_take(seam_job *job) {
     (void)pthread_mutex_unlock(&job->engine->mu);
 }
 
+bool seam_job_is_published(seam_job *job) {
+    (void)pthread_mutex_lock(&job->engine->mu);
+    const bool published = job->published;
+    (void)pthread_mutex_unlock(&job->engine->mu);
+    return published;
+}
+
 seam_backend *seam_engine_backend(const seam_engine *engine) {
     return engine->backend;
 }

@@ -39,6 +39,8 @@ seam_status seam_engine_post(seam_engine *engine, seam_job *job) SEAM_ON_LOOP;
 /* The way back: status, err and everything that `run` wrote are the poster's again. */
 void seam_job_publish(seam_job *job) SEAM_ON_GPU;
 void seam_job_take(seam_job *job) SEAM_ON_LOOP;
+/* Can it be taken?  For a poster that nobody wakes. */
+bool seam_job_is_published(seam_job *job) SEAM_ON_LOOP;
 seam_backend *seam_engine_backend(const seam_engine *engine);
 
 #endif

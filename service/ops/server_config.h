@@ -40,6 +40,8 @@ typedef struct seam_server_config {
     uint64_t memory_budget_bytes;    /* of the device, for all sessions; 0: what is left free */
     uint64_t cache_bytes_max;        /* largest cache or table that a codec of a session may keep */
     char cache_dir[SEAM_PATH_BYTES]; /* set: caches stand in files there, not in memory */
+    char state_dir[SEAM_PATH_BYTES]; /* set: sessions outlive the process */
+    uint32_t checkpoint_seconds, checkpoint_percent, park_timeout_s;
     uint32_t handshake_timeout_ms, lease_timeout_ms, drain_timeout_ms;
     uint32_t log_level;
     char trace[SEAM_PATH_BYTES]; /* set: a timeline of the last steps goes there at the end */

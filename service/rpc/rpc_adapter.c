@@ -6,6 +6,7 @@
 #include "peft.h"
 #include "rpc_methods.h"
 #include "rpc_server.h"
+#include "session_disk.h"
 #include "try.h"
 
 #define CHUNK_DATA_BYTES SEAM_CHUNK_BYTES_MAX
@@ -20,6 +21,7 @@ typedef struct adapter_call {
     size_t offset;
     size_t received[2];
     uint64_t state_hash;
+    seam_trainer_mark mark; /* import: of the checkpoint that it leaves */
 } adapter_call;
 
 static const char *const file_names[2] = {SEAM_PEFT_WEIGHTS_NAME, SEAM_PEFT_CONFIG_NAME};
@@ -60,16 +62,25 @@ SEAM_ON_LOOP static seam_status files_reserve(adapter_call *a, const seam_call *
     return st;
 }
 
+/* *ret_adapter NULL with SEAM_OK: the session is woken first, the message comes again. */
 SEAM_ON_LOOP static seam_status adapter_open(adapter_call **ret_adapter, seam_call *call,
-                                             const char *session_id,
+                                             grpc_byte_buffer *message, const char *session_id,
                                              const ProtobufCBinaryData *secret, seam_error *err) {
+    seam_session *session = NULL;
+    *ret_adapter = NULL;
+    SEAM_TRY(seam_sessions_find(&session, seam_server_sessions(call->server), session_id,
+                                secret->data, secret->len, err));
+    if (seam_call_wakes(call, message, session)) {
+        seam_session_unref(session);
+        return SEAM_OK;
+    }
     adapter_call *a = seam_mem_zalloc(1, sizeof *a);
     if (a == NULL) {
+        seam_session_unref(session);
         return SEAM_E_MEMORY;
     }
+    a->session = session;
     call->state = a;
-    SEAM_TRY(seam_sessions_find(&a->session, seam_server_sessions(call->server), session_id,
-                                secret->data, secret->len, err));
     SEAM_TRY(files_reserve(a, call, err));
     *ret_adapter = a;
     return SEAM_OK;
@@ -116,11 +127,13 @@ void seam_on_export(seam_call *call, grpc_byte_buffer *message) {
         &seam__v1__export_adapter_request__descriptor, message);
     seam_status st = SEAM_E_FORMAT;
     if (request != NULL) {
-        st = adapter_open(&a, call, request->session_id, &request->session_secret, &err);
+        st = adapter_open(&a, call, message, request->session_id, &request->session_secret, &err);
         seam__v1__export_adapter_request__free_unpacked(request, NULL);
     }
     if (st != SEAM_OK) {
         seam_call_fail(call, st, &err);
+    } else if (a == NULL) {
+        return;
     } else if (a->session->busy) {
         seam_call_await(call, a->session);
     } else {
@@ -182,12 +195,19 @@ SEAM_ON_GPU static seam_status import_run(seam_job *job, seam_stream *stream) {
     SEAM_TRY(seam_peft_import(seam_trainer_adapter(trainer), stream, &a->files, &job->err));
     SEAM_TRY(seam_trainer_refresh(trainer, stream));
     a->state_hash = seam_trainer_state_hash(trainer);
-    return SEAM_OK;
+    if (!seam_session_is_kept(a->session)) {
+        return SEAM_OK;
+    }
+    /* The start of all that follows: on the disk before it is told. */
+    return seam_session_image_write(a->session, &a->mark, stream, &job->err);
 }
 
 /* The start of a session only: an attached client's steps must not change under it. */
 static seam_status importable(const seam_session *session, seam_error *err) {
     uint32_t micro = 0;
+    if (session->disk.writing) { /* over in a moment; the client tries again */
+        return seam_error_set(err, SEAM_E_UNAVAILABLE, "import: a checkpoint is being written");
+    }
     if (session->stream != NULL || session->stream_waiting != NULL ||
         seam_server_proto_phase(&micro, &session->proto) != SEAM_SERVER_READY) {
         return seam_error_set(err, SEAM_E_STATE,
@@ -257,9 +277,9 @@ void seam_on_import(seam_call *call, grpc_byte_buffer *message) {
     if (request == NULL) {
         st = seam_error_set(&err, SEAM_E_FORMAT, "ImportAdapterRequest: malformed protobuf");
     } else if (a == NULL) {
-        st = adapter_open(&a, call, request->session_id, &request->session_secret, &err);
+        st = adapter_open(&a, call, message, request->session_id, &request->session_secret, &err);
     }
-    if (st == SEAM_OK) {
+    if (st == SEAM_OK && a != NULL) {
         st = chunk_take(a, request, &err);
     }
     if (request != NULL) {
@@ -267,7 +287,7 @@ void seam_on_import(seam_call *call, grpc_byte_buffer *message) {
     }
     if (st != SEAM_OK) {
         seam_call_fail(call, st, &err);
-    } else {
+    } else if (a != NULL) {
         seam_call_receive(call);
     }
 }
@@ -277,7 +297,7 @@ void seam_on_import_idle(seam_call *call) {
 }
 
 void seam_on_import_end(seam_call *call) {
-    const adapter_call *a = call->state;
+    adapter_call *a = call->state;
     seam_error err = {0};
     if (a == NULL || a->files.weights == NULL || a->files.config == NULL ||
         a->received[0] != a->files.weights_bytes || a->received[1] != a->files.config_bytes) {
@@ -294,6 +314,9 @@ void seam_on_import_end(seam_call *call) {
     if (st != SEAM_OK) {
         seam_call_fail(call, st, &err);
     } else {
+        a->mark =
+            (seam_trainer_mark){.step_count = seam_server_proto_committed_count(&a->session->proto),
+                                .row_count = a->session->row_count};
         job_post(call, import_run);
     }
 }

@@ -113,7 +113,11 @@ void seam_call_event(seam_call *call, seam_tag_kind kind, bool ok) {
         if (seam_status_is_process_dead(call->job.status)) {
             seam_server_lose(call->server, call->job.status);
         }
-        call->method->on_job(call);
+        if (call->waking != NULL) {
+            seam_call_woken(call);
+        } else {
+            call->method->on_job(call);
+        }
         break;
     case SEAM_TAG_CLOSE:
         closed(call);
@@ -326,8 +330,9 @@ void seam_call_resume(seam_call *call) {
         call->method->on_idle(call);
     } else {
         call->method->on_message(call, message);
-        SEAM_ASSERT(call->held == NULL); /* the session is idle: nothing to wait for */
-        grpc_byte_buffer_destroy(message);
+        if (call->held != message) { /* a parked session: it waits again */
+            grpc_byte_buffer_destroy(message);
+        }
     }
 }
 

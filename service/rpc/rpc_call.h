@@ -71,6 +71,7 @@ struct seam_call {
     int cancelled; /* written by gRPC */
     grpc_byte_buffer *received;
     const void *awaited;    /* a busy session, or NULL */
+    void *waking;           /* the parked session that the job wakes (a reference), or NULL */
     grpc_byte_buffer *held; /* a message that came meanwhile, or NULL */
     grpc_byte_buffer *outbox[SEAM_CALL_OUTBOX_MAX];
     uint32_t outbox_begin, outbox_count;
@@ -113,6 +114,12 @@ void seam_call_hold(seam_call *call, grpc_byte_buffer *message, const void *sess
 void seam_call_await(seam_call *call, const void *session) SEAM_ON_LOOP;
 /* The session is idle: one call that waits for it goes on. */
 void seam_call_resume(seam_call *call) SEAM_ON_LOOP;
+/* rpc_wake.c.  False: the session has its memory.  True: it is parked; the message is kept and
+ * comes again when it is awake, or the call has failed.  session: a seam_session.  Before the
+ * method has any state that a job's end would have to free. */
+bool seam_call_wakes(seam_call *call, grpc_byte_buffer *message, void *session) SEAM_ON_LOOP;
+/* The job of a waking call has run. */
+void seam_call_woken(seam_call *call) SEAM_ON_LOOP;
 /* Answer a unary call: message and OK. */
 void seam_call_reply(seam_call *call, const ProtobufCMessage *message) SEAM_ON_LOOP;
 

@@ -62,13 +62,18 @@ SEAM_ON_LOOP static void job_post(seam_call *call,
 
 /* Everything that GenerateOpen asks for, judged; memory is reserved. */
 SEAM_ON_LOOP static seam_status open_read(generate *g, seam_call *call,
-                                          const Seam__V1__GenerateOpen *open, seam_error *err) {
+                                          const Seam__V1__GenerateOpen *open, bool *ret_wakes,
+                                          grpc_byte_buffer *message, seam_error *err) {
     seam_sessions *sessions = seam_server_sessions(call->server);
     if (seam_server_is_draining(call->server)) {
         return seam_error_set(err, SEAM_E_UNAVAILABLE, "the server is stopping");
     }
     SEAM_TRY(seam_sessions_find(&g->session, sessions, open->session_id, open->session_secret.data,
                                 open->session_secret.len, err));
+    *ret_wakes = seam_call_wakes(call, message, g->session);
+    if (*ret_wakes) {
+        return SEAM_OK;
+    }
     const seam_session_config *config = &g->session->config;
     g->options = (seam_generator_options){
         .cached = is_cached(call),
@@ -93,6 +98,7 @@ SEAM_ON_LOOP static void on_open(seam_call *call, grpc_byte_buffer *message) {
     generate *g = call->state;
     seam_error err = {0};
     seam_status st = SEAM_OK;
+    bool wakes = false;
     generate_request *request =
         (generate_request *)seam_message_unpack(&seam__v1__generate_request__descriptor, message);
     if (request == NULL) {
@@ -100,13 +106,15 @@ SEAM_ON_LOOP static void on_open(seam_call *call, grpc_byte_buffer *message) {
     } else if (request->body_case != SEAM__V1__GENERATE_REQUEST__BODY_OPEN) {
         st = seam_error_set(&err, SEAM_E_OUT_OF_SEQUENCE, "open: must be the first message");
     } else {
-        st = open_read(g, call, request->open, &err);
+        st = open_read(g, call, request->open, &wakes, message, &err);
     }
     if (request != NULL) {
         seam__v1__generate_request__free_unpacked(request, NULL);
     }
     if (st != SEAM_OK) {
         seam_call_fail(call, st, &err);
+    } else if (wakes) { /* the message comes again, to a call without state */
+        generate_free(call);
     } else if (g->session->busy) {
         seam_call_await(call, g->session); /* on_idle posts the opening job */
     } else {

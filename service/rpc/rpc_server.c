@@ -19,6 +19,7 @@
 #include "arena.h"
 #include "host.h"
 #include "log.h"
+#include "rpc_methods.h"
 #include "try.h"
 
 #define LOOP_THREADS       2
@@ -162,6 +163,10 @@ SEAM_ON_LOOP static void call_expire(seam_call *call, void *user) {
     }
 }
 
+SEAM_ON_LOOP static void session_idle(void *user, seam_session *session) {
+    seam_train_session_idle(user, session);
+}
+
 SEAM_ON_LOOP static void tick(seam_server *server) {
     uint64_t now_ms = seam_host_now_ms();
     if (now_ms < server->tick_due_ms) {
@@ -171,7 +176,7 @@ SEAM_ON_LOOP static void tick(seam_server *server) {
     if (!server->accepting && !server->draining) {
         accept_arm(server); /* memory was short */
     }
-    seam_sessions_tick(server->options.sessions, now_ms);
+    seam_sessions_tick(server->options.sessions, now_ms, session_idle, server);
     seam_server_each_call(server, call_expire, &now_ms);
 }
 

@@ -8,6 +8,7 @@
 #include "host.h"
 #include "log.h"
 #include "rpc_methods.h"
+#include "session_disk.h"
 #include "train_stream.h"
 #include "try.h"
 
@@ -127,9 +128,14 @@ SEAM_ON_GPU static seam_status backward_run(seam_job *job, seam_stream *stream) 
     seam_train *train = job->user;
     seam_trainer *trainer = train->session->trainer;
     span_end(train->session, "backward", SEAM_LANE_QUEUE, train->job_ns, &train->rx_key);
-    const seam_status st = seam_trainer_backward(&train->result, trainer, stream, &job->err);
+    const seam_micro *micro = seam_trainer_micro(trainer);
+    seam_status st = seam_trainer_backward(&train->result, trainer, stream, &job->err);
     if (st != SEAM_OK) {
         (void)seam_trainer_abort_step(trainer, stream);
+    } else if (train->image_due && micro->micro + 1 == micro->micro_count) {
+        const seam_trainer_mark mark = {.step_count = micro->step + 1,
+                                        .row_count = train->session->row_count};
+        train->has_image = seam_session_image_take(train->session, &mark, stream) == SEAM_OK;
     }
     return st;
 }
@@ -170,6 +176,8 @@ SEAM_ON_LOOP static seam_status tensor_end(seam_train *train, seam_error *err) {
         if (verdict.drop_cache) {
             seam_train_drop_cache(session);
         }
+        train->has_image = false;
+        train->image_due = !forward && seam_session_image_is_due(session, seam_host_now_ms());
         seam_train_post(train, forward ? SEAM_TRAIN_JOB_FORWARD : SEAM_TRAIN_JOB_BACKWARD,
                         forward ? forward_run : backward_run);
         break;
@@ -295,6 +303,8 @@ SEAM_ON_LOOP static void committed(const seam_train *train) {
     seam_session *session = train->session;
     const uint64_t step = seam_trainer_micro(session->trainer)->step;
     seam_server_proto_committed(&session->proto, step, train->result.state_hash);
+    seam_session_disk_poll(session);
+    seam_session_image_post(session, train->has_image, seam_host_now_ms());
     seam_train_store_commit(session, step, &train->result);
 }
 
@@ -350,6 +360,8 @@ void seam_on_train_job(seam_call *call) {
     session->busy = false;
     if (session->deleted) {
         leave(train);
+    } else if (train->job_kind == SEAM_TRAIN_JOB_LOAD) {
+        seam_train_loaded(train);
     } else if (call->job.status != SEAM_OK) {
         job_failed(train);
     } else if (train->job_kind == SEAM_TRAIN_JOB_DROP) {

@@ -9,6 +9,7 @@
 #include "rpc_methods.h"
 #include "rpc_server.h"
 #include "seam/v1/service.pb-c.h"
+#include "session_disk.h"
 #include "try.h"
 
 #define PAGE_DEFAULT 100
@@ -259,7 +260,8 @@ SEAM_ON_LOOP static void session_reply(seam_call *call, seam_session *session) {
 }
 
 SEAM_ON_GPU static seam_status build_run(seam_job *job, seam_stream *stream) {
-    return seam_session_build(job->user, stream, &job->err);
+    SEAM_TRY(seam_session_build(job->user, stream, &job->err));
+    return seam_session_store(job->user, stream, &job->err);
 }
 
 /* Judge and admit; *ret_session has a reference of the call. */

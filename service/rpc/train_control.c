@@ -5,6 +5,7 @@
 #include "host.h"
 #include "log.h"
 #include "rpc_methods.h"
+#include "session_disk.h"
 #include "train_stream.h"
 #include "try.h"
 
@@ -74,7 +75,7 @@ SEAM_ON_LOOP static seam_status attach_read(seam_session **ret_session, seam_att
     const seam_codec_plan *plan = &session->config.codec;
     SEAM_TRY(capabilities_check(attach->capabilities, seam_codec_plan_codec(plan, true), err));
     SEAM_TRY(capabilities_check(attach->capabilities, seam_codec_plan_codec(plan, false), err));
-    if (!session->busy) {
+    if (!session->busy && session->trainer != NULL) {
         SEAM_TRY(allocations_check(attach, session, err));
     }
     *ret_args = (seam_attach_args){.epoch_seen = attach->epoch_seen,
@@ -106,6 +107,11 @@ void seam_train_attach(seam_train *train, grpc_byte_buffer *message) {
         return;
     }
     seam_session *session = train->session;
+    if (seam_call_wakes(train->call, message, session)) { /* this message comes again */
+        train->session = NULL;
+        seam_session_unref(session);
+        return;
+    }
     if (session->stream_waiting != NULL) { /* the newest attach wins */
         seam_call *older = session->stream_waiting;
         (void)seam_error_set(&err, SEAM_E_FENCED, "a newer attach owns the session");
@@ -122,6 +128,40 @@ SEAM_ON_GPU static seam_status drop_run(seam_job *job, seam_stream *stream) {
     return seam_trainer_abort_step(train->session->trainer, stream);
 }
 
+SEAM_ON_GPU static seam_status load_run(seam_job *job, seam_stream *stream) {
+    const seam_train *train = job->user;
+    return seam_session_restore(train->session, train->attached.load_step_count, stream, &job->err);
+}
+
+void seam_train_loaded(seam_train *train) {
+    seam_session *session = train->session;
+    const seam_call *call = train->call;
+    const uint64_t step_count = train->attached.load_step_count;
+    if (call->job.status == SEAM_OK) {
+        seam_server_proto_restored(&session->proto, step_count, seam_host_now_ms());
+        session->row_count = session->disk.restored_rows;
+        if (session->stream == call) {
+            seam_train_attach_finish(train);
+        }
+        return;
+    }
+    char text[SEAM_ERROR_TEXT_BYTES];
+    seam_log(SEAM_LOG_ERROR, "checkpoint_damaged", "session=%s step=%llu text=\"%s\"", session->id,
+             (unsigned long long)step_count, seam_log_text(text, sizeof text, call->job.err.text));
+    if (call->job.status != SEAM_E_CHECKSUM) { /* the trainer may hold a part of it */
+        seam_server_proto_freeze(&session->proto, SEAM_E_DATA_LOSS);
+        seam_train_fail(train, SEAM_E_DATA_LOSS, &call->job.err);
+        return;
+    }
+    seam_server_proto_durable_lost(&session->proto, step_count);
+    if (session->stream != call || session->stream_waiting != NULL) {
+        return; /* a newer attach decides anew */
+    }
+    train->load_damaged = true;
+    session->stream = NULL;
+    seam_train_attach_now(train); /* the one before, or DATA_LOSS */
+}
+
 void seam_train_attach_now(seam_train *train) {
     seam_session *session = train->session;
     seam_error err = {0};
@@ -129,9 +169,11 @@ void seam_train_attach_now(seam_train *train) {
     session->stream_waiting = NULL;
     seam_status st =
         seam_server_proto_attach(&train->attached, &session->proto, &train->attach, &err);
-    if (st == SEAM_OK && train->attached.load_checkpoint) {
-        st = seam_error_set(&err, SEAM_E_GONE, "no checkpoint to go back to");
-        seam_server_proto_freeze(&session->proto, SEAM_E_GONE);
+    if (st == SEAM_E_GONE && train->load_damaged) {
+        seam_server_proto_freeze(&session->proto, SEAM_E_DATA_LOSS);
+        st = seam_error_set(&err, SEAM_E_DATA_LOSS,
+                            "no checkpoint that goes back to step %llu is intact",
+                            (unsigned long long)train->attach.committed_step_count);
     }
     if (st != SEAM_OK) {
         seam_train_fail(train, st, &err);
@@ -144,6 +186,11 @@ void seam_train_attach_now(seam_train *train) {
     if (older != NULL) {
         (void)seam_error_set(&err, SEAM_E_FENCED, "a newer attach owns the session");
         seam_train_fail(older->state, SEAM_E_FENCED, &err);
+    }
+    if (train->attached.load_checkpoint) {
+        seam_train_drop_cache(session);
+        seam_train_post(train, SEAM_TRAIN_JOB_LOAD, load_run);
+        return;
     }
     if (train->attached.drop_step) {
         seam_train_drop_cache(session);
@@ -187,6 +234,7 @@ bool seam_train_send_attached(seam_train *train) {
     }
     attached.epoch = train->epoch;
     attached.committed_step_count = seam_server_proto_committed_count(&session->proto);
+    attached.durable_step_count = seam_session_durable(session);
     attached.action = (Seam__V1__AttachAction)train->attached.action;
     attached.rollback_step = train->attached.rollback_step;
     attached.capabilities = &capabilities;
@@ -260,6 +308,7 @@ void seam_train_store_commit(seam_session *session, uint64_t step, const seam_st
     commit.state_hash = result->state_hash;
     commit.grad_norm = result->grad_norm;
     commit.lr = result->lr;
+    commit.durable_step_count = seam_session_durable(session);
     commit.skipped = result->skipped;
     commit.compute_seconds = result->compute_seconds;
     commit.codec_seconds = result->codec_seconds;
@@ -378,6 +427,19 @@ static seam_status on_budget(const seam_train *train, const Seam__V1__Budget *bu
                                    seam_server_proto_committed_count(&train->session->proto), err);
 }
 
+/* A checkpoint that is no longer there (damaged, or older than one confirmed before) is no error of
+ * a client that was told of it. */
+SEAM_ON_LOOP static seam_status on_confirm(seam_session *session, uint64_t step_count,
+                                           seam_error *err) {
+    uint64_t keep_from = 0;
+    const seam_status st =
+        seam_server_proto_durable_confirm(&keep_from, &session->proto, step_count, err);
+    if (st == SEAM_OK) {
+        seam_session_forget_below(session, keep_from);
+    }
+    return st == SEAM_E_ARG && step_count < seam_session_durable(session) ? SEAM_OK : st;
+}
+
 /* ---- dispatch ---- */
 
 SEAM_ON_LOOP static seam_status
@@ -395,11 +457,8 @@ body_dispatch(seam_train *train, const Seam__V1__TrainRequest *request, seam_err
         return on_budget(train, request->budget, err);
     case SEAM__V1__TRAIN_REQUEST__BODY_CREDIT:
         return SEAM_OK; /* replies are bounded by the requests that they answer */
-    case SEAM__V1__TRAIN_REQUEST__BODY_CHECKPOINT_CONFIRM: {
-        uint64_t keep_from = 0;
-        return seam_server_proto_durable_confirm(&keep_from, &train->session->proto,
-                                                 request->checkpoint_confirm->step, err);
-    }
+    case SEAM__V1__TRAIN_REQUEST__BODY_CHECKPOINT_CONFIRM:
+        return on_confirm(train->session, request->checkpoint_confirm->step, err);
     case SEAM__V1__TRAIN_REQUEST__BODY_DETACH:
         seam_on_train_half_close(train->call);
         return SEAM_OK;

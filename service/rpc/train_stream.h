@@ -15,7 +15,8 @@
 typedef enum seam_train_job_kind {
     SEAM_TRAIN_JOB_FORWARD,
     SEAM_TRAIN_JOB_BACKWARD,
-    SEAM_TRAIN_JOB_DROP
+    SEAM_TRAIN_JOB_DROP,
+    SEAM_TRAIN_JOB_LOAD
 } seam_train_job_kind;
 
 typedef struct seam_train {
@@ -23,6 +24,7 @@ typedef struct seam_train {
     seam_session *session;   /* a reference, from the first Attach on; NULL before */
     uint64_t epoch;          /* of this stream; 0: not attached yet */
     seam_attach_args attach; /* of the Attach that waits for the session's job */
+    bool load_damaged;       /* a checkpoint of this attach could not be loaded */
     bool draining;           /* end at the next commit */
     /* Reception of a tensor. */
     bool rx_open;
@@ -42,6 +44,8 @@ typedef struct seam_train {
     /* The engine's job. */
     seam_train_job_kind job_kind;
     seam_step_result result;
+    bool image_due; /* the step that this job ends leaves an image of the session */
+    bool has_image; /* and has done so */
 } seam_train;
 
 /* Send what is queued as far as the outbox takes it; then ask for the next message. */
@@ -65,6 +69,8 @@ void seam_train_attach(seam_train *train, grpc_byte_buffer *message) SEAM_ON_LOO
 void seam_train_attach_now(seam_train *train) SEAM_ON_LOOP;
 /* A dropped step's gradients are gone: go on with the answer. */
 void seam_train_attach_finish(seam_train *train) SEAM_ON_LOOP;
+/* The checkpoint that an attach goes back to has been loaded, or was damaged. */
+void seam_train_loaded(seam_train *train) SEAM_ON_LOOP;
 /* A control message of an attached stream; walk is that of the whole message. */
 seam_status seam_train_control(seam_train *train, const seam_walk *walk, const uint8_t *bytes,
                                size_t count, seam_error *err) SEAM_ON_LOOP;

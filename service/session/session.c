@@ -5,6 +5,7 @@
 #include <openssl/crypto.h>
 #include <string.h>
 
+#include "session_disk.h"
 #include "session_table.h"
 #include "try.h"
 
@@ -21,9 +22,15 @@ static size_t step_bytes(const seam_session_config *config) {
     return bytes < STEP_BYTES_MAX ? (size_t)bytes : STEP_BYTES_MAX;
 }
 
-seam_status seam_session_plan(seam_memory_plan *ret_plan, const seam_session_config *config) {
+seam_status seam_session_plan(seam_memory_plan *ret_plan, const seam_session_config *config,
+                              bool is_kept) {
     seam_memory_plan plan = {0};
     plan.host[SEAM_MEMORY_CODEC] = sizeof(seam_session) + 2 * step_bytes(config);
+    if (is_kept) {
+        size_t image_bytes = 0;
+        SEAM_TRY(seam_trainer_state_bytes_max(&image_bytes, config));
+        plan.host[SEAM_MEMORY_MOMENTS] = image_bytes;
+    }
     SEAM_TRY(seam_trainer_plan(&plan, config));
     *ret_plan = plan;
     return SEAM_OK;
@@ -44,15 +51,33 @@ static seam_status no_memory(const seam_session *session, seam_error *err) {
 
 seam_status seam_session_build(seam_session *session, seam_stream *stream, seam_error *err) {
     const size_t bytes = step_bytes(&session->config);
-    if (seam_arena_init(&session->arena, 2 * (bytes + 64)) != SEAM_OK) {
+    seam_session_disk *d = &session->disk;
+    d->image_capacity_bytes = 0;
+    if (seam_session_is_kept(session)) {
+        SEAM_TRY(seam_trainer_state_bytes_max(&d->image_capacity_bytes, &session->config));
+    }
+    if (seam_arena_init(&session->arena, 2 * (bytes + 64) + d->image_capacity_bytes + 64) !=
+        SEAM_OK) {
         return seam_error_set(err, SEAM_E_MEMORY, "session: out of memory");
     }
+    d->image = seam_arena_take(&session->arena, d->image_capacity_bytes);
     for (int i = 0; i < 2; i++) {
         session->steps[i].bytes = seam_arena_take(&session->arena, bytes);
         session->steps[i].capacity_bytes = bytes;
     }
     const seam_status st = seam_trainer_create(&session->trainer, &session->config, stream, err);
     return st == SEAM_E_MEMORY ? no_memory(session, err) : st;
+}
+
+void seam_session_unbuild(seam_session *session) {
+    seam_trainer_destroy(session->trainer);
+    session->trainer = NULL;
+    seam_arena_deinit(&session->arena);
+    session->disk.image = NULL;
+    for (int i = 0; i < 2; i++) {
+        session->steps[i] = (seam_step_memory){.bytes = NULL};
+    }
+    session->commit_bytes = 0;
 }
 
 /* ---- references ---- */
@@ -62,8 +87,7 @@ void seam_session_ref(seam_session *session) {
 }
 
 static void session_free(seam_session *session) {
-    seam_trainer_destroy(session->trainer);
-    seam_arena_deinit(&session->arena);
+    seam_session_unbuild(session);
     if (session->message != NULL) {
         seam__v1__session_config__free_unpacked(session->message, NULL);
     }
@@ -177,8 +201,9 @@ void seam_session_describe(seam_session_storage *ret_storage, seam_session *sess
     ret->config_hash = session->config.hash;
     ret->state = state_of(session);
     ret->committed_step_count = seam_server_proto_committed_count(&session->proto);
-    ret->memory_bytes = seam_memory_plan_device_bytes(&session->memory) +
-                        seam_memory_plan_host_bytes(&session->memory);
+    ret->memory_bytes = session->disk.resident ? seam_memory_plan_device_bytes(&session->memory) +
+                                                     seam_memory_plan_host_bytes(&session->memory)
+                                               : 0;
     ret->tokens = session->row_count;
     ret->n_sites = SEAM_SITE_COUNT;
     ret->sites = ret_storage->site_list;

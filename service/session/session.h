@@ -9,17 +9,21 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "checkpoint.h"
+#include "disk_queue.h"
 #include "engine.h"
 #include "roles.h"
 #include "seam/v1/service.pb-c.h"
 #include "server_proto.h"
 #include "session_config.h"
 #include "trainer.h"
+#include "trainer_state.h"
 
 #define SEAM_SESSION_ID_BYTES     33 /* 32 hex digits */
 #define SEAM_SESSION_SECRET_BYTES 32
 #define SEAM_REQUEST_ID_BYTES     65
 #define SEAM_COMMIT_BYTES_MAX     512
+#define SEAM_CONFIG_BYTES_MAX     4096 /* packed, of a session that is kept */
 
 typedef struct seam_sessions seam_sessions;
 
@@ -29,6 +33,29 @@ typedef struct seam_step_memory {
     size_t capacity_bytes, used_bytes;
     const Seam__V1__StepBegin *begin;
 } seam_step_memory;
+
+/* Its part in the state directory; of session_disk.c and session_park.c.  All of the loop, but the
+ * image and what stands beside it. */
+typedef struct seam_session_disk {
+    bool resident; /* has its memory: reserved in the budgets, built or being built */
+    /* The image: of the engine while a job runs, of the disk queue while `writing`. */
+    uint8_t *image;
+    size_t image_capacity_bytes, image_bytes;
+    seam_checkpoint_facts image_facts;
+    double take_seconds, write_seconds;
+    seam_status write_status;
+    seam_error write_err;
+    bool writing;
+    seam_disk_job write_job;
+    uint64_t taken_ms, commit_ms, cost_ms, retry_ms; /* the cadence */
+    /* Waking: what is there, newest last, and how many of the newest are damaged. */
+    uint64_t generations[SEAM_DURABLE_MAX];
+    uint32_t generation_count, damaged_count;
+    uint64_t restored_rows;
+    bool parking, park_writes;
+    seam_trainer_mark park_mark;
+    seam_job park_job;
+} seam_session_disk;
 
 typedef struct seam_session {
     char id[SEAM_SESSION_ID_BYTES];
@@ -40,7 +67,7 @@ typedef struct seam_session {
     seam_memory_plan memory;          /* reserved in the budgets */
     uint64_t row_count;               /* served so far */
     seam_server_proto proto;
-    seam_trainer *trainer; /* NULL while being created */
+    seam_trainer *trainer; /* NULL while being created, and of a parked session */
     bool ready;            /* created: may be attached to */
     bool busy;             /* the engine works on the trainer */
     bool deleted;          /* not in the table any more */
@@ -52,7 +79,8 @@ typedef struct seam_session {
     /* Two places for StepBegin: the one in force, and one to judge the next in. */
     seam_step_memory steps[2];
     uint32_t step_idx;
-    seam_arena arena; /* of the steps */
+    seam_arena arena; /* of the steps and the image */
+    seam_session_disk disk;
     seam_sessions *sessions;
     uint32_t refs;
     seam_job destroy_job;
@@ -65,8 +93,12 @@ void seam_session_unref(seam_session *session) SEAM_ON_LOOP;
 /* Engine: take all memory of the session. */
 seam_status seam_session_build(seam_session *session, seam_stream *stream,
                                seam_error *err) SEAM_ON_GPU;
-/* Memory that a session of this configuration will take.  SEAM_E_LIMIT: not addressable. */
-seam_status seam_session_plan(seam_memory_plan *ret_plan, const seam_session_config *config);
+/* Give it back (parking); the session is as before build. */
+void seam_session_unbuild(seam_session *session);
+/* Memory that a session of this configuration will take, with the image of one that is kept.
+ * SEAM_E_LIMIT: not addressable. */
+seam_status seam_session_plan(seam_memory_plan *ret_plan, const seam_session_config *config,
+                              bool is_kept);
 
 /* Unpack a TrainRequest whose body is StepBegin into the spare place; bounded memory, no heap.
  * *ret_begin stays valid until the next call; adopt makes it the step in force.

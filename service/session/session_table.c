@@ -7,6 +7,7 @@
 #include "auth.h"
 #include "host.h"
 #include "log.h"
+#include "session_park.h"
 #include "try.h"
 
 #define DELETIONS_REMEMBERED 64
@@ -15,6 +16,7 @@ struct seam_sessions {
     seam_sessions_options options;
     seam_session *head;
     uint32_t count;
+    uint32_t resident_count; /* of them, those that have their memory */
     uint64_t number_last;
     uint64_t reserved_bytes, host_reserved_bytes; /* of the two budgets */
     char deletions[DELETIONS_REMEMBERED][SEAM_REQUEST_ID_BYTES];
@@ -32,6 +34,10 @@ seam_status seam_sessions_create(seam_sessions **ret_sessions, const seam_sessio
     return SEAM_OK;
 }
 
+const seam_sessions_options *seam_sessions_options_of(const seam_sessions *sessions) {
+    return &sessions->options;
+}
+
 void seam_sessions_engine_ended(seam_sessions *sessions) {
     sessions->options.engine = NULL;
 }
@@ -40,8 +46,14 @@ SEAM_WITHOUT_THREADS void seam_sessions_destroy(seam_sessions *gift_sessions) {
     if (gift_sessions == NULL) {
         return;
     }
+    gift_sessions->options.store = NULL; /* what is kept stays kept */
     while (gift_sessions->head != NULL) {
-        seam_sessions_remove(gift_sessions, gift_sessions->head);
+        seam_session *session = gift_sessions->head;
+        if (session->disk.parking) { /* at the end: nobody took the job */
+            session->busy = false;
+        }
+        session->disk.parking = session->disk.writing = false;
+        seam_sessions_remove(gift_sessions, session);
     }
     SEAM_ASSERT(gift_sessions->reserved_bytes == 0);
     SEAM_ASSERT(gift_sessions->host_reserved_bytes == 0);
@@ -91,6 +103,24 @@ static void append(seam_sessions *sessions, seam_session *session) {
     session->number = ++sessions->number_last;
 }
 
+seam_status seam_sessions_place_check(const seam_sessions *sessions, seam_error *err) {
+    return sessions->resident_count < sessions->options.sessions_max
+               ? SEAM_OK
+               : seam_error_set(err, SEAM_E_LIMIT, "all %u sessions are taken (sessions-max)",
+                                sessions->options.sessions_max);
+}
+
+void seam_sessions_set_resident(seam_session *session, bool resident) {
+    SEAM_ASSERT(session->disk.resident != resident);
+    session->disk.resident = resident;
+    if (resident) {
+        session->sessions->resident_count++;
+    } else {
+        session->sessions->resident_count--;
+        seam_sessions_unreserve(session->sessions, &session->memory);
+    }
+}
+
 seam_status seam_sessions_admit(seam_session **ret_session, bool *ret_known,
                                 seam_sessions *sessions, const char *request_id,
                                 const seam_session_config *config,
@@ -107,12 +137,14 @@ seam_status seam_sessions_admit(seam_session **ret_session, bool *ret_known,
         *ret_session = known;
         return SEAM_OK;
     }
-    if (sessions->count >= sessions->options.sessions_max) {
-        return seam_error_set(err, SEAM_E_LIMIT, "all %u sessions are taken (sessions-max)",
-                              sessions->options.sessions_max);
+    SEAM_TRY(seam_sessions_place_check(sessions, err));
+    if (sessions->count >= sessions->options.sessions_max + SEAM_SESSIONS_PARKED_MAX) {
+        return seam_error_set(err, SEAM_E_LIMIT, "%u sessions are kept: delete some",
+                              sessions->count);
     }
     seam_memory_plan plan;
-    if (seam_session_plan(&plan, config) != SEAM_OK) {
+    const bool is_kept = sessions->options.store != NULL && seam_trainer_state_is_whole(config);
+    if (seam_session_plan(&plan, config, is_kept) != SEAM_OK) {
         return seam_error_set(err, SEAM_E_LIMIT, "session: too large to address");
     }
     SEAM_TRY(seam_sessions_reserve(sessions, &plan, "session", err));
@@ -128,14 +160,18 @@ seam_status seam_sessions_admit(seam_session **ret_session, bool *ret_known,
     session->message = gift_message;
     session->memory = plan;
     session->sessions = sessions;
+    seam_sessions_set_resident(session, true);
     session->refs = 2; /* the table's and the caller's */
     append(sessions, session);
     *ret_session = session;
     return SEAM_OK;
 }
 
-void seam_sessions_ready(seam_sessions *sessions, seam_session *session, uint64_t now_ms) {
+/* The machine of a session that starts at these steps. */
+static void proto_init(seam_session *session, uint64_t step_count, uint64_t now_ms) {
     const seam_session_config *config = &session->config;
+    const seam_sessions_options *options = &session->sessions->options;
+    const bool is_kept = seam_session_is_kept(session);
     const seam_server_proto_config proto = {
         .config_hash = config->hash,
         .model_identity = config->model->identity,
@@ -143,32 +179,105 @@ void seam_sessions_ready(seam_sessions *sessions, seam_session *session, uint64_
         .site_forward = SEAM_SITE_FWD_IN,
         .site_backward = SEAM_SITE_BWD_OUT,
         .backward_reply = seam_session_config_backward_reply(config),
-        .can_park = false, /* no durable store yet */
-        .lease_ms = sessions->options.lease_ms,
+        .keeps_codec_state =
+            seam_codec_has_state(seam_session_config_codec(config, SEAM_SITE_FWD_IN)) ||
+            seam_codec_has_state(seam_session_config_codec(config, SEAM_SITE_FWD_OUT)),
+        .can_park = is_kept,
+        .lease_ms = options->lease_ms,
+        .park_ms = options->park_ms,
+        .committed_step_count = step_count,
+        .epoch = is_kept ? seam_state_store_epoch(options->store) : 0,
         .now_ms = now_ms,
     };
     seam_server_proto_init(&session->proto, &proto);
+}
+
+void seam_sessions_ready(seam_sessions *sessions, seam_session *session, uint64_t now_ms) {
+    (void)sessions;
+    proto_init(session, 0, now_ms);
+    if (seam_session_is_kept(session)) {
+        const seam_status st = seam_server_proto_durable_add(&session->proto, 0);
+        SEAM_ASSERT(st == SEAM_OK);
+        session->disk.taken_ms = session->disk.commit_ms = now_ms;
+    }
     session->ready = true;
 }
 
+seam_status seam_sessions_adopt(seam_session **ret_session, seam_sessions *sessions,
+                                const seam_session_row *row, const seam_session_config *config,
+                                Seam__V1__SessionConfig *gift_message, seam_error *err) {
+    seam_memory_plan plan;
+    if (strlen(row->id) != SEAM_SESSION_ID_BYTES - 1 ||
+        row->secret_bytes != SEAM_SESSION_SECRET_BYTES ||
+        strlen(row->request_id) >= SEAM_REQUEST_ID_BYTES) {
+        return seam_error_set(err, SEAM_E_FORMAT, "the stored id or secret is malformed");
+    }
+    if (seam_session_plan(&plan, config, true) != SEAM_OK) {
+        return seam_error_set(err, SEAM_E_LIMIT, "session: too large to address");
+    }
+    seam_session *session = seam_mem_zalloc(1, sizeof *session);
+    if (session == NULL) {
+        return seam_error_set(err, SEAM_E_MEMORY, "sessions: out of memory");
+    }
+    memcpy(session->id, row->id, sizeof session->id);
+    memcpy(session->secret, row->secret, sizeof session->secret);
+    memcpy(session->request_id, row->request_id, strlen(row->request_id) + 1);
+    session->config = *config;
+    session->config.trace = sessions->options.trace;
+    session->message = gift_message;
+    session->memory = plan;
+    session->sessions = sessions;
+    session->refs = 1; /* the table's */
+    append(sessions, session);
+    *ret_session = session;
+    return SEAM_OK;
+}
+
+void seam_sessions_resume(seam_session *session, const uint64_t *step_counts, uint32_t count,
+                          uint64_t now_ms) {
+    proto_init(session, count > 0 ? step_counts[count - 1] : 0, now_ms);
+    for (uint32_t i = 0; i < count; i++) {
+        (void)seam_server_proto_durable_add(&session->proto, step_counts[i]);
+    }
+    if (count == 0 || seam_server_proto_parked(&session->proto, now_ms) != SEAM_OK) {
+        seam_server_proto_freeze(&session->proto, SEAM_E_DATA_LOSS);
+    }
+    session->ready = true;
+}
+
+SEAM_WITHOUT_THREADS void seam_sessions_park_all(seam_sessions *sessions) {
+    for (seam_session *s = sessions->head; s != NULL; s = s->next) {
+        if (s->ready && seam_session_is_kept(s)) {
+            seam_session_park_at_end(s);
+        }
+    }
+}
+
 void seam_sessions_remove(seam_sessions *sessions, seam_session *session) {
-    if (session->deleted) {
-        return;
+    if (!session->deleted) {
+        session->deleted = true;
+        session->ready = false; /* nobody finds it any more */
+        session->request_id[0] = '\0';
+    }
+    if (session->disk.writing || session->disk.parking) {
+        return; /* they have its memory: tick comes back to it */
     }
     for (seam_session **at = &sessions->head; *at != NULL; at = &(*at)->next) {
         if (*at == session) {
             *at = session->next;
+            session->next = NULL;
+            sessions->count--;
+            seam_session_drop(session);
+            seam_session_unref(session);
             break;
         }
     }
-    session->next = NULL;
-    session->deleted = true;
-    sessions->count--;
-    seam_session_unref(session);
 }
 
 seam_engine *seam_sessions_release(seam_sessions *sessions, seam_session *session) {
-    seam_sessions_unreserve(sessions, &session->memory);
+    if (session->disk.resident) {
+        seam_sessions_set_resident(session, false);
+    }
     return sessions->options.engine;
 }
 
@@ -218,17 +327,39 @@ bool seam_sessions_was_deleted(const seam_sessions *sessions, const char *reques
 
 /* ---- leases and the budget ---- */
 
-void seam_sessions_tick(seam_sessions *sessions, uint64_t now_ms) {
+SEAM_ON_LOOP static void lease_tick(seam_sessions *sessions, seam_session *s, uint64_t now_ms) {
+    if (s->refs > 1) { /* some call works with it */
+        seam_server_proto_touch(&s->proto, now_ms);
+    }
+    if (s->busy || s->disk.writing) {
+        return;
+    }
+    switch (seam_server_proto_tick(&s->proto, now_ms)) {
+    case SEAM_LEASE_EXPIRE:
+        seam_log(SEAM_LOG_INFO, "session_expired", "session=%s steps=%llu", s->id,
+                 (unsigned long long)seam_server_proto_committed_count(&s->proto));
+        seam_sessions_remove(sessions, s);
+        break;
+    case SEAM_LEASE_PARK:
+        seam_session_park(s);
+        break;
+    case SEAM_LEASE_NONE:
+        break;
+    }
+}
+
+void seam_sessions_tick(seam_sessions *sessions, uint64_t now_ms, seam_session_idle_fn *idle,
+                        void *user) {
     for (seam_session *s = sessions->head, *next = NULL; s != NULL; s = next) {
         next = s->next;
-        if (s->ready && s->refs > 1) { /* some call works with it */
-            seam_server_proto_touch(&s->proto, now_ms);
+        seam_session_disk_poll(s);
+        if (seam_session_park_poll(s, now_ms)) {
+            idle(user, s);
         }
-        if (s->ready && !s->busy &&
-            seam_server_proto_tick(&s->proto, now_ms) == SEAM_LEASE_EXPIRE) {
-            seam_log(SEAM_LOG_INFO, "session_expired", "session=%s steps=%llu", s->id,
-                     (unsigned long long)seam_server_proto_committed_count(&s->proto));
+        if (s->deleted) {
             seam_sessions_remove(sessions, s);
+        } else if (s->ready) {
+            lease_tick(sessions, s, now_ms);
         }
     }
 }

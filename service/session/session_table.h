@@ -3,6 +3,9 @@
 #define SEAM_SESSION_TABLE_H
 
 #include "session.h"
+#include "state_store.h"
+
+#define SEAM_SESSIONS_PARKED_MAX 65536 /* that have no memory, beside sessions_max that have */
 
 typedef struct seam_sessions_options {
     seam_engine *engine;
@@ -14,12 +17,33 @@ typedef struct seam_sessions_options {
     uint64_t cache_bytes_max;     /* of a codec's cache or table */
     const char *cache_dir;        /* NULL: caches stand in memory */
     uint64_t lease_ms;
-    seam_trace *trace; /* sessions record their steps in it; NULL: they do not */
+    /* The state directory, or NULL: sessions end with the process and with their lease. */
+    seam_state_store *store;
+    uint64_t park_ms;            /* of a parked session until it expires */
+    uint64_t checkpoint_work_ms; /* at risk at most */
+    uint32_t checkpoint_percent; /* of the time that checkpoints may take, 1..100 */
+    seam_trace *trace;           /* sessions record their steps in it; NULL: they do not */
 } seam_sessions_options;
 
 seam_status seam_sessions_create(seam_sessions **ret_sessions, const seam_sessions_options *options,
                                  seam_error *err);
-/* After the engine has ended and no call is left. */
+const seam_sessions_options *seam_sessions_options_of(const seam_sessions *sessions);
+/* Take up what the store holds, parked; before the server serves.  A session whose model or limits
+ * are not this server's stays in the store, and a line of the log says so.  SEAM_E_IO,
+ * SEAM_E_MEMORY. */
+seam_status seam_sessions_recover(seam_sessions *sessions, const seam_registry *registry,
+                                  seam_error *err);
+/* For recover: a session in the table that is not ready; then its checkpoints (rising, at most
+ * SEAM_DURABLE_MAX), which make it PARKED, or FROZEN where there is none.
+ * SEAM_E_FORMAT, SEAM_E_LIMIT, SEAM_E_MEMORY. */
+seam_status seam_sessions_adopt(seam_session **ret_session, seam_sessions *sessions,
+                                const seam_session_row *row, const seam_session_config *config,
+                                Seam__V1__SessionConfig *gift_message, seam_error *err);
+void seam_sessions_resume(seam_session *session, const uint64_t *step_counts, uint32_t count,
+                          uint64_t now_ms);
+/* At the end, after the last call: checkpoints of all sessions, by the engine before it ends. */
+void seam_sessions_park_all(seam_sessions *sessions);
+/* After the engine has ended, the store is closed and no call is left. */
 void seam_sessions_destroy(seam_sessions *gift_sessions);
 /* The engine has ended: memory is freed at once from now on. */
 void seam_sessions_engine_ended(seam_sessions *sessions);
@@ -49,8 +73,11 @@ seam_session *seam_sessions_after(const seam_sessions *sessions, uint64_t number
 void seam_sessions_note_deletion(seam_sessions *sessions, const char *request_id) SEAM_ON_LOOP;
 bool seam_sessions_was_deleted(const seam_sessions *sessions, const char *request_id) SEAM_ON_LOOP;
 
-/* Leases that are over. */
-void seam_sessions_tick(seam_sessions *sessions, uint64_t now_ms) SEAM_ON_LOOP;
+/* Leases that are over, writes and parkings that have ended; idle: a session is not busy any more.
+ */
+typedef void seam_session_idle_fn(void *user, seam_session *session);
+void seam_sessions_tick(seam_sessions *sessions, uint64_t now_ms, seam_session_idle_fn *idle,
+                        void *user) SEAM_ON_LOOP;
 uint32_t seam_sessions_count(const seam_sessions *sessions) SEAM_ON_LOOP;
 uint64_t seam_sessions_memory_total(const seam_sessions *sessions) SEAM_ON_LOOP;
 uint64_t seam_sessions_memory_free(const seam_sessions *sessions) SEAM_ON_LOOP;
@@ -62,6 +89,10 @@ seam_status seam_sessions_reserve(seam_sessions *sessions, const seam_memory_pla
                                   const char *what, seam_error *err) SEAM_ON_LOOP;
 void seam_sessions_unreserve(seam_sessions *sessions, const seam_memory_plan *plan) SEAM_ON_LOOP;
 
+/* Is there a place for one more with memory?  SEAM_E_LIMIT. */
+seam_status seam_sessions_place_check(const seam_sessions *sessions, seam_error *err) SEAM_ON_LOOP;
+/* It has got its memory (reserved before), or has lost it (which gives the budget back). */
+void seam_sessions_set_resident(seam_session *session, bool resident) SEAM_ON_LOOP;
 /* For seam_session_unref: gives the budget back; the engine that frees it, or NULL. */
 seam_engine *seam_sessions_release(seam_sessions *sessions, seam_session *session) SEAM_ON_LOOP;
 

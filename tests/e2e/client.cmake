@@ -16,6 +16,8 @@ target_include_directories(query_tokens PRIVATE
 target_link_libraries(query_tokens PRIVATE seam_flags seam_model_shared seam_shared m)
 seam_add_script_test(e2e choices ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_choices.py
                      $<TARGET_FILE:seamd> $<TARGET_FILE:seam_cli> $<TARGET_FILE:query_tokens>)
+seam_add_script_test(e2e eval_texts ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_eval_texts.py
+                     $<TARGET_FILE:seamd> $<TARGET_FILE:seam_cli>)
 seam_add_script_test(e2e bench_codecs ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_bench_codecs.py
                      $<TARGET_FILE:seamd> $<TARGET_FILE:seam_cli>)
 seam_add_script_test(e2e install ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_install.py

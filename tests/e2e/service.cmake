@@ -14,3 +14,10 @@ target_link_options(seamd_fault PRIVATE -Wl,--wrap=seam_trainer_backward
 seam_add_script_test(e2e device_lost ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_device_lost.py
                      $<TARGET_FILE:seamd_fault>)
 set_tests_properties(e2e.device_lost PROPERTIES LABELS "e2e;asan;tsan")
+
+# Sessions that outlive processes: a few kills in each run of the tests, hundreds by hand.
+seam_add_script_test(e2e durable ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_durable.py
+                     $<TARGET_FILE:seamd> $<TARGET_FILE:seam_cli>)
+seam_add_script_test(e2e kill_runs ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_kill_runs.py
+                     $<TARGET_FILE:seamd> $<TARGET_FILE:seam_cli> 4 4 2)
+set_tests_properties(e2e.durable e2e.kill_runs PROPERTIES LABELS "e2e;asan;tsan")

@@ -634,7 +634,7 @@ def check_disk_full(case):
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
     code, _, err = case.train("full", "--seed", "9", preexec_fn=no_room)
-    assert code == EXIT_IO and "adapter_model.safetensors" in err, (code, err)
+    assert code == EXIT_IO and ("adapter_model.safetensors" in err or "journal.bin" in err), err
     assert (adapter / "adapter_model.safetensors").read_bytes() == before
     assert sorted(p.name for p in adapter.iterdir()) == ["adapter_config.json",
                                                          "adapter_model.safetensors"]

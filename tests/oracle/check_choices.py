@@ -24,6 +24,9 @@ import torch
 import transformers
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "..", "golden"))
+import text_support  # noqa: E402
+
 SHARED = os.environ.get("SEAM_SHARED_DIR", os.path.join(HERE, "..", "..", "..", "shared"))
 TASKS = ["arc_challenge", "boolq", "winogrande", "commonsense_qa"]
 BOUND = 1e-3  # nats
@@ -73,6 +76,9 @@ class Oracle:
         self.tokenizer = transformers.AutoTokenizer.from_pretrained(folder, gguf_file=gguf)
         self.model = transformers.AutoModelForCausalLM.from_pretrained(
             folder, gguf_file=gguf, dtype=torch.float32, attn_implementation="eager").eval()
+        # transformers reads no pre-tokenizer out of a GGUF: SmolLM2's takes digits one at a time.
+        published = text_support.reference("smollm2", os.path.join(folder, gguf))
+        self.tokenizer.backend_tokenizer.pre_tokenizer = published.pre_tokenizer
         self.last = None, None  # input and logits: choices of one token have the same input
 
     def score(self, prompt, choice):

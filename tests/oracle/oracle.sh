@@ -42,5 +42,6 @@ run "$python" tests/oracle/check_tokenizers.py "$bin/tokenize_lines"
 run "$python" tests/oracle/check_chat.py "$bin/dump_rows"
 run "$python" tests/oracle/check_merge.py "$bin/seam"
 run "$python" tests/oracle/check_choices.py "$bin/seamd" "$bin/seam" "$SEAM_MODEL"
+run "$python" tests/oracle/check_texts.py "$bin/seamd" "$bin/seam" "$SEAM_MODEL"
 printf '\noracle: %d failed\n' "$failed"
 [ "$failed" -eq 0 ]

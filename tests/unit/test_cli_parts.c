@@ -10,6 +10,7 @@
 
 #include "cli_args.h"
 #include "evaluate.h"
+#include "math_answer.h"
 
 static void test_seam_text_is_exact__table(void **state) {
     (void)state;
@@ -31,12 +32,106 @@ static void test_seam_text_is_exact__table(void **state) {
         {"#### 720", "x", "72", false},
         {"#### ", "x", "72", false},
         {"####", "x", "", false},
+        {"so $\\boxed{\\dfrac12}$.", "it is \\boxed{\\frac{1}{2}}", "\\frac{1}{2}", true},
+        {"\\boxed{3}, no, \\boxed{4}", "\\boxed{4}", "4", true}, /* the last one counts */
+        {"#### 4", "\\boxed{4}", "4", false},
+        {"4", "\\boxed{4}", "4", false},
+        {"\\boxed{4", "\\boxed{4}", "4", false},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         assert_int_equal(
             seam_text_is_exact(cases[i].generated, cases[i].completion, cases[i].answer),
             cases[i].exact);
     }
+}
+
+static void test_math_boxed__table(void **state) {
+    (void)state;
+    static const struct {
+        const char *text, *content; /* NULL: none */
+    } cases[] = {
+        {"a \\boxed{x^{2}} b", "x^{2}"},
+        {"\\fbox{7}", "7"},
+        {"\\boxed 12$ so", "12"},
+        {"\\boxed{}", ""},
+        {"\\boxed{{a}{b}}}", "{a}{b}"},
+        {"boxed{1}", NULL},
+        {"\\boxed", NULL},
+        {"\\boxed{{a}", NULL},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const char *content = NULL;
+        size_t bytes = 0;
+        assert_int_equal(seam_math_boxed(&content, &bytes, cases[i].text),
+                         cases[i].content != NULL);
+        if (cases[i].content != NULL) {
+            assert_int_equal(bytes, strlen(cases[i].content));
+            assert_memory_equal(content, cases[i].content, bytes);
+        }
+    }
+}
+
+static void test_math_is_same__table(void **state) {
+    (void)state;
+    static const struct {
+        const char *a, *b;
+        bool same;
+    } cases[] = {
+        {"\\dfrac{1}{2}", "\\tfrac{1}{2}", true},
+        {"\\frac12", "\\frac{1}{2}", true},
+        {"\\frac1{72}", "\\frac{1}{72}", true},
+        {"1/2", "\\frac{1}{2}", true},
+        {"0.5", "1/2", true},
+        {".5", "\\frac12", true},
+        {"-3/4", "\\frac{-3}{4}", true},
+        {"x/2", "\\frac{x}{2}", false}, /* of integers only */
+        {"1/2/3", "\\frac{1}{2/3}", false},
+        {"\\sqrt3", "\\sqrt{3}", true},
+        {"2\\sqrt 3", "2\\sqrt{3}", false}, /* as the data set's scorer: \sqrt{ }3 */
+        {"x = 5", "5", true},
+        {"n=5", "5", true},
+        {"f(x)=5", "5", false},
+        {"a=b=5", "5", false},
+        {"90^\\circ", "90", true},
+        {"90^{\\circ}", "90", true},
+        {"\\$ 12", "12", true},
+        {"12\\%", "12", true},
+        {"5\\text{ cm}", "5", true},
+        {"\\text{even}", "\\text{even}", true},
+        {"\\text{even}", "\\text{odd}", false},
+        {"\\left( 1, 2 \\right)", "(1,2)", true},
+        {"1\\!000", "1000", true},
+        {"\\{.5\\}", "\\{0.5\\}", true},
+        {"x+1", "1+x", false},
+        {"2", "3", false},
+        {"", "", true},
+        {"\\frac", "\\frac", true},
+        {"\\frac1", "\\frac{1}", false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const char *const a = cases[i].a, *const b = cases[i].b;
+        assert_int_equal(seam_math_is_same(a, strlen(a), b, strlen(b)), cases[i].same);
+        assert_int_equal(seam_math_is_same(b, strlen(b), a, strlen(a)), cases[i].same);
+    }
+    /* The largest answers of what grows most, and one byte more. */
+    char many[SEAM_MATH_ANSWER_BYTES_MAX + 1];
+    for (size_t i = 0; i < sizeof many; i++) {
+        many[i] = "\\frac12"[i % 7];
+    }
+    assert_true(seam_math_is_same(many, sizeof many - 1, many, sizeof many - 1));
+    assert_true(seam_math_is_same(many, sizeof many, many, sizeof many));
+    assert_false(seam_math_is_same(many, sizeof many, many, sizeof many - 1));
+    memset(many, '.', sizeof many);
+    assert_true(seam_math_is_same(many, sizeof many - 1, many, sizeof many - 1));
+}
+
+static void test_seam_function_end__before_what_is_no_part_of_it(void **state) {
+    (void)state;
+    assert_int_equal(seam_function_end("    return x\n\nprint(f(1))\n"), 13);
+    assert_int_equal(seam_function_end("    return x\n"), 13);
+    assert_int_equal(seam_function_end("    # a comment\n    if x:\n        pass\n\ndef g():"), 39);
+    assert_int_equal(seam_function_end("\n# first\nclass A:"), 0);
+    assert_int_equal(seam_function_end(""), 0);
 }
 
 static void test_seam_choice_pick__table(void **state) {
@@ -168,6 +263,9 @@ static void test_seam_args_parse__bad__names_the_option(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_seam_text_is_exact__table),
+        cmocka_unit_test(test_math_boxed__table),
+        cmocka_unit_test(test_math_is_same__table),
+        cmocka_unit_test(test_seam_function_end__before_what_is_no_part_of_it),
         cmocka_unit_test(test_seam_choice_pick__table),
         cmocka_unit_test(test_seam_choice_length__table),
         cmocka_unit_test(test_seam_args_parse__every_kind__is_stored),

@@ -412,7 +412,8 @@ static void test_tick__lease_over__parked_then_expired(void **state) {
     assert_int_equal(seam_server_proto_link(&sp), SEAM_LINK_PARKED);
     seam_server_proto other = sp;
     const seam_attach_verdict v = attach_as(&other, 1, true, SEAM_OK);
-    assert_int_equal(v.action, SEAM_ATTACH_CONTINUE); /* the partial step is gone */
+    assert_int_equal(v.action, SEAM_ATTACH_ROLLBACK); /* the partial step is gone, and caches */
+    assert_int_equal(v.rollback_step, 1);
     assert_true(v.load_checkpoint);
     assert_int_equal(v.load_step_count, 1);
     seam_server_proto_restored(&other, 1, 1300);
@@ -421,6 +422,54 @@ static void test_tick__lease_over__parked_then_expired(void **state) {
     assert_int_equal(seam_server_proto_tick(&sp, 6199), SEAM_LEASE_NONE);
     assert_int_equal(seam_server_proto_tick(&sp, 6200), SEAM_LEASE_EXPIRE);
     (void)attach_as(&sp, 1, false, SEAM_E_GONE);
+}
+
+/* A client that has not begun a step since may not have seen the answer: it is told again. */
+static void test_attach__reloaded__rollback_until_a_step_begins(void **state) {
+    (void)state;
+    seam_server_proto sp;
+    setup(&sp);
+    commit_step(&sp);
+    seam_server_proto_stream_lost(&sp, 1, 0);
+    seam_server_proto_restored(&sp, 1, 10);
+    for (uint64_t epoch = 2; epoch < 4; epoch++) {
+        const seam_attach_verdict v = attach_as(&sp, 1, false, SEAM_OK);
+        assert_int_equal(v.action, SEAM_ATTACH_ROLLBACK);
+        assert_int_equal(v.rollback_step, 1);
+        assert_false(v.load_checkpoint);
+        if (epoch == 2) {
+            seam_server_proto_stream_lost(&sp, epoch, 20);
+        }
+    }
+    const seam_step_begin_args args = {.epoch = 3, .step = 1, .digest = 7, .micro_count = 1};
+    seam_server_verdict verdict;
+    assert_int_equal(seam_server_proto_step_begin(&verdict, &sp, &args, NULL), SEAM_OK);
+    seam_server_proto_stream_lost(&sp, 3, 30);
+    assert_int_equal(attach_as(&sp, 1, true, SEAM_OK).action, SEAM_ATTACH_RESEND);
+}
+
+/* Whose codec keeps state cannot make the same bytes again. */
+static void test_attach__codec_state__resend_needs_what_was_sent(void **state) {
+    (void)state;
+    for (int keeps = 0; keeps < 2; keeps++) {
+        seam_server_proto_config config = base_config;
+        config.keeps_codec_state = keeps == 1;
+        seam_server_proto sp;
+        setup_with(&sp, &config);
+        const seam_step_begin_args args = {.epoch = 1, .step = 0, .digest = 7, .micro_count = 1};
+        seam_server_verdict verdict;
+        assert_int_equal(seam_server_proto_step_begin(&verdict, &sp, &args, NULL), SEAM_OK);
+        assert_int_equal(tensor(&sp, key(0, 0, FWD), SEAM_OK).verdict, SEAM_VERDICT_RUN);
+        seam_server_proto_forward_done(&sp, 0, 0);
+        assert_int_equal(tensor(&sp, key(0, 0, BWD), SEAM_OK).verdict, SEAM_VERDICT_RUN);
+        assert_true(seam_server_proto_backward_done(&sp, 0, 0));
+        seam_server_proto_committed(&sp, 0, 1);
+        assert_int_equal(seam_server_proto_durable_add(&sp, 0), SEAM_OK);
+        seam_server_proto_stream_lost(&sp, 1, 0);
+        const seam_attach_verdict v = attach_as(&sp, 0, false, SEAM_OK);
+        assert_int_equal(v.action, keeps == 1 ? SEAM_ATTACH_ROLLBACK : SEAM_ATTACH_RESEND);
+        assert_int_equal(attach_as(&sp, 0, true, SEAM_OK).action, SEAM_ATTACH_RESEND);
+    }
 }
 
 static void test_tick__no_store__expires(void **state) {
@@ -533,6 +582,8 @@ int main(void) {
         cmocka_unit_test(test_tick__lease_over__parked_then_expired),
         cmocka_unit_test(test_tick__no_store__expires),
         cmocka_unit_test(test_parked__client_came_back__state),
+        cmocka_unit_test(test_attach__reloaded__rollback_until_a_step_begins),
+        cmocka_unit_test(test_attach__codec_state__resend_needs_what_was_sent),
         cmocka_unit_test(test_durable__confirm__older_may_go),
         cmocka_unit_test(test_durable__confirmed_one_is_lost__others_stay),
         cmocka_unit_test(test_touch__detached__lease_begins_anew),

@@ -1,0 +1,154 @@
+/* See run_resume.h. */
+#include "run_resume.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "arena.h"
+#include "directory.h"
+#include "run_files.h"
+#include "try.h"
+
+#define ARGUMENTS_MAX 256
+
+/* What may differ from the run's own command line; the rest decides its bits. */
+static const char *const changeable[] = {
+    "resume", "server", "threads",     "quiet",      "json",    "insecure", "ca",
+    "cert",   "key",    "server-name", "token-file", "timeout", "reconnect"};
+
+static bool is_option(const char *argument, const char *name) {
+    const size_t count = strlen(name);
+    return strncmp(argument, "--", 2) == 0 && strncmp(argument + 2, name, count) == 0 &&
+           (argument[2 + count] == '\0' || argument[2 + count] == '=');
+}
+
+bool seam_run_is_resume(int argc, char **argv, int first) {
+    for (int i = first; i < argc; i++) {
+        if (is_option(argv[i], "resume")) {
+            return true;
+        }
+    }
+    return false;
+}
+
+seam_status seam_run_command_write(const char *out, int argc, char **argv, int first,
+                                   seam_error *err) {
+    char path[SEAM_RUN_PATH_BYTES], cwd[PATH_MAX];
+    SEAM_TRY(seam_directory_make(out, err));
+    SEAM_TRY(seam_run_path(path, out, "before.json", err));
+    if (unlink(path) != 0 && errno != ENOENT) {
+        return seam_error_set(err, SEAM_E_IO, "%.400s: %s", path, strerror(errno));
+    }
+    if (getcwd(cwd, sizeof cwd) == NULL) {
+        return seam_error_set(err, SEAM_E_IO, "the working folder: %s", strerror(errno));
+    }
+    json_t *const arguments = json_array();
+    for (int i = first; i < argc; i++) {
+        json_array_append_new(arguments, json_string(argv[i]));
+    }
+    json_t *const value = json_pack("{s:s,s:o}", "folder", cwd, "arguments", arguments);
+    seam_status st = seam_run_path(path, out, "command.json", err);
+    if (st == SEAM_OK) {
+        st = seam_run_write_json(path, value, 0644, err);
+    }
+    json_decref(value);
+    return st;
+}
+
+static seam_status changes_check(int argc, char **argv, int first, seam_error *err) {
+    for (int i = first; i < argc; i++) {
+        bool known = strncmp(argv[i], "--", 2) != 0; /* the value of the option before */
+        for (size_t c = 0; c < sizeof changeable / sizeof *changeable; c++) {
+            known = known || is_option(argv[i], changeable[c]);
+        }
+        if (!known) {
+            return seam_error_set(err, SEAM_E_ARG, "%.100s: a resumed run keeps its own", argv[i]);
+        }
+    }
+    return SEAM_OK;
+}
+
+/* command.json of the folder; its path made absolute, because the working folder changes. */
+static seam_status command_load(json_t **ret_value, char ret_folder[PATH_MAX], const char *folder,
+                                seam_error *err) {
+    char path[SEAM_RUN_PATH_BYTES];
+    json_error_t why;
+    if (folder == NULL || realpath(folder, ret_folder) == NULL) {
+        return seam_error_set(err, SEAM_E_NOT_FOUND, "--resume: %.300s: %s",
+                              folder != NULL ? folder : "", strerror(errno));
+    }
+    SEAM_TRY(seam_run_path(path, ret_folder, "command.json", err));
+    if (access(path, R_OK) != 0) {
+        return seam_error_set(err, SEAM_E_NOT_FOUND, "--resume: %.400s: %s", path, strerror(errno));
+    }
+    *ret_value = json_load_file(path, 0, &why);
+    const char *cwd = json_string_value(json_object_get(*ret_value, "folder"));
+    if (cwd == NULL || !json_is_array(json_object_get(*ret_value, "arguments"))) {
+        return seam_error_set(err, SEAM_E_FORMAT, "--resume: %.400s is no command of seam", path);
+    }
+    return chdir(cwd) == 0 ? SEAM_OK
+                           : seam_error_set(err, SEAM_E_NOT_FOUND,
+                                            "--resume: the run's working folder %.300s: %s", cwd,
+                                            strerror(errno));
+}
+
+static seam_status command_parse(seam_train_options *ret, json_t *value, int argc, char **argv,
+                                 int first, seam_error *err) {
+    const char *arguments[ARGUMENTS_MAX];
+    int count = 0;
+    size_t idx = 0;
+    json_t *item = NULL;
+    json_array_foreach(json_object_get(value, "arguments"), idx, item) {
+        if (count == ARGUMENTS_MAX || !json_is_string(item)) {
+            return seam_error_set(err, SEAM_E_FORMAT, "--resume: command.json: bad arguments");
+        }
+        arguments[count++] = json_string_value(item);
+    }
+    seam_train_options_init(ret);
+    SEAM_TRY(seam_train_options_read(ret, NULL, count, (char **)(uintptr_t)arguments, 0, err));
+    return seam_train_options_read(ret, NULL, argc, argv, first, err);
+}
+
+seam_status seam_run_command_read(seam_train_options *ret_options, json_t **ret_texts, int argc,
+                                  char **argv, int first, seam_error *err) {
+    seam_train_options asked;
+    char folder[PATH_MAX];
+    json_t *value = NULL;
+    seam_train_options_init(&asked);
+    SEAM_TRY(seam_train_options_read(&asked, NULL, argc, argv, first, err));
+    SEAM_TRY(changes_check(argc, argv, first, err));
+    seam_status st = command_load(&value, folder, asked.resume, err);
+    if (st == SEAM_OK) {
+        st = command_parse(ret_options, value, argc, argv, first, err);
+    }
+    json_t *const out = st == SEAM_OK ? json_string(folder) : NULL;
+    if (st == SEAM_OK && json_object_set_new(value, "out", out) != 0) {
+        st = SEAM_E_MEMORY;
+    }
+    if (st == SEAM_OK) {
+        ret_options->out = ret_options->resume = json_string_value(out);
+        st = seam_train_options_finish(ret_options, err);
+    }
+    if (st != SEAM_OK) {
+        json_decref(value);
+        return st;
+    }
+    *ret_texts = value;
+    return SEAM_OK;
+}
+
+seam_status seam_run_before_write(const char *out, json_t *evaluation, seam_error *err) {
+    char path[SEAM_RUN_PATH_BYTES];
+    SEAM_TRY(seam_run_path(path, out, "before.json", err));
+    return seam_run_write_json(path, evaluation, 0644, err);
+}
+
+json_t *seam_run_before_read(const char *out) {
+    char path[SEAM_RUN_PATH_BYTES];
+    json_error_t why;
+    return seam_run_path(path, out, "before.json", NULL) == SEAM_OK ? json_load_file(path, 0, &why)
+                                                                    : NULL;
+}

@@ -1,0 +1,513 @@
+/* Append, flush, scan, drop: see journal.h. */
+#include "journal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "arena.h"
+#include "bytes.h"
+#include "try.h"
+
+#define PATH_BYTES      4096
+#define FILE_HEAD_BYTES 32
+#define HEAD_BYTES      32
+#define VERSION         1
+#define RECORD_MAGIC    UINT32_C(0x31524a53) /* "SJR1" */
+#define DROP_BYTES_MIN  (1u << 20)
+
+static const uint8_t file_magic[8] = {'S', 'E', 'A', 'M', 'J', 'R', 'N', 'L'};
+
+typedef struct place {
+    uint64_t step_count, state_hash, begin;
+    uint32_t body_bytes, note_bytes;
+} place;
+
+struct seam_journal {
+    char folder[PATH_BYTES];
+    int lock_fd, fd;
+    uint64_t mark, end; /* of the file */
+    bool broken;        /* a write or flush has failed */
+    seam_buffer places; /* place, rising */
+    seam_buffer scratch;
+};
+
+static const place *places_of(const seam_journal *j) {
+    return (const place *)(const void *)j->places.data;
+}
+
+static size_t place_count(const seam_journal *j) {
+    return j->places.count / sizeof(place);
+}
+
+static uint64_t record_bytes(const place *p) {
+    return HEAD_BYTES + (uint64_t)p->body_bytes + p->note_bytes + 4;
+}
+
+static const place *place_find(const seam_journal *j, uint64_t step_count) {
+    const place *places = places_of(j);
+    const size_t count = place_count(j);
+    if (count == 0 || step_count < places[0].step_count ||
+        step_count - places[0].step_count >= count) {
+        return NULL;
+    }
+    return &places[step_count - places[0].step_count]; /* without gaps */
+}
+
+static seam_status io_error(const seam_journal *j, const char *name, seam_error *err) {
+    return seam_error_set(err, SEAM_E_IO, "%.300s/%s: %s", j->folder, name, strerror(errno));
+}
+
+static void path_of(char ret[PATH_BYTES + 32], const seam_journal *j, const char *name) {
+    (void)snprintf(ret, PATH_BYTES + 32, "%s/%s", j->folder, name);
+}
+
+static bool write_all(int fd, const uint8_t *bytes, size_t count) {
+    while (count > 0) {
+        const ssize_t n = write(fd, bytes, count);
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n <= 0) {
+            return false;
+        }
+        bytes += n;
+        count -= (size_t)n;
+    }
+    return true;
+}
+
+static bool read_all(int fd, uint8_t *ret, size_t count, uint64_t at) {
+    while (count > 0) {
+        const ssize_t n = pread(fd, ret, count, (off_t)at);
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n <= 0) {
+            return false;
+        }
+        ret += n;
+        at += (uint64_t)n;
+        count -= (size_t)n;
+    }
+    return true;
+}
+
+static bool folder_sync(const seam_journal *j) {
+    const int fd = open(j->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) {
+        return false;
+    }
+    const bool ok = fsync(fd) == 0 || errno == EINVAL; /* some file systems have none */
+    (void)close(fd);
+    return ok;
+}
+
+/* ---- records ---- */
+
+static seam_status record_pack(seam_buffer *ret, const seam_journal_record *r) {
+    const size_t count = HEAD_BYTES + r->body_bytes + r->note_bytes;
+    if (r->body_bytes > SEAM_JOURNAL_RECORD_BYTES_MAX ||
+        r->note_bytes > SEAM_JOURNAL_RECORD_BYTES_MAX) {
+        return SEAM_E_LIMIT;
+    }
+    ret->count = 0;
+    SEAM_TRY(seam_buffer_reserve(ret, count + 4));
+    uint8_t *bytes = ret->data;
+    seam_put_u32(bytes, RECORD_MAGIC);
+    seam_put_u32(bytes + 4, (uint32_t)r->body_bytes);
+    seam_put_u32(bytes + 8, (uint32_t)r->note_bytes);
+    seam_put_u32(bytes + 12, 0);
+    seam_put_u64(bytes + 16, r->step_count);
+    seam_put_u64(bytes + 24, r->state_hash);
+    if (r->body_bytes > 0) {
+        memcpy(bytes + HEAD_BYTES, r->body, r->body_bytes);
+    }
+    if (r->note_bytes > 0) {
+        memcpy(bytes + HEAD_BYTES + r->body_bytes, r->note, r->note_bytes);
+    }
+    seam_put_u32(bytes + count, seam_crc32c(0, bytes, count));
+    ret->count = count + 4;
+    return SEAM_OK;
+}
+
+/* An intact record at `at`; its bytes into scratch.  false: there is none. */
+static bool record_load(place *ret, seam_buffer *scratch, int fd, uint64_t at, uint64_t end) {
+    uint8_t head[HEAD_BYTES];
+    if (end - at < HEAD_BYTES + 4 || !read_all(fd, head, HEAD_BYTES, at)) {
+        return false;
+    }
+    const place p = {.step_count = seam_get_u64(head + 16),
+                     .state_hash = seam_get_u64(head + 24),
+                     .begin = at,
+                     .body_bytes = seam_get_u32(head + 4),
+                     .note_bytes = seam_get_u32(head + 8)};
+    if (seam_get_u32(head) != RECORD_MAGIC || p.body_bytes > SEAM_JOURNAL_RECORD_BYTES_MAX ||
+        p.note_bytes > SEAM_JOURNAL_RECORD_BYTES_MAX || record_bytes(&p) > end - at) {
+        return false;
+    }
+    const size_t count = (size_t)record_bytes(&p);
+    if (seam_buffer_reserve(scratch, count) != SEAM_OK || !read_all(fd, scratch->data, count, at) ||
+        seam_get_u32(scratch->data + count - 4) != seam_crc32c(0, scratch->data, count - 4)) {
+        return false;
+    }
+    scratch->count = count;
+    *ret = p;
+    return true;
+}
+
+/* ---- opening ---- */
+
+static seam_status journal_take(seam_journal **ret, const char *folder, uint64_t mark,
+                                seam_error *err) {
+    char path[PATH_BYTES + 32];
+    if (strlen(folder) >= PATH_BYTES - 64) {
+        return seam_error_set(err, SEAM_E_ARG, "journal: the path is too long");
+    }
+    seam_journal *j = seam_mem_zalloc(1, sizeof *j);
+    if (j == NULL) {
+        return seam_error_set(err, SEAM_E_MEMORY, "journal: out of memory");
+    }
+    memcpy(j->folder, folder, strlen(folder) + 1);
+    j->mark = mark;
+    j->fd = -1;
+    path_of(path, j, "journal.lock");
+    j->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    seam_status st = SEAM_OK;
+    if (j->lock_fd < 0) {
+        st = io_error(j, "journal.lock", err);
+    } else if (flock(j->lock_fd, LOCK_EX | LOCK_NB) != 0) {
+        st = seam_error_set(err, SEAM_E_STATE, "%.300s: another process has this run", folder);
+    }
+    if (st != SEAM_OK) {
+        seam_journal_close(j);
+        return st;
+    }
+    *ret = j;
+    return SEAM_OK;
+}
+
+static void file_head_put(uint8_t ret[FILE_HEAD_BYTES], uint64_t mark) {
+    memset(ret, 0, FILE_HEAD_BYTES);
+    memcpy(ret, file_magic, sizeof file_magic);
+    seam_put_u32(ret + 8, VERSION);
+    seam_put_u64(ret + 16, mark);
+    seam_put_u32(ret + 28, seam_crc32c(0, ret, 28));
+}
+
+static seam_status create_file(seam_journal *j, seam_error *err) {
+    char path[PATH_BYTES + 32];
+    uint8_t head[FILE_HEAD_BYTES];
+    path_of(path, j, "journal.notes");
+    if (unlink(path) != 0 && errno != ENOENT) {
+        return io_error(j, "journal.notes", err);
+    }
+    path_of(path, j, "journal.bin");
+    j->fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    file_head_put(head, j->mark);
+    if (j->fd < 0 || !write_all(j->fd, head, sizeof head) || fsync(j->fd) != 0 || !folder_sync(j)) {
+        return io_error(j, "journal.bin", err);
+    }
+    j->end = FILE_HEAD_BYTES;
+    return SEAM_OK;
+}
+
+seam_status seam_journal_create(seam_journal **ret_journal, const char *folder, uint64_t mark,
+                                seam_error *err) {
+    seam_journal *j = NULL;
+    SEAM_TRY(journal_take(&j, folder, mark, err));
+    const seam_status st = create_file(j, err);
+    if (st != SEAM_OK) {
+        seam_journal_close(j);
+        return st;
+    }
+    *ret_journal = j;
+    return SEAM_OK;
+}
+
+static seam_status file_head_check(const seam_journal *j, seam_error *err) {
+    uint8_t head[FILE_HEAD_BYTES], expected[FILE_HEAD_BYTES];
+    if (!read_all(j->fd, head, sizeof head, 0)) {
+        return seam_error_set(err, SEAM_E_DATA_LOSS, "%.300s/journal.bin: its head is cut off",
+                              j->folder);
+    }
+    file_head_put(expected, seam_get_u64(head + 16));
+    if (memcmp(head, expected, sizeof head) != 0) {
+        return seam_error_set(err, SEAM_E_DATA_LOSS,
+                              "%.300s/journal.bin: its head is damaged, or of another release",
+                              j->folder);
+    }
+    return seam_get_u64(head + 16) == j->mark
+               ? SEAM_OK
+               : seam_error_set(err, SEAM_E_ARG, "%.300s/journal.bin: of another session",
+                                j->folder);
+}
+
+static seam_status open_file(seam_journal *j, uint64_t *ret_cut, seam_error *err) {
+    char path[PATH_BYTES + 32];
+    struct stat info;
+    path_of(path, j, "journal.bin");
+    j->fd = open(path, O_RDWR | O_CLOEXEC);
+    if (j->fd < 0 && errno == ENOENT) {
+        return seam_error_set(err, SEAM_E_NOT_FOUND, "%.300s: there is no journal", j->folder);
+    }
+    if (j->fd < 0 || fstat(j->fd, &info) != 0) {
+        return io_error(j, "journal.bin", err);
+    }
+    SEAM_TRY(file_head_check(j, err));
+    const uint64_t end = (uint64_t)info.st_size;
+    place p;
+    j->end = FILE_HEAD_BYTES;
+    while (record_load(&p, &j->scratch, j->fd, j->end, end)) {
+        const size_t count = place_count(j);
+        if (count > 0 && p.step_count != places_of(j)[count - 1].step_count + 1) {
+            break;
+        }
+        if (seam_buffer_add(&j->places, &p, sizeof p) != SEAM_OK) {
+            return seam_error_set(err, SEAM_E_MEMORY, "journal: out of memory");
+        }
+        j->end += record_bytes(&p);
+    }
+    if (place_count(j) == 0) {
+        return seam_error_set(err, SEAM_E_DATA_LOSS,
+                              "%.300s/journal.bin: its first record is damaged", j->folder);
+    }
+    *ret_cut = end - j->end;
+    if (ftruncate(j->fd, (off_t)j->end) != 0 || lseek(j->fd, (off_t)j->end, SEEK_SET) < 0) {
+        return io_error(j, "journal.bin", err);
+    }
+    return SEAM_OK;
+}
+
+seam_status seam_journal_open(seam_journal **ret_journal, uint64_t *ret_cut, const char *folder,
+                              uint64_t mark, seam_error *err) {
+    seam_journal *j = NULL;
+    SEAM_TRY(journal_take(&j, folder, mark, err));
+    const seam_status st = open_file(j, ret_cut, err);
+    if (st != SEAM_OK) {
+        seam_journal_close(j);
+        return st;
+    }
+    *ret_journal = j;
+    return SEAM_OK;
+}
+
+void seam_journal_close(seam_journal *gift_journal) {
+    if (gift_journal == NULL) {
+        return;
+    }
+    if (gift_journal->fd >= 0) {
+        (void)close(gift_journal->fd);
+    }
+    if (gift_journal->lock_fd >= 0) {
+        (void)close(gift_journal->lock_fd);
+    }
+    seam_buffer_deinit(&gift_journal->places);
+    seam_buffer_deinit(&gift_journal->scratch);
+    seam_mem_free(gift_journal);
+}
+
+/* ---- adding and reading ---- */
+
+seam_status seam_journal_add(seam_journal *journal, const seam_journal_record *record,
+                             seam_error *err) {
+    seam_journal *const j = journal;
+    SEAM_ASSERT(place_count(j) == 0 || record->step_count == seam_journal_newest(j) + 1);
+    if (j->broken) {
+        return seam_error_set(err, SEAM_E_IO, "%.300s/journal.bin: a write has failed before",
+                              j->folder);
+    }
+    const seam_status packed = record_pack(&j->scratch, record);
+    const place p = {.step_count = record->step_count,
+                     .state_hash = record->state_hash,
+                     .begin = j->end,
+                     .body_bytes = (uint32_t)record->body_bytes,
+                     .note_bytes = (uint32_t)record->note_bytes};
+    if (packed != SEAM_OK || seam_buffer_reserve(&j->places, j->places.count + sizeof p)) {
+        return seam_error_set(err, packed != SEAM_OK ? packed : SEAM_E_MEMORY,
+                              "journal: a record does not fit");
+    }
+    if (!write_all(j->fd, j->scratch.data, j->scratch.count) || fdatasync(j->fd) != 0) {
+        const seam_status st = io_error(j, "journal.bin", err);
+        j->broken = true; /* whether the pages are on the disk cannot be known any more */
+        if (ftruncate(j->fd, (off_t)j->end) != 0) {
+            return st; /* a torn record is cut off when the journal is opened */
+        }
+        return st;
+    }
+    j->end += record_bytes(&p);
+    return seam_buffer_add(&j->places, &p, sizeof p);
+}
+
+uint64_t seam_journal_oldest(const seam_journal *journal) {
+    SEAM_ASSERT(place_count(journal) > 0);
+    return places_of(journal)[0].step_count;
+}
+
+uint64_t seam_journal_newest(const seam_journal *journal) {
+    SEAM_ASSERT(place_count(journal) > 0);
+    return places_of(journal)[place_count(journal) - 1].step_count;
+}
+
+bool seam_journal_hash(uint64_t *ret_hash, const seam_journal *journal, uint64_t step_count) {
+    const place *p = place_find(journal, step_count);
+    if (p != NULL) {
+        *ret_hash = p->state_hash;
+    }
+    return p != NULL;
+}
+
+seam_status seam_journal_read(seam_buffer *ret_body, const seam_journal *journal,
+                              uint64_t step_count, seam_error *err) {
+    const place *p = place_find(journal, step_count);
+    place again;
+    if (p == NULL) {
+        return seam_error_set(err, SEAM_E_DATA_LOSS,
+                              "%.300s/journal.bin: does not go back to step %llu", journal->folder,
+                              (unsigned long long)step_count);
+    }
+    if (!record_load(&again, ret_body, journal->fd, p->begin, journal->end)) {
+        return seam_error_set(err, SEAM_E_DATA_LOSS, "%.300s/journal.bin: step %llu is damaged",
+                              journal->folder, (unsigned long long)step_count);
+    }
+    memmove(ret_body->data, ret_body->data + HEAD_BYTES, again.body_bytes);
+    ret_body->count = again.body_bytes;
+    return SEAM_OK;
+}
+
+/* ---- dropping ---- */
+
+/* The notes of the first `count` records, appended and flushed. */
+static seam_status notes_keep(seam_journal *j, size_t count, seam_error *err) {
+    char path[PATH_BYTES + 32];
+    path_of(path, j, "journal.notes");
+    const int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    seam_buffer out = {0};
+    seam_status st = fd >= 0 ? SEAM_OK : io_error(j, "journal.notes", err);
+    for (size_t i = 0; i < count && st == SEAM_OK; i++) {
+        const place *p = &places_of(j)[i];
+        place again;
+        if (p->note_bytes == 0) {
+            continue;
+        }
+        if (!record_load(&again, &j->scratch, j->fd, p->begin, j->end)) {
+            st = seam_error_set(err, SEAM_E_DATA_LOSS, "%.300s/journal.bin: damaged", j->folder);
+            break;
+        }
+        const seam_journal_record note = {.step_count = p->step_count,
+                                          .note = j->scratch.data + HEAD_BYTES + p->body_bytes,
+                                          .note_bytes = p->note_bytes};
+        st = record_pack(&out, &note);
+        if (st == SEAM_OK && !write_all(fd, out.data, out.count)) {
+            st = io_error(j, "journal.notes", err);
+        }
+    }
+    if (st == SEAM_OK && fsync(fd) != 0) {
+        st = io_error(j, "journal.notes", err);
+    }
+    if (fd >= 0) {
+        (void)close(fd);
+    }
+    seam_buffer_deinit(&out);
+    return st;
+}
+
+/* The records from `begin` on in a new file beside; *ret_fd is it, open. */
+static seam_status rest_write(int *ret_fd, seam_journal *j, uint64_t begin, const char *path,
+                              seam_error *err) {
+    uint8_t head[FILE_HEAD_BYTES];
+    const size_t count = (size_t)(j->end - begin);
+    const int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    file_head_put(head, j->mark);
+    if (fd < 0 || seam_buffer_reserve(&j->scratch, count) != SEAM_OK ||
+        !read_all(j->fd, j->scratch.data, count, begin) || !write_all(fd, head, sizeof head) ||
+        !write_all(fd, j->scratch.data, count) || fsync(fd) != 0) {
+        const seam_status st = io_error(j, "journal.part", err);
+        if (fd >= 0) {
+            (void)close(fd);
+            (void)unlink(path);
+        }
+        return st;
+    }
+    *ret_fd = fd;
+    return SEAM_OK;
+}
+
+seam_status seam_journal_forget(seam_journal *journal, uint64_t step_count, seam_error *err) {
+    seam_journal *const j = journal;
+    const place *first = place_find(j, step_count);
+    if (first == NULL || j->broken || first->begin - FILE_HEAD_BYTES < DROP_BYTES_MIN ||
+        first->begin - FILE_HEAD_BYTES < j->end - first->begin) {
+        return SEAM_OK;
+    }
+    char path[PATH_BYTES + 32], part[PATH_BYTES + 32];
+    const size_t dropped = (size_t)(first - places_of(j));
+    const uint64_t shift = first->begin - FILE_HEAD_BYTES;
+    int fd = -1;
+    path_of(path, j, "journal.bin");
+    path_of(part, j, "journal.part");
+    SEAM_TRY(notes_keep(j, dropped, err));
+    SEAM_TRY(rest_write(&fd, j, first->begin, part, err));
+    if (rename(part, path) != 0) {
+        const seam_status st = io_error(j, "journal.bin", err);
+        (void)close(fd);
+        (void)unlink(part);
+        return st;
+    }
+    (void)close(j->fd);
+    j->fd = fd;
+    j->end -= shift;
+    j->places.count -= dropped * sizeof(place);
+    memmove(j->places.data, j->places.data + dropped * sizeof(place), j->places.count);
+    place *places = (place *)(void *)j->places.data;
+    for (size_t i = 0; i < place_count(j); i++) {
+        places[i].begin -= shift;
+    }
+    /* Without it an older file may come back after a power cut: it is intact, but has less. */
+    j->broken = !folder_sync(j);
+    return j->broken ? io_error(j, "journal.bin", err) : SEAM_OK;
+}
+
+/* ---- notes ---- */
+
+static seam_status file_visit(uint64_t *last, seam_buffer *scratch, int fd, uint64_t begin,
+                              seam_journal_visit_fn *visit, void *user) {
+    struct stat info;
+    place p;
+    uint64_t at = begin;
+    if (fstat(fd, &info) != 0) {
+        return SEAM_E_IO;
+    }
+    for (; record_load(&p, scratch, fd, at, (uint64_t)info.st_size); at += record_bytes(&p)) {
+        if (p.note_bytes == 0 || p.step_count <= *last) {
+            continue; /* a crash between two files leaves it in both */
+        }
+        *last = p.step_count;
+        SEAM_TRY(
+            visit(user, p.step_count, scratch->data + HEAD_BYTES + p.body_bytes, p.note_bytes));
+    }
+    return SEAM_OK;
+}
+
+seam_status seam_journal_visit(const seam_journal *journal, seam_journal_visit_fn *visit,
+                               void *user, seam_error *err) {
+    char path[PATH_BYTES + 32];
+    seam_buffer scratch = {0};
+    uint64_t last = 0;
+    path_of(path, journal, "journal.notes");
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    seam_status st = fd >= 0 || errno == ENOENT ? SEAM_OK : SEAM_E_IO;
+    if (fd >= 0) {
+        st = file_visit(&last, &scratch, fd, 0, visit, user);
+        (void)close(fd);
+    }
+    if (st == SEAM_OK) {
+        st = file_visit(&last, &scratch, journal->fd, FILE_HEAD_BYTES, visit, user);
+    }
+    seam_buffer_deinit(&scratch);
+    return st == SEAM_E_IO ? io_error(journal, "journal.notes", err) : st;
+}

@@ -1,0 +1,216 @@
+/* A session's steps on record: what happens between a commit and the next step, and how a session
+ * goes back to an earlier one.  The file is journal.c's, the bytes of a record state_walk.c's.
+ *
+ * Without a folder the newest state is kept in memory, which is enough to go back to it; with one
+ * (seam_session_journal) every state is kept from the last confirmed checkpoint on, and the session
+ * can be taken up by another process (seam_session_resume). */
+#include <string.h>
+
+#include "arena.h"
+#include "bytes.h"
+#include "core.h"
+#include "try.h"
+
+static uint64_t journal_mark(const seam_session *s) {
+    return seam_hash64(s->config_hash, s->id, strlen(s->id));
+}
+
+/* The caller's last word on the step, then the record, flushed. */
+static seam_status record_add(seam_session *s, uint64_t step_count, uint64_t state_hash,
+                              seam_error *err) {
+    uint64_t known = 0;
+    if (s->journal != NULL && seam_journal_hash(&known, s->journal, step_count)) {
+        return SEAM_OK; /* a replay: it is there, and the hash was compared */
+    }
+    if (seam_state_save(&s->record, s) != SEAM_OK) {
+        return seam_error_set(err, SEAM_E_MEMORY, "out of memory");
+    }
+    s->record_step_count = step_count;
+    if (s->journal == NULL) {
+        return SEAM_OK;
+    }
+    const seam_journal_record record = {.step_count = step_count,
+                                        .state_hash = state_hash,
+                                        .body = s->record.data,
+                                        .body_bytes = s->record.count,
+                                        .note = s->note.data,
+                                        .note_bytes = s->note.count};
+    return seam_journal_add(s->journal, &record, err);
+}
+
+/* Rate control goes by clocks: a replay takes what was decided then. */
+static seam_status decisions_replay(bool *ret_replayed, seam_session *s, uint64_t step_count,
+                                    seam_error *err) {
+    uint64_t hash = 0;
+    *ret_replayed = s->journal != NULL && seam_journal_hash(&hash, s->journal, step_count);
+    if (!*ret_replayed || !s->config.rate_auto) {
+        return SEAM_OK;
+    }
+    SEAM_TRY(seam_journal_read(&s->record, s->journal, step_count, err));
+    s->record_step_count = step_count;
+    return seam_state_load_decisions(s, &s->record) == SEAM_OK
+               ? SEAM_OK
+               : seam_error_set(err, SEAM_E_DATA_LOSS, "journal: step %llu is no state",
+                                (unsigned long long)step_count);
+}
+
+seam_status seam_step_record(seam_session *session, seam_error *err) {
+    seam_session *const s = session;
+    const uint64_t step_count = seam_session_committed_steps(s) + 1;
+    bool replayed = false;
+    seam_step_count_bytes(s);
+    SEAM_TRY(decisions_replay(&replayed, s, step_count, err));
+    if (!replayed) {
+        seam_step_judge_rate(s);
+    }
+    s->note.count = 0;
+    if (s->commit_fn != NULL) {
+        s->commit_fn(s->commit_user, &s->report);
+    }
+    return record_add(s, step_count, s->report.state_hash, err);
+}
+
+const uint64_t *seam_record_hash(uint64_t *ret_place, const seam_session *session, uint64_t step) {
+    const seam_session *const s = session;
+    return s->journal != NULL && seam_journal_hash(ret_place, s->journal, step + 1) ? ret_place
+                                                                                    : NULL;
+}
+
+void seam_record_durable(seam_session *session, uint64_t step_count) {
+    seam_session *const s = session;
+    if (step_count <= s->durable_told) {
+        return;
+    }
+    /* The one before is confirmed, so that the server keeps two. */
+    s->durable_before = s->durable_told;
+    s->durable_told = step_count;
+    s->confirm_due = s->durable_before > 0;
+}
+
+void seam_record_confirmed(seam_session *session) {
+    seam_session *const s = session;
+    seam_error err = {0};
+    s->confirm_due = false;
+    if (s->journal != NULL && seam_journal_forget(s->journal, s->durable_before, &err) != SEAM_OK) {
+        seam_client_log(s->client, "old records of the journal stay: %s", err.text);
+    }
+}
+
+/* ---- going back ---- */
+
+seam_status seam_record_restore(seam_session *session, uint64_t step_count, seam_error *err) {
+    seam_session *const s = session;
+    const uint64_t told = s->durable_told, before = s->durable_before;
+    if (s->record_step_count != step_count || s->record.count == 0) {
+        if (s->journal == NULL) {
+            return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
+                                  "the server went back to step %llu, and this session keeps no "
+                                  "journal",
+                                  (unsigned long long)step_count);
+        }
+        SEAM_TRY(seam_journal_read(&s->record, s->journal, step_count, err));
+        s->record_step_count = step_count;
+    }
+    if (seam_state_load(s, &s->record) != SEAM_OK) {
+        return seam_error_set(err, SEAM_E_DATA_LOSS, "journal: step %llu is no state",
+                              (unsigned long long)step_count);
+    }
+    /* What the server has told since is still true, up to where it went back. */
+    s->durable_told = told > s->durable_told && told <= step_count ? told : s->durable_told;
+    s->durable_before =
+        before > s->durable_before && before < s->durable_told ? before : s->durable_before;
+    s->proposal.count = s->answers.count = 0;
+    if (seam_step_propose_again(s) != SEAM_OK) {
+        return seam_error_set(err, SEAM_E_MEMORY, "out of memory");
+    }
+    seam_coder_forget(s->sites[s->fwd_in].coder);
+    s->step_open = s->begin_sent = s->backward_due = s->commit_done = false;
+    s->rx_active = s->rx_signal_due = false;
+    s->y = NULL;
+    return SEAM_OK;
+}
+
+/* ---- the public part ---- */
+
+seam_status seam_session_journal(seam_session *session, const char *folder, seam_error *err) {
+    if (session == NULL || folder == NULL) {
+        return seam_error_set(err, SEAM_E_ARG, "session or folder is NULL");
+    }
+    seam_session *const s = session;
+    if (s->journal != NULL || seam_session_committed_steps(s) > 0 || s->step_open) {
+        return seam_error_set(err, SEAM_E_STATE, "a journal begins before the first step");
+    }
+    SEAM_TRY(seam_journal_create(&s->journal, folder, journal_mark(s), err));
+    s->note.count = 0;
+    return record_add(s, 0, 0, err);
+}
+
+seam_status seam_session_resume(seam_session **ret_session, seam_client *client,
+                                const char *session_id, const uint8_t *secret, const char *folder,
+                                seam_error *err) {
+    if (folder == NULL) {
+        return seam_error_set(err, SEAM_E_ARG, "folder is NULL");
+    }
+    seam_session *s = NULL;
+    uint64_t cut = 0;
+    SEAM_TRY(seam_session_attach(&s, client, session_id, secret, err));
+    seam_status st = seam_journal_open(&s->journal, &cut, folder, journal_mark(s), err);
+    const uint64_t newest = st == SEAM_OK ? seam_journal_newest(s->journal) : 0;
+    if (st == SEAM_OK && s->config.sample_ids_needed && newest > 0) {
+        st = seam_error_set(err, SEAM_E_UNIMPLEMENTED,
+                            "the cache of codec aqsgd went with the process that had it: this run "
+                            "cannot be resumed");
+    }
+    if (st == SEAM_OK) {
+        seam_client_proto_config proto = s->proto.config;
+        proto.committed_step_count = newest;
+        proto.now_ms = seam_now_ms();
+        seam_client_proto_init(&s->proto, &proto);
+        s->record.count = 0; /* a new session's state */
+        st = seam_record_restore(s, newest, err);
+    }
+    if (st != SEAM_OK) {
+        seam_session_close(s);
+        return st;
+    }
+    if (cut > 0) {
+        seam_client_log(client, "journal: %llu bytes behind step %llu were torn, and are gone",
+                        (unsigned long long)cut, (unsigned long long)newest);
+    }
+    s->attached_foreign = false;
+    *ret_session = s;
+    return SEAM_OK;
+}
+
+seam_status seam_session_note(seam_session *session, const void *bytes, size_t count) {
+    if (session == NULL || (bytes == NULL && count > 0)) {
+        return SEAM_E_ARG;
+    }
+    session->note.count = 0;
+    return seam_buffer_add(&session->note, bytes, count);
+}
+
+void seam_session_on_commit(seam_session *session, seam_commit_fn *fn, void *user) {
+    session->commit_fn = fn;
+    session->commit_user = user;
+}
+
+seam_status seam_session_notes(const seam_session *session, seam_note_visit_fn *visit, void *user,
+                               seam_error *err) {
+    if (session == NULL || visit == NULL) {
+        return seam_error_set(err, SEAM_E_ARG, "session or visit is NULL");
+    }
+    return session->journal != NULL ? seam_journal_visit(session->journal, visit, user, err)
+                                    : SEAM_OK;
+}
+
+seam_status seam_session_reattach(seam_session *session, seam_error *err) {
+    if (session == NULL) {
+        return seam_error_set(err, SEAM_E_ARG, "session is NULL");
+    }
+    if (session->step_open) {
+        return seam_error_set(err, SEAM_E_STATE, "a step is open");
+    }
+    seam_link_lose(session, "the caller attaches again");
+    return seam_link_drive(session, SEAM_GOAL_ATTACHED, err);
+}

@@ -1,0 +1,188 @@
+/* The client's whole state between two steps as bytes, and back: what a record of the journal
+ * holds.  Everything that the next step depends on and that the server does not know: the
+ * allocations and the own site's gates with their moments (or waterfill averages), the arbiter, the
+ * rate control, answers that go out with the next step.  One walk serves both directions, so that
+ * they cannot differ.
+ *
+ * The data cursor and the rounding counters are functions of the step's number. */
+#include <string.h>
+
+#include "bytes.h"
+#include "core.h"
+#include "try.h"
+
+#define FORMAT         1
+#define ANSWERS_MAX    (1u << 20)
+#define SITE_BYTES_MAX (1u << 24)
+
+/* Writing: bytes grows.  Reading: bytes from `at` on; bad: they end too early or say nonsense. */
+typedef struct walk {
+    seam_buffer *bytes;
+    size_t at;
+    bool reads, bad;
+} walk;
+
+static void walk_bytes(walk *w, void *value, size_t count) {
+    if (!w->reads) {
+        w->bad = w->bad || seam_buffer_add(w->bytes, value, count) != SEAM_OK;
+    } else if (w->bad || count > w->bytes->count - w->at) {
+        w->bad = true;
+    } else {
+        memcpy(value, w->bytes->data + w->at, count);
+        w->at += count;
+    }
+}
+
+static void walk_u64(walk *w, uint64_t *value) {
+    uint8_t raw[8];
+    seam_put_u64(raw, *value);
+    walk_bytes(w, raw, sizeof raw);
+    *value = seam_get_u64(raw);
+}
+
+static void walk_u32(walk *w, uint32_t *value) {
+    uint64_t wide = *value;
+    walk_u64(w, &wide);
+    w->bad = w->bad || wide > UINT32_MAX;
+    *value = (uint32_t)wide;
+}
+
+static void walk_bool(walk *w, bool *value) {
+    uint64_t wide = *value ? 1 : 0;
+    walk_u64(w, &wide);
+    w->bad = w->bad || wide > 1;
+    *value = wide == 1;
+}
+
+static void walk_f64(walk *w, double *value) {
+    uint64_t raw = 0;
+    memcpy(&raw, value, sizeof raw);
+    walk_u64(w, &raw);
+    memcpy(value, &raw, sizeof raw);
+}
+
+static void walk_f32(walk *w, float *value) {
+    double wide = (double)*value; /* exact both ways */
+    walk_f64(w, &wide);
+    *value = (float)wide;
+}
+
+static void walk_arbiter(walk *w, seam_arbiter *a) {
+    seam_budget *const b = &a->budget;
+    seam_pace *const p = &a->pace;
+    walk_f32(w, &a->config.bits_target); /* rate control moves it */
+    walk_f64(w, &a->config.pace.bits_target);
+    walk_u64(w, &a->values_in);
+    walk_u64(w, &a->values_out);
+    walk_f64(w, &a->mean_bits);
+    walk_bool(w, &a->target_reached);
+    walk_bool(w, &a->changed);
+    walk_bool(w, &b->bits_loss_active);
+    walk_f32(w, &b->width_shift);
+    walk_f32(w, &b->bits_lr);
+    walk_f32(w, &b->bits_target);
+    walk_f32(w, &b->beta_in);
+    walk_f32(w, &b->beta_out);
+    walk_u32(w, &b->total_in);
+    walk_u32(w, &b->total_out);
+    walk_f64(w, &p->config.bits_target);
+    walk_bool(w, &p->begun);
+    walk_bool(w, &p->reached);
+    walk_f64(w, &p->log_price);
+    walk_f64(w, &p->error_last);
+    walk_f64(w, &p->error_speed);
+    walk_f64(w, &p->price);
+    walk_f64(w, &p->bits_lr);
+}
+
+static void walk_rate(walk *w, seam_rate *r) {
+    for (int i = 0; i < SEAM_RATE_STEPS; i++) {
+        walk_f64(w, &r->compute_seconds[i]);
+        walk_f64(w, &r->wait_seconds[i]);
+        walk_f64(w, &r->fixed_bytes[i]);
+        walk_f64(w, &r->bytes_a_bit[i]);
+    }
+    walk_u64(w, &r->step_count);
+    walk_f64(w, &r->bytes_per_second);
+    walk_f64(w, &r->bits);
+    walk_u32(w, &r->rising);
+    walk_u32(w, &r->falling);
+}
+
+/* What was measured and decided: first, so that a replay can take it alone. */
+static void walk_decisions(walk *w, seam_session *s) {
+    uint64_t format = FORMAT;
+    walk_u64(w, &format);
+    w->bad = w->bad || format != FORMAT;
+    walk_arbiter(w, &s->arbiter);
+    walk_rate(w, &s->rate);
+}
+
+static seam_status site_put(walk *w, const seam_site *site) {
+    const size_t count = seam_site_state_bytes(site);
+    uint64_t wide = count;
+    walk_u64(w, &wide);
+    SEAM_TRY(seam_buffer_reserve(w->bytes, w->bytes->count + count));
+    seam_site_save(w->bytes->data + w->bytes->count, site);
+    w->bytes->count += count;
+    return SEAM_OK;
+}
+
+static seam_status site_get(walk *w, seam_site *site) {
+    uint64_t count = 0;
+    walk_u64(w, &count);
+    if (w->bad || count > SITE_BYTES_MAX || count > w->bytes->count - w->at) {
+        return SEAM_E_FORMAT;
+    }
+    SEAM_TRY(seam_site_load(site, w->bytes->data + w->at, (size_t)count));
+    w->at += (size_t)count;
+    return SEAM_OK;
+}
+
+static seam_status walk_answers(walk *w, seam_session *s) {
+    uint32_t count = (uint32_t)s->answers_next.count;
+    walk_u32(w, &count);
+    if (w->bad || count > ANSWERS_MAX) {
+        return SEAM_E_FORMAT;
+    }
+    SEAM_TRY(seam_buffer_reserve(&s->answers_next, count + 1));
+    walk_bytes(w, s->answers_next.data, count);
+    s->answers_next.count = count;
+    return SEAM_OK;
+}
+
+seam_status seam_state_save(seam_buffer *ret_bytes, seam_session *session) {
+    seam_session *const s = session;
+    walk w = {.bytes = ret_bytes};
+    ret_bytes->count = 0;
+    walk_decisions(&w, s);
+    walk_u64(&w, &s->durable_told);
+    walk_u64(&w, &s->durable_before);
+    SEAM_TRY(site_put(&w, s->site_in));
+    SEAM_TRY(site_put(&w, s->site_out));
+    SEAM_TRY(walk_answers(&w, s));
+    walk_bytes(&w, s->widths_used[0], s->width_count);
+    walk_bytes(&w, s->widths_used[1], s->width_count);
+    return w.bad ? SEAM_E_MEMORY : SEAM_OK;
+}
+
+seam_status seam_state_load(seam_session *session, seam_buffer *bytes) {
+    seam_session *const s = session;
+    walk w = {.bytes = bytes, .reads = true};
+    walk_decisions(&w, s);
+    walk_u64(&w, &s->durable_told);
+    walk_u64(&w, &s->durable_before);
+    SEAM_TRY(w.bad ? SEAM_E_FORMAT : SEAM_OK);
+    SEAM_TRY(site_get(&w, s->site_in));
+    SEAM_TRY(site_get(&w, s->site_out));
+    SEAM_TRY(walk_answers(&w, s));
+    walk_bytes(&w, s->widths_used[0], s->width_count);
+    walk_bytes(&w, s->widths_used[1], s->width_count);
+    return w.bad || w.at != bytes->count ? SEAM_E_FORMAT : SEAM_OK;
+}
+
+seam_status seam_state_load_decisions(seam_session *session, seam_buffer *bytes) {
+    walk w = {.bytes = bytes, .reads = true};
+    walk_decisions(&w, session);
+    return w.bad ? SEAM_E_FORMAT : SEAM_OK;
+}

@@ -1,0 +1,58 @@
+/* Calls that need a parked session: session/session_park.h.  The first one wakes it with its own
+ * job and holds its message; those that come meanwhile wait as for any busy session. */
+#include "host.h"
+#include "rpc_methods.h"
+#include "rpc_server.h"
+#include "session_park.h"
+#include "try.h"
+
+SEAM_ON_GPU static seam_status wake_run(seam_job *job, seam_stream *stream) {
+    return seam_session_wake_run(job->user, stream, &job->err);
+}
+
+bool seam_call_wakes(seam_call *call, grpc_byte_buffer *message, void *session_ptr) {
+    seam_session *session = session_ptr;
+    seam_error err = {0};
+    if (session->busy && !session->disk.parking && seam_session_is_resident(session) &&
+        session->trainer != NULL) {
+        return false;
+    }
+    if (session->busy) { /* on its way out or in */
+        seam_call_hold(call, message, session);
+        return true;
+    }
+    if (seam_session_is_resident(session)) {
+        return false;
+    }
+    const seam_status st = seam_session_wake_begin(session, &err);
+    if (st != SEAM_OK) {
+        seam_call_fail(call, st, &err);
+        return true;
+    }
+    call->job.run = wake_run;
+    call->job.user = session;
+    if (seam_call_post(call) != SEAM_OK) { /* the call has failed */
+        seam_session_wake_end(session, SEAM_E_LIMIT, seam_host_now_ms());
+        return true;
+    }
+    session->busy = true;
+    seam_session_ref(session);
+    call->waking = session;
+    seam_call_hold(call, message, session);
+    return true;
+}
+
+void seam_call_woken(seam_call *call) {
+    seam_session *session = call->waking;
+    call->waking = NULL;
+    session->busy = false;
+    seam_session_wake_end(session, call->job.status, seam_host_now_ms());
+    if (call->job.status != SEAM_OK) {
+        seam_call_fail(call, call->job.status, &call->job.err);
+    }
+    if (call->closed && call->method->on_close != NULL) {
+        call->method->on_close(call); /* again: the first time a job was running */
+    }
+    seam_train_session_idle(call->server, session);
+    seam_session_unref(session);
+}

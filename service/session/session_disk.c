@@ -1,0 +1,249 @@
+/* See session_disk.h.  The loop owns everything of session->disk but what the comment beside a
+ * field says; the image is the engine's while a job of the session runs, then the disk queue's. */
+#include "session_disk.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "checkpoint.h"
+#include "host.h"
+#include "log.h"
+#include "session_table.h"
+#include "trainer_state.h"
+#include "try.h"
+
+#define FOLDER_BYTES  1200
+#define RETRY_MS      10000 /* after a write that failed */
+#define COST_MIN_MS   5     /* of one checkpoint, whatever was measured */
+#define INTERVAL_UNIT 100   /* percent */
+
+static double seconds_now(void) {
+    struct timespec now = {0};
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
+static seam_state_store *store_of(const seam_session *session) {
+    return seam_sessions_options_of(session->sessions)->store;
+}
+
+bool seam_session_is_kept(const seam_session *session) {
+    return store_of(session) != NULL && seam_trainer_state_is_whole(&session->config);
+}
+
+static seam_status folder_of(char ret[FOLDER_BYTES], const seam_session *session, seam_error *err) {
+    return seam_state_store_folder(ret, FOLDER_BYTES, store_of(session), session->id) == SEAM_OK
+               ? SEAM_OK
+               : seam_error_set(err, SEAM_E_IO, "state-dir: the path is too long");
+}
+
+static void device_text(char ret[SEAM_CHECKPOINT_DEVICE_BYTES], const seam_session *session) {
+    char text[SEAM_CHECKPOINT_DEVICE_BYTES];
+    const seam_backend *backend = seam_blocks_backend(session->config.model->blocks);
+    (void)snprintf(ret, SEAM_CHECKPOINT_DEVICE_BYTES, "%s",
+                   seam_log_text(text, sizeof text, seam_backend_describe(backend)));
+}
+
+/* ---- engine ---- */
+
+seam_status seam_session_image_take(seam_session *session, const seam_trainer_mark *mark,
+                                    seam_stream *stream) {
+    seam_session_disk *d = &session->disk;
+    const double begin = seconds_now();
+    SEAM_TRY(seam_trainer_state_save(d->image, &d->image_bytes, d->image_capacity_bytes,
+                                     session->trainer, mark, stream));
+    d->image_facts = (seam_checkpoint_facts){
+        .step_count = mark->step_count, .state_hash = seam_trainer_state_hash(session->trainer)};
+    device_text(d->image_facts.device, session);
+    d->take_seconds = seconds_now() - begin;
+    return SEAM_OK;
+}
+
+seam_status seam_session_image_write(seam_session *session, const seam_trainer_mark *mark,
+                                     seam_stream *stream, seam_error *err) {
+    seam_session_disk *d = &session->disk;
+    char folder[FOLDER_BYTES];
+    SEAM_TRY(folder_of(folder, session, err));
+    SEAM_TRY(seam_session_image_take(session, mark, stream));
+    return seam_checkpoint_write(folder, &d->image_facts, d->image, d->image_bytes, err);
+}
+
+seam_status seam_session_restore(seam_session *session, uint64_t step_count, seam_stream *stream,
+                                 seam_error *err) {
+    char folder[FOLDER_BYTES], device[SEAM_CHECKPOINT_DEVICE_BYTES];
+    uint8_t *bytes = NULL;
+    size_t count = 0;
+    seam_checkpoint_facts facts;
+    seam_trainer_mark mark = {0};
+    SEAM_TRY(folder_of(folder, session, err));
+    SEAM_TRY(seam_checkpoint_read(&bytes, &count, &facts, folder, step_count, err));
+    device_text(device, session);
+    if (strcmp(device, facts.device) != 0) {
+        seam_log(SEAM_LOG_WARN, "checkpoint_of_another_device",
+                 "session=%s step=%llu was=\"%s\" text=\"the next bits may differ\"", session->id,
+                 (unsigned long long)step_count, facts.device);
+    }
+    seam_status st = seam_trainer_state_load(session->trainer, &mark, bytes, count, stream, err);
+    seam_mem_free(bytes);
+    if (st == SEAM_E_FORMAT || st == SEAM_E_NONFINITE) {
+        st = SEAM_E_DATA_LOSS;
+    }
+    if (st == SEAM_OK && (mark.step_count != step_count ||
+                          facts.state_hash != seam_trainer_state_hash(session->trainer))) {
+        st = seam_error_set(err, SEAM_E_DATA_LOSS, "checkpoint: not the state that it names");
+    }
+    if (st == SEAM_OK) {
+        session->disk.restored_rows = mark.row_count;
+    }
+    return st;
+}
+
+seam_status seam_session_store(seam_session *session, seam_stream *stream, seam_error *err) {
+    uint8_t packed[SEAM_CONFIG_BYTES_MAX];
+    const seam_trainer_mark mark = {0};
+    const size_t count = seam__v1__session_config__get_packed_size(session->message);
+    if (!seam_session_is_kept(session)) {
+        return SEAM_OK;
+    }
+    if (count > sizeof packed) {
+        return seam_error_set(err, SEAM_E_LIMIT, "config: larger than %zu bytes", sizeof packed);
+    }
+    (void)seam__v1__session_config__pack(session->message, packed);
+    const seam_session_row row = {.id = session->id,
+                                  .request_id = session->request_id,
+                                  .secret = session->secret,
+                                  .secret_bytes = sizeof session->secret,
+                                  .config = packed,
+                                  .config_bytes = count,
+                                  .config_hash = session->config.hash};
+    SEAM_TRY(seam_session_image_write(session, &mark, stream, err));
+    return seam_state_store_add(store_of(session), &row, err);
+}
+
+/* ---- cadence ---- */
+
+bool seam_session_image_is_due(const seam_session *session, uint64_t now_ms) {
+    const seam_session_disk *d = &session->disk;
+    const seam_sessions_options *options = seam_sessions_options_of(session->sessions);
+    if (!seam_session_is_kept(session) || d->writing || now_ms < d->retry_ms ||
+        !seam_server_proto_durable_has_room(&session->proto)) {
+        return false;
+    }
+    const uint64_t cost_ms = d->cost_ms > COST_MIN_MS ? d->cost_ms : COST_MIN_MS;
+    const uint64_t wait_ms = cost_ms * INTERVAL_UNIT / options->checkpoint_percent;
+    const uint64_t since_ms = now_ms - d->taken_ms;
+    /* Would another step as long as the last one put more than the limit at risk? */
+    const uint64_t risk_ms = since_ms + (now_ms - d->commit_ms);
+    return since_ms >= wait_ms || risk_ms >= options->checkpoint_work_ms;
+}
+
+/* Disk queue: the image is its own until it says done. */
+static void write_run(seam_disk_job *job) {
+    seam_session *session = job->user;
+    seam_session_disk *d = &session->disk;
+    char folder[FOLDER_BYTES];
+    const double begin = seconds_now();
+    d->write_err = (seam_error){0};
+    d->write_status = folder_of(folder, session, &d->write_err);
+    if (d->write_status == SEAM_OK) {
+        d->write_status =
+            seam_checkpoint_write(folder, &d->image_facts, d->image, d->image_bytes, &d->write_err);
+    }
+    d->write_seconds = seconds_now() - begin;
+}
+
+void seam_session_image_post(seam_session *session, bool with_image, uint64_t now_ms) {
+    seam_session_disk *d = &session->disk;
+    d->commit_ms = now_ms;
+    if (!with_image) {
+        return;
+    }
+    SEAM_ASSERT(!d->writing);
+    d->writing = true;
+    d->taken_ms = now_ms;
+    d->write_job.run = write_run;
+    d->write_job.user = session;
+    seam_disk_queue_post(seam_state_store_queue(store_of(session)), &d->write_job);
+}
+
+void seam_session_disk_poll(seam_session *session) {
+    seam_session_disk *d = &session->disk;
+    if (!d->writing || !seam_disk_job_is_done(&d->write_job)) {
+        return;
+    }
+    d->writing = false;
+    d->cost_ms = (uint64_t)((d->take_seconds + d->write_seconds) * 1e3);
+    if (d->write_status != SEAM_OK) { /* what was durable before stays so; nothing else is told */
+        char text[SEAM_ERROR_TEXT_BYTES];
+        d->retry_ms = seam_host_now_ms() + RETRY_MS;
+        seam_log(SEAM_LOG_ERROR, "checkpoint_failed", "session=%s step=%llu text=\"%s\"",
+                 session->id, (unsigned long long)d->image_facts.step_count,
+                 seam_log_text(text, sizeof text, d->write_err.text));
+    } else if (!session->deleted) {
+        (void)seam_server_proto_durable_add(&session->proto, d->image_facts.step_count);
+    }
+}
+
+uint64_t seam_session_durable(const seam_session *session) {
+    uint64_t newest = 0;
+    return seam_server_proto_durable_newest(&newest, &session->proto) ? newest : 0;
+}
+
+/* ---- deleting, by the disk queue ---- */
+
+typedef struct forget_job {
+    seam_disk_job job;
+    uint64_t below;
+    char folder[FOLDER_BYTES];
+} forget_job;
+
+static void forget_run(seam_disk_job *job) {
+    const forget_job *f = job->user;
+    uint64_t step_counts[SEAM_CHECKPOINTS_MAX];
+    uint32_t count = 0;
+    if (seam_checkpoint_list(step_counts, &count, f->folder, NULL) == SEAM_OK) {
+        for (uint32_t i = 0; i < count && step_counts[i] < f->below; i++) {
+            seam_checkpoint_remove(f->folder, step_counts[i]);
+        }
+    }
+}
+
+void seam_session_forget_below(seam_session *session, uint64_t step_count) {
+    forget_job *f = seam_mem_zalloc(1, sizeof *f);
+    if (f == NULL || !seam_session_is_kept(session) ||
+        folder_of(f->folder, session, NULL) != SEAM_OK) {
+        seam_mem_free(f); /* they stay until the next confirmation, or as long as the session */
+        return;
+    }
+    f->below = step_count;
+    f->job = (seam_disk_job){.run = forget_run, .user = f, .gift_memory = f};
+    seam_disk_queue_post(seam_state_store_queue(store_of(session)), &f->job);
+}
+
+typedef struct drop_job {
+    seam_disk_job job;
+    seam_state_store *store;
+    char id[SEAM_SESSION_ID_BYTES];
+} drop_job;
+
+static void drop_run(seam_disk_job *job) {
+    const drop_job *f = job->user;
+    seam_error err = {0};
+    if (seam_state_store_remove(f->store, f->id, &err) != SEAM_OK) {
+        char text[SEAM_ERROR_TEXT_BYTES];
+        seam_log(SEAM_LOG_ERROR, "session_not_removed", "session=%s text=\"%s\"", f->id,
+                 seam_log_text(text, sizeof text, err.text));
+    }
+}
+
+void seam_session_drop(seam_session *session) {
+    drop_job *f = seam_session_is_kept(session) ? seam_mem_zalloc(1, sizeof *f) : NULL;
+    if (f == NULL) { /* without memory it is found again, parked, when the server starts */
+        return;
+    }
+    memcpy(f->id, session->id, sizeof f->id);
+    f->store = store_of(session);
+    f->job = (seam_disk_job){.run = drop_run, .user = f, .gift_memory = f};
+    seam_disk_queue_post(seam_state_store_queue(f->store), &f->job);
+}

@@ -1,0 +1,238 @@
+/* SQLite in its serialized mode, write-ahead log, every commit flushed; see state_store.h. */
+#include "state_store.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sqlite3.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "arena.h"
+#include "checkpoint.h"
+#include "try.h"
+
+#define PATH_BYTES     1100
+#define FORMAT_VERSION 1 /* PRAGMA user_version */
+
+struct seam_state_store {
+    char directory[PATH_BYTES];
+    int lock_fd;
+    sqlite3 *db;
+    seam_disk_queue *queue;
+    uint64_t start_number;
+};
+
+static seam_status db_error(const seam_state_store *store, const char *what, seam_error *err) {
+    return seam_error_set(err, SEAM_E_IO, "%.300s/sessions.db: cannot %s: %s", store->directory,
+                          what, store->db != NULL ? sqlite3_errmsg(store->db) : "out of memory");
+}
+
+static seam_status db_run(const seam_state_store *store, const char *sql, seam_error *err) {
+    return sqlite3_exec(store->db, sql, NULL, NULL, NULL) == SQLITE_OK
+               ? SEAM_OK
+               : db_error(store, "write", err);
+}
+
+/* The first column of the first row. */
+static seam_status db_number(uint64_t *ret, const seam_state_store *store, const char *sql,
+                             seam_error *err) {
+    sqlite3_stmt *statement = NULL;
+    seam_status st = SEAM_OK;
+    if (sqlite3_prepare_v2(store->db, sql, -1, &statement, NULL) != SQLITE_OK ||
+        sqlite3_step(statement) != SQLITE_ROW) {
+        st = db_error(store, "read", err);
+    } else {
+        *ret = (uint64_t)sqlite3_column_int64(statement, 0);
+    }
+    (void)sqlite3_finalize(statement);
+    return st;
+}
+
+/* ---- opening ---- */
+
+static seam_status lock_take(seam_state_store *store, seam_error *err) {
+    char path[PATH_BYTES + 32];
+    (void)snprintf(path, sizeof path, "%s/lock", store->directory);
+    store->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (store->lock_fd < 0) {
+        return seam_error_set(err, SEAM_E_IO, "state-dir: %.300s: %s", path, strerror(errno));
+    }
+    return flock(store->lock_fd, LOCK_EX | LOCK_NB) == 0
+               ? SEAM_OK
+               : seam_error_set(err, SEAM_E_STATE, "state-dir: %.300s belongs to a running server",
+                                store->directory);
+}
+
+static seam_status db_open(seam_state_store *store, seam_error *err) {
+    char path[PATH_BYTES + 32];
+    (void)snprintf(path, sizeof path, "%s/sessions.db", store->directory);
+    const mode_t mask = umask(0077);
+    const int opened = sqlite3_open_v2(
+        path, &store->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_FULLMUTEX, NULL);
+    (void)umask(mask);
+    if (opened != SQLITE_OK) {
+        return db_error(store, "open", err);
+    }
+    uint64_t version = 0;
+    SEAM_TRY(db_run(store, "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;", err));
+    SEAM_TRY(db_number(&version, store, "PRAGMA user_version", err));
+    if (version > FORMAT_VERSION) {
+        return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
+                              "%.300s: format %llu is of a later release", path,
+                              (unsigned long long)version);
+    }
+    SEAM_TRY(db_run(store,
+                    "BEGIN IMMEDIATE;"
+                    "CREATE TABLE IF NOT EXISTS session(number INTEGER PRIMARY KEY AUTOINCREMENT,"
+                    " id TEXT NOT NULL UNIQUE, request_id TEXT NOT NULL, secret BLOB NOT NULL,"
+                    " config BLOB NOT NULL, config_hash INTEGER NOT NULL);"
+                    "CREATE TABLE IF NOT EXISTS start(number INTEGER NOT NULL);"
+                    "INSERT INTO start SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM start);"
+                    "UPDATE start SET number = number + 1;"
+                    "PRAGMA user_version = 1;"
+                    "COMMIT;",
+                    err));
+    return db_number(&store->start_number, store, "SELECT number FROM start", err);
+}
+
+static seam_status folder_make(const char *path, seam_error *err) {
+    return mkdir(path, 0700) == 0 || errno == EEXIST
+               ? SEAM_OK
+               : seam_error_set(err, SEAM_E_IO, "state-dir: %.300s: %s", path, strerror(errno));
+}
+
+static seam_status open_all(seam_state_store *store, seam_error *err) {
+    char path[PATH_BYTES + 32];
+    SEAM_TRY(folder_make(store->directory, err));
+    (void)snprintf(path, sizeof path, "%s/sessions", store->directory);
+    SEAM_TRY(folder_make(path, err));
+    SEAM_TRY(lock_take(store, err));
+    SEAM_TRY(db_open(store, err));
+    return seam_disk_queue_create(&store->queue, err);
+}
+
+seam_status seam_state_store_open(seam_state_store **ret_store, const char *directory,
+                                  seam_error *err) {
+    if (strlen(directory) >= PATH_BYTES) {
+        return seam_error_set(err, SEAM_E_IO, "state-dir: the path is too long");
+    }
+    seam_state_store *store = seam_mem_zalloc(1, sizeof *store);
+    if (store == NULL) {
+        return seam_error_set(err, SEAM_E_MEMORY, "state-dir: out of memory");
+    }
+    store->lock_fd = -1;
+    memcpy(store->directory, directory, strlen(directory) + 1);
+    const seam_status st = open_all(store, err);
+    if (st != SEAM_OK) {
+        seam_state_store_close(store);
+        return st;
+    }
+    *ret_store = store;
+    return SEAM_OK;
+}
+
+void seam_state_store_close(seam_state_store *gift_store) {
+    if (gift_store == NULL) {
+        return;
+    }
+    seam_disk_queue_destroy(gift_store->queue);
+    (void)sqlite3_close(gift_store->db);
+    if (gift_store->lock_fd >= 0) {
+        (void)close(gift_store->lock_fd);
+    }
+    seam_mem_free(gift_store);
+}
+
+uint64_t seam_state_store_epoch(const seam_state_store *store) {
+    return store->start_number << 32;
+}
+
+seam_disk_queue *seam_state_store_queue(const seam_state_store *store) {
+    return store->queue;
+}
+
+seam_status seam_state_store_folder(char *ret, size_t capacity, const seam_state_store *store,
+                                    const char *id) {
+    const int chars = snprintf(ret, capacity, "%s/sessions/%s", store->directory, id);
+    return chars > 0 && (size_t)chars < capacity ? SEAM_OK : SEAM_E_LIMIT;
+}
+
+/* ---- rows ---- */
+
+seam_status seam_state_store_add(seam_state_store *store, const seam_session_row *row,
+                                 seam_error *err) {
+    sqlite3_stmt *statement = NULL;
+    seam_status st = SEAM_OK;
+    const bool bound =
+        sqlite3_prepare_v2(store->db,
+                           "INSERT INTO session(id, request_id, secret, config, config_hash)"
+                           " VALUES(?, ?, ?, ?, ?)",
+                           -1, &statement, NULL) == SQLITE_OK &&
+        sqlite3_bind_text(statement, 1, row->id, -1, SQLITE_STATIC) == SQLITE_OK &&
+        sqlite3_bind_text(statement, 2, row->request_id, -1, SQLITE_STATIC) == SQLITE_OK &&
+        sqlite3_bind_blob(statement, 3, row->secret, (int)row->secret_bytes, SQLITE_STATIC) ==
+            SQLITE_OK &&
+        sqlite3_bind_blob(statement, 4, row->config, (int)row->config_bytes, SQLITE_STATIC) ==
+            SQLITE_OK &&
+        sqlite3_bind_int64(statement, 5, (sqlite3_int64)row->config_hash) == SQLITE_OK;
+    const int done = bound ? sqlite3_step(statement) : SQLITE_ERROR;
+    if (done == SQLITE_CONSTRAINT) {
+        st = seam_error_set(err, SEAM_E_EXISTS, "session %s is stored already", row->id);
+    } else if (done != SQLITE_DONE) {
+        st = db_error(store, "write", err);
+    }
+    (void)sqlite3_finalize(statement);
+    return st;
+}
+
+/* The row first: files without one are nobody's. */
+seam_status seam_state_store_remove(seam_state_store *store, const char *id, seam_error *err) {
+    char folder[PATH_BYTES + 64];
+    sqlite3_stmt *statement = NULL;
+    const bool done = sqlite3_prepare_v2(store->db, "DELETE FROM session WHERE id = ?", -1,
+                                         &statement, NULL) == SQLITE_OK &&
+                      sqlite3_bind_text(statement, 1, id, -1, SQLITE_STATIC) == SQLITE_OK &&
+                      sqlite3_step(statement) == SQLITE_DONE;
+    const seam_status st = done ? SEAM_OK : db_error(store, "write", err);
+    (void)sqlite3_finalize(statement);
+    SEAM_TRY(st);
+    SEAM_TRY(seam_state_store_folder(folder, sizeof folder, store, id));
+    seam_checkpoint_remove_all(folder);
+    return SEAM_OK;
+}
+
+static seam_status row_visit(sqlite3_stmt *statement, seam_session_row_fn *visit, void *user) {
+    const seam_session_row row = {
+        .id = (const char *)sqlite3_column_text(statement, 0),
+        .request_id = (const char *)sqlite3_column_text(statement, 1),
+        .secret = sqlite3_column_blob(statement, 2),
+        .secret_bytes = (size_t)sqlite3_column_bytes(statement, 2),
+        .config = sqlite3_column_blob(statement, 3),
+        .config_bytes = (size_t)sqlite3_column_bytes(statement, 3),
+        .config_hash = (uint64_t)sqlite3_column_int64(statement, 4),
+    };
+    return visit(user, &row);
+}
+
+seam_status seam_state_store_visit(seam_state_store *store, seam_session_row_fn *visit, void *user,
+                                   seam_error *err) {
+    sqlite3_stmt *statement = NULL;
+    seam_status st = SEAM_OK;
+    int next = SQLITE_ERROR;
+    if (sqlite3_prepare_v2(store->db,
+                           "SELECT id, request_id, secret, config, config_hash FROM session"
+                           " ORDER BY number",
+                           -1, &statement, NULL) == SQLITE_OK) {
+        while ((next = sqlite3_step(statement)) == SQLITE_ROW && st == SEAM_OK) {
+            st = row_visit(statement, visit, user);
+        }
+    }
+    if (st == SEAM_OK && next != SQLITE_DONE) {
+        st = db_error(store, "read", err);
+    }
+    (void)sqlite3_finalize(statement);
+    return st;
+}

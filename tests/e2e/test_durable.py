@@ -1,0 +1,220 @@
+#!/usr/bin/env python3
+"""Sessions in a state directory: restarts, leases, parking, damage and full disks, with the real
+programs.
+
+    test_durable.py SEAMD SEAM
+"""
+import hashlib
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+
+from cli_fixture import Seam, colour_rows, write_rows, write_text_model
+from service_fixture import Seamd, seamd_path, wait_for
+
+EXIT_USAGE, EXIT_UNAVAILABLE, EXIT_INPUT = 2, 3, 4
+
+
+class Case:
+    def __init__(self, folder, binary, seam):
+        self.folder, self.binary, self.seam_path = folder, binary, seam
+        self.model = folder / "model"
+        write_text_model(self.model)
+        self.rows = write_rows(folder / "train.jsonl", colour_rows(40))
+        self.state = folder / "state"
+        self.port = None
+
+    def serve(self, *args, **kwargs):
+        """A server on the state directory, always on the same port."""
+        server = Seamd(self.binary, self.model, "--state-dir", str(self.state),
+                       "--checkpoint-percent", "100", *args,
+                       listen=self.port or "127.0.0.1:0", **kwargs)
+        self.port = server.address
+        return server
+
+    def command(self, out, *args):
+        return ["train", "--model", self.model, "--data", self.rows, "--out", self.folder / out,
+                "--steps", 6, "--batch", 4, "--rank", 4, "--lr", "1e-2", "--quiet", *args]
+
+    def run(self, *args, **kwargs):
+        return Seam(self.seam_path, self.port).run(*args, **kwargs)
+
+    def train(self, out, *args, **kwargs):
+        code, text, err = self.run(*self.command(out, *args), **kwargs)
+        assert code == 0, text + err
+
+    def adapter(self, folder):
+        return hashlib.sha256((folder / "adapter_model.safetensors").read_bytes()).hexdigest()
+
+    def session(self, out):
+        return json.loads((self.folder / out / "session.json").read_text())["session"]
+
+    def files(self, out, suffix="manifest"):
+        return sorted((self.state / "sessions" / self.session(out)).glob(f"*.{suffix}"))
+
+    def export(self, out, to):
+        return self.run("export", "--run", self.folder / out, "--out", self.folder / to)
+
+    def show(self, out):
+        code, text, err = self.run("session", "show", "--run", self.folder / out, "--json")
+        assert code == 0, err
+        return json.loads(text)
+
+
+def check_restart(case):
+    """SIGTERM leaves a checkpoint of the last step; the next process serves it: export gives the
+    same adapter, `eval` works, and so it does after the run has ended."""
+    with case.serve() as server:
+        case.train("first")
+        whole = case.adapter(case.folder / "first" / "adapter")
+        assert server.stop() == 0
+        assert int(case.files("first")[-1].name.split(".")[0]) == 6, case.files("first")
+    with case.serve() as server:
+        assert case.show("first")["state"].lower().endswith("parked")
+        assert case.show("first")["memory_bytes"] == 0
+        code, text, err = case.export("first", "exported")
+        assert code == 0, text + err
+        assert case.adapter(case.folder / "exported") == whole
+        assert "session_recovered" in server.log and "step=6" in server.log
+        assert case.show("first")["memory_bytes"] > 0
+        code, text, err = case.run("generate", "--run", case.folder / "first", "--model",
+                                   case.model, "--prompt", "lamp 1 ->", "--new-tokens", 4)
+        assert code == 0, text + err
+
+
+def check_lease(case):
+    """After its lease a session is parked: memory goes, the next call brings it back; after the
+    park timeout it is gone, with its files."""
+    with case.serve("--lease-timeout", "300", "--park-timeout", "2") as server:
+        case.train("leased")
+        before = case.adapter(case.folder / "leased" / "adapter")
+        wait_for(lambda: "session_parked" in server.log, what="parked session")
+        assert case.show("leased")["memory_bytes"] == 0
+        code, text, err = case.export("leased", "unparked")
+        assert code == 0, text + err
+        assert case.adapter(case.folder / "unparked") == before
+        wait_for(lambda: server.log.count("session_parked") >= 2, what="second parking")
+        folder = case.files("leased")[0].parent
+        wait_for(lambda: "session_expired" in server.log, what="expired session")
+        wait_for(lambda: not folder.exists(), what="removal of its files")
+        code, _, err = case.export("leased", "late")
+        assert code == EXIT_INPUT and "no session" in err, (code, err)
+
+
+def check_delete(case):
+    """A deleted session leaves nothing, and does not come back."""
+    with case.serve() as server:
+        case.train("deleted", "--delete-session")
+        folder = case.state / "sessions" / case.session("deleted")
+        wait_for(lambda: not folder.exists(), what="removal of its files")
+        server.process.kill()
+        server.process.wait()
+    with case.serve():
+        code, _, err = case.export("deleted", "nothing")
+        assert code == EXIT_INPUT and "no session" in err, (code, err)
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 4
+    path.write_bytes(data)
+
+
+def check_damage(case):
+    """A damaged newest generation: the one before is taken and the steps are made again; all of
+    them damaged: DATA_LOSS, nothing else."""
+    with case.serve() as server:
+        case.train("whole", "--steps", 9)
+        case.train("cut", "--steps", 9)
+        whole = case.adapter(case.folder / "whole" / "adapter")
+        server.process.kill()
+        server.process.wait()
+    generations = case.files("cut", "safetensors")
+    assert len(generations) >= 2, generations
+    flip(generations[-1])
+    with case.serve() as server:
+        code, text, err = case.run("train", "--resume", case.folder / "cut", server=False)
+        assert code == 0, text + err
+        assert "checkpoint_damaged" in server.log and "session_recovered" in server.log
+        assert case.adapter(case.folder / "cut" / "adapter") == whole
+        server.process.kill()
+        server.process.wait()
+    for path in case.files("cut", "safetensors"):
+        path.write_bytes(path.read_bytes()[:-1])
+    with case.serve() as server:
+        code, _, err = case.export("cut", "lost")
+        assert code != 0 and "checkpoint" in err, (code, err)
+        code, _, err = case.run("train", "--resume", case.folder / "cut", server=False)
+        assert code != 0 and "checkpoint" in err, (code, err)
+        assert "session_lost" in server.log
+
+
+def check_resume_input(case):
+    """What cannot be resumed says why."""
+    with case.serve():
+        case.train("done")
+        for args, text in [(["--resume", case.folder / "nowhere"], "nowhere"),
+                           (["--resume", case.folder / "done", "--lr", "1"], "--lr"),
+                           (["--resume", case.folder], "command.json")]:
+            code, _, err = case.run("train", *args, server=False)
+            assert code in (EXIT_USAGE, EXIT_INPUT) and text in err, (code, err)
+        code, text, err = case.run("train", "--resume", case.folder / "done", server=False)
+        assert code == 0, err  # nothing left to do: the report again
+        report = json.loads((case.folder / "done" / "report.json").read_text())
+        assert report["complete"] and len(report["steps"]) == 6
+        (case.folder / "done" / "journal.bin").write_bytes(b"SEAMJRNL" + bytes(60))
+        code, _, err = case.run("train", "--resume", case.folder / "done", server=False)
+        assert code != 0 and "journal.bin" in err, (code, err)
+
+
+def check_disk_full(case):
+    """The server's disk is full (here: a limit on file sizes): a session that cannot be kept is not
+    created, and says why; one that can goes on."""
+    wide = ["--rank", 64, "--targets", "q,k,v,o,gate,up,down"]
+    limited = case.folder / "limited.sh"
+    with case.serve() as server:
+        code, text, err = case.run(*case.command("roomy", *wide))
+        assert code == 0, text + err
+        size = case.files("roomy", "safetensors")[-1].stat().st_size
+        server.stop()
+    assert size > 100 << 10, size
+    limited.write_text(f"#!/bin/sh\nulimit -f {size // 2048}\ntrap '' XFSZ\nexec {case.binary} \"$@\"\n")
+    limited.chmod(0o755)
+    real, case.binary = case.binary, str(limited)
+    try:
+        with case.serve() as server:
+            code, _, err = case.run(*case.command("full", *wide))
+            assert code != 0 and "File too large" in err, (code, err)  # not created, and said so
+            code, text, err = case.run(*case.command("small"))
+            assert code == 0, text + err
+            server.process.kill()
+            server.process.wait()
+    finally:
+        case.binary = real
+
+
+def check_second_server(case):
+    """Two servers on one state directory: the second refuses."""
+    with case.serve():
+        done = subprocess.run([case.binary, "--listen", "127.0.0.1:0", "--model",
+                               f"tiny={case.model}", "--state-dir", case.state],
+                              capture_output=True, text=True, timeout=20)
+        assert done.returncode == 1 and "running server" in done.stderr, done
+
+
+def main():
+    binary, seam = seamd_path(), sys.argv[2]
+    with tempfile.TemporaryDirectory() as name:
+        case = Case(pathlib.Path(name), binary, seam)
+        for check in [check_restart, check_lease, check_delete, check_damage, check_resume_input,
+                      check_disk_full, check_second_server]:
+            begin = time.monotonic()
+            check(case)
+            print(f"{check.__name__}: passed ({time.monotonic() - begin:.1f} s)", flush=True)
+
+
+if __name__ == "__main__":
+    main()

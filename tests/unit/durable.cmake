@@ -1,0 +1,12 @@
+# Files that must survive: with a disk that fails when told (disk_faults.h).
+seam_add_test(unit checkpoint seam_service)
+seam_add_test(unit journal seam_core)
+target_include_directories(test_journal PRIVATE ${PROJECT_SOURCE_DIR}/client-sdk/core
+                                                ${PROJECT_SOURCE_DIR}/client-sdk/transport)
+foreach(name checkpoint journal)
+  target_sources(test_${name} PRIVATE disk_faults.c)
+  target_link_options(test_${name} PRIVATE
+    -Wl,--wrap=open,--wrap=write,--wrap=fsync,--wrap=fdatasync,--wrap=rename)
+endforeach()
+seam_add_test(unit state_store seam_service)
+seam_add_test(unit trainer_state seam_service seam_test_model m)

@@ -1,0 +1,161 @@
+/* Goal: sessions of the state directory are there again after a close, in order, with what they
+ * were added with; one server at a time; every start has a higher epoch.  Method: a directory in
+ * /tmp. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "checkpoint.h"
+#include "disk_queue.h"
+#include "state_store.h"
+
+static char folder[64];
+
+static int setup(void **state) {
+    (void)state;
+    (void)snprintf(folder, sizeof folder, "/tmp/seam-state-XXXXXX");
+    return mkdtemp(folder) != NULL ? 0 : -1;
+}
+
+static int teardown(void **state) {
+    (void)state;
+    static const char *const names[] = {"lock", "sessions.db", "sessions.db-wal",
+                                        "sessions.db-shm"};
+    char path[160];
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        (void)snprintf(path, sizeof path, "%s/%s", folder, names[i]);
+        (void)unlink(path);
+    }
+    (void)snprintf(path, sizeof path, "%s/sessions", folder);
+    (void)rmdir(path);
+    return rmdir(folder);
+}
+
+static seam_state_store *open_it(void) {
+    seam_state_store *store = NULL;
+    seam_error err = {0};
+    assert_int_equal(seam_state_store_open(&store, folder, &err), SEAM_OK);
+    return store;
+}
+
+static seam_status add(seam_state_store *store, const char *id) {
+    static const uint8_t secret[32] = {1, 0, 3}, config[] = {9, 0, 8, 7};
+    const seam_session_row row = {.id = id,
+                                  .request_id = "",
+                                  .secret = secret,
+                                  .secret_bytes = sizeof secret,
+                                  .config = config,
+                                  .config_bytes = sizeof config,
+                                  .config_hash = UINT64_C(0xf000000000000001)};
+    seam_error err = {0};
+    return seam_state_store_add(store, &row, &err);
+}
+
+typedef struct visited {
+    uint32_t count;
+    char ids[4][8];
+} visited;
+
+static seam_status visit(void *user, const seam_session_row *row) {
+    visited *v = user;
+    assert_in_range(v->count, 0, 3);
+    (void)snprintf(v->ids[v->count++], 8, "%s", row->id);
+    assert_int_equal(row->secret_bytes, 32);
+    assert_int_equal(row->secret[0] + row->secret[2], 4);
+    assert_int_equal(row->config_bytes, 4);
+    assert_int_equal(row->config[3], 7);
+    assert_true(row->config_hash == UINT64_C(0xf000000000000001));
+    return SEAM_OK;
+}
+
+static void test_open__again__rows_in_order_and_epoch_above(void **state) {
+    (void)state;
+    seam_error err = {0};
+    seam_state_store *store = open_it(), *other = NULL;
+    const uint64_t epoch = seam_state_store_epoch(store);
+    assert_true(epoch >= UINT64_C(1) << 32);
+    assert_int_equal(seam_state_store_open(&other, folder, &err), SEAM_E_STATE);
+    assert_non_null(strstr(err.text, "running server"));
+    assert_int_equal(add(store, "b"), SEAM_OK);
+    assert_int_equal(add(store, "a"), SEAM_OK);
+    assert_int_equal(add(store, "c"), SEAM_OK);
+    assert_int_equal(add(store, "a"), SEAM_E_EXISTS);
+    struct stat info;
+    char path[160];
+    (void)snprintf(path, sizeof path, "%s/sessions.db", folder);
+    assert_int_equal(stat(path, &info), 0);
+    assert_int_equal(info.st_mode & 077, 0); /* secrets */
+    seam_state_store_close(store);
+    store = open_it();
+    assert_true(seam_state_store_epoch(store) > epoch);
+    visited v = {0};
+    assert_int_equal(seam_state_store_visit(store, visit, &v, &err), SEAM_OK);
+    assert_int_equal(v.count, 3);
+    assert_string_equal(v.ids[0], "b");
+    assert_string_equal(v.ids[1], "a");
+    assert_string_equal(v.ids[2], "c");
+    for (uint32_t i = 0; i < 3; i++) {
+        assert_int_equal(seam_state_store_remove(store, v.ids[i], &err), SEAM_OK);
+    }
+    assert_int_equal(seam_state_store_remove(store, "a", &err), SEAM_OK);
+    v.count = 0;
+    assert_int_equal(seam_state_store_visit(store, visit, &v, &err), SEAM_OK);
+    assert_int_equal(v.count, 0);
+    seam_state_store_close(store);
+}
+
+static void test_remove__with_checkpoints__folder_goes(void **state) {
+    (void)state;
+    char path[160];
+    seam_error err = {0};
+    seam_state_store *store = open_it();
+    assert_int_equal(add(store, "x"), SEAM_OK);
+    assert_int_equal(seam_state_store_folder(path, sizeof path, store, "x"), SEAM_OK);
+    char small[8];
+    assert_int_equal(seam_state_store_folder(small, sizeof small, store, "x"), SEAM_E_LIMIT);
+    const seam_checkpoint_facts facts = {.step_count = 2, .device = "d"};
+    assert_int_equal(seam_checkpoint_write(path, &facts, (const uint8_t *)"abc", 3, &err), SEAM_OK);
+    assert_int_equal(access(path, F_OK), 0);
+    assert_int_equal(seam_state_store_remove(store, "x", &err), SEAM_OK);
+    assert_int_equal(access(path, F_OK), -1);
+    seam_state_store_close(store);
+}
+
+static void count_run(seam_disk_job *job) {
+    ++*(uint32_t *)job->user;
+}
+
+static void test_queue__jobs__all_run_before_close(void **state) {
+    (void)state;
+    uint32_t count = 0;
+    seam_disk_job jobs[5] = {0};
+    seam_state_store *store = open_it();
+    for (int i = 0; i < 5; i++) {
+        jobs[i].run = count_run;
+        jobs[i].user = &count;
+        seam_disk_queue_post(seam_state_store_queue(store), &jobs[i]);
+    }
+    seam_state_store_close(store);
+    assert_int_equal(count, 5);
+    for (int i = 0; i < 5; i++) {
+        assert_true(seam_disk_job_is_done(&jobs[i]));
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_open__again__rows_in_order_and_epoch_above, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_remove__with_checkpoints__folder_goes, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_queue__jobs__all_run_before_close, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
