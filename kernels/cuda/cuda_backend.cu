@@ -280,6 +280,7 @@ static void table_fill(seam_ops *ops, seam_dtype act) {
     ops->weight_end = seam_cuda_weight_end;
     ops->weight_destroy = seam_cuda_weight_destroy;
     ops->weight_bytes = seam_cuda_weight_bytes;
+    ops->linear_takes_fp8 = seam_cuda_linear_takes_fp8;
     ops->linear_forward = seam_cuda_linear_forward;
     ops->linear_backward = seam_cuda_linear_backward;
     ops->rmsnorm_forward = seam_cuda_rmsnorm_forward;
