@@ -297,6 +297,7 @@ static void table_fill(seam_ops *ops, seam_dtype act) {
     ops->cross_entropy = seam_cuda_cross_entropy;
     ops->adamw = seam_cuda_adamw;
     ops->sum_squares = seam_cuda_sum_squares;
+    ops->hash = seam_cuda_hash;
     ops->codec = &seam_cuda_codec;
 }
 

@@ -277,5 +277,6 @@ seam_status seam_cuda_cross_entropy(seam_stream *stream, const seam_cross_entrop
 seam_status seam_cuda_adamw(seam_stream *stream, const seam_adamw_args *args);
 seam_status seam_cuda_sum_squares(seam_stream *stream, double *ret_sum, const void *x,
                                   size_t count);
+seam_status seam_cuda_hash(seam_stream *stream, uint64_t *ret_hash, const void *x, size_t count);
 
 #endif

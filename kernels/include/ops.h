@@ -371,6 +371,10 @@ typedef struct seam_ops {
     seam_status (*adamw)(seam_stream *stream, const seam_adamw_args *args);
     /* ret (host) = sum of squares of x (count) acc, in double, in a fixed order. */
     seam_status (*sum_squares)(seam_stream *stream, double *ret_sum, const void *x, size_t count);
+    /* ret (host) = hash of the bits of x (count) acc: the sum modulo 2^64, over its 32-bit words
+     * w_i (f64: low word first), of mix(w_i + 2^32 i), i modulo 2^32 and mix the finalizer of
+     * SplitMix64 (Steele, Lea, Flood 2014).  A sum, so that no order of the work shows in it. */
+    seam_status (*hash)(seam_stream *stream, uint64_t *ret_hash, const void *x, size_t count);
     /* The one slot that may be NULL: memory of the device is the host's, as is its codec. */
     const seam_device_codec *codec;
 } seam_ops;

@@ -246,4 +246,5 @@ static const seam_ops ref_ops = {
     .cross_entropy = seam_ref_cross_entropy,
     .adamw = seam_ref_adamw,
     .sum_squares = seam_ref_sum_squares,
+    .hash = seam_ref_hash,
 };
