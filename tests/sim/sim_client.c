@@ -1,4 +1,6 @@
 /* The client process around client_proto.h: its state and its journal. */
+#include <string.h>
+
 #include "sim_internal.h"
 
 /* ---- client process ---- */
@@ -10,10 +12,11 @@ void sim_client_start(world *w) {
                                              .site_forward_reply = SITE_FWD_OUT,
                                              .site_backward_reply = SITE_FWD_IN,
                                              .backward_reply = w->backward_reply,
+                                             .pipeline_depth = w->depth,
                                              .now_ms = w->now_ms};
     seam_client_proto_init(&c->cp, &config);
     c->state = c->journal_state[c->journal_count];
-    c->partial = 0;
+    memset(c->partial, 0, sizeof c->partial);
     c->stream = 0;
     c->broken = false;
     c->confirm_due = false;
@@ -63,8 +66,10 @@ void sim_client_receive(world *w) {
     case MSG_TENSOR:
         st = seam_client_proto_reply(&is_new, &c->cp, m.key, m.digest, w->now_ms, NULL);
         if (is_new) {
-            c->partial = sim_mix(c->partial, m.digest);
-            c->last_reply = m.key.phase == SEAM_PHASE_FORWARD ? m.digest : c->last_reply;
+            const bool forward = m.key.phase == SEAM_PHASE_FORWARD;
+            uint64_t *const partial = &c->partial[forward ? 0 : 1];
+            *partial = sim_mix(*partial, m.digest);
+            c->replies[m.key.micro] = forward ? m.digest : c->replies[m.key.micro];
         }
         break;
     default: {
@@ -86,8 +91,8 @@ void sim_client_receive(world *w) {
 
 static void client_journal(world *w, uint64_t step) {
     client *c = &w->c;
-    c->state = sim_mix(c->state, c->partial);
-    c->partial = 0;
+    c->state = sim_mix(c->state, sim_mix(c->partial[0], c->partial[1]));
+    memset(c->partial, 0, sizeof c->partial);
     const bool flushed = w->bug != SIM_BUG_LATE_JOURNAL || sim_chance(w, 500);
     if (flushed) {
         c->journal_count = step + 1;
@@ -131,11 +136,23 @@ static void client_send(world *w, const seam_client_action *a) {
     default:
         m.key.phase = SEAM_PHASE_BACKWARD;
         m.key.site = SITE_BWD_OUT;
-        m.digest = sim_backward_digest(c->state, c->last_reply);
+        m.digest = sim_backward_digest(c->state, c->replies[a->micro]);
         break;
     }
     client_tell(w, &m);
     seam_client_proto_done(&c->cp, a);
+}
+
+/* How far ahead is the client's affair, step by step, also when it does a step again. */
+static void client_begin(world *w, uint64_t step) {
+    const seam_begin_step_args args = {.step = step,
+                                       .micro_count = w->micros[step],
+                                       .ahead = 1 + (uint32_t)(sim_draw(w) % w->depth),
+                                       .now_ms = w->now_ms};
+    if (seam_client_proto_begin_step(&w->c.cp, &args, NULL) != SEAM_OK) {
+        sim_broken(w, "a step cannot begin");
+    }
+    w->result.ahead += args.ahead > 1 && args.micro_count > 1;
 }
 
 void sim_client_act(world *w) {
@@ -163,7 +180,7 @@ void sim_client_act(world *w) {
         break;
     case SEAM_CLIENT_RESTORE:
         c->state = c->journal_state[a.step];
-        c->partial = 0;
+        memset(c->partial, 0, sizeof c->partial);
         c->journal_count = a.step;
         seam_client_proto_restored(&c->cp, a.step, w->now_ms);
         break;
@@ -171,9 +188,8 @@ void sim_client_act(world *w) {
         client_journal(w, a.step);
         break;
     case SEAM_CLIENT_IDLE:
-        if (a.step < STEPS && seam_client_proto_begin_step(&c->cp, a.step, w->micros[a.step],
-                                                           w->now_ms, NULL) != SEAM_OK) {
-            sim_broken(w, "a step cannot begin");
+        if (a.step < STEPS) {
+            client_begin(w, a.step);
         }
         break;
     case SEAM_CLIENT_STOPPED:

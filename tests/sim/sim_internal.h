@@ -10,7 +10,9 @@
 
 enum {
     STEPS = 12,
-    MICROS_MAX = 3,
+    MICROS_MAX = 5,
+    DEPTH_MAX = 3,
+    WORK_MAX = 2 * DEPTH_MAX + 2,
     QUEUE_MAX = 64,
     FAULT_TURNS = 2500,
     TURNS_MAX = 40000,
@@ -47,10 +49,10 @@ typedef struct server {
     seam_server_proto sp;
     uint64_t stream; /* that messages are accepted from and sent to */
     uint64_t state, partial;
-    seam_step_key work[4]; /* accepted, oldest first */
-    uint64_t work_digest[4];
+    seam_step_key work[WORK_MAX]; /* accepted, oldest first */
+    uint64_t work_digest[WORK_MAX];
     uint32_t work_count;
-    cached_reply cache[2], commit;
+    cached_reply forward[DEPTH_MAX], backward[2], commit;
     bool writing; /* a checkpoint on its way to disk */
     uint64_t writing_step, writing_state;
     /* Disk. */
@@ -65,7 +67,8 @@ typedef struct client {
     uint64_t stream; /* 0: none */
     bool broken;     /* the stream was cut: noticed when the queue is empty */
     seam_status broken_status;
-    uint64_t state, partial, last_reply;
+    uint64_t state, partial[2]; /* by phase: replies come in another order at another depth */
+    uint64_t replies[MICROS_MAX];
     uint64_t commit_hash, durable_told;
     bool confirm_due;
     /* Disk: the journal. */
@@ -79,6 +82,7 @@ typedef struct world {
     sim_bug bug;
     sim_result result;
     bool with_store, backward_reply;
+    uint32_t depth; /* of the session's pipeline */
     uint32_t micros[STEPS];
     uint64_t truth_server[STEPS + 1], truth_client[STEPS + 1];
     uint64_t last_stream;
@@ -111,6 +115,7 @@ void sim_server_crash(world *w);
 void sim_server_receive(world *w);
 void sim_server_engine(world *w); /* finishes its oldest work */
 void sim_server_disk(world *w);
+void sim_server_withdraw(world *w);
 
 /* sim_client.c */
 void sim_client_start(world *w); /* from its journal */

@@ -6,6 +6,19 @@
 
 /* ---- server process ---- */
 
+static void cache_drop(server *s) {
+    for (uint32_t i = 0; i < DEPTH_MAX; i++) {
+        s->forward[i].valid = false;
+    }
+    s->backward[0].valid = s->backward[1].valid = s->commit.valid = false;
+}
+
+/* Where the reply to a tensor is kept. */
+static cached_reply *cache_at(world *w, seam_step_key key) {
+    return key.phase == SEAM_PHASE_FORWARD ? &w->s.forward[key.micro % w->depth]
+                                           : &w->s.backward[key.micro % 2];
+}
+
 static void server_send(world *w, const msg *m) {
     if (seam_server_proto_link(&w->s.sp) == SEAM_LINK_ATTACHED && w->s.stream == w->c.stream &&
         !w->c.broken) {
@@ -32,6 +45,7 @@ void sim_server_start(world *w) {
         .site_forward = SITE_FWD_IN,
         .site_backward = SITE_BWD_OUT,
         .backward_reply = w->backward_reply,
+        .pipeline_depth = w->depth,
         .can_park = w->with_store,
         .lease_ms = w->with_store ? 3000 : UINT64_C(1) << 40,
         .park_ms = UINT64_C(1) << 40,
@@ -48,7 +62,7 @@ void sim_server_start(world *w) {
     s->state = s->file_state[newest];
     s->partial = 0;
     s->work_count = 0;
-    s->cache[0].valid = s->cache[1].valid = s->commit.valid = false;
+    cache_drop(s);
     s->writing = false;
     s->stream = 0;
     w->server_up = true;
@@ -65,12 +79,23 @@ void sim_server_crash(world *w) {
     }
 }
 
+/* The stream has ended: what its client sent and the engine has not begun may be forgotten. */
+void sim_server_withdraw(world *w) {
+    server *s = &w->s;
+    while (s->work_count > 1 && sim_chance(w, 700)) {
+        const seam_step_key key = s->work[--s->work_count];
+        seam_server_proto_withdraw(&s->sp, key.micro, key.phase);
+        w->result.withdrawn++;
+    }
+}
+
 static void server_end_stream(world *w, const msg *m, seam_status st) {
     if (m->stream == w->c.stream && !w->c.broken) {
         w->c.broken = true;
         w->c.broken_status = st;
     }
     if (m->stream == w->s.stream) {
+        sim_server_withdraw(w);
         seam_server_proto_stream_lost(&w->s.sp, seam_server_proto_epoch(&w->s.sp), w->now_ms);
     }
 }
@@ -89,11 +114,12 @@ static void server_attach(world *w, const msg *m) {
         sim_send(w, &w->up, m); /* the service asks again when the engine is done */
         return;
     }
+    sim_server_withdraw(w);
     s->epoch = v.epoch;
     s->stream = m->stream;
     if (v.drop_step && w->bug != SIM_BUG_KEEP_STEP) {
         s->partial = 0;
-        s->cache[0].valid = s->cache[1].valid = false;
+        cache_drop(s);
     }
     if (v.load_checkpoint) {
         if (!s->file_valid[v.load_step_count]) {
@@ -102,7 +128,7 @@ static void server_attach(world *w, const msg *m) {
         }
         s->state = s->file_state[v.load_step_count];
         s->partial = 0;
-        s->cache[0].valid = s->cache[1].valid = s->commit.valid = false;
+        cache_drop(s);
         seam_server_proto_restored(&s->sp, v.load_step_count, w->now_ms);
         for (uint64_t i = v.load_step_count + 1; i <= STEPS; i++) {
             s->file_valid[i] = false;
@@ -123,7 +149,7 @@ static void server_attach(world *w, const msg *m) {
 static void server_resend(world *w, const msg *m, const seam_server_verdict *v) {
     server *s = &w->s;
     if (v->verdict == SEAM_VERDICT_REPLY_CACHED) {
-        const cached_reply *c = &s->cache[m->key.phase == SEAM_PHASE_FORWARD ? 0 : 1];
+        const cached_reply *c = cache_at(w, m->key);
         if (!c->valid || c->key.step != m->key.step || c->key.micro != m->key.micro) {
             sim_broken(w, "the cached reply is not there");
             return;
@@ -137,7 +163,7 @@ static void server_resend(world *w, const msg *m, const seam_server_verdict *v) 
 }
 
 static void server_work_add(server *s, const msg *m) {
-    SEAM_ASSERT(s->work_count < 4);
+    SEAM_ASSERT(s->work_count < WORK_MAX);
     s->work[s->work_count] = m->key;
     s->work_digest[s->work_count++] = m->digest;
 }
@@ -147,6 +173,7 @@ static void server_tensor(world *w, const msg *m, uint64_t epoch) {
     seam_server_verdict v;
     seam_verdict peeked = 0;
     const seam_status peek_st = seam_server_proto_peek(&peeked, &s->sp, epoch, m->key, NULL);
+
     const seam_status st = seam_server_proto_tensor(&v, &s->sp, epoch, m->key, m->digest, NULL);
     if (st == SEAM_OK && (peek_st != SEAM_OK || peeked != v.verdict)) {
         sim_broken(w, "peek and tensor disagree");
@@ -164,7 +191,7 @@ static void server_tensor(world *w, const msg *m, uint64_t epoch) {
         return;
     }
     if (v.drop_cache) {
-        s->cache[0].valid = s->cache[1].valid = s->commit.valid = false;
+        cache_drop(s);
     }
     server_work_add(s, m);
 }
@@ -262,7 +289,7 @@ void sim_server_engine(world *w) {
         reply.key.site = forward ? SITE_FWD_OUT : SITE_FWD_IN;
         reply.digest =
             forward ? sim_forward_reply(s->state, digest) : sim_backward_reply(s->state, digest);
-        s->cache[forward ? 0 : 1] = (cached_reply){.valid = true, .key = key, .reply = reply};
+        *cache_at(w, key) = (cached_reply){.valid = true, .key = key, .reply = reply};
         server_send(w, &reply);
     }
     if (apply) {
@@ -298,7 +325,7 @@ void sim_server_disk(world *w) {
             seam_server_proto_parked(&s->sp, w->now_ms) == SEAM_OK) {
             s->told_durable = count;
             s->state = s->partial = 0; /* freed */
-            s->cache[0].valid = s->cache[1].valid = s->commit.valid = false;
+            cache_drop(s);
             w->result.parks++;
         } else {
             s->file_valid[count] = false;

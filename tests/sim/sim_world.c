@@ -39,6 +39,7 @@ static void turn(world *w) {
     }
     /* The server notices a broken stream at some time, or when a newer one attaches. */
     if (w->c.broken && w->s.stream == w->c.stream && sim_chance(w, 300)) {
+        sim_server_withdraw(w);
         seam_server_proto_stream_lost(&w->s.sp, seam_server_proto_epoch(&w->s.sp), w->now_ms);
     }
     switch (sim_draw(w) % 4) {
@@ -65,6 +66,7 @@ sim_result sim_run(uint64_t seed, sim_bug bug) {
     world w = {.random = seed * 2 + 1, .bug = bug};
     w.with_store = sim_chance(&w, 700);
     w.backward_reply = sim_chance(&w, 500);
+    w.depth = 1 + (uint32_t)(sim_draw(&w) % DEPTH_MAX);
     for (uint32_t i = 0; i < STEPS; i++) {
         w.micros[i] = 1 + (uint32_t)(sim_draw(&w) % MICROS_MAX);
     }

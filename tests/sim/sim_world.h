@@ -29,6 +29,7 @@ typedef struct sim_result {
     bool gone;          /* the session ended as the rules allow (no store) */
     const char *broken; /* the invariant that was found broken, or NULL */
     uint32_t cuts, server_crashes, client_crashes, parks, rollbacks, resends, cached, fenced;
+    uint32_t ahead, withdrawn; /* steps begun with several on their way; tensors forgotten */
 } sim_result;
 
 /* One world from birth to its last step. */

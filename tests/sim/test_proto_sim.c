@@ -13,15 +13,15 @@
 
 #include "sim_world.h"
 
-enum { SEEDS = 4000, SEEDS_BUG = 600 };
+enum { SEEDS = 4000, SEEDS_BUG = 2000 };
 
 static void print(uint64_t seed, const sim_result *r) {
     (void)fprintf(stderr,
                   "seed %llu: %s cuts %u server crashes %u client crashes %u parks %u rollbacks %u "
-                  "resends %u cached %u fenced %u\n",
+                  "resends %u cached %u fenced %u ahead %u withdrawn %u\n",
                   (unsigned long long)seed, r->broken != NULL ? r->broken : "ok", r->cuts,
                   r->server_crashes, r->client_crashes, r->parks, r->rollbacks, r->resends,
-                  r->cached, r->fenced);
+                  r->cached, r->fenced, r->ahead, r->withdrawn);
 }
 
 static void test_worlds__faults__history_is_kept(void **state) {
@@ -45,6 +45,8 @@ static void test_worlds__faults__history_is_kept(void **state) {
         sum.resends += r.resends;
         sum.cached += r.cached;
         sum.fenced += r.fenced;
+        sum.ahead += r.ahead;
+        sum.withdrawn += r.withdrawn;
     }
     print(0, &sum);
     (void)fprintf(stderr, "worlds %d: finished %u, ended without a store %u\n", SEEDS, finished,
@@ -53,6 +55,7 @@ static void test_worlds__faults__history_is_kept(void **state) {
     assert_true(sum.cuts > SEEDS && sum.server_crashes > SEEDS && sum.client_crashes > SEEDS);
     assert_true(sum.parks > 100 && sum.rollbacks > 100 && sum.resends > 100);
     assert_true(sum.cached > 100 && sum.fenced > 100);
+    assert_true(sum.ahead > SEEDS && sum.withdrawn > 100);
     assert_int_equal(finished + gone, SEEDS);
     assert_true(finished > SEEDS * 8 / 10);
 }
