@@ -28,7 +28,7 @@ typedef struct plan_options {
     uint32_t rank, rows, sequences;
     uint64_t cache_bytes;
     float memory_gib;
-    bool recompute;
+    bool recompute, fp8;
 } plan_options;
 
 static const seam_arg_spec plan_specs[] = {
@@ -50,6 +50,8 @@ static const seam_arg_spec plan_specs[] = {
      "aqsgd: size of the cache at each end and site [1073741824]"},
     {"recompute", SEAM_ARG_FLAG, offsetof(plan_options, recompute), NULL,
      "layers are computed again instead of kept"},
+    {"fp8", SEAM_ARG_FLAG, offsetof(plan_options, fp8), NULL,
+     "of seamd --fp8: weights in FP8 too, and the session's products in it"},
     {"memory", SEAM_ARG_F32, offsetof(plan_options, memory_gib), "GIB",
      "of the device: how many sessions and tokens fit"},
     {NULL, SEAM_ARG_FLAG, 0, NULL, NULL},
@@ -101,6 +103,10 @@ static seam_status types_read(seam_ops *ret_types, uint32_t *ret_copies, const p
     if (strcmp(o->dtype, "bf16") != 0 && strcmp(o->dtype, "f32") != 0) {
         return seam_error_set(err, SEAM_E_ARG, "--dtype: '%.40s' is not bf16 or f32", o->dtype);
     }
+    if (o->fp8 && (!cuda || strcmp(o->dtype, "bf16") != 0)) {
+        return seam_error_set(err, SEAM_E_ARG, "--fp8: stands beside --device cuda, --dtype bf16");
+    }
+    ret_types->fp8 = o->fp8;
     ret_types->act = strcmp(o->dtype, "bf16") == 0 ? SEAM_BF16 : SEAM_F32;
     ret_types->acc = SEAM_F32;
     ret_types->qkv = cuda ? ret_types->act : SEAM_F32;
@@ -189,8 +195,11 @@ static seam_status plan_make(plan_result *ret, const plan_options *o, seam_error
     }
     const seam_memory_blocks blocks = {
         .model = &r.model, .ops = &types, .layer_end = r.model.layers};
-    const seam_activations_options options = {
-        .lora = &lora, .rows_max = o->rows, .seqs_max = o->sequences, .recompute = o->recompute};
+    const seam_activations_options options = {.lora = &lora,
+                                              .rows_max = o->rows,
+                                              .seqs_max = o->sequences,
+                                              .recompute = o->recompute,
+                                              .fp8 = o->fp8};
     r.weight_bytes = seam_memory_plan_weights(&blocks, copies);
     if (seam_memory_plan_training(&r.session, &blocks, &options) != SEAM_OK) {
         return seam_error_set(err, SEAM_E_LIMIT, "the session is too large to address");
@@ -220,14 +229,14 @@ static json_t *kinds_json(const uint64_t bytes[SEAM_MEMORY_KINDS]) {
 }
 
 static void print_json(const plan_options *o, const plan_result *r) {
-    json_t *const value =
-        json_pack("{s:s,s:s,s:s,s:i,s:s,s:i,s:s,s:b,s:I,s:o,s:o,s:I,s:I}", "model", r->model.name,
-                  "device", o->device, "dtype", o->dtype, "rank", (int)o->rank, "targets",
-                  r->targets, "rows_max", (int)o->rows, "codec", o->codec, "recompute",
-                  (int)o->recompute, "weight_bytes", (json_int_t)r->weight_bytes, "session_device",
-                  kinds_json(r->session.device), "session_host", kinds_json(r->session.host),
-                  "session_device_bytes", (json_int_t)seam_memory_plan_device_bytes(&r->session),
-                  "session_host_bytes", (json_int_t)seam_memory_plan_host_bytes(&r->session));
+    json_t *const value = json_pack(
+        "{s:s,s:s,s:s,s:i,s:s,s:i,s:s,s:b,s:b,s:I,s:o,s:o,s:I,s:I}", "model", r->model.name,
+        "device", o->device, "dtype", o->dtype, "rank", (int)o->rank, "targets", r->targets,
+        "rows_max", (int)o->rows, "codec", o->codec, "recompute", (int)o->recompute, "fp8",
+        (int)o->fp8, "weight_bytes", (json_int_t)r->weight_bytes, "session_device",
+        kinds_json(r->session.device), "session_host", kinds_json(r->session.host),
+        "session_device_bytes", (json_int_t)seam_memory_plan_device_bytes(&r->session),
+        "session_host_bytes", (json_int_t)seam_memory_plan_host_bytes(&r->session));
     if (o->memory_gib > 0) {
         const uint64_t tokens = r->sessions * o->rows;
         json_object_set_new(value, "sessions", json_integer((json_int_t)r->sessions));
@@ -244,12 +253,12 @@ static void print_text(const plan_options *o, const plan_result *r) {
     seam_memory_bytes_text(weights, r->weight_bytes);
     seam_memory_text(device, r->session.device);
     seam_memory_text(host, r->session.host);
-    printf("%s on %s in %s; LoRA rank %u on %s, %u tokens a micro-batch, codec %s%s\n"
+    printf("%s on %s in %s%s; LoRA rank %u on %s, %u tokens a micro-batch, codec %s%s\n"
            "weights          %s, shared by all sessions\n"
            "a session takes  %s on the device\n"
            "                 %s on the host\n",
-           r->model.name, o->device, o->dtype, o->rank, r->targets, o->rows, o->codec,
-           o->recompute ? ", recompute" : "", weights, device, host);
+           r->model.name, o->device, o->dtype, o->fp8 ? " and FP8" : "", o->rank, r->targets,
+           o->rows, o->codec, o->recompute ? ", recompute" : "", weights, device, host);
     if (o->memory_gib > 0) {
         const uint64_t tokens = r->sessions * o->rows;
         printf("in %.1f GiB      %llu sessions, %llu tokens in flight; one session alone: "

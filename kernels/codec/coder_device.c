@@ -31,7 +31,7 @@ struct seam_coder_space {
     uint8_t *codes;
     void *work, *plane_begin;
     /* Pinned. */
-    uint8_t *pieces; /* (PIECES, SEAM_PAYLOAD_BYTES_MAX) */
+    uint8_t *pieces; /* (PIECES, SEAM_PAYLOAD_BYTES_MAX); pinned, and so is what follows it */
     uint32_t *begin; /* (C + 1): what is copied to plane_begin */
     uint8_t *head;   /* status and range block, as they come */
     seam_event *piece_done[PIECES], *begin_done, *head_done, *rows_done, *copies_done;
@@ -63,11 +63,12 @@ static seam_status device_memory_take(seam_coder_space *s, size_t codes_bytes) {
 }
 
 static seam_status host_memory_take(seam_coder_space *s) {
-    const seam_device_codec *codec = s->ops->codec;
-    SEAM_TRY(codec->host_alloc((void **)&s->pieces, s->backend,
-                               (size_t)PIECES * SEAM_PAYLOAD_BYTES_MAX));
-    SEAM_TRY(codec->host_alloc((void **)&s->begin, s->backend, begin_bytes(s->channels)));
-    return codec->host_alloc((void **)&s->head, s->backend, 4 + range_bytes_max(s->channels));
+    const size_t pieces_bytes = (size_t)PIECES * SEAM_PAYLOAD_BYTES_MAX; /* whole words */
+    const size_t begin = begin_bytes(s->channels), head = 4 + range_bytes_max(s->channels);
+    SEAM_TRY(s->ops->host_alloc((void **)&s->pieces, s->backend, pieces_bytes + begin + head));
+    s->begin = (uint32_t *)(s->pieces + pieces_bytes);
+    s->head = s->pieces + pieces_bytes + begin;
+    return SEAM_OK;
 }
 
 static seam_status events_create(seam_coder_space *s) {
@@ -121,9 +122,7 @@ void seam_coder_space_destroy(seam_coder_space *gift_space) {
         (void)s->ops->stream_sync(s->copies); /* a copy that nobody waited for */
         s->ops->stream_destroy(s->copies);
     }
-    codec->host_free(s->backend, s->head);
-    codec->host_free(s->backend, s->begin);
-    codec->host_free(s->backend, s->pieces);
+    s->ops->host_free(s->backend, s->pieces);
     s->ops->mem_free(s->backend, s->plane_begin);
     s->ops->mem_free(s->backend, s->work);
     s->ops->mem_free(s->backend, s->codes);

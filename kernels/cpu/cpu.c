@@ -264,6 +264,12 @@ static void cpu_weight_destroy(seam_weight *gift_weight) {
     }
 }
 
+static bool cpu_linear_takes_fp8(const seam_weight *w, bool backward) {
+    (void)w;
+    (void)backward;
+    return false;
+}
+
 static size_t cpu_weight_bytes(const seam_weight *weight) {
     return weight->bytes;
 }
@@ -286,4 +292,5 @@ static const seam_ops shared_ops = {
     .stream_destroy = cpu_stream_destroy,
     .weight_destroy = cpu_weight_destroy,
     .weight_bytes = cpu_weight_bytes,
+    .linear_takes_fp8 = cpu_linear_takes_fp8,
 };

@@ -22,4 +22,5 @@ void CPU_FN(fill)(seam_ops *ops) {
     ops->cross_entropy = CPU_FN(cross_entropy);
     ops->adamw = CPU_FN(adamw);
     ops->sum_squares = CPU_FN(sum_squares);
+    ops->hash = CPU_FN(hash);
 }

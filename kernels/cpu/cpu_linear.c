@@ -327,6 +327,7 @@ static void forward_place(forward_plan *plan, const seam_linear_forward_args *a,
 }
 
 seam_status CPU_FN(linear_forward)(seam_stream *stream, const seam_linear_forward_args *args) {
+    SEAM_ASSERT(args->x_scale == NULL); /* linear_takes_fp8 says no */
     const seam_linear_forward_args *a = args;
     forward_plan plan;
     works list = {.count = 0};
@@ -522,6 +523,7 @@ static void backward_place(backward_plan *plan, const seam_linear_backward_args 
 
 /* With LoRA: pack and transpose u; then v (over u) and db; then dx and transpose v; then da. */
 seam_status CPU_FN(linear_backward)(seam_stream *stream, const seam_linear_backward_args *args) {
+    SEAM_ASSERT(args->dy_scale == NULL); /* linear_takes_fp8 says no */
     const seam_linear_backward_args *a = args;
     backward_plan plan;
     works list = {.count = 0};

@@ -30,5 +30,6 @@ seam_status CPU_FN(embedding_forward)(seam_stream *stream, const seam_embedding_
 seam_status CPU_FN(cross_entropy)(seam_stream *stream, const seam_cross_entropy_args *args);
 seam_status CPU_FN(adamw)(seam_stream *stream, const seam_adamw_args *args);
 seam_status CPU_FN(sum_squares)(seam_stream *stream, double *ret_sum, const void *x, size_t count);
+seam_status CPU_FN(hash)(seam_stream *stream, uint64_t *ret_hash, const void *x, size_t count);
 
 #endif

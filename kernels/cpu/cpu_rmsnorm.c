@@ -37,6 +37,7 @@ static void forward_rows(const void *context, size_t begin, size_t end) {
 }
 
 seam_status CPU_FN(rmsnorm_forward)(seam_stream *stream, const seam_rmsnorm_forward_args *args) {
+    SEAM_ASSERT(args->y_scale == NULL); /* linear_takes_fp8 says no */
     seam_cpu_ranges(stream, args->T, GRAIN, forward_rows, args);
     return SEAM_OK;
 }
@@ -80,6 +81,7 @@ static void backward_rows(const void *context, size_t begin, size_t end) {
 }
 
 seam_status CPU_FN(rmsnorm_backward)(seam_stream *stream, const seam_rmsnorm_backward_args *args) {
+    SEAM_ASSERT(args->dx_act_scale == NULL); /* linear_takes_fp8 says no */
     seam_cpu_ranges(stream, args->T, GRAIN, backward_rows, args);
     return SEAM_OK;
 }

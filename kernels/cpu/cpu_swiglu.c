@@ -18,6 +18,7 @@ static void forward_rows(const void *context, size_t begin, size_t end) {
 }
 
 seam_status CPU_FN(swiglu_forward)(seam_stream *stream, const seam_swiglu_forward_args *args) {
+    SEAM_ASSERT(args->y_scale == NULL); /* linear_takes_fp8 says no */
     seam_cpu_ranges(stream, args->T, GRAIN, forward_rows, args);
     return SEAM_OK;
 }
@@ -46,6 +47,7 @@ static void backward_rows(const void *context, size_t begin, size_t end) {
 }
 
 seam_status CPU_FN(swiglu_backward)(seam_stream *stream, const seam_swiglu_backward_args *args) {
+    SEAM_ASSERT(args->d_gate_up_scale == NULL); /* linear_takes_fp8 says no */
     seam_cpu_ranges(stream, args->T, GRAIN, backward_rows, args);
     return SEAM_OK;
 }

@@ -18,6 +18,7 @@ add_library(seam_cuda STATIC
   cuda/cuda_attention_forward.cu cuda/cuda_attention_forward_mma.cu cuda/cuda_attention_backward.cu
   cuda/cuda_attention_backward_mma.cu cuda/cuda_attention_cached.cu cuda/cuda_swiglu.cu
   cuda/cuda_embedding.cu cuda/cuda_cross_entropy.cu cuda/cuda_adamw.cu cuda/cuda_sum_squares.cu
+  cuda/cuda_hash.cu
   cuda/cuda_codec.cu cuda/cuda_codec_measure.cu cuda/cuda_codec_encode.cu cuda/cuda_codec_decode.cu
   cuda/cuda_codec_raw.cu cuda/cuda_codec_gates.cu
   $<TARGET_OBJECTS:seam_cuda_hopper>)

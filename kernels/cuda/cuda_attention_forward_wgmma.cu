@@ -1,5 +1,5 @@
-/* Causal attention forward by warpgroup products: bf16, D 64 or 128, rows on 16 bytes, compute 9.0.
- * cuda_attention_forward.cu asks here first.
+/* Causal attention forward by warpgroup products: bf16, D 64, 80, 96 or 128, rows on 16 bytes,
+ * compute 9.0.  cuda_attention_forward.cu asks here first.
  *
  * Grid: (H, tiles of 64 query rows, the longest first), a warpgroup a block; key tiles of 64 twice
  * in shared memory (64 KB at D = 128), q in registers.  S = q k^T and O += P v with f32 sums, P
@@ -45,7 +45,7 @@ template <int D>
 static __global__ void __launch_bounds__(WG_THREADS, 2)
     forward_kernel(seam_attention_forward_args a, const seam_cuda_span *spans) {
     extern __shared__ __align__(1024) uint8_t shared[];
-    constexpr uint32_t tile = WG_ROWS * D * 2;
+    constexpr uint32_t tile = wg_tile_bytes(D);
     const uint32_t ks = shared_address(shared), vs = ks + 2 * tile, lane = threadIdx.x % 32;
     const uint32_t h = blockIdx.x, g = h / (a.H / a.G);
     const seam_cuda_span span = spans[blockIdx.y];
@@ -53,7 +53,8 @@ static __global__ void __launch_bounds__(WG_THREADS, 2)
     const __nv_bfloat16 *k = (const __nv_bfloat16 *)a.k + (size_t)g * D;
     const __nv_bfloat16 *v = (const __nv_bfloat16 *)a.v + (size_t)g * D;
     uint32_t q[D / 16][4], p[4][4];
-    float o[D / 2] = {}, s[32], next[32], max[2] = {-INFINITY, -INFINITY}, sum[2] = {}, factor[2];
+    float o[wg_width(D) / 2] = {}, s[32], next[32], max[2] = {-INFINITY, -INFINITY}, sum[2] = {},
+                          factor[2];
     /* q passes through the second tile of v into registers. */
     tile_load<D>(vs + tile, (const __nv_bfloat16 *)a.q + (size_t)h * D, a.q_ld, span.row0,
                  span.end);
@@ -84,7 +85,7 @@ static __global__ void __launch_bounds__(WG_THREADS, 2)
         softmax(s, max, sum, factor, a.scale * LOG2_E, i + 1 == count);
         to_operands(p, s);
 #pragma unroll
-        for (int j = 0; j < D / 2; j++) {
+        for (int j = 0; j < wg_width(D) / 2; j++) {
             o[j] *= factor[j / 2 % 2];
         }
         products_begin();
@@ -118,14 +119,15 @@ bool seam_cuda_attention_wgmma_fits(const seam_stream *stream,
                                     const seam_attention_forward_args *args) {
     const seam_attention_forward_args *a = args;
     return seam_cuda_major(stream) == 9 && seam_cuda_act(stream) == SEAM_BF16 &&
-           (a->D == 64 || a->D == 128) && a->scale > 0.0f && a->window == 0 && a->q_ld % 8 == 0 &&
-           a->k_ld % 8 == 0 && a->v_ld % 8 == 0 && vector_aligned(a->q) && vector_aligned(a->k) &&
-           vector_aligned(a->v) && vector_aligned(a->o);
+           (a->D == 64 || a->D == 80 || a->D == 96 || a->D == 128) && a->scale > 0.0f &&
+           a->window == 0 && a->q_ld % 8 == 0 && a->k_ld % 8 == 0 && a->v_ld % 8 == 0 &&
+           vector_aligned(a->q) && vector_aligned(a->k) && vector_aligned(a->v) &&
+           vector_aligned(a->o);
 }
 
 template <int D>
 static seam_status launch(seam_stream *stream, const seam_attention_forward_args &a) {
-    const int bytes = 4 * (int)WG_ROWS * D * 2;
+    const int bytes = 4 * (int)wg_tile_bytes(D);
     cudaStream_t queue = seam_cuda_queue(stream);
     seam_cuda_spans spans;
     SEAM_TRY(seam_cuda_spans_of(&spans, stream, a.seq_begin, a.S, WG_ROWS));
@@ -137,5 +139,14 @@ static seam_status launch(seam_stream *stream, const seam_attention_forward_args
 
 seam_status seam_cuda_attention_forward_wgmma(seam_stream *stream,
                                               const seam_attention_forward_args *args) {
-    return args->D == 64 ? launch<64>(stream, *args) : launch<128>(stream, *args);
+    switch (args->D) {
+    case 64:
+        return launch<64>(stream, *args);
+    case 80:
+        return launch<80>(stream, *args);
+    case 96:
+        return launch<96>(stream, *args);
+    default:
+        return launch<128>(stream, *args);
+    }
 }

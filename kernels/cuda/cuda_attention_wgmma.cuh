@@ -1,5 +1,9 @@
 /* The steps of attention by warpgroups, shared by forward and backward: tiles in and out, scores,
- * and sums over a tile's rows.  Device code only; see cuda_wgmma.cuh for tiles and products. */
+ * and sums over a tile's rows.  Device code only; see cuda_wgmma.cuh for tiles and products.
+ *
+ * A head of D columns (a multiple of 16) stands in whole panels of 64, wg_width(D) columns.  What
+ * is behind its D columns is never loaded: scores sum over D alone, and of sums over rows only the
+ * columns behind D have a share of it, which nobody stores. */
 #ifndef SEAM_CUDA_ATTENTION_WGMMA_CUH
 #define SEAM_CUDA_ATTENTION_WGMMA_CUH
 
@@ -7,6 +11,14 @@
 
 #define LOG2_E 1.44269504f
 #define LN_2   0.69314718f
+
+/* Columns of a tile of heads of D, and its bytes. */
+static __host__ __device__ constexpr int wg_width(int D) {
+    return (D + 63) / 64 * 64;
+}
+static __host__ __device__ constexpr uint32_t wg_tile_bytes(int D) {
+    return WG_ROWS * (uint32_t)wg_width(D) * 2;
+}
 
 /* Bytes of chunk `chunk` of a row in a tile. */
 static __device__ inline uint32_t chunk_at(uint32_t row, uint32_t chunk) {
@@ -18,10 +30,13 @@ static __device__ inline uint32_t chunk_at(uint32_t row, uint32_t chunk) {
 template <int D>
 static __device__ inline void tile_load(uint32_t tile, const __nv_bfloat16 *p, size_t ld,
                                         uint32_t row0, uint32_t end) {
-    constexpr uint32_t chunks = D / 8, step = WG_THREADS / chunks; /* a multiple of 8 rows */
+    constexpr uint32_t chunks = wg_width(D) / 8, step = WG_THREADS / chunks; /* of 8 rows each */
     const uint32_t chunk = threadIdx.x % chunks, first = threadIdx.x / chunks;
     const __nv_bfloat16 *row = p + (size_t)(row0 + first) * ld + chunk * 8;
     const uint32_t to = tile + chunk_at(first, chunk);
+    if (chunk >= D / 8) {
+        return;
+    }
 #pragma unroll
     for (uint32_t i = 0; i < WG_ROWS / step; i++, row += step * ld) {
         copy_async<16>(to + i * step * 128, row, row0 + first + i * step < end);
@@ -56,7 +71,7 @@ template <int D> static __device__ inline void dots_begin(float (&s)[32], uint32
 
 /* Queues acc (64, D) += p (64, 64) y of a tile (64, D). */
 template <int D>
-static __device__ inline void sums_begin(float (&acc)[D / 2], const uint32_t (&p)[4][4],
+static __device__ inline void sums_begin(float (&acc)[wg_width(D) / 2], const uint32_t (&p)[4][4],
                                          uint32_t y) {
 #pragma unroll
     for (int step = 0; step < 4; step++) {
@@ -74,7 +89,7 @@ static __device__ inline void to_operands(uint32_t (&p)[4][4], const float (&s)[
 
 /* acc's rows row0.. rotated by the negative angles of their positions, as rope does. */
 template <int D>
-static __device__ inline void rotate_back(float (&acc)[D / 2], const float *cos_sin,
+static __device__ inline void rotate_back(float (&acc)[wg_width(D) / 2], const float *cos_sin,
                                           const uint32_t *positions, uint32_t row0, uint32_t end) {
     const uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
 #pragma unroll
@@ -97,8 +112,8 @@ static __device__ inline void rotate_back(float (&acc)[D / 2], const float *cos_
  * more; rows from `end` on are left out. */
 template <int D>
 static __device__ inline void tile_store(__nv_bfloat16 *p, size_t ld, uint32_t row0, uint32_t end,
-                                         const float (&acc)[D / 2], const float (&scale)[2],
-                                         uint8_t *tile) {
+                                         const float (&acc)[wg_width(D) / 2],
+                                         const float (&scale)[2], uint8_t *tile) {
     const uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
 #pragma unroll
     for (uint32_t half = 0; half < 2; half++) {
@@ -111,11 +126,11 @@ static __device__ inline void tile_store(__nv_bfloat16 *p, size_t ld, uint32_t r
         }
     }
     __syncwarp(); /* a warp reads back its own 16 rows */
-    constexpr uint32_t chunks = D / 8;
+    constexpr uint32_t chunks = wg_width(D) / 8;
 #pragma unroll
     for (uint32_t i = lane / chunks; i < 16; i += 32 / chunks) {
         const uint32_t row = warp * 16 + i;
-        if (row0 + row < end) {
+        if (row0 + row < end && lane % chunks < D / 8) {
             *(uint4 *)(p + (size_t)(row0 + row) * ld + lane % chunks * 8) =
                 *(const uint4 *)(tile + chunk_at(row, lane % chunks));
         }

@@ -280,6 +280,7 @@ static void table_fill(seam_ops *ops, seam_dtype act) {
     ops->weight_end = seam_cuda_weight_end;
     ops->weight_destroy = seam_cuda_weight_destroy;
     ops->weight_bytes = seam_cuda_weight_bytes;
+    ops->linear_takes_fp8 = seam_cuda_linear_takes_fp8;
     ops->linear_forward = seam_cuda_linear_forward;
     ops->linear_backward = seam_cuda_linear_backward;
     ops->rmsnorm_forward = seam_cuda_rmsnorm_forward;
@@ -294,6 +295,7 @@ static void table_fill(seam_ops *ops, seam_dtype act) {
     ops->cross_entropy = seam_cuda_cross_entropy;
     ops->adamw = seam_cuda_adamw;
     ops->sum_squares = seam_cuda_sum_squares;
+    ops->hash = seam_cuda_hash;
     ops->codec = &seam_cuda_codec;
 }
 

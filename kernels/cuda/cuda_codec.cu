@@ -1,5 +1,5 @@
 /* The device's codec table (../include/device_codec.h), its work block, and transfers that run
- * beside the host: pinned memory, copies that return at once, events.  The kernels are in
+ * beside the host: copies that return at once, events.  The kernels are in
  * cuda_codec_measure.cu, _encode.cu, _decode.cu, _raw.cu and _gates.cu. */
 #include "cuda_codec.cuh"
 
@@ -23,21 +23,6 @@ static size_t head_offset(uint32_t channels) {
 }
 
 /* ---- transfers ---- */
-static seam_status codec_host_alloc(void **ret_ptr, seam_backend *backend, size_t bytes) {
-    void *ptr = NULL;
-    SEAM_CUDA_TRY(seam_cuda_device_set(backend));
-    SEAM_CUDA_TRY(cudaHostAlloc(&ptr, bytes == 0 ? 1 : bytes, cudaHostAllocDefault));
-    *ret_ptr = ptr;
-    return SEAM_OK;
-}
-
-static void codec_host_free(seam_backend *backend, void *gift_ptr) {
-    if (gift_ptr != NULL) {
-        (void)seam_cuda_device_set(backend);
-        (void)seam_cuda_status(cudaFreeHost(gift_ptr));
-    }
-}
-
 static seam_status codec_copy_out_begin(seam_stream *stream, void *host, const void *device,
                                         size_t bytes) {
     return seam_cuda_status(
@@ -93,8 +78,6 @@ const seam_device_codec seam_cuda_codec = {
     .rows_gather = seam_cuda_codec_rows_gather,
     .gate_squares = seam_cuda_codec_gate_squares,
     .gate_errors = seam_cuda_codec_gate_errors,
-    .host_alloc = codec_host_alloc,
-    .host_free = codec_host_free,
     .copy_out_begin = codec_copy_out_begin,
     .event_create = codec_event_create,
     .event_destroy = codec_event_destroy,

@@ -25,8 +25,10 @@ static bool attribute_set(seam_cuda_described *d, cublasLtMatmulDescAttributes_t
            CUBLAS_STATUS_SUCCESS;
 }
 
-/* In cuBLASLt's column order: y^T (columns of y, T) = W' x^T with W' the copy's rows. */
-static bool describe(seam_cuda_described *d, const seam_cuda_product *p, const float *x_scale) {
+/* In cuBLASLt's column order: y^T (columns of y, T) = W' x^T with W' the copy's rows; rows of x are
+ * x_bytes apart. */
+static bool describe(seam_cuda_described *d, const seam_cuda_product *p, const float *x_scale,
+                     size_t x_bytes) {
     const uint32_t N = p->weight->N, C = p->weight->C;
     const uint32_t K = p->backward ? N : C, cols = p->backward ? C : N;
     const float *w_scale = p->weight->fp8[p->backward].scale;
@@ -40,7 +42,8 @@ static bool describe(seam_cuda_described *d, const seam_cuda_product *p, const f
            attribute_set(d, CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, &w_scale, sizeof w_scale) &&
            attribute_set(d, CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, &x_scale, sizeof x_scale) &&
            cublasLtMatrixLayoutInit(&d->w, CUDA_R_8F_E4M3, K, cols, K) == CUBLAS_STATUS_SUCCESS &&
-           cublasLtMatrixLayoutInit(&d->x, CUDA_R_8F_E4M3, K, p->T, K) == CUBLAS_STATUS_SUCCESS &&
+           cublasLtMatrixLayoutInit(&d->x, CUDA_R_8F_E4M3, K, p->T, (int64_t)x_bytes) ==
+               CUBLAS_STATUS_SUCCESS &&
            cublasLtMatrixLayoutInit(&d->y, p->acc ? CUDA_R_32F : CUDA_R_16BF, cols, p->T,
                                     p->y_ld) == CUBLAS_STATUS_SUCCESS;
 }
@@ -63,9 +66,10 @@ static bool plans_make(seam_weight *weight, bool backward) {
                                            .y_ld = backward ? weight->C : weight->N,
                                            .backward = backward,
                                            .acc = acc == 1,
-                                           .fp8_room = NULL};
+                                           .fp8_room = NULL,
+                                           .x_scale = NULL};
         copy->plan[acc].found =
-            describe(&d, &product, copy->scale) &&
+            describe(&d, &product, copy->scale, product.x_ld) &&
             seam_cuda_described_algorithms(algos, seam_cuda_blas(weight->backend), &d, ASKED) > 0;
         if (!copy->plan[acc].found) {
             return false;
@@ -100,8 +104,8 @@ static seam_status slab_round(seam_weight *weight, seam_stream *stream, uint32_t
                                  .R = N,
                                  .scale = 1.0f};
     SEAM_TRY(seam_cuda_thin_turns(stream, &turn, 1));
-    return seam_cuda_fp8_rows(stream, (char *)copy->rows + (size_t)c * N, copy->scale + c, slab, N,
-                              cols, N);
+    return seam_cuda_fp8_rows(stream, (char *)copy->rows + (size_t)c * N, N, copy->scale + c, slab,
+                              N, cols, N);
 }
 
 static seam_status copy_create(seam_weight *weight, seam_stream *stream, bool backward) {
@@ -112,7 +116,7 @@ static seam_status copy_create(seam_weight *weight, seam_stream *stream, bool ba
     SEAM_TRY(backend->ops.mem_alloc((void **)&copy->scale, backend, rows * sizeof(float)));
     (void)plans_make(weight, backward); /* none found: the product stays in act */
     if (!backward) {
-        return seam_cuda_fp8_rows(stream, copy->rows, copy->scale, weight->rows, C, N, C);
+        return seam_cuda_fp8_rows(stream, copy->rows, C, copy->scale, weight->rows, C, N, C);
     }
     for (uint32_t c = 0; c < C; c += SLAB_COLS) {
         SEAM_TRY(slab_round(weight, stream, c, C - c < SLAB_COLS ? C - c : SLAB_COLS));
@@ -151,6 +155,12 @@ size_t seam_cuda_fp8_bytes(const seam_weight *weight) {
            (weight->fp8[1].rows != NULL ? rows_bytes + weight->C * sizeof(float) : 0);
 }
 
+bool seam_cuda_linear_takes_fp8(const seam_weight *w, bool backward) {
+    const seam_cuda_plan *plan = w->fp8[backward].plan;
+    const seam_cuda_plan *act = backward ? w->backward : w->forward;
+    return plan[0].found && plan[1].found && act[0].found && act[1].found;
+}
+
 /* The scales come first in a room, then the rows. */
 static size_t scales_bytes(const seam_cuda_product *p) {
     return seam_cuda_round(p->T * sizeof(float));
@@ -166,12 +176,20 @@ seam_status seam_cuda_fp8_run(seam_stream *stream, const seam_cuda_product *prod
     const seam_cuda_product *p = product;
     const uint32_t K = p->backward ? p->weight->N : p->weight->C;
     const float one = 1.0f;
-    float *scale = (float *)p->fp8_room;
-    void *q = (char *)p->fp8_room + scales_bytes(p);
+    const float *scale = p->x_scale;
+    const void *q = p->x;
+    size_t q_ld = 2 * (size_t)p->x_ld;
     seam_cuda_described d;
     SEAM_ASSERT(plan_of(p)->found);
-    SEAM_TRY(seam_cuda_fp8_rows(stream, q, scale, p->x, p->x_ld, p->T, K));
-    if (!describe(&d, p, scale)) {
+    if (scale == NULL) {
+        float *room = (float *)p->fp8_room;
+        void *rows = (char *)room + scales_bytes(p);
+        SEAM_TRY(seam_cuda_fp8_rows(stream, rows, K, room, p->x, p->x_ld, p->T, K));
+        scale = room;
+        q = rows;
+        q_ld = K;
+    }
+    if (!describe(&d, p, scale, q_ld)) {
         return SEAM_E_DEVICE_LOST;
     }
     return seam_cublas_status(cublasLtMatmul(

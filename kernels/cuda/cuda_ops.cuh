@@ -182,7 +182,8 @@ typedef struct seam_cuda_product {
     void *y;       /* act, or acc */
     uint32_t T, x_ld, y_ld;
     bool backward, acc;
-    void *fp8_room; /* of seam_cuda_fp8_room_bytes: the product is in FP8; or NULL */
+    void *fp8_room;       /* of seam_cuda_fp8_room_bytes: the product is in FP8; or NULL */
+    const float *x_scale; /* x is in FP8 already (ops.h), and so is the product; or NULL */
 } seam_cuda_product;
 /* Whether there is an algorithm for it and all rows start on 16 bytes. */
 bool seam_cuda_product_fits(const seam_cuda_product *product);
@@ -213,12 +214,14 @@ void seam_cuda_fp8_destroy(seam_weight *weight);
 size_t seam_cuda_fp8_bytes(const seam_weight *weight);
 /* 0: the product cannot be in FP8. */
 size_t seam_cuda_fp8_room_bytes(const seam_cuda_product *product);
-/* Rounds x into the room, then the product. */
+/* Rounds x into the room, unless it is rounded, then the product. */
 seam_status seam_cuda_fp8_run(seam_stream *stream, const seam_cuda_product *product, float beta);
-/* q (T, K) e4m3 and the scales (T) of x (T, K) bf16, rows on 16 bytes; cuda_fp8_rows.cu. */
+/* q (T, K) e4m3, rows q_ld bytes apart, and the scales (T) of x (T, K) bf16, rows on 16 bytes; q
+ * may be x when q_ld is 2 x_ld; cuda_fp8_rows.cu. */
 #define SEAM_CUDA_FP8_K_MAX 65536u
-seam_status seam_cuda_fp8_rows(seam_stream *stream, void *q, float *scale, const void *x,
-                               size_t x_ld, uint32_t T, uint32_t K);
+seam_status seam_cuda_fp8_rows(seam_stream *stream, void *q, size_t q_ld, float *scale,
+                               const void *x, size_t x_ld, uint32_t T, uint32_t K);
+bool seam_cuda_linear_takes_fp8(const seam_weight *w, bool backward);
 
 /* Attention on tensor cores (bf16), where shapes, alignment and device allow it: by warpgroups, by
  * warps.  delta (T, H) is workspace on the device. */
@@ -272,5 +275,6 @@ seam_status seam_cuda_cross_entropy(seam_stream *stream, const seam_cross_entrop
 seam_status seam_cuda_adamw(seam_stream *stream, const seam_adamw_args *args);
 seam_status seam_cuda_sum_squares(seam_stream *stream, double *ret_sum, const void *x,
                                   size_t count);
+seam_status seam_cuda_hash(seam_stream *stream, uint64_t *ret_hash, const void *x, size_t count);
 
 #endif

@@ -129,7 +129,7 @@ seam_status seam_cuda_product_run(seam_stream *stream, const seam_cuda_product *
     const seam_cuda_product *p = product;
     const float one = 1.0f;
     seam_cuda_described d;
-    if (p->fp8_room != NULL) {
+    if (p->fp8_room != NULL || p->x_scale != NULL) {
         return seam_cuda_fp8_run(stream, p, beta);
     }
     if (!describe(&d, p)) {

@@ -1,6 +1,7 @@
 /* Sum of squares in double.  BLOCKS blocks of 256 threads, each thread every (BLOCKS * 256)th
- * element in four sums, then one block over the blocks' sums: a fixed order for any count.  Reads 4
- * bytes an element; bound by memory. */
+ * element in four sums; the host, which waits for the result anyway, adds the blocks' sums: a fixed
+ * order for any count.  Reads 4 bytes an element; bound by memory, and for an adapter's size by the
+ * wait.  27 MB on an H100: 23.0 us; with a second kernel over the blocks' sums 24.5. */
 #include "cuda_device.cuh"
 
 #define THREADS 256u
@@ -28,26 +29,20 @@ static __global__ void squares_kernel(double *ret_parts, const float *x, size_t 
     }
 }
 
-static __global__ void total_kernel(double *parts) {
-    double sum = 0.0;
-    for (unsigned i = threadIdx.x; i < BLOCKS; i += THREADS) {
-        sum += parts[i];
-    }
-    sum = block_sum(sum);
-    if (threadIdx.x == 0) {
-        parts[0] = sum;
-    }
-}
-
 /* ---- launchers ---- */
 seam_status seam_cuda_sum_squares(seam_stream *stream, double *ret_sum, const void *x,
                                   size_t count) {
     cudaStream_t queue = seam_cuda_queue(stream);
+    double sums[BLOCKS], sum = 0.0;
     void *parts = NULL;
-    SEAM_TRY(seam_cuda_scratch(&parts, stream, BLOCKS * sizeof(double)));
+    SEAM_TRY(seam_cuda_scratch(&parts, stream, sizeof sums));
     squares_kernel<<<BLOCKS, THREADS, 0, queue>>>((double *)parts, (const float *)x, count);
-    total_kernel<<<1, THREADS, 0, queue>>>((double *)parts);
     SEAM_CUDA_TRY(cudaGetLastError());
-    SEAM_CUDA_TRY(cudaMemcpyAsync(ret_sum, parts, sizeof(double), cudaMemcpyDeviceToHost, queue));
-    return seam_cuda_status(cudaStreamSynchronize(queue)); /* the sum is the host's */
+    SEAM_CUDA_TRY(cudaMemcpyAsync(sums, parts, sizeof sums, cudaMemcpyDeviceToHost, queue));
+    SEAM_CUDA_TRY(cudaStreamSynchronize(queue));
+    for (uint32_t i = 0; i < BLOCKS; i++) {
+        sum += sums[i];
+    }
+    *ret_sum = sum;
+    return SEAM_OK;
 }

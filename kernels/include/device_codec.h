@@ -81,10 +81,7 @@ struct seam_device_codec {
 
     /* ---- transfers that run beside the host and other streams ---- */
 
-    /* Host memory that the device can copy from and to at any time. */
-    seam_status (*host_alloc)(void **ret_ptr, seam_backend *backend, size_t bytes);
-    void (*host_free)(seam_backend *backend, void *gift_ptr); /* NULL is fine */
-    /* As ops.h's copy_out, but returns before it is done; `host` is of host_alloc. */
+    /* As ops.h's copy_out, but returns before it is done; `host` is of ops.h's host_alloc. */
     seam_status (*copy_out_begin)(seam_stream *stream, void *host, const void *device,
                                   size_t bytes);
     seam_status (*event_create)(seam_event **ret_event, seam_backend *backend);

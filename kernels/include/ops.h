@@ -86,7 +86,13 @@ typedef enum seam_out {
  * The gradient dy is x of the backward product, in e4m3 too: with a scale a row the range of e5m2
  * is not needed (below the normal numbers the error is 2^-17 of the row's largest value), and its
  * two bits of mantissa would double the error.  LoRA and bias are as without; so is a product of
- * widths that are not multiples of 16.  A row with a value that is not finite gives NaN. */
+ * widths that are not multiples of 16.  A row with a value that is not finite gives NaN.
+ *
+ * The op that makes rows for such a product may round them itself, from the bf16 that it would
+ * have written, so that the bits are the same: where an args struct's `..._scale` (T) acc is not
+ * NULL, the act rows named there are e4m3, each in the first bytes of its act place (`_ld` counts
+ * act as ever), and ..._scale is written with s_t, or by a product read.  Only for a product that
+ * linear_takes_fp8 and that has no LoRA pairs, which read act. */
 
 /* y (T, N) = x (T, C) W^T (+ bias) (+ LoRA).   bias (N) acc or NULL. */
 typedef struct seam_linear_forward_args {
@@ -94,6 +100,7 @@ typedef struct seam_linear_forward_args {
     uint32_t y_ld;
     seam_out y_out;
     const void *x; /* act */
+    const void *x_scale;
     uint32_t x_ld;
     const seam_weight *w;
     const void *bias;
@@ -111,6 +118,7 @@ typedef struct seam_linear_backward_args {
     uint32_t dx_ld;
     seam_out dx_out;
     const void *dy; /* act */
+    const void *dy_scale;
     uint32_t dy_ld;
     const void *x; /* act */
     uint32_t x_ld;
@@ -125,7 +133,7 @@ typedef struct seam_linear_backward_args {
  * x (T, C): act when x_is_act, else acc; w (C) acc; y (T, C) act; rstd (T) acc and x_act (T, C)
  * act, which is x, kept for backward (NULL: not wanted). */
 typedef struct seam_rmsnorm_forward_args {
-    void *y, *rstd, *x_act;
+    void *y, *y_scale, *rstd, *x_act;
     const void *x, *w;
     bool x_is_act;
     float eps;
@@ -136,7 +144,7 @@ typedef struct seam_rmsnorm_forward_args {
  * wanted).  dy (T, C): acc when dy_is_acc, else act.  x (T, C): act when x_is_act, else acc.
  * dw is not computed: norms are frozen. */
 typedef struct seam_rmsnorm_backward_args {
-    void *dx, *dx_act;
+    void *dx, *dx_act, *dx_act_scale;
     bool dx_add, dy_is_acc, x_is_act;
     const void *dy, *x, *w, *rstd;
     uint32_t T, C;
@@ -209,14 +217,15 @@ typedef struct seam_attention_cached_args {
 /* y = silu(gate) * up.  gate_up (T, 2F) act: gate then up.  y (T, F) act.  Shazeer 2020,
  * arXiv:2002.05202. */
 typedef struct seam_swiglu_forward_args {
-    void *y;
+    void *y, *y_scale;
     const void *gate_up;
     uint32_t T, F;
 } seam_swiglu_forward_args;
 
 typedef struct seam_swiglu_backward_args {
     void *d_gate_up; /* (T, 2F) act; may be gate_up itself */
-    const void *dy;  /* (T, F) act */
+    void *d_gate_up_scale;
+    const void *dy; /* (T, F) act */
     const void *gate_up;
     uint32_t T, F;
 } seam_swiglu_backward_args;
@@ -312,6 +321,8 @@ typedef struct seam_ops {
     void (*weight_destroy)(seam_weight *gift_weight); /* also before end */
     size_t (*weight_bytes)(const seam_weight *weight);
 
+    /* Whether linears of w take rows that are rounded to FP8 already. */
+    bool (*linear_takes_fp8)(const seam_weight *w, bool backward);
     seam_status (*linear_forward)(seam_stream *stream, const seam_linear_forward_args *args);
     seam_status (*linear_backward)(seam_stream *stream, const seam_linear_backward_args *args);
     seam_status (*rmsnorm_forward)(seam_stream *stream, const seam_rmsnorm_forward_args *args);
@@ -328,6 +339,10 @@ typedef struct seam_ops {
     seam_status (*adamw)(seam_stream *stream, const seam_adamw_args *args);
     /* ret (host) = sum of squares of x (count) acc, in double, in a fixed order. */
     seam_status (*sum_squares)(seam_stream *stream, double *ret_sum, const void *x, size_t count);
+    /* ret (host) = hash of the bits of x (count) acc: the sum modulo 2^64, over its 32-bit words
+     * w_i (f64: low word first), of mix(w_i + 2^32 i), i modulo 2^32 and mix the finalizer of
+     * SplitMix64 (Steele, Lea, Flood 2014).  A sum, so that no order of the work shows in it. */
+    seam_status (*hash)(seam_stream *stream, uint64_t *ret_hash, const void *x, size_t count);
     /* The one slot that may be NULL: memory of the device is the host's, as is its codec. */
     const seam_device_codec *codec;
 } seam_ops;

@@ -88,6 +88,10 @@ static void acts_take(plan *p, seam_activations *acts) {
         const bool again = acts->recompute && i + 1 < layers;
         acts->layers[i].x_kept = again ? take(p, c->hidden, b->ops->acc) : NULL;
     }
+    if (acts->fp8) {
+        acts->x_scale = take(p, 1, b->ops->acc);
+        acts->d_scale = acts->keep ? take(p, 1, b->ops->acc) : NULL;
+    }
     if (acts->keep) {
         const bool free_mlp_h = !seam_product_has_lora(acts->targets, SEAM_PRODUCT_GATE_UP);
         const bool free_swiglu = !seam_product_has_lora(acts->targets, SEAM_PRODUCT_DOWN) &&
@@ -172,6 +176,12 @@ fail:
     seam_activations_destroy(acts);
     return seam_error_set(err, st, "activations of %u rows: %s", options->rows_max,
                           seam_status_text(st));
+}
+
+bool seam_product_reads_fp8(const seam_activations *acts, const seam_adapter *adapter,
+                            const seam_weight *w, uint32_t product, bool backward) {
+    const bool adapted = adapter != NULL && seam_product_has_lora(adapter->config.targets, product);
+    return acts->fp8 && !adapted && acts->blocks->ops->linear_takes_fp8(w, backward);
 }
 
 void seam_activations_destroy(seam_activations *gift_acts) {

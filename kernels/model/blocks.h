@@ -84,7 +84,7 @@ size_t seam_adapter_state_bytes(const seam_adapter *adapter);
 seam_status seam_adapter_save_state(uint8_t *ret, const seam_adapter *adapter, seam_stream *stream);
 seam_status seam_adapter_load_state(seam_adapter *adapter, seam_stream *stream,
                                     const uint8_t *bytes, size_t count);
-/* FNV-1a over the master parameters' bytes, in tensor order: what seam_adapter_step returns. */
+/* Of the master parameters' bits, in tensor order (ops.h, hash): what seam_adapter_step returns. */
 seam_status seam_adapter_state_hash(uint64_t *ret_hash, const seam_adapter *adapter,
                                     seam_stream *stream);
 /* Drop what backward passes have accumulated: the step is given up. */

@@ -72,17 +72,28 @@ static seam_status layer_again(const backward *pass, uint32_t layer) {
     return seam_layer_attention_end(&again, layer);
 }
 
+/* Scales of the gradient that a product reads, where its rows are in FP8. */
+static void *gradient_scale(const backward *pass, const seam_weight *w, uint32_t id) {
+    return seam_product_reads_fp8(pass->acts, pass->adapter, w, id, true) ? pass->acts->d_scale
+                                                                          : NULL;
+}
+
+/* A norm's kept input and rstd, and its weights. */
+typedef struct norm_input {
+    const void *x, *w, *rstd;
+} norm_input;
+
 /* dx += gradient of a norm, whose output's gradient is acts.d_h; d_x is dx for the next product. */
-static seam_status norm_backward(const backward *pass, const void *x, const void *w,
-                                 const void *rstd) {
+static seam_status norm_backward(const backward *pass, const norm_input *in, void *d_x_scale) {
     const seam_rmsnorm_backward_args args = {.dx = pass->dx,
                                              .dx_act = pass->acts->d_x,
+                                             .dx_act_scale = d_x_scale,
                                              .dx_add = true,
                                              .x_is_act = true,
                                              .dy = pass->acts->d_h,
-                                             .x = x,
-                                             .w = w,
-                                             .rstd = rstd,
+                                             .x = in->x,
+                                             .w = in->w,
+                                             .rstd = in->rstd,
                                              .T = pass->batch->rows,
                                              .C = pass->blocks->config.hidden};
     return pass->blocks->ops->rmsnorm_backward(pass->stream, &args);
@@ -93,7 +104,7 @@ typedef struct product {
     uint32_t id; /* SEAM_PRODUCT_... */
     const seam_weight *w;
     void *dx;
-    const void *dy, *x;
+    const void *dy, *dy_scale, *x; /* dy_scale: dy in FP8, or NULL */
     uint32_t C, N;
 } product;
 
@@ -105,6 +116,7 @@ static seam_status product_backward(const backward *pass, uint32_t layer, const 
         .dx_ld = p->C,
         .dx_out = SEAM_OUT_ACT,
         .dy = p->dy,
+        .dy_scale = p->dy_scale,
         .dy_ld = p->N,
         .x = p->x,
         .x_ld = p->C,
@@ -160,6 +172,15 @@ static seam_status input_again(const backward *pass, uint32_t layer, uint32_t id
     return SEAM_OK;
 }
 
+/* What the norm of the layer above left in d_x for this layer's down product; the last layer's
+ * gradient comes from outside, in act. */
+static void *down_scale(const backward *pass, uint32_t layer) {
+    const seam_blocks *b = pass->blocks;
+    return layer + 1 < b->layer_count
+               ? gradient_scale(pass, b->layers[layer].down, SEAM_PRODUCT_DOWN)
+               : NULL;
+}
+
 static seam_status mlp_backward(const backward *pass, uint32_t layer) {
     const seam_blocks *b = pass->blocks;
     const uint32_t C = b->config.hidden;
@@ -171,11 +192,14 @@ static seam_status mlp_backward(const backward *pass, uint32_t layer) {
                           .w = weights->down,
                           .dx = acts->d_narrow,
                           .dy = acts->d_x,
+                          .dy_scale = down_scale(pass, layer),
                           .x = l->swiglu,
                           .C = F,
                           .N = C};
     SEAM_TRY(product_backward(pass, layer, &down));
+    void *const gate_up_scale = gradient_scale(pass, weights->gate_up, SEAM_PRODUCT_GATE_UP);
     const seam_swiglu_backward_args swiglu = {.d_gate_up = l->gate_up,
+                                              .d_gate_up_scale = gate_up_scale,
                                               .dy = acts->d_narrow,
                                               .gate_up = l->gate_up,
                                               .T = pass->batch->rows,
@@ -185,11 +209,13 @@ static seam_status mlp_backward(const backward *pass, uint32_t layer) {
                              .w = weights->gate_up,
                              .dx = acts->d_h,
                              .dy = l->gate_up,
+                             .dy_scale = gate_up_scale,
                              .x = l->mlp_h,
                              .C = C,
                              .N = 2 * F};
     SEAM_TRY(product_backward(pass, layer, &gate_up));
-    return norm_backward(pass, l->x_mid, weights->mlp_norm, l->mlp_rstd);
+    const norm_input norm = {.x = l->x_mid, .w = weights->mlp_norm, .rstd = l->mlp_rstd};
+    return norm_backward(pass, &norm, gradient_scale(pass, weights->o, SEAM_PRODUCT_O));
 }
 
 /* l.gate_up (T, qkv_cols) = gradient of q|k|v before rotation, from acts.d_narrow, that of o; what
@@ -241,6 +267,7 @@ static seam_status attention_backward(const backward *pass, uint32_t layer, bool
                        .w = weights->o,
                        .dx = acts->d_narrow,
                        .dy = acts->d_x,
+                       .dy_scale = gradient_scale(pass, weights->o, SEAM_PRODUCT_O),
                        .x = l->o,
                        .C = b->q_cols,
                        .N = C};
@@ -254,6 +281,7 @@ static seam_status attention_backward(const backward *pass, uint32_t layer, bool
                          .C = C,
                          .N = b->qkv_cols};
     SEAM_TRY(product_backward(pass, layer, &qkv));
+    const norm_input norm = {.x = l->x_in, .w = weights->attention_norm, .rstd = l->attention_rstd};
     return skip_dx ? SEAM_OK
-                   : norm_backward(pass, l->x_in, weights->attention_norm, l->attention_rstd);
+                   : norm_backward(pass, &norm, layer > 0 ? down_scale(pass, layer - 1) : NULL);
 }

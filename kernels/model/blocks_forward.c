@@ -76,9 +76,19 @@ static const uint32_t *turns_of(const seam_activations *acts, const seam_batch *
     return acts->turns;
 }
 
-/* Normalises the residual stream into h; rstd and x_act may be NULL (not kept). */
-static seam_status norm(const seam_pass *pass, void *h, void *rstd, void *x_act, const void *w) {
+/* Scales of the rows that a product reads, where they are in FP8. */
+static void *input_scale(const seam_pass *pass, const seam_weight *w, uint32_t product) {
+    return seam_product_reads_fp8(pass->acts, pass->adapter, w, product, false)
+               ? pass->acts->x_scale
+               : NULL;
+}
+
+/* Normalises the residual stream into h, whose scales may be NULL (act); so may rstd and x_act (not
+ * kept). */
+static seam_status norm(const seam_pass *pass, void *h, void *h_scale, void *rstd, void *x_act,
+                        const void *w) {
     const seam_rmsnorm_forward_args args = {.y = h,
+                                            .y_scale = h_scale,
                                             .rstd = rstd,
                                             .x_act = x_act,
                                             .x = pass->x,
@@ -97,13 +107,16 @@ seam_status seam_layer_attention_begin(const seam_pass *pass, uint32_t layer) {
         SEAM_TRY(b->ops->cast(pass->stream, l->x_kept, b->ops->acc, pass->x, b->ops->acc,
                               (size_t)pass->rows * b->config.hidden));
     }
-    SEAM_TRY(norm(pass, l->attention_h, l->attention_rstd, l->x_in, weights->attention_norm));
+    void *const h_scale = input_scale(pass, weights->qkv, SEAM_PRODUCT_QKV);
+    SEAM_TRY(
+        norm(pass, l->attention_h, h_scale, l->attention_rstd, l->x_in, weights->attention_norm));
     seam_lora_pair pairs[SEAM_LORA_PAIRS_MAX];
     const seam_linear_forward_args qkv = {
         .y = l->qkv,
         .y_ld = b->qkv_cols,
         .y_out = b->ops->qkv == b->ops->act ? SEAM_OUT_ACT : SEAM_OUT_ACC,
         .x = l->attention_h,
+        .x_scale = h_scale,
         .x_ld = b->config.hidden,
         .w = weights->qkv,
         .bias = weights->qkv_bias,
@@ -176,13 +189,15 @@ seam_status seam_layer_attention_end(const seam_pass *pass, uint32_t layer) {
             seam_adapter_pairs(pairs, pass->adapter, layer, SEAM_PRODUCT_O, l->u, pass->draw),
         .fp8 = pass->acts->fp8};
     SEAM_TRY(b->ops->linear_forward(pass->stream, &o));
-    SEAM_TRY(norm(pass, l->mlp_h, l->mlp_rstd, l->x_mid, weights->mlp_norm));
+    void *const h_scale = input_scale(pass, weights->gate_up, SEAM_PRODUCT_GATE_UP);
+    SEAM_TRY(norm(pass, l->mlp_h, h_scale, l->mlp_rstd, l->x_mid, weights->mlp_norm));
     seam_lora_pair wide_pairs[SEAM_LORA_PAIRS_MAX];
     const seam_linear_forward_args gate_up = {
         .y = l->gate_up,
         .y_ld = 2 * F,
         .y_out = SEAM_OUT_ACT,
         .x = l->mlp_h,
+        .x_scale = h_scale,
         .x_ld = C,
         .w = weights->gate_up,
         .T = pass->rows,
@@ -191,8 +206,9 @@ seam_status seam_layer_attention_end(const seam_pass *pass, uint32_t layer) {
                                          l->u, pass->draw),
         .fp8 = pass->acts->fp8};
     SEAM_TRY(b->ops->linear_forward(pass->stream, &gate_up));
+    void *const swiglu_scale = input_scale(pass, weights->down, SEAM_PRODUCT_DOWN);
     const seam_swiglu_forward_args swiglu = {
-        .y = l->swiglu, .gate_up = l->gate_up, .T = pass->rows, .F = F};
+        .y = l->swiglu, .y_scale = swiglu_scale, .gate_up = l->gate_up, .T = pass->rows, .F = F};
     SEAM_TRY(b->ops->swiglu_forward(pass->stream, &swiglu));
     if (pass->again) {
         return SEAM_OK;
@@ -203,6 +219,7 @@ seam_status seam_layer_attention_end(const seam_pass *pass, uint32_t layer) {
         .y_ld = C,
         .y_out = SEAM_OUT_ACC_ADD,
         .x = l->swiglu,
+        .x_scale = swiglu_scale,
         .x_ld = F,
         .w = weights->down,
         .T = pass->rows,

@@ -125,11 +125,18 @@ struct seam_activations {
     uint32_t forward_rows; /* rows of the last forward; 0: none to go back through */
     uint32_t *turns;       /* (rows_max) rows of the rotary table, where they are not positions */
     void *memory;
+    /* (T) acc, with fp8: scales of the rows that the last op before a product rounded (ops.h), of
+     * values and of gradients; forward may run again between a gradient and its product. */
+    void *x_scale, *d_scale;
     seam_layer_acts *layers;
     void *d_x;      /* (T, C) act: gradient of the residual stream, as products read it */
     void *d_h;      /* (T, C) act */
     void *d_narrow; /* (T, max(F, H*D)) act */
 };
+
+/* Whether what product `product` of this weight reads is rounded to FP8 by the op before it. */
+bool seam_product_reads_fp8(const seam_activations *acts, const seam_adapter *adapter,
+                            const seam_weight *w, uint32_t product, bool backward);
 
 /* ---- One layer, split around attention so that the cached path differs only there ---- */
 typedef struct seam_pass {

@@ -105,6 +105,11 @@ seam_status seam_memory_plan_training(seam_memory_plan *plan, const seam_memory_
     return SEAM_OK;
 }
 
+/* A byte a value in each orientation, and a scale a row; of widths that FP8 products take. */
+static uint64_t fp8_bytes(const seam_ops *ops, uint64_t N, uint64_t C) {
+    return ops->fp8 && N % 16 == 0 && C % 16 == 0 ? 2 * N * C + (N + C) * sizeof(float) : 0;
+}
+
 uint64_t seam_memory_plan_weights(const seam_memory_blocks *blocks, uint32_t copies) {
     const seam_model_config *c = blocks->model;
     seam_blocks shape;
@@ -114,9 +119,10 @@ uint64_t seam_memory_plan_weights(const seam_memory_blocks *blocks, uint32_t cop
     const uint64_t matrices = C * shape.qkv_cols + C * shape.q_cols + 3 * F * C;
     const uint64_t biases = shape.family->qkv_bias ? shape.qkv_cols : 0;
     const uint64_t acc_bytes = seam_dtype_bytes(blocks->ops->acc);
-    const uint64_t fp8_copies = blocks->ops->fp8 ? 2 : 0; /* a byte a value, and few scales */
-    return shape.layer_count *
-               (matrices * (copies * seam_dtype_bytes(blocks->ops->act) + fp8_copies) +
-                (2 * C + biases) * acc_bytes) +
+    const uint64_t in_fp8 = fp8_bytes(blocks->ops, shape.qkv_cols, C) +
+                            fp8_bytes(blocks->ops, C, shape.q_cols) +
+                            fp8_bytes(blocks->ops, 2 * F, C) + fp8_bytes(blocks->ops, C, F);
+    return shape.layer_count * (matrices * copies * seam_dtype_bytes(blocks->ops->act) + in_fp8 +
+                                (2 * C + biases) * acc_bytes) +
            (uint64_t)seam_rope_table_rows(c) * c->head_dim * acc_bytes;
 }

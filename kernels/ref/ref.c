@@ -194,6 +194,13 @@ static seam_status ref_weight_create(seam_weight **ret_weight, seam_backend *bac
     return SEAM_OK;
 }
 
+/* It rounds inside the product, in double. */
+static bool ref_linear_takes_fp8(const seam_weight *w, bool backward) {
+    (void)w;
+    (void)backward;
+    return false;
+}
+
 static size_t ref_weight_bytes(const seam_weight *weight) {
     return (size_t)weight->N * weight->C * sizeof(double);
 }
@@ -222,6 +229,7 @@ static const seam_ops ref_ops = {
     .weight_end = ref_weight_end,
     .weight_destroy = ref_weight_destroy,
     .weight_bytes = ref_weight_bytes,
+    .linear_takes_fp8 = ref_linear_takes_fp8,
     .linear_forward = seam_ref_linear_forward,
     .linear_backward = seam_ref_linear_backward,
     .rmsnorm_forward = seam_ref_rmsnorm_forward,
@@ -236,4 +244,5 @@ static const seam_ops ref_ops = {
     .cross_entropy = seam_ref_cross_entropy,
     .adamw = seam_ref_adamw,
     .sum_squares = seam_ref_sum_squares,
+    .hash = seam_ref_hash,
 };

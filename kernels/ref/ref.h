@@ -49,5 +49,6 @@ seam_status seam_ref_embedding_forward(seam_stream *stream,
 seam_status seam_ref_cross_entropy(seam_stream *stream, const seam_cross_entropy_args *args);
 seam_status seam_ref_adamw(seam_stream *stream, const seam_adamw_args *args);
 seam_status seam_ref_sum_squares(seam_stream *stream, double *ret_sum, const void *x, size_t count);
+seam_status seam_ref_hash(seam_stream *stream, uint64_t *ret_hash, const void *x, size_t count);
 
 #endif

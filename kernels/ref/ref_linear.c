@@ -60,6 +60,7 @@ static void forward_row(const seam_linear_forward_args *a, uint32_t t) {
 }
 
 seam_status seam_ref_linear_forward(seam_stream *stream, const seam_linear_forward_args *args) {
+    SEAM_ASSERT(args->x_scale == NULL); /* linear_takes_fp8 says no */
     (void)stream;
     const seam_linear_forward_args *a = args;
     SEAM_ASSERT(a->w->forward);
@@ -131,6 +132,7 @@ static void backward_row(const seam_linear_backward_args *a, uint32_t t) {
 }
 
 seam_status seam_ref_linear_backward(seam_stream *stream, const seam_linear_backward_args *args) {
+    SEAM_ASSERT(args->dy_scale == NULL); /* linear_takes_fp8 says no */
     (void)stream;
     const seam_linear_backward_args *a = args;
     SEAM_ASSERT(a->w->backward || a->dx == NULL);

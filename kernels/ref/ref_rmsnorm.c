@@ -6,6 +6,7 @@
 #include "ref.h"
 
 seam_status seam_ref_rmsnorm_forward(seam_stream *stream, const seam_rmsnorm_forward_args *args) {
+    SEAM_ASSERT(args->y_scale == NULL); /* linear_takes_fp8 says no */
     (void)stream;
     const uint32_t C = args->C;
     const double *w = args->w;
@@ -31,6 +32,7 @@ seam_status seam_ref_rmsnorm_forward(seam_stream *stream, const seam_rmsnorm_for
 }
 
 seam_status seam_ref_rmsnorm_backward(seam_stream *stream, const seam_rmsnorm_backward_args *args) {
+    SEAM_ASSERT(args->dx_act_scale == NULL); /* linear_takes_fp8 says no */
     (void)stream;
     const uint32_t C = args->C;
     const double *w = args->w;

@@ -4,6 +4,7 @@
 #include "ref.h"
 
 seam_status seam_ref_swiglu_forward(seam_stream *stream, const seam_swiglu_forward_args *args) {
+    SEAM_ASSERT(args->y_scale == NULL); /* linear_takes_fp8 says no */
     (void)stream;
     for (uint32_t t = 0; t < args->T; t++) {
         const double *gate = (const double *)args->gate_up + (size_t)t * 2 * args->F;
@@ -17,6 +18,7 @@ seam_status seam_ref_swiglu_forward(seam_stream *stream, const seam_swiglu_forwa
 }
 
 seam_status seam_ref_swiglu_backward(seam_stream *stream, const seam_swiglu_backward_args *args) {
+    SEAM_ASSERT(args->d_gate_up_scale == NULL); /* linear_takes_fp8 says no */
     (void)stream;
     for (uint32_t t = 0; t < args->T; t++) {
         const double *gate = (const double *)args->gate_up + (size_t)t * 2 * args->F;

@@ -6,10 +6,11 @@
  *                [--targets qv|all] [--layers N] [--iters N] [--recompute] [--fp8] [--profile]
  *
  * A step is timed by the wall clock between two waits for the stream; the median of the iterations
- * is printed, after three steps that warm up; with --fp8 in act first and then with the frozen
- * products in FP8.  4N-MFU: four operations a weight and token over the rate of an 8192^3 product
- * through the same op table in the same run.  Device memory (CUDA): what the run has taken since
- * the backend was there, weights and workspaces included.
+ * is printed, after three steps that warm up, and that of the time until all of a step is queued
+ * (about the step's own where launches take as long as the work); with --fp8 in act first and then
+ * with the frozen products in FP8.  4N-MFU: four operations a weight and token over the rate of an
+ * 8192^3 product through the same op table in the same run.  Device memory (CUDA): what the run has
+ * taken since the backend was there, weights and workspaces included.
  *
  * --profile puts wrappers in front of the backend's ops which wait for the stream before and after
  * each: a table of ops, their time (with the wait's own, about 10 us an op), and for products the
@@ -254,8 +255,9 @@ static void work_close(work *w, const bench *b) {
     seam_mem_free(w->positions);
 }
 
-/* Input and gradient come from elsewhere: from the codec's buffers in the service. */
-static double step_seconds(const bench *b, work *w) {
+/* Input and gradient come from elsewhere: from the codec's buffers in the service.  ret_queued:
+ * until all of it is queued. */
+static double step_seconds(double *ret_queued, const bench *b, work *w) {
     const size_t count = (size_t)w->batch.rows * b->config.hidden;
     must(b->ops->stream_sync(b->stream), "sync", NULL);
     const double begin = now_seconds();
@@ -266,6 +268,7 @@ static double step_seconds(const bench *b, work *w) {
          NULL);
     must(seam_blocks_backward(b->blocks, b->adapter, w->acts, b->stream, w->x, &w->batch, false),
          "backward", NULL);
+    *ret_queued = now_seconds() - begin;
     must(b->ops->stream_sync(b->stream), "sync", NULL);
     return now_seconds() - begin;
 }
@@ -289,29 +292,30 @@ static void gradient_check(const bench *b, const work *w) {
 }
 
 static void work_run(bench *b, uint32_t seqs, uint32_t length) {
-    double seconds[ITERS_MAX];
+    double seconds[ITERS_MAX], queued[ITERS_MAX];
     const seam_activations_options acts = acts_options(b, seqs, length);
     work *w = seam_mem_zalloc(1, sizeof *w);
     SEAM_ASSERT(w != NULL);
     work_open(w, b, seqs, length);
     for (uint32_t i = 0; i < WARM_STEPS; i++) {
-        (void)step_seconds(b, w);
+        (void)step_seconds(queued, b, w);
     }
     for (uint32_t i = 0; i < b->iters; i++) {
-        seconds[i] = step_seconds(b, w);
+        seconds[i] = step_seconds(&queued[i], b, w);
     }
     gradient_check(b, w);
     const double step = median(seconds, b->iters), tokens = w->batch.rows / step;
-    (void)printf("%ux%u%s: %.1f ms (fastest %.1f), %.0f tokens/s, 4N-MFU %.1f %%, activations %.2f "
-                 "GiB, device memory %.2f GiB\n",
-                 seqs, length, b->fp8_now ? " in fp8" : "", 1e3 * step, 1e3 * seconds[0], tokens,
+    (void)printf("%ux%u%s: %.2f ms (fastest %.2f, queued in %.2f), %.0f tokens/s, 4N-MFU %.1f %%, "
+                 "activations %.2f GiB, device memory %.2f GiB\n",
+                 seqs, length, b->fp8_now ? " in fp8" : "", 1e3 * step, 1e3 * seconds[0],
+                 1e3 * median(queued, b->iters), tokens,
                  100 * 4 * weight_count(b) * tokens / b->peak_flops,
                  (double)seam_activations_bytes(b->blocks, &acts) * 0x1p-30,
                  (double)(device_taken_bytes() - b->taken_base_bytes) * 0x1p-30);
     if (b->profile) {
         blocks_profile_begin(b->blocks);
         for (uint32_t i = 0; i < 3; i++) {
-            (void)step_seconds(b, w);
+            (void)step_seconds(queued, b, w);
         }
         blocks_profile_end(b->blocks, 3);
     }

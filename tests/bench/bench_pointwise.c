@@ -139,6 +139,14 @@ static void bench_rows(void) {
     const cast_args copy = {dx, x, ops->acc, ops->acc, (size_t)T * C};
     report("rmsnorm forward", run_norm_forward, &forward, TC * (acc + 2 * act));
     report("rmsnorm backward", run_norm_backward, &backward, TC * (2 * acc + 3 * act));
+    if (ops->fp8) {
+        seam_rmsnorm_forward_args forward_fp8 = forward;
+        seam_rmsnorm_backward_args backward_fp8 = backward;
+        forward_fp8.y_scale = backward_fp8.dx_act_scale = buffer(ops->acc, T);
+        report("rmsnorm forward to FP8", run_norm_forward, &forward_fp8, TC * (acc + act + 1));
+        report("rmsnorm backward to FP8", run_norm_backward, &backward_fp8,
+               TC * (2 * acc + 2 * act + 1));
+    }
     report("cast acc to act", run_cast, &narrow, TC * (acc + act));
     report("copy acc", run_cast, &copy, TC * 2 * acc);
 }
@@ -152,6 +160,14 @@ static void bench_wide(void) {
         .d_gate_up = d, .dy = y, .gate_up = gate_up, .T = T, .F = F};
     report("swiglu forward", run_swiglu_forward, &forward, 3 * TF * act);
     report("swiglu backward", run_swiglu_backward, &backward, 5 * TF * act);
+    if (ops->fp8) {
+        seam_swiglu_forward_args forward_fp8 = forward;
+        seam_swiglu_backward_args backward_fp8 = backward;
+        forward_fp8.y_scale = backward_fp8.d_gate_up_scale = buffer(ops->acc, T);
+        report("swiglu forward to FP8", run_swiglu_forward, &forward_fp8, TF * (2 * act + 1));
+        backward_fp8.dy = buffer(ops->act, (size_t)T * F);
+        report("swiglu backward to FP8", run_swiglu_backward, &backward_fp8, TF * (3 * act + 2));
+    }
 }
 
 static void bench_rope(void) {
@@ -263,11 +279,16 @@ static void bench_attention(const work *w) {
 }
 
 int main(int argc, char **argv) {
-    const seam_backend_options options = {
-        .device = argc > 1 ? argv[1] : "cuda:0",
-        .act = argc > 2 && strcmp(argv[2], "f32") == 0 ? SEAM_F32 : SEAM_BF16};
+    const bool f32 = argc > 2 && strcmp(argv[2], "f32") == 0;
+    seam_backend_options options = {
+        .device = argc > 1 ? argv[1] : "cuda:0", .act = f32 ? SEAM_F32 : SEAM_BF16, .fp8 = !f32};
     seam_error err;
-    if (seam_backend_create(&backend, &options, &err) != SEAM_OK) {
+    seam_status st = seam_backend_create(&backend, &options, &err);
+    if (st == SEAM_E_UNIMPLEMENTED && options.fp8) {
+        options.fp8 = false;
+        st = seam_backend_create(&backend, &options, &err);
+    }
+    if (st != SEAM_OK) {
         (void)fprintf(stderr, "bench_pointwise: %s\n", err.text);
         return 2;
     }

@@ -146,6 +146,11 @@ def check_plan(case):
         reserved = next(s["memory_bytes"] for s in sessions if s["name"] == name)
         total = plan["session_device_bytes"] + plan["session_host_bytes"]
         assert 0 <= reserved - total < 300_000, (name, total, reserved)  # of millions
+    for args in (["--device", "cpu"], ["--dtype", "f32"]):
+        code, out, err = case.seam.run("plan", "--shape", "smollm2-135m", "--fp8", *args, server=False)
+        assert code != 0 and "--fp8" in err, (code, out, err)
+    code, out, err = case.seam.run("plan", "--shape", "smollm2-135m", "--fp8", "--json", server=False)
+    assert code == 0 and json.loads(out)["fp8"] is True, out + err
     assert hashes["kept"] == hashes["again"]
     assert planned["again"]["session_device_bytes"] < planned["kept"]["session_device_bytes"]
     for bad in (["--shape", "no-such"], ["--rank", 0], ["--codec", "zip"], ["--device", "tpu"]):

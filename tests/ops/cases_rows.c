@@ -1,5 +1,6 @@
 /* The ops that treat rows or elements one by one.  size: first the width. */
 #include <math.h>
+#include <stdlib.h>
 
 #include "harness.h"
 
@@ -182,6 +183,31 @@ static void sum_squares(run *r, const op_case *c, uint32_t row0, uint32_t T) {
     run_output(r, "sum", ACC, run_const(r, ACC, 1, sum), 1, 1, 1, 0, 0);
 }
 
+/* The definition of ops.h on a copy; a changed bit and two values that change places show. */
+static void hash(run *r, const op_case *c, uint32_t row0, uint32_t T) {
+    const size_t bytes = T * seam_dtype_bytes(r->ops->acc);
+    void *const x = run_input(r, X, ACC, row0, T, 1, c->scale);
+    uint32_t *const words = malloc(bytes);
+    CHECK(words != NULL);
+    CHECK(r->ops->copy_out(r->stream, words, x, bytes) == SEAM_OK);
+    CHECK(r->ops->stream_sync(r->stream) == SEAM_OK);
+    uint64_t expected = 0;
+    for (uint64_t i = 0; i < bytes / sizeof *words; i++) {
+        uint64_t z = words[i] + (i << 32);
+        z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+        z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
+        expected += z ^ z >> 31;
+    }
+    uint64_t got = 0;
+    CHECK(r->ops->hash(r->stream, &got, x, T) == SEAM_OK);
+    run_output(r, "as defined", ACC, run_const(r, ACC, 1, got == expected), 1, 1, 1, 0, 0);
+    words[bytes / sizeof *words - 1] ^= 1u;
+    CHECK(r->ops->copy_in(r->stream, x, words, bytes) == SEAM_OK);
+    CHECK(r->ops->hash(r->stream, &got, x, T) == SEAM_OK);
+    CHECK(got != expected);
+    free(words);
+}
+
 /* f32: a handful of roundings of 2^-24, and sums over the width.  bf16: one rounding of the output,
  * 2^-8 at most (reached where there are one or two outputs). */
 #define F32  2e-6
@@ -213,5 +239,7 @@ const op_case row_cases[] = {
     {"adamw odd", adamw, 40001, {0}, 1, F32, BF16, true, true},
     {"sum squares", sum_squares, 1, {0}, 1, F32, F32, false, true},
     {"sum squares odd", sum_squares, 70003, {0}, 1, F32, F32, false, true},
+    {"hash", hash, 1, {0}, 1, F32, F32, false, true},
+    {"hash odd", hash, 270003, {0}, 1, F32, F32, false, true},
 };
 const size_t row_case_count = sizeof row_cases / sizeof row_cases[0];

@@ -326,6 +326,9 @@ static void check_fp8(void) {
     CHECK(seam_backend_create(&ref, &options, &err) == SEAM_OK);
     check_fp8_rounding(ref);
     check_table(fp8_cases, fp8_case_count, backends[0], &backends[1], ref);
+    if (strncmp(device_name, "cuda", 4) == 0) {
+        failures += fp8_rows_check(backends[0]);
+    }
     seam_backend_destroy(ref);
     for (uint32_t i = 0; i < 3; i++) {
         seam_backend_destroy(backends[i]);

@@ -194,17 +194,6 @@ static seam_status fake_gate_squares(seam_stream *stream, double *ret_sums,
     return fake_gate_errors(stream, ret_sums, g, NULL, NULL);
 }
 
-static seam_status fake_host_alloc(void **ret_ptr, seam_backend *backend, size_t bytes) {
-    (void)backend;
-    *ret_ptr = seam_mem_alloc_aligned(bytes);
-    return *ret_ptr != NULL ? SEAM_OK : SEAM_E_MEMORY;
-}
-
-static void fake_host_free(seam_backend *backend, void *gift_ptr) {
-    (void)backend;
-    seam_mem_free(gift_ptr);
-}
-
 static seam_status fake_copy_out_begin(seam_stream *stream, void *host, const void *device,
                                        size_t bytes) {
     (void)stream;
@@ -249,8 +238,6 @@ const seam_device_codec device_fake = {
     .rows_gather = fake_rows_gather,
     .gate_squares = fake_gate_squares,
     .gate_errors = fake_gate_errors,
-    .host_alloc = fake_host_alloc,
-    .host_free = fake_host_free,
     .copy_out_begin = fake_copy_out_begin,
     .event_create = fake_event_create,
     .event_destroy = fake_event_destroy,

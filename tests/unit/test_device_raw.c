@@ -137,8 +137,8 @@ static void test_transfer__streams_in_step__bytes_arrive(void **state) {
     void *in = NULL, *out = NULL, *device = device_alloc(BYTES);
     assert_int_equal(ops->stream_create(&other, backend), SEAM_OK);
     assert_int_equal(ops->codec->event_create(&event, backend), SEAM_OK);
-    assert_int_equal(ops->codec->host_alloc(&in, backend, BYTES), SEAM_OK);
-    assert_int_equal(ops->codec->host_alloc(&out, backend, BYTES), SEAM_OK);
+    assert_int_equal(ops->host_alloc(&in, backend, BYTES), SEAM_OK);
+    assert_int_equal(ops->host_alloc(&out, backend, BYTES), SEAM_OK);
     for (int round = 1; round <= 20; round++) {
         memset(in, round, BYTES);
         assert_int_equal(ops->copy_in(stream, device, in, BYTES), SEAM_OK);
@@ -149,8 +149,8 @@ static void test_transfer__streams_in_step__bytes_arrive(void **state) {
         assert_int_equal(ops->codec->event_wait(event), SEAM_OK);
         assert_memory_equal(out, in, BYTES);
     }
-    ops->codec->host_free(backend, in);
-    ops->codec->host_free(backend, out);
+    ops->host_free(backend, in);
+    ops->host_free(backend, out);
     ops->codec->event_destroy(event);
     ops->stream_destroy(other);
     ops->mem_free(backend, device);

@@ -66,10 +66,10 @@ static seam_status mem_alloc_counted(void **ret_ptr, seam_backend *backend, size
 }
 
 /* Pinned memory is the host's share, whoever gives it. */
-static const seam_device_codec *codec;
+static seam_status (*host_alloc)(void **ret_ptr, seam_backend *backend, size_t bytes);
 static seam_status host_alloc_counted(void **ret_ptr, seam_backend *backend, size_t bytes) {
     const int64_t before = host_bytes;
-    const seam_status st = codec->host_alloc(ret_ptr, backend, bytes);
+    const seam_status st = host_alloc(ret_ptr, backend, bytes);
     host_bytes = before + (int64_t)bytes;
     return st;
 }
@@ -85,13 +85,8 @@ static int device_setup(void **state) {
         .id = "tiny", .blocks = f->engine.blocks, .config = seam_blocks_config(f->engine.blocks)};
     mem_alloc = f->engine.backend->ops.mem_alloc;
     f->engine.backend->ops.mem_alloc = mem_alloc_counted;
-    codec = f->engine.backend->ops.codec;
-    if (codec != NULL) {
-        static seam_device_codec counted_codec;
-        counted_codec = *codec;
-        counted_codec.host_alloc = host_alloc_counted;
-        f->engine.backend->ops.codec = &counted_codec;
-    }
+    host_alloc = f->engine.backend->ops.host_alloc;
+    f->engine.backend->ops.host_alloc = host_alloc_counted;
     *state = f;
     return 0;
 }
@@ -138,10 +133,60 @@ SEAM_ON_GPU static void test_plan__codecs_ranks_targets__is_what_is_taken(void *
 /* The same where rows stay on the device: on a CPU by the table of device_fake.h. */
 SEAM_ON_GPU static void test_plan__codec_of_the_device__is_what_is_taken(void **state) {
     fixture *f = *state;
-    if (codec == NULL) {
+    if (f->engine.backend->ops.codec == NULL) {
         device_fake_put(f->engine.backend, &device_fake);
     }
     test_plan__codecs_ranks_targets__is_what_is_taken(state);
+}
+
+/* Scales of rounded rows are planned; the blocks here are too narrow for copies in FP8. */
+SEAM_ON_GPU static void test_plan__fp8__is_what_is_taken(void **state) {
+    fixture *f = *state;
+    f->engine.backend->ops.fp8 = true;
+    for (int recompute = 0; recompute < 2; recompute++) {
+        seam_session_config config = config_of(f, SEAM_CODEC_AFFINE);
+        config.recompute = recompute == 1;
+        config.fp8 = true;
+        plan_check(f, &config);
+    }
+}
+
+/* ---- weights ---- */
+
+/* Rows of whole vectors, which FP8 takes. */
+static const seam_model_config wide_config = {.architecture = "llama",
+                                              .vocab_count = 53,
+                                              .hidden = 64,
+                                              .intermediate = 96,
+                                              .layers = 3,
+                                              .heads = 4,
+                                              .kv_heads = 2,
+                                              .head_dim = 16,
+                                              .context_max = 64,
+                                              .rms_eps = 1e-5f,
+                                              .rope_theta = 10000.0,
+                                              .bos_id = -1,
+                                              .eos_id = -1};
+
+/* On the reference without FP8, whose copies are doubles, and on a CUDA device with it. */
+static void test_plan__weights__are_what_is_taken(void **state) {
+    (void)state;
+    const bool cuda = strncmp(device, "cuda", 4) == 0;
+    const seam_backend_options options = {.device = cuda ? device : "ref", .fp8 = cuda};
+    const seam_tensor_source source = seam_synthetic_source(&wide_config);
+    seam_backend *backend = NULL;
+    seam_error err = {0};
+    seam_test_engine e;
+    if (seam_backend_create(&backend, &options, &err) == SEAM_E_UNIMPLEMENTED) {
+        (void)printf("%s\n", err.text);
+        skip();
+    }
+    seam_backend_destroy(backend);
+    assert_true(seam_test_engine_open(&e, &options, &source, &lora, 8));
+    const seam_memory_blocks blocks = {
+        .model = &wide_config, .ops = seam_backend_ops(e.backend), .layer_end = wide_config.layers};
+    assert_true(seam_memory_plan_weights(&blocks, 1) == seam_blocks_bytes(e.blocks));
+    seam_test_engine_close(&e);
 }
 
 /* ---- admission ---- */
@@ -214,6 +259,30 @@ static void test_plan__llama3_8b__half_of_compiled_with_recompute(void **state) 
     assert_true((double)kept / 0x1p30 <= 0.9 * COMPILED_GIB);
 }
 
+/* Both orientations of 32 layers' matrices, a byte a value and four a row; the scales of the rows
+ * that ops round for products, forward and backward. */
+static void test_plan__llama3_8b__fp8_adds_copies_and_scales(void **state) {
+    (void)state;
+    seam_ops types = {.act = SEAM_BF16, .acc = SEAM_F32, .qkv = SEAM_BF16, .remake = true};
+    const seam_lora_config q_v = {.rank = 16, .alpha = 16, .targets = SEAM_LORA_Q | SEAM_LORA_V};
+    uint64_t weights[2], session[2];
+    for (int fp8 = 0; fp8 < 2; fp8++) {
+        types.fp8 = fp8 == 1;
+        const seam_memory_blocks blocks = {
+            .model = &llama3_8b, .ops = &types, .layer_end = llama3_8b.layers};
+        const seam_activations_options options = {
+            .lora = &q_v, .rows_max = 6144, .seqs_max = 16, .fp8 = fp8 == 1};
+        seam_memory_plan plan = {0};
+        assert_int_equal(seam_memory_plan_training(&plan, &blocks, &options), SEAM_OK);
+        weights[fp8] = seam_memory_plan_weights(&blocks, 1);
+        session[fp8] = seam_memory_plan_device_bytes(&plan);
+    }
+    const uint64_t values = 4096 * (UINT64_C(6144) + 4096 + 3 * 14336);
+    const uint64_t rows = (6144 + 4096) + (4096 + 4096) + (28672 + 4096) + (4096 + 14336);
+    assert_true(weights[1] - weights[0] == 32 * (2 * values + 4 * rows));
+    assert_true(session[1] - session[0] == 2 * 6144 * 4);
+}
+
 int main(int argc, char **argv) {
     seam_backend *backend = NULL;
     seam_error err = {0};
@@ -231,8 +300,11 @@ int main(int argc, char **argv) {
                                         device_setup, teardown),
         cmocka_unit_test_setup_teardown(test_plan__codecs_ranks_targets__is_what_is_taken,
                                         device_setup, teardown),
+        cmocka_unit_test_setup_teardown(test_plan__fp8__is_what_is_taken, device_setup, teardown),
+        cmocka_unit_test(test_plan__weights__are_what_is_taken),
         cmocka_unit_test(test_reserve__no_room__says_needed_and_free),
         cmocka_unit_test(test_plan__llama3_8b__half_of_compiled_with_recompute),
+        cmocka_unit_test(test_plan__llama3_8b__fp8_adds_copies_and_scales),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
