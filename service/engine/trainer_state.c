@@ -14,7 +14,8 @@
 #include "try.h"
 
 #define ADAPTER_HEADER_BYTES 48 /* of adapter_state.c */
-#define SESSION_FORMAT       1
+#define SESSION_FORMAT       2
+#define SESSION_FORMAT_FNV   1 /* whose state hash was FNV-1a: not compared any more */
 #define SESSION_HEAD_BYTES   96
 #define HEADER_ENTRY_BYTES   (SEAM_NAME_BYTES + 160)
 #define KINDS                3
@@ -229,7 +230,8 @@ SEAM_ON_GPU static seam_status state_take(seam_trainer *t, seam_trainer_mark *re
                                           const finder *f, seam_stream *stream) {
     const uint8_t *site_out = f->tail + seam_site_state_bytes(t->site_in);
     const uint8_t *session = site_out + seam_site_state_bytes(t->site_out);
-    if (seam_get_u32(session) != SESSION_FORMAT) {
+    const uint32_t format = seam_get_u32(session);
+    if (format != SESSION_FORMAT && format != SESSION_FORMAT_FNV) {
         return SEAM_E_FORMAT;
     }
     SEAM_TRY(seam_trainer_abort_step(t, stream));
@@ -239,7 +241,8 @@ SEAM_ON_GPU static seam_status state_take(seam_trainer *t, seam_trainer_mark *re
     SEAM_TRY(seam_site_load(t->site_out, site_out, seam_site_state_bytes(t->site_out)));
     session_get(t, ret_mark, session);
     SEAM_TRY(seam_trainer_refresh(t, stream));
-    return t->state_hash == seam_get_u64(session + 24) ? SEAM_OK : SEAM_E_FORMAT;
+    const bool same = t->state_hash == seam_get_u64(session + 24);
+    return same || format == SESSION_FORMAT_FNV ? SEAM_OK : SEAM_E_FORMAT;
 }
 
 seam_status seam_trainer_state_load(seam_trainer *trainer, seam_trainer_mark *ret_mark,
