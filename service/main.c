@@ -81,8 +81,9 @@ static seam_status models_fetch(seam_server_config *config, seam_error *err) {
         if (st != SEAM_OK) {
             return seam_error_prefix(err, st, "model %s", entry->id);
         }
-        seam_log(SEAM_LOG_INFO, "model_fetched", "model=%s fetched_bytes=%llu", entry->id,
-                 (unsigned long long)counts.fetched_bytes);
+        seam_log(counts.is_cached ? SEAM_LOG_WARN : SEAM_LOG_INFO, "model_fetched",
+                 "model=%s fetched_bytes=%llu hub_reached=%d", entry->id,
+                 (unsigned long long)counts.fetched_bytes, !counts.is_cached);
     }
     return SEAM_OK;
 }

@@ -74,14 +74,18 @@ static void result_print(const pull_options *o, const char *path, const seam_pul
         if (counts != NULL) {
             json_object_set_new(value, "fetched_bytes",
                                 json_integer((json_int_t)counts->fetched_bytes));
-            json_object_set_new(value, "weights_bytes",
-                                json_integer((json_int_t)counts->weights_bytes));
+            json_object_set_new(
+                value, "weights_bytes",
+                counts->is_cached ? json_null() : json_integer((json_int_t)counts->weights_bytes));
+            json_object_set_new(value, "cached", json_boolean(counts->is_cached));
         }
         seam_cli_print_json(value);
         json_decref(value);
         return;
     }
-    if (counts != NULL && !o->common.quiet) {
+    if (counts != NULL && counts->is_cached && !o->common.quiet) {
+        fprintf(stderr, "the Hub was not reached: this is what the cache has\n");
+    } else if (counts != NULL && !o->common.quiet) {
         fprintf(stderr, "fetched %.3f MB; the model's weights are %.3f MB\n",
                 (double)counts->fetched_bytes / 1e6, (double)counts->weights_bytes / 1e6);
     }

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "affine_tile_variants.h"
+#include "bytes.h"
 
 #define L      SEAM_TILE_LANES
 #define INLINE static inline __attribute__((always_inline))
@@ -274,17 +275,6 @@ static seam_tile_grid grid_pad(padded_grid *ret, const seam_tile_grid *grid, uin
     return (seam_tile_grid){ret->lo, ret->inverse, ret->step, ret->levels};
 }
 
-INLINE void word_put(uint8_t *out, uint32_t word) {
-    out[0] = (uint8_t)word;
-    out[1] = (uint8_t)(word >> 8);
-    out[2] = (uint8_t)(word >> 16);
-    out[3] = (uint8_t)(word >> 24);
-}
-
-INLINE uint32_t word_get(const uint8_t *in) {
-    return (uint32_t)in[0] | (uint32_t)in[1] << 8 | (uint32_t)in[2] << 16 | (uint32_t)in[3] << 24;
-}
-
 static bool is_wide(const uint8_t *widths, uint32_t count) {
     bool wide = false;
     for (uint32_t l = 0; l < count; l++) {
@@ -331,7 +321,7 @@ uint8_t *seam_tile_encode_group_base(uint8_t *codes, uint8_t *codes_end, void *d
         }
         for (uint32_t l = 0; l < lanes; l++) {
             for (uint32_t j = 0; j < rest.widths[l]; j++, codes += 4) {
-                word_put(codes, planes[j * L + l]);
+                seam_put_u32(codes, planes[j * L + l]);
             }
         }
     }
@@ -356,7 +346,7 @@ const uint8_t *seam_tile_decode_group_base(void *x, const uint8_t *codes, const 
         memset(planes, 0, (wide ? 16 : 8) * L * sizeof *planes);
         for (uint32_t l = 0; l < lanes; l++) {
             for (uint32_t j = 0; j < rest.widths[l]; j++, codes += 4) {
-                planes[j * L + l] = word_get(codes);
+                planes[j * L + l] = seam_get_u32(codes);
             }
         }
         const seam_tile_rows rows = {SEAM_GROUP_ROWS, in_place ? group->ld : L};
@@ -405,15 +395,15 @@ static const seam_tile_ops ops_avx512 = {
     .widen = seam_tile_widen_avx512,
     .widen_bf16 = seam_tile_widen_bf16_avx512,
 };
-static const seam_tile_ops ops_avx512bf16 = {
-    .name = "AVX-512 BF16",
-    .encode_group = seam_tile_encode_group_avx512bf16,
-    .decode_group = seam_tile_decode_group_avx512bf16,
+static const seam_tile_ops ops_gfni = {
+    .name = "AVX-512 GFNI",
+    .encode_group = seam_tile_encode_group_gfni,
+    .decode_group = seam_tile_decode_group_gfni,
     .encode = encode_avx512,
     .decode = decode_avx512,
     .uniform = uniform_avx512,
-    .widen = seam_tile_widen_avx512bf16,
-    .widen_bf16 = seam_tile_widen_bf16_avx512bf16,
+    .widen = seam_tile_widen_gfni,
+    .widen_bf16 = seam_tile_widen_bf16_gfni,
 };
 #elif defined(__aarch64__)
 static const seam_tile_ops ops_neon = {
@@ -440,8 +430,9 @@ const seam_tile_ops *seam_tile_ops_variant(uint32_t idx) {
         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl")) {
         return &ops_avx512;
     }
-    if (idx == 3 && seam_tile_ops_variant(2) != NULL && __builtin_cpu_supports("avx512bf16")) {
-        return &ops_avx512bf16;
+    if (idx == 3 && seam_tile_ops_variant(2) != NULL && __builtin_cpu_supports("avx512vbmi") &&
+        __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("gfni")) {
+        return &ops_gfni;
     }
 #elif defined(__aarch64__)
     if (idx == 1) {

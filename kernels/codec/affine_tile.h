@@ -1,9 +1,9 @@
 /* The inner loops of the affine codec, on groups of 32 rows.  Internal to codec/.
  *
  * affine_tile.c is the reference: plain C that compilers turn into vector code (SSE2, NEON).  It
- * also chooses at run time among the variants; affine_tile_x86.h and affine_tile_neon.c have those
- * that are written by hand.  Every variant gives the same bits: no fused multiply-add anywhere
- * (-ffp-contract=off), and tests/unit/test_affine_tile.c compares. */
+ * also chooses at run time among the variants; affine_tile_x86.h, affine_tile_gfni.c and
+ * affine_tile_neon.c have those that are written by hand.  Every variant gives the same bits: no
+ * fused multiply-add anywhere (-ffp-contract=off), and tests/unit/test_affine_tile.c compares. */
 #ifndef SEAM_AFFINE_TILE_H
 #define SEAM_AFFINE_TILE_H
 

@@ -19,12 +19,13 @@
 
 #if defined(__x86_64__)
 /* AVX-512 DQ is left out: its 64-bit multiply, which compilers then pick, is slower. */
-#define SEAM_TILE_AVX2       __attribute__((target("avx2")))
-#define SEAM_TILE_AVX512     __attribute__((target("avx2,avx512f,avx512bw,avx512vl")))
-#define SEAM_TILE_AVX512BF16 __attribute__((target("avx2,avx512f,avx512bw,avx512vl,avx512bf16")))
+#define SEAM_TILE_AVX2   __attribute__((target("avx2")))
+#define SEAM_TILE_AVX512 __attribute__((target("avx2,avx512f,avx512bw,avx512vl")))
+#define SEAM_TILE_GFNI                                                                             \
+    __attribute__((target("avx2,popcnt,avx512f,avx512bw,avx512vl,avx512vbmi,avx512bf16,gfni")))
 SEAM_TILE_DECLARE(avx2)
 SEAM_TILE_DECLARE(avx512)
-SEAM_TILE_DECLARE(avx512bf16)
+SEAM_TILE_DECLARE(gfni)
 #elif defined(__aarch64__)
 SEAM_TILE_DECLARE(neon)
 #endif

@@ -1,8 +1,7 @@
 /* affine_tile.h's groups in AVX2 intrinsics; no header but the body of affine_tile_avx2.c and, once
- * more each, of affine_tile_avx512.c, whose VL brings three-operand logic and more registers to the
- * same 256-bit vectors, and of affine_tile_avx512bf16.c.  They define SEAM_TILE_TARGET
- * (attributes), SEAM_TILE_NAME(verb) and, where there is three-operand logic, SEAM_TILE_TERNARY,
- * where there are conversions to bf16, SEAM_TILE_BF16.
+ * more, of affine_tile_avx512.c, whose VL brings three-operand logic and more registers to the same
+ * 256-bit vectors.  They define SEAM_TILE_TARGET (attributes), SEAM_TILE_NAME(verb) and, where
+ * there is three-operand logic, SEAM_TILE_TERNARY.
  *
  * A group is cut into panels of at most 1024 channels whose codes (a byte a value, 32 KB) stay in
  * the nearest caches between two passes:

@@ -2,18 +2,17 @@
  * codes. Part of the same body.
  *
  * bf16 is half the bytes for one shuffle more in 8 values when loading, six instructions more when
- * storing; where SEAM_TILE_BF16 says that there is a conversion instruction, one and a half.  That
- * one takes subnormal values for zeros, so it serves groups that have none. */
+ * storing. */
 #ifdef SEAM_TILE_TARGET
 
 #include "affine_tile_x86_lanes.h"
 
 /* What is written, constants. */
 typedef struct value_form {
-    bool packed;       /* codes in packed order and not yet clamped; else a word a channel */
-    bool wide;         /* high bytes too */
-    bool streaming;    /* past the caches */
-    bool bf16, normal; /* normal: the group's */
+    bool packed;    /* codes in packed order and not yet clamped; else a word a channel */
+    bool wide;      /* high bytes too */
+    bool streaming; /* past the caches */
+    bool bf16;
 } value_form;
 
 /* ---- in memory ---- */
@@ -57,21 +56,14 @@ INLINE void values_store8(void *x, size_t idx, __m256 value, bool bf16) {
     }
 }
 
-/* 16 values to bf16.  normal: a constant where it matters. */
-INLINE __m256i bf16_round16(__m256 low, __m256 high, bool normal) {
-#ifdef SEAM_TILE_BF16
-    if (normal) {
-        return (__m256i)_mm256_cvtne2ps_pbh(high, low);
-    }
-#endif
-    (void)normal;
+INLINE __m256i bf16_round16(__m256 low, __m256 high) {
     const __m256i words = _mm256_packus_epi32(bf16_round(low), bf16_round(high));
     return _mm256_permute4x64_epi64(words, 0xd8);
 }
 
 INLINE void values_store16(void *x, size_t idx, __m256 low, __m256 high, value_form form) {
     if (form.bf16) {
-        const __m256i words = bf16_round16(low, high, form.normal);
+        const __m256i words = bf16_round16(low, high);
         __m256i *at = (__m256i *)(void *)((uint16_t *)x + idx);
         if (form.streaming) {
             _mm256_stream_si256(at, words);
@@ -167,12 +159,7 @@ INLINE void values_put_any(void *x, const panel *p, const seam_tile_group *group
         return;
     }
     form.bf16 = true;
-    if (group->normal) {
-        form.normal = true;
-        values_put(x, p, group, form);
-    } else {
-        values_put(x, p, group, form);
-    }
+    values_put(x, p, group, form);
 }
 
 STAGE void values_packed8(void *x, const panel *p, const seam_tile_group *group) {

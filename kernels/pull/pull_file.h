@@ -46,6 +46,12 @@ seam_status seam_pull_folder_create(const char *path, seam_error *err);
 bool seam_pull_file_exists(const char *path);
 /* Its size; 0 if it is not there. */
 uint64_t seam_pull_file_bytes(const char *path);
+/* One pull at a time in a folder (which must be there), by a lock on `folder`/.seam.lock: waits as
+ * long as the watch says so, telling it the label and no bytes.  The lock goes with the process.
+ * SEAM_E_CANCELLED, SEAM_E_IO, SEAM_E_LIMIT. */
+seam_status seam_pull_lock(int *ret_lock, const char *folder, const char *label,
+                           const seam_pull_watch *watch, seam_error *err);
+void seam_pull_unlock(int lock);
 /* fsync(from), rename, fsync of the folder. */
 seam_status seam_pull_file_publish(const char *from, const char *to, seam_error *err);
 

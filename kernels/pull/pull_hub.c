@@ -189,21 +189,61 @@ static seam_status row_pull(seam_hub_pull *pull, const json_t *row, uint32_t *co
     return snapshot_link(pull, &file);
 }
 
-static seam_status ref_write(seam_hub_pull *pull) {
+/* `text` as the file folder/<name>, through a file beside it. */
+static seam_status text_write(const seam_hub_pull *pull, const char *folder, const char *name,
+                              const char *text) {
     char path[SEAM_PULL_PATH_MAX], part[SEAM_PULL_PATH_MAX];
-    SEAM_TRY(
-        seam_pull_path(path, sizeof path, pull->err, "%s/refs/%s", pull->folder, pull->revision));
+    SEAM_TRY(seam_pull_path(path, sizeof path, pull->err, "%s/%s/%s", pull->folder, folder, name));
     SEAM_TRY(seam_pull_path(part, sizeof part, pull->err, "%s.part", path));
     char *slash = strrchr(path, '/');
     *slash = '\0';
     SEAM_TRY(seam_pull_folder_create(path, pull->err));
     *slash = '/';
     FILE *file = fopen(part, "wb");
-    const bool written = file != NULL && fputs(pull->commit, file) >= 0;
+    const bool written = file != NULL && fputs(text, file) >= 0;
     if (file == NULL || fclose(file) != 0 || !written) {
         return seam_error_set(pull->err, SEAM_E_IO, "%s: cannot write: %s", part, strerror(errno));
     }
     return seam_pull_file_publish(part, path, pull->err);
+}
+
+/* The snapshot is whole: its files by name, for pull_cached.c. */
+static seam_status list_write(const seam_hub_pull *pull, const json_t *rows) {
+    size_t bytes = 1, used = 0;
+    for (size_t i = 0; i < json_array_size(rows); i++) {
+        bytes += json_string_length(json_object_get(json_array_get(rows, i), "rfilename")) + 1;
+    }
+    char *const names = seam_mem_zalloc(bytes, 1);
+    if (names == NULL) {
+        return seam_error_set(pull->err, SEAM_E_MEMORY, "no memory for a list of files");
+    }
+    for (size_t i = 0; i < json_array_size(rows); i++) {
+        const char *const name =
+            json_string_value(json_object_get(json_array_get(rows, i), "rfilename"));
+        if (is_wanted(pull, name)) { /* row_pull has refused rows without one */
+            used += (size_t)snprintf(names + used, bytes - used, "%s\n", name);
+        }
+    }
+    const seam_status st = text_write(pull, ".seam.whole", pull->commit, names);
+    seam_mem_free(names);
+    return st;
+}
+
+static seam_status rows_pull(seam_hub_pull *pull, const json_t *rows) {
+    uint32_t count = 0;
+    for (size_t i = 0; i < json_array_size(rows); i++) {
+        SEAM_TRY(row_pull(pull, json_array_get(rows, i), &count));
+    }
+    if (count == 0) {
+        return seam_error_set(pull->err, SEAM_E_NOT_FOUND, "%s: no %s in it", pull->args->repo,
+                              pull->args->file != NULL ? pull->args->file : "model files");
+    }
+    if (pull->args->client) {
+        SEAM_TRY(seam_hub_parts_pull(pull, rows));
+    } else if (pull->args->file == NULL) {
+        SEAM_TRY(list_write(pull, rows));
+    }
+    return text_write(pull, "refs", pull->revision, pull->commit);
 }
 
 static seam_status files_pull(seam_hub_pull *pull, const json_t *list) {
@@ -215,21 +255,15 @@ static seam_status files_pull(seam_hub_pull *pull, const json_t *list) {
                               pull->args->repo);
     }
     SEAM_TRY(seam_pull_path(pull->commit, sizeof pull->commit, pull->err, "%s", commit));
+    pull->is_listed = true;
     char blobs[SEAM_PULL_PATH_MAX];
     SEAM_TRY(seam_pull_path(blobs, sizeof blobs, pull->err, "%s/blobs", pull->folder));
     SEAM_TRY(seam_pull_folder_create(blobs, pull->err));
-    uint32_t count = 0;
-    for (size_t i = 0; i < json_array_size(rows); i++) {
-        SEAM_TRY(row_pull(pull, json_array_get(rows, i), &count));
-    }
-    if (count == 0) {
-        return seam_error_set(pull->err, SEAM_E_NOT_FOUND, "%s: no %s in it", pull->args->repo,
-                              pull->args->file != NULL ? pull->args->file : "model files");
-    }
-    if (pull->args->client) {
-        SEAM_TRY(seam_hub_parts_pull(pull, rows));
-    }
-    return ref_write(pull);
+    int lock = -1;
+    SEAM_TRY(seam_pull_lock(&lock, pull->folder, pull->args->repo, pull->watch, pull->err));
+    const seam_status st = rows_pull(pull, rows);
+    seam_pull_unlock(lock);
+    return st;
 }
 
 static seam_status list_pull(seam_hub_pull *pull) {
@@ -249,6 +283,21 @@ static seam_status list_pull(seam_hub_pull *pull) {
     const seam_status st = files_pull(pull, list);
     json_decref(list);
     return st;
+}
+
+/* From the Hub; or, where it does not answer, what the cache has of the revision. */
+static seam_status model_pull(seam_hub_pull *pull) {
+    if (seam_hub_is_offline()) {
+        pull->counts.is_cached = seam_hub_cached(pull);
+        return pull->counts.is_cached
+                   ? SEAM_OK
+                   : seam_error_set(pull->err, SEAM_E_NOT_FOUND,
+                                    "%s: not whole in the cache, and HF_HUB_OFFLINE is set",
+                                    pull->args->repo);
+    }
+    const seam_status st = list_pull(pull);
+    pull->counts.is_cached = st == SEAM_E_UNAVAILABLE && !pull->is_listed && seam_hub_cached(pull);
+    return pull->counts.is_cached ? SEAM_OK : st;
 }
 
 seam_status seam_pull_hub(char *ret_path, size_t path_bytes, const seam_pull_hub_args *args,
@@ -276,7 +325,7 @@ seam_status seam_pull_hub(char *ret_path, size_t path_bytes, const seam_pull_hub
                               args->file);
     }
     SEAM_TRY(folder_name(&pull));
-    SEAM_TRY(list_pull(&pull));
+    SEAM_TRY(model_pull(&pull));
     if (args->ret_counts != NULL) {
         *args->ret_counts = pull.counts;
     }

@@ -1,5 +1,6 @@
 /* One pull from a Hub in progress.  Internal to kernels/pull: pull_hub.c lists the files and
- * fetches whole ones, pull_parts.c a client's share of the weights. */
+ * fetches whole ones, pull_parts.c a client's share of the weights; pull_cached.c does without it.
+ */
 #ifndef SEAM_PULL_HUB_H
 #define SEAM_PULL_HUB_H
 
@@ -15,6 +16,7 @@ typedef struct seam_hub_pull {
     char folder[SEAM_PULL_PATH_MAX]; /* models--org--name */
     char parts[SEAM_PULL_PATH_MAX];  /* the client's folder, once it is there */
     seam_pull_counts counts;
+    bool is_listed; /* the Hub has told the files */
     seam_error *err;
 } seam_hub_pull;
 
@@ -31,5 +33,11 @@ seam_status seam_hub_file_read(seam_hub_file *ret_file, const seam_hub_pull *pul
 seam_status seam_hub_file_check(const seam_hub_file *file, const seam_hub_pull *pull);
 /* After the small files are in the snapshot: pull->parts.  Errors as in pull.h. */
 seam_status seam_hub_parts_pull(seam_hub_pull *pull, const json_t *rows);
+/* Whether the client's folder is there and still as it was written: sets pull->parts. */
+bool seam_hub_parts_are_there(seam_hub_pull *pull);
+/* HF_HUB_OFFLINE says that the Hub is not to be asked. */
+bool seam_hub_is_offline(void);
+/* Whether the cache holds all that is asked for: sets pull->commit (and pull->parts). */
+bool seam_hub_cached(seam_hub_pull *pull);
 
 #endif

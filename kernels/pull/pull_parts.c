@@ -400,7 +400,10 @@ static seam_status small_files_link(const share *s) {
         }
         SEAM_TRY(seam_pull_path(path, sizeof path, pull->err, "%s/%s", pull->parts, file.name));
         SEAM_TRY(seam_pull_path(target, sizeof target, pull->err, "../../blobs/%s", file.etag));
-        (void)unlink(path);
+        if (seam_pull_file_exists(path)) {
+            continue;
+        }
+        (void)unlink(path); /* a link to a blob that is gone */
         if (symlink(target, path) != 0) {
             return seam_error_set(pull->err, SEAM_E_IO, "%s: cannot create: %s", path,
                                   strerror(errno));
@@ -409,10 +412,17 @@ static seam_status small_files_link(const share *s) {
     return SEAM_OK;
 }
 
-/* Whether the share is there and still what it was when it was written. */
-static bool is_there(const share *s, const char *path) {
-    char note_path[SEAM_PULL_PATH_MAX], hex[SEAM_PULL_HASH_TEXT];
-    if (seam_pull_path(note_path, sizeof note_path, NULL, "%s/share.json", s->pull->parts) !=
+static seam_status folder_name(seam_hub_pull *pull) {
+    return seam_pull_path(pull->parts, sizeof pull->parts, pull->err, "%s/client/%s-%u-%u",
+                          pull->folder, pull->commit, pull->args->front_count,
+                          pull->args->tail_count);
+}
+
+bool seam_hub_parts_are_there(seam_hub_pull *pull) {
+    char path[SEAM_PULL_PATH_MAX], note_path[SEAM_PULL_PATH_MAX], hex[SEAM_PULL_HASH_TEXT];
+    if (folder_name(pull) != SEAM_OK ||
+        seam_pull_path(path, sizeof path, NULL, "%s/" SHARE, pull->parts) != SEAM_OK ||
+        seam_pull_path(note_path, sizeof note_path, NULL, "%s/share.json", pull->parts) !=
             SEAM_OK ||
         !seam_pull_file_exists(path) || !seam_pull_file_exists(note_path) ||
         seam_pull_hash_sha256(hex, path, NULL) != SEAM_OK) {
@@ -444,12 +454,11 @@ static seam_status share_pull(share *s) {
     seam_hub_pull *const pull = s->pull;
     char path[SEAM_PULL_PATH_MAX];
     SEAM_TRY(layers_read(s));
-    SEAM_TRY(seam_pull_path(pull->parts, sizeof pull->parts, pull->err, "%s/client/%s-%u-%u",
-                            pull->folder, pull->commit, pull->args->front_count,
-                            pull->args->tail_count));
+    SEAM_TRY(folder_name(pull));
     SEAM_TRY(seam_pull_path(path, sizeof path, pull->err, "%s/" SHARE, pull->parts));
     SEAM_TRY(seam_pull_folder_create(pull->parts, pull->err));
-    if (!is_there(s, path)) {
+    SEAM_TRY(small_files_link(s)); /* first: the note, last, says that all is there */
+    if (!seam_hub_parts_are_there(pull)) {
         s->header = json_pack("{s:{s:s, s:s, s:s}}", "__metadata__", "format", "pt",
                               "seam.share_of", pull->args->repo, "seam.commit", pull->commit);
         s->sources = json_object();
@@ -460,7 +469,7 @@ static seam_status share_pull(share *s) {
         SEAM_TRY(files_read(s));
         SEAM_TRY(share_write(s, path));
     }
-    return small_files_link(s);
+    return SEAM_OK;
 }
 
 seam_status seam_hub_parts_pull(seam_hub_pull *pull, const json_t *rows) {

@@ -94,7 +94,7 @@ static seam_status entry_find(zip_member *ret, const uint8_t *directory, size_t 
 }
 
 static seam_status member_find(zip_member *ret, const zip_job *job) {
-    uint8_t end[END_BYTES], local[LOCAL_BYTES];
+    uint8_t end[END_BYTES] = {0}, local[LOCAL_BYTES] = {0};
     uint64_t end_at = 0;
     SEAM_TRY(end_find(end, &end_at, job));
     const uint32_t directory_bytes = seam_get_u32(end + 12), begin = seam_get_u32(end + 16);

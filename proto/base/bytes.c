@@ -5,16 +5,6 @@
 #include <stdbool.h>
 #include <string.h>
 
-void seam_put_u16(uint8_t *ret, uint16_t value) {
-    ret[0] = (uint8_t)value;
-    ret[1] = (uint8_t)(value >> 8);
-}
-
-void seam_put_u32(uint8_t *ret, uint32_t value) {
-    seam_put_u16(ret, (uint16_t)value);
-    seam_put_u16(ret + 2, (uint16_t)(value >> 16));
-}
-
 void seam_put_u64(uint8_t *ret, uint64_t value) {
     seam_put_u32(ret, (uint32_t)value);
     seam_put_u32(ret + 4, (uint32_t)(value >> 32));
@@ -24,18 +14,6 @@ void seam_put_f32(uint8_t *ret, float value) {
     uint32_t bits;
     memcpy(&bits, &value, sizeof bits);
     seam_put_u32(ret, bits);
-}
-
-uint16_t seam_get_u16(const uint8_t *bytes) {
-    return (uint16_t)(bytes[0] | bytes[1] << 8);
-}
-
-uint32_t seam_get_u32(const uint8_t *bytes) {
-    return (uint32_t)seam_get_u16(bytes) | (uint32_t)seam_get_u16(bytes + 2) << 16;
-}
-
-uint64_t seam_get_u64(const uint8_t *bytes) {
-    return (uint64_t)seam_get_u32(bytes) | (uint64_t)seam_get_u32(bytes + 4) << 32;
 }
 
 float seam_get_f32(const uint8_t *bytes) {

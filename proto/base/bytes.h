@@ -8,13 +8,26 @@
 #include <stddef.h>
 #include <stdint.h>
 
-void seam_put_u16(uint8_t *ret, uint16_t value);
-void seam_put_u32(uint8_t *ret, uint32_t value);
+/* The narrow ones stand in inner loops, where compilers make one load or store of them. */
+static inline void seam_put_u16(uint8_t *ret, uint16_t value) {
+    ret[0] = (uint8_t)value;
+    ret[1] = (uint8_t)(value >> 8);
+}
+static inline void seam_put_u32(uint8_t *ret, uint32_t value) {
+    seam_put_u16(ret, (uint16_t)value);
+    seam_put_u16(ret + 2, (uint16_t)(value >> 16));
+}
 void seam_put_u64(uint8_t *ret, uint64_t value);
 void seam_put_f32(uint8_t *ret, float value);
-uint16_t seam_get_u16(const uint8_t *bytes);
-uint32_t seam_get_u32(const uint8_t *bytes);
-uint64_t seam_get_u64(const uint8_t *bytes);
+static inline uint16_t seam_get_u16(const uint8_t *bytes) {
+    return (uint16_t)(bytes[0] | bytes[1] << 8);
+}
+static inline uint32_t seam_get_u32(const uint8_t *bytes) {
+    return (uint32_t)seam_get_u16(bytes) | (uint32_t)seam_get_u16(bytes + 2) << 16;
+}
+static inline uint64_t seam_get_u64(const uint8_t *bytes) {
+    return (uint64_t)seam_get_u32(bytes) | (uint64_t)seam_get_u32(bytes + 4) << 32;
+}
 float seam_get_f32(const uint8_t *bytes);
 
 /* Bit `row` of a bitmap, the least significant bit of a byte first; NULL has every row. */

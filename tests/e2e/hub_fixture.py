@@ -11,6 +11,7 @@ import json
 import re
 import ssl
 import threading
+import time
 
 COMMIT = "c0ffee" + "0" * 34
 TOKEN = "hf_secret"
@@ -41,6 +42,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         hub = self.server.hub
         path = re.sub("^http://[^/]*", "", self.path)  # as a proxy gets it
+        time.sleep(hub.delay_s)
         hub.requests.append((self.headers["Host"].split(":")[0], path, dict(self.headers)))
         faults = hub.faults.get(path.rsplit("/", 1)[-1], [])
         fault = faults.pop(0) if faults else None
@@ -104,7 +106,7 @@ class Hub:
     def __init__(self, files, certificate=None):
         self.files, self.gated, self.faults, self.requests = dict(files), False, {}, []
         self.large = {n for n in files if n.endswith((".safetensors", ".gguf"))}
-        self.wrong_hash, self.sent_bytes = set(), 0
+        self.wrong_hash, self.sent_bytes, self.delay_s = set(), 0, 0
         self.server = Server(("127.0.0.1", 0), Handler)
         self.server.hub = self
         if certificate:

@@ -7,6 +7,7 @@ share trains and evaluates as the whole model does; proxies and CA bundles by th
 
     test_hub.py SEAMD SEAM
 """
+import concurrent.futures
 import json
 import os
 import pathlib
@@ -180,6 +181,15 @@ class Faults(Case):
         self.assert_failed(self.pull(), "CHECKSUM", "etag", "model.safetensors")
         self.assertEqual(self.hub.asked("/store/"), [])
 
+    def test_two_at_once__the_second_waits_and_fetches_nothing(self):
+        self.hub.delay_s = 0.3  # before each answer: both are on their way
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            results = [f.result() for f in [pool.submit(self.pull) for _ in range(2)]]
+        for result in results:
+            self.assert_whole(result)
+        self.assertEqual(min(r["fetched_bytes"] for r in results), 0)
+        self.assertEqual(len(self.hub.asked("/store/")), 1)
+
     def test_no_server__says_where(self):
         self.assert_failed(self.pull(HF_ENDPOINT="http://127.0.0.1:9"), "UNAVAILABLE",
                            "http://127.0.0.1:9")
@@ -201,7 +211,8 @@ class Ways(Case):
         self.assert_whole(self.pull(HF_ENDPOINT="http://hub.invalid", http_proxy=proxy.url))
         self.assertEqual({h for h, _, _ in proxy.requests}, {"hub.invalid", "localhost"})
         self.assert_failed(self.pull(HF_ENDPOINT="http://hub.invalid", http_proxy=proxy.url,
-                                     no_proxy="hub.invalid"), "UNAVAILABLE", "hub.invalid")
+                                     no_proxy="hub.invalid", HF_HOME=str(self.root / "new")),
+                           "UNAVAILABLE", "hub.invalid")
 
     def test_tls__only_with_a_bundle_that_knows_the_server(self):
         pem = self.root / "hub.pem"
@@ -298,6 +309,38 @@ class Share(Case):
 
 class ShardedShare(Share):
     sharded = True
+
+
+class Offline(Case):
+    sharded = True
+    NOWHERE = {"HF_ENDPOINT": "http://127.0.0.1:9"}
+
+    def test_hub_away__the_cache_serves_what_is_whole(self):
+        self.assert_failed(self.pull(**self.NOWHERE), "UNAVAILABLE", "127.0.0.1:9")
+        kinds = ((), ("--client",), ("--file", "onnx/model.json"))
+        for args in kinds:
+            fetched = self.pull(*args)
+            self.assertFalse(fetched["cached"])
+            for way in (self.NOWHERE, {"HF_HUB_OFFLINE": "1"}):
+                asked = len(self.hub.requests)
+                kept = self.pull(*args, **way)
+                self.assertEqual((kept["path"], kept["cached"], kept["fetched_bytes"]),
+                                 (fetched["path"], True, 0), args)
+                self.assertEqual(len(self.hub.requests), asked)
+        self.assertEqual(self.pull(repo=f"org/tiny@{COMMIT}", **self.NOWHERE)["cached"], True)
+        self.assert_failed(self.pull("--client", "--tail", 1, **self.NOWHERE), "UNAVAILABLE")
+
+    def test_hub_away__half_a_model_is_none(self):
+        self.hub.faults["model-00002-of-00002.safetensors"] = [(404, {})]
+        self.assert_failed(self.pull(), "NOT_FOUND", "model-00002")
+        (self.home / "refs").mkdir(exist_ok=True)  # as other programs write it, before the files
+        (self.home / "refs/main").write_text(COMMIT)
+        self.assert_failed(self.pull(HF_HUB_OFFLINE="true"), "NOT_FOUND", "HF_HUB_OFFLINE")
+        self.assert_failed(self.pull(**self.NOWHERE), "UNAVAILABLE", "127.0.0.1:9")
+        self.pull()
+        share = pathlib.Path(self.pull("--client")["path"]) / "share.safetensors"
+        share.write_bytes(share.read_bytes()[:-1] + b"!")
+        self.assert_failed(self.pull("--client", HF_HUB_OFFLINE="on"), "NOT_FOUND")
 
 
 class Server(Case):
