@@ -60,6 +60,8 @@ static const seam_arg_spec adapter_specs[] = {
            "share of LoRA's inputs that a step drops, 0 to 0.95 [0]"),
     OPTION("targets", SEAM_ARG_TEXT, targets, "LIST",
            "of q,k,v,o,gate,up,down [q,v]; Phi-3: of qkv,o,gate_up,down [qkv]"),
+    OPTION("prefix-tokens", SEAM_ARG_U32, prefix_tokens, "N",
+           "prefix tuning instead of LoRA: virtual tokens before every row (the paper: 30) [LoRA]"),
     OPTION("lr", SEAM_ARG_F32, lr, "X", "learning rate [1e-4]"),
     OPTION("schedule", SEAM_ARG_TEXT, schedule, "NAME", "constant, linear, cosine [constant]"),
     OPTION("warmup", SEAM_ARG_U64, warmup, "N", "steps of warm-up [0]"),
@@ -220,6 +222,12 @@ seam_status seam_train_options_read(seam_train_options *options, const seam_arg_
 
 seam_status seam_train_options_finish(seam_train_options *options, seam_error *err) {
     seam_train_options *const o = options;
+    if (o->prefix_tokens != 0 && (o->rank != 0 || o->alpha != 0.0f || o->targets != NULL ||
+                                  o->rslora || o->dropout != 0.0f)) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "--prefix-tokens: --rank, --alpha, --targets, --rslora and --dropout "
+                              "are LoRA's; an adapter is one of the two");
+    }
     SEAM_TRY(preset_apply(o, err));
     o->steps = or_u32(o->steps, 100);
     o->batch = or_u32(o->batch, 8);
@@ -235,7 +243,7 @@ seam_status seam_train_options_finish(seam_train_options *options, seam_error *e
         allocator_choose(o);
     }
     o->bits_lr = or_f32(o->bits_lr, 0.01f);
-    o->targets_by_model = o->targets == NULL;
+    o->targets_by_model = o->targets == NULL && o->prefix_tokens == 0;
     o->targets = o->targets != NULL ? o->targets : "q,v";
     SEAM_TRY(options_check(o, err));
     o->codec_fwd_in = o->dictionary ? "dictionary" : o->codec_fwd_in;
@@ -392,10 +400,6 @@ seam_status seam_train_session_options(seam_session_options *ret_session,
     s.clip = o->clip;
     s.gate_signal = o->gate_signal;
     s.alloc_lag_steps = o->alloc_lag;
-    s.lora_rank = o->rank;
-    s.lora_alpha = o->alpha;
-    s.lora_rslora = o->rslora;
-    s.lora_dropout = o->dropout;
     s.lr = o->lr;
     s.adam_beta1 = o->adam_beta1;
     s.adam_beta2 = o->adam_beta2;
@@ -405,7 +409,14 @@ seam_status seam_train_session_options(seam_session_options *ret_session,
     s.schedule = o->schedule;
     s.warmup_steps = o->warmup;
     s.total_steps = o->steps;
-    SEAM_TRY(seam_targets_parse(&s.lora_targets, o->targets, err));
+    s.prefix_tokens = o->prefix_tokens;
+    if (o->prefix_tokens == 0) {
+        s.lora_rank = o->rank;
+        s.lora_alpha = o->alpha;
+        s.lora_rslora = o->rslora;
+        s.lora_dropout = o->dropout;
+        SEAM_TRY(seam_targets_parse(&s.lora_targets, o->targets, err));
+    }
     *ret_session = s;
     return SEAM_OK;
 }
@@ -439,6 +450,12 @@ json_t *seam_train_options_json(const seam_train_options *o) {
         (int)o->rank, "alpha", (double)o->alpha, "targets", o->targets, "lr", (double)o->lr,
         "schedule", o->schedule != NULL ? o->schedule : "constant", "warmup", (json_int_t)o->warmup,
         "weight_decay", (double)o->weight_decay, "clip_norm", (double)o->clip_norm);
+    if (o->prefix_tokens != 0) {
+        json_object_set_new(value, "prefix_tokens", json_integer(o->prefix_tokens));
+        json_object_del(value, "rank");
+        json_object_del(value, "alpha");
+        json_object_del(value, "targets");
+    }
     json_object_set_new(value, "rslora", json_boolean(o->rslora));
     json_object_set_new(value, "dropout", json_real((double)o->dropout));
     json_object_set_new(value, "labelled_rows_only", json_boolean(o->labelled_rows_only));
@@ -472,7 +489,8 @@ json_t *seam_train_options_json(const seam_train_options *o) {
 
 void seam_train_options_help(void) {
     printf("usage: seam train --server HOST:PORT --model PATH --data FILE --out DIR [options]\n\n"
-           "Fine-tunes a LoRA adapter on a Seam server; text, labels, embedding and head stay "
+           "Fine-tunes an adapter (LoRA or a prefix) on a Seam server; text, labels, embedding and "
+           "head stay "
            "here.\nOUT gets adapter/ (PEFT), report.json, report.html and session.json.\n\n"
            "Run:\n");
     seam_args_help(run_specs);

@@ -16,7 +16,7 @@ typedef struct seam_train_options {
     bool truncate, f32, delete_session, recompute, fp8, rslora;
     uint64_t seed;
     /* Adapter and optimizer. */
-    uint32_t rank;
+    uint32_t rank, prefix_tokens;
     float alpha, dropout;
     const char *targets, *schedule;
     bool targets_by_model; /* targets is the default, which the model may change */

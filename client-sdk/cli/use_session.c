@@ -95,7 +95,7 @@ static seam_status session_new(seam_use *use, const seam_use_options *options, s
                                     : SEAM_OK;
 }
 
-/* Rank, alpha and targets as adapter_config.json states them. */
+/* A prefix's tokens, or LoRA's rank, alpha and targets, as adapter_config.json states them. */
 static seam_status adapter_shape(seam_session_options *session, const char *directory,
                                  seam_error *err) {
     static const char *const modules[] = {"q_proj",    "k_proj",    "v_proj",
@@ -108,6 +108,17 @@ static seam_status adapter_shape(seam_session_options *session, const char *dire
     if (config == NULL) {
         return seam_error_set(err, why.line > 0 ? SEAM_E_FORMAT : SEAM_E_IO, "%.300s: %.100s", path,
                               why.text);
+    }
+    const char *const type = json_string_value(json_object_get(config, "peft_type"));
+    if (type != NULL && strcmp(type, "PREFIX_TUNING") == 0) {
+        session->lora_rank = 0;
+        session->lora_targets = 0;
+        session->prefix_tokens =
+            (uint32_t)json_integer_value(json_object_get(config, "num_virtual_tokens"));
+        json_decref(config);
+        return session->prefix_tokens > 0
+                   ? SEAM_OK
+                   : seam_error_set(err, SEAM_E_FORMAT, "%.300s: num_virtual_tokens", path);
     }
     const json_t *const targets = json_object_get(config, "target_modules");
     session->lora_rank = (uint32_t)json_integer_value(json_object_get(config, "r"));

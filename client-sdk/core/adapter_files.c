@@ -1,11 +1,10 @@
 /* The adapter's files: from the server to a directory, and back.
  *
  * Export never harms what stands in the directory: every file goes to a temporary name, is flushed
- * to the disk, and all are renamed only after the server has ended the transfer well and the
- * weights, read back, have the hash of the session's parameters. */
+ * to the disk, and all are renamed only after the server has ended the transfer well and
+ * they, read back, have the server's hashes. */
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -24,8 +23,8 @@ static const char *const file_names[] = {"adapter_model.safetensors", "adapter_c
 #define FILES 2
 
 typedef struct outfile {
-    int fd; /* -1: not begun */
-    uint64_t bytes, written;
+    int fd;                        /* -1: not begun */
+    uint64_t bytes, written, hash; /* hash: as the server says */
     char path[PATH_BYTES], temporary[PATH_BYTES];
 } outfile;
 
@@ -39,7 +38,7 @@ typedef struct export_job {
 static seam_status export_run(export_job *job, seam_error *err);
 static seam_status export_chunk(export_job *job, const Seam__V1__ExportAdapterResponse *r,
                                 seam_error *err);
-static seam_status export_verify(const export_job *job, seam_error *err);
+static seam_status file_verify(const outfile *f, seam_error *err);
 static seam_status export_publish(export_job *job, seam_error *err);
 static seam_status import_run(seam_session *session, seam_stream_call *call, const char *directory,
                               uint64_t *ret_state_hash, seam_error *err);
@@ -150,6 +149,7 @@ static seam_status export_chunk(export_job *job, const Seam__V1__ExportAdapterRe
         at += n > 0 ? (size_t)n : 0;
     }
     file->written += r->data.len;
+    file->hash = r->file_hash;
     job->state_hash = r->state_hash;
     return SEAM_OK;
 }
@@ -165,7 +165,9 @@ static seam_status export_publish(export_job *job, seam_error *err) {
             return seam_error_set(err, SEAM_E_IO, "%.400s: %s", f->path, strerror(errno));
         }
     }
-    SEAM_TRY(export_verify(job, err));
+    for (int i = 0; i < FILES; i++) {
+        SEAM_TRY(file_verify(&job->files[i], err));
+    }
     for (int i = 0; i < FILES; i++) {
         outfile *const f = &job->files[i];
         if (rename(f->temporary, f->path) != 0) {
@@ -177,36 +179,23 @@ static seam_status export_publish(export_job *job, seam_error *err) {
     return SEAM_OK;
 }
 
-/* FNV-1a of the bytes from `begin` to the end of the file. */
-static bool file_hash(uint64_t *ret_hash, FILE *file, uint64_t begin, uint8_t *block) {
+/* The file as it stands on the disk has the bytes that the server sent. */
+static seam_status file_verify(const outfile *f, seam_error *err) {
+    uint8_t *const block = seam_mem_alloc(CHUNK_BYTES);
+    FILE *const file = block != NULL ? fopen(f->temporary, "rbe") : NULL;
     uint64_t hash = SEAM_HASH64_INIT;
-    if (begin > LONG_MAX || fseek(file, (long)begin, SEEK_SET) != 0) {
-        return false;
-    }
-    for (size_t n = CHUNK_BYTES; n == CHUNK_BYTES;) {
+    seam_status st = SEAM_OK;
+    for (size_t n = CHUNK_BYTES; file != NULL && n == CHUNK_BYTES;) {
         n = fread(block, 1, CHUNK_BYTES, file);
         hash = seam_hash64(hash, block, n);
     }
-    *ret_hash = hash;
-    return ferror(file) == 0;
-}
-
-/* The weights' data, behind the header, are the parameters in the order of the state hash. */
-static seam_status export_verify(const export_job *job, seam_error *err) {
-    const outfile *const f = &job->files[0];
-    uint8_t *const block = seam_mem_alloc(CHUNK_BYTES);
-    FILE *const file = block != NULL ? fopen(f->temporary, "rbe") : NULL;
-    uint8_t length[8];
-    uint64_t hash = 0;
-    seam_status st = SEAM_OK;
     if (block == NULL) {
         st = seam_error_set(err, SEAM_E_MEMORY, "out of memory");
-    } else if (file == NULL || fread(length, 1, sizeof length, file) != sizeof length ||
-               !file_hash(&hash, file, sizeof length + seam_get_u64(length), block)) {
+    } else if (file == NULL || ferror(file) != 0) {
         st = seam_error_set(err, SEAM_E_IO, "%.400s: cannot be read back", f->path);
-    } else if (hash != job->state_hash) {
-        st = seam_error_set(err, SEAM_E_FORMAT,
-                            "%.400s: read back, its values are not the session's", f->path);
+    } else if (hash != f->hash) {
+        st = seam_error_set(err, SEAM_E_FORMAT, "%.400s: read back, it is not what was sent",
+                            f->path);
     }
     if (file != NULL) {
         fclose(file);

@@ -200,7 +200,8 @@ void seam_session_info_fill(seam_session_info *ret_info, const Seam__V1__Session
 /* session_options.c */
 typedef struct seam_config_message {
     Seam__V1__SessionConfig config;
-    Seam__V1__LoraConfig lora;
+    Seam__V1__LoraConfig lora; /* this or prefix */
+    Seam__V1__PrefixConfig prefix;
     Seam__V1__OptimizerConfig optimizer;
     Seam__V1__CodecConfig codec;
     Seam__V1__AmaqConfig amaq;
@@ -211,6 +212,9 @@ typedef struct seam_config_message {
 /* Options to the message (which points into itself and into the options) and the core's share. */
 seam_status seam_config_from_options(seam_config_message *ret_message, seam_core_config *ret_core,
                                      const seam_session_options *options, seam_error *err);
+/* Of these, lora or prefix: adapter_options.c. */
+seam_status seam_config_adapter_fill(seam_config_message *m, const seam_session_options *o,
+                                     seam_error *err);
 seam_status seam_config_from_message(seam_core_config *ret_core,
                                      const Seam__V1__SessionConfig *message, seam_error *err);
 /* Site table, allocations and the memory of a step. */

@@ -56,6 +56,7 @@ seam_status seam_config_from_options(seam_config_message *ret_message, seam_core
     *m = (seam_config_message){
         .config = SEAM__V1__SESSION_CONFIG__INIT,
         .lora = SEAM__V1__LORA_CONFIG__INIT,
+        .prefix = SEAM__V1__PREFIX_CONFIG__INIT,
         .optimizer = SEAM__V1__OPTIMIZER_CONFIG__INIT,
         .codec = SEAM__V1__CODEC_CONFIG__INIT,
         .amaq = SEAM__V1__AMAQ_CONFIG__INIT,
@@ -65,7 +66,6 @@ seam_status seam_config_from_options(seam_config_message *ret_message, seam_core
     m->config.model = (char *)(uintptr_t)(options->model != NULL ? options->model : "");
     m->config.name = (char *)(uintptr_t)(options->name != NULL ? options->name : "");
     m->config.topology = SEAM__V1__TOPOLOGY__TOPOLOGY_U_SHAPED;
-    m->config.lora = &m->lora;
     m->config.optimizer = &m->optimizer;
     m->config.codec = &m->codec;
     m->config.limits = &m->limits;
@@ -331,22 +331,7 @@ static seam_status training_fill(seam_config_message *m, const seam_session_opti
     m->optimizer.schedule = (Seam__V1__Schedule)(schedule + 1);
     m->optimizer.warmup_steps = o->warmup_steps;
     m->optimizer.total_steps = o->total_steps;
-    m->lora.rank = or_u32(o->lora_rank, 16);
-    m->lora.alpha = or_f32(o->lora_alpha, 16.0f);
-    m->lora.seed = o->seed;
-    m->lora.rslora = o->lora_rslora;
-    m->lora.dropout = o->lora_dropout;
-    const uint32_t targets = or_u32(o->lora_targets, SEAM_TARGET_Q | SEAM_TARGET_V);
-    if (targets >> 9 != 0) {
-        return seam_error_set(err, SEAM_E_ARG, "lora_targets: unknown bits");
-    }
-    for (uint32_t i = 0; i < 9; i++) {
-        if ((targets >> i & 1u) != 0) {
-            m->targets[m->lora.n_targets++] = (Seam__V1__Projection)(i + 1);
-        }
-    }
-    m->lora.targets = m->targets;
-    return SEAM_OK;
+    return seam_config_adapter_fill(m, o, err);
 }
 
 static seam_status pick(int *ret_value, const char *field, const char *text,

@@ -192,6 +192,9 @@ typedef struct seam_session_options {
     uint32_t lora_targets; /* [q and v]; of what the model has */
     bool lora_rslora;      /* scale alpha / sqrt(rank) instead of alpha / rank */
     float lora_dropout;    /* of the adapted inputs in training, 0..0.95 [0] */
+    /* Prefix tuning instead of LoRA, with so many virtual tokens, 1..256; the lora_ fields must be
+     * 0 then.  0: LoRA. */
+    uint32_t prefix_tokens;
 
     float lr;                     /* [1e-4] */
     float adam_beta1, adam_beta2; /* [0.9], [0.999] */
@@ -211,7 +214,8 @@ typedef struct seam_session_options {
     {                                                                                              \
         sizeof(seam_session_options), NULL, 0, NULL, NULL, NULL, 0, 0, NULL, 0, 0, NULL, 0, NULL,  \
             false, false, false, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, 0, NULL, NULL, 0, \
-            false, 0, 0, 0, 0, 0, 0, false, 0, 0, 0, 0, 0, 0, 0, NULL, 0, 0, 0, 0, 0, false, false \
+            false, 0, 0, 0, 0, 0, 0, false, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0, 0, 0, 0, 0, false,    \
+            false                                                                                  \
     }
 
 /* Creates the session on the server.  SEAM_E_ARG (err names the field), SEAM_E_NOT_FOUND (model),

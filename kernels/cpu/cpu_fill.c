@@ -16,6 +16,8 @@ void CPU_FN(fill)(seam_ops *ops) {
     ops->attention_forward = CPU_FN(attention_forward);
     ops->attention_backward = CPU_FN(attention_backward);
     ops->attention_cached = CPU_FN(attention_cached);
+    ops->prefix_forward = CPU_FN(prefix_forward);
+    ops->prefix_backward = CPU_FN(prefix_backward);
     ops->swiglu_forward = CPU_FN(swiglu_forward);
     ops->swiglu_backward = CPU_FN(swiglu_backward);
     ops->embedding_forward = CPU_FN(embedding_forward);

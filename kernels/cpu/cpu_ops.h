@@ -24,6 +24,8 @@ seam_status CPU_FN(attention_forward)(seam_stream *stream, const seam_attention_
 seam_status CPU_FN(attention_backward)(seam_stream *stream,
                                        const seam_attention_backward_args *args);
 seam_status CPU_FN(attention_cached)(seam_stream *stream, const seam_attention_cached_args *args);
+seam_status CPU_FN(prefix_forward)(seam_stream *stream, const seam_prefix_forward_args *args);
+seam_status CPU_FN(prefix_backward)(seam_stream *stream, const seam_prefix_backward_args *args);
 seam_status CPU_FN(swiglu_forward)(seam_stream *stream, const seam_swiglu_forward_args *args);
 seam_status CPU_FN(swiglu_backward)(seam_stream *stream, const seam_swiglu_backward_args *args);
 seam_status CPU_FN(embedding_forward)(seam_stream *stream, const seam_embedding_forward_args *args);

@@ -289,6 +289,8 @@ static void table_fill(seam_ops *ops, seam_dtype act) {
     ops->attention_forward = seam_cuda_attention_forward;
     ops->attention_backward = seam_cuda_attention_backward;
     ops->attention_cached = seam_cuda_attention_cached;
+    ops->prefix_forward = seam_cuda_prefix_forward;
+    ops->prefix_backward = seam_cuda_prefix_backward;
     ops->swiglu_forward = seam_cuda_swiglu_forward;
     ops->swiglu_backward = seam_cuda_swiglu_backward;
     ops->embedding_forward = seam_cuda_embedding_forward;

@@ -1,6 +1,6 @@
 /* Hash of a tensor's bits.  BLOCKS blocks of 256 threads, each thread every (BLOCKS * 256)th word;
- * the blocks' sums meet in one integer, in whatever order, which changes no bit of it.  Reads 4 bytes
- * an element; bound by memory. */
+ * the blocks' sums meet in one integer, in whatever order, which changes no bit of it.  Reads 4
+ * bytes an element; bound by memory. */
 #include "cuda_device.cuh"
 
 #define THREADS 256u

@@ -266,6 +266,8 @@ seam_status seam_cuda_attention_forward(seam_stream *stream,
                                         const seam_attention_forward_args *args);
 seam_status seam_cuda_attention_backward(seam_stream *stream,
                                          const seam_attention_backward_args *args);
+seam_status seam_cuda_prefix_forward(seam_stream *stream, const seam_prefix_forward_args *args);
+seam_status seam_cuda_prefix_backward(seam_stream *stream, const seam_prefix_backward_args *args);
 seam_status seam_cuda_attention_cached(seam_stream *stream, const seam_attention_cached_args *args);
 seam_status seam_cuda_swiglu_forward(seam_stream *stream, const seam_swiglu_forward_args *args);
 seam_status seam_cuda_swiglu_backward(seam_stream *stream, const seam_swiglu_backward_args *args);

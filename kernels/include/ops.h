@@ -214,6 +214,36 @@ typedef struct seam_attention_cached_args {
     uint32_t T, H, G, D;
 } seam_attention_cached_args;
 
+/* Attention to a prefix that all sequences have before them (Li & Liang 2021, arXiv:2101.00190),
+ * added to what attention_forward has left.  With s_j = scale q k_j over its P keys:
+ *
+ *   lse' = log(exp(lse) + sum_j exp(s_j))     o' = exp(lse - lse') o + sum_j exp(s_j - lse') v_j
+ *
+ * in place.  attention_backward with o' and lse' is then right for the sequences' own keys, and
+ * prefix_backward adds the prefix's share.  q (T, H, D) qkv, as attention_forward read it; k, v (P,
+ * G, D) acc, kv_ld apart, not rotated; P at most SEAM_PREFIX_MAX. */
+#define SEAM_PREFIX_MAX 256
+typedef struct seam_prefix_forward_args {
+    void *o, *lse; /* act, acc; as attention_forward's */
+    const void *q, *k, *v;
+    uint32_t q_ld, kv_ld;
+    float scale;
+    uint32_t T, P, H, G, D;
+} seam_prefix_forward_args;
+
+/* With p_j = exp(s_j - lse), ds_j = scale p_j (d_o v_j - d_o o):  adds sum_j ds_j k_j to dq (act),
+ * rotated back where cos_sin is given, ds_j q to dk_j and p_j d_o to dv_j (acc, kv_ld apart). */
+typedef struct seam_prefix_backward_args {
+    void *dq, *dk, *dv;
+    uint32_t dq_ld;
+    const void *d_o, *o, *q, *k, *v, *lse;
+    uint32_t q_ld, kv_ld;
+    const void *cos_sin;
+    const uint32_t *positions; /* (T) */
+    float scale;
+    uint32_t T, P, H, G, D;
+} seam_prefix_backward_args;
+
 /* y = silu(gate) * up.  gate_up (T, 2F) act: gate then up.  y (T, F) act.  Shazeer 2020,
  * arXiv:2002.05202. */
 typedef struct seam_swiglu_forward_args {
@@ -332,6 +362,8 @@ typedef struct seam_ops {
     seam_status (*attention_backward)(seam_stream *stream,
                                       const seam_attention_backward_args *args);
     seam_status (*attention_cached)(seam_stream *stream, const seam_attention_cached_args *args);
+    seam_status (*prefix_forward)(seam_stream *stream, const seam_prefix_forward_args *args);
+    seam_status (*prefix_backward)(seam_stream *stream, const seam_prefix_backward_args *args);
     seam_status (*swiglu_forward)(seam_stream *stream, const seam_swiglu_forward_args *args);
     seam_status (*swiglu_backward)(seam_stream *stream, const seam_swiglu_backward_args *args);
     seam_status (*embedding_forward)(seam_stream *stream, const seam_embedding_forward_args *args);

@@ -132,10 +132,13 @@ size_t seam_activations_bytes(const seam_blocks *blocks, const seam_activations_
     return plan_bytes(&acts);
 }
 
+static bool has_turns(const seam_blocks *blocks) {
+    return blocks->config.rope.on && blocks->config.rope.long_from != 0;
+}
+
 size_t seam_activations_host_bytes(const seam_blocks *blocks,
                                    const seam_activations_options *options) {
-    const seam_rope_scaling *rope = &blocks->config.rope;
-    return rope->on && rope->long_from != 0 ? (size_t)options->rows_max * sizeof(uint32_t) : 0;
+    return (has_turns(blocks) ? 2 : 1) * (size_t)options->rows_max * sizeof(uint32_t);
 }
 
 seam_status seam_activations_create(seam_activations **ret_acts, const seam_blocks *blocks,
@@ -155,15 +158,19 @@ seam_status seam_activations_create(seam_activations **ret_acts, const seam_bloc
     if (acts->layers == NULL) {
         goto fail;
     }
+    acts->shifted = seam_mem_zalloc(options->rows_max, sizeof *acts->shifted);
+    if (acts->shifted == NULL) {
+        goto fail;
+    }
     const size_t bytes = plan_bytes(acts);
     if (bytes == 0) {
         st = SEAM_E_LIMIT;
         goto fail;
     }
     SEAM_TRY_GOTO(ops->mem_alloc(&acts->memory, blocks->backend, bytes), st, fail);
-    const size_t turns_bytes = seam_activations_host_bytes(blocks, options);
-    acts->turns = turns_bytes > 0 ? seam_mem_alloc(turns_bytes) : NULL;
-    if (turns_bytes > 0 && acts->turns == NULL) {
+    acts->turns =
+        has_turns(blocks) ? seam_mem_zalloc(options->rows_max, sizeof *acts->turns) : NULL;
+    if (has_turns(blocks) && acts->turns == NULL) {
         st = SEAM_E_MEMORY;
         goto fail;
     }
@@ -189,6 +196,7 @@ void seam_activations_destroy(seam_activations *gift_acts) {
         return;
     }
     gift_acts->blocks->ops->mem_free(gift_acts->blocks->backend, gift_acts->memory);
+    seam_mem_free(gift_acts->shifted);
     seam_mem_free(gift_acts->turns);
     seam_mem_free(gift_acts->layers);
     seam_mem_free(gift_acts);

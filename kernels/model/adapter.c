@@ -1,4 +1,5 @@
-/* The LoRA adapter: flat buffers of all its parameters, their start, and reads and writes.
+/* The adapter, LoRA or a prefix: flat buffers of all its parameters, their start, and reads and
+ * writes.
  *
  * Master parameters, gradients and both moments are one buffer each, so that an optimizer step is
  * one pass; tensors begin at 64-byte boundaries and the gaps hold zeros for ever.
@@ -19,13 +20,16 @@
 
 static seam_status config_check(const seam_lora_config *config, const seam_model_config *model,
                                 seam_error *err);
+static seam_status prefix_check(const seam_lora_config *config, const seam_blocks *blocks,
+                                seam_error *err);
 static seam_status slots_plan(seam_adapter *a);
 static seam_status buffers_take(seam_adapter *a);
 static seam_status values_start(seam_adapter *a);
 
 seam_status seam_adapter_create(seam_adapter **ret_adapter, const seam_blocks *blocks,
                                 const seam_lora_config *config, seam_error *err) {
-    SEAM_TRY(config_check(config, &blocks->config, err));
+    SEAM_TRY(config->prefix_tokens != 0 ? prefix_check(config, blocks, err)
+                                        : config_check(config, &blocks->config, err));
     seam_adapter *a = seam_mem_zalloc(1, sizeof *a);
     if (a == NULL) {
         return seam_error_set(err, SEAM_E_MEMORY, "no memory for an adapter");
@@ -40,7 +44,9 @@ seam_status seam_adapter_create(seam_adapter **ret_adapter, const seam_blocks *b
     return SEAM_OK;
 fail:
     seam_adapter_destroy(a);
-    return seam_error_set(err, st, "adapter of rank %u: %s", config->rank, seam_status_text(st));
+    return seam_error_set(
+        err, st, "adapter of %s %u: %s", config->prefix_tokens != 0 ? "virtual tokens" : "rank",
+        config->prefix_tokens != 0 ? config->prefix_tokens : config->rank, seam_status_text(st));
 }
 
 void seam_adapter_destroy(seam_adapter *gift_adapter) {
@@ -127,6 +133,26 @@ uint32_t seam_adapter_pairs(seam_lora_pair ret_pairs[SEAM_LORA_PAIRS_MAX],
     return count;
 }
 
+/* Values of a token: a key and a value of each layer. */
+static size_t prefix_cols(const seam_blocks *blocks) {
+    return (size_t)2 * blocks->layer_count * blocks->kv_cols;
+}
+
+seam_prefix seam_adapter_prefix(const seam_adapter *adapter, uint32_t layer) {
+    if (seam_prefix_tokens(adapter) == 0) {
+        return (seam_prefix){.tokens = 0};
+    }
+    const seam_blocks *b = adapter->blocks;
+    const seam_dtype acc = b->ops->acc;
+    const size_t k = (size_t)2 * layer * b->kv_cols, v = k + b->kv_cols;
+    return (seam_prefix){.k = at(adapter->param, k, acc),
+                         .v = at(adapter->param, v, acc),
+                         .dk = at(adapter->grad, k, acc),
+                         .dv = at(adapter->grad, v, acc),
+                         .tokens = adapter->config.prefix_tokens,
+                         .ld = (uint32_t)prefix_cols(b)};
+}
+
 static seam_status slot_read(float *ret, const seam_adapter *adapter, seam_stream *stream,
                              const void *flat, uint32_t tensor_idx) {
     SEAM_ASSERT(tensor_idx < adapter->slot_count);
@@ -197,6 +223,36 @@ static seam_status config_check(const seam_lora_config *config, const seam_model
     return seam_lora_targets_check(config->targets, model, "lora.targets", err);
 }
 
+static seam_status prefix_check(const seam_lora_config *config, const seam_blocks *blocks,
+                                seam_error *err) {
+    const seam_model_config *model = &blocks->config;
+    if (config->prefix_tokens > SEAM_PREFIX_MAX || config->prefix_tokens >= model->context_max) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "prefix.virtual_tokens %u: must be 1..%d and below "
+                              "the context, %u",
+                              config->prefix_tokens, SEAM_PREFIX_MAX, model->context_max);
+    }
+    if (config->rank != 0 || config->alpha != 0 || config->targets != 0 || config->rslora ||
+        config->dropout != 0) {
+        return seam_error_set(err, SEAM_E_ARG, "prefix: an adapter is LoRA or a prefix, not both");
+    }
+    for (uint32_t layer = 0; layer < model->layers; layer++) {
+        if (seam_model_config_window(model, layer) != 0) {
+            return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
+                                  "prefix: not with sliding_window, which layer %u has", layer);
+        }
+    }
+    if (model->rope.on && model->rope.long_from != 0) {
+        return seam_error_set(err, SEAM_E_UNIMPLEMENTED, "prefix: not with LongRoPE");
+    }
+    if (blocks->layer_begin != 0 || blocks->layer_count != model->layers) {
+        return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
+                              "prefix: only of all of the model's layers, not of %u..%u",
+                              blocks->layer_begin, blocks->layer_begin + blocks->layer_count);
+    }
+    return SEAM_OK;
+}
+
 /* Elements from the beginning of a tensor of so many to that of the next. */
 static size_t slot_stride(size_t count) {
     return (count + SLOT_ALIGN - 1) / SLOT_ALIGN * SLOT_ALIGN;
@@ -204,6 +260,9 @@ static size_t slot_stride(size_t count) {
 
 size_t seam_adapter_elements(const seam_blocks *blocks, const seam_lora_config *config) {
     size_t count = 0;
+    if (config->prefix_tokens != 0) {
+        return slot_stride(config->prefix_tokens * prefix_cols(blocks));
+    }
     for (uint32_t t = 0; t < SEAM_LORA_TARGETS; t++) {
         if ((config->targets >> t & 1) != 0) {
             const seam_lora_shape shape = seam_lora_target_shape(blocks, t);
@@ -217,6 +276,9 @@ size_t seam_adapter_elements(const seam_blocks *blocks, const seam_lora_config *
 /* Elements of the largest tensor. */
 static size_t slot_largest(const seam_blocks *blocks, const seam_lora_config *config) {
     size_t largest = 0;
+    if (config->prefix_tokens != 0) {
+        return config->prefix_tokens * prefix_cols(blocks);
+    }
     for (uint32_t t = 0; t < SEAM_LORA_TARGETS; t++) {
         const seam_lora_shape shape = seam_lora_target_shape(blocks, t);
         const size_t side = shape.in > shape.out ? shape.in : shape.out;
@@ -227,7 +289,8 @@ static size_t slot_largest(const seam_blocks *blocks, const seam_lora_config *co
 
 size_t seam_adapter_host_bytes(const seam_blocks *blocks, const seam_lora_config *config) {
     const size_t targets = (size_t)__builtin_popcount(config->targets);
-    return sizeof(seam_adapter) + 2 * targets * blocks->layer_count * sizeof(seam_adapter_slot) +
+    const size_t slots = config->prefix_tokens != 0 ? 1 : 2 * targets * blocks->layer_count;
+    return sizeof(seam_adapter) + slots * sizeof(seam_adapter_slot) +
            slot_largest(blocks, config) * seam_dtype_bytes(blocks->ops->acc);
 }
 
@@ -240,10 +303,17 @@ static seam_status slots_plan(seam_adapter *a) {
             chosen[a->target_count++] = t;
         }
     }
-    a->slot_count = 2 * a->target_count * a->blocks->layer_count;
+    const bool is_prefix = a->config.prefix_tokens != 0;
+    a->slot_count = is_prefix ? 1 : 2 * a->target_count * a->blocks->layer_count;
     a->slots = seam_mem_zalloc(a->slot_count, sizeof *a->slots);
     if (a->slots == NULL) {
         return SEAM_E_MEMORY;
+    }
+    if (is_prefix) {
+        a->slots[0] = (seam_adapter_slot){.rows = a->config.prefix_tokens,
+                                          .cols = (uint32_t)prefix_cols(a->blocks)};
+        a->count = seam_adapter_elements(a->blocks, &a->config);
+        return SEAM_OK;
     }
     size_t begin = 0;
     for (uint32_t i = 0; i < a->slot_count; i++) {
@@ -287,6 +357,23 @@ static seam_status buffers_take(seam_adapter *a) {
     return SEAM_OK;
 }
 
+/* N(0, 1) by Box and Muller 1958: of words 2k and 2k + 1 of the same Philox, as u_A is made, the
+ * radius sqrt(-2 log(1 - u)) and the angle 2 pi u. */
+static void prefix_start(float *ret, const seam_adapter *a, const uint32_t key[2]) {
+    const size_t count = (size_t)a->slots[0].rows * a->slots[0].cols;
+    for (size_t i = 0; i < count; i += 4) {
+        uint32_t words[4];
+        seam_philox(words, (uint32_t[4]){(uint32_t)(i / 4), 0, INIT_STREAM, 0}, key);
+        for (size_t j = i; j < count && j < i + 4; j++) {
+            const size_t pair = j % 4 / 2 * 2;
+            const double radius = sqrt(-2.0 * log(1.0 - (double)(words[pair] >> 8) * 0x1p-24));
+            const double angle =
+                2.0 * 3.14159265358979323846 * ((double)(words[pair + 1] >> 8) * 0x1p-24);
+            ret[j] = (float)(radius * (j % 2 == 0 ? cos(angle) : sin(angle)));
+        }
+    }
+}
+
 /* A[i] = (2u - 1) / sqrt(C), u = (word >> 8) * 2^-24 of Philox4x32-10 with key = seed and
  * counter = (i / 4, tensor, INIT_STREAM, 0), word i % 4; tensors count from the model's first
  * layer, so a server of some of the layers starts with the same values.  B stays zero. */
@@ -305,7 +392,11 @@ static seam_status values_start(seam_adapter *a) {
         return SEAM_E_MEMORY;
     }
     SEAM_TRY_GOTO(ops->stream_create(&stream, a->blocks->backend), st, end);
-    for (uint32_t s = 0; s < a->slot_count; s += 2) {
+    if (a->config.prefix_tokens != 0) {
+        prefix_start(values, a, key);
+        SEAM_TRY_GOTO(seam_adapter_write(a, stream, 0, values), st, end);
+    }
+    for (uint32_t s = 0; a->config.prefix_tokens == 0 && s < a->slot_count; s += 2) {
         const seam_adapter_slot *slot = &a->slots[s];
         const uint32_t tensor =
             s + 2 * a->target_count * a->blocks->layer_begin; /* of the whole model */

@@ -34,14 +34,18 @@ void seam_adapter_describe(seam_adapter_tensor *ret_tensor, const seam_adapter *
                            uint32_t tensor_idx) {
     SEAM_ASSERT(tensor_idx < adapter->slot_count);
     const seam_adapter_slot *slot = &adapter->slots[tensor_idx];
+    ret_tensor->rows = slot->rows;
+    ret_tensor->cols = slot->cols;
+    if (adapter->config.prefix_tokens != 0) {
+        (void)snprintf(ret_tensor->name, sizeof ret_tensor->name, "prompt_embeddings");
+        return;
+    }
     const int chars = snprintf(ret_tensor->name, sizeof ret_tensor->name,
                                "base_model.model.model.layers.%u.%s.lora_%c.weight",
                                adapter->blocks->layer_begin + slot->layer,
                                seam_lora_target_shape(adapter->blocks, slot->target_idx).module,
                                slot->is_b ? 'B' : 'A');
     SEAM_ASSERT(chars > 0 && (size_t)chars < sizeof ret_tensor->name);
-    ret_tensor->rows = slot->rows;
-    ret_tensor->cols = slot->cols;
 }
 
 const char *const seam_peft_module_names[SEAM_LORA_TARGETS] = {
@@ -84,4 +88,9 @@ seam_status seam_lora_targets_check(uint32_t targets, const seam_model_config *c
 seam_layer_range seam_adapter_layers(const seam_adapter *adapter) {
     const seam_blocks *b = adapter->blocks;
     return (seam_layer_range){b->layer_begin, b->layer_begin + b->layer_count, b->config.layers};
+}
+
+seam_prefix_shape seam_adapter_prefix_shape(const seam_adapter *adapter) {
+    const seam_blocks *b = adapter->blocks;
+    return (seam_prefix_shape){b->config.kv_heads, b->kv_cols, b->layer_count};
 }

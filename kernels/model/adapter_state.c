@@ -1,9 +1,9 @@
 /* An adapter's whole state as bytes: what a checkpoint must hold so that the next step has the
  * same bits.  Gradients are not in it: between two steps they are zero.
  *
- *   "SEAMADPT"  version u32 = 1  bytes of a value u32 (4 or 8)  rank u32  targets u32
- *   layer_begin u32  layer_count u32  alpha f32  rslora u32  applied steps u64
- *   then master, first moment, second moment; each: every tensor in order, row-major, LE. */
+ *   "SEAMADPT"  version u32 = 1  bytes of a value u32 (4 or 8)  rank u32  targets u32 (0: rank is a
+ * prefix's tokens) layer_begin u32  layer_count u32  alpha f32  rslora u32  applied steps u64 then
+ * master, first moment, second moment; each: every tensor in order, row-major, LE. */
 #include <string.h>
 
 #include "blocks_internal.h"
@@ -24,7 +24,8 @@ static void header_put(uint8_t ret[HEADER_BYTES], const seam_adapter *a) {
     memcpy(ret, magic, sizeof magic);
     seam_put_u32(ret + 8, VERSION);
     seam_put_u32(ret + 12, (uint32_t)seam_dtype_bytes(a->blocks->ops->acc));
-    seam_put_u32(ret + 16, a->config.rank);
+    const bool is_prefix = a->config.prefix_tokens != 0;
+    seam_put_u32(ret + 16, is_prefix ? a->config.prefix_tokens : a->config.rank);
     seam_put_u32(ret + 20, a->config.targets);
     seam_put_u32(ret + 24, a->blocks->layer_begin);
     seam_put_u32(ret + 28, a->blocks->layer_count);

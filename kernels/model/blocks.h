@@ -1,4 +1,4 @@
-/* Frozen decoder blocks, their LoRA adapter, and one micro-batch through them.
+/* Frozen decoder blocks, their adapter (LoRA or a prefix), and one micro-batch through them.
  *
  * This is the whole server-side math of a step; service/engine calls it, tests/ops checks it
  * against the double reference and tests/golden against transformers + peft.
@@ -30,6 +30,11 @@ typedef struct seam_lora_config {
     /* Share of the adapted inputs that a training pass drops, 0..SEAM_LORA_DROPOUT_MAX, in steps of
      * 2^-16; each projection draws its own (ops.h, seam_dropout). */
     float dropout;
+    /* Not 0: no LoRA (what is above but the seed is 0) but prefix tuning (Li & Liang 2021,
+     * arXiv:2101.00190): so many virtual tokens before every sequence, in each layer a key, which
+     * is not rotated, and a value; the sequence's positions start after them.  1..SEAM_PREFIX_MAX.
+     */
+    uint32_t prefix_tokens;
 } seam_lora_config;
 #define SEAM_LORA_DROPOUT_MAX 0.95
 
@@ -58,12 +63,14 @@ size_t seam_blocks_bytes(const seam_blocks *blocks);
 typedef struct seam_adapter seam_adapter;
 
 /* A ~ U(-1/sqrt(C), 1/sqrt(C)) (PEFT's kaiming_uniform with a = sqrt 5) from Philox4x32-10 keyed
- * by the seed and the parameter's index; B = 0. */
+ * by the seed and the parameter's index; B = 0.  A prefix ~ N(0, 1), as PEFT's.
+ * SEAM_E_UNIMPLEMENTED: a prefix of blocks that are not the whole model's. */
 seam_status seam_adapter_create(seam_adapter **ret_adapter, const seam_blocks *blocks,
                                 const seam_lora_config *config, seam_error *err);
 void seam_adapter_destroy(seam_adapter *gift_adapter);
 const seam_lora_config *seam_adapter_config(const seam_adapter *adapter);
-/* Parameter tensors in one fixed order: layer, then target bit, then A before B. */
+/* Parameter tensors in one fixed order: layer, then target bit, then A before B; of a prefix one,
+ * (tokens, 2 * layers * G * D): of each token the key, then the value of each layer. */
 uint32_t seam_adapter_tensor_count(const seam_adapter *adapter);
 typedef struct seam_adapter_tensor {
     char name[SEAM_NAME_BYTES]; /* PEFT's key: base_model.model.model.layers.0....lora_A.weight */
@@ -129,7 +136,7 @@ typedef struct seam_batch {
     uint32_t rows;             /* T, 1..rows_max */
     uint32_t seq_count;        /* S */
     const uint32_t *seq_begin; /* (S + 1), 0 first, rows last, strictly rising */
-    const uint32_t *positions; /* (T), below context_max */
+    const uint32_t *positions; /* (T), from 0; below context_max, a prefix counted */
     const seam_draw *draw;     /* training; NULL: nothing is dropped */
 } seam_batch;
 
@@ -178,8 +185,9 @@ bool seam_kv_cache_takes(const seam_kv_cache *cache, uint32_t slot, uint32_t fir
 /* Keys and values on the device, without the scratch of a layer; 0: not addressable. */
 size_t seam_kv_cache_bytes(const seam_blocks *blocks, uint32_t slot_count, uint32_t positions_max);
 /* x (T, C) acc in place; row t is position positions[t] of slot slots[t]; rows of one slot come in
- * rising positions and earlier positions are already in the cache.  SEAM_E_ARG for a slot, a
- * position or a count of rows beyond the cache's.
+ * rising positions and earlier positions are already in the cache.  A prefix takes its tokens of
+ * the cache's positions before those, and is put there when a slot begins at 0.  SEAM_E_ARG for a
+ * slot, a position or a count of rows beyond the cache's.
  *
  * LongRoPE (model_config.h): a slot takes the long factors when the call that writes its position 0
  * also reaches rope.long_from.  One that began with fewer rows cannot go on beyond: its keys have

@@ -17,6 +17,7 @@ typedef struct backward {
     seam_stream *stream;
     void *dx; /* (T, C) acc */
     const seam_batch *batch;
+    const uint32_t *positions; /* (T), after a prefix */
 } backward;
 
 static seam_status layer_again(const backward *pass, uint32_t layer);
@@ -30,12 +31,14 @@ seam_status seam_blocks_backward(const seam_blocks *blocks, seam_adapter *adapte
     SEAM_ASSERT(acts->blocks == blocks && acts->keep);
     SEAM_ASSERT(acts->forward_rows == batch->rows); /* it follows its own forward */
     acts->forward_rows = 0;
-    const backward pass = {.blocks = blocks,
-                           .adapter = adapter,
-                           .acts = acts,
-                           .stream = stream,
-                           .dx = dx,
-                           .batch = batch};
+    const backward pass = {
+        .blocks = blocks,
+        .adapter = adapter,
+        .acts = acts,
+        .stream = stream,
+        .dx = dx,
+        .batch = batch,
+        .positions = seam_positions_after(acts->shifted, adapter, batch->positions, batch->rows)};
     const seam_ops *ops = blocks->ops;
     SEAM_TRY(ops->cast(stream, acts->d_x, ops->act, dx, ops->acc,
                        (size_t)batch->rows * blocks->config.hidden));
@@ -51,7 +54,7 @@ seam_status seam_blocks_backward(const seam_blocks *blocks, seam_adapter *adapte
 
 /* Rows of the rotary table, as forward of the same batch has found them. */
 static const uint32_t *turns_of(const backward *pass) {
-    return pass->acts->turns != NULL ? pass->acts->turns : pass->batch->positions;
+    return pass->acts->turns != NULL ? pass->acts->turns : pass->positions;
 }
 
 /* The layer's activations, as its forward left them; u of down is kept and not formed again. */
@@ -254,7 +257,32 @@ static seam_status heads_backward(const backward *pass, uint32_t layer) {
         .H = b->config.heads,
         .G = b->config.kv_heads,
         .D = b->config.head_dim};
-    return b->ops->attention_backward(pass->stream, &args);
+    SEAM_TRY(b->ops->attention_backward(pass->stream, &args));
+    const seam_prefix p = seam_adapter_prefix(pass->adapter, layer);
+    if (p.tokens == 0) {
+        return SEAM_OK;
+    }
+    const seam_prefix_backward_args prefix = {.dq = d_qkv,
+                                              .dk = p.dk,
+                                              .dv = p.dv,
+                                              .dq_ld = b->qkv_cols,
+                                              .d_o = pass->acts->d_narrow,
+                                              .o = l->o,
+                                              .q = qkv,
+                                              .k = p.k,
+                                              .v = p.v,
+                                              .lse = l->lse,
+                                              .q_ld = b->qkv_cols,
+                                              .kv_ld = p.ld,
+                                              .cos_sin = b->cos_sin,
+                                              .positions = turns_of(pass),
+                                              .scale = b->attention_scale,
+                                              .T = pass->batch->rows,
+                                              .P = p.tokens,
+                                              .H = b->config.heads,
+                                              .G = b->config.kv_heads,
+                                              .D = b->config.head_dim};
+    return b->ops->prefix_backward(pass->stream, &prefix);
 }
 
 static seam_status attention_backward(const backward *pass, uint32_t layer, bool skip_dx) {

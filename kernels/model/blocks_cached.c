@@ -112,12 +112,37 @@ static seam_status rows_store(const seam_pass *pass, uint8_t *k_cache, uint8_t *
     return SEAM_OK;
 }
 
+/* The prefix's keys and values before those of slots that begin. */
+static seam_status prefix_store(const seam_pass *pass, uint32_t layer, uint8_t *k_cache,
+                                uint8_t *v_cache, uint32_t positions_max, const uint32_t *slots,
+                                const uint32_t *positions) {
+    const seam_blocks *b = pass->blocks;
+    const seam_ops *ops = b->ops;
+    const seam_prefix p = seam_adapter_prefix(pass->adapter, layer);
+    const size_t row_bytes = (size_t)p.ld * seam_dtype_bytes(ops->acc);
+    const size_t place_bytes = (size_t)b->kv_cols * seam_dtype_bytes(ops->act);
+    for (uint32_t t = 0; p.tokens != 0 && t < pass->rows; t++) {
+        if (positions[t] != p.tokens) {
+            continue;
+        }
+        for (uint32_t j = 0; j < p.tokens; j++) {
+            const size_t to = ((size_t)slots[t] * positions_max + j) * place_bytes;
+            SEAM_TRY(ops->cast(pass->stream, k_cache + to, ops->act,
+                               (const uint8_t *)p.k + j * row_bytes, ops->acc, b->kv_cols));
+            SEAM_TRY(ops->cast(pass->stream, v_cache + to, ops->act,
+                               (const uint8_t *)p.v + j * row_bytes, ops->acc, b->kv_cols));
+        }
+    }
+    return SEAM_OK;
+}
+
 static seam_status attention_cached(const seam_pass *pass, seam_kv_cache *cache, uint32_t layer,
                                     const uint32_t *slots, const uint32_t *positions) {
     const seam_blocks *b = pass->blocks;
     const seam_layer_acts *l = seam_pass_layer(pass, layer);
     uint8_t *k_cache = cache->memory + 2 * layer * cache->layer_bytes;
     uint8_t *v_cache = k_cache + cache->layer_bytes;
+    SEAM_TRY(prefix_store(pass, layer, k_cache, v_cache, cache->positions_max, slots, positions));
     SEAM_TRY(rows_store(pass, k_cache, v_cache, cache->positions_max, slots, positions));
     const seam_attention_cached_args args = {.o = l->o,
                                              .q = l->qkv,
@@ -179,27 +204,30 @@ seam_status seam_blocks_forward_cached(const seam_blocks *blocks, seam_adapter *
                                        const uint32_t *positions) {
     SEAM_ASSERT(cache->blocks == blocks);
     SEAM_ASSERT(adapter == NULL || adapter->blocks == blocks);
+    const uint32_t tokens = seam_prefix_tokens(adapter);
     if (rows == 0 || rows > cache->rows_max) {
         return SEAM_E_ARG;
     }
     for (uint32_t t = 0; t < rows; t++) {
-        if (slots[t] >= cache->slot_count || positions[t] >= cache->positions_max) {
+        if (slots[t] >= cache->slot_count || cache->positions_max <= tokens ||
+            positions[t] >= cache->positions_max - tokens) {
             return SEAM_E_ARG;
         }
     }
     if (cache->slot_state != NULL) {
         SEAM_TRY(turns_fill(cache, rows, slots, positions));
     }
+    const uint32_t *after = seam_positions_after(cache->acts->shifted, adapter, positions, rows);
     const seam_pass pass = {.blocks = blocks,
                             .adapter = adapter,
                             .acts = cache->acts,
                             .stream = stream,
                             .x = x,
                             .rows = rows,
-                            .turns = cache->slot_state != NULL ? cache->acts->turns : positions};
+                            .turns = cache->slot_state != NULL ? cache->acts->turns : after};
     for (uint32_t layer = 0; layer < blocks->layer_count; layer++) {
         SEAM_TRY(seam_layer_attention_begin(&pass, layer));
-        SEAM_TRY(attention_cached(&pass, cache, layer, slots, positions));
+        SEAM_TRY(attention_cached(&pass, cache, layer, slots, after));
         SEAM_TRY(seam_layer_attention_end(&pass, layer));
     }
     return SEAM_OK;

@@ -9,8 +9,10 @@
 #include "blocks_internal.h"
 #include "try.h"
 
-static seam_status batch_check(const seam_activations *acts, const seam_batch *batch);
-static const uint32_t *turns_of(const seam_activations *acts, const seam_batch *batch);
+static seam_status batch_check(const seam_activations *acts, const seam_batch *batch,
+                               uint32_t prefix_tokens);
+static const uint32_t *turns_of(const seam_activations *acts, const seam_adapter *adapter,
+                                const seam_batch *batch);
 
 seam_status seam_blocks_forward(const seam_blocks *blocks, seam_adapter *adapter,
                                 seam_activations *acts, seam_stream *stream, void *x,
@@ -19,7 +21,7 @@ seam_status seam_blocks_forward(const seam_blocks *blocks, seam_adapter *adapter
     SEAM_ASSERT(adapter == NULL || adapter->blocks == blocks);
     SEAM_ASSERT(adapter == NULL || (adapter->config.targets & ~acts->targets) == 0);
     SEAM_ASSERT(adapter == NULL || adapter->config.rank <= acts->rank_max);
-    SEAM_TRY(batch_check(acts, batch));
+    SEAM_TRY(batch_check(acts, batch, seam_prefix_tokens(adapter)));
     acts->forward_rows = 0;
     const seam_pass pass = {.blocks = blocks,
                             .adapter = adapter,
@@ -27,7 +29,7 @@ seam_status seam_blocks_forward(const seam_blocks *blocks, seam_adapter *adapter
                             .stream = stream,
                             .x = x,
                             .rows = batch->rows,
-                            .turns = turns_of(acts, batch),
+                            .turns = turns_of(acts, adapter, batch),
                             .draw = batch->draw};
     for (uint32_t layer = 0; layer < blocks->layer_count; layer++) {
         SEAM_TRY(seam_layer_attention_begin(&pass, layer));
@@ -39,7 +41,8 @@ seam_status seam_blocks_forward(const seam_blocks *blocks, seam_adapter *adapter
 }
 
 /* A layout comes from a peer in the end: it is checked here and not asserted. */
-static seam_status batch_check(const seam_activations *acts, const seam_batch *batch) {
+static seam_status batch_check(const seam_activations *acts, const seam_batch *batch,
+                               uint32_t prefix_tokens) {
     if (batch->rows == 0 || batch->rows > acts->rows_max || batch->seq_count == 0 ||
         batch->seq_count > acts->seqs_max || batch->seq_begin[0] != 0 ||
         batch->seq_begin[batch->seq_count] != batch->rows) {
@@ -51,18 +54,28 @@ static seam_status batch_check(const seam_activations *acts, const seam_batch *b
         }
     }
     for (uint32_t t = 0; t < batch->rows; t++) {
-        if (batch->positions[t] >= acts->blocks->config.context_max) {
+        if (batch->positions[t] >= acts->blocks->config.context_max - prefix_tokens) {
             return SEAM_E_ARG;
         }
     }
     return SEAM_OK;
 }
 
+const uint32_t *seam_positions_after(uint32_t *shifted, const seam_adapter *adapter,
+                                     const uint32_t *positions, uint32_t rows) {
+    const uint32_t tokens = seam_prefix_tokens(adapter);
+    for (uint32_t t = 0; tokens != 0 && t < rows; t++) {
+        shifted[t] = positions[t] + tokens;
+    }
+    return tokens != 0 ? shifted : positions;
+}
+
 /* Rows of the rotary table: LongRoPE has two a position, by how far the sequence reaches. */
-static const uint32_t *turns_of(const seam_activations *acts, const seam_batch *batch) {
+static const uint32_t *turns_of(const seam_activations *acts, const seam_adapter *adapter,
+                                const seam_batch *batch) {
     const seam_model_config *c = &acts->blocks->config;
     if (acts->turns == NULL) {
-        return batch->positions;
+        return seam_positions_after(acts->shifted, adapter, batch->positions, batch->rows);
     }
     for (uint32_t s = 0; s < batch->seq_count; s++) {
         bool is_long = false;
@@ -166,7 +179,25 @@ seam_status seam_layer_attention(const seam_pass *pass, uint32_t layer, const se
                                               .H = b->config.heads,
                                               .G = b->config.kv_heads,
                                               .D = b->config.head_dim};
-    return b->ops->attention_forward(pass->stream, &args);
+    SEAM_TRY(b->ops->attention_forward(pass->stream, &args));
+    const seam_prefix p = seam_adapter_prefix(pass->adapter, layer);
+    if (p.tokens == 0) {
+        return SEAM_OK;
+    }
+    const seam_prefix_forward_args prefix = {.o = l->o,
+                                             .lse = l->lse,
+                                             .q = qkv,
+                                             .k = p.k,
+                                             .v = p.v,
+                                             .q_ld = b->qkv_cols,
+                                             .kv_ld = p.ld,
+                                             .scale = b->attention_scale,
+                                             .T = batch->rows,
+                                             .P = p.tokens,
+                                             .H = b->config.heads,
+                                             .G = b->config.kv_heads,
+                                             .D = b->config.head_dim};
+    return b->ops->prefix_forward(pass->stream, &prefix);
 }
 
 seam_status seam_layer_attention_end(const seam_pass *pass, uint32_t layer) {

@@ -90,6 +90,17 @@ struct seam_adapter {
 #define SEAM_LORA_PLACES 16
 _Static_assert(SEAM_LORA_TARGETS <= SEAM_LORA_PLACES, "a place a target");
 
+/* A layer's share of an adapter that is a prefix; tokens 0: it is none. */
+typedef struct seam_prefix {
+    const void *k, *v; /* (tokens, G*D) acc, `ld` apart */
+    void *dk, *dv;
+    uint32_t tokens, ld;
+} seam_prefix;
+seam_prefix seam_adapter_prefix(const seam_adapter *adapter, uint32_t layer);
+static inline uint32_t seam_prefix_tokens(const seam_adapter *adapter) {
+    return adapter != NULL ? adapter->config.prefix_tokens : 0;
+}
+
 /* Elements of a flat buffer, and the bytes on the host beside them. */
 size_t seam_adapter_elements(const seam_blocks *blocks, const seam_lora_config *config);
 size_t seam_adapter_host_bytes(const seam_blocks *blocks, const seam_lora_config *config);
@@ -129,9 +140,10 @@ struct seam_activations {
      * values and of gradients; forward may run again between a gradient and its product. */
     void *x_scale, *d_scale;
     seam_layer_acts *layers;
-    void *d_x;      /* (T, C) act: gradient of the residual stream, as products read it */
-    void *d_h;      /* (T, C) act */
-    void *d_narrow; /* (T, max(F, H*D)) act */
+    uint32_t *shifted; /* (rows_max), host: positions after a prefix */
+    void *d_x;         /* (T, C) act: gradient of the residual stream, as products read it */
+    void *d_h;         /* (T, C) act */
+    void *d_narrow;    /* (T, max(F, H*D)) act */
 };
 
 /* Whether what product `product` of this weight reads is rounded to FP8 by the op before it. */
@@ -151,6 +163,9 @@ typedef struct seam_pass {
     bool again; /* x is x_kept; what the layer adds last is not wanted */
 } seam_pass;
 
+/* Positions as the blocks use them: after the adapter's prefix.  `shifted` (rows) may serve. */
+const uint32_t *seam_positions_after(uint32_t *shifted, const seam_adapter *adapter,
+                                     const uint32_t *positions, uint32_t rows);
 static inline const seam_layer_acts *seam_pass_layer(const seam_pass *pass, uint32_t layer) {
     return &pass->acts->layers[pass->acts->keep ? layer : 0];
 }

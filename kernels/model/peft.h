@@ -26,17 +26,18 @@ seam_status seam_peft_export(seam_peft_files *ret_files, const seam_adapter *ada
                              seam_stream *stream, const char *base_model, seam_error *err);
 void seam_peft_files_deinit(seam_peft_files *files);
 
-/* Rank, alpha, rslora and targets of a config file, for seam_adapter_create (seed and dropout 0:
- * what an adapter was trained with is no part of what it computes).  SEAM_E_FORMAT for
- * bad JSON or a missing field; SEAM_E_UNIMPLEMENTED, with the field's name, for what changes the
- * math and is not done here (use_dora, rank_pattern, bias, modules_to_save, ...). */
+/* LoRA's rank, alpha, rslora and targets, or a prefix's tokens, of a config file, for
+ * seam_adapter_create (seed and dropout 0: what an adapter was trained with is no part of what it
+ * computes).  SEAM_E_FORMAT for bad JSON or a missing field; SEAM_E_UNIMPLEMENTED, with the field's
+ * name, for what changes the math and is not done here (use_dora, rank_pattern, bias,
+ * modules_to_save, prefix_projection, ...). */
 seam_status seam_peft_read_config(seam_lora_config *ret_config, const uint8_t *config,
                                   size_t config_bytes, seam_error *err);
 
 /* Sets every tensor of an adapter.  The config must have the adapter's rank, alpha, rslora and
- * targets; the weights exactly its keys and shapes, F32, F16 or BF16, finite: SEAM_E_FORMAT,
- * SEAM_E_NONFINITE, with the key in err; nothing is changed then.  Moments and step count are
- * left as they are. */
+ * targets, or be a prefix of its tokens on its model; the weights exactly its keys and shapes, F32,
+ * F16 or BF16, finite: SEAM_E_FORMAT, SEAM_E_NONFINITE, with the key in err; nothing is changed
+ * then.  Moments and step count are left as they are. */
 seam_status seam_peft_import(seam_adapter *adapter, seam_stream *stream,
                              const seam_peft_files *files, seam_error *err);
 

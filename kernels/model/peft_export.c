@@ -118,11 +118,23 @@ static double dropout_shown(float dropout) {
     return round((double)dropout * 1e7) / 1e7;
 }
 
-static seam_status config_write(seam_peft_files *files, const seam_adapter *adapter,
-                                const char *base_model) {
+/* token_dim and num_attention_heads are those of keys and values, as peft sets them with grouped
+ * queries. */
+static json_t *prefix_config(const seam_adapter *adapter, const char *base_model) {
+    const seam_prefix_shape shape = seam_adapter_prefix_shape(adapter);
+    return json_pack("{s:s, s:s, s:s, s:n, s:b, s:i, s:i, s:i, s:i, s:i, s:i, s:b}", "peft_type",
+                     "PREFIX_TUNING", "task_type", "CAUSAL_LM", "base_model_name_or_path",
+                     base_model, "revision", "inference_mode", 1, "num_virtual_tokens",
+                     (int)seam_adapter_config(adapter)->prefix_tokens, "token_dim",
+                     (int)shape.token_dim, "num_transformer_submodules", 1, "num_attention_heads",
+                     (int)shape.heads, "num_layers", (int)shape.layers, "encoder_hidden_size",
+                     (int)shape.token_dim, "prefix_projection", 0);
+}
+
+static json_t *lora_config(const seam_adapter *adapter, const char *base_model) {
     const seam_lora_config *config = seam_adapter_config(adapter);
     /* "o" steals a reference also when packing fails, so nothing leaks. */
-    json_t *root = json_pack(
+    return json_pack(
         "{s:s, s:s, s:s, s:n, s:i, s:f, s:f, s:s, s:o, s:o, s:b, s:b, s:b, s:b, s:n, s:{}, s:{}, "
         "s:n}",
         "peft_type", "LORA", "task_type", "CAUSAL_LM", "base_model_name_or_path", base_model,
@@ -131,6 +143,13 @@ static seam_status config_write(seam_peft_files *files, const seam_adapter *adap
         target_modules(config->targets), "layers_to_transform", layers_to_transform(adapter),
         "fan_in_fan_out", 0, "inference_mode", 1, "use_rslora", (int)config->rslora, "use_dora", 0,
         "modules_to_save", "rank_pattern", "alpha_pattern", "layers_pattern");
+}
+
+static seam_status config_write(seam_peft_files *files, const seam_adapter *adapter,
+                                const char *base_model) {
+    json_t *root = seam_adapter_config(adapter)->prefix_tokens != 0
+                       ? prefix_config(adapter, base_model)
+                       : lora_config(adapter, base_model);
     if (root == NULL) {
         return SEAM_E_MEMORY;
     }

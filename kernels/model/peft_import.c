@@ -14,6 +14,8 @@
 
 #define CONFIG_BYTES_MAX (1u << 20)
 
+static seam_status config_type(bool *ret_prefix, const json_t *root, seam_error *err);
+static seam_status prefix_read(seam_lora_config *ret, const json_t *root, seam_error *err);
 static seam_status config_fields_check(const json_t *root, seam_error *err);
 static seam_status targets_read(uint32_t *ret_targets, const json_t *root, seam_error *err);
 
@@ -24,6 +26,12 @@ seam_status seam_peft_read_config(seam_lora_config *ret_config, const uint8_t *c
         seam_json_parse(&root, config, config_bytes, CONFIG_BYTES_MAX, SEAM_PEFT_CONFIG_NAME, err));
     seam_status st = SEAM_OK;
     seam_lora_config read = {0};
+    bool is_prefix = false;
+    SEAM_TRY_GOTO(config_type(&is_prefix, root, err), st, end);
+    if (is_prefix) {
+        st = prefix_read(ret_config, root, err);
+        goto end;
+    }
     SEAM_TRY_GOTO(config_fields_check(root, err), st, end);
     SEAM_TRY_GOTO(targets_read(&read.targets, root, err), st, end);
     const json_t *rank = json_object_get(root, "r");
@@ -58,6 +66,41 @@ static bool is_off(const json_t *value, const char *harmless) {
             strcmp(json_string_value(value), harmless) == 0);
 }
 
+static seam_status config_type(bool *ret_prefix, const json_t *root, seam_error *err) {
+    if (!json_is_object(root)) {
+        return seam_error_set(err, SEAM_E_FORMAT, SEAM_PEFT_CONFIG_NAME ": must be an object");
+    }
+    const char *type = json_string_value(json_object_get(root, "peft_type"));
+    *ret_prefix = type != NULL && strcmp(type, "PREFIX_TUNING") == 0;
+    if (!*ret_prefix && (type == NULL || strcmp(type, "LORA") != 0)) {
+        return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
+                              SEAM_PEFT_CONFIG_NAME
+                              ": peft_type: only \"LORA\" and \"PREFIX_TUNING\" are implemented");
+    }
+    return SEAM_OK;
+}
+
+static seam_status prefix_read(seam_lora_config *ret, const json_t *root, seam_error *err) {
+    const json_int_t tokens = json_integer_value(json_object_get(root, "num_virtual_tokens"));
+    const json_t *submodules = json_object_get(root, "num_transformer_submodules");
+    if (!is_off(json_object_get(root, "prefix_projection"), NULL)) {
+        return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
+                              SEAM_PEFT_CONFIG_NAME ": prefix_projection: not implemented");
+    }
+    if (!is_off(submodules, NULL) && json_integer_value(submodules) != 1) {
+        return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
+                              SEAM_PEFT_CONFIG_NAME
+                              ": num_transformer_submodules: only 1 is implemented");
+    }
+    if (tokens < 1 || tokens > SEAM_PREFIX_MAX) {
+        return seam_error_set(err, SEAM_E_FORMAT,
+                              SEAM_PEFT_CONFIG_NAME ": num_virtual_tokens: must be 1..%d",
+                              SEAM_PREFIX_MAX);
+    }
+    *ret = (seam_lora_config){.prefix_tokens = (uint32_t)tokens};
+    return SEAM_OK;
+}
+
 /* Everything in peft's LoraConfig that changes which numbers the adapter adds. */
 static seam_status config_fields_check(const json_t *root, seam_error *err) {
     static const struct {
@@ -83,14 +126,6 @@ static seam_status config_fields_check(const json_t *root, seam_error *err) {
         {"corda_config", NULL},
         {"lora_ga_config", NULL},
     };
-    if (!json_is_object(root)) {
-        return seam_error_set(err, SEAM_E_FORMAT, SEAM_PEFT_CONFIG_NAME ": must be an object");
-    }
-    const json_t *type = json_object_get(root, "peft_type");
-    if (!json_is_string(type) || strcmp(json_string_value(type), "LORA") != 0) {
-        return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
-                              SEAM_PEFT_CONFIG_NAME ": peft_type: only \"LORA\" is implemented");
-    }
     for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
         if (!is_off(json_object_get(root, fields[i].name), fields[i].harmless)) {
             return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
@@ -126,11 +161,52 @@ static seam_status targets_read(uint32_t *ret_targets, const json_t *root, seam_
     return SEAM_OK;
 }
 
+/* A field of the config that must be absent, or the model's. */
+static seam_status shape_compare(const json_t *root, const char *name, uint32_t own,
+                                 seam_error *err) {
+    const json_t *value = json_object_get(root, name);
+    if (value == NULL || json_is_null(value) || json_integer_value(value) == own) {
+        return SEAM_OK;
+    }
+    return seam_error_set(err, SEAM_E_FORMAT,
+                          SEAM_PEFT_CONFIG_NAME ": %s: is %lld, the model has %u", name,
+                          (long long)json_integer_value(value), own);
+}
+
+static seam_status prefix_compare(const seam_adapter *adapter, const seam_lora_config *read,
+                                  const seam_peft_files *files, seam_error *err) {
+    const uint32_t tokens = seam_adapter_config(adapter)->prefix_tokens;
+    const seam_prefix_shape shape = seam_adapter_prefix_shape(adapter);
+    if (read->prefix_tokens != tokens) {
+        return seam_error_set(err, SEAM_E_FORMAT,
+                              SEAM_PEFT_CONFIG_NAME
+                              ": num_virtual_tokens: is %u, the session has %u",
+                              read->prefix_tokens, tokens);
+    }
+    json_t *root = NULL;
+    SEAM_TRY(seam_json_parse(&root, files->config, files->config_bytes, CONFIG_BYTES_MAX,
+                             SEAM_PEFT_CONFIG_NAME, err));
+    seam_status st = shape_compare(root, "num_layers", shape.layers, err);
+    st = st != SEAM_OK ? st : shape_compare(root, "num_attention_heads", shape.heads, err);
+    st = st != SEAM_OK ? st : shape_compare(root, "token_dim", shape.token_dim, err);
+    json_decref(root);
+    return st;
+}
+
 static seam_status config_compare(const seam_adapter *adapter, const seam_peft_files *files,
                                   seam_error *err) {
     seam_lora_config read = {0};
     SEAM_TRY(seam_peft_read_config(&read, files->config, files->config_bytes, err));
     const seam_lora_config *own = seam_adapter_config(adapter);
+    if ((read.prefix_tokens != 0) != (own->prefix_tokens != 0)) {
+        return seam_error_set(err, SEAM_E_FORMAT,
+                              SEAM_PEFT_CONFIG_NAME ": peft_type: is %s, the session has %s",
+                              read.prefix_tokens != 0 ? "PREFIX_TUNING" : "LORA",
+                              own->prefix_tokens != 0 ? "a prefix" : "LoRA");
+    }
+    if (read.prefix_tokens != 0) {
+        return prefix_compare(adapter, &read, files, err);
+    }
     if (read.rank != own->rank) {
         return seam_error_set(err, SEAM_E_FORMAT,
                               SEAM_PEFT_CONFIG_NAME ": r: is %u, the session has %u", read.rank,

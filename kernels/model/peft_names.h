@@ -14,6 +14,12 @@ typedef struct seam_layer_range {
 /* Layers that the adapter is on. */
 seam_layer_range seam_adapter_layers(const seam_adapter *adapter);
 
+/* What PEFT's prefix config says of the model: heads and width of a token's keys, layers. */
+typedef struct seam_prefix_shape {
+    uint32_t heads, token_dim, layers;
+} seam_prefix_shape;
+seam_prefix_shape seam_adapter_prefix_shape(const seam_adapter *adapter);
+
 /* Whether an import of the files would be taken: the config, and every tensor's name, shape and
  * values.  The errors are seam_peft_import's. */
 seam_status seam_peft_compare(const seam_adapter *adapter, const seam_peft_files *files,

@@ -42,6 +42,8 @@ seam_status seam_ref_attention_forward(seam_stream *stream,
 seam_status seam_ref_attention_backward(seam_stream *stream,
                                         const seam_attention_backward_args *args);
 seam_status seam_ref_attention_cached(seam_stream *stream, const seam_attention_cached_args *args);
+seam_status seam_ref_prefix_forward(seam_stream *stream, const seam_prefix_forward_args *args);
+seam_status seam_ref_prefix_backward(seam_stream *stream, const seam_prefix_backward_args *args);
 seam_status seam_ref_swiglu_forward(seam_stream *stream, const seam_swiglu_forward_args *args);
 seam_status seam_ref_swiglu_backward(seam_stream *stream, const seam_swiglu_backward_args *args);
 seam_status seam_ref_embedding_forward(seam_stream *stream,

@@ -99,6 +99,8 @@ static uint64_t add_limits(uint64_t hash, const Seam__V1__Limits *limits) {
 }
 
 uint64_t seam_config_hash(const Seam__V1__SessionConfig *config) {
+    static const Seam__V1__PrefixConfig no_prefix = SEAM__V1__PREFIX_CONFIG__INIT;
+    const Seam__V1__PrefixConfig *prefix = config->prefix != NULL ? config->prefix : &no_prefix;
     static const Seam__V1__LoraConfig no_lora = SEAM__V1__LORA_CONFIG__INIT;
     static const Seam__V1__OptimizerConfig no_optimizer = SEAM__V1__OPTIMIZER_CONFIG__INIT;
     static const Seam__V1__CodecConfig no_codec = SEAM__V1__CODEC_CONFIG__INIT;
@@ -113,5 +115,7 @@ uint64_t seam_config_hash(const Seam__V1__SessionConfig *config) {
     hash = add_limits(hash, config->limits != NULL ? config->limits : &no_limits);
     hash = add_text(hash, config->name);
     hash = add_u8(hash, config->recompute != 0);
-    return add_u8(hash, config->fp8 != 0);
+    hash = add_u8(hash, config->fp8 != 0);
+    hash = add_u32(hash, prefix->virtual_tokens);
+    return add_u64(hash, prefix->seed);
 }

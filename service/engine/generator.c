@@ -30,7 +30,7 @@ struct seam_generator {
 seam_status seam_generator_options_check(const seam_generator_options *options,
                                          const seam_session_config *config, uint32_t rows_max,
                                          seam_error *err) {
-    const uint32_t context = config->model->config->context_max;
+    const uint32_t context = seam_session_config_context(config);
     if (options->rows_max == 0 || options->rows_max > rows_max) {
         return seam_error_set(err, SEAM_E_ARG, "open.rows_max: %u is not in 1..%u",
                               options->rows_max, rows_max);
@@ -92,6 +92,12 @@ static void carve(seam_generator *g, seam_arena *arena) {
     g->packed = seam_arena_take(arena, floats);
 }
 
+/* Cache positions of a slot: a prefix stands before the text. */
+static uint32_t cache_positions(const seam_session_config *config,
+                                const seam_generator_options *options) {
+    return options->positions_max + config->lora.prefix_tokens;
+}
+
 /* The memory of one layer, in which rows pass through all. */
 static seam_activations_options acts_options(const seam_generator_options *options) {
     return (seam_activations_options){.rows_max = options->rows_max, .seqs_max = options->rows_max};
@@ -111,8 +117,9 @@ seam_status seam_generator_plan(seam_memory_plan *plan, const seam_session_confi
     const seam_activations_options acts = acts_options(options);
     const size_t acts_bytes = seam_activations_bytes(blocks, &acts);
     const size_t keys_bytes =
-        options->cached ? seam_kv_cache_bytes(blocks, options->slot_count, options->positions_max)
-                        : 0;
+        options->cached
+            ? seam_kv_cache_bytes(blocks, options->slot_count, cache_positions(config, options))
+            : 0;
     if (acts_bytes == 0 || (options->cached && keys_bytes == 0)) {
         return SEAM_E_LIMIT;
     }
@@ -138,7 +145,7 @@ static seam_status fill(seam_generator *g, seam_error *err) {
     SEAM_TRY(seam_coder_create(&g->coder_out, &out));
     if (options->cached) {
         SEAM_TRY(seam_kv_cache_create(&g->cache, blocks, options->slot_count,
-                                      options->positions_max, options->rows_max, err));
+                                      cache_positions(g->config, options), options->rows_max, err));
     } else {
         const seam_activations_options acts = acts_options(options);
         SEAM_TRY(seam_activations_create(&g->acts, blocks, &acts, err));

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "arena.h"
+#include "bytes.h"
 #include "log.h"
 #include "peft.h"
 #include "rpc_methods.h"
@@ -21,6 +22,7 @@ typedef struct adapter_call {
     size_t offset;
     size_t received[2];
     uint64_t state_hash;
+    uint64_t file_hash[2];  /* export */
     seam_trainer_mark mark; /* import: of the checkpoint that it leaves */
 } adapter_call;
 
@@ -116,8 +118,11 @@ SEAM_ON_GPU static seam_status export_run(seam_job *job, seam_stream *stream) {
     adapter_call *a = ((seam_call *)job->user)->state;
     seam_trainer *trainer = a->session->trainer;
     a->state_hash = seam_trainer_state_hash(trainer);
-    return seam_peft_export(&a->files, seam_trainer_adapter(trainer), stream,
-                            a->session->config.model->id, &job->err);
+    SEAM_TRY(seam_peft_export(&a->files, seam_trainer_adapter(trainer), stream,
+                              a->session->config.model->id, &job->err));
+    a->file_hash[0] = seam_hash64(SEAM_HASH64_INIT, a->files.weights, a->files.weights_bytes);
+    a->file_hash[1] = seam_hash64(SEAM_HASH64_INIT, a->files.config, a->files.config_bytes);
+    return SEAM_OK;
 }
 
 void seam_on_export(seam_call *call, grpc_byte_buffer *message) {
@@ -157,6 +162,7 @@ SEAM_ON_LOOP static void export_pump(seam_call *call) {
         response.file_bytes = count;
         response.offset = a->offset;
         response.state_hash = a->state_hash;
+        response.file_hash = a->file_hash[a->file_idx];
         response.data.data = bytes + a->offset;
         response.data.len = left < CHUNK_DATA_BYTES ? left : CHUNK_DATA_BYTES;
         (void)seam_call_send_message(call, &response.base);

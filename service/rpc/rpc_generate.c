@@ -80,7 +80,7 @@ SEAM_ON_LOOP static seam_status open_read(generate *g, seam_call *call,
         .base_model = open->base_model,
         .slot_count = is_cached(call) ? open->slot_count : 0,
         .positions_max =
-            open->positions_max != 0 ? open->positions_max : config->model->config->context_max,
+            open->positions_max != 0 ? open->positions_max : seam_session_config_context(config),
         .rows_max = open->rows_max != 0 ? open->rows_max : config->limits.rows_max,
     };
     SEAM_TRY(seam_generator_options_check(&g->options, config,

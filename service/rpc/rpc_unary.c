@@ -87,7 +87,10 @@ void seam_on_get_server_info(seam_call *call, grpc_byte_buffer *message) {
     request_free(request);
 }
 
-static void model_describe(Seam__V1__ModelInfo *ret, const seam_model *model) {
+/* projections: room that the message borrows. */
+static void model_describe(Seam__V1__ModelInfo *ret,
+                           Seam__V1__Projection projections[SEAM_LORA_TARGETS],
+                           const seam_model *model) {
     const seam_model_config *config = model->config;
     seam__v1__model_info__init(ret);
     ret->id = (char *)(uintptr_t)model->id;
@@ -102,6 +105,16 @@ static void model_describe(Seam__V1__ModelInfo *ret, const seam_model *model) {
     ret->context_max = config->context_max;
     ret->identity = model->identity;
     ret->weight_bytes = model->weight_bytes;
+    ret->window = config->window;
+    ret->window_layers = config->window_layers;
+    ret->long_from = config->rope.on ? config->rope.long_from : 0;
+    const uint32_t targets = seam_lora_targets_of(config);
+    for (uint32_t t = 0; t < SEAM_LORA_TARGETS; t++) {
+        if ((targets >> t & 1u) != 0) {
+            projections[ret->n_projections++] = (Seam__V1__Projection)(t + 1);
+        }
+    }
+    ret->projections = projections;
 }
 
 void seam_on_list_models(seam_call *call, grpc_byte_buffer *message) {
@@ -113,11 +126,12 @@ void seam_on_list_models(seam_call *call, grpc_byte_buffer *message) {
     const seam_registry *registry = seam_server_registry(call->server);
     Seam__V1__ModelInfo models[SEAM_MODELS_MAX];
     Seam__V1__ModelInfo *list[SEAM_MODELS_MAX];
+    Seam__V1__Projection projections[SEAM_MODELS_MAX][SEAM_LORA_TARGETS];
     Seam__V1__ListModelsResponse response = SEAM__V1__LIST_MODELS_RESPONSE__INIT;
     response.n_models = seam_registry_count(registry);
     response.models = list;
     for (uint32_t i = 0; i < response.n_models; i++) {
-        model_describe(&models[i], seam_registry_at(registry, i));
+        model_describe(&models[i], projections[i], seam_registry_at(registry, i));
         list[i] = &models[i];
     }
     seam_call_reply(call, &response.base);

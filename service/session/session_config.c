@@ -47,6 +47,28 @@ static seam_status lora_read(seam_lora_config *ret, const Seam__V1__LoraConfig *
     return SEAM_OK;
 }
 
+/* The adapter: one of the two messages. */
+static seam_status adapter_read(seam_lora_config *ret, const Seam__V1__SessionConfig *message,
+                                const seam_model *model, seam_error *err) {
+    const Seam__V1__PrefixConfig *prefix = message->prefix;
+    if (prefix == NULL) {
+        SEAM_TRY(lora_read(ret, message->lora, err));
+        return seam_lora_targets_check(ret->targets, model->config, "config.lora.targets", err);
+    }
+    if (message->lora != NULL) {
+        return seam_error_set(err, SEAM_E_ARG, "config.prefix: lora is there too; one adapter");
+    }
+    SEAM_TRY(number_check("config.prefix.virtual_tokens", prefix->virtual_tokens, 1,
+                          SEAM_PREFIX_MAX, err));
+    if (prefix->virtual_tokens >= model->config->context_max) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "config.prefix.virtual_tokens: %u leave none of the context, %u",
+                              prefix->virtual_tokens, model->config->context_max);
+    }
+    *ret = (seam_lora_config){.prefix_tokens = prefix->virtual_tokens, .seed = prefix->seed};
+    return SEAM_OK;
+}
+
 static seam_status optimizer_read(seam_optimizer_config *ret,
                                   const Seam__V1__OptimizerConfig *message, seam_error *err) {
     if (message == NULL) {
@@ -207,7 +229,7 @@ static seam_status limits_read(seam_session_config *ret, const Seam__V1__Limits 
         (seam_layout_limits){.rows_max = message->rows_per_micro_max,
                              .sequences_max = message->sequences_per_micro_max,
                              .micros_max = message->micros_per_step_max,
-                             .positions_max = ret->model->config->context_max,
+                             .positions_max = seam_session_config_context(ret),
                              .sample_ids_needed = ret->codec.codec_out == SEAM_CODEC_AQSGD,
                              .row_sources_taken = seam_codec_plan_takes_row_sources(&ret->codec)};
     ret->cache_dir = limits->cache_dir;
@@ -261,9 +283,7 @@ seam_status seam_session_config_read(seam_session_config *ret_config,
                               message->model);
     }
     SEAM_TRY(topology_check(message, config.model, err));
-    SEAM_TRY(lora_read(&config.lora, message->lora, err));
-    SEAM_TRY(seam_lora_targets_check(config.lora.targets, config.model->config,
-                                     "config.lora.targets", err));
+    SEAM_TRY(adapter_read(&config.lora, message, config.model, err));
     SEAM_TRY(optimizer_read(&config.optimizer, message->optimizer, err));
     SEAM_TRY(codec_read(&config, message->codec, limits, err));
     SEAM_TRY(limits_read(&config, message->limits, limits, err));
@@ -305,6 +325,10 @@ seam_coder_config seam_session_config_coder(const seam_session_config *config, u
             seam_codec_has_gates(codec) ? (uint32_t)config->gates.bits_max : config->codec.bits,
         .plan = &config->codec,
     };
+}
+
+uint32_t seam_session_config_context(const seam_session_config *config) {
+    return config->model->config->context_max - config->lora.prefix_tokens;
 }
 
 seam_memory_blocks seam_session_config_blocks(const seam_session_config *config) {

@@ -67,6 +67,8 @@ uint32_t seam_session_config_width_count(const seam_session_config *config);
 uint64_t seam_session_config_cache_bytes(const seam_session_config *config, uint16_t site);
 /* What the coder of a site at this end is made of, but for its storage; points into config. */
 seam_coder_config seam_session_config_coder(const seam_session_config *config, uint16_t site);
+/* Positions that a text may have: the model's, less those of a prefix. */
+uint32_t seam_session_config_context(const seam_session_config *config);
 /* The model's blocks, for plans. */
 seam_memory_blocks seam_session_config_blocks(const seam_session_config *config);
 /* Is site 1's tensor kept beside what its codec makes of it, for the exact gate gradient? */

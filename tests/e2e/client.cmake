@@ -27,4 +27,5 @@ target_include_directories(generate_tokens PRIVATE
   ${PROJECT_SOURCE_DIR}/client-sdk/include ${PROJECT_SOURCE_DIR}/proto/base)
 target_link_libraries(generate_tokens PRIVATE seam_flags seam_model_shared seam_shared)
 seam_add_script_test(e2e families ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_families.py
-                     $<TARGET_FILE:seamd> $<TARGET_FILE:generate_tokens> $<TARGET_FILE:run_model>)
+                     $<TARGET_FILE:seamd> $<TARGET_FILE:generate_tokens> $<TARGET_FILE:run_model>
+                     $<TARGET_FILE:seam_cli>)

@@ -179,6 +179,36 @@ def check_dropout(case):
     case.seam.json("eval", "--model", case.model, "--data", case.eval, "--adapter", adapter)
 
 
+def check_prefix(case):
+    """Prefix tuning: it trains, the same bits with recompute; the export is PEFT's, comes back as a
+    start, and evaluates and generates as it was trained."""
+    hashes = {}
+    on = ["--prefix-tokens", 5, "--lr", "3e-2", "--steps", 12]
+    for name, args in {"once": on, "twice": [*on, "--recompute"]}.items():
+        code, out, err = case.seam.run(
+            "train", "--model", case.model, "--data", case.rows, "--out",
+            case.folder / f"prefix-{name}", "--batch", 4, "--quiet", "--eval-data", case.eval, *args)
+        assert code == 0, out + err
+        hashes[name] = [s["state_hash"] for s in case.report(f"prefix-{name}")["steps"]]
+    assert hashes["once"] == hashes["twice"]
+    report = case.report("prefix-once")
+    losses = [s["loss"] for s in report["steps"]]
+    assert sum(losses[-3:]) < sum(losses[:3]), losses
+    assert report["config"]["prefix_tokens"] == 5 and "rank" not in report["config"]
+    adapter = case.folder / "prefix-once" / "adapter"
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    assert config["peft_type"] == "PREFIX_TUNING" and config["num_virtual_tokens"] == 5, config
+    used = case.seam.json("eval", "--model", case.model, "--data", case.eval, "--adapter", adapter)
+    after = report["eval"]["after"]
+    assert abs(used["loss"] - after["loss"]) < 1e-5 * after["loss"], (used, after)
+    case.seam.json("generate", "--model", case.model, "--adapter", adapter, "--new-tokens", 8,
+                   "lamp 7 ->")
+    code, out, err = case.train("prefix-bad", "--prefix-tokens", 5)
+    assert code == EXIT_USAGE and "--prefix-tokens: --rank" in err, (code, err)  # train() gives a rank
+    code, out, err = case.train("prefix-other", "--adapter", adapter)
+    assert code == EXIT_INPUT and "peft_type: is PREFIX_TUNING" in err, (code, err)
+
+
 def check_codec_fwd_in(case):
     """bf16 into the blocks, amaq out of them: gates at one site, no gate signal, and the target is
     that site's alone."""
@@ -622,7 +652,7 @@ def main():
         write_text_model(folder / "model")
         with Seamd(binary, folder / "model", "--sessions-max", "64") as server:
             case = Case(folder, Seam(seam_path, server.address), binary)
-            for check in [check_report, check_commands, check_same_bits, check_plan, check_dropout,
+            for check in [check_report, check_commands, check_same_bits, check_plan, check_dropout, check_prefix,
                           check_codec_fwd_in, check_symmetric, check_entropy, check_dictionary,
                           check_aqsgd, check_allocators, check_token,
                           check_two_at_once,

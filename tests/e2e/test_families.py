@@ -2,25 +2,30 @@
 """Every family through the service: ListModels names it, the client's greedy tokens by the server's
 key/value cache are those of the same model in one process (run_model; that these are transformers',
 tests/oracle/check_model.py checks), also where LongRoPE sends a sequence again; projections that
-the model does not have, and an inference without room to send again, are refused by name.
+the model does not have, and an inference without room to send again, are refused by name.  And
+`seam train` of each family: its own default projections, in the adapter's files too.
 
-    test_families.py SEAMD GENERATE_TOKENS RUN_MODEL
+    test_families.py SEAMD GENERATE_TOKENS RUN_MODEL SEAM
 """
+import json
 import pathlib
 import subprocess
 import sys
 import tempfile
 
+from cli_fixture import VOCAB, Seam, colour_rows, write_rows, write_tokenizer
 from service_fixture import Client, Seamd, generate_messages, grpc, seamd_path
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "oracle"))
 import make_tiny_models  # noqa: E402
+import numpy as np  # noqa: E402
 
 NEW_TOKENS, ROWS_MAX = 40, 64
 PROMPTS = (3, 17, 42, 64)
 TARGETS = {"llama": 0x05, "qwen2": 0x05, "phi3": 0x80}
-NAMES = ("tiny-llama31", "tiny-qwen2-window", "tiny-qwen2", "tiny-phi3-window", "tiny-phi3-long",
-         "tiny-phi3-su")
+# Window, layers that have it, first position of LongRoPE's second set.
+FACTS = {"tiny-llama31": (0, 0, 0), "tiny-qwen2": (0, 0, 0), "tiny-qwen2-window": (7, 2, 0),
+         "tiny-phi3-window": (9, 2, 0), "tiny-phi3-long": (0, 0, 16), "tiny-phi3-su": (11, 2, 20)}
 
 
 def generated(tool, server, model, targets, rows_max=ROWS_MAX):
@@ -45,6 +50,9 @@ def check_model(name, folder, seamd, tool, run_model):
             listed = Client(channel).unary("ListModels", service_pb2.ListModelsRequest(),
                                            service_pb2.ListModelsResponse).models[0]
         assert listed.architecture == family, listed
+        bits = sum(1 << (p - 1) for p in listed.projections)
+        assert bits == (0x1C8 if family == "phi3" else 0x7F), listed
+        assert (listed.window, listed.window_layers, listed.long_from) == FACTS[name], listed
         done = generated(tool, server, model, TARGETS[family])
         assert done.returncode == 0, (name, done.stdout, done.stderr)
         got = [line.split() for line in done.stdout.splitlines()]
@@ -61,12 +69,35 @@ def check_model(name, folder, seamd, tool, run_model):
     print(f"{name}: {len(PROMPTS)} x {NEW_TOKENS} tokens equal")
 
 
+def check_train(name, modules, folder, seamd, seam_path):
+    sizes = dict(make_tiny_models.MODELS[name], vocab=VOCAB, shards=1)
+    model, out = folder / f"{name}-text", folder / f"{name}-run"
+    make_tiny_models.save(str(model), make_tiny_models.config_of(sizes),
+                          make_tiny_models.tensors_of(sizes, np.random.default_rng(5)))
+    write_tokenizer(model)
+    rows = write_rows(folder / "rows.jsonl", colour_rows(12))
+    with Seamd(seamd, model, "--insecure") as server:
+        seam = Seam(seam_path, server.address)
+        code, _, err = seam.run("train", "--model", model, "--data", rows, "--out", out, "--quiet",
+                                "--steps", 30, "--batch", 4, "--lr", 0.02, "--codec", "bf16")
+        assert code == 0, (name, err)
+    report = json.loads((out / "report.json").read_text())
+    losses = [step["loss"] for step in report["steps"]]
+    assert losses[-1] < 0.9 * losses[0], (name, losses)
+    config = json.loads((out / "adapter" / "adapter_config.json").read_text())
+    assert sorted(config["target_modules"]) == modules, config
+    print(f"{name}: trained {modules}, loss {losses[0]:.3f} -> {losses[-1]:.3f}")
+
+
 def main():
     seamd, tool, run_model = seamd_path(), sys.argv[2], sys.argv[3]
     with tempfile.TemporaryDirectory() as folder:
         generate_messages(folder)
-        for name in NAMES:
+        for name in FACTS:
             check_model(name, pathlib.Path(folder), seamd, tool, run_model)
+        for name, modules in (("tiny-phi3-long", ["qkv_proj"]),
+                              ("tiny-qwen2-window", ["q_proj", "v_proj"])):
+            check_train(name, modules, pathlib.Path(folder), seamd, sys.argv[4])
 
 
 if __name__ == "__main__":

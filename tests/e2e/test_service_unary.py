@@ -141,6 +141,13 @@ def test_create_session__bad_config__names_the_field(binary, folder):
             config.codec.dictionary_rows_max = rows
         return change
 
+    def prefix_of(tokens):
+        def change(config):
+            config.ClearField("lora")
+            config.prefix.virtual_tokens = tokens
+            config.prefix.seed = 1
+        return change
+
     def exact_without_gates(config):
         amaq_with(gate_signal=types.GATE_SIGNAL_EXACT)(config)
         config.codec.codec_fwd_in = types.CODEC_BF16
@@ -159,6 +166,9 @@ def test_create_session__bad_config__names_the_field(binary, folder):
         (missing, "UNIMPLEMENTED", "config.front_layers", lambda c: setattr(c, "front_layers", 1)),
         (bad, "ARG", "config.tail_layers", lambda c: setattr(c, "tail_layers", 3)),
         (bad, "ARG", "config.lora", lambda c: c.ClearField("lora")),
+        (bad, "ARG", "config.prefix", lambda c: setattr(c.prefix, "virtual_tokens", 30)),
+        (bad, "ARG", "config.prefix.virtual_tokens", prefix_of(0)),
+        (bad, "ARG", "config.prefix.virtual_tokens", prefix_of(257)),
         (bad, "ARG", "config.lora.rank", lambda c: setattr(c.lora, "rank", 0)),
         (bad, "ARG", "config.lora.rank", lambda c: setattr(c.lora, "rank", 257)),
         (bad, "ARG", "config.lora.alpha", lambda c: setattr(c.lora, "alpha", float("nan"))),

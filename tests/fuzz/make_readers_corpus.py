@@ -32,6 +32,19 @@ CONFIG = {
 }
 
 
+def family_configs():
+    qwen2 = {**CONFIG, "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2",
+             "use_sliding_window": True, "sliding_window": 7, "max_window_layers": 0,
+             "layer_types": ["sliding_attention"]}
+    phi3 = {**CONFIG, "architectures": ["Phi3ForCausalLM"], "model_type": "phi3",
+            "sliding_window": 9, "original_max_position_embeddings": 16, "rope_parameters": {
+                "rope_type": "longrope", "short_factor": 8 * [1.5], "long_factor": 8 * [2]}}
+    llama3 = {**CONFIG, "rope_parameters": {
+        "rope_type": "llama3", "factor": 8, "low_freq_factor": 1, "high_freq_factor": 4,
+        "original_max_position_embeddings": 16}}
+    return {"config_qwen2": qwen2, "config_phi3": phi3, "config_llama3": llama3}
+
+
 def string(text):
     raw = text.encode()
     return struct.pack("<Q", len(raw)) + raw
@@ -52,28 +65,39 @@ def key(name, value):
     return string(name) + struct.pack("<II", 4, value)
 
 
-def gguf(type_id, block_bytes):
+# Of a family: keys of its own, and tensors.
+GGUF_LLAMA3 = ("llama", {}, [(None, "rope_freqs.weight", [8])])
+GGUF_QWEN2 = ("qwen2", {}, [(None, "blk.0.attn_q.bias", [32])])
+GGUF_PHI3 = ("phi3", {"phi3.rope.scaling.original_context_length": 16,
+                      "phi3.rope.scaling.attn_factor": 1.25, "phi3.attention.sliding_window": 9},
+             [(None, "rope_factors_short.weight", [8]), (None, "rope_factors_long.weight", [8])])
+
+
+def gguf(type_id, block_bytes, family=("llama", {}, [])):
+    name, own, more = family
     keys = {
-        "general.architecture": "llama", "llama.block_count": 1, "llama.context_length": 64,
-        "llama.embedding_length": 32, "llama.feed_forward_length": 64,
-        "llama.attention.head_count": 2, "llama.attention.head_count_kv": 1,
-        "llama.attention.layer_norm_rms_epsilon": 1e-5, "tokenizer.ggml.model": "gpt2",
+        "general.architecture": name, f"{name}.block_count": 1, f"{name}.context_length": 64,
+        f"{name}.embedding_length": 32, f"{name}.feed_forward_length": 64,
+        f"{name}.attention.head_count": 2, f"{name}.attention.head_count_kv": 1,
+        f"{name}.attention.layer_norm_rms_epsilon": 1e-5, "tokenizer.ggml.model": "gpt2",
         "tokenizer.ggml.pre": "smollm", "tokenizer.ggml.add_bos_token": False,
         "tokenizer.ggml.tokens": ["a", "b", "ab", "<|im_end|>"],
         "tokenizer.ggml.token_type": [1, 1, 1, 3], "tokenizer.ggml.merges": ["a b"],
         "tokenizer.ggml.eos_token_id": 1, "tokenizer.chat_template": "<|im_start|><|im_end|>",
     }
-    listed = list(tensors())
+    keys |= own
+    listed = [t for t in tensors() if name != "phi3" or "blk" not in t[1]] + more
     out = b"GGUF" + struct.pack("<IQQ", 3, len(listed), len(keys))
     out += b"".join(key(k, v) for k, v in keys.items())
     at = 0
     for _, name, shape in listed:
         dims = list(reversed(shape))
         out += string(name) + struct.pack(f"<I{len(dims)}Q", len(dims), *dims)
-        type_of, block = (type_id, block_bytes) if len(shape) > 1 else (0, 128)
+        type_of, block = (type_id, block_bytes) if len(shape) > 1 else (0, 4 * shape[0])
         out += struct.pack("<IQ", type_of, at)
         at += -(-(block * (shape[0] if len(shape) > 1 else 1)) // 32) * 32
-    return out + bytes(-len(out) % 32) + bytes(at)
+    data = struct.pack("<f", 1.5) * (at // 4)  # factors above 0
+    return out + bytes(-len(out) % 32) + data
 
 
 def tokenizer(**changes):
@@ -131,8 +155,11 @@ def main():
                                                   normalizer=None),
                                 "pieces": pieces()}}
     files["safetensors"] = {"f32": safetensors("F32", 4), "bf16": safetensors("BF16", 2),
-                            "config": json.dumps(CONFIG).encode()}
-    files["gguf"] = {"f16": gguf(1, 64), "q4_1": gguf(3, 20), "q8_0": gguf(8, 34)}
+                            "config": json.dumps(CONFIG).encode(),
+                            **{n: json.dumps(c).encode() for n, c in family_configs().items()}}
+    files["gguf"] = {"f16": gguf(1, 64), "q4_1": gguf(3, 20), "q8_0": gguf(8, 34),
+                     "llama3": gguf(1, 64, GGUF_LLAMA3), "qwen2": gguf(1, 64, GGUF_QWEN2),
+                     "phi3": gguf(1, 64, GGUF_PHI3)}
     rows = {k: b"".join(json.dumps(r).encode() + b"\n" for r in v) for k, v in ROWS.items()}
     rows["packed"] = gzip.compress(rows["completion"], mtime=0)
     files["jsonl"] = rows

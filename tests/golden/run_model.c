@@ -4,7 +4,7 @@
  *   run_model generate MODEL TYPE FIRST_ID STEPS
  *
  * TYPE: ref, f32 or bf16.  TEXT has float arrays: lora (rank, alpha, targets, rslora,
- * dropout), optimizer (lr,
+ * dropout, tokens of a prefix), optimizer (lr,
  * beta1, beta2, eps, weight_decay, clip_norm), lengths and prompts (steps, sequences), and
  * ids.<step>.  The adapter starts by formula (support/synthetic_model.h).  train prints "loss
  * norm" a step and writes to OUT_DIR: grad.safetensors, every LoRA gradient of step 0; PEFT's two
@@ -162,7 +162,8 @@ static void train(const seam_tensor_source *source, const seam_backend_options *
                                    .alpha = text_at("lora", 1),
                                    .targets = (uint32_t)text_at("lora", 2),
                                    .rslora = text_at("lora", 3) != 0,
-                                   .dropout = text_at("lora", 4)};
+                                   .dropout = text_at("lora", 4),
+                                   .prefix_tokens = (uint32_t)text_at("lora", 5)};
     const seam_optimizer_config optimizer = {.lr = text_at("optimizer", 0),
                                              .beta1 = text_at("optimizer", 1),
                                              .beta2 = text_at("optimizer", 2),

@@ -200,13 +200,13 @@ def check_refused(seam, folder):
         done = merge(seam, base_dir, adapter_dir, out)
         assert done.returncode != 0 and text in done.stderr, (text, done.stderr)
         assert os.listdir(out) == [], os.listdir(out)
-    for field, value, text in [("peft_type", "PREFIX_TUNING", "peft_type"),
+    for field, value, text in [("peft_type", "PREFIX_TUNING", "a prefix cannot be merged"),
                                ("use_dora", True, "use_dora"), ("r", 3, "must be [3, 60]")]:
         make_adapter(adapter_dir, base, 2, 4.0, ["q_proj"], False)
         with open(config) as f:
             fields = json.load(f)
         with open(config, "w") as f:
-            json.dump({**fields, field: value}, f)
+            json.dump({**fields, "num_virtual_tokens": 3, field: value}, f)
         done = merge(seam, base_dir, adapter_dir, out)
         assert done.returncode != 0 and text in done.stderr, (text, done.stderr)
     make_adapter(adapter_dir, base, 2, 4.0, ["q_proj"], False)

@@ -69,8 +69,8 @@ typedef struct op_case {
 /* Outputs y of a product with a LoRA share of 1e-3 beside values near 1, and y without it. */
 void linear_small_share(run *r);
 
-extern const op_case linear_cases[], attention_cases[], row_cases[];
-extern const size_t linear_case_count, attention_case_count, row_case_count;
+extern const op_case linear_cases[], attention_cases[], prefix_cases[], row_cases[];
+extern const size_t linear_case_count, attention_case_count, prefix_case_count, row_case_count;
 /* Of backends created with fp8. */
 extern const op_case fp8_cases[];
 extern const size_t fp8_case_count;

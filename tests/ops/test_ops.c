@@ -350,6 +350,7 @@ int main(int argc, char **argv) {
     (void)printf("%s\n", seam_backend_describe(backend));
     check_table(linear_cases, linear_case_count, backend, others, ref);
     check_table(attention_cases, attention_case_count, backend, others, ref);
+    check_table(prefix_cases, prefix_case_count, backend, others, ref);
     check_table(row_cases, row_case_count, backend, others, ref);
     for (size_t i = 0; i < attention_case_count; i++) {
         if (attention_cases[i].size[4] > 0) { /* more than one sequence */

@@ -26,9 +26,12 @@ def logits_of(model, ids):
 
 def check(seam, folder, name, rslora):
     base = os.path.join(folder, name)
+    plain = check_model.load_base(base)
+    projections = {n.rsplit(".", 1)[-1] for n, _ in plain.named_modules()}
+    projections &= set(check_model.PROJECTIONS)
     config = peft.LoraConfig(r=6, lora_alpha=9, use_rslora=rslora, task_type="CAUSAL_LM",
-                             target_modules=check_model.PROJECTIONS)
-    model = peft.get_peft_model(check_model.load_base(base), config)
+                             target_modules=sorted(projections))
+    model = peft.get_peft_model(plain, config)
     with torch.no_grad():
         for key, p in model.named_parameters():
             if p.requires_grad:
@@ -53,7 +56,7 @@ def main():
     ok = True
     with tempfile.TemporaryDirectory() as folder:
         maker = os.path.join(check_model.HERE, "make_tiny_models.py")
-        names = ["tiny-d20", "tiny-d64", "tiny-sharded"]
+        names = ["tiny-d20", "tiny-d64", "tiny-sharded", "tiny-qwen2", "tiny-phi3-su"]
         subprocess.run([sys.executable, maker, folder, *names], check=True)
         for name in names:
             for rslora in (False, True):

@@ -8,7 +8,8 @@ whose ids must be those of generate() and of a forward pass without a cache) and
 SEAM_MODEL names SmolLM2's GGUF directory and the shared data are there, SmolLM2 on GSM8K rows: the loss of every step, every
 LoRA gradient of step 0, and after training the logits of Seam's exported adapter loaded by peft.
 
-One more run each has rsLoRA and dropout: peft's dropout modules are replaced by one with the masks
+One more run each has prefix tuning, whose parameters peft holds as `prompt_embeddings`, and one rsLoRA
+and dropout: peft's dropout modules are replaced by one with the masks
 of ops.h, computed in NumPy, since torch draws others.
 
 f32: losses, every gradient and the logits within 1e-4 of transformers + peft in f32.
@@ -51,6 +52,7 @@ GENERATED = 48
 # transformers refuses the first one's sizes; the others repeat the first, in other files.
 UNLIKE = ("tiny-d20-tied", "tiny-f16", "tiny-sharded", "tiny-d64-untied")
 RANK, ALPHA, DROPOUT = 8, 2.0, 0.25
+PREFIX, PREFIX_TOKENS = "prefix", 30  # PREFIX in place of LoRA's targets
 LR, BETAS, EPS, DECAY, CLIP = 1e-3, (0.9, 0.999), 1e-8, 0.01, 1.0
 BOUNDS = {"f32": 1e-4, "bf16": 2e-2}
 
@@ -103,7 +105,18 @@ class CountedDropout(torch.nn.Module):
         return x * kept * (65536 / (65536 - self.threshold))
 
 
+def prefixed(model):
+    config = peft.PrefixTuningConfig(num_virtual_tokens=PREFIX_TOKENS, task_type="CAUSAL_LM")
+    model = peft.get_peft_model(load_base(model), config)
+    weight = model.prompt_encoder["default"].embedding.weight
+    with torch.no_grad():
+        weight.copy_(torch.from_numpy(synthetic_model.tensor("prompt_embeddings", weight.shape)))
+    return model, {"prompt_embeddings": weight}
+
+
 def adapted(model, targets, dropped=False, now=None):
+    if targets == PREFIX:
+        return prefixed(model)
     config = peft.LoraConfig(
         r=RANK, lora_alpha=ALPHA, lora_dropout=DROPOUT if dropped else 0.0, use_rslora=dropped,
         bias="none", task_type="CAUSAL_LM",
@@ -171,7 +184,8 @@ def autocast_error(model_dir, targets, step, expected):
 
 def run_seam(run_model, model_dir, kind, targets, steps, out_dir, dropped=False):
     text = {
-        "lora": [RANK, ALPHA, targets, *((1, DROPOUT) if dropped else (0, 0))],
+        "lora": [0, 0, 0, 0, 0, PREFIX_TOKENS] if targets == PREFIX else
+                [RANK, ALPHA, targets, *((1, DROPOUT) if dropped else (0, 0)), 0],
         "optimizer": [LR, *BETAS, EPS, DECAY, CLIP],
         "lengths": [[len(s) for s in sequences] for sequences, _ in steps],
         "prompts": [prompts for _, prompts in steps],
@@ -203,12 +217,11 @@ def gradient_errors(got, expected):
 
 def export_error(model_dir, out_dir, ids):
     """Of Seam's logits against peft with Seam's files, relative to the largest logit."""
-    model = peft.PeftModel.from_pretrained(load_base(model_dir), out_dir).eval()
+    text = torch.tensor([ids])
     with torch.no_grad():
-        expected = model(input_ids=torch.tensor([ids])).logits[0].numpy()
-        without = model.base_model.model
-        with model.disable_adapter():
-            base = without(input_ids=torch.tensor([ids])).logits[0].numpy()
+        base = load_base(model_dir)(input_ids=text).logits[0].numpy()
+        model = peft.PeftModel.from_pretrained(load_base(model_dir), out_dir).eval()
+        expected = model(input_ids=text).logits[0].numpy()
     got = np.fromfile(os.path.join(out_dir, "logits.f32"), "<f4").reshape(expected.shape)
     largest = np.abs(expected).max()
     assert np.abs(base - expected).max() > 1e-2 * largest, "the adapter changed nothing"
@@ -325,6 +338,10 @@ def check_tiny(kinds, run_model):
                 label = f"{name} targets {targets:#x}"
                 steps = tiny_steps(config["vocab_size"])
                 ok = check(kinds, run_model, label, model_dir, targets, steps) and ok
+            # A prefix is refused with windows and with LongRoPE.
+            if config["model_type"] != "phi3" and not config.get("use_sliding_window"):
+                label = f"{name} prefix of {PREFIX_TOKENS} tokens"
+                ok = check(kinds, run_model, label, model_dir, PREFIX, steps) and ok
             if "f32" in kinds:
                 targets = TARGETS[config["model_type"]][0]
                 label = f"{name} rslora, dropout {DROPOUT}"

@@ -44,6 +44,8 @@ def tensor(name, shape):
         return fill(name, count, 1.0 / np.sqrt(shape[-1])).reshape(shape)
     if "lora_B" in name:
         return fill(name, count, 0.1).reshape(shape)
+    if "prompt_embeddings" in name:
+        return fill(name, count, 1.0).reshape(shape)
     if "norm" in name:
         values = np.float32(1) + fill(name, count, 0.2)
     elif "embed_tokens" in name:

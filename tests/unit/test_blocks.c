@@ -151,6 +151,11 @@ static void test_backward__lora_on_some__equals_finite_differences(void **state)
         .rank = 2, .alpha = 2, .targets = SEAM_LORA_O | SEAM_LORA_DOWN, .seed = 1});
 }
 
+static void test_backward__prefix__equals_finite_differences(void **state) {
+    (void)state;
+    gradient_check(&(seam_lora_config){.prefix_tokens = 3, .seed = 1});
+}
+
 /* Loss of an input of the blocks, given in double, from the reference's own memory. */
 static double loss_of_input(fixture *f, seam_adapter *adapter, const double *input) {
     seam_test_engine *e = &f->engine;
@@ -488,8 +493,12 @@ static void test_cached__prompt_then_single_rows__equals_full_forward(void **sta
             }
         }
         seam_adapter *adapter = adapter_synthetic(&f, &lora);
+        seam_adapter *prefix =
+            adapter_synthetic(&f, &(seam_lora_config){.prefix_tokens = 3, .seed = 7});
         cache_check(&f, NULL, bounds[b]);
         cache_check(&f, adapter, bounds[b]);
+        cache_check(&f, prefix, bounds[b]);
+        seam_adapter_destroy(prefix);
         seam_adapter_destroy(adapter);
         seam_test_engine_close(&f.engine);
     }
@@ -563,6 +572,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_backward__lora_on_all__equals_finite_differences),
         cmocka_unit_test(test_backward__lora_on_some__equals_finite_differences),
+        cmocka_unit_test(test_backward__prefix__equals_finite_differences),
         cmocka_unit_test(test_head_row_losses__more_rows_than_a_chunk__softmax_of_logits),
         cmocka_unit_test(test_backward__input__equals_finite_differences),
         cmocka_unit_test(test_adapters__interleaved__end_with_the_bits_of_running_alone),

@@ -127,6 +127,11 @@ SEAM_ON_GPU static void test_plan__codecs_ranks_targets__is_what_is_taken(void *
                 plan_check(f, &config);
             }
         }
+        seam_session_config config = config_of(f, codecs[c]);
+        config.lora = (seam_lora_config){.prefix_tokens = 7};
+        config.codec.cache_bytes_max = 1 << 16;
+        config.codec.cache_format = 1;
+        plan_check(f, &config);
     }
 }
 

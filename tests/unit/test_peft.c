@@ -43,7 +43,8 @@ typedef struct fixture {
     seam_peft_files files; /* export of adapter */
 } fixture;
 
-static void fixture_open(fixture *f, uint32_t layer_begin, uint32_t layer_end) {
+static void fixture_open_with(fixture *f, const seam_lora_config *own, uint32_t layer_begin,
+                              uint32_t layer_end) {
     memset(f, 0, sizeof *f);
     const seam_backend_options options = {.device = "ref", .act = SEAM_F64};
     const seam_tensor_source source = seam_synthetic_source(&config);
@@ -54,13 +55,17 @@ static void fixture_open(fixture *f, uint32_t layer_begin, uint32_t layer_end) {
     seam_test_check(
         seam_blocks_create_from(&f->blocks, f->backend, &source, layer_begin, layer_end, &err),
         "blocks", &err);
-    seam_lora_config other = lora;
+    seam_lora_config other = *own;
     other.seed = 4;
-    seam_test_check(seam_adapter_create(&f->adapter, f->blocks, &lora, &err), "adapter", &err);
+    seam_test_check(seam_adapter_create(&f->adapter, f->blocks, own, &err), "adapter", &err);
     seam_test_check(seam_adapter_create(&f->other, f->blocks, &other, &err), "adapter", &err);
     seam_test_check(seam_synthetic_adapter(f->adapter, f->stream), "adapter", NULL);
     seam_test_check(seam_peft_export(&f->files, f->adapter, f->stream, "some/model", &err),
                     "export", &err);
+}
+
+static void fixture_open(fixture *f, uint32_t layer_begin, uint32_t layer_end) {
+    fixture_open_with(f, &lora, layer_begin, layer_end);
 }
 
 static void fixture_close(fixture *f) {
@@ -89,6 +94,24 @@ static void test_import__own_export__gives_the_same_bits(void **state) {
         assert_int_equal(hash_of(&f, f.adapter), hash_of(&f, f.other));
         fixture_close(&f);
     }
+}
+
+static const seam_lora_config prefix = {.prefix_tokens = 5, .seed = 3};
+
+static void test_import__own_prefix__gives_the_same_bits(void **state) {
+    (void)state;
+    fixture f;
+    fixture_open_with(&f, &prefix, 0, 3);
+    seam_error err = {.status = SEAM_OK};
+    seam_lora_config read = {0};
+    seam_test_check(seam_peft_read_config(&read, f.files.config, f.files.config_bytes, &err),
+                    "config", &err);
+    assert_int_equal(read.prefix_tokens, prefix.prefix_tokens);
+    assert_int_equal(read.rank, 0);
+    assert_int_not_equal(hash_of(&f, f.adapter), hash_of(&f, f.other));
+    seam_test_check(seam_peft_import(f.other, f.stream, &f.files, &err), "import", &err);
+    assert_int_equal(hash_of(&f, f.adapter), hash_of(&f, f.other));
+    fixture_close(&f);
 }
 
 static void test_read_config__own_export__has_rank_alpha_targets(void **state) {
@@ -212,6 +235,61 @@ static void test_import__wrong_config__names_the_field(void **state) {
     fixture_close(&f);
 }
 
+static void test_import__wrong_prefix_config__names_the_field(void **state) {
+    (void)state;
+#define PREFIX "{\"peft_type\":\"PREFIX_TUNING\","
+    static const struct {
+        const char *json;
+        seam_status st;
+        const char *word;
+    } configs[] = {
+        {PREFIX "\"num_virtual_tokens\":4}", SEAM_E_FORMAT, "num_virtual_tokens: is 4"},
+        {PREFIX "\"num_virtual_tokens\":0}", SEAM_E_FORMAT, "num_virtual_tokens"},
+        {PREFIX "\"num_virtual_tokens\":5,\"prefix_projection\":true}", SEAM_E_UNIMPLEMENTED,
+         "prefix_projection"},
+        {PREFIX "\"num_virtual_tokens\":5,\"num_transformer_submodules\":2}", SEAM_E_UNIMPLEMENTED,
+         "num_transformer_submodules"},
+        {PREFIX "\"num_virtual_tokens\":5,\"num_layers\":4}", SEAM_E_FORMAT, "num_layers: is 4"},
+        {PREFIX "\"num_virtual_tokens\":5,\"token_dim\":8}", SEAM_E_FORMAT, "token_dim: is 8"},
+        {PREFIX "\"num_virtual_tokens\":5,\"num_attention_heads\":2}", SEAM_E_FORMAT,
+         "num_attention_heads: is 2"},
+        {HEAD REST, SEAM_E_FORMAT, "peft_type: is LORA"},
+    };
+    fixture f;
+    fixture_open_with(&f, &prefix, 0, 3);
+    for (size_t i = 0; i < sizeof configs / sizeof configs[0]; i++) {
+        seam_peft_files files = f.files;
+        char text[256];
+        (void)snprintf(text, sizeof text, "%s", configs[i].json);
+        files.config = (uint8_t *)text;
+        files.config_bytes = strlen(text);
+        assert_refused(&f, &files, configs[i].st, configs[i].word);
+    }
+    seam_peft_files cut = f.files;
+    for (cut.weights_bytes = 0; cut.weights_bytes < f.files.weights_bytes; cut.weights_bytes += 7) {
+        assert_refused(&f, &cut, SEAM_E_FORMAT, SEAM_PEFT_WEIGHTS_NAME);
+    }
+    fixture_close(&f);
+}
+
+/* Layers 1..2 of a prefix are no adapter of PEFT's; both kinds at once are none of anyone's. */
+static void test_adapter_create__bad_prefix__is_refused(void **state) {
+    (void)state;
+    fixture f;
+    fixture_open(&f, 1, 3);
+    seam_adapter *adapter = NULL;
+    seam_error err = {.status = SEAM_OK};
+    seam_lora_config bad = prefix;
+    assert_int_equal(seam_adapter_create(&adapter, f.blocks, &bad, &err), SEAM_E_UNIMPLEMENTED);
+    bad.rank = 2;
+    assert_int_equal(seam_adapter_create(&adapter, f.blocks, &bad, &err), SEAM_E_ARG);
+    bad = prefix;
+    bad.prefix_tokens = 16; /* the whole context */
+    assert_int_equal(seam_adapter_create(&adapter, f.blocks, &bad, &err), SEAM_E_ARG);
+    assert_non_null(strstr(err.text, "prefix.virtual_tokens"));
+    fixture_close(&f);
+}
+
 static void test_export__memory_ends_anywhere__is_an_error(void **state) {
     (void)state;
     fixture f;
@@ -233,6 +311,9 @@ static void test_export__memory_ends_anywhere__is_an_error(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_import__own_export__gives_the_same_bits),
+        cmocka_unit_test(test_import__own_prefix__gives_the_same_bits),
+        cmocka_unit_test(test_import__wrong_prefix_config__names_the_field),
+        cmocka_unit_test(test_adapter_create__bad_prefix__is_refused),
         cmocka_unit_test(test_read_config__own_export__has_rank_alpha_targets),
         cmocka_unit_test(test_import__every_truncation__is_refused),
         cmocka_unit_test(test_import__wrong_weights__names_the_tensor),

@@ -161,6 +161,7 @@ static void test_recompute__any_targets__same_bits(void **state) {
             lora.dropout = t % 2 == 0 ? 0.25f : 0.0f;
             bits_check(&engine, &lora);
         }
+        bits_check(&engine, &(seam_lora_config){.prefix_tokens = 5, .seed = 3});
         seam_test_engine_close(&engine);
     }
 }
