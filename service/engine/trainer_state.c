@@ -42,8 +42,8 @@ seam_status seam_trainer_state_bytes_max(size_t *ret_bytes, const seam_session_c
     seam_memory_plan plan = {0};
     SEAM_TRY(seam_memory_plan_training(&plan, &blocks, &acts));
     const uint64_t moments = plan.device[SEAM_MEMORY_MOMENTS] + plan.host[SEAM_MEMORY_MOMENTS];
-    const uint64_t tensors =
-        (uint64_t)(blocks.layer_end - blocks.layer_begin) * SEAM_LORA_TARGETS * 2 * KINDS;
+    const uint64_t tensors = /* with prefixes */
+        (uint64_t)(blocks.layer_end - blocks.layer_begin) * (SEAM_LORA_TARGETS + 1) * 2 * KINDS;
     const uint64_t widths = seam_session_config_width_count(config);
     *ret_bytes = (size_t)(moments / 2 * KINDS + (tensors + 8) * HEADER_ENTRY_BYTES + 64 * widths +
                           SESSION_HEAD_BYTES + 4096);

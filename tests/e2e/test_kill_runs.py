@@ -34,6 +34,7 @@ CODECS = {
     "micros": ["--codec", "amaq", "--rows-max", "64", "--entropy", "rans"],
     "dictionary": ["--codec", "affine", "--dictionary", "on"],
     "token": ["--codec", "amaq", "--granularity", "token", "--bits-lr", "0.1"],
+    "prefix": ["--codec", "amaq", "--prefix-tokens", "5"],
     "rate": ["--codec", "amaq", "--rate", "auto"],
 }
 
@@ -122,7 +123,8 @@ class Case:
 
     def command(self, out, codec):
         return ["--model", self.model, "--data", self.rows, "--out", out, "--steps", STEPS,
-                "--batch", 6, "--rank", 4, "--lr", "1e-2", "--save-every", 10, "--quiet",
+                "--batch", 6, *([] if codec == "prefix" else ["--rank", 4]), "--lr", "1e-2",
+                "--save-every", 10, "--quiet",
                 "--server", self.server.address, "--server-name", "localhost", "--ca",
                 self.tls["ca.pem"], "--cert", self.tls["client.pem"], "--key",
                 self.tls["client.key"], "--reconnect", 60, *CODECS[codec]]
