@@ -21,8 +21,9 @@
 #include "try.h"
 #include "use_session.h"
 
-#define EXAMPLES_MAX 12
-#define MICROS_MAX   64
+#define EXAMPLES_MAX  12
+#define MICROS_MAX    64
+#define DEPTH_DEFAULT 2 /* the server works on one while the client is at the head of another */
 
 typedef struct training {
     seam_train_options o;
@@ -163,6 +164,23 @@ static seam_status data_open(training *t, seam_error *err) {
     return SEAM_OK;
 }
 
+/* A server without room for the activations of two micro-batches has it for one. */
+static seam_status session_create(training *t, seam_session_options *options, seam_error *err) {
+    const seam_train_options *const o = &t->o;
+    const bool exact = o->gate_signal != NULL && strcmp(o->gate_signal, "exact") == 0;
+    const uint32_t fitting = exact || !o->elide_input_gradient ? 1 : DEPTH_DEFAULT;
+    const uint32_t depth = o->pipeline_depth != 0 ? o->pipeline_depth : fitting;
+    const uint32_t micros = options->micros_per_step_max;
+    options->pipeline_depth = depth < micros ? depth : micros;
+    seam_status st = seam_session_create(&t->session, t->client, options, err);
+    if (st == SEAM_E_LIMIT && o->pipeline_depth == 0 && options->pipeline_depth > 1) {
+        seam_progress_note(&t->progress, "one micro-batch at a time: %s", err->text);
+        options->pipeline_depth = 1;
+        st = seam_session_create(&t->session, t->client, options, err);
+    }
+    return st;
+}
+
 /* A new session; its journal begins when all that can be refused has passed. */
 static seam_status session_make(training *t, seam_error *err) {
     const seam_train_options *const o = &t->o;
@@ -177,7 +195,7 @@ static seam_status session_make(training *t, seam_error *err) {
     options.rows_per_micro_max = rows_needed < o->rows_max ? (uint32_t)rows_needed : o->rows_max;
     options.sequences_per_micro_max = o->batch;
     options.micros_per_step_max = seam_batcher_micros_max(t->batcher);
-    SEAM_TRY(seam_session_create(&t->session, t->client, &options, err));
+    SEAM_TRY(session_create(t, &options, err));
     if (o->adapter != NULL) {
         SEAM_TRY(seam_session_import(t->session, o->adapter, NULL, err));
     }

@@ -45,6 +45,10 @@ seam_status seam_session_create(seam_session **ret_session, seam_client *client,
     if (r->session == NULL || r->session_secret.len != SEAM_SECRET_BYTES) {
         st = seam_error_set(err, SEAM_E_FORMAT, "CreateSession: session or secret is missing");
     } else {
+        const Seam__V1__SessionConfig *const made = r->session->config;
+        if (made == NULL || made->limits == NULL || made->limits->pipeline_depth == 0) {
+            core.pipeline_depth = 1; /* a server that knows none */
+        }
         st = session_start(ret_session, client, r->session, r->session_secret.data, &core, err);
     }
     protobuf_c_message_free_unpacked(message, NULL);
@@ -212,6 +216,10 @@ const char *seam_session_id(const seam_session *session) {
 
 const uint8_t *seam_session_secret(const seam_session *session) {
     return session->secret;
+}
+
+uint32_t seam_session_pipeline_depth(const seam_session *session) {
+    return session != NULL ? session->config.pipeline_depth : 0;
 }
 
 uint32_t seam_session_channels(const seam_session *session) {

@@ -79,7 +79,7 @@ typedef struct seam_core_config {
     bool rate_auto;
     seam_rate_config rate;
     uint32_t lag_steps;
-    uint32_t rows_max, sequences_max, micros_max;
+    uint32_t rows_max, sequences_max, micros_max, pipeline_depth;
 } seam_core_config;
 
 /* One micro-batch of the step in flight. */
@@ -93,6 +93,9 @@ typedef struct seam_micro_state {
     seam_buffer row_gates, row_gates_out; /* uint32_t: seam_coder_tensor's; codec amaq_token */
     seam_buffer sample_ids;               /* uint64_t, or empty */
     seam_buffer sent[2]; /* frames of fwd_in and bwd_out, one after another; empty: not encoded */
+    bool is_sent[2];     /* once, on whatever stream */
+    seam_buffer came;    /* frames of fwd_out that came before somebody waited for them */
+    bool has_come;       /* all of them */
 } seam_micro_state;
 
 struct seam_session {
@@ -132,7 +135,8 @@ struct seam_session {
 
     /* Step in flight. */
     bool step_open;
-    uint32_t micro_count, micro_next; /* micro_next: whose forward is due */
+    uint32_t micro_count, micro_next; /* micro_next: whose forward or backward is due */
+    uint32_t ahead, forward_next;     /* forward_next: whose forward begins next */
     bool backward_due;                /* forward of micro_next is done */
     uint64_t labelled_total;
     seam_micro_state *micros; /* (micros_max) */
@@ -141,7 +145,7 @@ struct seam_session {
     seam_buffer proposal;     /* packed AllocPropose not yet answered; empty: none */
     seam_buffer answers;      /* AllocAck, AllocNack of the step's begin: u32 count, bytes, ... */
     seam_buffer answers_next; /* those that the next step's begin will bring */
-    bool begin_sent, backward_sent; /* of this step; of micro_next */
+    bool begin_sent;          /* of this step */
     bool commit_done;
     bool net_failed; /* the last error came from the stream, not from its bytes */
     seam_transport_counts step_start;
@@ -163,6 +167,7 @@ struct seam_session {
 
     /* Reception of one tensor. */
     bool rx_active, rx_wanted; /* wanted: decode, not only digest */
+    bool rx_stored;            /* nobody waits for it yet: its frames are kept */
     bool rx_signal_due;        /* bwd_in of an answer has come, the gate signal behind it has not */
     uint64_t rx_payload_bytes;
     seam_tensor_rx rx;
@@ -226,8 +231,10 @@ uint32_t seam_site_idx(const seam_session *session, uint16_t site_id); /* site_c
 /* link.c */
 typedef enum seam_goal {
     SEAM_GOAL_BEGIN,    /* StepBegin has been sent */
-    SEAM_GOAL_FORWARD,  /* the reply of the micro-batch has come */
-    SEAM_GOAL_BACKWARD, /* the backward tensor has been sent; with bwd_in: its answer has come */
+    SEAM_GOAL_SENT,     /* the forward tensors begun so far have been sent */
+    SEAM_GOAL_FORWARD,  /* the reply of micro_next has come */
+    SEAM_GOAL_BACKWARD, /* the backward tensor of micro_next has been sent; with bwd_in: its answer
+                           has come */
     SEAM_GOAL_COMMIT,   /* the commit has come */
     SEAM_GOAL_ATTACHED, /* the stream stands and no step is in flight */
 } seam_goal;
@@ -260,6 +267,8 @@ seam_status seam_state_load_decisions(seam_session *session, seam_buffer *bytes)
 
 /* receive.c: the next message of the Train stream. */
 seam_status seam_receive_one(seam_session *session, seam_error *err);
+/* The forward reply of micro_next that has come before, into session->y. */
+seam_status seam_receive_stored(seam_session *session, seam_error *err);
 
 /* tensor_io.c */
 typedef struct seam_tensor_args {

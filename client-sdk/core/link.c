@@ -18,7 +18,7 @@
 #define NAP_MS 50u /* a cancel is seen this soon while backing off */
 
 static bool goal_reached(const seam_session *s, seam_goal goal);
-static seam_status turn(seam_session *s, bool receive_only, seam_error *err);
+static seam_status turn(seam_session *s, seam_error *err);
 static seam_status act(seam_session *s, const seam_client_action *action, seam_error *err);
 static seam_status failed(seam_session *s, seam_error *err);
 static seam_status stream_connect(seam_session *s, seam_error *err);
@@ -36,7 +36,7 @@ seam_status seam_link_drive(seam_session *session, seam_goal goal, seam_error *e
     session->drive_begin_seconds = seam_now_seconds();
     seam_status st = SEAM_OK;
     while (st == SEAM_OK && !goal_reached(session, goal)) {
-        st = turn(session, false, err);
+        st = turn(session, err);
     }
     session->link_seconds += seam_now_seconds() - session->drive_begin_seconds;
     session->drive_begin_seconds = 0.0;
@@ -47,7 +47,7 @@ seam_status seam_link_await_alloc(seam_session *session, uint64_t step, seam_err
     const seam_alloc *alloc = NULL;
     seam_status st = seam_site_alloc_at(&alloc, session->site_in, step);
     while (st == SEAM_E_STATE) {
-        SEAM_TRY(turn(session, true, err));
+        SEAM_TRY(turn(session, err));
         st = seam_site_alloc_at(&alloc, session->site_in, step);
     }
     return st;
@@ -71,10 +71,12 @@ static bool goal_reached(const seam_session *s, seam_goal goal) {
     switch (goal) {
     case SEAM_GOAL_BEGIN:
         return s->begin_sent;
+    case SEAM_GOAL_SENT:
+        return s->micros[s->forward_next - 1].is_sent[0]; /* they go in order */
     case SEAM_GOAL_FORWARD:
         return s->y_received;
     case SEAM_GOAL_BACKWARD:
-        return s->backward_sent &&
+        return s->micros[s->micro_next].is_sent[1] &&
                (!seam_codec_plan_has_input_gradient(&s->config.codec) || s->dx_received);
     case SEAM_GOAL_COMMIT:
         return s->commit_done;
@@ -84,14 +86,20 @@ static bool goal_reached(const seam_session *s, seam_goal goal) {
     return true;
 }
 
-/* One action of the machine.  receive_only: a forward tensor that is due waits for a message
- * first, because it cannot be encoded before an answer comes. */
-static seam_status turn(seam_session *s, bool receive_only, seam_error *err) {
+/* A tensor that the machine would send and the caller has not given yet. */
+static bool is_unknown(const seam_session *s, const seam_client_action *action) {
+    const bool forward = action->kind == SEAM_CLIENT_SEND_FORWARD;
+    return (forward || action->kind == SEAM_CLIENT_SEND_BACKWARD) &&
+           s->micros[action->micro].sent[forward ? 0 : 1].count == 0;
+}
+
+/* One action of the machine.  What cannot be sent yet waits for messages: for an answer that it is
+ * encoded by, or because the caller waits for one. */
+static seam_status turn(seam_session *s, seam_error *err) {
     SEAM_TRY(seam_session_check_cancel(s, err));
     seam_client_action action;
     seam_client_proto_next(&action, &s->proto, seam_now_ms());
-    if (receive_only && action.kind == SEAM_CLIENT_SEND_FORWARD &&
-        s->micros[action.micro].sent[0].count == 0) {
+    if (is_unknown(s, &action)) {
         action.kind = SEAM_CLIENT_RECEIVE;
     }
     seam_error local = {0};
@@ -111,6 +119,14 @@ static seam_status turn(seam_session *s, bool receive_only, seam_error *err) {
                                         : seam_error_set(err, local.status, "%s", local.text);
 }
 
+/* The record of a commit, before the next step. */
+static seam_status record_flush(seam_session *s, seam_error *err) {
+    const uint64_t begin_ns = seam_trace_begin(s->trace);
+    SEAM_TRY(seam_step_record(s, err));
+    seam_session_span_end(s, "record", SEAM_TRACE_NO_MICRO, begin_ns);
+    return SEAM_OK;
+}
+
 static seam_status act(seam_session *s, const seam_client_action *action, seam_error *err) {
     switch (action->kind) {
     case SEAM_CLIENT_CONNECT:
@@ -125,10 +141,11 @@ static seam_status act(seam_session *s, const seam_client_action *action, seam_e
         break;
     case SEAM_CLIENT_SEND_FORWARD:
         SEAM_TRY(tensor_send(s, action->micro, &s->micros[action->micro].sent[0], err));
+        s->micros[action->micro].is_sent[0] = true;
         break;
     case SEAM_CLIENT_SEND_BACKWARD:
         SEAM_TRY(tensor_send(s, action->micro, &s->micros[action->micro].sent[1], err));
-        s->backward_sent = s->backward_sent || action->micro == s->micro_next;
+        s->micros[action->micro].is_sent[1] = true;
         break;
     case SEAM_CLIENT_RECEIVE:
         return seam_receive_one(s, err);
@@ -141,7 +158,7 @@ static seam_status act(seam_session *s, const seam_client_action *action, seam_e
     case SEAM_CLIENT_RESTORE:
         return step_restart(s, action, err);
     case SEAM_CLIENT_JOURNAL:
-        SEAM_TRY(seam_step_record(s, err));
+        SEAM_TRY(record_flush(s, err));
         seam_client_proto_journaled(&s->proto);
         s->commit_done = true;
         return SEAM_OK;
@@ -319,5 +336,9 @@ static seam_status step_restart(seam_session *s, const seam_client_action *actio
     }
     seam_client_proto_restored(&s->proto, committed, seam_now_ms());
     memset(s->gate_sums, 0, s->width_count * sizeof *s->gate_sums);
-    return seam_client_proto_begin_step(&s->proto, committed, s->micro_count, seam_now_ms(), err);
+    const seam_begin_step_args begin = {.step = committed,
+                                        .micro_count = s->micro_count,
+                                        .ahead = s->ahead,
+                                        .now_ms = seam_now_ms()};
+    return seam_client_proto_begin_step(&s->proto, &begin, err);
 }

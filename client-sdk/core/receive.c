@@ -22,6 +22,8 @@ static seam_status frame_take(seam_session *s, const uint8_t *frame, size_t fram
                               seam_error *err);
 static seam_status reception_begin(seam_session *s, const seam_frame_header *header,
                                    seam_error *err);
+static void forward_begin(seam_session *s, uint32_t micro);
+static void forward_end(seam_session *s, const seam_frame_header *header);
 static seam_status chunk_take(seam_session *s, const seam_frame_header *header,
                               const uint8_t *payload, seam_error *err);
 static seam_status reception_end(seam_session *s, const seam_frame_header *header, seam_error *err);
@@ -200,7 +202,11 @@ static seam_status frame_take(seam_session *s, const uint8_t *frame, size_t fram
     }
     bool complete = false;
     SEAM_TRY(seam_tensor_rx_add(&complete, &s->rx, &header, seam_frame_crc(frame), err));
-    if (s->rx_wanted) {
+    if (s->rx_wanted && s->rx_stored) {
+        if (seam_buffer_add(&s->micros[header.micro].came, frame, frame_bytes) != SEAM_OK) {
+            return seam_error_set(err, SEAM_E_MEMORY, "out of memory");
+        }
+    } else if (s->rx_wanted) {
         SEAM_TRY(chunk_take(s, &header, payload, err));
     }
     return complete ? reception_end(s, &header, err) : SEAM_OK;
@@ -249,11 +255,47 @@ static seam_status reception_begin(seam_session *s, const seam_frame_header *hea
     s->rx_active = true;
     s->rx_payload_bytes = 0;
     s->rx_wanted = seam_client_proto_awaits(&s->proto, answer_key(s, header));
-    if (!signal) { /* which may be of a micro-batch that the caller has left behind */
-        s->rx_wanted = s->rx_wanted && header->micro == s->micro_next &&
-                       (!forward || (s->y != NULL && !s->y_received));
+    s->rx_stored = false;
+    if (forward) {
+        forward_begin(s, header->micro);
+    } else if (!signal) { /* which may be of a micro-batch that the caller has left behind */
+        s->rx_wanted = s->rx_wanted && header->micro == s->micro_next;
     }
     return SEAM_OK;
+}
+
+/* A forward reply: to who waits for it, kept for who will, or known already. */
+static void forward_begin(seam_session *s, uint32_t micro) {
+    const bool due = micro > s->micro_next || (micro == s->micro_next && !s->backward_due);
+    const bool awaited = micro == s->micro_next && s->y != NULL && !s->y_received;
+    s->rx_wanted = s->rx_wanted && due && !s->micros[micro].has_come;
+    s->rx_stored = s->rx_wanted && !awaited;
+    s->micros[micro].came.count = s->rx_stored ? 0 : s->micros[micro].came.count;
+}
+
+seam_status seam_receive_stored(seam_session *session, seam_error *err) {
+    seam_session *const s = session;
+    const seam_buffer *const came = &s->micros[s->micro_next].came;
+    seam_frame_header header = {0};
+    s->rx_payload_bytes = 0;
+    for (size_t at = 0; at < came->count;) {
+        const size_t frame_bytes = seam_frame_bytes_at(came, at);
+        const uint8_t *payload = NULL;
+        SEAM_TRY(seam_frame_open(&header, &payload, came->data + at, frame_bytes, err));
+        SEAM_TRY(chunk_take(s, &header, payload, err));
+        at += frame_bytes;
+    }
+    forward_end(s, &header);
+    return SEAM_OK;
+}
+
+/* All of a forward reply has been decoded. */
+static void forward_end(seam_session *s, const seam_frame_header *header) {
+    seam_site_row *const row = &s->sites[s->fwd_out];
+    row->payload_bytes += s->rx_payload_bytes;
+    seam_coder_commit(row->coder);
+    seam_site_row_count(row, header->rows, header->alloc_version, header->alloc_bits_total);
+    s->y_received = true;
 }
 
 static seam_status chunk_take(seam_session *s, const seam_frame_header *header,
@@ -309,15 +351,19 @@ static seam_status reception_end(seam_session *s, const seam_frame_header *heade
         return SEAM_OK;
     }
     s->lost_since_ms = 0;
-    seam_site_row *const row = &s->sites[forward ? s->fwd_out : s->bwd_in];
+    if (s->rx_stored) {
+        s->micros[header->micro].has_come = true;
+        return SEAM_OK;
+    }
+    if (forward) {
+        forward_end(s, header);
+        return SEAM_OK;
+    }
+    seam_site_row *const row = &s->sites[s->bwd_in];
     row->payload_bytes += s->rx_payload_bytes;
     if (!signal) {
         seam_coder_commit(row->coder);
         seam_site_row_count(row, header->rows, header->alloc_version, header->alloc_bits_total);
-    }
-    if (forward) {
-        s->y_received = true;
-        return SEAM_OK;
     }
     if (!s->rx_signal_due) {
         s->dx_received = header->micro == s->micro_next;

@@ -74,6 +74,7 @@ seam_status seam_config_from_options(seam_config_message *ret_message, seam_core
     m->limits.rows_per_micro_max = or_u32(options->rows_per_micro_max, ROWS_DEFAULT);
     m->limits.sequences_per_micro_max = or_u32(options->sequences_per_micro_max, SEQUENCES_DEFAULT);
     m->limits.micros_per_step_max = or_u32(options->micros_per_step_max, 1);
+    m->limits.pipeline_depth = or_u32(options->pipeline_depth, 1);
     SEAM_TRY(training_fill(m, options, err));
     SEAM_TRY(codec_fill(m, options, err));
     SEAM_TRY(seam_config_from_message(ret_core, &m->config, err));
@@ -125,7 +126,7 @@ seam_status seam_config_from_message(seam_core_config *ret_core,
     const Seam__V1__Limits *const limits = message->limits;
     if (limits->rows_per_micro_max == 0 || limits->rows_per_micro_max > SEAM_ROWS_MAX ||
         limits->micros_per_step_max == 0 || limits->micros_per_step_max > SEAM_MICROS_MAX ||
-        limits->sequences_per_micro_max == 0) {
+        limits->sequences_per_micro_max == 0 || limits->pipeline_depth > SEAM_PIPELINE_DEPTH_MAX) {
         return seam_error_set(err, SEAM_E_ARG, "config.limits: out of range");
     }
     *ret_core = (seam_core_config){
@@ -136,6 +137,7 @@ seam_status seam_config_from_message(seam_core_config *ret_core,
         .rows_max = limits->rows_per_micro_max,
         .sequences_max = limits->sequences_per_micro_max,
         .micros_max = limits->micros_per_step_max,
+        .pipeline_depth = or_u32(limits->pipeline_depth, 1),
     };
     SEAM_TRY(seam_codec_plan_check(&ret_core->codec, 0, err));
     ret_core->sample_ids_needed = ret_core->codec.codec_out == SEAM_CODEC_AQSGD;
@@ -375,6 +377,7 @@ seam_status seam_session_plan(seam_session *session, const Seam__V1__Session *me
         .site_forward_reply = session->sites[session->fwd_out].id,
         .site_backward_reply = session->sites[has_signal ? session->fwd_in : session->bwd_in].id,
         .backward_reply = has_signal || seam_codec_plan_has_input_gradient(&session->config.codec),
+        .pipeline_depth = session->config.pipeline_depth,
         .give_up_ms = 0, /* link.c counts */
         .now_ms = seam_now_ms(),
     };
@@ -526,6 +529,7 @@ void seam_session_unplan(seam_session *session) {
     seam_buffer_deinit(&session->record);
     if (session->micros != NULL) {
         for (uint32_t m = 0; m < session->config.micros_max; m++) {
+            seam_buffer_deinit(&session->micros[m].came);
             seam_buffer_deinit(&session->micros[m].sent[1]);
             seam_buffer_deinit(&session->micros[m].sent[0]);
             seam_buffer_deinit(&session->micros[m].sample_ids);

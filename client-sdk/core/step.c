@@ -33,6 +33,11 @@ static void site_used(seam_session *s, uint32_t site_idx, uint32_t rows, uint64_
 
 seam_status seam_step_begin(seam_session *session, const seam_step_micro *micros,
                             uint32_t micro_count, seam_error *err) {
+    return seam_step_begin_ahead(session, micros, micro_count, 1, err);
+}
+
+seam_status seam_step_begin_ahead(seam_session *session, const seam_step_micro *micros,
+                                  uint32_t micro_count, uint32_t ahead, seam_error *err) {
     if (session == NULL || micros == NULL || micro_count == 0) {
         return seam_error_set(err, SEAM_E_ARG, "session or micros is NULL, or micro_count 0");
     }
@@ -45,6 +50,12 @@ seam_status seam_step_begin(seam_session *session, const seam_step_micro *micros
         return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
                               "training of a session whose gates or cache live in another process");
     }
+    if (ahead == 0 || ahead > s->config.pipeline_depth) {
+        return seam_error_set(err, SEAM_E_LIMIT,
+                              "ahead: %u is not in 1..%u, the session's "
+                              "pipeline_depth",
+                              ahead, s->config.pipeline_depth);
+    }
     if (micro_count > s->config.micros_max) {
         return seam_error_set(err, SEAM_E_LIMIT, "micro_count: %u, the session allows %u",
                               micro_count, s->config.micros_max);
@@ -53,7 +64,9 @@ seam_status seam_step_begin(seam_session *session, const seam_step_micro *micros
     s->step_number = step;
     s->step_begin_ns = seam_trace_begin(s->trace);
     SEAM_TRY(layout_take(s, micros, micro_count, err));
-    if (seam_client_proto_begin_step(&s->proto, step, micro_count, seam_now_ms(), err) != SEAM_OK) {
+    const seam_begin_step_args begin = {
+        .step = step, .micro_count = micro_count, .ahead = ahead, .now_ms = seam_now_ms()};
+    if (seam_client_proto_begin_step(&s->proto, &begin, err) != SEAM_OK) {
         const seam_error *const why = seam_client_proto_error(&s->proto);
         return why->status == SEAM_OK ? seam_error_set(err, SEAM_E_STATE, "no step can begin now")
                                       : seam_error_set(err, why->status, "%s", why->text);
@@ -62,7 +75,10 @@ seam_status seam_step_begin(seam_session *session, const seam_step_micro *micros
     s->step_begin_seconds = seam_now_seconds();
     s->link_seconds = 0.0;
     s->begin_sent = s->backward_due = s->commit_done = false;
-    s->micro_next = 0;
+    s->micro_next = s->forward_next = 0;
+    s->ahead = ahead;
+    s->y = NULL;
+    s->y_received = s->dx_received = false;
     s->step_start = s->client->net->counts(s->client->transport);
     s->encode_seconds = s->decode_seconds = 0.0;
     memset(s->gate_sums, 0, s->width_count * sizeof(float));
@@ -143,8 +159,18 @@ seam_status seam_step_forward(seam_session *session, float *ret_y, uint32_t micr
     if (session == NULL || ret_y == NULL || x == NULL) {
         return seam_error_set(err, SEAM_E_ARG, "session, ret_y or x is NULL");
     }
+    SEAM_TRY(seam_step_forward_begin(session, micro, x, err));
+    return seam_step_forward_end(session, ret_y, micro, err);
+}
+
+seam_status seam_step_forward_begin(seam_session *session, uint32_t micro, const float *x,
+                                    seam_error *err) {
+    if (session == NULL || x == NULL) {
+        return seam_error_set(err, SEAM_E_ARG, "session or x is NULL");
+    }
     seam_session *const s = session;
-    if (!s->step_open || s->backward_due || micro != s->micro_next || micro >= s->micro_count) {
+    if (!s->step_open || micro != s->forward_next || micro >= s->micro_count ||
+        micro >= s->micro_next + s->ahead) {
         return seam_error_set(err, SEAM_E_STATE, "forward of micro-batch %u is not due", micro);
     }
     seam_micro_state *const state = &s->micros[micro];
@@ -167,9 +193,26 @@ seam_status seam_step_forward(seam_session *session, float *ret_y, uint32_t micr
     };
     SEAM_TRY(fwd_in_encode(s, state, &args, x, err));
     SEAM_TRY(seam_step_add_spans(s, alloc));
+    s->forward_next++;
+    SEAM_TRY(seam_link_drive(s, SEAM_GOAL_SENT, err));
+    seam_session_span_end(s, "forward_begin", micro, begin_ns);
+    return SEAM_OK;
+}
+
+seam_status seam_step_forward_end(seam_session *session, float *ret_y, uint32_t micro,
+                                  seam_error *err) {
+    if (session == NULL || ret_y == NULL) {
+        return seam_error_set(err, SEAM_E_ARG, "session or ret_y is NULL");
+    }
+    seam_session *const s = session;
+    if (!s->step_open || s->backward_due || micro != s->micro_next || micro >= s->forward_next) {
+        return seam_error_set(err, SEAM_E_STATE, "forward of micro-batch %u has not begun", micro);
+    }
+    const uint64_t begin_ns = seam_trace_begin(s->trace);
     s->y = ret_y;
-    s->y_received = s->dx_received = s->backward_sent = false;
-    const seam_status st = seam_link_drive(s, SEAM_GOAL_FORWARD, err);
+    s->y_received = s->dx_received = false;
+    const seam_status st = s->micros[micro].has_come ? seam_receive_stored(s, err)
+                                                     : seam_link_drive(s, SEAM_GOAL_FORWARD, err);
     s->y = NULL;
     SEAM_TRY(st);
     seam_session_span_end(s, "forward", micro, begin_ns);
@@ -185,6 +228,10 @@ seam_status seam_step_backward(seam_session *session, float *ret_dx, uint32_t mi
     seam_session *const s = session;
     if (!s->step_open || !s->backward_due || micro != s->micro_next) {
         return seam_error_set(err, SEAM_E_STATE, "backward of micro-batch %u is not due", micro);
+    }
+    if (s->forward_next < s->micro_count && s->forward_next < micro + s->ahead) {
+        return seam_error_set(err, SEAM_E_STATE, "forward of micro-batch %u is to begin first",
+                              s->forward_next);
     }
     if (ret_dx != NULL && !seam_codec_plan_has_input_gradient(&s->config.codec)) {
         return seam_error_set(err, SEAM_E_STATE,
@@ -299,6 +346,8 @@ static seam_status micro_take(seam_micro_state *state, const seam_session *s,
     state->rows = (uint32_t)rows;
     state->labelled_count = 0;
     state->bitmap.count = state->row_ids.count = state->sent[0].count = state->sent[1].count = 0;
+    state->came.count = 0;
+    state->is_sent[0] = state->is_sent[1] = state->has_come = false;
     seam_status st = sequences_take(state, s, micro);
     st = st != SEAM_OK
              ? st

@@ -209,13 +209,17 @@ typedef struct seam_session_options {
 
     bool recompute; /* the server keeps less of a micro-batch and computes it again: same result */
     bool fp8;       /* its frozen products run in FP8; of a server that offers it */
+
+    /* Micro-batches whose forward is on its way at once, up to 8 [1]: seam_step_begin_ahead.  The
+     * server keeps activations of so many.  Not with gate_signal "exact", send_input_gradient. */
+    uint32_t pipeline_depth;
 } seam_session_options;
 #define SEAM_SESSION_OPTIONS_INIT                                                                  \
     {                                                                                              \
         sizeof(seam_session_options), NULL, 0, NULL, NULL, NULL, 0, 0, NULL, 0, 0, NULL, 0, NULL,  \
             false, false, false, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, 0, NULL, NULL, 0, \
             false, 0, 0, 0, 0, 0, 0, false, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0, 0, 0, 0, 0, false,    \
-            false                                                                                  \
+            false, 0                                                                               \
     }
 
 /* Creates the session on the server.  SEAM_E_ARG (err names the field), SEAM_E_NOT_FOUND (model),
@@ -278,6 +282,14 @@ typedef struct seam_step_micro {
  * reconnect_timeout_ms; then SEAM_E_UNAVAILABLE.  SEAM_E_ARG, SEAM_E_STATE (a step is open). */
 SEAM_API seam_status seam_step_begin(seam_session *session, const seam_step_micro *micros,
                                      uint32_t micro_count, seam_error *err);
+/* The same with the forward of `ahead` micro-batches on its way at once: begun, in order, before
+ * the backward of the first, and then one more after each backward, as far as there are more.  So
+ * the server works on one while the caller is at the head of another.  The same updates as one
+ * after the other.  SEAM_E_LIMIT: above the session's pipeline_depth. */
+SEAM_API seam_status seam_step_begin_ahead(seam_session *session, const seam_step_micro *micros,
+                                           uint32_t micro_count, uint32_t ahead, seam_error *err);
+/* What the session has; a server may know only 1. */
+SEAM_API uint32_t seam_session_pipeline_depth(const seam_session *session);
 /* Rows that forward writes and backward reads: the labelled rows of the micro-batch in order
  * (all T with all_rows). */
 SEAM_API uint32_t seam_step_rows_out(const seam_session *session, uint32_t micro);
@@ -286,6 +298,11 @@ SEAM_API uint32_t seam_step_rows_out(const seam_session *session, uint32_t micro
  * SEAM_E_NONFINITE (x), SEAM_E_STATE, SEAM_E_FORMAT, SEAM_E_CHECKSUM. */
 SEAM_API seam_status seam_step_forward(seam_session *session, float *ret_y, uint32_t micro,
                                        const float *x, seam_error *err);
+/* Forward in two parts: x is encoded and sent; the answer is awaited. */
+SEAM_API seam_status seam_step_forward_begin(seam_session *session, uint32_t micro, const float *x,
+                                             seam_error *err);
+SEAM_API seam_status seam_step_forward_end(seam_session *session, float *ret_y, uint32_t micro,
+                                           seam_error *err);
 /* dy (rows out, C): gradient of the step's mean loss (over the labelled rows of all its
  * micro-batches); rows without a label must be zero.  ret_dx (T, C): gradient of x, or NULL; only
  * with gate_signal "exact" or send_input_gradient (else SEAM_E_STATE). */
@@ -343,8 +360,8 @@ SEAM_API seam_status seam_session_notes(const seam_session *session, seam_note_v
 
 /* From the next step on the newest spans_max phases are kept (0: 65536; a step has some ten a
  * micro-batch, and two for each MiB that travels): step, forward, backward, commit; in them encode,
- * send, wait, decode.  SEAM_E_ARG (spans_max above 2^20), SEAM_E_STATE (kept already, or a step is
- * open), SEAM_E_MEMORY. */
+ * send, wait, decode, record.  SEAM_E_ARG (spans_max above 2^20), SEAM_E_STATE (kept already, or a
+ * step is open), SEAM_E_MEMORY. */
 SEAM_API seam_status seam_session_trace(seam_session *session, uint32_t spans_max, seam_error *err);
 /* The caller's own phase: the time of its begin (0 when nothing is kept), and its end within the
  * open step.  name: static text without quotes. */

@@ -27,6 +27,8 @@ typedef struct totals {
 static seam_status count_batches(totals *ret_totals, seam_trainer *trainer,
                                  const seam_token_batch *micros, uint32_t micro_count,
                                  seam_error *err);
+static seam_status micro_begin(seam_trainer *trainer, const seam_token_batch *batch, uint32_t micro,
+                               const totals *t, seam_train_report *report, seam_error *err);
 static seam_status micro_run(seam_trainer *trainer, const seam_token_batch *batch, uint32_t micro,
                              const totals *t, double *loss_sum, seam_train_report *report,
                              seam_error *err);
@@ -82,8 +84,13 @@ seam_status seam_trainer_step(seam_trainer *trainer, const seam_token_batch *mic
                                        .row_keys = micros[m].ids};
     }
     double loss_sum = 0.0;
-    SEAM_TRY(seam_step_begin(trainer->session, layouts, micro_count, err));
+    const uint32_t ahead = seam_session_pipeline_depth(trainer->session);
+    SEAM_TRY(seam_step_begin_ahead(trainer->session, layouts, micro_count, ahead, err));
+    uint32_t begun = 0;
     for (uint32_t m = 0; m < micro_count; m++) {
+        for (; begun < micro_count && begun < m + ahead; begun++) {
+            SEAM_TRY(micro_begin(trainer, &micros[begun], begun, &t, report, err));
+        }
         SEAM_TRY(micro_run(trainer, &micros[m], m, &t, &loss_sum, report, err));
     }
     /* Before the commit, for whom the session calls there (seam_session_on_commit). */
@@ -116,18 +123,25 @@ static seam_status count_batches(totals *ret_totals, seam_trainer *trainer,
     return seam_model_reserve(trainer->model, rows_max, err);
 }
 
+/* Its embedded tokens to the server, which may be at an earlier one yet. */
+static seam_status micro_begin(seam_trainer *trainer, const seam_token_batch *batch, uint32_t micro,
+                               const totals *t, seam_train_report *report, seam_error *err) {
+    seam_model *const model = trainer->model;
+    const double begin = now_seconds();
+    const uint64_t embed_ns = seam_session_trace_begin(trainer->session);
+    SEAM_TRY(seam_model_embed(model, batch->ids, t->rows[micro], err));
+    report->head_seconds += now_seconds() - begin;
+    seam_session_trace_end(trainer->session, "embed", micro, embed_ns);
+    return seam_step_forward_begin(trainer->session, micro, model->host_x, err);
+}
+
 static seam_status micro_run(seam_trainer *trainer, const seam_token_batch *batch, uint32_t micro,
                              const totals *t, double *loss_sum, seam_train_report *report,
                              seam_error *err) {
     seam_model *const model = trainer->model;
     const uint32_t rows = t->rows[micro];
     const uint32_t labelled = t->labelled[micro];
-    const double begin = now_seconds();
-    const uint64_t embed_ns = seam_session_trace_begin(trainer->session);
-    SEAM_TRY(seam_model_embed(model, batch->ids, rows, err));
-    report->head_seconds += now_seconds() - begin;
-    seam_session_trace_end(trainer->session, "embed", micro, embed_ns);
-    SEAM_TRY(seam_step_forward(trainer->session, model->host_y, micro, model->host_x, err));
+    SEAM_TRY(seam_step_forward_end(trainer->session, model->host_y, micro, err));
     const bool all_rows = seam_step_rows_out(trainer->session, micro) != labelled;
     if (all_rows) {
         SEAM_TRY(rows_gather(trainer, batch, rows, err));

@@ -10,11 +10,10 @@
 
 #include "bytes.h"
 #include "codec.h"
+#include "range_bounds.h"
 #include "try.h"
 
-#define EXPONENT_MIN  (-163)
-#define EXPONENT_MAX  110
-#define HEAD_BYTES    4
+#define HEAD_BYTES    SEAM_RANGE_HEAD_BYTES
 #define ROUND_MAGIC   12582912.0f
 #define FP16_MAX      65504.0f
 #define FP16_MAX_BITS 0x7bffu
@@ -79,32 +78,6 @@ size_t seam_scale_block_bytes(uint32_t channels) {
     return HEAD_BYTES + 2 * (size_t)channels;
 }
 
-seam_status seam_scale_head_put(uint8_t *ret_block, float largest) {
-    int exponent = 0;
-    if (!isfinite(largest)) {
-        return SEAM_E_NONFINITE;
-    }
-    if (largest > 0.0f) {
-        (void)frexpf(largest, &exponent); /* largest in [2^(e-1), 2^e) */
-        exponent -= 15;
-        if (exponent > EXPONENT_MAX) {
-            return SEAM_E_NONFINITE;
-        }
-    }
-    seam_put_u16(ret_block, (uint16_t)exponent);
-    seam_put_u16(ret_block + 2, 0);
-    return SEAM_OK;
-}
-
-void seam_scales_put(uint8_t *ret_block, const float *absmax, uint32_t first, uint32_t count) {
-    const int exponent = (int16_t)seam_get_u16(ret_block);
-    uint8_t *const out = ret_block + HEAD_BYTES + 2 * (size_t)first;
-    for (uint32_t i = 0; i < count; i++) {
-        /* Below 2^15.  What f32 rounds away here is far below fp16's smallest. */
-        seam_put_u16(out + 2 * (size_t)i, fp16_of((float)ldexp((double)absmax[i], -exponent)));
-    }
-}
-
 seam_status seam_scale_block_put(uint8_t *ret_block, const float *absmax, uint32_t channels) {
     float largest = 0.0f;
     for (uint32_t c = 0; c < channels; c++) {
@@ -113,8 +86,16 @@ seam_status seam_scale_block_put(uint8_t *ret_block, const float *absmax, uint32
         }
         largest = absmax[c] > largest ? absmax[c] : largest;
     }
-    SEAM_TRY(seam_scale_head_put(ret_block, largest));
-    seam_scales_put(ret_block, absmax, 0, channels);
+    if (!isfinite(largest)) {
+        return SEAM_E_NONFINITE;
+    }
+    int exponent = 0;
+    SEAM_TRY(seam_range_head_put(ret_block, &exponent, largest));
+    uint8_t *const out = ret_block + HEAD_BYTES;
+    for (uint32_t c = 0; c < channels; c++) {
+        /* Below 2^15.  What f32 rounds away here is far below fp16's smallest. */
+        seam_put_u16(out + 2 * (size_t)c, fp16_of((float)ldexp((double)absmax[c], -exponent)));
+    }
     return SEAM_OK;
 }
 
@@ -122,11 +103,8 @@ seam_status seam_scale_block_get(seam_scales *ret_scales, const uint8_t *block, 
                                  uint32_t bits) {
     SEAM_ASSERT(bits >= 1 && bits <= SEAM_BITS_MAX);
     const float half = (float)(1u << (bits - 1));
-    const int exponent = (int16_t)seam_get_u16(block);
-    if (exponent < EXPONENT_MIN || exponent > EXPONENT_MAX || seam_get_u16(block + 2) != 0) {
-        return SEAM_E_FORMAT;
-    }
-    const double unit = ldexp(1.0, exponent);
+    double unit = 0.0;
+    SEAM_TRY(seam_range_head_get(&unit, block));
     for (uint32_t c = 0; c < channels; c++) {
         const uint16_t scale_bits = seam_get_u16(block + HEAD_BYTES + 2 * (size_t)c);
         if ((scale_bits & 0x7c00u) == 0x7c00u) {

@@ -23,10 +23,6 @@
 size_t seam_scale_block_bytes(uint32_t channels);
 /* SEAM_E_NONFINITE: an absmax of 2^125 and more, or no number. */
 seam_status seam_scale_block_put(uint8_t *ret_block, const float *absmax, uint32_t channels);
-/* The same in two steps, for absmax that stand in pieces: the head from the largest one, then the
- * scales of `count` channels from `first` on. */
-seam_status seam_scale_head_put(uint8_t *ret_block, float largest);
-void seam_scales_put(uint8_t *ret_block, const float *absmax, uint32_t first, uint32_t count);
 
 /* Grid of the channels: every array (C). */
 typedef struct seam_scales {

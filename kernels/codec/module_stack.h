@@ -58,10 +58,6 @@ seam_status seam_module_codec_check(seam_codec_id codec, seam_error *err);
 uint64_t seam_module_stack_rows(const seam_module_stack *stack);
 uint32_t seam_module_stack_tensor_count(const seam_module_stack *stack);
 uint32_t seam_module_stack_tensor_rows(const seam_module_stack *stack, uint32_t tensor_idx);
-/* Rows of one tensor (tensor rows, rank) out of the modules, and back. */
-void seam_module_stack_gather(float *ret_rows, const seam_module_stack *stack, uint32_t tensor_idx);
-void seam_module_stack_scatter(const seam_module_stack *stack, const float *rows,
-                               uint32_t tensor_idx);
 
 /* What went over a site; added to. */
 typedef struct seam_module_bytes {

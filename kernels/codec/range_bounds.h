@@ -1,6 +1,6 @@
 /* Range blocks of the affine grids: an exponent k for a tensor, and for each channel (codec
  * amaq_token: row) its lo rounded down and its hi rounded up to fp16 of value * 2^-k.  WIRE.md 3.2.
- * Internal to codec/. */
+ * The heads are those of aqsgd's scales (aqsgd_quant.c) too. Internal to codec/. */
 #ifndef SEAM_RANGE_BOUNDS_H
 #define SEAM_RANGE_BOUNDS_H
 

@@ -71,8 +71,6 @@ size_t seam_rans_arrays_bytes(uint32_t channels);
 void seam_rans_members_sort(seam_rans_plan *plan);
 
 bool seam_rans_kind_is_coded(uint32_t kind);
-/* Words of a channel's cell that are not modelled. */
-uint32_t seam_rans_stored_planes(const seam_rans_plan *plan, uint32_t channel);
 /* Spans and stored_bytes, from classes and class_of. */
 void seam_rans_spans_find(seam_rans_plan *plan);
 size_t seam_rans_tail_bytes(const seam_rans_plan *plan);

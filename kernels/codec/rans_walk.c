@@ -41,6 +41,12 @@ size_t seam_rans_tail_bytes(const seam_rans_plan *plan) {
     return ((size_t)plan->group_bytes / 4 * plan->tail_rows + 7) / 8;
 }
 
+/* Words of a channel's cell that are not modelled. */
+static uint32_t stored_planes(const seam_rans_plan *plan, uint32_t channel) {
+    const uint32_t kind = plan->classes[plan->class_of[channel]].kind;
+    return kind == SEAM_RANS_KIND_ZERO ? 0 : plan->widths[channel] - kind;
+}
+
 void seam_rans_members_sort(seam_rans_plan *plan) {
     uint32_t *begin = plan->class_begin;
     memset(begin, 0, sizeof plan->class_begin);
@@ -53,18 +59,12 @@ void seam_rans_members_sort(seam_rans_plan *plan) {
     uint32_t filled[SEAM_RANS_CLASSES_MAX] = {0};
     for (uint32_t c = 0; c < plan->channels; c++) {
         const uint32_t k = plan->class_of[c];
-        plan->members[begin[k] + filled[k]++] =
-            plan->channel_at[c] + 4 * seam_rans_stored_planes(plan, c);
+        plan->members[begin[k] + filled[k]++] = plan->channel_at[c] + 4 * stored_planes(plan, c);
     }
 }
 
 bool seam_rans_kind_is_coded(uint32_t kind) {
     return kind >= 1 && kind <= 8;
-}
-
-uint32_t seam_rans_stored_planes(const seam_rans_plan *plan, uint32_t channel) {
-    const uint32_t kind = plan->classes[plan->class_of[channel]].kind;
-    return kind == SEAM_RANS_KIND_ZERO ? 0 : plan->widths[channel] - kind;
 }
 
 /* Neighbours that travel alike make one span. */
@@ -73,7 +73,7 @@ void seam_rans_spans_find(seam_rans_plan *plan) {
     plan->stored_bytes = 0;
     for (uint32_t c = 0; c < plan->channels; c++) {
         const bool zero = plan->classes[plan->class_of[c]].kind == SEAM_RANS_KIND_ZERO;
-        const uint32_t planes = zero ? plan->widths[c] : seam_rans_stored_planes(plan, c);
+        const uint32_t planes = zero ? plan->widths[c] : stored_planes(plan, c);
         seam_rans_span *last = plan->spans + plan->span_count - 1;
         if (planes == 0) {
             continue;

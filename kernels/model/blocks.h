@@ -117,8 +117,8 @@ typedef struct seam_optimizer_config {
 double seam_schedule_lr(const seam_optimizer_config *config, uint64_t step);
 
 /* One AdamW step over the whole adapter from its accumulated gradients, which are then zero.
- * *ret_norm: global norm before clipping.  *ret_state_hash: FNV-1a over the master parameters'
- * bytes after the step, in tensor order.  A norm that is not finite: nothing is changed but the
+ * *ret_norm: global norm before clipping.  *ret_state_hash: op hash over the master parameters
+ * after the step.  A norm that is not finite: nothing is changed but the
  * gradients (zeroed), SEAM_E_NONFINITE. */
 seam_status seam_adapter_step(double *ret_norm, uint64_t *ret_state_hash, seam_adapter *adapter,
                               seam_stream *stream, const seam_optimizer_config *config,

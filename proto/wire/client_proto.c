@@ -27,10 +27,13 @@ void seam_client_proto_init(seam_client_proto *cp, const seam_client_proto_confi
                               .epoch = config->epoch_seen,
                               .committed = config->committed_step_count,
                               .progress_ms = config->now_ms};
+    cp->config.pipeline_depth = config->pipeline_depth > 0 ? config->pipeline_depth : 1;
 }
 
-seam_status seam_client_proto_begin_step(seam_client_proto *cp, uint64_t step, uint32_t micro_count,
-                                         uint64_t now_ms, seam_error *err) {
+seam_status seam_client_proto_begin_step(seam_client_proto *cp, const seam_begin_step_args *args,
+                                         seam_error *err) {
+    const uint64_t step = args->step;
+    const uint32_t micro_count = args->micro_count;
     if (cp->mode == SEAM_CLIENT_STOPPED || cp->mode == SEAM_CLIENT_RESTORE || cp->in_flight) {
         return seam_error_set(err, SEAM_E_STATE, "step %llu cannot begin: %s",
                               (unsigned long long)step,
@@ -44,11 +47,16 @@ seam_status seam_client_proto_begin_step(seam_client_proto *cp, uint64_t step, u
         return seam_error_set(err, SEAM_E_LIMIT, "micros: %u, at most %u", micro_count,
                               SEAM_MICROS_MAX);
     }
+    if (args->ahead < 1 || args->ahead > cp->config.pipeline_depth) {
+        return seam_error_set(err, SEAM_E_LIMIT, "ahead: %u micro-batches, the session allows %u",
+                              args->ahead, cp->config.pipeline_depth);
+    }
     step_clear(cp);
     cp->in_flight = true;
-    cp->micro_count = micro_count;
+    cp->order = (seam_step_order){.micro_count = micro_count,
+                                  .ahead = args->ahead < micro_count ? args->ahead : micro_count};
     if (cp->failure_count == 0) {
-        cp->progress_ms = now_ms; /* the time between steps does not count */
+        cp->progress_ms = args->now_ms; /* the time between steps does not count */
     }
     return SEAM_OK;
 }
@@ -63,9 +71,10 @@ static void next_of_step(seam_client_action *ret, const seam_client_proto *cp) {
     } else if (!cp->begin_sent) {
         ret->kind = SEAM_CLIENT_SEND_STEP_BEGIN;
         ret->is_repetition = cp->sent_max > 0;
-    } else if (cp->sent < seam_step_message_count(cp->micro_count) && can_send(cp, cp->sent)) {
+    } else if (cp->sent < seam_step_message_count(cp->order.micro_count) &&
+               can_send(cp, cp->sent)) {
         uint8_t phase = 0;
-        seam_step_message_at(&ret->micro, &phase, cp->sent);
+        seam_step_message_at(&ret->micro, &phase, cp->order, cp->sent);
         ret->kind =
             phase == SEAM_PHASE_FORWARD ? SEAM_CLIENT_SEND_FORWARD : SEAM_CLIENT_SEND_BACKWARD;
         ret->is_repetition = cp->sent < cp->sent_max;
@@ -150,10 +159,10 @@ void seam_client_proto_done(seam_client_proto *cp, const seam_client_action *act
         SEAM_ASSERT(cp->mode == SEAM_CLIENT_IDLE);
         SEAM_ASSERT(cp->begin_sent);
         /* The reply to an earlier sending may have come meanwhile: never count twice. */
-        sent_raise(cp,
-                   1 + seam_step_message_idx(action->micro, action->kind == SEAM_CLIENT_SEND_FORWARD
-                                                                ? SEAM_PHASE_FORWARD
-                                                                : SEAM_PHASE_BACKWARD));
+        sent_raise(cp, 1 + seam_step_message_idx(cp->order, action->micro,
+                                                 action->kind == SEAM_CLIENT_SEND_FORWARD
+                                                     ? SEAM_PHASE_FORWARD
+                                                     : SEAM_PHASE_BACKWARD));
         break;
     }
 }
@@ -163,15 +172,23 @@ static void sent_raise(seam_client_proto *cp, uint32_t count) {
     cp->sent_max = cp->sent_max > cp->sent ? cp->sent_max : cp->sent;
 }
 
-/* The order of step_key.h, and the replies that a message is computed from or must not overtake.
- * `replies` counts forward replies, and backward ones where there are any. */
+/* Number of the reply to (micro, phase) in the order in which replies come, which is that of the
+ * messages. */
+static uint32_t number_of(const seam_client_proto *cp, uint32_t micro, uint8_t phase) {
+    return cp->config.backward_reply ? seam_step_message_idx(cp->order, micro, phase) - 1 : micro;
+}
+
+/* The order of step_key.h, and the replies that a message is computed from or must not overtake. */
 static bool can_send(const seam_client_proto *cp, uint32_t idx) {
     uint32_t micro = 0;
     uint8_t phase = 0;
-    seam_step_message_at(&micro, &phase, idx);
-    const uint32_t replies_per_micro = cp->config.backward_reply ? 2 : 1;
-    const uint32_t needed = micro * replies_per_micro + (phase == SEAM_PHASE_BACKWARD ? 1u : 0u);
-    return cp->replies >= needed;
+    seam_step_message_at(&micro, &phase, cp->order, idx);
+    if (phase == SEAM_PHASE_BACKWARD && cp->replies <= number_of(cp, micro, SEAM_PHASE_FORWARD)) {
+        return false;
+    }
+    const uint32_t needed = seam_step_replies_needed(cp->config.pipeline_depth, micro, phase);
+    return !cp->config.backward_reply || needed == 0 ||
+           cp->replies > number_of(cp, needed - 1, SEAM_PHASE_BACKWARD);
 }
 
 /* ---- events ---- */
@@ -291,15 +308,25 @@ static bool reply_number(uint32_t *ret_number, const seam_client_proto *cp, seam
         key.micro >= SEAM_MICROS_MAX) {
         return false;
     }
-    *ret_number = cp->config.backward_reply ? 2 * key.micro + (forward ? 0u : 1u) : key.micro;
+    *ret_number = key.micro < cp->order.micro_count ? number_of(cp, key.micro, key.phase)
+                                                    : 2 * SEAM_MICROS_MAX; /* none of this step */
     return true;
 }
 
 /* Messages that the reply with this number answers: a reply to message i says that all up to i have
  * been processed. */
 static uint32_t answered_by(const seam_client_proto *cp, uint32_t number) {
-    return cp->config.backward_reply ? number + 2
-                                     : seam_step_message_idx(number, SEAM_PHASE_FORWARD) + 1;
+    return cp->config.backward_reply
+               ? number + 2
+               : seam_step_message_idx(cp->order, number, SEAM_PHASE_FORWARD) + 1;
+}
+
+/* With several tensors at work when a stream broke, the next one may bring the reply to a later one
+ * before the server has seen any of them again: it then sees that one again too, and its reply
+ * comes once more, in order. */
+static bool is_early(const seam_client_proto *cp, uint32_t number) {
+    return cp->config.pipeline_depth > 1 && number < 2 * cp->order.micro_count &&
+           answered_by(cp, number) <= cp->sent_max;
 }
 
 bool seam_client_proto_awaits(const seam_client_proto *cp, seam_step_key key) {
@@ -325,7 +352,7 @@ seam_status seam_client_proto_reply(bool *ret_is_new, seam_client_proto *cp, sea
         const uint32_t answered = answered_by(cp, number);
         /* The last backward tensor counts as answered by the Commit only: a repetition of it is
          * what brings a lost Commit back. */
-        if (answered < seam_step_message_count(cp->micro_count)) {
+        if (answered < seam_step_message_count(cp->order.micro_count)) {
             cp->answered = answered;
         }
         /* Work that was running while the stream broke is answered on the new one, perhaps before
@@ -336,6 +363,10 @@ seam_status seam_client_proto_reply(bool *ret_is_new, seam_client_proto *cp, sea
         return SEAM_OK;
     }
     if (key.step == cp->committed && cp->in_flight) {
+        if (number >= cp->replies && is_early(cp, number)) {
+            *ret_is_new = false;
+            return SEAM_OK;
+        }
         if (number >= cp->replies) {
             return refuse(cp, err, SEAM_E_OUT_OF_SEQUENCE, "reply too early", key);
         }
@@ -360,8 +391,14 @@ seam_status seam_client_proto_commit(bool *ret_is_new, seam_client_proto *cp, ui
         *ret_is_new = false;
         return SEAM_OK;
     }
-    const uint32_t count = cp->in_flight ? seam_step_message_count(cp->micro_count) : 0;
-    const uint32_t replies = cp->config.backward_reply ? 2 * cp->micro_count : cp->micro_count;
+    const uint32_t count = cp->in_flight ? seam_step_message_count(cp->order.micro_count) : 0;
+    const uint32_t replies =
+        cp->config.backward_reply ? 2 * cp->order.micro_count : cp->order.micro_count;
+    if (cp->mode == SEAM_CLIENT_IDLE && cp->in_flight && step == cp->committed &&
+        cp->config.pipeline_depth > 1 && cp->sent_max == count && cp->replies < replies) {
+        *ret_is_new = false; /* early, as is_early says */
+        return SEAM_OK;
+    }
     if (cp->mode != SEAM_CLIENT_IDLE || step > cp->committed || !cp->in_flight ||
         cp->sent_max < count || cp->replies < replies) {
         return refuse(cp, err, SEAM_E_OUT_OF_SEQUENCE, "unexpected commit", key);
@@ -424,7 +461,7 @@ static void step_clear(seam_client_proto *cp) {
     cp->in_flight = false;
     cp->begin_sent = false;
     cp->commit_received = false;
-    cp->micro_count = 0;
+    cp->order = (seam_step_order){0};
     cp->sent = 0;
     cp->sent_max = 0;
     cp->answered = 0;

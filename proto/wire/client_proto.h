@@ -11,7 +11,7 @@
  *   repetition cures or when the deadline without progress is over.
  *
  * The loop of a client
- *   seam_client_proto_begin_step(cp, step, micro_count, now)  the batch is prepared
+ *   seam_client_proto_begin_step(cp, args)  the batch is prepared
  *   for (;;) switch (seam_client_proto_next(&action, cp, now)):
  *     CONNECT         open the stream; connected() or stream_lost()
  *     SEND_ATTACH     send Attach with the fields of `action`; done()
@@ -46,6 +46,7 @@ typedef struct seam_client_proto_config {
     uint16_t site_forward_reply;   /* id of the server's forward tensor (fwd_out) */
     uint16_t site_backward_reply;  /* id of bwd_in, or of the forward site of a gate signal */
     bool backward_reply;           /* a backward tensor is answered */
+    uint32_t pipeline_depth;       /* D of the session, 1..SEAM_PIPELINE_DEPTH_MAX; 0: 1 */
     uint64_t give_up_ms;           /* without progress; 0: never */
     uint64_t now_ms;               /* monotonic */
 } seam_client_proto_config;
@@ -91,11 +92,11 @@ typedef struct seam_client_proto {
     bool in_flight;
     bool begin_sent;      /* on this stream */
     bool commit_received; /* JOURNAL is due */
-    uint32_t micro_count;
+    seam_step_order order;
     uint32_t sent;     /* messages of the step sent on this stream or known to have arrived */
     uint32_t sent_max; /* messages ever sent: below it a send is a repetition */
     uint32_t answered; /* messages known to have been processed */
-    uint32_t replies;  /* replies received, in the order of WIRE.md */
+    uint32_t replies;  /* replies received, in the order of the messages that they answer */
     uint64_t reply_digests[2]; /* of the newest forward and backward reply */
     uint64_t state_hash;
     seam_error error;
@@ -104,9 +105,17 @@ typedef struct seam_client_proto {
 void seam_client_proto_init(seam_client_proto *cp, const seam_client_proto_config *config);
 
 /* The next batch is ready as step `step`. SEAM_E_OUT_OF_SEQUENCE unless step is the committed
- * count, SEAM_E_STATE while another is in flight, SEAM_E_LIMIT (micro_count). */
-seam_status seam_client_proto_begin_step(seam_client_proto *cp, uint64_t step, uint32_t micro_count,
-                                         uint64_t now_ms, seam_error *err);
+ * count, SEAM_E_STATE while another is in flight, SEAM_E_LIMIT (micro_count; ahead: not in 1..D).
+ */
+typedef struct seam_begin_step_args {
+    uint64_t step;
+    uint32_t micro_count;
+    uint32_t ahead; /* micro-batches whose forward tensors are on their way at once; no more than
+                     * micro_count are */
+    uint64_t now_ms;
+} seam_begin_step_args;
+seam_status seam_client_proto_begin_step(seam_client_proto *cp, const seam_begin_step_args *args,
+                                         seam_error *err);
 /* What to do now. Changes nothing but STOPPED when the deadline has passed. */
 void seam_client_proto_next(seam_client_action *ret_action, seam_client_proto *cp, uint64_t now_ms);
 /* The CONNECT, SEND_* action that next() named has been carried out. */
@@ -138,7 +147,8 @@ seam_status seam_client_proto_attached(seam_client_proto *cp, const seam_attache
                                        seam_error *err);
 
 /* A complete reply came (fwd_out; bwd_in or gate signal) with the digest of its frames.
- * *ret_is_new false: a repetition, drop it.  SEAM_E_OUT_OF_SEQUENCE (not awaited),
+ * *ret_is_new false: a repetition, drop it, as one that comes before an earlier one on a new
+ * stream: its message goes out again, and so does the reply.  SEAM_E_OUT_OF_SEQUENCE (not awaited),
  * SEAM_E_CONFLICT (repetition with other bytes); both stop the machine. */
 seam_status seam_client_proto_reply(bool *ret_is_new, seam_client_proto *cp, seam_step_key key,
                                     uint64_t digest, uint64_t now_ms, seam_error *err);

@@ -95,7 +95,8 @@ static uint64_t add_codec(uint64_t hash, const Seam__V1__CodecConfig *codec) {
 static uint64_t add_limits(uint64_t hash, const Seam__V1__Limits *limits) {
     hash = add_u32(hash, limits->rows_per_micro_max);
     hash = add_u32(hash, limits->sequences_per_micro_max);
-    return add_u32(hash, limits->micros_per_step_max);
+    hash = add_u32(hash, limits->micros_per_step_max);
+    return add_u32(hash, limits->pipeline_depth);
 }
 
 uint64_t seam_config_hash(const Seam__V1__SessionConfig *config) {

@@ -1,8 +1,8 @@
 /* The server's machine; see server_proto.h.
  *
- * The step in flight is two counters over the message order of step_key.h: `accepted` messages were
- * taken, `finished` of them have been worked off.  Whether a message is next, a repetition or out
- * of sequence is a comparison with `accepted`; the phase that people read is derived. */
+ * The step in flight is two counters a phase: `accepted` tensors were taken, `finished` of them
+ * have been worked off.  Whether a message is next, a repetition or out of sequence is a comparison
+ * with them; the phase that people read is derived. */
 #include "server_proto.h"
 
 #include <stdio.h>
@@ -15,14 +15,19 @@ static seam_status conflict(seam_server_proto *sp, const char *what, seam_step_k
                             seam_error *err);
 static void step_clear(seam_server_proto *sp);
 
+/* Index of a phase in the counters. */
+enum { F = 0, B = 1 };
+
 void seam_server_proto_init(seam_server_proto *sp, const seam_server_proto_config *config) {
     SEAM_ASSERT(config->micros_max >= 1);
     SEAM_ASSERT(config->micros_max <= SEAM_MICROS_MAX);
+    SEAM_ASSERT(config->pipeline_depth <= SEAM_PIPELINE_DEPTH_MAX);
     *sp = (seam_server_proto){.config = *config,
                               .link = SEAM_LINK_DETACHED,
                               .epoch = config->epoch,
                               .link_deadline_ms = config->now_ms + config->lease_ms,
                               .committed = config->committed_step_count};
+    sp->config.pipeline_depth = config->pipeline_depth > 0 ? config->pipeline_depth : 1;
 }
 
 /* ---- attach ---- */
@@ -154,24 +159,27 @@ seam_status seam_server_proto_step_begin(seam_server_verdict *ret_verdict, seam_
     sp->reloaded = false; /* who begins a step has seen the answer to its Attach */
     sp->begin_digest = args->digest;
     sp->micro_count = args->micro_count;
-    sp->accepted = 1;
-    sp->finished = 1;
     verdict.verdict = SEAM_VERDICT_RUN;
     *ret_verdict = verdict;
     return SEAM_OK;
 }
 
+static bool is_running(const seam_server_proto *sp) {
+    return sp->finished[F] < sp->accepted[F] || sp->finished[B] < sp->accepted[B];
+}
+
 static seam_status expected_error(const seam_server_proto *sp, seam_step_key key, seam_error *err) {
     char what[64] = "step_begin";
-    if (sp->begun && sp->accepted == seam_step_message_count(sp->micro_count)) {
+    if (sp->begun && sp->accepted[B] == sp->micro_count) {
         (void)snprintf(what, sizeof what, "nothing before the commit");
-    } else if (sp->finished < sp->accepted) {
+    } else if (sp->begun && is_running(sp)) {
         (void)snprintf(what, sizeof what, "nothing before the reply to the tensor before");
+    } else if (sp->begun && sp->accepted[B] == sp->accepted[F]) {
+        (void)snprintf(what, sizeof what, "micro %u, phase %u", sp->accepted[F],
+                       SEAM_PHASE_FORWARD);
     } else if (sp->begun) {
-        uint32_t micro = 0;
-        uint8_t phase = 0;
-        seam_step_message_at(&micro, &phase, sp->accepted);
-        (void)snprintf(what, sizeof what, "micro %u, phase %u", micro, phase);
+        (void)snprintf(what, sizeof what, "micro %u, phase %u", sp->accepted[B],
+                       SEAM_PHASE_BACKWARD);
     }
     return seam_error_set(err, SEAM_E_OUT_OF_SEQUENCE,
                           "frame of step %llu, micro %u, phase %u: expected step %llu, %s",
@@ -179,9 +187,8 @@ static seam_status expected_error(const seam_server_proto *sp, seam_step_key key
                           (unsigned long long)sp->committed, what);
 }
 
-/* The place of a key in the message order; checks site, phase and micro-batch. */
-static seam_status key_idx(uint32_t *ret_idx, const seam_server_proto *sp, seam_step_key key,
-                           seam_error *err) {
+/* Site, phase and micro-batch of a key. */
+static seam_status key_check(const seam_server_proto *sp, seam_step_key key, seam_error *err) {
     if (key.phase != SEAM_PHASE_FORWARD && key.phase != SEAM_PHASE_BACKWARD) {
         return seam_error_set(err, SEAM_E_OUT_OF_SEQUENCE, "frame.phase: %u in a Train stream",
                               key.phase);
@@ -192,29 +199,50 @@ static seam_status key_idx(uint32_t *ret_idx, const seam_server_proto *sp, seam_
         return seam_error_set(err, SEAM_E_OUT_OF_SEQUENCE,
                               "frame.site: %u, expected %u in phase %u", key.site, site, key.phase);
     }
-    if (key.micro >= SEAM_MICROS_MAX) {
-        return expected_error(sp, key, err);
-    }
-    *ret_idx = seam_step_message_idx(key.micro, key.phase);
-    return SEAM_OK;
+    return key.micro < SEAM_MICROS_MAX ? SEAM_OK : expected_error(sp, key, err);
 }
 
 /* A tensor of a committed step. */
-static seam_status judge_committed(seam_server_verdict *ret_verdict,
-                                   const uint64_t **ret_digest_known, const seam_server_proto *sp,
-                                   seam_step_key key) {
+static void judge_committed(seam_server_verdict *ret_verdict, const uint64_t **ret_digest_known,
+                            const seam_server_proto *sp, seam_step_key key) {
+    const bool forward = key.phase == SEAM_PHASE_FORWARD;
+    const bool last = key.micro + 1 == sp->last_micro_count;
+    const uint32_t kept = forward ? 1 : seam_step_backward_kept(sp->config.pipeline_depth);
     *ret_verdict =
         (seam_server_verdict){.verdict = SEAM_VERDICT_ALREADY_COMMITTED, .resend_commit = true};
-    if (key.step + 1 < sp->committed || !sp->last_cached || key.micro + 1 != sp->last_micro_count) {
-        return SEAM_OK; /* the reply is gone */
+    if (key.step + 1 < sp->committed || !sp->last_cached || key.micro >= sp->last_micro_count ||
+        key.micro + kept < sp->last_micro_count) {
+        return; /* the reply is gone */
     }
-    const bool forward = key.phase == SEAM_PHASE_FORWARD;
-    *ret_digest_known = &sp->last_digests[forward ? 0 : 1];
+    *ret_digest_known =
+        forward ? &sp->last_forward_digest : &sp->last_backward_digests[key.micro % 2];
     /* The last backward tensor is answered by its reply, if it has one, and by the Commit. */
-    ret_verdict->resend_commit = !forward;
+    ret_verdict->resend_commit = !forward && last;
     ret_verdict->verdict =
         forward || sp->config.backward_reply ? SEAM_VERDICT_REPLY_CACHED : SEAM_VERDICT_IGNORE;
-    return SEAM_OK;
+}
+
+/* Is it the next of its phase, and can the client have what it must have before? */
+static bool is_due(const seam_server_proto *sp, seam_step_key key) {
+    const bool forward = key.phase == SEAM_PHASE_FORWARD;
+    const uint32_t depth = sp->config.pipeline_depth;
+    if (key.micro >= sp->micro_count || key.micro != sp->accepted[forward ? F : B]) {
+        return false;
+    }
+    const bool in_turn =
+        forward ? key.micro < sp->accepted[B] + depth : key.micro < sp->finished[F];
+    return in_turn && (!sp->config.backward_reply ||
+                       sp->finished[B] >= seam_step_replies_needed(depth, key.micro, key.phase));
+}
+
+/* Is the reply to an accepted tensor still kept? */
+static bool is_cached(const seam_server_proto *sp, seam_step_key key) {
+    const uint32_t depth = sp->config.pipeline_depth, kept = seam_step_backward_kept(depth);
+    if (key.phase == SEAM_PHASE_FORWARD) {
+        return key.micro < sp->finished[F] && sp->accepted[F] <= key.micro + depth;
+    }
+    return sp->config.backward_reply && key.micro < sp->finished[B] &&
+           sp->accepted[B] <= key.micro + kept && sp->accepted[F] < key.micro + depth + kept;
 }
 
 /* Verdict on a key; *ret_digest_known points to the digest that a repetition must have, or stays
@@ -222,38 +250,29 @@ static seam_status judge_committed(seam_server_verdict *ret_verdict,
 static seam_status tensor_judge(seam_server_verdict *ret_verdict, const uint64_t **ret_digest_known,
                                 const seam_server_proto *sp, uint64_t epoch, seam_step_key key,
                                 seam_error *err) {
-    uint32_t idx = 0;
+    const int phase = key.phase == SEAM_PHASE_FORWARD ? F : B;
     *ret_digest_known = NULL;
     SEAM_TRY(link_check(sp, epoch, err));
-    SEAM_TRY(key_idx(&idx, sp, key, err));
+    SEAM_TRY(key_check(sp, key, err));
     if (key.step < sp->committed) {
-        return judge_committed(ret_verdict, ret_digest_known, sp, key);
+        judge_committed(ret_verdict, ret_digest_known, sp, key);
+        return SEAM_OK;
     }
-    if (key.step > sp->committed || !sp->begun || idx > sp->accepted ||
-        idx >= seam_step_message_count(sp->micro_count)) {
+    if (key.step > sp->committed || !sp->begun) {
         return expected_error(sp, key, err);
     }
-    if (idx == sp->accepted) {
-        /* The client cannot have what it answers to before that is finished. */
-        const bool awaits_reply = key.phase == SEAM_PHASE_BACKWARD || sp->config.backward_reply;
-        if (awaits_reply && sp->finished != sp->accepted) {
+    if (key.micro >= sp->accepted[phase]) {
+        if (!is_due(sp, key)) {
             return expected_error(sp, key, err);
         }
         *ret_verdict = (seam_server_verdict){.verdict = SEAM_VERDICT_RUN,
-                                             .drop_cache = key.phase == SEAM_PHASE_FORWARD};
+                                             .drop_cache = phase == F && key.micro == 0};
         return SEAM_OK;
     }
-    *ret_verdict = (seam_server_verdict){.verdict = SEAM_VERDICT_IGNORE};
-    /* Older than the newest micro-batch: its replies went with the next forward tensor. */
-    if (idx + 3 >= sp->accepted) {
-        *ret_digest_known = &sp->digests[idx % 4];
-    }
-    uint32_t newest_micro = 0;
-    uint8_t newest_phase = 0;
-    seam_step_message_at(&newest_micro, &newest_phase, sp->accepted - 1);
-    const bool has_reply = key.phase == SEAM_PHASE_FORWARD || sp->config.backward_reply;
-    if (key.micro == newest_micro && idx < sp->finished && has_reply) {
-        ret_verdict->verdict = SEAM_VERDICT_REPLY_CACHED;
+    *ret_verdict = (seam_server_verdict){.verdict = is_cached(sp, key) ? SEAM_VERDICT_REPLY_CACHED
+                                                                       : SEAM_VERDICT_IGNORE};
+    if (sp->accepted[phase] <= key.micro + SEAM_PIPELINE_DEPTH_MAX) {
+        *ret_digest_known = &sp->digests[phase][key.micro % SEAM_PIPELINE_DEPTH_MAX];
     }
     return SEAM_OK;
 }
@@ -274,8 +293,9 @@ seam_status seam_server_proto_tensor(seam_server_verdict *ret_verdict, seam_serv
     const uint64_t *digest_known = NULL;
     SEAM_TRY(tensor_judge(&verdict, &digest_known, sp, epoch, key, err));
     if (verdict.verdict == SEAM_VERDICT_RUN) {
-        sp->digests[sp->accepted % 4] = digest;
-        sp->accepted++;
+        const int phase = key.phase == SEAM_PHASE_FORWARD ? F : B;
+        sp->digests[phase][key.micro % SEAM_PIPELINE_DEPTH_MAX] = digest;
+        sp->accepted[phase]++;
         if (verdict.drop_cache) {
             sp->last_cached = false;
         }
@@ -288,33 +308,43 @@ seam_status seam_server_proto_tensor(seam_server_verdict *ret_verdict, seam_serv
 
 /* ---- the engine ---- */
 
-static void finish(seam_server_proto *sp, uint64_t step, uint32_t micro, uint8_t phase) {
+void seam_server_proto_withdraw(seam_server_proto *sp, uint32_t micro, uint8_t phase) {
+    const int at = phase == SEAM_PHASE_FORWARD ? F : B;
+    SEAM_ASSERT(sp->begun);
+    SEAM_ASSERT(sp->finished[at] < sp->accepted[at]);
+    SEAM_ASSERT(micro + 1 == sp->accepted[at]);
+    sp->accepted[at]--;
+}
+
+static void finish(seam_server_proto *sp, uint64_t step, uint32_t micro, int phase) {
     SEAM_ASSERT(sp->begun);
     SEAM_ASSERT(step == sp->committed);
-    SEAM_ASSERT(sp->finished < sp->accepted);
-    SEAM_ASSERT(seam_step_message_idx(micro, phase) == sp->finished);
-    sp->finished++;
+    SEAM_ASSERT(sp->finished[phase] < sp->accepted[phase]);
+    SEAM_ASSERT(micro == sp->finished[phase]);
+    sp->finished[phase]++;
 }
 
 void seam_server_proto_forward_done(seam_server_proto *sp, uint64_t step, uint32_t micro) {
-    finish(sp, step, micro, SEAM_PHASE_FORWARD);
+    finish(sp, step, micro, F);
 }
 
 bool seam_server_proto_backward_done(seam_server_proto *sp, uint64_t step, uint32_t micro) {
-    finish(sp, step, micro, SEAM_PHASE_BACKWARD);
-    sp->applying = sp->finished == seam_step_message_count(sp->micro_count);
+    finish(sp, step, micro, B);
+    sp->applying = sp->finished[B] == sp->micro_count;
     return sp->applying;
 }
 
 void seam_server_proto_committed(seam_server_proto *sp, uint64_t step, uint64_t state_hash) {
     SEAM_ASSERT(sp->applying);
     SEAM_ASSERT(step == sp->committed);
-    const uint32_t count = seam_step_message_count(sp->micro_count);
+    const uint32_t last = sp->micro_count - 1;
     sp->last_cached = true;
     sp->last_begin_digest = sp->begin_digest;
     sp->last_micro_count = sp->micro_count;
-    sp->last_digests[0] = sp->digests[(count - 2) % 4];
-    sp->last_digests[1] = sp->digests[(count - 1) % 4];
+    sp->last_forward_digest = sp->digests[F][last % SEAM_PIPELINE_DEPTH_MAX];
+    for (uint32_t micro = last > 0 ? last - 1 : 0; micro <= last; micro++) {
+        sp->last_backward_digests[micro % 2] = sp->digests[B][micro % SEAM_PIPELINE_DEPTH_MAX];
+    }
     sp->state_hash = state_hash;
     sp->committed++;
     step_clear(sp);
@@ -328,8 +358,8 @@ static void step_clear(seam_server_proto *sp) {
     sp->begun = false;
     sp->begin_digest = 0;
     sp->micro_count = 0;
-    sp->accepted = 0;
-    sp->finished = 0;
+    memset(sp->accepted, 0, sizeof sp->accepted);
+    memset(sp->finished, 0, sizeof sp->finished);
     sp->applying = false;
     memset(sp->digests, 0, sizeof sp->digests);
 }
@@ -440,8 +470,6 @@ seam_server_link seam_server_proto_link(const seam_server_proto *sp) {
 }
 
 seam_server_phase seam_server_proto_phase(uint32_t *ret_micro, const seam_server_proto *sp) {
-    uint32_t micro = 0;
-    uint8_t phase = 0;
     *ret_micro = 0;
     if (!sp->begun) {
         return SEAM_SERVER_READY;
@@ -450,17 +478,17 @@ seam_server_phase seam_server_proto_phase(uint32_t *ret_micro, const seam_server
         *ret_micro = sp->micro_count - 1;
         return SEAM_SERVER_APPLYING;
     }
-    const bool running = sp->finished < sp->accepted;
-    const uint32_t idx = running ? sp->finished : sp->finished - 1;
-    if (idx == 0) {
+    if (is_running(sp)) {
+        const int at = sp->finished[B] < sp->accepted[B] ? B : F;
+        *ret_micro = sp->finished[at];
+        return at == F ? SEAM_SERVER_FORWARD_RUNNING : SEAM_SERVER_BACKWARD_RUNNING;
+    }
+    if (sp->finished[F] == 0) {
         return SEAM_SERVER_BEGUN;
     }
-    seam_step_message_at(&micro, &phase, idx);
-    *ret_micro = micro;
-    if (phase == SEAM_PHASE_FORWARD) {
-        return running ? SEAM_SERVER_FORWARD_RUNNING : SEAM_SERVER_FORWARD_DONE;
-    }
-    return running ? SEAM_SERVER_BACKWARD_RUNNING : SEAM_SERVER_BACKWARD_DONE;
+    const bool backward = sp->finished[B] == sp->finished[F];
+    *ret_micro = sp->finished[F] - 1;
+    return backward ? SEAM_SERVER_BACKWARD_DONE : SEAM_SERVER_FORWARD_DONE;
 }
 
 uint64_t seam_server_proto_epoch(const seam_server_proto *sp) {
@@ -476,7 +504,7 @@ uint64_t seam_server_proto_state_hash(const seam_server_proto *sp) {
 }
 
 bool seam_server_proto_is_busy(const seam_server_proto *sp) {
-    return sp->begun && (sp->applying || sp->finished < sp->accepted);
+    return sp->begun && (sp->applying || is_running(sp));
 }
 
 const char *seam_server_link_name(seam_server_link link) {

@@ -13,7 +13,9 @@
  *          FROZEN from anywhere (CONFLICT, NONDETERMINISM, DATA_LOSS), left only by restore.
  *   phase  READY -StepBegin-> BEGUN -forward-> FORWARD_RUNNING(m) -> FORWARD_DONE(m) -backward->
  *          BACKWARD_RUNNING(m) -> BACKWARD_DONE(m) -> (next micro-batch | APPLYING) -> READY of the
- *          next step (= COMMITTED of this one).
+ *          next step (= COMMITTED of this one).  With pipeline depth D the forward tensors of D
+ *          micro-batches may come before the first backward one; the phase then names the oldest
+ *          backward tensor at work, else the oldest forward one.
  *
  * The phase goes on while no stream is attached: work that was accepted is finished and its reply
  * cached.  A step in flight survives a lost stream and dies with the process or with parking;
@@ -27,9 +29,13 @@
  *   engine finished         seam_server_proto_forward_done / backward_done / committed
  *   stream ended            seam_server_proto_stream_lost
  *   timer                   seam_server_proto_tick
- * Report a work as done before its reply is sent.  Where backward tensors have no reply, FORWARD of
- * micro-batch m+1 is accepted (RUN) while BACKWARD of m still runs: the engine works in the order
- * of acceptance. */
+ * Report a work as done before its reply is sent.  Tensors are accepted (RUN) while others are at
+ * work: the engine works in the order of acceptance.
+ *
+ * In order.  Forward and backward tensors each come in the order of their micro-batches.  F(k) is
+ * accepted when B(k-D) has been, B(k) when F(k) is finished; with backward replies, both when so
+ * many of these are finished as step_key.h says.  So the reply to F(k) need be kept until F(k+D),
+ * and that to B(k) until B(k+R) or F(k+D+R-1): then the client has it. */
 #ifndef SEAM_SERVER_PROTO_H
 #define SEAM_SERVER_PROTO_H
 
@@ -63,6 +69,7 @@ typedef struct seam_server_proto_config {
     uint64_t config_hash;    /* WIRE.md section 6 */
     uint64_t model_identity; /* WIRE.md section 6 */
     uint32_t micros_max;     /* of one step, 1..SEAM_MICROS_MAX */
+    uint32_t pipeline_depth; /* D, 1..SEAM_PIPELINE_DEPTH_MAX; 0 counts as 1 */
     uint16_t site_forward;   /* id of the tensor that the client sends forward (fwd_in) */
     uint16_t site_backward;  /* and backward (bwd_out) */
     bool backward_reply;     /* a backward tensor is answered (gate signal or bwd_in) */
@@ -79,8 +86,8 @@ typedef struct seam_server_proto_config {
 
 /* What to do with a message.  Errors come as seam_status, never as a verdict. */
 typedef enum seam_verdict {
-    /* New and in order: do the work.  For a forward tensor: cached replies of the micro-batch
-     * before may be dropped (drop_cache says when). */
+    /* New and in order: do the work, after what was accepted before.  Its reply takes the place of
+     * that to F(k-D), or B(k-R). */
     SEAM_VERDICT_RUN = 1,
     /* A repetition whose reply is in the cache: send it again, byte for byte. */
     SEAM_VERDICT_REPLY_CACHED,
@@ -93,7 +100,7 @@ typedef enum seam_verdict {
 
 typedef struct seam_server_verdict {
     seam_verdict verdict;
-    bool drop_cache; /* with RUN: drop every cached reply (also the Commit) before storing more */
+    bool drop_cache;    /* with RUN: drop every reply of the step before, the Commit too */
     bool resend_commit; /* send the cached Commit (after the cached reply, if there is one) */
 } seam_server_verdict;
 
@@ -140,17 +147,18 @@ typedef struct seam_server_proto {
     bool begun;
     uint64_t begin_digest;
     uint32_t micro_count;
-    uint32_t accepted; /* messages of the step taken so far, in the order of step_key.h */
-    uint32_t finished; /* of them finished by the engine */
+    /* Tensors of a phase taken so far, and finished by the engine; [0] forward, [1] backward. */
+    uint32_t accepted[2], finished[2];
     bool applying;
-    uint64_t digests[4]; /* of the newest accepted tensors, by idx % 4 */
+    uint64_t digests[2][SEAM_PIPELINE_DEPTH_MAX]; /* of the newest accepted, by micro % MAX */
     /* The step before, while its replies are cached. */
     bool last_cached;
     uint64_t last_begin_digest;
     uint32_t last_micro_count;
-    uint64_t last_digests[2]; /* forward and backward of its last micro-batch */
-    uint64_t state_hash;      /* of the last commit */
-    bool reloaded;            /* from a checkpoint, and no step has begun since */
+    /* Forward of its last micro-batch, backward of its last two, by micro % 2. */
+    uint64_t last_forward_digest, last_backward_digests[2];
+    uint64_t state_hash; /* of the last commit */
+    bool reloaded;       /* from a checkpoint, and no step has begun since */
     /* Durable checkpoints, rising. */
     uint64_t durable[SEAM_DURABLE_MAX];
     uint32_t durable_count;
@@ -202,7 +210,11 @@ seam_status seam_server_proto_tensor(seam_server_verdict *ret_verdict, seam_serv
                                      uint64_t epoch, seam_step_key key, uint64_t digest,
                                      seam_error *err);
 
-/* The engine finished the oldest unfinished work, which is asserted to be this one.
+/* The newest accepted tensor of this phase has not been begun and will not be: its client has gone
+ * and repeats it.  Newest first. */
+void seam_server_proto_withdraw(seam_server_proto *sp, uint32_t micro, uint8_t phase);
+
+/* The engine finished the oldest unfinished work of its phase, which is asserted to be this one.
  * The reply goes into the cache and to the attached stream, if there is one. */
 void seam_server_proto_forward_done(seam_server_proto *sp, uint64_t step, uint32_t micro);
 /* True: it was the last micro-batch; the machine is APPLYING and the engine must now apply the

@@ -28,7 +28,7 @@ static seam_status gates_move(seam_trainer *t, seam_gates *gates) {
     const bool paced = t->config->codec.steps_to_target > 0;
     if (paced && !t->config->codec.gate_signal_exact) {
         const seam_alloc *alloc = NULL;
-        SEAM_TRY(seam_trainer_alloc(&alloc, t->site_out, t->micro.step, NULL));
+        SEAM_TRY(seam_trainer_alloc(&alloc, t->site_out, t->at->micro.step, NULL));
         SEAM_ASSERT(alloc != NULL);
         seam_gates_refine(t->db_out, gates, alloc->widths);
     }
@@ -45,9 +45,9 @@ static seam_status gates_move(seam_trainer *t, seam_gates *gates) {
 /* False: the client has not yet told this site's total. */
 static bool fill_move(seam_trainer *t, seam_waterfill *fill) {
     const seam_waterfill_update_args args = {.squares = t->db_out,
-                                             .rows = t->micro.labelled_total,
+                                             .rows = t->at->micro.labelled_total,
                                              .spans = t->spans_out,
-                                             .micros = t->micro.micro_count};
+                                             .micros = t->at->micro.micro_count};
     uint8_t low, high;
     seam_waterfill_update(fill, &args);
     seam_site_bounds(&low, &high, t->site_out);
@@ -60,7 +60,7 @@ static bool fill_move(seam_trainer *t, seam_waterfill *fill) {
 /* Site 1's allocator after the step; a proposal if the integer widths have moved. */
 static seam_status widths_apply(seam_step_result *result, seam_trainer *t) {
     seam_gates *const gates = seam_site_gates(t->site_out);
-    if (t->has_budget_next && t->budget_next.effective_step <= t->micro.step) {
+    if (t->has_budget_next && t->budget_next.effective_step <= t->at->micro.step) {
         t->budget = t->budget_next;
         t->has_budget_next = false;
     }
@@ -72,7 +72,7 @@ static seam_status widths_apply(seam_step_result *result, seam_trainer *t) {
     bool proposed = false;
     const seam_alloc *alloc = NULL;
     SEAM_TRY(seam_site_propose(&alloc, &proposed, t->site_out, t->widths,
-                               t->micro.step + t->config->alloc_lag_steps));
+                               t->at->micro.step + t->config->alloc_lag_steps));
     result->proposal = proposed ? alloc : NULL;
     return SEAM_OK;
 }
@@ -102,13 +102,13 @@ static void site_report(seam_step_result *result, seam_trainer *t) {
 seam_status seam_trainer_apply(seam_step_result *ret, seam_trainer *t, seam_stream *stream) {
     seam_step_result result = {0};
     const seam_status st = seam_adapter_step(&result.grad_norm, &t->state_hash, t->adapter, stream,
-                                             &t->config->optimizer, t->micro.step);
+                                             &t->config->optimizer, t->at->micro.step);
     result.skipped = st == SEAM_E_NONFINITE;
     if (st != SEAM_OK && !result.skipped) {
         return st;
     }
     result.state_hash = t->state_hash;
-    result.lr = seam_schedule_lr(&t->config->optimizer, t->micro.step);
+    result.lr = seam_schedule_lr(&t->config->optimizer, t->at->micro.step);
     if (t->by_token) {
         seam_token_gates_weigh(t->weights_out, t->counts_out, t->width_count);
     }

@@ -29,8 +29,8 @@ static seam_status phase_end(const seam_trainer *t, const char *name, uint64_t b
     }
     const seam_span span = {.name = name,
                             .begin_ns = begin_ns,
-                            .step = t->micro.step,
-                            .micro = t->micro.micro,
+                            .step = t->at->micro.step,
+                            .micro = t->at->micro.micro,
                             .lane = SEAM_LANE_ENGINE};
     SEAM_TRY(t->ops->stream_sync(stream));
     seam_trace_end(t->config->trace, &span);
@@ -49,37 +49,38 @@ static bool has_gates_in(const seam_trainer *t) {
 /* The sequences of the micro-batch as a site sees them; distinct rows are of none. */
 static seam_sequences sequences_of(const seam_trainer *t, uint16_t site) {
     const bool outer = site == SEAM_SITE_FWD_IN || site == SEAM_SITE_BWD_IN;
-    const seam_micro_layout *layout = &t->micro.layout;
+    const seam_micro_layout *layout = &t->at->micro.layout;
     if (site == SEAM_SITE_FWD_IN && layout->row_sources != NULL) {
         return (seam_sequences){.count = 0};
     }
     const bool all = outer || !t->config->labelled_rows_only;
     return (seam_sequences){.sample_ids = layout->sample_ids,
-                            .rows = all ? layout->sequence_rows : t->micro.sequence_labelled,
+                            .rows = all ? layout->sequence_rows : t->at->micro.sequence_labelled,
                             .count = layout->sequence_count};
 }
 
 /* By token: which gate a row has, as a site sees the rows. */
 static void row_gates_fill(seam_trainer *t) {
-    const seam_micro_layout *layout = &t->micro.layout;
+    const seam_micro_layout *layout = &t->at->micro.layout;
     if (!t->by_token) {
         return;
     }
-    seam_token_gates_fill(t->gates_in, layout->sequence_rows, layout->sequence_count, NULL,
+    seam_token_gates_fill(t->at->gates_in, layout->sequence_rows, layout->sequence_count, NULL,
                           t->width_count);
-    seam_token_gates_fill(t->gates_out, layout->sequence_rows, layout->sequence_count,
-                          t->config->labelled_rows_only ? t->micro.bitmap : NULL, t->width_count);
+    seam_token_gates_fill(t->at->gates_out, layout->sequence_rows, layout->sequence_count,
+                          t->config->labelled_rows_only ? t->at->micro.bitmap : NULL,
+                          t->width_count);
 }
 
 static const uint32_t *row_gates_of(const seam_trainer *t, uint16_t site) {
     const bool outer = site == SEAM_SITE_FWD_IN || site == SEAM_SITE_BWD_IN;
-    return outer ? t->gates_in : t->gates_out;
+    return outer ? t->at->gates_in : t->at->gates_out;
 }
 
 /* Rows of sites 1 and 2 that ranges are taken over: the labelled ones, which may be all that
  * travel. */
 static const uint8_t *range_rows_out(const seam_trainer *t) {
-    return t->config->labelled_rows_only ? NULL : t->micro.bitmap;
+    return t->config->labelled_rows_only ? NULL : t->at->micro.bitmap;
 }
 
 /* The tensor that has come for `site`, 0 or 2: into ret, or where the device keeps it. */
@@ -89,11 +90,11 @@ static seam_status decode(seam_trainer *t, float *ret, uint16_t site, seam_strea
     const bool on_device = seam_trainer_on_device(t, site);
     const seam_coder_place place = seam_trainer_place(t, site, stream);
     seam_site *const forward = site == SEAM_SITE_FWD_IN ? t->site_in : t->site_out;
-    SEAM_TRY(seam_trainer_alloc(&alloc, forward, t->micro.step, err));
+    SEAM_TRY(seam_trainer_alloc(&alloc, forward, t->at->micro.step, err));
     const seam_tensor_decode_args args = {
         .coder = t->coders[site],
-        .chunks = t->in.chunks,
-        .chunk_count = t->in.chunk_count,
+        .chunks = t->in->chunks,
+        .chunk_count = t->in->chunk_count,
         .tensor = {.codec = seam_session_config_codec(t->config, site),
                    .alloc = alloc,
                    .sequences = sequences_of(t, site),
@@ -127,7 +128,7 @@ static seam_status encode(seam_reply *ret, seam_trainer *t, const seam_tensor_en
 
 /* Sequence bounds and positions of the micro-batch, as the blocks want them. */
 static seam_batch batch_of(seam_trainer *t) {
-    const seam_micro_layout *layout = &t->micro.layout;
+    const seam_micro_layout *layout = &t->at->micro.layout;
     uint32_t row = 0;
     for (uint32_t s = 0; s < layout->sequence_count; s++) {
         t->seq_begin[s] = row;
@@ -137,7 +138,7 @@ static seam_batch batch_of(seam_trainer *t) {
     }
     SEAM_ASSERT(row == layout->rows);
     t->seq_begin[layout->sequence_count] = row;
-    t->draw = (seam_draw){.step = t->micro.step, .micro = t->micro.micro};
+    t->draw = (seam_draw){.step = t->at->micro.step, .micro = t->at->micro.micro};
     return (seam_batch){.rows = row,
                         .seq_count = layout->sequence_count,
                         .seq_begin = t->seq_begin,
@@ -147,12 +148,12 @@ static seam_batch batch_of(seam_trainer *t) {
 
 static seam_status to_device(seam_trainer *t, seam_stream *stream) {
     SEAM_ASSERT(t->ops->acc == SEAM_F32);
-    const size_t bytes = (size_t)t->micro.layout.rows * t->channels * sizeof(float);
+    const size_t bytes = (size_t)t->at->micro.layout.rows * t->channels * sizeof(float);
     return t->ops->copy_in(stream, t->x, t->rows, bytes);
 }
 
 static seam_status from_device(seam_trainer *t, seam_stream *stream) {
-    const size_t bytes = (size_t)t->micro.layout.rows * t->channels * sizeof(float);
+    const size_t bytes = (size_t)t->at->micro.layout.rows * t->channels * sizeof(float);
     SEAM_TRY(t->ops->copy_out(stream, t->rows, t->x, bytes));
     return t->ops->stream_sync(stream);
 }
@@ -165,9 +166,9 @@ static const float *rows_out(seam_trainer *t) {
     if (!t->config->labelled_rows_only) {
         return t->rows;
     }
-    for (uint32_t i = 0; i < t->micro.layout.labelled_count; i++) {
+    for (uint32_t i = 0; i < t->at->micro.layout.labelled_count; i++) {
         memcpy(t->packed + (size_t)i * t->channels,
-               t->rows + (size_t)t->micro.labelled_rows[i] * t->channels, row_bytes);
+               t->rows + (size_t)t->at->micro.labelled_rows[i] * t->channels, row_bytes);
     }
     return t->packed;
 }
@@ -183,7 +184,8 @@ SEAM_ON_GPU static seam_status forward_rows(const float **ret_x, seam_trainer *t
     SEAM_TRY(from_device(t, stream));
     *ret_x = rows_out(t);
     if (kept) {
-        memcpy(t->out_x, *ret_x, (size_t)seam_trainer_rows_out(t) * t->channels * sizeof(float));
+        memcpy(t->at->out_x, *ret_x,
+               (size_t)seam_trainer_rows_out(t, &t->at->micro) * t->channels * sizeof(float));
     }
     return SEAM_OK;
 }
@@ -192,7 +194,7 @@ SEAM_ON_GPU static seam_status forward_encode(seam_trainer *t, seam_stream *stre
                                               seam_error *err) {
     const seam_alloc *alloc = NULL;
     const float *x = NULL;
-    SEAM_TRY(seam_trainer_alloc(&alloc, t->site_out, t->micro.step, err));
+    SEAM_TRY(seam_trainer_alloc(&alloc, t->site_out, t->at->micro.step, err));
     SEAM_TRY(forward_rows(&x, t, stream));
     const seam_tensor_encode_args args = {
         .coder = t->coders[SEAM_SITE_FWD_OUT],
@@ -200,26 +202,26 @@ SEAM_ON_GPU static seam_status forward_encode(seam_trainer *t, seam_stream *stre
                    .phase = SEAM_PHASE_FORWARD,
                    .codec = (uint8_t)seam_session_config_codec(t->config, SEAM_SITE_FWD_OUT),
                    .site = SEAM_SITE_FWD_OUT,
-                   .micro = t->micro.micro,
-                   .step = t->micro.step,
-                   .rows = seam_trainer_rows_out(t),
+                   .micro = t->at->micro.micro,
+                   .step = t->at->micro.step,
+                   .rows = seam_trainer_rows_out(t, &t->at->micro),
                    .channels = t->channels},
         .alloc = alloc,
         .x = x,
         .sequences = sequences_of(t, SEAM_SITE_FWD_OUT),
         .range_rows = range_rows_out(t),
         .row_gates = row_gates_of(t, SEAM_SITE_FWD_OUT),
-        .decoded = seam_session_config_keeps_out(t->config) ? t->out_decoded : NULL,
+        .decoded = seam_session_config_keeps_out(t->config) ? t->at->out_decoded : NULL,
     };
-    SEAM_TRY(encode(&t->forward_reply, t, &args, stream, err));
+    SEAM_TRY(encode(&t->at->forward_reply, t, &args, stream, err));
     return seam_trainer_has_gates_out(t)
-               ? seam_coder_steps(t->steps_out, t->coders[SEAM_SITE_FWD_OUT])
+               ? seam_coder_steps(t->at->steps_out, t->coders[SEAM_SITE_FWD_OUT])
                : SEAM_OK;
 }
 
 /* Site 0's distinct rows become all rows. */
 SEAM_ON_GPU static seam_status sources_spread(seam_trainer *t, seam_stream *stream) {
-    const seam_micro_layout *layout = &t->micro.layout;
+    const seam_micro_layout *layout = &t->at->micro.layout;
     if (seam_trainer_on_device(t, SEAM_SITE_FWD_IN)) {
         return seam_trainer_device_spread(t, stream);
     }
@@ -231,17 +233,17 @@ seam_status seam_trainer_forward(seam_trainer *trainer, seam_stream *stream, sea
     seam_trainer *t = trainer;
     const double begin = seconds_now();
     const uint64_t forward_ns = phase_begin(t);
-    if (t->micro.micro == 0) {
+    if (t->at->micro.micro == 0) {
         t->compute_seconds = t->codec_seconds = 0;
     }
     row_gates_fill(t);
     SEAM_TRY(seam_trainer_device_begin(t, stream));
     SEAM_TRY(decode(t, t->rows, SEAM_SITE_FWD_IN, stream, err));
-    if (t->micro.layout.row_sources != NULL) {
+    if (t->at->micro.layout.row_sources != NULL) {
         SEAM_TRY(sources_spread(t, stream));
     }
     if (has_gates_in(t)) { /* D of site 0 for the surrogate signal */
-        SEAM_TRY(seam_coder_steps(t->steps_in, t->coders[SEAM_SITE_FWD_IN]));
+        SEAM_TRY(seam_coder_steps(t->at->steps_in, t->coders[SEAM_SITE_FWD_IN]));
     }
     const seam_batch batch = batch_of(t);
     if (!seam_trainer_on_device(t, SEAM_SITE_FWD_IN)) {
@@ -249,8 +251,8 @@ seam_status seam_trainer_forward(seam_trainer *trainer, seam_stream *stream, sea
     }
     SEAM_TRY(phase_end(t, "decode", forward_ns, stream));
     const uint64_t blocks_ns = phase_begin(t);
-    SEAM_TRY(
-        seam_blocks_forward(t->config->model->blocks, t->adapter, t->acts, stream, t->x, &batch));
+    SEAM_TRY(seam_blocks_forward(t->config->model->blocks, t->adapter, t->at->acts, stream, t->x,
+                                 &batch));
     SEAM_TRY(phase_end(t, "blocks", blocks_ns, stream));
     const uint64_t encode_ns = phase_begin(t);
     SEAM_TRY(forward_encode(t, stream, err));
@@ -264,12 +266,12 @@ seam_status seam_trainer_forward(seam_trainer *trainer, seam_stream *stream, sea
 /* Gradient rows of site 2 to all T rows: a row without a label has none, whatever was sent. */
 static void scatter(seam_trainer *t) {
     const size_t row_bytes = t->channels * sizeof(float);
-    const seam_micro_layout *layout = &t->micro.layout;
+    const seam_micro_layout *layout = &t->at->micro.layout;
     const bool all = !t->config->labelled_rows_only;
     uint32_t next = 0;
     for (uint32_t row = 0; row < layout->rows; row++) {
         float *to = t->rows + (size_t)row * t->channels;
-        if (next < layout->labelled_count && t->micro.labelled_rows[next] == row) {
+        if (next < layout->labelled_count && t->at->micro.labelled_rows[next] == row) {
             memcpy(to, t->packed + (size_t)(all ? row : next) * t->channels, row_bytes);
             next++;
         } else {
@@ -281,7 +283,7 @@ static void scatter(seam_trainer *t) {
 /* The tensor of site 2 as gradient of all T rows in t->x. */
 static seam_status gradient_decode(seam_trainer *t, seam_stream *stream, seam_error *err) {
     if (seam_trainer_on_device(t, SEAM_SITE_BWD_OUT)) {
-        const size_t bytes = (size_t)t->micro.layout.rows * t->channels * sizeof(float);
+        const size_t bytes = (size_t)t->at->micro.layout.rows * t->channels * sizeof(float);
         SEAM_TRY(t->ops->zero(stream, t->x, bytes));
         return decode(t, NULL, SEAM_SITE_BWD_OUT, stream, err);
     }
@@ -292,13 +294,15 @@ static seam_status gradient_decode(seam_trainer *t, seam_stream *stream, seam_er
 
 /* gates_add's for gates by token: their gradient, and how many rows each has. */
 static void token_gates_add(seam_trainer *t, const seam_alloc *alloc, const float *g) {
-    const seam_token_rows rows = {t->gates_out, seam_trainer_rows_out(t), t->channels};
+    const seam_token_rows rows = {t->at->gates_out, seam_trainer_rows_out(t, &t->at->micro),
+                                  t->channels};
     seam_token_gates_add_counts(t->counts_out, &rows, range_rows_out(t));
     if (seam_session_config_keeps_out(t->config)) {
-        seam_token_gates_add_exact(t->db_out, &rows, g, t->out_x, t->out_decoded, alloc->widths);
+        seam_token_gates_add_exact(t->db_out, &rows, g, t->at->out_x, t->at->out_decoded,
+                                   alloc->widths);
     } else {
-        seam_token_gates_add_surrogate(t->db_out, &rows, g, t->steps_out, alloc->widths,
-                                       (uint32_t)t->micro.labelled_total);
+        seam_token_gates_add_surrogate(t->db_out, &rows, g, t->at->steps_out, alloc->widths,
+                                       (uint32_t)t->at->micro.labelled_total);
     }
 }
 
@@ -312,7 +316,8 @@ SEAM_ON_GPU static seam_status squares_add(float *ret_sums, seam_trainer *t, sea
     if (seam_trainer_on_device(t, SEAM_SITE_BWD_OUT)) {
         return seam_trainer_device_squares(ret_sums, t, true, stream);
     }
-    seam_gates_add_squares(ret_sums, gradient_rows(t), seam_trainer_rows_out(t), t->channels);
+    seam_gates_add_squares(ret_sums, gradient_rows(t), seam_trainer_rows_out(t, &t->at->micro),
+                           t->channels);
     return SEAM_OK;
 }
 
@@ -321,28 +326,28 @@ SEAM_ON_GPU static seam_status exact_add(seam_trainer *t, const seam_alloc *allo
     if (seam_trainer_on_device(t, SEAM_SITE_BWD_OUT)) {
         return seam_trainer_device_exact(t->db_out, t, alloc->widths, stream);
     }
-    seam_gates_add_exact(t->db_out, gradient_rows(t), t->out_x, t->out_decoded, alloc->widths,
-                         seam_trainer_rows_out(t), t->channels);
+    seam_gates_add_exact(t->db_out, gradient_rows(t), t->at->out_x, t->at->out_decoded,
+                         alloc->widths, seam_trainer_rows_out(t, &t->at->micro), t->channels);
     return SEAM_OK;
 }
 
 /* What site 1's allocator goes by, added over the step: gates.h, waterfill.h. */
 SEAM_ON_GPU static seam_status gates_add(seam_trainer *t, seam_stream *stream, seam_error *err) {
     const seam_alloc *alloc = NULL;
-    SEAM_TRY(seam_trainer_alloc(&alloc, t->site_out, t->micro.step, err));
+    SEAM_TRY(seam_trainer_alloc(&alloc, t->site_out, t->at->micro.step, err));
     SEAM_ASSERT(alloc != NULL); /* asked only of a codec with gates */
     if (t->by_token) {
         token_gates_add(t, alloc, gradient_rows(t));
     } else if (seam_site_waterfill(t->site_out) != NULL) {
         SEAM_TRY(squares_add(t->db_out, t, stream));
-        seam_waterfill_add_spans(t->spans_out, t->steps_out, alloc->widths, t->channels);
+        seam_waterfill_add_spans(t->spans_out, t->at->steps_out, alloc->widths, t->channels);
     } else if (seam_session_config_keeps_out(t->config)) {
         SEAM_TRY(exact_add(t, alloc, stream));
     } else {
         memset(t->sums, 0, t->channels * sizeof(float));
         SEAM_TRY(squares_add(t->sums, t, stream));
-        seam_gates_surrogate(t->db_out, t->sums, t->steps_out, alloc->widths,
-                             (uint32_t)t->micro.labelled_total, t->channels);
+        seam_gates_surrogate(t->db_out, t->sums, t->at->steps_out, alloc->widths,
+                             (uint32_t)t->at->micro.labelled_total, t->channels);
     }
     return SEAM_OK;
 }
@@ -356,9 +361,9 @@ static seam_status gradient_encode(seam_trainer *t, const seam_alloc *alloc, sea
                    .phase = SEAM_PHASE_BACKWARD,
                    .codec = (uint8_t)seam_session_config_codec(t->config, SEAM_SITE_BWD_IN),
                    .site = SEAM_SITE_BWD_IN,
-                   .micro = t->micro.micro,
-                   .step = t->micro.step,
-                   .rows = t->micro.layout.rows,
+                   .micro = t->at->micro.micro,
+                   .step = t->at->micro.step,
+                   .rows = t->at->micro.layout.rows,
                    .channels = t->channels},
         .alloc = alloc,
         .sequences = sequences_of(t, SEAM_SITE_BWD_IN),
@@ -366,11 +371,11 @@ static seam_status gradient_encode(seam_trainer *t, const seam_alloc *alloc, sea
         .x = t->rows,
         .rounding = {.stochastic = seam_codec_has_widths(t->config->codec.codec_in),
                      .seed = t->config->seed,
-                     .step = t->micro.step,
+                     .step = t->at->micro.step,
                      .site = SEAM_SITE_BWD_IN,
-                     .micro = (uint16_t)t->micro.micro},
+                     .micro = (uint16_t)t->at->micro.micro},
     };
-    return encode(&t->backward_reply, t, &args, stream, err);
+    return encode(t->answer, t, &args, stream, err);
 }
 
 /* Gate sums of the input gradient are made where it is. */
@@ -383,7 +388,7 @@ SEAM_ON_GPU static seam_status signal_squares(float *ret_sums, seam_trainer *t,
     if (signal_on_device(t)) {
         return seam_trainer_device_squares(ret_sums, t, false, stream);
     }
-    seam_gates_add_squares(ret_sums, t->rows, t->micro.layout.rows, t->channels);
+    seam_gates_add_squares(ret_sums, t->rows, t->at->micro.layout.rows, t->channels);
     return SEAM_OK;
 }
 
@@ -394,15 +399,15 @@ SEAM_ON_GPU static seam_status signal_encode(seam_trainer *t, const seam_alloc *
     memset(t->sums, 0, t->width_count * sizeof(float));
     memset(t->signal, 0, t->width_count * sizeof(float));
     if (t->by_token) {
-        const seam_token_rows rows = {t->gates_in, t->micro.layout.rows, t->channels};
-        seam_token_gates_add_surrogate(t->signal, &rows, t->rows, t->steps_in, alloc->widths,
-                                       (uint32_t)t->micro.labelled_total);
+        const seam_token_rows rows = {t->at->gates_in, t->at->micro.layout.rows, t->channels};
+        seam_token_gates_add_surrogate(t->signal, &rows, t->rows, t->at->steps_in, alloc->widths,
+                                       (uint32_t)t->at->micro.labelled_total);
     } else if (t->config->codec.allocator == SEAM_ALLOCATOR_WATERFILL) {
         SEAM_TRY(signal_squares(t->signal, t, stream));
     } else {
         SEAM_TRY(signal_squares(t->sums, t, stream));
-        seam_gates_surrogate(t->signal, t->sums, t->steps_in, alloc->widths,
-                             (uint32_t)t->micro.labelled_total, t->channels);
+        seam_gates_surrogate(t->signal, t->sums, t->at->steps_in, alloc->widths,
+                             (uint32_t)t->at->micro.labelled_total, t->channels);
     }
     uint8_t *payload = (uint8_t *)t->sums; /* no longer needed: the signal in wire order */
     for (uint32_t c = 0; c < t->width_count; c++) {
@@ -413,15 +418,15 @@ SEAM_ON_GPU static seam_status signal_encode(seam_trainer *t, const seam_alloc *
         .phase = SEAM_PHASE_BACKWARD,
         .codec = (uint8_t)seam_session_config_codec(t->config, SEAM_SITE_FWD_IN),
         .site = SEAM_SITE_FWD_IN,
-        .micro = t->micro.micro,
-        .step = t->micro.step,
+        .micro = t->at->micro.micro,
+        .step = t->at->micro.step,
         .rows = 1,
         .channels = t->width_count,
         .row_count = 1,
         .alloc_version = alloc->version,
         .alloc_bits_total = alloc->bits_total,
         .alloc_hash = alloc->hash};
-    seam_reply_add_frame(&t->backward_reply, &header, payload, t->width_count * 4);
+    seam_reply_add_frame(t->answer, &header, payload, t->width_count * 4);
     return SEAM_OK;
 }
 
@@ -430,12 +435,12 @@ SEAM_ON_GPU static seam_status backward_encode(seam_trainer *t, seam_stream *str
     const seam_alloc *alloc = NULL;
     const bool gradient = seam_codec_plan_has_input_gradient(&t->config->codec);
     const bool signal = seam_codec_plan_has_signal(&t->config->codec);
-    SEAM_TRY(seam_trainer_alloc(&alloc, t->site_in, t->micro.step, err));
+    SEAM_TRY(seam_trainer_alloc(&alloc, t->site_in, t->at->micro.step, err));
     if ((gradient && !seam_trainer_on_device(t, SEAM_SITE_BWD_IN)) ||
         (signal && !signal_on_device(t))) {
         SEAM_TRY(from_device(t, stream));
     }
-    seam_reply_clear(&t->backward_reply);
+    seam_reply_clear(t->answer);
     if (gradient) {
         SEAM_TRY(gradient_encode(t, alloc, stream, err));
     }
@@ -454,7 +459,7 @@ SEAM_ON_GPU static seam_status gradient_run(seam_trainer *t, seam_stream *stream
     const bool reply = seam_session_config_backward_reply(t->config);
     const seam_batch batch = batch_of(t);
     const uint64_t blocks_ns = phase_begin(t);
-    SEAM_TRY(seam_blocks_backward(t->config->model->blocks, t->adapter, t->acts, stream, t->x,
+    SEAM_TRY(seam_blocks_backward(t->config->model->blocks, t->adapter, t->at->acts, stream, t->x,
                                   &batch, !reply));
     SEAM_TRY(phase_end(t, "blocks", blocks_ns, stream));
     const uint64_t encode_ns = phase_begin(t);
@@ -473,7 +478,7 @@ seam_status seam_trainer_backward(seam_step_result *ret_result, seam_trainer *tr
     SEAM_TRY(gradient_rows_make(t, stream, err));
     SEAM_TRY(phase_end(t, "decode", backward_ns, stream));
     SEAM_TRY(gradient_run(t, stream, err));
-    const bool last = t->micro.micro + 1 == t->micro.micro_count;
+    const bool last = t->at->micro.micro + 1 == t->at->micro.micro_count;
     seam_step_result result = {0};
     if (last) {
         const uint64_t apply_ns = phase_begin(t);

@@ -25,49 +25,76 @@ static void config_take(seam_trainer *t, const seam_session_config *config) {
     t->channels = config->model->config->hidden;
     t->width_count = seam_session_config_width_count(config);
     t->by_token = seam_codec_plan_codec(&config->codec, false) == SEAM_CODEC_AMAQ_TOKEN;
+    t->depth = config->pipeline_depth > 0 ? config->pipeline_depth : 1;
+    t->staging_count = t->depth > 1 ? SEAM_STAGING_MAX : 1;
+    t->answer_count = seam_step_backward_kept(t->depth);
+    seam_trainer_select(t, 0, 0);
+}
+
+/* Layout arrays of a micro-batch. */
+static void micro_carve(seam_micro *micro, seam_arena *arena, const seam_layout_limits *limits) {
+    micro->labelled_rows = seam_arena_take(arena, limits->rows_max * sizeof(uint32_t));
+    micro->sequence_labelled = seam_arena_take(arena, limits->sequences_max * sizeof(uint32_t));
+}
+
+/* Tensors on their way in and out. */
+static void messages_carve(seam_trainer *t, seam_arena *arena) {
+    const seam_session_config *config = t->config;
+    const size_t tensor_bytes = tensor_bytes_max(config);
+    const uint32_t chunks = seam_coder_chunks_max(config->limits.rows_max);
+    const bool gradient = seam_codec_plan_has_input_gradient(&config->codec);
+    const size_t signal_bytes = t->width_count * sizeof(float) + 2 * SEAM_FRAME_HEADER_BYTES;
+    for (uint32_t i = 0; i < t->staging_count; i++) {
+        seam_staging *in = &t->stagings[i];
+        in->capacity_bytes = tensor_bytes + SEAM_MESSAGE_BYTES_MAX;
+        in->bytes = seam_arena_take(arena, in->capacity_bytes);
+        in->chunks_max = chunks;
+        in->chunks = seam_arena_take(arena, chunks * sizeof *in->chunks);
+    }
+    for (uint32_t i = 0; i < t->answer_count; i++) {
+        seam_reply_carve(&t->answers[i], arena, signal_bytes + (gradient ? tensor_bytes : 0),
+                         1 + (gradient ? chunks : 0));
+    }
+    for (uint32_t i = 0; i < t->depth; i++) {
+        seam_reply_carve(&t->slots[i].forward_reply, arena, tensor_bytes, chunks);
+    }
+}
+
+static void slot_carve(trainer_slot *slot, const seam_trainer *t, seam_arena *arena) {
+    const uint32_t rows = t->config->limits.rows_max;
+    const size_t floats = (size_t)rows * t->channels * sizeof(float);
+    const size_t step_floats = (t->by_token ? rows : t->channels) * sizeof(float);
+    const size_t gates_bytes = t->by_token ? rows * sizeof(uint32_t) : 0;
+    const bool kept = seam_session_config_keeps_out(t->config);
+    micro_carve(&slot->micro, arena, &t->config->limits);
+    slot->out_x = seam_arena_take(arena, kept ? floats : 0);
+    slot->out_decoded = seam_arena_take(arena, kept ? floats : 0);
+    slot->steps_in = seam_arena_take(arena, step_floats);
+    slot->steps_out = seam_arena_take(arena, step_floats);
+    slot->gates_in = seam_arena_take(arena, gates_bytes);
+    slot->gates_out = seam_arena_take(arena, gates_bytes);
 }
 
 /* All host buffers, as views; with an empty arena this is the plan. */
 static void carve(seam_trainer *t, seam_arena *arena) {
     const seam_session_config *config = t->config;
     const uint32_t rows = config->limits.rows_max;
-    const uint32_t channels = config->model->config->hidden;
-    const size_t floats = (size_t)rows * channels * sizeof(float);
-    const size_t row_floats = channels * sizeof(float);
+    const size_t floats = (size_t)rows * t->channels * sizeof(float);
     const size_t width_floats = t->width_count * sizeof(float);
-    const size_t step_floats = t->by_token ? rows * sizeof(float) : row_floats;
-    const size_t gates_bytes = t->by_token ? rows * sizeof(uint32_t) : 0;
-    const bool kept = seam_session_config_keeps_out(config);
-    const size_t tensor_bytes = tensor_bytes_max(config);
-    const size_t signal_bytes = width_floats + 2 * SEAM_FRAME_HEADER_BYTES;
-    const uint32_t chunks = seam_coder_chunks_max(rows);
-
-    t->in.capacity_bytes = tensor_bytes + SEAM_MESSAGE_BYTES_MAX;
-    t->in.bytes = seam_arena_take(arena, t->in.capacity_bytes);
-    t->in.chunks_max = chunks;
-    t->in.chunks = seam_arena_take(arena, chunks * sizeof *t->in.chunks);
-    seam_reply_carve(&t->forward_reply, arena, tensor_bytes, chunks);
-    const bool gradient = seam_codec_plan_has_input_gradient(&config->codec);
-    seam_reply_carve(&t->backward_reply, arena, signal_bytes + (gradient ? tensor_bytes : 0),
-                     1 + (gradient ? chunks : 0));
-    t->micro.labelled_rows = seam_arena_take(arena, rows * sizeof(uint32_t));
-    t->micro.sequence_labelled =
-        seam_arena_take(arena, config->limits.sequences_max * sizeof(uint32_t));
+    messages_carve(t, arena);
+    for (uint32_t i = 0; i < t->depth; i++) {
+        slot_carve(&t->slots[i], t, arena);
+    }
+    micro_carve(&t->coming, arena, &config->limits);
     t->seq_begin = seam_arena_take(arena, (config->limits.sequences_max + 1) * sizeof(uint32_t));
     t->positions = seam_arena_take(arena, rows * sizeof(uint32_t));
     t->rows = seam_arena_take(arena, floats);
     t->packed = seam_arena_take(arena, floats);
-    t->out_x = seam_arena_take(arena, kept ? floats : 0);
-    t->out_decoded = seam_arena_take(arena, kept ? floats : 0);
-    t->steps_in = seam_arena_take(arena, step_floats);
-    t->steps_out = seam_arena_take(arena, step_floats);
-    t->spans_out = seam_arena_take(arena, row_floats);
+    t->spans_out = seam_arena_take(arena, t->channels * sizeof(float));
     t->db_out = seam_arena_take(arena, width_floats);
     t->sums = seam_arena_take(arena, width_floats);
     t->signal = seam_arena_take(arena, width_floats);
     t->widths = seam_arena_take(arena, t->width_count);
-    t->gates_in = seam_arena_take(arena, gates_bytes);
-    t->gates_out = seam_arena_take(arena, gates_bytes);
     t->counts_out = seam_arena_take(arena, t->by_token ? t->width_count * sizeof(uint32_t) : 0);
     t->weights_out = seam_arena_take(arena, t->by_token ? width_floats : 0);
     seam_trainer_device_carve(t, arena);
@@ -79,6 +106,19 @@ static seam_activations_options acts_options(const seam_session_config *config) 
                                       .seqs_max = config->limits.sequences_max,
                                       .recompute = config->recompute,
                                       .fp8 = config->fp8};
+}
+
+/* Activations of the slots after the first, which have the boundary rows in common. */
+static seam_status acts_plan_more(seam_memory_plan *plan, const seam_trainer *t,
+                                  const seam_memory_blocks *blocks,
+                                  const seam_activations_options *acts) {
+    seam_memory_plan one = {0};
+    const size_t x = (size_t)acts->rows_max * t->channels * seam_dtype_bytes(blocks->ops->acc);
+    SEAM_TRY(seam_memory_plan_training(&one, blocks, acts));
+    const uint64_t more = t->depth - 1;
+    plan->device[SEAM_MEMORY_ACTIVATIONS] += more * (one.device[SEAM_MEMORY_ACTIVATIONS] - x);
+    plan->host[SEAM_MEMORY_ACTIVATIONS] += more * one.host[SEAM_MEMORY_ACTIVATIONS];
+    return SEAM_OK;
 }
 
 seam_status seam_trainer_plan(seam_memory_plan *plan, const seam_session_config *config) {
@@ -95,7 +135,8 @@ seam_status seam_trainer_plan(seam_memory_plan *plan, const seam_session_config 
     seam_trainer_device_plan(plan, &trainer);
     const seam_activations_options acts = acts_options(config);
     const seam_memory_blocks blocks = seam_session_config_blocks(config);
-    return seam_memory_plan_training(plan, &blocks, &acts);
+    SEAM_TRY(seam_memory_plan_training(plan, &blocks, &acts));
+    return acts_plan_more(plan, &trainer, &blocks, &acts);
 }
 
 static seam_status coder_create(seam_trainer *t, uint16_t site, seam_error *err) {
@@ -144,7 +185,9 @@ SEAM_ON_GPU static seam_status fill(seam_trainer *t, seam_stream *stream, seam_e
     carve(t, &t->arena);
     SEAM_TRY(seam_adapter_create(&t->adapter, blocks, &config->lora, err));
     const seam_activations_options acts = acts_options(config);
-    SEAM_TRY(seam_activations_create(&t->acts, blocks, &acts, err));
+    for (uint32_t i = 0; i < t->depth; i++) {
+        SEAM_TRY(seam_activations_create(&t->slots[i].acts, blocks, &acts, err));
+    }
     SEAM_TRY(seam_trainer_device_create(t));
     SEAM_TRY(sites_create(t, err));
     SEAM_TRY(t->ops->mem_alloc(&t->x, t->backend, x_count * seam_dtype_bytes(t->ops->acc)));
@@ -182,26 +225,53 @@ void seam_trainer_destroy(seam_trainer *gift_trainer) {
     seam_trainer_device_destroy(t);
     seam_site_destroy(t->site_out);
     seam_site_destroy(t->site_in);
-    seam_activations_destroy(t->acts);
+    for (uint32_t i = 0; i < t->depth; i++) {
+        seam_activations_destroy(t->slots[i].acts);
+    }
     seam_adapter_destroy(t->adapter);
     seam_arena_deinit(&t->arena);
     seam_mem_free(t);
 }
 
-seam_staging *seam_trainer_staging(seam_trainer *trainer) {
-    return &trainer->in;
+void seam_trainer_select(seam_trainer *trainer, uint32_t micro, uint32_t staging_idx) {
+    SEAM_ASSERT(staging_idx < trainer->staging_count);
+    trainer->at = &trainer->slots[micro % trainer->depth];
+    trainer->in = &trainer->stagings[staging_idx];
+    trainer->answer = seam_trainer_backward_reply(trainer, micro);
+}
+
+uint32_t seam_trainer_staging_count(const seam_trainer *trainer) {
+    return trainer->staging_count;
+}
+
+seam_staging *seam_trainer_staging(seam_trainer *trainer, uint32_t idx) {
+    SEAM_ASSERT(idx < trainer->staging_count);
+    return &trainer->stagings[idx];
+}
+
+seam_micro *seam_trainer_coming(seam_trainer *trainer) {
+    return &trainer->coming;
 }
 
 seam_micro *seam_trainer_micro(seam_trainer *trainer) {
-    return &trainer->micro;
+    return &trainer->at->micro;
 }
 
-seam_reply *seam_trainer_forward_reply(seam_trainer *trainer) {
-    return &trainer->forward_reply;
+seam_reply *seam_trainer_forward_reply(seam_trainer *trainer, uint32_t micro) {
+    return &trainer->slots[micro % trainer->depth].forward_reply;
 }
 
-seam_reply *seam_trainer_backward_reply(seam_trainer *trainer) {
-    return &trainer->backward_reply;
+seam_reply *seam_trainer_backward_reply(seam_trainer *trainer, uint32_t micro) {
+    return &trainer->answers[micro % trainer->answer_count];
+}
+
+void seam_trainer_drop_replies(seam_trainer *trainer) {
+    for (uint32_t i = 0; i < trainer->depth; i++) {
+        seam_reply_clear(&trainer->slots[i].forward_reply);
+    }
+    for (uint32_t i = 0; i < trainer->answer_count; i++) {
+        seam_reply_clear(&trainer->answers[i]);
+    }
 }
 
 seam_site *seam_trainer_site(seam_trainer *trainer, uint16_t forward_site) {
@@ -216,8 +286,8 @@ uint64_t seam_trainer_state_hash(const seam_trainer *trainer) {
     return trainer->state_hash;
 }
 
-uint32_t seam_trainer_rows_out(const seam_trainer *trainer) {
-    const seam_micro_layout *layout = &trainer->micro.layout;
+uint32_t seam_trainer_rows_out(const seam_trainer *trainer, const seam_micro *micro) {
+    const seam_micro_layout *layout = &micro->layout;
     return trainer->config->labelled_rows_only ? layout->labelled_count : layout->rows;
 }
 

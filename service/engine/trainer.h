@@ -6,15 +6,23 @@
  *             -> site 3 or gate signal of site 0 -> after the last micro-batch: apply
  *   apply:    optimizer step, gates of site 1 step, proposal of new widths
  *
- * All memory is planned and taken at creation; nothing below allocates afterwards.  The loop fills
- * `in` and `micro` and reads the replies only while no job of the session runs. */
+ * With a pipeline of depth D a micro-batch m has the slot m % D from its forward tensor to its
+ * gradient: layout, activations, the reply; a tensor waits for its turn in one of a few stagings.
+ *
+ * All memory is planned and taken at creation; nothing below allocates afterwards.  While a job
+ * runs, the loop may fill stagings that the job has not, look at allocations (the last job of a
+ * step moves them, when no tensor of it is left to come) and read replies to other micro-batches.
+ */
 #ifndef SEAM_TRAINER_H
 #define SEAM_TRAINER_H
 
 #include "engine.h"
 #include "memory_plan.h"
 #include "session_config.h"
+#include "step_key.h"
 #include "tensor_code.h"
+
+#define SEAM_STAGING_MAX 3 /* with a pipeline: at work, waiting, arriving; else one */
 
 /* A tensor as it arrives, in staging memory. */
 typedef struct seam_staging {
@@ -65,16 +73,24 @@ seam_status seam_trainer_create(seam_trainer **ret_trainer, const seam_session_c
 /* Frees memory only: any thread, when no job of the session runs. */
 void seam_trainer_destroy(seam_trainer *gift_trainer);
 
-/* ---- shared with the loop, while no job runs ---- */
-seam_staging *seam_trainer_staging(seam_trainer *trainer);
+/* ---- shared with the loop ---- */
+uint32_t seam_trainer_staging_count(const seam_trainer *trainer);
+seam_staging *seam_trainer_staging(seam_trainer *trainer, uint32_t idx);
+/* Layout of the tensor that is being received. */
+seam_micro *seam_trainer_coming(seam_trainer *trainer);
+/* While no job runs: the next one is about this micro-batch, its tensor in this staging. */
+void seam_trainer_select(seam_trainer *trainer, uint32_t micro, uint32_t staging_idx);
+/* Of the selected micro-batch: filled before its forward job. */
 seam_micro *seam_trainer_micro(seam_trainer *trainer);
-seam_reply *seam_trainer_forward_reply(seam_trainer *trainer);
-seam_reply *seam_trainer_backward_reply(seam_trainer *trainer);
+seam_reply *seam_trainer_forward_reply(seam_trainer *trainer, uint32_t micro);
+seam_reply *seam_trainer_backward_reply(seam_trainer *trainer, uint32_t micro);
+/* While no job runs: nothing of any reply is left. */
+void seam_trainer_drop_replies(seam_trainer *trainer);
 seam_site *seam_trainer_site(seam_trainer *trainer, uint16_t forward_site);
 seam_adapter *seam_trainer_adapter(seam_trainer *trainer);
 uint64_t seam_trainer_state_hash(const seam_trainer *trainer);
 /* Rows of the tensors of sites 1 and 2 in this micro-batch. */
-uint32_t seam_trainer_rows_out(const seam_trainer *trainer);
+uint32_t seam_trainer_rows_out(const seam_trainer *trainer, const seam_micro *micro);
 /* A Budget arrived.  One for a step that is over is a repetition and changes nothing.
  * SEAM_E_STATE: an earlier one is not in force yet. */
 seam_status seam_trainer_set_budget(seam_trainer *trainer, const seam_budget *budget,

@@ -55,9 +55,21 @@ void seam_trainer_device_plan(seam_memory_plan *plan, const seam_trainer *t) {
     }
     size_t device_bytes = 0, host_bytes = 0;
     seam_coder_space_bytes(&device_bytes, &host_bytes, t->ops, t->channels, codes_bytes(t));
-    plan->device[SEAM_MEMORY_CODEC] +=
-        device_bytes + 4 * row_bytes(t) + 2 * kept_bytes(t) + t->channels * sizeof(double);
+    plan->device[SEAM_MEMORY_CODEC] += device_bytes + 2 * row_bytes(t) +
+                                       t->channels * sizeof(double) +
+                                       t->depth * (2 * row_bytes(t) + 2 * kept_bytes(t));
     plan->host[SEAM_MEMORY_CODEC] += host_bytes;
+}
+
+static seam_status slot_create(trainer_slot *slot, const seam_trainer *t) {
+    const size_t kept = kept_bytes(t);
+    SEAM_TRY(t->ops->mem_alloc((void **)&slot->labelled, t->backend, row_bytes(t)));
+    SEAM_TRY(t->ops->mem_alloc((void **)&slot->wanted, t->backend, row_bytes(t)));
+    if (kept == 0) {
+        return SEAM_OK;
+    }
+    SEAM_TRY(t->ops->mem_alloc((void **)&slot->device_x, t->backend, kept));
+    return t->ops->mem_alloc((void **)&slot->device_decoded, t->backend, kept);
 }
 
 seam_status seam_trainer_device_create(seam_trainer *t) {
@@ -65,28 +77,27 @@ seam_status seam_trainer_device_create(seam_trainer *t) {
     if (!has_codec(t)) {
         return SEAM_OK;
     }
-    const size_t kept = kept_bytes(t);
     SEAM_TRY(seam_coder_space_create(&d->space, t->ops, t->backend, t->channels, codes_bytes(t)));
-    SEAM_TRY(t->ops->mem_alloc((void **)&d->labelled, t->backend, row_bytes(t)));
-    SEAM_TRY(t->ops->mem_alloc((void **)&d->wanted, t->backend, row_bytes(t)));
+    for (uint32_t i = 0; i < t->depth; i++) {
+        SEAM_TRY(slot_create(&t->slots[i], t));
+    }
     SEAM_TRY(t->ops->mem_alloc((void **)&d->firsts, t->backend, row_bytes(t)));
     SEAM_TRY(t->ops->mem_alloc((void **)&d->origins, t->backend, row_bytes(t)));
-    if (kept > 0) {
-        SEAM_TRY(t->ops->mem_alloc((void **)&d->out_x, t->backend, kept));
-        SEAM_TRY(t->ops->mem_alloc((void **)&d->out_decoded, t->backend, kept));
-    }
     return t->ops->mem_alloc((void **)&d->sums, t->backend, t->channels * sizeof(double));
 }
 
 void seam_trainer_device_destroy(seam_trainer *t) {
     trainer_device *d = &t->device;
     t->ops->mem_free(t->backend, d->sums);
-    t->ops->mem_free(t->backend, d->out_decoded);
-    t->ops->mem_free(t->backend, d->out_x);
     t->ops->mem_free(t->backend, d->origins);
     t->ops->mem_free(t->backend, d->firsts);
-    t->ops->mem_free(t->backend, d->wanted);
-    t->ops->mem_free(t->backend, d->labelled);
+    for (uint32_t i = 0; i < t->depth; i++) {
+        trainer_slot *slot = &t->slots[i];
+        t->ops->mem_free(t->backend, slot->device_decoded);
+        t->ops->mem_free(t->backend, slot->device_x);
+        t->ops->mem_free(t->backend, slot->wanted);
+        t->ops->mem_free(t->backend, slot->labelled);
+    }
     seam_coder_space_destroy(d->space);
 }
 
@@ -101,23 +112,23 @@ seam_coder_place seam_trainer_place(const seam_trainer *t, uint16_t site, seam_s
     seam_coder_place place = {.stream = stream, .x = t->x};
     const bool inner = site == SEAM_SITE_FWD_OUT || site == SEAM_SITE_BWD_OUT;
     if (inner && t->config->labelled_rows_only) {
-        place.list = d->labelled;
-    } else if (site == SEAM_SITE_FWD_IN && t->micro.layout.row_sources != NULL) {
+        place.list = t->at->labelled;
+    } else if (site == SEAM_SITE_FWD_IN && t->at->micro.layout.row_sources != NULL) {
         place.list = d->firsts;
     } else if (site == SEAM_SITE_BWD_OUT) {
-        place.list = d->wanted;
+        place.list = t->at->wanted;
     } else if (site == SEAM_SITE_FWD_OUT) {
-        place.range_list = d->labelled;
-        place.range_count = t->micro.layout.labelled_count;
+        place.range_list = t->at->labelled;
+        place.range_count = t->at->micro.layout.labelled_count;
     }
-    place.decoded = site == SEAM_SITE_FWD_OUT ? d->out_decoded : NULL;
+    place.decoded = site == SEAM_SITE_FWD_OUT ? t->at->device_decoded : NULL;
     return place;
 }
 
 /* Rows of site 0 that repeat: where each is, and from which row. */
 static seam_status sources_put(seam_trainer *t, seam_stream *stream) {
     const trainer_device *d = &t->device;
-    const seam_micro_layout *layout = &t->micro.layout;
+    const seam_micro_layout *layout = &t->at->micro.layout;
     seam_row_sources_places(d->firsts_host, d->origins_host, layout->row_sources, layout->rows);
     SEAM_TRY(t->ops->copy_in(stream, d->firsts, d->firsts_host,
                              layout->rows_in * sizeof *d->firsts_host));
@@ -129,14 +140,14 @@ seam_status seam_trainer_device_spread(seam_trainer *t, seam_stream *stream) {
     const seam_device_rows rows = {.x = t->x,
                                    .type = SEAM_F32,
                                    .list = t->device.origins,
-                                   .rows = t->micro.layout.rows,
+                                   .rows = t->at->micro.layout.rows,
                                    .C = t->channels};
     return t->ops->codec->rows_gather(stream, t->x, &rows);
 }
 
 seam_status seam_trainer_device_begin(seam_trainer *t, seam_stream *stream) {
     const trainer_device *d = &t->device;
-    const seam_micro_layout *layout = &t->micro.layout;
+    const seam_micro_layout *layout = &t->at->micro.layout;
     if (d->space == NULL) {
         return SEAM_OK;
     }
@@ -145,12 +156,12 @@ seam_status seam_trainer_device_begin(seam_trainer *t, seam_stream *stream) {
     }
     memset(d->wanted_host, 0xff, layout->rows * sizeof *d->wanted_host);
     for (uint32_t i = 0; i < layout->labelled_count; i++) {
-        d->wanted_host[t->micro.labelled_rows[i]] = t->micro.labelled_rows[i];
+        d->wanted_host[t->at->micro.labelled_rows[i]] = t->at->micro.labelled_rows[i];
     }
-    SEAM_TRY(
-        t->ops->copy_in(stream, d->wanted, d->wanted_host, layout->rows * sizeof *d->wanted_host));
-    return t->ops->copy_in(stream, d->labelled, t->micro.labelled_rows,
-                           layout->labelled_count * sizeof *d->labelled);
+    SEAM_TRY(t->ops->copy_in(stream, t->at->wanted, d->wanted_host,
+                             layout->rows * sizeof *d->wanted_host));
+    return t->ops->copy_in(stream, t->at->labelled, t->at->micro.labelled_rows,
+                           layout->labelled_count * sizeof *t->at->labelled);
 }
 
 /* Rows of sites 1 and 2 in t->x. */
@@ -158,15 +169,15 @@ static seam_device_rows rows_out(const seam_trainer *t) {
     return (seam_device_rows){
         .x = t->x,
         .type = SEAM_F32,
-        .list = t->config->labelled_rows_only ? t->device.labelled : NULL,
-        .rows = seam_trainer_rows_out(t),
+        .list = t->config->labelled_rows_only ? t->at->labelled : NULL,
+        .rows = seam_trainer_rows_out(t, &t->at->micro),
         .C = t->channels,
     };
 }
 
 seam_status seam_trainer_device_keep(seam_trainer *t, seam_stream *stream) {
     const seam_device_rows rows = rows_out(t);
-    return t->ops->codec->rows_gather(stream, t->device.out_x, &rows);
+    return t->ops->codec->rows_gather(stream, t->at->device_x, &rows);
 }
 
 static seam_status sums_fetch(seam_trainer *t, seam_stream *stream) {
@@ -180,7 +191,7 @@ seam_status seam_trainer_device_squares(float *ret_sums, seam_trainer *t, bool l
     seam_device_rows rows = rows_out(t);
     if (!labelled_only) {
         rows.list = NULL;
-        rows.rows = t->micro.layout.rows;
+        rows.rows = t->at->micro.layout.rows;
     }
     SEAM_TRY(t->ops->codec->gate_squares(stream, t->device.sums, &rows));
     SEAM_TRY(sums_fetch(t, stream));
@@ -191,8 +202,8 @@ seam_status seam_trainer_device_squares(float *ret_sums, seam_trainer *t, bool l
 seam_status seam_trainer_device_exact(float *ret_db, seam_trainer *t, const uint8_t *widths,
                                       seam_stream *stream) {
     const seam_device_rows rows = rows_out(t);
-    SEAM_TRY(t->ops->codec->gate_errors(stream, t->device.sums, &rows, t->device.out_x,
-                                        t->device.out_decoded));
+    SEAM_TRY(t->ops->codec->gate_errors(stream, t->device.sums, &rows, t->at->device_x,
+                                        t->at->device_decoded));
     SEAM_TRY(sums_fetch(t, stream));
     seam_gates_take_exact(ret_db, t->device.sums_host, widths, t->channels);
     return SEAM_OK;

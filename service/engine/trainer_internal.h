@@ -8,16 +8,27 @@
 /* Of a backend with a codec of its own (else all NULL), rows of sites whose codec it has stay on
  * the device.  Arrays are the device's, but where "host" is said. */
 typedef struct trainer_device {
-    seam_coder_space *space; /* of all sites' coders */
-    uint32_t *labelled,
-        *wanted; /* (T): the labelled rows; each row, or none where it has no label */
+    seam_coder_space *space;              /* of all sites' coders */
     uint32_t *firsts, *origins;           /* (T): seam_row_sources_places of the micro-batch */
-    float *out_x, *out_decoded;           /* (T, C), exact signal only, as the host's */
     double *sums;                         /* (C) */
     uint32_t *wanted_host;                /* (T), host */
     uint32_t *firsts_host, *origins_host; /* (T), host */
     double *sums_host;                    /* (C), host */
 } trainer_device;
+
+/* A micro-batch between its forward tensor and its gradient: with a pipeline there are several. */
+typedef struct trainer_slot {
+    seam_micro micro;
+    seam_activations *acts;
+    seam_reply forward_reply;
+    float *out_x, *out_decoded;     /* (T, C), exact signal only: site 1 before, after its codec */
+    float *steps_in, *steps_out;    /* (C) or by token (T), gates only: D of sites 0 and 1 */
+    uint32_t *gates_in, *gates_out; /* (T) each, by token: the gate of a row of sites 0 and 1 */
+    /* Of the device, where rows stay there: the labelled rows; each row, or none where it has no
+     * label; and the first two above. */
+    uint32_t *labelled, *wanted;      /* (T) */
+    float *device_x, *device_decoded; /* (T, C), exact signal only */
+} trainer_slot;
 
 struct seam_trainer {
     const seam_session_config *config;
@@ -25,7 +36,6 @@ struct seam_trainer {
     seam_backend *backend;
     seam_arena arena; /* everything below that points to host memory of its own */
     seam_adapter *adapter;
-    seam_activations *acts;
     seam_site *site_in, *site_out; /* forward sites 0 and 1 */
     seam_coder *coders[SEAM_SITE_COUNT];
     seam_storage caches[SEAM_SITE_COUNT]; /* of codecs that have one */
@@ -35,21 +45,21 @@ struct seam_trainer {
     void *x;              /* (T, C) acc, device: the residual stream, then its gradient */
     trainer_device device;
 
-    seam_staging in;
-    seam_micro micro;
-    seam_reply forward_reply, backward_reply;
+    /* What is on its way; `at`, `in` and `answer` are of the job. */
+    uint32_t depth, staging_count, answer_count;
+    trainer_slot slots[SEAM_PIPELINE_DEPTH_MAX], *at;
+    seam_staging stagings[SEAM_STAGING_MAX], *in;
+    seam_reply answers[2], *answer; /* to backward tensors */
+    seam_micro coming;              /* of the tensor that is being received */
 
     uint32_t *seq_begin, *positions; /* (S + 1), (T) of the micro-batch */
     seam_draw draw;                  /* of the micro-batch */
     float *rows;                     /* (T, C): what was decoded or comes from the device */
     float *packed;                   /* (T, C): rows of sites 1 and 2 */
-    float *out_x, *out_decoded;      /* (T, C), exact signal only: site 1 before, after its codec */
-    float *steps_in, *steps_out;     /* (C) or by token (T), gates only: D of sites 0 and 1 */
     float *db_out;                   /* (P), site 1 over the step: gate gradient, or sum of g^2 */
     float *spans_out;                /* (C), waterfill: site 1's sum of hi - lo over the step */
     float *sums, *signal;            /* (P) each, gates only */
     uint8_t *widths;                 /* (P), gates only */
-    uint32_t *gates_in, *gates_out;  /* (T) each, by token: the gate of a row of sites 0 and 1 */
     uint32_t *counts_out;            /* (P), by token: site 1's rows of each gate over the step */
     float *weights_out;              /* (P), by token: shares of the last step's counts */
 

@@ -14,7 +14,8 @@
 
 #define OUTBOX_MESSAGES 2 /* chunks handed to gRPC ahead of time */
 
-static void leave(seam_train *train);
+static void leave(seam_train *train) SEAM_ON_LOOP;
+static void work_next(seam_train *train) SEAM_ON_LOOP;
 
 static seam_train *train_of(const seam_call *call) {
     return call->state;
@@ -49,6 +50,7 @@ static void leave(seam_train *train) {
         return;
     }
     if (session->stream == train->call) {
+        seam_train_withdraw(session);
         session->stream = NULL;
         seam_server_proto_stream_lost(&session->proto, train->epoch, seam_host_now_ms());
     }
@@ -56,10 +58,24 @@ static void leave(seam_train *train) {
         session->stream_waiting = NULL;
     }
     train->out_attached = train->out_commit = train->out_proposal = false;
-    train->out_reply = NULL;
+    train->out_count = 0;
+}
+
+void seam_train_withdraw(seam_session *session) {
+    while (session->queue_count > 0) {
+        const seam_step_key *key = &session->queue[--session->queue_count].key;
+        if (seam_server_proto_is_busy(&session->proto)) { /* else the step is gone already */
+            seam_server_proto_withdraw(&session->proto, key->micro, key->phase);
+        }
+    }
 }
 
 /* ---- receiving ---- */
+
+/* While tensors are at work: only of the stream that they came by, after a StepBegin. */
+static bool takes_frame(const seam_train *train) {
+    return train->session->stream == train->call && train->epoch != 0;
+}
 
 void seam_on_train(seam_call *call, grpc_byte_buffer *message) {
     seam_error err = {0};
@@ -77,26 +93,31 @@ void seam_on_train(seam_call *call, grpc_byte_buffer *message) {
         seam_train_attach(train, message);
         return;
     }
-    if (train->session->busy) {
-        seam_call_hold(call, message, train->session);
+    seam_session *session = train->session;
+    if (!train->rx_open && !seam_session_staging_free(&train->rx_staging_idx, session)) {
+        seam_call_hold(call, message, session);
         return;
     }
-    seam_staging *in = seam_trainer_staging(train->session->trainer);
+    seam_staging *in = seam_trainer_staging(session->trainer, train->rx_staging_idx);
     if (!train->rx_open) {
         in->used_bytes = 0;
         in->chunk_count = 0;
     }
     uint8_t *bytes = in->bytes + in->used_bytes;
     size_t count = 0;
-    seam_walk walk;
+    seam_walk walk = {0};
     seam_status st = seam_message_copy(&count, bytes, in->capacity_bytes - in->used_bytes, message);
     if (st == SEAM_OK) {
         st = seam_walk_message(&walk, bytes, count, &err);
     }
+    const bool frame = walk.field == SEAM_MESSAGE_FRAME_FIELD;
+    if (st == SEAM_OK && !seam_session_is_idle(session) && (!frame || !takes_frame(train))) {
+        seam_call_hold(call, message, session);
+        return;
+    }
     if (st == SEAM_OK) {
-        st = walk.field == SEAM_MESSAGE_FRAME_FIELD
-                 ? seam_train_frame(train, &walk, count, &err)
-                 : seam_train_control(train, &walk, bytes, count, &err);
+        st = frame ? seam_train_frame(train, &walk, count, &err)
+                   : seam_train_control(train, &walk, bytes, count, &err);
     }
     if (st != SEAM_OK) {
         seam_train_fail(train, st, &err);
@@ -113,26 +134,19 @@ void seam_on_train_half_close(seam_call *call) {
     seam_call_finish(call);
 }
 
-SEAM_ON_GPU static seam_status forward_run(seam_job *job, seam_stream *stream) {
-    const seam_train *train = job->user;
-    seam_trainer *trainer = train->session->trainer;
-    span_end(train->session, "forward", SEAM_LANE_QUEUE, train->job_ns, &train->rx_key);
-    const seam_status st = seam_trainer_forward(trainer, stream, &job->err);
-    if (st != SEAM_OK) {
-        (void)seam_trainer_abort_step(trainer, stream);
-    }
-    return st;
-}
-
-SEAM_ON_GPU static seam_status backward_run(seam_job *job, seam_stream *stream) {
+SEAM_ON_GPU static seam_status tensor_run(seam_job *job, seam_stream *stream) {
     seam_train *train = job->user;
     seam_trainer *trainer = train->session->trainer;
-    span_end(train->session, "backward", SEAM_LANE_QUEUE, train->job_ns, &train->rx_key);
+    const seam_work *work = &train->session->work;
     const seam_micro *micro = seam_trainer_micro(trainer);
-    seam_status st = seam_trainer_backward(&train->result, trainer, stream, &job->err);
+    const bool forward = work->key.phase == SEAM_PHASE_FORWARD;
+    span_end(train->session, phase_name(&work->key), SEAM_LANE_QUEUE, work->begin_ns, &work->key);
+    const seam_status st = forward
+                               ? seam_trainer_forward(trainer, stream, &job->err)
+                               : seam_trainer_backward(&train->result, trainer, stream, &job->err);
     if (st != SEAM_OK) {
         (void)seam_trainer_abort_step(trainer, stream);
-    } else if (train->image_due && micro->micro + 1 == micro->micro_count) {
+    } else if (!forward && train->image_due && micro->micro + 1 == micro->micro_count) {
         const seam_trainer_mark mark = {.step_count = micro->step + 1,
                                         .row_count = train->session->row_count};
         train->has_image = seam_session_image_take(train->session, &mark, stream) == SEAM_OK;
@@ -146,7 +160,6 @@ void seam_train_post(seam_train *train, seam_train_job_kind job_kind,
     train->call->job.run = run;
     train->call->job.user = train;
     train->session->busy = true;
-    train->job_ns = seam_trace_begin(train->session->config.trace);
     if (seam_call_post(train->call) != SEAM_OK) { /* the call has failed with RESOURCE_EXHAUSTED */
         train->session->busy = false;
         seam_server_proto_abort_step(&train->session->proto);
@@ -155,38 +168,106 @@ void seam_train_post(seam_train *train, seam_train_job_kind job_kind,
 }
 
 void seam_train_drop_cache(seam_session *session) {
-    seam_reply_clear(seam_trainer_forward_reply(session->trainer));
-    seam_reply_clear(seam_trainer_backward_reply(session->trainer));
+    seam_trainer_drop_replies(session->trainer);
     session->commit_bytes = 0;
+}
+
+/* ---- work ---- */
+
+static const seam_reply *reply_of(const seam_session *session, const seam_step_key *key) {
+    return key->phase == SEAM_PHASE_FORWARD
+               ? seam_trainer_forward_reply(session->trainer, key->micro)
+               : seam_trainer_backward_reply(session->trainer, key->micro);
+}
+
+static bool is_going_out(const seam_train *train, const seam_reply *reply) {
+    for (uint32_t i = 0; i < train->out_count; i++) {
+        if (train->out_replies[i].reply == reply) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A reply that is on its way already is not sent twice. */
+static void reply_queue(seam_train *train, const seam_step_key *key) {
+    const seam_reply *reply = reply_of(train->session, key);
+    if (is_going_out(train, reply)) {
+        return;
+    }
+    SEAM_ASSERT(train->out_count < SEAM_TRAIN_REPLIES_MAX);
+    train->out_replies[train->out_count++] = (seam_train_reply){
+        .reply = reply, .key = *key, .begin_ns = seam_trace_begin(train->session->config.trace)};
+}
+
+/* The layout that StepBegin gives a micro-batch. */
+static seam_status micro_read(seam_micro *micro, const seam_session *session, uint32_t micro_idx,
+                              seam_error *err) {
+    const Seam__V1__StepBegin *begin = seam_session_step(session);
+    SEAM_ASSERT(micro_idx < begin->n_micros);
+    const Seam__V1__MicroBatch *layout = begin->micros[micro_idx];
+    micro->step = begin->step;
+    micro->labelled_total = begin->labelled_row_count;
+    micro->micro = micro_idx;
+    micro->micro_count = (uint32_t)begin->n_micros;
+    micro->bitmap = layout->labelled_rows.data;
+    SEAM_TRY(seam_micro_layout_read(&micro->layout, micro->labelled_rows, layout, micro_idx,
+                                    &session->config.limits, err));
+    seam_sequence_labelled_counts(micro->sequence_labelled, micro->layout.sequence_rows,
+                                  micro->layout.sequence_count, micro->bitmap);
+    return SEAM_OK;
+}
+
+/* The oldest tensor that waits goes to the engine, unless its reply would take the place of one
+ * that is being sent. */
+SEAM_ON_LOOP static void work_next(seam_train *train) {
+    seam_session *session = train->session;
+    if (session->busy || session->deleted || session->queue_count == 0 ||
+        session->stream != train->call ||
+        is_going_out(train, reply_of(session, &session->queue[0].key))) {
+        return;
+    }
+    session->work = session->queue[0];
+    session->queue_count--;
+    memmove(session->queue, session->queue + 1, session->queue_count * sizeof *session->queue);
+    const seam_work *work = &session->work;
+    seam_trainer_select(session->trainer, work->key.micro, work->staging_idx);
+    if (work->key.phase == SEAM_PHASE_FORWARD) {
+        const seam_status st =
+            micro_read(seam_trainer_micro(session->trainer), session, work->key.micro, NULL);
+        SEAM_ASSERT(st == SEAM_OK); /* as when its tensor came */
+    }
+    train->has_image = false;
+    train->image_due = work->key.phase == SEAM_PHASE_BACKWARD &&
+                       seam_session_image_is_due(session, seam_host_now_ms());
+    seam_train_post(train, SEAM_TRAIN_JOB_TENSOR, tensor_run);
 }
 
 /* A whole tensor has come and is judged: run it, or answer from the cache. */
 SEAM_ON_LOOP static seam_status tensor_end(seam_train *train, seam_error *err) {
     seam_session *session = train->session;
+    const seam_step_key *key = &train->rx_key;
     seam_server_verdict verdict = {0};
     train->rx_open = false;
     train->out_credit += train->rx_bytes;
     train->rx_bytes = 0;
-    span_end(session, phase_name(&train->rx_key), SEAM_LANE_RECEIVE, train->rx_ns, &train->rx_key);
-    SEAM_TRY(seam_server_proto_tensor(&verdict, &session->proto, train->epoch, train->rx_key,
+    span_end(session, phase_name(key), SEAM_LANE_RECEIVE, train->rx_ns, key);
+    SEAM_TRY(seam_server_proto_tensor(&verdict, &session->proto, train->epoch, *key,
                                       train->rx.digest, err));
-    const bool forward = train->rx_key.phase == SEAM_PHASE_FORWARD;
     switch (verdict.verdict) {
     case SEAM_VERDICT_RUN:
         if (verdict.drop_cache) {
             seam_train_drop_cache(session);
         }
-        train->has_image = false;
-        train->image_due = !forward && seam_session_image_is_due(session, seam_host_now_ms());
-        seam_train_post(train, forward ? SEAM_TRAIN_JOB_FORWARD : SEAM_TRAIN_JOB_BACKWARD,
-                        forward ? forward_run : backward_run);
+        SEAM_ASSERT(session->queue_count < SEAM_STAGING_MAX);
+        session->queue[session->queue_count++] =
+            (seam_work){.key = *key,
+                        .staging_idx = train->rx_staging_idx,
+                        .begin_ns = seam_trace_begin(session->config.trace)};
+        work_next(train);
         break;
     case SEAM_VERDICT_REPLY_CACHED:
-        train->out_reply = forward ? seam_trainer_forward_reply(session->trainer)
-                                   : seam_trainer_backward_reply(session->trainer);
-        train->out_next = 0;
-        train->out_ns = seam_trace_begin(session->config.trace);
-        train->out_key = train->rx_key;
+        reply_queue(train, key);
         break;
     case SEAM_VERDICT_IGNORE:
     case SEAM_VERDICT_ALREADY_COMMITTED:
@@ -238,22 +319,11 @@ static seam_status tensor_begin(seam_train *train, const seam_frame_header *head
                                     train->rx_key, err));
     uint32_t rows = header->rows;
     if (train->rx_verdict == SEAM_VERDICT_RUN) {
-        seam_micro *micro = seam_trainer_micro(session->trainer);
-        const Seam__V1__StepBegin *begin = seam_session_step(session);
-        SEAM_ASSERT(header->micro < begin->n_micros);
-        const Seam__V1__MicroBatch *layout = begin->micros[header->micro];
-        micro->step = begin->step;
-        micro->labelled_total = begin->labelled_row_count;
-        micro->micro = header->micro;
-        micro->micro_count = (uint32_t)begin->n_micros;
-        micro->bitmap = layout->labelled_rows.data;
-        SEAM_TRY(seam_micro_layout_read(&micro->layout, micro->labelled_rows, layout, header->micro,
-                                        &config->limits, err));
-        seam_sequence_labelled_counts(micro->sequence_labelled, micro->layout.sequence_rows,
-                                      micro->layout.sequence_count, micro->bitmap);
+        seam_micro *micro = seam_trainer_coming(session->trainer);
+        SEAM_TRY(micro_read(micro, session, header->micro, err));
         SEAM_TRY(alloc_check(train, header, err));
         rows = header->phase == SEAM_PHASE_FORWARD ? micro->layout.rows_in
-                                                   : seam_trainer_rows_out(session->trainer);
+                                                   : seam_trainer_rows_out(session->trainer, micro);
     }
     const seam_tensor_expect expect = {
         .kind = SEAM_FRAME_TENSOR,
@@ -288,7 +358,7 @@ seam_status seam_train_frame(seam_train *train, const seam_walk *walk, size_t me
     SEAM_TRY(seam_tensor_rx_add(&complete, &train->rx, &header, seam_frame_crc(walk->body), err));
     train->rx_bytes += walk->body_bytes;
     if (train->rx_verdict == SEAM_VERDICT_RUN) {
-        seam_staging *in = seam_trainer_staging(train->session->trainer);
+        seam_staging *in = seam_trainer_staging(train->session->trainer, train->rx_staging_idx);
         SEAM_ASSERT(in->chunk_count < in->chunks_max);
         in->chunks[in->chunk_count++] = seam_chunk_of(&header, payload);
         in->used_bytes += message_bytes;
@@ -313,9 +383,8 @@ SEAM_ON_LOOP static void tensor_done(const seam_train *train) {
     seam_session *session = train->session;
     const seam_micro *micro = seam_trainer_micro(session->trainer);
     seam_train *to = session->stream != NULL ? train_of(session->stream) : NULL;
-    const bool forward = train->job_kind == SEAM_TRAIN_JOB_FORWARD;
     bool is_committed = false;
-    if (forward) {
+    if (session->work.key.phase == SEAM_PHASE_FORWARD) {
         seam_server_proto_forward_done(&session->proto, micro->step, micro->micro);
         session->row_count += micro->layout.rows;
     } else if (seam_server_proto_backward_done(&session->proto, micro->step, micro->micro)) {
@@ -323,11 +392,7 @@ SEAM_ON_LOOP static void tensor_done(const seam_train *train) {
         is_committed = true;
     }
     if (to != NULL) {
-        to->out_reply = forward ? seam_trainer_forward_reply(session->trainer)
-                                : seam_trainer_backward_reply(session->trainer);
-        to->out_next = 0;
-        to->out_ns = seam_trace_begin(session->config.trace);
-        to->out_key = train->rx_key;
+        reply_queue(to, &session->work.key);
         to->out_commit = is_committed;
         to->out_proposal = is_committed && train->result.proposal != NULL;
     }
@@ -336,6 +401,7 @@ SEAM_ON_LOOP static void tensor_done(const seam_train *train) {
 SEAM_ON_LOOP static void job_failed(seam_train *train) {
     seam_session *session = train->session;
     seam_call *call = train->call;
+    session->queue_count = 0;
     seam_server_proto_abort_step(&session->proto);
     seam_train_drop_cache(session);
     if (seam_status_is_process_dead(call->job.status)) {
@@ -358,6 +424,7 @@ void seam_on_train_job(seam_call *call) {
     seam_train *train = train_of(call);
     seam_session *session = train->session;
     session->busy = false;
+    session->work.staging_idx = SEAM_STAGING_MAX;
     if (session->deleted) {
         leave(train);
     } else if (train->job_kind == SEAM_TRAIN_JOB_LOAD) {
@@ -379,7 +446,7 @@ void seam_on_train_job(seam_call *call) {
 
 SEAM_ON_LOOP static void call_wake(seam_call *call, void *user) {
     const seam_session *session = user;
-    if (call->awaited == session && !session->busy) {
+    if (call->awaited == session && seam_session_is_idle(session)) {
         seam_call_resume(call);
     }
 }
@@ -387,6 +454,9 @@ SEAM_ON_LOOP static void call_wake(seam_call *call, void *user) {
 void seam_train_session_idle(seam_server *server, seam_session *session) {
     if (!session->busy && session->stream_waiting != NULL) {
         seam_train_attach_now(train_of(session->stream_waiting));
+    }
+    if (session->stream != NULL) {
+        work_next(train_of(session->stream));
     }
     seam_server_each_call(server, call_wake, session);
     if (session->stream != NULL) {
@@ -439,7 +509,7 @@ SEAM_ON_LOOP static bool send_next(seam_train *train) {
     if (call->outbox_count >= OUTBOX_MESSAGES) {
         return false;
     }
-    if (train->out_attached) {
+    if (train->out_attached && !session->busy) {
         train->out_attached = false;
         return seam_train_send_attached(train);
     }
@@ -448,21 +518,23 @@ SEAM_ON_LOOP static bool send_next(seam_train *train) {
         train->out_credit = 0;
         return seam_train_send_credit(train, bytes);
     }
-    if (train->out_reply != NULL) {
-        const seam_reply *reply = train->out_reply;
-        if (train->out_next < reply->message_count) {
-            const struct seam_reply_message *message = &reply->messages[train->out_next++];
-            return seam_call_send(call, reply->bytes + message->offset, message->message_bytes);
+    while (train->out_count > 0) {
+        const seam_train_reply out = train->out_replies[0];
+        if (train->out_next < out.reply->message_count) {
+            const struct seam_reply_message *message = &out.reply->messages[train->out_next++];
+            return seam_call_send(call, out.reply->bytes + message->offset, message->message_bytes);
         }
-        train->out_reply = NULL;
-        span_end(session, phase_name(&train->out_key), SEAM_LANE_SEND, train->out_ns,
-                 &train->out_key);
+        train->out_next = 0;
+        train->out_count--;
+        memmove(train->out_replies, train->out_replies + 1,
+                train->out_count * sizeof *train->out_replies);
+        span_end(session, phase_name(&out.key), SEAM_LANE_SEND, out.begin_ns, &out.key);
     }
     if (train->out_commit) {
         train->out_commit = false;
         return seam_call_send(call, session->commit, session->commit_bytes);
     }
-    if (train->out_proposal) {
+    if (train->out_proposal && !session->busy) { /* the last job of a step moves it */
         train->out_proposal = false;
         const seam_alloc *alloc =
             seam_site_unanswered(seam_trainer_site(session->trainer, SEAM_SITE_FWD_OUT));
@@ -472,7 +544,7 @@ SEAM_ON_LOOP static bool send_next(seam_train *train) {
 }
 
 static bool has_output(const seam_train *train) {
-    return train->out_attached || train->out_credit > 0 || train->out_reply != NULL ||
+    return train->out_attached || train->out_credit > 0 || train->out_count > 0 ||
            train->out_commit || train->out_proposal;
 }
 
@@ -481,12 +553,20 @@ void seam_train_pump(seam_train *train) {
     if (train->session == NULL || train->epoch == 0 || call->finishing || call->closed) {
         return;
     }
-    if (!train->session->busy) {
-        while (send_next(train)) {
-        }
+    while (send_next(train)) {
     }
-    const bool quiet = !train->session->busy && !has_output(train) && seam_call_is_sent(call);
-    if (quiet && !drained(train) && !call->receiving && call->held == NULL) {
+    work_next(train);
+    const seam_session *session = train->session;
+    const bool quiet =
+        seam_session_is_idle(session) && !has_output(train) && seam_call_is_sent(call);
+    if (quiet && drained(train)) {
+        return;
+    }
+    uint32_t staging_idx = 0;
+    const bool pipelined = session->config.pipeline_depth > 1 && !train->out_attached;
+    const bool room =
+        pipelined ? train->rx_open || seam_session_staging_free(&staging_idx, session) : quiet;
+    if (room && !call->receiving && call->held == NULL) {
         seam_call_receive(call);
     }
 }

@@ -58,7 +58,7 @@ void seam_capabilities_init(Seam__V1__Capabilities *ret, Seam__V1__Codec codecs[
     ret->bits_min = 1;
     ret->bits_max = SEAM_BITS_MAX;
     ret->chunk_bytes_max = SEAM_CHUNK_BYTES_MAX;
-    ret->pipeline_depth_max = 1;
+    ret->pipeline_depth_max = SEAM_PIPELINE_DEPTH_MAX;
 }
 
 void seam_on_get_server_info(seam_call *call, grpc_byte_buffer *message) {

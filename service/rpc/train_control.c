@@ -167,6 +167,8 @@ void seam_train_attach_now(seam_train *train) {
     seam_error err = {0};
     SEAM_ASSERT(!session->busy);
     session->stream_waiting = NULL;
+    const bool withdrawn = session->queue_count > 0;
+    seam_train_withdraw(session); /* the older stream's client is who attaches now */
     seam_status st =
         seam_server_proto_attach(&train->attached, &session->proto, &train->attach, &err);
     if (st == SEAM_E_GONE && train->load_damaged) {
@@ -177,6 +179,10 @@ void seam_train_attach_now(seam_train *train) {
     }
     if (st != SEAM_OK) {
         seam_train_fail(train, st, &err);
+        if (withdrawn && session->stream != NULL) { /* it would wait for them */
+            (void)seam_error_set(&err, SEAM_E_UNAVAILABLE, "an attach was refused: attach again");
+            seam_train_fail(((seam_call *)session->stream)->state, SEAM_E_UNAVAILABLE, &err);
+        }
         return;
     }
     SEAM_ASSERT(train->attached.action != SEAM_ATTACH_WAIT); /* the session is idle */
@@ -240,7 +246,7 @@ bool seam_train_send_attached(seam_train *train) {
     attached.capabilities = &capabilities;
     attached.n_allocations = 2;
     attached.allocations = list;
-    attached.credit_bytes = 2 * seam_trainer_staging(session->trainer)->capacity_bytes;
+    attached.credit_bytes = 2 * seam_trainer_staging(session->trainer, 0)->capacity_bytes;
     response.body_case = SEAM__V1__TRAIN_RESPONSE__BODY_ATTACHED;
     response.attached = &attached;
     return response_send(train, &response);

@@ -1,10 +1,11 @@
 /* One Train stream: what rpc_train.c (frames, jobs, sending) and train_control.c (attach and the
  * other control messages) share.
  *
- * At any time a stream either receives, or its session's job runs, or it sends: the next message
- * is asked for only when the session is idle and everything is sent.  So gRPC's own windows are the
- * bounded inbox, a client that does not read is not read from, and a reply in the cache is never
- * overwritten while it is being sent. */
+ * The next message is asked for only when there is a staging for it: without a pipeline when the
+ * session is idle and everything is sent, with one also while a tensor is at work and another
+ * waits. So gRPC's own windows are the bounded inbox and a client that does not read is not read
+ * from. A reply in the cache is never overwritten while it is being sent: work whose reply would
+ * take its place waits.  Control messages wait until the session is idle. */
 #ifndef SEAM_TRAIN_STREAM_H
 #define SEAM_TRAIN_STREAM_H
 
@@ -12,9 +13,17 @@
 #include "tensor_rx.h"
 #include "walk.h"
 
+/* Replies on their way out: each stands there once. */
+#define SEAM_TRAIN_REPLIES_MAX (SEAM_PIPELINE_DEPTH_MAX + 2)
+
+typedef struct seam_train_reply {
+    const seam_reply *reply;
+    seam_step_key key;
+    uint64_t begin_ns; /* timeline */
+} seam_train_reply;
+
 typedef enum seam_train_job_kind {
-    SEAM_TRAIN_JOB_FORWARD,
-    SEAM_TRAIN_JOB_BACKWARD,
+    SEAM_TRAIN_JOB_TENSOR,
     SEAM_TRAIN_JOB_DROP,
     SEAM_TRAIN_JOB_LOAD
 } seam_train_job_kind;
@@ -28,18 +37,18 @@ typedef struct seam_train {
     bool draining;           /* end at the next commit */
     /* Reception of a tensor. */
     bool rx_open;
+    uint32_t rx_staging_idx;
     uint64_t rx_bytes; /* of its frames so far: credit that goes back */
     seam_verdict rx_verdict;
     seam_step_key rx_key;
     seam_tensor_rx rx;
-    uint64_t rx_ns, job_ns, out_ns; /* timeline: since when a tensor comes, waits, and goes */
-    seam_step_key out_key;
+    uint64_t rx_ns; /* timeline: since when a tensor comes */
     /* What is still to be sent, in this order. */
     bool out_attached;
     uint64_t out_credit;
     seam_attach_verdict attached;
-    const seam_reply *out_reply;
-    uint32_t out_next;
+    seam_train_reply out_replies[SEAM_TRAIN_REPLIES_MAX];
+    uint32_t out_count, out_next; /* out_next: message of the first */
     bool out_commit, out_proposal;
     /* The engine's job. */
     seam_train_job_kind job_kind;
@@ -52,6 +61,8 @@ typedef struct seam_train {
 void seam_train_pump(seam_train *train) SEAM_ON_LOOP;
 /* End the stream with an error. */
 void seam_train_fail(seam_train *train, seam_status st, const seam_error *err) SEAM_ON_LOOP;
+/* What waits for the engine goes with its stream: the client sends it again. */
+void seam_train_withdraw(seam_session *session) SEAM_ON_LOOP;
 /* Drop every reply of the cache. */
 void seam_train_drop_cache(seam_session *session) SEAM_ON_LOOP;
 /* Post the stream's job; `run` gets the train as job->user. */

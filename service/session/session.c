@@ -80,6 +80,28 @@ void seam_session_unbuild(seam_session *session) {
     session->commit_bytes = 0;
 }
 
+/* ---- work ---- */
+
+bool seam_session_is_idle(const seam_session *session) {
+    return !session->busy && session->queue_count == 0;
+}
+
+bool seam_session_staging_free(uint32_t *ret_idx, const seam_session *session) {
+    uint32_t idx = 0;
+    const uint32_t count = seam_trainer_staging_count(session->trainer);
+    for (; idx < count; idx++) {
+        bool taken = session->busy && session->work.staging_idx == idx;
+        for (uint32_t i = 0; i < session->queue_count; i++) {
+            taken = taken || session->queue[i].staging_idx == idx;
+        }
+        if (!taken) {
+            *ret_idx = idx;
+            return true;
+        }
+    }
+    return false;
+}
+
 /* ---- references ---- */
 
 void seam_session_ref(seam_session *session) {

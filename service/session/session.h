@@ -34,6 +34,13 @@ typedef struct seam_step_memory {
     const Seam__V1__StepBegin *begin;
 } seam_step_memory;
 
+/* A whole tensor that the protocol machine has accepted. */
+typedef struct seam_work {
+    seam_step_key key;
+    uint32_t staging_idx;
+    uint64_t begin_ns; /* timeline: waits since */
+} seam_work;
+
 /* Its part in the state directory; of session_disk.c and session_park.c.  All of the loop, but the
  * image and what stands beside it. */
 typedef struct seam_session_disk {
@@ -70,9 +77,12 @@ typedef struct seam_session {
     seam_trainer *trainer; /* NULL while being created, and of a parked session */
     bool ready;            /* created: may be attached to */
     bool busy;             /* the engine works on the trainer */
-    bool deleted;          /* not in the table any more */
-    void *stream;          /* of rpc_train.c: the attached call, or NULL */
-    void *stream_waiting;  /* the call that attaches when the engine is done, or NULL */
+    seam_work work;        /* what it works on, or did last; staging_idx of no tensor: the count */
+    seam_work queue[SEAM_STAGING_MAX]; /* what comes after it, of the attached stream, in order */
+    uint32_t queue_count;
+    bool deleted;         /* not in the table any more */
+    void *stream;         /* of rpc_train.c: the attached call, or NULL */
+    void *stream_waiting; /* the call that attaches when the engine is done, or NULL */
     /* Reply cache beside the trainer's two replies: the last Commit, as a whole message. */
     uint8_t commit[SEAM_COMMIT_BYTES_MAX];
     size_t commit_bytes;
@@ -86,6 +96,11 @@ typedef struct seam_session {
     seam_job destroy_job;
     struct seam_session *next;
 } seam_session;
+
+/* Nothing is at work and nothing waits for it: calls may have the session. */
+bool seam_session_is_idle(const seam_session *session) SEAM_ON_LOOP;
+/* A staging for the next tensor; false: the others hold them all. */
+bool seam_session_staging_free(uint32_t *ret_idx, const seam_session *session) SEAM_ON_LOOP;
 
 void seam_session_ref(seam_session *session) SEAM_ON_LOOP;
 void seam_session_unref(seam_session *session) SEAM_ON_LOOP;

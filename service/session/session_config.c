@@ -6,6 +6,7 @@
 
 #include "config_hash.h"
 #include "frame.h"
+#include "step_key.h"
 #include "try.h"
 
 #define NAME_BYTES_MAX 100
@@ -232,6 +233,15 @@ static seam_status limits_read(seam_session_config *ret, const Seam__V1__Limits 
                              .positions_max = seam_session_config_context(ret),
                              .sample_ids_needed = ret->codec.codec_out == SEAM_CODEC_AQSGD,
                              .row_sources_taken = seam_codec_plan_takes_row_sources(&ret->codec)};
+    SEAM_TRY(number_check("config.limits.pipeline_depth", message->pipeline_depth, 0,
+                          SEAM_PIPELINE_DEPTH_MAX, err));
+    if (message->pipeline_depth > 1 && seam_codec_plan_has_input_gradient(&ret->codec)) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "config.limits.pipeline_depth: %u, but with gate_signal exact or "
+                              "send_input_gradient each gradient is waited for",
+                              message->pipeline_depth);
+    }
+    ret->pipeline_depth = message->pipeline_depth;
     ret->cache_dir = limits->cache_dir;
     const uint32_t channels = ret->model->config->hidden;
     const seam_status st = seam_coder_channels_check(channels);

@@ -40,11 +40,12 @@ typedef struct seam_session_config {
     bool labelled_rows_only;
     uint64_t seed;
     seam_layout_limits limits;
-    bool recompute;        /* of layers in backward, instead of keeping their activations */
-    bool fp8;              /* frozen products in FP8 */
-    const char *cache_dir; /* where a codec's cache stands; NULL: in memory */
-    uint64_t hash;         /* WIRE.md section 6 */
-    seam_trace *trace;     /* the server's timeline, or NULL; outlives every session */
+    uint32_t pipeline_depth; /* WIRE.md section 4; 0 counts as 1 */
+    bool recompute;          /* of layers in backward, instead of keeping their activations */
+    bool fp8;                /* frozen products in FP8 */
+    const char *cache_dir;   /* where a codec's cache stands; NULL: in memory */
+    uint64_t hash;           /* WIRE.md section 6 */
+    seam_trace *trace;       /* the server's timeline, or NULL; outlives every session */
 } seam_session_config;
 
 typedef struct seam_session_limits {

@@ -10,7 +10,8 @@ import argparse
 import json
 
 ROWS = [("client", "embed"), ("client", "encode"), ("client", "send"), ("client", "wait"),
-        ("client", "decode"), ("client", "head"), ("receive", "forward"), ("receive", "backward"),
+        ("client", "decode"), ("client", "head"), ("client", "record"),
+        ("receive", "forward"), ("receive", "backward"),
         ("queue", "forward"), ("queue", "backward"), ("engine", "decode"), ("engine", "blocks"),
         ("engine", "encode"), ("engine", "optimizer"), ("send", "forward"), ("send", "backward")]
 SERVER_LANES = ["receive", "queue", "engine", "send"]

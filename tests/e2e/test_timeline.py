@@ -17,7 +17,7 @@ import tempfile
 from cli_fixture import Seam, colour_rows, write_rows, write_text_model
 from service_fixture import SOURCE, Seamd, seamd_path
 
-STEPS, LEAVES = 5, ("embed", "encode", "send", "wait", "decode", "head")
+STEPS, LEAVES = 5, ("embed", "encode", "send", "wait", "decode", "head", "record")
 ENGINE = ("decode", "blocks", "encode", "optimizer")
 ROUNDING_US = 0.002
 
@@ -65,7 +65,7 @@ def check_client(spans, report):
         mine = [s for s in spans if s["step"] == step["step"]]
         [whole] = [s for s in mine if s["name"] == "step"]
         assert all(inside(s, whole) for s in mine)
-        for name in ("forward", "backward", "embed", "head"):
+        for name in ("forward_begin", "forward", "backward", "embed", "head"):
             micros = [s["micro"] for s in mine if s["name"] == name]
             assert micros == list(range(step["micros"])), (name, micros)
         leaves = [s for s in mine if s["name"] in LEAVES]
@@ -108,7 +108,10 @@ def check_server(spans, report):
 
 def check_both(client, server):
     """One clock: a micro-batch's forward at the server lies in the client's."""
-    for outer in (s for s in client if s["name"] == "forward"):
+    for end in (s for s in client if s["name"] == "forward"):
+        [begin] = [s for s in client if s["name"] == "forward_begin" and
+                   (s["step"], s["micro"]) == (end["step"], end["micro"])]
+        outer = end | dict(begin=begin["begin"])
         [work] = [s for s in server if s["lane"] == "engine" and s["name"] == "forward" and
                   (s["step"], s["micro"]) == (outer["step"], outer["micro"])]
         assert inside(work, outer)

@@ -13,6 +13,7 @@ typedef struct both {
     seam_server_proto sp;
     seam_client_proto cp;
     uint64_t now_ms;
+    uint32_t depth;      /* of the pipeline */
     uint32_t runs, done; /* tensors that ran in the server's step; worked off */
     fuzz_input *input;
 } both;
@@ -77,7 +78,8 @@ static void server_begin(both *b) {
 
 static bool same(const seam_server_proto *a, const seam_server_proto *b) {
     return a->link == b->link && a->epoch == b->epoch && a->committed == b->committed &&
-           a->begun == b->begun && a->accepted == b->accepted && a->finished == b->finished &&
+           a->begun == b->begun && memcmp(a->accepted, b->accepted, sizeof a->accepted) == 0 &&
+           memcmp(a->finished, b->finished, sizeof a->finished) == 0 &&
            a->applying == b->applying && a->last_cached == b->last_cached &&
            memcmp(a->digests, b->digests, sizeof a->digests) == 0;
 }
@@ -99,7 +101,10 @@ static void server_tensor(both *b) {
         FUZZ_CHECK(peeked == v.verdict);
         if (v.verdict == SEAM_VERDICT_RUN) {
             b->runs++;
-            FUZZ_CHECK(seam_step_message_idx(key.micro, key.phase) == b->runs);
+            FUZZ_CHECK(b->sp.accepted[0] + b->sp.accepted[1] == b->runs);
+            FUZZ_CHECK(b->sp.accepted[key.phase == FWD ? 0 : 1] == key.micro + 1);
+            FUZZ_CHECK(b->sp.accepted[0] <= b->sp.accepted[1] + b->depth);
+            FUZZ_CHECK(b->sp.accepted[1] <= b->sp.finished[0]);
         }
     }
 }
@@ -196,6 +201,7 @@ static void client_event(both *b) {
 
 static void client_act(both *b) {
     seam_client_action action;
+    seam_begin_step_args args;
     seam_client_proto_next(&action, &b->cp, b->now_ms);
     switch (action.kind) {
     case SEAM_CLIENT_RECEIVE:
@@ -211,8 +217,11 @@ static void client_act(both *b) {
         seam_client_proto_journaled(&b->cp);
         break;
     case SEAM_CLIENT_IDLE:
-        FUZZ_CHECK(seam_client_proto_begin_step(&b->cp, action.step, 1 + fuzz_u8(b->input) % 3,
-                                                b->now_ms, NULL) == SEAM_OK);
+        args = (seam_begin_step_args){.step = action.step,
+                                      .micro_count = 1 + fuzz_u8(b->input) % 3,
+                                      .ahead = 1 + fuzz_u8(b->input) % b->depth,
+                                      .now_ms = b->now_ms};
+        FUZZ_CHECK(seam_client_proto_begin_step(&b->cp, &args, NULL) == SEAM_OK);
         break;
     default:
         seam_client_proto_done(&b->cp, &action);
@@ -267,12 +276,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t count) {
     memset(&b, 0, sizeof b);
     b.input = &input;
     const uint8_t kind = fuzz_u8(&input);
+    b.depth = 1 + (kind >> 3) % 3;
     const seam_server_proto_config server = {.config_hash = 1,
                                              .model_identity = 2,
                                              .micros_max = 3,
                                              .site_forward = 0,
                                              .site_backward = 2,
                                              .backward_reply = (kind & 1) != 0,
+                                             .pipeline_depth = b.depth,
                                              .can_park = (kind & 2) != 0,
                                              .lease_ms = 1000,
                                              .park_ms = 1000};
@@ -280,6 +291,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t count) {
                                              .site_forward_reply = 1,
                                              .site_backward_reply = 0,
                                              .backward_reply = (kind & 1) != 0,
+                                             .pipeline_depth = b.depth,
                                              .give_up_ms = (kind & 4) != 0 ? 100000 : 0};
     seam_server_proto_init(&b.sp, &server);
     seam_client_proto_init(&b.cp, &client);

@@ -372,7 +372,7 @@ def make_config(g):
     aqsgd = b"\x08" + varint(2 ** 33) + b"\x10\x02\x18\x08"
     codec = b"\x08\x04" + field(3, gates) + b"\x20\x01\x28\x07\x30\x40" + field(7, aqsgd)
     codec += b"\x40\x02\x48\x09\x50\x80\x20\x58\x01"
-    limits = b"\x08\x80\x04\x10\x08\x18\x02"
+    limits = b"\x08\x80\x04\x10\x08\x18\x02\x20\x03"
     config = (field(1, model) + b"\x10\x01" + field(5, lora) + field(6, optimizer) +
               field(7, codec) + field(8, limits) + field(9, name) + b"\x50\x01\x58\x01" + field(12, b"\x08\x1e\x10\x05"))
     data = struct.pack("<I", len(model)) + model + struct.pack("<III", 1, 0, 0)
@@ -381,7 +381,7 @@ def make_config(g):
     data += struct.pack("<II", 4, 0) + struct.pack("<fffffffIIII", 1, 16, 8, 4, 1, 0.5, 0.01, 1, 1,
                                                    1, 2) + struct.pack("<IIQ", 2, 1, 500)
     data += struct.pack("<BQ", 1, 7) + struct.pack("<IQIIIIIB", 64, 2 ** 33, 2, 8, 2, 9, 4096, 1)
-    data += struct.pack("<III", 512, 8, 2) + struct.pack("<I", len(name)) + name + b"\1\1"
+    data += struct.pack("<IIII", 512, 8, 2, 3) + struct.pack("<I", len(name)) + name + b"\1\1"
     data += struct.pack("<IQ", 30, 5)  # a server takes lora or prefix; the hash has both
     g.add("session_config", config, "config", f"{fnv(data):016x}")
 

@@ -12,13 +12,11 @@ void sim_client_start(world *w) {
                                              .site_forward_reply = SITE_FWD_OUT,
                                              .site_backward_reply = SITE_FWD_IN,
                                              .backward_reply = w->backward_reply,
+                                             .pipeline_depth = w->depth,
                                              .now_ms = w->now_ms};
     seam_client_proto_init(&c->cp, &config);
     c->state = c->journal_state[c->journal_count];
-    c->partial = 0;
-    c->table = 0;
-    c->went_back = false;
-    memset(c->kept, 0, sizeof c->kept);
+    memset(c->partial, 0, sizeof c->partial);
     c->stream = 0;
     c->broken = false;
     c->confirm_due = false;
@@ -64,13 +62,14 @@ void sim_client_receive(world *w) {
         m.attached.now_ms = w->now_ms;
         st = seam_client_proto_attached(&c->cp, &m.attached, NULL);
         c->journal_epoch = m.attached.epoch;
-        c->went_back = m.attached.action == SEAM_ATTACH_ROLLBACK;
         break;
     case MSG_TENSOR:
         st = seam_client_proto_reply(&is_new, &c->cp, m.key, m.digest, w->now_ms, NULL);
         if (is_new) {
-            c->partial = sim_mix(c->partial, m.digest);
-            c->last_reply = m.key.phase == SEAM_PHASE_FORWARD ? m.digest : c->last_reply;
+            const bool forward = m.key.phase == SEAM_PHASE_FORWARD;
+            uint64_t *const partial = &c->partial[forward ? 0 : 1];
+            *partial = sim_mix(*partial, m.digest);
+            c->replies[m.key.micro] = forward ? m.digest : c->replies[m.key.micro];
         }
         break;
     default: {
@@ -92,13 +91,8 @@ void sim_client_receive(world *w) {
 
 static void client_journal(world *w, uint64_t step) {
     client *c = &w->c;
-    if (sim_chance(w, 10)) { /* in the middle of the write: the torn record is cut off */
-        sim_client_crash(w);
-        return;
-    }
-    memset(c->kept, 0, sizeof c->kept);
-    c->state = sim_mix(c->state, c->partial);
-    c->partial = 0;
+    c->state = sim_mix(c->state, sim_mix(c->partial[0], c->partial[1]));
+    memset(c->partial, 0, sizeof c->partial);
     const bool flushed = w->bug != SIM_BUG_LATE_JOURNAL || sim_chance(w, 500);
     if (flushed) {
         c->journal_count = step + 1;
@@ -115,22 +109,6 @@ static void client_journal(world *w, uint64_t step) {
     if (c->durable_told > 0 && c->durable_told <= step + 1 && sim_chance(w, 500)) {
         client_tell(w, &(msg){.kind = MSG_CONFIRM, .key = {.step = c->durable_told}});
     }
-}
-
-/* What was sent before is kept, because the table has moved on since. */
-static void client_encode(world *w, msg *ret, const seam_client_action *a) {
-    client *c = &w->c;
-    ret->value = ret->digest = sim_forward_digest(c->state, a->step, a->micro);
-    if (!w->codec_state) {
-        return;
-    }
-    if (!c->kept[a->micro]) {
-        c->kept[a->micro] = true;
-        c->kept_digest[a->micro] = sim_mix(ret->value, c->table);
-        c->kept_table[a->micro] = c->table++;
-    }
-    ret->digest = c->kept_digest[a->micro];
-    ret->table = c->kept_table[a->micro];
 }
 
 static void client_send(world *w, const seam_client_action *a) {
@@ -153,16 +131,28 @@ static void client_send(world *w, const seam_client_action *a) {
     case SEAM_CLIENT_SEND_FORWARD:
         m.key.phase = SEAM_PHASE_FORWARD;
         m.key.site = SITE_FWD_IN;
-        client_encode(w, &m, a);
+        m.digest = sim_forward_digest(c->state, a->step, a->micro);
         break;
     default:
         m.key.phase = SEAM_PHASE_BACKWARD;
         m.key.site = SITE_BWD_OUT;
-        m.digest = m.value = sim_backward_digest(c->state, c->last_reply);
+        m.digest = sim_backward_digest(c->state, c->replies[a->micro]);
         break;
     }
     client_tell(w, &m);
     seam_client_proto_done(&c->cp, a);
+}
+
+/* How far ahead is the client's affair, step by step, also when it does a step again. */
+static void client_begin(world *w, uint64_t step) {
+    const seam_begin_step_args args = {.step = step,
+                                       .micro_count = w->micros[step],
+                                       .ahead = 1 + (uint32_t)(sim_draw(w) % w->depth),
+                                       .now_ms = w->now_ms};
+    if (seam_client_proto_begin_step(&w->c.cp, &args, NULL) != SEAM_OK) {
+        sim_broken(w, "a step cannot begin");
+    }
+    w->result.ahead += args.ahead > 1 && args.micro_count > 1;
 }
 
 void sim_client_act(world *w) {
@@ -190,11 +180,7 @@ void sim_client_act(world *w) {
         break;
     case SEAM_CLIENT_RESTORE:
         c->state = c->journal_state[a.step];
-        c->partial = 0;
-        if (c->went_back) {
-            c->table = 0;
-            memset(c->kept, 0, sizeof c->kept);
-        }
+        memset(c->partial, 0, sizeof c->partial);
         c->journal_count = a.step;
         seam_client_proto_restored(&c->cp, a.step, w->now_ms);
         break;
@@ -202,9 +188,8 @@ void sim_client_act(world *w) {
         client_journal(w, a.step);
         break;
     case SEAM_CLIENT_IDLE:
-        if (a.step < STEPS && seam_client_proto_begin_step(&c->cp, a.step, w->micros[a.step],
-                                                           w->now_ms, NULL) != SEAM_OK) {
-            sim_broken(w, "a step cannot begin");
+        if (a.step < STEPS) {
+            client_begin(w, a.step);
         }
         break;
     case SEAM_CLIENT_STOPPED:

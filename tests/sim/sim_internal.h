@@ -10,7 +10,9 @@
 
 enum {
     STEPS = 12,
-    MICROS_MAX = 3,
+    MICROS_MAX = 5,
+    DEPTH_MAX = 3,
+    WORK_MAX = 2 * DEPTH_MAX + 2,
     QUEUE_MAX = 64,
     FAULT_TURNS = 2500,
     TURNS_MAX = 40000,
@@ -26,8 +28,6 @@ typedef struct msg {
     uint64_t stream;
     seam_step_key key;
     uint64_t digest; /* of tensors and StepBegin; state hash of a Commit */
-    uint64_t value; /* of a forward tensor: what it decodes to; its bytes depend on the table too */
-    uint32_t table; /* of a forward tensor: rows that the receiver must have */
     uint64_t durable;
     uint32_t micro_count;
     seam_attach_args attach;
@@ -49,16 +49,14 @@ typedef struct server {
     seam_server_proto sp;
     uint64_t stream; /* that messages are accepted from and sent to */
     uint64_t state, partial;
-    seam_step_key work[4]; /* accepted, oldest first */
-    uint64_t work_digest[4];
+    seam_step_key work[WORK_MAX]; /* accepted, oldest first */
+    uint64_t work_digest[WORK_MAX];
     uint32_t work_count;
-    cached_reply cache[2], commit;
-    uint32_t table; /* of a codec that keeps state */
-    bool writing;   /* a checkpoint on its way to disk */
+    cached_reply forward[DEPTH_MAX], backward[2], commit;
+    bool writing; /* a checkpoint on its way to disk */
     uint64_t writing_step, writing_state;
     /* Disk. */
     bool file_valid[STEPS + 1];
-    bool file_rotten[STEPS + 1]; /* found when it is read */
     uint64_t file_state[STEPS + 1];
     uint64_t epoch;
     uint64_t told_durable;
@@ -69,12 +67,8 @@ typedef struct client {
     uint64_t stream; /* 0: none */
     bool broken;     /* the stream was cut: noticed when the queue is empty */
     seam_status broken_status;
-    uint64_t state, partial, last_reply;
-    uint32_t table;        /* as the server's */
-    bool kept[MICROS_MAX]; /* forward tensors of the step in flight */
-    uint64_t kept_digest[MICROS_MAX];
-    uint32_t kept_table[MICROS_MAX];
-    bool went_back;
+    uint64_t state, partial[2]; /* by phase: replies come in another order at another depth */
+    uint64_t replies[MICROS_MAX];
     uint64_t commit_hash, durable_told;
     bool confirm_due;
     /* Disk: the journal. */
@@ -87,7 +81,8 @@ typedef struct world {
     uint64_t random, now_ms;
     sim_bug bug;
     sim_result result;
-    bool with_store, backward_reply, codec_state;
+    bool with_store, backward_reply;
+    uint32_t depth; /* of the session's pipeline */
     uint32_t micros[STEPS];
     uint64_t truth_server[STEPS + 1], truth_client[STEPS + 1];
     uint64_t last_stream;
@@ -115,11 +110,12 @@ uint64_t sim_backward_reply(uint64_t server_state, uint64_t backward);
 uint64_t sim_begin_digest(uint64_t step);
 
 /* sim_server.c */
-void sim_server_start(world *w, bool first); /* from its disk */
+void sim_server_start(world *w); /* from its disk */
 void sim_server_crash(world *w);
 void sim_server_receive(world *w);
 void sim_server_engine(world *w); /* finishes its oldest work */
 void sim_server_disk(world *w);
+void sim_server_withdraw(world *w);
 
 /* sim_client.c */
 void sim_client_start(world *w); /* from its journal */

@@ -50,18 +50,18 @@ void sim_truth_compute(world *w) {
         const uint64_t s = w->truth_server[step];
         const uint64_t c = w->truth_client[step];
         uint64_t s_partial = 0;
-        uint64_t c_partial = 0;
+        uint64_t c_partial[2] = {0, 0};
         for (uint32_t m = 0; m < w->micros[step]; m++) {
             const uint64_t reply = sim_forward_reply(s, sim_forward_digest(c, step, m));
             const uint64_t back = sim_backward_digest(c, reply);
             s_partial = sim_mix(s_partial, back);
-            c_partial = sim_mix(c_partial, reply);
+            c_partial[0] = sim_mix(c_partial[0], reply);
             if (w->backward_reply) {
-                c_partial = sim_mix(c_partial, sim_backward_reply(s, back));
+                c_partial[1] = sim_mix(c_partial[1], sim_backward_reply(s, back));
             }
         }
         w->truth_server[step + 1] = sim_mix(s, s_partial);
-        w->truth_client[step + 1] = sim_mix(c, c_partial);
+        w->truth_client[step + 1] = sim_mix(c, sim_mix(c_partial[0], c_partial[1]));
     }
 }
 

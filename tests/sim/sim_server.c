@@ -6,6 +6,19 @@
 
 /* ---- server process ---- */
 
+static void cache_drop(server *s) {
+    for (uint32_t i = 0; i < DEPTH_MAX; i++) {
+        s->forward[i].valid = false;
+    }
+    s->backward[0].valid = s->backward[1].valid = s->commit.valid = false;
+}
+
+/* Where the reply to a tensor is kept. */
+static cached_reply *cache_at(world *w, seam_step_key key) {
+    return key.phase == SEAM_PHASE_FORWARD ? &w->s.forward[key.micro % w->depth]
+                                           : &w->s.backward[key.micro % 2];
+}
+
 static void server_send(world *w, const msg *m) {
     if (seam_server_proto_link(&w->s.sp) == SEAM_LINK_ATTACHED && w->s.stream == w->c.stream &&
         !w->c.broken) {
@@ -15,32 +28,12 @@ static void server_send(world *w, const msg *m) {
     }
 }
 
-/* The newest checkpoint that is intact; the damaged ones above are found by reading them. */
-static uint64_t newest_intact(world *w) {
+void sim_server_start(world *w) {
     server *s = &w->s;
     uint64_t newest = 0;
     for (uint64_t i = 0; i <= STEPS; i++) {
-        if (s->file_valid[i] && (!s->file_rotten[i] || w->bug == SIM_BUG_LOAD_ROTTEN)) {
-            newest = i;
-        }
+        newest = s->file_valid[i] ? i : newest;
     }
-    for (uint64_t i = newest + 1; i <= STEPS; i++) {
-        if (s->file_valid[i]) {
-            w->result.rotten++;
-            s->file_valid[i] = s->file_rotten[i] = false;
-        }
-    }
-    return newest;
-}
-
-/* What is read; not the history's if it was damaged. */
-static uint64_t file_load(const server *s, uint64_t step_count) {
-    return s->file_rotten[step_count] ? ~s->file_state[step_count] : s->file_state[step_count];
-}
-
-void sim_server_start(world *w, bool first) {
-    server *s = &w->s;
-    const uint64_t newest = newest_intact(w);
     if (!s->file_valid[newest]) {
         sim_broken(w, "the server has no checkpoint to start from");
         return;
@@ -52,7 +45,7 @@ void sim_server_start(world *w, bool first) {
         .site_forward = SITE_FWD_IN,
         .site_backward = SITE_BWD_OUT,
         .backward_reply = w->backward_reply,
-        .keeps_codec_state = w->codec_state && w->bug != SIM_BUG_RESEND_STATE,
+        .pipeline_depth = w->depth,
         .can_park = w->with_store,
         .lease_ms = w->with_store ? 3000 : UINT64_C(1) << 40,
         .park_ms = UINT64_C(1) << 40,
@@ -66,50 +59,34 @@ void sim_server_start(world *w, bool first) {
             sim_broken(w, "a checkpoint on disk is refused");
         }
     }
-    if (!first) { /* as the service does: parked, then brought back */
-        if (seam_server_proto_parked(&s->sp, w->now_ms) != SEAM_OK) {
-            sim_broken(w, "a session on disk is not parked");
-        }
-        seam_server_proto_restored(&s->sp, newest, w->now_ms);
-        s->sp.reloaded = w->bug != SIM_BUG_NO_REWIND;
-    }
-    s->told_durable = s->told_durable < newest ? s->told_durable : newest;
-    s->state = file_load(s, newest);
+    s->state = s->file_state[newest];
     s->partial = 0;
-    s->table = 0;
     s->work_count = 0;
-    s->cache[0].valid = s->cache[1].valid = s->commit.valid = false;
+    cache_drop(s);
     s->writing = false;
     s->stream = 0;
     w->server_up = true;
 }
 
-/* The newest of several checkpoints may rot while nobody looks. */
-static void rot(world *w) {
-    server *s = &w->s;
-    uint64_t newest = 0;
-    uint32_t intact = 0;
-    for (uint64_t i = 0; i <= STEPS; i++) {
-        if (s->file_valid[i] && !s->file_rotten[i]) {
-            newest = i;
-            intact++;
-        }
-    }
-    if (intact > 1 && sim_chance(w, 100)) {
-        s->file_rotten[newest] = true;
-    }
-}
-
 void sim_server_crash(world *w) {
     w->server_up = false;
-    w->s.writing = false; /* a torn file has no manifest: it is not there */
+    w->s.writing = false;
     sim_stream_cut(w, SEAM_E_UNAVAILABLE);
     w->up.count = w->late.count = 0;
     w->result.server_crashes++;
     if (w->s.told_durable > 0 && !w->s.file_valid[w->s.told_durable]) {
         sim_broken(w, "a step was told durable and is not on disk");
     }
-    rot(w);
+}
+
+/* The stream has ended: what its client sent and the engine has not begun may be forgotten. */
+void sim_server_withdraw(world *w) {
+    server *s = &w->s;
+    while (s->work_count > 1 && sim_chance(w, 700)) {
+        const seam_step_key key = s->work[--s->work_count];
+        seam_server_proto_withdraw(&s->sp, key.micro, key.phase);
+        w->result.withdrawn++;
+    }
 }
 
 static void server_end_stream(world *w, const msg *m, seam_status st) {
@@ -118,6 +95,7 @@ static void server_end_stream(world *w, const msg *m, seam_status st) {
         w->c.broken_status = st;
     }
     if (m->stream == w->s.stream) {
+        sim_server_withdraw(w);
         seam_server_proto_stream_lost(&w->s.sp, seam_server_proto_epoch(&w->s.sp), w->now_ms);
     }
 }
@@ -136,27 +114,21 @@ static void server_attach(world *w, const msg *m) {
         sim_send(w, &w->up, m); /* the service asks again when the engine is done */
         return;
     }
+    sim_server_withdraw(w);
     s->epoch = v.epoch;
     s->stream = m->stream;
     if (v.drop_step && w->bug != SIM_BUG_KEEP_STEP) {
         s->partial = 0;
-        s->cache[0].valid = s->cache[1].valid = false;
+        cache_drop(s);
     }
     if (v.load_checkpoint) {
         if (!s->file_valid[v.load_step_count]) {
             sim_broken(w, "a checkpoint is needed that was deleted");
             return;
         }
-        if (s->file_rotten[v.load_step_count] && w->bug != SIM_BUG_LOAD_ROTTEN) {
-            seam_server_proto_durable_lost(&s->sp, v.load_step_count);
-            s->file_valid[v.load_step_count] = s->file_rotten[v.load_step_count] = false;
-            w->result.rotten++;
-            server_attach(w, m); /* the one before */
-            return;
-        }
-        s->state = file_load(s, v.load_step_count);
+        s->state = s->file_state[v.load_step_count];
         s->partial = 0;
-        s->cache[0].valid = s->cache[1].valid = s->commit.valid = false;
+        cache_drop(s);
         seam_server_proto_restored(&s->sp, v.load_step_count, w->now_ms);
         for (uint64_t i = v.load_step_count + 1; i <= STEPS; i++) {
             s->file_valid[i] = false;
@@ -177,7 +149,7 @@ static void server_attach(world *w, const msg *m) {
 static void server_resend(world *w, const msg *m, const seam_server_verdict *v) {
     server *s = &w->s;
     if (v->verdict == SEAM_VERDICT_REPLY_CACHED) {
-        const cached_reply *c = &s->cache[m->key.phase == SEAM_PHASE_FORWARD ? 0 : 1];
+        const cached_reply *c = cache_at(w, m->key);
         if (!c->valid || c->key.step != m->key.step || c->key.micro != m->key.micro) {
             sim_broken(w, "the cached reply is not there");
             return;
@@ -191,9 +163,9 @@ static void server_resend(world *w, const msg *m, const seam_server_verdict *v) 
 }
 
 static void server_work_add(server *s, const msg *m) {
-    SEAM_ASSERT(s->work_count < 4);
+    SEAM_ASSERT(s->work_count < WORK_MAX);
     s->work[s->work_count] = m->key;
-    s->work_digest[s->work_count++] = m->value;
+    s->work_digest[s->work_count++] = m->digest;
 }
 
 static void server_tensor(world *w, const msg *m, uint64_t epoch) {
@@ -201,6 +173,7 @@ static void server_tensor(world *w, const msg *m, uint64_t epoch) {
     seam_server_verdict v;
     seam_verdict peeked = 0;
     const seam_status peek_st = seam_server_proto_peek(&peeked, &s->sp, epoch, m->key, NULL);
+
     const seam_status st = seam_server_proto_tensor(&v, &s->sp, epoch, m->key, m->digest, NULL);
     if (st == SEAM_OK && (peek_st != SEAM_OK || peeked != v.verdict)) {
         sim_broken(w, "peek and tensor disagree");
@@ -218,13 +191,7 @@ static void server_tensor(world *w, const msg *m, uint64_t epoch) {
         return;
     }
     if (v.drop_cache) {
-        s->cache[0].valid = s->cache[1].valid = s->commit.valid = false;
-    }
-    if (w->codec_state && m->key.phase == SEAM_PHASE_FORWARD) {
-        if (m->table > s->table) {
-            sim_broken(w, "the decoder lacks rows that the encoder counts on");
-        }
-        s->table = m->table + 1;
+        cache_drop(s);
     }
     server_work_add(s, m);
 }
@@ -235,7 +202,7 @@ static void server_confirm(world *w, const msg *m, uint64_t epoch) {
     if (epoch == seam_server_proto_epoch(&s->sp) &&
         seam_server_proto_durable_confirm(&keep_from, &s->sp, m->key.step, NULL) == SEAM_OK) {
         for (uint64_t i = 0; i < keep_from; i++) {
-            s->file_valid[i] = s->file_rotten[i] = false;
+            s->file_valid[i] = false;
         }
     }
 }
@@ -295,10 +262,6 @@ static void server_commit(world *w, uint64_t step) {
     s->commit = (cached_reply){
         .valid = true, .reply = {.kind = MSG_COMMIT, .key = {.step = step}, .digest = s->state}};
     s->commit.reply.durable = s->told_durable;
-    if (w->with_store && sim_chance(w, 5)) {
-        sim_server_crash(w); /* applied, and nobody has heard of it */
-        return;
-    }
     server_send(w, &s->commit.reply);
 }
 
@@ -326,7 +289,7 @@ void sim_server_engine(world *w) {
         reply.key.site = forward ? SITE_FWD_OUT : SITE_FWD_IN;
         reply.digest =
             forward ? sim_forward_reply(s->state, digest) : sim_backward_reply(s->state, digest);
-        s->cache[forward ? 0 : 1] = (cached_reply){.valid = true, .key = key, .reply = reply};
+        *cache_at(w, key) = (cached_reply){.valid = true, .key = key, .reply = reply};
         server_send(w, &reply);
     }
     if (apply) {
@@ -341,11 +304,6 @@ void sim_server_disk(world *w) {
         if (s->writing_step > seam_server_proto_committed_count(&s->sp)) {
             return; /* rolled back meanwhile */
         }
-        if (sim_chance(w, 100)) { /* disk full, or a flush that failed: nothing is told */
-            w->result.write_failures++;
-            return;
-        }
-        s->file_rotten[s->writing_step] = false;
         s->file_valid[s->writing_step] = true;
         s->file_state[s->writing_step] = s->writing_state;
         if (seam_server_proto_durable_add(&s->sp, s->writing_step) != SEAM_OK) {
@@ -366,10 +324,8 @@ void sim_server_disk(world *w) {
         if (seam_server_proto_durable_add(&s->sp, count) == SEAM_OK &&
             seam_server_proto_parked(&s->sp, w->now_ms) == SEAM_OK) {
             s->told_durable = count;
-            s->file_rotten[count] = false;
             s->state = s->partial = 0; /* freed */
-            s->table = 0;
-            s->cache[0].valid = s->cache[1].valid = s->commit.valid = false;
+            cache_drop(s);
             w->result.parks++;
         } else {
             s->file_valid[count] = false;

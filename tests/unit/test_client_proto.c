@@ -73,6 +73,13 @@ static const char *run(seam_client_proto *cp, uint64_t now_ms) {
     return text;
 }
 
+static seam_status begin(seam_client_proto *cp, uint64_t step, uint32_t micro_count,
+                         uint64_t now_ms) {
+    const seam_begin_step_args args = {
+        .step = step, .micro_count = micro_count, .ahead = 1, .now_ms = now_ms};
+    return seam_client_proto_begin_step(cp, &args, NULL);
+}
+
 static void attached(seam_client_proto *cp, seam_attach_action action, uint64_t committed,
                      uint64_t rollback_step, seam_status expected) {
     const seam_attached_args args = {.action = action,
@@ -105,7 +112,7 @@ static void setup_with(seam_client_proto *cp, const seam_client_proto_config *co
     assert_string_equal(run(cp, 0), "connect attach(0,0) wait");
     attached(cp, SEAM_ATTACH_CONTINUE, 0, 0, SEAM_OK);
     assert_string_equal(run(cp, 0), "idle");
-    assert_int_equal(seam_client_proto_begin_step(cp, 0, micro_count, 0, NULL), SEAM_OK);
+    assert_int_equal(begin(cp, 0, micro_count, 0), SEAM_OK);
 }
 
 static void test_step__two_micro_batches__dialogue(void **state) {
@@ -132,10 +139,82 @@ static void test_step__two_micro_batches__dialogue(void **state) {
     assert_false(commit(&cp, 0, SEAM_OK));
     assert_false(reply(&cp, reply_key(0, 1, BWD), SEAM_OK));
     assert_int_equal(seam_client_proto_committed_count(&cp), 1);
-    assert_int_equal(seam_client_proto_begin_step(&cp, 2, 1, 0, NULL), SEAM_E_OUT_OF_SEQUENCE);
-    assert_int_equal(seam_client_proto_begin_step(&cp, 1, 0, 0, NULL), SEAM_E_LIMIT);
-    assert_int_equal(seam_client_proto_begin_step(&cp, 1, 1, 0, NULL), SEAM_OK);
-    assert_int_equal(seam_client_proto_begin_step(&cp, 1, 1, 0, NULL), SEAM_E_STATE);
+    assert_int_equal(begin(&cp, 2, 1, 0), SEAM_E_OUT_OF_SEQUENCE);
+    assert_int_equal(begin(&cp, 1, 0, 0), SEAM_E_LIMIT);
+    assert_int_equal(begin(&cp, 1, 1, 0), SEAM_OK);
+    assert_int_equal(begin(&cp, 1, 1, 0), SEAM_E_STATE);
+}
+
+/* Depth 2, three micro-batches: F0 F1 B0 F2 B1 B2, and so the replies. */
+static void ahead_begin(seam_client_proto *cp, uint32_t ahead, seam_status expected) {
+    seam_client_proto_config config = base_config;
+    config.pipeline_depth = 2;
+    setup_with(cp, &config, 1);
+    cp->in_flight = false; /* the step of setup_with again, otherwise */
+    const seam_begin_step_args args = {.micro_count = 3, .ahead = ahead};
+    assert_int_equal(seam_client_proto_begin_step(cp, &args, NULL), expected);
+}
+
+static void test_step__two_ahead__dialogue(void **state) {
+    (void)state;
+    seam_client_proto cp;
+    ahead_begin(&cp, 0, SEAM_E_LIMIT);
+    ahead_begin(&cp, 3, SEAM_E_LIMIT);
+    ahead_begin(&cp, 2, SEAM_OK);
+    assert_string_equal(run(&cp, 0), "begin f0 f1 wait");
+    assert_true(reply(&cp, reply_key(0, 0, FWD), SEAM_OK));
+    assert_string_equal(run(&cp, 0), "b0 f2 wait");
+    assert_true(reply(&cp, reply_key(0, 1, FWD), SEAM_OK));
+    assert_string_equal(run(&cp, 0), "b1 wait");
+    assert_true(reply(&cp, reply_key(0, 0, BWD), SEAM_OK));
+    assert_string_equal(run(&cp, 0), "wait");
+    assert_true(reply(&cp, reply_key(0, 2, FWD), SEAM_OK));
+    assert_string_equal(run(&cp, 0), "b2 wait");
+    assert_true(reply(&cp, reply_key(0, 1, BWD), SEAM_OK));
+    assert_false(commit(&cp, 0, SEAM_OK)); /* early: it comes again */
+    assert_true(reply(&cp, reply_key(0, 2, BWD), SEAM_OK));
+    assert_true(commit(&cp, 0, SEAM_OK));
+    assert_string_equal(run(&cp, 0), "journal");
+}
+
+/* A new stream brings a later reply first: it is dropped, and both come again. */
+static void test_reply__early_after_resend__dropped(void **state) {
+    (void)state;
+    seam_client_proto cp;
+    ahead_begin(&cp, 2, SEAM_OK);
+    assert_string_equal(run(&cp, 0), "begin f0 f1 wait");
+    lose(&cp, SEAM_E_UNAVAILABLE);
+    assert_string_equal(run(&cp, 0), "connect attach(0,1) wait");
+    attached(&cp, SEAM_ATTACH_RESEND, 0, 0, SEAM_OK);
+    assert_false(reply(&cp, reply_key(0, 1, FWD), SEAM_OK));
+    assert_string_equal(run(&cp, 0), "begin' f0' f1' wait");
+    assert_true(reply(&cp, reply_key(0, 0, FWD), SEAM_OK));
+    assert_true(reply(&cp, reply_key(0, 1, FWD), SEAM_OK));
+    assert_string_equal(run(&cp, 0), "b0 f2 b1 wait");
+    /* Never sent: nothing that a stream could bring. */
+    (void)reply(&cp, reply_key(0, 2, BWD), SEAM_E_OUT_OF_SEQUENCE);
+    assert_string_equal(run(&cp, 0), "stopped");
+}
+
+/* Every order is one: each message once, in the order of its phase, no further ahead than told. */
+static void test_message_order__all_shapes__round_trip(void **state) {
+    (void)state;
+    for (uint32_t count = 1; count <= 9; count++) {
+        for (uint32_t ahead = 1; ahead <= count; ahead++) {
+            const seam_step_order order = {.micro_count = count, .ahead = ahead};
+            uint32_t next[2] = {0, 0};
+            for (uint32_t idx = 1; idx < seam_step_message_count(count); idx++) {
+                uint32_t micro = 99;
+                uint8_t phase = 0;
+                seam_step_message_at(&micro, &phase, order, idx);
+                assert_int_equal(micro, next[phase == FWD ? 0 : 1]++);
+                assert_int_equal(seam_step_message_idx(order, micro, phase), idx);
+                assert_true(next[1] <= next[0] && next[0] <= next[1] + ahead);
+                assert_true(phase == FWD || next[0] == count || next[0] + 1 == next[1] + ahead);
+            }
+            assert_true(next[0] == count && next[1] == count);
+        }
+    }
 }
 
 static void test_step__no_backward_reply__dialogue(void **state) {
@@ -216,7 +295,7 @@ static void test_rollback__replay__compares_hashes(void **state) {
         assert_string_equal(run(&cp, 0), "restore");
         seam_client_proto_restored(&cp, 3, 0);
         assert_string_equal(run(&cp, 0), "idle");
-        assert_int_equal(seam_client_proto_begin_step(&cp, 3, 1, 0, NULL), SEAM_OK);
+        assert_int_equal(begin(&cp, 3, 1, 0), SEAM_OK);
         (void)run(&cp, 0);
         (void)reply(&cp, reply_key(3, 0, FWD), SEAM_OK);
         (void)run(&cp, 0);
@@ -392,7 +471,7 @@ static void test_next__idle_long__does_not_give_up(void **state) {
     (void)run(&cp, 0);
     attached(&cp, SEAM_ATTACH_CONTINUE, 0, 0, SEAM_OK);
     assert_string_equal(run(&cp, 900000), "idle");
-    assert_int_equal(seam_client_proto_begin_step(&cp, 0, 1, 900000, NULL), SEAM_OK);
+    assert_int_equal(begin(&cp, 0, 1, 900000), SEAM_OK);
     assert_string_equal(run(&cp, 900000), "begin f0 wait");
 }
 
@@ -421,6 +500,9 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_step__two_micro_batches__dialogue),
         cmocka_unit_test(test_step__no_backward_reply__dialogue),
+        cmocka_unit_test(test_step__two_ahead__dialogue),
+        cmocka_unit_test(test_reply__early_after_resend__dropped),
+        cmocka_unit_test(test_message_order__all_shapes__round_trip),
         cmocka_unit_test(test_lost__every_place__resends_what_is_unanswered),
         cmocka_unit_test(test_reply__before_resending__is_taken),
         cmocka_unit_test(test_rollback__replay__compares_hashes),

@@ -152,7 +152,7 @@ SEAM_ON_GPU static void test_step__no_gates_at_site_0__site_1_as_with_them(void 
     assert_true(p.result.state_hash == q.result.state_hash);
     assert_non_null(p.result.proposal);
     assert_memory_equal(p.result.proposal->widths, q.result.proposal->widths, C);
-    assert_int_equal(seam_trainer_backward_reply(a)->message_count, 0);
+    assert_int_equal(seam_trainer_backward_reply(a, 0)->message_count, 0);
     pass_free(&p);
     pass_free(&q);
     seam_trainer_destroy(a);
@@ -253,7 +253,7 @@ SEAM_ON_GPU static void test_send_input_gradient__on_and_off__same_bits(void **s
             if (passes[way].result.proposal != NULL) {
                 memcpy(widths[way], passes[way].result.proposal->widths, i == 2 ? T : C);
             }
-            const seam_reply *reply = seam_trainer_backward_reply(trainer);
+            const seam_reply *reply = seam_trainer_backward_reply(trainer, 0);
             counts[way] = reply->used_bytes;
             messages[way] = reply->message_count;
             bytes[way] = test_calloc(counts[way] + 1, 1);
@@ -278,6 +278,66 @@ SEAM_ON_GPU static void test_send_input_gradient__on_and_off__same_bits(void **s
     }
     test_free(x);
     test_free(g);
+}
+
+/* Three micro-batches one after another, and with the forward of others between. */
+SEAM_ON_GPU static void test_pipeline__depths__same_bits(void **state) {
+    fixture *f = *state;
+    enum { MICROS = 3 };
+    const seam_codec_id codecs[] = {SEAM_CODEC_BF16, SEAM_CODEC_GROUP, SEAM_CODEC_AMAQ};
+    float *x[MICROS], *g[MICROS];
+    for (uint32_t m = 0; m < MICROS; m++) {
+        char name[] = {'x', (char)('0' + m), '\0'};
+        x[m] = values_new(name, 0.5f);
+        name[0] = 'g';
+        g[m] = values_new(name, 1e-4f);
+    }
+    for (size_t i = 0; i < 2 * (sizeof codecs / sizeof codecs[0]); i++) {
+        seam_session_config config = config_of(f, codecs[i / 2]);
+        config.codec.allocator = i % 2 ? SEAM_ALLOCATOR_WATERFILL : SEAM_ALLOCATOR_GATES;
+        config.limits.micros_max = MICROS;
+        pass one[MICROS], many[MICROS];
+        for (uint32_t depth = 1; depth <= MICROS; depth++) {
+            pass *const p = depth == 1 ? one : many;
+            config.pipeline_depth = depth;
+            seam_trainer *trainer = trainer_open(f, &config);
+            for (uint32_t m = 0, begun = 0; m < MICROS; m++) {
+                p[m] = pass_new();
+                for (; begun < MICROS && begun < m + depth; begun++) {
+                    pass forward = pass_new();
+                    run_forward(&forward, f, trainer, &config, x[begun], begun, MICROS);
+                    if (depth > 1) {
+                        assert_memory_equal(forward.out, one[begun].out,
+                                            f->labelled * C * sizeof(float));
+                    } else {
+                        memcpy(p[m].out, forward.out, f->labelled * C * sizeof(float));
+                    }
+                    pass_free(&forward);
+                }
+                p[m].rows_out = f->labelled;
+                run_backward(&p[m], f, trainer, &config, g[m], m);
+                if (depth > 1) {
+                    assert_memory_equal(many[m].answer, one[m].answer, C * sizeof(float));
+                    assert_memory_equal(many[m].g, one[m].g, f->labelled * C * sizeof(float));
+                }
+            }
+            const seam_step_result *last = &p[MICROS - 1].result;
+            assert_true(last->state_hash == one[MICROS - 1].result.state_hash);
+            assert_true(last->grad_norm == one[MICROS - 1].result.grad_norm);
+            assert_true(last->cost_sum == one[MICROS - 1].result.cost_sum);
+            seam_trainer_destroy(trainer);
+            for (uint32_t m = 0; depth > 1 && m < MICROS; m++) {
+                pass_free(&many[m]);
+            }
+        }
+        for (uint32_t m = 0; m < MICROS; m++) {
+            pass_free(&one[m]);
+        }
+    }
+    for (uint32_t m = 0; m < MICROS; m++) {
+        test_free(x[m]);
+        test_free(g[m]);
+    }
 }
 
 /* Rows of x that are equal, sent once and each time. */
@@ -418,6 +478,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_labelled_rows_only__on_and_off__same_bits, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_recompute__on_and_off__same_bits, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_pipeline__depths__same_bits, setup, teardown),
         cmocka_unit_test_setup_teardown(test_row_sources__with_and_without__same_bits, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_send_input_gradient__on_and_off__same_bits, setup,

@@ -54,8 +54,8 @@ SEAM_ON_GPU static shown step_show(fixture *f, const seam_session_config *config
     pass p = pass_new();
     run(&p, f, trainer, config, x, g, 0, 2);
     run(&p, f, trainer, config, g, x, 1, 2);
-    reply_keep(&s, 0, seam_trainer_forward_reply(trainer));
-    reply_keep(&s, 1, seam_trainer_backward_reply(trainer));
+    reply_keep(&s, 0, seam_trainer_forward_reply(trainer, 0));
+    reply_keep(&s, 1, seam_trainer_backward_reply(trainer, 0));
     s.result = p.result;
     if (p.result.proposal != NULL) {
         memcpy(s.widths, p.result.proposal->widths, C);

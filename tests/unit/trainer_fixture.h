@@ -168,7 +168,9 @@ static inline void stage(float *ret, seam_reply *reply, seam_trainer *trainer,
                          const seam_session_config *config, const seam_tensor_encode_args *args) {
     const seam_coder_config coder = seam_session_config_coder(config, args->header.site);
     seam_tensor_encode_args full = *args;
-    seam_staging *in = seam_trainer_staging(trainer);
+    seam_staging *in = seam_trainer_staging(trainer, args->header.site == SEAM_SITE_FWD_IN
+                                                         ? 0
+                                                         : seam_trainer_staging_count(trainer) - 1);
     seam_frame_header header;
     seam_error err = {0};
     assert_int_equal(seam_coder_create(&full.coder, &coder), SEAM_OK);
@@ -243,19 +245,26 @@ static inline void pick(float *ret, const float *rows, bool labelled_only) {
     }
 }
 
-SEAM_ON_GPU static inline void run(pass *p, fixture *f, seam_trainer *trainer,
-                                   const seam_session_config *config, const float *x,
-                                   const float *g, uint32_t micro, uint32_t micro_count) {
-    seam_arena arena;
+/* A reply of room enough for a client's tensor. */
+static inline seam_reply client_reply(seam_arena *arena) {
     seam_reply reply;
-    seam_error err = {0};
     const seam_coder_config largest = {.codec = SEAM_CODEC_F32, .channels = C, .rows_max = T};
     const size_t bytes = seam_tensor_bytes_max(&largest, T) + 1024;
-    assert_int_equal(seam_arena_init(&arena, bytes + (1 << 16)), SEAM_OK);
-    seam_reply_carve(&reply, &arena, bytes, seam_coder_chunks_max(T));
+    assert_int_equal(seam_arena_init(arena, bytes + (1 << 16)), SEAM_OK);
+    seam_reply_carve(&reply, arena, bytes, seam_coder_chunks_max(T));
+    return reply;
+}
+
+SEAM_ON_GPU static inline void run_forward(pass *p, fixture *f, seam_trainer *trainer,
+                                           const seam_session_config *config, const float *x,
+                                           uint32_t micro, uint32_t micro_count) {
+    seam_arena arena;
+    seam_reply reply = client_reply(&arena);
+    seam_error err = {0};
+    seam_trainer_select(trainer, micro, 0);
     micro_set(f, trainer, 0, micro, micro_count);
     const seam_micro *m = seam_trainer_micro(trainer);
-    p->rows_out = seam_trainer_rows_out(trainer);
+    p->rows_out = seam_trainer_rows_out(trainer, m);
     const seam_tensor_encode_args forward = {
         .header = {.phase = SEAM_PHASE_FORWARD, .rows = m->layout.rows_in},
         .alloc = alloc_of(trainer, SEAM_SITE_FWD_IN, 0),
@@ -263,8 +272,19 @@ SEAM_ON_GPU static inline void run(pass *p, fixture *f, seam_trainer *trainer,
         .x = x};
     stage(p->in, &reply, trainer, config, &forward);
     seam_test_check(seam_trainer_forward(trainer, f->engine.stream, &err), "forward", &err);
-    reply_decode(p->out, seam_trainer_forward_reply(trainer), config, f,
+    reply_decode(p->out, seam_trainer_forward_reply(trainer, micro), config, f,
                  alloc_of(trainer, SEAM_SITE_FWD_OUT, 0));
+    seam_arena_deinit(&arena);
+}
+
+SEAM_ON_GPU static inline void run_backward(pass *p, fixture *f, seam_trainer *trainer,
+                                            const seam_session_config *config, const float *g,
+                                            uint32_t micro) {
+    seam_arena arena;
+    seam_reply reply = client_reply(&arena);
+    seam_error err = {0};
+    seam_trainer_select(trainer, micro, seam_trainer_staging_count(trainer) - 1);
+    const seam_micro *m = seam_trainer_micro(trainer);
     float *rows = test_calloc((size_t)T * C, sizeof *rows);
     pick(rows, g, config->labelled_rows_only);
     const seam_tensor_encode_args backward = {
@@ -285,11 +305,18 @@ SEAM_ON_GPU static inline void run(pass *p, fixture *f, seam_trainer *trainer,
     seam_test_check(seam_trainer_backward(&p->result, trainer, f->engine.stream, &err), "backward",
                     &err);
     if (seam_session_config_backward_reply(config)) {
-        reply_decode(p->answer, seam_trainer_backward_reply(trainer), config, f,
+        reply_decode(p->answer, seam_trainer_backward_reply(trainer, micro), config, f,
                      alloc_of(trainer, SEAM_SITE_FWD_IN, 0));
     }
     test_free(rows);
     seam_arena_deinit(&arena);
+}
+
+SEAM_ON_GPU static inline void run(pass *p, fixture *f, seam_trainer *trainer,
+                                   const seam_session_config *config, const float *x,
+                                   const float *g, uint32_t micro, uint32_t micro_count) {
+    run_forward(p, f, trainer, config, x, micro, micro_count);
+    run_backward(p, f, trainer, config, g, micro);
 }
 
 static inline double kappa(uint8_t width) {
