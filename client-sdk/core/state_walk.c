@@ -67,11 +67,41 @@ static void walk_f32(walk *w, float *value) {
     *value = (float)wide;
 }
 
+static void walk_pace_config(walk *w, seam_pace_config *p) {
+    uint32_t shape = (uint32_t)p->shape;
+    walk_f64(w, &p->bits_start);
+    walk_f64(w, &p->bits_target);
+    walk_u64(w, &p->steps_to_target);
+    walk_u32(w, &shape);
+    w->bad = w->bad || (shape != 0 && shape != SEAM_PACE_LINEAR && shape != SEAM_PACE_COSINE);
+    p->shape = (seam_pace_shape)shape;
+    walk_f64(w, &p->logit_distance);
+    walk_f64(w, &p->price_default);
+}
+
+/* The client's own options: the server knows the codec's, but not how the client steers. */
+static void walk_options(walk *w, seam_session *s) {
+    seam_arbiter_config *const a = &s->arbiter.config;
+    walk_bool(w, &a->hard);
+    walk_bool(w, &a->l1);
+    walk_f32(w, &a->bits_target); /* rate control moves it */
+    walk_f32(w, &a->beta);
+    walk_f32(w, &a->bits_lr);
+    walk_f32(w, &a->beta_after);
+    walk_f32(w, &a->bits_lr_after);
+    walk_u32(w, &a->lag_steps);
+    walk_pace_config(w, &a->pace);
+    walk_bool(w, &s->config.distinct_rows);
+    walk_bool(w, &s->config.rate_auto);
+    walk_u32(w, &s->config.lag_steps);
+    walk_f64(w, &s->rate.config.bits_min);
+    walk_f64(w, &s->rate.config.bits_max);
+    walk_f64(w, &s->rate.config.step_seconds);
+}
+
 static void walk_arbiter(walk *w, seam_arbiter *a) {
     seam_budget *const b = &a->budget;
     seam_pace *const p = &a->pace;
-    walk_f32(w, &a->config.bits_target); /* rate control moves it */
-    walk_f64(w, &a->config.pace.bits_target);
     walk_u64(w, &a->values_in);
     walk_u64(w, &a->values_out);
     walk_f64(w, &a->mean_bits);
@@ -85,7 +115,7 @@ static void walk_arbiter(walk *w, seam_arbiter *a) {
     walk_f32(w, &b->beta_out);
     walk_u32(w, &b->total_in);
     walk_u32(w, &b->total_out);
-    walk_f64(w, &p->config.bits_target);
+    walk_pace_config(w, &p->config);
     walk_bool(w, &p->begun);
     walk_bool(w, &p->reached);
     walk_f64(w, &p->log_price);
@@ -114,6 +144,7 @@ static void walk_decisions(walk *w, seam_session *s) {
     uint64_t format = FORMAT;
     walk_u64(w, &format);
     w->bad = w->bad || format != FORMAT;
+    walk_options(w, s);
     walk_arbiter(w, &s->arbiter);
     walk_rate(w, &s->rate);
 }

@@ -14,7 +14,8 @@
 #include "try.h"
 
 #define ADAPTER_HEADER_BYTES 48 /* of adapter_state.c */
-#define SESSION_FORMAT       1
+#define SESSION_FORMAT       2
+#define SESSION_FORMAT_FNV   1 /* whose state hash was FNV-1a: not compared any more */
 #define SESSION_HEAD_BYTES   96
 #define HEADER_ENTRY_BYTES   (SEAM_NAME_BYTES + 160)
 #define KINDS                3
@@ -41,8 +42,8 @@ seam_status seam_trainer_state_bytes_max(size_t *ret_bytes, const seam_session_c
     seam_memory_plan plan = {0};
     SEAM_TRY(seam_memory_plan_training(&plan, &blocks, &acts));
     const uint64_t moments = plan.device[SEAM_MEMORY_MOMENTS] + plan.host[SEAM_MEMORY_MOMENTS];
-    const uint64_t tensors =
-        (uint64_t)(blocks.layer_end - blocks.layer_begin) * SEAM_LORA_TARGETS * 2 * KINDS;
+    const uint64_t tensors = /* with prefixes */
+        (uint64_t)(blocks.layer_end - blocks.layer_begin) * (SEAM_LORA_TARGETS + 1) * 2 * KINDS;
     const uint64_t widths = seam_session_config_width_count(config);
     *ret_bytes = (size_t)(moments / 2 * KINDS + (tensors + 8) * HEADER_ENTRY_BYTES + 64 * widths +
                           SESSION_HEAD_BYTES + 4096);
@@ -229,7 +230,8 @@ SEAM_ON_GPU static seam_status state_take(seam_trainer *t, seam_trainer_mark *re
                                           const finder *f, seam_stream *stream) {
     const uint8_t *site_out = f->tail + seam_site_state_bytes(t->site_in);
     const uint8_t *session = site_out + seam_site_state_bytes(t->site_out);
-    if (seam_get_u32(session) != SESSION_FORMAT) {
+    const uint32_t format = seam_get_u32(session);
+    if (format != SESSION_FORMAT && format != SESSION_FORMAT_FNV) {
         return SEAM_E_FORMAT;
     }
     SEAM_TRY(seam_trainer_abort_step(t, stream));
@@ -239,7 +241,8 @@ SEAM_ON_GPU static seam_status state_take(seam_trainer *t, seam_trainer_mark *re
     SEAM_TRY(seam_site_load(t->site_out, site_out, seam_site_state_bytes(t->site_out)));
     session_get(t, ret_mark, session);
     SEAM_TRY(seam_trainer_refresh(t, stream));
-    return t->state_hash == seam_get_u64(session + 24) ? SEAM_OK : SEAM_E_FORMAT;
+    const bool same = t->state_hash == seam_get_u64(session + 24);
+    return same || format == SESSION_FORMAT_FNV ? SEAM_OK : SEAM_E_FORMAT;
 }
 
 seam_status seam_trainer_state_load(seam_trainer *trainer, seam_trainer_mark *ret_mark,

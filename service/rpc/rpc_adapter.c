@@ -330,6 +330,9 @@ void seam_on_import_end(seam_call *call) {
 void seam_on_import_job(seam_call *call) {
     const adapter_call *a = call->state;
     if (call->job.status == SEAM_OK) {
+        if (seam_session_is_kept(a->session)) {
+            (void)seam_server_proto_durable_add(&a->session->proto, a->mark.step_count);
+        }
         Seam__V1__ImportAdapterResponse response = SEAM__V1__IMPORT_ADAPTER_RESPONSE__INIT;
         response.state_hash = a->state_hash;
         seam_log(SEAM_LOG_INFO, "adapter_imported", "session=%s", a->session->id);

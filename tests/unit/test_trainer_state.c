@@ -4,6 +4,7 @@
  * another trainer that was loaded. */
 #include "trainer_fixture.h"
 
+#include "checkpoint.h"
 #include "trainer_state.h"
 
 typedef struct file {
@@ -143,8 +144,73 @@ SEAM_ON_GPU static void test_load__other_session_or_cut__refused(void **state) {
     test_free(from.bytes);
 }
 
-int main(void) {
+/* tests/golden/checkpoint_v1 was written by the first release that had checkpoints, after two steps
+ * of a session with gates; `test_trainer_state write FOLDER` makes such a one. */
+#define GOLDEN_FOLDER SEAM_SOURCE_DIR "/tests/golden/checkpoint_v1"
+#define GOLDEN_STEPS  2
+
+static seam_session_config golden_config(const fixture *f) {
+    seam_session_config config = way_config(f, GATES);
+    config.lora = (seam_lora_config){.rank = 1, .alpha = 2, .targets = 1, .seed = 11};
+    return config;
+}
+
+SEAM_ON_GPU static void test_load__written_by_an_earlier_release__still_loads(void **state) {
+    fixture *f = *state;
+    const seam_session_config config = golden_config(f);
+    seam_trainer *trainer = trainer_open(f, &config);
+    seam_checkpoint_facts facts;
+    seam_error err = {0};
+    file from = {0};
+    seam_test_check(
+        seam_checkpoint_read(&from.bytes, &from.count, &facts, GOLDEN_FOLDER, GOLDEN_STEPS, &err),
+        "golden checkpoint", &err);
+    assert_int_equal(load(&from, f, trainer, GOLDEN_STEPS), SEAM_OK);
+    const uint64_t before = seam_trainer_state_hash(trainer);
+    assert_true(before != facts.state_hash); /* that release had another hash */
+    file again = file_new(&config);
+    save(&again, f, trainer, GOLDEN_STEPS);
+    assert_int_equal(again.count, from.count);
+    uint32_t others = 0; /* format and hash: nothing else has changed in the file */
+    for (size_t i = 0; i < from.count; i++) {
+        others += again.bytes[i] != from.bytes[i];
+    }
+    assert_in_range(others, 2, 9);
+    test_free(again.bytes);
+    const seam_alloc *alloc = alloc_of(trainer, SEAM_SITE_FWD_OUT, 0);
+    assert_int_equal(alloc->version, 1);
+    assert_true(step(f, trainer, &config, "third") != before);
+    seam_mem_free(from.bytes);
+    seam_trainer_destroy(trainer);
+}
+
+SEAM_ON_GPU static int golden_write(const char *folder) {
+    void *state = NULL;
+    seam_error err = {0};
+    (void)setup(&state);
+    fixture *f = state;
+    const seam_session_config config = golden_config(f);
+    file to = file_new(&config);
+    seam_trainer *trainer = trainer_open(f, &config);
+    (void)step(f, trainer, &config, "first");
+    (void)step(f, trainer, &config, "second");
+    save(&to, f, trainer, GOLDEN_STEPS);
+    const seam_checkpoint_facts facts = {.step_count = GOLDEN_STEPS,
+                                         .state_hash = seam_trainer_state_hash(trainer),
+                                         .device = "cpu"};
+    seam_test_check(seam_checkpoint_write(folder, &facts, to.bytes, to.count, &err), "write", &err);
+    seam_trainer_destroy(trainer);
+    test_free(to.bytes);
+    return teardown(&state);
+}
+
+SEAM_WITHOUT_THREADS int main(int arg_count, char **args) {
+    if (arg_count == 3 && strcmp(args[1], "write") == 0) {
+        return golden_write(args[2]);
+    }
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_load__written_by_an_earlier_release__still_loads,
+                                        setup, teardown),
         cmocka_unit_test_setup_teardown(test_load__every_allocator__next_checkpoint_is_the_same,
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(test_load__other_session_or_cut__refused, setup, teardown),
