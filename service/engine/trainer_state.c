@@ -228,6 +228,8 @@ static seam_status part_find(void *user, const part *p) {
 
 SEAM_ON_GPU static seam_status state_take(seam_trainer *t, seam_trainer_mark *ret_mark,
                                           const finder *f, seam_stream *stream) {
+    SEAM_ASSERT(f->data != NULL); /* part_find has seen every part */
+    SEAM_ASSERT(f->tail != NULL);
     const uint8_t *site_out = f->tail + seam_site_state_bytes(t->site_in);
     const uint8_t *session = site_out + seam_site_state_bytes(t->site_out);
     const uint32_t format = seam_get_u32(session);
