@@ -28,12 +28,32 @@ static void server_send(world *w, const msg *m) {
     }
 }
 
-void sim_server_start(world *w) {
+/* The newest checkpoint that is intact; the damaged ones above are found by reading them. */
+static uint64_t newest_intact(world *w) {
     server *s = &w->s;
     uint64_t newest = 0;
     for (uint64_t i = 0; i <= STEPS; i++) {
-        newest = s->file_valid[i] ? i : newest;
+        if (s->file_valid[i] && (!s->file_rotten[i] || w->bug == SIM_BUG_LOAD_ROTTEN)) {
+            newest = i;
+        }
     }
+    for (uint64_t i = newest + 1; i <= STEPS; i++) {
+        if (s->file_valid[i]) {
+            w->result.rotten++;
+            s->file_valid[i] = s->file_rotten[i] = false;
+        }
+    }
+    return newest;
+}
+
+/* What is read; not the history's if it was damaged. */
+static uint64_t file_load(const server *s, uint64_t step_count) {
+    return s->file_rotten[step_count] ? ~s->file_state[step_count] : s->file_state[step_count];
+}
+
+void sim_server_start(world *w, bool first) {
+    server *s = &w->s;
+    const uint64_t newest = newest_intact(w);
     if (!s->file_valid[newest]) {
         sim_broken(w, "the server has no checkpoint to start from");
         return;
@@ -46,6 +66,7 @@ void sim_server_start(world *w) {
         .site_backward = SITE_BWD_OUT,
         .backward_reply = w->backward_reply,
         .pipeline_depth = w->depth,
+        .keeps_codec_state = w->codec_state && w->bug != SIM_BUG_RESEND_STATE,
         .can_park = w->with_store,
         .lease_ms = w->with_store ? 3000 : UINT64_C(1) << 40,
         .park_ms = UINT64_C(1) << 40,
@@ -59,8 +80,17 @@ void sim_server_start(world *w) {
             sim_broken(w, "a checkpoint on disk is refused");
         }
     }
-    s->state = s->file_state[newest];
+    if (!first) { /* as the service does: parked, then brought back */
+        if (seam_server_proto_parked(&s->sp, w->now_ms) != SEAM_OK) {
+            sim_broken(w, "a session on disk is not parked");
+        }
+        seam_server_proto_restored(&s->sp, newest, w->now_ms);
+        s->sp.reloaded = w->bug != SIM_BUG_NO_REWIND;
+    }
+    s->told_durable = s->told_durable < newest ? s->told_durable : newest;
+    s->state = file_load(s, newest);
     s->partial = 0;
+    s->table = 0;
     s->work_count = 0;
     cache_drop(s);
     s->writing = false;
@@ -68,15 +98,32 @@ void sim_server_start(world *w) {
     w->server_up = true;
 }
 
+/* The newest of several checkpoints may rot while nobody looks. */
+static void rot(world *w) {
+    server *s = &w->s;
+    uint64_t newest = 0;
+    uint32_t intact = 0;
+    for (uint64_t i = 0; i <= STEPS; i++) {
+        if (s->file_valid[i] && !s->file_rotten[i]) {
+            newest = i;
+            intact++;
+        }
+    }
+    if (intact > 1 && sim_chance(w, 100)) {
+        s->file_rotten[newest] = true;
+    }
+}
+
 void sim_server_crash(world *w) {
     w->server_up = false;
-    w->s.writing = false;
+    w->s.writing = false; /* a torn file has no manifest: it is not there */
     sim_stream_cut(w, SEAM_E_UNAVAILABLE);
     w->up.count = w->late.count = 0;
     w->result.server_crashes++;
     if (w->s.told_durable > 0 && !w->s.file_valid[w->s.told_durable]) {
         sim_broken(w, "a step was told durable and is not on disk");
     }
+    rot(w);
 }
 
 /* The stream has ended: what its client sent and the engine has not begun may be forgotten. */
@@ -126,7 +173,14 @@ static void server_attach(world *w, const msg *m) {
             sim_broken(w, "a checkpoint is needed that was deleted");
             return;
         }
-        s->state = s->file_state[v.load_step_count];
+        if (s->file_rotten[v.load_step_count] && w->bug != SIM_BUG_LOAD_ROTTEN) {
+            seam_server_proto_durable_lost(&s->sp, v.load_step_count);
+            s->file_valid[v.load_step_count] = s->file_rotten[v.load_step_count] = false;
+            w->result.rotten++;
+            server_attach(w, m); /* the one before */
+            return;
+        }
+        s->state = file_load(s, v.load_step_count);
         s->partial = 0;
         cache_drop(s);
         seam_server_proto_restored(&s->sp, v.load_step_count, w->now_ms);
@@ -165,7 +219,7 @@ static void server_resend(world *w, const msg *m, const seam_server_verdict *v) 
 static void server_work_add(server *s, const msg *m) {
     SEAM_ASSERT(s->work_count < WORK_MAX);
     s->work[s->work_count] = m->key;
-    s->work_digest[s->work_count++] = m->digest;
+    s->work_digest[s->work_count++] = m->value;
 }
 
 static void server_tensor(world *w, const msg *m, uint64_t epoch) {
@@ -193,6 +247,12 @@ static void server_tensor(world *w, const msg *m, uint64_t epoch) {
     if (v.drop_cache) {
         cache_drop(s);
     }
+    if (w->codec_state && m->key.phase == SEAM_PHASE_FORWARD) {
+        if (m->table > s->table) {
+            sim_broken(w, "the decoder lacks rows that the encoder counts on");
+        }
+        s->table = m->table + 1;
+    }
     server_work_add(s, m);
 }
 
@@ -202,7 +262,7 @@ static void server_confirm(world *w, const msg *m, uint64_t epoch) {
     if (epoch == seam_server_proto_epoch(&s->sp) &&
         seam_server_proto_durable_confirm(&keep_from, &s->sp, m->key.step, NULL) == SEAM_OK) {
         for (uint64_t i = 0; i < keep_from; i++) {
-            s->file_valid[i] = false;
+            s->file_valid[i] = s->file_rotten[i] = false;
         }
     }
 }
@@ -262,6 +322,10 @@ static void server_commit(world *w, uint64_t step) {
     s->commit = (cached_reply){
         .valid = true, .reply = {.kind = MSG_COMMIT, .key = {.step = step}, .digest = s->state}};
     s->commit.reply.durable = s->told_durable;
+    if (w->with_store && sim_chance(w, 5)) {
+        sim_server_crash(w); /* applied, and nobody has heard of it */
+        return;
+    }
     server_send(w, &s->commit.reply);
 }
 
@@ -304,6 +368,11 @@ void sim_server_disk(world *w) {
         if (s->writing_step > seam_server_proto_committed_count(&s->sp)) {
             return; /* rolled back meanwhile */
         }
+        if (sim_chance(w, 100)) { /* disk full, or a flush that failed: nothing is told */
+            w->result.write_failures++;
+            return;
+        }
+        s->file_rotten[s->writing_step] = false;
         s->file_valid[s->writing_step] = true;
         s->file_state[s->writing_step] = s->writing_state;
         if (seam_server_proto_durable_add(&s->sp, s->writing_step) != SEAM_OK) {
@@ -324,7 +393,9 @@ void sim_server_disk(world *w) {
         if (seam_server_proto_durable_add(&s->sp, count) == SEAM_OK &&
             seam_server_proto_parked(&s->sp, w->now_ms) == SEAM_OK) {
             s->told_durable = count;
+            s->file_rotten[count] = false;
             s->state = s->partial = 0; /* freed */
+            s->table = 0;
             cache_drop(s);
             w->result.parks++;
         } else {

@@ -28,11 +28,25 @@ static void faults(world *w) {
     }
 }
 
+/* Which states of the machines the world has met. */
+static void seen(world *w) {
+    uint32_t micro = 0;
+    seam_client_action action;
+    seam_client_proto copy = w->c.cp; /* next may stop it when its time is over */
+    seam_client_proto_next(&action, &copy, w->now_ms);
+    w->result.actions |= 1u << action.kind;
+    if (w->server_up) {
+        w->result.links |= 1u << seam_server_proto_link(&w->s.sp);
+        w->result.phases |= 1u << seam_server_proto_phase(&micro, &w->s.sp);
+    }
+}
+
 static void turn(world *w) {
     w->now_ms += sim_draw(w) % 5;
+    seen(w);
     if (!w->server_up) {
         if (sim_chance(w, 100)) {
-            sim_server_start(w);
+            sim_server_start(w, false);
         }
         sim_client_act(w);
         return;
@@ -67,6 +81,7 @@ sim_result sim_run(uint64_t seed, sim_bug bug) {
     w.with_store = sim_chance(&w, 700);
     w.backward_reply = sim_chance(&w, 500);
     w.depth = 1 + (uint32_t)(sim_draw(&w) % DEPTH_MAX);
+    w.codec_state = sim_chance(&w, 500);
     for (uint32_t i = 0; i < STEPS; i++) {
         w.micros[i] = 1 + (uint32_t)(sim_draw(&w) % MICROS_MAX);
     }
@@ -76,7 +91,7 @@ sim_result sim_run(uint64_t seed, sim_bug bug) {
     w.s.file_valid[0] = true; /* the initial state can always be made again */
     w.s.file_state[0] = w.truth_server[0];
     w.c.journal_state[0] = w.truth_client[0];
-    sim_server_start(&w);
+    sim_server_start(&w, true);
     sim_client_start(&w);
     for (uint32_t i = 0; i < TURNS_MAX && w.result.broken == NULL && !w.result.gone; i++) {
         if (i < FAULT_TURNS) {
@@ -99,8 +114,8 @@ sim_result sim_run(uint64_t seed, sim_bug bug) {
 }
 
 const char *sim_bug_name(sim_bug bug) {
-    static const char *const names[SIM_BUG_COUNT] = {"none",          "run again",    "keep step",
-                                                     "early durable", "late journal", "no fence",
-                                                     "delete early"};
+    static const char *const names[SIM_BUG_COUNT] = {
+        "none",     "run again",    "keep step", "early durable", "late journal",
+        "no fence", "delete early", "no rewind", "resend state",  "load rotten"};
     return names[bug];
 }

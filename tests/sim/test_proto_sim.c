@@ -2,7 +2,7 @@
  * and crashes.  Method: thousands of seeded worlds (sim_world.h), each compared with the fault-free
  * history; then the same with one bug planted, which must be found.
  *
- * SEAM_SIM_SEED=n runs one seed and prints its counts. */
+ * SEAM_SIM_SEED=n runs one seed and prints its counts; SEAM_SIM_SEEDS=n so many worlds. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,6 +11,8 @@
 
 #include <cmocka.h>
 
+#include "client_proto.h"
+#include "server_proto.h"
 #include "sim_world.h"
 
 enum { SEEDS = 4000, SEEDS_BUG = 2000 };
@@ -29,7 +31,9 @@ static void test_worlds__faults__history_is_kept(void **state) {
     sim_result sum = {0};
     uint32_t finished = 0;
     uint32_t gone = 0;
-    for (uint64_t seed = 1; seed <= SEEDS; seed++) {
+    const char *const asked = getenv("SEAM_SIM_SEEDS");
+    const uint64_t seeds = asked != NULL ? strtoull(asked, NULL, 10) : SEEDS;
+    for (uint64_t seed = 1; seed <= seeds; seed++) {
         const sim_result r = sim_run(seed, SIM_BUG_NONE);
         if (r.broken != NULL) {
             print(seed, &r);
@@ -47,17 +51,31 @@ static void test_worlds__faults__history_is_kept(void **state) {
         sum.fenced += r.fenced;
         sum.ahead += r.ahead;
         sum.withdrawn += r.withdrawn;
+        sum.write_failures += r.write_failures;
+        sum.rotten += r.rotten;
+        sum.links |= r.links;
+        sum.phases |= r.phases;
+        sum.actions |= r.actions;
     }
     print(0, &sum);
-    (void)fprintf(stderr, "worlds %d: finished %u, ended without a store %u\n", SEEDS, finished,
-                  gone);
+    (void)fprintf(stderr,
+                  "worlds %llu: finished %u, ended without a store %u; failed writes %u, damaged "
+                  "checkpoints %u\n",
+                  (unsigned long long)seeds, finished, gone, sum.write_failures, sum.rotten);
     /* Every kind of trouble has been met, or the test proves less than it says. */
-    assert_true(sum.cuts > SEEDS && sum.server_crashes > SEEDS && sum.client_crashes > SEEDS);
+    assert_true(sum.cuts > seeds && sum.server_crashes > seeds && sum.client_crashes > seeds);
     assert_true(sum.parks > 100 && sum.rollbacks > 100 && sum.resends > 100);
     assert_true(sum.cached > 100 && sum.fenced > 100);
-    assert_true(sum.ahead > SEEDS && sum.withdrawn > 100);
-    assert_int_equal(finished + gone, SEEDS);
-    assert_true(finished > SEEDS * 8 / 10);
+    assert_true(sum.ahead > seeds && sum.withdrawn > 100);
+    assert_true(sum.write_failures > 100 && sum.rotten > 100);
+    /* Every state of both machines but those that end a session, and APPLYING, which is over before
+     * anybody looks. */
+    assert_int_equal(sum.links,
+                     1u << SEAM_LINK_DETACHED | 1u << SEAM_LINK_ATTACHED | 1u << SEAM_LINK_PARKED);
+    assert_int_equal(sum.phases, (1u << SEAM_SERVER_APPLYING) - 1u);
+    assert_int_equal(sum.actions, (1u << (SEAM_CLIENT_STOPPED + 1)) - 2u);
+    assert_int_equal(finished + gone, seeds);
+    assert_true(finished > seeds * 8 / 10);
 }
 
 static void test_worlds__planted_bug__is_found(void **state) {
