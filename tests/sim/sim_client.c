@@ -127,7 +127,7 @@ static void client_encode(world *w, msg *ret, const seam_client_action *a) {
     if (!w->codec_state) {
         return;
     }
-    if (!c->kept[a->micro]) {
+    if (!c->kept[a->micro] || w->bug == SIM_BUG_ENCODE_AGAIN) {
         c->kept[a->micro] = true;
         c->kept_digest[a->micro] = sim_mix(ret->value, c->table);
         c->kept_table[a->micro] = c->table++;

@@ -11,8 +11,8 @@
 enum {
     STEPS = 12,
     MICROS_MAX = 5,
-    DEPTH_MAX = 3,
-    WORK_MAX = 2 * DEPTH_MAX + 2,
+    DEPTH_MAX = SIM_DEPTH_MAX,
+    WORK_MAX = 2 * DEPTH_MAX,
     QUEUE_MAX = 64,
     FAULT_TURNS = 2500,
     TURNS_MAX = 40000,
@@ -47,12 +47,17 @@ typedef struct cached_reply {
     msg reply;
 } cached_reply;
 
+typedef struct task {
+    seam_step_key key;
+    uint64_t value;
+    uint32_t table;
+} task;
+
 typedef struct server {
     seam_server_proto sp;
     uint64_t stream; /* that messages are accepted from and sent to */
     uint64_t state, partial;
-    seam_step_key work[WORK_MAX]; /* accepted, oldest first */
-    uint64_t work_digest[WORK_MAX];
+    task work[WORK_MAX]; /* accepted, oldest first */
     uint32_t work_count;
     cached_reply forward[DEPTH_MAX], backward[2], commit;
     uint32_t table; /* of a codec that keeps state */
@@ -91,7 +96,8 @@ typedef struct world {
     sim_bug bug;
     sim_result result;
     bool with_store, backward_reply, codec_state;
-    uint32_t depth; /* of the session's pipeline */
+    uint32_t depth;       /* of the session's pipeline */
+    uint32_t engine_rate; /* of thousand: a slow engine has several tensors waiting for it */
     uint32_t micros[STEPS];
     uint64_t truth_server[STEPS + 1], truth_client[STEPS + 1];
     uint64_t last_stream;

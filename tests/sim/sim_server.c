@@ -15,7 +15,8 @@ static void cache_drop(server *s) {
 
 /* Where the reply to a tensor is kept. */
 static cached_reply *cache_at(world *w, seam_step_key key) {
-    return key.phase == SEAM_PHASE_FORWARD ? &w->s.forward[key.micro % w->depth]
+    const uint32_t kept = w->bug == SIM_BUG_ONE_REPLY ? 1 : w->depth;
+    return key.phase == SEAM_PHASE_FORWARD ? &w->s.forward[key.micro % kept]
                                            : &w->s.backward[key.micro % 2];
 }
 
@@ -46,9 +47,14 @@ static uint64_t newest_intact(world *w) {
     return newest;
 }
 
-/* What is read; not the history's if it was damaged. */
-static uint64_t file_load(const server *s, uint64_t step_count) {
-    return s->file_rotten[step_count] ? ~s->file_state[step_count] : s->file_state[step_count];
+/* The state is what is read: not the history's if that was damaged. */
+static void file_load(server *s, uint64_t step_count) {
+    const uint64_t state = s->file_state[step_count];
+    s->state = s->file_rotten[step_count] ? ~state : state;
+    s->partial = 0;
+    s->table = 0;
+    cache_drop(s);
+    s->told_durable = s->told_durable < step_count ? s->told_durable : step_count;
 }
 
 void sim_server_start(world *w, bool first) {
@@ -87,12 +93,8 @@ void sim_server_start(world *w, bool first) {
         seam_server_proto_restored(&s->sp, newest, w->now_ms);
         s->sp.reloaded = w->bug != SIM_BUG_NO_REWIND;
     }
-    s->told_durable = s->told_durable < newest ? s->told_durable : newest;
-    s->state = file_load(s, newest);
-    s->partial = 0;
-    s->table = 0;
+    file_load(s, newest);
     s->work_count = 0;
-    cache_drop(s);
     s->writing = false;
     s->stream = 0;
     w->server_up = true;
@@ -126,13 +128,33 @@ void sim_server_crash(world *w) {
     rot(w);
 }
 
-/* The stream has ended: what its client sent and the engine has not begun may be forgotten. */
+/* The machine asserts that it is told only of tensors that it has accepted and not seen finished.
+ */
+static bool is_at_work(const world *w, seam_step_key key) {
+    const seam_server_proto *sp = &w->s.sp;
+    const int phase = key.phase == SEAM_PHASE_FORWARD ? 0 : 1;
+    return sp->begun && key.step == sp->committed && key.micro >= sp->finished[phase] &&
+           key.micro < sp->accepted[phase];
+}
+
+/* The stream has ended: what its client sent and the engine has not begun is forgotten.  The engine
+ * may have begun the oldest; that others stay as well is allowed. */
 void sim_server_withdraw(world *w) {
     server *s = &w->s;
-    while (s->work_count > 1 && sim_chance(w, 700)) {
-        const seam_step_key key = s->work[--s->work_count];
-        seam_server_proto_withdraw(&s->sp, key.micro, key.phase);
+    uint32_t count = s->work_count;
+    while (count > 0 && sim_chance(w, 700)) {
+        const seam_step_key key = s->work[--count].key;
+        if (!is_at_work(w, key)) {
+            sim_broken(w, "a tensor waits that the machine does not know");
+            return;
+        }
+        if (w->bug != SIM_BUG_FORGET_WORK) {
+            seam_server_proto_withdraw(&s->sp, key.micro, key.phase);
+        }
         w->result.withdrawn++;
+    }
+    if (w->bug != SIM_BUG_KEEP_WORK) {
+        s->work_count = count;
     }
 }
 
@@ -147,11 +169,49 @@ static void server_end_stream(world *w, const msg *m, seam_status st) {
     }
 }
 
+/* A parked session's newest intact checkpoint is loaded before anybody is answered, as the service
+ * does.  The machine's own way, at attach, knows nothing of damage. */
+static void server_wake(world *w) {
+    server *s = &w->s;
+    uint64_t durable = 0;
+    const uint64_t newest = newest_intact(w);
+    while (seam_server_proto_durable_newest(&durable, &s->sp) && durable > newest) {
+        seam_server_proto_durable_lost(&s->sp, durable);
+    }
+    file_load(s, newest);
+    seam_server_proto_restored(&s->sp, newest, w->now_ms);
+    s->sp.reloaded = w->bug != SIM_BUG_NO_REWIND;
+}
+
+/* Is the newest checkpoint on disk a damaged one? */
+static bool newest_is_rotten(const server *s) {
+    uint64_t newest = STEPS;
+    while (newest > 0 && !s->file_valid[newest]) {
+        newest--;
+    }
+    return s->file_rotten[newest];
+}
+
+/* Damage is met when a file is read, here while the session runs. */
+static void rot_at(world *w, uint64_t step_count) {
+    server *s = &w->s;
+    uint64_t before = 0;
+    if (step_count > 0 && seam_server_proto_durable_find(&before, &s->sp, step_count - 1) &&
+        sim_chance(w, 500)) {
+        s->file_rotten[step_count] = true;
+    }
+}
+
 static void server_attach(world *w, const msg *m) {
     server *s = &w->s;
     seam_attach_verdict v;
     seam_attach_args args = m->attach;
     args.now_ms = w->now_ms;
+    bool parked = seam_server_proto_link(&s->sp) == SEAM_LINK_PARKED;
+    if (parked && (newest_is_rotten(s) || sim_chance(w, 500))) {
+        server_wake(w);
+        parked = false;
+    }
     const seam_status st = seam_server_proto_attach(&v, &s->sp, &args, NULL);
     if (st != SEAM_OK) {
         server_end_stream(w, m, st);
@@ -173,21 +233,22 @@ static void server_attach(world *w, const msg *m) {
             sim_broken(w, "a checkpoint is needed that was deleted");
             return;
         }
+        if (!parked) {
+            rot_at(w, v.load_step_count);
+        }
         if (s->file_rotten[v.load_step_count] && w->bug != SIM_BUG_LOAD_ROTTEN) {
             seam_server_proto_durable_lost(&s->sp, v.load_step_count);
             s->file_valid[v.load_step_count] = s->file_rotten[v.load_step_count] = false;
             w->result.rotten++;
+            w->result.rotten_live++;
             server_attach(w, m); /* the one before */
             return;
         }
-        s->state = file_load(s, v.load_step_count);
-        s->partial = 0;
-        cache_drop(s);
+        file_load(s, v.load_step_count);
         seam_server_proto_restored(&s->sp, v.load_step_count, w->now_ms);
         for (uint64_t i = v.load_step_count + 1; i <= STEPS; i++) {
-            s->file_valid[i] = false;
+            s->file_valid[i] = s->file_rotten[i] = false;
         }
-        s->told_durable = s->told_durable < v.load_step_count ? s->told_durable : v.load_step_count;
     }
     w->result.rollbacks += v.action == SEAM_ATTACH_ROLLBACK;
     w->result.resends += v.action == SEAM_ATTACH_RESEND;
@@ -216,10 +277,13 @@ static void server_resend(world *w, const msg *m, const seam_server_verdict *v) 
     }
 }
 
-static void server_work_add(server *s, const msg *m) {
-    SEAM_ASSERT(s->work_count < WORK_MAX);
-    s->work[s->work_count] = m->key;
-    s->work_digest[s->work_count++] = m->value;
+static void server_work_add(world *w, const msg *m) {
+    server *s = &w->s;
+    if (s->work_count == WORK_MAX) {
+        sim_broken(w, "more tensors are accepted than the depth allows");
+        return;
+    }
+    s->work[s->work_count++] = (task){.key = m->key, .value = m->value, .table = m->table};
 }
 
 static void server_tensor(world *w, const msg *m, uint64_t epoch) {
@@ -247,13 +311,7 @@ static void server_tensor(world *w, const msg *m, uint64_t epoch) {
     if (v.drop_cache) {
         cache_drop(s);
     }
-    if (w->codec_state && m->key.phase == SEAM_PHASE_FORWARD) {
-        if (m->table > s->table) {
-            sim_broken(w, "the decoder lacks rows that the encoder counts on");
-        }
-        s->table = m->table + 1;
-    }
-    server_work_add(s, m);
+    server_work_add(w, m);
 }
 
 static void server_confirm(world *w, const msg *m, uint64_t epoch) {
@@ -329,20 +387,36 @@ static void server_commit(world *w, uint64_t step) {
     server_send(w, &s->commit.reply);
 }
 
+/* Each tensor is decoded once, in order; an encoder that begins anew says so. */
+static void server_decode(world *w, const task *t) {
+    server *s = &w->s;
+    if (t->table != s->table && t->table != 0) {
+        sim_broken(w, "the decoder's rows are not those that the encoder counts on");
+    }
+    s->table = t->table + 1;
+}
+
 /* The engine finishes its oldest work. */
 void sim_server_engine(world *w) {
     server *s = &w->s;
-    if (s->work_count == 0) {
+    if (s->work_count == 0 || !sim_chance(w, w->engine_rate)) {
         return;
     }
-    const seam_step_key key = s->work[0];
-    const uint64_t digest = s->work_digest[0];
+    const task t = s->work[0];
+    const seam_step_key key = t.key;
+    const uint64_t digest = t.value;
     s->work_count--;
     memmove(s->work, s->work + 1, s->work_count * sizeof s->work[0]);
-    memmove(s->work_digest, s->work_digest + 1, s->work_count * sizeof s->work_digest[0]);
     const bool forward = key.phase == SEAM_PHASE_FORWARD;
     bool apply = false;
+    if (!is_at_work(w, key) || key.micro != s->sp.finished[forward ? 0 : 1]) {
+        sim_broken(w, "the engine works on what the machine does not expect");
+        return;
+    }
     if (forward) {
+        if (w->codec_state) {
+            server_decode(w, &t);
+        }
         seam_server_proto_forward_done(&s->sp, key.step, key.micro);
     } else {
         s->partial = sim_mix(s->partial, digest);
@@ -397,6 +471,7 @@ void sim_server_disk(world *w) {
             s->state = s->partial = 0; /* freed */
             s->table = 0;
             cache_drop(s);
+            rot(w);
             w->result.parks++;
         } else {
             s->file_valid[count] = false;

@@ -81,7 +81,9 @@ sim_result sim_run(uint64_t seed, sim_bug bug) {
     w.with_store = sim_chance(&w, 700);
     w.backward_reply = sim_chance(&w, 500);
     w.depth = 1 + (uint32_t)(sim_draw(&w) % DEPTH_MAX);
+    w.result.depth = w.depth;
     w.codec_state = sim_chance(&w, 500);
+    w.engine_rate = sim_chance(&w, 500) ? 1000 : 300;
     for (uint32_t i = 0; i < STEPS; i++) {
         w.micros[i] = 1 + (uint32_t)(sim_draw(&w) % MICROS_MAX);
     }
@@ -115,7 +117,8 @@ sim_result sim_run(uint64_t seed, sim_bug bug) {
 
 const char *sim_bug_name(sim_bug bug) {
     static const char *const names[SIM_BUG_COUNT] = {
-        "none",     "run again",    "keep step", "early durable", "late journal",
-        "no fence", "delete early", "no rewind", "resend state",  "load rotten"};
+        "none",        "run again",    "keep step", "early durable", "late journal",
+        "no fence",    "delete early", "no rewind", "resend state",  "load rotten",
+        "forget work", "keep work",    "one reply", "encode again"};
     return names[bug];
 }

@@ -15,6 +15,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#define SIM_DEPTH_MAX 3 /* pipeline depths are 1 to this, a third of the worlds each */
+
 typedef enum sim_bug {
     SIM_BUG_NONE = 0,
     SIM_BUG_RUN_AGAIN,     /* the server computes a repetition again instead of using its cache */
@@ -26,6 +28,10 @@ typedef enum sim_bug {
     SIM_BUG_NO_REWIND,     /* the server does not say that it has loaded a checkpoint */
     SIM_BUG_RESEND_STATE,  /* the server asks a client without its codec's state to send again */
     SIM_BUG_LOAD_ROTTEN,   /* the server loads a damaged checkpoint */
+    SIM_BUG_FORGET_WORK,   /* the server forgets waiting tensors and does not say so */
+    SIM_BUG_KEEP_WORK,     /* the server says that waiting tensors are forgotten and keeps them */
+    SIM_BUG_ONE_REPLY,     /* the server keeps one forward reply, whatever the depth */
+    SIM_BUG_ENCODE_AGAIN,  /* the client encodes again what it repeats */
     SIM_BUG_COUNT,
 } sim_bug;
 
@@ -33,9 +39,11 @@ typedef struct sim_result {
     bool finished;      /* all steps are committed at both ends */
     bool gone;          /* the session ended as the rules allow (no store) */
     const char *broken; /* the invariant that was found broken, or NULL */
+    uint32_t depth;     /* of its pipeline */
     uint32_t cuts, server_crashes, client_crashes, parks, rollbacks, resends, cached, fenced;
     uint32_t ahead, withdrawn; /* steps begun with several on their way; tensors forgotten */
-    uint32_t write_failures, rotten;
+    uint32_t write_failures;
+    uint32_t rotten, rotten_live;    /* damaged checkpoints met; by a session that was running */
     uint32_t links, phases, actions; /* bits of the machines' states that were seen */
 } sim_result;
 
