@@ -128,8 +128,7 @@ void sim_server_crash(world *w) {
     rot(w);
 }
 
-/* The machine asserts that it is told only of tensors that it has accepted and not seen finished.
- */
+/* Accepted and not finished: the machine asserts that it is told of no other tensor. */
 static bool is_at_work(const world *w, seam_step_key key) {
     const seam_server_proto *sp = &w->s.sp;
     const int phase = key.phase == SEAM_PHASE_FORWARD ? 0 : 1;
@@ -192,7 +191,7 @@ static bool newest_is_rotten(const server *s) {
     return s->file_rotten[newest];
 }
 
-/* Damage is met when a file is read, here while the session runs. */
+/* Damage is met when a file is read, here while the session runs; there is one behind it. */
 static void rot_at(world *w, uint64_t step_count) {
     server *s = &w->s;
     uint64_t before = 0;
@@ -211,6 +210,9 @@ static void server_attach(world *w, const msg *m) {
     if (parked && (newest_is_rotten(s) || sim_chance(w, 500))) {
         server_wake(w);
         parked = false;
+    }
+    if (sim_chance(w, 500)) { /* the service does so before it asks */
+        sim_server_withdraw(w);
     }
     const seam_status st = seam_server_proto_attach(&v, &s->sp, &args, NULL);
     if (st != SEAM_OK) {
