@@ -14,6 +14,7 @@ enum {
     DEPTH_MAX = SIM_DEPTH_MAX,
     WORK_MAX = 2 * DEPTH_MAX,
     QUEUE_MAX = 64,
+    RECENT_MAX = 16,
     FAULT_TURNS = 2500,
     TURNS_MAX = 40000,
     SITE_FWD_IN = 0,
@@ -39,6 +40,8 @@ typedef struct msg {
 typedef struct queue {
     msg items[QUEUE_MAX];
     uint32_t count;
+    msg recent[RECENT_MAX]; /* sent, newest at sent_count - 1, modulo */
+    uint64_t sent_count;
 } queue;
 
 typedef struct cached_reply {
@@ -114,6 +117,7 @@ uint64_t sim_draw(world *w);
 bool sim_chance(world *w, uint32_t of_thousand);
 uint64_t sim_mix(uint64_t a, uint64_t b);
 void sim_send(world *w, queue *q, const msg *m);
+void sim_repeat(world *w, queue *q); /* one of the messages that the stream has carried */
 bool sim_take(queue *q, msg *ret);
 void sim_stream_cut(world *w, seam_status why);
 void sim_truth_compute(world *w); /* the fault-free history */

@@ -8,14 +8,11 @@ static void faults(world *w) {
     if (sim_chance(w, 12)) {
         sim_stream_cut(w, SEAM_E_UNAVAILABLE);
     }
-    if (sim_chance(w, 20) && w->up.count > 0 && w->up.items[w->up.count - 1].kind != MSG_ATTACH) {
-        const msg again = w->up.items[w->up.count - 1]; /* repeated by the sender */
-        sim_send(w, &w->up, &again);
+    if (sim_chance(w, 20)) { /* repeated by the sender */
+        sim_repeat(w, &w->up);
     }
-    if (sim_chance(w, 20) && w->down.count > 0 &&
-        w->down.items[w->down.count - 1].kind != MSG_ATTACHED) {
-        const msg again = w->down.items[w->down.count - 1];
-        sim_send(w, &w->down, &again);
+    if (sim_chance(w, 20)) {
+        sim_repeat(w, &w->down);
     }
     if (w->with_store && w->server_up && sim_chance(w, 4)) {
         sim_server_crash(w);
