@@ -130,7 +130,9 @@ typedef struct seam_attach_verdict {
     bool fences_stream;     /* another stream was attached: end it with SEAM_E_FENCED */
     bool drop_step; /* drop gradients and cached replies of the step in flight (nothing applied) */
     /* Load the checkpoint of `load_step_count` committed steps before answering, then call
-     * seam_server_proto_restored; when that fails, seam_server_proto_freeze. */
+     * seam_server_proto_restored; when that fails, seam_server_proto_freeze.  If it is damaged and
+     * the state is whole (the session was not parked): seam_server_proto_durable_lost and attach
+     * again. */
     bool load_checkpoint;
     uint64_t load_step_count;
 } seam_attach_verdict;

@@ -17,6 +17,9 @@ void sim_client_start(world *w) {
     seam_client_proto_init(&c->cp, &config);
     c->state = c->journal_state[c->journal_count];
     memset(c->partial, 0, sizeof c->partial);
+    c->table = 0;
+    c->went_back = false;
+    memset(c->kept, 0, sizeof c->kept);
     c->stream = 0;
     c->broken = false;
     c->confirm_due = false;
@@ -62,6 +65,7 @@ void sim_client_receive(world *w) {
         m.attached.now_ms = w->now_ms;
         st = seam_client_proto_attached(&c->cp, &m.attached, NULL);
         c->journal_epoch = m.attached.epoch;
+        c->went_back = m.attached.action == SEAM_ATTACH_ROLLBACK;
         break;
     case MSG_TENSOR:
         st = seam_client_proto_reply(&is_new, &c->cp, m.key, m.digest, w->now_ms, NULL);
@@ -91,6 +95,11 @@ void sim_client_receive(world *w) {
 
 static void client_journal(world *w, uint64_t step) {
     client *c = &w->c;
+    if (sim_chance(w, 10)) { /* in the middle of the write: the torn record is cut off */
+        sim_client_crash(w);
+        return;
+    }
+    memset(c->kept, 0, sizeof c->kept);
     c->state = sim_mix(c->state, sim_mix(c->partial[0], c->partial[1]));
     memset(c->partial, 0, sizeof c->partial);
     const bool flushed = w->bug != SIM_BUG_LATE_JOURNAL || sim_chance(w, 500);
@@ -109,6 +118,22 @@ static void client_journal(world *w, uint64_t step) {
     if (c->durable_told > 0 && c->durable_told <= step + 1 && sim_chance(w, 500)) {
         client_tell(w, &(msg){.kind = MSG_CONFIRM, .key = {.step = c->durable_told}});
     }
+}
+
+/* What was sent before is kept, because the table has moved on since. */
+static void client_encode(world *w, msg *ret, const seam_client_action *a) {
+    client *c = &w->c;
+    ret->value = ret->digest = sim_forward_digest(c->state, a->step, a->micro);
+    if (!w->codec_state) {
+        return;
+    }
+    if (!c->kept[a->micro] || w->bug == SIM_BUG_ENCODE_AGAIN) {
+        c->kept[a->micro] = true;
+        c->kept_digest[a->micro] = sim_mix(ret->value, c->table);
+        c->kept_table[a->micro] = c->table++;
+    }
+    ret->digest = c->kept_digest[a->micro];
+    ret->table = c->kept_table[a->micro];
 }
 
 static void client_send(world *w, const seam_client_action *a) {
@@ -131,12 +156,12 @@ static void client_send(world *w, const seam_client_action *a) {
     case SEAM_CLIENT_SEND_FORWARD:
         m.key.phase = SEAM_PHASE_FORWARD;
         m.key.site = SITE_FWD_IN;
-        m.digest = sim_forward_digest(c->state, a->step, a->micro);
+        client_encode(w, &m, a);
         break;
     default:
         m.key.phase = SEAM_PHASE_BACKWARD;
         m.key.site = SITE_BWD_OUT;
-        m.digest = sim_backward_digest(c->state, c->replies[a->micro]);
+        m.digest = m.value = sim_backward_digest(c->state, c->replies[a->micro]);
         break;
     }
     client_tell(w, &m);
@@ -181,6 +206,10 @@ void sim_client_act(world *w) {
     case SEAM_CLIENT_RESTORE:
         c->state = c->journal_state[a.step];
         memset(c->partial, 0, sizeof c->partial);
+        if (c->went_back) {
+            c->table = 0;
+            memset(c->kept, 0, sizeof c->kept);
+        }
         c->journal_count = a.step;
         seam_client_proto_restored(&c->cp, a.step, w->now_ms);
         break;

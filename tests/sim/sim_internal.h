@@ -11,9 +11,10 @@
 enum {
     STEPS = 12,
     MICROS_MAX = 5,
-    DEPTH_MAX = 3,
-    WORK_MAX = 2 * DEPTH_MAX + 2,
+    DEPTH_MAX = SIM_DEPTH_MAX,
+    WORK_MAX = 2 * DEPTH_MAX,
     QUEUE_MAX = 64,
+    RECENT_MAX = 16,
     FAULT_TURNS = 2500,
     TURNS_MAX = 40000,
     SITE_FWD_IN = 0,
@@ -28,6 +29,8 @@ typedef struct msg {
     uint64_t stream;
     seam_step_key key;
     uint64_t digest; /* of tensors and StepBegin; state hash of a Commit */
+    uint64_t value; /* of a forward tensor: what it decodes to; its bytes depend on the table too */
+    uint32_t table; /* of a forward tensor: rows that the receiver must have */
     uint64_t durable;
     uint32_t micro_count;
     seam_attach_args attach;
@@ -37,6 +40,8 @@ typedef struct msg {
 typedef struct queue {
     msg items[QUEUE_MAX];
     uint32_t count;
+    msg recent[RECENT_MAX]; /* sent, newest at sent_count - 1, modulo */
+    uint64_t sent_count;
 } queue;
 
 typedef struct cached_reply {
@@ -45,18 +50,25 @@ typedef struct cached_reply {
     msg reply;
 } cached_reply;
 
+typedef struct task {
+    seam_step_key key;
+    uint64_t value;
+    uint32_t table;
+} task;
+
 typedef struct server {
     seam_server_proto sp;
     uint64_t stream; /* that messages are accepted from and sent to */
     uint64_t state, partial;
-    seam_step_key work[WORK_MAX]; /* accepted, oldest first */
-    uint64_t work_digest[WORK_MAX];
+    task work[WORK_MAX]; /* accepted, oldest first */
     uint32_t work_count;
     cached_reply forward[DEPTH_MAX], backward[2], commit;
-    bool writing; /* a checkpoint on its way to disk */
+    uint32_t table; /* of a codec that keeps state */
+    bool writing;   /* a checkpoint on its way to disk */
     uint64_t writing_step, writing_state;
     /* Disk. */
     bool file_valid[STEPS + 1];
+    bool file_rotten[STEPS + 1]; /* found when it is read */
     uint64_t file_state[STEPS + 1];
     uint64_t epoch;
     uint64_t told_durable;
@@ -69,6 +81,11 @@ typedef struct client {
     seam_status broken_status;
     uint64_t state, partial[2]; /* by phase: replies come in another order at another depth */
     uint64_t replies[MICROS_MAX];
+    uint32_t table;        /* as the server's */
+    bool kept[MICROS_MAX]; /* forward tensors of the step in flight */
+    uint64_t kept_digest[MICROS_MAX];
+    uint32_t kept_table[MICROS_MAX];
+    bool went_back;
     uint64_t commit_hash, durable_told;
     bool confirm_due;
     /* Disk: the journal. */
@@ -81,8 +98,9 @@ typedef struct world {
     uint64_t random, now_ms;
     sim_bug bug;
     sim_result result;
-    bool with_store, backward_reply;
-    uint32_t depth; /* of the session's pipeline */
+    bool with_store, backward_reply, codec_state;
+    uint32_t depth;       /* of the session's pipeline */
+    uint32_t engine_rate; /* of thousand: a slow engine has several tensors waiting for it */
     uint32_t micros[STEPS];
     uint64_t truth_server[STEPS + 1], truth_client[STEPS + 1];
     uint64_t last_stream;
@@ -99,6 +117,7 @@ uint64_t sim_draw(world *w);
 bool sim_chance(world *w, uint32_t of_thousand);
 uint64_t sim_mix(uint64_t a, uint64_t b);
 void sim_send(world *w, queue *q, const msg *m);
+void sim_repeat(world *w, queue *q); /* one of the messages that the stream has carried */
 bool sim_take(queue *q, msg *ret);
 void sim_stream_cut(world *w, seam_status why);
 void sim_truth_compute(world *w); /* the fault-free history */
@@ -110,7 +129,7 @@ uint64_t sim_backward_reply(uint64_t server_state, uint64_t backward);
 uint64_t sim_begin_digest(uint64_t step);
 
 /* sim_server.c */
-void sim_server_start(world *w); /* from its disk */
+void sim_server_start(world *w, bool first); /* from its disk */
 void sim_server_crash(world *w);
 void sim_server_receive(world *w);
 void sim_server_engine(world *w); /* finishes its oldest work */

@@ -70,8 +70,17 @@ void sim_truth_compute(world *w) {
 void sim_send(world *w, queue *q, const msg *m) {
     if (q->count < QUEUE_MAX) {
         q->items[q->count++] = *m;
+        q->recent[q->sent_count++ % RECENT_MAX] = *m;
     } else {
         sim_broken(w, "a queue grows without bound");
+    }
+}
+
+void sim_repeat(world *w, queue *q) {
+    const msg again = q->recent[sim_draw(w) % RECENT_MAX];
+    if (again.stream != 0 && again.stream == w->c.stream && !w->c.broken &&
+        again.kind != MSG_ATTACH && again.kind != MSG_ATTACHED) {
+        sim_send(w, q, &again);
     }
 }
 

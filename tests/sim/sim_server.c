@@ -15,7 +15,8 @@ static void cache_drop(server *s) {
 
 /* Where the reply to a tensor is kept. */
 static cached_reply *cache_at(world *w, seam_step_key key) {
-    return key.phase == SEAM_PHASE_FORWARD ? &w->s.forward[key.micro % w->depth]
+    const uint32_t kept = w->bug == SIM_BUG_ONE_REPLY ? 1 : w->depth;
+    return key.phase == SEAM_PHASE_FORWARD ? &w->s.forward[key.micro % kept]
                                            : &w->s.backward[key.micro % 2];
 }
 
@@ -28,12 +29,37 @@ static void server_send(world *w, const msg *m) {
     }
 }
 
-void sim_server_start(world *w) {
+/* The newest checkpoint that is intact; the damaged ones above are found by reading them. */
+static uint64_t newest_intact(world *w) {
     server *s = &w->s;
     uint64_t newest = 0;
     for (uint64_t i = 0; i <= STEPS; i++) {
-        newest = s->file_valid[i] ? i : newest;
+        if (s->file_valid[i] && (!s->file_rotten[i] || w->bug == SIM_BUG_LOAD_ROTTEN)) {
+            newest = i;
+        }
     }
+    for (uint64_t i = newest + 1; i <= STEPS; i++) {
+        if (s->file_valid[i]) {
+            w->result.rotten++;
+            s->file_valid[i] = s->file_rotten[i] = false;
+        }
+    }
+    return newest;
+}
+
+/* The state is what is read: not the history's if that was damaged. */
+static void file_load(server *s, uint64_t step_count) {
+    const uint64_t state = s->file_state[step_count];
+    s->state = s->file_rotten[step_count] ? ~state : state;
+    s->partial = 0;
+    s->table = 0;
+    cache_drop(s);
+    s->told_durable = s->told_durable < step_count ? s->told_durable : step_count;
+}
+
+void sim_server_start(world *w, bool first) {
+    server *s = &w->s;
+    const uint64_t newest = newest_intact(w);
     if (!s->file_valid[newest]) {
         sim_broken(w, "the server has no checkpoint to start from");
         return;
@@ -46,6 +72,7 @@ void sim_server_start(world *w) {
         .site_backward = SITE_BWD_OUT,
         .backward_reply = w->backward_reply,
         .pipeline_depth = w->depth,
+        .keeps_codec_state = w->codec_state && w->bug != SIM_BUG_RESEND_STATE,
         .can_park = w->with_store,
         .lease_ms = w->with_store ? 3000 : UINT64_C(1) << 40,
         .park_ms = UINT64_C(1) << 40,
@@ -59,33 +86,74 @@ void sim_server_start(world *w) {
             sim_broken(w, "a checkpoint on disk is refused");
         }
     }
-    s->state = s->file_state[newest];
-    s->partial = 0;
+    if (!first) { /* as the service does: parked, then brought back */
+        if (seam_server_proto_parked(&s->sp, w->now_ms) != SEAM_OK) {
+            sim_broken(w, "a session on disk is not parked");
+        }
+        seam_server_proto_restored(&s->sp, newest, w->now_ms);
+        s->sp.reloaded = w->bug != SIM_BUG_NO_REWIND;
+    }
+    file_load(s, newest);
     s->work_count = 0;
-    cache_drop(s);
     s->writing = false;
     s->stream = 0;
     w->server_up = true;
 }
 
+/* The newest of several checkpoints may rot while nobody looks. */
+static void rot(world *w) {
+    server *s = &w->s;
+    uint64_t newest = 0;
+    uint32_t intact = 0;
+    for (uint64_t i = 0; i <= STEPS; i++) {
+        if (s->file_valid[i] && !s->file_rotten[i]) {
+            newest = i;
+            intact++;
+        }
+    }
+    if (intact > 1 && sim_chance(w, 100)) {
+        s->file_rotten[newest] = true;
+    }
+}
+
 void sim_server_crash(world *w) {
     w->server_up = false;
-    w->s.writing = false;
+    w->s.writing = false; /* a torn file has no manifest: it is not there */
     sim_stream_cut(w, SEAM_E_UNAVAILABLE);
     w->up.count = w->late.count = 0;
     w->result.server_crashes++;
     if (w->s.told_durable > 0 && !w->s.file_valid[w->s.told_durable]) {
         sim_broken(w, "a step was told durable and is not on disk");
     }
+    rot(w);
 }
 
-/* The stream has ended: what its client sent and the engine has not begun may be forgotten. */
+/* Accepted and not finished: the machine asserts that it is told of no other tensor. */
+static bool is_at_work(const world *w, seam_step_key key) {
+    const seam_server_proto *sp = &w->s.sp;
+    const int phase = key.phase == SEAM_PHASE_FORWARD ? 0 : 1;
+    return sp->begun && key.step == sp->committed && key.micro >= sp->finished[phase] &&
+           key.micro < sp->accepted[phase];
+}
+
+/* The stream has ended: what its client sent and the engine has not begun is forgotten.  The engine
+ * may have begun the oldest; that others stay as well is allowed. */
 void sim_server_withdraw(world *w) {
     server *s = &w->s;
-    while (s->work_count > 1 && sim_chance(w, 700)) {
-        const seam_step_key key = s->work[--s->work_count];
-        seam_server_proto_withdraw(&s->sp, key.micro, key.phase);
+    uint32_t count = s->work_count;
+    while (count > 0 && sim_chance(w, 700)) {
+        const seam_step_key key = s->work[--count].key;
+        if (!is_at_work(w, key)) {
+            sim_broken(w, "a tensor waits that the machine does not know");
+            return;
+        }
+        if (w->bug != SIM_BUG_FORGET_WORK) {
+            seam_server_proto_withdraw(&s->sp, key.micro, key.phase);
+        }
         w->result.withdrawn++;
+    }
+    if (w->bug != SIM_BUG_KEEP_WORK) {
+        s->work_count = count;
     }
 }
 
@@ -100,11 +168,52 @@ static void server_end_stream(world *w, const msg *m, seam_status st) {
     }
 }
 
+/* A parked session's newest intact checkpoint is loaded before anybody is answered, as the service
+ * does.  The machine's own way, at attach, knows nothing of damage. */
+static void server_wake(world *w) {
+    server *s = &w->s;
+    uint64_t durable = 0;
+    const uint64_t newest = newest_intact(w);
+    while (seam_server_proto_durable_newest(&durable, &s->sp) && durable > newest) {
+        seam_server_proto_durable_lost(&s->sp, durable);
+    }
+    file_load(s, newest);
+    seam_server_proto_restored(&s->sp, newest, w->now_ms);
+    s->sp.reloaded = w->bug != SIM_BUG_NO_REWIND;
+}
+
+/* Is the newest checkpoint on disk a damaged one? */
+static bool newest_is_rotten(const server *s) {
+    uint64_t newest = STEPS;
+    while (newest > 0 && !s->file_valid[newest]) {
+        newest--;
+    }
+    return s->file_rotten[newest];
+}
+
+/* Damage is met when a file is read, here while the session runs; there is one behind it. */
+static void rot_at(world *w, uint64_t step_count) {
+    server *s = &w->s;
+    uint64_t before = 0;
+    if (step_count > 0 && seam_server_proto_durable_find(&before, &s->sp, step_count - 1) &&
+        sim_chance(w, 500)) {
+        s->file_rotten[step_count] = true;
+    }
+}
+
 static void server_attach(world *w, const msg *m) {
     server *s = &w->s;
     seam_attach_verdict v;
     seam_attach_args args = m->attach;
     args.now_ms = w->now_ms;
+    bool parked = seam_server_proto_link(&s->sp) == SEAM_LINK_PARKED;
+    if (parked && (newest_is_rotten(s) || sim_chance(w, 500))) {
+        server_wake(w);
+        parked = false;
+    }
+    if (sim_chance(w, 500)) { /* the service does so before it asks */
+        sim_server_withdraw(w);
+    }
     const seam_status st = seam_server_proto_attach(&v, &s->sp, &args, NULL);
     if (st != SEAM_OK) {
         server_end_stream(w, m, st);
@@ -126,14 +235,22 @@ static void server_attach(world *w, const msg *m) {
             sim_broken(w, "a checkpoint is needed that was deleted");
             return;
         }
-        s->state = s->file_state[v.load_step_count];
-        s->partial = 0;
-        cache_drop(s);
+        if (!parked) {
+            rot_at(w, v.load_step_count);
+        }
+        if (s->file_rotten[v.load_step_count] && w->bug != SIM_BUG_LOAD_ROTTEN) {
+            seam_server_proto_durable_lost(&s->sp, v.load_step_count);
+            s->file_valid[v.load_step_count] = s->file_rotten[v.load_step_count] = false;
+            w->result.rotten++;
+            w->result.rotten_live++;
+            server_attach(w, m); /* the one before */
+            return;
+        }
+        file_load(s, v.load_step_count);
         seam_server_proto_restored(&s->sp, v.load_step_count, w->now_ms);
         for (uint64_t i = v.load_step_count + 1; i <= STEPS; i++) {
-            s->file_valid[i] = false;
+            s->file_valid[i] = s->file_rotten[i] = false;
         }
-        s->told_durable = s->told_durable < v.load_step_count ? s->told_durable : v.load_step_count;
     }
     w->result.rollbacks += v.action == SEAM_ATTACH_ROLLBACK;
     w->result.resends += v.action == SEAM_ATTACH_RESEND;
@@ -162,10 +279,13 @@ static void server_resend(world *w, const msg *m, const seam_server_verdict *v) 
     }
 }
 
-static void server_work_add(server *s, const msg *m) {
-    SEAM_ASSERT(s->work_count < WORK_MAX);
-    s->work[s->work_count] = m->key;
-    s->work_digest[s->work_count++] = m->digest;
+static void server_work_add(world *w, const msg *m) {
+    server *s = &w->s;
+    if (s->work_count == WORK_MAX) {
+        sim_broken(w, "more tensors are accepted than the depth allows");
+        return;
+    }
+    s->work[s->work_count++] = (task){.key = m->key, .value = m->value, .table = m->table};
 }
 
 static void server_tensor(world *w, const msg *m, uint64_t epoch) {
@@ -193,7 +313,7 @@ static void server_tensor(world *w, const msg *m, uint64_t epoch) {
     if (v.drop_cache) {
         cache_drop(s);
     }
-    server_work_add(s, m);
+    server_work_add(w, m);
 }
 
 static void server_confirm(world *w, const msg *m, uint64_t epoch) {
@@ -202,7 +322,7 @@ static void server_confirm(world *w, const msg *m, uint64_t epoch) {
     if (epoch == seam_server_proto_epoch(&s->sp) &&
         seam_server_proto_durable_confirm(&keep_from, &s->sp, m->key.step, NULL) == SEAM_OK) {
         for (uint64_t i = 0; i < keep_from; i++) {
-            s->file_valid[i] = false;
+            s->file_valid[i] = s->file_rotten[i] = false;
         }
     }
 }
@@ -262,23 +382,43 @@ static void server_commit(world *w, uint64_t step) {
     s->commit = (cached_reply){
         .valid = true, .reply = {.kind = MSG_COMMIT, .key = {.step = step}, .digest = s->state}};
     s->commit.reply.durable = s->told_durable;
+    if (w->with_store && sim_chance(w, 5)) {
+        sim_server_crash(w); /* applied, and nobody has heard of it */
+        return;
+    }
     server_send(w, &s->commit.reply);
+}
+
+/* Each tensor is decoded once, in order; an encoder that begins anew says so. */
+static void server_decode(world *w, const task *t) {
+    server *s = &w->s;
+    if (t->table != s->table && t->table != 0) {
+        sim_broken(w, "the decoder's rows are not those that the encoder counts on");
+    }
+    s->table = t->table + 1;
 }
 
 /* The engine finishes its oldest work. */
 void sim_server_engine(world *w) {
     server *s = &w->s;
-    if (s->work_count == 0) {
+    if (s->work_count == 0 || !sim_chance(w, w->engine_rate)) {
         return;
     }
-    const seam_step_key key = s->work[0];
-    const uint64_t digest = s->work_digest[0];
+    const task t = s->work[0];
+    const seam_step_key key = t.key;
+    const uint64_t digest = t.value;
     s->work_count--;
     memmove(s->work, s->work + 1, s->work_count * sizeof s->work[0]);
-    memmove(s->work_digest, s->work_digest + 1, s->work_count * sizeof s->work_digest[0]);
     const bool forward = key.phase == SEAM_PHASE_FORWARD;
     bool apply = false;
+    if (!is_at_work(w, key) || key.micro != s->sp.finished[forward ? 0 : 1]) {
+        sim_broken(w, "the engine works on what the machine does not expect");
+        return;
+    }
     if (forward) {
+        if (w->codec_state) {
+            server_decode(w, &t);
+        }
         seam_server_proto_forward_done(&s->sp, key.step, key.micro);
     } else {
         s->partial = sim_mix(s->partial, digest);
@@ -304,6 +444,11 @@ void sim_server_disk(world *w) {
         if (s->writing_step > seam_server_proto_committed_count(&s->sp)) {
             return; /* rolled back meanwhile */
         }
+        if (sim_chance(w, 100)) { /* disk full, or a flush that failed: nothing is told */
+            w->result.write_failures++;
+            return;
+        }
+        s->file_rotten[s->writing_step] = false;
         s->file_valid[s->writing_step] = true;
         s->file_state[s->writing_step] = s->writing_state;
         if (seam_server_proto_durable_add(&s->sp, s->writing_step) != SEAM_OK) {
@@ -324,8 +469,11 @@ void sim_server_disk(world *w) {
         if (seam_server_proto_durable_add(&s->sp, count) == SEAM_OK &&
             seam_server_proto_parked(&s->sp, w->now_ms) == SEAM_OK) {
             s->told_durable = count;
+            s->file_rotten[count] = false;
             s->state = s->partial = 0; /* freed */
+            s->table = 0;
             cache_drop(s);
+            rot(w);
             w->result.parks++;
         } else {
             s->file_valid[count] = false;

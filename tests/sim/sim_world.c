@@ -8,14 +8,11 @@ static void faults(world *w) {
     if (sim_chance(w, 12)) {
         sim_stream_cut(w, SEAM_E_UNAVAILABLE);
     }
-    if (sim_chance(w, 20) && w->up.count > 0 && w->up.items[w->up.count - 1].kind != MSG_ATTACH) {
-        const msg again = w->up.items[w->up.count - 1]; /* repeated by the sender */
-        sim_send(w, &w->up, &again);
+    if (sim_chance(w, 20)) { /* repeated by the sender */
+        sim_repeat(w, &w->up);
     }
-    if (sim_chance(w, 20) && w->down.count > 0 &&
-        w->down.items[w->down.count - 1].kind != MSG_ATTACHED) {
-        const msg again = w->down.items[w->down.count - 1];
-        sim_send(w, &w->down, &again);
+    if (sim_chance(w, 20)) {
+        sim_repeat(w, &w->down);
     }
     if (w->with_store && w->server_up && sim_chance(w, 4)) {
         sim_server_crash(w);
@@ -28,11 +25,25 @@ static void faults(world *w) {
     }
 }
 
+/* Which states of the machines the world has met. */
+static void seen(world *w) {
+    uint32_t micro = 0;
+    seam_client_action action;
+    seam_client_proto copy = w->c.cp; /* next may stop it when its time is over */
+    seam_client_proto_next(&action, &copy, w->now_ms);
+    w->result.actions |= 1u << action.kind;
+    if (w->server_up) {
+        w->result.links |= 1u << seam_server_proto_link(&w->s.sp);
+        w->result.phases |= 1u << seam_server_proto_phase(&micro, &w->s.sp);
+    }
+}
+
 static void turn(world *w) {
     w->now_ms += sim_draw(w) % 5;
+    seen(w);
     if (!w->server_up) {
         if (sim_chance(w, 100)) {
-            sim_server_start(w);
+            sim_server_start(w, false);
         }
         sim_client_act(w);
         return;
@@ -67,6 +78,9 @@ sim_result sim_run(uint64_t seed, sim_bug bug) {
     w.with_store = sim_chance(&w, 700);
     w.backward_reply = sim_chance(&w, 500);
     w.depth = 1 + (uint32_t)(sim_draw(&w) % DEPTH_MAX);
+    w.result.depth = w.depth;
+    w.codec_state = sim_chance(&w, 500);
+    w.engine_rate = sim_chance(&w, 500) ? 1000 : 300;
     for (uint32_t i = 0; i < STEPS; i++) {
         w.micros[i] = 1 + (uint32_t)(sim_draw(&w) % MICROS_MAX);
     }
@@ -76,7 +90,7 @@ sim_result sim_run(uint64_t seed, sim_bug bug) {
     w.s.file_valid[0] = true; /* the initial state can always be made again */
     w.s.file_state[0] = w.truth_server[0];
     w.c.journal_state[0] = w.truth_client[0];
-    sim_server_start(&w);
+    sim_server_start(&w, true);
     sim_client_start(&w);
     for (uint32_t i = 0; i < TURNS_MAX && w.result.broken == NULL && !w.result.gone; i++) {
         if (i < FAULT_TURNS) {
@@ -99,8 +113,9 @@ sim_result sim_run(uint64_t seed, sim_bug bug) {
 }
 
 const char *sim_bug_name(sim_bug bug) {
-    static const char *const names[SIM_BUG_COUNT] = {"none",          "run again",    "keep step",
-                                                     "early durable", "late journal", "no fence",
-                                                     "delete early"};
+    static const char *const names[SIM_BUG_COUNT] = {
+        "none",        "run again",    "keep step", "early durable", "late journal",
+        "no fence",    "delete early", "no rewind", "resend state",  "load rotten",
+        "forget work", "keep work",    "one reply", "encode again"};
     return names[bug];
 }
