@@ -92,7 +92,7 @@ def check_cuts(address):
 def check_distinct_rows(address):
     """Rows of one token travel once: fewer bytes, the same bits."""
     for codec, mode in [("f32", ""), ("affine", ""), ("amaq", ""), ("amaq", "exact"),
-                        ("amaq", "rans")]:
+                        ("amaq", "waterfill"), ("amaq", "paced"), ("amaq", "rans")]:
         code, once, err = steps(address, codec, 12, 4, 32, mode)
         assert code == 0, err
         code, each, err = steps(address, codec, 12, 4, 32, "repeats" + mode)
