@@ -21,9 +21,12 @@ void seam_arbiter_init(seam_arbiter *arbiter, const seam_arbiter_config *config)
     }
 }
 
-void seam_arbiter_weigh(seam_arbiter *arbiter, uint64_t values_in, uint64_t values_out) {
+void seam_arbiter_weigh(seam_arbiter *arbiter, uint64_t values_in, uint64_t values_used_in,
+                        uint64_t values_out) {
+    SEAM_ASSERT(values_used_in >= values_in);
     if (arbiter->values_in == 0 && arbiter->values_out == 0) {
         arbiter->values_in = values_in;
+        arbiter->values_used_in = values_used_in;
         arbiter->values_out = values_out;
     }
 }
@@ -98,11 +101,14 @@ void seam_arbiter_fill(seam_arbiter *arbiter, uint64_t step, const seam_waterfil
     uint32_t totals[2] = {0, 0}, count = 0;
     if (out != NULL) {
         shares[count] = *out;
-        shares[count++].values = arbiter->values_out;
+        shares[count].values = shares[count].values_used = arbiter->values_out;
+        count++;
     }
     if (in != NULL) {
         shares[count] = *in;
-        shares[count++].values = arbiter->values_in;
+        shares[count].values = arbiter->values_in;
+        shares[count].values_used = arbiter->values_used_in;
+        count++;
     }
     /* What is decided after this step is in force from the next proposal's effective step on. */
     const uint64_t step_used = step + 1 + config->lag_steps;
