@@ -104,6 +104,9 @@ seam_status seam_adapter_read_gradient(float *ret, const seam_adapter *adapter, 
 /* Set one tensor and its compute copy (import; tests). */
 seam_status seam_adapter_write(seam_adapter *adapter, seam_stream *stream, uint32_t tensor_idx,
                                const float *values);
+/* Set one tensor of the accumulated gradient (adapter exchange). */
+seam_status seam_adapter_write_gradient(seam_adapter *adapter, seam_stream *stream,
+                                        uint32_t tensor_idx, const float *values);
 /* Everything the next bit depends on (master, moments, step), for checkpoints: bytes in, out. */
 size_t seam_adapter_state_bytes(const seam_adapter *adapter);
 seam_status seam_adapter_save_state(uint8_t *ret, const seam_adapter *adapter, seam_stream *stream);
@@ -141,6 +144,14 @@ double seam_schedule_lr(const seam_optimizer_config *config, uint64_t step);
 seam_status seam_adapter_step(double *ret_norm, uint64_t *ret_state_hash, seam_adapter *adapter,
                               seam_stream *stream, const seam_optimizer_config *config,
                               uint64_t step);
+/* Its parts, where the gradient is clipped together with that of other adapters: the sum of squares
+ * of this one's, the factor that brings a norm to clip_norm (1: it is within), and the step. */
+seam_status seam_adapter_gradient_squares(double *ret_sum, const seam_adapter *adapter,
+                                          seam_stream *stream);
+float seam_clip_factor(const seam_optimizer_config *config, double norm);
+seam_status seam_adapter_update(uint64_t *ret_state_hash, seam_adapter *adapter,
+                                seam_stream *stream, const seam_optimizer_config *config,
+                                uint64_t step, float clip_factor);
 
 /* ---- One micro-batch ---- */
 /* Which one of a run it is: what dropout draws by, beside the adapter's seed, the projection, the

@@ -101,8 +101,10 @@ static void site_report(seam_step_result *result, seam_trainer *t) {
 
 seam_status seam_trainer_apply(seam_step_result *ret, seam_trainer *t, seam_stream *stream) {
     seam_step_result result = {0};
-    const seam_status st = seam_adapter_step(&result.grad_norm, &t->state_hash, t->adapter, stream,
-                                             &t->config->optimizer, t->at->micro.step);
+    const seam_status st =
+        t->exchange.is_on ? seam_exchange_step(&result.grad_norm, &t->state_hash, t, stream)
+                          : seam_adapter_step(&result.grad_norm, &t->state_hash, t->adapter, stream,
+                                              &t->config->optimizer, t->at->micro.step);
     result.skipped = st == SEAM_E_NONFINITE;
     if (st != SEAM_OK && !result.skipped) {
         return st;

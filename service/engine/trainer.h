@@ -90,6 +90,8 @@ seam_reply *seam_trainer_backward_reply(seam_trainer *trainer, uint32_t micro);
 void seam_trainer_drop_replies(seam_trainer *trainer);
 seam_site *seam_trainer_site(seam_trainer *trainer, uint16_t forward_site);
 seam_adapter *seam_trainer_adapter(seam_trainer *trainer);
+/* What a message of ADAPTER_EXCHANGE is received by; off in other topologies. */
+const struct trainer_exchange *seam_trainer_exchange(const seam_trainer *trainer);
 uint64_t seam_trainer_state_hash(const seam_trainer *trainer);
 /* Rows of the tensors of sites 1 and 2 in this micro-batch. */
 uint32_t seam_trainer_rows_out(const seam_trainer *trainer, const seam_micro *micro);

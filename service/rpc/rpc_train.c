@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "arena.h"
+#include "exchange.h"
 #include "host.h"
 #include "log.h"
 #include "rpc_methods.h"
@@ -205,24 +206,6 @@ static void reply_queue(seam_train *train, const seam_step_key *key) {
         .reply = reply, .key = *key, .begin_ns = seam_trace_begin(train->session->config.trace)};
 }
 
-/* The layout that StepBegin gives a micro-batch. */
-static seam_status micro_read(seam_micro *micro, const seam_session *session, uint32_t micro_idx,
-                              seam_error *err) {
-    const Seam__V1__StepBegin *begin = seam_session_step(session);
-    SEAM_ASSERT(micro_idx < begin->n_micros);
-    const Seam__V1__MicroBatch *layout = begin->micros[micro_idx];
-    micro->step = begin->step;
-    micro->labelled_total = begin->labelled_row_count;
-    micro->micro = micro_idx;
-    micro->micro_count = (uint32_t)begin->n_micros;
-    micro->bitmap = layout->labelled_rows.data;
-    SEAM_TRY(seam_micro_layout_read(&micro->layout, micro->labelled_rows, layout, micro_idx,
-                                    &session->config.limits, err));
-    seam_sequence_labelled_counts(micro->sequence_labelled, micro->layout.sequence_rows,
-                                  micro->layout.sequence_count, micro->bitmap);
-    return SEAM_OK;
-}
-
 /* The oldest tensor that waits goes to the engine, unless its reply would take the place of one
  * that is being sent. */
 SEAM_ON_LOOP static void work_next(seam_train *train) {
@@ -238,8 +221,8 @@ SEAM_ON_LOOP static void work_next(seam_train *train) {
     const seam_work *work = &session->work;
     seam_trainer_select(session->trainer, work->key.micro, work->staging_idx);
     if (work->key.phase == SEAM_PHASE_FORWARD) {
-        const seam_status st =
-            micro_read(seam_trainer_micro(session->trainer), session, work->key.micro, NULL);
+        const seam_status st = seam_train_micro_read(seam_trainer_micro(session->trainer), session,
+                                                     work->key.micro, NULL);
         SEAM_ASSERT(st == SEAM_OK); /* as when its tensor came */
     }
     train->has_image = false;
@@ -254,7 +237,7 @@ SEAM_ON_LOOP static seam_status tensor_end(seam_train *train, seam_error *err) {
     seam_session *session = train->session;
     const seam_step_key *key = &train->rx_key;
     seam_server_verdict verdict = {0};
-    train->rx_open = false;
+    train->rx_open = train->rx_part_due = false;
     train->out_credit += train->rx_bytes;
     train->rx_bytes = 0;
     span_end(session, phase_name(key), SEAM_LANE_RECEIVE, train->rx_ns, key);
@@ -319,6 +302,14 @@ static seam_status tensor_begin(seam_train *train, const seam_frame_header *head
                                 seam_error *err) {
     seam_session *session = train->session;
     const seam_session_config *config = &session->config;
+    if (seam_trainer_exchange(session->trainer)->is_on) {
+        return seam_train_exchange_begin(train, header, err);
+    }
+    if (header->kind != SEAM_FRAME_TENSOR) {
+        return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
+                              "frame.kind: %u is not what a client of this release sends",
+                              header->kind);
+    }
     train->rx_key = seam_step_key_of(header);
     train->rx_ns = seam_trace_begin(session->config.trace);
     SEAM_TRY(seam_server_proto_peek(&train->rx_verdict, &session->proto, train->epoch,
@@ -326,7 +317,7 @@ static seam_status tensor_begin(seam_train *train, const seam_frame_header *head
     uint32_t rows = header->rows;
     if (train->rx_verdict == SEAM_VERDICT_RUN) {
         seam_micro *micro = seam_trainer_coming(session->trainer);
-        SEAM_TRY(micro_read(micro, session, header->micro, err));
+        SEAM_TRY(seam_train_micro_read(micro, session, header->micro, err));
         SEAM_TRY(alloc_check(train, header, err));
         rows = header->phase == SEAM_PHASE_FORWARD ? micro->layout.rows_in
                                                    : seam_trainer_rows_out(session->trainer, micro);
@@ -353,12 +344,7 @@ seam_status seam_train_frame(seam_train *train, const seam_walk *walk, size_t me
     const uint8_t *payload = NULL;
     bool complete = false;
     SEAM_TRY(seam_frame_open(&header, &payload, walk->body, walk->body_bytes, err));
-    if (header.kind != SEAM_FRAME_TENSOR) {
-        return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
-                              "frame.kind: %u is not what a client of this release sends",
-                              header.kind);
-    }
-    if (!train->rx_open) {
+    if (!train->rx_open || train->rx_part_due) {
         SEAM_TRY(tensor_begin(train, &header, err));
     }
     SEAM_TRY(seam_tensor_rx_add(&complete, &train->rx, &header, seam_frame_crc(walk->body), err));
@@ -368,6 +354,11 @@ seam_status seam_train_frame(seam_train *train, const seam_walk *walk, size_t me
         SEAM_ASSERT(in->chunk_count < in->chunks_max);
         in->chunks[in->chunk_count++] = seam_chunk_of(&header, payload);
         in->used_bytes += message_bytes;
+    }
+    if (complete && train->rx_part < train->rx_part_count) {
+        train->rx_part++;
+        train->rx_part_due = true;
+        return SEAM_OK;
     }
     return complete ? tensor_end(train, err) : SEAM_OK;
 }

@@ -36,7 +36,9 @@ typedef struct seam_train {
     bool load_damaged;       /* a checkpoint of this attach could not be loaded */
     bool draining;           /* end at the next commit */
     /* Reception of a tensor. */
-    bool rx_open;
+    bool rx_open;                    /* a message of one tensor or more is coming */
+    bool rx_part_due;                /* its next part has not begun */
+    uint32_t rx_part, rx_part_count; /* exchange: parts that have come, in front of the last */
     uint32_t rx_staging_idx;
     uint64_t rx_bytes; /* of its frames so far: credit that goes back */
     seam_verdict rx_verdict;
@@ -72,6 +74,14 @@ void seam_train_post(seam_train *train, seam_train_job_kind job_kind,
 /* A message that carries a frame; the message stands in staging. */
 seam_status seam_train_frame(seam_train *train, const seam_walk *walk, size_t message_bytes,
                              seam_error *err) SEAM_ON_LOOP;
+
+/* ---- train_micro.c ---- */
+/* The layout of a micro-batch of the step in flight.  SEAM_E_ARG, SEAM_E_LIMIT. */
+seam_status seam_train_micro_read(seam_micro *micro, const seam_session *session,
+                                  uint32_t micro_idx, seam_error *err);
+/* ADAPTER_EXCHANGE: the first frame of a part of a message. */
+seam_status seam_train_exchange_begin(seam_train *train, const seam_frame_header *header,
+                                      seam_error *err) SEAM_ON_LOOP;
 
 /* ---- train_control.c ---- */
 /* The first message; the answer may wait for the session's job. */

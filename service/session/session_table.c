@@ -183,6 +183,7 @@ static void proto_init(seam_session *session, uint64_t step_count, uint64_t now_
             !seam_session_config_is_one_pass(config) && seam_session_config_backward_reply(config),
         .pipeline_depth = config->pipeline_depth,
         .keeps_codec_state =
+            config->codec.topology == SEAM_TOPOLOGY_ADAPTER_EXCHANGE ||
             seam_codec_has_state(seam_session_config_codec(config, SEAM_SITE_FWD_IN)) ||
             seam_codec_has_state(seam_session_config_codec(config, SEAM_SITE_FWD_OUT)),
         .can_park = is_kept,
