@@ -181,6 +181,10 @@ static seam_status session_create(training *t, seam_session_options *options, se
     return st;
 }
 
+static bool is_exchange(const training *t) {
+    return strcmp(t->o.topology, "adapter_exchange") == 0;
+}
+
 /* A new session; its journal begins when all that can be refused has passed. */
 static seam_status session_make(training *t, seam_error *err) {
     const seam_train_options *const o = &t->o;
@@ -196,6 +200,11 @@ static seam_status session_make(training *t, seam_error *err) {
     options.sequences_per_micro_max = o->batch;
     options.micros_per_step_max = seam_batcher_micros_max(t->batcher);
     SEAM_TRY(session_create(t, &options, err));
+    if (is_exchange(t)) { /* its adapter is the trainer's, and ends with this process */
+        return seam_session_file_write(
+            o->out, o->server.server != NULL ? o->server.server : "127.0.0.1:50051", t->session,
+            err);
+    }
     if (o->adapter != NULL) {
         SEAM_TRY(seam_session_import(t->session, o->adapter, NULL, err));
     }
@@ -242,6 +251,9 @@ static seam_status session_open(training *t, seam_error *err) {
     SEAM_TRY(o->resume != NULL ? session_resume(t, err) : session_make(t, err));
     seam_session_on_commit(t->session, step_committed, t);
     SEAM_TRY(seam_trainer_create(&t->trainer, t->session, t->model, err));
+    if (is_exchange(t) && o->adapter != NULL) {
+        SEAM_TRY(seam_trainer_import(t->trainer, o->adapter, err));
+    }
     if (o->trace != NULL) {
         SEAM_TRY(seam_session_trace(t->session, 0, err));
     }
@@ -370,6 +382,12 @@ static void step_committed(void *user, const seam_step_report *report) {
 /* What is saved must be what was committed last: a server that has restarted may be behind until
  * the session attaches again, which then says SEAM_E_ROLLED_BACK. */
 static seam_status adapter_save(training *t, seam_error *err) {
+    if (is_exchange(t)) {
+        SEAM_TRY(seam_directory_make(t->adapter_path, err));
+        SEAM_TRY(seam_trainer_export(t->trainer, t->adapter_path, NULL, err));
+        t->saved_steps = seam_session_committed_steps(t->session);
+        return SEAM_OK;
+    }
     for (;;) {
         uint64_t hash = 0;
         seam_error why = {0};
@@ -433,6 +451,13 @@ static seam_status evaluate_after(training *t, seam_error *err) {
                            !(token && id == SEAM_CODEC_AMAQ);
     if (!quantizes) {
         return evaluate(t, "after", codec, false, err);
+    }
+    if (is_exchange(t) && t->o.resend_parameters) {
+        seam_progress_note(&t->progress,
+                           "the server has no adapter of after the last step: evaluate by "
+                           "seam eval --adapter %s",
+                           t->adapter_path);
+        return SEAM_OK;
     }
     /* Rows that come back out of the blocks are quantized in training with u_shaped only. */
     if (strcmp(t->o.topology, "u_shaped") != 0) {

@@ -11,7 +11,7 @@
 #include "core.h"
 #include "try.h"
 
-typedef enum answer_part { PART_GRADIENT, PART_SIGNAL, PART_LOSS } answer_part;
+typedef enum answer_part { PART_MODULE, PART_GRADIENT, PART_SIGNAL, PART_LOSS } answer_part;
 
 seam_status seam_step_answer(seam_session *session, seam_step_loss *ret_loss, float *ret_dx,
                              uint32_t micro, seam_error *err) {
@@ -40,8 +40,13 @@ seam_status seam_step_answer(seam_session *session, seam_step_loss *ret_loss, fl
     return SEAM_OK;
 }
 
-/* What comes after so many parts. */
-static answer_part part_at(const seam_session *s, uint32_t idx) {
+/* What comes after so many parts of the answer to a micro-batch. */
+static answer_part part_at(const seam_session *s, uint32_t micro, uint32_t idx) {
+    const uint32_t modules = seam_exchange_parts(s, micro);
+    if (idx < modules) {
+        return PART_MODULE;
+    }
+    idx -= modules;
     answer_part parts[3];
     uint32_t count = 0;
     if (seam_codec_plan_has_input_gradient(&s->config.codec)) {
@@ -55,48 +60,59 @@ static answer_part part_at(const seam_session *s, uint32_t idx) {
     return parts[idx];
 }
 
-static seam_step_key answer_key(const seam_session *s, const seam_frame_header *header) {
-    return (seam_step_key){.step = header->step,
-                           .micro = header->micro,
+/* Of the answer that is coming. */
+static seam_step_key answer_key(const seam_session *s) {
+    return (seam_step_key){.step = seam_session_committed_steps(s),
+                           .micro = s->rx_micro,
                            .site = s->sites[s->fwd_in].id,
                            .phase = SEAM_PHASE_FORWARD};
 }
 
-seam_status seam_answer_begin(seam_session *session, const seam_frame_header *header,
-                              seam_error *err) {
-    seam_session *const s = session;
-    const uint64_t step = seam_session_committed_steps(s);
-    if (!s->step_open || header->step != step || header->micro >= s->micro_count) {
-        return seam_error_set(err, SEAM_E_OUT_OF_SEQUENCE,
-                              "a frame of step %llu, micro-batch %u is not awaited",
-                              (unsigned long long)header->step, header->micro);
+static seam_tensor_expect expect_of(const seam_session *s, answer_part part) {
+    if (part == PART_MODULE) {
+        return seam_exchange_expect(s, s->rx_part);
     }
-    const answer_part part = part_at(s, s->rx_part);
     const bool tensor = part == PART_GRADIENT;
     const uint32_t site = tensor ? s->bwd_in : s->fwd_in;
     const seam_codec_id codec = part == PART_LOSS ? SEAM_CODEC_F32 : s->sites[site].codec;
-    const seam_tensor_expect expect = {
+    return (seam_tensor_expect){
         .kind = tensor                ? SEAM_FRAME_TENSOR
                 : part == PART_SIGNAL ? SEAM_FRAME_GATE_SIGNAL
                                       : SEAM_FRAME_LOSS,
         .phase = part == PART_LOSS ? SEAM_PHASE_FORWARD : SEAM_PHASE_BACKWARD,
         .site = s->sites[site].id,
-        .step = step,
-        .micro = header->micro,
-        .rows = tensor ? s->micros[header->micro].rows : 1,
+        .step = seam_session_committed_steps(s),
+        .micro = s->rx_micro,
+        .rows = tensor ? s->micros[s->rx_micro].rows : 1,
         .channels = tensor                ? s->channels
                     : part == PART_SIGNAL ? s->width_count
                                           : 1,
         .codec_mask = 1u << codec,
         .coding_max = seam_codec_plan_coding_max(&s->config.codec),
     };
+}
+
+seam_status seam_answer_begin(seam_session *session, const seam_frame_header *header,
+                              seam_error *err) {
+    seam_session *const s = session;
+    const uint64_t step = seam_session_committed_steps(s);
+    const bool module = s->exchange.is_on && header->kind == SEAM_FRAME_TENSOR;
+    if (s->rx_part == 0) { /* whose first part is a module's is the last one's */
+        s->rx_micro = module && s->micro_count > 0 ? s->micro_count - 1 : header->micro;
+    }
+    if (!s->step_open || header->step != step || s->rx_micro >= s->micro_count) {
+        return seam_error_set(err, SEAM_E_OUT_OF_SEQUENCE,
+                              "a frame of step %llu, micro-batch %u is not awaited",
+                              (unsigned long long)header->step, header->micro);
+    }
     const uint64_t digest = s->rx.digest;
+    const seam_tensor_expect expect = expect_of(s, part_at(s, s->rx_micro, s->rx_part));
     seam_tensor_rx_init(&s->rx, &expect);
     s->rx.digest = s->rx_part > 0 ? digest : s->rx.digest; /* of the whole answer */
     s->rx_active = true;
     s->rx_stored = false;
     s->rx_payload_bytes = 0;
-    s->rx_wanted = seam_client_proto_awaits(&s->proto, answer_key(s, header));
+    s->rx_wanted = seam_client_proto_awaits(&s->proto, answer_key(s));
     return SEAM_OK;
 }
 
@@ -114,6 +130,9 @@ static seam_status loss_take(seam_micro_state *micro, const uint8_t *payload, se
 
 seam_status seam_answer_take(seam_session *session, const seam_frame_header *header,
                              const uint8_t *payload, seam_error *err) {
+    if (session->exchange.is_on && header->kind == SEAM_FRAME_TENSOR) {
+        return seam_exchange_take(session, session->rx_part, header, payload, err);
+    }
     return header->kind == SEAM_FRAME_LOSS
                ? loss_take(&session->micros[header->micro], payload, err)
                : seam_receive_chunk(session, header, payload, err);
@@ -123,7 +142,7 @@ seam_status seam_answer_take(seam_session *session, const seam_frame_header *hea
 static void part_end(seam_session *s, const seam_frame_header *header) {
     seam_site_row *const row = &s->sites[s->bwd_in];
     s->rx_part++;
-    if (!s->rx_wanted) {
+    if (!s->rx_wanted || s->exchange.is_on) { /* whose tensors are counted already */
         return;
     }
     row->payload_bytes += s->rx_payload_bytes;
@@ -143,8 +162,8 @@ seam_status seam_answer_end(seam_session *session, const seam_frame_header *head
         return SEAM_OK;
     }
     s->rx_part = 0;
-    SEAM_TRY(seam_client_proto_reply(&is_new, &s->proto, answer_key(s, header), s->rx.digest,
-                                     seam_now_ms(), err));
+    SEAM_TRY(seam_client_proto_reply(&is_new, &s->proto, answer_key(s), s->rx.digest, seam_now_ms(),
+                                     err));
     if (!is_new || !s->rx_wanted) {
         return SEAM_OK;
     }

@@ -139,6 +139,7 @@ seam_status seam_config_from_message(seam_core_config *ret_core,
         .micros_max = limits->micros_per_step_max,
         .pipeline_depth = or_u32(limits->pipeline_depth, 1),
     };
+    seam_training_read(&ret_core->training, message);
     SEAM_TRY(seam_codec_plan_check(&ret_core->codec, 0, err));
     ret_core->sample_ids_needed = ret_core->codec.codec_out == SEAM_CODEC_AQSGD;
     ret_core->distinct_rows = seam_codec_plan_takes_row_sources(&ret_core->codec);
@@ -360,7 +361,10 @@ static seam_status pick(int *ret_value, const char *field, const char *text,
 seam_status seam_session_plan(seam_session *session, const Seam__V1__Session *message,
                               seam_error *err) {
     SEAM_TRY(sites_read(session, message, err));
-    SEAM_TRY(seam_codec_plan_check(&session->config.codec, session->channels, err));
+    SEAM_TRY(seam_exchange_plan(session, err));
+    if (!session->exchange.is_on) { /* else seam_exchange_plan has judged it */
+        SEAM_TRY(seam_codec_plan_check(&session->config.codec, session->channels, err));
+    }
     SEAM_TRY(allocations_create(session, err));
     if (memory_take(session) != SEAM_OK) {
         return seam_error_set(err, SEAM_E_MEMORY, "out of memory");
@@ -402,17 +406,22 @@ static seam_status sites_read(seam_session *session, const Seam__V1__Session *me
         return seam_error_set(err, SEAM_E_MEMORY, "out of memory");
     }
     session->site_count = (uint32_t)message->n_sites;
-    uint32_t found[5] = {0};
+    uint32_t found[7] = {0};
     for (uint32_t i = 0; i < session->site_count; i++) {
         const Seam__V1__Site *const site = message->sites[i];
         const uint32_t direction = (uint32_t)site->direction;
-        if (direction < 1 || direction > 4 || site->id > UINT16_MAX || site->channels == 0 ||
-            site->channels > SEAM_CHANNELS_MAX || site->channels != message->sites[0]->channels) {
+        const bool module = direction > 4;
+        if (direction < 1 || direction > 6 || site->id > UINT16_MAX || site->channels == 0 ||
+            site->channels > SEAM_CHANNELS_MAX ||
+            (!module && site->channels != message->sites[0]->channels)) {
             return seam_error_set(err, SEAM_E_FORMAT, "the server's site table: row %u", i);
         }
         const bool outer = site->direction == SEAM__V1__SITE_DIRECTION__SITE_DIRECTION_FWD_IN ||
                            site->direction == SEAM__V1__SITE_DIRECTION__SITE_DIRECTION_BWD_IN;
-        const seam_codec_id codec = seam_codec_plan_codec(&session->config.codec, outer);
+        const bool gradient = site->direction == SEAM__V1__SITE_DIRECTION__SITE_DIRECTION_GRADIENTS;
+        const seam_codec_id codec =
+            module ? seam_codec_plan_module_codec(&session->config.codec, gradient)
+                   : seam_codec_plan_codec(&session->config.codec, outer);
         if ((int)site->codec != (int)codec) {
             return seam_error_set(err, SEAM_E_FORMAT,
                                   "the server's site table: codec %d in row %u, expected %s",
@@ -425,6 +434,7 @@ static seam_status sites_read(seam_session *session, const Seam__V1__Session *me
             .boundary = site->boundary,
             .channels = site->channels,
             .codec = codec,
+            .rows_all = site->rows,
         };
         found[direction] = found[direction] == 0 ? i + 1 : found[direction];
     }
@@ -538,6 +548,7 @@ void seam_session_unplan(seam_session *session) {
             seam_buffer_deinit(&session->micros[m].came);
             seam_buffer_deinit(&session->micros[m].sent[1]);
             seam_buffer_deinit(&session->micros[m].sent[0]);
+            seam_buffer_deinit(&session->micros[m].ids);
             seam_buffer_deinit(&session->micros[m].sample_ids);
             seam_buffer_deinit(&session->micros[m].row_gates_out);
             seam_buffer_deinit(&session->micros[m].row_gates);
@@ -548,6 +559,7 @@ void seam_session_unplan(seam_session *session) {
             seam_buffer_deinit(&session->micros[m].bitmap);
         }
     }
+    seam_exchange_unplan(session);
     seam_mem_free(session->dx);
     seam_mem_free(session->x_decoded);
     seam_mem_free(session->x_kept);

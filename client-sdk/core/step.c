@@ -169,6 +169,10 @@ seam_status seam_step_forward_begin(seam_session *session, uint32_t micro, const
         return seam_error_set(err, SEAM_E_ARG, "session or x is NULL");
     }
     seam_session *const s = session;
+    if (s->exchange.is_on) {
+        return seam_error_set(err, SEAM_E_STATE,
+                              "topology adapter_exchange: tokens travel, no rows");
+    }
     if (!s->step_open || micro != s->forward_next || micro >= s->micro_count ||
         micro >= s->micro_next + s->ahead) {
         return seam_error_set(err, SEAM_E_STATE, "forward of micro-batch %u is not due", micro);
@@ -343,6 +347,10 @@ static seam_status micro_take(seam_micro_state *state, const seam_session *s,
                               "micros[%u].labels: missing; topology %s has the loss at the server",
                               micro_idx, seam_session_topology(s));
     }
+    if (s->exchange.is_on && micro->ids == NULL) {
+        return seam_error_set(err, SEAM_E_ARG, "micros[%u].ids: missing; the server embeds them",
+                              micro_idx);
+    }
     uint64_t rows = 0;
     for (uint32_t i = 0; i < micro->sequence_count; i++) {
         if (micro->sequence_rows[i] == 0) {
@@ -395,6 +403,10 @@ static seam_status sequences_take(seam_micro_state *state, const seam_session *s
     }
     if (micro->sample_ids != NULL) {
         SEAM_TRY(seam_buffer_add(&state->sample_ids, micro->sample_ids, 2 * bytes));
+    }
+    state->ids.count = 0;
+    if (s->exchange.is_on) {
+        SEAM_TRY(seam_buffer_add(&state->ids, micro->ids, (size_t)state->rows * sizeof(uint32_t)));
     }
     return SEAM_OK;
 }

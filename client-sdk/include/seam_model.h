@@ -73,10 +73,20 @@ typedef struct seam_train_report {
     { sizeof(seam_train_report), 0, 0, 0, 0, 0, 0, SEAM_STEP_REPORT_INIT }
 
 /* One optimizer step over the micro-batches.  Errors of the step calls of seam.h, and SEAM_E_ARG
- * (a token outside the vocabulary), SEAM_E_NONFINITE (the loss). */
+ * (a token outside the vocabulary), SEAM_E_NONFINITE (the loss), SEAM_E_NONDETERMINISM
+ * (adapter_exchange: the server's adapter is not this one any more). */
 SEAM_API seam_status seam_trainer_step(seam_trainer *trainer, const seam_token_batch *micros,
                                        uint32_t micro_count, seam_train_report *report,
                                        seam_error *err);
+
+/* Topology adapter_exchange: the adapter is the trainer's.  PEFT's two files into a folder that
+ * exists, each whole or as it was; from one, before the first step.  SEAM_E_STATE (another
+ * topology: seam_session_export, seam_session_import; a step was made), SEAM_E_IO, SEAM_E_FORMAT.
+ */
+SEAM_API seam_status seam_trainer_export(seam_trainer *trainer, const char *directory,
+                                         uint64_t *ret_state_hash, seam_error *err);
+SEAM_API seam_status seam_trainer_import(seam_trainer *trainer, const char *directory,
+                                         seam_error *err);
 
 /* ---- Evaluation ---- */
 

@@ -1,6 +1,8 @@
 /* A training step, seen from the client.  Of the U-shaped cut:
  *   ids -> embedding -> (wire) -> blocks -> (wire) -> norm, head, loss -> gradient -> (wire)
  * Of VANILLA: ids -> embedding, labels -> (wire) -> blocks, norm, head, loss -> (wire)
+ * Of ADAPTER_EXCHANGE: ids, labels -> (wire) -> all of it -> gradients of the adapter -> (wire) ->
+ * optimizer (exchange_trainer.c).
  * The gradient is that of the mean over the labelled rows of all the step's micro-batches.
  * Read next: core/step.c, the three calls of seam.h that a step is made of. */
 #include <math.h>
@@ -8,6 +10,7 @@
 #include <time.h>
 
 #include "arena.h"
+#include "exchange_trainer.h"
 #include "local_model.h"
 #include "try.h"
 
@@ -18,6 +21,7 @@ struct seam_trainer {
     seam_model *model;
     float *all_dy; /* (all_capacity, C): gradient spread over all rows, when those travel */
     size_t all_capacity;
+    seam_exchange_trainer *exchange; /* topology adapter_exchange, else NULL */
 };
 
 typedef struct totals {
@@ -55,12 +59,21 @@ seam_status seam_trainer_create(seam_trainer **ret_trainer, seam_session *sessio
     }
     trainer->session = session;
     trainer->model = model;
+    if (strcmp(seam_session_topology(session), "adapter_exchange") == 0) {
+        const seam_status st = seam_exchange_trainer_create(&trainer->exchange, session,
+                                                            seam_head_config(model->head), err);
+        if (st != SEAM_OK) {
+            seam_trainer_destroy(trainer);
+            return st;
+        }
+    }
     *ret_trainer = trainer;
     return SEAM_OK;
 }
 
 void seam_trainer_destroy(seam_trainer *gift_trainer) {
     if (gift_trainer != NULL) {
+        seam_exchange_trainer_destroy(gift_trainer->exchange);
         seam_mem_free(gift_trainer->all_dy);
         seam_mem_free(gift_trainer);
     }
@@ -85,7 +98,8 @@ seam_status seam_trainer_step(seam_trainer *trainer, const seam_token_batch *mic
                                        .labelled_rows = micros[m].labelled_rows,
                                        .sample_ids = micros[m].sample_ids,
                                        .row_keys = micros[m].ids,
-                                       .labels = micros[m].targets};
+                                       .labels = micros[m].targets,
+                                       .ids = micros[m].ids};
     }
     double loss_sum = 0.0;
     const uint32_t ahead = seam_session_pipeline_depth(trainer->session);
@@ -103,8 +117,32 @@ seam_status seam_trainer_step(seam_trainer *trainer, const seam_token_batch *mic
     report->loss = loss_sum / (double)t.labelled_tokens;
     report->seconds = now_seconds() - begin;
     SEAM_TRY(seam_step_commit(trainer->session, &report->step, err));
+    if (trainer->exchange != NULL) {
+        SEAM_TRY(seam_exchange_trainer_apply(trainer->exchange, &report->step, err));
+    }
     report->seconds = now_seconds() - begin;
     return SEAM_OK;
+}
+
+static seam_status exchange_check(const seam_trainer *trainer, const char *directory,
+                                  seam_error *err) {
+    if (trainer == NULL || directory == NULL) {
+        return seam_error_set(err, SEAM_E_ARG, "trainer or directory is NULL");
+    }
+    return trainer->exchange != NULL
+               ? SEAM_OK
+               : seam_error_set(err, SEAM_E_STATE, "the adapter of this topology is the server's");
+}
+
+seam_status seam_trainer_export(seam_trainer *trainer, const char *directory,
+                                uint64_t *ret_state_hash, seam_error *err) {
+    SEAM_TRY(exchange_check(trainer, directory, err));
+    return seam_exchange_trainer_export(trainer->exchange, directory, ret_state_hash, err);
+}
+
+seam_status seam_trainer_import(seam_trainer *trainer, const char *directory, seam_error *err) {
+    SEAM_TRY(exchange_check(trainer, directory, err));
+    return seam_exchange_trainer_import(trainer->exchange, directory, err);
 }
 
 static seam_status count_batches(totals *ret_totals, seam_trainer *trainer,
@@ -133,6 +171,9 @@ static seam_status count_batches(totals *ret_totals, seam_trainer *trainer,
 static seam_status micro_begin(seam_trainer *trainer, const seam_token_batch *batch, uint32_t micro,
                                const totals *t, seam_train_report *report, seam_error *err) {
     seam_model *const model = trainer->model;
+    if (trainer->exchange != NULL) { /* the server embeds */
+        return seam_step_tokens_begin(trainer->session, micro, err);
+    }
     const double begin = now_seconds();
     const uint64_t embed_ns = seam_session_trace_begin(trainer->session);
     SEAM_TRY(seam_model_embed(model, batch->ids, t->rows[micro], err));
