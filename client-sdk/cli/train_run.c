@@ -443,6 +443,13 @@ static seam_status evaluate(training *t, const char *name, const char *codec, bo
 }
 
 static seam_status evaluate_after(training *t, seam_error *err) {
+    if (is_exchange(t) && t->o.resend_parameters) {
+        seam_progress_note(&t->progress,
+                           "the server has no adapter of after the last step: evaluate by "
+                           "seam eval --adapter %s",
+                           t->adapter_path);
+        return SEAM_OK;
+    }
     const char *const codec = t->o.codec;
     seam_codec_id id = SEAM_CODEC_F32;
     const bool token = t->o.granularity != NULL && strcmp(t->o.granularity, "token") == 0;
@@ -451,13 +458,6 @@ static seam_status evaluate_after(training *t, seam_error *err) {
                            !(token && id == SEAM_CODEC_AMAQ);
     if (!quantizes) {
         return evaluate(t, "after", codec, false, err);
-    }
-    if (is_exchange(t) && t->o.resend_parameters) {
-        seam_progress_note(&t->progress,
-                           "the server has no adapter of after the last step: evaluate by "
-                           "seam eval --adapter %s",
-                           t->adapter_path);
-        return SEAM_OK;
     }
     /* Rows that come back out of the blocks are quantized in training with u_shaped only. */
     if (strcmp(t->o.topology, "u_shaped") != 0) {

@@ -277,7 +277,7 @@ seam_status seam_session_site_widths(uint8_t *ret_widths, const seam_session *se
     if (session->sites[site_idx].rows_all > 0) {
         const seam_site_row *const row = &session->sites[site_idx]; /* every width is `bits` */
         memset(ret_widths, (int)(row->mean_bits + 0.5), row->channels);
-        return row->rows > 0 ? SEAM_OK : SEAM_E_STATE;
+        return row->rows > 0 && seam_codec_has_widths(row->codec) ? SEAM_OK : SEAM_E_STATE;
     }
     const bool in = session->sites[site_idx].paired_id == session->sites[session->fwd_in].id;
     const uint8_t *const widths = session->widths_used[in ? 0 : 1];
