@@ -41,6 +41,8 @@ seam_status seam_client_open(seam_client **ret_client, const seam_client_options
     client->log_user = options->log_user;
     client->reconnect_timeout_ms =
         options->reconnect_timeout_ms != 0 ? options->reconnect_timeout_ms : RECONNECT_TIMEOUT_MS;
+    client->credit_bytes =
+        options->credit_bytes != 0 ? options->credit_bytes : SEAM_CREDIT_BYTES_DEFAULT;
     copy(client->address, sizeof client->address, options->address);
     const seam_transport_options transport = {
         .address = options->address,
@@ -88,6 +90,12 @@ static seam_status options_check(const seam_client_options *options, seam_error 
     }
     if (options->plaintext && (options->ca_file != NULL || options->cert_file != NULL)) {
         return seam_error_set(err, SEAM_E_ARG, "plaintext: certificates have no use without TLS");
+    }
+    if (options->credit_bytes != 0 && (options->credit_bytes < SEAM_CREDIT_BYTES_MIN ||
+                                       options->credit_bytes > SEAM_CREDIT_BYTES_MAX)) {
+        return seam_error_set(err, SEAM_E_ARG, "credit_bytes: %llu is not in %u..%u",
+                              (unsigned long long)options->credit_bytes, SEAM_CREDIT_BYTES_MIN,
+                              SEAM_CREDIT_BYTES_MAX);
     }
     if ((options->cert_file == NULL) != (options->key_file == NULL)) {
         return seam_error_set(err, SEAM_E_ARG, "cert_file and key_file go together");

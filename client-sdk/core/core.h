@@ -28,6 +28,7 @@
 #include "arbiter.h"
 #include "client_proto.h"
 #include "coder.h"
+#include "credit.h"
 #include "journal.h"
 #include "rate.h"
 #include "seam.h"
@@ -48,6 +49,7 @@ struct seam_client {
     seam_transport *transport;
     char address[SEAM_ADDRESS_BYTES];
     uint32_t reconnect_timeout_ms;
+    uint64_t credit_bytes;
     seam_log_fn *log;
     void *log_user;
 };
@@ -130,8 +132,8 @@ struct seam_session {
     seam_client_proto proto;
     uint64_t lost_since_ms; /* first failure since the last progress; 0: none */
     seam_buffer inbox;
-    uint64_t credit_bytes; /* frame bytes that may still be sent */
-    bool credit_limited;
+    seam_credit_tx credit_tx;
+    seam_credit_rx credit_rx;
 
     /* Step in flight. */
     bool step_open;
@@ -241,6 +243,8 @@ typedef enum seam_goal {
 seam_status seam_link_drive(seam_session *session, seam_goal goal, seam_error *err);
 /* Receive until site_in has an allocation for `step`. */
 seam_status seam_link_await_alloc(seam_session *session, uint64_t step, seam_error *err);
+/* Credit goes back to the server, when it is worth a message. */
+seam_status seam_link_grant(seam_session *session, seam_error *err);
 void seam_link_close(seam_session *session);
 /* The stream is of no use any more: the next drive opens another. */
 void seam_link_lose(seam_session *session, const char *why);

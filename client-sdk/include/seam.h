@@ -74,11 +74,13 @@ typedef struct seam_client_options {
     uint32_t reconnect_timeout_ms; /* broken stream: how long to try again; default 60,000 */
     seam_log_fn *log;              /* reconnects and the like; NULL: silent */
     void *log_user;
+    uint64_t credit_bytes; /* tensor bytes that a server may have on their way to a session:
+                            * default 8 MiB; no less than the link's rate times its round trip */
 } seam_client_options;
 #define SEAM_CLIENT_OPTIONS_INIT                                                                   \
     {                                                                                              \
         sizeof(seam_client_options), NULL, false, false, NULL, NULL, NULL, NULL, NULL, 0, 0, 0,    \
-            NULL, NULL                                                                             \
+            NULL, NULL, 0                                                                          \
     }
 
 /* Does not connect: the first call does.  SEAM_E_ARG, SEAM_E_IO (a PEM file). */

@@ -29,7 +29,7 @@ void seam_credit_rx_open(seam_credit_rx *rx, uint64_t window_bytes) {
 
 seam_status seam_credit_rx_take(seam_credit_rx *rx, uint64_t frame_bytes, seam_error *err) {
     if (frame_bytes > rx->granted - rx->received) {
-        return seam_error_set(err, SEAM_E_LIMIT,
+        return seam_error_set(err, SEAM_E_OUT_OF_SEQUENCE,
                               "credit: a frame of %llu bytes after %llu, and %llu were granted",
                               (unsigned long long)frame_bytes, (unsigned long long)rx->received,
                               (unsigned long long)rx->granted);

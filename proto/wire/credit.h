@@ -44,7 +44,7 @@ typedef struct seam_credit_rx {
 
 /* At the attach; the window, at least SEAM_CREDIT_BYTES_MIN, is what the peer is told there. */
 void seam_credit_rx_open(seam_credit_rx *rx, uint64_t window_bytes);
-/* A frame has come.  SEAM_E_LIMIT (`credit`): more than was granted. */
+/* A frame has come.  SEAM_E_OUT_OF_SEQUENCE (`credit`): more than was granted. */
 seam_status seam_credit_rx_take(seam_credit_rx *rx, uint64_t frame_bytes, seam_error *err);
 /* Its memory is free again, or is no longer the network's. */
 void seam_credit_rx_consume(seam_credit_rx *rx, uint64_t frame_bytes);

@@ -72,11 +72,6 @@ void seam_train_withdraw(seam_session *session) {
 
 /* ---- receiving ---- */
 
-/* While tensors are at work: only of the stream that they came by, after a StepBegin. */
-static bool takes_frame(const seam_train *train) {
-    return train->session->stream == train->call && train->epoch != 0;
-}
-
 void seam_on_train(seam_call *call, grpc_byte_buffer *message) {
     seam_error err = {0};
     seam_train *train = train_of(call);
@@ -93,11 +88,19 @@ void seam_on_train(seam_call *call, grpc_byte_buffer *message) {
         seam_train_attach(train, message);
         return;
     }
-    seam_session *session = train->session;
-    if (!train->rx_open && !seam_session_staging_free(&train->rx_staging_idx, session)) {
-        seam_call_hold(call, message, session);
+    seam_call_keep(call, message);
+    const seam_status st = seam_train_arrives(train, message, &err);
+    if (st != SEAM_OK) {
+        seam_train_fail(train, st, &err);
         return;
     }
+    seam_train_pump(train);
+}
+
+/* A message of the inbox whose time has come. */
+SEAM_ON_LOOP static void message_take(seam_train *train, grpc_byte_buffer *gift_message) {
+    seam_error err = {0};
+    seam_session *session = train->session;
     seam_staging *in = seam_trainer_staging(session->trainer, train->rx_staging_idx);
     if (!train->rx_open) {
         in->used_bytes = 0;
@@ -106,32 +109,41 @@ void seam_on_train(seam_call *call, grpc_byte_buffer *message) {
     uint8_t *bytes = in->bytes + in->used_bytes;
     size_t count = 0;
     seam_walk walk = {0};
-    seam_status st = seam_message_copy(&count, bytes, in->capacity_bytes - in->used_bytes, message);
+    seam_status st =
+        seam_message_copy(&count, bytes, in->capacity_bytes - in->used_bytes, gift_message);
+    grpc_byte_buffer_destroy(gift_message);
     if (st == SEAM_OK) {
         st = seam_walk_message(&walk, bytes, count, &err);
     }
-    const bool frame = walk.field == SEAM_MESSAGE_FRAME_FIELD;
-    if (st == SEAM_OK && !seam_session_is_idle(session) && (!frame || !takes_frame(train))) {
-        seam_call_hold(call, message, session);
-        return;
-    }
     if (st == SEAM_OK) {
-        st = frame ? seam_train_frame(train, &walk, count, &err)
-                   : seam_train_control(train, &walk, bytes, count, &err);
+        st = walk.field == SEAM_MESSAGE_FRAME_FIELD
+                 ? seam_train_frame(train, &walk, count, &err)
+                 : seam_train_control(train, &walk, bytes, count, &err);
     }
     if (st != SEAM_OK) {
         seam_train_fail(train, st, &err);
-        return;
     }
-    seam_train_pump(train);
 }
 
+void seam_train_end(seam_train *train) {
+    leave(train);
+    seam_call_finish(train->call);
+}
+
+/* What has come before is done first, and answered without credit: no grant can come any more. */
 void seam_on_train_half_close(seam_call *call) {
     seam_train *train = train_of(call);
-    if (train != NULL) {
-        leave(train);
+    if (train == NULL) {
+        seam_call_finish(call);
+        return;
     }
-    seam_call_finish(call);
+    train->half_closed = true;
+    train->credit_tx.unlimited = true;
+    if (train->epoch == 0) {
+        seam_train_end(train);
+    } else {
+        seam_train_pump(train);
+    }
 }
 
 SEAM_ON_GPU static seam_status tensor_run(seam_job *job, seam_stream *stream) {
@@ -249,8 +261,6 @@ SEAM_ON_LOOP static seam_status tensor_end(seam_train *train, seam_error *err) {
     const seam_step_key *key = &train->rx_key;
     seam_server_verdict verdict = {0};
     train->rx_open = false;
-    train->out_credit += train->rx_bytes;
-    train->rx_bytes = 0;
     span_end(session, phase_name(key), SEAM_LANE_RECEIVE, train->rx_ns, key);
     SEAM_TRY(seam_server_proto_tensor(&verdict, &session->proto, train->epoch, *key,
                                       train->rx.digest, err));
@@ -273,7 +283,7 @@ SEAM_ON_LOOP static seam_status tensor_end(seam_train *train, seam_error *err) {
     case SEAM_VERDICT_ALREADY_COMMITTED:
         break;
     }
-    train->out_commit = verdict.resend_commit && session->commit_bytes > 0;
+    train->out_commit = (train->out_commit || verdict.resend_commit) && session->commit_bytes > 0;
     return SEAM_OK;
 }
 
@@ -356,7 +366,6 @@ seam_status seam_train_frame(seam_train *train, const seam_walk *walk, size_t me
         SEAM_TRY(tensor_begin(train, &header, err));
     }
     SEAM_TRY(seam_tensor_rx_add(&complete, &train->rx, &header, seam_frame_crc(walk->body), err));
-    train->rx_bytes += walk->body_bytes;
     if (train->rx_verdict == SEAM_VERDICT_RUN) {
         seam_staging *in = seam_trainer_staging(train->session->trainer, train->rx_staging_idx);
         SEAM_ASSERT(in->chunk_count < in->chunks_max);
@@ -414,6 +423,7 @@ SEAM_ON_LOOP static void job_failed(seam_train *train) {
 
 SEAM_ON_LOOP static void train_free(seam_train *train) {
     train->call->state = NULL;
+    seam_train_inbox_drop(train);
     if (train->session != NULL) {
         seam_session_unref(train->session);
     }
@@ -513,15 +523,18 @@ SEAM_ON_LOOP static bool send_next(seam_train *train) {
         train->out_attached = false;
         return seam_train_send_attached(train);
     }
-    if (train->out_credit > 0) {
-        const uint64_t bytes = train->out_credit;
-        train->out_credit = 0;
-        return seam_train_send_credit(train, bytes);
+    uint64_t limit_bytes = 0;
+    if (!train->out_attached && seam_credit_rx_grant(&limit_bytes, &train->credit_rx)) {
+        return seam_train_send_credit(train, limit_bytes);
     }
     while (train->out_count > 0) {
         const seam_train_reply out = train->out_replies[0];
         if (train->out_next < out.reply->message_count) {
-            const struct seam_reply_message *message = &out.reply->messages[train->out_next++];
+            const struct seam_reply_message *message = &out.reply->messages[train->out_next];
+            if (!seam_train_may_send(train, message->message_bytes)) {
+                return false;
+            }
+            train->out_next++;
             return seam_call_send(call, out.reply->bytes + message->offset, message->message_bytes);
         }
         train->out_next = 0;
@@ -544,8 +557,7 @@ SEAM_ON_LOOP static bool send_next(seam_train *train) {
 }
 
 static bool has_output(const seam_train *train) {
-    return train->out_attached || train->out_credit > 0 || train->out_count > 0 ||
-           train->out_commit || train->out_proposal;
+    return train->out_attached || train->out_count > 0 || train->out_commit || train->out_proposal;
 }
 
 void seam_train_pump(seam_train *train) {
@@ -553,21 +565,27 @@ void seam_train_pump(seam_train *train) {
     if (train->session == NULL || train->epoch == 0 || call->finishing || call->closed) {
         return;
     }
-    while (send_next(train)) {
+    for (;;) {
+        while (send_next(train)) {
+        }
+        work_next(train);
+        grpc_byte_buffer *message = NULL;
+        if (call->finishing || train->out_attached || !seam_train_inbox_next(&message, train)) {
+            break;
+        }
+        message_take(train, message);
     }
-    work_next(train);
-    const seam_session *session = train->session;
-    const bool quiet =
-        seam_session_is_idle(session) && !has_output(train) && seam_call_is_sent(call);
+    const bool quiet = !call->finishing && train->inbox == NULL && !has_output(train) &&
+                       seam_session_is_idle(train->session) && seam_call_is_sent(call);
     if (quiet && drained(train)) {
         return;
     }
-    uint32_t staging_idx = 0;
-    const bool pipelined = session->config.pipeline_depth > 1 && !train->out_attached;
-    const bool room =
-        pipelined ? train->rx_open || seam_session_staging_free(&staging_idx, session) : quiet;
-    if (room && !call->receiving && call->held == NULL) {
-        seam_call_receive(call);
+    if (quiet && train->half_closed) {
+        seam_train_end(train);
+        return;
+    }
+    if (!call->receiving && !train->half_closed) {
+        seam_call_receive(call); /* nothing once the call is finishing */
     }
 }
 

@@ -11,7 +11,6 @@
  *                                       end       leave (so does the end of the input)
  * The first line of the output is "ready"; the last one counts, for each direction, packets that
  * passed, their bytes, and packets lost. */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/if_tun.h>

@@ -61,11 +61,12 @@ static void test_rx_take__a_byte_too_many__named(void **state) {
     seam_credit_rx rx = {0};
     seam_error err = {0};
     uint64_t limit = 0;
-    assert_int_equal(seam_credit_rx_take(&rx, 1, &err), SEAM_E_LIMIT); /* not attached yet */
+    assert_int_equal(seam_credit_rx_take(&rx, 1, &err),
+                     SEAM_E_OUT_OF_SEQUENCE); /* not attached yet */
     assert_memory_equal(err.text, "credit: ", 8);
     seam_credit_rx_open(&rx, SEAM_CREDIT_BYTES_MIN);
     assert_int_equal(seam_credit_rx_take(&rx, SEAM_CREDIT_BYTES_MIN, NULL), SEAM_OK);
-    assert_int_equal(seam_credit_rx_take(&rx, 1, &err), SEAM_E_LIMIT);
+    assert_int_equal(seam_credit_rx_take(&rx, 1, &err), SEAM_E_OUT_OF_SEQUENCE);
     seam_credit_rx_consume(&rx, SEAM_CREDIT_BYTES_MIN / 4 - 1);
     assert_false(seam_credit_rx_grant(&limit, &rx));
     seam_credit_rx_consume(&rx, 1);
@@ -73,7 +74,7 @@ static void test_rx_take__a_byte_too_many__named(void **state) {
     assert_int_equal(limit, SEAM_CREDIT_BYTES_MIN + SEAM_CREDIT_BYTES_MIN / 4);
     assert_false(seam_credit_rx_grant(&limit, &rx)); /* told once */
     assert_int_equal(seam_credit_rx_take(&rx, SEAM_CREDIT_BYTES_MIN / 4, NULL), SEAM_OK);
-    assert_int_equal(seam_credit_rx_take(&rx, UINT64_MAX, &err), SEAM_E_LIMIT);
+    assert_int_equal(seam_credit_rx_take(&rx, UINT64_MAX, &err), SEAM_E_OUT_OF_SEQUENCE);
 }
 
 static void test_tx__old_grant_or_no_counting__as_before(void **state) {
