@@ -117,8 +117,13 @@ seam_status seam_client_call(ProtobufCMessage **ret_message, seam_client *client
     if (st != SEAM_OK) {
         return seam_error_set(err, st, "out of memory");
     }
+    const double begin = seam_now_seconds();
     st = client->net->unary(client->transport, method, packed.data, packed.count, &response, err);
+    const double seconds = seam_now_seconds() - begin;
     if (st == SEAM_OK) {
+        client->rtt_seconds = client->rtt_seconds == 0.0 || seconds < client->rtt_seconds
+                                  ? seconds
+                                  : client->rtt_seconds;
         *ret_message = protobuf_c_message_unpack(answer, NULL, response.count, response.data);
         if (*ret_message == NULL) {
             st = seam_error_set(err, SEAM_E_FORMAT, "%s: the answer is no valid message", method);
@@ -127,6 +132,10 @@ seam_status seam_client_call(ProtobufCMessage **ret_message, seam_client *client
     seam_buffer_deinit(&response);
     seam_buffer_deinit(&packed);
     return st;
+}
+
+double seam_client_rtt_seconds(const seam_client *client) {
+    return client != NULL ? client->rtt_seconds : 0.0;
 }
 
 seam_status seam_client_server_info(seam_server_info *ret_info, seam_client *client,

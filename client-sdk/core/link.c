@@ -182,6 +182,7 @@ static seam_status failed(seam_session *s, seam_error *err) {
     }
     stream_drop(s);
     s->rx_active = s->rx_signal_due = false;
+    s->first_begin_seconds = s->first_seconds = 0.0; /* it says nothing of the link any more */
     s->lost_since_ms = s->lost_since_ms == 0 ? now_ms : s->lost_since_ms;
     const uint64_t lost_ms = now_ms - s->lost_since_ms;
     if (lost_ms >= s->client->reconnect_timeout_ms) {

@@ -353,6 +353,9 @@ static seam_status reception_end(seam_session *s, const seam_frame_header *heade
         return SEAM_OK;
     }
     s->lost_since_ms = 0;
+    if (forward && header->micro == 0 && s->first_begin_seconds > 0.0) {
+        s->first_seconds = seam_now_seconds() - s->first_begin_seconds;
+    }
     if (s->rx_stored) {
         s->micros[header->micro].has_come = true;
         return SEAM_OK;

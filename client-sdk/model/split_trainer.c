@@ -84,7 +84,7 @@ seam_status seam_trainer_step(seam_trainer *trainer, const seam_token_batch *mic
                                        .row_keys = micros[m].ids};
     }
     double loss_sum = 0.0;
-    const uint32_t ahead = seam_session_pipeline_depth(trainer->session);
+    const uint32_t ahead = seam_session_ahead(trainer->session);
     SEAM_TRY(seam_step_begin_ahead(trainer->session, layouts, micro_count, ahead, err));
     uint32_t begun = 0;
     for (uint32_t m = 0; m < micro_count; m++) {
