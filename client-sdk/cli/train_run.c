@@ -379,6 +379,7 @@ static seam_status step_run(training *t, uint64_t step, seam_error *err) {
 static void step_committed(void *user, const seam_step_report *report) {
     training *const t = user;
     t->last.step = *report;
+    t->last.seconds = report->seconds; /* with the wait for this commit */
     t->state_hash = report->state_hash;
     json_t *const entry =
         seam_run_report_entry(&t->wire_bits, &t->last, t->micro_count, t->session);

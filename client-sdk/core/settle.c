@@ -160,6 +160,7 @@ void seam_step_count_bytes(seam_session *session) {
     s->report.bytes_received = now.bytes_received - s->step_start.bytes_received;
     s->report.encode_seconds = s->encode_seconds;
     s->report.decode_seconds = s->decode_seconds;
+    s->report.seconds = seam_now_seconds() - s->step_begin_seconds;
     s->report.bits_target = (double)s->arbiter.config.bits_target;
     if (s->drive_begin_seconds > 0.0) { /* the wait for this very commit */
         const double seconds = seam_now_seconds();

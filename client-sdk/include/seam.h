@@ -336,9 +336,10 @@ typedef struct seam_step_report {
     double bits_target;                    /* that the next step's widths follow; 0: no gates */
     double link_bits_per_second;           /* rate_auto: the estimate; 0: none */
     uint32_t ahead;                        /* micro-batches on their way at once */
+    double seconds;                        /* from its begin, the wait for the commit included */
 } seam_step_report;
 #define SEAM_STEP_REPORT_INIT                                                                      \
-    { sizeof(seam_step_report), 0, 0, 0, 0, 0, false, false, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+    { sizeof(seam_step_report), 0, 0, 0, 0, 0, false, false, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /* Waits for the server's commit, steps the gates, negotiates.  report may be NULL. */
 SEAM_API seam_status seam_step_commit(seam_session *session, seam_step_report *report,

@@ -95,7 +95,6 @@ seam_status seam_trainer_step(seam_trainer *trainer, const seam_token_batch *mic
     }
     /* Before the commit, for whom the session calls there (seam_session_on_commit). */
     report->loss = loss_sum / (double)t.labelled_tokens;
-    report->seconds = now_seconds() - begin;
     SEAM_TRY(seam_step_commit(trainer->session, &report->step, err));
     report->seconds = now_seconds() - begin;
     return SEAM_OK;
