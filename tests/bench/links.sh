@@ -23,10 +23,10 @@ start() { # NAME ARGS...
     "$python" "$here/links.py" "$bin" "$out" "$@" >"$out/$name.log" 2>&1 &
 }
 
-"$python" "$here/links.py" "$bin" "$out" overlap >"$out/overlap.log" 2>&1 || failed=$((failed + 1))
+start overlap overlap
 for kind in cell cuts; do
     rates=${RATES:-10 50 100}
-    [ $kind = cell ] || rates=${CUT_RATES:-10}
+    [ $kind = cell ] || rates=${CUT_RATES-10}
     for mbit in $rates; do
         for rtt in ${RTTS:-20 80 300}; do
             for loss in ${LOSSES:-0 1}; do
