@@ -24,6 +24,7 @@ typedef struct cuda_stream {
     void *scratch;
     size_t scratch_bytes;
     seam_cuda_kept kept[SEAM_CUDA_USES];
+    seam_cuda_recording recording;
 } cuda_stream;
 
 /* ---- What went wrong ---- */
@@ -94,12 +95,20 @@ uint32_t seam_cuda_major(const seam_stream *stream) {
     return backend_of(stream)->major;
 }
 
+uint32_t seam_cuda_backend_major(const seam_backend *backend) {
+    return ((const cuda_backend *)backend)->major;
+}
+
 seam_dtype seam_cuda_act(const seam_stream *stream) {
     return stream->backend->ops.act;
 }
 
 seam_cuda_kept *seam_cuda_kept_of(seam_stream *stream, seam_cuda_use use) {
     return &((cuda_stream *)stream)->kept[use];
+}
+
+seam_cuda_recording *seam_cuda_recording_of(seam_stream *stream) {
+    return &((cuda_stream *)stream)->recording;
 }
 
 cublasLtHandle_t seam_cuda_blas(const seam_backend *backend) {
@@ -109,6 +118,9 @@ cublasLtHandle_t seam_cuda_blas(const seam_backend *backend) {
 seam_status seam_cuda_scratch(void **ret_ptr, seam_stream *stream, size_t bytes) {
     cuda_stream *s = (cuda_stream *)stream;
     if (bytes > s->scratch_bytes) {
+        if (s->recording.on) {
+            return SEAM_E_STATE;
+        }
         (void)seam_cuda_queue(stream);
         void *old = s->scratch;
         s->scratch = NULL;
@@ -119,6 +131,12 @@ seam_status seam_cuda_scratch(void **ret_ptr, seam_stream *stream, size_t bytes)
     }
     *ret_ptr = s->scratch;
     return SEAM_OK;
+}
+
+void *seam_cuda_scratch_at(const seam_stream *stream, size_t *ret_bytes) {
+    const cuda_stream *s = (const cuda_stream *)stream;
+    *ret_bytes = s->scratch_bytes;
+    return s->scratch;
 }
 
 /* ---- Memory ---- */
@@ -298,6 +316,8 @@ static void table_fill(seam_ops *ops, seam_dtype act) {
     ops->adamw = seam_cuda_adamw;
     ops->sum_squares = seam_cuda_sum_squares;
     ops->hash = seam_cuda_hash;
+    ops->repeat = seam_cuda_repeat;
+    ops->repeats_destroy = seam_cuda_repeats_destroy;
     ops->codec = &seam_cuda_codec;
 }
 

@@ -1,8 +1,9 @@
 /* The CUDA backend's objects and the prototypes of its ops.
  *
- * What it is: the op table for one NVIDIA device, act bf16 (or f32), acc f32, qkv = act.  What it
- * is not: CUDA graphs.  Read cuda_backend.cu for creation, memory and streams, cuda_linear.cu for
- * the products, cuda_codec.cu for the codec's table, cuda_device.cuh for what all kernels use.
+ * What it is: the op table for one NVIDIA device, act bf16 (or f32), acc f32, qkv = act.  Read
+ * cuda_backend.cu for creation, memory and streams, cuda_linear.cu for the products,
+ * cuda_repeat.cu for passes that are queued as graphs, cuda_codec.cu for the codec's table,
+ * cuda_device.cuh for what all kernels use.
  *
  * Every op queues its kernels on the stream's own queue and returns.  Small arrays that the op
  * table takes from the host (positions, ids, seq_begin) go through the stream's scratch: a copy
@@ -68,11 +69,22 @@ cudaStream_t seam_cuda_queue(const seam_stream *stream);
 /* Multiprocessors of the stream's device, and its compute capability's first number. */
 uint32_t seam_cuda_processors(const seam_stream *stream);
 uint32_t seam_cuda_major(const seam_stream *stream);
+uint32_t seam_cuda_backend_major(const seam_backend *backend);
 seam_dtype seam_cuda_act(const seam_stream *stream);
 cublasLtHandle_t seam_cuda_blas(const seam_backend *backend);
 /* Workspace of a stream, as seam_cpu_scratch: grows at the first call of a new largest shape,
  * 256-byte aligned, contents undefined, the previous pointer is invalid.  SEAM_E_MEMORY. */
 seam_status seam_cuda_scratch(void **ret_ptr, seam_stream *stream, size_t bytes);
+/* While a stream records, its ops' kernels become a graph and do not run, its scratch and what it
+ * keeps stay where they are (SEAM_E_STATE where they cannot), and `uses` collects what is read of
+ * it.  */
+typedef struct seam_cuda_recording {
+    bool on;
+    uint32_t uses; /* 1 << seam_cuda_use */
+} seam_cuda_recording;
+seam_cuda_recording *seam_cuda_recording_of(seam_stream *stream);
+/* Where the scratch stands and how large it is. */
+void *seam_cuda_scratch_at(const seam_stream *stream, size_t *ret_bytes);
 /* Room for `bytes` in a scratch that holds several arrays. */
 size_t seam_cuda_round(size_t bytes);
 
@@ -108,6 +120,8 @@ typedef struct seam_cuda_spans {
 /* The tiles of `rows` (32, 64) rows that the sequences fall into, none across two. */
 seam_status seam_cuda_spans_of(seam_cuda_spans *ret_spans, seam_stream *stream,
                                const uint32_t *seq_begin, uint32_t S, uint32_t rows);
+/* How many those are. */
+uint32_t seam_cuda_span_count(const uint32_t *seq_begin, uint32_t S, uint32_t rows);
 
 /* Runs `body` with `act` as the stream's type. */
 #define SEAM_CUDA_BY_ACT(stream, body)                                                             \
@@ -205,6 +219,27 @@ typedef struct seam_cuda_described {
 uint32_t seam_cuda_described_algorithms(cublasLtMatmulAlgo_t *ret_algos, cublasLtHandle_t blas,
                                         seam_cuda_described *described, uint32_t algos_max);
 
+/* The product as it runs; of FP8 when x is (x_scale).  False: cuBLASLt refuses. */
+bool seam_cuda_describe(seam_cuda_described *ret, const seam_cuda_product *product);
+bool seam_cuda_fp8_describe(seam_cuda_described *ret, const seam_cuda_product *product,
+                            const float *x_scale, size_t x_bytes);
+
+/* An algorithm by what cuBLASLt's interface says of it, from which any process of the same cuBLASLt
+ * makes it again; cuda_algorithms.cu, where the found ones are. */
+typedef struct seam_cuda_algo {
+    int32_t id;
+    uint32_t tile, stages, swizzle, custom, inner, cluster;
+} seam_cuda_algo;
+/* Whether it sums over k in one piece. */
+bool seam_cuda_algo_plain(const cublasLtMatmulAlgo_t *algo);
+bool seam_cuda_algo_read(seam_cuda_algo *ret, const cublasLtMatmulAlgo_t *algo);
+/* False: it does not serve this product, needs workspace or sums over k in pieces. */
+bool seam_cuda_algo_make(cublasLtMatmulAlgo_t *ret_algo, cublasLtHandle_t blas,
+                         seam_cuda_described *described, const seam_cuda_algo *from);
+/* The committed algorithm of a weight's product on this device, where there is one: true. */
+bool seam_cuda_algo_find(cublasLtMatmulAlgo_t *ret_algo, const seam_cuda_product *product, bool fp8,
+                         seam_cuda_described *described);
+
 /* Frozen products in FP8 (ops.h), cuda_linear_fp8.cu.  serves: whether the backend's device and
  * cuBLASLt have them.  create makes a weight's wanted copies from its rows; SEAM_E_MEMORY,
  * SEAM_E_DEVICE_LOST. */
@@ -277,6 +312,8 @@ seam_status seam_cuda_cross_entropy(seam_stream *stream, const seam_cross_entrop
 seam_status seam_cuda_adamw(seam_stream *stream, const seam_adamw_args *args);
 seam_status seam_cuda_sum_squares(seam_stream *stream, double *ret_sum, const void *x,
                                   size_t count);
+seam_status seam_cuda_repeat(seam_stream *stream, const seam_repeat_args *args);
+void seam_cuda_repeats_destroy(seam_repeats *gift_repeats);
 seam_status seam_cuda_hash(seam_stream *stream, uint64_t *ret_hash, const void *x, size_t count);
 
 #endif

@@ -19,7 +19,7 @@ static cudaDataType_t blas_type(seam_dtype type) {
     return type == SEAM_BF16 ? CUDA_R_16BF : CUDA_R_32F;
 }
 
-static bool describe(seam_cuda_described *d, const seam_cuda_product *p) {
+static bool act_describe(seam_cuda_described *d, const seam_cuda_product *p) {
     const uint32_t N = p->weight->N, C = p->weight->C;
     const cublasOperation_t op = p->backward ? CUBLAS_OP_N : CUBLAS_OP_T;
     const cudaDataType_t act = blas_type(p->weight->backend->ops.act);
@@ -34,8 +34,14 @@ static bool describe(seam_cuda_described *d, const seam_cuda_product *p) {
                                     p->y_ld) == CUBLAS_STATUS_SUCCESS;
 }
 
+bool seam_cuda_describe(seam_cuda_described *ret, const seam_cuda_product *product) {
+    return product->x_scale != NULL
+               ? seam_cuda_fp8_describe(ret, product, product->x_scale, 2 * (size_t)product->x_ld)
+               : act_describe(ret, product);
+}
+
 /* No sum over k in more than one piece. */
-static bool algo_plain(const cublasLtMatmulAlgo_t *algo) {
+bool seam_cuda_algo_plain(const cublasLtMatmulAlgo_t *algo) {
     int32_t split = 0;
     uint32_t reduction = 0;
     size_t written = 0;
@@ -76,7 +82,7 @@ uint32_t seam_cuda_described_algorithms(cublasLtMatmulAlgo_t *ret_algos, cublasL
                                         &described->y, &described->y, &preference, (int)algos_max,
                                         found, &count) == CUBLAS_STATUS_SUCCESS;
     for (int i = 0; ok && i < count; i++) {
-        if (found[i].state == CUBLAS_STATUS_SUCCESS && algo_plain(&found[i].algo)) {
+        if (found[i].state == CUBLAS_STATUS_SUCCESS && seam_cuda_algo_plain(&found[i].algo)) {
             ret_algos[taken++] = found[i].algo;
         }
     }
@@ -86,7 +92,7 @@ uint32_t seam_cuda_described_algorithms(cublasLtMatmulAlgo_t *ret_algos, cublasL
 uint32_t seam_cuda_algorithms(cublasLtMatmulAlgo_t *ret_algos, const seam_cuda_product *product,
                               uint32_t algos_max) {
     seam_cuda_described d;
-    return describe(&d, product)
+    return seam_cuda_describe(&d, product)
                ? seam_cuda_described_algorithms(ret_algos, seam_cuda_blas(product->weight->backend),
                                                 &d, algos_max)
                : 0;
@@ -94,7 +100,15 @@ uint32_t seam_cuda_algorithms(cublasLtMatmulAlgo_t *ret_algos, const seam_cuda_p
 
 static void plan_make(seam_cuda_plan *plan, const seam_cuda_product *product) {
     cublasLtMatmulAlgo_t algos[ASKED];
-    if (seam_cuda_algorithms(algos, product, ASKED) > 0) {
+    seam_cuda_described d;
+    const seam_backend *backend = product->weight->backend;
+    if (!act_describe(&d, product)) {
+        return;
+    }
+    plan->found =
+        backend->ops.act == SEAM_BF16 && seam_cuda_algo_find(&plan->algo, product, false, &d);
+    if (!plan->found &&
+        seam_cuda_described_algorithms(algos, seam_cuda_blas(backend), &d, ASKED) > 0) {
         plan->algo = algos[0];
         plan->found = true;
     }
@@ -132,7 +146,7 @@ seam_status seam_cuda_product_run(seam_stream *stream, const seam_cuda_product *
     if (p->fp8_room != NULL || p->x_scale != NULL) {
         return seam_cuda_fp8_run(stream, p, beta);
     }
-    if (!describe(&d, p)) {
+    if (!act_describe(&d, p)) {
         return SEAM_E_DEVICE_LOST;
     }
     return seam_cublas_status(cublasLtMatmul(

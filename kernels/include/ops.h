@@ -1,8 +1,8 @@
 /* The op table: everything that a backend computes for Seam.
  *
  * Read this before kernels/model/. A backend (ref/, cpu/, cuda/) fills one `seam_ops` with every
- * slot set (codec excepted); the model code is written once against it. One op a file, the same
- * file names in each backend folder. Tests: tests/ops, one case table for all backends.
+ * slot set (codec and repeat excepted); the model code is written once against it. One op a file,
+ * the same file names in each backend folder. Tests: tests/ops, one case table for all backends.
  *
  * Shape letters, in this fixed order:
  *   T  rows: valid tokens of a micro-batch, sequences one after another, no padding
@@ -305,6 +305,23 @@ typedef struct seam_weight_piece {
 
 #define SEAM_MEM_ROOM_HOST UINT64_MAX
 
+/* A pass of many ops that its caller makes again and again: a micro-batch through the blocks.  A
+ * backend may keep what a pass has queued and queue it in one piece the next time.  Passes of one
+ * `repeats` with equal keys give their ops equal arguments, but for what `positions` and
+ * `seq_begin` hold: those are the only memory of the host's that the ops are given, and no op of a
+ * pass waits for its results. */
+typedef struct seam_repeats seam_repeats;
+typedef struct seam_repeat_args {
+    seam_repeats **repeats; /* the caller's, NULL at first; what the keys point to outlives it */
+    const void *key;        /* (key_bytes), at most SEAM_REPEAT_KEY_BYTES_MAX, no padding unset */
+    size_t key_bytes;
+    const uint32_t *positions, *seq_begin; /* (T), (S + 1) */
+    uint32_t T, C, S;
+    seam_status (*run)(const void *context); /* queues the pass; may be called twice */
+    const void *context;
+} seam_repeat_args;
+#define SEAM_REPEAT_KEY_BYTES_MAX 128u
+
 typedef struct seam_ops {
     const char *name;         /* "ref", "cpu", "cuda" */
     seam_dtype act, acc, qkv; /* as created */
@@ -375,7 +392,11 @@ typedef struct seam_ops {
      * w_i (f64: low word first), of mix(w_i + 2^32 i), i modulo 2^32 and mix the finalizer of
      * SplitMix64 (Steele, Lea, Flood 2014).  A sum, so that no order of the work shows in it. */
     seam_status (*hash)(seam_stream *stream, uint64_t *ret_hash, const void *x, size_t count);
-    /* The one slot that may be NULL: memory of the device is the host's, as is its codec. */
+    /* The slots from here on may be NULL.  repeat: the pass, by its run or as it was kept; NULL:
+     * run is called.  repeats_destroy waits for nothing: the pass's stream has been synced. */
+    seam_status (*repeat)(seam_stream *stream, const seam_repeat_args *args);
+    void (*repeats_destroy)(seam_repeats *gift_repeats); /* NULL is fine */
+    /* NULL: memory of the device is the host's, as is its codec. */
     const seam_device_codec *codec;
 } seam_ops;
 

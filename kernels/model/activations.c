@@ -195,7 +195,11 @@ void seam_activations_destroy(seam_activations *gift_acts) {
     if (gift_acts == NULL) {
         return;
     }
-    gift_acts->blocks->ops->mem_free(gift_acts->blocks->backend, gift_acts->memory);
+    const seam_ops *ops = gift_acts->blocks->ops;
+    if (ops->repeats_destroy != NULL) {
+        ops->repeats_destroy(gift_acts->repeats);
+    }
+    ops->mem_free(gift_acts->blocks->backend, gift_acts->memory);
     seam_mem_free(gift_acts->shifted);
     seam_mem_free(gift_acts->turns);
     seam_mem_free(gift_acts->layers);

@@ -18,8 +18,11 @@ typedef struct backward {
     void *dx; /* (T, C) acc */
     const seam_batch *batch;
     const uint32_t *positions; /* (T), after a prefix */
+    bool skip_input_gradient;
 } backward;
 
+static seam_status layers_backward(const void *context);
+static const uint32_t *turns_of(const backward *pass);
 static seam_status layer_again(const backward *pass, uint32_t layer);
 static seam_status input_again(const backward *pass, uint32_t layer, uint32_t id);
 static seam_status mlp_backward(const backward *pass, uint32_t layer);
@@ -38,16 +41,32 @@ seam_status seam_blocks_backward(const seam_blocks *blocks, seam_adapter *adapte
         .stream = stream,
         .dx = dx,
         .batch = batch,
-        .positions = seam_positions_after(acts->shifted, adapter, batch->positions, batch->rows)};
+        .positions = seam_positions_after(acts->shifted, adapter, batch->positions, batch->rows),
+        .skip_input_gradient = skip_input_gradient};
+    const seam_repeat_pass repeat = {.kind = skip_input_gradient ? SEAM_REPEAT_BACKWARD_SKIP
+                                                                 : SEAM_REPEAT_BACKWARD,
+                                     .adapter = adapter,
+                                     .stream = stream,
+                                     .x = dx,
+                                     .batch = batch,
+                                     .turns = turns_of(&pass),
+                                     .run = layers_backward,
+                                     .context = &pass};
+    return seam_blocks_repeat(acts, &repeat);
+}
+
+static seam_status layers_backward(const void *context) {
+    const backward *pass = context;
+    const seam_blocks *blocks = pass->blocks;
     const seam_ops *ops = blocks->ops;
-    SEAM_TRY(ops->cast(stream, acts->d_x, ops->act, dx, ops->acc,
-                       (size_t)batch->rows * blocks->config.hidden));
+    SEAM_TRY(ops->cast(pass->stream, pass->acts->d_x, ops->act, pass->dx, ops->acc,
+                       (size_t)pass->batch->rows * blocks->config.hidden));
     for (uint32_t layer = blocks->layer_count; layer-- > 0;) {
-        if (acts->recompute && layer + 1 < blocks->layer_count) {
-            SEAM_TRY(layer_again(&pass, layer));
+        if (pass->acts->recompute && layer + 1 < blocks->layer_count) {
+            SEAM_TRY(layer_again(pass, layer));
         }
-        SEAM_TRY(mlp_backward(&pass, layer));
-        SEAM_TRY(attention_backward(&pass, layer, layer == 0 && skip_input_gradient));
+        SEAM_TRY(mlp_backward(pass, layer));
+        SEAM_TRY(attention_backward(pass, layer, layer == 0 && pass->skip_input_gradient));
     }
     return SEAM_OK;
 }

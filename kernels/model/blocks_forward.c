@@ -13,6 +13,12 @@ static seam_status batch_check(const seam_activations *acts, const seam_batch *b
                                uint32_t prefix_tokens);
 static const uint32_t *turns_of(const seam_activations *acts, const seam_adapter *adapter,
                                 const seam_batch *batch);
+static seam_status layers_forward(const void *context);
+
+typedef struct forward {
+    seam_pass pass;
+    const seam_batch *batch;
+} forward;
 
 seam_status seam_blocks_forward(const seam_blocks *blocks, seam_adapter *adapter,
                                 seam_activations *acts, seam_stream *stream, void *x,
@@ -23,20 +29,35 @@ seam_status seam_blocks_forward(const seam_blocks *blocks, seam_adapter *adapter
     SEAM_ASSERT(adapter == NULL || adapter->config.rank <= acts->rank_max);
     SEAM_TRY(batch_check(acts, batch, seam_prefix_tokens(adapter)));
     acts->forward_rows = 0;
-    const seam_pass pass = {.blocks = blocks,
-                            .adapter = adapter,
-                            .acts = acts,
-                            .stream = stream,
-                            .x = x,
-                            .rows = batch->rows,
-                            .turns = turns_of(acts, adapter, batch),
-                            .draw = batch->draw};
-    for (uint32_t layer = 0; layer < blocks->layer_count; layer++) {
-        SEAM_TRY(seam_layer_attention_begin(&pass, layer));
-        SEAM_TRY(seam_layer_attention(&pass, layer, batch));
-        SEAM_TRY(seam_layer_attention_end(&pass, layer));
-    }
+    const forward f = {.pass = {.blocks = blocks,
+                                .adapter = adapter,
+                                .acts = acts,
+                                .stream = stream,
+                                .x = x,
+                                .rows = batch->rows,
+                                .turns = turns_of(acts, adapter, batch),
+                                .draw = batch->draw},
+                       .batch = batch};
+    const seam_repeat_pass repeat = {.kind = SEAM_REPEAT_FORWARD,
+                                     .adapter = adapter,
+                                     .stream = stream,
+                                     .x = x,
+                                     .batch = batch,
+                                     .turns = f.pass.turns,
+                                     .run = layers_forward,
+                                     .context = &f};
+    SEAM_TRY(seam_blocks_repeat(acts, &repeat));
     acts->forward_rows = acts->keep ? batch->rows : 0;
+    return SEAM_OK;
+}
+
+static seam_status layers_forward(const void *context) {
+    const forward *f = context;
+    for (uint32_t layer = 0; layer < f->pass.blocks->layer_count; layer++) {
+        SEAM_TRY(seam_layer_attention_begin(&f->pass, layer));
+        SEAM_TRY(seam_layer_attention(&f->pass, layer, f->batch));
+        SEAM_TRY(seam_layer_attention_end(&f->pass, layer));
+    }
     return SEAM_OK;
 }
 

@@ -144,11 +144,30 @@ struct seam_activations {
     void *d_x;         /* (T, C) act: gradient of the residual stream, as products read it */
     void *d_h;         /* (T, C) act */
     void *d_narrow;    /* (T, max(F, H*D)) act */
+    seam_repeats *repeats;
 };
 
 /* Whether what product `product` of this weight reads is rounded to FP8 by the op before it. */
 bool seam_product_reads_fp8(const seam_activations *acts, const seam_adapter *adapter,
                             const seam_weight *w, uint32_t product, bool backward);
+
+/* ---- A pass that may be queued as it was kept (ops.h, repeat) ---- */
+typedef enum seam_repeat_kind {
+    SEAM_REPEAT_FORWARD,
+    SEAM_REPEAT_BACKWARD,
+    SEAM_REPEAT_BACKWARD_SKIP, /* without the input's gradient */
+} seam_repeat_kind;
+typedef struct seam_repeat_pass {
+    seam_repeat_kind kind;
+    const seam_adapter *adapter; /* or NULL */
+    seam_stream *stream;
+    const void *x; /* or dx */
+    const seam_batch *batch;
+    const uint32_t *turns; /* (T) positions as ops are given them */
+    seam_status (*run)(const void *context);
+    const void *context;
+} seam_repeat_pass;
+seam_status seam_blocks_repeat(seam_activations *acts, const seam_repeat_pass *pass);
 
 /* ---- One layer, split around attention so that the cached path differs only there ---- */
 typedef struct seam_pass {

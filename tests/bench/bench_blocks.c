@@ -3,7 +3,8 @@
  * a PyTorch step of the same blocks is compared with.
  *
  *   bench_blocks [--device D] [--act f32|bf16] [--shape NAME] [--work SEQSxLENGTH[,...]] [--rank R]
- *                [--targets qv|all] [--layers N] [--iters N] [--recompute] [--fp8] [--profile]
+ *                [--targets qv|all] [--layers N] [--iters N] [--recompute] [--fp8] [--plain]
+ * [--profile]
  *
  * A step is timed by the wall clock between two waits for the stream; the median of the iterations
  * is printed, after three steps that warm up, and that of the time until all of a step is queued
@@ -11,6 +12,8 @@
  * with the frozen products in FP8.  4N-MFU: four operations a weight and token over the rate of an
  * 8192^3 product through the same op table in the same run.  Device memory (CUDA): what the run has
  * taken since the backend was there, weights and workspaces included.
+ *
+ * --plain queues every op of a small micro-batch by itself (ops.h, repeat).
  *
  * --profile puts wrappers in front of the backend's ops which wait for the stream before and after
  * each: a table of ops, their time (with the wait's own, about 10 us an op), and for products the
@@ -55,6 +58,8 @@ typedef struct bench {
     seam_lora_config lora;
     uint32_t iters;
     bool profile, recompute, fp8, fp8_now; /* fp8: asked for; of the work that runs */
+    bool plain;
+    seam_ops plain_ops;
     seam_backend *backend;
     const seam_ops *ops;
     seam_stream *stream;
@@ -380,6 +385,8 @@ static bool options_read(bench *b, int argc, char **argv) {
             b->profile = true;
         } else if (strcmp(argv[i], "--fp8") == 0) {
             b->fp8 = true;
+        } else if (strcmp(argv[i], "--plain") == 0) {
+            b->plain = true;
         } else if (strcmp(argv[i], "--recompute") == 0) {
             b->recompute = true;
         } else if (i + 1 >= argc || !option_set(b, argv[i], argv[i + 1])) {
@@ -425,6 +432,11 @@ static void bench_open(bench *b) {
     const double begin = now_seconds();
     must(seam_blocks_create_from(&b->blocks, b->backend, &source, 0, b->config.layers, &err),
          "blocks", &err);
+    if (b->plain) {
+        b->plain_ops = *b->ops;
+        b->plain_ops.repeat = NULL;
+        b->blocks->ops = &b->plain_ops;
+    }
     must(seam_adapter_create(&b->adapter, b->blocks, &b->lora, &err), "adapter", &err);
     adapter_fill(b);
     (void)printf("%s\n%s: %.3f B weights in %u layers, ready in %.1f s; LoRA rank %u on %s; "
@@ -445,7 +457,8 @@ int main(int argc, char **argv) {
     if (!options_read(&b, argc, argv)) {
         (void)fprintf(stderr, "usage: bench_blocks [--device D] [--act f32|bf16] [--shape NAME] "
                               "[--work SEQSxLENGTH[,...]] [--rank R] [--targets qv|all] "
-                              "[--layers N] [--iters N] [--recompute] [--fp8] [--profile]\n");
+                              "[--layers N] [--iters N] [--recompute] [--fp8] [--plain] "
+                              "[--profile]\n");
         return 2;
     }
     pattern_make();

@@ -1,0 +1,54 @@
+/* A micro-batch's pass through the blocks as one that a backend may keep and queue again in one
+ * piece (ops.h, repeat).  Its ops' arguments follow from what is in the key and from the
+ * activations that the kept passes belong to; draws for dropout differ with every micro-batch, so
+ * that an adapter with dropout has its ops queued one by one. */
+#include <string.h>
+
+#include "blocks_internal.h"
+#include "try.h"
+
+typedef struct pass_key {
+    const void *x, *param, *copy, *gradients;
+    uint64_t kind;
+    uint64_t rank, targets, prefix_tokens;
+    uint64_t scale; /* bits of the factor */
+} pass_key;
+_Static_assert(sizeof(pass_key) <= SEAM_REPEAT_KEY_BYTES_MAX, "a key of the op table");
+
+static pass_key key_of(const seam_adapter *adapter, const void *x, uint32_t kind) {
+    pass_key key = {.x = x, .kind = kind};
+    if (adapter != NULL) {
+        const float scale = seam_lora_scale(&adapter->config);
+        uint32_t bits = 0;
+        memcpy(&bits, &scale, sizeof bits);
+        key.param = adapter->param;
+        key.copy = adapter->copy;
+        key.gradients = adapter->grad;
+        key.rank = adapter->config.rank;
+        key.targets = adapter->config.targets;
+        key.prefix_tokens = adapter->config.prefix_tokens;
+        key.scale = bits;
+    }
+    return key;
+}
+
+seam_status seam_blocks_repeat(seam_activations *acts, const seam_repeat_pass *pass) {
+    const seam_ops *ops = acts->blocks->ops;
+    const seam_adapter *adapter = pass->adapter;
+    const bool draws = adapter != NULL && adapter->config.dropout > 0 && pass->batch->draw != NULL;
+    if (ops->repeat == NULL || draws) {
+        return pass->run(pass->context);
+    }
+    const pass_key key = key_of(adapter, pass->x, pass->kind);
+    const seam_repeat_args args = {.repeats = &acts->repeats,
+                                   .key = &key,
+                                   .key_bytes = sizeof key,
+                                   .positions = pass->turns,
+                                   .seq_begin = pass->batch->seq_begin,
+                                   .T = pass->batch->rows,
+                                   .C = acts->blocks->config.hidden,
+                                   .S = pass->batch->seq_count,
+                                   .run = pass->run,
+                                   .context = pass->context};
+    return ops->repeat(pass->stream, &args);
+}
