@@ -11,7 +11,7 @@
 
 typedef struct row {
     bool fp8;
-    uint32_t N, C; /* of the weight */
+    uint32_t N, C; /* of the weight; with its pad in the direction of a joined product's sum */
     bool backward, acc;
     seam_cuda_algo algo;
 } row;
@@ -91,13 +91,16 @@ bool seam_cuda_algo_make(cublasLtMatmulAlgo_t *ret_algo, cublasLtHandle_t blas,
 bool seam_cuda_algo_find(cublasLtMatmulAlgo_t *ret_algo, const seam_cuda_product *product, bool fp8,
                          seam_cuda_described *described) {
     const seam_weight *w = product->weight;
+    const uint32_t more = product->joined ? w->pad : 0;
+    const uint32_t N = w->N + (product->backward ? more : 0);
+    const uint32_t C = w->C + (product->backward ? 0 : more);
     if (seam_cuda_backend_major(w->backend) != TABLE_MAJOR ||
         cublasLtGetVersion() / 100 != TABLE_VERSION) {
         return false;
     }
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
         const row *r = &table[i];
-        if (r->N == w->N && r->C == w->C && r->fp8 == fp8 && r->backward == product->backward &&
+        if (r->N == N && r->C == C && r->fp8 == fp8 && r->backward == product->backward &&
             r->acc == product->acc) {
             return seam_cuda_algo_make(ret_algo, seam_cuda_blas(w->backend), described, &r->algo);
         }

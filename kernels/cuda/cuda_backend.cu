@@ -279,6 +279,7 @@ static void table_fill(seam_ops *ops, seam_dtype act) {
     ops->acc = SEAM_F32;
     ops->qkv = act;
     ops->remake = true;
+    ops->lora_pad = act == SEAM_BF16 ? SEAM_LORA_PAD : 0;
     ops->head_rows = 512;
     ops->mem_alloc = cuda_mem_alloc;
     ops->mem_free = cuda_mem_free;

@@ -68,6 +68,7 @@ static bool plans_make(seam_weight *weight, bool backward) {
                                            .y_ld = backward ? weight->C : weight->N,
                                            .backward = backward,
                                            .acc = acc == 1,
+                                           .joined = false,
                                            .fp8_room = NULL,
                                            .x_scale = NULL};
         seam_cuda_plan *plan = &copy->plan[acc];
@@ -105,12 +106,14 @@ static seam_status slab_round(seam_weight *weight, seam_stream *stream, uint32_t
     const seam_cuda_thin turn = {.x = (const __nv_bfloat16 *)weight->rows + c,
                                  .w = NULL,
                                  .y = slab,
-                                 .x_ld = C,
+                                 .x_ld = (size_t)C + weight->pad,
                                  .y_k = 0,
                                  .y_r = 0,
                                  .K = cols,
                                  .R = N,
-                                 .scale = 1.0f};
+                                 .scale = 1.0f,
+                                 .z = NULL,
+                                 .z_ld = 0};
     SEAM_TRY(seam_cuda_thin_turns(stream, &turn, 1));
     return seam_cuda_fp8_rows(stream, (char *)copy->rows + (size_t)c * N, N, copy->scale + c, slab,
                               N, cols, N);
@@ -124,7 +127,8 @@ static seam_status copy_create(seam_weight *weight, seam_stream *stream, bool ba
     SEAM_TRY(backend->ops.mem_alloc((void **)&copy->scale, backend, rows * sizeof(float)));
     (void)plans_make(weight, backward); /* none found: the product stays in act */
     if (!backward) {
-        return seam_cuda_fp8_rows(stream, copy->rows, C, copy->scale, weight->rows, C, N, C);
+        return seam_cuda_fp8_rows(stream, copy->rows, C, copy->scale, weight->rows,
+                                  (size_t)C + weight->pad, N, C);
     }
     for (uint32_t c = 0; c < C; c += SLAB_COLS) {
         SEAM_TRY(slab_round(weight, stream, c, C - c < SLAB_COLS ? C - c : SLAB_COLS));

@@ -42,12 +42,16 @@ typedef struct seam_cuda_fp8 {
 } seam_cuda_fp8;
 
 /* A frozen matrix, once, as given: both products read it (cuBLASLt transposes on the way).  In FP8
- * it takes rows along the sum, so that each product has its own copy. */
+ * it takes rows along the sum, so that each product has its own copy.
+ *
+ * With a pad (ops.h, lora_pad) the rows are C + pad long and there are N + pad of them: forward
+ * puts LoRA's B behind the rows, backward its A below them, for the product that is queued next. */
 struct seam_weight {
     seam_backend *backend; /* borrowed */
-    uint32_t N, C;
-    void *rows;                             /* (N, C) act */
+    uint32_t N, C, pad;
+    void *rows;                             /* (N, C) act, C + pad apart */
     seam_cuda_plan forward[2], backward[2]; /* output act, acc */
+    seam_cuda_plan joined[2][2];            /* backward; output: with the pad in the sum */
     seam_cuda_fp8 fp8[2];                   /* forward, backward */
 };
 
@@ -176,11 +180,19 @@ typedef struct seam_cuda_thin {
     size_t x_ld, y_k, y_r;
     uint32_t K, R;
     float scale;
+    void *z; /* dots: a second y, times scale, rows z_ld apart; or NULL */
+    size_t z_ld;
 } seam_cuda_thin;
+/* Columns of z that no product writes: zero, but the first `ones` of them 1. */
+typedef struct seam_cuda_thin_rest {
+    void *z;
+    size_t z_ld;
+    uint32_t cols, ones;
+} seam_cuda_thin_rest;
 seam_status seam_cuda_thin_turns(seam_stream *stream, const seam_cuda_thin *products,
                                  uint32_t count);
 seam_status seam_cuda_thin_dots(seam_stream *stream, const seam_cuda_thin *products, uint32_t count,
-                                uint32_t T);
+                                uint32_t T, const seam_cuda_thin_rest *rest);
 size_t seam_cuda_thin_sum_bytes(const seam_cuda_thin *products, uint32_t count, uint32_t T);
 seam_status seam_cuda_thin_sums(seam_stream *stream, const seam_cuda_thin *products, uint32_t count,
                                 uint32_t T, float *partial);
@@ -196,6 +208,7 @@ typedef struct seam_cuda_product {
     void *y;       /* act, or acc */
     uint32_t T, x_ld, y_ld;
     bool backward, acc;
+    bool joined;          /* the sum goes on over the pads of x's rows and of the weight */
     void *fp8_room;       /* of seam_cuda_fp8_room_bytes: the product is in FP8; or NULL */
     const float *x_scale; /* x is in FP8 already (ops.h), and so is the product; or NULL */
 } seam_cuda_product;
@@ -208,6 +221,19 @@ seam_status seam_cuda_product_run(seam_stream *stream, const seam_cuda_product *
 #define SEAM_CUDA_ALGORITHMS_MAX 256u
 uint32_t seam_cuda_algorithms(cublasLtMatmulAlgo_t *ret_algos, const seam_cuda_product *product,
                               uint32_t algos_max);
+/* LoRA's pairs in a weight's pad: forward B^T of every pair and the bias, in three parts whose sum
+ * it is, behind the rows; backward A below them.  cuda_join.cu. */
+typedef struct seam_cuda_join {
+    const seam_weight *weight;
+    const seam_lora_pair *lora;
+    uint32_t lora_count;
+    const float *bias; /* (N) or NULL */
+    bool backward;
+} seam_cuda_join;
+/* Columns of the pad that they take. */
+uint32_t seam_cuda_join_cols(const seam_cuda_join *join);
+#define SEAM_CUDA_JOIN_BIAS_COLS 3u
+seam_status seam_cuda_join_fill(seam_stream *stream, const seam_cuda_join *join);
 /* Fills in the plans of a weight; none found is fine (cuda_gemm.cu serves then). */
 void seam_cuda_weight_plan(seam_weight *weight);
 

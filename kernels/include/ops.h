@@ -94,7 +94,10 @@ typedef enum seam_out {
  * act as ever), and ..._scale is written with s_t, or by a product read.  Only for a product that
  * linear_takes_fp8 and that has no LoRA pairs, which read act. */
 
-/* y (T, N) = x (T, C) W^T (+ bias) (+ LoRA).   bias (N) acc or NULL. */
+/* y (T, N) = x (T, C) W^T (+ bias) (+ LoRA).   bias (N) acc or NULL.
+ * With LoRA pairs what stands between the rows of x is the op's to write, where they are x_ld >= C
+ * + lora_pad (seam_ops) apart; so between those of dy in backward, dy_ld >= N + lora_pad.  Adapted
+ * linears of one weight are queued on one stream at a time. */
 typedef struct seam_linear_forward_args {
     void *y;
     uint32_t y_ld;
@@ -131,13 +134,13 @@ typedef struct seam_linear_backward_args {
 
 /* y = x * rstd * w, rstd = 1/sqrt(mean_c x^2 + eps).  Zhang & Sennrich 2019, arXiv:1910.07467.
  * x (T, C): act when x_is_act, else acc; w (C) acc; y (T, C) act; rstd (T) acc and x_act (T, C)
- * act, which is x, kept for backward (NULL: not wanted). */
+ * act, which is x, kept for backward (NULL: not wanted).  Rows of y are y_ld apart; 0: C. */
 typedef struct seam_rmsnorm_forward_args {
     void *y, *y_scale, *rstd, *x_act;
     const void *x, *w;
     bool x_is_act;
     float eps;
-    uint32_t T, C;
+    uint32_t y_ld, T, C;
 } seam_rmsnorm_forward_args;
 
 /* dx (T, C) acc: added to when dx_add, else written; dx_act (T, C) act: dx as it then is (NULL: not
@@ -322,6 +325,15 @@ typedef struct seam_repeat_args {
 } seam_repeat_args;
 #define SEAM_REPEAT_KEY_BYTES_MAX 128u
 
+/* Matrices of up to so many values have room for LoRA at their rows' ends and below, where the
+ * table's lora_pad says so; how many values that is. */
+#define SEAM_LORA_PAD            64u
+#define SEAM_LORA_PAD_VALUES_MAX ((size_t)1 << 25)
+static inline size_t seam_lora_pad_values(uint32_t lora_pad, uint32_t N, uint32_t C) {
+    const bool none = (size_t)N * C > SEAM_LORA_PAD_VALUES_MAX || N % 8 != 0 || C % 8 != 0;
+    return none ? 0 : ((size_t)N + lora_pad) * (C + lora_pad) - (size_t)N * C;
+}
+
 typedef struct seam_ops {
     const char *name;         /* "ref", "cpu", "cuda" */
     seam_dtype act, acc, qkv; /* as created */
@@ -330,6 +342,9 @@ typedef struct seam_ops {
     bool remake;
     uint32_t head_rows; /* rows at which a product with the vocabulary runs at its rate */
     bool fp8;           /* as created: linears may ask for it */
+    /* Room beside the rows that an adapted linear reads, in which LoRA's share becomes a part of
+     * the frozen product: elements of act, SEAM_LORA_PAD or 0 (no use for it). */
+    uint32_t lora_pad;
 
     /* Memory of the device.  alloc: zeroed, 64-byte aligned. */
     seam_status (*mem_alloc)(void **ret_ptr, seam_backend *backend, size_t bytes);

@@ -119,9 +119,10 @@ static void *input_scale(const seam_pass *pass, const seam_weight *w, uint32_t p
 
 /* Normalises the residual stream into h, whose scales may be NULL (act); so may rstd and x_act (not
  * kept). */
-static seam_status norm(const seam_pass *pass, void *h, void *h_scale, void *rstd, void *x_act,
-                        const void *w) {
+static seam_status norm(const seam_pass *pass, void *h, uint32_t h_ld, void *h_scale, void *rstd,
+                        void *x_act, const void *w) {
     const seam_rmsnorm_forward_args args = {.y = h,
+                                            .y_ld = h_ld,
                                             .y_scale = h_scale,
                                             .rstd = rstd,
                                             .x_act = x_act,
@@ -142,8 +143,9 @@ seam_status seam_layer_attention_begin(const seam_pass *pass, uint32_t layer) {
                               (size_t)pass->rows * b->config.hidden));
     }
     void *const h_scale = input_scale(pass, weights->qkv, SEAM_PRODUCT_QKV);
-    SEAM_TRY(
-        norm(pass, l->attention_h, h_scale, l->attention_rstd, l->x_in, weights->attention_norm));
+    const uint32_t h_ld = b->config.hidden + b->ops->lora_pad;
+    SEAM_TRY(norm(pass, l->attention_h, h_ld, h_scale, l->attention_rstd, l->x_in,
+                  weights->attention_norm));
     seam_lora_pair pairs[SEAM_LORA_PAIRS_MAX];
     const seam_linear_forward_args qkv = {
         .y = l->qkv,
@@ -151,7 +153,7 @@ seam_status seam_layer_attention_begin(const seam_pass *pass, uint32_t layer) {
         .y_out = b->ops->qkv == b->ops->act ? SEAM_OUT_ACT : SEAM_OUT_ACC,
         .x = l->attention_h,
         .x_scale = h_scale,
-        .x_ld = b->config.hidden,
+        .x_ld = h_ld,
         .w = weights->qkv,
         .bias = weights->qkv_bias,
         .T = pass->rows,
@@ -242,7 +244,7 @@ seam_status seam_layer_attention_end(const seam_pass *pass, uint32_t layer) {
         .fp8 = pass->acts->fp8};
     SEAM_TRY(b->ops->linear_forward(pass->stream, &o));
     void *const h_scale = input_scale(pass, weights->gate_up, SEAM_PRODUCT_GATE_UP);
-    SEAM_TRY(norm(pass, l->mlp_h, h_scale, l->mlp_rstd, l->x_mid, weights->mlp_norm));
+    SEAM_TRY(norm(pass, l->mlp_h, C, h_scale, l->mlp_rstd, l->x_mid, weights->mlp_norm));
     seam_lora_pair wide_pairs[SEAM_LORA_PAIRS_MAX];
     const seam_linear_forward_args gate_up = {
         .y = l->gate_up,

@@ -116,13 +116,15 @@ typedef struct seam_layer_acts {
     void *x_in, *x_mid;              /* (T, C) act: residual stream before each norm */
     void *x_kept;                    /* (T, C) acc: input of a layer that is recomputed, or NULL */
     void *attention_rstd, *mlp_rstd; /* (T) acc */
-    void *attention_h, *mlp_h;       /* (T, C) act: normalised; a layer's own where it is kept */
-    void *qkv;                       /* (T, qkv_cols) qkv, q and k rotated */
-    void *o;                         /* (T, H*D) act */
-    void *lse;                       /* (T, H) acc */
-    void *gate_up;                   /* (T, 2F) act; backward: its gradient, then q|k|v's */
-    void *swiglu;                    /* (T, F) act; a layer's own where it is kept */
-    void *u[SEAM_LORA_TARGETS];      /* (T, R) act */
+    /* (T, C) act: normalised, the first with lora_pad between its rows; a layer's own where it is
+     * kept. */
+    void *attention_h, *mlp_h;
+    void *qkv;                  /* (T, qkv_cols) qkv, q and k rotated */
+    void *o;                    /* (T, H*D) act */
+    void *lse;                  /* (T, H) acc */
+    void *gate_up;              /* (T, 2F) act; backward: its gradient, then q|k|v's */
+    void *swiglu;               /* (T, F) act; a layer's own where it is kept */
+    void *u[SEAM_LORA_TARGETS]; /* (T, R) act */
 } seam_layer_acts;
 
 struct seam_activations {

@@ -361,10 +361,12 @@ static void task_search(task *t) {
     finals_run(t, taken + 1);
     const candidate *best = best_of(taken);
     const seam_cuda_algo *c = &best->config;
+    const uint32_t more = p->joined ? p->weight->pad : 0;
     (void)printf("    {%s, %u, %u, %s, %s, {%d, %u, %u, %u, %u, %u, %u}}, /* %s: ",
-                 t->fp8 ? "true" : "false", p->weight->N, p->weight->C,
-                 p->backward ? "true" : "false", p->acc ? "true" : "false", c->id, c->tile,
-                 c->stages, c->swizzle, c->custom, c->inner, c->cluster, t->name);
+                 t->fp8 ? "true" : "false", p->weight->N + (p->backward ? more : 0),
+                 p->weight->C + (p->backward ? 0 : more), p->backward ? "true" : "false",
+                 p->acc ? "true" : "false", c->id, c->tile, c->stages, c->swizzle, c->custom,
+                 c->inner, c->cluster, t->name);
     for (size_t f = 0; f < FINALS; f++) {
         (void)printf("%.0f (%.0f) ", (double)best->final_us[f], (double)list[taken].final_us[f]);
     }
@@ -373,52 +375,59 @@ static void task_search(task *t) {
     (void)fflush(stdout);
 }
 
-static void product_search(const char *name, seam_weight *w, bool backward, bool acc, float beta) {
-    const uint32_t N = w->N, C = w->C, K = backward ? N : C;
-    for (int fp8 = 0; fp8 < 2; fp8++) {
-        task t = {.name = name,
-                  .product = {.weight = w,
-                              .x = fp8 ? x_fp8 : x_rows,
-                              .y = y_rows,
-                              .T = ROWS,
-                              .x_ld = K,
-                              .y_ld = backward ? C : N,
-                              .backward = backward,
-                              .acc = acc,
-                              .fp8_room = NULL,
-                              .x_scale = fp8 ? x_scale : NULL},
-                  .plan = fp8        ? &w->fp8[backward].plan[acc]
-                          : backward ? &w->backward[acc]
-                                     : &w->forward[acc],
-                  .beta = beta,
-                  .fp8 = fp8 == 1};
-        if (fp8 == 1) {
-            must(seam_cuda_fp8_rows(stream, x_fp8, 2 * (size_t)K, x_scale, x_rows, K, ROWS, K) ==
-                     SEAM_OK,
-                 "rounding");
-        }
-        if (t.plan->found) {
-            task_search(&t);
-        }
+typedef enum product_kind { IN_BF16, IN_FP8, JOINED } product_kind;
+
+static void product_search(const char *name, seam_weight *w, product_kind kind, bool backward,
+                           bool acc, float beta) {
+    const bool fp8 = kind == IN_FP8, joined = kind == JOINED;
+    const uint32_t K = (backward ? w->N : w->C) + (joined ? w->pad : 0);
+    task t = {.name = name,
+              .product = {.weight = w,
+                          .x = fp8 ? x_fp8 : x_rows,
+                          .y = y_rows,
+                          .T = ROWS,
+                          .x_ld = K,
+                          .y_ld = backward ? w->C : w->N,
+                          .backward = backward,
+                          .acc = acc,
+                          .joined = joined,
+                          .fp8_room = NULL,
+                          .x_scale = fp8 ? x_scale : NULL},
+              .plan = fp8        ? &w->fp8[backward].plan[acc]
+                      : joined   ? &w->joined[backward][acc]
+                      : backward ? &w->backward[acc]
+                                 : &w->forward[acc],
+              .beta = beta,
+              .fp8 = fp8};
+    if (fp8) {
+        must(seam_cuda_fp8_rows(stream, x_fp8, 2 * (size_t)K, x_scale, x_rows, K, ROWS, K) ==
+                 SEAM_OK,
+             "rounding");
+    }
+    if (t.plan->found) {
+        task_search(&t);
     }
 }
 
+/* The products of a step: o and down add to the residual stream forward; those with LoRA have it in
+ * their sum, but in FP8, where they go through a room in f32. */
 static void weight_search(const shape *s, const char *part, uint32_t N, uint32_t C) {
+    const bool adds = strcmp(part, "o") == 0 || strcmp(part, "down") == 0;
+    const bool adapted = strcmp(part, "qkv") == 0;
     char name[64];
     seam_weight *w = NULL;
     must(seam_cuda_weight_begin(&w, backend, N, C, true, true) == SEAM_OK, "weight");
-    random_fill(w->rows, (size_t)N * C, 0.03f);
+    random_fill(w->rows, ((size_t)N + w->pad) * (C + w->pad), 0.03f);
     must(seam_cuda_weight_end(w, backend) == SEAM_OK, "weight");
     (void)snprintf(name, sizeof name, "%s %s", s->name, part);
-    if (strcmp(part, "o") == 0 || strcmp(part, "down") == 0) {
-        product_search(name, w, false, true, 1.0f);
-    } else {
-        product_search(name, w, false, false, 0.0f);
-    }
-    product_search(name, w, true, false, 0.0f);
-    if (strcmp(part, "qkv") == 0) { /* into the room of LoRA's shares */
-        product_search(name, w, false, true, 0.0f);
-        product_search(name, w, true, true, 0.0f);
+    for (int backward = 0; backward < 2; backward++) {
+        const bool acc = adds && backward == 0;
+        product_search(name, w, IN_BF16, backward == 1, acc, acc ? 1.0f : 0.0f);
+        product_search(name, w, IN_FP8, backward == 1, acc, acc ? 1.0f : 0.0f);
+        if (adapted) {
+            product_search(name, w, JOINED, backward == 1, false, 0.0f);
+            product_search(name, w, IN_FP8, backward == 1, true, 0.0f);
+        }
     }
     ops->weight_destroy(w);
 }
