@@ -307,6 +307,7 @@ static void table_fill(seam_ops *ops, seam_dtype act) {
     ops->rope = seam_cuda_rope;
     ops->attention_forward = seam_cuda_attention_forward;
     ops->attention_backward = seam_cuda_attention_backward;
+    ops->cache_store = seam_cuda_cache_store;
     ops->attention_cached = seam_cuda_attention_cached;
     ops->prefix_forward = seam_cuda_prefix_forward;
     ops->prefix_backward = seam_cuda_prefix_backward;

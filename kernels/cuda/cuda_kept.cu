@@ -1,6 +1,6 @@
-/* What a stream keeps on the device of the host's small arrays: positions of the rows, and the
- * tiles that attention cuts the sequences into.  Every layer of a micro-batch gives the same ones,
- * so a call compares and finds them there; only a changed array is copied. */
+/* What a stream keeps on the device of the host's small arrays: positions and slots of the rows,
+ * and the tiles that attention cuts the sequences into.  Every layer of a micro-batch gives the
+ * same ones, so a call compares and finds them there; only a changed array is copied. */
 #include <string.h>
 
 #include "cuda_ops.cuh"
@@ -57,14 +57,14 @@ static seam_status kept_upload(seam_cuda_kept *kept, seam_stream *stream, size_t
     return SEAM_OK;
 }
 
-seam_status seam_cuda_positions(const uint32_t **ret_device, seam_stream *stream,
-                                const uint32_t *positions, uint32_t T) {
-    seam_cuda_kept *kept = seam_cuda_kept_of(stream, SEAM_CUDA_POSITIONS);
-    const size_t bytes = T * sizeof *positions;
+seam_status seam_cuda_array(const uint32_t **ret_device, seam_stream *stream, seam_cuda_use use,
+                            const uint32_t *host, uint32_t T) {
+    seam_cuda_kept *kept = seam_cuda_kept_of(stream, use);
+    const size_t bytes = T * sizeof *host;
     bool same = false;
-    SEAM_TRY(kept_check(&same, stream, SEAM_CUDA_POSITIONS, positions, bytes, bytes));
+    SEAM_TRY(kept_check(&same, stream, use, host, bytes, bytes));
     if (!same) {
-        memcpy(kept->host, positions, bytes);
+        memcpy(kept->host, host, bytes);
         SEAM_TRY(kept_upload(kept, stream, bytes, bytes));
     }
     *ret_device = (const uint32_t *)kept->device;

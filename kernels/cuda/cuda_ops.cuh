@@ -96,6 +96,8 @@ size_t seam_cuda_round(size_t bytes);
  * their contents stay the same; cuda_kept.cu.  One a use; valid until the next call with it. */
 typedef enum seam_cuda_use {
     SEAM_CUDA_POSITIONS,
+    SEAM_CUDA_SLOTS,
+    SEAM_CUDA_SLOT_POSITIONS,
     SEAM_CUDA_SPANS_32,
     SEAM_CUDA_SPANS_64,
     SEAM_CUDA_USES
@@ -110,8 +112,9 @@ typedef struct seam_cuda_kept {
 seam_cuda_kept *seam_cuda_kept_of(seam_stream *stream, seam_cuda_use use);
 void seam_cuda_kept_deinit(seam_cuda_kept *kept);
 
-seam_status seam_cuda_positions(const uint32_t **ret_device, seam_stream *stream,
-                                const uint32_t *positions, uint32_t T);
+/* (T) numbers of the host's on the device; `use`: POSITIONS, SLOTS or SLOT_POSITIONS. */
+seam_status seam_cuda_array(const uint32_t **ret_device, seam_stream *stream, seam_cuda_use use,
+                            const uint32_t *host, uint32_t T);
 
 /* Rows [begin, end) of the sequence that a tile of rows is in, and its first row. */
 typedef struct seam_cuda_span {
@@ -329,6 +332,7 @@ seam_status seam_cuda_attention_backward(seam_stream *stream,
                                          const seam_attention_backward_args *args);
 seam_status seam_cuda_prefix_forward(seam_stream *stream, const seam_prefix_forward_args *args);
 seam_status seam_cuda_prefix_backward(seam_stream *stream, const seam_prefix_backward_args *args);
+seam_status seam_cuda_cache_store(seam_stream *stream, const seam_cache_store_args *args);
 seam_status seam_cuda_attention_cached(seam_stream *stream, const seam_attention_cached_args *args);
 seam_status seam_cuda_swiglu_forward(seam_stream *stream, const seam_swiglu_forward_args *args);
 seam_status seam_cuda_swiglu_backward(seam_stream *stream, const seam_swiglu_backward_args *args);

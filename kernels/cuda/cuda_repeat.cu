@@ -112,10 +112,18 @@ static seam_status entry_find(entry **ret_entry, bool *ret_new, seam_repeats *re
 
 /* Brings up to date what the stream keeps of the host's arrays. */
 static seam_status kept_refresh(seam_stream *stream, const seam_repeat_args *a, uint32_t uses) {
-    const uint32_t *positions = NULL;
+    const struct {
+        seam_cuda_use use;
+        const uint32_t *host;
+    } arrays[] = {{SEAM_CUDA_POSITIONS, a->positions},
+                  {SEAM_CUDA_SLOTS, a->slots},
+                  {SEAM_CUDA_SLOT_POSITIONS, a->slot_positions}};
+    const uint32_t *device = NULL;
     seam_cuda_spans spans;
-    if ((uses >> SEAM_CUDA_POSITIONS & 1) != 0) {
-        SEAM_TRY(seam_cuda_positions(&positions, stream, a->positions, a->T));
+    for (size_t i = 0; i < sizeof arrays / sizeof arrays[0]; i++) {
+        if ((uses >> arrays[i].use & 1) != 0) {
+            SEAM_TRY(seam_cuda_array(&device, stream, arrays[i].use, arrays[i].host, a->T));
+        }
     }
     if ((uses >> SEAM_CUDA_SPANS_32 & 1) != 0) {
         SEAM_TRY(seam_cuda_spans_of(&spans, stream, a->seq_begin, a->S, 32));

@@ -202,6 +202,18 @@ typedef struct seam_attention_backward_args {
     uint32_t S, T, H, G, D;
 } seam_attention_backward_args;
 
+/* New keys and values to their places in a cache (generation): row t to position positions[t] of
+ * slot slots[t].  No two rows have one place.
+ * k, v (T, cols) qkv, ld apart; k_cache, v_cache (slot_count, positions_max, cols) act. */
+typedef struct seam_cache_store_args {
+    void *k_cache, *v_cache;
+    const void *k, *v;
+    uint32_t ld;
+    const uint32_t *slots, *positions; /* (T) each */
+    uint32_t positions_max;
+    uint32_t T, cols;
+} seam_cache_store_args;
+
 /* Attention of new rows against a cache (generation).  Row t belongs to cache slot slots[t] and
  * sees cache positions 0..positions[t] of it, its own key and value included (already stored), the
  * last `window` of those where that is not 0.
@@ -310,15 +322,16 @@ typedef struct seam_weight_piece {
 
 /* A pass of many ops that its caller makes again and again: a micro-batch through the blocks.  A
  * backend may keep what a pass has queued and queue it in one piece the next time.  Passes of one
- * `repeats` with equal keys give their ops equal arguments, but for what `positions` and
- * `seq_begin` hold: those are the only memory of the host's that the ops are given, and no op of a
- * pass waits for its results. */
+ * `repeats` with equal keys give their ops equal arguments, but for what the arrays hold: those
+ * are the only memory of the host's that the ops are given, and no op of a pass waits for its
+ * results. */
 typedef struct seam_repeats seam_repeats;
 typedef struct seam_repeat_args {
     seam_repeats **repeats; /* the caller's, NULL at first; what the keys point to outlives it */
     const void *key;        /* (key_bytes), at most SEAM_REPEAT_KEY_BYTES_MAX, no padding unset */
     size_t key_bytes;
-    const uint32_t *positions, *seq_begin; /* (T), (S + 1) */
+    const uint32_t *positions, *seq_begin;  /* (T), (S + 1): of rope and attention */
+    const uint32_t *slots, *slot_positions; /* (T) each or NULL: of a cache */
     uint32_t T, C, S;
     seam_status (*run)(const void *context); /* queues the pass; may be called twice */
     const void *context;
@@ -393,6 +406,7 @@ typedef struct seam_ops {
     seam_status (*attention_forward)(seam_stream *stream, const seam_attention_forward_args *args);
     seam_status (*attention_backward)(seam_stream *stream,
                                       const seam_attention_backward_args *args);
+    seam_status (*cache_store)(seam_stream *stream, const seam_cache_store_args *args);
     seam_status (*attention_cached)(seam_stream *stream, const seam_attention_cached_args *args);
     seam_status (*prefix_forward)(seam_stream *stream, const seam_prefix_forward_args *args);
     seam_status (*prefix_backward)(seam_stream *stream, const seam_prefix_backward_args *args);

@@ -48,6 +48,7 @@ seam_status seam_blocks_backward(const seam_blocks *blocks, seam_adapter *adapte
                                      .adapter = adapter,
                                      .stream = stream,
                                      .x = dx,
+                                     .rows = batch->rows,
                                      .batch = batch,
                                      .turns = turns_of(&pass),
                                      .run = layers_backward,

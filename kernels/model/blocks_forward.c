@@ -42,6 +42,7 @@ seam_status seam_blocks_forward(const seam_blocks *blocks, seam_adapter *adapter
                                      .adapter = adapter,
                                      .stream = stream,
                                      .x = x,
+                                     .rows = batch->rows,
                                      .batch = batch,
                                      .turns = f.pass.turns,
                                      .run = layers_forward,

@@ -158,14 +158,17 @@ typedef enum seam_repeat_kind {
     SEAM_REPEAT_FORWARD,
     SEAM_REPEAT_BACKWARD,
     SEAM_REPEAT_BACKWARD_SKIP, /* without the input's gradient */
+    SEAM_REPEAT_CACHED,
 } seam_repeat_kind;
 typedef struct seam_repeat_pass {
     seam_repeat_kind kind;
     const seam_adapter *adapter; /* or NULL */
     seam_stream *stream;
     const void *x; /* or dx */
-    const seam_batch *batch;
-    const uint32_t *turns; /* (T) positions as ops are given them */
+    uint32_t rows;
+    const uint32_t *turns;                  /* (T) positions as ops are given them */
+    const seam_batch *batch;                /* of all kinds but CACHED */
+    const uint32_t *slots, *slot_positions; /* (T) of CACHED */
     seam_status (*run)(const void *context);
     const void *context;
 } seam_repeat_pass;

@@ -1,7 +1,8 @@
 /* A micro-batch's pass through the blocks as one that a backend may keep and queue again in one
  * piece (ops.h, repeat).  Its ops' arguments follow from what is in the key and from the
- * activations that the kept passes belong to; draws for dropout differ with every micro-batch, so
- * that an adapter with dropout has its ops queued one by one. */
+ * activations that the kept passes belong to; draws for dropout differ with every micro-batch and
+ * a prefix is put into a cache only where a slot begins, so that those have their ops queued one by
+ * one. */
 #include <string.h>
 
 #include "blocks_internal.h"
@@ -35,8 +36,10 @@ static pass_key key_of(const seam_adapter *adapter, const void *x, uint32_t kind
 seam_status seam_blocks_repeat(seam_activations *acts, const seam_repeat_pass *pass) {
     const seam_ops *ops = acts->blocks->ops;
     const seam_adapter *adapter = pass->adapter;
-    const bool draws = adapter != NULL && adapter->config.dropout > 0 && pass->batch->draw != NULL;
-    if (ops->repeat == NULL || draws) {
+    const bool draws = pass->batch != NULL && pass->batch->draw != NULL && adapter != NULL &&
+                       adapter->config.dropout > 0;
+    const bool begins = pass->kind == SEAM_REPEAT_CACHED && seam_prefix_tokens(adapter) > 0;
+    if (ops->repeat == NULL || draws || begins) {
         return pass->run(pass->context);
     }
     const pass_key key = key_of(adapter, pass->x, pass->kind);
@@ -44,10 +47,12 @@ seam_status seam_blocks_repeat(seam_activations *acts, const seam_repeat_pass *p
                                    .key = &key,
                                    .key_bytes = sizeof key,
                                    .positions = pass->turns,
-                                   .seq_begin = pass->batch->seq_begin,
-                                   .T = pass->batch->rows,
+                                   .seq_begin = pass->batch != NULL ? pass->batch->seq_begin : NULL,
+                                   .slots = pass->slots,
+                                   .slot_positions = pass->slot_positions,
+                                   .T = pass->rows,
                                    .C = acts->blocks->config.hidden,
-                                   .S = pass->batch->seq_count,
+                                   .S = pass->batch != NULL ? pass->batch->seq_count : 0,
                                    .run = pass->run,
                                    .context = pass->context};
     return ops->repeat(pass->stream, &args);

@@ -175,6 +175,70 @@ static void bits_check(seam_test_engine *e, const seam_lora_config *lora, bool r
     test_free(found.dx);
 }
 
+/* ---- generation ---- */
+enum { PROMPT = 7, SLOTS = 2, TOKENS = 12, POSITIONS = PROMPT + TOKENS };
+
+typedef struct generated {
+    float rows[TOKENS + 1][PROMPT * SLOTS * 64];
+    uint32_t calls[TOKENS + 1];
+} generated;
+
+/* A prompt into both slots, then a row of each at a time; the last ones of one slot alone. */
+static void generate(generated *ret, seam_test_engine *e, seam_adapter *adapter) {
+    seam_kv_cache *cache = NULL;
+    seam_error err = {0};
+    seam_test_check(
+        seam_kv_cache_create(&cache, e->blocks, SLOTS, POSITIONS + 8, PROMPT * SLOTS, &err),
+        "cache", &err);
+    for (uint32_t token = 0; token <= TOKENS; token++) {
+        const uint32_t each = token == 0 ? PROMPT : 1, slots = token + 2 < TOKENS ? SLOTS : 1;
+        uint32_t slot_of[PROMPT * SLOTS], positions[PROMPT * SLOTS];
+        for (uint32_t t = 0; t < each * slots; t++) {
+            slot_of[t] = t / each;
+            positions[t] = t % each + (token == 0 ? 0 : PROMPT + token - 1);
+        }
+        const size_t count = (size_t)each * slots * config.hidden;
+        seam_synthetic_fill(ret->rows[token], "rows", count, 1.0f + 0.1f * (float)token);
+        seam_test_check(e->ops->copy_in(e->stream, e->x, ret->rows[token], count * sizeof(float)),
+                        "in", NULL);
+        call_count = 0;
+        seam_test_check(seam_blocks_forward_cached(e->blocks, adapter, cache, e->stream, e->x,
+                                                   each * slots, slot_of, positions),
+                        "forward", NULL);
+        ret->calls[token] = call_count;
+        seam_test_check(e->ops->copy_out(e->stream, ret->rows[token], e->x, count * sizeof(float)),
+                        "out", NULL);
+    }
+    seam_kv_cache_destroy(cache);
+}
+
+static void generation_check(seam_test_engine *e, const seam_lora_config *lora) {
+    static generated expected, found;
+    seam_ops kept = *e->ops, plain = *e->ops;
+    seam_adapter *adapter = NULL;
+    seam_error err = {0};
+    swiglu_forward = kept.swiglu_forward;
+    kept.swiglu_forward = plain.swiglu_forward = counted;
+    plain.repeat = NULL;
+    memset(&expected, 0, sizeof expected);
+    memset(&found, 0, sizeof found);
+    seam_test_check(seam_adapter_create(&adapter, e->blocks, lora, &err), "adapter", &err);
+    seam_test_check(seam_synthetic_adapter(adapter, e->stream), "values", NULL);
+    e->blocks->ops = &plain;
+    generate(&expected, e, adapter);
+    e->blocks->ops = &kept;
+    generate(&found, e, adapter);
+    e->blocks->ops = e->ops;
+    seam_adapter_destroy(adapter);
+    assert_memory_equal(expected.rows, found.rows, sizeof found.rows);
+    for (uint32_t token = 0; token <= TOKENS; token++) {
+        /* The second of a shape is recorded, op by op; a prefix is put where slots begin. */
+        const bool again = lora->prefix_tokens == 0 && token >= 3 && token != 10 && token != 11;
+        assert_int_equal(expected.calls[token], config.layers);
+        assert_int_equal(found.calls[token], again ? 0 : config.layers);
+    }
+}
+
 static void test_repeat__changing_layouts__bits_of_ops_one_by_one(void **state) {
     (void)state;
     static const seam_dtype acts[] = {SEAM_BF16, SEAM_F32};
@@ -193,6 +257,8 @@ static void test_repeat__changing_layouts__bits_of_ops_one_by_one(void **state) 
         bits_check(&engine, &two, false);
         bits_check(&engine, &drops, false);
         bits_check(&engine, &(seam_lora_config){.prefix_tokens = 5, .seed = 3}, false);
+        generation_check(&engine, &two);
+        generation_check(&engine, &(seam_lora_config){.prefix_tokens = 5, .seed = 3});
         seam_test_engine_close(&engine);
     }
 }
