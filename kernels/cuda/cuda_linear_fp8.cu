@@ -27,10 +27,8 @@ static bool attribute_set(seam_cuda_described *d, cublasLtMatmulDescAttributes_t
 
 /* In cuBLASLt's column order: y^T (columns of y, T) = W' x^T with W' the copy's rows; rows of x are
  * x_bytes apart. */
-bool seam_cuda_fp8_describe(seam_cuda_described *ret, const seam_cuda_product *product,
-                            const float *x_scale, size_t x_bytes) {
-    seam_cuda_described *d = ret;
-    const seam_cuda_product *p = product;
+static bool describe(seam_cuda_described *d, const seam_cuda_product *p, const float *x_scale,
+                     size_t x_bytes) {
     const uint32_t N = p->weight->N, C = p->weight->C;
     const uint32_t K = p->backward ? N : C, cols = p->backward ? C : N;
     const float *w_scale = p->weight->fp8[p->backward].scale;
@@ -71,19 +69,13 @@ static bool plans_make(seam_weight *weight, bool backward) {
                                            .joined = false,
                                            .fp8_room = NULL,
                                            .x_scale = NULL};
-        seam_cuda_plan *plan = &copy->plan[acc];
-        if (!seam_cuda_fp8_describe(&d, &product, copy->scale, product.x_ld)) {
+        copy->plan[acc].found =
+            describe(&d, &product, copy->scale, product.x_ld) &&
+            seam_cuda_described_algorithms(algos, seam_cuda_blas(weight->backend), &d, ASKED) > 0;
+        if (!copy->plan[acc].found) {
             return false;
         }
-        plan->found = seam_cuda_algo_find(&plan->algo, &product, true, &d);
-        if (!plan->found &&
-            seam_cuda_described_algorithms(algos, seam_cuda_blas(weight->backend), &d, ASKED) > 0) {
-            plan->algo = algos[0];
-            plan->found = true;
-        }
-        if (!plan->found) {
-            return false;
-        }
+        copy->plan[acc].algo = algos[0];
     }
     return true;
 }
@@ -201,7 +193,7 @@ seam_status seam_cuda_fp8_run(seam_stream *stream, const seam_cuda_product *prod
         q = rows;
         q_ld = K;
     }
-    if (!seam_cuda_fp8_describe(&d, p, scale, q_ld)) {
+    if (!describe(&d, p, scale, q_ld)) {
         return SEAM_E_DEVICE_LOST;
     }
     return seam_cublas_status(cublasLtMatmul(

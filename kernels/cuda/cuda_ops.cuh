@@ -73,7 +73,6 @@ cudaStream_t seam_cuda_queue(const seam_stream *stream);
 /* Multiprocessors of the stream's device, and its compute capability's first number. */
 uint32_t seam_cuda_processors(const seam_stream *stream);
 uint32_t seam_cuda_major(const seam_stream *stream);
-uint32_t seam_cuda_backend_major(const seam_backend *backend);
 seam_dtype seam_cuda_act(const seam_stream *stream);
 cublasLtHandle_t seam_cuda_blas(const seam_backend *backend);
 /* Workspace of a stream, as seam_cpu_scratch: grows at the first call of a new largest shape,
@@ -247,27 +246,6 @@ typedef struct seam_cuda_described {
 } seam_cuda_described;
 uint32_t seam_cuda_described_algorithms(cublasLtMatmulAlgo_t *ret_algos, cublasLtHandle_t blas,
                                         seam_cuda_described *described, uint32_t algos_max);
-
-/* The product as it runs; of FP8 when x is (x_scale).  False: cuBLASLt refuses. */
-bool seam_cuda_describe(seam_cuda_described *ret, const seam_cuda_product *product);
-bool seam_cuda_fp8_describe(seam_cuda_described *ret, const seam_cuda_product *product,
-                            const float *x_scale, size_t x_bytes);
-
-/* An algorithm by what cuBLASLt's interface says of it, from which any process of the same cuBLASLt
- * makes it again; cuda_algorithms.cu, where the found ones are. */
-typedef struct seam_cuda_algo {
-    int32_t id;
-    uint32_t tile, stages, swizzle, custom, inner, cluster;
-} seam_cuda_algo;
-/* Whether it sums over k in one piece. */
-bool seam_cuda_algo_plain(const cublasLtMatmulAlgo_t *algo);
-bool seam_cuda_algo_read(seam_cuda_algo *ret, const cublasLtMatmulAlgo_t *algo);
-/* False: it does not serve this product, needs workspace or sums over k in pieces. */
-bool seam_cuda_algo_make(cublasLtMatmulAlgo_t *ret_algo, cublasLtHandle_t blas,
-                         seam_cuda_described *described, const seam_cuda_algo *from);
-/* The committed algorithm of a weight's product on this device, where there is one: true. */
-bool seam_cuda_algo_find(cublasLtMatmulAlgo_t *ret_algo, const seam_cuda_product *product, bool fp8,
-                         seam_cuda_described *described);
 
 /* Frozen products in FP8 (ops.h), cuda_linear_fp8.cu.  serves: whether the backend's device and
  * cuBLASLt have them.  create makes a weight's wanted copies from its rows; SEAM_E_MEMORY,

@@ -19,7 +19,7 @@ static cudaDataType_t blas_type(seam_dtype type) {
     return type == SEAM_BF16 ? CUDA_R_16BF : CUDA_R_32F;
 }
 
-static bool act_describe(seam_cuda_described *d, const seam_cuda_product *p) {
+static bool describe(seam_cuda_described *d, const seam_cuda_product *p) {
     const seam_weight *w = p->weight;
     const uint32_t more = p->joined ? w->pad : 0;
     const uint32_t N = w->N + (p->backward ? more : 0), C = w->C + (p->backward ? 0 : more);
@@ -36,14 +36,8 @@ static bool act_describe(seam_cuda_described *d, const seam_cuda_product *p) {
                                     p->y_ld) == CUBLAS_STATUS_SUCCESS;
 }
 
-bool seam_cuda_describe(seam_cuda_described *ret, const seam_cuda_product *product) {
-    return product->x_scale != NULL
-               ? seam_cuda_fp8_describe(ret, product, product->x_scale, 2 * (size_t)product->x_ld)
-               : act_describe(ret, product);
-}
-
 /* No sum over k in more than one piece. */
-bool seam_cuda_algo_plain(const cublasLtMatmulAlgo_t *algo) {
+static bool algo_plain(const cublasLtMatmulAlgo_t *algo) {
     int32_t split = 0;
     uint32_t reduction = 0;
     size_t written = 0;
@@ -84,7 +78,7 @@ uint32_t seam_cuda_described_algorithms(cublasLtMatmulAlgo_t *ret_algos, cublasL
                                         &described->y, &described->y, &preference, (int)algos_max,
                                         found, &count) == CUBLAS_STATUS_SUCCESS;
     for (int i = 0; ok && i < count; i++) {
-        if (found[i].state == CUBLAS_STATUS_SUCCESS && seam_cuda_algo_plain(&found[i].algo)) {
+        if (found[i].state == CUBLAS_STATUS_SUCCESS && algo_plain(&found[i].algo)) {
             ret_algos[taken++] = found[i].algo;
         }
     }
@@ -94,7 +88,7 @@ uint32_t seam_cuda_described_algorithms(cublasLtMatmulAlgo_t *ret_algos, cublasL
 uint32_t seam_cuda_algorithms(cublasLtMatmulAlgo_t *ret_algos, const seam_cuda_product *product,
                               uint32_t algos_max) {
     seam_cuda_described d;
-    return seam_cuda_describe(&d, product)
+    return describe(&d, product)
                ? seam_cuda_described_algorithms(ret_algos, seam_cuda_blas(product->weight->backend),
                                                 &d, algos_max)
                : 0;
@@ -108,15 +102,7 @@ static seam_cuda_plan *plan_at(seam_weight *w, const seam_cuda_product *p) {
 
 static void plan_make(seam_cuda_plan *plan, const seam_cuda_product *product) {
     cublasLtMatmulAlgo_t algos[ASKED];
-    seam_cuda_described d;
-    const seam_backend *backend = product->weight->backend;
-    if (!act_describe(&d, product)) {
-        return;
-    }
-    plan->found =
-        backend->ops.act == SEAM_BF16 && seam_cuda_algo_find(&plan->algo, product, false, &d);
-    if (!plan->found &&
-        seam_cuda_described_algorithms(algos, seam_cuda_blas(backend), &d, ASKED) > 0) {
+    if (seam_cuda_algorithms(algos, product, ASKED) > 0) {
         plan->algo = algos[0];
         plan->found = true;
     }
@@ -164,7 +150,7 @@ seam_status seam_cuda_product_run(seam_stream *stream, const seam_cuda_product *
     if (p->fp8_room != NULL || p->x_scale != NULL) {
         return seam_cuda_fp8_run(stream, p, beta);
     }
-    if (!act_describe(&d, p)) {
+    if (!describe(&d, p)) {
         return SEAM_E_DEVICE_LOST;
     }
     return seam_cublas_status(cublasLtMatmul(
