@@ -21,9 +21,12 @@ void seam_arbiter_init(seam_arbiter *arbiter, const seam_arbiter_config *config)
     }
 }
 
-void seam_arbiter_weigh(seam_arbiter *arbiter, uint64_t values_in, uint64_t values_out) {
+void seam_arbiter_weigh(seam_arbiter *arbiter, uint64_t values_in, uint64_t values_used_in,
+                        uint64_t values_out) {
+    SEAM_ASSERT(values_used_in >= values_in);
     if (arbiter->values_in == 0 && arbiter->values_out == 0) {
         arbiter->values_in = values_in;
+        arbiter->values_used_in = values_used_in;
         arbiter->values_out = values_out;
     }
 }
@@ -95,8 +98,9 @@ void seam_arbiter_fill(seam_arbiter *arbiter, uint64_t step, const seam_waterfil
     SEAM_ASSERT(arbiter->values_out > 0);
     const seam_arbiter_config *const config = &arbiter->config;
     seam_waterfill_share shares[2] = {*out, in != NULL ? *in : *out};
-    shares[0].values = arbiter->values_out;
+    shares[0].values = shares[0].values_used = arbiter->values_out;
     shares[1].values = arbiter->values_in;
+    shares[1].values_used = arbiter->values_used_in;
     uint32_t totals[2] = {0, 0};
     /* What is decided after this step is in force from the next proposal's effective step on. */
     const uint64_t step_used = step + 1 + config->lag_steps;

@@ -85,7 +85,8 @@ typedef struct seam_core_config {
 /* One micro-batch of the step in flight. */
 typedef struct seam_micro_state {
     uint32_t rows, labelled_count;
-    uint32_t rows_in;        /* of site 0's tensor */
+    uint32_t rows_distinct;  /* of site 0, as far as the caller's keys tell */
+    uint32_t rows_in;        /* of its tensor: these, or all */
     seam_buffer row_sources; /* uint32_t: the row of it that each row is; empty: its own */
     seam_buffer bitmap;      /* labelled rows, LSB first */
     seam_buffer row_ids;     /* uint32_t indices of the labelled rows, rising */

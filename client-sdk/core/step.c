@@ -298,7 +298,7 @@ seam_status seam_step_commit(seam_session *session, seam_step_report *report, se
 
 static seam_status layout_take(seam_session *s, const seam_step_micro *micros, uint32_t micro_count,
                                seam_error *err) {
-    uint64_t rows_total = 0;
+    uint64_t rows_total = 0, distinct_total = 0;
     s->labelled_total = 0;
     for (uint32_t m = 0; m < micro_count; m++) {
         SEAM_TRY(micro_take(&s->micros[m], s, &micros[m], m, err));
@@ -306,15 +306,16 @@ static seam_status layout_take(seam_session *s, const seam_step_micro *micros, u
             return seam_error_set(err, SEAM_E_MEMORY, "out of memory");
         }
         rows_total += s->micros[m].rows;
+        distinct_total += s->micros[m].rows_distinct;
         s->labelled_total += s->micros[m].labelled_count;
     }
     s->micro_count = micro_count;
     if (s->by_token) {
         rows_weigh(s);
     }
-    const uint64_t values_in =
-        seam_codec_has_gates(s->config.codec.codec_in) ? rows_total * s->channels : 0;
-    seam_arbiter_weigh(&s->arbiter, values_in, s->labelled_total * s->channels);
+    const uint64_t channels_in = seam_codec_has_gates(s->config.codec.codec_in) ? s->channels : 0;
+    seam_arbiter_weigh(&s->arbiter, distinct_total * channels_in, rows_total * channels_in,
+                       s->labelled_total * s->channels);
     return step_begin_pack(s, micros, err);
 }
 
@@ -391,23 +392,27 @@ static seam_status sequences_take(seam_micro_state *state, const seam_session *s
 /* Bounds what they add to a StepBegin: three bytes a row at most. */
 #define SOURCES_ROWS_MAX (1u << 18)
 
+/* The distinct rows are counted whether they alone travel or all: the sites' weights go by them. */
 static seam_status row_sources_take(seam_micro_state *state, seam_session *s,
                                     const seam_step_micro *micro, uint32_t micro_count) {
     seam_buffer *const sources = &state->row_sources;
     const size_t bytes = (size_t)state->rows * sizeof(uint32_t);
-    state->rows_in = state->rows;
+    state->rows_in = state->rows_distinct = state->rows;
     sources->count = 0;
-    if (micro->row_keys == NULL || !s->config.distinct_rows ||
+    if (micro->row_keys == NULL || !seam_codec_plan_takes_row_sources(&s->config.codec) ||
         (uint64_t)state->rows * micro_count > SOURCES_ROWS_MAX) {
         return SEAM_OK;
     }
     SEAM_TRY(seam_buffer_reserve(sources, bytes));
     SEAM_TRY(seam_buffer_reserve(&s->key_table,
                                  seam_row_sources_table_count(state->rows) * sizeof(uint32_t)));
-    state->rows_in =
+    state->rows_distinct =
         seam_row_sources_find((uint32_t *)(void *)sources->data,
                               (uint32_t *)(void *)s->key_table.data, micro->row_keys, state->rows);
-    sources->count = state->rows_in < state->rows ? bytes : 0;
+    if (s->config.distinct_rows && state->rows_distinct < state->rows) {
+        state->rows_in = state->rows_distinct;
+        sources->count = bytes;
+    }
     return SEAM_OK;
 }
 

@@ -318,7 +318,8 @@ typedef struct seam_step_report {
     double server_seconds;
     bool skipped;          /* the gradient was not finite: nothing was applied */
     bool target_reached;   /* the mean of the gates has been at the target, once */
-    double gate_mean_bits; /* over both forward sites weighted by values; 0: codec has no gates */
+    double gate_mean_bits; /* over both forward sites by the values that they send (labelled rows,
+                            * equal rows of site 0 once); 0: codec has no gates */
     uint64_t bytes_sent, bytes_received;   /* on the wire, from begin to commit */
     double encode_seconds, decode_seconds; /* of this side's tensors */
     double server_codec_seconds;           /* both, of the server's tensors; in server_seconds */

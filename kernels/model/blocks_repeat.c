@@ -19,16 +19,19 @@ _Static_assert(sizeof(pass_key) <= SEAM_REPEAT_KEY_BYTES_MAX, "a key of the op t
 static pass_key key_of(const seam_adapter *adapter, const void *x, uint32_t kind) {
     pass_key key = {.x = x, .kind = kind};
     if (adapter != NULL) {
-        const float scale = seam_lora_scale(&adapter->config);
-        uint32_t bits = 0;
-        memcpy(&bits, &scale, sizeof bits);
+        const seam_adapter_config *config = &adapter->config;
         key.param = adapter->param;
         key.copy = adapter->copy;
         key.gradients = adapter->grad;
-        key.rank = adapter->config.rank;
-        key.targets = adapter->config.targets;
-        key.prefix_tokens = adapter->config.prefix_tokens;
-        key.scale = bits;
+        key.prefix_tokens = seam_adapter_config_tokens(config);
+        if (config->kind == SEAM_ADAPTER_LORA) {
+            const float scale = seam_lora_scale(&config->lora);
+            uint32_t bits = 0;
+            memcpy(&bits, &scale, sizeof bits);
+            key.rank = config->lora.rank;
+            key.targets = config->lora.targets;
+            key.scale = bits;
+        }
     }
     return key;
 }
@@ -37,7 +40,8 @@ seam_status seam_blocks_repeat(seam_activations *acts, const seam_repeat_pass *p
     const seam_ops *ops = acts->blocks->ops;
     const seam_adapter *adapter = pass->adapter;
     const bool draws = pass->batch != NULL && pass->batch->draw != NULL && adapter != NULL &&
-                       adapter->config.dropout > 0;
+                       adapter->config.kind == SEAM_ADAPTER_LORA &&
+                       adapter->config.lora.dropout > 0;
     const bool begins = pass->kind == SEAM_REPEAT_CACHED && seam_prefix_tokens(adapter) > 0;
     if (ops->repeat == NULL || draws || begins) {
         return pass->run(pass->context);

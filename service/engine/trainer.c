@@ -101,7 +101,7 @@ static void carve(seam_trainer *t, seam_arena *arena) {
 }
 
 static seam_activations_options acts_options(const seam_session_config *config) {
-    return (seam_activations_options){.lora = &config->lora,
+    return (seam_activations_options){.adapter = &config->adapter,
                                       .rows_max = config->limits.rows_max,
                                       .seqs_max = config->limits.sequences_max,
                                       .recompute = config->recompute,
@@ -183,7 +183,7 @@ SEAM_ON_GPU static seam_status fill(seam_trainer *t, seam_stream *stream, seam_e
     carve(t, &plan);
     SEAM_TRY(seam_arena_init(&t->arena, plan.used_bytes));
     carve(t, &t->arena);
-    SEAM_TRY(seam_adapter_create(&t->adapter, blocks, &config->lora, err));
+    SEAM_TRY(seam_adapter_create(&t->adapter, blocks, &config->adapter, err));
     const seam_activations_options acts = acts_options(config);
     for (uint32_t i = 0; i < t->depth; i++) {
         SEAM_TRY(seam_activations_create(&t->slots[i].acts, blocks, &acts, err));

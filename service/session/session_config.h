@@ -31,7 +31,7 @@ enum { SEAM_LANE_RECEIVE, SEAM_LANE_QUEUE, SEAM_LANE_ENGINE, SEAM_LANE_SEND, SEA
 
 typedef struct seam_session_config {
     const seam_model *model;
-    seam_lora_config lora;
+    seam_adapter_config adapter;
     seam_optimizer_config optimizer;
     seam_codec_plan codec;   /* of both pairs of sites */
     seam_gates_config gates; /* amaq */

@@ -115,10 +115,10 @@ static void step_run(outcome *ret, seam_test_engine *e, seam_adapter *adapter, u
     assert_true(norm > 0);
 }
 
-static void steps_run(outcome *ret, seam_test_engine *e, const seam_lora_config *lora,
+static void steps_run(outcome *ret, seam_test_engine *e, const seam_adapter_config *lora,
                       bool recompute) {
     const seam_activations_options options = {
-        .lora = lora, .rows_max = ROWS_MAX, .seqs_max = SEQS_MAX, .recompute = recompute};
+        .adapter = lora, .rows_max = ROWS_MAX, .seqs_max = SEQS_MAX, .recompute = recompute};
     seam_adapter *adapter = NULL;
     seam_error err = {0};
     seam_activations_destroy(e->acts);
@@ -135,7 +135,7 @@ static void steps_run(outcome *ret, seam_test_engine *e, const seam_lora_config 
     seam_adapter_destroy(adapter);
 }
 
-static void bits_check(seam_test_engine *e, const seam_lora_config *lora, bool recompute) {
+static void bits_check(seam_test_engine *e, const seam_adapter_config *lora, bool recompute) {
     seam_ops kept = *e->ops, plain = *e->ops;
     outcome expected, found;
     assert_non_null(kept.repeat);
@@ -159,7 +159,7 @@ static void bits_check(seam_test_engine *e, const seam_lora_config *lora, bool r
                         (size_t)STEPS * ROWS_MAX * config.hidden * sizeof(float));
     /* With dropout every pass has draws of its own.  Else the third pass of a layout is the first
      * that calls no op, and the layouts 0 to 2 are one; nothing that comes in turn of twelve is. */
-    if (lora->dropout > 0) {
+    if (lora->lora.dropout > 0) {
         assert_int_equal(replayed, 0);
     } else {
         assert_int_equal(found.calls[0], expected.calls[0]);
@@ -212,7 +212,7 @@ static void generate(generated *ret, seam_test_engine *e, seam_adapter *adapter)
     seam_kv_cache_destroy(cache);
 }
 
-static void generation_check(seam_test_engine *e, const seam_lora_config *lora) {
+static void generation_check(seam_test_engine *e, const seam_adapter_config *lora) {
     static generated expected, found;
     seam_ops kept = *e->ops, plain = *e->ops;
     seam_adapter *adapter = NULL;
@@ -233,7 +233,8 @@ static void generation_check(seam_test_engine *e, const seam_lora_config *lora) 
     assert_memory_equal(expected.rows, found.rows, sizeof found.rows);
     for (uint32_t token = 0; token <= TOKENS; token++) {
         /* The second of a shape is recorded, op by op; a prefix is put where slots begin. */
-        const bool again = lora->prefix_tokens == 0 && token >= 3 && token != 10 && token != 11;
+        const bool again =
+            lora->kind == SEAM_ADAPTER_LORA && token >= 3 && token != 10 && token != 11;
         assert_int_equal(expected.calls[token], config.layers);
         assert_int_equal(found.calls[token], again ? 0 : config.layers);
     }
@@ -244,21 +245,24 @@ static void test_repeat__changing_layouts__bits_of_ops_one_by_one(void **state) 
     static const seam_dtype acts[] = {SEAM_BF16, SEAM_F32};
     const seam_tensor_source source = seam_synthetic_source(&config);
     for (size_t i = 0; i < sizeof acts / sizeof *acts; i++) {
-        const seam_lora_config all = {.rank = 8, .alpha = 16, .targets = 0x7f, .seed = 3};
+        const seam_adapter_config all = {
+            .lora = {.rank = 8, .alpha = 16, .targets = 0x7f, .seed = 3}};
+        const seam_adapter_config prefix = {.kind = SEAM_ADAPTER_PREFIX,
+                                            .prefix = {.tokens = 5, .seed = 3}};
         const seam_backend_options options = {.device = "cuda:0", .act = acts[i], .threads = 1};
-        seam_lora_config two = all, drops = all;
+        seam_adapter_config two = all, drops = all;
         seam_test_engine engine;
-        two.targets = SEAM_LORA_Q | SEAM_LORA_V;
-        two.rank = 5;
-        drops.dropout = 0.25f;
+        two.lora.targets = SEAM_LORA_Q | SEAM_LORA_V;
+        two.lora.rank = 5;
+        drops.lora.dropout = 0.25f;
         assert_true(seam_test_engine_open(&engine, &options, &source, &all, ROWS_MAX));
         bits_check(&engine, &all, false);
         bits_check(&engine, &all, true);
         bits_check(&engine, &two, false);
         bits_check(&engine, &drops, false);
-        bits_check(&engine, &(seam_lora_config){.prefix_tokens = 5, .seed = 3}, false);
+        bits_check(&engine, &prefix, false);
         generation_check(&engine, &two);
-        generation_check(&engine, &(seam_lora_config){.prefix_tokens = 5, .seed = 3});
+        generation_check(&engine, &prefix);
         seam_test_engine_close(&engine);
     }
 }
