@@ -27,8 +27,10 @@ static bool attribute_set(seam_cuda_described *d, cublasLtMatmulDescAttributes_t
 
 /* In cuBLASLt's column order: y^T (columns of y, T) = W' x^T with W' the copy's rows; rows of x are
  * x_bytes apart. */
-static bool describe(seam_cuda_described *d, const seam_cuda_product *p, const float *x_scale,
-                     size_t x_bytes) {
+bool seam_cuda_fp8_describe(seam_cuda_described *ret, const seam_cuda_product *product,
+                            const float *x_scale, size_t x_bytes) {
+    seam_cuda_described *d = ret;
+    const seam_cuda_product *p = product;
     const uint32_t N = p->weight->N, C = p->weight->C;
     const uint32_t K = p->backward ? N : C, cols = p->backward ? C : N;
     const float *w_scale = p->weight->fp8[p->backward].scale;
@@ -70,7 +72,7 @@ static bool plans_make(seam_weight *weight, bool backward) {
                                            .fp8_room = NULL,
                                            .x_scale = NULL};
         copy->plan[acc].found =
-            describe(&d, &product, copy->scale, product.x_ld) &&
+            seam_cuda_fp8_describe(&d, &product, copy->scale, product.x_ld) &&
             seam_cuda_described_algorithms(algos, seam_cuda_blas(weight->backend), &d, ASKED) > 0;
         if (!copy->plan[acc].found) {
             return false;
@@ -193,7 +195,7 @@ seam_status seam_cuda_fp8_run(seam_stream *stream, const seam_cuda_product *prod
         q = rows;
         q_ld = K;
     }
-    if (!describe(&d, p, scale, q_ld)) {
+    if (!seam_cuda_fp8_describe(&d, p, scale, q_ld)) {
         return SEAM_E_DEVICE_LOST;
     }
     return seam_cublas_status(cublasLtMatmul(

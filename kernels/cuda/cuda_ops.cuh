@@ -247,6 +247,10 @@ typedef struct seam_cuda_described {
 uint32_t seam_cuda_described_algorithms(cublasLtMatmulAlgo_t *ret_algos, cublasLtHandle_t blas,
                                         seam_cuda_described *described, uint32_t algos_max);
 
+/* A product in FP8 with rows of x x_bytes apart; false: cuBLASLt refuses. */
+bool seam_cuda_fp8_describe(seam_cuda_described *ret, const seam_cuda_product *product,
+                            const float *x_scale, size_t x_bytes);
+
 /* Frozen products in FP8 (ops.h), cuda_linear_fp8.cu.  serves: whether the backend's device and
  * cuBLASLt have them.  create makes a weight's wanted copies from its rows; SEAM_E_MEMORY,
  * SEAM_E_DEVICE_LOST. */

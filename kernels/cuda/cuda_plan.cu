@@ -19,7 +19,7 @@ static cudaDataType_t blas_type(seam_dtype type) {
     return type == SEAM_BF16 ? CUDA_R_16BF : CUDA_R_32F;
 }
 
-static bool describe(seam_cuda_described *d, const seam_cuda_product *p) {
+static bool act_describe(seam_cuda_described *d, const seam_cuda_product *p) {
     const seam_weight *w = p->weight;
     const uint32_t more = p->joined ? w->pad : 0;
     const uint32_t N = w->N + (p->backward ? more : 0), C = w->C + (p->backward ? 0 : more);
@@ -34,6 +34,11 @@ static bool describe(seam_cuda_described *d, const seam_cuda_product *p) {
                CUBLAS_STATUS_SUCCESS &&
            cublasLtMatrixLayoutInit(&d->y, p->acc ? CUDA_R_32F : act, p->backward ? C : N, p->T,
                                     p->y_ld) == CUBLAS_STATUS_SUCCESS;
+}
+
+static bool any_describe(seam_cuda_described *d, const seam_cuda_product *p) {
+    return p->x_scale != NULL ? seam_cuda_fp8_describe(d, p, p->x_scale, 2 * (size_t)p->x_ld)
+                              : act_describe(d, p);
 }
 
 /* No sum over k in more than one piece. */
@@ -88,7 +93,7 @@ uint32_t seam_cuda_described_algorithms(cublasLtMatmulAlgo_t *ret_algos, cublasL
 uint32_t seam_cuda_algorithms(cublasLtMatmulAlgo_t *ret_algos, const seam_cuda_product *product,
                               uint32_t algos_max) {
     seam_cuda_described d;
-    return describe(&d, product)
+    return any_describe(&d, product)
                ? seam_cuda_described_algorithms(ret_algos, seam_cuda_blas(product->weight->backend),
                                                 &d, algos_max)
                : 0;
@@ -150,7 +155,7 @@ seam_status seam_cuda_product_run(seam_stream *stream, const seam_cuda_product *
     if (p->fp8_room != NULL || p->x_scale != NULL) {
         return seam_cuda_fp8_run(stream, p, beta);
     }
-    if (!describe(&d, p)) {
+    if (!act_describe(&d, p)) {
         return SEAM_E_DEVICE_LOST;
     }
     return seam_cublas_status(cublasLtMatmul(
