@@ -239,9 +239,8 @@ static seam_status codec_fill(seam_config_message *m, const seam_session_options
         m->codec.dictionary_rows_max = or_u32(o->dictionary_rows_max, DICTIONARY_ROWS_DEFAULT);
     }
     const seam_codec_id id = (seam_codec_id)m->codec.codec;
-    if (seam_codec_has_widths(id) && !seam_codec_has_gates(id)) {
-        m->codec.bits = or_u32(o->bits, 4);
-    }
+    const bool fixed = seam_codec_has_widths(id) && !seam_codec_has_gates(id);
+    m->codec.bits = fixed ? or_u32(o->bits, 4) : 0;
     if (id == SEAM_CODEC_AQSGD) {
         SEAM_TRY(aqsgd_fill(m, o, err));
     }
@@ -363,7 +362,7 @@ seam_status seam_session_plan(seam_session *session, const Seam__V1__Session *me
                               seam_error *err) {
     SEAM_TRY(sites_read(session, message, err));
     SEAM_TRY(seam_exchange_plan(session, err));
-    if (!session->exchange.is_on) { /* else seam_exchange_plan has judged it */
+    if (!session->exchange.is_on) { /* else judged already */
         SEAM_TRY(seam_codec_plan_check(&session->config.codec, session->channels, err));
     }
     SEAM_TRY(allocations_create(session, err));
@@ -420,9 +419,8 @@ static seam_status sites_read(seam_session *session, const Seam__V1__Session *me
         }
         const bool outer = site->direction == SEAM__V1__SITE_DIRECTION__SITE_DIRECTION_FWD_IN ||
                            site->direction == SEAM__V1__SITE_DIRECTION__SITE_DIRECTION_BWD_IN;
-        const bool gradient = site->direction == SEAM__V1__SITE_DIRECTION__SITE_DIRECTION_GRADIENTS;
         const seam_codec_id codec =
-            module ? seam_codec_plan_module_codec(&session->config.codec, gradient)
+            module ? seam_codec_plan_module_codec(&session->config.codec, direction == 6)
                    : seam_codec_plan_codec(&session->config.codec, outer);
         if ((int)site->codec != (int)codec) {
             return seam_error_set(err, SEAM_E_FORMAT,

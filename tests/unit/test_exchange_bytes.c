@@ -17,7 +17,6 @@
 #include <string.h>
 
 #include "adapter_modules.h"
-#include "backend.h"
 #include "coder.h"
 #include "frame.h"
 #include "module_link.h"
