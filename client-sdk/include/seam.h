@@ -75,7 +75,7 @@ typedef struct seam_client_options {
     seam_log_fn *log;              /* reconnects and the like; NULL: silent */
     void *log_user;
     uint64_t credit_bytes; /* tensor bytes that a server may have on their way to a session:
-                            * default 8 MiB; no less than the link's rate times its round trip */
+                            * default 16 MiB; no less than the link's rate times its round trip */
 } seam_client_options;
 #define SEAM_CLIENT_OPTIONS_INIT                                                                   \
     {                                                                                              \
