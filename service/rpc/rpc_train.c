@@ -39,6 +39,12 @@ static void span_end(const seam_session *session, const char *name, uint32_t lan
     seam_trace_end(session->config.trace, &span);
 }
 
+/* Is it the client's share of the norm, behind the tensors of the step? */
+static bool is_norm(const seam_session *session, const seam_step_key *key) {
+    return session->config.client_trains && key->phase == SEAM_PHASE_BACKWARD &&
+           key->micro == seam_session_step(session)->n_micros;
+}
+
 static const char *phase_name(const seam_step_key *key) {
     return key->phase == SEAM_PHASE_FORWARD ? "forward" : "backward";
 }
@@ -140,13 +146,17 @@ SEAM_ON_GPU static seam_status tensor_run(seam_job *job, seam_stream *stream) {
     const seam_work *work = &train->session->work;
     const seam_micro *micro = seam_trainer_micro(trainer);
     const bool forward = work->key.phase == SEAM_PHASE_FORWARD;
+    const bool norm = is_norm(train->session, &work->key);
+    const bool last =
+        train->session->config.client_trains ? norm : micro->micro + 1 == micro->micro_count;
     span_end(train->session, phase_name(&work->key), SEAM_LANE_QUEUE, work->begin_ns, &work->key);
-    const seam_status st = forward
-                               ? seam_trainer_forward(trainer, stream, &job->err)
+    const seam_status st = forward ? seam_trainer_forward(trainer, stream, &job->err)
+                           : norm
+                               ? seam_trainer_norm(&train->result, trainer, stream)
                                : seam_trainer_backward(&train->result, trainer, stream, &job->err);
     if (st != SEAM_OK) {
         (void)seam_trainer_abort_step(trainer, stream);
-    } else if (!forward && train->image_due && micro->micro + 1 == micro->micro_count) {
+    } else if (!forward && train->image_due && last) {
         const seam_trainer_mark mark = {.step_count = micro->step + 1,
                                         .row_count = train->session->row_count};
         train->has_image = seam_session_image_take(train->session, &mark, stream) == SEAM_OK;
@@ -211,9 +221,21 @@ static seam_status micro_read(seam_micro *micro, const seam_session *session, ui
     micro->micro = micro_idx;
     micro->micro_count = (uint32_t)begin->n_micros;
     micro->bitmap = layout->labelled_rows.data;
-    SEAM_TRY(seam_micro_layout_read(&micro->layout, micro->labelled_rows, layout, micro_idx,
+    SEAM_TRY(seam_micro_layout_read(&micro->layout, micro->out_rows, layout, micro_idx,
                                     &session->config.limits, err));
-    seam_sequence_labelled_counts(micro->sequence_labelled, micro->layout.sequence_rows,
+    micro->out_count = micro->layout.labelled_count;
+    if (session->config.tail_layers > 0) {
+        micro->out_count =
+            seam_rows_to_last_labelled(micro->bitmap_memory, micro->layout.sequence_rows,
+                                       micro->layout.sequence_count, micro->bitmap);
+        micro->bitmap = micro->bitmap_memory;
+        for (uint32_t row = 0, next = 0; row < micro->layout.rows; row++) {
+            if (seam_bitmap_has(micro->bitmap, row)) {
+                micro->out_rows[next++] = row;
+            }
+        }
+    }
+    seam_sequence_labelled_counts(micro->sequence_out, micro->layout.sequence_rows,
                                   micro->layout.sequence_count, micro->bitmap);
     return SEAM_OK;
 }
@@ -231,7 +253,10 @@ SEAM_ON_LOOP static void work_next(seam_train *train) {
     session->queue_count--;
     memmove(session->queue, session->queue + 1, session->queue_count * sizeof *session->queue);
     const seam_work *work = &session->work;
-    seam_trainer_select(session->trainer, work->key.micro, work->staging_idx);
+    /* The norm is no micro-batch: what ends the step is the last one's. */
+    seam_trainer_select(session->trainer,
+                        work->key.micro - (is_norm(session, &work->key) ? 1u : 0u),
+                        work->staging_idx);
     if (work->key.phase == SEAM_PHASE_FORWARD) {
         const seam_status st =
             micro_read(seam_trainer_micro(session->trainer), session, work->key.micro, NULL);
@@ -318,7 +343,13 @@ static seam_status tensor_begin(seam_train *train, const seam_frame_header *head
     SEAM_TRY(seam_server_proto_peek(&train->rx_verdict, &session->proto, train->epoch,
                                     train->rx_key, err));
     uint32_t rows = header->rows;
-    if (train->rx_verdict == SEAM_VERDICT_RUN) {
+    const bool norm = header->kind == SEAM_FRAME_GRAD_NORM;
+    if (train->rx_verdict == SEAM_VERDICT_RUN && norm != is_norm(session, &train->rx_key)) {
+        return seam_error_set(err, SEAM_E_OUT_OF_SEQUENCE,
+                              "frame.kind: %u in micro %u, phase %u of this step", header->kind,
+                              header->micro, header->phase);
+    }
+    if (train->rx_verdict == SEAM_VERDICT_RUN && !norm) {
         seam_micro *micro = seam_trainer_coming(session->trainer);
         SEAM_TRY(micro_read(micro, session, header->micro, err));
         SEAM_TRY(alloc_check(train, header, err));
@@ -326,14 +357,15 @@ static seam_status tensor_begin(seam_train *train, const seam_frame_header *head
                                                    : seam_trainer_rows_out(session->trainer, micro);
     }
     const seam_tensor_expect expect = {
-        .kind = SEAM_FRAME_TENSOR,
+        .kind = header->kind,
         .phase = header->phase,
         .site = train->rx_key.site,
         .step = train->rx_key.step,
         .micro = train->rx_key.micro,
         .rows = rows,
-        .channels = config->model->config->hidden,
-        .codec_mask = 1u << seam_session_config_codec(config, train->rx_key.site),
+        .channels = norm ? 1 : config->model->config->hidden,
+        .codec_mask =
+            1u << (norm ? SEAM_CODEC_F32 : seam_session_config_codec(config, train->rx_key.site)),
         .coding_max = seam_codec_plan_coding_max(&config->codec),
     };
     seam_tensor_rx_init(&train->rx, &expect);
@@ -347,7 +379,8 @@ seam_status seam_train_frame(seam_train *train, const seam_walk *walk, size_t me
     const uint8_t *payload = NULL;
     bool complete = false;
     SEAM_TRY(seam_frame_open(&header, &payload, walk->body, walk->body_bytes, err));
-    if (header.kind != SEAM_FRAME_TENSOR) {
+    if (header.kind != SEAM_FRAME_TENSOR &&
+        !(header.kind == SEAM_FRAME_GRAD_NORM && train->session->config.client_trains)) {
         return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
                               "frame.kind: %u is not what a client of this release sends",
                               header.kind);
@@ -387,12 +420,15 @@ SEAM_ON_LOOP static void tensor_done(const seam_train *train) {
     if (session->work.key.phase == SEAM_PHASE_FORWARD) {
         seam_server_proto_forward_done(&session->proto, micro->step, micro->micro);
         session->row_count += micro->layout.rows;
-    } else if (seam_server_proto_backward_done(&session->proto, micro->step, micro->micro)) {
+    } else if (seam_server_proto_backward_done(&session->proto, micro->step,
+                                               session->work.key.micro)) {
         committed(train);
         is_committed = true;
     }
     if (to != NULL) {
-        reply_queue(to, &session->work.key);
+        if (!is_norm(session, &session->work.key)) {
+            reply_queue(to, &session->work.key);
+        }
         to->out_commit = is_committed;
         to->out_proposal = is_committed && train->result.proposal != NULL;
     }
