@@ -185,17 +185,17 @@ static seam_status plan_make(plan_result *ret, const plan_options *o, seam_error
     plan_result r = {0};
     seam_ops types = {0};
     uint32_t copies = 0;
-    seam_lora_config lora = {.rank = o->rank, .alpha = 1};
+    seam_adapter_config adapter = {.lora = {.rank = o->rank, .alpha = 1}};
     SEAM_TRY(model_read(&r.model, o, err));
     SEAM_TRY(types_read(&types, &copies, o, err));
-    SEAM_TRY(targets_read(&lora.targets, &r, o, err));
+    SEAM_TRY(targets_read(&adapter.lora.targets, &r, o, err));
     if (o->rank > SEAM_LORA_RANK_MAX || o->rows > SEAM_ROWS_MAX) {
         return seam_error_set(err, SEAM_E_ARG, "--rank is at most %u, --rows-max at most %u",
                               SEAM_LORA_RANK_MAX, SEAM_ROWS_MAX);
     }
     const seam_memory_blocks blocks = {
         .model = &r.model, .ops = &types, .layer_end = r.model.layers};
-    const seam_activations_options options = {.lora = &lora,
+    const seam_activations_options options = {.adapter = &adapter,
                                               .rows_max = o->rows,
                                               .seqs_max = o->sequences,
                                               .recompute = o->recompute,

@@ -17,6 +17,8 @@
 #define DICTIONARY_ROWS_DEFAULT 65536u
 #define CACHE_BYTES_DEFAULT     (UINT64_C(1) << 30)
 
+static seam_status split_fill(Seam__V1__SessionConfig *config, const seam_session_options *o,
+                              seam_error *err);
 static seam_status rate_fill(seam_core_config *core, const seam_session_options *o,
                              seam_error *err);
 static seam_pace_config pace_of(const Seam__V1__AmaqConfig *amaq);
@@ -71,6 +73,7 @@ seam_status seam_config_from_options(seam_config_message *ret_message, seam_core
     m->config.limits = &m->limits;
     m->config.recompute = options->recompute;
     m->config.fp8 = options->fp8;
+    SEAM_TRY(split_fill(&m->config, options, err));
     m->limits.rows_per_micro_max = or_u32(options->rows_per_micro_max, ROWS_DEFAULT);
     m->limits.sequences_per_micro_max = or_u32(options->sequences_per_micro_max, SEQUENCES_DEFAULT);
     m->limits.micros_per_step_max = or_u32(options->micros_per_step_max, 1);
@@ -84,6 +87,20 @@ seam_status seam_config_from_options(seam_config_message *ret_message, seam_core
     ret_core->arbiter.bits_lr_after =
         or_f32(options->bits_lr_after, m->amaq.bits_lr * AFTER_FACTOR);
     return rate_fill(ret_core, options, err);
+}
+
+static seam_status split_fill(Seam__V1__SessionConfig *config, const seam_session_options *o,
+                              seam_error *err) {
+    static const char *const sides[] = {"server", "client", "both"};
+    int side = 0;
+    config->front_layers = o->front_blocks;
+    config->tail_layers = o->tail_blocks;
+    if (o->front_blocks == 0 && o->tail_blocks == 0 && o->lora_side == NULL) {
+        return SEAM_OK;
+    }
+    SEAM_TRY(pick(&side, "lora_side", o->lora_side, sides, 3, 2, err));
+    config->lora_side = (Seam__V1__LoraSide)(side + 1);
+    return SEAM_OK;
 }
 
 /* The rate controller is the client's own affair: nothing of it is in the config. */
@@ -139,6 +156,10 @@ seam_status seam_config_from_message(seam_core_config *ret_core,
         .micros_max = limits->micros_per_step_max,
         .pipeline_depth = or_u32(limits->pipeline_depth, 1),
     };
+    seam_training_facts *const training = &ret_core->training;
+    seam_config_training_read(training, message);
+    ret_core->codec.front = training->front_blocks > 0;
+    ret_core->codec.front_trained = training->front_blocks > 0 && training->client_trains;
     SEAM_TRY(seam_codec_plan_check(&ret_core->codec, 0, err));
     ret_core->sample_ids_needed = ret_core->codec.codec_out == SEAM_CODEC_AQSGD;
     ret_core->distinct_rows = seam_codec_plan_takes_row_sources(&ret_core->codec);
@@ -377,6 +398,7 @@ seam_status seam_session_plan(seam_session *session, const Seam__V1__Session *me
         .site_forward_reply = session->sites[session->fwd_out].id,
         .site_backward_reply = session->sites[has_signal ? session->fwd_in : session->bwd_in].id,
         .backward_reply = has_signal || seam_codec_plan_has_input_gradient(&session->config.codec),
+        .has_norm = session->config.training.client_trains,
         .pipeline_depth = session->config.pipeline_depth,
         .give_up_ms = 0, /* link.c counts */
         .now_ms = seam_now_ms(),
@@ -539,6 +561,7 @@ void seam_session_unplan(seam_session *session) {
             seam_buffer_deinit(&session->micros[m].sequence_rows);
             seam_buffer_deinit(&session->micros[m].row_ids);
             seam_buffer_deinit(&session->micros[m].row_sources);
+            seam_buffer_deinit(&session->micros[m].out_bitmap);
             seam_buffer_deinit(&session->micros[m].bitmap);
         }
     }
@@ -569,6 +592,7 @@ void seam_session_unplan(seam_session *session) {
     seam_buffer_deinit(&session->answers);
     seam_buffer_deinit(&session->proposal);
     seam_buffer_deinit(&session->budget);
+    seam_buffer_deinit(&session->norm);
     seam_buffer_deinit(&session->step_begin);
     seam_buffer_deinit(&session->inbox);
 }

@@ -64,7 +64,9 @@ seam_status seam_step_settle(seam_session *session, const Seam__V1__Commit *comm
         .server_seconds = commit->compute_seconds,
         .server_codec_seconds = commit->codec_seconds,
         .skipped = commit->skipped,
+        .clip_factor = commit->clip_factor,
     };
+    SEAM_TRY(seam_own_apply(s, err));
     if (!seam_codec_has_gates(s->config.codec.codec_out)) {
         return SEAM_OK;
     }

@@ -213,13 +213,20 @@ typedef struct seam_session_options {
     /* Micro-batches whose forward is on its way at once, up to 8 [1]: seam_step_begin_ahead.  The
      * server keeps activations of so many.  Not with gate_signal "exact", send_input_gradient. */
     uint32_t pipeline_depth;
+
+    /* Blocks of the model that are the caller's: its first and its last ones; at least one is the
+     * server's.  LoRA then, and dictionary only without front blocks.  [0] */
+    uint32_t front_blocks, tail_blocks;
+    /* Whose blocks have LoRA: "server", "client", "both" [both, where the caller has blocks].  But
+     * for "server" the caller trains too: seam_session_own. */
+    const char *lora_side;
 } seam_session_options;
 #define SEAM_SESSION_OPTIONS_INIT                                                                  \
     {                                                                                              \
         sizeof(seam_session_options), NULL, 0, NULL, NULL, NULL, 0, 0, NULL, 0, 0, NULL, 0, NULL,  \
             false, false, false, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, 0, NULL, NULL, 0, \
             false, 0, 0, 0, 0, 0, 0, false, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0, 0, 0, 0, 0, false,    \
-            false, 0                                                                               \
+            false, 0, 0, 0, NULL                                                                   \
     }
 
 /* Creates the session on the server.  SEAM_E_ARG (err names the field), SEAM_E_NOT_FOUND (model),
@@ -264,6 +271,48 @@ SEAM_API uint64_t seam_session_committed_steps(const seam_session *session);
  * Any thread. */
 SEAM_API void seam_session_cancel(seam_session *session);
 
+/* ---- Blocks and trainables of the caller ---- */
+
+/* How a session splits and trains, as both ends know it. */
+typedef struct seam_training_facts {
+    uint32_t front_blocks, tail_blocks;
+    bool client_trains, server_trains; /* LoRA in the blocks of this end, of that one */
+    uint32_t lora_rank, lora_targets;  /* SEAM_TARGET_...; 0: no LoRA */
+    float lora_alpha, lora_dropout;
+    bool lora_rslora;
+    uint64_t lora_seed;
+    float lr, adam_beta1, adam_beta2, adam_eps, weight_decay, clip_norm;
+    const char *schedule; /* static */
+    uint64_t warmup_steps, total_steps;
+    uint32_t rows_per_micro_max, sequences_per_micro_max;
+} seam_training_facts;
+SEAM_API void seam_session_training(seam_training_facts *ret_facts, const seam_session *session);
+
+/* What the caller trains, in a session whose client_trains is set.  libseam asks for it in
+ * seam_step_commit, in the caller's thread: both ends' gradients are clipped together, so each must
+ * be whole by then. */
+typedef struct seam_own_part {
+    size_t struct_bytes;
+    void *user;
+    /* Sum of squares of the step's gradient. */
+    seam_status (*squares)(double *ret_sum, void *user);
+    /* The step is committed: the optimizer, over the gradient times clip_factor.  skipped: the
+     * gradient is dropped and nothing else moves. */
+    seam_status (*apply)(void *user, uint64_t step, bool skipped, float clip_factor);
+    /* Its whole state between two steps, always of so many bytes, and back: a step's record has it.
+     */
+    size_t state_bytes;
+    seam_status (*save)(uint8_t *ret_bytes, void *user);
+    seam_status (*load)(void *user, const uint8_t *bytes);
+} seam_own_part;
+#define SEAM_OWN_PART_INIT                                                                         \
+    { sizeof(seam_own_part), NULL, NULL, NULL, 0, NULL, NULL }
+/* Before seam_session_journal and the first step of a new session; after seam_session_resume, which
+ * gives the part the state of its record back.  `part` is copied.  SEAM_E_STATE: the session trains
+ * nothing here, has a part already, or its part was another process's and is in no record. */
+SEAM_API seam_status seam_session_own(seam_session *session, const seam_own_part *part,
+                                      seam_error *err);
+
 /* ---- A step ---- */
 
 typedef struct seam_step_micro {
@@ -290,8 +339,9 @@ SEAM_API seam_status seam_step_begin_ahead(seam_session *session, const seam_ste
                                            uint32_t micro_count, uint32_t ahead, seam_error *err);
 /* What the session has; a server may know only 1. */
 SEAM_API uint32_t seam_session_pipeline_depth(const seam_session *session);
-/* Rows that forward writes and backward reads: the labelled rows of the micro-batch in order
- * (all T with all_rows). */
+/* Rows that forward writes and backward reads: the labelled rows of the micro-batch in order (all T
+ * with all_rows); with tail_blocks, whose attention reads earlier rows, those of each sequence up
+ * to its last labelled one. */
 SEAM_API uint32_t seam_step_rows_out(const seam_session *session, uint32_t micro);
 /* Micro-batches are worked in order, forward then backward.  x (T, C), borrowed.
  * ret_y (rows out, C): what the server's blocks gave, as decoded.
@@ -304,8 +354,9 @@ SEAM_API seam_status seam_step_forward_begin(seam_session *session, uint32_t mic
 SEAM_API seam_status seam_step_forward_end(seam_session *session, float *ret_y, uint32_t micro,
                                            seam_error *err);
 /* dy (rows out, C): gradient of the step's mean loss (over the labelled rows of all its
- * micro-batches); rows without a label must be zero.  ret_dx (T, C): gradient of x, or NULL; only
- * with gate_signal "exact" or send_input_gradient (else SEAM_E_STATE). */
+ * micro-batches); rows without a label must be zero, but with tail_blocks.  ret_dx (T, C): gradient
+ * of x, or NULL; only where the caller trains front blocks, or with gate_signal "exact" or
+ * send_input_gradient (else SEAM_E_STATE). */
 SEAM_API seam_status seam_step_backward(seam_session *session, float *ret_dx, uint32_t micro,
                                         const float *dy, seam_error *err);
 
@@ -324,9 +375,10 @@ typedef struct seam_step_report {
     double server_codec_seconds;           /* both, of the server's tensors; in server_seconds */
     double bits_target;                    /* that the next step's widths follow; 0: no gates */
     double link_bits_per_second;           /* rate_auto: the estimate; 0: none */
+    float clip_factor; /* of both ends' gradients, where the caller trains; else 0 */
 } seam_step_report;
 #define SEAM_STEP_REPORT_INIT                                                                      \
-    { sizeof(seam_step_report), 0, 0, 0, 0, 0, false, false, 0, 0, 0, 0, 0, 0, 0, 0 }
+    { sizeof(seam_step_report), 0, 0, 0, 0, 0, false, false, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /* Waits for the server's commit, steps the gates, negotiates.  report may be NULL. */
 SEAM_API seam_status seam_step_commit(seam_session *session, seam_step_report *report,

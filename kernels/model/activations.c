@@ -107,13 +107,14 @@ static void acts_take(plan *p, seam_activations *acts) {
 
 static void acts_describe(seam_activations *acts, const seam_blocks *blocks,
                           const seam_activations_options *options) {
-    const seam_lora_config *lora = options->lora;
+    const seam_adapter_config *adapter = options->adapter;
+    const bool is_lora = adapter != NULL && adapter->kind == SEAM_ADAPTER_LORA;
     acts->blocks = blocks;
-    acts->keep = lora != NULL;
+    acts->keep = adapter != NULL;
     acts->recompute = acts->keep && options->recompute;
     acts->fp8 = options->fp8;
-    acts->rank_max = lora != NULL ? lora->rank : SEAM_LORA_RANK_MAX;
-    acts->targets = lora != NULL ? lora->targets : blocks->family->lora_targets;
+    acts->rank_max = is_lora ? adapter->lora.rank : acts->keep ? 0 : SEAM_LORA_RANK_MAX;
+    acts->targets = is_lora ? adapter->lora.targets : acts->keep ? 0 : blocks->family->lora_targets;
     acts->rows_max = options->rows_max;
     acts->seqs_max = options->seqs_max;
 }
@@ -187,7 +188,8 @@ fail:
 
 bool seam_product_reads_fp8(const seam_activations *acts, const seam_adapter *adapter,
                             const seam_weight *w, uint32_t product, bool backward) {
-    const bool adapted = adapter != NULL && seam_product_has_lora(adapter->config.targets, product);
+    const bool adapted =
+        adapter != NULL && seam_product_has_lora(adapter->config.lora.targets, product);
     return acts->fp8 && !adapted && acts->blocks->ops->linear_takes_fp8(w, backward);
 }
 

@@ -18,25 +18,30 @@
 #define INIT_STREAM 0x4c6f5241u /* "LoRA" */
 #define DRAW_RANGE  65536       /* of dropout's draws */
 
-static seam_status config_check(const seam_lora_config *config, const seam_model_config *model,
-                                seam_error *err);
-static seam_status prefix_check(const seam_lora_config *config, const seam_blocks *blocks,
+static seam_status lora_check(const seam_lora_config *config, const seam_model_config *model,
+                              seam_error *err);
+static seam_status prefix_check(const seam_prefix_config *config, const seam_blocks *blocks,
                                 seam_error *err);
 static seam_status slots_plan(seam_adapter *a);
 static seam_status buffers_take(seam_adapter *a);
 static seam_status values_start(seam_adapter *a);
 
 seam_status seam_adapter_create(seam_adapter **ret_adapter, const seam_blocks *blocks,
-                                const seam_lora_config *config, seam_error *err) {
-    SEAM_TRY(config->prefix_tokens != 0 ? prefix_check(config, blocks, err)
-                                        : config_check(config, &blocks->config, err));
+                                const seam_adapter_config *config, seam_error *err) {
+    SEAM_TRY(config->kind == SEAM_ADAPTER_PREFIX ? prefix_check(&config->prefix, blocks, err)
+                                                 : lora_check(&config->lora, &blocks->config, err));
     seam_adapter *a = seam_mem_zalloc(1, sizeof *a);
     if (a == NULL) {
         return seam_error_set(err, SEAM_E_MEMORY, "no memory for an adapter");
     }
     seam_status st = SEAM_OK;
     a->blocks = blocks;
-    a->config = *config;
+    a->config.kind = config->kind;
+    if (config->kind == SEAM_ADAPTER_PREFIX) {
+        a->config.prefix = config->prefix;
+    } else {
+        a->config.lora = config->lora;
+    }
     SEAM_TRY_GOTO(slots_plan(a), st, fail);
     SEAM_TRY_GOTO(buffers_take(a), st, fail);
     SEAM_TRY_GOTO(values_start(a), st, fail);
@@ -44,9 +49,10 @@ seam_status seam_adapter_create(seam_adapter **ret_adapter, const seam_blocks *b
     return SEAM_OK;
 fail:
     seam_adapter_destroy(a);
-    return seam_error_set(
-        err, st, "adapter of %s %u: %s", config->prefix_tokens != 0 ? "virtual tokens" : "rank",
-        config->prefix_tokens != 0 ? config->prefix_tokens : config->rank, seam_status_text(st));
+    const bool is_prefix = config->kind == SEAM_ADAPTER_PREFIX;
+    return seam_error_set(err, st, "adapter of %s %u: %s", is_prefix ? "virtual tokens" : "rank",
+                          is_prefix ? config->prefix.tokens : config->lora.rank,
+                          seam_status_text(st));
 }
 
 void seam_adapter_destroy(seam_adapter *gift_adapter) {
@@ -65,7 +71,7 @@ void seam_adapter_destroy(seam_adapter *gift_adapter) {
     seam_mem_free(gift_adapter);
 }
 
-const seam_lora_config *seam_adapter_config(const seam_adapter *adapter) {
+const seam_adapter_config *seam_adapter_config_of(const seam_adapter *adapter) {
     return &adapter->config;
 }
 
@@ -78,11 +84,12 @@ static void *at(const void *base, size_t element, seam_dtype dtype) {
 static seam_dropout dropout_of(const seam_adapter *a, uint32_t layer, uint32_t target,
                                const seam_draw *draw) {
     seam_dropout dropout = {0};
-    if (draw == NULL || a->config.dropout <= 0) {
+    const seam_lora_config *lora = &a->config.lora;
+    if (draw == NULL || lora->dropout <= 0) {
         return dropout;
     }
-    const long drawn = lrint((double)a->config.dropout * DRAW_RANGE);
-    const uint32_t key[2] = {(uint32_t)a->config.seed, (uint32_t)(a->config.seed >> 32)};
+    const long drawn = lrint((double)lora->dropout * DRAW_RANGE);
+    const uint32_t key[2] = {(uint32_t)lora->seed, (uint32_t)(lora->seed >> 32)};
     const uint32_t counter[4] = {(uint32_t)draw->step, (uint32_t)(draw->step >> 32), draw->micro,
                                  SEAM_DROPOUT_STREAM};
     uint32_t words[4];
@@ -120,8 +127,8 @@ uint32_t seam_adapter_pairs(seam_lora_pair ret_pairs[SEAM_LORA_PAIRS_MAX],
         ret_pairs[count++] = (seam_lora_pair){
             .col_begin = seam_lora_target_shape(adapter->blocks, t).col_begin,
             .N = b->rows,
-            .R = adapter->config.rank,
-            .scale = seam_lora_scale(&adapter->config) / kept,
+            .R = adapter->config.lora.rank,
+            .scale = seam_lora_scale(&adapter->config.lora) / kept,
             .a = at(values, a->begin, ops->act),
             .b = at(values, b->begin, ops->act),
             .u = u[t],
@@ -149,7 +156,7 @@ seam_prefix seam_adapter_prefix(const seam_adapter *adapter, uint32_t layer) {
                          .v = at(adapter->param, v, acc),
                          .dk = at(adapter->grad, k, acc),
                          .dv = at(adapter->grad, v, acc),
-                         .tokens = adapter->config.prefix_tokens,
+                         .tokens = adapter->config.prefix.tokens,
                          .ld = (uint32_t)prefix_cols(b)};
 }
 
@@ -206,8 +213,8 @@ seam_status seam_adapter_write(seam_adapter *adapter, seam_stream *stream, uint3
     return ops->stream_sync(stream);
 }
 
-static seam_status config_check(const seam_lora_config *config, const seam_model_config *model,
-                                seam_error *err) {
+static seam_status lora_check(const seam_lora_config *config, const seam_model_config *model,
+                              seam_error *err) {
     if (config->rank < 1 || config->rank > SEAM_LORA_RANK_MAX) {
         return seam_error_set(err, SEAM_E_ARG, "lora.rank %u: must be 1..%u", config->rank,
                               SEAM_LORA_RANK_MAX);
@@ -223,18 +230,15 @@ static seam_status config_check(const seam_lora_config *config, const seam_model
     return seam_lora_targets_check(config->targets, model, "lora.targets", err);
 }
 
-static seam_status prefix_check(const seam_lora_config *config, const seam_blocks *blocks,
+static seam_status prefix_check(const seam_prefix_config *config, const seam_blocks *blocks,
                                 seam_error *err) {
     const seam_model_config *model = &blocks->config;
-    if (config->prefix_tokens > SEAM_PREFIX_MAX || config->prefix_tokens >= model->context_max) {
+    if (config->tokens < 1 || config->tokens > SEAM_PREFIX_MAX ||
+        config->tokens >= model->context_max) {
         return seam_error_set(err, SEAM_E_ARG,
                               "prefix.virtual_tokens %u: must be 1..%d and below "
                               "the context, %u",
-                              config->prefix_tokens, SEAM_PREFIX_MAX, model->context_max);
-    }
-    if (config->rank != 0 || config->alpha != 0 || config->targets != 0 || config->rslora ||
-        config->dropout != 0) {
-        return seam_error_set(err, SEAM_E_ARG, "prefix: an adapter is LoRA or a prefix, not both");
+                              config->tokens, SEAM_PREFIX_MAX, model->context_max);
     }
     for (uint32_t layer = 0; layer < model->layers; layer++) {
         if (seam_model_config_window(model, layer) != 0) {
@@ -258,38 +262,40 @@ static size_t slot_stride(size_t count) {
     return (count + SLOT_ALIGN - 1) / SLOT_ALIGN * SLOT_ALIGN;
 }
 
-size_t seam_adapter_elements(const seam_blocks *blocks, const seam_lora_config *config) {
+size_t seam_adapter_elements(const seam_blocks *blocks, const seam_adapter_config *config) {
+    const seam_lora_config *lora = &config->lora;
     size_t count = 0;
-    if (config->prefix_tokens != 0) {
-        return slot_stride(config->prefix_tokens * prefix_cols(blocks));
+    if (config->kind == SEAM_ADAPTER_PREFIX) {
+        return slot_stride(config->prefix.tokens * prefix_cols(blocks));
     }
     for (uint32_t t = 0; t < SEAM_LORA_TARGETS; t++) {
-        if ((config->targets >> t & 1) != 0) {
+        if ((lora->targets >> t & 1) != 0) {
             const seam_lora_shape shape = seam_lora_target_shape(blocks, t);
-            count += slot_stride((size_t)config->rank * shape.in) +
-                     slot_stride((size_t)config->rank * shape.out);
+            count += slot_stride((size_t)lora->rank * shape.in) +
+                     slot_stride((size_t)lora->rank * shape.out);
         }
     }
     return count * blocks->layer_count;
 }
 
 /* Elements of the largest tensor. */
-static size_t slot_largest(const seam_blocks *blocks, const seam_lora_config *config) {
+static size_t slot_largest(const seam_blocks *blocks, const seam_adapter_config *config) {
     size_t largest = 0;
-    if (config->prefix_tokens != 0) {
-        return config->prefix_tokens * prefix_cols(blocks);
+    if (config->kind == SEAM_ADAPTER_PREFIX) {
+        return config->prefix.tokens * prefix_cols(blocks);
     }
     for (uint32_t t = 0; t < SEAM_LORA_TARGETS; t++) {
         const seam_lora_shape shape = seam_lora_target_shape(blocks, t);
         const size_t side = shape.in > shape.out ? shape.in : shape.out;
-        largest = (config->targets >> t & 1) != 0 && side > largest ? side : largest;
+        largest = (config->lora.targets >> t & 1) != 0 && side > largest ? side : largest;
     }
-    return largest * config->rank;
+    return largest * config->lora.rank;
 }
 
-size_t seam_adapter_host_bytes(const seam_blocks *blocks, const seam_lora_config *config) {
-    const size_t targets = (size_t)__builtin_popcount(config->targets);
-    const size_t slots = config->prefix_tokens != 0 ? 1 : 2 * targets * blocks->layer_count;
+size_t seam_adapter_host_bytes(const seam_blocks *blocks, const seam_adapter_config *config) {
+    const size_t targets = (size_t)__builtin_popcount(config->lora.targets);
+    const bool is_prefix = config->kind == SEAM_ADAPTER_PREFIX;
+    const size_t slots = is_prefix ? 1 : 2 * targets * blocks->layer_count;
     return sizeof(seam_adapter) + slots * sizeof(seam_adapter_slot) +
            slot_largest(blocks, config) * seam_dtype_bytes(blocks->ops->acc);
 }
@@ -297,20 +303,20 @@ size_t seam_adapter_host_bytes(const seam_blocks *blocks, const seam_lora_config
 static seam_status slots_plan(seam_adapter *a) {
     uint32_t chosen[SEAM_LORA_TARGETS];
     for (uint32_t t = 0; t < SEAM_LORA_TARGETS; t++) {
-        const bool on = (a->config.targets >> t & 1) != 0;
+        const bool on = (a->config.lora.targets >> t & 1) != 0;
         a->target_rank[t] = on ? (uint8_t)a->target_count : NO_TARGET;
         if (on) {
             chosen[a->target_count++] = t;
         }
     }
-    const bool is_prefix = a->config.prefix_tokens != 0;
+    const bool is_prefix = a->config.kind == SEAM_ADAPTER_PREFIX;
     a->slot_count = is_prefix ? 1 : 2 * a->target_count * a->blocks->layer_count;
     a->slots = seam_mem_zalloc(a->slot_count, sizeof *a->slots);
     if (a->slots == NULL) {
         return SEAM_E_MEMORY;
     }
     if (is_prefix) {
-        a->slots[0] = (seam_adapter_slot){.rows = a->config.prefix_tokens,
+        a->slots[0] = (seam_adapter_slot){.rows = a->config.prefix.tokens,
                                           .cols = (uint32_t)prefix_cols(a->blocks)};
         a->count = seam_adapter_elements(a->blocks, &a->config);
         return SEAM_OK;
@@ -323,8 +329,8 @@ static seam_status slots_plan(seam_adapter *a) {
         a->slots[i] = (seam_adapter_slot){.begin = begin,
                                           .layer = i / 2 / a->target_count,
                                           .target_idx = t,
-                                          .rows = is_b ? shape.out : a->config.rank,
-                                          .cols = is_b ? a->config.rank : shape.in,
+                                          .rows = is_b ? shape.out : a->config.lora.rank,
+                                          .cols = is_b ? a->config.lora.rank : shape.in,
                                           .is_b = is_b};
         begin += slot_stride((size_t)a->slots[i].rows * a->slots[i].cols);
     }
@@ -379,7 +385,9 @@ static void prefix_start(float *ret, const seam_adapter *a, const uint32_t key[2
  * layer, so a server of some of the layers starts with the same values.  B stays zero. */
 static seam_status values_start(seam_adapter *a) {
     const seam_ops *ops = a->blocks->ops;
-    const uint32_t key[2] = {(uint32_t)a->config.seed, (uint32_t)(a->config.seed >> 32)};
+    const bool is_prefix = a->config.kind == SEAM_ADAPTER_PREFIX;
+    const uint64_t seed = is_prefix ? a->config.prefix.seed : a->config.lora.seed;
+    const uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
     size_t largest = 0;
     for (uint32_t i = 0; i < a->slot_count; i += 2) {
         const size_t count = (size_t)a->slots[i].rows * a->slots[i].cols;
@@ -392,11 +400,11 @@ static seam_status values_start(seam_adapter *a) {
         return SEAM_E_MEMORY;
     }
     SEAM_TRY_GOTO(ops->stream_create(&stream, a->blocks->backend), st, end);
-    if (a->config.prefix_tokens != 0) {
+    if (is_prefix) {
         prefix_start(values, a, key);
         SEAM_TRY_GOTO(seam_adapter_write(a, stream, 0, values), st, end);
     }
-    for (uint32_t s = 0; a->config.prefix_tokens == 0 && s < a->slot_count; s += 2) {
+    for (uint32_t s = 0; !is_prefix && s < a->slot_count; s += 2) {
         const seam_adapter_slot *slot = &a->slots[s];
         const uint32_t tensor =
             s + 2 * a->target_count * a->blocks->layer_begin; /* of the whole model */

@@ -36,7 +36,7 @@ void seam_adapter_describe(seam_adapter_tensor *ret_tensor, const seam_adapter *
     const seam_adapter_slot *slot = &adapter->slots[tensor_idx];
     ret_tensor->rows = slot->rows;
     ret_tensor->cols = slot->cols;
-    if (adapter->config.prefix_tokens != 0) {
+    if (adapter->config.kind == SEAM_ADAPTER_PREFIX) {
         (void)snprintf(ret_tensor->name, sizeof ret_tensor->name, "prompt_embeddings");
         return;
     }

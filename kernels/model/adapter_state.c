@@ -24,13 +24,14 @@ static void header_put(uint8_t ret[HEADER_BYTES], const seam_adapter *a) {
     memcpy(ret, magic, sizeof magic);
     seam_put_u32(ret + 8, VERSION);
     seam_put_u32(ret + 12, (uint32_t)seam_dtype_bytes(a->blocks->ops->acc));
-    const bool is_prefix = a->config.prefix_tokens != 0;
-    seam_put_u32(ret + 16, is_prefix ? a->config.prefix_tokens : a->config.rank);
-    seam_put_u32(ret + 20, a->config.targets);
+    const seam_lora_config *lora = &a->config.lora;
+    const bool is_prefix = a->config.kind == SEAM_ADAPTER_PREFIX;
+    seam_put_u32(ret + 16, is_prefix ? a->config.prefix.tokens : lora->rank);
+    seam_put_u32(ret + 20, lora->targets);
     seam_put_u32(ret + 24, a->blocks->layer_begin);
     seam_put_u32(ret + 28, a->blocks->layer_count);
-    seam_put_f32(ret + 32, a->config.alpha);
-    seam_put_u32(ret + 36, a->config.rslora);
+    seam_put_f32(ret + 32, lora->alpha);
+    seam_put_u32(ret + 36, lora->rslora);
     seam_put_u64(ret + 40, a->applied_step_count);
 }
 

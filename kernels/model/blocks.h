@@ -30,13 +30,31 @@ typedef struct seam_lora_config {
     /* Share of the adapted inputs that a training pass drops, 0..SEAM_LORA_DROPOUT_MAX, in steps of
      * 2^-16; each projection draws its own (ops.h, seam_dropout). */
     float dropout;
-    /* Not 0: no LoRA (what is above but the seed is 0) but prefix tuning (Li & Liang 2021,
-     * arXiv:2101.00190): so many virtual tokens before every sequence, in each layer a key, which
-     * is not rotated, and a value; the sequence's positions start after them.  1..SEAM_PREFIX_MAX.
-     */
-    uint32_t prefix_tokens;
 } seam_lora_config;
 #define SEAM_LORA_DROPOUT_MAX 0.95
+
+/* Li & Liang 2021, arXiv:2101.00190: so many virtual tokens before every sequence, in each layer a
+ * key, which is not rotated, and a value; the sequence's positions start after them. */
+typedef struct seam_prefix_config {
+    uint32_t tokens; /* 1..SEAM_PREFIX_MAX */
+    uint64_t seed;   /* of the initial values */
+} seam_prefix_config;
+
+typedef enum seam_adapter_kind {
+    SEAM_ADAPTER_LORA = 0,
+    SEAM_ADAPTER_PREFIX = 1,
+} seam_adapter_kind;
+
+/* What a session trains.  Only the kind's own part is read. */
+typedef struct seam_adapter_config {
+    seam_adapter_kind kind;
+    seam_lora_config lora;
+    seam_prefix_config prefix;
+} seam_adapter_config;
+/* Virtual tokens before every sequence; 0 where there is no prefix. */
+static inline uint32_t seam_adapter_config_tokens(const seam_adapter_config *config) {
+    return config->kind == SEAM_ADAPTER_PREFIX ? config->prefix.tokens : 0;
+}
 
 /* What B A is multiplied by. */
 float seam_lora_scale(const seam_lora_config *config);
@@ -70,9 +88,9 @@ typedef struct seam_adapter seam_adapter;
  * by the seed and the parameter's index; B = 0.  A prefix ~ N(0, 1), as PEFT's.
  * SEAM_E_UNIMPLEMENTED: a prefix of blocks that are not the whole model's. */
 seam_status seam_adapter_create(seam_adapter **ret_adapter, const seam_blocks *blocks,
-                                const seam_lora_config *config, seam_error *err);
+                                const seam_adapter_config *config, seam_error *err);
 void seam_adapter_destroy(seam_adapter *gift_adapter);
-const seam_lora_config *seam_adapter_config(const seam_adapter *adapter);
+const seam_adapter_config *seam_adapter_config_of(const seam_adapter *adapter);
 /* Parameter tensors in one fixed order: layer, then target bit, then A before B; of a prefix one,
  * (tokens, 2 * layers * G * D): of each token the key, then the value of each layer. */
 uint32_t seam_adapter_tensor_count(const seam_adapter *adapter);
@@ -154,8 +172,8 @@ typedef struct seam_batch {
 
 typedef struct seam_activations_options {
     /* NULL: forward only, with any adapter, in the memory of one layer; else for forward and
-     * backward with adapters of this rank and these targets (or fewer). */
-    const seam_lora_config *lora;
+     * backward with adapters of this kind, for LoRA of this rank and these targets (or fewer). */
+    const seam_adapter_config *adapter;
     uint32_t rows_max, seqs_max;
     /* Backward runs each layer's forward again, so that of every layer but the one at work only its
      * input is kept: about a fifth of the memory for a third more work, and the same bits. */

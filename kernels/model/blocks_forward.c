@@ -19,8 +19,8 @@ seam_status seam_blocks_forward(const seam_blocks *blocks, seam_adapter *adapter
                                 const seam_batch *batch) {
     SEAM_ASSERT(acts->blocks == blocks);
     SEAM_ASSERT(adapter == NULL || adapter->blocks == blocks);
-    SEAM_ASSERT(adapter == NULL || (adapter->config.targets & ~acts->targets) == 0);
-    SEAM_ASSERT(adapter == NULL || adapter->config.rank <= acts->rank_max);
+    SEAM_ASSERT(adapter == NULL || (adapter->config.lora.targets & ~acts->targets) == 0);
+    SEAM_ASSERT(adapter == NULL || adapter->config.lora.rank <= acts->rank_max);
     SEAM_TRY(batch_check(acts, batch, seam_prefix_tokens(adapter)));
     acts->forward_rows = 0;
     const seam_pass pass = {.blocks = blocks,

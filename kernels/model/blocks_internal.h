@@ -75,7 +75,7 @@ typedef struct seam_adapter_slot {
 
 struct seam_adapter {
     const seam_blocks *blocks;
-    seam_lora_config config;
+    seam_adapter_config config;
     uint32_t target_count;
     uint8_t target_rank[SEAM_LORA_TARGETS]; /* place among the chosen targets, or 255 */
     uint32_t slot_count;
@@ -99,12 +99,12 @@ typedef struct seam_prefix {
 } seam_prefix;
 seam_prefix seam_adapter_prefix(const seam_adapter *adapter, uint32_t layer);
 static inline uint32_t seam_prefix_tokens(const seam_adapter *adapter) {
-    return adapter != NULL ? adapter->config.prefix_tokens : 0;
+    return adapter != NULL ? seam_adapter_config_tokens(&adapter->config) : 0;
 }
 
 /* Elements of a flat buffer, and the bytes on the host beside them. */
-size_t seam_adapter_elements(const seam_blocks *blocks, const seam_lora_config *config);
-size_t seam_adapter_host_bytes(const seam_blocks *blocks, const seam_lora_config *config);
+size_t seam_adapter_elements(const seam_blocks *blocks, const seam_adapter_config *config);
+size_t seam_adapter_host_bytes(const seam_blocks *blocks, const seam_adapter_config *config);
 
 /* Pairs of one product of one layer; returns their count (0 without an adapter).  u[target] are
  * the places of the kept x A^T; draw may be NULL. */

@@ -90,13 +90,15 @@ static seam_status base_open(seam_merge_job *job, seam_error *err) {
 static seam_status adapter_config_read(seam_merge_job *job, const char *path, seam_error *err) {
     seam_file_map map = {0};
     SEAM_TRY(seam_file_map_open(&map, path, err));
-    seam_status st = seam_peft_read_config(&job->lora, map.bytes, map.count, err);
+    seam_adapter_config read = {0};
+    seam_status st = seam_peft_read_config(&read, map.bytes, map.count, err);
     seam_file_map_close(&map);
-    if (st == SEAM_OK && job->lora.prefix_tokens != 0) {
+    if (st == SEAM_OK && read.kind == SEAM_ADAPTER_PREFIX) {
         st = seam_error_set(err, SEAM_E_UNIMPLEMENTED,
                             SEAM_PEFT_CONFIG_NAME ": peft_type: a prefix cannot be merged into "
                                                   "weights");
     }
+    job->lora = read.lora;
     return st;
 }
 

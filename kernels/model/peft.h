@@ -31,7 +31,7 @@ void seam_peft_files_deinit(seam_peft_files *files);
  * computes).  SEAM_E_FORMAT for bad JSON or a missing field; SEAM_E_UNIMPLEMENTED, with the field's
  * name, for what changes the math and is not done here (use_dora, rank_pattern, bias,
  * modules_to_save, prefix_projection, ...). */
-seam_status seam_peft_read_config(seam_lora_config *ret_config, const uint8_t *config,
+seam_status seam_peft_read_config(seam_adapter_config *ret_config, const uint8_t *config,
                                   size_t config_bytes, seam_error *err);
 
 /* Sets every tensor of an adapter.  The config must have the adapter's rank, alpha, rslora and

@@ -125,14 +125,14 @@ static json_t *prefix_config(const seam_adapter *adapter, const char *base_model
     return json_pack("{s:s, s:s, s:s, s:n, s:b, s:i, s:i, s:i, s:i, s:i, s:i, s:b}", "peft_type",
                      "PREFIX_TUNING", "task_type", "CAUSAL_LM", "base_model_name_or_path",
                      base_model, "revision", "inference_mode", 1, "num_virtual_tokens",
-                     (int)seam_adapter_config(adapter)->prefix_tokens, "token_dim",
+                     (int)seam_adapter_config_of(adapter)->prefix.tokens, "token_dim",
                      (int)shape.token_dim, "num_transformer_submodules", 1, "num_attention_heads",
                      (int)shape.heads, "num_layers", (int)shape.layers, "encoder_hidden_size",
                      (int)shape.token_dim, "prefix_projection", 0);
 }
 
 static json_t *lora_config(const seam_adapter *adapter, const char *base_model) {
-    const seam_lora_config *config = seam_adapter_config(adapter);
+    const seam_lora_config *config = &seam_adapter_config_of(adapter)->lora;
     /* "o" steals a reference also when packing fails, so nothing leaks. */
     return json_pack(
         "{s:s, s:s, s:s, s:n, s:i, s:f, s:f, s:s, s:o, s:o, s:b, s:b, s:b, s:b, s:n, s:{}, s:{}, "
@@ -147,7 +147,7 @@ static json_t *lora_config(const seam_adapter *adapter, const char *base_model) 
 
 static seam_status config_write(seam_peft_files *files, const seam_adapter *adapter,
                                 const char *base_model) {
-    json_t *root = seam_adapter_config(adapter)->prefix_tokens != 0
+    json_t *root = seam_adapter_config_of(adapter)->kind == SEAM_ADAPTER_PREFIX
                        ? prefix_config(adapter, base_model)
                        : lora_config(adapter, base_model);
     if (root == NULL) {

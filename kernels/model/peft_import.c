@@ -15,11 +15,11 @@
 #define CONFIG_BYTES_MAX (1u << 20)
 
 static seam_status config_type(bool *ret_prefix, const json_t *root, seam_error *err);
-static seam_status prefix_read(seam_lora_config *ret, const json_t *root, seam_error *err);
+static seam_status prefix_read(seam_adapter_config *ret, const json_t *root, seam_error *err);
 static seam_status config_fields_check(const json_t *root, seam_error *err);
 static seam_status targets_read(uint32_t *ret_targets, const json_t *root, seam_error *err);
 
-seam_status seam_peft_read_config(seam_lora_config *ret_config, const uint8_t *config,
+seam_status seam_peft_read_config(seam_adapter_config *ret_config, const uint8_t *config,
                                   size_t config_bytes, seam_error *err) {
     json_t *root = NULL;
     SEAM_TRY(
@@ -50,7 +50,7 @@ seam_status seam_peft_read_config(seam_lora_config *ret_config, const uint8_t *c
     read.rank = (uint32_t)json_integer_value(rank);
     read.alpha = (float)json_number_value(alpha);
     read.rslora = json_is_true(json_object_get(root, "use_rslora"));
-    *ret_config = read;
+    *ret_config = (seam_adapter_config){.kind = SEAM_ADAPTER_LORA, .lora = read};
 end:
     json_decref(root);
     return st;
@@ -80,7 +80,7 @@ static seam_status config_type(bool *ret_prefix, const json_t *root, seam_error 
     return SEAM_OK;
 }
 
-static seam_status prefix_read(seam_lora_config *ret, const json_t *root, seam_error *err) {
+static seam_status prefix_read(seam_adapter_config *ret, const json_t *root, seam_error *err) {
     const json_int_t tokens = json_integer_value(json_object_get(root, "num_virtual_tokens"));
     const json_t *submodules = json_object_get(root, "num_transformer_submodules");
     if (!is_off(json_object_get(root, "prefix_projection"), NULL)) {
@@ -97,7 +97,8 @@ static seam_status prefix_read(seam_lora_config *ret, const json_t *root, seam_e
                               SEAM_PEFT_CONFIG_NAME ": num_virtual_tokens: must be 1..%d",
                               SEAM_PREFIX_MAX);
     }
-    *ret = (seam_lora_config){.prefix_tokens = (uint32_t)tokens};
+    *ret =
+        (seam_adapter_config){.kind = SEAM_ADAPTER_PREFIX, .prefix = {.tokens = (uint32_t)tokens}};
     return SEAM_OK;
 }
 
@@ -173,15 +174,15 @@ static seam_status shape_compare(const json_t *root, const char *name, uint32_t 
                           (long long)json_integer_value(value), own);
 }
 
-static seam_status prefix_compare(const seam_adapter *adapter, const seam_lora_config *read,
+static seam_status prefix_compare(const seam_adapter *adapter, const seam_adapter_config *read,
                                   const seam_peft_files *files, seam_error *err) {
-    const uint32_t tokens = seam_adapter_config(adapter)->prefix_tokens;
+    const uint32_t tokens = seam_adapter_config_of(adapter)->prefix.tokens;
     const seam_prefix_shape shape = seam_adapter_prefix_shape(adapter);
-    if (read->prefix_tokens != tokens) {
+    if (read->prefix.tokens != tokens) {
         return seam_error_set(err, SEAM_E_FORMAT,
                               SEAM_PEFT_CONFIG_NAME
                               ": num_virtual_tokens: is %u, the session has %u",
-                              read->prefix_tokens, tokens);
+                              read->prefix.tokens, tokens);
     }
     json_t *root = NULL;
     SEAM_TRY(seam_json_parse(&root, files->config, files->config_bytes, CONFIG_BYTES_MAX,
@@ -195,18 +196,20 @@ static seam_status prefix_compare(const seam_adapter *adapter, const seam_lora_c
 
 static seam_status config_compare(const seam_adapter *adapter, const seam_peft_files *files,
                                   seam_error *err) {
-    seam_lora_config read = {0};
-    SEAM_TRY(seam_peft_read_config(&read, files->config, files->config_bytes, err));
-    const seam_lora_config *own = seam_adapter_config(adapter);
-    if ((read.prefix_tokens != 0) != (own->prefix_tokens != 0)) {
+    seam_adapter_config found = {0};
+    SEAM_TRY(seam_peft_read_config(&found, files->config, files->config_bytes, err));
+    const seam_adapter_kind kind = seam_adapter_config_of(adapter)->kind;
+    if (found.kind != kind) {
         return seam_error_set(err, SEAM_E_FORMAT,
                               SEAM_PEFT_CONFIG_NAME ": peft_type: is %s, the session has %s",
-                              read.prefix_tokens != 0 ? "PREFIX_TUNING" : "LORA",
-                              own->prefix_tokens != 0 ? "a prefix" : "LoRA");
+                              found.kind == SEAM_ADAPTER_PREFIX ? "PREFIX_TUNING" : "LORA",
+                              kind == SEAM_ADAPTER_PREFIX ? "a prefix" : "LoRA");
     }
-    if (read.prefix_tokens != 0) {
-        return prefix_compare(adapter, &read, files, err);
+    if (kind == SEAM_ADAPTER_PREFIX) {
+        return prefix_compare(adapter, &found, files, err);
     }
+    const seam_lora_config *own = &seam_adapter_config_of(adapter)->lora;
+    const seam_lora_config read = found.lora;
     if (read.rank != own->rank) {
         return seam_error_set(err, SEAM_E_FORMAT,
                               SEAM_PEFT_CONFIG_NAME ": r: is %u, the session has %u", read.rank,

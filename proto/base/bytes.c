@@ -23,6 +23,19 @@ float seam_get_f32(const uint8_t *bytes) {
     return value;
 }
 
+void seam_put_f64(uint8_t *ret, double value) {
+    uint64_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    seam_put_u64(ret, bits);
+}
+
+double seam_get_f64(const uint8_t *bytes) {
+    const uint64_t bits = seam_get_u64(bytes);
+    double value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
 /* ---- CRC-32C ---- */
 
 #define CRC32C_POLYNOMIAL 0x82f63b78u /* reflected 0x1edc6f41 */

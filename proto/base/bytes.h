@@ -29,6 +29,8 @@ static inline uint64_t seam_get_u64(const uint8_t *bytes) {
     return (uint64_t)seam_get_u32(bytes) | (uint64_t)seam_get_u32(bytes + 4) << 32;
 }
 float seam_get_f32(const uint8_t *bytes);
+void seam_put_f64(uint8_t *ret, double value);
+double seam_get_f64(const uint8_t *bytes);
 
 /* Bit `row` of a bitmap, the least significant bit of a byte first; NULL has every row. */
 static inline bool seam_bitmap_has(const uint8_t *bitmap, uint32_t row) {

@@ -95,7 +95,7 @@ static void carve(seam_generator *g, seam_arena *arena) {
 /* Cache positions of a slot: a prefix stands before the text. */
 static uint32_t cache_positions(const seam_session_config *config,
                                 const seam_generator_options *options) {
-    return options->positions_max + config->lora.prefix_tokens;
+    return options->positions_max + seam_adapter_config_tokens(&config->adapter);
 }
 
 /* The memory of one layer, in which rows pass through all. */

@@ -268,7 +268,7 @@ static void scatter(seam_trainer *t) {
     const size_t row_bytes = t->channels * sizeof(float);
     const bool all = !t->config->labelled_rows_only;
     uint32_t next = 0;
-    for (uint32_t row = 0; row < layout->rows; row++) {
+    for (uint32_t row = 0; row < t->at->micro.layout.rows; row++) {
         float *to = t->rows + (size_t)row * t->channels;
         if (next < t->at->micro.out_count && t->at->micro.out_rows[next] == row) {
             memcpy(to, t->packed + (size_t)(all ? row : next) * t->channels, row_bytes);

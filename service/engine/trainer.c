@@ -104,7 +104,7 @@ static void carve(seam_trainer *t, seam_arena *arena) {
 }
 
 static seam_activations_options acts_options(const seam_session_config *config) {
-    return (seam_activations_options){.lora = &config->lora,
+    return (seam_activations_options){.adapter = &config->adapter,
                                       .rows_max = config->limits.rows_max,
                                       .seqs_max = config->limits.sequences_max,
                                       .recompute = config->recompute,
@@ -186,7 +186,7 @@ SEAM_ON_GPU static seam_status fill(seam_trainer *t, seam_stream *stream, seam_e
     SEAM_TRY(seam_arena_init(&t->arena, plan.used_bytes));
     carve(t, &t->arena);
     SEAM_TRY(seam_session_config_view(&t->blocks, config));
-    SEAM_TRY(seam_adapter_create(&t->adapter, t->blocks, &config->lora, err));
+    SEAM_TRY(seam_adapter_create(&t->adapter, t->blocks, &config->adapter, err));
     const seam_activations_options acts = acts_options(config);
     for (uint32_t i = 0; i < t->depth; i++) {
         SEAM_TRY(seam_activations_create(&t->slots[i].acts, t->blocks, &acts, err));

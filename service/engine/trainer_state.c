@@ -38,7 +38,7 @@ static size_t session_bytes(const seam_trainer *t) {
 seam_status seam_trainer_state_bytes_max(size_t *ret_bytes, const seam_session_config *config) {
     const seam_memory_blocks blocks = seam_session_config_blocks(config);
     const seam_activations_options acts = {
-        .lora = &config->lora, .rows_max = 1, .seqs_max = 1, .recompute = true};
+        .adapter = &config->adapter, .rows_max = 1, .seqs_max = 1, .recompute = true};
     seam_memory_plan plan = {0};
     SEAM_TRY(seam_memory_plan_training(&plan, &blocks, &acts));
     const uint64_t moments = plan.device[SEAM_MEMORY_MOMENTS] + plan.host[SEAM_MEMORY_MOMENTS];

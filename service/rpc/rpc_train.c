@@ -39,12 +39,6 @@ static void span_end(const seam_session *session, const char *name, uint32_t lan
     seam_trace_end(session->config.trace, &span);
 }
 
-/* Is it the client's share of the norm, behind the tensors of the step? */
-static bool is_norm(const seam_session *session, const seam_step_key *key) {
-    return session->config.client_trains && key->phase == SEAM_PHASE_BACKWARD &&
-           key->micro == seam_session_step(session)->n_micros;
-}
-
 static const char *phase_name(const seam_step_key *key) {
     return key->phase == SEAM_PHASE_FORWARD ? "forward" : "backward";
 }
@@ -146,7 +140,7 @@ SEAM_ON_GPU static seam_status tensor_run(seam_job *job, seam_stream *stream) {
     const seam_work *work = &train->session->work;
     const seam_micro *micro = seam_trainer_micro(trainer);
     const bool forward = work->key.phase == SEAM_PHASE_FORWARD;
-    const bool norm = is_norm(train->session, &work->key);
+    const bool norm = seam_train_is_norm(train->session, &work->key);
     const bool last =
         train->session->config.client_trains ? norm : micro->micro + 1 == micro->micro_count;
     span_end(train->session, phase_name(&work->key), SEAM_LANE_QUEUE, work->begin_ns, &work->key);
@@ -210,36 +204,6 @@ static void reply_queue(seam_train *train, const seam_step_key *key) {
         .reply = reply, .key = *key, .begin_ns = seam_trace_begin(train->session->config.trace)};
 }
 
-/* The layout that StepBegin gives a micro-batch. */
-static seam_status micro_read(seam_micro *micro, const seam_session *session, uint32_t micro_idx,
-                              seam_error *err) {
-    const Seam__V1__StepBegin *begin = seam_session_step(session);
-    SEAM_ASSERT(micro_idx < begin->n_micros);
-    const Seam__V1__MicroBatch *layout = begin->micros[micro_idx];
-    micro->step = begin->step;
-    micro->labelled_total = begin->labelled_row_count;
-    micro->micro = micro_idx;
-    micro->micro_count = (uint32_t)begin->n_micros;
-    micro->bitmap = layout->labelled_rows.data;
-    SEAM_TRY(seam_micro_layout_read(&micro->layout, micro->out_rows, layout, micro_idx,
-                                    &session->config.limits, err));
-    micro->out_count = micro->layout.labelled_count;
-    if (session->config.tail_layers > 0) {
-        micro->out_count =
-            seam_rows_to_last_labelled(micro->bitmap_memory, micro->layout.sequence_rows,
-                                       micro->layout.sequence_count, micro->bitmap);
-        micro->bitmap = micro->bitmap_memory;
-        for (uint32_t row = 0, next = 0; row < micro->layout.rows; row++) {
-            if (seam_bitmap_has(micro->bitmap, row)) {
-                micro->out_rows[next++] = row;
-            }
-        }
-    }
-    seam_sequence_labelled_counts(micro->sequence_out, micro->layout.sequence_rows,
-                                  micro->layout.sequence_count, micro->bitmap);
-    return SEAM_OK;
-}
-
 /* The oldest tensor that waits goes to the engine, unless its reply would take the place of one
  * that is being sent. */
 SEAM_ON_LOOP static void work_next(seam_train *train) {
@@ -255,11 +219,11 @@ SEAM_ON_LOOP static void work_next(seam_train *train) {
     const seam_work *work = &session->work;
     /* The norm is no micro-batch: what ends the step is the last one's. */
     seam_trainer_select(session->trainer,
-                        work->key.micro - (is_norm(session, &work->key) ? 1u : 0u),
+                        work->key.micro - (seam_train_is_norm(session, &work->key) ? 1u : 0u),
                         work->staging_idx);
     if (work->key.phase == SEAM_PHASE_FORWARD) {
-        const seam_status st =
-            micro_read(seam_trainer_micro(session->trainer), session, work->key.micro, NULL);
+        const seam_status st = seam_train_micro_read(seam_trainer_micro(session->trainer), session,
+                                                     work->key.micro, NULL);
         SEAM_ASSERT(st == SEAM_OK); /* as when its tensor came */
     }
     train->has_image = false;
@@ -344,14 +308,15 @@ static seam_status tensor_begin(seam_train *train, const seam_frame_header *head
                                     train->rx_key, err));
     uint32_t rows = header->rows;
     const bool norm = header->kind == SEAM_FRAME_GRAD_NORM;
-    if (train->rx_verdict == SEAM_VERDICT_RUN && norm != is_norm(session, &train->rx_key)) {
+    if (train->rx_verdict == SEAM_VERDICT_RUN &&
+        norm != seam_train_is_norm(session, &train->rx_key)) {
         return seam_error_set(err, SEAM_E_OUT_OF_SEQUENCE,
                               "frame.kind: %u in micro %u, phase %u of this step", header->kind,
                               header->micro, header->phase);
     }
     if (train->rx_verdict == SEAM_VERDICT_RUN && !norm) {
         seam_micro *micro = seam_trainer_coming(session->trainer);
-        SEAM_TRY(micro_read(micro, session, header->micro, err));
+        SEAM_TRY(seam_train_micro_read(micro, session, header->micro, err));
         SEAM_TRY(alloc_check(train, header, err));
         rows = header->phase == SEAM_PHASE_FORWARD ? micro->layout.rows_in
                                                    : seam_trainer_rows_out(session->trainer, micro);
@@ -426,7 +391,7 @@ SEAM_ON_LOOP static void tensor_done(const seam_train *train) {
         is_committed = true;
     }
     if (to != NULL) {
-        if (!is_norm(session, &session->work.key)) {
+        if (!seam_train_is_norm(session, &session->work.key)) {
             reply_queue(to, &session->work.key);
         }
         to->out_commit = is_committed;

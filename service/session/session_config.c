@@ -49,12 +49,13 @@ static seam_status lora_read(seam_lora_config *ret, const Seam__V1__LoraConfig *
 }
 
 /* The adapter: one of the two messages. */
-static seam_status adapter_read(seam_lora_config *ret, const Seam__V1__SessionConfig *message,
+static seam_status adapter_read(seam_adapter_config *ret, const Seam__V1__SessionConfig *message,
                                 const seam_model *model, seam_error *err) {
     const Seam__V1__PrefixConfig *prefix = message->prefix;
     if (prefix == NULL) {
-        SEAM_TRY(lora_read(ret, message->lora, err));
-        return seam_lora_targets_check(ret->targets, model->config, "config.lora.targets", err);
+        SEAM_TRY(lora_read(&ret->lora, message->lora, err));
+        return seam_lora_targets_check(ret->lora.targets, model->config, "config.lora.targets",
+                                       err);
     }
     if (message->lora != NULL) {
         return seam_error_set(err, SEAM_E_ARG, "config.prefix: lora is there too; one adapter");
@@ -66,7 +67,9 @@ static seam_status adapter_read(seam_lora_config *ret, const Seam__V1__SessionCo
                               "config.prefix.virtual_tokens: %u leave none of the context, %u",
                               prefix->virtual_tokens, model->config->context_max);
     }
-    *ret = (seam_lora_config){.prefix_tokens = prefix->virtual_tokens, .seed = prefix->seed};
+    *ret =
+        (seam_adapter_config){.kind = SEAM_ADAPTER_PREFIX,
+                              .prefix = {.tokens = prefix->virtual_tokens, .seed = prefix->seed}};
     return SEAM_OK;
 }
 
@@ -321,7 +324,7 @@ seam_status seam_session_config_read(seam_session_config *ret_config,
     }
     SEAM_TRY(topology_check(message, config.model, err));
     SEAM_TRY(split_read(&config, message, err));
-    SEAM_TRY(adapter_read(&config.lora, message, config.model, err));
+    SEAM_TRY(adapter_read(&config.adapter, message, config.model, err));
     SEAM_TRY(optimizer_read(&config.optimizer, message->optimizer, err));
     SEAM_TRY(codec_read(&config, message->codec, limits, err));
     SEAM_TRY(limits_read(&config, message->limits, limits, err));
@@ -366,7 +369,7 @@ seam_coder_config seam_session_config_coder(const seam_session_config *config, u
 }
 
 uint32_t seam_session_config_context(const seam_session_config *config) {
-    return config->model->config->context_max - config->lora.prefix_tokens;
+    return config->model->config->context_max - seam_adapter_config_tokens(&config->adapter);
 }
 
 seam_memory_blocks seam_session_config_blocks(const seam_session_config *config) {

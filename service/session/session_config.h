@@ -31,7 +31,7 @@ enum { SEAM_LANE_RECEIVE, SEAM_LANE_QUEUE, SEAM_LANE_ENGINE, SEAM_LANE_SEND, SEA
 
 typedef struct seam_session_config {
     const seam_model *model;
-    seam_lora_config lora;
+    seam_adapter_config adapter;
     uint32_t front_layers, tail_layers; /* on the client */
     bool server_trains, client_trains;  /* the adapter's part here; a part of it there */
     seam_optimizer_config optimizer;

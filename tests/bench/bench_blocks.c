@@ -52,7 +52,7 @@ typedef struct bench {
     const char *device, *work;
     seam_dtype act;
     seam_model_config config;
-    seam_lora_config lora;
+    seam_adapter_config lora;
     uint32_t iters;
     bool profile, recompute, fp8, fp8_now; /* fp8: asked for; of the work that runs */
     seam_backend *backend;
@@ -360,9 +360,9 @@ static bool option_set(bench *b, const char *option, const char *value) {
     } else if (strcmp(option, "--work") == 0) {
         b->work = value;
     } else if (strcmp(option, "--rank") == 0) {
-        b->lora.rank = (uint32_t)strtoul(value, NULL, 10);
+        b->lora.lora.rank = (uint32_t)strtoul(value, NULL, 10);
     } else if (strcmp(option, "--targets") == 0) {
-        b->lora.targets = strcmp(value, "all") == 0 ? 0x7f : SEAM_LORA_Q | SEAM_LORA_V;
+        b->lora.lora.targets = strcmp(value, "all") == 0 ? 0x7f : SEAM_LORA_Q | SEAM_LORA_V;
     } else if (strcmp(option, "--layers") == 0) {
         b->config.layers = (uint32_t)strtoul(value, NULL, 10);
     } else if (strcmp(option, "--iters") == 0) {
@@ -430,8 +430,8 @@ static void bench_open(bench *b) {
     (void)printf("%s\n%s: %.3f B weights in %u layers, ready in %.1f s; LoRA rank %u on %s; "
                  "product of %u^3 at %.1f TFLOP/s\n",
                  seam_backend_describe(b->backend), b->config.name, 1e-9 * weight_count(b),
-                 b->config.layers, now_seconds() - begin, b->lora.rank,
-                 b->lora.targets == 0x7f ? "all" : "q, v", large ? 8192 : 1024,
+                 b->config.layers, now_seconds() - begin, b->lora.lora.rank,
+                 b->lora.lora.targets == 0x7f ? "all" : "q, v", large ? 8192 : 1024,
                  1e-12 * b->peak_flops);
     (void)fflush(stdout);
 }
@@ -440,7 +440,10 @@ int main(int argc, char **argv) {
     bench b = {.device = "cuda:0",
                .work = "16x384",
                .act = SEAM_BF16,
-               .lora = {.rank = 16, .alpha = 16, .targets = SEAM_LORA_Q | SEAM_LORA_V, .seed = 1},
+               .lora = {.lora = {.rank = 16,
+                                 .alpha = 16,
+                                 .targets = SEAM_LORA_Q | SEAM_LORA_V,
+                                 .seed = 1}},
                .iters = 8};
     if (!options_read(&b, argc, argv)) {
         (void)fprintf(stderr, "usage: bench_blocks [--device D] [--act f32|bf16] [--shape NAME] "

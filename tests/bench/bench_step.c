@@ -219,7 +219,8 @@ int main(int argc, char **argv) {
         return 2;
     }
     text_fill(&text);
-    const seam_lora_config lora = {.rank = RANK, .alpha = 16, .targets = 0x7f, .seed = 1};
+    const seam_adapter_config lora = {
+        .lora = {.rank = RANK, .alpha = 16, .targets = 0x7f, .seed = 1}};
     const seam_backend_options options = {.device = "cpu",
                                           .act = strcmp(type, "f32") == 0 ? SEAM_F32 : SEAM_BF16,
                                           .threads =

@@ -6,7 +6,9 @@ time.  Method: one seamd with --state-dir and one `seam train`
 a run; whoever was killed is started again (`seam train --resume`), until the run is whole.  Each
 codec takes its turn.  The time that a server needs to have its client back is printed.
 
-    test_kill_runs.py SEAMD SEAM [KILLS_SERVER KILLS_CLIENT KILLS_BOTH [SEED]]
+    test_kill_runs.py SEAMD SEAM [KILLS_SERVER KILLS_CLIENT KILLS_BOTH [SEED [DEVICE]]]
+
+DEVICE is the server's: cpu (in f32) or cuda:N (in bf16).
 """
 import datetime
 import hashlib
@@ -70,9 +72,10 @@ def write_small_model(folder: pathlib.Path) -> None:
 class Server:
     """seamd on one port for ever: killed and started again."""
 
-    def __init__(self, binary, model, state, tls, *args):
+    def __init__(self, binary, model, state, tls, device, *args):
         self.binary, self.args = binary, [
-            "--model", f"small={model}", "--threads", "1", "--dtype", "f32", "--state-dir",
+            "--model", f"small={model}", "--threads", "1", "--device", device, "--dtype",
+            "f32" if device == "cpu" else "bf16", "--state-dir",
             str(state), "--tls-cert", tls["server.pem"], "--tls-key", tls["server.key"],
             "--tls-client-ca", tls["ca.pem"], "--drain-timeout", "2000", *args]
         self.log_path = pathlib.Path(str(state) + ".log")
@@ -111,13 +114,13 @@ class Server:
 
 
 class Case:
-    def __init__(self, folder, seamd, seam):
+    def __init__(self, folder, seamd, seam, device):
         self.folder, self.seamd, self.seam = folder, seamd, seam
         self.tls = certificates(folder)
         self.model = folder / "model"
         write_small_model(self.model)
         self.rows = write_rows(folder / "train.jsonl", colour_rows(40))
-        self.server = Server(seamd, self.model, folder / "state", self.tls,
+        self.server = Server(seamd, self.model, folder / "state", self.tls, device,
                              "--checkpoint-percent", "20", "--sessions-max", "64", "--lease-timeout",
                              "2000")
 
@@ -209,7 +212,7 @@ def main() -> int:
              for _ in range(count)]
     rng.shuffle(kills)
     with tempfile.TemporaryDirectory() as name:
-        case = Case(pathlib.Path(name), seamd, seam)
+        case = Case(pathlib.Path(name), seamd, seam, sys.argv[7] if len(sys.argv) > 7 else "cpu")
         expected = {}
         done = {"server": 0, "client": 0, "both": 0}
         number = 0

@@ -158,12 +158,14 @@ static void train(const seam_tensor_source *source, const seam_backend_options *
     }
     const uint32_t seqs = steps != 0 ? (uint32_t)text_count("lengths") / steps : 0;
     SEAM_ASSERT(seqs >= 1 && seqs <= SEQS_MAX);
-    const seam_lora_config lora = {.rank = (uint32_t)text_at("lora", 0),
-                                   .alpha = text_at("lora", 1),
-                                   .targets = (uint32_t)text_at("lora", 2),
-                                   .rslora = text_at("lora", 3) != 0,
-                                   .dropout = text_at("lora", 4),
-                                   .prefix_tokens = (uint32_t)text_at("lora", 5)};
+    const uint32_t tokens = (uint32_t)text_at("lora", 5);
+    const seam_adapter_config lora = {.kind = tokens != 0 ? SEAM_ADAPTER_PREFIX : SEAM_ADAPTER_LORA,
+                                      .prefix = {.tokens = tokens},
+                                      .lora = {.rank = (uint32_t)text_at("lora", 0),
+                                               .alpha = text_at("lora", 1),
+                                               .targets = (uint32_t)text_at("lora", 2),
+                                               .rslora = text_at("lora", 3) != 0,
+                                               .dropout = text_at("lora", 4)}};
     const seam_optimizer_config optimizer = {.lr = text_at("optimizer", 0),
                                              .beta1 = text_at("optimizer", 1),
                                              .beta2 = text_at("optimizer", 2),

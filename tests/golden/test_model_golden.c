@@ -35,7 +35,7 @@ typedef struct golden {
     seam_file_map map;
     seam_tensor_index index;
     seam_model_config config;
-    seam_lora_config lora;
+    seam_adapter_config lora;
     seam_optimizer_config optimizer;
     uint32_t steps, later_step;
 } golden;
@@ -67,10 +67,10 @@ static void golden_open(golden *g, const char *name) {
     seam_test_check(seam_config_json_parse(&g->config, config.bytes, config.count, path, &err),
                     path, &err);
     seam_file_map_close(&config);
-    g->lora = (seam_lora_config){.rank = golden_u32(g, "case", 11),
-                                 .alpha = golden_at(g, "case", 12),
-                                 .targets = golden_u32(g, "case", 13),
-                                 .seed = 1};
+    g->lora = (seam_adapter_config){.lora = {.rank = golden_u32(g, "case", 11),
+                                             .alpha = golden_at(g, "case", 12),
+                                             .targets = golden_u32(g, "case", 13),
+                                             .seed = 1}};
     g->steps = golden_u32(g, "optimizer", 7);
     g->later_step = golden_u32(g, "optimizer", 8);
     g->optimizer = (seam_optimizer_config){.lr = golden_at(g, "optimizer", 0),

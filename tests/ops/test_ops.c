@@ -1,4 +1,4 @@
-/* Every op of one backend: test_ops <device> <act or 0>.
+/* Every op of one backend: test_ops <device> <act or 0> [linear|attention|prefix|rows|fp8].
  *
  * Goal: the op table's promises (ops.h).  Method, for each case of the tables cases_*.c:
  *   - outputs against the double reference on the same inputs, to the case's tolerance;
@@ -335,31 +335,67 @@ static void check_fp8(void) {
     }
 }
 
+/* The whole, or one group of cases: a tool that makes kernels slow needs not run them all, nor read
+ * what other people's kernels write (cuBLASLt's, in linear and fp8). */
+static bool group_runs(const char *only, const char *group) {
+    return only == NULL || strcmp(only, group) == 0;
+}
+
+static void check_groups(const char *only, seam_backend *backend, seam_backend *const *others,
+                         seam_backend *ref) {
+    if (group_runs(only, "linear")) {
+        check_table(linear_cases, linear_case_count, backend, others, ref);
+        check_small_share(backend, ref);
+    }
+    if (group_runs(only, "attention")) {
+        check_table(attention_cases, attention_case_count, backend, others, ref);
+        for (size_t i = 0; i < attention_case_count; i++) {
+            if (attention_cases[i].size[4] > 0) { /* more than one sequence */
+                check_sequence_alone(&attention_cases[i], backend);
+            }
+        }
+    }
+    if (group_runs(only, "prefix")) {
+        check_table(prefix_cases, prefix_case_count, backend, others, ref);
+    }
+    if (group_runs(only, "rows")) {
+        check_table(row_cases, row_case_count, backend, others, ref);
+    }
+    if (group_runs(only, "fp8")) {
+        check_fp8();
+    }
+}
+
+static bool is_group(const char *name) {
+    static const char *const groups[] = {"linear", "attention", "prefix", "rows", "fp8"};
+    for (size_t i = 0; i < sizeof(groups) / sizeof(groups[0]); i++) {
+        if (strcmp(name, groups[i]) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 int main(int argc, char **argv) {
-    CHECK(argc == 3);
+    CHECK(argc == 3 || (argc == 4 && is_group(argv[3])));
     device_name = argv[1];
     device_act = strcmp(argv[2], "bf16") == 0  ? SEAM_BF16
                  : strcmp(argv[2], "f32") == 0 ? SEAM_F32
                                                : (seam_dtype)0;
+    const char *only = argc == 4 ? argv[3] : NULL;
     check_canary();
-    check_picker();
+    if (only == NULL) {
+        check_picker();
+    }
     seam_backend *ref = backend_of("ref", 0, 0);
     seam_backend *backend = backend_of(device_name, device_act, 2);
     seam_backend *others[2] = {backend_of(device_name, device_act, 1),
                                backend_of(device_name, device_act, 3)};
     (void)printf("%s\n", seam_backend_describe(backend));
-    check_table(linear_cases, linear_case_count, backend, others, ref);
-    check_table(attention_cases, attention_case_count, backend, others, ref);
-    check_table(prefix_cases, prefix_case_count, backend, others, ref);
-    check_table(row_cases, row_case_count, backend, others, ref);
-    for (size_t i = 0; i < attention_case_count; i++) {
-        if (attention_cases[i].size[4] > 0) { /* more than one sequence */
-            check_sequence_alone(&attention_cases[i], backend);
-        }
+    check_groups(only, backend, others, ref);
+    if (only == NULL) {
+        check_two_streams(backend);
     }
-    check_small_share(backend, ref);
-    check_two_streams(backend);
-    check_fp8();
     seam_backend_destroy(others[1]);
     seam_backend_destroy(others[0]);
     seam_backend_destroy(backend);

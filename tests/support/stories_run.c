@@ -176,11 +176,11 @@ stories_run *stories_run_create(const stories_world *world, uint64_t seed) {
     SEAM_ASSERT(r != NULL);
     SEAM_ASSERT(world->channels <= STORIES_CHANNELS_MAX);
     r->w = world;
-    const seam_lora_config lora = {
-        .rank = 8, .alpha = 16.0f, .targets = SEAM_LORA_Q | SEAM_LORA_V, .seed = seed};
+    const seam_adapter_config lora = {
+        .lora = {.rank = 8, .alpha = 16.0f, .targets = SEAM_LORA_Q | SEAM_LORA_V, .seed = seed}};
     SEAM_ASSERT(seam_adapter_create(&r->adapter, world->blocks, &lora, NULL) == SEAM_OK);
     const seam_activations_options options = {
-        .lora = &lora, .rows_max = STORIES_ROWS, .seqs_max = STORIES_SEQS};
+        .adapter = &lora, .rows_max = STORIES_ROWS, .seqs_max = STORIES_SEQS};
     SEAM_ASSERT(seam_activations_create(&r->acts, world->blocks, &options, NULL) == SEAM_OK);
     r->scratch = seam_mem_alloc_aligned(seam_codec_scratch_bytes(world->channels));
     SEAM_ASSERT(r->scratch != NULL);

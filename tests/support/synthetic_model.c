@@ -92,7 +92,7 @@ void seam_test_check(seam_status st, const char *what, const seam_error *err) {
 }
 
 bool seam_test_engine_open(seam_test_engine *engine, const seam_backend_options *options,
-                           const seam_tensor_source *source, const seam_lora_config *lora,
+                           const seam_tensor_source *source, const seam_adapter_config *lora,
                            uint32_t rows_max) {
     memset(engine, 0, sizeof *engine);
     seam_error err = {.status = SEAM_OK};
@@ -111,7 +111,7 @@ bool seam_test_engine_open(seam_test_engine *engine, const seam_backend_options 
     st = seam_head_create_from(&engine->head, engine->backend, source, &err);
     seam_test_check(st, "head", &err);
     const seam_activations_options acts = {
-        .lora = lora, .rows_max = rows_max, .seqs_max = rows_max};
+        .adapter = lora, .rows_max = rows_max, .seqs_max = rows_max};
     st = seam_activations_create(&engine->acts, engine->blocks, &acts, &err);
     seam_test_check(st, "activations", &err);
     const size_t bytes =

@@ -37,7 +37,7 @@ typedef struct seam_test_engine {
 /* Prints the error and aborts when something fails: no test can go on without it.  False: the
  * device is not here, or cannot do this type (bf16 without AMX). */
 bool seam_test_engine_open(seam_test_engine *engine, const seam_backend_options *options,
-                           const seam_tensor_source *source, const seam_lora_config *lora,
+                           const seam_tensor_source *source, const seam_adapter_config *lora,
                            uint32_t rows_max);
 void seam_test_engine_close(seam_test_engine *engine);
 

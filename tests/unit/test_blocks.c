@@ -46,7 +46,7 @@ typedef struct fixture {
 } fixture;
 
 static bool fixture_open(fixture *f, const char *device, seam_dtype act,
-                         const seam_lora_config *lora) {
+                         const seam_adapter_config *lora) {
     const seam_tensor_source source = seam_synthetic_source(&config);
     const seam_backend_options options = {.device = device, .act = act, .threads = 2};
     if (!seam_test_engine_open(&f->engine, &options, &source, lora, ROWS)) {
@@ -68,14 +68,14 @@ static bool fixture_open(fixture *f, const char *device, seam_dtype act,
     return true;
 }
 
-static seam_adapter *adapter_make(const fixture *f, const seam_lora_config *lora) {
+static seam_adapter *adapter_make(const fixture *f, const seam_adapter_config *lora) {
     seam_error err = {.status = SEAM_OK};
     seam_adapter *adapter = NULL;
     seam_test_check(seam_adapter_create(&adapter, f->engine.blocks, lora, &err), "adapter", &err);
     return adapter;
 }
 
-static seam_adapter *adapter_synthetic(const fixture *f, const seam_lora_config *lora) {
+static seam_adapter *adapter_synthetic(const fixture *f, const seam_adapter_config *lora) {
     seam_adapter *adapter = adapter_make(f, lora);
     seam_test_check(seam_synthetic_adapter(adapter, f->engine.stream), "adapter", NULL);
     return adapter;
@@ -102,7 +102,7 @@ static double difference(fixture *f, seam_adapter *adapter, uint32_t tensor, flo
 
 /* The truncation error of a central difference is h^2/6 of the third derivative: about 1e-6 of
  * the gradient's own size here; 2e-5 of the tensor's largest gradient leaves room for it. */
-static void gradient_check(const seam_lora_config *lora) {
+static void gradient_check(const seam_adapter_config *lora) {
     fixture f;
     assert_true(fixture_open(&f, "ref", SEAM_F64, lora));
     seam_adapter *adapter = adapter_synthetic(&f, lora);
@@ -139,21 +139,23 @@ static void gradient_check(const seam_lora_config *lora) {
 
 static void test_backward__lora_on_all__equals_finite_differences(void **state) {
     (void)state;
-    gradient_check(&(seam_lora_config){.rank = 3, .alpha = 5, .targets = LORA_ALL, .seed = 1});
+    gradient_check(
+        &(seam_adapter_config){.lora = {.rank = 3, .alpha = 5, .targets = LORA_ALL, .seed = 1}});
 }
 
 /* Some targets only: the shared normalised inputs must not be read for the others. */
 static void test_backward__lora_on_some__equals_finite_differences(void **state) {
     (void)state;
-    gradient_check(&(seam_lora_config){
-        .rank = 1, .alpha = 2, .targets = SEAM_LORA_K | SEAM_LORA_UP, .seed = 1});
-    gradient_check(&(seam_lora_config){
-        .rank = 2, .alpha = 2, .targets = SEAM_LORA_O | SEAM_LORA_DOWN, .seed = 1});
+    gradient_check(&(seam_adapter_config){
+        .lora = {.rank = 1, .alpha = 2, .targets = SEAM_LORA_K | SEAM_LORA_UP, .seed = 1}});
+    gradient_check(&(seam_adapter_config){
+        .lora = {.rank = 2, .alpha = 2, .targets = SEAM_LORA_O | SEAM_LORA_DOWN, .seed = 1}});
 }
 
 static void test_backward__prefix__equals_finite_differences(void **state) {
     (void)state;
-    gradient_check(&(seam_lora_config){.prefix_tokens = 3, .seed = 1});
+    gradient_check(
+        &(seam_adapter_config){.kind = SEAM_ADAPTER_PREFIX, .prefix = {.tokens = 3, .seed = 1}});
 }
 
 /* Loss of an input of the blocks, given in double, from the reference's own memory. */
@@ -178,7 +180,8 @@ static double loss_of_input(fixture *f, seam_adapter *adapter, const double *inp
 static void test_head_row_losses__more_rows_than_a_chunk__softmax_of_logits(void **state) {
     (void)state;
     enum { MANY = 2 * SEAM_HEAD_CHUNK_ROWS + 5 };
-    const seam_lora_config lora = {.rank = 1, .alpha = 1, .targets = SEAM_LORA_Q, .seed = 1};
+    const seam_adapter_config lora = {
+        .lora = {.rank = 1, .alpha = 1, .targets = SEAM_LORA_Q, .seed = 1}};
     fixture f;
     assert_true(fixture_open(&f, "ref", SEAM_F64, &lora));
     const seam_test_engine *const e = &f.engine;
@@ -223,7 +226,8 @@ static void test_head_row_losses__more_rows_than_a_chunk__softmax_of_logits(void
 
 static void test_backward__input__equals_finite_differences(void **state) {
     (void)state;
-    const seam_lora_config lora = {.rank = 2, .alpha = 3, .targets = SEAM_LORA_Q, .seed = 1};
+    const seam_adapter_config lora = {
+        .lora = {.rank = 2, .alpha = 3, .targets = SEAM_LORA_Q, .seed = 1}};
     fixture f;
     assert_true(fixture_open(&f, "ref", SEAM_F64, &lora));
     for (uint32_t with = 0; with < 2; with++) {
@@ -292,9 +296,9 @@ static uint64_t train_step(fixture *f, seam_adapter *adapter, uint64_t step) {
 
 static void test_adapters__interleaved__end_with_the_bits_of_running_alone(void **state) {
     (void)state;
-    const seam_lora_config loras[] = {
-        {.rank = 4, .alpha = 8, .targets = LORA_ALL, .seed = 7},
-        {.rank = 4, .alpha = 3, .targets = SEAM_LORA_Q | SEAM_LORA_V, .seed = 9}};
+    const seam_adapter_config loras[] = {
+        {.lora = {.rank = 4, .alpha = 8, .targets = LORA_ALL, .seed = 7}},
+        {.lora = {.rank = 4, .alpha = 3, .targets = SEAM_LORA_Q | SEAM_LORA_V, .seed = 9}}};
     for (size_t b = 0; b < 3; b++) {
         uint64_t alone[2] = {0, 0};
         uint64_t together[2] = {0, 0};
@@ -327,7 +331,8 @@ static void test_adapters__interleaved__end_with_the_bits_of_running_alone(void 
 
 static void test_state__saved_and_loaded__continues_with_the_same_bits(void **state) {
     (void)state;
-    const seam_lora_config lora = {.rank = 5, .alpha = 8, .targets = LORA_ALL, .seed = 7};
+    const seam_adapter_config lora = {
+        .lora = {.rank = 5, .alpha = 8, .targets = LORA_ALL, .seed = 7}};
     static uint8_t bytes[STATE_MAX];
     for (size_t b = 0; b < 3; b++) {
         fixture f;
@@ -359,7 +364,8 @@ static void test_state__saved_and_loaded__continues_with_the_same_bits(void **st
 
 static void test_adapter__start__a_is_bounded_and_b_is_zero(void **state) {
     (void)state;
-    const seam_lora_config lora = {.rank = 5, .alpha = 8, .targets = LORA_ALL, .seed = 7};
+    const seam_adapter_config lora = {
+        .lora = {.rank = 5, .alpha = 8, .targets = LORA_ALL, .seed = 7}};
     fixture f;
     assert_true(fixture_open(&f, "ref", SEAM_F64, &lora));
     seam_adapter *adapter = adapter_make(&f, &lora);
@@ -387,7 +393,8 @@ static void test_adapter__start__a_is_bounded_and_b_is_zero(void **state) {
 
 static void test_step__gradient_not_finite__changes_nothing(void **state) {
     (void)state;
-    const seam_lora_config lora = {.rank = 2, .alpha = 8, .targets = SEAM_LORA_V, .seed = 7};
+    const seam_adapter_config lora = {
+        .lora = {.rank = 2, .alpha = 8, .targets = SEAM_LORA_V, .seed = 7}};
     fixture f;
     assert_true(fixture_open(&f, "ref", SEAM_F64, &lora));
     seam_adapter *adapter = adapter_make(&f, &lora);
@@ -480,7 +487,8 @@ static void test_cached__prompt_then_single_rows__equals_full_forward(void **sta
     (void)state;
     /* Double, f32 and bf16 rounding of sums in another order. */
     static const double bounds[] = {1e-12, 2e-5, 3e-2};
-    const seam_lora_config lora = {.rank = 4, .alpha = 8, .targets = LORA_ALL, .seed = 7};
+    const seam_adapter_config lora = {
+        .lora = {.rank = 4, .alpha = 8, .targets = LORA_ALL, .seed = 7}};
     for (size_t b = 0; b < 3; b++) {
         fixture f;
         if (!fixture_open(&f, backends[b].device, backends[b].act, &lora)) {
@@ -494,7 +502,8 @@ static void test_cached__prompt_then_single_rows__equals_full_forward(void **sta
         }
         seam_adapter *adapter = adapter_synthetic(&f, &lora);
         seam_adapter *prefix =
-            adapter_synthetic(&f, &(seam_lora_config){.prefix_tokens = 3, .seed = 7});
+            adapter_synthetic(&f, &(seam_adapter_config){.kind = SEAM_ADAPTER_PREFIX,
+                                                         .prefix = {.tokens = 3, .seed = 7}});
         cache_check(&f, NULL, bounds[b]);
         cache_check(&f, adapter, bounds[b]);
         cache_check(&f, prefix, bounds[b]);
@@ -508,7 +517,8 @@ static void test_cached__prompt_then_single_rows__equals_full_forward(void **sta
 
 static void test_forward__bad_layout__is_refused(void **state) {
     (void)state;
-    const seam_lora_config lora = {.rank = 2, .alpha = 8, .targets = SEAM_LORA_V, .seed = 7};
+    const seam_adapter_config lora = {
+        .lora = {.rank = 2, .alpha = 8, .targets = SEAM_LORA_V, .seed = 7}};
     fixture f;
     assert_true(fixture_open(&f, "ref", SEAM_F64, &lora));
     static const uint32_t falling[] = {0, 12, 10, ROWS};
@@ -534,13 +544,14 @@ static void test_forward__bad_layout__is_refused(void **state) {
 
 static void test_create__memory_ends_anywhere__is_an_error_and_leaks_nothing(void **state) {
     (void)state;
-    const seam_lora_config lora = {.rank = 2, .alpha = 8, .targets = SEAM_LORA_V, .seed = 7};
+    const seam_adapter_config lora = {
+        .lora = {.rank = 2, .alpha = 8, .targets = SEAM_LORA_V, .seed = 7}};
     const seam_tensor_source source = seam_synthetic_source(&config);
     seam_backend *backend = NULL;
     const seam_backend_options options = {.device = "ref", .act = SEAM_F64};
     seam_test_check(seam_backend_create(&backend, &options, NULL), "backend", NULL);
     const seam_activations_options acts_options = {
-        .lora = &lora, .rows_max = 9, .seqs_max = 2, .recompute = true};
+        .adapter = &lora, .rows_max = 9, .seqs_max = 2, .recompute = true};
     seam_status st = SEAM_E_MEMORY;
     for (int64_t allowed = 0; st == SEAM_E_MEMORY; allowed++) {
         seam_error err = {.status = SEAM_OK};

@@ -31,8 +31,8 @@ static const seam_model_config config = {.architecture = "llama",
                                          .rope_theta = 10000.0,
                                          .bos_id = -1,
                                          .eos_id = -1};
-static const seam_lora_config lora = {
-    .rank = 8, .alpha = 16, .targets = SEAM_LORA_Q | SEAM_LORA_V, .seed = 3};
+static const seam_adapter_config lora = {
+    .lora = {.rank = 8, .alpha = 16, .targets = SEAM_LORA_Q | SEAM_LORA_V, .seed = 3}};
 
 typedef struct outcome {
     double loss;
@@ -56,7 +56,7 @@ static void gradients_read(outcome *ret, const seam_adapter *adapter, seam_strea
 static void step_run(outcome *ret, seam_test_engine *e, bool fp8, bool recompute) {
     static const uint32_t seq_begin[] = {0, 17, ROWS};
     const seam_activations_options options = {
-        .lora = &lora, .rows_max = ROWS, .seqs_max = 2, .recompute = recompute, .fp8 = fp8};
+        .adapter = &lora, .rows_max = ROWS, .seqs_max = 2, .recompute = recompute, .fp8 = fp8};
     uint32_t ids[ROWS], targets[ROWS], positions[ROWS];
     for (uint32_t t = 0; t < ROWS; t++) {
         ids[t] = seam_synthetic_word("ids", t) % config.vocab_count;

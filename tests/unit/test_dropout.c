@@ -29,10 +29,10 @@ static const seam_model_config config = {.architecture = "llama",
                                          .rope_theta = 10000.0,
                                          .bos_id = -1,
                                          .eos_id = -1};
-static const seam_lora_config dropping = {
-    .rank = 4, .alpha = 8, .targets = 0x7f, .seed = 11, .dropout = 0.5f};
+static const seam_adapter_config dropping = {
+    .lora = {.rank = 4, .alpha = 8, .targets = 0x7f, .seed = 11, .dropout = 0.5f}};
 
-static double loss_of(seam_test_engine *e, const seam_lora_config *lora, const seam_draw *draw) {
+static double loss_of(seam_test_engine *e, const seam_adapter_config *lora, const seam_draw *draw) {
     static const uint32_t seq_begin[] = {0, 5, ROWS};
     uint32_t ids[ROWS], targets[ROWS], positions[ROWS];
     for (uint32_t t = 0; t < ROWS; t++) {
@@ -66,8 +66,8 @@ static void with_engine(const char *device, seam_dtype act, void (*fn)(seam_test
 }
 
 static void evaluation_check(seam_test_engine *e) {
-    seam_lora_config without = dropping;
-    without.dropout = 0;
+    seam_adapter_config without = dropping;
+    without.lora.dropout = 0;
     const seam_draw draw = {.step = 3};
     assert_true(loss_of(e, &dropping, NULL) == loss_of(e, &without, NULL));
     assert_true(loss_of(e, &without, &draw) == loss_of(e, &without, NULL));
@@ -85,8 +85,8 @@ static void draws_check(seam_test_engine *e) {
                                {.step = 4, .micro = 1},
                                {.step = 3, .micro = 2},
                                {.step = 3 + (UINT64_C(1) << 32), .micro = 1}};
-    seam_lora_config seeded = dropping;
-    seeded.seed++;
+    seam_adapter_config seeded = dropping;
+    seeded.lora.seed++;
     const double loss = loss_of(e, &dropping, &draws[0]);
     assert_true(loss == loss_of(e, &dropping, &draws[0]));
     assert_true(loss != loss_of(e, &seeded, &draws[0]));
@@ -109,10 +109,10 @@ static void test_adapter_create__bad_dropout__is_refused(void **state) {
     seam_test_engine engine;
     assert_true(seam_test_engine_open(&engine, &options, &source, &dropping, ROWS));
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        seam_lora_config lora = dropping;
+        seam_adapter_config lora = dropping;
         seam_adapter *adapter = NULL;
         seam_error err = {.status = SEAM_OK};
-        lora.dropout = bad[i];
+        lora.lora.dropout = bad[i];
         assert_int_equal(seam_adapter_create(&adapter, engine.blocks, &lora, &err), SEAM_E_ARG);
         assert_non_null(strstr(err.text, "lora.dropout"));
     }

@@ -307,7 +307,8 @@ static void test_adapter__targets_of_another_family__named(void **state) {
         seam_model_config c;
         seam_error err = {0};
         seam_adapter *adapter = NULL;
-        const seam_lora_config lora = {.rank = 2, .alpha = 4, .targets = CASES[i].targets};
+        const seam_adapter_config lora = {
+            .lora = {.rank = 2, .alpha = 4, .targets = CASES[i].targets}};
         assert_int_equal(parse(&c, CASES[i].base, "", NULL), SEAM_OK);
         fixture_open(&f, &c);
         const seam_status st = seam_adapter_create(&adapter, f.blocks, &lora, &err);

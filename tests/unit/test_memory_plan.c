@@ -117,8 +117,8 @@ SEAM_ON_GPU static void test_plan__codecs_ranks_targets__is_what_is_taken(void *
         for (size_t t = 0; t < sizeof targets / sizeof *targets; t++) {
             for (uint32_t rank = 1; rank <= 16; rank += 5) {
                 seam_session_config config = config_of(f, codecs[c]);
-                config.lora.rank = rank;
-                config.lora.targets = targets[t];
+                config.adapter.lora.rank = rank;
+                config.adapter.lora.targets = targets[t];
                 config.limits.rows_max = rank == 1 ? 33 : T;
                 config.recompute = t == 1;
                 config.codec.cache_bytes_max = 1 << 16;
@@ -129,7 +129,8 @@ SEAM_ON_GPU static void test_plan__codecs_ranks_targets__is_what_is_taken(void *
             }
         }
         seam_session_config config = config_of(f, codecs[c]);
-        config.lora = (seam_lora_config){.prefix_tokens = 7};
+        config.adapter =
+            (seam_adapter_config){.kind = SEAM_ADAPTER_PREFIX, .prefix = {.tokens = 7}};
         config.codec.cache_bytes_max = 1 << 16;
         config.codec.cache_format = 1;
         plan_check(f, &config);
@@ -244,9 +245,10 @@ static uint64_t peak_bytes(bool recompute) {
     const seam_ops types = {.act = SEAM_BF16, .acc = SEAM_F32, .qkv = SEAM_BF16, .remake = true};
     const seam_memory_blocks blocks = {
         .model = &llama3_8b, .ops = &types, .layer_end = llama3_8b.layers};
-    const seam_lora_config q_v = {.rank = 16, .alpha = 16, .targets = SEAM_LORA_Q | SEAM_LORA_V};
+    const seam_adapter_config q_v = {
+        .lora = {.rank = 16, .alpha = 16, .targets = SEAM_LORA_Q | SEAM_LORA_V}};
     const seam_activations_options options = {
-        .lora = &q_v, .rows_max = 6144, .seqs_max = 16, .recompute = recompute};
+        .adapter = &q_v, .rows_max = 6144, .seqs_max = 16, .recompute = recompute};
     seam_memory_plan plan = {0};
     assert_int_equal(seam_memory_plan_training(&plan, &blocks, &options), SEAM_OK);
     assert_true(plan.device[SEAM_MEMORY_MOMENTS] == UINT64_C(2) * 6815744 * 4);
@@ -270,14 +272,15 @@ static void test_plan__llama3_8b__half_of_compiled_with_recompute(void **state) 
 static void test_plan__llama3_8b__fp8_adds_copies_and_scales(void **state) {
     (void)state;
     seam_ops types = {.act = SEAM_BF16, .acc = SEAM_F32, .qkv = SEAM_BF16, .remake = true};
-    const seam_lora_config q_v = {.rank = 16, .alpha = 16, .targets = SEAM_LORA_Q | SEAM_LORA_V};
+    const seam_adapter_config q_v = {
+        .lora = {.rank = 16, .alpha = 16, .targets = SEAM_LORA_Q | SEAM_LORA_V}};
     uint64_t weights[2], session[2];
     for (int fp8 = 0; fp8 < 2; fp8++) {
         types.fp8 = fp8 == 1;
         const seam_memory_blocks blocks = {
             .model = &llama3_8b, .ops = &types, .layer_end = llama3_8b.layers};
         const seam_activations_options options = {
-            .lora = &q_v, .rows_max = 6144, .seqs_max = 16, .fp8 = fp8 == 1};
+            .adapter = &q_v, .rows_max = 6144, .seqs_max = 16, .fp8 = fp8 == 1};
         seam_memory_plan plan = {0};
         assert_int_equal(seam_memory_plan_training(&plan, &blocks, &options), SEAM_OK);
         weights[fp8] = seam_memory_plan_weights(&blocks, 1);

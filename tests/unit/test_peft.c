@@ -31,8 +31,11 @@ static const seam_model_config config = {.architecture = "llama",
                                          .tied = true,
                                          .bos_id = -1,
                                          .eos_id = -1};
-static const seam_lora_config lora = {
-    .rank = 2, .alpha = 5.5f, .targets = SEAM_LORA_Q | SEAM_LORA_V | SEAM_LORA_DOWN, .seed = 3};
+static const seam_adapter_config lora = {
+    .lora = {.rank = 2,
+             .alpha = 5.5f,
+             .targets = SEAM_LORA_Q | SEAM_LORA_V | SEAM_LORA_DOWN,
+             .seed = 3}};
 
 typedef struct fixture {
     seam_backend *backend;
@@ -43,7 +46,7 @@ typedef struct fixture {
     seam_peft_files files; /* export of adapter */
 } fixture;
 
-static void fixture_open_with(fixture *f, const seam_lora_config *own, uint32_t layer_begin,
+static void fixture_open_with(fixture *f, const seam_adapter_config *own, uint32_t layer_begin,
                               uint32_t layer_end) {
     memset(f, 0, sizeof *f);
     const seam_backend_options options = {.device = "ref", .act = SEAM_F64};
@@ -55,8 +58,8 @@ static void fixture_open_with(fixture *f, const seam_lora_config *own, uint32_t 
     seam_test_check(
         seam_blocks_create_from(&f->blocks, f->backend, &source, layer_begin, layer_end, &err),
         "blocks", &err);
-    seam_lora_config other = *own;
-    other.seed = 4;
+    seam_adapter_config other = *own;
+    other.lora.seed = other.prefix.seed = 4;
     seam_test_check(seam_adapter_create(&f->adapter, f->blocks, own, &err), "adapter", &err);
     seam_test_check(seam_adapter_create(&f->other, f->blocks, &other, &err), "adapter", &err);
     seam_test_check(seam_synthetic_adapter(f->adapter, f->stream), "adapter", NULL);
@@ -96,18 +99,19 @@ static void test_import__own_export__gives_the_same_bits(void **state) {
     }
 }
 
-static const seam_lora_config prefix = {.prefix_tokens = 5, .seed = 3};
+static const seam_adapter_config prefix = {.kind = SEAM_ADAPTER_PREFIX,
+                                           .prefix = {.tokens = 5, .seed = 3}};
 
 static void test_import__own_prefix__gives_the_same_bits(void **state) {
     (void)state;
     fixture f;
     fixture_open_with(&f, &prefix, 0, 3);
     seam_error err = {.status = SEAM_OK};
-    seam_lora_config read = {0};
+    seam_adapter_config read = {0};
     seam_test_check(seam_peft_read_config(&read, f.files.config, f.files.config_bytes, &err),
                     "config", &err);
-    assert_int_equal(read.prefix_tokens, prefix.prefix_tokens);
-    assert_int_equal(read.rank, 0);
+    assert_int_equal(read.prefix.tokens, prefix.prefix.tokens);
+    assert_int_equal(read.lora.rank, 0);
     assert_int_not_equal(hash_of(&f, f.adapter), hash_of(&f, f.other));
     seam_test_check(seam_peft_import(f.other, f.stream, &f.files, &err), "import", &err);
     assert_int_equal(hash_of(&f, f.adapter), hash_of(&f, f.other));
@@ -118,13 +122,13 @@ static void test_read_config__own_export__has_rank_alpha_targets(void **state) {
     (void)state;
     fixture f;
     fixture_open(&f, 0, 3);
-    seam_lora_config read = {0};
+    seam_adapter_config read = {0};
     seam_error err = {.status = SEAM_OK};
     seam_test_check(seam_peft_read_config(&read, f.files.config, f.files.config_bytes, &err),
                     "config", &err);
-    assert_int_equal(read.rank, lora.rank);
-    assert_true(read.alpha == lora.alpha);
-    assert_int_equal(read.targets, lora.targets);
+    assert_int_equal(read.lora.rank, lora.lora.rank);
+    assert_true(read.lora.alpha == lora.lora.alpha);
+    assert_int_equal(read.lora.targets, lora.lora.targets);
     fixture_close(&f);
 }
 
@@ -272,19 +276,16 @@ static void test_import__wrong_prefix_config__names_the_field(void **state) {
     fixture_close(&f);
 }
 
-/* Layers 1..2 of a prefix are no adapter of PEFT's; both kinds at once are none of anyone's. */
+/* Layers 1..2 of a prefix are no adapter of PEFT's. */
 static void test_adapter_create__bad_prefix__is_refused(void **state) {
     (void)state;
     fixture f;
     fixture_open(&f, 1, 3);
     seam_adapter *adapter = NULL;
     seam_error err = {.status = SEAM_OK};
-    seam_lora_config bad = prefix;
+    seam_adapter_config bad = prefix;
     assert_int_equal(seam_adapter_create(&adapter, f.blocks, &bad, &err), SEAM_E_UNIMPLEMENTED);
-    bad.rank = 2;
-    assert_int_equal(seam_adapter_create(&adapter, f.blocks, &bad, &err), SEAM_E_ARG);
-    bad = prefix;
-    bad.prefix_tokens = 16; /* the whole context */
+    bad.prefix.tokens = 16; /* the whole context */
     assert_int_equal(seam_adapter_create(&adapter, f.blocks, &bad, &err), SEAM_E_ARG);
     assert_non_null(strstr(err.text, "prefix.virtual_tokens"));
     fixture_close(&f);

@@ -62,7 +62,7 @@ static size_t gradients_read(float *ret, const seam_adapter *adapter, seam_strea
 static const seam_optimizer_config optimizer = {
     .lr = 1e-2f, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .schedule = SEAM_SCHEDULE_CONSTANT};
 
-static void steps_run(outcome *ret, seam_test_engine *e, const seam_lora_config *lora) {
+static void steps_run(outcome *ret, seam_test_engine *e, const seam_adapter_config *lora) {
     static const uint32_t seq_begin[] = {0, 9, 10, ROWS};
     uint32_t ids[ROWS], targets[ROWS], positions[ROWS];
     for (uint32_t t = 0; t < ROWS; t++) {
@@ -103,7 +103,7 @@ static void steps_run(outcome *ret, seam_test_engine *e, const seam_lora_config 
 
 /* Ways: kept, recomputed, and both with the inputs of adapted products made again, which in a type
  * as fine as acc is the same. */
-static void bits_check(seam_test_engine *e, const seam_lora_config *lora) {
+static void bits_check(seam_test_engine *e, const seam_adapter_config *lora) {
     const bool exact = e->ops->act == e->ops->acc;
     seam_ops ops = *e->ops;
     outcome kept = {0};
@@ -111,7 +111,7 @@ static void bits_check(seam_test_engine *e, const seam_lora_config *lora) {
         seam_error err = {0};
         outcome now = {0};
         const seam_activations_options options = {
-            .lora = lora, .rows_max = ROWS, .seqs_max = 3, .recompute = way % 2 == 1};
+            .adapter = lora, .rows_max = ROWS, .seqs_max = 3, .recompute = way % 2 == 1};
         ops.remake = exact ? way >= 2 : ops.remake;
         e->blocks->ops = &ops;
         seam_activations_destroy(e->acts);
@@ -141,7 +141,8 @@ static void test_recompute__any_targets__same_bits(void **state) {
                                        SEAM_LORA_O | SEAM_LORA_GATE};
     const seam_tensor_source source = seam_synthetic_source(&config);
     for (size_t b = 0; b < sizeof backends / sizeof *backends; b++) {
-        const seam_lora_config all = {.rank = 4, .alpha = 8, .targets = 0x7f, .seed = 3};
+        const seam_adapter_config all = {
+            .lora = {.rank = 4, .alpha = 8, .targets = 0x7f, .seed = 3}};
         const seam_backend_options options = {
             .device = backends[b].device, .act = backends[b].act, .threads = 2};
         seam_test_engine engine;
@@ -156,12 +157,13 @@ static void test_recompute__any_targets__same_bits(void **state) {
         }
         assert_true(seam_test_engine_open(&engine, &options, &source, &all, ROWS));
         for (size_t t = 0; t < sizeof targets / sizeof *targets; t++) {
-            seam_lora_config lora = all;
-            lora.targets = targets[t];
-            lora.dropout = t % 2 == 0 ? 0.25f : 0.0f;
+            seam_adapter_config lora = all;
+            lora.lora.targets = targets[t];
+            lora.lora.dropout = t % 2 == 0 ? 0.25f : 0.0f;
             bits_check(&engine, &lora);
         }
-        bits_check(&engine, &(seam_lora_config){.prefix_tokens = 5, .seed = 3});
+        bits_check(&engine, &(seam_adapter_config){.kind = SEAM_ADAPTER_PREFIX,
+                                                   .prefix = {.tokens = 5, .seed = 3}});
         seam_test_engine_close(&engine);
     }
 }

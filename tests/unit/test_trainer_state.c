@@ -118,7 +118,7 @@ SEAM_ON_GPU static void test_load__other_session_or_cut__refused(void **state) {
     fixture *f = *state;
     const seam_session_config config = way_config(f, GATES);
     seam_session_config other = config;
-    other.lora.rank = 4;
+    other.adapter.lora.rank = 4;
     seam_session_config fixed = way_config(f, AFFINE);
     file from = file_new(&config);
     seam_trainer *a = trainer_open(f, &config), *b = trainer_open(f, &other);
@@ -151,7 +151,8 @@ SEAM_ON_GPU static void test_load__other_session_or_cut__refused(void **state) {
 
 static seam_session_config golden_config(const fixture *f) {
     seam_session_config config = way_config(f, GATES);
-    config.lora = (seam_lora_config){.rank = 1, .alpha = 2, .targets = 1, .seed = 11};
+    config.adapter =
+        (seam_adapter_config){.lora = {.rank = 1, .alpha = 2, .targets = 1, .seed = 11}};
     return config;
 }
 

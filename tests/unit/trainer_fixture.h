@@ -33,7 +33,8 @@ static const seam_model_config model_config = {.architecture = "llama",
                                                .rope_theta = 10000.0,
                                                .bos_id = -1,
                                                .eos_id = -1};
-static const seam_lora_config lora = {.rank = 3, .alpha = 6, .targets = 0x7f, .seed = 5};
+static const seam_adapter_config lora = {
+    .lora = {.rank = 3, .alpha = 6, .targets = 0x7f, .seed = 5}};
 static const uint32_t sequence_rows[] = {40, 1, 29};
 
 typedef struct fixture {
@@ -76,7 +77,7 @@ static inline int teardown(void **state) {
 static inline seam_session_config config_of(const fixture *f, seam_codec_id codec) {
     seam_session_config config = {
         .model = &f->model,
-        .lora = lora,
+        .adapter = lora,
         .server_trains = true,
         .optimizer = {.lr = 1e-3f,
                       .beta1 = 0.9f,
