@@ -1,5 +1,5 @@
-/* The adapter that the options of seam.h ask for, as the config's message: LoRA or a prefix.  Part
- * of session_options.c. */
+/* The adapter that the options of seam.h ask for, as the config's message: LoRA or a prefix; and
+ * where it is, for blocks may be the caller's.  Part of session_options.c. */
 #include "core.h"
 #include "try.h"
 
@@ -73,4 +73,18 @@ void seam_config_training_read(seam_training_facts *ret_facts,
         facts.total_steps = optimizer->total_steps;
     }
     *ret_facts = facts;
+}
+
+seam_status seam_config_split_fill(Seam__V1__SessionConfig *config, const seam_session_options *o,
+                                   seam_error *err) {
+    static const char *const sides[] = {"server", "client", "both"};
+    int side = 0;
+    config->front_layers = o->front_blocks;
+    config->tail_layers = o->tail_blocks;
+    if (o->front_blocks == 0 && o->tail_blocks == 0 && o->lora_side == NULL) {
+        return SEAM_OK;
+    }
+    SEAM_TRY(seam_config_pick(&side, "lora_side", o->lora_side, sides, 3, 2, err));
+    config->lora_side = (Seam__V1__LoraSide)(side + 1);
+    return SEAM_OK;
 }

@@ -229,6 +229,11 @@ seam_status seam_config_from_options(seam_config_message *ret_message, seam_core
 /* Of these, lora or prefix: adapter_options.c. */
 seam_status seam_config_adapter_fill(seam_config_message *m, const seam_session_options *o,
                                      seam_error *err);
+seam_status seam_config_split_fill(Seam__V1__SessionConfig *config, const seam_session_options *o,
+                                   seam_error *err);
+/* The place of a text among names; NULL: if_null.  SEAM_E_ARG. */
+seam_status seam_config_pick(int *ret_value, const char *field, const char *text,
+                             const char *const *names, int count, int if_null, seam_error *err);
 /* How the session splits and trains: adapter_options.c.  limits must be there. */
 void seam_config_training_read(seam_training_facts *ret_facts,
                                const Seam__V1__SessionConfig *message);

@@ -17,9 +17,12 @@ bool seam_session_has_own(const seam_session *session) {
 }
 
 seam_status seam_session_own(seam_session *session, const seam_own_part *part, seam_error *err) {
-    if (session == NULL || part == NULL || part->struct_bytes != sizeof *part ||
-        part->squares == NULL || part->apply == NULL || part->save == NULL || part->load == NULL ||
-        part->state_bytes == 0) {
+    if (session != NULL && part == NULL) {
+        session->own = (seam_own_part)SEAM_OWN_PART_INIT;
+        return SEAM_OK;
+    }
+    if (session == NULL || part->struct_bytes != sizeof *part || part->squares == NULL ||
+        part->apply == NULL || part->save == NULL || part->load == NULL || part->state_bytes == 0) {
         return seam_error_set(err, SEAM_E_ARG, "an argument is NULL, or part lacks its _INIT");
     }
     seam_session *const s = session;

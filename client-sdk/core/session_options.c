@@ -17,8 +17,6 @@
 #define DICTIONARY_ROWS_DEFAULT 65536u
 #define CACHE_BYTES_DEFAULT     (UINT64_C(1) << 30)
 
-static seam_status split_fill(Seam__V1__SessionConfig *config, const seam_session_options *o,
-                              seam_error *err);
 static seam_status rate_fill(seam_core_config *core, const seam_session_options *o,
                              seam_error *err);
 static seam_pace_config pace_of(const Seam__V1__AmaqConfig *amaq);
@@ -33,8 +31,6 @@ static seam_status amaq_fill(Seam__V1__AmaqConfig *amaq, const seam_session_opti
                              seam_error *err);
 static seam_status training_fill(seam_config_message *m, const seam_session_options *o,
                                  seam_error *err);
-static seam_status pick(int *ret_value, const char *field, const char *text,
-                        const char *const *names, int count, int if_null, seam_error *err);
 static seam_status sites_read(seam_session *session, const Seam__V1__Session *message,
                               seam_error *err);
 static seam_status allocations_create(seam_session *session, seam_error *err);
@@ -73,7 +69,7 @@ seam_status seam_config_from_options(seam_config_message *ret_message, seam_core
     m->config.limits = &m->limits;
     m->config.recompute = options->recompute;
     m->config.fp8 = options->fp8;
-    SEAM_TRY(split_fill(&m->config, options, err));
+    SEAM_TRY(seam_config_split_fill(&m->config, options, err));
     m->limits.rows_per_micro_max = or_u32(options->rows_per_micro_max, ROWS_DEFAULT);
     m->limits.sequences_per_micro_max = or_u32(options->sequences_per_micro_max, SEQUENCES_DEFAULT);
     m->limits.micros_per_step_max = or_u32(options->micros_per_step_max, 1);
@@ -87,20 +83,6 @@ seam_status seam_config_from_options(seam_config_message *ret_message, seam_core
     ret_core->arbiter.bits_lr_after =
         or_f32(options->bits_lr_after, m->amaq.bits_lr * AFTER_FACTOR);
     return rate_fill(ret_core, options, err);
-}
-
-static seam_status split_fill(Seam__V1__SessionConfig *config, const seam_session_options *o,
-                              seam_error *err) {
-    static const char *const sides[] = {"server", "client", "both"};
-    int side = 0;
-    config->front_layers = o->front_blocks;
-    config->tail_layers = o->tail_blocks;
-    if (o->front_blocks == 0 && o->tail_blocks == 0 && o->lora_side == NULL) {
-        return SEAM_OK;
-    }
-    SEAM_TRY(pick(&side, "lora_side", o->lora_side, sides, 3, 2, err));
-    config->lora_side = (Seam__V1__LoraSide)(side + 1);
-    return SEAM_OK;
 }
 
 /* The rate controller is the client's own affair: nothing of it is in the config. */
@@ -245,7 +227,7 @@ static seam_status codec_fill(seam_config_message *m, const seam_session_options
     m->codec.codec = SEAM__V1__CODEC__CODEC_AMAQ;
     SEAM_TRY(codec_name_read(&m->codec.codec, "codec", o->codec, err));
     SEAM_TRY(codec_name_read(&m->codec.codec_fwd_in, "codec_fwd_in", o->codec_fwd_in, err));
-    SEAM_TRY(pick(&entropy, "entropy", o->entropy, entropies, 2, 0, err));
+    SEAM_TRY(seam_config_pick(&entropy, "entropy", o->entropy, entropies, 2, 0, err));
     m->codec.entropy = (Seam__V1__EntropyCoder)(entropy + 1);
     m->codec.labelled_rows_only = !o->all_rows;
     m->codec.send_input_gradient = o->send_input_gradient;
@@ -287,7 +269,7 @@ static seam_status aqsgd_fill(seam_config_message *m, const seam_session_options
                               seam_error *err) {
     static const char *const formats[] = {"fp16", "quantized"};
     int format = 0;
-    SEAM_TRY(pick(&format, "cache_format", o->cache_format, formats, 2, 0, err));
+    SEAM_TRY(seam_config_pick(&format, "cache_format", o->cache_format, formats, 2, 0, err));
     m->aqsgd.cache_bytes_max = o->cache_bytes_max != 0 ? o->cache_bytes_max : CACHE_BYTES_DEFAULT;
     m->aqsgd.cache_format = (Seam__V1__CacheFormat)(format + 1);
     if (m->aqsgd.cache_format == SEAM__V1__CACHE_FORMAT__CACHE_FORMAT_QUANTIZED) {
@@ -305,11 +287,12 @@ static seam_status amaq_fill(Seam__V1__AmaqConfig *amaq, const seam_session_opti
     static const char *const allocators[] = {"gates", "waterfill"};
     static const char *const granularities[] = {"feature", "token"};
     int loss = 0, clip = 0, signal = 0, allocator = 0, granularity = 0;
-    SEAM_TRY(pick(&allocator, "allocator", o->allocator, allocators, 2, 0, err));
-    SEAM_TRY(pick(&granularity, "granularity", o->granularity, granularities, 2, 0, err));
-    SEAM_TRY(pick(&loss, "bits_loss", o->bits_loss, losses, 2, 0, err));
-    SEAM_TRY(pick(&clip, "clip", o->clip, clips, 2, 0, err));
-    SEAM_TRY(pick(&signal, "gate_signal", o->gate_signal, signals, 2, 0, err));
+    SEAM_TRY(seam_config_pick(&allocator, "allocator", o->allocator, allocators, 2, 0, err));
+    SEAM_TRY(
+        seam_config_pick(&granularity, "granularity", o->granularity, granularities, 2, 0, err));
+    SEAM_TRY(seam_config_pick(&loss, "bits_loss", o->bits_loss, losses, 2, 0, err));
+    SEAM_TRY(seam_config_pick(&clip, "clip", o->clip, clips, 2, 0, err));
+    SEAM_TRY(seam_config_pick(&signal, "gate_signal", o->gate_signal, signals, 2, 0, err));
     const float target = or_f32(o->bits_target, 4.0f);
     seam_gates_config preset = {
         .bits_min = o->bits_min, .bits_max = o->bits_max, .bits_start = o->bits_start};
@@ -344,7 +327,7 @@ static seam_status training_fill(seam_config_message *m, const seam_session_opti
                                  seam_error *err) {
     static const char *const schedules[] = {"constant", "linear", "cosine"};
     int schedule = 0;
-    SEAM_TRY(pick(&schedule, "schedule", o->schedule, schedules, 3, 0, err));
+    SEAM_TRY(seam_config_pick(&schedule, "schedule", o->schedule, schedules, 3, 0, err));
     m->optimizer.lr = or_f32(o->lr, 1e-4f);
     m->optimizer.beta1 = or_f32(o->adam_beta1, 0.9f);
     m->optimizer.beta2 = or_f32(o->adam_beta2, 0.999f);
@@ -357,8 +340,8 @@ static seam_status training_fill(seam_config_message *m, const seam_session_opti
     return seam_config_adapter_fill(m, o, err);
 }
 
-static seam_status pick(int *ret_value, const char *field, const char *text,
-                        const char *const *names, int count, int if_null, seam_error *err) {
+seam_status seam_config_pick(int *ret_value, const char *field, const char *text,
+                             const char *const *names, int count, int if_null, seam_error *err) {
     if (text == NULL) {
         *ret_value = if_null;
         return SEAM_OK;

@@ -308,7 +308,8 @@ typedef struct seam_own_part {
 #define SEAM_OWN_PART_INIT                                                                         \
     { sizeof(seam_own_part), NULL, NULL, NULL, 0, NULL, NULL }
 /* Before seam_session_journal and the first step of a new session; after seam_session_resume, which
- * gives the part the state of its record back.  `part` is copied.  SEAM_E_STATE: the session trains
+ * gives the part the state of its record back.  `part` is copied; NULL: there is none any more, and
+ * no step can begin.  SEAM_E_STATE: the session trains
  * nothing here, has a part already, or its part was another process's and is in no record. */
 SEAM_API seam_status seam_session_own(seam_session *session, const seam_own_part *part,
                                       seam_error *err);

@@ -147,6 +147,10 @@ seam_backend *seam_blocks_backend(const seam_blocks *blocks) {
     return blocks->backend;
 }
 
+uint32_t seam_blocks_layer_count(const seam_blocks *blocks) {
+    return blocks->layer_count;
+}
+
 size_t seam_blocks_bytes(const seam_blocks *blocks) {
     size_t bytes = blocks->device_bytes;
     for (uint32_t i = 0; i < blocks->layer_count; i++) {

@@ -80,6 +80,7 @@ void seam_blocks_destroy(seam_blocks *gift_blocks);
 const seam_model_config *seam_blocks_config(const seam_blocks *blocks);
 seam_backend *seam_blocks_backend(const seam_blocks *blocks);
 size_t seam_blocks_bytes(const seam_blocks *blocks);
+uint32_t seam_blocks_layer_count(const seam_blocks *blocks);
 
 /* ---- Adapter ---- */
 typedef struct seam_adapter seam_adapter;
