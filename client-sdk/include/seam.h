@@ -488,7 +488,9 @@ SEAM_API seam_status seam_inference_run(seam_inference *inference, float *ret_y,
 
 /* ---- Adapter ---- */
 
-/* Writes adapter_model.safetensors and adapter_config.json into `directory` (created if absent):
+/* The server's part of the adapter: where the caller trains blocks of its own, theirs is not in it
+ * (seam_model.h, seam_trainer_export).
+ * Writes adapter_model.safetensors and adapter_config.json into `directory` (created if absent):
  * each to a temporary name, read back, then renamed, so that an earlier adapter there survives any
  * failure.
  * *ret_state_hash (may be NULL): as in the step report.  SEAM_E_IO (err names the file). */
@@ -498,6 +500,14 @@ SEAM_API seam_status seam_session_export(seam_session *session, const char *dire
  * SEAM_E_UNIMPLEMENTED (an older server). */
 SEAM_API seam_status seam_session_import(seam_session *session, const char *directory,
                                          uint64_t *ret_state_hash, seam_error *err);
+/* The same from memory: the contents of the two files. */
+typedef struct seam_adapter_bytes {
+    const void *weights, *config;
+    size_t weights_bytes, config_bytes;
+} seam_adapter_bytes;
+SEAM_API seam_status seam_session_import_bytes(seam_session *session,
+                                               const seam_adapter_bytes *bytes,
+                                               uint64_t *ret_state_hash, seam_error *err);
 
 #ifdef __cplusplus
 }
