@@ -16,9 +16,17 @@ bool seam_session_has_own(const seam_session *session) {
     return session->own.squares != NULL;
 }
 
+/* Nothing has been trained, and nothing is on record. */
+static bool is_new(const seam_session *s) {
+    return s->journal == NULL && seam_session_committed_steps(s) == 0;
+}
+
 seam_status seam_session_own(seam_session *session, const seam_own_part *part, seam_error *err) {
     if (session != NULL && part == NULL) {
         session->own = (seam_own_part)SEAM_OWN_PART_INIT;
+        if (is_new(session)) {
+            session->own_bytes = 0; /* a start that the next one need not have */
+        }
         return SEAM_OK;
     }
     if (session == NULL || part->struct_bytes != sizeof *part || part->squares == NULL ||
@@ -30,16 +38,15 @@ seam_status seam_session_own(seam_session *session, const seam_own_part *part, s
         return seam_error_set(err, SEAM_E_STATE,
                               "the session trains nothing here, or has its part already");
     }
-    const bool is_new =
-        s->own_bytes == 0 && s->journal == NULL && seam_session_committed_steps(s) == 0;
-    if (!is_new && s->own_bytes != part->state_bytes) {
+    const bool starts = s->own_bytes == 0 && is_new(s);
+    if (!starts && s->own_bytes != part->state_bytes) {
         return seam_error_set(err, SEAM_E_STATE,
                               "the adapter's part of this end: its last record has %zu bytes of "
                               "it, %zu are expected",
                               s->own_bytes, part->state_bytes);
     }
     s->own = *part;
-    const seam_status st = is_new ? seam_state_save(&s->record, s)
+    const seam_status st = starts ? seam_state_save(&s->record, s)
                                   : s->own.load(s->own.user, s->record.data + s->own_at);
     if (st != SEAM_OK) {
         s->own = (seam_own_part)SEAM_OWN_PART_INIT;
