@@ -1,8 +1,9 @@
-/* A training step of the U-shaped cut, seen from the client:
+/* A training step, seen from the client.  Of the U-shaped cut:
  *   ids -> embedding [-> front blocks] -> (wire) -> blocks -> (wire) [-> tail blocks] -> norm,
- * head, loss -> gradient [-> back through the tail] -> (wire) [-> back through the front] The
- * gradient is that of the mean over the labelled rows of all the step's micro-batches. Read next:
- * core/step.c, the three calls of seam.h that a step is made of. */
+ * head, loss -> gradient [-> back through the tail] -> (wire) [-> back through the front] Of
+ * VANILLA: ids -> embedding, labels -> (wire) -> blocks, norm, head, loss -> (wire) The gradient is
+ * that of the mean over the labelled rows of all the step's micro-batches. Read next: core/step.c,
+ * the three calls of seam.h that a step is made of. */
 #include <math.h>
 #include <string.h>
 #include <time.h>
@@ -34,6 +35,8 @@ static seam_status tail_forward(seam_trainer *trainer, const seam_token_batch *b
                                 uint32_t micro, uint32_t rows, seam_error *err);
 static seam_status gradient_send(seam_trainer *trainer, const seam_token_batch *batch,
                                  uint32_t micro, uint32_t rows, bool all_rows, seam_error *err);
+static seam_status loss_await(seam_trainer *trainer, uint32_t micro, double *loss_sum,
+                              seam_train_report *report, seam_error *err);
 static void rows_spread(seam_trainer *trainer, const seam_token_batch *batch, uint32_t rows);
 static double now_seconds(void);
 
@@ -137,7 +140,8 @@ seam_status seam_trainer_step(seam_trainer *trainer, const seam_token_batch *mic
                               .labelled_rows = micros[m].labelled_rows,
                               .sample_ids = micros[m].sample_ids,
                               /* behind blocks equal tokens have rows of their own */
-                              .row_keys = trainer->model->front == NULL ? micros[m].ids : NULL};
+                              .row_keys = trainer->model->front == NULL ? micros[m].ids : NULL,
+                              .labels = micros[m].targets};
     }
     const seam_status dropped = seam_own_adapters_drop(&trainer->own); /* of a step given up */
     if (dropped != SEAM_OK) {
@@ -146,12 +150,14 @@ seam_status seam_trainer_step(seam_trainer *trainer, const seam_token_batch *mic
     double loss_sum = 0.0;
     const uint32_t ahead = seam_session_pipeline_depth(trainer->session);
     SEAM_TRY(seam_step_begin_ahead(trainer->session, layouts, micro_count, ahead, err));
+    const bool one_pass = strcmp(seam_session_topology(trainer->session), "u_shaped") != 0;
     uint32_t begun = 0;
     for (uint32_t m = 0; m < micro_count; m++) {
         for (; begun < micro_count && begun < m + ahead; begun++) {
             SEAM_TRY(micro_begin(trainer, &micros[begun], begun, &t, report, err));
         }
-        SEAM_TRY(micro_run(trainer, &micros[m], m, &t, &loss_sum, report, err));
+        SEAM_TRY(one_pass ? loss_await(trainer, m, &loss_sum, report, err)
+                          : micro_run(trainer, &micros[m], m, &t, &loss_sum, report, err));
     }
     /* Before the commit, for whom the session calls there (seam_session_on_commit). */
     report->loss = loss_sum / (double)t.labelled_tokens;
@@ -232,6 +238,16 @@ static seam_status micro_run(seam_trainer *trainer, const seam_token_batch *batc
         rows_spread(trainer, batch, rows);
     }
     return gradient_send(trainer, batch, micro, rows, all_rows, err);
+}
+
+/* The server's head has the labels: what it says of them. */
+static seam_status loss_await(seam_trainer *trainer, uint32_t micro, double *loss_sum,
+                              seam_train_report *report, seam_error *err) {
+    seam_step_loss loss;
+    SEAM_TRY(seam_step_answer(trainer->session, &loss, NULL, micro, err));
+    *loss_sum += loss.loss_sum;
+    report->correct_tokens += loss.correct_count;
+    return SEAM_OK;
 }
 
 /* ---- blocks of this end ---- */

@@ -136,7 +136,7 @@ seam_status seam_generator_plan(seam_memory_plan *plan, const seam_session_confi
 
 static seam_status fill(seam_generator *g, seam_error *err) {
     const seam_generator_options *options = &g->options;
-    const seam_blocks *blocks = seam_trainer_blocks(g->trainer);
+    const seam_blocks *blocks = seam_trainer_layers(g->trainer);
     const size_t x_count = (size_t)options->rows_max * g->channels;
     seam_arena plan = {0};
     carve(g, &plan);
@@ -279,7 +279,7 @@ static seam_status decode(seam_generator *g, seam_error *err) {
 }
 
 static seam_status blocks_run(seam_generator *g, seam_stream *stream) {
-    const seam_blocks *blocks = seam_trainer_blocks(g->trainer);
+    const seam_blocks *blocks = seam_trainer_layers(g->trainer);
     seam_adapter *adapter = g->options.base_model ? NULL : seam_trainer_adapter_used(g->trainer);
     const seam_request_layout *layout = &g->request.layout;
     const size_t bytes = (size_t)layout->rows * g->channels * sizeof(float);

@@ -6,6 +6,8 @@
  *             -> site 3 or gate signal of site 0 -> after the last micro-batch: apply
  *   apply:    optimizer step, gates of site 1 step, proposal of new widths
  *
+ * Topologies whose loss is here have no backward tensor: one_pass.c.
+ *
  * With a pipeline of depth D a micro-batch m has the slot m % D from its forward tensor to its
  * gradient: layout, activations, the reply; a tensor waits for its turn in one of a few stagings.
  *
@@ -95,7 +97,7 @@ seam_site *seam_trainer_site(seam_trainer *trainer, uint16_t forward_site);
 seam_adapter *seam_trainer_adapter(seam_trainer *trainer);
 /* What runs with it: NULL where only the client trains. */
 seam_adapter *seam_trainer_adapter_used(const seam_trainer *trainer);
-const seam_blocks *seam_trainer_blocks(const seam_trainer *trainer);
+const seam_blocks *seam_trainer_layers(const seam_trainer *trainer);
 uint64_t seam_trainer_state_hash(const seam_trainer *trainer);
 /* Rows of the tensors of sites 1 and 2 in this micro-batch. */
 uint32_t seam_trainer_rows_out(const seam_trainer *trainer, const seam_micro *micro);
@@ -114,6 +116,9 @@ seam_status seam_trainer_backward(seam_step_result *ret_result, seam_trainer *tr
  * last micro-batch is the selected one. */
 seam_status seam_trainer_norm(seam_step_result *ret_result, seam_trainer *trainer,
                               seam_stream *stream) SEAM_ON_GPU;
+/* One pass: forward and backward in one, the answer is the forward reply. */
+seam_status seam_trainer_pass(seam_step_result *ret_result, seam_trainer *trainer,
+                              seam_stream *stream, seam_error *err) SEAM_ON_GPU;
 /* Drop gradients of the step in flight; nothing of it has been applied.  A cache of site 1 is
  * forgotten: its samples travel whole again. */
 seam_status seam_trainer_abort_step(seam_trainer *trainer, seam_stream *stream) SEAM_ON_GPU;
