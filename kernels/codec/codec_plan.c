@@ -227,8 +227,7 @@ bool seam_codec_plan_has_signal(const seam_codec_plan *plan) {
 bool seam_codec_plan_takes_row_sources(const seam_codec_plan *plan) {
     const seam_codec_id in = seam_codec_plan_codec(plan, true);
     return !plan->front && seam_codec_plan_has_in(plan) && in != SEAM_CODEC_AQSGD &&
-           in != SEAM_CODEC_AMAQ_TOKEN &&
-           in != SEAM_CODEC_DICTIONARY;
+           in != SEAM_CODEC_AMAQ_TOKEN && in != SEAM_CODEC_DICTIONARY;
 }
 
 uint8_t seam_codec_plan_coding_max(const seam_codec_plan *plan) {
