@@ -11,6 +11,7 @@ evaluation and generation go through the split.  One run of each split goes over
 """
 import json
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import tempfile
 import time
 
 import numpy as np
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from cli_fixture import CuttingProxy, Seam, colour_rows, write_rows, write_text_model
 from service_fixture import Seamd, seamd_path, wait_for
@@ -95,6 +96,25 @@ def check_same_math(case):
     case.train("drop", *EXACT, "--dropout", "0.3")
     case.train("drop-split", *EXACT, "--dropout", "0.3", split=(1, 1))
     assert_same_training(case, "drop-split", "drop")
+
+
+def check_share(case):
+    """The client's files need only its own tensors, as `seam model pull --client` leaves them."""
+    share = case.folder / "share"
+    shutil.copytree(case.model, share)
+    own = {f"model.layers.{layer}." for layer in (0, LAYERS - 1)}
+    save_file({name: value for name, value in load_file(case.model / "model.safetensors").items()
+               if not name.startswith("model.layers.") or name[:len("model.layers.0.")] in own},
+              str(share / "model.safetensors"))
+    command = case.command("shared", *EXACT, split=(1, 1))
+    command[command.index(case.model)] = share
+    code, text, err = case.seam.run(*command)
+    assert code == 0, text + err
+    assert_same_training(case, "shared", "split-1-1", relative=1e-12)
+    command = case.command("bad", *EXACT, split=(2, 0))
+    command[command.index(case.model)] = share
+    code, text, err = case.seam.run(*command)
+    assert code != 0 and "model.layers.1." in err, (code, err)
 
 
 def check_sides(case):
@@ -268,7 +288,7 @@ def main():
         case = Case(folder, binary, seam)
         with Seamd(binary, folder / "model", "--sessions-max", "64") as server:
             case.seam = Seam(seam, server.address)
-            for check in (check_same_math, check_sides, check_use, check_refused,
+            for check in (check_same_math, check_share, check_sides, check_use, check_refused,
                           lambda c: check_depths_and_cuts(c, server), check_tls, check_kills):
                 begin = time.monotonic()
                 check(case)
