@@ -103,7 +103,7 @@ def cuts(bench, mbit, rtt_ms, loss):
     random.seed(f"{mbit} {rtt_ms} {loss}")
 
     def cutter(wan):
-        while len(done) < CUTS and not ended.wait(random.uniform(3, 9)):
+        while len(done) < CUTS and not ended.wait(random.uniform(8, 18)):
             seconds = random.uniform(1, 30)
             wan.cut(seconds)
             done.append(seconds)
@@ -115,7 +115,8 @@ def cuts(bench, mbit, rtt_ms, loss):
         with bench.server(wan) as server:
             thread = threading.Thread(target=cutter, args=(wan,))
             thread.start()
-            steps = bench.train(bench.seam(wan, server), "run", steps_count, micros)
+            steps = bench.train(bench.seam(wan, server), "run", steps_count, micros,
+                                "--reconnect", 180)
             ended.set()
             thread.join()
             attaches = server.log.count("train_attached")
