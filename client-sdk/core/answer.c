@@ -60,6 +60,8 @@ static answer_part part_at(const seam_session *s, uint32_t micro, uint32_t idx) 
     return parts[idx];
 }
 
+static void counts_drop(seam_session *s);
+
 /* Of the answer that is coming. */
 static seam_step_key answer_key(const seam_session *s) {
     return (seam_step_key){.step = seam_session_committed_steps(s),
@@ -98,6 +100,7 @@ seam_status seam_answer_begin(seam_session *session, const seam_frame_header *he
     const uint64_t step = seam_session_committed_steps(s);
     const bool module = s->exchange.is_on && header->kind == SEAM_FRAME_TENSOR;
     if (s->rx_part == 0) { /* whose first part is a module's is the last one's */
+        counts_drop(s);
         s->rx_micro = module && s->micro_count > 0 ? s->micro_count - 1 : header->micro;
     }
     if (!s->step_open || header->step != step || s->rx_micro >= s->micro_count) {
@@ -133,22 +136,46 @@ seam_status seam_answer_take(seam_session *session, const seam_frame_header *hea
     if (session->exchange.is_on && header->kind == SEAM_FRAME_TENSOR) {
         return seam_exchange_take(session, session->rx_part, header, payload, err);
     }
+    if (header->kind != SEAM_FRAME_LOSS) {
+        seam_answer_count(&session->sites[session->bwd_in], header);
+    }
     return header->kind == SEAM_FRAME_LOSS
                ? loss_take(&session->micros[header->micro], payload, err)
                : seam_receive_chunk(session, header, payload, err);
 }
 
+void seam_answer_count(seam_site_row *row, const seam_frame_header *header) {
+    row->coming_bytes += header->payload_bytes;
+    if (header->row_begin == 0 && header->kind == SEAM_FRAME_TENSOR) {
+        row->coming_rows += header->rows;
+        row->coming_version = header->alloc_version;
+        row->coming_bits = header->alloc_bits_total;
+    }
+}
+
+/* The answer has come, for the first time. */
+static void counts_take(seam_session *s) {
+    for (uint32_t i = 0; i < s->site_count; i++) {
+        seam_site_row *const row = &s->sites[i];
+        row->payload_bytes += row->coming_bytes;
+        if (row->coming_rows > 0) {
+            seam_site_row_count(row, row->coming_rows, row->coming_version, row->coming_bits);
+        }
+    }
+}
+
+static void counts_drop(seam_session *s) {
+    for (uint32_t i = 0; i < s->site_count; i++) {
+        s->sites[i].coming_bytes = 0;
+        s->sites[i].coming_rows = 0;
+    }
+}
+
 /* A part that is no loss has come. */
 static void part_end(seam_session *s, const seam_frame_header *header) {
-    seam_site_row *const row = &s->sites[s->bwd_in];
     s->rx_part++;
-    if (!s->rx_wanted || s->exchange.is_on) { /* whose tensors are counted already */
-        return;
-    }
-    row->payload_bytes += s->rx_payload_bytes;
-    if (header->kind == SEAM_FRAME_TENSOR) {
-        seam_coder_commit(row->coder);
-        seam_site_row_count(row, header->rows, header->alloc_version, header->alloc_bits_total);
+    if (s->rx_wanted && !s->exchange.is_on && header->kind == SEAM_FRAME_TENSOR) {
+        seam_coder_commit(s->sites[s->bwd_in].coder);
     }
 }
 
@@ -168,6 +195,8 @@ seam_status seam_answer_end(seam_session *session, const seam_frame_header *head
         return SEAM_OK;
     }
     s->lost_since_ms = 0;
+    s->barren_count = 0;
+    counts_take(s);
     s->micros[header->micro].has_come = true;
     if (seam_codec_plan_has_gates_in(&s->config.codec)) {
         seam_step_add_signal(s);

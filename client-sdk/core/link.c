@@ -5,7 +5,9 @@
  * bytes': what arrived is wrong, and no repetition cures that: the machine is stopped.
  *
  * The machine's own deadline is off, because it would count the caller's thinking time too: here
- * the time since the first failure counts (lost_since_ms).
+ * the time since the first failure counts (lost_since_ms), until the server answers an Attach: an
+ * outage is over then, whatever the next one brings.  Attaches without anything behind them are
+ * counted, so that a server that dies of our step is not tried for ever.
  * Read next: transport/grpc_stream.c, what a stream is. */
 #include <string.h>
 #include <time.h>
@@ -92,6 +94,9 @@ static bool goal_reached(const seam_session *s, seam_goal goal) {
 /* A tensor that the machine would send and the caller has not given yet. */
 static bool is_unknown(const seam_session *s, const seam_client_action *action) {
     const bool forward = action->kind == SEAM_CLIENT_SEND_FORWARD;
+    if (!forward && action->kind == SEAM_CLIENT_SEND_BACKWARD && action->micro == s->micro_count) {
+        return s->norm.count == 0;
+    }
     return (forward || action->kind == SEAM_CLIENT_SEND_BACKWARD) &&
            s->micros[action->micro].sent[forward ? 0 : 1].count == 0;
 }
@@ -147,6 +152,10 @@ static seam_status act(seam_session *s, const seam_client_action *action, seam_e
         s->micros[action->micro].is_sent[0] = true;
         break;
     case SEAM_CLIENT_SEND_BACKWARD:
+        if (action->micro == s->micro_count) {
+            SEAM_TRY(tensor_send(s, action->micro, &s->norm, err));
+            break;
+        }
         SEAM_TRY(tensor_send(s, action->micro, &s->micros[action->micro].sent[1], err));
         s->micros[action->micro].is_sent[1] = true;
         break;

@@ -288,33 +288,31 @@ seam_status seam_exchange_take(seam_session *session, uint32_t part,
     const seam_status st = seam_module_link_decode(
         &complete, &e->link, &e->stacks[tensor.pair_idx][1], &tensor, true, &chunk, payload, err);
     s->decode_seconds += seam_now_seconds() - begin;
-    row->payload_bytes += header->payload_bytes;
-    if (header->row_begin == 0) {
-        seam_site_row_count(row, header->rows, header->alloc_version, header->alloc_bits_total);
-    }
+    seam_answer_count(row, header);
     return st == SEAM_OK ? SEAM_OK : seam_error_prefix(err, st, "site %u: payload", header->site);
 }
 
 /* ---- What the session trains ---- */
 
-seam_status seam_session_training_get(seam_session_training *ret_training,
-                                      const seam_session *session) {
+seam_status seam_session_exchange_training(seam_exchange_training *ret_training,
+                                           const seam_session *session) {
     if (ret_training == NULL || session == NULL ||
         ret_training->struct_bytes != sizeof *ret_training) {
         return SEAM_E_ARG;
     }
-    *ret_training = session->config.training;
+    *ret_training = session->config.exchange_training;
     ret_training->struct_bytes = sizeof *ret_training;
     return SEAM_OK;
 }
 
-void seam_training_read(seam_session_training *ret, const Seam__V1__SessionConfig *message) {
+void seam_exchange_training_read(seam_exchange_training *ret,
+                                 const Seam__V1__SessionConfig *message) {
     static const Seam__V1__LoraConfig no_lora = SEAM__V1__LORA_CONFIG__INIT;
     static const Seam__V1__OptimizerConfig no_optimizer = SEAM__V1__OPTIMIZER_CONFIG__INIT;
     const Seam__V1__LoraConfig *const lora = message->lora != NULL ? message->lora : &no_lora;
     const Seam__V1__OptimizerConfig *const o =
         message->optimizer != NULL ? message->optimizer : &no_optimizer;
-    *ret = (seam_session_training){
+    *ret = (seam_exchange_training){
         .struct_bytes = sizeof *ret,
         .lora_rank = lora->rank,
         .lora_alpha = lora->alpha,

@@ -15,7 +15,7 @@
 
 struct seam_exchange_trainer {
     seam_session *session;
-    seam_session_training training;
+    seam_exchange_training training;
     seam_optimizer_config optimizer;
     seam_backend *backend;
     const seam_ops *ops;
@@ -28,7 +28,7 @@ struct seam_exchange_trainer {
     char model_name[128];
 };
 
-static seam_adapter_config adapter_config(const seam_session_training *t) {
+static seam_adapter_config adapter_config(const seam_exchange_training *t) {
     seam_adapter_config config = {.kind = SEAM_ADAPTER_LORA,
                                   .lora = {.rank = t->lora_rank,
                                            .alpha = t->lora_alpha,
@@ -72,7 +72,7 @@ static seam_status modules_tell(seam_exchange_trainer *t, seam_error *err) {
 }
 
 static seam_status fill(seam_exchange_trainer *t, const seam_model_config *model, seam_error *err) {
-    const seam_session_training *const of = &t->training;
+    const seam_exchange_training *const of = &t->training;
     const seam_backend_options options = {.device = "cpu", .act = SEAM_F32};
     const seam_adapter_config config = adapter_config(of);
     SEAM_TRY(seam_backend_create(&t->backend, &options, err));
@@ -108,7 +108,7 @@ seam_status seam_exchange_trainer_create(seam_exchange_trainer **ret_trainer, se
     }
     t->session = session;
     t->training.struct_bytes = sizeof t->training;
-    seam_status st = seam_session_training_get(&t->training, session);
+    seam_status st = seam_session_exchange_training(&t->training, session);
     if (st == SEAM_OK && seam_session_committed_steps(session) > 0) {
         st = seam_error_set(err, SEAM_E_STATE,
                             "the session's adapter is in the process that made its steps");

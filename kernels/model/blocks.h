@@ -72,10 +72,15 @@ typedef struct seam_blocks seam_blocks;
 seam_status seam_blocks_create(seam_blocks **ret_blocks, seam_backend *backend,
                                const seam_weights *weights, uint32_t layer_begin,
                                uint32_t layer_end, seam_error *err);
+/* Some of those layers, whose weights stay the blocks': these must outlive the view. SEAM_E_MEMORY;
+ * the range is asserted. */
+seam_status seam_blocks_view_create(seam_blocks **ret_view, const seam_blocks *blocks,
+                                    uint32_t layer_begin, uint32_t layer_end);
 void seam_blocks_destroy(seam_blocks *gift_blocks);
 const seam_model_config *seam_blocks_config(const seam_blocks *blocks);
 seam_backend *seam_blocks_backend(const seam_blocks *blocks);
 size_t seam_blocks_bytes(const seam_blocks *blocks);
+uint32_t seam_blocks_layer_count(const seam_blocks *blocks);
 
 /* ---- Adapter ---- */
 typedef struct seam_adapter seam_adapter;
