@@ -293,3 +293,11 @@ seam_status seam_session_site_widths(uint8_t *ret_widths, const seam_session *se
     memcpy(ret_widths, widths, session->width_count);
     return SEAM_OK;
 }
+
+uint32_t seam_site_idx(const seam_session *session, uint16_t site_id) {
+    uint32_t i = 0;
+    while (i < session->site_count && session->sites[i].id != site_id) {
+        i++;
+    }
+    return i;
+}

@@ -402,7 +402,8 @@ seam_status seam_frame_send(seam_session *session, seam_stream_call *stream, con
 /* Pack a protobuf message into the buffer (replacing what is there). */
 seam_status seam_message_pack(seam_buffer *ret_bytes, const ProtobufCMessage *message);
 
-/* step.c: a tensor went over the site (its payload bytes are counted already): rows, mean bits. */
+/* answer.c: a tensor went over the site (its payload bytes are counted already): rows, mean bits.
+ */
 void seam_site_row_count(seam_site_row *row, uint32_t rows, uint32_t alloc_version,
                          uint32_t alloc_bits_total);
 /* step.c: rows of site 1 and 2 of a micro-batch, and what their coders are told of them. */

@@ -597,11 +597,3 @@ void seam_session_unplan(seam_session *session) {
     seam_buffer_deinit(&session->step_begin);
     seam_buffer_deinit(&session->inbox);
 }
-
-uint32_t seam_site_idx(const seam_session *session, uint16_t site_id) {
-    uint32_t i = 0;
-    while (i < session->site_count && session->sites[i].id != site_id) {
-        i++;
-    }
-    return i;
-}

@@ -589,22 +589,3 @@ static void site_used(seam_session *s, uint32_t site_idx, uint32_t rows, uint64_
         memcpy(s->widths_used[site_idx == s->fwd_in ? 0 : 1], alloc->widths, s->width_count);
     }
 }
-
-/* A codec with state has no width that says what a value costs: its payload does. */
-void seam_site_row_count(seam_site_row *row, uint32_t rows, uint32_t alloc_version,
-                         uint32_t alloc_bits_total) {
-    row->rows += rows;
-    row->alloc_version = alloc_version;
-    if (seam_codec_has_state(row->codec)) {
-        row->mean_bits =
-            8.0 * (double)row->payload_bytes / ((double)row->rows * (double)row->channels);
-    } else if (row->codec == SEAM_CODEC_AMAQ_TOKEN) { /* a tensor has its own mean */
-        const double before = row->mean_bits * (double)(row->rows - rows);
-        row->mean_bits =
-            (before + seam_coder_mean_bits(row->coder) * (double)rows) / (double)row->rows;
-    } else if (seam_codec_has_widths(row->codec)) {
-        row->mean_bits = (double)alloc_bits_total / (double)row->channels;
-    } else {
-        row->mean_bits = row->codec == SEAM_CODEC_F32 ? 32.0 : 16.0;
-    }
-}

@@ -275,8 +275,8 @@ static seam_status alloc_check(const seam_train *train, const seam_frame_header 
 }
 
 /* First frame of a tensor: what is expected of it. */
-static seam_status tensor_begin(seam_train *train, const seam_frame_header *header,
-                                seam_error *err) {
+SEAM_ON_LOOP static seam_status tensor_begin(seam_train *train, const seam_frame_header *header,
+                                             seam_error *err) {
     seam_session *session = train->session;
     const seam_session_config *config = &session->config;
     if (seam_trainer_exchange(session->trainer)->is_on) {
