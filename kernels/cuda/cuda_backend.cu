@@ -95,10 +95,6 @@ uint32_t seam_cuda_major(const seam_stream *stream) {
     return backend_of(stream)->major;
 }
 
-uint32_t seam_cuda_backend_major(const seam_backend *backend) {
-    return ((const cuda_backend *)backend)->major;
-}
-
 seam_dtype seam_cuda_act(const seam_stream *stream) {
     return stream->backend->ops.act;
 }

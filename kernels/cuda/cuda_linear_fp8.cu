@@ -71,19 +71,13 @@ static bool plans_make(seam_weight *weight, bool backward) {
                                            .joined = false,
                                            .fp8_room = NULL,
                                            .x_scale = NULL};
-        seam_cuda_plan *plan = &copy->plan[acc];
-        if (!seam_cuda_fp8_describe(&d, &product, copy->scale, product.x_ld)) {
+        copy->plan[acc].found =
+            seam_cuda_fp8_describe(&d, &product, copy->scale, product.x_ld) &&
+            seam_cuda_described_algorithms(algos, seam_cuda_blas(weight->backend), &d, ASKED) > 0;
+        if (!copy->plan[acc].found) {
             return false;
         }
-        plan->found = seam_cuda_algo_find(&plan->algo, &product, true, &d);
-        if (!plan->found &&
-            seam_cuda_described_algorithms(algos, seam_cuda_blas(weight->backend), &d, ASKED) > 0) {
-            plan->algo = algos[0];
-            plan->found = true;
-        }
-        if (!plan->found) {
-            return false;
-        }
+        copy->plan[acc].algo = algos[0];
     }
     return true;
 }

@@ -73,7 +73,6 @@ cudaStream_t seam_cuda_queue(const seam_stream *stream);
 /* Multiprocessors of the stream's device, and its compute capability's first number. */
 uint32_t seam_cuda_processors(const seam_stream *stream);
 uint32_t seam_cuda_major(const seam_stream *stream);
-uint32_t seam_cuda_backend_major(const seam_backend *backend);
 seam_dtype seam_cuda_act(const seam_stream *stream);
 cublasLtHandle_t seam_cuda_blas(const seam_backend *backend);
 /* Workspace of a stream, as seam_cpu_scratch: grows at the first call of a new largest shape,
@@ -248,22 +247,7 @@ typedef struct seam_cuda_described {
 uint32_t seam_cuda_described_algorithms(cublasLtMatmulAlgo_t *ret_algos, cublasLtHandle_t blas,
                                         seam_cuda_described *described, uint32_t algos_max);
 
-/* An algorithm by its settings, from which the same version of cuBLASLt makes it again; read: of
- * one that it proposes.  make, false: it does not take them for this product without workspace. */
-typedef struct seam_cuda_algo {
-    uint32_t id, tile, stages, custom, cluster;
-} seam_cuda_algo;
-bool seam_cuda_algo_read(seam_cuda_algo *ret, const cublasLtMatmulAlgo_t *algo);
-bool seam_cuda_algo_make(cublasLtMatmulAlgo_t *ret_algo, cublasLtHandle_t blas,
-                         seam_cuda_described *described, const seam_cuda_algo *from);
-/* The committed algorithm of a product, where there is one for this device and version of cuBLASLt:
- * true; cuda_algorithms.cu. */
-bool seam_cuda_algo_find(cublasLtMatmulAlgo_t *ret_algo, const seam_cuda_product *product, bool fp8,
-                         seam_cuda_described *described);
-
-/* The product as it runs, in FP8 where x is (x_scale), or with rows of x x_bytes apart; false:
- * cuBLASLt refuses. */
-bool seam_cuda_describe(seam_cuda_described *ret, const seam_cuda_product *product);
+/* A product in FP8 with rows of x x_bytes apart; false: cuBLASLt refuses. */
 bool seam_cuda_fp8_describe(seam_cuda_described *ret, const seam_cuda_product *product,
                             const float *x_scale, size_t x_bytes);
 

@@ -1,6 +1,6 @@
 /* The frozen products in cuBLASLt: one algorithm a weight, direction and output type, fixed when
  * the weight is made, so that a row's bits depend neither on the row count nor on a restart: the
- * committed one (cuda_algorithms.cu), else the library's first.
+ * library's first.
  *
  * In cuBLASLt's column order a row-major matrix is its transpose: y^T (N, T) = W x^T.  The library
  * is asked at ROWS rows for algorithms without workspace and reduction scheme, which leaves no
@@ -34,7 +34,7 @@ static bool act_describe(seam_cuda_described *d, const seam_cuda_product *p) {
                                     p->y_ld) == CUBLAS_STATUS_SUCCESS;
 }
 
-bool seam_cuda_describe(seam_cuda_described *ret, const seam_cuda_product *product) {
+static bool any_describe(seam_cuda_described *ret, const seam_cuda_product *product) {
     const seam_cuda_product *p = product;
     return p->x_scale != NULL ? seam_cuda_fp8_describe(ret, p, p->x_scale, 2 * (size_t)p->x_ld)
                               : act_describe(ret, p);
@@ -92,7 +92,7 @@ uint32_t seam_cuda_described_algorithms(cublasLtMatmulAlgo_t *ret_algos, cublasL
 uint32_t seam_cuda_algorithms(cublasLtMatmulAlgo_t *ret_algos, const seam_cuda_product *product,
                               uint32_t algos_max) {
     seam_cuda_described d;
-    return seam_cuda_describe(&d, product)
+    return any_describe(&d, product)
                ? seam_cuda_described_algorithms(ret_algos, seam_cuda_blas(product->weight->backend),
                                                 &d, algos_max)
                : 0;
@@ -106,15 +106,7 @@ static seam_cuda_plan *plan_at(seam_weight *w, const seam_cuda_product *p) {
 
 static void plan_make(seam_cuda_plan *plan, const seam_cuda_product *product) {
     cublasLtMatmulAlgo_t algos[ASKED];
-    seam_cuda_described d;
-    const seam_backend *backend = product->weight->backend;
-    if (!act_describe(&d, product)) {
-        return;
-    }
-    plan->found =
-        backend->ops.act == SEAM_BF16 && seam_cuda_algo_find(&plan->algo, product, false, &d);
-    if (!plan->found &&
-        seam_cuda_described_algorithms(algos, seam_cuda_blas(backend), &d, ASKED) > 0) {
+    if (seam_cuda_algorithms(algos, product, ASKED) > 0) {
         plan->algo = algos[0];
         plan->found = true;
     }

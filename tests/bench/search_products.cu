@@ -4,28 +4,27 @@
  *   search_products [SHAPE ...]
  *
  * Candidates are all that cuBLASLt proposes, at many row counts, of those that sum over k in one
- * piece and need no workspace, then its first's algorithm with other tiles, custom options and
- * clusters (settings of other algorithms that it names are kernels of before Hopper, 5 to 20 times
- * slower on an H200, 13.1).  Each is made from its settings, as the table's are, and timed at ROWS
- * rows, those that are not proposed for SECONDS_MAX a product; the FINALISTS best again in turns,
+ * piece and need no workspace.  Each is timed at ROWS rows; the FINALISTS best again in turns,
  * which keeps the device at the power of a step, at the row counts of `finals`.  An algorithm
  * serves every row count, so among those within 1 % of the fastest at ROWS the one with the least
  * sum of relative times is taken, if the bits of its rows are the same at all counts of `finals`
- * and `odd`.  Random numbers: zeros run faster than any data. */
+ * and `odd`.  Random numbers: zeros run faster than any data.
+ *
+ * Not among them: what cublasLtMatmulAlgoGetIds and every setting of each algorithm give.  Those
+ * are kernels of before Hopper, 5 to 20 times slower (H200, 13.1, 870 settings a product), and the
+ * proposed ones are not made again by their settings, which is why the table has them whole. */
 #include <algorithm>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <vector>
 
 #include "cuda_device.cuh"
 
-#define ROWS        6144u
-#define SECONDS_MAX 0.2
-#define FINALISTS   8u
-#define ROUNDS      5u
-#define RUNS        2u
+#define ROWS      6144u
+#define FINALISTS 8u
+#define ROUNDS    5u
+#define RUNS      2u
 
 typedef struct shape {
     const char *name;
@@ -53,12 +52,6 @@ static void must(bool ok, const char *what) {
         (void)fprintf(stderr, "search_products: %s failed\n", what);
         exit(1);
     }
-}
-
-static double now_seconds(void) {
-    struct timespec t;
-    (void)clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
 /* ---- kernels ---- */
@@ -136,76 +129,52 @@ static float time_us(const task *t, uint32_t rows, uint32_t runs) {
 }
 
 typedef struct candidate {
-    seam_cuda_algo settings;
     cublasLtMatmulAlgo_t algo;
-    bool proposed;
     float us, final_us[FINALS];
 } candidate;
 
 static std::vector<candidate> list;
-static uint32_t remade; /* proposals that their settings make again to the bit */
 
-static void candidate_add(seam_cuda_described *d, const seam_cuda_algo *settings, bool proposed) {
-    candidate c = {};
-    c.settings = *settings;
-    c.proposed = proposed;
-    for (const candidate &other : list) {
-        if (memcmp(&other.settings, settings, sizeof *settings) == 0) {
-            return;
-        }
-    }
-    if (seam_cuda_algo_make(&c.algo, seam_cuda_blas(backend), d, settings)) {
-        list.push_back(c);
-    }
+static int32_t setting_of(const cublasLtMatmulAlgo_t *algo,
+                          cublasLtMatmulAlgoConfigAttributes_t setting) {
+    int32_t value = 0; /* of 2 or 4 bytes */
+    size_t written = 0;
+    const size_t bytes = setting == CUBLASLT_ALGO_CONFIG_CLUSTER_SHAPE_ID ? 2 : sizeof value;
+    must(cublasLtMatmulAlgoConfigGetAttribute(algo, setting, &value, bytes, &written) ==
+             CUBLAS_STATUS_SUCCESS,
+         "setting");
+    return value;
 }
 
-/* What cuBLASLt proposes at many row counts, its first at the plan's count first; then all tiles,
- * custom options and clusters of the algorithms, with the stages, of proposals. */
+/* What cuBLASLt proposes at many row counts, its first at the plan's count first. */
 static void candidates_make(const task *t) {
     static const uint32_t counts[] = {2048, 6144, 16,   64,   128,  256,  384,   512,  768,
                                       1024, 1536, 3072, 4096, 5120, 8192, 12288, 16384};
-    static const uint32_t clusters[] = {2, 3, 4, 5, 6, 7, 8, 9};
-    static const uint32_t tiles[] = {17,  20,  23,  27,  28,  29,  31,  33, 165,
-                                     183, 184, 193, 197, 201, 209, 458, 495};
     static cublasLtMatmulAlgo_t algos[SEAM_CUDA_ALGORITHMS_MAX];
-    seam_cuda_described d;
     list.clear();
-    remade = 0;
-    must(seam_cuda_describe(&d, &t->product), "description");
     for (uint32_t rows : counts) {
         seam_cuda_product p = t->product;
         p.T = rows;
         const uint32_t found = seam_cuda_algorithms(algos, &p, SEAM_CUDA_ALGORITHMS_MAX);
         for (uint32_t i = 0; i < found; i++) {
-            seam_cuda_algo settings;
-            must(seam_cuda_algo_read(&settings, &algos[i]), "settings");
-            const size_t before = list.size();
-            candidate_add(&d, &settings, true);
-            remade +=
-                list.size() > before && memcmp(&list.back().algo, &algos[i], sizeof algos[i]) == 0;
-        }
-    }
-    must(!list.empty(), "search");
-    const seam_cuda_algo first = list[0].settings;
-    for (uint32_t tile : tiles) {
-        for (uint32_t custom = 0; custom < 8; custom++) {
-            for (uint32_t cluster : clusters) {
-                const seam_cuda_algo settings = {first.id, tile, first.stages, custom, cluster};
-                candidate_add(&d, &settings, false);
+            bool known = false;
+            for (const candidate &c : list) {
+                known = known || memcmp(&c.algo, &algos[i], sizeof algos[i]) == 0;
+            }
+            if (!known) {
+                candidate c = {};
+                c.algo = algos[i];
+                list.push_back(c);
             }
         }
     }
 }
 
-/* Those that run, fastest first; of the others as many as there is time for. */
+/* Those that run, fastest first. */
 static void candidates_time(const task *t) {
-    const double end = now_seconds() + SECONDS_MAX;
     for (candidate &c : list) {
         t->plan->algo = c.algo;
-        c.us = -1.0f;
-        if ((c.proposed || now_seconds() < end) && time_us(t, ROWS, 1) > 0.0f) {
-            c.us = time_us(t, ROWS, RUNS);
-        }
+        c.us = time_us(t, ROWS, 1) < 0.0f ? -1.0f : time_us(t, ROWS, RUNS);
     }
     list.erase(
         std::remove_if(list.begin(), list.end(), [](const candidate &c) { return c.us <= 0.0f; }),
@@ -277,21 +246,28 @@ static const candidate *best_of(size_t count) {
 }
 
 /* A row of the table; `own`: the library's first. */
-static void row_print(const task *t, const candidate *best, const candidate *own, size_t made,
-                      size_t ran, size_t uneven) {
+static void row_print(const task *t, const candidate *best, const candidate *own, size_t ran,
+                      size_t uneven) {
     const seam_cuda_product *p = &t->product;
-    const seam_cuda_algo *a = &best->settings;
     const uint32_t more = p->joined ? p->weight->pad : 0;
-    (void)printf(
-        "    {%s, %u, %u, %s, %s, {%u, %u, %u, %u, %u}}, /* %s%s:", t->fp8 ? "true" : "false",
-        p->weight->N + (p->backward ? more : 0), p->weight->C + (p->backward ? 0 : more),
-        p->backward ? "true" : "false", p->acc ? "true" : "false", a->id, a->tile, a->stages,
-        a->custom, a->cluster, t->name, p->joined ? " with LoRA" : "");
+    (void)printf("    /* %s%s %s:", t->name, p->joined ? " with LoRA" : "",
+                 p->backward ? "backward" : "forward");
     for (size_t f = 0; f < FINALS; f++) {
         (void)printf(" %.0f (%.0f)", (double)best->final_us[f], (double)own->final_us[f]);
     }
-    (void)printf(" us; %u made again, of %zu %zu ran, %zu uneven%s */\n", remade, made, ran, uneven,
-                 best->proposed ? "" : ", not proposed");
+    (void)printf(" us; of %zu, %zu uneven; id %d tile %d stages %d custom %d cluster %d */\n", ran,
+                 uneven, setting_of(&best->algo, CUBLASLT_ALGO_CONFIG_ID),
+                 setting_of(&best->algo, CUBLASLT_ALGO_CONFIG_TILE_ID),
+                 setting_of(&best->algo, CUBLASLT_ALGO_CONFIG_STAGES_ID),
+                 setting_of(&best->algo, CUBLASLT_ALGO_CONFIG_CUSTOM_OPTION),
+                 setting_of(&best->algo, CUBLASLT_ALGO_CONFIG_CLUSTER_SHAPE_ID));
+    (void)printf("    {%s, %u, %u, %s, %s, {", t->fp8 ? "true" : "false",
+                 p->weight->N + (p->backward ? more : 0), p->weight->C + (p->backward ? 0 : more),
+                 p->backward ? "true" : "false", p->acc ? "true" : "false");
+    for (int i = 0; i < 8; i++) {
+        (void)printf("%s0x%llx", i > 0 ? ", " : "", (unsigned long long)best->algo.data[i]);
+    }
+    (void)printf("}},\n");
     (void)fflush(stdout);
 }
 
@@ -299,8 +275,8 @@ static void row_print(const task *t, const candidate *best, const candidate *own
 static void task_search(task *t) {
     size_t taken = 0, uneven = 0;
     candidates_make(t);
+    must(!list.empty(), "search");
     const candidate own = list[0];
-    const size_t made = list.size();
     candidates_time(t);
     const size_t ran = list.size();
     for (size_t i = 0; i < ran && taken < FINALISTS; i++) {
@@ -315,7 +291,7 @@ static void task_search(task *t) {
     list.resize(taken);
     list.push_back(own);
     finals_run(t, taken + 1);
-    row_print(t, best_of(taken), &list[taken], made, ran, uneven);
+    row_print(t, best_of(taken), &list[taken], ran, uneven);
 }
 
 typedef enum product_kind { IN_BF16, IN_FP8, JOINED } product_kind;
