@@ -181,6 +181,7 @@ struct seam_session {
     float *gate_sums, *gate_signal; /* (P) of site 0; waterfill: sums of g^2 */
     seam_buffer key_table;          /* scratch of row_sources.h */
     seam_buffer x_distinct;         /* rows of site 0's tensor, where some repeat */
+    seam_buffer x_wide;             /* f32 of rows that came in bf16, for a codec that wants it */
     uint32_t *gate_counts;          /* (P) by token: the step's rows of each gate */
     float *gate_weights;            /* (P) by token: their shares */
     float *steps;                   /* (C) scratch: D_c of site 0 */
@@ -285,6 +286,7 @@ typedef struct seam_tensor_args {
     const uint8_t *range_rows; /* bitmap or NULL */
     const uint32_t *row_gates; /* as seam_coder_tensor */
     const uint32_t *row_ids;   /* original rows for rounding, or NULL */
+    const uint16_t *x_bf16;    /* in the place of x: as seam_coder_encode_args */
     bool stochastic;
     uint64_t seed;
 } seam_tensor_args;

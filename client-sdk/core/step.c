@@ -12,6 +12,11 @@
 #include "token_gates.h"
 #include "try.h"
 
+typedef struct seam_step_rows { /* of site 0: in the one type or the other */
+    const float *f32;
+    const uint16_t *bf16;
+} seam_step_rows;
+
 static seam_status layout_take(seam_session *s, const seam_step_micro *micros, uint32_t micro_count,
                                seam_error *err);
 static seam_status micro_take(seam_micro_state *state, const seam_session *s,
@@ -22,8 +27,8 @@ static seam_status row_gates_take(seam_micro_state *state, const seam_session *s
                                   const seam_step_micro *micro);
 static seam_status row_sources_take(seam_micro_state *state, seam_session *s,
                                     const seam_step_micro *micro, uint32_t micro_count);
-static seam_status rows_in(const float **ret_x, seam_session *s, const seam_micro_state *micro,
-                           const float *x);
+static seam_status rows_in(seam_step_rows *x, seam_session *s, const seam_micro_state *micro);
+static seam_status rows_suit(seam_step_rows *x, seam_session *s, const seam_micro_state *micro);
 static const uint32_t *row_sources_of(const seam_micro_state *micro);
 static void rows_weigh(seam_session *s);
 static seam_status step_begin_pack(seam_session *s, const seam_step_micro *micros, seam_error *err);
@@ -131,21 +136,25 @@ const uint32_t *seam_micro_row_gates(const seam_micro_state *micro, bool outer) 
 /* x (T, C) as site 0's tensor, kept to be sent; for exact gate signals also x and what is decoded.
  */
 static seam_status fwd_in_encode(seam_session *s, seam_micro_state *micro,
-                                 const seam_tensor_args *args, const float *x, seam_error *err) {
+                                 const seam_tensor_args *args, const seam_step_rows *x,
+                                 seam_error *err) {
     float *const decoded = s->config.codec.gate_signal_exact ? s->x_decoded : NULL;
-    const float *sent = NULL;
+    seam_step_rows sent = *x;
     uint64_t payload_bytes = 0;
     const double begin = seam_now_seconds();
     const uint64_t begin_ns = seam_trace_begin(s->trace);
-    if (rows_in(&sent, s, micro, x) != SEAM_OK) {
+    if (rows_in(&sent, s, micro) != SEAM_OK) {
         return seam_error_set(err, SEAM_E_MEMORY, "out of memory");
     }
+    seam_tensor_args tensor = *args;
+    tensor.x_bf16 = sent.bf16;
     micro->sent[0].count = 0;
-    SEAM_TRY(seam_tensor_encode(&micro->sent[0], decoded, &payload_bytes, s, args, sent, err));
+    SEAM_TRY(
+        seam_tensor_encode(&micro->sent[0], decoded, &payload_bytes, s, &tensor, sent.f32, err));
     s->encode_seconds += seam_now_seconds() - begin;
     seam_session_span_end(s, "encode", args->micro, begin_ns);
     if (decoded != NULL) {
-        memcpy(s->x_kept, x, (size_t)micro->rows * s->channels * sizeof *x);
+        memcpy(s->x_kept, x->f32, (size_t)micro->rows * s->channels * sizeof(float));
         if (row_sources_of(micro) != NULL) {
             seam_row_sources_spread(decoded, row_sources_of(micro), micro->rows, s->channels);
         }
@@ -163,12 +172,8 @@ seam_status seam_step_forward(seam_session *session, float *ret_y, uint32_t micr
     return seam_step_forward_end(session, ret_y, micro, err);
 }
 
-seam_status seam_step_forward_begin(seam_session *session, uint32_t micro, const float *x,
-                                    seam_error *err) {
-    if (session == NULL || x == NULL) {
-        return seam_error_set(err, SEAM_E_ARG, "session or x is NULL");
-    }
-    seam_session *const s = session;
+static seam_status forward_begin(seam_session *s, uint32_t micro, seam_step_rows x,
+                                 seam_error *err) {
     if (!s->step_open || micro != s->forward_next || micro >= s->micro_count ||
         micro >= s->micro_next + s->ahead) {
         return seam_error_set(err, SEAM_E_STATE, "forward of micro-batch %u is not due", micro);
@@ -176,6 +181,9 @@ seam_status seam_step_forward_begin(seam_session *session, uint32_t micro, const
     seam_micro_state *const state = &s->micros[micro];
     const uint64_t step = seam_session_committed_steps(s);
     const uint64_t begin_ns = seam_trace_begin(s->trace);
+    if (x.bf16 != NULL && rows_suit(&x, s, state) != SEAM_OK) {
+        return seam_error_set(err, SEAM_E_MEMORY, "out of memory");
+    }
     SEAM_TRY(seam_link_await_alloc(s, step, err));
     const seam_alloc *alloc = NULL;
     SEAM_TRY(seam_site_alloc_at(&alloc, s->site_in, step));
@@ -191,12 +199,28 @@ seam_status seam_step_forward_begin(seam_session *session, uint32_t micro, const
         .sequences = state->rows_in == state->rows ? seam_micro_sequences(state, true) : none,
         .row_gates = seam_micro_row_gates(state, true),
     };
-    SEAM_TRY(fwd_in_encode(s, state, &args, x, err));
+    SEAM_TRY(fwd_in_encode(s, state, &args, &x, err));
     SEAM_TRY(seam_step_add_spans(s, alloc));
     s->forward_next++;
     SEAM_TRY(seam_link_drive(s, SEAM_GOAL_SENT, err));
     seam_session_span_end(s, "forward_begin", micro, begin_ns);
     return SEAM_OK;
+}
+
+seam_status seam_step_forward_begin(seam_session *session, uint32_t micro, const float *x,
+                                    seam_error *err) {
+    if (session == NULL || x == NULL) {
+        return seam_error_set(err, SEAM_E_ARG, "session or x is NULL");
+    }
+    return forward_begin(session, micro, (seam_step_rows){.f32 = x}, err);
+}
+
+seam_status seam_step_forward_begin_bf16(seam_session *session, uint32_t micro, const uint16_t *x,
+                                         seam_error *err) {
+    if (session == NULL || x == NULL) {
+        return seam_error_set(err, SEAM_E_ARG, "session or x is NULL");
+    }
+    return forward_begin(session, micro, (seam_step_rows){.bf16 = x}, err);
 }
 
 seam_status seam_step_forward_end(seam_session *session, float *ret_y, uint32_t micro,
@@ -422,17 +446,32 @@ static const uint32_t *row_sources_of(const seam_micro_state *micro) {
 }
 
 /* The rows of site 0's tensor. */
-static seam_status rows_in(const float **ret_x, seam_session *s, const seam_micro_state *micro,
-                           const float *x) {
+static seam_status rows_in(seam_step_rows *x, seam_session *s, const seam_micro_state *micro) {
     const uint32_t *const sources = row_sources_of(micro);
-    *ret_x = x;
+    const bool bf16 = x->bf16 != NULL;
+    const size_t row_bytes = s->channels * (bf16 ? sizeof *x->bf16 : sizeof *x->f32);
     if (sources != NULL) {
-        SEAM_TRY(
-            seam_buffer_reserve(&s->x_distinct, (size_t)micro->rows_in * s->channels * sizeof *x));
-        float *const distinct = (float *)(void *)s->x_distinct.data;
-        seam_row_sources_gather(distinct, x, sources, micro->rows, s->channels);
-        *ret_x = distinct;
+        SEAM_TRY(seam_buffer_reserve(&s->x_distinct, micro->rows_in * row_bytes));
+        void *const distinct = s->x_distinct.data;
+        seam_row_sources_gather(distinct, bf16 ? (const void *)x->bf16 : x->f32, sources,
+                                micro->rows, row_bytes);
+        *x = bf16 ? (seam_step_rows){.bf16 = distinct} : (seam_step_rows){.f32 = distinct};
     }
+    return SEAM_OK;
+}
+
+/* Rows in bf16 become f32 where the codec reads no others, or where x is compared with x^. */
+static seam_status rows_suit(seam_step_rows *x, seam_session *s, const seam_micro_state *micro) {
+    const size_t count = (size_t)micro->rows * s->channels;
+    if (seam_codec_has_ranges(s->sites[s->fwd_in].codec) && !s->config.codec.gate_signal_exact) {
+        return SEAM_OK;
+    }
+    SEAM_TRY(seam_buffer_reserve(&s->x_wide, count * sizeof(float)));
+    float *const wide = (float *)(void *)s->x_wide.data;
+    for (size_t i = 0; i < count; i++) {
+        wide[i] = seam_bf16_to_f32(x->bf16[i]);
+    }
+    *x = (seam_step_rows){.f32 = wide};
     return SEAM_OK;
 }
 

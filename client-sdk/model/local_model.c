@@ -97,11 +97,13 @@ static void buffers_free(seam_model *model) {
     seam_mem_free(model->host_dy);
     seam_mem_free(model->host_y);
     seam_mem_free(model->host_x);
+    seam_mem_free(model->host_x16);
     model->ops->mem_free(model->backend, model->dy);
     model->ops->mem_free(model->backend, model->y);
     model->ops->mem_free(model->backend, model->x);
     model->x = model->y = model->dy = NULL;
     model->host_x = model->host_y = model->host_dy = NULL;
+    model->host_x16 = NULL;
     model->argmax = NULL;
     model->rows_capacity = 0;
 }
@@ -123,8 +125,10 @@ seam_status seam_model_reserve(seam_model *model, uint32_t rows, seam_error *err
     model->host_y = seam_mem_alloc(bytes);
     model->host_dy = seam_mem_alloc(bytes);
     model->argmax = seam_mem_zalloc(rows, sizeof *model->argmax);
-    if (model->host_x == NULL || model->host_y == NULL || model->host_dy == NULL ||
-        model->argmax == NULL) {
+    const bool bf16 = seam_head_embeds_bf16(model->head);
+    model->host_x16 = bf16 ? seam_mem_alloc(bytes / 2) : NULL;
+    if (model->host_x == NULL || (bf16 && model->host_x16 == NULL) || model->host_y == NULL ||
+        model->host_dy == NULL || model->argmax == NULL) {
         return seam_error_set(err, SEAM_E_MEMORY, "out of memory");
     }
     model->rows_capacity = rows;
@@ -137,6 +141,19 @@ seam_status seam_model_embed(seam_model *model, const uint32_t *ids, uint32_t ro
     seam_status st = seam_head_embed(model->head, model->stream, model->x, ids, rows);
     if (st == SEAM_OK) {
         st = model->ops->copy_out(model->stream, model->host_x, model->x, bytes);
+    }
+    if (st == SEAM_OK) {
+        st = model->ops->stream_sync(model->stream);
+    }
+    return st == SEAM_OK ? SEAM_OK : seam_error_set(err, st, "embedding: %s", seam_status_text(st));
+}
+
+seam_status seam_model_embed_bf16(seam_model *model, const uint32_t *ids, uint32_t rows,
+                                  seam_error *err) {
+    const size_t bytes = (size_t)rows * model->hidden * sizeof(uint16_t);
+    seam_status st = seam_head_embed_bf16(model->head, model->stream, model->x, ids, rows);
+    if (st == SEAM_OK) {
+        st = model->ops->copy_out(model->stream, model->host_x16, model->x, bytes);
     }
     if (st == SEAM_OK) {
         st = model->ops->stream_sync(model->stream);

@@ -22,6 +22,7 @@ struct seam_model {
     void *x, *y, *dy;
     /* On the host. */
     float *host_x, *host_y, *host_dy;
+    uint16_t *host_x16; /* NULL: the embedding is no bf16 */
     uint32_t *argmax;
     size_t rows_capacity;
 };
@@ -31,6 +32,9 @@ seam_status seam_model_reserve(seam_model *model, uint32_t rows, seam_error *err
 /* model->host_x (rows, C) = embeddings of ids. */
 seam_status seam_model_embed(seam_model *model, const uint32_t *ids, uint32_t rows,
                              seam_error *err);
+/* model->host_x16 (rows, C) = the same in bf16, as the table has them. */
+seam_status seam_model_embed_bf16(seam_model *model, const uint32_t *ids, uint32_t rows,
+                                  seam_error *err);
 /* Loss of model->host_y (rows, C), gradient into model->host_dy (if wanted), model->argmax. */
 typedef struct seam_head_pass {
     const uint32_t *targets; /* (rows) */
