@@ -229,6 +229,10 @@ seam_status seam_step_forward_end(seam_session *session, float *ret_y, uint32_t 
         return seam_error_set(err, SEAM_E_ARG, "session or ret_y is NULL");
     }
     seam_session *const s = session;
+    if (seam_codec_plan_is_one_pass(&s->config.codec)) {
+        return seam_error_set(err, SEAM_E_STATE, "topology %s: no rows come back, its loss does",
+                              seam_session_topology(s));
+    }
     if (!s->step_open || s->backward_due || micro != s->micro_next || micro >= s->forward_next) {
         return seam_error_set(err, SEAM_E_STATE, "forward of micro-batch %u has not begun", micro);
     }
@@ -337,9 +341,10 @@ static seam_status layout_take(seam_session *s, const seam_step_micro *micros, u
     if (s->by_token) {
         rows_weigh(s);
     }
-    const uint64_t channels_in = seam_codec_has_gates(s->config.codec.codec_in) ? s->channels : 0;
+    const uint64_t channels_in = seam_codec_plan_has_gates_in(&s->config.codec) ? s->channels : 0;
+    const uint64_t channels_out = seam_codec_plan_has_out(&s->config.codec) ? s->channels : 0;
     seam_arbiter_weigh(&s->arbiter, distinct_total * channels_in, rows_total * channels_in,
-                       s->labelled_total * s->channels);
+                       s->labelled_total * channels_out);
     return step_begin_pack(s, micros, err);
 }
 
@@ -356,6 +361,11 @@ static seam_status micro_take(seam_micro_state *state, const seam_session *s,
         return seam_error_set(err, SEAM_E_ARG,
                               "micros[%u].sample_ids: missing; codec aqsgd needs one a sequence",
                               micro_idx);
+    }
+    if (seam_codec_plan_is_one_pass(&s->config.codec) && micro->labels == NULL) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "micros[%u].labels: missing; topology %s has the loss at the server",
+                              micro_idx, seam_session_topology(s));
     }
     uint64_t rows = 0;
     for (uint32_t i = 0; i < micro->sequence_count; i++) {
@@ -527,6 +537,10 @@ static seam_status step_begin_pack(seam_session *s, const seam_step_micro *micro
         }
         b->row_sources = (uint32_t *)(uintptr_t)row_sources_of(&s->micros[m]);
         b->n_row_sources = b->row_sources != NULL ? s->micros[m].rows : 0;
+        if (seam_codec_plan_is_one_pass(&s->config.codec)) {
+            b->labels = (uint32_t *)(uintptr_t)micros[m].labels;
+            b->n_labels = s->micros[m].labelled_count;
+        }
         pointers[m] = b;
     }
     Seam__V1__StepBegin begin = SEAM__V1__STEP_BEGIN__INIT;
@@ -546,7 +560,7 @@ static seam_status step_begin_pack(seam_session *s, const seam_step_micro *micro
 
 static seam_status budget_pack(seam_session *s) {
     s->budget.count = 0;
-    if (!seam_codec_has_gates(s->config.codec.codec_out) || !s->arbiter.changed) {
+    if (!seam_codec_plan_has_gates_out(&s->config.codec) || !s->arbiter.changed) {
         return SEAM_OK;
     }
     const seam_budget *const b = &s->arbiter.budget;
