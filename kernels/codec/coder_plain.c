@@ -49,9 +49,9 @@ static seam_status plain_encode_chunk(seam_coder_chunk *chunk, uint8_t *ret_payl
         (uint32_t)(head +
                    seam_codec_code_bytes(args.id, args.widths, chunk->row_count, args.channels));
     if (coder->encode.x_bf16 != NULL) {
-        SEAM_ASSERT(ret_decoded == NULL);
-        return seam_codec_encode_bf16(ret_payload + head, NULL, &args, coder->encode.x_bf16 + at,
-                                      chunk->row_count, &rounding, coder->scratch);
+        return seam_codec_encode_bf16(ret_payload + head, ret_decoded, &args,
+                                      coder->encode.x_bf16 + at, chunk->row_count, &rounding,
+                                      coder->scratch);
     }
     return seam_codec_encode(ret_payload + head, ret_decoded, &args, coder->encode.x + at,
                              chunk->row_count, &rounding, coder->scratch);

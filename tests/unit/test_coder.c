@@ -188,11 +188,12 @@ static void test_round_trip__every_codec_and_shape__as_announced(void **state) {
 }
 
 /* Several chunks, to nearest and stochastically. */
-static void test_encode__rows_in_bf16__payloads_of_the_f32(void **state) {
+static void test_encode__rows_in_bf16__payloads_and_values_of_the_f32(void **state) {
     (void)state;
     enum { T = 1500, C = 700, BITS = 11 };
     uint16_t *const halves = test_malloc((size_t)T * C * sizeof *halves);
     uint8_t *const payload = test_malloc(SEAM_PAYLOAD_BYTES_MAX);
+    float *const decoded = test_malloc((size_t)T * C * sizeof *decoded);
     for (int pass = 0; pass < 4; pass++) {
         const seam_rounding rounding = {.stochastic = pass % 2 == 1, .seed = 5, .step = 9};
         fixture f;
@@ -209,16 +210,18 @@ static void test_encode__rows_in_bf16__payloads_of_the_f32(void **state) {
         size_t at = 0;
         for (uint32_t i = 0; i < f.chunk_count; i++) {
             seam_coder_chunk chunk;
-            assert_int_equal(
-                seam_coder_encode_chunk(&chunk, payload, SEAM_PAYLOAD_BYTES_MAX, NULL, f.encoder),
-                SEAM_OK);
+            assert_int_equal(seam_coder_encode_chunk(&chunk, payload, SEAM_PAYLOAD_BYTES_MAX,
+                                                     decoded, f.encoder),
+                             SEAM_OK);
             assert_int_equal(chunk.payload_bytes, f.chunks[i].payload_bytes);
             assert_memory_equal(payload, f.payloads + at, chunk.payload_bytes);
             at += chunk.payload_bytes;
         }
         assert_true(seam_coder_is_done(f.encoder));
+        assert_memory_equal(decoded, f.decoded, (size_t)T * C * sizeof *decoded);
         shut(&f);
     }
+    test_free(decoded);
     test_free(payload);
     test_free(halves);
 }
@@ -379,7 +382,7 @@ static void test_create__each_allocation_fails__memory(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_round_trip__every_codec_and_shape__as_announced),
-        cmocka_unit_test(test_encode__rows_in_bf16__payloads_of_the_f32),
+        cmocka_unit_test(test_encode__rows_in_bf16__payloads_and_values_of_the_f32),
         cmocka_unit_test(test_encode__cuts__whole_groups_that_fit),
         cmocka_unit_test(test_encode__group_larger_than_a_payload__limit),
         cmocka_unit_test(test_encode__not_finite__refused_wherever_it_stands),
