@@ -12,11 +12,6 @@
 #include "token_gates.h"
 #include "try.h"
 
-typedef struct seam_step_rows { /* of site 0: in the one type or the other */
-    const float *f32;
-    const uint16_t *bf16;
-} seam_step_rows;
-
 static seam_status layout_take(seam_session *s, const seam_step_micro *micros, uint32_t micro_count,
                                seam_error *err);
 static seam_status micro_take(seam_micro_state *state, const seam_session *s,
@@ -25,11 +20,6 @@ static seam_status sequences_take(seam_micro_state *state, const seam_session *s
                                   const seam_step_micro *micro);
 static seam_status row_gates_take(seam_micro_state *state, const seam_session *s,
                                   const seam_step_micro *micro);
-static seam_status row_sources_take(seam_micro_state *state, seam_session *s,
-                                    const seam_step_micro *micro, uint32_t micro_count);
-static seam_status rows_in(seam_step_rows *x, seam_session *s, const seam_micro_state *micro);
-static seam_status rows_suit(seam_step_rows *x, seam_session *s, const seam_micro_state *micro);
-static const uint32_t *row_sources_of(const seam_micro_state *micro);
 static void rows_weigh(seam_session *s);
 static seam_status step_begin_pack(seam_session *s, const seam_step_micro *micros, seam_error *err);
 static seam_status budget_pack(seam_session *s);
@@ -143,7 +133,7 @@ static seam_status fwd_in_encode(seam_session *s, seam_micro_state *micro,
     uint64_t payload_bytes = 0;
     const double begin = seam_now_seconds();
     const uint64_t begin_ns = seam_trace_begin(s->trace);
-    if (rows_in(&sent, s, micro) != SEAM_OK) {
+    if (seam_step_rows_in(&sent, s, micro) != SEAM_OK) {
         return seam_error_set(err, SEAM_E_MEMORY, "out of memory");
     }
     seam_tensor_args tensor = *args;
@@ -154,9 +144,11 @@ static seam_status fwd_in_encode(seam_session *s, seam_micro_state *micro,
     s->encode_seconds += seam_now_seconds() - begin;
     seam_session_span_end(s, "encode", args->micro, begin_ns);
     if (decoded != NULL) {
+        SEAM_ASSERT(x->f32 != NULL); /* seam_step_rows_suit */
         memcpy(s->x_kept, x->f32, (size_t)micro->rows * s->channels * sizeof(float));
-        if (row_sources_of(micro) != NULL) {
-            seam_row_sources_spread(decoded, row_sources_of(micro), micro->rows, s->channels);
+        if (seam_micro_row_sources(micro) != NULL) {
+            seam_row_sources_spread(decoded, seam_micro_row_sources(micro), micro->rows,
+                                    s->channels);
         }
     }
     site_used(s, s->fwd_in, args->rows, payload_bytes, args->alloc);
@@ -181,7 +173,7 @@ static seam_status forward_begin(seam_session *s, uint32_t micro, seam_step_rows
     seam_micro_state *const state = &s->micros[micro];
     const uint64_t step = seam_session_committed_steps(s);
     const uint64_t begin_ns = seam_trace_begin(s->trace);
-    if (x.bf16 != NULL && rows_suit(&x, s, state) != SEAM_OK) {
+    if (x.bf16 != NULL && seam_step_rows_suit(&x, s, state) != SEAM_OK) {
         return seam_error_set(err, SEAM_E_MEMORY, "out of memory");
     }
     SEAM_TRY(seam_link_await_alloc(s, step, err));
@@ -330,7 +322,7 @@ static seam_status layout_take(seam_session *s, const seam_step_micro *micros, u
     s->labelled_total = 0;
     for (uint32_t m = 0; m < micro_count; m++) {
         SEAM_TRY(micro_take(&s->micros[m], s, &micros[m], m, err));
-        if (row_sources_take(&s->micros[m], s, &micros[m], micro_count) != SEAM_OK) {
+        if (seam_micro_row_sources_take(&s->micros[m], s, &micros[m], micro_count) != SEAM_OK) {
             return seam_error_set(err, SEAM_E_MEMORY, "out of memory");
         }
         rows_total += s->micros[m].rows;
@@ -423,68 +415,6 @@ static seam_status sequences_take(seam_micro_state *state, const seam_session *s
     return SEAM_OK;
 }
 
-/* Bounds what they add to a StepBegin: three bytes a row at most. */
-#define SOURCES_ROWS_MAX (1u << 18)
-
-/* The distinct rows are counted whether they alone travel or all: the sites' weights go by them. */
-static seam_status row_sources_take(seam_micro_state *state, seam_session *s,
-                                    const seam_step_micro *micro, uint32_t micro_count) {
-    seam_buffer *const sources = &state->row_sources;
-    const size_t bytes = (size_t)state->rows * sizeof(uint32_t);
-    state->rows_in = state->rows_distinct = state->rows;
-    sources->count = 0;
-    if (micro->row_keys == NULL || !seam_codec_plan_takes_row_sources(&s->config.codec) ||
-        (uint64_t)state->rows * micro_count > SOURCES_ROWS_MAX) {
-        return SEAM_OK;
-    }
-    SEAM_TRY(seam_buffer_reserve(sources, bytes));
-    SEAM_TRY(seam_buffer_reserve(&s->key_table,
-                                 seam_row_sources_table_count(state->rows) * sizeof(uint32_t)));
-    state->rows_distinct =
-        seam_row_sources_find((uint32_t *)(void *)sources->data,
-                              (uint32_t *)(void *)s->key_table.data, micro->row_keys, state->rows);
-    if (s->config.distinct_rows && state->rows_distinct < state->rows) {
-        state->rows_in = state->rows_distinct;
-        sources->count = bytes;
-    }
-    return SEAM_OK;
-}
-
-static const uint32_t *row_sources_of(const seam_micro_state *micro) {
-    return micro->row_sources.count > 0 ? (const uint32_t *)(const void *)micro->row_sources.data
-                                        : NULL;
-}
-
-/* The rows of site 0's tensor. */
-static seam_status rows_in(seam_step_rows *x, seam_session *s, const seam_micro_state *micro) {
-    const uint32_t *const sources = row_sources_of(micro);
-    const bool bf16 = x->bf16 != NULL;
-    const size_t row_bytes = s->channels * (bf16 ? sizeof *x->bf16 : sizeof *x->f32);
-    if (sources != NULL) {
-        SEAM_TRY(seam_buffer_reserve(&s->x_distinct, micro->rows_in * row_bytes));
-        void *const distinct = s->x_distinct.data;
-        seam_row_sources_gather(distinct, bf16 ? (const void *)x->bf16 : x->f32, sources,
-                                micro->rows, row_bytes);
-        *x = bf16 ? (seam_step_rows){.bf16 = distinct} : (seam_step_rows){.f32 = distinct};
-    }
-    return SEAM_OK;
-}
-
-/* Rows in bf16 become f32 where the codec reads no others, or where x is compared with x^. */
-static seam_status rows_suit(seam_step_rows *x, seam_session *s, const seam_micro_state *micro) {
-    const size_t count = (size_t)micro->rows * s->channels;
-    if (seam_codec_has_ranges(s->sites[s->fwd_in].codec) && !s->config.codec.gate_signal_exact) {
-        return SEAM_OK;
-    }
-    SEAM_TRY(seam_buffer_reserve(&s->x_wide, count * sizeof(float)));
-    float *const wide = (float *)(void *)s->x_wide.data;
-    for (size_t i = 0; i < count; i++) {
-        wide[i] = seam_bf16_to_f32(x->bf16[i]);
-    }
-    *x = (seam_step_rows){.f32 = wide};
-    return SEAM_OK;
-}
-
 /* Rows of sites 1 and 2 without a label have a gate only where they travel. */
 static seam_status row_gates_take(seam_micro_state *state, const seam_session *s,
                                   const seam_step_micro *micro) {
@@ -535,7 +465,7 @@ static seam_status step_begin_pack(seam_session *s, const seam_step_micro *micro
             b->n_positions = s->micros[m].rows;
             b->positions = (uint32_t *)(uintptr_t)micros[m].positions;
         }
-        b->row_sources = (uint32_t *)(uintptr_t)row_sources_of(&s->micros[m]);
+        b->row_sources = (uint32_t *)(uintptr_t)seam_micro_row_sources(&s->micros[m]);
         b->n_row_sources = b->row_sources != NULL ? s->micros[m].rows : 0;
         if (seam_codec_plan_is_one_pass(&s->config.codec)) {
             b->labels = (uint32_t *)(uintptr_t)micros[m].labels;

@@ -143,6 +143,21 @@ static seam_session_options options_of(char **argv, const char *mode, const shap
     return options;
 }
 
+static void shape_take(shape *s) {
+    s->labelled = calloc((s->rows + 7) / 8, 1);
+    s->x = calloc(s->rows, s->channels * sizeof(float));
+    s->y = calloc(s->rows, s->channels * sizeof(float));
+    s->x_bf16 = calloc(s->rows, s->channels * sizeof *s->x_bf16);
+    s->tokens = calloc(s->rows, sizeof *s->tokens);
+    for (uint32_t i = 0; i < s->sequences; i++) {
+        s->sequence_rows[i] = s->rows_each;
+        for (uint32_t t = s->rows_each / 2; t < s->rows_each; t++) {
+            const uint32_t row = i * s->rows_each + t;
+            s->labelled[row / 8] |= (uint8_t)(1u << (row % 8));
+        }
+    }
+}
+
 static seam_status run(seam_client *client, char **argv, const char *mode, int port,
                        seam_error *err) {
     const bool halves = strncmp(mode, "halves", strlen("halves")) == 0;
@@ -162,18 +177,7 @@ static seam_status run(seam_client *client, char **argv, const char *mode, int p
         return st;
     }
     s.channels = seam_session_channels(session);
-    s.labelled = calloc((s.rows + 7) / 8, 1);
-    s.x = calloc(s.rows, s.channels * sizeof(float));
-    s.y = calloc(s.rows, s.channels * sizeof(float));
-    s.x_bf16 = calloc(s.rows, s.channels * sizeof *s.x_bf16);
-    s.tokens = calloc(s.rows, sizeof *s.tokens);
-    for (uint32_t i = 0; i < s.sequences; i++) {
-        s.sequence_rows[i] = s.rows_each;
-        for (uint32_t t = s.rows_each / 2; t < s.rows_each; t++) {
-            const uint32_t row = i * s.rows_each + t;
-            s.labelled[row / 8] |= (uint8_t)(1u << (row % 8));
-        }
-    }
+    shape_take(&s);
     pthread_t canceller;
     if (cancel) {
         pthread_create(&canceller, NULL, cancel_soon, session);
