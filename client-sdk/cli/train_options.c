@@ -14,7 +14,7 @@
 static const seam_arg_spec run_specs[] = {
     OPTION("model", SEAM_ARG_TEXT, model, "PATH",
            "model folder or .gguf file; only its embedding, "
-           "norm and head are loaded"),
+           "norm and head are loaded, and the blocks of --front-blocks, --tail-blocks"),
     OPTION("data", SEAM_ARG_TEXT, data, "FILE", "training rows: JSONL, may be gzipped"),
     OPTION("eval-data", SEAM_ARG_TEXT, eval_data, "FILE",
            "rows to evaluate on before and after; accuracy where they have choices and label"),
@@ -52,13 +52,16 @@ static const seam_arg_spec run_specs[] = {
            "the server computes layers again instead of keeping them: same result, less memory"),
     OPTION("fp8", SEAM_ARG_FLAG, fp8, NULL,
            "the server's frozen products run in FP8 (seamd --fp8)"),
+    OPTION("front-blocks", SEAM_ARG_U32, front_blocks, "K",
+           "the model's first K blocks are computed here, the server has the rest [0]"),
+    OPTION("tail-blocks", SEAM_ARG_U32, tail_blocks, "M", "its last M blocks likewise [0]"),
     OPTION("name", SEAM_ARG_TEXT, name, "TEXT", "the session's name, for people"),
     OPTION("delete-session", SEAM_ARG_FLAG, delete_session, NULL,
            "delete the session when the run is done"),
-    OPTION("threads", SEAM_ARG_U32, threads, "N", "threads of the head [all cores]"),
-    OPTION("f32", SEAM_ARG_FLAG, f32, NULL, "compute the head in f32 even with bf16 units"),
+    OPTION("threads", SEAM_ARG_U32, threads, "N", "threads of what is computed here [all cores]"),
+    OPTION("f32", SEAM_ARG_FLAG, f32, NULL, "compute in f32 here even with bf16 units"),
     OPTION("device", SEAM_ARG_TEXT, device, "NAME",
-           "what computes the head: cpu, or cuda:N where built with CUDA [cpu]"),
+           "what computes here: cpu, or cuda:N where built with CUDA [cpu]"),
     OPTION("trace", SEAM_ARG_TEXT, trace, "FILE",
            "a timeline of the last steps as Chrome trace JSON, for Perfetto"),
     {NULL, SEAM_ARG_FLAG, 0, NULL, NULL},
@@ -72,6 +75,8 @@ static const seam_arg_spec adapter_specs[] = {
            "share of LoRA's inputs that a step drops, 0 to 0.95 [0]"),
     OPTION("targets", SEAM_ARG_TEXT, targets, "LIST",
            "of q,k,v,o,gate,up,down [q,v]; Phi-3: of qkv,o,gate_up,down [qkv]"),
+    OPTION("lora-side", SEAM_ARG_TEXT, lora_side, "WHERE",
+           "with blocks here: whose have LoRA, server, client or both [both]"),
     OPTION("prefix-tokens", SEAM_ARG_U32, prefix_tokens, "N",
            "prefix tuning instead of LoRA: virtual tokens before every row (the paper: 30) [LoRA]"),
     OPTION("lr", SEAM_ARG_F32, lr, "X", "learning rate [1e-4]"),
@@ -240,6 +245,17 @@ seam_status seam_train_options_finish(seam_train_options *options, seam_error *e
                               "--prefix-tokens: --rank, --alpha, --targets, --rslora and --dropout "
                               "are LoRA's; an adapter is one of the two");
     }
+    const bool has_blocks = o->front_blocks != 0 || o->tail_blocks != 0;
+    if (o->prefix_tokens != 0 && has_blocks) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "--prefix-tokens: not with --front-blocks or --tail-blocks, whose "
+                              "keys are not the server's");
+    }
+    if (o->lora_side != NULL && !has_blocks) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "--lora-side: without --front-blocks or --tail-blocks all of LoRA is "
+                              "the server's");
+    }
     SEAM_TRY(preset_apply(o, err));
     o->steps = or_u32(o->steps, 100);
     o->batch = or_u32(o->batch, 8);
@@ -407,6 +423,9 @@ seam_status seam_train_session_options(seam_session_options *ret_session,
     s.consent = o->consent;
     s.resend_parameters = o->resend_parameters;
     s.name = o->name;
+    s.front_blocks = o->front_blocks;
+    s.tail_blocks = o->tail_blocks;
+    s.lora_side = o->lora_side;
     s.codec = o->codec;
     s.codec_fwd_in = o->codec_fwd_in;
     s.bits = o->bits;
@@ -496,6 +515,12 @@ json_t *seam_train_options_json(const seam_train_options *o) {
         json_object_del(value, "rank");
         json_object_del(value, "alpha");
         json_object_del(value, "targets");
+    }
+    json_object_set_new(value, "front_blocks", json_integer(o->front_blocks));
+    json_object_set_new(value, "tail_blocks", json_integer(o->tail_blocks));
+    if (o->front_blocks != 0 || o->tail_blocks != 0) {
+        json_object_set_new(value, "lora_side",
+                            json_string(o->lora_side != NULL ? o->lora_side : "both"));
     }
     json_object_set_new(value, "topology", json_string(o->topology));
     json_object_set_new(value, "rslora", json_boolean(o->rslora));

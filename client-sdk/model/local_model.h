@@ -2,10 +2,13 @@
  * batch seen.
  *
  *   local_model.c    open, describe, buffers, embedding      score.c     of batches, of tokens
- *   split_trainer.c  a training step                         generate.c  tokens */
+ *   split_trainer.c  a training step                         generate.c  tokens
+ *   client_blocks.c  blocks that are on this machine         own_adapters.c  LoRA in those
+ *   split_adapter.c  the adapter of both ends as files */
 #ifndef SEAM_LOCAL_MODEL_H
 #define SEAM_LOCAL_MODEL_H
 
+#include "blocks.h"
 #include "head.h"
 #include "ops.h"
 #include "seam_model.h"
@@ -18,11 +21,19 @@ struct seam_model {
     seam_stream *stream;
     seam_head *head;
     uint32_t hidden, vocab;
+    seam_blocks *front, *tail; /* the model's first blocks and its last; NULL: none are here */
+    seam_adapter *front_adapter, *tail_adapter; /* of the trainer (own_adapters.c), or NULL */
+    /* Without a gradient to come; of front and tail, for so many rows. */
+    seam_activations *look_acts[2];
+    uint32_t look_rows[2];
+    /* Host, for the blocks: (rows_capacity + 1), (rows_capacity), and a bit a row. */
+    uint32_t *seq_begin, *positions;
+    uint8_t *bitmap;
     /* On the device, acc: rows of embeddings, of the blocks' output, of its gradient. */
     void *x, *y, *dy;
-    /* On the host. */
-    float *host_x, *host_y, *host_dy;
-    uint16_t *host_x16; /* NULL: the embedding is no bf16 */
+    /* On the host; host_all: all rows of a batch, where others travel. */
+    float *host_x, *host_y, *host_dy, *host_all;
+    uint16_t *host_x16; /* of a model that sends_bf16, else NULL */
     uint32_t *argmax;
     size_t rows_capacity;
 };
@@ -32,7 +43,10 @@ seam_status seam_model_reserve(seam_model *model, uint32_t rows, seam_error *err
 /* model->host_x (rows, C) = embeddings of ids. */
 seam_status seam_model_embed(seam_model *model, const uint32_t *ids, uint32_t rows,
                              seam_error *err);
-/* model->host_x16 (rows, C) = the same in bf16, as the table has them. */
+/* The embedding stands in bf16, and no front block is between it and the wire. */
+bool seam_model_sends_bf16(const seam_model *model);
+/* model->host_x16 (rows, C) = the same in bf16, as the table has them; of a model that sends_bf16.
+ */
 seam_status seam_model_embed_bf16(seam_model *model, const uint32_t *ids, uint32_t rows,
                                   seam_error *err);
 /* Loss of model->host_y (rows, C), gradient into model->host_dy (if wanted), model->argmax. */
@@ -44,6 +58,9 @@ typedef struct seam_head_pass {
 } seam_head_pass;
 seam_status seam_model_head(double *ret_loss_sum, seam_model *model, const seam_head_pass *pass,
                             seam_error *err);
+/* Labelled rows of `rows` (T, C) to its front, in order. */
+void seam_rows_labelled_pack(float *rows, const seam_token_batch *batch, uint32_t row_count,
+                             uint32_t channels);
 /* Rows of a batch, and how many are labelled; the arrays are checked.  SEAM_E_ARG. */
 seam_status seam_batch_count(uint32_t *ret_rows, uint32_t *ret_labelled,
                              const seam_token_batch *batch, const seam_model *model,

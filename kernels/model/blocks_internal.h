@@ -33,6 +33,7 @@ struct seam_blocks {
     void *biases;  /* (layer_count, qkv_cols) acc, device; or NULL */
     void *cos_sin; /* (seam_rope_table_rows, D) acc, device */
     size_t device_bytes;
+    bool is_view; /* all memory but this struct is other blocks' */
 };
 
 /* ---- LoRA targets ---- */
