@@ -1,4 +1,5 @@
-/* Frozen matrices: one bf16 (or f32) copy a matrix, written in pieces as files have them, and from
+/* Matrices: one bf16 (or f32) copy a matrix, written in pieces as files have them or, of a matrix
+ * that is trained, cast from its master after every step; and from a frozen one
  * it the copies in FP8 of a backend that has them (cuda_linear_fp8.cu).
  *
  * A piece of the matrix's own type goes straight to its place; another type goes over as it is and
@@ -123,4 +124,31 @@ end:
         seam_cuda_weight_destroy(weight);
     }
     return st;
+}
+
+/* ---- trained ---- */
+seam_status seam_cuda_weight_own(seam_weight **ret_weight, seam_backend *backend, uint32_t N,
+                                 uint32_t C) {
+    seam_weight *weight = NULL;
+    SEAM_TRY(seam_cuda_weight_begin(&weight, backend, N, C, false, false)); /* none in FP8 */
+    seam_cuda_weight_plan(weight);
+    seam_cuda_gradient_plan(weight);
+    *ret_weight = weight;
+    return SEAM_OK;
+}
+
+size_t seam_cuda_weight_own_bytes(size_t *ret_host_bytes, uint32_t N, uint32_t C, seam_dtype act) {
+    *ret_host_bytes = sizeof(seam_weight);
+    return (size_t)N * C * seam_dtype_bytes(act);
+}
+
+seam_status seam_cuda_weight_set(seam_stream *stream, seam_weight *weight, const void *rows) {
+    SEAM_ASSERT(seam_cuda_fp8_bytes(weight) == 0);
+    return seam_cuda_cast(stream, weight->rows, seam_cuda_act(stream), rows, SEAM_F32,
+                          (size_t)weight->N * weight->C);
+}
+
+seam_status seam_cuda_weight_get(seam_stream *stream, void *rows, const seam_weight *weight) {
+    return seam_cuda_cast(stream, rows, SEAM_F32, weight->rows, seam_cuda_act(stream),
+                          (size_t)weight->N * weight->C);
 }
