@@ -35,8 +35,10 @@ static const seam_arg_spec run_specs[] = {
     OPTION("tokens-max", SEAM_ARG_U32, tokens_max, "N", "longest row in tokens [the context]"),
     OPTION("truncate", SEAM_ARG_FLAG, truncate, NULL, "cut longer rows instead of refusing them"),
     OPTION("seed", SEAM_ARG_U64, seed, "N", "order of rows, adapter's start, rounding [0]"),
-    OPTION("save-every", SEAM_ARG_U32, save_every, "N", "steps between saved adapters [50]"),
-    OPTION("adapter", SEAM_ARG_TEXT, adapter, "DIR", "start from this PEFT adapter"),
+    OPTION("save-every", SEAM_ARG_U32, save_every, "N",
+           "steps between saved adapters [50; with --full at the end]"),
+    OPTION("adapter", SEAM_ARG_TEXT, adapter, "DIR",
+           "start from this PEFT adapter; with --full from these trained layers"),
     OPTION("server-model", SEAM_ARG_TEXT, server_model, "NAME",
            "model on the server [the one with this model's identity]"),
     OPTION("recompute", SEAM_ARG_FLAG, recompute, NULL,
@@ -65,6 +67,8 @@ static const seam_arg_spec adapter_specs[] = {
            "of q,k,v,o,gate,up,down [q,v]; Phi-3: of qkv,o,gate_up,down [qkv]"),
     OPTION("prefix-tokens", SEAM_ARG_U32, prefix_tokens, "N",
            "prefix tuning instead of LoRA: virtual tokens before every row (the paper: 30) [LoRA]"),
+    OPTION("full", SEAM_ARG_FLAG, full, NULL,
+           "full fine-tuning instead of LoRA: every matrix, norm and bias of the server's blocks"),
     OPTION("lr", SEAM_ARG_F32, lr, "X", "learning rate [1e-4]"),
     OPTION("schedule", SEAM_ARG_TEXT, schedule, "NAME", "constant, linear, cosine [constant]"),
     OPTION("warmup", SEAM_ARG_U64, warmup, "N", "steps of warm-up [0]"),
@@ -175,6 +179,7 @@ static const task_preset presets[] = {
 #define BITS_LR_AFTER  0.3f
 #define FALL_PERCENT   40u /* of the steps: where waterfill reaches the target */
 
+static seam_status adapter_check(const seam_train_options *o, seam_error *err);
 static seam_status preset_apply(seam_train_options *o, seam_error *err);
 static void allocator_choose(seam_train_options *o);
 static seam_status options_check(const seam_train_options *o, seam_error *err);
@@ -225,17 +230,12 @@ seam_status seam_train_options_read(seam_train_options *options, const seam_arg_
 
 seam_status seam_train_options_finish(seam_train_options *options, seam_error *err) {
     seam_train_options *const o = options;
-    if (o->prefix_tokens != 0 && (o->rank != 0 || o->alpha != 0.0f || o->targets != NULL ||
-                                  o->rslora || o->dropout != 0.0f)) {
-        return seam_error_set(err, SEAM_E_ARG,
-                              "--prefix-tokens: --rank, --alpha, --targets, --rslora and --dropout "
-                              "are LoRA's; an adapter is one of the two");
-    }
+    SEAM_TRY(adapter_check(o, err));
     SEAM_TRY(preset_apply(o, err));
     o->steps = or_u32(o->steps, 100);
     o->batch = or_u32(o->batch, 8);
     o->rows_max = or_u32(o->rows_max, 2048);
-    o->save_every = or_u32(o->save_every, 50);
+    o->save_every = or_u32(o->save_every, o->full ? o->steps : 50);
     o->rank = or_u32(o->rank, 16);
     o->alpha = or_f32(o->alpha, 16.0f);
     o->lr = or_f32(o->lr, 1e-4f);
@@ -246,10 +246,30 @@ seam_status seam_train_options_finish(seam_train_options *options, seam_error *e
         allocator_choose(o);
     }
     o->bits_lr = or_f32(o->bits_lr, 0.01f);
-    o->targets_by_model = o->targets == NULL && o->prefix_tokens == 0;
+    o->targets_by_model = o->targets == NULL && o->prefix_tokens == 0 && !o->full;
     o->targets = o->targets != NULL ? o->targets : "q,v";
     SEAM_TRY(options_check(o, err));
     o->codec_fwd_in = o->dictionary ? "dictionary" : o->codec_fwd_in;
+    return SEAM_OK;
+}
+
+/* LoRA, a prefix or the blocks in full. */
+static seam_status adapter_check(const seam_train_options *o, seam_error *err) {
+    const bool lora =
+        o->rank != 0 || o->alpha != 0.0f || o->targets != NULL || o->rslora || o->dropout != 0.0f;
+    if (o->full && o->prefix_tokens != 0) {
+        return seam_error_set(err, SEAM_E_ARG, "--full and --prefix-tokens: one of the two");
+    }
+    if (o->full && o->fp8) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "--fp8: of frozen products; with --full no product is frozen");
+    }
+    if (lora && (o->full || o->prefix_tokens != 0)) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "%s: --rank, --alpha, --targets, --rslora and --dropout are LoRA's; "
+                              "an adapter is one of the two",
+                              o->full ? "--full" : "--prefix-tokens");
+    }
     return SEAM_OK;
 }
 
@@ -413,7 +433,8 @@ seam_status seam_train_session_options(seam_session_options *ret_session,
     s.warmup_steps = o->warmup;
     s.total_steps = o->steps;
     s.prefix_tokens = o->prefix_tokens;
-    if (o->prefix_tokens == 0) {
+    s.full = o->full;
+    if (o->prefix_tokens == 0 && !o->full) {
         s.lora_rank = o->rank;
         s.lora_alpha = o->alpha;
         s.lora_rslora = o->rslora;
@@ -453,8 +474,9 @@ json_t *seam_train_options_json(const seam_train_options *o) {
         (int)o->rank, "alpha", (double)o->alpha, "targets", o->targets, "lr", (double)o->lr,
         "schedule", o->schedule != NULL ? o->schedule : "constant", "warmup", (json_int_t)o->warmup,
         "weight_decay", (double)o->weight_decay, "clip_norm", (double)o->clip_norm);
-    if (o->prefix_tokens != 0) {
-        json_object_set_new(value, "prefix_tokens", json_integer(o->prefix_tokens));
+    if (o->full || o->prefix_tokens != 0) {
+        json_object_set_new(value, o->full ? "full" : "prefix_tokens",
+                            o->full ? json_true() : json_integer(o->prefix_tokens));
         json_object_del(value, "rank");
         json_object_del(value, "alpha");
         json_object_del(value, "targets");
@@ -491,11 +513,13 @@ json_t *seam_train_options_json(const seam_train_options *o) {
 }
 
 void seam_train_options_help(void) {
-    printf("usage: seam train --server HOST:PORT --model PATH --data FILE --out DIR [options]\n\n"
-           "Fine-tunes an adapter (LoRA or a prefix) on a Seam server; text, labels, embedding and "
-           "head stay "
-           "here.\nOUT gets adapter/ (PEFT), report.json, report.html and session.json.\n\n"
-           "Run:\n");
+    printf(
+        "usage: seam train --server HOST:PORT --model PATH --data FILE --out DIR [options]\n\n"
+        "Fine-tunes an adapter (LoRA or a prefix) or the blocks themselves on a Seam server; text, "
+        "labels, embedding and head stay "
+        "here.\nOUT gets adapter/ (PEFT; with --full the trained layers), report.json, report.html "
+        "and session.json.\n\n"
+        "Run:\n");
     seam_args_help(run_specs);
     printf("\nAdapter and optimizer:\n");
     seam_args_help(adapter_specs);

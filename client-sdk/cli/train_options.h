@@ -13,7 +13,7 @@ typedef struct seam_train_options {
         *trace;
     const char *resume; /* the folder of a run that goes on; then `out` is that folder */
     uint32_t steps, batch, train_rows, rows_max, tokens_max, save_every, threads, pipeline_depth;
-    bool truncate, f32, delete_session, recompute, fp8, rslora;
+    bool truncate, f32, delete_session, recompute, fp8, rslora, full;
     uint64_t seed;
     /* Adapter and optimizer. */
     uint32_t rank, prefix_tokens;

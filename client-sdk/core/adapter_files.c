@@ -19,8 +19,14 @@
 #define PATH_BYTES  4096
 #define CHUNK_BYTES (512u << 10)
 
-static const char *const file_names[] = {"adapter_model.safetensors", "adapter_config.json"};
 #define FILES 2
+typedef const char *const file_names[FILES]; /* weights, config */
+static file_names peft_names = {"adapter_model.safetensors", "adapter_config.json"};
+static file_names layers_names = {"trained_layers.safetensors", "trained_layers.json"};
+
+static const char *name_of(const seam_session *session, int file) {
+    return session->config.full ? layers_names[file] : peft_names[file];
+}
 
 typedef struct outfile {
     int fd;                        /* -1: not begun */
@@ -62,9 +68,9 @@ seam_status seam_session_export(seam_session *session, const char *directory,
     for (int i = 0; i < FILES; i++) {
         outfile *const f = &job->files[i];
         f->fd = -1;
-        snprintf(f->path, sizeof f->path, "%.4000s/%s", directory, file_names[i]);
-        snprintf(f->temporary, sizeof f->temporary, "%.4000s/.%s.%ld", directory, file_names[i],
-                 (long)getpid());
+        snprintf(f->path, sizeof f->path, "%.4000s/%s", directory, name_of(session, i));
+        snprintf(f->temporary, sizeof f->temporary, "%.4000s/.%s.%ld", directory,
+                 name_of(session, i), (long)getpid());
     }
     seam_status st = export_run(job, err);
     if (st == SEAM_OK) {
@@ -124,7 +130,7 @@ static seam_status export_chunk(export_job *job, const Seam__V1__ExportAdapterRe
                                 seam_error *err) {
     outfile *file = NULL;
     for (int i = 0; i < FILES; i++) {
-        file = strcmp(r->file_name, file_names[i]) == 0 ? &job->files[i] : file;
+        file = strcmp(r->file_name, name_of(job->session, i)) == 0 ? &job->files[i] : file;
     }
     if (file == NULL) {
         return seam_error_set(err, SEAM_E_FORMAT, "ExportAdapter: file_name '%.64s'", r->file_name);
@@ -159,7 +165,7 @@ static seam_status export_publish(export_job *job, seam_error *err) {
         outfile *const f = &job->files[i];
         if (f->fd < 0 || f->written != f->bytes) {
             return seam_error_set(err, SEAM_E_FORMAT, "ExportAdapter: %s is missing or cut",
-                                  file_names[i]);
+                                  name_of(job->session, i));
         }
         if (fsync(f->fd) != 0) {
             return seam_error_set(err, SEAM_E_IO, "%.400s: %s", f->path, strerror(errno));
@@ -223,7 +229,7 @@ static seam_status import_run(seam_session *session, seam_stream_call *call, con
                               uint64_t *ret_state_hash, seam_error *err) {
     const seam_transport_ops *const net = session->client->net;
     for (int i = FILES - 1; i >= 0; i--) { /* the config first: it names the shapes */
-        SEAM_TRY(import_file(session, call, directory, file_names[i], err));
+        SEAM_TRY(import_file(session, call, directory, name_of(session, i), err));
     }
     SEAM_TRY(net->stream_end(call, err));
     seam_buffer bytes = {0};

@@ -71,6 +71,7 @@ typedef struct seam_core_config {
     seam_codec_plan codec;
     bool labelled_rows_only;
     bool sample_ids_needed; /* codec aqsgd */
+    bool full;              /* the server's blocks are trained themselves */
     bool distinct_rows;     /* equal rows of site 0 travel once, where the caller names them */
     const char *cache_dir;  /* borrowed while the session is created */
     uint64_t seed;
@@ -205,8 +206,9 @@ void seam_session_info_fill(seam_session_info *ret_info, const Seam__V1__Session
 /* session_options.c */
 typedef struct seam_config_message {
     Seam__V1__SessionConfig config;
-    Seam__V1__LoraConfig lora; /* this or prefix */
+    Seam__V1__LoraConfig lora; /* this, prefix or full */
     Seam__V1__PrefixConfig prefix;
+    Seam__V1__FullConfig full;
     Seam__V1__OptimizerConfig optimizer;
     Seam__V1__CodecConfig codec;
     Seam__V1__AmaqConfig amaq;
@@ -217,7 +219,7 @@ typedef struct seam_config_message {
 /* Options to the message (which points into itself and into the options) and the core's share. */
 seam_status seam_config_from_options(seam_config_message *ret_message, seam_core_config *ret_core,
                                      const seam_session_options *options, seam_error *err);
-/* Of these, lora or prefix: adapter_options.c. */
+/* Of these, lora, prefix or full: adapter_options.c. */
 seam_status seam_config_adapter_fill(seam_config_message *m, const seam_session_options *o,
                                      seam_error *err);
 seam_status seam_config_from_message(seam_core_config *ret_core,

@@ -93,7 +93,8 @@ seam_status seam_lora_targets_check(uint32_t targets, const seam_model_config *c
 
 seam_layer_range seam_adapter_layers(const seam_adapter *adapter) {
     const seam_blocks *b = adapter->blocks;
-    return (seam_layer_range){b->layer_begin, b->layer_begin + b->layer_count, b->config.layers};
+    return (seam_layer_range){b->layer_begin, b->layer_begin + b->layer_count, b->config.layers,
+                              &b->config};
 }
 
 seam_prefix_shape seam_adapter_prefix_shape(const seam_adapter *adapter) {

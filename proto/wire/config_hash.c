@@ -118,5 +118,6 @@ uint64_t seam_config_hash(const Seam__V1__SessionConfig *config) {
     hash = add_u8(hash, config->recompute != 0);
     hash = add_u8(hash, config->fp8 != 0);
     hash = add_u32(hash, prefix->virtual_tokens);
-    return add_u64(hash, prefix->seed);
+    hash = add_u64(hash, prefix->seed);
+    return add_u8(hash, config->full != NULL);
 }

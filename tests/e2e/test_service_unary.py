@@ -148,6 +148,15 @@ def test_create_session__bad_config__names_the_field(binary, folder):
             config.prefix.seed = 1
         return change
 
+    def full_beside_prefix(config):
+        prefix_of(5)(config)
+        config.full.SetInParent()
+
+    def full_in_fp8(config):
+        config.ClearField("lora")
+        config.full.SetInParent()
+        config.fp8 = True
+
     def exact_without_gates(config):
         amaq_with(gate_signal=types.GATE_SIGNAL_EXACT)(config)
         config.codec.codec_fwd_in = types.CODEC_BF16
@@ -167,6 +176,9 @@ def test_create_session__bad_config__names_the_field(binary, folder):
         (bad, "ARG", "config.tail_layers", lambda c: setattr(c, "tail_layers", 3)),
         (bad, "ARG", "config.lora", lambda c: c.ClearField("lora")),
         (bad, "ARG", "config.prefix", lambda c: setattr(c.prefix, "virtual_tokens", 30)),
+        (bad, "ARG", "config.full", lambda c: c.full.SetInParent()),
+        (bad, "ARG", "config.full", full_beside_prefix),
+        (bad, "ARG", "config.fp8", full_in_fp8),
         (bad, "ARG", "config.prefix.virtual_tokens", prefix_of(0)),
         (bad, "ARG", "config.prefix.virtual_tokens", prefix_of(257)),
         (bad, "ARG", "config.lora.rank", lambda c: setattr(c.lora, "rank", 0)),

@@ -374,7 +374,8 @@ def make_config(g):
     codec += b"\x40\x02\x48\x09\x50\x80\x20\x58\x01"
     limits = b"\x08\x80\x04\x10\x08\x18\x02\x20\x03"
     config = (field(1, model) + b"\x10\x01" + field(5, lora) + field(6, optimizer) +
-              field(7, codec) + field(8, limits) + field(9, name) + b"\x50\x01\x58\x01" + field(12, b"\x08\x1e\x10\x05"))
+              field(7, codec) + field(8, limits) + field(9, name) + b"\x50\x01\x58\x01" + field(12, b"\x08\x1e\x10\x05") +
+              field(13, b""))
     data = struct.pack("<I", len(model)) + model + struct.pack("<III", 1, 0, 0)
     data += struct.pack("<IfIIIfQB", 16, 16, 2, 1, 3, 0, 42, 0)
     data += struct.pack("<ffffffIQQ", 1e-3, 0.9, 0.999, 1e-8, 0, 1, 3, 10, 300)
@@ -382,7 +383,7 @@ def make_config(g):
                                                    1, 2) + struct.pack("<IIQ", 2, 1, 500)
     data += struct.pack("<BQ", 1, 7) + struct.pack("<IQIIIIIB", 64, 2 ** 33, 2, 8, 2, 9, 4096, 1)
     data += struct.pack("<IIII", 512, 8, 2, 3) + struct.pack("<I", len(name)) + name + b"\1\1"
-    data += struct.pack("<IQ", 30, 5)  # a server takes lora or prefix; the hash has both
+    data += struct.pack("<IQB", 30, 5, 1)  # a server takes one of the three; the hash has all
     g.add("session_config", config, "config", f"{fnv(data):016x}")
 
 

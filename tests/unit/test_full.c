@@ -16,6 +16,7 @@
 
 #include "arena.h"
 #include "blocks_internal.h"
+#include "layers_files.h"
 #include "synthetic_model.h"
 
 enum { ROWS = 23, STEPS = 3, PROBES = 4 };
@@ -445,6 +446,89 @@ static void test_create__no_memory__fails_and_leaves_nothing(void **state) {
     fixture_close(&f);
 }
 
+/* ---- files ---- */
+
+static uint64_t hash_of(const fixture *f, const seam_adapter *adapter) {
+    uint64_t hash = 0;
+    seam_test_check(seam_adapter_state_hash(&hash, adapter, f->engine.stream), "hash", NULL);
+    return hash;
+}
+
+static void assert_refused(const fixture *f, seam_adapter *adapter, const seam_peft_files *files,
+                           seam_status expected, const char *word) {
+    const uint64_t before = hash_of(f, adapter);
+    seam_error err = {.status = SEAM_OK};
+    const seam_status st = seam_adapter_import(adapter, f->engine.stream, files, &err);
+    if (st != expected || strstr(err.text, word) == NULL) {
+        fail_msg("%s: got %s, \"%s\"", word, seam_status_name(st), err.text);
+    }
+    assert_true(hash_of(f, adapter) == before);
+}
+
+/* A field of the config with another value of the same length. */
+static void config_check(const fixture *f, seam_adapter *adapter, const seam_peft_files *files,
+                         const char *from, const char *to, const char *word) {
+    seam_peft_files edited = *files;
+    edited.config = test_malloc(files->config_bytes);
+    memcpy(edited.config, files->config, files->config_bytes);
+    uint8_t *at = memmem(edited.config, edited.config_bytes, from, strlen(from));
+    assert_non_null(at);
+    assert_int_equal(strlen(from), strlen(to));
+    memcpy(at, to, strlen(to));
+    assert_refused(f, adapter, &edited, SEAM_E_FORMAT, word);
+    test_free(edited.config);
+}
+
+static void test_import__own_export__gives_the_same_bits(void **state) {
+    (void)state;
+    for (size_t i = 0; i < 3; i++) {
+        fixture f;
+        assert_true(fixture_open(&f, families[i], "cpu", SEAM_F32));
+        seam_error err = {.status = SEAM_OK};
+        seam_adapter *other = NULL, *small = NULL;
+        seam_peft_files files = {0}, none = {0};
+        (void)step_run(&f, f.adapter, 0);
+        seam_test_check(seam_adapter_create(&other, f.engine.blocks, &full, &err), "other", &err);
+        seam_test_check(seam_adapter_export(&files, f.adapter, f.engine.stream, "some/model", &err),
+                        "export", &err);
+        assert_string_equal(seam_adapter_files_of(f.adapter).weights, SEAM_LAYERS_WEIGHTS_NAME);
+        assert_true(hash_of(&f, other) != hash_of(&f, f.adapter));
+        config_check(&f, other, &files, "seam-trained-layers", "seam-trained-Layers", "format");
+        config_check(&f, other, &files, "\"version\": 1", "\"version\": 2", "version");
+        config_check(&f, other, &files, families[i],
+                     i == 1   ? "llama"
+                     : i == 0 ? "qwen2"
+                              : "phi2",
+                     "architecture");
+        config_check(&f, other, &files, "\"model_layers\": 3", "\"model_layers\": 4",
+                     "model_layers");
+        config_check(&f, other, &files, "    0,", "    1,", "layers");
+        for (size_t cut = 0; cut < files.weights_bytes; cut += 97) {
+            seam_peft_files less = files;
+            less.weights_bytes = cut;
+            assert_refused(&f, other, &less, SEAM_E_FORMAT, SEAM_LAYERS_WEIGHTS_NAME);
+        }
+        seam_test_check(seam_adapter_import(other, f.engine.stream, &files, &err), "import", &err);
+        assert_true(hash_of(&f, other) == hash_of(&f, f.adapter));
+        assert_true(seam_test_forward(&f.engine, other, &f.text) ==
+                    seam_test_forward(&f.engine, f.adapter, &f.text));
+        /* PEFT has no such adapter, and LoRA takes no layers. */
+        assert_int_equal(seam_peft_export(&none, f.adapter, f.engine.stream, "m", &err),
+                         SEAM_E_ARG);
+        assert_int_equal(seam_peft_import(other, f.engine.stream, &files, &err),
+                         SEAM_E_UNIMPLEMENTED);
+        const seam_adapter_config one = {
+            .lora = {.rank = 1, .alpha = 1, .targets = SEAM_LORA_O, .seed = 1}};
+        seam_test_check(seam_adapter_create(&small, f.engine.blocks, &one, &err), "lora", &err);
+        assert_int_equal(seam_layers_import(small, f.engine.stream, &files, &err), SEAM_E_ARG);
+        assert_int_equal(seam_layers_export(&none, small, f.engine.stream, "m", &err), SEAM_E_ARG);
+        seam_peft_files_deinit(&files);
+        seam_adapter_destroy(small);
+        seam_adapter_destroy(other);
+        fixture_close(&f);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_gradients__every_tensor__are_finite_differences),
@@ -457,6 +541,7 @@ int main(void) {
         cmocka_unit_test(test_state__saved_and_loaded__goes_on_with_the_same_bits),
         cmocka_unit_test(test_forward_cached__own_blocks__is_the_forward_pass),
         cmocka_unit_test(test_create__no_memory__fails_and_leaves_nothing),
+        cmocka_unit_test(test_import__own_export__gives_the_same_bits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
