@@ -41,6 +41,13 @@ static const seam_arg_spec run_specs[] = {
            "start from this PEFT adapter; with --full from these trained layers"),
     OPTION("server-model", SEAM_ARG_TEXT, server_model, "NAME",
            "model on the server [the one with this model's identity]"),
+    OPTION("topology", SEAM_ARG_TEXT, topology, "NAME",
+           "u_shaped: labels stay here; vanilla: head and loss are the server's; adapter_exchange: "
+           "the whole model is, adapter and optimizer are here [u_shaped]"),
+    OPTION("consent", SEAM_ARG_TEXT, consent, "WHAT",
+           "what the server may be shown: labels (vanilla), text (adapter_exchange) [nothing]"),
+    OPTION("resend-parameters", SEAM_ARG_FLAG, resend_parameters, NULL,
+           "adapter_exchange: quantized parameters travel every step, as in the paper [once]"),
     OPTION("recompute", SEAM_ARG_FLAG, recompute, NULL,
            "the server computes layers again instead of keeping them: same result, less memory"),
     OPTION("fp8", SEAM_ARG_FLAG, fp8, NULL,
@@ -236,6 +243,7 @@ seam_status seam_train_options_finish(seam_train_options *options, seam_error *e
     o->batch = or_u32(o->batch, 8);
     o->rows_max = or_u32(o->rows_max, 2048);
     o->save_every = or_u32(o->save_every, o->full ? o->steps : 50);
+    o->topology = o->topology != NULL ? o->topology : "u_shaped";
     o->rank = or_u32(o->rank, 16);
     o->alpha = or_f32(o->alpha, 16.0f);
     o->lr = or_f32(o->lr, 1e-4f);
@@ -263,6 +271,10 @@ static seam_status adapter_check(const seam_train_options *o, seam_error *err) {
     if (o->full && o->fp8) {
         return seam_error_set(err, SEAM_E_ARG,
                               "--fp8: of frozen products; with --full no product is frozen");
+    }
+    if (o->full && o->topology != NULL && strcmp(o->topology, "adapter_exchange") == 0) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "--full: with topology adapter_exchange what is trained is here");
     }
     if (lora && (o->full || o->prefix_tokens != 0)) {
         return seam_error_set(err, SEAM_E_ARG,
@@ -321,6 +333,30 @@ static seam_status preset_apply(seam_train_options *o, seam_error *err) {
     return seam_error_set(err, SEAM_E_ARG, "--preset: '%s' is no task of the paper", o->preset);
 }
 
+/* Before anything is loaded. */
+static seam_status consent_check(const seam_train_options *o, seam_error *err) {
+    const bool vanilla = strcmp(o->topology, "vanilla") == 0;
+    const bool exchange = strcmp(o->topology, "adapter_exchange") == 0;
+    const bool text = o->consent != NULL && strcmp(o->consent, "text") == 0;
+    const bool labels = text || (o->consent != NULL && strcmp(o->consent, "labels") == 0);
+    if (o->consent != NULL && !labels) {
+        return seam_error_set(err, SEAM_E_ARG, "--consent: '%s' is not labels or text", o->consent);
+    }
+    if ((vanilla && !labels) || (exchange && !text)) {
+        return seam_error_set(
+            err, SEAM_E_ARG,
+            "--consent: --topology %s shows %s to the server; say --consent %s if "
+            "it may",
+            o->topology, vanilla ? "labels" : "text and labels", vanilla ? "labels" : "text");
+    }
+    if (!vanilla && !exchange && strcmp(o->topology, "u_shaped") != 0) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "--topology: '%s' is not u_shaped, vanilla or adapter_exchange",
+                              o->topology);
+    }
+    return SEAM_OK;
+}
+
 static seam_status options_check(const seam_train_options *o, seam_error *err) {
     if (o->model == NULL || o->data == NULL || o->out == NULL) {
         return seam_error_set(err, SEAM_E_ARG, "--%s is needed",
@@ -336,6 +372,7 @@ static seam_status options_check(const seam_train_options *o, seam_error *err) {
         return seam_error_set(err, SEAM_E_ARG, "--eval-quantized: '%s' is not on, off or both",
                               o->eval_quantized);
     }
+    SEAM_TRY(consent_check(o, err));
     if (o->rate != NULL && strcmp(o->rate, "auto") != 0 && strcmp(o->rate, "off") != 0) {
         return seam_error_set(err, SEAM_E_ARG, "--rate: '%s' is not off or auto", o->rate);
     }
@@ -388,6 +425,9 @@ seam_status seam_train_session_options(seam_session_options *ret_session,
     s.model = o->server_model;
     s.recompute = o->recompute;
     s.fp8 = o->fp8;
+    s.topology = o->topology;
+    s.consent = o->consent;
+    s.resend_parameters = o->resend_parameters;
     s.name = o->name;
     s.codec = o->codec;
     s.codec_fwd_in = o->codec_fwd_in;
@@ -481,6 +521,7 @@ json_t *seam_train_options_json(const seam_train_options *o) {
         json_object_del(value, "alpha");
         json_object_del(value, "targets");
     }
+    json_object_set_new(value, "topology", json_string(o->topology));
     json_object_set_new(value, "rslora", json_boolean(o->rslora));
     json_object_set_new(value, "dropout", json_real((double)o->dropout));
     json_object_set_new(value, "labelled_rows_only", json_boolean(o->labelled_rows_only));

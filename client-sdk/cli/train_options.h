@@ -11,6 +11,8 @@ typedef struct seam_train_options {
     /* What is trained on what. */
     const char *model, *server_model, *data, *eval_data, *out, *adapter, *name, *preset, *device,
         *trace;
+    const char *topology, *consent;
+    bool resend_parameters;
     const char *resume; /* the folder of a run that goes on; then `out` is that folder */
     uint32_t steps, batch, train_rows, rows_max, tokens_max, save_every, threads, pipeline_depth;
     bool truncate, f32, delete_session, recompute, fp8, rslora, full;

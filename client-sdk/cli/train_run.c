@@ -434,6 +434,10 @@ static seam_status evaluate_after(training *t, seam_error *err) {
     if (!quantizes) {
         return evaluate(t, "after", codec, false, err);
     }
+    /* Rows that come back out of the blocks are quantized in training with u_shaped only. */
+    if (strcmp(t->o.topology, "u_shaped") != 0) {
+        return evaluate(t, "after", "bf16", false, err);
+    }
     if (strcmp(t->o.eval_quantized, "on") != 0) {
         SEAM_TRY(evaluate(t, "after", "bf16", false, err));
     }

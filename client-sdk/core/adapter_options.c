@@ -17,7 +17,7 @@ seam_status seam_config_adapter_fill(seam_config_message *m, const seam_session_
             return seam_error_set(err, SEAM_E_ARG,
                                   "fp8: of frozen products; with full no product is frozen");
         }
-        m->config.full = &m->full;
+        m->config.full = true;
         return SEAM_OK;
     }
     if (o->prefix_tokens != 0) {

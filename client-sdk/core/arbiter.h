@@ -1,7 +1,8 @@
 /* The arbiter of bits.  The client sees both forward sites after every step and tells both owners
  * how their widths go on: WIRE.md section 4 (Budget), SPEC 3.1 (clipping, schedule, allocators).
  *
- *   mean = sum_k n_k mean_c(b_c of site k) / sum_k n_k,   n_k: values of site k, fixed by the
+ *   mean = sum_k n_k mean_c(b_c of site k) / sum_k n_k,   n_k: values that site k sends when equal
+ *   rows travel once and rows without a label do not, whether they do or not; fixed by the
  *   session's first step; over the sites that have gates
  *
  * Gates, the paper's schedule (steps_to_target 0):
@@ -43,6 +44,7 @@ typedef struct seam_budget {
 typedef struct seam_arbiter {
     seam_arbiter_config config;
     uint64_t values_in, values_out; /* n_k; both 0 until the first step */
+    uint64_t values_used_in;        /* of site 0, each repetition too */
     double mean_bits;               /* of the allocators, after the last step */
     bool target_reached;
     seam_pace pace;
@@ -51,8 +53,11 @@ typedef struct seam_arbiter {
 } seam_arbiter;
 
 void seam_arbiter_init(seam_arbiter *arbiter, const seam_arbiter_config *config);
-/* The values of the first step, 0 for a site without gates; later calls change nothing. */
-void seam_arbiter_weigh(seam_arbiter *arbiter, uint64_t values_in, uint64_t values_out);
+/* The first step's n_k, 0 for a site without gates, and how many values site 0's become where its
+ * rows repeat (at least n_0): each of them has the error that the bits are for.  Later calls change
+ * nothing. */
+void seam_arbiter_weigh(seam_arbiter *arbiter, uint64_t values_in, uint64_t values_used_in,
+                        uint64_t values_out);
 
 /* What a step's commit says of the gates; of a site without gates anything. */
 typedef struct seam_arbiter_view {
@@ -63,7 +68,8 @@ typedef struct seam_arbiter_view {
 } seam_arbiter_view;
 void seam_arbiter_judge(seam_arbiter *arbiter, const seam_arbiter_view *view);
 
-/* The same for waterfill.  Shares without their values; in NULL: site 0 has no widths to give. */
+/* The same for waterfill.  Shares without their values; NULL: a site that is not there or has no
+ * widths to give (not both). */
 void seam_arbiter_fill(seam_arbiter *arbiter, uint64_t step, const seam_waterfill_share *in,
                        const seam_waterfill_share *out);
 

@@ -6,6 +6,7 @@
  *   step.c            the public step calls
  *   link.c            the loop that drives proto/wire/client_proto: connect, send, receive, retry
  *   receive.c         one message of the Train stream
+ *   answer.c          answers of topologies whose loss is at the server
  *   tensor_io.c       tensors <-> frames
  *   settle.c          what a commit means for the widths
  *   timeline.c        what a step's time went into
@@ -86,7 +87,8 @@ typedef struct seam_core_config {
 /* One micro-batch of the step in flight. */
 typedef struct seam_micro_state {
     uint32_t rows, labelled_count;
-    uint32_t rows_in;        /* of site 0's tensor */
+    uint32_t rows_distinct;  /* of site 0, as far as the caller's keys tell */
+    uint32_t rows_in;        /* of its tensor: these, or all */
     seam_buffer row_sources; /* uint32_t: the row of it that each row is; empty: its own */
     seam_buffer bitmap;      /* labelled rows, LSB first */
     seam_buffer row_ids;     /* uint32_t indices of the labelled rows, rising */
@@ -96,7 +98,8 @@ typedef struct seam_micro_state {
     seam_buffer sent[2]; /* frames of fwd_in and bwd_out, one after another; empty: not encoded */
     bool is_sent[2];     /* once, on whatever stream */
     seam_buffer came;    /* frames of fwd_out that came before somebody waited for them */
-    bool has_come;       /* all of them */
+    bool has_come;       /* all of them; one pass: the answer */
+    seam_step_loss loss; /* one pass */
 } seam_micro_state;
 
 struct seam_session {
@@ -170,6 +173,7 @@ struct seam_session {
     bool rx_active, rx_wanted; /* wanted: decode, not only digest */
     bool rx_stored;            /* nobody waits for it yet: its frames are kept */
     bool rx_signal_due;        /* bwd_in of an answer has come, the gate signal behind it has not */
+    uint32_t rx_part;          /* one pass: parts of the answer that have come */
     uint64_t rx_payload_bytes;
     seam_tensor_rx rx;
     float *y; /* borrowed destination of fwd_out while forward runs, else NULL */
@@ -206,9 +210,8 @@ void seam_session_info_fill(seam_session_info *ret_info, const Seam__V1__Session
 /* session_options.c */
 typedef struct seam_config_message {
     Seam__V1__SessionConfig config;
-    Seam__V1__LoraConfig lora; /* this, prefix or full */
+    Seam__V1__LoraConfig lora; /* this or prefix, or neither: full */
     Seam__V1__PrefixConfig prefix;
-    Seam__V1__FullConfig full;
     Seam__V1__OptimizerConfig optimizer;
     Seam__V1__CodecConfig codec;
     Seam__V1__AmaqConfig amaq;
@@ -219,6 +222,9 @@ typedef struct seam_config_message {
 /* Options to the message (which points into itself and into the options) and the core's share. */
 seam_status seam_config_from_options(seam_config_message *ret_message, seam_core_config *ret_core,
                                      const seam_session_options *options, seam_error *err);
+/* Of these, topology and consent: topology_options.c. */
+seam_status seam_config_topology_fill(seam_config_message *m, const seam_session_options *o,
+                                      seam_error *err);
 /* Of these, lora, prefix or full: adapter_options.c. */
 seam_status seam_config_adapter_fill(seam_config_message *m, const seam_session_options *o,
                                      seam_error *err);
@@ -237,6 +243,7 @@ typedef enum seam_goal {
     SEAM_GOAL_FORWARD,  /* the reply of micro_next has come */
     SEAM_GOAL_BACKWARD, /* the backward tensor of micro_next has been sent; with bwd_in: its answer
                            has come */
+    SEAM_GOAL_ANSWER,   /* one pass: the answer to micro_next has come */
     SEAM_GOAL_COMMIT,   /* the commit has come */
     SEAM_GOAL_ATTACHED, /* the stream stands and no step is in flight */
 } seam_goal;
@@ -271,6 +278,19 @@ seam_status seam_state_load_decisions(seam_session *session, seam_buffer *bytes)
 seam_status seam_receive_one(seam_session *session, seam_error *err);
 /* The forward reply of micro_next that has come before, into session->y. */
 seam_status seam_receive_stored(seam_session *session, seam_error *err);
+
+/* receive.c: a frame of bwd_in or a gate signal that is wanted. */
+seam_status seam_receive_chunk(seam_session *session, const seam_frame_header *header,
+                               const uint8_t *payload, seam_error *err);
+
+/* answer.c: the parts of a one-pass answer, as reception_begin, chunk_take and reception_end of
+ * receive.c have them for other frames. */
+seam_status seam_answer_begin(seam_session *session, const seam_frame_header *header,
+                              seam_error *err);
+seam_status seam_answer_take(seam_session *session, const seam_frame_header *header,
+                             const uint8_t *payload, seam_error *err);
+seam_status seam_answer_end(seam_session *session, const seam_frame_header *header,
+                            seam_error *err);
 
 /* tensor_io.c */
 typedef struct seam_tensor_args {

@@ -60,6 +60,7 @@ void seam_link_close(seam_session *session) {
 void seam_link_lose(seam_session *session, const char *why) {
     stream_drop(session);
     session->rx_active = session->rx_signal_due = false;
+    session->rx_part = 0;
     const seam_stream_lost_args args = {.status = SEAM_E_UNAVAILABLE,
                                         .text = why,
                                         .random = seam_random_u32(),
@@ -78,6 +79,8 @@ static bool goal_reached(const seam_session *s, seam_goal goal) {
     case SEAM_GOAL_BACKWARD:
         return s->micros[s->micro_next].is_sent[1] &&
                (!seam_codec_plan_has_input_gradient(&s->config.codec) || s->dx_received);
+    case SEAM_GOAL_ANSWER:
+        return s->micros[s->micro_next].has_come;
     case SEAM_GOAL_COMMIT:
         return s->commit_done;
     case SEAM_GOAL_ATTACHED:
@@ -182,6 +185,7 @@ static seam_status failed(seam_session *s, seam_error *err) {
     }
     stream_drop(s);
     s->rx_active = s->rx_signal_due = false;
+    s->rx_part = 0;
     s->lost_since_ms = s->lost_since_ms == 0 ? now_ms : s->lost_since_ms;
     const uint64_t lost_ms = now_ms - s->lost_since_ms;
     if (lost_ms >= s->client->reconnect_timeout_ms) {

@@ -20,7 +20,7 @@
 static seam_status rate_fill(seam_core_config *core, const seam_session_options *o,
                              seam_error *err);
 static seam_pace_config pace_of(const Seam__V1__AmaqConfig *amaq);
-static seam_codec_plan plan_of(const Seam__V1__CodecConfig *codec);
+static seam_codec_plan plan_of(const Seam__V1__SessionConfig *config);
 static seam_status codec_fill(seam_config_message *m, const seam_session_options *o,
                               seam_error *err);
 static seam_status codec_name_read(Seam__V1__Codec *ret_codec, const char *field, const char *name,
@@ -57,7 +57,6 @@ seam_status seam_config_from_options(seam_config_message *ret_message, seam_core
         .config = SEAM__V1__SESSION_CONFIG__INIT,
         .lora = SEAM__V1__LORA_CONFIG__INIT,
         .prefix = SEAM__V1__PREFIX_CONFIG__INIT,
-        .full = SEAM__V1__FULL_CONFIG__INIT,
         .optimizer = SEAM__V1__OPTIMIZER_CONFIG__INIT,
         .codec = SEAM__V1__CODEC_CONFIG__INIT,
         .amaq = SEAM__V1__AMAQ_CONFIG__INIT,
@@ -66,7 +65,7 @@ seam_status seam_config_from_options(seam_config_message *ret_message, seam_core
     };
     m->config.model = (char *)(uintptr_t)(options->model != NULL ? options->model : "");
     m->config.name = (char *)(uintptr_t)(options->name != NULL ? options->name : "");
-    m->config.topology = SEAM__V1__TOPOLOGY__TOPOLOGY_U_SHAPED;
+    SEAM_TRY(seam_config_topology_fill(m, options, err));
     m->config.optimizer = &m->optimizer;
     m->config.codec = &m->codec;
     m->config.limits = &m->limits;
@@ -94,7 +93,7 @@ static seam_status rate_fill(seam_core_config *core, const seam_session_options 
     if (!o->rate_auto) {
         return SEAM_OK;
     }
-    if (!seam_codec_has_gates(codec->codec_out) ||
+    if ((!seam_codec_plan_has_gates_out(codec) && !seam_codec_plan_has_gates_in(codec)) ||
         (codec->allocator != SEAM_ALLOCATOR_WATERFILL && codec->steps_to_target == 0)) {
         return seam_error_set(err, SEAM_E_ARG,
                               "rate: auto needs codec amaq with allocator waterfill or "
@@ -131,10 +130,10 @@ seam_status seam_config_from_message(seam_core_config *ret_core,
         return seam_error_set(err, SEAM_E_ARG, "config.limits: out of range");
     }
     *ret_core = (seam_core_config){
-        .codec = plan_of(codec),
+        .codec = plan_of(message),
         .labelled_rows_only = codec->labelled_rows_only,
         .seed = codec->seed,
-        .full = message->full != NULL,
+        .full = message->full,
         .lag_steps = 2,
         .rows_max = limits->rows_per_micro_max,
         .sequences_max = limits->sequences_per_micro_max,
@@ -191,7 +190,8 @@ static seam_pace_config pace_of(const Seam__V1__AmaqConfig *amaq) {
     };
 }
 
-static seam_codec_plan plan_of(const Seam__V1__CodecConfig *codec) {
+static seam_codec_plan plan_of(const Seam__V1__SessionConfig *config) {
+    const Seam__V1__CodecConfig *const codec = config->codec;
     static const Seam__V1__AmaqConfig no_amaq = SEAM__V1__AMAQ_CONFIG__INIT;
     static const Seam__V1__AqsgdConfig no_aqsgd = SEAM__V1__AQSGD_CONFIG__INIT;
     const Seam__V1__AmaqConfig *const amaq = codec->amaq != NULL ? codec->amaq : &no_amaq;
@@ -200,6 +200,8 @@ static seam_codec_plan plan_of(const Seam__V1__CodecConfig *codec) {
         (int)(codec->codec_fwd_in != SEAM__V1__CODEC__CODEC_UNSPECIFIED ? codec->codec_fwd_in
                                                                         : codec->codec);
     return (seam_codec_plan){
+        .topology = (uint32_t)config->topology,
+        .resend_parameters = config->resend_parameters,
         .codec_in = (seam_codec_id)in,
         .codec_out = (seam_codec_id)codec->codec,
         .bits = codec->bits,
@@ -373,12 +375,15 @@ seam_status seam_session_plan(seam_session *session, const Seam__V1__Session *me
     if (session->config.rate_auto) {
         seam_rate_init(&session->rate, &session->config.rate);
     }
-    const bool has_signal = seam_codec_plan_has_signal(&session->config.codec);
+    const seam_codec_plan *const plan = &session->config.codec;
+    const bool has_signal = seam_codec_plan_has_signal(plan);
+    const bool one_pass = seam_codec_plan_is_one_pass(plan);
     const seam_client_proto_config proto = {
         .committed_step_count = message->committed_step_count,
-        .site_forward_reply = session->sites[session->fwd_out].id,
+        .site_forward_reply = session->sites[one_pass ? session->fwd_in : session->fwd_out].id,
         .site_backward_reply = session->sites[has_signal ? session->fwd_in : session->bwd_in].id,
-        .backward_reply = has_signal || seam_codec_plan_has_input_gradient(&session->config.codec),
+        .backward_reply = !one_pass && (has_signal || seam_codec_plan_has_input_gradient(plan)),
+        .one_pass = one_pass,
         .pipeline_depth = session->config.pipeline_depth,
         .give_up_ms = 0, /* link.c counts */
         .now_ms = seam_now_ms(),

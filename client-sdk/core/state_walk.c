@@ -11,7 +11,8 @@
 #include "core.h"
 #include "try.h"
 
-#define FORMAT         1
+#define FORMAT         2
+#define FORMAT_ALL     1 /* of a run whose weights count every row of site 0: it goes on so */
 #define ANSWERS_MAX    (1u << 20)
 #define SITE_BYTES_MAX (1u << 24)
 
@@ -99,11 +100,17 @@ static void walk_options(walk *w, seam_session *s) {
     walk_f64(w, &s->rate.config.step_seconds);
 }
 
-static void walk_arbiter(walk *w, seam_arbiter *a) {
+static void walk_arbiter(walk *w, seam_arbiter *a, uint64_t format) {
     seam_budget *const b = &a->budget;
     seam_pace *const p = &a->pace;
     walk_u64(w, &a->values_in);
     walk_u64(w, &a->values_out);
+    if (format == FORMAT_ALL) {
+        a->values_used_in = a->values_in;
+    } else {
+        walk_u64(w, &a->values_used_in);
+        w->bad = w->bad || a->values_used_in < a->values_in;
+    }
     walk_f64(w, &a->mean_bits);
     walk_bool(w, &a->target_reached);
     walk_bool(w, &a->changed);
@@ -143,9 +150,9 @@ static void walk_rate(walk *w, seam_rate *r) {
 static void walk_decisions(walk *w, seam_session *s) {
     uint64_t format = FORMAT;
     walk_u64(w, &format);
-    w->bad = w->bad || format != FORMAT;
+    w->bad = w->bad || (format != FORMAT && format != FORMAT_ALL);
     walk_options(w, s);
-    walk_arbiter(w, &s->arbiter);
+    walk_arbiter(w, &s->arbiter, format);
     walk_rate(w, &s->rate);
 }
 

@@ -205,6 +205,10 @@ seam_status seam_step_forward_end(seam_session *session, float *ret_y, uint32_t 
         return seam_error_set(err, SEAM_E_ARG, "session or ret_y is NULL");
     }
     seam_session *const s = session;
+    if (seam_codec_plan_is_one_pass(&s->config.codec)) {
+        return seam_error_set(err, SEAM_E_STATE, "topology %s: no rows come back, its loss does",
+                              seam_session_topology(s));
+    }
     if (!s->step_open || s->backward_due || micro != s->micro_next || micro >= s->forward_next) {
         return seam_error_set(err, SEAM_E_STATE, "forward of micro-batch %u has not begun", micro);
     }
@@ -298,7 +302,7 @@ seam_status seam_step_commit(seam_session *session, seam_step_report *report, se
 
 static seam_status layout_take(seam_session *s, const seam_step_micro *micros, uint32_t micro_count,
                                seam_error *err) {
-    uint64_t rows_total = 0;
+    uint64_t rows_total = 0, distinct_total = 0;
     s->labelled_total = 0;
     for (uint32_t m = 0; m < micro_count; m++) {
         SEAM_TRY(micro_take(&s->micros[m], s, &micros[m], m, err));
@@ -306,15 +310,17 @@ static seam_status layout_take(seam_session *s, const seam_step_micro *micros, u
             return seam_error_set(err, SEAM_E_MEMORY, "out of memory");
         }
         rows_total += s->micros[m].rows;
+        distinct_total += s->micros[m].rows_distinct;
         s->labelled_total += s->micros[m].labelled_count;
     }
     s->micro_count = micro_count;
     if (s->by_token) {
         rows_weigh(s);
     }
-    const uint64_t values_in =
-        seam_codec_has_gates(s->config.codec.codec_in) ? rows_total * s->channels : 0;
-    seam_arbiter_weigh(&s->arbiter, values_in, s->labelled_total * s->channels);
+    const uint64_t channels_in = seam_codec_plan_has_gates_in(&s->config.codec) ? s->channels : 0;
+    const uint64_t channels_out = seam_codec_plan_has_out(&s->config.codec) ? s->channels : 0;
+    seam_arbiter_weigh(&s->arbiter, distinct_total * channels_in, rows_total * channels_in,
+                       s->labelled_total * channels_out);
     return step_begin_pack(s, micros, err);
 }
 
@@ -331,6 +337,11 @@ static seam_status micro_take(seam_micro_state *state, const seam_session *s,
         return seam_error_set(err, SEAM_E_ARG,
                               "micros[%u].sample_ids: missing; codec aqsgd needs one a sequence",
                               micro_idx);
+    }
+    if (seam_codec_plan_is_one_pass(&s->config.codec) && micro->labels == NULL) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "micros[%u].labels: missing; topology %s has the loss at the server",
+                              micro_idx, seam_session_topology(s));
     }
     uint64_t rows = 0;
     for (uint32_t i = 0; i < micro->sequence_count; i++) {
@@ -391,23 +402,27 @@ static seam_status sequences_take(seam_micro_state *state, const seam_session *s
 /* Bounds what they add to a StepBegin: three bytes a row at most. */
 #define SOURCES_ROWS_MAX (1u << 18)
 
+/* The distinct rows are counted whether they alone travel or all: the sites' weights go by them. */
 static seam_status row_sources_take(seam_micro_state *state, seam_session *s,
                                     const seam_step_micro *micro, uint32_t micro_count) {
     seam_buffer *const sources = &state->row_sources;
     const size_t bytes = (size_t)state->rows * sizeof(uint32_t);
-    state->rows_in = state->rows;
+    state->rows_in = state->rows_distinct = state->rows;
     sources->count = 0;
-    if (micro->row_keys == NULL || !s->config.distinct_rows ||
+    if (micro->row_keys == NULL || !seam_codec_plan_takes_row_sources(&s->config.codec) ||
         (uint64_t)state->rows * micro_count > SOURCES_ROWS_MAX) {
         return SEAM_OK;
     }
     SEAM_TRY(seam_buffer_reserve(sources, bytes));
     SEAM_TRY(seam_buffer_reserve(&s->key_table,
                                  seam_row_sources_table_count(state->rows) * sizeof(uint32_t)));
-    state->rows_in =
+    state->rows_distinct =
         seam_row_sources_find((uint32_t *)(void *)sources->data,
                               (uint32_t *)(void *)s->key_table.data, micro->row_keys, state->rows);
-    sources->count = state->rows_in < state->rows ? bytes : 0;
+    if (s->config.distinct_rows && state->rows_distinct < state->rows) {
+        state->rows_in = state->rows_distinct;
+        sources->count = bytes;
+    }
     return SEAM_OK;
 }
 
@@ -483,6 +498,10 @@ static seam_status step_begin_pack(seam_session *s, const seam_step_micro *micro
         }
         b->row_sources = (uint32_t *)(uintptr_t)row_sources_of(&s->micros[m]);
         b->n_row_sources = b->row_sources != NULL ? s->micros[m].rows : 0;
+        if (seam_codec_plan_is_one_pass(&s->config.codec)) {
+            b->labels = (uint32_t *)(uintptr_t)micros[m].labels;
+            b->n_labels = s->micros[m].labelled_count;
+        }
         pointers[m] = b;
     }
     Seam__V1__StepBegin begin = SEAM__V1__STEP_BEGIN__INIT;
@@ -502,7 +521,7 @@ static seam_status step_begin_pack(seam_session *s, const seam_step_micro *micro
 
 static seam_status budget_pack(seam_session *s) {
     s->budget.count = 0;
-    if (!seam_codec_has_gates(s->config.codec.codec_out) || !s->arbiter.changed) {
+    if (!seam_codec_plan_has_gates_out(&s->config.codec) || !s->arbiter.changed) {
         return SEAM_OK;
     }
     const seam_budget *const b = &s->arbiter.budget;

@@ -98,6 +98,7 @@ typedef struct seam_server_info {
     uint64_t memory_bytes_total, memory_bytes_free;
     uint32_t session_count;
     uint32_t rows_max; /* rows of a micro-batch or inference, at most; 0: the server does not say */
+    bool allows_labels, allows_text; /* topologies vanilla, adapter_exchange */
 } seam_server_info;
 SEAM_API seam_status seam_client_server_info(seam_server_info *ret_info, seam_client *client,
                                              seam_error *err);
@@ -216,13 +217,21 @@ typedef struct seam_session_options {
     /* Micro-batches whose forward is on its way at once, up to 8 [1]: seam_step_begin_ahead.  The
      * server keeps activations of so many.  Not with gate_signal "exact", send_input_gradient. */
     uint32_t pipeline_depth;
+
+    /* "u_shaped" [default]: labels stay here.  "vanilla": the server has head and loss and is shown
+     * the labels.  "adapter_exchange": it has the whole model and is shown the text; adapter and
+     * optimizer are here.  What a topology shows must be allowed at both ends. */
+    const char *topology;
+    const char *consent; /* what may be shown: "none" [default], "labels", "text" (and labels) */
+    /* adapter_exchange: parameters travel every step, in the session's codec; else once. */
+    bool resend_parameters;
 } seam_session_options;
 #define SEAM_SESSION_OPTIONS_INIT                                                                  \
     {                                                                                              \
         sizeof(seam_session_options), NULL, 0, NULL, NULL, NULL, 0, 0, NULL, 0, 0, NULL, 0, NULL,  \
             false, false, false, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, 0, NULL, NULL, 0, \
             false, 0, 0, 0, 0, 0, 0, false, 0, false, 0, 0, 0, 0, 0, 0, 0, NULL, 0, 0, 0, 0, 0,    \
-            false, false, 0                                                                        \
+            false, false, 0, NULL, NULL, false                                                     \
     }
 
 /* Creates the session on the server.  SEAM_E_ARG (err names the field), SEAM_E_NOT_FOUND (model),
@@ -262,6 +271,8 @@ SEAM_API seam_status seam_session_info_get(seam_session_info *ret_info, seam_ses
 SEAM_API const char *seam_session_id(const seam_session *session);
 SEAM_API const uint8_t *seam_session_secret(const seam_session *session);
 SEAM_API uint32_t seam_session_channels(const seam_session *session);
+/* As seam_session_options has it; static. */
+SEAM_API const char *seam_session_topology(const seam_session *session);
 SEAM_API uint64_t seam_session_committed_steps(const seam_session *session);
 /* Ends whatever call of the session is running, and every later one, with SEAM_E_CANCELLED.
  * Any thread. */
@@ -278,6 +289,10 @@ typedef struct seam_step_micro {
     /* (T) or NULL.  Rows of x with the same key, their token for instance, are equal: the first
      * one travels for all.  Keys stay here. */
     const uint32_t *row_keys;
+    /* Topologies other than u_shaped: the token that each labelled row should predict.  They are
+     * sent; with u_shaped nothing reads them. */
+    const uint32_t *labels; /* (labelled rows) */
+    const uint32_t *ids;    /* adapter_exchange: (T) tokens, sent */
 } seam_step_micro;
 
 /* Begins step seam_session_committed_steps(); copies the layout.  A stream that breaks from here
@@ -312,6 +327,15 @@ SEAM_API seam_status seam_step_forward_end(seam_session *session, float *ret_y, 
 SEAM_API seam_status seam_step_backward(seam_session *session, float *ret_dx, uint32_t micro,
                                         const float *dy, seam_error *err);
 
+/* Topology vanilla, in the place of forward_end and backward: seam_step_forward_begin sends x, and
+ * this waits for what the server's head says, micro-batch by micro-batch.  ret_dx as above. */
+typedef struct seam_step_loss {
+    double loss_sum;        /* nats, over the micro-batch's labelled rows */
+    uint64_t correct_count; /* labelled rows whose likeliest token is the label */
+} seam_step_loss;
+SEAM_API seam_status seam_step_answer(seam_session *session, seam_step_loss *ret_loss,
+                                      float *ret_dx, uint32_t micro, seam_error *err);
+
 typedef struct seam_step_report {
     size_t struct_bytes;
     uint64_t step;       /* that was committed, from 0 */
@@ -321,7 +345,8 @@ typedef struct seam_step_report {
     double server_seconds;
     bool skipped;          /* the gradient was not finite: nothing was applied */
     bool target_reached;   /* the mean of the gates has been at the target, once */
-    double gate_mean_bits; /* over both forward sites weighted by values; 0: codec has no gates */
+    double gate_mean_bits; /* over both forward sites by the values that they send (labelled rows,
+                            * equal rows of site 0 once); 0: codec has no gates */
     uint64_t bytes_sent, bytes_received;   /* on the wire, from begin to commit */
     double encode_seconds, decode_seconds; /* of this side's tensors */
     double server_codec_seconds;           /* both, of the server's tensors; in server_seconds */

@@ -1,5 +1,6 @@
-/* A training step of the U-shaped cut, seen from the client:
+/* A training step, seen from the client.  Of the U-shaped cut:
  *   ids -> embedding -> (wire) -> blocks -> (wire) -> norm, head, loss -> gradient -> (wire)
+ * Of VANILLA: ids -> embedding, labels -> (wire) -> blocks, norm, head, loss -> (wire)
  * The gradient is that of the mean over the labelled rows of all the step's micro-batches.
  * Read next: core/step.c, the three calls of seam.h that a step is made of. */
 #include <math.h>
@@ -32,6 +33,8 @@ static seam_status micro_begin(seam_trainer *trainer, const seam_token_batch *ba
 static seam_status micro_run(seam_trainer *trainer, const seam_token_batch *batch, uint32_t micro,
                              const totals *t, double *loss_sum, seam_train_report *report,
                              seam_error *err);
+static seam_status loss_await(seam_trainer *trainer, uint32_t micro, double *loss_sum,
+                              seam_train_report *report, seam_error *err);
 static seam_status rows_gather(seam_trainer *trainer, const seam_token_batch *batch, uint32_t rows,
                                seam_error *err);
 static void rows_spread(seam_trainer *trainer, const seam_token_batch *batch, uint32_t rows);
@@ -81,17 +84,20 @@ seam_status seam_trainer_step(seam_trainer *trainer, const seam_token_batch *mic
                                        .sequence_rows = micros[m].sequence_rows,
                                        .labelled_rows = micros[m].labelled_rows,
                                        .sample_ids = micros[m].sample_ids,
-                                       .row_keys = micros[m].ids};
+                                       .row_keys = micros[m].ids,
+                                       .labels = micros[m].targets};
     }
     double loss_sum = 0.0;
     const uint32_t ahead = seam_session_pipeline_depth(trainer->session);
     SEAM_TRY(seam_step_begin_ahead(trainer->session, layouts, micro_count, ahead, err));
+    const bool one_pass = strcmp(seam_session_topology(trainer->session), "u_shaped") != 0;
     uint32_t begun = 0;
     for (uint32_t m = 0; m < micro_count; m++) {
         for (; begun < micro_count && begun < m + ahead; begun++) {
             SEAM_TRY(micro_begin(trainer, &micros[begun], begun, &t, report, err));
         }
-        SEAM_TRY(micro_run(trainer, &micros[m], m, &t, &loss_sum, report, err));
+        SEAM_TRY(one_pass ? loss_await(trainer, m, &loss_sum, report, err)
+                          : micro_run(trainer, &micros[m], m, &t, &loss_sum, report, err));
     }
     /* Before the commit, for whom the session calls there (seam_session_on_commit). */
     report->loss = loss_sum / (double)t.labelled_tokens;
@@ -169,6 +175,16 @@ static seam_status micro_run(seam_trainer *trainer, const seam_token_batch *batc
     }
     return seam_step_backward(trainer->session, NULL, micro,
                               all_rows ? trainer->all_dy : model->host_dy, err);
+}
+
+/* The server's head has the labels: what it says of them. */
+static seam_status loss_await(seam_trainer *trainer, uint32_t micro, double *loss_sum,
+                              seam_train_report *report, seam_error *err) {
+    seam_step_loss loss;
+    SEAM_TRY(seam_step_answer(trainer->session, &loss, NULL, micro, err));
+    *loss_sum += loss.loss_sum;
+    report->correct_tokens += loss.correct_count;
+    return SEAM_OK;
 }
 
 /* All rows came: the labelled ones move to the front. */

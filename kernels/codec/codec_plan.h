@@ -16,6 +16,11 @@
 #define SEAM_POSITIONS_MAX 1024u /* gates of granularity token */
 
 /* Numbers of types.proto. */
+typedef enum seam_topology {
+    SEAM_TOPOLOGY_U_SHAPED = 1,
+    SEAM_TOPOLOGY_VANILLA = 2,          /* the server has head and loss: sites 0 and 3 alone */
+    SEAM_TOPOLOGY_ADAPTER_EXCHANGE = 3, /* it has everything: module sites alone */
+} seam_topology;
 typedef enum seam_entropy { SEAM_ENTROPY_NONE = 1, SEAM_ENTROPY_RANS = 2 } seam_entropy;
 typedef enum seam_allocator {
     SEAM_ALLOCATOR_GATES = 1,
@@ -28,6 +33,8 @@ typedef enum seam_granularity {
 typedef enum seam_cache_format { SEAM_CACHE_FP16 = 1, SEAM_CACHE_QUANTIZED = 2 } seam_cache_format;
 
 typedef struct seam_codec_plan {
+    uint32_t topology; /* seam_topology; 0 counts as U-shaped */
+    bool resend_parameters;
     /* Of sites 0 and 3; of sites 1 and 2.  As the config names them: seam_codec_plan_codec. */
     seam_codec_id codec_in, codec_out;
     uint32_t bits;            /* codecs with widths but no gates */
@@ -59,6 +66,17 @@ seam_codec_id seam_codec_plan_codec(const seam_codec_plan *plan, bool outer);
  * last one for all later rows too. */
 uint32_t seam_codec_plan_width_count(const seam_codec_plan *plan, uint32_t channels,
                                      uint32_t rows_max);
+
+/* Which boundaries the topology has: sites 0 and 3 (in); sites 1 and 2 (out). */
+bool seam_codec_plan_has_in(const seam_codec_plan *plan);
+bool seam_codec_plan_has_out(const seam_codec_plan *plan);
+/* Do the sites exist, with gates? */
+bool seam_codec_plan_has_gates_in(const seam_codec_plan *plan);
+bool seam_codec_plan_has_gates_out(const seam_codec_plan *plan);
+/* A micro-batch is one message and its answer: the server has the loss. */
+bool seam_codec_plan_is_one_pass(const seam_codec_plan *plan);
+/* The codec of the frames of a module site. */
+seam_codec_id seam_codec_plan_module_codec(const seam_codec_plan *plan, bool gradient);
 
 /* What answers a backward tensor: the tensor of site 3, then the gate signal of site 0; either may
  * be missing.  WIRE.md 4. */

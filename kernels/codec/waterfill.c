@@ -198,7 +198,7 @@ static term share_term(const void *context, uint32_t k) {
     if (share->live == 0) {
         return (term){.count = values, .low = all->mean_bits, .high = all->mean_bits};
     }
-    return (term){.height = share->sum / live,
+    return (term){.height = share->sum / live + 0.5 * log2((double)share->values_used / values),
                   .count = values * live / (double)share->channels,
                   .low = (double)share->bits_min,
                   .high = (double)share->bits_max};
@@ -218,6 +218,7 @@ void seam_waterfill_totals(uint32_t *ret_totals, const seam_waterfill_share *sha
     for (uint32_t k = 0; k < count; k++) {
         const seam_waterfill_share *const share = &shares[k];
         SEAM_ASSERT(share->values > 0);
+        SEAM_ASSERT(share->values_used >= share->values);
         SEAM_ASSERT(share->live <= share->channels);
         SEAM_ASSERT(isfinite(share->sum));
         const double rows = (double)share->values / (double)share->channels;

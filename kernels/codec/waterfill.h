@@ -5,9 +5,11 @@
  *   w_c  moving average of the per-row mean of g^2, g the gradient of the step's mean loss
  *   R_c  moving average of hi - lo of the channel's range (a step: the mean of its micro-batches)
  *
- * One level for all forward sites minimizes sum_k sum_c w_c R_c^2 2^(-2 b_c) / 24 at a given sum of
- * bits over all values.  Nobody has all sites' a_c, so the arbiter turns each site's sum of a_c
- * into that site's total of bits (seam_waterfill_totals), and the owner of the site fills this
+ * One level for all forward sites minimizes sum_k rows_k sum_c w_c R_c^2 2^(-2 b_c) / 24 at a given
+ * sum of bits over all values that are sent.  Where equal rows travel once, a row that is sent
+ * stands for rows_k / sent_k rows, and each of them has its error: so a site's a_c are higher by
+ * 1/2 log2(rows_k / sent_k).  Nobody has all sites' a_c, so the arbiter turns each site's sum of
+ * a_c into that site's total of bits (seam_waterfill_totals), and the owner of the site fills this
  * total into its channels (seam_waterfill_widths): with bounds the level rises or falls until the
  * total fits again.
  *
@@ -61,14 +63,15 @@ void seam_waterfill_widths(uint8_t *ret_widths, const seam_waterfill *waterfill,
 
 /* One forward site as the arbiter knows it. */
 typedef struct seam_waterfill_share {
-    uint64_t values; /* n_k of SPEC 3.1 */
+    uint64_t values;      /* n_k of SPEC 3.1: those that are sent */
+    uint64_t values_used; /* what they become where rows repeat: at least as many */
     uint32_t channels, live;
     double sum; /* seam_waterfill_sum of its owner, which may be the peer: must be finite */
     uint8_t bits_min, bits_max;
 } seam_waterfill_share;
-/* The bit total of each site (count), so that the mean over all values is mean_bits at one common
- * level, as far as every site's bounds allow, rounded to whole bits: the mean over all values is
- * met within 1 / (2 * channels). */
+/* The bit total of each site (count), so that the mean over all sent values is mean_bits at one
+ * common level, as far as every site's bounds allow, rounded to whole bits: the mean is met within
+ * 1 / (2 * channels). */
 void seam_waterfill_totals(uint32_t *ret_totals, const seam_waterfill_share *shares, uint32_t count,
                            double mean_bits);
 

@@ -46,6 +46,7 @@ typedef struct seam_client_proto_config {
     uint16_t site_forward_reply;   /* id of the server's forward tensor (fwd_out) */
     uint16_t site_backward_reply;  /* id of bwd_in, or of the forward site of a gate signal */
     bool backward_reply;           /* a backward tensor is answered */
+    bool one_pass;                 /* there are no backward tensors: step_key.h */
     uint32_t pipeline_depth;       /* D of the session, 1..SEAM_PIPELINE_DEPTH_MAX; 0: 1 */
     uint64_t give_up_ms;           /* without progress; 0: never */
     uint64_t now_ms;               /* monotonic */

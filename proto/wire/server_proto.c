@@ -193,6 +193,11 @@ static seam_status key_check(const seam_server_proto *sp, seam_step_key key, sea
         return seam_error_set(err, SEAM_E_OUT_OF_SEQUENCE, "frame.phase: %u in a Train stream",
                               key.phase);
     }
+    if (key.phase == SEAM_PHASE_BACKWARD && sp->config.one_pass) {
+        return seam_error_set(err, SEAM_E_OUT_OF_SEQUENCE,
+                              "frame.phase: %u, a micro-batch of this topology has only 1",
+                              key.phase);
+    }
     const uint16_t site =
         key.phase == SEAM_PHASE_FORWARD ? sp->config.site_forward : sp->config.site_backward;
     if (key.site != site) {
@@ -207,17 +212,20 @@ static void judge_committed(seam_server_verdict *ret_verdict, const uint64_t **r
                             const seam_server_proto *sp, seam_step_key key) {
     const bool forward = key.phase == SEAM_PHASE_FORWARD;
     const bool last = key.micro + 1 == sp->last_micro_count;
-    const uint32_t kept = forward ? 1 : seam_step_backward_kept(sp->config.pipeline_depth);
+    const uint32_t depth = sp->config.pipeline_depth;
+    const uint32_t kept = !forward              ? seam_step_backward_kept(depth)
+                          : sp->config.one_pass ? depth
+                                                : 1;
     *ret_verdict =
         (seam_server_verdict){.verdict = SEAM_VERDICT_ALREADY_COMMITTED, .resend_commit = true};
     if (key.step + 1 < sp->committed || !sp->last_cached || key.micro >= sp->last_micro_count ||
         key.micro + kept < sp->last_micro_count) {
         return; /* the reply is gone */
     }
-    *ret_digest_known =
-        forward ? &sp->last_forward_digest : &sp->last_backward_digests[key.micro % 2];
-    /* The last backward tensor is answered by its reply, if it has one, and by the Commit. */
-    ret_verdict->resend_commit = !forward && last;
+    *ret_digest_known = forward ? &sp->last_forward_digests[key.micro % SEAM_PIPELINE_DEPTH_MAX]
+                                : &sp->last_backward_digests[key.micro % 2];
+    /* The last tensor is answered by its reply, if it has one, and by the Commit. */
+    ret_verdict->resend_commit = last && (!forward || sp->config.one_pass);
     ret_verdict->verdict =
         forward || sp->config.backward_reply ? SEAM_VERDICT_REPLY_CACHED : SEAM_VERDICT_IGNORE;
 }
@@ -324,8 +332,14 @@ static void finish(seam_server_proto *sp, uint64_t step, uint32_t micro, int pha
     sp->finished[phase]++;
 }
 
-void seam_server_proto_forward_done(seam_server_proto *sp, uint64_t step, uint32_t micro) {
+bool seam_server_proto_forward_done(seam_server_proto *sp, uint64_t step, uint32_t micro) {
     finish(sp, step, micro, F);
+    if (sp->config.one_pass) { /* its gradient is done too */
+        sp->accepted[B]++;
+        sp->finished[B]++;
+        sp->applying = sp->finished[B] == sp->micro_count;
+    }
+    return sp->applying;
 }
 
 bool seam_server_proto_backward_done(seam_server_proto *sp, uint64_t step, uint32_t micro) {
@@ -341,7 +355,7 @@ void seam_server_proto_committed(seam_server_proto *sp, uint64_t step, uint64_t 
     sp->last_cached = true;
     sp->last_begin_digest = sp->begin_digest;
     sp->last_micro_count = sp->micro_count;
-    sp->last_forward_digest = sp->digests[F][last % SEAM_PIPELINE_DEPTH_MAX];
+    memcpy(sp->last_forward_digests, sp->digests[F], sizeof sp->last_forward_digests);
     for (uint32_t micro = last > 0 ? last - 1 : 0; micro <= last; micro++) {
         sp->last_backward_digests[micro % 2] = sp->digests[B][micro % SEAM_PIPELINE_DEPTH_MAX];
     }
@@ -486,7 +500,7 @@ seam_server_phase seam_server_proto_phase(uint32_t *ret_micro, const seam_server
     if (sp->finished[F] == 0) {
         return SEAM_SERVER_BEGUN;
     }
-    const bool backward = sp->finished[B] == sp->finished[F];
+    const bool backward = sp->finished[B] == sp->finished[F]; /* one pass: always */
     *ret_micro = sp->finished[F] - 1;
     return backward ? SEAM_SERVER_BACKWARD_DONE : SEAM_SERVER_FORWARD_DONE;
 }

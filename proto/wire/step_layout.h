@@ -20,6 +20,8 @@ typedef struct seam_layout_limits {
     uint32_t positions_max; /* every position is below it (the model's context) */
     bool sample_ids_needed; /* a codec goes by them */
     bool row_sources_taken; /* seam_codec_plan_takes_row_sources */
+    bool labels_needed;     /* a label for each labelled row; else none may come */
+    uint32_t vocab_count;   /* every label is below it */
 } seam_layout_limits;
 
 typedef struct seam_micro_layout {
@@ -31,6 +33,7 @@ typedef struct seam_micro_layout {
     const uint32_t *row_sources;   /* (rows), or NULL: each is a row of site 0's tensor */
     uint32_t rows_in;              /* of site 0's tensor */
     uint32_t labelled_count;
+    const uint32_t *labels; /* (labelled_count), or NULL: the topology has none */
 } seam_micro_layout;
 
 /* Check one micro-batch.  ret_labelled_rows (limits->rows_max) gets the indices of labelled rows,

@@ -9,7 +9,7 @@
 #include "try.h"
 
 bool seam_trainer_has_gates_out(const seam_trainer *t) {
-    return seam_codec_has_gates(t->config->codec.codec_out);
+    return seam_codec_plan_has_gates_out(&t->config->codec);
 }
 
 seam_status seam_trainer_alloc(const seam_alloc **ret_alloc, seam_site *site, uint64_t step,
@@ -109,7 +109,7 @@ seam_status seam_trainer_apply(seam_step_result *ret, seam_trainer *t, seam_stre
     }
     result.state_hash = t->state_hash;
     result.lr = seam_schedule_lr(&t->config->optimizer, t->at->micro.step);
-    if (t->by_token) {
+    if (t->by_token && seam_trainer_has_gates_out(t)) {
         seam_token_gates_weigh(t->weights_out, t->counts_out, t->width_count);
     }
     if (seam_trainer_has_gates_out(t) && !result.skipped) {

@@ -55,8 +55,13 @@ static void messages_carve(seam_trainer *t, seam_arena *arena) {
         seam_reply_carve(&t->answers[i], arena, signal_bytes + (gradient ? tensor_bytes : 0),
                          1 + (gradient ? chunks : 0));
     }
+    /* Of one pass the forward reply is all that an answer has, and the loss. */
+    const bool one_pass = seam_session_config_is_one_pass(config);
+    const size_t pass_bytes =
+        signal_bytes + (gradient ? tensor_bytes : 0) + seam_one_pass_reply_bytes();
     for (uint32_t i = 0; i < t->depth; i++) {
-        seam_reply_carve(&t->slots[i].forward_reply, arena, tensor_bytes, chunks);
+        seam_reply_carve(&t->slots[i].forward_reply, arena, one_pass ? pass_bytes : tensor_bytes,
+                         one_pass ? 2 + (gradient ? chunks : 0) : chunks);
     }
 }
 
@@ -95,6 +100,8 @@ static void carve(seam_trainer *t, seam_arena *arena) {
     t->sums = seam_arena_take(arena, width_floats);
     t->signal = seam_arena_take(arena, width_floats);
     t->widths = seam_arena_take(arena, t->width_count);
+    t->likeliest = seam_arena_take(
+        arena, seam_session_config_is_one_pass(config) ? rows * sizeof(uint32_t) : 0);
     t->counts_out = seam_arena_take(arena, t->by_token ? t->width_count * sizeof(uint32_t) : 0);
     t->weights_out = seam_arena_take(arena, t->by_token ? width_floats : 0);
     seam_trainer_device_carve(t, arena);
@@ -133,6 +140,7 @@ seam_status seam_trainer_plan(seam_memory_plan *plan, const seam_session_config 
         plan->host[SEAM_MEMORY_CACHE] += config->cache_dir == NULL ? coder.storage_bytes : 0;
     }
     seam_trainer_device_plan(plan, &trainer);
+    seam_one_pass_plan(plan, &trainer);
     const seam_activations_options acts = acts_options(config);
     const seam_memory_blocks blocks = seam_session_config_blocks(config);
     SEAM_TRY(seam_memory_plan_training(plan, &blocks, &acts));
@@ -190,6 +198,7 @@ SEAM_ON_GPU static seam_status fill(seam_trainer *t, seam_stream *stream, seam_e
     }
     SEAM_TRY(seam_trainer_device_create(t));
     SEAM_TRY(sites_create(t, err));
+    SEAM_TRY(seam_one_pass_create(t));
     SEAM_TRY(t->ops->mem_alloc(&t->x, t->backend, x_count * seam_dtype_bytes(t->ops->acc)));
     return seam_trainer_refresh(t, stream);
 }
@@ -217,6 +226,7 @@ void seam_trainer_destroy(seam_trainer *gift_trainer) {
         return;
     }
     seam_trainer *t = gift_trainer;
+    seam_one_pass_destroy(t);
     t->ops->mem_free(t->backend, t->x);
     for (uint32_t site = 0; site < SEAM_SITE_COUNT; site++) {
         seam_coder_destroy(t->coders[site]);
@@ -237,7 +247,9 @@ void seam_trainer_select(seam_trainer *trainer, uint32_t micro, uint32_t staging
     SEAM_ASSERT(staging_idx < trainer->staging_count);
     trainer->at = &trainer->slots[micro % trainer->depth];
     trainer->in = &trainer->stagings[staging_idx];
-    trainer->answer = seam_trainer_backward_reply(trainer, micro);
+    trainer->answer = seam_session_config_is_one_pass(trainer->config)
+                          ? &trainer->at->forward_reply
+                          : seam_trainer_backward_reply(trainer, micro);
 }
 
 uint32_t seam_trainer_staging_count(const seam_trainer *trainer) {

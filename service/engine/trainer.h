@@ -6,6 +6,8 @@
  *             -> site 3 or gate signal of site 0 -> after the last micro-batch: apply
  *   apply:    optimizer step, gates of site 1 step, proposal of new widths
  *
+ * Topologies whose loss is here have no backward tensor: one_pass.c.
+ *
  * With a pipeline of depth D a micro-batch m has the slot m % D from its forward tensor to its
  * gradient: layout, activations, the reply; a tensor waits for its turn in one of a few stagings.
  *
@@ -102,6 +104,9 @@ seam_status seam_trainer_forward(seam_trainer *trainer, seam_stream *stream,
 /* *ret_result is written after the last micro-batch only. */
 seam_status seam_trainer_backward(seam_step_result *ret_result, seam_trainer *trainer,
                                   seam_stream *stream, seam_error *err) SEAM_ON_GPU;
+/* One pass: forward and backward in one, the answer is the forward reply. */
+seam_status seam_trainer_pass(seam_step_result *ret_result, seam_trainer *trainer,
+                              seam_stream *stream, seam_error *err) SEAM_ON_GPU;
 /* Drop gradients of the step in flight; nothing of it has been applied.  A cache of site 1 is
  * forgotten: its samples travel whole again. */
 seam_status seam_trainer_abort_step(seam_trainer *trainer, seam_stream *stream) SEAM_ON_GPU;

@@ -67,7 +67,39 @@ struct seam_trainer {
     bool has_budget_next;
     uint64_t state_hash;
     double compute_seconds, codec_seconds; /* of the step so far; codec is part of compute */
+
+    /* One pass: (T, C) each, device, the labelled rows and their gradient; what the loss was. */
+    void *y, *dy;
+    uint32_t *likeliest; /* (T) */
+    double loss_sum;
+    uint64_t correct;
 };
+
+/* ---- train_step.c, for one_pass.c ---- */
+
+/* Site 0's rows are in t->x; through the blocks; gradient rows in t->x back through them, and the
+ * answer if there is one into t->answer. */
+seam_status seam_trainer_input(seam_trainer *t, seam_stream *stream, seam_error *err) SEAM_ON_GPU;
+seam_status seam_trainer_blocks(seam_trainer *t, seam_stream *stream) SEAM_ON_GPU;
+seam_status seam_trainer_gradient(seam_trainer *t, seam_stream *stream,
+                                  seam_error *err) SEAM_ON_GPU;
+/* t->rows to t->x, and back. */
+seam_status seam_trainer_to_device(seam_trainer *t, seam_stream *stream) SEAM_ON_GPU;
+seam_status seam_trainer_from_device(seam_trainer *t, seam_stream *stream) SEAM_ON_GPU;
+/* A phase of the timeline is over. */
+seam_status seam_trainer_phase_end(const seam_trainer *t, const char *name, uint64_t begin_ns,
+                                   seam_stream *stream) SEAM_ON_GPU;
+
+/* ---- one_pass.c ---- */
+
+/* What the loss adds to a reply. */
+size_t seam_one_pass_reply_bytes(void);
+/* Nothing of other topologies. */
+void seam_one_pass_plan(seam_memory_plan *plan, const seam_trainer *t);
+seam_status seam_one_pass_create(seam_trainer *t);
+void seam_one_pass_destroy(seam_trainer *t);
+/* All of a micro-batch but the step's end. */
+seam_status seam_one_pass_run(seam_trainer *t, seam_stream *stream, seam_error *err) SEAM_ON_GPU;
 
 /* ---- step_apply.c ---- */
 

@@ -141,14 +141,19 @@ SEAM_ON_GPU static seam_status tensor_run(seam_job *job, seam_stream *stream) {
     const seam_micro *micro = seam_trainer_micro(trainer);
     const bool forward = work->key.phase == SEAM_PHASE_FORWARD;
     span_end(train->session, phase_name(&work->key), SEAM_LANE_QUEUE, work->begin_ns, &work->key);
-    const seam_status st = forward
+    const bool one_pass = seam_session_config_is_one_pass(&train->session->config);
+    const seam_status st = one_pass ? seam_trainer_pass(&train->result, trainer, stream, &job->err)
+                           : forward
                                ? seam_trainer_forward(trainer, stream, &job->err)
                                : seam_trainer_backward(&train->result, trainer, stream, &job->err);
     if (st != SEAM_OK) {
         (void)seam_trainer_abort_step(trainer, stream);
-    } else if (!forward && train->image_due && micro->micro + 1 == micro->micro_count) {
+    } else if ((!forward || one_pass) && train->image_due &&
+               micro->micro + 1 == micro->micro_count) {
+        /* The rows of one pass are counted when its job is done. */
         const seam_trainer_mark mark = {.step_count = micro->step + 1,
-                                        .row_count = train->session->row_count};
+                                        .row_count = train->session->row_count +
+                                                     (one_pass ? micro->layout.rows : 0)};
         train->has_image = seam_session_image_take(train->session, &mark, stream) == SEAM_OK;
     }
     return st;
@@ -238,7 +243,8 @@ SEAM_ON_LOOP static void work_next(seam_train *train) {
         SEAM_ASSERT(st == SEAM_OK); /* as when its tensor came */
     }
     train->has_image = false;
-    train->image_due = work->key.phase == SEAM_PHASE_BACKWARD &&
+    train->image_due = (work->key.phase == SEAM_PHASE_BACKWARD ||
+                        seam_session_config_is_one_pass(&session->config)) &&
                        seam_session_image_is_due(session, seam_host_now_ms());
     seam_train_post(train, SEAM_TRAIN_JOB_TENSOR, tensor_run);
 }
@@ -385,11 +391,13 @@ SEAM_ON_LOOP static void tensor_done(const seam_train *train) {
     seam_train *to = session->stream != NULL ? train_of(session->stream) : NULL;
     bool is_committed = false;
     if (session->work.key.phase == SEAM_PHASE_FORWARD) {
-        seam_server_proto_forward_done(&session->proto, micro->step, micro->micro);
         session->row_count += micro->layout.rows;
-    } else if (seam_server_proto_backward_done(&session->proto, micro->step, micro->micro)) {
+        is_committed = seam_server_proto_forward_done(&session->proto, micro->step, micro->micro);
+    } else {
+        is_committed = seam_server_proto_backward_done(&session->proto, micro->step, micro->micro);
+    }
+    if (is_committed) {
         committed(train);
-        is_committed = true;
     }
     if (to != NULL) {
         reply_queue(to, &session->work.key);

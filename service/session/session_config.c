@@ -54,6 +54,10 @@ static seam_status full_read(seam_adapter_config *ret, const Seam__V1__SessionCo
         return seam_error_set(err, SEAM_E_ARG, "config.full: %s is there too; one adapter",
                               message->lora != NULL ? "lora" : "prefix");
     }
+    if (message->topology == SEAM__V1__TOPOLOGY__TOPOLOGY_ADAPTER_EXCHANGE) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "config.full: with ADAPTER_EXCHANGE what is trained is the client's");
+    }
     if (message->fp8) {
         return seam_error_set(err, SEAM_E_ARG,
                               "config.fp8: of frozen products; with full no product is frozen");
@@ -66,7 +70,7 @@ static seam_status full_read(seam_adapter_config *ret, const Seam__V1__SessionCo
 static seam_status adapter_read(seam_adapter_config *ret, const Seam__V1__SessionConfig *message,
                                 const seam_model *model, seam_error *err) {
     const Seam__V1__PrefixConfig *prefix = message->prefix;
-    if (message->full != NULL) {
+    if (message->full) {
         return full_read(ret, message, err);
     }
     if (prefix == NULL) {
@@ -171,7 +175,8 @@ static seam_status amaq_read(seam_session_config *ret, const Seam__V1__AmaqConfi
     return SEAM_OK;
 }
 
-static seam_codec_plan plan_of(const Seam__V1__CodecConfig *message) {
+static seam_codec_plan plan_of(const Seam__V1__SessionConfig *config) {
+    const Seam__V1__CodecConfig *message = config->codec;
     static const Seam__V1__AmaqConfig no_amaq = SEAM__V1__AMAQ_CONFIG__INIT;
     static const Seam__V1__AqsgdConfig no_aqsgd = SEAM__V1__AQSGD_CONFIG__INIT;
     const Seam__V1__AmaqConfig *amaq = message->amaq != NULL ? message->amaq : &no_amaq;
@@ -180,6 +185,8 @@ static seam_codec_plan plan_of(const Seam__V1__CodecConfig *message) {
         (int)(message->codec_fwd_in != SEAM__V1__CODEC__CODEC_UNSPECIFIED ? message->codec_fwd_in
                                                                           : message->codec);
     return (seam_codec_plan){
+        .topology = (uint32_t)config->topology,
+        .resend_parameters = config->resend_parameters,
         .codec_in = (seam_codec_id)in,
         .codec_out = (seam_codec_id)message->codec,
         .bits = message->bits,
@@ -221,12 +228,13 @@ static seam_status state_check(const seam_session_config *config, const seam_ses
     return SEAM_OK;
 }
 
-static seam_status codec_read(seam_session_config *ret, const Seam__V1__CodecConfig *message,
+static seam_status codec_read(seam_session_config *ret, const Seam__V1__SessionConfig *config,
                               const seam_session_limits *limits, seam_error *err) {
+    const Seam__V1__CodecConfig *message = config->codec;
     if (message == NULL) {
         return seam_error_set(err, SEAM_E_ARG, "config.codec: missing");
     }
-    ret->codec = plan_of(message);
+    ret->codec = plan_of(config);
     ret->labelled_rows_only = message->labelled_rows_only;
     ret->seed = message->seed;
     SEAM_TRY(seam_codec_plan_check(&ret->codec, ret->model->config->hidden, err));
@@ -252,7 +260,9 @@ static seam_status limits_read(seam_session_config *ret, const Seam__V1__Limits 
                              .micros_max = message->micros_per_step_max,
                              .positions_max = seam_session_config_context(ret),
                              .sample_ids_needed = ret->codec.codec_out == SEAM_CODEC_AQSGD,
-                             .row_sources_taken = seam_codec_plan_takes_row_sources(&ret->codec)};
+                             .row_sources_taken = seam_codec_plan_takes_row_sources(&ret->codec),
+                             .labels_needed = seam_codec_plan_is_one_pass(&ret->codec),
+                             .vocab_count = ret->model->config->vocab_count};
     SEAM_TRY(number_check("config.limits.pipeline_depth", message->pipeline_depth, 0,
                           SEAM_PIPELINE_DEPTH_MAX, err));
     if (message->pipeline_depth > 1 && seam_codec_plan_has_input_gradient(&ret->codec)) {
@@ -271,16 +281,49 @@ static seam_status limits_read(seam_session_config *ret, const Seam__V1__Limits 
     return SEAM_OK;
 }
 
+/* What a topology shows to this server must be allowed at both ends. */
+static seam_status consent_check(const Seam__V1__SessionConfig *message,
+                                 const seam_session_limits *limits, seam_error *err) {
+    const bool text = message->topology == SEAM__V1__TOPOLOGY__TOPOLOGY_ADAPTER_EXCHANGE;
+    const bool labels = message->topology == SEAM__V1__TOPOLOGY__TOPOLOGY_VANILLA;
+    const int consent = (int)message->consent;
+    if (consent < 0 || consent > SEAM__V1__CONSENT__CONSENT_TEXT) {
+        return seam_error_set(err, SEAM_E_ARG, "config.consent: %d is not labels or text", consent);
+    }
+    if (text && consent != SEAM__V1__CONSENT__CONSENT_TEXT) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "config.consent: ADAPTER_EXCHANGE shows text and labels to the "
+                              "server; the client must say TEXT");
+    }
+    if (labels && consent == SEAM__V1__CONSENT__CONSENT_UNSPECIFIED) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "config.consent: VANILLA shows labels to the server; the client must "
+                              "say LABELS");
+    }
+    if (text && !limits->allow_text) {
+        return seam_error_set(err, SEAM_E_DENIED,
+                              "config.topology: ADAPTER_EXCHANGE shows text and labels, which this "
+                              "server does not take (seamd --allow-text)");
+    }
+    if (labels && !limits->allow_labels && !limits->allow_text) {
+        return seam_error_set(err, SEAM_E_DENIED,
+                              "config.topology: VANILLA shows labels, which this server does not "
+                              "take (seamd --allow-labels)");
+    }
+    return SEAM_OK;
+}
+
 static seam_status topology_check(const Seam__V1__SessionConfig *message, const seam_model *model,
-                                  seam_error *err) {
+                                  const seam_session_limits *limits, seam_error *err) {
+    SEAM_TRY(consent_check(message, limits, err));
     switch (message->topology) {
     case SEAM__V1__TOPOLOGY__TOPOLOGY_UNSPECIFIED: /* the default of SPEC 3.4 */
     case SEAM__V1__TOPOLOGY__TOPOLOGY_U_SHAPED:
-        break;
     case SEAM__V1__TOPOLOGY__TOPOLOGY_VANILLA:
+        break;
     case SEAM__V1__TOPOLOGY__TOPOLOGY_ADAPTER_EXCHANGE:
         return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
-                              "config.topology: only U_SHAPED is implemented");
+                              "config.topology: ADAPTER_EXCHANGE is not implemented");
     default:
         return seam_error_set(err, SEAM_E_ARG, "config.topology: %d is no topology",
                               (int)message->topology);
@@ -312,10 +355,10 @@ seam_status seam_session_config_read(seam_session_config *ret_config,
                               "config.model: \"%.100s\" is not served here (see ListModels)",
                               message->model);
     }
-    SEAM_TRY(topology_check(message, config.model, err));
+    SEAM_TRY(topology_check(message, config.model, limits, err));
     SEAM_TRY(adapter_read(&config.adapter, message, config.model, err));
     SEAM_TRY(optimizer_read(&config.optimizer, message->optimizer, err));
-    SEAM_TRY(codec_read(&config, message->codec, limits, err));
+    SEAM_TRY(codec_read(&config, message, limits, err));
     SEAM_TRY(limits_read(&config, message->limits, limits, err));
     config.recompute = message->recompute;
     if (message->fp8 && !seam_backend_ops(seam_blocks_backend(config.model->blocks))->fp8) {
@@ -373,6 +416,10 @@ uint32_t seam_session_config_width_count(const seam_session_config *config) {
                                        config->limits.rows_max);
 }
 
+bool seam_session_config_is_one_pass(const seam_session_config *config) {
+    return seam_codec_plan_is_one_pass(&config->codec);
+}
+
 bool seam_session_config_backward_reply(const seam_session_config *config) {
     return seam_codec_plan_has_input_gradient(&config->codec) ||
            seam_codec_plan_has_signal(&config->codec);
@@ -380,6 +427,6 @@ bool seam_session_config_backward_reply(const seam_session_config *config) {
 
 bool seam_session_config_keeps_out(const seam_session_config *config) {
     const seam_codec_plan *const plan = &config->codec;
-    return seam_codec_has_gates(plan->codec_out) && plan->allocator != SEAM_ALLOCATOR_WATERFILL &&
+    return seam_codec_plan_has_gates_out(plan) && plan->allocator != SEAM_ALLOCATOR_WATERFILL &&
            (plan->gate_signal_exact || plan->steps_to_target == 0);
 }

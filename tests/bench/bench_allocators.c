@@ -118,7 +118,9 @@ static void fill_widths(trial *t, double mean) {
     seam_waterfill_share shares[2];
     uint32_t totals[2];
     for (uint32_t k = 0; k < 2; k++) {
-        shares[k] = (seam_waterfill_share){.values = (uint64_t)t->owners[k].rows * C,
+        const uint64_t values = (uint64_t)t->owners[k].rows * C; /* every row is sent here */
+        shares[k] = (seam_waterfill_share){.values = values,
+                                           .values_used = values,
                                            .channels = C,
                                            .bits_min = low,
                                            .bits_max = high};

@@ -27,13 +27,15 @@ while [ ! -s "$out/address" ] && kill -0 "$server" 2>/dev/null; do sleep 0.1; do
 [ -s "$out/address" ] || { tail -5 "$out/seamd.log"; exit 1; }
 runs=()
 for task in $tasks; do
+    texts=off # a choice is scored by likelihood; its letter need not be generated too
+    zcat "$data/$task/test.jsonl.gz" | grep -qm1 '"choices"' || texts=on
     for codec in $codecs; do
         rm -rf "$out/$task-$codec"
         "$bin/seam" train --server "$(cat "$out/address")" --model "$model" --codec "$codec" \
             --data "$data/$task/train.jsonl.gz" --eval-data "$data/$task/test.jsonl.gz" \
             --eval-rows "${EVAL_ROWS:-500}" --out "$out/$task-$codec" --steps "$steps" \
             --batch 16 --tokens-max 512 --truncate --rows-max 4096 --lr 5e-4 --schedule cosine \
-            --warmup $((steps / 25)) --seed 1 --eval-new-tokens 200 --device "$device" --threads 2 --quiet "$@" \
+            --warmup $((steps / 25)) --seed 1 --exact-match $texts --eval-new-tokens 200 --device "$device" --threads 2 --quiet "$@" \
             >"$out/$task-$codec.log" 2>&1 &
         runs+=($!)
     done

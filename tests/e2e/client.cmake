@@ -35,3 +35,5 @@ target_link_libraries(generate_tokens PRIVATE seam_flags seam_model_shared seam_
 seam_add_script_test(e2e families ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_families.py
                      $<TARGET_FILE:seamd> $<TARGET_FILE:generate_tokens> $<TARGET_FILE:run_model>
                      $<TARGET_FILE:seam_cli>)
+seam_add_script_test(e2e topologies ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_topologies.py
+                     $<TARGET_FILE:seamd> $<TARGET_FILE:seam_cli>)

@@ -3,8 +3,8 @@
  *
  *   core_steps ADDRESS CA|- CODEC[/FWD_IN] STEPS SEQUENCES ROWS_EACH [MODE]
  *   MODE: exact, gradient (bwd_in travels), cancel, anonymous (without sample ids), waterfill,
- * paced, rateSECONDS (of a step; one more line for every step); repeats in front: equal rows travel
- * each
+ * paced, rateSECONDS (of a step; one more line for every step; nobody says which rows are equal);
+ * repeats in front: equal rows travel each
  *
  * Three steps are an epoch: the same samples come again, each of rows out of a small vocabulary.
  *
@@ -31,7 +31,7 @@ typedef struct shape {
     uint32_t sequences, rows_each, rows, channels;
     uint32_t sequence_rows[SEQUENCES_MAX];
     uint64_t sample_ids[SEQUENCES_MAX];
-    bool anonymous;
+    bool anonymous, unkeyed;
     uint8_t *labelled;
     uint32_t *tokens;
     float *x, *y;
@@ -70,7 +70,7 @@ static seam_status step(seam_session *session, shape *s, uint32_t number, seam_s
                                    .sequence_rows = s->sequence_rows,
                                    .labelled_rows = s->labelled,
                                    .sample_ids = s->anonymous ? NULL : s->sample_ids,
-                                   .row_keys = s->tokens};
+                                   .row_keys = s->unkeyed ? NULL : s->tokens};
     for (uint32_t i = 0; i < s->sequences; i++) {
         s->sample_ids[i] = (uint64_t)(number % EPOCH_STEPS) << 32 | i;
     }
@@ -120,7 +120,7 @@ static seam_session_options options_of(char **argv, const char *mode, const shap
     options.lora_rank = 4;
     options.gate_signal = strcmp(mode, "exact") == 0 ? "exact" : NULL;
     options.send_input_gradient = strcmp(mode, "gradient") == 0;
-    options.repeat_rows = rate || repeats;
+    options.repeat_rows = repeats;
     options.allocator = rate || strcmp(mode, "waterfill") == 0 ? "waterfill" : NULL;
     options.rate_auto = rate;
     options.step_seconds = rate ? strtof(mode + strlen("rate"), NULL) : 0.0f;
@@ -139,6 +139,7 @@ static seam_status run(seam_client *client, char **argv, const char *mode, int p
                .rows_each = (uint32_t)strtoul(argv[6], NULL, 10)};
     s.rows = s.sequences * s.rows_each;
     s.anonymous = strcmp(mode, "anonymous") == 0;
+    s.unkeyed = strncmp(mode, "rate", strlen("rate")) == 0;
     const seam_session_options options = options_of(argv, mode, &s);
     seam_session *session = NULL;
     seam_status st = seam_session_create(&session, client, &options, err);

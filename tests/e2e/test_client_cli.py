@@ -326,8 +326,8 @@ def check_symmetric(case):
 
 
 def wire_mean(step, first):
-    """Mean width on the wire, over the values of the first step, as the arbiter weighs them."""
-    values = {"fwd_in": first["tokens"], "fwd_out": first["labelled_tokens"]}
+    """Mean width on the wire, over the values sent in the first step, as the arbiter weighs them."""
+    values = {name: first["sites"][name]["rows"] for name in ("fwd_in", "fwd_out")}
     return sum(values[n] * step["sites"][n]["mean_bits"] for n in values) / sum(values.values())
 
 

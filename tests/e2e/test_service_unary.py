@@ -150,12 +150,17 @@ def test_create_session__bad_config__names_the_field(binary, folder):
 
     def full_beside_prefix(config):
         prefix_of(5)(config)
-        config.full.SetInParent()
+        config.full = True
 
     def full_in_fp8(config):
         config.ClearField("lora")
-        config.full.SetInParent()
+        config.full = True
         config.fp8 = True
+
+    def topology_of(topology, consent=types.CONSENT_UNSPECIFIED):
+        def change(config):
+            config.topology, config.consent = topology, consent
+        return change
 
     def exact_without_gates(config):
         amaq_with(gate_signal=types.GATE_SIGNAL_EXACT)(config)
@@ -168,15 +173,21 @@ def test_create_session__bad_config__names_the_field(binary, folder):
     bad, missing, full = CODE.INVALID_ARGUMENT, CODE.UNIMPLEMENTED, CODE.RESOURCE_EXHAUSTED
     cases = [
         (CODE.NOT_FOUND, "NOT_FOUND", "config.model", lambda c: setattr(c, "model", "gpt-9")),
-        (missing, "UNIMPLEMENTED", "config.topology",
-         lambda c: setattr(c, "topology", types.TOPOLOGY_VANILLA)),
+        (bad, "ARG", "config.consent", topology_of(types.TOPOLOGY_VANILLA)),
+        (bad, "ARG", "config.consent", topology_of(types.TOPOLOGY_ADAPTER_EXCHANGE, types.CONSENT_LABELS)),
+        (bad, "ARG", "config.consent", topology_of(types.TOPOLOGY_U_SHAPED, 3)),
+        (CODE.PERMISSION_DENIED, "DENIED", "config.topology",
+         topology_of(types.TOPOLOGY_VANILLA, types.CONSENT_LABELS)),
+        (CODE.PERMISSION_DENIED, "DENIED", "config.topology",
+         topology_of(types.TOPOLOGY_ADAPTER_EXCHANGE, types.CONSENT_TEXT)),
+        (bad, "ARG", "config.resend_parameters", lambda c: setattr(c, "resend_parameters", True)),
         (bad, "ARG", "config.topology", lambda c: setattr(c, "topology", 77)),
         (missing, "UNIMPLEMENTED", "config.fp8", lambda c: setattr(c, "fp8", True)),
         (missing, "UNIMPLEMENTED", "config.front_layers", lambda c: setattr(c, "front_layers", 1)),
         (bad, "ARG", "config.tail_layers", lambda c: setattr(c, "tail_layers", 3)),
         (bad, "ARG", "config.lora", lambda c: c.ClearField("lora")),
         (bad, "ARG", "config.prefix", lambda c: setattr(c.prefix, "virtual_tokens", 30)),
-        (bad, "ARG", "config.full", lambda c: c.full.SetInParent()),
+        (bad, "ARG", "config.full", lambda c: setattr(c, "full", True)),
         (bad, "ARG", "config.full", full_beside_prefix),
         (bad, "ARG", "config.fp8", full_in_fp8),
         (bad, "ARG", "config.prefix.virtual_tokens", prefix_of(0)),

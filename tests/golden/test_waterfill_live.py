@@ -28,6 +28,7 @@ class Case:
         self.mean = float(rng.uniform(self.low - 0.5, self.high + 0.5))
         self.mean = max(self.mean, 1.0)
         self.values = [int(v) * self.channels for v in rng.integers(1, 5000, 2)]
+        self.used = [int(v * rng.integers(1, 12)) for v in self.values]
         self.live = int(rng.integers(0, self.channels + 1))
         self.other = float(rng.normal(-12, 4) * self.live)
         self.updates = []
@@ -40,8 +41,8 @@ class Case:
                                  squares.astype("<f4"), spans.astype("<f4")))
 
     def question(self):
-        head = struct.pack("<IIIIdQQId", self.channels, len(self.updates), self.low, self.high,
-                           self.mean, *self.values, self.live, self.other)
+        head = struct.pack("<IIIIdQQQQId", self.channels, len(self.updates), self.low, self.high,
+                           self.mean, *self.values, *self.used, self.live, self.other)
         return head + b"".join(struct.pack("<II", rows, micros) + squares.tobytes() +
                                spans.tobytes() for rows, micros, squares, spans in self.updates)
 
@@ -61,8 +62,9 @@ class Case:
         if got_live != live or abs(got_sum - total) > 1e-12 * np.nansum(np.abs(costs)):
             wrong.append("sum")
         expected = gates.site_totals(
-            [(self.values[0], self.channels, live, total, self.low, self.high),
-             (self.values[1], self.channels, self.live, self.other, self.low, self.high)], self.mean)
+            [(self.values[0], self.used[0], self.channels, live, total, self.low, self.high),
+             (self.values[1], self.used[1], self.channels, self.live, self.other, self.low,
+              self.high)], self.mean)
         if [here, there] != expected:
             wrong.append(f"totals {here}, {there}: not {expected}")
         widths = np.frombuffer(answer(self.channels), np.uint8)

@@ -1,9 +1,9 @@
 /* Answers waterfill cases from stdin on stdout, for test_waterfill_live.py.  All little-endian.
  *
  *   case:   u32 channels, updates, bits_min, bits_max; f64 mean_bits; u64 values here, values
- * there; of the other site: u32 live, f64 sum; then for each update: u32 rows, micros; f32 squares
- * (C), spans (C) answer: f32 weights (C), spans (C); u32 live; f64 sum; u32 total here, total
- * there; u8 widths (C) */
+ * there, values used here, values used there; of the other site: u32 live, f64 sum; then for each
+ * update: u32 rows, micros; f32 squares (C), spans (C) answer: f32 weights (C), spans (C); u32
+ * live; f64 sum; u32 total here, total there; u8 widths (C) */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -84,6 +84,8 @@ int main(void) {
         const double mean = f64_read();
         shares[0].values = u64_read();
         shares[1].values = u64_read();
+        shares[0].values_used = u64_read();
+        shares[1].values_used = u64_read();
         shares[1].live = u32_read();
         shares[1].sum = f64_read();
         seam_waterfill fill;

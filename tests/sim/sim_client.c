@@ -12,6 +12,7 @@ void sim_client_start(world *w) {
                                              .site_forward_reply = SITE_FWD_OUT,
                                              .site_backward_reply = SITE_FWD_IN,
                                              .backward_reply = w->backward_reply,
+                                             .one_pass = w->one_pass,
                                              .pipeline_depth = w->depth,
                                              .now_ms = w->now_ms};
     seam_client_proto_init(&c->cp, &config);

@@ -99,6 +99,7 @@ typedef struct world {
     sim_bug bug;
     sim_result result;
     bool with_store, backward_reply, codec_state;
+    bool one_pass;        /* no backward tensors */
     uint32_t depth;       /* of the session's pipeline */
     uint32_t engine_rate; /* of thousand: a slow engine has several tensors waiting for it */
     uint32_t micros[STEPS];

@@ -52,8 +52,9 @@ void sim_truth_compute(world *w) {
         uint64_t s_partial = 0;
         uint64_t c_partial[2] = {0, 0};
         for (uint32_t m = 0; m < w->micros[step]; m++) {
-            const uint64_t reply = sim_forward_reply(s, sim_forward_digest(c, step, m));
-            const uint64_t back = sim_backward_digest(c, reply);
+            const uint64_t forward = sim_forward_digest(c, step, m);
+            const uint64_t reply = sim_forward_reply(s, forward);
+            const uint64_t back = w->one_pass ? forward : sim_backward_digest(c, reply);
             s_partial = sim_mix(s_partial, back);
             c_partial[0] = sim_mix(c_partial[0], reply);
             if (w->backward_reply) {

@@ -76,7 +76,8 @@ static void turn(world *w) {
 sim_result sim_run(uint64_t seed, sim_bug bug) {
     world w = {.random = seed * 2 + 1, .bug = bug};
     w.with_store = sim_chance(&w, 700);
-    w.backward_reply = sim_chance(&w, 500);
+    w.one_pass = seed % 4 == 3;
+    w.backward_reply = sim_chance(&w, 500) && !w.one_pass;
     w.depth = 1 + (uint32_t)(sim_draw(&w) % DEPTH_MAX);
     w.result.depth = w.depth;
     w.codec_state = sim_chance(&w, 500);

@@ -27,8 +27,8 @@ static void test_arbiter_judge__above_target__loss_acts_at_full_rates(void **sta
     (void)state;
     seam_arbiter a;
     seam_arbiter_init(&a, &soft);
-    seam_arbiter_weigh(&a, 300, 100);
-    seam_arbiter_weigh(&a, 1, 1); /* the first step's weights stay */
+    seam_arbiter_weigh(&a, 300, 300, 100);
+    seam_arbiter_weigh(&a, 1, 1, 1); /* the first step's weights stay */
     judge(&a, 4.0, 8.0);
     assert_true(a.mean_bits == 5.0);
     assert_false(a.target_reached);
@@ -41,7 +41,7 @@ static void test_arbiter_judge__target_reached__rates_fall_for_good(void **state
     (void)state;
     seam_arbiter a;
     seam_arbiter_init(&a, &soft);
-    seam_arbiter_weigh(&a, 1, 1);
+    seam_arbiter_weigh(&a, 1, 1, 1);
     judge(&a, 3.5, 4.5);
     assert_true(a.target_reached && a.changed);
     assert_false(a.budget.bits_loss_active);
@@ -58,8 +58,8 @@ static void test_arbiter_judge__no_gates_at_one_site__the_other_alone_counts(voi
     (void)state;
     seam_arbiter a;
     seam_arbiter_init(&a, &soft);
-    seam_arbiter_weigh(&a, 0, 100);
-    seam_arbiter_weigh(&a, 1, 1); /* the first step's weights stay */
+    seam_arbiter_weigh(&a, 0, 0, 100);
+    seam_arbiter_weigh(&a, 1, 1, 1); /* the first step's weights stay */
     judge(&a, 0.0, 4.5);
     assert_true(a.mean_bits == 4.5 && !a.target_reached);
     judge(&a, 9.0, 4.0);
@@ -72,7 +72,7 @@ static void test_arbiter_judge__hard_below_target__shift_is_the_gap(void **state
     hard.hard = true;
     seam_arbiter a;
     seam_arbiter_init(&a, &hard);
-    seam_arbiter_weigh(&a, 1, 1);
+    seam_arbiter_weigh(&a, 1, 1, 1);
     judge(&a, 3.0, 4.5);
     assert_true(a.budget.bits_loss_active);
     assert_true(a.budget.width_shift == 0.25f);
@@ -94,7 +94,7 @@ static void test_arbiter_judge__paced__beta_by_share_of_values(void **state) {
     seam_arbiter a;
     seam_arbiter_init(&a, &paced);
     assert_true(a.changed && a.budget.beta_in == 0.0f); /* nothing has been measured */
-    seam_arbiter_weigh(&a, 300, 100);
+    seam_arbiter_weigh(&a, 300, 300, 100);
     seam_arbiter_view view = {.mean_in = 8, .mean_out = 8, .pull_in = 2e-7, .pull_out = 6e-7};
     seam_arbiter_judge(&a, &view);
     assert_true(a.changed && a.budget.bits_loss_active);
@@ -118,7 +118,7 @@ static void test_arbiter_fill__two_sites__totals_of_one_level(void **state) {
         .bits_start = 8, .bits_target = 4, .steps_to_target = 8, .shape = SEAM_PACE_LINEAR};
     seam_arbiter a;
     seam_arbiter_init(&a, &config);
-    seam_arbiter_weigh(&a, 3000, 1000);
+    seam_arbiter_weigh(&a, 3000, 3000, 1000);
     const seam_waterfill_share in = {
         .channels = 10, .live = 10, .sum = -50, .bits_min = 1, .bits_max = 16};
     seam_waterfill_share out = in;
@@ -134,8 +134,13 @@ static void test_arbiter_fill__two_sites__totals_of_one_level(void **state) {
     assert_int_equal(a.budget.total_out, 55);
     seam_arbiter_fill(&a, 6, &in, &out);
     assert_false(a.changed);
+    seam_arbiter_init(&a, &config); /* a row of site 0 stands for four: a bit more than by cost */
+    seam_arbiter_weigh(&a, 3000, 12000, 1000);
+    seam_arbiter_fill(&a, 5, &in, &out);
+    assert_int_equal(a.budget.total_in, 38); /* 4 -+ 1 in the ratio of the values: 37.5, 47.5 */
+    assert_int_equal(a.budget.total_out, 48);
     seam_arbiter_init(&a, &config); /* site 1 alone */
-    seam_arbiter_weigh(&a, 0, 1000);
+    seam_arbiter_weigh(&a, 0, 0, 1000);
     seam_arbiter_fill(&a, 9, NULL, &out);
     assert_int_equal(a.budget.total_out, 40);
     assert_int_equal(a.budget.total_in, 0);

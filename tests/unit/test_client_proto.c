@@ -196,6 +196,21 @@ static void test_reply__early_after_resend__dropped(void **state) {
     assert_string_equal(run(&cp, 0), "stopped");
 }
 
+/* One pass: a message a micro-batch, as many ahead as told, and the Commit answers the last. */
+static void test_one_pass__ahead__forward_only(void **state) {
+    (void)state;
+    const seam_step_order order = {.micro_count = 5, .ahead = 2, .one_pass = true};
+    assert_int_equal(seam_step_message_count(order), 6);
+    for (uint32_t m = 0; m < 5; m++) {
+        uint32_t micro = 99;
+        uint8_t phase = 0;
+        seam_step_message_at(&micro, &phase, order, 1 + m);
+        assert_int_equal(micro, m);
+        assert_int_equal(phase, FWD);
+        assert_int_equal(seam_step_message_idx(order, m, FWD), 1 + m);
+    }
+}
+
 /* Every order is one: each message once, in the order of its phase, no further ahead than told. */
 static void test_message_order__all_shapes__round_trip(void **state) {
     (void)state;
@@ -203,7 +218,7 @@ static void test_message_order__all_shapes__round_trip(void **state) {
         for (uint32_t ahead = 1; ahead <= count; ahead++) {
             const seam_step_order order = {.micro_count = count, .ahead = ahead};
             uint32_t next[2] = {0, 0};
-            for (uint32_t idx = 1; idx < seam_step_message_count(count); idx++) {
+            for (uint32_t idx = 1; idx < seam_step_message_count(order); idx++) {
                 uint32_t micro = 99;
                 uint8_t phase = 0;
                 seam_step_message_at(&micro, &phase, order, idx);
@@ -503,6 +518,7 @@ int main(void) {
         cmocka_unit_test(test_step__two_ahead__dialogue),
         cmocka_unit_test(test_reply__early_after_resend__dropped),
         cmocka_unit_test(test_message_order__all_shapes__round_trip),
+        cmocka_unit_test(test_one_pass__ahead__forward_only),
         cmocka_unit_test(test_lost__every_place__resends_what_is_unanswered),
         cmocka_unit_test(test_reply__before_resending__is_taken),
         cmocka_unit_test(test_rollback__replay__compares_hashes),

@@ -136,6 +136,7 @@ static void tensor_check(fixture *f, uint32_t tensor) {
     seam_adapter_tensor shape;
     seam_adapter_describe(&shape, f->adapter, tensor);
     const size_t count = (size_t)shape.rows * shape.cols;
+    SEAM_ASSERT(count > 0);
     float *values = test_calloc(2 * count, sizeof *values), *grad = values + count;
     seam_test_check(seam_adapter_read(values, f->adapter, f->engine.stream, tensor), "read", NULL);
     seam_test_check(seam_adapter_read_gradient(grad, f->adapter, f->engine.stream, tensor), "read",

@@ -68,7 +68,7 @@ static outcome follow(const task *t) {
                                         log((target - min) / (max - target)))}};
     seam_arbiter arbiter;
     seam_arbiter_init(&arbiter, &arbiter_config);
-    seam_arbiter_weigh(&arbiter, 3000, 1000);
+    seam_arbiter_weigh(&arbiter, 3000, 3000, 1000);
     for (uint32_t k = 0; k < 2; k++) {
         assert_int_equal(seam_gates_init(&gates[k], &config, C), SEAM_OK);
         for (uint32_t c = 0; c < C; c++) {

@@ -40,6 +40,44 @@ static void setup(seam_server_proto *sp) {
     assert_int_equal(v.action, SEAM_ATTACH_CONTINUE);
 }
 
+/* One pass at depth 2: no backward tensors; the answers to the last two stay after the Commit. */
+static void test_one_pass__two_ahead__verdicts(void **state) {
+    (void)state;
+    seam_server_proto sp;
+    const seam_server_proto_config config = {.micros_max = 4,
+                                             .site_forward = 0,
+                                             .site_backward = 2,
+                                             .one_pass = true,
+                                             .pipeline_depth = 2,
+                                             .lease_ms = 1000};
+    const seam_attach_args attach = {.epoch_seen = 0};
+    seam_attach_verdict attached = {0};
+    seam_server_proto_init(&sp, &config);
+    assert_int_equal(seam_server_proto_attach(&attached, &sp, &attach, NULL), SEAM_OK);
+    seam_server_verdict v = {0};
+    const seam_step_begin_args args = {
+        .epoch = seam_server_proto_epoch(&sp), .digest = 500, .micro_count = 3};
+    assert_int_equal(seam_server_proto_step_begin(&v, &sp, &args, NULL), SEAM_OK);
+    assert_int_equal(tensor(&sp, key(0, 0, FWD), SEAM_OK).verdict, SEAM_VERDICT_RUN);
+    assert_int_equal(tensor(&sp, key(0, 1, FWD), SEAM_OK).verdict, SEAM_VERDICT_RUN);
+    (void)tensor(&sp, key(0, 2, FWD), SEAM_E_OUT_OF_SEQUENCE);
+    (void)tensor(&sp, key(0, 0, BWD), SEAM_E_OUT_OF_SEQUENCE);
+    assert_false(seam_server_proto_forward_done(&sp, 0, 0));
+    (void)tensor(&sp, key(0, 0, BWD), SEAM_E_OUT_OF_SEQUENCE);
+    assert_int_equal(tensor(&sp, key(0, 2, FWD), SEAM_OK).verdict, SEAM_VERDICT_RUN);
+    assert_int_equal(tensor(&sp, key(0, 0, FWD), SEAM_OK).verdict, SEAM_VERDICT_IGNORE);
+    assert_false(seam_server_proto_forward_done(&sp, 0, 1));
+    assert_true(seam_server_proto_forward_done(&sp, 0, 2));
+    seam_server_proto_committed(&sp, 0, 7);
+    assert_int_equal(tensor(&sp, key(0, 0, FWD), SEAM_OK).verdict, SEAM_VERDICT_ALREADY_COMMITTED);
+    v = tensor(&sp, key(0, 1, FWD), SEAM_OK);
+    assert_int_equal(v.verdict, SEAM_VERDICT_REPLY_CACHED);
+    assert_false(v.resend_commit);
+    v = tensor(&sp, key(0, 2, FWD), SEAM_OK);
+    assert_int_equal(v.verdict, SEAM_VERDICT_REPLY_CACHED);
+    assert_true(v.resend_commit);
+}
+
 /* Depth 2, four micro-batches, all with replies. */
 static void test_pipeline__two_ahead__verdicts(void **state) {
     (void)state;
@@ -96,6 +134,7 @@ static void test_pipeline__two_ahead__verdicts(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_pipeline__two_ahead__verdicts),
+        cmocka_unit_test(test_one_pass__two_ahead__verdicts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -184,8 +184,8 @@ static void test_totals__two_sites__one_level_and_the_mean(void **state) {
     (void)state;
     /* Site 1 costs two bits a channel more; twice the rows at site 0. */
     seam_waterfill_share shares[2] = {
-        {.values = 2000, .channels = 100, .live = 100, .sum = -300, .bits_min = 1, .bits_max = 16},
-        {.values = 1000, .channels = 100, .live = 100, .sum = -100, .bits_min = 1, .bits_max = 16},
+        {2000, 2000, .channels = 100, .live = 100, .sum = -300, .bits_min = 1, .bits_max = 16},
+        {1000, 1000, .channels = 100, .live = 100, .sum = -100, .bits_min = 1, .bits_max = 16},
     };
     uint32_t totals[2];
     seam_waterfill_totals(totals, shares, 2, 4.0);
@@ -209,6 +209,54 @@ static void test_totals__two_sites__one_level_and_the_mean(void **state) {
     assert_int_equal(totals[0], 50 * 16 + 50);
     seam_waterfill_totals(totals, &shares[0], 1, 3.25);
     assert_int_equal(totals[0], 325);
+}
+
+static void test_totals__rows_that_repeat__more_bits_for_what_is_sent(void **state) {
+    (void)state;
+    /* The same cost a row; each row that site 0 sends stands for 16: two bits more. */
+    seam_waterfill_share shares[2] = {
+        {1000, 16000, .channels = 100, .live = 100, .sum = -300, .bits_min = 1, .bits_max = 16},
+        {3000, 3000, .channels = 100, .live = 100, .sum = -300, .bits_min = 1, .bits_max = 16},
+    };
+    uint32_t totals[2];
+    seam_waterfill_totals(totals, shares, 2, 4.0);
+    assert_int_equal(totals[0], 550);
+    assert_int_equal(totals[1], 350);
+    shares[0].live = 0; /* no opinion, however often its rows repeat */
+    shares[0].sum = 0;
+    seam_waterfill_totals(totals, shares, 2, 4.0);
+    assert_int_equal(totals[0], 400);
+    assert_int_equal(totals[1], 400);
+}
+
+/* Nudging a bit from one site's sent values to the other's must not lower the error of all rows. */
+static void test_totals__rows_that_repeat__least_error_for_the_bits(void **state) {
+    (void)state;
+    const double costs[2] = {-3.0, -1.5}, rows[2] = {1500, 1000}, sent[2] = {250, 1000};
+    seam_waterfill_share shares[2];
+    double errors[3] = {0};
+    uint32_t totals[2];
+    for (uint32_t k = 0; k < 2; k++) {
+        shares[k] = (seam_waterfill_share){.values = (uint64_t)sent[k] * 1000,
+                                           .values_used = (uint64_t)rows[k] * 1000,
+                                           .channels = 1000,
+                                           .live = 1000,
+                                           .sum = 1000 * costs[k],
+                                           .bits_min = 1,
+                                           .bits_max = 16};
+    }
+    seam_waterfill_totals(totals, shares, 2, 4.0);
+    const double bits = sent[0] * (double)totals[0] + sent[1] * (double)totals[1];
+    assert_true(fabs(bits / 1250e3 - 4.0) < 1e-3);
+    for (int nudge = -1; nudge <= 1; nudge++) {
+        for (uint32_t k = 0; k < 2; k++) {
+            const double moved = 0.02 * nudge * (k == 0 ? 1.0 : -sent[0] / sent[1]);
+            const double width = (double)totals[k] / 1e3 + moved;
+            errors[nudge + 1] += rows[k] * exp2(2.0 * (costs[k] - width));
+        }
+    }
+    assert_true(errors[1] < errors[0]);
+    assert_true(errors[1] < errors[2]);
 }
 
 static void test_widths_round__ties_and_whole__lowest_first(void **state) {
@@ -257,6 +305,8 @@ int main(void) {
         cmocka_unit_test(test_widths__bits_exchanged__never_better_by_much),
         cmocka_unit_test(test_widths__channels_never_seen__least_width),
         cmocka_unit_test(test_totals__two_sites__one_level_and_the_mean),
+        cmocka_unit_test(test_totals__rows_that_repeat__more_bits_for_what_is_sent),
+        cmocka_unit_test(test_totals__rows_that_repeat__least_error_for_the_bits),
         cmocka_unit_test(test_widths_round__ties_and_whole__lowest_first),
         cmocka_unit_test(test_state__saved_and_loaded__same_and_checked),
     };

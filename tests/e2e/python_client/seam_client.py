@@ -112,7 +112,8 @@ class Session:
     def step(self, micros):
         """One optimizer step; its loss (nats), state hash and the gates' mean bits."""
         step, n_lab = self.step_next, int(sum(m.labelled.sum() for m in micros))
-        self.weights = self.weights or [sum(len(m.ids) for m in micros), n_lab]
+        # Values by which the sites' bits count: distinct tokens, though all rows are sent here.
+        self.weights = self.weights or [sum(len(np.unique(m.ids)) for m in micros), n_lab]
         while self.acks:
             self.send(alloc_ack=self.acks.pop())
         self.begin(micros, n_lab)

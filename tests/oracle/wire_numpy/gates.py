@@ -127,15 +127,16 @@ def fill(height, count, low, high, total):
 
 
 def site_totals(sites, mean_bits):
-    """sites: (values, channels, live, sum of a_c, low, high); the total of each."""
+    """sites: (values sent, values used, channels, live, sum of a_c, low, high); the total of
+    each."""
     height, count, low, high, rest = [], [], [], [], 0.0
-    for values, channels, live, cost, least, most in sites:
+    for values, used, channels, live, cost, least, most in sites:
         rows = values / channels
-        height.append(cost / live if live else 0.0)
+        height.append(cost / live + 0.5 * np.log2(used / values) if live else 0.0)
         count.append(rows * live if live else values)
         low.append(least if live else mean_bits)
         high.append(most if live else mean_bits)
         rest += values * mean_bits - (rows * least * (channels - live) if live else 0.0)
     means = fill(height, np.array(count, np.float64), low, high, rest)
     return [int(np.rint(mean * (live or channels) + (least * (channels - live) if live else 0)))
-            for mean, (_, channels, live, _, least, _) in zip(means, sites)]
+            for mean, (_, _, channels, live, _, least, _) in zip(means, sites)]
