@@ -42,7 +42,7 @@ typedef struct seam_server_options {
     const char *server;
     bool insecure;
     const char *ca, *cert, *key, *server_name, *token_file;
-    uint32_t timeout_s, reconnect_s;
+    uint32_t timeout_s, reconnect_s, credit_mib;
 } seam_server_options;
 extern const seam_arg_spec seam_server_specs[];
 

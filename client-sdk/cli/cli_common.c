@@ -34,6 +34,9 @@ const seam_arg_spec seam_server_specs[] = {
      "longest silence of the server [300]"},
     {"reconnect", SEAM_ARG_U32, offsetof(seam_server_options, reconnect_s), "SECONDS",
      "how long to try again after a broken stream [60]"},
+    {"credit-mib", SEAM_ARG_U32, offsetof(seam_server_options, credit_mib), "MIB",
+     "tensors that the server may have on their way to here, MiB: no less than the link's rate "
+     "times its round trip [8]"},
     {NULL, SEAM_ARG_FLAG, 0, NULL, NULL},
 };
 
@@ -79,6 +82,7 @@ seam_status seam_cli_connect(seam_client **ret_client, const seam_server_options
     }
     client.progress_timeout_ms = options->timeout_s * 1000u;
     client.reconnect_timeout_ms = options->reconnect_s * 1000u;
+    client.credit_bytes = (uint64_t)options->credit_mib << 20;
     client.log = common->quiet ? NULL : log_to_stderr;
     return seam_client_open(ret_client, &client, err);
 }

@@ -78,6 +78,7 @@ json_t *seam_run_report_entry(double *ret_wire_bits, const seam_train_report *st
     json_decref(costs);
     json_object_set_new(entry, "bits_target", json_real(s->bits_target));
     json_object_set_new(entry, "link_bits_per_second", json_real(s->link_bits_per_second));
+    json_object_set_new(entry, "ahead", json_integer((json_int_t)s->ahead));
     json_object_set_new(entry, "sites", sites);
     *ret_wire_bits = values > 0.0 ? bits / values : 0.0;
     return entry;

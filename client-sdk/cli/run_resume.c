@@ -16,8 +16,8 @@
 
 /* What may differ from the run's own command line; the rest decides its bits. */
 static const char *const changeable[] = {
-    "resume", "server", "threads",     "quiet",      "json",    "insecure", "ca",
-    "cert",   "key",    "server-name", "token-file", "timeout", "reconnect"};
+    "resume", "server", "threads",     "quiet",      "json",    "insecure",  "ca",
+    "cert",   "key",    "server-name", "token-file", "timeout", "reconnect", "credit-mib"};
 
 static bool is_option(const char *argument, const char *name) {
     const size_t count = strlen(name);

@@ -29,9 +29,11 @@ static const seam_arg_spec run_specs[] = {
     OPTION("batch", SEAM_ARG_U32, batch, "N", "rows of data a step [8]"),
     OPTION("train-rows", SEAM_ARG_U32, train_rows, "N", "use the first N rows of --data [all]"),
     OPTION("rows-max", SEAM_ARG_U32, rows_max, "N", "tokens of one micro-batch [2048]"),
-    OPTION("pipeline-depth", SEAM_ARG_U32, pipeline_depth, "N",
-           "micro-batches of a step on their way at once, up to 8: same result, the server keeps "
-           "activations of each [2; 1 where it has no room, or each gradient is waited for]"),
+    OPTION(
+        "pipeline-depth", SEAM_ARG_TEXT, pipeline_depth, "N|auto",
+        "micro-batches of a step on their way at once, up to 8: same result, the server keeps "
+        "activations of each; auto follows what steps measure, up to 2, or 8 where the server is "
+        "5 ms away or more, and as far as it has room [auto; 1 where each gradient is waited for]"),
     OPTION("tokens-max", SEAM_ARG_U32, tokens_max, "N", "longest row in tokens [the context]"),
     OPTION("truncate", SEAM_ARG_FLAG, truncate, NULL, "cut longer rows instead of refusing them"),
     OPTION("seed", SEAM_ARG_U64, seed, "N", "order of rows, adapter's start, rounding [0]"),

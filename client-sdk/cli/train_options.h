@@ -14,7 +14,8 @@ typedef struct seam_train_options {
     const char *topology, *consent;
     bool resend_parameters;
     const char *resume; /* the folder of a run that goes on; then `out` is that folder */
-    uint32_t steps, batch, train_rows, rows_max, tokens_max, save_every, threads, pipeline_depth;
+    uint32_t steps, batch, train_rows, rows_max, tokens_max, save_every, threads;
+    const char *pipeline_depth; /* NULL: auto */
     bool truncate, f32, delete_session, recompute, fp8, rslora, full;
     uint64_t seed;
     /* Adapter and optimizer. */

@@ -21,9 +21,11 @@
 #include "try.h"
 #include "use_session.h"
 
-#define EXAMPLES_MAX  12
-#define MICROS_MAX    64
-#define DEPTH_DEFAULT 2 /* the server works on one while the client is at the head of another */
+#define EXAMPLES_MAX 12
+#define MICROS_MAX   64
+#define DEPTH_NEAR   2     /* the server works on one while the client is at the head of another */
+#define DEPTH_FAR    8     /* and others are on their way */
+#define RTT_FAR      0.005 /* seconds */
 
 typedef struct training {
     seam_train_options o;
@@ -164,18 +166,40 @@ static seam_status data_open(training *t, seam_error *err) {
     return SEAM_OK;
 }
 
-/* A server without room for the activations of two micro-batches has it for one. */
-static seam_status session_create(training *t, seam_session_options *options, seam_error *err) {
+/* What the session is to have room for; *ret_auto: how much of it is used is measured. */
+static seam_status depth_choose(uint32_t *ret_depth, bool *ret_auto, training *t, seam_error *err) {
     const seam_train_options *const o = &t->o;
     const bool exact = o->gate_signal != NULL && strcmp(o->gate_signal, "exact") == 0;
-    const uint32_t fitting = exact || !o->elide_input_gradient ? 1 : DEPTH_DEFAULT;
-    const uint32_t depth = o->pipeline_depth != 0 ? o->pipeline_depth : fitting;
+    *ret_auto = o->pipeline_depth == NULL || strcmp(o->pipeline_depth, "auto") == 0;
+    if (!*ret_auto) {
+        char *end = NULL;
+        const unsigned long depth = strtoul(o->pipeline_depth, &end, 10);
+        if (end == o->pipeline_depth || *end != '\0' || depth < 1 || depth > UINT32_MAX) {
+            return seam_error_set(err, SEAM_E_ARG,
+                                  "--pipeline-depth: '%.40s' is no count and not auto",
+                                  o->pipeline_depth);
+        }
+        *ret_depth = (uint32_t)depth;
+        return SEAM_OK;
+    }
+    seam_server_info info; /* the connection stands: this call takes a round trip */
+    SEAM_TRY(seam_client_server_info(&info, t->client, err));
+    const bool far = seam_client_rtt_seconds(t->client) >= RTT_FAR;
+    *ret_depth = exact || !o->elide_input_gradient ? 1 : far ? DEPTH_FAR : DEPTH_NEAR;
+    return SEAM_OK;
+}
+
+/* A server without room for the activations of so many micro-batches may have it for half. */
+static seam_status session_create(training *t, seam_session_options *options, seam_error *err) {
     const uint32_t micros = options->micros_per_step_max;
+    uint32_t depth = 1;
+    SEAM_TRY(depth_choose(&depth, &options->pipeline_auto, t, err));
     options->pipeline_depth = depth < micros ? depth : micros;
     seam_status st = seam_session_create(&t->session, t->client, options, err);
-    if (st == SEAM_E_LIMIT && o->pipeline_depth == 0 && options->pipeline_depth > 1) {
-        seam_progress_note(&t->progress, "one micro-batch at a time: %s", err->text);
-        options->pipeline_depth = 1;
+    while (st == SEAM_E_LIMIT && options->pipeline_auto && options->pipeline_depth > 1) {
+        options->pipeline_depth /= 2;
+        seam_progress_note(&t->progress, "%u micro-batches at a time: %s", options->pipeline_depth,
+                           err->text);
         st = seam_session_create(&t->session, t->client, options, err);
     }
     return st;
@@ -355,6 +379,7 @@ static seam_status step_run(training *t, uint64_t step, seam_error *err) {
 static void step_committed(void *user, const seam_step_report *report) {
     training *const t = user;
     t->last.step = *report;
+    t->last.seconds = report->seconds; /* with the wait for this commit */
     t->state_hash = report->state_hash;
     json_t *const entry =
         seam_run_report_entry(&t->wire_bits, &t->last, t->micro_count, t->session);

@@ -41,6 +41,8 @@ seam_status seam_client_open(seam_client **ret_client, const seam_client_options
     client->log_user = options->log_user;
     client->reconnect_timeout_ms =
         options->reconnect_timeout_ms != 0 ? options->reconnect_timeout_ms : RECONNECT_TIMEOUT_MS;
+    client->credit_bytes =
+        options->credit_bytes != 0 ? options->credit_bytes : SEAM_CREDIT_BYTES_DEFAULT;
     copy(client->address, sizeof client->address, options->address);
     const seam_transport_options transport = {
         .address = options->address,
@@ -89,6 +91,12 @@ static seam_status options_check(const seam_client_options *options, seam_error 
     if (options->plaintext && (options->ca_file != NULL || options->cert_file != NULL)) {
         return seam_error_set(err, SEAM_E_ARG, "plaintext: certificates have no use without TLS");
     }
+    if (options->credit_bytes != 0 && (options->credit_bytes < SEAM_CREDIT_BYTES_MIN ||
+                                       options->credit_bytes > SEAM_CREDIT_BYTES_MAX)) {
+        return seam_error_set(err, SEAM_E_ARG, "credit_bytes: %llu is not in %u..%u",
+                              (unsigned long long)options->credit_bytes, SEAM_CREDIT_BYTES_MIN,
+                              SEAM_CREDIT_BYTES_MAX);
+    }
     if ((options->cert_file == NULL) != (options->key_file == NULL)) {
         return seam_error_set(err, SEAM_E_ARG, "cert_file and key_file go together");
     }
@@ -109,8 +117,13 @@ seam_status seam_client_call(ProtobufCMessage **ret_message, seam_client *client
     if (st != SEAM_OK) {
         return seam_error_set(err, st, "out of memory");
     }
+    const double begin = seam_now_seconds();
     st = client->net->unary(client->transport, method, packed.data, packed.count, &response, err);
+    const double seconds = seam_now_seconds() - begin;
     if (st == SEAM_OK) {
+        client->rtt_seconds = client->rtt_seconds == 0.0 || seconds < client->rtt_seconds
+                                  ? seconds
+                                  : client->rtt_seconds;
         *ret_message = protobuf_c_message_unpack(answer, NULL, response.count, response.data);
         if (*ret_message == NULL) {
             st = seam_error_set(err, SEAM_E_FORMAT, "%s: the answer is no valid message", method);
@@ -119,6 +132,10 @@ seam_status seam_client_call(ProtobufCMessage **ret_message, seam_client *client
     seam_buffer_deinit(&response);
     seam_buffer_deinit(&packed);
     return st;
+}
+
+double seam_client_rtt_seconds(const seam_client *client) {
+    return client != NULL ? client->rtt_seconds : 0.0;
 }
 
 seam_status seam_client_server_info(seam_server_info *ret_info, seam_client *client,

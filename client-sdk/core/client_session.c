@@ -218,6 +218,12 @@ const uint8_t *seam_session_secret(const seam_session *session) {
     return session->secret;
 }
 
+uint32_t seam_session_ahead(const seam_session *session) {
+    return session == NULL              ? 0
+           : session->config.depth_auto ? session->depth.ahead
+                                        : session->config.pipeline_depth;
+}
+
 uint32_t seam_session_pipeline_depth(const seam_session *session) {
     return session != NULL ? session->config.pipeline_depth : 0;
 }

@@ -13,6 +13,7 @@
  *   arbiter.c         bits: what both sides' allocators are told
  *   pace.c            the fall of the bits to their target
  *   rate.c            the target by the link's bandwidth
+ *   depth.c           how far ahead the next step may be, by what steps measure
  *   inference.c       Forward and Generate
  *   adapter_files.c   export and import
  *   session_record.c  what is on record of each step; going back to one
@@ -29,6 +30,8 @@
 #include "arbiter.h"
 #include "client_proto.h"
 #include "coder.h"
+#include "credit.h"
+#include "depth.h"
 #include "journal.h"
 #include "rate.h"
 #include "seam.h"
@@ -49,6 +52,8 @@ struct seam_client {
     seam_transport *transport;
     char address[SEAM_ADDRESS_BYTES];
     uint32_t reconnect_timeout_ms;
+    uint64_t credit_bytes;
+    double rtt_seconds; /* the quickest unary call; 0: none */
     seam_log_fn *log;
     void *log_user;
 };
@@ -78,7 +83,7 @@ typedef struct seam_core_config {
     uint64_t seed;
     seam_gates_config gates;
     seam_arbiter_config arbiter;
-    bool rate_auto;
+    bool rate_auto, depth_auto;
     seam_rate_config rate;
     uint32_t lag_steps;
     uint32_t rows_max, sequences_max, micros_max, pipeline_depth;
@@ -120,6 +125,9 @@ struct seam_session {
     seam_arbiter arbiter;
     seam_rate rate;               /* with rate_auto */
     seam_rate_sample rate_sample; /* of the last step: all that its decision went by */
+    seam_depth depth;             /* with depth_auto */
+    double first_begin_seconds;   /* the step's first forward tensor left; 0: or its stream broke */
+    double first_seconds;         /* from then to its reply; 0: not known */
     double step_begin_seconds;    /* when the step in flight began */
     double link_seconds;          /* of it: spent waiting for the link and the server */
     double drive_begin_seconds;   /* when the wait that is under way began; 0: none is */
@@ -134,8 +142,8 @@ struct seam_session {
     seam_client_proto proto;
     uint64_t lost_since_ms; /* first failure since the last progress; 0: none */
     seam_buffer inbox;
-    uint64_t credit_bytes; /* frame bytes that may still be sent */
-    bool credit_limited;
+    seam_credit_tx credit_tx;
+    seam_credit_rx credit_rx;
 
     /* Step in flight. */
     bool step_open;
@@ -250,6 +258,8 @@ typedef enum seam_goal {
 seam_status seam_link_drive(seam_session *session, seam_goal goal, seam_error *err);
 /* Receive until site_in has an allocation for `step`. */
 seam_status seam_link_await_alloc(seam_session *session, uint64_t step, seam_error *err);
+/* Credit goes back to the server, when it is worth a message. */
+seam_status seam_link_grant(seam_session *session, seam_error *err);
 void seam_link_close(seam_session *session);
 /* The stream is of no use any more: the next drive opens another. */
 void seam_link_lose(seam_session *session, const char *why);
@@ -350,6 +360,7 @@ seam_status seam_step_settle(seam_session *session, const Seam__V1__Commit *comm
  * allow. */
 void seam_step_count_bytes(seam_session *session);
 void seam_step_judge_rate(seam_session *session);
+void seam_step_judge_depth(seam_session *session);
 /* settle.c: a proposal without an answer is packed again. */
 seam_status seam_step_propose_again(seam_session *session);
 /* settle.c: the ranges of the micro-batch of site 0 that was just encoded with `alloc`. */

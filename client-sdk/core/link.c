@@ -185,6 +185,7 @@ static seam_status failed(seam_session *s, seam_error *err) {
     }
     stream_drop(s);
     s->rx_active = s->rx_signal_due = false;
+    s->first_begin_seconds = s->first_seconds = 0.0; /* it says nothing of the link any more */
     s->rx_part = 0;
     s->lost_since_ms = s->lost_since_ms == 0 ? now_ms : s->lost_since_ms;
     const uint64_t lost_ms = now_ms - s->lost_since_ms;
@@ -252,6 +253,9 @@ static seam_status attach_send(seam_session *s, const seam_client_action *action
     attach.config_hash = s->config_hash;
     attach.model_identity = s->model_identity;
     attach.step_in_flight = action->step_in_flight;
+    attach.credit_bytes = s->client->credit_bytes;
+    seam_credit_rx_open(&s->credit_rx, s->client->credit_bytes);
+    s->credit_tx = (seam_credit_tx){0}; /* until Attached says how much */
     attach.capabilities = &capabilities;
     Seam__V1__TrainRequest request = SEAM__V1__TRAIN_REQUEST__INIT;
     request.body_case = SEAM__V1__TRAIN_REQUEST__BODY_ATTACH;
@@ -302,12 +306,12 @@ static seam_status tensor_send(seam_session *s, uint32_t micro, const seam_buffe
     uint64_t begin_ns = seam_trace_begin(s->trace);
     for (size_t at = 0; at < frames->count;) {
         const size_t frame_bytes = seam_frame_bytes_at(frames, at);
-        while (s->credit_limited && s->credit_bytes < frame_bytes) {
+        while (!seam_credit_tx_fits(&s->credit_tx, frame_bytes)) {
             seam_session_span_end(s, "send", micro, begin_ns);
             SEAM_TRY(seam_receive_one(s, err));
             begin_ns = seam_trace_begin(s->trace);
         }
-        s->credit_bytes -= s->credit_limited ? frame_bytes : 0;
+        seam_credit_tx_add(&s->credit_tx, frame_bytes);
         const seam_status st = seam_frame_send(s, s->stream, frames->data + at, frame_bytes, err);
         s->net_failed = st != SEAM_OK;
         SEAM_TRY(st);
@@ -315,6 +319,19 @@ static seam_status tensor_send(seam_session *s, uint32_t micro, const seam_buffe
     }
     seam_session_span_end(s, "send", micro, begin_ns);
     return SEAM_OK;
+}
+
+seam_status seam_link_grant(seam_session *session, seam_error *err) {
+    Seam__V1__Credit credit = SEAM__V1__CREDIT__INIT;
+    Seam__V1__TrainRequest request = SEAM__V1__TRAIN_REQUEST__INIT;
+    uint8_t packed[32];
+    if (!seam_credit_rx_grant(&credit.limit_bytes, &session->credit_rx)) {
+        return SEAM_OK;
+    }
+    request.body_case = SEAM__V1__TRAIN_REQUEST__BODY_CREDIT;
+    request.credit = &credit;
+    SEAM_ASSERT(protobuf_c_message_get_packed_size(&request.base) <= sizeof packed);
+    return packed_send(session, packed, protobuf_c_message_pack(&request.base, packed), err);
 }
 
 static seam_status packed_send(seam_session *s, const uint8_t *bytes, size_t count,

@@ -40,10 +40,13 @@ seam_status seam_receive_one(seam_session *session, seam_error *err) {
     seam_session_span_end(s, "wait", s->micro_next, begin_ns);
     seam_walk walk;
     SEAM_TRY(seam_walk_message(&walk, s->inbox.data, s->inbox.count, err));
-    if (walk.field == SEAM_MESSAGE_FRAME_FIELD) {
-        return frame_take(s, walk.body, walk.body_bytes, err);
+    if (walk.field != SEAM_MESSAGE_FRAME_FIELD) {
+        return control_take(s, err);
     }
-    return control_take(s, err);
+    SEAM_TRY(seam_credit_rx_take(&s->credit_rx, walk.body_bytes, err));
+    SEAM_TRY(frame_take(s, walk.body, walk.body_bytes, err));
+    seam_credit_rx_consume(&s->credit_rx, walk.body_bytes);
+    return seam_link_grant(s, err);
 }
 
 static seam_status control_take(seam_session *s, seam_error *err) {
@@ -70,7 +73,7 @@ static seam_status control_take(seam_session *s, seam_error *err) {
         st = nack_take(s, r->alloc_nack, err);
         break;
     case SEAM__V1__TRAIN_RESPONSE__BODY_CREDIT:
-        s->credit_bytes += r->credit->bytes;
+        seam_credit_tx_grant(&s->credit_tx, r->credit->limit_bytes);
         break;
     case SEAM__V1__TRAIN_RESPONSE__BODY_BUDGET: /* a link estimate: this client has no use for it */
         break;
@@ -92,8 +95,7 @@ static seam_status attached_take(seam_session *s, const Seam__V1__Attached *atta
         .now_ms = seam_now_ms(),
     };
     s->rtt_seconds = seam_now_seconds() - s->attach_seconds;
-    s->credit_limited = attached->credit_bytes > 0;
-    s->credit_bytes = attached->credit_bytes;
+    seam_credit_tx_open(&s->credit_tx, attached->credit_bytes);
     s->went_back = args.action == SEAM_ATTACH_ROLLBACK;
     return seam_client_proto_attached(&s->proto, &args, err);
 }
@@ -355,6 +357,9 @@ static seam_status reception_end(seam_session *s, const seam_frame_header *heade
         return SEAM_OK;
     }
     s->lost_since_ms = 0;
+    if (forward && header->micro == 0 && s->first_begin_seconds > 0.0) {
+        s->first_seconds = seam_now_seconds() - s->first_begin_seconds;
+    }
     if (s->rx_stored) {
         s->micros[header->micro].has_come = true;
         return SEAM_OK;

@@ -86,10 +86,11 @@ seam_status seam_config_from_options(seam_config_message *ret_message, seam_core
     return rate_fill(ret_core, options, err);
 }
 
-/* The rate controller is the client's own affair: nothing of it is in the config. */
+/* Rate and depth are the client's own affair: nothing of them is in the config. */
 static seam_status rate_fill(seam_core_config *core, const seam_session_options *o,
                              seam_error *err) {
     const seam_codec_plan *const codec = &core->codec;
+    core->depth_auto = o->pipeline_auto;
     if (!o->rate_auto) {
         return SEAM_OK;
     }
@@ -372,6 +373,7 @@ seam_status seam_session_plan(seam_session *session, const Seam__V1__Session *me
         seam_site_gates(session->site_in)->weights = session->gate_weights;
     }
     seam_arbiter_init(&session->arbiter, &session->config.arbiter);
+    seam_depth_init(&session->depth, session->config.pipeline_depth, session->client->rtt_seconds);
     if (session->config.rate_auto) {
         seam_rate_init(&session->rate, &session->config.rate);
     }

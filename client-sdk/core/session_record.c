@@ -38,12 +38,12 @@ static seam_status record_add(seam_session *s, uint64_t step_count, uint64_t sta
     return seam_journal_add(s->journal, &record, err);
 }
 
-/* Rate control goes by clocks: a replay takes what was decided then. */
+/* Rate and depth go by clocks: a replay takes what was decided then. */
 static seam_status decisions_replay(bool *ret_replayed, seam_session *s, uint64_t step_count,
                                     seam_error *err) {
     uint64_t hash = 0;
     *ret_replayed = s->journal != NULL && seam_journal_hash(&hash, s->journal, step_count);
-    if (!*ret_replayed || !s->config.rate_auto) {
+    if (!*ret_replayed || !(s->config.rate_auto || s->config.depth_auto)) {
         return SEAM_OK;
     }
     SEAM_TRY(seam_journal_read(&s->record, s->journal, step_count, err));
@@ -60,8 +60,10 @@ seam_status seam_step_record(seam_session *session, seam_error *err) {
     bool replayed = false;
     seam_step_count_bytes(s);
     SEAM_TRY(decisions_replay(&replayed, s, step_count, err));
+    s->report.ahead = s->ahead;
     if (!replayed) {
         seam_step_judge_rate(s);
+        seam_step_judge_depth(s);
     }
     s->note.count = 0;
     if (s->commit_fn != NULL) {

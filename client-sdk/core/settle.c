@@ -164,12 +164,32 @@ void seam_step_count_bytes(seam_session *session) {
     s->report.bytes_received = now.bytes_received - s->step_start.bytes_received;
     s->report.encode_seconds = s->encode_seconds;
     s->report.decode_seconds = s->decode_seconds;
+    s->report.seconds = seam_now_seconds() - s->step_begin_seconds;
     s->report.bits_target = (double)s->arbiter.config.bits_target;
     if (s->drive_begin_seconds > 0.0) { /* the wait for this very commit */
         const double seconds = seam_now_seconds();
         s->link_seconds += seconds - s->drive_begin_seconds;
         s->drive_begin_seconds = seconds;
     }
+}
+
+void seam_step_judge_depth(seam_session *session) {
+    seam_session *const s = session;
+    const double M = (double)s->micro_count;
+    const double rtt = s->client->rtt_seconds > 0.0 ? s->client->rtt_seconds : s->rtt_seconds;
+    if (!s->config.depth_auto || s->first_seconds <= 0.0 || s->micro_count < 2) {
+        return;
+    }
+    const double seconds = seam_now_seconds() - s->step_begin_seconds;
+    const seam_depth_sample sample = {
+        .rtt_seconds = rtt,
+        .first_seconds = s->first_seconds,
+        .server_seconds = s->report.server_seconds / M,
+        .own_seconds = fmax(seconds - s->link_seconds + s->decode_seconds, 0.0) / M,
+        .forward_bytes = (double)s->micros[0].sent[0].count,
+        .backward_bytes = (double)s->micros[0].sent[1].count,
+        .reply_bytes = (double)s->report.bytes_received / M};
+    seam_depth_judge(&s->depth, &sample);
 }
 
 void seam_step_judge_rate(seam_session *session) {

@@ -11,8 +11,9 @@
 #include "core.h"
 #include "try.h"
 
-#define FORMAT         2
+#define FORMAT         3
 #define FORMAT_ALL     1 /* of a run whose weights count every row of site 0: it goes on so */
+#define FORMAT_DEPTH   3 /* the first that has the pipeline's depth */
 #define ANSWERS_MAX    (1u << 20)
 #define SITE_BYTES_MAX (1u << 24)
 
@@ -146,14 +147,30 @@ static void walk_rate(walk *w, seam_rate *r) {
     walk_u32(w, &r->falling);
 }
 
+static void walk_depth(walk *w, seam_session *s) {
+    seam_depth *const d = &s->depth;
+    walk_bool(w, &s->config.depth_auto);
+    walk_u32(w, &d->max);
+    walk_u32(w, &d->ahead);
+    walk_u32(w, &d->falling);
+    for (int i = 0; i < SEAM_DEPTH_STEPS; i++) {
+        walk_f64(w, &d->asks[i]);
+    }
+    walk_u64(w, &d->step_count);
+    w->bad = w->bad || d->ahead < 1 || d->ahead > d->max || d->max > s->config.pipeline_depth;
+}
+
 /* What was measured and decided: first, so that a replay can take it alone. */
 static void walk_decisions(walk *w, seam_session *s) {
     uint64_t format = FORMAT;
     walk_u64(w, &format);
-    w->bad = w->bad || (format != FORMAT && format != FORMAT_ALL);
+    w->bad = w->bad || format < FORMAT_ALL || format > FORMAT;
     walk_options(w, s);
     walk_arbiter(w, &s->arbiter, format);
     walk_rate(w, &s->rate);
+    if (format >= FORMAT_DEPTH) {
+        walk_depth(w, s);
+    }
 }
 
 static seam_status site_put(walk *w, const seam_site *site) {

@@ -74,6 +74,7 @@ seam_status seam_step_begin_ahead(seam_session *session, const seam_step_micro *
     s->step_open = true;
     s->step_begin_seconds = seam_now_seconds();
     s->link_seconds = 0.0;
+    s->first_begin_seconds = s->first_seconds = 0.0;
     s->begin_sent = s->backward_due = s->commit_done = false;
     s->micro_next = s->forward_next = 0;
     s->ahead = ahead;
@@ -194,6 +195,9 @@ seam_status seam_step_forward_begin(seam_session *session, uint32_t micro, const
     SEAM_TRY(fwd_in_encode(s, state, &args, x, err));
     SEAM_TRY(seam_step_add_spans(s, alloc));
     s->forward_next++;
+    if (micro == 0) {
+        s->first_begin_seconds = seam_now_seconds();
+    }
     SEAM_TRY(seam_link_drive(s, SEAM_GOAL_SENT, err));
     seam_session_span_end(s, "forward_begin", micro, begin_ns);
     return SEAM_OK;

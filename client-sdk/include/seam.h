@@ -74,11 +74,13 @@ typedef struct seam_client_options {
     uint32_t reconnect_timeout_ms; /* broken stream: how long to try again; default 60,000 */
     seam_log_fn *log;              /* reconnects and the like; NULL: silent */
     void *log_user;
+    uint64_t credit_bytes; /* tensor bytes that a server may have on their way to a session:
+                            * default 8 MiB; no less than the link's rate times its round trip */
 } seam_client_options;
 #define SEAM_CLIENT_OPTIONS_INIT                                                                   \
     {                                                                                              \
         sizeof(seam_client_options), NULL, false, false, NULL, NULL, NULL, NULL, NULL, 0, 0, 0,    \
-            NULL, NULL                                                                             \
+            NULL, NULL, 0                                                                          \
     }
 
 /* Does not connect: the first call does.  SEAM_E_ARG, SEAM_E_IO (a PEM file). */
@@ -91,6 +93,9 @@ SEAM_API void seam_client_close(seam_client *gift_client);
  * framing of gRPC, HTTP/2 and TLS.  Any thread. */
 SEAM_API void seam_client_bytes(uint64_t *ret_sent, uint64_t *ret_received,
                                 const seam_client *client);
+
+/* Seconds that the server is away: of the quickest unary call so far; 0: none was made. */
+SEAM_API double seam_client_rtt_seconds(const seam_client *client);
 
 typedef struct seam_server_info {
     char version[64];
@@ -217,6 +222,9 @@ typedef struct seam_session_options {
     /* Micro-batches whose forward is on its way at once, up to 8 [1]: seam_step_begin_ahead.  The
      * server keeps activations of so many.  Not with gate_signal "exact", send_input_gradient. */
     uint32_t pipeline_depth;
+    /* seam_session_ahead follows what steps measure of the link and both ends, up to
+     * pipeline_depth; no result depends on it. */
+    bool pipeline_auto;
 
     /* "u_shaped" [default]: labels stay here.  "vanilla": the server has head and loss and is shown
      * the labels.  "adapter_exchange": it has the whole model and is shown the text; adapter and
@@ -231,7 +239,7 @@ typedef struct seam_session_options {
         sizeof(seam_session_options), NULL, 0, NULL, NULL, NULL, 0, 0, NULL, 0, 0, NULL, 0, NULL,  \
             false, false, false, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, 0, NULL, NULL, 0, \
             false, 0, 0, 0, 0, 0, 0, false, 0, false, 0, 0, 0, 0, 0, 0, 0, NULL, 0, 0, 0, 0, 0,    \
-            false, false, 0, NULL, NULL, false                                                     \
+            false, false, 0, false, NULL, NULL, false                                              \
     }
 
 /* Creates the session on the server.  SEAM_E_ARG (err names the field), SEAM_E_NOT_FOUND (model),
@@ -308,6 +316,8 @@ SEAM_API seam_status seam_step_begin_ahead(seam_session *session, const seam_ste
                                            uint32_t micro_count, uint32_t ahead, seam_error *err);
 /* What the session has; a server may know only 1. */
 SEAM_API uint32_t seam_session_pipeline_depth(const seam_session *session);
+/* What to begin the next step with: with pipeline_auto as measured, else pipeline_depth. */
+SEAM_API uint32_t seam_session_ahead(const seam_session *session);
 /* Rows that forward writes and backward reads: the labelled rows of the micro-batch in order
  * (all T with all_rows). */
 SEAM_API uint32_t seam_step_rows_out(const seam_session *session, uint32_t micro);
@@ -352,9 +362,11 @@ typedef struct seam_step_report {
     double server_codec_seconds;           /* both, of the server's tensors; in server_seconds */
     double bits_target;                    /* that the next step's widths follow; 0: no gates */
     double link_bits_per_second;           /* rate_auto: the estimate; 0: none */
+    uint32_t ahead;                        /* micro-batches on their way at once */
+    double seconds;                        /* from its begin, the wait for the commit included */
 } seam_step_report;
 #define SEAM_STEP_REPORT_INIT                                                                      \
-    { sizeof(seam_step_report), 0, 0, 0, 0, 0, false, false, 0, 0, 0, 0, 0, 0, 0, 0 }
+    { sizeof(seam_step_report), 0, 0, 0, 0, 0, false, false, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /* Waits for the server's commit, steps the gates, negotiates.  report may be NULL. */
 SEAM_API seam_status seam_step_commit(seam_session *session, seam_step_report *report,

@@ -88,7 +88,7 @@ seam_status seam_trainer_step(seam_trainer *trainer, const seam_token_batch *mic
                                        .labels = micros[m].targets};
     }
     double loss_sum = 0.0;
-    const uint32_t ahead = seam_session_pipeline_depth(trainer->session);
+    const uint32_t ahead = seam_session_ahead(trainer->session);
     SEAM_TRY(seam_step_begin_ahead(trainer->session, layouts, micro_count, ahead, err));
     const bool one_pass = strcmp(seam_session_topology(trainer->session), "u_shaped") != 0;
     uint32_t begun = 0;
@@ -101,7 +101,6 @@ seam_status seam_trainer_step(seam_trainer *trainer, const seam_token_batch *mic
     }
     /* Before the commit, for whom the session calls there (seam_session_on_commit). */
     report->loss = loss_sum / (double)t.labelled_tokens;
-    report->seconds = now_seconds() - begin;
     SEAM_TRY(seam_step_commit(trainer->session, &report->step, err));
     report->seconds = now_seconds() - begin;
     return SEAM_OK;

@@ -45,11 +45,12 @@ static void gradient_task(void *context, uint32_t task_idx, uint32_t thread_idx)
     _Alignas(64) act packed[TILE_K_MAX * TILE_N];
     const uint32_t c0 = task_idx / blocks_of(job) * TILE_N, n = min_u32(TILE_N, job->C - c0);
     const uint32_t r0 = task_idx % blocks_of(job) * BLOCK, m = min_u32(BLOCK, job->N - r0);
+    memset(c, 0, sizeof c);
     tile_begin();
     for (uint32_t t0 = 0; t0 < job->T; t0 += TILE_K_MAX) {
         const uint32_t K = min_u32(TILE_K_MAX, job->T - t0);
         tile_pack_cols(packed, job->x + t0 * job->x_ld + c0, job->x_ld, n, K);
-        tile_product(c, TILE_N, t0 > 0, m, n, job->turned + r0 * job->t_ld + t0, job->t_ld, K,
+        tile_product(c, TILE_N, true, m, n, job->turned + r0 * job->t_ld + t0, job->t_ld, K,
                      packed);
     }
     tile_end();

@@ -57,6 +57,15 @@ seam_status seam_walk_message(seam_walk *ret_walk, const uint8_t *message, size_
     return SEAM_OK;
 }
 
+size_t seam_message_frame_bytes(size_t message_bytes) {
+    size_t header_bytes = 2;
+    while (header_bytes < message_bytes &&
+           seam_message_header_bytes(message_bytes - header_bytes) > header_bytes) {
+        header_bytes++;
+    }
+    return message_bytes > header_bytes ? message_bytes - header_bytes : 0;
+}
+
 size_t seam_message_header_bytes(size_t frame_bytes) {
     SEAM_ASSERT(frame_bytes <= UINT32_MAX);
     size_t bytes = 2; /* the tag and the last byte of the length */

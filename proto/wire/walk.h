@@ -30,6 +30,8 @@ typedef struct seam_walk {
 seam_status seam_walk_message(seam_walk *ret_walk, const uint8_t *message, size_t count,
                               seam_error *err);
 
+/* Bytes of the frame in a well-formed message of so many bytes that carries one. */
+size_t seam_message_frame_bytes(size_t message_bytes);
 /* Bytes of tag and length in front of a frame of frame_bytes (below 2^32). */
 size_t seam_message_header_bytes(size_t frame_bytes);
 /* Write them so that they end at `frame`: the message starts at the returned address, frame -

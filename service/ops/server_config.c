@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "credit.h"
 #include "log.h"
 #include "try.h"
 
@@ -52,6 +53,9 @@ static const option options[] = {
      "take sessions that show text and labels (ADAPTER_EXCHANGE); whole models are loaded"},
     {"memory-budget", BYTES64, AT(memory_budget_bytes), 0, 0, UINT64_MAX,
      "bytes of the device for all sessions (K, M, G); 0: what is free, less workspaces"},
+    {"credit-bytes", BYTES64, AT(credit_bytes), 0, SEAM_CREDIT_BYTES_MIN, SEAM_CREDIT_BYTES_MAX,
+     "bytes of tensors that a client may have on their way or waiting (K, M, G): no less than a "
+     "link's rate times its round trip"},
     {"cache-bytes-max", BYTES64, AT(cache_bytes_max), 0, 0, UINT64_MAX,
      "largest cache (aqsgd, each site) or table (dictionary) of a session"},
     {"cache-dir", TEXT, TEXT_AT(cache_dir), 0, 0,
@@ -90,6 +94,7 @@ seam_status seam_server_config_load(seam_server_config *ret_config, int arg_coun
         .sessions_max = 16,
         .streams_max = 1024,
         .rows_max = 8192,
+        .credit_bytes = SEAM_CREDIT_BYTES_DEFAULT,
         .cache_bytes_max = UINT64_C(4) << 30,
         .checkpoint_seconds = 60,
         .checkpoint_percent = 1,

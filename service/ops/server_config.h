@@ -44,6 +44,7 @@ typedef struct seam_server_config {
     char cache_dir[SEAM_PATH_BYTES]; /* set: caches stand in files there, not in memory */
     char state_dir[SEAM_PATH_BYTES]; /* set: sessions outlive the process */
     uint32_t checkpoint_seconds, checkpoint_percent, park_timeout_s;
+    uint64_t credit_bytes; /* frame bytes that a client may have in flight */
     uint32_t handshake_timeout_ms, lease_timeout_ms, drain_timeout_ms;
     uint32_t log_level;
     char trace[SEAM_PATH_BYTES]; /* set: a timeline of the last steps goes there at the end */

@@ -79,6 +79,18 @@ void seam_call_receive(seam_call *call) {
     batch_start(call, SEAM_TAG_RECEIVE, &op, 1);
 }
 
+void seam_call_keep(seam_call *call, const grpc_byte_buffer *message) {
+    call->kept = message;
+}
+
+/* The method has seen the message (NULL is fine). */
+static void message_end(seam_call *call, grpc_byte_buffer *message) {
+    if (call->held != message && call->kept != message) {
+        grpc_byte_buffer_destroy(message);
+    }
+    call->kept = NULL;
+}
+
 void seam_call_event(seam_call *call, seam_tag_kind kind, bool ok) {
     grpc_byte_buffer *message = NULL;
     switch (kind) {
@@ -94,9 +106,7 @@ void seam_call_event(seam_call *call, seam_tag_kind kind, bool ok) {
                 call->method->on_half_close(call);
             }
         }
-        if (call->held != message) {
-            grpc_byte_buffer_destroy(message); /* NULL is fine */
-        }
+        message_end(call, message);
         break;
     case SEAM_TAG_SEND:
         call->sending = false;
@@ -330,9 +340,7 @@ void seam_call_resume(seam_call *call) {
         call->method->on_idle(call);
     } else {
         call->method->on_message(call, message);
-        if (call->held != message) { /* a parked session: it waits again */
-            grpc_byte_buffer_destroy(message);
-        }
+        message_end(call, message); /* unless it waits again, for a parked session */
     }
 }
 

@@ -70,9 +70,10 @@ struct seam_call {
     bool receiving, sending, initial_sent, status_sent;
     int cancelled; /* written by gRPC */
     grpc_byte_buffer *received;
-    const void *awaited;    /* a busy session, or NULL */
-    void *waking;           /* the parked session that the job wakes (a reference), or NULL */
-    grpc_byte_buffer *held; /* a message that came meanwhile, or NULL */
+    const void *awaited;          /* a busy session, or NULL */
+    void *waking;                 /* the parked session that the job wakes (a reference), or NULL */
+    grpc_byte_buffer *held;       /* a message that came meanwhile, or NULL */
+    const grpc_byte_buffer *kept; /* the message of on_message, where it is the method's now */
     grpc_byte_buffer *outbox[SEAM_CALL_OUTBOX_MAX];
     uint32_t outbox_begin, outbox_count;
     grpc_byte_buffer *sent; /* of the batch in flight */
@@ -85,6 +86,8 @@ struct seam_call {
 
 /* Ask for the next message.  One request at a time. */
 void seam_call_receive(seam_call *call) SEAM_ON_LOOP;
+/* The message of on_message becomes the method's, which destroys it. */
+void seam_call_keep(seam_call *call, const grpc_byte_buffer *message) SEAM_ON_LOOP;
 /* Copy a whole message into ret (capacity_bytes).  SEAM_E_LIMIT when it is longer. */
 seam_status seam_message_copy(size_t *ret_count, uint8_t *ret, size_t capacity_bytes,
                               grpc_byte_buffer *message);

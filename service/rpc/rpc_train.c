@@ -12,8 +12,6 @@
 #include "train_stream.h"
 #include "try.h"
 
-#define OUTBOX_MESSAGES 2 /* chunks handed to gRPC ahead of time */
-
 static void leave(seam_train *train) SEAM_ON_LOOP;
 static void work_next(seam_train *train) SEAM_ON_LOOP;
 
@@ -29,18 +27,6 @@ void seam_train_fail(seam_train *train, seam_status st, const seam_error *err) {
     }
     seam_call_fail(train->call, st, err);
     leave(train);
-}
-
-/* A span of the timeline about a tensor. */
-static void span_end(const seam_session *session, const char *name, uint32_t lane,
-                     uint64_t begin_ns, const seam_step_key *key) {
-    const seam_span span = {
-        .name = name, .begin_ns = begin_ns, .step = key->step, .micro = key->micro, .lane = lane};
-    seam_trace_end(session->config.trace, &span);
-}
-
-static const char *phase_name(const seam_step_key *key) {
-    return key->phase == SEAM_PHASE_FORWARD ? "forward" : "backward";
 }
 
 /* The stream no longer speaks for its session; what runs goes on. */
@@ -72,11 +58,6 @@ void seam_train_withdraw(seam_session *session) {
 
 /* ---- receiving ---- */
 
-/* While tensors are at work: only of the stream that they came by, after a StepBegin. */
-static bool takes_frame(const seam_train *train) {
-    return train->session->stream == train->call && train->epoch != 0;
-}
-
 void seam_on_train(seam_call *call, grpc_byte_buffer *message) {
     seam_error err = {0};
     seam_train *train = train_of(call);
@@ -93,11 +74,19 @@ void seam_on_train(seam_call *call, grpc_byte_buffer *message) {
         seam_train_attach(train, message);
         return;
     }
-    seam_session *session = train->session;
-    if (!train->rx_open && !seam_session_staging_free(&train->rx_staging_idx, session)) {
-        seam_call_hold(call, message, session);
+    seam_call_keep(call, message);
+    const seam_status st = seam_train_arrives(train, message, &err);
+    if (st != SEAM_OK) {
+        seam_train_fail(train, st, &err);
         return;
     }
+    seam_train_pump(train);
+}
+
+/* A message of the inbox whose time has come. */
+SEAM_ON_LOOP static void message_take(seam_train *train, grpc_byte_buffer *gift_message) {
+    seam_error err = {0};
+    seam_session *session = train->session;
     seam_staging *in = seam_trainer_staging(session->trainer, train->rx_staging_idx);
     if (!train->rx_open) {
         in->used_bytes = 0;
@@ -106,32 +95,41 @@ void seam_on_train(seam_call *call, grpc_byte_buffer *message) {
     uint8_t *bytes = in->bytes + in->used_bytes;
     size_t count = 0;
     seam_walk walk = {0};
-    seam_status st = seam_message_copy(&count, bytes, in->capacity_bytes - in->used_bytes, message);
+    seam_status st =
+        seam_message_copy(&count, bytes, in->capacity_bytes - in->used_bytes, gift_message);
+    grpc_byte_buffer_destroy(gift_message);
     if (st == SEAM_OK) {
         st = seam_walk_message(&walk, bytes, count, &err);
     }
-    const bool frame = walk.field == SEAM_MESSAGE_FRAME_FIELD;
-    if (st == SEAM_OK && !seam_session_is_idle(session) && (!frame || !takes_frame(train))) {
-        seam_call_hold(call, message, session);
-        return;
-    }
     if (st == SEAM_OK) {
-        st = frame ? seam_train_frame(train, &walk, count, &err)
-                   : seam_train_control(train, &walk, bytes, count, &err);
+        st = walk.field == SEAM_MESSAGE_FRAME_FIELD
+                 ? seam_train_frame(train, &walk, count, &err)
+                 : seam_train_control(train, &walk, bytes, count, &err);
     }
     if (st != SEAM_OK) {
         seam_train_fail(train, st, &err);
-        return;
     }
-    seam_train_pump(train);
 }
 
+void seam_train_end(seam_train *train) {
+    leave(train);
+    seam_call_finish(train->call);
+}
+
+/* What has come before is done first, and answered without credit: no grant can come any more. */
 void seam_on_train_half_close(seam_call *call) {
     seam_train *train = train_of(call);
-    if (train != NULL) {
-        leave(train);
+    if (train == NULL) {
+        seam_call_finish(call);
+        return;
     }
-    seam_call_finish(call);
+    train->half_closed = true;
+    train->credit_tx.unlimited = true;
+    if (train->epoch == 0) {
+        seam_train_end(train);
+    } else {
+        seam_train_pump(train);
+    }
 }
 
 SEAM_ON_GPU static seam_status tensor_run(seam_job *job, seam_stream *stream) {
@@ -140,7 +138,8 @@ SEAM_ON_GPU static seam_status tensor_run(seam_job *job, seam_stream *stream) {
     const seam_work *work = &train->session->work;
     const seam_micro *micro = seam_trainer_micro(trainer);
     const bool forward = work->key.phase == SEAM_PHASE_FORWARD;
-    span_end(train->session, phase_name(&work->key), SEAM_LANE_QUEUE, work->begin_ns, &work->key);
+    seam_train_span_end(train->session, seam_train_phase_name(&work->key), SEAM_LANE_QUEUE,
+                        work->begin_ns, &work->key);
     const bool one_pass = seam_session_config_is_one_pass(&train->session->config);
     const seam_status st = one_pass ? seam_trainer_pass(&train->result, trainer, stream, &job->err)
                            : forward
@@ -179,32 +178,6 @@ void seam_train_drop_cache(seam_session *session) {
 
 /* ---- work ---- */
 
-static const seam_reply *reply_of(const seam_session *session, const seam_step_key *key) {
-    return key->phase == SEAM_PHASE_FORWARD
-               ? seam_trainer_forward_reply(session->trainer, key->micro)
-               : seam_trainer_backward_reply(session->trainer, key->micro);
-}
-
-static bool is_going_out(const seam_train *train, const seam_reply *reply) {
-    for (uint32_t i = 0; i < train->out_count; i++) {
-        if (train->out_replies[i].reply == reply) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* A reply that is on its way already is not sent twice. */
-static void reply_queue(seam_train *train, const seam_step_key *key) {
-    const seam_reply *reply = reply_of(train->session, key);
-    if (is_going_out(train, reply)) {
-        return;
-    }
-    SEAM_ASSERT(train->out_count < SEAM_TRAIN_REPLIES_MAX);
-    train->out_replies[train->out_count++] = (seam_train_reply){
-        .reply = reply, .key = *key, .begin_ns = seam_trace_begin(train->session->config.trace)};
-}
-
 /* The layout that StepBegin gives a micro-batch. */
 static seam_status micro_read(seam_micro *micro, const seam_session *session, uint32_t micro_idx,
                               seam_error *err) {
@@ -229,7 +202,7 @@ SEAM_ON_LOOP static void work_next(seam_train *train) {
     seam_session *session = train->session;
     if (session->busy || session->deleted || session->queue_count == 0 ||
         session->stream != train->call ||
-        is_going_out(train, reply_of(session, &session->queue[0].key))) {
+        seam_train_is_going_out(train, seam_train_reply_of(session, &session->queue[0].key))) {
         return;
     }
     session->work = session->queue[0];
@@ -255,9 +228,7 @@ SEAM_ON_LOOP static seam_status tensor_end(seam_train *train, seam_error *err) {
     const seam_step_key *key = &train->rx_key;
     seam_server_verdict verdict = {0};
     train->rx_open = false;
-    train->out_credit += train->rx_bytes;
-    train->rx_bytes = 0;
-    span_end(session, phase_name(key), SEAM_LANE_RECEIVE, train->rx_ns, key);
+    seam_train_span_end(session, seam_train_phase_name(key), SEAM_LANE_RECEIVE, train->rx_ns, key);
     SEAM_TRY(seam_server_proto_tensor(&verdict, &session->proto, train->epoch, *key,
                                       train->rx.digest, err));
     switch (verdict.verdict) {
@@ -273,13 +244,13 @@ SEAM_ON_LOOP static seam_status tensor_end(seam_train *train, seam_error *err) {
         work_next(train);
         break;
     case SEAM_VERDICT_REPLY_CACHED:
-        reply_queue(train, key);
+        seam_train_reply_queue(train, key);
         break;
     case SEAM_VERDICT_IGNORE:
     case SEAM_VERDICT_ALREADY_COMMITTED:
         break;
     }
-    train->out_commit = verdict.resend_commit && session->commit_bytes > 0;
+    train->out_commit = (train->out_commit || verdict.resend_commit) && session->commit_bytes > 0;
     return SEAM_OK;
 }
 
@@ -362,7 +333,6 @@ seam_status seam_train_frame(seam_train *train, const seam_walk *walk, size_t me
         SEAM_TRY(tensor_begin(train, &header, err));
     }
     SEAM_TRY(seam_tensor_rx_add(&complete, &train->rx, &header, seam_frame_crc(walk->body), err));
-    train->rx_bytes += walk->body_bytes;
     if (train->rx_verdict == SEAM_VERDICT_RUN) {
         seam_staging *in = seam_trainer_staging(train->session->trainer, train->rx_staging_idx);
         SEAM_ASSERT(in->chunk_count < in->chunks_max);
@@ -400,7 +370,7 @@ SEAM_ON_LOOP static void tensor_done(const seam_train *train) {
         committed(train);
     }
     if (to != NULL) {
-        reply_queue(to, &session->work.key);
+        seam_train_reply_queue(to, &session->work.key);
         to->out_commit = is_committed;
         to->out_proposal = is_committed && train->result.proposal != NULL;
     }
@@ -422,6 +392,7 @@ SEAM_ON_LOOP static void job_failed(seam_train *train) {
 
 SEAM_ON_LOOP static void train_free(seam_train *train) {
     train->call->state = NULL;
+    seam_train_inbox_drop(train);
     if (train->session != NULL) {
         seam_session_unref(train->session);
     }
@@ -510,72 +481,32 @@ void seam_on_train_drain(seam_call *call) {
     seam_train_pump(train);
 }
 
-/* The next thing of the queue; false when the outbox is full or nothing is left. */
-SEAM_ON_LOOP static bool send_next(seam_train *train) {
-    seam_call *call = train->call;
-    seam_session *session = train->session;
-    if (call->outbox_count >= OUTBOX_MESSAGES) {
-        return false;
-    }
-    if (train->out_attached && !session->busy) {
-        train->out_attached = false;
-        return seam_train_send_attached(train);
-    }
-    if (train->out_credit > 0) {
-        const uint64_t bytes = train->out_credit;
-        train->out_credit = 0;
-        return seam_train_send_credit(train, bytes);
-    }
-    while (train->out_count > 0) {
-        const seam_train_reply out = train->out_replies[0];
-        if (train->out_next < out.reply->message_count) {
-            const struct seam_reply_message *message = &out.reply->messages[train->out_next++];
-            return seam_call_send(call, out.reply->bytes + message->offset, message->message_bytes);
-        }
-        train->out_next = 0;
-        train->out_count--;
-        memmove(train->out_replies, train->out_replies + 1,
-                train->out_count * sizeof *train->out_replies);
-        span_end(session, phase_name(&out.key), SEAM_LANE_SEND, out.begin_ns, &out.key);
-    }
-    if (train->out_commit) {
-        train->out_commit = false;
-        return seam_call_send(call, session->commit, session->commit_bytes);
-    }
-    if (train->out_proposal && !session->busy) { /* the last job of a step moves it */
-        train->out_proposal = false;
-        const seam_alloc *alloc =
-            seam_site_unanswered(seam_trainer_site(session->trainer, SEAM_SITE_FWD_OUT));
-        return alloc == NULL || seam_train_send_proposal(train, alloc);
-    }
-    return false;
-}
-
-static bool has_output(const seam_train *train) {
-    return train->out_attached || train->out_credit > 0 || train->out_count > 0 ||
-           train->out_commit || train->out_proposal;
-}
-
 void seam_train_pump(seam_train *train) {
     seam_call *call = train->call;
     if (train->session == NULL || train->epoch == 0 || call->finishing || call->closed) {
         return;
     }
-    while (send_next(train)) {
+    for (;;) {
+        while (seam_train_send_next(train)) {
+        }
+        work_next(train);
+        grpc_byte_buffer *message = NULL;
+        if (call->finishing || train->out_attached || !seam_train_inbox_next(&message, train)) {
+            break;
+        }
+        message_take(train, message);
     }
-    work_next(train);
-    const seam_session *session = train->session;
-    const bool quiet =
-        seam_session_is_idle(session) && !has_output(train) && seam_call_is_sent(call);
+    const bool quiet = !call->finishing && train->inbox == NULL && !seam_train_has_output(train) &&
+                       seam_session_is_idle(train->session) && seam_call_is_sent(call);
     if (quiet && drained(train)) {
         return;
     }
-    uint32_t staging_idx = 0;
-    const bool pipelined = session->config.pipeline_depth > 1 && !train->out_attached;
-    const bool room =
-        pipelined ? train->rx_open || seam_session_staging_free(&staging_idx, session) : quiet;
-    if (room && !call->receiving && call->held == NULL) {
-        seam_call_receive(call);
+    if (quiet && train->half_closed) {
+        seam_train_end(train);
+        return;
+    }
+    if (!call->receiving && !train->half_closed) {
+        seam_call_receive(call); /* nothing once the call is finishing */
     }
 }
 

@@ -78,6 +78,11 @@ SEAM_ON_LOOP static seam_status attach_read(seam_session **ret_session, seam_att
     if (!session->busy && session->trainer != NULL) {
         SEAM_TRY(allocations_check(attach, session, err));
     }
+    if (attach->credit_bytes != 0 && attach->credit_bytes < SEAM_CREDIT_BYTES_MIN) {
+        return seam_error_set(err, SEAM_E_ARG, "attach.credit_bytes: %llu, at least %u",
+                              (unsigned long long)attach->credit_bytes, SEAM_CREDIT_BYTES_MIN);
+    }
+    train->peer_window_bytes = attach->credit_bytes;
     *ret_args = (seam_attach_args){.epoch_seen = attach->epoch_seen,
                                    .committed_step_count = attach->committed_step_count,
                                    .config_hash = attach->config_hash,
@@ -213,6 +218,9 @@ void seam_train_attach_finish(seam_train *train) {
              session->id, (unsigned long long)train->epoch,
              (unsigned long long)seam_server_proto_committed_count(&session->proto),
              (int)train->attached.action);
+    seam_credit_tx_open(&train->credit_tx, train->peer_window_bytes);
+    seam_credit_rx_open(&train->credit_rx,
+                        seam_server_config_of(train->call->server)->credit_bytes);
     train->out_attached = true;
     train->out_proposal =
         seam_site_unanswered(seam_trainer_site(session->trainer, SEAM_SITE_FWD_OUT)) != NULL;
@@ -246,16 +254,16 @@ bool seam_train_send_attached(seam_train *train) {
     attached.capabilities = &capabilities;
     attached.n_allocations = 2;
     attached.allocations = list;
-    attached.credit_bytes = 2 * seam_trainer_staging(session->trainer, 0)->capacity_bytes;
+    attached.credit_bytes = train->credit_rx.window;
     response.body_case = SEAM__V1__TRAIN_RESPONSE__BODY_ATTACHED;
     response.attached = &attached;
     return response_send(train, &response);
 }
 
-bool seam_train_send_credit(seam_train *train, uint64_t bytes) {
+bool seam_train_send_credit(seam_train *train, uint64_t limit_bytes) {
     Seam__V1__Credit credit = SEAM__V1__CREDIT__INIT;
     train_response response = SEAM__V1__TRAIN_RESPONSE__INIT;
-    credit.bytes = bytes;
+    credit.limit_bytes = limit_bytes;
     response.body_case = SEAM__V1__TRAIN_RESPONSE__BODY_CREDIT;
     response.credit = &credit;
     return response_send(train, &response);
@@ -296,7 +304,7 @@ SEAM_ON_LOOP static seam_status on_step_begin(seam_train *train, const seam_walk
     if (verdict.verdict == SEAM_VERDICT_RUN) {
         seam_session_step_adopt(session);
     }
-    train->out_commit = verdict.resend_commit && session->commit_bytes > 0;
+    train->out_commit = (train->out_commit || verdict.resend_commit) && session->commit_bytes > 0;
     return SEAM_OK;
 }
 
@@ -461,12 +469,10 @@ body_dispatch(seam_train *train, const Seam__V1__TrainRequest *request, seam_err
                                request->alloc_nack, err);
     case SEAM__V1__TRAIN_REQUEST__BODY_BUDGET:
         return on_budget(train, request->budget, err);
-    case SEAM__V1__TRAIN_REQUEST__BODY_CREDIT:
-        return SEAM_OK; /* replies are bounded by the requests that they answer */
     case SEAM__V1__TRAIN_REQUEST__BODY_CHECKPOINT_CONFIRM:
         return on_confirm(train->session, request->checkpoint_confirm->step, err);
     case SEAM__V1__TRAIN_REQUEST__BODY_DETACH:
-        seam_on_train_half_close(train->call);
+        seam_train_end(train);
         return SEAM_OK;
     default:
         return seam_error_set(err, SEAM_E_OUT_OF_SEQUENCE,

@@ -1,14 +1,16 @@
 /* One Train stream: what rpc_train.c (frames, jobs, sending) and train_control.c (attach and the
  * other control messages) share.
  *
- * The next message is asked for only when there is a staging for it: without a pipeline when the
- * session is idle and everything is sent, with one also while a tensor is at work and another
- * waits. So gRPC's own windows are the bounded inbox and a client that does not read is not read
- * from. A reply in the cache is never overwritten while it is being sent: work whose reply would
+ * Messages are asked for without end, so that a grant of credit is always read: what cannot be
+ * taken yet waits in the inbox (train_inbox.c), in order.  The client's credit bounds the frames
+ * there, and its own the replies on their way.  A frame is taken when there is a staging for it,
+ * which with a pipeline may be while a tensor is at work and another waits; its credit goes back
+ * then.  A reply in the cache is never overwritten while it is being sent: work whose reply would
  * take its place waits.  Control messages wait until the session is idle. */
 #ifndef SEAM_TRAIN_STREAM_H
 #define SEAM_TRAIN_STREAM_H
 
+#include "credit.h"
 #include "rpc_server.h"
 #include "tensor_rx.h"
 #include "walk.h"
@@ -21,6 +23,13 @@ typedef struct seam_train_reply {
     seam_step_key key;
     uint64_t begin_ns; /* timeline */
 } seam_train_reply;
+
+/* A message that waits. */
+typedef struct seam_train_message {
+    grpc_byte_buffer *bytes;
+    bool is_frame;
+    struct seam_train_message *next;
+} seam_train_message;
 
 typedef enum seam_train_job_kind {
     SEAM_TRAIN_JOB_TENSOR,
@@ -35,17 +44,21 @@ typedef struct seam_train {
     seam_attach_args attach; /* of the Attach that waits for the session's job */
     bool load_damaged;       /* a checkpoint of this attach could not be loaded */
     bool draining;           /* end at the next commit */
+    bool half_closed;        /* the client sends nothing more */
+    seam_credit_tx credit_tx;
+    seam_credit_rx credit_rx;
+    uint64_t peer_window_bytes; /* of the Attach that waits */
+    seam_train_message *inbox, *inbox_last;
+    uint32_t inbox_control; /* of them, control messages */
     /* Reception of a tensor. */
     bool rx_open;
     uint32_t rx_staging_idx;
-    uint64_t rx_bytes; /* of its frames so far: credit that goes back */
     seam_verdict rx_verdict;
     seam_step_key rx_key;
     seam_tensor_rx rx;
     uint64_t rx_ns; /* timeline: since when a tensor comes */
     /* What is still to be sent, in this order. */
     bool out_attached;
-    uint64_t out_credit;
     seam_attach_verdict attached;
     seam_train_reply out_replies[SEAM_TRAIN_REPLIES_MAX];
     uint32_t out_count, out_next; /* out_next: message of the first */
@@ -61,6 +74,8 @@ typedef struct seam_train {
 void seam_train_pump(seam_train *train) SEAM_ON_LOOP;
 /* End the stream with an error. */
 void seam_train_fail(seam_train *train, seam_status st, const seam_error *err) SEAM_ON_LOOP;
+/* End the stream with OK: the client has left. */
+void seam_train_end(seam_train *train) SEAM_ON_LOOP;
 /* What waits for the engine goes with its stream: the client sends it again. */
 void seam_train_withdraw(seam_session *session) SEAM_ON_LOOP;
 /* Drop every reply of the cache. */
@@ -68,6 +83,33 @@ void seam_train_drop_cache(seam_session *session) SEAM_ON_LOOP;
 /* Post the stream's job; `run` gets the train as job->user. */
 void seam_train_post(seam_train *train, seam_train_job_kind job_kind,
                      seam_status (*run)(seam_job *job, seam_stream *stream)) SEAM_ON_LOOP;
+
+/* ---- train_out.c ---- */
+/* The next thing that waits; false when the outbox or the credit is used up, or nothing is left. */
+bool seam_train_send_next(seam_train *train) SEAM_ON_LOOP;
+bool seam_train_has_output(const seam_train *train) SEAM_ON_LOOP;
+/* Of the session's cache: where a tensor's reply stands; on its way out; to be sent. */
+const seam_reply *seam_train_reply_of(const seam_session *session,
+                                      const seam_step_key *key) SEAM_ON_LOOP;
+bool seam_train_is_going_out(const seam_train *train, const seam_reply *reply) SEAM_ON_LOOP;
+/* A reply that is on its way already is not sent twice. */
+void seam_train_reply_queue(seam_train *train, const seam_step_key *key) SEAM_ON_LOOP;
+/* A span of the timeline about a tensor.  Any thread, as seam_trace_end. */
+void seam_train_span_end(const seam_session *session, const char *name, uint32_t lane,
+                         uint64_t begin_ns, const seam_step_key *key);
+const char *seam_train_phase_name(const seam_step_key *key);
+
+/* ---- train_inbox.c ---- */
+/* A message has come, which is the inbox's now, or a grant.  SEAM_E_OUT_OF_SEQUENCE: a frame
+ * without credit; SEAM_E_LIMIT: control messages without end; SEAM_E_MEMORY, SEAM_E_FORMAT (a
+ * grant). */
+seam_status seam_train_arrives(seam_train *train, grpc_byte_buffer *gift_message,
+                               seam_error *err) SEAM_ON_LOOP;
+/* Take the oldest message off; false: none, or its time has not come. */
+bool seam_train_inbox_next(grpc_byte_buffer **ret_message, seam_train *train) SEAM_ON_LOOP;
+void seam_train_inbox_drop(seam_train *train) SEAM_ON_LOOP;
+/* Does the credit allow the frame in this message of ours?  Then it counts as sent. */
+bool seam_train_may_send(seam_train *train, size_t message_bytes) SEAM_ON_LOOP;
 
 /* A message that carries a frame; the message stands in staging. */
 seam_status seam_train_frame(seam_train *train, const seam_walk *walk, size_t message_bytes,
@@ -87,7 +129,7 @@ seam_status seam_train_control(seam_train *train, const seam_walk *walk, const u
                                size_t count, seam_error *err) SEAM_ON_LOOP;
 /* Send Attached, or the proposal of site 1. */
 bool seam_train_send_attached(seam_train *train) SEAM_ON_LOOP;
-bool seam_train_send_credit(seam_train *train, uint64_t bytes) SEAM_ON_LOOP;
+bool seam_train_send_credit(seam_train *train, uint64_t limit_bytes) SEAM_ON_LOOP;
 bool seam_train_send_proposal(seam_train *train, const seam_alloc *alloc) SEAM_ON_LOOP;
 /* Put the Commit of a step into the session's cache. */
 void seam_train_store_commit(seam_session *session, uint64_t step,

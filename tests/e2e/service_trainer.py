@@ -64,7 +64,7 @@ class Stream:
         self.request = getattr(stream_pb2, prefix + "Request")
         self.response = getattr(stream_pb2, prefix + "Response")
         self.queue = queue.Queue()
-        self.credit = 0  # returned so far
+        self.limit = 0  # of the newest grant
         self.call = Client(channel).stream(method, iter(self.queue.get, None), self.response,
                                            timeout=timeout)
 
@@ -83,7 +83,8 @@ class Stream:
             message = next(self.call)
             if message.WhichOneof("body") != "credit":
                 return message
-            self.credit += message.credit.bytes
+            assert message.credit.limit_bytes > self.limit
+            self.limit = message.credit.limit_bytes
 
     def drain(self):
         """Everything until the end; raises the stream's error."""

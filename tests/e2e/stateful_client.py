@@ -44,7 +44,7 @@ class StatefulSession:
             capabilities=stream_pb2.Capabilities(
                 protocol_version=1, chunk_bytes_max=CHUNK_BYTES_MAX, bits_min=1, bits_max=16,
                 codecs=[c for c in (codec.codec, codec.codec_fwd_in) if c])))
-        self.credit = self.receive("attached").credit_bytes or float("inf")
+        self.frame_bytes, self.limit = 0, self.receive("attached").credit_bytes or float("inf")
 
     def close(self):
         self.send(detach=stream_pb2.Detach())
@@ -58,7 +58,7 @@ class StatefulSession:
         for response in self.responses:
             kind = response.WhichOneof("body")
             if kind == "credit":
-                self.credit += response.credit.bytes
+                self.limit = max(self.limit, response.credit.limit_bytes)
             if kind == wanted:
                 return getattr(response, kind)
             assert kind == "credit", f"{kind} instead of {wanted}"
@@ -92,9 +92,9 @@ class StatefulSession:
         for count, payload in zip(chunks, payloads):
             frame = frames.Header(rows=len(x), channels=self.channels, row_begin=row,
                                   row_count=count, site=site, **key, **fields).seal(payload)
-            while self.credit < len(frame):
+            while self.frame_bytes + len(frame) > self.limit:
                 self.receive("credit")
-            self.credit -= len(frame)
+            self.frame_bytes += len(frame)
             self.send(frame=frame)
             row += count
         self.sent[site] = sum(map(len, payloads))

@@ -70,6 +70,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t count) {
         FUZZ_CHECK(walk.body_bytes == 0 || /* protobuf-c then gives NULL */
                    memcmp(train->frame.data, walk.body, walk.body_bytes) == 0);
         FUZZ_CHECK(seam_message_header_bytes(walk.body_bytes) + walk.body_bytes == count);
+        FUZZ_CHECK(seam_message_frame_bytes(count) == walk.body_bytes);
     } else if (train != NULL && train->body_case == SEAM__V1__TRAIN_REQUEST__BODY_STEP_BEGIN) {
         begin_check(train->step_begin, false);
         begin_check(train->step_begin, true);

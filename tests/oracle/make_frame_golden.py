@@ -338,7 +338,7 @@ def make_bad_messages(g):
 def make_messages(g):
     frame = g.files["bf16.bin"]
     g.add("message_frame", field(15, frame), "message", f"15 {len(frame)}")
-    g.add("message_credit", field(7, b"\x08\xac\x02"), "message", "7 3")
+    g.add("message_credit", field(7, b"\x10\xac\x02"), "message", "7 3")
     g.add("badmsg_trailing", field(15, frame) + field(15, frame), "badmsg", "only one is allowed")
     g.add("badmsg_short", field(15, frame)[:-1], "badmsg", "announced")
     g.add("badmsg_overlong", b"\x7a\x81\x00\x01", "badmsg", "malformed length")

@@ -22,6 +22,8 @@ void sim_client_start(world *w) {
     c->went_back = false;
     memset(c->kept, 0, sizeof c->kept);
     c->stream = 0;
+    c->tx = (seam_credit_tx){0};
+    c->rx = (seam_credit_rx){0};
     c->broken = false;
     c->confirm_due = false;
 }
@@ -40,6 +42,41 @@ static void client_tell(world *w, const msg *m) {
         copy.stream = c->stream;
         sim_send(w, &w->up, &copy);
     }
+}
+
+/* A frame has come and been read. */
+static void client_consume(world *w, uint64_t bytes) {
+    client *c = &w->c;
+    msg grant = {.kind = MSG_CREDIT};
+    const uint64_t before = c->rx.granted;
+    if (seam_credit_rx_take(&c->rx, bytes, NULL) != SEAM_OK) {
+        sim_broken(w, "the server has overrun its credit");
+        return;
+    }
+    seam_credit_rx_consume(&c->rx, bytes);
+    if (seam_credit_rx_grant(&grant.credit, &c->rx)) {
+        grant.credit_more = grant.credit - before;
+        w->result.grants++;
+        client_tell(w, &grant);
+    }
+}
+
+static void client_granted(world *w, const msg *m) {
+    client *c = &w->c;
+    if (w->bug == SIM_BUG_CREDIT_ADDS) {
+        c->tx.limit += m->credit_more;
+    } else {
+        seam_credit_tx_grant(&c->tx, m->credit);
+    }
+}
+
+static void client_attached(world *w, const msg *m) {
+    client *c = &w->c;
+    c->journal_epoch = m->attached.epoch;
+    c->went_back = m->attached.action == SEAM_ATTACH_ROLLBACK;
+    const uint64_t sent = c->tx.sent;
+    seam_credit_tx_open(&c->tx, m->credit);
+    c->tx.sent = w->bug == SIM_BUG_CREDIT_STAYS ? sent : 0;
 }
 
 void sim_client_receive(world *w) {
@@ -65,10 +102,13 @@ void sim_client_receive(world *w) {
     case MSG_ATTACHED:
         m.attached.now_ms = w->now_ms;
         st = seam_client_proto_attached(&c->cp, &m.attached, NULL);
-        c->journal_epoch = m.attached.epoch;
-        c->went_back = m.attached.action == SEAM_ATTACH_ROLLBACK;
+        client_attached(w, &m);
+        break;
+    case MSG_CREDIT:
+        client_granted(w, &m);
         break;
     case MSG_TENSOR:
+        client_consume(w, sim_frame_bytes(&m));
         st = seam_client_proto_reply(&is_new, &c->cp, m.key, m.digest, w->now_ms, NULL);
         if (is_new) {
             const bool forward = m.key.phase == SEAM_PHASE_FORWARD;
@@ -143,6 +183,8 @@ static void client_send(world *w, const seam_client_action *a) {
     switch (a->kind) {
     case SEAM_CLIENT_SEND_ATTACH:
         m.kind = MSG_ATTACH;
+        m.credit = SEAM_CREDIT_BYTES_MIN;
+        seam_credit_rx_open(&c->rx, SEAM_CREDIT_BYTES_MIN);
         m.attach = (seam_attach_args){.epoch_seen = a->epoch_seen,
                                       .committed_step_count = a->committed_step_count,
                                       .config_hash = 7,
@@ -164,6 +206,15 @@ static void client_send(world *w, const seam_client_action *a) {
         m.key.site = SITE_BWD_OUT;
         m.digest = m.value = sim_backward_digest(c->state, c->replies[a->micro]);
         break;
+    }
+    const uint64_t bytes = sim_frame_bytes(&m);
+    if (bytes > 0 && !seam_credit_tx_fits(&c->tx, bytes)) {
+        w->result.credit_waits++;
+        sim_client_receive(w); /* the grant that it waits for, and all before it */
+        return;
+    }
+    if (bytes > 0) {
+        seam_credit_tx_add(&c->tx, bytes);
     }
     client_tell(w, &m);
     seam_client_proto_done(&c->cp, a);

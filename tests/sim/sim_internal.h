@@ -4,6 +4,7 @@
 #define SEAM_SIM_INTERNAL_H
 
 #include "client_proto.h"
+#include "credit.h"
 #include "server_proto.h"
 #include "sim_world.h"
 #include "step_key.h"
@@ -15,6 +16,7 @@ enum {
     WORK_MAX = 2 * DEPTH_MAX,
     QUEUE_MAX = 64,
     RECENT_MAX = 16,
+    OUT_MAX = 32,
     FAULT_TURNS = 2500,
     TURNS_MAX = 40000,
     SITE_FWD_IN = 0,
@@ -22,7 +24,15 @@ enum {
     SITE_BWD_OUT = 2,
 };
 
-typedef enum { MSG_ATTACH, MSG_ATTACHED, MSG_BEGIN, MSG_TENSOR, MSG_COMMIT, MSG_CONFIRM } msg_kind;
+typedef enum {
+    MSG_ATTACH,
+    MSG_ATTACHED,
+    MSG_BEGIN,
+    MSG_TENSOR,
+    MSG_COMMIT,
+    MSG_CONFIRM,
+    MSG_CREDIT
+} msg_kind;
 
 typedef struct msg {
     msg_kind kind;
@@ -32,6 +42,7 @@ typedef struct msg {
     uint64_t value; /* of a forward tensor: what it decodes to; its bytes depend on the table too */
     uint32_t table; /* of a forward tensor: rows that the receiver must have */
     uint64_t durable;
+    uint64_t credit, credit_more; /* of a grant: the limit, and by how much it rose */
     uint32_t micro_count;
     seam_attach_args attach;
     seam_attached_args attached;
@@ -54,6 +65,7 @@ typedef struct task {
     seam_step_key key;
     uint64_t value;
     uint32_t table;
+    uint64_t stream; /* that its frame came by */
 } task;
 
 typedef struct server {
@@ -64,7 +76,12 @@ typedef struct server {
     uint32_t work_count;
     cached_reply forward[DEPTH_MAX], backward[2], commit;
     uint32_t table; /* of a codec that keeps state */
-    bool writing;   /* a checkpoint on its way to disk */
+    /* What goes to the stream, in order: a reply waits for credit, and all behind it. */
+    msg out[OUT_MAX];
+    uint32_t out_count;
+    seam_credit_tx tx;
+    seam_credit_rx rx;
+    bool writing; /* a checkpoint on its way to disk */
     uint64_t writing_step, writing_state;
     /* Disk. */
     bool file_valid[STEPS + 1];
@@ -77,7 +94,9 @@ typedef struct server {
 typedef struct client {
     seam_client_proto cp;
     uint64_t stream; /* 0: none */
-    bool broken;     /* the stream was cut: noticed when the queue is empty */
+    seam_credit_tx tx;
+    seam_credit_rx rx;
+    bool broken; /* the stream was cut: noticed when the queue is empty */
     seam_status broken_status;
     uint64_t state, partial[2]; /* by phase: replies come in another order at another depth */
     uint64_t replies[MICROS_MAX];
@@ -120,6 +139,7 @@ uint64_t sim_mix(uint64_t a, uint64_t b);
 void sim_send(world *w, queue *q, const msg *m);
 void sim_repeat(world *w, queue *q); /* one of the messages that the stream has carried */
 bool sim_take(queue *q, msg *ret);
+uint64_t sim_frame_bytes(const msg *m); /* of a tensor's only frame; 0: a control message */
 void sim_stream_cut(world *w, seam_status why);
 void sim_truth_compute(world *w); /* the fault-free history */
 /* What the messages are computed from. */
@@ -136,6 +156,7 @@ void sim_server_receive(world *w);
 void sim_server_engine(world *w); /* finishes its oldest work */
 void sim_server_disk(world *w);
 void sim_server_withdraw(world *w);
+void sim_server_flush(world *w); /* what its credit allows */
 
 /* sim_client.c */
 void sim_client_start(world *w); /* from its journal */

@@ -81,8 +81,22 @@ void sim_repeat(world *w, queue *q) {
     const msg again = q->recent[sim_draw(w) % RECENT_MAX];
     if (again.stream != 0 && again.stream == w->c.stream && !w->c.broken &&
         again.kind != MSG_ATTACH && again.kind != MSG_ATTACHED) {
+        const uint64_t bytes = sim_frame_bytes(&again);
+        seam_credit_tx *const tx = q == &w->up ? &w->c.tx : &w->s.tx;
+        if (bytes > 0 && !seam_credit_tx_fits(tx, bytes)) {
+            return; /* the sender would wait */
+        }
+        if (bytes > 0) {
+            seam_credit_tx_add(tx, bytes);
+        }
         sim_send(w, q, &again);
     }
+}
+
+/* Between a sixteenth and a half of the window. */
+uint64_t sim_frame_bytes(const msg *m) {
+    const uint64_t eighths = 1 + (m->key.step + m->key.micro + 3u * m->key.phase) % 8;
+    return m->kind == MSG_TENSOR ? SEAM_CREDIT_BYTES_MIN / 16 * eighths : 0;
 }
 
 bool sim_take(queue *q, msg *ret) {

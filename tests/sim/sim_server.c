@@ -20,12 +20,63 @@ static cached_reply *cache_at(world *w, seam_step_key key) {
                                            : &w->s.backward[key.micro % 2];
 }
 
-static void server_send(world *w, const msg *m) {
-    if (seam_server_proto_link(&w->s.sp) == SEAM_LINK_ATTACHED && w->s.stream == w->c.stream &&
-        !w->c.broken) {
+static bool server_has_stream(const world *w) {
+    return seam_server_proto_link(&w->s.sp) == SEAM_LINK_ATTACHED && w->s.stream == w->c.stream &&
+           !w->c.broken;
+}
+
+/* Attached and grants; they wait for nothing. */
+static void server_tell(world *w, const msg *m) {
+    if (server_has_stream(w)) {
         msg copy = *m;
         copy.stream = w->s.stream;
         sim_send(w, &w->down, &copy);
+    }
+}
+
+void sim_server_flush(world *w) {
+    server *s = &w->s;
+    while (s->out_count > 0) {
+        const uint64_t bytes = sim_frame_bytes(&s->out[0]);
+        if (bytes > 0 && !seam_credit_tx_fits(&s->tx, bytes)) {
+            w->result.credit_waits++;
+            return;
+        }
+        if (bytes > 0) {
+            seam_credit_tx_add(&s->tx, bytes);
+        }
+        server_tell(w, &s->out[0]);
+        s->out_count--;
+        memmove(s->out, s->out + 1, s->out_count * sizeof s->out[0]);
+    }
+}
+
+static void server_send(world *w, const msg *m) {
+    server *s = &w->s;
+    if (!server_has_stream(w)) {
+        return;
+    }
+    if (s->out_count == OUT_MAX) {
+        sim_broken(w, "the server's replies grow without bound");
+        return;
+    }
+    s->out[s->out_count++] = *m;
+    sim_server_flush(w);
+}
+
+/* The memory of a frame is free again. */
+static void server_consume(world *w, const msg *m) {
+    server *s = &w->s;
+    msg grant = {.kind = MSG_CREDIT};
+    const uint64_t before = s->rx.granted;
+    if (m->stream != s->stream) {
+        return; /* of a stream that is over */
+    }
+    seam_credit_rx_consume(&s->rx, sim_frame_bytes(m));
+    if (seam_credit_rx_grant(&grant.credit, &s->rx)) {
+        grant.credit_more = grant.credit - before;
+        w->result.grants++;
+        server_tell(w, &grant);
     }
 }
 
@@ -95,9 +146,11 @@ void sim_server_start(world *w, bool first) {
         s->sp.reloaded = w->bug != SIM_BUG_NO_REWIND;
     }
     file_load(s, newest);
-    s->work_count = 0;
+    s->work_count = s->out_count = 0;
     s->writing = false;
     s->stream = 0;
+    s->tx = (seam_credit_tx){0};
+    s->rx = (seam_credit_rx){0};
     w->server_up = true;
 }
 
@@ -227,6 +280,9 @@ static void server_attach(world *w, const msg *m) {
     sim_server_withdraw(w);
     s->epoch = v.epoch;
     s->stream = m->stream;
+    s->out_count = 0;
+    seam_credit_tx_open(&s->tx, m->credit);
+    seam_credit_rx_open(&s->rx, SEAM_CREDIT_BYTES_MIN);
     if (v.drop_step && w->bug != SIM_BUG_KEEP_STEP) {
         s->partial = 0;
         cache_drop(s);
@@ -255,8 +311,9 @@ static void server_attach(world *w, const msg *m) {
     }
     w->result.rollbacks += v.action == SEAM_ATTACH_ROLLBACK;
     w->result.resends += v.action == SEAM_ATTACH_RESEND;
-    server_send(
+    server_tell(
         w, &(msg){.kind = MSG_ATTACHED,
+                  .credit = SEAM_CREDIT_BYTES_MIN,
                   .durable = s->told_durable,
                   .attached = {.action = v.action,
                                .epoch = v.epoch,
@@ -286,7 +343,8 @@ static void server_work_add(world *w, const msg *m) {
         sim_broken(w, "more tensors are accepted than the depth allows");
         return;
     }
-    s->work[s->work_count++] = (task){.key = m->key, .value = m->value, .table = m->table};
+    s->work[s->work_count++] =
+        (task){.key = m->key, .value = m->value, .table = m->table, .stream = m->stream};
 }
 
 static void server_tensor(world *w, const msg *m, uint64_t epoch) {
@@ -304,6 +362,7 @@ static void server_tensor(world *w, const msg *m, uint64_t epoch) {
         return;
     }
     if (v.verdict != SEAM_VERDICT_RUN) {
+        server_consume(w, m);
         if (w->bug == SIM_BUG_RUN_AGAIN && v.verdict == SEAM_VERDICT_REPLY_CACHED &&
             m->key.phase == SEAM_PHASE_BACKWARD) {
             s->partial = sim_mix(s->partial, m->digest);
@@ -358,7 +417,17 @@ void sim_server_receive(world *w) {
             server_resend(w, &m, &v);
         }
     } else if (m.kind == MSG_TENSOR) {
+        if (m.stream == s->stream &&
+            seam_credit_rx_take(&s->rx, sim_frame_bytes(&m), NULL) != SEAM_OK) {
+            sim_broken(w, "the client has overrun its credit");
+            return;
+        }
         server_tensor(w, &m, epoch);
+    } else if (m.kind == MSG_CREDIT) {
+        if (m.stream == s->stream) {
+            seam_credit_tx_grant(&s->tx, m.credit);
+            sim_server_flush(w);
+        }
     } else {
         server_confirm(w, &m, epoch);
     }
@@ -399,13 +468,26 @@ static void server_decode(world *w, const task *t) {
     s->table = t->table + 1;
 }
 
+/* The reply whose place in the cache this one takes waits for credit yet. */
+static bool place_is_going_out(world *w, seam_step_key key) {
+    const server *s = &w->s;
+    for (uint32_t i = 0; i < s->out_count; i++) {
+        if (s->out[i].kind == MSG_TENSOR && cache_at(w, s->out[i].key) == cache_at(w, key)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* The engine finishes its oldest work. */
 void sim_server_engine(world *w) {
     server *s = &w->s;
-    if (s->work_count == 0 || !sim_chance(w, w->engine_rate)) {
+    if (s->work_count == 0 || !sim_chance(w, w->engine_rate) ||
+        (server_has_stream(w) && place_is_going_out(w, s->work[0].key))) {
         return;
     }
     const task t = s->work[0];
+    server_consume(w, &(msg){.kind = MSG_TENSOR, .stream = t.stream, .key = t.key});
     const seam_step_key key = t.key;
     const uint64_t digest = t.value;
     s->work_count--;

@@ -115,8 +115,9 @@ sim_result sim_run(uint64_t seed, sim_bug bug) {
 
 const char *sim_bug_name(sim_bug bug) {
     static const char *const names[SIM_BUG_COUNT] = {
-        "none",        "run again",    "keep step", "early durable", "late journal",
-        "no fence",    "delete early", "no rewind", "resend state",  "load rotten",
-        "forget work", "keep work",    "one reply", "encode again"};
+        "none",         "run again",    "keep step",    "early durable",
+        "late journal", "no fence",     "delete early", "no rewind",
+        "resend state", "load rotten",  "forget work",  "keep work",
+        "one reply",    "encode again", "credit adds",  "credit stays"};
     return names[bug];
 }

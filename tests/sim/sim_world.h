@@ -32,6 +32,8 @@ typedef enum sim_bug {
     SIM_BUG_KEEP_WORK,     /* the server says that waiting tensors are forgotten and keeps them */
     SIM_BUG_ONE_REPLY,     /* the server keeps one forward reply, whatever the depth */
     SIM_BUG_ENCODE_AGAIN,  /* the client encodes again what it repeats */
+    SIM_BUG_CREDIT_ADDS,   /* the client adds grants up, as if each came once */
+    SIM_BUG_CREDIT_STAYS,  /* the client counts on over a new stream */
     SIM_BUG_COUNT,
 } sim_bug;
 
@@ -41,7 +43,8 @@ typedef struct sim_result {
     const char *broken; /* the invariant that was found broken, or NULL */
     uint32_t depth;     /* of its pipeline */
     uint32_t cuts, server_crashes, client_crashes, parks, rollbacks, resends, cached, fenced;
-    uint32_t ahead, withdrawn; /* steps begun with several on their way; tensors forgotten */
+    uint32_t grants, credit_waits; /* both ends' */
+    uint32_t ahead, withdrawn;     /* steps begun with several on their way; tensors forgotten */
     uint32_t write_failures;
     uint32_t rotten, rotten_live;    /* damaged checkpoints met; by a session that was running */
     uint32_t links, phases, actions; /* bits of the machines' states that were seen */

@@ -21,12 +21,13 @@ enum { SEEDS = 4000, SEEDS_BUG = 2000 };
 static void print(const char *name, uint64_t number, const sim_result *r) {
     (void)fprintf(stderr,
                   "%s %llu: %s cuts %u server crashes %u client crashes %u parks %u rollbacks %u "
-                  "resends %u cached %u fenced %u ahead %u withdrawn %u failed writes %u damaged "
+                  "resends %u cached %u fenced %u grants %u waits for credit %u ahead %u withdrawn "
+                  "%u failed writes %u damaged "
                   "checkpoints %u, %u of them met by a running session\n",
                   name, (unsigned long long)number, r->broken != NULL ? r->broken : "ok", r->cuts,
                   r->server_crashes, r->client_crashes, r->parks, r->rollbacks, r->resends,
-                  r->cached, r->fenced, r->ahead, r->withdrawn, r->write_failures, r->rotten,
-                  r->rotten_live);
+                  r->cached, r->fenced, r->grants, r->credit_waits, r->ahead, r->withdrawn,
+                  r->write_failures, r->rotten, r->rotten_live);
 }
 
 static void add(sim_result *sum, const sim_result *r) {
@@ -38,6 +39,8 @@ static void add(sim_result *sum, const sim_result *r) {
     sum->resends += r->resends;
     sum->cached += r->cached;
     sum->fenced += r->fenced;
+    sum->grants += r->grants;
+    sum->credit_waits += r->credit_waits;
     sum->ahead += r->ahead;
     sum->withdrawn += r->withdrawn;
     sum->write_failures += r->write_failures;
@@ -56,6 +59,7 @@ static void all_met(const sim_result *sum, uint32_t depth, uint32_t worlds) {
     assert_true(sum->parks > 100 && sum->rollbacks > 100 && sum->resends > 100);
     assert_true(sum->cached > 100 && sum->fenced > 100 && sum->withdrawn > 100);
     assert_true(sum->write_failures > 100 && sum->rotten > 100 && sum->rotten_live > 10);
+    assert_true(sum->grants > worlds && sum->credit_waits > 100);
     assert_true(depth == 1 ? sum->ahead == 0 : sum->ahead > worlds);
     /* Every state of both machines but those that end a session, and APPLYING, which is over before
      * anybody looks. */

@@ -18,6 +18,7 @@
 #include "blocks_internal.h"
 #include "layers_files.h"
 #include "synthetic_model.h"
+#include "try.h"
 
 enum { ROWS = 23, STEPS = 3, PROBES = 4 };
 
@@ -230,7 +231,10 @@ static void test_create__own_blocks__compute_as_the_frozen_ones(void **state) {
         }
         const double own = seam_test_forward(&f.engine, f.adapter, &f.text);
         const double frozen = seam_test_forward(&f.engine, NULL, &f.text);
-        assert_true(own == frozen && isfinite(own));
+        /* A device's products may be laid out for LoRA where nothing is trained. */
+        const double room =
+            b->act == SEAM_BF16 && strcmp(b->device, "cpu") != 0 ? 1e-3 * fabs(frozen) : 0.0;
+        assert_true(fabs(own - frozen) <= room && isfinite(own));
         fixture_close(&f);
     }
 }

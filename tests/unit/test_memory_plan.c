@@ -254,7 +254,11 @@ static const seam_model_config llama3_8b = {.architecture = "llama",
 
 /* Weights and one session of 16 x 384 rows, as a device with bf16 weights holds them. */
 static uint64_t peak_bytes(bool recompute) {
-    const seam_ops types = {.act = SEAM_BF16, .acc = SEAM_F32, .qkv = SEAM_BF16, .remake = true};
+    const seam_ops types = {.act = SEAM_BF16,
+                            .acc = SEAM_F32,
+                            .qkv = SEAM_BF16,
+                            .remake = true,
+                            .lora_pad = SEAM_LORA_PAD};
     const seam_memory_blocks blocks = {
         .model = &llama3_8b, .ops = &types, .layer_end = llama3_8b.layers};
     const seam_adapter_config q_v = {

@@ -30,6 +30,7 @@ static void test_header_put__any_length__as_protobuf_packs(void **state) {
         const uint8_t *const message =
             seam_message_header_put(room + SEAM_MESSAGE_HEADER_BYTES_MAX, n);
         assert_int_equal(seam_message_header_bytes(n) + n, packed_bytes);
+        assert_int_equal(seam_message_frame_bytes(packed_bytes), n);
         assert_memory_equal(message, packed, packed_bytes);
 
         seam_walk walk = {0};
@@ -47,7 +48,7 @@ static void test_message__control__field_and_body(void **state) {
     (void)state;
     Seam__V1__TrainRequest request = SEAM__V1__TRAIN_REQUEST__INIT;
     Seam__V1__Credit credit = SEAM__V1__CREDIT__INIT;
-    credit.bytes = 300;
+    credit.limit_bytes = 300;
     request.body_case = SEAM__V1__TRAIN_REQUEST__BODY_CREDIT;
     request.credit = &credit;
     uint8_t packed[32];

@@ -49,7 +49,8 @@ class Session:
             config_hash=created.session.config_hash, model_identity=model.identity,
             capabilities=stream.Capabilities(
                 protocol_version=1, codecs=[types.CODEC_AMAQ], chunk_bytes_max=1 << 20)))
-        self.credit = self.receive("attached").credit_bytes or float("inf")
+        # Frame bytes since Attach: sent, and allowed by the server.  This client grants without bound.
+        self.sent, self.limit = 0, self.receive("attached").credit_bytes or float("inf")
 
     def close(self):
         self.send(detach=stream.Detach())
@@ -65,7 +66,7 @@ class Session:
             kind = response.WhichOneof("body")
             body = getattr(response, kind)
             if kind == "credit":
-                self.credit += body.bytes
+                self.limit = max(self.limit, body.limit_bytes)
             elif kind == "alloc_propose":
                 self.allocs[body.site].append(body)
                 self.acks.append(stream.AllocAck(site=body.site, version=body.version))
@@ -82,9 +83,9 @@ class Session:
         widths, ranges = np.frombuffer(alloc.widths, np.uint8), affine.measure(x)
         codes, _ = affine.encode(AMAQ, x, widths, ranges, rounding, row_ids)
         frame = self.header(alloc, len(x), **key).seal(ranges + codes)
-        while self.credit < len(frame):
+        while self.sent + len(frame) > self.limit:
             self.receive("credit")
-        self.credit -= len(frame)
+        self.sent += len(frame)
         self.send(frame=frame)
 
     def receive_payload(self, alloc, rows, **key):

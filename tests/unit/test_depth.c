@@ -1,0 +1,113 @@
+/* Goal: the depth is what fills the loop, rises at once, falls slowly, and is moved by no noise.
+ * Method: samples of a modelled pipeline whose right answer is known; a step of a discrete pipeline
+ * at that depth against one deeper. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include "depth.h"
+
+#define MAX 8u
+
+/* A link of so many bytes a second each way; 1 MB up forward and backward, 1 MB down. */
+static seam_depth_sample sample(double rtt, double rate, double server, double own) {
+    const double wire = 1e6 / rate;
+    return (seam_depth_sample){.rtt_seconds = rtt,
+                               .first_seconds = rtt + 2 * wire + 0.34 * server,
+                               .server_seconds = server,
+                               .own_seconds = own,
+                               .forward_bytes = 1e6,
+                               .backward_bytes = 1e6,
+                               .reply_bytes = 1e6};
+}
+
+static uint32_t settled(double rtt, double rate, double server, double own) {
+    const seam_depth_sample s = sample(rtt, rate, server, own);
+    seam_depth depth;
+    seam_depth_init(&depth, MAX, rtt);
+    for (int i = 0; i < 60; i++) {
+        seam_depth_judge(&depth, &s);
+    }
+    return depth.ahead;
+}
+
+static void test_judge__known_pipelines__depth(void **state) {
+    (void)state;
+    assert_int_equal(settled(0.0001, 1e9, 0.100, 0.050), 3);  /* near: both ends work at once */
+    assert_int_equal(settled(0.0001, 1e9, 0.010, 0.300), 3);  /* the client is the limit */
+    assert_int_equal(settled(0.3, 12.5e6, 0.001, 0.001), 5);  /* 460 + 80 ms a loop, 160 a micro */
+    assert_int_equal(settled(0.3, 125e6, 0.001, 0.001), MAX); /* 20 times the bottleneck */
+    assert_int_equal(settled(0.02, 1.25e6, 0.001, 0.001), 3); /* the wire is the limit */
+    assert_int_equal(settled(0.3, 125e6, 0.3, 0.001), 4);     /* the server is, and it is far */
+}
+
+static void test_init__far_or_near__first_step(void **state) {
+    (void)state;
+    seam_depth depth;
+    seam_depth_init(&depth, MAX, 0.0);
+    assert_int_equal(depth.ahead, SEAM_DEPTH_FIRST);
+    seam_depth_init(&depth, MAX, 0.08);
+    assert_int_equal(depth.ahead, MAX);
+    seam_depth_init(&depth, 1, 0.0);
+    assert_int_equal(depth.ahead, 1);
+}
+
+static void test_judge__one_odd_step_or_nonsense__stays(void **state) {
+    (void)state;
+    const seam_depth_sample usual = sample(0.3, 12.5e6, 0.001, 0.001);
+    const seam_depth_sample odd = sample(3.0, 12.5e6, 0.001, 0.001);
+    seam_depth depth;
+    seam_depth_init(&depth, MAX, 0.3);
+    for (int i = 0; i < 60; i++) {
+        seam_depth_judge(&depth, &usual);
+    }
+    for (int i = 0; i < 20; i++) {
+        seam_depth_judge(&depth, i % 5 == 0 ? &odd : &usual);
+        assert_int_equal(depth.ahead, 5);
+    }
+    seam_depth_sample bad = usual;
+    bad.first_seconds = NAN;
+    seam_depth_judge(&depth, &bad);
+    bad = usual;
+    bad.forward_bytes = bad.reply_bytes = 0.0;
+    seam_depth_judge(&depth, &bad);
+    bad = usual;
+    bad.own_seconds = -1.0;
+    seam_depth_judge(&depth, &bad);
+    assert_int_equal(depth.ahead, 5);
+    assert_int_equal(depth.step_count, 80);
+}
+
+static void test_judge__link_changes__rises_at_once_falls_slowly(void **state) {
+    (void)state;
+    const seam_depth_sample slow = sample(0.02, 1.25e6, 0.001, 0.001);
+    const seam_depth_sample fast = sample(0.3, 125e6, 0.001, 0.001);
+    seam_depth depth;
+    seam_depth_init(&depth, MAX, 0.0);
+    for (int i = 0; i < 5; i++) {
+        seam_depth_judge(&depth, &slow);
+    }
+    assert_int_equal(depth.ahead, 3);
+    for (int i = 0; i < 3; i++) { /* the median turns */
+        seam_depth_judge(&depth, &fast);
+    }
+    assert_int_equal(depth.ahead, MAX);
+    int steps = 0;
+    for (; depth.ahead > 3 && steps < 100; steps++) {
+        seam_depth_judge(&depth, &slow);
+    }
+    assert_in_range(steps, (MAX - 3) * SEAM_DEPTH_PATIENCE, (MAX - 3) * SEAM_DEPTH_PATIENCE + 5);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_judge__known_pipelines__depth),
+        cmocka_unit_test(test_init__far_or_near__first_step),
+        cmocka_unit_test(test_judge__one_odd_step_or_nonsense__stays),
+        cmocka_unit_test(test_judge__link_changes__rises_at_once_falls_slowly),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
