@@ -231,6 +231,14 @@ static seam_status export_adapter(seam_client *client, const admin_options *opti
     SEAM_TRY(attach(&session, client, options, err));
     uint64_t hash = 0;
     const uint64_t steps = seam_session_committed_steps(session);
+    seam_training_facts facts;
+    seam_session_training(&facts, session);
+    if (facts.client_trains) { /* the server has no more than its part */
+        seam_session_close(session);
+        return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
+                              "--run: a part of the adapter was trained in blocks of this end: the "
+                              "run folder's adapter/ has both parts");
+    }
     const seam_status st = seam_session_export(session, out, &hash, err);
     seam_session_close(session);
     SEAM_TRY(st);

@@ -14,7 +14,7 @@
 static const seam_arg_spec run_specs[] = {
     OPTION("model", SEAM_ARG_TEXT, model, "PATH",
            "model folder or .gguf file; only its embedding, "
-           "norm and head are loaded"),
+           "norm and head are loaded, and the blocks of --front-blocks, --tail-blocks"),
     OPTION("data", SEAM_ARG_TEXT, data, "FILE", "training rows: JSONL, may be gzipped"),
     OPTION("eval-data", SEAM_ARG_TEXT, eval_data, "FILE",
            "rows to evaluate on before and after; accuracy where they have choices and label"),
@@ -54,13 +54,16 @@ static const seam_arg_spec run_specs[] = {
            "the server computes layers again instead of keeping them: same result, less memory"),
     OPTION("fp8", SEAM_ARG_FLAG, fp8, NULL,
            "the server's frozen products run in FP8 (seamd --fp8)"),
+    OPTION("front-blocks", SEAM_ARG_U32, front_blocks, "K",
+           "the model's first K blocks are computed here, the server has the rest [0]"),
+    OPTION("tail-blocks", SEAM_ARG_U32, tail_blocks, "M", "its last M blocks likewise [0]"),
     OPTION("name", SEAM_ARG_TEXT, name, "TEXT", "the session's name, for people"),
     OPTION("delete-session", SEAM_ARG_FLAG, delete_session, NULL,
            "delete the session when the run is done"),
-    OPTION("threads", SEAM_ARG_U32, threads, "N", "threads of the head [all cores]"),
-    OPTION("f32", SEAM_ARG_FLAG, f32, NULL, "compute the head in f32 even with bf16 units"),
+    OPTION("threads", SEAM_ARG_U32, threads, "N", "threads of what is computed here [all cores]"),
+    OPTION("f32", SEAM_ARG_FLAG, f32, NULL, "compute in f32 here even with bf16 units"),
     OPTION("device", SEAM_ARG_TEXT, device, "NAME",
-           "what computes the head: cpu, or cuda:N where built with CUDA [cpu]"),
+           "what computes here: cpu, or cuda:N where built with CUDA [cpu]"),
     OPTION("trace", SEAM_ARG_TEXT, trace, "FILE",
            "a timeline of the last steps as Chrome trace JSON, for Perfetto"),
     {NULL, SEAM_ARG_FLAG, 0, NULL, NULL},
@@ -74,6 +77,8 @@ static const seam_arg_spec adapter_specs[] = {
            "share of LoRA's inputs that a step drops, 0 to 0.95 [0]"),
     OPTION("targets", SEAM_ARG_TEXT, targets, "LIST",
            "of q,k,v,o,gate,up,down [q,v]; Phi-3: of qkv,o,gate_up,down [qkv]"),
+    OPTION("lora-side", SEAM_ARG_TEXT, lora_side, "WHERE",
+           "with blocks here: whose have LoRA, server, client or both [both]"),
     OPTION("prefix-tokens", SEAM_ARG_U32, prefix_tokens, "N",
            "prefix tuning instead of LoRA: virtual tokens before every row (the paper: 30) [LoRA]"),
     OPTION("full", SEAM_ARG_FLAG, full, NULL,
@@ -188,7 +193,6 @@ static const task_preset presets[] = {
 #define BITS_LR_AFTER  0.3f
 #define FALL_PERCENT   40u /* of the steps: where waterfill reaches the target */
 
-static seam_status adapter_check(const seam_train_options *o, seam_error *err);
 static seam_status preset_apply(seam_train_options *o, seam_error *err);
 static void allocator_choose(seam_train_options *o);
 static seam_status options_check(const seam_train_options *o, seam_error *err);
@@ -239,7 +243,7 @@ seam_status seam_train_options_read(seam_train_options *options, const seam_arg_
 
 seam_status seam_train_options_finish(seam_train_options *options, seam_error *err) {
     seam_train_options *const o = options;
-    SEAM_TRY(adapter_check(o, err));
+    SEAM_TRY(seam_train_adapter_check(o, err));
     SEAM_TRY(preset_apply(o, err));
     o->steps = or_u32(o->steps, 100);
     o->batch = or_u32(o->batch, 8);
@@ -260,30 +264,6 @@ seam_status seam_train_options_finish(seam_train_options *options, seam_error *e
     o->targets = o->targets != NULL ? o->targets : "q,v";
     SEAM_TRY(options_check(o, err));
     o->codec_fwd_in = o->dictionary ? "dictionary" : o->codec_fwd_in;
-    return SEAM_OK;
-}
-
-/* LoRA, a prefix or the blocks in full. */
-static seam_status adapter_check(const seam_train_options *o, seam_error *err) {
-    const bool lora =
-        o->rank != 0 || o->alpha != 0.0f || o->targets != NULL || o->rslora || o->dropout != 0.0f;
-    if (o->full && o->prefix_tokens != 0) {
-        return seam_error_set(err, SEAM_E_ARG, "--full and --prefix-tokens: one of the two");
-    }
-    if (o->full && o->fp8) {
-        return seam_error_set(err, SEAM_E_ARG,
-                              "--fp8: of frozen products; with --full no product is frozen");
-    }
-    if (o->full && o->topology != NULL && strcmp(o->topology, "adapter_exchange") == 0) {
-        return seam_error_set(err, SEAM_E_ARG,
-                              "--full: with topology adapter_exchange what is trained is here");
-    }
-    if (lora && (o->full || o->prefix_tokens != 0)) {
-        return seam_error_set(err, SEAM_E_ARG,
-                              "%s: --rank, --alpha, --targets, --rslora and --dropout are LoRA's; "
-                              "an adapter is one of the two",
-                              o->full ? "--full" : "--prefix-tokens");
-    }
     return SEAM_OK;
 }
 
@@ -389,38 +369,6 @@ static seam_status options_check(const seam_train_options *o, seam_error *err) {
     return seam_targets_parse(&targets, o->targets, err);
 }
 
-seam_status seam_targets_parse(uint32_t *ret_targets, const char *text, seam_error *err) {
-    static const char *const names[] = {"q", "k", "v", "o", "gate", "up", "down", "qkv", "gate_up"};
-    const uint32_t name_count = sizeof names / sizeof *names;
-    uint32_t targets = 0;
-    for (const char *at = text; *at != '\0';) {
-        const size_t count = strcspn(at, ",");
-        uint32_t bit = 0;
-        while (bit < name_count &&
-               (strlen(names[bit]) != count || memcmp(at, names[bit], count) != 0)) {
-            bit++;
-        }
-        if (bit == name_count) {
-            return seam_error_set(err, SEAM_E_ARG,
-                                  "--targets: '%.*s' is not of "
-                                  "q,k,v,o,gate,up,down,qkv,gate_up",
-                                  (int)count, at);
-        }
-        targets |= 1u << bit;
-        at += count + (at[count] == ',');
-    }
-    if (targets == 0) {
-        return seam_error_set(err, SEAM_E_ARG, "--targets: empty");
-    }
-    *ret_targets = targets;
-    return SEAM_OK;
-}
-
-uint32_t seam_targets_default(const seam_model_facts *facts) {
-    const uint32_t usual = facts->lora_targets & (SEAM_TARGET_Q | SEAM_TARGET_V);
-    return usual != 0 ? usual : facts->lora_targets & SEAM_TARGET_QKV;
-}
-
 seam_status seam_train_session_options(seam_session_options *ret_session,
                                        const seam_train_options *o, seam_error *err) {
     seam_session_options s = SEAM_SESSION_OPTIONS_INIT;
@@ -431,6 +379,9 @@ seam_status seam_train_session_options(seam_session_options *ret_session,
     s.consent = o->consent;
     s.resend_parameters = o->resend_parameters;
     s.name = o->name;
+    s.front_blocks = o->front_blocks;
+    s.tail_blocks = o->tail_blocks;
+    s.lora_side = o->lora_side;
     s.codec = o->codec;
     s.codec_fwd_in = o->codec_fwd_in;
     s.bits = o->bits;
@@ -522,6 +473,12 @@ json_t *seam_train_options_json(const seam_train_options *o) {
         json_object_del(value, "rank");
         json_object_del(value, "alpha");
         json_object_del(value, "targets");
+    }
+    json_object_set_new(value, "front_blocks", json_integer(o->front_blocks));
+    json_object_set_new(value, "tail_blocks", json_integer(o->tail_blocks));
+    if (o->front_blocks != 0 || o->tail_blocks != 0) {
+        json_object_set_new(value, "lora_side",
+                            json_string(o->lora_side != NULL ? o->lora_side : "both"));
     }
     json_object_set_new(value, "topology", json_string(o->topology));
     json_object_set_new(value, "rslora", json_boolean(o->rslora));

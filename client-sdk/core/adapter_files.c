@@ -20,12 +20,12 @@
 #define CHUNK_BYTES (512u << 10)
 
 #define FILES 2
-typedef const char *const file_names[FILES]; /* weights, config */
-static file_names peft_names = {"adapter_model.safetensors", "adapter_config.json"};
-static file_names layers_names = {"trained_layers.safetensors", "trained_layers.json"};
+static const char *const peft_names[FILES] = {"adapter_model.safetensors", "adapter_config.json"};
+static const char *const layers_names[FILES] = {"trained_layers.safetensors",
+                                                "trained_layers.json"};
 
-static const char *name_of(const seam_session *session, int file) {
-    return session->config.full ? layers_names[file] : peft_names[file];
+static const char *const *names_of(const seam_session *session) {
+    return session->config.full ? layers_names : peft_names;
 }
 
 typedef struct outfile {
@@ -46,10 +46,22 @@ static seam_status export_chunk(export_job *job, const Seam__V1__ExportAdapterRe
                                 seam_error *err);
 static seam_status file_verify(const outfile *f, seam_error *err);
 static seam_status export_publish(export_job *job, seam_error *err);
-static seam_status import_run(seam_session *session, seam_stream_call *call, const char *directory,
-                              uint64_t *ret_state_hash, seam_error *err);
-static seam_status import_file(seam_session *session, seam_stream_call *call, const char *directory,
-                               const char *name, seam_error *err);
+/* Where an import reads from: a directory, or memory. */
+typedef struct import_source {
+    const char *directory; /* or NULL */
+    seam_adapter_bytes bytes;
+    const char *const *names;
+} import_source;
+
+static seam_status import_call(seam_session *session, const import_source *source,
+                               uint64_t *ret_state_hash, seam_error *err);
+static seam_status import_run(seam_session *session, seam_stream_call *call,
+                              const import_source *source, uint64_t *ret_state_hash,
+                              seam_error *err);
+static seam_status import_open(FILE **ret_file, uint64_t *ret_bytes, const import_source *source,
+                               int file_idx, seam_error *err);
+static seam_status import_file(seam_session *session, seam_stream_call *call,
+                               const import_source *source, int file_idx, seam_error *err);
 
 seam_status seam_session_export(seam_session *session, const char *directory,
                                 uint64_t *ret_state_hash, seam_error *err) {
@@ -68,9 +80,9 @@ seam_status seam_session_export(seam_session *session, const char *directory,
     for (int i = 0; i < FILES; i++) {
         outfile *const f = &job->files[i];
         f->fd = -1;
-        snprintf(f->path, sizeof f->path, "%.4000s/%s", directory, name_of(session, i));
+        snprintf(f->path, sizeof f->path, "%.4000s/%s", directory, names_of(session)[i]);
         snprintf(f->temporary, sizeof f->temporary, "%.4000s/.%s.%ld", directory,
-                 name_of(session, i), (long)getpid());
+                 names_of(session)[i], (long)getpid());
     }
     seam_status st = export_run(job, err);
     if (st == SEAM_OK) {
@@ -130,7 +142,7 @@ static seam_status export_chunk(export_job *job, const Seam__V1__ExportAdapterRe
                                 seam_error *err) {
     outfile *file = NULL;
     for (int i = 0; i < FILES; i++) {
-        file = strcmp(r->file_name, name_of(job->session, i)) == 0 ? &job->files[i] : file;
+        file = strcmp(r->file_name, names_of(job->session)[i]) == 0 ? &job->files[i] : file;
     }
     if (file == NULL) {
         return seam_error_set(err, SEAM_E_FORMAT, "ExportAdapter: file_name '%.64s'", r->file_name);
@@ -165,7 +177,7 @@ static seam_status export_publish(export_job *job, seam_error *err) {
         outfile *const f = &job->files[i];
         if (f->fd < 0 || f->written != f->bytes) {
             return seam_error_set(err, SEAM_E_FORMAT, "ExportAdapter: %s is missing or cut",
-                                  name_of(job->session, i));
+                                  names_of(job->session)[i]);
         }
         if (fsync(f->fd) != 0) {
             return seam_error_set(err, SEAM_E_IO, "%.400s: %s", f->path, strerror(errno));
@@ -217,19 +229,36 @@ seam_status seam_session_import(seam_session *session, const char *directory,
     if (session == NULL || directory == NULL) {
         return seam_error_set(err, SEAM_E_ARG, "session or directory is NULL");
     }
+    const import_source source = {.directory = directory, .names = names_of(session)};
+    return import_call(session, &source, ret_state_hash, err);
+}
+
+seam_status seam_session_import_bytes(seam_session *session, const seam_adapter_bytes *bytes,
+                                      uint64_t *ret_state_hash, seam_error *err) {
+    if (session == NULL || bytes == NULL || bytes->weights == NULL || bytes->config == NULL ||
+        bytes->weights_bytes == 0 || bytes->config_bytes == 0) {
+        return seam_error_set(err, SEAM_E_ARG, "session or bytes is NULL or empty");
+    }
+    const import_source source = {.bytes = *bytes, .names = names_of(session)};
+    return import_call(session, &source, ret_state_hash, err);
+}
+
+static seam_status import_call(seam_session *session, const import_source *source,
+                               uint64_t *ret_state_hash, seam_error *err) {
     seam_stream_call *call = NULL;
     const seam_transport_ops *const net = session->client->net;
     SEAM_TRY(net->stream_open(&call, session->client->transport, "ImportAdapter", err));
-    const seam_status st = import_run(session, call, directory, ret_state_hash, err);
+    const seam_status st = import_run(session, call, source, ret_state_hash, err);
     net->stream_close(call);
     return st;
 }
 
-static seam_status import_run(seam_session *session, seam_stream_call *call, const char *directory,
-                              uint64_t *ret_state_hash, seam_error *err) {
+static seam_status import_run(seam_session *session, seam_stream_call *call,
+                              const import_source *source, uint64_t *ret_state_hash,
+                              seam_error *err) {
     const seam_transport_ops *const net = session->client->net;
     for (int i = FILES - 1; i >= 0; i--) { /* the config first: it names the shapes */
-        SEAM_TRY(import_file(session, call, directory, name_of(session, i), err));
+        SEAM_TRY(import_file(session, call, source, i, err));
     }
     SEAM_TRY(net->stream_end(call, err));
     seam_buffer bytes = {0};
@@ -253,10 +282,18 @@ static seam_status import_run(seam_session *session, seam_stream_call *call, con
     return st;
 }
 
-static seam_status import_file(seam_session *session, seam_stream_call *call, const char *directory,
-                               const char *name, seam_error *err) {
+static seam_status import_open(FILE **ret_file, uint64_t *ret_bytes, const import_source *source,
+                               int file_idx, seam_error *err) {
+    if (source->directory == NULL) {
+        const bool weights = file_idx == 0;
+        const void *const data = weights ? source->bytes.weights : source->bytes.config;
+        const size_t count = weights ? source->bytes.weights_bytes : source->bytes.config_bytes;
+        *ret_bytes = count;
+        *ret_file = fmemopen((void *)(uintptr_t)data, count, "rb");
+        return *ret_file != NULL ? SEAM_OK : seam_error_set(err, SEAM_E_MEMORY, "out of memory");
+    }
     char path[PATH_BYTES];
-    snprintf(path, sizeof path, "%.4000s/%s", directory, name);
+    snprintf(path, sizeof path, "%.4000s/%s", source->directory, source->names[file_idx]);
     struct stat info;
     FILE *const file = fopen(path, "rb");
     if (file == NULL || fstat(fileno(file), &info) != 0) {
@@ -266,22 +303,31 @@ static seam_status import_file(seam_session *session, seam_stream_call *call, co
         }
         return seam_error_set(err, SEAM_E_IO, "%.400s: %s", path, strerror(reason));
     }
+    *ret_file = file;
+    *ret_bytes = (uint64_t)info.st_size;
+    return SEAM_OK;
+}
+
+static seam_status import_file(seam_session *session, seam_stream_call *call,
+                               const import_source *source, int file_idx, seam_error *err) {
+    FILE *file = NULL;
+    uint64_t bytes = 0;
+    SEAM_TRY(import_open(&file, &bytes, source, file_idx, err));
     seam_status st = SEAM_OK;
     seam_buffer packed = {0};
     uint8_t *const data = seam_mem_alloc(CHUNK_BYTES);
     uint64_t offset = 0;
-    const uint64_t bytes = (uint64_t)info.st_size;
     while (data != NULL && st == SEAM_OK && offset < bytes) {
         const size_t count = fread(data, 1, CHUNK_BYTES, file);
         if (count == 0) {
-            st = seam_error_set(err, SEAM_E_IO, "%.400s: cannot be read", path);
+            st = seam_error_set(err, SEAM_E_IO, "%s: cannot be read", source->names[file_idx]);
             break;
         }
         Seam__V1__ImportAdapterRequest request = SEAM__V1__IMPORT_ADAPTER_REQUEST__INIT;
         request.session_id = session->id;
         request.session_secret.data = session->secret;
         request.session_secret.len = SEAM_SECRET_BYTES;
-        request.file_name = (char *)(uintptr_t)name;
+        request.file_name = (char *)(uintptr_t)source->names[file_idx];
         request.file_bytes = bytes;
         request.offset = offset;
         request.data.data = data;

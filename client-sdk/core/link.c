@@ -92,6 +92,9 @@ static bool goal_reached(const seam_session *s, seam_goal goal) {
 /* A tensor that the machine would send and the caller has not given yet. */
 static bool is_unknown(const seam_session *s, const seam_client_action *action) {
     const bool forward = action->kind == SEAM_CLIENT_SEND_FORWARD;
+    if (!forward && action->kind == SEAM_CLIENT_SEND_BACKWARD && action->micro == s->micro_count) {
+        return s->norm.count == 0;
+    }
     return (forward || action->kind == SEAM_CLIENT_SEND_BACKWARD) &&
            s->micros[action->micro].sent[forward ? 0 : 1].count == 0;
 }
@@ -147,6 +150,10 @@ static seam_status act(seam_session *s, const seam_client_action *action, seam_e
         s->micros[action->micro].is_sent[0] = true;
         break;
     case SEAM_CLIENT_SEND_BACKWARD:
+        if (action->micro == s->micro_count) {
+            SEAM_TRY(tensor_send(s, action->micro, &s->norm, err));
+            break;
+        }
         SEAM_TRY(tensor_send(s, action->micro, &s->micros[action->micro].sent[1], err));
         s->micros[action->micro].is_sent[1] = true;
         break;

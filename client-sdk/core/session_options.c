@@ -31,8 +31,6 @@ static seam_status amaq_fill(Seam__V1__AmaqConfig *amaq, const seam_session_opti
                              seam_error *err);
 static seam_status training_fill(seam_config_message *m, const seam_session_options *o,
                                  seam_error *err);
-static seam_status pick(int *ret_value, const char *field, const char *text,
-                        const char *const *names, int count, int if_null, seam_error *err);
 static seam_status sites_read(seam_session *session, const Seam__V1__Session *message,
                               seam_error *err);
 static seam_status allocations_create(seam_session *session, seam_error *err);
@@ -71,6 +69,7 @@ seam_status seam_config_from_options(seam_config_message *ret_message, seam_core
     m->config.limits = &m->limits;
     m->config.recompute = options->recompute;
     m->config.fp8 = options->fp8;
+    SEAM_TRY(seam_config_split_fill(&m->config, options, err));
     m->limits.rows_per_micro_max = or_u32(options->rows_per_micro_max, ROWS_DEFAULT);
     m->limits.sequences_per_micro_max = or_u32(options->sequences_per_micro_max, SEQUENCES_DEFAULT);
     m->limits.micros_per_step_max = or_u32(options->micros_per_step_max, 1);
@@ -141,6 +140,10 @@ seam_status seam_config_from_message(seam_core_config *ret_core,
         .micros_max = limits->micros_per_step_max,
         .pipeline_depth = or_u32(limits->pipeline_depth, 1),
     };
+    seam_training_facts *const training = &ret_core->training;
+    seam_config_training_read(training, message);
+    ret_core->codec.front = training->front_blocks > 0;
+    ret_core->codec.front_trained = training->front_blocks > 0 && training->client_trains;
     SEAM_TRY(seam_codec_plan_check(&ret_core->codec, 0, err));
     ret_core->sample_ids_needed = ret_core->codec.codec_out == SEAM_CODEC_AQSGD;
     ret_core->distinct_rows = seam_codec_plan_takes_row_sources(&ret_core->codec);
@@ -229,7 +232,7 @@ static seam_status codec_fill(seam_config_message *m, const seam_session_options
     m->codec.codec = SEAM__V1__CODEC__CODEC_AMAQ;
     SEAM_TRY(codec_name_read(&m->codec.codec, "codec", o->codec, err));
     SEAM_TRY(codec_name_read(&m->codec.codec_fwd_in, "codec_fwd_in", o->codec_fwd_in, err));
-    SEAM_TRY(pick(&entropy, "entropy", o->entropy, entropies, 2, 0, err));
+    SEAM_TRY(seam_config_pick(&entropy, "entropy", o->entropy, entropies, 2, 0, err));
     m->codec.entropy = (Seam__V1__EntropyCoder)(entropy + 1);
     m->codec.labelled_rows_only = !o->all_rows;
     m->codec.send_input_gradient = o->send_input_gradient;
@@ -271,7 +274,7 @@ static seam_status aqsgd_fill(seam_config_message *m, const seam_session_options
                               seam_error *err) {
     static const char *const formats[] = {"fp16", "quantized"};
     int format = 0;
-    SEAM_TRY(pick(&format, "cache_format", o->cache_format, formats, 2, 0, err));
+    SEAM_TRY(seam_config_pick(&format, "cache_format", o->cache_format, formats, 2, 0, err));
     m->aqsgd.cache_bytes_max = o->cache_bytes_max != 0 ? o->cache_bytes_max : CACHE_BYTES_DEFAULT;
     m->aqsgd.cache_format = (Seam__V1__CacheFormat)(format + 1);
     if (m->aqsgd.cache_format == SEAM__V1__CACHE_FORMAT__CACHE_FORMAT_QUANTIZED) {
@@ -289,11 +292,12 @@ static seam_status amaq_fill(Seam__V1__AmaqConfig *amaq, const seam_session_opti
     static const char *const allocators[] = {"gates", "waterfill"};
     static const char *const granularities[] = {"feature", "token"};
     int loss = 0, clip = 0, signal = 0, allocator = 0, granularity = 0;
-    SEAM_TRY(pick(&allocator, "allocator", o->allocator, allocators, 2, 0, err));
-    SEAM_TRY(pick(&granularity, "granularity", o->granularity, granularities, 2, 0, err));
-    SEAM_TRY(pick(&loss, "bits_loss", o->bits_loss, losses, 2, 0, err));
-    SEAM_TRY(pick(&clip, "clip", o->clip, clips, 2, 0, err));
-    SEAM_TRY(pick(&signal, "gate_signal", o->gate_signal, signals, 2, 0, err));
+    SEAM_TRY(seam_config_pick(&allocator, "allocator", o->allocator, allocators, 2, 0, err));
+    SEAM_TRY(
+        seam_config_pick(&granularity, "granularity", o->granularity, granularities, 2, 0, err));
+    SEAM_TRY(seam_config_pick(&loss, "bits_loss", o->bits_loss, losses, 2, 0, err));
+    SEAM_TRY(seam_config_pick(&clip, "clip", o->clip, clips, 2, 0, err));
+    SEAM_TRY(seam_config_pick(&signal, "gate_signal", o->gate_signal, signals, 2, 0, err));
     const float target = or_f32(o->bits_target, 4.0f);
     seam_gates_config preset = {
         .bits_min = o->bits_min, .bits_max = o->bits_max, .bits_start = o->bits_start};
@@ -328,7 +332,7 @@ static seam_status training_fill(seam_config_message *m, const seam_session_opti
                                  seam_error *err) {
     static const char *const schedules[] = {"constant", "linear", "cosine"};
     int schedule = 0;
-    SEAM_TRY(pick(&schedule, "schedule", o->schedule, schedules, 3, 0, err));
+    SEAM_TRY(seam_config_pick(&schedule, "schedule", o->schedule, schedules, 3, 0, err));
     m->optimizer.lr = or_f32(o->lr, 1e-4f);
     m->optimizer.beta1 = or_f32(o->adam_beta1, 0.9f);
     m->optimizer.beta2 = or_f32(o->adam_beta2, 0.999f);
@@ -341,8 +345,8 @@ static seam_status training_fill(seam_config_message *m, const seam_session_opti
     return seam_config_adapter_fill(m, o, err);
 }
 
-static seam_status pick(int *ret_value, const char *field, const char *text,
-                        const char *const *names, int count, int if_null, seam_error *err) {
+seam_status seam_config_pick(int *ret_value, const char *field, const char *text,
+                             const char *const *names, int count, int if_null, seam_error *err) {
     if (text == NULL) {
         *ret_value = if_null;
         return SEAM_OK;
@@ -386,6 +390,7 @@ seam_status seam_session_plan(seam_session *session, const Seam__V1__Session *me
         .site_backward_reply = session->sites[has_signal ? session->fwd_in : session->bwd_in].id,
         .backward_reply = !one_pass && (has_signal || seam_codec_plan_has_input_gradient(plan)),
         .one_pass = one_pass,
+        .has_norm = session->config.training.client_trains,
         .pipeline_depth = session->config.pipeline_depth,
         .give_up_ms = 0, /* link.c counts */
         .now_ms = seam_now_ms(),
@@ -548,6 +553,7 @@ void seam_session_unplan(seam_session *session) {
             seam_buffer_deinit(&session->micros[m].sequence_rows);
             seam_buffer_deinit(&session->micros[m].row_ids);
             seam_buffer_deinit(&session->micros[m].row_sources);
+            seam_buffer_deinit(&session->micros[m].out_bitmap);
             seam_buffer_deinit(&session->micros[m].bitmap);
         }
     }
@@ -578,6 +584,7 @@ void seam_session_unplan(seam_session *session) {
     seam_buffer_deinit(&session->answers);
     seam_buffer_deinit(&session->proposal);
     seam_buffer_deinit(&session->budget);
+    seam_buffer_deinit(&session->norm);
     seam_buffer_deinit(&session->step_begin);
     seam_buffer_deinit(&session->inbox);
 }

@@ -64,7 +64,9 @@ seam_status seam_step_settle(seam_session *session, const Seam__V1__Commit *comm
         .server_seconds = commit->compute_seconds,
         .server_codec_seconds = commit->codec_seconds,
         .skipped = commit->skipped,
+        .clip_factor = commit->clip_factor,
     };
+    SEAM_TRY(seam_own_apply(s, err));
     const bool gates_out = seam_codec_plan_has_gates_out(&s->config.codec);
     if (!gates_out && !seam_codec_plan_has_gates_in(&s->config.codec)) {
         return SEAM_OK;

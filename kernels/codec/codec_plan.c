@@ -71,6 +71,11 @@ static seam_status dictionary_check(const seam_codec_plan *plan, seam_error *err
                               "config.codec.dictionary_rows_max: %u is not in 1..%u",
                               plan->dictionary_rows_max, SEAM_DICTIONARY_ROWS_MAX);
     }
+    if (plan->codec_in == SEAM_CODEC_DICTIONARY && plan->front) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "config.codec.codec_fwd_in: dictionary, but behind front blocks no "
+                              "row comes twice");
+    }
     if (plan->codec_in == SEAM_CODEC_DICTIONARY && plan->send_input_gradient) {
         return seam_error_set(err, SEAM_E_ARG,
                               "config.codec.send_input_gradient: dictionary of fwd_in has no "
@@ -212,7 +217,7 @@ uint32_t seam_codec_plan_width_count(const seam_codec_plan *plan, uint32_t chann
 }
 
 bool seam_codec_plan_has_input_gradient(const seam_codec_plan *plan) {
-    return plan->gate_signal_exact || plan->send_input_gradient;
+    return plan->gate_signal_exact || plan->send_input_gradient || plan->front_trained;
 }
 
 bool seam_codec_plan_has_signal(const seam_codec_plan *plan) {
@@ -221,8 +226,8 @@ bool seam_codec_plan_has_signal(const seam_codec_plan *plan) {
 
 bool seam_codec_plan_takes_row_sources(const seam_codec_plan *plan) {
     const seam_codec_id in = seam_codec_plan_codec(plan, true);
-    return seam_codec_plan_has_in(plan) && in != SEAM_CODEC_AQSGD && in != SEAM_CODEC_AMAQ_TOKEN &&
-           in != SEAM_CODEC_DICTIONARY;
+    return !plan->front && seam_codec_plan_has_in(plan) && in != SEAM_CODEC_AQSGD &&
+           in != SEAM_CODEC_AMAQ_TOKEN && in != SEAM_CODEC_DICTIONARY;
 }
 
 uint8_t seam_codec_plan_coding_max(const seam_codec_plan *plan) {

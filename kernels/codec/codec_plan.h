@@ -41,6 +41,8 @@ typedef struct seam_codec_plan {
     uint32_t group;           /* group; 0: the default */
     uint32_t entropy;         /* seam_entropy; 0 counts as none */
     bool send_input_gradient; /* bwd_in travels also where no gate needs it */
+    bool front;               /* site 0 has the output of blocks, not rows of an embedding */
+    bool front_trained;       /* the client trains before the cut: it needs bwd_in */
     /* dictionary */
     uint32_t dictionary_rows_max;
     /* aqsgd */
@@ -84,7 +86,7 @@ bool seam_codec_plan_has_input_gradient(const seam_codec_plan *plan);
 bool seam_codec_plan_has_signal(const seam_codec_plan *plan);
 
 /* May rows of site 0 that are equal travel once?  Not where they go by samples, nor with
- * dictionary, which does better.  WIRE.md 4. */
+ * dictionary, which does better, nor behind blocks, which make them differ.  WIRE.md 4. */
 bool seam_codec_plan_takes_row_sources(const seam_codec_plan *plan);
 
 /* Largest `coding` of a frame that the session may send: WIRE.md 2. */

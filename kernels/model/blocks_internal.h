@@ -44,6 +44,7 @@ struct seam_blocks {
     void *biases;  /* (layer_count, qkv_cols) acc, device; or NULL */
     void *cos_sin; /* (seam_rope_table_rows, D) acc, device */
     size_t device_bytes;
+    bool is_view; /* all memory but this struct is other blocks' */
 };
 
 void seam_block_stacks(seam_block_stack ret_stacks[SEAM_BLOCK_STACKS], const seam_blocks *blocks,

@@ -43,9 +43,9 @@ seam_status seam_client_proto_begin_step(seam_client_proto *cp, const seam_begin
         return seam_error_set(err, SEAM_E_OUT_OF_SEQUENCE, "step %llu cannot begin: expected %llu",
                               (unsigned long long)step, (unsigned long long)cp->committed);
     }
-    if (micro_count < 1 || micro_count > SEAM_MICROS_MAX) {
-        return seam_error_set(err, SEAM_E_LIMIT, "micros: %u, at most %u", micro_count,
-                              SEAM_MICROS_MAX);
+    const uint32_t micros_max = SEAM_MICROS_MAX - (cp->config.has_norm ? 1u : 0u);
+    if (micro_count < 1 || micro_count > micros_max) {
+        return seam_error_set(err, SEAM_E_LIMIT, "micros: %u, at most %u", micro_count, micros_max);
     }
     if (args->ahead < 1 || args->ahead > cp->config.pipeline_depth) {
         return seam_error_set(err, SEAM_E_LIMIT, "ahead: %u micro-batches, the session allows %u",
@@ -55,6 +55,7 @@ seam_status seam_client_proto_begin_step(seam_client_proto *cp, const seam_begin
     cp->in_flight = true;
     cp->order = (seam_step_order){.micro_count = micro_count,
                                   .ahead = args->ahead < micro_count ? args->ahead : micro_count,
+                                  .has_norm = cp->config.has_norm,
                                   .one_pass = cp->config.one_pass};
     if (cp->failure_count == 0) {
         cp->progress_ms = args->now_ms; /* the time between steps does not count */
@@ -185,6 +186,9 @@ static bool can_send(const seam_client_proto *cp, uint32_t idx) {
     seam_step_message_at(&micro, &phase, cp->order, idx);
     if (cp->order.one_pass) { /* the server keeps the answers to the last D */
         return micro < cp->replies + cp->order.ahead;
+    }
+    if (micro == cp->order.micro_count) {
+        return true; /* the norm: who made it has had what it is made of */
     }
     if (phase == SEAM_PHASE_BACKWARD && cp->replies <= number_of(cp, micro, SEAM_PHASE_FORWARD)) {
         return false;
@@ -353,8 +357,8 @@ seam_status seam_client_proto_reply(bool *ret_is_new, seam_client_proto *cp, sea
         cp->reply_digests[number % 2] = digest;
         cp->replies = number + 1;
         const uint32_t answered = answered_by(cp, number);
-        /* The last backward tensor counts as answered by the Commit only: a repetition of it is
-         * what brings a lost Commit back. */
+        /* The last message counts as answered by the Commit only: a repetition of it is what brings
+         * a lost Commit back. */
         if (answered < seam_step_message_count(cp->order)) {
             cp->answered = answered;
         }

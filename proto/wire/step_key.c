@@ -10,16 +10,16 @@ seam_step_key seam_step_key_of(const seam_frame_header *header) {
 
 uint32_t seam_step_message_count(seam_step_order order) {
     SEAM_ASSERT(order.micro_count <= SEAM_MICROS_MAX);
-    return 1 + (order.one_pass ? 1 : 2) * order.micro_count;
+    return 1 + (order.one_pass ? 1 : 2) * order.micro_count + (order.has_norm ? 1 : 0);
 }
 
 uint32_t seam_step_message_idx(seam_step_order order, uint32_t micro, uint8_t phase) {
     const uint32_t M = order.micro_count, d = order.ahead;
     SEAM_ASSERT(d >= 1);
     SEAM_ASSERT(d <= M);
-    SEAM_ASSERT(micro < M);
     SEAM_ASSERT(phase == SEAM_PHASE_FORWARD || phase == SEAM_PHASE_BACKWARD);
     SEAM_ASSERT(phase == SEAM_PHASE_FORWARD || !order.one_pass);
+    SEAM_ASSERT(micro < M || (micro == M && order.has_norm && phase == SEAM_PHASE_BACKWARD));
     if (order.one_pass) {
         return 1 + micro;
     }

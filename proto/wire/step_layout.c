@@ -374,3 +374,24 @@ void seam_sequence_labelled_counts(uint32_t *ret_counts, const uint32_t *sequenc
         }
     }
 }
+
+uint32_t seam_rows_to_last_labelled(uint8_t *ret_bitmap, const uint32_t *sequence_rows,
+                                    uint32_t sequence_count, const uint8_t *labelled) {
+    uint32_t begin = 0, count = 0;
+    for (uint32_t s = 0; s < sequence_count; s++) {
+        uint32_t end = begin + sequence_rows[s];
+        for (uint32_t row = begin; row < end; row++) {
+            if (row % 8 == 0) {
+                ret_bitmap[row / 8] = 0;
+            }
+        }
+        begin = end;
+        while (end > begin - sequence_rows[s] && !seam_bitmap_has(labelled, end - 1)) {
+            end--;
+        }
+        for (uint32_t row = begin - sequence_rows[s]; row < end; row++, count++) {
+            ret_bitmap[row / 8] = (uint8_t)(ret_bitmap[row / 8] | 1u << row % 8);
+        }
+    }
+    return count;
+}

@@ -51,6 +51,12 @@ uint64_t seam_step_begin_digest(const Seam__V1__StepBegin *begin);
 void seam_sequence_labelled_counts(uint32_t *ret_counts, const uint32_t *sequence_rows,
                                    uint32_t sequence_count, const uint8_t *bitmap);
 
+/* Rows of sites 1 and 2 where the client has tail blocks, whose attention reads earlier rows: of
+ * each sequence those up to its last labelled one.  ret_bitmap ((rows + 7) / 8) may not be
+ * `labelled`. Returns their count. */
+uint32_t seam_rows_to_last_labelled(uint8_t *ret_bitmap, const uint32_t *sequence_rows,
+                                    uint32_t sequence_count, const uint8_t *labelled);
+
 /* A request of Forward or Generate. */
 typedef struct seam_request_layout {
     uint32_t rows;

@@ -55,7 +55,7 @@ SEAM_ON_GPU static seam_status labelled_gather(seam_trainer *t, seam_stream *str
     SEAM_TRY(seam_trainer_from_device(t, stream));
     for (uint32_t i = 0; i < count; i++) {
         memcpy(t->packed + (size_t)i * t->channels,
-               t->rows + (size_t)t->at->micro.labelled_rows[i] * t->channels, rows_bytes(t, 1));
+               t->rows + (size_t)t->at->micro.out_rows[i] * t->channels, rows_bytes(t, 1));
     }
     return t->ops->copy_in(stream, t->y, t->packed, rows_bytes(t, count));
 }
@@ -74,7 +74,7 @@ SEAM_ON_GPU static seam_status labelled_scatter(seam_trainer *t, seam_stream *st
     SEAM_TRY(t->ops->stream_sync(stream));
     memset(t->rows, 0, rows_bytes(t, layout->rows));
     for (uint32_t i = 0; i < count; i++) {
-        memcpy(t->rows + (size_t)t->at->micro.labelled_rows[i] * t->channels,
+        memcpy(t->rows + (size_t)t->at->micro.out_rows[i] * t->channels,
                t->packed + (size_t)i * t->channels, rows_bytes(t, 1));
     }
     return seam_trainer_to_device(t, stream);

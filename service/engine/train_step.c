@@ -55,7 +55,7 @@ static seam_sequences sequences_of(const seam_trainer *t, uint16_t site) {
     }
     const bool all = outer || !t->config->labelled_rows_only;
     return (seam_sequences){.sample_ids = layout->sample_ids,
-                            .rows = all ? layout->sequence_rows : t->at->micro.sequence_labelled,
+                            .rows = all ? layout->sequence_rows : t->at->micro.sequence_out,
                             .count = layout->sequence_count};
 }
 
@@ -166,9 +166,9 @@ static const float *rows_out(seam_trainer *t) {
     if (!t->config->labelled_rows_only) {
         return t->rows;
     }
-    for (uint32_t i = 0; i < t->at->micro.layout.labelled_count; i++) {
+    for (uint32_t i = 0; i < t->at->micro.out_count; i++) {
         memcpy(t->packed + (size_t)i * t->channels,
-               t->rows + (size_t)t->at->micro.labelled_rows[i] * t->channels, row_bytes);
+               t->rows + (size_t)t->at->micro.out_rows[i] * t->channels, row_bytes);
     }
     return t->packed;
 }
@@ -249,7 +249,7 @@ seam_status seam_trainer_input(seam_trainer *t, seam_stream *stream, seam_error 
 seam_status seam_trainer_blocks(seam_trainer *t, seam_stream *stream) {
     const seam_batch batch = batch_of(t);
     const uint64_t blocks_ns = phase_begin(t);
-    SEAM_TRY(seam_blocks_forward(t->config->model->blocks, t->adapter, t->at->acts, stream, t->x,
+    SEAM_TRY(seam_blocks_forward(t->blocks, seam_trainer_adapter_used(t), t->at->acts, stream, t->x,
                                  &batch));
     return seam_trainer_phase_end(t, "blocks", blocks_ns, stream);
 }
@@ -276,15 +276,14 @@ seam_status seam_trainer_forward(seam_trainer *trainer, seam_stream *stream, sea
 
 /* ---- backward ---- */
 
-/* Gradient rows of site 2 to all T rows: a row without a label has none, whatever was sent. */
+/* Gradient rows of site 2 to all T rows: one that no loss reads has none, whatever was sent. */
 static void scatter(seam_trainer *t) {
     const size_t row_bytes = t->channels * sizeof(float);
-    const seam_micro_layout *layout = &t->at->micro.layout;
     const bool all = !t->config->labelled_rows_only;
     uint32_t next = 0;
-    for (uint32_t row = 0; row < layout->rows; row++) {
+    for (uint32_t row = 0; row < t->at->micro.layout.rows; row++) {
         float *to = t->rows + (size_t)row * t->channels;
-        if (next < layout->labelled_count && t->at->micro.labelled_rows[next] == row) {
+        if (next < t->at->micro.out_count && t->at->micro.out_rows[next] == row) {
             memcpy(to, t->packed + (size_t)(all ? row : next) * t->channels, row_bytes);
             next++;
         } else {
@@ -354,6 +353,7 @@ SEAM_ON_GPU static seam_status gates_add(seam_trainer *t, seam_stream *stream, s
         token_gates_add(t, alloc, gradient_rows(t));
     } else if (seam_site_waterfill(t->site_out) != NULL) {
         SEAM_TRY(squares_add(t->db_out, t, stream));
+        t->rows_out += t->at->micro.out_count;
         seam_waterfill_add_spans(t->spans_out, t->at->steps_out, alloc->widths, t->channels);
     } else if (seam_session_config_keeps_out(t->config)) {
         SEAM_TRY(exact_add(t, alloc, stream));
@@ -472,8 +472,10 @@ seam_status seam_trainer_gradient(seam_trainer *t, seam_stream *stream, seam_err
     const bool reply = seam_session_config_backward_reply(t->config);
     const seam_batch batch = batch_of(t);
     const uint64_t blocks_ns = phase_begin(t);
-    SEAM_TRY(seam_blocks_backward(t->config->model->blocks, t->adapter, t->at->acts, stream, t->x,
-                                  &batch, !reply));
+    if (reply || t->config->server_trains) { /* else nobody waits for it */
+        SEAM_TRY(seam_blocks_backward(t->blocks, seam_trainer_adapter_used(t), t->at->acts, stream,
+                                      t->x, &batch, !reply));
+    }
     SEAM_TRY(seam_trainer_phase_end(t, "blocks", blocks_ns, stream));
     const uint64_t encode_ns = phase_begin(t);
     if (reply) {
@@ -483,14 +485,15 @@ seam_status seam_trainer_gradient(seam_trainer *t, seam_stream *stream, seam_err
     return seam_trainer_phase_end(t, "encode", encode_ns, stream);
 }
 
-/* After the last micro-batch the step is applied. */
+/* After the last micro-batch the step is applied, where the client does not train too. */
 SEAM_ON_GPU static seam_status micro_end(seam_step_result *ret_result, seam_trainer *t,
                                          double begin, seam_stream *stream) {
-    const bool last = t->at->micro.micro + 1 == t->at->micro.micro_count;
+    const bool last =
+        t->at->micro.micro + 1 == t->at->micro.micro_count && !t->config->client_trains;
     seam_step_result result = {0};
     if (last) {
         const uint64_t apply_ns = phase_begin(t);
-        SEAM_TRY(seam_trainer_apply(&result, t, stream));
+        SEAM_TRY(seam_trainer_apply(&result, t, 0, stream));
         SEAM_TRY(seam_trainer_phase_end(t, "optimizer", apply_ns, stream));
     }
     t->compute_seconds += seconds_now() - begin;
@@ -499,6 +502,21 @@ SEAM_ON_GPU static seam_status micro_end(seam_step_result *ret_result, seam_trai
         result.codec_seconds = t->codec_seconds;
         *ret_result = result;
     }
+    return SEAM_OK;
+}
+
+seam_status seam_trainer_norm(seam_step_result *ret_result, seam_trainer *trainer,
+                              seam_stream *stream) {
+    seam_trainer *t = trainer;
+    seam_step_result result = {0};
+    const double begin = seconds_now();
+    const uint64_t apply_ns = phase_begin(t);
+    SEAM_ASSERT(t->in->chunk_count == 1); /* of 8 bytes: seam_frame_open has checked */
+    SEAM_TRY(seam_trainer_apply(&result, t, seam_get_f64(t->in->chunks[0].payload), stream));
+    SEAM_TRY(seam_trainer_phase_end(t, "optimizer", apply_ns, stream));
+    result.compute_seconds = t->compute_seconds + seconds_now() - begin;
+    result.codec_seconds = t->codec_seconds;
+    *ret_result = result;
     return SEAM_OK;
 }
 

@@ -34,7 +34,9 @@ struct seam_trainer {
     const seam_session_config *config;
     const seam_ops *ops;
     seam_backend *backend;
-    seam_arena arena; /* everything below that points to host memory of its own */
+    seam_arena arena;    /* everything below that points to host memory of its own */
+    seam_blocks *blocks; /* the session's, of the model's */
+    /* Where only the client trains it stays at its start, and nothing runs with it. */
     seam_adapter *adapter;
     seam_site *site_in, *site_out; /* forward sites 0 and 1 */
     seam_coder *coders[SEAM_SITE_COUNT];
@@ -60,6 +62,7 @@ struct seam_trainer {
     float *spans_out;                /* (C), waterfill: site 1's sum of hi - lo over the step */
     float *sums, *signal;            /* (P) each, gates only */
     uint8_t *widths;                 /* (P), gates only */
+    uint64_t rows_out;               /* waterfill: rows behind db_out */
     uint32_t *counts_out;            /* (P), by token: site 1's rows of each gate over the step */
     float *weights_out;              /* (P), by token: shares of the last step's counts */
 
@@ -109,8 +112,8 @@ bool seam_trainer_has_gates_out(const seam_trainer *t);
 seam_status seam_trainer_alloc(const seam_alloc **ret_alloc, seam_site *site, uint64_t step,
                                seam_error *err);
 /* The step's end.  A gradient that is not finite is skipped by rule: nothing moves, the gates
- * neither. */
-seam_status seam_trainer_apply(seam_step_result *ret, seam_trainer *t,
+ * neither.  client_squares: the client's share of the squared norm. */
+seam_status seam_trainer_apply(seam_step_result *ret, seam_trainer *t, double client_squares,
                                seam_stream *stream) SEAM_ON_GPU;
 
 /* ---- trainer_device.c ---- */

@@ -138,17 +138,20 @@ SEAM_ON_GPU static seam_status tensor_run(seam_job *job, seam_stream *stream) {
     const seam_work *work = &train->session->work;
     const seam_micro *micro = seam_trainer_micro(trainer);
     const bool forward = work->key.phase == SEAM_PHASE_FORWARD;
+    const bool norm = seam_train_is_norm(train->session, &work->key);
+    const bool last =
+        train->session->config.client_trains ? norm : micro->micro + 1 == micro->micro_count;
     seam_train_span_end(train->session, seam_train_phase_name(&work->key), SEAM_LANE_QUEUE,
                         work->begin_ns, &work->key);
     const bool one_pass = seam_session_config_is_one_pass(&train->session->config);
-    const seam_status st = one_pass ? seam_trainer_pass(&train->result, trainer, stream, &job->err)
-                           : forward
-                               ? seam_trainer_forward(trainer, stream, &job->err)
+    const seam_status st = one_pass  ? seam_trainer_pass(&train->result, trainer, stream, &job->err)
+                           : forward ? seam_trainer_forward(trainer, stream, &job->err)
+                           : norm
+                               ? seam_trainer_norm(&train->result, trainer, stream)
                                : seam_trainer_backward(&train->result, trainer, stream, &job->err);
     if (st != SEAM_OK) {
         (void)seam_trainer_abort_step(trainer, stream);
-    } else if ((!forward || one_pass) && train->image_due &&
-               micro->micro + 1 == micro->micro_count) {
+    } else if ((!forward || one_pass) && train->image_due && last) {
         /* The rows of one pass are counted when its job is done. */
         const seam_trainer_mark mark = {.step_count = micro->step + 1,
                                         .row_count = train->session->row_count +
@@ -178,24 +181,6 @@ void seam_train_drop_cache(seam_session *session) {
 
 /* ---- work ---- */
 
-/* The layout that StepBegin gives a micro-batch. */
-static seam_status micro_read(seam_micro *micro, const seam_session *session, uint32_t micro_idx,
-                              seam_error *err) {
-    const Seam__V1__StepBegin *begin = seam_session_step(session);
-    SEAM_ASSERT(micro_idx < begin->n_micros);
-    const Seam__V1__MicroBatch *layout = begin->micros[micro_idx];
-    micro->step = begin->step;
-    micro->labelled_total = begin->labelled_row_count;
-    micro->micro = micro_idx;
-    micro->micro_count = (uint32_t)begin->n_micros;
-    micro->bitmap = layout->labelled_rows.data;
-    SEAM_TRY(seam_micro_layout_read(&micro->layout, micro->labelled_rows, layout, micro_idx,
-                                    &session->config.limits, err));
-    seam_sequence_labelled_counts(micro->sequence_labelled, micro->layout.sequence_rows,
-                                  micro->layout.sequence_count, micro->bitmap);
-    return SEAM_OK;
-}
-
 /* The oldest tensor that waits goes to the engine, unless its reply would take the place of one
  * that is being sent. */
 SEAM_ON_LOOP static void work_next(seam_train *train) {
@@ -209,10 +194,13 @@ SEAM_ON_LOOP static void work_next(seam_train *train) {
     session->queue_count--;
     memmove(session->queue, session->queue + 1, session->queue_count * sizeof *session->queue);
     const seam_work *work = &session->work;
-    seam_trainer_select(session->trainer, work->key.micro, work->staging_idx);
+    /* The norm is no micro-batch: what ends the step is the last one's. */
+    seam_trainer_select(session->trainer,
+                        work->key.micro - (seam_train_is_norm(session, &work->key) ? 1u : 0u),
+                        work->staging_idx);
     if (work->key.phase == SEAM_PHASE_FORWARD) {
-        const seam_status st =
-            micro_read(seam_trainer_micro(session->trainer), session, work->key.micro, NULL);
+        const seam_status st = seam_train_micro_read(seam_trainer_micro(session->trainer), session,
+                                                     work->key.micro, NULL);
         SEAM_ASSERT(st == SEAM_OK); /* as when its tensor came */
     }
     train->has_image = false;
@@ -295,22 +283,30 @@ static seam_status tensor_begin(seam_train *train, const seam_frame_header *head
     SEAM_TRY(seam_server_proto_peek(&train->rx_verdict, &session->proto, train->epoch,
                                     train->rx_key, err));
     uint32_t rows = header->rows;
-    if (train->rx_verdict == SEAM_VERDICT_RUN) {
+    const bool norm = header->kind == SEAM_FRAME_GRAD_NORM;
+    if (train->rx_verdict == SEAM_VERDICT_RUN &&
+        norm != seam_train_is_norm(session, &train->rx_key)) {
+        return seam_error_set(err, SEAM_E_OUT_OF_SEQUENCE,
+                              "frame.kind: %u in micro %u, phase %u of this step", header->kind,
+                              header->micro, header->phase);
+    }
+    if (train->rx_verdict == SEAM_VERDICT_RUN && !norm) {
         seam_micro *micro = seam_trainer_coming(session->trainer);
-        SEAM_TRY(micro_read(micro, session, header->micro, err));
+        SEAM_TRY(seam_train_micro_read(micro, session, header->micro, err));
         SEAM_TRY(alloc_check(train, header, err));
         rows = header->phase == SEAM_PHASE_FORWARD ? micro->layout.rows_in
                                                    : seam_trainer_rows_out(session->trainer, micro);
     }
     const seam_tensor_expect expect = {
-        .kind = SEAM_FRAME_TENSOR,
+        .kind = header->kind,
         .phase = header->phase,
         .site = train->rx_key.site,
         .step = train->rx_key.step,
         .micro = train->rx_key.micro,
         .rows = rows,
-        .channels = config->model->config->hidden,
-        .codec_mask = 1u << seam_session_config_codec(config, train->rx_key.site),
+        .channels = norm ? 1 : config->model->config->hidden,
+        .codec_mask =
+            1u << (norm ? SEAM_CODEC_F32 : seam_session_config_codec(config, train->rx_key.site)),
         .coding_max = seam_codec_plan_coding_max(&config->codec),
     };
     seam_tensor_rx_init(&train->rx, &expect);
@@ -324,7 +320,8 @@ seam_status seam_train_frame(seam_train *train, const seam_walk *walk, size_t me
     const uint8_t *payload = NULL;
     bool complete = false;
     SEAM_TRY(seam_frame_open(&header, &payload, walk->body, walk->body_bytes, err));
-    if (header.kind != SEAM_FRAME_TENSOR) {
+    if (header.kind != SEAM_FRAME_TENSOR &&
+        !(header.kind == SEAM_FRAME_GRAD_NORM && train->session->config.client_trains)) {
         return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
                               "frame.kind: %u is not what a client of this release sends",
                               header.kind);
@@ -364,13 +361,16 @@ SEAM_ON_LOOP static void tensor_done(const seam_train *train) {
         session->row_count += micro->layout.rows;
         is_committed = seam_server_proto_forward_done(&session->proto, micro->step, micro->micro);
     } else {
-        is_committed = seam_server_proto_backward_done(&session->proto, micro->step, micro->micro);
+        is_committed =
+            seam_server_proto_backward_done(&session->proto, micro->step, session->work.key.micro);
     }
     if (is_committed) {
         committed(train);
     }
     if (to != NULL) {
-        seam_train_reply_queue(to, &session->work.key);
+        if (!seam_train_is_norm(session, &session->work.key)) {
+            seam_train_reply_queue(to, &session->work.key);
+        }
         to->out_commit = is_committed;
         to->out_proposal = is_committed && train->result.proposal != NULL;
     }

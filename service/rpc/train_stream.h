@@ -115,6 +115,13 @@ bool seam_train_may_send(seam_train *train, size_t message_bytes) SEAM_ON_LOOP;
 seam_status seam_train_frame(seam_train *train, const seam_walk *walk, size_t message_bytes,
                              seam_error *err) SEAM_ON_LOOP;
 
+/* ---- train_micro.c ---- */
+/* Of a key of the step in flight: is it the client's share of the norm, behind its tensors? */
+bool seam_train_is_norm(const seam_session *session, const seam_step_key *key);
+/* The layout of a micro-batch of the step in flight.  SEAM_E_ARG, SEAM_E_LIMIT. */
+seam_status seam_train_micro_read(seam_micro *micro, const seam_session *session,
+                                  uint32_t micro_idx, seam_error *err);
+
 /* ---- train_control.c ---- */
 /* The first message; the answer may wait for the session's job. */
 void seam_train_attach(seam_train *train, grpc_byte_buffer *message) SEAM_ON_LOOP;

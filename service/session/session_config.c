@@ -235,6 +235,8 @@ static seam_status codec_read(seam_session_config *ret, const Seam__V1__SessionC
         return seam_error_set(err, SEAM_E_ARG, "config.codec: missing");
     }
     ret->codec = plan_of(config);
+    ret->codec.front = ret->front_layers > 0;
+    ret->codec.front_trained = ret->front_layers > 0 && ret->client_trains;
     ret->labelled_rows_only = message->labelled_rows_only;
     ret->seed = message->seed;
     SEAM_TRY(seam_codec_plan_check(&ret->codec, ret->model->config->hidden, err));
@@ -253,7 +255,7 @@ static seam_status limits_read(seam_session_config *ret, const Seam__V1__Limits 
     SEAM_TRY(number_check("config.limits.sequences_per_micro_max", message->sequences_per_micro_max,
                           1, message->rows_per_micro_max, err));
     SEAM_TRY(number_check("config.limits.micros_per_step_max", message->micros_per_step_max, 1,
-                          SEAM_MICROS_MAX, err));
+                          SEAM_MICROS_MAX - (ret->client_trains ? 1 : 0), err));
     ret->limits =
         (seam_layout_limits){.rows_max = message->rows_per_micro_max,
                              .sequences_max = message->sequences_per_micro_max,
@@ -265,7 +267,8 @@ static seam_status limits_read(seam_session_config *ret, const Seam__V1__Limits 
                              .vocab_count = ret->model->config->vocab_count};
     SEAM_TRY(number_check("config.limits.pipeline_depth", message->pipeline_depth, 0,
                           SEAM_PIPELINE_DEPTH_MAX, err));
-    if (message->pipeline_depth > 1 && seam_codec_plan_has_input_gradient(&ret->codec)) {
+    if (message->pipeline_depth > 1 &&
+        (ret->codec.gate_signal_exact || ret->codec.send_input_gradient)) {
         return seam_error_set(err, SEAM_E_ARG,
                               "config.limits.pipeline_depth: %u, but with gate_signal exact or "
                               "send_input_gradient each gradient is waited for",
@@ -328,13 +331,47 @@ static seam_status topology_check(const Seam__V1__SessionConfig *message, const 
         return seam_error_set(err, SEAM_E_ARG, "config.topology: %d is no topology",
                               (int)message->topology);
     }
-    const uint32_t layers = model->config->layers;
-    SEAM_TRY(number_check("config.front_layers", message->front_layers, 0, layers, err));
-    SEAM_TRY(number_check("config.tail_layers", message->tail_layers, 0, layers, err));
-    if (message->front_layers > 0 || message->tail_layers > 0) {
-        return seam_error_set(err, SEAM_E_UNIMPLEMENTED, "config.%s_layers: only 0 is implemented",
+    if (message->topology == SEAM__V1__TOPOLOGY__TOPOLOGY_VANILLA &&
+        (message->front_layers > 0 || message->tail_layers > 0)) {
+        return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
+                              "config.%s_layers: only with topology U_SHAPED",
                               message->front_layers > 0 ? "front" : "tail");
     }
+    const uint32_t layers = model->config->layers;
+    SEAM_TRY(number_check("config.front_layers", message->front_layers, 0, layers - 1, err));
+    return number_check("config.tail_layers", message->tail_layers, 0,
+                        layers - 1 - message->front_layers, err);
+}
+
+/* Which blocks are the client's, and whose have LoRA. */
+static seam_status split_read(seam_session_config *ret, const Seam__V1__SessionConfig *message,
+                              seam_error *err) {
+    const bool has_client_blocks = message->front_layers > 0 || message->tail_layers > 0;
+    int side = (int)message->lora_side;
+    if (side < 0 || side > SEAM__V1__LORA_SIDE__LORA_SIDE_BOTH) {
+        return seam_error_set(err, SEAM_E_ARG, "config.lora_side: %d is not server, client or both",
+                              side);
+    }
+    if (!has_client_blocks && side > SEAM__V1__LORA_SIDE__LORA_SIDE_SERVER) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "config.lora_side: %s, but front_layers and tail_layers are 0",
+                              side == SEAM__V1__LORA_SIDE__LORA_SIDE_CLIENT ? "client" : "both");
+    }
+    if (has_client_blocks && message->full) {
+        return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
+                              "config.full: only where front_layers and tail_layers are 0");
+    }
+    if (has_client_blocks && message->prefix != NULL) {
+        return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
+                              "config.prefix: only where front_layers and tail_layers are 0");
+    }
+    if (side == SEAM__V1__LORA_SIDE__LORA_SIDE_UNSPECIFIED && has_client_blocks) {
+        side = SEAM__V1__LORA_SIDE__LORA_SIDE_BOTH;
+    }
+    ret->front_layers = message->front_layers;
+    ret->tail_layers = message->tail_layers;
+    ret->client_trains = side > SEAM__V1__LORA_SIDE__LORA_SIDE_SERVER;
+    ret->server_trains = side != SEAM__V1__LORA_SIDE__LORA_SIDE_CLIENT;
     return SEAM_OK;
 }
 
@@ -356,6 +393,7 @@ seam_status seam_session_config_read(seam_session_config *ret_config,
                               message->model);
     }
     SEAM_TRY(topology_check(message, config.model, limits, err));
+    SEAM_TRY(split_read(&config, message, err));
     SEAM_TRY(adapter_read(&config.adapter, message, config.model, err));
     SEAM_TRY(optimizer_read(&config.optimizer, message->optimizer, err));
     SEAM_TRY(codec_read(&config, message, limits, err));
@@ -408,7 +446,13 @@ seam_memory_blocks seam_session_config_blocks(const seam_session_config *config)
     const seam_backend *backend = seam_blocks_backend(config->model->blocks);
     return (seam_memory_blocks){.model = config->model->config,
                                 .ops = seam_backend_ops(backend),
-                                .layer_end = config->model->config->layers};
+                                .layer_begin = config->front_layers,
+                                .layer_end = config->model->config->layers - config->tail_layers};
+}
+
+seam_status seam_session_config_view(seam_blocks **ret_view, const seam_session_config *config) {
+    return seam_blocks_view_create(ret_view, config->model->blocks, config->front_layers,
+                                   config->model->config->layers - config->tail_layers);
 }
 
 uint32_t seam_session_config_width_count(const seam_session_config *config) {

@@ -32,6 +32,8 @@ enum { SEAM_LANE_RECEIVE, SEAM_LANE_QUEUE, SEAM_LANE_ENGINE, SEAM_LANE_SEND, SEA
 typedef struct seam_session_config {
     const seam_model *model;
     seam_adapter_config adapter;
+    uint32_t front_layers, tail_layers; /* on the client */
+    bool server_trains, client_trains;  /* the adapter's part here; a part of it there */
     seam_optimizer_config optimizer;
     seam_codec_plan codec;   /* of both pairs of sites */
     seam_gates_config gates; /* amaq */
@@ -72,8 +74,9 @@ uint64_t seam_session_config_cache_bytes(const seam_session_config *config, uint
 seam_coder_config seam_session_config_coder(const seam_session_config *config, uint16_t site);
 /* Positions that a text may have: the model's, less those of a prefix. */
 uint32_t seam_session_config_context(const seam_session_config *config);
-/* The model's blocks, for plans. */
+/* The session's blocks, for plans; and a view of them.  SEAM_E_MEMORY. */
 seam_memory_blocks seam_session_config_blocks(const seam_session_config *config);
+seam_status seam_session_config_view(seam_blocks **ret_view, const seam_session_config *config);
 /* Is site 1's tensor kept beside what its codec makes of it, for the exact gate gradient? */
 bool seam_session_config_keeps_out(const seam_session_config *config);
 /* A micro-batch is one message and its answer: head and loss are here. */

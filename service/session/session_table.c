@@ -181,6 +181,7 @@ static void proto_init(seam_session *session, uint64_t step_count, uint64_t now_
         .one_pass = seam_session_config_is_one_pass(config),
         .backward_reply =
             !seam_session_config_is_one_pass(config) && seam_session_config_backward_reply(config),
+        .has_norm = config->client_trains,
         .pipeline_depth = config->pipeline_depth,
         .keeps_codec_state =
             seam_codec_has_state(seam_session_config_codec(config, SEAM_SITE_FWD_IN)) ||

@@ -12,6 +12,8 @@ seam_add_script_test(e2e full ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_full.p
                      $<TARGET_FILE:seamd> $<TARGET_FILE:seam_cli>)
 seam_add_script_test(e2e pipeline ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_pipeline.py
                      $<TARGET_FILE:seamd> $<TARGET_FILE:seam_cli>)
+seam_add_script_test(e2e client_blocks ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_client_blocks.py
+                     $<TARGET_FILE:seamd> $<TARGET_FILE:seam_cli>)
 # The server's loop fills stagings and replies while its engine works.
 set_tests_properties(e2e.pipeline PROPERTIES LABELS "e2e;tsan")
 seam_add_script_test(e2e timeline ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_timeline.py

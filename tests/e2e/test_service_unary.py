@@ -183,7 +183,7 @@ def test_create_session__bad_config__names_the_field(binary, folder):
         (bad, "ARG", "config.resend_parameters", lambda c: setattr(c, "resend_parameters", True)),
         (bad, "ARG", "config.topology", lambda c: setattr(c, "topology", 77)),
         (missing, "UNIMPLEMENTED", "config.fp8", lambda c: setattr(c, "fp8", True)),
-        (missing, "UNIMPLEMENTED", "config.front_layers", lambda c: setattr(c, "front_layers", 1)),
+        (bad, "ARG", "config.front_layers", lambda c: setattr(c, "front_layers", 2)),
         (bad, "ARG", "config.tail_layers", lambda c: setattr(c, "tail_layers", 3)),
         (bad, "ARG", "config.lora", lambda c: c.ClearField("lora")),
         (bad, "ARG", "config.prefix", lambda c: setattr(c.prefix, "virtual_tokens", 30)),

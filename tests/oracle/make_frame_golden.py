@@ -185,7 +185,8 @@ def make_other_kinds(g, ranges):
                   alloc_bits_total=12, alloc_hash=alloc_hash(widths))
     frame = Header(kind=frames.GATE_SIGNAL, phase=frames.BACKWARD, **common).seal(signal)
     g.add("gate_signal", frame, "frame", f"{frames.digest([frame]):016x}")
-    frame = Header(kind=frames.GRAD_NORM, phase=frames.BACKWARD, step=7).seal(struct.pack("<d", 2.5))
+    frame = Header(kind=frames.GRAD_NORM, phase=frames.BACKWARD, site=2, micro=3,
+                   step=7).seal(struct.pack("<d", 2.5))
     g.add("grad_norm", frame, "frame", f"{frames.digest([frame]):016x}")
     frame = Header(kind=frames.RANGE, **{**common, "channels": 5, "alloc_bits_total": 32}).seal(ranges)
     g.add("range", frame, "frame", f"{frames.digest([frame]):016x}")
@@ -401,7 +402,7 @@ def make_config(g):
     limits = b"\x08\x80\x04\x10\x08\x18\x02\x20\x03"
     config = (field(1, model) + b"\x10\x01" + field(5, lora) + field(6, optimizer) +
               field(7, codec) + field(8, limits) + field(9, name) + b"\x50\x01\x58\x01" + field(12, b"\x08\x1e\x10\x05") +
-              b"\x68\x02\x70\x01" + b"\x80\x01\x01")
+              b"\x68\x02\x70\x01\x78\x02\x80\x01\x01")
     data = struct.pack("<I", len(model)) + model + struct.pack("<III", 1, 0, 0)
     data += struct.pack("<IfIIIfQB", 16, 16, 2, 1, 3, 0, 42, 0)
     data += struct.pack("<ffffffIQQ", 1e-3, 0.9, 0.999, 1e-8, 0, 1, 3, 10, 300)
@@ -410,8 +411,7 @@ def make_config(g):
     data += struct.pack("<BQ", 1, 7) + struct.pack("<IQIIIIIB", 64, 2 ** 33, 2, 8, 2, 9, 4096, 1)
     data += struct.pack("<IIII", 512, 8, 2, 3) + struct.pack("<I", len(name)) + name + b"\1\1"
     data += struct.pack("<IQ", 30, 5)  # a server takes one of the three; the hash has all
-    data += struct.pack("<IB", 2, 1)  # consent, resend_parameters
-    data += struct.pack("<B", 1)  # full
+    data += struct.pack("<IBIB", 2, 1, 2, 1)  # consent, resend_parameters, lora_side, full
     g.add("session_config", config, "config", f"{fnv(data):016x}")
 
 

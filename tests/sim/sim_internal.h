@@ -13,7 +13,7 @@ enum {
     STEPS = 12,
     MICROS_MAX = 5,
     DEPTH_MAX = SIM_DEPTH_MAX,
-    WORK_MAX = 2 * DEPTH_MAX,
+    WORK_MAX = 2 * DEPTH_MAX + 1,
     QUEUE_MAX = 64,
     RECENT_MAX = 16,
     OUT_MAX = 32,
@@ -118,6 +118,7 @@ typedef struct world {
     sim_bug bug;
     sim_result result;
     bool with_store, backward_reply, codec_state;
+    bool has_norm;        /* the client trains too: a step ends with its share of the norm */
     bool one_pass;        /* no backward tensors */
     uint32_t depth;       /* of the session's pipeline */
     uint32_t engine_rate; /* of thousand: a slow engine has several tensors waiting for it */
@@ -147,6 +148,7 @@ uint64_t sim_forward_digest(uint64_t client_state, uint64_t step, uint32_t micro
 uint64_t sim_forward_reply(uint64_t server_state, uint64_t forward);
 uint64_t sim_backward_digest(uint64_t client_state, uint64_t reply);
 uint64_t sim_backward_reply(uint64_t server_state, uint64_t backward);
+uint64_t sim_norm_digest(uint64_t client_state, uint64_t backward_replies);
 uint64_t sim_begin_digest(uint64_t step);
 
 /* sim_server.c */

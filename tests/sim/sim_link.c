@@ -41,6 +41,9 @@ uint64_t sim_backward_digest(uint64_t client_state, uint64_t reply) {
 uint64_t sim_backward_reply(uint64_t server_state, uint64_t backward) {
     return sim_mix(server_state, sim_mix(backward, 33));
 }
+uint64_t sim_norm_digest(uint64_t client_state, uint64_t backward_replies) {
+    return sim_mix(client_state, sim_mix(backward_replies, 55));
+}
 uint64_t sim_begin_digest(uint64_t step) {
     return sim_mix(44, step);
 }
@@ -60,6 +63,9 @@ void sim_truth_compute(world *w) {
             if (w->backward_reply) {
                 c_partial[1] = sim_mix(c_partial[1], sim_backward_reply(s, back));
             }
+        }
+        if (w->has_norm) {
+            s_partial = sim_mix(s_partial, sim_norm_digest(c, c_partial[1]));
         }
         w->truth_server[step + 1] = sim_mix(s, s_partial);
         w->truth_client[step + 1] = sim_mix(c, sim_mix(c_partial[0], c_partial[1]));

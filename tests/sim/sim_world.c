@@ -81,6 +81,7 @@ sim_result sim_run(uint64_t seed, sim_bug bug) {
     w.depth = 1 + (uint32_t)(sim_draw(&w) % DEPTH_MAX);
     w.result.depth = w.depth;
     w.codec_state = sim_chance(&w, 500);
+    w.has_norm = sim_chance(&w, 500) && !w.one_pass;
     w.engine_rate = sim_chance(&w, 500) ? 1000 : 300;
     for (uint32_t i = 0; i < STEPS; i++) {
         w.micros[i] = 1 + (uint32_t)(sim_draw(&w) % MICROS_MAX);
