@@ -133,6 +133,7 @@ seam_status seam_config_from_message(seam_core_config *ret_core,
         .codec = plan_of(message),
         .labelled_rows_only = codec->labelled_rows_only,
         .seed = codec->seed,
+        .full = message->full,
         .lag_steps = 2,
         .rows_max = limits->rows_per_micro_max,
         .sequences_max = limits->sequences_per_micro_max,
@@ -578,6 +579,7 @@ void seam_session_unplan(seam_session *session) {
     }
     seam_mem_free(session->sites);
     seam_buffer_deinit(&session->x_distinct);
+    seam_buffer_deinit(&session->x_wide);
     seam_buffer_deinit(&session->key_table);
     seam_buffer_deinit(&session->answers_next);
     seam_buffer_deinit(&session->answers);
