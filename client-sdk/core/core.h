@@ -145,7 +145,8 @@ struct seam_session {
     bool cancelled;              /* guarded by mu */
 
     seam_client_proto proto;
-    uint64_t lost_since_ms; /* first failure since the last progress; 0: none */
+    uint64_t lost_since_ms; /* first failure since the server was last heard of; 0: none */
+    uint32_t barren_count;  /* attaches in a row that brought nothing */
     seam_buffer inbox;
     seam_credit_tx credit_tx;
     seam_credit_rx credit_rx;
