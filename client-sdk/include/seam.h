@@ -376,6 +376,10 @@ SEAM_API seam_status seam_step_forward(seam_session *session, float *ret_y, uint
 /* Forward in two parts: x is encoded and sent; the answer is awaited. */
 SEAM_API seam_status seam_step_forward_begin(seam_session *session, uint32_t micro, const float *x,
                                              seam_error *err);
+/* x (T, C) as bf16, each value the upper half of its f32: rows of a table that stands so need not
+ * be widened.  The same bytes travel. */
+SEAM_API seam_status seam_step_forward_begin_bf16(seam_session *session, uint32_t micro,
+                                                  const uint16_t *x, seam_error *err);
 SEAM_API seam_status seam_step_forward_end(seam_session *session, float *ret_y, uint32_t micro,
                                            seam_error *err);
 /* dy (rows out, C): gradient of the step's mean loss (over the labelled rows of all its
