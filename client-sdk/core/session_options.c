@@ -133,6 +133,7 @@ seam_status seam_config_from_message(seam_core_config *ret_core,
         .codec = plan_of(message),
         .labelled_rows_only = codec->labelled_rows_only,
         .seed = codec->seed,
+        .full = message->full,
         .lag_steps = 2,
         .rows_max = limits->rows_per_micro_max,
         .sequences_max = limits->sequences_per_micro_max,
@@ -242,8 +243,7 @@ static seam_status codec_fill(seam_config_message *m, const seam_session_options
         m->codec.dictionary_rows_max = or_u32(o->dictionary_rows_max, DICTIONARY_ROWS_DEFAULT);
     }
     const seam_codec_id id = (seam_codec_id)m->codec.codec;
-    const bool fixed = seam_codec_has_widths(id) && !seam_codec_has_gates(id);
-    m->codec.bits = fixed ? or_u32(o->bits, 4) : 0;
+    m->codec.bits = seam_codec_has_widths(id) && !seam_codec_has_gates(id) ? or_u32(o->bits, 4) : 0;
     if (id == SEAM_CODEC_AQSGD) {
         SEAM_TRY(aqsgd_fill(m, o, err));
     }
@@ -588,6 +588,7 @@ void seam_session_unplan(seam_session *session) {
     }
     seam_mem_free(session->sites);
     seam_buffer_deinit(&session->x_distinct);
+    seam_buffer_deinit(&session->x_wide);
     seam_buffer_deinit(&session->key_table);
     seam_buffer_deinit(&session->answers_next);
     seam_buffer_deinit(&session->answers);

@@ -48,6 +48,10 @@ seam_status seam_exchange_check(const seam_session_config *config, seam_error *e
     if (!is_exchange(config)) {
         return SEAM_OK;
     }
+    if (config->adapter.kind == SEAM_ADAPTER_FULL) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "config.topology: ADAPTER_EXCHANGE is for LoRA and prefixes");
+    }
     options_fill(&o, config);
     return seam_module_link_check(&o.options, err);
 }
