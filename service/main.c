@@ -106,6 +106,8 @@ static seam_status sessions_open(seamd *d, seam_error *err) {
         .host_budget_bytes = shared ? 0 : host_bytes,
         .cache_bytes_max = d->config.cache_bytes_max,
         .cache_dir = d->config.cache_dir[0] != '\0' ? d->config.cache_dir : NULL,
+        .allow_labels = d->config.allow_labels,
+        .allow_text = d->config.allow_text,
         .lease_ms = d->config.lease_timeout_ms,
         .store = d->store,
         .park_ms = UINT64_C(1000) * d->config.park_timeout_s,

@@ -111,6 +111,7 @@ static seam_status types_read(seam_ops *ret_types, uint32_t *ret_copies, const p
     ret_types->acc = SEAM_F32;
     ret_types->qkv = cuda ? ret_types->act : SEAM_F32;
     ret_types->remake = cuda;
+    ret_types->lora_pad = cuda && ret_types->act == SEAM_BF16 ? SEAM_LORA_PAD : 0;
     *ret_copies = cuda ? 1 : 2;
     return SEAM_OK;
 }

@@ -83,18 +83,22 @@ static seam_status server_info(seam_client *client, const admin_options *options
     SEAM_TRY(seam_client_server_info(&info, client, err));
     if (options->common.json) {
         json_t *const value =
-            json_pack("{s:s,s:s,s:I,s:I,s:i,s:i}", "version", info.version, "device", info.device,
-                      "memory_bytes_total", (json_int_t)info.memory_bytes_total,
+            json_pack("{s:s,s:s,s:I,s:I,s:i,s:i,s:b,s:b}", "version", info.version, "device",
+                      info.device, "memory_bytes_total", (json_int_t)info.memory_bytes_total,
                       "memory_bytes_free", (json_int_t)info.memory_bytes_free, "session_count",
-                      (int)info.session_count, "rows_max", (int)info.rows_max);
+                      (int)info.session_count, "rows_max", (int)info.rows_max, "allows_labels",
+                      info.allows_labels, "allows_text", info.allows_text);
         seam_cli_print_json(value);
         json_decref(value);
         return SEAM_OK;
     }
     printf("version   %s\ndevice    %s\nmemory    %.2f of %.2f GB free\nsessions  %u\nrows      %u "
-           "at most in a micro-batch\n",
+           "at most in a micro-batch\nmay see   %s\n",
            info.version, info.device, (double)info.memory_bytes_free / 1e9,
-           (double)info.memory_bytes_total / 1e9, info.session_count, info.rows_max);
+           (double)info.memory_bytes_total / 1e9, info.session_count, info.rows_max,
+           info.allows_text     ? "text and labels, of sessions that consent"
+           : info.allows_labels ? "labels, of sessions that consent"
+                                : "neither text nor labels");
     return SEAM_OK;
 }
 
@@ -227,6 +231,14 @@ static seam_status export_adapter(seam_client *client, const admin_options *opti
     SEAM_TRY(attach(&session, client, options, err));
     uint64_t hash = 0;
     const uint64_t steps = seam_session_committed_steps(session);
+    seam_training_facts facts;
+    seam_session_training(&facts, session);
+    if (facts.client_trains) { /* the server has no more than its part */
+        seam_session_close(session);
+        return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
+                              "--run: a part of the adapter was trained in blocks of this end: the "
+                              "run folder's adapter/ has both parts");
+    }
     const seam_status st = seam_session_export(session, out, &hash, err);
     seam_session_close(session);
     SEAM_TRY(st);

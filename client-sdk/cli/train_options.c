@@ -14,7 +14,7 @@
 static const seam_arg_spec run_specs[] = {
     OPTION("model", SEAM_ARG_TEXT, model, "PATH",
            "model folder or .gguf file; only its embedding, "
-           "norm and head are loaded"),
+           "norm and head are loaded, and the blocks of --front-blocks, --tail-blocks"),
     OPTION("data", SEAM_ARG_TEXT, data, "FILE", "training rows: JSONL, may be gzipped"),
     OPTION("eval-data", SEAM_ARG_TEXT, eval_data, "FILE",
            "rows to evaluate on before and after; accuracy where they have choices and label"),
@@ -41,17 +41,27 @@ static const seam_arg_spec run_specs[] = {
     OPTION("adapter", SEAM_ARG_TEXT, adapter, "DIR", "start from this PEFT adapter"),
     OPTION("server-model", SEAM_ARG_TEXT, server_model, "NAME",
            "model on the server [the one with this model's identity]"),
+    OPTION("topology", SEAM_ARG_TEXT, topology, "NAME",
+           "u_shaped: labels stay here; vanilla: head and loss are the server's; adapter_exchange: "
+           "the whole model is, adapter and optimizer are here [u_shaped]"),
+    OPTION("consent", SEAM_ARG_TEXT, consent, "WHAT",
+           "what the server may be shown: labels (vanilla), text (adapter_exchange) [nothing]"),
+    OPTION("resend-parameters", SEAM_ARG_FLAG, resend_parameters, NULL,
+           "adapter_exchange: quantized parameters travel every step, as in the paper [once]"),
     OPTION("recompute", SEAM_ARG_FLAG, recompute, NULL,
            "the server computes layers again instead of keeping them: same result, less memory"),
     OPTION("fp8", SEAM_ARG_FLAG, fp8, NULL,
            "the server's frozen products run in FP8 (seamd --fp8)"),
+    OPTION("front-blocks", SEAM_ARG_U32, front_blocks, "K",
+           "the model's first K blocks are computed here, the server has the rest [0]"),
+    OPTION("tail-blocks", SEAM_ARG_U32, tail_blocks, "M", "its last M blocks likewise [0]"),
     OPTION("name", SEAM_ARG_TEXT, name, "TEXT", "the session's name, for people"),
     OPTION("delete-session", SEAM_ARG_FLAG, delete_session, NULL,
            "delete the session when the run is done"),
-    OPTION("threads", SEAM_ARG_U32, threads, "N", "threads of the head [all cores]"),
-    OPTION("f32", SEAM_ARG_FLAG, f32, NULL, "compute the head in f32 even with bf16 units"),
+    OPTION("threads", SEAM_ARG_U32, threads, "N", "threads of what is computed here [all cores]"),
+    OPTION("f32", SEAM_ARG_FLAG, f32, NULL, "compute in f32 here even with bf16 units"),
     OPTION("device", SEAM_ARG_TEXT, device, "NAME",
-           "what computes the head: cpu, or cuda:N where built with CUDA [cpu]"),
+           "what computes here: cpu, or cuda:N where built with CUDA [cpu]"),
     OPTION("trace", SEAM_ARG_TEXT, trace, "FILE",
            "a timeline of the last steps as Chrome trace JSON, for Perfetto"),
     {NULL, SEAM_ARG_FLAG, 0, NULL, NULL},
@@ -65,6 +75,8 @@ static const seam_arg_spec adapter_specs[] = {
            "share of LoRA's inputs that a step drops, 0 to 0.95 [0]"),
     OPTION("targets", SEAM_ARG_TEXT, targets, "LIST",
            "of q,k,v,o,gate,up,down [q,v]; Phi-3: of qkv,o,gate_up,down [qkv]"),
+    OPTION("lora-side", SEAM_ARG_TEXT, lora_side, "WHERE",
+           "with blocks here: whose have LoRA, server, client or both [both]"),
     OPTION("prefix-tokens", SEAM_ARG_U32, prefix_tokens, "N",
            "prefix tuning instead of LoRA: virtual tokens before every row (the paper: 30) [LoRA]"),
     OPTION("lr", SEAM_ARG_F32, lr, "X", "learning rate [1e-4]"),
@@ -233,11 +245,23 @@ seam_status seam_train_options_finish(seam_train_options *options, seam_error *e
                               "--prefix-tokens: --rank, --alpha, --targets, --rslora and --dropout "
                               "are LoRA's; an adapter is one of the two");
     }
+    const bool has_blocks = o->front_blocks != 0 || o->tail_blocks != 0;
+    if (o->prefix_tokens != 0 && has_blocks) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "--prefix-tokens: not with --front-blocks or --tail-blocks, whose "
+                              "keys are not the server's");
+    }
+    if (o->lora_side != NULL && !has_blocks) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "--lora-side: without --front-blocks or --tail-blocks all of LoRA is "
+                              "the server's");
+    }
     SEAM_TRY(preset_apply(o, err));
     o->steps = or_u32(o->steps, 100);
     o->batch = or_u32(o->batch, 8);
     o->rows_max = or_u32(o->rows_max, 2048);
     o->save_every = or_u32(o->save_every, 50);
+    o->topology = o->topology != NULL ? o->topology : "u_shaped";
     o->rank = or_u32(o->rank, 16);
     o->alpha = or_f32(o->alpha, 16.0f);
     o->lr = or_f32(o->lr, 1e-4f);
@@ -303,6 +327,30 @@ static seam_status preset_apply(seam_train_options *o, seam_error *err) {
     return seam_error_set(err, SEAM_E_ARG, "--preset: '%s' is no task of the paper", o->preset);
 }
 
+/* Before anything is loaded. */
+static seam_status consent_check(const seam_train_options *o, seam_error *err) {
+    const bool vanilla = strcmp(o->topology, "vanilla") == 0;
+    const bool exchange = strcmp(o->topology, "adapter_exchange") == 0;
+    const bool text = o->consent != NULL && strcmp(o->consent, "text") == 0;
+    const bool labels = text || (o->consent != NULL && strcmp(o->consent, "labels") == 0);
+    if (o->consent != NULL && !labels) {
+        return seam_error_set(err, SEAM_E_ARG, "--consent: '%s' is not labels or text", o->consent);
+    }
+    if ((vanilla && !labels) || (exchange && !text)) {
+        return seam_error_set(
+            err, SEAM_E_ARG,
+            "--consent: --topology %s shows %s to the server; say --consent %s if "
+            "it may",
+            o->topology, vanilla ? "labels" : "text and labels", vanilla ? "labels" : "text");
+    }
+    if (!vanilla && !exchange && strcmp(o->topology, "u_shaped") != 0) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "--topology: '%s' is not u_shaped, vanilla or adapter_exchange",
+                              o->topology);
+    }
+    return SEAM_OK;
+}
+
 static seam_status options_check(const seam_train_options *o, seam_error *err) {
     if (o->model == NULL || o->data == NULL || o->out == NULL) {
         return seam_error_set(err, SEAM_E_ARG, "--%s is needed",
@@ -318,6 +366,7 @@ static seam_status options_check(const seam_train_options *o, seam_error *err) {
         return seam_error_set(err, SEAM_E_ARG, "--eval-quantized: '%s' is not on, off or both",
                               o->eval_quantized);
     }
+    SEAM_TRY(consent_check(o, err));
     if (o->rate != NULL && strcmp(o->rate, "auto") != 0 && strcmp(o->rate, "off") != 0) {
         return seam_error_set(err, SEAM_E_ARG, "--rate: '%s' is not off or auto", o->rate);
     }
@@ -370,7 +419,13 @@ seam_status seam_train_session_options(seam_session_options *ret_session,
     s.model = o->server_model;
     s.recompute = o->recompute;
     s.fp8 = o->fp8;
+    s.topology = o->topology;
+    s.consent = o->consent;
+    s.resend_parameters = o->resend_parameters;
     s.name = o->name;
+    s.front_blocks = o->front_blocks;
+    s.tail_blocks = o->tail_blocks;
+    s.lora_side = o->lora_side;
     s.codec = o->codec;
     s.codec_fwd_in = o->codec_fwd_in;
     s.bits = o->bits;
@@ -461,6 +516,13 @@ json_t *seam_train_options_json(const seam_train_options *o) {
         json_object_del(value, "alpha");
         json_object_del(value, "targets");
     }
+    json_object_set_new(value, "front_blocks", json_integer(o->front_blocks));
+    json_object_set_new(value, "tail_blocks", json_integer(o->tail_blocks));
+    if (o->front_blocks != 0 || o->tail_blocks != 0) {
+        json_object_set_new(value, "lora_side",
+                            json_string(o->lora_side != NULL ? o->lora_side : "both"));
+    }
+    json_object_set_new(value, "topology", json_string(o->topology));
     json_object_set_new(value, "rslora", json_boolean(o->rslora));
     json_object_set_new(value, "dropout", json_real((double)o->dropout));
     json_object_set_new(value, "labelled_rows_only", json_boolean(o->labelled_rows_only));

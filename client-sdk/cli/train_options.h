@@ -11,15 +11,18 @@ typedef struct seam_train_options {
     /* What is trained on what. */
     const char *model, *server_model, *data, *eval_data, *out, *adapter, *name, *preset, *device,
         *trace;
+    const char *topology, *consent;
+    bool resend_parameters;
     const char *resume; /* the folder of a run that goes on; then `out` is that folder */
     uint32_t steps, batch, train_rows, rows_max, tokens_max, save_every, threads;
+    uint32_t front_blocks, tail_blocks;
     const char *pipeline_depth; /* NULL: auto */
     bool truncate, f32, delete_session, recompute, fp8, rslora;
     uint64_t seed;
     /* Adapter and optimizer. */
     uint32_t rank, prefix_tokens;
     float alpha, dropout;
-    const char *targets, *schedule;
+    const char *targets, *schedule, *lora_side;
     bool targets_by_model; /* targets is the default, which the model may change */
     float lr, weight_decay, clip_norm, adam_beta1, adam_beta2, adam_eps;
     uint64_t warmup;

@@ -126,6 +126,8 @@ static seam_status prepare(training *t, seam_error *err) {
     model.threads = o->threads;
     model.f32 = o->f32;
     model.device = o->device;
+    model.front_blocks = o->front_blocks;
+    model.tail_blocks = o->tail_blocks;
     SEAM_TRY(seam_model_open(&t->model, &model, err));
     seam_model_describe(&t->facts, t->model);
     seam_train_options_scale(&t->o, t->facts.hidden);
@@ -220,8 +222,9 @@ static seam_status session_make(training *t, seam_error *err) {
     options.sequences_per_micro_max = o->batch;
     options.micros_per_step_max = seam_batcher_micros_max(t->batcher);
     SEAM_TRY(session_create(t, &options, err));
+    SEAM_TRY(seam_trainer_create(&t->trainer, t->session, t->model, err));
     if (o->adapter != NULL) {
-        SEAM_TRY(seam_session_import(t->session, o->adapter, NULL, err));
+        SEAM_TRY(seam_trainer_import(t->trainer, o->adapter, err));
     }
     SEAM_TRY(seam_session_file_write(
         o->out, o->server.server != NULL ? o->server.server : "127.0.0.1:50051", t->session, err));
@@ -247,6 +250,7 @@ static seam_status session_resume(training *t, seam_error *err) {
     seam_session_file file;
     SEAM_TRY(seam_session_file_read(&file, t->o.out, err));
     SEAM_TRY(seam_session_resume(&t->session, t->client, file.id, file.secret, t->o.out, err));
+    SEAM_TRY(seam_trainer_create(&t->trainer, t->session, t->model, err));
     const seam_status st = seam_session_notes(t->session, note_take, t, err);
     if (st != SEAM_OK) {
         return seam_error_set(err, st, "%.300s: the notes of its steps are not whole", t->o.out);
@@ -265,7 +269,6 @@ static seam_status session_open(training *t, seam_error *err) {
     SEAM_TRY(seam_model_find(t->server_model, t->client, o->server_model, &t->facts, err));
     SEAM_TRY(o->resume != NULL ? session_resume(t, err) : session_make(t, err));
     seam_session_on_commit(t->session, step_committed, t);
-    SEAM_TRY(seam_trainer_create(&t->trainer, t->session, t->model, err));
     if (o->trace != NULL) {
         SEAM_TRY(seam_session_trace(t->session, 0, err));
     }
@@ -379,6 +382,7 @@ static seam_status step_run(training *t, uint64_t step, seam_error *err) {
 static void step_committed(void *user, const seam_step_report *report) {
     training *const t = user;
     t->last.step = *report;
+    t->last.seconds = report->seconds; /* with the wait for this commit */
     t->state_hash = report->state_hash;
     json_t *const entry =
         seam_run_report_entry(&t->wire_bits, &t->last, t->micro_count, t->session);
@@ -397,7 +401,7 @@ static seam_status adapter_save(training *t, seam_error *err) {
     for (;;) {
         uint64_t hash = 0;
         seam_error why = {0};
-        const seam_status st = seam_session_export(t->session, t->adapter_path, &hash, &why);
+        const seam_status st = seam_trainer_export(t->trainer, t->adapter_path, &hash, &why);
         if (st == SEAM_OK && (t->state_hash == 0 || hash == t->state_hash)) {
             t->saved_steps = seam_session_committed_steps(t->session);
             return SEAM_OK;
@@ -457,6 +461,10 @@ static seam_status evaluate_after(training *t, seam_error *err) {
                            !(token && id == SEAM_CODEC_AMAQ);
     if (!quantizes) {
         return evaluate(t, "after", codec, false, err);
+    }
+    /* Rows that come back out of the blocks are quantized in training with u_shaped only. */
+    if (strcmp(t->o.topology, "u_shaped") != 0) {
+        return evaluate(t, "after", "bf16", false, err);
     }
     if (strcmp(t->o.eval_quantized, "on") != 0) {
         SEAM_TRY(evaluate(t, "after", "bf16", false, err));

@@ -12,7 +12,9 @@
 
 const seam_arg_spec seam_use_specs[] = {
     {"model", SEAM_ARG_TEXT, offsetof(seam_use_options, model), "PATH",
-     "model folder or .gguf file; only its embedding, norm and head are loaded"},
+     "model folder or .gguf file; only its embedding, norm and head are loaded, and the blocks "
+     "that "
+     "the run has here"},
     {"run", SEAM_ARG_TEXT, offsetof(seam_use_options, run), "DIR",
      "the session of this run folder, as trained"},
     {"adapter", SEAM_ARG_TEXT, offsetof(seam_use_options, adapter), "DIR",
@@ -30,6 +32,10 @@ const seam_arg_spec seam_use_specs[] = {
     {NULL, SEAM_ARG_FLAG, 0, NULL, NULL},
 };
 
+static seam_status model_open(seam_use *use, const seam_use_options *options,
+                              const seam_training_facts *facts, seam_error *err);
+static seam_status own_part_open(seam_use *use, const seam_use_options *options,
+                                 const seam_session_file *file, seam_error *err);
 static seam_status session_new(seam_use *use, const seam_use_options *options, seam_error *err);
 static seam_status adapter_shape(seam_session_options *session, const char *directory,
                                  seam_error *err);
@@ -42,13 +48,8 @@ seam_status seam_use_open(seam_use *ret_use, seam_use_options *options, seam_err
     }
     options->codec = options->codec != NULL ? options->codec : "bf16";
     SEAM_TRY(seam_tokenizer_open(&use->tokenizer, options->model, err));
-    seam_model_options model = SEAM_MODEL_OPTIONS_INIT;
-    model.path = options->model;
-    model.threads = options->threads;
-    model.f32 = options->f32;
-    model.device = options->device;
-    SEAM_TRY(seam_model_open(&use->model, &model, err));
     if (options->run == NULL) {
+        SEAM_TRY(model_open(use, options, NULL, err));
         SEAM_TRY(seam_cli_connect(&use->client, &options->server, &options->common, err));
         return session_new(use, options, err);
     }
@@ -58,10 +59,38 @@ seam_status seam_use_open(seam_use *ret_use, seam_use_options *options, seam_err
         options->server.server = file.server;
     }
     SEAM_TRY(seam_cli_connect(&use->client, &options->server, &options->common, err));
-    return seam_session_attach(&use->session, use->client, file.id, file.secret, err);
+    SEAM_TRY(seam_session_attach(&use->session, use->client, file.id, file.secret, err));
+    seam_training_facts facts;
+    seam_session_training(&facts, use->session);
+    SEAM_TRY(model_open(use, options, &facts, err));
+    return facts.client_trains ? own_part_open(use, options, &file, err) : SEAM_OK;
+}
+
+/* facts: of the session, which may leave blocks to this end; NULL: it does not. */
+static seam_status model_open(seam_use *use, const seam_use_options *options,
+                              const seam_training_facts *facts, seam_error *err) {
+    seam_model_options model = SEAM_MODEL_OPTIONS_INIT;
+    model.path = options->model;
+    model.threads = options->threads;
+    model.f32 = options->f32;
+    model.device = options->device;
+    model.front_blocks = facts != NULL ? facts->front_blocks : 0;
+    model.tail_blocks = facts != NULL ? facts->tail_blocks : 0;
+    return seam_model_open(&use->model, &model, err);
+}
+
+/* What the run has trained on this end is in its journal. */
+static seam_status own_part_open(seam_use *use, const seam_use_options *options,
+                                 const seam_session_file *file, seam_error *err) {
+    seam_session_close(use->session);
+    use->session = NULL;
+    SEAM_TRY(
+        seam_session_resume(&use->session, use->client, file->id, file->secret, options->run, err));
+    return seam_trainer_create(&use->trainer, use->session, use->model, err);
 }
 
 void seam_use_close(seam_use *use) {
+    seam_trainer_destroy(use->trainer);
     if (use->temporary && use->session != NULL) {
         (void)seam_session_delete(use->session, NULL);
     } else {

@@ -21,8 +21,9 @@ typedef struct seam_use {
     seam_model *model;
     seam_client *client;
     seam_session *session;
-    bool temporary;  /* the session is deleted at the end */
-    bool base_model; /* neither run nor adapter */
+    seam_trainer *trainer; /* of a run that trained on this end too: has that part; else NULL */
+    bool temporary;        /* the session is deleted at the end */
+    bool base_model;       /* neither run nor adapter */
 } seam_use;
 
 /* SEAM_E_ARG (--run and --adapter together), and what opening can give.  Close it in any case. */

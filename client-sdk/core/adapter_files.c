@@ -40,10 +40,21 @@ static seam_status export_chunk(export_job *job, const Seam__V1__ExportAdapterRe
                                 seam_error *err);
 static seam_status file_verify(const outfile *f, seam_error *err);
 static seam_status export_publish(export_job *job, seam_error *err);
-static seam_status import_run(seam_session *session, seam_stream_call *call, const char *directory,
-                              uint64_t *ret_state_hash, seam_error *err);
-static seam_status import_file(seam_session *session, seam_stream_call *call, const char *directory,
-                               const char *name, seam_error *err);
+/* Where an import reads from: a directory, or memory. */
+typedef struct import_source {
+    const char *directory; /* or NULL */
+    seam_adapter_bytes bytes;
+} import_source;
+
+static seam_status import_call(seam_session *session, const import_source *source,
+                               uint64_t *ret_state_hash, seam_error *err);
+static seam_status import_run(seam_session *session, seam_stream_call *call,
+                              const import_source *source, uint64_t *ret_state_hash,
+                              seam_error *err);
+static seam_status import_open(FILE **ret_file, uint64_t *ret_bytes, const import_source *source,
+                               int file_idx, seam_error *err);
+static seam_status import_file(seam_session *session, seam_stream_call *call,
+                               const import_source *source, int file_idx, seam_error *err);
 
 seam_status seam_session_export(seam_session *session, const char *directory,
                                 uint64_t *ret_state_hash, seam_error *err) {
@@ -211,19 +222,36 @@ seam_status seam_session_import(seam_session *session, const char *directory,
     if (session == NULL || directory == NULL) {
         return seam_error_set(err, SEAM_E_ARG, "session or directory is NULL");
     }
+    const import_source source = {.directory = directory};
+    return import_call(session, &source, ret_state_hash, err);
+}
+
+seam_status seam_session_import_bytes(seam_session *session, const seam_adapter_bytes *bytes,
+                                      uint64_t *ret_state_hash, seam_error *err) {
+    if (session == NULL || bytes == NULL || bytes->weights == NULL || bytes->config == NULL ||
+        bytes->weights_bytes == 0 || bytes->config_bytes == 0) {
+        return seam_error_set(err, SEAM_E_ARG, "session or bytes is NULL or empty");
+    }
+    const import_source source = {.bytes = *bytes};
+    return import_call(session, &source, ret_state_hash, err);
+}
+
+static seam_status import_call(seam_session *session, const import_source *source,
+                               uint64_t *ret_state_hash, seam_error *err) {
     seam_stream_call *call = NULL;
     const seam_transport_ops *const net = session->client->net;
     SEAM_TRY(net->stream_open(&call, session->client->transport, "ImportAdapter", err));
-    const seam_status st = import_run(session, call, directory, ret_state_hash, err);
+    const seam_status st = import_run(session, call, source, ret_state_hash, err);
     net->stream_close(call);
     return st;
 }
 
-static seam_status import_run(seam_session *session, seam_stream_call *call, const char *directory,
-                              uint64_t *ret_state_hash, seam_error *err) {
+static seam_status import_run(seam_session *session, seam_stream_call *call,
+                              const import_source *source, uint64_t *ret_state_hash,
+                              seam_error *err) {
     const seam_transport_ops *const net = session->client->net;
     for (int i = FILES - 1; i >= 0; i--) { /* the config first: it names the shapes */
-        SEAM_TRY(import_file(session, call, directory, file_names[i], err));
+        SEAM_TRY(import_file(session, call, source, i, err));
     }
     SEAM_TRY(net->stream_end(call, err));
     seam_buffer bytes = {0};
@@ -247,10 +275,18 @@ static seam_status import_run(seam_session *session, seam_stream_call *call, con
     return st;
 }
 
-static seam_status import_file(seam_session *session, seam_stream_call *call, const char *directory,
-                               const char *name, seam_error *err) {
+static seam_status import_open(FILE **ret_file, uint64_t *ret_bytes, const import_source *source,
+                               int file_idx, seam_error *err) {
+    if (source->directory == NULL) {
+        const bool weights = file_idx == 0;
+        const void *const data = weights ? source->bytes.weights : source->bytes.config;
+        const size_t count = weights ? source->bytes.weights_bytes : source->bytes.config_bytes;
+        *ret_bytes = count;
+        *ret_file = fmemopen((void *)(uintptr_t)data, count, "rb");
+        return *ret_file != NULL ? SEAM_OK : seam_error_set(err, SEAM_E_MEMORY, "out of memory");
+    }
     char path[PATH_BYTES];
-    snprintf(path, sizeof path, "%.4000s/%s", directory, name);
+    snprintf(path, sizeof path, "%.4000s/%s", source->directory, file_names[file_idx]);
     struct stat info;
     FILE *const file = fopen(path, "rb");
     if (file == NULL || fstat(fileno(file), &info) != 0) {
@@ -260,22 +296,31 @@ static seam_status import_file(seam_session *session, seam_stream_call *call, co
         }
         return seam_error_set(err, SEAM_E_IO, "%.400s: %s", path, strerror(reason));
     }
+    *ret_file = file;
+    *ret_bytes = (uint64_t)info.st_size;
+    return SEAM_OK;
+}
+
+static seam_status import_file(seam_session *session, seam_stream_call *call,
+                               const import_source *source, int file_idx, seam_error *err) {
+    FILE *file = NULL;
+    uint64_t bytes = 0;
+    SEAM_TRY(import_open(&file, &bytes, source, file_idx, err));
     seam_status st = SEAM_OK;
     seam_buffer packed = {0};
     uint8_t *const data = seam_mem_alloc(CHUNK_BYTES);
     uint64_t offset = 0;
-    const uint64_t bytes = (uint64_t)info.st_size;
     while (data != NULL && st == SEAM_OK && offset < bytes) {
         const size_t count = fread(data, 1, CHUNK_BYTES, file);
         if (count == 0) {
-            st = seam_error_set(err, SEAM_E_IO, "%.400s: cannot be read", path);
+            st = seam_error_set(err, SEAM_E_IO, "%s: cannot be read", file_names[file_idx]);
             break;
         }
         Seam__V1__ImportAdapterRequest request = SEAM__V1__IMPORT_ADAPTER_REQUEST__INIT;
         request.session_id = session->id;
         request.session_secret.data = session->secret;
         request.session_secret.len = SEAM_SECRET_BYTES;
-        request.file_name = (char *)(uintptr_t)name;
+        request.file_name = (char *)(uintptr_t)file_names[file_idx];
         request.file_bytes = bytes;
         request.offset = offset;
         request.data.data = data;

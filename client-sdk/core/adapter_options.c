@@ -1,5 +1,5 @@
-/* The adapter that the options of seam.h ask for, as the config's message: LoRA or a prefix.  Part
- * of session_options.c. */
+/* The adapter that the options of seam.h ask for, as the config's message: LoRA or a prefix; and
+ * where it is, for blocks may be the caller's.  Part of session_options.c. */
 #include "core.h"
 #include "try.h"
 
@@ -32,5 +32,59 @@ seam_status seam_config_adapter_fill(seam_config_message *m, const seam_session_
         }
     }
     m->lora.targets = m->targets;
+    return SEAM_OK;
+}
+
+void seam_config_training_read(seam_training_facts *ret_facts,
+                               const Seam__V1__SessionConfig *message) {
+    static const char *const schedules[] = {"constant", "constant", "linear", "cosine"};
+    const Seam__V1__LoraConfig *const lora = message->lora;
+    const Seam__V1__OptimizerConfig *const optimizer = message->optimizer;
+    const uint32_t side = (uint32_t)message->lora_side;
+    seam_training_facts facts = {.front_blocks = message->front_layers,
+                                 .tail_blocks = message->tail_layers,
+                                 .rows_per_micro_max = message->limits->rows_per_micro_max,
+                                 .sequences_per_micro_max =
+                                     message->limits->sequences_per_micro_max};
+    const bool has_blocks = facts.front_blocks > 0 || facts.tail_blocks > 0;
+    facts.client_trains = has_blocks && side != SEAM__V1__LORA_SIDE__LORA_SIDE_SERVER;
+    facts.server_trains = side != SEAM__V1__LORA_SIDE__LORA_SIDE_CLIENT;
+    if (lora != NULL) {
+        facts.lora_rank = lora->rank;
+        facts.lora_alpha = lora->alpha;
+        facts.lora_dropout = lora->dropout;
+        facts.lora_rslora = lora->rslora;
+        facts.lora_seed = lora->seed;
+        for (size_t i = 0; i < lora->n_targets; i++) {
+            const uint32_t target = (uint32_t)lora->targets[i];
+            facts.lora_targets |= target >= 1 && target <= 9 ? 1u << (target - 1) : 0;
+        }
+    }
+    if (optimizer != NULL) {
+        const uint32_t schedule = (uint32_t)optimizer->schedule;
+        facts.lr = optimizer->lr;
+        facts.adam_beta1 = optimizer->beta1;
+        facts.adam_beta2 = optimizer->beta2;
+        facts.adam_eps = optimizer->eps;
+        facts.weight_decay = optimizer->weight_decay;
+        facts.clip_norm = optimizer->clip_norm;
+        facts.schedule = schedules[schedule < 4 ? schedule : 0];
+        facts.warmup_steps = optimizer->warmup_steps;
+        facts.total_steps = optimizer->total_steps;
+    }
+    *ret_facts = facts;
+}
+
+seam_status seam_config_split_fill(Seam__V1__SessionConfig *config, const seam_session_options *o,
+                                   seam_error *err) {
+    static const char *const sides[] = {"server", "client", "both"};
+    int side = 0;
+    config->front_layers = o->front_blocks;
+    config->tail_layers = o->tail_blocks;
+    if (o->front_blocks == 0 && o->tail_blocks == 0 && o->lora_side == NULL) {
+        return SEAM_OK;
+    }
+    SEAM_TRY(seam_config_pick(&side, "lora_side", o->lora_side, sides, 3, 2, err));
+    config->lora_side = (Seam__V1__LoraSide)(side + 1);
     return SEAM_OK;
 }

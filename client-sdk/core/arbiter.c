@@ -95,24 +95,34 @@ void seam_arbiter_judge(seam_arbiter *arbiter, const seam_arbiter_view *view) {
 
 void seam_arbiter_fill(seam_arbiter *arbiter, uint64_t step, const seam_waterfill_share *in,
                        const seam_waterfill_share *out) {
-    SEAM_ASSERT(arbiter->values_out > 0);
+    SEAM_ASSERT(in != NULL || out != NULL);
     const seam_arbiter_config *const config = &arbiter->config;
-    seam_waterfill_share shares[2] = {*out, in != NULL ? *in : *out};
-    shares[0].values = shares[0].values_used = arbiter->values_out;
-    shares[1].values = arbiter->values_in;
-    shares[1].values_used = arbiter->values_used_in;
-    uint32_t totals[2] = {0, 0};
+    seam_waterfill_share shares[2];
+    uint32_t totals[2] = {0, 0}, count = 0;
+    if (out != NULL) {
+        shares[count] = *out;
+        shares[count].values = shares[count].values_used = arbiter->values_out;
+        count++;
+    }
+    if (in != NULL) {
+        shares[count] = *in;
+        shares[count].values = arbiter->values_in;
+        shares[count].values_used = arbiter->values_used_in;
+        count++;
+    }
     /* What is decided after this step is in force from the next proposal's effective step on. */
     const uint64_t step_used = step + 1 + config->lag_steps;
     const double bits = seam_pace_bits(&config->pace, step_used);
-    seam_waterfill_totals(totals, shares, in != NULL ? 2 : 1, bits);
-    const double mean_out = (double)totals[0] / (double)out->channels;
-    const double mean_in = in != NULL ? (double)totals[1] / (double)in->channels : 0.0;
+    seam_waterfill_totals(totals, shares, count, bits);
+    const uint32_t total_out = out != NULL ? totals[0] : 0;
+    const uint32_t total_in = in != NULL ? totals[count - 1] : 0;
+    const double mean_out = out != NULL ? (double)total_out / (double)out->channels : 0.0;
+    const double mean_in = in != NULL ? (double)total_in / (double)in->channels : 0.0;
     arbiter->mean_bits = mean_of(arbiter, mean_in, mean_out);
     arbiter->target_reached = arbiter->target_reached || step_used >= config->pace.steps_to_target;
     seam_budget next = arbiter->budget;
-    next.total_out = totals[0];
-    next.total_in = totals[1];
+    next.total_out = total_out;
+    next.total_in = total_in;
     budget_set(arbiter, &next);
 }
 

@@ -68,7 +68,8 @@ typedef struct seam_arbiter_view {
 } seam_arbiter_view;
 void seam_arbiter_judge(seam_arbiter *arbiter, const seam_arbiter_view *view);
 
-/* The same for waterfill.  Shares without their values; in NULL: site 0 has no widths to give. */
+/* The same for waterfill.  Shares without their values; NULL: a site that is not there or has no
+ * widths to give (not both). */
 void seam_arbiter_fill(seam_arbiter *arbiter, uint64_t step, const seam_waterfill_share *in,
                        const seam_waterfill_share *out);
 

@@ -154,6 +154,8 @@ seam_status seam_client_server_info(seam_server_info *ret_info, seam_client *cli
         .memory_bytes_free = r->memory_bytes_free,
         .session_count = r->session_count,
         .rows_max = r->rows_max,
+        .allows_labels = r->allows_labels,
+        .allows_text = r->allows_text,
     };
     copy(ret_info->version, sizeof ret_info->version, r->version);
     copy(ret_info->device, sizeof ret_info->device, r->device);

@@ -6,8 +6,10 @@
  *   step.c            the public step calls
  *   link.c            the loop that drives proto/wire/client_proto: connect, send, receive, retry
  *   receive.c         one message of the Train stream
+ *   answer.c          answers of topologies whose loss is at the server
  *   tensor_io.c       tensors <-> frames
  *   settle.c          what a commit means for the widths
+ *   own_part.c        what the caller trains: its norm, its step, its state
  *   timeline.c        what a step's time went into
  *   arbiter.c         bits: what both sides' allocators are told
  *   pace.c            the fall of the bits to their target
@@ -85,23 +87,29 @@ typedef struct seam_core_config {
     seam_rate_config rate;
     uint32_t lag_steps;
     uint32_t rows_max, sequences_max, micros_max, pipeline_depth;
+    seam_training_facts training;
 } seam_core_config;
 
 /* One micro-batch of the step in flight. */
 typedef struct seam_micro_state {
     uint32_t rows, labelled_count;
+    uint32_t out_count;      /* rows of sites 1 and 2, but for all_rows */
     uint32_t rows_distinct;  /* of site 0, as far as the caller's keys tell */
     uint32_t rows_in;        /* of its tensor: these, or all */
     seam_buffer row_sources; /* uint32_t: the row of it that each row is; empty: its own */
     seam_buffer bitmap;      /* labelled rows, LSB first */
-    seam_buffer row_ids;     /* uint32_t indices of the labelled rows, rising */
+    /* Rows of sites 1 and 2: the labelled ones, or with tail blocks those up to each sequence's
+     * last labelled one. */
+    seam_buffer out_bitmap;
+    seam_buffer row_ids;                          /* uint32_t: their indices, rising */
     seam_buffer sequence_rows, sequence_rows_out; /* uint32_t: of each sequence, T and out */
     seam_buffer row_gates, row_gates_out; /* uint32_t: seam_coder_tensor's; codec amaq_token */
     seam_buffer sample_ids;               /* uint64_t, or empty */
     seam_buffer sent[2]; /* frames of fwd_in and bwd_out, one after another; empty: not encoded */
     bool is_sent[2];     /* once, on whatever stream */
     seam_buffer came;    /* frames of fwd_out that came before somebody waited for them */
-    bool has_come;       /* all of them */
+    bool has_come;       /* all of them; one pass: the answer */
+    seam_step_loss loss; /* one pass */
 } seam_micro_state;
 
 struct seam_session {
@@ -147,13 +155,14 @@ struct seam_session {
     uint32_t micro_count, micro_next; /* micro_next: whose forward or backward is due */
     uint32_t ahead, forward_next;     /* forward_next: whose forward begins next */
     bool backward_due;                /* forward of micro_next is done */
-    uint64_t labelled_total;
+    uint64_t labelled_total, out_total;
     seam_micro_state *micros; /* (micros_max) */
     seam_buffer step_begin;   /* packed TrainRequest */
     seam_buffer budget;       /* packed TrainRequest of the step's Budget; empty: none */
     seam_buffer proposal;     /* packed AllocPropose not yet answered; empty: none */
     seam_buffer answers;      /* AllocAck, AllocNack of the step's begin: u32 count, bytes, ... */
     seam_buffer answers_next; /* those that the next step's begin will bring */
+    seam_buffer norm;         /* the frame of the own part's share; empty: not made yet */
     bool begin_sent;          /* of this step */
     bool commit_done;
     bool net_failed; /* the last error came from the stream, not from its bytes */
@@ -167,6 +176,8 @@ struct seam_session {
     seam_journal *journal; /* NULL: only the newest state is kept, in `record` */
     seam_buffer record;    /* a state, that after record_step_count steps */
     uint64_t record_step_count;
+    seam_own_part own;         /* its functions NULL: there is none */
+    size_t own_at, own_bytes;  /* its state in the record; 0 bytes: not there */
     seam_buffer note;          /* the caller's, for the next record */
     seam_commit_fn *commit_fn; /* or NULL */
     void *commit_user;
@@ -178,6 +189,7 @@ struct seam_session {
     bool rx_active, rx_wanted; /* wanted: decode, not only digest */
     bool rx_stored;            /* nobody waits for it yet: its frames are kept */
     bool rx_signal_due;        /* bwd_in of an answer has come, the gate signal behind it has not */
+    uint32_t rx_part;          /* one pass: parts of the answer that have come */
     uint64_t rx_payload_bytes;
     seam_tensor_rx rx;
     float *y; /* borrowed destination of fwd_out while forward runs, else NULL */
@@ -226,9 +238,20 @@ typedef struct seam_config_message {
 /* Options to the message (which points into itself and into the options) and the core's share. */
 seam_status seam_config_from_options(seam_config_message *ret_message, seam_core_config *ret_core,
                                      const seam_session_options *options, seam_error *err);
+/* Of these, topology and consent: topology_options.c. */
+seam_status seam_config_topology_fill(seam_config_message *m, const seam_session_options *o,
+                                      seam_error *err);
 /* Of these, lora or prefix: adapter_options.c. */
 seam_status seam_config_adapter_fill(seam_config_message *m, const seam_session_options *o,
                                      seam_error *err);
+seam_status seam_config_split_fill(Seam__V1__SessionConfig *config, const seam_session_options *o,
+                                   seam_error *err);
+/* The place of a text among names; NULL: if_null.  SEAM_E_ARG. */
+seam_status seam_config_pick(int *ret_value, const char *field, const char *text,
+                             const char *const *names, int count, int if_null, seam_error *err);
+/* How the session splits and trains: adapter_options.c.  limits must be there. */
+void seam_config_training_read(seam_training_facts *ret_facts,
+                               const Seam__V1__SessionConfig *message);
 seam_status seam_config_from_message(seam_core_config *ret_core,
                                      const Seam__V1__SessionConfig *message, seam_error *err);
 /* Site table, allocations and the memory of a step. */
@@ -244,6 +267,7 @@ typedef enum seam_goal {
     SEAM_GOAL_FORWARD,  /* the reply of micro_next has come */
     SEAM_GOAL_BACKWARD, /* the backward tensor of micro_next has been sent; with bwd_in: its answer
                            has come */
+    SEAM_GOAL_ANSWER,   /* one pass: the answer to micro_next has come */
     SEAM_GOAL_COMMIT,   /* the commit has come */
     SEAM_GOAL_ATTACHED, /* the stream stands and no step is in flight */
 } seam_goal;
@@ -276,10 +300,36 @@ seam_status seam_state_load(seam_session *session, seam_buffer *bytes);
 /* Only what was decided by clocks and what follows from it. */
 seam_status seam_state_load_decisions(seam_session *session, seam_buffer *bytes);
 
+/* own_part.c */
+bool seam_session_has_own(const seam_session *session);
+/* The step's last message, where the session has a part: its share of the norm, into session->norm.
+ * SEAM_E_MEMORY, what the part returns. */
+seam_status seam_own_norm_make(seam_session *session, seam_error *err);
+/* The commit is there. */
+seam_status seam_own_apply(seam_session *session, seam_error *err);
+/* A record's last piece: its state, or nothing. */
+seam_status seam_own_save(seam_buffer *bytes, seam_session *session);
+seam_status seam_own_load(seam_session *session, const seam_buffer *bytes, size_t at);
+/* A step that was made again has given it the state that its record has.  SEAM_E_NONDETERMINISM. */
+seam_status seam_own_compare(seam_session *session, const seam_buffer *record, seam_error *err);
+
 /* receive.c: the next message of the Train stream. */
 seam_status seam_receive_one(seam_session *session, seam_error *err);
 /* The forward reply of micro_next that has come before, into session->y. */
 seam_status seam_receive_stored(seam_session *session, seam_error *err);
+
+/* receive.c: a frame of bwd_in or a gate signal that is wanted. */
+seam_status seam_receive_chunk(seam_session *session, const seam_frame_header *header,
+                               const uint8_t *payload, seam_error *err);
+
+/* answer.c: the parts of a one-pass answer, as reception_begin, chunk_take and reception_end of
+ * receive.c have them for other frames. */
+seam_status seam_answer_begin(seam_session *session, const seam_frame_header *header,
+                              seam_error *err);
+seam_status seam_answer_take(seam_session *session, const seam_frame_header *header,
+                             const uint8_t *payload, seam_error *err);
+seam_status seam_answer_end(seam_session *session, const seam_frame_header *header,
+                            seam_error *err);
 
 /* tensor_io.c */
 typedef struct seam_tensor_args {

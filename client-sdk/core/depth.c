@@ -8,7 +8,7 @@
 #define RTT_FAR      0.005 /* seconds: from here on the first step is worth a full pipeline */
 #define FORWARD_PART 0.34  /* of the server's work on a micro-batch */
 #define WIRE_MIN     1e-5  /* seconds of a tensor: less is what the clock says, not the link */
-#define SLACK        0.5
+#define SLACK        1.0   /* deeper than needed costs nothing: the room is there */
 
 static uint32_t depth_clamp(const seam_depth *depth, double value) {
     const uint32_t low = depth->max < SEAM_DEPTH_FIRST ? depth->max : SEAM_DEPTH_FIRST;
@@ -34,7 +34,10 @@ static double ask_of(const seam_depth_sample *s) {
     const double second_a_byte = fmax(s->first_seconds - other, WIRE_MIN) / bytes;
     const double up = second_a_byte * (s->forward_bytes + s->backward_bytes);
     const double down = second_a_byte * s->reply_bytes;
-    const double loop = s->first_seconds + s->own_seconds + second_a_byte * s->backward_bytes;
+    const double waits =
+        (1.0 - FORWARD_PART) * s->server_seconds; /* for a backward one before it */
+    const double loop =
+        s->first_seconds + s->own_seconds + second_a_byte * s->backward_bytes + waits;
     return loop / fmax(fmax(up, down), fmax(s->server_seconds, s->own_seconds));
 }
 

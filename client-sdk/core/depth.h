@@ -1,10 +1,11 @@
 /* Pipeline depth by measurement: how many micro-batches of the next step are to be on their way at
  * once so that what limits a step never waits.
  *
- *   loop        seconds from a micro-batch's forward tensor leaving to its backward tensor gone,
- *               nothing else on the way: first reply + own work + backward tensor on the wire
+ *   loop        seconds from a micro-batch's forward tensor leaving to its backward tensor gone:
+ *               first reply + own work + backward tensor on the wire, and the server's work on
+ *               another's backward tensor, which it may find there
  *   bottleneck  the largest of up, down, server and own seconds a micro-batch
- *   depth       loop / bottleneck (Little's law), and half a micro-batch against noise
+ *   depth       loop / bottleneck (Little's law), and one more against noise
  *
  * The first reply of a step meets an empty pipeline, so it is the loop's first part; less the round
  * trip and the server's forward it is also the time that its bytes took, which gives the rate.

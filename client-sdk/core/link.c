@@ -60,6 +60,7 @@ void seam_link_close(seam_session *session) {
 void seam_link_lose(seam_session *session, const char *why) {
     stream_drop(session);
     session->rx_active = session->rx_signal_due = false;
+    session->rx_part = 0;
     const seam_stream_lost_args args = {.status = SEAM_E_UNAVAILABLE,
                                         .text = why,
                                         .random = seam_random_u32(),
@@ -78,6 +79,8 @@ static bool goal_reached(const seam_session *s, seam_goal goal) {
     case SEAM_GOAL_BACKWARD:
         return s->micros[s->micro_next].is_sent[1] &&
                (!seam_codec_plan_has_input_gradient(&s->config.codec) || s->dx_received);
+    case SEAM_GOAL_ANSWER:
+        return s->micros[s->micro_next].has_come;
     case SEAM_GOAL_COMMIT:
         return s->commit_done;
     case SEAM_GOAL_ATTACHED:
@@ -89,6 +92,9 @@ static bool goal_reached(const seam_session *s, seam_goal goal) {
 /* A tensor that the machine would send and the caller has not given yet. */
 static bool is_unknown(const seam_session *s, const seam_client_action *action) {
     const bool forward = action->kind == SEAM_CLIENT_SEND_FORWARD;
+    if (!forward && action->kind == SEAM_CLIENT_SEND_BACKWARD && action->micro == s->micro_count) {
+        return s->norm.count == 0;
+    }
     return (forward || action->kind == SEAM_CLIENT_SEND_BACKWARD) &&
            s->micros[action->micro].sent[forward ? 0 : 1].count == 0;
 }
@@ -144,6 +150,10 @@ static seam_status act(seam_session *s, const seam_client_action *action, seam_e
         s->micros[action->micro].is_sent[0] = true;
         break;
     case SEAM_CLIENT_SEND_BACKWARD:
+        if (action->micro == s->micro_count) {
+            SEAM_TRY(tensor_send(s, action->micro, &s->norm, err));
+            break;
+        }
         SEAM_TRY(tensor_send(s, action->micro, &s->micros[action->micro].sent[1], err));
         s->micros[action->micro].is_sent[1] = true;
         break;
@@ -183,6 +193,7 @@ static seam_status failed(seam_session *s, seam_error *err) {
     stream_drop(s);
     s->rx_active = s->rx_signal_due = false;
     s->first_begin_seconds = s->first_seconds = 0.0; /* it says nothing of the link any more */
+    s->rx_part = 0;
     s->lost_since_ms = s->lost_since_ms == 0 ? now_ms : s->lost_since_ms;
     const uint64_t lost_ms = now_ms - s->lost_since_ms;
     if (lost_ms >= s->client->reconnect_timeout_ms) {

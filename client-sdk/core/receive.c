@@ -24,8 +24,6 @@ static seam_status reception_begin(seam_session *s, const seam_frame_header *hea
                                    seam_error *err);
 static void forward_begin(seam_session *s, uint32_t micro);
 static void forward_end(seam_session *s, const seam_frame_header *header);
-static seam_status chunk_take(seam_session *s, const seam_frame_header *header,
-                              const uint8_t *payload, seam_error *err);
 static seam_status reception_end(seam_session *s, const seam_frame_header *header, seam_error *err);
 
 seam_status seam_receive_one(seam_session *session, seam_error *err) {
@@ -199,17 +197,22 @@ static seam_status frame_take(seam_session *s, const uint8_t *frame, size_t fram
     seam_frame_header header;
     const uint8_t *payload = NULL;
     SEAM_TRY(seam_frame_open(&header, &payload, frame, frame_bytes, err));
+    const bool one_pass = seam_codec_plan_is_one_pass(&s->config.codec);
     if (!s->rx_active) {
-        SEAM_TRY(reception_begin(s, &header, err));
+        SEAM_TRY(one_pass ? seam_answer_begin(s, &header, err) : reception_begin(s, &header, err));
     }
     bool complete = false;
     SEAM_TRY(seam_tensor_rx_add(&complete, &s->rx, &header, seam_frame_crc(frame), err));
+    if (one_pass) {
+        SEAM_TRY(s->rx_wanted ? seam_answer_take(s, &header, payload, err) : SEAM_OK);
+        return complete ? seam_answer_end(s, &header, err) : SEAM_OK;
+    }
     if (s->rx_wanted && s->rx_stored) {
         if (seam_buffer_add(&s->micros[header.micro].came, frame, frame_bytes) != SEAM_OK) {
             return seam_error_set(err, SEAM_E_MEMORY, "out of memory");
         }
     } else if (s->rx_wanted) {
-        SEAM_TRY(chunk_take(s, &header, payload, err));
+        SEAM_TRY(seam_receive_chunk(s, &header, payload, err));
     }
     return complete ? reception_end(s, &header, err) : SEAM_OK;
 }
@@ -284,7 +287,7 @@ seam_status seam_receive_stored(seam_session *session, seam_error *err) {
         const size_t frame_bytes = seam_frame_bytes_at(came, at);
         const uint8_t *payload = NULL;
         SEAM_TRY(seam_frame_open(&header, &payload, came->data + at, frame_bytes, err));
-        SEAM_TRY(chunk_take(s, &header, payload, err));
+        SEAM_TRY(seam_receive_chunk(s, &header, payload, err));
         at += frame_bytes;
     }
     forward_end(s, &header);
@@ -300,8 +303,9 @@ static void forward_end(seam_session *s, const seam_frame_header *header) {
     s->y_received = true;
 }
 
-static seam_status chunk_take(seam_session *s, const seam_frame_header *header,
-                              const uint8_t *payload, seam_error *err) {
+seam_status seam_receive_chunk(seam_session *session, const seam_frame_header *header,
+                               const uint8_t *payload, seam_error *err) {
+    seam_session *const s = session;
     s->rx_payload_bytes += header->payload_bytes;
     const bool forward = header->phase == SEAM_PHASE_FORWARD;
     const seam_alloc *alloc = NULL;

@@ -20,7 +20,7 @@
 static seam_status rate_fill(seam_core_config *core, const seam_session_options *o,
                              seam_error *err);
 static seam_pace_config pace_of(const Seam__V1__AmaqConfig *amaq);
-static seam_codec_plan plan_of(const Seam__V1__CodecConfig *codec);
+static seam_codec_plan plan_of(const Seam__V1__SessionConfig *config);
 static seam_status codec_fill(seam_config_message *m, const seam_session_options *o,
                               seam_error *err);
 static seam_status codec_name_read(Seam__V1__Codec *ret_codec, const char *field, const char *name,
@@ -31,8 +31,6 @@ static seam_status amaq_fill(Seam__V1__AmaqConfig *amaq, const seam_session_opti
                              seam_error *err);
 static seam_status training_fill(seam_config_message *m, const seam_session_options *o,
                                  seam_error *err);
-static seam_status pick(int *ret_value, const char *field, const char *text,
-                        const char *const *names, int count, int if_null, seam_error *err);
 static seam_status sites_read(seam_session *session, const Seam__V1__Session *message,
                               seam_error *err);
 static seam_status allocations_create(seam_session *session, seam_error *err);
@@ -65,12 +63,13 @@ seam_status seam_config_from_options(seam_config_message *ret_message, seam_core
     };
     m->config.model = (char *)(uintptr_t)(options->model != NULL ? options->model : "");
     m->config.name = (char *)(uintptr_t)(options->name != NULL ? options->name : "");
-    m->config.topology = SEAM__V1__TOPOLOGY__TOPOLOGY_U_SHAPED;
+    SEAM_TRY(seam_config_topology_fill(m, options, err));
     m->config.optimizer = &m->optimizer;
     m->config.codec = &m->codec;
     m->config.limits = &m->limits;
     m->config.recompute = options->recompute;
     m->config.fp8 = options->fp8;
+    SEAM_TRY(seam_config_split_fill(&m->config, options, err));
     m->limits.rows_per_micro_max = or_u32(options->rows_per_micro_max, ROWS_DEFAULT);
     m->limits.sequences_per_micro_max = or_u32(options->sequences_per_micro_max, SEQUENCES_DEFAULT);
     m->limits.micros_per_step_max = or_u32(options->micros_per_step_max, 1);
@@ -94,7 +93,7 @@ static seam_status rate_fill(seam_core_config *core, const seam_session_options 
     if (!o->rate_auto) {
         return SEAM_OK;
     }
-    if (!seam_codec_has_gates(codec->codec_out) ||
+    if ((!seam_codec_plan_has_gates_out(codec) && !seam_codec_plan_has_gates_in(codec)) ||
         (codec->allocator != SEAM_ALLOCATOR_WATERFILL && codec->steps_to_target == 0)) {
         return seam_error_set(err, SEAM_E_ARG,
                               "rate: auto needs codec amaq with allocator waterfill or "
@@ -131,7 +130,7 @@ seam_status seam_config_from_message(seam_core_config *ret_core,
         return seam_error_set(err, SEAM_E_ARG, "config.limits: out of range");
     }
     *ret_core = (seam_core_config){
-        .codec = plan_of(codec),
+        .codec = plan_of(message),
         .labelled_rows_only = codec->labelled_rows_only,
         .seed = codec->seed,
         .lag_steps = 2,
@@ -140,6 +139,10 @@ seam_status seam_config_from_message(seam_core_config *ret_core,
         .micros_max = limits->micros_per_step_max,
         .pipeline_depth = or_u32(limits->pipeline_depth, 1),
     };
+    seam_training_facts *const training = &ret_core->training;
+    seam_config_training_read(training, message);
+    ret_core->codec.front = training->front_blocks > 0;
+    ret_core->codec.front_trained = training->front_blocks > 0 && training->client_trains;
     SEAM_TRY(seam_codec_plan_check(&ret_core->codec, 0, err));
     ret_core->sample_ids_needed = ret_core->codec.codec_out == SEAM_CODEC_AQSGD;
     ret_core->distinct_rows = seam_codec_plan_takes_row_sources(&ret_core->codec);
@@ -190,7 +193,8 @@ static seam_pace_config pace_of(const Seam__V1__AmaqConfig *amaq) {
     };
 }
 
-static seam_codec_plan plan_of(const Seam__V1__CodecConfig *codec) {
+static seam_codec_plan plan_of(const Seam__V1__SessionConfig *config) {
+    const Seam__V1__CodecConfig *const codec = config->codec;
     static const Seam__V1__AmaqConfig no_amaq = SEAM__V1__AMAQ_CONFIG__INIT;
     static const Seam__V1__AqsgdConfig no_aqsgd = SEAM__V1__AQSGD_CONFIG__INIT;
     const Seam__V1__AmaqConfig *const amaq = codec->amaq != NULL ? codec->amaq : &no_amaq;
@@ -199,6 +203,8 @@ static seam_codec_plan plan_of(const Seam__V1__CodecConfig *codec) {
         (int)(codec->codec_fwd_in != SEAM__V1__CODEC__CODEC_UNSPECIFIED ? codec->codec_fwd_in
                                                                         : codec->codec);
     return (seam_codec_plan){
+        .topology = (uint32_t)config->topology,
+        .resend_parameters = config->resend_parameters,
         .codec_in = (seam_codec_id)in,
         .codec_out = (seam_codec_id)codec->codec,
         .bits = codec->bits,
@@ -225,7 +231,7 @@ static seam_status codec_fill(seam_config_message *m, const seam_session_options
     m->codec.codec = SEAM__V1__CODEC__CODEC_AMAQ;
     SEAM_TRY(codec_name_read(&m->codec.codec, "codec", o->codec, err));
     SEAM_TRY(codec_name_read(&m->codec.codec_fwd_in, "codec_fwd_in", o->codec_fwd_in, err));
-    SEAM_TRY(pick(&entropy, "entropy", o->entropy, entropies, 2, 0, err));
+    SEAM_TRY(seam_config_pick(&entropy, "entropy", o->entropy, entropies, 2, 0, err));
     m->codec.entropy = (Seam__V1__EntropyCoder)(entropy + 1);
     m->codec.labelled_rows_only = !o->all_rows;
     m->codec.send_input_gradient = o->send_input_gradient;
@@ -267,7 +273,7 @@ static seam_status aqsgd_fill(seam_config_message *m, const seam_session_options
                               seam_error *err) {
     static const char *const formats[] = {"fp16", "quantized"};
     int format = 0;
-    SEAM_TRY(pick(&format, "cache_format", o->cache_format, formats, 2, 0, err));
+    SEAM_TRY(seam_config_pick(&format, "cache_format", o->cache_format, formats, 2, 0, err));
     m->aqsgd.cache_bytes_max = o->cache_bytes_max != 0 ? o->cache_bytes_max : CACHE_BYTES_DEFAULT;
     m->aqsgd.cache_format = (Seam__V1__CacheFormat)(format + 1);
     if (m->aqsgd.cache_format == SEAM__V1__CACHE_FORMAT__CACHE_FORMAT_QUANTIZED) {
@@ -285,11 +291,12 @@ static seam_status amaq_fill(Seam__V1__AmaqConfig *amaq, const seam_session_opti
     static const char *const allocators[] = {"gates", "waterfill"};
     static const char *const granularities[] = {"feature", "token"};
     int loss = 0, clip = 0, signal = 0, allocator = 0, granularity = 0;
-    SEAM_TRY(pick(&allocator, "allocator", o->allocator, allocators, 2, 0, err));
-    SEAM_TRY(pick(&granularity, "granularity", o->granularity, granularities, 2, 0, err));
-    SEAM_TRY(pick(&loss, "bits_loss", o->bits_loss, losses, 2, 0, err));
-    SEAM_TRY(pick(&clip, "clip", o->clip, clips, 2, 0, err));
-    SEAM_TRY(pick(&signal, "gate_signal", o->gate_signal, signals, 2, 0, err));
+    SEAM_TRY(seam_config_pick(&allocator, "allocator", o->allocator, allocators, 2, 0, err));
+    SEAM_TRY(
+        seam_config_pick(&granularity, "granularity", o->granularity, granularities, 2, 0, err));
+    SEAM_TRY(seam_config_pick(&loss, "bits_loss", o->bits_loss, losses, 2, 0, err));
+    SEAM_TRY(seam_config_pick(&clip, "clip", o->clip, clips, 2, 0, err));
+    SEAM_TRY(seam_config_pick(&signal, "gate_signal", o->gate_signal, signals, 2, 0, err));
     const float target = or_f32(o->bits_target, 4.0f);
     seam_gates_config preset = {
         .bits_min = o->bits_min, .bits_max = o->bits_max, .bits_start = o->bits_start};
@@ -324,7 +331,7 @@ static seam_status training_fill(seam_config_message *m, const seam_session_opti
                                  seam_error *err) {
     static const char *const schedules[] = {"constant", "linear", "cosine"};
     int schedule = 0;
-    SEAM_TRY(pick(&schedule, "schedule", o->schedule, schedules, 3, 0, err));
+    SEAM_TRY(seam_config_pick(&schedule, "schedule", o->schedule, schedules, 3, 0, err));
     m->optimizer.lr = or_f32(o->lr, 1e-4f);
     m->optimizer.beta1 = or_f32(o->adam_beta1, 0.9f);
     m->optimizer.beta2 = or_f32(o->adam_beta2, 0.999f);
@@ -337,8 +344,8 @@ static seam_status training_fill(seam_config_message *m, const seam_session_opti
     return seam_config_adapter_fill(m, o, err);
 }
 
-static seam_status pick(int *ret_value, const char *field, const char *text,
-                        const char *const *names, int count, int if_null, seam_error *err) {
+seam_status seam_config_pick(int *ret_value, const char *field, const char *text,
+                             const char *const *names, int count, int if_null, seam_error *err) {
     if (text == NULL) {
         *ret_value = if_null;
         return SEAM_OK;
@@ -373,12 +380,16 @@ seam_status seam_session_plan(seam_session *session, const Seam__V1__Session *me
     if (session->config.rate_auto) {
         seam_rate_init(&session->rate, &session->config.rate);
     }
-    const bool has_signal = seam_codec_plan_has_signal(&session->config.codec);
+    const seam_codec_plan *const plan = &session->config.codec;
+    const bool has_signal = seam_codec_plan_has_signal(plan);
+    const bool one_pass = seam_codec_plan_is_one_pass(plan);
     const seam_client_proto_config proto = {
         .committed_step_count = message->committed_step_count,
-        .site_forward_reply = session->sites[session->fwd_out].id,
+        .site_forward_reply = session->sites[one_pass ? session->fwd_in : session->fwd_out].id,
         .site_backward_reply = session->sites[has_signal ? session->fwd_in : session->bwd_in].id,
-        .backward_reply = has_signal || seam_codec_plan_has_input_gradient(&session->config.codec),
+        .backward_reply = !one_pass && (has_signal || seam_codec_plan_has_input_gradient(plan)),
+        .one_pass = one_pass,
+        .has_norm = session->config.training.client_trains,
         .pipeline_depth = session->config.pipeline_depth,
         .give_up_ms = 0, /* link.c counts */
         .now_ms = seam_now_ms(),
@@ -541,6 +552,7 @@ void seam_session_unplan(seam_session *session) {
             seam_buffer_deinit(&session->micros[m].sequence_rows);
             seam_buffer_deinit(&session->micros[m].row_ids);
             seam_buffer_deinit(&session->micros[m].row_sources);
+            seam_buffer_deinit(&session->micros[m].out_bitmap);
             seam_buffer_deinit(&session->micros[m].bitmap);
         }
     }
@@ -571,6 +583,7 @@ void seam_session_unplan(seam_session *session) {
     seam_buffer_deinit(&session->answers);
     seam_buffer_deinit(&session->proposal);
     seam_buffer_deinit(&session->budget);
+    seam_buffer_deinit(&session->norm);
     seam_buffer_deinit(&session->step_begin);
     seam_buffer_deinit(&session->inbox);
 }

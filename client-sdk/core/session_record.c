@@ -15,12 +15,19 @@ static uint64_t journal_mark(const seam_session *s) {
     return seam_hash64(s->config_hash, s->id, strlen(s->id));
 }
 
+static seam_status own_replayed(seam_session *s, uint64_t step_count, seam_error *err) {
+    SEAM_TRY(seam_journal_read(&s->record, s->journal, step_count, err));
+    s->record_step_count = step_count;
+    return seam_own_compare(s, &s->record, err);
+}
+
 /* The caller's last word on the step, then the record, flushed. */
 static seam_status record_add(seam_session *s, uint64_t step_count, uint64_t state_hash,
                               seam_error *err) {
     uint64_t known = 0;
     if (s->journal != NULL && seam_journal_hash(&known, s->journal, step_count)) {
-        return SEAM_OK; /* a replay: it is there, and the hash was compared */
+        /* A replay: it is there, and the server's hash was compared. */
+        return seam_session_has_own(s) ? own_replayed(s, step_count, err) : SEAM_OK;
     }
     if (seam_state_save(&s->record, s) != SEAM_OK) {
         return seam_error_set(err, SEAM_E_MEMORY, "out of memory");
@@ -141,6 +148,9 @@ seam_status seam_session_journal(seam_session *session, const char *folder, seam
     seam_session *const s = session;
     if (s->journal != NULL || seam_session_committed_steps(s) > 0 || s->step_open) {
         return seam_error_set(err, SEAM_E_STATE, "a journal begins before the first step");
+    }
+    if (s->config.training.client_trains && !seam_session_has_own(s)) {
+        return seam_error_set(err, SEAM_E_STATE, "a journal begins after seam_session_own");
     }
     SEAM_TRY(seam_journal_create(&s->journal, folder, journal_mark(s), err));
     s->note.count = 0;

@@ -64,8 +64,11 @@ seam_status seam_step_settle(seam_session *session, const Seam__V1__Commit *comm
         .server_seconds = commit->compute_seconds,
         .server_codec_seconds = commit->codec_seconds,
         .skipped = commit->skipped,
+        .clip_factor = commit->clip_factor,
     };
-    if (!seam_codec_has_gates(s->config.codec.codec_out)) {
+    SEAM_TRY(seam_own_apply(s, err));
+    const bool gates_out = seam_codec_plan_has_gates_out(&s->config.codec);
+    if (!gates_out && !seam_codec_plan_has_gates_in(&s->config.codec)) {
         return SEAM_OK;
     }
     const uint16_t site_out = s->sites[s->fwd_out].id;
@@ -75,6 +78,8 @@ seam_status seam_step_settle(seam_session *session, const Seam__V1__Commit *comm
             peer = commit->sites[i];
         }
     }
+    static const Seam__V1__SiteReport none = SEAM__V1__SITE_REPORT__INIT;
+    peer = gates_out ? peer : &none; /* one boundary: there is no such site */
     if (peer == NULL || peer->gate_bits_total > SEAM_BITS_MAX * s->width_count ||
         peer->cost_channels > s->channels || !isfinite(peer->cost_sum) ||
         !isfinite(peer->gate_pull)) {
@@ -137,13 +142,14 @@ static seam_status fill_settle(seam_session *s, const Seam__V1__Commit *commit,
         seam_waterfill_update(fill, &args);
     }
     seam_site_bounds(&out.bits_min, &out.bits_max, s->site_out);
+    const bool has_out = seam_codec_plan_has_out(&s->config.codec);
     if (fill == NULL) {
         seam_arbiter_fill(&s->arbiter, commit->step, NULL, &out);
         return SEAM_OK;
     }
     seam_site_bounds(&in.bits_min, &in.bits_max, s->site_in);
     in.sum = seam_waterfill_sum(&in.live, fill);
-    seam_arbiter_fill(&s->arbiter, commit->step, &in, &out);
+    seam_arbiter_fill(&s->arbiter, commit->step, &in, has_out ? &out : NULL);
     seam_waterfill_widths(s->widths, fill, s->arbiter.budget.total_in, in.bits_min, in.bits_max);
     return widths_propose(s, commit->step);
 }
@@ -160,6 +166,7 @@ void seam_step_count_bytes(seam_session *session) {
     s->report.bytes_received = now.bytes_received - s->step_start.bytes_received;
     s->report.encode_seconds = s->encode_seconds;
     s->report.decode_seconds = s->decode_seconds;
+    s->report.seconds = seam_now_seconds() - s->step_begin_seconds;
     s->report.bits_target = (double)s->arbiter.config.bits_target;
     if (s->drive_begin_seconds > 0.0) { /* the wait for this very commit */
         const double seconds = seam_now_seconds();

@@ -1,8 +1,8 @@
 /* The client's whole state between two steps as bytes, and back: what a record of the journal
  * holds.  Everything that the next step depends on and that the server does not know: the
  * allocations and the own site's gates with their moments (or waterfill averages), the arbiter, the
- * rate control, answers that go out with the next step.  One walk serves both directions, so that
- * they cannot differ.
+ * rate control, answers that go out with the next step; last what the caller trains (own_part.c).
+ * One walk serves both directions, so that they cannot differ.
  *
  * The data cursor and the rounding counters are functions of the step's number. */
 #include <string.h>
@@ -218,7 +218,8 @@ seam_status seam_state_save(seam_buffer *ret_bytes, seam_session *session) {
     SEAM_TRY(walk_answers(&w, s));
     walk_bytes(&w, s->widths_used[0], s->width_count);
     walk_bytes(&w, s->widths_used[1], s->width_count);
-    return w.bad ? SEAM_E_MEMORY : SEAM_OK;
+    SEAM_TRY(w.bad ? SEAM_E_MEMORY : SEAM_OK);
+    return seam_own_save(ret_bytes, s);
 }
 
 seam_status seam_state_load(seam_session *session, seam_buffer *bytes) {
@@ -233,7 +234,7 @@ seam_status seam_state_load(seam_session *session, seam_buffer *bytes) {
     SEAM_TRY(walk_answers(&w, s));
     walk_bytes(&w, s->widths_used[0], s->width_count);
     walk_bytes(&w, s->widths_used[1], s->width_count);
-    return w.bad || w.at != bytes->count ? SEAM_E_FORMAT : SEAM_OK;
+    return w.bad ? SEAM_E_FORMAT : seam_own_load(s, bytes, w.at);
 }
 
 seam_status seam_state_load_decisions(seam_session *session, seam_buffer *bytes) {

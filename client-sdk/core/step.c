@@ -16,6 +16,8 @@ static seam_status layout_take(seam_session *s, const seam_step_micro *micros, u
                                seam_error *err);
 static seam_status micro_take(seam_micro_state *state, const seam_session *s,
                               const seam_step_micro *micro, uint32_t micro_idx, seam_error *err);
+static seam_status bitmaps_take(seam_micro_state *state, const seam_session *s,
+                                const seam_step_micro *micro);
 static seam_status sequences_take(seam_micro_state *state, const seam_session *s,
                                   const seam_step_micro *micro);
 static seam_status row_gates_take(seam_micro_state *state, const seam_session *s,
@@ -50,6 +52,10 @@ seam_status seam_step_begin_ahead(seam_session *session, const seam_step_micro *
         return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
                               "training of a session whose gates or cache live in another process");
     }
+    if (s->config.training.client_trains && !seam_session_has_own(s)) {
+        return seam_error_set(err, SEAM_E_STATE,
+                              "the session trains here too: seam_session_own comes first");
+    }
     if (ahead == 0 || ahead > s->config.pipeline_depth) {
         return seam_error_set(err, SEAM_E_LIMIT,
                               "ahead: %u is not in 1..%u, the session's "
@@ -78,6 +84,7 @@ seam_status seam_step_begin_ahead(seam_session *session, const seam_step_micro *
     s->begin_sent = s->backward_due = s->commit_done = false;
     s->micro_next = s->forward_next = 0;
     s->ahead = ahead;
+    s->norm.count = 0;
     s->y = NULL;
     s->y_received = s->dx_received = false;
     s->step_start = s->client->net->counts(s->client->transport);
@@ -106,11 +113,11 @@ uint32_t seam_step_rows_out(const seam_session *session, uint32_t micro) {
 }
 
 uint32_t seam_micro_rows_out(const seam_session *session, const seam_micro_state *micro) {
-    return session->config.labelled_rows_only ? micro->labelled_count : micro->rows;
+    return session->config.labelled_rows_only ? micro->out_count : micro->rows;
 }
 
 const uint8_t *seam_micro_range_rows(const seam_session *session, const seam_micro_state *micro) {
-    return session->config.labelled_rows_only ? NULL : micro->bitmap.data;
+    return session->config.labelled_rows_only ? NULL : micro->out_bitmap.data;
 }
 
 seam_sequences seam_micro_sequences(const seam_micro_state *micro, bool outer) {
@@ -209,6 +216,10 @@ seam_status seam_step_forward_end(seam_session *session, float *ret_y, uint32_t 
         return seam_error_set(err, SEAM_E_ARG, "session or ret_y is NULL");
     }
     seam_session *const s = session;
+    if (seam_codec_plan_is_one_pass(&s->config.codec)) {
+        return seam_error_set(err, SEAM_E_STATE, "topology %s: no rows come back, its loss does",
+                              seam_session_topology(s));
+    }
     if (!s->step_open || s->backward_due || micro != s->micro_next || micro >= s->forward_next) {
         return seam_error_set(err, SEAM_E_STATE, "forward of micro-batch %u has not begun", micro);
     }
@@ -239,7 +250,8 @@ seam_status seam_step_backward(seam_session *session, float *ret_dx, uint32_t mi
     }
     if (ret_dx != NULL && !seam_codec_plan_has_input_gradient(&s->config.codec)) {
         return seam_error_set(err, SEAM_E_STATE,
-                              "ret_dx: only with gate_signal exact or send_input_gradient");
+                              "ret_dx: only where the caller trains front blocks, or with "
+                              "gate_signal exact or send_input_gradient");
     }
     seam_micro_state *const state = &s->micros[micro];
     const uint64_t step = seam_session_committed_steps(s);
@@ -288,6 +300,7 @@ seam_status seam_step_commit(seam_session *session, seam_step_report *report, se
         return seam_error_set(err, SEAM_E_STATE, "not every micro-batch has gone through");
     }
     const uint64_t begin_ns = seam_trace_begin(s->trace);
+    SEAM_TRY(seam_own_norm_make(s, err));
     SEAM_TRY(seam_link_drive(s, SEAM_GOAL_COMMIT, err));
     s->step_open = false;
     seam_session_span_end(s, "commit", SEAM_TRACE_NO_MICRO, begin_ns);
@@ -303,7 +316,7 @@ seam_status seam_step_commit(seam_session *session, seam_step_report *report, se
 static seam_status layout_take(seam_session *s, const seam_step_micro *micros, uint32_t micro_count,
                                seam_error *err) {
     uint64_t rows_total = 0, distinct_total = 0;
-    s->labelled_total = 0;
+    s->labelled_total = s->out_total = 0;
     for (uint32_t m = 0; m < micro_count; m++) {
         SEAM_TRY(micro_take(&s->micros[m], s, &micros[m], m, err));
         if (row_sources_take(&s->micros[m], s, &micros[m], micro_count) != SEAM_OK) {
@@ -312,14 +325,16 @@ static seam_status layout_take(seam_session *s, const seam_step_micro *micros, u
         rows_total += s->micros[m].rows;
         distinct_total += s->micros[m].rows_distinct;
         s->labelled_total += s->micros[m].labelled_count;
+        s->out_total += s->micros[m].out_count;
     }
     s->micro_count = micro_count;
     if (s->by_token) {
         rows_weigh(s);
     }
-    const uint64_t channels_in = seam_codec_has_gates(s->config.codec.codec_in) ? s->channels : 0;
+    const uint64_t channels_in = seam_codec_plan_has_gates_in(&s->config.codec) ? s->channels : 0;
+    const uint64_t channels_out = seam_codec_plan_has_out(&s->config.codec) ? s->channels : 0;
     seam_arbiter_weigh(&s->arbiter, distinct_total * channels_in, rows_total * channels_in,
-                       s->labelled_total * s->channels);
+                       s->out_total * channels_out);
     return step_begin_pack(s, micros, err);
 }
 
@@ -337,6 +352,11 @@ static seam_status micro_take(seam_micro_state *state, const seam_session *s,
                               "micros[%u].sample_ids: missing; codec aqsgd needs one a sequence",
                               micro_idx);
     }
+    if (seam_codec_plan_is_one_pass(&s->config.codec) && micro->labels == NULL) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "micros[%u].labels: missing; topology %s has the loss at the server",
+                              micro_idx, seam_session_topology(s));
+    }
     uint64_t rows = 0;
     for (uint32_t i = 0; i < micro->sequence_count; i++) {
         if (micro->sequence_rows[i] == 0) {
@@ -349,29 +369,43 @@ static seam_status micro_take(seam_micro_state *state, const seam_session *s,
                               micro_idx, (unsigned long long)rows, s->config.rows_max);
     }
     state->rows = (uint32_t)rows;
-    state->labelled_count = 0;
     state->bitmap.count = state->row_ids.count = state->sent[0].count = state->sent[1].count = 0;
     state->came.count = 0;
     state->is_sent[0] = state->is_sent[1] = state->has_come = false;
-    seam_status st = sequences_take(state, s, micro);
-    st = st != SEAM_OK
-             ? st
-             : seam_buffer_add(&state->bitmap, micro->labelled_rows, ((size_t)rows + 7) / 8);
+    seam_status st = bitmaps_take(state, s, micro);
+    st = st == SEAM_OK ? sequences_take(state, s, micro) : st;
     st = st == SEAM_OK && s->by_token ? row_gates_take(state, s, micro) : st;
-    for (uint32_t t = 0; st == SEAM_OK && t < rows; t++) {
-        if (seam_bitmap_has(micro->labelled_rows, t)) {
-            st = seam_buffer_add(&state->row_ids, &t, sizeof t);
-            state->labelled_count++;
-        }
-    }
     if (st != SEAM_OK) {
         return seam_error_set(err, st, "out of memory");
     }
+    if (state->labelled_count == 0) {
+        return seam_error_set(err, SEAM_E_ARG, "micros[%u]: no labelled row", micro_idx);
+    }
+    return SEAM_OK;
+}
+
+/* Labelled rows, and those of sites 1 and 2. */
+static seam_status bitmaps_take(seam_micro_state *state, const seam_session *s,
+                                const seam_step_micro *micro) {
+    const uint32_t rows = state->rows;
+    const size_t bytes = ((size_t)rows + 7) / 8;
+    SEAM_TRY(seam_buffer_add(&state->bitmap, micro->labelled_rows, bytes));
     if (rows % 8 != 0) { /* bits beyond the last row travel as zero */
         state->bitmap.data[rows / 8] &= (uint8_t)((1u << (rows % 8)) - 1u);
     }
-    if (state->labelled_count == 0) {
-        return seam_error_set(err, SEAM_E_ARG, "micros[%u]: no labelled row", micro_idx);
+    state->out_bitmap.count = 0;
+    SEAM_TRY(seam_buffer_add(&state->out_bitmap, state->bitmap.data, bytes));
+    if (s->config.training.tail_blocks > 0) {
+        (void)seam_rows_to_last_labelled(state->out_bitmap.data, micro->sequence_rows,
+                                         micro->sequence_count, state->bitmap.data);
+    }
+    state->labelled_count = state->out_count = 0;
+    for (uint32_t t = 0; t < rows; t++) {
+        state->labelled_count += seam_bitmap_has(state->bitmap.data, t) ? 1 : 0;
+        if (seam_bitmap_has(state->out_bitmap.data, t)) {
+            SEAM_TRY(seam_buffer_add(&state->row_ids, &t, sizeof t));
+            state->out_count++;
+        }
     }
     return SEAM_OK;
 }
@@ -385,7 +419,7 @@ static seam_status sequences_take(seam_micro_state *state, const seam_session *s
     SEAM_TRY(seam_buffer_add(out, micro->sequence_rows, bytes));
     if (s->config.labelled_rows_only) {
         seam_sequence_labelled_counts((uint32_t *)(void *)out->data, micro->sequence_rows,
-                                      micro->sequence_count, micro->labelled_rows);
+                                      micro->sequence_count, state->out_bitmap.data);
     }
     if (micro->sample_ids != NULL) {
         SEAM_TRY(seam_buffer_add(&state->sample_ids, micro->sample_ids, 2 * bytes));
@@ -451,7 +485,7 @@ static seam_status row_gates_take(seam_micro_state *state, const seam_session *s
                           micro->sequence_count, NULL, s->width_count);
     seam_token_gates_fill(
         (uint32_t *)(void *)state->row_gates_out.data, micro->sequence_rows, micro->sequence_count,
-        s->config.labelled_rows_only ? micro->labelled_rows : NULL, s->width_count);
+        s->config.labelled_rows_only ? state->out_bitmap.data : NULL, s->width_count);
     return SEAM_OK;
 }
 
@@ -492,6 +526,10 @@ static seam_status step_begin_pack(seam_session *s, const seam_step_micro *micro
         }
         b->row_sources = (uint32_t *)(uintptr_t)row_sources_of(&s->micros[m]);
         b->n_row_sources = b->row_sources != NULL ? s->micros[m].rows : 0;
+        if (seam_codec_plan_is_one_pass(&s->config.codec)) {
+            b->labels = (uint32_t *)(uintptr_t)micros[m].labels;
+            b->n_labels = s->micros[m].labelled_count;
+        }
         pointers[m] = b;
     }
     Seam__V1__StepBegin begin = SEAM__V1__STEP_BEGIN__INIT;
@@ -511,7 +549,7 @@ static seam_status step_begin_pack(seam_session *s, const seam_step_micro *micro
 
 static seam_status budget_pack(seam_session *s) {
     s->budget.count = 0;
-    if (!seam_codec_has_gates(s->config.codec.codec_out) || !s->arbiter.changed) {
+    if (!seam_codec_plan_has_gates_out(&s->config.codec) || !s->arbiter.changed) {
         return SEAM_OK;
     }
     const seam_budget *const b = &s->arbiter.budget;

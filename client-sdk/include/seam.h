@@ -103,6 +103,7 @@ typedef struct seam_server_info {
     uint64_t memory_bytes_total, memory_bytes_free;
     uint32_t session_count;
     uint32_t rows_max; /* rows of a micro-batch or inference, at most; 0: the server does not say */
+    bool allows_labels, allows_text; /* topologies vanilla, adapter_exchange */
 } seam_server_info;
 SEAM_API seam_status seam_client_server_info(seam_server_info *ret_info, seam_client *client,
                                              seam_error *err);
@@ -221,13 +222,27 @@ typedef struct seam_session_options {
     /* seam_session_ahead follows what steps measure of the link and both ends, up to
      * pipeline_depth; no result depends on it. */
     bool pipeline_auto;
+
+    /* Blocks of the model that are the caller's: its first and its last ones; at least one is the
+     * server's.  LoRA then, and dictionary only without front blocks.  [0] */
+    uint32_t front_blocks, tail_blocks;
+    /* Whose blocks have LoRA: "server", "client", "both" [both, where the caller has blocks].  But
+     * for "server" the caller trains too: seam_session_own. */
+    const char *lora_side;
+    /* "u_shaped" [default]: labels stay here.  "vanilla": the server has head and loss and is shown
+     * the labels.  "adapter_exchange": it has the whole model and is shown the text; adapter and
+     * optimizer are here.  What a topology shows must be allowed at both ends. */
+    const char *topology;
+    const char *consent; /* what may be shown: "none" [default], "labels", "text" (and labels) */
+    /* adapter_exchange: parameters travel every step, in the session's codec; else once. */
+    bool resend_parameters;
 } seam_session_options;
 #define SEAM_SESSION_OPTIONS_INIT                                                                  \
     {                                                                                              \
         sizeof(seam_session_options), NULL, 0, NULL, NULL, NULL, 0, 0, NULL, 0, 0, NULL, 0, NULL,  \
             false, false, false, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, 0, NULL, NULL, 0, \
             false, 0, 0, 0, 0, 0, 0, false, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0, 0, 0, 0, 0, false,    \
-            false, 0, false                                                                        \
+            false, 0, false, 0, 0, NULL, NULL, NULL, false                                         \
     }
 
 /* Creates the session on the server.  SEAM_E_ARG (err names the field), SEAM_E_NOT_FOUND (model),
@@ -267,10 +282,55 @@ SEAM_API seam_status seam_session_info_get(seam_session_info *ret_info, seam_ses
 SEAM_API const char *seam_session_id(const seam_session *session);
 SEAM_API const uint8_t *seam_session_secret(const seam_session *session);
 SEAM_API uint32_t seam_session_channels(const seam_session *session);
+/* As seam_session_options has it; static. */
+SEAM_API const char *seam_session_topology(const seam_session *session);
 SEAM_API uint64_t seam_session_committed_steps(const seam_session *session);
 /* Ends whatever call of the session is running, and every later one, with SEAM_E_CANCELLED.
  * Any thread. */
 SEAM_API void seam_session_cancel(seam_session *session);
+
+/* ---- Blocks and trainables of the caller ---- */
+
+/* How a session splits and trains, as both ends know it. */
+typedef struct seam_training_facts {
+    uint32_t front_blocks, tail_blocks;
+    bool client_trains, server_trains; /* LoRA in the blocks of this end, of that one */
+    uint32_t lora_rank, lora_targets;  /* SEAM_TARGET_...; 0: no LoRA */
+    float lora_alpha, lora_dropout;
+    bool lora_rslora;
+    uint64_t lora_seed;
+    float lr, adam_beta1, adam_beta2, adam_eps, weight_decay, clip_norm;
+    const char *schedule; /* static */
+    uint64_t warmup_steps, total_steps;
+    uint32_t rows_per_micro_max, sequences_per_micro_max;
+} seam_training_facts;
+SEAM_API void seam_session_training(seam_training_facts *ret_facts, const seam_session *session);
+
+/* What the caller trains, in a session whose client_trains is set.  libseam asks for it in
+ * seam_step_commit, in the caller's thread: both ends' gradients are clipped together, so each must
+ * be whole by then. */
+typedef struct seam_own_part {
+    size_t struct_bytes;
+    void *user;
+    /* Sum of squares of the step's gradient. */
+    seam_status (*squares)(double *ret_sum, void *user);
+    /* The step is committed: the optimizer, over the gradient times clip_factor.  skipped: the
+     * gradient is dropped and nothing else moves. */
+    seam_status (*apply)(void *user, uint64_t step, bool skipped, float clip_factor);
+    /* Its whole state between two steps, always of so many bytes, and back: a step's record has it.
+     */
+    size_t state_bytes;
+    seam_status (*save)(uint8_t *ret_bytes, void *user);
+    seam_status (*load)(void *user, const uint8_t *bytes);
+} seam_own_part;
+#define SEAM_OWN_PART_INIT                                                                         \
+    { sizeof(seam_own_part), NULL, NULL, NULL, 0, NULL, NULL }
+/* Before seam_session_journal and the first step of a new session; after seam_session_resume, which
+ * gives the part the state of its record back.  `part` is copied; NULL: there is none any more, and
+ * no step can begin.  SEAM_E_STATE: the session trains
+ * nothing here, has a part already, or its part was another process's and is in no record. */
+SEAM_API seam_status seam_session_own(seam_session *session, const seam_own_part *part,
+                                      seam_error *err);
 
 /* ---- A step ---- */
 
@@ -283,6 +343,10 @@ typedef struct seam_step_micro {
     /* (T) or NULL.  Rows of x with the same key, their token for instance, are equal: the first
      * one travels for all.  Keys stay here. */
     const uint32_t *row_keys;
+    /* Topologies other than u_shaped: the token that each labelled row should predict.  They are
+     * sent; with u_shaped nothing reads them. */
+    const uint32_t *labels; /* (labelled rows) */
+    const uint32_t *ids;    /* adapter_exchange: (T) tokens, sent */
 } seam_step_micro;
 
 /* Begins step seam_session_committed_steps(); copies the layout.  A stream that breaks from here
@@ -300,8 +364,9 @@ SEAM_API seam_status seam_step_begin_ahead(seam_session *session, const seam_ste
 SEAM_API uint32_t seam_session_pipeline_depth(const seam_session *session);
 /* What to begin the next step with: with pipeline_auto as measured, else pipeline_depth. */
 SEAM_API uint32_t seam_session_ahead(const seam_session *session);
-/* Rows that forward writes and backward reads: the labelled rows of the micro-batch in order
- * (all T with all_rows). */
+/* Rows that forward writes and backward reads: the labelled rows of the micro-batch in order (all T
+ * with all_rows); with tail_blocks, whose attention reads earlier rows, those of each sequence up
+ * to its last labelled one. */
 SEAM_API uint32_t seam_step_rows_out(const seam_session *session, uint32_t micro);
 /* Micro-batches are worked in order, forward then backward.  x (T, C), borrowed.
  * ret_y (rows out, C): what the server's blocks gave, as decoded.
@@ -314,10 +379,20 @@ SEAM_API seam_status seam_step_forward_begin(seam_session *session, uint32_t mic
 SEAM_API seam_status seam_step_forward_end(seam_session *session, float *ret_y, uint32_t micro,
                                            seam_error *err);
 /* dy (rows out, C): gradient of the step's mean loss (over the labelled rows of all its
- * micro-batches); rows without a label must be zero.  ret_dx (T, C): gradient of x, or NULL; only
- * with gate_signal "exact" or send_input_gradient (else SEAM_E_STATE). */
+ * micro-batches); rows without a label must be zero, but with tail_blocks.  ret_dx (T, C): gradient
+ * of x, or NULL; only where the caller trains front blocks, or with gate_signal "exact" or
+ * send_input_gradient (else SEAM_E_STATE). */
 SEAM_API seam_status seam_step_backward(seam_session *session, float *ret_dx, uint32_t micro,
                                         const float *dy, seam_error *err);
+
+/* Topology vanilla, in the place of forward_end and backward: seam_step_forward_begin sends x, and
+ * this waits for what the server's head says, micro-batch by micro-batch.  ret_dx as above. */
+typedef struct seam_step_loss {
+    double loss_sum;        /* nats, over the micro-batch's labelled rows */
+    uint64_t correct_count; /* labelled rows whose likeliest token is the label */
+} seam_step_loss;
+SEAM_API seam_status seam_step_answer(seam_session *session, seam_step_loss *ret_loss,
+                                      float *ret_dx, uint32_t micro, seam_error *err);
 
 typedef struct seam_step_report {
     size_t struct_bytes;
@@ -336,9 +411,11 @@ typedef struct seam_step_report {
     double bits_target;                    /* that the next step's widths follow; 0: no gates */
     double link_bits_per_second;           /* rate_auto: the estimate; 0: none */
     uint32_t ahead;                        /* micro-batches on their way at once */
+    double seconds;                        /* from its begin, the wait for the commit included */
+    float clip_factor; /* of both ends' gradients, where the caller trains; else 0 */
 } seam_step_report;
 #define SEAM_STEP_REPORT_INIT                                                                      \
-    { sizeof(seam_step_report), 0, 0, 0, 0, 0, false, false, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+    { sizeof(seam_step_report), 0, 0, 0, 0, 0, false, false, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /* Waits for the server's commit, steps the gates, negotiates.  report may be NULL. */
 SEAM_API seam_status seam_step_commit(seam_session *session, seam_step_report *report,
@@ -447,7 +524,9 @@ SEAM_API seam_status seam_inference_run(seam_inference *inference, float *ret_y,
 
 /* ---- Adapter ---- */
 
-/* Writes adapter_model.safetensors and adapter_config.json into `directory` (created if absent):
+/* The server's part of the adapter: where the caller trains blocks of its own, theirs is not in it
+ * (seam_model.h, seam_trainer_export).
+ * Writes adapter_model.safetensors and adapter_config.json into `directory` (created if absent):
  * each to a temporary name, read back, then renamed, so that an earlier adapter there survives any
  * failure.
  * *ret_state_hash (may be NULL): as in the step report.  SEAM_E_IO (err names the file). */
@@ -457,6 +536,14 @@ SEAM_API seam_status seam_session_export(seam_session *session, const char *dire
  * SEAM_E_UNIMPLEMENTED (an older server). */
 SEAM_API seam_status seam_session_import(seam_session *session, const char *directory,
                                          uint64_t *ret_state_hash, seam_error *err);
+/* The same from memory: the contents of the two files. */
+typedef struct seam_adapter_bytes {
+    const void *weights, *config;
+    size_t weights_bytes, config_bytes;
+} seam_adapter_bytes;
+SEAM_API seam_status seam_session_import_bytes(seam_session *session,
+                                               const seam_adapter_bytes *bytes,
+                                               uint64_t *ret_state_hash, seam_error *err);
 
 #ifdef __cplusplus
 }

@@ -1,6 +1,7 @@
 /* libseam-model: the client's share of a model, on top of seam.h.
  *
- * Holds the token embedding, the final norm and the LM head of one model, and nothing else of it;
+ * Holds the token embedding, the final norm and the LM head of one model, its first and last blocks
+ * where a session leaves them to the client, and nothing else of it;
  * takes token ids, runs training steps, scores and generates through a session.  Text becomes ids
  * outside (the CLI's text/ folder, or any tokenizer of the caller).
  *
@@ -22,9 +23,10 @@ typedef struct seam_model_options {
     uint32_t threads;   /* 0: all cores */
     bool f32;           /* products in f32 even where the processor has bf16 */
     const char *device; /* cpu, or cuda:N in a library built with CUDA; NULL: cpu */
+    uint32_t front_blocks, tail_blocks; /* that are this machine's; of both, fewer than all */
 } seam_model_options;
 #define SEAM_MODEL_OPTIONS_INIT                                                                    \
-    { sizeof(seam_model_options), NULL, 0, false, NULL }
+    { sizeof(seam_model_options), NULL, 0, false, NULL, 0, 0 }
 
 /* SEAM_E_NOT_FOUND, SEAM_E_FORMAT, SEAM_E_UNIMPLEMENTED (architecture), SEAM_E_IO, SEAM_E_MEMORY,
  * SEAM_E_ARG; err names the file and the field. */
@@ -36,10 +38,11 @@ typedef struct seam_model_facts {
     char name[128], architecture[128];
     char backend[128]; /* what runs the products */
     uint32_t vocab, hidden, layers, context_max;
-    uint64_t identity;      /* for seam_session_options.model_identity */
-    uint64_t bytes;         /* weights held by this process */
-    int64_t bos_id, eos_id; /* -1: none stated */
-    uint32_t lora_targets;  /* SEAM_TARGET_... that the model has */
+    uint64_t identity;                  /* for seam_session_options.model_identity */
+    uint64_t bytes;                     /* weights held by this process */
+    int64_t bos_id, eos_id;             /* -1: none stated */
+    uint32_t lora_targets;              /* SEAM_TARGET_... that the model has */
+    uint32_t front_blocks, tail_blocks; /* that this process holds */
 } seam_model_facts;
 SEAM_API void seam_model_describe(seam_model_facts *ret_facts, const seam_model *model);
 
@@ -57,7 +60,10 @@ typedef struct seam_token_batch {
 
 typedef struct seam_trainer seam_trainer;
 
-/* Both are borrowed until the trainer is destroyed.  SEAM_E_ARG: hidden size differs. */
+/* Both are borrowed until the trainer is destroyed.  Where the session leaves blocks to the client,
+ * the model must have them; what is to be trained there is the trainer's, and it is the session's
+ * own part (seam_session_own: before seam_session_journal; after seam_session_resume, at once).
+ * SEAM_E_ARG: hidden size or blocks differ; SEAM_E_STATE as seam_session_own. */
 SEAM_API seam_status seam_trainer_create(seam_trainer **ret_trainer, seam_session *session,
                                          seam_model *model, seam_error *err);
 SEAM_API void seam_trainer_destroy(seam_trainer *gift_trainer); /* NULL is fine */
@@ -78,13 +84,25 @@ SEAM_API seam_status seam_trainer_step(seam_trainer *trainer, const seam_token_b
                                        uint32_t micro_count, seam_train_report *report,
                                        seam_error *err);
 
+/* The adapter of both ends as one, in PEFT's two files: as seam_session_export where the client
+ * trains nothing.  What is written has been read back and compared before it takes the place of an
+ * earlier one.  SEAM_E_IO, SEAM_E_FORMAT; *ret_state_hash (may be NULL): the server's. */
+SEAM_API seam_status seam_trainer_export(seam_trainer *trainer, const char *directory,
+                                         uint64_t *ret_state_hash, seam_error *err);
+/* The start of both ends from one PEFT directory, before the first step (and before
+ * seam_session_journal).  Errors as seam_session_import, and SEAM_E_FORMAT for a block that has no
+ * LoRA in this session. */
+SEAM_API seam_status seam_trainer_import(seam_trainer *trainer, const char *directory,
+                                         seam_error *err);
+
 /* ---- Evaluation ---- */
 
 typedef struct seam_score {
     double loss_sum; /* nats over the labelled rows */
     uint64_t labelled_tokens, correct_tokens;
 } seam_score;
-/* Adds a batch's score; inference of kind FORWARD. */
+/* Adds a batch's score; inference of kind FORWARD.  Through blocks of the client's with the adapter
+ * of the trainer that has the model, if there is one. */
 SEAM_API seam_status seam_model_score(seam_score *score, seam_model *model,
                                       seam_inference *inference, const seam_token_batch *batch,
                                       seam_error *err);

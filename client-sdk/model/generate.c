@@ -43,14 +43,18 @@ typedef struct generation {
     uint32_t long_from; /* 0: nothing is sent again */
     uint32_t *tokens;   /* (slot_count, long_from + 1) what a slot has had so far */
     uint32_t sequence_count, rows;
-    float *logits;         /* (SEAM_HEAD_CHUNK_ROWS, V): only when sampling */
-    candidate *candidates; /* (V) */
+    float *logits;               /* (SEAM_HEAD_CHUNK_ROWS, V): only when sampling */
+    candidate *candidates;       /* (V) */
+    seam_kv_cache *front, *tail; /* of this end's blocks; NULL: it has none */
+    uint32_t *row_slots;         /* (rows_max) */
 } generation;
 
 static seam_status generation_check(const generation *g, seam_error *err);
 static seam_status generation_take(generation *g);
 static void generation_free(generation *g);
 static void request_build(generation *g);
+static seam_status caches_take(generation *g, seam_error *err);
+static seam_status rows_run(generation *g, const seam_rows_request *request, seam_error *err);
 static seam_status tokens_pick(generation *g, seam_error *err);
 static void token_take(generation *g, uint32_t slot_idx, uint32_t token);
 static uint32_t sample(generation *g, const float *logits, const slot *s);
@@ -79,6 +83,7 @@ seam_status seam_model_generate(seam_model *model, seam_inference *inference,
     if (st != SEAM_OK) {
         (void)seam_error_set(err, st, "out of memory");
     }
+    st = st == SEAM_OK ? caches_take(&g, err) : st;
     for (request_build(&g); st == SEAM_OK && g.rows > 0; request_build(&g)) {
         const seam_rows_request request = {.sequence_count = g.sequence_count,
                                            .sequence_rows = g.sequence_rows,
@@ -86,7 +91,7 @@ seam_status seam_model_generate(seam_model *model, seam_inference *inference,
                                            .first_positions = g.first_positions};
         st = seam_model_embed(model, g.ids, g.rows, err);
         if (st == SEAM_OK) {
-            st = seam_inference_run(inference, model->host_y, model->host_x, &request, err);
+            st = rows_run(&g, &request, err);
         }
         if (st == SEAM_OK) {
             st = tokens_pick(&g, err);
@@ -150,8 +155,10 @@ static seam_status generation_take(generation *g) {
     g->first_positions = seam_mem_zalloc(n, sizeof *g->first_positions);
     g->zeros = seam_mem_zalloc(n, sizeof *g->zeros);
     g->ids = seam_mem_zalloc(g->limits.rows_max, sizeof *g->ids);
+    g->row_slots = seam_mem_zalloc(g->limits.rows_max, sizeof *g->row_slots);
     bool taken = g->slots != NULL && g->request_slots != NULL && g->sequence_rows != NULL &&
-                 g->first_positions != NULL && g->zeros != NULL && g->ids != NULL;
+                 g->first_positions != NULL && g->zeros != NULL && g->ids != NULL &&
+                 g->row_slots != NULL;
     if (g->long_from != 0) {
         g->tokens = seam_mem_zalloc(n, ((size_t)g->long_from + 1) * sizeof *g->tokens);
         taken = taken && g->tokens != NULL;
@@ -167,7 +174,23 @@ static seam_status generation_take(generation *g) {
     return taken ? SEAM_OK : SEAM_E_MEMORY;
 }
 
+/* Keys and values of this end's blocks, as the server has those of its own. */
+static seam_status caches_take(generation *g, seam_error *err) {
+    const seam_inference_options *const l = &g->limits;
+    const seam_model *const model = g->model;
+    if (model->front != NULL) {
+        SEAM_TRY(seam_kv_cache_create(&g->front, model->front, l->slot_count, l->positions_max,
+                                      l->rows_max, err));
+    }
+    return model->tail != NULL ? seam_kv_cache_create(&g->tail, model->tail, l->slot_count,
+                                                      l->positions_max, l->rows_max, err)
+                               : SEAM_OK;
+}
+
 static void generation_free(generation *g) {
+    seam_kv_cache_destroy(g->tail);
+    seam_kv_cache_destroy(g->front);
+    seam_mem_free(g->row_slots);
     seam_mem_free(g->candidates);
     seam_mem_free(g->logits);
     seam_mem_free(g->tokens);
@@ -239,6 +262,56 @@ static void request_build(generation *g) {
         g->rows += rows;
         s->position += rows;
     }
+}
+
+/* rows (T, C) of the request through blocks of this end. */
+static seam_status own_blocks_run(generation *g, float *rows, bool is_tail, seam_error *err) {
+    seam_model *const model = g->model;
+    const seam_ops *const ops = model->ops;
+    const size_t bytes = (size_t)g->rows * model->hidden * sizeof *rows;
+    seam_adapter *const adapter = is_tail ? model->tail_adapter : model->front_adapter;
+    seam_status st = ops->copy_in(model->stream, model->x, rows, bytes);
+    if (st == SEAM_OK) {
+        st = seam_blocks_forward_cached(is_tail ? model->tail : model->front,
+                                        g->limits.base_model ? NULL : adapter,
+                                        is_tail ? g->tail : g->front, model->stream, model->x,
+                                        g->rows, g->row_slots, model->positions);
+    }
+    st = st == SEAM_OK ? ops->copy_out(model->stream, rows, model->x, bytes) : st;
+    st = st == SEAM_OK ? ops->stream_sync(model->stream) : st;
+    return st == SEAM_OK ? SEAM_OK
+                         : seam_error_set(err, st, "blocks of this end: %s", seam_status_text(st));
+}
+
+/* host_x (T, C) to host_y (sequences, C): the last row of each.  A tail reads all rows. */
+static seam_status rows_run(generation *g, const seam_rows_request *request, seam_error *err) {
+    seam_model *const model = g->model;
+    const size_t C = model->hidden;
+    seam_rows_request own = *request;
+    uint32_t row = 0;
+    for (uint32_t s = 0; s < g->sequence_count; s++) {
+        for (uint32_t i = 0; i < g->sequence_rows[s]; i++, row++) {
+            g->row_slots[row] = g->request_slots[s];
+            model->positions[row] = g->first_positions[s] + i;
+        }
+    }
+    if (model->front != NULL) {
+        SEAM_TRY(own_blocks_run(g, model->host_x, false, err));
+    }
+    if (model->tail == NULL) {
+        return seam_inference_run(g->inference, model->host_y, model->host_x, request, err);
+    }
+    memset(model->bitmap, 0xff, g->rows / 8);
+    model->bitmap[g->rows / 8] = (uint8_t)((1u << g->rows % 8) - 1u);
+    own.labelled_rows = model->bitmap;
+    SEAM_TRY(seam_inference_run(g->inference, model->host_all, model->host_x, &own, err));
+    SEAM_TRY(own_blocks_run(g, model->host_all, true, err));
+    uint32_t end = 0;
+    for (uint32_t s = 0; s < g->sequence_count; s++) {
+        end += g->sequence_rows[s];
+        memcpy(model->host_y + s * C, model->host_all + (size_t)(end - 1) * C, C * sizeof(float));
+    }
+    return SEAM_OK;
 }
 
 static seam_status tokens_pick(generation *g, seam_error *err) {

@@ -1,5 +1,5 @@
 /* The model's share on this machine: see local_model.h.  The weights' file is mapped only while the
- * three tensors are read, so that the process holds nothing of the blocks. */
+ * tensors are read, so that the process holds nothing of the server's blocks. */
 #include "local_model.h"
 #include "blocks.h"
 
@@ -11,6 +11,8 @@
 
 static seam_status open_parts(seam_model *model, const seam_model_options *options,
                               seam_error *err);
+static seam_status blocks_open(seam_model *model, const seam_weights *weights,
+                               const seam_model_options *options, seam_error *err);
 static void buffers_free(seam_model *model);
 
 seam_status seam_model_open(seam_model **ret_model, const seam_model_options *options,
@@ -50,12 +52,31 @@ static seam_status open_parts(seam_model *model, const seam_model_options *optio
     }
     seam_weights *weights = NULL;
     SEAM_TRY(seam_weights_open(&weights, options->path, err));
-    const seam_status made = seam_head_create(&model->head, model->backend, weights, err);
+    seam_status made = seam_head_create(&model->head, model->backend, weights, err);
+    made = made == SEAM_OK ? blocks_open(model, weights, options, err) : made;
     seam_weights_close(weights);
     SEAM_TRY(made);
     model->hidden = seam_head_config(model->head)->hidden;
     model->vocab = seam_head_config(model->head)->vocab_count;
     return SEAM_OK;
+}
+
+static seam_status blocks_open(seam_model *model, const seam_weights *weights,
+                               const seam_model_options *options, seam_error *err) {
+    const uint32_t layers = seam_head_config(model->head)->layers;
+    const uint32_t front = options->front_blocks, tail = options->tail_blocks;
+    if (front >= layers || tail >= layers - front) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "front_blocks %u and tail_blocks %u: of the model's %u blocks the "
+                              "server has at least one",
+                              front, tail, layers);
+    }
+    if (front > 0) {
+        SEAM_TRY(seam_blocks_create(&model->front, model->backend, weights, 0, front, err));
+    }
+    return tail > 0 ? seam_blocks_create(&model->tail, model->backend, weights, layers - tail,
+                                         layers, err)
+                    : SEAM_OK;
 }
 
 void seam_model_close(seam_model *gift_model) {
@@ -64,6 +85,10 @@ void seam_model_close(seam_model *gift_model) {
     }
     if (gift_model->backend != NULL) {
         buffers_free(gift_model);
+        seam_activations_destroy(gift_model->look_acts[1]);
+        seam_activations_destroy(gift_model->look_acts[0]);
+        seam_blocks_destroy(gift_model->tail);
+        seam_blocks_destroy(gift_model->front);
         seam_head_destroy(gift_model->head);
         if (gift_model->stream != NULL) {
             gift_model->ops->stream_destroy(gift_model->stream);
@@ -81,7 +106,11 @@ void seam_model_describe(seam_model_facts *ret_facts, const seam_model *model) {
         .layers = config->layers,
         .context_max = config->context_max,
         .identity = seam_model_config_identity(config),
-        .bytes = seam_head_bytes(model->head),
+        .bytes = seam_head_bytes(model->head) +
+                 (model->front != NULL ? seam_blocks_bytes(model->front) : 0) +
+                 (model->tail != NULL ? seam_blocks_bytes(model->tail) : 0),
+        .front_blocks = model->front != NULL ? seam_blocks_layer_count(model->front) : 0,
+        .tail_blocks = model->tail != NULL ? seam_blocks_layer_count(model->tail) : 0,
         .bos_id = config->bos_id,
         .eos_id = config->eos_id,
         .lora_targets = seam_lora_targets_of(config),
@@ -93,7 +122,11 @@ void seam_model_describe(seam_model_facts *ret_facts, const seam_model *model) {
 }
 
 static void buffers_free(seam_model *model) {
+    seam_mem_free(model->bitmap);
+    seam_mem_free(model->positions);
+    seam_mem_free(model->seq_begin);
     seam_mem_free(model->argmax);
+    seam_mem_free(model->host_all);
     seam_mem_free(model->host_dy);
     seam_mem_free(model->host_y);
     seam_mem_free(model->host_x);
@@ -101,8 +134,9 @@ static void buffers_free(seam_model *model) {
     model->ops->mem_free(model->backend, model->y);
     model->ops->mem_free(model->backend, model->x);
     model->x = model->y = model->dy = NULL;
-    model->host_x = model->host_y = model->host_dy = NULL;
-    model->argmax = NULL;
+    model->host_x = model->host_y = model->host_dy = model->host_all = NULL;
+    model->argmax = model->seq_begin = model->positions = NULL;
+    model->bitmap = NULL;
     model->rows_capacity = 0;
 }
 
@@ -122,9 +156,14 @@ seam_status seam_model_reserve(seam_model *model, uint32_t rows, seam_error *err
     model->host_x = seam_mem_alloc(bytes);
     model->host_y = seam_mem_alloc(bytes);
     model->host_dy = seam_mem_alloc(bytes);
+    model->host_all = seam_mem_alloc(bytes);
     model->argmax = seam_mem_zalloc(rows, sizeof *model->argmax);
+    model->seq_begin = seam_mem_zalloc((size_t)rows + 1, sizeof *model->seq_begin);
+    model->positions = seam_mem_zalloc(rows, sizeof *model->positions);
+    model->bitmap = seam_mem_zalloc((size_t)rows / 8 + 1, 1);
     if (model->host_x == NULL || model->host_y == NULL || model->host_dy == NULL ||
-        model->argmax == NULL) {
+        model->host_all == NULL || model->argmax == NULL || model->seq_begin == NULL ||
+        model->positions == NULL || model->bitmap == NULL) {
         return seam_error_set(err, SEAM_E_MEMORY, "out of memory");
     }
     model->rows_capacity = rows;
@@ -161,6 +200,18 @@ seam_status seam_model_head(double *ret_loss_sum, seam_model *model, const seam_
         st = ops->stream_sync(model->stream);
     }
     return st == SEAM_OK ? SEAM_OK : seam_error_set(err, st, "head: %s", seam_status_text(st));
+}
+
+void seam_rows_labelled_pack(float *rows, const seam_token_batch *batch, uint32_t row_count,
+                             uint32_t channels) {
+    const size_t C = channels;
+    size_t to = 0;
+    for (size_t row = 0; row < row_count; row++) {
+        if (((uint32_t)batch->labelled_rows[row / 8] >> (row % 8) & 1u) != 0) {
+            memmove(rows + to * C, rows + row * C, C * sizeof *rows);
+            to++;
+        }
+    }
 }
 
 seam_status seam_batch_count(uint32_t *ret_rows, uint32_t *ret_labelled,

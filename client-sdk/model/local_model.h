@@ -2,10 +2,13 @@
  * batch seen.
  *
  *   local_model.c    open, describe, buffers, embedding      score.c     of batches, of tokens
- *   split_trainer.c  a training step                         generate.c  tokens */
+ *   split_trainer.c  a training step                         generate.c  tokens
+ *   client_blocks.c  blocks that are on this machine         own_adapters.c  LoRA in those
+ *   split_adapter.c  the adapter of both ends as files */
 #ifndef SEAM_LOCAL_MODEL_H
 #define SEAM_LOCAL_MODEL_H
 
+#include "blocks.h"
 #include "head.h"
 #include "ops.h"
 #include "seam_model.h"
@@ -18,10 +21,18 @@ struct seam_model {
     seam_stream *stream;
     seam_head *head;
     uint32_t hidden, vocab;
+    seam_blocks *front, *tail; /* the model's first blocks and its last; NULL: none are here */
+    seam_adapter *front_adapter, *tail_adapter; /* of the trainer (own_adapters.c), or NULL */
+    /* Without a gradient to come; of front and tail, for so many rows. */
+    seam_activations *look_acts[2];
+    uint32_t look_rows[2];
+    /* Host, for the blocks: (rows_capacity + 1), (rows_capacity), and a bit a row. */
+    uint32_t *seq_begin, *positions;
+    uint8_t *bitmap;
     /* On the device, acc: rows of embeddings, of the blocks' output, of its gradient. */
     void *x, *y, *dy;
-    /* On the host. */
-    float *host_x, *host_y, *host_dy;
+    /* On the host; host_all: all rows of a batch, where others travel. */
+    float *host_x, *host_y, *host_dy, *host_all;
     uint32_t *argmax;
     size_t rows_capacity;
 };
@@ -40,6 +51,9 @@ typedef struct seam_head_pass {
 } seam_head_pass;
 seam_status seam_model_head(double *ret_loss_sum, seam_model *model, const seam_head_pass *pass,
                             seam_error *err);
+/* Labelled rows of `rows` (T, C) to its front, in order. */
+void seam_rows_labelled_pack(float *rows, const seam_token_batch *batch, uint32_t row_count,
+                             uint32_t channels);
 /* Rows of a batch, and how many are labelled; the arrays are checked.  SEAM_E_ARG. */
 seam_status seam_batch_count(uint32_t *ret_rows, uint32_t *ret_labelled,
                              const seam_token_batch *batch, const seam_model *model,

@@ -2,7 +2,7 @@
  * of any tokens after its rows. */
 #include <string.h>
 
-#include "local_model.h"
+#include "client_blocks.h"
 #include "try.h"
 
 static seam_status queries_check(const seam_token_batch *batch, uint32_t rows,
@@ -15,11 +15,25 @@ static seam_status answers_make(seam_token_answer *ret_answers, seam_model *mode
 /* model->host_y (labelled rows, C) = the blocks' output. */
 static seam_status batch_forward(seam_model *model, seam_inference *inference,
                                  const seam_token_batch *batch, uint32_t rows, seam_error *err) {
+    seam_inference_options options;
+    seam_inference_describe(&options, inference);
+    seam_client_look look = {.base_model = options.base_model, .batch = batch, .rows = rows};
+    seam_rows_request request = {.sequence_count = batch->sequence_count,
+                                 .sequence_rows = batch->sequence_rows,
+                                 .labelled_rows = batch->labelled_rows};
     SEAM_TRY(seam_model_embed(model, batch->ids, rows, err));
-    const seam_rows_request request = {.sequence_count = batch->sequence_count,
-                                       .sequence_rows = batch->sequence_rows,
-                                       .labelled_rows = batch->labelled_rows};
-    return seam_inference_run(inference, model->host_y, model->host_x, &request, err);
+    SEAM_TRY(seam_client_infer(model, model->host_x, &look, err));
+    if (model->tail == NULL) {
+        return seam_inference_run(inference, model->host_y, model->host_x, &request, err);
+    }
+    seam_tail_rows_mark(model->bitmap, batch);
+    request.labelled_rows = model->bitmap;
+    SEAM_TRY(seam_inference_run(inference, model->host_all, model->host_x, &request, err));
+    seam_tail_rows_spread(model->host_y, model->host_all, batch, model->hidden);
+    look.is_tail = true;
+    SEAM_TRY(seam_client_infer(model, model->host_y, &look, err));
+    seam_rows_labelled_pack(model->host_y, batch, rows, model->hidden);
+    return SEAM_OK;
 }
 
 seam_status seam_model_score(seam_score *score, seam_model *model, seam_inference *inference,

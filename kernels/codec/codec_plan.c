@@ -71,6 +71,11 @@ static seam_status dictionary_check(const seam_codec_plan *plan, seam_error *err
                               "config.codec.dictionary_rows_max: %u is not in 1..%u",
                               plan->dictionary_rows_max, SEAM_DICTIONARY_ROWS_MAX);
     }
+    if (plan->codec_in == SEAM_CODEC_DICTIONARY && plan->front) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "config.codec.codec_fwd_in: dictionary, but behind front blocks no "
+                              "row comes twice");
+    }
     if (plan->codec_in == SEAM_CODEC_DICTIONARY && plan->send_input_gradient) {
         return seam_error_set(err, SEAM_E_ARG,
                               "config.codec.send_input_gradient: dictionary of fwd_in has no "
@@ -110,6 +115,40 @@ static seam_status entropy_check(const seam_codec_plan *plan, seam_error *err) {
     return SEAM_OK;
 }
 
+/* What a topology asks of the codecs. */
+static seam_status topology_check(const seam_codec_plan *plan, seam_error *err) {
+    if (plan->resend_parameters && plan->topology != SEAM_TOPOLOGY_ADAPTER_EXCHANGE) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "config.resend_parameters: only ADAPTER_EXCHANGE has parameters to "
+                              "send");
+    }
+    if (seam_codec_plan_has_in(plan)) {
+        return SEAM_OK;
+    }
+    const seam_codec_id codec = seam_codec_plan_codec(plan, false);
+    const char *name = seam_codec_name(codec);
+    if (plan->codec_in != plan->codec_out) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "config.codec.codec_fwd_in: ADAPTER_EXCHANGE has no site fwd_in");
+    }
+    if (plan->send_input_gradient) {
+        return seam_error_set(
+            err, SEAM_E_ARG,
+            "config.codec.send_input_gradient: ADAPTER_EXCHANGE has no site fwd_in");
+    }
+    if (seam_codec_has_state(codec) || codec == SEAM_CODEC_AMAQ_TOKEN) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "config.codec.codec: %s goes by samples, modules have none", name);
+    }
+    if (seam_codec_has_gates(codec)) {
+        return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
+                              "config.codec.codec: %s is not implemented for ADAPTER_EXCHANGE; "
+                              "affine and group are",
+                              name);
+    }
+    return SEAM_OK;
+}
+
 /* Each of these lines goes when what it names is there. */
 static seam_status implemented_check(const seam_codec_plan *plan, seam_error *err) {
     if (!seam_codec_is_implemented(plan->codec_out)) {
@@ -133,7 +172,34 @@ seam_status seam_codec_plan_check(const seam_codec_plan *plan, uint32_t channels
     if (seam_codec_has_gates(plan->codec_out)) {
         SEAM_TRY(amaq_check(plan, err));
     }
+    SEAM_TRY(topology_check(plan, err));
     return implemented_check(plan, err);
+}
+
+bool seam_codec_plan_has_in(const seam_codec_plan *plan) {
+    return plan->topology != SEAM_TOPOLOGY_ADAPTER_EXCHANGE;
+}
+
+bool seam_codec_plan_has_out(const seam_codec_plan *plan) {
+    return !seam_codec_plan_is_one_pass(plan);
+}
+
+bool seam_codec_plan_has_gates_in(const seam_codec_plan *plan) {
+    return seam_codec_plan_has_in(plan) && seam_codec_has_gates(plan->codec_in);
+}
+
+bool seam_codec_plan_has_gates_out(const seam_codec_plan *plan) {
+    return seam_codec_plan_has_out(plan) && seam_codec_has_gates(plan->codec_out);
+}
+
+bool seam_codec_plan_is_one_pass(const seam_codec_plan *plan) {
+    return plan->topology == SEAM_TOPOLOGY_VANILLA ||
+           plan->topology == SEAM_TOPOLOGY_ADAPTER_EXCHANGE;
+}
+
+/* What travels once need not be cheap, and both ends must begin with the same bits. */
+seam_codec_id seam_codec_plan_module_codec(const seam_codec_plan *plan, bool gradient) {
+    return gradient || plan->resend_parameters ? plan->codec_out : SEAM_CODEC_F32;
 }
 
 seam_codec_id seam_codec_plan_codec(const seam_codec_plan *plan, bool outer) {
@@ -151,16 +217,17 @@ uint32_t seam_codec_plan_width_count(const seam_codec_plan *plan, uint32_t chann
 }
 
 bool seam_codec_plan_has_input_gradient(const seam_codec_plan *plan) {
-    return plan->gate_signal_exact || plan->send_input_gradient;
+    return plan->gate_signal_exact || plan->send_input_gradient || plan->front_trained;
 }
 
 bool seam_codec_plan_has_signal(const seam_codec_plan *plan) {
-    return seam_codec_has_gates(plan->codec_in) && !plan->gate_signal_exact;
+    return seam_codec_plan_has_gates_in(plan) && !plan->gate_signal_exact;
 }
 
 bool seam_codec_plan_takes_row_sources(const seam_codec_plan *plan) {
     const seam_codec_id in = seam_codec_plan_codec(plan, true);
-    return in != SEAM_CODEC_AQSGD && in != SEAM_CODEC_AMAQ_TOKEN && in != SEAM_CODEC_DICTIONARY;
+    return !plan->front && seam_codec_plan_has_in(plan) && in != SEAM_CODEC_AQSGD &&
+           in != SEAM_CODEC_AMAQ_TOKEN && in != SEAM_CODEC_DICTIONARY;
 }
 
 uint8_t seam_codec_plan_coding_max(const seam_codec_plan *plan) {

@@ -16,6 +16,11 @@
 #define SEAM_POSITIONS_MAX 1024u /* gates of granularity token */
 
 /* Numbers of types.proto. */
+typedef enum seam_topology {
+    SEAM_TOPOLOGY_U_SHAPED = 1,
+    SEAM_TOPOLOGY_VANILLA = 2,          /* the server has head and loss: sites 0 and 3 alone */
+    SEAM_TOPOLOGY_ADAPTER_EXCHANGE = 3, /* it has everything: module sites alone */
+} seam_topology;
 typedef enum seam_entropy { SEAM_ENTROPY_NONE = 1, SEAM_ENTROPY_RANS = 2 } seam_entropy;
 typedef enum seam_allocator {
     SEAM_ALLOCATOR_GATES = 1,
@@ -28,12 +33,16 @@ typedef enum seam_granularity {
 typedef enum seam_cache_format { SEAM_CACHE_FP16 = 1, SEAM_CACHE_QUANTIZED = 2 } seam_cache_format;
 
 typedef struct seam_codec_plan {
+    uint32_t topology; /* seam_topology; 0 counts as U-shaped */
+    bool resend_parameters;
     /* Of sites 0 and 3; of sites 1 and 2.  As the config names them: seam_codec_plan_codec. */
     seam_codec_id codec_in, codec_out;
     uint32_t bits;            /* codecs with widths but no gates */
     uint32_t group;           /* group; 0: the default */
     uint32_t entropy;         /* seam_entropy; 0 counts as none */
     bool send_input_gradient; /* bwd_in travels also where no gate needs it */
+    bool front;               /* site 0 has the output of blocks, not rows of an embedding */
+    bool front_trained;       /* the client trains before the cut: it needs bwd_in */
     /* dictionary */
     uint32_t dictionary_rows_max;
     /* aqsgd */
@@ -60,13 +69,24 @@ seam_codec_id seam_codec_plan_codec(const seam_codec_plan *plan, bool outer);
 uint32_t seam_codec_plan_width_count(const seam_codec_plan *plan, uint32_t channels,
                                      uint32_t rows_max);
 
+/* Which boundaries the topology has: sites 0 and 3 (in); sites 1 and 2 (out). */
+bool seam_codec_plan_has_in(const seam_codec_plan *plan);
+bool seam_codec_plan_has_out(const seam_codec_plan *plan);
+/* Do the sites exist, with gates? */
+bool seam_codec_plan_has_gates_in(const seam_codec_plan *plan);
+bool seam_codec_plan_has_gates_out(const seam_codec_plan *plan);
+/* A micro-batch is one message and its answer: the server has the loss. */
+bool seam_codec_plan_is_one_pass(const seam_codec_plan *plan);
+/* The codec of the frames of a module site. */
+seam_codec_id seam_codec_plan_module_codec(const seam_codec_plan *plan, bool gradient);
+
 /* What answers a backward tensor: the tensor of site 3, then the gate signal of site 0; either may
  * be missing.  WIRE.md 4. */
 bool seam_codec_plan_has_input_gradient(const seam_codec_plan *plan);
 bool seam_codec_plan_has_signal(const seam_codec_plan *plan);
 
 /* May rows of site 0 that are equal travel once?  Not where they go by samples, nor with
- * dictionary, which does better.  WIRE.md 4. */
+ * dictionary, which does better, nor behind blocks, which make them differ.  WIRE.md 4. */
 bool seam_codec_plan_takes_row_sources(const seam_codec_plan *plan);
 
 /* Largest `coding` of a frame that the session may send: WIRE.md 2. */

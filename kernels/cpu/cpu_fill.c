@@ -15,6 +15,7 @@ void CPU_FN(fill)(seam_ops *ops) {
     ops->rope = CPU_FN(rope);
     ops->attention_forward = CPU_FN(attention_forward);
     ops->attention_backward = CPU_FN(attention_backward);
+    ops->cache_store = CPU_FN(cache_store);
     ops->attention_cached = CPU_FN(attention_cached);
     ops->prefix_forward = CPU_FN(prefix_forward);
     ops->prefix_backward = CPU_FN(prefix_backward);

@@ -23,6 +23,7 @@ seam_status CPU_FN(rope)(seam_stream *stream, const seam_rope_args *args);
 seam_status CPU_FN(attention_forward)(seam_stream *stream, const seam_attention_forward_args *args);
 seam_status CPU_FN(attention_backward)(seam_stream *stream,
                                        const seam_attention_backward_args *args);
+seam_status CPU_FN(cache_store)(seam_stream *stream, const seam_cache_store_args *args);
 seam_status CPU_FN(attention_cached)(seam_stream *stream, const seam_attention_cached_args *args);
 seam_status CPU_FN(prefix_forward)(seam_stream *stream, const seam_prefix_forward_args *args);
 seam_status CPU_FN(prefix_backward)(seam_stream *stream, const seam_prefix_backward_args *args);

@@ -7,9 +7,10 @@
 CPU_INLINE void forward_range(const seam_rmsnorm_forward_args *a, size_t begin, size_t end,
                               const bool x_is_acc) {
     const uint32_t C = a->C;
+    const size_t y_ld = a->y_ld != 0 ? a->y_ld : C;
     const float *w = a->w;
     for (size_t t = begin; t < end; t++) {
-        act *y = (act *)a->y + t * C;
+        act *y = (act *)a->y + t * y_ld;
         vf sum = vf_set(0.0f);
         for (uint32_t c = 0; c < C; c += VL) {
             const vf v = any_load(a->x, t * C + c, x_is_acc, min_u32(VL, C - c));

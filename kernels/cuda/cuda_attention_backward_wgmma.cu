@@ -255,7 +255,7 @@ static seam_status launch(seam_stream *stream, const seam_attention_backward_arg
     const uint32_t *positions = NULL;
     seam_cuda_spans spans;
     if (a.cos_sin != NULL) {
-        SEAM_TRY(seam_cuda_positions(&positions, stream, a.positions, a.T));
+        SEAM_TRY(seam_cuda_array(&positions, stream, SEAM_CUDA_POSITIONS, a.positions, a.T));
     }
     SEAM_TRY(seam_cuda_spans_of(&spans, stream, a.seq_begin, a.S, WG_ROWS));
     SEAM_CUDA_TRY(

@@ -67,17 +67,14 @@ seam_status seam_cuda_attention_cached(seam_stream *stream,
                                        const seam_attention_cached_args *args) {
     cudaStream_t queue = seam_cuda_queue(stream);
     const seam_attention_cached_args a = *args;
-    const size_t bytes = a.T * sizeof(uint32_t);
-    void *scratch = NULL;
+    const uint32_t *slots = NULL, *positions = NULL;
     SEAM_ASSERT(a.G > 0 && a.H % a.G == 0);
     SEAM_ASSERT(a.D <= 32 * LANE_COLS);
     if (a.T == 0) {
         return SEAM_OK;
     }
-    SEAM_TRY(seam_cuda_scratch(&scratch, stream, 2 * bytes));
-    uint32_t *slots = (uint32_t *)scratch, *positions = slots + a.T;
-    SEAM_CUDA_TRY(cudaMemcpyAsync(slots, a.slots, bytes, cudaMemcpyHostToDevice, queue));
-    SEAM_CUDA_TRY(cudaMemcpyAsync(positions, a.positions, bytes, cudaMemcpyHostToDevice, queue));
+    SEAM_TRY(seam_cuda_array(&slots, stream, SEAM_CUDA_SLOTS, a.slots, a.T));
+    SEAM_TRY(seam_cuda_array(&positions, stream, SEAM_CUDA_SLOT_POSITIONS, a.positions, a.T));
     SEAM_CUDA_BY_ACT(stream, (cached_kernel<act>
                               <<<dim3(a.H, a.T), 32 * WARPS, 0, queue>>>(a, slots, positions)));
     return SEAM_CUDA_LAUNCHED();

@@ -24,6 +24,7 @@ typedef struct cuda_stream {
     void *scratch;
     size_t scratch_bytes;
     seam_cuda_kept kept[SEAM_CUDA_USES];
+    seam_cuda_recording recording;
 } cuda_stream;
 
 /* ---- What went wrong ---- */
@@ -102,6 +103,10 @@ seam_cuda_kept *seam_cuda_kept_of(seam_stream *stream, seam_cuda_use use) {
     return &((cuda_stream *)stream)->kept[use];
 }
 
+seam_cuda_recording *seam_cuda_recording_of(seam_stream *stream) {
+    return &((cuda_stream *)stream)->recording;
+}
+
 cublasLtHandle_t seam_cuda_blas(const seam_backend *backend) {
     return ((const cuda_backend *)backend)->blas;
 }
@@ -109,6 +114,9 @@ cublasLtHandle_t seam_cuda_blas(const seam_backend *backend) {
 seam_status seam_cuda_scratch(void **ret_ptr, seam_stream *stream, size_t bytes) {
     cuda_stream *s = (cuda_stream *)stream;
     if (bytes > s->scratch_bytes) {
+        if (s->recording.on) {
+            return SEAM_E_STATE;
+        }
         (void)seam_cuda_queue(stream);
         void *old = s->scratch;
         s->scratch = NULL;
@@ -119,6 +127,12 @@ seam_status seam_cuda_scratch(void **ret_ptr, seam_stream *stream, size_t bytes)
     }
     *ret_ptr = s->scratch;
     return SEAM_OK;
+}
+
+void *seam_cuda_scratch_at(const seam_stream *stream, size_t *ret_bytes) {
+    const cuda_stream *s = (const cuda_stream *)stream;
+    *ret_bytes = s->scratch_bytes;
+    return s->scratch;
 }
 
 /* ---- Memory ---- */
@@ -261,6 +275,7 @@ static void table_fill(seam_ops *ops, seam_dtype act) {
     ops->acc = SEAM_F32;
     ops->qkv = act;
     ops->remake = true;
+    ops->lora_pad = act == SEAM_BF16 ? SEAM_LORA_PAD : 0;
     ops->head_rows = 512;
     ops->mem_alloc = cuda_mem_alloc;
     ops->mem_free = cuda_mem_free;
@@ -288,6 +303,7 @@ static void table_fill(seam_ops *ops, seam_dtype act) {
     ops->rope = seam_cuda_rope;
     ops->attention_forward = seam_cuda_attention_forward;
     ops->attention_backward = seam_cuda_attention_backward;
+    ops->cache_store = seam_cuda_cache_store;
     ops->attention_cached = seam_cuda_attention_cached;
     ops->prefix_forward = seam_cuda_prefix_forward;
     ops->prefix_backward = seam_cuda_prefix_backward;
@@ -298,6 +314,8 @@ static void table_fill(seam_ops *ops, seam_dtype act) {
     ops->adamw = seam_cuda_adamw;
     ops->sum_squares = seam_cuda_sum_squares;
     ops->hash = seam_cuda_hash;
+    ops->repeat = seam_cuda_repeat;
+    ops->repeats_destroy = seam_cuda_repeats_destroy;
     ops->codec = &seam_cuda_codec;
 }
 

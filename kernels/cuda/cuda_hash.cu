@@ -30,7 +30,6 @@ seam_status seam_cuda_hash(seam_stream *stream, uint64_t *ret_hash, const void *
     hash_kernel<<<BLOCKS, THREADS, 0, queue>>>((unsigned long long *)hash, (const uint32_t *)x,
                                                count);
     SEAM_CUDA_TRY(cudaGetLastError());
-    SEAM_CUDA_TRY(
-        cudaMemcpyAsync(ret_hash, hash, sizeof *ret_hash, cudaMemcpyDeviceToHost, queue));
+    SEAM_CUDA_TRY(cudaMemcpyAsync(ret_hash, hash, sizeof *ret_hash, cudaMemcpyDeviceToHost, queue));
     return seam_cuda_status(cudaStreamSynchronize(queue)); /* the hash is the host's */
 }

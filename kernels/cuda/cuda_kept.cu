@@ -1,6 +1,6 @@
-/* What a stream keeps on the device of the host's small arrays: positions of the rows, and the
- * tiles that attention cuts the sequences into.  Every layer of a micro-batch gives the same ones,
- * so a call compares and finds them there; only a changed array is copied. */
+/* What a stream keeps on the device of the host's small arrays: positions and slots of the rows,
+ * and the tiles that attention cuts the sequences into.  Every layer of a micro-batch gives the
+ * same ones, so a call compares and finds them there; only a changed array is copied. */
 #include <string.h>
 
 #include "cuda_ops.cuh"
@@ -15,10 +15,16 @@ void seam_cuda_kept_deinit(seam_cuda_kept *kept) {
 }
 
 /* Whether it was made of this array; if not, there is room for it and for `bytes` made of it. */
-static seam_status kept_check(bool *ret_same, seam_cuda_kept *kept, const void *key,
-                              size_t key_bytes, size_t bytes) {
+static seam_status kept_check(bool *ret_same, seam_stream *stream, seam_cuda_use use,
+                              const void *key, size_t key_bytes, size_t bytes) {
+    seam_cuda_recording *recording = seam_cuda_recording_of(stream);
+    seam_cuda_kept *kept = seam_cuda_kept_of(stream, use);
     const bool same = kept->key_bytes == key_bytes && memcmp(kept->key, key, key_bytes) == 0;
+    recording->uses |= 1u << use;
     if (!same) {
+        if (recording->on) {
+            return SEAM_E_STATE;
+        }
         kept->key_bytes = 0; /* nothing, until the copy is queued */
         SEAM_TRY(room(kept, key_bytes, bytes));
         memcpy(kept->key, key, key_bytes);
@@ -51,14 +57,14 @@ static seam_status kept_upload(seam_cuda_kept *kept, seam_stream *stream, size_t
     return SEAM_OK;
 }
 
-seam_status seam_cuda_positions(const uint32_t **ret_device, seam_stream *stream,
-                                const uint32_t *positions, uint32_t T) {
-    seam_cuda_kept *kept = seam_cuda_kept_of(stream, SEAM_CUDA_POSITIONS);
-    const size_t bytes = T * sizeof *positions;
+seam_status seam_cuda_array(const uint32_t **ret_device, seam_stream *stream, seam_cuda_use use,
+                            const uint32_t *host, uint32_t T) {
+    seam_cuda_kept *kept = seam_cuda_kept_of(stream, use);
+    const size_t bytes = T * sizeof *host;
     bool same = false;
-    SEAM_TRY(kept_check(&same, kept, positions, bytes, bytes));
+    SEAM_TRY(kept_check(&same, stream, use, host, bytes, bytes));
     if (!same) {
-        memcpy(kept->host, positions, bytes);
+        memcpy(kept->host, host, bytes);
         SEAM_TRY(kept_upload(kept, stream, bytes, bytes));
     }
     *ret_device = (const uint32_t *)kept->device;
@@ -83,6 +89,14 @@ static uint32_t spans_fill(seam_cuda_span *ret, const uint32_t *seq_begin, uint3
     return count;
 }
 
+uint32_t seam_cuda_span_count(const uint32_t *seq_begin, uint32_t S, uint32_t rows) {
+    uint32_t count = 0;
+    for (uint32_t s = 0; s < S; s++) {
+        count += (seq_begin[s + 1] - seq_begin[s] + rows - 1) / rows;
+    }
+    return count;
+}
+
 seam_status seam_cuda_spans_of(seam_cuda_spans *ret_spans, seam_stream *stream,
                                const uint32_t *seq_begin, uint32_t S, uint32_t rows) {
     const seam_cuda_use use = rows == 32 ? SEAM_CUDA_SPANS_32 : SEAM_CUDA_SPANS_64;
@@ -91,7 +105,8 @@ seam_status seam_cuda_spans_of(seam_cuda_spans *ret_spans, seam_stream *stream,
     const size_t count_max = seq_begin[S] / rows + S;
     bool same = false;
     SEAM_ASSERT(rows == 32 || rows == 64);
-    SEAM_TRY(kept_check(&same, kept, seq_begin, key_bytes, count_max * sizeof(seam_cuda_span)));
+    SEAM_TRY(
+        kept_check(&same, stream, use, seq_begin, key_bytes, count_max * sizeof(seam_cuda_span)));
     if (!same) {
         kept->count = spans_fill((seam_cuda_span *)kept->host, seq_begin, S, rows);
         SEAM_ASSERT(kept->count <= count_max);

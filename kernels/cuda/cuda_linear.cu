@@ -7,7 +7,9 @@
  * share of 1e-3 beside products near 1 is lost (measured, 13.0), and a young adapter learns slower.
  * A y in f32 is written with the shares and added to; a bf16 y with shares gets its product in f32,
  * into a room of the scratch, and the shares' kernel adds and rounds.  Bound: the frozen product,
- * 2 T N C operations; the room costs 6 bytes an element of y.
+ * 2 T N C operations; the room costs 6 bytes an element of y.  Where x's rows and the weight have a
+ * pad (ops.h, lora_pad) and the pairs fit into it, shares and bias are a part of the product's sum
+ * instead (cuda_join.cu).
  *
  * A pair with dropout reads a copy of x of its own (cuda_dropout.cu), which backward makes again.
  *
@@ -55,7 +57,7 @@ static uint32_t room_rows(const task *t) {
 }
 
 static size_t room_bytes(const task *t) {
-    return has_shares(t) && t->y_out == SEAM_OUT_ACT
+    return has_shares(t) && !t->product.joined && t->y_out == SEAM_OUT_ACT
                ? (size_t)room_rows(t) * y_cols(t) * sizeof(float)
                : 0;
 }
@@ -95,8 +97,8 @@ static seam_cuda_part product_part(const seam_cuda_product *p) {
             .w = p->weight->rows,
             .x_m = p->x_ld,
             .x_k = 1,
-            .w_n = p->backward ? 1 : (size_t)C,
-            .w_k = p->backward ? (size_t)C : 1,
+            .w_n = p->backward ? 1 : (size_t)C + p->weight->pad,
+            .w_k = p->backward ? (size_t)C + p->weight->pad : 1,
             .K = p->backward ? N : C,
             .n_begin = 0,
             .n_end = p->backward ? C : N,
@@ -122,6 +124,10 @@ static seam_status task_run(seam_stream *stream, const task *t) {
                                .split = NULL,
                                .part_count = t->share_count};
     memcpy(own.part, t->share, sizeof t->share);
+    if (t->product.joined) {
+        return seam_cuda_product_run(stream, &t->product,
+                                     t->y_out == SEAM_OUT_ACC_ADD ? 1.0f : 0.0f);
+    }
     if (!by_blas(t)) {
         SEAM_ASSERT(t->product.x_scale == NULL);
         own.part[own.part_count++] = product_part(&t->product);
@@ -217,11 +223,43 @@ static seam_status inputs_make(const pair_input *inputs, seam_stream *stream,
     return SEAM_OK;
 }
 
+/* Whether the shares of a task that could be thin become a part of its product's sum; by its
+ * widths, pairs and pads alone. */
+static bool joins(const task *t, const seam_cuda_join *join, bool fp8) {
+    const seam_cuda_product *p = &t->product;
+    const uint32_t K = p->backward ? p->weight->N : p->weight->C;
+    seam_cuda_product joined = *p;
+    bool fits = t->thin && !fp8 && join->lora_count > 0 && p->weight->pad > 0 &&
+                p->x_ld >= K + p->weight->pad && seam_cuda_join_cols(join) <= p->weight->pad;
+    for (uint32_t i = 0; i < join->lora_count; i++) {
+        fits = fits && join->lora[i].dropout.threshold == 0;
+    }
+    joined.joined = true;
+    return fits && seam_cuda_product_fits(&joined);
+}
+
+/* Gives every pair's product its columns of the pads at z, z_ld apart; returns what is left. */
+static seam_cuda_thin_rest pads_take(seam_cuda_thin *dots, const seam_cuda_join *join, void *z,
+                                     size_t z_ld) {
+    __nv_bfloat16 *at = (__nv_bfloat16 *)z;
+    uint32_t cols = 0;
+    for (uint32_t i = 0; i < join->lora_count; i++) {
+        dots[i].z = at + cols;
+        dots[i].z_ld = z_ld;
+        dots[i].scale = join->lora[i].scale;
+        cols += join->lora[i].R;
+    }
+    return {at + cols, z_ld, join->weight->pad - cols,
+            join->bias != NULL ? SEAM_CUDA_JOIN_BIAS_COLS : 0};
+}
+
 /* ---- forward ---- */
-/* u = x A^T of every pair. */
+/* u = x A^T of every pair, and with `join` into the pads of x's rows. */
 static seam_status inputs_project(seam_stream *stream, const seam_linear_forward_args *a,
-                                  const pair_input *inputs, bool thin, float *split) {
+                                  const pair_input *inputs, bool thin, float *split,
+                                  const seam_cuda_join *join) {
     seam_cuda_thin dots[SEAM_LORA_PAIRS_MAX] = {};
+    seam_cuda_thin_rest rest = {};
     for (uint32_t i = 0; i < a->lora_count; i++) {
         const seam_lora_pair *pair = &a->lora[i];
         const pair_input own = inputs[i];
@@ -241,7 +279,10 @@ static seam_status inputs_project(seam_stream *stream, const seam_linear_forward
                                   .scale = 1.0f}));
         }
     }
-    return thin && a->lora_count > 0 ? seam_cuda_thin_dots(stream, dots, a->lora_count, a->T)
+    if (join != NULL) {
+        rest = pads_take(dots, join, (__nv_bfloat16 *)a->x + a->w->C, a->x_ld);
+    }
+    return thin && a->lora_count > 0 ? seam_cuda_thin_dots(stream, dots, a->lora_count, a->T, &rest)
                                      : SEAM_OK;
 }
 
@@ -260,6 +301,7 @@ seam_status seam_cuda_linear_forward(seam_stream *stream, const seam_linear_forw
                           .y_ld = a->y_ld,
                           .backward = false,
                           .acc = a->y_out != SEAM_OUT_ACT,
+                          .joined = false,
                           .fp8_room = NULL,
                           .x_scale = (const float *)a->x_scale},
               .y_out = a->y_out,
@@ -269,6 +311,12 @@ seam_status seam_cuda_linear_forward(seam_stream *stream, const seam_linear_forw
         return SEAM_OK;
     }
     t.thin = pairs_fit(stream, a->lora, a->lora_count, a->w, a->x, a->x_ld, a->y, a->y_ld);
+    const seam_cuda_join join = {.weight = a->w,
+                                 .lora = a->lora,
+                                 .lora_count = a->lora_count,
+                                 .bias = t.bias,
+                                 .backward = false};
+    t.product.joined = joins(&t, &join, a->fp8);
     size_t bytes = 0;
     void *scratch = NULL;
     const size_t fp8_bytes =
@@ -287,7 +335,11 @@ seam_status seam_cuda_linear_forward(seam_stream *stream, const seam_linear_forw
     inputs_place(inputs, stream, a->lora, a->lora_count, {a->x, a->x_ld}, a->T, C,
                  (uintptr_t)scratch + kept_begin);
     SEAM_TRY(inputs_make(inputs, stream, a->lora, a->lora_count, {a->x, a->x_ld}, a->T, C));
-    SEAM_TRY(inputs_project(stream, a, inputs, t.thin, (float *)scratch));
+    SEAM_TRY(inputs_project(stream, a, inputs, t.thin, (float *)scratch,
+                            t.product.joined ? &join : NULL));
+    if (t.product.joined) {
+        SEAM_TRY(seam_cuda_join_fill(stream, &join));
+    }
     for (uint32_t i = 0; i < a->lora_count; i++) {
         const seam_lora_pair *pair = &a->lora[i];
         SEAM_ASSERT(pair->col_begin + pair->N <= N);
@@ -366,7 +418,7 @@ static backward_scratch scratch_plan(const seam_stream *stream, const seam_linea
         const uint32_t N = a->lora[i].N, R = a->lora[i].R;
         s.v[i] = scratch_take(&s, base, (size_t)T * R * act_bytes);
         if (t->thin) {
-            s.a[i] = scratch_take(&s, base, (size_t)C * R * act_bytes);
+            s.a[i] = scratch_take(&s, base, t->product.joined ? 0 : (size_t)C * R * act_bytes);
             s.b[i] = scratch_take(&s, base, (size_t)N * R * act_bytes);
         } else {
             split = max_bytes(split, seam_cuda_gemm_split_bytes(T, R, N));
@@ -387,13 +439,17 @@ static backward_scratch scratch_plan(const seam_stream *stream, const seam_linea
 }
 
 static seam_status pairs_backward_thin(seam_stream *stream, const seam_linear_backward_args *a,
-                                       const backward_scratch *s) {
+                                       const backward_scratch *s, const seam_cuda_join *join) {
     seam_cuda_thin turns[SEAM_CUDA_THIN_MAX], dots[SEAM_LORA_PAIRS_MAX], sums[SEAM_CUDA_THIN_MAX];
+    seam_cuda_thin_rest rest = {};
     const uint32_t C = a->w->C;
+    uint32_t turn_count = 0;
     for (uint32_t i = 0; i < a->lora_count; i++) {
         const seam_lora_pair *p = &a->lora[i];
-        turns[2 * i] = {.x = p->a, .y = s->a[i], .x_ld = C, .K = C, .R = p->R};
-        turns[2 * i + 1] = {.x = p->b, .y = s->b[i], .x_ld = p->R, .K = p->R, .R = p->N};
+        if (join == NULL) {
+            turns[turn_count++] = {.x = p->a, .y = s->a[i], .x_ld = C, .K = C, .R = p->R};
+        }
+        turns[turn_count++] = {.x = p->b, .y = s->b[i], .x_ld = p->R, .K = p->R, .R = p->N};
         dots[i] = {.x = (const __nv_bfloat16 *)a->dy + p->col_begin,
                    .w = s->b[i],
                    .y = s->v[i],
@@ -401,8 +457,11 @@ static seam_status pairs_backward_thin(seam_stream *stream, const seam_linear_ba
                    .K = p->N,
                    .R = p->R};
     }
-    SEAM_TRY(seam_cuda_thin_turns(stream, turns, 2 * a->lora_count));
-    SEAM_TRY(seam_cuda_thin_dots(stream, dots, a->lora_count, a->T));
+    if (join != NULL) {
+        rest = pads_take(dots, join, (__nv_bfloat16 *)a->dy + a->w->N, a->dy_ld);
+    }
+    SEAM_TRY(seam_cuda_thin_turns(stream, turns, turn_count));
+    SEAM_TRY(seam_cuda_thin_dots(stream, dots, a->lora_count, a->T, &rest));
     return seam_cuda_thin_sums(stream, sums, sums_of(sums, a, s), a->T, s->split);
 }
 
@@ -462,6 +521,7 @@ seam_status seam_cuda_linear_backward(seam_stream *stream, const seam_linear_bac
                           .y_ld = a->dx_ld,
                           .backward = true,
                           .acc = a->dx_out != SEAM_OUT_ACT,
+                          .joined = false,
                           .fp8_room = NULL,
                           .x_scale = (const float *)a->dy_scale},
               .y_out = a->dx_out,
@@ -472,13 +532,23 @@ seam_status seam_cuda_linear_backward(seam_stream *stream, const seam_linear_bac
     }
     t.thin = pairs_fit(stream, a->lora, a->lora_count, a->w, a->x, a->x_ld, a->dy, a->dy_ld) &&
              a->dx_ld % VECTOR == 0 && vector_aligned(a->dx);
+    const seam_cuda_join join = {.weight = a->w,
+                                 .lora = a->lora,
+                                 .lora_count = a->lora_count,
+                                 .bias = NULL,
+                                 .backward = true};
+    t.product.joined = a->dx != NULL && joins(&t, &join, a->fp8);
     SEAM_TRY(seam_cuda_scratch(&scratch, stream, scratch_plan(stream, a, &t, NULL).bytes));
     const backward_scratch s = scratch_plan(stream, a, &t, (char *)scratch);
     SEAM_TRY(inputs_make(s.input, stream, a->lora, a->lora_count, {a->x, a->x_ld}, a->T, C));
     t.room = s.room;
     t.product.fp8_room = s.fp8_room;
     if (t.thin && a->lora_count > 0) {
-        SEAM_TRY(pairs_backward_thin(stream, a, &s));
+        SEAM_TRY(pairs_backward_thin(stream, a, &s, t.product.joined ? &join : NULL));
+    }
+    if (t.product.joined) {
+        SEAM_TRY(seam_cuda_join_fill(stream, &join));
+        return task_run(stream, &t);
     }
     for (uint32_t i = 0; i < a->lora_count; i++) {
         const seam_lora_pair *pair = &a->lora[i];

@@ -27,8 +27,10 @@ static bool attribute_set(seam_cuda_described *d, cublasLtMatmulDescAttributes_t
 
 /* In cuBLASLt's column order: y^T (columns of y, T) = W' x^T with W' the copy's rows; rows of x are
  * x_bytes apart. */
-static bool describe(seam_cuda_described *d, const seam_cuda_product *p, const float *x_scale,
-                     size_t x_bytes) {
+bool seam_cuda_fp8_describe(seam_cuda_described *ret, const seam_cuda_product *product,
+                            const float *x_scale, size_t x_bytes) {
+    seam_cuda_described *d = ret;
+    const seam_cuda_product *p = product;
     const uint32_t N = p->weight->N, C = p->weight->C;
     const uint32_t K = p->backward ? N : C, cols = p->backward ? C : N;
     const float *w_scale = p->weight->fp8[p->backward].scale;
@@ -66,10 +68,11 @@ static bool plans_make(seam_weight *weight, bool backward) {
                                            .y_ld = backward ? weight->C : weight->N,
                                            .backward = backward,
                                            .acc = acc == 1,
+                                           .joined = false,
                                            .fp8_room = NULL,
                                            .x_scale = NULL};
         copy->plan[acc].found =
-            describe(&d, &product, copy->scale, product.x_ld) &&
+            seam_cuda_fp8_describe(&d, &product, copy->scale, product.x_ld) &&
             seam_cuda_described_algorithms(algos, seam_cuda_blas(weight->backend), &d, ASKED) > 0;
         if (!copy->plan[acc].found) {
             return false;
@@ -97,12 +100,14 @@ static seam_status slab_round(seam_weight *weight, seam_stream *stream, uint32_t
     const seam_cuda_thin turn = {.x = (const __nv_bfloat16 *)weight->rows + c,
                                  .w = NULL,
                                  .y = slab,
-                                 .x_ld = C,
+                                 .x_ld = (size_t)C + weight->pad,
                                  .y_k = 0,
                                  .y_r = 0,
                                  .K = cols,
                                  .R = N,
-                                 .scale = 1.0f};
+                                 .scale = 1.0f,
+                                 .z = NULL,
+                                 .z_ld = 0};
     SEAM_TRY(seam_cuda_thin_turns(stream, &turn, 1));
     return seam_cuda_fp8_rows(stream, (char *)copy->rows + (size_t)c * N, N, copy->scale + c, slab,
                               N, cols, N);
@@ -116,7 +121,8 @@ static seam_status copy_create(seam_weight *weight, seam_stream *stream, bool ba
     SEAM_TRY(backend->ops.mem_alloc((void **)&copy->scale, backend, rows * sizeof(float)));
     (void)plans_make(weight, backward); /* none found: the product stays in act */
     if (!backward) {
-        return seam_cuda_fp8_rows(stream, copy->rows, C, copy->scale, weight->rows, C, N, C);
+        return seam_cuda_fp8_rows(stream, copy->rows, C, copy->scale, weight->rows,
+                                  (size_t)C + weight->pad, N, C);
     }
     for (uint32_t c = 0; c < C; c += SLAB_COLS) {
         SEAM_TRY(slab_round(weight, stream, c, C - c < SLAB_COLS ? C - c : SLAB_COLS));
@@ -189,7 +195,7 @@ seam_status seam_cuda_fp8_run(seam_stream *stream, const seam_cuda_product *prod
         q = rows;
         q_ld = K;
     }
-    if (!describe(&d, p, scale, q_ld)) {
+    if (!seam_cuda_fp8_describe(&d, p, scale, q_ld)) {
         return SEAM_E_DEVICE_LOST;
     }
     return seam_cublas_status(cublasLtMatmul(

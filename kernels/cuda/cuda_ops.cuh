@@ -1,8 +1,9 @@
 /* The CUDA backend's objects and the prototypes of its ops.
  *
- * What it is: the op table for one NVIDIA device, act bf16 (or f32), acc f32, qkv = act.  What it
- * is not: CUDA graphs.  Read cuda_backend.cu for creation, memory and streams, cuda_linear.cu for
- * the products, cuda_codec.cu for the codec's table, cuda_device.cuh for what all kernels use.
+ * What it is: the op table for one NVIDIA device, act bf16 (or f32), acc f32, qkv = act.  Read
+ * cuda_backend.cu for creation, memory and streams, cuda_linear.cu for the products,
+ * cuda_repeat.cu for passes that are queued as graphs, cuda_codec.cu for the codec's table,
+ * cuda_device.cuh for what all kernels use.
  *
  * Every op queues its kernels on the stream's own queue and returns.  Small arrays that the op
  * table takes from the host (positions, ids, seq_begin) go through the stream's scratch: a copy
@@ -41,12 +42,16 @@ typedef struct seam_cuda_fp8 {
 } seam_cuda_fp8;
 
 /* A frozen matrix, once, as given: both products read it (cuBLASLt transposes on the way).  In FP8
- * it takes rows along the sum, so that each product has its own copy. */
+ * it takes rows along the sum, so that each product has its own copy.
+ *
+ * With a pad (ops.h, lora_pad) the rows are C + pad long and there are N + pad of them: forward
+ * puts LoRA's B behind the rows, backward its A below them, for the product that is queued next. */
 struct seam_weight {
     seam_backend *backend; /* borrowed */
-    uint32_t N, C;
-    void *rows;                             /* (N, C) act */
+    uint32_t N, C, pad;
+    void *rows;                             /* (N, C) act, C + pad apart */
     seam_cuda_plan forward[2], backward[2]; /* output act, acc */
+    seam_cuda_plan joined[2][2];            /* backward; output: with the pad in the sum */
     seam_cuda_fp8 fp8[2];                   /* forward, backward */
 };
 
@@ -73,6 +78,16 @@ cublasLtHandle_t seam_cuda_blas(const seam_backend *backend);
 /* Workspace of a stream, as seam_cpu_scratch: grows at the first call of a new largest shape,
  * 256-byte aligned, contents undefined, the previous pointer is invalid.  SEAM_E_MEMORY. */
 seam_status seam_cuda_scratch(void **ret_ptr, seam_stream *stream, size_t bytes);
+/* While a stream records, its ops' kernels become a graph and do not run, its scratch and what it
+ * keeps stay where they are (SEAM_E_STATE where they cannot), and `uses` collects what is read of
+ * it.  */
+typedef struct seam_cuda_recording {
+    bool on;
+    uint32_t uses; /* 1 << seam_cuda_use */
+} seam_cuda_recording;
+seam_cuda_recording *seam_cuda_recording_of(seam_stream *stream);
+/* Where the scratch stands and how large it is. */
+void *seam_cuda_scratch_at(const seam_stream *stream, size_t *ret_bytes);
 /* Room for `bytes` in a scratch that holds several arrays. */
 size_t seam_cuda_round(size_t bytes);
 
@@ -80,6 +95,8 @@ size_t seam_cuda_round(size_t bytes);
  * their contents stay the same; cuda_kept.cu.  One a use; valid until the next call with it. */
 typedef enum seam_cuda_use {
     SEAM_CUDA_POSITIONS,
+    SEAM_CUDA_SLOTS,
+    SEAM_CUDA_SLOT_POSITIONS,
     SEAM_CUDA_SPANS_32,
     SEAM_CUDA_SPANS_64,
     SEAM_CUDA_USES
@@ -94,8 +111,9 @@ typedef struct seam_cuda_kept {
 seam_cuda_kept *seam_cuda_kept_of(seam_stream *stream, seam_cuda_use use);
 void seam_cuda_kept_deinit(seam_cuda_kept *kept);
 
-seam_status seam_cuda_positions(const uint32_t **ret_device, seam_stream *stream,
-                                const uint32_t *positions, uint32_t T);
+/* (T) numbers of the host's on the device; `use`: POSITIONS, SLOTS or SLOT_POSITIONS. */
+seam_status seam_cuda_array(const uint32_t **ret_device, seam_stream *stream, seam_cuda_use use,
+                            const uint32_t *host, uint32_t T);
 
 /* Rows [begin, end) of the sequence that a tile of rows is in, and its first row. */
 typedef struct seam_cuda_span {
@@ -108,6 +126,8 @@ typedef struct seam_cuda_spans {
 /* The tiles of `rows` (32, 64) rows that the sequences fall into, none across two. */
 seam_status seam_cuda_spans_of(seam_cuda_spans *ret_spans, seam_stream *stream,
                                const uint32_t *seq_begin, uint32_t S, uint32_t rows);
+/* How many those are. */
+uint32_t seam_cuda_span_count(const uint32_t *seq_begin, uint32_t S, uint32_t rows);
 
 /* Runs `body` with `act` as the stream's type. */
 #define SEAM_CUDA_BY_ACT(stream, body)                                                             \
@@ -162,11 +182,19 @@ typedef struct seam_cuda_thin {
     size_t x_ld, y_k, y_r;
     uint32_t K, R;
     float scale;
+    void *z; /* dots: a second y, times scale, rows z_ld apart; or NULL */
+    size_t z_ld;
 } seam_cuda_thin;
+/* Columns of z that no product writes: zero, but the first `ones` of them 1. */
+typedef struct seam_cuda_thin_rest {
+    void *z;
+    size_t z_ld;
+    uint32_t cols, ones;
+} seam_cuda_thin_rest;
 seam_status seam_cuda_thin_turns(seam_stream *stream, const seam_cuda_thin *products,
                                  uint32_t count);
 seam_status seam_cuda_thin_dots(seam_stream *stream, const seam_cuda_thin *products, uint32_t count,
-                                uint32_t T);
+                                uint32_t T, const seam_cuda_thin_rest *rest);
 size_t seam_cuda_thin_sum_bytes(const seam_cuda_thin *products, uint32_t count, uint32_t T);
 seam_status seam_cuda_thin_sums(seam_stream *stream, const seam_cuda_thin *products, uint32_t count,
                                 uint32_t T, float *partial);
@@ -182,6 +210,7 @@ typedef struct seam_cuda_product {
     void *y;       /* act, or acc */
     uint32_t T, x_ld, y_ld;
     bool backward, acc;
+    bool joined;          /* the sum goes on over the pads of x's rows and of the weight */
     void *fp8_room;       /* of seam_cuda_fp8_room_bytes: the product is in FP8; or NULL */
     const float *x_scale; /* x is in FP8 already (ops.h), and so is the product; or NULL */
 } seam_cuda_product;
@@ -194,6 +223,19 @@ seam_status seam_cuda_product_run(seam_stream *stream, const seam_cuda_product *
 #define SEAM_CUDA_ALGORITHMS_MAX 256u
 uint32_t seam_cuda_algorithms(cublasLtMatmulAlgo_t *ret_algos, const seam_cuda_product *product,
                               uint32_t algos_max);
+/* LoRA's pairs in a weight's pad: forward B^T of every pair and the bias, in three parts whose sum
+ * it is, behind the rows; backward A below them.  cuda_join.cu. */
+typedef struct seam_cuda_join {
+    const seam_weight *weight;
+    const seam_lora_pair *lora;
+    uint32_t lora_count;
+    const float *bias; /* (N) or NULL */
+    bool backward;
+} seam_cuda_join;
+/* Columns of the pad that they take. */
+uint32_t seam_cuda_join_cols(const seam_cuda_join *join);
+#define SEAM_CUDA_JOIN_BIAS_COLS 3u
+seam_status seam_cuda_join_fill(seam_stream *stream, const seam_cuda_join *join);
 /* Fills in the plans of a weight; none found is fine (cuda_gemm.cu serves then). */
 void seam_cuda_weight_plan(seam_weight *weight);
 
@@ -204,6 +246,10 @@ typedef struct seam_cuda_described {
 } seam_cuda_described;
 uint32_t seam_cuda_described_algorithms(cublasLtMatmulAlgo_t *ret_algos, cublasLtHandle_t blas,
                                         seam_cuda_described *described, uint32_t algos_max);
+
+/* A product in FP8 with rows of x x_bytes apart; false: cuBLASLt refuses. */
+bool seam_cuda_fp8_describe(seam_cuda_described *ret, const seam_cuda_product *product,
+                            const float *x_scale, size_t x_bytes);
 
 /* Frozen products in FP8 (ops.h), cuda_linear_fp8.cu.  serves: whether the backend's device and
  * cuBLASLt have them.  create makes a weight's wanted copies from its rows; SEAM_E_MEMORY,
@@ -268,6 +314,7 @@ seam_status seam_cuda_attention_backward(seam_stream *stream,
                                          const seam_attention_backward_args *args);
 seam_status seam_cuda_prefix_forward(seam_stream *stream, const seam_prefix_forward_args *args);
 seam_status seam_cuda_prefix_backward(seam_stream *stream, const seam_prefix_backward_args *args);
+seam_status seam_cuda_cache_store(seam_stream *stream, const seam_cache_store_args *args);
 seam_status seam_cuda_attention_cached(seam_stream *stream, const seam_attention_cached_args *args);
 seam_status seam_cuda_swiglu_forward(seam_stream *stream, const seam_swiglu_forward_args *args);
 seam_status seam_cuda_swiglu_backward(seam_stream *stream, const seam_swiglu_backward_args *args);
@@ -277,6 +324,8 @@ seam_status seam_cuda_cross_entropy(seam_stream *stream, const seam_cross_entrop
 seam_status seam_cuda_adamw(seam_stream *stream, const seam_adamw_args *args);
 seam_status seam_cuda_sum_squares(seam_stream *stream, double *ret_sum, const void *x,
                                   size_t count);
+seam_status seam_cuda_repeat(seam_stream *stream, const seam_repeat_args *args);
+void seam_cuda_repeats_destroy(seam_repeats *gift_repeats);
 seam_status seam_cuda_hash(seam_stream *stream, uint64_t *ret_hash, const void *x, size_t count);
 
 #endif

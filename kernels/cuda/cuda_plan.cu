@@ -19,19 +19,26 @@ static cudaDataType_t blas_type(seam_dtype type) {
     return type == SEAM_BF16 ? CUDA_R_16BF : CUDA_R_32F;
 }
 
-static bool describe(seam_cuda_described *d, const seam_cuda_product *p) {
-    const uint32_t N = p->weight->N, C = p->weight->C;
+static bool act_describe(seam_cuda_described *d, const seam_cuda_product *p) {
+    const seam_weight *w = p->weight;
+    const uint32_t more = p->joined ? w->pad : 0;
+    const uint32_t N = w->N + (p->backward ? more : 0), C = w->C + (p->backward ? 0 : more);
     const cublasOperation_t op = p->backward ? CUBLAS_OP_N : CUBLAS_OP_T;
-    const cudaDataType_t act = blas_type(p->weight->backend->ops.act);
+    const cudaDataType_t act = blas_type(w->backend->ops.act);
     return cublasLtMatmulDescInit(&d->desc, CUBLAS_COMPUTE_32F, CUDA_R_32F) ==
                CUBLAS_STATUS_SUCCESS &&
            cublasLtMatmulDescSetAttribute(&d->desc, CUBLASLT_MATMUL_DESC_TRANSA, &op, sizeof op) ==
                CUBLAS_STATUS_SUCCESS &&
-           cublasLtMatrixLayoutInit(&d->w, act, C, N, C) == CUBLAS_STATUS_SUCCESS &&
+           cublasLtMatrixLayoutInit(&d->w, act, C, N, w->C + w->pad) == CUBLAS_STATUS_SUCCESS &&
            cublasLtMatrixLayoutInit(&d->x, act, p->backward ? N : C, p->T, p->x_ld) ==
                CUBLAS_STATUS_SUCCESS &&
            cublasLtMatrixLayoutInit(&d->y, p->acc ? CUDA_R_32F : act, p->backward ? C : N, p->T,
                                     p->y_ld) == CUBLAS_STATUS_SUCCESS;
+}
+
+static bool any_describe(seam_cuda_described *d, const seam_cuda_product *p) {
+    return p->x_scale != NULL ? seam_cuda_fp8_describe(d, p, p->x_scale, 2 * (size_t)p->x_ld)
+                              : act_describe(d, p);
 }
 
 /* No sum over k in more than one piece. */
@@ -86,10 +93,16 @@ uint32_t seam_cuda_described_algorithms(cublasLtMatmulAlgo_t *ret_algos, cublasL
 uint32_t seam_cuda_algorithms(cublasLtMatmulAlgo_t *ret_algos, const seam_cuda_product *product,
                               uint32_t algos_max) {
     seam_cuda_described d;
-    return describe(&d, product)
+    return any_describe(&d, product)
                ? seam_cuda_described_algorithms(ret_algos, seam_cuda_blas(product->weight->backend),
                                                 &d, algos_max)
                : 0;
+}
+
+static seam_cuda_plan *plan_at(seam_weight *w, const seam_cuda_product *p) {
+    return p->joined     ? &w->joined[p->backward][p->acc]
+           : p->backward ? &w->backward[p->acc]
+                         : &w->forward[p->acc];
 }
 
 static void plan_make(seam_cuda_plan *plan, const seam_cuda_product *product) {
@@ -105,18 +118,28 @@ void seam_cuda_weight_plan(seam_weight *weight) {
     if (N % VECTOR != 0 || C % VECTOR != 0) {
         return;
     }
-    for (int acc = 0; acc < 2; acc++) {
-        const seam_cuda_product forward = {
-            .weight = weight, .T = ROWS, .x_ld = C, .y_ld = N, .backward = false, .acc = acc == 1};
-        const seam_cuda_product backward = {
-            .weight = weight, .T = ROWS, .x_ld = N, .y_ld = C, .backward = true, .acc = acc == 1};
-        plan_make(&weight->forward[acc], &forward);
-        plan_make(&weight->backward[acc], &backward);
+    for (int i = 0; i < 8; i++) {
+        const bool backward = i % 2 != 0, acc = i / 2 % 2 != 0, joined = i / 4 != 0;
+        const uint32_t pad = joined ? weight->pad : 0;
+        const seam_cuda_product product = {.weight = weight,
+                                           .x = NULL,
+                                           .y = NULL,
+                                           .T = ROWS,
+                                           .x_ld = (backward ? N : C) + pad,
+                                           .y_ld = backward ? C : N,
+                                           .backward = backward,
+                                           .acc = acc,
+                                           .joined = joined,
+                                           .fp8_room = NULL,
+                                           .x_scale = NULL};
+        if (!joined || weight->pad > 0) {
+            plan_make(plan_at(weight, &product), &product);
+        }
     }
 }
 
 static const seam_cuda_plan *plan_of(const seam_cuda_product *p) {
-    return p->backward ? &p->weight->backward[p->acc] : &p->weight->forward[p->acc];
+    return plan_at((seam_weight *)p->weight, p);
 }
 
 bool seam_cuda_product_fits(const seam_cuda_product *product) {
@@ -132,7 +155,7 @@ seam_status seam_cuda_product_run(seam_stream *stream, const seam_cuda_product *
     if (p->fp8_room != NULL || p->x_scale != NULL) {
         return seam_cuda_fp8_run(stream, p, beta);
     }
-    if (!describe(&d, p)) {
+    if (!act_describe(&d, p)) {
         return SEAM_E_DEVICE_LOST;
     }
     return seam_cublas_status(cublasLtMatmul(

@@ -201,7 +201,7 @@ seam_status seam_cuda_prefix_backward(seam_stream *stream, const seam_prefix_bac
     SEAM_TRY(seam_cuda_scratch(&scratch, stream, 2 * count * sizeof(float)));
     float *ps = (float *)scratch, *dss = ps + count;
     if (a.cos_sin != NULL) {
-        SEAM_TRY(seam_cuda_positions(&positions, stream, a.positions, a.T));
+        SEAM_TRY(seam_cuda_array(&positions, stream, SEAM_CUDA_POSITIONS, a.positions, a.T));
     }
     SEAM_CUDA_BY_ACT(stream, (rows_kernel<act><<<row_blocks(a.T, a.H), 32 * WARPS, 0, queue>>>(
                                  a, positions, ps, dss)));

@@ -49,7 +49,7 @@ static __global__ void forward_kernel(seam_rmsnorm_forward_args a) {
     for (uint32_t c = threadIdx.x * V; c < a.C; c += THREADS * V) {
         float y[V];
         row_values<act, input, V>(y, a, row, c, rstd);
-        store((act *)a.y + row + c, y);
+        store((act *)a.y + (size_t)blockIdx.x * a.y_ld + c, y);
     }
 }
 
@@ -65,7 +65,8 @@ static __global__ void __launch_bounds__(THREADS) forward_fp8_kernel(seam_rmsnor
         rounded[c / VECTOR] = pack_vector(y);
         largest = fp8_largest(largest, rounded[c / VECTOR]);
     }
-    fp8_row((__nv_bfloat16 *)a.y + row, (float *)a.y_scale + blockIdx.x, rounded, largest, a.C);
+    fp8_row((__nv_bfloat16 *)a.y + (size_t)blockIdx.x * a.y_ld, (float *)a.y_scale + blockIdx.x,
+            rounded, largest, a.C);
 }
 
 /* dx = rstd (dy w - x rstd mean(dy w x rstd)); the mean. */
@@ -148,8 +149,8 @@ static seam_status fp8_launch(cudaStream_t queue, void (*kernel)(args), const ar
 }
 
 static bool forward_in_vectors(const seam_rmsnorm_forward_args &a) {
-    return a.C % VECTOR == 0 && vector_aligned(a.x) && vector_aligned(a.y) && vector_aligned(a.w) &&
-           vector_aligned(a.x_act);
+    return a.C % VECTOR == 0 && a.y_ld % VECTOR == 0 && vector_aligned(a.x) &&
+           vector_aligned(a.y) && vector_aligned(a.w) && vector_aligned(a.x_act);
 }
 
 template <typename act, typename input>
@@ -163,19 +164,21 @@ static void forward_launch(cudaStream_t queue, const seam_rmsnorm_forward_args &
 
 seam_status seam_cuda_rmsnorm_forward(seam_stream *stream, const seam_rmsnorm_forward_args *args) {
     cudaStream_t queue = seam_cuda_queue(stream);
-    if (args->T == 0) {
+    seam_rmsnorm_forward_args a = *args;
+    a.y_ld = a.y_ld != 0 ? a.y_ld : a.C;
+    if (a.T == 0) {
         return SEAM_OK;
     }
-    if (args->y_scale != NULL) {
-        SEAM_ASSERT(forward_in_vectors(*args) && args->C % 16 == 0);
-        SEAM_ASSERT(args->C <= SEAM_CUDA_FP8_K_MAX && seam_cuda_act(stream) == SEAM_BF16);
-        return args->x_is_act ? fp8_launch(queue, forward_fp8_kernel<__nv_bfloat16>, *args)
-                              : fp8_launch(queue, forward_fp8_kernel<float>, *args);
+    if (a.y_scale != NULL) {
+        SEAM_ASSERT(forward_in_vectors(a) && a.C % 16 == 0);
+        SEAM_ASSERT(a.C <= SEAM_CUDA_FP8_K_MAX && seam_cuda_act(stream) == SEAM_BF16);
+        return a.x_is_act ? fp8_launch(queue, forward_fp8_kernel<__nv_bfloat16>, a)
+                          : fp8_launch(queue, forward_fp8_kernel<float>, a);
     }
-    if (args->x_is_act) {
-        SEAM_CUDA_BY_ACT(stream, (forward_launch<act, act>(queue, *args)));
+    if (a.x_is_act) {
+        SEAM_CUDA_BY_ACT(stream, (forward_launch<act, act>(queue, a)));
     } else {
-        SEAM_CUDA_BY_ACT(stream, (forward_launch<act, float>(queue, *args)));
+        SEAM_CUDA_BY_ACT(stream, (forward_launch<act, float>(queue, a)));
     }
     return SEAM_CUDA_LAUNCHED();
 }

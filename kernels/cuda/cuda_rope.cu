@@ -40,7 +40,7 @@ seam_status seam_cuda_rope(seam_stream *stream, const seam_rope_args *args) {
     if (a.T == 0) {
         return SEAM_OK;
     }
-    SEAM_TRY(seam_cuda_positions(&positions, stream, a.positions, a.T));
+    SEAM_TRY(seam_cuda_array(&positions, stream, SEAM_CUDA_POSITIONS, a.positions, a.T));
     if (vector) {
         SEAM_CUDA_BY_ACT(stream,
                          (rope_kernel<act, VECTOR><<<a.T, THREADS, 0, queue>>>(a, positions)));

@@ -50,6 +50,7 @@ typedef struct thin_args {
     group groups[GROUPS_MAX];
     uint32_t group_count, tile_count, T, blocks, pieces;
     float *partial; /* sums: (pieces, blocks, SUM_M, tiles * 8) */
+    seam_cuda_thin_rest rest;
 } thin_args;
 
 /* ---- kernels ---- */
@@ -111,9 +112,19 @@ static __global__ void __launch_bounds__(DOT_WARPS * 32) dot_kernel(const thin_a
             }
             if (row < a.T) {
                 store_f32((bf16 *)p.y + (size_t)row * p.R + at.r + j % 8, sum);
+                if (p.z != NULL) {
+                    store_f32((bf16 *)p.z + row * p.z_ld + at.r + j % 8, p.scale * sum);
+                }
             }
         }
         __syncthreads();
+    }
+    const uint32_t cols = blockIdx.y == 0 ? a.rest.cols : 0;
+    for (uint32_t n = threadIdx.x; n < DOT_ROWS * cols; n += DOT_WARPS * 32) {
+        const uint32_t row = row0 + n / cols, col = n % cols;
+        if (row < a.T) {
+            store_f32((bf16 *)a.rest.z + row * a.rest.z_ld + col, col < a.rest.ones ? 1.0f : 0.0f);
+        }
     }
 }
 
@@ -349,9 +360,11 @@ static uint32_t groups_make(thin_args *a, const seam_cuda_thin *products, uint32
 }
 
 seam_status seam_cuda_thin_dots(seam_stream *stream, const seam_cuda_thin *products, uint32_t count,
-                                uint32_t T) {
+                                uint32_t T, const seam_cuda_thin_rest *rest) {
     cudaStream_t queue = seam_cuda_queue(stream);
+    const seam_cuda_thin_rest none = {};
     thin_args a;
+    a.rest = rest != NULL ? *rest : none;
     const uint32_t tiles = groups_make(&a, products, count, T);
     const dim3 grid((T + DOT_ROWS - 1) / DOT_ROWS, a.group_count);
     if (tiles <= 2) {

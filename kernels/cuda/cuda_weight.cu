@@ -31,7 +31,8 @@ void seam_cuda_weight_destroy(seam_weight *gift_weight) {
 }
 
 static size_t rows_bytes(const seam_weight *weight) {
-    return (size_t)weight->N * weight->C * seam_dtype_bytes(weight->backend->ops.act);
+    return ((size_t)weight->N + weight->pad) * (weight->C + weight->pad) *
+           seam_dtype_bytes(weight->backend->ops.act);
 }
 
 size_t seam_cuda_weight_bytes(const seam_weight *weight) {
@@ -47,6 +48,7 @@ seam_status seam_cuda_weight_begin(seam_weight **ret_weight, seam_backend *backe
     weight->backend = backend;
     weight->N = N;
     weight->C = C;
+    weight->pad = seam_lora_pad_values(backend->ops.lora_pad, N, C) > 0 ? backend->ops.lora_pad : 0;
     weight->fp8[0].wanted = forward && backend->ops.fp8; /* act has one copy for both */
     weight->fp8[1].wanted = backward && backend->ops.fp8;
     const seam_status st = backend->ops.mem_alloc(&weight->rows, backend, rows_bytes(weight));
@@ -73,22 +75,58 @@ static seam_status raw_cast(seam_stream *stream, void *dst, const void *src, sea
     return SEAM_CUDA_LAUNCHED();
 }
 
+/* Values [first, first + count) of the matrix, dense at src, to their rows: the rest of a row,
+ * whole rows, and the beginning of one. */
+static seam_status rows_copy(seam_stream *stream, const seam_weight *weight, size_t first,
+                             size_t count, const void *src, cudaMemcpyKind kind) {
+    const size_t act_bytes = seam_dtype_bytes(seam_cuda_act(stream)), C = weight->C;
+    const size_t ld = C + weight->pad;
+    const char *from = (const char *)src;
+    while (count > 0) {
+        const size_t row = first / C, col = first % C;
+        const size_t rows = col == 0 ? count / C : 0;
+        const size_t rest = count < C - col ? count : C - col, values = rows > 0 ? rows * C : rest;
+        char *to = (char *)weight->rows + (row * ld + col) * act_bytes;
+        const size_t width = (rows > 0 ? C : rest) * act_bytes;
+        SEAM_CUDA_TRY(cudaMemcpy2DAsync(to, ld * act_bytes, from, C * act_bytes, width,
+                                        rows > 0 ? rows : 1, kind, seam_cuda_queue(stream)));
+        from += values * act_bytes;
+        first += values;
+        count -= values;
+    }
+    return SEAM_OK;
+}
+
 seam_status seam_cuda_weight_write(seam_stream *stream, seam_weight *weight,
                                    const seam_weight_piece *piece) {
     const seam_dtype act = seam_cuda_act(stream);
     const size_t bytes = piece->count * seam_raw_bytes(piece->type);
-    char *dst = (char *)weight->rows + piece->first * seam_dtype_bytes(act);
+    const size_t room = seam_cuda_round(bytes), act_bytes = seam_dtype_bytes(act);
+    char *dst = (char *)weight->rows + piece->first * act_bytes;
     const bool same = piece->type == (act == SEAM_BF16 ? SEAM_RAW_BF16 : SEAM_RAW_F32);
-    void *place = dst;
+    const bool dense = weight->pad == 0;
+    void *scratch = NULL;
     if (piece->count == 0) {
         return SEAM_OK;
     }
-    if (!same) {
-        SEAM_TRY(seam_cuda_scratch(&place, stream, bytes));
+    if (same && !dense) {
+        return rows_copy(stream, weight, piece->first, piece->count, piece->bytes,
+                         cudaMemcpyHostToDevice);
     }
-    SEAM_CUDA_TRY(cudaMemcpyAsync(place, piece->bytes, bytes, cudaMemcpyHostToDevice,
+    if (!same) {
+        SEAM_TRY(
+            seam_cuda_scratch(&scratch, stream, room + (dense ? 0 : piece->count * act_bytes)));
+    }
+    SEAM_CUDA_TRY(cudaMemcpyAsync(same ? dst : scratch, piece->bytes, bytes, cudaMemcpyHostToDevice,
                                   seam_cuda_queue(stream)));
-    return same ? SEAM_OK : raw_cast(stream, dst, place, piece->type, piece->count);
+    if (same) {
+        return SEAM_OK;
+    }
+    void *values = dense ? dst : (char *)scratch + room;
+    SEAM_TRY(raw_cast(stream, values, scratch, piece->type, piece->count));
+    return dense ? SEAM_OK
+                 : rows_copy(stream, weight, piece->first, piece->count, values,
+                             cudaMemcpyDeviceToDevice);
 }
 
 seam_status seam_cuda_weight_end(seam_weight *weight, seam_backend *backend) {

@@ -1,8 +1,8 @@
 /* The op table: everything that a backend computes for Seam.
  *
  * Read this before kernels/model/. A backend (ref/, cpu/, cuda/) fills one `seam_ops` with every
- * slot set (codec excepted); the model code is written once against it. One op a file, the same
- * file names in each backend folder. Tests: tests/ops, one case table for all backends.
+ * slot set (codec and repeat excepted); the model code is written once against it. One op a file,
+ * the same file names in each backend folder. Tests: tests/ops, one case table for all backends.
  *
  * Shape letters, in this fixed order:
  *   T  rows: valid tokens of a micro-batch, sequences one after another, no padding
@@ -94,7 +94,10 @@ typedef enum seam_out {
  * act as ever), and ..._scale is written with s_t, or by a product read.  Only for a product that
  * linear_takes_fp8 and that has no LoRA pairs, which read act. */
 
-/* y (T, N) = x (T, C) W^T (+ bias) (+ LoRA).   bias (N) acc or NULL. */
+/* y (T, N) = x (T, C) W^T (+ bias) (+ LoRA).   bias (N) acc or NULL.
+ * With LoRA pairs what stands between the rows of x is the op's to write, where they are x_ld >= C
+ * + lora_pad (seam_ops) apart; so between those of dy in backward, dy_ld >= N + lora_pad.  Adapted
+ * linears of one weight are queued on one stream at a time. */
 typedef struct seam_linear_forward_args {
     void *y;
     uint32_t y_ld;
@@ -131,13 +134,13 @@ typedef struct seam_linear_backward_args {
 
 /* y = x * rstd * w, rstd = 1/sqrt(mean_c x^2 + eps).  Zhang & Sennrich 2019, arXiv:1910.07467.
  * x (T, C): act when x_is_act, else acc; w (C) acc; y (T, C) act; rstd (T) acc and x_act (T, C)
- * act, which is x, kept for backward (NULL: not wanted). */
+ * act, which is x, kept for backward (NULL: not wanted).  Rows of y are y_ld apart; 0: C. */
 typedef struct seam_rmsnorm_forward_args {
     void *y, *y_scale, *rstd, *x_act;
     const void *x, *w;
     bool x_is_act;
     float eps;
-    uint32_t T, C;
+    uint32_t y_ld, T, C;
 } seam_rmsnorm_forward_args;
 
 /* dx (T, C) acc: added to when dx_add, else written; dx_act (T, C) act: dx as it then is (NULL: not
@@ -198,6 +201,18 @@ typedef struct seam_attention_backward_args {
     uint32_t window; /* as in forward */
     uint32_t S, T, H, G, D;
 } seam_attention_backward_args;
+
+/* New keys and values to their places in a cache (generation): row t to position positions[t] of
+ * slot slots[t].  No two rows have one place.
+ * k, v (T, cols) qkv, ld apart; k_cache, v_cache (slot_count, positions_max, cols) act. */
+typedef struct seam_cache_store_args {
+    void *k_cache, *v_cache;
+    const void *k, *v;
+    uint32_t ld;
+    const uint32_t *slots, *positions; /* (T) each */
+    uint32_t positions_max;
+    uint32_t T, cols;
+} seam_cache_store_args;
 
 /* Attention of new rows against a cache (generation).  Row t belongs to cache slot slots[t] and
  * sees cache positions 0..positions[t] of it, its own key and value included (already stored), the
@@ -305,6 +320,33 @@ typedef struct seam_weight_piece {
 
 #define SEAM_MEM_ROOM_HOST UINT64_MAX
 
+/* A pass of many ops that its caller makes again and again: a micro-batch through the blocks.  A
+ * backend may keep what a pass has queued and queue it in one piece the next time.  Passes of one
+ * `repeats` with equal keys give their ops equal arguments, but for what the arrays hold: those
+ * are the only memory of the host's that the ops are given, and no op of a pass waits for its
+ * results. */
+typedef struct seam_repeats seam_repeats;
+typedef struct seam_repeat_args {
+    seam_repeats **repeats; /* the caller's, NULL at first; what the keys point to outlives it */
+    const void *key;        /* (key_bytes), at most SEAM_REPEAT_KEY_BYTES_MAX, no padding unset */
+    size_t key_bytes;
+    const uint32_t *positions, *seq_begin;  /* (T), (S + 1): of rope and attention */
+    const uint32_t *slots, *slot_positions; /* (T) each or NULL: of a cache */
+    uint32_t T, C, S;
+    seam_status (*run)(const void *context); /* queues the pass; may be called twice */
+    const void *context;
+} seam_repeat_args;
+#define SEAM_REPEAT_KEY_BYTES_MAX 128u
+
+/* Matrices of up to so many values have room for LoRA at their rows' ends and below, where the
+ * table's lora_pad says so; how many values that is. */
+#define SEAM_LORA_PAD            64u
+#define SEAM_LORA_PAD_VALUES_MAX ((size_t)1 << 25)
+static inline size_t seam_lora_pad_values(uint32_t lora_pad, uint32_t N, uint32_t C) {
+    const bool none = (size_t)N * C > SEAM_LORA_PAD_VALUES_MAX || N % 8 != 0 || C % 8 != 0;
+    return none ? 0 : ((size_t)N + lora_pad) * (C + lora_pad) - (size_t)N * C;
+}
+
 typedef struct seam_ops {
     const char *name;         /* "ref", "cpu", "cuda" */
     seam_dtype act, acc, qkv; /* as created */
@@ -313,6 +355,9 @@ typedef struct seam_ops {
     bool remake;
     uint32_t head_rows; /* rows at which a product with the vocabulary runs at its rate */
     bool fp8;           /* as created: linears may ask for it */
+    /* Room beside the rows that an adapted linear reads, in which LoRA's share becomes a part of
+     * the frozen product: elements of act, SEAM_LORA_PAD or 0 (no use for it). */
+    uint32_t lora_pad;
 
     /* Memory of the device.  alloc: zeroed, 64-byte aligned. */
     seam_status (*mem_alloc)(void **ret_ptr, seam_backend *backend, size_t bytes);
@@ -361,6 +406,7 @@ typedef struct seam_ops {
     seam_status (*attention_forward)(seam_stream *stream, const seam_attention_forward_args *args);
     seam_status (*attention_backward)(seam_stream *stream,
                                       const seam_attention_backward_args *args);
+    seam_status (*cache_store)(seam_stream *stream, const seam_cache_store_args *args);
     seam_status (*attention_cached)(seam_stream *stream, const seam_attention_cached_args *args);
     seam_status (*prefix_forward)(seam_stream *stream, const seam_prefix_forward_args *args);
     seam_status (*prefix_backward)(seam_stream *stream, const seam_prefix_backward_args *args);
@@ -375,7 +421,11 @@ typedef struct seam_ops {
      * w_i (f64: low word first), of mix(w_i + 2^32 i), i modulo 2^32 and mix the finalizer of
      * SplitMix64 (Steele, Lea, Flood 2014).  A sum, so that no order of the work shows in it. */
     seam_status (*hash)(seam_stream *stream, uint64_t *ret_hash, const void *x, size_t count);
-    /* The one slot that may be NULL: memory of the device is the host's, as is its codec. */
+    /* The slots from here on may be NULL.  repeat: the pass, by its run or as it was kept; NULL:
+     * run is called.  repeats_destroy waits for nothing: the pass's stream has been synced. */
+    seam_status (*repeat)(seam_stream *stream, const seam_repeat_args *args);
+    void (*repeats_destroy)(seam_repeats *gift_repeats); /* NULL is fine */
+    /* NULL: memory of the device is the host's, as is its codec. */
     const seam_device_codec *codec;
 } seam_ops;
 

@@ -37,6 +37,7 @@ static void layer_take(plan *p, seam_layer_acts *l, const seam_activations *acts
     const seam_dtype act = b->ops->act;
     const seam_dtype acc = b->ops->acc;
     const size_t wide = 2 * (size_t)c->intermediate;
+    const size_t d_qkv_cols = (size_t)b->qkv_cols + b->ops->lora_pad;
     const uint32_t kept_targets = b->ops->remake ? 0 : acts->targets;
     const bool own_attention_h =
         shared == NULL || seam_product_has_lora(kept_targets, SEAM_PRODUCT_QKV);
@@ -50,12 +51,13 @@ static void layer_take(plan *p, seam_layer_acts *l, const seam_activations *acts
         l->attention_rstd = take(p, 1, acc);
         l->mlp_rstd = take(p, 1, acc);
     }
-    l->attention_h = own_attention_h ? take(p, c->hidden, act) : shared->attention_h;
+    l->attention_h =
+        own_attention_h ? take(p, (size_t)c->hidden + b->ops->lora_pad, act) : shared->attention_h;
     l->qkv = take(p, b->qkv_cols, b->ops->qkv);
     l->o = take(p, b->q_cols, act);
     l->lse = take(p, c->heads, acc);
     l->mlp_h = own_mlp_h ? take(p, c->hidden, act) : shared->mlp_h;
-    l->gate_up = take(p, wide > b->qkv_cols ? wide : b->qkv_cols, act);
+    l->gate_up = take(p, wide > d_qkv_cols ? wide : d_qkv_cols, act);
     l->swiglu = own_swiglu ? take(p, c->intermediate, act) : shared->swiglu;
     for (uint32_t t = 0; t < SEAM_LORA_TARGETS; t++) {
         if ((acts->targets >> t & 1) != 0) {
@@ -197,7 +199,11 @@ void seam_activations_destroy(seam_activations *gift_acts) {
     if (gift_acts == NULL) {
         return;
     }
-    gift_acts->blocks->ops->mem_free(gift_acts->blocks->backend, gift_acts->memory);
+    const seam_ops *ops = gift_acts->blocks->ops;
+    if (ops->repeats_destroy != NULL) {
+        ops->repeats_destroy(gift_acts->repeats);
+    }
+    ops->mem_free(gift_acts->blocks->backend, gift_acts->memory);
     seam_mem_free(gift_acts->shifted);
     seam_mem_free(gift_acts->turns);
     seam_mem_free(gift_acts->layers);

@@ -81,6 +81,25 @@ seam_status seam_blocks_create_from(seam_blocks **ret_blocks, seam_backend *back
     return SEAM_OK;
 }
 
+seam_status seam_blocks_view_create(seam_blocks **ret_view, const seam_blocks *blocks,
+                                    uint32_t layer_begin, uint32_t layer_end) {
+    SEAM_ASSERT(layer_begin >= blocks->layer_begin);
+    SEAM_ASSERT(layer_begin < layer_end);
+    SEAM_ASSERT(layer_end <= blocks->layer_begin + blocks->layer_count);
+    seam_blocks *const view = seam_mem_zalloc(1, sizeof *view);
+    if (view == NULL) {
+        return SEAM_E_MEMORY;
+    }
+    *view = *blocks;
+    view->layers = blocks->layers + (layer_begin - blocks->layer_begin);
+    view->layer_begin = layer_begin;
+    view->layer_count = layer_end - layer_begin;
+    view->device_bytes = 0;
+    view->is_view = true;
+    *ret_view = view;
+    return SEAM_OK;
+}
+
 void seam_blocks_shape_init(seam_blocks *ret_blocks, const seam_blocks_shape *shape) {
     const seam_model_config *config = shape->config;
     *ret_blocks = (seam_blocks){.config = *config,
@@ -97,6 +116,10 @@ void seam_blocks_shape_init(seam_blocks *ret_blocks, const seam_blocks_shape *sh
 
 void seam_blocks_destroy(seam_blocks *gift_blocks) {
     if (gift_blocks == NULL) {
+        return;
+    }
+    if (gift_blocks->is_view) {
+        seam_mem_free(gift_blocks);
         return;
     }
     const seam_ops *ops = gift_blocks->ops;
@@ -122,6 +145,10 @@ const seam_model_config *seam_blocks_config(const seam_blocks *blocks) {
 
 seam_backend *seam_blocks_backend(const seam_blocks *blocks) {
     return blocks->backend;
+}
+
+uint32_t seam_blocks_layer_count(const seam_blocks *blocks) {
+    return blocks->layer_count;
 }
 
 size_t seam_blocks_bytes(const seam_blocks *blocks) {

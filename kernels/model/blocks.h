@@ -72,10 +72,15 @@ typedef struct seam_blocks seam_blocks;
 seam_status seam_blocks_create(seam_blocks **ret_blocks, seam_backend *backend,
                                const seam_weights *weights, uint32_t layer_begin,
                                uint32_t layer_end, seam_error *err);
+/* Some of those layers, whose weights stay the blocks': these must outlive the view. SEAM_E_MEMORY;
+ * the range is asserted. */
+seam_status seam_blocks_view_create(seam_blocks **ret_view, const seam_blocks *blocks,
+                                    uint32_t layer_begin, uint32_t layer_end);
 void seam_blocks_destroy(seam_blocks *gift_blocks);
 const seam_model_config *seam_blocks_config(const seam_blocks *blocks);
 seam_backend *seam_blocks_backend(const seam_blocks *blocks);
 size_t seam_blocks_bytes(const seam_blocks *blocks);
+uint32_t seam_blocks_layer_count(const seam_blocks *blocks);
 
 /* ---- Adapter ---- */
 typedef struct seam_adapter seam_adapter;
@@ -141,6 +146,14 @@ double seam_schedule_lr(const seam_optimizer_config *config, uint64_t step);
 seam_status seam_adapter_step(double *ret_norm, uint64_t *ret_state_hash, seam_adapter *adapter,
                               seam_stream *stream, const seam_optimizer_config *config,
                               uint64_t step);
+/* Its parts, where the gradient is clipped together with that of other adapters: the sum of squares
+ * of this one's, the factor that brings a norm to clip_norm (1: it is within), and the step. */
+seam_status seam_adapter_gradient_squares(double *ret_sum, const seam_adapter *adapter,
+                                          seam_stream *stream);
+float seam_clip_factor(const seam_optimizer_config *config, double norm);
+seam_status seam_adapter_update(uint64_t *ret_state_hash, seam_adapter *adapter,
+                                seam_stream *stream, const seam_optimizer_config *config,
+                                uint64_t step, float clip_factor);
 
 /* ---- One micro-batch ---- */
 /* Which one of a run it is: what dropout draws by, beside the adapter's seed, the projection, the

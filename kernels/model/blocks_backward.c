@@ -18,8 +18,11 @@ typedef struct backward {
     void *dx; /* (T, C) acc */
     const seam_batch *batch;
     const uint32_t *positions; /* (T), after a prefix */
+    bool skip_input_gradient;
 } backward;
 
+static seam_status layers_backward(const void *context);
+static const uint32_t *turns_of(const backward *pass);
 static seam_status layer_again(const backward *pass, uint32_t layer);
 static seam_status input_again(const backward *pass, uint32_t layer, uint32_t id);
 static seam_status mlp_backward(const backward *pass, uint32_t layer);
@@ -38,16 +41,33 @@ seam_status seam_blocks_backward(const seam_blocks *blocks, seam_adapter *adapte
         .stream = stream,
         .dx = dx,
         .batch = batch,
-        .positions = seam_positions_after(acts->shifted, adapter, batch->positions, batch->rows)};
+        .positions = seam_positions_after(acts->shifted, adapter, batch->positions, batch->rows),
+        .skip_input_gradient = skip_input_gradient};
+    const seam_repeat_pass repeat = {.kind = skip_input_gradient ? SEAM_REPEAT_BACKWARD_SKIP
+                                                                 : SEAM_REPEAT_BACKWARD,
+                                     .adapter = adapter,
+                                     .stream = stream,
+                                     .x = dx,
+                                     .rows = batch->rows,
+                                     .batch = batch,
+                                     .turns = turns_of(&pass),
+                                     .run = layers_backward,
+                                     .context = &pass};
+    return seam_blocks_repeat(acts, &repeat);
+}
+
+static seam_status layers_backward(const void *context) {
+    const backward *pass = context;
+    const seam_blocks *blocks = pass->blocks;
     const seam_ops *ops = blocks->ops;
-    SEAM_TRY(ops->cast(stream, acts->d_x, ops->act, dx, ops->acc,
-                       (size_t)batch->rows * blocks->config.hidden));
+    SEAM_TRY(ops->cast(pass->stream, pass->acts->d_x, ops->act, pass->dx, ops->acc,
+                       (size_t)pass->batch->rows * blocks->config.hidden));
     for (uint32_t layer = blocks->layer_count; layer-- > 0;) {
-        if (acts->recompute && layer + 1 < blocks->layer_count) {
-            SEAM_TRY(layer_again(&pass, layer));
+        if (pass->acts->recompute && layer + 1 < blocks->layer_count) {
+            SEAM_TRY(layer_again(pass, layer));
         }
-        SEAM_TRY(mlp_backward(&pass, layer));
-        SEAM_TRY(attention_backward(&pass, layer, layer == 0 && skip_input_gradient));
+        SEAM_TRY(mlp_backward(pass, layer));
+        SEAM_TRY(attention_backward(pass, layer, layer == 0 && pass->skip_input_gradient));
     }
     return SEAM_OK;
 }
@@ -102,13 +122,14 @@ static seam_status norm_backward(const backward *pass, const norm_input *in, voi
     return pass->blocks->ops->rmsnorm_backward(pass->stream, &args);
 }
 
-/* dx (T, C) of a product whose output's gradient is dy (T, N); all act and dense. */
+/* dx (T, C) of a product whose output's gradient is dy (T, N); all act, and dense but for `pad`
+ * elements between the rows of dy and those of x. */
 typedef struct product {
     uint32_t id; /* SEAM_PRODUCT_... */
     const seam_weight *w;
     void *dx;
     const void *dy, *dy_scale, *x; /* dy_scale: dy in FP8, or NULL */
-    uint32_t C, N;
+    uint32_t C, N, pad;
 } product;
 
 static seam_status product_backward(const backward *pass, uint32_t layer, const product *p) {
@@ -120,9 +141,9 @@ static seam_status product_backward(const backward *pass, uint32_t layer, const 
         .dx_out = SEAM_OUT_ACT,
         .dy = p->dy,
         .dy_scale = p->dy_scale,
-        .dy_ld = p->N,
+        .dy_ld = p->N + p->pad,
         .x = p->x,
-        .x_ld = p->C,
+        .x_ld = p->C + p->pad,
         .w = p->w,
         .T = pass->batch->rows,
         .lora = pairs,
@@ -139,8 +160,10 @@ static seam_status product_backward(const backward *pass, uint32_t layer, const 
 }
 
 /* h = the norm of x (act), as forward made it but for x's rounding. */
-static seam_status norm_again(const backward *pass, void *h, const void *x, const void *w) {
+static seam_status norm_again(const backward *pass, void *h, uint32_t h_ld, const void *x,
+                              const void *w) {
     const seam_rmsnorm_forward_args args = {.y = h,
+                                            .y_ld = h_ld,
                                             .x = x,
                                             .x_is_act = true,
                                             .w = w,
@@ -160,10 +183,11 @@ static seam_status input_again(const backward *pass, uint32_t layer, uint32_t id
         return SEAM_OK;
     }
     if (id == SEAM_PRODUCT_QKV) {
-        return norm_again(pass, l->attention_h, l->x_in, weights->attention_norm);
+        return norm_again(pass, l->attention_h, b->config.hidden + b->ops->lora_pad, l->x_in,
+                          weights->attention_norm);
     }
     if (id == SEAM_PRODUCT_GATE_UP) {
-        return norm_again(pass, l->mlp_h, l->x_mid, weights->mlp_norm);
+        return norm_again(pass, l->mlp_h, b->config.hidden, l->x_mid, weights->mlp_norm);
     }
     if (id == SEAM_PRODUCT_DOWN) {
         const seam_swiglu_forward_args swiglu = {.y = l->swiglu,
@@ -221,23 +245,24 @@ static seam_status mlp_backward(const backward *pass, uint32_t layer) {
     return norm_backward(pass, &norm, gradient_scale(pass, weights->o, SEAM_PRODUCT_O));
 }
 
-/* l.gate_up (T, qkv_cols) = gradient of q|k|v before rotation, from acts.d_narrow, that of o; what
- * stood in gate_up has been used. */
+/* l.gate_up (T, qkv_cols), lora_pad between the rows, = gradient of q|k|v before rotation, from
+ * acts.d_narrow, that of o; what stood in gate_up has been used. */
 static seam_status heads_backward(const backward *pass, uint32_t layer) {
     const seam_blocks *b = pass->blocks;
     const seam_layer_acts *l = &pass->acts->layers[layer];
     const size_t k_col = b->q_cols, v_col = b->q_cols + b->kv_cols;
     const size_t act_bytes = seam_dtype_bytes(b->ops->act);
     const size_t value_bytes = seam_dtype_bytes(b->ops->qkv);
+    const uint32_t d_ld = b->qkv_cols + b->ops->lora_pad;
     const uint8_t *qkv = l->qkv;
     uint8_t *d_qkv = l->gate_up;
     const seam_attention_backward_args args = {
         .dq = d_qkv,
         .dk = d_qkv + k_col * act_bytes,
         .dv = d_qkv + v_col * act_bytes,
-        .dq_ld = b->qkv_cols,
-        .dk_ld = b->qkv_cols,
-        .dv_ld = b->qkv_cols,
+        .dq_ld = d_ld,
+        .dk_ld = d_ld,
+        .dv_ld = d_ld,
         .d_o = pass->acts->d_narrow,
         .o = l->o,
         .q = qkv,
@@ -265,7 +290,7 @@ static seam_status heads_backward(const backward *pass, uint32_t layer) {
     const seam_prefix_backward_args prefix = {.dq = d_qkv,
                                               .dk = p.dk,
                                               .dv = p.dv,
-                                              .dq_ld = b->qkv_cols,
+                                              .dq_ld = d_ld,
                                               .d_o = pass->acts->d_narrow,
                                               .o = l->o,
                                               .q = qkv,
@@ -307,7 +332,8 @@ static seam_status attention_backward(const backward *pass, uint32_t layer, bool
                          .dy = l->gate_up,
                          .x = l->attention_h,
                          .C = C,
-                         .N = b->qkv_cols};
+                         .N = b->qkv_cols,
+                         .pad = b->ops->lora_pad};
     SEAM_TRY(product_backward(pass, layer, &qkv));
     const norm_input norm = {.x = l->x_in, .w = weights->attention_norm, .rstd = l->attention_rstd};
     return skip_dx ? SEAM_OK

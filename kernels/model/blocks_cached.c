@@ -91,25 +91,24 @@ void seam_kv_cache_destroy(seam_kv_cache *gift_cache) {
     seam_mem_free(gift_cache);
 }
 
-/* Copies the new keys and values to their places, row by row: rows of one call may belong to
- * any slots. */
+/* Keys and values of the new rows to their places; rows of one call may belong to any slots. */
 static seam_status rows_store(const seam_pass *pass, uint8_t *k_cache, uint8_t *v_cache,
                               uint32_t positions_max, const uint32_t *slots,
                               const uint32_t *positions) {
     const seam_blocks *b = pass->blocks;
-    const seam_ops *ops = b->ops;
-    const size_t act_bytes = seam_dtype_bytes(ops->act);
-    const size_t value_bytes = seam_dtype_bytes(ops->qkv);
-    const uint8_t *qkv = seam_pass_layer(pass, 0)->qkv;
-    for (uint32_t t = 0; t < pass->rows; t++) {
-        const uint8_t *k = qkv + ((size_t)t * b->qkv_cols + b->q_cols) * value_bytes;
-        const uint8_t *v = k + b->kv_cols * value_bytes;
-        const size_t place =
-            ((size_t)slots[t] * positions_max + positions[t]) * b->kv_cols * act_bytes;
-        SEAM_TRY(ops->cast(pass->stream, k_cache + place, ops->act, k, ops->qkv, b->kv_cols));
-        SEAM_TRY(ops->cast(pass->stream, v_cache + place, ops->act, v, ops->qkv, b->kv_cols));
-    }
-    return SEAM_OK;
+    const size_t value_bytes = seam_dtype_bytes(b->ops->qkv);
+    const uint8_t *k = (const uint8_t *)seam_pass_layer(pass, 0)->qkv + b->q_cols * value_bytes;
+    const seam_cache_store_args args = {.k_cache = k_cache,
+                                        .v_cache = v_cache,
+                                        .k = k,
+                                        .v = k + b->kv_cols * value_bytes,
+                                        .ld = b->qkv_cols,
+                                        .slots = slots,
+                                        .positions = positions,
+                                        .positions_max = positions_max,
+                                        .T = pass->rows,
+                                        .cols = b->kv_cols};
+    return b->ops->cache_store(pass->stream, &args);
 }
 
 /* The prefix's keys and values before those of slots that begin. */
@@ -198,6 +197,13 @@ static seam_status turns_fill(seam_kv_cache *cache, uint32_t rows, const uint32_
     return SEAM_OK;
 }
 
+typedef struct cached {
+    seam_pass pass;
+    seam_kv_cache *cache;
+    const uint32_t *slots, *positions;
+} cached;
+static seam_status layers_cached(const void *context);
+
 seam_status seam_blocks_forward_cached(const seam_blocks *blocks, seam_adapter *adapter,
                                        seam_kv_cache *cache, seam_stream *stream, void *x,
                                        uint32_t rows, const uint32_t *slots,
@@ -225,10 +231,26 @@ seam_status seam_blocks_forward_cached(const seam_blocks *blocks, seam_adapter *
                             .x = x,
                             .rows = rows,
                             .turns = cache->slot_state != NULL ? cache->acts->turns : after};
-    for (uint32_t layer = 0; layer < blocks->layer_count; layer++) {
-        SEAM_TRY(seam_layer_attention_begin(&pass, layer));
-        SEAM_TRY(attention_cached(&pass, cache, layer, slots, after));
-        SEAM_TRY(seam_layer_attention_end(&pass, layer));
+    const cached c = {.pass = pass, .cache = cache, .slots = slots, .positions = after};
+    const seam_repeat_pass repeat = {.kind = SEAM_REPEAT_CACHED,
+                                     .adapter = adapter,
+                                     .stream = stream,
+                                     .x = x,
+                                     .rows = rows,
+                                     .turns = pass.turns,
+                                     .slots = slots,
+                                     .slot_positions = after,
+                                     .run = layers_cached,
+                                     .context = &c};
+    return seam_blocks_repeat(cache->acts, &repeat);
+}
+
+static seam_status layers_cached(const void *context) {
+    const cached *c = context;
+    for (uint32_t layer = 0; layer < c->pass.blocks->layer_count; layer++) {
+        SEAM_TRY(seam_layer_attention_begin(&c->pass, layer));
+        SEAM_TRY(attention_cached(&c->pass, c->cache, layer, c->slots, c->positions));
+        SEAM_TRY(seam_layer_attention_end(&c->pass, layer));
     }
     return SEAM_OK;
 }

@@ -13,6 +13,12 @@ static seam_status batch_check(const seam_activations *acts, const seam_batch *b
                                uint32_t prefix_tokens);
 static const uint32_t *turns_of(const seam_activations *acts, const seam_adapter *adapter,
                                 const seam_batch *batch);
+static seam_status layers_forward(const void *context);
+
+typedef struct forward {
+    seam_pass pass;
+    const seam_batch *batch;
+} forward;
 
 seam_status seam_blocks_forward(const seam_blocks *blocks, seam_adapter *adapter,
                                 seam_activations *acts, seam_stream *stream, void *x,
@@ -23,20 +29,36 @@ seam_status seam_blocks_forward(const seam_blocks *blocks, seam_adapter *adapter
     SEAM_ASSERT(adapter == NULL || adapter->config.lora.rank <= acts->rank_max);
     SEAM_TRY(batch_check(acts, batch, seam_prefix_tokens(adapter)));
     acts->forward_rows = 0;
-    const seam_pass pass = {.blocks = blocks,
-                            .adapter = adapter,
-                            .acts = acts,
-                            .stream = stream,
-                            .x = x,
-                            .rows = batch->rows,
-                            .turns = turns_of(acts, adapter, batch),
-                            .draw = batch->draw};
-    for (uint32_t layer = 0; layer < blocks->layer_count; layer++) {
-        SEAM_TRY(seam_layer_attention_begin(&pass, layer));
-        SEAM_TRY(seam_layer_attention(&pass, layer, batch));
-        SEAM_TRY(seam_layer_attention_end(&pass, layer));
-    }
+    const forward f = {.pass = {.blocks = blocks,
+                                .adapter = adapter,
+                                .acts = acts,
+                                .stream = stream,
+                                .x = x,
+                                .rows = batch->rows,
+                                .turns = turns_of(acts, adapter, batch),
+                                .draw = batch->draw},
+                       .batch = batch};
+    const seam_repeat_pass repeat = {.kind = SEAM_REPEAT_FORWARD,
+                                     .adapter = adapter,
+                                     .stream = stream,
+                                     .x = x,
+                                     .rows = batch->rows,
+                                     .batch = batch,
+                                     .turns = f.pass.turns,
+                                     .run = layers_forward,
+                                     .context = &f};
+    SEAM_TRY(seam_blocks_repeat(acts, &repeat));
     acts->forward_rows = acts->keep ? batch->rows : 0;
+    return SEAM_OK;
+}
+
+static seam_status layers_forward(const void *context) {
+    const forward *f = context;
+    for (uint32_t layer = 0; layer < f->pass.blocks->layer_count; layer++) {
+        SEAM_TRY(seam_layer_attention_begin(&f->pass, layer));
+        SEAM_TRY(seam_layer_attention(&f->pass, layer, f->batch));
+        SEAM_TRY(seam_layer_attention_end(&f->pass, layer));
+    }
     return SEAM_OK;
 }
 
@@ -98,9 +120,10 @@ static void *input_scale(const seam_pass *pass, const seam_weight *w, uint32_t p
 
 /* Normalises the residual stream into h, whose scales may be NULL (act); so may rstd and x_act (not
  * kept). */
-static seam_status norm(const seam_pass *pass, void *h, void *h_scale, void *rstd, void *x_act,
-                        const void *w) {
+static seam_status norm(const seam_pass *pass, void *h, uint32_t h_ld, void *h_scale, void *rstd,
+                        void *x_act, const void *w) {
     const seam_rmsnorm_forward_args args = {.y = h,
+                                            .y_ld = h_ld,
                                             .y_scale = h_scale,
                                             .rstd = rstd,
                                             .x_act = x_act,
@@ -121,8 +144,9 @@ seam_status seam_layer_attention_begin(const seam_pass *pass, uint32_t layer) {
                               (size_t)pass->rows * b->config.hidden));
     }
     void *const h_scale = input_scale(pass, weights->qkv, SEAM_PRODUCT_QKV);
-    SEAM_TRY(
-        norm(pass, l->attention_h, h_scale, l->attention_rstd, l->x_in, weights->attention_norm));
+    const uint32_t h_ld = b->config.hidden + b->ops->lora_pad;
+    SEAM_TRY(norm(pass, l->attention_h, h_ld, h_scale, l->attention_rstd, l->x_in,
+                  weights->attention_norm));
     seam_lora_pair pairs[SEAM_LORA_PAIRS_MAX];
     const seam_linear_forward_args qkv = {
         .y = l->qkv,
@@ -130,7 +154,7 @@ seam_status seam_layer_attention_begin(const seam_pass *pass, uint32_t layer) {
         .y_out = b->ops->qkv == b->ops->act ? SEAM_OUT_ACT : SEAM_OUT_ACC,
         .x = l->attention_h,
         .x_scale = h_scale,
-        .x_ld = b->config.hidden,
+        .x_ld = h_ld,
         .w = weights->qkv,
         .bias = weights->qkv_bias,
         .T = pass->rows,
@@ -221,7 +245,7 @@ seam_status seam_layer_attention_end(const seam_pass *pass, uint32_t layer) {
         .fp8 = pass->acts->fp8};
     SEAM_TRY(b->ops->linear_forward(pass->stream, &o));
     void *const h_scale = input_scale(pass, weights->gate_up, SEAM_PRODUCT_GATE_UP);
-    SEAM_TRY(norm(pass, l->mlp_h, h_scale, l->mlp_rstd, l->x_mid, weights->mlp_norm));
+    SEAM_TRY(norm(pass, l->mlp_h, C, h_scale, l->mlp_rstd, l->x_mid, weights->mlp_norm));
     seam_lora_pair wide_pairs[SEAM_LORA_PAIRS_MAX];
     const seam_linear_forward_args gate_up = {
         .y = l->gate_up,

@@ -33,6 +33,7 @@ struct seam_blocks {
     void *biases;  /* (layer_count, qkv_cols) acc, device; or NULL */
     void *cos_sin; /* (seam_rope_table_rows, D) acc, device */
     size_t device_bytes;
+    bool is_view; /* all memory but this struct is other blocks' */
 };
 
 /* ---- LoRA targets ---- */
@@ -116,13 +117,15 @@ typedef struct seam_layer_acts {
     void *x_in, *x_mid;              /* (T, C) act: residual stream before each norm */
     void *x_kept;                    /* (T, C) acc: input of a layer that is recomputed, or NULL */
     void *attention_rstd, *mlp_rstd; /* (T) acc */
-    void *attention_h, *mlp_h;       /* (T, C) act: normalised; a layer's own where it is kept */
-    void *qkv;                       /* (T, qkv_cols) qkv, q and k rotated */
-    void *o;                         /* (T, H*D) act */
-    void *lse;                       /* (T, H) acc */
-    void *gate_up;                   /* (T, 2F) act; backward: its gradient, then q|k|v's */
-    void *swiglu;                    /* (T, F) act; a layer's own where it is kept */
-    void *u[SEAM_LORA_TARGETS];      /* (T, R) act */
+    /* (T, C) act: normalised, the first with lora_pad between its rows; a layer's own where it is
+     * kept. */
+    void *attention_h, *mlp_h;
+    void *qkv;                  /* (T, qkv_cols) qkv, q and k rotated */
+    void *o;                    /* (T, H*D) act */
+    void *lse;                  /* (T, H) acc */
+    void *gate_up;              /* (T, 2F) act; backward: its gradient, then q|k|v's */
+    void *swiglu;               /* (T, F) act; a layer's own where it is kept */
+    void *u[SEAM_LORA_TARGETS]; /* (T, R) act */
 } seam_layer_acts;
 
 struct seam_activations {
@@ -144,11 +147,33 @@ struct seam_activations {
     void *d_x;         /* (T, C) act: gradient of the residual stream, as products read it */
     void *d_h;         /* (T, C) act */
     void *d_narrow;    /* (T, max(F, H*D)) act */
+    seam_repeats *repeats;
 };
 
 /* Whether what product `product` of this weight reads is rounded to FP8 by the op before it. */
 bool seam_product_reads_fp8(const seam_activations *acts, const seam_adapter *adapter,
                             const seam_weight *w, uint32_t product, bool backward);
+
+/* ---- A pass that may be queued as it was kept (ops.h, repeat) ---- */
+typedef enum seam_repeat_kind {
+    SEAM_REPEAT_FORWARD,
+    SEAM_REPEAT_BACKWARD,
+    SEAM_REPEAT_BACKWARD_SKIP, /* without the input's gradient */
+    SEAM_REPEAT_CACHED,
+} seam_repeat_kind;
+typedef struct seam_repeat_pass {
+    seam_repeat_kind kind;
+    const seam_adapter *adapter; /* or NULL */
+    seam_stream *stream;
+    const void *x; /* or dx */
+    uint32_t rows;
+    const uint32_t *turns;                  /* (T) positions as ops are given them */
+    const seam_batch *batch;                /* of all kinds but CACHED */
+    const uint32_t *slots, *slot_positions; /* (T) of CACHED */
+    seam_status (*run)(const void *context);
+    const void *context;
+} seam_repeat_pass;
+seam_status seam_blocks_repeat(seam_activations *acts, const seam_repeat_pass *pass);
 
 /* ---- One layer, split around attention so that the cached path differs only there ---- */
 typedef struct seam_pass {

@@ -110,6 +110,10 @@ static uint64_t fp8_bytes(const seam_ops *ops, uint64_t N, uint64_t C) {
     return ops->fp8 && N % 16 == 0 && C % 16 == 0 ? 2 * N * C + (N + C) * sizeof(float) : 0;
 }
 
+static uint64_t pad_bytes(const seam_ops *ops, uint32_t N, uint32_t C) {
+    return seam_lora_pad_values(ops->lora_pad, N, C) * seam_dtype_bytes(ops->act);
+}
+
 uint64_t seam_memory_plan_weights(const seam_memory_blocks *blocks, uint32_t copies) {
     const seam_model_config *c = blocks->model;
     seam_blocks shape;
@@ -122,7 +126,11 @@ uint64_t seam_memory_plan_weights(const seam_memory_blocks *blocks, uint32_t cop
     const uint64_t in_fp8 = fp8_bytes(blocks->ops, shape.qkv_cols, C) +
                             fp8_bytes(blocks->ops, C, shape.q_cols) +
                             fp8_bytes(blocks->ops, 2 * F, C) + fp8_bytes(blocks->ops, C, F);
+    const uint64_t pads = pad_bytes(blocks->ops, shape.qkv_cols, c->hidden) +
+                          pad_bytes(blocks->ops, c->hidden, shape.q_cols) +
+                          pad_bytes(blocks->ops, 2 * c->intermediate, c->hidden) +
+                          pad_bytes(blocks->ops, c->hidden, c->intermediate);
     return shape.layer_count * (matrices * copies * seam_dtype_bytes(blocks->ops->act) + in_fp8 +
-                                (2 * C + biases) * acc_bytes) +
+                                pads + (2 * C + biases) * acc_bytes) +
            (uint64_t)seam_rope_table_rows(c) * c->head_dim * acc_bytes;
 }

@@ -36,19 +36,19 @@ seam_status seam_adapter_state_hash(uint64_t *ret_hash, const seam_adapter *adap
     return adapter->blocks->ops->hash(stream, ret_hash, adapter->param, adapter->count);
 }
 
-seam_status seam_adapter_step(double *ret_norm, uint64_t *ret_state_hash, seam_adapter *adapter,
-                              seam_stream *stream, const seam_optimizer_config *config,
-                              uint64_t step) {
-    const seam_ops *ops = adapter->blocks->ops;
-    double squares = 0;
-    SEAM_TRY(ops->sum_squares(stream, &squares, adapter->grad, adapter->count));
-    const double norm = sqrt(squares);
-    if (!isfinite(norm)) {
-        SEAM_TRY(ops->zero(stream, adapter->grad, adapter->count * seam_dtype_bytes(ops->acc)));
-        SEAM_TRY(ops->stream_sync(stream));
-        return SEAM_E_NONFINITE;
-    }
+seam_status seam_adapter_gradient_squares(double *ret_sum, const seam_adapter *adapter,
+                                          seam_stream *stream) {
+    return adapter->blocks->ops->sum_squares(stream, ret_sum, adapter->grad, adapter->count);
+}
+
+float seam_clip_factor(const seam_optimizer_config *config, double norm) {
     const double scale = config->clip_norm > 0 ? config->clip_norm / (norm + CLIP_EPSILON) : 1.0;
+    return scale < 1.0 ? (float)scale : 1.0f;
+}
+
+seam_status seam_adapter_update(uint64_t *ret_state_hash, seam_adapter *adapter,
+                                seam_stream *stream, const seam_optimizer_config *config,
+                                uint64_t step, float clip_factor) {
     const seam_adamw_args args = {
         .param = adapter->param,
         .m = adapter->m,
@@ -61,13 +61,27 @@ seam_status seam_adapter_step(double *ret_norm, uint64_t *ret_state_hash, seam_a
         .beta2 = config->beta2,
         .eps = config->eps,
         .weight_decay = config->weight_decay,
-        .grad_scale = scale < 1.0 ? (float)scale : 1.0f,
+        .grad_scale = clip_factor,
         .step = adapter->applied_step_count + 1,
     };
-    SEAM_TRY(ops->adamw(stream, &args));
+    SEAM_TRY(adapter->blocks->ops->adamw(stream, &args));
     adapter->applied_step_count++;
+    return seam_adapter_state_hash(ret_state_hash, adapter, stream);
+}
+
+seam_status seam_adapter_step(double *ret_norm, uint64_t *ret_state_hash, seam_adapter *adapter,
+                              seam_stream *stream, const seam_optimizer_config *config,
+                              uint64_t step) {
+    double squares = 0;
+    SEAM_TRY(seam_adapter_gradient_squares(&squares, adapter, stream));
+    const double norm = sqrt(squares);
+    if (!isfinite(norm)) {
+        SEAM_TRY(seam_adapter_clear_gradient(adapter, stream));
+        return SEAM_E_NONFINITE;
+    }
     uint64_t hash = 0;
-    SEAM_TRY(seam_adapter_state_hash(&hash, adapter, stream));
+    SEAM_TRY(
+        seam_adapter_update(&hash, adapter, stream, config, step, seam_clip_factor(config, norm)));
     *ret_norm = norm;
     *ret_state_hash = hash;
     return SEAM_OK;

@@ -237,6 +237,7 @@ static const seam_ops ref_ops = {
     .rope = seam_ref_rope,
     .attention_forward = seam_ref_attention_forward,
     .attention_backward = seam_ref_attention_backward,
+    .cache_store = seam_ref_cache_store,
     .attention_cached = seam_ref_attention_cached,
     .prefix_forward = seam_ref_prefix_forward,
     .prefix_backward = seam_ref_prefix_backward,

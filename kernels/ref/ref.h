@@ -41,6 +41,7 @@ seam_status seam_ref_attention_forward(seam_stream *stream,
                                        const seam_attention_forward_args *args);
 seam_status seam_ref_attention_backward(seam_stream *stream,
                                         const seam_attention_backward_args *args);
+seam_status seam_ref_cache_store(seam_stream *stream, const seam_cache_store_args *args);
 seam_status seam_ref_attention_cached(seam_stream *stream, const seam_attention_cached_args *args);
 seam_status seam_ref_prefix_forward(seam_stream *stream, const seam_prefix_forward_args *args);
 seam_status seam_ref_prefix_backward(seam_stream *stream, const seam_prefix_backward_args *args);

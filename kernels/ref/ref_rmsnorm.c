@@ -9,10 +9,11 @@ seam_status seam_ref_rmsnorm_forward(seam_stream *stream, const seam_rmsnorm_for
     SEAM_ASSERT(args->y_scale == NULL); /* linear_takes_fp8 says no */
     (void)stream;
     const uint32_t C = args->C;
+    const size_t y_ld = args->y_ld != 0 ? args->y_ld : C;
     const double *w = args->w;
     for (uint32_t t = 0; t < args->T; t++) {
         const double *x = (const double *)args->x + (size_t)t * C;
-        double *y = (double *)args->y + (size_t)t * C;
+        double *y = (double *)args->y + t * y_ld;
         double sum = 0.0;
         for (uint32_t c = 0; c < C; c++) {
             sum += x[c] * x[c];

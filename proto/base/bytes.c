@@ -16,6 +16,19 @@ void seam_put_f32(uint8_t *ret, float value) {
     seam_put_u32(ret, bits);
 }
 
+void seam_put_f64(uint8_t *ret, double value) {
+    uint64_t bits = 0;
+    memcpy(&bits, &value, sizeof bits);
+    seam_put_u64(ret, bits);
+}
+
+double seam_get_f64(const uint8_t *bytes) {
+    const uint64_t bits = seam_get_u64(bytes);
+    double value = 0;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
 float seam_get_f32(const uint8_t *bytes) {
     const uint32_t bits = seam_get_u32(bytes);
     float value;

@@ -19,6 +19,7 @@ static inline void seam_put_u32(uint8_t *ret, uint32_t value) {
 }
 void seam_put_u64(uint8_t *ret, uint64_t value);
 void seam_put_f32(uint8_t *ret, float value);
+void seam_put_f64(uint8_t *ret, double value);
 static inline uint16_t seam_get_u16(const uint8_t *bytes) {
     return (uint16_t)(bytes[0] | bytes[1] << 8);
 }
@@ -29,6 +30,7 @@ static inline uint64_t seam_get_u64(const uint8_t *bytes) {
     return (uint64_t)seam_get_u32(bytes) | (uint64_t)seam_get_u32(bytes + 4) << 32;
 }
 float seam_get_f32(const uint8_t *bytes);
+double seam_get_f64(const uint8_t *bytes);
 
 /* Bit `row` of a bitmap, the least significant bit of a byte first; NULL has every row. */
 static inline bool seam_bitmap_has(const uint8_t *bitmap, uint32_t row) {

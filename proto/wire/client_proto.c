@@ -43,9 +43,9 @@ seam_status seam_client_proto_begin_step(seam_client_proto *cp, const seam_begin
         return seam_error_set(err, SEAM_E_OUT_OF_SEQUENCE, "step %llu cannot begin: expected %llu",
                               (unsigned long long)step, (unsigned long long)cp->committed);
     }
-    if (micro_count < 1 || micro_count > SEAM_MICROS_MAX) {
-        return seam_error_set(err, SEAM_E_LIMIT, "micros: %u, at most %u", micro_count,
-                              SEAM_MICROS_MAX);
+    const uint32_t micros_max = SEAM_MICROS_MAX - (cp->config.has_norm ? 1u : 0u);
+    if (micro_count < 1 || micro_count > micros_max) {
+        return seam_error_set(err, SEAM_E_LIMIT, "micros: %u, at most %u", micro_count, micros_max);
     }
     if (args->ahead < 1 || args->ahead > cp->config.pipeline_depth) {
         return seam_error_set(err, SEAM_E_LIMIT, "ahead: %u micro-batches, the session allows %u",
@@ -54,7 +54,9 @@ seam_status seam_client_proto_begin_step(seam_client_proto *cp, const seam_begin
     step_clear(cp);
     cp->in_flight = true;
     cp->order = (seam_step_order){.micro_count = micro_count,
-                                  .ahead = args->ahead < micro_count ? args->ahead : micro_count};
+                                  .ahead = args->ahead < micro_count ? args->ahead : micro_count,
+                                  .has_norm = cp->config.has_norm,
+                                  .one_pass = cp->config.one_pass};
     if (cp->failure_count == 0) {
         cp->progress_ms = args->now_ms; /* the time between steps does not count */
     }
@@ -71,8 +73,7 @@ static void next_of_step(seam_client_action *ret, const seam_client_proto *cp) {
     } else if (!cp->begin_sent) {
         ret->kind = SEAM_CLIENT_SEND_STEP_BEGIN;
         ret->is_repetition = cp->sent_max > 0;
-    } else if (cp->sent < seam_step_message_count(cp->order.micro_count) &&
-               can_send(cp, cp->sent)) {
+    } else if (cp->sent < seam_step_message_count(cp->order) && can_send(cp, cp->sent)) {
         uint8_t phase = 0;
         seam_step_message_at(&ret->micro, &phase, cp->order, cp->sent);
         ret->kind =
@@ -183,6 +184,12 @@ static bool can_send(const seam_client_proto *cp, uint32_t idx) {
     uint32_t micro = 0;
     uint8_t phase = 0;
     seam_step_message_at(&micro, &phase, cp->order, idx);
+    if (cp->order.one_pass) { /* the server keeps the answers to the last D */
+        return micro < cp->replies + cp->order.ahead;
+    }
+    if (micro == cp->order.micro_count) {
+        return true; /* the norm: who made it has had what it is made of */
+    }
     if (phase == SEAM_PHASE_BACKWARD && cp->replies <= number_of(cp, micro, SEAM_PHASE_FORWARD)) {
         return false;
     }
@@ -350,9 +357,9 @@ seam_status seam_client_proto_reply(bool *ret_is_new, seam_client_proto *cp, sea
         cp->reply_digests[number % 2] = digest;
         cp->replies = number + 1;
         const uint32_t answered = answered_by(cp, number);
-        /* The last backward tensor counts as answered by the Commit only: a repetition of it is
-         * what brings a lost Commit back. */
-        if (answered < seam_step_message_count(cp->order.micro_count)) {
+        /* The last message counts as answered by the Commit only: a repetition of it is what brings
+         * a lost Commit back. */
+        if (answered < seam_step_message_count(cp->order)) {
             cp->answered = answered;
         }
         /* Work that was running while the stream broke is answered on the new one, perhaps before
@@ -391,7 +398,7 @@ seam_status seam_client_proto_commit(bool *ret_is_new, seam_client_proto *cp, ui
         *ret_is_new = false;
         return SEAM_OK;
     }
-    const uint32_t count = cp->in_flight ? seam_step_message_count(cp->order.micro_count) : 0;
+    const uint32_t count = cp->in_flight ? seam_step_message_count(cp->order) : 0;
     const uint32_t replies =
         cp->config.backward_reply ? 2 * cp->order.micro_count : cp->order.micro_count;
     if (cp->mode == SEAM_CLIENT_IDLE && cp->in_flight && step == cp->committed &&

@@ -46,6 +46,8 @@ typedef struct seam_client_proto_config {
     uint16_t site_forward_reply;   /* id of the server's forward tensor (fwd_out) */
     uint16_t site_backward_reply;  /* id of bwd_in, or of the forward site of a gate signal */
     bool backward_reply;           /* a backward tensor is answered */
+    bool has_norm;                 /* a step ends with the client's share of the norm */
+    bool one_pass;                 /* there are no backward tensors: step_key.h */
     uint32_t pipeline_depth;       /* D of the session, 1..SEAM_PIPELINE_DEPTH_MAX; 0: 1 */
     uint64_t give_up_ms;           /* without progress; 0: never */
     uint64_t now_ms;               /* monotonic */
@@ -68,7 +70,7 @@ typedef enum seam_client_action_kind {
 typedef struct seam_client_action {
     seam_client_action_kind kind;
     uint64_t step;       /* the step; RESTORE: committed steps to go back to */
-    uint32_t micro;      /* SEND_FORWARD, SEND_BACKWARD */
+    uint32_t micro;      /* SEND_FORWARD, SEND_BACKWARD (the step's micro count: the norm) */
     bool is_repetition;  /* the message was sent before, on an earlier stream or this one */
     uint64_t wait_ms;    /* BACK_OFF */
     uint64_t epoch_seen; /* SEND_ATTACH: fields of the message */

@@ -118,5 +118,8 @@ uint64_t seam_config_hash(const Seam__V1__SessionConfig *config) {
     hash = add_u8(hash, config->recompute != 0);
     hash = add_u8(hash, config->fp8 != 0);
     hash = add_u32(hash, prefix->virtual_tokens);
-    return add_u64(hash, prefix->seed);
+    hash = add_u64(hash, prefix->seed);
+    hash = add_u32(hash, (uint32_t)config->consent);
+    hash = add_u8(hash, config->resend_parameters != 0);
+    return add_u32(hash, (uint32_t)config->lora_side);
 }

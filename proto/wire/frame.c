@@ -36,6 +36,7 @@ _Static_assert(SEAM_FRAME_HEADER_BYTES == 64, "the header is 64 bytes");
 static const uint8_t magic[4] = {0x53, 0x45, 0x41, 0x4d};
 
 static seam_status header_check(const seam_frame_header *h, seam_error *err);
+static bool is_raw(const seam_frame_header *h);
 static bool has_widths(const seam_frame_header *h);
 static seam_status alloc_check(const seam_frame_header *h, seam_error *err);
 static bool has_planes(const seam_frame_header *h);
@@ -106,7 +107,7 @@ uint64_t seam_frame_digest_add(uint64_t digest, uint32_t crc) {
     } while (0)
 
 static seam_status header_check(const seam_frame_header *h, seam_error *err) {
-    CHECK(h->kind >= SEAM_FRAME_TENSOR && h->kind <= SEAM_FRAME_RANGE, "frame.kind: %u is unknown",
+    CHECK(h->kind >= SEAM_FRAME_TENSOR && h->kind <= SEAM_FRAME_TOKENS, "frame.kind: %u is unknown",
           h->kind);
     CHECK(h->phase >= SEAM_PHASE_FORWARD && h->phase <= SEAM_PHASE_GENERATE,
           "frame.phase: %u is unknown", h->phase);
@@ -117,10 +118,12 @@ static seam_status header_check(const seam_frame_header *h, seam_error *err) {
     CHECK(h->rows >= 1 && h->rows <= ROWS_MAX, "frame.rows: %u is not in 1..%u", h->rows, ROWS_MAX);
     CHECK(h->channels >= 1 && h->channels <= CHANNELS_MAX, "frame.channels: %u is not in 1..%u",
           h->channels, CHANNELS_MAX);
-    CHECK(h->kind == SEAM_FRAME_TENSOR || h->rows == 1, "frame.rows: %u, kind %u has only 1",
-          h->rows, h->kind);
-    CHECK(h->kind != SEAM_FRAME_GRAD_NORM || h->channels == 1,
-          "frame.channels: %u, kind 3 has only 1", h->channels);
+    CHECK(h->kind == SEAM_FRAME_TENSOR || h->kind == SEAM_FRAME_TOKENS || h->rows == 1,
+          "frame.rows: %u, kind %u has only 1", h->rows, h->kind);
+    CHECK(!is_raw(h) || h->channels == 1, "frame.channels: %u, kind %u has only 1", h->channels,
+          h->kind);
+    CHECK(h->kind < SEAM_FRAME_LOSS || h->codec == CODEC_F32, "frame.codec: %u, kind %u has 1",
+          h->codec, h->kind);
     CHECK(h->row_begin % GROUP_ROWS == 0, "frame.row_begin: %u is not a multiple of 32",
           h->row_begin);
     CHECK(h->row_begin < h->rows, "frame.row_begin: %u is not below rows %u", h->row_begin,
@@ -131,6 +134,8 @@ static seam_status header_check(const seam_frame_header *h, seam_error *err) {
           "frame.row_count: %u is not a multiple of 32 before the last chunk", h->row_count);
     CHECK(h->kind != SEAM_FRAME_RANGE || h->codec != CODEC_AMAQ_TOKEN,
           "frame.kind: 4, codec %u has its ranges in every chunk", h->codec);
+    CHECK(h->kind != SEAM_FRAME_TOKENS || h->row_count == h->rows,
+          "frame.row_count: %u, kind 6 is one frame of %u", h->row_count, h->rows);
     SEAM_TRY(alloc_check(h, err));
     CHECK(h->coding == CODING_PLANES ||
               (h->coding == CODING_RANS && h->kind == SEAM_FRAME_TENSOR && has_planes(h)),
@@ -146,6 +151,11 @@ static seam_status header_check(const seam_frame_header *h, seam_error *err) {
           "frame.payload_bytes: %u, %llu follow from the header", h->payload_bytes,
           (unsigned long long)expected);
     return SEAM_OK;
+}
+
+/* Kinds without channels. */
+static bool is_raw(const seam_frame_header *h) {
+    return h->kind == SEAM_FRAME_GRAD_NORM || h->kind >= SEAM_FRAME_LOSS;
 }
 
 static bool has_widths(const seam_frame_header *h) {
@@ -223,6 +233,10 @@ static uint64_t payload_bytes_of(const seam_frame_header *h) {
         return 8;
     case SEAM_FRAME_RANGE:
         return 4 + 4 * (uint64_t)h->channels;
+    case SEAM_FRAME_LOSS:
+        return 16;
+    case SEAM_FRAME_TOKENS:
+        return 4 * (uint64_t)h->rows;
     default:
         break;
     }

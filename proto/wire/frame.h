@@ -32,6 +32,8 @@ typedef enum seam_frame_kind {
     SEAM_FRAME_GATE_SIGNAL = 2, /* payload: C x f32, dL/db of the site */
     SEAM_FRAME_GRAD_NORM = 3,   /* payload: f64, sum of squares */
     SEAM_FRAME_RANGE = 4,       /* payload: a range block */
+    SEAM_FRAME_LOSS = 5,   /* payload: f64 sum of losses, u64 likeliest tokens that are right */
+    SEAM_FRAME_TOKENS = 6, /* payload: rows x u32, token ids */
 } seam_frame_kind;
 
 typedef enum seam_phase {

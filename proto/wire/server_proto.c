@@ -20,7 +20,7 @@ enum { F = 0, B = 1 };
 
 void seam_server_proto_init(seam_server_proto *sp, const seam_server_proto_config *config) {
     SEAM_ASSERT(config->micros_max >= 1);
-    SEAM_ASSERT(config->micros_max <= SEAM_MICROS_MAX);
+    SEAM_ASSERT(config->micros_max + (config->has_norm ? 1u : 0u) <= SEAM_MICROS_MAX);
     SEAM_ASSERT(config->pipeline_depth <= SEAM_PIPELINE_DEPTH_MAX);
     *sp = (seam_server_proto){.config = *config,
                               .link = SEAM_LINK_DETACHED,
@@ -164,17 +164,23 @@ seam_status seam_server_proto_step_begin(seam_server_verdict *ret_verdict, seam_
     return SEAM_OK;
 }
 
+/* Backward messages of the step in flight, the norm among them. */
+static uint32_t backward_count(const seam_server_proto *sp) {
+    return sp->micro_count + (sp->config.has_norm ? 1u : 0u);
+}
+
 static bool is_running(const seam_server_proto *sp) {
     return sp->finished[F] < sp->accepted[F] || sp->finished[B] < sp->accepted[B];
 }
 
 static seam_status expected_error(const seam_server_proto *sp, seam_step_key key, seam_error *err) {
     char what[64] = "step_begin";
-    if (sp->begun && sp->accepted[B] == sp->micro_count) {
+    if (sp->begun && sp->accepted[B] == backward_count(sp)) {
         (void)snprintf(what, sizeof what, "nothing before the commit");
     } else if (sp->begun && is_running(sp)) {
         (void)snprintf(what, sizeof what, "nothing before the reply to the tensor before");
-    } else if (sp->begun && sp->accepted[B] == sp->accepted[F]) {
+    } else if (sp->begun && sp->accepted[B] == sp->accepted[F] &&
+               sp->accepted[F] < sp->micro_count) {
         (void)snprintf(what, sizeof what, "micro %u, phase %u", sp->accepted[F],
                        SEAM_PHASE_FORWARD);
     } else if (sp->begun) {
@@ -193,6 +199,11 @@ static seam_status key_check(const seam_server_proto *sp, seam_step_key key, sea
         return seam_error_set(err, SEAM_E_OUT_OF_SEQUENCE, "frame.phase: %u in a Train stream",
                               key.phase);
     }
+    if (key.phase == SEAM_PHASE_BACKWARD && sp->config.one_pass) {
+        return seam_error_set(err, SEAM_E_OUT_OF_SEQUENCE,
+                              "frame.phase: %u, a micro-batch of this topology has only 1",
+                              key.phase);
+    }
     const uint16_t site =
         key.phase == SEAM_PHASE_FORWARD ? sp->config.site_forward : sp->config.site_backward;
     if (key.site != site) {
@@ -206,18 +217,28 @@ static seam_status key_check(const seam_server_proto *sp, seam_step_key key, sea
 static void judge_committed(seam_server_verdict *ret_verdict, const uint64_t **ret_digest_known,
                             const seam_server_proto *sp, seam_step_key key) {
     const bool forward = key.phase == SEAM_PHASE_FORWARD;
-    const bool last = key.micro + 1 == sp->last_micro_count;
-    const uint32_t kept = forward ? 1 : seam_step_backward_kept(sp->config.pipeline_depth);
+    const bool is_norm = !forward && sp->config.has_norm && key.micro == sp->last_micro_count;
+    const bool last = sp->config.has_norm ? is_norm : key.micro + 1 == sp->last_micro_count;
+    const uint32_t depth = sp->config.pipeline_depth;
+    const uint32_t kept = !forward              ? seam_step_backward_kept(depth)
+                          : sp->config.one_pass ? depth
+                                                : 1;
     *ret_verdict =
         (seam_server_verdict){.verdict = SEAM_VERDICT_ALREADY_COMMITTED, .resend_commit = true};
-    if (key.step + 1 < sp->committed || !sp->last_cached || key.micro >= sp->last_micro_count ||
+    if (key.step + 1 < sp->committed || !sp->last_cached ||
+        (key.micro >= sp->last_micro_count && !is_norm) ||
         key.micro + kept < sp->last_micro_count) {
         return; /* the reply is gone */
     }
-    *ret_digest_known =
-        forward ? &sp->last_forward_digest : &sp->last_backward_digests[key.micro % 2];
-    /* The last backward tensor is answered by its reply, if it has one, and by the Commit. */
-    ret_verdict->resend_commit = !forward && last;
+    if (is_norm) {
+        *ret_digest_known = &sp->last_norm_digest;
+        ret_verdict->verdict = SEAM_VERDICT_IGNORE;
+        return;
+    }
+    *ret_digest_known = forward ? &sp->last_forward_digests[key.micro % SEAM_PIPELINE_DEPTH_MAX]
+                                : &sp->last_backward_digests[key.micro % 2];
+    /* The last message is answered by its reply, if it has one, and by the Commit. */
+    ret_verdict->resend_commit = last && (!forward || sp->config.one_pass);
     ret_verdict->verdict =
         forward || sp->config.backward_reply ? SEAM_VERDICT_REPLY_CACHED : SEAM_VERDICT_IGNORE;
 }
@@ -226,8 +247,11 @@ static void judge_committed(seam_server_verdict *ret_verdict, const uint64_t **r
 static bool is_due(const seam_server_proto *sp, seam_step_key key) {
     const bool forward = key.phase == SEAM_PHASE_FORWARD;
     const uint32_t depth = sp->config.pipeline_depth;
-    if (key.micro >= sp->micro_count || key.micro != sp->accepted[forward ? F : B]) {
+    if (key.micro != sp->accepted[forward ? F : B]) {
         return false;
+    }
+    if (key.micro >= sp->micro_count) {
+        return !forward && key.micro < backward_count(sp);
     }
     const bool in_turn =
         forward ? key.micro < sp->accepted[B] + depth : key.micro < sp->finished[F];
@@ -241,8 +265,11 @@ static bool is_cached(const seam_server_proto *sp, seam_step_key key) {
     if (key.phase == SEAM_PHASE_FORWARD) {
         return key.micro < sp->finished[F] && sp->accepted[F] <= key.micro + depth;
     }
+    const uint32_t tensors =
+        sp->accepted[B] < sp->micro_count ? sp->accepted[B] : sp->micro_count; /* the norm not */
     return sp->config.backward_reply && key.micro < sp->finished[B] &&
-           sp->accepted[B] <= key.micro + kept && sp->accepted[F] < key.micro + depth + kept;
+           key.micro < sp->micro_count && tensors <= key.micro + kept &&
+           sp->accepted[F] < key.micro + depth + kept;
 }
 
 /* Verdict on a key; *ret_digest_known points to the digest that a repetition must have, or stays
@@ -324,13 +351,19 @@ static void finish(seam_server_proto *sp, uint64_t step, uint32_t micro, int pha
     sp->finished[phase]++;
 }
 
-void seam_server_proto_forward_done(seam_server_proto *sp, uint64_t step, uint32_t micro) {
+bool seam_server_proto_forward_done(seam_server_proto *sp, uint64_t step, uint32_t micro) {
     finish(sp, step, micro, F);
+    if (sp->config.one_pass) { /* its gradient is done too */
+        sp->accepted[B]++;
+        sp->finished[B]++;
+        sp->applying = sp->finished[B] == sp->micro_count;
+    }
+    return sp->applying;
 }
 
 bool seam_server_proto_backward_done(seam_server_proto *sp, uint64_t step, uint32_t micro) {
     finish(sp, step, micro, B);
-    sp->applying = sp->finished[B] == sp->micro_count;
+    sp->applying = sp->finished[B] == backward_count(sp);
     return sp->applying;
 }
 
@@ -341,10 +374,11 @@ void seam_server_proto_committed(seam_server_proto *sp, uint64_t step, uint64_t 
     sp->last_cached = true;
     sp->last_begin_digest = sp->begin_digest;
     sp->last_micro_count = sp->micro_count;
-    sp->last_forward_digest = sp->digests[F][last % SEAM_PIPELINE_DEPTH_MAX];
+    memcpy(sp->last_forward_digests, sp->digests[F], sizeof sp->last_forward_digests);
     for (uint32_t micro = last > 0 ? last - 1 : 0; micro <= last; micro++) {
         sp->last_backward_digests[micro % 2] = sp->digests[B][micro % SEAM_PIPELINE_DEPTH_MAX];
     }
+    sp->last_norm_digest = sp->digests[B][sp->micro_count % SEAM_PIPELINE_DEPTH_MAX];
     sp->state_hash = state_hash;
     sp->committed++;
     step_clear(sp);
@@ -486,7 +520,7 @@ seam_server_phase seam_server_proto_phase(uint32_t *ret_micro, const seam_server
     if (sp->finished[F] == 0) {
         return SEAM_SERVER_BEGUN;
     }
-    const bool backward = sp->finished[B] == sp->finished[F];
+    const bool backward = sp->finished[B] == sp->finished[F]; /* one pass: always */
     *ret_micro = sp->finished[F] - 1;
     return backward ? SEAM_SERVER_BACKWARD_DONE : SEAM_SERVER_FORWARD_DONE;
 }

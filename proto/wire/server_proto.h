@@ -32,10 +32,15 @@
  * Report a work as done before its reply is sent.  Tensors are accepted (RUN) while others are at
  * work: the engine works in the order of acceptance.
  *
+ * One pass.  Where the server has head and loss, a micro-batch is its forward tensor alone: its
+ * reply is that of the gradient, and the last one brings the Commit.
+ *
  * In order.  Forward and backward tensors each come in the order of their micro-batches.  F(k) is
  * accepted when B(k-D) has been, B(k) when F(k) is finished; with backward replies, both when so
  * many of these are finished as step_key.h says.  So the reply to F(k) need be kept until F(k+D),
- * and that to B(k) until B(k+R) or F(k+D+R-1): then the client has it. */
+ * and that to B(k) until B(k+R) or F(k+D+R-1): then the client has it.  With has_norm the norm
+ * comes behind them all, as B(M), and the step is applied when it has; it has no reply and takes no
+ * reply's place. */
 #ifndef SEAM_SERVER_PROTO_H
 #define SEAM_SERVER_PROTO_H
 
@@ -72,7 +77,9 @@ typedef struct seam_server_proto_config {
     uint32_t pipeline_depth; /* D, 1..SEAM_PIPELINE_DEPTH_MAX; 0 counts as 1 */
     uint16_t site_forward;   /* id of the tensor that the client sends forward (fwd_in) */
     uint16_t site_backward;  /* and backward (bwd_out) */
+    bool one_pass;           /* there are no backward tensors */
     bool backward_reply;     /* a backward tensor is answered (gate signal or bwd_in) */
+    bool has_norm;           /* B(M), the client's share of the norm, ends a step (step_key.h) */
     bool can_park;           /* a durable store exists: lease over -> PARKED, else -> EXPIRED */
     /* A codec keeps state from step to step: a client that has lost what it sent cannot make the
      * same bytes again. */
@@ -157,8 +164,10 @@ typedef struct seam_server_proto {
     bool last_cached;
     uint64_t last_begin_digest;
     uint32_t last_micro_count;
-    /* Forward of its last micro-batch, backward of its last two, by micro % 2. */
-    uint64_t last_forward_digest, last_backward_digests[2];
+    /* Forward of its last micro-batch (one pass: of its last D, whose answers a client may lack),
+     * by micro % MAX; backward of its last two, by micro % 2. */
+    uint64_t last_forward_digests[SEAM_PIPELINE_DEPTH_MAX], last_backward_digests[2];
+    uint64_t last_norm_digest;
     uint64_t state_hash; /* of the last commit */
     bool reloaded;       /* from a checkpoint, and no step has begun since */
     /* Durable checkpoints, rising. */
@@ -217,10 +226,10 @@ seam_status seam_server_proto_tensor(seam_server_verdict *ret_verdict, seam_serv
 void seam_server_proto_withdraw(seam_server_proto *sp, uint32_t micro, uint8_t phase);
 
 /* The engine finished the oldest unfinished work of its phase, which is asserted to be this one.
- * The reply goes into the cache and to the attached stream, if there is one. */
-void seam_server_proto_forward_done(seam_server_proto *sp, uint64_t step, uint32_t micro);
-/* True: it was the last micro-batch; the machine is APPLYING and the engine must now apply the
- * step and call seam_server_proto_committed. */
+ * The reply goes into the cache and to the attached stream, if there is one.
+ * True (forward: with one_pass only): it was the last of the step; the machine is APPLYING and the
+ * engine must now apply the step and call seam_server_proto_committed. */
+bool seam_server_proto_forward_done(seam_server_proto *sp, uint64_t step, uint32_t micro);
 bool seam_server_proto_backward_done(seam_server_proto *sp, uint64_t step, uint32_t micro);
 /* The step is applied (or deterministically skipped): READY of step + 1. The Commit goes into the
  * cache and to the attached stream. */

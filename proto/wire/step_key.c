@@ -8,17 +8,21 @@ seam_step_key seam_step_key_of(const seam_frame_header *header) {
         .step = header->step, .micro = header->micro, .site = header->site, .phase = header->phase};
 }
 
-uint32_t seam_step_message_count(uint32_t micro_count) {
-    SEAM_ASSERT(micro_count <= SEAM_MICROS_MAX);
-    return 1 + 2 * micro_count;
+uint32_t seam_step_message_count(seam_step_order order) {
+    SEAM_ASSERT(order.micro_count <= SEAM_MICROS_MAX);
+    return 1 + (order.one_pass ? 1 : 2) * order.micro_count + (order.has_norm ? 1 : 0);
 }
 
 uint32_t seam_step_message_idx(seam_step_order order, uint32_t micro, uint8_t phase) {
     const uint32_t M = order.micro_count, d = order.ahead;
     SEAM_ASSERT(d >= 1);
     SEAM_ASSERT(d <= M);
-    SEAM_ASSERT(micro < M);
     SEAM_ASSERT(phase == SEAM_PHASE_FORWARD || phase == SEAM_PHASE_BACKWARD);
+    SEAM_ASSERT(phase == SEAM_PHASE_FORWARD || !order.one_pass);
+    SEAM_ASSERT(micro < M || (micro == M && order.has_norm && phase == SEAM_PHASE_BACKWARD));
+    if (order.one_pass) {
+        return 1 + micro;
+    }
     if (phase == SEAM_PHASE_FORWARD) {
         return micro < d ? 1 + micro : 2 * micro - d + 2;
     }
@@ -29,8 +33,8 @@ void seam_step_message_at(uint32_t *ret_micro, uint8_t *ret_phase, seam_step_ord
                           uint32_t idx) {
     const uint32_t M = order.micro_count, d = order.ahead;
     SEAM_ASSERT(idx >= 1);
-    SEAM_ASSERT(idx < seam_step_message_count(M));
-    if (idx <= d) {
+    SEAM_ASSERT(idx < seam_step_message_count(order));
+    if (idx <= d || order.one_pass) {
         *ret_micro = idx - 1;
         *ret_phase = SEAM_PHASE_FORWARD;
         return;

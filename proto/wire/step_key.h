@@ -10,8 +10,11 @@
  *   index 0   StepBegin
  *   then      F(0) .. F(d-1), then B(0) F(d) B(1) F(d+1) .. B(M-d-1) F(M-1), then B(M-d) .. B(M-1)
  *
- * F, B: forward and backward tensor.  d = 1: F(0) B(0) F(1) B(1) ..  The conversions are in
- * step_key.c and nowhere else. */
+ * F, B: forward and backward tensor.  d = 1: F(0) B(0) F(1) B(1) ..  Where the client has
+ * trainables of its own (`has_norm`), its share of the gradient's norm comes last, as B(M): a
+ * message of its own kind, which has no reply but the Commit.  Where the server has head and loss
+ * (`one_pass`) there are no backward tensors: F(0) .. F(M-1), each answered when its gradient is
+ * done; never both.  The conversions are in step_key.c and nowhere else. */
 #ifndef SEAM_STEP_KEY_H
 #define SEAM_STEP_KEY_H
 
@@ -35,11 +38,13 @@ seam_step_key seam_step_key_of(const seam_frame_header *header);
 typedef struct seam_step_order {
     uint32_t micro_count; /* M */
     uint32_t ahead;       /* d */
+    bool has_norm;        /* B(M) follows */
+    bool one_pass;        /* F only */
 } seam_step_order;
 
-/* Client messages of a step of `micro_count` micro-batches: 1 + 2 * micro_count. */
-uint32_t seam_step_message_count(uint32_t micro_count);
-/* Place of the tensor (micro, phase) in the order; micro < M and phase are asserted. */
+/* Client messages of a step: 1 + 2 * M, or 1 + M; one more with has_norm. */
+uint32_t seam_step_message_count(seam_step_order order);
+/* Place of the tensor (micro, phase) in the order; micro (M: the norm's) and phase are asserted. */
 uint32_t seam_step_message_idx(seam_step_order order, uint32_t micro, uint8_t phase);
 /* The reverse, for idx >= 1. */
 void seam_step_message_at(uint32_t *ret_micro, uint8_t *ret_phase, seam_step_order order,

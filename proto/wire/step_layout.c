@@ -19,6 +19,9 @@ static seam_status positions_check(const Seam__V1__MicroBatch *micro, uint32_t r
 static seam_status row_sources_read(uint32_t *ret_rows_in, const Seam__V1__MicroBatch *micro,
                                     uint32_t rows, const char *prefix,
                                     const seam_layout_limits *limits, seam_error *err);
+static seam_status labels_check(const Seam__V1__MicroBatch *micro, uint32_t labelled_count,
+                                const char *prefix, const seam_layout_limits *limits,
+                                seam_error *err);
 
 seam_status seam_micro_layout_read(seam_micro_layout *ret_layout, uint32_t *ret_labelled_rows,
                                    const Seam__V1__MicroBatch *micro, uint32_t micro_idx,
@@ -49,6 +52,8 @@ seam_status seam_micro_layout_read(seam_micro_layout *ret_layout, uint32_t *ret_
     if (layout.labelled_count == 0) {
         return seam_error_set(err, SEAM_E_ARG, "%slabelled_rows: no row is labelled", prefix);
     }
+    SEAM_TRY(labels_check(micro, layout.labelled_count, prefix, limits, err));
+    layout.labels = limits->labels_needed ? micro->labels : NULL;
     *ret_layout = layout;
     return SEAM_OK;
 }
@@ -114,6 +119,10 @@ uint64_t seam_step_begin_digest(const Seam__V1__StepBegin *begin) {
         hash = hash_u32(hash, micro->n_row_sources);
         for (size_t j = 0; j < micro->n_row_sources; j++) {
             hash = hash_u32(hash, micro->row_sources[j]);
+        }
+        hash = hash_u32(hash, micro->n_labels);
+        for (size_t j = 0; j < micro->n_labels; j++) {
+            hash = hash_u32(hash, micro->labels[j]);
         }
     }
     return hash;
@@ -333,6 +342,28 @@ static seam_status row_sources_read(uint32_t *ret_rows_in, const Seam__V1__Micro
     return SEAM_OK;
 }
 
+/* A session that shows no labels refuses them: whoever sends some does not mean to. */
+static seam_status labels_check(const Seam__V1__MicroBatch *micro, uint32_t labelled_count,
+                                const char *prefix, const seam_layout_limits *limits,
+                                seam_error *err) {
+    if (!limits->labels_needed) {
+        return micro->n_labels == 0
+                   ? SEAM_OK
+                   : seam_error_set(err, SEAM_E_ARG, "%slabels: not in this topology", prefix);
+    }
+    if (micro->n_labels != labelled_count) {
+        return seam_error_set(err, SEAM_E_ARG, "%slabels: %zu for %u labelled rows", prefix,
+                              micro->n_labels, labelled_count);
+    }
+    for (uint32_t i = 0; i < labelled_count; i++) {
+        if (micro->labels[i] >= limits->vocab_count) {
+            return seam_error_set(err, SEAM_E_ARG, "%slabels[%u]: %u is not below %u", prefix, i,
+                                  micro->labels[i], limits->vocab_count);
+        }
+    }
+    return SEAM_OK;
+}
+
 void seam_sequence_labelled_counts(uint32_t *ret_counts, const uint32_t *sequence_rows,
                                    uint32_t sequence_count, const uint8_t *bitmap) {
     uint32_t row = 0;
@@ -342,4 +373,25 @@ void seam_sequence_labelled_counts(uint32_t *ret_counts, const uint32_t *sequenc
             ret_counts[s] += seam_bitmap_has(bitmap, row) ? 1 : 0;
         }
     }
+}
+
+uint32_t seam_rows_to_last_labelled(uint8_t *ret_bitmap, const uint32_t *sequence_rows,
+                                    uint32_t sequence_count, const uint8_t *labelled) {
+    uint32_t begin = 0, count = 0;
+    for (uint32_t s = 0; s < sequence_count; s++) {
+        uint32_t end = begin + sequence_rows[s];
+        for (uint32_t row = begin; row < end; row++) {
+            if (row % 8 == 0) {
+                ret_bitmap[row / 8] = 0;
+            }
+        }
+        begin = end;
+        while (end > begin - sequence_rows[s] && !seam_bitmap_has(labelled, end - 1)) {
+            end--;
+        }
+        for (uint32_t row = begin - sequence_rows[s]; row < end; row++, count++) {
+            ret_bitmap[row / 8] = (uint8_t)(ret_bitmap[row / 8] | 1u << row % 8);
+        }
+    }
+    return count;
 }

@@ -20,6 +20,8 @@ typedef struct seam_layout_limits {
     uint32_t positions_max; /* every position is below it (the model's context) */
     bool sample_ids_needed; /* a codec goes by them */
     bool row_sources_taken; /* seam_codec_plan_takes_row_sources */
+    bool labels_needed;     /* a label for each labelled row; else none may come */
+    uint32_t vocab_count;   /* every label is below it */
 } seam_layout_limits;
 
 typedef struct seam_micro_layout {
@@ -31,6 +33,7 @@ typedef struct seam_micro_layout {
     const uint32_t *row_sources;   /* (rows), or NULL: each is a row of site 0's tensor */
     uint32_t rows_in;              /* of site 0's tensor */
     uint32_t labelled_count;
+    const uint32_t *labels; /* (labelled_count), or NULL: the topology has none */
 } seam_micro_layout;
 
 /* Check one micro-batch.  ret_labelled_rows (limits->rows_max) gets the indices of labelled rows,
@@ -47,6 +50,12 @@ uint64_t seam_step_begin_digest(const Seam__V1__StepBegin *begin);
 /* Labelled rows of each sequence, in order; every bit of rows beyond them is left out. */
 void seam_sequence_labelled_counts(uint32_t *ret_counts, const uint32_t *sequence_rows,
                                    uint32_t sequence_count, const uint8_t *bitmap);
+
+/* Rows of sites 1 and 2 where the client has tail blocks, whose attention reads earlier rows: of
+ * each sequence those up to its last labelled one.  ret_bitmap ((rows + 7) / 8) may not be
+ * `labelled`. Returns their count. */
+uint32_t seam_rows_to_last_labelled(uint8_t *ret_bitmap, const uint32_t *sequence_rows,
+                                    uint32_t sequence_count, const uint8_t *labelled);
 
 /* A request of Forward or Generate. */
 typedef struct seam_request_layout {

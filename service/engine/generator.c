@@ -105,8 +105,8 @@ static seam_activations_options acts_options(const seam_generator_options *optio
 
 seam_status seam_generator_plan(seam_memory_plan *plan, const seam_session_config *config,
                                 const seam_generator_options *options) {
-    const seam_blocks *blocks = config->model->blocks;
-    const seam_ops *ops = seam_backend_ops(seam_blocks_backend(blocks));
+    const seam_ops *ops = seam_backend_ops(seam_blocks_backend(config->model->blocks));
+    seam_blocks *blocks = NULL;
     seam_generator generator = {.config = config, .options = *options};
     seam_arena arena = {0};
     carve(&generator, &arena);
@@ -115,15 +115,18 @@ seam_status seam_generator_plan(seam_memory_plan *plan, const seam_session_confi
     plan->host[SEAM_MEMORY_CODEC] += sizeof generator + arena.used_bytes +
                                      seam_coder_memory_bytes(&in) + seam_coder_memory_bytes(&out);
     const seam_activations_options acts = acts_options(options);
+    SEAM_TRY(seam_session_config_view(&blocks, config));
     const size_t acts_bytes = seam_activations_bytes(blocks, &acts);
+    const size_t acts_host_bytes = seam_activations_host_bytes(blocks, &acts);
     const size_t keys_bytes =
         options->cached
             ? seam_kv_cache_bytes(blocks, options->slot_count, cache_positions(config, options))
             : 0;
+    seam_blocks_destroy(blocks);
     if (acts_bytes == 0 || (options->cached && keys_bytes == 0)) {
         return SEAM_E_LIMIT;
     }
-    plan->host[SEAM_MEMORY_ACTIVATIONS] += seam_activations_host_bytes(blocks, &acts);
+    plan->host[SEAM_MEMORY_ACTIVATIONS] += acts_host_bytes;
     plan->device[SEAM_MEMORY_KEYS] += keys_bytes;
     plan->device[SEAM_MEMORY_ACTIVATIONS] += acts_bytes + (size_t)options->rows_max *
                                                               config->model->config->hidden *
@@ -133,7 +136,7 @@ seam_status seam_generator_plan(seam_memory_plan *plan, const seam_session_confi
 
 static seam_status fill(seam_generator *g, seam_error *err) {
     const seam_generator_options *options = &g->options;
-    const seam_blocks *blocks = g->config->model->blocks;
+    const seam_blocks *blocks = seam_trainer_layers(g->trainer);
     const size_t x_count = (size_t)options->rows_max * g->channels;
     seam_arena plan = {0};
     carve(g, &plan);
@@ -276,8 +279,8 @@ static seam_status decode(seam_generator *g, seam_error *err) {
 }
 
 static seam_status blocks_run(seam_generator *g, seam_stream *stream) {
-    const seam_blocks *blocks = g->config->model->blocks;
-    seam_adapter *adapter = g->options.base_model ? NULL : seam_trainer_adapter(g->trainer);
+    const seam_blocks *blocks = seam_trainer_layers(g->trainer);
+    seam_adapter *adapter = g->options.base_model ? NULL : seam_trainer_adapter_used(g->trainer);
     const seam_request_layout *layout = &g->request.layout;
     const size_t bytes = (size_t)layout->rows * g->channels * sizeof(float);
     SEAM_ASSERT(g->ops->acc == SEAM_F32);

@@ -9,7 +9,7 @@
 #include "try.h"
 
 bool seam_trainer_has_gates_out(const seam_trainer *t) {
-    return seam_codec_has_gates(t->config->codec.codec_out);
+    return seam_codec_plan_has_gates_out(&t->config->codec);
 }
 
 seam_status seam_trainer_alloc(const seam_alloc **ret_alloc, seam_site *site, uint64_t step,
@@ -45,7 +45,7 @@ static seam_status gates_move(seam_trainer *t, seam_gates *gates) {
 /* False: the client has not yet told this site's total. */
 static bool fill_move(seam_trainer *t, seam_waterfill *fill) {
     const seam_waterfill_update_args args = {.squares = t->db_out,
-                                             .rows = t->at->micro.labelled_total,
+                                             .rows = t->rows_out,
                                              .spans = t->spans_out,
                                              .micros = t->at->micro.micro_count};
     uint8_t low, high;
@@ -97,19 +97,37 @@ static void site_report(seam_step_result *result, seam_trainer *t) {
     memset(t->db_out, 0, t->width_count * sizeof(float));
     memset(t->counts_out, 0, t->by_token ? t->width_count * sizeof(uint32_t) : 0);
     memset(t->spans_out, 0, t->channels * sizeof(float));
+    t->rows_out = 0;
 }
 
-seam_status seam_trainer_apply(seam_step_result *ret, seam_trainer *t, seam_stream *stream) {
-    seam_step_result result = {0};
-    const seam_status st = seam_adapter_step(&result.grad_norm, &t->state_hash, t->adapter, stream,
-                                             &t->config->optimizer, t->at->micro.step);
-    result.skipped = st == SEAM_E_NONFINITE;
-    if (st != SEAM_OK && !result.skipped) {
-        return st;
+/* The optimizer over what both ends have. */
+SEAM_ON_GPU static seam_status adapter_apply(seam_step_result *result, seam_trainer *t,
+                                             double client_squares, seam_stream *stream) {
+    seam_adapter *const adapter = seam_trainer_adapter_used(t);
+    const seam_optimizer_config *optimizer = &t->config->optimizer;
+    double squares = 0;
+    if (adapter != NULL) {
+        SEAM_TRY(seam_adapter_gradient_squares(&squares, adapter, stream));
     }
+    const double norm = sqrt(squares + client_squares);
+    result->skipped = !isfinite(norm);
+    result->grad_norm = result->skipped ? 0 : norm;
+    result->clip_factor = result->skipped ? 0 : seam_clip_factor(optimizer, norm);
+    if (adapter == NULL) {
+        return SEAM_OK;
+    }
+    return result->skipped ? seam_adapter_clear_gradient(adapter, stream)
+                           : seam_adapter_update(&t->state_hash, adapter, stream, optimizer,
+                                                 t->at->micro.step, result->clip_factor);
+}
+
+seam_status seam_trainer_apply(seam_step_result *ret, seam_trainer *t, double client_squares,
+                               seam_stream *stream) {
+    seam_step_result result = {0};
+    SEAM_TRY(adapter_apply(&result, t, client_squares, stream));
     result.state_hash = t->state_hash;
     result.lr = seam_schedule_lr(&t->config->optimizer, t->at->micro.step);
-    if (t->by_token) {
+    if (t->by_token && seam_trainer_has_gates_out(t)) {
         seam_token_gates_weigh(t->weights_out, t->counts_out, t->width_count);
     }
     if (seam_trainer_has_gates_out(t) && !result.skipped) {

@@ -21,9 +21,9 @@ static double seconds_now(void) {
     return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
-/* A phase of the timeline is over: only where somebody looks, the device is waited for. */
-static seam_status phase_end(const seam_trainer *t, const char *name, uint64_t begin_ns,
-                             seam_stream *stream) {
+/* Only where somebody looks, the device is waited for. */
+seam_status seam_trainer_phase_end(const seam_trainer *t, const char *name, uint64_t begin_ns,
+                                   seam_stream *stream) {
     if (t->config->trace == NULL) {
         return SEAM_OK;
     }
@@ -43,7 +43,7 @@ static uint64_t phase_begin(const seam_trainer *t) {
 
 /* Site 0's gates step at the client, site 1's in step_apply.c. */
 static bool has_gates_in(const seam_trainer *t) {
-    return seam_codec_has_gates(t->config->codec.codec_in);
+    return seam_codec_plan_has_gates_in(&t->config->codec);
 }
 
 /* The sequences of the micro-batch as a site sees them; distinct rows are of none. */
@@ -55,7 +55,7 @@ static seam_sequences sequences_of(const seam_trainer *t, uint16_t site) {
     }
     const bool all = outer || !t->config->labelled_rows_only;
     return (seam_sequences){.sample_ids = layout->sample_ids,
-                            .rows = all ? layout->sequence_rows : t->at->micro.sequence_labelled,
+                            .rows = all ? layout->sequence_rows : t->at->micro.sequence_out,
                             .count = layout->sequence_count};
 }
 
@@ -146,13 +146,13 @@ static seam_batch batch_of(seam_trainer *t) {
                         .draw = &t->draw};
 }
 
-static seam_status to_device(seam_trainer *t, seam_stream *stream) {
+seam_status seam_trainer_to_device(seam_trainer *t, seam_stream *stream) {
     SEAM_ASSERT(t->ops->acc == SEAM_F32);
     const size_t bytes = (size_t)t->at->micro.layout.rows * t->channels * sizeof(float);
     return t->ops->copy_in(stream, t->x, t->rows, bytes);
 }
 
-static seam_status from_device(seam_trainer *t, seam_stream *stream) {
+seam_status seam_trainer_from_device(seam_trainer *t, seam_stream *stream) {
     const size_t bytes = (size_t)t->at->micro.layout.rows * t->channels * sizeof(float);
     SEAM_TRY(t->ops->copy_out(stream, t->rows, t->x, bytes));
     return t->ops->stream_sync(stream);
@@ -166,9 +166,9 @@ static const float *rows_out(seam_trainer *t) {
     if (!t->config->labelled_rows_only) {
         return t->rows;
     }
-    for (uint32_t i = 0; i < t->at->micro.layout.labelled_count; i++) {
+    for (uint32_t i = 0; i < t->at->micro.out_count; i++) {
         memcpy(t->packed + (size_t)i * t->channels,
-               t->rows + (size_t)t->at->micro.labelled_rows[i] * t->channels, row_bytes);
+               t->rows + (size_t)t->at->micro.out_rows[i] * t->channels, row_bytes);
     }
     return t->packed;
 }
@@ -181,7 +181,7 @@ SEAM_ON_GPU static seam_status forward_rows(const float **ret_x, seam_trainer *t
     if (seam_trainer_on_device(t, SEAM_SITE_FWD_OUT)) {
         return kept ? seam_trainer_device_keep(t, stream) : SEAM_OK;
     }
-    SEAM_TRY(from_device(t, stream));
+    SEAM_TRY(seam_trainer_from_device(t, stream));
     *ret_x = rows_out(t);
     if (kept) {
         memcpy(t->at->out_x, *ret_x,
@@ -229,13 +229,8 @@ SEAM_ON_GPU static seam_status sources_spread(seam_trainer *t, seam_stream *stre
     return SEAM_OK;
 }
 
-seam_status seam_trainer_forward(seam_trainer *trainer, seam_stream *stream, seam_error *err) {
-    seam_trainer *t = trainer;
-    const double begin = seconds_now();
-    const uint64_t forward_ns = phase_begin(t);
-    if (t->at->micro.micro == 0) {
-        t->compute_seconds = t->codec_seconds = 0;
-    }
+seam_status seam_trainer_input(seam_trainer *t, seam_stream *stream, seam_error *err) {
+    const uint64_t decode_ns = phase_begin(t);
     row_gates_fill(t);
     SEAM_TRY(seam_trainer_device_begin(t, stream));
     SEAM_TRY(decode(t, t->rows, SEAM_SITE_FWD_IN, stream, err));
@@ -245,33 +240,50 @@ seam_status seam_trainer_forward(seam_trainer *trainer, seam_stream *stream, sea
     if (has_gates_in(t)) { /* D of site 0 for the surrogate signal */
         SEAM_TRY(seam_coder_steps(t->at->steps_in, t->coders[SEAM_SITE_FWD_IN]));
     }
-    const seam_batch batch = batch_of(t);
     if (!seam_trainer_on_device(t, SEAM_SITE_FWD_IN)) {
-        SEAM_TRY(to_device(t, stream));
+        SEAM_TRY(seam_trainer_to_device(t, stream));
     }
-    SEAM_TRY(phase_end(t, "decode", forward_ns, stream));
+    return seam_trainer_phase_end(t, "decode", decode_ns, stream);
+}
+
+seam_status seam_trainer_blocks(seam_trainer *t, seam_stream *stream) {
+    const seam_batch batch = batch_of(t);
     const uint64_t blocks_ns = phase_begin(t);
-    SEAM_TRY(seam_blocks_forward(t->config->model->blocks, t->adapter, t->at->acts, stream, t->x,
+    SEAM_TRY(seam_blocks_forward(t->blocks, seam_trainer_adapter_used(t), t->at->acts, stream, t->x,
                                  &batch));
-    SEAM_TRY(phase_end(t, "blocks", blocks_ns, stream));
+    return seam_trainer_phase_end(t, "blocks", blocks_ns, stream);
+}
+
+static void step_clock(seam_trainer *t) {
+    if (t->at->micro.micro == 0) {
+        t->compute_seconds = t->codec_seconds = 0;
+    }
+}
+
+seam_status seam_trainer_forward(seam_trainer *trainer, seam_stream *stream, seam_error *err) {
+    seam_trainer *t = trainer;
+    const double begin = seconds_now();
+    const uint64_t forward_ns = phase_begin(t);
+    step_clock(t);
+    SEAM_TRY(seam_trainer_input(t, stream, err));
+    SEAM_TRY(seam_trainer_blocks(t, stream));
     const uint64_t encode_ns = phase_begin(t);
     SEAM_TRY(forward_encode(t, stream, err));
-    SEAM_TRY(phase_end(t, "encode", encode_ns, stream));
+    SEAM_TRY(seam_trainer_phase_end(t, "encode", encode_ns, stream));
     t->compute_seconds += seconds_now() - begin;
-    return phase_end(t, "forward", forward_ns, stream);
+    return seam_trainer_phase_end(t, "forward", forward_ns, stream);
 }
 
 /* ---- backward ---- */
 
-/* Gradient rows of site 2 to all T rows: a row without a label has none, whatever was sent. */
+/* Gradient rows of site 2 to all T rows: one that no loss reads has none, whatever was sent. */
 static void scatter(seam_trainer *t) {
     const size_t row_bytes = t->channels * sizeof(float);
-    const seam_micro_layout *layout = &t->at->micro.layout;
     const bool all = !t->config->labelled_rows_only;
     uint32_t next = 0;
-    for (uint32_t row = 0; row < layout->rows; row++) {
+    for (uint32_t row = 0; row < t->at->micro.layout.rows; row++) {
         float *to = t->rows + (size_t)row * t->channels;
-        if (next < layout->labelled_count && t->at->micro.labelled_rows[next] == row) {
+        if (next < t->at->micro.out_count && t->at->micro.out_rows[next] == row) {
             memcpy(to, t->packed + (size_t)(all ? row : next) * t->channels, row_bytes);
             next++;
         } else {
@@ -281,7 +293,8 @@ static void scatter(seam_trainer *t) {
 }
 
 /* The tensor of site 2 as gradient of all T rows in t->x. */
-static seam_status gradient_decode(seam_trainer *t, seam_stream *stream, seam_error *err) {
+SEAM_ON_GPU static seam_status gradient_decode(seam_trainer *t, seam_stream *stream,
+                                               seam_error *err) {
     if (seam_trainer_on_device(t, SEAM_SITE_BWD_OUT)) {
         const size_t bytes = (size_t)t->at->micro.layout.rows * t->channels * sizeof(float);
         SEAM_TRY(t->ops->zero(stream, t->x, bytes));
@@ -289,7 +302,7 @@ static seam_status gradient_decode(seam_trainer *t, seam_stream *stream, seam_er
     }
     SEAM_TRY(decode(t, t->packed, SEAM_SITE_BWD_OUT, stream, err));
     scatter(t);
-    return to_device(t, stream);
+    return seam_trainer_to_device(t, stream);
 }
 
 /* gates_add's for gates by token: their gradient, and how many rows each has. */
@@ -340,6 +353,7 @@ SEAM_ON_GPU static seam_status gates_add(seam_trainer *t, seam_stream *stream, s
         token_gates_add(t, alloc, gradient_rows(t));
     } else if (seam_site_waterfill(t->site_out) != NULL) {
         SEAM_TRY(squares_add(t->db_out, t, stream));
+        t->rows_out += t->at->micro.out_count;
         seam_waterfill_add_spans(t->spans_out, t->at->steps_out, alloc->widths, t->channels);
     } else if (seam_session_config_keeps_out(t->config)) {
         SEAM_TRY(exact_add(t, alloc, stream));
@@ -438,7 +452,7 @@ SEAM_ON_GPU static seam_status backward_encode(seam_trainer *t, seam_stream *str
     SEAM_TRY(seam_trainer_alloc(&alloc, t->site_in, t->at->micro.step, err));
     if ((gradient && !seam_trainer_on_device(t, SEAM_SITE_BWD_IN)) ||
         (signal && !signal_on_device(t))) {
-        SEAM_TRY(from_device(t, stream));
+        SEAM_TRY(seam_trainer_from_device(t, stream));
     }
     seam_reply_clear(t->answer);
     if (gradient) {
@@ -454,20 +468,56 @@ SEAM_ON_GPU static seam_status gradient_rows_make(seam_trainer *t, seam_stream *
     return seam_trainer_has_gates_out(t) ? gates_add(t, stream, err) : SEAM_OK;
 }
 
-/* Through the blocks, and the answer if there is one. */
-SEAM_ON_GPU static seam_status gradient_run(seam_trainer *t, seam_stream *stream, seam_error *err) {
+seam_status seam_trainer_gradient(seam_trainer *t, seam_stream *stream, seam_error *err) {
     const bool reply = seam_session_config_backward_reply(t->config);
     const seam_batch batch = batch_of(t);
     const uint64_t blocks_ns = phase_begin(t);
-    SEAM_TRY(seam_blocks_backward(t->config->model->blocks, t->adapter, t->at->acts, stream, t->x,
-                                  &batch, !reply));
-    SEAM_TRY(phase_end(t, "blocks", blocks_ns, stream));
+    if (reply || t->config->server_trains) { /* else nobody waits for it */
+        SEAM_TRY(seam_blocks_backward(t->blocks, seam_trainer_adapter_used(t), t->at->acts, stream,
+                                      t->x, &batch, !reply));
+    }
+    SEAM_TRY(seam_trainer_phase_end(t, "blocks", blocks_ns, stream));
     const uint64_t encode_ns = phase_begin(t);
     if (reply) {
         SEAM_TRY(backward_encode(t, stream, err));
     }
     SEAM_TRY(t->ops->stream_sync(stream));
-    return phase_end(t, "encode", encode_ns, stream);
+    return seam_trainer_phase_end(t, "encode", encode_ns, stream);
+}
+
+/* After the last micro-batch the step is applied, where the client does not train too. */
+SEAM_ON_GPU static seam_status micro_end(seam_step_result *ret_result, seam_trainer *t,
+                                         double begin, seam_stream *stream) {
+    const bool last =
+        t->at->micro.micro + 1 == t->at->micro.micro_count && !t->config->client_trains;
+    seam_step_result result = {0};
+    if (last) {
+        const uint64_t apply_ns = phase_begin(t);
+        SEAM_TRY(seam_trainer_apply(&result, t, 0, stream));
+        SEAM_TRY(seam_trainer_phase_end(t, "optimizer", apply_ns, stream));
+    }
+    t->compute_seconds += seconds_now() - begin;
+    if (last) {
+        result.compute_seconds = t->compute_seconds;
+        result.codec_seconds = t->codec_seconds;
+        *ret_result = result;
+    }
+    return SEAM_OK;
+}
+
+seam_status seam_trainer_norm(seam_step_result *ret_result, seam_trainer *trainer,
+                              seam_stream *stream) {
+    seam_trainer *t = trainer;
+    seam_step_result result = {0};
+    const double begin = seconds_now();
+    const uint64_t apply_ns = phase_begin(t);
+    SEAM_ASSERT(t->in->chunk_count == 1); /* of 8 bytes: seam_frame_open has checked */
+    SEAM_TRY(seam_trainer_apply(&result, t, seam_get_f64(t->in->chunks[0].payload), stream));
+    SEAM_TRY(seam_trainer_phase_end(t, "optimizer", apply_ns, stream));
+    result.compute_seconds = t->compute_seconds + seconds_now() - begin;
+    result.codec_seconds = t->codec_seconds;
+    *ret_result = result;
+    return SEAM_OK;
 }
 
 seam_status seam_trainer_backward(seam_step_result *ret_result, seam_trainer *trainer,
@@ -476,21 +526,19 @@ seam_status seam_trainer_backward(seam_step_result *ret_result, seam_trainer *tr
     const double begin = seconds_now();
     const uint64_t backward_ns = phase_begin(t);
     SEAM_TRY(gradient_rows_make(t, stream, err));
-    SEAM_TRY(phase_end(t, "decode", backward_ns, stream));
-    SEAM_TRY(gradient_run(t, stream, err));
-    const bool last = t->at->micro.micro + 1 == t->at->micro.micro_count;
-    seam_step_result result = {0};
-    if (last) {
-        const uint64_t apply_ns = phase_begin(t);
-        SEAM_TRY(seam_trainer_apply(&result, t, stream));
-        SEAM_TRY(phase_end(t, "optimizer", apply_ns, stream));
-    }
-    SEAM_TRY(phase_end(t, "backward", backward_ns, stream));
-    t->compute_seconds += seconds_now() - begin;
-    if (last) {
-        result.compute_seconds = t->compute_seconds;
-        result.codec_seconds = t->codec_seconds;
-        *ret_result = result;
-    }
-    return SEAM_OK;
+    SEAM_TRY(seam_trainer_phase_end(t, "decode", backward_ns, stream));
+    SEAM_TRY(seam_trainer_gradient(t, stream, err));
+    SEAM_TRY(micro_end(ret_result, t, begin, stream));
+    return seam_trainer_phase_end(t, "backward", backward_ns, stream);
+}
+
+seam_status seam_trainer_pass(seam_step_result *ret_result, seam_trainer *trainer,
+                              seam_stream *stream, seam_error *err) {
+    seam_trainer *t = trainer;
+    const double begin = seconds_now();
+    const uint64_t pass_ns = phase_begin(t);
+    step_clock(t);
+    SEAM_TRY(seam_one_pass_run(t, stream, err));
+    SEAM_TRY(micro_end(ret_result, t, begin, stream));
+    return seam_trainer_phase_end(t, "pass", pass_ns, stream);
 }

@@ -32,9 +32,12 @@ static void config_take(seam_trainer *t, const seam_session_config *config) {
 }
 
 /* Layout arrays of a micro-batch. */
-static void micro_carve(seam_micro *micro, seam_arena *arena, const seam_layout_limits *limits) {
-    micro->labelled_rows = seam_arena_take(arena, limits->rows_max * sizeof(uint32_t));
-    micro->sequence_labelled = seam_arena_take(arena, limits->sequences_max * sizeof(uint32_t));
+static void micro_carve(seam_micro *micro, seam_arena *arena, const seam_session_config *config) {
+    const seam_layout_limits *limits = &config->limits;
+    const bool has_tail = config->tail_layers > 0;
+    micro->out_rows = seam_arena_take(arena, limits->rows_max * sizeof(uint32_t));
+    micro->bitmap_memory = seam_arena_take(arena, has_tail ? limits->rows_max / 8 + 1 : 0);
+    micro->sequence_out = seam_arena_take(arena, limits->sequences_max * sizeof(uint32_t));
 }
 
 /* Tensors on their way in and out. */
@@ -55,8 +58,13 @@ static void messages_carve(seam_trainer *t, seam_arena *arena) {
         seam_reply_carve(&t->answers[i], arena, signal_bytes + (gradient ? tensor_bytes : 0),
                          1 + (gradient ? chunks : 0));
     }
+    /* Of one pass the forward reply is all that an answer has, and the loss. */
+    const bool one_pass = seam_session_config_is_one_pass(config);
+    const size_t pass_bytes =
+        signal_bytes + (gradient ? tensor_bytes : 0) + seam_one_pass_reply_bytes();
     for (uint32_t i = 0; i < t->depth; i++) {
-        seam_reply_carve(&t->slots[i].forward_reply, arena, tensor_bytes, chunks);
+        seam_reply_carve(&t->slots[i].forward_reply, arena, one_pass ? pass_bytes : tensor_bytes,
+                         one_pass ? 2 + (gradient ? chunks : 0) : chunks);
     }
 }
 
@@ -66,7 +74,7 @@ static void slot_carve(trainer_slot *slot, const seam_trainer *t, seam_arena *ar
     const size_t step_floats = (t->by_token ? rows : t->channels) * sizeof(float);
     const size_t gates_bytes = t->by_token ? rows * sizeof(uint32_t) : 0;
     const bool kept = seam_session_config_keeps_out(t->config);
-    micro_carve(&slot->micro, arena, &t->config->limits);
+    micro_carve(&slot->micro, arena, t->config);
     slot->out_x = seam_arena_take(arena, kept ? floats : 0);
     slot->out_decoded = seam_arena_take(arena, kept ? floats : 0);
     slot->steps_in = seam_arena_take(arena, step_floats);
@@ -85,7 +93,7 @@ static void carve(seam_trainer *t, seam_arena *arena) {
     for (uint32_t i = 0; i < t->depth; i++) {
         slot_carve(&t->slots[i], t, arena);
     }
-    micro_carve(&t->coming, arena, &config->limits);
+    micro_carve(&t->coming, arena, config);
     t->seq_begin = seam_arena_take(arena, (config->limits.sequences_max + 1) * sizeof(uint32_t));
     t->positions = seam_arena_take(arena, rows * sizeof(uint32_t));
     t->rows = seam_arena_take(arena, floats);
@@ -95,6 +103,8 @@ static void carve(seam_trainer *t, seam_arena *arena) {
     t->sums = seam_arena_take(arena, width_floats);
     t->signal = seam_arena_take(arena, width_floats);
     t->widths = seam_arena_take(arena, t->width_count);
+    t->likeliest = seam_arena_take(
+        arena, seam_session_config_is_one_pass(config) ? rows * sizeof(uint32_t) : 0);
     t->counts_out = seam_arena_take(arena, t->by_token ? t->width_count * sizeof(uint32_t) : 0);
     t->weights_out = seam_arena_take(arena, t->by_token ? width_floats : 0);
     seam_trainer_device_carve(t, arena);
@@ -133,6 +143,7 @@ seam_status seam_trainer_plan(seam_memory_plan *plan, const seam_session_config 
         plan->host[SEAM_MEMORY_CACHE] += config->cache_dir == NULL ? coder.storage_bytes : 0;
     }
     seam_trainer_device_plan(plan, &trainer);
+    seam_one_pass_plan(plan, &trainer);
     const seam_activations_options acts = acts_options(config);
     const seam_memory_blocks blocks = seam_session_config_blocks(config);
     SEAM_TRY(seam_memory_plan_training(plan, &blocks, &acts));
@@ -177,19 +188,20 @@ static seam_status sites_create(seam_trainer *t, seam_error *err) {
 
 SEAM_ON_GPU static seam_status fill(seam_trainer *t, seam_stream *stream, seam_error *err) {
     const seam_session_config *config = t->config;
-    const seam_blocks *blocks = config->model->blocks;
     const size_t x_count = (size_t)config->limits.rows_max * t->channels;
     seam_arena plan = {0};
     carve(t, &plan);
     SEAM_TRY(seam_arena_init(&t->arena, plan.used_bytes));
     carve(t, &t->arena);
-    SEAM_TRY(seam_adapter_create(&t->adapter, blocks, &config->adapter, err));
+    SEAM_TRY(seam_session_config_view(&t->blocks, config));
+    SEAM_TRY(seam_adapter_create(&t->adapter, t->blocks, &config->adapter, err));
     const seam_activations_options acts = acts_options(config);
     for (uint32_t i = 0; i < t->depth; i++) {
-        SEAM_TRY(seam_activations_create(&t->slots[i].acts, blocks, &acts, err));
+        SEAM_TRY(seam_activations_create(&t->slots[i].acts, t->blocks, &acts, err));
     }
     SEAM_TRY(seam_trainer_device_create(t));
     SEAM_TRY(sites_create(t, err));
+    SEAM_TRY(seam_one_pass_create(t));
     SEAM_TRY(t->ops->mem_alloc(&t->x, t->backend, x_count * seam_dtype_bytes(t->ops->acc)));
     return seam_trainer_refresh(t, stream);
 }
@@ -217,6 +229,7 @@ void seam_trainer_destroy(seam_trainer *gift_trainer) {
         return;
     }
     seam_trainer *t = gift_trainer;
+    seam_one_pass_destroy(t);
     t->ops->mem_free(t->backend, t->x);
     for (uint32_t site = 0; site < SEAM_SITE_COUNT; site++) {
         seam_coder_destroy(t->coders[site]);
@@ -229,6 +242,7 @@ void seam_trainer_destroy(seam_trainer *gift_trainer) {
         seam_activations_destroy(t->slots[i].acts);
     }
     seam_adapter_destroy(t->adapter);
+    seam_blocks_destroy(t->blocks);
     seam_arena_deinit(&t->arena);
     seam_mem_free(t);
 }
@@ -237,7 +251,9 @@ void seam_trainer_select(seam_trainer *trainer, uint32_t micro, uint32_t staging
     SEAM_ASSERT(staging_idx < trainer->staging_count);
     trainer->at = &trainer->slots[micro % trainer->depth];
     trainer->in = &trainer->stagings[staging_idx];
-    trainer->answer = seam_trainer_backward_reply(trainer, micro);
+    trainer->answer = seam_session_config_is_one_pass(trainer->config)
+                          ? &trainer->at->forward_reply
+                          : seam_trainer_backward_reply(trainer, micro);
 }
 
 uint32_t seam_trainer_staging_count(const seam_trainer *trainer) {
@@ -282,13 +298,20 @@ seam_adapter *seam_trainer_adapter(seam_trainer *trainer) {
     return trainer->adapter;
 }
 
+seam_adapter *seam_trainer_adapter_used(const seam_trainer *trainer) {
+    return trainer->config->server_trains ? trainer->adapter : NULL;
+}
+
+const seam_blocks *seam_trainer_layers(const seam_trainer *trainer) {
+    return trainer->blocks;
+}
+
 uint64_t seam_trainer_state_hash(const seam_trainer *trainer) {
     return trainer->state_hash;
 }
 
 uint32_t seam_trainer_rows_out(const seam_trainer *trainer, const seam_micro *micro) {
-    const seam_micro_layout *layout = &micro->layout;
-    return trainer->config->labelled_rows_only ? layout->labelled_count : layout->rows;
+    return trainer->config->labelled_rows_only ? micro->out_count : micro->layout.rows;
 }
 
 seam_status seam_trainer_set_budget(seam_trainer *trainer, const seam_budget *budget,
@@ -319,6 +342,7 @@ seam_status seam_trainer_abort_step(seam_trainer *trainer, seam_stream *stream) 
     memset(trainer->db_out, 0, trainer->width_count * sizeof(float));
     memset(trainer->counts_out, 0, trainer->by_token ? trainer->width_count * sizeof(uint32_t) : 0);
     memset(trainer->spans_out, 0, trainer->channels * sizeof(float));
+    trainer->rows_out = 0;
     return seam_adapter_clear_gradient(trainer->adapter, stream);
 }
 

@@ -6,6 +6,8 @@
  *             -> site 3 or gate signal of site 0 -> after the last micro-batch: apply
  *   apply:    optimizer step, gates of site 1 step, proposal of new widths
  *
+ * Topologies whose loss is here have no backward tensor: one_pass.c.
+ *
  * With a pipeline of depth D a micro-batch m has the slot m % D from its forward tensor to its
  * gradient: layout, activations, the reply; a tensor waits for its turn in one of a few stagings.
  *
@@ -38,9 +40,13 @@ typedef struct seam_micro {
     uint64_t step, labelled_total; /* N_lab of the step */
     uint32_t micro, micro_count;
     seam_micro_layout layout;
-    const uint8_t *bitmap;       /* labelled rows, LSB first */
-    uint32_t *labelled_rows;     /* (rows_max), layout.labelled_count used */
-    uint32_t *sequence_labelled; /* (sequences_max): labelled rows of each sequence */
+    /* Rows of sites 1 and 2 that ranges are taken over and gradients come from: the labelled ones;
+     * with tail blocks at the client those up to each sequence's last labelled one. */
+    const uint8_t *bitmap;  /* LSB first */
+    uint8_t *bitmap_memory; /* with tail blocks: where it stands */
+    uint32_t *out_rows;     /* (rows_max), out_count used */
+    uint32_t out_count;
+    uint32_t *sequence_out; /* (sequences_max): of each sequence */
 } seam_micro;
 
 /* The arbiter's wishes for the gates: stream.proto's Budget. */
@@ -55,6 +61,7 @@ typedef struct seam_budget {
 typedef struct seam_step_result {
     uint64_t state_hash;
     double grad_norm, lr, compute_seconds, codec_seconds;
+    float clip_factor;
     bool skipped;
     uint32_t gate_bits_total; /* 0: no gates; waterfill: of the newest widths */
     double gate_pull;         /* gates: sum_c |dL/db_c| of site 1 */
@@ -88,6 +95,9 @@ seam_reply *seam_trainer_backward_reply(seam_trainer *trainer, uint32_t micro);
 void seam_trainer_drop_replies(seam_trainer *trainer);
 seam_site *seam_trainer_site(seam_trainer *trainer, uint16_t forward_site);
 seam_adapter *seam_trainer_adapter(seam_trainer *trainer);
+/* What runs with it: NULL where only the client trains. */
+seam_adapter *seam_trainer_adapter_used(const seam_trainer *trainer);
+const seam_blocks *seam_trainer_layers(const seam_trainer *trainer);
 uint64_t seam_trainer_state_hash(const seam_trainer *trainer);
 /* Rows of the tensors of sites 1 and 2 in this micro-batch. */
 uint32_t seam_trainer_rows_out(const seam_trainer *trainer, const seam_micro *micro);
@@ -99,9 +109,16 @@ seam_status seam_trainer_set_budget(seam_trainer *trainer, const seam_budget *bu
 /* ---- jobs ---- */
 seam_status seam_trainer_forward(seam_trainer *trainer, seam_stream *stream,
                                  seam_error *err) SEAM_ON_GPU;
-/* *ret_result is written after the last micro-batch only. */
+/* *ret_result is written after the last micro-batch only, where the client does not train. */
 seam_status seam_trainer_backward(seam_step_result *ret_result, seam_trainer *trainer,
                                   seam_stream *stream, seam_error *err) SEAM_ON_GPU;
+/* Where it does: the client's share of the norm is in the selected staging, and the step ends.  The
+ * last micro-batch is the selected one. */
+seam_status seam_trainer_norm(seam_step_result *ret_result, seam_trainer *trainer,
+                              seam_stream *stream) SEAM_ON_GPU;
+/* One pass: forward and backward in one, the answer is the forward reply. */
+seam_status seam_trainer_pass(seam_step_result *ret_result, seam_trainer *trainer,
+                              seam_stream *stream, seam_error *err) SEAM_ON_GPU;
 /* Drop gradients of the step in flight; nothing of it has been applied.  A cache of site 1 is
  * forgotten: its samples travel whole again. */
 seam_status seam_trainer_abort_step(seam_trainer *trainer, seam_stream *stream) SEAM_ON_GPU;

@@ -119,7 +119,7 @@ seam_coder_place seam_trainer_place(const seam_trainer *t, uint16_t site, seam_s
         place.list = t->at->wanted;
     } else if (site == SEAM_SITE_FWD_OUT) {
         place.range_list = t->at->labelled;
-        place.range_count = t->at->micro.layout.labelled_count;
+        place.range_count = t->at->micro.out_count;
     }
     place.decoded = site == SEAM_SITE_FWD_OUT ? t->at->device_decoded : NULL;
     return place;
@@ -155,13 +155,13 @@ seam_status seam_trainer_device_begin(seam_trainer *t, seam_stream *stream) {
         SEAM_TRY(sources_put(t, stream));
     }
     memset(d->wanted_host, 0xff, layout->rows * sizeof *d->wanted_host);
-    for (uint32_t i = 0; i < layout->labelled_count; i++) {
-        d->wanted_host[t->at->micro.labelled_rows[i]] = t->at->micro.labelled_rows[i];
+    for (uint32_t i = 0; i < t->at->micro.out_count; i++) {
+        d->wanted_host[t->at->micro.out_rows[i]] = t->at->micro.out_rows[i];
     }
     SEAM_TRY(t->ops->copy_in(stream, t->at->wanted, d->wanted_host,
                              layout->rows * sizeof *d->wanted_host));
-    return t->ops->copy_in(stream, t->at->labelled, t->at->micro.labelled_rows,
-                           layout->labelled_count * sizeof *t->at->labelled);
+    return t->ops->copy_in(stream, t->at->labelled, t->at->micro.out_rows,
+                           t->at->micro.out_count * sizeof *t->at->labelled);
 }
 
 /* Rows of sites 1 and 2 in t->x. */

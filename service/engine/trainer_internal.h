@@ -34,7 +34,9 @@ struct seam_trainer {
     const seam_session_config *config;
     const seam_ops *ops;
     seam_backend *backend;
-    seam_arena arena; /* everything below that points to host memory of its own */
+    seam_arena arena;    /* everything below that points to host memory of its own */
+    seam_blocks *blocks; /* the session's, of the model's */
+    /* Where only the client trains it stays at its start, and nothing runs with it. */
     seam_adapter *adapter;
     seam_site *site_in, *site_out; /* forward sites 0 and 1 */
     seam_coder *coders[SEAM_SITE_COUNT];
@@ -60,6 +62,7 @@ struct seam_trainer {
     float *spans_out;                /* (C), waterfill: site 1's sum of hi - lo over the step */
     float *sums, *signal;            /* (P) each, gates only */
     uint8_t *widths;                 /* (P), gates only */
+    uint64_t rows_out;               /* waterfill: rows behind db_out */
     uint32_t *counts_out;            /* (P), by token: site 1's rows of each gate over the step */
     float *weights_out;              /* (P), by token: shares of the last step's counts */
 
@@ -67,7 +70,39 @@ struct seam_trainer {
     bool has_budget_next;
     uint64_t state_hash;
     double compute_seconds, codec_seconds; /* of the step so far; codec is part of compute */
+
+    /* One pass: (T, C) each, device, the labelled rows and their gradient; what the loss was. */
+    void *y, *dy;
+    uint32_t *likeliest; /* (T) */
+    double loss_sum;
+    uint64_t correct;
 };
+
+/* ---- train_step.c, for one_pass.c ---- */
+
+/* Site 0's rows are in t->x; through the blocks; gradient rows in t->x back through them, and the
+ * answer if there is one into t->answer. */
+seam_status seam_trainer_input(seam_trainer *t, seam_stream *stream, seam_error *err) SEAM_ON_GPU;
+seam_status seam_trainer_blocks(seam_trainer *t, seam_stream *stream) SEAM_ON_GPU;
+seam_status seam_trainer_gradient(seam_trainer *t, seam_stream *stream,
+                                  seam_error *err) SEAM_ON_GPU;
+/* t->rows to t->x, and back. */
+seam_status seam_trainer_to_device(seam_trainer *t, seam_stream *stream) SEAM_ON_GPU;
+seam_status seam_trainer_from_device(seam_trainer *t, seam_stream *stream) SEAM_ON_GPU;
+/* A phase of the timeline is over. */
+seam_status seam_trainer_phase_end(const seam_trainer *t, const char *name, uint64_t begin_ns,
+                                   seam_stream *stream) SEAM_ON_GPU;
+
+/* ---- one_pass.c ---- */
+
+/* What the loss adds to a reply. */
+size_t seam_one_pass_reply_bytes(void);
+/* Nothing of other topologies. */
+void seam_one_pass_plan(seam_memory_plan *plan, const seam_trainer *t);
+seam_status seam_one_pass_create(seam_trainer *t);
+void seam_one_pass_destroy(seam_trainer *t);
+/* All of a micro-batch but the step's end. */
+seam_status seam_one_pass_run(seam_trainer *t, seam_stream *stream, seam_error *err) SEAM_ON_GPU;
 
 /* ---- step_apply.c ---- */
 
@@ -77,8 +112,8 @@ bool seam_trainer_has_gates_out(const seam_trainer *t);
 seam_status seam_trainer_alloc(const seam_alloc **ret_alloc, seam_site *site, uint64_t step,
                                seam_error *err);
 /* The step's end.  A gradient that is not finite is skipped by rule: nothing moves, the gates
- * neither. */
-seam_status seam_trainer_apply(seam_step_result *ret, seam_trainer *t,
+ * neither.  client_squares: the client's share of the squared norm. */
+seam_status seam_trainer_apply(seam_step_result *ret, seam_trainer *t, double client_squares,
                                seam_stream *stream) SEAM_ON_GPU;
 
 /* ---- trainer_device.c ---- */

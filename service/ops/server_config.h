@@ -37,6 +37,8 @@ typedef struct seam_server_config {
     uint32_t sessions_max;
     uint32_t streams_max;            /* calls in flight, all kinds */
     uint32_t rows_max;               /* of one micro-batch or request */
+    bool allow_labels;               /* sessions may show labels (VANILLA) */
+    bool allow_text;                 /* and text (ADAPTER_EXCHANGE) */
     uint64_t memory_budget_bytes;    /* of the device, for all sessions; 0: what is left free */
     uint64_t cache_bytes_max;        /* largest cache or table that a codec of a session may keep */
     char cache_dir[SEAM_PATH_BYTES]; /* set: caches stand in files there, not in memory */

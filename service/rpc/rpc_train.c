@@ -12,8 +12,6 @@
 #include "train_stream.h"
 #include "try.h"
 
-#define OUTBOX_MESSAGES 2 /* chunks handed to gRPC ahead of time */
-
 static void leave(seam_train *train) SEAM_ON_LOOP;
 static void work_next(seam_train *train) SEAM_ON_LOOP;
 
@@ -29,18 +27,6 @@ void seam_train_fail(seam_train *train, seam_status st, const seam_error *err) {
     }
     seam_call_fail(train->call, st, err);
     leave(train);
-}
-
-/* A span of the timeline about a tensor. */
-static void span_end(const seam_session *session, const char *name, uint32_t lane,
-                     uint64_t begin_ns, const seam_step_key *key) {
-    const seam_span span = {
-        .name = name, .begin_ns = begin_ns, .step = key->step, .micro = key->micro, .lane = lane};
-    seam_trace_end(session->config.trace, &span);
-}
-
-static const char *phase_name(const seam_step_key *key) {
-    return key->phase == SEAM_PHASE_FORWARD ? "forward" : "backward";
 }
 
 /* The stream no longer speaks for its session; what runs goes on. */
@@ -152,15 +138,24 @@ SEAM_ON_GPU static seam_status tensor_run(seam_job *job, seam_stream *stream) {
     const seam_work *work = &train->session->work;
     const seam_micro *micro = seam_trainer_micro(trainer);
     const bool forward = work->key.phase == SEAM_PHASE_FORWARD;
-    span_end(train->session, phase_name(&work->key), SEAM_LANE_QUEUE, work->begin_ns, &work->key);
-    const seam_status st = forward
-                               ? seam_trainer_forward(trainer, stream, &job->err)
+    const bool norm = seam_train_is_norm(train->session, &work->key);
+    const bool last =
+        train->session->config.client_trains ? norm : micro->micro + 1 == micro->micro_count;
+    seam_train_span_end(train->session, seam_train_phase_name(&work->key), SEAM_LANE_QUEUE,
+                        work->begin_ns, &work->key);
+    const bool one_pass = seam_session_config_is_one_pass(&train->session->config);
+    const seam_status st = one_pass  ? seam_trainer_pass(&train->result, trainer, stream, &job->err)
+                           : forward ? seam_trainer_forward(trainer, stream, &job->err)
+                           : norm
+                               ? seam_trainer_norm(&train->result, trainer, stream)
                                : seam_trainer_backward(&train->result, trainer, stream, &job->err);
     if (st != SEAM_OK) {
         (void)seam_trainer_abort_step(trainer, stream);
-    } else if (!forward && train->image_due && micro->micro + 1 == micro->micro_count) {
+    } else if ((!forward || one_pass) && train->image_due && last) {
+        /* The rows of one pass are counted when its job is done. */
         const seam_trainer_mark mark = {.step_count = micro->step + 1,
-                                        .row_count = train->session->row_count};
+                                        .row_count = train->session->row_count +
+                                                     (one_pass ? micro->layout.rows : 0)};
         train->has_image = seam_session_image_take(train->session, &mark, stream) == SEAM_OK;
     }
     return st;
@@ -186,71 +181,31 @@ void seam_train_drop_cache(seam_session *session) {
 
 /* ---- work ---- */
 
-static const seam_reply *reply_of(const seam_session *session, const seam_step_key *key) {
-    return key->phase == SEAM_PHASE_FORWARD
-               ? seam_trainer_forward_reply(session->trainer, key->micro)
-               : seam_trainer_backward_reply(session->trainer, key->micro);
-}
-
-static bool is_going_out(const seam_train *train, const seam_reply *reply) {
-    for (uint32_t i = 0; i < train->out_count; i++) {
-        if (train->out_replies[i].reply == reply) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* A reply that is on its way already is not sent twice. */
-static void reply_queue(seam_train *train, const seam_step_key *key) {
-    const seam_reply *reply = reply_of(train->session, key);
-    if (is_going_out(train, reply)) {
-        return;
-    }
-    SEAM_ASSERT(train->out_count < SEAM_TRAIN_REPLIES_MAX);
-    train->out_replies[train->out_count++] = (seam_train_reply){
-        .reply = reply, .key = *key, .begin_ns = seam_trace_begin(train->session->config.trace)};
-}
-
-/* The layout that StepBegin gives a micro-batch. */
-static seam_status micro_read(seam_micro *micro, const seam_session *session, uint32_t micro_idx,
-                              seam_error *err) {
-    const Seam__V1__StepBegin *begin = seam_session_step(session);
-    SEAM_ASSERT(micro_idx < begin->n_micros);
-    const Seam__V1__MicroBatch *layout = begin->micros[micro_idx];
-    micro->step = begin->step;
-    micro->labelled_total = begin->labelled_row_count;
-    micro->micro = micro_idx;
-    micro->micro_count = (uint32_t)begin->n_micros;
-    micro->bitmap = layout->labelled_rows.data;
-    SEAM_TRY(seam_micro_layout_read(&micro->layout, micro->labelled_rows, layout, micro_idx,
-                                    &session->config.limits, err));
-    seam_sequence_labelled_counts(micro->sequence_labelled, micro->layout.sequence_rows,
-                                  micro->layout.sequence_count, micro->bitmap);
-    return SEAM_OK;
-}
-
 /* The oldest tensor that waits goes to the engine, unless its reply would take the place of one
  * that is being sent. */
 SEAM_ON_LOOP static void work_next(seam_train *train) {
     seam_session *session = train->session;
     if (session->busy || session->deleted || session->queue_count == 0 ||
         session->stream != train->call ||
-        is_going_out(train, reply_of(session, &session->queue[0].key))) {
+        seam_train_is_going_out(train, seam_train_reply_of(session, &session->queue[0].key))) {
         return;
     }
     session->work = session->queue[0];
     session->queue_count--;
     memmove(session->queue, session->queue + 1, session->queue_count * sizeof *session->queue);
     const seam_work *work = &session->work;
-    seam_trainer_select(session->trainer, work->key.micro, work->staging_idx);
+    /* The norm is no micro-batch: what ends the step is the last one's. */
+    seam_trainer_select(session->trainer,
+                        work->key.micro - (seam_train_is_norm(session, &work->key) ? 1u : 0u),
+                        work->staging_idx);
     if (work->key.phase == SEAM_PHASE_FORWARD) {
-        const seam_status st =
-            micro_read(seam_trainer_micro(session->trainer), session, work->key.micro, NULL);
+        const seam_status st = seam_train_micro_read(seam_trainer_micro(session->trainer), session,
+                                                     work->key.micro, NULL);
         SEAM_ASSERT(st == SEAM_OK); /* as when its tensor came */
     }
     train->has_image = false;
-    train->image_due = work->key.phase == SEAM_PHASE_BACKWARD &&
+    train->image_due = (work->key.phase == SEAM_PHASE_BACKWARD ||
+                        seam_session_config_is_one_pass(&session->config)) &&
                        seam_session_image_is_due(session, seam_host_now_ms());
     seam_train_post(train, SEAM_TRAIN_JOB_TENSOR, tensor_run);
 }
@@ -261,7 +216,7 @@ SEAM_ON_LOOP static seam_status tensor_end(seam_train *train, seam_error *err) {
     const seam_step_key *key = &train->rx_key;
     seam_server_verdict verdict = {0};
     train->rx_open = false;
-    span_end(session, phase_name(key), SEAM_LANE_RECEIVE, train->rx_ns, key);
+    seam_train_span_end(session, seam_train_phase_name(key), SEAM_LANE_RECEIVE, train->rx_ns, key);
     SEAM_TRY(seam_server_proto_tensor(&verdict, &session->proto, train->epoch, *key,
                                       train->rx.digest, err));
     switch (verdict.verdict) {
@@ -277,7 +232,7 @@ SEAM_ON_LOOP static seam_status tensor_end(seam_train *train, seam_error *err) {
         work_next(train);
         break;
     case SEAM_VERDICT_REPLY_CACHED:
-        reply_queue(train, key);
+        seam_train_reply_queue(train, key);
         break;
     case SEAM_VERDICT_IGNORE:
     case SEAM_VERDICT_ALREADY_COMMITTED:
@@ -328,22 +283,30 @@ static seam_status tensor_begin(seam_train *train, const seam_frame_header *head
     SEAM_TRY(seam_server_proto_peek(&train->rx_verdict, &session->proto, train->epoch,
                                     train->rx_key, err));
     uint32_t rows = header->rows;
-    if (train->rx_verdict == SEAM_VERDICT_RUN) {
+    const bool norm = header->kind == SEAM_FRAME_GRAD_NORM;
+    if (train->rx_verdict == SEAM_VERDICT_RUN &&
+        norm != seam_train_is_norm(session, &train->rx_key)) {
+        return seam_error_set(err, SEAM_E_OUT_OF_SEQUENCE,
+                              "frame.kind: %u in micro %u, phase %u of this step", header->kind,
+                              header->micro, header->phase);
+    }
+    if (train->rx_verdict == SEAM_VERDICT_RUN && !norm) {
         seam_micro *micro = seam_trainer_coming(session->trainer);
-        SEAM_TRY(micro_read(micro, session, header->micro, err));
+        SEAM_TRY(seam_train_micro_read(micro, session, header->micro, err));
         SEAM_TRY(alloc_check(train, header, err));
         rows = header->phase == SEAM_PHASE_FORWARD ? micro->layout.rows_in
                                                    : seam_trainer_rows_out(session->trainer, micro);
     }
     const seam_tensor_expect expect = {
-        .kind = SEAM_FRAME_TENSOR,
+        .kind = header->kind,
         .phase = header->phase,
         .site = train->rx_key.site,
         .step = train->rx_key.step,
         .micro = train->rx_key.micro,
         .rows = rows,
-        .channels = config->model->config->hidden,
-        .codec_mask = 1u << seam_session_config_codec(config, train->rx_key.site),
+        .channels = norm ? 1 : config->model->config->hidden,
+        .codec_mask =
+            1u << (norm ? SEAM_CODEC_F32 : seam_session_config_codec(config, train->rx_key.site)),
         .coding_max = seam_codec_plan_coding_max(&config->codec),
     };
     seam_tensor_rx_init(&train->rx, &expect);
@@ -357,7 +320,8 @@ seam_status seam_train_frame(seam_train *train, const seam_walk *walk, size_t me
     const uint8_t *payload = NULL;
     bool complete = false;
     SEAM_TRY(seam_frame_open(&header, &payload, walk->body, walk->body_bytes, err));
-    if (header.kind != SEAM_FRAME_TENSOR) {
+    if (header.kind != SEAM_FRAME_TENSOR &&
+        !(header.kind == SEAM_FRAME_GRAD_NORM && train->session->config.client_trains)) {
         return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
                               "frame.kind: %u is not what a client of this release sends",
                               header.kind);
@@ -394,14 +358,19 @@ SEAM_ON_LOOP static void tensor_done(const seam_train *train) {
     seam_train *to = session->stream != NULL ? train_of(session->stream) : NULL;
     bool is_committed = false;
     if (session->work.key.phase == SEAM_PHASE_FORWARD) {
-        seam_server_proto_forward_done(&session->proto, micro->step, micro->micro);
         session->row_count += micro->layout.rows;
-    } else if (seam_server_proto_backward_done(&session->proto, micro->step, micro->micro)) {
+        is_committed = seam_server_proto_forward_done(&session->proto, micro->step, micro->micro);
+    } else {
+        is_committed =
+            seam_server_proto_backward_done(&session->proto, micro->step, session->work.key.micro);
+    }
+    if (is_committed) {
         committed(train);
-        is_committed = true;
     }
     if (to != NULL) {
-        reply_queue(to, &session->work.key);
+        if (!seam_train_is_norm(session, &session->work.key)) {
+            seam_train_reply_queue(to, &session->work.key);
+        }
         to->out_commit = is_committed;
         to->out_proposal = is_committed && train->result.proposal != NULL;
     }
@@ -512,61 +481,13 @@ void seam_on_train_drain(seam_call *call) {
     seam_train_pump(train);
 }
 
-/* The next thing of the queue; false when the outbox is full or nothing is left. */
-SEAM_ON_LOOP static bool send_next(seam_train *train) {
-    seam_call *call = train->call;
-    seam_session *session = train->session;
-    if (call->outbox_count >= OUTBOX_MESSAGES) {
-        return false;
-    }
-    if (train->out_attached && !session->busy) {
-        train->out_attached = false;
-        return seam_train_send_attached(train);
-    }
-    uint64_t limit_bytes = 0;
-    if (!train->out_attached && seam_credit_rx_grant(&limit_bytes, &train->credit_rx)) {
-        return seam_train_send_credit(train, limit_bytes);
-    }
-    while (train->out_count > 0) {
-        const seam_train_reply out = train->out_replies[0];
-        if (train->out_next < out.reply->message_count) {
-            const struct seam_reply_message *message = &out.reply->messages[train->out_next];
-            if (!seam_train_may_send(train, message->message_bytes)) {
-                return false;
-            }
-            train->out_next++;
-            return seam_call_send(call, out.reply->bytes + message->offset, message->message_bytes);
-        }
-        train->out_next = 0;
-        train->out_count--;
-        memmove(train->out_replies, train->out_replies + 1,
-                train->out_count * sizeof *train->out_replies);
-        span_end(session, phase_name(&out.key), SEAM_LANE_SEND, out.begin_ns, &out.key);
-    }
-    if (train->out_commit) {
-        train->out_commit = false;
-        return seam_call_send(call, session->commit, session->commit_bytes);
-    }
-    if (train->out_proposal && !session->busy) { /* the last job of a step moves it */
-        train->out_proposal = false;
-        const seam_alloc *alloc =
-            seam_site_unanswered(seam_trainer_site(session->trainer, SEAM_SITE_FWD_OUT));
-        return alloc == NULL || seam_train_send_proposal(train, alloc);
-    }
-    return false;
-}
-
-static bool has_output(const seam_train *train) {
-    return train->out_attached || train->out_count > 0 || train->out_commit || train->out_proposal;
-}
-
 void seam_train_pump(seam_train *train) {
     seam_call *call = train->call;
     if (train->session == NULL || train->epoch == 0 || call->finishing || call->closed) {
         return;
     }
     for (;;) {
-        while (send_next(train)) {
+        while (seam_train_send_next(train)) {
         }
         work_next(train);
         grpc_byte_buffer *message = NULL;
@@ -575,7 +496,7 @@ void seam_train_pump(seam_train *train) {
         }
         message_take(train, message);
     }
-    const bool quiet = !call->finishing && train->inbox == NULL && !has_output(train) &&
+    const bool quiet = !call->finishing && train->inbox == NULL && !seam_train_has_output(train) &&
                        seam_session_is_idle(train->session) && seam_call_is_sent(call);
     if (quiet && drained(train)) {
         return;

@@ -82,7 +82,10 @@ void seam_on_get_server_info(seam_call *call, grpc_byte_buffer *message) {
     response.memory_bytes_total = seam_sessions_memory_total(sessions);
     response.memory_bytes_free = seam_sessions_memory_free(sessions);
     response.session_count = seam_sessions_count(sessions);
-    response.rows_max = seam_sessions_limits(sessions).rows_max;
+    const seam_session_limits limits = seam_sessions_limits(sessions);
+    response.rows_max = limits.rows_max;
+    response.allows_labels = limits.allow_labels || limits.allow_text;
+    response.allows_text = limits.allow_text;
     seam_call_reply(call, &response.base);
     request_free(request);
 }

@@ -322,6 +322,7 @@ void seam_train_store_commit(seam_session *session, uint64_t step, const seam_st
     commit.state_hash = result->state_hash;
     commit.grad_norm = result->grad_norm;
     commit.lr = result->lr;
+    commit.clip_factor = session->config.client_trains ? result->clip_factor : 0;
     commit.durable_step_count = seam_session_durable(session);
     commit.skipped = result->skipped;
     commit.compute_seconds = result->compute_seconds;

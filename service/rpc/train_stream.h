@@ -84,6 +84,21 @@ void seam_train_drop_cache(seam_session *session) SEAM_ON_LOOP;
 void seam_train_post(seam_train *train, seam_train_job_kind job_kind,
                      seam_status (*run)(seam_job *job, seam_stream *stream)) SEAM_ON_LOOP;
 
+/* ---- train_out.c ---- */
+/* The next thing that waits; false when the outbox or the credit is used up, or nothing is left. */
+bool seam_train_send_next(seam_train *train) SEAM_ON_LOOP;
+bool seam_train_has_output(const seam_train *train) SEAM_ON_LOOP;
+/* Of the session's cache: where a tensor's reply stands; on its way out; to be sent. */
+const seam_reply *seam_train_reply_of(const seam_session *session,
+                                      const seam_step_key *key) SEAM_ON_LOOP;
+bool seam_train_is_going_out(const seam_train *train, const seam_reply *reply) SEAM_ON_LOOP;
+/* A reply that is on its way already is not sent twice. */
+void seam_train_reply_queue(seam_train *train, const seam_step_key *key) SEAM_ON_LOOP;
+/* A span of the timeline about a tensor.  Any thread, as seam_trace_end. */
+void seam_train_span_end(const seam_session *session, const char *name, uint32_t lane,
+                         uint64_t begin_ns, const seam_step_key *key);
+const char *seam_train_phase_name(const seam_step_key *key);
+
 /* ---- train_inbox.c ---- */
 /* A message has come, which is the inbox's now, or a grant.  SEAM_E_OUT_OF_SEQUENCE: a frame
  * without credit; SEAM_E_LIMIT: control messages without end; SEAM_E_MEMORY, SEAM_E_FORMAT (a
@@ -99,6 +114,13 @@ bool seam_train_may_send(seam_train *train, size_t message_bytes) SEAM_ON_LOOP;
 /* A message that carries a frame; the message stands in staging. */
 seam_status seam_train_frame(seam_train *train, const seam_walk *walk, size_t message_bytes,
                              seam_error *err) SEAM_ON_LOOP;
+
+/* ---- train_micro.c ---- */
+/* Of a key of the step in flight: is it the client's share of the norm, behind its tensors? */
+bool seam_train_is_norm(const seam_session *session, const seam_step_key *key);
+/* The layout of a micro-batch of the step in flight.  SEAM_E_ARG, SEAM_E_LIMIT. */
+seam_status seam_train_micro_read(seam_micro *micro, const seam_session *session,
+                                  uint32_t micro_idx, seam_error *err);
 
 /* ---- train_control.c ---- */
 /* The first message; the answer may wait for the session's job. */

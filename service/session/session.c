@@ -17,7 +17,8 @@
 static size_t step_bytes(const seam_session_config *config) {
     const seam_layout_limits *limits = &config->limits;
     const uint64_t micro = sizeof(Seam__V1__MicroBatch) + 64 + limits->rows_max / 8 +
-                           8 * (uint64_t)limits->rows_max + 24 * (uint64_t)limits->sequences_max;
+                           (limits->labels_needed ? 12 : 8) * (uint64_t)limits->rows_max +
+                           24 * (uint64_t)limits->sequences_max;
     const uint64_t bytes = STEP_BYTES_MIN + 2 * micro * limits->micros_max;
     return bytes < STEP_BYTES_MAX ? (size_t)bytes : STEP_BYTES_MAX;
 }

@@ -154,7 +154,8 @@ static seam_status amaq_read(seam_session_config *ret, const Seam__V1__AmaqConfi
     return SEAM_OK;
 }
 
-static seam_codec_plan plan_of(const Seam__V1__CodecConfig *message) {
+static seam_codec_plan plan_of(const Seam__V1__SessionConfig *config) {
+    const Seam__V1__CodecConfig *message = config->codec;
     static const Seam__V1__AmaqConfig no_amaq = SEAM__V1__AMAQ_CONFIG__INIT;
     static const Seam__V1__AqsgdConfig no_aqsgd = SEAM__V1__AQSGD_CONFIG__INIT;
     const Seam__V1__AmaqConfig *amaq = message->amaq != NULL ? message->amaq : &no_amaq;
@@ -163,6 +164,8 @@ static seam_codec_plan plan_of(const Seam__V1__CodecConfig *message) {
         (int)(message->codec_fwd_in != SEAM__V1__CODEC__CODEC_UNSPECIFIED ? message->codec_fwd_in
                                                                           : message->codec);
     return (seam_codec_plan){
+        .topology = (uint32_t)config->topology,
+        .resend_parameters = config->resend_parameters,
         .codec_in = (seam_codec_id)in,
         .codec_out = (seam_codec_id)message->codec,
         .bits = message->bits,
@@ -204,12 +207,15 @@ static seam_status state_check(const seam_session_config *config, const seam_ses
     return SEAM_OK;
 }
 
-static seam_status codec_read(seam_session_config *ret, const Seam__V1__CodecConfig *message,
+static seam_status codec_read(seam_session_config *ret, const Seam__V1__SessionConfig *config,
                               const seam_session_limits *limits, seam_error *err) {
+    const Seam__V1__CodecConfig *message = config->codec;
     if (message == NULL) {
         return seam_error_set(err, SEAM_E_ARG, "config.codec: missing");
     }
-    ret->codec = plan_of(message);
+    ret->codec = plan_of(config);
+    ret->codec.front = ret->front_layers > 0;
+    ret->codec.front_trained = ret->front_layers > 0 && ret->client_trains;
     ret->labelled_rows_only = message->labelled_rows_only;
     ret->seed = message->seed;
     SEAM_TRY(seam_codec_plan_check(&ret->codec, ret->model->config->hidden, err));
@@ -228,17 +234,20 @@ static seam_status limits_read(seam_session_config *ret, const Seam__V1__Limits 
     SEAM_TRY(number_check("config.limits.sequences_per_micro_max", message->sequences_per_micro_max,
                           1, message->rows_per_micro_max, err));
     SEAM_TRY(number_check("config.limits.micros_per_step_max", message->micros_per_step_max, 1,
-                          SEAM_MICROS_MAX, err));
+                          SEAM_MICROS_MAX - (ret->client_trains ? 1 : 0), err));
     ret->limits =
         (seam_layout_limits){.rows_max = message->rows_per_micro_max,
                              .sequences_max = message->sequences_per_micro_max,
                              .micros_max = message->micros_per_step_max,
                              .positions_max = seam_session_config_context(ret),
                              .sample_ids_needed = ret->codec.codec_out == SEAM_CODEC_AQSGD,
-                             .row_sources_taken = seam_codec_plan_takes_row_sources(&ret->codec)};
+                             .row_sources_taken = seam_codec_plan_takes_row_sources(&ret->codec),
+                             .labels_needed = seam_codec_plan_is_one_pass(&ret->codec),
+                             .vocab_count = ret->model->config->vocab_count};
     SEAM_TRY(number_check("config.limits.pipeline_depth", message->pipeline_depth, 0,
                           SEAM_PIPELINE_DEPTH_MAX, err));
-    if (message->pipeline_depth > 1 && seam_codec_plan_has_input_gradient(&ret->codec)) {
+    if (message->pipeline_depth > 1 &&
+        (ret->codec.gate_signal_exact || ret->codec.send_input_gradient)) {
         return seam_error_set(err, SEAM_E_ARG,
                               "config.limits.pipeline_depth: %u, but with gate_signal exact or "
                               "send_input_gradient each gradient is waited for",
@@ -254,27 +263,90 @@ static seam_status limits_read(seam_session_config *ret, const Seam__V1__Limits 
     return SEAM_OK;
 }
 
+/* What a topology shows to this server must be allowed at both ends. */
+static seam_status consent_check(const Seam__V1__SessionConfig *message,
+                                 const seam_session_limits *limits, seam_error *err) {
+    const bool text = message->topology == SEAM__V1__TOPOLOGY__TOPOLOGY_ADAPTER_EXCHANGE;
+    const bool labels = message->topology == SEAM__V1__TOPOLOGY__TOPOLOGY_VANILLA;
+    const int consent = (int)message->consent;
+    if (consent < 0 || consent > SEAM__V1__CONSENT__CONSENT_TEXT) {
+        return seam_error_set(err, SEAM_E_ARG, "config.consent: %d is not labels or text", consent);
+    }
+    if (text && consent != SEAM__V1__CONSENT__CONSENT_TEXT) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "config.consent: ADAPTER_EXCHANGE shows text and labels to the "
+                              "server; the client must say TEXT");
+    }
+    if (labels && consent == SEAM__V1__CONSENT__CONSENT_UNSPECIFIED) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "config.consent: VANILLA shows labels to the server; the client must "
+                              "say LABELS");
+    }
+    if (text && !limits->allow_text) {
+        return seam_error_set(err, SEAM_E_DENIED,
+                              "config.topology: ADAPTER_EXCHANGE shows text and labels, which this "
+                              "server does not take (seamd --allow-text)");
+    }
+    if (labels && !limits->allow_labels && !limits->allow_text) {
+        return seam_error_set(err, SEAM_E_DENIED,
+                              "config.topology: VANILLA shows labels, which this server does not "
+                              "take (seamd --allow-labels)");
+    }
+    return SEAM_OK;
+}
+
 static seam_status topology_check(const Seam__V1__SessionConfig *message, const seam_model *model,
-                                  seam_error *err) {
+                                  const seam_session_limits *limits, seam_error *err) {
+    SEAM_TRY(consent_check(message, limits, err));
     switch (message->topology) {
     case SEAM__V1__TOPOLOGY__TOPOLOGY_UNSPECIFIED: /* the default of SPEC 3.4 */
     case SEAM__V1__TOPOLOGY__TOPOLOGY_U_SHAPED:
-        break;
     case SEAM__V1__TOPOLOGY__TOPOLOGY_VANILLA:
+        break;
     case SEAM__V1__TOPOLOGY__TOPOLOGY_ADAPTER_EXCHANGE:
         return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
-                              "config.topology: only U_SHAPED is implemented");
+                              "config.topology: ADAPTER_EXCHANGE is not implemented");
     default:
         return seam_error_set(err, SEAM_E_ARG, "config.topology: %d is no topology",
                               (int)message->topology);
     }
-    const uint32_t layers = model->config->layers;
-    SEAM_TRY(number_check("config.front_layers", message->front_layers, 0, layers, err));
-    SEAM_TRY(number_check("config.tail_layers", message->tail_layers, 0, layers, err));
-    if (message->front_layers > 0 || message->tail_layers > 0) {
-        return seam_error_set(err, SEAM_E_UNIMPLEMENTED, "config.%s_layers: only 0 is implemented",
+    if (message->topology == SEAM__V1__TOPOLOGY__TOPOLOGY_VANILLA &&
+        (message->front_layers > 0 || message->tail_layers > 0)) {
+        return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
+                              "config.%s_layers: only with topology U_SHAPED",
                               message->front_layers > 0 ? "front" : "tail");
     }
+    const uint32_t layers = model->config->layers;
+    SEAM_TRY(number_check("config.front_layers", message->front_layers, 0, layers - 1, err));
+    return number_check("config.tail_layers", message->tail_layers, 0,
+                        layers - 1 - message->front_layers, err);
+}
+
+/* Which blocks are the client's, and whose have LoRA. */
+static seam_status split_read(seam_session_config *ret, const Seam__V1__SessionConfig *message,
+                              seam_error *err) {
+    const bool has_client_blocks = message->front_layers > 0 || message->tail_layers > 0;
+    int side = (int)message->lora_side;
+    if (side < 0 || side > SEAM__V1__LORA_SIDE__LORA_SIDE_BOTH) {
+        return seam_error_set(err, SEAM_E_ARG, "config.lora_side: %d is not server, client or both",
+                              side);
+    }
+    if (!has_client_blocks && side > SEAM__V1__LORA_SIDE__LORA_SIDE_SERVER) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "config.lora_side: %s, but front_layers and tail_layers are 0",
+                              side == SEAM__V1__LORA_SIDE__LORA_SIDE_CLIENT ? "client" : "both");
+    }
+    if (has_client_blocks && message->prefix != NULL) {
+        return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
+                              "config.prefix: only where front_layers and tail_layers are 0");
+    }
+    if (side == SEAM__V1__LORA_SIDE__LORA_SIDE_UNSPECIFIED && has_client_blocks) {
+        side = SEAM__V1__LORA_SIDE__LORA_SIDE_BOTH;
+    }
+    ret->front_layers = message->front_layers;
+    ret->tail_layers = message->tail_layers;
+    ret->client_trains = side > SEAM__V1__LORA_SIDE__LORA_SIDE_SERVER;
+    ret->server_trains = side != SEAM__V1__LORA_SIDE__LORA_SIDE_CLIENT;
     return SEAM_OK;
 }
 
@@ -295,10 +367,11 @@ seam_status seam_session_config_read(seam_session_config *ret_config,
                               "config.model: \"%.100s\" is not served here (see ListModels)",
                               message->model);
     }
-    SEAM_TRY(topology_check(message, config.model, err));
+    SEAM_TRY(topology_check(message, config.model, limits, err));
+    SEAM_TRY(split_read(&config, message, err));
     SEAM_TRY(adapter_read(&config.adapter, message, config.model, err));
     SEAM_TRY(optimizer_read(&config.optimizer, message->optimizer, err));
-    SEAM_TRY(codec_read(&config, message->codec, limits, err));
+    SEAM_TRY(codec_read(&config, message, limits, err));
     SEAM_TRY(limits_read(&config, message->limits, limits, err));
     config.recompute = message->recompute;
     if (message->fp8 && !seam_backend_ops(seam_blocks_backend(config.model->blocks))->fp8) {
@@ -348,12 +421,22 @@ seam_memory_blocks seam_session_config_blocks(const seam_session_config *config)
     const seam_backend *backend = seam_blocks_backend(config->model->blocks);
     return (seam_memory_blocks){.model = config->model->config,
                                 .ops = seam_backend_ops(backend),
-                                .layer_end = config->model->config->layers};
+                                .layer_begin = config->front_layers,
+                                .layer_end = config->model->config->layers - config->tail_layers};
+}
+
+seam_status seam_session_config_view(seam_blocks **ret_view, const seam_session_config *config) {
+    return seam_blocks_view_create(ret_view, config->model->blocks, config->front_layers,
+                                   config->model->config->layers - config->tail_layers);
 }
 
 uint32_t seam_session_config_width_count(const seam_session_config *config) {
     return seam_codec_plan_width_count(&config->codec, config->model->config->hidden,
                                        config->limits.rows_max);
+}
+
+bool seam_session_config_is_one_pass(const seam_session_config *config) {
+    return seam_codec_plan_is_one_pass(&config->codec);
 }
 
 bool seam_session_config_backward_reply(const seam_session_config *config) {
@@ -363,6 +446,6 @@ bool seam_session_config_backward_reply(const seam_session_config *config) {
 
 bool seam_session_config_keeps_out(const seam_session_config *config) {
     const seam_codec_plan *const plan = &config->codec;
-    return seam_codec_has_gates(plan->codec_out) && plan->allocator != SEAM_ALLOCATOR_WATERFILL &&
+    return seam_codec_plan_has_gates_out(plan) && plan->allocator != SEAM_ALLOCATOR_WATERFILL &&
            (plan->gate_signal_exact || plan->steps_to_target == 0);
 }

@@ -16,7 +16,7 @@
 #include "step_layout.h"
 #include "trace.h"
 
-/* Sites of a U-shaped session: WIRE.md section 1. */
+/* Sites of boundaries, which every session has (module sites: trainer_modules.h): WIRE.md 1. */
 enum {
     SEAM_SITE_FWD_IN = 0,
     SEAM_SITE_FWD_OUT = 1,
@@ -32,6 +32,8 @@ enum { SEAM_LANE_RECEIVE, SEAM_LANE_QUEUE, SEAM_LANE_ENGINE, SEAM_LANE_SEND, SEA
 typedef struct seam_session_config {
     const seam_model *model;
     seam_adapter_config adapter;
+    uint32_t front_layers, tail_layers; /* on the client */
+    bool server_trains, client_trains;  /* the adapter's part here; a part of it there */
     seam_optimizer_config optimizer;
     seam_codec_plan codec;   /* of both pairs of sites */
     seam_gates_config gates; /* amaq */
@@ -52,6 +54,8 @@ typedef struct seam_session_limits {
     uint32_t rows_max;        /* of a micro-batch: --rows-max */
     uint64_t cache_bytes_max; /* of a codec's cache or table: --cache-bytes-max */
     const char *cache_dir;    /* --cache-dir, or NULL; outlives every session */
+    bool allow_labels;        /* --allow-labels: topologies that show them */
+    bool allow_text;          /* --allow-text */
 } seam_session_limits;
 
 /* SEAM_E_ARG, SEAM_E_NOT_FOUND (model), SEAM_E_UNIMPLEMENTED, SEAM_E_LIMIT. */
@@ -70,10 +74,13 @@ uint64_t seam_session_config_cache_bytes(const seam_session_config *config, uint
 seam_coder_config seam_session_config_coder(const seam_session_config *config, uint16_t site);
 /* Positions that a text may have: the model's, less those of a prefix. */
 uint32_t seam_session_config_context(const seam_session_config *config);
-/* The model's blocks, for plans. */
+/* The session's blocks, for plans; and a view of them.  SEAM_E_MEMORY. */
 seam_memory_blocks seam_session_config_blocks(const seam_session_config *config);
+seam_status seam_session_config_view(seam_blocks **ret_view, const seam_session_config *config);
 /* Is site 1's tensor kept beside what its codec makes of it, for the exact gate gradient? */
 bool seam_session_config_keeps_out(const seam_session_config *config);
+/* A micro-batch is one message and its answer: head and loss are here. */
+bool seam_session_config_is_one_pass(const seam_session_config *config);
 /* Does the session answer a backward tensor (gate signal or bwd_in)?  WIRE.md section 4. */
 bool seam_session_config_backward_reply(const seam_session_config *config);
 

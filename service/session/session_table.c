@@ -178,7 +178,10 @@ static void proto_init(seam_session *session, uint64_t step_count, uint64_t now_
         .micros_max = config->limits.micros_max,
         .site_forward = SEAM_SITE_FWD_IN,
         .site_backward = SEAM_SITE_BWD_OUT,
-        .backward_reply = seam_session_config_backward_reply(config),
+        .one_pass = seam_session_config_is_one_pass(config),
+        .backward_reply =
+            !seam_session_config_is_one_pass(config) && seam_session_config_backward_reply(config),
+        .has_norm = config->client_trains,
         .pipeline_depth = config->pipeline_depth,
         .keeps_codec_state =
             seam_codec_has_state(seam_session_config_codec(config, SEAM_SITE_FWD_IN)) ||
@@ -380,7 +383,9 @@ uint64_t seam_sessions_memory_free(const seam_sessions *sessions) {
 seam_session_limits seam_sessions_limits(const seam_sessions *sessions) {
     return (seam_session_limits){.rows_max = sessions->options.rows_max,
                                  .cache_bytes_max = sessions->options.cache_bytes_max,
-                                 .cache_dir = sessions->options.cache_dir};
+                                 .cache_dir = sessions->options.cache_dir,
+                                 .allow_labels = sessions->options.allow_labels,
+                                 .allow_text = sessions->options.allow_text};
 }
 
 /* The plan as the budgets see it: where they are one, everything is the device's. */

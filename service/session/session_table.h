@@ -16,6 +16,7 @@ typedef struct seam_sessions_options {
     uint64_t host_budget_bytes;   /* 0: the device's memory is the host's, one budget for both */
     uint64_t cache_bytes_max;     /* of a codec's cache or table */
     const char *cache_dir;        /* NULL: caches stand in memory */
+    bool allow_labels, allow_text;
     uint64_t lease_ms;
     /* The state directory, or NULL: sessions end with the process and with their lease. */
     seam_state_store *store;

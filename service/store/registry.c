@@ -14,19 +14,28 @@ struct seam_registry {
 };
 
 static seam_status model_load(seam_model *ret_model, const seam_model_entry *entry,
-                              seam_backend *backend, seam_error *err) {
+                              seam_backend *backend, bool with_head, seam_error *err) {
     seam_weights *weights = NULL;
     seam_blocks *blocks = NULL;
+    seam_head *head = NULL;
     SEAM_TRY(seam_weights_open(&weights, entry->path, err));
     const uint32_t layers = seam_weights_config(weights)->layers;
-    const seam_status st = seam_blocks_create(&blocks, backend, weights, 0, layers, err);
+    seam_status st = seam_blocks_create(&blocks, backend, weights, 0, layers, err);
+    if (st == SEAM_OK && with_head) {
+        st = seam_head_create(&head, backend, weights, err);
+    }
     seam_weights_close(weights);
-    SEAM_TRY(st);
+    if (st != SEAM_OK) {
+        seam_blocks_destroy(blocks);
+        return st;
+    }
     ret_model->id = entry->id;
     ret_model->blocks = blocks;
+    ret_model->head = head;
     ret_model->config = seam_blocks_config(blocks);
     ret_model->identity = seam_model_config_identity(ret_model->config);
-    ret_model->weight_bytes = seam_blocks_bytes(blocks);
+    ret_model->weight_bytes =
+        seam_blocks_bytes(blocks) + (head != NULL ? seam_head_bytes(head) : 0);
     return SEAM_OK;
 }
 
@@ -43,7 +52,8 @@ seam_status seam_registry_create(seam_registry **ret_registry, seam_backend *bac
         const seam_model_entry *entry = &config->models[i];
         const uint64_t begin_ms = seam_host_now_ms();
         loaded(entry, NULL, 0);
-        const seam_status st = model_load(&registry->models[i], entry, backend, err);
+        const bool with_head = config->allow_labels || config->allow_text;
+        const seam_status st = model_load(&registry->models[i], entry, backend, with_head, err);
         if (st != SEAM_OK) {
             seam_registry_destroy(registry);
             return seam_error_prefix(err, st, "model %s", entry->id);
@@ -60,6 +70,7 @@ void seam_registry_destroy(seam_registry *gift_registry) {
         return;
     }
     for (uint32_t i = gift_registry->count; i-- > 0;) {
+        seam_head_destroy(gift_registry->models[i].head);
         seam_blocks_destroy(gift_registry->models[i].blocks);
     }
     seam_mem_free(gift_registry);

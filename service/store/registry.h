@@ -1,16 +1,19 @@
-/* The models that this server holds: frozen blocks, loaded once, shared by all sessions. */
+/* The models that this server holds: frozen blocks, and heads where sessions may show labels,
+ * loaded once, shared by all sessions. */
 #ifndef SEAM_REGISTRY_H
 #define SEAM_REGISTRY_H
 
 #include <stdint.h>
 
 #include "blocks.h"
+#include "head.h"
 #include "model_config.h"
 #include "server_config.h"
 
 typedef struct seam_model {
     const char *id; /* as ListModels names it */
     seam_blocks *blocks;
+    seam_head *head; /* embedding, norm and head: with --allow-labels or --allow-text, else NULL */
     const seam_model_config *config; /* of blocks */
     uint64_t identity;               /* seam_model_config_identity */
     uint64_t weight_bytes;

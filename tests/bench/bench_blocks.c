@@ -3,7 +3,8 @@
  * a PyTorch step of the same blocks is compared with.
  *
  *   bench_blocks [--device D] [--act f32|bf16] [--shape NAME] [--work SEQSxLENGTH[,...]] [--rank R]
- *                [--targets qv|all] [--layers N] [--iters N] [--recompute] [--fp8] [--profile]
+ *                [--targets qv|all] [--layers N] [--iters N] [--recompute] [--fp8] [--plain]
+ *                [--tokens S] [--profile]
  *
  * A step is timed by the wall clock between two waits for the stream; the median of the iterations
  * is printed, after three steps that warm up, and that of the time until all of a step is queued
@@ -11,6 +12,11 @@
  * with the frozen products in FP8.  4N-MFU: four operations a weight and token over the rate of an
  * 8192^3 product through the same op table in the same run.  Device memory (CUDA): what the run has
  * taken since the backend was there, weights and workspaces included.
+ *
+ * --plain queues every op of a small micro-batch by itself (ops.h, repeat).  --tokens S, in place
+ * of
+ * --work: the generation of a token in each of S slots, after TOKENS_BEFORE of them, the median of
+ * TOKENS, each waited for.
  *
  * --profile puts wrappers in front of the backend's ops which wait for the stream before and after
  * each: a table of ops, their time (with the wait's own, about 10 us an op), and for products the
@@ -36,6 +42,8 @@
 #define ITERS_MAX     100u
 #define WARM_STEPS    3u
 #define SEQS_MAX      4096u
+#define TOKENS        200u
+#define TOKENS_BEFORE 56u
 
 typedef struct shape {
     const char *name;
@@ -53,8 +61,10 @@ typedef struct bench {
     seam_dtype act;
     seam_model_config config;
     seam_adapter_config lora;
-    uint32_t iters;
+    uint32_t iters, tokens;                /* tokens: slots */
     bool profile, recompute, fp8, fp8_now; /* fp8: asked for; of the work that runs */
+    bool plain;
+    seam_ops plain_ops;
     seam_backend *backend;
     const seam_ops *ops;
     seam_stream *stream;
@@ -324,6 +334,46 @@ static void work_run(bench *b, uint32_t seqs, uint32_t length) {
     seam_mem_free(w);
 }
 
+/* ---- Generation ---- */
+static void tokens_run(const bench *b) {
+    uint32_t *slots = seam_mem_zalloc(b->tokens, sizeof *slots);
+    uint32_t *positions = seam_mem_zalloc(b->tokens, sizeof *positions);
+    void *x = rows_take(b, b->tokens, SEAM_F32);
+    void *given = rows_random(b, x, b->tokens, 1.0f, 1);
+    double seconds[TOKENS];
+    seam_kv_cache *cache = NULL;
+    seam_error err = {.status = SEAM_OK};
+    SEAM_ASSERT(slots != NULL && positions != NULL);
+    must(
+        seam_kv_cache_create(&cache, b->blocks, b->tokens, TOKENS_BEFORE + TOKENS, b->tokens, &err),
+        "cache", &err);
+    for (uint32_t token = 0; token < TOKENS_BEFORE + TOKENS; token++) {
+        for (uint32_t t = 0; t < b->tokens; t++) {
+            slots[t] = t;
+            positions[t] = token;
+        }
+        const double begin = now_seconds();
+        must(b->ops->cast(b->stream, x, SEAM_F32, given, b->ops->act,
+                          (size_t)b->tokens * b->config.hidden),
+             "input", NULL);
+        must(seam_blocks_forward_cached(b->blocks, b->adapter, cache, b->stream, x, b->tokens,
+                                        slots, positions),
+             "forward", NULL);
+        must(b->ops->stream_sync(b->stream), "sync", NULL);
+        if (token >= TOKENS_BEFORE) {
+            seconds[token - TOKENS_BEFORE] = now_seconds() - begin;
+        }
+    }
+    const double token = median(seconds, TOKENS);
+    (void)printf("a token in %u slots: %.3f ms (fastest %.3f), %.0f tokens/s\n", b->tokens,
+                 1e3 * token, 1e3 * seconds[0], b->tokens / token);
+    seam_kv_cache_destroy(cache);
+    b->ops->mem_free(b->backend, given);
+    b->ops->mem_free(b->backend, x);
+    seam_mem_free(positions);
+    seam_mem_free(slots);
+}
+
 /* ---- Command line ---- */
 static bool shape_find(bench *b, const char *name) {
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
@@ -365,6 +415,9 @@ static bool option_set(bench *b, const char *option, const char *value) {
         b->lora.lora.targets = strcmp(value, "all") == 0 ? 0x7f : SEAM_LORA_Q | SEAM_LORA_V;
     } else if (strcmp(option, "--layers") == 0) {
         b->config.layers = (uint32_t)strtoul(value, NULL, 10);
+    } else if (strcmp(option, "--tokens") == 0) {
+        b->tokens = (uint32_t)strtoul(value, NULL, 10);
+        return b->tokens >= 1 && b->tokens <= SEQS_MAX;
     } else if (strcmp(option, "--iters") == 0) {
         b->iters = (uint32_t)strtoul(value, NULL, 10);
     } else {
@@ -380,6 +433,8 @@ static bool options_read(bench *b, int argc, char **argv) {
             b->profile = true;
         } else if (strcmp(argv[i], "--fp8") == 0) {
             b->fp8 = true;
+        } else if (strcmp(argv[i], "--plain") == 0) {
+            b->plain = true;
         } else if (strcmp(argv[i], "--recompute") == 0) {
             b->recompute = true;
         } else if (i + 1 >= argc || !option_set(b, argv[i], argv[i + 1])) {
@@ -425,6 +480,11 @@ static void bench_open(bench *b) {
     const double begin = now_seconds();
     must(seam_blocks_create_from(&b->blocks, b->backend, &source, 0, b->config.layers, &err),
          "blocks", &err);
+    if (b->plain) {
+        b->plain_ops = *b->ops;
+        b->plain_ops.repeat = NULL;
+        b->blocks->ops = &b->plain_ops;
+    }
     must(seam_adapter_create(&b->adapter, b->blocks, &b->lora, &err), "adapter", &err);
     adapter_fill(b);
     (void)printf("%s\n%s: %.3f B weights in %u layers, ready in %.1f s; LoRA rank %u on %s; "
@@ -448,12 +508,18 @@ int main(int argc, char **argv) {
     if (!options_read(&b, argc, argv)) {
         (void)fprintf(stderr, "usage: bench_blocks [--device D] [--act f32|bf16] [--shape NAME] "
                               "[--work SEQSxLENGTH[,...]] [--rank R] [--targets qv|all] "
-                              "[--layers N] [--iters N] [--recompute] [--fp8] [--profile]\n");
+                              "[--layers N] [--iters N] [--recompute] [--fp8] [--plain] "
+                              "[--tokens S] [--profile]\n");
         return 2;
     }
     pattern_make();
     bench_open(&b);
-    const bool fine = works_run(&b);
+    bool fine = true;
+    if (b.tokens > 0) {
+        tokens_run(&b);
+    } else {
+        fine = works_run(&b);
+    }
     seam_adapter_destroy(b.adapter);
     seam_blocks_destroy(b.blocks);
     b.ops->stream_destroy(b.stream);

@@ -145,6 +145,7 @@ void blocks_profile_begin(seam_blocks *blocks) {
     timed.swiglu_backward = timed_swiglu_backward;
     timed.rope = timed_rope;
     timed.cast = timed_cast;
+    timed.repeat = NULL; /* no waits inside a graph */
     memset(slot_seconds, 0, sizeof slot_seconds);
     memset(slot_calls, 0, sizeof slot_calls);
     memset(slot_flops, 0, sizeof slot_flops);

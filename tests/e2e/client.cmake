@@ -10,6 +10,8 @@ seam_add_script_test(e2e client_cli ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_
                      $<TARGET_FILE:seamd> $<TARGET_FILE:seam_cli>)
 seam_add_script_test(e2e pipeline ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_pipeline.py
                      $<TARGET_FILE:seamd> $<TARGET_FILE:seam_cli>)
+seam_add_script_test(e2e client_blocks ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_client_blocks.py
+                     $<TARGET_FILE:seamd> $<TARGET_FILE:seam_cli>)
 # The server's loop fills stagings and replies while its engine works.
 set_tests_properties(e2e.pipeline PROPERTIES LABELS "e2e;tsan")
 seam_add_script_test(e2e timeline ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_timeline.py
@@ -33,3 +35,5 @@ target_link_libraries(generate_tokens PRIVATE seam_flags seam_model_shared seam_
 seam_add_script_test(e2e families ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_families.py
                      $<TARGET_FILE:seamd> $<TARGET_FILE:generate_tokens> $<TARGET_FILE:run_model>
                      $<TARGET_FILE:seam_cli>)
+seam_add_script_test(e2e topologies ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_topologies.py
+                     $<TARGET_FILE:seamd> $<TARGET_FILE:seam_cli>)

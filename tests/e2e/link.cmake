@@ -8,3 +8,5 @@ seam_add_script_test(e2e credit ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_cred
 set_tests_properties(e2e.credit PROPERTIES LABELS "e2e;asan;tsan")
 add_executable(link_shim ${PROJECT_SOURCE_DIR}/tests/support/link_shim.c)
 target_link_libraries(link_shim PRIVATE seam_flags)
+seam_add_script_test(e2e wan ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_wan.py $<TARGET_FILE:seamd>
+                     $<TARGET_FILE:seam_cli> $<TARGET_FILE:link_shim>)

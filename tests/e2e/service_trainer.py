@@ -133,7 +133,7 @@ def step_begin(pb, step, micros):
     for m in micros:
         begin.micros.add(sequence_rows=m.sequence_rows, labelled_rows=m.bitmap)
         data += struct.pack(f"<I{len(m.sequence_rows)}I", len(m.sequence_rows), *m.sequence_rows)
-        data += struct.pack("<I", len(m.bitmap)) + m.bitmap + bytes(12)  # three counts of 0
+        data += struct.pack("<I", len(m.bitmap)) + m.bitmap + bytes(16)  # four counts of 0
     begin.digest = fnv1a(data)
     return begin
 

@@ -148,6 +148,11 @@ def test_create_session__bad_config__names_the_field(binary, folder):
             config.prefix.seed = 1
         return change
 
+    def topology_of(topology, consent=types.CONSENT_UNSPECIFIED):
+        def change(config):
+            config.topology, config.consent = topology, consent
+        return change
+
     def exact_without_gates(config):
         amaq_with(gate_signal=types.GATE_SIGNAL_EXACT)(config)
         config.codec.codec_fwd_in = types.CODEC_BF16
@@ -159,11 +164,17 @@ def test_create_session__bad_config__names_the_field(binary, folder):
     bad, missing, full = CODE.INVALID_ARGUMENT, CODE.UNIMPLEMENTED, CODE.RESOURCE_EXHAUSTED
     cases = [
         (CODE.NOT_FOUND, "NOT_FOUND", "config.model", lambda c: setattr(c, "model", "gpt-9")),
-        (missing, "UNIMPLEMENTED", "config.topology",
-         lambda c: setattr(c, "topology", types.TOPOLOGY_VANILLA)),
+        (bad, "ARG", "config.consent", topology_of(types.TOPOLOGY_VANILLA)),
+        (bad, "ARG", "config.consent", topology_of(types.TOPOLOGY_ADAPTER_EXCHANGE, types.CONSENT_LABELS)),
+        (bad, "ARG", "config.consent", topology_of(types.TOPOLOGY_U_SHAPED, 3)),
+        (CODE.PERMISSION_DENIED, "DENIED", "config.topology",
+         topology_of(types.TOPOLOGY_VANILLA, types.CONSENT_LABELS)),
+        (CODE.PERMISSION_DENIED, "DENIED", "config.topology",
+         topology_of(types.TOPOLOGY_ADAPTER_EXCHANGE, types.CONSENT_TEXT)),
+        (bad, "ARG", "config.resend_parameters", lambda c: setattr(c, "resend_parameters", True)),
         (bad, "ARG", "config.topology", lambda c: setattr(c, "topology", 77)),
         (missing, "UNIMPLEMENTED", "config.fp8", lambda c: setattr(c, "fp8", True)),
-        (missing, "UNIMPLEMENTED", "config.front_layers", lambda c: setattr(c, "front_layers", 1)),
+        (bad, "ARG", "config.front_layers", lambda c: setattr(c, "front_layers", 2)),
         (bad, "ARG", "config.tail_layers", lambda c: setattr(c, "tail_layers", 3)),
         (bad, "ARG", "config.lora", lambda c: c.ClearField("lora")),
         (bad, "ARG", "config.prefix", lambda c: setattr(c.prefix, "virtual_tokens", 30)),

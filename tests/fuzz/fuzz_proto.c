@@ -13,7 +13,8 @@ typedef struct both {
     seam_server_proto sp;
     seam_client_proto cp;
     uint64_t now_ms;
-    uint32_t depth;      /* of the pipeline */
+    uint32_t depth; /* of the pipeline */
+    bool one_pass;
     uint32_t runs, done; /* tensors that ran in the server's step; worked off */
     fuzz_input *input;
 } both;
@@ -101,7 +102,7 @@ static void server_tensor(both *b) {
         FUZZ_CHECK(peeked == v.verdict);
         if (v.verdict == SEAM_VERDICT_RUN) {
             b->runs++;
-            FUZZ_CHECK(b->sp.accepted[0] + b->sp.accepted[1] == b->runs);
+            FUZZ_CHECK(b->sp.accepted[0] + (b->one_pass ? 0 : b->sp.accepted[1]) == b->runs);
             FUZZ_CHECK(b->sp.accepted[key.phase == FWD ? 0 : 1] == key.micro + 1);
             FUZZ_CHECK(b->sp.accepted[0] <= b->sp.accepted[1] + b->depth);
             FUZZ_CHECK(b->sp.accepted[1] <= b->sp.finished[0]);
@@ -122,7 +123,7 @@ static void server_engine(both *b) {
         (void)seam_server_proto_backward_done(&b->sp, step, micro);
         break;
     case SEAM_SERVER_APPLYING:
-        FUZZ_CHECK(b->runs == b->done && b->runs == 2 * (micro + 1));
+        FUZZ_CHECK(b->runs == b->done && b->runs == (b->one_pass ? 1 : 2) * (micro + 1));
         seam_server_proto_committed(&b->sp, step, fuzz_u8(b->input));
         b->runs = b->done = 0;
         break;
@@ -277,12 +278,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t count) {
     b.input = &input;
     const uint8_t kind = fuzz_u8(&input);
     b.depth = 1 + (kind >> 3) % 3;
+    b.one_pass = (kind & 128) != 0;
     const seam_server_proto_config server = {.config_hash = 1,
                                              .model_identity = 2,
                                              .micros_max = 3,
                                              .site_forward = 0,
                                              .site_backward = 2,
-                                             .backward_reply = (kind & 1) != 0,
+                                             .backward_reply = !b.one_pass && (kind & 1) != 0,
+                                             .one_pass = b.one_pass,
                                              .pipeline_depth = b.depth,
                                              .can_park = (kind & 2) != 0,
                                              .lease_ms = 1000,
@@ -290,7 +293,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t count) {
     const seam_client_proto_config client = {.committed_step_count = 3,
                                              .site_forward_reply = 1,
                                              .site_backward_reply = 0,
-                                             .backward_reply = (kind & 1) != 0,
+                                             .backward_reply = !b.one_pass && (kind & 1) != 0,
+                                             .one_pass = b.one_pass,
                                              .pipeline_depth = b.depth,
                                              .give_up_ms = (kind & 4) != 0 ? 100000 : 0};
     seam_server_proto_init(&b.sp, &server);

@@ -6,6 +6,7 @@
 #include "step_layout.h"
 #include "walk.h"
 
+/* Without labels; begin_check with them too. */
 static const seam_layout_limits limits = {.rows_max = 4096,
                                           .sequences_max = 64,
                                           .micros_max = 16,
@@ -19,18 +20,25 @@ static void rows_check(const uint32_t *rows, uint32_t count, uint32_t end) {
     }
 }
 
-static void begin_check(const Seam__V1__StepBegin *begin) {
+static void begin_check(const Seam__V1__StepBegin *begin, bool labels) {
     static uint32_t labelled[4096];
-    const seam_status whole = seam_step_begin_check(begin, &limits, NULL);
-    for (size_t i = 0; i < begin->n_micros && i < limits.micros_max; i++) {
+    seam_layout_limits own = limits;
+    own.labels_needed = labels;
+    own.vocab_count = 1000;
+    const seam_status whole = seam_step_begin_check(begin, &own, NULL);
+    for (size_t i = 0; i < begin->n_micros && i < own.micros_max; i++) {
         seam_micro_layout layout;
         const seam_status st =
-            seam_micro_layout_read(&layout, labelled, begin->micros[i], (uint32_t)i, &limits, NULL);
+            seam_micro_layout_read(&layout, labelled, begin->micros[i], (uint32_t)i, &own, NULL);
         FUZZ_CHECK(whole != SEAM_OK || st == SEAM_OK);
         if (st == SEAM_OK) {
             FUZZ_CHECK(layout.rows >= 1 && layout.rows <= limits.rows_max);
             FUZZ_CHECK(layout.labelled_count >= 1);
             rows_check(labelled, layout.labelled_count, layout.rows);
+            FUZZ_CHECK((layout.labels != NULL) == labels);
+            for (uint32_t j = 0; labels && j < layout.labelled_count; j++) {
+                FUZZ_CHECK(layout.labels[j] < own.vocab_count);
+            }
         }
     }
 }
@@ -64,7 +72,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t count) {
         FUZZ_CHECK(seam_message_header_bytes(walk.body_bytes) + walk.body_bytes == count);
         FUZZ_CHECK(seam_message_frame_bytes(count) == walk.body_bytes);
     } else if (train != NULL && train->body_case == SEAM__V1__TRAIN_REQUEST__BODY_STEP_BEGIN) {
-        begin_check(train->step_begin);
+        begin_check(train->step_begin, false);
+        begin_check(train->step_begin, true);
     }
     if (train != NULL) {
         seam__v1__train_request__free_unpacked(train, NULL);

@@ -23,15 +23,23 @@ def dialogue(kind, micros):
     return events + bytes([4, 7]) + bytes([11] * 6)
 
 
+def one_pass(kind, micros):
+    """The same without backward tensors."""
+    events = bytes([kind, 0, 0, 1, 0, 0]) + bytes([1, 1, 1, 0, micros])
+    for m in range(micros):
+        events += bytes([2, 1 | m << 2, 1, 0, 4])
+    return events + bytes([4, 7]) + bytes([11] * 6)
+
+
 def main():
     for name in sorted(os.listdir(GOLDEN)):
         path = os.path.join(GOLDEN, name)
         with open(path, "rb") as file:
             data = file.read()
         if name in ("amaq.bin", "affine.bin", "bf16.bin", "f32.bin", "gate_signal.bin", "range.bin",
-                    "grad_norm.bin", "amaq_chunk1.bin", "bad_row_count_split.bin"):
+                    "grad_norm.bin", "loss.bin", "tokens.bin", "amaq_chunk1.bin", "bad_row_count_split.bin"):
             write("frame", name[:-4], data)
-        if name.startswith(("message_", "badmsg_")) or name == "step_begin.bin":
+        if name.startswith(("message_", "badmsg_")) or name in ("step_begin.bin", "step_begin_labels.bin"):
             write("walk", name[:-4], data)
     # GenerateRows: request 0, two sequences of 3 and 2 rows, all rows out; with slots; labelled.
     write("walk", "rows_all", bytes.fromhex("12061a020302" "2803"))
@@ -39,6 +47,8 @@ def main():
     write("walk", "rows_labelled", bytes.fromhex("1209" "1a020302" "2802" "320115"))
     for kind in range(8):
         write("proto", f"dialogue{kind}", dialogue(kind, 1 + kind % 3))
+    for kind in range(2):
+        write("proto", f"one_pass{kind}", one_pass(128 | 8 * kind, 2 + kind))
     rng = random.Random(7)
     for i in range(24):
         write("proto", f"random{i}", rng.randbytes(600))

@@ -189,23 +189,33 @@ static const seam_layout_limits limits = {.rows_max = 64,
                                           .positions_max = 64,
                                           .row_sources_taken = true};
 
-static void check_begin(const blob *b, uint64_t expected) {
+/* Of kinds labels and labels_bad: the server has the loss. */
+static seam_layout_limits limits_of(bool labels) {
+    seam_layout_limits ret = limits;
+    ret.labels_needed = labels;
+    ret.vocab_count = 96;
+    return ret;
+}
+
+static void check_begin(const blob *b, uint64_t expected, bool labels) {
+    const seam_layout_limits own = limits_of(labels);
     Seam__V1__TrainRequest *const request =
         seam__v1__train_request__unpack(NULL, b->count, b->bytes);
     assert_non_null(request);
     assert_int_equal(request->body_case, SEAM__V1__TRAIN_REQUEST__BODY_STEP_BEGIN);
     assert_true(request->step_begin->digest == expected);
-    assert_int_equal(seam_step_begin_check(request->step_begin, &limits, NULL), SEAM_OK);
+    assert_int_equal(seam_step_begin_check(request->step_begin, &own, NULL), SEAM_OK);
     seam__v1__train_request__free_unpacked(request, NULL);
 }
 
-static void check_begin_bad(const char *name, const blob *b, const char *expected) {
+static void check_begin_bad(const char *name, const blob *b, const char *expected, bool labels) {
+    const seam_layout_limits own = limits_of(labels);
     seam_error err = {0};
     char got[64 + SEAM_ERROR_TEXT_BYTES];
     Seam__V1__TrainRequest *const request =
         seam__v1__train_request__unpack(NULL, b->count, b->bytes);
     assert_non_null(request);
-    const seam_status st = seam_step_begin_check(request->step_begin, &limits, &err);
+    const seam_status st = seam_step_begin_check(request->step_begin, &own, &err);
     seam__v1__train_request__free_unpacked(request, NULL);
     (void)snprintf(got, sizeof got, "%s %s", seam_status_name(st), err.text);
     if (!begins_with(got, expected)) {
@@ -302,11 +312,15 @@ static void test_golden__every_file__as_the_manifest_says(void **state) {
         } else if (strcmp(kind, "message") == 0 || strcmp(kind, "badmsg") == 0) {
             check_message(name, &file, expected, strcmp(kind, "message") == 0);
         } else if (strcmp(kind, "begin") == 0) {
-            check_begin(&file, hex_of(expected));
+            check_begin(&file, hex_of(expected), false);
+        } else if (strcmp(kind, "labels") == 0) {
+            check_begin(&file, hex_of(expected), true);
         } else if (strcmp(kind, "alloc") == 0) {
             check_alloc(site, name, &file, expected);
         } else if (strcmp(kind, "begin_bad") == 0) {
-            check_begin_bad(name, &file, expected);
+            check_begin_bad(name, &file, expected, false);
+        } else if (strcmp(kind, "labels_bad") == 0) {
+            check_begin_bad(name, &file, expected, true);
         } else if (strcmp(kind, "first_bad") == 0 || strcmp(kind, "next_bad") == 0) {
             check_not_awaited(name, &file, expected, strcmp(kind, "next_bad") == 0);
         } else if (strcmp(kind, "config") != 0) { /* test_stateful_golden.c has these */
@@ -316,7 +330,7 @@ static void test_golden__every_file__as_the_manifest_says(void **state) {
             check_config(&file, hex_of(expected));
         }
     }
-    assert_true(lines >= 228);
+    assert_true(lines >= 243);
     seam_site_destroy(site);
 }
 

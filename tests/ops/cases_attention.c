@@ -127,6 +127,36 @@ static void cached(run *r, const op_case *c, uint32_t row0, uint32_t T) {
     run_output(r, "o", ACT, o, T, (size_t)H * D, (size_t)H * D, 0, 0);
 }
 
+/* size: cols, positions_max, elements between rows.  Every row has a place of its own; what is not
+ * written stays. */
+static void cache_store(run *r, const op_case *c, uint32_t row0, uint32_t T) {
+    const uint32_t cols = c->size[0], positions_max = c->size[1], ld = 2 * cols + c->size[2];
+    const uint32_t slot_count = 3;
+    uint32_t slots[512], positions[512];
+    CHECK(T <= 512 && slot_count * positions_max >= row0 + T);
+    for (uint32_t t = 0; t < T; t++) {
+        slots[t] = (row0 + t) % slot_count;
+        positions[t] = positions_max - 1 - (row0 + t) / slot_count;
+    }
+    const size_t rows = (size_t)slot_count * positions_max;
+    const uint8_t *kv = run_input(r, QKV, HEADS, row0, T, ld, c->scale);
+    void *k_cache = run_input(r, CACHE_K, ACT, 0, rows, cols, c->scale);
+    void *v_cache = run_input(r, CACHE_V, ACT, 0, rows, cols, c->scale);
+    const seam_cache_store_args args = {.k_cache = k_cache,
+                                        .v_cache = v_cache,
+                                        .k = kv,
+                                        .v = kv + cols * seam_dtype_bytes(r->ops->qkv),
+                                        .ld = ld,
+                                        .slots = slots,
+                                        .positions = positions,
+                                        .positions_max = positions_max,
+                                        .T = T,
+                                        .cols = cols};
+    CHECK(r->ops->cache_store(r->stream, &args) == SEAM_OK);
+    run_output(r, "k_cache", ACT, k_cache, rows, cols, cols, 0, 0);
+    run_output(r, "v_cache", ACT, v_cache, rows, cols, cols, 0, 0);
+}
+
 /* f32: exp errs by 2 units, scores by sqrt(D) 2^-24 times their size.  bf16: o and the gradients
  * are rounded (1.6e-3), P and dS before their products as well, and backward starts from the
  * rounded o in delta. */
@@ -194,6 +224,9 @@ const op_case attention_cases[] = {
     {"window 128", attention, 321, {2, 1, 128, 320, 1, 0, 1, 128}, 1, F32, BF16, false, false},
     {"window wide", attention, 90, {2, 1, 16, 50, 40, 0, 0, 50}, 1, F32, BF16, false, false},
     {"window sharp", attention, 200, {2, 1, 64, 200, 0, 0, 0, 30}, 6, 2e-5, 2e-2, false, false},
+    {"cache store min", cache_store, 1, {1, 1, 0}, 1, F32, BF16, false, true},
+    {"cache store odd", cache_store, 23, {45, 9, 7}, 1, F32, BF16, false, true},
+    {"cache store", cache_store, 64, {512, 40, 1024}, 1, F32, BF16, false, true},
     {"cached min", cached, 1, {1, 1, 2, 1}, 1, F32, BF16, true, true},
     {"cached odd", cached, 23, {3, 1, 20, 33}, 1, F32, BF16, true, true},
     {"cached long", cached, 64, {9, 3, 64, 600}, 1, F32, BF16, true, true},

@@ -1,6 +1,6 @@
 /* linear_forward and linear_backward.  size: N, C, pair count, R, then col_begin and N of the
  * second pair (the first is [0, N/2) or all), y_out, and a sum of 1: bias, 2: dropout (its draws go
- * by the row in the call, so that a row alone is another). */
+ * by the row in the call, so that a row alone is another), 4: a pad for LoRA between the rows. */
 #include <math.h>
 
 #include "arena.h"
@@ -23,8 +23,9 @@ static seam_weight *weight_of(run *r, uint32_t N, uint32_t C) {
 
 /* A gap between rows, so that a leading dimension is really used.  Widths of whole vectors keep
  * their rows aligned: a backend may go another way then. */
-static uint32_t gap_of(uint32_t N, uint32_t C) {
-    return N % 16 == 0 && C % 16 == 0 ? 16 : 3;
+static uint32_t gap_of(const op_case *c) {
+    const bool vectors = c->size[0] % 16 == 0 && c->size[1] % 16 == 0;
+    return (c->size[7] & 4) != 0 ? SEAM_LORA_PAD : vectors ? 16 : 3;
 }
 
 static seam_dropout dropout_of(const op_case *c, uint32_t pair) {
@@ -36,7 +37,7 @@ static seam_dropout dropout_of(const op_case *c, uint32_t pair) {
 
 static void linear_of(run *r, const op_case *c, uint32_t row0, uint32_t T, bool fp8) {
     const uint32_t N = c->size[0], C = c->size[1], pairs = c->size[2], R = c->size[3];
-    const uint32_t gap = gap_of(N, C);
+    const uint32_t gap = gap_of(c);
     const seam_out out = (seam_out)c->size[6];
     const kind out_kind = out == SEAM_OUT_ACT ? ACT : ACC;
     seam_weight *w = weight_of(r, N, C);
@@ -278,6 +279,69 @@ const op_case linear_cases[] = {
      BF16,
      true,
      true},
+    {"linear padded qkv",
+     linear,
+     70,
+     {960, 576, 2, 16, 576, 192, SEAM_OUT_ACT, 4},
+     1,
+     F32,
+     BF16,
+     true,
+     false},
+    {"linear padded 3 pairs",
+     linear,
+     150,
+     {160, 96, 3, 16, 64, 32, SEAM_OUT_ACT, 5},
+     1,
+     F32,
+     BF16,
+     true,
+     false},
+    {"linear padded added",
+     linear,
+     600,
+     {64, 80, 1, 8, 0, 0, SEAM_OUT_ACC_ADD, 5},
+     1,
+     F32,
+     BF16,
+     true,
+     true},
+    {"linear padded rank 64",
+     linear,
+     130,
+     {96, 128, 1, 64, 0, 0, SEAM_OUT_ACC, 4},
+     1,
+     F32,
+     BF16,
+     true,
+     false},
+    {"linear padded, ranks of 72",
+     linear,
+     150,
+     {160, 96, 3, 24, 64, 32, SEAM_OUT_ACT, 5},
+     1,
+     F32,
+     BF16,
+     true,
+     false},
+    {"linear padded, rank 12",
+     linear,
+     33,
+     {64, 96, 1, 12, 0, 0, SEAM_OUT_ACT, 4},
+     1,
+     F32,
+     BF16,
+     true,
+     false},
+    {"linear padded dropout",
+     linear,
+     150,
+     {160, 96, 3, 16, 64, 32, SEAM_OUT_ACT, 7},
+     1,
+     F32,
+     BF16,
+     false,
+     false},
     {"linear dropout",
      linear,
      53,

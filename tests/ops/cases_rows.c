@@ -6,19 +6,27 @@
 
 enum { X = 50, Y = 51, WEIGHT = 52, TABLE = 53, MOMENT1 = 54, MOMENT2 = 55, DACT = 56 };
 
-/* size: C, dx_add, dy_is_acc, as the blocks do (x and dx in both types) */
+/* size: C, dx_add, dy_is_acc, as the blocks do (x and dx in both types), elements between the rows
+ * of y */
 static void rmsnorm(run *r, const op_case *c, uint32_t row0, uint32_t T) {
-    const uint32_t C = c->size[0];
+    const uint32_t C = c->size[0], y_ld = C + c->size[4];
     void *x = run_input(r, X, ACC, row0, T, C, c->scale);
     void *w = run_input(r, WEIGHT, ACC, 0, 1, C, 1.0);
-    void *y = run_const(r, ACT, (size_t)T * C, NAN), *rstd = run_const(r, ACC, T, NAN);
+    void *y = run_const(r, ACT, (size_t)T * y_ld, NAN), *rstd = run_const(r, ACC, T, NAN);
     const bool both = c->size[3] != 0;
     void *x_act = both ? run_const(r, ACT, (size_t)T * C, NAN) : NULL;
     void *dx_act = both ? run_const(r, ACT, (size_t)T * C, NAN) : NULL;
-    const seam_rmsnorm_forward_args forward = {
-        .y = y, .rstd = rstd, .x_act = x_act, .x = x, .w = w, .eps = 1e-5f, .T = T, .C = C};
+    const seam_rmsnorm_forward_args forward = {.y = y,
+                                               .rstd = rstd,
+                                               .x_act = x_act,
+                                               .x = x,
+                                               .w = w,
+                                               .eps = 1e-5f,
+                                               .y_ld = c->size[4] != 0 ? y_ld : 0,
+                                               .T = T,
+                                               .C = C};
     CHECK(r->ops->rmsnorm_forward(r->stream, &forward) == SEAM_OK);
-    run_output(r, "y", ACT, y, T, C, C, Y, 0);
+    run_output(r, "y", ACT, y, T, C, y_ld, Y, 0);
     run_output(r, "rstd", ACC, rstd, T, 1, 1, 0, 0);
     const bool add = c->size[1] != 0, is_acc = c->size[2] != 0;
     void *dx =
@@ -219,6 +227,8 @@ const op_case row_cases[] = {
     {"rmsnorm added", rmsnorm, 5, {576, 1, 0}, 1, F32, BF16, true, true},
     {"rmsnorm of a block", rmsnorm, 5, {576, 1, 0, 1}, 1, F32, BF16, true, true},
     {"rmsnorm of a block, odd", rmsnorm, 7, {45, 0, 0, 1}, 1, F32, BF16, true, false},
+    {"rmsnorm gaps", rmsnorm, 9, {576, 1, 0, 1, 64}, 1, F32, BF16, true, true},
+    {"rmsnorm gaps, odd", rmsnorm, 9, {45, 0, 0, 0, 3}, 1, F32, BF16, true, false},
     {"rmsnorm wide", rmsnorm, 9, {4096, 1, 0, 1}, 1, F32, BF16, true, true},
     {"rmsnorm zeros", rmsnorm, 3, {20, 0, 0}, 0, F32, BF16, true, true},
     {"rmsnorm huge", rmsnorm, 3, {20, 0, 0}, 1e15, F32, BF16, true, true},

@@ -185,10 +185,15 @@ def make_other_kinds(g, ranges):
                   alloc_bits_total=12, alloc_hash=alloc_hash(widths))
     frame = Header(kind=frames.GATE_SIGNAL, phase=frames.BACKWARD, **common).seal(signal)
     g.add("gate_signal", frame, "frame", f"{frames.digest([frame]):016x}")
-    frame = Header(kind=frames.GRAD_NORM, phase=frames.BACKWARD, step=7).seal(struct.pack("<d", 2.5))
+    frame = Header(kind=frames.GRAD_NORM, phase=frames.BACKWARD, site=2, micro=3,
+                   step=7).seal(struct.pack("<d", 2.5))
     g.add("grad_norm", frame, "frame", f"{frames.digest([frame]):016x}")
     frame = Header(kind=frames.RANGE, **{**common, "channels": 5, "alloc_bits_total": 32}).seal(ranges)
     g.add("range", frame, "frame", f"{frames.digest([frame]):016x}")
+    frame = Header(kind=frames.LOSS, step=7, micro=1).seal(struct.pack("<dQ", 6.5, 2))
+    g.add("loss", frame, "frame", f"{frames.digest([frame]):016x}")
+    frame = Header(kind=frames.TOKENS, step=7, rows=5, row_count=5).seal(struct.pack("<5I", 1, 0, 95, 7, 2))
+    g.add("tokens", frame, "frame", f"{frames.digest([frame]):016x}")
 
 
 def make_bad(g):
@@ -205,6 +210,7 @@ def make_bad(g):
     patch("magic", 0, b"SEAN", "FORMAT frame.magic")
     patch("version", 4, b"\2", "FORMAT frame.version")
     patch("kind", 5, b"\0", "FORMAT frame.kind")
+    patch("kind_high", 5, b"\7", "FORMAT frame.kind")
     patch("phase", 6, b"\4", "FORMAT frame.phase")
     patch("codec", 7, b"\13", "FORMAT frame.codec")
     patch("coding", 10, b"\2", "FORMAT frame.coding")
@@ -244,6 +250,15 @@ def make_bad_rules(g):
     norm = dict(kind=frames.GRAD_NORM, phase=frames.BACKWARD, step=7)
     bad("rows_kind", {**norm, "rows": 2}, bytes(8), "rows")
     bad("channels_kind", {**norm, "channels": 2}, bytes(8), "channels")
+    loss = dict(kind=frames.LOSS, step=7)
+    bad("loss_rows", {**loss, "rows": 2}, bytes(16), "rows")
+    bad("loss_channels", {**loss, "channels": 2}, bytes(16), "channels")
+    bad("loss_codec", {**loss, "codec": affine.BF16}, bytes(16), "codec")
+    bad("loss_short", loss, bytes(8), "payload_bytes")
+    tokens = dict(kind=frames.TOKENS, step=7, rows=40, row_count=40)
+    bad("tokens_channels", {**tokens, "channels": 2}, bytes(160), "channels")
+    bad("tokens_chunk", {**tokens, "row_count": 32}, bytes(128), "row_count")
+    bad("tokens_long", tokens, bytes(164), "payload_bytes")
 
 
 def make_bad_payloads(g):
@@ -312,6 +327,13 @@ def make_bad_messages(g):
     bad("unlabelled", "ARG micros[0].labelled_rows", {"labelled_rows": bytes(2)})
     bad("labelled_row_count", "ARG labelled_row_count", labelled_row_count=4)
     bad("digest", "CHECKSUM digest", digest=request["step_begin"]["digest"] ^ 1)
+    bad("labels", "ARG micros[0].labels", {"labels": [1, 2, 3]})
+    for what, labels in (("missing", []), ("count", [1, 2]), ("vocab", [1, 96, 2])):
+        begin = dict(request["step_begin"])
+        begin["micros"] = [dict(begin["micros"][0], labels=labels)]
+        begin["digest"] = messages.digest_of(begin)
+        g.add("bad_labels_" + what, messages.write("TrainRequest", {"step_begin": begin}), "labels_bad",
+              "ARG micros[0].labels")
 
 
 def make_messages(g):
@@ -334,6 +356,11 @@ def make_messages(g):
     again["digest"] = messages.digest_of(again)
     g.add("step_begin_sources", messages.write("TrainRequest", {"step_begin": again}), "begin",
           f"{again['digest']:016x}")
+    labelled = messages.read("TrainRequest", field(2, begin))["step_begin"]
+    labelled["micros"][0]["labels"] = [5, 0, 95]
+    labelled["digest"] = messages.digest_of(labelled)
+    g.add("step_begin_labels", messages.write("TrainRequest", {"step_begin": labelled}), "labels",
+          f"{labelled['digest']:016x}")
     return micro, digest
 
 
@@ -374,7 +401,8 @@ def make_config(g):
     codec += b"\x40\x02\x48\x09\x50\x80\x20\x58\x01"
     limits = b"\x08\x80\x04\x10\x08\x18\x02\x20\x03"
     config = (field(1, model) + b"\x10\x01" + field(5, lora) + field(6, optimizer) +
-              field(7, codec) + field(8, limits) + field(9, name) + b"\x50\x01\x58\x01" + field(12, b"\x08\x1e\x10\x05"))
+              field(7, codec) + field(8, limits) + field(9, name) + b"\x50\x01\x58\x01" + field(12, b"\x08\x1e\x10\x05") +
+              b"\x68\x02\x70\x01\x78\x02")
     data = struct.pack("<I", len(model)) + model + struct.pack("<III", 1, 0, 0)
     data += struct.pack("<IfIIIfQB", 16, 16, 2, 1, 3, 0, 42, 0)
     data += struct.pack("<ffffffIQQ", 1e-3, 0.9, 0.999, 1e-8, 0, 1, 3, 10, 300)
@@ -383,6 +411,7 @@ def make_config(g):
     data += struct.pack("<BQ", 1, 7) + struct.pack("<IQIIIIIB", 64, 2 ** 33, 2, 8, 2, 9, 4096, 1)
     data += struct.pack("<IIII", 512, 8, 2, 3) + struct.pack("<I", len(name)) + name + b"\1\1"
     data += struct.pack("<IQ", 30, 5)  # a server takes lora or prefix; the hash has both
+    data += struct.pack("<IBI", 2, 1, 2)  # consent, resend_parameters, lora_side
     g.add("session_config", config, "config", f"{fnv(data):016x}")
 
 
@@ -422,12 +451,12 @@ def hex_blocks(g, micro, digest):
     sequence_rows, bitmap, sample_ids, _, _ = micro
     data = struct.pack("<QQI", 7, 3, 1) + struct.pack("<4I", 3, *sequence_rows)
     data += struct.pack("<I", len(bitmap)) + bitmap + struct.pack("<I3Q", 3, *sample_ids)
-    data += struct.pack("<II", 0, 0)
+    data += struct.pack("<III", 0, 0, 0)
     blocks["step_begin"] = dump(data, {
         0: "step 7", 8: "labelled_row_count 3", 16: "1 micro-batch", 20: "3 sequences",
         24: "5, 1, 4 rows", 36: "2 bytes of bitmap", 40: "16 + 256*2 = rows 1, 4, 9",
         42: "3 sample ids", 46: "100", 54: "101", 62: "10^12", 70: "no positions",
-        74: "no row sources"})
+        74: "no row sources", 78: "no labels"})
     blocks["step_begin"] += f"\n    digest {digest:016x}"
     return blocks
 

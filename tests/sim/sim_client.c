@@ -12,6 +12,8 @@ void sim_client_start(world *w) {
                                              .site_forward_reply = SITE_FWD_OUT,
                                              .site_backward_reply = SITE_FWD_IN,
                                              .backward_reply = w->backward_reply,
+                                             .has_norm = w->has_norm,
+                                             .one_pass = w->one_pass,
                                              .pipeline_depth = w->depth,
                                              .now_ms = w->now_ms};
     seam_client_proto_init(&c->cp, &config);
@@ -204,7 +206,9 @@ static void client_send(world *w, const seam_client_action *a) {
     default:
         m.key.phase = SEAM_PHASE_BACKWARD;
         m.key.site = SITE_BWD_OUT;
-        m.digest = m.value = sim_backward_digest(c->state, c->replies[a->micro]);
+        m.digest = m.value = a->micro < w->micros[a->step]
+                                 ? sim_backward_digest(c->state, c->replies[a->micro])
+                                 : sim_norm_digest(c->state, c->partial[1]);
         break;
     }
     const uint64_t bytes = sim_frame_bytes(&m);
@@ -286,6 +290,14 @@ void sim_client_act(world *w) {
         } else {
             sim_broken(w, seam_status_name(seam_client_proto_error(&c->cp)->status));
         }
+        break;
+    case SEAM_CLIENT_SEND_BACKWARD:
+        if (a.micro == w->micros[a.step] && w->backward_reply &&
+            c->cp.replies < 2 * w->micros[a.step]) {
+            sim_client_receive(w); /* the norm is of gradients that have not come */
+            break;
+        }
+        client_send(w, &a);
         break;
     default:
         client_send(w, &a);

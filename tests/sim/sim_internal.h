@@ -12,7 +12,7 @@
 enum {
     MICROS_MAX = 5,
     DEPTH_MAX = SIM_DEPTH_MAX,
-    WORK_MAX = 2 * DEPTH_MAX,
+    WORK_MAX = 2 * DEPTH_MAX + 1,
     QUEUE_MAX = 64,
     RECENT_MAX = 16,
     OUT_MAX = 32,
@@ -124,6 +124,8 @@ typedef struct world {
     uint32_t steps;
     uint32_t fault_rate;  /* of thousand turns: those that may bring a fault */
     uint32_t crash_rate;  /* of thousand: of the client's crashes that happen */
+    bool has_norm;        /* the client trains too: a step ends with its share of the norm */
+    bool one_pass;        /* no backward tensors */
     uint32_t depth;       /* of the session's pipeline */
     uint32_t engine_rate; /* of thousand: a slow engine has several tensors waiting for it */
     uint32_t micros[STEPS_MAX];
@@ -153,6 +155,7 @@ uint64_t sim_forward_digest(uint64_t client_state, uint64_t step, uint32_t micro
 uint64_t sim_forward_reply(uint64_t server_state, uint64_t forward);
 uint64_t sim_backward_digest(uint64_t client_state, uint64_t reply);
 uint64_t sim_backward_reply(uint64_t server_state, uint64_t backward);
+uint64_t sim_norm_digest(uint64_t client_state, uint64_t backward_replies);
 uint64_t sim_begin_digest(uint64_t step);
 
 /* sim_server.c */

@@ -41,6 +41,9 @@ uint64_t sim_backward_digest(uint64_t client_state, uint64_t reply) {
 uint64_t sim_backward_reply(uint64_t server_state, uint64_t backward) {
     return sim_mix(server_state, sim_mix(backward, 33));
 }
+uint64_t sim_norm_digest(uint64_t client_state, uint64_t backward_replies) {
+    return sim_mix(client_state, sim_mix(backward_replies, 55));
+}
 uint64_t sim_begin_digest(uint64_t step) {
     return sim_mix(44, step);
 }
@@ -52,13 +55,17 @@ void sim_truth_compute(world *w) {
         uint64_t s_partial = 0;
         uint64_t c_partial[2] = {0, 0};
         for (uint32_t m = 0; m < w->micros[step]; m++) {
-            const uint64_t reply = sim_forward_reply(s, sim_forward_digest(c, step, m));
-            const uint64_t back = sim_backward_digest(c, reply);
+            const uint64_t forward = sim_forward_digest(c, step, m);
+            const uint64_t reply = sim_forward_reply(s, forward);
+            const uint64_t back = w->one_pass ? forward : sim_backward_digest(c, reply);
             s_partial = sim_mix(s_partial, back);
             c_partial[0] = sim_mix(c_partial[0], reply);
             if (w->backward_reply) {
                 c_partial[1] = sim_mix(c_partial[1], sim_backward_reply(s, back));
             }
+        }
+        if (w->has_norm) {
+            s_partial = sim_mix(s_partial, sim_norm_digest(c, c_partial[1]));
         }
         w->truth_server[step + 1] = sim_mix(s, s_partial);
         w->truth_client[step + 1] = sim_mix(c, sim_mix(c_partial[0], c_partial[1]));

@@ -131,7 +131,9 @@ void sim_server_start(world *w, bool first) {
         .micros_max = MICROS_MAX,
         .site_forward = SITE_FWD_IN,
         .site_backward = SITE_BWD_OUT,
+        .one_pass = w->one_pass,
         .backward_reply = w->backward_reply,
+        .has_norm = w->has_norm,
         .pipeline_depth = w->depth,
         .keeps_codec_state = w->codec_state && w->bug != SIM_BUG_RESEND_STATE,
         .can_park = w->with_store,
@@ -553,12 +555,13 @@ void sim_server_engine(world *w) {
         if (w->codec_state) {
             server_decode(w, &t);
         }
-        seam_server_proto_forward_done(&s->sp, key.step, key.micro);
+        s->partial = w->one_pass ? sim_mix(s->partial, digest) : s->partial;
+        apply = seam_server_proto_forward_done(&s->sp, key.step, key.micro);
     } else {
         s->partial = sim_mix(s->partial, digest);
         apply = seam_server_proto_backward_done(&s->sp, key.step, key.micro);
     }
-    if (forward || w->backward_reply) {
+    if (forward || (w->backward_reply && key.micro < w->micros[key.step])) {
         msg reply = {.kind = MSG_TENSOR, .key = key};
         reply.key.site = forward ? SITE_FWD_OUT : SITE_FWD_IN;
         reply.digest =

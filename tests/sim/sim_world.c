@@ -82,10 +82,12 @@ static void world_init(world *w, uint64_t seed, uint32_t steps) {
     w->may_expire = sim_chance(w, 80);
     w->may_lose = w->with_store && sim_chance(w, 50);
     rates_draw(w);
-    w->backward_reply = sim_chance(w, 500);
+    w->one_pass = seed % 4 == 3;
+    w->backward_reply = sim_chance(w, 500) && !w->one_pass;
     w->depth = 1 + (uint32_t)(sim_draw(w) % DEPTH_MAX);
     w->result.depth = w->depth;
     w->codec_state = sim_chance(w, 500);
+    w->has_norm = sim_chance(w, 500) && !w->one_pass;
     w->engine_rate = sim_chance(w, 500) ? 1000 : 300;
     for (uint32_t i = 0; i < w->steps; i++) {
         w->micros[i] = 1 + (uint32_t)(sim_draw(w) % MICROS_MAX);

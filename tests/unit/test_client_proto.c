@@ -196,25 +196,69 @@ static void test_reply__early_after_resend__dropped(void **state) {
     assert_string_equal(run(&cp, 0), "stopped");
 }
 
+/* One pass: a message a micro-batch, as many ahead as told, and the Commit answers the last. */
+static void test_one_pass__ahead__forward_only(void **state) {
+    (void)state;
+    const seam_step_order order = {.micro_count = 5, .ahead = 2, .one_pass = true};
+    assert_int_equal(seam_step_message_count(order), 6);
+    for (uint32_t m = 0; m < 5; m++) {
+        uint32_t micro = 99;
+        uint8_t phase = 0;
+        seam_step_message_at(&micro, &phase, order, 1 + m);
+        assert_int_equal(micro, m);
+        assert_int_equal(phase, FWD);
+        assert_int_equal(seam_step_message_idx(order, m, FWD), 1 + m);
+    }
+}
+
 /* Every order is one: each message once, in the order of its phase, no further ahead than told. */
 static void test_message_order__all_shapes__round_trip(void **state) {
     (void)state;
     for (uint32_t count = 1; count <= 9; count++) {
         for (uint32_t ahead = 1; ahead <= count; ahead++) {
-            const seam_step_order order = {.micro_count = count, .ahead = ahead};
+            const bool has_norm = (count + ahead) % 2 == 0;
+            const seam_step_order order = {
+                .micro_count = count, .ahead = ahead, .has_norm = has_norm};
             uint32_t next[2] = {0, 0};
-            for (uint32_t idx = 1; idx < seam_step_message_count(count); idx++) {
+            for (uint32_t idx = 1; idx < seam_step_message_count(order); idx++) {
                 uint32_t micro = 99;
                 uint8_t phase = 0;
                 seam_step_message_at(&micro, &phase, order, idx);
                 assert_int_equal(micro, next[phase == FWD ? 0 : 1]++);
                 assert_int_equal(seam_step_message_idx(order, micro, phase), idx);
-                assert_true(next[1] <= next[0] && next[0] <= next[1] + ahead);
+                assert_true(next[1] <= next[0] + (has_norm ? 1 : 0) && next[0] <= next[1] + ahead);
                 assert_true(phase == FWD || next[0] == count || next[0] + 1 == next[1] + ahead);
             }
-            assert_true(next[0] == count && next[1] == count);
+            assert_true(next[0] == count && next[1] == count + (has_norm ? 1 : 0));
         }
     }
+}
+
+/* The client's share of the norm ends a step; lost on its way, it alone comes again. */
+static void test_step__norm__dialogue(void **state) {
+    (void)state;
+    seam_client_proto_config config = base_config;
+    config.has_norm = true;
+    seam_client_proto cp;
+    setup_with(&cp, &config, 1);
+    assert_string_equal(run(&cp, 0), "begin f0 wait");
+    assert_true(reply(&cp, reply_key(0, 0, FWD), SEAM_OK));
+    assert_string_equal(run(&cp, 0), "b0 b1 wait");
+    assert_true(reply(&cp, reply_key(0, 0, BWD), SEAM_OK));
+    lose(&cp, SEAM_E_UNAVAILABLE);
+    assert_string_equal(run(&cp, 0), "connect attach(0,1) wait");
+    attached(&cp, SEAM_ATTACH_RESEND, 0, 0, SEAM_OK);
+    assert_string_equal(run(&cp, 0), "begin' b1' wait");
+    assert_true(commit(&cp, 0, SEAM_OK));
+    assert_string_equal(run(&cp, 0), "journal");
+    seam_client_proto_journaled(&cp);
+    assert_int_equal(begin(&cp, 1, SEAM_MICROS_MAX, 0), SEAM_E_LIMIT);
+    assert_int_equal(begin(&cp, 1, 1, 0), SEAM_OK);
+    assert_string_equal(run(&cp, 0), "begin f0 wait");
+    assert_true(reply(&cp, reply_key(1, 0, FWD), SEAM_OK));
+    assert_false(commit(&cp, 0, SEAM_OK));
+    assert_string_equal(run(&cp, 0), "b0 b1 wait");
+    (void)reply(&cp, reply_key(1, 1, BWD), SEAM_E_OUT_OF_SEQUENCE); /* the norm has none */
 }
 
 static void test_step__no_backward_reply__dialogue(void **state) {
@@ -499,10 +543,12 @@ static void test_stop__by_caller__says_why(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_step__two_micro_batches__dialogue),
+        cmocka_unit_test(test_step__norm__dialogue),
         cmocka_unit_test(test_step__no_backward_reply__dialogue),
         cmocka_unit_test(test_step__two_ahead__dialogue),
         cmocka_unit_test(test_reply__early_after_resend__dropped),
         cmocka_unit_test(test_message_order__all_shapes__round_trip),
+        cmocka_unit_test(test_one_pass__ahead__forward_only),
         cmocka_unit_test(test_lost__every_place__resends_what_is_unanswered),
         cmocka_unit_test(test_reply__before_resending__is_taken),
         cmocka_unit_test(test_rollback__replay__compares_hashes),

@@ -77,17 +77,19 @@ static void test_open__other_kinds__sizes_of_wire_md(void **state) {
     uint8_t frame[SEAM_FRAME_HEADER_BYTES + PAYLOAD_MAX];
     const struct {
         uint8_t kind, codec;
-        uint32_t channels, payload_bytes;
-    } cases[] = {{SEAM_FRAME_GATE_SIGNAL, 4, 5, 20},
-                 {SEAM_FRAME_GRAD_NORM, 1, 1, 8},
-                 {SEAM_FRAME_RANGE, 4, 5, 24}};
+        uint32_t channels, payload_bytes, rows;
+    } cases[] = {{SEAM_FRAME_GATE_SIGNAL, 4, 5, 20, 1},
+                 {SEAM_FRAME_GRAD_NORM, 1, 1, 8, 1},
+                 {SEAM_FRAME_RANGE, 4, 5, 24, 1},
+                 {SEAM_FRAME_LOSS, 1, 1, 16, 1},
+                 {SEAM_FRAME_TOKENS, 1, 1, 20, 5}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         seam_frame_header h = {.kind = cases[i].kind,
                                .phase = SEAM_PHASE_BACKWARD,
                                .codec = cases[i].codec,
-                               .rows = 1,
+                               .rows = cases[i].rows,
                                .channels = cases[i].channels,
-                               .row_count = 1,
+                               .row_count = cases[i].rows,
                                .payload_bytes = cases[i].payload_bytes};
         if (cases[i].codec == 4) {
             h.alloc_version = 1;
@@ -154,7 +156,9 @@ static void test_open__rule_broken__names_the_field(void **state) {
         {0, 1, 'X', "frame.magic"},
         {4, 1, 2, "frame.version"},
         {5, 1, 0, "frame.kind"},
-        {5, 1, 5, "frame.kind"},
+        {5, 1, 5, "frame.rows"},
+        {5, 1, 6, "frame.channels"},
+        {5, 1, 7, "frame.kind"},
         {6, 1, 0, "frame.phase"},
         {6, 1, 4, "frame.phase"},
         {6, 1, 3, "frame.micro"},

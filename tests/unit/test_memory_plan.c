@@ -134,6 +134,11 @@ SEAM_ON_GPU static void test_plan__codecs_ranks_targets__is_what_is_taken(void *
         config.codec.cache_bytes_max = 1 << 16;
         config.codec.cache_format = 1;
         plan_check(f, &config);
+        config = config_of(f, codecs[c]);
+        config.codec.topology = SEAM_TOPOLOGY_VANILLA;
+        config.codec.cache_bytes_max = 1 << 16;
+        config.codec.cache_format = 1;
+        plan_check(f, &config);
     }
 }
 
@@ -242,7 +247,11 @@ static const seam_model_config llama3_8b = {.architecture = "llama",
 
 /* Weights and one session of 16 x 384 rows, as a device with bf16 weights holds them. */
 static uint64_t peak_bytes(bool recompute) {
-    const seam_ops types = {.act = SEAM_BF16, .acc = SEAM_F32, .qkv = SEAM_BF16, .remake = true};
+    const seam_ops types = {.act = SEAM_BF16,
+                            .acc = SEAM_F32,
+                            .qkv = SEAM_BF16,
+                            .remake = true,
+                            .lora_pad = SEAM_LORA_PAD};
     const seam_memory_blocks blocks = {
         .model = &llama3_8b, .ops = &types, .layer_end = llama3_8b.layers};
     const seam_adapter_config q_v = {

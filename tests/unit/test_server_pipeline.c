@@ -40,6 +40,44 @@ static void setup(seam_server_proto *sp) {
     assert_int_equal(v.action, SEAM_ATTACH_CONTINUE);
 }
 
+/* One pass at depth 2: no backward tensors; the answers to the last two stay after the Commit. */
+static void test_one_pass__two_ahead__verdicts(void **state) {
+    (void)state;
+    seam_server_proto sp;
+    const seam_server_proto_config config = {.micros_max = 4,
+                                             .site_forward = 0,
+                                             .site_backward = 2,
+                                             .one_pass = true,
+                                             .pipeline_depth = 2,
+                                             .lease_ms = 1000};
+    const seam_attach_args attach = {.epoch_seen = 0};
+    seam_attach_verdict attached = {0};
+    seam_server_proto_init(&sp, &config);
+    assert_int_equal(seam_server_proto_attach(&attached, &sp, &attach, NULL), SEAM_OK);
+    seam_server_verdict v = {0};
+    const seam_step_begin_args args = {
+        .epoch = seam_server_proto_epoch(&sp), .digest = 500, .micro_count = 3};
+    assert_int_equal(seam_server_proto_step_begin(&v, &sp, &args, NULL), SEAM_OK);
+    assert_int_equal(tensor(&sp, key(0, 0, FWD), SEAM_OK).verdict, SEAM_VERDICT_RUN);
+    assert_int_equal(tensor(&sp, key(0, 1, FWD), SEAM_OK).verdict, SEAM_VERDICT_RUN);
+    (void)tensor(&sp, key(0, 2, FWD), SEAM_E_OUT_OF_SEQUENCE);
+    (void)tensor(&sp, key(0, 0, BWD), SEAM_E_OUT_OF_SEQUENCE);
+    assert_false(seam_server_proto_forward_done(&sp, 0, 0));
+    (void)tensor(&sp, key(0, 0, BWD), SEAM_E_OUT_OF_SEQUENCE);
+    assert_int_equal(tensor(&sp, key(0, 2, FWD), SEAM_OK).verdict, SEAM_VERDICT_RUN);
+    assert_int_equal(tensor(&sp, key(0, 0, FWD), SEAM_OK).verdict, SEAM_VERDICT_IGNORE);
+    assert_false(seam_server_proto_forward_done(&sp, 0, 1));
+    assert_true(seam_server_proto_forward_done(&sp, 0, 2));
+    seam_server_proto_committed(&sp, 0, 7);
+    assert_int_equal(tensor(&sp, key(0, 0, FWD), SEAM_OK).verdict, SEAM_VERDICT_ALREADY_COMMITTED);
+    v = tensor(&sp, key(0, 1, FWD), SEAM_OK);
+    assert_int_equal(v.verdict, SEAM_VERDICT_REPLY_CACHED);
+    assert_false(v.resend_commit);
+    v = tensor(&sp, key(0, 2, FWD), SEAM_OK);
+    assert_int_equal(v.verdict, SEAM_VERDICT_REPLY_CACHED);
+    assert_true(v.resend_commit);
+}
+
 /* Depth 2, four micro-batches, all with replies. */
 static void test_pipeline__two_ahead__verdicts(void **state) {
     (void)state;
@@ -93,9 +131,60 @@ static void test_pipeline__two_ahead__verdicts(void **state) {
         SEAM_E_CONFLICT);
 }
 
+/* The client's share of the norm: behind the last gradient, without a reply, and only it brings a
+ * lost Commit.  It takes no reply's place. */
+static void norm_run(uint32_t depth) {
+    const seam_server_proto_config config = {.micros_max = 2,
+                                             .site_forward = 0,
+                                             .site_backward = 2,
+                                             .backward_reply = true,
+                                             .has_norm = true,
+                                             .pipeline_depth = depth,
+                                             .lease_ms = 1000};
+    const seam_attach_args attach = {.epoch_seen = 0};
+    const seam_step_begin_args begin = {.epoch = 1, .digest = 500, .micro_count = 1};
+    seam_attach_verdict a = {0};
+    seam_server_verdict v = {0};
+    seam_server_proto sp;
+    uint32_t micro = 0;
+    seam_server_proto_init(&sp, &config);
+    assert_int_equal(seam_server_proto_attach(&a, &sp, &attach, NULL), SEAM_OK);
+    assert_int_equal(seam_server_proto_step_begin(&v, &sp, &begin, NULL), SEAM_OK);
+    (void)tensor(&sp, key(0, 0, FWD), SEAM_OK);
+    (void)tensor(&sp, key(0, 1, BWD), SEAM_E_OUT_OF_SEQUENCE);
+    (void)tensor(&sp, key(0, 1, FWD), SEAM_E_OUT_OF_SEQUENCE);
+    seam_server_proto_forward_done(&sp, 0, 0);
+    (void)tensor(&sp, key(0, 0, BWD), SEAM_OK);
+    assert_int_equal(tensor(&sp, key(0, 1, BWD), SEAM_OK).verdict, SEAM_VERDICT_RUN);
+    (void)tensor(&sp, key(0, 2, BWD), SEAM_E_OUT_OF_SEQUENCE);
+    seam_server_proto_withdraw(&sp, 1, BWD);
+    assert_int_equal(tensor(&sp, key(0, 1, BWD), SEAM_OK).verdict, SEAM_VERDICT_RUN);
+    assert_false(seam_server_proto_backward_done(&sp, 0, 0));
+    assert_int_equal(seam_server_proto_phase(&micro, &sp), SEAM_SERVER_BACKWARD_RUNNING);
+    assert_int_equal(tensor(&sp, key(0, 0, BWD), SEAM_OK).verdict, SEAM_VERDICT_REPLY_CACHED);
+    assert_int_equal(tensor(&sp, key(0, 1, BWD), SEAM_OK).verdict, SEAM_VERDICT_IGNORE);
+    assert_true(seam_server_proto_backward_done(&sp, 0, 1));
+    seam_server_proto_committed(&sp, 0, 9);
+    v = tensor(&sp, key(0, 0, BWD), SEAM_OK);
+    assert_true(v.verdict == SEAM_VERDICT_REPLY_CACHED && !v.resend_commit);
+    v = tensor(&sp, key(0, 1, BWD), SEAM_OK);
+    assert_true(v.verdict == SEAM_VERDICT_IGNORE && v.resend_commit);
+    assert_int_equal(seam_server_proto_tensor(&v, &sp, 1, key(0, 1, BWD), 1, NULL),
+                     SEAM_E_CONFLICT);
+}
+
+static void test_norm__every_depth__ends_the_step(void **state) {
+    (void)state;
+    for (uint32_t depth = 1; depth <= 3; depth++) {
+        norm_run(depth);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_pipeline__two_ahead__verdicts),
+        cmocka_unit_test(test_norm__every_depth__ends_the_step),
+        cmocka_unit_test(test_one_pass__two_ahead__verdicts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -91,6 +91,7 @@ static void test_digest__good__bytes_of_wire_md(void **state) {
     seam_put_u64(b + n, 100), n += 8;
     seam_put_u64(b + n, 101), n += 8;
     seam_put_u64(b + n, 1000000000000), n += 8;
+    seam_put_u32(b + n, 0), n += 4; /* positions, row sources, labels */
     seam_put_u32(b + n, 0), n += 4;
     seam_put_u32(b + n, 0), n += 4;
     assert_true(seam_step_begin_digest(&f.begin) == seam_hash64(SEAM_HASH64_INIT, b, n));
@@ -244,6 +245,33 @@ static void test_labelled_counts__sequences__of_each(void **state) {
     assert_int_equal(counts[2], 1);
 }
 
+static void test_micro_layout_read__labels__of_a_topology_that_has_them(void **state) {
+    (void)state;
+    fixture f;
+    fixture_init(&f);
+    static uint32_t labels[] = {5, 0, 95};
+    seam_layout_limits with = limits;
+    seam_micro_layout layout = {0};
+    seam_error err = {0};
+    with.labels_needed = true;
+    with.vocab_count = 96;
+    assert_int_equal(seam_micro_layout_read(&layout, NULL, &f.micro, 0, &with, &err), SEAM_E_ARG);
+    assert_memory_equal(err.text, "micros[0].labels: 0 for 3", 25);
+    f.micro.labels = labels;
+    f.micro.n_labels = 3;
+    const uint64_t digest = f.begin.digest;
+    f.begin.digest = seam_step_begin_digest(&f.begin);
+    assert_true(f.begin.digest != digest);
+    assert_int_equal(seam_step_begin_check(&f.begin, &with, NULL), SEAM_OK);
+    assert_int_equal(seam_micro_layout_read(&layout, NULL, &f.micro, 0, &with, &err), SEAM_OK);
+    assert_ptr_equal(layout.labels, labels);
+    with.vocab_count = 95;
+    assert_int_equal(seam_micro_layout_read(&layout, NULL, &f.micro, 0, &with, &err), SEAM_E_ARG);
+    assert_memory_equal(err.text, "micros[0].labels[2]: 95", 23);
+    assert_int_equal(seam_micro_layout_read(&layout, NULL, &f.micro, 0, &limits, &err), SEAM_E_ARG);
+    assert_memory_equal(err.text, "micros[0].labels: not in this topology", 38);
+}
+
 static void test_micro_layout_read__row_sources__rows_of_site_0(void **state) {
     (void)state;
     fixture f;
@@ -286,6 +314,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_read__good__rows_and_indices),
         cmocka_unit_test(test_digest__good__bytes_of_wire_md),
+        cmocka_unit_test(test_micro_layout_read__labels__of_a_topology_that_has_them),
         cmocka_unit_test(test_check__one_change__names_the_field),
         cmocka_unit_test(test_labelled_counts__sequences__of_each),
         cmocka_unit_test(test_request__rows_out__indices),

@@ -155,7 +155,7 @@ static void engine_call(walk *w) {
         seam_server_proto_withdraw(sp, sp->accepted[at] - 1,
                                    at == 0 ? SEAM_PHASE_FORWARD : SEAM_PHASE_BACKWARD);
     } else if (running[at] && at == 0) {
-        seam_server_proto_forward_done(sp, step, sp->finished[0]);
+        (void)seam_server_proto_forward_done(sp, step, sp->finished[0]);
     } else if (running[at]) {
         (void)seam_server_proto_backward_done(sp, step, sp->finished[1]);
     }
@@ -175,6 +175,22 @@ static void park_call(walk *w) {
     const seam_status st = seam_server_proto_parked(sp, w->now_ms);
     assert_int_equal(st, before.link == SEAM_LINK_DETACHED ? SEAM_OK : SEAM_E_STATE);
     refusal_check(sp, &before, st);
+}
+
+/* A checkpoint is damaged: it alone is forgotten. */
+static void durable_lose(seam_server_proto *sp) {
+    uint64_t before[SEAM_DURABLE_MAX], after[SEAM_DURABLE_MAX];
+    const uint64_t step = near(sp->committed);
+    const uint32_t count = seam_server_proto_durable_list(before, sp);
+    seam_server_proto_durable_lost(sp, step);
+    uint32_t left = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        before[left] = before[i];
+        left += before[i] != step;
+    }
+    assert_int_equal(seam_server_proto_durable_list(after, sp), left);
+    assert_memory_equal(before, after, left * sizeof after[0]);
+    assert_true(seam_server_proto_durable_has_room(sp) || left == SEAM_DURABLE_MAX);
 }
 
 static void owner_call(walk *w) {
@@ -206,6 +222,9 @@ static void owner_call(walk *w) {
         break;
     default:
         seam_server_proto_touch(sp, w->now_ms);
+        if (sp->link != SEAM_LINK_PARKED && chance(5)) {
+            durable_lose(sp);
+        }
         break;
     }
 }
@@ -249,13 +268,16 @@ static void test_server__any_call__refusals_change_nothing(void **state) {
     random_state = 1;
     for (uint32_t i = 0; i < WALKS; i++) {
         walk w = {.now_ms = 1000};
+        const bool one_pass = chance(25);
         const seam_server_proto_config config = {.config_hash = CONFIG,
                                                  .model_identity = MODEL,
                                                  .micros_max = 3,
                                                  .pipeline_depth = 1 + draw(3),
                                                  .site_forward = SITE_FORWARD,
                                                  .site_backward = SITE_BACKWARD,
-                                                 .backward_reply = chance(50),
+                                                 .backward_reply = !one_pass && chance(50),
+                                                 .one_pass = one_pass,
+                                                 .has_norm = !one_pass && chance(40),
                                                  .can_park = chance(70),
                                                  .keeps_codec_state = chance(50),
                                                  .lease_ms = LEASE_MS,
@@ -374,8 +396,7 @@ static void event_call(client_walk *w) {
         }
         break;
     case 1:
-        if (!attaching &&
-            (w->cp.sent == seam_step_message_count(w->cp.order.micro_count) || chance(10))) {
+        if (!attaching && (w->cp.sent == seam_step_message_count(w->cp.order) || chance(10))) {
             commit_call(w);
         }
         break;
@@ -436,9 +457,12 @@ static void test_client__any_call__stops_or_goes_on(void **state) {
     commit_meets_reattached_client();
     for (uint32_t i = 0; i < WALKS; i++) {
         client_walk w = {.now_ms = 1000};
+        const bool one_pass = chance(25);
         const seam_client_proto_config config = {.site_forward_reply = SITE_REPLY,
                                                  .site_backward_reply = SITE_FORWARD,
-                                                 .backward_reply = chance(50),
+                                                 .backward_reply = !one_pass && chance(50),
+                                                 .one_pass = one_pass,
+                                                 .has_norm = !one_pass && chance(40),
                                                  .pipeline_depth = 1 + draw(3),
                                                  .give_up_ms = 1500,
                                                  .now_ms = w.now_ms};

@@ -78,6 +78,7 @@ static inline seam_session_config config_of(const fixture *f, seam_codec_id code
     seam_session_config config = {
         .model = &f->model,
         .adapter = lora,
+        .server_trains = true,
         .optimizer = {.lr = 1e-3f,
                       .beta1 = 0.9f,
                       .beta2 = 0.999f,
@@ -117,11 +118,12 @@ static inline void micro_set(const fixture *f, seam_trainer *trainer, uint64_t s
                                     .rows_in = f->row_sources != NULL ? f->rows_in : T,
                                     .labelled_count = f->labelled};
     m->bitmap = f->bitmap;
-    seam_sequence_labelled_counts(m->sequence_labelled, sequence_rows, 3, f->bitmap);
+    m->out_count = f->labelled;
+    seam_sequence_labelled_counts(m->sequence_out, sequence_rows, 3, f->bitmap);
     uint32_t count = 0;
     for (uint32_t row = 0; row < T; row++) {
         if (is_labelled(row)) {
-            m->labelled_rows[count++] = row;
+            m->out_rows[count++] = row;
         }
     }
 }
@@ -301,7 +303,7 @@ SEAM_ON_GPU static inline void run_backward(pass *p, fixture *f, seam_trainer *t
                      .seed = config->seed,
                      .site = SEAM_SITE_BWD_OUT,
                      .micro = (uint16_t)micro,
-                     .row_ids = config->labelled_rows_only ? m->labelled_rows : NULL}};
+                     .row_ids = config->labelled_rows_only ? m->out_rows : NULL}};
     stage(p->g, &reply, trainer, config, &backward);
     seam_test_check(seam_trainer_backward(&p->result, trainer, f->engine.stream, &err), "backward",
                     &err);

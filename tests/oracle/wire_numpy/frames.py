@@ -5,7 +5,7 @@ import struct
 from . import Refused, require
 from .bits import FNV_INIT, crc32c, fnv
 
-TENSOR, GATE_SIGNAL, GRAD_NORM, RANGE = 1, 2, 3, 4
+TENSOR, GATE_SIGNAL, GRAD_NORM, RANGE, LOSS, TOKENS = range(1, 7)
 FORWARD, BACKWARD, GENERATE = 1, 2, 3
 F32, BF16, AFFINE, AMAQ, TENSOR_SCALE, CHANNEL, GROUP, AQSGD, DICTIONARY, AMAQ_TOKEN = range(1, 11)
 HEADER = struct.Struct("<4sBBBBHBBIQIIIIIIQI")  # all but the CRC
@@ -53,7 +53,7 @@ class Header:
         """What coding 0 has; None where it does not follow from the header."""
         if self.kind != TENSOR:
             return {GATE_SIGNAL: 4 * self.channels, GRAD_NORM: 8,
-                    RANGE: 4 + 4 * self.channels}[self.kind]
+                    RANGE: 4 + 4 * self.channels, LOSS: 16, TOKENS: 4 * self.rows}[self.kind]
         values = self.row_count * self.channels
         return {F32: 4 * values, BF16: 2 * values, GROUP: None, AQSGD: None,
                 DICTIONARY: None, AMAQ_TOKEN: None}.get(self.codec, self.head_bytes() + self.code_bytes())
@@ -96,18 +96,21 @@ def check_awaited(header, tensor, before=None, coding_max=0):
 
 
 def _check_fields(h):
-    require(TENSOR <= h.kind <= RANGE, "frame.kind", f"{h.kind}")
+    require(TENSOR <= h.kind <= TOKENS, "frame.kind", f"{h.kind}")
     require(FORWARD <= h.phase <= GENERATE, "frame.phase", f"{h.phase}")
     require(F32 <= h.codec <= AMAQ_TOKEN, "frame.codec", f"{h.codec}")
     require(h.micro < 4096 and (h.phase != GENERATE or h.micro == 0), "frame.micro", f"{h.micro}")
     require(1 <= h.rows <= 2 ** 20, "frame.rows", f"{h.rows}")
     require(1 <= h.channels <= 2 ** 16, "frame.channels", f"{h.channels}")
-    require(h.kind == TENSOR or h.rows == 1, "frame.rows", f"{h.rows} in kind {h.kind}")
-    require(h.kind != GRAD_NORM or h.channels == 1, "frame.channels", f"{h.channels} in kind 3")
+    require(h.kind in (TENSOR, TOKENS) or h.rows == 1, "frame.rows", f"{h.rows} in kind {h.kind}")
+    require(h.kind not in (GRAD_NORM, LOSS, TOKENS) or h.channels == 1, "frame.channels",
+            f"{h.channels} in kind {h.kind}")
+    require(h.kind < LOSS or h.codec == F32, "frame.codec", f"{h.codec} in kind {h.kind}")
     require(h.row_begin % 32 == 0 and h.row_begin < h.rows, "frame.row_begin", f"{h.row_begin}")
     require(1 <= h.row_count <= h.rows - h.row_begin, "frame.row_count", f"{h.row_count}")
     require(h.row_count % 32 == 0 or h.row_begin + h.row_count == h.rows, "frame.row_count",
             f"{h.row_count} before the last chunk")
+    require(h.kind != TOKENS or h.row_count == h.rows, "frame.row_count", "kind 6 is one frame")
     require(h.kind != RANGE or h.codec != AMAQ_TOKEN, "frame.kind", "codec 10 has no kind 4")
 
 

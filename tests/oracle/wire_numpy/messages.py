@@ -137,14 +137,16 @@ def write(name, values):
 # ---- StepBegin ----
 
 def step_begin_digest(step, labelled_row_count, micros):
-    """micros: (sequence_rows, bitmap, sample_ids, positions, row_sources) of each."""
+    """micros: (sequence_rows, bitmap, sample_ids, positions, row_sources[, labels]) of each."""
     data = struct.pack("<QQI", step, labelled_row_count, len(micros))
-    for sequence_rows, bitmap, sample_ids, positions, row_sources in micros:
+    for sequence_rows, bitmap, sample_ids, positions, row_sources, *more in micros:
         data += struct.pack(f"<I{len(sequence_rows)}I", len(sequence_rows), *sequence_rows)
         data += struct.pack("<I", len(bitmap)) + bitmap
         data += struct.pack(f"<I{len(sample_ids)}Q", len(sample_ids), *sample_ids)
         data += struct.pack(f"<I{len(positions)}I", len(positions), *positions)
         data += struct.pack(f"<I{len(row_sources)}I", len(row_sources), *row_sources)
+        labels = more[0] if more else []
+        data += struct.pack(f"<I{len(labels)}I", len(labels), *labels)
     return fnv(data)
 
 
@@ -152,7 +154,8 @@ def digest_of(begin):
     """Of a StepBegin as read() gives it."""
     return step_begin_digest(begin["step"], begin["labelled_row_count"],
                              [(m["sequence_rows"], m["labelled_rows"], m["sample_ids"],
-                               m["positions"], m["row_sources"]) for m in begin["micros"]])
+                               m["positions"], m["row_sources"], m["labels"])
+                              for m in begin["micros"]])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,8 +179,8 @@ def check_limits(begin, limits):
                 f"not below {limits.positions}", "LIMIT")
 
 
-def check_step_begin(begin):
-    """What does not hang on a session's limits.  Refused."""
+def check_step_begin(begin, vocab=None):
+    """What does not hang on a session's limits; vocab: where the topology has labels.  Refused."""
     labelled = 0
     require(begin["micros"], "micros", "a step has at least one", "ARG")
     for i, micro in enumerate(begin["micros"]):
@@ -197,6 +200,9 @@ def check_step_begin(begin):
                 at + "labelled_rows", f"not a bitmap of {rows} rows", "ARG")
         require(bitmap != 0, at + "labelled_rows", "no row is labelled", "ARG")
         labelled += bitmap.bit_count()
+        require(len(micro["labels"]) == (0 if vocab is None else bitmap.bit_count()), at + "labels",
+                f"{len(micro['labels'])}", "ARG")
+        require(vocab is None or max(micro["labels"]) < vocab, at + "labels", f"not below {vocab}", "ARG")
     require(labelled == begin["labelled_row_count"], "labelled_row_count", f"not {labelled}", "ARG")
     require(digest_of(begin) == begin["digest"], "digest", "not that of the message", "CHECKSUM")
 

@@ -16,6 +16,7 @@ from . import Refused, affine, allocation, aqsgd, coders, dictionary, frames, me
 GOLDEN = pathlib.Path(__file__).resolve().parents[3] / "proto" / "golden"
 GROUP_CHANNELS = 4  # of the golden files: make_frame_golden.py, stateful_golden.py
 TABLE_ROWS, CACHE_BYTES, AQSGD_BITS = 4, 90, 3
+VOCAB = 96  # of the sessions that have labels
 LIMITS = messages.Limits(rows=64, sequences=8, micros=2, positions=64)
 
 
@@ -30,6 +31,7 @@ class Reader:
         self.classes = {
             "frame": self.frame, "chunk": self.frame, "payload": self.payload, "bad": self.bad,
             "message": self.message, "badmsg": self.bad_message, "begin": self.begin,
+            "labels": self.begin, "labels_bad": self.begin_bad,
             "begin_bad": self.begin_bad, "first_bad": self.not_awaited,
             "next_bad": self.not_awaited, "alloc": self.alloc,
             "config": self.config, "dictionary": self.dictionary, "aqsgd": self.aqsgd,
@@ -73,6 +75,10 @@ class Reader:
             assert len(np.frombuffer(payload, "<f4")) == header.channels
         elif header.kind == frames.RANGE:
             affine.check_ranges(payload)
+        elif header.kind == frames.LOSS:
+            assert struct.pack("<dQ", *struct.unpack("<dQ", payload)) == payload
+        elif header.kind == frames.TOKENS:
+            assert len(np.frombuffer(payload, "<u4")) == header.rows
         else:
             widths = self.widths(name, header)
             self.same_values(name, self.plain.chunk(header, payload, widths))
@@ -135,10 +141,10 @@ class Reader:
         if number != messages.FRAME_FIELD:
             assert messages.write("TrainRequest", messages.read("TrainRequest", data)) == data
 
-    def begin(self, _name, _kind, data, expectation):
+    def begin(self, _name, kind, data, expectation):
         request = messages.read("TrainRequest", data)
         messages.check_limits(request["step_begin"], LIMITS)
-        messages.check_step_begin(request["step_begin"])
+        messages.check_step_begin(request["step_begin"], VOCAB if kind == "labels" else None)
         assert request["step_begin"]["digest"] == int(expectation, 16), "another digest"
         assert messages.write("TrainRequest", request) == data, "another message"
 
@@ -178,12 +184,12 @@ class Reader:
         else:
             raise AssertionError("is not refused")
 
-    def begin_bad(self, _name, _kind, data, expectation):
+    def begin_bad(self, _name, kind, data, expectation):
         begin = messages.read("TrainRequest", data)["step_begin"]
 
         def check():
             messages.check_limits(begin, LIMITS)
-            messages.check_step_begin(begin)
+            messages.check_step_begin(begin, VOCAB if kind == "labels_bad" else None)
 
         refusal(expectation, check)
 

@@ -1,0 +1,44 @@
+/* The topology of a new session, and what may be shown to the server by it. */
+#include <string.h>
+
+#include "core.h"
+#include "try.h"
+
+static const char *const topologies[] = {"u_shaped", "vanilla", "adapter_exchange"};
+/* By what a topology shows: each more than the one before. */
+static const char *const consents[] = {"none", "labels", "text"};
+#define NAMES 3
+
+/* The index of a name; NULL is the first. */
+static seam_status name_find(uint32_t *ret_idx, const char *field, const char *name,
+                             const char *const *names, seam_error *err) {
+    for (uint32_t i = 0; i < NAMES; i++) {
+        if (name == NULL || strcmp(name, names[i]) == 0) {
+            *ret_idx = i;
+            return SEAM_OK;
+        }
+    }
+    return seam_error_set(err, SEAM_E_ARG, "%s: '%s' is not %s, %s or %s", field, name, names[0],
+                          names[1], names[2]);
+}
+
+seam_status seam_config_topology_fill(seam_config_message *m, const seam_session_options *o,
+                                      seam_error *err) {
+    uint32_t topology = 0, consent = 0;
+    SEAM_TRY(name_find(&topology, "topology", o->topology, topologies, err));
+    SEAM_TRY(name_find(&consent, "consent", o->consent, consents, err));
+    if (consent < topology) { /* before anything is sent */
+        return seam_error_set(
+            err, SEAM_E_ARG, "consent: topology %s shows %s to the server; say '%s' if it may",
+            topologies[topology], topology == 1 ? "labels" : "text and labels", consents[topology]);
+    }
+    m->config.topology = (Seam__V1__Topology)(topology + 1);
+    m->config.consent = (Seam__V1__Consent)consent;
+    m->config.resend_parameters = o->resend_parameters;
+    return SEAM_OK;
+}
+
+const char *seam_session_topology(const seam_session *session) {
+    const uint32_t topology = session->config.codec.topology; /* 0 counts as the first */
+    return topologies[topology >= 1 && topology <= NAMES ? topology - 1 : 0];
+}

@@ -1,0 +1,143 @@
+/* See own_adapters.h.  Both adapters step as one: their squares are summed, front first, and their
+ * states stand one behind the other. */
+#include "own_adapters.h"
+
+#include <string.h>
+
+#include "arena.h"
+#include "try.h"
+
+static seam_optimizer_config optimizer_of(const seam_training_facts *facts) {
+    return (seam_optimizer_config){
+        .lr = facts->lr,
+        .beta1 = facts->adam_beta1,
+        .beta2 = facts->adam_beta2,
+        .eps = facts->adam_eps,
+        .weight_decay = facts->weight_decay,
+        .clip_norm = facts->clip_norm,
+        .schedule = strcmp(facts->schedule, "linear") == 0   ? SEAM_SCHEDULE_LINEAR
+                    : strcmp(facts->schedule, "cosine") == 0 ? SEAM_SCHEDULE_COSINE
+                                                             : SEAM_SCHEDULE_CONSTANT,
+        .warmup_steps = facts->warmup_steps,
+        .total_steps = facts->total_steps};
+}
+
+seam_adapter_config seam_own_adapter_config(const seam_training_facts *facts) {
+    return (seam_adapter_config){.kind = SEAM_ADAPTER_LORA,
+                                 .lora = {.rank = facts->lora_rank,
+                                          .alpha = facts->lora_alpha,
+                                          .targets = facts->lora_targets,
+                                          .seed = facts->lora_seed,
+                                          .rslora = facts->lora_rslora,
+                                          .dropout = facts->lora_dropout}};
+}
+
+seam_status seam_own_adapters_init(seam_own_adapters *own, seam_model *model,
+                                   const seam_training_facts *facts, seam_error *err) {
+    const seam_adapter_config config = seam_own_adapter_config(facts);
+    *own = (seam_own_adapters){.model = model, .optimizer = optimizer_of(facts)};
+    seam_status st = SEAM_OK;
+    if (model->front != NULL) {
+        st = seam_adapter_create(&own->front, model->front, &config, err);
+    }
+    if (st == SEAM_OK && model->tail != NULL) {
+        st = seam_adapter_create(&own->tail, model->tail, &config, err);
+    }
+    if (st != SEAM_OK) {
+        seam_own_adapters_deinit(own);
+        return st;
+    }
+    model->front_adapter = own->front;
+    model->tail_adapter = own->tail;
+    return SEAM_OK;
+}
+
+void seam_own_adapters_deinit(seam_own_adapters *own) {
+    if (own->model != NULL) {
+        own->model->front_adapter = own->model->tail_adapter = NULL;
+    }
+    seam_adapter_destroy(own->tail);
+    seam_adapter_destroy(own->front);
+    *own = (seam_own_adapters){.model = NULL};
+}
+
+/* ---- the part of seam.h ---- */
+
+static seam_status own_squares(double *ret_sum, void *user) {
+    const seam_own_adapters *const own = user;
+    const seam_adapter *const adapters[] = {own->front, own->tail};
+    double total = 0.0;
+    for (int i = 0; i < 2; i++) {
+        double sum = 0.0;
+        if (adapters[i] != NULL) {
+            SEAM_TRY(seam_adapter_gradient_squares(&sum, adapters[i], own->model->stream));
+        }
+        total += sum;
+    }
+    *ret_sum = total;
+    return SEAM_OK;
+}
+
+seam_status seam_own_adapters_drop(seam_own_adapters *own) {
+    seam_adapter *const adapters[] = {own->front, own->tail};
+    for (int i = 0; i < 2; i++) {
+        if (adapters[i] != NULL) {
+            SEAM_TRY(seam_adapter_clear_gradient(adapters[i], own->model->stream));
+        }
+    }
+    return SEAM_OK;
+}
+
+static seam_status own_apply(void *user, uint64_t step, bool skipped, float clip_factor) {
+    seam_own_adapters *const own = user;
+    seam_adapter *const adapters[] = {own->front, own->tail};
+    if (skipped) {
+        return seam_own_adapters_drop(own);
+    }
+    for (int i = 0; i < 2; i++) {
+        uint64_t hash = 0; /* of no use: a replay compares the whole state */
+        if (adapters[i] != NULL) {
+            SEAM_TRY(seam_adapter_update(&hash, adapters[i], own->model->stream, &own->optimizer,
+                                         step, clip_factor));
+        }
+    }
+    return SEAM_OK;
+}
+
+static size_t state_bytes(const seam_adapter *adapter) {
+    return adapter != NULL ? seam_adapter_state_bytes(adapter) : 0;
+}
+
+static seam_status own_save(uint8_t *ret_bytes, void *user) {
+    const seam_own_adapters *const own = user;
+    seam_stream *const stream = own->model->stream;
+    if (own->front != NULL) {
+        SEAM_TRY(seam_adapter_save_state(ret_bytes, own->front, stream));
+    }
+    return own->tail != NULL
+               ? seam_adapter_save_state(ret_bytes + state_bytes(own->front), own->tail, stream)
+               : SEAM_OK;
+}
+
+static seam_status own_load(void *user, const uint8_t *bytes) {
+    seam_own_adapters *const own = user;
+    seam_stream *const stream = own->model->stream;
+    const size_t front_bytes = state_bytes(own->front);
+    if (own->front != NULL) {
+        SEAM_TRY(seam_adapter_load_state(own->front, stream, bytes, front_bytes));
+    }
+    return own->tail != NULL ? seam_adapter_load_state(own->tail, stream, bytes + front_bytes,
+                                                       state_bytes(own->tail))
+                             : SEAM_OK;
+}
+
+seam_own_part seam_own_adapters_part(seam_own_adapters *own) {
+    seam_own_part part = SEAM_OWN_PART_INIT;
+    part.user = own;
+    part.squares = own_squares;
+    part.apply = own_apply;
+    part.state_bytes = state_bytes(own->front) + state_bytes(own->tail);
+    part.save = own_save;
+    part.load = own_load;
+    return part;
+}

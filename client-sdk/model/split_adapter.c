@@ -1,0 +1,224 @@
+/* The adapter of both ends as one PEFT folder, and the start of both from one.  Each end has LoRA
+ * in its own blocks only; kernels/model/peft_parts.c puts the parts together and takes them apart.
+ *
+ * Export: the server's part goes into a folder beside the result, which is made of it and of ours,
+ * written under temporary names, read back and compared, and renamed. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "arena.h"
+#include "file_write.h"
+#include "peft_parts.h"
+#include "split_trainer.h"
+#include "try.h"
+
+#define PATH_BYTES     4096
+#define FILE_BYTES_MAX (UINT64_C(1) << 34)
+
+static const char *const file_names[] = {SEAM_PEFT_WEIGHTS_NAME, SEAM_PEFT_CONFIG_NAME};
+
+static seam_status file_read(uint8_t **ret_bytes, size_t *ret_count, const char *directory,
+                             const char *name, seam_error *err) {
+    char path[PATH_BYTES];
+    struct stat info;
+    snprintf(path, sizeof path, "%.3900s/%s", directory, name);
+    FILE *const file = fopen(path, "rbe");
+    if (file == NULL || fstat(fileno(file), &info) != 0) {
+        const int reason = errno;
+        if (file != NULL) {
+            fclose(file);
+        }
+        return seam_error_set(err, SEAM_E_IO, "%.400s: %s", path, strerror(reason));
+    }
+    const uint64_t bytes = (uint64_t)info.st_size;
+    uint8_t *const data = bytes < FILE_BYTES_MAX ? seam_mem_alloc((size_t)bytes + 1) : NULL;
+    const bool whole = data != NULL && fread(data, 1, (size_t)bytes, file) == (size_t)bytes;
+    fclose(file);
+    if (!whole) {
+        seam_mem_free(data);
+        return seam_error_set(err, data == NULL ? SEAM_E_MEMORY : SEAM_E_IO,
+                              "%.400s: cannot be read", path);
+    }
+    *ret_bytes = data;
+    *ret_count = (size_t)bytes;
+    return SEAM_OK;
+}
+
+static seam_status folder_read(seam_peft_files *ret_files, const char *directory, seam_error *err) {
+    seam_peft_files files = {0};
+    seam_status st =
+        file_read(&files.weights, &files.weights_bytes, directory, SEAM_PEFT_WEIGHTS_NAME, err);
+    if (st == SEAM_OK) {
+        st = file_read(&files.config, &files.config_bytes, directory, SEAM_PEFT_CONFIG_NAME, err);
+    }
+    if (st != SEAM_OK) {
+        seam_peft_files_deinit(&files);
+        return st;
+    }
+    *ret_files = files;
+    return SEAM_OK;
+}
+
+static void folder_remove(const char *directory) {
+    char path[PATH_BYTES];
+    for (int i = 0; i < 2; i++) {
+        snprintf(path, sizeof path, "%.3900s/%s", directory, file_names[i]);
+        (void)unlink(path);
+    }
+    (void)rmdir(directory);
+}
+
+/* ---- export ---- */
+
+static seam_status parts_join(seam_peft_files *ret_files, const seam_trainer *trainer,
+                              const seam_peft_files *server, seam_error *err) {
+    const seam_adapter *const own[] = {trainer->own.front, trainer->own.tail};
+    const uint32_t layers = seam_head_config(trainer->model->head)->layers;
+    seam_peft_files parts[SEAM_PEFT_PARTS_MAX] = {*server};
+    /* Without LoRA at the server its file names what it has at its start: only ours counts. */
+    uint32_t count = trainer->facts.server_trains ? 1 : 0;
+    const uint32_t first = count;
+    seam_status st = SEAM_OK;
+    for (int i = 0; st == SEAM_OK && i < 2; i++) {
+        if (own[i] != NULL) {
+            st = seam_peft_export(&parts[count], own[i], trainer->model->stream, "", err);
+            count += st == SEAM_OK ? 1u : 0u;
+        }
+    }
+    seam_peft_files joined = {0};
+    st = st == SEAM_OK ? seam_peft_join(&joined, server, parts, count, layers, err) : st;
+    for (uint32_t i = first; i < count; i++) {
+        seam_peft_files_deinit(&parts[i]);
+    }
+    if (st == SEAM_OK) {
+        *ret_files = joined;
+    }
+    return st;
+}
+
+static bool is_same(const seam_peft_files *a, const seam_peft_files *b) {
+    return a->weights_bytes == b->weights_bytes && a->config_bytes == b->config_bytes &&
+           memcmp(a->weights, b->weights, a->weights_bytes) == 0 &&
+           memcmp(a->config, b->config, a->config_bytes) == 0;
+}
+
+/* Into `temporary`, read back, and from there to `directory`. */
+static seam_status folder_publish(const seam_peft_files *files, const char *temporary,
+                                  const char *directory, seam_error *err) {
+    char path[PATH_BYTES], final[PATH_BYTES];
+    seam_peft_files back = {0};
+    for (int i = 0; i < 2; i++) {
+        snprintf(path, sizeof path, "%.3900s/%s", temporary, file_names[i]);
+        SEAM_TRY(seam_file_write_atomic(path, i == 0 ? files->weights : files->config,
+                                        i == 0 ? files->weights_bytes : files->config_bytes, err));
+    }
+    SEAM_TRY(folder_read(&back, temporary, err));
+    const bool same = is_same(files, &back);
+    seam_peft_files_deinit(&back);
+    if (!same) {
+        return seam_error_set(err, SEAM_E_FORMAT, "%.400s: read back, it is not what was written",
+                              temporary);
+    }
+    for (int i = 0; i < 2; i++) {
+        snprintf(path, sizeof path, "%.3900s/%s", temporary, file_names[i]);
+        snprintf(final, sizeof final, "%.3900s/%s", directory, file_names[i]);
+        if (rename(path, final) != 0) {
+            return seam_error_set(err, SEAM_E_IO, "%.400s: %s", final, strerror(errno));
+        }
+    }
+    return SEAM_OK;
+}
+
+seam_status seam_trainer_export(seam_trainer *trainer, const char *directory,
+                                uint64_t *ret_state_hash, seam_error *err) {
+    if (trainer == NULL || directory == NULL || strlen(directory) > PATH_BYTES - 256) {
+        return seam_error_set(err, SEAM_E_ARG, "trainer or directory is NULL, or too long");
+    }
+    if (!trainer->facts.client_trains) {
+        return seam_session_export(trainer->session, directory, ret_state_hash, err);
+    }
+    char beside[PATH_BYTES];
+    seam_peft_files server = {0}, joined = {0};
+    if (mkdir(directory, 0777) != 0 && errno != EEXIST) {
+        return seam_error_set(err, SEAM_E_IO, "%.400s: %s", directory, strerror(errno));
+    }
+    snprintf(beside, sizeof beside, "%.3900s/.parts.%ld", directory, (long)getpid());
+    seam_status st = seam_session_export(trainer->session, beside, ret_state_hash, err);
+    st = st == SEAM_OK ? folder_read(&server, beside, err) : st;
+    st = st == SEAM_OK ? parts_join(&joined, trainer, &server, err) : st;
+    st = st == SEAM_OK ? folder_publish(&joined, beside, directory, err) : st;
+    folder_remove(beside);
+    seam_peft_files_deinit(&joined);
+    seam_peft_files_deinit(&server);
+    return st;
+}
+
+/* ---- import ---- */
+
+/* Layers [begin, end) of the files into an adapter of ours, or to the server. */
+static seam_status part_import(seam_trainer *trainer, uint32_t *tensors, seam_adapter *own,
+                               const seam_peft_files *files, const uint32_t layers[2],
+                               seam_error *err) {
+    uint32_t count = 0;
+    seam_peft_files part = {0};
+    SEAM_TRY(seam_peft_split(&part, &count, files, layers[0], layers[1], err));
+    const seam_adapter_bytes bytes = {.weights = part.weights,
+                                      .config = part.config,
+                                      .weights_bytes = part.weights_bytes,
+                                      .config_bytes = part.config_bytes};
+    const seam_status st = own != NULL
+                               ? seam_peft_import(own, trainer->model->stream, &part, err)
+                               : seam_session_import_bytes(trainer->session, &bytes, NULL, err);
+    seam_peft_files_deinit(&part);
+    *tensors += count;
+    return st;
+}
+
+static seam_status parts_import(seam_trainer *trainer, const seam_peft_files *files,
+                                seam_error *err) {
+    const uint32_t model_layers = seam_head_config(trainer->model->head)->layers;
+    const uint32_t front = trainer->facts.front_blocks;
+    const uint32_t tail = model_layers - trainer->facts.tail_blocks;
+    uint32_t total = 0, taken = 0;
+    SEAM_TRY(seam_peft_tensor_count(&total, files, err));
+    if (trainer->own.front != NULL) {
+        SEAM_TRY(
+            part_import(trainer, &taken, trainer->own.front, files, (uint32_t[2]){0, front}, err));
+    }
+    if (trainer->own.tail != NULL) {
+        SEAM_TRY(part_import(trainer, &taken, trainer->own.tail, files,
+                             (uint32_t[2]){tail, model_layers}, err));
+    }
+    if (trainer->facts.server_trains) {
+        SEAM_TRY(part_import(trainer, &taken, NULL, files, (uint32_t[2]){front, tail}, err));
+    }
+    return taken == total ? SEAM_OK
+                          : seam_error_set(err, SEAM_E_FORMAT,
+                                           SEAM_PEFT_WEIGHTS_NAME
+                                           ": %u of its %u tensors are of blocks that have no LoRA "
+                                           "in this session",
+                                           total - taken, total);
+}
+
+seam_status seam_trainer_import(seam_trainer *trainer, const char *directory, seam_error *err) {
+    if (trainer == NULL || directory == NULL) {
+        return seam_error_set(err, SEAM_E_ARG, "trainer or directory is NULL");
+    }
+    if (!trainer->facts.client_trains) {
+        return seam_session_import(trainer->session, directory, NULL, err);
+    }
+    seam_peft_files files = {0};
+    SEAM_TRY(folder_read(&files, directory, err));
+    const seam_status st = parts_import(trainer, &files, err);
+    seam_peft_files_deinit(&files);
+    if (st != SEAM_OK) {
+        return seam_error_prefix(err, st, "%.300s", directory);
+    }
+    /* Again, so that what a step goes back to is the new start. */
+    const seam_own_part part = seam_own_adapters_part(&trainer->own);
+    SEAM_TRY(seam_session_own(trainer->session, NULL, err));
+    return seam_session_own(trainer->session, &part, err);
+}

@@ -1,0 +1,225 @@
+#!/usr/bin/env python3
+"""Topologies that show something to the server, over TLS, on a tiny random model.
+
+Goal: VANILLA makes the updates of the U-shaped session, whatever the codec, depth and state of the
+stream; nothing is shown unless both ends allow it; a run goes on after kill -9 of either end, its adapter
+loads, and its evaluation is that of the U-shaped one.
+Method: the same run in both topologies with f32 codecs; runs through a proxy that cuts; refusals.
+
+    test_topologies.py SEAMD SEAM
+"""
+import json
+import pathlib
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+from safetensors.numpy import load_file
+
+from cli_fixture import CuttingProxy, Seam, colour_rows, write_rows, write_text_model
+from service_fixture import Client, Seamd, grpc, refused, seamd_path
+
+STEPS = 6
+VANILLA = ["--topology", "vanilla", "--consent", "labels"]
+CODECS = {
+    "waterfill": [], "gates": ["--allocator", "gates"], "token": ["--granularity", "token"],
+    "exact": ["--gate-signal", "exact", "--pipeline-depth", 1], "affine": ["--codec", "affine"],
+    "bf16": ["--codec", "bf16"], "rans": ["--entropy", "rans"], "aqsgd": ["--codec", "aqsgd"],
+    "dictionary": ["--dictionary", "on"],
+}
+
+
+class Bench:
+    """A folder with a model, rows, a certificate; a TLS server and the CLI on it."""
+
+    def __init__(self, folder, seamd, seam):
+        self.folder, self.seamd, self.seam_path = folder, seamd, seam
+        write_text_model(folder / "model", layers=3)
+        write_rows(folder / "rows.jsonl", colour_rows(24))
+        write_rows(folder / "held.jsonl", colour_rows(6, begin=24))
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
+                        "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1", "-keyout",
+                        str(folder / "key.pem"), "-out", str(folder / "cert.pem"), "-subj",
+                        "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"],
+                       check=True, capture_output=True)
+
+    def server(self, *args, **kwargs):
+        return Seamd(self.seamd, self.folder / "model", "--tls-cert", str(self.folder / "cert.pem"),
+                     "--tls-key", str(self.folder / "key.pem"), *args, **kwargs)
+
+    def command(self, address, out, *args, steps=STEPS):
+        own = ["--rows-max", 40] if "--rows-max" not in args else []
+        return ["train", "--model", self.folder / "model", "--data", self.folder / "rows.jsonl", "--out",
+                self.folder / out, "--steps", steps, "--batch", 8, "--rank", 4, "--lr", "1e-2",
+                "--quiet", "--f32", "--threads", 1, "--delete-session", "--ca", self.folder / "cert.pem", "--server", address, *own,
+                *args]
+
+    def run(self, address, out, *args, **kwargs):
+        return Seam(self.seam_path, "").run(*self.command(address, out, *args, **kwargs), server=False)
+
+    def train(self, address, out, *args, **kwargs):
+        code, text, err = self.run(address, out, *args, **kwargs)
+        assert code == 0, text + err
+        report = json.loads((self.folder / out / "report.json").read_text())
+        assert all(step["micros"] >= 4 for step in report["steps"])
+        return report
+
+    def adapter(self, out):
+        return load_file(str(self.folder / out / "adapter/adapter_model.safetensors"))
+
+
+def losses(report):
+    return [step["loss"] for step in report["steps"]]
+
+
+def shown(report):
+    """What must not depend on depth, cuts or restarts."""
+    return [(step["loss"], step["state_hash"], step["grad_norm"], step["correct_tokens"],
+             {name: (site["payload_bytes"], site["mean_bits"])
+              for name, site in step["sites"].items()}) for step in report["steps"]]
+
+
+def same_training(bench, one, other, name):
+    """Losses of two runs to 1e-5, and what they trained."""
+    assert np.allclose(losses(one[0]), losses(other[0]), rtol=0, atol=1e-5), \
+        (name, losses(one[0]), losses(other[0]))
+    a, b = bench.adapter(one[1]), bench.adapter(other[1])
+    assert a.keys() == b.keys()
+    moved = max(float(np.abs(a[key] - b[key]).max()) for key in a)
+    assert moved < 1e-5, (name, moved)
+
+
+def check_vanilla(bench, address):
+    for extra in ([], ["--dropout", 0.1, "--seed", 3], ["--prefix-tokens", 5]):
+        rank = [] if "--prefix-tokens" in extra else ["--alpha", 8]
+        args = ["--codec", "f32", "--eval-data", bench.folder / "held.jsonl", *extra, *rank]
+        u = bench_train(bench, address, "u", *args)
+        v = bench_train(bench, address, "v", *args, *VANILLA)
+        same_training(bench, (u, "u"), (v, "v"), extra)
+        for when in ("before", "after"):
+            assert abs(u["eval"][when]["loss"] - v["eval"][when]["loss"]) < 1e-5, when
+        assert [s["correct_tokens"] for s in u["steps"]] == [s["correct_tokens"] for s in v["steps"]]
+        for site in ("fwd_out", "bwd_out", "bwd_in"):
+            assert all(step["sites"].get(site, {"payload_bytes": 0})["payload_bytes"] == 0
+                       for step in v["steps"]), site
+    print("vanilla: losses, adapter and evaluation are the U-shaped session's", flush=True)
+
+
+def bench_train(bench, address, out, *args):
+    """--rank and --prefix-tokens exclude each other."""
+    if "--prefix-tokens" not in args:
+        return bench.train(address, out, *args)
+    command = bench.command(address, out, *args)
+    at = command.index("--rank")
+    code, text, err = Seam(bench.seam_path, "").run(*command[:at], *command[at + 2:], server=False)
+    assert code == 0, text + err
+    return json.loads((bench.folder / out / "report.json").read_text())
+
+
+def check_codecs(bench, address):
+    for name, args in CODECS.items():
+        depths = (1,) if "--pipeline-depth" in args else (1, 3, 8)
+        runs = []
+        for depth in depths:
+            more = [] if "--pipeline-depth" in args else ["--pipeline-depth", depth]
+            runs.append(shown(bench.train(address, "c", *args, *more, *VANILLA)))
+        assert all(run == runs[0] for run in runs), name
+        assert len({step[1] for step in runs[0]}) == STEPS
+    print(f"vanilla: {', '.join(CODECS)}: depths agree", flush=True)
+
+
+def check_cuts(bench, address):
+    whole = bench.train(address, "whole", *VANILLA)
+    sent = sum(step["bytes_sent"] for step in whole["steps"])
+    for depth in (1, 2):
+        cuts = 0
+        for cut_after in range(sent // 10, sent // 2, sent // 12):
+            proxy = CuttingProxy(address, cut_after, 2)
+            run = bench.train(proxy.address, "cut", *VANILLA, "--pipeline-depth", depth)
+            proxy.close()
+            cuts += proxy.cut_count
+            assert shown(run) == shown(whole), (depth, cut_after)
+        assert cuts >= 5, cuts
+    print("vanilla: a cut stream changes nothing", flush=True)
+
+
+def check_kills(bench):
+    """kill -9 of the server, then of the client, in mid-run: the same bits as without."""
+    state = ["--state-dir", str(bench.folder / "state"), "--checkpoint-seconds", "1",
+             "--checkpoint-percent", "100", "--allow-labels"]
+    steps = 2000
+    with bench.server("--allow-labels") as server:
+        whole = shown(bench.train(server.address, "straight", *VANILLA, steps=steps))
+    server = bench.server(*state)
+    address = server.address
+    client = subprocess.Popen(
+        [bench.seam_path, *map(str, bench.command(address, "killed", *VANILLA, "--reconnect", 60,
+                                                  steps=steps))],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    wait_for_steps(bench, client, 60)
+    server.process.kill()
+    server.process.wait()
+    server = bench.server(*state, listen=address)
+    wait_for_steps(bench, client, 100)
+    client.send_signal(signal.SIGKILL)
+    client.wait()
+    code, text, err = Seam(bench.seam_path, "").run("train", "--resume", bench.folder / "killed", "--quiet",
+                                                    server=False)
+    assert code == 0, text + err
+    report = json.loads((bench.folder / "killed/report.json").read_text())
+    assert shown(report) == whole
+    assert server.stop() == 0, server.log
+    print("vanilla: kill -9 of server and client, the same bits", flush=True)
+
+
+def wait_for_steps(bench, client, count):
+    """Until the client has notes of so many steps more; each is at least 500 bytes."""
+    notes = bench.folder / "killed" / "journal.notes"
+    begin = notes.stat().st_size if notes.exists() else 0
+    for _ in range(6000):
+        assert client.poll() is None, (client.returncode, client.stderr.read())
+        if notes.exists() and notes.stat().st_size > begin + 500 * count:
+            return
+        time.sleep(0.01)
+    raise AssertionError("no progress")
+
+
+def check_refusals(bench):
+    """Each side refuses by its own field."""
+    with bench.server() as plain:
+        code, _, err = bench.run(plain.address, "bad", *VANILLA)
+        assert code != 0 and "config.topology" in err and "--allow-labels" in err, err
+        code, _, err = bench.run(plain.address, "bad", "--topology", "adapter_exchange", "--consent", "text",
+                                "--codec", "affine")
+        assert code != 0 and "config.topology" in err, err
+    with bench.server("--allow-labels") as server:
+        for args, text in (
+                (["--topology", "vanilla"], "--consent"),
+                (["--topology", "adapter_exchange", "--consent", "labels"], "--consent"),
+                (["--topology", "star"], "--topology"), (["--consent", "all"], "--consent"),
+                ([*VANILLA, "--resend-parameters"], "config.resend_parameters")):
+            code, _, err = bench.run(server.address, "bad", *args)
+            assert code != 0 and text in err, (args, err)
+        code, _, err = bench.run(server.address, "bad", "--topology", "adapter_exchange", "--consent", "text",
+                                "--codec", "affine")
+        assert code != 0 and "config.topology" in err and "--allow-text" in err, err
+    print("refusals name their field", flush=True)
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        bench = Bench(pathlib.Path(name), seamd_path(), sys.argv[2])
+        check_refusals(bench)
+        with bench.server("--allow-labels") as server:
+            check_vanilla(bench, server.address)
+            check_codecs(bench, server.address)
+            check_cuts(bench, server.address)
+            assert server.stop() == 0, server.log
+        check_kills(bench)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,283 @@
+/* Goal: passes that a device keeps and queues again in one piece have the bits of passes queued op
+ * by op, whatever row counts and layouts come between, and are in fact queued again; dropout's
+ * draws differ every time all the same.  Method: the same model by formula, adapters and
+ * micro-batches of changing layouts on a CUDA device, with the op table's `repeat` and without; the
+ * bits of every step's gradients, input gradient and adapter are compared, and calls of an op are
+ * counted. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <string.h>
+
+#include "arena.h"
+#include "blocks_internal.h"
+#include "synthetic_model.h"
+
+enum { ROWS_MAX = 90, SEQS_MAX = 4, STEPS = 40 };
+
+static const seam_model_config config = {.architecture = "llama",
+                                         .vocab_count = 53,
+                                         .hidden = 64,
+                                         .intermediate = 96,
+                                         .layers = 3,
+                                         .heads = 4,
+                                         .kv_heads = 2,
+                                         .head_dim = 16,
+                                         .context_max = 128,
+                                         .rms_eps = 1e-5f,
+                                         .rope_theta = 10000.0,
+                                         .bos_id = -1,
+                                         .eos_id = -1};
+
+typedef struct layout {
+    uint32_t seq_count, seq_begin[SEQS_MAX + 1], position;
+} layout;
+/* Two of equal counts and tiles, one with other positions; then enough for the oldest to go. */
+static const layout layouts[] = {
+    {3, {0, 9, 10, 23}, 0},  {3, {0, 5, 14, 23}, 0}, {3, {0, 5, 14, 23}, 7}, {1, {0, 64}, 0},
+    {2, {0, 40, 90}, 3},     {1, {0, 1}, 11},        {2, {0, 2, 31}, 0},     {1, {0, 33}, 0},
+    {4, {0, 1, 2, 3, 4}, 5}, {1, {0, 17}, 0},        {1, {0, 18}, 0},        {1, {0, 19}, 0}};
+enum { LAYOUTS = sizeof layouts / sizeof *layouts };
+/* First a few again and again, then all in turn. */
+static const layout *layout_of(uint32_t step) {
+    static const uint8_t first[] = {0, 0, 0, 1, 2, 3, 0, 3, 3, 4, 1, 3, 4, 4, 2, 0};
+    return &layouts[step < sizeof first ? first[step] : step % LAYOUTS];
+}
+
+typedef struct outcome {
+    uint64_t hash[STEPS];
+    uint32_t calls[STEPS];
+    size_t gradient_count;
+    float *gradients; /* (STEPS, gradient_count) */
+    float *dx;        /* (STEPS, ROWS_MAX, C) */
+} outcome;
+
+static uint32_t call_count;
+static seam_status (*swiglu_forward)(seam_stream *stream, const seam_swiglu_forward_args *args);
+static seam_status counted(seam_stream *stream, const seam_swiglu_forward_args *args) {
+    call_count++;
+    return swiglu_forward(stream, args);
+}
+
+static size_t gradients_read(float *ret, const seam_adapter *adapter, seam_stream *stream) {
+    size_t count = 0;
+    for (uint32_t i = 0; i < seam_adapter_tensor_count(adapter); i++) {
+        seam_adapter_tensor tensor;
+        seam_adapter_describe(&tensor, adapter, i);
+        if (ret != NULL) {
+            seam_test_check(seam_adapter_read_gradient(ret + count, adapter, stream, i), "read",
+                            NULL);
+        }
+        count += (size_t)tensor.rows * tensor.cols;
+    }
+    return count;
+}
+
+static const seam_optimizer_config optimizer = {
+    .lr = 1e-2f, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .schedule = SEAM_SCHEDULE_CONSTANT};
+
+static void step_run(outcome *ret, seam_test_engine *e, seam_adapter *adapter, uint32_t step) {
+    const layout *l = layout_of(step);
+    const uint32_t rows = l->seq_begin[l->seq_count];
+    uint32_t ids[ROWS_MAX], targets[ROWS_MAX], positions[ROWS_MAX];
+    for (uint32_t s = 0, t = 0; s < l->seq_count; s++) {
+        for (; t < l->seq_begin[s + 1]; t++) {
+            ids[t] = seam_synthetic_word("ids", t + step) % config.vocab_count;
+            targets[t] = seam_synthetic_word("ids", t + step + 1) % config.vocab_count;
+            positions[t] = l->position + t - l->seq_begin[s];
+        }
+    }
+    const seam_draw draw = {.step = step, .micro = 0};
+    const seam_test_text text = {.batch = {.rows = rows,
+                                           .seq_count = l->seq_count,
+                                           .seq_begin = l->seq_begin,
+                                           .positions = positions,
+                                           .draw = &draw},
+                                 .ids = ids,
+                                 .targets = targets};
+    const size_t dx_values = (size_t)rows * config.hidden;
+    double norm = 0;
+    call_count = 0;
+    (void)seam_test_forward_backward(e, adapter, &text, 0.1f);
+    ret->calls[step] = call_count;
+    (void)gradients_read(ret->gradients + step * ret->gradient_count, adapter, e->stream);
+    seam_test_check(e->ops->copy_out(e->stream, ret->dx + step * ROWS_MAX * config.hidden, e->x,
+                                     dx_values * sizeof(float)),
+                    "copy", NULL);
+    seam_test_check(
+        seam_adapter_step(&norm, &ret->hash[step], adapter, e->stream, &optimizer, step), "step",
+        NULL);
+    assert_true(norm > 0);
+}
+
+static void steps_run(outcome *ret, seam_test_engine *e, const seam_adapter_config *lora,
+                      bool recompute) {
+    const seam_activations_options options = {
+        .adapter = lora, .rows_max = ROWS_MAX, .seqs_max = SEQS_MAX, .recompute = recompute};
+    seam_adapter *adapter = NULL;
+    seam_error err = {0};
+    seam_activations_destroy(e->acts);
+    e->acts = NULL;
+    seam_test_check(seam_activations_create(&e->acts, e->blocks, &options, &err), "acts", &err);
+    seam_test_check(seam_adapter_create(&adapter, e->blocks, lora, &err), "adapter", &err);
+    seam_test_check(seam_synthetic_adapter(adapter, e->stream), "values", NULL);
+    *ret = (outcome){.gradient_count = gradients_read(NULL, adapter, e->stream)};
+    ret->gradients = test_calloc(STEPS * ret->gradient_count, sizeof(float));
+    ret->dx = test_calloc((size_t)STEPS * ROWS_MAX * config.hidden, sizeof(float));
+    for (uint32_t step = 0; step < STEPS; step++) {
+        step_run(ret, e, adapter, step);
+    }
+    seam_adapter_destroy(adapter);
+}
+
+static void bits_check(seam_test_engine *e, const seam_adapter_config *lora, bool recompute) {
+    seam_ops kept = *e->ops, plain = *e->ops;
+    outcome expected, found;
+    assert_non_null(kept.repeat);
+    swiglu_forward = kept.swiglu_forward;
+    kept.swiglu_forward = plain.swiglu_forward = counted;
+    plain.repeat = NULL;
+    e->blocks->ops = &plain;
+    steps_run(&expected, e, lora, recompute);
+    e->blocks->ops = &kept;
+    steps_run(&found, e, lora, recompute);
+    e->blocks->ops = e->ops;
+    uint32_t replayed = 0;
+    for (uint32_t step = 0; step < STEPS; step++) {
+        assert_true(expected.hash[step] == found.hash[step]);
+        assert_true(expected.calls[step] >= config.layers);
+        replayed += found.calls[step] == 0;
+    }
+    assert_memory_equal(expected.gradients, found.gradients,
+                        STEPS * expected.gradient_count * sizeof(float));
+    assert_memory_equal(expected.dx, found.dx,
+                        (size_t)STEPS * ROWS_MAX * config.hidden * sizeof(float));
+    /* With dropout every pass has draws of its own.  Else the third pass of a layout is the first
+     * that calls no op, and the layouts 0 to 2 are one; nothing that comes in turn of twelve is. */
+    if (lora->lora.dropout > 0) {
+        assert_int_equal(replayed, 0);
+    } else {
+        assert_int_equal(found.calls[0], expected.calls[0]);
+        assert_int_equal(found.calls[1], expected.calls[1]);
+        assert_int_equal(found.calls[2], 0);
+        assert_int_equal(found.calls[4], 0);
+        assert_true(replayed >= 8);
+    }
+    (void)printf("%u of %d passes queued again\n", replayed, (int)STEPS);
+    test_free(expected.gradients);
+    test_free(found.gradients);
+    test_free(expected.dx);
+    test_free(found.dx);
+}
+
+/* ---- generation ---- */
+enum { PROMPT = 7, SLOTS = 2, TOKENS = 12, POSITIONS = PROMPT + TOKENS };
+
+typedef struct generated {
+    float rows[TOKENS + 1][PROMPT * SLOTS * 64];
+    uint32_t calls[TOKENS + 1];
+} generated;
+
+/* A prompt into both slots, then a row of each at a time; the last ones of one slot alone. */
+static void generate(generated *ret, seam_test_engine *e, seam_adapter *adapter) {
+    seam_kv_cache *cache = NULL;
+    seam_error err = {0};
+    seam_test_check(
+        seam_kv_cache_create(&cache, e->blocks, SLOTS, POSITIONS + 8, PROMPT * SLOTS, &err),
+        "cache", &err);
+    for (uint32_t token = 0; token <= TOKENS; token++) {
+        const uint32_t each = token == 0 ? PROMPT : 1, slots = token + 2 < TOKENS ? SLOTS : 1;
+        uint32_t slot_of[PROMPT * SLOTS], positions[PROMPT * SLOTS];
+        for (uint32_t t = 0; t < each * slots; t++) {
+            slot_of[t] = t / each;
+            positions[t] = t % each + (token == 0 ? 0 : PROMPT + token - 1);
+        }
+        const size_t count = (size_t)each * slots * config.hidden;
+        seam_synthetic_fill(ret->rows[token], "rows", count, 1.0f + 0.1f * (float)token);
+        seam_test_check(e->ops->copy_in(e->stream, e->x, ret->rows[token], count * sizeof(float)),
+                        "in", NULL);
+        call_count = 0;
+        seam_test_check(seam_blocks_forward_cached(e->blocks, adapter, cache, e->stream, e->x,
+                                                   each * slots, slot_of, positions),
+                        "forward", NULL);
+        ret->calls[token] = call_count;
+        seam_test_check(e->ops->copy_out(e->stream, ret->rows[token], e->x, count * sizeof(float)),
+                        "out", NULL);
+    }
+    seam_kv_cache_destroy(cache);
+}
+
+static void generation_check(seam_test_engine *e, const seam_adapter_config *lora) {
+    static generated expected, found;
+    seam_ops kept = *e->ops, plain = *e->ops;
+    seam_adapter *adapter = NULL;
+    seam_error err = {0};
+    swiglu_forward = kept.swiglu_forward;
+    kept.swiglu_forward = plain.swiglu_forward = counted;
+    plain.repeat = NULL;
+    memset(&expected, 0, sizeof expected);
+    memset(&found, 0, sizeof found);
+    seam_test_check(seam_adapter_create(&adapter, e->blocks, lora, &err), "adapter", &err);
+    seam_test_check(seam_synthetic_adapter(adapter, e->stream), "values", NULL);
+    e->blocks->ops = &plain;
+    generate(&expected, e, adapter);
+    e->blocks->ops = &kept;
+    generate(&found, e, adapter);
+    e->blocks->ops = e->ops;
+    seam_adapter_destroy(adapter);
+    assert_memory_equal(expected.rows, found.rows, sizeof found.rows);
+    for (uint32_t token = 0; token <= TOKENS; token++) {
+        /* The second of a shape is recorded, op by op; a prefix is put where slots begin. */
+        const bool again =
+            lora->kind == SEAM_ADAPTER_LORA && token >= 3 && token != 10 && token != 11;
+        assert_int_equal(expected.calls[token], config.layers);
+        assert_int_equal(found.calls[token], again ? 0 : config.layers);
+    }
+}
+
+static void test_repeat__changing_layouts__bits_of_ops_one_by_one(void **state) {
+    (void)state;
+    static const seam_dtype acts[] = {SEAM_BF16, SEAM_F32};
+    const seam_tensor_source source = seam_synthetic_source(&config);
+    for (size_t i = 0; i < sizeof acts / sizeof *acts; i++) {
+        const seam_adapter_config all = {
+            .lora = {.rank = 8, .alpha = 16, .targets = 0x7f, .seed = 3}};
+        const seam_adapter_config prefix = {.kind = SEAM_ADAPTER_PREFIX,
+                                            .prefix = {.tokens = 5, .seed = 3}};
+        const seam_backend_options options = {.device = "cuda:0", .act = acts[i], .threads = 1};
+        seam_adapter_config two = all, drops = all;
+        seam_test_engine engine;
+        two.lora.targets = SEAM_LORA_Q | SEAM_LORA_V;
+        two.lora.rank = 5;
+        drops.lora.dropout = 0.25f;
+        assert_true(seam_test_engine_open(&engine, &options, &source, &all, ROWS_MAX));
+        bits_check(&engine, &all, false);
+        bits_check(&engine, &all, true);
+        bits_check(&engine, &two, false);
+        bits_check(&engine, &drops, false);
+        bits_check(&engine, &prefix, false);
+        generation_check(&engine, &two);
+        generation_check(&engine, &prefix);
+        seam_test_engine_close(&engine);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_repeat__changing_layouts__bits_of_ops_one_by_one),
+    };
+    const seam_backend_options options = {.device = "cuda:0", .act = SEAM_BF16};
+    seam_backend *backend = NULL;
+    seam_error err = {0};
+    if (seam_backend_create(&backend, &options, &err) != SEAM_OK) {
+        (void)printf("SKIPPED: %s\n", err.text);
+        return 77;
+    }
+    seam_backend_destroy(backend);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
