@@ -61,18 +61,20 @@ typedef void seam_log_fn(void *user, const char *text);
 
 typedef struct seam_client_options {
     size_t struct_bytes;
-    const char *address;           /* "host:port" */
-    bool plaintext;                /* no TLS: refused unless the address is the loopback ... */
-    bool plaintext_forced;         /* ... or this is set */
-    const char *ca_file;           /* PEM; NULL: the system's roots */
-    const char *cert_file;         /* PEM; client certificate, with key_file */
-    const char *key_file;          /* PEM */
-    const char *server_name;       /* name expected in the certificate; NULL: the host */
-    const char *token;             /* bearer token; needs TLS unless on loopback or forced */
-    uint32_t unary_timeout_ms;     /* default 60,000 */
-    uint32_t progress_timeout_ms;  /* stream without any message: default 300,000 */
-    uint32_t reconnect_timeout_ms; /* broken stream: how long to try again; default 60,000 */
-    seam_log_fn *log;              /* reconnects and the like; NULL: silent */
+    const char *address;          /* "host:port" */
+    bool plaintext;               /* no TLS: refused unless the address is the loopback ... */
+    bool plaintext_forced;        /* ... or this is set */
+    const char *ca_file;          /* PEM; NULL: the system's roots */
+    const char *cert_file;        /* PEM; client certificate, with key_file */
+    const char *key_file;         /* PEM */
+    const char *server_name;      /* name expected in the certificate; NULL: the host */
+    const char *token;            /* bearer token; needs TLS unless on loopback or forced */
+    uint32_t unary_timeout_ms;    /* default 60,000 */
+    uint32_t progress_timeout_ms; /* stream without any message: default 300,000 */
+    /* Broken stream, or a server that does not answer a call: how long to try again; default
+     * 60,000.  Before its first answer ever at most 3,000. */
+    uint32_t reconnect_timeout_ms;
+    seam_log_fn *log; /* reconnects and the like; NULL: silent */
     void *log_user;
     uint64_t credit_bytes; /* tensor bytes that a server may have on their way to a session:
                             * default 8 MiB; no less than the link's rate times its round trip */
