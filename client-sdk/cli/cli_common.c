@@ -33,10 +33,10 @@ const seam_arg_spec seam_server_specs[] = {
     {"timeout", SEAM_ARG_U32, offsetof(seam_server_options, timeout_s), "SECONDS",
      "longest silence of the server [300]"},
     {"reconnect", SEAM_ARG_U32, offsetof(seam_server_options, reconnect_s), "SECONDS",
-     "how long to try again when the server is away [60]"},
+     "how long to try again while the server cannot be reached [60]"},
     {"credit-mib", SEAM_ARG_U32, offsetof(seam_server_options, credit_mib), "MIB",
      "tensors that the server may have on their way to here, MiB: no less than the link's rate "
-     "times its round trip [8]"},
+     "times its round trip, three times that where packets are lost [16]"},
     {NULL, SEAM_ARG_FLAG, 0, NULL, NULL},
 };
 

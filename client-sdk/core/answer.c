@@ -149,6 +149,7 @@ seam_status seam_answer_end(seam_session *session, const seam_frame_header *head
         return SEAM_OK;
     }
     s->lost_since_ms = 0;
+    s->barren_count = 0;
     s->micros[header->micro].has_come = true;
     if (seam_codec_plan_has_gates_in(&s->config.codec)) {
         seam_step_add_signal(s);

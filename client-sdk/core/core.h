@@ -4,6 +4,7 @@
  *   session_options.c options <-> the SessionConfig message, site table
  *   client_session.c  create, attach, close, delete
  *   step.c            the public step calls
+ *   step_rows.c       rows of site 0 on their way to the codec
  *   link.c            the loop that drives proto/wire/client_proto: connect, send, receive, retry
  *   receive.c         one message of the Train stream
  *   answer.c          answers of topologies whose loss is at the server
@@ -145,7 +146,8 @@ struct seam_session {
     bool cancelled;              /* guarded by mu */
 
     seam_client_proto proto;
-    uint64_t lost_since_ms; /* first failure since the last progress; 0: none */
+    uint64_t lost_since_ms; /* first failure since the server was last heard of; 0: none */
+    uint32_t barren_count;  /* attaches in a row that brought nothing */
     seam_buffer inbox;
     seam_credit_tx credit_tx;
     seam_credit_rx credit_rx;
@@ -201,6 +203,7 @@ struct seam_session {
     float *gate_sums, *gate_signal; /* (P) of site 0; waterfill: sums of g^2 */
     seam_buffer key_table;          /* scratch of row_sources.h */
     seam_buffer x_distinct;         /* rows of site 0's tensor, where some repeat */
+    seam_buffer x_wide;             /* f32 of rows that came in bf16, for a codec that wants it */
     uint32_t *gate_counts;          /* (P) by token: the step's rows of each gate */
     float *gate_weights;            /* (P) by token: their shares */
     float *steps;                   /* (C) scratch: D_c of site 0 */
@@ -345,6 +348,7 @@ typedef struct seam_tensor_args {
     const uint8_t *range_rows; /* bitmap or NULL */
     const uint32_t *row_gates; /* as seam_coder_tensor */
     const uint32_t *row_ids;   /* original rows for rounding, or NULL */
+    const uint16_t *x_bf16;    /* in the place of x: as seam_coder_encode_args */
     bool stochastic;
     uint64_t seed;
 } seam_tensor_args;
@@ -368,6 +372,23 @@ seam_status seam_frame_send(seam_session *session, seam_stream_call *stream, con
                             size_t frame_bytes, seam_error *err);
 /* Pack a protobuf message into the buffer (replacing what is there). */
 seam_status seam_message_pack(seam_buffer *ret_bytes, const ProtobufCMessage *message);
+
+/* step_rows.c: rows of site 0, in the one type or the other. */
+typedef struct seam_step_rows {
+    const float *f32;
+    const uint16_t *bf16;
+} seam_step_rows;
+/* The distinct rows of a micro-batch are counted whether they alone travel or all: the sites'
+ * weights go by them.  SEAM_E_MEMORY. */
+seam_status seam_micro_row_sources_take(seam_micro_state *state, seam_session *s,
+                                        const seam_step_micro *micro, uint32_t micro_count);
+/* (rows) of a micro-batch, or NULL: all rows travel. */
+const uint32_t *seam_micro_row_sources(const seam_micro_state *micro);
+/* All rows of a micro-batch become those of site 0's tensor.  SEAM_E_MEMORY. */
+seam_status seam_step_rows_in(seam_step_rows *x, seam_session *s, const seam_micro_state *micro);
+/* Rows in bf16 become f32 where the codec reads no others, or where x is compared with x^.
+ * SEAM_E_MEMORY. */
+seam_status seam_step_rows_suit(seam_step_rows *x, seam_session *s, const seam_micro_state *micro);
 
 /* step.c: a tensor went over the site (its payload bytes are counted already): rows, mean bits. */
 void seam_site_row_count(seam_site_row *row, uint32_t rows, uint32_t alloc_version,

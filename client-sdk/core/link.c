@@ -5,7 +5,9 @@
  * bytes': what arrived is wrong, and no repetition cures that: the machine is stopped.
  *
  * The machine's own deadline is off, because it would count the caller's thinking time too: here
- * the time since the first failure counts (lost_since_ms).
+ * the time since the first failure counts (lost_since_ms), until the server answers an Attach: an
+ * outage is over then, whatever the next one brings.  Attaches without anything behind them are
+ * counted, so that a server that dies of our step is not tried for ever.
  * Read next: transport/grpc_stream.c, what a stream is. */
 #include <string.h>
 #include <time.h>

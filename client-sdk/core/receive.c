@@ -9,6 +9,8 @@
 #include "try.h"
 #include "walk.h"
 
+#define BARREN_MAX 16u /* attaches that end an outage, without a reply between them */
+
 static seam_status control_take(seam_session *s, seam_error *err);
 static seam_status attached_take(seam_session *s, const Seam__V1__Attached *attached,
                                  seam_error *err);
@@ -96,6 +98,10 @@ static seam_status attached_take(seam_session *s, const Seam__V1__Attached *atta
     };
     s->rtt_seconds = seam_now_seconds() - s->attach_seconds;
     seam_credit_tx_open(&s->credit_tx, attached->credit_bytes);
+    if (s->barren_count < BARREN_MAX) {
+        s->barren_count++;
+        s->lost_since_ms = 0;
+    }
     s->went_back = args.action == SEAM_ATTACH_ROLLBACK;
     return seam_client_proto_attached(&s->proto, &args, err);
 }
@@ -107,6 +113,7 @@ static seam_status commit_take(seam_session *s, const Seam__V1__Commit *commit, 
                                       seam_record_hash(&known, s, commit->step), seam_now_ms(),
                                       err));
     s->lost_since_ms = 0;
+    s->barren_count = 0;
     seam_record_durable(s, commit->durable_step_count);
     return is_new ? seam_step_settle(s, commit, err) : SEAM_OK;
 }
@@ -357,6 +364,7 @@ static seam_status reception_end(seam_session *s, const seam_frame_header *heade
         return SEAM_OK;
     }
     s->lost_since_ms = 0;
+    s->barren_count = 0;
     if (forward && header->micro == 0 && s->first_begin_seconds > 0.0) {
         s->first_seconds = seam_now_seconds() - s->first_begin_seconds;
     }

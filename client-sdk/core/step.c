@@ -22,11 +22,6 @@ static seam_status sequences_take(seam_micro_state *state, const seam_session *s
                                   const seam_step_micro *micro);
 static seam_status row_gates_take(seam_micro_state *state, const seam_session *s,
                                   const seam_step_micro *micro);
-static seam_status row_sources_take(seam_micro_state *state, seam_session *s,
-                                    const seam_step_micro *micro, uint32_t micro_count);
-static seam_status rows_in(const float **ret_x, seam_session *s, const seam_micro_state *micro,
-                           const float *x);
-static const uint32_t *row_sources_of(const seam_micro_state *micro);
 static void rows_weigh(seam_session *s);
 static seam_status step_begin_pack(seam_session *s, const seam_step_micro *micros, seam_error *err);
 static seam_status budget_pack(seam_session *s);
@@ -139,23 +134,29 @@ const uint32_t *seam_micro_row_gates(const seam_micro_state *micro, bool outer) 
 /* x (T, C) as site 0's tensor, kept to be sent; for exact gate signals also x and what is decoded.
  */
 static seam_status fwd_in_encode(seam_session *s, seam_micro_state *micro,
-                                 const seam_tensor_args *args, const float *x, seam_error *err) {
+                                 const seam_tensor_args *args, const seam_step_rows *x,
+                                 seam_error *err) {
     float *const decoded = s->config.codec.gate_signal_exact ? s->x_decoded : NULL;
-    const float *sent = NULL;
+    seam_step_rows sent = *x;
     uint64_t payload_bytes = 0;
     const double begin = seam_now_seconds();
     const uint64_t begin_ns = seam_trace_begin(s->trace);
-    if (rows_in(&sent, s, micro, x) != SEAM_OK) {
+    if (seam_step_rows_in(&sent, s, micro) != SEAM_OK) {
         return seam_error_set(err, SEAM_E_MEMORY, "out of memory");
     }
+    seam_tensor_args tensor = *args;
+    tensor.x_bf16 = sent.bf16;
     micro->sent[0].count = 0;
-    SEAM_TRY(seam_tensor_encode(&micro->sent[0], decoded, &payload_bytes, s, args, sent, err));
+    SEAM_TRY(
+        seam_tensor_encode(&micro->sent[0], decoded, &payload_bytes, s, &tensor, sent.f32, err));
     s->encode_seconds += seam_now_seconds() - begin;
     seam_session_span_end(s, "encode", args->micro, begin_ns);
     if (decoded != NULL) {
-        memcpy(s->x_kept, x, (size_t)micro->rows * s->channels * sizeof *x);
-        if (row_sources_of(micro) != NULL) {
-            seam_row_sources_spread(decoded, row_sources_of(micro), micro->rows, s->channels);
+        SEAM_ASSERT(x->f32 != NULL); /* seam_step_rows_suit */
+        memcpy(s->x_kept, x->f32, (size_t)micro->rows * s->channels * sizeof(float));
+        if (seam_micro_row_sources(micro) != NULL) {
+            seam_row_sources_spread(decoded, seam_micro_row_sources(micro), micro->rows,
+                                    s->channels);
         }
     }
     site_used(s, s->fwd_in, args->rows, payload_bytes, args->alloc);
@@ -171,12 +172,8 @@ seam_status seam_step_forward(seam_session *session, float *ret_y, uint32_t micr
     return seam_step_forward_end(session, ret_y, micro, err);
 }
 
-seam_status seam_step_forward_begin(seam_session *session, uint32_t micro, const float *x,
-                                    seam_error *err) {
-    if (session == NULL || x == NULL) {
-        return seam_error_set(err, SEAM_E_ARG, "session or x is NULL");
-    }
-    seam_session *const s = session;
+static seam_status forward_begin(seam_session *s, uint32_t micro, seam_step_rows x,
+                                 seam_error *err) {
     if (!s->step_open || micro != s->forward_next || micro >= s->micro_count ||
         micro >= s->micro_next + s->ahead) {
         return seam_error_set(err, SEAM_E_STATE, "forward of micro-batch %u is not due", micro);
@@ -184,6 +181,9 @@ seam_status seam_step_forward_begin(seam_session *session, uint32_t micro, const
     seam_micro_state *const state = &s->micros[micro];
     const uint64_t step = seam_session_committed_steps(s);
     const uint64_t begin_ns = seam_trace_begin(s->trace);
+    if (x.bf16 != NULL && seam_step_rows_suit(&x, s, state) != SEAM_OK) {
+        return seam_error_set(err, SEAM_E_MEMORY, "out of memory");
+    }
     SEAM_TRY(seam_link_await_alloc(s, step, err));
     const seam_alloc *alloc = NULL;
     SEAM_TRY(seam_site_alloc_at(&alloc, s->site_in, step));
@@ -199,7 +199,7 @@ seam_status seam_step_forward_begin(seam_session *session, uint32_t micro, const
         .sequences = state->rows_in == state->rows ? seam_micro_sequences(state, true) : none,
         .row_gates = seam_micro_row_gates(state, true),
     };
-    SEAM_TRY(fwd_in_encode(s, state, &args, x, err));
+    SEAM_TRY(fwd_in_encode(s, state, &args, &x, err));
     SEAM_TRY(seam_step_add_spans(s, alloc));
     s->forward_next++;
     if (micro == 0) {
@@ -208,6 +208,22 @@ seam_status seam_step_forward_begin(seam_session *session, uint32_t micro, const
     SEAM_TRY(seam_link_drive(s, SEAM_GOAL_SENT, err));
     seam_session_span_end(s, "forward_begin", micro, begin_ns);
     return SEAM_OK;
+}
+
+seam_status seam_step_forward_begin(seam_session *session, uint32_t micro, const float *x,
+                                    seam_error *err) {
+    if (session == NULL || x == NULL) {
+        return seam_error_set(err, SEAM_E_ARG, "session or x is NULL");
+    }
+    return forward_begin(session, micro, (seam_step_rows){.f32 = x}, err);
+}
+
+seam_status seam_step_forward_begin_bf16(seam_session *session, uint32_t micro, const uint16_t *x,
+                                         seam_error *err) {
+    if (session == NULL || x == NULL) {
+        return seam_error_set(err, SEAM_E_ARG, "session or x is NULL");
+    }
+    return forward_begin(session, micro, (seam_step_rows){.bf16 = x}, err);
 }
 
 seam_status seam_step_forward_end(seam_session *session, float *ret_y, uint32_t micro,
@@ -319,7 +335,7 @@ static seam_status layout_take(seam_session *s, const seam_step_micro *micros, u
     s->labelled_total = s->out_total = 0;
     for (uint32_t m = 0; m < micro_count; m++) {
         SEAM_TRY(micro_take(&s->micros[m], s, &micros[m], m, err));
-        if (row_sources_take(&s->micros[m], s, &micros[m], micro_count) != SEAM_OK) {
+        if (seam_micro_row_sources_take(&s->micros[m], s, &micros[m], micro_count) != SEAM_OK) {
             return seam_error_set(err, SEAM_E_MEMORY, "out of memory");
         }
         rows_total += s->micros[m].rows;
@@ -427,53 +443,6 @@ static seam_status sequences_take(seam_micro_state *state, const seam_session *s
     return SEAM_OK;
 }
 
-/* Bounds what they add to a StepBegin: three bytes a row at most. */
-#define SOURCES_ROWS_MAX (1u << 18)
-
-/* The distinct rows are counted whether they alone travel or all: the sites' weights go by them. */
-static seam_status row_sources_take(seam_micro_state *state, seam_session *s,
-                                    const seam_step_micro *micro, uint32_t micro_count) {
-    seam_buffer *const sources = &state->row_sources;
-    const size_t bytes = (size_t)state->rows * sizeof(uint32_t);
-    state->rows_in = state->rows_distinct = state->rows;
-    sources->count = 0;
-    if (micro->row_keys == NULL || !seam_codec_plan_takes_row_sources(&s->config.codec) ||
-        (uint64_t)state->rows * micro_count > SOURCES_ROWS_MAX) {
-        return SEAM_OK;
-    }
-    SEAM_TRY(seam_buffer_reserve(sources, bytes));
-    SEAM_TRY(seam_buffer_reserve(&s->key_table,
-                                 seam_row_sources_table_count(state->rows) * sizeof(uint32_t)));
-    state->rows_distinct =
-        seam_row_sources_find((uint32_t *)(void *)sources->data,
-                              (uint32_t *)(void *)s->key_table.data, micro->row_keys, state->rows);
-    if (s->config.distinct_rows && state->rows_distinct < state->rows) {
-        state->rows_in = state->rows_distinct;
-        sources->count = bytes;
-    }
-    return SEAM_OK;
-}
-
-static const uint32_t *row_sources_of(const seam_micro_state *micro) {
-    return micro->row_sources.count > 0 ? (const uint32_t *)(const void *)micro->row_sources.data
-                                        : NULL;
-}
-
-/* The rows of site 0's tensor. */
-static seam_status rows_in(const float **ret_x, seam_session *s, const seam_micro_state *micro,
-                           const float *x) {
-    const uint32_t *const sources = row_sources_of(micro);
-    *ret_x = x;
-    if (sources != NULL) {
-        SEAM_TRY(
-            seam_buffer_reserve(&s->x_distinct, (size_t)micro->rows_in * s->channels * sizeof *x));
-        float *const distinct = (float *)(void *)s->x_distinct.data;
-        seam_row_sources_gather(distinct, x, sources, micro->rows, s->channels);
-        *ret_x = distinct;
-    }
-    return SEAM_OK;
-}
-
 /* Rows of sites 1 and 2 without a label have a gate only where they travel. */
 static seam_status row_gates_take(seam_micro_state *state, const seam_session *s,
                                   const seam_step_micro *micro) {
@@ -524,7 +493,7 @@ static seam_status step_begin_pack(seam_session *s, const seam_step_micro *micro
             b->n_positions = s->micros[m].rows;
             b->positions = (uint32_t *)(uintptr_t)micros[m].positions;
         }
-        b->row_sources = (uint32_t *)(uintptr_t)row_sources_of(&s->micros[m]);
+        b->row_sources = (uint32_t *)(uintptr_t)seam_micro_row_sources(&s->micros[m]);
         b->n_row_sources = b->row_sources != NULL ? s->micros[m].rows : 0;
         if (seam_codec_plan_is_one_pass(&s->config.codec)) {
             b->labels = (uint32_t *)(uintptr_t)micros[m].labels;

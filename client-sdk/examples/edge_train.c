@@ -27,7 +27,8 @@ static float *random_values(size_t count, float scale) {
 int main(int argc, char **argv) {
     static const uint32_t sequence_rows[] = {ROWS / 2, ROWS / 2};
     static const uint8_t all_labelled[ROWS / 8] = {255, 255, 255, 255, 255, 255, 255, 255};
-    const seam_step_micro micro = {2, sequence_rows, all_labelled, NULL, NULL, NULL};
+    const seam_step_micro micro = {
+        .sequence_count = 2, .sequence_rows = sequence_rows, .labelled_rows = all_labelled};
     seam_client_options where = SEAM_CLIENT_OPTIONS_INIT;
     seam_session_options what = SEAM_SESSION_OPTIONS_INIT;
     seam_error err = {SEAM_OK, ""};

@@ -61,23 +61,22 @@ typedef void seam_log_fn(void *user, const char *text);
 
 typedef struct seam_client_options {
     size_t struct_bytes;
-    const char *address;          /* "host:port" */
-    bool plaintext;               /* no TLS: refused unless the address is the loopback ... */
-    bool plaintext_forced;        /* ... or this is set */
-    const char *ca_file;          /* PEM; NULL: the system's roots */
-    const char *cert_file;        /* PEM; client certificate, with key_file */
-    const char *key_file;         /* PEM */
-    const char *server_name;      /* name expected in the certificate; NULL: the host */
-    const char *token;            /* bearer token; needs TLS unless on loopback or forced */
-    uint32_t unary_timeout_ms;    /* default 60,000 */
-    uint32_t progress_timeout_ms; /* stream without any message: default 300,000 */
-    /* Broken stream, or a server that does not answer a call: how long to try again; default
-     * 60,000.  Before its first answer ever at most 3,000. */
-    uint32_t reconnect_timeout_ms;
-    seam_log_fn *log; /* reconnects and the like; NULL: silent */
+    const char *address;           /* "host:port" */
+    bool plaintext;                /* no TLS: refused unless the address is the loopback ... */
+    bool plaintext_forced;         /* ... or this is set */
+    const char *ca_file;           /* PEM; NULL: the system's roots */
+    const char *cert_file;         /* PEM; client certificate, with key_file */
+    const char *key_file;          /* PEM */
+    const char *server_name;       /* name expected in the certificate; NULL: the host */
+    const char *token;             /* bearer token; needs TLS unless on loopback or forced */
+    uint32_t unary_timeout_ms;     /* default 60,000 */
+    uint32_t progress_timeout_ms;  /* stream without any message: default 300,000 */
+    uint32_t reconnect_timeout_ms; /* how long a server may not be reached, by a stream or a call;
+                                    * default 60,000; before its first answer 3,000 at most */
+    seam_log_fn *log;              /* reconnects and the like; NULL: silent */
     void *log_user;
     uint64_t credit_bytes; /* tensor bytes that a server may have on their way to a session:
-                            * default 8 MiB; no less than the link's rate times its round trip */
+                            * default 16 MiB; no less than the link's rate times its round trip */
 } seam_client_options;
 #define SEAM_CLIENT_OPTIONS_INIT                                                                   \
     {                                                                                              \
@@ -378,6 +377,10 @@ SEAM_API seam_status seam_step_forward(seam_session *session, float *ret_y, uint
 /* Forward in two parts: x is encoded and sent; the answer is awaited. */
 SEAM_API seam_status seam_step_forward_begin(seam_session *session, uint32_t micro, const float *x,
                                              seam_error *err);
+/* x (T, C) as bf16, each value the upper half of its f32: rows of a table that stands so need not
+ * be widened.  The same bytes travel. */
+SEAM_API seam_status seam_step_forward_begin_bf16(seam_session *session, uint32_t micro,
+                                                  const uint16_t *x, seam_error *err);
 SEAM_API seam_status seam_step_forward_end(seam_session *session, float *ret_y, uint32_t micro,
                                            seam_error *err);
 /* dy (rows out, C): gradient of the step's mean loss (over the labelled rows of all its

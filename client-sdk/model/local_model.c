@@ -130,11 +130,13 @@ static void buffers_free(seam_model *model) {
     seam_mem_free(model->host_dy);
     seam_mem_free(model->host_y);
     seam_mem_free(model->host_x);
+    seam_mem_free(model->host_x16);
     model->ops->mem_free(model->backend, model->dy);
     model->ops->mem_free(model->backend, model->y);
     model->ops->mem_free(model->backend, model->x);
     model->x = model->y = model->dy = NULL;
     model->host_x = model->host_y = model->host_dy = model->host_all = NULL;
+    model->host_x16 = NULL;
     model->argmax = model->seq_begin = model->positions = NULL;
     model->bitmap = NULL;
     model->rows_capacity = 0;
@@ -158,12 +160,14 @@ seam_status seam_model_reserve(seam_model *model, uint32_t rows, seam_error *err
     model->host_dy = seam_mem_alloc(bytes);
     model->host_all = seam_mem_alloc(bytes);
     model->argmax = seam_mem_zalloc(rows, sizeof *model->argmax);
+    const bool bf16 = seam_model_sends_bf16(model);
+    model->host_x16 = bf16 ? seam_mem_alloc(bytes / 2) : NULL;
     model->seq_begin = seam_mem_zalloc((size_t)rows + 1, sizeof *model->seq_begin);
     model->positions = seam_mem_zalloc(rows, sizeof *model->positions);
     model->bitmap = seam_mem_zalloc((size_t)rows / 8 + 1, 1);
     if (model->host_x == NULL || model->host_y == NULL || model->host_dy == NULL ||
         model->host_all == NULL || model->argmax == NULL || model->seq_begin == NULL ||
-        model->positions == NULL || model->bitmap == NULL) {
+        model->positions == NULL || model->bitmap == NULL || (bf16 && model->host_x16 == NULL)) {
         return seam_error_set(err, SEAM_E_MEMORY, "out of memory");
     }
     model->rows_capacity = rows;
@@ -176,6 +180,23 @@ seam_status seam_model_embed(seam_model *model, const uint32_t *ids, uint32_t ro
     seam_status st = seam_head_embed(model->head, model->stream, model->x, ids, rows);
     if (st == SEAM_OK) {
         st = model->ops->copy_out(model->stream, model->host_x, model->x, bytes);
+    }
+    if (st == SEAM_OK) {
+        st = model->ops->stream_sync(model->stream);
+    }
+    return st == SEAM_OK ? SEAM_OK : seam_error_set(err, st, "embedding: %s", seam_status_text(st));
+}
+
+bool seam_model_sends_bf16(const seam_model *model) {
+    return model->front == NULL && seam_head_embeds_bf16(model->head);
+}
+
+seam_status seam_model_embed_bf16(seam_model *model, const uint32_t *ids, uint32_t rows,
+                                  seam_error *err) {
+    const size_t bytes = (size_t)rows * model->hidden * sizeof(uint16_t);
+    seam_status st = seam_head_embed_bf16(model->head, model->stream, model->x, ids, rows);
+    if (st == SEAM_OK) {
+        st = model->ops->copy_out(model->stream, model->host_x16, model->x, bytes);
     }
     if (st == SEAM_OK) {
         st = model->ops->stream_sync(model->stream);

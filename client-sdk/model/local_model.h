@@ -33,6 +33,7 @@ struct seam_model {
     void *x, *y, *dy;
     /* On the host; host_all: all rows of a batch, where others travel. */
     float *host_x, *host_y, *host_dy, *host_all;
+    uint16_t *host_x16; /* of a model that sends_bf16, else NULL */
     uint32_t *argmax;
     size_t rows_capacity;
 };
@@ -42,6 +43,12 @@ seam_status seam_model_reserve(seam_model *model, uint32_t rows, seam_error *err
 /* model->host_x (rows, C) = embeddings of ids. */
 seam_status seam_model_embed(seam_model *model, const uint32_t *ids, uint32_t rows,
                              seam_error *err);
+/* The embedding stands in bf16, and no front block is between it and the wire. */
+bool seam_model_sends_bf16(const seam_model *model);
+/* model->host_x16 (rows, C) = the same in bf16, as the table has them; of a model that sends_bf16.
+ */
+seam_status seam_model_embed_bf16(seam_model *model, const uint32_t *ids, uint32_t rows,
+                                  seam_error *err);
 /* Loss of model->host_y (rows, C), gradient into model->host_dy (if wanted), model->argmax. */
 typedef struct seam_head_pass {
     const uint32_t *targets; /* (rows) */

@@ -194,11 +194,14 @@ static seam_status micro_begin(seam_trainer *trainer, const seam_token_batch *ba
     seam_model *const model = trainer->model;
     const double begin = now_seconds();
     const uint64_t embed_ns = seam_session_trace_begin(trainer->session);
-    SEAM_TRY(seam_model_embed(model, batch->ids, t->rows[micro], err));
+    const bool bf16 = seam_model_sends_bf16(model);
+    SEAM_TRY(bf16 ? seam_model_embed_bf16(model, batch->ids, t->rows[micro], err)
+                  : seam_model_embed(model, batch->ids, t->rows[micro], err));
     SEAM_TRY(front_begin(trainer, batch, micro, t->rows[micro], err));
     report->head_seconds += now_seconds() - begin;
     seam_session_trace_end(trainer->session, "embed", micro, embed_ns);
-    return seam_step_forward_begin(trainer->session, micro, model->host_x, err);
+    return bf16 ? seam_step_forward_begin_bf16(trainer->session, micro, model->host_x16, err)
+                : seam_step_forward_begin(trainer->session, micro, model->host_x, err);
 }
 
 static seam_status micro_run(seam_trainer *trainer, const seam_token_batch *batch, uint32_t micro,

@@ -209,19 +209,9 @@ void seam_tile_load(float *tile, const void *x, size_t ld, seam_value_type type,
     }
 }
 
-void seam_tile_store(void *x, size_t ld, seam_value_type type, const float *tile, uint32_t rows,
-                     uint32_t lanes) {
+void seam_tile_store(float *x, size_t ld, const float *tile, uint32_t rows, uint32_t lanes) {
     for (uint32_t i = 0; i < rows; i++, tile += L) {
-        void *row = seam_tile_at_mut(x, type, i * ld);
-        if (type == SEAM_VALUE_F32) {
-            memcpy(row, tile, lanes * sizeof *tile);
-            continue;
-        }
-        for (uint32_t l = 0; l < lanes; l++) { /* finite: no NaN can carry over */
-            uint32_t bits;
-            memcpy(&bits, &tile[l], sizeof bits);
-            ((uint16_t *)row)[l] = (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
-        }
+        memcpy(x + i * ld, tile, lanes * sizeof *tile);
     }
 }
 
@@ -283,12 +273,7 @@ static bool is_wide(const uint8_t *widths, uint32_t count) {
     return wide;
 }
 
-/* Whether a tile is worked on where it stands. */
-static bool is_in_place(const seam_tile_group *tile, uint32_t lanes) {
-    return lanes == L && tile->type == SEAM_VALUE_F32;
-}
-
-uint8_t *seam_tile_encode_group_base(uint8_t *codes, uint8_t *codes_end, void *decoded,
+uint8_t *seam_tile_encode_group_base(uint8_t *codes, uint8_t *codes_end, float *decoded,
                                      const void *x, const seam_tile_group *group,
                                      const seam_tile_draws *draws) {
     (void)codes_end; /* nothing is written past the group's words */
@@ -300,12 +285,13 @@ uint8_t *seam_tile_encode_group_base(uint8_t *codes, uint8_t *codes_end, void *d
         seam_tile_group rest = seam_tile_group_after(group, c);
         const uint32_t lanes = rest.channels < L ? rest.channels : L;
         const void *values = seam_tile_at(x, group->type, c);
-        void *out = seam_tile_at_mut(decoded, group->type, c);
+        float *out = decoded != NULL ? decoded + c : NULL;
         for (uint32_t i = 0; draws != NULL && i < SEAM_GROUP_ROWS; i++) {
             uniform_base(uniforms + (size_t)i * L, draws->quad_begin + c / 4, draws->row_ids[i],
                          draws->word2, draws->word3, draws->seed);
         }
-        const bool in_place = is_in_place(&rest, lanes);
+        /* Worked on where it stands. */
+        const bool in_place = lanes == L && group->type == SEAM_VALUE_F32;
         padded_grid own_grid;
         if (!in_place) {
             seam_tile_load(padded, values, group->ld, group->type, SEAM_GROUP_ROWS, lanes);
@@ -317,7 +303,7 @@ uint8_t *seam_tile_encode_group_base(uint8_t *codes, uint8_t *codes_end, void *d
                     &rows, &rest.grid, draws != NULL ? uniforms : NULL,
                     is_wide(rest.widths, lanes));
         if (!in_place && decoded != NULL) {
-            seam_tile_store(out, group->ld, group->type, padded, SEAM_GROUP_ROWS, lanes);
+            seam_tile_store(out, group->ld, padded, SEAM_GROUP_ROWS, lanes);
         }
         for (uint32_t l = 0; l < lanes; l++) {
             for (uint32_t j = 0; j < rest.widths[l]; j++, codes += 4) {
@@ -332,7 +318,7 @@ uint8_t *seam_tile_encode_group_base(uint8_t *codes, uint8_t *codes_end, void *d
     return sum == 0.0f ? codes : NULL; /* a NaN is not */
 }
 
-const uint8_t *seam_tile_decode_group_base(void *x, const uint8_t *codes, const uint8_t *codes_end,
+const uint8_t *seam_tile_decode_group_base(float *x, const uint8_t *codes, const uint8_t *codes_end,
                                            const seam_tile_group *group, bool streaming) {
     (void)codes_end;
     (void)streaming;
@@ -341,8 +327,7 @@ const uint8_t *seam_tile_decode_group_base(void *x, const uint8_t *codes, const 
     for (uint32_t c = 0; c < group->channels; c += L) {
         seam_tile_group rest = seam_tile_group_after(group, c);
         const uint32_t lanes = rest.channels < L ? rest.channels : L;
-        const bool wide = is_wide(rest.widths, lanes), in_place = is_in_place(&rest, lanes);
-        void *out = seam_tile_at_mut(x, group->type, c);
+        const bool wide = is_wide(rest.widths, lanes), in_place = lanes == L;
         memset(planes, 0, (wide ? 16 : 8) * L * sizeof *planes);
         for (uint32_t l = 0; l < lanes; l++) {
             for (uint32_t j = 0; j < rest.widths[l]; j++, codes += 4) {
@@ -354,9 +339,9 @@ const uint8_t *seam_tile_decode_group_base(void *x, const uint8_t *codes, const 
         if (!in_place) {
             rest.grid = grid_pad(&own_grid, &rest.grid, lanes);
         }
-        decode_base(in_place ? out : padded, &rows, planes, &rest.grid, wide);
+        decode_base(in_place ? x + c : padded, &rows, planes, &rest.grid, wide);
         if (!in_place) {
-            seam_tile_store(out, group->ld, group->type, padded, SEAM_GROUP_ROWS, lanes);
+            seam_tile_store(x + c, group->ld, padded, SEAM_GROUP_ROWS, lanes);
         }
     }
     return codes;
@@ -431,7 +416,7 @@ const seam_tile_ops *seam_tile_ops_variant(uint32_t idx) {
         return &ops_avx512;
     }
     if (idx == 3 && seam_tile_ops_variant(2) != NULL && __builtin_cpu_supports("avx512vbmi") &&
-        __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("gfni")) {
+        __builtin_cpu_supports("gfni")) {
         return &ops_gfni;
     }
 #elif defined(__aarch64__)

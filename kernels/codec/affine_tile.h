@@ -32,16 +32,12 @@ typedef struct seam_tile_rows {
 static inline const void *seam_tile_at(const void *x, seam_value_type type, size_t idx) {
     return (const uint8_t *)x + (type == SEAM_VALUE_BF16 ? 2 : 4) * idx;
 }
-static inline void *seam_tile_at_mut(void *x, seam_value_type type, size_t idx) {
-    return x == NULL ? NULL : (uint8_t *)x + (type == SEAM_VALUE_BF16 ? 2 : 4) * idx;
-}
 
-/* Neighbouring channels of a full group: 32 rows of values of one type, row i at data + i*ld. */
+/* Neighbouring channels of a full group: 32 rows of values, row i at data + i*ld. */
 typedef struct seam_tile_group {
     uint32_t channels;
     size_t ld;
-    seam_value_type type;
-    bool normal; /* no value that a code can stand for is subnormal; false where that is open */
+    seam_value_type type;  /* of what is encoded */
     seam_tile_grid grid;   /* of the first channel */
     const uint8_t *widths; /* of the first channel */
 } seam_tile_group;
@@ -69,12 +65,12 @@ typedef struct seam_tile_ops {
     const char *name;
     /* Words of a full group to codes; returns where the next group's begin, or NULL where a value
      * is not finite.  Bytes in front of codes_end and behind the group's own may be overwritten.
-     * decoded (same type and ld; may be x) or NULL; draws or NULL: round to nearest even. */
-    uint8_t *(*encode_group)(uint8_t *codes, uint8_t *codes_end, void *decoded, const void *x,
+     * decoded (same ld; may be x of f32) or NULL; draws or NULL: round to nearest even. */
+    uint8_t *(*encode_group)(uint8_t *codes, uint8_t *codes_end, float *decoded, const void *x,
                              const seam_tile_group *group, const seam_tile_draws *draws);
     /* The reverse; returns where the next group begins.  streaming: the caller will not read x
      * soon, so it need not pass through the caches. */
-    const uint8_t *(*decode_group)(void *x, const uint8_t *codes, const uint8_t *codes_end,
+    const uint8_t *(*decode_group)(float *x, const uint8_t *codes, const uint8_t *codes_end,
                                    const seam_tile_group *group, bool streaming);
     /* planes[j][l]: bit i is bit j of row i's code; j < 8, or < 16 when wide.  uniform
      * [32][64] numbers in [0, 1), or NULL: round to nearest even.  decoded (same ld) or NULL.
@@ -103,10 +99,10 @@ const seam_tile_ops *seam_tile_ops_variant(uint32_t idx);
 
 /* The base variant's functions, which take any values and any number of channels: the others fall
  * back on them for what they leave out. */
-uint8_t *seam_tile_encode_group_base(uint8_t *codes, uint8_t *codes_end, void *decoded,
+uint8_t *seam_tile_encode_group_base(uint8_t *codes, uint8_t *codes_end, float *decoded,
                                      const void *x, const seam_tile_group *group,
                                      const seam_tile_draws *draws);
-const uint8_t *seam_tile_decode_group_base(void *x, const uint8_t *codes, const uint8_t *codes_end,
+const uint8_t *seam_tile_decode_group_base(float *x, const uint8_t *codes, const uint8_t *codes_end,
                                            const seam_tile_group *group, bool streaming);
 void seam_tile_widen_base(float *lo, float *hi, float *sum, const seam_tile_sources *rows,
                           uint32_t count);
@@ -115,11 +111,10 @@ void seam_tile_widen_bf16_base(int16_t *lo, int16_t *hi, const seam_tile_sources
 /* `rows` without their first `count` values of `value_bytes`. */
 seam_tile_sources seam_tile_sources_after(const seam_tile_sources *rows, uint32_t count,
                                           size_t value_bytes);
-/* `rows` x `lanes` values between memory, row i at data + i*ld, and a padded tile of f32. */
+/* `rows` x `lanes` values between memory, row i at data + i*ld, and a padded tile. */
 void seam_tile_load(float *tile, const void *x, size_t ld, seam_value_type type, uint32_t rows,
                     uint32_t lanes);
-void seam_tile_store(void *x, size_t ld, seam_value_type type, const float *tile, uint32_t rows,
-                     uint32_t lanes);
+void seam_tile_store(float *x, size_t ld, const float *tile, uint32_t rows, uint32_t lanes);
 
 /* `group` without its first `channels`. */
 seam_tile_group seam_tile_group_after(const seam_tile_group *group, uint32_t channels);

@@ -14,7 +14,7 @@
  * how one unpack makes f32 of each half; they meet again where words are stored.
  *
  * What it costs, ns for 64 values of bf16 in second-level cache, Zen 5 at 4 GHz: quantize 1.9,
- * words 0.5 (to 4 bits) and 0.7; decode: codes 1.1, values 1.5.  Quantizing is bound by its 27
+ * words 0.5 (to 4 bits) and 0.7; decode: codes 1.1.  Quantizing is bound by its 27
  * instructions on four ports.  Tried: a channel's words moved together and apart by vpcompressd and
  * vpexpandd (encode 2 % faster to 4 bits, equal above; decode 14 % slower); nibbles of two channels
  * in one matrix when decoding to 4 bits (10 % slower than eight planes of each); rows measured
@@ -90,39 +90,13 @@ INLINE void grid_load(__m512 ret[2], const float *grid, size_t c, bool bf16) {
     ret[1] = bf16 ? _mm512_shuffle_f32x4(a, b, 0xdd) : b;
 }
 
-/* To nearest, ties to even; finite values only. */
-INLINE __m256i bf16_round(__m512 value) {
-    const __m512i bits = _mm512_castps_si512(value);
-    const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
-    const __m512i half = _mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff));
-    return _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_add_epi32(half, odd), 16));
-}
-
-/* How values are written, constants.  The conversion instruction takes subnormal values for zeros,
- * so it serves groups that have none (normal). */
-typedef struct value_form {
-    bool bf16, normal, streaming;
-} value_form;
-
-INLINE void line_store(void *at, __m512i line, bool streaming) {
+/* streaming: a constant. */
+INLINE void line_store(float *at, __m512 line, bool streaming) {
     if (streaming) {
-        _mm512_stream_si512(at, line);
+        _mm512_stream_ps(at, line);
     } else {
-        _mm512_storeu_si512(at, line);
+        _mm512_storeu_ps(at, line);
     }
-}
-
-INLINE void block_store(void *row, size_t c, const __m512 values[2], value_form form) {
-    if (!form.bf16) {
-        line_store((float *)row + c, _mm512_castps_si512(values[0]), form.streaming);
-        line_store((float *)row + c + HALF, _mm512_castps_si512(values[1]), form.streaming);
-        return;
-    }
-    const __m512i words = form.normal
-                              ? (__m512i)_mm512_cvtne2ps_pbh(values[1], values[0])
-                              : _mm512_inserti64x4(_mm512_castsi256_si512(bf16_round(values[0])),
-                                                   bf16_round(values[1]), 1);
-    line_store((uint16_t *)row + c, words, form.streaming);
 }
 
 /* ---- encode ---- */
@@ -379,65 +353,47 @@ INLINE __m512i row_codes(__m512i codes, size_t row) {
                                                     zero | (first + 4), zero | first)));
 }
 
-INLINE void values_put(void *x, const panel *p, const seam_tile_group *group, value_form form) {
-    const seam_value_type type = form.bf16 ? SEAM_VALUE_BF16 : SEAM_VALUE_F32;
+INLINE void values_put(float *x, const panel *p, const seam_tile_group *group, bool streaming) {
     const size_t count = group->channels, ld = group->ld;
     const seam_tile_grid grid = group->grid;
     for (size_t k = 0; k < 8; k++) {
-        void *const rows = seam_tile_at_mut(x, type, 4 * k * ld);
+        float *const rows = x + 4 * k * ld;
         for (size_t c = 0; c < count; c += BLOCK) {
             __m512 lo[2], step[2];
             grid_load(lo, grid.lo, c, false);
             grid_load(step, grid.step, c, false);
             for (size_t row = 0; row < 4; row++) {
-                __m512 values[2];
                 for (size_t e = 0; e < 2; e++) {
                     const __m512i q = row_codes(p->of.codes[k][c / HALF + e], row);
                     const __m512 scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(q), step[e]);
-                    values[e] = _mm512_add_ps(lo[e], scaled);
+                    line_store(rows + row * ld + c + HALF * e, _mm512_add_ps(lo[e], scaled),
+                               streaming);
                 }
-                block_store(seam_tile_at_mut(rows, type, row * ld), c, values, form);
             }
         }
     }
 }
 
-STAGE void values_f32(void *x, const panel *p, const seam_tile_group *group, bool streaming) {
+STAGE void values_write(float *x, const panel *p, const seam_tile_group *group, bool streaming) {
     if (streaming) {
-        values_put(x, p, group, (value_form){.streaming = true});
+        values_put(x, p, group, true);
         _mm_sfence();
     } else {
-        values_put(x, p, group, (value_form){.streaming = false});
+        values_put(x, p, group, false);
     }
 }
 
-STAGE void values_bf16(void *x, const panel *p, const seam_tile_group *group, bool streaming) {
-    if (!group->normal) {
-        values_put(x, p, group, (value_form){.bf16 = true});
-    } else if (streaming) {
-        values_put(x, p, group, (value_form){.bf16 = true, .normal = true, .streaming = true});
-        _mm_sfence();
-    } else {
-        values_put(x, p, group, (value_form){.bf16 = true, .normal = true});
-    }
-}
-
-INLINE const uint8_t *panel_decode(void *x, panel *p, const uint8_t *codes,
+INLINE const uint8_t *panel_decode(float *x, panel *p, const uint8_t *codes,
                                    const uint8_t *codes_end, const seam_tile_group *group,
                                    bool streaming) {
     codes = panel_get(p, codes, codes_end, group);
-    const bool lines = streaming && (uintptr_t)x % 64 == 0 &&
-                       (uintptr_t)seam_tile_at(x, group->type, group->ld) % 64 == 0;
-    if (group->type == SEAM_VALUE_BF16) {
-        values_bf16(x, p, group, lines);
-    } else {
-        values_f32(x, p, group, lines);
-    }
+    const bool lines = streaming && (uintptr_t)x % 64 == 0 && (uintptr_t)(x + group->ld) % 64 == 0;
+    values_write(x, p, group, lines);
     return codes;
 }
 
 /* x^ of what was encoded is what decodes from it. */
-INLINE uint8_t *panel_encode(uint8_t *codes, uint8_t *codes_end, void *decoded, const void *x,
+INLINE uint8_t *panel_encode(uint8_t *codes, uint8_t *codes_end, float *decoded, const void *x,
                              const seam_tile_group *group) {
     panel p;
     if (!panel_quantize(&p, x, group)) {
@@ -466,7 +422,7 @@ INLINE seam_tile_group panel_next(bool *ret_own, const seam_tile_group *group) {
     return first;
 }
 
-TARGET uint8_t *seam_tile_encode_group_gfni(uint8_t *codes, uint8_t *codes_end, void *decoded,
+TARGET uint8_t *seam_tile_encode_group_gfni(uint8_t *codes, uint8_t *codes_end, float *decoded,
                                             const void *x, const seam_tile_group *group,
                                             const seam_tile_draws *draws) {
     if (draws != NULL) {
@@ -475,7 +431,7 @@ TARGET uint8_t *seam_tile_encode_group_gfni(uint8_t *codes, uint8_t *codes_end, 
     seam_tile_group rest = *group;
     for (uint32_t c = 0; codes != NULL && rest.channels > 0;) {
         const void *values = seam_tile_at(x, group->type, c);
-        void *out = seam_tile_at_mut(decoded, group->type, c);
+        float *out = decoded != NULL ? decoded + c : NULL;
         bool own;
         const seam_tile_group first = panel_next(&own, &rest);
         codes = own ? panel_encode(codes, codes_end, out, values, &first)
@@ -486,7 +442,7 @@ TARGET uint8_t *seam_tile_encode_group_gfni(uint8_t *codes, uint8_t *codes_end, 
     return codes;
 }
 
-TARGET const uint8_t *seam_tile_decode_group_gfni(void *x, const uint8_t *codes,
+TARGET const uint8_t *seam_tile_decode_group_gfni(float *x, const uint8_t *codes,
                                                   const uint8_t *codes_end,
                                                   const seam_tile_group *group, bool streaming) {
     seam_tile_group rest = *group;
@@ -496,7 +452,7 @@ TARGET const uint8_t *seam_tile_decode_group_gfni(void *x, const uint8_t *codes,
         const seam_tile_group first = panel_next(&own, &rest);
         codes = own ? panel_decode(x, &p, codes, codes_end, &first, streaming)
                     : seam_tile_decode_group_avx512(x, codes, codes_end, &first, streaming);
-        x = seam_tile_at_mut(x, group->type, first.channels);
+        x += first.channels;
         rest = seam_tile_group_after(&rest, first.channels);
     }
     return codes;

@@ -42,18 +42,6 @@ INLINE float32x4_t values_load4(const void *x, size_t idx, bool bf16) {
     return vld1q_f32((const float *)x + idx);
 }
 
-/* bf16: to nearest, ties to even; finite values only. */
-INLINE void values_store4(void *x, size_t idx, float32x4_t value, bool bf16) {
-    if (bf16) {
-        const uint32x4_t bits = vreinterpretq_u32_f32(value);
-        const uint32x4_t odd = vandq_u32(vshrq_n_u32(bits, 16), vdupq_n_u32(1));
-        const uint32x4_t half = vaddq_u32(vaddq_u32(bits, vdupq_n_u32(0x7fff)), odd);
-        vst1_u16((uint16_t *)x + idx, vshrn_n_u32(half, 16));
-    } else {
-        vst1q_f32((float *)x + idx, value);
-    }
-}
-
 /* ---- transposes ---- */
 
 /* Bit matrices, 8x8 in each byte column of v[0..7]; see affine_tile.c. */
@@ -233,40 +221,34 @@ static uint8_t *panel_put(uint8_t *codes, const uint8_t *codes_end, const panel 
 /* ---- values ---- */
 
 /* x^ of row i + 8k, whose codes are byte k of the words. */
-INLINE void row_values(void *x, const panel *p, uint32_t i, uint32_t k,
-                       const seam_tile_group *group, source_form form) {
+INLINE void row_values(float *x, const panel *p, uint32_t i, uint32_t k,
+                       const seam_tile_group *group, bool wide) {
     const int32x4_t down = vdupq_n_s32(-8 * (int)k);
     const uint32x4_t byte = vdupq_n_u32(255);
     for (uint32_t c = 0; c < group->channels; c += BLOCK) {
         uint32x4_t q = vandq_u32(vshlq_u32(p->codes[0][i][c / BLOCK], down), byte);
-        if (form.wide) {
+        if (wide) {
             const uint32x4_t top = vandq_u32(vshlq_u32(p->codes[1][i][c / BLOCK], down), byte);
             q = vsliq_n_u32(q, top, 8);
         }
         const float32x4_t lo = vld1q_f32(group->grid.lo + c),
                           step = vld1q_f32(group->grid.step + c);
         const float32x4_t value = vaddq_f32(lo, vmulq_f32(vcvtq_f32_u32(q), step));
-        values_store4(x, c + (i + 8 * (size_t)k) * group->ld, value, form.bf16);
+        vst1q_f32(x + c + (i + 8 * (size_t)k) * group->ld, value);
     }
 }
 
-INLINE void values_put_as(void *x, const panel *p, const seam_tile_group *group, source_form form) {
+INLINE void values_put_as(float *x, const panel *p, const seam_tile_group *group, bool wide) {
     for (uint32_t row = 0; row < SEAM_GROUP_ROWS; row++) {
-        row_values(x, p, row % 8, row / 8, group, form);
+        row_values(x, p, row % 8, row / 8, group, wide);
     }
 }
 
-static void values_put(void *x, const panel *p, const seam_tile_group *group, bool wide) {
-    if (group->type == SEAM_VALUE_BF16) {
-        if (wide) {
-            values_put_as(x, p, group, (source_form){.bf16 = true, .wide = true});
-        } else {
-            values_put_as(x, p, group, (source_form){.bf16 = true});
-        }
-    } else if (wide) {
-        values_put_as(x, p, group, (source_form){.wide = true});
+static void values_put(float *x, const panel *p, const seam_tile_group *group, bool wide) {
+    if (wide) {
+        values_put_as(x, p, group, true);
     } else {
-        values_put_as(x, p, group, (source_form){.wide = false});
+        values_put_as(x, p, group, false);
     }
 }
 
@@ -310,7 +292,7 @@ static bool panel_quantize(panel *p, const void *x, const seam_tile_group *group
                                           : panel_quantize_of(p, x, group, draws, false, wide);
 }
 
-uint8_t *seam_tile_encode_group_neon(uint8_t *codes, uint8_t *codes_end, void *decoded,
+uint8_t *seam_tile_encode_group_neon(uint8_t *codes, uint8_t *codes_end, float *decoded,
                                      const void *x, const seam_tile_group *group,
                                      const seam_tile_draws *draws) {
     seam_tile_group rest = *group;
@@ -322,7 +304,7 @@ uint8_t *seam_tile_encode_group_neon(uint8_t *codes, uint8_t *codes_end, void *d
     for (uint32_t c = 0; rest.channels > 0;) {
         const seam_tile_draws *drawn = draws != NULL ? &rest_draws : NULL;
         const void *values = seam_tile_at(x, group->type, c);
-        void *out = seam_tile_at_mut(decoded, group->type, c);
+        float *out = decoded != NULL ? decoded + c : NULL;
         if (rest.channels < BLOCK) {
             return seam_tile_encode_group_base(codes, codes_end, out, values, &rest, drawn);
         }
@@ -393,7 +375,7 @@ static const uint8_t *panel_get(panel *p, const uint8_t *codes, const uint8_t *c
     return codes;
 }
 
-const uint8_t *seam_tile_decode_group_neon(void *x, const uint8_t *codes, const uint8_t *codes_end,
+const uint8_t *seam_tile_decode_group_neon(float *x, const uint8_t *codes, const uint8_t *codes_end,
                                            const seam_tile_group *group, bool streaming) {
     seam_tile_group rest = *group;
     panel p;
@@ -405,7 +387,7 @@ const uint8_t *seam_tile_decode_group_neon(void *x, const uint8_t *codes, const 
         const seam_tile_group first = panel_next(&wide, &rest);
         codes = panel_get(&p, codes, codes_end, &first, wide);
         values_put(x, &p, &first, wide);
-        x = seam_tile_at_mut(x, group->type, first.channels);
+        x += first.channels;
         rest = seam_tile_group_after(&rest, first.channels);
     }
     return codes;

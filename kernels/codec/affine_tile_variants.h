@@ -6,10 +6,10 @@
 #include "affine_tile.h"
 
 #define SEAM_TILE_DECLARE(suffix)                                                                  \
-    uint8_t *seam_tile_encode_group_##suffix(uint8_t *codes, uint8_t *codes_end, void *decoded,    \
+    uint8_t *seam_tile_encode_group_##suffix(uint8_t *codes, uint8_t *codes_end, float *decoded,   \
                                              const void *x, const seam_tile_group *group,          \
                                              const seam_tile_draws *draws);                        \
-    const uint8_t *seam_tile_decode_group_##suffix(void *x, const uint8_t *codes,                  \
+    const uint8_t *seam_tile_decode_group_##suffix(float *x, const uint8_t *codes,                 \
                                                    const uint8_t *codes_end,                       \
                                                    const seam_tile_group *group, bool streaming);  \
     void seam_tile_widen_##suffix(float *lo, float *hi, float *sum, const seam_tile_sources *rows, \
@@ -22,7 +22,7 @@
 #define SEAM_TILE_AVX2   __attribute__((target("avx2")))
 #define SEAM_TILE_AVX512 __attribute__((target("avx2,avx512f,avx512bw,avx512vl")))
 #define SEAM_TILE_GFNI                                                                             \
-    __attribute__((target("avx2,popcnt,avx512f,avx512bw,avx512vl,avx512vbmi,avx512bf16,gfni")))
+    __attribute__((target("avx2,popcnt,avx512f,avx512bw,avx512vl,avx512vbmi,gfni")))
 SEAM_TILE_DECLARE(avx2)
 SEAM_TILE_DECLARE(avx512)
 SEAM_TILE_DECLARE(gfni)

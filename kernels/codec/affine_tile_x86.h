@@ -263,7 +263,7 @@ STAGE bool panel_quantize_drawn(panel *p, const void *x, const seam_tile_group *
                : rows_quantize(p, x, group, draws, wide, (source_form){false, true});
 }
 
-INLINE uint8_t *panel_encode(uint8_t *codes, uint8_t *codes_end, void *decoded, const void *x,
+INLINE uint8_t *panel_encode(uint8_t *codes, uint8_t *codes_end, float *decoded, const void *x,
                              const seam_tile_group *group, const seam_tile_draws *draws,
                              bool wide) {
     panel p;
@@ -363,15 +363,14 @@ STAGE const uint8_t *panel_get16(panel *p, const uint8_t *codes, const uint8_t *
     return panel_get(p, codes, codes_end, group, true);
 }
 
-INLINE const uint8_t *panel_decode(void *x, const uint8_t *codes, const uint8_t *codes_end,
+INLINE const uint8_t *panel_decode(float *x, const uint8_t *codes, const uint8_t *codes_end,
                                    const seam_tile_group *group, bool wide, bool streaming) {
     panel p;
     codes =
         wide ? panel_get16(&p, codes, codes_end, group) : panel_get8(&p, codes, codes_end, group);
     if (wide) {
         values16(x, &p, group, false);
-    } else if (streaming && (uintptr_t)x % 32 == 0 &&
-               (uintptr_t)seam_tile_at(x, group->type, group->ld) % 32 == 0) {
+    } else if (streaming && (uintptr_t)x % 32 == 0 && (uintptr_t)(x + group->ld) % 32 == 0) {
         values_streaming8(x, &p, group);
     } else {
         values8(x, &p, group);
@@ -396,7 +395,7 @@ INLINE seam_tile_group panel_next(bool *ret_wide, const seam_tile_group *group) 
 }
 
 SEAM_TILE_TARGET uint8_t *SEAM_TILE_NAME(encode_group)(uint8_t *codes, uint8_t *codes_end,
-                                                       void *decoded, const void *x,
+                                                       float *decoded, const void *x,
                                                        const seam_tile_group *group,
                                                        const seam_tile_draws *draws) {
     seam_tile_group rest = *group;
@@ -407,7 +406,7 @@ SEAM_TILE_TARGET uint8_t *SEAM_TILE_NAME(encode_group)(uint8_t *codes, uint8_t *
     for (uint32_t c = 0; codes != NULL && rest.channels > 0;) {
         const seam_tile_draws *drawn = draws != NULL ? &rest_draws : NULL;
         const void *values = seam_tile_at(x, group->type, c);
-        void *out = seam_tile_at_mut(decoded, group->type, c);
+        float *out = decoded != NULL ? decoded + c : NULL;
         if (rest.channels < BLOCK) {
             return seam_tile_encode_group_base(codes, codes_end, out, values, &rest, drawn);
         }
@@ -422,7 +421,7 @@ SEAM_TILE_TARGET uint8_t *SEAM_TILE_NAME(encode_group)(uint8_t *codes, uint8_t *
     return codes;
 }
 
-SEAM_TILE_TARGET const uint8_t *SEAM_TILE_NAME(decode_group)(void *x, const uint8_t *codes,
+SEAM_TILE_TARGET const uint8_t *SEAM_TILE_NAME(decode_group)(float *x, const uint8_t *codes,
                                                              const uint8_t *codes_end,
                                                              const seam_tile_group *group,
                                                              bool streaming) {
@@ -435,7 +434,7 @@ SEAM_TILE_TARGET const uint8_t *SEAM_TILE_NAME(decode_group)(void *x, const uint
         const seam_tile_group first = panel_next(&wide, &rest);
         codes = wide ? panel_decode(x, codes, codes_end, &first, true, streaming)
                      : panel_decode(x, codes, codes_end, &first, false, streaming);
-        x = seam_tile_at_mut(x, group->type, first.channels);
+        x += first.channels;
         rest = seam_tile_group_after(&rest, first.channels);
     }
     return codes;

@@ -1,8 +1,7 @@
-/* The values of affine_tile_x86.h, f32 or bf16 in memory: loads, stores, and x^ from a panel's
- * codes. Part of the same body.
+/* The values of affine_tile_x86.h: loads of f32 or bf16, and x^ from a panel's codes.  Part of the
+ * same body.
  *
- * bf16 is half the bytes for one shuffle more in 8 values when loading, six instructions more when
- * storing. */
+ * bf16 is half the bytes for one shuffle more in 8 values. */
 #ifdef SEAM_TILE_TARGET
 
 #include "affine_tile_x86_lanes.h"
@@ -12,7 +11,6 @@ typedef struct value_form {
     bool packed;    /* codes in packed order and not yet clamped; else a word a channel */
     bool wide;      /* high bytes too */
     bool streaming; /* past the caches */
-    bool bf16;
 } value_form;
 
 /* ---- in memory ---- */
@@ -30,52 +28,19 @@ INLINE __m256 values_load8(const void *x, size_t idx, bool bf16) {
     return _mm256_loadu_ps((const float *)x + idx);
 }
 
-/* To nearest, ties to even, in the low halves; finite values only. */
-INLINE __m256i bf16_round(__m256 value) {
-    const __m256i bits = _mm256_castps_si256(value);
-    const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
-    const __m256i half = _mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff));
-    return _mm256_srli_epi32(_mm256_add_epi32(half, odd), 16);
-}
-
 /* seam_tile_order. */
 INLINE __m256i bf16_order(__m256i bits) {
     const __m256i magnitude = _mm256_set1_epi16(0x7fff);
     return _mm256_xor_si256(bits, _mm256_and_si256(_mm256_srai_epi16(bits, 15), magnitude));
 }
 
-/* Values idx.. of x: 8, or 16. */
-INLINE void values_store8(void *x, size_t idx, __m256 value, bool bf16) {
-    if (bf16) {
-        const __m256i words = bf16_round(value);
-        const __m128i low = _mm256_castsi256_si128(words),
-                      high = _mm256_extracti128_si256(words, 1);
-        _mm_storeu_si128((void *)((uint16_t *)x + idx), _mm_packus_epi32(low, high));
+INLINE void values_store16(float *x, __m256 low, __m256 high, value_form form) {
+    if (form.streaming) {
+        _mm256_stream_ps(x, low);
+        _mm256_stream_ps(x + 8, high);
     } else {
-        _mm256_storeu_ps((float *)x + idx, value);
-    }
-}
-
-INLINE __m256i bf16_round16(__m256 low, __m256 high) {
-    const __m256i words = _mm256_packus_epi32(bf16_round(low), bf16_round(high));
-    return _mm256_permute4x64_epi64(words, 0xd8);
-}
-
-INLINE void values_store16(void *x, size_t idx, __m256 low, __m256 high, value_form form) {
-    if (form.bf16) {
-        const __m256i words = bf16_round16(low, high);
-        __m256i *at = (__m256i *)(void *)((uint16_t *)x + idx);
-        if (form.streaming) {
-            _mm256_stream_si256(at, words);
-        } else {
-            _mm256_storeu_si256(at, words);
-        }
-    } else if (form.streaming) {
-        _mm256_stream_ps((float *)x + idx, low);
-        _mm256_stream_ps((float *)x + idx + 8, high);
-    } else {
-        _mm256_storeu_ps((float *)x + idx, low);
-        _mm256_storeu_ps((float *)x + idx + 8, high);
+        _mm256_storeu_ps(x, low);
+        _mm256_storeu_ps(x + 8, high);
     }
 }
 
@@ -126,7 +91,7 @@ INLINE __m256 row_values(const value_block *block, __m256i picker, value_form fo
     return _mm256_add_ps(block->lo, _mm256_mul_ps(_mm256_cvtepi32_ps(q), block->step));
 }
 
-INLINE void values_put(void *x, const panel *p, const seam_tile_group *group, value_form form) {
+INLINE void values_put(float *x, const panel *p, const seam_tile_group *group, value_form form) {
     const size_t ld = group->ld, count = group->channels;
     const seam_tile_grid grid = group->grid;
     __m256i picker[4];
@@ -135,48 +100,38 @@ INLINE void values_put(void *x, const panel *p, const seam_tile_group *group, va
     }
     for (uint32_t i = 0; i < 8; i++) {
         size_t c = 0;
-        for (; c + 2 * BLOCK <= count; c += 2 * BLOCK) { /* f32: whole cache lines */
+        for (; c + 2 * BLOCK <= count; c += 2 * BLOCK) { /* whole cache lines */
             const value_block a = block_values(p, i, &grid, c, form);
             const value_block b = block_values(p, i, &grid, c + BLOCK, form);
             for (size_t k = 0; k < 4; k++) {
-                values_store16(x, c + (i + 8 * k) * ld, row_values(&a, picker[k], form),
+                values_store16(x + c + (i + 8 * k) * ld, row_values(&a, picker[k], form),
                                row_values(&b, picker[k], form), form);
             }
         }
         if (c < count) {
             const value_block a = block_values(p, i, &grid, c, form);
             for (size_t k = 0; k < 4; k++) {
-                values_store8(x, c + (i + 8 * k) * ld, row_values(&a, picker[k], form), form.bf16);
+                _mm256_storeu_ps(x + c + (i + 8 * k) * ld, row_values(&a, picker[k], form));
             }
         }
     }
 }
 
-/* values_put for the type of the group's values. */
-INLINE void values_put_any(void *x, const panel *p, const seam_tile_group *group, value_form form) {
-    if (group->type == SEAM_VALUE_F32) {
-        values_put(x, p, group, form);
-        return;
-    }
-    form.bf16 = true;
-    values_put(x, p, group, form);
+STAGE void values_packed8(float *x, const panel *p, const seam_tile_group *group) {
+    values_put(x, p, group, (value_form){.packed = true});
 }
 
-STAGE void values_packed8(void *x, const panel *p, const seam_tile_group *group) {
-    values_put_any(x, p, group, (value_form){.packed = true});
+STAGE void values8(float *x, const panel *p, const seam_tile_group *group) {
+    values_put(x, p, group, (value_form){.packed = false});
 }
 
-STAGE void values8(void *x, const panel *p, const seam_tile_group *group) {
-    values_put_any(x, p, group, (value_form){.packed = false});
-}
-
-STAGE void values_streaming8(void *x, const panel *p, const seam_tile_group *group) {
-    values_put_any(x, p, group, (value_form){.streaming = true});
+STAGE void values_streaming8(float *x, const panel *p, const seam_tile_group *group) {
+    values_put(x, p, group, (value_form){.streaming = true});
     _mm_sfence();
 }
 
-STAGE void values16(void *x, const panel *p, const seam_tile_group *group, bool packed) {
-    values_put_any(x, p, group, (value_form){.packed = packed, .wide = true});
+STAGE void values16(float *x, const panel *p, const seam_tile_group *group, bool packed) {
+    values_put(x, p, group, (value_form){.packed = packed, .wide = true});
 }
 
 #endif

@@ -155,9 +155,9 @@ seam_status seam_codec_measure_bf16(uint8_t *ret_ranges, seam_codec_id id, const
     return source_measure(ret_ranges, id, source, rows, channels, range_rows);
 }
 
-static seam_status source_encode(uint8_t *ret_codes, void *ret_decoded, const seam_codec_args *args,
-                                 seam_codec_source source, uint32_t rows,
-                                 const seam_rounding *rounding, void *scratch) {
+static seam_status source_encode(uint8_t *ret_codes, float *ret_decoded,
+                                 const seam_codec_args *args, seam_codec_source source,
+                                 uint32_t rows, const seam_rounding *rounding, void *scratch) {
     const seam_codec_ops *ops = ops_find(args->id);
     if (ops == NULL) {
         return SEAM_E_UNIMPLEMENTED;
@@ -173,7 +173,7 @@ seam_status seam_codec_encode(uint8_t *ret_codes, float *ret_decoded, const seam
     return source_encode(ret_codes, ret_decoded, args, source, rows, rounding, scratch);
 }
 
-seam_status seam_codec_encode_bf16(uint8_t *ret_codes, uint16_t *ret_decoded,
+seam_status seam_codec_encode_bf16(uint8_t *ret_codes, float *ret_decoded,
                                    const seam_codec_args *args, const uint16_t *x, uint32_t rows,
                                    const seam_rounding *rounding, void *scratch) {
     SEAM_ASSERT(seam_codec_has_ranges(args->id));
@@ -181,9 +181,8 @@ seam_status seam_codec_encode_bf16(uint8_t *ret_codes, uint16_t *ret_decoded,
     return source_encode(ret_codes, ret_decoded, args, source, rows, rounding, scratch);
 }
 
-static seam_status target_decode(void *ret_x, seam_value_type type, const seam_codec_args *args,
-                                 const uint8_t *codes, size_t codes_bytes, uint32_t rows,
-                                 void *scratch) {
+seam_status seam_codec_decode(float *ret_x, const seam_codec_args *args, const uint8_t *codes,
+                              size_t codes_bytes, uint32_t rows, void *scratch) {
     const seam_codec_ops *ops = ops_find(args->id);
     if (ops == NULL) {
         return SEAM_E_UNIMPLEMENTED;
@@ -192,19 +191,7 @@ static seam_status target_decode(void *ret_x, seam_value_type type, const seam_c
     if (codes_bytes != seam_codec_code_bytes(args->id, args->widths, rows, args->channels)) {
         return SEAM_E_FORMAT;
     }
-    return ops->decode(ret_x, type, args, codes, rows, scratch);
-}
-
-seam_status seam_codec_decode(float *ret_x, const seam_codec_args *args, const uint8_t *codes,
-                              size_t codes_bytes, uint32_t rows, void *scratch) {
-    return target_decode(ret_x, SEAM_VALUE_F32, args, codes, codes_bytes, rows, scratch);
-}
-
-seam_status seam_codec_decode_bf16(uint16_t *ret_x, const seam_codec_args *args,
-                                   const uint8_t *codes, size_t codes_bytes, uint32_t rows,
-                                   void *scratch) {
-    SEAM_ASSERT(seam_codec_has_ranges(args->id));
-    return target_decode(ret_x, SEAM_VALUE_BF16, args, codes, codes_bytes, rows, scratch);
+    return ops->decode(ret_x, args, codes, rows, scratch);
 }
 
 seam_status seam_codec_steps(float *ret_steps, const seam_codec_args *args) {

@@ -112,17 +112,13 @@ seam_status seam_codec_decode(float *ret_x, const seam_codec_args *args, const u
                               size_t codes_bytes, uint32_t rows, void *scratch);
 size_t seam_codec_scratch_bytes(uint32_t channels);
 
-/* The same for a tensor that is bf16 in memory (each value the upper half of its f32); affine and
- * amaq.  Ranges and codes are those of the values as f32; decoded values are those of the f32
- * functions, rounded to nearest, ties to even. */
+/* The same for rows that are bf16 in memory (each value the upper half of its f32); affine and
+ * amaq. Ranges, codes and decoded values are those of the values as f32. */
 seam_status seam_codec_measure_bf16(uint8_t *ret_ranges, seam_codec_id id, const uint16_t *x,
                                     uint32_t rows, uint32_t channels, const uint8_t *range_rows);
-seam_status seam_codec_encode_bf16(uint8_t *ret_codes, uint16_t *ret_decoded,
+seam_status seam_codec_encode_bf16(uint8_t *ret_codes, float *ret_decoded,
                                    const seam_codec_args *args, const uint16_t *x, uint32_t rows,
                                    const seam_rounding *rounding, void *scratch);
-seam_status seam_codec_decode_bf16(uint16_t *ret_x, const seam_codec_args *args,
-                                   const uint8_t *codes, size_t codes_bytes, uint32_t rows,
-                                   void *scratch);
 
 /* D_c (C) of a range block and widths: the step of each channel's grid, 0 for a constant one and
  * for codecs without ranges.  Errors as decode. */

@@ -271,18 +271,6 @@ static seam_status grid_fill(grid_arrays *ret, const seam_codec_args *args, void
     return SEAM_OK;
 }
 
-/* Whether no value of the grid is subnormal: bounds and steps that are 0 or 2^-90 and more are
- * multiples of 2^-113, and so is lo + q*D after each rounding. */
-static bool grid_is_normal(const grid_arrays *grid, uint32_t channels) {
-    bool small = false;
-    for (uint32_t c = 0; c < channels; c++) {
-        const float lo = fabsf(grid->lo[c]);
-        small |= lo > 0.0f && lo < 0x1p-90f;
-        small |= grid->step[c] > 0.0f && grid->step[c] < 0x1p-90f;
-    }
-    return !small;
-}
-
 /* All channels; row i of the tensor at data + i*channels. */
 static seam_tile_group group_of(const grid_arrays *grid, const seam_codec_args *args,
                                 seam_value_type type) {
@@ -290,7 +278,6 @@ static seam_tile_group group_of(const grid_arrays *grid, const seam_codec_args *
         .channels = args->channels,
         .ld = args->channels,
         .type = type,
-        .normal = grid_is_normal(grid, args->channels),
         .grid = {grid->lo, grid->inverse, grid->step, grid->levels},
         .widths = args->widths,
     };
@@ -339,7 +326,7 @@ static bool poison_is_clean(const float *poison) {
 }
 
 /* `rows` rows, fewer than a group. */
-static seam_status tail_encode(uint8_t *codes, void *decoded, const void *x, uint32_t rows,
+static seam_status tail_encode(uint8_t *codes, float *decoded, const void *x, uint32_t rows,
                                const seam_tile_group *group, const seam_tile_draws *draws) {
     const seam_tile_ops *ops = seam_tile_ops_best();
     _Alignas(64) uint32_t planes[16 * LANES];
@@ -360,8 +347,7 @@ static seam_status tail_encode(uint8_t *codes, void *decoded, const void *x, uin
         ops->encode(planes, poison, decoded != NULL ? padded : NULL, padded, &tile_rows, &tile.grid,
                     draws != NULL ? uniforms : NULL, tile_is_wide(&tile, lanes));
         if (decoded != NULL) {
-            void *out = seam_tile_at_mut(decoded, group->type, c);
-            seam_tile_store(out, group->ld, group->type, padded, rows, lanes);
+            seam_tile_store(decoded + c, group->ld, padded, rows, lanes);
         }
         seam_planes_put(&writer, planes, tile.widths, lanes, rows);
     }
@@ -369,9 +355,9 @@ static seam_status tail_encode(uint8_t *codes, void *decoded, const void *x, uin
     return poison_is_clean(poison) ? SEAM_OK : SEAM_E_NONFINITE;
 }
 
-static seam_status affine_encode(uint8_t *ret_codes, void *ret_decoded, const seam_codec_args *args,
-                                 seam_codec_source source, uint32_t rows,
-                                 const seam_rounding *rounding, void *scratch) {
+static seam_status affine_encode(uint8_t *ret_codes, float *ret_decoded,
+                                 const seam_codec_args *args, seam_codec_source source,
+                                 uint32_t rows, const seam_rounding *rounding, void *scratch) {
     const seam_tile_ops *ops = seam_tile_ops_best();
     const size_t C = args->channels;
     grid_arrays grid;
@@ -384,7 +370,7 @@ static seam_status affine_encode(uint8_t *ret_codes, void *ret_decoded, const se
     for (uint32_t row = 0; row < rows; row += SEAM_GROUP_ROWS) {
         const uint32_t left = rows - row, count = left < SEAM_GROUP_ROWS ? left : SEAM_GROUP_ROWS;
         const void *x = seam_tile_at(source.x, source.type, row * C);
-        void *decoded = seam_tile_at_mut(ret_decoded, source.type, row * C);
+        float *decoded = ret_decoded != NULL ? ret_decoded + row * C : NULL;
         if (drawn != NULL) {
             draws_fill(&draws, rounding, row, count);
         }
@@ -402,7 +388,7 @@ static seam_status affine_encode(uint8_t *ret_codes, void *ret_decoded, const se
 
 /* ---- decode ---- */
 
-static seam_status tail_decode(void *x, const uint8_t *codes, uint32_t rows,
+static seam_status tail_decode(float *x, const uint8_t *codes, uint32_t rows,
                                const seam_tile_group *group) {
     const seam_tile_ops *ops = seam_tile_ops_best();
     _Alignas(64) uint32_t planes[16 * LANES];
@@ -414,29 +400,26 @@ static seam_status tail_decode(void *x, const uint8_t *codes, uint32_t rows,
         const uint32_t lanes = tile.channels < LANES ? tile.channels : LANES;
         seam_planes_get(planes, &reader, tile.widths, lanes, rows);
         ops->decode(padded, &tile_rows, planes, &tile.grid, tile_is_wide(&tile, lanes));
-        void *out = seam_tile_at_mut(x, group->type, c);
-        seam_tile_store(out, group->ld, group->type, padded, rows, lanes);
+        seam_tile_store(x + c, group->ld, padded, rows, lanes);
     }
     return seam_planes_get_end(&reader) ? SEAM_OK : SEAM_E_FORMAT;
 }
 
-static seam_status affine_decode(void *ret_x, seam_value_type type, const seam_codec_args *args,
-                                 const uint8_t *codes, uint32_t rows, void *scratch) {
+static seam_status affine_decode(float *ret_x, const seam_codec_args *args, const uint8_t *codes,
+                                 uint32_t rows, void *scratch) {
     const seam_tile_ops *ops = seam_tile_ops_best();
     const size_t C = args->channels;
     grid_arrays grid;
     SEAM_TRY(grid_fill(&grid, args, scratch));
-    const seam_tile_group group = group_of(&grid, args, type);
+    const seam_tile_group group = group_of(&grid, args, SEAM_VALUE_F32);
     const uint8_t *const groups_end = codes + rows / SEAM_GROUP_ROWS * group_bytes(args);
-    const bool streaming = rows * C * value_bytes(type) >= STREAMING_BYTES_MIN;
+    const bool streaming = rows * C * sizeof *ret_x >= STREAMING_BYTES_MIN;
     uint32_t row = 0;
     for (; rows - row >= SEAM_GROUP_ROWS; row += SEAM_GROUP_ROWS) {
-        void *x = seam_tile_at_mut(ret_x, type, row * C);
-        codes = ops->decode_group(x, codes, groups_end, &group, streaming);
+        codes = ops->decode_group(ret_x + row * C, codes, groups_end, &group, streaming);
     }
     SEAM_ASSERT(codes == groups_end);
-    void *rest = seam_tile_at_mut(ret_x, type, row * C);
-    return row < rows ? tail_decode(rest, codes, rows - row, &group) : SEAM_OK;
+    return row < rows ? tail_decode(ret_x + row * C, codes, rows - row, &group) : SEAM_OK;
 }
 
 const seam_codec_ops seam_codec_affine_ops = {

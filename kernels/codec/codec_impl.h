@@ -8,7 +8,7 @@
 
 #include "codec.h"
 
-/* How values stand in memory. */
+/* How the values of a source stand in memory; what is decoded is f32. */
 typedef enum seam_value_type {
     SEAM_VALUE_F32,
     SEAM_VALUE_BF16, /* codecs with ranges only */
@@ -25,13 +25,12 @@ typedef struct seam_codec_ops {
     uint8_t value_bytes; /* of codecs without widths; 0: ceil(sum(widths)*rows/8) */
     seam_status (*measure)(uint8_t *ret_ranges, seam_codec_source source, uint32_t rows,
                            uint32_t channels, const uint8_t *range_rows);
-    /* ret_decoded is of the source's type. */
-    seam_status (*encode)(uint8_t *ret_codes, void *ret_decoded, const seam_codec_args *args,
+    seam_status (*encode)(uint8_t *ret_codes, float *ret_decoded, const seam_codec_args *args,
                           seam_codec_source source, uint32_t rows, const seam_rounding *rounding,
                           void *scratch);
     /* The byte count of the codes is checked by the caller. */
-    seam_status (*decode)(void *ret_x, seam_value_type type, const seam_codec_args *args,
-                          const uint8_t *codes, uint32_t rows, void *scratch);
+    seam_status (*decode)(float *ret_x, const seam_codec_args *args, const uint8_t *codes,
+                          uint32_t rows, void *scratch);
     seam_status (*steps)(float *ret_steps, const seam_codec_args *args);
     size_t (*scratch_bytes)(uint32_t channels);
 } seam_codec_ops;

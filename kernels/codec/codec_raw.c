@@ -13,7 +13,7 @@ static size_t value_count(const seam_codec_args *args, uint32_t rows) {
     return (size_t)rows * args->channels;
 }
 
-static seam_status f32_encode(uint8_t *ret_codes, void *ret_decoded, const seam_codec_args *args,
+static seam_status f32_encode(uint8_t *ret_codes, float *ret_decoded, const seam_codec_args *args,
                               seam_codec_source source, uint32_t rows,
                               const seam_rounding *rounding, void *scratch) {
     (void)rounding;
@@ -33,10 +33,9 @@ static seam_status f32_encode(uint8_t *ret_codes, void *ret_decoded, const seam_
     return SEAM_OK;
 }
 
-static seam_status f32_decode(void *ret_x, seam_value_type type, const seam_codec_args *args,
-                              const uint8_t *codes, uint32_t rows, void *scratch) {
+static seam_status f32_decode(float *ret_x, const seam_codec_args *args, const uint8_t *codes,
+                              uint32_t rows, void *scratch) {
     (void)scratch;
-    SEAM_ASSERT(type == SEAM_VALUE_F32);
     float *x = ret_x;
     const size_t count = value_count(args, rows);
     for (size_t i = 0; i < count; i++) {
@@ -53,14 +52,13 @@ static uint32_t bf16_is_special(uint16_t bits) {
     return (bits & 0x7f80u) == 0x7f80u;
 }
 
-static seam_status bf16_encode(uint8_t *ret_codes, void *ret_decoded, const seam_codec_args *args,
+static seam_status bf16_encode(uint8_t *ret_codes, float *ret_decoded, const seam_codec_args *args,
                                seam_codec_source source, uint32_t rows,
                                const seam_rounding *rounding, void *scratch) {
     (void)rounding;
     (void)scratch;
     SEAM_ASSERT(source.type == SEAM_VALUE_F32);
     const float *x = source.x;
-    float *decoded = ret_decoded;
     const size_t count = value_count(args, rows);
     uint32_t special = 0;
     for (size_t i = 0; i < count; i++) {
@@ -72,18 +70,17 @@ static seam_status bf16_encode(uint8_t *ret_codes, void *ret_decoded, const seam
         special |= bf16_is_special(half);
         ret_codes[2 * i] = (uint8_t)half;
         ret_codes[2 * i + 1] = (uint8_t)(half >> 8);
-        if (decoded != NULL) {
+        if (ret_decoded != NULL) {
             bits = (uint32_t)half << 16;
-            memcpy(&decoded[i], &bits, sizeof bits);
+            memcpy(&ret_decoded[i], &bits, sizeof bits);
         }
     }
     return special == 0 ? SEAM_OK : SEAM_E_NONFINITE;
 }
 
-static seam_status bf16_decode(void *ret_x, seam_value_type type, const seam_codec_args *args,
-                               const uint8_t *codes, uint32_t rows, void *scratch) {
+static seam_status bf16_decode(float *ret_x, const seam_codec_args *args, const uint8_t *codes,
+                               uint32_t rows, void *scratch) {
     (void)scratch;
-    SEAM_ASSERT(type == SEAM_VALUE_F32);
     float *x = ret_x;
     const size_t count = value_count(args, rows);
     uint32_t special = 0;

@@ -171,6 +171,7 @@ static uint64_t row_bits_max(const seam_coder *coder) {
 }
 
 seam_status seam_coder_encode_begin(seam_coder *coder, const seam_coder_encode_args *args) {
+    SEAM_ASSERT(args->x_bf16 == NULL || seam_codec_has_ranges(args->tensor.codec));
     tensor_begin(coder, &args->tensor);
     const seam_coder_cost cost =
         coder->ops->cost(&coder->config, args->tensor.codec, row_bits_max(coder));

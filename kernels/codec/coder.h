@@ -110,6 +110,7 @@ typedef struct seam_coder_chunk {
 typedef struct seam_coder_encode_args {
     seam_coder_tensor tensor;
     const float *x;         /* (rows, C) */
+    const uint16_t *x_bf16; /* (rows, C) bf16 in its place, or NULL; affine and amaq */
     seam_rounding rounding; /* of row 0 */
 } seam_coder_encode_args;
 

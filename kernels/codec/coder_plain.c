@@ -29,8 +29,13 @@ static seam_coder_cost plain_cost(const seam_coder_config *config, seam_codec_id
 }
 
 static seam_status plain_encode_begin(seam_coder *coder) {
-    return seam_codec_measure(coder->head, coder->tensor.codec, coder->encode.x, coder->tensor.rows,
-                              coder->config.channels, coder->tensor.range_rows);
+    const seam_coder_tensor *const t = &coder->tensor;
+    const uint32_t channels = coder->config.channels;
+    return coder->encode.x_bf16 != NULL
+               ? seam_codec_measure_bf16(coder->head, t->codec, coder->encode.x_bf16, t->rows,
+                                         channels, t->range_rows)
+               : seam_codec_measure(coder->head, t->codec, coder->encode.x, t->rows, channels,
+                                    t->range_rows);
 }
 
 static seam_status plain_encode_chunk(seam_coder_chunk *chunk, uint8_t *ret_payload,
@@ -38,13 +43,18 @@ static seam_status plain_encode_chunk(seam_coder_chunk *chunk, uint8_t *ret_payl
     const seam_codec_args args = args_of(coder);
     const size_t head = head_bytes(coder, chunk);
     const seam_rounding rounding = seam_coder_rounding_at(coder, chunk->row_begin);
-    const float *x = coder->encode.x + (size_t)chunk->row_begin * args.channels;
+    const size_t at = (size_t)chunk->row_begin * args.channels;
     memcpy(ret_payload, coder->head, head);
     chunk->payload_bytes =
         (uint32_t)(head +
                    seam_codec_code_bytes(args.id, args.widths, chunk->row_count, args.channels));
-    return seam_codec_encode(ret_payload + head, ret_decoded, &args, x, chunk->row_count, &rounding,
-                             coder->scratch);
+    if (coder->encode.x_bf16 != NULL) {
+        return seam_codec_encode_bf16(ret_payload + head, ret_decoded, &args,
+                                      coder->encode.x_bf16 + at, chunk->row_count, &rounding,
+                                      coder->scratch);
+    }
+    return seam_codec_encode(ret_payload + head, ret_decoded, &args, coder->encode.x + at,
+                             chunk->row_count, &rounding, coder->scratch);
 }
 
 /* Which part of a payload of the right size was refused.  ret_x, unspecified by now, takes steps.

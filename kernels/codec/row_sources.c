@@ -45,13 +45,13 @@ uint32_t seam_row_sources_find(uint32_t *ret_sources, uint32_t *table, const uin
     return distinct;
 }
 
-void seam_row_sources_gather(float *ret_distinct, const float *x, const uint32_t *sources,
-                             uint32_t rows, uint32_t channels) {
+void seam_row_sources_gather(void *ret_distinct, const void *x, const uint32_t *sources,
+                             uint32_t rows, size_t row_bytes) {
     uint32_t distinct = 0;
     for (uint32_t t = 0; t < rows; t++) {
         if (sources[t] == distinct) {
-            memcpy(ret_distinct + (size_t)distinct * channels, x + (size_t)t * channels,
-                   channels * sizeof *x);
+            memcpy((uint8_t *)ret_distinct + distinct * row_bytes,
+                   (const uint8_t *)x + t * row_bytes, row_bytes);
             distinct++;
         }
     }

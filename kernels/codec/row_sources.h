@@ -11,6 +11,7 @@
 #ifndef SEAM_ROW_SOURCES_H
 #define SEAM_ROW_SOURCES_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 /* Entries of the scratch table of seam_row_sources_find. */
@@ -19,9 +20,9 @@ uint32_t seam_row_sources_table_count(uint32_t rows);
  * scratch of seam_row_sources_table_count(rows); rows at most 2^20. */
 uint32_t seam_row_sources_find(uint32_t *ret_sources, uint32_t *table, const uint32_t *keys,
                                uint32_t rows);
-/* The distinct rows of x (rows, channels), in order; may not alias x. */
-void seam_row_sources_gather(float *ret_distinct, const float *x, const uint32_t *sources,
-                             uint32_t rows, uint32_t channels);
+/* The distinct rows of x (rows, of row_bytes each), in order; may not alias x. */
+void seam_row_sources_gather(void *ret_distinct, const void *x, const uint32_t *sources,
+                             uint32_t rows, size_t row_bytes);
 /* The same as places among the rows of the micro-batch, for who cannot read x: ret_firsts
  * (distinct) is the row at which each distinct one first appears, ret_origins (rows) that of each
  * row's source, so that row ret_origins[t] is row t. */

@@ -1,18 +1,16 @@
-/* Row gather from the act table to acc. */
+/* Row gather. */
+#include <string.h>
+
 #include "cpu_ops.h"
 
 #define GRAIN 64u
 
 static void gather_rows(const void *context, size_t begin, size_t end) {
     const seam_embedding_forward_args *a = context;
+    const size_t row_bytes = a->C * seam_dtype_bytes(a->type);
     for (size_t t = begin; t < end; t++) {
-        const act *row = (const act *)a->table + (size_t)a->ids[t] * a->C;
-        float *y = (float *)a->y + t * a->C;
-        for (uint32_t c = 0; c < a->C; c += VL) {
-            const uint32_t n = min_u32(VL, a->C - c);
-            const vf v = any_load(row, c, 0, n);
-            n == VL ? vf_store(y + c, v) : vf_store_n(y + c, v, n);
-        }
+        memcpy((uint8_t *)a->y + t * row_bytes, (const uint8_t *)a->table + a->ids[t] * row_bytes,
+               row_bytes);
     }
 }
 

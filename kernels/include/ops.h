@@ -275,12 +275,14 @@ typedef struct seam_swiglu_backward_args {
     uint32_t T, F;
 } seam_swiglu_backward_args;
 
-/* y[t] = table[ids[t]]; table (V, C) act, y (T, C) acc.  ids are checked by the caller. */
+/* y[t] = table[ids[t]]; table (V, C) and y (T, C) of one type, whichever.  ids are checked by the
+ * caller. */
 typedef struct seam_embedding_forward_args {
     void *y;
     const void *table;
     const uint32_t *ids;
     uint32_t T, C;
+    seam_dtype type;
 } seam_embedding_forward_args;
 
 /* loss[t] = logsumexp(logits[t]) - logits[t][targets[t]];

@@ -16,7 +16,8 @@ struct seam_head {
     seam_model_config config;
     seam_backend *backend;
     const seam_ops *ops;
-    void *table;     /* (V, C) act, device */
+    void *table; /* (V, C) of table_type, device */
+    seam_dtype table_type;
     void *norm;      /* (C) acc, device */
     seam_weight *lm; /* (V, C) */
     size_t device_bytes;
@@ -110,13 +111,23 @@ static seam_status matrix_put(seam_head *head, seam_stream *stream, void *device
     return SEAM_OK;
 }
 
+/* Is every value one of bf16?  Then a table of half the bytes has the same rows. */
+static bool is_bf16(const float *x, size_t count) {
+    uint32_t below = 0;
+    for (size_t i = 0; i < count; i++) {
+        uint32_t bits;
+        memcpy(&bits, &x[i], sizeof bits);
+        below |= bits;
+    }
+    return (below & 0xffffu) == 0;
+}
+
 static seam_status head_load(seam_head *head, const seam_tensor_source *source, seam_error *err) {
     const seam_ops *ops = head->ops;
     const uint32_t V = head->config.vocab_count;
     const uint32_t C = head->config.hidden;
     const uint32_t chunk = ops->head_rows;
     SEAM_ASSERT(chunk >= SEAM_HEAD_CHUNK_ROWS && chunk <= CHUNK_ROWS_MAX);
-    SEAM_TRY(device_take(&head->table, head, V, C, ops->act));
     SEAM_TRY(device_take(&head->norm, head, 1, C, ops->acc));
     SEAM_TRY(device_take(&head->h, head, chunk, C, ops->act));
     SEAM_TRY(device_take(&head->d_h, head, chunk, C, ops->acc));
@@ -139,7 +150,9 @@ static seam_status head_load(seam_head *head, const seam_tensor_source *source, 
     SEAM_TRY_GOTO(matrix_put(head, stream, head->norm, ops->acc, host, 1, C), st, end);
     SEAM_TRY_GOTO(source->read(host, source->context, "model.embed_tokens.weight", V, C, err), st,
                   end);
-    SEAM_TRY_GOTO(matrix_put(head, stream, head->table, ops->act, host, V, C), st, end);
+    head->table_type = ops->act == SEAM_F32 && is_bf16(host, (size_t)V * C) ? SEAM_BF16 : ops->act;
+    SEAM_TRY_GOTO(device_take(&head->table, head, V, C, head->table_type), st, end);
+    SEAM_TRY_GOTO(matrix_put(head, stream, head->table, head->table_type, host, V, C), st, end);
     if (!head->config.tied) {
         SEAM_TRY_GOTO(source->read(host, source->context, "lm_head.weight", V, C, err), st, end);
     }
@@ -152,16 +165,53 @@ end:
     return st;
 }
 
-seam_status seam_head_embed(const seam_head *head, seam_stream *stream, void *x,
-                            const uint32_t *ids, uint32_t rows) {
-    for (uint32_t t = 0; t < rows; t++) {
+static seam_status tokens_check(const seam_head *head, const uint32_t *ids, uint32_t count) {
+    for (uint32_t t = 0; t < count; t++) {
         if (ids[t] >= head->config.vocab_count) {
             return SEAM_E_ARG;
         }
     }
-    const seam_embedding_forward_args args = {
-        .y = x, .table = head->table, .ids = ids, .T = rows, .C = head->config.hidden};
+    return SEAM_OK;
+}
+
+/* y (rows, C) of the table's type. */
+static seam_status table_gather(const seam_head *head, seam_stream *stream, void *y,
+                                const uint32_t *ids, uint32_t rows) {
+    const seam_embedding_forward_args args = {.y = y,
+                                              .table = head->table,
+                                              .ids = ids,
+                                              .T = rows,
+                                              .C = head->config.hidden,
+                                              .type = head->table_type};
     return head->ops->embedding_forward(stream, &args);
+}
+
+seam_status seam_head_embed(const seam_head *head, seam_stream *stream, void *x,
+                            const uint32_t *ids, uint32_t rows) {
+    const seam_dtype acc = head->ops->acc;
+    const uint32_t chunk = head->ops->head_rows, C = head->config.hidden;
+    SEAM_TRY(tokens_check(head, ids, rows));
+    if (head->table_type == acc) {
+        return table_gather(head, stream, x, ids, rows);
+    }
+    for (uint32_t begin = 0; begin < rows; begin += chunk) { /* h has the room: the type is act */
+        const uint32_t n = rows - begin < chunk ? rows - begin : chunk; /* or a smaller one */
+        uint8_t *const y = (uint8_t *)x + (size_t)begin * C * seam_dtype_bytes(acc);
+        SEAM_TRY(table_gather(head, stream, head->h, ids + begin, n));
+        SEAM_TRY(head->ops->cast(stream, y, acc, head->h, head->table_type, (size_t)n * C));
+    }
+    return SEAM_OK;
+}
+
+bool seam_head_embeds_bf16(const seam_head *head) {
+    return head->table_type == SEAM_BF16;
+}
+
+seam_status seam_head_embed_bf16(const seam_head *head, seam_stream *stream, void *x,
+                                 const uint32_t *ids, uint32_t rows) {
+    SEAM_ASSERT(seam_head_embeds_bf16(head));
+    SEAM_TRY(tokens_check(head, ids, rows));
+    return table_gather(head, stream, x, ids, rows);
 }
 
 /* head.logits (rows, V) = norm(x) W^T. */
@@ -224,20 +274,11 @@ static seam_status chunk_losses(double *ret_losses, const seam_head *head, seam_
     return SEAM_OK;
 }
 
-static seam_status targets_check(const seam_head *head, const uint32_t *targets, uint32_t rows) {
-    for (uint32_t t = 0; t < rows; t++) {
-        if (targets[t] >= head->config.vocab_count) {
-            return SEAM_E_ARG;
-        }
-    }
-    return SEAM_OK;
-}
-
 seam_status seam_head_loss(double *ret_loss_sum, void *dx, uint32_t *argmax, const seam_head *head,
                            seam_stream *stream, const void *x, const uint32_t *targets,
                            uint32_t rows, float grad_scale) {
     const size_t row_bytes = head->config.hidden * seam_dtype_bytes(head->ops->acc);
-    SEAM_TRY(targets_check(head, targets, rows));
+    SEAM_TRY(tokens_check(head, targets, rows));
     const uint32_t chunk = head->ops->head_rows;
     double losses[CHUNK_ROWS_MAX];
     double sum = 0;
@@ -272,7 +313,7 @@ seam_status seam_head_row_losses(double *ret_losses, uint32_t *ret_argmax, const
                                  seam_stream *stream, const void *x, const uint32_t *targets,
                                  uint32_t rows) {
     const size_t row_bytes = head->config.hidden * seam_dtype_bytes(head->ops->acc);
-    SEAM_TRY(targets_check(head, targets, rows));
+    SEAM_TRY(tokens_check(head, targets, rows));
     const uint32_t chunk = head->ops->head_rows;
     for (uint32_t begin = 0; begin < rows; begin += chunk) {
         const uint32_t n = rows - begin < chunk ? rows - begin : chunk;

@@ -23,6 +23,11 @@ size_t seam_head_bytes(const seam_head *head);
 /* x (T, C) acc = embedding rows.  SEAM_E_ARG for an id outside the vocabulary. */
 seam_status seam_head_embed(const seam_head *head, seam_stream *stream, void *x,
                             const uint32_t *ids, uint32_t rows);
+/* The table stands in bf16: products read that (ops->act), or every value of the file is one. */
+bool seam_head_embeds_bf16(const seam_head *head);
+/* The same rows as they stand; x (T, C) bf16. */
+seam_status seam_head_embed_bf16(const seam_head *head, seam_stream *stream, void *x,
+                                 const uint32_t *ids, uint32_t rows);
 
 /* Cross-entropy of labelled rows.  x (rows, C) acc: blocks' output at the labelled rows;
  * targets (rows).  *ret_loss_sum: sum of the rows' losses in nats, double, fixed order.

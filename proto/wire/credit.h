@@ -19,7 +19,7 @@
 #include "seam_status.h"
 
 #define SEAM_CREDIT_BYTES_MIN     (2u * (SEAM_FRAME_HEADER_BYTES + SEAM_CHUNK_BYTES_MAX))
-#define SEAM_CREDIT_BYTES_DEFAULT (8u << 20)
+#define SEAM_CREDIT_BYTES_DEFAULT (16u << 20)
 #define SEAM_CREDIT_BYTES_MAX     (1u << 30)
 
 /* Of what this side sends.  Zeroed: nothing may be sent. */

@@ -2,6 +2,7 @@
 """links.py BIN OUT cell MBIT RTT_MS LOSS_PERCENT     one cell of the link matrix
    links.py BIN OUT cuts MBIT RTT_MS LOSS_PERCENT     a run through 20 cuts of up to 30 s
    links.py BIN OUT overlap                           a server that is as slow as the wire
+   links.py BIN OUT idle                              a device that thinks for 65 s: keepalive
    links.py BIN OUT table                             what OUT holds, as tables
 
 `seam train` and seamd in two network namespaces (tests/e2e/wan_fixture.py): rate by tc tbf, delay, loss
@@ -102,7 +103,7 @@ def cuts(bench, mbit, rtt_ms, loss):
     random.seed(f"{mbit} {rtt_ms} {loss}")
 
     def cutter(wan):
-        while len(done) < CUTS and not ended.wait(random.uniform(3, 9)):
+        while len(done) < CUTS and not ended.wait(random.uniform(8, 18)):
             seconds = random.uniform(1, 30)
             wan.cut(seconds)
             done.append(seconds)
@@ -114,7 +115,8 @@ def cuts(bench, mbit, rtt_ms, loss):
         with bench.server(wan) as server:
             thread = threading.Thread(target=cutter, args=(wan,))
             thread.start()
-            steps = bench.train(bench.seam(wan, server), "run", steps_count, micros)
+            steps = bench.train(bench.seam(wan, server), "run", steps_count, micros,
+                                "--reconnect", 180)
             ended.set()
             thread.join()
             attaches = server.log.count("train_attached")
@@ -157,6 +159,30 @@ def overlap(bench):
                 gain=result["1"]["step"] / result["4"]["step"])
 
 
+def idle(bench):
+    """Nothing to say for a minute: pings keep the line (and a NAT's memory of it), and nobody objects."""
+    os.environ["SLOW_FORWARD_MS"] = "65000"
+    packets = []
+    with bench.wan(10, 20, 0) as wan:
+        assert wan.usable, "needs root, ip, tc and /dev/net/tun"
+        with bench.server(wan, "seamd_slow") as server:
+            def watch():
+                for _ in range(12):
+                    time.sleep(5)
+                    shown_by_tc = wan.inside(False, "tc", "-s", "qdisc", "show", "dev", "wan0")
+                    packets.append(int(shown_by_tc.split(" pkt")[0].split()[-1]))
+            thread = threading.Thread(target=watch)
+            thread.start()
+            steps = bench.train(bench.seam(wan, server), "run", 1, 1)
+            thread.join()
+            attaches = server.log.count("train_attached")
+    del os.environ["SLOW_FORWARD_MS"]
+    quiet = packets[2:]  # the tensor has gone up by then
+    assert attaches == 1 and len(steps) == 1 and steps[0]["seconds"] > 60
+    assert 4 <= quiet[-1] - quiet[0] < 40, packets  # a ping and its answer each way, every 20 s
+    bench.write(kind="idle", seconds=steps[0]["seconds"], attaches=attaches, packets=packets)
+
+
 def table(bench):
     lines = [json.loads(line) for line in open(bench.out / "results.jsonl", encoding="utf-8")]
     print("| Mbit/s | RTT ms | loss % | up, Mbit/s (after the first step) | of the rate | bare TCP | of it | ahead |")
@@ -172,7 +198,7 @@ def table(bench):
 
 
 def main():
-    if len(sys.argv) < 4 or sys.argv[3] not in ("cell", "cuts", "overlap", "table"):
+    if len(sys.argv) < 4 or sys.argv[3] not in ("cell", "cuts", "overlap", "idle", "table"):
         print(__doc__)
         return 2
     with tempfile.TemporaryDirectory() as name:

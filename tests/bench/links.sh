@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The link matrix: rates, round trips and loss, then runs through cuts, then the overlap of wire and
-# server.  See links.py.
+# The link matrix: the overlap of wire and server, a minute of silence, rates, round trips and loss,
+# then runs through cuts.  See links.py.
 #
 #   tests/bench/links.sh BIN OUT JOBS
 #     BIN    folder with seam, seamd, seamd_slow and link_shim (build/release/bin)
@@ -24,6 +24,7 @@ start() { # NAME ARGS...
 }
 
 start overlap overlap
+start idle idle
 for kind in cell cuts; do
     rates=${RATES:-10 50 100}
     [ $kind = cell ] || rates=${CUT_RATES-10}

@@ -4,7 +4,7 @@
  *   core_steps ADDRESS CA|- CODEC[/FWD_IN] STEPS SEQUENCES ROWS_EACH [MODE]
  *   MODE: exact, gradient (bwd_in travels), cancel, anonymous (without sample ids), waterfill,
  * paced, rateSECONDS (of a step; one more line for every step; nobody says which rows are equal);
- * repeats in front: equal rows travel each
+ * repeats in front: equal rows travel each; halves in front: x is handed over in bf16
  *
  * Three steps are an epoch: the same samples come again, each of rows out of a small vocabulary.
  *
@@ -31,10 +31,11 @@ typedef struct shape {
     uint32_t sequences, rows_each, rows, channels;
     uint32_t sequence_rows[SEQUENCES_MAX];
     uint64_t sample_ids[SEQUENCES_MAX];
-    bool anonymous, unkeyed;
+    bool anonymous, unkeyed, halves;
     uint8_t *labelled;
     uint32_t *tokens;
     float *x, *y;
+    uint16_t *x_bf16;
 } shape;
 
 static void kernel_bytes(uint64_t *ret_sent, uint64_t *ret_received, int port) {
@@ -56,12 +57,22 @@ static void kernel_bytes(uint64_t *ret_sent, uint64_t *ret_received, int port) {
     }
 }
 
-/* Any numbers do, as long as every run has the same. */
+/* Any numbers of bf16 do, as long as every run has the same. */
 static void fill(float *values, size_t count, uint32_t seed) {
     for (size_t i = 0; i < count; i++) {
         seed = seed * 1664525u + 1013904223u;
-        values[i] = (float)(int32_t)seed * 0x1p-31f;
+        values[i] = (float)((int32_t)seed >> 24) * 0x1p-7f;
     }
+}
+
+static seam_status halves_forward(seam_session *session, shape *s, seam_error *err) {
+    for (size_t i = 0; i < (size_t)s->rows * s->channels; i++) {
+        uint32_t bits;
+        memcpy(&bits, &s->x[i], sizeof bits);
+        s->x_bf16[i] = (uint16_t)(bits >> 16);
+    }
+    const seam_status st = seam_step_forward_begin_bf16(session, 0, s->x_bf16, err);
+    return st == SEAM_OK ? seam_step_forward_end(session, s->y, 0, err) : st;
 }
 
 static seam_status step(seam_session *session, shape *s, uint32_t number, seam_step_report *report,
@@ -82,7 +93,8 @@ static seam_status step(seam_session *session, shape *s, uint32_t number, seam_s
     if (st != SEAM_OK) {
         return st;
     }
-    st = seam_step_forward(session, s->y, 0, s->x, err);
+    st = s->halves ? halves_forward(session, s, err)
+                   : seam_step_forward(session, s->y, 0, s->x, err);
     if (st != SEAM_OK) {
         return st;
     }
@@ -131,12 +143,30 @@ static seam_session_options options_of(char **argv, const char *mode, const shap
     return options;
 }
 
+static void shape_take(shape *s) {
+    s->labelled = calloc((s->rows + 7) / 8, 1);
+    s->x = calloc(s->rows, s->channels * sizeof(float));
+    s->y = calloc(s->rows, s->channels * sizeof(float));
+    s->x_bf16 = calloc(s->rows, s->channels * sizeof *s->x_bf16);
+    s->tokens = calloc(s->rows, sizeof *s->tokens);
+    for (uint32_t i = 0; i < s->sequences; i++) {
+        s->sequence_rows[i] = s->rows_each;
+        for (uint32_t t = s->rows_each / 2; t < s->rows_each; t++) {
+            const uint32_t row = i * s->rows_each + t;
+            s->labelled[row / 8] |= (uint8_t)(1u << (row % 8));
+        }
+    }
+}
+
 static seam_status run(seam_client *client, char **argv, const char *mode, int port,
                        seam_error *err) {
+    const bool halves = strncmp(mode, "halves", strlen("halves")) == 0;
+    mode += halves ? strlen("halves") : 0;
     const bool cancel = strcmp(mode, "cancel") == 0;
     const unsigned steps = (unsigned)strtoul(argv[4], NULL, 10);
     shape s = {.sequences = (uint32_t)strtoul(argv[5], NULL, 10),
-               .rows_each = (uint32_t)strtoul(argv[6], NULL, 10)};
+               .rows_each = (uint32_t)strtoul(argv[6], NULL, 10),
+               .halves = halves};
     s.rows = s.sequences * s.rows_each;
     s.anonymous = strcmp(mode, "anonymous") == 0;
     s.unkeyed = strncmp(mode, "rate", strlen("rate")) == 0;
@@ -147,17 +177,7 @@ static seam_status run(seam_client *client, char **argv, const char *mode, int p
         return st;
     }
     s.channels = seam_session_channels(session);
-    s.labelled = calloc((s.rows + 7) / 8, 1);
-    s.x = calloc(s.rows, s.channels * sizeof(float));
-    s.y = calloc(s.rows, s.channels * sizeof(float));
-    s.tokens = calloc(s.rows, sizeof *s.tokens);
-    for (uint32_t i = 0; i < s.sequences; i++) {
-        s.sequence_rows[i] = s.rows_each;
-        for (uint32_t t = s.rows_each / 2; t < s.rows_each; t++) {
-            const uint32_t row = i * s.rows_each + t;
-            s.labelled[row / 8] |= (uint8_t)(1u << (row % 8));
-        }
-    }
+    shape_take(&s);
     pthread_t canceller;
     if (cancel) {
         pthread_create(&canceller, NULL, cancel_soon, session);
@@ -196,6 +216,7 @@ static seam_status run(seam_client *client, char **argv, const char *mode, int p
            st == SEAM_OK ? "" : err->text);
     free(s.tokens);
     free(s.y);
+    free(s.x_bf16);
     free(s.x);
     free(s.labelled);
     seam_session_close(session);

@@ -106,6 +106,18 @@ def check_distinct_rows(address):
         print(f"{codec} {mode}: {once['sent']} bytes sent, with repeated rows {each['sent']}")
 
 
+def check_halves(address):
+    """Rows handed over in bf16: the bytes and bits of the same rows in f32, whatever reads them."""
+    for codec, mode in [("affine", ""), ("amaq", "waterfill"), ("amaq", "rans"), ("amaq", "repeats"),
+                        ("amaq", "exact"), ("bf16", ""), ("group", ""), ("affine/dictionary", "")]:
+        code, wide, err = steps(address, codec, 6, 4, 32, mode)
+        assert code == 0, err
+        code, half, err = steps(address, codec, 6, 4, 32, "halves" + mode)
+        assert code == 0, err
+        assert half["state_hash"] == wide["state_hash"], f"{codec} {mode}: other bits from bf16"
+        assert half["sent"] == wide["sent"], (codec, mode, half, wide)
+
+
 def check_dictionary(address):
     """Four epochs of three steps: the same updates as bf16 at that site, a row once in its bytes."""
     for codec in ("bf16", "affine", "amaq"):
@@ -170,10 +182,11 @@ def main():
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         write_model(folder / "model", hidden=96)
-        with Seamd(binary, folder / "model", "--sessions-max", "64") as server:
+        with Seamd(binary, folder / "model", "--sessions-max", "128") as server:
             check_bytes(server.address)
             check_cuts(server.address)
             check_distinct_rows(server.address)
+            check_halves(server.address)
             check_dictionary(server.address)
             check_aqsgd(server.address)
             check_cancel(server.address)

@@ -111,11 +111,19 @@ static void embedding(run *r, const op_case *c, uint32_t row0, uint32_t T) {
     for (uint32_t t = 0; t < T; t++) {
         ids[t] = (row0 + t) * 11 % V;
     }
-    void *y = run_const(r, ACC, (size_t)T * C, NAN);
-    const seam_embedding_forward_args args = {
-        .y = y, .table = run_input(r, TABLE, ACT, 0, V, C, c->scale), .ids = ids, .T = T, .C = C};
+    seam_embedding_forward_args args = {.y = run_const(r, ACT, (size_t)T * C, NAN),
+                                        .table = run_input(r, TABLE, ACT, 0, V, C, c->scale),
+                                        .ids = ids,
+                                        .T = T,
+                                        .C = C,
+                                        .type = r->ops->act};
     CHECK(r->ops->embedding_forward(r->stream, &args) == SEAM_OK);
-    run_output(r, "y", ACC, y, T, C, C, 0, 0);
+    run_output(r, "y", ACT, args.y, T, C, C, 0, 0);
+    args.y = run_const(r, ACC, (size_t)T * C, NAN);
+    args.table = run_input(r, TABLE, ACC, 0, V, C, c->scale);
+    args.type = r->ops->acc;
+    CHECK(r->ops->embedding_forward(r->stream, &args) == SEAM_OK);
+    run_output(r, "y in acc", ACC, args.y, T, C, C, 0, 0);
 }
 
 /* size: V, evaluation only */

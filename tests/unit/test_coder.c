@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "arena.h"
+#include "bytes.h"
 #include "codec_fixture.h"
 #include "coder.h"
 
@@ -186,6 +187,45 @@ static void test_round_trip__every_codec_and_shape__as_announced(void **state) {
     }
 }
 
+/* Several chunks, to nearest and stochastically. */
+static void test_encode__rows_in_bf16__payloads_and_values_of_the_f32(void **state) {
+    (void)state;
+    enum { T = 1500, C = 700, BITS = 11 };
+    uint16_t *const halves = test_malloc((size_t)T * C * sizeof *halves);
+    uint8_t *const payload = test_malloc(SEAM_PAYLOAD_BYTES_MAX);
+    float *const decoded = test_malloc((size_t)T * C * sizeof *decoded);
+    for (int pass = 0; pass < 4; pass++) {
+        const seam_rounding rounding = {.stochastic = pass % 2 == 1, .seed = 5, .step = 9};
+        fixture f;
+        open_as(&f, pass < 2 ? SEAM_CODEC_AMAQ : SEAM_CODEC_AFFINE, T, C, BITS);
+        for (size_t i = 0; i < (size_t)T * C; i++) {
+            halves[i] = seam_bf16_from_f32(f.x[i]);
+            f.x[i] = seam_bf16_to_f32(halves[i]);
+        }
+        assert_int_equal(encode(&f, f.codec, &rounding), SEAM_OK);
+        assert_true(f.chunk_count > 1);
+        const seam_coder_encode_args args = {
+            .tensor = tensor_of(&f, f.codec), .x_bf16 = halves, .rounding = rounding};
+        assert_int_equal(seam_coder_encode_begin(f.encoder, &args), SEAM_OK);
+        size_t at = 0;
+        for (uint32_t i = 0; i < f.chunk_count; i++) {
+            seam_coder_chunk chunk;
+            assert_int_equal(seam_coder_encode_chunk(&chunk, payload, SEAM_PAYLOAD_BYTES_MAX,
+                                                     decoded, f.encoder),
+                             SEAM_OK);
+            assert_int_equal(chunk.payload_bytes, f.chunks[i].payload_bytes);
+            assert_memory_equal(payload, f.payloads + at, chunk.payload_bytes);
+            at += chunk.payload_bytes;
+        }
+        assert_true(seam_coder_is_done(f.encoder));
+        assert_memory_equal(decoded, f.decoded, (size_t)T * C * sizeof *decoded);
+        shut(&f);
+    }
+    test_free(decoded);
+    test_free(payload);
+    test_free(halves);
+}
+
 static void test_encode__cuts__whole_groups_that_fit(void **state) {
     (void)state;
     static const struct {
@@ -342,6 +382,7 @@ static void test_create__each_allocation_fails__memory(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_round_trip__every_codec_and_shape__as_announced),
+        cmocka_unit_test(test_encode__rows_in_bf16__payloads_and_values_of_the_f32),
         cmocka_unit_test(test_encode__cuts__whole_groups_that_fit),
         cmocka_unit_test(test_encode__group_larger_than_a_payload__limit),
         cmocka_unit_test(test_encode__not_finite__refused_wherever_it_stands),

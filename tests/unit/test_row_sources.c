@@ -64,7 +64,7 @@ static void test_gather_spread__rows_of_keys__round_trip(void **state) {
             }
         }
         const uint32_t count = seam_row_sources_find(sources, table, keys, ROWS);
-        seam_row_sources_gather(y[0], x[0], sources, ROWS, CHANNELS);
+        seam_row_sources_gather(y[0], x[0], sources, ROWS, sizeof x[0]);
         for (uint32_t t = count; t < ROWS; t++) { /* nothing behind the distinct rows */
             assert_true(y[t][0] == -1.0f);
         }
