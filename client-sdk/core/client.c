@@ -14,8 +14,8 @@
 #define PROGRESS_TIMEOUT_MS  300000u
 #define RECONNECT_TIMEOUT_MS 60000u
 #define PAGES_MAX            1000u
-/* An address where nobody has answered yet may be a wrong one: only a restart's time is waited. */
-#define FIRST_ANSWER_MS 3000u
+/* An address where nobody has answered yet may be a wrong one: about the time of a restart. */
+#define FIRST_ATTEMPTS 6u
 
 static seam_status options_check(const seam_client_options *options, seam_error *err);
 static void copy(char *ret, size_t capacity, const char *text);
@@ -117,10 +117,6 @@ static seam_status call_until_answered(seam_buffer *ret_response, seam_client *c
                                        const char *method, const seam_buffer *request,
                                        seam_error *err) {
     const uint64_t begin_ms = seam_now_ms();
-    const uint32_t patience_ms =
-        client->rtt_seconds > 0.0 || client->reconnect_timeout_ms < FIRST_ANSWER_MS
-            ? client->reconnect_timeout_ms
-            : FIRST_ANSWER_MS;
     for (uint32_t failures = 1;; failures++) {
         const double begin = seam_now_seconds();
         const seam_status st = client->net->unary(client->transport, method, request->data,
@@ -131,7 +127,9 @@ static seam_status call_until_answered(seam_buffer *ret_response, seam_client *c
             client->rtt_seconds = quickest ? seconds : client->rtt_seconds;
         }
         const uint64_t wait_ms = seam_back_off_ms(failures, seam_random_u32());
-        if (st != SEAM_E_UNAVAILABLE || seam_now_ms() - begin_ms + wait_ms >= patience_ms) {
+        const bool stranger = client->rtt_seconds == 0.0 && failures >= FIRST_ATTEMPTS;
+        if (st != SEAM_E_UNAVAILABLE || stranger ||
+            seam_now_ms() - begin_ms + wait_ms >= client->reconnect_timeout_ms) {
             return st;
         }
         seam_client_log(client, "%s: no answer, trying again: %s", method,

@@ -1,5 +1,6 @@
 /* What the parts of the simulated world share: sim_world.c (faults, turns), sim_server.c and
- * sim_client.c (the two processes), sim_link.c (random numbers, messages, streams). */
+ * sim_client.c (the two processes), sim_disk.c (checkpoints), sim_link.c (random numbers, messages,
+ * streams). */
 #ifndef SEAM_SIM_INTERNAL_H
 #define SEAM_SIM_INTERNAL_H
 
@@ -167,6 +168,12 @@ void sim_server_disk(world *w);
 void sim_server_withdraw(world *w);
 void sim_server_delete(world *w); /* its client's owner ends the session */
 void sim_server_flush(world *w);  /* what its credit allows */
+
+/* sim_disk.c */
+bool sim_disk_newest_intact(uint64_t *ret_newest, world *w); /* false: none; forgets damaged ones */
+bool sim_disk_newest_is_rotten(const world *w);
+void sim_disk_rot(world *w);
+void sim_disk_rot_at(world *w, uint64_t step_count);
 
 /* sim_client.c */
 void sim_client_start(world *w); /* from its journal */

@@ -80,28 +80,6 @@ static void server_consume(world *w, const msg *m) {
     }
 }
 
-/* The newest checkpoint that is intact; the damaged ones above are found by reading them.  False:
- * none is. */
-static bool newest_intact(uint64_t *ret_newest, world *w) {
-    server *s = &w->s;
-    uint64_t newest = 0;
-    bool found = false;
-    for (uint64_t i = 0; i <= w->steps; i++) {
-        if (s->file_valid[i] && (!s->file_rotten[i] || w->bug == SIM_BUG_LOAD_ROTTEN)) {
-            newest = i;
-            found = true;
-        }
-    }
-    for (uint64_t i = found ? newest + 1 : 0; i <= w->steps; i++) {
-        if (s->file_valid[i]) {
-            w->result.rotten++;
-            s->file_valid[i] = s->file_rotten[i] = false;
-        }
-    }
-    *ret_newest = newest;
-    return found;
-}
-
 /* Nothing goes back far enough: the session stays as it is until somebody decides. */
 static void server_lose(world *w) {
     if (!w->may_lose) {
@@ -124,7 +102,7 @@ static void file_load(server *s, uint64_t step_count) {
 void sim_server_start(world *w, bool first) {
     server *s = &w->s;
     uint64_t newest = 0;
-    const bool found = newest_intact(&newest, w);
+    const bool found = sim_disk_newest_intact(&newest, w);
     const seam_server_proto_config config = {
         .config_hash = 7,
         .model_identity = 8,
@@ -169,22 +147,6 @@ void sim_server_start(world *w, bool first) {
     w->server_up = true;
 }
 
-/* The newest of several checkpoints may rot while nobody looks. */
-static void rot(world *w) {
-    server *s = &w->s;
-    uint64_t newest = 0;
-    uint32_t intact = 0;
-    for (uint64_t i = 0; i <= w->steps; i++) {
-        if (s->file_valid[i] && !s->file_rotten[i]) {
-            newest = i;
-            intact++;
-        }
-    }
-    if ((intact > 1 || (intact > 0 && w->may_lose)) && sim_chance(w, 100)) {
-        s->file_rotten[newest] = true;
-    }
-}
-
 void sim_server_crash(world *w) {
     w->server_up = false;
     w->s.has_ended = seam_server_proto_link(&w->s.sp) == SEAM_LINK_EXPIRED;
@@ -195,7 +157,7 @@ void sim_server_crash(world *w) {
     if (w->s.told_durable > 0 && !w->s.file_valid[w->s.told_durable]) {
         sim_broken(w, "a step was told durable and is not on disk");
     }
-    rot(w);
+    sim_disk_rot(w);
 }
 
 /* Accepted and not finished: the machine asserts that it is told of no other tensor. */
@@ -243,7 +205,7 @@ static void server_end_stream(world *w, const msg *m, seam_status st) {
 static void server_wake(world *w) {
     server *s = &w->s;
     uint64_t durable = 0, newest = 0;
-    const bool found = newest_intact(&newest, w);
+    const bool found = sim_disk_newest_intact(&newest, w);
     while (seam_server_proto_durable_newest(&durable, &s->sp) && (!found || durable > newest)) {
         seam_server_proto_durable_lost(&s->sp, durable);
     }
@@ -256,35 +218,13 @@ static void server_wake(world *w) {
     s->sp.reloaded = w->bug != SIM_BUG_NO_REWIND;
 }
 
-/* Is the newest checkpoint on disk a damaged one? */
-static bool newest_is_rotten(const world *w) {
-    const server *s = &w->s;
-    uint64_t newest = w->steps;
-    while (newest > 0 && !s->file_valid[newest]) {
-        newest--;
-    }
-    return s->file_rotten[newest];
-}
-
-/* Damage is met when a file is read, here while the session runs; there is one behind it, but in a
- * world that may lose. */
-static void rot_at(world *w, uint64_t step_count) {
-    server *s = &w->s;
-    uint64_t before = 0;
-    if (((step_count > 0 && seam_server_proto_durable_find(&before, &s->sp, step_count - 1)) ||
-         w->may_lose) &&
-        sim_chance(w, 500)) {
-        s->file_rotten[step_count] = true;
-    }
-}
-
 static void server_attach(world *w, const msg *m, bool has_met_damage) {
     server *s = &w->s;
     seam_attach_verdict v;
     seam_attach_args args = m->attach;
     args.now_ms = w->now_ms;
     bool parked = seam_server_proto_link(&s->sp) == SEAM_LINK_PARKED;
-    if (parked && (newest_is_rotten(w) || sim_chance(w, 500))) {
+    if (parked && (sim_disk_newest_is_rotten(w) || sim_chance(w, 500))) {
         server_wake(w);
         parked = false;
     }
@@ -320,7 +260,7 @@ static void server_attach(world *w, const msg *m, bool has_met_damage) {
             return;
         }
         if (!parked) {
-            rot_at(w, v.load_step_count);
+            sim_disk_rot_at(w, v.load_step_count);
         }
         if (s->file_rotten[v.load_step_count] && w->bug != SIM_BUG_LOAD_ROTTEN) {
             seam_server_proto_durable_lost(&s->sp, v.load_step_count);
@@ -610,7 +550,7 @@ void sim_server_disk(world *w) {
             s->state = s->partial = 0; /* freed */
             s->table = 0;
             cache_drop(s);
-            rot(w);
+            sim_disk_rot(w);
             w->result.parks++;
         } else {
             s->file_valid[count] = false;
