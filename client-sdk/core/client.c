@@ -14,8 +14,8 @@
 #define PROGRESS_TIMEOUT_MS  300000u
 #define RECONNECT_TIMEOUT_MS 60000u
 #define PAGES_MAX            1000u
-/* An address where nobody has answered yet may be a wrong one: about the time of a restart. */
-#define FIRST_ATTEMPTS 6u
+/* An address where nobody has answered yet may be a wrong one: some 6 s, the time of a restart. */
+#define FIRST_ATTEMPTS 8u
 
 static seam_status options_check(const seam_client_options *options, seam_error *err);
 static void copy(char *ret, size_t capacity, const char *text);

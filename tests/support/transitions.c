@@ -14,19 +14,26 @@
     X(ATTACH)                                                                                      \
     X(BEGIN)                                                                                       \
     X(BEGIN_OLDER)                                                                                 \
-    X(FORWARD) X(BACKWARD) X(TENSOR_OLDER) X(WITHDRAW) X(FORWARD_DONE) X(BACKWARD_DONE)            \
-        X(COMMITTED) X(ABORT) X(STREAM_LOST) X(TICK) X(TOUCH) X(PARKED) X(EXPIRE) X(RESTORED)      \
-            X(FREEZE) X(NEXT) X(BEGIN_STEP) X(DONE) X(ATTACHED) X(REPLY_FORWARD) X(REPLY_BACKWARD) \
-                X(COMMIT) X(JOURNALED) X(STOP)
+    X(FORWARD)                                                                                     \
+    X(BACKWARD)                                                                                    \
+    X(TENSOR_OLDER)                                                                                \
+    X(WITHDRAW)                                                                                    \
+    X(FORWARD_DONE) X(BACKWARD_DONE) X(COMMITTED) X(ABORT) X(STREAM_LOST) X(TICK) X(TOUCH)         \
+        X(PARKED) X(EXPIRE) X(RESTORED) X(FREEZE) X(NEXT) X(BEGIN_STEP) X(DONE) X(ATTACHED)        \
+            X(REPLY_FORWARD) X(REPLY_BACKWARD) X(COMMIT) X(JOURNALED) X(STOP)
 #define OUTCOMES(X)                                                                                \
     X(OK)                                                                                          \
     X(RUN)                                                                                         \
     X(CACHED)                                                                                      \
-    X(IGNORE) X(COMMITTED) X(CONTINUE) X(RESEND) X(ROLLBACK) X(WAIT) X(NONE) X(PARK) X(EXPIRE)     \
-        X(MORE) X(LAST) X(NEW) X(REPEATED) X(CURED) X(FINAL) X(ARG) X(LIMIT) X(STATE) X(GONE)      \
-            X(FENCED) X(CONFLICT) X(OUT_OF_SEQUENCE) X(NONDETERMINISM) X(DATA_LOSS) X(CONNECT)     \
-                X(SEND_ATTACH) X(SEND_STEP_BEGIN) X(SEND_FORWARD) X(SEND_BACKWARD) X(RECEIVE)      \
-                    X(BACK_OFF) X(RESTORE) X(JOURNAL) X(IDLE) X(STOPPED) X(OTHER)
+    X(IGNORE)                                                                                      \
+    X(COMMITTED)                                                                                   \
+    X(CONTINUE)                                                                                    \
+    X(RESEND)                                                                                      \
+    X(ROLLBACK) X(WAIT) X(NONE) X(PARK) X(EXPIRE) X(MORE) X(LAST) X(NEW) X(REPEATED) X(CURED)      \
+        X(FINAL) X(ARG) X(LIMIT) X(STATE) X(GONE) X(FENCED) X(CONFLICT) X(OUT_OF_SEQUENCE)         \
+            X(NONDETERMINISM) X(DATA_LOSS) X(CONNECT) X(SEND_ATTACH) X(SEND_STEP_BEGIN)            \
+                X(SEND_FORWARD) X(SEND_BACKWARD) X(RECEIVE) X(BACK_OFF) X(RESTORE) X(JOURNAL)      \
+                    X(IDLE) X(STOPPED) X(OTHER)
 #define CLIENT_STATES(X)                                                                           \
     X(CONNECT)                                                                                     \
     X(ATTACH) X(ATTACHING) X(RESTORE) X(READY) X(BEGINNING) X(RUNNING) X(JOURNAL) X(STOPPED)
