@@ -6,13 +6,15 @@
 # promises bytes, is compiled without).
 find_package(Threads REQUIRED)
 set(ref_sources
-  ref/ref.c ref/ref_linear.c ref/ref_linear_fp8.c ref/ref_dropout.c ref/ref_rmsnorm.c ref/ref_rope.c
+  ref/ref.c ref/ref_linear.c ref/ref_linear_fp8.c ref/ref_own_weight.c ref/ref_weight_gradient.c
+  ref/ref_column_sums.c ref/ref_dropout.c ref/ref_rmsnorm.c ref/ref_rope.c
   ref/ref_attention_forward.c ref/ref_attention_backward.c ref/ref_attention_cached.c ref/ref_cache_store.c
   ref/ref_prefix.c
   ref/ref_swiglu.c ref/ref_embedding.c ref/ref_cross_entropy.c ref/ref_adamw.c
   ref/ref_sum_squares.c ref/ref_hash.c)
 set(cpu_op_sources
-  cpu/cpu_fill.c cpu/cpu_cast.c cpu/cpu_weight.c cpu/cpu_linear.c cpu/cpu_rmsnorm.c cpu/cpu_rope.c
+  cpu/cpu_fill.c cpu/cpu_cast.c cpu/cpu_weight.c cpu/cpu_linear.c cpu/cpu_weight_gradient.c
+  cpu/cpu_column_sums.c cpu/cpu_rmsnorm.c cpu/cpu_rope.c
   cpu/cpu_attention_forward.c cpu/cpu_attention_backward.c cpu/cpu_attention_cached.c cpu/cpu_cache_store.c
   cpu/cpu_prefix.c
   cpu/cpu_swiglu.c cpu/cpu_embedding.c cpu/cpu_cross_entropy.c cpu/cpu_adamw.c

@@ -15,7 +15,7 @@ static const seam_arg_spec merge_specs[] = {
     {"model", SEAM_ARG_TEXT, offsetof(merge_options, model), "PATH",
      "the base model, whole: a folder with config.json and safetensors"},
     {"adapter", SEAM_ARG_TEXT, offsetof(merge_options, adapter), "DIR",
-     "a LoRA adapter in PEFT's format, as in a run's folder adapter/"},
+     "a LoRA adapter in PEFT's format, or trained layers, as in a run's folder adapter/"},
     {"out", SEAM_ARG_TEXT, offsetof(merge_options, out), "DIR",
      "where the merged model goes; must hold no .safetensors"},
     {"shard-bytes", SEAM_ARG_U64, offsetof(merge_options, shard_bytes), "N",
@@ -56,9 +56,10 @@ int seam_cmd_merge(int argc, char **argv, int first) {
     seam_status st = seam_args_parse(&count, NULL, 0, tables, 2, argc, argv, first, &err);
     if (st == SEAM_OK && o.common.help) {
         printf("usage: seam merge --model PATH --adapter DIR --out DIR [options]\n\n"
-               "Adds a LoRA adapter to the weights of its base model and writes the whole model\n"
-               "in the base's types, with its config and tokenizer: what transformers and vLLM\n"
-               "load without PEFT.  Every file is read back before it gets its name.\n\n");
+               "Adds a LoRA adapter to the weights of its base model, or puts layers that were\n"
+               "trained in full (seam train --full) in their place, and writes the whole model in\n"
+               "the base's types, with its config and tokenizer: what transformers and vLLM load\n"
+               "without PEFT.  Every file is read back before it gets its name.\n\n");
         seam_args_help(merge_specs);
         seam_args_help(seam_common_specs);
         return SEAM_EXIT_OK;

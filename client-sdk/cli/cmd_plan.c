@@ -17,6 +17,7 @@
 #define ROWS_DEFAULT        2048u
 #define SEQUENCES_DEFAULT   64u
 #define RANK_DEFAULT        16u
+#define RANK_UNSET          UINT32_MAX
 #define CACHE_BYTES_DEFAULT (UINT64_C(1) << 30)
 #define BITS_DEFAULT        4u
 #define AMAQ_BITS_MAX       16u
@@ -28,7 +29,7 @@ typedef struct plan_options {
     uint32_t rank, rows, sequences;
     uint64_t cache_bytes;
     float memory_gib;
-    bool recompute, fp8;
+    bool recompute, fp8, full;
 } plan_options;
 
 static const seam_arg_spec plan_specs[] = {
@@ -41,6 +42,8 @@ static const seam_arg_spec plan_specs[] = {
     {"rank", SEAM_ARG_U32, offsetof(plan_options, rank), "N", "LoRA rank [16]"},
     {"targets", SEAM_ARG_TEXT, offsetof(plan_options, targets), "LIST",
      "of q,k,v,o,gate,up,down [q,v]; Phi-3: of qkv,o,gate_up,down [qkv]"},
+    {"full", SEAM_ARG_FLAG, offsetof(plan_options, full), NULL,
+     "full fine-tuning of all blocks instead of LoRA"},
     {"rows-max", SEAM_ARG_U32, offsetof(plan_options, rows), "N",
      "tokens of one micro-batch [2048]"},
     {"sequences-max", SEAM_ARG_U32, offsetof(plan_options, sequences), "N",
@@ -93,6 +96,16 @@ static bool on_cuda(const plan_options *o) {
     return strncmp(o->device, "cuda", 4) == 0;
 }
 
+/* Matrices that a session trains: the CPU keeps one a direction, and pads them to its panels. */
+static size_t own_once(size_t *ret_host_bytes, uint32_t N, uint32_t C, seam_dtype act) {
+    *ret_host_bytes = 0;
+    return (size_t)N * C * seam_dtype_bytes(act);
+}
+
+static size_t own_twice(size_t *ret_host_bytes, uint32_t N, uint32_t C, seam_dtype act) {
+    return 2 * own_once(ret_host_bytes, N, C, act);
+}
+
 /* The element types of a backend, without the backend. */
 static seam_status types_read(seam_ops *ret_types, uint32_t *ret_copies, const plan_options *o,
                               seam_error *err) {
@@ -111,6 +124,7 @@ static seam_status types_read(seam_ops *ret_types, uint32_t *ret_copies, const p
     ret_types->acc = SEAM_F32;
     ret_types->qkv = cuda ? ret_types->act : SEAM_F32;
     ret_types->remake = cuda;
+    ret_types->weight_own_bytes = cuda ? own_once : own_twice;
     ret_types->lora_pad = cuda && ret_types->act == SEAM_BF16 ? SEAM_LORA_PAD : 0;
     *ret_copies = cuda ? 1 : 2;
     return SEAM_OK;
@@ -182,15 +196,27 @@ static seam_status targets_read(uint32_t *ret_targets, plan_result *result, cons
     return seam_lora_targets_check(*ret_targets, &result->model, "--targets", err);
 }
 
+static seam_status full_check(const plan_options *o, seam_error *err) {
+    if (o->targets != NULL || o->rank != RANK_UNSET) {
+        return seam_error_set(err, SEAM_E_ARG, "--full: --rank and --targets are LoRA's");
+    }
+    return o->fp8 ? seam_error_set(err, SEAM_E_ARG,
+                                   "--fp8: of frozen products; with --full no product is frozen")
+                  : SEAM_OK;
+}
+
 static seam_status plan_make(plan_result *ret, const plan_options *o, seam_error *err) {
     plan_result r = {0};
     seam_ops types = {0};
     uint32_t copies = 0;
-    seam_adapter_config adapter = {.lora = {.rank = o->rank, .alpha = 1}};
+    seam_adapter_config adapter = {.kind = o->full ? SEAM_ADAPTER_FULL : SEAM_ADAPTER_LORA,
+                                   .lora = {.rank = o->rank, .alpha = 1}};
     SEAM_TRY(model_read(&r.model, o, err));
     SEAM_TRY(types_read(&types, &copies, o, err));
-    SEAM_TRY(targets_read(&adapter.lora.targets, &r, o, err));
-    if (o->rank > SEAM_LORA_RANK_MAX || o->rows > SEAM_ROWS_MAX) {
+    if (!o->full) {
+        SEAM_TRY(targets_read(&adapter.lora.targets, &r, o, err));
+    }
+    if ((!o->full && o->rank > SEAM_LORA_RANK_MAX) || o->rows > SEAM_ROWS_MAX) {
         return seam_error_set(err, SEAM_E_ARG, "--rank is at most %u, --rows-max at most %u",
                               SEAM_LORA_RANK_MAX, SEAM_ROWS_MAX);
     }
@@ -230,14 +256,18 @@ static json_t *kinds_json(const uint64_t bytes[SEAM_MEMORY_KINDS]) {
 }
 
 static void print_json(const plan_options *o, const plan_result *r) {
-    json_t *const value = json_pack(
-        "{s:s,s:s,s:s,s:i,s:s,s:i,s:s,s:b,s:b,s:I,s:o,s:o,s:I,s:I}", "model", r->model.name,
-        "device", o->device, "dtype", o->dtype, "rank", (int)o->rank, "targets", r->targets,
-        "rows_max", (int)o->rows, "codec", o->codec, "recompute", (int)o->recompute, "fp8",
-        (int)o->fp8, "weight_bytes", (json_int_t)r->weight_bytes, "session_device",
-        kinds_json(r->session.device), "session_host", kinds_json(r->session.host),
-        "session_device_bytes", (json_int_t)seam_memory_plan_device_bytes(&r->session),
-        "session_host_bytes", (json_int_t)seam_memory_plan_host_bytes(&r->session));
+    json_t *const value =
+        json_pack("{s:s,s:s,s:s,s:b,s:i,s:s,s:b,s:b,s:I,s:o,s:o,s:I,s:I}", "model", r->model.name,
+                  "device", o->device, "dtype", o->dtype, "full", (int)o->full, "rows_max",
+                  (int)o->rows, "codec", o->codec, "recompute", (int)o->recompute, "fp8",
+                  (int)o->fp8, "weight_bytes", (json_int_t)r->weight_bytes, "session_device",
+                  kinds_json(r->session.device), "session_host", kinds_json(r->session.host),
+                  "session_device_bytes", (json_int_t)seam_memory_plan_device_bytes(&r->session),
+                  "session_host_bytes", (json_int_t)seam_memory_plan_host_bytes(&r->session));
+    if (!o->full) {
+        json_object_set_new(value, "rank", json_integer(o->rank));
+        json_object_set_new(value, "targets", json_string(r->targets));
+    }
     if (o->memory_gib > 0) {
         const uint64_t tokens = r->sessions * o->rows;
         json_object_set_new(value, "sessions", json_integer((json_int_t)r->sessions));
@@ -254,12 +284,16 @@ static void print_text(const plan_options *o, const plan_result *r) {
     seam_memory_bytes_text(weights, r->weight_bytes);
     seam_memory_text(device, r->session.device);
     seam_memory_text(host, r->session.host);
-    printf("%s on %s in %s%s; LoRA rank %u on %s, %u tokens a micro-batch, codec %s%s\n"
+    char adapter[64] = "full fine-tuning";
+    if (!o->full) {
+        snprintf(adapter, sizeof adapter, "LoRA rank %u on %.40s", o->rank, r->targets);
+    }
+    printf("%s on %s in %s%s; %s, %u tokens a micro-batch, codec %s%s\n"
            "weights          %s, shared by all sessions\n"
            "a session takes  %s on the device\n"
            "                 %s on the host\n",
-           r->model.name, o->device, o->dtype, o->fp8 ? " and FP8" : "", o->rank, r->targets,
-           o->rows, o->codec, o->recompute ? ", recompute" : "", weights, device, host);
+           r->model.name, o->device, o->dtype, o->fp8 ? " and FP8" : "", adapter, o->rows, o->codec,
+           o->recompute ? ", recompute" : "", weights, device, host);
     if (o->memory_gib > 0) {
         const uint64_t tokens = r->sessions * o->rows;
         printf("in %.1f GiB      %llu sessions, %llu tokens in flight; one session alone: "
@@ -273,7 +307,7 @@ int seam_cmd_plan(int argc, char **argv, int first) {
     plan_options o = {.device = "cuda",
                       .dtype = "bf16",
                       .codec = "amaq",
-                      .rank = RANK_DEFAULT,
+                      .rank = RANK_UNSET,
                       .rows = ROWS_DEFAULT,
                       .sequences = SEQUENCES_DEFAULT,
                       .cache_bytes = CACHE_BYTES_DEFAULT};
@@ -294,9 +328,13 @@ int seam_cmd_plan(int argc, char **argv, int first) {
     if (st == SEAM_OK && (o.rank == 0 || o.rows == 0 || o.sequences == 0 || o.memory_gib < 0)) {
         st = seam_error_set(&err, SEAM_E_ARG, "--rank, --rows-max, --sequences-max: at least 1");
     }
+    if (st == SEAM_OK && o.full) {
+        st = full_check(&o, &err);
+    }
     if (st != SEAM_OK) {
         return seam_cli_usage(&err, "plan");
     }
+    o.rank = o.rank == RANK_UNSET ? RANK_DEFAULT : o.rank;
     st = plan_make(&result, &o, &err);
     if (st == SEAM_OK && o.common.json) {
         print_json(&o, &result);

@@ -37,8 +37,10 @@ static const seam_arg_spec run_specs[] = {
     OPTION("tokens-max", SEAM_ARG_U32, tokens_max, "N", "longest row in tokens [the context]"),
     OPTION("truncate", SEAM_ARG_FLAG, truncate, NULL, "cut longer rows instead of refusing them"),
     OPTION("seed", SEAM_ARG_U64, seed, "N", "order of rows, adapter's start, rounding [0]"),
-    OPTION("save-every", SEAM_ARG_U32, save_every, "N", "steps between saved adapters [50]"),
-    OPTION("adapter", SEAM_ARG_TEXT, adapter, "DIR", "start from this PEFT adapter"),
+    OPTION("save-every", SEAM_ARG_U32, save_every, "N",
+           "steps between saved adapters [50; with --full at the end]"),
+    OPTION("adapter", SEAM_ARG_TEXT, adapter, "DIR",
+           "start from this PEFT adapter; with --full from these trained layers"),
     OPTION("server-model", SEAM_ARG_TEXT, server_model, "NAME",
            "model on the server [the one with this model's identity]"),
     OPTION("topology", SEAM_ARG_TEXT, topology, "NAME",
@@ -79,6 +81,8 @@ static const seam_arg_spec adapter_specs[] = {
            "with blocks here: whose have LoRA, server, client or both [both]"),
     OPTION("prefix-tokens", SEAM_ARG_U32, prefix_tokens, "N",
            "prefix tuning instead of LoRA: virtual tokens before every row (the paper: 30) [LoRA]"),
+    OPTION("full", SEAM_ARG_FLAG, full, NULL,
+           "full fine-tuning instead of LoRA: every matrix, norm and bias of the server's blocks"),
     OPTION("lr", SEAM_ARG_F32, lr, "X", "learning rate [1e-4]"),
     OPTION("schedule", SEAM_ARG_TEXT, schedule, "NAME", "constant, linear, cosine [constant]"),
     OPTION("warmup", SEAM_ARG_U64, warmup, "N", "steps of warm-up [0]"),
@@ -239,28 +243,12 @@ seam_status seam_train_options_read(seam_train_options *options, const seam_arg_
 
 seam_status seam_train_options_finish(seam_train_options *options, seam_error *err) {
     seam_train_options *const o = options;
-    if (o->prefix_tokens != 0 && (o->rank != 0 || o->alpha != 0.0f || o->targets != NULL ||
-                                  o->rslora || o->dropout != 0.0f)) {
-        return seam_error_set(err, SEAM_E_ARG,
-                              "--prefix-tokens: --rank, --alpha, --targets, --rslora and --dropout "
-                              "are LoRA's; an adapter is one of the two");
-    }
-    const bool has_blocks = o->front_blocks != 0 || o->tail_blocks != 0;
-    if (o->prefix_tokens != 0 && has_blocks) {
-        return seam_error_set(err, SEAM_E_ARG,
-                              "--prefix-tokens: not with --front-blocks or --tail-blocks, whose "
-                              "keys are not the server's");
-    }
-    if (o->lora_side != NULL && !has_blocks) {
-        return seam_error_set(err, SEAM_E_ARG,
-                              "--lora-side: without --front-blocks or --tail-blocks all of LoRA is "
-                              "the server's");
-    }
+    SEAM_TRY(seam_train_adapter_check(o, err));
     SEAM_TRY(preset_apply(o, err));
     o->steps = or_u32(o->steps, 100);
     o->batch = or_u32(o->batch, 8);
     o->rows_max = or_u32(o->rows_max, 2048);
-    o->save_every = or_u32(o->save_every, 50);
+    o->save_every = or_u32(o->save_every, o->full ? o->steps : 50);
     o->topology = o->topology != NULL ? o->topology : "u_shaped";
     o->rank = or_u32(o->rank, 16);
     o->alpha = or_f32(o->alpha, 16.0f);
@@ -272,7 +260,7 @@ seam_status seam_train_options_finish(seam_train_options *options, seam_error *e
         allocator_choose(o);
     }
     o->bits_lr = or_f32(o->bits_lr, 0.01f);
-    o->targets_by_model = o->targets == NULL && o->prefix_tokens == 0;
+    o->targets_by_model = o->targets == NULL && o->prefix_tokens == 0 && !o->full;
     o->targets = o->targets != NULL ? o->targets : "q,v";
     SEAM_TRY(options_check(o, err));
     o->codec_fwd_in = o->dictionary ? "dictionary" : o->codec_fwd_in;
@@ -381,38 +369,6 @@ static seam_status options_check(const seam_train_options *o, seam_error *err) {
     return seam_targets_parse(&targets, o->targets, err);
 }
 
-seam_status seam_targets_parse(uint32_t *ret_targets, const char *text, seam_error *err) {
-    static const char *const names[] = {"q", "k", "v", "o", "gate", "up", "down", "qkv", "gate_up"};
-    const uint32_t name_count = sizeof names / sizeof *names;
-    uint32_t targets = 0;
-    for (const char *at = text; *at != '\0';) {
-        const size_t count = strcspn(at, ",");
-        uint32_t bit = 0;
-        while (bit < name_count &&
-               (strlen(names[bit]) != count || memcmp(at, names[bit], count) != 0)) {
-            bit++;
-        }
-        if (bit == name_count) {
-            return seam_error_set(err, SEAM_E_ARG,
-                                  "--targets: '%.*s' is not of "
-                                  "q,k,v,o,gate,up,down,qkv,gate_up",
-                                  (int)count, at);
-        }
-        targets |= 1u << bit;
-        at += count + (at[count] == ',');
-    }
-    if (targets == 0) {
-        return seam_error_set(err, SEAM_E_ARG, "--targets: empty");
-    }
-    *ret_targets = targets;
-    return SEAM_OK;
-}
-
-uint32_t seam_targets_default(const seam_model_facts *facts) {
-    const uint32_t usual = facts->lora_targets & (SEAM_TARGET_Q | SEAM_TARGET_V);
-    return usual != 0 ? usual : facts->lora_targets & SEAM_TARGET_QKV;
-}
-
 seam_status seam_train_session_options(seam_session_options *ret_session,
                                        const seam_train_options *o, seam_error *err) {
     seam_session_options s = SEAM_SESSION_OPTIONS_INIT;
@@ -470,7 +426,8 @@ seam_status seam_train_session_options(seam_session_options *ret_session,
     s.warmup_steps = o->warmup;
     s.total_steps = o->steps;
     s.prefix_tokens = o->prefix_tokens;
-    if (o->prefix_tokens == 0) {
+    s.full = o->full;
+    if (o->prefix_tokens == 0 && !o->full) {
         s.lora_rank = o->rank;
         s.lora_alpha = o->alpha;
         s.lora_rslora = o->rslora;
@@ -510,8 +467,9 @@ json_t *seam_train_options_json(const seam_train_options *o) {
         (int)o->rank, "alpha", (double)o->alpha, "targets", o->targets, "lr", (double)o->lr,
         "schedule", o->schedule != NULL ? o->schedule : "constant", "warmup", (json_int_t)o->warmup,
         "weight_decay", (double)o->weight_decay, "clip_norm", (double)o->clip_norm);
-    if (o->prefix_tokens != 0) {
-        json_object_set_new(value, "prefix_tokens", json_integer(o->prefix_tokens));
+    if (o->full || o->prefix_tokens != 0) {
+        json_object_set_new(value, o->full ? "full" : "prefix_tokens",
+                            o->full ? json_true() : json_integer(o->prefix_tokens));
         json_object_del(value, "rank");
         json_object_del(value, "alpha");
         json_object_del(value, "targets");
@@ -555,11 +513,13 @@ json_t *seam_train_options_json(const seam_train_options *o) {
 }
 
 void seam_train_options_help(void) {
-    printf("usage: seam train --server HOST:PORT --model PATH --data FILE --out DIR [options]\n\n"
-           "Fine-tunes an adapter (LoRA or a prefix) on a Seam server; text, labels, embedding and "
-           "head stay "
-           "here.\nOUT gets adapter/ (PEFT), report.json, report.html and session.json.\n\n"
-           "Run:\n");
+    printf(
+        "usage: seam train --server HOST:PORT --model PATH --data FILE --out DIR [options]\n\n"
+        "Fine-tunes an adapter (LoRA or a prefix) or the blocks themselves on a Seam server; text, "
+        "labels, embedding and head stay "
+        "here.\nOUT gets adapter/ (PEFT; with --full the trained layers), report.json, report.html "
+        "and session.json.\n\n"
+        "Run:\n");
     seam_args_help(run_specs);
     printf("\nAdapter and optimizer:\n");
     seam_args_help(adapter_specs);

@@ -17,7 +17,7 @@ typedef struct seam_train_options {
     uint32_t steps, batch, train_rows, rows_max, tokens_max, save_every, threads;
     uint32_t front_blocks, tail_blocks;
     const char *pipeline_depth; /* NULL: auto */
-    bool truncate, f32, delete_session, recompute, fp8, rslora;
+    bool truncate, f32, delete_session, recompute, fp8, rslora, full;
     uint64_t seed;
     /* Adapter and optimizer. */
     uint32_t rank, prefix_tokens;
@@ -55,6 +55,8 @@ seam_status seam_train_options_finish(seam_train_options *options, seam_error *e
 void seam_train_options_help(void);
 /* Defaults that depend on the model's hidden size: beta and what follows from it. */
 void seam_train_options_scale(seam_train_options *options, uint32_t channels);
+/* LoRA, a prefix or the blocks in full; SEAM_E_ARG names what does not go together. */
+seam_status seam_train_adapter_check(const seam_train_options *options, seam_error *err);
 /* q and v, or qkv where the model has those as one. */
 uint32_t seam_targets_default(const seam_model_facts *facts);
 /* targets "q,v" -> bits of SEAM_TARGET_*.  SEAM_E_ARG names the target. */

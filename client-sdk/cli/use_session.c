@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "run_files.h"
 #include "train_options.h"
@@ -18,7 +19,7 @@ const seam_arg_spec seam_use_specs[] = {
     {"run", SEAM_ARG_TEXT, offsetof(seam_use_options, run), "DIR",
      "the session of this run folder, as trained"},
     {"adapter", SEAM_ARG_TEXT, offsetof(seam_use_options, adapter), "DIR",
-     "a PEFT adapter; with neither of the two: the base model"},
+     "a PEFT adapter or trained layers; with neither of the two: the base model"},
     {"server-model", SEAM_ARG_TEXT, offsetof(seam_use_options, server_model), "NAME",
      "model on the server [the one with this model's identity]"},
     {"codec", SEAM_ARG_TEXT, offsetof(seam_use_options, codec), "NAME",
@@ -124,13 +125,21 @@ static seam_status session_new(seam_use *use, const seam_use_options *options, s
                                     : SEAM_OK;
 }
 
-/* A prefix's tokens, or LoRA's rank, alpha and targets, as adapter_config.json states them. */
+/* Trained layers, a prefix's tokens, or LoRA's rank, alpha and targets, as adapter_config.json
+ * states them. */
 static seam_status adapter_shape(seam_session_options *session, const char *directory,
                                  seam_error *err) {
     static const char *const modules[] = {"q_proj",    "k_proj",    "v_proj",
                                           "o_proj",    "gate_proj", "up_proj",
                                           "down_proj", "qkv_proj",  "gate_up_proj"};
     char path[SEAM_RUN_PATH_BYTES];
+    SEAM_TRY(seam_run_path(path, directory, "trained_layers.json", err));
+    if (access(path, F_OK) == 0) {
+        session->lora_rank = 0;
+        session->lora_targets = 0;
+        session->full = true;
+        return SEAM_OK;
+    }
     SEAM_TRY(seam_run_path(path, directory, "adapter_config.json", err));
     json_error_t why;
     json_t *const config = json_load_file(path, 0, &why);

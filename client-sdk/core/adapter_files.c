@@ -19,8 +19,14 @@
 #define PATH_BYTES  4096
 #define CHUNK_BYTES (512u << 10)
 
-static const char *const file_names[] = {"adapter_model.safetensors", "adapter_config.json"};
 #define FILES 2
+static const char *const peft_names[FILES] = {"adapter_model.safetensors", "adapter_config.json"};
+static const char *const layers_names[FILES] = {"trained_layers.safetensors",
+                                                "trained_layers.json"};
+
+static const char *const *names_of(const seam_session *session) {
+    return session->config.full ? layers_names : peft_names;
+}
 
 typedef struct outfile {
     int fd;                        /* -1: not begun */
@@ -44,6 +50,7 @@ static seam_status export_publish(export_job *job, seam_error *err);
 typedef struct import_source {
     const char *directory; /* or NULL */
     seam_adapter_bytes bytes;
+    const char *const *names;
 } import_source;
 
 static seam_status import_call(seam_session *session, const import_source *source,
@@ -73,9 +80,9 @@ seam_status seam_session_export(seam_session *session, const char *directory,
     for (int i = 0; i < FILES; i++) {
         outfile *const f = &job->files[i];
         f->fd = -1;
-        snprintf(f->path, sizeof f->path, "%.4000s/%s", directory, file_names[i]);
-        snprintf(f->temporary, sizeof f->temporary, "%.4000s/.%s.%ld", directory, file_names[i],
-                 (long)getpid());
+        snprintf(f->path, sizeof f->path, "%.4000s/%s", directory, names_of(session)[i]);
+        snprintf(f->temporary, sizeof f->temporary, "%.4000s/.%s.%ld", directory,
+                 names_of(session)[i], (long)getpid());
     }
     seam_status st = export_run(job, err);
     if (st == SEAM_OK) {
@@ -135,7 +142,7 @@ static seam_status export_chunk(export_job *job, const Seam__V1__ExportAdapterRe
                                 seam_error *err) {
     outfile *file = NULL;
     for (int i = 0; i < FILES; i++) {
-        file = strcmp(r->file_name, file_names[i]) == 0 ? &job->files[i] : file;
+        file = strcmp(r->file_name, names_of(job->session)[i]) == 0 ? &job->files[i] : file;
     }
     if (file == NULL) {
         return seam_error_set(err, SEAM_E_FORMAT, "ExportAdapter: file_name '%.64s'", r->file_name);
@@ -170,7 +177,7 @@ static seam_status export_publish(export_job *job, seam_error *err) {
         outfile *const f = &job->files[i];
         if (f->fd < 0 || f->written != f->bytes) {
             return seam_error_set(err, SEAM_E_FORMAT, "ExportAdapter: %s is missing or cut",
-                                  file_names[i]);
+                                  names_of(job->session)[i]);
         }
         if (fsync(f->fd) != 0) {
             return seam_error_set(err, SEAM_E_IO, "%.400s: %s", f->path, strerror(errno));
@@ -222,7 +229,7 @@ seam_status seam_session_import(seam_session *session, const char *directory,
     if (session == NULL || directory == NULL) {
         return seam_error_set(err, SEAM_E_ARG, "session or directory is NULL");
     }
-    const import_source source = {.directory = directory};
+    const import_source source = {.directory = directory, .names = names_of(session)};
     return import_call(session, &source, ret_state_hash, err);
 }
 
@@ -232,7 +239,7 @@ seam_status seam_session_import_bytes(seam_session *session, const seam_adapter_
         bytes->weights_bytes == 0 || bytes->config_bytes == 0) {
         return seam_error_set(err, SEAM_E_ARG, "session or bytes is NULL or empty");
     }
-    const import_source source = {.bytes = *bytes};
+    const import_source source = {.bytes = *bytes, .names = names_of(session)};
     return import_call(session, &source, ret_state_hash, err);
 }
 
@@ -286,7 +293,7 @@ static seam_status import_open(FILE **ret_file, uint64_t *ret_bytes, const impor
         return *ret_file != NULL ? SEAM_OK : seam_error_set(err, SEAM_E_MEMORY, "out of memory");
     }
     char path[PATH_BYTES];
-    snprintf(path, sizeof path, "%.4000s/%s", source->directory, file_names[file_idx]);
+    snprintf(path, sizeof path, "%.4000s/%s", source->directory, source->names[file_idx]);
     struct stat info;
     FILE *const file = fopen(path, "rb");
     if (file == NULL || fstat(fileno(file), &info) != 0) {
@@ -313,14 +320,14 @@ static seam_status import_file(seam_session *session, seam_stream_call *call,
     while (data != NULL && st == SEAM_OK && offset < bytes) {
         const size_t count = fread(data, 1, CHUNK_BYTES, file);
         if (count == 0) {
-            st = seam_error_set(err, SEAM_E_IO, "%s: cannot be read", file_names[file_idx]);
+            st = seam_error_set(err, SEAM_E_IO, "%s: cannot be read", source->names[file_idx]);
             break;
         }
         Seam__V1__ImportAdapterRequest request = SEAM__V1__IMPORT_ADAPTER_REQUEST__INIT;
         request.session_id = session->id;
         request.session_secret.data = session->secret;
         request.session_secret.len = SEAM_SECRET_BYTES;
-        request.file_name = (char *)(uintptr_t)file_names[file_idx];
+        request.file_name = (char *)(uintptr_t)source->names[file_idx];
         request.file_bytes = bytes;
         request.offset = offset;
         request.data.data = data;

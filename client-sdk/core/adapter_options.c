@@ -1,13 +1,26 @@
-/* The adapter that the options of seam.h ask for, as the config's message: LoRA or a prefix; and
- * where it is, for blocks may be the caller's.  Part of session_options.c. */
+/* The adapter that the options of seam.h ask for, as the config's message: LoRA, a prefix or the
+ * blocks in full; and where it is, for blocks may be the caller's.  Part of session_options.c. */
 #include "core.h"
 #include "try.h"
 
 seam_status seam_config_adapter_fill(seam_config_message *m, const seam_session_options *o,
                                      seam_error *err) {
+    const bool lora = o->lora_rank != 0 || o->lora_alpha != 0.0f || o->lora_targets != 0 ||
+                      o->lora_rslora || o->lora_dropout != 0.0f;
+    if (o->full) {
+        if (lora || o->prefix_tokens != 0) {
+            return seam_error_set(err, SEAM_E_ARG,
+                                  "full: a session trains its blocks in full, LoRA or a prefix");
+        }
+        if (o->fp8) {
+            return seam_error_set(err, SEAM_E_ARG,
+                                  "fp8: of frozen products; with full no product is frozen");
+        }
+        m->config.full = true;
+        return SEAM_OK;
+    }
     if (o->prefix_tokens != 0) {
-        if (o->lora_rank != 0 || o->lora_alpha != 0.0f || o->lora_targets != 0 || o->lora_rslora ||
-            o->lora_dropout != 0.0f) {
+        if (lora) {
             return seam_error_set(err, SEAM_E_ARG,
                                   "prefix_tokens: an adapter is LoRA or a prefix, not both");
         }

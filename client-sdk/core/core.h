@@ -79,6 +79,7 @@ typedef struct seam_core_config {
     seam_codec_plan codec;
     bool labelled_rows_only;
     bool sample_ids_needed; /* codec aqsgd */
+    bool full;              /* the server's blocks are trained themselves */
     bool distinct_rows;     /* equal rows of site 0 travel once, where the caller names them */
     const char *cache_dir;  /* borrowed while the session is created */
     uint64_t seed;
@@ -229,7 +230,7 @@ void seam_session_info_fill(seam_session_info *ret_info, const Seam__V1__Session
 /* session_options.c */
 typedef struct seam_config_message {
     Seam__V1__SessionConfig config;
-    Seam__V1__LoraConfig lora; /* this or prefix */
+    Seam__V1__LoraConfig lora; /* this or prefix, or neither: full */
     Seam__V1__PrefixConfig prefix;
     Seam__V1__OptimizerConfig optimizer;
     Seam__V1__CodecConfig codec;
@@ -244,7 +245,7 @@ seam_status seam_config_from_options(seam_config_message *ret_message, seam_core
 /* Of these, topology and consent: topology_options.c. */
 seam_status seam_config_topology_fill(seam_config_message *m, const seam_session_options *o,
                                       seam_error *err);
-/* Of these, lora or prefix: adapter_options.c. */
+/* Of these, lora, prefix or full: adapter_options.c. */
 seam_status seam_config_adapter_fill(seam_config_message *m, const seam_session_options *o,
                                      seam_error *err);
 seam_status seam_config_split_fill(Seam__V1__SessionConfig *config, const seam_session_options *o,

@@ -202,6 +202,9 @@ typedef struct seam_session_options {
     /* Prefix tuning instead of LoRA, with so many virtual tokens, 1..256; the lora_ fields must be
      * 0 then.  0: LoRA. */
     uint32_t prefix_tokens;
+    /* Full fine-tuning of the server's blocks instead of LoRA: every matrix, norm and bias, in a
+     * copy of the session's own.  No field of LoRA or of a prefix, no fp8. */
+    bool full;
 
     float lr;                     /* [1e-4] */
     float adam_beta1, adam_beta2; /* [0.9], [0.999] */
@@ -242,8 +245,8 @@ typedef struct seam_session_options {
     {                                                                                              \
         sizeof(seam_session_options), NULL, 0, NULL, NULL, NULL, 0, 0, NULL, 0, 0, NULL, 0, NULL,  \
             false, false, false, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, 0, NULL, NULL, 0, \
-            false, 0, 0, 0, 0, 0, 0, false, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0, 0, 0, 0, 0, false,    \
-            false, 0, false, 0, 0, NULL, NULL, NULL, false                                         \
+            false, 0, 0, 0, 0, 0, 0, false, 0, false, 0, 0, 0, 0, 0, 0, 0, NULL, 0, 0, 0, 0, 0,    \
+            false, false, 0, false, 0, 0, NULL, NULL, NULL, false                                  \
     }
 
 /* Creates the session on the server.  SEAM_E_ARG (err names the field), SEAM_E_NOT_FOUND (model),
@@ -531,13 +534,14 @@ SEAM_API seam_status seam_inference_run(seam_inference *inference, float *ret_y,
 
 /* The server's part of the adapter: where the caller trains blocks of its own, theirs is not in it
  * (seam_model.h, seam_trainer_export).
- * Writes adapter_model.safetensors and adapter_config.json into `directory` (created if absent):
- * each to a temporary name, read back, then renamed, so that an earlier adapter there survives any
- * failure.
+ * Writes adapter_model.safetensors and adapter_config.json, PEFT's files, into `directory` (created
+ * if absent), of a session with `full` trained_layers.safetensors and trained_layers.json instead,
+ * the layers under the names of the model's own files (`seam merge` makes a whole model): each to a
+ * temporary name, read back, then renamed, so that an earlier adapter there survives any failure.
  * *ret_state_hash (may be NULL): as in the step report.  SEAM_E_IO (err names the file). */
 SEAM_API seam_status seam_session_export(seam_session *session, const char *directory,
                                          uint64_t *ret_state_hash, seam_error *err);
-/* Sets the adapter from a PEFT directory before the first step.  SEAM_E_IO, SEAM_E_FORMAT,
+/* Sets the adapter from such a directory before the first step.  SEAM_E_IO, SEAM_E_FORMAT,
  * SEAM_E_UNIMPLEMENTED (an older server). */
 SEAM_API seam_status seam_session_import(seam_session *session, const char *directory,
                                          uint64_t *ret_state_hash, seam_error *err);

@@ -10,6 +10,12 @@ void CPU_FN(fill)(seam_ops *ops) {
     ops->weight_end = CPU_FN(weight_end);
     ops->linear_forward = CPU_FN(linear_forward);
     ops->linear_backward = CPU_FN(linear_backward);
+    ops->weight_own = CPU_FN(weight_own);
+    ops->weight_own_bytes = CPU_FN(weight_own_bytes);
+    ops->weight_set = CPU_FN(weight_set);
+    ops->weight_get = CPU_FN(weight_get);
+    ops->weight_gradient = CPU_FN(weight_gradient);
+    ops->column_sums = CPU_FN(column_sums);
     ops->rmsnorm_forward = CPU_FN(rmsnorm_forward);
     ops->rmsnorm_backward = CPU_FN(rmsnorm_backward);
     ops->rope = CPU_FN(rope);

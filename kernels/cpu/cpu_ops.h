@@ -17,6 +17,13 @@ seam_status CPU_FN(weight_write)(seam_stream *stream, seam_weight *weight,
 seam_status CPU_FN(weight_end)(seam_weight *weight, seam_backend *backend);
 seam_status CPU_FN(linear_forward)(seam_stream *stream, const seam_linear_forward_args *args);
 seam_status CPU_FN(linear_backward)(seam_stream *stream, const seam_linear_backward_args *args);
+seam_status CPU_FN(weight_own)(seam_weight **ret_weight, seam_backend *backend, uint32_t N,
+                               uint32_t C);
+size_t CPU_FN(weight_own_bytes)(size_t *ret_host_bytes, uint32_t N, uint32_t C, seam_dtype dtype);
+seam_status CPU_FN(weight_set)(seam_stream *stream, seam_weight *weight, const void *rows);
+seam_status CPU_FN(weight_get)(seam_stream *stream, void *rows, const seam_weight *weight);
+seam_status CPU_FN(weight_gradient)(seam_stream *stream, const seam_weight_gradient_args *args);
+seam_status CPU_FN(column_sums)(seam_stream *stream, const seam_column_sums_args *args);
 seam_status CPU_FN(rmsnorm_forward)(seam_stream *stream, const seam_rmsnorm_forward_args *args);
 seam_status CPU_FN(rmsnorm_backward)(seam_stream *stream, const seam_rmsnorm_backward_args *args);
 seam_status CPU_FN(rope)(seam_stream *stream, const seam_rope_args *args);

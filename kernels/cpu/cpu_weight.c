@@ -1,4 +1,5 @@
-/* Packing of frozen matrices: the same panels that tile.h multiplies, once at load. */
+/* Packing of matrices into the panels that tile.h multiplies: frozen ones once at load, those that
+ * are trained after every step. */
 #include <string.h>
 
 #include "arena.h"
@@ -111,6 +112,69 @@ seam_status CPU_FN(weight_create)(seam_weight **ret_weight, seam_backend *backen
         return st;
     }
     *ret_weight = w;
+    return SEAM_OK;
+}
+
+/* ---- trained ---- */
+
+size_t CPU_FN(weight_own_bytes)(size_t *ret_host_bytes, uint32_t N, uint32_t C, seam_dtype dtype) {
+    SEAM_ASSERT(dtype == ACT_DTYPE);
+    *ret_host_bytes = sizeof(seam_weight);
+    return (tile_panels(N) * tile_panel(C) + tile_panels(C) * tile_panel(N)) * sizeof(act);
+}
+
+seam_status CPU_FN(weight_own)(seam_weight **ret_weight, seam_backend *backend, uint32_t N,
+                               uint32_t C) {
+    const size_t forward = tile_panels(N) * tile_panel(C) * sizeof(act);
+    const size_t backward = tile_panels(C) * tile_panel(N) * sizeof(act);
+    seam_weight *w = weight_new(N, C, true, true);
+    if (w == NULL) {
+        return SEAM_E_MEMORY;
+    }
+    seam_status st = backend->ops.mem_alloc(&w->forward, backend, forward);
+    if (st == SEAM_OK) {
+        st = backend->ops.mem_alloc(&w->backward, backend, backward);
+    }
+    if (st != SEAM_OK) {
+        weight_free(w);
+        return st;
+    }
+    w->bytes = forward + backward;
+    *ret_weight = w;
+    return SEAM_OK;
+}
+
+seam_status CPU_FN(weight_set)(seam_stream *stream, seam_weight *weight, const void *rows) {
+    pack_job job = {.packed = weight->forward, .rows = rows, .N = weight->N, .C = weight->C};
+    seam_pool_run(seam_cpu_pool(stream), tile_panels(weight->N), pack_forward, &job);
+    job.packed = weight->backward;
+    seam_pool_run(seam_cpu_pool(stream), tile_panels(weight->C), pack_backward, &job);
+    return SEAM_OK;
+}
+
+typedef struct unpack_job {
+    float *rows;
+    const act *packed;
+    uint32_t N, C;
+} unpack_job;
+
+static void unpack(void *context, uint32_t panel, uint32_t thread_idx) {
+    (void)thread_idx;
+    const unpack_job *job = context;
+    const act *from = job->packed + panel * tile_panel(job->C);
+    const uint32_t n0 = panel * TILE_N, n = min_u32(TILE_N, job->N - n0);
+    for (uint32_t i = 0; i < n; i++) {
+        float *row = job->rows + (size_t)(n0 + i) * job->C;
+        for (uint32_t c = 0; c < job->C; c++) {
+            vf_store_n(row + c, act_load_n(from + tile_place(c, i), 1), 1);
+        }
+    }
+}
+
+seam_status CPU_FN(weight_get)(seam_stream *stream, void *rows, const seam_weight *weight) {
+    SEAM_ASSERT(weight->forward != NULL);
+    unpack_job job = {.rows = rows, .packed = weight->forward, .N = weight->N, .C = weight->C};
+    seam_pool_run(seam_cpu_pool(stream), tile_panels(weight->N), unpack, &job);
     return SEAM_OK;
 }
 

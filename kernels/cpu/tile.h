@@ -9,6 +9,7 @@
  * tile_f32.h (vector multiply-add) and tile_amx.h (bf16 tiles).  Each provides
  *
  *   TILE_M, TILE_N, tile_k(K)
+ *   tile_place(k, n)                  where row k, column n of a panel stands
  *   tile_begin(), tile_end()          around all uses in a task
  *   tile_pack_rows(dst, src, ld, n_begin, n_end, K)
  *       one panel from src (n, K): column n_begin + i of the panel is row i of src

@@ -30,6 +30,10 @@ CPU_INLINE uint32_t tile_k(uint32_t K) {
     return (K + 31u) & ~31u;
 }
 
+CPU_INLINE size_t tile_place(uint32_t k, uint32_t n) {
+    return (size_t)(k / 2) * 2 * TILE_N + n * 2 + k % 2;
+}
+
 typedef struct amx_config {
     uint8_t palette, start_row, reserved[14];
     uint16_t row_bytes[16];

@@ -18,6 +18,10 @@ CPU_INLINE uint32_t tile_k(uint32_t K) {
     return K;
 }
 
+CPU_INLINE size_t tile_place(uint32_t k, uint32_t n) {
+    return (size_t)k * TILE_N + n;
+}
+
 CPU_INLINE void tile_begin(void) {}
 
 CPU_INLINE void tile_end(void) {}

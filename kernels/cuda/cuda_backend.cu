@@ -295,6 +295,12 @@ static void table_fill(seam_ops *ops, seam_dtype act) {
     ops->weight_end = seam_cuda_weight_end;
     ops->weight_destroy = seam_cuda_weight_destroy;
     ops->weight_bytes = seam_cuda_weight_bytes;
+    ops->weight_own = seam_cuda_weight_own;
+    ops->weight_own_bytes = seam_cuda_weight_own_bytes;
+    ops->weight_set = seam_cuda_weight_set;
+    ops->weight_get = seam_cuda_weight_get;
+    ops->weight_gradient = seam_cuda_weight_gradient;
+    ops->column_sums = seam_cuda_column_sums;
     ops->linear_takes_fp8 = seam_cuda_linear_takes_fp8;
     ops->linear_forward = seam_cuda_linear_forward;
     ops->linear_backward = seam_cuda_linear_backward;

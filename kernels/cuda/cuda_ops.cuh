@@ -41,7 +41,7 @@ typedef struct seam_cuda_fp8 {
     seam_cuda_plan plan[2]; /* output act, acc */
 } seam_cuda_fp8;
 
-/* A frozen matrix, once, as given: both products read it (cuBLASLt transposes on the way).  In FP8
+/* A matrix, once, as given: both products read it (cuBLASLt transposes on the way).  In FP8
  * it takes rows along the sum, so that each product has its own copy.
  *
  * With a pad (ops.h, lora_pad) the rows are C + pad long and there are N + pad of them: forward
@@ -52,6 +52,7 @@ struct seam_weight {
     void *rows;                             /* (N, C) act, C + pad apart */
     seam_cuda_plan forward[2], backward[2]; /* output act, acc */
     seam_cuda_plan joined[2][2];            /* backward; output: with the pad in the sum */
+    seam_cuda_plan gradient;                /* of a weight that is trained */
     seam_cuda_fp8 fp8[2];                   /* forward, backward */
 };
 
@@ -239,6 +240,9 @@ seam_status seam_cuda_join_fill(seam_stream *stream, const seam_cuda_join *join)
 /* Fills in the plans of a weight; none found is fine (cuda_gemm.cu serves then). */
 void seam_cuda_weight_plan(seam_weight *weight);
 
+/* The plan of an own weight's gradient; cuda_weight_gradient.cu. */
+void seam_cuda_gradient_plan(seam_weight *weight);
+
 /* A product as cuBLASLt sees it, and algorithms for it as seam_cuda_algorithms'. */
 typedef struct seam_cuda_described {
     cublasLtMatmulDescOpaque_t desc;
@@ -303,6 +307,13 @@ seam_status seam_cuda_weight_write(seam_stream *stream, seam_weight *weight,
 seam_status seam_cuda_weight_end(seam_weight *weight, seam_backend *backend);
 void seam_cuda_weight_destroy(seam_weight *gift_weight);
 size_t seam_cuda_weight_bytes(const seam_weight *weight);
+seam_status seam_cuda_weight_own(seam_weight **ret_weight, seam_backend *backend, uint32_t N,
+                                 uint32_t C);
+size_t seam_cuda_weight_own_bytes(size_t *ret_host_bytes, uint32_t N, uint32_t C, seam_dtype act);
+seam_status seam_cuda_weight_set(seam_stream *stream, seam_weight *weight, const void *rows);
+seam_status seam_cuda_weight_get(seam_stream *stream, void *rows, const seam_weight *weight);
+seam_status seam_cuda_weight_gradient(seam_stream *stream, const seam_weight_gradient_args *args);
+seam_status seam_cuda_column_sums(seam_stream *stream, const seam_column_sums_args *args);
 seam_status seam_cuda_linear_forward(seam_stream *stream, const seam_linear_forward_args *args);
 seam_status seam_cuda_linear_backward(seam_stream *stream, const seam_linear_backward_args *args);
 seam_status seam_cuda_rmsnorm_forward(seam_stream *stream, const seam_rmsnorm_forward_args *args);

@@ -1,4 +1,5 @@
-/* Frozen matrices: one bf16 (or f32) copy a matrix, written in pieces as files have them, and from
+/* Matrices: one bf16 (or f32) copy a matrix, written in pieces as files have them or, of a matrix
+ * that is trained, cast from its master after every step; and from a frozen one
  * it the copies in FP8 of a backend that has them (cuda_linear_fp8.cu).
  *
  * A piece of the matrix's own type goes straight to its place; another type goes over as it is and
@@ -161,4 +162,57 @@ end:
         seam_cuda_weight_destroy(weight);
     }
     return st;
+}
+
+/* ---- trained ---- */
+#define READ_ROWS 1024u
+
+seam_status seam_cuda_weight_own(seam_weight **ret_weight, seam_backend *backend, uint32_t N,
+                                 uint32_t C) {
+    seam_weight *weight = (seam_weight *)seam_mem_zalloc(1, sizeof *weight);
+    if (weight == NULL) {
+        return SEAM_E_MEMORY;
+    }
+    weight->backend = backend;
+    weight->N = N;
+    weight->C = C; /* no pad, nothing in FP8: LoRA and frozen products have those */
+    const seam_status st = backend->ops.mem_alloc(&weight->rows, backend, rows_bytes(weight));
+    if (st != SEAM_OK) {
+        seam_cuda_weight_destroy(weight);
+        return st;
+    }
+    seam_cuda_weight_plan(weight);
+    seam_cuda_gradient_plan(weight);
+    *ret_weight = weight;
+    return SEAM_OK;
+}
+
+size_t seam_cuda_weight_own_bytes(size_t *ret_host_bytes, uint32_t N, uint32_t C, seam_dtype act) {
+    *ret_host_bytes = sizeof(seam_weight);
+    return (size_t)N * C * seam_dtype_bytes(act);
+}
+
+seam_status seam_cuda_weight_set(seam_stream *stream, seam_weight *weight, const void *rows) {
+    SEAM_ASSERT(weight->pad == 0 && seam_cuda_fp8_bytes(weight) == 0);
+    return seam_cuda_cast(stream, weight->rows, seam_cuda_act(stream), rows, SEAM_F32,
+                          (size_t)weight->N * weight->C);
+}
+
+/* Rows with a pad go through the scratch, a stripe at a time. */
+seam_status seam_cuda_weight_get(seam_stream *stream, void *rows, const seam_weight *weight) {
+    const seam_dtype act = seam_cuda_act(stream);
+    const size_t act_bytes = seam_dtype_bytes(act), C = weight->C, ld = C + weight->pad;
+    void *dense = NULL;
+    if (weight->pad == 0) {
+        return seam_cuda_cast(stream, rows, SEAM_F32, weight->rows, act, weight->N * C);
+    }
+    SEAM_TRY(seam_cuda_scratch(&dense, stream, READ_ROWS * C * act_bytes));
+    for (uint32_t row = 0; row < weight->N; row += READ_ROWS) {
+        const uint32_t count = weight->N - row < READ_ROWS ? weight->N - row : READ_ROWS;
+        SEAM_CUDA_TRY(cudaMemcpy2DAsync(
+            dense, C * act_bytes, (const char *)weight->rows + row * ld * act_bytes, ld * act_bytes,
+            C * act_bytes, count, cudaMemcpyDeviceToDevice, seam_cuda_queue(stream)));
+        SEAM_TRY(seam_cuda_cast(stream, (float *)rows + row * C, SEAM_F32, dense, act, count * C));
+    }
+    return SEAM_OK;
 }

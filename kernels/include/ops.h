@@ -40,7 +40,7 @@ size_t seam_dtype_bytes(seam_dtype dtype);
 
 typedef struct seam_backend seam_backend; /* device, threads, scratch; one a process and device */
 typedef struct seam_stream seam_stream;   /* an order of ops on a backend, with its workspace */
-typedef struct seam_weight seam_weight;   /* a frozen (N, C) matrix, packed for both products */
+typedef struct seam_weight seam_weight;   /* an (N, C) matrix, packed for both products */
 typedef struct seam_device_codec seam_device_codec; /* device_codec.h */
 
 /* Dropout of a LoRA pair's input (Srivastava et al. 2014, JMLR 15): x counts as zero where its draw
@@ -132,6 +132,25 @@ typedef struct seam_linear_backward_args {
     bool fp8;
 } seam_linear_backward_args;
 
+/* Gradient of a matrix that is trained itself: dw (N, C) acc += dy^T x, the sum over T in one fixed
+ * order.  dy (T, N), x (T, C) act. */
+typedef struct seam_weight_gradient_args {
+    void *dw;
+    const seam_weight *w; /* whose gradient it is: its shape, its algorithm */
+    const void *dy, *x;
+    uint32_t dy_ld, x_ld;
+    uint32_t T;
+} seam_weight_gradient_args;
+
+/* Gradient of a norm's gain, dw (C) acc += sum_t dy[t] * x[t] * rstd[t], and with x NULL of a bias,
+ * dw += sum_t dy[t].  dy, x (T, C) act, rows dy_ld and x_ld apart; rstd (T) acc. */
+typedef struct seam_column_sums_args {
+    void *dw;
+    const void *dy, *x, *rstd;
+    uint32_t dy_ld, x_ld;
+    uint32_t T, C;
+} seam_column_sums_args;
+
 /* y = x * rstd * w, rstd = 1/sqrt(mean_c x^2 + eps).  Zhang & Sennrich 2019, arXiv:1910.07467.
  * x (T, C): act when x_is_act, else acc; w (C) acc; y (T, C) act; rstd (T) acc and x_act (T, C)
  * act, which is x, kept for backward (NULL: not wanted).  Rows of y are y_ld apart; 0: C. */
@@ -145,7 +164,7 @@ typedef struct seam_rmsnorm_forward_args {
 
 /* dx (T, C) acc: added to when dx_add, else written; dx_act (T, C) act: dx as it then is (NULL: not
  * wanted).  dy (T, C): acc when dy_is_acc, else act.  x (T, C): act when x_is_act, else acc.
- * dw is not computed: norms are frozen. */
+ * dw is column_sums'. */
 typedef struct seam_rmsnorm_backward_args {
     void *dx, *dx_act, *dx_act_scale;
     bool dx_add, dy_is_acc, x_is_act;
@@ -398,10 +417,22 @@ typedef struct seam_ops {
     void (*weight_destroy)(seam_weight *gift_weight); /* also before end */
     size_t (*weight_bytes)(const seam_weight *weight);
 
+    /* A matrix that is trained: for both products, in act alone, with no values before weight_set.
+     * own_bytes: what weight_own takes of the device, and beside it of the host. */
+    seam_status (*weight_own)(seam_weight **ret_weight, seam_backend *backend, uint32_t N,
+                              uint32_t C);
+    size_t (*weight_own_bytes)(size_t *ret_host_bytes, uint32_t N, uint32_t C, seam_dtype act);
+    /* All values of an own one = rows (N, C) acc on the device; of any one, as products see them,
+     * to rows. */
+    seam_status (*weight_set)(seam_stream *stream, seam_weight *weight, const void *rows);
+    seam_status (*weight_get)(seam_stream *stream, void *rows, const seam_weight *weight);
+
     /* Whether linears of w take rows that are rounded to FP8 already. */
     bool (*linear_takes_fp8)(const seam_weight *w, bool backward);
     seam_status (*linear_forward)(seam_stream *stream, const seam_linear_forward_args *args);
     seam_status (*linear_backward)(seam_stream *stream, const seam_linear_backward_args *args);
+    seam_status (*weight_gradient)(seam_stream *stream, const seam_weight_gradient_args *args);
+    seam_status (*column_sums)(seam_stream *stream, const seam_column_sums_args *args);
     seam_status (*rmsnorm_forward)(seam_stream *stream, const seam_rmsnorm_forward_args *args);
     seam_status (*rmsnorm_backward)(seam_stream *stream, const seam_rmsnorm_backward_args *args);
     seam_status (*rope)(seam_stream *stream, const seam_rope_args *args);

@@ -1,11 +1,11 @@
 /* The memory of one micro-batch: everything that backward needs, and the scratch of a layer.
  *
  * Kept for every layer: the residual stream before both norms (act), both rstd, q|k|v rotated, o,
- * log-sum-exp, gate|up, and x A^T of every adapted projection.  Kept only where LoRA reads it
- * again and the backend does not make it again: the normalised inputs and the SwiGLU output; else
- * all layers share one.  Forward only
- * (no LoRA config): all layers share everything.  Recompute: all layers share everything but their
- * input and, where LoRA reads it, x A^T of the down projection, which comes last in a layer.
+ * log-sum-exp, gate|up, and x A^T of every adapted projection.  Kept only where LoRA or full
+ * fine-tuning reads it again and the backend does not make it again: the normalised inputs and the
+ * SwiGLU output; else all layers share one.  Forward only (no adapter's config): all layers share
+ * everything.  Recompute: all layers share everything but their input and, where LoRA reads it, x
+ * A^T of the down projection, which comes last in a layer.
  *
  * Backward has little of its own: the gradients of gate|up and then of q|k|v stand in the layer's
  * gate|up, which it reads once, and those of a shared buffer's values in that buffer. */
@@ -60,7 +60,7 @@ static void layer_take(plan *p, seam_layer_acts *l, const seam_activations *acts
     l->gate_up = take(p, wide > d_qkv_cols ? wide : d_qkv_cols, act);
     l->swiglu = own_swiglu ? take(p, c->intermediate, act) : shared->swiglu;
     for (uint32_t t = 0; t < SEAM_LORA_TARGETS; t++) {
-        if ((acts->targets >> t & 1) != 0) {
+        if ((acts->targets >> t & 1) != 0 && !acts->full) {
             l->u[t] = take(p, acts->rank_max, act);
         }
     }
@@ -70,7 +70,7 @@ static void layer_take(plan *p, seam_layer_acts *l, const seam_activations *acts
 static void layer_share(plan *p, seam_layer_acts *l, const seam_activations *acts,
                         const seam_layer_acts *first) {
     *l = *first;
-    if (seam_product_has_lora(acts->targets, SEAM_PRODUCT_DOWN)) {
+    if (seam_product_has_lora(acts->targets, SEAM_PRODUCT_DOWN) && !acts->full) {
         l->u[SEAM_TARGET_IDX_DOWN] = take(p, acts->rank_max, acts->blocks->ops->act);
     }
 }
@@ -110,13 +110,16 @@ static void acts_take(plan *p, seam_activations *acts) {
 static void acts_describe(seam_activations *acts, const seam_blocks *blocks,
                           const seam_activations_options *options) {
     const seam_adapter_config *adapter = options->adapter;
+    acts->full = adapter != NULL && adapter->kind == SEAM_ADAPTER_FULL;
     const bool is_lora = adapter != NULL && adapter->kind == SEAM_ADAPTER_LORA;
     acts->blocks = blocks;
     acts->keep = adapter != NULL;
     acts->recompute = acts->keep && options->recompute;
     acts->fp8 = options->fp8;
     acts->rank_max = is_lora ? adapter->lora.rank : acts->keep ? 0 : SEAM_LORA_RANK_MAX;
-    acts->targets = is_lora ? adapter->lora.targets : acts->keep ? 0 : blocks->family->lora_targets;
+    acts->targets = is_lora                     ? adapter->lora.targets
+                    : acts->keep && !acts->full ? 0
+                                                : blocks->family->lora_targets;
     acts->rows_max = options->rows_max;
     acts->seqs_max = options->seqs_max;
 }

@@ -1,9 +1,10 @@
-/* The adapter, LoRA or a prefix: flat buffers of all its parameters, their start, and reads and
- * writes.
+/* The adapter, LoRA, a prefix or the blocks in full: flat buffers of all its parameters, their
+ * start, and reads and writes.
  *
  * Master parameters, gradients and both moments are one buffer each, so that an optimizer step is
  * one pass; tensors begin at 64-byte boundaries and the gaps hold zeros for ever.
- * Names and shapes: adapter_names.c.  Steps: optimizer.c.  Checkpoints: adapter_state.c. */
+ * Names and shapes: adapter_names.c.  Full fine-tuning: adapter_full.c.  Steps: optimizer.c.
+ * Checkpoints: adapter_state.c. */
 #include <math.h>
 #include <string.h>
 
@@ -22,14 +23,15 @@ static seam_status lora_check(const seam_lora_config *config, const seam_model_c
                               seam_error *err);
 static seam_status prefix_check(const seam_prefix_config *config, const seam_blocks *blocks,
                                 seam_error *err);
+static seam_status config_check(const seam_adapter_config *config, const seam_blocks *blocks,
+                                seam_error *err);
 static seam_status slots_plan(seam_adapter *a);
 static seam_status buffers_take(seam_adapter *a);
 static seam_status values_start(seam_adapter *a);
 
 seam_status seam_adapter_create(seam_adapter **ret_adapter, const seam_blocks *blocks,
                                 const seam_adapter_config *config, seam_error *err) {
-    SEAM_TRY(config->kind == SEAM_ADAPTER_PREFIX ? prefix_check(&config->prefix, blocks, err)
-                                                 : lora_check(&config->lora, &blocks->config, err));
+    SEAM_TRY(config_check(config, blocks, err));
     seam_adapter *a = seam_mem_zalloc(1, sizeof *a);
     if (a == NULL) {
         return seam_error_set(err, SEAM_E_MEMORY, "no memory for an adapter");
@@ -39,7 +41,7 @@ seam_status seam_adapter_create(seam_adapter **ret_adapter, const seam_blocks *b
     a->config.kind = config->kind;
     if (config->kind == SEAM_ADAPTER_PREFIX) {
         a->config.prefix = config->prefix;
-    } else {
+    } else if (config->kind == SEAM_ADAPTER_LORA) {
         a->config.lora = config->lora;
     }
     SEAM_TRY_GOTO(slots_plan(a), st, fail);
@@ -49,10 +51,26 @@ seam_status seam_adapter_create(seam_adapter **ret_adapter, const seam_blocks *b
     return SEAM_OK;
 fail:
     seam_adapter_destroy(a);
+    if (config->kind == SEAM_ADAPTER_FULL) {
+        return seam_error_set(err, st, "the session's own blocks: %s", seam_status_text(st));
+    }
     const bool is_prefix = config->kind == SEAM_ADAPTER_PREFIX;
     return seam_error_set(err, st, "adapter of %s %u: %s", is_prefix ? "virtual tokens" : "rank",
                           is_prefix ? config->prefix.tokens : config->lora.rank,
                           seam_status_text(st));
+}
+
+static seam_status config_check(const seam_adapter_config *config, const seam_blocks *blocks,
+                                seam_error *err) {
+    switch (config->kind) {
+    case SEAM_ADAPTER_LORA:
+        return lora_check(&config->lora, &blocks->config, err);
+    case SEAM_ADAPTER_PREFIX:
+        return prefix_check(&config->prefix, blocks, err);
+    case SEAM_ADAPTER_FULL:
+        return SEAM_OK;
+    }
+    return seam_error_set(err, SEAM_E_ARG, "adapter: kind %d is none", (int)config->kind);
 }
 
 void seam_adapter_destroy(seam_adapter *gift_adapter) {
@@ -61,6 +79,7 @@ void seam_adapter_destroy(seam_adapter *gift_adapter) {
     }
     const seam_ops *ops = gift_adapter->blocks->ops;
     seam_backend *backend = gift_adapter->blocks->backend;
+    seam_full_free(gift_adapter);
     ops->mem_free(backend, gift_adapter->copy);
     ops->mem_free(backend, gift_adapter->v);
     ops->mem_free(backend, gift_adapter->m);
@@ -166,11 +185,11 @@ static seam_status slot_read(float *ret, const seam_adapter *adapter, seam_strea
     const seam_adapter_slot *slot = &adapter->slots[tensor_idx];
     const seam_ops *ops = adapter->blocks->ops;
     const size_t count = (size_t)slot->rows * slot->cols;
-    SEAM_TRY(ops->copy_out(stream, adapter->staging, at(flat, slot->begin, ops->acc),
+    void *host = ops->acc == SEAM_F32 ? (void *)ret : adapter->staging;
+    SEAM_TRY(ops->copy_out(stream, host, at(flat, slot->begin, ops->acc),
                            count * seam_dtype_bytes(ops->acc)));
     SEAM_TRY(ops->stream_sync(stream));
     if (ops->acc == SEAM_F32) {
-        memcpy(ret, adapter->staging, count * sizeof(float));
         return SEAM_OK;
     }
     const double *values = (const double *)(const void *)adapter->staging;
@@ -196,19 +215,21 @@ seam_status seam_adapter_write(seam_adapter *adapter, seam_stream *stream, uint3
     const seam_adapter_slot *slot = &adapter->slots[tensor_idx];
     const seam_ops *ops = adapter->blocks->ops;
     const size_t count = (size_t)slot->rows * slot->cols;
-    if (ops->acc == SEAM_F32) {
-        memcpy(adapter->staging, values, count * sizeof(float));
-    } else {
+    if (ops->acc != SEAM_F32) {
         double *wide = (double *)(void *)adapter->staging;
         for (size_t i = 0; i < count; i++) {
             wide[i] = values[i];
         }
     }
     void *param = at(adapter->param, slot->begin, ops->acc);
-    SEAM_TRY(ops->copy_in(stream, param, adapter->staging, count * seam_dtype_bytes(ops->acc)));
+    const void *host = ops->acc == SEAM_F32 ? (const void *)values : adapter->staging;
+    SEAM_TRY(ops->copy_in(stream, param, host, count * seam_dtype_bytes(ops->acc)));
     if (adapter->copy != NULL) {
         SEAM_TRY(ops->cast(stream, at(adapter->copy, slot->begin, ops->act), ops->act, param,
                            ops->acc, count));
+    }
+    if (adapter->own != NULL) {
+        SEAM_TRY(seam_full_refresh(adapter, stream, slot->layer, slot->layer + 1));
     }
     return ops->stream_sync(stream);
 }
@@ -257,22 +278,24 @@ static seam_status prefix_check(const seam_prefix_config *config, const seam_blo
     return SEAM_OK;
 }
 
-/* Elements from the beginning of a tensor of so many to that of the next. */
-static size_t slot_stride(size_t count) {
+size_t seam_adapter_stride(size_t count) {
     return (count + SLOT_ALIGN - 1) / SLOT_ALIGN * SLOT_ALIGN;
 }
 
 size_t seam_adapter_elements(const seam_blocks *blocks, const seam_adapter_config *config) {
     const seam_lora_config *lora = &config->lora;
     size_t count = 0;
+    if (config->kind == SEAM_ADAPTER_FULL) {
+        return seam_full_elements(blocks);
+    }
     if (config->kind == SEAM_ADAPTER_PREFIX) {
-        return slot_stride(config->prefix.tokens * prefix_cols(blocks));
+        return seam_adapter_stride(config->prefix.tokens * prefix_cols(blocks));
     }
     for (uint32_t t = 0; t < SEAM_LORA_TARGETS; t++) {
         if ((lora->targets >> t & 1) != 0) {
             const seam_lora_shape shape = seam_lora_target_shape(blocks, t);
-            count += slot_stride((size_t)lora->rank * shape.in) +
-                     slot_stride((size_t)lora->rank * shape.out);
+            count += seam_adapter_stride((size_t)lora->rank * shape.in) +
+                     seam_adapter_stride((size_t)lora->rank * shape.out);
         }
     }
     return count * blocks->layer_count;
@@ -281,6 +304,9 @@ size_t seam_adapter_elements(const seam_blocks *blocks, const seam_adapter_confi
 /* Elements of the largest tensor. */
 static size_t slot_largest(const seam_blocks *blocks, const seam_adapter_config *config) {
     size_t largest = 0;
+    if (config->kind == SEAM_ADAPTER_FULL) {
+        return seam_full_largest(blocks);
+    }
     if (config->kind == SEAM_ADAPTER_PREFIX) {
         return config->prefix.tokens * prefix_cols(blocks);
     }
@@ -292,12 +318,25 @@ static size_t slot_largest(const seam_blocks *blocks, const seam_adapter_config 
     return largest * config->lora.rank;
 }
 
-size_t seam_adapter_host_bytes(const seam_blocks *blocks, const seam_adapter_config *config) {
+static size_t slot_count_of(const seam_blocks *blocks, const seam_adapter_config *config) {
     const size_t targets = (size_t)__builtin_popcount(config->lora.targets);
-    const bool is_prefix = config->kind == SEAM_ADAPTER_PREFIX;
-    const size_t slots = is_prefix ? 1 : 2 * targets * blocks->layer_count;
-    return sizeof(seam_adapter) + slots * sizeof(seam_adapter_slot) +
-           slot_largest(blocks, config) * seam_dtype_bytes(blocks->ops->acc);
+    return config->kind == SEAM_ADAPTER_FULL     ? seam_full_slot_count(blocks)
+           : config->kind == SEAM_ADAPTER_PREFIX ? 1
+                                                 : 2 * targets * blocks->layer_count;
+}
+
+static size_t staging_bytes(const seam_blocks *blocks, const seam_adapter_config *config) {
+    const seam_dtype acc = blocks->ops->acc;
+    return acc == SEAM_F32 ? 0 : slot_largest(blocks, config) * seam_dtype_bytes(acc);
+}
+
+size_t seam_adapter_host_bytes(const seam_blocks *blocks, const seam_adapter_config *config) {
+    size_t own = 0;
+    if (config->kind == SEAM_ADAPTER_FULL) {
+        (void)seam_full_weight_bytes(&own, blocks);
+    }
+    return sizeof(seam_adapter) + slot_count_of(blocks, config) * sizeof(seam_adapter_slot) +
+           staging_bytes(blocks, config) + own;
 }
 
 static seam_status slots_plan(seam_adapter *a) {
@@ -309,16 +348,19 @@ static seam_status slots_plan(seam_adapter *a) {
             chosen[a->target_count++] = t;
         }
     }
-    const bool is_prefix = a->config.kind == SEAM_ADAPTER_PREFIX;
-    a->slot_count = is_prefix ? 1 : 2 * a->target_count * a->blocks->layer_count;
+    a->slot_count = (uint32_t)slot_count_of(a->blocks, &a->config);
     a->slots = seam_mem_zalloc(a->slot_count, sizeof *a->slots);
     if (a->slots == NULL) {
         return SEAM_E_MEMORY;
     }
-    if (is_prefix) {
+    if (a->config.kind == SEAM_ADAPTER_FULL) {
+        seam_full_plan(a);
+        return SEAM_OK;
+    }
+    a->count = a->decay_count = seam_adapter_elements(a->blocks, &a->config);
+    if (a->config.kind == SEAM_ADAPTER_PREFIX) {
         a->slots[0] = (seam_adapter_slot){.rows = a->config.prefix.tokens,
                                           .cols = (uint32_t)prefix_cols(a->blocks)};
-        a->count = seam_adapter_elements(a->blocks, &a->config);
         return SEAM_OK;
     }
     size_t begin = 0;
@@ -332,10 +374,9 @@ static seam_status slots_plan(seam_adapter *a) {
                                           .rows = is_b ? shape.out : a->config.lora.rank,
                                           .cols = is_b ? a->config.lora.rank : shape.in,
                                           .is_b = is_b};
-        begin += slot_stride((size_t)a->slots[i].rows * a->slots[i].cols);
+        begin += seam_adapter_stride((size_t)a->slots[i].rows * a->slots[i].cols);
     }
-    a->count = begin;
-    SEAM_ASSERT(a->count == seam_adapter_elements(a->blocks, &a->config));
+    SEAM_ASSERT(a->count == begin);
     return SEAM_OK;
 }
 
@@ -348,15 +389,18 @@ static seam_status buffers_take(seam_adapter *a) {
         !seam_mul_bytes(&act_bytes, a->count, seam_dtype_bytes(ops->act))) {
         return SEAM_E_LIMIT;
     }
-    const size_t largest = slot_largest(a->blocks, &a->config);
-    a->staging = seam_mem_alloc_aligned(largest * seam_dtype_bytes(ops->acc));
-    if (a->staging == NULL) {
+    const size_t staging = staging_bytes(a->blocks, &a->config);
+    a->staging = staging > 0 ? seam_mem_alloc_aligned(staging) : NULL;
+    if (staging > 0 && a->staging == NULL) {
         return SEAM_E_MEMORY;
     }
     SEAM_TRY(ops->mem_alloc(&a->param, backend, acc_bytes));
     SEAM_TRY(ops->mem_alloc(&a->grad, backend, acc_bytes));
     SEAM_TRY(ops->mem_alloc(&a->m, backend, acc_bytes));
     SEAM_TRY(ops->mem_alloc(&a->v, backend, acc_bytes));
+    if (a->config.kind == SEAM_ADAPTER_FULL) {
+        return seam_full_take(a);
+    }
     if (ops->act != ops->acc) {
         SEAM_TRY(ops->mem_alloc(&a->copy, backend, act_bytes));
     }
@@ -383,46 +427,49 @@ static void prefix_start(float *ret, const seam_adapter *a, const uint32_t key[2
 /* A[i] = (2u - 1) / sqrt(C), u = (word >> 8) * 2^-24 of Philox4x32-10 with key = seed and
  * counter = (i / 4, tensor, INIT_STREAM, 0), word i % 4; tensors count from the model's first
  * layer, so a server of some of the layers starts with the same values.  B stays zero. */
-static seam_status values_start(seam_adapter *a) {
-    const seam_ops *ops = a->blocks->ops;
+static void lora_start(float *ret, const seam_adapter *a, uint32_t slot_idx,
+                       const uint32_t key[2]) {
+    const seam_adapter_slot *slot = &a->slots[slot_idx];
+    const uint32_t tensor =
+        slot_idx + 2 * a->target_count * a->blocks->layer_begin; /* of the whole model */
+    const size_t count = (size_t)slot->rows * slot->cols;
+    const float bound = (float)(1.0 / sqrt(slot->cols));
+    for (size_t i = 0; i < count; i += 4) {
+        uint32_t words[4];
+        seam_philox(words, (uint32_t[4]){(uint32_t)(i / 4), tensor, INIT_STREAM, 0}, key);
+        for (size_t j = i; j < count && j < i + 4; j++) {
+            ret[j] = (2.0f * ((float)(words[j % 4] >> 8) * 0x1p-24f) - 1.0f) * bound;
+        }
+    }
+}
+
+static seam_status drawn_start(seam_adapter *a, seam_stream *stream) {
     const bool is_prefix = a->config.kind == SEAM_ADAPTER_PREFIX;
     const uint64_t seed = is_prefix ? a->config.prefix.seed : a->config.lora.seed;
     const uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
-    size_t largest = 0;
-    for (uint32_t i = 0; i < a->slot_count; i += 2) {
-        const size_t count = (size_t)a->slots[i].rows * a->slots[i].cols;
-        largest = count > largest ? count : largest;
-    }
     seam_status st = SEAM_OK;
-    seam_stream *stream = NULL;
-    float *values = seam_mem_zalloc(largest, sizeof *values);
+    float *values = seam_mem_zalloc(slot_largest(a->blocks, &a->config), sizeof *values);
     if (values == NULL) {
         return SEAM_E_MEMORY;
     }
-    SEAM_TRY_GOTO(ops->stream_create(&stream, a->blocks->backend), st, end);
     if (is_prefix) {
         prefix_start(values, a, key);
-        SEAM_TRY_GOTO(seam_adapter_write(a, stream, 0, values), st, end);
+        st = seam_adapter_write(a, stream, 0, values);
     }
-    for (uint32_t s = 0; !is_prefix && s < a->slot_count; s += 2) {
-        const seam_adapter_slot *slot = &a->slots[s];
-        const uint32_t tensor =
-            s + 2 * a->target_count * a->blocks->layer_begin; /* of the whole model */
-        const size_t count = (size_t)slot->rows * slot->cols;
-        const float bound = (float)(1.0 / sqrt(slot->cols));
-        for (size_t i = 0; i < count; i += 4) {
-            uint32_t words[4];
-            seam_philox(words, (uint32_t[4]){(uint32_t)(i / 4), tensor, INIT_STREAM, 0}, key);
-            for (size_t j = i; j < count && j < i + 4; j++) {
-                values[j] = (2.0f * ((float)(words[j % 4] >> 8) * 0x1p-24f) - 1.0f) * bound;
-            }
-        }
-        SEAM_TRY_GOTO(seam_adapter_write(a, stream, s, values), st, end);
-    }
-end:
-    if (stream != NULL) {
-        ops->stream_destroy(stream);
+    for (uint32_t s = 0; !is_prefix && s < a->slot_count && st == SEAM_OK; s += 2) {
+        lora_start(values, a, s, key);
+        st = seam_adapter_write(a, stream, s, values);
     }
     seam_mem_free(values);
+    return st;
+}
+
+static seam_status values_start(seam_adapter *a) {
+    const seam_ops *ops = a->blocks->ops;
+    seam_stream *stream = NULL;
+    SEAM_TRY(ops->stream_create(&stream, a->blocks->backend));
+    const seam_status st =
+        a->config.kind == SEAM_ADAPTER_FULL ? seam_full_start(a, stream) : drawn_start(a, stream);
+    ops->stream_destroy(stream);
     return st;
 }

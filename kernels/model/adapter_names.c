@@ -36,13 +36,19 @@ void seam_adapter_describe(seam_adapter_tensor *ret_tensor, const seam_adapter *
     const seam_adapter_slot *slot = &adapter->slots[tensor_idx];
     ret_tensor->rows = slot->rows;
     ret_tensor->cols = slot->cols;
+    ret_tensor->is_vector = slot->module != NULL && slot->rows == 1;
     if (adapter->config.kind == SEAM_ADAPTER_PREFIX) {
         (void)snprintf(ret_tensor->name, sizeof ret_tensor->name, "prompt_embeddings");
         return;
     }
+    const uint32_t layer = adapter->blocks->layer_begin + slot->layer;
+    if (slot->module != NULL) {
+        (void)snprintf(ret_tensor->name, sizeof ret_tensor->name, "model.layers.%u.%s.%s", layer,
+                       slot->module, slot->part);
+        return;
+    }
     const int chars = snprintf(ret_tensor->name, sizeof ret_tensor->name,
-                               "base_model.model.model.layers.%u.%s.lora_%c.weight",
-                               adapter->blocks->layer_begin + slot->layer,
+                               "base_model.model.model.layers.%u.%s.lora_%c.weight", layer,
                                seam_lora_target_shape(adapter->blocks, slot->target_idx).module,
                                slot->is_b ? 'B' : 'A');
     SEAM_ASSERT(chars > 0 && (size_t)chars < sizeof ret_tensor->name);
@@ -87,7 +93,8 @@ seam_status seam_lora_targets_check(uint32_t targets, const seam_model_config *c
 
 seam_layer_range seam_adapter_layers(const seam_adapter *adapter) {
     const seam_blocks *b = adapter->blocks;
-    return (seam_layer_range){b->layer_begin, b->layer_begin + b->layer_count, b->config.layers};
+    return (seam_layer_range){b->layer_begin, b->layer_begin + b->layer_count, b->config.layers,
+                              &b->config};
 }
 
 seam_prefix_shape seam_adapter_prefix_shape(const seam_adapter *adapter) {

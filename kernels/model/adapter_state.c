@@ -2,8 +2,9 @@
  * same bits.  Gradients are not in it: between two steps they are zero.
  *
  *   "SEAMADPT"  version u32 = 1  bytes of a value u32 (4 or 8)  rank u32  targets u32 (0: rank is a
- * prefix's tokens) layer_begin u32  layer_count u32  alpha f32  rslora u32  applied steps u64 then
- * master, first moment, second moment; each: every tensor in order, row-major, LE. */
+ * prefix's tokens, or 0: the blocks in full) layer_begin u32  layer_count u32  alpha f32  rslora
+ * u32  applied steps u64 then master, first moment, second moment; each: every tensor in order,
+ * row-major, LE. */
 #include <string.h>
 
 #include "blocks_internal.h"
@@ -92,6 +93,9 @@ seam_status seam_adapter_load_state(seam_adapter *adapter, seam_stream *stream,
     if (adapter->copy != NULL) {
         SEAM_TRY(
             ops->cast(stream, adapter->copy, ops->act, adapter->param, ops->acc, adapter->count));
+    }
+    if (adapter->own != NULL) {
+        SEAM_TRY(seam_full_refresh(adapter, stream, 0, adapter->blocks->layer_count));
     }
     SEAM_TRY(ops->zero(stream, adapter->grad, adapter->count * seam_dtype_bytes(ops->acc)));
     SEAM_TRY(ops->stream_sync(stream));

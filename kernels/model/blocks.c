@@ -161,39 +161,32 @@ size_t seam_blocks_bytes(const seam_blocks *blocks) {
     return bytes;
 }
 
-/* A matrix of a layer: tensors one under the other. */
-typedef struct stack {
-    seam_weight **ret_weight;
-    uint32_t cols, count;
-    struct stack_part {
-        const char *module; /* "mlp.up_proj" */
-        uint32_t rows;
-    } parts[SEAM_LOAD_PARTS_MAX];
-} stack;
-#define STACKS_A_LAYER 4
-
 /* Modules one under the other; one for all the rows where the family has them fused. */
-static stack stack_of(seam_weight **ret_weight, uint32_t cols, const char *const *modules,
-                      const uint32_t *rows, uint32_t count) {
-    stack s = {.ret_weight = ret_weight, .cols = cols};
+static seam_block_stack stack_of(seam_weight **weight, uint32_t cols, const char *const *modules,
+                                 const uint32_t *rows, uint32_t count) {
+    seam_block_stack s = {.weight = weight, .cols = cols};
     for (uint32_t i = 0; i < count; i++) {
         if (modules[i] != NULL) {
             s.parts[s.count++].module = modules[i];
         }
         s.parts[s.count - 1].rows += rows[i];
+        s.rows += rows[i];
     }
     return s;
 }
 
-static void stacks_of(stack ret_stacks[STACKS_A_LAYER], const seam_blocks *b, seam_block *l) {
+void seam_block_stacks(seam_block_stack ret_stacks[SEAM_BLOCK_STACKS], const seam_blocks *blocks,
+                       seam_block *layer) {
     static const char *const o = "self_attn.o_proj", *const down = "mlp.down_proj";
+    const seam_blocks *b = blocks;
     const seam_model_config *c = &b->config;
     const uint32_t qkv_rows[] = {b->q_cols, b->kv_cols, b->kv_cols};
     const uint32_t wide_rows[] = {c->intermediate, c->intermediate};
-    ret_stacks[0] = stack_of(&l->qkv, c->hidden, b->family->qkv, qkv_rows, 3);
-    ret_stacks[1] = stack_of(&l->o, b->q_cols, &o, &c->hidden, 1);
-    ret_stacks[2] = stack_of(&l->gate_up, c->hidden, b->family->gate_up, wide_rows, 2);
-    ret_stacks[3] = stack_of(&l->down, c->intermediate, &down, &c->hidden, 1);
+    ret_stacks[SEAM_STACK_QKV] = stack_of(&layer->qkv, c->hidden, b->family->qkv, qkv_rows, 3);
+    ret_stacks[SEAM_STACK_O] = stack_of(&layer->o, b->q_cols, &o, &c->hidden, 1);
+    ret_stacks[SEAM_STACK_GATE_UP] =
+        stack_of(&layer->gate_up, c->hidden, b->family->gate_up, wide_rows, 2);
+    ret_stacks[SEAM_STACK_DOWN] = stack_of(&layer->down, c->intermediate, &down, &c->hidden, 1);
 }
 
 static void part_name(char ret_name[SEAM_NAME_BYTES], const seam_blocks *b, uint32_t layer,
@@ -204,8 +197,9 @@ static void part_name(char ret_name[SEAM_NAME_BYTES], const seam_blocks *b, uint
 
 /* All tensors of the stack are plain values in files. */
 static bool stack_find(seam_load_matrix *ret, const seam_blocks *b,
-                       const seam_tensor_source *source, uint32_t layer, const stack *s) {
-    *ret = (seam_load_matrix){.ret_weight = s->ret_weight, .C = s->cols, .part_count = s->count};
+                       const seam_tensor_source *source, uint32_t layer,
+                       const seam_block_stack *s) {
+    *ret = (seam_load_matrix){.ret_weight = s->weight, .C = s->cols, .part_count = s->count};
     for (uint32_t i = 0; i < s->count; i++) {
         char name[SEAM_NAME_BYTES];
         seam_tensor_place place;
@@ -225,7 +219,7 @@ static bool stack_find(seam_load_matrix *ret, const seam_blocks *b,
 
 /* The other way: reads the tensors one under the other as f32, and packs the stack. */
 static seam_status stack_read(seam_blocks *b, const seam_tensor_source *source, uint32_t layer,
-                              const stack *s, seam_error *err) {
+                              const seam_block_stack *s, seam_error *err) {
     size_t values = 0, row = 0;
     for (uint32_t i = 0; i < s->count; i++) {
         values += (size_t)s->parts[i].rows * s->cols;
@@ -243,8 +237,7 @@ static seam_status stack_read(seam_blocks *b, const seam_tensor_source *source, 
         row += s->parts[i].rows;
     }
     if (st == SEAM_OK) {
-        st = b->ops->weight_create(s->ret_weight, b->backend, rows, (uint32_t)row, s->cols, true,
-                                   true);
+        st = b->ops->weight_create(s->weight, b->backend, rows, (uint32_t)row, s->cols, true, true);
     }
     seam_mem_free(rows);
     return st;
@@ -256,14 +249,14 @@ static seam_status stacks_load(seam_blocks *b, const seam_tensor_source *source,
     uint32_t count = 0;
     seam_status st = SEAM_OK;
     seam_load_matrix *matrices =
-        seam_mem_zalloc((size_t)STACKS_A_LAYER * b->layer_count, sizeof *matrices);
+        seam_mem_zalloc((size_t)SEAM_BLOCK_STACKS * b->layer_count, sizeof *matrices);
     if (matrices == NULL) {
         return seam_error_set(err, SEAM_E_MEMORY, "no memory to read the model's layers");
     }
     for (uint32_t layer = 0; layer < b->layer_count && st == SEAM_OK; layer++) {
-        stack stacks[STACKS_A_LAYER];
-        stacks_of(stacks, b, &b->layers[layer]);
-        for (uint32_t i = 0; i < STACKS_A_LAYER && st == SEAM_OK; i++) {
+        seam_block_stack stacks[SEAM_BLOCK_STACKS];
+        seam_block_stacks(stacks, b, &b->layers[layer]);
+        for (uint32_t i = 0; i < SEAM_BLOCK_STACKS && st == SEAM_OK; i++) {
             if (stack_find(&matrices[count], b, source, layer, &stacks[i])) {
                 count++;
             } else {

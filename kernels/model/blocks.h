@@ -1,11 +1,12 @@
-/* Frozen decoder blocks, their adapter (LoRA or a prefix), and one micro-batch through them.
+/* Frozen decoder blocks, their adapter (LoRA, a prefix, or the blocks themselves), and one
+ * micro-batch through them.
  *
  * This is the whole server-side math of a step; service/engine calls it, tests/ops checks it
  * against the double reference and tests/golden against transformers + peft.
  *
  *   x = x + o_proj(attention(rope(qkv(rmsnorm(x)))))      x = x + down(swiglu(gate_up(rmsnorm(x))))
  *
- * Memory: weights once a process; adapter (master, gradient, two moments, compute copy) and
+ * Memory: frozen weights once a process; adapter (master, gradient, two moments, compute copy) and
  * activations (everything backward needs, for rows_max rows) once a session, all taken when
  * they are created.  No call below create allocates. */
 #ifndef SEAM_BLOCKS_H
@@ -43,6 +44,9 @@ typedef struct seam_prefix_config {
 typedef enum seam_adapter_kind {
     SEAM_ADAPTER_LORA = 0,
     SEAM_ADAPTER_PREFIX = 1,
+    /* Full fine-tuning: every matrix, norm and bias of the blocks, in copies of the adapter's own
+     * that start with the values of the blocks; those are never written. */
+    SEAM_ADAPTER_FULL = 2,
 } seam_adapter_kind;
 
 /* What a session trains.  Only the kind's own part is read. */
@@ -86,18 +90,22 @@ uint32_t seam_blocks_layer_count(const seam_blocks *blocks);
 typedef struct seam_adapter seam_adapter;
 
 /* A ~ U(-1/sqrt(C), 1/sqrt(C)) (PEFT's kaiming_uniform with a = sqrt 5) from Philox4x32-10 keyed
- * by the seed and the parameter's index; B = 0.  A prefix ~ N(0, 1), as PEFT's.
+ * by the seed and the parameter's index; B = 0.  A prefix ~ N(0, 1), as PEFT's.  Full: the blocks'
+ * values as their products see them (act).
  * SEAM_E_UNIMPLEMENTED: a prefix of blocks that are not the whole model's. */
 seam_status seam_adapter_create(seam_adapter **ret_adapter, const seam_blocks *blocks,
                                 const seam_adapter_config *config, seam_error *err);
 void seam_adapter_destroy(seam_adapter *gift_adapter);
 const seam_adapter_config *seam_adapter_config_of(const seam_adapter *adapter);
 /* Parameter tensors in one fixed order: layer, then target bit, then A before B; of a prefix one,
- * (tokens, 2 * layers * G * D): of each token the key, then the value of each layer. */
+ * (tokens, 2 * layers * G * D): of each token the key, then the value of each layer; in full those
+ * of the model's files, a layer's in the order of the math. */
 uint32_t seam_adapter_tensor_count(const seam_adapter *adapter);
 typedef struct seam_adapter_tensor {
-    char name[SEAM_NAME_BYTES]; /* PEFT's key: base_model.model.model.layers.0....lora_A.weight */
+    /* PEFT's key: base_model.model.model.layers.0....lora_A.weight; in full the model's own. */
+    char name[SEAM_NAME_BYTES];
     uint32_t rows, cols;
+    bool is_vector; /* one row; its shape in files is (cols) */
 } seam_adapter_tensor;
 void seam_adapter_describe(seam_adapter_tensor *ret_tensor, const seam_adapter *adapter,
                            uint32_t tensor_idx);
@@ -139,7 +147,8 @@ typedef struct seam_optimizer_config {
  * that the first step has a rate above zero.  Pure. */
 double seam_schedule_lr(const seam_optimizer_config *config, uint64_t step);
 
-/* One AdamW step over the whole adapter from its accumulated gradients, which are then zero.
+/* One AdamW step over the whole adapter from its accumulated gradients, which are then zero.  In
+ * full, norms and biases do not decay (as in transformers' Trainer).
  * *ret_norm: global norm before clipping.  *ret_state_hash: op hash over the master parameters
  * after the step.  A norm that is not finite: nothing is changed but the
  * gradients (zeroed), SEAM_E_NONFINITE. */

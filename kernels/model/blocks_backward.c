@@ -1,8 +1,9 @@
 /* Backward of the blocks: layers from the last to the first, each part of a layer in reverse.
  *
  * dx is the gradient of the residual stream (acc): each half of a layer reads it as act (d_x, left
- * by the half before), goes back through its branch, and adds the branch's gradient to it.  Only
- * LoRA's gradients are formed; weights and norms are frozen.
+ * by the half before), goes back through its branch, and adds the branch's gradient to it.  LoRA's
+ * gradients are formed with the products; a matrix's own, a bias's and a norm's only where they are
+ * trained (adapter_full.c).
  *
  * With recompute a layer's forward runs again before its backward, in its kept input x_kept: the
  * same ops on the same values, so the same bits.  The last layer's activations still stand there.
@@ -101,13 +102,29 @@ static void *gradient_scale(const backward *pass, const seam_weight *w, uint32_t
                                                                           : NULL;
 }
 
-/* A norm's kept input and rstd, and its weights. */
+/* A norm's kept input and rstd, its weights, and their gradient or NULL. */
 typedef struct norm_input {
     const void *x, *w, *rstd;
+    void *dw;
 } norm_input;
+
+/* The gradient of a norm's own weights, where it is trained. */
+static seam_status gain_backward(const backward *pass, const norm_input *in) {
+    const uint32_t C = pass->blocks->config.hidden;
+    const seam_column_sums_args args = {.dw = in->dw,
+                                        .dy = pass->acts->d_h,
+                                        .x = in->x,
+                                        .rstd = in->rstd,
+                                        .dy_ld = C,
+                                        .x_ld = C,
+                                        .T = pass->batch->rows,
+                                        .C = C};
+    return in->dw == NULL ? SEAM_OK : pass->blocks->ops->column_sums(pass->stream, &args);
+}
 
 /* dx += gradient of a norm, whose output's gradient is acts.d_h; d_x is dx for the next product. */
 static seam_status norm_backward(const backward *pass, const norm_input *in, void *d_x_scale) {
+    SEAM_TRY(gain_backward(pass, in));
     const seam_rmsnorm_backward_args args = {.dx = pass->dx,
                                              .dx_act = pass->acts->d_x,
                                              .dx_act_scale = d_x_scale,
@@ -130,7 +147,25 @@ typedef struct product {
     void *dx;
     const void *dy, *dy_scale, *x; /* dy_scale: dy in FP8, or NULL */
     uint32_t C, N, pad;
+    void *dw, *dbias; /* acc, of a matrix and bias that are trained; or NULL */
 } product;
+
+/* What a product's own matrix and bias get. */
+static seam_status matrix_backward(const backward *pass, const product *p) {
+    const seam_ops *ops = pass->blocks->ops;
+    const uint32_t T = pass->batch->rows;
+    const seam_weight_gradient_args matrix = {.dw = p->dw,
+                                              .w = p->w,
+                                              .dy = p->dy,
+                                              .x = p->x,
+                                              .dy_ld = p->N + p->pad,
+                                              .x_ld = p->C + p->pad,
+                                              .T = T};
+    const seam_column_sums_args bias = {
+        .dw = p->dbias, .dy = p->dy, .dy_ld = p->N + p->pad, .T = T, .C = p->N};
+    SEAM_TRY(ops->weight_gradient(pass->stream, &matrix));
+    return p->dbias == NULL ? SEAM_OK : ops->column_sums(pass->stream, &bias);
+}
 
 static seam_status product_backward(const backward *pass, uint32_t layer, const product *p) {
     const seam_layer_acts *l = &pass->acts->layers[layer];
@@ -150,11 +185,14 @@ static seam_status product_backward(const backward *pass, uint32_t layer, const 
         .lora_count =
             seam_adapter_pairs(pairs, pass->adapter, layer, p->id, l->u, pass->batch->draw),
         .fp8 = pass->acts->fp8};
-    if (args.dx == NULL && args.lora_count == 0) {
+    if (args.dx == NULL && args.lora_count == 0 && p->dw == NULL) {
         return SEAM_OK;
     }
-    if (args.lora_count > 0) {
+    if (args.lora_count > 0 || p->dw != NULL) {
         SEAM_TRY(input_again(pass, layer, p->id));
+    }
+    if (p->dw != NULL) {
+        SEAM_TRY(matrix_backward(pass, p));
     }
     return pass->blocks->ops->linear_backward(pass->stream, &args);
 }
@@ -177,7 +215,7 @@ static seam_status norm_again(const backward *pass, void *h, uint32_t h_ld, cons
  * that both have the same bits. */
 static seam_status input_again(const backward *pass, uint32_t layer, uint32_t id) {
     const seam_blocks *b = pass->blocks;
-    const seam_block *weights = &b->layers[layer];
+    const seam_block *weights = seam_block_of(b, pass->adapter, layer);
     const seam_layer_acts *l = &pass->acts->layers[layer];
     if (!b->ops->remake) {
         return SEAM_OK;
@@ -204,7 +242,8 @@ static seam_status input_again(const backward *pass, uint32_t layer, uint32_t id
 static void *down_scale(const backward *pass, uint32_t layer) {
     const seam_blocks *b = pass->blocks;
     return layer + 1 < b->layer_count
-               ? gradient_scale(pass, b->layers[layer].down, SEAM_PRODUCT_DOWN)
+               ? gradient_scale(pass, seam_block_of(b, pass->adapter, layer)->down,
+                                SEAM_PRODUCT_DOWN)
                : NULL;
 }
 
@@ -212,9 +251,10 @@ static seam_status mlp_backward(const backward *pass, uint32_t layer) {
     const seam_blocks *b = pass->blocks;
     const uint32_t C = b->config.hidden;
     const uint32_t F = b->config.intermediate;
-    const seam_block *weights = &b->layers[layer];
+    const seam_block *weights = seam_block_of(b, pass->adapter, layer);
     const seam_activations *acts = pass->acts;
     const seam_layer_acts *l = &acts->layers[layer];
+    const seam_block_gradients grads = seam_adapter_block_gradients(pass->adapter, layer);
     const product down = {.id = SEAM_PRODUCT_DOWN,
                           .w = weights->down,
                           .dx = acts->d_narrow,
@@ -222,7 +262,8 @@ static seam_status mlp_backward(const backward *pass, uint32_t layer) {
                           .dy_scale = down_scale(pass, layer),
                           .x = l->swiglu,
                           .C = F,
-                          .N = C};
+                          .N = C,
+                          .dw = grads.stack[SEAM_STACK_DOWN]};
     SEAM_TRY(product_backward(pass, layer, &down));
     void *const gate_up_scale = gradient_scale(pass, weights->gate_up, SEAM_PRODUCT_GATE_UP);
     const seam_swiglu_backward_args swiglu = {.d_gate_up = l->gate_up,
@@ -239,9 +280,11 @@ static seam_status mlp_backward(const backward *pass, uint32_t layer) {
                              .dy_scale = gate_up_scale,
                              .x = l->mlp_h,
                              .C = C,
-                             .N = 2 * F};
+                             .N = 2 * F,
+                             .dw = grads.stack[SEAM_STACK_GATE_UP]};
     SEAM_TRY(product_backward(pass, layer, &gate_up));
-    const norm_input norm = {.x = l->x_mid, .w = weights->mlp_norm, .rstd = l->mlp_rstd};
+    const norm_input norm = {
+        .x = l->x_mid, .w = weights->mlp_norm, .rstd = l->mlp_rstd, .dw = grads.mlp_norm};
     return norm_backward(pass, &norm, gradient_scale(pass, weights->o, SEAM_PRODUCT_O));
 }
 
@@ -313,9 +356,10 @@ static seam_status heads_backward(const backward *pass, uint32_t layer) {
 static seam_status attention_backward(const backward *pass, uint32_t layer, bool skip_dx) {
     const seam_blocks *b = pass->blocks;
     const uint32_t C = b->config.hidden;
-    const seam_block *weights = &b->layers[layer];
+    const seam_block *weights = seam_block_of(b, pass->adapter, layer);
     const seam_activations *acts = pass->acts;
     const seam_layer_acts *l = &acts->layers[layer];
+    const seam_block_gradients grads = seam_adapter_block_gradients(pass->adapter, layer);
     const product o = {.id = SEAM_PRODUCT_O,
                        .w = weights->o,
                        .dx = acts->d_narrow,
@@ -323,19 +367,25 @@ static seam_status attention_backward(const backward *pass, uint32_t layer, bool
                        .dy_scale = gradient_scale(pass, weights->o, SEAM_PRODUCT_O),
                        .x = l->o,
                        .C = b->q_cols,
-                       .N = C};
+                       .N = C,
+                       .dw = grads.stack[SEAM_STACK_O]};
     SEAM_TRY(product_backward(pass, layer, &o));
     SEAM_TRY(heads_backward(pass, layer));
     const product qkv = {.id = SEAM_PRODUCT_QKV,
                          .w = weights->qkv,
-                         .dx = skip_dx ? NULL : acts->d_h,
+                         .dx = skip_dx && grads.attention_norm == NULL ? NULL : acts->d_h,
                          .dy = l->gate_up,
                          .x = l->attention_h,
                          .C = C,
                          .N = b->qkv_cols,
+                         .dw = grads.stack[SEAM_STACK_QKV],
+                         .dbias = grads.qkv_bias,
                          .pad = b->ops->lora_pad};
     SEAM_TRY(product_backward(pass, layer, &qkv));
-    const norm_input norm = {.x = l->x_in, .w = weights->attention_norm, .rstd = l->attention_rstd};
-    return skip_dx ? SEAM_OK
+    const norm_input norm = {.x = l->x_in,
+                             .w = weights->attention_norm,
+                             .rstd = l->attention_rstd,
+                             .dw = grads.attention_norm};
+    return skip_dx ? gain_backward(pass, &norm)
                    : norm_backward(pass, &norm, layer > 0 ? down_scale(pass, layer - 1) : NULL);
 }

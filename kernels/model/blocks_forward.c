@@ -27,6 +27,7 @@ seam_status seam_blocks_forward(const seam_blocks *blocks, seam_adapter *adapter
     SEAM_ASSERT(adapter == NULL || adapter->blocks == blocks);
     SEAM_ASSERT(adapter == NULL || (adapter->config.lora.targets & ~acts->targets) == 0);
     SEAM_ASSERT(adapter == NULL || adapter->config.lora.rank <= acts->rank_max);
+    SEAM_ASSERT(adapter == NULL || adapter->own == NULL || acts->full || !acts->keep);
     SEAM_TRY(batch_check(acts, batch, seam_prefix_tokens(adapter)));
     acts->forward_rows = 0;
     const forward f = {.pass = {.blocks = blocks,
@@ -137,7 +138,7 @@ static seam_status norm(const seam_pass *pass, void *h, uint32_t h_ld, void *h_s
 
 seam_status seam_layer_attention_begin(const seam_pass *pass, uint32_t layer) {
     const seam_blocks *b = pass->blocks;
-    const seam_block *weights = &b->layers[layer];
+    const seam_block *weights = seam_block_of(b, pass->adapter, layer);
     const seam_layer_acts *l = seam_pass_layer(pass, layer);
     if (l->x_kept != NULL && !pass->again) {
         SEAM_TRY(b->ops->cast(pass->stream, l->x_kept, b->ops->acc, pass->x, b->ops->acc,
@@ -228,7 +229,7 @@ seam_status seam_layer_attention_end(const seam_pass *pass, uint32_t layer) {
     const seam_blocks *b = pass->blocks;
     const uint32_t C = b->config.hidden;
     const uint32_t F = b->config.intermediate;
-    const seam_block *weights = &b->layers[layer];
+    const seam_block *weights = seam_block_of(b, pass->adapter, layer);
     const seam_layer_acts *l = seam_pass_layer(pass, layer);
     seam_lora_pair pairs[SEAM_LORA_PAIRS_MAX];
     const seam_linear_forward_args o = {

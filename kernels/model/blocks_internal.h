@@ -20,6 +20,17 @@ typedef struct seam_block {
     seam_weight *down;               /* (C, F) */
 } seam_block;
 
+/* A matrix of a layer: tensors one under the other. */
+typedef struct seam_block_stack {
+    seam_weight **weight; /* its place in a seam_block */
+    uint32_t rows, cols, count;
+    struct seam_block_part {
+        const char *module; /* "mlp.up_proj" */
+        uint32_t rows;
+    } parts[3];
+} seam_block_stack;
+enum { SEAM_STACK_QKV, SEAM_STACK_O, SEAM_STACK_GATE_UP, SEAM_STACK_DOWN, SEAM_BLOCK_STACKS };
+
 struct seam_blocks {
     seam_model_config config;
     const seam_family *family;
@@ -35,6 +46,9 @@ struct seam_blocks {
     size_t device_bytes;
     bool is_view; /* all memory but this struct is other blocks' */
 };
+
+void seam_block_stacks(seam_block_stack ret_stacks[SEAM_BLOCK_STACKS], const seam_blocks *blocks,
+                       seam_block *layer);
 
 /* ---- LoRA targets ---- */
 /* Linear products of a block; q, k, v share one and so do gate, up. */
@@ -71,6 +85,7 @@ typedef struct seam_adapter_slot {
     uint32_t layer, target_idx; /* layer counts from blocks->layer_begin */
     uint32_t rows, cols;
     bool is_b;
+    const char *module, *part; /* in full: "mlp.up_proj" and "weight" or "bias"; else NULL */
 } seam_adapter_slot;
 
 struct seam_adapter {
@@ -81,9 +96,11 @@ struct seam_adapter {
     uint32_t slot_count;
     seam_adapter_slot *slots;
     size_t count;                /* elements of each flat buffer, gaps (always zero) included */
+    size_t decay_count;          /* of them, from the beginning on, with weight decay */
     void *param, *grad, *m, *v;  /* acc */
     void *copy;                  /* act; NULL where act = acc: param is then read directly */
-    uint8_t *staging;            /* host, one tensor of the largest slot, acc */
+    seam_block *own;             /* in full: (layer_count); vectors are views into param */
+    uint8_t *staging;            /* host, one tensor of the largest slot, acc; NULL: acc is f32 */
     uint64_t applied_step_count; /* AdamW's bias correction */
 };
 
@@ -101,6 +118,40 @@ seam_prefix seam_adapter_prefix(const seam_adapter *adapter, uint32_t layer);
 static inline uint32_t seam_prefix_tokens(const seam_adapter *adapter) {
     return adapter != NULL ? seam_adapter_config_tokens(&adapter->config) : 0;
 }
+
+/* ---- Full fine-tuning, adapter_full.c ---- */
+/* The weights that a pass goes through: the blocks', or the adapter's own. */
+static inline const seam_block *seam_block_of(const seam_blocks *blocks,
+                                              const seam_adapter *adapter, uint32_t layer) {
+    return adapter != NULL && adapter->own != NULL ? &adapter->own[layer] : &blocks->layers[layer];
+}
+
+/* Gradients of a layer that is trained, acc, added to; all NULL for any other adapter. */
+typedef struct seam_block_gradients {
+    void *stack[SEAM_BLOCK_STACKS];
+    void *attention_norm, *mlp_norm, *qkv_bias;
+} seam_block_gradients;
+seam_block_gradients seam_adapter_block_gradients(const seam_adapter *adapter, uint32_t layer);
+
+/* Elements of a flat buffer; of its largest tensor; slots. */
+size_t seam_full_elements(const seam_blocks *blocks);
+size_t seam_full_largest(const seam_blocks *blocks);
+uint32_t seam_full_slot_count(const seam_blocks *blocks);
+/* What the own matrices take beside the flat buffers: of the device, and of the host. */
+size_t seam_full_weight_bytes(size_t *ret_host_bytes, const seam_blocks *blocks);
+/* Fills slots, count and decay_count; slots has room. */
+void seam_full_plan(seam_adapter *adapter);
+/* Takes `own`; free takes what is half done. */
+seam_status seam_full_take(seam_adapter *adapter);
+void seam_full_free(seam_adapter *adapter);
+/* Master = the blocks' values. */
+seam_status seam_full_start(seam_adapter *adapter, seam_stream *stream);
+/* The own matrices of layers [begin, end) = master. */
+seam_status seam_full_refresh(seam_adapter *adapter, seam_stream *stream, uint32_t begin,
+                              uint32_t end);
+
+/* Elements from the beginning of a tensor of so many to that of the next. */
+size_t seam_adapter_stride(size_t count);
 
 /* Elements of a flat buffer, and the bytes on the host beside them. */
 size_t seam_adapter_elements(const seam_blocks *blocks, const seam_adapter_config *config);
@@ -135,6 +186,7 @@ struct seam_activations {
     bool keep;      /* false: forward only, every layer uses layers[0] */
     bool recompute; /* keep: x_kept and u of down are a layer's own, all else is layers[0]'s */
     bool fp8;
+    bool full; /* for full fine-tuning: every product's input is read again, none has a u */
     uint32_t rows_max, seqs_max;
     uint32_t forward_rows; /* rows of the last forward; 0: none to go back through */
     uint32_t *turns;       /* (rows_max) rows of the rotary table, where they are not positions */

@@ -2,7 +2,7 @@
  * piece (ops.h, repeat).  Its ops' arguments follow from what is in the key and from the
  * activations that the kept passes belong to; draws for dropout differ with every micro-batch and
  * a prefix is put into a cache only where a slot begins, so that those have their ops queued one by
- * one. */
+ * one; so do passes through blocks of a session's own. */
 #include <string.h>
 
 #include "blocks_internal.h"
@@ -43,7 +43,8 @@ seam_status seam_blocks_repeat(seam_activations *acts, const seam_repeat_pass *p
                        adapter->config.kind == SEAM_ADAPTER_LORA &&
                        adapter->config.lora.dropout > 0;
     const bool begins = pass->kind == SEAM_REPEAT_CACHED && seam_prefix_tokens(adapter) > 0;
-    if (ops->repeat == NULL || draws || begins) {
+    const bool own = adapter != NULL && adapter->own != NULL; /* matrices that no key names */
+    if (ops->repeat == NULL || draws || begins || own) {
         return pass->run(pass->context);
     }
     const pass_key key = key_of(adapter, pass->x, pass->kind);

@@ -93,10 +93,13 @@ seam_status seam_memory_plan_training(seam_memory_plan *plan, const seam_memory_
         return SEAM_E_LIMIT;
     }
     const size_t elements = seam_adapter_elements(&shape, options->adapter);
-    const size_t copy_bytes = ops->act != ops->acc ? seam_dtype_bytes(ops->act) : 0;
+    const bool full = options->adapter->kind == SEAM_ADAPTER_FULL;
+    const size_t copy_bytes = ops->act != ops->acc && !full ? seam_dtype_bytes(ops->act) : 0;
+    size_t beside = 0; /* counted by seam_adapter_host_bytes */
+    const size_t own = full ? seam_full_weight_bytes(&beside, &shape) : 0;
     const size_t x = (size_t)options->rows_max * blocks->model->hidden * acc_bytes;
     plan->device[SEAM_MEMORY_ACTIVATIONS] += activations + x;
-    plan->device[SEAM_MEMORY_ADAPTER] += elements * (2 * acc_bytes + copy_bytes);
+    plan->device[SEAM_MEMORY_ADAPTER] += elements * (2 * acc_bytes + copy_bytes) + own;
     plan->device[SEAM_MEMORY_MOMENTS] += elements * 2 * acc_bytes;
     plan->host[SEAM_MEMORY_ADAPTER] += seam_adapter_host_bytes(&shape, options->adapter);
     plan->host[SEAM_MEMORY_ACTIVATIONS] += sizeof(seam_activations) +

@@ -38,7 +38,8 @@ void seam_memory_text(char ret[SEAM_MEMORY_TEXT_BYTES], const uint64_t bytes[SEA
 /* "1.1 GiB", "85.0 MiB". */
 void seam_memory_bytes_text(char ret[SEAM_MEMORY_TEXT_BYTES], uint64_t bytes);
 
-/* Blocks that need not exist: of ops the element types and fp8 are read, nothing else. */
+/* Blocks that need not exist: of ops the element types and fp8 are read, and weight_own_bytes is
+ * asked, nothing else. */
 typedef struct seam_memory_blocks {
     const seam_model_config *model;
     const seam_ops *ops;

@@ -8,6 +8,7 @@
 #include "bytes.h"
 #include "file_write.h"
 #include "json_read.h"
+#include "layers_files.h"
 #include "merge_internal.h"
 #include "peft.h"
 #include "safetensors.h"
@@ -62,7 +63,8 @@ seam_status seam_merge(seam_merge_report *ret_report, const seam_merge_args *arg
     seam_merge_report report = {
         .tensors = (uint32_t)job->item_count, .files = job->shard_count, .bytes = job->bytes};
     for (size_t i = 0; i < job->item_count; i++) {
-        report.merged += job->items[i].a != NULL ? 1 : 0;
+        const seam_merge_item *item = &job->items[i];
+        report.merged += item->a != NULL || item->whole != NULL ? 1 : 0;
     }
     *ret_report = report;
 end:
@@ -91,7 +93,9 @@ static seam_status adapter_config_read(seam_merge_job *job, const char *path, se
     seam_file_map map = {0};
     SEAM_TRY(seam_file_map_open(&map, path, err));
     seam_adapter_config read = {0};
-    seam_status st = seam_peft_read_config(&read, map.bytes, map.count, err);
+    seam_status st = job->layers
+                         ? seam_layers_check_config(map.bytes, map.count, &job->base.config, err)
+                         : seam_peft_read_config(&read, map.bytes, map.count, err);
     seam_file_map_close(&map);
     if (st == SEAM_OK && read.kind == SEAM_ADAPTER_PREFIX) {
         st = seam_error_set(err, SEAM_E_UNIMPLEMENTED,
@@ -103,8 +107,13 @@ static seam_status adapter_config_read(seam_merge_job *job, const char *path, se
 }
 
 static seam_status adapter_open(seam_merge_job *job, seam_error *err) {
-    char *config = seam_path_join(job->args->adapter, SEAM_PEFT_CONFIG_NAME);
-    char *weights = seam_path_join(job->args->adapter, SEAM_PEFT_WEIGHTS_NAME);
+    char *layers = seam_path_join(job->args->adapter, SEAM_LAYERS_CONFIG_NAME);
+    job->layers = layers != NULL && seam_path_is_file(layers);
+    seam_mem_free(layers);
+    job->weights_name = job->layers ? SEAM_LAYERS_WEIGHTS_NAME : SEAM_PEFT_WEIGHTS_NAME;
+    char *config = seam_path_join(job->args->adapter,
+                                  job->layers ? SEAM_LAYERS_CONFIG_NAME : SEAM_PEFT_CONFIG_NAME);
+    char *weights = seam_path_join(job->args->adapter, job->weights_name);
     seam_status st = SEAM_OK;
     if (config == NULL || weights == NULL) {
         st = seam_error_set(err, SEAM_E_MEMORY, "merge: out of memory");
@@ -113,7 +122,7 @@ static seam_status adapter_open(seam_merge_job *job, seam_error *err) {
     SEAM_TRY_GOTO(adapter_config_read(job, config, err), st, end);
     SEAM_TRY_GOTO(seam_file_map_open(&job->adapter_map, weights, err), st, end);
     SEAM_TRY_GOTO(seam_safetensors_parse(&job->adapter, job->adapter_map.bytes,
-                                         job->adapter_map.count, SEAM_PEFT_WEIGHTS_NAME, err),
+                                         job->adapter_map.count, job->weights_name, err),
                   st, end);
     st = seam_tensor_index_finish(&job->adapter, err);
 end:
@@ -140,26 +149,39 @@ static bool is_plain(seam_tensor_type type) {
     return type == SEAM_TENSOR_F32 || type == SEAM_TENSOR_F16 || type == SEAM_TENSOR_BF16;
 }
 
-static seam_status half_check(const seam_tensor_entry *half, uint64_t rows, uint64_t cols,
-                              seam_error *err) {
+static seam_status half_check(const seam_merge_job *job, const seam_tensor_entry *half,
+                              uint64_t rows, uint64_t cols, seam_error *err) {
     if (half->rows != rows || half->cols != cols) {
-        return seam_error_set(err, SEAM_E_FORMAT,
-                              SEAM_PEFT_WEIGHTS_NAME ": %s: shape is [%llu, %llu], must be "
-                                                     "[%llu, %llu]",
-                              half->name, (unsigned long long)half->rows,
-                              (unsigned long long)half->cols, (unsigned long long)rows,
-                              (unsigned long long)cols);
+        return seam_error_set(
+            err, SEAM_E_FORMAT, "%s: %s: shape is [%llu, %llu], must be [%llu, %llu]",
+            job->weights_name, half->name, (unsigned long long)half->rows,
+            (unsigned long long)half->cols, (unsigned long long)rows, (unsigned long long)cols);
     }
     return is_plain(half->type)
                ? SEAM_OK
-               : seam_error_set(err, SEAM_E_FORMAT,
-                                SEAM_PEFT_WEIGHTS_NAME ": %s: dtype must be F32, F16 or BF16",
-                                half->name);
+               : seam_error_set(err, SEAM_E_FORMAT, "%s: %s: dtype must be F32, F16 or BF16",
+                                job->weights_name, half->name);
+}
+
+static seam_status base_check(const seam_merge_item *item, seam_error *err) {
+    return is_plain(item->base->type)
+               ? SEAM_OK
+               : seam_error_set(err, SEAM_E_UNIMPLEMENTED,
+                                "%s: %s: %s cannot be merged into, only F32, F16 and BF16",
+                                item->base->file, item->base->name, item->base->type_name);
 }
 
 /* The adapter's share in a tensor of the base. */
 static seam_status pair_take(seam_merge_item *item, const seam_merge_job *job, seam_error *err) {
     char a_name[SEAM_NAME_BYTES] = "", b_name[SEAM_NAME_BYTES] = "";
+    if (job->layers) {
+        item->whole = seam_tensor_index_find(&job->adapter, item->base->name);
+        if (item->whole == NULL) {
+            return SEAM_OK;
+        }
+        SEAM_TRY(half_check(job, item->whole, item->base->rows, item->base->cols, err));
+        return base_check(item, err);
+    }
     item->a = half_find(a_name, job, item->base->name, 'A');
     item->b = half_find(b_name, job, item->base->name, 'B');
     if (item->a == NULL && item->b == NULL) {
@@ -169,13 +191,9 @@ static seam_status pair_take(seam_merge_item *item, const seam_merge_job *job, s
         return seam_error_set(err, SEAM_E_FORMAT, SEAM_PEFT_WEIGHTS_NAME ": %s: missing",
                               item->a == NULL ? a_name : b_name);
     }
-    SEAM_TRY(half_check(item->a, job->lora.rank, item->base->cols, err));
-    SEAM_TRY(half_check(item->b, item->base->rows, job->lora.rank, err));
-    return is_plain(item->base->type)
-               ? SEAM_OK
-               : seam_error_set(err, SEAM_E_UNIMPLEMENTED,
-                                "%s: %s: %s cannot be merged into, only F32, F16 and BF16",
-                                item->base->file, item->base->name, item->base->type_name);
+    SEAM_TRY(half_check(job, item->a, job->lora.rank, item->base->cols, err));
+    SEAM_TRY(half_check(job, item->b, item->base->rows, job->lora.rank, err));
+    return base_check(item, err);
 }
 
 /* Which tensor of the adapter no matrix of the base has taken. */
@@ -184,16 +202,16 @@ static seam_status all_used(const seam_merge_job *job, size_t used, seam_error *
         const seam_tensor_entry *entry = &job->adapter.entries[i];
         bool taken = false;
         for (size_t k = 0; k < job->item_count && !taken; k++) {
-            taken = job->items[k].a == entry || job->items[k].b == entry;
+            taken = job->items[k].a == entry || job->items[k].b == entry ||
+                    job->items[k].whole == entry;
         }
         if (!taken) {
-            return seam_error_set(err, SEAM_E_FORMAT,
-                                  SEAM_PEFT_WEIGHTS_NAME ": %s: the base has no such matrix",
-                                  entry->name);
+            return seam_error_set(err, SEAM_E_FORMAT, "%s: %s: the base has no such matrix",
+                                  job->weights_name, entry->name);
         }
     }
     return used > 0 ? SEAM_OK
-                    : seam_error_set(err, SEAM_E_FORMAT, SEAM_PEFT_WEIGHTS_NAME ": no tensors");
+                    : seam_error_set(err, SEAM_E_FORMAT, "%s: no tensors", job->weights_name);
 }
 
 /* Of a tensor that was indexed, so that its offsets are checked. */
@@ -225,7 +243,7 @@ static seam_status items_plan(seam_merge_job *job, seam_error *err) {
             item->shape = json_object_get(info, "shape");
             item->bytes = value_bytes(info);
             SEAM_TRY(pair_take(item, job, err));
-            used += item->a != NULL ? 2 : 0;
+            used += item->a != NULL ? 2 : item->whole != NULL ? 1 : 0;
             if (job->shard_count == 0 || (in_shard > 0 && item->bytes > limit - in_shard)) {
                 job->shard_count++;
                 in_shard = 0;

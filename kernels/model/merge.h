@@ -1,6 +1,8 @@
-/* A model with a LoRA adapter merged into it, as files that transformers and vLLM load.
+/* A model with a LoRA adapter merged into it, or with its trained layers in place of its own
+ * (layers_files.h), as files that transformers and vLLM load.
  *
- *   W' = W + scale B A      in f32, rounded once to W's own type (F32, F16, BF16)
+ *   W' = W + scale B A, or the trained one      in f32, rounded once to W's own type (F32, F16,
+ * BF16)
  *
  * The base is a Hugging Face folder (config.json, safetensors, whole or sharded); every other
  * tensor's bytes, shapes and types are taken over as they are, and so are the config and the

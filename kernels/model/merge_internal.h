@@ -13,7 +13,8 @@
 typedef struct seam_merge_item {
     const seam_tensor_entry *base;
     const json_t *shape;            /* of the base's header */
-    const seam_tensor_entry *a, *b; /* of the adapter, or NULL: bytes as they are */
+    const seam_tensor_entry *a, *b; /* of a LoRA adapter, or NULL */
+    const seam_tensor_entry *whole; /* of trained layers, or NULL; without all: bytes as they are */
     uint64_t bytes, hash;           /* hash: FNV-1a of what was written */
     uint32_t shard;
 } seam_merge_item;
@@ -25,6 +26,8 @@ typedef struct seam_merge_job {
     seam_file_map adapter_map;
     seam_tensor_index adapter;
     seam_lora_config lora;
+    bool layers; /* the adapter is trained layers: layers_files.h */
+    const char *weights_name;
     seam_merge_item *items;
     size_t item_count;
     uint32_t shard_count;

@@ -170,10 +170,28 @@ static seam_status rows_merge(FILE *file, seam_merge_item *item, const seam_lora
     return SEAM_OK;
 }
 
+/* The trained tensor in the base's type. */
+static seam_status rows_replace(FILE *file, seam_merge_item *item, const room *r, const char *path,
+                                seam_error *err) {
+    const seam_tensor_entry *base = item->base;
+    const size_t C = (size_t)base->cols;
+    const size_t row_bytes = C * seam_tensor_block_bytes(base->type);
+    const size_t whole_bytes = C * seam_tensor_block_bytes(item->whole->type);
+    for (size_t n = 0; n < base->rows; n++) {
+        seam_dequantize(r->w, item->whole->type, item->whole->bytes + n * whole_bytes, C);
+        if (!row_encode(r->bytes, r->w, C, base->type)) {
+            return seam_error_set(err, SEAM_E_NONFINITE, "%s: row %zu is not finite in %s",
+                                  base->name, n, base->type_name);
+        }
+        SEAM_TRY(bytes_write(file, item, r->bytes, row_bytes, path, err));
+    }
+    return SEAM_OK;
+}
+
 static seam_status item_write(FILE *file, seam_merge_item *item, const seam_lora_config *lora,
                               const char *path, seam_error *err) {
     item->hash = SEAM_HASH64_INIT;
-    if (item->a == NULL) {
+    if (item->a == NULL && item->whole == NULL) {
         for (uint64_t at = 0; at < item->bytes; at += BLOCK_BYTES) {
             const uint64_t left = item->bytes - at;
             SEAM_TRY(bytes_write(file, item, item->base->bytes + at,
@@ -182,13 +200,15 @@ static seam_status item_write(FILE *file, seam_merge_item *item, const seam_lora
         return SEAM_OK;
     }
     const size_t C = (size_t)item->base->cols;
-    const room r = {.a = seam_mem_zalloc((size_t)lora->rank * C, sizeof(float)),
-                    .b = seam_mem_zalloc(lora->rank, sizeof(float)),
+    const size_t rank = lora->rank > 0 ? lora->rank : 1; /* trained layers have none */
+    const room r = {.a = seam_mem_zalloc(rank * C, sizeof(float)),
+                    .b = seam_mem_zalloc(rank, sizeof(float)),
                     .w = seam_mem_zalloc(C, sizeof(float)),
                     .bytes = seam_mem_zalloc(C, sizeof(float))};
     const bool there = r.a != NULL && r.b != NULL && r.w != NULL && r.bytes != NULL;
-    const seam_status st = there ? rows_merge(file, item, lora, &r, path, err)
-                                 : seam_error_set(err, SEAM_E_MEMORY, "merge: out of memory");
+    const seam_status st = !there ? seam_error_set(err, SEAM_E_MEMORY, "merge: out of memory")
+                           : item->whole != NULL ? rows_replace(file, item, &r, path, err)
+                                                 : rows_merge(file, item, lora, &r, path, err);
     seam_mem_free(r.bytes);
     seam_mem_free(r.w);
     seam_mem_free(r.b);

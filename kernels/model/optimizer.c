@@ -36,6 +36,18 @@ seam_status seam_adapter_state_hash(uint64_t *ret_hash, const seam_adapter *adap
     return adapter->blocks->ops->hash(stream, ret_hash, adapter->param, adapter->count);
 }
 
+/* The rest of the flat buffers, which has no compute copy. */
+static void undecayed_take(seam_adamw_args *args, const seam_adapter *adapter) {
+    const size_t begin = adapter->decay_count * seam_dtype_bytes(adapter->blocks->ops->acc);
+    SEAM_ASSERT(adapter->copy == NULL);
+    args->param = (uint8_t *)adapter->param + begin;
+    args->m = (uint8_t *)adapter->m + begin;
+    args->v = (uint8_t *)adapter->v + begin;
+    args->grad = (uint8_t *)adapter->grad + begin;
+    args->count = adapter->count - adapter->decay_count;
+    args->weight_decay = 0;
+}
+
 seam_status seam_adapter_gradient_squares(double *ret_sum, const seam_adapter *adapter,
                                           seam_stream *stream) {
     return adapter->blocks->ops->sum_squares(stream, ret_sum, adapter->grad, adapter->count);
@@ -49,13 +61,13 @@ float seam_clip_factor(const seam_optimizer_config *config, double norm) {
 seam_status seam_adapter_update(uint64_t *ret_state_hash, seam_adapter *adapter,
                                 seam_stream *stream, const seam_optimizer_config *config,
                                 uint64_t step, float clip_factor) {
-    const seam_adamw_args args = {
+    seam_adamw_args args = {
         .param = adapter->param,
         .m = adapter->m,
         .v = adapter->v,
         .grad = adapter->grad,
         .copy = adapter->copy,
-        .count = adapter->count,
+        .count = adapter->decay_count,
         .lr = (float)seam_schedule_lr(config, step),
         .beta1 = config->beta1,
         .beta2 = config->beta2,
@@ -65,6 +77,13 @@ seam_status seam_adapter_update(uint64_t *ret_state_hash, seam_adapter *adapter,
         .step = adapter->applied_step_count + 1,
     };
     SEAM_TRY(adapter->blocks->ops->adamw(stream, &args));
+    if (adapter->decay_count < adapter->count) {
+        undecayed_take(&args, adapter);
+        SEAM_TRY(adapter->blocks->ops->adamw(stream, &args));
+    }
+    if (adapter->own != NULL) {
+        SEAM_TRY(seam_full_refresh(adapter, stream, 0, adapter->blocks->layer_count));
+    }
     adapter->applied_step_count++;
     return seam_adapter_state_hash(ret_state_hash, adapter, stream);
 }

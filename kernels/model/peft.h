@@ -2,7 +2,8 @@
  *
  * Two files: SEAM_PEFT_WEIGHTS_NAME (safetensors, F32, keys as seam_adapter_describe names them)
  * and SEAM_PEFT_CONFIG_NAME (JSON).  The server streams these bytes; the client writes them with
- * seam_file_write_atomic (base/file_write.h). */
+ * seam_file_write_atomic (base/file_write.h).  Full fine-tuning has files of its own:
+ * layers_files.h. */
 #ifndef SEAM_PEFT_H
 #define SEAM_PEFT_H
 
@@ -21,7 +22,8 @@ typedef struct seam_peft_files {
 
 /* *ret_files is freed with seam_peft_files_deinit, and would be taken by an import: that was tried.
  * base_model: what goes into base_model_name_or_path.  SEAM_E_MEMORY, SEAM_E_LIMIT,
- * SEAM_E_DEVICE_LOST, SEAM_E_NONFINITE (a value of the adapter, named). */
+ * SEAM_E_DEVICE_LOST, SEAM_E_NONFINITE (a value of the adapter, named), SEAM_E_ARG (full
+ * fine-tuning). */
 seam_status seam_peft_export(seam_peft_files *ret_files, const seam_adapter *adapter,
                              seam_stream *stream, const char *base_model, seam_error *err);
 void seam_peft_files_deinit(seam_peft_files *files);

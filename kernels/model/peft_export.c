@@ -15,8 +15,6 @@
 #include "safetensors_write.h"
 #include "try.h"
 
-static seam_status weights_write(seam_peft_files *files, const seam_adapter *adapter,
-                                 seam_stream *stream);
 static seam_status config_write(seam_peft_files *files, const seam_adapter *adapter,
                                 const char *base_model);
 
@@ -24,7 +22,11 @@ seam_status seam_peft_export(seam_peft_files *ret_files, const seam_adapter *ada
                              seam_stream *stream, const char *base_model, seam_error *err) {
     seam_peft_files files = {0};
     seam_status st = SEAM_OK;
-    SEAM_TRY_GOTO(weights_write(&files, adapter, stream), st, fail);
+    if (seam_adapter_config_of(adapter)->kind == SEAM_ADAPTER_FULL) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "export: PEFT has no adapter that is all of the blocks' weights");
+    }
+    SEAM_TRY_GOTO(seam_adapter_weights_write(&files, adapter, stream), st, fail);
     SEAM_TRY_GOTO(config_write(&files, adapter, base_model), st, fail);
     SEAM_TRY_GOTO(seam_peft_compare(adapter, &files, err), st, fail_named);
     *ret_files = files;
@@ -43,8 +45,8 @@ void seam_peft_files_deinit(seam_peft_files *files) {
     memset(files, 0, sizeof *files);
 }
 
-static seam_status weights_write(seam_peft_files *files, const seam_adapter *adapter,
-                                 seam_stream *stream) {
+seam_status seam_adapter_weights_write(seam_peft_files *files, const seam_adapter *adapter,
+                                       seam_stream *stream) {
     const uint32_t count = seam_adapter_tensor_count(adapter);
     seam_adapter_tensor *tensors = seam_mem_zalloc(count, sizeof *tensors);
     seam_safetensors_entry *entries = seam_mem_zalloc(count, sizeof *entries);
@@ -56,7 +58,8 @@ static seam_status weights_write(seam_peft_files *files, const seam_adapter *ada
     size_t largest = 0;
     for (uint32_t i = 0; i < count; i++) {
         seam_adapter_describe(&tensors[i], adapter, i);
-        entries[i] = (seam_safetensors_entry){tensors[i].name, tensors[i].rows, tensors[i].cols};
+        entries[i] = (seam_safetensors_entry){
+            tensors[i].name, tensors[i].is_vector ? 0 : tensors[i].rows, tensors[i].cols};
         const size_t items = (size_t)tensors[i].rows * tensors[i].cols;
         largest = items > largest ? items : largest;
     }

@@ -199,6 +199,9 @@ static seam_status config_compare(const seam_adapter *adapter, const seam_peft_f
     seam_adapter_config found = {0};
     SEAM_TRY(seam_peft_read_config(&found, files->config, files->config_bytes, err));
     const seam_adapter_kind kind = seam_adapter_config_of(adapter)->kind;
+    if (kind == SEAM_ADAPTER_FULL) {
+        return seam_error_set(err, SEAM_E_ARG, "import: the session trains its blocks in full");
+    }
     if (found.kind != kind) {
         return seam_error_set(err, SEAM_E_FORMAT,
                               SEAM_PEFT_CONFIG_NAME ": peft_type: is %s, the session has %s",
@@ -235,29 +238,26 @@ static seam_status config_compare(const seam_adapter *adapter, const seam_peft_f
 
 /* Reads one tensor; values must have room for it. */
 static seam_status tensor_read(float *ret, const seam_tensor_index *index,
-                               const seam_adapter_tensor *tensor, seam_error *err) {
+                               const seam_adapter_tensor *tensor, const char *file,
+                               seam_error *err) {
     const seam_tensor_entry *entry = seam_tensor_index_find(index, tensor->name);
     if (entry == NULL) {
-        return seam_error_set(err, SEAM_E_FORMAT, SEAM_PEFT_WEIGHTS_NAME ": %s: missing",
-                              tensor->name);
+        return seam_error_set(err, SEAM_E_FORMAT, "%s: %s: missing", file, tensor->name);
     }
     if (entry->rows != tensor->rows || entry->cols != tensor->cols) {
-        return seam_error_set(err, SEAM_E_FORMAT,
-                              SEAM_PEFT_WEIGHTS_NAME ": %s: shape must be [%u, %u]", tensor->name,
-                              tensor->rows, tensor->cols);
+        return seam_error_set(err, SEAM_E_FORMAT, "%s: %s: shape must be [%u, %u]", file,
+                              tensor->name, tensor->rows, tensor->cols);
     }
     if (entry->type != SEAM_TENSOR_F32 && entry->type != SEAM_TENSOR_F16 &&
         entry->type != SEAM_TENSOR_BF16) {
-        return seam_error_set(err, SEAM_E_FORMAT,
-                              SEAM_PEFT_WEIGHTS_NAME ": %s: dtype must be F32, F16 or BF16",
+        return seam_error_set(err, SEAM_E_FORMAT, "%s: %s: dtype must be F32, F16 or BF16", file,
                               tensor->name);
     }
     const size_t count = (size_t)tensor->rows * tensor->cols;
     seam_dequantize(ret, entry->type, entry->bytes, count);
     for (size_t i = 0; i < count; i++) {
         if (!isfinite(ret[i])) {
-            return seam_error_set(err, SEAM_E_NONFINITE,
-                                  SEAM_PEFT_WEIGHTS_NAME ": %s: value %zu is not finite",
+            return seam_error_set(err, SEAM_E_NONFINITE, "%s: %s: value %zu is not finite", file,
                                   tensor->name, i);
         }
     }
@@ -286,17 +286,14 @@ static void reading_deinit(reading *r) {
     seam_tensor_index_deinit(&r->index);
 }
 
-/* Opens the files and reads every tensor once: what it returns SEAM_OK for can be taken over. */
+/* Opens the file and reads every tensor once: what it returns SEAM_OK for can be taken over. */
 static seam_status reading_init(reading *r, const seam_adapter *adapter,
-                                const seam_peft_files *files, seam_error *err) {
+                                const seam_peft_files *files, const char *file, seam_error *err) {
     const uint32_t count = seam_adapter_tensor_count(adapter);
-    SEAM_TRY(config_compare(adapter, files, err));
-    SEAM_TRY(seam_safetensors_parse(&r->index, files->weights, files->weights_bytes,
-                                    SEAM_PEFT_WEIGHTS_NAME, err));
+    SEAM_TRY(seam_safetensors_parse(&r->index, files->weights, files->weights_bytes, file, err));
     SEAM_TRY(seam_tensor_index_finish(&r->index, err));
     if (r->index.count > count) {
-        return seam_error_set(err, SEAM_E_FORMAT,
-                              SEAM_PEFT_WEIGHTS_NAME ": %zu tensors, the adapter has %u",
+        return seam_error_set(err, SEAM_E_FORMAT, "%s: %zu tensors, the adapter has %u", file,
                               r->index.count, count);
     }
     r->values = seam_mem_zalloc(largest_tensor(adapter), sizeof *r->values);
@@ -306,31 +303,44 @@ static seam_status reading_init(reading *r, const seam_adapter *adapter,
     for (uint32_t i = 0; i < count; i++) {
         seam_adapter_tensor tensor;
         seam_adapter_describe(&tensor, adapter, i);
-        SEAM_TRY(tensor_read(r->values, &r->index, &tensor, err));
+        SEAM_TRY(tensor_read(r->values, &r->index, &tensor, file, err));
     }
     return SEAM_OK;
 }
 
-seam_status seam_peft_compare(const seam_adapter *adapter, const seam_peft_files *files,
-                              seam_error *err) {
+seam_status seam_adapter_weights_compare(const seam_adapter *adapter, const seam_peft_files *files,
+                                         const char *file, seam_error *err) {
     reading r = {.values = NULL};
-    const seam_status st = reading_init(&r, adapter, files, err);
+    const seam_status st = reading_init(&r, adapter, files, file, err);
     reading_deinit(&r);
     return st;
 }
 
-seam_status seam_peft_import(seam_adapter *adapter, seam_stream *stream,
-                             const seam_peft_files *files, seam_error *err) {
+seam_status seam_adapter_weights_take(seam_adapter *adapter, seam_stream *stream,
+                                      const seam_peft_files *files, const char *file,
+                                      seam_error *err) {
     reading r = {.values = NULL};
-    seam_status st = reading_init(&r, adapter, files, err);
+    seam_status st = reading_init(&r, adapter, files, file, err);
     for (uint32_t i = 0; st == SEAM_OK && i < seam_adapter_tensor_count(adapter); i++) {
         seam_adapter_tensor tensor;
         seam_adapter_describe(&tensor, adapter, i);
-        st = tensor_read(r.values, &r.index, &tensor, err);
+        st = tensor_read(r.values, &r.index, &tensor, file, err);
         if (st == SEAM_OK) {
             st = seam_adapter_write(adapter, stream, i, r.values);
         }
     }
     reading_deinit(&r);
     return st;
+}
+
+seam_status seam_peft_compare(const seam_adapter *adapter, const seam_peft_files *files,
+                              seam_error *err) {
+    SEAM_TRY(config_compare(adapter, files, err));
+    return seam_adapter_weights_compare(adapter, files, SEAM_PEFT_WEIGHTS_NAME, err);
+}
+
+seam_status seam_peft_import(seam_adapter *adapter, seam_stream *stream,
+                             const seam_peft_files *files, seam_error *err) {
+    SEAM_TRY(config_compare(adapter, files, err));
+    return seam_adapter_weights_take(adapter, stream, files, SEAM_PEFT_WEIGHTS_NAME, err);
 }

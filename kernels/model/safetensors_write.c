@@ -15,6 +15,10 @@
 /* Of one entry besides its name: two shapes of 10 digits, two offsets of 20, punctuation. */
 #define ENTRY_BYTES_MAX 128
 
+static size_t count_rows(const seam_safetensors_entry *entry) {
+    return entry->rows > 0 ? entry->rows : 1;
+}
+
 static void assert_plain(const char *name) {
     for (const char *c = name; *c != 0; c++) {
         SEAM_ASSERT(*c >= ' ' && *c != '"' && *c != '\\' && *c < 0x7f);
@@ -28,7 +32,7 @@ seam_status seam_safetensors_layout(uint8_t **ret_bytes, size_t *ret_count, size
     for (size_t i = 0; i < entry_count; i++) {
         assert_plain(entries[i].name);
         size_t bytes = 0;
-        if (!seam_mul3_bytes(&bytes, entries[i].rows, entries[i].cols, sizeof(float)) ||
+        if (!seam_mul3_bytes(&bytes, count_rows(&entries[i]), entries[i].cols, sizeof(float)) ||
             data_bytes > SIZE_MAX / 2 - bytes) {
             return SEAM_E_LIMIT;
         }
@@ -42,12 +46,15 @@ seam_status seam_safetensors_layout(uint8_t **ret_bytes, size_t *ret_count, size
     size_t used = (size_t)snprintf(header, header_max, METADATA);
     size_t offset = 0;
     for (size_t i = 0; i < entry_count; i++) {
-        const size_t bytes = (size_t)entries[i].rows * entries[i].cols * sizeof(float);
+        const size_t bytes = count_rows(&entries[i]) * entries[i].cols * sizeof(float);
+        char rows[16] = "";
+        if (entries[i].rows > 0) {
+            (void)snprintf(rows, sizeof rows, "%u,", entries[i].rows);
+        }
         used += (size_t)snprintf(header + used, header_max - used,
-                                 ",\"%s\":{\"dtype\":\"F32\",\"shape\":[%u,%u],"
+                                 ",\"%s\":{\"dtype\":\"F32\",\"shape\":[%s%u],"
                                  "\"data_offsets\":[%zu,%zu]}",
-                                 entries[i].name, entries[i].rows, entries[i].cols, offset,
-                                 offset + bytes);
+                                 entries[i].name, rows, entries[i].cols, offset, offset + bytes);
         offset += bytes;
     }
     header[used++] = '}';

@@ -10,11 +10,11 @@
 #include "seam_status.h"
 
 typedef struct seam_safetensors_entry {
-    const char *name; /* needs no JSON escape: asserted */
-    uint32_t rows, cols;
+    const char *name;    /* needs no JSON escape: asserted */
+    uint32_t rows, cols; /* rows 0: a vector, of shape [cols] */
 } seam_safetensors_entry;
 
-/* Lays out a file of F32 matrices in the given order, metadata {"format": "pt"}.
+/* Lays out a file of F32 tensors in the given order, metadata {"format": "pt"}.
  * *ret_bytes (the caller frees it with seam_mem_free) has the header filled in and zeros for
  * data; *ret_data_begin is the offset of the first tensor, a multiple of 8; the others follow
  * without gaps.  SEAM_E_MEMORY, SEAM_E_LIMIT. */

@@ -34,6 +34,13 @@ bool seam_ref_dropout_keeps(const seam_dropout *dropout, uint32_t row, uint32_t 
 
 seam_status seam_ref_linear_forward(seam_stream *stream, const seam_linear_forward_args *args);
 seam_status seam_ref_linear_backward(seam_stream *stream, const seam_linear_backward_args *args);
+seam_status seam_ref_weight_own(seam_weight **ret_weight, seam_backend *backend, uint32_t N,
+                                uint32_t C);
+size_t seam_ref_weight_own_bytes(size_t *ret_host_bytes, uint32_t N, uint32_t C, seam_dtype act);
+seam_status seam_ref_weight_set(seam_stream *stream, seam_weight *weight, const void *rows);
+seam_status seam_ref_weight_get(seam_stream *stream, void *rows, const seam_weight *weight);
+seam_status seam_ref_weight_gradient(seam_stream *stream, const seam_weight_gradient_args *args);
+seam_status seam_ref_column_sums(seam_stream *stream, const seam_column_sums_args *args);
 seam_status seam_ref_rmsnorm_forward(seam_stream *stream, const seam_rmsnorm_forward_args *args);
 seam_status seam_ref_rmsnorm_backward(seam_stream *stream, const seam_rmsnorm_backward_args *args);
 seam_status seam_ref_rope(seam_stream *stream, const seam_rope_args *args);

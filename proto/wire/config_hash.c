@@ -121,5 +121,6 @@ uint64_t seam_config_hash(const Seam__V1__SessionConfig *config) {
     hash = add_u64(hash, prefix->seed);
     hash = add_u32(hash, (uint32_t)config->consent);
     hash = add_u8(hash, config->resend_parameters != 0);
-    return add_u32(hash, (uint32_t)config->lora_side);
+    hash = add_u32(hash, (uint32_t)config->lora_side);
+    return add_u8(hash, config->full != 0);
 }

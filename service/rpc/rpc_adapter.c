@@ -1,10 +1,11 @@
-/* ExportAdapter and ImportAdapter: PEFT's two files in chunks (kernels/model/peft.h). */
+/* ExportAdapter and ImportAdapter: PEFT's two files in chunks (kernels/model/peft.h), or those of
+ * full fine-tuning (layers_files.h). */
 #include <string.h>
 
 #include "arena.h"
 #include "bytes.h"
+#include "layers_files.h"
 #include "log.h"
-#include "peft.h"
 #include "rpc_methods.h"
 #include "rpc_server.h"
 #include "session_disk.h"
@@ -16,6 +17,7 @@
 typedef struct adapter_call {
     seam_session *session; /* a reference */
     seam_peft_files files;
+    const char *file_names[2]; /* weights, config */
     seam_memory_plan reserved; /* of the files */
     /* Export: what is sent next.  Import: what has come. */
     uint32_t file_idx; /* 0 weights, 1 config */
@@ -25,8 +27,6 @@ typedef struct adapter_call {
     uint64_t file_hash[2];  /* export */
     seam_trainer_mark mark; /* import: of the checkpoint that it leaves */
 } adapter_call;
-
-static const char *const file_names[2] = {SEAM_PEFT_WEIGHTS_NAME, SEAM_PEFT_CONFIG_NAME};
 
 SEAM_ON_LOOP static void adapter_free(seam_call *call) {
     adapter_call *a = call->state;
@@ -49,6 +49,9 @@ void seam_on_adapter_close(seam_call *call) {
 SEAM_ON_LOOP static seam_status files_reserve(adapter_call *a, const seam_call *call,
                                               seam_error *err) {
     const seam_adapter *adapter = seam_trainer_adapter(a->session->trainer);
+    const seam_adapter_file_names names = seam_adapter_files_of(adapter);
+    a->file_names[0] = names.weights;
+    a->file_names[1] = names.config;
     uint64_t *bytes = &a->reserved.host[SEAM_MEMORY_ADAPTER];
     *bytes = CONFIG_BYTES_MAX;
     for (uint32_t i = 0; i < seam_adapter_tensor_count(adapter); i++) {
@@ -118,8 +121,8 @@ SEAM_ON_GPU static seam_status export_run(seam_job *job, seam_stream *stream) {
     adapter_call *a = ((seam_call *)job->user)->state;
     seam_trainer *trainer = a->session->trainer;
     a->state_hash = seam_trainer_state_hash(trainer);
-    SEAM_TRY(seam_peft_export(&a->files, seam_trainer_adapter(trainer), stream,
-                              a->session->config.model->id, &job->err));
+    SEAM_TRY(seam_adapter_export(&a->files, seam_trainer_adapter(trainer), stream,
+                                 a->session->config.model->id, &job->err));
     a->file_hash[0] = seam_hash64(SEAM_HASH64_INIT, a->files.weights, a->files.weights_bytes);
     a->file_hash[1] = seam_hash64(SEAM_HASH64_INIT, a->files.config, a->files.config_bytes);
     return SEAM_OK;
@@ -158,7 +161,7 @@ SEAM_ON_LOOP static void export_pump(seam_call *call) {
         const size_t count = a->file_idx == 0 ? a->files.weights_bytes : a->files.config_bytes;
         const size_t left = count - a->offset;
         Seam__V1__ExportAdapterResponse response = SEAM__V1__EXPORT_ADAPTER_RESPONSE__INIT;
-        response.file_name = (char *)(uintptr_t)file_names[a->file_idx];
+        response.file_name = (char *)(uintptr_t)a->file_names[a->file_idx];
         response.file_bytes = count;
         response.offset = a->offset;
         response.state_hash = a->state_hash;
@@ -198,7 +201,7 @@ void seam_on_export_sent(seam_call *call) {
 SEAM_ON_GPU static seam_status import_run(seam_job *job, seam_stream *stream) {
     adapter_call *a = ((seam_call *)job->user)->state;
     seam_trainer *trainer = a->session->trainer;
-    SEAM_TRY(seam_peft_import(seam_trainer_adapter(trainer), stream, &a->files, &job->err));
+    SEAM_TRY(seam_adapter_import(seam_trainer_adapter(trainer), stream, &a->files, &job->err));
     SEAM_TRY(seam_trainer_refresh(trainer, stream));
     a->state_hash = seam_trainer_state_hash(trainer);
     if (!seam_session_is_kept(a->session)) {
@@ -228,7 +231,7 @@ static seam_status file_begin(adapter_call *a, uint32_t idx, uint64_t file_bytes
     if (file_bytes == 0 || file_bytes > bytes_max) {
         return seam_error_set(err, SEAM_E_LIMIT, "file_bytes: %llu is not in 1..%llu for %s",
                               (unsigned long long)file_bytes, (unsigned long long)bytes_max,
-                              file_names[idx]);
+                              a->file_names[idx]);
     }
     uint8_t *bytes = seam_mem_alloc((size_t)file_bytes);
     if (bytes == NULL) {
@@ -247,12 +250,12 @@ static seam_status file_begin(adapter_call *a, uint32_t idx, uint64_t file_bytes
 static seam_status chunk_take(adapter_call *a, const Seam__V1__ImportAdapterRequest *request,
                               seam_error *err) {
     uint32_t idx = 0;
-    while (idx < 2 && strcmp(request->file_name, file_names[idx]) != 0) {
+    while (idx < 2 && strcmp(request->file_name, a->file_names[idx]) != 0) {
         idx++;
     }
     if (idx == 2) {
         return seam_error_set(err, SEAM_E_ARG, "file_name: \"%.60s\" is not %s or %s",
-                              request->file_name, file_names[0], file_names[1]);
+                              request->file_name, a->file_names[0], a->file_names[1]);
     }
     uint8_t *bytes = idx == 0 ? a->files.weights : a->files.config;
     if (bytes == NULL) {
@@ -262,12 +265,12 @@ static seam_status chunk_take(adapter_call *a, const Seam__V1__ImportAdapterRequ
     const size_t count = idx == 0 ? a->files.weights_bytes : a->files.config_bytes;
     if (request->file_bytes != count || request->offset != a->received[idx]) {
         return seam_error_set(err, SEAM_E_OUT_OF_SEQUENCE, "offset: %llu of %s, expected %zu",
-                              (unsigned long long)request->offset, file_names[idx],
+                              (unsigned long long)request->offset, a->file_names[idx],
                               a->received[idx]);
     }
     if (request->data.len == 0 || request->data.len > count - a->received[idx]) {
         return seam_error_set(err, SEAM_E_ARG, "data: %zu bytes, %zu of %s are left",
-                              request->data.len, count - a->received[idx], file_names[idx]);
+                              request->data.len, count - a->received[idx], a->file_names[idx]);
     }
     memcpy(bytes + a->received[idx], request->data.data, request->data.len);
     a->received[idx] += request->data.len;
@@ -307,8 +310,10 @@ void seam_on_import_end(seam_call *call) {
     seam_error err = {0};
     if (a == NULL || a->files.weights == NULL || a->files.config == NULL ||
         a->received[0] != a->files.weights_bytes || a->received[1] != a->files.config_bytes) {
+        const bool named = a != NULL && a->file_names[0] != NULL;
         (void)seam_error_set(&err, SEAM_E_FORMAT, "import: %s and %s must come whole",
-                             file_names[0], file_names[1]);
+                             named ? a->file_names[0] : "weights",
+                             named ? a->file_names[1] : "config");
         seam_call_fail(call, SEAM_E_FORMAT, &err);
         return;
     }

@@ -48,10 +48,31 @@ static seam_status lora_read(seam_lora_config *ret, const Seam__V1__LoraConfig *
     return SEAM_OK;
 }
 
-/* The adapter: one of the two messages. */
+static seam_status full_read(seam_adapter_config *ret, const Seam__V1__SessionConfig *message,
+                             seam_error *err) {
+    if (message->lora != NULL || message->prefix != NULL) {
+        return seam_error_set(err, SEAM_E_ARG, "config.full: %s is there too; one adapter",
+                              message->lora != NULL ? "lora" : "prefix");
+    }
+    if (message->topology == SEAM__V1__TOPOLOGY__TOPOLOGY_ADAPTER_EXCHANGE) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "config.full: with ADAPTER_EXCHANGE what is trained is the client's");
+    }
+    if (message->fp8) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "config.fp8: of frozen products; with full no product is frozen");
+    }
+    *ret = (seam_adapter_config){.kind = SEAM_ADAPTER_FULL};
+    return SEAM_OK;
+}
+
+/* The adapter: one of the three messages. */
 static seam_status adapter_read(seam_adapter_config *ret, const Seam__V1__SessionConfig *message,
                                 const seam_model *model, seam_error *err) {
     const Seam__V1__PrefixConfig *prefix = message->prefix;
+    if (message->full) {
+        return full_read(ret, message, err);
+    }
     if (prefix == NULL) {
         SEAM_TRY(lora_read(&ret->lora, message->lora, err));
         return seam_lora_targets_check(ret->lora.targets, model->config, "config.lora.targets",
@@ -335,6 +356,10 @@ static seam_status split_read(seam_session_config *ret, const Seam__V1__SessionC
         return seam_error_set(err, SEAM_E_ARG,
                               "config.lora_side: %s, but front_layers and tail_layers are 0",
                               side == SEAM__V1__LORA_SIDE__LORA_SIDE_CLIENT ? "client" : "both");
+    }
+    if (has_client_blocks && message->full) {
+        return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
+                              "config.full: only where front_layers and tail_layers are 0");
     }
     if (has_client_blocks && message->prefix != NULL) {
         return seam_error_set(err, SEAM_E_UNIMPLEMENTED,

@@ -3,15 +3,16 @@
  * a PyTorch step of the same blocks is compared with.
  *
  *   bench_blocks [--device D] [--act f32|bf16] [--shape NAME] [--work SEQSxLENGTH[,...]] [--rank R]
- *                [--targets qv|all] [--layers N] [--iters N] [--recompute] [--fp8] [--plain]
- *                [--tokens S] [--profile]
+ *                [--targets qv|all] [--layers N] [--iters N] [--recompute] [--full] [--fp8]
+ *                [--plain] [--tokens S] [--profile]
  *
  * A step is timed by the wall clock between two waits for the stream; the median of the iterations
- * is printed, after three steps that warm up, and that of the time until all of a step is queued
- * (about the step's own where launches take as long as the work); with --fp8 in act first and then
- * with the frozen products in FP8.  4N-MFU: four operations a weight and token over the rate of an
- * 8192^3 product through the same op table in the same run.  Device memory (CUDA): what the run has
- * taken since the backend was there, weights and workspaces included.
+ * is printed (--full: of full fine-tuning, six operations a weight and token), after three steps
+ * that warm up, and that of the time until all of a step is queued (about the step's own where
+ * launches take as long as the work); with --fp8 in act first and then with the frozen products in
+ * FP8.  4N-MFU: four operations a weight and token over the rate of an 8192^3 product through the
+ * same op table in the same run.  Device memory (CUDA): what the run has taken since the backend
+ * was there, weights and workspaces included.
  *
  * --plain queues every op of a small micro-batch by itself (ops.h, repeat).  --tokens S, in place
  * of
@@ -433,6 +434,8 @@ static bool options_read(bench *b, int argc, char **argv) {
             b->profile = true;
         } else if (strcmp(argv[i], "--fp8") == 0) {
             b->fp8 = true;
+        } else if (strcmp(argv[i], "--full") == 0) {
+            b->lora = (seam_adapter_config){.kind = SEAM_ADAPTER_FULL};
         } else if (strcmp(argv[i], "--plain") == 0) {
             b->plain = true;
         } else if (strcmp(argv[i], "--recompute") == 0) {
@@ -486,7 +489,9 @@ static void bench_open(bench *b) {
         b->blocks->ops = &b->plain_ops;
     }
     must(seam_adapter_create(&b->adapter, b->blocks, &b->lora, &err), "adapter", &err);
-    adapter_fill(b);
+    if (b->lora.kind == SEAM_ADAPTER_LORA) {
+        adapter_fill(b);
+    }
     (void)printf("%s\n%s: %.3f B weights in %u layers, ready in %.1f s; LoRA rank %u on %s; "
                  "product of %u^3 at %.1f TFLOP/s\n",
                  seam_backend_describe(b->backend), b->config.name, 1e-9 * weight_count(b),
@@ -508,8 +513,8 @@ int main(int argc, char **argv) {
     if (!options_read(&b, argc, argv)) {
         (void)fprintf(stderr, "usage: bench_blocks [--device D] [--act f32|bf16] [--shape NAME] "
                               "[--work SEQSxLENGTH[,...]] [--rank R] [--targets qv|all] "
-                              "[--layers N] [--iters N] [--recompute] [--fp8] [--plain] "
-                              "[--tokens S] [--profile]\n");
+                              "[--layers N] [--iters N] [--recompute] [--full] [--fp8] "
+                              "[--plain] [--tokens S] [--profile]\n");
         return 2;
     }
     pattern_make();

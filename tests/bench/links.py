@@ -115,8 +115,7 @@ def cuts(bench, mbit, rtt_ms, loss):
         with bench.server(wan) as server:
             thread = threading.Thread(target=cutter, args=(wan,))
             thread.start()
-            steps = bench.train(bench.seam(wan, server), "run", steps_count, micros,
-                                "--reconnect", 180)
+            steps = bench.train(bench.seam(wan, server), "run", steps_count, micros)
             ended.set()
             thread.join()
             attaches = server.log.count("train_attached")

@@ -36,6 +36,7 @@ CODECS = {
     "dictionary": ["--codec", "affine", "--dictionary", "on"],
     "token": ["--codec", "amaq", "--granularity", "token", "--bits-lr", "0.1"],
     "prefix": ["--codec", "amaq", "--prefix-tokens", "5"],
+    "full": ["--codec", "amaq", "--full"],
     "rate": ["--codec", "amaq", "--rate", "auto"],
 }
 
@@ -125,7 +126,7 @@ class Case:
 
     def command(self, out, codec):
         return ["--model", self.model, "--data", self.rows, "--out", out, "--steps", STEPS,
-                "--batch", 6, *([] if codec == "prefix" else ["--rank", 4]), "--lr", "1e-2",
+                "--batch", 6, *([] if codec in ("prefix", "full") else ["--rank", 4]), "--lr", "1e-2",
                 "--save-every", 10, "--quiet",
                 "--server", self.server.address, "--server-name", "localhost", "--ca",
                 self.tls["ca.pem"], "--cert", self.tls["client.pem"], "--key",
@@ -139,7 +140,8 @@ class Case:
         report = json.loads((out / "report.json").read_text())
         assert report["complete"], report
         assert [s["step"] for s in report["steps"]] == list(range(STEPS))
-        adapter = (out / "adapter" / "adapter_model.safetensors").read_bytes()
+        name = "trained_layers" if report["config"].get("full") else "adapter_model"
+        adapter = (out / "adapter" / f"{name}.safetensors").read_bytes()
         return (hashlib.sha256(adapter).hexdigest(), [s["loss"] for s in report["steps"]],
                 [s["state_hash"] for s in report["steps"]])
 

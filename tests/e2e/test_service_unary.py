@@ -148,6 +148,15 @@ def test_create_session__bad_config__names_the_field(binary, folder):
             config.prefix.seed = 1
         return change
 
+    def full_beside_prefix(config):
+        prefix_of(5)(config)
+        config.full = True
+
+    def full_in_fp8(config):
+        config.ClearField("lora")
+        config.full = True
+        config.fp8 = True
+
     def topology_of(topology, consent=types.CONSENT_UNSPECIFIED):
         def change(config):
             config.topology, config.consent = topology, consent
@@ -178,6 +187,9 @@ def test_create_session__bad_config__names_the_field(binary, folder):
         (bad, "ARG", "config.tail_layers", lambda c: setattr(c, "tail_layers", 3)),
         (bad, "ARG", "config.lora", lambda c: c.ClearField("lora")),
         (bad, "ARG", "config.prefix", lambda c: setattr(c.prefix, "virtual_tokens", 30)),
+        (bad, "ARG", "config.full", lambda c: setattr(c, "full", True)),
+        (bad, "ARG", "config.full", full_beside_prefix),
+        (bad, "ARG", "config.fp8", full_in_fp8),
         (bad, "ARG", "config.prefix.virtual_tokens", prefix_of(0)),
         (bad, "ARG", "config.prefix.virtual_tokens", prefix_of(257)),
         (bad, "ARG", "config.lora.rank", lambda c: setattr(c.lora, "rank", 0)),

@@ -18,7 +18,7 @@
 #include "bytes.h"
 #include "file_map.h"
 #include "file_write.h"
-#include "peft.h"
+#include "layers_files.h"
 #include "safetensors.h"
 #include "safetensors_write.h"
 #include "synthetic_model.h"
@@ -100,7 +100,8 @@ static void gradients_write(const char *folder, const seam_adapter *adapter, sea
     SEAM_ASSERT(tensors != NULL && entries != NULL);
     for (uint32_t i = 0; i < count; i++) {
         seam_adapter_describe(&tensors[i], adapter, i);
-        entries[i] = (seam_safetensors_entry){tensors[i].name, tensors[i].rows, tensors[i].cols};
+        entries[i] = (seam_safetensors_entry){
+            tensors[i].name, tensors[i].is_vector ? 0 : tensors[i].rows, tensors[i].cols};
     }
     uint8_t *file = NULL;
     size_t file_bytes = 0;
@@ -123,10 +124,11 @@ static void results_write(const char *folder, seam_test_engine *engine, seam_ada
                           const step_text *first) {
     seam_error err = {.status = SEAM_OK};
     seam_peft_files files;
-    seam_test_check(seam_peft_export(&files, adapter, engine->stream, "base", &err), "export",
+    const seam_adapter_file_names names = seam_adapter_files_of(adapter);
+    seam_test_check(seam_adapter_export(&files, adapter, engine->stream, "base", &err), "export",
                     &err);
-    file_write(folder, SEAM_PEFT_WEIGHTS_NAME, files.weights, files.weights_bytes);
-    file_write(folder, SEAM_PEFT_CONFIG_NAME, files.config, files.config_bytes);
+    file_write(folder, names.weights, files.weights, files.weights_bytes);
+    file_write(folder, names.config, files.config, files.config_bytes);
     seam_peft_files_deinit(&files);
     seam_test_text text = first->text;
     text.batch.seq_count = 1;
@@ -159,7 +161,10 @@ static void train(const seam_tensor_source *source, const seam_backend_options *
     const uint32_t seqs = steps != 0 ? (uint32_t)text_count("lengths") / steps : 0;
     SEAM_ASSERT(seqs >= 1 && seqs <= SEQS_MAX);
     const uint32_t tokens = (uint32_t)text_at("lora", 5);
-    const seam_adapter_config lora = {.kind = tokens != 0 ? SEAM_ADAPTER_PREFIX : SEAM_ADAPTER_LORA,
+    const bool full = text_at("lora", 6) != 0;
+    const seam_adapter_config lora = {.kind = full          ? SEAM_ADAPTER_FULL
+                                              : tokens != 0 ? SEAM_ADAPTER_PREFIX
+                                                            : SEAM_ADAPTER_LORA,
                                       .prefix = {.tokens = tokens},
                                       .lora = {.rank = (uint32_t)text_at("lora", 0),
                                                .alpha = text_at("lora", 1),
@@ -180,7 +185,9 @@ static void train(const seam_tensor_source *source, const seam_backend_options *
         exit(77);
     }
     seam_test_check(seam_adapter_create(&adapter, engine.blocks, &lora, &err), "adapter", &err);
-    seam_test_check(seam_synthetic_adapter(adapter, engine.stream), "adapter", NULL);
+    if (!full) { /* which starts with the model's own values */
+        seam_test_check(seam_synthetic_adapter(adapter, engine.stream), "adapter", NULL);
+    }
     for (uint32_t step = 0; step < steps; step++) {
         step_text text;
         step_text_make(&text, step, seqs);

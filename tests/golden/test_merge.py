@@ -164,6 +164,57 @@ def check_model(seam, folder, name, bf16=False):
     print(f"{name}{' bf16' if bf16 else ''}: passed", flush=True)
 
 
+def check_layers(seam, folder, name):
+    """Trained layers take the place of the base's, rounded once to its types; other tensors stay."""
+    base_dir, layers_dir = os.path.join(folder, name), os.path.join(folder, "layers-" + name)
+    base, _ = load(base_dir)
+    rng = np.random.default_rng(5)
+    trained = {n: rng.standard_normal(shape).astype("f") for n, (_, shape, _) in base.items()
+               if n.startswith("model.layers.")}
+    with open(os.path.join(base_dir, "config.json")) as f:
+        layers = json.load(f)["num_hidden_layers"]
+    fields = {"format": "seam-trained-layers", "version": 1, "architecture": "llama",
+              "layers": [0, layers], "model_layers": layers}
+    os.makedirs(layers_dir)
+
+    def write(**changes):
+        save_file(trained, os.path.join(layers_dir, "trained_layers.safetensors"))
+        with open(os.path.join(layers_dir, "trained_layers.json"), "w") as f:
+            json.dump({**fields, **changes}, f)
+
+    write()
+    out = os.path.join(folder, "whole-" + name)
+    done = merge(seam, base_dir, layers_dir, out)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(done.stdout)["merged"] == len(trained)
+    merged, _ = load(out)
+    assert sorted(merged) == sorted(base)
+    for key, (dtype, shape, raw) in base.items():
+        assert merged[key][:2] == (dtype, shape), key
+        want = raw if key not in trained else trained[key].tobytes() if dtype == "F32" else \
+            bits_of(trained[key].ravel(), dtype).tobytes()
+        assert merged[key][2] == want, key
+    some = "model.layers.1.mlp.up_proj.weight"
+    whole = trained.pop(some)
+    cases = [({some: whole[:-1]}, {}, "up_proj.weight: shape is"),
+             ({some: whole, "model.layers.99.mlp.up_proj.weight": whole}, {},
+              "layers.99.mlp.up_proj.weight: the base has no such matrix"),
+             ({some: whole * np.float32(np.inf)}, {}, "up_proj.weight: row 0 is not finite"),
+             ({some: whole}, {"architecture": "qwen2"}, "architecture: must be llama"),
+             ({some: whole}, {"layers": [0, layers + 1]}, "layers: must be a range")]
+    refused = os.path.join(folder, "refused-layers")
+    for change, config, text in cases:
+        trained.update(change)
+        write(**config)
+        done = merge(seam, base_dir, layers_dir, refused)
+        assert done.returncode != 0 and text in done.stderr, (text, done.stderr)
+        assert os.listdir(refused) == []
+        for key in change:
+            del trained[key]
+    shutil.rmtree(layers_dir)
+    print(f"{name}: trained layers: passed", flush=True)
+
+
 def check_refused(seam, folder):
     base_dir, adapter_dir = os.path.join(folder, "tiny-d20"), os.path.join(folder, "bad")
     base, _ = load(base_dir)
@@ -228,6 +279,8 @@ def main():
         for name in ("tiny-d20", "tiny-d20-tied", "tiny-sharded", "tiny-f16"):
             check_model(seam, folder, name)
         check_refused(seam, folder)
+        for name in ("tiny-d20-tied", "tiny-sharded", "tiny-f16"):
+            check_layers(seam, folder, name)
         check_model(seam, folder, "tiny-d64", bf16=True)
     finally:
         shutil.rmtree(folder)

@@ -70,6 +70,8 @@ typedef struct op_case {
 void linear_small_share(run *r);
 
 extern const op_case linear_cases[], attention_cases[], prefix_cases[], row_cases[];
+extern const op_case trained_cases[];
+extern const size_t trained_case_count;
 extern const size_t linear_case_count, attention_case_count, prefix_case_count, row_case_count;
 /* Of backends created with fp8. */
 extern const op_case fp8_cases[];

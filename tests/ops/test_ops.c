@@ -1,4 +1,4 @@
-/* Every op of one backend: test_ops <device> <act or 0> [linear|attention|prefix|rows|fp8].
+/* Every op of one backend: test_ops <device> <act or 0> [linear|attention|prefix|trained|rows|fp8].
  *
  * Goal: the op table's promises (ops.h).  Method, for each case of the tables cases_*.c:
  *   - outputs against the double reference on the same inputs, to the case's tolerance;
@@ -358,6 +358,9 @@ static void check_groups(const char *only, seam_backend *backend, seam_backend *
     if (group_runs(only, "prefix")) {
         check_table(prefix_cases, prefix_case_count, backend, others, ref);
     }
+    if (group_runs(only, "trained")) {
+        check_table(trained_cases, trained_case_count, backend, others, ref);
+    }
     if (group_runs(only, "rows")) {
         check_table(row_cases, row_case_count, backend, others, ref);
     }
@@ -367,7 +370,7 @@ static void check_groups(const char *only, seam_backend *backend, seam_backend *
 }
 
 static bool is_group(const char *name) {
-    static const char *const groups[] = {"linear", "attention", "prefix", "rows", "fp8"};
+    static const char *const groups[] = {"linear", "attention", "prefix", "trained", "rows", "fp8"};
     for (size_t i = 0; i < sizeof(groups) / sizeof(groups[0]); i++) {
         if (strcmp(name, groups[i]) == 0) {
             return true;

@@ -5,6 +5,7 @@ with the adapter in peft, within 1e-4 of the largest in f32.
     check_merge.py SEAM
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import tempfile
 
 import peft
 import torch
+from safetensors.torch import save_file
 
 import check_model
 import synthetic_model
@@ -52,6 +54,34 @@ def check(seam, folder, name, rslora):
     return passed
 
 
+def check_layers(seam, folder, name):
+    """Layers trained in full, merged: transformers' logits with the same values set by hand."""
+    base = os.path.join(folder, name)
+    model = check_model.load_base(base)
+    trained = {key: torch.from_numpy(synthetic_model.tensor(key + " trained", p.shape))
+               for key, p in model.named_parameters() if key.startswith("model.layers.")}
+    layers, out = os.path.join(folder, f"layers-{name}"), os.path.join(folder, f"whole-{name}")
+    os.makedirs(layers)
+    save_file(trained, os.path.join(layers, "trained_layers.safetensors"))
+    count = model.config.num_hidden_layers
+    with open(os.path.join(layers, "trained_layers.json"), "w") as f:
+        json.dump({"format": "seam-trained-layers", "version": 1,
+                   "architecture": model.config.model_type, "layers": [0, count],
+                   "model_layers": count}, f)
+    subprocess.run([seam, "merge", "--model", base, "--adapter", layers, "--out", out,
+                    "--shard-bytes", "40000"], check=True, capture_output=True)
+    ids = [(7 * i + 3) % model.config.vocab_size for i in range(23)]
+    before = logits_of(model, ids)
+    assert not model.load_state_dict(trained, strict=False).unexpected_keys
+    want, got = logits_of(model, ids), logits_of(check_model.load_base(out), ids)
+    moved = ((before - want).abs().max() / want.abs().max()).item()
+    off = ((got - want).abs().max() / want.abs().max()).item()
+    passed = off <= BOUND < moved
+    print(f"{name} trained layers: logits off by {off:.1e}, they move by {moved:.1e}"
+          + ("" if passed else "  FAILED"), flush=True)
+    return passed
+
+
 def main():
     ok = True
     with tempfile.TemporaryDirectory() as folder:
@@ -61,6 +91,7 @@ def main():
         for name in names:
             for rslora in (False, True):
                 ok = check(sys.argv[1], folder, name, rslora) and ok
+            ok = check_layers(sys.argv[1], folder, name) and ok
     return 0 if ok else 1
 
 

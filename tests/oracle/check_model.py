@@ -8,8 +8,8 @@ whose ids must be those of generate() and of a forward pass without a cache) and
 SEAM_MODEL names SmolLM2's GGUF directory and the shared data are there, SmolLM2 on GSM8K rows: the loss of every step, every
 LoRA gradient of step 0, and after training the logits of Seam's exported adapter loaded by peft.
 
-One more run each has prefix tuning, whose parameters peft holds as `prompt_embeddings`, and one rsLoRA
-and dropout: peft's dropout modules are replaced by one with the masks
+One more run each trains all blocks in full (weight decay of matrices alone), one has prefix tuning,
+whose parameters peft holds as `prompt_embeddings`, and one rsLoRA and dropout: peft's dropout modules are replaced by one with the masks
 of ops.h, computed in NumPy, since torch draws others.
 
 f32: losses, every gradient and the logits within 1e-4 of transformers + peft in f32.
@@ -36,6 +36,7 @@ import peft
 import torch
 import transformers
 from safetensors.numpy import load_file, save_file
+from safetensors.torch import load_file as load_torch
 from safetensors.torch import save_file as save_torch
 
 import make_tiny_models
@@ -53,6 +54,7 @@ GENERATED = 48
 UNLIKE = ("tiny-d20-tied", "tiny-f16", "tiny-sharded", "tiny-d64-untied")
 RANK, ALPHA, DROPOUT = 8, 2.0, 0.25
 PREFIX, PREFIX_TOKENS = "prefix", 30  # PREFIX in place of LoRA's targets
+FULL = "full"  # likewise
 LR, BETAS, EPS, DECAY, CLIP = 1e-3, (0.9, 0.999), 1e-8, 0.01, 1.0
 BOUNDS = {"f32": 1e-4, "bf16": 2e-2}
 
@@ -114,9 +116,19 @@ def prefixed(model):
     return model, {"prompt_embeddings": weight}
 
 
+def in_full(model):
+    model = load_base(model)
+    parameters = {}
+    for name, p in model.named_parameters():
+        p.requires_grad_(name.startswith("model.layers."))
+        if p.requires_grad:
+            parameters[name] = p
+    return model, parameters
+
+
 def adapted(model, targets, dropped=False, now=None):
-    if targets == PREFIX:
-        return prefixed(model)
+    if targets in (PREFIX, FULL):
+        return prefixed(model) if targets == PREFIX else in_full(model)
     config = peft.LoraConfig(
         r=RANK, lora_alpha=ALPHA, lora_dropout=DROPOUT if dropped else 0.0, use_rslora=dropped,
         bias="none", task_type="CAUSAL_LM",
@@ -156,9 +168,10 @@ def loss_of(model, sequences, prompts, now=None):
 def run_torch(model_dir, targets, steps, dropped=False):
     now = {}
     model, parameters = adapted(model_dir, targets, dropped, now)
-    optimizer = torch.optim.AdamW(
-        parameters.values(), lr=LR, betas=BETAS, eps=EPS, weight_decay=DECAY
-    )
+    still = [p for p in parameters.values() if targets == FULL and p.dim() == 1]
+    moved = [p for p in parameters.values() if targets != FULL or p.dim() > 1]
+    groups = [dict(params=moved, weight_decay=DECAY), dict(params=still, weight_decay=0.0)]
+    optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=LR, betas=BETAS, eps=EPS)
     losses, gradients = [], None
     for step, (sequences, prompts) in enumerate(steps):
         now.update(step=step, row=0, rows=0)
@@ -184,8 +197,9 @@ def autocast_error(model_dir, targets, step, expected):
 
 def run_seam(run_model, model_dir, kind, targets, steps, out_dir, dropped=False):
     text = {
-        "lora": [0, 0, 0, 0, 0, PREFIX_TOKENS] if targets == PREFIX else
-                [RANK, ALPHA, targets, *((1, DROPOUT) if dropped else (0, 0)), 0],
+        "lora": [0, 0, 0, 0, 0, PREFIX_TOKENS, 0] if targets == PREFIX else
+                [0, 0, 0, 0, 0, 0, 1] if targets == FULL else
+                [RANK, ALPHA, targets, *((1, DROPOUT) if dropped else (0, 0)), 0, 0],
         "optimizer": [LR, *BETAS, EPS, DECAY, CLIP],
         "lengths": [[len(s) for s in sequences] for sequences, _ in steps],
         "prompts": [prompts for _, prompts in steps],
@@ -220,7 +234,13 @@ def export_error(model_dir, out_dir, ids):
     text = torch.tensor([ids])
     with torch.no_grad():
         base = load_base(model_dir)(input_ids=text).logits[0].numpy()
-        model = peft.PeftModel.from_pretrained(load_base(model_dir), out_dir).eval()
+        layers = os.path.join(out_dir, "trained_layers.safetensors")
+        if os.path.exists(layers):
+            model = load_base(model_dir)
+            found = model.load_state_dict(load_torch(layers), strict=False)
+            assert not found.unexpected_keys and not any(".layers." in n for n in found.missing_keys)
+        else:
+            model = peft.PeftModel.from_pretrained(load_base(model_dir), out_dir).eval()
         expected = model(input_ids=text).logits[0].numpy()
     got = np.fromfile(os.path.join(out_dir, "logits.f32"), "<f4").reshape(expected.shape)
     largest = np.abs(expected).max()
@@ -238,7 +258,7 @@ def check_f32(run_model, name, model_dir, targets, steps, dropped=False):
     passed = max(loss, worst, export) <= BOUNDS["f32"]
     print(f"{name} f32: {len(losses)} steps, loss {losses[0]:.4f} -> {losses[-1]:.4f}, "
           f"off by {loss:.1e}; gradient off by {whole:.1e}, worst tensor {worst:.1e}; "
-          f"export in peft: logits off by {export:.1e}" + ("" if passed else "  FAILED"),
+          f"export in {'transformers' if targets == FULL else 'peft'}: logits off by {export:.1e}" + ("" if passed else "  FAILED"),
           flush=True)
     return passed
 
@@ -342,6 +362,7 @@ def check_tiny(kinds, run_model):
             if config["model_type"] != "phi3" and not config.get("use_sliding_window"):
                 label = f"{name} prefix of {PREFIX_TOKENS} tokens"
                 ok = check(kinds, run_model, label, model_dir, PREFIX, steps) and ok
+            ok = check(kinds, run_model, f"{name} in full", model_dir, FULL, steps) and ok
             if "f32" in kinds:
                 targets = TARGETS[config["model_type"]][0]
                 label = f"{name} rslora, dropout {DROPOUT}"

@@ -402,7 +402,7 @@ def make_config(g):
     limits = b"\x08\x80\x04\x10\x08\x18\x02\x20\x03"
     config = (field(1, model) + b"\x10\x01" + field(5, lora) + field(6, optimizer) +
               field(7, codec) + field(8, limits) + field(9, name) + b"\x50\x01\x58\x01" + field(12, b"\x08\x1e\x10\x05") +
-              b"\x68\x02\x70\x01\x78\x02")
+              b"\x68\x02\x70\x01\x78\x02\x80\x01\x01")
     data = struct.pack("<I", len(model)) + model + struct.pack("<III", 1, 0, 0)
     data += struct.pack("<IfIIIfQB", 16, 16, 2, 1, 3, 0, 42, 0)
     data += struct.pack("<ffffffIQQ", 1e-3, 0.9, 0.999, 1e-8, 0, 1, 3, 10, 300)
@@ -410,8 +410,8 @@ def make_config(g):
                                                    1, 2) + struct.pack("<IIQ", 2, 1, 500)
     data += struct.pack("<BQ", 1, 7) + struct.pack("<IQIIIIIB", 64, 2 ** 33, 2, 8, 2, 9, 4096, 1)
     data += struct.pack("<IIII", 512, 8, 2, 3) + struct.pack("<I", len(name)) + name + b"\1\1"
-    data += struct.pack("<IQ", 30, 5)  # a server takes lora or prefix; the hash has both
-    data += struct.pack("<IBI", 2, 1, 2)  # consent, resend_parameters, lora_side
+    data += struct.pack("<IQ", 30, 5)  # a server takes one of the three; the hash has all
+    data += struct.pack("<IBIB", 2, 1, 2, 1)  # consent, resend_parameters, lora_side, full
     g.add("session_config", config, "config", f"{fnv(data):016x}")
 
 

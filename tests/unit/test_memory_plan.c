@@ -139,6 +139,13 @@ SEAM_ON_GPU static void test_plan__codecs_ranks_targets__is_what_is_taken(void *
         config.codec.cache_bytes_max = 1 << 16;
         config.codec.cache_format = 1;
         plan_check(f, &config);
+        config = config_of(f, codecs[c]);
+        config.codec.cache_bytes_max = 1 << 16;
+        config.codec.cache_format = 1;
+        config.adapter = (seam_adapter_config){.kind = SEAM_ADAPTER_FULL};
+        config.recompute = c % 2 == 1;
+        config.pipeline_depth = 1 + (uint32_t)c;
+        plan_check(f, &config);
     }
 }
 

@@ -144,6 +144,35 @@ SEAM_ON_GPU static void test_load__other_session_or_cut__refused(void **state) {
     test_free(from.bytes);
 }
 
+/* Full fine-tuning: the state is the blocks themselves, and is not that of LoRA. */
+SEAM_ON_GPU static void test_load__full__next_checkpoint_is_the_same(void **state) {
+    fixture *f = *state;
+    seam_session_config config = way_config(f, WATERFILL);
+    const seam_session_config other = config;
+    config.adapter = (seam_adapter_config){.kind = SEAM_ADAPTER_FULL};
+    file early = file_new(&config), late = file_new(&config), again = file_new(&config);
+    seam_trainer *a = trainer_open(f, &config), *b = trainer_open(f, &config);
+    seam_trainer *c = trainer_open(f, &other);
+    (void)step(f, a, &config, "first");
+    save(&early, f, a, 1);
+    const uint64_t hash = step(f, a, &config, "second");
+    save(&late, f, a, 2);
+    (void)step(f, b, &config, "other");
+    assert_int_equal(load(&early, f, b, 1), SEAM_OK);
+    save(&again, f, b, 1);
+    assert_memory_equal(again.bytes, early.bytes, early.count);
+    assert_true(step(f, b, &config, "second") == hash);
+    save(&again, f, b, 2);
+    assert_memory_equal(again.bytes, late.bytes, late.count);
+    assert_int_equal(load(&late, f, c, 2), SEAM_E_FORMAT);
+    seam_trainer_destroy(c);
+    seam_trainer_destroy(b);
+    seam_trainer_destroy(a);
+    test_free(again.bytes);
+    test_free(late.bytes);
+    test_free(early.bytes);
+}
+
 /* tests/golden/checkpoint_v1 was written by the first release that had checkpoints, after two steps
  * of a session with gates; `test_trainer_state write FOLDER` makes such a one. */
 #define GOLDEN_FOLDER SEAM_SOURCE_DIR "/tests/golden/checkpoint_v1"
@@ -214,6 +243,8 @@ SEAM_WITHOUT_THREADS int main(int arg_count, char **args) {
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(test_load__every_allocator__next_checkpoint_is_the_same,
                                         setup, teardown),
+        cmocka_unit_test_setup_teardown(test_load__full__next_checkpoint_is_the_same, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(test_load__other_session_or_cut__refused, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
