@@ -10,6 +10,8 @@
 
 /* ---- names ---- */
 
+/* clang-format 14 never comes to rest on such lists. */
+/* clang-format off */
 #define EVENTS(X)                                                                                  \
     X(ATTACH)                                                                                      \
     X(BEGIN)                                                                                       \
@@ -41,6 +43,7 @@
 #define PHASE_STATES(X)                                                                            \
     X(READY)                                                                                       \
     X(BEGUN) X(FORWARD_RUNNING) X(FORWARD_DONE) X(BACKWARD_RUNNING) X(BACKWARD_DONE) X(APPLYING)
+/* clang-format on */
 
 #define EVENT_ENUM(name)   EVENT_##name,
 #define OUTCOME_ENUM(name) OUTCOME_##name,
