@@ -14,8 +14,6 @@
 #define PROGRESS_TIMEOUT_MS  300000u
 #define RECONNECT_TIMEOUT_MS 60000u
 #define PAGES_MAX            1000u
-/* An address where nobody has answered yet may be a wrong one: some 6 s, the time of a restart. */
-#define FIRST_ATTEMPTS 8u
 
 static seam_status options_check(const seam_client_options *options, seam_error *err);
 static void copy(char *ret, size_t capacity, const char *text);
@@ -111,35 +109,6 @@ void seam_client_bytes(uint64_t *ret_sent, uint64_t *ret_received, const seam_cl
     *ret_received = counts.bytes_received;
 }
 
-/* One call; a server that cannot be reached is tried again for as long as a broken stream is.  What
- * changes something there carries a request_id, so that a repetition changes nothing more. */
-static seam_status call_until_answered(seam_buffer *ret_response, seam_client *client,
-                                       const char *method, const seam_buffer *request,
-                                       seam_error *err) {
-    const uint64_t begin_ms = seam_now_ms();
-    for (uint32_t failures = 1;; failures++) {
-        const double begin = seam_now_seconds();
-        const seam_status st = client->net->unary(client->transport, method, request->data,
-                                                  request->count, ret_response, err);
-        if (st == SEAM_OK) {
-            const double seconds = seam_now_seconds() - begin;
-            const bool quickest = client->rtt_seconds == 0.0 || seconds < client->rtt_seconds;
-            client->rtt_seconds = quickest ? seconds : client->rtt_seconds;
-        }
-        const uint64_t wait_ms = seam_back_off_ms(failures, seam_random_u32());
-        const bool stranger = client->rtt_seconds == 0.0 && failures >= FIRST_ATTEMPTS;
-        if (st != SEAM_E_UNAVAILABLE || stranger ||
-            seam_now_ms() - begin_ms + wait_ms >= client->reconnect_timeout_ms) {
-            return st;
-        }
-        seam_client_log(client, "%s: no answer, trying again: %s", method,
-                        err != NULL ? err->text : seam_status_text(st));
-        const struct timespec wait = {.tv_sec = (time_t)(wait_ms / 1000u),
-                                      .tv_nsec = (long)(wait_ms % 1000u) * 1000000};
-        (void)nanosleep(&wait, NULL); /* a signal makes it shorter */
-    }
-}
-
 seam_status seam_client_call(ProtobufCMessage **ret_message, seam_client *client,
                              const char *method, const ProtobufCMessage *request,
                              const ProtobufCMessageDescriptor *answer, seam_error *err) {
@@ -148,8 +117,13 @@ seam_status seam_client_call(ProtobufCMessage **ret_message, seam_client *client
     if (st != SEAM_OK) {
         return seam_error_set(err, st, "out of memory");
     }
-    st = call_until_answered(&response, client, method, &packed, err);
+    const double begin = seam_now_seconds();
+    st = client->net->unary(client->transport, method, packed.data, packed.count, &response, err);
+    const double seconds = seam_now_seconds() - begin;
     if (st == SEAM_OK) {
+        client->rtt_seconds = client->rtt_seconds == 0.0 || seconds < client->rtt_seconds
+                                  ? seconds
+                                  : client->rtt_seconds;
         *ret_message = protobuf_c_message_unpack(answer, NULL, response.count, response.data);
         if (*ret_message == NULL) {
             st = seam_error_set(err, SEAM_E_FORMAT, "%s: the answer is no valid message", method);
