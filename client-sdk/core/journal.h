@@ -20,7 +20,7 @@
 #include "seam_status.h"
 #include "transport.h"
 
-#define SEAM_JOURNAL_RECORD_BYTES_MAX (64u << 20)
+#define SEAM_JOURNAL_RECORD_BYTES_MAX (1u << 30) /* the caller's own adapter is in it */
 
 typedef struct seam_journal seam_journal;
 

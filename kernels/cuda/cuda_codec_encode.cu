@@ -8,8 +8,9 @@
  * are put together in shared memory (span_words) and written in order.  Of the first groups'
  * blocks each writes its part of the range block.
  *
- * Four rows are always on their way from memory while four are quantized; the first ones of a block
- * are asked for before it waits for the bounds (programmatic launch, compute 9.0 and later).
+ * Four rows (eight of bf16) are always on their way from memory while as many are quantized; the
+ * first ones of a block are asked for before it waits for the bounds (programmatic launch,
+ * compute 9.0 and later).
  *
  * Bytes: the tensor, and its codes; bound by memory.  Stochastic rounding: one Philox a lane and
  * row, whose four words are those of the lane's four channels; bound by its products.
@@ -17,7 +18,8 @@
  * 6144 x 4096, 4 bits, to nearest, ranges included, us from f32 and bf16 on an H100: 82.3, 56.4.
  * One group a warp, eight rows loaded together: 84.1, 58.5.  Three blocks a multiprocessor (80
  * registers, spills): 110.4, 60.2; blocks of 4 warps: 115.9, 61.6; rows asked into L2 a group
- * ahead: 95.3, 58.7; no early launch: 84.7, 58.3.  Of these the ranges take 37.2, 21.7.
+ * ahead: 95.3, 58.7; no early launch: 84.7, 58.3.  Of these the ranges take 37.2, 21.7.  All with
+ * four rows of bf16 on their way; with eight, on an H200, 46.7 from bf16 for some 50.
  *
  * A tail group's planes go to the work block first; a second kernel makes a string of bits of them:
  * one thread a word, which bits p of plane i at i * rows + p fill. */
@@ -28,8 +30,10 @@
 #include "cuda_philox.cuh"
 
 #define PACK_THREADS 256u
-#define STEP_ROWS    4u /* rows that are loaded together */
-#define STEPS        (GROUP_ROWS / STEP_ROWS)
+
+/* Rows that are loaded together: 64 bytes a lane, fewer where registers are wanted elsewhere. */
+template <typename T, bool VECTOR, bool STOCHASTIC>
+constexpr uint32_t step_rows = sizeof(T) == 2 && VECTOR && !STOCHASTIC ? 8 : 4;
 
 /* ---- kernels ---- */
 
@@ -55,13 +59,13 @@ static __device__ inline warp_group group_at(const seam_device_encode_args &a, u
             a.row_ids != NULL ? a.row_ids[own] : a.row_id_begin + own};
 }
 
-/* Rows STEP_ROWS * step and on of a group whose lanes' rows lie at `source`. */
-template <typename T, bool VECTOR>
-static __device__ inline void step_load(quad<T> (&ret)[STEP_ROWS], const seam_device_encode_args &a,
+/* Rows step_rows * step and on of a group whose lanes' rows lie at `source`. */
+template <typename T, bool VECTOR, uint32_t ROWS>
+static __device__ inline void step_load(quad<T> (&ret)[ROWS], const seam_device_encode_args &a,
                                         uint32_t source, uint32_t c, uint32_t step) {
 #pragma unroll
-    for (uint32_t i = 0; i < STEP_ROWS; i++) {
-        const size_t row = __shfl_sync(0xffffffffu, source, (int)(step * STEP_ROWS + i));
+    for (uint32_t i = 0; i < ROWS; i++) {
+        const size_t row = __shfl_sync(0xffffffffu, source, (int)(step * ROWS + i));
         ret[i].template load<VECTOR>((const T *)a.rows.x + row * a.rows.C, c, a.rows.C);
     }
 }
@@ -83,15 +87,16 @@ typedef struct step_target {
     bool decode;     /* to a.decoded, if that is wanted */
 } step_target;
 
-/* The rows that step_load has loaded; HALF: 0 or 1, the words 0..3 or 4..7 of each channel. */
-template <typename T, bool VECTOR, bool STOCHASTIC, uint32_t HALF>
+/* The rows that step_load has loaded; HALF: 0 or 1; of four rows, the words 0..3
+ * or 4..7 of each channel. */
+template <typename T, bool VECTOR, bool STOCHASTIC, uint32_t HALF, uint32_t ROWS>
 static __device__ inline void
-step_quantize(uint32_t (&words)[4][8], uint32_t *poison, const quad<T> (&rows)[STEP_ROWS],
+step_quantize(uint32_t (&words)[4][8], uint32_t *poison, const quad<T> (&rows)[ROWS],
               const seam_device_encode_args &a, const lane_quad &quads, const warp_group &group,
               uint32_t step, const step_target &target) {
 #pragma unroll
-    for (uint32_t i = 0; i < STEP_ROWS; i++) {
-        const uint32_t at = step * STEP_ROWS + i;
+    for (uint32_t i = 0; i < ROWS; i++) {
+        const uint32_t at = step * ROWS + i;
         uint32_t draws[4] = {0, 0, 0, 0};
         if constexpr (STOCHASTIC) {
             const uint32_t counter[4] = {quads.c / 4,
@@ -104,7 +109,7 @@ step_quantize(uint32_t (&words)[4][8], uint32_t *poison, const quad<T> (&rows)[S
         *poison = rows[i].check(*poison);
 #pragma unroll
         for (uint32_t l = 0; l < 4; l++) {
-            uint32_t *const word = &words[l][HALF * STEP_ROWS + i];
+            uint32_t *const word = &words[l][(HALF * ROWS + i) % 8];
             codes[l] = quantize<STOCHASTIC>(x[l], quads.grid[l], draws[l]);
             *word = __byte_perm(*word, __float_as_uint(codes[l]), target.select);
         }
@@ -146,21 +151,23 @@ static __device__ inline void places_put(span_words<WIDE> *ret, uint32_t channel
 /* One walk over a group: bytes `high` / 8 of its codes become planes `high` and on in the warp's
  * words.  `first` holds the rows of step 0, and those of the next walk afterwards. */
 template <typename T, bool VECTOR, bool STOCHASTIC, bool WIDE>
-static __device__ inline void
-group_walk(uint32_t *ret_words, uint32_t *poison, quad<T> (&first)[STEP_ROWS],
-           const seam_device_encode_args &a, const lane_quad &quads, const warp_group &group,
-           uint32_t next_source, uint32_t high, bool last) {
+static __device__ inline void group_walk(uint32_t *ret_words, uint32_t *poison,
+                                         quad<T> (&first)[step_rows<T, VECTOR, STOCHASTIC>],
+                                         const seam_device_encode_args &a, const lane_quad &quads,
+                                         const warp_group &group, uint32_t next_source,
+                                         uint32_t high, bool last) {
     const uint32_t lane = threadIdx.x % 32;
     const uint32_t valid = group.count == GROUP_ROWS ? 0xffffffffu : (1u << group.count) - 1;
     const step_target target = {high == 0 ? 0x4321u : 0x5321u, a.decoded != NULL && last};
+    const uint32_t steps = GROUP_ROWS / step_rows<T, VECTOR, STOCHASTIC>;
     uint32_t words[4][8] = {};
 #pragma unroll 1
-    for (uint32_t step = 0; step < STEPS; step += 2) {
-        quad<T> second[STEP_ROWS];
+    for (uint32_t step = 0; step < steps; step += 2) {
+        quad<T> second[step_rows<T, VECTOR, STOCHASTIC>];
         step_load<T, VECTOR>(second, a, group.source, quads.c, step + 1);
         step_quantize<T, VECTOR, STOCHASTIC, 0>(words, poison, first, a, quads, group, step,
                                                 target);
-        const bool more = step + 2 < STEPS;
+        const bool more = step + 2 < steps;
         step_load<T, VECTOR>(first, a, more ? group.source : next_source, quads.c,
                              more ? step + 2 : 0);
         step_quantize<T, VECTOR, STOCHASTIC, 1>(words, poison, second, a, quads, group, step + 1,
@@ -232,7 +239,7 @@ static __global__ void __launch_bounds__(CODEC_THREADS, 2)
     uint32_t number = blockIdx.y * CODEC_WARPS + warp;
     lane_quad quads = {.c = blockIdx.x * SPAN + 4 * lane};
     warp_group group = group_at(a, number);
-    quad<T> first[STEP_ROWS];
+    quad<T> first[step_rows<T, VECTOR, STOCHASTIC>];
     step_load<T, VECTOR>(first, a, group.source, quads.c, 0);
     launch_wait();
     span_measure(&span, work, a);

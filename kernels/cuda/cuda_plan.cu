@@ -1,12 +1,10 @@
 /* The frozen products in cuBLASLt: one algorithm a weight, direction and output type, fixed when
- * the weight is made, so that a row's bits depend neither on the row count nor on a restart.
+ * the weight is made, so that a row's bits depend neither on the row count nor on a restart: the
+ * library's first.
  *
- * In cuBLASLt's column order a row-major matrix is its transpose: y^T (N, T) = W x^T.  The
- * algorithm is asked for at ROWS rows without workspace and reduction scheme, which leaves no split
- * or streamed sum over k.  Bound: 2 T N C operations.
- *
- * Tried: a table of the best of the eight that cuBLASLt proposes, timed in turns at 6,144 to 512
- * rows (H100, 13.1, Llama-3-8B): up to 7 % faster alone, no faster in a step (328 and 325 ms). */
+ * In cuBLASLt's column order a row-major matrix is its transpose: y^T (N, T) = W x^T.  The library
+ * is asked at ROWS rows for algorithms without workspace and reduction scheme, which leaves no
+ * split or streamed sum over k.  Bound: 2 T N C operations. */
 #include <string.h>
 
 #include "cuda_device.cuh"
@@ -36,9 +34,10 @@ static bool act_describe(seam_cuda_described *d, const seam_cuda_product *p) {
                                     p->y_ld) == CUBLAS_STATUS_SUCCESS;
 }
 
-static bool any_describe(seam_cuda_described *d, const seam_cuda_product *p) {
-    return p->x_scale != NULL ? seam_cuda_fp8_describe(d, p, p->x_scale, 2 * (size_t)p->x_ld)
-                              : act_describe(d, p);
+static bool any_describe(seam_cuda_described *ret, const seam_cuda_product *product) {
+    const seam_cuda_product *p = product;
+    return p->x_scale != NULL ? seam_cuda_fp8_describe(ret, p, p->x_scale, 2 * (size_t)p->x_ld)
+                              : act_describe(ret, p);
 }
 
 /* No sum over k in more than one piece. */

@@ -362,7 +362,7 @@ typedef struct seam_repeat_args {
 /* Matrices of up to so many values have room for LoRA at their rows' ends and below, where the
  * table's lora_pad says so; how many values that is. */
 #define SEAM_LORA_PAD            64u
-#define SEAM_LORA_PAD_VALUES_MAX ((size_t)1 << 25)
+#define SEAM_LORA_PAD_VALUES_MAX ((size_t)40 << 20)
 static inline size_t seam_lora_pad_values(uint32_t lora_pad, uint32_t N, uint32_t C) {
     const bool none = (size_t)N * C > SEAM_LORA_PAD_VALUES_MAX || N % 8 != 0 || C % 8 != 0;
     return none ? 0 : ((size_t)N + lora_pad) * (C + lora_pad) - (size_t)N * C;

@@ -108,6 +108,23 @@ static void test_plan_check__wrong_value__arg_names_the_field(void **state) {
     assert_int_equal(seam_codec_plan_check(&plan, 96, NULL), SEAM_OK);
     plan.send_input_gradient = true;
     refused(&plan, SEAM_E_ARG, "send_input_gradient: dictionary of fwd_in");
+    plan.send_input_gradient = false;
+    plan.front = true;
+    refused(&plan, SEAM_E_ARG, "codec_fwd_in: dictionary, but behind front blocks");
+}
+
+/* Behind blocks no row is another's, and what is trained there needs its gradient. */
+static void test_plan_front__trained_or_not__rows_and_gradient(void **state) {
+    (void)state;
+    seam_codec_plan plan = plan_of(SEAM_CODEC_AMAQ);
+    assert_true(seam_codec_plan_takes_row_sources(&plan));
+    plan.front = true;
+    assert_int_equal(seam_codec_plan_check(&plan, 96, NULL), SEAM_OK);
+    assert_false(seam_codec_plan_takes_row_sources(&plan));
+    assert_false(seam_codec_plan_has_input_gradient(&plan));
+    plan.front_trained = true;
+    assert_true(seam_codec_plan_has_input_gradient(&plan));
+    assert_true(seam_codec_plan_has_signal(&plan));
 }
 
 static void test_plan_answer__signal_and_switch__what_answers_a_backward_tensor(void **state) {
@@ -190,6 +207,7 @@ int main(void) {
         cmocka_unit_test(test_plan_answer__signal_and_switch__what_answers_a_backward_tensor),
         cmocka_unit_test(test_plan_check__rans__codecs_with_bit_planes),
         cmocka_unit_test(test_plan_check__granularity_token__gates_without_entropy_coder),
+        cmocka_unit_test(test_plan_front__trained_or_not__rows_and_gradient),
         cmocka_unit_test(test_group__of_channels__divides_them),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -15,6 +15,7 @@
 #include "arena.h"
 #include "bytes.h"
 #include "peft.h"
+#include "peft_parts.h"
 #include "synthetic_model.h"
 
 static const seam_model_config config = {.architecture = "llama",
@@ -309,6 +310,44 @@ static void test_export__memory_ends_anywhere__is_an_error(void **state) {
     fixture_close(&f);
 }
 
+/* Taken apart by layers and put together again: the same adapter; what is missing or twice is
+ * named. */
+static void test_parts__split_and_join__the_same_adapter(void **state) {
+    (void)state;
+    fixture f;
+    fixture_open(&f, 0, 3);
+    seam_error err = {.status = SEAM_OK};
+    seam_peft_files parts[2] = {{0}}, joined = {0};
+    uint32_t counts[2] = {0}, total = 0;
+    seam_test_check(seam_peft_split(&parts[0], &counts[0], &f.files, 0, 1, &err), "split", &err);
+    seam_test_check(seam_peft_split(&parts[1], &counts[1], &f.files, 1, 3, &err), "split", &err);
+    seam_test_check(seam_peft_tensor_count(&total, &f.files, &err), "count", &err);
+    assert_int_equal(counts[0], 6);
+    assert_int_equal(counts[0] + counts[1], total);
+    assert_non_null(memmem(parts[1].config, parts[1].config_bytes, "layers_to_transform\": [", 23));
+    seam_test_check(seam_peft_join(&joined, &f.files, parts, 2, 3, &err), "join", &err);
+    assert_non_null(memmem(joined.config, joined.config_bytes, "layers_to_transform\": null", 26));
+    assert_int_not_equal(hash_of(&f, f.adapter), hash_of(&f, f.other));
+    seam_test_check(seam_peft_import(f.other, f.stream, &joined, &err), "import", &err);
+    assert_int_equal(hash_of(&f, f.adapter), hash_of(&f, f.other));
+    seam_peft_files_deinit(&joined);
+    const seam_peft_files twice[2] = {parts[0], parts[0]};
+    assert_int_equal(seam_peft_join(&joined, &f.files, twice, 2, 3, &err), SEAM_E_FORMAT);
+    assert_non_null(strstr(err.text, "is there twice"));
+    assert_int_equal(seam_peft_split(&joined, &total, &f.files, 3, 4, &err), SEAM_E_FORMAT);
+    assert_non_null(strstr(err.text, "nothing of layers 3 to 3"));
+    for (size_t cut = 0; cut < parts[0].weights_bytes; cut += 7) { /* of a peer or a disk */
+        const seam_peft_files torn = {.weights = parts[0].weights,
+                                      .weights_bytes = cut,
+                                      .config = parts[0].config,
+                                      .config_bytes = parts[0].config_bytes};
+        assert_int_equal(seam_peft_split(&joined, &total, &torn, 0, 1, &err), SEAM_E_FORMAT);
+    }
+    seam_peft_files_deinit(&parts[1]);
+    seam_peft_files_deinit(&parts[0]);
+    fixture_close(&f);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_import__own_export__gives_the_same_bits),
@@ -320,6 +359,7 @@ int main(void) {
         cmocka_unit_test(test_import__wrong_weights__names_the_tensor),
         cmocka_unit_test(test_import__wrong_config__names_the_field),
         cmocka_unit_test(test_export__memory_ends_anywhere__is_an_error),
+        cmocka_unit_test(test_parts__split_and_join__the_same_adapter),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -245,6 +245,16 @@ static void test_labelled_counts__sequences__of_each(void **state) {
     assert_int_equal(counts[2], 1);
 }
 
+static void test_rows_to_last_labelled__sequences__up_to_each_one_s_last(void **state) {
+    (void)state;
+    static const uint32_t rows[] = {5, 1, 4, 2};
+    static const uint8_t labelled[] = {0x0a, 0x0c}; /* rows 1, 3; none; 10, 11 (of the last) */
+    uint8_t bitmap[2] = {0xff, 0xff};
+    assert_int_equal(seam_rows_to_last_labelled(bitmap, rows, 4, labelled), 6);
+    assert_int_equal(bitmap[0], 0x0f); /* rows 0..3 of the first sequence */
+    assert_int_equal(bitmap[1], 0x0c);
+}
+
 static void test_micro_layout_read__labels__of_a_topology_that_has_them(void **state) {
     (void)state;
     fixture f;
@@ -317,6 +327,7 @@ int main(void) {
         cmocka_unit_test(test_micro_layout_read__labels__of_a_topology_that_has_them),
         cmocka_unit_test(test_check__one_change__names_the_field),
         cmocka_unit_test(test_labelled_counts__sequences__of_each),
+        cmocka_unit_test(test_rows_to_last_labelled__sequences__up_to_each_one_s_last),
         cmocka_unit_test(test_request__rows_out__indices),
         cmocka_unit_test(test_request__one_change__names_the_field),
         cmocka_unit_test(test_micro_layout_read__row_sources__rows_of_site_0),
