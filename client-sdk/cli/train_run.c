@@ -251,10 +251,23 @@ static seam_status note_take(void *user, uint64_t step_count, const void *bytes,
     return SEAM_OK;
 }
 
+/* The run's own command line says what the server may see, not the server. */
+static seam_status topology_take(training *t, seam_error *err) {
+    const char *const stated = seam_session_topology(t->session);
+    if (strcmp(stated, t->o.topology) != 0) {
+        return seam_error_set(err, SEAM_E_CONFLICT,
+                              "session.config.topology: the server says %s, the run was begun "
+                              "with %s",
+                              stated, t->o.topology);
+    }
+    return seam_session_consent(t->session, t->o.consent, err);
+}
+
 static seam_status session_resume(training *t, seam_error *err) {
     seam_session_file file;
     SEAM_TRY(seam_session_file_read(&file, t->o.out, err));
     SEAM_TRY(seam_session_resume(&t->session, t->client, file.id, file.secret, t->o.out, err));
+    SEAM_TRY(topology_take(t, err));
     SEAM_TRY(seam_trainer_create(&t->trainer, t->session, t->model, err));
     const seam_status st = seam_session_notes(t->session, note_take, t, err);
     if (st != SEAM_OK) {

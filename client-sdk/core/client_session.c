@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "arena.h"
+#include "config_hash.h"
 #include "try.h"
 
 static seam_status session_start(seam_session **ret_session, seam_client *client,
@@ -37,6 +38,7 @@ seam_status seam_session_create(seam_session **ret_session, seam_client *client,
     request.request_id = request_id;
     request.config = &config.config;
     request.model_identity = options->model_identity;
+    const uint64_t hash = seam_config_hash(&config.config);
     ProtobufCMessage *message = NULL;
     SEAM_TRY(seam_client_call(&message, client, "CreateSession", &request.base,
                               &seam__v1__create_session_response__descriptor, err));
@@ -45,12 +47,16 @@ seam_status seam_session_create(seam_session **ret_session, seam_client *client,
     seam_status st = SEAM_OK;
     if (r->session == NULL || r->session_secret.len != SEAM_SECRET_BYTES) {
         st = seam_error_set(err, SEAM_E_FORMAT, "CreateSession: session or secret is missing");
+    } else if (r->session->config_hash != hash) {
+        st = seam_error_set(err, SEAM_E_FORMAT,
+                            "CreateSession: session.config_hash: %016llx, not that of the config "
+                            "that was asked for (%016llx)",
+                            (unsigned long long)r->session->config_hash, (unsigned long long)hash);
     } else {
-        const Seam__V1__SessionConfig *const made = r->session->config;
-        if (made == NULL || made->limits == NULL || made->limits->pipeline_depth == 0) {
-            core.pipeline_depth = 1; /* a server that knows none */
-        }
         st = session_start(ret_session, client, r->session, r->session_secret.data, &core, err);
+    }
+    if (st == SEAM_OK) {
+        (*ret_session)->consent = (uint32_t)config.config.consent;
     }
     protobuf_c_message_free_unpacked(message, NULL);
     return st;
@@ -74,6 +80,20 @@ static seam_status session_get(Seam__V1__GetSessionResponse **ret_response, seam
     return SEAM_OK;
 }
 
+/* What the server says of the config decides what it is sent: the hash is made here, never taken.
+ */
+static seam_status stated_config(seam_core_config *ret_config, const Seam__V1__Session *message,
+                                 seam_error *err) {
+    const uint64_t hash = seam_config_hash(message->config);
+    if (hash != message->config_hash) {
+        return seam_error_set(err, SEAM_E_FORMAT,
+                              "GetSession: session.config_hash: %016llx, not that of "
+                              "session.config (%016llx)",
+                              (unsigned long long)message->config_hash, (unsigned long long)hash);
+    }
+    return seam_config_from_message(ret_config, message->config, err);
+}
+
 seam_status seam_session_attach(seam_session **ret_session, seam_client *client,
                                 const char *session_id, const uint8_t *secret, seam_error *err) {
     if (ret_session == NULL || client == NULL || session_id == NULL || secret == NULL) {
@@ -82,7 +102,7 @@ seam_status seam_session_attach(seam_session **ret_session, seam_client *client,
     Seam__V1__GetSessionResponse *r = NULL;
     seam_core_config core;
     SEAM_TRY(session_get(&r, client, session_id, secret, err));
-    seam_status st = seam_config_from_message(&core, r->session->config, err);
+    seam_status st = stated_config(&core, r->session, err);
     if (st == SEAM_OK) {
         st = session_start(ret_session, client, r->session, secret, &core, err);
     }

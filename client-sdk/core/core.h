@@ -141,6 +141,7 @@ struct seam_session {
     uint32_t width_count;  /* P: widths of an allocation; C, but of codec amaq_token */
     bool by_token;         /* site 1 has codec amaq_token, site 0 too if it has gates */
     bool attached_foreign; /* taken up by id: widths beyond version 1 are unknown */
+    uint32_t consent;      /* Consent: what the caller lets this process show to the server */
 
     seam_site_row *sites;
     uint32_t site_count;
@@ -263,6 +264,9 @@ seam_status seam_config_from_options(seam_config_message *ret_message, seam_core
 /* Of these, topology and consent: topology_options.c. */
 seam_status seam_config_topology_fill(seam_config_message *m, const seam_session_options *o,
                                       seam_error *err);
+/* Before anything of a step is packed: SEAM_E_DENIED where the session's topology shows more than
+ * the caller has allowed in this process. */
+seam_status seam_session_check_consent(const seam_session *session, seam_error *err);
 /* Of these, lora, prefix or full: adapter_options.c. */
 seam_status seam_config_adapter_fill(seam_config_message *m, const seam_session_options *o,
                                      seam_error *err);

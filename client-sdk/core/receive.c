@@ -96,6 +96,10 @@ static seam_status attached_take(seam_session *s, const Seam__V1__Attached *atta
         .rollback_step = attached->rollback_step,
         .now_ms = seam_now_ms(),
     };
+    if (attached->credit_bytes != 0 && attached->credit_bytes < SEAM_CREDIT_BYTES_MIN) {
+        return seam_error_set(err, SEAM_E_FORMAT, "attached.credit_bytes: %llu, at least %u",
+                              (unsigned long long)attached->credit_bytes, SEAM_CREDIT_BYTES_MIN);
+    }
     s->rtt_seconds = seam_now_seconds() - s->attach_seconds;
     seam_credit_tx_open(&s->credit_tx, attached->credit_bytes);
     if (s->barren_count < BARREN_MAX) {

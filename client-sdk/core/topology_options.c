@@ -1,4 +1,7 @@
-/* The topology of a new session, and what may be shown to the server by it. */
+/* The topology of a session, and what may be shown to the server by it.
+ *
+ * Who says so is the caller, in the process that shows it: what a server states of a session that
+ * is taken up, and what hashes to the same number, allows nothing. */
 #include <string.h>
 
 #include "core.h"
@@ -7,6 +10,7 @@
 static const char *const topologies[] = {"u_shaped", "vanilla", "adapter_exchange"};
 /* By what a topology shows: each more than the one before. */
 static const char *const consents[] = {"none", "labels", "text"};
+static const char *const shown[] = {"nothing", "labels", "text and labels"};
 #define NAMES 3
 
 /* The index of a name; NULL is the first. */
@@ -28,9 +32,9 @@ seam_status seam_config_topology_fill(seam_config_message *m, const seam_session
     SEAM_TRY(name_find(&topology, "topology", o->topology, topologies, err));
     SEAM_TRY(name_find(&consent, "consent", o->consent, consents, err));
     if (consent < topology) { /* before anything is sent */
-        return seam_error_set(
-            err, SEAM_E_ARG, "consent: topology %s shows %s to the server; say '%s' if it may",
-            topologies[topology], topology == 1 ? "labels" : "text and labels", consents[topology]);
+        return seam_error_set(err, SEAM_E_ARG,
+                              "consent: topology %s shows %s to the server; say '%s' if it may",
+                              topologies[topology], shown[topology], consents[topology]);
     }
     m->config.topology = (Seam__V1__Topology)(topology + 1);
     m->config.consent = (Seam__V1__Consent)consent;
@@ -38,7 +42,29 @@ seam_status seam_config_topology_fill(seam_config_message *m, const seam_session
     return SEAM_OK;
 }
 
-const char *seam_session_topology(const seam_session *session) {
+static uint32_t topology_idx(const seam_session *session) {
     const uint32_t topology = session->config.codec.topology; /* 0 counts as the first */
-    return topologies[topology >= 1 && topology <= NAMES ? topology - 1 : 0];
+    return topology >= 1 && topology <= NAMES ? topology - 1 : 0;
+}
+
+const char *seam_session_topology(const seam_session *session) {
+    return topologies[topology_idx(session)];
+}
+
+seam_status seam_session_consent(seam_session *session, const char *consent, seam_error *err) {
+    if (session == NULL) {
+        return seam_error_set(err, SEAM_E_ARG, "session is NULL");
+    }
+    return name_find(&session->consent, "consent", consent, consents, err);
+}
+
+seam_status seam_session_check_consent(const seam_session *session, seam_error *err) {
+    const uint32_t idx = topology_idx(session);
+    if (session->consent >= idx) {
+        return SEAM_OK;
+    }
+    return seam_error_set(err, SEAM_E_DENIED,
+                          "consent: topology %s shows %s to the server, and this process was told "
+                          "'%s'",
+                          topologies[idx], shown[idx], consents[session->consent]);
 }

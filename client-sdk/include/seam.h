@@ -269,7 +269,8 @@ SEAM_API seam_status seam_session_resume(seam_session **ret_session, seam_client
                                          const char *folder, seam_error *err);
 /* Takes up an existing session: export, inference, delete, and training of a session whose
  * compressor has no state on this side (f32, bf16, affine, or no step yet).
- * secret: SEAM_SECRET_BYTES of them.  SEAM_E_NOT_FOUND, SEAM_E_DENIED. */
+ * secret: SEAM_SECRET_BYTES of them.  SEAM_E_NOT_FOUND, SEAM_E_DENIED, SEAM_E_FORMAT (the config
+ * that the server states has another hash). */
 SEAM_API seam_status seam_session_attach(seam_session **ret_session, seam_client *client,
                                          const char *session_id, const uint8_t *secret,
                                          seam_error *err);
@@ -286,8 +287,14 @@ SEAM_API seam_status seam_session_info_get(seam_session_info *ret_info, seam_ses
 SEAM_API const char *seam_session_id(const seam_session *session);
 SEAM_API const uint8_t *seam_session_secret(const seam_session *session);
 SEAM_API uint32_t seam_session_channels(const seam_session *session);
-/* As seam_session_options has it; static. */
+/* As seam_session_options has it; static.  Of a session that was taken up it is what the server
+ * says. */
 SEAM_API const char *seam_session_topology(const seam_session *session);
+/* What may be shown to the server from now on, as seam_session_options.consent.  A session that was
+ * taken up begins with "none", whatever was allowed when it was created: a step of a topology that
+ * shows more is SEAM_E_DENIED, before anything is sent.  SEAM_E_ARG. */
+SEAM_API seam_status seam_session_consent(seam_session *session, const char *consent,
+                                          seam_error *err);
 SEAM_API uint64_t seam_session_committed_steps(const seam_session *session);
 /* Ends whatever call of the session is running, and every later one, with SEAM_E_CANCELLED.
  * Any thread. */
@@ -364,7 +371,7 @@ SEAM_API seam_status seam_step_begin(seam_session *session, const seam_step_micr
  * after the other.  SEAM_E_LIMIT: above the session's pipeline_depth. */
 SEAM_API seam_status seam_step_begin_ahead(seam_session *session, const seam_step_micro *micros,
                                            uint32_t micro_count, uint32_t ahead, seam_error *err);
-/* What the session has; a server may know only 1. */
+/* What the session has. */
 SEAM_API uint32_t seam_session_pipeline_depth(const seam_session *session);
 /* What to begin the next step with: with pipeline_auto as measured, else pipeline_depth. */
 SEAM_API uint32_t seam_session_ahead(const seam_session *session);

@@ -99,6 +99,13 @@ static uint64_t add_limits(uint64_t hash, const Seam__V1__Limits *limits) {
     return add_u32(hash, limits->pipeline_depth);
 }
 
+/* A field that came after sessions had been stored, by its number in types.proto: one that is not
+ * set adds nothing, so that the hash of a config which does not know the field stays what it was.
+ */
+static uint64_t add_later(uint64_t hash, uint32_t number, uint32_t value) {
+    return value == 0 ? hash : add_u32(add_u32(hash, number), value);
+}
+
 uint64_t seam_config_hash(const Seam__V1__SessionConfig *config) {
     static const Seam__V1__PrefixConfig no_prefix = SEAM__V1__PREFIX_CONFIG__INIT;
     const Seam__V1__PrefixConfig *prefix = config->prefix != NULL ? config->prefix : &no_prefix;
@@ -119,8 +126,8 @@ uint64_t seam_config_hash(const Seam__V1__SessionConfig *config) {
     hash = add_u8(hash, config->fp8 != 0);
     hash = add_u32(hash, prefix->virtual_tokens);
     hash = add_u64(hash, prefix->seed);
-    hash = add_u32(hash, (uint32_t)config->consent);
-    hash = add_u8(hash, config->resend_parameters != 0);
-    hash = add_u32(hash, (uint32_t)config->lora_side);
-    return add_u8(hash, config->full != 0);
+    hash = add_later(hash, 13, (uint32_t)config->consent);
+    hash = add_later(hash, 14, config->resend_parameters != 0);
+    hash = add_later(hash, 15, (uint32_t)config->lora_side);
+    return add_later(hash, 16, config->full != 0);
 }

@@ -411,7 +411,8 @@ def make_config(g):
     data += struct.pack("<BQ", 1, 7) + struct.pack("<IQIIIIIB", 64, 2 ** 33, 2, 8, 2, 9, 4096, 1)
     data += struct.pack("<IIII", 512, 8, 2, 3) + struct.pack("<I", len(name)) + name + b"\1\1"
     data += struct.pack("<IQ", 30, 5)  # a server takes one of the three; the hash has all
-    data += struct.pack("<IBIB", 2, 1, 2, 1)  # consent, resend_parameters, lora_side, full
+    for number, value in enumerate([2, 1, 2, 1], 13):  # consent, resend_parameters, lora_side, full
+        data += struct.pack("<II", number, value)
     g.add("session_config", config, "config", f"{fnv(data):016x}")
 
 

@@ -137,7 +137,8 @@ void sim_client_receive(world *w) {
 
 static void client_journal(world *w, uint64_t step) {
     client *c = &w->c;
-    if (sim_chance(w, 10)) { /* in the middle of the write: the torn record is cut off */
+    if (sim_chance(w, 10) &&
+        sim_chance(w, w->crash_rate)) { /* in the middle of the write: the torn record is cut off */
         sim_client_crash(w);
         return;
     }
@@ -235,6 +236,13 @@ static void client_begin(world *w, uint64_t step) {
     w->result.ahead += args.ahead > 1 && args.micro_count > 1;
 }
 
+/* A session without a store dies with what its client has lost; others when they are deleted or
+ * parked too long, or when the disk has lost them. */
+static bool client_may_end(const world *w, seam_status st) {
+    return (st == SEAM_E_GONE && (!w->with_store || w->may_expire)) ||
+           (st == SEAM_E_DATA_LOSS && w->may_lose);
+}
+
 void sim_client_act(world *w) {
     client *c = &w->c;
     seam_client_action a;
@@ -272,13 +280,13 @@ void sim_client_act(world *w) {
         client_journal(w, a.step);
         break;
     case SEAM_CLIENT_IDLE:
-        if (a.step < STEPS) {
+        if (a.step < w->steps) {
             client_begin(w, a.step);
         }
         break;
     case SEAM_CLIENT_STOPPED:
-        if (seam_client_proto_error(&c->cp)->status == SEAM_E_GONE && !w->with_store) {
-            w->result.gone = true;
+        if (client_may_end(w, seam_client_proto_error(&c->cp)->status)) {
+            w->result.ended = true;
         } else {
             sim_broken(w, seam_status_name(seam_client_proto_error(&c->cp)->status));
         }

@@ -1,5 +1,6 @@
 /* What the parts of the simulated world share: sim_world.c (faults, turns), sim_server.c and
- * sim_client.c (the two processes), sim_link.c (random numbers, messages, streams). */
+ * sim_client.c (the two processes), sim_disk.c (checkpoints), sim_link.c (random numbers, messages,
+ * streams). */
 #ifndef SEAM_SIM_INTERNAL_H
 #define SEAM_SIM_INTERNAL_H
 
@@ -10,15 +11,15 @@
 #include "step_key.h"
 
 enum {
-    STEPS = 12,
     MICROS_MAX = 5,
     DEPTH_MAX = SIM_DEPTH_MAX,
     WORK_MAX = 2 * DEPTH_MAX + 1,
     QUEUE_MAX = 64,
     RECENT_MAX = 16,
     OUT_MAX = 32,
-    FAULT_TURNS = 2500,
-    TURNS_MAX = 40000,
+    STEPS_MAX = SIM_STEPS_MAX,
+    STEP_FAULT_TURNS = 208, /* turns with faults, for each step of a world */
+    STEP_TURNS_MAX = 3333,
     SITE_FWD_IN = 0,
     SITE_FWD_OUT = 1,
     SITE_BWD_OUT = 2,
@@ -81,14 +82,16 @@ typedef struct server {
     uint32_t out_count;
     seam_credit_tx tx;
     seam_credit_rx rx;
-    bool writing; /* a checkpoint on its way to disk */
+    bool table_falls; /* an aborted step is sent again: the encoder's older table */
+    bool writing;     /* a checkpoint on its way to disk */
     uint64_t writing_step, writing_state;
     /* Disk. */
-    bool file_valid[STEPS + 1];
-    bool file_rotten[STEPS + 1]; /* found when it is read */
-    uint64_t file_state[STEPS + 1];
+    bool file_valid[STEPS_MAX + 1];
+    bool file_rotten[STEPS_MAX + 1]; /* found when it is read */
+    uint64_t file_state[STEPS_MAX + 1];
     uint64_t epoch;
     uint64_t told_durable;
+    bool has_ended; /* deleted, or expired: a later process knows */
 } server;
 
 typedef struct client {
@@ -109,7 +112,7 @@ typedef struct client {
     bool confirm_due;
     /* Disk: the journal. */
     uint64_t journal_count, journal_epoch;
-    uint64_t journal_state[STEPS + 1], journal_hash[STEPS + 1];
+    uint64_t journal_state[STEPS_MAX + 1], journal_hash[STEPS_MAX + 1];
     uint64_t journal_hash_count; /* records that a replay is compared with */
 } client;
 
@@ -118,15 +121,20 @@ typedef struct world {
     sim_bug bug;
     sim_result result;
     bool with_store, backward_reply, codec_state;
+    bool may_expire, may_lose; /* parked for too long, deleted; no checkpoint is intact */
+    uint32_t steps;
+    uint32_t fault_rate;  /* of thousand turns: those that may bring a fault */
+    uint32_t crash_rate;  /* of thousand: of the client's crashes that happen */
     bool has_norm;        /* the client trains too: a step ends with its share of the norm */
     bool one_pass;        /* no backward tensors */
     uint32_t depth;       /* of the session's pipeline */
     uint32_t engine_rate; /* of thousand: a slow engine has several tensors waiting for it */
-    uint32_t micros[STEPS];
-    uint64_t truth_server[STEPS + 1], truth_client[STEPS + 1];
+    uint32_t micros[STEPS_MAX];
+    uint64_t truth_server[STEPS_MAX + 1], truth_client[STEPS_MAX + 1];
     uint64_t last_stream;
     queue up, down;
-    queue late; /* of broken streams, on their way to the server */
+    queue late;   /* of broken streams, on their way to the server */
+    bool trouble; /* a fault may come this turn */
     bool server_up;
     server s;
     client c;
@@ -158,7 +166,14 @@ void sim_server_receive(world *w);
 void sim_server_engine(world *w); /* finishes its oldest work */
 void sim_server_disk(world *w);
 void sim_server_withdraw(world *w);
-void sim_server_flush(world *w); /* what its credit allows */
+void sim_server_delete(world *w); /* its client's owner ends the session */
+void sim_server_flush(world *w);  /* what its credit allows */
+
+/* sim_disk.c */
+bool sim_disk_newest_intact(uint64_t *ret_newest, world *w); /* false: none; forgets damaged ones */
+bool sim_disk_newest_is_rotten(const world *w);
+void sim_disk_rot(world *w);
+void sim_disk_rot_at(world *w, uint64_t step_count);
 
 /* sim_client.c */
 void sim_client_start(world *w); /* from its journal */

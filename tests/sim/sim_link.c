@@ -49,7 +49,7 @@ uint64_t sim_begin_digest(uint64_t step) {
 }
 
 void sim_truth_compute(world *w) {
-    for (uint64_t step = 0; step < STEPS; step++) {
+    for (uint64_t step = 0; step < w->steps; step++) {
         const uint64_t s = w->truth_server[step];
         const uint64_t c = w->truth_client[step];
         uint64_t s_partial = 0;

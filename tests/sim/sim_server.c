@@ -80,22 +80,13 @@ static void server_consume(world *w, const msg *m) {
     }
 }
 
-/* The newest checkpoint that is intact; the damaged ones above are found by reading them. */
-static uint64_t newest_intact(world *w) {
-    server *s = &w->s;
-    uint64_t newest = 0;
-    for (uint64_t i = 0; i <= STEPS; i++) {
-        if (s->file_valid[i] && (!s->file_rotten[i] || w->bug == SIM_BUG_LOAD_ROTTEN)) {
-            newest = i;
-        }
+/* Nothing goes back far enough: the session stays as it is until somebody decides. */
+static void server_lose(world *w) {
+    if (!w->may_lose) {
+        sim_broken(w, "the server has no checkpoint to start from");
     }
-    for (uint64_t i = newest + 1; i <= STEPS; i++) {
-        if (s->file_valid[i]) {
-            w->result.rotten++;
-            s->file_valid[i] = s->file_rotten[i] = false;
-        }
-    }
-    return newest;
+    w->s.told_durable = 0;
+    seam_server_proto_freeze(&w->s.sp, SEAM_E_DATA_LOSS);
 }
 
 /* The state is what is read: not the history's if that was damaged. */
@@ -110,11 +101,8 @@ static void file_load(server *s, uint64_t step_count) {
 
 void sim_server_start(world *w, bool first) {
     server *s = &w->s;
-    const uint64_t newest = newest_intact(w);
-    if (!s->file_valid[newest]) {
-        sim_broken(w, "the server has no checkpoint to start from");
-        return;
-    }
+    uint64_t newest = 0;
+    const bool found = sim_disk_newest_intact(&newest, w);
     const seam_server_proto_config config = {
         .config_hash = 7,
         .model_identity = 8,
@@ -127,19 +115,23 @@ void sim_server_start(world *w, bool first) {
         .pipeline_depth = w->depth,
         .keeps_codec_state = w->codec_state && w->bug != SIM_BUG_RESEND_STATE,
         .can_park = w->with_store,
-        .lease_ms = w->with_store ? 3000 : UINT64_C(1) << 40,
-        .park_ms = UINT64_C(1) << 40,
+        .lease_ms = w->with_store || w->may_expire ? 3000 : UINT64_C(1) << 40,
+        .park_ms = w->may_expire ? 9000 : UINT64_C(1) << 40,
         .committed_step_count = newest,
         .epoch = s->epoch,
         .now_ms = w->now_ms,
     };
     seam_server_proto_init(&s->sp, &config);
-    for (uint64_t i = 0; i <= STEPS && w->with_store; i++) {
+    for (uint64_t i = 0; i <= w->steps && w->with_store; i++) {
         if (s->file_valid[i] && seam_server_proto_durable_add(&s->sp, i) != SEAM_OK) {
             sim_broken(w, "a checkpoint on disk is refused");
         }
     }
-    if (!first) { /* as the service does: parked, then brought back */
+    if (s->has_ended) {
+        seam_server_proto_expire(&s->sp);
+    } else if (!found) {
+        server_lose(w);
+    } else if (!first) { /* as the service does: parked, then brought back */
         if (seam_server_proto_parked(&s->sp, w->now_ms) != SEAM_OK) {
             sim_broken(w, "a session on disk is not parked");
         }
@@ -155,24 +147,9 @@ void sim_server_start(world *w, bool first) {
     w->server_up = true;
 }
 
-/* The newest of several checkpoints may rot while nobody looks. */
-static void rot(world *w) {
-    server *s = &w->s;
-    uint64_t newest = 0;
-    uint32_t intact = 0;
-    for (uint64_t i = 0; i <= STEPS; i++) {
-        if (s->file_valid[i] && !s->file_rotten[i]) {
-            newest = i;
-            intact++;
-        }
-    }
-    if (intact > 1 && sim_chance(w, 100)) {
-        s->file_rotten[newest] = true;
-    }
-}
-
 void sim_server_crash(world *w) {
     w->server_up = false;
+    w->s.has_ended = seam_server_proto_link(&w->s.sp) == SEAM_LINK_EXPIRED;
     w->s.writing = false; /* a torn file has no manifest: it is not there */
     sim_stream_cut(w, SEAM_E_UNAVAILABLE);
     w->up.count = w->late.count = 0;
@@ -180,7 +157,7 @@ void sim_server_crash(world *w) {
     if (w->s.told_durable > 0 && !w->s.file_valid[w->s.told_durable]) {
         sim_broken(w, "a step was told durable and is not on disk");
     }
-    rot(w);
+    sim_disk_rot(w);
 }
 
 /* Accepted and not finished: the machine asserts that it is told of no other tensor. */
@@ -227,49 +204,38 @@ static void server_end_stream(world *w, const msg *m, seam_status st) {
  * does.  The machine's own way, at attach, knows nothing of damage. */
 static void server_wake(world *w) {
     server *s = &w->s;
-    uint64_t durable = 0;
-    const uint64_t newest = newest_intact(w);
-    while (seam_server_proto_durable_newest(&durable, &s->sp) && durable > newest) {
+    uint64_t durable = 0, newest = 0;
+    const bool found = sim_disk_newest_intact(&newest, w);
+    while (seam_server_proto_durable_newest(&durable, &s->sp) && (!found || durable > newest)) {
         seam_server_proto_durable_lost(&s->sp, durable);
+    }
+    if (!found) {
+        server_lose(w);
+        return;
     }
     file_load(s, newest);
     seam_server_proto_restored(&s->sp, newest, w->now_ms);
     s->sp.reloaded = w->bug != SIM_BUG_NO_REWIND;
 }
 
-/* Is the newest checkpoint on disk a damaged one? */
-static bool newest_is_rotten(const server *s) {
-    uint64_t newest = STEPS;
-    while (newest > 0 && !s->file_valid[newest]) {
-        newest--;
-    }
-    return s->file_rotten[newest];
-}
-
-/* Damage is met when a file is read, here while the session runs; there is one behind it. */
-static void rot_at(world *w, uint64_t step_count) {
-    server *s = &w->s;
-    uint64_t before = 0;
-    if (step_count > 0 && seam_server_proto_durable_find(&before, &s->sp, step_count - 1) &&
-        sim_chance(w, 500)) {
-        s->file_rotten[step_count] = true;
-    }
-}
-
-static void server_attach(world *w, const msg *m) {
+static void server_attach(world *w, const msg *m, bool has_met_damage) {
     server *s = &w->s;
     seam_attach_verdict v;
     seam_attach_args args = m->attach;
     args.now_ms = w->now_ms;
     bool parked = seam_server_proto_link(&s->sp) == SEAM_LINK_PARKED;
-    if (parked && (newest_is_rotten(s) || sim_chance(w, 500))) {
+    if (parked && (sim_disk_newest_is_rotten(w) || sim_chance(w, 500))) {
         server_wake(w);
         parked = false;
     }
     if (sim_chance(w, 500)) { /* the service does so before it asks */
         sim_server_withdraw(w);
     }
-    const seam_status st = seam_server_proto_attach(&v, &s->sp, &args, NULL);
+    seam_status st = seam_server_proto_attach(&v, &s->sp, &args, NULL);
+    if (st == SEAM_E_GONE && has_met_damage) {
+        st = SEAM_E_DATA_LOSS;
+        server_lose(w);
+    }
     if (st != SEAM_OK) {
         server_end_stream(w, m, st);
         return;
@@ -294,19 +260,19 @@ static void server_attach(world *w, const msg *m) {
             return;
         }
         if (!parked) {
-            rot_at(w, v.load_step_count);
+            sim_disk_rot_at(w, v.load_step_count);
         }
         if (s->file_rotten[v.load_step_count] && w->bug != SIM_BUG_LOAD_ROTTEN) {
             seam_server_proto_durable_lost(&s->sp, v.load_step_count);
             s->file_valid[v.load_step_count] = s->file_rotten[v.load_step_count] = false;
             w->result.rotten++;
             w->result.rotten_live++;
-            server_attach(w, m); /* the one before */
+            server_attach(w, m, true); /* the one before */
             return;
         }
         file_load(s, v.load_step_count);
         seam_server_proto_restored(&s->sp, v.load_step_count, w->now_ms);
-        for (uint64_t i = v.load_step_count + 1; i <= STEPS; i++) {
+        for (uint64_t i = v.load_step_count + 1; i <= w->steps; i++) {
             s->file_valid[i] = s->file_rotten[i] = false;
         }
     }
@@ -399,7 +365,7 @@ void sim_server_receive(world *w) {
         return; /* its connection is closed: nobody waits for the answer */
     }
     if (m.kind == MSG_ATTACH) {
-        server_attach(w, &m);
+        server_attach(w, &m, false);
         return;
     }
     const bool current = m.stream == s->stream || w->bug == SIM_BUG_NO_FENCE;
@@ -463,10 +429,32 @@ static void server_commit(world *w, uint64_t step) {
 /* Each tensor is decoded once, in order; an encoder that begins anew says so. */
 static void server_decode(world *w, const task *t) {
     server *s = &w->s;
-    if (t->table != s->table && t->table != 0) {
+    if (t->table > s->table || (t->table < s->table && t->table != 0 && !s->table_falls)) {
         sim_broken(w, "the decoder's rows are not those that the encoder counts on");
     }
     s->table = t->table + 1;
+    s->table_falls = false;
+}
+
+/* The engine could not do it: the step begins anew, whoever sent it. */
+static void server_work_failed(world *w) {
+    server *s = &w->s;
+    s->work_count = 0;
+    seam_server_proto_abort_step(&s->sp);
+    s->partial = 0;
+    s->table_falls = true;
+    cache_drop(s);
+    w->result.aborts++;
+    if (seam_server_proto_link(&s->sp) == SEAM_LINK_ATTACHED) {
+        server_end_stream(w, &(msg){.stream = s->stream}, SEAM_E_INTERNAL);
+    }
+}
+
+void sim_server_delete(world *w) {
+    server *s = &w->s;
+    s->work_count = s->out_count = 0;
+    seam_server_proto_expire(&s->sp);
+    sim_stream_cut(w, SEAM_E_UNAVAILABLE);
 }
 
 /* The reply whose place in the cache this one takes waits for credit yet. */
@@ -491,6 +479,10 @@ void sim_server_engine(world *w) {
     server_consume(w, &(msg){.kind = MSG_TENSOR, .stream = t.stream, .key = t.key});
     const seam_step_key key = t.key;
     const uint64_t digest = t.value;
+    if (w->trouble && sim_chance(w, 20)) {
+        server_work_failed(w);
+        return;
+    }
     s->work_count--;
     memmove(s->work, s->work + 1, s->work_count * sizeof s->work[0]);
     const bool forward = key.phase == SEAM_PHASE_FORWARD;
@@ -558,7 +550,7 @@ void sim_server_disk(world *w) {
             s->state = s->partial = 0; /* freed */
             s->table = 0;
             cache_drop(s);
-            rot(w);
+            sim_disk_rot(w);
             w->result.parks++;
         } else {
             s->file_valid[count] = false;

@@ -17,30 +17,23 @@ static void faults(world *w) {
     if (w->with_store && w->server_up && sim_chance(w, 4)) {
         sim_server_crash(w);
     }
-    if (sim_chance(w, 4)) {
+    if (sim_chance(w, 4) && sim_chance(w, w->crash_rate)) {
         sim_client_crash(w);
     }
     if (sim_chance(w, 3)) {
-        w->now_ms += 4000; /* long enough for the lease */
+        /* Long enough for the lease; or for a parked session's. */
+        w->now_ms += w->may_expire && sim_chance(w, 500) ? 14000 : 4000;
     }
-}
-
-/* Which states of the machines the world has met. */
-static void seen(world *w) {
-    uint32_t micro = 0;
-    seam_client_action action;
-    seam_client_proto copy = w->c.cp; /* next may stop it when its time is over */
-    seam_client_proto_next(&action, &copy, w->now_ms);
-    w->result.actions |= 1u << action.kind;
-    if (w->server_up) {
-        w->result.links |= 1u << seam_server_proto_link(&w->s.sp);
-        w->result.phases |= 1u << seam_server_proto_phase(&micro, &w->s.sp);
+    if (w->server_up && sim_chance(w, 5)) { /* another call with the session's secret */
+        seam_server_proto_touch(&w->s.sp, w->now_ms);
+    }
+    if (w->server_up && w->may_expire && sim_chance(w, 1)) {
+        sim_server_delete(w);
     }
 }
 
 static void turn(world *w) {
     w->now_ms += sim_draw(w) % 5;
-    seen(w);
     if (!w->server_up) {
         if (sim_chance(w, 100)) {
             sim_server_start(w, false);
@@ -73,34 +66,57 @@ static void turn(world *w) {
     }
 }
 
-sim_result sim_run(uint64_t seed, sim_bug bug) {
-    world w = {.random = seed * 2 + 1, .bug = bug};
-    w.with_store = sim_chance(&w, 700);
-    w.one_pass = seed % 4 == 3;
-    w.backward_reply = sim_chance(&w, 500) && !w.one_pass;
-    w.depth = 1 + (uint32_t)(sim_draw(&w) % DEPTH_MAX);
-    w.result.depth = w.depth;
-    w.codec_state = sim_chance(&w, 500);
-    w.has_norm = sim_chance(&w, 500) && !w.one_pass;
-    w.engine_rate = sim_chance(&w, 500) ? 1000 : 300;
-    for (uint32_t i = 0; i < STEPS; i++) {
-        w.micros[i] = 1 + (uint32_t)(sim_draw(&w) % MICROS_MAX);
+/* A client's crash ends a session without a store: however long it is, about as many do. */
+static void rates_draw(world *w) {
+    static const uint32_t fault_rates[] = {1000, 300, 100};
+    const uint32_t drawn = fault_rates[sim_draw(w) % 3];
+    w->fault_rate = w->steps > SIM_STEPS ? drawn : 1000;
+    w->crash_rate =
+        w->with_store ? 1000 : 250 * SIM_STEPS / (w->steps > SIM_STEPS ? w->steps : SIM_STEPS);
+}
+
+static void world_init(world *w, uint64_t seed, uint32_t steps) {
+    w->random = seed * 2 + 1;
+    w->steps = steps;
+    w->with_store = sim_chance(w, 700);
+    w->may_expire = sim_chance(w, 80);
+    w->may_lose = w->with_store && sim_chance(w, 50);
+    rates_draw(w);
+    w->one_pass = seed % 4 == 3;
+    w->backward_reply = sim_chance(w, 500) && !w->one_pass;
+    w->depth = 1 + (uint32_t)(sim_draw(w) % DEPTH_MAX);
+    w->result.depth = w->depth;
+    w->codec_state = sim_chance(w, 500);
+    w->has_norm = sim_chance(w, 500) && !w->one_pass;
+    w->engine_rate = sim_chance(w, 500) ? 1000 : 300;
+    for (uint32_t i = 0; i < w->steps; i++) {
+        w->micros[i] = 1 + (uint32_t)(sim_draw(w) % MICROS_MAX);
     }
-    w.truth_server[0] = sim_draw(&w);
-    w.truth_client[0] = sim_draw(&w);
-    sim_truth_compute(&w);
-    w.s.file_valid[0] = true; /* the initial state can always be made again */
-    w.s.file_state[0] = w.truth_server[0];
-    w.c.journal_state[0] = w.truth_client[0];
-    sim_server_start(&w, true);
-    sim_client_start(&w);
-    for (uint32_t i = 0; i < TURNS_MAX && w.result.broken == NULL && !w.result.gone; i++) {
-        if (i < FAULT_TURNS) {
+    w->truth_server[0] = sim_draw(w);
+    w->truth_client[0] = sim_draw(w);
+    sim_truth_compute(w);
+    w->s.file_valid[0] = true; /* the initial state */
+    w->s.file_state[0] = w->truth_server[0];
+    w->c.journal_state[0] = w->truth_client[0];
+    sim_server_start(w, true);
+    sim_client_start(w);
+}
+
+sim_result sim_run(uint64_t seed, uint32_t steps, sim_bug bug) {
+    world w = {.bug = bug};
+    world_init(&w, seed, steps);
+    const uint32_t turns_max = steps * STEP_TURNS_MAX, fault_turns = steps * STEP_FAULT_TURNS;
+    for (uint32_t i = 0; i < turns_max && w.result.broken == NULL && !w.result.ended; i++) {
+        w.trouble = i < fault_turns && sim_chance(&w, w.fault_rate);
+        if (w.trouble) {
             faults(&w);
         }
         turn(&w);
-        w.result.finished = seam_client_proto_committed_count(&w.c.cp) == STEPS;
-        if (w.result.finished && i >= FAULT_TURNS) {
+        const uint64_t committed = seam_client_proto_committed_count(&w.c.cp);
+        w.result.finished = committed == steps;
+        if (i < fault_turns) {
+            w.result.steps_in_trouble = committed;
+        } else if (w.result.finished) {
             break;
         }
     }
@@ -108,7 +124,8 @@ sim_result sim_run(uint64_t seed, sim_bug bug) {
         w.s.state != w.truth_server[seam_server_proto_committed_count(&w.s.sp)]) {
         sim_broken(&w, "the server's last state is not that of the history");
     }
-    if (w.result.broken == NULL && !w.result.finished && !w.result.gone) {
+    w.result.ended = w.result.ended && !w.result.finished;
+    if (w.result.broken == NULL && !w.result.finished && !w.result.ended) {
         sim_broken(&w, "no progress");
     }
     return w.result;

@@ -212,8 +212,11 @@ def check_step_begin(begin, vocab=None):
 def _hashed(name, message):
     """Bytes of a message's fields in the order of their numbers: WIRE.md 6."""
     message, out = message or read(name, b""), b""
-    for _, f, kind, repeated in MESSAGES[name]:
+    for number, f, kind, repeated in MESSAGES[name]:
         value = message[f]
+        if name == "SessionConfig" and number > 12:
+            out += struct.pack("<II", number, value) if value else b""
+            continue
         if repeated:
             out += struct.pack(f"<I{len(value)}I", len(value), *value)
         elif kind in MESSAGES:

@@ -1,0 +1,312 @@
+/* Goal: what a server states of a session is believed as far as it is that of its hash, and labels
+ * leave only where the caller of this process has said so.
+ * Method: a transport that answers as a server does, and lies where it is told to. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "config_hash.h"
+#include "core.h"
+
+#define CHANNELS 4u
+
+/* The server: the config of its one session, packed, and what it says instead. */
+static struct {
+    uint8_t config[512];
+    size_t config_bytes;
+    Seam__V1__Topology topology; /* stated; 0: the session's */
+    uint64_t config_hash;        /* stated; 0: that of the stated config */
+    uint64_t credit_bytes;
+    bool reachable; /* by a stream */
+    uint32_t stream_count, sent_count;
+    bool has_attached; /* on the stream at hand */
+} world;
+
+static uint8_t stream_token; /* its address stands for a stream */
+static const uint8_t secret[SEAM_SECRET_BYTES] = {1};
+
+static void answer(seam_buffer *ret, const ProtobufCMessage *message) {
+    assert_int_equal(seam_message_pack(ret, message), SEAM_OK);
+}
+
+static void answer_session(seam_buffer *ret, bool created) {
+    Seam__V1__SessionConfig *const config =
+        seam__v1__session_config__unpack(NULL, world.config_bytes, world.config);
+    assert_non_null(config);
+    config->topology = world.topology != 0 ? world.topology : config->topology;
+    Seam__V1__Session session = SEAM__V1__SESSION__INIT;
+    Seam__V1__Site sites[4];
+    Seam__V1__Site *list[4];
+    for (uint32_t i = 0; i < 4; i++) {
+        seam__v1__site__init(&sites[i]);
+        sites[i].id = i;
+        sites[i].direction = (Seam__V1__SiteDirection)(i + 1);
+        sites[i].channels = CHANNELS;
+        sites[i].paired_forward_site = i == 0 || i == 3 ? 0 : 1;
+        sites[i].codec = SEAM__V1__CODEC__CODEC_F32;
+        list[i] = &sites[i];
+    }
+    session.id = (char[]){"s1"};
+    session.config = config;
+    session.config_hash = world.config_hash != 0 ? world.config_hash : seam_config_hash(config);
+    session.n_sites = 4;
+    session.sites = list;
+    Seam__V1__CreateSessionResponse create = SEAM__V1__CREATE_SESSION_RESPONSE__INIT;
+    Seam__V1__GetSessionResponse get = SEAM__V1__GET_SESSION_RESPONSE__INIT;
+    create.session = get.session = &session;
+    create.session_secret = (ProtobufCBinaryData){sizeof secret, (uint8_t *)(uintptr_t)secret};
+    answer(ret, created ? &create.base : &get.base);
+    seam__v1__session_config__free_unpacked(config, NULL);
+}
+
+static seam_status fake_unary(seam_transport *transport, const char *method, const uint8_t *request,
+                              size_t request_count, seam_buffer *ret_response, seam_error *err) {
+    (void)transport;
+    (void)err;
+    if (strcmp(method, "ListModels") == 0) {
+        Seam__V1__ListModelsResponse models = SEAM__V1__LIST_MODELS_RESPONSE__INIT;
+        Seam__V1__ModelInfo model = SEAM__V1__MODEL_INFO__INIT;
+        Seam__V1__ModelInfo *list[1] = {&model};
+        model.id = (char[]){"m"};
+        model.identity = 5;
+        models.n_models = 1;
+        models.models = list;
+        answer(ret_response, &models.base);
+        return SEAM_OK;
+    }
+    const bool created = strcmp(method, "CreateSession") == 0;
+    if (created) {
+        Seam__V1__CreateSessionRequest *const r =
+            seam__v1__create_session_request__unpack(NULL, request_count, request);
+        assert_non_null(r);
+        world.config_bytes = seam__v1__session_config__get_packed_size(r->config);
+        assert_true(world.config_bytes <= sizeof world.config);
+        (void)seam__v1__session_config__pack(r->config, world.config);
+        seam__v1__create_session_request__free_unpacked(r, NULL);
+    }
+    answer_session(ret_response, created);
+    return SEAM_OK;
+}
+
+static seam_status fake_stream_open(seam_stream_call **ret_call, seam_transport *transport,
+                                    const char *method, seam_error *err) {
+    (void)transport;
+    (void)method;
+    world.stream_count++;
+    world.has_attached = false;
+    if (!world.reachable) {
+        return seam_error_set(err, SEAM_E_UNAVAILABLE, "nobody there");
+    }
+    *ret_call = (seam_stream_call *)(void *)&stream_token;
+    return SEAM_OK;
+}
+
+static seam_status fake_stream_send(seam_stream_call *call, const uint8_t *head, size_t head_count,
+                                    const uint8_t *body, size_t body_count, seam_error *err) {
+    (void)call;
+    (void)head;
+    (void)head_count;
+    (void)body;
+    (void)body_count;
+    (void)err;
+    world.sent_count++;
+    return SEAM_OK;
+}
+
+static seam_status fake_stream_receive(seam_stream_call *call, seam_buffer *ret_bytes,
+                                       bool *ret_message, seam_error *err) {
+    (void)call;
+    if (world.has_attached) {
+        return seam_error_set(err, SEAM_E_UNAVAILABLE, "nothing more comes");
+    }
+    Seam__V1__TrainResponse response = SEAM__V1__TRAIN_RESPONSE__INIT;
+    Seam__V1__Attached attached = SEAM__V1__ATTACHED__INIT;
+    attached.epoch = world.stream_count;
+    attached.action = SEAM__V1__ATTACH_ACTION__ATTACH_ACTION_CONTINUE;
+    attached.credit_bytes = world.credit_bytes;
+    response.body_case = SEAM__V1__TRAIN_RESPONSE__BODY_ATTACHED;
+    response.attached = &attached;
+    answer(ret_bytes, &response.base);
+    *ret_message = world.has_attached = true;
+    return SEAM_OK;
+}
+
+static void fake_stream_close(seam_stream_call *gift_call) {
+    (void)gift_call;
+}
+
+static seam_transport_counts fake_counts(const seam_transport *transport) {
+    (void)transport;
+    return (seam_transport_counts){0};
+}
+
+static const seam_transport_ops fake = {.unary = fake_unary,
+                                        .stream_open = fake_stream_open,
+                                        .stream_send = fake_stream_send,
+                                        .stream_receive = fake_stream_receive,
+                                        .stream_close = fake_stream_close,
+                                        .counts = fake_counts};
+static seam_client client = {.net = &fake, .credit_bytes = SEAM_CREDIT_BYTES_DEFAULT};
+
+static int setup(void **state) {
+    (void)state;
+    memset(&world, 0, sizeof world);
+    return 0;
+}
+
+static seam_session *create(const char *topology, const char *consent) {
+    seam_session *session = NULL;
+    seam_session_options options = SEAM_SESSION_OPTIONS_INIT;
+    seam_error err = {0};
+    options.model = "m";
+    options.codec = "f32";
+    options.topology = topology;
+    options.consent = consent;
+    options.rows_per_micro_max = 8;
+    assert_int_equal(seam_session_create(&session, &client, &options, &err), SEAM_OK);
+    return session;
+}
+
+static seam_status begin(seam_session *session, seam_error *err) {
+    static const uint32_t sequence_rows[] = {2}, labels[] = {3};
+    static const uint8_t labelled[] = {1};
+    const seam_step_micro micro = {.sequence_count = 1,
+                                   .sequence_rows = sequence_rows,
+                                   .labelled_rows = labelled,
+                                   .labels = labels};
+    return seam_step_begin(session, &micro, 1, err);
+}
+
+static void says(const seam_error *err, const char *text) {
+    if (strstr(err->text, text) == NULL) {
+        fail_msg("\"%s\" does not say \"%s\"", err->text, text);
+    }
+}
+
+static void test_create__stated_hash_of_another_config__refused(void **state) {
+    (void)state;
+    seam_session *session = NULL;
+    seam_session_options options = SEAM_SESSION_OPTIONS_INIT;
+    seam_error err = {0};
+    options.model = "m";
+    options.codec = "f32";
+    world.config_hash = 7;
+    assert_int_equal(seam_session_create(&session, &client, &options, &err), SEAM_E_FORMAT);
+    says(&err, "session.config_hash");
+    world.config_hash = 0;
+    world.topology = SEAM__V1__TOPOLOGY__TOPOLOGY_VANILLA; /* with its own hash */
+    assert_int_equal(seam_session_create(&session, &client, &options, &err), SEAM_E_FORMAT);
+    says(&err, "session.config_hash");
+    assert_null(session);
+}
+
+static void test_attach__config_is_not_of_its_hash__refused(void **state) {
+    (void)state;
+    seam_session *session = create("u_shaped", NULL);
+    seam_error err = {0};
+    world.config_hash = session->config_hash;
+    seam_session_close(session);
+    session = NULL;
+    world.topology = SEAM__V1__TOPOLOGY__TOPOLOGY_VANILLA;
+    assert_int_equal(seam_session_attach(&session, &client, "s1", secret, &err), SEAM_E_FORMAT);
+    says(&err, "session.config_hash");
+    assert_null(session);
+    world.topology = SEAM__V1__TOPOLOGY__TOPOLOGY_U_SHAPED;
+    assert_int_equal(seam_session_attach(&session, &client, "s1", secret, &err), SEAM_OK);
+    seam_session_close(session);
+}
+
+static void test_step_begin__taken_up_without_consent__denied_before_a_stream(void **state) {
+    (void)state;
+    seam_session *session = create("vanilla", "labels");
+    seam_error err = {0};
+    assert_int_equal(begin(session, &err), SEAM_E_UNAVAILABLE); /* its options said it */
+    assert_int_equal(world.stream_count, 1);
+    seam_session_close(session);
+    assert_int_equal(seam_session_attach(&session, &client, "s1", secret, &err), SEAM_OK);
+    assert_string_equal(seam_session_topology(session), "vanilla");
+    assert_int_equal(begin(session, &err), SEAM_E_DENIED);
+    says(&err, "labels");
+    assert_int_equal(seam_session_consent(session, "none", &err), SEAM_OK);
+    assert_int_equal(begin(session, &err), SEAM_E_DENIED);
+    assert_int_equal(seam_session_consent(session, "all", &err), SEAM_E_ARG);
+    says(&err, "consent");
+    assert_int_equal(begin(session, &err), SEAM_E_DENIED);
+    assert_int_equal(world.stream_count, 1);
+    assert_int_equal(seam_session_consent(session, "labels", &err), SEAM_OK);
+    assert_int_equal(begin(session, &err), SEAM_E_UNAVAILABLE);
+    assert_int_equal(world.stream_count, 2);
+    seam_session_close(session);
+}
+
+static void test_resume__other_topology__journal_is_not_its(void **state) {
+    (void)state;
+    char folder[] = "/tmp/seam-session-XXXXXX";
+    assert_non_null(mkdtemp(folder));
+    seam_session *session = create("u_shaped", "labels"); /* allowed, and still not asked for */
+    seam_error err = {0};
+    assert_int_equal(seam_session_journal(session, folder, &err), SEAM_OK);
+    const uint64_t hash = session->config_hash;
+    seam_session_close(session);
+    session = NULL;
+    world.topology = SEAM__V1__TOPOLOGY__TOPOLOGY_VANILLA;
+    assert_true(seam_session_resume(&session, &client, "s1", secret, folder, &err) != SEAM_OK);
+    says(&err, "another session");
+    world.config_hash = hash;
+    assert_int_equal(seam_session_resume(&session, &client, "s1", secret, folder, &err),
+                     SEAM_E_FORMAT);
+    says(&err, "session.config_hash");
+    assert_null(session);
+    world.topology = 0;
+    assert_int_equal(seam_session_resume(&session, &client, "s1", secret, folder, &err), SEAM_OK);
+    seam_session_close(session);
+    static const char *const names[] = {"journal.bin", "journal.notes", "journal.lock"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char path[128];
+        (void)snprintf(path, sizeof path, "%s/%s", folder, names[i]);
+        (void)unlink(path);
+    }
+    assert_int_equal(rmdir(folder), 0);
+}
+
+static void test_attached__credit_below_two_frames__refused(void **state) {
+    (void)state;
+    static const struct {
+        uint64_t credit_bytes;
+        seam_status st;
+    } cases[] = {{0, SEAM_OK},
+                 {1, SEAM_E_FORMAT},
+                 {SEAM_CREDIT_BYTES_MIN - 1, SEAM_E_FORMAT},
+                 {SEAM_CREDIT_BYTES_MIN, SEAM_OK}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        setup(NULL);
+        world.reachable = true;
+        world.credit_bytes = cases[i].credit_bytes;
+        seam_session *const session = create("u_shaped", NULL);
+        seam_error err = {0};
+        assert_int_equal(begin(session, &err), cases[i].st);
+        if (cases[i].st != SEAM_OK) {
+            says(&err, "attached.credit_bytes");
+        }
+        assert_int_equal(world.sent_count, cases[i].st == SEAM_OK ? 2 : 1); /* Attach, StepBegin */
+        seam_session_close(session);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(test_create__stated_hash_of_another_config__refused, setup),
+        cmocka_unit_test_setup(test_attach__config_is_not_of_its_hash__refused, setup),
+        cmocka_unit_test_setup(test_step_begin__taken_up_without_consent__denied_before_a_stream,
+                               setup),
+        cmocka_unit_test_setup(test_resume__other_topology__journal_is_not_its, setup),
+        cmocka_unit_test_setup(test_attached__credit_below_two_frames__refused, setup),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
