@@ -436,12 +436,10 @@ typedef struct seam_module_memory {
     float *parameters; /* read when they are due: by the begin of a step's first micro-batch */
     float *gradient;   /* written with the answer to the last one */
 } seam_module_memory;
-/* Borrowed until the session is closed or told others.  SEAM_E_ARG (not the site table's),
- * SEAM_E_STATE. */
+/* Borrowed until the session is closed or told others.  SEAM_E_ARG, SEAM_E_STATE. */
 SEAM_API seam_status seam_session_modules(seam_session *session, const seam_module_memory *modules,
                                           uint32_t module_count, seam_error *err);
-/* In the place of seam_step_forward_begin: the ids of the micro-batch, and in front of the first
- * one's the parameters where they are due.  Then seam_step_answer. */
+/* Sends a micro-batch's ids, and the parameters where they are due; then seam_step_answer. */
 SEAM_API seam_status seam_step_tokens_begin(seam_session *session, uint32_t micro, seam_error *err);
 
 typedef struct seam_step_report {
