@@ -72,7 +72,7 @@ typedef struct seam_site_row {
     seam_coder *coder;    /* NULL: a site that this client does not use */
     uint32_t rows;
     uint64_t rows_all; /* of modules: of their stack */
-    /* One pass: of the answer that is coming; they count when it has come. */
+    /* Of the answer that is coming; they count when it has come. */
     uint64_t coming_bytes;
     uint32_t coming_rows, coming_version, coming_bits;
     uint64_t payload_bytes;
