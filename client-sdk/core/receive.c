@@ -32,7 +32,9 @@ seam_status seam_receive_one(seam_session *session, seam_error *err) {
     seam_session *const s = session;
     bool message = false;
     const uint64_t begin_ns = seam_trace_begin(s->trace);
+    const double begin = seam_now_seconds();
     seam_status st = s->client->net->stream_receive(s->stream, &s->inbox, &message, err);
+    s->waited_seconds += s->first_seconds == 0.0 ? seam_now_seconds() - begin : 0.0;
     if (st == SEAM_OK && !message) {
         st = seam_error_set(err, SEAM_E_UNAVAILABLE, "server %s ended the stream",
                             s->client->address);

@@ -186,6 +186,9 @@ void seam_step_judge_depth(seam_session *session) {
     const seam_depth_sample sample = {
         .rtt_seconds = rtt,
         .first_seconds = s->first_seconds,
+        .waited_seconds = s->waited_seconds,
+        .others_seconds = s->others_seconds,
+        .others_bytes = (double)s->others_bytes,
         .server_seconds = s->report.server_seconds / M,
         .own_seconds = fmax(seconds - s->link_seconds + s->decode_seconds, 0.0) / M,
         .forward_bytes = (double)s->micros[0].sent[0].count,
