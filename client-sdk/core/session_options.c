@@ -377,7 +377,8 @@ seam_status seam_session_plan(seam_session *session, const Seam__V1__Session *me
         seam_site_gates(session->site_in)->weights = session->gate_weights;
     }
     seam_arbiter_init(&session->arbiter, &session->config.arbiter);
-    seam_depth_init(&session->depth, session->config.pipeline_depth, session->client->rtt_seconds);
+    seam_depth_init(&session->depth, session->config.pipeline_depth,
+                    seam_client_rtt_seconds(session->client));
     if (session->config.rate_auto) {
         seam_rate_init(&session->rate, &session->config.rate);
     }
