@@ -34,9 +34,31 @@ void seam_run_report_set(seam_run_report *report, const char *name, json_t *gift
     json_object_set_new(report->root, name, gift_value);
 }
 
+/* What counts as the wire's mean bits: activations of boundaries, gradients of modules. */
+static bool is_counted(const char *site_name) {
+    const size_t count = strlen(site_name);
+    return strncmp(site_name, "fwd", 3) == 0 ||
+           (count > 9 && strcmp(site_name + count - 9, "_gradient") == 0);
+}
+
+/* The step without a compressor: every row over each boundary, or parameters and gradients. */
+static uint64_t bf16_bytes_of(const seam_session *session, uint64_t tokens) {
+    uint64_t modules = 0;
+    for (uint32_t i = 0; i < seam_session_site_count(session); i++) {
+        seam_site_state site;
+        if (seam_session_site(&site, session, i) == SEAM_OK && site.site > 3 &&
+            is_counted(site.name)) {
+            modules += (uint64_t)site.rows * site.channels;
+        }
+    }
+    const bool vanilla = strcmp(seam_session_topology(session), "vanilla") == 0;
+    const uint64_t boundary = tokens * seam_session_channels(session) * (vanilla ? 2 : 4);
+    return 2 * (modules > 0 ? 2 * modules : boundary);
+}
+
 json_t *seam_run_report_entry(double *ret_wire_bits, const seam_train_report *step,
                               uint32_t micro_count, const seam_session *session) {
-    const uint64_t bf16_bytes = 4 * step->tokens * seam_session_channels(session) * 2;
+    const uint64_t bf16_bytes = bf16_bytes_of(session, step->tokens);
     json_t *const sites = json_object();
     double bits = 0.0, values = 0.0;
     static uint8_t widths[CHANNELS_MAX];
@@ -52,7 +74,7 @@ json_t *seam_run_report_entry(double *ret_wire_bits, const seam_train_report *st
             json_object_set_new(entry, "widths", widths_summary(widths, site.width_count));
         }
         json_object_set_new(sites, site.name, entry);
-        if (strncmp(site.name, "fwd", 3) == 0) {
+        if (is_counted(site.name)) {
             const double n = (double)site.rows * site.channels;
             bits += site.mean_bits * n;
             values += n;
@@ -107,7 +129,7 @@ static void sums_add(seam_run_report *report, const json_t *entry) {
     report->bytes_received += count_of(entry, "bytes_received");
     report->bf16_bytes += count_of(entry, "bf16_bytes");
     json_object_foreach(json_object_get(entry, "sites"), name, site) {
-        if (strncmp(name, "fwd", 3) == 0) { /* all sites have as many channels */
+        if (is_counted(name)) { /* all that a topology uses have as many channels */
             const double rows = real_of(site, "rows");
             report->bits_weighted += real_of(site, "mean_bits") * rows;
             report->values += rows;

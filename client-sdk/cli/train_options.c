@@ -95,8 +95,9 @@ static const seam_arg_spec adapter_specs[] = {
 };
 
 static const seam_arg_spec codec_specs[] = {
-    OPTION("codec", SEAM_ARG_TEXT, codec, "NAME",
-           "amaq, affine, tensor, channel, group, aqsgd, bf16, f32 [amaq]"),
+    OPTION(
+        "codec", SEAM_ARG_TEXT, codec, "NAME",
+        "amaq, affine, tensor, channel, group, aqsgd, bf16, f32 [amaq; adapter_exchange: affine]"),
     OPTION("bits", SEAM_ARG_U32, bits, "N",
            "affine, tensor, channel, group, aqsgd: width of every value [4]"),
     OPTION("group", SEAM_ARG_U32, group, "N",
@@ -255,7 +256,8 @@ seam_status seam_train_options_finish(seam_train_options *options, seam_error *e
     o->lr = or_f32(o->lr, 1e-4f);
     o->target = or_f32(o->target, 4.0f);
     o->beta_paper = or_f32(o->beta_paper, 0.02f);
-    o->codec = o->codec != NULL ? o->codec : "amaq";
+    const bool modules = o->topology != NULL && strcmp(o->topology, "adapter_exchange") == 0;
+    o->codec = o->codec != NULL ? o->codec : modules ? "affine" : "amaq";
     if (strcmp(o->codec, "amaq") == 0) {
         allocator_choose(o);
     }
@@ -335,6 +337,11 @@ static seam_status consent_check(const seam_train_options *o, seam_error *err) {
         return seam_error_set(err, SEAM_E_ARG,
                               "--topology: '%s' is not u_shaped, vanilla or adapter_exchange",
                               o->topology);
+    }
+    if (exchange && o->resume != NULL) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "--resume: a session of adapter_exchange ends with its process; "
+                              "start anew with --adapter");
     }
     return SEAM_OK;
 }

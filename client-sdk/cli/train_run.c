@@ -207,6 +207,10 @@ static seam_status session_create(training *t, seam_session_options *options, se
     return st;
 }
 
+static bool is_exchange(const training *t) {
+    return strcmp(t->o.topology, "adapter_exchange") == 0;
+}
+
 /* A new session; its journal begins when all that can be refused has passed. */
 static seam_status session_make(training *t, seam_error *err) {
     const seam_train_options *const o = &t->o;
@@ -228,7 +232,8 @@ static seam_status session_make(training *t, seam_error *err) {
     }
     SEAM_TRY(seam_session_file_write(
         o->out, o->server.server != NULL ? o->server.server : "127.0.0.1:50051", t->session, err));
-    return seam_session_journal(t->session, o->out, err);
+    /* The adapter of an exchange is the trainer's, and ends with this process. */
+    return is_exchange(t) ? SEAM_OK : seam_session_journal(t->session, o->out, err);
 }
 
 /* A step of an earlier process: its note is the report's entry. */
@@ -411,6 +416,12 @@ static void step_committed(void *user, const seam_step_report *report) {
 /* What is saved must be what was committed last: a server that has restarted may be behind until
  * the session attaches again, which then says SEAM_E_ROLLED_BACK. */
 static seam_status adapter_save(training *t, seam_error *err) {
+    if (is_exchange(t)) {
+        SEAM_TRY(seam_directory_make(t->adapter_path, err));
+        SEAM_TRY(seam_trainer_export(t->trainer, t->adapter_path, NULL, err));
+        t->saved_steps = seam_session_committed_steps(t->session);
+        return SEAM_OK;
+    }
     for (;;) {
         uint64_t hash = 0;
         seam_error why = {0};
@@ -466,6 +477,13 @@ static seam_status evaluate(training *t, const char *name, const char *codec, bo
 }
 
 static seam_status evaluate_after(training *t, seam_error *err) {
+    if (is_exchange(t) && t->o.resend_parameters) {
+        seam_progress_note(&t->progress,
+                           "the server has no adapter of after the last step: evaluate by "
+                           "seam eval --adapter %s",
+                           t->adapter_path);
+        return SEAM_OK;
+    }
     const char *const codec = t->o.codec;
     seam_codec_id id = SEAM_CODEC_F32;
     const bool token = t->o.granularity != NULL && strcmp(t->o.granularity, "token") == 0;

@@ -13,6 +13,7 @@ static seam_status session_start(seam_session **ret_session, seam_client *client
 static seam_status model_identity(uint64_t *ret_identity, seam_client *client, const char *model,
                                   seam_error *err);
 static const char *direction_name(Seam__V1__SiteDirection direction);
+static const char *module_site_name(uint16_t id);
 
 seam_status seam_session_create(seam_session **ret_session, seam_client *client,
                                 const seam_session_options *options, seam_error *err) {
@@ -268,15 +269,25 @@ seam_status seam_session_site(seam_site_state *ret_state, const seam_session *se
     const seam_site_row *const row = &session->sites[site_idx];
     *ret_state = (seam_site_state){
         .site = row->id,
-        .name = direction_name(row->direction),
+        .name = row->rows_all > 0 ? module_site_name(row->id) : direction_name(row->direction),
         .channels = row->channels,
         .rows = row->rows,
         .payload_bytes = row->payload_bytes,
-        .width_count = seam_codec_has_widths(row->codec) ? session->width_count : 0,
+        .width_count = !seam_codec_has_widths(row->codec) ? 0
+                       : row->rows_all > 0                ? row->channels
+                                                          : session->width_count,
         .mean_bits = row->mean_bits,
         .alloc_version = row->alloc_version,
     };
     return SEAM_OK;
+}
+
+/* WIRE.md 1.1. */
+static const char *module_site_name(uint16_t id) {
+    static const char *const names[] = {"lora_a",          "lora_b",          "prefix",
+                                        "lora_a_gradient", "lora_b_gradient", "prefix_gradient"};
+    return id >= SEAM_SITE_LORA_A && id <= SEAM_SITE_PREFIX_GRADIENT ? names[id - SEAM_SITE_LORA_A]
+                                                                     : "module";
 }
 
 static const char *direction_name(Seam__V1__SiteDirection direction) {
@@ -289,6 +300,11 @@ seam_status seam_session_site_widths(uint8_t *ret_widths, const seam_session *se
     if (ret_widths == NULL || session == NULL || site_idx >= session->site_count) {
         return SEAM_E_ARG;
     }
+    if (session->sites[site_idx].rows_all > 0) {
+        const seam_site_row *const row = &session->sites[site_idx]; /* every width is `bits` */
+        memset(ret_widths, (int)(row->mean_bits + 0.5), row->channels);
+        return row->rows > 0 && seam_codec_has_widths(row->codec) ? SEAM_OK : SEAM_E_STATE;
+    }
     const bool in = session->sites[site_idx].paired_id == session->sites[session->fwd_in].id;
     const uint8_t *const widths = session->widths_used[in ? 0 : 1];
     if (widths[0] == 0) { /* no step yet, or a codec without widths */
@@ -296,4 +312,12 @@ seam_status seam_session_site_widths(uint8_t *ret_widths, const seam_session *se
     }
     memcpy(ret_widths, widths, session->width_count);
     return SEAM_OK;
+}
+
+uint32_t seam_site_idx(const seam_session *session, uint16_t site_id) {
+    uint32_t i = 0;
+    while (i < session->site_count && session->sites[i].id != site_id) {
+        i++;
+    }
+    return i;
 }

@@ -7,6 +7,7 @@
  *   step_rows.c       rows of site 0 on their way to the codec
  *   link.c            the loop that drives proto/wire/client_proto: connect, send, receive, retry
  *   receive.c         one message of the Train stream
+ *   module_exchange.c modules of topology adapter_exchange
  *   answer.c          answers of topologies whose loss is at the server
  *   tensor_io.c       tensors <-> frames
  *   settle.c          what a commit means for the widths
@@ -35,6 +36,7 @@
 #include "credit.h"
 #include "depth.h"
 #include "journal.h"
+#include "module_link.h"
 #include "rate.h"
 #include "seam.h"
 #include "seam/v1/service.pb-c.h"
@@ -69,6 +71,10 @@ typedef struct seam_site_row {
     seam_storage storage; /* of the coder's cache */
     seam_coder *coder;    /* NULL: a site that this client does not use */
     uint32_t rows;
+    uint64_t rows_all; /* of modules: of their stack */
+    /* One pass: of the answer that is coming; they count when it has come. */
+    uint64_t coming_bytes;
+    uint32_t coming_rows, coming_version, coming_bits;
     uint64_t payload_bytes;
     double mean_bits;
     uint32_t alloc_version;
@@ -90,7 +96,17 @@ typedef struct seam_core_config {
     uint32_t lag_steps;
     uint32_t rows_max, sequences_max, micros_max, pipeline_depth;
     seam_training_facts training;
+    seam_exchange_training exchange_training;
 } seam_core_config;
+
+/* Topology adapter_exchange. */
+typedef struct seam_exchange {
+    bool is_on;
+    seam_module_link link;
+    uint32_t rows[SEAM_MODULE_LINK_SITES_MAX][2];            /* of the site table */
+    seam_module *modules;                                    /* parameters, then gradients */
+    seam_module_stack stacks[SEAM_MODULE_LINK_SITES_MAX][2]; /* likewise */
+} seam_exchange;
 
 /* One micro-batch of the step in flight. */
 typedef struct seam_micro_state {
@@ -107,6 +123,7 @@ typedef struct seam_micro_state {
     seam_buffer sequence_rows, sequence_rows_out; /* uint32_t: of each sequence, T and out */
     seam_buffer row_gates, row_gates_out; /* uint32_t: seam_coder_tensor's; codec amaq_token */
     seam_buffer sample_ids;               /* uint64_t, or empty */
+    seam_buffer ids;                      /* uint32_t: tokens; adapter_exchange */
     seam_buffer sent[2]; /* frames of fwd_in and bwd_out, one after another; empty: not encoded */
     bool is_sent[2];     /* once, on whatever stream */
     seam_buffer came;    /* frames of fwd_out that came before somebody waited for them */
@@ -130,6 +147,7 @@ struct seam_session {
     uint32_t site_count;
     uint32_t fwd_in, fwd_out, bwd_out, bwd_in; /* indices into sites */
     seam_site *site_in, *site_out;             /* allocations; site_in is owned */
+    seam_exchange exchange;
     seam_arbiter arbiter;
     seam_rate rate;               /* with rate_auto */
     seam_rate_sample rate_sample; /* of the last step: all that its decision went by */
@@ -193,7 +211,7 @@ struct seam_session {
     bool rx_active, rx_wanted; /* wanted: decode, not only digest */
     bool rx_stored;            /* nobody waits for it yet: its frames are kept */
     bool rx_signal_due;        /* bwd_in of an answer has come, the gate signal behind it has not */
-    uint32_t rx_part;          /* one pass: parts of the answer that have come */
+    uint32_t rx_part, rx_micro; /* one pass: parts of the answer that have come; whose it is */
     uint64_t rx_payload_bytes;
     seam_tensor_rx rx;
     float *y; /* borrowed destination of fwd_out while forward runs, else NULL */
@@ -336,8 +354,22 @@ seam_status seam_answer_begin(seam_session *session, const seam_frame_header *he
                               seam_error *err);
 seam_status seam_answer_take(seam_session *session, const seam_frame_header *header,
                              const uint8_t *payload, seam_error *err);
+/* A part's rows and payload, of an answer that may come again. */
+void seam_answer_count(seam_site_row *row, const seam_frame_header *header);
 seam_status seam_answer_end(seam_session *session, const seam_frame_header *header,
                             seam_error *err);
+
+/* module_exchange.c */
+seam_status seam_exchange_plan(seam_session *session, seam_error *err);
+void seam_exchange_unplan(seam_session *session);
+void seam_exchange_training_read(seam_exchange_training *ret,
+                                 const Seam__V1__SessionConfig *message);
+/* Tensors in front of the loss of an answer: what they are; a frame of one. */
+uint32_t seam_exchange_parts(const seam_session *session, uint32_t micro);
+seam_tensor_expect seam_exchange_expect(const seam_session *session, uint32_t part);
+seam_status seam_exchange_take(seam_session *session, uint32_t part,
+                               const seam_frame_header *header, const uint8_t *payload,
+                               seam_error *err);
 
 /* tensor_io.c */
 typedef struct seam_tensor_args {
@@ -395,7 +427,8 @@ seam_status seam_step_rows_in(seam_step_rows *x, seam_session *s, const seam_mic
  * SEAM_E_MEMORY. */
 seam_status seam_step_rows_suit(seam_step_rows *x, seam_session *s, const seam_micro_state *micro);
 
-/* step.c: a tensor went over the site (its payload bytes are counted already): rows, mean bits. */
+/* answer.c: a tensor went over the site (its payload bytes are counted already): rows, mean bits.
+ */
 void seam_site_row_count(seam_site_row *row, uint32_t rows, uint32_t alloc_version,
                          uint32_t alloc_bits_total);
 /* step.c: rows of site 1 and 2 of a micro-batch, and what their coders are told of them. */

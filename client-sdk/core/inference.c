@@ -136,16 +136,21 @@ seam_status seam_inference_run(seam_inference *inference, float *ret_y, const fl
 static seam_status codecs_pick(seam_inference *inf, const seam_session *session, const char *name,
                                seam_error *err) {
     const seam_codec_plan *const own = &session->config.codec;
-    seam_codec_id codec = own->codec_out;
+    /* Modules have a codec of their own. */
+    const seam_codec_id boundary = seam_codec_plan_codec(own, false);
+    const bool has_in = seam_codec_plan_has_in(own);
+    seam_codec_id codec = has_in ? own->codec_out : boundary;
     if (name != NULL) {
         if (!seam_codec_from_name(&codec, name)) {
             return seam_error_set(err, SEAM_E_ARG, "codec: '%s' is unknown", name);
         }
-        if (codec != SEAM_CODEC_F32 && codec != SEAM_CODEC_BF16 && codec != own->codec_out) {
+        if (codec != SEAM_CODEC_F32 && codec != SEAM_CODEC_BF16 &&
+            (!has_in || codec != own->codec_out)) {
             return seam_error_set(err, SEAM_E_ARG, "codec: '%s' is not the session's", name);
         }
     }
-    inf->codec_in = codec_usable(session, codec == own->codec_out ? own->codec_in : codec);
+    inf->codec_in =
+        codec_usable(session, has_in && codec == own->codec_out ? own->codec_in : codec);
     inf->codec_out = codec_usable(session, codec);
     return SEAM_OK;
 }

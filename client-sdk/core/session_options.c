@@ -140,6 +140,7 @@ seam_status seam_config_from_message(seam_core_config *ret_core,
         .micros_max = limits->micros_per_step_max,
         .pipeline_depth = or_u32(limits->pipeline_depth, 1),
     };
+    seam_exchange_training_read(&ret_core->exchange_training, message);
     seam_training_facts *const training = &ret_core->training;
     seam_config_training_read(training, message);
     ret_core->codec.front = training->front_blocks > 0;
@@ -242,9 +243,7 @@ static seam_status codec_fill(seam_config_message *m, const seam_session_options
         m->codec.dictionary_rows_max = or_u32(o->dictionary_rows_max, DICTIONARY_ROWS_DEFAULT);
     }
     const seam_codec_id id = (seam_codec_id)m->codec.codec;
-    if (seam_codec_has_widths(id) && !seam_codec_has_gates(id)) {
-        m->codec.bits = or_u32(o->bits, 4);
-    }
+    m->codec.bits = seam_codec_has_widths(id) && !seam_codec_has_gates(id) ? or_u32(o->bits, 4) : 0;
     if (id == SEAM_CODEC_AQSGD) {
         SEAM_TRY(aqsgd_fill(m, o, err));
     }
@@ -366,7 +365,10 @@ seam_status seam_config_pick(int *ret_value, const char *field, const char *text
 seam_status seam_session_plan(seam_session *session, const Seam__V1__Session *message,
                               seam_error *err) {
     SEAM_TRY(sites_read(session, message, err));
-    SEAM_TRY(seam_codec_plan_check(&session->config.codec, session->channels, err));
+    SEAM_TRY(seam_exchange_plan(session, err));
+    if (!session->exchange.is_on) { /* else judged already */
+        SEAM_TRY(seam_codec_plan_check(&session->config.codec, session->channels, err));
+    }
     SEAM_TRY(allocations_create(session, err));
     if (memory_take(session) != SEAM_OK) {
         return seam_error_set(err, SEAM_E_MEMORY, "out of memory");
@@ -411,17 +413,21 @@ static seam_status sites_read(seam_session *session, const Seam__V1__Session *me
         return seam_error_set(err, SEAM_E_MEMORY, "out of memory");
     }
     session->site_count = (uint32_t)message->n_sites;
-    uint32_t found[5] = {0};
+    uint32_t found[7] = {0};
     for (uint32_t i = 0; i < session->site_count; i++) {
         const Seam__V1__Site *const site = message->sites[i];
         const uint32_t direction = (uint32_t)site->direction;
-        if (direction < 1 || direction > 4 || site->id > UINT16_MAX || site->channels == 0 ||
-            site->channels > SEAM_CHANNELS_MAX || site->channels != message->sites[0]->channels) {
+        const bool module = direction > 4;
+        if (direction < 1 || direction > 6 || site->id > UINT16_MAX || site->channels == 0 ||
+            site->channels > SEAM_CHANNELS_MAX ||
+            (!module && site->channels != message->sites[0]->channels)) {
             return seam_error_set(err, SEAM_E_FORMAT, "the server's site table: row %u", i);
         }
         const bool outer = site->direction == SEAM__V1__SITE_DIRECTION__SITE_DIRECTION_FWD_IN ||
                            site->direction == SEAM__V1__SITE_DIRECTION__SITE_DIRECTION_BWD_IN;
-        const seam_codec_id codec = seam_codec_plan_codec(&session->config.codec, outer);
+        const seam_codec_id codec =
+            module ? seam_codec_plan_module_codec(&session->config.codec, direction == 6)
+                   : seam_codec_plan_codec(&session->config.codec, outer);
         if ((int)site->codec != (int)codec) {
             return seam_error_set(err, SEAM_E_FORMAT,
                                   "the server's site table: codec %d in row %u, expected %s",
@@ -434,6 +440,7 @@ static seam_status sites_read(seam_session *session, const Seam__V1__Session *me
             .boundary = site->boundary,
             .channels = site->channels,
             .codec = codec,
+            .rows_all = site->rows,
         };
         found[direction] = found[direction] == 0 ? i + 1 : found[direction];
     }
@@ -547,6 +554,7 @@ void seam_session_unplan(seam_session *session) {
             seam_buffer_deinit(&session->micros[m].came);
             seam_buffer_deinit(&session->micros[m].sent[1]);
             seam_buffer_deinit(&session->micros[m].sent[0]);
+            seam_buffer_deinit(&session->micros[m].ids);
             seam_buffer_deinit(&session->micros[m].sample_ids);
             seam_buffer_deinit(&session->micros[m].row_gates_out);
             seam_buffer_deinit(&session->micros[m].row_gates);
@@ -558,6 +566,7 @@ void seam_session_unplan(seam_session *session) {
             seam_buffer_deinit(&session->micros[m].bitmap);
         }
     }
+    seam_exchange_unplan(session);
     seam_mem_free(session->dx);
     seam_mem_free(session->x_decoded);
     seam_mem_free(session->x_kept);
@@ -589,12 +598,4 @@ void seam_session_unplan(seam_session *session) {
     seam_buffer_deinit(&session->norm);
     seam_buffer_deinit(&session->step_begin);
     seam_buffer_deinit(&session->inbox);
-}
-
-uint32_t seam_site_idx(const seam_session *session, uint16_t site_id) {
-    uint32_t i = 0;
-    while (i < session->site_count && session->sites[i].id != site_id) {
-        i++;
-    }
-    return i;
 }

@@ -146,6 +146,11 @@ seam_status seam_session_journal(seam_session *session, const char *folder, seam
         return seam_error_set(err, SEAM_E_ARG, "session or folder is NULL");
     }
     seam_session *const s = session;
+    if (s->exchange.is_on) {
+        return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
+                              "journal: a session of topology adapter_exchange ends with its "
+                              "process; a new one begins with the adapter that was saved");
+    }
     if (s->journal != NULL || seam_session_committed_steps(s) > 0 || s->step_open) {
         return seam_error_set(err, SEAM_E_STATE, "a journal begins before the first step");
     }

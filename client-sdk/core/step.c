@@ -175,6 +175,10 @@ seam_status seam_step_forward(seam_session *session, float *ret_y, uint32_t micr
 
 static seam_status forward_begin(seam_session *s, uint32_t micro, seam_step_rows x,
                                  seam_error *err) {
+    if (s->exchange.is_on) {
+        return seam_error_set(err, SEAM_E_STATE,
+                              "topology adapter_exchange: tokens travel, no rows");
+    }
     if (!s->step_open || micro != s->forward_next || micro >= s->micro_count ||
         micro >= s->micro_next + s->ahead) {
         return seam_error_set(err, SEAM_E_STATE, "forward of micro-batch %u is not due", micro);
@@ -374,6 +378,10 @@ static seam_status micro_take(seam_micro_state *state, const seam_session *s,
                               "micros[%u].labels: missing; topology %s has the loss at the server",
                               micro_idx, seam_session_topology(s));
     }
+    if (s->exchange.is_on && micro->ids == NULL) {
+        return seam_error_set(err, SEAM_E_ARG, "micros[%u].ids: missing; the server embeds them",
+                              micro_idx);
+    }
     uint64_t rows = 0;
     for (uint32_t i = 0; i < micro->sequence_count; i++) {
         if (micro->sequence_rows[i] == 0) {
@@ -440,6 +448,10 @@ static seam_status sequences_take(seam_micro_state *state, const seam_session *s
     }
     if (micro->sample_ids != NULL) {
         SEAM_TRY(seam_buffer_add(&state->sample_ids, micro->sample_ids, 2 * bytes));
+    }
+    state->ids.count = 0;
+    if (s->exchange.is_on) {
+        SEAM_TRY(seam_buffer_add(&state->ids, micro->ids, (size_t)state->rows * sizeof(uint32_t)));
     }
     return SEAM_OK;
 }
@@ -545,24 +557,5 @@ static void site_used(seam_session *s, uint32_t site_idx, uint32_t rows, uint64_
     seam_site_row_count(row, rows, alloc->version, alloc->bits_total);
     if (alloc->widths != NULL) {
         memcpy(s->widths_used[site_idx == s->fwd_in ? 0 : 1], alloc->widths, s->width_count);
-    }
-}
-
-/* A codec with state has no width that says what a value costs: its payload does. */
-void seam_site_row_count(seam_site_row *row, uint32_t rows, uint32_t alloc_version,
-                         uint32_t alloc_bits_total) {
-    row->rows += rows;
-    row->alloc_version = alloc_version;
-    if (seam_codec_has_state(row->codec)) {
-        row->mean_bits =
-            8.0 * (double)row->payload_bytes / ((double)row->rows * (double)row->channels);
-    } else if (row->codec == SEAM_CODEC_AMAQ_TOKEN) { /* a tensor has its own mean */
-        const double before = row->mean_bits * (double)(row->rows - rows);
-        row->mean_bits =
-            (before + seam_coder_mean_bits(row->coder) * (double)rows) / (double)row->rows;
-    } else if (seam_codec_has_widths(row->codec)) {
-        row->mean_bits = (double)alloc_bits_total / (double)row->channels;
-    } else {
-        row->mean_bits = row->codec == SEAM_CODEC_F32 ? 32.0 : 16.0;
     }
 }

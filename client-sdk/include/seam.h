@@ -262,7 +262,8 @@ SEAM_API seam_status seam_session_journal(seam_session *session, const char *fol
                                           seam_error *err);
 /* Takes up the session whose journal this is, where its last record says.  SEAM_E_NOT_FOUND
  * (journal or session), SEAM_E_DENIED, SEAM_E_STATE (another process has it), SEAM_E_DATA_LOSS
- * (damaged), SEAM_E_UNIMPLEMENTED (codec aqsgd, whose cache no journal holds). */
+ * (damaged), SEAM_E_UNIMPLEMENTED (codec aqsgd, whose cache no journal holds; topology
+ * adapter_exchange, whose session ends with this process). */
 SEAM_API seam_status seam_session_resume(seam_session **ret_session, seam_client *client,
                                          const char *session_id, const uint8_t *secret,
                                          const char *folder, seam_error *err);
@@ -399,14 +400,47 @@ SEAM_API seam_status seam_step_forward_end(seam_session *session, float *ret_y, 
 SEAM_API seam_status seam_step_backward(seam_session *session, float *ret_dx, uint32_t micro,
                                         const float *dy, seam_error *err);
 
-/* Topology vanilla, in the place of forward_end and backward: seam_step_forward_begin sends x, and
- * this waits for what the server's head says, micro-batch by micro-batch.  ret_dx as above. */
+/* Topologies other than u_shaped, in the place of forward_end and backward: seam_step_forward_begin
+ * sends x (vanilla), and this waits for what the server's head says, micro-batch by micro-batch.
+ * ret_dx as above. */
 typedef struct seam_step_loss {
     double loss_sum;        /* nats, over the micro-batch's labelled rows */
     uint64_t correct_count; /* labelled rows whose likeliest token is the label */
 } seam_step_loss;
 SEAM_API seam_status seam_step_answer(seam_session *session, seam_step_loss *ret_loss,
                                       float *ret_dx, uint32_t micro, seam_error *err);
+
+/* ---- Topology adapter_exchange ---- */
+
+/* What the session trains and how, for the optimizer that is the caller's. */
+typedef struct seam_exchange_training {
+    size_t struct_bytes;
+    uint32_t lora_rank, lora_targets; /* prefix_tokens 0 */
+    float lora_alpha, lora_dropout;
+    bool lora_rslora, resend_parameters;
+    uint64_t adapter_seed;
+    uint32_t prefix_tokens;
+    float lr, adam_beta1, adam_beta2, adam_eps, weight_decay, clip_norm;
+    uint32_t schedule; /* 1 constant, 2 linear, 3 cosine */
+    uint64_t warmup_steps, total_steps;
+} seam_exchange_training;
+/* SEAM_E_ARG: NULL, or struct_bytes is not set. */
+SEAM_API seam_status seam_session_exchange_training(seam_exchange_training *ret_training,
+                                                    const seam_session *session);
+
+/* One module that travels: WIRE.md 1.1 has the sites and the order of their modules. */
+typedef struct seam_module_memory {
+    uint16_t site; /* of its parameters: 4, 5, 6 */
+    uint32_t rows, rank;
+    bool by_columns;   /* (rank, rows), as LoRA's A; else (rows, rank) */
+    float *parameters; /* read when they are due: by the begin of a step's first micro-batch */
+    float *gradient;   /* written with the answer to the last one */
+} seam_module_memory;
+/* Borrowed until the session is closed or told others.  SEAM_E_ARG, SEAM_E_STATE. */
+SEAM_API seam_status seam_session_modules(seam_session *session, const seam_module_memory *modules,
+                                          uint32_t module_count, seam_error *err);
+/* Sends a micro-batch's ids, and the parameters where they are due; then seam_step_answer. */
+SEAM_API seam_status seam_step_tokens_begin(seam_session *session, uint32_t micro, seam_error *err);
 
 typedef struct seam_step_report {
     size_t struct_bytes;

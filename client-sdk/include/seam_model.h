@@ -79,14 +79,16 @@ typedef struct seam_train_report {
     { sizeof(seam_train_report), 0, 0, 0, 0, 0, 0, SEAM_STEP_REPORT_INIT }
 
 /* One optimizer step over the micro-batches.  Errors of the step calls of seam.h, and SEAM_E_ARG
- * (a token outside the vocabulary), SEAM_E_NONFINITE (the loss). */
+ * (a token outside the vocabulary), SEAM_E_NONFINITE (the loss), SEAM_E_NONDETERMINISM
+ * (adapter_exchange: the server's adapter is not this one any more). */
 SEAM_API seam_status seam_trainer_step(seam_trainer *trainer, const seam_token_batch *micros,
                                        uint32_t micro_count, seam_train_report *report,
                                        seam_error *err);
 
 /* The adapter of both ends as one, in PEFT's two files: as seam_session_export where the client
  * trains nothing.  What is written has been read back and compared before it takes the place of an
- * earlier one.  SEAM_E_IO, SEAM_E_FORMAT; *ret_state_hash (may be NULL): the server's. */
+ * earlier one.  With adapter_exchange, all of it is here.  SEAM_E_IO, SEAM_E_FORMAT;
+ * *ret_state_hash (may be NULL): the server's. */
 SEAM_API seam_status seam_trainer_export(seam_trainer *trainer, const char *directory,
                                          uint64_t *ret_state_hash, seam_error *err);
 /* The start of both ends from one PEFT directory, before the first step (and before

@@ -137,6 +137,12 @@ seam_status seam_trainer_export(seam_trainer *trainer, const char *directory,
     if (trainer == NULL || directory == NULL || strlen(directory) > PATH_BYTES - 256) {
         return seam_error_set(err, SEAM_E_ARG, "trainer or directory is NULL, or too long");
     }
+    if (trainer->exchange != NULL) {
+        return mkdir(directory, 0777) != 0 && errno != EEXIST
+                   ? seam_error_set(err, SEAM_E_IO, "%.400s: %s", directory, strerror(errno))
+                   : seam_exchange_trainer_export(trainer->exchange, directory, ret_state_hash,
+                                                  err);
+    }
     if (!trainer->facts.client_trains) {
         return seam_session_export(trainer->session, directory, ret_state_hash, err);
     }
@@ -206,6 +212,9 @@ static seam_status parts_import(seam_trainer *trainer, const seam_peft_files *fi
 seam_status seam_trainer_import(seam_trainer *trainer, const char *directory, seam_error *err) {
     if (trainer == NULL || directory == NULL) {
         return seam_error_set(err, SEAM_E_ARG, "trainer or directory is NULL");
+    }
+    if (trainer->exchange != NULL) {
+        return seam_exchange_trainer_import(trainer->exchange, directory, err);
     }
     if (!trainer->facts.client_trains) {
         return seam_session_import(trainer->session, directory, NULL, err);

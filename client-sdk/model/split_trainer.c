@@ -1,9 +1,11 @@
 /* A training step, seen from the client.  Of the U-shaped cut:
  *   ids -> embedding [-> front blocks] -> (wire) -> blocks -> (wire) [-> tail blocks] -> norm,
- * head, loss -> gradient [-> back through the tail] -> (wire) [-> back through the front] Of
- * VANILLA: ids -> embedding, labels -> (wire) -> blocks, norm, head, loss -> (wire) The gradient is
- * that of the mean over the labelled rows of all the step's micro-batches. Read next: core/step.c,
- * the three calls of seam.h that a step is made of. */
+ *   head, loss -> gradient [-> back through the tail] -> (wire) [-> back through the front]
+ * Of VANILLA: ids -> embedding, labels -> (wire) -> blocks, norm, head, loss -> (wire)
+ * Of ADAPTER_EXCHANGE: ids, labels -> (wire) -> all of it -> gradients of the adapter -> (wire) ->
+ *   optimizer (exchange_trainer.c)
+ * The gradient is that of the mean over the labelled rows of all the step's micro-batches.
+ * Read next: core/step.c, the three calls of seam.h that a step is made of. */
 #include <math.h>
 #include <string.h>
 #include <time.h>
@@ -68,6 +70,10 @@ seam_status seam_trainer_create(seam_trainer **ret_trainer, seam_session *sessio
     trainer->model = model;
     trainer->facts = facts;
     seam_status st = acts_create(trainer, err);
+    if (st == SEAM_OK && strcmp(seam_session_topology(session), "adapter_exchange") == 0) {
+        st = seam_exchange_trainer_create(&trainer->exchange, session,
+                                          seam_head_config(model->head), err);
+    }
     if (st == SEAM_OK && facts.client_trains) {
         st = seam_own_adapters_init(&trainer->own, model, &facts, err);
     }
@@ -108,6 +114,7 @@ static seam_status acts_create(seam_trainer *trainer, seam_error *err) {
 
 void seam_trainer_destroy(seam_trainer *gift_trainer) {
     if (gift_trainer != NULL) {
+        seam_exchange_trainer_destroy(gift_trainer->exchange);
         if (gift_trainer->is_part) {
             (void)seam_session_own(gift_trainer->session, NULL, NULL);
         }
@@ -141,7 +148,8 @@ seam_status seam_trainer_step(seam_trainer *trainer, const seam_token_batch *mic
                               .sample_ids = micros[m].sample_ids,
                               /* behind blocks equal tokens have rows of their own */
                               .row_keys = trainer->model->front == NULL ? micros[m].ids : NULL,
-                              .labels = micros[m].targets};
+                              .labels = micros[m].targets,
+                              .ids = micros[m].ids};
     }
     const seam_status dropped = seam_own_adapters_drop(&trainer->own); /* of a step given up */
     if (dropped != SEAM_OK) {
@@ -162,6 +170,9 @@ seam_status seam_trainer_step(seam_trainer *trainer, const seam_token_batch *mic
     /* Before the commit, for whom the session calls there (seam_session_on_commit). */
     report->loss = loss_sum / (double)t.labelled_tokens;
     SEAM_TRY(seam_step_commit(trainer->session, &report->step, err));
+    if (trainer->exchange != NULL) {
+        SEAM_TRY(seam_exchange_trainer_apply(trainer->exchange, &report->step, err));
+    }
     report->seconds = now_seconds() - begin;
     return SEAM_OK;
 }
@@ -192,6 +203,9 @@ static seam_status count_batches(totals *ret_totals, seam_trainer *trainer,
 static seam_status micro_begin(seam_trainer *trainer, const seam_token_batch *batch, uint32_t micro,
                                const totals *t, seam_train_report *report, seam_error *err) {
     seam_model *const model = trainer->model;
+    if (trainer->exchange != NULL) { /* the server embeds */
+        return seam_step_tokens_begin(trainer->session, micro, err);
+    }
     const double begin = now_seconds();
     const uint64_t embed_ns = seam_session_trace_begin(trainer->session);
     const bool bf16 = seam_model_sends_bf16(model);

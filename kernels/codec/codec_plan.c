@@ -106,7 +106,8 @@ static seam_status amaq_check(const seam_codec_plan *plan, seam_error *err) {
 /* It codes bit planes, so a site must have some. */
 static seam_status entropy_check(const seam_codec_plan *plan, seam_error *err) {
     SEAM_TRY(choice_check("entropy", plan->entropy, SEAM_ENTROPY_RANS, "none or rans", err));
-    const seam_codec_id out = seam_codec_plan_codec(plan, false);
+    const seam_codec_id out =
+        seam_codec_plan_has_in(plan) ? seam_codec_plan_codec(plan, false) : plan->codec_out;
     if (plan->entropy == SEAM_ENTROPY_RANS && !seam_codec_has_planes(out)) {
         return seam_error_set(err, SEAM_E_ARG,
                               "config.codec.entropy: rans, but %s has no bit planes that it codes",
@@ -125,7 +126,7 @@ static seam_status topology_check(const seam_codec_plan *plan, seam_error *err) 
     if (seam_codec_plan_has_in(plan)) {
         return SEAM_OK;
     }
-    const seam_codec_id codec = seam_codec_plan_codec(plan, false);
+    const seam_codec_id codec = plan->codec_out;
     const char *name = seam_codec_name(codec);
     if (plan->codec_in != plan->codec_out) {
         return seam_error_set(err, SEAM_E_ARG,
@@ -136,7 +137,8 @@ static seam_status topology_check(const seam_codec_plan *plan, seam_error *err) 
             err, SEAM_E_ARG,
             "config.codec.send_input_gradient: ADAPTER_EXCHANGE has no site fwd_in");
     }
-    if (seam_codec_has_state(codec) || codec == SEAM_CODEC_AMAQ_TOKEN) {
+    if (seam_codec_has_state(codec) ||
+        (codec == SEAM_CODEC_AMAQ && plan->granularity == SEAM_GRANULARITY_TOKEN)) {
         return seam_error_set(err, SEAM_E_ARG,
                               "config.codec.codec: %s goes by samples, modules have none", name);
     }
@@ -204,6 +206,9 @@ seam_codec_id seam_codec_plan_module_codec(const seam_codec_plan *plan, bool gra
 
 seam_codec_id seam_codec_plan_codec(const seam_codec_plan *plan, bool outer) {
     const seam_codec_id codec = outer ? plan->codec_in : plan->codec_out;
+    if (!seam_codec_plan_has_in(plan)) { /* requests only: the codec is the modules' */
+        return codec == SEAM_CODEC_F32 ? codec : SEAM_CODEC_BF16;
+    }
     const bool token = plan->granularity == SEAM_GRANULARITY_TOKEN;
     return token && codec == SEAM_CODEC_AMAQ ? SEAM_CODEC_AMAQ_TOKEN : codec;
 }

@@ -61,7 +61,7 @@ typedef struct seam_codec_plan {
 seam_status seam_codec_plan_check(const seam_codec_plan *plan, uint32_t channels, seam_error *err);
 
 /* The codec of the frames of sites 0 and 3 (outer) or 1 and 2: amaq with granularity token is
- * amaq_token. */
+ * amaq_token; of ADAPTER_EXCHANGE, where they serve requests only, f32 or bf16. */
 seam_codec_id seam_codec_plan_codec(const seam_codec_plan *plan, bool outer);
 
 /* Widths of an allocation: one a channel; with granularity token one a position in the sample, the

@@ -1,6 +1,7 @@
 /* AdamW with decoupled decay: param -= lr (m^ / (sqrt(v^) + eps) + decay param).
  * A thread V neighbouring elements, 256 threads a block, one launch.  Bytes an element: 16 read, 16
- * written, and the copy; bound by memory. */
+ * written, and the copy; bound by memory.  No contraction: both ends of an adapter exchange make
+ * the same bits of it, whatever they run on (WIRE.md 4.1). */
 #include "cuda_device.cuh"
 
 #define THREADS 256u
@@ -43,11 +44,13 @@ static __global__ void adamw_kernel(seam_adamw_args a, float fix1, float fix2) {
     load_some(m, (const float *)a.m + at, n);
     load_some(v, (const float *)a.v + at, n);
     for (uint32_t i = 0; i < V; i++) {
-        const float g = grad[i] * a.grad_scale;
-        m[i] = a.beta1 * m[i] + (1.0f - a.beta1) * g;
-        v[i] = a.beta2 * v[i] + (1.0f - a.beta2) * g * g;
-        const float update = m[i] * fix1 / (sqrtf(v[i] * fix2) + a.eps);
-        param[i] -= a.lr * (update + a.weight_decay * param[i]);
+        const float g = __fmul_rn(grad[i], a.grad_scale);
+        m[i] = __fadd_rn(__fmul_rn(a.beta1, m[i]), __fmul_rn(1.0f - a.beta1, g));
+        v[i] = __fadd_rn(__fmul_rn(a.beta2, v[i]), __fmul_rn(__fmul_rn(1.0f - a.beta2, g), g));
+        const float root = __fsqrt_rn(__fmul_rn(v[i], fix2));
+        const float update = __fdiv_rn(__fmul_rn(m[i], fix1), __fadd_rn(root, a.eps));
+        const float step = __fadd_rn(update, __fmul_rn(a.weight_decay, param[i]));
+        param[i] = __fsub_rn(param[i], __fmul_rn(a.lr, step));
         grad[i] = 0.0f;
     }
     store_some((float *)a.param + at, param, n);

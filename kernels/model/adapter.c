@@ -209,8 +209,9 @@ seam_status seam_adapter_read_gradient(float *ret, const seam_adapter *adapter, 
     return slot_read(ret, adapter, stream, adapter->grad, tensor_idx);
 }
 
-seam_status seam_adapter_write(seam_adapter *adapter, seam_stream *stream, uint32_t tensor_idx,
-                               const float *values) {
+/* One tensor into a flat buffer. */
+static seam_status slot_write(const seam_adapter *adapter, seam_stream *stream, void *flat,
+                              uint32_t tensor_idx, const float *values) {
     SEAM_ASSERT(tensor_idx < adapter->slot_count);
     const seam_adapter_slot *slot = &adapter->slots[tensor_idx];
     const seam_ops *ops = adapter->blocks->ops;
@@ -221,17 +222,31 @@ seam_status seam_adapter_write(seam_adapter *adapter, seam_stream *stream, uint3
             wide[i] = values[i];
         }
     }
-    void *param = at(adapter->param, slot->begin, ops->acc);
     const void *host = ops->acc == SEAM_F32 ? (const void *)values : adapter->staging;
-    SEAM_TRY(ops->copy_in(stream, param, host, count * seam_dtype_bytes(ops->acc)));
+    return ops->copy_in(stream, at(flat, slot->begin, ops->acc), host,
+                        count * seam_dtype_bytes(ops->acc));
+}
+
+seam_status seam_adapter_write(seam_adapter *adapter, seam_stream *stream, uint32_t tensor_idx,
+                               const float *values) {
+    const seam_ops *ops = adapter->blocks->ops;
+    const seam_adapter_slot *slot = &adapter->slots[tensor_idx];
+    SEAM_TRY(slot_write(adapter, stream, adapter->param, tensor_idx, values));
     if (adapter->copy != NULL) {
-        SEAM_TRY(ops->cast(stream, at(adapter->copy, slot->begin, ops->act), ops->act, param,
-                           ops->acc, count));
+        SEAM_TRY(ops->cast(stream, at(adapter->copy, slot->begin, ops->act), ops->act,
+                           at(adapter->param, slot->begin, ops->acc), ops->acc,
+                           (size_t)slot->rows * slot->cols));
     }
     if (adapter->own != NULL) {
         SEAM_TRY(seam_full_refresh(adapter, stream, slot->layer, slot->layer + 1));
     }
     return ops->stream_sync(stream);
+}
+
+seam_status seam_adapter_write_gradient(seam_adapter *adapter, seam_stream *stream,
+                                        uint32_t tensor_idx, const float *values) {
+    SEAM_TRY(slot_write(adapter, stream, adapter->grad, tensor_idx, values));
+    return adapter->blocks->ops->stream_sync(stream);
 }
 
 static seam_status lora_check(const seam_lora_config *config, const seam_model_config *model,

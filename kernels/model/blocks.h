@@ -117,6 +117,9 @@ seam_status seam_adapter_read_gradient(float *ret, const seam_adapter *adapter, 
 /* Set one tensor and its compute copy (import; tests). */
 seam_status seam_adapter_write(seam_adapter *adapter, seam_stream *stream, uint32_t tensor_idx,
                                const float *values);
+/* Set one tensor of the accumulated gradient (adapter exchange). */
+seam_status seam_adapter_write_gradient(seam_adapter *adapter, seam_stream *stream,
+                                        uint32_t tensor_idx, const float *values);
 /* Everything the next bit depends on (master, moments, step), for checkpoints: bytes in, out. */
 size_t seam_adapter_state_bytes(const seam_adapter *adapter);
 seam_status seam_adapter_save_state(uint8_t *ret, const seam_adapter *adapter, seam_stream *stream);

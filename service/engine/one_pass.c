@@ -4,6 +4,9 @@
  *   VANILLA:  decode site 0 -> blocks -> labelled rows -> norm, head, loss -> their gradient
  *             -> blocks backward -> [site 3][gate signal of site 0] loss
  *
+ *   ADAPTER_EXCHANGE:  [parameters] tokens -> embedding -> the same -> after the last micro-batch
+ *             [gradients of the adapter] loss: exchange.c
+ *
  * Read next: train_step.c, whose parts these are; kernels/model/head.c. */
 #include <math.h>
 #include <string.h>
@@ -117,13 +120,18 @@ static void loss_add(seam_trainer *t) {
 }
 
 seam_status seam_one_pass_run(seam_trainer *t, seam_stream *stream, seam_error *err) {
-    SEAM_TRY(seam_trainer_input(t, stream, err));
+    const seam_micro *micro = &t->at->micro;
+    SEAM_TRY(t->exchange.is_on ? seam_exchange_input(t, stream, err)
+                               : seam_trainer_input(t, stream, err));
     SEAM_TRY(seam_trainer_blocks(t, stream));
     const uint64_t head_ns = seam_trace_begin(t->config->trace);
     SEAM_TRY(loss_make(t, stream, err));
     SEAM_TRY(seam_trainer_phase_end(t, "head", head_ns, stream));
     seam_reply_clear(t->answer);
     SEAM_TRY(seam_trainer_gradient(t, stream, err));
+    if (t->exchange.is_on && micro->micro + 1 == micro->micro_count) {
+        SEAM_TRY(seam_exchange_gradients(t, stream, err));
+    }
     loss_add(t);
     return SEAM_OK;
 }

@@ -124,7 +124,13 @@ SEAM_ON_GPU static seam_status adapter_apply(seam_step_result *result, seam_trai
 seam_status seam_trainer_apply(seam_step_result *ret, seam_trainer *t, double client_squares,
                                seam_stream *stream) {
     seam_step_result result = {0};
-    SEAM_TRY(adapter_apply(&result, t, client_squares, stream));
+    if (t->exchange.is_on) {
+        const seam_status st = seam_exchange_step(&result.grad_norm, &t->state_hash, t, stream);
+        result.skipped = st == SEAM_E_NONFINITE;
+        SEAM_TRY(result.skipped ? SEAM_OK : st);
+    } else {
+        SEAM_TRY(adapter_apply(&result, t, client_squares, stream));
+    }
     result.state_hash = t->state_hash;
     result.lr = seam_schedule_lr(&t->config->optimizer, t->at->micro.step);
     if (t->by_token && seam_trainer_has_gates_out(t)) {

@@ -49,10 +49,11 @@ static void messages_carve(seam_trainer *t, seam_arena *arena) {
     const size_t signal_bytes = t->width_count * sizeof(float) + 2 * SEAM_FRAME_HEADER_BYTES;
     for (uint32_t i = 0; i < t->staging_count; i++) {
         seam_staging *in = &t->stagings[i];
-        in->capacity_bytes = tensor_bytes + SEAM_MESSAGE_BYTES_MAX;
+        in->capacity_bytes =
+            tensor_bytes + seam_exchange_message_bytes(config) + SEAM_MESSAGE_BYTES_MAX;
         in->bytes = seam_arena_take(arena, in->capacity_bytes);
-        in->chunks_max = chunks;
-        in->chunks = seam_arena_take(arena, chunks * sizeof *in->chunks);
+        in->chunks_max = chunks + seam_exchange_frame_count(config);
+        in->chunks = seam_arena_take(arena, in->chunks_max * sizeof *in->chunks);
     }
     for (uint32_t i = 0; i < t->answer_count; i++) {
         seam_reply_carve(&t->answers[i], arena, signal_bytes + (gradient ? tensor_bytes : 0),
@@ -60,11 +61,12 @@ static void messages_carve(seam_trainer *t, seam_arena *arena) {
     }
     /* Of one pass the forward reply is all that an answer has, and the loss. */
     const bool one_pass = seam_session_config_is_one_pass(config);
-    const size_t pass_bytes =
-        signal_bytes + (gradient ? tensor_bytes : 0) + seam_one_pass_reply_bytes();
+    const size_t pass_bytes = signal_bytes + (gradient ? tensor_bytes : 0) +
+                              seam_one_pass_reply_bytes() + seam_exchange_answer_bytes(config);
+    const uint32_t pass_chunks = 2 + (gradient ? chunks : 0) + seam_exchange_frame_count(config);
     for (uint32_t i = 0; i < t->depth; i++) {
         seam_reply_carve(&t->slots[i].forward_reply, arena, one_pass ? pass_bytes : tensor_bytes,
-                         one_pass ? 2 + (gradient ? chunks : 0) : chunks);
+                         one_pass ? pass_chunks : chunks);
     }
 }
 
@@ -144,6 +146,7 @@ seam_status seam_trainer_plan(seam_memory_plan *plan, const seam_session_config 
     }
     seam_trainer_device_plan(plan, &trainer);
     seam_one_pass_plan(plan, &trainer);
+    seam_exchange_plan(plan, config);
     const seam_activations_options acts = acts_options(config);
     const seam_memory_blocks blocks = seam_session_config_blocks(config);
     SEAM_TRY(seam_memory_plan_training(plan, &blocks, &acts));
@@ -202,6 +205,7 @@ SEAM_ON_GPU static seam_status fill(seam_trainer *t, seam_stream *stream, seam_e
     SEAM_TRY(seam_trainer_device_create(t));
     SEAM_TRY(sites_create(t, err));
     SEAM_TRY(seam_one_pass_create(t));
+    SEAM_TRY(seam_exchange_create(&t->exchange, config, t->adapter, err));
     SEAM_TRY(t->ops->mem_alloc(&t->x, t->backend, x_count * seam_dtype_bytes(t->ops->acc)));
     return seam_trainer_refresh(t, stream);
 }
@@ -229,6 +233,7 @@ void seam_trainer_destroy(seam_trainer *gift_trainer) {
         return;
     }
     seam_trainer *t = gift_trainer;
+    seam_exchange_destroy(&t->exchange);
     seam_one_pass_destroy(t);
     t->ops->mem_free(t->backend, t->x);
     for (uint32_t site = 0; site < SEAM_SITE_COUNT; site++) {
@@ -296,6 +301,10 @@ seam_site *seam_trainer_site(seam_trainer *trainer, uint16_t forward_site) {
 
 seam_adapter *seam_trainer_adapter(seam_trainer *trainer) {
     return trainer->adapter;
+}
+
+const struct trainer_exchange *seam_trainer_exchange(const seam_trainer *trainer) {
+    return &trainer->exchange;
 }
 
 seam_adapter *seam_trainer_adapter_used(const seam_trainer *trainer) {

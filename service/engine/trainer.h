@@ -95,6 +95,8 @@ seam_reply *seam_trainer_backward_reply(seam_trainer *trainer, uint32_t micro);
 void seam_trainer_drop_replies(seam_trainer *trainer);
 seam_site *seam_trainer_site(seam_trainer *trainer, uint16_t forward_site);
 seam_adapter *seam_trainer_adapter(seam_trainer *trainer);
+/* What a message of ADAPTER_EXCHANGE is received by; off in other topologies. */
+const struct trainer_exchange *seam_trainer_exchange(const seam_trainer *trainer);
 /* What runs with it: NULL where only the client trains. */
 seam_adapter *seam_trainer_adapter_used(const seam_trainer *trainer);
 const seam_blocks *seam_trainer_layers(const seam_trainer *trainer);

@@ -2,6 +2,7 @@
 #ifndef SEAM_TRAINER_INTERNAL_H
 #define SEAM_TRAINER_INTERNAL_H
 
+#include "exchange.h"
 #include "storage.h"
 #include "trainer.h"
 
@@ -76,6 +77,7 @@ struct seam_trainer {
     uint32_t *likeliest; /* (T) */
     double loss_sum;
     uint64_t correct;
+    trainer_exchange exchange;
 };
 
 /* ---- train_step.c, for one_pass.c ---- */
@@ -103,6 +105,17 @@ seam_status seam_one_pass_create(seam_trainer *t);
 void seam_one_pass_destroy(seam_trainer *t);
 /* All of a micro-batch but the step's end. */
 seam_status seam_one_pass_run(seam_trainer *t, seam_stream *stream, seam_error *err) SEAM_ON_GPU;
+
+/* ---- exchange.c ---- */
+
+/* The message's parameters into the adapter, the embeddings of its tokens to t->x.  SEAM_E_ARG: a
+ * token. */
+seam_status seam_exchange_input(seam_trainer *t, seam_stream *stream, seam_error *err) SEAM_ON_GPU;
+seam_status seam_exchange_gradients(seam_trainer *t, seam_stream *stream,
+                                    seam_error *err) SEAM_ON_GPU;
+/* As seam_adapter_step, of the gradients that were sent. */
+seam_status seam_exchange_step(double *ret_norm, uint64_t *state_hash, seam_trainer *t,
+                               seam_stream *stream) SEAM_ON_GPU;
 
 /* ---- step_apply.c ---- */
 

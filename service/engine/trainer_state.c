@@ -23,6 +23,9 @@
 static const char *const kinds[KINDS] = {"param", "m", "v"};
 
 bool seam_trainer_state_is_whole(const seam_session_config *config) {
+    if (config->codec.topology == SEAM_TOPOLOGY_ADAPTER_EXCHANGE) {
+        return false; /* the optimizer that counts is the client's */
+    }
     for (uint32_t site = 0; site < SEAM_SITE_COUNT; site++) {
         if (seam_session_config_cache_bytes(config, (uint16_t)site) > 0) {
             return false;

@@ -75,6 +75,12 @@ SEAM_ON_LOOP static seam_status adapter_open(adapter_call **ret_adapter, seam_ca
     *ret_adapter = NULL;
     SEAM_TRY(seam_sessions_find(&session, seam_server_sessions(call->server), session_id,
                                 secret->data, secret->len, err));
+    if (session->config.codec.topology == SEAM_TOPOLOGY_ADAPTER_EXCHANGE) {
+        seam_session_unref(session);
+        return seam_error_set(err, SEAM_E_STATE,
+                              "session_id: the adapter of topology ADAPTER_EXCHANGE is the "
+                              "client's");
+    }
     if (seam_call_wakes(call, message, session)) {
         seam_session_unref(session);
         return SEAM_OK;

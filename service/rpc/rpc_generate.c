@@ -75,6 +75,11 @@ SEAM_ON_LOOP static seam_status open_read(generate *g, seam_call *call,
         return SEAM_OK;
     }
     const seam_session_config *config = &g->session->config;
+    if (config->codec.resend_parameters && !open->base_model) {
+        return seam_error_set(err, SEAM_E_STATE,
+                              "base_model: with resend_parameters the server has no adapter of "
+                              "after the last step");
+    }
     g->options = (seam_generator_options){
         .cached = is_cached(call),
         .base_model = open->base_model,

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "arena.h"
+#include "exchange.h"
 #include "host.h"
 #include "log.h"
 #include "rpc_methods.h"
@@ -215,7 +216,7 @@ SEAM_ON_LOOP static seam_status tensor_end(seam_train *train, seam_error *err) {
     seam_session *session = train->session;
     const seam_step_key *key = &train->rx_key;
     seam_server_verdict verdict = {0};
-    train->rx_open = false;
+    train->rx_open = train->rx_part_due = false;
     seam_train_span_end(session, seam_train_phase_name(key), SEAM_LANE_RECEIVE, train->rx_ns, key);
     SEAM_TRY(seam_server_proto_tensor(&verdict, &session->proto, train->epoch, *key,
                                       train->rx.digest, err));
@@ -274,10 +275,19 @@ static seam_status alloc_check(const seam_train *train, const seam_frame_header 
 }
 
 /* First frame of a tensor: what is expected of it. */
-static seam_status tensor_begin(seam_train *train, const seam_frame_header *header,
-                                seam_error *err) {
+SEAM_ON_LOOP static seam_status tensor_begin(seam_train *train, const seam_frame_header *header,
+                                             seam_error *err) {
     seam_session *session = train->session;
     const seam_session_config *config = &session->config;
+    if (seam_trainer_exchange(session->trainer)->is_on) {
+        return seam_train_exchange_begin(train, header, err);
+    }
+    if (header->kind != SEAM_FRAME_TENSOR &&
+        !(header->kind == SEAM_FRAME_GRAD_NORM && config->client_trains)) {
+        return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
+                              "frame.kind: %u is not what a client of this release sends",
+                              header->kind);
+    }
     train->rx_key = seam_step_key_of(header);
     train->rx_ns = seam_trace_begin(session->config.trace);
     SEAM_TRY(seam_server_proto_peek(&train->rx_verdict, &session->proto, train->epoch,
@@ -320,13 +330,7 @@ seam_status seam_train_frame(seam_train *train, const seam_walk *walk, size_t me
     const uint8_t *payload = NULL;
     bool complete = false;
     SEAM_TRY(seam_frame_open(&header, &payload, walk->body, walk->body_bytes, err));
-    if (header.kind != SEAM_FRAME_TENSOR &&
-        !(header.kind == SEAM_FRAME_GRAD_NORM && train->session->config.client_trains)) {
-        return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
-                              "frame.kind: %u is not what a client of this release sends",
-                              header.kind);
-    }
-    if (!train->rx_open) {
+    if (!train->rx_open || train->rx_part_due) {
         SEAM_TRY(tensor_begin(train, &header, err));
     }
     SEAM_TRY(seam_tensor_rx_add(&complete, &train->rx, &header, seam_frame_crc(walk->body), err));
@@ -335,6 +339,11 @@ seam_status seam_train_frame(seam_train *train, const seam_walk *walk, size_t me
         SEAM_ASSERT(in->chunk_count < in->chunks_max);
         in->chunks[in->chunk_count++] = seam_chunk_of(&header, payload);
         in->used_bytes += message_bytes;
+    }
+    if (complete && train->rx_part < train->rx_part_count) {
+        train->rx_part++;
+        train->rx_part_due = true;
+        return SEAM_OK;
     }
     return complete ? tensor_end(train, err) : SEAM_OK;
 }

@@ -1,6 +1,8 @@
-/* What the StepBegin in force says of a message: which micro-batch it is of, and that one's layout.
+/* What a message of the step in flight is by StepBegin and by the topology: the layout of its
+ * micro-batch, and the parts of a message that has several.
  * Read next: proto/wire/step_layout.c, which judges what a peer sent. */
 #include "bytes.h"
+#include "exchange.h"
 #include "train_stream.h"
 #include "try.h"
 
@@ -35,5 +37,46 @@ seam_status seam_train_micro_read(seam_micro *micro, const seam_session *session
     }
     seam_sequence_labelled_counts(micro->sequence_out, micro->layout.sequence_rows,
                                   micro->layout.sequence_count, micro->bitmap);
+    return SEAM_OK;
+}
+
+/* The keyed message that a part belongs to: that of its tokens. */
+static seam_step_key key_of(const seam_frame_header *header) {
+    const bool tokens = header->kind == SEAM_FRAME_TOKENS;
+    return (seam_step_key){.step = header->step,
+                           .micro = tokens ? header->micro : 0,
+                           .site = tokens ? header->site : SEAM_SITE_FWD_IN,
+                           .phase = header->phase};
+}
+
+seam_status seam_train_exchange_begin(seam_train *train, const seam_frame_header *header,
+                                      seam_error *err) {
+    seam_session *session = train->session;
+    const struct trainer_exchange *exchange = seam_trainer_exchange(session->trainer);
+    const uint64_t digest = train->rx.digest;
+    if (!train->rx_open) {
+        train->rx_key = key_of(header);
+        train->rx_ns = seam_trace_begin(session->config.trace);
+        train->rx_part = 0;
+        SEAM_TRY(seam_server_proto_peek(&train->rx_verdict, &session->proto, train->epoch,
+                                        train->rx_key, err));
+        train->rx_part_count = seam_exchange_parts(exchange, &session->config, train->rx_key.step,
+                                                   train->rx_key.micro);
+    }
+    uint32_t rows = header->rows;
+    if (train->rx_verdict == SEAM_VERDICT_RUN) {
+        seam_micro *micro = seam_trainer_coming(session->trainer);
+        SEAM_TRY(seam_train_micro_read(micro, session, train->rx_key.micro, err));
+        rows = micro->layout.rows;
+    }
+    const seam_tensor_expect expect =
+        seam_exchange_expect(exchange, train->rx_part, train->rx_part_count, &train->rx_key, rows);
+    if (train->rx_part < train->rx_part_count && header->site == expect.site) {
+        SEAM_TRY(seam_exchange_alloc_check(exchange, train->rx_part, header, err));
+    }
+    seam_tensor_rx_init(&train->rx, &expect);
+    train->rx.digest = train->rx_open ? digest : train->rx.digest; /* of the whole message */
+    train->rx_open = true;
+    train->rx_part_due = false;
     return SEAM_OK;
 }

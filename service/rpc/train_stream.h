@@ -51,7 +51,9 @@ typedef struct seam_train {
     seam_train_message *inbox, *inbox_last;
     uint32_t inbox_control; /* of them, control messages */
     /* Reception of a tensor. */
-    bool rx_open;
+    bool rx_open;                    /* a message of one tensor or more is coming */
+    bool rx_part_due;                /* its next part has not begun */
+    uint32_t rx_part, rx_part_count; /* exchange: parts that have come, in front of the last */
     uint32_t rx_staging_idx;
     seam_verdict rx_verdict;
     seam_step_key rx_key;
@@ -121,6 +123,9 @@ bool seam_train_is_norm(const seam_session *session, const seam_step_key *key);
 /* The layout of a micro-batch of the step in flight.  SEAM_E_ARG, SEAM_E_LIMIT. */
 seam_status seam_train_micro_read(seam_micro *micro, const seam_session *session,
                                   uint32_t micro_idx, seam_error *err);
+/* ADAPTER_EXCHANGE: the first frame of a part of a message. */
+seam_status seam_train_exchange_begin(seam_train *train, const seam_frame_header *header,
+                                      seam_error *err) SEAM_ON_LOOP;
 
 /* ---- train_control.c ---- */
 /* The first message; the answer may wait for the session's job. */

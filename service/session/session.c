@@ -5,6 +5,7 @@
 #include <openssl/crypto.h>
 #include <string.h>
 
+#include "exchange.h"
 #include "session_disk.h"
 #include "session_table.h"
 #include "try.h"
@@ -210,6 +211,27 @@ static Seam__V1__SessionState state_of(const seam_session *session) {
                : SEAM__V1__SESSION_STATE__SESSION_STATE_STEPPING;
 }
 
+/* Behind the boundaries' rows: of each pair of module sites two. */
+static void modules_describe(seam_session_storage *storage, const seam_session_config *config) {
+    seam_module_pair pairs[SEAM_MODULE_LINK_SITES_MAX];
+    const uint32_t count = seam_exchange_pairs(pairs, config);
+    for (uint32_t i = 0; i < 2 * count; i++) { /* all parameters, then all gradients */
+        const seam_module_pair *pair = &pairs[i % count];
+        const bool gradient = i >= count;
+        const size_t row = storage->session.n_sites++;
+        Seam__V1__Site *site = &storage->sites[row];
+        seam__v1__site__init(site);
+        site->id = gradient ? pair->gradient_site : pair->site;
+        site->direction = gradient ? SEAM__V1__SITE_DIRECTION__SITE_DIRECTION_GRADIENTS
+                                   : SEAM__V1__SITE_DIRECTION__SITE_DIRECTION_PARAMETERS;
+        site->channels = pair->channels;
+        site->paired_forward_site = pair->site;
+        site->codec = (Seam__V1__Codec)seam_codec_plan_module_codec(&config->codec, gradient);
+        site->rows = pair->rows;
+        storage->site_list[row] = site;
+    }
+}
+
 void seam_session_describe(seam_session_storage *ret_storage, seam_session *session) {
     static const Seam__V1__SiteDirection directions[SEAM_SITE_COUNT] = {
         SEAM__V1__SITE_DIRECTION__SITE_DIRECTION_FWD_IN,
@@ -242,4 +264,5 @@ void seam_session_describe(seam_session_storage *ret_storage, seam_session *sess
         site->codec = (Seam__V1__Codec)seam_session_config_codec(&session->config, (uint16_t)i);
         ret_storage->site_list[i] = site;
     }
+    modules_describe(ret_storage, &session->config);
 }

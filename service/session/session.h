@@ -127,8 +127,8 @@ const Seam__V1__StepBegin *seam_session_step(const seam_session *session);
 /* Fill a message that describes the session; arrays live in `ret_storage`. */
 typedef struct seam_session_storage {
     Seam__V1__Session session;
-    Seam__V1__Site sites[SEAM_SITE_COUNT];
-    Seam__V1__Site *site_list[SEAM_SITE_COUNT];
+    Seam__V1__Site sites[SEAM_SITE_COUNT + 4]; /* of boundaries and modules */
+    Seam__V1__Site *site_list[SEAM_SITE_COUNT + 4];
 } seam_session_storage;
 void seam_session_describe(seam_session_storage *ret_storage, seam_session *session) SEAM_ON_LOOP;
 

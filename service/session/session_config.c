@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "config_hash.h"
+#include "exchange.h"
 #include "frame.h"
 #include "step_key.h"
 #include "try.h"
@@ -239,7 +240,8 @@ static seam_status codec_read(seam_session_config *ret, const Seam__V1__SessionC
     ret->codec.front_trained = ret->front_layers > 0 && ret->client_trains;
     ret->labelled_rows_only = message->labelled_rows_only;
     ret->seed = message->seed;
-    SEAM_TRY(seam_codec_plan_check(&ret->codec, ret->model->config->hidden, err));
+    const bool boundary = seam_codec_plan_has_in(&ret->codec); /* modules: seam_exchange_check */
+    SEAM_TRY(seam_codec_plan_check(&ret->codec, boundary ? ret->model->config->hidden : 0, err));
     SEAM_TRY(state_check(ret, limits, err));
     return seam_codec_has_gates(ret->codec.codec_out) ? amaq_read(ret, message->amaq, err)
                                                       : SEAM_OK;
@@ -336,10 +338,8 @@ static seam_status topology_check(const Seam__V1__SessionConfig *message, const 
     case SEAM__V1__TOPOLOGY__TOPOLOGY_UNSPECIFIED: /* the default of SPEC 3.4 */
     case SEAM__V1__TOPOLOGY__TOPOLOGY_U_SHAPED:
     case SEAM__V1__TOPOLOGY__TOPOLOGY_VANILLA:
-        break;
     case SEAM__V1__TOPOLOGY__TOPOLOGY_ADAPTER_EXCHANGE:
-        return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
-                              "config.topology: ADAPTER_EXCHANGE is not implemented");
+        break;
     default:
         return seam_error_set(err, SEAM_E_ARG, "config.topology: %d is no topology",
                               (int)message->topology);
@@ -411,6 +411,7 @@ seam_status seam_session_config_read(seam_session_config *ret_config,
     SEAM_TRY(optimizer_read(&config.optimizer, message->optimizer, err));
     SEAM_TRY(codec_read(&config, message, limits, err));
     SEAM_TRY(limits_read(&config, message->limits, limits, err));
+    SEAM_TRY(seam_exchange_check(&config, err));
     config.recompute = message->recompute;
     if (message->fp8 && !seam_backend_ops(seam_blocks_backend(config.model->blocks))->fp8) {
         return seam_error_set(err, SEAM_E_UNIMPLEMENTED,

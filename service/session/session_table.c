@@ -184,6 +184,7 @@ static void proto_init(seam_session *session, uint64_t step_count, uint64_t now_
         .has_norm = config->client_trains,
         .pipeline_depth = config->pipeline_depth,
         .keeps_codec_state =
+            config->codec.topology == SEAM_TOPOLOGY_ADAPTER_EXCHANGE ||
             seam_codec_has_state(seam_session_config_codec(config, SEAM_SITE_FWD_IN)) ||
             seam_codec_has_state(seam_session_config_codec(config, SEAM_SITE_FWD_OUT)),
         .can_park = is_kept,

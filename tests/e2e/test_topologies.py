@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Topologies that show something to the server, over TLS, on a tiny random model.
 
-Goal: VANILLA makes the updates of the U-shaped session, whatever the codec, depth and state of the
+Goal: VANILLA and ADAPTER_EXCHANGE make the updates of the U-shaped session, whatever the codec, depth and state of the
 stream; nothing is shown unless both ends allow it; a run goes on after kill -9 of either end, its adapter
 loads, and its evaluation is that of the U-shaped one.
 Method: the same run in both topologies with f32 codecs; runs through a proxy that cuts; refusals.
@@ -24,6 +24,14 @@ from service_fixture import Client, Seamd, grpc, refused, seamd_path
 
 STEPS = 6
 VANILLA = ["--topology", "vanilla", "--consent", "labels"]
+EXCHANGE = ["--topology", "adapter_exchange", "--consent", "text"]
+MODULE_CODECS = {
+    "f32": ["--codec", "f32"], "bf16": ["--codec", "bf16"], "affine": ["--codec", "affine"],
+    "group": ["--codec", "group", "--group", 2], "channel": ["--codec", "channel", "--bits", 6],
+    "tensor": ["--codec", "tensor", "--bits", 8], "rans": ["--codec", "affine", "--entropy", "rans"],
+    "resend bf16": ["--codec", "bf16", "--resend-parameters"],
+    "resend affine": ["--codec", "affine", "--resend-parameters"],
+}
 CODECS = {
     "waterfill": [], "gates": ["--allocator", "gates"], "token": ["--granularity", "token"],
     "exact": ["--gate-signal", "exact", "--pipeline-depth", 1], "affine": ["--codec", "affine"],
@@ -131,6 +139,93 @@ def check_codecs(bench, address):
     print(f"vanilla: {', '.join(CODECS)}: depths agree", flush=True)
 
 
+def check_exchange(bench, address):
+    """f32: the U-shaped session's run, with the optimizer at the other end."""
+    for extra in ([], ["--dropout", 0.1, "--seed", 3, "--weight-decay", 0.1, "--schedule", "cosine"],
+                  ["--targets", "q,k,v,o,gate,up,down", "--clip-norm", 0.5], ["--prefix-tokens", 5]):
+        args = ["--codec", "f32", "--eval-data", bench.folder / "held.jsonl", *extra]
+        u = bench_train(bench, address, "u", *args)
+        e = bench_train(bench, address, "e", *args, *EXCHANGE)
+        same_training(bench, (u, "u"), (e, "e"), extra)
+        assert abs(u["eval"]["after"]["loss"] - e["eval"]["after"]["loss"]) < 1e-5
+        assert [s["correct_tokens"] for s in u["steps"]] == [s["correct_tokens"] for s in e["steps"]]
+        again = bench_train(bench, address, "f", *args, "--resend-parameters", *EXCHANGE)
+        same_training(bench, (e, "e"), (again, "f"), extra)
+    # A run from the adapter of another: its parameters travel, whole.
+    first = bench.train(address, "a", "--codec", "affine", *EXCHANGE)
+    second = bench.train(address, "b", "--codec", "f32", "--adapter", bench.folder / "a/adapter", *EXCHANGE)
+    third = bench.train(address, "c", "--codec", "f32", "--adapter", bench.folder / "a/adapter")
+    same_training(bench, (second, "b"), (third, "c"), "import")
+    assert losses(second)[0] < losses(first)[0] - 0.5
+    print("exchange: losses, adapter and evaluation are the U-shaped session's", flush=True)
+
+
+def check_module_bytes(bench, address):
+    """Parameters once or every step, gradients every step, in the codec's bytes."""
+    values = {"lora_a": 288 * 4, "lora_b": 192 * 4}  # rank 4 on q, v of three layers
+    for name, args in MODULE_CODECS.items():
+        runs = []
+        for depth in (1, 3):
+            runs.append(bench.train(address, "m", *args, *EXCHANGE, "--pipeline-depth", depth))
+        assert shown(runs[0]) == shown(runs[1]), name
+        bits = {"f32": 32, "bf16": 16, "resend bf16": 16}.get(name)
+        for step, entry in enumerate(runs[0]["steps"]):
+            sites = entry["sites"]
+            assert all(sites[s]["payload_bytes"] == 0 for s in ("fwd_in", "fwd_out", "bwd_out", "bwd_in"))
+            for site, count in values.items():
+                up, down = sites[site]["payload_bytes"], sites[site + "_gradient"]["payload_bytes"]
+                resent = name.startswith("resend")
+                assert (up > 0) == (step == 0 or resent), (name, step, up)
+                if not resent and step == 0:
+                    assert up == 4 * count, (name, up)
+                if bits is not None:
+                    assert down == count * bits // 8 and (not resent or up == down), (name, up, down)
+                else:
+                    assert 0 < down < 2 * count and (name == "rans" or down > count // 4), (name, down)
+    print(f"exchange: {', '.join(MODULE_CODECS)}: depths agree, bytes are the codec's", flush=True)
+
+
+def check_exchange_ends(bench):
+    """Cuts change nothing; what cannot be is refused by name; with the server the session ends."""
+    state = ["--allow-text", "--state-dir", str(bench.folder / "states"), "--checkpoint-seconds", "1"]
+    with bench.server(*state) as server:
+        whole = bench.train(server.address, "whole", *EXCHANGE)
+        sent = sum(step["bytes_sent"] for step in whole["steps"])
+        cuts = 0
+        for cut_after in range(sent // 10, sent // 2, sent // 10):
+            proxy = CuttingProxy(server.address, cut_after, 2)
+            run = bench.train(proxy.address, "cut", *EXCHANGE, "--pipeline-depth", 2)
+            proxy.close()
+            cuts += proxy.cut_count
+            assert shown(run) == shown(whole), cut_after
+        assert cuts >= 4, cuts
+        for args, text in ((["--codec", "amaq"], "config.codec.codec"), (["--codec", "aqsgd"], "config.codec.codec"),
+                           (["--dictionary", "on"], "config.codec.codec_fwd_in"),
+                           (["--codec", "group", "--group", 3], "config.codec.group"),
+                           (["--elide-input-gradient", "off"], "config.codec.send_input_gradient")):
+            code, _, err = bench.run(server.address, "bad", *args, *EXCHANGE)
+            assert code != 0 and text in err, (args, err)
+        code, _, err = bench.run(server.address, "bad", "--resume", bench.folder / "whole", *EXCHANGE)
+        assert code != 0 and "resume" in err, err
+        client = subprocess.Popen(
+            [bench.seam_path, *map(str, bench.command(server.address, "ended", *EXCHANGE, "--reconnect", 20,
+                                                      "--save-every", 20, steps=100000))],
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        saved = bench.folder / "ended/adapter/adapter_model.safetensors"
+        deadline = time.monotonic() + 60
+        while not saved.exists() and time.monotonic() < deadline:
+            assert client.poll() is None, client.stderr.read()
+            time.sleep(0.05)
+        server.process.kill()
+        server.process.wait()
+        with bench.server(*state, listen=server.address) as again:
+            _, err = client.communicate(timeout=60)
+            assert client.returncode != 0 and "is no session here" in err, err
+            run = bench.train(again.address, "goes_on", "--adapter", bench.folder / "ended/adapter", *EXCHANGE)
+            assert losses(run)[0] < losses(whole)[0] - 0.5, losses(run)
+    print("exchange: cuts, refusals, and the end with the server's process", flush=True)
+
+
 def check_cuts(bench, address):
     whole = bench.train(address, "whole", *VANILLA)
     sent = sum(step["bytes_sent"] for step in whole["steps"])
@@ -226,6 +321,11 @@ def main() -> None:
             check_codecs(bench, server.address)
             check_cuts(bench, server.address)
             assert server.stop() == 0, server.log
+        with bench.server("--allow-text") as server:
+            check_exchange(bench, server.address)
+            check_module_bytes(bench, server.address)
+            assert server.stop() == 0, server.log
+        check_exchange_ends(bench)
         check_kills(bench)
 
 

@@ -2,6 +2,7 @@
 """Seed corpora of fuzz_frame, fuzz_walk and fuzz_proto: golden files and honest dialogues."""
 import os
 import random
+import struct
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 GOLDEN = os.path.join(HERE, "..", "..", "proto", "golden")
@@ -49,9 +50,20 @@ def main():
         write("proto", f"dialogue{kind}", dialogue(kind, 1 + kind % 3))
     for kind in range(2):
         write("proto", f"one_pass{kind}", one_pass(128 | 8 * kind, 2 + kind))
+    # Tensors of 40 rows of 4 channels: f32 whole and in two chunks, bf16, affine with zero ranges.
+    def chunk(groups, payload, coding=0):
+        return bytes([groups, len(payload) & 255, len(payload) >> 8, coding]) + payload
+    ones = struct.pack("<f", 1.0)
+    write("modules", "f32", bytes([0, 3, 39]) + chunk(2, 160 * ones))
+    write("modules", "f32_gradient", bytes([128, 3, 39]) + chunk(1, 128 * ones) + chunk(1, 32 * ones))
+    write("modules", "bf16", bytes([1, 3, 39]) + chunk(2, 160 * ones[2:]))
+    write("modules", "affine", bytes([2, 3, 39]) + chunk(2, bytes(4 + 16 + 80)))
+    write("modules", "channel_bad", bytes([3, 3, 39]) + chunk(2, bytes(4 + 8 + 79) + b"\1"))
     rng = random.Random(7)
     for i in range(24):
         write("proto", f"random{i}", rng.randbytes(600))
+    for i in range(6):
+        write("modules", f"random{i}", bytes([i]) + rng.randbytes(500))
 
 
 main()

@@ -189,6 +189,34 @@ static void test_plan_check__granularity_token__gates_without_entropy_coder(void
     refused(&plan, SEAM_E_ARG, "codec: amaq_token is amaq with granularity token");
 }
 
+static void test_plan_check__topologies__sites_and_codecs(void **state) {
+    (void)state;
+    seam_codec_plan plan = plan_of(SEAM_CODEC_AMAQ);
+    assert_true(seam_codec_plan_has_in(&plan) && seam_codec_plan_has_out(&plan));
+    plan.topology = SEAM_TOPOLOGY_VANILLA;
+    assert_int_equal(seam_codec_plan_check(&plan, 96, NULL), SEAM_OK);
+    assert_true(seam_codec_plan_is_one_pass(&plan) && seam_codec_plan_has_gates_in(&plan));
+    assert_false(seam_codec_plan_has_out(&plan) || seam_codec_plan_has_gates_out(&plan));
+    assert_true(seam_codec_plan_has_signal(&plan));
+    plan = plan_of(SEAM_CODEC_AFFINE);
+    plan.topology = SEAM_TOPOLOGY_ADAPTER_EXCHANGE;
+    assert_int_equal(seam_codec_plan_check(&plan, 16, NULL), SEAM_OK);
+    assert_int_equal(seam_codec_plan_module_codec(&plan, false), SEAM_CODEC_F32);
+    assert_int_equal(seam_codec_plan_module_codec(&plan, true), SEAM_CODEC_AFFINE);
+    assert_int_equal(seam_codec_plan_codec(&plan, true), SEAM_CODEC_BF16);
+    assert_false(seam_codec_plan_has_in(&plan) || seam_codec_plan_takes_row_sources(&plan));
+    plan.resend_parameters = true;
+    assert_int_equal(seam_codec_plan_module_codec(&plan, false), SEAM_CODEC_AFFINE);
+    plan.codec_in = SEAM_CODEC_BF16;
+    refused(&plan, SEAM_E_ARG, "codec_fwd_in: ADAPTER_EXCHANGE");
+    plan.codec_in = plan.codec_out;
+    plan.send_input_gradient = true;
+    refused(&plan, SEAM_E_ARG, "send_input_gradient: ADAPTER_EXCHANGE");
+    plan = plan_of(SEAM_CODEC_AMAQ);
+    plan.topology = SEAM_TOPOLOGY_ADAPTER_EXCHANGE;
+    refused(&plan, SEAM_E_UNIMPLEMENTED, "codec: amaq is not implemented");
+}
+
 static void test_group__of_channels__divides_them(void **state) {
     (void)state;
     static const uint32_t rows[][3] = {
@@ -207,6 +235,7 @@ int main(void) {
         cmocka_unit_test(test_plan_answer__signal_and_switch__what_answers_a_backward_tensor),
         cmocka_unit_test(test_plan_check__rans__codecs_with_bit_planes),
         cmocka_unit_test(test_plan_check__granularity_token__gates_without_entropy_coder),
+        cmocka_unit_test(test_plan_check__topologies__sites_and_codecs),
         cmocka_unit_test(test_plan_front__trained_or_not__rows_and_gradient),
         cmocka_unit_test(test_group__of_channels__divides_them),
     };
