@@ -379,8 +379,7 @@ seam_status seam_session_plan(seam_session *session, const Seam__V1__Session *me
         seam_site_gates(session->site_in)->weights = session->gate_weights;
     }
     seam_arbiter_init(&session->arbiter, &session->config.arbiter);
-    seam_depth_init(&session->depth, session->config.pipeline_depth,
-                    seam_client_rtt_seconds(session->client));
+    seam_depth_init(&session->depth, session->config.pipeline_depth, session->client->rtt_seconds);
     if (session->config.rate_auto) {
         seam_rate_init(&session->rate, &session->config.rate);
     }
