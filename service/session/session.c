@@ -34,6 +34,10 @@ seam_status seam_session_plan(seam_memory_plan *ret_plan, const seam_session_con
         plan.host[SEAM_MEMORY_MOMENTS] = image_bytes;
     }
     SEAM_TRY(seam_trainer_plan(&plan, config));
+    const seam_memory_blocks blocks = seam_session_config_blocks(config);
+    if (blocks.ops->repeat != NULL) { /* taken by steps, not with the trainer */
+        seam_memory_plan_repeats(&plan, &blocks, &config->adapter);
+    }
     *ret_plan = plan;
     return SEAM_OK;
 }
