@@ -1,6 +1,7 @@
 /* A client: opening, and the unary calls about a server.  seam.h documents every function. */
 #include <errno.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
@@ -109,6 +110,14 @@ void seam_client_bytes(uint64_t *ret_sent, uint64_t *ret_received, const seam_cl
     *ret_received = counts.bytes_received;
 }
 
+/* Calls of several threads may end at once: the quickest stays. */
+static void rtt_note(seam_client *client, double seconds) {
+    double known = client->rtt_seconds;
+    while ((known == 0.0 || seconds < known) &&
+           !atomic_compare_exchange_weak(&client->rtt_seconds, &known, seconds)) {
+    }
+}
+
 seam_status seam_client_call(ProtobufCMessage **ret_message, seam_client *client,
                              const char *method, const ProtobufCMessage *request,
                              const ProtobufCMessageDescriptor *answer, seam_error *err) {
@@ -121,9 +130,7 @@ seam_status seam_client_call(ProtobufCMessage **ret_message, seam_client *client
     st = client->net->unary(client->transport, method, packed.data, packed.count, &response, err);
     const double seconds = seam_now_seconds() - begin;
     if (st == SEAM_OK) {
-        client->rtt_seconds = client->rtt_seconds == 0.0 || seconds < client->rtt_seconds
-                                  ? seconds
-                                  : client->rtt_seconds;
+        rtt_note(client, seconds);
         *ret_message = protobuf_c_message_unpack(answer, NULL, response.count, response.data);
         if (*ret_message == NULL) {
             st = seam_error_set(err, SEAM_E_FORMAT, "%s: the answer is no valid message", method);

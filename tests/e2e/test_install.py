@@ -73,10 +73,10 @@ def main():
         folder = pathlib.Path(name)
         prefix = folder / "prefix"
         call("cmake", "--install", BUILD, "--prefix", prefix)
-        core = prefix / "lib" / "libseam.so.0"
+        core = prefix / "lib" / "libseam.so.1"
         needed = check_exports(core)
         assert needed <= NEEDED, f"libseam needs {needed - NEEDED}"
-        check_exports(prefix / "lib" / "libseam-model.so.0")
+        check_exports(prefix / "lib" / "libseam-model.so.1")
         stripped = folder / "stripped.so"
         call("strip", "-o", stripped, core)
         print(f"libseam.so: {stripped.stat().st_size} bytes stripped, needs {sorted(needed)}")
