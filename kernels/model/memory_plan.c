@@ -108,10 +108,10 @@ seam_status seam_memory_plan_training(seam_memory_plan *plan, const seam_memory_
     return SEAM_OK;
 }
 
-/* A layer is about 10 launches forward and 25 backward, half of them on average; recomputing adds
- * the forward again.  A launch kept in a CUDA graph is some 10 KiB of the device, and of the host
- * its arguments, which CUDA bounds by 4 KiB.  Nobody has measured these on a device: they are
- * rounded up. */
+/* An estimate that was not measured on a device.  A layer with LoRA on q and v is about 10 launches
+ * forward and 25 backward, half of that a pass; recomputing adds the forward again.  A launch kept
+ * in a CUDA graph is some 10 KiB of the device, and of the host its arguments, which CUDA bounds
+ * by 4 KiB. */
 #define LAYER_NODES       24u
 #define NODE_DEVICE_BYTES (UINT64_C(10) << 10)
 #define NODE_HOST_BYTES   (UINT64_C(4) << 10)

@@ -51,8 +51,7 @@ typedef struct seam_memory_blocks {
 seam_status seam_memory_plan_training(seam_memory_plan *plan, const seam_memory_blocks *blocks,
                                       const seam_activations_options *options);
 /* Adds what a device may keep of the passes of a session or stream (ops.h, repeat; asked only of
- * one that has it).  It is taken while the session works, and estimated: an upper bound by count.
- */
+ * one that has it): an estimate of what is taken while it works. */
 void seam_memory_plan_repeats(seam_memory_plan *plan, const seam_memory_blocks *blocks,
                               const seam_adapter_config *adapter);
 /* Frozen matrices in act, `copies` of each (the CPU keeps one a direction, and pads them to its
