@@ -220,8 +220,8 @@ static void modules_describe(seam_session_storage *storage, const seam_session_c
     seam_module_pair pairs[SEAM_MODULE_LINK_SITES_MAX];
     const uint32_t count = seam_exchange_pairs(pairs, config);
     for (uint32_t i = 0; i < 2 * count; i++) { /* all parameters, then all gradients */
-        const seam_module_pair *pair = &pairs[i % count];
         const bool gradient = i >= count;
+        const seam_module_pair *pair = &pairs[gradient ? i - count : i];
         const size_t row = storage->session.n_sites++;
         Seam__V1__Site *site = &storage->sites[row];
         seam__v1__site__init(site);
