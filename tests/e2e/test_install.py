@@ -38,7 +38,7 @@ def check_exports(library):
     assert not foreign, f"{library.name} exports {foreign}"
     assert "seam_step_forward" in names or "seam_trainer_step" in names
     assert "SONAME" in (dynamic := call("readelf", "-d", library))
-    assert re.search(r"SONAME.*\[libseam(-model)?\.so\.0\]", dynamic)
+    assert re.search(r"SONAME.*\[libseam(-model)?\.so\.1\]", dynamic)
     return {re.sub(r"\.so.*", ".so", n) for n in re.findall(r"NEEDED.*\[(.*)\]", dynamic)}
 
 
