@@ -1,5 +1,5 @@
-/* Commands about servers and sessions: server info, model list, session list/show/delete, export.
- */
+/* Commands about servers and sessions: server info, model list, session list, show,
+ * checkpoint and delete, export. */
 #include <stdio.h>
 #include <string.h>
 
@@ -219,6 +219,25 @@ static seam_status session_delete(seam_client *client, const admin_options *opti
     return SEAM_OK;
 }
 
+static seam_status session_checkpoint(seam_client *client, const admin_options *options,
+                                      seam_error *err) {
+    seam_session *session = NULL;
+    SEAM_TRY(attach(&session, client, options, err));
+    uint64_t steps = 0;
+    const seam_status st = seam_session_save_checkpoint(&steps, session, err);
+    if (st == SEAM_OK && options->common.json) {
+        json_t *const value = json_pack("{s:s,s:I}", "id", seam_session_id(session),
+                                        "durable_step_count", (json_int_t)steps);
+        seam_cli_print_json(value);
+        json_decref(value);
+    } else if (st == SEAM_OK) {
+        printf("%s: durable after %llu steps\n", seam_session_id(session),
+               (unsigned long long)steps);
+    }
+    seam_session_close(session);
+    return st;
+}
+
 static seam_status export_adapter(seam_client *client, const admin_options *options,
                                   seam_error *err) {
     char out[SEAM_RUN_PATH_BYTES];
@@ -280,6 +299,13 @@ int seam_cmd_session_show(int argc, char **argv, int first) {
 int seam_cmd_session_delete(int argc, char **argv, int first) {
     static const admin_command c = {"session delete", "Delete the session of a run", true,
                                     session_delete};
+    return run(&c, argc, argv, first);
+}
+
+int seam_cmd_session_checkpoint(int argc, char **argv, int first) {
+    static const admin_command c = {"session checkpoint",
+                                    "Have the server write a checkpoint of a run's session now",
+                                    true, session_checkpoint};
     return run(&c, argc, argv, first);
 }
 

@@ -198,6 +198,26 @@ seam_status seam_session_delete(seam_session *gift_session, seam_error *err) {
     return st;
 }
 
+seam_status seam_session_save_checkpoint(uint64_t *ret_step_count, seam_session *session,
+                                         seam_error *err) {
+    if (ret_step_count == NULL || session == NULL) {
+        return seam_error_set(err, SEAM_E_ARG, "ret_step_count or session is NULL");
+    }
+    Seam__V1__SaveCheckpointRequest request = SEAM__V1__SAVE_CHECKPOINT_REQUEST__INIT;
+    char request_id[33];
+    seam_request_id(request_id);
+    request.request_id = request_id;
+    request.session_id = session->id;
+    request.session_secret.data = session->secret;
+    request.session_secret.len = SEAM_SECRET_BYTES;
+    ProtobufCMessage *message = NULL;
+    SEAM_TRY(seam_client_call(&message, session->client, "SaveCheckpoint", &request.base,
+                              &seam__v1__save_checkpoint_response__descriptor, err));
+    *ret_step_count = ((const Seam__V1__SaveCheckpointResponse *)message)->durable_step_count;
+    protobuf_c_message_free_unpacked(message, NULL);
+    return SEAM_OK;
+}
+
 seam_status seam_session_info_get(seam_session_info *ret_info, seam_session *session,
                                   seam_error *err) {
     if (ret_info == NULL || session == NULL) {

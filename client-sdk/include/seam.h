@@ -281,14 +281,17 @@ SEAM_API seam_status seam_session_delete(seam_session *gift_session, seam_error 
 /* Deletes a session by id, without attaching. */
 SEAM_API seam_status seam_client_delete_session(seam_client *client, const char *session_id,
                                                 const uint8_t *secret, seam_error *err);
+/* Returns when the last committed step is durable at the server, which saves it now, with its
+ * count. SEAM_E_STATE (no --state-dir), SEAM_E_UNIMPLEMENTED (codec, topology), SEAM_E_LIMIT. */
+SEAM_API seam_status seam_session_save_checkpoint(uint64_t *ret_step_count, seam_session *session,
+                                                  seam_error *err);
 SEAM_API seam_status seam_session_info_get(seam_session_info *ret_info, seam_session *session,
                                            seam_error *err);
 /* Borrowed until the session is closed. */
 SEAM_API const char *seam_session_id(const seam_session *session);
 SEAM_API const uint8_t *seam_session_secret(const seam_session *session);
 SEAM_API uint32_t seam_session_channels(const seam_session *session);
-/* As seam_session_options has it; static.  Of a session that was taken up it is what the server
- * says. */
+/* As in seam_session_options; static.  Of a session that was taken up: what the server says. */
 SEAM_API const char *seam_session_topology(const seam_session *session);
 /* What may be shown to the server from now on, as seam_session_options.consent.  A session that was
  * taken up begins with "none", whatever was allowed when it was created: a step of a topology that
@@ -296,8 +299,7 @@ SEAM_API const char *seam_session_topology(const seam_session *session);
 SEAM_API seam_status seam_session_consent(seam_session *session, const char *consent,
                                           seam_error *err);
 SEAM_API uint64_t seam_session_committed_steps(const seam_session *session);
-/* Ends whatever call of the session is running, and every later one, with SEAM_E_CANCELLED.
- * Any thread. */
+/* Ends the call that runs, and every later one, with SEAM_E_CANCELLED.  Any thread. */
 SEAM_API void seam_session_cancel(seam_session *session);
 
 /* ---- Blocks and trainables of the caller ---- */
@@ -328,8 +330,7 @@ typedef struct seam_own_part {
     /* The step is committed: the optimizer, over the gradient times clip_factor.  skipped: the
      * gradient is dropped and nothing else moves. */
     seam_status (*apply)(void *user, uint64_t step, bool skipped, float clip_factor);
-    /* Its whole state between two steps, always of so many bytes, and back: a step's record has it.
-     */
+    /* Its state between two steps, always of so many bytes, and back: a step's record has it. */
     size_t state_bytes;
     seam_status (*save)(uint8_t *ret_bytes, void *user);
     seam_status (*load)(void *user, const uint8_t *bytes);
@@ -479,8 +480,7 @@ SEAM_API seam_status seam_step_commit(seam_session *session, seam_step_report *r
  * SEAM_E_ROLLED_BACK as above; SEAM_E_STATE: a step is open. */
 SEAM_API seam_status seam_session_reattach(seam_session *session, seam_error *err);
 
-/* Called in the thread of seam_step_commit, between commit and record; a step that is made again
- * brings it again. */
+/* In the thread of seam_step_commit, between commit and record; again for a step made again. */
 typedef void seam_commit_fn(void *user, const seam_step_report *report);
 SEAM_API void seam_session_on_commit(seam_session *session, seam_commit_fn *fn, void *user);
 /* In seam_commit_fn: bytes that the step's record keeps for the caller (of a step made again: the

@@ -330,9 +330,15 @@ void seam_call_await(seam_call *call, const void *session) {
     call->awaited = session;
 }
 
+void seam_call_await_any(seam_call *call, const void *session) {
+    call->awaited = session;
+    call->awaits_any = true;
+}
+
 void seam_call_resume(seam_call *call) {
     grpc_byte_buffer *message = call->held;
     call->awaited = NULL;
+    call->awaits_any = false;
     call->held = NULL;
     if (call->closed || call->finishing) {
         grpc_byte_buffer_destroy(message);

@@ -71,6 +71,7 @@ struct seam_call {
     int cancelled; /* written by gRPC */
     grpc_byte_buffer *received;
     const void *awaited;          /* a busy session, or NULL */
+    bool awaits_any;              /* not only its being idle: any end of a job or a write */
     void *waking;                 /* the parked session that the job wakes (a reference), or NULL */
     grpc_byte_buffer *held;       /* a message that came meanwhile, or NULL */
     const grpc_byte_buffer *kept; /* the message of on_message, where it is the method's now */
@@ -115,6 +116,8 @@ seam_status seam_call_post(seam_call *call) SEAM_ON_LOOP;
  * on_message gets it again; or be called by on_idle then. */
 void seam_call_hold(seam_call *call, grpc_byte_buffer *message, const void *session) SEAM_ON_LOOP;
 void seam_call_await(seam_call *call, const void *session) SEAM_ON_LOOP;
+/* The same, but at every end of a job or a write to the disk, idle or not. */
+void seam_call_await_any(seam_call *call, const void *session) SEAM_ON_LOOP;
 /* The session is idle: one call that waits for it goes on. */
 void seam_call_resume(seam_call *call) SEAM_ON_LOOP;
 /* rpc_wake.c.  False: the session has its memory.  True: it is parked; the message is kept and

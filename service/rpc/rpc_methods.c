@@ -28,7 +28,12 @@ static const seam_method methods[] = {
     {.path = SEAM("ListSessions"), UNARY(seam_on_list_sessions)},
     {.path = SEAM("UpdateSession"), UNARY(seam_on_later_release)},
     {.path = SEAM("DeleteSession"), UNARY(seam_on_delete_session)},
-    {.path = SEAM("SaveCheckpoint"), UNARY(seam_on_later_release)},
+    /* rpc_checkpoint.c */
+    {.path = SEAM("SaveCheckpoint"),
+     UNARY(seam_on_save_checkpoint),
+     .on_job = seam_on_save_job,
+     .on_idle = seam_on_save_idle,
+     .on_close = seam_on_save_close},
     /* rpc_train.c, train_control.c */
     {.path = SEAM("Train"),
      .on_message = seam_on_train,

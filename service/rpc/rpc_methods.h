@@ -40,6 +40,12 @@ void seam_on_generate_idle(seam_call *call) SEAM_ON_LOOP;
 void seam_on_generate_drain(seam_call *call) SEAM_ON_LOOP;
 void seam_on_generate_close(seam_call *call) SEAM_ON_LOOP;
 
+/* rpc_checkpoint.c */
+void seam_on_save_checkpoint(seam_call *call, grpc_byte_buffer *message) SEAM_ON_LOOP;
+void seam_on_save_job(seam_call *call) SEAM_ON_LOOP;
+void seam_on_save_idle(seam_call *call) SEAM_ON_LOOP;
+void seam_on_save_close(seam_call *call) SEAM_ON_LOOP;
+
 /* rpc_adapter.c */
 void seam_on_export(seam_call *call, grpc_byte_buffer *message) SEAM_ON_LOOP;
 void seam_on_export_sent(seam_call *call) SEAM_ON_LOOP;

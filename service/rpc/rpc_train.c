@@ -355,7 +355,7 @@ SEAM_ON_LOOP static void committed(const seam_train *train) {
     seam_session *session = train->session;
     const uint64_t step = seam_trainer_micro(session->trainer)->step;
     seam_server_proto_committed(&session->proto, step, train->result.state_hash);
-    seam_session_disk_poll(session);
+    (void)seam_session_disk_poll(session); /* who waits for it looks when this job is over */
     seam_session_image_post(session, train->has_image, seam_host_now_ms());
     seam_train_store_commit(session, step, &train->result);
 }
@@ -434,7 +434,7 @@ void seam_on_train_job(seam_call *call) {
 
 SEAM_ON_LOOP static void call_wake(seam_call *call, void *user) {
     const seam_session *session = user;
-    if (call->awaited == session && seam_session_is_idle(session)) {
+    if (call->awaited == session && (call->awaits_any || seam_session_is_idle(session))) {
         seam_call_resume(call);
     }
 }

@@ -55,6 +55,10 @@ typedef struct seam_session_disk {
     bool writing;
     seam_disk_job write_job;
     uint64_t taken_ms, commit_ms, cost_ms, retry_ms; /* the cadence */
+    /* SaveCheckpoint: calls that wait, writes that failed, and the last answer. */
+    uint32_t save_call_count, write_error_count;
+    char save_request_id[SEAM_REQUEST_ID_BYTES];
+    uint64_t save_step_count;
     /* Waking: what is there, newest last, and how many of the newest are damaged. */
     uint64_t generations[SEAM_DURABLE_MAX];
     uint32_t generation_count, damaged_count;

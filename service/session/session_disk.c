@@ -32,6 +32,29 @@ bool seam_session_is_kept(const seam_session *session) {
     return store_of(session) != NULL && seam_trainer_state_is_whole(&session->config);
 }
 
+seam_status seam_session_kept_check(const seam_session *session, seam_error *err) {
+    const seam_session_config *config = &session->config;
+    if (config->codec.topology == SEAM_TOPOLOGY_ADAPTER_EXCHANGE) {
+        return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
+                              "config.topology: of a session of ADAPTER_EXCHANGE no checkpoint is "
+                              "kept here, the optimizer is the client's");
+    }
+    for (uint32_t i = 0; i < SEAM_SITE_COUNT; i++) {
+        const uint16_t site = (uint16_t)i;
+        if (seam_session_config_cache_bytes(config, site) > 0) {
+            return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
+                                  "config.codec: of a session of codec %s no checkpoint is kept, "
+                                  "its cache is in no checkpoint",
+                                  seam_codec_name(seam_session_config_codec(config, site)));
+        }
+    }
+    return store_of(session) != NULL
+               ? SEAM_OK
+               : seam_error_set(err, SEAM_E_STATE,
+                                "this server keeps no checkpoints: it was started without "
+                                "--state-dir");
+}
+
 static seam_status folder_of(char ret[FOLDER_BYTES], const seam_session *session, seam_error *err) {
     return seam_state_store_folder(ret, FOLDER_BYTES, store_of(session), session->id) == SEAM_OK
                ? SEAM_OK
@@ -125,9 +148,12 @@ seam_status seam_session_store(seam_session *session, seam_stream *stream, seam_
 bool seam_session_image_is_due(const seam_session *session, uint64_t now_ms) {
     const seam_session_disk *d = &session->disk;
     const seam_sessions_options *options = seam_sessions_options_of(session->sessions);
-    if (!seam_session_is_kept(session) || d->writing || now_ms < d->retry_ms ||
+    if (!seam_session_is_kept(session) || d->writing ||
         !seam_server_proto_durable_has_room(&session->proto)) {
         return false;
+    }
+    if (d->save_call_count > 0 || now_ms < d->retry_ms) {
+        return d->save_call_count > 0;
     }
     const uint64_t cost_ms = d->cost_ms > COST_MIN_MS ? d->cost_ms : COST_MIN_MS;
     const uint64_t wait_ms = cost_ms * INTERVAL_UNIT / options->checkpoint_percent;
@@ -153,11 +179,14 @@ static void write_run(seam_disk_job *job) {
 }
 
 void seam_session_image_post(seam_session *session, bool with_image, uint64_t now_ms) {
-    seam_session_disk *d = &session->disk;
-    d->commit_ms = now_ms;
-    if (!with_image) {
-        return;
+    session->disk.commit_ms = now_ms;
+    if (with_image) {
+        seam_session_image_send(session, now_ms);
     }
+}
+
+void seam_session_image_send(seam_session *session, uint64_t now_ms) {
+    seam_session_disk *d = &session->disk;
     SEAM_ASSERT(!d->writing);
     d->writing = true;
     d->taken_ms = now_ms;
@@ -166,22 +195,24 @@ void seam_session_image_post(seam_session *session, bool with_image, uint64_t no
     seam_disk_queue_post(seam_state_store_queue(store_of(session)), &d->write_job);
 }
 
-void seam_session_disk_poll(seam_session *session) {
+bool seam_session_disk_poll(seam_session *session) {
     seam_session_disk *d = &session->disk;
     if (!d->writing || !seam_disk_job_is_done(&d->write_job)) {
-        return;
+        return false;
     }
     d->writing = false;
     d->cost_ms = (uint64_t)((d->take_seconds + d->write_seconds) * 1e3);
     if (d->write_status != SEAM_OK) { /* what was durable before stays so; nothing else is told */
         char text[SEAM_ERROR_TEXT_BYTES];
         d->retry_ms = seam_host_now_ms() + RETRY_MS;
+        d->write_error_count++;
         seam_log(SEAM_LOG_ERROR, "checkpoint_failed", "session=%s step=%llu text=\"%s\"",
                  session->id, (unsigned long long)d->image_facts.step_count,
                  seam_log_text(text, sizeof text, d->write_err.text));
     } else if (!session->deleted) {
         (void)seam_server_proto_durable_add(&session->proto, d->image_facts.step_count);
     }
+    return true;
 }
 
 uint64_t seam_session_durable(const seam_session *session) {

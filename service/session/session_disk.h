@@ -18,6 +18,8 @@
 
 /* Is the session of this configuration one that the state directory keeps? */
 bool seam_session_is_kept(const seam_session *session);
+/* Why not: SEAM_E_STATE (no state directory), SEAM_E_UNIMPLEMENTED (topology, codec). */
+seam_status seam_session_kept_check(const seam_session *session, seam_error *err);
 
 /* ---- engine ---- */
 
@@ -41,8 +43,10 @@ seam_status seam_session_store(seam_session *session, seam_stream *stream,
 bool seam_session_image_is_due(const seam_session *session, uint64_t now_ms) SEAM_ON_LOOP;
 /* A step was committed; with_image: it left one, which goes to the disk now. */
 void seam_session_image_post(seam_session *session, bool with_image, uint64_t now_ms) SEAM_ON_LOOP;
-/* Look whether a write has ended. */
-void seam_session_disk_poll(seam_session *session) SEAM_ON_LOOP;
+/* An image was taken, at a commit or between two jobs: it goes to the disk. */
+void seam_session_image_send(seam_session *session, uint64_t now_ms) SEAM_ON_LOOP;
+/* Look whether a write has ended; true: just now. */
+bool seam_session_disk_poll(seam_session *session) SEAM_ON_LOOP;
 /* Newest checkpoint that the client may be told of; 0: none. */
 uint64_t seam_session_durable(const seam_session *session) SEAM_ON_LOOP;
 /* The client has confirmed a later one: the disk queue deletes those below. */

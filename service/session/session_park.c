@@ -113,7 +113,7 @@ SEAM_WITHOUT_THREADS void seam_session_park_at_end(seam_session *session) {
     const struct timespec pause = {.tv_nsec = 1000000};
     while (session->disk.writing) { /* the image is the disk queue's */
         (void)nanosleep(&pause, NULL);
-        seam_session_disk_poll(session);
+        (void)seam_session_disk_poll(session);
     }
     const seam_server_link link = seam_server_proto_link(&session->proto);
     if (session->disk.resident && !session->busy && link != SEAM_LINK_FROZEN) {

@@ -357,8 +357,8 @@ void seam_sessions_tick(seam_sessions *sessions, uint64_t now_ms, seam_session_i
                         void *user) {
     for (seam_session *s = sessions->head, *next = NULL; s != NULL; s = next) {
         next = s->next;
-        seam_session_disk_poll(s);
-        if (seam_session_park_poll(s, now_ms)) {
+        const bool written = seam_session_disk_poll(s);
+        if (seam_session_park_poll(s, now_ms) || written) {
             idle(user, s);
         }
         if (s->deleted) {

@@ -75,8 +75,7 @@ seam_session *seam_sessions_after(const seam_sessions *sessions, uint64_t number
 void seam_sessions_note_deletion(seam_sessions *sessions, const char *request_id) SEAM_ON_LOOP;
 bool seam_sessions_was_deleted(const seam_sessions *sessions, const char *request_id) SEAM_ON_LOOP;
 
-/* Leases that are over, writes and parkings that have ended; idle: a session is not busy any more.
- */
+/* Leases that are over, writes and parkings that have ended; idle: after each of the last two. */
 typedef void seam_session_idle_fn(void *user, seam_session *session);
 void seam_sessions_tick(seam_sessions *sessions, uint64_t now_ms, seam_session_idle_fn *idle,
                         void *user) SEAM_ON_LOOP;

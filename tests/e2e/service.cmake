@@ -18,8 +18,10 @@ set_tests_properties(e2e.device_lost PROPERTIES LABELS "e2e;asan;tsan")
 # Sessions that outlive processes: a few kills in each run of the tests, hundreds by hand.
 seam_add_script_test(e2e durable ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_durable.py
                      $<TARGET_FILE:seamd> $<TARGET_FILE:seam_cli>)
+seam_add_script_test(e2e save_checkpoint ${PYTHON3}
+                     ${CMAKE_CURRENT_SOURCE_DIR}/test_save_checkpoint.py $<TARGET_FILE:seamd>)
 seam_add_script_test(e2e kill_runs ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_kill_runs.py
                      $<TARGET_FILE:seamd> $<TARGET_FILE:seam_cli> 4 4 2)
 seam_add_script_test(e2e old_state ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_old_state.py
                      $<TARGET_FILE:seamd> $<TARGET_FILE:seam_cli>)
-set_tests_properties(e2e.durable e2e.kill_runs PROPERTIES LABELS "e2e;asan;tsan")
+set_tests_properties(e2e.durable e2e.save_checkpoint e2e.kill_runs PROPERTIES LABELS "e2e;asan;tsan")

@@ -104,6 +104,27 @@ def check_lease(case):
         assert code == EXIT_INPUT and "no session" in err, (code, err)
 
 
+def check_checkpoint(case):
+    """`seam session checkpoint`: killed right after its answer, the server has the run's last step;
+    without a state directory it says what is missing."""
+    with case.serve("--checkpoint-percent", "1") as server:
+        case.train("saved")
+        code, text, err = case.run("session", "checkpoint", "--run", case.folder / "saved", "--json")
+        server.process.kill()
+        server.process.wait()
+        assert code == 0 and json.loads(text)["durable_step_count"] == 6, text + err
+    with case.serve():
+        assert case.show("saved")["committed_step_count"] == 6
+        code, text, err = case.export("saved", "saved_again")
+        assert code == 0, text + err
+        assert case.adapter(case.folder / "saved_again") == \
+            case.adapter(case.folder / "saved" / "adapter")
+    with Seamd(case.binary, case.model, listen=case.port):
+        case.train("unsaved")
+        code, _, err = case.run("session", "checkpoint", "--run", case.folder / "unsaved")
+        assert code != 0 and "--state-dir" in err, (code, err)
+
+
 def check_delete(case):
     """A deleted session leaves nothing, and does not come back."""
     with case.serve() as server:
@@ -209,7 +230,7 @@ def main():
     binary, seam = seamd_path(), sys.argv[2]
     with tempfile.TemporaryDirectory() as name:
         case = Case(pathlib.Path(name), binary, seam)
-        for check in [check_restart, check_lease, check_delete, check_damage, check_resume_input,
+        for check in [check_restart, check_lease, check_checkpoint, check_delete, check_damage, check_resume_input,
                       check_disk_full, check_second_server]:
             begin = time.monotonic()
             check(case)
