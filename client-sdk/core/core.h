@@ -57,7 +57,7 @@ struct seam_client {
     char address[SEAM_ADDRESS_BYTES];
     uint32_t reconnect_timeout_ms;
     uint64_t credit_bytes;
-    double rtt_seconds; /* the quickest unary call; 0: none */
+    double rtt_seconds; /* the quickest unary call; 0: none has been answered */
     seam_log_fn *log;
     void *log_user;
 };
