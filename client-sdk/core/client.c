@@ -19,7 +19,7 @@
  * (transport/grpc_channel.c, CONNECT_MS), since the server may have died in the middle of it. */
 #define REFUSED_MS       6000u
 #define FIRST_CONTACT_MS 25000u
-#define AT_ONCE_MS       1000u
+#define AT_ONCE_MS       3000u /* above the transport's wait for a connection, CONNECT_WAIT_MS */
 
 static seam_status options_check(const seam_client_options *options, seam_error *err);
 static void copy(char *ret, size_t capacity, const char *text);
