@@ -14,7 +14,7 @@ cmake --install "$build" --prefix "$prefix" >/dev/null
 
 fail() { echo "error: $*" >&2; exit 1; }
 
-for file in bin/seamd bin/seam include/seam.h lib/libseam.so lib/libseam.so.0 lib/pkgconfig/seam.pc \
+for file in bin/seamd bin/seam include/seam.h lib/libseam.so lib/libseam.so.1 lib/pkgconfig/seam.pc \
     lib/cmake/Seam/SeamConfig.cmake share/doc/seam/LICENSE share/doc/seam/README.md \
     share/seam/proto/seam/v1/service.proto share/seam/WIRE.md share/seam/seamd.conf \
     lib/systemd/system/seamd.service; do

@@ -1,6 +1,7 @@
 """ARCHITECTURE.md can be followed: reading_order.py [ROOT].
 
-Every file that it names in backquotes exists (a bare name: somewhere in the tree); every function
+Every file that it names in backquotes exists (a bare name: somewhere in the tree), and every function
+or type (a name with an underscore) in code outside tests/; every function
 that a row of the reading order names stands in a file of that row; and on the way in, the opening
 comment of a file of one of the two rows before names the row's first file.
 """
@@ -27,6 +28,13 @@ def main() -> int:
         near = [path for path in listed if path == f"{folder}/{name}"]
         return near or [path for path in listed if path == name or path.endswith("/" + name)]
 
+    words = set()  # of the code itself: a comment may be as old as the text
+    for path in listed:
+        if re.search(r"\.(c|h|cu|cuh|proto)$", path) and not path.startswith("tests/") \
+                and (root / path).exists():
+            code = (root / path).read_text(encoding="utf-8")
+            words.update(re.findall(r"\w+", re.sub(r"/\*.*?\*/|//[^\n]*", "", code, flags=re.S)))
+
     text = (root / "ARCHITECTURE.md").read_text(encoding="utf-8")
     for number, line in enumerate(text.split("\n"), start=1):
         names = re.findall(r"`([^`]+)`", line)
@@ -34,6 +42,8 @@ def main() -> int:
             made = "*" in name or name in ("report.json", "tokenizer.json")  # a pattern, a product
             if FILE.fullmatch(name) and not made and not found(name):
                 errors.append(f"ARCHITECTURE.md:{number}: there is no {name}")
+            if re.fullmatch(r"[a-z]\w*_\w+", name) and name not in words:
+                errors.append(f"ARCHITECTURE.md:{number}: no code has {name}")
         row = re.match(r"\| (\d+) \| ([^|]+) \|", line)
         if row:
             rows[int(row[1])] = re.findall(r"`([^`]+)`", row[2])

@@ -231,12 +231,20 @@ static seam_status plan_make(plan_result *ret, const plan_options *o, seam_error
     if (seam_memory_plan_training(&r.session, &blocks, &options) != SEAM_OK) {
         return seam_error_set(err, SEAM_E_LIMIT, "the session is too large to address");
     }
+    seam_memory_plan kept = {0};
+    if (on_cuda(o)) {
+        seam_memory_plan_repeats(&kept, &blocks, &adapter);
+        seam_memory_plan_repeats(&r.session, &blocks, &adapter);
+    }
     SEAM_TRY(codec_add(&r.session, o, r.model.hidden, err));
     const uint64_t memory = (uint64_t)((double)o->memory_gib * 0x1p30);
     const uint64_t taken = r.weight_bytes + SEAM_MEMORY_WORKSPACE_BYTES;
+    const uint64_t taken_by_one = taken + seam_memory_plan_device_bytes(&kept);
     if (memory > taken) {
         r.sessions = (memory - taken) / seam_memory_plan_device_bytes(&r.session);
-        r.rows_largest = rows_fit(&blocks, &options, memory - taken);
+    }
+    if (memory > taken_by_one) {
+        r.rows_largest = rows_fit(&blocks, &options, memory - taken_by_one);
     }
     *ret = r;
     return SEAM_OK;

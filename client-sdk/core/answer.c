@@ -196,6 +196,9 @@ seam_status seam_answer_end(seam_session *session, const seam_frame_header *head
     }
     s->lost_since_ms = 0;
     s->barren_count = 0;
+    if (header->micro == 0 && s->first_begin_seconds > 0.0) {
+        s->first_seconds = seam_now_seconds() - s->first_begin_seconds;
+    }
     counts_take(s);
     s->micros[header->micro].has_come = true;
     if (seam_codec_plan_has_gates_in(&s->config.codec)) {

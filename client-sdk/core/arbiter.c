@@ -25,7 +25,7 @@ void seam_arbiter_weigh(seam_arbiter *arbiter, uint64_t values_in, uint64_t valu
                         uint64_t values_out) {
     SEAM_ASSERT(values_used_in >= values_in);
     if (arbiter->values_in == 0 && arbiter->values_out == 0) {
-        arbiter->values_in = values_in;
+        arbiter->values_in = arbiter->counts_all ? values_used_in : values_in;
         arbiter->values_used_in = values_used_in;
         arbiter->values_out = values_out;
     }

@@ -45,7 +45,8 @@ typedef struct seam_arbiter {
     seam_arbiter_config config;
     uint64_t values_in, values_out; /* n_k; both 0 until the first step */
     uint64_t values_used_in;        /* of site 0, each repetition too */
-    double mean_bits;               /* of the allocators, after the last step */
+    bool counts_all;  /* n_0 has the repetitions: a run of before they were left out */
+    double mean_bits; /* of the allocators, after the last step */
     bool target_reached;
     seam_pace pace;
     seam_budget budget;

@@ -1,6 +1,7 @@
 /* A client: opening, and the unary calls about a server.  seam.h documents every function. */
 #include <errno.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
@@ -115,6 +116,14 @@ void seam_client_bytes(uint64_t *ret_sent, uint64_t *ret_received, const seam_cl
     *ret_received = counts.bytes_received;
 }
 
+/* Calls of several threads may end at once: the quickest stays. */
+static void rtt_note(seam_client *client, double seconds) {
+    double known = client->rtt_seconds;
+    while ((known == 0.0 || seconds < known) &&
+           !atomic_compare_exchange_weak(&client->rtt_seconds, &known, seconds)) {
+    }
+}
+
 /* How long a server may not be reached. */
 static uint64_t patience_ms(const seam_client *client, bool has_hung) {
     const uint64_t first_ms = has_hung ? FIRST_CONTACT_MS : REFUSED_MS;
@@ -136,8 +145,7 @@ static seam_status call_until_answered(seam_buffer *ret_response, seam_client *c
                                                   request->count, ret_response, err);
         const double seconds = seam_now_seconds() - begin;
         if (st == SEAM_OK) {
-            const bool quickest = client->rtt_seconds == 0.0 || seconds < client->rtt_seconds;
-            client->rtt_seconds = quickest ? seconds : client->rtt_seconds;
+            rtt_note(client, seconds);
         }
         has_hung = has_hung || seconds * 1e3 >= AT_ONCE_MS;
         const uint64_t lost_ms = seam_now_ms() - begin_ms;

@@ -57,7 +57,7 @@ struct seam_client {
     char address[SEAM_ADDRESS_BYTES];
     uint32_t reconnect_timeout_ms;
     uint64_t credit_bytes;
-    double rtt_seconds; /* the quickest unary call; 0: none has been answered */
+    _Atomic double rtt_seconds; /* the quickest unary call; 0: none has been answered */
     seam_log_fn *log;
     void *log_user;
 };
@@ -348,8 +348,8 @@ seam_status seam_receive_stored(seam_session *session, seam_error *err);
 seam_status seam_receive_chunk(seam_session *session, const seam_frame_header *header,
                                const uint8_t *payload, seam_error *err);
 
-/* answer.c: the parts of a one-pass answer, as reception_begin, chunk_take and reception_end of
- * receive.c have them for other frames. */
+/* answer.c: the parts of a one-pass answer, as reception_begin, seam_receive_chunk and
+ * reception_end of receive.c have them for other frames. */
 seam_status seam_answer_begin(seam_session *session, const seam_frame_header *header,
                               seam_error *err);
 seam_status seam_answer_take(seam_session *session, const seam_frame_header *header,

@@ -24,7 +24,8 @@ void seam_depth_init(seam_depth *depth, uint32_t max, double rtt_seconds) {
 /* Micro-batches that fill the loop; 0: the sample says nothing. */
 static double ask_of(const seam_depth_sample *s) {
     const double bytes = s->forward_bytes + s->reply_bytes;
-    const double other = fmax(s->rtt_seconds, 0.0) + FORWARD_PART * s->server_seconds;
+    const double part = s->one_pass ? 1.0 : FORWARD_PART; /* of the work, before the reply */
+    const double other = fmax(s->rtt_seconds, 0.0) + part * s->server_seconds;
     const bool finite = isfinite(s->rtt_seconds) && isfinite(s->first_seconds) &&
                         isfinite(s->server_seconds) && isfinite(s->own_seconds);
     if (!finite || !(bytes > 0.0) || s->first_seconds <= 0.0 || s->server_seconds < 0.0 ||
@@ -34,8 +35,7 @@ static double ask_of(const seam_depth_sample *s) {
     const double second_a_byte = fmax(s->first_seconds - other, WIRE_MIN) / bytes;
     const double up = second_a_byte * (s->forward_bytes + s->backward_bytes);
     const double down = second_a_byte * s->reply_bytes;
-    const double waits =
-        (1.0 - FORWARD_PART) * s->server_seconds; /* for a backward one before it */
+    const double waits = (1.0 - part) * s->server_seconds; /* for a backward one before it */
     const double loop =
         s->first_seconds + s->own_seconds + second_a_byte * s->backward_bytes + waits;
     return loop / fmax(fmax(up, down), fmax(s->server_seconds, s->own_seconds));

@@ -9,6 +9,8 @@
  *
  * The first reply of a step meets an empty pipeline, so it is the loop's first part; less the round
  * trip and the server's forward it is also the time that its bytes took, which gives the rate.
+ * In one pass the reply is the micro-batch's last word: all of the server's work is before it, and
+ * no tensor of ours behind it.
  *
  * The median of the last steps decides; a depth rises at once and falls by one after
  * SEAM_DEPTH_PATIENCE steps in a row.  No bit depends on it (WIRE.md section 4).  Pure: what it
@@ -25,6 +27,7 @@
 
 /* One step, as it went; seconds and bytes of one micro-batch. */
 typedef struct seam_depth_sample {
+    bool one_pass; /* the loss is at the server */
     double rtt_seconds;
     double first_seconds; /* forward tensor of the first micro-batch sent to its reply there */
     double server_seconds, own_seconds;

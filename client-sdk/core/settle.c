@@ -178,12 +178,14 @@ void seam_step_count_bytes(seam_session *session) {
 void seam_step_judge_depth(seam_session *session) {
     seam_session *const s = session;
     const double M = (double)s->micro_count;
-    const double rtt = s->client->rtt_seconds > 0.0 ? s->client->rtt_seconds : s->rtt_seconds;
+    const double quickest = seam_client_rtt_seconds(s->client);
+    const double rtt = quickest > 0.0 ? quickest : s->rtt_seconds;
     if (!s->config.depth_auto || s->first_seconds <= 0.0 || s->micro_count < 2) {
         return;
     }
     const double seconds = seam_now_seconds() - s->step_begin_seconds;
     const seam_depth_sample sample = {
+        .one_pass = seam_codec_plan_is_one_pass(&s->config.codec),
         .rtt_seconds = rtt,
         .first_seconds = s->first_seconds,
         .server_seconds = s->report.server_seconds / M,

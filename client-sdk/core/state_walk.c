@@ -106,6 +106,9 @@ static void walk_arbiter(walk *w, seam_arbiter *a, uint64_t format) {
     seam_pace *const p = &a->pace;
     walk_u64(w, &a->values_in);
     walk_u64(w, &a->values_out);
+    if (w->reads) { /* a record of before the first step has no weights yet */
+        a->counts_all = format == FORMAT_ALL;
+    }
     if (format == FORMAT_ALL) {
         a->values_used_in = a->values_in;
     } else {

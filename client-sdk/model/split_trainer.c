@@ -106,6 +106,7 @@ static seam_status acts_create(seam_trainer *trainer, seam_error *err) {
     trainer->front_count = model->front == NULL   ? 0
                            : facts->client_trains ? seam_session_pipeline_depth(trainer->session)
                                                   : 1;
+    options.sets = trainer->front_count;
     for (uint32_t i = 0; i < trainer->front_count; i++) {
         SEAM_TRY(seam_activations_create(&trainer->front_acts[i], model->front, &options, err));
     }

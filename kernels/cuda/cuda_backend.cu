@@ -46,6 +46,15 @@ static void fault_keep(const char *file, int line, const char *name, const char 
     }
 }
 
+/* Whether this thread's calls go into a recording, of which cuBLASLt says no more than that it
+ * failed. */
+static thread_local bool is_recording;
+
+static bool is_of_recording(cudaError_t result) {
+    return result >= cudaErrorStreamCaptureUnsupported &&
+           result <= cudaErrorStreamCaptureWrongThread;
+}
+
 static const char *cuda_fault(void) {
     return fault.state.load() == KEPT ? fault.text : "";
 }
@@ -58,6 +67,9 @@ seam_status seam_cuda_status_at(cudaError_t result, const char *file, int line) 
     if (result == cudaErrorMemoryAllocation) {
         return SEAM_E_MEMORY;
     }
+    if (is_recording && is_of_recording(result)) {
+        return SEAM_E_STATE;
+    }
     fault_keep(file, line, cudaGetErrorName(result), cudaGetErrorString(result));
     return SEAM_E_DEVICE_LOST;
 }
@@ -65,6 +77,9 @@ seam_status seam_cuda_status_at(cudaError_t result, const char *file, int line) 
 seam_status seam_cublas_status_at(cublasStatus_t result, const char *file, int line) {
     if (result == CUBLAS_STATUS_SUCCESS) {
         return SEAM_OK;
+    }
+    if (is_recording) {
+        return SEAM_E_STATE;
     }
     fault_keep(file, line, cublasLtGetStatusName(result), cublasLtGetStatusString(result));
     return SEAM_E_DEVICE_LOST;
@@ -105,6 +120,12 @@ seam_cuda_kept *seam_cuda_kept_of(seam_stream *stream, seam_cuda_use use) {
 
 seam_cuda_recording *seam_cuda_recording_of(seam_stream *stream) {
     return &((cuda_stream *)stream)->recording;
+}
+
+void seam_cuda_recording_set(seam_stream *stream, bool on) {
+    seam_cuda_recording *recording = seam_cuda_recording_of(stream);
+    recording->on = is_recording = on;
+    recording->uses = on ? 0 : recording->uses;
 }
 
 cublasLtHandle_t seam_cuda_blas(const seam_backend *backend) {

@@ -81,12 +81,13 @@ cublasLtHandle_t seam_cuda_blas(const seam_backend *backend);
 seam_status seam_cuda_scratch(void **ret_ptr, seam_stream *stream, size_t bytes);
 /* While a stream records, its ops' kernels become a graph and do not run, its scratch and what it
  * keeps stay where they are (SEAM_E_STATE where they cannot), and `uses` collects what is read of
- * it.  */
+ * it.  What fails because of the recording is SEAM_E_STATE and no fault of the device's. */
 typedef struct seam_cuda_recording {
     bool on;
     uint32_t uses; /* 1 << seam_cuda_use */
 } seam_cuda_recording;
 seam_cuda_recording *seam_cuda_recording_of(seam_stream *stream);
+void seam_cuda_recording_set(seam_stream *stream, bool on); /* by the thread that runs the ops */
 /* Where the scratch stands and how large it is. */
 void *seam_cuda_scratch_at(const seam_stream *stream, size_t *ret_bytes);
 /* Room for `bytes` in a scratch that holds several arrays. */
@@ -299,9 +300,9 @@ seam_status seam_cuda_cast(seam_stream *stream, void *dst, seam_dtype dst_type, 
                            seam_dtype src_type, size_t count);
 seam_status seam_cuda_weight_create(seam_weight **ret_weight, seam_backend *backend,
                                     const float *host_rows, uint32_t N, uint32_t C, bool forward,
-                                    bool backward);
+                                    bool backward, bool lora_pad);
 seam_status seam_cuda_weight_begin(seam_weight **ret_weight, seam_backend *backend, uint32_t N,
-                                   uint32_t C, bool forward, bool backward);
+                                   uint32_t C, bool forward, bool backward, bool lora_pad);
 seam_status seam_cuda_weight_write(seam_stream *stream, seam_weight *weight,
                                    const seam_weight_piece *piece);
 seam_status seam_cuda_weight_end(seam_weight *weight, seam_backend *backend);

@@ -15,7 +15,6 @@
 
 #include "cuda_ops.cuh"
 
-#define ENTRIES  16u        /* forward and backward of eight shapes */
 #define WORK_MAX (1u << 20) /* T * C */
 
 /* Where what a graph reads of its stream stands. */
@@ -41,13 +40,13 @@ typedef struct entry {
 } entry;
 
 struct seam_repeats {
-    entry entries[ENTRIES];
+    entry entries[SEAM_REPEAT_KEPT_MAX];
     uint64_t pass_count;
 };
 
 void seam_cuda_repeats_destroy(seam_repeats *gift_repeats) {
     if (gift_repeats != NULL) {
-        for (uint32_t i = 0; i < ENTRIES; i++) {
+        for (uint32_t i = 0; i < SEAM_REPEAT_KEPT_MAX; i++) {
             if (gift_repeats->entries[i].graph != NULL) {
                 (void)seam_cuda_status(cudaGraphExecDestroy(gift_repeats->entries[i].graph));
             }
@@ -88,11 +87,12 @@ static seam_status graph_drop(entry *e, seam_stream *stream) {
     return SEAM_OK;
 }
 
-/* The entry of a key; *ret_new: there was none, and the one used longest ago is it now. */
+/* The entry of a key among the first `count`; *ret_new: there was none, and the one used longest
+ * ago is it now. */
 static seam_status entry_find(entry **ret_entry, bool *ret_new, seam_repeats *repeats,
-                              seam_stream *stream, const pass_key *key) {
+                              uint32_t count, seam_stream *stream, const pass_key *key) {
     entry *oldest = &repeats->entries[0], *found = NULL;
-    for (uint32_t i = 0; i < ENTRIES; i++) {
+    for (uint32_t i = 0; i < count; i++) {
         entry *e = &repeats->entries[i];
         if (e->used_at > 0 && memcmp(&e->key, key, sizeof *key) == 0) {
             found = e;
@@ -134,19 +134,20 @@ static seam_status kept_refresh(seam_stream *stream, const seam_repeat_args *a, 
     return SEAM_OK;
 }
 
-/* The pass's kernels as a graph.  False: it cannot be one, and nothing has been queued. */
-static bool graph_make(entry *e, seam_stream *stream, const seam_repeat_args *a) {
-    seam_cuda_recording *recording = seam_cuda_recording_of(stream);
+/* The pass's kernels as a graph.  *ret_made false: it cannot be one, and nothing has been queued;
+ * where the device is lost, the plain pass that follows says so. */
+static seam_status graph_make(bool *ret_made, entry *e, seam_stream *stream,
+                              const seam_repeat_args *a) {
     cudaStream_t queue = seam_cuda_queue(stream);
     cudaGraph_t graph = NULL;
+    *ret_made = false;
     if (cudaStreamBeginCapture(queue, cudaStreamCaptureModeThreadLocal) != cudaSuccess) {
         (void)cudaGetLastError();
-        return false;
+        return SEAM_OK;
     }
-    recording->on = true;
-    recording->uses = 0;
+    seam_cuda_recording_set(stream, true);
     const seam_status st = a->run(a->context);
-    recording->on = false;
+    seam_cuda_recording_set(stream, false);
     bool made = cudaStreamEndCapture(queue, &graph) == cudaSuccess && st == SEAM_OK;
     made = made && cudaGraphInstantiate(&e->graph, graph, 0) == cudaSuccess;
     if (graph != NULL) {
@@ -155,11 +156,12 @@ static bool graph_make(entry *e, seam_stream *stream, const seam_repeat_args *a)
     (void)cudaGetLastError();
     if (!made) {
         e->graph = NULL;
-        return false;
+        return st == SEAM_E_STATE ? SEAM_OK : st;
     }
-    e->uses = recording->uses;
+    e->uses = seam_cuda_recording_of(stream)->uses;
     e->at = places_of(stream);
-    return true;
+    *ret_made = true;
+    return SEAM_OK;
 }
 
 seam_status seam_cuda_repeat(seam_stream *stream, const seam_repeat_args *args) {
@@ -176,7 +178,8 @@ seam_status seam_cuda_repeat(seam_stream *stream, const seam_repeat_args *args) 
     const pass_key key = key_of(a);
     bool is_new = false;
     entry *e = NULL;
-    SEAM_TRY(entry_find(&e, &is_new, *a->repeats, stream, &key));
+    SEAM_ASSERT(a->kept_max > 0 && a->kept_max <= SEAM_REPEAT_KEPT_MAX);
+    SEAM_TRY(entry_find(&e, &is_new, *a->repeats, a->kept_max, stream, &key));
     if (is_new || e->refused) {
         seam_cuda_recording_of(stream)->uses = 0;
         const seam_status st = a->run(a->context);
@@ -188,9 +191,13 @@ seam_status seam_cuda_repeat(seam_stream *stream, const seam_repeat_args *args) 
     if (e->graph != NULL && memcmp(&e->at, &at, sizeof at) != 0) {
         SEAM_TRY(graph_drop(e, stream));
     }
-    if (e->graph == NULL && !graph_make(e, stream, a)) {
-        e->refused = true;
-        return a->run(a->context);
+    if (e->graph == NULL) {
+        bool made = false;
+        SEAM_TRY(graph_make(&made, e, stream, a));
+        if (!made) {
+            e->refused = true;
+            return a->run(a->context);
+        }
     }
     return seam_cuda_status(cudaGraphLaunch(e->graph, seam_cuda_queue(stream)));
 }

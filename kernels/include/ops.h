@@ -354,13 +354,15 @@ typedef struct seam_repeat_args {
     const uint32_t *positions, *seq_begin;  /* (T), (S + 1): of rope and attention */
     const uint32_t *slots, *slot_positions; /* (T) each or NULL: of a cache */
     uint32_t T, C, S;
+    uint32_t kept_max; /* passes that are kept, 1..SEAM_REPEAT_KEPT_MAX; the same in every call */
     seam_status (*run)(const void *context); /* queues the pass; may be called twice */
     const void *context;
 } seam_repeat_args;
 #define SEAM_REPEAT_KEY_BYTES_MAX 128u
+#define SEAM_REPEAT_KEPT_MAX      16u /* of a session: forward and backward of eight shapes */
 
-/* Matrices of up to so many values have room for LoRA at their rows' ends and below, where the
- * table's lora_pad says so; how many values that is. */
+/* Matrices of up to so many values, begun with lora_pad, have room for LoRA at their rows' ends and
+ * below where the table's lora_pad says so; how many values that is. */
 #define SEAM_LORA_PAD            64u
 #define SEAM_LORA_PAD_VALUES_MAX ((size_t)40 << 20)
 static inline size_t seam_lora_pad_values(uint32_t lora_pad, uint32_t N, uint32_t C) {
@@ -401,16 +403,16 @@ typedef struct seam_ops {
     void (*stream_destroy)(seam_stream *gift_stream);
 
     /* Pack a frozen matrix given in f32 (host, (N, C) row-major).  forward/backward say which
-     * products will be asked for. */
+     * products will be asked for, lora_pad that their rows will have room for LoRA between them. */
     seam_status (*weight_create)(seam_weight **ret_weight, seam_backend *backend,
                                  const float *host_rows, uint32_t N, uint32_t C, bool forward,
-                                 bool backward);
+                                 bool backward, bool lora_pad);
     /* The same in pieces, as a file has them: begin, every value written once in any order and on
      * any streams, end when those are synced.  write returns when it has queued: the host's bytes
      * are read until the stream is synced.  Matrices may be begun and ended by several threads. The
      * bits are those of weight_create with the values as f32. */
     seam_status (*weight_begin)(seam_weight **ret_weight, seam_backend *backend, uint32_t N,
-                                uint32_t C, bool forward, bool backward);
+                                uint32_t C, bool forward, bool backward, bool lora_pad);
     seam_status (*weight_write)(seam_stream *stream, seam_weight *weight,
                                 const seam_weight_piece *piece);
     seam_status (*weight_end)(seam_weight *weight, seam_backend *backend);

@@ -122,6 +122,8 @@ static void acts_describe(seam_activations *acts, const seam_blocks *blocks,
                                                 : blocks->family->lora_targets;
     acts->rows_max = options->rows_max;
     acts->seqs_max = options->seqs_max;
+    SEAM_ASSERT(options->sets <= SEAM_REPEAT_KEPT_MAX);
+    acts->repeats_max = SEAM_REPEAT_KEPT_MAX / (options->sets == 0 ? 1 : options->sets);
 }
 
 /* 0 when the sizes do not fit in size_t. */

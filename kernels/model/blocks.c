@@ -183,6 +183,7 @@ void seam_block_stacks(seam_block_stack ret_stacks[SEAM_BLOCK_STACKS], const sea
     const uint32_t qkv_rows[] = {b->q_cols, b->kv_cols, b->kv_cols};
     const uint32_t wide_rows[] = {c->intermediate, c->intermediate};
     ret_stacks[SEAM_STACK_QKV] = stack_of(&layer->qkv, c->hidden, b->family->qkv, qkv_rows, 3);
+    ret_stacks[SEAM_STACK_QKV].lora_pad = true; /* alone reads rows with room between them */
     ret_stacks[SEAM_STACK_O] = stack_of(&layer->o, b->q_cols, &o, &c->hidden, 1);
     ret_stacks[SEAM_STACK_GATE_UP] =
         stack_of(&layer->gate_up, c->hidden, b->family->gate_up, wide_rows, 2);
@@ -199,7 +200,8 @@ static void part_name(char ret_name[SEAM_NAME_BYTES], const seam_blocks *b, uint
 static bool stack_find(seam_load_matrix *ret, const seam_blocks *b,
                        const seam_tensor_source *source, uint32_t layer,
                        const seam_block_stack *s) {
-    *ret = (seam_load_matrix){.ret_weight = s->weight, .C = s->cols, .part_count = s->count};
+    *ret = (seam_load_matrix){
+        .ret_weight = s->weight, .C = s->cols, .lora_pad = s->lora_pad, .part_count = s->count};
     for (uint32_t i = 0; i < s->count; i++) {
         char name[SEAM_NAME_BYTES];
         seam_tensor_place place;
@@ -237,7 +239,8 @@ static seam_status stack_read(seam_blocks *b, const seam_tensor_source *source, 
         row += s->parts[i].rows;
     }
     if (st == SEAM_OK) {
-        st = b->ops->weight_create(s->weight, b->backend, rows, (uint32_t)row, s->cols, true, true);
+        st = b->ops->weight_create(s->weight, b->backend, rows, (uint32_t)row, s->cols, true, true,
+                                   s->lora_pad);
     }
     seam_mem_free(rows);
     return st;

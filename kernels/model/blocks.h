@@ -192,6 +192,9 @@ typedef struct seam_activations_options {
      * input is kept: about a fifth of the memory for a third more work, and the same bits. */
     bool recompute;
     bool fp8; /* frozen products in FP8; of a backend that was created with it */
+    /* Activations of one session, which share what it may keep of its passes (ops.h, repeat); at
+     * most SEAM_REPEAT_KEPT_MAX, 0: 1. */
+    uint32_t sets;
 } seam_activations_options;
 
 typedef struct seam_activations seam_activations;

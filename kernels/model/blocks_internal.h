@@ -24,6 +24,7 @@ typedef struct seam_block {
 typedef struct seam_block_stack {
     seam_weight **weight; /* its place in a seam_block */
     uint32_t rows, cols, count;
+    bool lora_pad; /* weight_begin's */
     struct seam_block_part {
         const char *module; /* "mlp.up_proj" */
         uint32_t rows;
@@ -200,6 +201,7 @@ struct seam_activations {
     void *d_h;         /* (T, C) act */
     void *d_narrow;    /* (T, max(F, H*D)) act */
     seam_repeats *repeats;
+    uint32_t repeats_max; /* passes that it keeps */
 };
 
 /* Whether what product `product` of this weight reads is rounded to FP8 by the op before it. */

@@ -58,6 +58,7 @@ seam_status seam_blocks_repeat(seam_activations *acts, const seam_repeat_pass *p
                                    .T = pass->rows,
                                    .C = acts->blocks->config.hidden,
                                    .S = pass->batch != NULL ? pass->batch->seq_count : 0,
+                                   .kept_max = acts->repeats_max,
                                    .run = pass->run,
                                    .context = pass->context};
     return ops->repeat(pass->stream, &args);

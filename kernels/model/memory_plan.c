@@ -108,6 +108,25 @@ seam_status seam_memory_plan_training(seam_memory_plan *plan, const seam_memory_
     return SEAM_OK;
 }
 
+/* An estimate that was not measured on a device.  A layer with LoRA on q and v is about 10 launches
+ * forward and 25 backward, half of that a pass; recomputing adds the forward again.  A launch kept
+ * in a CUDA graph is some 10 KiB of the device, and of the host its arguments, which CUDA bounds
+ * by 4 KiB. */
+#define LAYER_NODES       24u
+#define NODE_DEVICE_BYTES (UINT64_C(10) << 10)
+#define NODE_HOST_BYTES   (UINT64_C(4) << 10)
+
+void seam_memory_plan_repeats(seam_memory_plan *plan, const seam_memory_blocks *blocks,
+                              const seam_adapter_config *adapter) {
+    if (adapter->kind == SEAM_ADAPTER_FULL) { /* its passes are not kept */
+        return;
+    }
+    const uint64_t layers = blocks->layer_end - blocks->layer_begin;
+    const uint64_t nodes = SEAM_REPEAT_KEPT_MAX * LAYER_NODES * layers;
+    plan->device[SEAM_MEMORY_ACTIVATIONS] += nodes * NODE_DEVICE_BYTES;
+    plan->host[SEAM_MEMORY_ACTIVATIONS] += nodes * NODE_HOST_BYTES;
+}
+
 /* A byte a value in each orientation, and a scale a row; of widths that FP8 products take. */
 static uint64_t fp8_bytes(const seam_ops *ops, uint64_t N, uint64_t C) {
     return ops->fp8 && N % 16 == 0 && C % 16 == 0 ? 2 * N * C + (N + C) * sizeof(float) : 0;
@@ -129,10 +148,7 @@ uint64_t seam_memory_plan_weights(const seam_memory_blocks *blocks, uint32_t cop
     const uint64_t in_fp8 = fp8_bytes(blocks->ops, shape.qkv_cols, C) +
                             fp8_bytes(blocks->ops, C, shape.q_cols) +
                             fp8_bytes(blocks->ops, 2 * F, C) + fp8_bytes(blocks->ops, C, F);
-    const uint64_t pads = pad_bytes(blocks->ops, shape.qkv_cols, c->hidden) +
-                          pad_bytes(blocks->ops, c->hidden, shape.q_cols) +
-                          pad_bytes(blocks->ops, 2 * c->intermediate, c->hidden) +
-                          pad_bytes(blocks->ops, c->hidden, c->intermediate);
+    const uint64_t pads = pad_bytes(blocks->ops, shape.qkv_cols, c->hidden); /* of no other */
     return shape.layer_count * (matrices * copies * seam_dtype_bytes(blocks->ops->act) + in_fp8 +
                                 pads + (2 * C + biases) * acc_bytes) +
            (uint64_t)seam_rope_table_rows(c) * c->head_dim * acc_bytes;

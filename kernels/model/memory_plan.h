@@ -50,6 +50,10 @@ typedef struct seam_memory_blocks {
  * addressable. */
 seam_status seam_memory_plan_training(seam_memory_plan *plan, const seam_memory_blocks *blocks,
                                       const seam_activations_options *options);
+/* Adds what a device may keep of the passes of a session or stream (ops.h, repeat; asked only of
+ * one that has it): an estimate of what is taken while it works. */
+void seam_memory_plan_repeats(seam_memory_plan *plan, const seam_memory_blocks *blocks,
+                              const seam_adapter_config *adapter);
 /* Frozen matrices in act, `copies` of each (the CPU keeps one a direction, and pads them to its
  * panels), with ops->fp8 both orientations in FP8 too, norms and the rotary table. */
 uint64_t seam_memory_plan_weights(const seam_memory_blocks *blocks, uint32_t copies);

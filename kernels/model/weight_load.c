@@ -72,7 +72,8 @@ static void matrix_begin(load *l) {
     const uint32_t rows = (uint32_t)(matrix_values(m) / m->C);
     l->beginning = true;
     (void)pthread_mutex_unlock(&l->mu);
-    const seam_status st = l->ops->weight_begin(m->ret_weight, l->backend, rows, m->C, true, true);
+    const seam_status st =
+        l->ops->weight_begin(m->ret_weight, l->backend, rows, m->C, true, true, m->lora_pad);
     (void)pthread_mutex_lock(&l->mu);
     l->beginning = false;
     l->begun += st == SEAM_OK ? 1 : 0;

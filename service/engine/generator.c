@@ -126,6 +126,10 @@ seam_status seam_generator_plan(seam_memory_plan *plan, const seam_session_confi
     if (acts_bytes == 0 || (options->cached && keys_bytes == 0)) {
         return SEAM_E_LIMIT;
     }
+    if (ops->repeat != NULL) {
+        const seam_memory_blocks shape = seam_session_config_blocks(config);
+        seam_memory_plan_repeats(plan, &shape, &config->adapter);
+    }
     plan->host[SEAM_MEMORY_ACTIVATIONS] += acts_host_bytes;
     plan->device[SEAM_MEMORY_KEYS] += keys_bytes;
     plan->device[SEAM_MEMORY_ACTIVATIONS] += acts_bytes + (size_t)options->rows_max *

@@ -117,7 +117,8 @@ static seam_activations_options acts_options(const seam_session_config *config) 
                                       .rows_max = config->limits.rows_max,
                                       .seqs_max = config->limits.sequences_max,
                                       .recompute = config->recompute,
-                                      .fp8 = config->fp8};
+                                      .fp8 = config->fp8,
+                                      .sets = config->pipeline_depth};
 }
 
 /* Activations of the slots after the first, which have the boundary rows in common. */

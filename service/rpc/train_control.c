@@ -72,6 +72,9 @@ SEAM_ON_LOOP static seam_status attach_read(seam_session **ret_session, seam_att
                                 attach->session_id, attach->session_secret.data,
                                 attach->session_secret.len, err));
     seam_session *session = *ret_session;
+    const seam_session_limits allowed =
+        seam_sessions_limits(seam_server_sessions(train->call->server));
+    SEAM_TRY(seam_session_config_check_allowed(&session->config, &allowed, err));
     const seam_codec_plan *plan = &session->config.codec;
     SEAM_TRY(capabilities_check(attach->capabilities, seam_codec_plan_codec(plan, true), err));
     SEAM_TRY(capabilities_check(attach->capabilities, seam_codec_plan_codec(plan, false), err));
@@ -416,8 +419,8 @@ static seam_status on_alloc_answer(const seam_train *train, uint32_t site_id, ui
 
 static seam_status on_budget(const seam_train *train, const Seam__V1__Budget *budget,
                              seam_error *err) {
-    if (!seam_codec_has_gates(train->session->config.codec.codec_out)) {
-        return seam_error_set(err, SEAM_E_STATE, "budget: the codec of site 1 has no gates");
+    if (!seam_codec_plan_has_gates_out(&train->session->config.codec)) {
+        return seam_error_set(err, SEAM_E_STATE, "budget: site 1 has no gates");
     }
     if (!isfinite(budget->width_shift) || !isfinite(budget->beta) || budget->beta < 0 ||
         !isfinite(budget->bits_lr) || budget->bits_lr < 0) {

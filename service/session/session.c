@@ -34,6 +34,10 @@ seam_status seam_session_plan(seam_memory_plan *ret_plan, const seam_session_con
         plan.host[SEAM_MEMORY_MOMENTS] = image_bytes;
     }
     SEAM_TRY(seam_trainer_plan(&plan, config));
+    const seam_memory_blocks blocks = seam_session_config_blocks(config);
+    if (blocks.ops->repeat != NULL) { /* taken by steps, not with the trainer */
+        seam_memory_plan_repeats(&plan, &blocks, &config->adapter);
+    }
     *ret_plan = plan;
     return SEAM_OK;
 }
@@ -216,8 +220,8 @@ static void modules_describe(seam_session_storage *storage, const seam_session_c
     seam_module_pair pairs[SEAM_MODULE_LINK_SITES_MAX];
     const uint32_t count = seam_exchange_pairs(pairs, config);
     for (uint32_t i = 0; i < 2 * count; i++) { /* all parameters, then all gradients */
-        const seam_module_pair *pair = &pairs[i % count];
         const bool gradient = i >= count;
+        const seam_module_pair *pair = &pairs[gradient ? i - count : i];
         const size_t row = storage->session.n_sites++;
         Seam__V1__Site *site = &storage->sites[row];
         seam__v1__site__init(site);

@@ -286,9 +286,8 @@ static seam_status limits_read(seam_session_config *ret, const Seam__V1__Limits 
     return SEAM_OK;
 }
 
-/* What a topology shows to this server must be allowed at both ends. */
-static seam_status consent_check(const Seam__V1__SessionConfig *message,
-                                 const seam_session_limits *limits, seam_error *err) {
+/* What a topology shows to this server must be allowed at both ends: the client's word. */
+static seam_status consent_check(const Seam__V1__SessionConfig *message, seam_error *err) {
     const bool text = message->topology == SEAM__V1__TOPOLOGY__TOPOLOGY_ADAPTER_EXCHANGE;
     const bool labels = message->topology == SEAM__V1__TOPOLOGY__TOPOLOGY_VANILLA;
     const int consent = (int)message->consent;
@@ -305,6 +304,14 @@ static seam_status consent_check(const Seam__V1__SessionConfig *message,
                               "config.consent: VANILLA shows labels to the server; the client must "
                               "say LABELS");
     }
+    return SEAM_OK;
+}
+
+/* And this server's. */
+static seam_status allowed_check(uint32_t topology, const seam_session_limits *limits,
+                                 seam_error *err) {
+    const bool text = topology == SEAM_TOPOLOGY_ADAPTER_EXCHANGE;
+    const bool labels = topology == SEAM_TOPOLOGY_VANILLA;
     if (text && !limits->allow_text) {
         return seam_error_set(err, SEAM_E_DENIED,
                               "config.topology: ADAPTER_EXCHANGE shows text and labels, which this "
@@ -318,9 +325,15 @@ static seam_status consent_check(const Seam__V1__SessionConfig *message,
     return SEAM_OK;
 }
 
+seam_status seam_session_config_check_allowed(const seam_session_config *config,
+                                              const seam_session_limits *limits, seam_error *err) {
+    return allowed_check(config->codec.topology, limits, err);
+}
+
 static seam_status topology_check(const Seam__V1__SessionConfig *message, const seam_model *model,
                                   const seam_session_limits *limits, seam_error *err) {
-    SEAM_TRY(consent_check(message, limits, err));
+    SEAM_TRY(consent_check(message, err));
+    SEAM_TRY(allowed_check((uint32_t)message->topology, limits, err));
     switch (message->topology) {
     case SEAM__V1__TOPOLOGY__TOPOLOGY_UNSPECIFIED: /* the default of SPEC 3.4 */
     case SEAM__V1__TOPOLOGY__TOPOLOGY_U_SHAPED:

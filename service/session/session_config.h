@@ -16,7 +16,7 @@
 #include "step_layout.h"
 #include "trace.h"
 
-/* Sites of boundaries, which every session has (module sites: trainer_modules.h): WIRE.md 1. */
+/* Sites of boundaries, which every session has (module sites: WIRE.md 1.1): WIRE.md 1. */
 enum {
     SEAM_SITE_FWD_IN = 0,
     SEAM_SITE_FWD_OUT = 1,
@@ -58,11 +58,16 @@ typedef struct seam_session_limits {
     bool allow_text;          /* --allow-text */
 } seam_session_limits;
 
-/* SEAM_E_ARG, SEAM_E_NOT_FOUND (model), SEAM_E_UNIMPLEMENTED, SEAM_E_LIMIT. */
+/* SEAM_E_ARG, SEAM_E_NOT_FOUND (model), SEAM_E_UNIMPLEMENTED, SEAM_E_LIMIT, SEAM_E_DENIED. */
 seam_status seam_session_config_read(seam_session_config *ret_config,
                                      const Seam__V1__SessionConfig *message,
                                      const seam_registry *registry,
                                      const seam_session_limits *limits, seam_error *err);
+
+/* Of a session of an earlier process, which may have been started otherwise.  SEAM_E_DENIED: its
+ * topology shows what this server does not take. */
+seam_status seam_session_config_check_allowed(const seam_session_config *config,
+                                              const seam_session_limits *limits, seam_error *err);
 
 /* The codec of a site: sites 0 and 3 have the one, sites 1 and 2 the other. */
 seam_codec_id seam_session_config_codec(const seam_session_config *config, uint16_t site);

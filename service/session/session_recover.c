@@ -35,7 +35,9 @@ static seam_status generations_read(seam_session *session, const seam_state_stor
 }
 
 static seam_status row_take(recovery *r, const seam_session_row *row, seam_error *err) {
-    const seam_session_limits limits = seam_sessions_limits(r->sessions);
+    seam_session_limits limits = seam_sessions_limits(r->sessions);
+    /* What this process does not take is for the attach to say: its adapter can still be had. */
+    limits.allow_labels = limits.allow_text = true;
     seam_session_config config;
     seam_session *session = NULL;
     Seam__V1__SessionConfig *message =

@@ -197,7 +197,7 @@ static double product_rate(const bench *b, uint32_t n) {
     double seconds[ROUNDS];
     SEAM_ASSERT(host != NULL);
     pattern_fill(host, count, 1.0f, 1);
-    must(b->ops->weight_create(&w, b->backend, host, n, n, true, false), "weight", NULL);
+    must(b->ops->weight_create(&w, b->backend, host, n, n, true, false, true), "weight", NULL);
     must(b->ops->mem_alloc(&f32, b->backend, count * sizeof *host), "memory", NULL);
     must(b->ops->mem_alloc(&x, b->backend, count * sizeof *host), "memory", NULL);
     must(b->ops->mem_alloc(&args.y, b->backend, count * sizeof *host), "memory", NULL);
@@ -234,7 +234,11 @@ typedef struct work {
 } work;
 
 static seam_activations_options acts_options(const bench *b, uint32_t seqs, uint32_t length) {
-    return (seam_activations_options){&b->lora, seqs * length, seqs, b->recompute, b->fp8_now};
+    return (seam_activations_options){.adapter = &b->lora,
+                                      .rows_max = seqs * length,
+                                      .seqs_max = seqs,
+                                      .recompute = b->recompute,
+                                      .fp8 = b->fp8_now};
 }
 
 static void work_open(work *w, const bench *b, uint32_t seqs, uint32_t length) {

@@ -38,7 +38,7 @@ def check_exports(library):
     assert not foreign, f"{library.name} exports {foreign}"
     assert "seam_step_forward" in names or "seam_trainer_step" in names
     assert "SONAME" in (dynamic := call("readelf", "-d", library))
-    assert re.search(r"SONAME.*\[libseam(-model)?\.so\.0\]", dynamic)
+    assert re.search(r"SONAME.*\[libseam(-model)?\.so\.1\]", dynamic)
     return {re.sub(r"\.so.*", ".so", n) for n in re.findall(r"NEEDED.*\[(.*)\]", dynamic)}
 
 
@@ -73,10 +73,10 @@ def main():
         folder = pathlib.Path(name)
         prefix = folder / "prefix"
         call("cmake", "--install", BUILD, "--prefix", prefix)
-        core = prefix / "lib" / "libseam.so.0"
+        core = prefix / "lib" / "libseam.so.1"
         needed = check_exports(core)
         assert needed <= NEEDED, f"libseam needs {needed - NEEDED}"
-        check_exports(prefix / "lib" / "libseam-model.so.0")
+        check_exports(prefix / "lib" / "libseam-model.so.1")
         stripped = folder / "stripped.so"
         call("strip", "-o", stripped, core)
         print(f"libseam.so: {stripped.stat().st_size} bytes stripped, needs {sorted(needed)}")

@@ -374,6 +374,19 @@ def test_bad_budget__bits_total__bounded_by_the_widths(binary, folder):
                         text=f"budget.bits_total: {total} is not in 1..16 bits for each of {widths}")
 
 
+def test_bad_budget__vanilla__site_1_has_no_gates(binary, folder):
+    from seam.v1 import types_pb2 as types
+    with Seamd(binary, folder / "model", "--allow-labels") as server, \
+            grpc.insecure_channel(server.address) as ch:
+        config = session_config(codec=types.CODEC_AMAQ)
+        config.codec.amaq.CopyFrom(amaq_config(types))
+        config.topology = types.TOPOLOGY_VANILLA
+        config.consent = types.CONSENT_LABELS
+        stream, _ = Trainer(ch, folder / "model", config).attach()
+        stream.send(budget=stream.pb.Budget(beta=1))
+        refused(CODE.FAILED_PRECONDITION, stream.drain, reason="STATE", text="site 1 has no gates")
+
+
 def test_bad_quantized_frames__each_named__the_session_goes_on(binary, folder):
     """Allocation fields, ranges and payload sizes of an affine session."""
     from seam.v1 import types_pb2 as types

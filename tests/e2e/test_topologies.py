@@ -242,7 +242,8 @@ def check_cuts(bench, address):
 
 
 def check_kills(bench):
-    """kill -9 of the server, then of the client, in mid-run: the same bits as without."""
+    """kill -9 of the server, then of the client, in mid-run, and a server without the flag between
+    them: the same bits as without."""
     state = ["--state-dir", str(bench.folder / "state"), "--checkpoint-seconds", "1",
              "--checkpoint-percent", "100", "--allow-labels"]
     steps = 2000
@@ -250,10 +251,10 @@ def check_kills(bench):
         whole = shown(bench.train(server.address, "straight", *VANILLA, steps=steps))
     server = bench.server(*state)
     address = server.address
-    client = subprocess.Popen(
-        [bench.seam_path, *map(str, bench.command(address, "killed", *VANILLA, "--reconnect", 60,
-                                                  steps=steps))],
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    command = bench.command(address, "killed", *VANILLA, "--reconnect", 60, steps=steps)
+    command.remove("--delete-session")  # a refused run would delete it too
+    client = subprocess.Popen([bench.seam_path, *map(str, command)], stdout=subprocess.DEVNULL,
+                              stderr=subprocess.PIPE, text=True)
     wait_for_steps(bench, client, 60)
     server.process.kill()
     server.process.wait()
@@ -261,6 +262,13 @@ def check_kills(bench):
     wait_for_steps(bench, client, 100)
     client.send_signal(signal.SIGKILL)
     client.wait()
+    assert server.stop() == 0, server.log
+    with bench.server(*state[:-1], listen=address) as without:
+        code, _, err = Seam(bench.seam_path, "").run("train", "--resume", bench.folder / "killed", "--quiet",
+                                                     server=False)
+        assert code != 0 and "config.topology" in err and "--allow-labels" in err, err
+        assert without.stop() == 0, without.log
+    server = bench.server(*state, listen=address)
     code, text, err = Seam(bench.seam_path, "").run("train", "--resume", bench.folder / "killed", "--quiet",
                                                     server=False)
     assert code == 0, text + err

@@ -15,7 +15,7 @@ static seam_weight *weight_of(run *r, uint32_t N, uint32_t C) {
     for (size_t i = 0; i < (size_t)N * C; i++) {
         rows[i] = (float)input_value(W, i, 1.0 / sqrt((double)C));
     }
-    CHECK(r->ops->weight_create(&w, r->backend, rows, N, C, true, true) == SEAM_OK);
+    CHECK(r->ops->weight_create(&w, r->backend, rows, N, C, true, true, true) == SEAM_OK);
     CHECK(r->ops->weight_bytes(w) >= (size_t)N * C * seam_dtype_bytes(r->ops->act));
     seam_mem_free(rows);
     return w;

@@ -66,6 +66,20 @@ static void test_arbiter_judge__no_gates_at_one_site__the_other_alone_counts(voi
     assert_true(a.mean_bits == 4.0 && a.target_reached);
 }
 
+static void test_arbiter_weigh__run_of_before__counts_repetitions(void **state) {
+    (void)state;
+    seam_arbiter a;
+    seam_arbiter_init(&a, &soft);
+    seam_arbiter_weigh(&a, 100, 300, 100);
+    assert_true(a.values_in == 100 && a.values_used_in == 300 && a.values_out == 100);
+    seam_arbiter_init(&a, &soft);
+    a.counts_all = true;
+    seam_arbiter_weigh(&a, 100, 300, 100);
+    assert_true(a.values_in == 300 && a.values_used_in == 300 && a.values_out == 100);
+    judge(&a, 4.0, 8.0);
+    assert_true(a.mean_bits == 5.0);
+}
+
 static void test_arbiter_judge__hard_below_target__shift_is_the_gap(void **state) {
     (void)state;
     seam_arbiter_config hard = soft;
@@ -149,6 +163,7 @@ static void test_arbiter_fill__two_sites__totals_of_one_level(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_arbiter_weigh__run_of_before__counts_repetitions),
         cmocka_unit_test(test_arbiter_judge__above_target__loss_acts_at_full_rates),
         cmocka_unit_test(test_arbiter_judge__target_reached__rates_fall_for_good),
         cmocka_unit_test(test_arbiter_judge__no_gates_at_one_site__the_other_alone_counts),

@@ -316,6 +316,46 @@ static void test_attached__credit_below_two_frames__refused(void **state) {
     }
 }
 
+/* The first format has the same words but for two pieces. */
+static void to_first_format(seam_buffer *state) {
+    enum {
+        USED_AT = 184, /* format, options, values of both sites: then values_used_in */
+        ARBITER = 192, /* bytes of the arbiter behind it */
+        RATE = 8 * (4 * SEAM_RATE_STEPS + 5),
+        DEPTH = 8 * (5 + SEAM_DEPTH_STEPS),
+    };
+    const size_t depth_at = USED_AT + 8 + ARBITER + RATE;
+    assert_true(state->count > depth_at + DEPTH);
+    state->data[0] = 1;
+    memmove(state->data + depth_at, state->data + depth_at + DEPTH,
+            state->count - depth_at - DEPTH);
+    state->count -= DEPTH;
+    memmove(state->data + USED_AT, state->data + USED_AT + 8, state->count - USED_AT - 8);
+    state->count -= 8;
+}
+
+static void test_state_load__first_format_before_a_step__weights_count_every_row(void **state) {
+    (void)state;
+    seam_session *const session = create("u_shaped", NULL);
+    seam_buffer now = {0}, old = {0};
+    assert_int_equal(seam_state_save(&now, session), SEAM_OK);
+    assert_int_equal(seam_buffer_add(&old, now.data, now.count), SEAM_OK);
+    to_first_format(&old);
+    for (int i = 0; i < 2; i++) { /* again: back to step 0 once more */
+        assert_int_equal(seam_state_load(session, &old), SEAM_OK);
+        seam_arbiter_weigh(&session->arbiter, 3, 5, 2);
+        assert_int_equal(session->arbiter.values_in, 5);
+        assert_int_equal(session->arbiter.values_used_in, 5);
+    }
+    assert_int_equal(seam_state_load(session, &now), SEAM_OK);
+    seam_arbiter_weigh(&session->arbiter, 3, 5, 2);
+    assert_int_equal(session->arbiter.values_in, 3);
+    assert_int_equal(session->arbiter.values_used_in, 5);
+    seam_buffer_deinit(&old);
+    seam_buffer_deinit(&now);
+    seam_session_close(session);
+}
+
 static void lose(uint32_t count, seam_status as, uint32_t reconnect_timeout_ms) {
     world.unary_losses = count;
     world.unary_loss = as;
@@ -364,6 +404,8 @@ int main(void) {
         cmocka_unit_test_setup(test_step_begin__taken_up_without_consent__denied_before_a_stream,
                                setup),
         cmocka_unit_test_setup(test_resume__other_topology__journal_is_not_its, setup),
+        cmocka_unit_test_setup(test_state_load__first_format_before_a_step__weights_count_every_row,
+                               setup),
         cmocka_unit_test_setup(test_attached__credit_below_two_frames__refused, setup),
         cmocka_unit_test_setup(test_create__server_away_for_two_calls__same_request_again, setup),
         cmocka_unit_test_setup(test_create__server_stays_away__told_within_the_reconnect_time,

@@ -44,6 +44,32 @@ static void test_judge__known_pipelines__depth(void **state) {
     assert_int_equal(settled(0.3, 125e6, 0.3, 0.001), 4);     /* the server is, and it is far */
 }
 
+/* The loop is the first reply: what the server does behind a forward tensor is before it too. */
+static void test_judge__one_pass__reply_has_all_of_the_servers_work(void **state) {
+    (void)state;
+    static const struct {
+        double rtt, rate, server;
+        uint32_t depth;
+    } cases[] = {
+        {0.3, 12.5e6, 0.001, 7},  /* 461 ms a loop, 80 a micro-batch each way; and one more */
+        {0.3, 125e6, 0.300, 4},   /* 616 ms, 300 at the server */
+        {0.3, 125e6, 0.001, MAX}, /* 317 ms, 8 on the wire */
+        {0.0001, 1e9, 0.100, 3},  /* near: one at work, one on its way */
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        seam_depth_sample s = sample(cases[i].rtt, cases[i].rate, cases[i].server, 0.0);
+        s.one_pass = true;
+        s.backward_bytes = 0.0;
+        s.first_seconds = cases[i].rtt + 2 * 1e6 / cases[i].rate + cases[i].server;
+        seam_depth depth;
+        seam_depth_init(&depth, MAX, 0.0);
+        for (int k = 0; k < 60; k++) {
+            seam_depth_judge(&depth, &s);
+        }
+        assert_int_equal(depth.ahead, cases[i].depth);
+    }
+}
+
 static void test_init__far_or_near__first_step(void **state) {
     (void)state;
     seam_depth depth;
@@ -105,6 +131,7 @@ static void test_judge__link_changes__rises_at_once_falls_slowly(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_judge__known_pipelines__depth),
+        cmocka_unit_test(test_judge__one_pass__reply_has_all_of_the_servers_work),
         cmocka_unit_test(test_init__far_or_near__first_step),
         cmocka_unit_test(test_judge__one_odd_step_or_nonsense__stays),
         cmocka_unit_test(test_judge__link_changes__rises_at_once_falls_slowly),

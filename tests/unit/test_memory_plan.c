@@ -313,6 +313,27 @@ static void test_plan__llama3_8b__fp8_adds_copies_and_scales(void **state) {
     assert_true(session[1] - session[0] == 2 * 6144 * 4);
 }
 
+/* Kept passes are the session's, not a micro-batch's: by its layers alone, and none of full ones.
+ */
+static void test_plan__kept_passes__by_layers_and_none_of_full(void **state) {
+    (void)state;
+    const seam_ops types = {.act = SEAM_BF16, .acc = SEAM_F32, .qkv = SEAM_BF16};
+    const seam_adapter_config full = {.kind = SEAM_ADAPTER_FULL};
+    seam_memory_plan plans[2] = {0}, none = {0};
+    for (uint32_t i = 0; i < 2; i++) {
+        const seam_memory_blocks blocks = {
+            .model = &llama3_8b, .ops = &types, .layer_end = 16 + 16 * i};
+        seam_memory_plan_repeats(&plans[i], &blocks, &lora);
+        seam_memory_plan_repeats(&none, &blocks, &full);
+    }
+    const uint64_t device_kept = seam_memory_plan_device_bytes(&plans[1]);
+    const uint64_t host_kept = seam_memory_plan_host_bytes(&plans[1]);
+    assert_true(device_kept == 2 * seam_memory_plan_device_bytes(&plans[0]));
+    assert_true(device_kept > UINT64_C(64) << 20 && device_kept < UINT64_C(256) << 20);
+    assert_true(host_kept > UINT64_C(16) << 20 && host_kept < device_kept);
+    assert_true(seam_memory_plan_device_bytes(&none) + seam_memory_plan_host_bytes(&none) == 0);
+}
+
 int main(int argc, char **argv) {
     seam_backend *backend = NULL;
     seam_error err = {0};
@@ -334,6 +355,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_plan__weights__are_what_is_taken),
         cmocka_unit_test(test_reserve__no_room__says_needed_and_free),
         cmocka_unit_test(test_plan__llama3_8b__half_of_compiled_with_recompute),
+        cmocka_unit_test(test_plan__kept_passes__by_layers_and_none_of_full),
         cmocka_unit_test(test_plan__llama3_8b__fp8_adds_copies_and_scales),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,8 +1,9 @@
 /* Goal: a trainer whose rows stay on the device sends the bytes, and reaches the adapter, gates and
  * widths, of one whose codec is the host's.
- * Method: the same micro-batches through both, for every codec that stays and for some that do not;
- * replies, state hash and reports must be equal to the bit.  The device is the first argument;
- * "cpu" gets the table of device_fake.h.  A machine without the device skips. */
+ * Method: the same micro-batches through both, for every codec that stays and for some that do not,
+ * and with head and loss at the server; replies, state hash and reports must be equal to the bit.
+ * The device is the first argument; "cpu" gets the table of device_fake.h.  A machine without the
+ * device skips. */
 #include <stdio.h>
 
 #include "device_fake.h"
@@ -15,8 +16,10 @@ static int device_setup(void **state) {
     const seam_tensor_source source = seam_synthetic_source(&model_config);
     const seam_backend_options options = {.device = device_name, .act = SEAM_F32, .threads = 2};
     assert_true(seam_test_engine_open(&f->engine, &options, &source, &lora, T));
-    f->model = (seam_model){
-        .id = "tiny", .blocks = f->engine.blocks, .config = seam_blocks_config(f->engine.blocks)};
+    f->model = (seam_model){.id = "tiny",
+                            .blocks = f->engine.blocks,
+                            .head = f->engine.head,
+                            .config = seam_blocks_config(f->engine.blocks)};
     for (uint32_t row = 0; row < T; row++) {
         if (is_labelled(row)) {
             f->bitmap[row / 8] = (uint8_t)(f->bitmap[row / 8] | 1u << row % 8);
@@ -41,6 +44,31 @@ static void reply_keep(shown *s, int at, const seam_reply *reply) {
     memcpy(s->replies[at], reply->bytes, reply->used_bytes);
 }
 
+/* A micro-batch of VANILLA: rows of site 0 and labels in, gate signal or gradient and loss out. */
+SEAM_ON_GPU static void one_pass_run(seam_step_result *ret, fixture *f, seam_trainer *trainer,
+                                     const seam_session_config *config, const float *x,
+                                     uint32_t micro) {
+    seam_arena arena;
+    seam_reply reply = client_reply(&arena);
+    seam_error err = {0};
+    uint32_t labels[T];
+    float *decoded = test_calloc((size_t)T * C, sizeof *decoded);
+    for (uint32_t i = 0; i < f->labelled; i++) {
+        labels[i] = (7 * i + micro) % model_config.vocab_count;
+    }
+    seam_trainer_select(trainer, micro, 0);
+    micro_set(f, trainer, 0, micro, 2);
+    seam_trainer_micro(trainer)->layout.labels = labels;
+    const seam_tensor_encode_args forward = {
+        .header = {.phase = SEAM_PHASE_FORWARD, .rows = T, .micro = micro},
+        .alloc = alloc_of(trainer, SEAM_SITE_FWD_IN, 0),
+        .x = x};
+    stage(decoded, &reply, trainer, config, &forward);
+    seam_test_check(seam_trainer_pass(ret, trainer, f->engine.stream, &err), "pass", &err);
+    test_free(decoded);
+    seam_arena_deinit(&arena);
+}
+
 SEAM_ON_GPU static shown step_show(fixture *f, const seam_session_config *config) {
     float *x = values_new("x", 0.5f), *g = values_new("g", 1e-4f);
     seam_trainer *trainer = trainer_open(f, config);
@@ -52,10 +80,18 @@ SEAM_ON_GPU static shown step_show(fixture *f, const seam_session_config *config
     shown s = {0};
     assert_int_equal(seam_trainer_set_budget(trainer, &budget, 0, &err), SEAM_OK);
     pass p = pass_new();
-    run(&p, f, trainer, config, x, g, 0, 2);
-    run(&p, f, trainer, config, g, x, 1, 2);
-    reply_keep(&s, 0, seam_trainer_forward_reply(trainer, 0));
-    reply_keep(&s, 1, seam_trainer_backward_reply(trainer, 0));
+    if (seam_session_config_is_one_pass(config)) {
+        one_pass_run(&p.result, f, trainer, config, x, 0);
+        reply_keep(&s, 0, seam_trainer_forward_reply(trainer, 0));
+        one_pass_run(&p.result, f, trainer, config, g, 1);
+        reply_keep(&s, 1, seam_trainer_forward_reply(trainer, 1));
+        assert_true(s.bytes[0] > 0 && s.bytes[1] > 0);
+    } else {
+        run(&p, f, trainer, config, x, g, 0, 2);
+        run(&p, f, trainer, config, g, x, 1, 2);
+        reply_keep(&s, 0, seam_trainer_forward_reply(trainer, 0));
+        reply_keep(&s, 1, seam_trainer_backward_reply(trainer, 0));
+    }
     s.result = p.result;
     if (p.result.proposal != NULL) {
         memcpy(s.widths, p.result.proposal->widths, C);
@@ -90,14 +126,16 @@ SEAM_ON_GPU static void both_check(fixture *f, const seam_session_config *config
     assert_memory_equal(device.widths, host.widths, C);
 }
 
-/* The table under test, and how often it has spread the rows of site 0. */
+/* The table under test, how often it has spread the rows of site 0, and how often gathered others.
+ */
 static seam_device_codec counted;
 static seam_status (*rows_gather)(seam_stream *stream, float *ret, const seam_device_rows *rows);
-static uint32_t spreads;
+static uint32_t spreads, gathers;
 
 static seam_status rows_gather_counted(seam_stream *stream, float *ret,
                                        const seam_device_rows *rows) {
     spreads += ret == rows->x;
+    gathers += ret != rows->x;
     return rows_gather(stream, ret, rows);
 }
 
@@ -178,6 +216,26 @@ SEAM_ON_GPU static void test_step__equal_rows_come_once__as_the_host(void **stat
     codecs_check(state, false, true, true);
 }
 
+/* The labelled rows are gathered, and their gradient spread, on the device or on the host. */
+SEAM_ON_GPU static void test_step__vanilla__as_the_host(void **state) {
+    static const seam_codec_id codecs[] = {SEAM_CODEC_F32, SEAM_CODEC_BF16, SEAM_CODEC_AFFINE,
+                                           SEAM_CODEC_AMAQ, SEAM_CODEC_GROUP /* the host's */};
+    fixture *f = *state;
+    const seam_device_codec *const own = seam_backend_ops(f->engine.backend)->codec;
+    counted = own != NULL ? *own : device_fake;
+    rows_gather = counted.rows_gather;
+    counted.rows_gather = rows_gather_counted;
+    for (size_t i = 0; i < sizeof codecs / sizeof codecs[0]; i++) {
+        seam_session_config config = config_of(f, codecs[i]);
+        config.codec.topology = SEAM_TOPOLOGY_VANILLA;
+        config.limits.labels_needed = true;
+        gathers = 0;
+        both_check(f, &config, &counted);
+        assert_int_equal(gathers, 2); /* one a micro-batch, and none by the host's branch */
+    }
+    device_fake_put(f->engine.backend, own);
+}
+
 SEAM_ON_GPU static void test_create__each_allocation_fails__error_and_no_leak(void **state) {
     fixture *f = *state;
     seam_session_config config = config_of(f, SEAM_CODEC_AMAQ);
@@ -209,6 +267,7 @@ int main(int argc, char **argv) {
                                         teardown),
         cmocka_unit_test_setup_teardown(test_step__equal_rows_come_once__as_the_host, device_setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(test_step__vanilla__as_the_host, device_setup, teardown),
         cmocka_unit_test_setup_teardown(test_create__each_allocation_fails__error_and_no_leak,
                                         device_setup, teardown),
     };

@@ -137,8 +137,8 @@ static void test_load__types_pieces_threads__bits_of_weight_create(void **state)
         }
         const seam_ops *ops = seam_backend_ops(backend);
         seam_weight *plain = NULL;
-        seam_test_check(ops->weight_create(&plain, backend, values, N, C, true, true), "weight",
-                        NULL);
+        seam_test_check(ops->weight_create(&plain, backend, values, N, C, true, true, true),
+                        "weight", NULL);
         products(want, backend, plain);
         for (size_t i = 0; i < sizeof pieces / sizeof *pieces; i++) {
             seam_weight *loaded[2] = {NULL, NULL};
