@@ -24,8 +24,10 @@
 #define EXAMPLES_MAX 12
 #define MICROS_MAX   64
 #define DEPTH_NEAR   2     /* the server works on one while the client is at the head of another */
-#define DEPTH_FAR    8     /* and others are on their way */
+#define DEPTH_FAR    4     /* and others are on their way */
+#define DEPTH_AFAR   8     /* which a tenth of a second holds more of */
 #define RTT_FAR      0.005 /* seconds */
+#define RTT_AFAR     0.1
 
 typedef struct training {
     seam_train_options o;
@@ -186,8 +188,10 @@ static seam_status depth_choose(uint32_t *ret_depth, bool *ret_auto, training *t
     }
     seam_server_info info; /* the connection stands: this call takes a round trip */
     SEAM_TRY(seam_client_server_info(&info, t->client, err));
-    const bool far = seam_client_rtt_seconds(t->client) >= RTT_FAR;
-    *ret_depth = exact || !o->elide_input_gradient ? 1 : far ? DEPTH_FAR : DEPTH_NEAR;
+    /* The server keeps activations for all of it, used or not: no more than the distance wants. */
+    const double rtt = seam_client_rtt_seconds(t->client);
+    const uint32_t depth = rtt >= RTT_AFAR ? DEPTH_AFAR : rtt >= RTT_FAR ? DEPTH_FAR : DEPTH_NEAR;
+    *ret_depth = exact || !o->elide_input_gradient ? 1 : depth;
     return SEAM_OK;
 }
 

@@ -72,7 +72,7 @@ typedef struct seam_site_row {
     seam_coder *coder;    /* NULL: a site that this client does not use */
     uint32_t rows;
     uint64_t rows_all; /* of modules: of their stack */
-    /* One pass: of the answer that is coming; they count when it has come. */
+    /* Of the answer that is coming; they count when it has come. */
     uint64_t coming_bytes;
     uint32_t coming_rows, coming_version, coming_bits;
     uint64_t payload_bytes;
@@ -154,6 +154,9 @@ struct seam_session {
     seam_depth depth;             /* with depth_auto */
     double first_begin_seconds;   /* the step's first forward tensor left; 0: or its stream broke */
     double first_seconds;         /* from then to its reply; 0: not known */
+    double waited_seconds;        /* of them: in receiving, since a forward tensor was sent last */
+    double others_seconds;        /* of them: in sending the next forward tensors, */
+    uint64_t others_bytes;        /* which are so many bytes */
     double step_begin_seconds;    /* when the step in flight began */
     double link_seconds;          /* of it: spent waiting for the link and the server */
     double drive_begin_seconds;   /* when the wait that is under way began; 0: none is */

@@ -8,6 +8,7 @@
 #define RTT_FAR      0.005 /* seconds: from here on the first step is worth a full pipeline */
 #define FORWARD_PART 0.34  /* of the server's work on a micro-batch */
 #define WIRE_MIN     1e-5  /* seconds of a tensor: less is what the clock says, not the link */
+#define WAIT_MIN     1e-4  /* seconds: less is a reply that stood there */
 #define SLACK        1.0   /* deeper than needed costs nothing: the room is there */
 
 static uint32_t depth_clamp(const seam_depth *depth, double value) {
@@ -21,23 +22,34 @@ void seam_depth_init(seam_depth *depth, uint32_t max, double rtt_seconds) {
     depth->ahead = rtt_seconds >= RTT_FAR ? max : depth_clamp(depth, SEAM_DEPTH_FIRST);
 }
 
+/* Of the wire; `other`: of the first reply's time, what its bytes did not take. */
+static double second_a_byte_of(const seam_depth_sample *s, double other) {
+    const double bytes = s->forward_bytes + s->reply_bytes;
+    const double first = fmax(s->first_seconds - other, WIRE_MIN) / bytes;
+    if (s->waited_seconds >= WAIT_MIN || !(s->others_bytes > 0.0)) {
+        return first;
+    }
+    return fmin(first, fmax(s->others_seconds / s->others_bytes, WIRE_MIN / bytes));
+}
+
 /* Micro-batches that fill the loop; 0: the sample says nothing. */
 static double ask_of(const seam_depth_sample *s) {
     const double bytes = s->forward_bytes + s->reply_bytes;
     const double part = s->one_pass ? 1.0 : FORWARD_PART; /* of the work, before the reply */
     const double other = fmax(s->rtt_seconds, 0.0) + part * s->server_seconds;
     const bool finite = isfinite(s->rtt_seconds) && isfinite(s->first_seconds) &&
-                        isfinite(s->server_seconds) && isfinite(s->own_seconds);
+                        isfinite(s->server_seconds) && isfinite(s->own_seconds) &&
+                        isfinite(s->waited_seconds) && isfinite(s->others_seconds);
     if (!finite || !(bytes > 0.0) || s->first_seconds <= 0.0 || s->server_seconds < 0.0 ||
         s->own_seconds < 0.0 || !(s->backward_bytes >= 0.0)) {
         return 0.0;
     }
-    const double second_a_byte = fmax(s->first_seconds - other, WIRE_MIN) / bytes;
+    const double second_a_byte = second_a_byte_of(s, other);
+    const double first = fmin(s->first_seconds, other + second_a_byte * bytes);
     const double up = second_a_byte * (s->forward_bytes + s->backward_bytes);
     const double down = second_a_byte * s->reply_bytes;
     const double waits = (1.0 - part) * s->server_seconds; /* for a backward one before it */
-    const double loop =
-        s->first_seconds + s->own_seconds + second_a_byte * s->backward_bytes + waits;
+    const double loop = first + s->own_seconds + second_a_byte * s->backward_bytes + waits;
     return loop / fmax(fmax(up, down), fmax(s->server_seconds, s->own_seconds));
 }
 

@@ -9,6 +9,8 @@
  *
  * The first reply of a step meets an empty pipeline, so it is the loop's first part; less the round
  * trip and the server's forward it is also the time that its bytes took, which gives the rate.
+ * That is so if it was waited for.  A reply that stood there when the client had sent the others of
+ * the pipeline came at some time before: then the rate is that of the others, if it is higher.
  * In one pass the reply is the micro-batch's last word: all of the server's work is before it, and
  * no tensor of ours behind it.
  *
@@ -29,7 +31,9 @@
 typedef struct seam_depth_sample {
     bool one_pass; /* the loss is at the server */
     double rtt_seconds;
-    double first_seconds; /* forward tensor of the first micro-batch sent to its reply there */
+    double first_seconds;  /* forward tensor of the first micro-batch sent to its reply there */
+    double waited_seconds; /* of them, at the end: for that reply, with nothing else to do */
+    double others_seconds, others_bytes; /* sending the forward tensors in between */
     double server_seconds, own_seconds;
     double forward_bytes, backward_bytes, reply_bytes;
 } seam_depth_sample;

@@ -32,7 +32,9 @@ seam_status seam_receive_one(seam_session *session, seam_error *err) {
     seam_session *const s = session;
     bool message = false;
     const uint64_t begin_ns = seam_trace_begin(s->trace);
+    const double begin = seam_now_seconds();
     seam_status st = s->client->net->stream_receive(s->stream, &s->inbox, &message, err);
+    s->waited_seconds += s->first_seconds == 0.0 ? seam_now_seconds() - begin : 0.0;
     if (st == SEAM_OK && !message) {
         st = seam_error_set(err, SEAM_E_UNAVAILABLE, "server %s ended the stream",
                             s->client->address);
@@ -353,6 +355,30 @@ seam_status seam_receive_chunk(seam_session *session, const seam_frame_header *h
     return SEAM_OK;
 }
 
+/* A part of the answer to a backward tensor has come.  It counts with the last one: a stream that
+ * breaks between them brings the first again. */
+static void backward_count(seam_site_row *row, const seam_session *s,
+                           const seam_frame_header *header) {
+    if (header->kind == SEAM_FRAME_TENSOR) {
+        seam_coder_commit(row->coder);
+        row->coming_bytes = s->rx_payload_bytes;
+        row->coming_rows = header->rows;
+        row->coming_version = header->alloc_version;
+        row->coming_bits = header->alloc_bits_total;
+    } else {
+        row->coming_bytes += s->rx_payload_bytes;
+    }
+    if (s->rx_signal_due) {
+        return;
+    }
+    row->payload_bytes += row->coming_bytes;
+    if (row->coming_rows > 0) {
+        seam_site_row_count(row, row->coming_rows, row->coming_version, row->coming_bits);
+    }
+    row->coming_bytes = 0;
+    row->coming_rows = 0;
+}
+
 static seam_status reception_end(seam_session *s, const seam_frame_header *header,
                                  seam_error *err) {
     const bool forward = header->phase == SEAM_PHASE_FORWARD;
@@ -380,12 +406,7 @@ static seam_status reception_end(seam_session *s, const seam_frame_header *heade
         forward_end(s, header);
         return SEAM_OK;
     }
-    seam_site_row *const row = &s->sites[s->bwd_in];
-    row->payload_bytes += s->rx_payload_bytes;
-    if (!signal) {
-        seam_coder_commit(row->coder);
-        seam_site_row_count(row, header->rows, header->alloc_version, header->alloc_bits_total);
-    }
+    backward_count(&s->sites[s->bwd_in], s, header);
     if (!s->rx_signal_due) {
         s->dx_received = header->micro == s->micro_next;
         if (seam_codec_has_gates(s->config.codec.codec_in)) {

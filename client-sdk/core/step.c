@@ -76,7 +76,7 @@ seam_status seam_step_begin_ahead(seam_session *session, const seam_step_micro *
     s->step_open = true;
     s->step_begin_seconds = seam_now_seconds();
     s->link_seconds = 0.0;
-    s->first_begin_seconds = s->first_seconds = 0.0;
+    s->first_begin_seconds = s->first_seconds = s->waited_seconds = 0.0;
     s->begin_sent = s->backward_due = s->commit_done = false;
     s->micro_next = s->forward_next = 0;
     s->ahead = ahead;
@@ -207,10 +207,19 @@ static seam_status forward_begin(seam_session *s, uint32_t micro, seam_step_rows
     SEAM_TRY(fwd_in_encode(s, state, &args, &x, err));
     SEAM_TRY(seam_step_add_spans(s, alloc));
     s->forward_next++;
+    const double sending = seam_now_seconds();
+    const bool first_due = s->first_begin_seconds > 0.0 && s->first_seconds == 0.0;
+    s->waited_seconds = first_due ? 0.0 : s->waited_seconds;
     if (micro == 0) {
-        s->first_begin_seconds = seam_now_seconds();
+        s->first_begin_seconds = sending;
+        s->others_seconds = 0.0;
+        s->others_bytes = 0;
     }
     SEAM_TRY(seam_link_drive(s, SEAM_GOAL_SENT, err));
+    if (micro > 0 && first_due) {
+        s->others_seconds += seam_now_seconds() - sending;
+        s->others_bytes += state->sent[0].count;
+    }
     seam_session_span_end(s, "forward_begin", micro, begin_ns);
     return SEAM_OK;
 }

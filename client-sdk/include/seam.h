@@ -223,7 +223,7 @@ typedef struct seam_session_options {
      * server keeps activations of so many.  Not with gate_signal "exact", send_input_gradient. */
     uint32_t pipeline_depth;
     /* seam_session_ahead follows what steps measure of the link and both ends, up to
-     * pipeline_depth; no result depends on it. */
+     * pipeline_depth; with adapter_exchange the round trip alone.  No result depends on it. */
     bool pipeline_auto;
 
     /* Blocks of the model that are the caller's: its first and its last ones; at least one is the

@@ -3,15 +3,32 @@
  * gRPC's own windows could bound what waits, by not asking for messages.  But the grant that the
  * server's replies wait for may stand behind tensors for which there is no room before a reply has
  * left.  So everything is read, and the client's credit is the bound: of frames.  Control messages
- * need none; a client that sends them without end is refused.
- * Read next: rpc_train.c, seam_train_pump. */
+ * need none; a client that sends them without end is refused, and one whose frames are so small
+ * that what keeps them weighs more than they.  seam_train_inbox_bytes_max is in each session's
+ * plan. Read next: rpc_train.c, seam_train_pump. */
 #include <grpc/byte_buffer_reader.h>
 
 #include "arena.h"
+#include "message_limits.h"
 #include "train_stream.h"
 #include "try.h"
 
-#define CONTROL_MAX 64 /* a client has a handful in flight at a step's begin */
+#define CONTROL_MAX       64 /* a client has a handful in flight at a step's begin */
+#define CONTROL_BYTES_MAX (2u * SEAM_MESSAGE_BYTES_MAX) /* one large StepBegin and small ones */
+
+/* Frames: so many whatever their size, and one more for each FRAME_BYTES of the window. */
+#define FRAMES_MAX  4096u
+#define FRAME_BYTES 65536u
+#define ENTRY_BYTES 512u /* what gRPC and the inbox keep beside a message's own bytes, at most */
+
+static uint64_t frames_max(uint64_t window_bytes) {
+    return FRAMES_MAX + window_bytes / FRAME_BYTES;
+}
+
+uint64_t seam_train_inbox_bytes_max(uint64_t window_bytes) {
+    return window_bytes + CONTROL_BYTES_MAX +
+           (frames_max(window_bytes) + CONTROL_MAX) * ENTRY_BYTES;
+}
 
 /* The first byte of a one-field message: its number and the wire type "length-delimited". */
 static uint8_t tag_of(grpc_byte_buffer *message) {
@@ -57,7 +74,38 @@ static seam_status inbox_add(seam_train *train, grpc_byte_buffer *gift_message, 
         train->inbox_last->next = entry;
     }
     train->inbox_last = entry;
+    train->inbox_frames += is_frame ? 1 : 0;
     train->inbox_control += is_frame ? 0 : 1;
+    train->inbox_control_bytes += is_frame ? 0 : grpc_byte_buffer_length(gift_message);
+    return SEAM_OK;
+}
+
+/* A frame without payload would take next to no credit, and is none. */
+static seam_status frame_check(seam_train *train, size_t message_bytes, seam_error *err) {
+    const size_t bytes = seam_message_frame_bytes(message_bytes);
+    const uint64_t count_max = frames_max(train->credit_rx.window);
+    if (bytes <= SEAM_FRAME_HEADER_BYTES) {
+        return seam_error_set(err, SEAM_E_FORMAT, "frame: %zu bytes are no more than a header",
+                              bytes);
+    }
+    SEAM_TRY(seam_credit_rx_take(&train->credit_rx, bytes, err));
+    if (train->inbox_frames >= count_max) {
+        return seam_error_set(err, SEAM_E_LIMIT, "message: more than %llu frames wait",
+                              (unsigned long long)count_max);
+    }
+    return SEAM_OK;
+}
+
+static seam_status control_check(const seam_train *train, size_t message_bytes, seam_error *err) {
+    if (train->inbox_control == CONTROL_MAX) {
+        return seam_error_set(err, SEAM_E_LIMIT, "message: more than %d control messages wait",
+                              CONTROL_MAX);
+    }
+    if (message_bytes > CONTROL_BYTES_MAX - train->inbox_control_bytes) {
+        return seam_error_set(err, SEAM_E_LIMIT,
+                              "message: more than %u bytes of control messages wait",
+                              CONTROL_BYTES_MAX);
+    }
     return SEAM_OK;
 }
 
@@ -70,13 +118,9 @@ seam_status seam_train_arrives(seam_train *train, grpc_byte_buffer *gift_message
         grpc_byte_buffer_destroy(gift_message);
         return st;
     }
-    if (is_frame) {
-        const size_t bytes = seam_message_frame_bytes(grpc_byte_buffer_length(gift_message));
-        st = seam_credit_rx_take(&train->credit_rx, bytes, err);
-    } else if (train->inbox_control == CONTROL_MAX) {
-        st = seam_error_set(err, SEAM_E_LIMIT, "message: more than %d control messages wait",
-                            CONTROL_MAX);
-    }
+    const size_t message_bytes = grpc_byte_buffer_length(gift_message);
+    st = is_frame ? frame_check(train, message_bytes, err)
+                  : control_check(train, message_bytes, err);
     if (st != SEAM_OK) {
         grpc_byte_buffer_destroy(gift_message);
         return st;
@@ -99,10 +143,12 @@ bool seam_train_inbox_next(grpc_byte_buffer **ret_message, seam_train *train) {
     *ret_message = first->bytes;
     train->inbox = first->next;
     if (first->is_frame) { /* its memory is the staging's from here on */
+        train->inbox_frames--;
         seam_credit_rx_consume(&train->credit_rx,
                                seam_message_frame_bytes(grpc_byte_buffer_length(first->bytes)));
     } else {
         train->inbox_control--;
+        train->inbox_control_bytes -= grpc_byte_buffer_length(first->bytes);
     }
     seam_mem_free(first);
     return true;
@@ -115,7 +161,8 @@ void seam_train_inbox_drop(seam_train *train) {
         grpc_byte_buffer_destroy(first->bytes);
         seam_mem_free(first);
     }
-    train->inbox_control = 0;
+    train->inbox_control = train->inbox_frames = 0;
+    train->inbox_control_bytes = 0;
 }
 
 bool seam_train_may_send(seam_train *train, size_t message_bytes) {

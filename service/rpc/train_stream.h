@@ -49,7 +49,8 @@ typedef struct seam_train {
     seam_credit_rx credit_rx;
     uint64_t peer_window_bytes; /* of the Attach that waits */
     seam_train_message *inbox, *inbox_last;
-    uint32_t inbox_control; /* of them, control messages */
+    uint32_t inbox_frames, inbox_control; /* of them */
+    size_t inbox_control_bytes;
     /* Reception of a tensor. */
     bool rx_open;                    /* a message of one tensor or more is coming */
     bool rx_part_due;                /* its next part has not begun */
@@ -102,9 +103,11 @@ void seam_train_span_end(const seam_session *session, const char *name, uint32_t
 const char *seam_train_phase_name(const seam_step_key *key);
 
 /* ---- train_inbox.c ---- */
+/* Memory that waits on one stream at most, with a window of so many bytes.  Any thread. */
+uint64_t seam_train_inbox_bytes_max(uint64_t window_bytes);
 /* A message has come, which is the inbox's now, or a grant.  SEAM_E_OUT_OF_SEQUENCE: a frame
- * without credit; SEAM_E_LIMIT: control messages without end; SEAM_E_MEMORY, SEAM_E_FORMAT (a
- * grant). */
+ * without credit; SEAM_E_LIMIT: control messages or small frames without end; SEAM_E_FORMAT: a
+ * frame of no more than a header, a malformed grant; SEAM_E_MEMORY. */
 seam_status seam_train_arrives(seam_train *train, grpc_byte_buffer *gift_message,
                                seam_error *err) SEAM_ON_LOOP;
 /* Take the oldest message off; false: none, or its time has not come. */

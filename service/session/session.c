@@ -25,9 +25,9 @@ static size_t step_bytes(const seam_session_config *config) {
 }
 
 seam_status seam_session_plan(seam_memory_plan *ret_plan, const seam_session_config *config,
-                              bool is_kept) {
+                              bool is_kept, uint64_t inbox_bytes) {
     seam_memory_plan plan = {0};
-    plan.host[SEAM_MEMORY_CODEC] = sizeof(seam_session) + 2 * step_bytes(config);
+    plan.host[SEAM_MEMORY_CODEC] = sizeof(seam_session) + 2 * step_bytes(config) + inbox_bytes;
     if (is_kept) {
         size_t image_bytes = 0;
         SEAM_TRY(seam_trainer_state_bytes_max(&image_bytes, config));

@@ -110,10 +110,10 @@ seam_status seam_session_build(seam_session *session, seam_stream *stream,
                                seam_error *err) SEAM_ON_GPU;
 /* Give it back (parking); the session is as before build. */
 void seam_session_unbuild(seam_session *session);
-/* Memory that a session of this configuration will take, with the image of one that is kept.
- * SEAM_E_LIMIT: not addressable. */
+/* Memory that a session of this configuration will take, with the image of one that is kept and
+ * what may wait on its stream.  SEAM_E_LIMIT: not addressable. */
 seam_status seam_session_plan(seam_memory_plan *ret_plan, const seam_session_config *config,
-                              bool is_kept);
+                              bool is_kept, uint64_t inbox_bytes);
 
 /* Unpack a TrainRequest whose body is StepBegin into the spare place; bounded memory, no heap.
  * *ret_begin stays valid until the next call; adopt makes it the step in force.

@@ -144,7 +144,7 @@ seam_status seam_sessions_admit(seam_session **ret_session, bool *ret_known,
     }
     seam_memory_plan plan;
     const bool is_kept = sessions->options.store != NULL && seam_trainer_state_is_whole(config);
-    if (seam_session_plan(&plan, config, is_kept) != SEAM_OK) {
+    if (seam_session_plan(&plan, config, is_kept, sessions->options.inbox_bytes) != SEAM_OK) {
         return seam_error_set(err, SEAM_E_LIMIT, "session: too large to address");
     }
     SEAM_TRY(seam_sessions_reserve(sessions, &plan, "session", err));
@@ -217,7 +217,7 @@ seam_status seam_sessions_adopt(seam_session **ret_session, seam_sessions *sessi
         strlen(row->request_id) >= SEAM_REQUEST_ID_BYTES) {
         return seam_error_set(err, SEAM_E_FORMAT, "the stored id or secret is malformed");
     }
-    if (seam_session_plan(&plan, config, true) != SEAM_OK) {
+    if (seam_session_plan(&plan, config, true, sessions->options.inbox_bytes) != SEAM_OK) {
         return seam_error_set(err, SEAM_E_LIMIT, "session: too large to address");
     }
     seam_session *session = seam_mem_zalloc(1, sizeof *session);

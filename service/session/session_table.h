@@ -14,6 +14,7 @@ typedef struct seam_sessions_options {
     const char *device;           /* as the operator named it, for texts */
     uint64_t memory_budget_bytes; /* of the device */
     uint64_t host_budget_bytes;   /* 0: the device's memory is the host's, one budget for both */
+    uint64_t inbox_bytes;         /* what may wait on a session's stream, in its plan */
     uint64_t cache_bytes_max;     /* of a codec's cache or table */
     const char *cache_dir;        /* NULL: caches stand in memory */
     bool allow_labels, allow_text;

@@ -145,8 +145,7 @@ def overlap(bench):
     for depth in (1, 4, "auto"):
         every = [s for d, steps in rows if d == depth for s in steps]
         step = statistics.median(s["seconds"] for s in every)
-        # The sleeps are outside of what the server counts as its work.
-        server = statistics.median(s["server_seconds"] for s in every) + micros * wire_ms / 1e3
+        server = statistics.median(s["server_seconds"] for s in every)
         up, down = (statistics.median(8e-6 * s[name] / goodput for s in every)
                     for name in ("bytes_sent", "bytes_received"))
         own = statistics.median(s["head_seconds"] + s["encode_seconds"] + s["decode_seconds"]

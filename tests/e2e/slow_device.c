@@ -1,38 +1,54 @@
 /* seamd whose device takes its time: the linker puts these functions in front of the server's own
  * (link.cmake).  It sleeps, so that a machine of few cores can have a server that is as busy as a
- * wire.
+ * wire; inside of what the server counts as its work, so that clients see a slow server.
  *
- *   SLOW_FORWARD_MS, SLOW_BACKWARD_MS  longer than the work itself, of each micro-batch */
+ *   SLOW_FORWARD_MS, SLOW_BACKWARD_MS  longer than the work itself, of each micro-batch
+ *   SLOW_HOLD                          a forward waits for as long as there is such a file */
 #include <stdlib.h>
 #include <time.h>
+#include <unistd.h>
 
-#include "trainer.h"
+#include "blocks.h"
 
-seam_status __real_seam_trainer_forward(seam_trainer *trainer, seam_stream *stream,
-                                        seam_error *err) SEAM_ON_GPU;
-seam_status __wrap_seam_trainer_forward(seam_trainer *trainer, seam_stream *stream,
-                                        seam_error *err) SEAM_ON_GPU;
-seam_status __real_seam_trainer_backward(seam_step_result *ret_result, seam_trainer *trainer,
-                                         seam_stream *stream, seam_error *err) SEAM_ON_GPU;
-seam_status __wrap_seam_trainer_backward(seam_step_result *ret_result, seam_trainer *trainer,
-                                         seam_stream *stream, seam_error *err) SEAM_ON_GPU;
+seam_status __real_seam_blocks_forward(const seam_blocks *blocks, seam_adapter *adapter,
+                                       seam_activations *acts, seam_stream *stream, void *x,
+                                       const seam_batch *batch);
+seam_status __wrap_seam_blocks_forward(const seam_blocks *blocks, seam_adapter *adapter,
+                                       seam_activations *acts, seam_stream *stream, void *x,
+                                       const seam_batch *batch);
+seam_status __real_seam_blocks_backward(const seam_blocks *blocks, seam_adapter *adapter,
+                                        seam_activations *acts, seam_stream *stream, void *dx,
+                                        const seam_batch *batch, bool skip_input_gradient);
+seam_status __wrap_seam_blocks_backward(const seam_blocks *blocks, seam_adapter *adapter,
+                                        seam_activations *acts, seam_stream *stream, void *dx,
+                                        const seam_batch *batch, bool skip_input_gradient);
 
-static void pause_for(const char *variable) {
-    const char *text = getenv(variable);
-    const double ms = text != NULL ? strtod(text, NULL) : 0.0;
+static void pause_for(double ms) {
     const struct timespec pause = {.tv_sec = (time_t)(ms / 1000.0),
                                    .tv_nsec = (long)(ms * 1e6) % 1000000000L};
     (void)nanosleep(&pause, NULL);
 }
 
-seam_status __wrap_seam_trainer_forward(seam_trainer *trainer, seam_stream *stream,
-                                        seam_error *err) {
-    pause_for("SLOW_FORWARD_MS");
-    return __real_seam_trainer_forward(trainer, stream, err);
+static double ms_of(const char *variable) {
+    const char *text = getenv(variable);
+    return text != NULL ? strtod(text, NULL) : 0.0;
 }
 
-seam_status __wrap_seam_trainer_backward(seam_step_result *ret_result, seam_trainer *trainer,
-                                         seam_stream *stream, seam_error *err) {
-    pause_for("SLOW_BACKWARD_MS");
-    return __real_seam_trainer_backward(ret_result, trainer, stream, err);
+seam_status __wrap_seam_blocks_forward(const seam_blocks *blocks, seam_adapter *adapter,
+                                       seam_activations *acts, seam_stream *stream, void *x,
+                                       const seam_batch *batch) {
+    const char *hold = getenv("SLOW_HOLD");
+    while (hold != NULL && access(hold, F_OK) == 0) {
+        pause_for(5.0);
+    }
+    pause_for(ms_of("SLOW_FORWARD_MS"));
+    return __real_seam_blocks_forward(blocks, adapter, acts, stream, x, batch);
+}
+
+seam_status __wrap_seam_blocks_backward(const seam_blocks *blocks, seam_adapter *adapter,
+                                        seam_activations *acts, seam_stream *stream, void *dx,
+                                        const seam_batch *batch, bool skip_input_gradient) {
+    pause_for(ms_of("SLOW_BACKWARD_MS"));
+    return __real_seam_blocks_backward(blocks, adapter, acts, stream, dx, batch,
+                                       skip_input_gradient);
 }

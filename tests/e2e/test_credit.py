@@ -4,7 +4,7 @@
 Goal: no end of a stream gets more tensor bytes than it has granted, who overruns is told so by name,
 and the smallest windows both ways stop no run and change no bit of it, at any depth, when the device
 is slow, when streams are cut.
-Method: a Python client that floods a server whose device sleeps; `seam train` with tensors of three
+Method: a Python client that floods a server whose device is held; `seam train` with tensors of three
 frames each, through windows of two.
 
     test_credit.py SEAMD_SLOW SEAM
@@ -28,7 +28,9 @@ def check_overrun(binary, folder):
     from seam.v1 import types_pb2
     from test_service_unary import session_config
     write_model(folder / "tiny", context=512)
-    os.environ["SLOW_FORWARD_MS"] = "3000"
+    hold = folder / "hold"
+    hold.touch()
+    os.environ["SLOW_HOLD"] = str(hold)
     with Seamd(binary, folder / "tiny", "--credit-bytes", str(WINDOW)) as server, \
             grpc.insecure_channel(server.address) as channel:
         trainer = Trainer(channel, folder / "tiny", session_config(codec=types_pb2.CODEC_F32))
@@ -39,11 +41,14 @@ def check_overrun(binary, folder):
         micro = Micro([np.arange(3, 59)])
         stream.send(step_begin=step_begin(stream.pb, 0, [micro]))
         frame, = tensor_frames(trainer.embed(micro), phase=FORWARD, site=0, step=0, micro=0)
-        for _ in range(WINDOW // len(frame) + 2):  # it works on the first one all the while
+        for _ in range(WINDOW // len(frame) + 2):  # it is at the first one until it is let go
             stream.send(frame=frame)
-        refused(grpc.StatusCode.FAILED_PRECONDITION, stream.drain, text="credit: a frame of",
-                reason="OUT_OF_SEQUENCE", field="credit")
-    del os.environ["SLOW_FORWARD_MS"]
+        try:
+            refused(grpc.StatusCode.FAILED_PRECONDITION, stream.drain, text="credit: a frame of",
+                    reason="OUT_OF_SEQUENCE", field="credit")
+        finally:
+            hold.unlink()
+    del os.environ["SLOW_HOLD"]
     print("overrun: named", flush=True)
 
 

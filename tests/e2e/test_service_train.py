@@ -315,6 +315,8 @@ def test_bad_messages__each_named__the_session_goes_on(binary, folder):
         bad, state = CODE.INVALID_ARGUMENT, CODE.FAILED_PRECONDITION
         cases = [
             (bad, "FORMAT", "", lambda s: s.send_raw(b"\x7a\xff\xff\xff\xff\xff\xff")),
+            (bad, "FORMAT", "frame: 0 bytes", lambda s: s.send_raw(b"\x7a\x00")),
+            (bad, "FORMAT", "frame: 64 bytes", lambda s: s.send(frame=good()[:64])),
             (bad, "FORMAT", "", lambda s: s.send_raw(b"\x12\x03\xff\xff\xff")),
             (state, "OUT_OF_SEQUENCE", "step_begin.step", begin_with(
                 lambda b: setattr(b, "step", 7), redigest=True)),

@@ -277,6 +277,15 @@ def test_admission__memory_or_sessions_gone__resource_exhausted(binary, folder):
                 service.CreateSessionResponse, reason="LIMIT", text="1.0 MiB is free")
         refused(CODE.RESOURCE_EXHAUSTED, Client(ch).unary, "CreateSession", request,
                 service.CreateSessionResponse, reason="LIMIT", text="session needs ")
+    # What may wait on its stream is a session's too.
+    for credit, needed in (("4M", None), ("1G", "session needs 1.0 GiB (")):
+        with Seamd(binary, folder / "model", "--memory-budget", "64M", "--credit-bytes", credit) as server, \
+                grpc.insecure_channel(server.address) as ch:
+            if needed is None:
+                Client(ch).unary("CreateSession", request, service.CreateSessionResponse)
+            else:
+                refused(CODE.RESOURCE_EXHAUSTED, Client(ch).unary, "CreateSession", request,
+                        service.CreateSessionResponse, reason="LIMIT", text=needed)
 
 
 def test_bad_calls__unknown_malformed_compressed_large__answered_at_once(binary, folder):

@@ -77,6 +77,10 @@ class Wan:
         self.process.stdin.flush()
         return self.process.stdout.read()
 
+    def lost_count(self) -> int:
+        """Packets that the shim has lost, both ways; the link is gone."""
+        return sum(int(line.split()[-1]) for line in self.counts().splitlines())
+
     def configure(self):
         """Queues of the buckets hold a round trip and 50 ms more, as a router's might.  The kernel's
         default of 4 MB of unsent and unacknowledged bytes is less than 100 Mbit/s need over 300 ms."""
@@ -112,3 +116,36 @@ class Wan:
             self.process.wait()
         for space in self.spaces:
             subprocess.run(["ip", "netns", "del", space], capture_output=True, check=False)
+
+
+# A CuttingProxy (cli_fixture.py): its address, and at the end of the input its cuts.
+CUTTER = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from cli_fixture import CuttingProxy
+proxy = CuttingProxy(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+print(proxy.address, flush=True)
+sys.stdin.read()
+print(proxy.cut_count)
+"""
+
+
+class CuttingProxyNear:
+    """At the client's end of the network: the first `cuts` connections end once they have carried
+    `cut_after` bytes to `target`.  Opened by `with`; `cut_count` afterwards."""
+
+    def __init__(self, wan: Wan, target: str, cut_after: int, cuts: int):
+        self.command = [*wan.prefix(False), sys.executable, "-c", CUTTER,
+                        str(pathlib.Path(__file__).resolve().parent), target, str(cut_after), str(cuts)]
+        self.process, self.address, self.cut_count = None, None, None
+
+    def __enter__(self):
+        self.process = subprocess.Popen(self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        text=True)
+        self.address = self.process.stdout.readline().strip()
+        assert self.address, "the proxy did not start"
+        return self
+
+    def __exit__(self, *_):
+        out, _ = self.process.communicate()
+        self.cut_count = int(out) if out else None

@@ -24,14 +24,49 @@ static seam_depth_sample sample(double rtt, double rate, double server, double o
                                .reply_bytes = 1e6};
 }
 
-static uint32_t settled(double rtt, double rate, double server, double own) {
-    const seam_depth_sample s = sample(rtt, rate, server, own);
+static uint32_t settled_by(const seam_depth_sample *s) {
     seam_depth depth;
-    seam_depth_init(&depth, MAX, rtt);
+    seam_depth_init(&depth, MAX, s->rtt_seconds);
     for (int i = 0; i < 60; i++) {
-        seam_depth_judge(&depth, &s);
+        seam_depth_judge(&depth, s);
     }
     return depth.ahead;
+}
+
+static uint32_t settled(double rtt, double rate, double server, double own) {
+    const seam_depth_sample s = sample(rtt, rate, server, own);
+    return settled_by(&s);
+}
+
+/* The client's side of the same: it sends seven others, each after `own` of preparing, and looks
+ * for the first reply then.  Seconds until it has it, of which it waits some. */
+static seam_depth_sample looked_for_late(double rtt, double rate, double server, double own,
+                                         double prepare) {
+    seam_depth_sample s = sample(rtt, rate, server, own);
+    const double busy = (MAX - 1) * (prepare + 1e6 / rate);
+    s.waited_seconds = fmax(s.first_seconds - busy, 0.0);
+    s.first_seconds = fmax(s.first_seconds, busy);
+    s.others_seconds = (MAX - 1) * 1e6 / rate;
+    s.others_bytes = (MAX - 1) * 1e6;
+    return s;
+}
+
+static void test_judge__reply_looked_for_late__as_if_at_once(void **state) {
+    (void)state;
+    static const struct {
+        double rtt, rate, server, own, prepare;
+    } cases[] = {
+        {0.3, 12.5e6, 0.001, 0.001, 0.0},   /* the others' bytes take longer than the reply */
+        {0.3, 125e6, 0.001, 0.001, 0.0},    /* they do not: it is waited for */
+        {0.02, 125e6, 0.001, 0.050, 0.020}, /* what is late is the client's own work, no wire */
+        {0.02, 1.25e6, 0.001, 0.001, 0.0},  {0.3, 125e6, 0.3, 0.001, 0.1},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const seam_depth_sample s = looked_for_late(cases[i].rtt, cases[i].rate, cases[i].server,
+                                                    cases[i].own, cases[i].prepare);
+        assert_int_equal(settled_by(&s),
+                         settled(cases[i].rtt, cases[i].rate, cases[i].server, cases[i].own));
+    }
 }
 
 static void test_judge__known_pipelines__depth(void **state) {
@@ -131,6 +166,7 @@ static void test_judge__link_changes__rises_at_once_falls_slowly(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_judge__known_pipelines__depth),
+        cmocka_unit_test(test_judge__reply_looked_for_late__as_if_at_once),
         cmocka_unit_test(test_judge__one_pass__reply_has_all_of_the_servers_work),
         cmocka_unit_test(test_init__far_or_near__first_step),
         cmocka_unit_test(test_judge__one_odd_step_or_nonsense__stays),

@@ -55,7 +55,9 @@ static seam_status count_chunk(void *user, uint32_t tensor_idx, uint32_t tensor_
     header.row_count = chunk->row_count;
     header.coding = chunk->coding;
     header.payload_bytes = chunk->payload_bytes;
-    memcpy(w->frame + SEAM_FRAME_HEADER_BYTES, payload, chunk->payload_bytes);
+    if (payload != NULL) { /* a chunk may be of no bytes */
+        memcpy(w->frame + SEAM_FRAME_HEADER_BYTES, payload, chunk->payload_bytes);
+    }
     seam_frame_seal(w->frame, &header);
     const size_t count = SEAM_FRAME_HEADER_BYTES + (size_t)chunk->payload_bytes;
     assert_int_equal(seam_frame_open(&opened, &body, w->frame, count, NULL), SEAM_OK);
