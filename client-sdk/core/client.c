@@ -15,6 +15,12 @@
 #define PROGRESS_TIMEOUT_MS  300000u
 #define RECONNECT_TIMEOUT_MS 60000u
 #define PAGES_MAX            1000u
+/* An address where nobody has answered yet may be a wrong one.  Where every attempt fails at once,
+ * only the time of a restart is waited; where one has hung, longer than a connection may take
+ * (transport/grpc_channel.c, CONNECT_MS), since the server may have died in the middle of it. */
+#define REFUSED_MS       6000u
+#define FIRST_CONTACT_MS 25000u
+#define AT_ONCE_MS       3000u /* above the transport's wait for a connection, CONNECT_WAIT_MS */
 
 static seam_status options_check(const seam_client_options *options, seam_error *err);
 static void copy(char *ret, size_t capacity, const char *text);
@@ -118,6 +124,46 @@ static void rtt_note(seam_client *client, double seconds) {
     }
 }
 
+/* How long a server may not be reached. */
+static uint64_t patience_ms(const seam_client *client, bool has_hung) {
+    const uint64_t first_ms = has_hung ? FIRST_CONTACT_MS : REFUSED_MS;
+    return client->rtt_seconds > 0.0 || client->reconnect_timeout_ms < first_ms
+               ? client->reconnect_timeout_ms
+               : first_ms;
+}
+
+/* One call; a server that cannot be reached is tried again for as long as a broken stream is.  What
+ * changes something there carries a request_id, so that a repetition changes nothing more. */
+static seam_status call_until_answered(seam_buffer *ret_response, seam_client *client,
+                                       const char *method, const seam_buffer *request,
+                                       seam_error *err) {
+    const uint64_t begin_ms = seam_now_ms();
+    bool has_hung = false;
+    for (uint32_t failures = 1;; failures++) {
+        const double begin = seam_now_seconds();
+        const seam_status st = client->net->unary(client->transport, method, request->data,
+                                                  request->count, ret_response, err);
+        const double seconds = seam_now_seconds() - begin;
+        if (st == SEAM_OK) {
+            rtt_note(client, seconds);
+        }
+        has_hung = has_hung || seconds * 1e3 >= AT_ONCE_MS;
+        const uint64_t lost_ms = seam_now_ms() - begin_ms;
+        const uint64_t limit_ms = patience_ms(client, has_hung);
+        if (st != SEAM_E_UNAVAILABLE || lost_ms >= limit_ms) {
+            return st;
+        }
+        seam_client_log(client, "%s: no answer, trying again: %s", method,
+                        err != NULL ? err->text : seam_status_text(st));
+        const uint64_t back_off_ms = seam_back_off_ms(failures, seam_random_u32());
+        const uint64_t left_ms = limit_ms - lost_ms;
+        const uint64_t wait_ms = back_off_ms < left_ms ? back_off_ms : left_ms;
+        const struct timespec wait = {.tv_sec = (time_t)(wait_ms / 1000u),
+                                      .tv_nsec = (long)(wait_ms % 1000u) * 1000000};
+        (void)nanosleep(&wait, NULL); /* a signal makes it shorter */
+    }
+}
+
 seam_status seam_client_call(ProtobufCMessage **ret_message, seam_client *client,
                              const char *method, const ProtobufCMessage *request,
                              const ProtobufCMessageDescriptor *answer, seam_error *err) {
@@ -126,11 +172,8 @@ seam_status seam_client_call(ProtobufCMessage **ret_message, seam_client *client
     if (st != SEAM_OK) {
         return seam_error_set(err, st, "out of memory");
     }
-    const double begin = seam_now_seconds();
-    st = client->net->unary(client->transport, method, packed.data, packed.count, &response, err);
-    const double seconds = seam_now_seconds() - begin;
+    st = call_until_answered(&response, client, method, &packed, err);
     if (st == SEAM_OK) {
-        rtt_note(client, seconds);
         *ret_message = protobuf_c_message_unpack(answer, NULL, response.count, response.data);
         if (*ret_message == NULL) {
             st = seam_error_set(err, SEAM_E_FORMAT, "%s: the answer is no valid message", method);

@@ -57,7 +57,7 @@ struct seam_client {
     char address[SEAM_ADDRESS_BYTES];
     uint32_t reconnect_timeout_ms;
     uint64_t credit_bytes;
-    _Atomic double rtt_seconds; /* the quickest unary call; 0: none */
+    _Atomic double rtt_seconds; /* the quickest unary call; 0: none has been answered */
     seam_log_fn *log;
     void *log_user;
 };

@@ -54,7 +54,8 @@ typedef struct seam_transport_ops {
     seam_status (*open)(seam_transport **ret_transport, const seam_transport_options *options,
                         seam_error *err);
     void (*close)(seam_transport *gift_transport);
-    /* One request, one response.  method: "GetServerInfo". */
+    /* One request, one response.  method: "GetServerInfo".  After a connection that failed, a short
+     * wait for another comes first. */
     seam_status (*unary)(seam_transport *transport, const char *method, const uint8_t *request,
                          size_t request_count, seam_buffer *ret_response, seam_error *err);
     seam_status (*stream_open)(seam_stream_call **ret_call, seam_transport *transport,

@@ -71,7 +71,7 @@ typedef struct seam_client_options {
     const char *token;             /* bearer token; needs TLS unless on loopback or forced */
     uint32_t unary_timeout_ms;     /* default 60,000 */
     uint32_t progress_timeout_ms;  /* stream without any message: default 300,000 */
-    uint32_t reconnect_timeout_ms; /* how long a server may not be reached; default 60,000 */
+    uint32_t reconnect_timeout_ms; /* server away; default 60,000, before any answer <= 25,000 */
     seam_log_fn *log;              /* reconnects and the like; NULL: silent */
     void *log_user;
     uint64_t credit_bytes; /* tensor bytes that a server may have on their way to a session:

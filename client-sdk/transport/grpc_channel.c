@@ -84,6 +84,10 @@ static void transport_close(seam_transport *gift_transport) {
 static seam_status transport_unary(seam_transport *transport, const char *method,
                                    const uint8_t *request, size_t request_count,
                                    seam_buffer *ret_response, seam_error *err) {
+    if (grpc_channel_check_connectivity_state(transport->channel, 0) ==
+        GRPC_CHANNEL_TRANSIENT_FAILURE) {
+        seam_channel_await(transport); /* else the call fails at once, with the failure before it */
+    }
     grpc_completion_queue *const queue = grpc_completion_queue_create_for_pluck(NULL);
     const gpr_timespec deadline = seam_deadline_in(transport->unary_timeout_ms);
     grpc_call *const call = seam_call_create(transport, queue, method, deadline);

@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 
 from cli_fixture import Seam, colour_rows, write_rows, write_text_model
 from service_fixture import Seamd, seamd_path, wait_for
@@ -587,7 +588,9 @@ def check_bad_input(case):
     write_text_model(other, layers=3)
     refused(case, EXIT_INPUT, "tiny", args=["--model", other])
     absent = Seam(case.seam.binary, "127.0.0.1:1")
+    begin = time.monotonic()
     refused(case, EXIT_UNAVAILABLE, "127.0.0.1:1", seam=absent)
+    assert time.monotonic() - begin < 15, "nobody listens: said in seconds"
     assert not (folder / "bad" / "adapter").exists()
 
 

@@ -25,7 +25,6 @@ from cli_fixture import colour_rows, write_rows, write_text_model, write_tokeniz
 from service_fixture import SOURCE
 
 STEPS = 80
-EXIT_UNAVAILABLE = 3
 MEASURED = ["rate"]  # goes by clocks: no two runs are the same
 CODECS = {
     "waterfill": ["--codec", "amaq", "--allocator", "waterfill"],
@@ -172,12 +171,6 @@ class Case:
             if target in ("client", "both"):
                 client = self.resume(out, codec)
         _, err = client.communicate(timeout=180)
-        for _ in range(len(targets)):
-            if client.returncode != EXIT_UNAVAILABLE:
-                break
-            # Killed while the run was being prepared: whoever typed the command types it again.
-            client = self.resume(out, codec)
-            _, err = client.communicate(timeout=180)
         assert client.returncode == 0, f"{name}: {err}\n{self.server.log[-3000:]}"
         return self.result(out)
 

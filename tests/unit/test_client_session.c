@@ -23,7 +23,12 @@ static struct {
     Seam__V1__Topology topology; /* stated; 0: the session's */
     uint64_t config_hash;        /* stated; 0: that of the stated config */
     uint64_t credit_bytes;
-    bool reachable; /* by a stream */
+    bool reachable;         /* by a stream */
+    uint32_t unary_losses;  /* calls that are lost before one is answered */
+    seam_status unary_loss; /* as what */
+    uint32_t lost_count;
+    uint8_t lost[512]; /* the first lost request */
+    size_t lost_bytes;
     uint32_t stream_count, sent_count;
     bool has_attached; /* on the stream at hand */
 } world;
@@ -68,7 +73,17 @@ static void answer_session(seam_buffer *ret, bool created) {
 static seam_status fake_unary(seam_transport *transport, const char *method, const uint8_t *request,
                               size_t request_count, seam_buffer *ret_response, seam_error *err) {
     (void)transport;
-    (void)err;
+    if (world.lost_count > 0 && strcmp(method, "CreateSession") == 0) {
+        assert_int_equal(request_count, world.lost_bytes);
+        assert_memory_equal(request, world.lost, request_count);
+    }
+    if (world.lost_count < world.unary_losses) {
+        assert_true(request_count <= sizeof world.lost);
+        memcpy(world.lost, request, request_count);
+        world.lost_bytes = request_count;
+        world.lost_count++;
+        return seam_error_set(err, world.unary_loss, "the call was lost");
+    }
     if (strcmp(method, "ListModels") == 0) {
         Seam__V1__ListModelsResponse models = SEAM__V1__LIST_MODELS_RESPONSE__INIT;
         Seam__V1__ModelInfo model = SEAM__V1__MODEL_INFO__INIT;
@@ -157,6 +172,8 @@ static seam_client client = {.net = &fake, .credit_bytes = SEAM_CREDIT_BYTES_DEF
 static int setup(void **state) {
     (void)state;
     memset(&world, 0, sizeof world);
+    client.reconnect_timeout_ms = 0;
+    client.rtt_seconds = 0.0;
     return 0;
 }
 
@@ -339,6 +356,47 @@ static void test_state_load__first_format_before_a_step__weights_count_every_row
     seam_session_close(session);
 }
 
+static void lose(uint32_t count, seam_status as, uint32_t reconnect_timeout_ms) {
+    world.unary_losses = count;
+    world.unary_loss = as;
+    client.reconnect_timeout_ms = reconnect_timeout_ms;
+}
+
+static void test_create__server_away_for_two_calls__same_request_again(void **state) {
+    (void)state;
+    lose(2, SEAM_E_UNAVAILABLE, 5000);
+    seam_session *const session = create("u_shaped", NULL);
+    assert_int_equal(world.lost_count, 2);
+    seam_session_close(session);
+}
+
+static void create_fails(seam_status expected) {
+    seam_session *session = NULL;
+    seam_session_options options = SEAM_SESSION_OPTIONS_INIT;
+    seam_error err = {0};
+    options.model = "m";
+    options.codec = "f32";
+    assert_int_equal(seam_session_create(&session, &client, &options, &err), expected);
+    says(&err, "the call was lost");
+}
+
+static void test_create__server_stays_away__told_within_the_reconnect_time(void **state) {
+    (void)state;
+    lose(UINT32_MAX, SEAM_E_UNAVAILABLE, 400);
+    const uint64_t begin_ms = seam_now_ms();
+    create_fails(SEAM_E_UNAVAILABLE);
+    const uint64_t lost_ms = seam_now_ms() - begin_ms;
+    assert_true(world.lost_count >= 2);
+    assert_true(lost_ms >= 400 && lost_ms < 4000);
+}
+
+static void test_create__refused__not_again(void **state) {
+    (void)state;
+    lose(UINT32_MAX, SEAM_E_DENIED, 5000);
+    create_fails(SEAM_E_DENIED);
+    assert_int_equal(world.lost_count, 1);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_create__stated_hash_of_another_config__refused, setup),
@@ -349,6 +407,10 @@ int main(void) {
         cmocka_unit_test_setup(test_state_load__first_format_before_a_step__weights_count_every_row,
                                setup),
         cmocka_unit_test_setup(test_attached__credit_below_two_frames__refused, setup),
+        cmocka_unit_test_setup(test_create__server_away_for_two_calls__same_request_again, setup),
+        cmocka_unit_test_setup(test_create__server_stays_away__told_within_the_reconnect_time,
+                               setup),
+        cmocka_unit_test_setup(test_create__refused__not_again, setup),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
