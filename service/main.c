@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "auth.h"
+#include "credit.h"
 #include "engine.h"
 #include "file_write.h"
 #include "host.h"
@@ -21,7 +22,6 @@
 #include "session_table.h"
 #include "state_store.h"
 #include "trace.h"
-#include "train_stream.h"
 #include "try.h"
 
 /* EXIT_RESTART: the device is lost to this process; the next one may have it. */
@@ -105,7 +105,7 @@ static seam_status sessions_open(seamd *d, seam_error *err) {
                                : shared    ? host_bytes
                                            : room - workspace,
         .host_budget_bytes = shared ? 0 : host_bytes,
-        .inbox_bytes = seam_train_inbox_bytes_max(d->config.credit_bytes),
+        .inbox_bytes = seam_inbox_bytes_max(d->config.credit_bytes),
         .cache_bytes_max = d->config.cache_bytes_max,
         .cache_dir = d->config.cache_dir[0] != '\0' ? d->config.cache_dir : NULL,
         .allow_labels = d->config.allow_labels,

@@ -8,6 +8,7 @@
 
 #include "cli.h"
 #include "coder.h"
+#include "credit.h"
 #include "memory_plan.h"
 #include "plan_shapes.h"
 #include "train_options.h"
@@ -166,7 +167,8 @@ static seam_status codec_add(seam_memory_plan *plan, const plan_options *o, uint
         plan->device[SEAM_MEMORY_CODEC] += tensor_bytes;
     }
     plan->host[SEAM_MEMORY_CODEC] += 2 * tensor_bytes + SEAM_PAYLOAD_BYTES_MAX +
-                                     2 * (uint64_t)o->rows * channels * sizeof(float);
+                                     2 * (uint64_t)o->rows * channels * sizeof(float) +
+                                     seam_inbox_bytes_max(SEAM_CREDIT_BYTES_DEFAULT);
     return SEAM_OK;
 }
 

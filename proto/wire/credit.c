@@ -52,3 +52,16 @@ bool seam_credit_rx_grant(uint64_t *ret_limit_bytes, seam_credit_rx *rx) {
     *ret_limit_bytes = limit;
     return true;
 }
+
+#define INBOX_FRAMES      4096u
+#define INBOX_FRAME_BYTES 65536u /* one frame more for each of so many bytes of the window */
+#define INBOX_ENTRY_BYTES 512u   /* what gRPC and the inbox keep beside a message, at most */
+
+uint64_t seam_inbox_frames_max(uint64_t window_bytes) {
+    return INBOX_FRAMES + window_bytes / INBOX_FRAME_BYTES;
+}
+
+uint64_t seam_inbox_bytes_max(uint64_t window_bytes) {
+    return window_bytes + SEAM_INBOX_CONTROL_BYTES_MAX +
+           (seam_inbox_frames_max(window_bytes) + SEAM_INBOX_CONTROL_MAX) * INBOX_ENTRY_BYTES;
+}

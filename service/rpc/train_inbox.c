@@ -4,31 +4,13 @@
  * server's replies wait for may stand behind tensors for which there is no room before a reply has
  * left.  So everything is read, and the client's credit is the bound: of frames.  Control messages
  * need none; a client that sends them without end is refused, and one whose frames are so small
- * that what keeps them weighs more than they.  seam_train_inbox_bytes_max is in each session's
+ * that what keeps them weighs more than they.  seam_inbox_bytes_max (credit.h) is in each session's
  * plan. Read next: rpc_train.c, seam_train_pump. */
 #include <grpc/byte_buffer_reader.h>
 
 #include "arena.h"
-#include "message_limits.h"
 #include "train_stream.h"
 #include "try.h"
-
-#define CONTROL_MAX       64 /* a client has a handful in flight at a step's begin */
-#define CONTROL_BYTES_MAX (2u * SEAM_MESSAGE_BYTES_MAX) /* one large StepBegin and small ones */
-
-/* Frames: so many whatever their size, and one more for each FRAME_BYTES of the window. */
-#define FRAMES_MAX  4096u
-#define FRAME_BYTES 65536u
-#define ENTRY_BYTES 512u /* what gRPC and the inbox keep beside a message's own bytes, at most */
-
-static uint64_t frames_max(uint64_t window_bytes) {
-    return FRAMES_MAX + window_bytes / FRAME_BYTES;
-}
-
-uint64_t seam_train_inbox_bytes_max(uint64_t window_bytes) {
-    return window_bytes + CONTROL_BYTES_MAX +
-           (frames_max(window_bytes) + CONTROL_MAX) * ENTRY_BYTES;
-}
 
 /* The first byte of a one-field message: its number and the wire type "length-delimited". */
 static uint8_t tag_of(grpc_byte_buffer *message) {
@@ -83,7 +65,7 @@ static seam_status inbox_add(seam_train *train, grpc_byte_buffer *gift_message, 
 /* A frame without payload would take next to no credit, and is none. */
 static seam_status frame_check(seam_train *train, size_t message_bytes, seam_error *err) {
     const size_t bytes = seam_message_frame_bytes(message_bytes);
-    const uint64_t count_max = frames_max(train->credit_rx.window);
+    const uint64_t count_max = seam_inbox_frames_max(train->credit_rx.window);
     if (bytes <= SEAM_FRAME_HEADER_BYTES) {
         return seam_error_set(err, SEAM_E_FORMAT, "frame: %zu bytes are no more than a header",
                               bytes);
@@ -97,14 +79,14 @@ static seam_status frame_check(seam_train *train, size_t message_bytes, seam_err
 }
 
 static seam_status control_check(const seam_train *train, size_t message_bytes, seam_error *err) {
-    if (train->inbox_control == CONTROL_MAX) {
+    if (train->inbox_control == SEAM_INBOX_CONTROL_MAX) {
         return seam_error_set(err, SEAM_E_LIMIT, "message: more than %d control messages wait",
-                              CONTROL_MAX);
+                              SEAM_INBOX_CONTROL_MAX);
     }
-    if (message_bytes > CONTROL_BYTES_MAX - train->inbox_control_bytes) {
+    if (message_bytes > SEAM_INBOX_CONTROL_BYTES_MAX - train->inbox_control_bytes) {
         return seam_error_set(err, SEAM_E_LIMIT,
                               "message: more than %u bytes of control messages wait",
-                              CONTROL_BYTES_MAX);
+                              SEAM_INBOX_CONTROL_BYTES_MAX);
     }
     return SEAM_OK;
 }

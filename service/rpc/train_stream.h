@@ -103,8 +103,6 @@ void seam_train_span_end(const seam_session *session, const char *name, uint32_t
 const char *seam_train_phase_name(const seam_step_key *key);
 
 /* ---- train_inbox.c ---- */
-/* Memory that waits on one stream at most, with a window of so many bytes.  Any thread. */
-uint64_t seam_train_inbox_bytes_max(uint64_t window_bytes);
 /* A message has come, which is the inbox's now, or a grant.  SEAM_E_OUT_OF_SEQUENCE: a frame
  * without credit; SEAM_E_LIMIT: control messages or small frames without end; SEAM_E_FORMAT: a
  * frame of no more than a header, a malformed grant; SEAM_E_MEMORY. */
