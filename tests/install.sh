@@ -23,7 +23,7 @@ for file in bin/seamd bin/seam include/seam.h lib/libseam.so lib/libseam.so.1 li
 done
 
 library=$(readlink -f "$prefix/lib/libseam.so")
-readelf -d "$library" | grep -q 'SONAME.*libseam\.so\.0' || fail "soname of $library"
+readelf -d "$library" | grep -q 'SONAME.*libseam\.so\.1' || fail "soname of $library"
 foreign=$(nm -D --defined-only "$library" | awk '$2 ~ /[TDBRVW]/ && $3 !~ /^seam_/ { print $3 }')
 [ -z "$foreign" ] || fail "exports more than seam_: $foreign"
 exported=$(nm -D --defined-only "$library" | grep -c ' T seam_')

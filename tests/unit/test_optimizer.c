@@ -109,7 +109,7 @@ static bool updated(float ret_param[COUNT], const char *device) {
 static void test_adamw__any_device__has_the_same_bits(void **state) {
     (void)state;
     static const char *const devices[] = {"cpu:avx2", "cpu:avx512", "cpu:amx", "cpu", "cuda:0"};
-    float want[COUNT], got[COUNT];
+    float want[COUNT] = {0}, got[COUNT] = {0};
     assert_true(updated(want, "cpu:base"));
     assert_true(want[1] != sinf(1.0f));
     for (size_t d = 0; d < sizeof devices / sizeof *devices; d++) {
