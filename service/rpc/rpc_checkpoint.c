@@ -111,9 +111,9 @@ void seam_on_save_idle(seam_call *call) {
                                   .row_count = session->row_count};
     call->job.run = save_run;
     call->job.user = s;
-    session->busy = true;
+    session->busy = session->disk.save_running = true;
     if (seam_call_post(call) != SEAM_OK) {
-        session->busy = false;
+        session->busy = session->disk.save_running = false;
     }
 }
 
@@ -121,7 +121,7 @@ void seam_on_save_job(seam_call *call) {
     save_call *s = call->state;
     seam_session *session = s->session;
     seam_error err = {0};
-    session->busy = false;
+    session->busy = session->disk.save_running = false;
     seam_session_ref(session);
     if (session->deleted) {
         (void)seam_error_set(&err, SEAM_E_GONE, "the session was deleted");

@@ -500,7 +500,9 @@ void seam_train_pump(seam_train *train) {
         }
         work_next(train);
         grpc_byte_buffer *message = NULL;
-        if (call->finishing || train->out_attached || !seam_train_inbox_next(&message, train)) {
+        /* A frame may switch an allocation, which is a part of what is being copied. */
+        if (call->finishing || train->out_attached || train->session->disk.save_running ||
+            !seam_train_inbox_next(&message, train)) {
             break;
         }
         message_take(train, message);

@@ -57,6 +57,7 @@ typedef struct seam_session_disk {
     uint64_t taken_ms, commit_ms, cost_ms, retry_ms; /* the cadence */
     /* SaveCheckpoint: calls that wait, writes that failed, and the last answer. */
     uint32_t save_call_count, write_error_count;
+    bool save_running; /* a SaveCheckpoint copies the state: what comes on the stream waits */
     char save_request_id[SEAM_REQUEST_ID_BYTES];
     uint64_t save_step_count;
     /* Waking: what is there, newest last, and how many of the newest are damaged. */
