@@ -196,11 +196,12 @@ static void stop(seamd *d, bool lost) {
     if (d->sessions != NULL && d->engine != NULL && !lost) {
         seam_sessions_park_all(d->sessions);
     }
-    seam_engine_destroy(d->engine);
+    seam_engine_stop(d->engine);
     if (d->sessions != NULL) {
         seam_sessions_engine_ended(d->sessions);
     }
     seam_server_destroy(d->server);
+    seam_engine_destroy(d->engine); /* the loop's threads took the last jobs from it */
     seam_state_store_close(d->store);
     seam_sessions_destroy(d->sessions);
     trace_write(d);

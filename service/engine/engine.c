@@ -50,17 +50,23 @@ seam_status seam_engine_create(seam_engine **ret_engine, seam_backend *backend, 
     return SEAM_OK;
 }
 
+void seam_engine_stop(seam_engine *engine) {
+    if (engine == NULL || !engine->thread_started) {
+        return;
+    }
+    (void)pthread_mutex_lock(&engine->mu);
+    engine->stopping = true;
+    (void)pthread_cond_signal(&engine->changed);
+    (void)pthread_mutex_unlock(&engine->mu);
+    (void)pthread_join(engine->thread, NULL);
+    engine->thread_started = false;
+}
+
 void seam_engine_destroy(seam_engine *gift_engine) {
     if (gift_engine == NULL) {
         return;
     }
-    if (gift_engine->thread_started) {
-        (void)pthread_mutex_lock(&gift_engine->mu);
-        gift_engine->stopping = true;
-        (void)pthread_cond_signal(&gift_engine->changed);
-        (void)pthread_mutex_unlock(&gift_engine->mu);
-        (void)pthread_join(gift_engine->thread, NULL);
-    }
+    seam_engine_stop(gift_engine);
     SEAM_ASSERT(gift_engine->head == NULL);
     if (gift_engine->stream != NULL) {
         seam_backend_ops(gift_engine->backend)->stream_destroy(gift_engine->stream);

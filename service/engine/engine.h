@@ -32,7 +32,10 @@ struct seam_job {
 /* Starts the thread.  backend is borrowed.  SEAM_E_MEMORY, SEAM_E_INTERNAL (no thread). */
 seam_status seam_engine_create(seam_engine **ret_engine, seam_backend *backend, uint32_t jobs_max,
                                seam_error *err);
-/* Runs what is queued, then ends the thread.  No post may follow. */
+/* Runs what is queued, then ends the thread; jobs may still be taken.  No post may follow.  NULL is
+ * fine. */
+void seam_engine_stop(seam_engine *engine);
+/* Stops it, if it has not been; whoever takes jobs has ended. */
 void seam_engine_destroy(seam_engine *gift_engine);
 /* Append a job; it belongs to the engine until `finished`.  SEAM_E_LIMIT: the queue is full. */
 seam_status seam_engine_post(seam_engine *engine, seam_job *job) SEAM_ON_LOOP;
