@@ -145,6 +145,13 @@ static uint64_t fp8_bytes(const seam_ops *ops, uint64_t N, uint64_t C) {
     return ops->fp8 && N % 16 == 0 && C % 16 == 0 ? 2 * N * C + (N + C) * sizeof(float) : 0;
 }
 
+/* A matrix with a pad has none for forward (blocks_internal.h, seam_product_in_fp8). */
+static uint64_t fp8_padded_bytes(const seam_ops *ops, uint32_t N, uint32_t C) {
+    const bool padded = seam_lora_pad_values(ops->lora_pad, N, C) > 0;
+    const uint64_t both = fp8_bytes(ops, N, C);
+    return padded && both > 0 ? (uint64_t)N * C + C * sizeof(float) : both;
+}
+
 static uint64_t pad_bytes(const seam_ops *ops, uint32_t N, uint32_t C) {
     return seam_lora_pad_values(ops->lora_pad, N, C) * seam_dtype_bytes(ops->act);
 }
@@ -158,7 +165,7 @@ uint64_t seam_memory_plan_weights(const seam_memory_blocks *blocks, uint32_t cop
     const uint64_t matrices = C * shape.qkv_cols + C * shape.q_cols + 3 * F * C;
     const uint64_t biases = shape.family->qkv_bias ? shape.qkv_cols : 0;
     const uint64_t acc_bytes = seam_dtype_bytes(blocks->ops->acc);
-    const uint64_t in_fp8 = fp8_bytes(blocks->ops, shape.qkv_cols, C) +
+    const uint64_t in_fp8 = fp8_padded_bytes(blocks->ops, shape.qkv_cols, c->hidden) +
                             fp8_bytes(blocks->ops, C, shape.q_cols) +
                             fp8_bytes(blocks->ops, 2 * F, C) + fp8_bytes(blocks->ops, C, F);
     const uint64_t pads = pad_bytes(blocks->ops, shape.qkv_cols, c->hidden); /* of no other */
