@@ -18,7 +18,7 @@ from cli_fixture import Seam, colour_rows, write_rows, write_text_model
 from service_fixture import Seamd, seamd_path
 from test_kill_runs import Case as KilledCase
 
-LAYERS, STEPS, FALL = 4, 40, 30
+LAYERS, STEPS, FALL = 4, 120, 80
 
 
 class Case:
@@ -28,7 +28,7 @@ class Case:
 
     def command(self, out, *args):
         return ["train", "--model", self.model, "--data", self.rows, "--out", self.folder / out,
-                "--steps", STEPS, "--batch", 8, "--rows-max", 40, "--lr", "1e-2", "--quiet", *args]
+                "--steps", STEPS, "--batch", 8, "--rows-max", 40, "--lr", "1e-3", "--quiet", *args]
 
     def train(self, out, *args):
         code, text, err = self.seam.run(*self.command(out, *args))
@@ -99,7 +99,7 @@ def check_beside(case):
     split = case.layers("split", "--front-blocks", 1, "--rank", 4)["steps"][-1]
     assert names_of(split) == ["layer_1", "layer_2"], names_of(split)
     client = case.layers("client", "--front-blocks", 1, "--lora-side", "client")["steps"][-1]
-    full = case.layers("full", "--full", "--lr", "1e-3")["steps"][-1]
+    full = case.layers("full", "--full")["steps"][-1]
     vanilla = case.layers("vanilla", "--topology", "vanilla", "--consent", "labels")["steps"][-1]
     for step in (split, client, full, vanilla):
         assert abs(step["layer_mean_bits"] - 4) <= 0.1, step["layer_mean_bits"]
