@@ -6,7 +6,8 @@
 #     MODEL=PATH     Hugging Face directory or GGUF file [SmolLM2-135M-Instruct, fetched once]
 #     DATA=FILE      training rows, JSONL or .gz [spoken requests to JSON commands]
 #     EVAL_DATA=FILE evaluation rows [those of the demo; with DATA=: none]
-#     STEPS=N BATCH=N LR=X SEED=N CODEC=amaq|affine|tensor|channel|group|bf16|f32 TARGET=4|3
+#     STEPS=N BATCH=N LR=X SEED=N CODEC=amaq|affine|tensor|channel|group|aqsgd|bf16|f32
+#     TARGET=4|3
 #     TRAIN_ARGS=    further options of `seam train`; --allocator gates: the paper's gates, not waterfill
 set -euo pipefail
 caller=$PWD
