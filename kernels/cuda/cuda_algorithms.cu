@@ -1,6 +1,6 @@
 /* Which of cuBLASLt's algorithms a frozen product runs by.
  *
- * cuda_algorithms.inc has those of the served shapes, found by search and committed, so that no
+ * cuda_algorithms.inc has those of some shapes, found by search and committed, so that no
  * heuristic of the library decides on a row's bits: one a weight, direction and output type, for
  * every row count, by compute capability and version of cuBLASLt.  Each sums over k in one piece,
  * and the search has compared the bits of rows at several counts.  A device, version or shape that
