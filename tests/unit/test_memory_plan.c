@@ -216,19 +216,7 @@ SEAM_ON_GPU static void test_plan__fp8__is_what_is_taken(void **state) {
 /* ---- weights ---- */
 
 /* Rows of whole vectors, which FP8 takes. */
-static const seam_model_config wide_config = {.architecture = "llama",
-                                              .vocab_count = 53,
-                                              .hidden = 64,
-                                              .intermediate = 96,
-                                              .layers = 3,
-                                              .heads = 4,
-                                              .kv_heads = 2,
-                                              .head_dim = 16,
-                                              .context_max = 64,
-                                              .rms_eps = 1e-5f,
-                                              .rope_theta = 10000.0,
-                                              .bos_id = -1,
-                                              .eos_id = -1};
+static const seam_model_config wide_config = SEAM_TEST_SMALL(64, 96, 3);
 
 /* On the reference without FP8, whose copies are doubles, and on a CUDA device with it. */
 static void test_plan__weights__are_what_is_taken(void **state) {
