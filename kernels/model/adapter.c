@@ -269,21 +269,13 @@ static seam_status lora_check(const seam_lora_config *config, const seam_model_c
 static seam_status prefix_check(const seam_prefix_config *config, const seam_blocks *blocks,
                                 seam_error *err) {
     const seam_model_config *model = &blocks->config;
-    if (config->tokens < 1 || config->tokens > SEAM_PREFIX_MAX ||
-        config->tokens >= model->context_max) {
+    const char *field = NULL;
+    const uint32_t room = seam_model_config_prefix_room(&field, model);
+    if (config->tokens < 1 || config->tokens > SEAM_PREFIX_MAX || config->tokens >= room) {
         return seam_error_set(err, SEAM_E_ARG,
                               "prefix.virtual_tokens %u: must be 1..%d and below "
-                              "the context, %u",
-                              config->tokens, SEAM_PREFIX_MAX, model->context_max);
-    }
-    for (uint32_t layer = 0; layer < model->layers; layer++) {
-        if (seam_model_config_window(model, layer) != 0) {
-            return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
-                                  "prefix: not with sliding_window, which layer %u has", layer);
-        }
-    }
-    if (model->rope.on && model->rope.long_from != 0) {
-        return seam_error_set(err, SEAM_E_UNIMPLEMENTED, "prefix: not with LongRoPE");
+                              "the model's %s, %u",
+                              config->tokens, SEAM_PREFIX_MAX, field, room);
     }
     return SEAM_OK;
 }

@@ -190,7 +190,7 @@ typedef struct seam_batch {
     uint32_t rows;               /* T, 1..rows_max */
     uint32_t seq_count;          /* S */
     const uint32_t *seq_begin;   /* (S + 1), 0 first, rows last, strictly rising */
-    const uint32_t *positions;   /* (T), from 0; below context_max, a prefix counted */
+    const uint32_t *positions;   /* (T), from 0; below seam_model_config_positions */
     const seam_draw *draw;       /* training; NULL: nothing is dropped */
     const seam_layer_hook *hook; /* training; or NULL */
 } seam_batch;

@@ -84,10 +84,12 @@ static seam_status adapter_read(seam_adapter_config *ret, const Seam__V1__Sessio
     }
     SEAM_TRY(number_check("config.prefix.virtual_tokens", prefix->virtual_tokens, 1,
                           SEAM_PREFIX_MAX, err));
-    if (prefix->virtual_tokens >= model->config->context_max) {
+    const char *field = NULL;
+    const uint32_t room = seam_model_config_prefix_room(&field, model->config);
+    if (prefix->virtual_tokens >= room) {
         return seam_error_set(err, SEAM_E_ARG,
-                              "config.prefix.virtual_tokens: %u leave none of the context, %u",
-                              prefix->virtual_tokens, model->config->context_max);
+                              "config.prefix.virtual_tokens: %u leave none of the model's %s, %u",
+                              prefix->virtual_tokens, field, room);
     }
     *ret =
         (seam_adapter_config){.kind = SEAM_ADAPTER_PREFIX,
@@ -496,7 +498,8 @@ seam_coder_config seam_session_config_coder(const seam_session_config *config, u
 }
 
 uint32_t seam_session_config_context(const seam_session_config *config) {
-    return config->model->config->context_max - seam_adapter_config_tokens(&config->adapter);
+    return seam_model_config_positions(config->model->config,
+                                       seam_adapter_config_tokens(&config->adapter));
 }
 
 seam_memory_blocks seam_session_config_blocks(const seam_session_config *config) {
