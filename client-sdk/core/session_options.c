@@ -545,9 +545,7 @@ static seam_status memory_take(seam_session *session) {
 }
 
 void seam_session_unplan(seam_session *session) {
-    seam_journal_close(session->journal);
-    seam_buffer_deinit(&session->note);
-    seam_buffer_deinit(&session->record);
+    seam_record_close(session); /* before the coders */
     if (session->micros != NULL) {
         for (uint32_t m = 0; m < session->config.micros_max; m++) {
             seam_buffer_deinit(&session->micros[m].came);

@@ -142,6 +142,9 @@ seam_status seam_trainer_apply(seam_step_result *ret, seam_trainer *t, double cl
     if (seam_trainer_has_gates_out(t)) {
         site_report(&result, t);
     }
+    if (t->keeper != NULL) {
+        seam_cache_keeper_mark(t->keeper);
+    }
     *ret = result;
     return SEAM_OK;
 }
