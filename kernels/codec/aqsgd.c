@@ -116,6 +116,10 @@ uint32_t seam_aqsgd_whole_count(const seam_aqsgd *aqsgd) {
     return aqsgd->whole_count;
 }
 
+uint32_t seam_aqsgd_forgotten_count(const seam_aqsgd *aqsgd) {
+    return aqsgd->forgotten_count;
+}
+
 uint32_t seam_aqsgd_cached_count(const seam_aqsgd *aqsgd) {
     return seam_sample_cache_entry_count(aqsgd->cache);
 }
@@ -151,7 +155,7 @@ static void tensor_begin(seam_aqsgd *a, const seam_sequences *sequences, uint32_
     }
     a->rows = rows;
     a->sequence_count = sequences->count;
-    a->whole_count = 0;
+    a->whole_count = a->forgotten_count = 0;
     a->tensor_count++;
     a->open = true;
     a->head_done = false;
@@ -391,7 +395,10 @@ static seam_status sequences_read(seam_aqsgd *a, const uint8_t *bitmap, const ui
         }
         const uint32_t entry = seam_sample_cache_find(a->cache, a->sample_ids[s]);
         if (entry != SEAM_CACHE_NONE && a->seq_rows[s] > 0) {
-            seam_sample_cache_note(a->cache, entry)->mark = a->tensor_count;
+            seam_cache_note *note = seam_sample_cache_note(a->cache, entry);
+            a->forgotten_count +=
+                whole && note->rows == a->seq_rows[s] && note->mark != a->tensor_count;
+            note->mark = a->tensor_count;
         }
     }
     return SEAM_OK;

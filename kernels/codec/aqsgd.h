@@ -95,6 +95,9 @@ size_t seam_aqsgd_cached_bytes(const seam_aqsgd *aqsgd);
 
 /* Sequences of the tensor in work that travel whole, and samples in the cache. */
 uint32_t seam_aqsgd_whole_count(const seam_aqsgd *aqsgd);
+/* Of a tensor that is decoded those that a sender with our cache would not have sent whole: it has
+ * lost its own. */
+uint32_t seam_aqsgd_forgotten_count(const seam_aqsgd *aqsgd);
 uint32_t seam_aqsgd_cached_count(const seam_aqsgd *aqsgd);
 
 #endif

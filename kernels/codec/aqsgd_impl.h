@@ -22,12 +22,13 @@ struct seam_aqsgd {
     /* The tensor in work. */
     bool open, head_done;
     uint32_t rows, sequence_count, whole_count;
-    uint64_t tensor_count; /* marks entries that this tensor names */
-    uint64_t *sample_ids;  /* (sequences_max) */
-    uint32_t *seq_rows;    /* (sequences_max) */
-    uint32_t *entries;     /* (sequences_max): SEAM_CACHE_NONE where it travels whole */
-    uint8_t *range_rows;   /* (rows_max) bits */
-    uint8_t *staged;       /* (rows_max, C) fp16 */
+    uint32_t forgotten_count; /* decoding: whole, though a change would have done */
+    uint64_t tensor_count;    /* marks entries that this tensor names */
+    uint64_t *sample_ids;     /* (sequences_max) */
+    uint32_t *seq_rows;       /* (sequences_max) */
+    uint32_t *entries;        /* (sequences_max): SEAM_CACHE_NONE where it travels whole */
+    uint8_t *range_rows;      /* (rows_max) bits */
+    uint8_t *staged;          /* (rows_max, C) fp16 */
     row_cursor cursor;
     seam_scales scales, cached; /* of the tensor; of the cursor's entry */
 

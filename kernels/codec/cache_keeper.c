@@ -11,7 +11,9 @@
 #include "try.h"
 
 #define FOLDER_BYTES 4096
-#define SPARE_BYTES  (64u << 10) /* a log is never due below twice this */
+#define GROWTH_DUE   2           /* times what the caches hold: a new file */
+#define GROWTH_MAX   32          /* nothing is added */
+#define SPARE_BYTES  (64u << 10) /* counts as held */
 
 typedef struct kept_cache {
     seam_cache_keeper *keeper;
@@ -32,14 +34,24 @@ struct seam_cache_keeper {
     bool lost;
 };
 
+/* Is the log so many times what the caches hold? */
+static bool has_grown(const seam_cache_keeper *k, uint64_t times) {
+    uint64_t bytes = SPARE_BYTES;
+    for (uint32_t i = 0; i < k->cache_count; i++) {
+        bytes += seam_aqsgd_cached_bytes(k->caches[i].aqsgd);
+    }
+    return k->log.place.end >= times * bytes;
+}
+
 static void committed(void *user, const uint8_t *tape, size_t tape_bytes) {
     const kept_cache *cache = user;
     seam_cache_keeper *const k = cache->keeper;
     const seam_redo_record record = {.kind = cache->idx, .body = tape, .body_bytes = tape_bytes};
     seam_error err = {0}; /* save says it */
     k->moved = true;
-    if (k->log.fd >= 0 && !k->broken) {
-        k->broken = seam_redo_log_add(&k->log, &record, &err) != SEAM_OK;
+    if (k->log.fd >= 0 && !k->broken) { /* one that nobody saves any more ends somewhere */
+        k->broken =
+            has_grown(k, GROWTH_MAX) || seam_redo_log_add(&k->log, &record, &err) != SEAM_OK;
     }
 }
 
@@ -100,14 +112,6 @@ void seam_cache_keeper_mark(seam_cache_keeper *keeper) {
     keeper->moved = false;
 }
 
-static bool is_due(const seam_cache_keeper *k) {
-    uint64_t bytes = SPARE_BYTES;
-    for (uint32_t i = 0; i < k->cache_count; i++) {
-        bytes += seam_aqsgd_cached_bytes(k->caches[i].aqsgd);
-    }
-    return k->log.place.end >= 2 * bytes;
-}
-
 static seam_status entries_add(seam_redo_log *log, const kept_cache *cache, seam_error *err) {
     uint32_t entry = SEAM_CACHE_NONE;
     seam_redo_record record = {.kind = cache->idx};
@@ -143,7 +147,7 @@ seam_status seam_cache_keeper_save(seam_redo_place *ret_place, seam_cache_keeper
     if (!has_file && k->moved) { /* the entries are those of a step in flight */
         return seam_error_set(err, SEAM_E_IO, "caches of codec aqsgd: a write has failed");
     }
-    if (!k->moved && (!has_file || is_due(k))) {
+    if (!k->moved && (!has_file || has_grown(k, GROWTH_DUE))) {
         SEAM_TRY(file_begin(k, step, err));
     }
     *ret_place = k->mark;

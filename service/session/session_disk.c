@@ -141,8 +141,9 @@ seam_status seam_session_image_write(seam_session *session, const seam_trainer_m
     seam_session_disk *d = &session->disk;
     char folder[FOLDER_BYTES];
     SEAM_TRY(folder_of(folder, session, err));
-    SEAM_TRY(seam_session_image_take(session, mark, stream, err));
-    return image_to_disk(d, folder, err);
+    const seam_status st = seam_session_image_take(session, mark, stream, err);
+    d->take_failed = false; /* said here */
+    return st == SEAM_OK ? image_to_disk(d, folder, err) : st;
 }
 
 seam_status seam_session_restore(seam_session *session, uint64_t step_count, seam_stream *stream,
