@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Runs with codec aqsgd, whose caches both ends keep in redo logs: kill -9 of server, client and
-both, damaged logs at either end, a disk without room for the server's.
+both, damaged logs at either end, a disk without room for a record of the server's.
 
 Goal: the undisturbed run's adapter, losses and state hashes, or a refusal that names the caches.
 Method: real runs over TLS (test_kill_runs.py); bytes of logs flipped and cut; seamd_fault.
@@ -89,7 +89,7 @@ def check_damaged_logs(case):
     out = cut_run(case, "lost", "aqsgd", 0.2)
     for path in logs(session_folder(case)):
         data = bytearray(path.read_bytes())
-        data[40] ^= 1
+        data[20] ^= 1  # of the head: the checkpoint of step 0 needs no more
         path.write_bytes(data)
     case.server.start()
     code, err = resume(case, out)
@@ -111,8 +111,8 @@ def check_damaged_logs(case):
 
 
 def check_full_disk(case, fault, result):
-    """The server's log finds no room for a while: nothing is durable meanwhile, a new log begins
-    afterwards, and a kill at the end finds the caches."""
+    """The server's log finds no room for a record: the next checkpoint begins a new log, and a kill
+    behind it finds the caches."""
     out = case.folder / "full"
     case.server.stop()
     real, case.server.binary = case.server.binary, fault

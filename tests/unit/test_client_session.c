@@ -316,7 +316,7 @@ static void test_attached__credit_below_two_frames__refused(void **state) {
     }
 }
 
-/* The first format has the same words but for two pieces. */
+/* The first format has the same words but for three pieces, the last of them at the end. */
 static void to_first_format(seam_buffer *state) {
     enum {
         USED_AT = 184, /* format, options, values of both sites: then values_used_in */
@@ -329,7 +329,7 @@ static void to_first_format(seam_buffer *state) {
     state->data[0] = 1;
     memmove(state->data + depth_at, state->data + depth_at + DEPTH,
             state->count - depth_at - DEPTH);
-    state->count -= DEPTH;
+    state->count -= DEPTH + SEAM_REDO_PLACE_BYTES;
     memmove(state->data + USED_AT, state->data + USED_AT + 8, state->count - USED_AT - 8);
     state->count -= 8;
 }
