@@ -137,11 +137,10 @@ static const seam_arg_spec codec_specs[] = {
         "token]"),
     OPTION("granularity", SEAM_ARG_TEXT, granularity, "NAME",
            "amaq: what has a width of its own: feature, token (a place in the row) [feature]"),
-    OPTION(
-        "steps-to-target", SEAM_ARG_U64, steps_to_target, "N",
-        "amaq: step at which the mean is to be the target; gates: instead of beta and bits-lr, "
-        "which are then set every step [gates: none; waterfill: 40 % of the steps, rate auto: at "
-        "once]"),
+    OPTION("steps-to-target", SEAM_ARG_U64, steps_to_target, "N",
+           "amaq: step at which the mean is to be the target; gates: instead of beta and bits-lr, "
+           "which are then set every step [40 % of the steps; waterfill with rate auto: at once; "
+           "gates with --preset, beta, bits-lr or either -after: none]"),
     OPTION("rate", SEAM_ARG_TEXT, rate, "NAME",
            "amaq: who sets the target: off (--target), auto: the link's bandwidth [off]"),
     OPTION("rate-bits-min", SEAM_ARG_F32, rate_bits_min, "X", "rate auto: least target [3]"),
@@ -270,19 +269,22 @@ seam_status seam_train_options_finish(seam_train_options *options, seam_error *e
 }
 
 /* Waterfill is the better allocator at equal bits (tests/bench/RESULTS.md).  The gates are for who
- * asks for the paper's method, by name or by an option that only gates have. */
+ * asks for the paper's method, by name or by an option that only gates have.  Either is at its
+ * target after a part of the steps, but for gates whose pressure is given: by hand, or as the
+ * paper's. */
 static void allocator_choose(seam_train_options *o) {
-    const bool numbers = o->beta != 0.0f || o->bits_lr != 0.0f || o->beta_after != 0.0f ||
-                         o->bits_lr_after != 0.0f || o->gate_alpha != 0.0f;
+    const bool pressed = o->preset != NULL || o->beta != 0.0f || o->bits_lr != 0.0f ||
+                         o->beta_after != 0.0f || o->bits_lr_after != 0.0f;
     const bool token = o->granularity != NULL && strcmp(o->granularity, "token") == 0;
     const bool exact = o->gate_signal != NULL && strcmp(o->gate_signal, "exact") == 0;
-    const bool names =
-        o->preset != NULL || o->bits_loss != NULL || o->clip != NULL || token || exact;
+    const bool gates = pressed || o->gate_alpha != 0.0f || o->bits_loss != NULL ||
+                       o->clip != NULL || token || exact;
     if (o->allocator == NULL) {
-        o->allocator = numbers || names ? "gates" : "waterfill";
+        o->allocator = gates ? "gates" : "waterfill";
     }
     const bool rate_auto = o->rate != NULL && strcmp(o->rate, "auto") == 0;
-    if (o->steps_to_target == 0 && strcmp(o->allocator, "waterfill") == 0 && !rate_auto) {
+    const bool paced = strcmp(o->allocator, "waterfill") == 0 || !pressed;
+    if (o->steps_to_target == 0 && paced && !rate_auto) {
         o->steps_to_target = ((uint64_t)o->steps * FALL_PERCENT + 99) / 100;
     }
 }
