@@ -109,7 +109,7 @@ static cost epoch_run(seam_cache_keeper *k, seam_redo_place *place, seam_aqsgd *
 int main(int argc, char **argv) {
     const char *folder = argc > 1 ? argv[1] : "/tmp/seam-bench-caches";
     const uint32_t epochs = argc > 2 ? (uint32_t)strtoul(argv[2], NULL, 10) : 8;
-    const double steps = SAMPLES / BATCH;
+    const double steps = (double)SAMPLES / BATCH;
     seam_error err = {0};
     seam_storage storage[2];
     seam_coder *coders[2] = {coder_make(&storage[0]), coder_make(&storage[1])};

@@ -137,6 +137,31 @@ def check_full_disk(case, fault, result):
     assert case.result(out) == result
 
 
+def check_without_state_dir(case, result, seconds):
+    """A server that keeps nothing, and a client that dies: where no step was open the run is the
+    undisturbed one, else it ends and says why; never another run."""
+    case.server.stop()
+    at = case.server.args.index("--state-dir")
+    case.server.args = case.server.args[:at] + case.server.args[at + 2:]
+    case.server.start()
+    rng, same = random.Random(9), 0
+    for number in range(8):
+        out = case.folder / f"bare-{number}"
+        client = case.begin(*case.command(out, "aqsgd"))
+        time.sleep(rng.uniform(0.3, 0.9) * seconds)
+        client.kill()
+        client.communicate()
+        if not logs(out):
+            continue
+        code, err = resume(case, out)
+        if code == 0:
+            assert case.result(out) == result
+            same += 1
+        else:
+            assert "aqsgd" in err or "no checkpoint" in err, err
+    print(f"without --state-dir: {same} of 8 went on, the others said why")
+
+
 def main() -> int:
     seamd, seam, fault = sys.argv[1:4]
     with tempfile.TemporaryDirectory() as name:
@@ -144,7 +169,8 @@ def main() -> int:
         whole = {codec: case.whole(codec) for codec in CODECS if "aqsgd" in CODECS[codec]}
         result = whole["aqsgd"][0]
         for check, args in [(check_kills, [whole]), (check_damaged_server_log, [result]),
-                            (check_damaged_logs, []), (check_full_disk, [fault, result])]:
+                            (check_damaged_logs, []), (check_full_disk, [fault, result]),
+                            (check_without_state_dir, whole["aqsgd"])]:
             begin = time.monotonic()
             check(case, *args)
             print(f"{check.__name__}: passed ({time.monotonic() - begin:.1f} s)", flush=True)
