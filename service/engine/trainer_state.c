@@ -33,6 +33,10 @@ static size_t session_bytes(const seam_trainer *t) {
     return SESSION_HEAD_BYTES + (t->by_token ? t->width_count * sizeof(float) : 0);
 }
 
+static size_t layers_bytes(const seam_trainer *t) {
+    return seam_layers_state_bytes(t->layers.count, t->channels);
+}
+
 seam_status seam_trainer_state_bytes_max(size_t *ret_bytes, const seam_session_config *config) {
     const seam_memory_blocks blocks = seam_session_config_blocks(config);
     const seam_activations_options acts = {
@@ -43,8 +47,10 @@ seam_status seam_trainer_state_bytes_max(size_t *ret_bytes, const seam_session_c
     const uint64_t tensors = /* with prefixes */
         (uint64_t)(blocks.layer_end - blocks.layer_begin) * (SEAM_LORA_TARGETS + 1) * 2 * KINDS;
     const uint64_t widths = seam_session_config_width_count(config);
+    const size_t layers = seam_layers_state_bytes(seam_session_config_layer_sites(config),
+                                                  config->model->config->hidden);
     *ret_bytes = (size_t)(moments / 2 * KINDS + (tensors + 8) * HEADER_ENTRY_BYTES + 64 * widths +
-                          SESSION_HEAD_BYTES + 4096);
+                          layers + SESSION_HEAD_BYTES + 4096);
     return SEAM_OK;
 }
 
@@ -145,6 +151,9 @@ static seam_status parts_visit(const seam_trainer *t, part_fn *visit, void *user
     SEAM_TRY(bytes_visit(&p, visit, user, "site.0", seam_site_state_bytes(t->site_in)));
     SEAM_TRY(bytes_visit(&p, visit, user, "site.1", seam_site_state_bytes(t->site_out)));
     SEAM_TRY(bytes_visit(&p, visit, user, "session", session_bytes(t)));
+    if (t->layers.count > 0) {
+        SEAM_TRY(bytes_visit(&p, visit, user, "layers", layers_bytes(t)));
+    }
     return t->keeper != NULL ? bytes_visit(&p, visit, user, "caches", SEAM_REDO_PLACE_BYTES)
                              : SEAM_OK;
 }
@@ -200,8 +209,13 @@ seam_status seam_trainer_state_save(uint8_t *ret, size_t *ret_count, size_t capa
     seam_site_save(cursor, t->site_out);
     cursor += seam_site_state_bytes(t->site_out);
     session_put(cursor, t, mark);
+    cursor += session_bytes(t);
+    if (t->layers.count > 0) {
+        seam_layers_save(cursor, t);
+        cursor += layers_bytes(t);
+    }
     if (t->keeper != NULL) {
-        seam_redo_place_put(cursor + session_bytes(t), &caches);
+        seam_redo_place_put(cursor, &caches);
     }
     *ret_count = count;
     return SEAM_OK;
@@ -244,7 +258,8 @@ static seam_status caches_take(const seam_trainer *t, const finder *f) {
     if (t->keeper == NULL) {
         return SEAM_OK;
     }
-    const seam_redo_place place = seam_redo_place_get(session_of(t, f) + session_bytes(t));
+    const seam_redo_place place =
+        seam_redo_place_get(session_of(t, f) + session_bytes(t) + layers_bytes(t));
     return seam_cache_keeper_restore(t->keeper, &place, f->err);
 }
 
@@ -262,6 +277,9 @@ SEAM_ON_GPU static seam_status state_take(seam_trainer *t, seam_trainer_mark *re
     SEAM_TRY(seam_site_load(t->site_in, f->tail, seam_site_state_bytes(t->site_in)));
     SEAM_TRY(seam_site_load(t->site_out, site_out, seam_site_state_bytes(t->site_out)));
     session_get(t, ret_mark, session);
+    if (t->layers.count > 0) {
+        SEAM_TRY(seam_layers_load(t, session + session_bytes(t), stream));
+    }
     SEAM_TRY(seam_trainer_refresh(t, stream));
     const bool same = t->state_hash == seam_get_u64(session + 24);
     return same || format == SESSION_FORMAT_FNV ? SEAM_OK : SEAM_E_FORMAT;

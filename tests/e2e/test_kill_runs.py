@@ -39,9 +39,10 @@ CODECS = {
     "full": ["--codec", "amaq", "--full"],
     "rate": ["--codec", "amaq", "--rate", "auto"],
     "aqsgd": ["--codec", "aqsgd"],
-    # Samples are evicted; --cache-dir is the client's alone.
+    # Samples are evicted.
     "evicted": ["--codec", "aqsgd", "--cache-format", "quantized", "--cache-bytes", "20000",
                 "--rows-max", "64"],
+    "layers": ["--codec", "amaq", "--all-layer-bits", "4"],
 }
 
 
