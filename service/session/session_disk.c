@@ -90,8 +90,8 @@ static seam_status caches_take(seam_session_disk *d, seam_cache_keeper *keeper, 
                          : seam_error_set(err, SEAM_E_IO, "caches: no more files can be open");
 }
 
-static seam_status image_fill(seam_session *session, const seam_trainer_mark *mark,
-                              seam_stream *stream, seam_error *err) {
+SEAM_ON_GPU static seam_status image_fill(seam_session *session, const seam_trainer_mark *mark,
+                                          seam_stream *stream, seam_error *err) {
     seam_session_disk *d = &session->disk;
     seam_cache_keeper *keeper = seam_trainer_keeper(session->trainer);
     seam_session_image_drop(session);
