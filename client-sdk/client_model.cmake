@@ -4,7 +4,7 @@ pkg_check_modules(JANSSON REQUIRED IMPORTED_TARGET jansson)
 file(GLOB client_model_sources CONFIGURE_DEPENDS model/*.c)
 add_library(seam_client_model OBJECT ${client_model_sources})
 target_include_directories(seam_client_model PUBLIC include model
-  PRIVATE ${PROJECT_SOURCE_DIR}/proto/base ${PROJECT_SOURCE_DIR}/kernels/include
+  PRIVATE core ${PROJECT_SOURCE_DIR}/proto/base ${PROJECT_SOURCE_DIR}/kernels/include
           ${PROJECT_SOURCE_DIR}/kernels/model ${PROJECT_SOURCE_DIR}/kernels/codec)
 target_link_libraries(seam_client_model PRIVATE seam_flags)
 

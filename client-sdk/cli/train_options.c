@@ -501,8 +501,9 @@ json_t *seam_train_options_json(const seam_train_options *o) {
     json_object_set_new(value, "front_blocks", json_integer(o->front_blocks));
     json_object_set_new(value, "tail_blocks", json_integer(o->tail_blocks));
     if (o->front_blocks != 0 || o->tail_blocks != 0) {
+        const char *const side = o->full ? "server" : "both";
         json_object_set_new(value, "lora_side",
-                            json_string(o->lora_side != NULL ? o->lora_side : "both"));
+                            json_string(o->lora_side != NULL ? o->lora_side : side));
     }
     if (o->all_layer_bits != 0.0f) {
         json_object_set_new(value, "all_layer_bits", json_real((double)o->all_layer_bits));

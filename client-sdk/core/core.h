@@ -30,6 +30,7 @@
 #include <pthread.h>
 
 #include "arbiter.h"
+#include "arena.h"
 #include "cache_keeper.h"
 #include "client_proto.h"
 #include "coder.h"
@@ -224,9 +225,10 @@ struct seam_session {
     float *y; /* borrowed destination of fwd_out while forward runs, else NULL */
     bool y_received, dx_received;
 
-    /* Memory of a step, taken at creation. */
+    /* Memory of a step, taken at creation: session_memory.c. */
+    seam_arena memory;
     float *x_kept, *x_decoded;      /* (rows_max, C): only with exact gate signals */
-    float *dx;                      /* (rows_max, C): only where bwd_in travels */
+    float *dx;                      /* (rows_max, C): only where bwd_in travels; one pass: D such */
     float *gate_sums, *gate_signal; /* (P) of site 0; waterfill: sums of g^2 */
     seam_buffer key_table;          /* scratch of row_sources.h */
     seam_buffer x_distinct;         /* rows of site 0's tensor, where some repeat */
@@ -292,6 +294,9 @@ seam_status seam_config_from_message(seam_core_config *ret_core,
 /* Site table, allocations and the memory of a step. */
 seam_status seam_session_plan(seam_session *session, const Seam__V1__Session *message,
                               seam_error *err);
+/* session_memory.c: arrays and coders of a session whose sites are known; unplan frees those, and
+ * all of a half-built one. */
+seam_status seam_session_memory_take(seam_session *session, seam_error *err);
 void seam_session_unplan(seam_session *session);
 uint32_t seam_site_idx(const seam_session *session, uint16_t site_id); /* site_count: none */
 
@@ -359,6 +364,10 @@ seam_status seam_receive_stored(seam_session *session, seam_error *err);
 seam_status seam_receive_chunk(seam_session *session, const seam_frame_header *header,
                                const uint8_t *payload, seam_error *err);
 
+/* answer.c: places for bwd_in, one for each micro-batch that may be ahead (of one pass; else one),
+ * and the micro-batch's. */
+uint32_t seam_session_dx_count(const seam_session *session);
+float *seam_session_dx(const seam_session *session, uint32_t micro);
 /* answer.c: the parts of a one-pass answer, as reception_begin, seam_receive_chunk and
  * reception_end of receive.c have them for other frames. */
 seam_status seam_answer_begin(seam_session *session, const seam_frame_header *header,

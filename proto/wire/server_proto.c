@@ -193,13 +193,19 @@ static seam_status expected_error(const seam_server_proto *sp, seam_step_key key
                           (unsigned long long)sp->committed, what);
 }
 
+/* Of a step long gone nobody knows how many micro-batches it had. */
+static bool may_be_norm(const seam_server_proto *sp, seam_step_key key) {
+    const uint32_t micro_count = key.step < sp->committed ? sp->last_micro_count : sp->micro_count;
+    return sp->config.has_norm && (key.micro == micro_count || key.step + 1 < sp->committed);
+}
+
 /* Site, phase and micro-batch of a key. */
 static seam_status key_check(const seam_server_proto *sp, seam_step_key key, seam_error *err) {
     if (key.phase != SEAM_PHASE_FORWARD && key.phase != SEAM_PHASE_BACKWARD) {
         return seam_error_set(err, SEAM_E_OUT_OF_SEQUENCE, "frame.phase: %u in a Train stream",
                               key.phase);
     }
-    if (key.phase == SEAM_PHASE_BACKWARD && sp->config.one_pass) {
+    if (key.phase == SEAM_PHASE_BACKWARD && sp->config.one_pass && !may_be_norm(sp, key)) {
         return seam_error_set(err, SEAM_E_OUT_OF_SEQUENCE,
                               "frame.phase: %u, a micro-batch of this topology has only 1",
                               key.phase);
@@ -356,7 +362,7 @@ bool seam_server_proto_forward_done(seam_server_proto *sp, uint64_t step, uint32
     if (sp->config.one_pass) { /* its gradient is done too */
         sp->accepted[B]++;
         sp->finished[B]++;
-        sp->applying = sp->finished[B] == sp->micro_count;
+        sp->applying = sp->finished[B] == backward_count(sp);
     }
     return sp->applying;
 }

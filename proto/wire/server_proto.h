@@ -33,7 +33,8 @@
  * work: the engine works in the order of acceptance.
  *
  * One pass.  Where the server has head and loss, a micro-batch is its forward tensor alone: its
- * reply is that of the gradient, and the last one brings the Commit.
+ * reply is that of the gradient, and the last one brings the Commit; with has_norm the norm does,
+ * which is accepted when all passes are finished.
  *
  * In order.  Forward and backward tensors each come in the order of their micro-batches.  F(k) is
  * accepted when B(k-D) has been, B(k) when F(k) is finished; with backward replies, both when so
@@ -77,7 +78,7 @@ typedef struct seam_server_proto_config {
     uint32_t pipeline_depth; /* D, 1..SEAM_PIPELINE_DEPTH_MAX; 0 counts as 1 */
     uint16_t site_forward;   /* id of the tensor that the client sends forward (fwd_in) */
     uint16_t site_backward;  /* and backward (bwd_out) */
-    bool one_pass;           /* there are no backward tensors */
+    bool one_pass;           /* there are no backward tensors, but for the norm */
     bool backward_reply;     /* a backward tensor is answered (gate signal or bwd_in) */
     bool has_norm;           /* B(M), the client's share of the norm, ends a step (step_key.h) */
     bool can_park;           /* a durable store exists: lease over -> PARKED, else -> EXPIRED */

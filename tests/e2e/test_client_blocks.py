@@ -217,7 +217,6 @@ def check_refused(case):
                        (["--front-blocks", 2, "--tail-blocks", 2], "tail_blocks 2"),
                        (["--lora-side", "client"], "--lora-side"),
                        (["--tail-blocks", 1, "--lora-side", "left"], "lora_side"),
-                       (["--tail-blocks", 1, "--prefix-tokens", 4], "--prefix-tokens"),
                        (["--front-blocks", 1, "--dictionary", "on"], "codec_fwd_in")):
         command = case.command("bad")
         code, _, err = case.seam.run(*command[:command.index("--rank")], "--quiet", *args)
@@ -260,16 +259,18 @@ def killed_run(case, out, args, server_args, split):
             assert resumed.returncode == 0, err
 
 
-def check_kills(case):
+KILLED = (((1, 1), []), ((1, 1), ["--lora-side", "client"]), ((0, 1), EXACT),
+          ((2, 0), ["--allocator", "gates", "--pipeline-depth", 3]))
+
+
+def check_kills(case, cases=KILLED, server_more=()):
     """kill -9 of either end, with the server's checkpoints and the client's journal: the same bits.
     The record has the client's adapter and moments: a first run shows how large one is."""
-    cases = (((1, 1), []), ((1, 1), ["--lora-side", "client"]), ((0, 1), EXACT),
-             ((2, 0), ["--allocator", "gates", "--pipeline-depth", 3]))
     for i, (split, args) in enumerate(cases):
         kept, killed = f"kept-{i}", f"killed-{i}"
         steps = ["--steps", 60, "--save-every", 1000, *args]
         state = tempfile.mkdtemp(dir=case.folder)
-        server_args = ["--state-dir", state, "--checkpoint-percent", "100"]
+        server_args = ["--state-dir", state, "--checkpoint-percent", "100", *server_more]
         with Seamd(case.binary, case.model, *server_args) as server:
             whole = case.train(kept, *steps, split=split, seam=Seam(case.path, server.address))
         case.enough = (case.folder / kept / "journal.bin").stat().st_size // 4
