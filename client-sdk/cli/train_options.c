@@ -59,7 +59,7 @@ static const seam_arg_spec run_specs[] = {
     OPTION("tail-blocks", SEAM_ARG_U32, tail_blocks, "M", "its last M blocks likewise [0]"),
     OPTION("name", SEAM_ARG_TEXT, name, "TEXT", "the session's name, for people"),
     OPTION("delete-session", SEAM_ARG_FLAG, delete_session, NULL,
-           "delete the session when the run is done"),
+           "delete the session when the run is done; one that was cut keeps it"),
     OPTION("threads", SEAM_ARG_U32, threads, "N", "threads of what is computed here [all cores]"),
     OPTION("f32", SEAM_ARG_FLAG, f32, NULL, "compute in f32 here even with bf16 units"),
     OPTION("device", SEAM_ARG_TEXT, device, "NAME",

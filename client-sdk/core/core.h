@@ -155,16 +155,19 @@ struct seam_session {
     seam_rate rate;               /* with rate_auto */
     seam_rate_sample rate_sample; /* of the last step: all that its decision went by */
     seam_depth depth;             /* with depth_auto */
-    double first_begin_seconds;   /* the step's first forward tensor left; 0: or its stream broke */
-    double first_seconds;         /* from then to its reply; 0: not known */
-    double waited_seconds;        /* of them: in receiving, since a forward tensor was sent last */
-    double others_seconds;        /* of them: in sending the next forward tensors, */
-    uint64_t others_bytes;        /* which are so many bytes */
-    double step_begin_seconds;    /* when the step in flight began */
-    double link_seconds;          /* of it: spent waiting for the link and the server */
-    double drive_begin_seconds;   /* when the wait that is under way began; 0: none is */
-    double attach_seconds;        /* when Attach was sent; 0: not under way */
-    double rtt_seconds;           /* of the last Attach; 0: not known */
+    /* What the server still has memory for: the least depth.max that it was told or that a record
+     * has, whatever an older record says after a rollback; 0: it was told nothing. */
+    uint32_t depth_held;
+    double first_begin_seconds; /* the step's first forward tensor left; 0: or its stream broke */
+    double first_seconds;       /* from then to its reply; 0: not known */
+    double waited_seconds;      /* of them: in receiving, since a forward tensor was sent last */
+    double others_seconds;      /* of them: in sending the next forward tensors, */
+    uint64_t others_bytes;      /* which are so many bytes */
+    double step_begin_seconds;  /* when the step in flight began */
+    double link_seconds;        /* of it: spent waiting for the link and the server */
+    double drive_begin_seconds; /* when the wait that is under way began; 0: none is */
+    double attach_seconds;      /* when Attach was sent; 0: not under way */
+    double rtt_seconds;         /* of the last Attach; 0: not known */
 
     pthread_mutex_t mu;          /* guards the two below against seam_session_cancel */
     seam_stream_call *stream;    /* guarded by mu for writing and for cancel */
@@ -344,6 +347,8 @@ seam_status seam_state_load_decisions(seam_session *session, seam_buffer *bytes)
 
 /* own_part.c */
 bool seam_session_has_own(const seam_session *session);
+/* The most that a step may be begun with. */
+uint32_t seam_session_ahead_max(const seam_session *session);
 /* The step's last message, where the session has a part: its share of the norm, into session->norm.
  * SEAM_E_MEMORY, what the part returns. */
 seam_status seam_own_norm_make(seam_session *session, seam_error *err);

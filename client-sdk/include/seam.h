@@ -221,8 +221,8 @@ typedef struct seam_session_options {
     /* Micro-batches whose forward is on its way at once, up to 8 [1]: seam_step_begin_ahead.  The
      * server keeps activations of so many.  Not with gate_signal "exact", send_input_gradient. */
     uint32_t pipeline_depth;
-    /* seam_session_ahead follows what steps measure of the link and both ends, up to
-     * pipeline_depth; with adapter_exchange the round trip alone.  No result depends on it. */
+    /* seam_session_ahead follows what steps measure of the link and both ends, up to pipeline_depth
+     * or what it has settled at; with adapter_exchange the round trip.  No result depends on it. */
     bool pipeline_auto;
 
     /* Blocks of the model that are the caller's: its first and its last ones; at least one is the

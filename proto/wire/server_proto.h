@@ -157,6 +157,7 @@ typedef struct seam_server_proto {
     bool begun;
     uint64_t begin_digest;
     uint32_t micro_count;
+    uint32_t depth; /* micro-batches between forward and backward, at most: D or less */
     /* Tensors of a phase taken so far, and finished by the engine; [0] forward, [1] backward. */
     uint32_t accepted[2], finished[2];
     bool applying;
@@ -200,12 +201,13 @@ seam_status seam_server_proto_attach(seam_attach_verdict *ret_verdict, seam_serv
 /* StepBegin.  RUN: the step begins (drop_cache false: replies of the step before stay until the
  * first forward tensor).  IGNORE: repetition.  ALREADY_COMMITTED: older step.
  * SEAM_E_FENCED, SEAM_E_CONFLICT (freezes), SEAM_E_OUT_OF_SEQUENCE (names the expected step),
- * SEAM_E_LIMIT (micro_count). */
+ * SEAM_E_LIMIT (micro_count, pipeline_depth). */
 typedef struct seam_step_begin_args {
     uint64_t epoch;
     uint64_t step;
     uint64_t digest;
     uint32_t micro_count;
+    uint32_t pipeline_depth; /* from this step on, never more than before; 0: as before */
 } seam_step_begin_args;
 seam_status seam_server_proto_step_begin(seam_server_verdict *ret_verdict, seam_server_proto *sp,
                                          const seam_step_begin_args *args, seam_error *err);

@@ -145,6 +145,7 @@ SEAM_ON_GPU static seam_status tensor_run(seam_job *job, seam_stream *stream) {
     seam_train_span_end(train->session, seam_train_phase_name(&work->key), SEAM_LANE_QUEUE,
                         work->begin_ns, &work->key);
     const bool one_pass = seam_session_config_is_one_pass(&train->session->config);
+    train->trimmed = seam_trainer_trim(trainer);
     const seam_status st =
         norm       ? seam_trainer_norm(&train->result, trainer, stream)
         : one_pass ? seam_trainer_pass(&train->result, trainer, stream, &job->err)
@@ -414,6 +415,10 @@ void seam_on_train_job(seam_call *call) {
     seam_session *session = train->session;
     session->busy = false;
     session->work.staging_idx = SEAM_STAGING_MAX;
+    if (train->trimmed) {
+        train->trimmed = false;
+        seam_sessions_give_back(session);
+    }
     if (session->deleted) {
         leave(train);
     } else if (train->job_kind == SEAM_TRAIN_JOB_LOAD) {
