@@ -140,6 +140,13 @@ static __device__ inline void span_put(span_grids *ret, uint32_t thread, uint32_
 
 /* ---- bits ---- */
 
+/* Bits of a where the mask has ones, else of b, in one instruction: the compiler makes two. */
+static __device__ inline uint32_t bits_select(uint32_t mask, uint32_t a, uint32_t b) {
+    uint32_t ret;
+    asm("lop3.b32 %0, %1, %2, %3, 0xca;" : "=r"(ret) : "r"(mask), "r"(a), "r"(b));
+    return ret;
+}
+
 /* affine_tile.c's transpose of 8x8 bits in each byte: its own inverse. */
 static __device__ inline void transpose8(uint32_t (&a)[8]) {
 #pragma unroll
@@ -150,8 +157,8 @@ static __device__ inline void transpose8(uint32_t (&a)[8]) {
         for (int i = 0; i < 8; i++) {
             if ((i & distance) == 0) {
                 const uint32_t low = a[i], high = a[i + distance];
-                a[i] = (low & mask) | ((high << distance) & ~mask);
-                a[i + distance] = ((low >> distance) & mask) | (high & ~mask);
+                a[i] = bits_select(mask, low, high << distance);
+                a[i + distance] = bits_select(mask, low >> distance, high);
             }
         }
     }
@@ -187,6 +194,9 @@ template <> struct quad<float> {
             v.w = c + 3 < C ? row[c + 3] : 0.0f;
         }
     }
+    __device__ void take(const float *p) {
+        v = *(const float4 *)p;
+    }
     __device__ void get(float (&x)[4]) const {
         x[0] = v.x, x[1] = v.y, x[2] = v.z, x[3] = v.w;
     }
@@ -209,6 +219,10 @@ template <> struct quad<__nv_bfloat16> {
             v[0] = {c < C ? row[c] : zero, c + 1 < C ? row[c + 1] : zero};
             v[1] = {c + 2 < C ? row[c + 2] : zero, c + 3 < C ? row[c + 3] : zero};
         }
+    }
+    __device__ void take(const __nv_bfloat16 *p) {
+        const uint2 raw = *(const uint2 *)p;
+        memcpy(v, &raw, sizeof raw);
     }
     __device__ void get(float (&x)[4]) const {
         uint2 raw;

@@ -25,12 +25,46 @@ static __device__ inline uint32_t word_at(uint32_t i) {
     return i ^ (i >> 5 & 31u);
 }
 
-/* The planes of one channel, `width` of its run's words from `at` on; those above are 0. */
-static __device__ inline void planes_take(uint32_t (&ret)[8], const uint32_t *run, uint32_t at,
-                                          uint32_t width) {
+/* Codes of one channel of `width` planes, the run's words from `at` on: byte r / 8 of word r % 8 is
+ * that of row r.  Eight words are read whatever the width, because a branch for each costs more. */
+static __device__ inline void codes_take(uint32_t (&ret)[8], const uint32_t *run, uint32_t at,
+                                         uint32_t width) {
+    const uint32_t mask = ((1u << min(width, 8u)) - 1) * 0x01010101u;
 #pragma unroll
     for (uint32_t j = 0; j < 8; j++) {
-        ret[j] = j < width ? run[word_at(at + j)] : 0;
+        ret[j] = run[word_at(at + j)];
+    }
+    transpose8(ret);
+#pragma unroll
+    for (uint32_t j = 0; j < 8; j++) {
+        ret[j] &= mask;
+    }
+}
+
+/* quad_store of a row that is wanted, or nothing; by predicate, so that rows need no branches and
+ * the next one's arithmetic goes on. */
+template <bool VECTOR, typename T>
+static __device__ inline void row_store(T *row, const float (&x)[4], uint32_t c, uint32_t C,
+                                        bool wanted) {
+    if constexpr (!VECTOR) {
+        if (wanted) {
+            quad_store<VECTOR>(row, x, c, C);
+        }
+    } else if constexpr (sizeof(T) == 2) {
+        alignas(8) const __nv_bfloat162 v[2] = {__floats2bfloat162_rn(x[0], x[1]),
+                                                __floats2bfloat162_rn(x[2], x[3])};
+        const uint2 raw = *(const uint2 *)v;
+        asm volatile(
+            "{ .reg .pred p; setp.ne.u32 p, %0, 0; @p st.global.v2.b32 [%1], {%2, %3}; }" ::"r"(
+                (uint32_t)(wanted && c < C)),
+            "l"(row + c), "r"(raw.x), "r"(raw.y)
+            : "memory");
+    } else {
+        asm volatile(
+            "{ .reg .pred p; setp.ne.u32 p, %0, 0;"
+            " @p st.global.v4.f32 [%1], {%2, %3, %4, %5}; }" ::"r"((uint32_t)(wanted && c < C)),
+            "l"(row + c), "f"(x[0]), "f"(x[1]), "f"(x[2]), "f"(x[3])
+            : "memory");
     }
 }
 
@@ -41,34 +75,36 @@ static __device__ inline void group_decode(const seam_device_decode_args &a, con
                                            uint32_t count) {
     const uint32_t lane = threadIdx.x % 32, c = blockIdx.x * SPAN + 4 * lane;
     uint32_t low[4][8], high[WIDE ? 4 : 1][8];
+    float lo[4], step[4];
 #pragma unroll
     for (uint32_t l = 0; l < 4; l++) {
         const uint32_t at = span->begin[4 * lane + l] - span->begin[0];
         const uint32_t width = span->begin[4 * lane + l + 1] - span->begin[4 * lane + l];
-        planes_take(low[l], run, at, width);
-        transpose8(low[l]);
+        lo[l] = span->lo[4 * lane + l];
+        step[l] = span->step[4 * lane + l];
+        codes_take(low[l], run, at, width);
         if constexpr (WIDE) {
-            planes_take(high[l], run, at + 8, width > 8 ? width - 8 : 0);
-            transpose8(high[l]);
+            codes_take(high[l], run, at + 8, width > 8 ? width - 8 : 0);
         }
     }
+    /* Rolled up: as straight code it does not fit the caches of instructions, and the selectors in
+     * registers leave their immediate operand to 2^23. */
+#pragma unroll 1
+    for (uint32_t byte = 0; byte < 4; byte++) {
 #pragma unroll
-    for (uint32_t i = 0; i < GROUP_ROWS; i++) {
-        const uint32_t row = __shfl_sync(0xffffffffu, source, (int)i);
-        float x[4];
+        for (uint32_t i = 0; i < 8; i++) {
+            const uint32_t at = 8 * byte + i, row = __shfl_sync(0xffffffffu, source, (int)at);
+            float x[4];
 #pragma unroll
-        for (uint32_t l = 0; l < 4; l++) {
-            /* Byte i / 8 below the bytes of 2^23. */
-            uint32_t bits = __byte_perm(low[l][i % 8], ROUND_MAGIC_BITS, 0x7540u | i / 8);
-            if constexpr (WIDE) {
-                bits = __byte_perm(bits, high[l][i % 8], 0x3200u | (4 + i / 8) << 4);
+            for (uint32_t l = 0; l < 4; l++) { /* the code's bytes below those of 2^23 */
+                uint32_t bits = __byte_perm(low[l][i], ROUND_MAGIC_BITS, 0x7540u + byte);
+                if constexpr (WIDE) {
+                    bits = __byte_perm(bits, high[l][i], 0x3240u + 16 * byte);
+                }
+                x[l] = __fadd_rn(lo[l], __fmul_rn(__uint_as_float(bits) - ROUND_MAGIC, step[l]));
             }
-            const uint32_t at = 4 * lane + l;
-            x[l] = __fadd_rn(span->lo[at],
-                             __fmul_rn(__uint_as_float(bits) - ROUND_MAGIC, span->step[at]));
-        }
-        if (i < count && row != SEAM_DEVICE_ROW_NONE) {
-            quad_store<VECTOR>((T *)a.rows.x + (size_t)row * a.rows.C, x, c, a.rows.C);
+            row_store<VECTOR>((T *)a.rows.x + (size_t)row * a.rows.C, x, c, a.rows.C,
+                              at < count && row != SEAM_DEVICE_ROW_NONE);
         }
     }
 }
@@ -80,6 +116,7 @@ static __global__ void __launch_bounds__(CODEC_THREADS, 3)
     extern __shared__ uint32_t runs[];
     __shared__ span_grids span;
     const uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    launch_wait();
     if (threadIdx.x < SPAN) {
         const uint32_t c = blockIdx.x * SPAN + threadIdx.x;
         span_put(&span, threadIdx.x, c, a.rows.C, a.work.plane_begin,
@@ -129,8 +166,8 @@ static __global__ void tail_kernel(uint32_t *planes, const uint32_t *codes, uint
 
 /* ---- launchers ---- */
 template <typename T, bool VECTOR>
-static seam_status decode_launch(cudaStream_t queue, const seam_device_decode_args &a) {
-    const uint32_t words = SPAN * a.work.width_max;
+static seam_status decode_launch(seam_stream *stream, const seam_device_decode_args &a) {
+    const uint32_t words = SPAN * a.work.width_max + 32; /* codes_take reads past the last */
     const size_t shared = CODEC_WARPS * words * sizeof(uint32_t);
     const uint32_t groups = (a.row_count + GROUP_ROWS - 1) / GROUP_ROWS;
     const dim3 grid((a.rows.C + SPAN - 1) / SPAN, (groups + CODEC_WARPS - 1) / CODEC_WARPS);
@@ -139,8 +176,18 @@ static seam_status decode_launch(cudaStream_t queue, const seam_device_decode_ar
         SEAM_CUDA_TRY(cudaFuncSetAttribute(
             (const void *)kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared));
     }
-    kernel<<<grid, CODEC_THREADS, shared, queue>>>(a, codec_work_at(a.work.bytes, a.rows.C), words);
-    return SEAM_CUDA_LAUNCHED();
+    cudaLaunchAttribute early = {.id = cudaLaunchAttributeProgrammaticStreamSerialization};
+    early.val.programmaticStreamSerializationAllowed = 1;
+    const cudaLaunchConfig_t config = {
+        .gridDim = grid,
+        .blockDim = dim3(CODEC_THREADS),
+        .dynamicSmemBytes = shared,
+        .stream = seam_cuda_queue(stream),
+        .attrs = &early,
+        .numAttrs = seam_cuda_major(stream) >= 9 ? 1u : 0u,
+    };
+    return seam_cuda_status(
+        cudaLaunchKernelEx(&config, kernel, a, codec_work_at(a.work.bytes, a.rows.C), words));
 }
 
 seam_status seam_cuda_codec_decode(seam_stream *stream, const seam_device_decode_args *args) {
@@ -156,9 +203,9 @@ seam_status seam_cuda_codec_decode(seam_stream *stream, const seam_device_decode
     }
     const bool vector = quads_aligned(args->rows.x, args->rows.type, args->rows.C);
     if (args->rows.type == SEAM_BF16) {
-        return vector ? decode_launch<__nv_bfloat16, true>(queue, *args)
-                      : decode_launch<__nv_bfloat16, false>(queue, *args);
+        return vector ? decode_launch<__nv_bfloat16, true>(stream, *args)
+                      : decode_launch<__nv_bfloat16, false>(stream, *args);
     }
-    return vector ? decode_launch<float, true>(queue, *args)
-                  : decode_launch<float, false>(queue, *args);
+    return vector ? decode_launch<float, true>(stream, *args)
+                  : decode_launch<float, false>(stream, *args);
 }
