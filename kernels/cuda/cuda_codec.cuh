@@ -123,19 +123,22 @@ typedef struct span_grids {
     uint32_t begin[SPAN + 1];
 } span_grids;
 
-/* By threads 0..SPAN-1, for channel c = first + thread. */
-static __device__ inline void span_put(span_grids *ret, uint32_t thread, uint32_t c, uint32_t C,
-                                       const uint32_t *plane_begin, uint32_t bounds, int exponent) {
-    const uint32_t begin = plane_begin[min(c, C)], end = plane_begin[min(c + 1, C)];
-    const channel_grid grid = c < C ? grid_of(bounds, exponent, end - begin) : channel_grid{};
+/* Both by threads 0..SPAN-1, for channel c = first + thread: the words in front of it, and its grid
+ * of `width`. */
+static __device__ inline void span_begin_put(span_grids *ret, uint32_t thread, uint32_t c,
+                                             uint32_t C, const uint32_t *plane_begin) {
+    ret->begin[thread] = plane_begin[min(c, C)];
+    if (thread == SPAN - 1) {
+        ret->begin[SPAN] = plane_begin[min(c + 1, C)];
+    }
+}
+static __device__ inline void span_grid_put(span_grids *ret, uint32_t thread, uint32_t bounds,
+                                            int exponent, uint32_t width) {
+    const channel_grid grid = width > 0 ? grid_of(bounds, exponent, width) : channel_grid{};
     ret->lo[thread] = grid.lo;
     ret->inverse[thread] = grid.inverse;
     ret->step[thread] = grid.step;
     ret->levels[thread] = grid.levels;
-    ret->begin[thread] = begin;
-    if (thread == SPAN - 1) {
-        ret->begin[SPAN] = end;
-    }
 }
 
 /* ---- bits ---- */
@@ -292,9 +295,27 @@ static inline bool quads_aligned(const void *x, seam_dtype type, uint32_t C) {
 
 /* ---- launchers, one a file ---- */
 
+/* A kernel of CODEC_THREADS that calls launch_wait before it reads what the kernel in front of it
+ * wrote, and begins while that one still runs. */
+template <typename... P, typename... A>
+static inline seam_status codec_launch(seam_stream *stream, void (*kernel)(P...), dim3 grid,
+                                       size_t shared, const A &...args) {
+    cudaLaunchAttribute early = {.id = cudaLaunchAttributeProgrammaticStreamSerialization};
+    early.val.programmaticStreamSerializationAllowed = 1;
+    const cudaLaunchConfig_t config = {
+        .gridDim = grid,
+        .blockDim = dim3(CODEC_THREADS),
+        .dynamicSmemBytes = shared,
+        .stream = seam_cuda_queue(stream),
+        .attrs = &early,
+        .numAttrs = seam_cuda_major(stream) >= 9 ? 1u : 0u,
+    };
+    return seam_cuda_status(cudaLaunchKernelEx(&config, kernel, args...));
+}
+
 /* Into the bounds whose turn it is. */
-seam_status seam_cuda_codec_measure(cudaStream_t queue, const codec_work &work,
-                                    const seam_device_rows &rows, uint32_t processors);
+seam_status seam_cuda_codec_measure(seam_stream *stream, const codec_work &work,
+                                    const seam_device_rows &rows);
 seam_status seam_cuda_codec_encode(seam_stream *stream, const seam_device_encode_args *args);
 seam_status seam_cuda_codec_decode(seam_stream *stream, const seam_device_decode_args *args);
 seam_status seam_cuda_codec_raw_encode(seam_stream *stream, const seam_device_work *work,

@@ -25,6 +25,18 @@ static __device__ inline uint32_t word_at(uint32_t i) {
     return i ^ (i >> 5 & 31u);
 }
 
+/* One word on its way; all of the thread's are there after the wait, and the warp's. */
+static __device__ inline void word_copy(uint32_t *to, const uint32_t *from) {
+    asm volatile(
+        "cp.async.ca.shared.global [%0], [%1], 4;" ::"r"((uint32_t)__cvta_generic_to_shared(to)),
+        "l"(from)
+        : "memory");
+}
+static __device__ inline void copies_wait(void) {
+    asm volatile("cp.async.wait_all;" ::: "memory");
+    __syncwarp();
+}
+
 /* Codes of one channel of `width` planes, the run's words from `at` on: byte r / 8 of word r % 8 is
  * that of row r.  Eight words are read whatever the width, because a branch for each costs more. */
 static __device__ inline void codes_take(uint32_t (&ret)[8], const uint32_t *run, uint32_t at,
@@ -116,30 +128,36 @@ static __global__ void __launch_bounds__(CODEC_THREADS, 3)
     extern __shared__ uint32_t runs[];
     __shared__ span_grids span;
     const uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const uint32_t c = blockIdx.x * SPAN, C = a.rows.C, end = a.row_begin + a.row_count;
+    const uint32_t row = a.row_begin + (blockIdx.y * CODEC_WARPS + warp) * GROUP_ROWS;
+    const uint32_t count = row < end ? min(GROUP_ROWS, end - row) : 0;
+    uint32_t *const run = runs + warp * run_words;
+    uint32_t source = 0;
     launch_wait();
-    if (threadIdx.x < SPAN) {
-        const uint32_t c = blockIdx.x * SPAN + threadIdx.x;
-        span_put(&span, threadIdx.x, c, a.rows.C, a.work.plane_begin,
-                 c < a.rows.C ? work.ranges[1 + c] : 0, (int)(int16_t)(work.ranges[0] & 0xffffu));
+    if (count > 0) {
+        const uint32_t own = row + min(lane, count - 1), begin = a.work.plane_begin[c];
+        const uint32_t words = a.work.plane_begin[min(c + SPAN, C)] - begin;
+        source = a.rows.list != NULL ? a.rows.list[own] : own;
+        const uint32_t *const in =
+            count == GROUP_ROWS
+                ? (const uint32_t *)a.codes + (size_t)(row / GROUP_ROWS) * a.work.planes + begin
+                : work.tail + begin;
+        for (uint32_t i = lane; i < words; i += 32) {
+            word_copy(run + word_at(i), in + i);
+        }
+    }
+    if (threadIdx.x < SPAN) { /* while the words are on their way */
+        const uint32_t own = c + threadIdx.x;
+        const uint32_t width = own < C ? a.work.plane_begin[own + 1] - a.work.plane_begin[own] : 0;
+        span_begin_put(&span, threadIdx.x, own, C, a.work.plane_begin);
+        span_grid_put(&span, threadIdx.x, own < C ? work.ranges[1 + own] : 0,
+                      (int)(int16_t)(work.ranges[0] & 0xffffu), width);
     }
     __syncthreads();
-    const uint32_t end = a.row_begin + a.row_count;
-    const uint32_t row = a.row_begin + (blockIdx.y * CODEC_WARPS + warp) * GROUP_ROWS;
-    if (row >= end) {
+    if (count == 0) {
         return;
     }
-    const uint32_t count = min(GROUP_ROWS, end - row), own = row + min(lane, count - 1);
-    const uint32_t source = a.rows.list != NULL ? a.rows.list[own] : own;
-    const uint32_t begin = span.begin[0], words = span.begin[SPAN] - begin;
-    const uint32_t *const in =
-        count == GROUP_ROWS
-            ? (const uint32_t *)a.codes + (size_t)(row / GROUP_ROWS) * a.work.planes + begin
-            : work.tail + begin;
-    uint32_t *const run = runs + warp * run_words;
-    for (uint32_t i = lane; i < words; i += 32) {
-        run[word_at(i)] = in[i];
-    }
-    __syncwarp();
+    copies_wait();
     bool wide = false;
 #pragma unroll
     for (uint32_t l = 0; l < 4; l++) {
@@ -176,18 +194,8 @@ static seam_status decode_launch(seam_stream *stream, const seam_device_decode_a
         SEAM_CUDA_TRY(cudaFuncSetAttribute(
             (const void *)kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared));
     }
-    cudaLaunchAttribute early = {.id = cudaLaunchAttributeProgrammaticStreamSerialization};
-    early.val.programmaticStreamSerializationAllowed = 1;
-    const cudaLaunchConfig_t config = {
-        .gridDim = grid,
-        .blockDim = dim3(CODEC_THREADS),
-        .dynamicSmemBytes = shared,
-        .stream = seam_cuda_queue(stream),
-        .attrs = &early,
-        .numAttrs = seam_cuda_major(stream) >= 9 ? 1u : 0u,
-    };
-    return seam_cuda_status(
-        cudaLaunchKernelEx(&config, kernel, a, codec_work_at(a.work.bytes, a.rows.C), words));
+    return codec_launch(stream, kernel, grid, shared, a, codec_work_at(a.work.bytes, a.rows.C),
+                        words);
 }
 
 seam_status seam_cuda_codec_decode(seam_stream *stream, const seam_device_decode_args *args) {

@@ -36,6 +36,12 @@
 
 /* ---- kernels ---- */
 
+typedef enum encode_use {
+    PLAIN,
+    WHOLE,   /* the rows are those that ranges were taken over */
+    DECODED, /* what the receiver will see is wanted too */
+} encode_use;
+
 /* A lane's four channels. */
 typedef struct lane_quad {
     channel_grid grid[4];
@@ -65,15 +71,25 @@ static __device__ inline warp_group group_at(const seam_device_encode_args &a,
     return ret;
 }
 
-/* q + 2^23 as a float: its low bits are the code. */
-template <bool STOCHASTIC>
+/* q + 2^23 as a float: its low bits are the code.
+ *
+ * WHOLE: x is one of the rows that ranges were taken over, so lo <= x <= hi (bounds are rounded
+ * outward, and x - lo to nearest keeps order), 0 <= (x - lo) * r <= N * (1 + 2^-22) by the three
+ * roundings of D, r and the product: to nearest that is in 0..N without a clamp, for N < 2^16; with
+ * a draw below 1 on top it may reach N + 1. */
+template <bool STOCHASTIC, bool WHOLE>
 static __device__ inline float quantize(float x, const channel_grid &grid, uint32_t word) {
     float t = __fmul_rn(__fsub_rn(x, grid.lo), grid.inverse);
     if constexpr (STOCHASTIC) { /* the product with 2^-24 is exact: one rounding, of the sum */
         t = __fmaf_rn((float)(word >> 8), 0x1p-24f, t);
-        return __fadd_rd(fminf(fmaxf(t, 0.0f), grid.levels), ROUND_MAGIC);
     }
-    return __fadd_rn(fminf(fmaxf(t, 0.0f), grid.levels), ROUND_MAGIC);
+    if constexpr (!WHOLE) {
+        t = fmaxf(t, 0.0f);
+    }
+    if constexpr (!WHOLE || STOCHASTIC) {
+        t = fminf(t, grid.levels);
+    }
+    return STOCHASTIC ? __fadd_rd(t, ROUND_MAGIC) : __fadd_rn(t, ROUND_MAGIC);
 }
 
 /* A lane's codes of a group: byte r / 8 of word r % 8 of a channel is that of row r, until the
@@ -84,7 +100,7 @@ template <bool WIDE> struct lane_words {
 };
 
 /* The rows of a stage, from row `at` of the group on; FIRST is that row's word. */
-template <typename T, bool VECTOR, bool STOCHASTIC, bool WIDE, bool DECODE, uint32_t FIRST>
+template <typename T, bool VECTOR, bool STOCHASTIC, bool WIDE, encode_use USE, uint32_t FIRST>
 static __device__ inline void
 stage_quantize(lane_words<WIDE> *ret, uint32_t *poison, const uint4 *stage,
                const seam_device_encode_args &a, const lane_quad &quads, const warp_group &group,
@@ -101,18 +117,20 @@ stage_quantize(lane_words<WIDE> *ret, uint32_t *poison, const uint4 *stage,
         }
         float x[4], codes[4];
         values.get(x);
-        *poison = values.check(*poison);
+        if constexpr (USE != WHOLE) { /* whose ranges say it */
+            *poison = values.check(*poison);
+        }
 #pragma unroll
         for (uint32_t l = 0; l < 4; l++) {
             uint32_t *const low = &ret->low[l][FIRST + i];
-            codes[l] = quantize<STOCHASTIC>(x[l], quads.grid[l], draws[l]);
+            codes[l] = quantize<STOCHASTIC, USE == WHOLE>(x[l], quads.grid[l], draws[l]);
             *low = __byte_perm(*low, __float_as_uint(codes[l]), 0x4321u);
             if constexpr (WIDE) {
                 uint32_t *const high = &ret->high[l][FIRST + i];
                 *high = __byte_perm(*high, __float_as_uint(codes[l]), 0x5321u);
             }
         }
-        if (DECODE && at + i < group.count) {
+        if (USE == DECODED && at + i < group.count) {
 #pragma unroll
             for (uint32_t l = 0; l < 4; l++) {
                 const channel_grid &grid = quads.grid[l];
@@ -199,8 +217,8 @@ static __device__ inline void words_write(uint32_t *out, span_words<WIDE> *run,
 /* The grids of the block's channels from what was measured; those of the first groups write the
  * range block, and clear the bounds of the tensor before. */
 static __device__ inline void span_measure(span_grids *ret, const codec_work &work,
-                                           const seam_device_encode_args &a) {
-    const uint32_t c = blockIdx.x * SPAN + threadIdx.x, C = a.rows.C, turn = *work.turn;
+                                           const seam_device_encode_args &a, uint32_t turn) {
+    const uint32_t c = blockIdx.x * SPAN + threadIdx.x, C = a.rows.C;
     const codec_bounds bounds = codec_bounds_at(work, C, turn);
     const codec_bounds other = codec_bounds_at(work, C, turn + 1);
     const bool writer = blockIdx.y == 0;
@@ -208,7 +226,8 @@ static __device__ inline void span_measure(span_grids *ret, const codec_work &wo
     const int exponent = range_exponent(&valid, *bounds.magnitude);
     if (threadIdx.x < SPAN) {
         const uint32_t own = c < C ? bounds_of_keys(bounds.low[c], bounds.high[c], exponent) : 0;
-        span_put(ret, threadIdx.x, c, C, a.work.plane_begin, own, exponent);
+        span_grid_put(ret, threadIdx.x, own, exponent,
+                      ret->begin[threadIdx.x + 1] - ret->begin[threadIdx.x]);
         if (writer && c < C) {
             work.ranges[1 + c] = own;
             other.low[c] = 0;
@@ -224,15 +243,16 @@ static __device__ inline void span_measure(span_grids *ret, const codec_work &wo
     }
 }
 
-/* The last block to have read the bounds hands the turn over. */
+/* The last block to have read the bounds hands the turn over.  By one thread of a warp that no
+ * other waits for. */
 static __device__ inline void turn_pass(const codec_work &work) {
-    if (threadIdx.x == 0 &&
+    if (threadIdx.x == CODEC_THREADS - 1 &&
         atomicInc(work.readers, gridDim.x * gridDim.y - 1) == gridDim.x * gridDim.y - 1) {
         *work.turn ^= 1;
     }
 }
 
-template <typename T, bool VECTOR, bool STOCHASTIC, bool WIDE, bool DECODE>
+template <typename T, bool VECTOR, bool STOCHASTIC, bool WIDE, encode_use USE>
 static __global__ void __launch_bounds__(CODEC_THREADS, 2)
     encode_kernel(const __grid_constant__ seam_device_encode_args a, codec_work work,
                   const __grid_constant__ philox_keys keys) {
@@ -248,15 +268,20 @@ static __global__ void __launch_bounds__(CODEC_THREADS, 2)
     for (uint32_t step = 0; step < STAGES - 1; step++) {
         stage_load<T, VECTOR>(ring + step * STAGE_PIECES, a.rows, group.count, group.source, step);
     }
-    launch_wait();
-    span_measure(&span, work, a);
+    const uint32_t turn = *work.turn; /* of the tensor before, whose kernels have ended */
+    if (threadIdx.x < SPAN) {
+        span_begin_put(&span, threadIdx.x, blockIdx.x * SPAN + threadIdx.x, a.rows.C,
+                       a.work.plane_begin);
+    }
     __syncthreads();
-    turn_pass(work);
     if (threadIdx.x < SPAN) {
         places_put<WIDE>(run, threadIdx.x, span.begin[threadIdx.x] - span.begin[0],
                          span.begin[threadIdx.x + 1] - span.begin[threadIdx.x]);
     }
+    launch_wait();
+    span_measure(&span, work, a, turn);
     __syncthreads();
+    turn_pass(work);
     lane_quad quads = {.c = blockIdx.x * SPAN + 4 * lane};
 #pragma unroll
     for (uint32_t l = 0; l < 4; l++) {
@@ -280,7 +305,7 @@ static __global__ void __launch_bounds__(CODEC_THREADS, 2)
                 stage_load<T, VECTOR>(ring + ahead % STAGES * STAGE_PIECES, a.rows,
                                       ahead < steps ? group.count : next.count,
                                       ahead < steps ? group.source : next.source, ahead % steps);
-                stage_quantize<T, VECTOR, STOCHASTIC, WIDE, DECODE, decltype(first)::value>(
+                stage_quantize<T, VECTOR, STOCHASTIC, WIDE, USE, decltype(first)::value>(
                     &words, &poison, ring + step % STAGES * STAGE_PIECES, a, quads, group, keys,
                     draw, step * stage_rows<T>);
                 step++;
@@ -323,9 +348,9 @@ static __global__ void tail_kernel(uint32_t *codes, const uint32_t *planes, uint
 }
 
 /* ---- launchers ---- */
-template <typename T, bool VECTOR, bool STOCHASTIC, bool WIDE, bool DECODE>
+template <typename T, bool VECTOR, bool STOCHASTIC, bool WIDE, encode_use USE>
 static seam_status encode_launch(seam_stream *stream, const seam_device_encode_args &a) {
-    const auto kernel = encode_kernel<T, VECTOR, STOCHASTIC, WIDE, DECODE>;
+    const auto kernel = encode_kernel<T, VECTOR, STOCHASTIC, WIDE, USE>;
     const size_t shared = sizeof(span_words<WIDE>);
     const uint32_t groups = (a.rows.rows + GROUP_ROWS - 1) / GROUP_ROWS;
     int blocks = 0; /* of a processor */
@@ -333,30 +358,30 @@ static seam_status encode_launch(seam_stream *stream, const seam_device_encode_a
                                        cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared));
     SEAM_CUDA_TRY(
         cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, CODEC_THREADS, shared));
-    cudaLaunchAttribute early = {.id = cudaLaunchAttributeProgrammaticStreamSerialization};
-    early.val.programmaticStreamSerializationAllowed = 1;
-    const cudaLaunchConfig_t config = {
-        .gridDim = codec_grid(a.rows.C, groups, seam_cuda_processors(stream) * (uint32_t)blocks),
-        .blockDim = dim3(CODEC_THREADS),
-        .dynamicSmemBytes = shared,
-        .stream = seam_cuda_queue(stream),
-        .attrs = &early,
-        .numAttrs = seam_cuda_major(stream) >= 9 ? 1u : 0u,
-    };
-    return seam_cuda_status(cudaLaunchKernelEx(
-        &config, kernel, a, codec_work_at(a.work.bytes, a.rows.C), philox_keys_of(a.seed)));
+    return codec_launch(
+        stream, kernel,
+        codec_grid(a.rows.C, groups, seam_cuda_processors(stream) * (uint32_t)blocks), shared, a,
+        codec_work_at(a.work.bytes, a.rows.C), philox_keys_of(a.seed));
 }
 
 template <typename T, bool VECTOR, bool STOCHASTIC, bool WIDE>
-static seam_status encode_decoded(seam_stream *stream, const seam_device_encode_args &a) {
-    return a.decoded != NULL ? encode_launch<T, VECTOR, STOCHASTIC, WIDE, true>(stream, a)
-                             : encode_launch<T, VECTOR, STOCHASTIC, WIDE, false>(stream, a);
+static seam_status encode_used(seam_stream *stream, const seam_device_encode_args &a) {
+    if (a.decoded != NULL) {
+        return encode_launch<T, VECTOR, STOCHASTIC, WIDE, DECODED>(stream, a);
+    }
+    if constexpr (VECTOR) {
+        if (a.ranged.x == a.rows.x && a.ranged.list == a.rows.list &&
+            a.ranged.rows == a.rows.rows) {
+            return encode_launch<T, VECTOR, STOCHASTIC, WIDE, WHOLE>(stream, a);
+        }
+    }
+    return encode_launch<T, VECTOR, STOCHASTIC, WIDE, PLAIN>(stream, a);
 }
 
 template <typename T, bool VECTOR, bool WIDE>
 static seam_status encode_rounded(seam_stream *stream, const seam_device_encode_args &a) {
-    return a.stochastic ? encode_decoded<T, VECTOR, true, WIDE>(stream, a)
-                        : encode_decoded<T, VECTOR, false, WIDE>(stream, a);
+    return a.stochastic ? encode_used<T, VECTOR, true, WIDE>(stream, a)
+                        : encode_used<T, VECTOR, false, WIDE>(stream, a);
 }
 
 /* Rows that are not on 16 bytes are seldom: one kernel serves them for all widths. */
@@ -375,7 +400,7 @@ seam_status seam_cuda_codec_encode(seam_stream *stream, const seam_device_encode
     cudaStream_t queue = seam_cuda_queue(stream);
     const codec_work work = codec_work_at(args->work.bytes, args->rows.C);
     const uint32_t tail = args->rows.rows % GROUP_ROWS, planes = args->work.planes;
-    SEAM_TRY(seam_cuda_codec_measure(queue, work, args->ranged, seam_cuda_processors(stream)));
+    SEAM_TRY(seam_cuda_codec_measure(stream, work, args->ranged));
     SEAM_TRY(args->rows.type == SEAM_BF16 ? rows_encode<__nv_bfloat16>(stream, *args)
                                           : rows_encode<float>(stream, *args));
     if (tail != 0) {

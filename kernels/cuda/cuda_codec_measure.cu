@@ -143,6 +143,8 @@ static __global__ void __launch_bounds__(THREADS, BLOCKS_AN_SM)
     __shared__ uint32_t largest;
     const uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32, C = rows.C;
     const uint32_t first = blockIdx.x * 32 * V, c = first + lane * V;
+    launch_wait(); /* the rows are there */
+    launch_next();
     const codec_bounds bounds = codec_bounds_at(work, C, *work.turn);
     if (threadIdx.x == 0) {
         largest = 0;
@@ -158,7 +160,6 @@ static __global__ void __launch_bounds__(THREADS, BLOCKS_AN_SM)
             hi[warp][lane * V + i] = own.hi.get(i);
         }
     }
-    launch_next();
     __syncthreads();
     uint32_t magnitude = 0;
     for (uint32_t i = threadIdx.x; i < 32 * V && first + i < C; i += THREADS) {
@@ -183,28 +184,27 @@ static __global__ void __launch_bounds__(THREADS, BLOCKS_AN_SM)
 
 /* ---- launchers ---- */
 template <typename T, int V>
-static seam_status measure_launch(cudaStream_t queue, const codec_work &work,
-                                  const seam_device_rows &rows, uint32_t processors) {
+static seam_status measure_launch(seam_stream *stream, const codec_work &work,
+                                  const seam_device_rows &rows) {
     const uint32_t columns = (rows.C + 32 * V - 1) / (32 * V);
-    const uint32_t blocks_max = max(1u, processors * BLOCKS_AN_SM / columns);
+    const uint32_t blocks_max = max(1u, seam_cuda_processors(stream) * BLOCKS_AN_SM / columns);
     const uint32_t chunks = (rows.rows + CHUNK_ROWS - 1) / CHUNK_ROWS;
     const uint32_t rounds = (chunks + blocks_max - 1) / blocks_max;
     const dim3 grid(columns, (chunks + rounds - 1) / rounds);
-    measure_kernel<T, V><<<grid, THREADS, 0, queue>>>(work, rows, chunks);
-    return SEAM_CUDA_LAUNCHED();
+    return codec_launch(stream, measure_kernel<T, V>, grid, 0, work, rows, chunks);
 }
 
-seam_status seam_cuda_codec_measure(cudaStream_t queue, const codec_work &work,
-                                    const seam_device_rows &rows, uint32_t processors) {
+seam_status seam_cuda_codec_measure(seam_stream *stream, const codec_work &work,
+                                    const seam_device_rows &rows) {
     const bool vector = (uintptr_t)rows.x % 16 == 0;
     if (rows.rows == 0) { /* the bounds are 0: no row in range */
-        return seam_cuda_status(cudaMemsetAsync(work.status, 0, sizeof *work.status, queue));
+        return seam_cuda_status(
+            cudaMemsetAsync(work.status, 0, sizeof *work.status, seam_cuda_queue(stream)));
     }
     if (rows.type == SEAM_BF16) {
-        return vector && rows.C % 8 == 0
-                   ? measure_launch<__nv_bfloat16, 8>(queue, work, rows, processors)
-                   : measure_launch<__nv_bfloat16, 1>(queue, work, rows, processors);
+        return vector && rows.C % 8 == 0 ? measure_launch<__nv_bfloat16, 8>(stream, work, rows)
+                                         : measure_launch<__nv_bfloat16, 1>(stream, work, rows);
     }
-    return vector && rows.C % 4 == 0 ? measure_launch<float, 4>(queue, work, rows, processors)
-                                     : measure_launch<float, 1>(queue, work, rows, processors);
+    return vector && rows.C % 4 == 0 ? measure_launch<float, 4>(stream, work, rows)
+                                     : measure_launch<float, 1>(stream, work, rows);
 }
