@@ -2,24 +2,20 @@
  *
  * cuda_codec_measure.cu has taken the bounds.  Grid (channels / 128, groups), as many blocks as are
  * resident at once, block 8 warps: a warp takes groups of 32 rows one after another, a lane four
- * neighbouring channels.  A code is one byte of a word that holds four rows, eight words a channel,
- * which the transpose of affine_tile.c turns into the planes; codes above 8 bits are a second walk
- * over the rows, by warps that have such a channel.  The warp's words are one run of the wire: they
- * are put together in shared memory (span_words) and written in order.  Of the first groups'
- * blocks each writes its part of the range block.
+ * neighbouring channels.  Rows come through a ring in shared memory (cuda_codec_stage.cuh).  A code
+ * is one byte of a word that holds four rows, eight words a channel, which the transpose of
+ * affine_tile.c turns into the planes; codes above 8 bits have eight words more.  The warp's words
+ * are one run of the wire: they are put together in shared memory (span_words) and written in
+ * order.  Of the first groups' blocks each writes its part of the range block.
  *
- * Four rows (eight of bf16) are always on their way from memory while as many are quantized; the
- * first ones of a block are asked for before it waits for the bounds (programmatic launch,
- * compute 9.0 and later).
+ * Blocks begin while the bounds are taken (programmatic launch, compute 9.0 and later): the first
+ * rows, the words' places and the turn are there when the bounds are.
  *
- * Bytes: the tensor, and its codes; bound by memory.  Stochastic rounding: one Philox a lane and
+ * Bytes: the tensor, and its codes; bound by memory (f32), by that and instructions (bf16).
+ * Shared: 106 KiB a block, two blocks a multiprocessor.  Stochastic rounding: one Philox a lane and
  * row, whose four words are those of the lane's four channels; bound by its products.
  *
- * 6144 x 4096, 4 bits, to nearest, ranges included, us from f32 and bf16 on an H100: 82.3, 56.4.
- * One group a warp, eight rows loaded together: 84.1, 58.5.  Three blocks a multiprocessor (80
- * registers, spills): 110.4, 60.2; blocks of 4 warps: 115.9, 61.6; rows asked into L2 a group
- * ahead: 95.3, 58.7; no early launch: 84.7, 58.3.  Of these the ranges take 37.2, 21.7.  All with
- * four rows of bf16 on their way; with eight, on an H200, 46.7 from bf16 for some 50.
+ * MEASURED
  *
  * A tail group's planes go to the work block first; a second kernel makes a string of bits of them:
  * one thread a word, which bits p of plane i at i * rows + p fill. */
@@ -142,6 +138,33 @@ stage_quantize(lane_words<WIDE> *ret, uint32_t *poison, const uint4 *stage,
     }
 }
 
+/* A group's codes; the first stages of the next group are asked for on the way. */
+template <typename T, bool VECTOR, bool STOCHASTIC, bool WIDE, encode_use USE>
+static __device__ inline void
+group_quantize(lane_words<WIDE> *ret, uint32_t *poison, uint4 *ring,
+               const seam_device_encode_args &a, const lane_quad &quads, const warp_group &group,
+               const warp_group &next, const philox_keys &keys, const philox_lane &draw) {
+    const uint32_t steps = GROUP_ROWS / stage_rows<T>;
+#pragma unroll 1
+    for (uint32_t step = 0; step < steps;) {
+        const auto turn = [&](auto first) {
+            const uint32_t ahead = step + STAGES - 1;
+            stage_wait();
+            stage_load<T, VECTOR>(ring + ahead % STAGES * STAGE_PIECES, a.rows,
+                                  ahead < steps ? group.count : next.count,
+                                  ahead < steps ? group.source : next.source, ahead % steps);
+            stage_quantize<T, VECTOR, STOCHASTIC, WIDE, USE, decltype(first)::value>(
+                ret, poison, ring + step % STAGES * STAGE_PIECES, a, quads, group, keys, draw,
+                step * stage_rows<T>);
+            step++;
+        };
+        turn(std::integral_constant<uint32_t, 0>());
+        if constexpr (stage_rows<T> == 4) {
+            turn(std::integral_constant<uint32_t, 4>());
+        }
+    }
+}
+
 /* In shared memory a warp's words stand by channel, so that neither lanes with a channel quad each
  * nor lanes with one word of the wire after another meet in a bank.  `places`, of a block's SPAN
  * channels, says where each word of the wire stands.  Wide ones take turns there, half a span at a
@@ -260,13 +283,12 @@ static __global__ void __launch_bounds__(CODEC_THREADS, 2)
     __shared__ span_grids span;
     span_words<WIDE> *const run = (span_words<WIDE> *)shared;
     const uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    const uint32_t steps = GROUP_ROWS / stage_rows<T>;
-    uint4 *const ring = run->ring[warp];
     uint32_t number = blockIdx.y * CODEC_WARPS + warp;
     warp_group group = group_at<STOCHASTIC>(a, keys, number);
 #pragma unroll
     for (uint32_t step = 0; step < STAGES - 1; step++) {
-        stage_load<T, VECTOR>(ring + step * STAGE_PIECES, a.rows, group.count, group.source, step);
+        stage_load<T, VECTOR>(run->ring[warp] + step * STAGE_PIECES, a.rows, group.count,
+                              group.source, step);
     }
     const uint32_t turn = *work.turn; /* of the tensor before, whose kernels have ended */
     if (threadIdx.x < SPAN) {
@@ -297,24 +319,8 @@ static __global__ void __launch_bounds__(CODEC_THREADS, 2)
     while (group.count > 0) {
         const warp_group next = group_at<STOCHASTIC>(a, keys, number + gridDim.y * CODEC_WARPS);
         lane_words<WIDE> words = {};
-#pragma unroll 1
-        for (uint32_t step = 0; step < steps;) {
-            const auto turn = [&](auto first) {
-                const uint32_t ahead = step + STAGES - 1;
-                stage_wait();
-                stage_load<T, VECTOR>(ring + ahead % STAGES * STAGE_PIECES, a.rows,
-                                      ahead < steps ? group.count : next.count,
-                                      ahead < steps ? group.source : next.source, ahead % steps);
-                stage_quantize<T, VECTOR, STOCHASTIC, WIDE, USE, decltype(first)::value>(
-                    &words, &poison, ring + step % STAGES * STAGE_PIECES, a, quads, group, keys,
-                    draw, step * stage_rows<T>);
-                step++;
-            };
-            turn(std::integral_constant<uint32_t, 0>());
-            if constexpr (stage_rows<T> == 4) {
-                turn(std::integral_constant<uint32_t, 4>());
-            }
-        }
+        group_quantize<T, VECTOR, STOCHASTIC, WIDE, USE>(&words, &poison, run->ring[warp], a, quads,
+                                                         group, next, keys, draw);
         planes_make(words.low, group.count);
         if constexpr (WIDE) {
             planes_make(words.high, group.count);

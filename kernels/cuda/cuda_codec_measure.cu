@@ -1,13 +1,15 @@
 /* The ranges of a tensor: lo and hi of each channel over its rows, and the largest magnitude.
  *
- * Grid (channels / (32 * V), row blocks), block 8 warps: a warp takes every 8th row of its block, a
- * lane V neighbouring channels of it (16 bytes; V = 1 where rows are not on 16 bytes), 8 rows at a
- * time in flight; as many row blocks as are resident at once, since each ends with a reduction.
+ * Grid (channels / (32 * V), row blocks), block 8 warps: chunks of 32 rows from the tensor's end to
+ * its begin, which the row blocks take in turn; a warp takes every 8th row of a chunk, a lane V
+ * neighbouring channels of it (16 bytes; V = 1 where rows are not on 16 bytes), the next chunk's
+ * rows on their way; as many row blocks as are resident at once, since each ends with a reduction.
  * The block's bounds go to the work block's keys by atomic maxima, whose order cannot be seen.  A
  * NaN goes through every minimum and maximum.  Bytes: the tensor once; bound by memory.
  *
- * Row blocks run from the last to the first, because encoding begins with the first: L2 still holds
- * some of them then. */
+ * From the end, because encoding begins with the first rows: L2 still holds some of them then (of
+ * 6144 x 4096 f32 that is 0.5 to 1.7 us of 61 on an H200, of bf16 nothing).  Eight rows a warp on
+ * their way: the same; six blocks a multiprocessor: f32 0.3 us less, bf16 1.2 more. */
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
