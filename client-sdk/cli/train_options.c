@@ -137,11 +137,15 @@ static const seam_arg_spec codec_specs[] = {
         "token]"),
     OPTION("granularity", SEAM_ARG_TEXT, granularity, "NAME",
            "amaq: what has a width of its own: feature, token (a place in the row) [feature]"),
-    OPTION(
-        "steps-to-target", SEAM_ARG_U64, steps_to_target, "N",
-        "amaq: step at which the mean is to be the target; gates: instead of beta and bits-lr, "
-        "which are then set every step [gates: none; waterfill: 40 % of the steps, rate auto: at "
-        "once]"),
+    OPTION("steps-to-target", SEAM_ARG_U64, steps_to_target, "N",
+           "amaq: step at which the mean is to be the target; gates: instead of beta and bits-lr, "
+           "which are then set every step [40 % of the steps; waterfill with rate auto: at once; "
+           "gates with --preset, beta, bits-lr or either -after: none]"),
+    OPTION("all-layer-bits", SEAM_ARG_F32, all_layer_bits, "N",
+           "the server quantizes between its own blocks too, in training: mean bits that its gates "
+           "fall to, above 1 and below 8 [off]"),
+    OPTION("all-layer-steps", SEAM_ARG_U32, all_layer_steps, "N",
+           "step at which they are to be there [steps-to-target, else 40 % of the steps]"),
     OPTION("rate", SEAM_ARG_TEXT, rate, "NAME",
            "amaq: who sets the target: off (--target), auto: the link's bandwidth [off]"),
     OPTION("rate-bits-min", SEAM_ARG_F32, rate_bits_min, "X", "rate auto: least target [3]"),
@@ -195,6 +199,7 @@ static const task_preset presets[] = {
 #define FALL_PERCENT   40u /* of the steps: where waterfill reaches the target */
 
 static seam_status preset_apply(seam_train_options *o, seam_error *err);
+static uint64_t fall_steps(const seam_train_options *o);
 static void allocator_choose(seam_train_options *o);
 static seam_status options_check(const seam_train_options *o, seam_error *err);
 
@@ -261,6 +266,9 @@ seam_status seam_train_options_finish(seam_train_options *options, seam_error *e
     if (strcmp(o->codec, "amaq") == 0) {
         allocator_choose(o);
     }
+    if (o->all_layer_bits != 0.0f && o->all_layer_steps == 0 && o->steps_to_target == 0) {
+        o->all_layer_steps = (uint32_t)fall_steps(o);
+    }
     o->bits_lr = or_f32(o->bits_lr, 0.01f);
     o->targets_by_model = o->targets == NULL && o->prefix_tokens == 0 && !o->full;
     o->targets = o->targets != NULL ? o->targets : "q,v";
@@ -269,21 +277,28 @@ seam_status seam_train_options_finish(seam_train_options *options, seam_error *e
     return SEAM_OK;
 }
 
+static uint64_t fall_steps(const seam_train_options *o) {
+    return ((uint64_t)o->steps * FALL_PERCENT + 99) / 100;
+}
+
 /* Waterfill is the better allocator at equal bits (tests/bench/RESULTS.md).  The gates are for who
- * asks for the paper's method, by name or by an option that only gates have. */
+ * asks for the paper's method, by name or by an option that only gates have.  Either is at its
+ * target after a part of the steps, but for gates whose pressure is given: by hand, or as the
+ * paper's. */
 static void allocator_choose(seam_train_options *o) {
-    const bool numbers = o->beta != 0.0f || o->bits_lr != 0.0f || o->beta_after != 0.0f ||
-                         o->bits_lr_after != 0.0f || o->gate_alpha != 0.0f;
+    const bool pressed = o->preset != NULL || o->beta != 0.0f || o->bits_lr != 0.0f ||
+                         o->beta_after != 0.0f || o->bits_lr_after != 0.0f;
     const bool token = o->granularity != NULL && strcmp(o->granularity, "token") == 0;
     const bool exact = o->gate_signal != NULL && strcmp(o->gate_signal, "exact") == 0;
-    const bool names =
-        o->preset != NULL || o->bits_loss != NULL || o->clip != NULL || token || exact;
+    const bool gates = pressed || o->gate_alpha != 0.0f || o->bits_loss != NULL ||
+                       o->clip != NULL || token || exact;
     if (o->allocator == NULL) {
-        o->allocator = numbers || names ? "gates" : "waterfill";
+        o->allocator = gates ? "gates" : "waterfill";
     }
     const bool rate_auto = o->rate != NULL && strcmp(o->rate, "auto") == 0;
-    if (o->steps_to_target == 0 && strcmp(o->allocator, "waterfill") == 0 && !rate_auto) {
-        o->steps_to_target = ((uint64_t)o->steps * FALL_PERCENT + 99) / 100;
+    const bool paced = strcmp(o->allocator, "waterfill") == 0 || !pressed;
+    if (o->steps_to_target == 0 && paced && !rate_auto) {
+        o->steps_to_target = fall_steps(o);
     }
 }
 
@@ -382,6 +397,8 @@ seam_status seam_train_session_options(seam_session_options *ret_session,
     s.model = o->server_model;
     s.recompute = o->recompute;
     s.fp8 = o->fp8;
+    s.all_layer_bits = o->all_layer_bits;
+    s.all_layer_steps = o->all_layer_steps;
     s.topology = o->topology;
     s.consent = o->consent;
     s.resend_parameters = o->resend_parameters;
@@ -486,6 +503,9 @@ json_t *seam_train_options_json(const seam_train_options *o) {
     if (o->front_blocks != 0 || o->tail_blocks != 0) {
         json_object_set_new(value, "lora_side",
                             json_string(o->lora_side != NULL ? o->lora_side : "both"));
+    }
+    if (o->all_layer_bits != 0.0f) {
+        json_object_set_new(value, "all_layer_bits", json_real((double)o->all_layer_bits));
     }
     json_object_set_new(value, "topology", json_string(o->topology));
     json_object_set_new(value, "rslora", json_boolean(o->rslora));

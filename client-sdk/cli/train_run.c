@@ -47,6 +47,7 @@ typedef struct training {
     seam_train_report last;
     uint32_t micro_count; /* of the step in flight */
     double wire_bits;     /* of the last step */
+    double layer_bits;    /* of it; 0: not in all-layer mode */
     uint64_t state_hash;  /* after it; 0: no step yet */
 } training;
 
@@ -393,6 +394,7 @@ static seam_status step_run(training *t, uint64_t step, seam_error *err) {
         .step_count = t->o.steps,
         .loss = t->last.loss,
         .mean_bits = t->wire_bits,
+        .layer_bits = t->layer_bits,
         .bytes = t->last.step.bytes_sent + t->last.step.bytes_received,
         .tokens_per_second = (double)t->last.tokens / t->last.seconds,
     };
@@ -408,6 +410,7 @@ static void step_committed(void *user, const seam_step_report *report) {
     t->state_hash = report->state_hash;
     json_t *const entry =
         seam_run_report_entry(&t->wire_bits, &t->last, t->micro_count, t->session);
+    t->layer_bits = json_number_value(json_object_get(entry, "layer_mean_bits"));
     const size_t count = json_dumpb(entry, NULL, 0, JSON_COMPACT);
     char *const text = count > 0 ? seam_mem_alloc(count) : NULL;
     if (text != NULL && json_dumpb(entry, text, count, JSON_COMPACT) == count) {

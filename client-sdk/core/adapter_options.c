@@ -1,7 +1,10 @@
 /* The adapter that the options of seam.h ask for, as the config's message: LoRA, a prefix or the
- * blocks in full; and where it is, for blocks may be the caller's.  Part of session_options.c. */
+ * blocks in full; where it is, for blocks may be the
+ * caller's, and how the server goes through its own.  Part of session_options.c. */
 #include "core.h"
 #include "try.h"
+
+#define ALL_LAYER_STEPS_DEFAULT 200u
 
 seam_status seam_config_adapter_fill(seam_config_message *m, const seam_session_options *o,
                                      seam_error *err) {
@@ -88,8 +91,8 @@ void seam_config_training_read(seam_training_facts *ret_facts,
     *ret_facts = facts;
 }
 
-seam_status seam_config_split_fill(Seam__V1__SessionConfig *config, const seam_session_options *o,
-                                   seam_error *err) {
+static seam_status split_fill(Seam__V1__SessionConfig *config, const seam_session_options *o,
+                              seam_error *err) {
     static const char *const sides[] = {"server", "client", "both"};
     int side = 0;
     config->front_layers = o->front_blocks;
@@ -100,4 +103,18 @@ seam_status seam_config_split_fill(Seam__V1__SessionConfig *config, const seam_s
     SEAM_TRY(seam_config_pick(&side, "lora_side", o->lora_side, sides, 3, 2, err));
     config->lora_side = (Seam__V1__LoraSide)(side + 1);
     return SEAM_OK;
+}
+
+seam_status seam_config_blocks_fill(Seam__V1__SessionConfig *config, const seam_session_options *o,
+                                    seam_error *err) {
+    const bool given = o->steps_to_target > 0 && o->steps_to_target <= UINT32_MAX;
+    const uint32_t steps = given ? (uint32_t)o->steps_to_target : ALL_LAYER_STEPS_DEFAULT;
+    config->recompute = o->recompute;
+    config->fp8 = o->fp8;
+    config->all_layer_bits = o->all_layer_bits;
+    config->all_layer_steps = o->all_layer_steps;
+    if (o->all_layer_bits != 0.0f && o->all_layer_steps == 0) {
+        config->all_layer_steps = steps;
+    }
+    return split_fill(config, o, err);
 }

@@ -289,15 +289,19 @@ seam_status seam_session_site(seam_site_state *ret_state, const seam_session *se
     const seam_site_row *const row = &session->sites[site_idx];
     *ret_state = (seam_site_state){
         .site = row->id,
-        .name = row->rows_all > 0 ? module_site_name(row->id) : direction_name(row->direction),
+        .name = row->name[0] != '\0' ? row->name
+                : row->rows_all > 0  ? module_site_name(row->id)
+                                     : direction_name(row->direction),
         .channels = row->channels,
         .rows = row->rows,
         .payload_bytes = row->payload_bytes,
-        .width_count = !seam_codec_has_widths(row->codec) ? 0
-                       : row->rows_all > 0                ? row->channels
-                                                          : session->width_count,
+        .width_count = !seam_codec_has_widths(row->codec)          ? 0
+                       : row->rows_all > 0 || row->name[0] != '\0' ? row->channels
+                                                                   : session->width_count,
         .mean_bits = row->mean_bits,
         .alloc_version = row->alloc_version,
+        .bits_min = row->bits_min,
+        .bits_max = row->bits_max,
     };
     return SEAM_OK;
 }
@@ -324,6 +328,9 @@ seam_status seam_session_site_widths(uint8_t *ret_widths, const seam_session *se
         const seam_site_row *const row = &session->sites[site_idx]; /* every width is `bits` */
         memset(ret_widths, (int)(row->mean_bits + 0.5), row->channels);
         return row->rows > 0 && seam_codec_has_widths(row->codec) ? SEAM_OK : SEAM_E_STATE;
+    }
+    if (session->sites[site_idx].name[0] != '\0') {
+        return SEAM_E_STATE; /* the server's own, of which it tells no more than the state has */
     }
     const bool in = session->sites[site_idx].paired_id == session->sites[session->fwd_in].id;
     const uint8_t *const widths = session->widths_used[in ? 0 : 1];

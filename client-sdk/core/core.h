@@ -14,7 +14,6 @@
  *   own_part.c        what the caller trains: its norm, its step, its state
  *   timeline.c        what a step's time went into
  *   arbiter.c         bits: what both sides' allocators are told
- *   pace.c            the fall of the bits to their target
  *   rate.c            the target by the link's bandwidth
  *   depth.c           how far ahead the next step may be, by what steps measure
  *   inference.c       Forward and Generate
@@ -78,6 +77,8 @@ typedef struct seam_site_row {
     uint64_t payload_bytes;
     double mean_bits;
     uint32_t alloc_version;
+    char name[16];              /* of a layer, which has no coder */
+    uint8_t bits_min, bits_max; /* of a layer */
 } seam_site_row;
 
 /* The session's config as the core needs it. */
@@ -273,8 +274,10 @@ seam_status seam_session_check_consent(const seam_session *session, seam_error *
 /* Of these, lora, prefix or full: adapter_options.c. */
 seam_status seam_config_adapter_fill(seam_config_message *m, const seam_session_options *o,
                                      seam_error *err);
-seam_status seam_config_split_fill(Seam__V1__SessionConfig *config, const seam_session_options *o,
-                                   seam_error *err);
+seam_status seam_config_blocks_fill(Seam__V1__SessionConfig *config, const seam_session_options *o,
+                                    seam_error *err);
+/* Of a row of direction LAYER; of others nothing. */
+void seam_layer_row_name(seam_site_row *row);
 /* The place of a text among names; NULL: if_null.  SEAM_E_ARG. */
 seam_status seam_config_pick(int *ret_value, const char *field, const char *text,
                              const char *const *names, int count, int if_null, seam_error *err);

@@ -19,7 +19,7 @@
 
 static seam_status rate_fill(seam_core_config *core, const seam_session_options *o,
                              seam_error *err);
-static seam_pace_config pace_of(const Seam__V1__AmaqConfig *amaq);
+static seam_pace_config pace_of(const seam_gates_config *gates, const Seam__V1__AmaqConfig *amaq);
 static seam_codec_plan plan_of(const Seam__V1__SessionConfig *config);
 static seam_status codec_fill(seam_config_message *m, const seam_session_options *o,
                               seam_error *err);
@@ -67,9 +67,7 @@ seam_status seam_config_from_options(seam_config_message *ret_message, seam_core
     m->config.optimizer = &m->optimizer;
     m->config.codec = &m->codec;
     m->config.limits = &m->limits;
-    m->config.recompute = options->recompute;
-    m->config.fp8 = options->fp8;
-    SEAM_TRY(seam_config_split_fill(&m->config, options, err));
+    SEAM_TRY(seam_config_blocks_fill(&m->config, options, err));
     m->limits.rows_per_micro_max = or_u32(options->rows_per_micro_max, ROWS_DEFAULT);
     m->limits.sequences_per_micro_max = or_u32(options->sequences_per_micro_max, SEQUENCES_DEFAULT);
     m->limits.micros_per_step_max = or_u32(options->micros_per_step_max, 1);
@@ -174,23 +172,19 @@ seam_status seam_config_from_message(seam_core_config *ret_core,
         .beta_after = amaq->beta * AFTER_FACTOR,
         .bits_lr_after = amaq->bits_lr * AFTER_FACTOR,
         .l1 = amaq->bits_loss == SEAM__V1__BITS_LOSS__BITS_LOSS_L1,
-        .pace = pace_of(amaq),
+        .pace = pace_of(&ret_core->gates, amaq),
         .lag_steps = amaq->alloc_lag_steps,
     };
     return seam_gates_config_check(&ret_core->gates, err);
 }
 
-static seam_pace_config pace_of(const Seam__V1__AmaqConfig *amaq) {
-    const double min = (double)amaq->bits_min, max = (double)amaq->bits_max;
-    const double start = (double)amaq->bits_start, target = (double)amaq->bits_target;
-    const double distance =
-        log((start - min) / (max - start)) - log((target - min) / (max - target));
+static seam_pace_config pace_of(const seam_gates_config *gates, const Seam__V1__AmaqConfig *amaq) {
     return (seam_pace_config){
-        .bits_start = start,
-        .bits_target = target,
+        .bits_start = (double)amaq->bits_start,
+        .bits_target = (double)amaq->bits_target,
         .steps_to_target = amaq->steps_to_target,
         .shape = SEAM_PACE_LINEAR,
-        .logit_distance = fabs(distance) / (double)amaq->alpha,
+        .logit_distance = seam_gates_distance(gates, amaq->bits_target),
         .price_default = (double)amaq->beta,
     };
 }
@@ -412,12 +406,13 @@ static seam_status sites_read(seam_session *session, const Seam__V1__Session *me
         return seam_error_set(err, SEAM_E_MEMORY, "out of memory");
     }
     session->site_count = (uint32_t)message->n_sites;
-    uint32_t found[7] = {0};
+    uint32_t found[8] = {0};
     for (uint32_t i = 0; i < session->site_count; i++) {
         const Seam__V1__Site *const site = message->sites[i];
         const uint32_t direction = (uint32_t)site->direction;
-        const bool module = direction > 4;
-        if (direction < 1 || direction > 6 || site->id > UINT16_MAX || site->channels == 0 ||
+        const bool layer = direction == SEAM__V1__SITE_DIRECTION__SITE_DIRECTION_LAYER;
+        const bool module = direction > 4 && !layer;
+        if (direction < 1 || direction > 7 || site->id > UINT16_MAX || site->channels == 0 ||
             site->channels > SEAM_CHANNELS_MAX ||
             (!module && site->channels != message->sites[0]->channels)) {
             return seam_error_set(err, SEAM_E_FORMAT, "the server's site table: row %u", i);
@@ -425,8 +420,9 @@ static seam_status sites_read(seam_session *session, const Seam__V1__Session *me
         const bool outer = site->direction == SEAM__V1__SITE_DIRECTION__SITE_DIRECTION_FWD_IN ||
                            site->direction == SEAM__V1__SITE_DIRECTION__SITE_DIRECTION_BWD_IN;
         const seam_codec_id codec =
-            module ? seam_codec_plan_module_codec(&session->config.codec, direction == 6)
-                   : seam_codec_plan_codec(&session->config.codec, outer);
+            layer    ? SEAM_CODEC_AMAQ
+            : module ? seam_codec_plan_module_codec(&session->config.codec, direction == 6)
+                     : seam_codec_plan_codec(&session->config.codec, outer);
         if ((int)site->codec != (int)codec) {
             return seam_error_set(err, SEAM_E_FORMAT,
                                   "the server's site table: codec %d in row %u, expected %s",
@@ -441,6 +437,7 @@ static seam_status sites_read(seam_session *session, const Seam__V1__Session *me
             .codec = codec,
             .rows_all = site->rows,
         };
+        seam_layer_row_name(&session->sites[i]);
         found[direction] = found[direction] == 0 ? i + 1 : found[direction];
     }
     if (found[1] == 0 || found[2] == 0 || found[3] == 0 || found[4] == 0) {

@@ -4,6 +4,7 @@
  * The update of step s uses the budget that was in force for it; what the arbiter decides from its
  * outcome is told before step s + 1. */
 #include <math.h>
+#include <stdio.h>
 
 #include "core.h"
 #include "token_gates.h"
@@ -52,6 +53,35 @@ void seam_step_add_signal(seam_session *session) {
     }
 }
 
+void seam_layer_row_name(seam_site_row *row) {
+    if (row->direction == SEAM__V1__SITE_DIRECTION__SITE_DIRECTION_LAYER) {
+        (void)snprintf(row->name, sizeof row->name, "layer_%u", row->boundary % 1000000u);
+    }
+}
+
+/* What the server says of the gates between its blocks. */
+static seam_status layers_take(seam_session *s, const Seam__V1__Commit *commit, seam_error *err) {
+    for (size_t i = 0; i < commit->n_sites; i++) {
+        const Seam__V1__SiteReport *const report = commit->sites[i];
+        const uint32_t idx =
+            report->site <= UINT16_MAX ? seam_site_idx(s, (uint16_t)report->site) : s->site_count;
+        seam_site_row *const row = &s->sites[idx < s->site_count ? idx : 0];
+        if (idx == s->site_count || row->name[0] == '\0') {
+            continue;
+        }
+        if (report->bits_min < 1 || report->bits_max > SEAM_BITS_MAX ||
+            report->bits_total < report->bits_min * row->channels ||
+            report->bits_total > report->bits_max * row->channels) {
+            return seam_error_set(err, SEAM_E_FORMAT, "Commit: no valid report of site %u",
+                                  report->site);
+        }
+        row->mean_bits = (double)report->bits_total / (double)row->channels;
+        row->bits_min = (uint8_t)report->bits_min;
+        row->bits_max = (uint8_t)report->bits_max;
+    }
+    return SEAM_OK;
+}
+
 seam_status seam_step_settle(seam_session *session, const Seam__V1__Commit *commit,
                              seam_error *err) {
     seam_session *const s = session;
@@ -67,6 +97,7 @@ seam_status seam_step_settle(seam_session *session, const Seam__V1__Commit *comm
         .clip_factor = commit->clip_factor,
     };
     SEAM_TRY(seam_own_apply(s, err));
+    SEAM_TRY(layers_take(s, commit, err));
     const bool gates_out = seam_codec_plan_has_gates_out(&s->config.codec);
     if (!gates_out && !seam_codec_plan_has_gates_in(&s->config.codec)) {
         return SEAM_OK;

@@ -198,8 +198,7 @@ typedef struct seam_session_options {
     uint32_t lora_targets; /* [q and v]; of what the model has */
     bool lora_rslora;      /* scale alpha / sqrt(rank) instead of alpha / rank */
     float lora_dropout;    /* of the adapted inputs in training, 0..0.95 [0] */
-    /* Prefix tuning instead of LoRA, with so many virtual tokens, 1..256; the lora_ fields must be
-     * 0 then.  0: LoRA. */
+    /* Prefix tuning: virtual tokens, 1..256; the lora_ fields must be 0 then.  0: LoRA. */
     uint32_t prefix_tokens;
     /* Full fine-tuning of the server's blocks instead of LoRA: every matrix, norm and bias, in a
      * copy of the session's own.  No field of LoRA or of a prefix, no fp8. */
@@ -236,16 +235,17 @@ typedef struct seam_session_options {
      * the labels.  "adapter_exchange": it has the whole model and is shown the text; adapter and
      * optimizer are here.  What a topology shows must be allowed at both ends. */
     const char *topology;
-    const char *consent; /* what may be shown: "none" [default], "labels", "text" (and labels) */
-    /* adapter_exchange: parameters travel every step, in the session's codec; else once. */
-    bool resend_parameters;
+    const char *consent;    /* what may be shown: "none" [default], "labels", "text" (and labels) */
+    bool resend_parameters; /* adapter_exchange: they travel every step, in its codec; else once */
+    float all_layer_bits;   /* WIRE.md 4.2: target of gates between the server's blocks [0: off] */
+    uint32_t all_layer_steps; /* [steps_to_target, else 200] */
 } seam_session_options;
 #define SEAM_SESSION_OPTIONS_INIT                                                                  \
     {                                                                                              \
         sizeof(seam_session_options), NULL, 0, NULL, NULL, NULL, 0, 0, NULL, 0, 0, NULL, 0, NULL,  \
             false, false, false, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, 0, NULL, NULL, 0, \
             false, 0, 0, 0, 0, 0, 0, false, 0, false, 0, 0, 0, 0, 0, 0, 0, NULL, 0, 0, 0, 0, 0,    \
-            false, false, 0, false, 0, 0, NULL, NULL, NULL, false                                  \
+            false, false, 0, false, 0, 0, NULL, NULL, NULL, false, 0, 0                            \
     }
 
 /* Creates the session on the server.  SEAM_E_ARG (err names the field), SEAM_E_NOT_FOUND (model),
@@ -339,8 +339,8 @@ typedef struct seam_own_part {
     { sizeof(seam_own_part), NULL, NULL, NULL, 0, NULL, NULL }
 /* Before seam_session_journal and the first step of a new session; after seam_session_resume, which
  * gives the part the state of its record back.  `part` is copied; NULL: there is none any more, and
- * no step can begin.  SEAM_E_STATE: the session trains
- * nothing here, has a part already, or its part was another process's and is in no record. */
+ * no step can begin.  SEAM_E_STATE: the session trains nothing here, has a part already, or its
+ * part was another process's and is in no record. */
 SEAM_API seam_status seam_session_own(seam_session *session, const seam_own_part *part,
                                       seam_error *err);
 
@@ -352,8 +352,7 @@ typedef struct seam_step_micro {
     const uint8_t *labelled_rows;  /* bitmap over T rows; at least one is set */
     const uint32_t *positions;     /* (T) or NULL: from 0 in every sequence */
     const uint64_t *sample_ids;    /* (sequence_count), needed by codec aqsgd; or NULL */
-    /* (T) or NULL.  Rows of x with the same key, their token for instance, are equal: the first
-     * one travels for all.  Keys stay here. */
+    /* (T) or NULL.  Rows of x with one key (a token) are equal and travel once; keys stay. */
     const uint32_t *row_keys;
     /* Topologies other than u_shaped: the token that each labelled row should predict.  They are
      * sent; with u_shaped nothing reads them. */
@@ -515,7 +514,7 @@ SEAM_API seam_status seam_session_trace_write(seam_session *session, const char 
 /* One site, as the last step used it. */
 typedef struct seam_site_state {
     uint16_t site;
-    const char *name; /* "fwd_in", "fwd_out", "bwd_out", "bwd_in" */
+    const char *name; /* "fwd_in", "fwd_out", "bwd_out", "bwd_in"; "layer_<l>": below */
     uint32_t channels;
     uint32_t rows;          /* rows sent in the last step */
     uint64_t payload_bytes; /* of the last step: ranges and codes, without headers */
@@ -524,6 +523,7 @@ typedef struct seam_site_state {
     double mean_bits;
     uint32_t width_count; /* channels; granularity token: places; 0: a codec without widths */
     uint32_t alloc_version;
+    uint8_t bits_min, bits_max; /* layer_<l>, between blocks l and l + 1: of its widths */
 } seam_site_state;
 SEAM_API uint32_t seam_session_site_count(const seam_session *session);
 /* SEAM_E_ARG: site_idx. */

@@ -41,6 +41,14 @@ bool seam_gates_preset(seam_gates_config *ret_config, float target_bits) {
     return true;
 }
 
+double seam_gates_distance(const seam_gates_config *config, float bits_target) {
+    const double min = (double)config->bits_min, max = (double)config->bits_max;
+    const double start = (double)config->bits_start, target = (double)bits_target;
+    const double distance =
+        log((start - min) / (max - start)) - log((target - min) / (max - target));
+    return fabs(distance) / (double)config->alpha;
+}
+
 seam_status seam_gates_config_check(const seam_gates_config *config, seam_error *err) {
     const float min = config->bits_min, max = config->bits_max, start = config->bits_start;
     /* Written so that a NaN fails each of them. */

@@ -25,6 +25,8 @@ typedef struct seam_gates_config {
 
 /* Presets of the paper: target 4: 1..16 from 8; target 3: 1..8 from 6; false for another target. */
 bool seam_gates_preset(seam_gates_config *ret_config, float target_bits);
+/* |Q at bits_start - Q at bits_target|: how far a gate has to go. */
+double seam_gates_distance(const seam_gates_config *config, float bits_target);
 /* SEAM_E_ARG; *err names the field. */
 seam_status seam_gates_config_check(const seam_gates_config *config, seam_error *err);
 

@@ -175,12 +175,23 @@ typedef struct seam_draw {
     uint32_t micro;
 } seam_draw;
 
+/* What takes part in a pass at every boundary between two layers: `layer` counts from the blocks'
+ * first one and is never the last.  Both run in the order of the stream. */
+typedef struct seam_layer_hook {
+    void *context;
+    /* x (T, C) acc, device: what the layer left and the next one reads; may be changed. */
+    seam_status (*forward)(void *context, uint32_t layer, seam_stream *stream, void *x);
+    /* dx (T, C) acc, device: gradient of x as forward left it; layers in falling order. */
+    seam_status (*backward)(void *context, uint32_t layer, seam_stream *stream, const void *dx);
+} seam_layer_hook;
+
 typedef struct seam_batch {
-    uint32_t rows;             /* T, 1..rows_max */
-    uint32_t seq_count;        /* S */
-    const uint32_t *seq_begin; /* (S + 1), 0 first, rows last, strictly rising */
-    const uint32_t *positions; /* (T), from 0; below context_max, a prefix counted */
-    const seam_draw *draw;     /* training; NULL: nothing is dropped */
+    uint32_t rows;               /* T, 1..rows_max */
+    uint32_t seq_count;          /* S */
+    const uint32_t *seq_begin;   /* (S + 1), 0 first, rows last, strictly rising */
+    const uint32_t *positions;   /* (T), from 0; below context_max, a prefix counted */
+    const seam_draw *draw;       /* training; NULL: nothing is dropped */
+    const seam_layer_hook *hook; /* training; or NULL */
 } seam_batch;
 
 typedef struct seam_activations_options {

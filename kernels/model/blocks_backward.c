@@ -61,9 +61,13 @@ static seam_status layers_backward(const void *context) {
     const backward *pass = context;
     const seam_blocks *blocks = pass->blocks;
     const seam_ops *ops = blocks->ops;
+    const seam_layer_hook *hook = pass->batch->hook;
     SEAM_TRY(ops->cast(pass->stream, pass->acts->d_x, ops->act, pass->dx, ops->acc,
                        (size_t)pass->batch->rows * blocks->config.hidden));
     for (uint32_t layer = blocks->layer_count; layer-- > 0;) {
+        if (hook != NULL && layer + 1 < blocks->layer_count) {
+            SEAM_TRY(hook->backward(hook->context, layer, pass->stream, pass->dx));
+        }
         if (pass->acts->recompute && layer + 1 < blocks->layer_count) {
             SEAM_TRY(layer_again(pass, layer));
         }

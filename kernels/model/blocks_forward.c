@@ -55,10 +55,14 @@ seam_status seam_blocks_forward(const seam_blocks *blocks, seam_adapter *adapter
 
 static seam_status layers_forward(const void *context) {
     const forward *f = context;
+    const seam_layer_hook *hook = f->batch->hook;
     for (uint32_t layer = 0; layer < f->pass.blocks->layer_count; layer++) {
         SEAM_TRY(seam_layer_attention_begin(&f->pass, layer));
         SEAM_TRY(seam_layer_attention(&f->pass, layer, f->batch));
         SEAM_TRY(seam_layer_attention_end(&f->pass, layer));
+        if (hook != NULL && layer + 1 < f->pass.blocks->layer_count) {
+            SEAM_TRY(hook->forward(hook->context, layer, f->pass.stream, f->pass.x));
+        }
     }
     return SEAM_OK;
 }

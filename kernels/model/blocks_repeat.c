@@ -2,7 +2,7 @@
  * piece (ops.h, repeat).  Its ops' arguments follow from what is in the key and from the
  * activations that the kept passes belong to; draws for dropout differ with every micro-batch and
  * a prefix is put into a cache only where a slot begins, so that those have their ops queued one by
- * one; so do passes through blocks of a session's own. */
+ * one; so do passes through blocks of a session's own, and those that a hook takes part in. */
 #include <string.h>
 
 #include "blocks_internal.h"
@@ -44,7 +44,8 @@ seam_status seam_blocks_repeat(seam_activations *acts, const seam_repeat_pass *p
                        adapter->config.lora.dropout > 0;
     const bool begins = pass->kind == SEAM_REPEAT_CACHED && seam_prefix_tokens(adapter) > 0;
     const bool own = adapter != NULL && adapter->own != NULL; /* matrices that no key names */
-    if (ops->repeat == NULL || draws || begins || own) {
+    const bool hooked = pass->batch != NULL && pass->batch->hook != NULL; /* its ops go by widths */
+    if (ops->repeat == NULL || draws || begins || own || hooked) {
         return pass->run(pass->context);
     }
     const pass_key key = key_of(adapter, pass->x, pass->kind);

@@ -106,6 +106,12 @@ static uint64_t add_later(uint64_t hash, uint32_t number, uint32_t value) {
     return value == 0 ? hash : add_u32(add_u32(hash, number), value);
 }
 
+static uint32_t bits_of(float value) {
+    uint8_t bytes[4];
+    seam_put_f32(bytes, value);
+    return seam_get_u32(bytes);
+}
+
 uint64_t seam_config_hash(const Seam__V1__SessionConfig *config) {
     static const Seam__V1__PrefixConfig no_prefix = SEAM__V1__PREFIX_CONFIG__INIT;
     const Seam__V1__PrefixConfig *prefix = config->prefix != NULL ? config->prefix : &no_prefix;
@@ -129,5 +135,7 @@ uint64_t seam_config_hash(const Seam__V1__SessionConfig *config) {
     hash = add_later(hash, 13, (uint32_t)config->consent);
     hash = add_later(hash, 14, config->resend_parameters != 0);
     hash = add_later(hash, 15, (uint32_t)config->lora_side);
-    return add_later(hash, 16, config->full != 0);
+    hash = add_later(hash, 16, config->full != 0);
+    hash = add_later(hash, 17, bits_of(config->all_layer_bits));
+    return add_later(hash, 18, config->all_layer_steps);
 }

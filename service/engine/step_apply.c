@@ -1,5 +1,5 @@
-/* The end of a step: the optimizer, then site 1's allocator and what Commit says of it.  SPEC 3.1,
- * WIRE.md section 4, point 4.
+/* The end of a step: the optimizer, then site 1's allocator and what Commit says of it, then the
+ * gates between the blocks (layer_gates.c).  SPEC 3.1, WIRE.md section 4, point 4.
  * Read next: at the client, core/step.c seam_step_commit. */
 #include <math.h>
 #include <string.h>
@@ -142,6 +142,7 @@ seam_status seam_trainer_apply(seam_step_result *ret, seam_trainer *t, double cl
     if (seam_trainer_has_gates_out(t)) {
         site_report(&result, t);
     }
+    SEAM_TRY(seam_layers_apply(&result, t, stream));
     *ret = result;
     return SEAM_OK;
 }

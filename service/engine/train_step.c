@@ -143,7 +143,8 @@ static seam_batch batch_of(seam_trainer *t) {
                         .seq_count = layout->sequence_count,
                         .seq_begin = t->seq_begin,
                         .positions = t->positions,
-                        .draw = &t->draw};
+                        .draw = &t->draw,
+                        .hook = t->layers.count > 0 ? &t->layers.hook : NULL};
 }
 
 seam_status seam_trainer_to_device(seam_trainer *t, seam_stream *stream) {
@@ -251,6 +252,7 @@ seam_status seam_trainer_blocks(seam_trainer *t, seam_stream *stream) {
     const uint64_t blocks_ns = phase_begin(t);
     SEAM_TRY(seam_blocks_forward(t->blocks, seam_trainer_adapter_used(t), t->at->acts, stream, t->x,
                                  &batch));
+    SEAM_TRY(seam_layers_forward_end(t, stream));
     return seam_trainer_phase_end(t, "blocks", blocks_ns, stream);
 }
 
@@ -472,9 +474,10 @@ seam_status seam_trainer_gradient(seam_trainer *t, seam_stream *stream, seam_err
     const bool reply = seam_session_config_backward_reply(t->config);
     const seam_batch batch = batch_of(t);
     const uint64_t blocks_ns = phase_begin(t);
-    if (reply || t->config->server_trains) { /* else nobody waits for it */
+    if (reply || t->config->server_trains || t->layers.count > 0) { /* else nobody waits for it */
         SEAM_TRY(seam_blocks_backward(t->blocks, seam_trainer_adapter_used(t), t->at->acts, stream,
                                       t->x, &batch, !reply));
+        SEAM_TRY(seam_layers_backward_end(t, stream));
     }
     SEAM_TRY(seam_trainer_phase_end(t, "blocks", blocks_ns, stream));
     const uint64_t encode_ns = phase_begin(t);

@@ -110,6 +110,7 @@ static void carve(seam_trainer *t, seam_arena *arena) {
     t->counts_out = seam_arena_take(arena, t->by_token ? t->width_count * sizeof(uint32_t) : 0);
     t->weights_out = seam_arena_take(arena, t->by_token ? width_floats : 0);
     seam_trainer_device_carve(t, arena);
+    seam_layers_carve(t, arena);
 }
 
 static seam_activations_options acts_options(const seam_session_config *config) {
@@ -146,6 +147,7 @@ seam_status seam_trainer_plan(seam_memory_plan *plan, const seam_session_config 
         plan->host[SEAM_MEMORY_CACHE] += config->cache_dir == NULL ? coder.storage_bytes : 0;
     }
     seam_trainer_device_plan(plan, &trainer);
+    seam_layers_plan(plan, &trainer);
     seam_one_pass_plan(plan, &trainer);
     seam_exchange_plan(plan, config);
     const seam_activations_options acts = acts_options(config);
@@ -207,6 +209,7 @@ SEAM_ON_GPU static seam_status fill(seam_trainer *t, seam_stream *stream, seam_e
     SEAM_TRY(sites_create(t, err));
     SEAM_TRY(seam_one_pass_create(t));
     SEAM_TRY(seam_exchange_create(&t->exchange, config, t->adapter, err));
+    SEAM_TRY(seam_layers_create(t, stream));
     SEAM_TRY(t->ops->mem_alloc(&t->x, t->backend, x_count * seam_dtype_bytes(t->ops->acc)));
     return seam_trainer_refresh(t, stream);
 }
@@ -234,6 +237,7 @@ void seam_trainer_destroy(seam_trainer *gift_trainer) {
         return;
     }
     seam_trainer *t = gift_trainer;
+    seam_layers_destroy(t);
     seam_exchange_destroy(&t->exchange);
     seam_one_pass_destroy(t);
     t->ops->mem_free(t->backend, t->x);
@@ -353,6 +357,7 @@ seam_status seam_trainer_abort_step(seam_trainer *trainer, seam_stream *stream) 
     memset(trainer->counts_out, 0, trainer->by_token ? trainer->width_count * sizeof(uint32_t) : 0);
     memset(trainer->spans_out, 0, trainer->channels * sizeof(float));
     trainer->rows_out = 0;
+    seam_layers_abort(trainer);
     return seam_adapter_clear_gradient(trainer->adapter, stream);
 }
 

@@ -5,6 +5,7 @@
  *   backward: decode site 2 -> scatter -> gate gradient of site 1 -> blocks backward
  *             -> site 3 or gate signal of site 0 -> after the last micro-batch: apply
  *   apply:    optimizer step, gates of site 1 step, proposal of new widths
+ *   between the blocks, in all-layer mode: layer_gates.h
  *
  * Topologies whose loss is here have no backward tensor: one_pass.c.
  *
@@ -57,6 +58,14 @@ typedef struct seam_budget {
     uint32_t bits_total; /* waterfill; 0: none yet */
 } seam_budget;
 
+/* A boundary between two of the server's blocks, in a step: layer_gates.h. */
+typedef struct seam_layer_report {
+    uint32_t site;
+    uint32_t bits_total;        /* sum of the widths that the step used */
+    uint32_t gate_bits_total;   /* of the gates, after it */
+    uint8_t bits_min, bits_max; /* of those widths */
+} seam_layer_report;
+
 /* What a step did, for Commit. */
 typedef struct seam_step_result {
     uint64_t state_hash;
@@ -67,7 +76,9 @@ typedef struct seam_step_result {
     double gate_pull;         /* gates: sum_c |dL/db_c| of site 1 */
     double cost_sum;          /* waterfill: seam_waterfill_sum of site 1 */
     uint32_t cost_channels;
-    const seam_alloc *proposal; /* of site 1, or NULL */
+    const seam_alloc *proposal;      /* of site 1, or NULL */
+    const seam_layer_report *layers; /* (layer_count), valid as the proposal */
+    uint32_t layer_count;
 } seam_step_result;
 
 typedef struct seam_trainer seam_trainer;

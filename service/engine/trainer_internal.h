@@ -1,8 +1,9 @@
-/* What trainer.c, trainer_device.c, train_step.c and step_apply.c share. */
+/* What trainer.c, trainer_device.c, train_step.c, step_apply.c and layer_gates.c share. */
 #ifndef SEAM_TRAINER_INTERNAL_H
 #define SEAM_TRAINER_INTERNAL_H
 
 #include "exchange.h"
+#include "layer_gates.h"
 #include "storage.h"
 #include "trainer.h"
 
@@ -25,6 +26,7 @@ typedef struct trainer_slot {
     float *out_x, *out_decoded;     /* (T, C), exact signal only: site 1 before, after its codec */
     float *steps_in, *steps_out;    /* (C) or by token (T), gates only: D of sites 0 and 1 */
     uint32_t *gates_in, *gates_out; /* (T) each, by token: the gate of a row of sites 0 and 1 */
+    float *layer_steps; /* (K, C), all-layer mode with the surrogate: D of every boundary */
     /* Of the device, where rows stay there: the labelled rows; each row, or none where it has no
      * label; and the first two above. */
     uint32_t *labelled, *wanted;      /* (T) */
@@ -78,6 +80,7 @@ struct seam_trainer {
     double loss_sum;
     uint64_t correct;
     trainer_exchange exchange;
+    trainer_layers layers;
 };
 
 /* ---- train_step.c, for one_pass.c ---- */

@@ -38,6 +38,10 @@ static size_t session_bytes(const seam_trainer *t) {
     return SESSION_HEAD_BYTES + (t->by_token ? t->width_count * sizeof(float) : 0);
 }
 
+static size_t layers_bytes(const seam_trainer *t) {
+    return seam_layers_state_bytes(t->layers.count, t->channels);
+}
+
 seam_status seam_trainer_state_bytes_max(size_t *ret_bytes, const seam_session_config *config) {
     const seam_memory_blocks blocks = seam_session_config_blocks(config);
     const seam_activations_options acts = {
@@ -48,8 +52,10 @@ seam_status seam_trainer_state_bytes_max(size_t *ret_bytes, const seam_session_c
     const uint64_t tensors = /* with prefixes */
         (uint64_t)(blocks.layer_end - blocks.layer_begin) * (SEAM_LORA_TARGETS + 1) * 2 * KINDS;
     const uint64_t widths = seam_session_config_width_count(config);
+    const size_t layers = seam_layers_state_bytes(seam_session_config_layer_sites(config),
+                                                  config->model->config->hidden);
     *ret_bytes = (size_t)(moments / 2 * KINDS + (tensors + 8) * HEADER_ENTRY_BYTES + 64 * widths +
-                          SESSION_HEAD_BYTES + 4096);
+                          layers + SESSION_HEAD_BYTES + 4096);
     return SEAM_OK;
 }
 
@@ -149,7 +155,8 @@ static seam_status parts_visit(const seam_trainer *t, part_fn *visit, void *user
     SEAM_ASSERT(p.begin + p.bytes == seam_adapter_state_bytes(t->adapter));
     SEAM_TRY(bytes_visit(&p, visit, user, "site.0", seam_site_state_bytes(t->site_in)));
     SEAM_TRY(bytes_visit(&p, visit, user, "site.1", seam_site_state_bytes(t->site_out)));
-    return bytes_visit(&p, visit, user, "session", session_bytes(t));
+    SEAM_TRY(bytes_visit(&p, visit, user, "session", session_bytes(t)));
+    return t->layers.count == 0 ? SEAM_OK : bytes_visit(&p, visit, user, "layers", layers_bytes(t));
 }
 
 typedef struct header {
@@ -199,6 +206,9 @@ seam_status seam_trainer_state_save(uint8_t *ret, size_t *ret_count, size_t capa
     seam_site_save(cursor, t->site_out);
     cursor += seam_site_state_bytes(t->site_out);
     session_put(cursor, t, mark);
+    if (t->layers.count > 0) {
+        seam_layers_save(cursor + session_bytes(t), t);
+    }
     *ret_count = count;
     return SEAM_OK;
 }
@@ -245,6 +255,9 @@ SEAM_ON_GPU static seam_status state_take(seam_trainer *t, seam_trainer_mark *re
     SEAM_TRY(seam_site_load(t->site_in, f->tail, seam_site_state_bytes(t->site_in)));
     SEAM_TRY(seam_site_load(t->site_out, site_out, seam_site_state_bytes(t->site_out)));
     session_get(t, ret_mark, session);
+    if (t->layers.count > 0) {
+        SEAM_TRY(seam_layers_load(t, session + session_bytes(t), stream));
+    }
     SEAM_TRY(seam_trainer_refresh(t, stream));
     const bool same = t->state_hash == seam_get_u64(session + 24);
     return same || format == SESSION_FORMAT_FNV ? SEAM_OK : SEAM_E_FORMAT;

@@ -311,16 +311,36 @@ SEAM_ON_LOOP static seam_status on_step_begin(seam_train *train, const seam_walk
     return SEAM_OK;
 }
 
+/* Of site 1, if it has an allocator, then of each boundary between blocks. */
+static size_t site_reports(Seam__V1__SiteReport *ret_reports, const seam_step_result *result) {
+    size_t count = 0;
+    if (result->gate_bits_total > 0) {
+        Seam__V1__SiteReport *report = &ret_reports[count++];
+        seam__v1__site_report__init(report);
+        report->site = SEAM_SITE_FWD_OUT;
+        report->gate_bits_total = result->gate_bits_total;
+        report->gate_pull = result->gate_pull;
+        report->cost_sum = result->cost_sum;
+        report->cost_channels = result->cost_channels;
+    }
+    for (uint32_t i = 0; i < result->layer_count; i++) {
+        const seam_layer_report *layer = &result->layers[i];
+        Seam__V1__SiteReport *report = &ret_reports[count++];
+        seam__v1__site_report__init(report);
+        report->site = layer->site;
+        report->gate_bits_total = layer->gate_bits_total;
+        report->bits_total = layer->bits_total;
+        report->bits_min = layer->bits_min;
+        report->bits_max = layer->bits_max;
+    }
+    return count;
+}
+
 void seam_train_store_commit(seam_session *session, uint64_t step, const seam_step_result *result) {
-    Seam__V1__SiteReport report = SEAM__V1__SITE_REPORT__INIT;
-    Seam__V1__SiteReport *reports[] = {&report};
+    Seam__V1__SiteReport report[1 + SEAM_LAYERS_MAX];
+    Seam__V1__SiteReport *reports[1 + SEAM_LAYERS_MAX];
     Seam__V1__Commit commit = SEAM__V1__COMMIT__INIT;
     train_response response = SEAM__V1__TRAIN_RESPONSE__INIT;
-    report.site = SEAM_SITE_FWD_OUT;
-    report.gate_bits_total = result->gate_bits_total;
-    report.gate_pull = result->gate_pull;
-    report.cost_sum = result->cost_sum;
-    report.cost_channels = result->cost_channels;
     commit.step = step;
     commit.state_hash = result->state_hash;
     commit.grad_norm = result->grad_norm;
@@ -330,9 +350,10 @@ void seam_train_store_commit(seam_session *session, uint64_t step, const seam_st
     commit.skipped = result->skipped;
     commit.compute_seconds = result->compute_seconds;
     commit.codec_seconds = result->codec_seconds;
-    if (result->gate_bits_total > 0) {
-        commit.sites = reports;
-        commit.n_sites = 1;
+    commit.sites = reports;
+    commit.n_sites = site_reports(report, result);
+    for (size_t i = 0; i < commit.n_sites; i++) {
+        reports[i] = &report[i];
     }
     response.body_case = SEAM__V1__TRAIN_RESPONSE__BODY_COMMIT;
     response.commit = &commit;

@@ -236,6 +236,23 @@ static void modules_describe(seam_session_storage *storage, const seam_session_c
     }
 }
 
+/* Behind them: what the server quantizes between its blocks, of which nothing travels. */
+static void layers_describe(seam_session_storage *storage, const seam_session_config *config) {
+    const uint32_t count = seam_session_config_layer_sites(config);
+    for (uint32_t i = 0; i < count; i++) {
+        const size_t row = storage->session.n_sites++;
+        Seam__V1__Site *site = &storage->sites[row];
+        seam__v1__site__init(site);
+        site->boundary = config->front_layers + i;
+        site->id = SEAM_SITE_LAYER_FIRST + site->boundary;
+        site->direction = SEAM__V1__SITE_DIRECTION__SITE_DIRECTION_LAYER;
+        site->channels = config->model->config->hidden;
+        site->paired_forward_site = site->id;
+        site->codec = SEAM__V1__CODEC__CODEC_AMAQ;
+        storage->site_list[row] = site;
+    }
+}
+
 void seam_session_describe(seam_session_storage *ret_storage, seam_session *session) {
     static const Seam__V1__SiteDirection directions[SEAM_SITE_COUNT] = {
         SEAM__V1__SITE_DIRECTION__SITE_DIRECTION_FWD_IN,
@@ -269,4 +286,5 @@ void seam_session_describe(seam_session_storage *ret_storage, seam_session *sess
         ret_storage->site_list[i] = site;
     }
     modules_describe(ret_storage, &session->config);
+    layers_describe(ret_storage, &session->config);
 }

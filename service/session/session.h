@@ -22,7 +22,7 @@
 #define SEAM_SESSION_ID_BYTES     33 /* 32 hex digits */
 #define SEAM_SESSION_SECRET_BYTES 32
 #define SEAM_REQUEST_ID_BYTES     65
-#define SEAM_COMMIT_BYTES_MAX     512
+#define SEAM_COMMIT_BYTES_MAX     (512 + 40 * SEAM_LAYERS_MAX) /* a report a layer */
 #define SEAM_CONFIG_BYTES_MAX     4096 /* packed, of a session that is kept */
 
 typedef struct seam_sessions seam_sessions;
@@ -129,11 +129,13 @@ seam_status seam_session_step_unpack(const Seam__V1__StepBegin **ret_begin, seam
 void seam_session_step_adopt(seam_session *session) SEAM_ON_LOOP;
 const Seam__V1__StepBegin *seam_session_step(const seam_session *session);
 
+#define SEAM_SITE_ROWS (SEAM_SITE_COUNT + 4 + SEAM_LAYERS_MAX)
+
 /* Fill a message that describes the session; arrays live in `ret_storage`. */
 typedef struct seam_session_storage {
     Seam__V1__Session session;
-    Seam__V1__Site sites[SEAM_SITE_COUNT + 4]; /* of boundaries and modules */
-    Seam__V1__Site *site_list[SEAM_SITE_COUNT + 4];
+    Seam__V1__Site sites[SEAM_SITE_ROWS]; /* of boundaries, modules and layers */
+    Seam__V1__Site *site_list[SEAM_SITE_ROWS];
 } seam_session_storage;
 void seam_session_describe(seam_session_storage *ret_storage, seam_session *session) SEAM_ON_LOOP;
 

@@ -388,6 +388,37 @@ static seam_status split_read(seam_session_config *ret, const Seam__V1__SessionC
     return SEAM_OK;
 }
 
+/* All-layer mode: the presets by target are those of the other gates, between them the nearer. */
+static seam_status layers_read(seam_session_config *ret, const Seam__V1__SessionConfig *message,
+                               seam_error *err) {
+    const float bits = message->all_layer_bits;
+    if (bits == 0.0f) {
+        return message->all_layer_steps == 0
+                   ? SEAM_OK
+                   : seam_error_set(err, SEAM_E_ARG,
+                                    "config.all_layer_steps: only with all_layer_bits");
+    }
+    const bool preset = seam_gates_preset(&ret->layer_gates, bits < 4.0f ? 3.0f : 4.0f);
+    SEAM_ASSERT(preset);
+    if (!(bits > ret->layer_gates.bits_min && bits < ret->layer_gates.bits_start)) {
+        return seam_error_set(err, SEAM_E_ARG, "config.all_layer_bits: %g is not between 1 and 8",
+                              (double)bits);
+    }
+    SEAM_TRY(number_check("config.all_layer_steps", message->all_layer_steps, 1, 1e9, err));
+    if (message->topology == SEAM__V1__TOPOLOGY__TOPOLOGY_ADAPTER_EXCHANGE) {
+        return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
+                              "config.all_layer_bits: not with topology ADAPTER_EXCHANGE");
+    }
+    ret->all_layer_bits = bits;
+    ret->all_layer_steps = message->all_layer_steps;
+    if (seam_session_config_layer_sites(ret) == 0) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "config.all_layer_bits: the server has one block, and no boundary "
+                              "between blocks");
+    }
+    return SEAM_OK;
+}
+
 seam_status seam_session_config_read(seam_session_config *ret_config,
                                      const Seam__V1__SessionConfig *message,
                                      const seam_registry *registry,
@@ -412,6 +443,7 @@ seam_status seam_session_config_read(seam_session_config *ret_config,
     SEAM_TRY(codec_read(&config, message, limits, err));
     SEAM_TRY(limits_read(&config, message->limits, limits, err));
     SEAM_TRY(seam_exchange_check(&config, err));
+    SEAM_TRY(layers_read(&config, message, err));
     config.recompute = message->recompute;
     if (message->fp8 && !seam_backend_ops(seam_blocks_backend(config.model->blocks))->fp8) {
         return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
@@ -472,6 +504,11 @@ seam_status seam_session_config_view(seam_blocks **ret_view, const seam_session_
 uint32_t seam_session_config_width_count(const seam_session_config *config) {
     return seam_codec_plan_width_count(&config->codec, config->model->config->hidden,
                                        config->limits.rows_max);
+}
+
+uint32_t seam_session_config_layer_sites(const seam_session_config *config) {
+    const uint32_t client_layers = config->front_layers + config->tail_layers;
+    return config->all_layer_bits > 0.0f ? config->model->config->layers - client_layers - 1 : 0;
 }
 
 bool seam_session_config_is_one_pass(const seam_session_config *config) {

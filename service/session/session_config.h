@@ -23,6 +23,8 @@ enum {
     SEAM_SITE_BWD_OUT = 2,
     SEAM_SITE_BWD_IN = 3,
     SEAM_SITE_COUNT = 4,
+    /* All-layer mode: the output of block l of the model has site 16 + l.  WIRE.md 4.2. */
+    SEAM_SITE_LAYER_FIRST = 16,
 };
 
 /* Lanes of the server's timeline (trace.h): a tensor comes, waits for the device, is worked on, and
@@ -39,6 +41,9 @@ typedef struct seam_session_config {
     seam_gates_config gates; /* amaq */
     float beta, bits_lr;     /* amaq, until a Budget says otherwise */
     uint32_t alloc_lag_steps;
+    float all_layer_bits; /* target of the gates between the blocks; 0: there are none */
+    uint32_t all_layer_steps;
+    seam_gates_config layer_gates;
     bool labelled_rows_only;
     uint64_t seed;
     seam_layout_limits limits;
@@ -82,6 +87,8 @@ uint32_t seam_session_config_context(const seam_session_config *config);
 /* The session's blocks, for plans; and a view of them.  SEAM_E_MEMORY. */
 seam_memory_blocks seam_session_config_blocks(const seam_session_config *config);
 seam_status seam_session_config_view(seam_blocks **ret_view, const seam_session_config *config);
+/* Boundaries with gates between the server's blocks. */
+uint32_t seam_session_config_layer_sites(const seam_session_config *config);
 /* Is site 1's tensor kept beside what its codec makes of it, for the exact gate gradient? */
 bool seam_session_config_keeps_out(const seam_session_config *config);
 /* A micro-batch is one message and its answer: head and loss are here. */

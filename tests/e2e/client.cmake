@@ -10,6 +10,8 @@ seam_add_script_test(e2e client_cli ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_
                      $<TARGET_FILE:seamd> $<TARGET_FILE:seam_cli>)
 seam_add_script_test(e2e full ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_full.py
                      $<TARGET_FILE:seamd> $<TARGET_FILE:seam_cli>)
+seam_add_script_test(e2e all_layer ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_all_layer.py
+                     $<TARGET_FILE:seamd> $<TARGET_FILE:seam_cli>)
 seam_add_script_test(e2e pipeline ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_pipeline.py
                      $<TARGET_FILE:seamd> $<TARGET_FILE:seam_cli>)
 seam_add_script_test(e2e client_blocks ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_client_blocks.py

@@ -38,6 +38,7 @@ CODECS = {
     "prefix": ["--codec", "amaq", "--prefix-tokens", "5"],
     "full": ["--codec", "amaq", "--full"],
     "rate": ["--codec", "amaq", "--rate", "auto"],
+    "layers": ["--codec", "amaq", "--all-layer-bits", "4"],
 }
 
 

@@ -152,6 +152,11 @@ def test_create_session__bad_config__names_the_field(binary, folder):
         prefix_of(5)(config)
         config.full = True
 
+    def all_layer(bits, steps):
+        def change(config):
+            config.all_layer_bits, config.all_layer_steps = bits, steps
+        return change
+
     def full_in_fp8(config):
         config.ClearField("lora")
         config.full = True
@@ -188,6 +193,11 @@ def test_create_session__bad_config__names_the_field(binary, folder):
         (bad, "ARG", "config.lora", lambda c: c.ClearField("lora")),
         (bad, "ARG", "config.prefix", lambda c: setattr(c.prefix, "virtual_tokens", 30)),
         (bad, "ARG", "config.full", lambda c: setattr(c, "full", True)),
+        (bad, "ARG", "config.all_layer_bits", all_layer(8, 9)),
+        (bad, "ARG", "config.all_layer_bits", all_layer(1, 9)),
+        (bad, "ARG", "config.all_layer_bits", all_layer(float("nan"), 9)),
+        (bad, "ARG", "config.all_layer_steps", all_layer(4, 0)),
+        (bad, "ARG", "config.all_layer_steps", all_layer(0, 9)),
         (bad, "ARG", "config.full", full_beside_prefix),
         (bad, "ARG", "config.fp8", full_in_fp8),
         (bad, "ARG", "config.prefix.virtual_tokens", prefix_of(0)),

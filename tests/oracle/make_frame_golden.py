@@ -413,6 +413,9 @@ def make_config(g):
     data += struct.pack("<IQ", 30, 5)  # a server takes one of the three; the hash has all
     for number, value in enumerate([2, 1, 2, 1], 13):  # consent, resend_parameters, lora_side, full
         data += struct.pack("<II", number, value)
+    g.add("session_config_16", config, "config", f"{fnv(data):016x}")  # of before 17 was there
+    config += b"\x8d\x01" + f32(4) + b"\x90\x01\xc8\x01"
+    data += struct.pack("<IfII", 17, 4, 18, 200)  # all_layer_bits, all_layer_steps
     g.add("session_config", config, "config", f"{fnv(data):016x}")
 
 

@@ -110,7 +110,8 @@ static void test_seam_bench_options_parse__bad__names_option_and_value(void **st
     }
 }
 
-/* Waterfill, at the target after 40 % of the steps, but gates for who gives an option of theirs. */
+/* Waterfill, but gates for who gives an option of theirs; either is at the target after 40 % of the
+ * steps, but for gates whose pressure is given. */
 static void test_seam_train_options_finish__allocator__by_what_is_given(void **state) {
     (void)state;
     static const struct {
@@ -121,14 +122,14 @@ static void test_seam_train_options_finish__allocator__by_what_is_given(void **s
         {{"--steps", "101"}, "waterfill", 41},
         {{"--steps", "1"}, "waterfill", 1},
         {{"--steps-to-target", "7"}, "waterfill", 7},
-        {{"--gate-signal", "exact"}, "gates", 0},
+        {{"--gate-signal", "exact"}, "gates", 40},
         {{"--gate-signal", "surrogate"}, "waterfill", 40},
         {{"--rate", "auto"}, "waterfill", 0},
         {{"--rate", "off"}, "waterfill", 40},
         {{"--granularity", "feature"}, "waterfill", 40},
-        {{"--granularity", "token"}, "gates", 0},
+        {{"--granularity", "token"}, "gates", 40},
         {{"--allocator", "waterfill", "--beta", "0.1"}, "waterfill", 40},
-        {{"--allocator", "gates"}, "gates", 0},
+        {{"--allocator", "gates"}, "gates", 40},
         {{"--allocator", "gates", "--steps-to-target", "7"}, "gates", 7},
         {{"--preset", "gsm8k"}, "gates", 0},
         {{"--preset", "boolq", "--allocator", "waterfill"}, "waterfill", 1200},
@@ -136,8 +137,8 @@ static void test_seam_train_options_finish__allocator__by_what_is_given(void **s
         {{"--bits-lr", "0.1"}, "gates", 0},
         {{"--beta-after", "0.1"}, "gates", 0},
         {{"--bits-lr-after", "0.1"}, "gates", 0},
-        {{"--gate-alpha", "2"}, "gates", 0},
-        {{"--bits-loss", "l1"}, "gates", 0},
+        {{"--gate-alpha", "2"}, "gates", 40},
+        {{"--bits-loss", "l1"}, "gates", 40},
         {{"--clip", "hard", "--steps-to-target", "9"}, "gates", 9},
         {{"--codec", "affine"}, NULL, 0},
     };

@@ -126,6 +126,10 @@ SEAM_ON_GPU static void test_plan__codecs_ranks_targets__is_what_is_taken(void *
                 config.codec.gate_signal_exact = codecs[c] == SEAM_CODEC_AMAQ && rank > 6;
                 config.pipeline_depth = 1 + rank / 5 % 3;
                 plan_check(f, &config);
+                config.all_layer_bits = 4; /* two blocks: a boundary, whose gates are a site's */
+                config.all_layer_steps = 9;
+                assert_true(seam_gates_preset(&config.layer_gates, 4));
+                plan_check(f, &config);
             }
         }
         seam_session_config config = config_of(f, codecs[c]);

@@ -215,7 +215,8 @@ def _hashed(name, message):
     for number, f, kind, repeated in MESSAGES[name]:
         value = message[f]
         if name == "SessionConfig" and number > 12:
-            out += struct.pack("<II", number, value) if value else b""
+            form = "<If" if kind == "float" else "<II"
+            out += struct.pack(form, number, value) if value else b""
             continue
         if repeated:
             out += struct.pack(f"<I{len(value)}I", len(value), *value)

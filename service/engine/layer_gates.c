@@ -1,0 +1,465 @@
+/* The quantizers between the server's blocks: see layer_gates.h.
+ *
+ * Where the backend has a codec of its own rows stay on the device, and what the host needs of all
+ * boundaries (ranges, gate sums) is fetched once a pass; else they go through the host's rows.  The
+ * bits are the same.  The gate gradient is that of the other sites (gates.h): the surrogate by the
+ * steps D of forward, or with gate_signal exact the error, which backward forms again from the rows
+ * before the codec, so that one copy of them is kept and not two. */
+#include "layer_gates.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "bytes.h"
+#include "device_codec.h"
+#include "trainer_internal.h"
+#include "try.h"
+
+#define PIECE_ROWS       256u /* of the host's codec: whole groups */
+#define ALIGN_BYTES      256u
+#define PRICE_DEFAULT    0.02 /* where no gate has a gradient: SPEC 3.1 */
+#define STATE_HEAD_BYTES 48   /* flags u64, log price, last error, its speed, price, rate: f64 */
+
+static seam_status layer_forward(void *context, uint32_t layer, seam_stream *stream, void *x);
+static seam_status layer_backward(void *context, uint32_t layer, seam_stream *stream,
+                                  const void *dx);
+static seam_status widths_put(seam_trainer *t, seam_stream *stream);
+
+static bool is_exact(const seam_trainer *t) {
+    return t->config->codec.gate_signal_exact;
+}
+
+static bool on_device(const seam_trainer *t) {
+    return t->ops->codec != NULL;
+}
+
+static size_t rows_bytes(const seam_trainer *t) {
+    return (size_t)t->config->limits.rows_max * t->channels * sizeof(float);
+}
+
+static size_t aligned(size_t bytes) {
+    return (bytes + ALIGN_BYTES - 1) / ALIGN_BYTES * ALIGN_BYTES;
+}
+
+static size_t head_bytes(const seam_trainer *t) {
+    return sizeof(uint32_t) + seam_codec_range_bytes(SEAM_CODEC_AMAQ, t->channels);
+}
+
+static size_t sums_bytes(const seam_trainer *t) {
+    return (size_t)t->layers.count * t->channels * sizeof(double);
+}
+
+/* ---- memory ---- */
+
+void seam_layers_carve(seam_trainer *t, seam_arena *arena) {
+    trainer_layers *y = &t->layers;
+    const uint32_t C = t->channels;
+    y->count = seam_session_config_layer_sites(t->config);
+    const size_t values = (size_t)y->count * C;
+    if (y->count == 0) {
+        return;
+    }
+    y->gates = seam_arena_take(arena, y->count * sizeof *y->gates);
+    y->reports = seam_arena_take(arena, y->count * sizeof *y->reports);
+    y->widths = seam_arena_take(arena, values);
+    y->db = seam_arena_take(arena, values * sizeof *y->db);
+    y->sums = seam_arena_take(arena, C * sizeof *y->sums);
+    for (uint32_t i = 0; i < t->depth && !is_exact(t); i++) {
+        t->slots[i].layer_steps = seam_arena_take(arena, values * sizeof(float));
+    }
+    if (on_device(t)) {
+        y->begin_stride = aligned((C + (size_t)1) * sizeof *y->begin) / sizeof *y->begin;
+        y->work_stride = aligned(t->ops->codec->work_bytes(C));
+        y->begin = seam_arena_take(arena, y->count * y->begin_stride * sizeof *y->begin);
+        y->head = seam_arena_take(arena, head_bytes(t));
+        y->device_sums = seam_arena_take(arena, sums_bytes(t));
+        return;
+    }
+    y->ranges = seam_arena_take(arena, seam_codec_range_bytes(SEAM_CODEC_AMAQ, C));
+    y->codes = seam_arena_take(arena, PIECE_ROWS * (size_t)C * SEAM_BITS_MAX / 8);
+    y->scratch = seam_arena_take(arena, seam_codec_scratch_bytes(C));
+    y->kept = seam_arena_take(arena, is_exact(t) ? y->count * rows_bytes(t) : 0);
+}
+
+/* All boundaries of a pass share the codes' memory: a tensor's are read before the next one's. */
+static size_t device_codes_bytes(const seam_trainer *t) {
+    return aligned((size_t)t->config->limits.rows_max * t->channels * SEAM_BITS_MAX / 8);
+}
+
+void seam_layers_plan(seam_memory_plan *plan, const seam_trainer *t) {
+    const trainer_layers *y = &t->layers;
+    if (y->count == 0) {
+        return;
+    }
+    plan->host[SEAM_MEMORY_CODEC] += y->count * (size_t)t->channels * 4 * sizeof(float); /* gates */
+    if (on_device(t)) {
+        plan->device[SEAM_MEMORY_CODEC] +=
+            y->count * (y->work_stride + y->begin_stride * sizeof *y->begin) +
+            device_codes_bytes(t) + sums_bytes(t) +
+            (is_exact(t) ? (y->count + (size_t)1) * rows_bytes(t) : 0);
+    }
+}
+
+static seam_status device_create(seam_trainer *t) {
+    trainer_layers *y = &t->layers;
+    const seam_ops *ops = t->ops;
+    const size_t begin_bytes = y->count * y->begin_stride * sizeof *y->begin;
+    SEAM_TRY(ops->mem_alloc((void **)&y->works, t->backend, y->count * y->work_stride));
+    SEAM_TRY(ops->mem_alloc((void **)&y->plane_begin, t->backend, begin_bytes));
+    SEAM_TRY(ops->mem_alloc((void **)&y->device_codes, t->backend, device_codes_bytes(t)));
+    SEAM_TRY(ops->mem_alloc((void **)&y->sums_made, t->backend, sums_bytes(t)));
+    if (!is_exact(t)) {
+        return SEAM_OK;
+    }
+    SEAM_TRY(ops->mem_alloc((void **)&y->rows_kept, t->backend, y->count * rows_bytes(t)));
+    return ops->mem_alloc((void **)&y->decoded, t->backend, rows_bytes(t));
+}
+
+seam_status seam_layers_create(seam_trainer *t, seam_stream *stream) {
+    trainer_layers *y = &t->layers;
+    const seam_session_config *config = t->config;
+    const seam_gates_config *gates = &config->layer_gates;
+    if (y->count == 0) {
+        return SEAM_OK;
+    }
+    const seam_pace_config pace = {.bits_start = (double)gates->bits_start,
+                                   .bits_target = (double)config->all_layer_bits,
+                                   .steps_to_target = config->all_layer_steps,
+                                   .shape = SEAM_PACE_LINEAR,
+                                   .logit_distance =
+                                       seam_gates_distance(gates, config->all_layer_bits),
+                                   .price_default = PRICE_DEFAULT};
+    seam_pace_init(&y->pace, &pace);
+    for (uint32_t i = 0; i < y->count; i++) {
+        SEAM_TRY(seam_gates_init(&y->gates[i], gates, t->channels));
+    }
+    if (on_device(t)) {
+        SEAM_TRY(device_create(t));
+    }
+    y->hook = (seam_layer_hook){.context = t, .forward = layer_forward, .backward = layer_backward};
+    return widths_put(t, stream);
+}
+
+void seam_layers_destroy(seam_trainer *t) {
+    trainer_layers *y = &t->layers;
+    t->ops->mem_free(t->backend, y->decoded);
+    t->ops->mem_free(t->backend, y->rows_kept);
+    t->ops->mem_free(t->backend, y->sums_made);
+    t->ops->mem_free(t->backend, y->device_codes);
+    t->ops->mem_free(t->backend, y->plane_begin);
+    t->ops->mem_free(t->backend, y->works);
+    for (uint32_t i = 0; i < y->count && y->gates != NULL; i++) {
+        seam_gates_deinit(&y->gates[i]);
+    }
+}
+
+/* Integer widths of all gates, and where the device has the codec what it needs of them. */
+static seam_status widths_put(seam_trainer *t, seam_stream *stream) {
+    trainer_layers *y = &t->layers;
+    const uint32_t C = t->channels;
+    for (uint32_t i = 0; i < y->count; i++) {
+        uint8_t *widths = y->widths + (size_t)i * C;
+        seam_gates_widths(widths, &y->gates[i], 0.0f);
+        for (uint32_t c = 0; c < C && on_device(t); c++) {
+            uint32_t *begin = y->begin + i * y->begin_stride;
+            begin[c + 1] = begin[c] + widths[c]; /* begin[0] stays 0 */
+        }
+    }
+    if (!on_device(t)) {
+        return SEAM_OK;
+    }
+    return t->ops->copy_in(stream, y->plane_begin, y->begin,
+                           y->count * y->begin_stride * sizeof *y->begin);
+}
+
+/* ---- a boundary, by the host's codec ---- */
+
+static seam_codec_args codec_args(const seam_trainer *t, uint32_t layer, const uint8_t *ranges) {
+    return (seam_codec_args){.id = SEAM_CODEC_AMAQ,
+                             .channels = t->channels,
+                             .widths = t->layers.widths + (size_t)layer * t->channels,
+                             .ranges = ranges};
+}
+
+/* ret (T, C) = what a receiver of x would see; it may be x. */
+static seam_status host_requantize(float *ret, seam_trainer *t, uint32_t layer, const float *x) {
+    trainer_layers *y = &t->layers;
+    const uint32_t rows = t->at->micro.layout.rows, C = t->channels;
+    const seam_rounding nearest = {.stochastic = false};
+    const seam_codec_args args = codec_args(t, layer, y->ranges);
+    SEAM_TRY(seam_codec_measure(y->ranges, SEAM_CODEC_AMAQ, x, rows, C, NULL));
+    for (uint32_t row = 0; row < rows; row += PIECE_ROWS) {
+        const uint32_t count = rows - row < PIECE_ROWS ? rows - row : PIECE_ROWS;
+        SEAM_TRY(seam_codec_encode(y->codes, ret + (size_t)row * C, &args, x + (size_t)row * C,
+                                   count, &nearest, y->scratch));
+    }
+    return SEAM_OK;
+}
+
+static float *kept_rows(const seam_trainer *t, float *kept, uint32_t layer) {
+    return kept + layer * ((size_t)t->config->limits.rows_max * t->channels);
+}
+
+/* t->rows is free while the blocks run. */
+static seam_status host_forward(seam_trainer *t, uint32_t layer, seam_stream *stream, void *x) {
+    trainer_layers *y = &t->layers;
+    const size_t bytes = (size_t)t->at->micro.layout.rows * t->channels * sizeof(float);
+    SEAM_TRY(t->ops->copy_out(stream, t->rows, x, bytes));
+    SEAM_TRY(t->ops->stream_sync(stream));
+    if (is_exact(t)) {
+        memcpy(kept_rows(t, y->kept, layer), t->rows, bytes);
+    }
+    SEAM_TRY(host_requantize(t->rows, t, layer, t->rows));
+    if (!is_exact(t)) {
+        const seam_codec_args args = codec_args(t, layer, y->ranges);
+        SEAM_TRY(seam_codec_steps(t->at->layer_steps + (size_t)layer * t->channels, &args));
+    }
+    return t->ops->copy_in(stream, x, t->rows, bytes);
+}
+
+/* What sum_t g^2 of a boundary means for its gates. */
+static void surrogate_add(seam_trainer *t, uint32_t layer) {
+    trainer_layers *y = &t->layers;
+    const size_t at = (size_t)layer * t->channels;
+    seam_gates_surrogate(y->db + at, y->sums, t->at->layer_steps + at, y->widths + at,
+                         (uint32_t)t->at->micro.labelled_total, t->channels);
+}
+
+/* So is t->packed. */
+static seam_status host_backward(seam_trainer *t, uint32_t layer, seam_stream *stream,
+                                 const void *dx) {
+    trainer_layers *y = &t->layers;
+    const uint32_t rows = t->at->micro.layout.rows, C = t->channels;
+    SEAM_TRY(t->ops->copy_out(stream, t->rows, dx, (size_t)rows * C * sizeof(float)));
+    SEAM_TRY(t->ops->stream_sync(stream));
+    if (is_exact(t)) {
+        const float *x = kept_rows(t, y->kept, layer);
+        const size_t at = (size_t)layer * C;
+        SEAM_TRY(host_requantize(t->packed, t, layer, x));
+        seam_gates_add_exact(y->db + at, t->rows, x, t->packed, y->widths + at, rows, C);
+        return SEAM_OK;
+    }
+    memset(y->sums, 0, C * sizeof *y->sums);
+    seam_gates_add_squares(y->sums, t->rows, rows, C);
+    surrogate_add(t, layer);
+    return SEAM_OK;
+}
+
+/* ---- by the device's ---- */
+
+static seam_device_work device_work(const seam_trainer *t, uint32_t layer) {
+    const trainer_layers *y = &t->layers;
+    const uint8_t *widths = y->widths + (size_t)layer * t->channels;
+    uint8_t width_max = 0;
+    for (uint32_t c = 0; c < t->channels; c++) {
+        width_max = widths[c] > width_max ? widths[c] : width_max;
+    }
+    return (seam_device_work){.bytes = y->works + layer * y->work_stride,
+                              .plane_begin = y->plane_begin + layer * y->begin_stride,
+                              .planes = y->begin[layer * y->begin_stride + t->channels],
+                              .width_max = width_max};
+}
+
+static seam_device_rows device_rows(const seam_trainer *t, void *x) {
+    return (seam_device_rows){
+        .x = x, .type = SEAM_F32, .rows = t->at->micro.layout.rows, .C = t->channels};
+}
+
+static seam_device_encode_args device_encode_args(const seam_trainer *t, uint32_t layer, void *x) {
+    return (seam_device_encode_args){.work = device_work(t, layer),
+                                     .rows = device_rows(t, x),
+                                     .ranged = device_rows(t, x),
+                                     .codes = t->layers.device_codes};
+}
+
+/* The rows are made again from their codes: encode may not write where it reads. */
+static seam_status device_forward(seam_trainer *t, uint32_t layer, seam_stream *stream, void *x) {
+    const trainer_layers *y = &t->layers;
+    const uint32_t rows = t->at->micro.layout.rows;
+    const seam_device_encode_args encode = device_encode_args(t, layer, x);
+    const seam_device_decode_args decode = {
+        .work = encode.work, .rows = encode.rows, .codes = y->device_codes, .row_count = rows};
+    if (is_exact(t)) {
+        SEAM_TRY(t->ops->cast(stream, kept_rows(t, y->rows_kept, layer), SEAM_F32, x, SEAM_F32,
+                              (size_t)rows * t->channels));
+    }
+    SEAM_TRY(t->ops->codec->encode(stream, &encode));
+    return t->ops->codec->decode(stream, &decode);
+}
+
+static seam_status device_backward(seam_trainer *t, uint32_t layer, seam_stream *stream,
+                                   const void *dx) {
+    const trainer_layers *y = &t->layers;
+    const seam_device_rows g = device_rows(t, (void *)(uintptr_t)dx); /* only read */
+    double *sums = y->sums_made + (size_t)layer * t->channels;
+    if (!is_exact(t)) {
+        return t->ops->codec->gate_squares(stream, sums, &g);
+    }
+    float *x = kept_rows(t, y->rows_kept, layer);
+    seam_device_encode_args encode = device_encode_args(t, layer, x);
+    encode.decoded = y->decoded;
+    SEAM_TRY(t->ops->codec->encode(stream, &encode));
+    return t->ops->codec->gate_errors(stream, sums, &g, x, y->decoded);
+}
+
+/* ---- a pass ---- */
+
+static seam_status layer_forward(void *context, uint32_t layer, seam_stream *stream, void *x) {
+    seam_trainer *t = context;
+    SEAM_ASSERT(layer < t->layers.count);
+    return on_device(t) ? device_forward(t, layer, stream, x) : host_forward(t, layer, stream, x);
+}
+
+static seam_status layer_backward(void *context, uint32_t layer, seam_stream *stream,
+                                  const void *dx) {
+    seam_trainer *t = context;
+    SEAM_ASSERT(layer < t->layers.count);
+    return on_device(t) ? device_backward(t, layer, stream, dx)
+                        : host_backward(t, layer, stream, dx);
+}
+
+seam_status seam_layers_forward_end(seam_trainer *t, seam_stream *stream) {
+    const trainer_layers *y = &t->layers;
+    for (uint32_t i = 0; i < y->count && on_device(t); i++) {
+        const uint8_t *head =
+            y->works + i * y->work_stride + t->ops->codec->head_offset(t->channels);
+        const seam_codec_args args = codec_args(t, i, y->head + sizeof(uint32_t));
+        uint32_t status = 0;
+        SEAM_TRY(t->ops->copy_out(stream, y->head, head, head_bytes(t)));
+        SEAM_TRY(t->ops->stream_sync(stream));
+        memcpy(&status, y->head, sizeof status);
+        SEAM_TRY(status == 0 ? SEAM_OK : SEAM_E_NONFINITE);
+        if (!is_exact(t)) {
+            SEAM_TRY(seam_codec_steps(t->at->layer_steps + (size_t)i * t->channels, &args));
+        }
+    }
+    return SEAM_OK;
+}
+
+seam_status seam_layers_backward_end(seam_trainer *t, seam_stream *stream) {
+    trainer_layers *y = &t->layers;
+    if (y->count == 0 || !on_device(t)) {
+        return SEAM_OK;
+    }
+    SEAM_TRY(t->ops->copy_out(stream, y->device_sums, y->sums_made, sums_bytes(t)));
+    SEAM_TRY(t->ops->stream_sync(stream));
+    for (uint32_t i = 0; i < y->count; i++) {
+        const size_t at = (size_t)i * t->channels;
+        if (is_exact(t)) {
+            seam_gates_take_exact(y->db + at, y->device_sums + at, y->widths + at, t->channels);
+        } else {
+            memset(y->sums, 0, t->channels * sizeof *y->sums);
+            seam_gates_take_squares(y->sums, y->device_sums + at, t->channels);
+            surrogate_add(t, i);
+        }
+    }
+    return SEAM_OK;
+}
+
+/* ---- the step's end ---- */
+
+/* What the step used. */
+static seam_layer_report report_of(const seam_trainer *t, uint32_t layer) {
+    const uint8_t *widths = t->layers.widths + (size_t)layer * t->channels;
+    seam_layer_report report = {.site = SEAM_SITE_LAYER_FIRST + t->config->front_layers + layer,
+                                .bits_min = SEAM_BITS_MAX};
+    for (uint32_t c = 0; c < t->channels; c++) {
+        report.bits_total += widths[c];
+        report.bits_min = widths[c] < report.bits_min ? widths[c] : report.bits_min;
+        report.bits_max = widths[c] > report.bits_max ? widths[c] : report.bits_max;
+    }
+    return report;
+}
+
+/* Every boundary has as many values as any other: each has weight 1 in the bits loss. */
+static void gates_move(seam_trainer *t) {
+    trainer_layers *y = &t->layers;
+    const seam_pace *pace = &y->pace;
+    double pull = 0.0, bits = 0.0;
+    for (uint32_t i = 0; i < y->count; i++) {
+        float *db = y->db + (size_t)i * t->channels;
+        if (!is_exact(t)) {
+            seam_gates_refine(db, &y->gates[i], y->widths + (size_t)i * t->channels);
+        }
+        const seam_gates_step_args args = {.db = db,
+                                           .lr = (float)pace->bits_lr,
+                                           .beta = (float)pace->price,
+                                           .bits_loss_active = seam_pace_acts(pace),
+                                           .relative = true};
+        seam_gates_step(&y->gates[i], &args);
+        pull += seam_gates_pull(db, t->channels);
+        bits += (double)seam_gates_bits_total(&y->gates[i]);
+    }
+    const double mean = bits / ((double)y->count * (double)t->channels);
+    const double slope = 2.0 * mean; /* of the L2 bits loss */
+    seam_pace_judge(&y->pace, t->at->micro.step, mean, pull / (slope * (double)y->count));
+}
+
+seam_status seam_layers_apply(seam_step_result *result, seam_trainer *t, seam_stream *stream) {
+    trainer_layers *y = &t->layers;
+    if (y->count == 0) {
+        return SEAM_OK;
+    }
+    for (uint32_t i = 0; i < y->count; i++) {
+        y->reports[i] = report_of(t, i);
+    }
+    if (!result->skipped) {
+        gates_move(t);
+        SEAM_TRY(widths_put(t, stream));
+    }
+    for (uint32_t i = 0; i < y->count; i++) {
+        y->reports[i].gate_bits_total = seam_gates_bits_total(&y->gates[i]);
+    }
+    result->layers = y->reports;
+    result->layer_count = y->count;
+    seam_layers_abort(t);
+    return SEAM_OK;
+}
+
+void seam_layers_abort(seam_trainer *t) {
+    if (t->layers.count > 0) {
+        memset(t->layers.db, 0, t->layers.count * (size_t)t->channels * sizeof(float));
+    }
+}
+
+/* ---- state ---- */
+
+size_t seam_layers_state_bytes(uint32_t count, uint32_t channels) {
+    return count == 0 ? 0 : STATE_HEAD_BYTES + count * seam_gates_state_bytes(channels);
+}
+
+void seam_layers_save(uint8_t *ret, const seam_trainer *t) {
+    const trainer_layers *y = &t->layers;
+    const seam_pace *pace = &y->pace;
+    const double values[] = {pace->log_price, pace->error_last, pace->error_speed, pace->price,
+                             pace->bits_lr};
+    seam_put_u64(ret, (pace->begun ? 1 : 0) | (pace->reached ? 2 : 0));
+    for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
+        seam_put_f64(ret + 8 + 8 * i, values[i]);
+    }
+    for (uint32_t i = 0; i < y->count; i++) {
+        seam_gates_save(ret + STATE_HEAD_BYTES + i * seam_gates_state_bytes(t->channels),
+                        &y->gates[i]);
+    }
+}
+
+seam_status seam_layers_load(seam_trainer *t, const uint8_t *bytes, seam_stream *stream) {
+    trainer_layers *y = &t->layers;
+    seam_pace *pace = &y->pace;
+    double *const values[] = {&pace->log_price, &pace->error_last, &pace->error_speed, &pace->price,
+                              &pace->bits_lr};
+    const uint64_t flags = seam_get_u64(bytes);
+    SEAM_TRY(flags <= 3 ? SEAM_OK : SEAM_E_FORMAT);
+    pace->begun = (flags & 1) != 0;
+    pace->reached = (flags & 2) != 0;
+    for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
+        *values[i] = seam_get_f64(bytes + 8 + 8 * i);
+        SEAM_TRY(isfinite(*values[i]) ? SEAM_OK : SEAM_E_NONFINITE);
+    }
+    const size_t gates_bytes = seam_gates_state_bytes(t->channels);
+    for (uint32_t i = 0; i < y->count; i++) {
+        SEAM_TRY(
+            seam_gates_load(&y->gates[i], bytes + STATE_HEAD_BYTES + i * gates_bytes, gates_bytes));
+    }
+    return widths_put(t, stream);
+}

@@ -1,0 +1,439 @@
+/* Goal: in all-layer mode every boundary between two blocks carries what its codec would send, the
+ * gate gradients are the formulas' and the loss's own, the widths fall to the target, and bits do
+ * not depend on recompute, on the pipeline, on a checkpoint between, or on whose codec it is.
+ * Method: a tiny model of four blocks; the hook of the trainer is wrapped, so that the test sees
+ * (and shifts) what passes each boundary; finite differences of a linear loss behind the last one.
+ * The device is the first argument; "cpu" gets the table of device_fake.h.  A machine without the
+ * device skips. */
+#include <stdio.h>
+
+#include "device_fake.h"
+#include "trainer_fixture.h"
+#include "trainer_internal.h"
+#include "trainer_state.h"
+#include "try.h"
+
+enum { LAYERS = 4, K = LAYERS - 1, VALUES = T * C, STATE_BYTES = 1 << 20 };
+
+static const char *device_name = "cpu";
+
+static int layers_setup(void **state) {
+    fixture *f = test_calloc(1, sizeof *f);
+    seam_model_config config = model_config;
+    config.layers = LAYERS;
+    const seam_tensor_source source = seam_synthetic_source(&config);
+    const seam_backend_options options = {.device = device_name, .act = SEAM_F32, .threads = 2};
+    assert_true(seam_test_engine_open(&f->engine, &options, &source, &lora, T));
+    f->model = (seam_model){
+        .id = "tiny", .blocks = f->engine.blocks, .config = seam_blocks_config(f->engine.blocks)};
+    for (uint32_t row = 0; row < T; row++) {
+        if (is_labelled(row)) {
+            f->bitmap[row / 8] = (uint8_t)(f->bitmap[row / 8] | 1u << row % 8);
+            f->labelled++;
+        }
+    }
+    *state = f;
+    return 0;
+}
+
+static seam_session_config layers_config(const fixture *f, float bits, uint32_t steps, bool exact) {
+    seam_session_config config = config_of(f, SEAM_CODEC_F32);
+    config.all_layer_bits = bits;
+    config.all_layer_steps = steps;
+    config.codec.gate_signal_exact = exact;
+    assert_true(seam_gates_preset(&config.layer_gates, 4));
+    return config;
+}
+
+/* ---- what passes the boundaries ---- */
+
+typedef struct seen {
+    seam_trainer *trainer;
+    seam_layer_hook hook; /* the trainer's own */
+    float x[K][VALUES], decoded[K][VALUES], dx[K][VALUES];
+    uint32_t forwards, backwards;
+    /* Finite differences: direction * amount is added behind the last boundary. */
+    float amount;
+    float direction[VALUES];
+} seen;
+
+static void rows_read(float *ret, const seam_trainer *t, seam_stream *stream, const void *rows) {
+    seam_test_check(t->ops->copy_out(stream, ret, rows, VALUES * sizeof(float)), "copy", NULL);
+    seam_test_check(t->ops->stream_sync(stream), "sync", NULL);
+}
+
+static seam_status seen_forward(void *context, uint32_t layer, seam_stream *stream, void *x) {
+    seen *s = context;
+    float shifted[VALUES];
+    assert_int_equal(layer, s->forwards % K);
+    s->forwards++;
+    rows_read(s->x[layer], s->trainer, stream, x);
+    SEAM_TRY(s->hook.forward(s->hook.context, layer, stream, x));
+    rows_read(s->decoded[layer], s->trainer, stream, x);
+    if (layer + 1 < K || s->amount == 0) {
+        return SEAM_OK;
+    }
+    for (uint32_t i = 0; i < VALUES; i++) {
+        shifted[i] = s->decoded[layer][i] + s->amount * s->direction[i];
+    }
+    return s->trainer->ops->copy_in(stream, x, shifted, sizeof shifted);
+}
+
+static seam_status seen_backward(void *context, uint32_t layer, seam_stream *stream,
+                                 const void *dx) {
+    seen *s = context;
+    assert_int_equal(layer, K - 1 - s->backwards % K);
+    s->backwards++;
+    rows_read(s->dx[layer], s->trainer, stream, dx);
+    return s->hook.backward(s->hook.context, layer, stream, dx);
+}
+
+static seen *seen_new(seam_trainer *trainer) {
+    seen *s = test_calloc(1, sizeof *s);
+    s->trainer = trainer;
+    s->hook = trainer->layers.hook;
+    trainer->layers.hook =
+        (seam_layer_hook){.context = s, .forward = seen_forward, .backward = seen_backward};
+    return s;
+}
+
+/* ---- forward and gradients ---- */
+
+/* x as its amaq tensor would arrive, by the host's codec; ret_steps (C): D. */
+static void round_trip(float *ret, float *ret_steps, const float *x, const uint8_t *widths) {
+    uint8_t ranges[4 + 4 * C], codes[VALUES * 2];
+    seam_codec_args args = {.id = SEAM_CODEC_AMAQ, .channels = C, .widths = widths};
+    const seam_rounding nearest = {.stochastic = false};
+    void *scratch = NULL;
+    assert_int_equal(posix_memalign(&scratch, 64, seam_codec_scratch_bytes(C)), 0);
+    assert_int_equal(seam_codec_range_bytes(SEAM_CODEC_AMAQ, C), sizeof ranges);
+    assert_int_equal(seam_codec_measure(ranges, SEAM_CODEC_AMAQ, x, T, C, NULL), SEAM_OK);
+    args.ranges = ranges;
+    const size_t count = seam_codec_code_bytes(SEAM_CODEC_AMAQ, widths, T, C);
+    assert_true(count <= sizeof codes);
+    assert_int_equal(seam_codec_encode(codes, NULL, &args, x, T, &nearest, scratch), SEAM_OK);
+    assert_int_equal(seam_codec_decode(ret, &args, codes, count, T, scratch), SEAM_OK);
+    assert_int_equal(seam_codec_steps(ret_steps, &args), SEAM_OK);
+    free(scratch);
+}
+
+/* The first of two micro-batches, so that nothing is applied yet; widths of every size. */
+SEAM_ON_GPU static void boundaries_check(fixture *f, bool exact) {
+    const seam_session_config config = layers_config(f, 4, 50, exact);
+    float *x = values_new("x", 0.5f), *g = values_new("g", 0.02f);
+    float decoded[VALUES], steps[C];
+    seam_trainer *trainer = trainer_open(f, &config);
+    seen *s = seen_new(trainer);
+    pass p = pass_new();
+    assert_int_equal(trainer->layers.count, K);
+    for (uint32_t i = 0; i < K * C; i++) {
+        assert_int_equal(trainer->layers.widths[i], 8); /* the start, on which gates stand */
+    }
+    run(&p, f, trainer, &config, x, g, 0, 2);
+    assert_int_equal(s->forwards, K);
+    assert_int_equal(s->backwards, K);
+    for (uint32_t l = 0; l < K; l++) {
+        const float *db = trainer->layers.db + (size_t)l * C;
+        round_trip(decoded, steps, s->x[l], trainer->layers.widths + (size_t)l * C);
+        assert_memory_equal(decoded, s->decoded[l], sizeof decoded);
+        for (uint32_t c = 0; c < C; c++) {
+            double squares = 0, errors = 0;
+            for (uint32_t t = 0; t < T; t++) {
+                const uint32_t at = t * C + c;
+                const double dx = s->dx[l][at];
+                squares += dx * dx;
+                errors += dx * ((double)s->decoded[l][at] - (double)s->x[l][at]);
+            }
+            const double D = steps[c], n = 2.0 * f->labelled; /* N_lab of the step */
+            const double expected = exact ? -log(2) * kappa(8) * errors
+                                          : -(log(2) / 12) * n * kappa(8) * D * D * squares;
+            assert_true(expected != 0 && fabs(db[c] - expected) <= 1e-5 * fabs(expected) + 1e-18);
+        }
+    }
+    pass_free(&p);
+    test_free(s);
+    seam_trainer_destroy(trainer);
+    test_free(x);
+    test_free(g);
+}
+
+SEAM_ON_GPU static void test_boundary__surrogate__codec_and_formula(void **state) {
+    boundaries_check(*state, false);
+}
+
+SEAM_ON_GPU static void test_boundary__exact__codec_and_formula(void **state) {
+    boundaries_check(*state, true);
+}
+
+/* sum of g * y over the labelled rows, y the blocks' output with the last boundary shifted. */
+SEAM_ON_GPU static double loss_at(float amount, fixture *f, seam_trainer *trainer, seen *s, pass *p,
+                                  const seam_session_config *config, const float *x) {
+    float y[VALUES];
+    double loss = 0;
+    s->amount = amount;
+    run_forward(p, f, trainer, config, x, 0, 2);
+    rows_read(y, trainer, f->engine.stream, trainer->x);
+    for (uint32_t row = 0, next = 0; row < T; row++) {
+        for (uint32_t c = 0; c < C && is_labelled(row); c++) {
+            loss += (double)y[row * C + c] * (double)p->g[next * C + c];
+        }
+        next += is_labelled(row);
+    }
+    s->amount = 0;
+    return loss;
+}
+
+/* A width that is a little larger moves x^ by -ln2 kappa e: SPEC 3.1.  Behind the last boundary
+ * there is a block and no rounding, so that the loss has a derivative. */
+SEAM_ON_GPU static void test_gradient__exact__finite_differences(void **state) {
+    fixture *f = *state;
+    const seam_session_config config = layers_config(f, 4, 50, true);
+    float *x = values_new("x", 0.5f), *g = values_new("g", 0.02f);
+    seam_trainer *trainer = trainer_open(f, &config);
+    seen *s = seen_new(trainer);
+    pass p = pass_new();
+    double largest = 0, worst = 0;
+    run(&p, f, trainer, &config, x, g, 0, 2);
+    float db[C];
+    memcpy(db, trainer->layers.db + (K - 1) * C, sizeof db);
+    for (uint32_t c = 0; c < C; c++) {
+        memset(s->direction, 0, sizeof s->direction);
+        for (uint32_t at = c; at < VALUES; at += C) {
+            s->direction[at] =
+                (float)(-log(2) * kappa(8) * (double)(s->decoded[K - 1][at] - s->x[K - 1][at]));
+        }
+        const double up = loss_at(1, f, trainer, s, &p, &config, x);
+        const double down = loss_at(-1, f, trainer, s, &p, &config, x);
+        largest = fmax(largest, fabs(db[c]));
+        worst = fmax(worst, fabs((up - down) / 2 - db[c]));
+    }
+    /* f32 rounding of y against differences of 1e-3 of it. */
+    assert_true(largest > 0 && worst <= 2e-2 * largest);
+    pass_free(&p);
+    test_free(s);
+    seam_trainer_destroy(trainer);
+    test_free(x);
+    test_free(g);
+}
+
+/* ---- steps ---- */
+
+/* A whole step of two micro-batches.  The fixture's forward passes have step number 0, which makes
+ * no difference to them; the step's end gets its own. */
+SEAM_ON_GPU static seam_step_result step_run(fixture *f, seam_trainer *trainer,
+                                             const seam_session_config *config, uint64_t step) {
+    pass p = pass_new();
+    float *x = values_new(step % 2 == 0 ? "x" : "z", 0.5f), *g = values_new("g", 0.02f);
+    const bool ahead = config->pipeline_depth > 1;
+    for (uint32_t micro = 0; micro < 2 && ahead; micro++) { /* both forwards first */
+        run_forward(&p, f, trainer, config, micro == 0 ? x : g, micro, 2);
+    }
+    for (uint32_t micro = 0; micro < 2; micro++) {
+        if (!ahead) {
+            run_forward(&p, f, trainer, config, micro == 0 ? x : g, micro, 2);
+        }
+        seam_trainer_select(trainer, micro, 0);
+        seam_trainer_micro(trainer)->step = step;
+        run_backward(&p, f, trainer, config, g, micro);
+    }
+    pass_free(&p);
+    test_free(x);
+    test_free(g);
+    return p.result;
+}
+
+typedef struct image {
+    uint8_t *bytes;
+    size_t count;
+} image;
+
+SEAM_ON_GPU static image image_of(const fixture *f, seam_trainer *trainer) {
+    image ret = {.bytes = test_calloc(1, STATE_BYTES)};
+    size_t planned = 0;
+    const seam_trainer_mark mark = {.step_count = 3};
+    assert_int_equal(seam_trainer_state_bytes_max(&planned, trainer->config), SEAM_OK);
+    assert_true(planned <= STATE_BYTES);
+    assert_int_equal(
+        seam_trainer_state_save(ret.bytes, &ret.count, planned, trainer, &mark, f->engine.stream),
+        SEAM_OK);
+    return ret;
+}
+
+/* What `steps` steps leave; with a load, from half of them on in another trainer. */
+SEAM_ON_GPU static image steps_image(fixture *f, const seam_session_config *config, uint32_t steps,
+                                     bool reload) {
+    seam_trainer *trainer = trainer_open(f, config);
+    for (uint32_t i = 0; i < steps; i++) {
+        if (reload && i == steps / 2) {
+            image half = image_of(f, trainer);
+            seam_trainer_mark mark = {0};
+            seam_error err = {0};
+            seam_trainer_destroy(trainer);
+            trainer = trainer_open(f, config);
+            seam_test_check(seam_trainer_state_load(trainer, &mark, half.bytes, half.count,
+                                                    f->engine.stream, &err),
+                            "load", &err);
+            test_free(half.bytes);
+        }
+        const seam_step_result result = step_run(f, trainer, config, i);
+        assert_true(!result.skipped && result.layer_count == K);
+    }
+    const image ret = image_of(f, trainer);
+    seam_trainer_destroy(trainer);
+    return ret;
+}
+
+static void same_image(image found, const image *expected) {
+    assert_int_equal(found.count, expected->count);
+    assert_memory_equal(found.bytes, expected->bytes, expected->count);
+    test_free(found.bytes);
+}
+
+SEAM_ON_GPU static void test_steps__recompute_pipeline_checkpoint__same_bits(void **state) {
+    fixture *f = *state;
+    for (int exact = 0; exact < 2; exact++) {
+        seam_session_config config = layers_config(f, 4, 6, exact == 1);
+        const image expected = steps_image(f, &config, 8, false);
+        same_image(steps_image(f, &config, 8, true), &expected);
+        config.recompute = true;
+        same_image(steps_image(f, &config, 8, false), &expected);
+        if (exact == 0) {
+            config.pipeline_depth = 2;
+            same_image(steps_image(f, &config, 8, false), &expected);
+        }
+        test_free(expected.bytes);
+    }
+}
+
+/* The same rows by the host's codec and by the device's. */
+SEAM_ON_GPU static void test_steps__codec_of_the_device__same_bits(void **state) {
+    fixture *f = *state;
+    const seam_device_codec *const own = seam_backend_ops(f->engine.backend)->codec;
+    for (int exact = 0; exact < 2; exact++) {
+        const seam_session_config config = layers_config(f, 4, 6, exact == 1);
+        device_fake_put(f->engine.backend, NULL);
+        const image host = steps_image(f, &config, 6, false);
+        device_fake_put(f->engine.backend, own != NULL ? own : &device_fake);
+        same_image(steps_image(f, &config, 6, false), &host);
+        test_free(host.bytes);
+    }
+    device_fake_put(f->engine.backend, own);
+}
+
+SEAM_ON_GPU static void test_steps__to_target__every_layer_reported(void **state) {
+    enum { STEPS = 40 };
+    fixture *f = *state;
+    const seam_session_config config = layers_config(f, 4, STEPS, false);
+    seam_trainer *trainer = trainer_open(f, &config);
+    double mean = 0, before = 0;
+    uint32_t gates[K] = {8 * C, 8 * C, 8 * C};
+    uint32_t spread = 0;
+    for (uint32_t i = 0; i < STEPS + 5; i++) {
+        const seam_step_result result = step_run(f, trainer, &config, i);
+        before = mean;
+        mean = 0;
+        spread = 0;
+        assert_int_equal(result.layer_count, K);
+        for (uint32_t l = 0; l < K; l++) {
+            const seam_layer_report *report = &result.layers[l];
+            assert_int_equal(report->site, SEAM_SITE_LAYER_FIRST + l);
+            assert_int_equal(report->bits_total, gates[l]); /* what the gates said before */
+            assert_true(report->bits_min >= 1 && report->bits_min <= report->bits_max);
+            gates[l] = report->gate_bits_total;
+            spread += report->bits_max - report->bits_min;
+            mean += (double)report->bits_total / (K * C);
+        }
+    }
+    assert_true(fabs(mean - 4) <= 0.1 && fabs(before - 4) <= 0.1); /* SPEC 3.1: 4 +- 0.1 */
+    assert_true(spread > 0); /* channels of different ranges have different widths */
+    seam_trainer_destroy(trainer);
+}
+
+/* A gradient that is not finite: gates and pace stay with the adapter. */
+SEAM_ON_GPU static void test_step__gradient_overflows__gates_stay(void **state) {
+    fixture *f = *state;
+    const seam_session_config config = layers_config(f, 4, 10, false);
+    seam_trainer *trainer = trainer_open(f, &config);
+    (void)step_run(f, trainer, &config, 0);
+    (void)step_run(f, trainer, &config, 1);
+    const image before = image_of(f, trainer);
+    float *x = values_new("x", 0.5f), *g = values_new("g", 1e36f);
+    pass p = pass_new();
+    run(&p, f, trainer, &config, x, g, 0, 1);
+    assert_true(p.result.skipped);
+    assert_int_equal(p.result.layer_count, K);
+    same_image(image_of(f, trainer), &before);
+    test_free(before.bytes);
+    pass_free(&p);
+    seam_trainer_destroy(trainer);
+    test_free(x);
+    test_free(g);
+}
+
+/* Half a step that is dropped leaves no gate gradient to the next one. */
+SEAM_ON_GPU static void test_abort_step__half_a_step__leaves_nothing(void **state) {
+    fixture *f = *state;
+    const seam_session_config config = layers_config(f, 4, 6, false);
+    const image expected = steps_image(f, &config, 3, false);
+    seam_trainer *trainer = trainer_open(f, &config);
+    float *x = values_new("x", 0.5f), *g = values_new("g", 0.02f);
+    pass p = pass_new();
+    for (uint32_t i = 0; i < 3; i++) {
+        run(&p, f, trainer, &config, x, g, 0, 2);
+        assert_int_equal(seam_trainer_abort_step(trainer, f->engine.stream), SEAM_OK);
+        (void)step_run(f, trainer, &config, i);
+    }
+    same_image(image_of(f, trainer), &expected);
+    test_free(expected.bytes);
+    pass_free(&p);
+    seam_trainer_destroy(trainer);
+    test_free(x);
+    test_free(g);
+}
+
+SEAM_ON_GPU static void test_create__each_allocation_fails__error_and_no_leak(void **state) {
+    fixture *f = *state;
+    const seam_session_config config = layers_config(f, 4, 6, true);
+    const seam_device_codec *const own = seam_backend_ops(f->engine.backend)->codec;
+    device_fake_put(f->engine.backend, own != NULL ? own : &device_fake);
+    bool created = false;
+    for (int64_t n = 0; !created; n++) {
+        seam_trainer *trainer = NULL;
+        seam_error err = {0};
+        assert_true(n < 1000);
+        seam_mem_fail_after(n);
+        const seam_status st = seam_trainer_create(&trainer, &config, f->engine.stream, &err);
+        seam_mem_fail_after(-1);
+        created = st == SEAM_OK;
+        assert_true(created || (st == SEAM_E_MEMORY && trainer == NULL));
+        seam_trainer_destroy(trainer);
+    }
+    device_fake_put(f->engine.backend, own);
+}
+
+#define CASE(test) cmocka_unit_test_setup_teardown(test, layers_setup, teardown)
+
+int main(int argc, char **argv) {
+    const struct CMUnitTest tests[] = {
+        CASE(test_boundary__surrogate__codec_and_formula),
+        CASE(test_boundary__exact__codec_and_formula),
+        CASE(test_gradient__exact__finite_differences),
+        CASE(test_steps__recompute_pipeline_checkpoint__same_bits),
+        CASE(test_steps__codec_of_the_device__same_bits),
+        CASE(test_steps__to_target__every_layer_reported),
+        CASE(test_step__gradient_overflows__gates_stay),
+        CASE(test_abort_step__half_a_step__leaves_nothing),
+        CASE(test_create__each_allocation_fails__error_and_no_leak),
+    };
+    device_name = argc > 1 ? argv[1] : "cpu";
+    const seam_backend_options options = {.device = device_name};
+    seam_backend *backend = NULL;
+    seam_error err = {0};
+    const seam_status st = seam_backend_create(&backend, &options, &err);
+    if (st != SEAM_OK) {
+        (void)printf("%s: %s\n", st == SEAM_E_UNIMPLEMENTED ? "skipped" : "failed", err.text);
+        return st == SEAM_E_UNIMPLEMENTED ? 77 : 1;
+    }
+    seam_backend_destroy(backend);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
