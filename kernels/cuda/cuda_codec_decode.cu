@@ -1,12 +1,13 @@
 /* Rows of a tensor from its range block and codes: cuda_codec_encode.cu backwards.
  *
  * Grid (channels / 128, groups / 8), block 8 warps: a warp takes one group of 32 rows.  Its run of
- * words goes to shared memory as the wire has it while the block makes its grids; a lane takes those
- * of its four channels from there, turns planes into codes and writes 16 bytes (f32) of each row.
- * Bytes: the codes, and the rows; bound by memory.
+ * words goes to shared memory as the wire has it while the block makes its grids; a lane takes
+ * those of its four channels from there, turns planes into codes and writes 16 bytes (f32) of each
+ * row.  Bytes: the codes, and the rows; bound by memory.
  *
- * 6144 x 4096, 4 bits, us to f32 and bf16 rows on an H200: MEASURED.  With a branch around each
- * plane and each row: 33.9, 23.6; two blocks a multiprocessor: 32.5, 21.4; four: 31.8, 19.9; no
+ * 6144 x 4096, 4 bits, us to f32 and bf16 rows on an H200: 32.2, 19.4 (8 bits: 35.2, 22.9).  With a
+ * branch around each plane and each row: 33.9, 23.6; words asked for once the grids are made: 31.1,
+ * 19.4 (35.7, 24.6), and of that two blocks a multiprocessor: 32.5, 21.4; four: 31.8, 19.9; no
  * early launch: 33.0, 21.4.  Words put by channel at odd strides through a table of places, and a
  * kernel for each of narrow and wide, on an H100: 51.4, 34.5 for 43.6, 27.9.
  *

@@ -15,7 +15,12 @@
  * Shared: 106 KiB a block, two blocks a multiprocessor.  Stochastic rounding: one Philox a lane and
  * row, whose four words are those of the lane's four channels; bound by its products.
  *
- * MEASURED
+ * 6144 x 4096, 4 bits, ranges included, us from f32 and bf16 on an H200: 58.0, 34.4 to nearest,
+ * 65.2, 52.3 stochastic.  Before, in the order of the steps: rows to registers, a walk
+ * more for codes above 8 bits, all 20 products of Philox: 65.1, 44.7 and 84.6, 67.8; the ring and
+ * 15 products: 60.5, 38.9 and 69.2, 56.3; rows in range not clamped: 60.0, 37.1 to nearest; last,
+ * blocks that begin while the bounds are taken.  Rows without a list by their number, not by
+ * shuffles: the same.
  *
  * A tail group's planes go to the work block first; a second kernel makes a string of bits of them:
  * one thread a word, which bits p of plane i at i * rows + p fill. */
