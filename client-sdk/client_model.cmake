@@ -4,17 +4,17 @@ pkg_check_modules(JANSSON REQUIRED IMPORTED_TARGET jansson)
 file(GLOB client_model_sources CONFIGURE_DEPENDS model/*.c)
 add_library(seam_client_model OBJECT ${client_model_sources})
 target_include_directories(seam_client_model PUBLIC include model
-  PRIVATE ${PROJECT_SOURCE_DIR}/proto/base ${PROJECT_SOURCE_DIR}/kernels/include
+  PRIVATE core ${PROJECT_SOURCE_DIR}/proto/base ${PROJECT_SOURCE_DIR}/kernels/include
           ${PROJECT_SOURCE_DIR}/kernels/model ${PROJECT_SOURCE_DIR}/kernels/codec)
 target_link_libraries(seam_client_model PRIVATE seam_flags)
 
 add_library(seam_model_shared SHARED $<TARGET_OBJECTS:seam_client_model>)
 set_target_properties(seam_model_shared PROPERTIES
   OUTPUT_NAME seam-model VERSION ${PROJECT_VERSION} SOVERSION ${SEAM_SOVERSION}
-  LINK_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/core/exports.map)
+  LINK_DEPENDS ${SEAM_EXPORTS})
 target_link_libraries(seam_model_shared PUBLIC seam_shared
   PRIVATE seam_model seam_ops seam_weights seam_codec seam_base
-  -Wl,--version-script=${CMAKE_CURRENT_SOURCE_DIR}/core/exports.map)
+  -Wl,--version-script=${SEAM_EXPORTS})
 if(NOT SEAM_SANITIZE) # clang's sanitizers come with the program
   target_link_options(seam_model_shared PRIVATE -Wl,-z,defs)
 endif()

@@ -6,7 +6,8 @@
 #     MODEL=PATH     Hugging Face directory or GGUF file [SmolLM2-135M-Instruct, fetched once]
 #     DATA=FILE      training rows, JSONL or .gz [spoken requests to JSON commands]
 #     EVAL_DATA=FILE evaluation rows [those of the demo; with DATA=: none]
-#     STEPS=N BATCH=N LR=X SEED=N CODEC=amaq|affine|tensor|channel|group|bf16|f32 TARGET=4|3
+#     STEPS=N BATCH=N LR=X SEED=N CODEC=amaq|affine|tensor|channel|group|aqsgd|bf16|f32
+#     TARGET=4|3
 #     TRAIN_ARGS=    further options of `seam train`; --allocator gates: the paper's gates, not waterfill
 set -euo pipefail
 caller=$PWD
@@ -65,7 +66,9 @@ address=$(cat "$out/seamd.address")
 echo "seamd $address, process $server"
 
 say "train"
+asked=
 if [ -z "${DATA:-}" ]; then
+    asked="it is dark outside, so the blind in the bedroom should be closed" # of eval.jsonl
     DATA=$PWD/deploy/demo/train.jsonl
     EVAL_DATA=${EVAL_DATA:-$PWD/deploy/demo/eval.jsonl}
 fi
@@ -75,6 +78,18 @@ data=(--data "$(absolute "$DATA")")
 "$seam" train --server "$address" --model "$model" "${data[@]}" --out "$out" \
     --steps "$steps" --batch "${BATCH:-8}" --lr "${LR:-1e-3}" --schedule linear --warmup $((steps / 20)) \
     --seed "${SEED:-1}" --codec "${CODEC:-amaq}" --target "${TARGET:-4}" ${TRAIN_ARGS:-}
+
+# answer OPTION...: the first line that the model adds to the request.
+answer() {
+    "$seam" generate --server "$address" --model "$model" --new-tokens 40 --quiet "$@" \
+        "Request: $asked"$'\nCommand:' | sed -n 1p
+}
+if [ -n "$asked" ]; then
+    say "a request of a kind that training never showed"
+    echo "request:  $asked"
+    echo "before:  $(answer)"
+    echo "after:   $(answer --adapter "$out/adapter")"
+fi
 stop_server
 
 say "files"

@@ -297,7 +297,8 @@ seam_status seam_bench_run_make(seam_bench_run *ret_run, const seam_bench_option
     SEAM_TRY(row_apply(run, row, err));
     run->options.seed = seed;
     run->options.out = run->path;
-    run->options.delete_session = true; /* a bench would fill the server with sessions */
+    /* A bench would fill the server with sessions, and makes a run that was cut again. */
+    run->options.delete_session = run->options.delete_cut = true;
     return seam_train_options_finish(&run->options, err);
 }
 

@@ -9,7 +9,7 @@
  *   cmd_session.c   session .., server .., export     cmd_data.c       data show
  *   cmd_plan.c      plan: memory of a session    plan_shapes.c    models by name
  *   evaluate.c      loss and exact match of rows      exact_match.c    what counts as right
- *   evaluate_choices.c  accuracy of rows with choices
+ *   evaluate_choices.c  accuracy of rows with choices  sampling.c     how texts are drawn
  *   run_report.c    report.json                       run_files.c      files of a run folder
  *   progress.c      the line on the terminal
  *

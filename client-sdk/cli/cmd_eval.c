@@ -1,6 +1,5 @@
 /* `seam eval`: loss, perplexity, accuracy and exact match of a run, an adapter or the base model.
  */
-#include <math.h>
 #include <stdio.h>
 
 #include "evaluate.h"
@@ -13,8 +12,7 @@ typedef struct eval_options {
     const char *data;
     uint32_t rows, tokens_max, new_tokens, slots, examples, rows_max;
     bool truncate, exact_match;
-    float temperature, top_p;
-    uint64_t seed;
+    seam_sampling sampling;
     const char *samples_out;
     uint32_t samples;
 } eval_options;
@@ -37,11 +35,6 @@ static const seam_arg_spec eval_specs[] = {
     {"slots", SEAM_ARG_U32, offsetof(eval_options, slots), "N", "texts generated at once [16]"},
     {"examples", SEAM_ARG_U32, offsetof(eval_options, examples), "N",
      "generated texts, and scores of choices, to show [0]"},
-    {"temperature", SEAM_ARG_F32, offsetof(eval_options, temperature), "X",
-     "of generated texts; 0: the most likely token [0; 0.2 with --samples-out]"},
-    {"top-p", SEAM_ARG_F32, offsetof(eval_options, top_p), "X",
-     "share of the probability to sample from [0.9]"},
-    {"seed", SEAM_ARG_U64, offsetof(eval_options, seed), "N", "of the sampling [0]"},
     {"samples-out", SEAM_ARG_TEXT, offsetof(eval_options, samples_out), "FILE",
      "write generated texts of HumanEval rows for its evaluator, which runs them"},
     {"samples", SEAM_ARG_U32, offsetof(eval_options, samples), "N",
@@ -54,6 +47,7 @@ static void help(void) {
     printf("Loss and perplexity; exact match of generated texts; of rows with \"choices\" and "
            "\"label\", the\naccuracy: how often the likeliest choice is the right one.\n\n");
     seam_args_help(eval_specs);
+    seam_args_help(seam_sampling_specs);
     seam_args_help(seam_use_specs);
     seam_args_help(seam_server_specs);
     seam_args_help(seam_common_specs);
@@ -140,9 +134,7 @@ static seam_status evaluate(const eval_options *o, const seam_use *use, seam_err
                                        .slots = o->slots,
                                        .new_tokens_max = o->new_tokens,
                                        .examples_max = o->examples,
-                                       .temperature = o->temperature,
-                                       .top_p = o->top_p,
-                                       .seed = o->seed,
+                                       .sampling = o->sampling,
                                        .samples_path = o->samples_out,
                                        .samples_per_row = o->samples};
     seam_evaluation evaluation;
@@ -159,25 +151,21 @@ static seam_status sampling_settle(eval_options *o, seam_error *err) {
     if (o->samples != 0 && o->samples_out == NULL) {
         return seam_error_set(err, SEAM_E_ARG, "--samples needs --samples-out");
     }
-    if (isnan(o->temperature)) { /* not given */
-        o->temperature = o->samples_out != NULL ? TEMPERATURE_HUMANEVAL : 0.0f;
-    }
-    if (!(o->temperature >= 0.0f) || !(o->top_p > 0.0f && o->top_p <= 1.0f)) {
-        return seam_error_set(err, SEAM_E_ARG, "--temperature is below 0 or --top-p not in (0, 1]");
-    }
-    return SEAM_OK;
+    const float usual = o->samples_out != NULL ? TEMPERATURE_HUMANEVAL : 0.0f;
+    return seam_sampling_settle(&o->sampling, usual, err);
 }
 
 int seam_cmd_eval(int argc, char **argv, int first) {
-    eval_options o = {.exact_match = true, .temperature = NAN, .top_p = 0.9f};
+    eval_options o = {.exact_match = true, .sampling = SEAM_SAMPLING_INIT};
     seam_error err = {0};
     const seam_arg_table tables[] = {{seam_common_specs, &o.use.common},
                                      {seam_server_specs, &o.use.server},
                                      {seam_use_specs, &o.use},
-                                     {eval_specs, &o}};
+                                     {eval_specs, &o},
+                                     {seam_sampling_specs, &o.sampling}};
     uint32_t count = 0;
     const char *positional[1];
-    seam_status st = seam_args_parse(&count, positional, 0, tables, 4, argc, argv, first, &err);
+    seam_status st = seam_args_parse(&count, positional, 0, tables, 5, argc, argv, first, &err);
     if (st == SEAM_OK && o.use.common.help) {
         help();
         return SEAM_EXIT_OK;

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "chat.h"
-#include "evaluate.h"
+#include "sampling.h"
 #include "try.h"
 #include "use_session.h"
 
@@ -13,8 +13,7 @@ typedef struct generate_options {
     seam_use_options use;
     const char *prompt;
     uint32_t new_tokens;
-    float temperature, top_p;
-    uint64_t seed;
+    seam_sampling sampling;
     bool chat;
 } generate_options;
 
@@ -25,11 +24,6 @@ static const seam_arg_spec generate_specs[] = {
      "the prompt is a user's message: use the model's chat template"},
     {"new-tokens", SEAM_ARG_U32, offsetof(generate_options, new_tokens), "N",
      "longest continuation [128]"},
-    {"temperature", SEAM_ARG_F32, offsetof(generate_options, temperature), "X",
-     "0: the most likely token [0]"},
-    {"top-p", SEAM_ARG_F32, offsetof(generate_options, top_p), "X",
-     "share of the probability to sample from [0.9]"},
-    {"seed", SEAM_ARG_U64, offsetof(generate_options, seed), "N", "of the sampling [0]"},
     {NULL, SEAM_ARG_FLAG, 0, NULL, NULL},
 };
 
@@ -93,13 +87,8 @@ static seam_status run(const generate_options *o, const seam_use *use, const sea
         options.positions_max = facts.context_max;
     }
     uint32_t stop_ids[SEAM_STOP_IDS_MAX];
-    seam_generation_options generation = SEAM_GENERATION_OPTIONS_INIT;
-    generation.new_tokens_max = new_tokens;
-    generation.temperature = o->temperature;
-    generation.top_p = o->top_p;
-    generation.seed = o->seed;
-    generation.stop_ids = stop_ids;
-    generation.stop_count = seam_stop_ids(stop_ids, use->tokenizer);
+    seam_generation_options generation;
+    seam_sampling_generation(&generation, stop_ids, &o->sampling, use->tokenizer, new_tokens);
     seam_inference *inference = NULL;
     SEAM_TRY(seam_inference_open(&inference, use->session, &options, err));
     const seam_prompt prompts[] = {{.ids = prompt->ids, .count = (uint32_t)prompt->count}};
@@ -142,18 +131,20 @@ static seam_status generate(const generate_options *o, const seam_use *use, seam
 }
 
 int seam_cmd_generate(int argc, char **argv, int first) {
-    generate_options o = {.top_p = 0.9f};
+    generate_options o = {.sampling = SEAM_SAMPLING_INIT};
     seam_error err = {0};
     const seam_arg_table tables[] = {{seam_common_specs, &o.use.common},
                                      {seam_server_specs, &o.use.server},
                                      {seam_use_specs, &o.use},
-                                     {generate_specs, &o}};
+                                     {generate_specs, &o},
+                                     {seam_sampling_specs, &o.sampling}};
     uint32_t count = 0;
     const char *positional[1];
-    seam_status st = seam_args_parse(&count, positional, 1, tables, 4, argc, argv, first, &err);
+    seam_status st = seam_args_parse(&count, positional, 1, tables, 5, argc, argv, first, &err);
     if (st == SEAM_OK && o.use.common.help) {
         printf("usage: seam generate --model PATH [--run DIR | --adapter DIR] PROMPT\n\n");
         seam_args_help(generate_specs);
+        seam_args_help(seam_sampling_specs);
         seam_args_help(seam_use_specs);
         seam_args_help(seam_server_specs);
         seam_args_help(seam_common_specs);
@@ -163,8 +154,8 @@ int seam_cmd_generate(int argc, char **argv, int first) {
     if (st == SEAM_OK && (o.use.model == NULL || o.prompt == NULL)) {
         st = seam_error_set(&err, SEAM_E_ARG, "--model and a prompt are needed");
     }
-    if (st == SEAM_OK && (o.temperature < 0.0f || o.top_p <= 0.0f || o.top_p > 1.0f)) {
-        st = seam_error_set(&err, SEAM_E_ARG, "--temperature is below 0 or --top-p not in (0, 1]");
+    if (st == SEAM_OK) {
+        st = seam_sampling_settle(&o.sampling, 0.0f, &err);
     }
     if (st != SEAM_OK) {
         return seam_cli_usage(&err, "generate");

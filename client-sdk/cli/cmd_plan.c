@@ -1,4 +1,5 @@
-/* `seam plan`: what a model and a session of it take on a server, before there is one.
+/* `seam plan`: what a model and a session of it take on a server, before there is one, and at the
+ * client (plan_client.c).
  *
  * The device's share is the sum that the server makes at CreateSession, from the same function
  * (kernels/model/memory_plan.h).  The host's share is formed here from the coders' sizes: the
@@ -10,6 +11,7 @@
 #include "coder.h"
 #include "credit.h"
 #include "memory_plan.h"
+#include "plan_client.h"
 #include "plan_shapes.h"
 #include "train_options.h"
 #include "try.h"
@@ -18,6 +20,8 @@
 #define ROWS_DEFAULT        2048u
 #define SEQUENCES_DEFAULT   64u
 #define RANK_DEFAULT        16u
+#define DEPTH_DEFAULT       1u
+#define DEPTH_MAX           8u
 #define RANK_UNSET          UINT32_MAX
 #define CACHE_BYTES_DEFAULT (UINT64_C(1) << 30)
 #define BITS_DEFAULT        4u
@@ -26,11 +30,11 @@
 
 typedef struct plan_options {
     seam_common_options common;
-    const char *model, *shape, *device, *dtype, *targets, *codec;
-    uint32_t rank, rows, sequences;
+    const char *model, *shape, *device, *dtype, *targets, *codec, *lora_side;
+    uint32_t rank, rows, sequences, front_blocks, tail_blocks, depth, micros;
     uint64_t cache_bytes;
     float memory_gib;
-    bool recompute, fp8, full;
+    bool recompute, fp8, full, f32;
 } plan_options;
 
 static const seam_arg_spec plan_specs[] = {
@@ -45,6 +49,16 @@ static const seam_arg_spec plan_specs[] = {
      "of q,k,v,o,gate,up,down [q,v]; Phi-3: of qkv,o,gate_up,down [qkv]"},
     {"full", SEAM_ARG_FLAG, offsetof(plan_options, full), NULL,
      "full fine-tuning of all blocks instead of LoRA"},
+    {"front-blocks", SEAM_ARG_U32, offsetof(plan_options, front_blocks), "K",
+     "the model's first K blocks are the client's [0]"},
+    {"tail-blocks", SEAM_ARG_U32, offsetof(plan_options, tail_blocks), "M",
+     "its last M blocks likewise [0]"},
+    {"lora-side", SEAM_ARG_TEXT, offsetof(plan_options, lora_side), "WHERE", "as `seam train`"},
+    {"pipeline-depth", SEAM_ARG_U32, offsetof(plan_options, depth), "N",
+     "micro-batches on their way at once, up to 8 [1]"},
+    {"micros", SEAM_ARG_U32, offsetof(plan_options, micros), "N", "micro-batches of a step [1]"},
+    {"f32", SEAM_ARG_FLAG, offsetof(plan_options, f32), NULL,
+     "of the client: products in f32 even where this processor has bf16 units"},
     {"rows-max", SEAM_ARG_U32, offsetof(plan_options, rows), "N",
      "tokens of one micro-batch [2048]"},
     {"sequences-max", SEAM_ARG_U32, offsetof(plan_options, sequences), "N",
@@ -68,12 +82,13 @@ typedef struct plan_result {
     uint64_t weight_bytes;
     seam_memory_plan session;
     uint64_t sessions, rows_largest; /* with --memory */
+    bool bf16_table;                 /* of the embedding, as far as its file tells */
+    seam_plan_client client;
 } plan_result;
 
 /* ---- the plan ---- */
 
-static seam_status model_read(seam_model_config *ret_model, const plan_options *o,
-                              seam_error *err) {
+static seam_status model_read(plan_result *ret, const plan_options *o, seam_error *err) {
     if ((o->model != NULL) == (o->shape != NULL)) {
         return seam_error_set(err, SEAM_E_ARG, "--model or --shape: one of them is needed");
     }
@@ -83,12 +98,17 @@ static seam_status model_read(seam_model_config *ret_model, const plan_options *
             return seam_error_set(err, SEAM_E_ARG, "--shape: '%.40s' is not of %s", o->shape,
                                   SEAM_PLAN_SHAPES);
         }
-        *ret_model = *shape;
+        ret->model = *shape;
+        ret->bf16_table = true; /* as they were published */
         return SEAM_OK;
     }
     seam_weights *weights = NULL;
+    seam_weights_place place;
     SEAM_TRY(seam_weights_open(&weights, o->model, err));
-    *ret_model = *seam_weights_config(weights);
+    ret->model = *seam_weights_config(weights);
+    ret->bf16_table = seam_weights_find(&place, weights, "model.embed_tokens.weight",
+                                        ret->model.vocab_count, ret->model.hidden) &&
+                      place.type == SEAM_TENSOR_BF16;
     seam_weights_close(weights);
     return SEAM_OK;
 }
@@ -172,16 +192,26 @@ static seam_status codec_add(seam_memory_plan *plan, const plan_options *o, uint
     return SEAM_OK;
 }
 
+/* Activations of the micro-batches that are on their way beside the first, and of one session. */
+static seam_status training_add(seam_memory_plan *plan, const seam_memory_blocks *blocks,
+                                const seam_activations_options *options, uint32_t depth) {
+    SEAM_TRY(seam_memory_plan_training(plan, blocks, options));
+    for (uint32_t i = 1; i < depth; i++) {
+        SEAM_TRY(seam_memory_plan_activations(plan, blocks, options));
+    }
+    return SEAM_OK;
+}
+
 /* The largest micro-batch of a single session that fits into `bytes`; 0: none does. */
 static uint32_t rows_fit(const seam_memory_blocks *blocks, const seam_activations_options *options,
-                         uint64_t bytes) {
+                         uint32_t depth, uint64_t bytes) {
     uint32_t low = 0, high = SEAM_ROWS_MAX + 1; /* low fits, high does not */
     while (high - low > 1) {
         const uint32_t rows = low + (high - low) / 2;
         seam_activations_options with = *options;
         seam_memory_plan plan = {0};
         with.rows_max = rows;
-        const bool fits = seam_memory_plan_training(&plan, blocks, &with) == SEAM_OK &&
+        const bool fits = training_add(&plan, blocks, &with, depth) == SEAM_OK &&
                           seam_memory_plan_device_bytes(&plan) <= bytes;
         low = fits ? rows : low;
         high = fits ? high : rows;
@@ -207,13 +237,48 @@ static seam_status full_check(const plan_options *o, seam_error *err) {
                   : SEAM_OK;
 }
 
+/* The session as the client would ask for it. */
+static seam_status client_make(plan_result *r, const plan_options *o, uint32_t targets,
+                               seam_error *err) {
+    seam_session_options session = SEAM_SESSION_OPTIONS_INIT;
+    session.codec = o->codec;
+    session.full = o->full;
+    session.lora_rank = o->full ? 0 : o->rank;
+    session.lora_targets = targets;
+    session.front_blocks = o->front_blocks;
+    session.tail_blocks = o->tail_blocks;
+    session.lora_side = o->lora_side;
+    session.cache_bytes_max = o->cache_bytes;
+    session.rows_per_micro_max = o->rows;
+    session.sequences_per_micro_max = o->sequences;
+    session.micros_per_step_max = o->micros;
+    session.pipeline_depth = o->depth;
+    const seam_plan_client_args args = {
+        .model = &r->model, .bf16_table = r->bf16_table, .f32 = o->f32, .session = &session};
+    return seam_plan_client_make(&r->client, &args, err);
+}
+
+static seam_status split_check(const plan_options *o, uint32_t layers, seam_error *err) {
+    if (o->front_blocks >= layers || o->tail_blocks >= layers - o->front_blocks) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "--front-blocks, --tail-blocks: of the model's %u blocks the server "
+                              "has at least one",
+                              layers);
+    }
+    return o->lora_side != NULL && o->front_blocks == 0 && o->tail_blocks == 0
+               ? seam_error_set(err, SEAM_E_ARG,
+                                "--lora-side: without --front-blocks or --tail-blocks all of LoRA "
+                                "is the server's")
+               : SEAM_OK;
+}
+
 static seam_status plan_make(plan_result *ret, const plan_options *o, seam_error *err) {
     plan_result r = {0};
     seam_ops types = {0};
     uint32_t copies = 0;
     seam_adapter_config adapter = {.kind = o->full ? SEAM_ADAPTER_FULL : SEAM_ADAPTER_LORA,
                                    .lora = {.rank = o->rank, .alpha = 1}};
-    SEAM_TRY(model_read(&r.model, o, err));
+    SEAM_TRY(model_read(&r, o, err));
     SEAM_TRY(types_read(&types, &copies, o, err));
     if (!o->full) {
         SEAM_TRY(targets_read(&adapter.lora.targets, &r, o, err));
@@ -222,15 +287,19 @@ static seam_status plan_make(plan_result *ret, const plan_options *o, seam_error
         return seam_error_set(err, SEAM_E_ARG, "--rank is at most %u, --rows-max at most %u",
                               SEAM_LORA_RANK_MAX, SEAM_ROWS_MAX);
     }
-    const seam_memory_blocks blocks = {
-        .model = &r.model, .ops = &types, .layer_end = r.model.layers};
+    SEAM_TRY(split_check(o, r.model.layers, err));
+    const seam_memory_blocks all = {.model = &r.model, .ops = &types, .layer_end = r.model.layers};
+    const seam_memory_blocks blocks = {.model = &r.model,
+                                       .ops = &types,
+                                       .layer_begin = o->front_blocks,
+                                       .layer_end = r.model.layers - o->tail_blocks};
     const seam_activations_options options = {.adapter = &adapter,
                                               .rows_max = o->rows,
                                               .seqs_max = o->sequences,
                                               .recompute = o->recompute,
                                               .fp8 = o->fp8};
-    r.weight_bytes = seam_memory_plan_weights(&blocks, copies);
-    if (seam_memory_plan_training(&r.session, &blocks, &options) != SEAM_OK) {
+    r.weight_bytes = seam_memory_plan_weights(&all, copies);
+    if (training_add(&r.session, &blocks, &options, o->depth) != SEAM_OK) {
         return seam_error_set(err, SEAM_E_LIMIT, "the session is too large to address");
     }
     seam_memory_plan kept = {0};
@@ -239,6 +308,7 @@ static seam_status plan_make(plan_result *ret, const plan_options *o, seam_error
         seam_memory_plan_repeats(&r.session, &blocks, &adapter);
     }
     SEAM_TRY(codec_add(&r.session, o, r.model.hidden, err));
+    SEAM_TRY(client_make(&r, o, adapter.lora.targets, err));
     const uint64_t memory = (uint64_t)((double)o->memory_gib * 0x1p30);
     const uint64_t taken = r.weight_bytes + SEAM_MEMORY_WORKSPACE_BYTES;
     const uint64_t taken_by_one = taken + seam_memory_plan_device_bytes(&kept);
@@ -246,7 +316,7 @@ static seam_status plan_make(plan_result *ret, const plan_options *o, seam_error
         r.sessions = (memory - taken) / seam_memory_plan_device_bytes(&r.session);
     }
     if (memory > taken_by_one) {
-        r.rows_largest = rows_fit(&blocks, &options, memory - taken_by_one);
+        r.rows_largest = rows_fit(&blocks, &options, o->depth, memory - taken_by_one);
     }
     *ret = r;
     return SEAM_OK;
@@ -278,6 +348,8 @@ static void print_json(const plan_options *o, const plan_result *r) {
         json_object_set_new(value, "rank", json_integer(o->rank));
         json_object_set_new(value, "targets", json_string(r->targets));
     }
+    json_object_set_new(value, "pipeline_depth", json_integer(o->depth));
+    json_object_set_new(value, "client", seam_plan_client_json(&r->client));
     if (o->memory_gib > 0) {
         const uint64_t tokens = r->sessions * o->rows;
         json_object_set_new(value, "sessions", json_integer((json_int_t)r->sessions));
@@ -304,6 +376,7 @@ static void print_text(const plan_options *o, const plan_result *r) {
            "                 %s on the host\n",
            r->model.name, o->device, o->dtype, o->fp8 ? " and FP8" : "", adapter, o->rows, o->codec,
            o->recompute ? ", recompute" : "", weights, device, host);
+    seam_plan_client_print(&r->client);
     if (o->memory_gib > 0) {
         const uint64_t tokens = r->sessions * o->rows;
         printf("in %.1f GiB      %llu sessions, %llu tokens in flight; one session alone: "
@@ -320,6 +393,8 @@ int seam_cmd_plan(int argc, char **argv, int first) {
                       .rank = RANK_UNSET,
                       .rows = ROWS_DEFAULT,
                       .sequences = SEQUENCES_DEFAULT,
+                      .depth = DEPTH_DEFAULT,
+                      .micros = 1,
                       .cache_bytes = CACHE_BYTES_DEFAULT};
     plan_result result = {0};
     seam_error err = {0};
@@ -328,8 +403,9 @@ int seam_cmd_plan(int argc, char **argv, int first) {
     const char *positional[1] = {NULL};
     seam_status st = seam_args_parse(&count, positional, 1, tables, 2, argc, argv, first, &err);
     if (st == SEAM_OK && o.common.help) {
-        printf("usage: seam plan --model PATH | --shape NAME [options]\n\n"
-               "Memory that a model and one session of it take on a server.\n\n");
+        printf(
+            "usage: seam plan --model PATH | --shape NAME [options]\n\n"
+            "Memory that a model and one session of it take on a server, and at the client.\n\n");
         seam_args_help(plan_specs);
         seam_args_help(seam_common_specs);
         return SEAM_EXIT_OK;
@@ -337,6 +413,10 @@ int seam_cmd_plan(int argc, char **argv, int first) {
     o.model = count == 1 ? positional[0] : o.model;
     if (st == SEAM_OK && (o.rank == 0 || o.rows == 0 || o.sequences == 0 || o.memory_gib < 0)) {
         st = seam_error_set(&err, SEAM_E_ARG, "--rank, --rows-max, --sequences-max: at least 1");
+    }
+    if (st == SEAM_OK && (o.depth == 0 || o.depth > DEPTH_MAX || o.micros == 0)) {
+        st = seam_error_set(&err, SEAM_E_ARG, "--pipeline-depth: 1 to %u; --micros: at least 1",
+                            DEPTH_MAX);
     }
     if (st == SEAM_OK && o.full) {
         st = full_check(&o, &err);

@@ -70,11 +70,24 @@ static void share_print(const json_t *value) {
     printf(" %12s", share);
 }
 
+static void losses_print(const json_t *steps) {
+    const size_t count = json_array_size(steps);
+    if (count != 0) { /* else interrupted before the first one ended */
+        printf("\nloss          %.4f at the first step, %.4f at the last\n",
+               number_of(json_array_get(steps, 0), "loss"),
+               number_of(json_array_get(steps, count - 1), "loss"));
+    }
+}
+
 static void evaluations_print(const json_t *report) {
     json_t *const evaluations = json_object_get(report, "eval");
     const char *name = NULL;
     json_t *value = NULL;
     bool has_choices = false;
+    if (json_object_size(evaluations) == 0) { /* no rows for one were given */
+        losses_print(json_object_get(report, "steps"));
+        return;
+    }
     json_object_foreach(evaluations, name, value) {
         has_choices = has_choices || json_is_number(json_object_get(value, "accuracy"));
     }

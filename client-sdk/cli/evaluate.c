@@ -84,10 +84,10 @@ json_t *seam_evaluation_json(const seam_evaluation *e) {
     if (e->samples > 0) {
         json_object_set_new(value, "samples", json_integer(e->samples));
     }
-    if (e->temperature > 0.0f) {
-        json_object_set_new(value, "temperature", json_real((double)e->temperature));
-        json_object_set_new(value, "top_p", json_real((double)e->top_p));
-        json_object_set_new(value, "seed", json_integer((json_int_t)e->seed));
+    if (e->sampling.temperature > 0.0f) {
+        json_object_set_new(value, "temperature", json_real((double)e->sampling.temperature));
+        json_object_set_new(value, "top_p", json_real((double)e->sampling.top_p));
+        json_object_set_new(value, "seed", json_integer((json_int_t)e->sampling.seed));
     }
     const bool has_choices = e->choice_rows > 0;
     json_object_set_new(value, "accuracy", has_choices ? json_real(e->accuracy) : json_null());
@@ -106,23 +106,6 @@ json_t *seam_evaluation_json(const seam_evaluation *e) {
         json_object_set(value, "examples", e->examples);
     }
     return value;
-}
-
-uint32_t seam_stop_ids(uint32_t ret_ids[SEAM_STOP_IDS_MAX], const seam_tokenizer *tokenizer) {
-    static const char *const ENDS[SEAM_STOP_IDS_MAX - 1] = {"<|im_end|>", "<|eot_id|>", "<|end|>"};
-    uint32_t count = 0;
-    uint32_t end = 0;
-    const int64_t eos = seam_tokenizer_eos(tokenizer);
-    if (eos >= 0) {
-        ret_ids[count++] = (uint32_t)eos;
-    }
-    for (size_t i = 0; i < SEAM_STOP_IDS_MAX - 1; i++) {
-        if (seam_tokenizer_find_added(&end, tokenizer, ENDS[i]) &&
-            (count == 0 || ret_ids[0] != end)) {
-            ret_ids[count++] = end;
-        }
-    }
-    return count;
 }
 
 /* ---- Loss ---- */

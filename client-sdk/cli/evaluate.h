@@ -21,6 +21,7 @@
 #include <jansson.h>
 
 #include "data.h"
+#include "sampling.h"
 #include "seam_model.h"
 
 typedef struct seam_evaluation_args {
@@ -36,8 +37,7 @@ typedef struct seam_evaluation_args {
     uint32_t slots;           /* generations in flight */
     uint32_t new_tokens_max;  /* 0: the longest completion and a little more */
     uint32_t examples_max;    /* rows whose generated text, and whose scores, are kept */
-    float temperature, top_p; /* of generated texts; temperature 0: the most likely token */
-    uint64_t seed;
+    seam_sampling sampling;   /* of generated texts */
     const char *samples_path; /* set: generated texts go there, nothing is matched */
     uint32_t samples_per_row; /* 0: 1 */
 } seam_evaluation_args;
@@ -50,9 +50,8 @@ typedef struct seam_evaluation {
     double accuracy, accuracy_norm; /* shares of choice_rows, if there are any */
     uint32_t rows, exact_rows, choice_rows;
     uint64_t labelled_tokens;
-    uint32_t samples;         /* written to samples_path */
-    float temperature, top_p; /* that texts were sampled with; 0: greedy */
-    uint64_t seed;
+    uint32_t samples;       /* written to samples_path */
+    seam_sampling sampling; /* that texts were generated with */
     double seconds;
     char codec[16];
     json_t *examples;      /* array of {prompt, expected, generated, exact}, or NULL */
@@ -67,10 +66,6 @@ void seam_evaluation_deinit(seam_evaluation *evaluation);
 json_t *seam_evaluation_json(const seam_evaluation *evaluation);
 /* Count a row into its group (NULL: none).  SEAM_E_MEMORY. */
 seam_status seam_evaluation_group_add(seam_evaluation *evaluation, const char *group, bool exact);
-#define SEAM_STOP_IDS_MAX 4
-/* Token ids after which a generation is over: the tokenizer's end token and those that end a
- * message in the chat formats of chat.h. */
-uint32_t seam_stop_ids(uint32_t ret_ids[SEAM_STOP_IDS_MAX], const seam_tokenizer *tokenizer);
 /* Loss, token accuracy and accuracies of data with choices; its args' codec and base_model are the
  * inference's.  SEAM_E_LIMIT, SEAM_E_NONFINITE (a score), and the errors of inference. */
 seam_status seam_evaluate_choices(seam_evaluation *evaluation, const seam_evaluation_args *args,

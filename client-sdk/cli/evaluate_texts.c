@@ -64,9 +64,7 @@ seam_status seam_evaluate_texts(seam_evaluation *evaluation, const seam_evaluati
         st = texts_generate(&t, args, err);
     }
     if (st == SEAM_OK) {
-        evaluation->temperature = args->temperature;
-        evaluation->top_p = args->top_p;
-        evaluation->seed = args->seed;
+        evaluation->sampling = args->sampling;
         st = args->samples_path != NULL ? samples_write(evaluation, &t, args, err)
                                         : texts_judge(evaluation, &t, args, err);
     }
@@ -111,13 +109,8 @@ static seam_status texts_generate(texts *t, const seam_evaluation_args *args, se
         options.rows_max = prompt_longest + options.slot_count;
     }
     uint32_t stop_ids[SEAM_STOP_IDS_MAX];
-    seam_generation_options generation = SEAM_GENERATION_OPTIONS_INIT;
-    generation.new_tokens_max = new_max;
-    generation.temperature = args->temperature;
-    generation.top_p = args->top_p;
-    generation.seed = args->seed;
-    generation.stop_ids = stop_ids;
-    generation.stop_count = seam_stop_ids(stop_ids, args->tokenizer);
+    seam_generation_options generation;
+    seam_sampling_generation(&generation, stop_ids, &args->sampling, args->tokenizer, new_max);
     seam_inference *inference = NULL;
     SEAM_TRY(seam_inference_open(&inference, args->session, &options, err));
     const seam_status st = seam_model_generate(args->model, inference, t->prompts, t->count,

@@ -36,7 +36,7 @@ static void help(void) {
         char name[32];
         snprintf(name, sizeof name, "%s%s%s", commands[i].group != NULL ? commands[i].group : "",
                  commands[i].group != NULL ? " " : "", commands[i].name);
-        printf("  %-16s %s\n", name, commands[i].summary);
+        printf("  %-18s %s\n", name, commands[i].summary);
     }
     printf("\n`seam COMMAND --help` lists the options of a command; `seam version` prints %s.\n"
            "Exit codes: 0 done, 1 failed, 2 usage, 3 server not reachable, 4 input refused,\n"
@@ -55,7 +55,7 @@ static bool group_list(FILE *out, const char *group) {
             fprintf(out, "usage: seam %s COMMAND [options]\n\n", group);
         }
         found = true;
-        fprintf(out, "  %-16s %s\n", commands[i].name, commands[i].summary);
+        fprintf(out, "  %-18s %s\n", commands[i].name, commands[i].summary);
     }
     return found;
 }

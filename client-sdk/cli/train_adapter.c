@@ -17,16 +17,15 @@ seam_status seam_train_adapter_check(const seam_train_options *options, seam_err
                               "--fp8: of frozen products; with --full no product is frozen");
     }
     const bool has_blocks = o->front_blocks != 0 || o->tail_blocks != 0;
-    if (o->prefix_tokens != 0 && has_blocks) {
-        return seam_error_set(err, SEAM_E_ARG,
-                              "--prefix-tokens: not with --front-blocks or --tail-blocks, whose "
-                              "keys are not the server's");
-    }
-    if (o->full && has_blocks) {
+    if (o->prefix_tokens != 0 && o->lora_side != NULL && strcmp(o->lora_side, "both") != 0) {
         return seam_error_set(
             err, SEAM_E_ARG,
-            "--full: not with --front-blocks or --tail-blocks, which it would not "
-            "train");
+            "--lora-side: with --prefix-tokens both ends have their blocks' part, "
+            "for a prefix is of all blocks");
+    }
+    if (o->full && o->lora_side != NULL && strcmp(o->lora_side, "server") != 0) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "--lora-side: with --full the blocks that are here are frozen");
     }
     if (o->lora_side != NULL && !has_blocks) {
         return seam_error_set(err, SEAM_E_ARG,

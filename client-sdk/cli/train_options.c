@@ -59,7 +59,7 @@ static const seam_arg_spec run_specs[] = {
     OPTION("tail-blocks", SEAM_ARG_U32, tail_blocks, "M", "its last M blocks likewise [0]"),
     OPTION("name", SEAM_ARG_TEXT, name, "TEXT", "the session's name, for people"),
     OPTION("delete-session", SEAM_ARG_FLAG, delete_session, NULL,
-           "delete the session when the run is done"),
+           "delete the session when the run is done; one that was cut keeps it"),
     OPTION("threads", SEAM_ARG_U32, threads, "N", "threads of what is computed here [all cores]"),
     OPTION("f32", SEAM_ARG_FLAG, f32, NULL, "compute in f32 here even with bf16 units"),
     OPTION("device", SEAM_ARG_TEXT, device, "NAME",
@@ -501,8 +501,9 @@ json_t *seam_train_options_json(const seam_train_options *o) {
     json_object_set_new(value, "front_blocks", json_integer(o->front_blocks));
     json_object_set_new(value, "tail_blocks", json_integer(o->tail_blocks));
     if (o->front_blocks != 0 || o->tail_blocks != 0) {
+        const char *const side = o->full ? "server" : "both";
         json_object_set_new(value, "lora_side",
-                            json_string(o->lora_side != NULL ? o->lora_side : "both"));
+                            json_string(o->lora_side != NULL ? o->lora_side : side));
     }
     if (o->all_layer_bits != 0.0f) {
         json_object_set_new(value, "all_layer_bits", json_real((double)o->all_layer_bits));

@@ -19,6 +19,7 @@ typedef struct seam_train_options {
     float all_layer_bits;
     const char *pipeline_depth; /* NULL: auto */
     bool truncate, f32, delete_session, recompute, fp8, rslora, full;
+    bool delete_cut; /* no option: delete_session holds for a run that was cut too */
     uint64_t seed;
     /* Adapter and optimizer. */
     uint32_t rank, prefix_tokens;

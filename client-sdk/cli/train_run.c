@@ -68,6 +68,7 @@ static seam_status evaluate(training *t, const char *name, const char *codec, bo
                             seam_error *err);
 static seam_status evaluate_after(training *t, seam_error *err);
 static seam_status report_write(training *t, const seam_error *why, seam_error *err);
+static void session_end(training *t, bool done);
 static void training_free(training *t);
 
 static void on_signal(int number) {
@@ -113,6 +114,7 @@ seam_status seam_run_train(json_t **ret_report, const seam_train_options *option
         }
         *ret_report = json_incref(t.report.root);
     }
+    session_end(&t, st == SEAM_OK && !interrupted);
     training_free(&t);
     return st;
 }
@@ -363,10 +365,6 @@ static seam_status train(training *t, seam_error *err) {
         SEAM_TRY(evaluate_after(t, err));
     }
     seam_run_report_set(&t->report, "complete", json_boolean(!interrupted));
-    if (o->delete_session) {
-        seam_trainer_destroy(t->trainer);
-        t->trainer = NULL;
-    }
     return SEAM_OK;
 }
 
@@ -529,14 +527,34 @@ static seam_status report_write(training *t, const seam_error *why, seam_error *
     return seam_report_html_write(html_path, json_path, err);
 }
 
-static void training_free(training *t) {
-    seam_run_report_deinit(&t->report);
+/* A run that may go on keeps its session whatever was asked for, and says so. */
+static void session_end(training *t, bool done) {
+    const seam_train_options *const o = &t->o;
+    const bool can_go_on = !done && !o->delete_cut && !is_exchange(t);
     seam_trainer_destroy(t->trainer);
-    if (t->o.delete_session && t->session != NULL) {
-        (void)seam_session_delete(t->session, NULL);
+    t->trainer = NULL;
+    if (t->session == NULL) {
+        return;
+    }
+    if (o->delete_session && !can_go_on) {
+        seam_error err = {0};
+        if (seam_session_delete(t->session, &err) != SEAM_OK) {
+            fprintf(stderr, "seam: the session was not deleted: %s\n", err.text);
+        }
     } else {
         seam_session_close(t->session);
     }
+    t->session = NULL;
+    if (o->delete_session && can_go_on && !o->common.quiet) {
+        fprintf(stderr,
+                "seam: the session was kept, for the run is not done: `seam train --resume %s` "
+                "goes on with it, `seam session delete --run %s` deletes it\n",
+                o->out, o->out);
+    }
+}
+
+static void training_free(training *t) {
+    seam_run_report_deinit(&t->report);
     seam_client_close(t->client);
     seam_batcher_destroy(t->batcher);
     seam_data_destroy(t->eval_data);

@@ -33,13 +33,15 @@ const seam_arg_spec seam_use_specs[] = {
     {NULL, SEAM_ARG_FLAG, 0, NULL, NULL},
 };
 
-static seam_status model_open(seam_use *use, const seam_use_options *options,
-                              const seam_training_facts *facts, seam_error *err);
+static seam_status model_open(seam_use *use, const seam_use_options *options, uint32_t front_blocks,
+                              uint32_t tail_blocks, seam_error *err);
 static seam_status own_part_open(seam_use *use, const seam_use_options *options,
                                  const seam_session_file *file, seam_error *err);
-static seam_status session_new(seam_use *use, const seam_use_options *options, seam_error *err);
+static seam_status session_new(seam_use *use, const seam_use_options *options,
+                               const seam_session_options *shape, seam_error *err);
 static seam_status adapter_shape(seam_session_options *session, const char *directory,
                                  seam_error *err);
+static seam_status layers_shape(seam_session_options *session, const char *path, seam_error *err);
 
 seam_status seam_use_open(seam_use *ret_use, seam_use_options *options, seam_error *err) {
     seam_use *const use = ret_use;
@@ -50,9 +52,13 @@ seam_status seam_use_open(seam_use *ret_use, seam_use_options *options, seam_err
     options->codec = options->codec != NULL ? options->codec : "bf16";
     SEAM_TRY(seam_tokenizer_open(&use->tokenizer, options->model, err));
     if (options->run == NULL) {
-        SEAM_TRY(model_open(use, options, NULL, err));
+        seam_session_options session = SEAM_SESSION_OPTIONS_INIT;
+        if (options->adapter != NULL) {
+            SEAM_TRY(adapter_shape(&session, options->adapter, err));
+        }
+        SEAM_TRY(model_open(use, options, session.front_blocks, session.tail_blocks, err));
         SEAM_TRY(seam_cli_connect(&use->client, &options->server, &options->common, err));
-        return session_new(use, options, err);
+        return session_new(use, options, &session, err);
     }
     seam_session_file file;
     SEAM_TRY(seam_session_file_read(&file, options->run, err));
@@ -63,20 +69,20 @@ seam_status seam_use_open(seam_use *ret_use, seam_use_options *options, seam_err
     SEAM_TRY(seam_session_attach(&use->session, use->client, file.id, file.secret, err));
     seam_training_facts facts;
     seam_session_training(&facts, use->session);
-    SEAM_TRY(model_open(use, options, &facts, err));
+    SEAM_TRY(model_open(use, options, facts.front_blocks, facts.tail_blocks, err));
     return facts.client_trains ? own_part_open(use, options, &file, err) : SEAM_OK;
 }
 
-/* facts: of the session, which may leave blocks to this end; NULL: it does not. */
-static seam_status model_open(seam_use *use, const seam_use_options *options,
-                              const seam_training_facts *facts, seam_error *err) {
+/* With the blocks that the session leaves to this end. */
+static seam_status model_open(seam_use *use, const seam_use_options *options, uint32_t front_blocks,
+                              uint32_t tail_blocks, seam_error *err) {
     seam_model_options model = SEAM_MODEL_OPTIONS_INIT;
     model.path = options->model;
     model.threads = options->threads;
     model.f32 = options->f32;
     model.device = options->device;
-    model.front_blocks = facts != NULL ? facts->front_blocks : 0;
-    model.tail_blocks = facts != NULL ? facts->tail_blocks : 0;
+    model.front_blocks = front_blocks;
+    model.tail_blocks = tail_blocks;
     return seam_model_open(&use->model, &model, err);
 }
 
@@ -103,26 +109,46 @@ void seam_use_close(seam_use *use) {
     *use = (seam_use){.tokenizer = NULL};
 }
 
-static seam_status session_new(seam_use *use, const seam_use_options *options, seam_error *err) {
+/* shape: of the adapter's session, or as options begin where there is none. */
+static seam_status session_new(seam_use *use, const seam_use_options *options,
+                               const seam_session_options *shape, seam_error *err) {
     seam_model_facts facts;
     seam_model_describe(&facts, use->model);
     char id[128];
     SEAM_TRY(seam_model_find(id, use->client, options->server_model, &facts, err));
-    seam_session_options session = SEAM_SESSION_OPTIONS_INIT;
+    seam_session_options session = *shape;
     session.model = id;
     session.model_identity = facts.identity;
     session.codec = options->codec;
-    session.lora_rank = 1;
-    session.lora_targets = seam_targets_default(&facts);
     session.rows_per_micro_max = 64; /* nothing is trained */
-    if (options->adapter != NULL) {
-        SEAM_TRY(adapter_shape(&session, options->adapter, err));
+    if (options->adapter == NULL) {
+        session.lora_rank = 1;
+        session.lora_targets = seam_targets_default(&facts);
     }
     SEAM_TRY(seam_session_create(&use->session, use->client, &session, err));
     use->temporary = true;
     use->base_model = options->adapter == NULL;
     return options->adapter != NULL ? seam_session_import(use->session, options->adapter, NULL, err)
                                     : SEAM_OK;
+}
+
+/* Blocks before and behind the trained ones are this end's, as they were when these were trained.
+ */
+static seam_status layers_shape(seam_session_options *session, const char *path, seam_error *err) {
+    json_error_t why;
+    json_t *const config = json_load_file(path, 0, &why);
+    const json_t *const layers = json_object_get(config, "layers");
+    const json_int_t begin = json_integer_value(json_array_get(layers, 0));
+    const json_int_t end = json_integer_value(json_array_get(layers, 1));
+    const json_int_t all = json_integer_value(json_object_get(config, "model_layers"));
+    json_decref(config);
+    if (begin < 0 || begin >= end || end > all || all > UINT32_MAX) {
+        return seam_error_set(err, SEAM_E_FORMAT, "%.300s: layers or model_layers", path);
+    }
+    session->full = true;
+    session->front_blocks = (uint32_t)begin;
+    session->tail_blocks = (uint32_t)(all - end);
+    return SEAM_OK;
 }
 
 /* Trained layers, a prefix's tokens, or LoRA's rank, alpha and targets, as adapter_config.json
@@ -135,10 +161,7 @@ static seam_status adapter_shape(seam_session_options *session, const char *dire
     char path[SEAM_RUN_PATH_BYTES];
     SEAM_TRY(seam_run_path(path, directory, "trained_layers.json", err));
     if (access(path, F_OK) == 0) {
-        session->lora_rank = 0;
-        session->lora_targets = 0;
-        session->full = true;
-        return SEAM_OK;
+        return layers_shape(session, path, err);
     }
     SEAM_TRY(seam_run_path(path, directory, "adapter_config.json", err));
     json_error_t why;
@@ -149,8 +172,6 @@ static seam_status adapter_shape(seam_session_options *session, const char *dire
     }
     const char *const type = json_string_value(json_object_get(config, "peft_type"));
     if (type != NULL && strcmp(type, "PREFIX_TUNING") == 0) {
-        session->lora_rank = 0;
-        session->lora_targets = 0;
         session->prefix_tokens =
             (uint32_t)json_integer_value(json_object_get(config, "num_virtual_tokens"));
         json_decref(config);

@@ -63,7 +63,8 @@ void seam_config_training_read(seam_training_facts *ret_facts,
                                  .sequences_per_micro_max =
                                      message->limits->sequences_per_micro_max};
     const bool has_blocks = facts.front_blocks > 0 || facts.tail_blocks > 0;
-    facts.client_trains = has_blocks && side != SEAM__V1__LORA_SIDE__LORA_SIDE_SERVER;
+    facts.client_trains =
+        has_blocks && !message->full && side != SEAM__V1__LORA_SIDE__LORA_SIDE_SERVER;
     facts.server_trains = side != SEAM__V1__LORA_SIDE__LORA_SIDE_CLIENT;
     if (lora != NULL) {
         facts.lora_rank = lora->rank;
@@ -75,6 +76,10 @@ void seam_config_training_read(seam_training_facts *ret_facts,
             const uint32_t target = (uint32_t)lora->targets[i];
             facts.lora_targets |= target >= 1 && target <= 9 ? 1u << (target - 1) : 0;
         }
+    }
+    if (message->prefix != NULL) {
+        facts.prefix_tokens = message->prefix->virtual_tokens;
+        facts.prefix_seed = message->prefix->seed;
     }
     if (optimizer != NULL) {
         const uint32_t schedule = (uint32_t)optimizer->schedule;
@@ -100,7 +105,17 @@ static seam_status split_fill(Seam__V1__SessionConfig *config, const seam_sessio
     if (o->front_blocks == 0 && o->tail_blocks == 0 && o->lora_side == NULL) {
         return SEAM_OK;
     }
-    SEAM_TRY(seam_config_pick(&side, "lora_side", o->lora_side, sides, 3, 2, err));
+    SEAM_TRY(seam_config_pick(&side, "lora_side", o->lora_side, sides, 3, o->full ? 0 : 2, err));
+    if (o->full && side != 0) {
+        return seam_error_set(
+            err, SEAM_E_ARG,
+            "lora_side: %s, but in full fine-tuning the caller's blocks are frozen", sides[side]);
+    }
+    if (o->prefix_tokens != 0 && side != 2) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "lora_side: %s, but a prefix is of all blocks, at both ends",
+                              sides[side]);
+    }
     config->lora_side = (Seam__V1__LoraSide)(side + 1);
     return SEAM_OK;
 }

@@ -1,8 +1,8 @@
 /* Answers of topologies whose loss is at the server: WIRE.md 4.1.
  *
  * An answer is up to three parts, the frames of one after those of the other; its key is that of
- * the last one, the loss, its digest that of all.  An answer needs no buffer of the caller but for
- * bwd_in, so that it is taken when it comes.
+ * the last one, the loss, its digest that of all.  An answer needs no buffer of the caller: it is
+ * taken when it comes, its bwd_in into one of as many places as may be ahead.
  * Read next: receive.c, which gives the frames; step.c, the other calls. */
 #include <math.h>
 #include <string.h>
@@ -27,17 +27,28 @@ seam_status seam_step_answer(seam_session *session, seam_step_loss *ret_loss, fl
     }
     if (ret_dx != NULL && !seam_codec_plan_has_input_gradient(&s->config.codec)) {
         return seam_error_set(err, SEAM_E_STATE,
-                              "ret_dx: only with gate_signal exact or send_input_gradient");
+                              "ret_dx: only where the caller trains front blocks, or with "
+                              "gate_signal exact or send_input_gradient");
     }
     const uint64_t begin_ns = seam_trace_begin(s->trace);
     SEAM_TRY(seam_link_drive(s, SEAM_GOAL_ANSWER, err));
     seam_session_span_end(s, "answer", micro, begin_ns);
     if (ret_dx != NULL) {
-        memcpy(ret_dx, s->dx, (size_t)s->micros[micro].rows * s->channels * sizeof *ret_dx);
+        memcpy(ret_dx, seam_session_dx(s, micro),
+               (size_t)s->micros[micro].rows * s->channels * sizeof *ret_dx);
     }
     *ret_loss = s->micros[micro].loss;
     s->micro_next++;
     return SEAM_OK;
+}
+
+uint32_t seam_session_dx_count(const seam_session *session) {
+    return seam_codec_plan_is_one_pass(&session->config.codec) ? session->config.pipeline_depth : 1;
+}
+
+float *seam_session_dx(const seam_session *session, uint32_t micro) {
+    const size_t place = micro % seam_session_dx_count(session);
+    return session->dx + place * session->config.rows_max * session->channels;
 }
 
 /* What comes after so many parts of the answer to a micro-batch. */

@@ -259,10 +259,20 @@ const uint8_t *seam_session_secret(const seam_session *session) {
     return session->secret;
 }
 
+uint32_t seam_session_ahead_max(const seam_session *session) {
+    if (!session->config.depth_auto) {
+        return session->config.pipeline_depth;
+    }
+    const uint32_t held = session->depth_held;
+    return held > 0 && held < session->depth.max ? held : session->depth.max;
+}
+
 uint32_t seam_session_ahead(const seam_session *session) {
-    return session == NULL              ? 0
-           : session->config.depth_auto ? session->depth.ahead
-                                        : session->config.pipeline_depth;
+    if (session == NULL) {
+        return 0;
+    }
+    const uint32_t most = seam_session_ahead_max(session);
+    return session->config.depth_auto && session->depth.ahead < most ? session->depth.ahead : most;
 }
 
 uint32_t seam_session_pipeline_depth(const seam_session *session) {

@@ -30,6 +30,7 @@
 #include <pthread.h>
 
 #include "arbiter.h"
+#include "arena.h"
 #include "client_proto.h"
 #include "coder.h"
 #include "credit.h"
@@ -153,16 +154,19 @@ struct seam_session {
     seam_rate rate;               /* with rate_auto */
     seam_rate_sample rate_sample; /* of the last step: all that its decision went by */
     seam_depth depth;             /* with depth_auto */
-    double first_begin_seconds;   /* the step's first forward tensor left; 0: or its stream broke */
-    double first_seconds;         /* from then to its reply; 0: not known */
-    double waited_seconds;        /* of them: in receiving, since a forward tensor was sent last */
-    double others_seconds;        /* of them: in sending the next forward tensors, */
-    uint64_t others_bytes;        /* which are so many bytes */
-    double step_begin_seconds;    /* when the step in flight began */
-    double link_seconds;          /* of it: spent waiting for the link and the server */
-    double drive_begin_seconds;   /* when the wait that is under way began; 0: none is */
-    double attach_seconds;        /* when Attach was sent; 0: not under way */
-    double rtt_seconds;           /* of the last Attach; 0: not known */
+    /* What the server still has memory for: the least depth.max that it was told or that a record
+     * has, whatever an older record says after a rollback; 0: it was told nothing. */
+    uint32_t depth_held;
+    double first_begin_seconds; /* the step's first forward tensor left; 0: or its stream broke */
+    double first_seconds;       /* from then to its reply; 0: not known */
+    double waited_seconds;      /* of them: in receiving, since a forward tensor was sent last */
+    double others_seconds;      /* of them: in sending the next forward tensors, */
+    uint64_t others_bytes;      /* which are so many bytes */
+    double step_begin_seconds;  /* when the step in flight began */
+    double link_seconds;        /* of it: spent waiting for the link and the server */
+    double drive_begin_seconds; /* when the wait that is under way began; 0: none is */
+    double attach_seconds;      /* when Attach was sent; 0: not under way */
+    double rtt_seconds;         /* of the last Attach; 0: not known */
 
     pthread_mutex_t mu;          /* guards the two below against seam_session_cancel */
     seam_stream_call *stream;    /* guarded by mu for writing and for cancel */
@@ -221,9 +225,10 @@ struct seam_session {
     float *y; /* borrowed destination of fwd_out while forward runs, else NULL */
     bool y_received, dx_received;
 
-    /* Memory of a step, taken at creation. */
+    /* Memory of a step, taken at creation: session_memory.c. */
+    seam_arena memory;
     float *x_kept, *x_decoded;      /* (rows_max, C): only with exact gate signals */
-    float *dx;                      /* (rows_max, C): only where bwd_in travels */
+    float *dx;                      /* (rows_max, C): only where bwd_in travels; one pass: D such */
     float *gate_sums, *gate_signal; /* (P) of site 0; waterfill: sums of g^2 */
     seam_buffer key_table;          /* scratch of row_sources.h */
     seam_buffer x_distinct;         /* rows of site 0's tensor, where some repeat */
@@ -289,6 +294,9 @@ seam_status seam_config_from_message(seam_core_config *ret_core,
 /* Site table, allocations and the memory of a step. */
 seam_status seam_session_plan(seam_session *session, const Seam__V1__Session *message,
                               seam_error *err);
+/* session_memory.c: arrays and coders of a session whose sites are known; unplan frees those, and
+ * all of a half-built one. */
+seam_status seam_session_memory_take(seam_session *session, seam_error *err);
 void seam_session_unplan(seam_session *session);
 uint32_t seam_site_idx(const seam_session *session, uint16_t site_id); /* site_count: none */
 
@@ -334,6 +342,8 @@ seam_status seam_state_load_decisions(seam_session *session, seam_buffer *bytes)
 
 /* own_part.c */
 bool seam_session_has_own(const seam_session *session);
+/* The most that a step may be begun with. */
+uint32_t seam_session_ahead_max(const seam_session *session);
 /* The step's last message, where the session has a part: its share of the norm, into session->norm.
  * SEAM_E_MEMORY, what the part returns. */
 seam_status seam_own_norm_make(seam_session *session, seam_error *err);
@@ -354,6 +364,10 @@ seam_status seam_receive_stored(seam_session *session, seam_error *err);
 seam_status seam_receive_chunk(seam_session *session, const seam_frame_header *header,
                                const uint8_t *payload, seam_error *err);
 
+/* answer.c: places for bwd_in, one for each micro-batch that may be ahead (of one pass; else one),
+ * and the micro-batch's. */
+uint32_t seam_session_dx_count(const seam_session *session);
+float *seam_session_dx(const seam_session *session, uint32_t micro);
 /* answer.c: the parts of a one-pass answer, as reception_begin, seam_receive_chunk and
  * reception_end of receive.c have them for other frames. */
 seam_status seam_answer_begin(seam_session *session, const seam_frame_header *header,

@@ -11,6 +11,8 @@
 #define WAIT_MIN     1e-4  /* seconds: less is a reply that stood there */
 #define SLACK        1.0   /* deeper than needed costs nothing: the room is there */
 
+static void settle(seam_depth *depth);
+
 static uint32_t depth_clamp(const seam_depth *depth, double value) {
     const uint32_t low = depth->max < SEAM_DEPTH_FIRST ? depth->max : SEAM_DEPTH_FIRST;
     return value >= (double)depth->max ? depth->max : value <= (double)low ? low : (uint32_t)value;
@@ -80,5 +82,18 @@ void seam_depth_judge(seam_depth *depth, const seam_depth_sample *sample) {
     } else if (depth->falling >= SEAM_DEPTH_PATIENCE) {
         depth->ahead--;
         depth->falling = 0;
+    }
+    settle(depth);
+}
+
+static void settle(seam_depth *depth) {
+    const bool below = depth->ahead < depth->max;
+    depth->below = below ? depth->below + 1 : 0;
+    depth->below_most = below && depth->ahead > depth->below_most ? depth->ahead
+                        : below                                   ? depth->below_most
+                                                                  : 0;
+    if (depth->below >= SEAM_DEPTH_SETTLED) {
+        depth->max = depth->below_most;
+        depth->below = depth->below_most = 0;
     }
 }

@@ -15,8 +15,10 @@
  * no tensor of ours behind it.
  *
  * The median of the last steps decides; a depth rises at once and falls by one after
- * SEAM_DEPTH_PATIENCE steps in a row.  No bit depends on it (WIRE.md section 4).  Pure: what it
- * decided is in the journal, and a replay takes it from there. */
+ * SEAM_DEPTH_PATIENCE steps in a row.  After SEAM_DEPTH_SETTLED in a row below the most that it may
+ * have, the most it had in them is the most from there on: the server reserves memory for that many
+ * micro-batches, and others can have the rest.  No bit depends on it (WIRE.md section 4).  Pure:
+ * what it decided is in the journal, and a replay takes it from there. */
 #ifndef SEAM_DEPTH_H
 #define SEAM_DEPTH_H
 
@@ -26,6 +28,7 @@
 #define SEAM_DEPTH_STEPS    5
 #define SEAM_DEPTH_PATIENCE 4
 #define SEAM_DEPTH_FIRST    2 /* before anything is known of a near server */
+#define SEAM_DEPTH_SETTLED  32
 
 /* One step, as it went; seconds and bytes of one micro-batch. */
 typedef struct seam_depth_sample {
@@ -39,11 +42,12 @@ typedef struct seam_depth_sample {
 } seam_depth_sample;
 
 typedef struct seam_depth {
-    uint32_t max; /* the session's */
+    uint32_t max; /* the session's, until it has settled lower */
     uint32_t ahead;
     uint32_t falling;              /* samples in a row that ask for less */
     double asks[SEAM_DEPTH_STEPS]; /* of the last steps, in a ring */
     uint64_t step_count;
+    uint32_t below, below_most; /* samples in a row under max, and the largest depth in them */
 } seam_depth;
 
 /* rtt_seconds: as far as it is known, 0: not.  A far server's first step has all that there is. */

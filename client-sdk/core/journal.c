@@ -11,6 +11,7 @@
 
 #include "arena.h"
 #include "bytes.h"
+#include "file_write.h"
 #include "try.h"
 
 #define PATH_BYTES      4096
@@ -66,21 +67,6 @@ static void path_of(char ret[PATH_BYTES + 32], const seam_journal *j, const char
     (void)snprintf(ret, PATH_BYTES + 32, "%s/%s", j->folder, name);
 }
 
-static bool write_all(int fd, const uint8_t *bytes, size_t count) {
-    while (count > 0) {
-        const ssize_t n = write(fd, bytes, count);
-        if (n < 0 && errno == EINTR) {
-            continue;
-        }
-        if (n <= 0) {
-            return false;
-        }
-        bytes += n;
-        count -= (size_t)n;
-    }
-    return true;
-}
-
 static bool read_all(int fd, uint8_t *ret, size_t count, uint64_t at) {
     while (count > 0) {
         const ssize_t n = pread(fd, ret, count, (off_t)at);
@@ -95,16 +81,6 @@ static bool read_all(int fd, uint8_t *ret, size_t count, uint64_t at) {
         count -= (size_t)n;
     }
     return true;
-}
-
-static bool folder_sync(const seam_journal *j) {
-    const int fd = open(j->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0) {
-        return false;
-    }
-    const bool ok = fsync(fd) == 0 || errno == EINVAL; /* some file systems have none */
-    (void)close(fd);
-    return ok;
 }
 
 /* ---- records ---- */
@@ -209,7 +185,8 @@ static seam_status create_file(seam_journal *j, seam_error *err) {
     path_of(path, j, "journal.bin");
     j->fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     file_head_put(head, j->mark);
-    if (j->fd < 0 || !write_all(j->fd, head, sizeof head) || fsync(j->fd) != 0 || !folder_sync(j)) {
+    if (j->fd < 0 || !seam_file_write_all(j->fd, head, sizeof head) || fsync(j->fd) != 0 ||
+        !seam_file_sync_folder(j->folder)) {
         return io_error(j, "journal.bin", err);
     }
     j->end = FILE_HEAD_BYTES;
@@ -331,7 +308,7 @@ seam_status seam_journal_add(seam_journal *journal, const seam_journal_record *r
         return seam_error_set(err, packed != SEAM_OK ? packed : SEAM_E_MEMORY,
                               "journal: a record does not fit");
     }
-    if (!write_all(j->fd, j->scratch.data, j->scratch.count) || fdatasync(j->fd) != 0) {
+    if (!seam_file_write_all(j->fd, j->scratch.data, j->scratch.count) || fdatasync(j->fd) != 0) {
         const seam_status st = io_error(j, "journal.bin", err);
         j->broken = true; /* whether the pages are on the disk cannot be known any more */
         if (ftruncate(j->fd, (off_t)j->end) != 0) {
@@ -402,7 +379,7 @@ static seam_status notes_keep(seam_journal *j, size_t count, seam_error *err) {
                                           .note = j->scratch.data + HEAD_BYTES + p->body_bytes,
                                           .note_bytes = p->note_bytes};
         st = record_pack(&out, &note);
-        if (st == SEAM_OK && !write_all(fd, out.data, out.count)) {
+        if (st == SEAM_OK && !seam_file_write_all(fd, out.data, out.count)) {
             st = io_error(j, "journal.notes", err);
         }
     }
@@ -424,8 +401,9 @@ static seam_status rest_write(int *ret_fd, seam_journal *j, uint64_t begin, cons
     const int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     file_head_put(head, j->mark);
     if (fd < 0 || seam_buffer_reserve(&j->scratch, count) != SEAM_OK ||
-        !read_all(j->fd, j->scratch.data, count, begin) || !write_all(fd, head, sizeof head) ||
-        !write_all(fd, j->scratch.data, count) || fsync(fd) != 0) {
+        !read_all(j->fd, j->scratch.data, count, begin) ||
+        !seam_file_write_all(fd, head, sizeof head) ||
+        !seam_file_write_all(fd, j->scratch.data, count) || fsync(fd) != 0) {
         const seam_status st = io_error(j, "journal.part", err);
         if (fd >= 0) {
             (void)close(fd);
@@ -468,7 +446,7 @@ seam_status seam_journal_forget(seam_journal *journal, uint64_t step_count, seam
         places[i].begin -= shift;
     }
     /* Without it an older file may come back after a power cut: it is intact, but has less. */
-    j->broken = !folder_sync(j);
+    j->broken = !seam_file_sync_folder(j->folder);
     return j->broken ? io_error(j, "journal.bin", err) : SEAM_OK;
 }
 

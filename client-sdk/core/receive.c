@@ -347,7 +347,7 @@ seam_status seam_receive_chunk(seam_session *session, const seam_frame_header *h
     };
     const double begin = seam_now_seconds();
     const uint64_t begin_ns = seam_trace_begin(s->trace);
-    SEAM_TRY(seam_tensor_decode(forward ? s->y : s->dx,
+    SEAM_TRY(seam_tensor_decode(forward ? s->y : seam_session_dx(s, header->micro),
                                 s->sites[forward ? s->fwd_out : s->bwd_in].coder, &tensor, header,
                                 payload, err));
     s->decode_seconds += seam_now_seconds() - begin;

@@ -34,8 +34,6 @@ static seam_status training_fill(seam_config_message *m, const seam_session_opti
 static seam_status sites_read(seam_session *session, const Seam__V1__Session *message,
                               seam_error *err);
 static seam_status allocations_create(seam_session *session, seam_error *err);
-static seam_status coders_create(seam_session *session, seam_error *err);
-static seam_status memory_take(seam_session *session);
 
 static float or_f32(float value, float fallback) {
     return value != 0.0f ? value : fallback;
@@ -364,10 +362,7 @@ seam_status seam_session_plan(seam_session *session, const Seam__V1__Session *me
         SEAM_TRY(seam_codec_plan_check(&session->config.codec, session->channels, err));
     }
     SEAM_TRY(allocations_create(session, err));
-    if (memory_take(session) != SEAM_OK) {
-        return seam_error_set(err, SEAM_E_MEMORY, "out of memory");
-    }
-    SEAM_TRY(coders_create(session, err));
+    SEAM_TRY(seam_session_memory_take(session, err));
     session->config.cache_dir = NULL; /* the caller's */
     if (session->by_token && seam_site_gates(session->site_in) != NULL) {
         seam_site_gates(session->site_in)->weights = session->gate_weights;
@@ -469,129 +464,4 @@ static seam_status allocations_create(seam_session *session, seam_error *err) {
     config.codec = session->sites[session->fwd_out].codec;
     config.owner = false;
     return seam_site_create(&session->site_out, &config, err);
-}
-
-/* Inference may have more rows than a micro-batch: the coders take any. */
-static seam_status coders_create(seam_session *session, seam_error *err) {
-    const uint32_t used[] = {session->fwd_in, session->fwd_out, session->bwd_out, session->bwd_in};
-    for (uint32_t i = 0; i < sizeof used / sizeof *used; i++) {
-        seam_site_row *const site = &session->sites[used[i]];
-        const bool gradient = used[i] == session->bwd_out || used[i] == session->bwd_in;
-        if (site->codec == SEAM_CODEC_AQSGD && !gradient) {
-            const uint64_t bytes = session->config.codec.cache_bytes_max;
-            const seam_status st =
-                bytes <= SIZE_MAX
-                    ? seam_storage_open(&site->storage, session->config.cache_dir, (size_t)bytes,
-                                        err)
-                    : seam_error_set(err, SEAM_E_MEMORY, "%llu bytes", (unsigned long long)bytes);
-            if (st != SEAM_OK) {
-                return seam_error_prefix(err, st, "cache of codec aqsgd");
-            }
-        }
-        const seam_coder_config config = {
-            .codec = site->codec,
-            .encoder = used[i] == session->fwd_in || used[i] == session->bwd_out,
-            .gradient = gradient,
-            .channels = site->channels,
-            .rows_max = SEAM_ROWS_MAX,
-            .state_rows_max = session->config.rows_max,
-            .sequences_max = session->config.sequences_max,
-            .bits_max = SEAM_BITS_MAX,
-            .storage = site->storage.bytes,
-            .storage_bytes = site->storage.count,
-            .plan = &session->config.codec,
-        };
-        const seam_status st = seam_coder_create(&site->coder, &config);
-        if (st != SEAM_OK) {
-            return seam_error_set(err, st, "coder of site %u: %s", site->id, seam_status_text(st));
-        }
-    }
-    return SEAM_OK;
-}
-
-static seam_status memory_take(seam_session *session) {
-    const size_t C = session->channels, P = session->width_count;
-    size_t kept = 0;
-    session->micros = seam_mem_zalloc(session->config.micros_max, sizeof *session->micros);
-    session->gate_sums = seam_mem_zalloc(P, sizeof(float));
-    session->gate_signal = seam_mem_zalloc(P, sizeof(float));
-    session->gate_counts = seam_mem_zalloc(P, sizeof(uint32_t));
-    session->gate_weights = seam_mem_zalloc(P, sizeof(float));
-    session->spans = seam_mem_zalloc(C, sizeof(float));
-    session->steps = seam_mem_zalloc(C, sizeof(float));
-    session->widths = seam_mem_zalloc(P, 1);
-    session->widths_used[0] = seam_mem_zalloc(P, 1);
-    session->widths_used[1] = seam_mem_zalloc(P, 1);
-    session->frame = seam_mem_alloc(SEAM_FRAME_HEADER_BYTES + SEAM_CHUNK_BYTES_MAX);
-    bool taken =
-        session->micros != NULL && session->gate_sums != NULL && session->gate_signal != NULL &&
-        session->gate_counts != NULL && session->gate_weights != NULL && session->spans != NULL &&
-        session->steps != NULL && session->widths != NULL && session->widths_used[0] != NULL &&
-        session->widths_used[1] != NULL && session->frame != NULL;
-    const bool counted = seam_mul3_bytes(&kept, session->config.rows_max, C, 4);
-    if (seam_codec_plan_has_input_gradient(&session->config.codec)) {
-        session->dx = counted ? seam_mem_alloc(kept) : NULL;
-        taken = taken && session->dx != NULL;
-    }
-    if (session->config.codec.gate_signal_exact) {
-        session->x_kept = counted ? seam_mem_alloc(kept) : NULL;
-        session->x_decoded = counted ? seam_mem_alloc(kept) : NULL;
-        taken = taken && session->x_kept != NULL && session->x_decoded != NULL;
-    }
-    return taken ? SEAM_OK : SEAM_E_MEMORY;
-}
-
-void seam_session_unplan(seam_session *session) {
-    seam_journal_close(session->journal);
-    seam_buffer_deinit(&session->note);
-    seam_buffer_deinit(&session->record);
-    if (session->micros != NULL) {
-        for (uint32_t m = 0; m < session->config.micros_max; m++) {
-            seam_buffer_deinit(&session->micros[m].came);
-            seam_buffer_deinit(&session->micros[m].sent[1]);
-            seam_buffer_deinit(&session->micros[m].sent[0]);
-            seam_buffer_deinit(&session->micros[m].ids);
-            seam_buffer_deinit(&session->micros[m].sample_ids);
-            seam_buffer_deinit(&session->micros[m].row_gates_out);
-            seam_buffer_deinit(&session->micros[m].row_gates);
-            seam_buffer_deinit(&session->micros[m].sequence_rows_out);
-            seam_buffer_deinit(&session->micros[m].sequence_rows);
-            seam_buffer_deinit(&session->micros[m].row_ids);
-            seam_buffer_deinit(&session->micros[m].row_sources);
-            seam_buffer_deinit(&session->micros[m].out_bitmap);
-            seam_buffer_deinit(&session->micros[m].bitmap);
-        }
-    }
-    seam_exchange_unplan(session);
-    seam_mem_free(session->dx);
-    seam_mem_free(session->x_decoded);
-    seam_mem_free(session->x_kept);
-    seam_mem_free(session->frame);
-    seam_mem_free(session->widths_used[1]);
-    seam_mem_free(session->widths_used[0]);
-    seam_mem_free(session->widths);
-    seam_mem_free(session->steps);
-    seam_mem_free(session->spans);
-    seam_mem_free(session->gate_weights);
-    seam_mem_free(session->gate_counts);
-    seam_mem_free(session->gate_signal);
-    seam_mem_free(session->gate_sums);
-    seam_mem_free(session->micros);
-    seam_site_destroy(session->site_out);
-    seam_site_destroy(session->site_in);
-    for (uint32_t i = 0; session->sites != NULL && i < session->site_count; i++) {
-        seam_coder_destroy(session->sites[i].coder);
-        seam_storage_close(&session->sites[i].storage);
-    }
-    seam_mem_free(session->sites);
-    seam_buffer_deinit(&session->x_distinct);
-    seam_buffer_deinit(&session->x_wide);
-    seam_buffer_deinit(&session->key_table);
-    seam_buffer_deinit(&session->answers_next);
-    seam_buffer_deinit(&session->answers);
-    seam_buffer_deinit(&session->proposal);
-    seam_buffer_deinit(&session->budget);
-    seam_buffer_deinit(&session->norm);
-    seam_buffer_deinit(&session->step_begin);
-    seam_buffer_deinit(&session->inbox);
 }

@@ -11,9 +11,10 @@
 #include "core.h"
 #include "try.h"
 
-#define FORMAT         3
+#define FORMAT         4
 #define FORMAT_ALL     1 /* of a run whose weights count every row of site 0: it goes on so */
 #define FORMAT_DEPTH   3 /* the first that has the pipeline's depth */
+#define FORMAT_SETTLED 4 /* the first that has what the depth settles by */
 #define ANSWERS_MAX    (1u << 20)
 #define SITE_BYTES_MAX (1u << 24)
 
@@ -150,7 +151,7 @@ static void walk_rate(walk *w, seam_rate *r) {
     walk_u32(w, &r->falling);
 }
 
-static void walk_depth(walk *w, seam_session *s) {
+static void walk_depth(walk *w, seam_session *s, uint64_t format) {
     seam_depth *const d = &s->depth;
     walk_bool(w, &s->config.depth_auto);
     walk_u32(w, &d->max);
@@ -160,7 +161,14 @@ static void walk_depth(walk *w, seam_session *s) {
         walk_f64(w, &d->asks[i]);
     }
     walk_u64(w, &d->step_count);
+    if (format >= FORMAT_SETTLED) {
+        walk_u32(w, &d->below);
+        walk_u32(w, &d->below_most);
+    }
     w->bad = w->bad || d->ahead < 1 || d->ahead > d->max || d->max > s->config.pipeline_depth;
+    if (w->reads && !w->bad && (s->depth_held == 0 || d->max < s->depth_held)) {
+        s->depth_held = d->max;
+    }
 }
 
 /* What was measured and decided: first, so that a replay can take it alone. */
@@ -172,7 +180,7 @@ static void walk_decisions(walk *w, seam_session *s) {
     walk_arbiter(w, &s->arbiter, format);
     walk_rate(w, &s->rate);
     if (format >= FORMAT_DEPTH) {
-        walk_depth(w, s);
+        walk_depth(w, s, format);
     }
 }
 

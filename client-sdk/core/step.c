@@ -52,11 +52,11 @@ seam_status seam_step_begin_ahead(seam_session *session, const seam_step_micro *
         return seam_error_set(err, SEAM_E_STATE,
                               "the session trains here too: seam_session_own comes first");
     }
-    if (ahead == 0 || ahead > s->config.pipeline_depth) {
+    if (ahead == 0 || ahead > seam_session_ahead_max(s)) {
         return seam_error_set(err, SEAM_E_LIMIT,
                               "ahead: %u is not in 1..%u, the session's "
                               "pipeline_depth",
-                              ahead, s->config.pipeline_depth);
+                              ahead, seam_session_ahead_max(s));
     }
     if (micro_count > s->config.micros_max) {
         return seam_error_set(err, SEAM_E_LIMIT, "micro_count: %u, the session allows %u",
@@ -529,6 +529,9 @@ static seam_status step_begin_pack(seam_session *s, const seam_step_micro *micro
     begin.n_micros = s->micro_count;
     begin.micros = pointers;
     begin.digest = seam_step_begin_digest(&begin);
+    if (s->config.depth_auto) {
+        begin.pipeline_depth = s->depth_held = seam_session_ahead_max(s);
+    }
     Seam__V1__TrainRequest request = SEAM__V1__TRAIN_REQUEST__INIT;
     request.body_case = SEAM__V1__TRAIN_REQUEST__BODY_STEP_BEGIN;
     request.step_begin = &begin;

@@ -221,15 +221,15 @@ typedef struct seam_session_options {
     /* Micro-batches whose forward is on its way at once, up to 8 [1]: seam_step_begin_ahead.  The
      * server keeps activations of so many.  Not with gate_signal "exact", send_input_gradient. */
     uint32_t pipeline_depth;
-    /* seam_session_ahead follows what steps measure of the link and both ends, up to
-     * pipeline_depth; with adapter_exchange the round trip alone.  No result depends on it. */
+    /* seam_session_ahead follows what steps measure of the link and both ends, up to pipeline_depth
+     * or what it has settled at; with adapter_exchange the round trip.  No result depends on it. */
     bool pipeline_auto;
 
     /* Blocks of the model that are the caller's: its first and its last ones; at least one is the
-     * server's.  LoRA then, and dictionary only without front blocks.  [0] */
+     * server's.  Dictionary only without front blocks.  [0] */
     uint32_t front_blocks, tail_blocks;
-    /* Whose blocks have LoRA: "server", "client", "both" [both, where the caller has blocks].  But
-     * for "server" the caller trains too: seam_session_own. */
+    /* Whose blocks have LoRA: "server", "client", "both" [where the caller has blocks].  But for
+     * "server" the caller trains too: seam_session_own.  A prefix is both's; with full, server. */
     const char *lora_side;
     /* "u_shaped" [default]: labels stay here.  "vanilla": the server has head and loss and is shown
      * the labels.  "adapter_exchange": it has the whole model and is shown the text; adapter and
@@ -307,11 +307,11 @@ SEAM_API void seam_session_cancel(seam_session *session);
 /* How a session splits and trains, as both ends know it. */
 typedef struct seam_training_facts {
     uint32_t front_blocks, tail_blocks;
-    bool client_trains, server_trains; /* LoRA in the blocks of this end, of that one */
-    uint32_t lora_rank, lora_targets;  /* SEAM_TARGET_...; 0: no LoRA */
+    bool client_trains, server_trains; /* an adapter in the blocks of this end, of that one */
+    uint32_t lora_rank, lora_targets, prefix_tokens; /* SEAM_TARGET_...; 0: no LoRA, no prefix */
     float lora_alpha, lora_dropout;
     bool lora_rslora;
-    uint64_t lora_seed;
+    uint64_t lora_seed, prefix_seed;
     float lr, adam_beta1, adam_beta2, adam_eps, weight_decay, clip_norm;
     const char *schedule; /* static */
     uint64_t warmup_steps, total_steps;

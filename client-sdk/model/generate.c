@@ -178,12 +178,19 @@ static seam_status generation_take(generation *g) {
 static seam_status caches_take(generation *g, seam_error *err) {
     const seam_inference_options *const l = &g->limits;
     const seam_model *const model = g->model;
+    const seam_adapter *const adapter =
+        model->front_adapter != NULL ? model->front_adapter : model->tail_adapter;
+    const bool adapted = adapter != NULL && !l->base_model;
+    /* A prefix stands before the text. */
+    const uint32_t positions_max =
+        l->positions_max +
+        (adapted ? seam_adapter_config_tokens(seam_adapter_config_of(adapter)) : 0);
     if (model->front != NULL) {
-        SEAM_TRY(seam_kv_cache_create(&g->front, model->front, l->slot_count, l->positions_max,
+        SEAM_TRY(seam_kv_cache_create(&g->front, model->front, l->slot_count, positions_max,
                                       l->rows_max, err));
     }
     return model->tail != NULL ? seam_kv_cache_create(&g->tail, model->tail, l->slot_count,
-                                                      l->positions_max, l->rows_max, err)
+                                                      positions_max, l->rows_max, err)
                                : SEAM_OK;
 }
 

@@ -121,24 +121,35 @@ void seam_model_describe(seam_model_facts *ret_facts, const seam_model *model) {
              seam_backend_describe(model->backend));
 }
 
+/* ---- buffers ---- */
+
+/* Those of the host, as views; with an empty arena this is the plan. */
+static void host_carve(seam_model *model, seam_arena *arena, uint32_t rows, bool bf16) {
+    const size_t bytes = (size_t)rows * model->hidden * sizeof(float);
+    model->host_x = seam_arena_take(arena, bytes);
+    model->host_y = seam_arena_take(arena, bytes);
+    model->host_dy = seam_arena_take(arena, bytes);
+    model->host_all = seam_arena_take(arena, bytes);
+    model->host_x16 = bf16 ? seam_arena_take(arena, bytes / 2) : NULL;
+    model->argmax = seam_arena_take(arena, rows * sizeof *model->argmax);
+    model->seq_begin = seam_arena_take(arena, ((size_t)rows + 1) * sizeof *model->seq_begin);
+    model->positions = seam_arena_take(arena, rows * sizeof *model->positions);
+    model->bitmap = seam_arena_take(arena, (size_t)rows / 8 + 1);
+}
+
+uint64_t seam_model_rows_bytes(uint32_t hidden, uint32_t rows, bool bf16) {
+    seam_model none = {.hidden = hidden};
+    seam_arena plan = {0};
+    host_carve(&none, &plan, rows, bf16);
+    return plan.used_bytes + 3 * (uint64_t)rows * hidden * sizeof(float);
+}
+
 static void buffers_free(seam_model *model) {
-    seam_mem_free(model->bitmap);
-    seam_mem_free(model->positions);
-    seam_mem_free(model->seq_begin);
-    seam_mem_free(model->argmax);
-    seam_mem_free(model->host_all);
-    seam_mem_free(model->host_dy);
-    seam_mem_free(model->host_y);
-    seam_mem_free(model->host_x);
-    seam_mem_free(model->host_x16);
+    seam_arena_deinit(&model->host);
     model->ops->mem_free(model->backend, model->dy);
     model->ops->mem_free(model->backend, model->y);
     model->ops->mem_free(model->backend, model->x);
     model->x = model->y = model->dy = NULL;
-    model->host_x = model->host_y = model->host_dy = model->host_all = NULL;
-    model->host_x16 = NULL;
-    model->argmax = model->seq_begin = model->positions = NULL;
-    model->bitmap = NULL;
     model->rows_capacity = 0;
 }
 
@@ -149,27 +160,17 @@ seam_status seam_model_reserve(seam_model *model, uint32_t rows, seam_error *err
     buffers_free(model);
     size_t bytes = 0;
     const seam_ops *const ops = model->ops;
+    const bool bf16 = seam_model_sends_bf16(model);
+    seam_arena plan = {0};
+    host_carve(model, &plan, rows, bf16);
     const bool sized = seam_mul3_bytes(&bytes, rows, model->hidden, sizeof(float));
     if (!sized || ops->mem_alloc(&model->x, model->backend, bytes) != SEAM_OK ||
         ops->mem_alloc(&model->y, model->backend, bytes) != SEAM_OK ||
-        ops->mem_alloc(&model->dy, model->backend, bytes) != SEAM_OK) {
+        ops->mem_alloc(&model->dy, model->backend, bytes) != SEAM_OK ||
+        seam_arena_init(&model->host, plan.used_bytes) != SEAM_OK) {
         return seam_error_set(err, SEAM_E_MEMORY, "out of memory");
     }
-    model->host_x = seam_mem_alloc(bytes);
-    model->host_y = seam_mem_alloc(bytes);
-    model->host_dy = seam_mem_alloc(bytes);
-    model->host_all = seam_mem_alloc(bytes);
-    model->argmax = seam_mem_zalloc(rows, sizeof *model->argmax);
-    const bool bf16 = seam_model_sends_bf16(model);
-    model->host_x16 = bf16 ? seam_mem_alloc(bytes / 2) : NULL;
-    model->seq_begin = seam_mem_zalloc((size_t)rows + 1, sizeof *model->seq_begin);
-    model->positions = seam_mem_zalloc(rows, sizeof *model->positions);
-    model->bitmap = seam_mem_zalloc((size_t)rows / 8 + 1, 1);
-    if (model->host_x == NULL || model->host_y == NULL || model->host_dy == NULL ||
-        model->host_all == NULL || model->argmax == NULL || model->seq_begin == NULL ||
-        model->positions == NULL || model->bitmap == NULL || (bf16 && model->host_x16 == NULL)) {
-        return seam_error_set(err, SEAM_E_MEMORY, "out of memory");
-    }
+    host_carve(model, &model->host, rows, bf16);
     model->rows_capacity = rows;
     return SEAM_OK;
 }

@@ -3,11 +3,13 @@
  *
  *   local_model.c    open, describe, buffers, embedding      score.c     of batches, of tokens
  *   split_trainer.c  a training step                         generate.c  tokens
- *   client_blocks.c  blocks that are on this machine         own_adapters.c  LoRA in those
- *   split_adapter.c  the adapter of both ends as files */
+ *   client_blocks.c  blocks that are on this machine         own_adapters.c  adapters in those
+ *   split_adapter.c  the adapter of both ends as files
+ *   client_plan.c    what all of it takes, before it is taken */
 #ifndef SEAM_LOCAL_MODEL_H
 #define SEAM_LOCAL_MODEL_H
 
+#include "arena.h"
 #include "blocks.h"
 #include "head.h"
 #include "ops.h"
@@ -26,7 +28,8 @@ struct seam_model {
     /* Without a gradient to come; of front and tail, for so many rows. */
     seam_activations *look_acts[2];
     uint32_t look_rows[2];
-    /* Host, for the blocks: (rows_capacity + 1), (rows_capacity), and a bit a row. */
+    seam_arena host; /* what all of the host stand in */
+    /* For the blocks: (rows_capacity + 1), (rows_capacity), and a bit a row. */
     uint32_t *seq_begin, *positions;
     uint8_t *bitmap;
     /* On the device, acc: rows of embeddings, of the blocks' output, of its gradient. */
@@ -40,6 +43,8 @@ struct seam_model {
 
 /* All buffers hold at least `rows` rows.  SEAM_E_MEMORY. */
 seam_status seam_model_reserve(seam_model *model, uint32_t rows, seam_error *err);
+/* What they take then, on the device and on the host; bf16: of a model that sends_bf16. */
+uint64_t seam_model_rows_bytes(uint32_t hidden, uint32_t rows, bool bf16);
 /* model->host_x (rows, C) = embeddings of ids. */
 seam_status seam_model_embed(seam_model *model, const uint32_t *ids, uint32_t rows,
                              seam_error *err);

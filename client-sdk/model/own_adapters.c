@@ -23,6 +23,11 @@ static seam_optimizer_config optimizer_of(const seam_training_facts *facts) {
 }
 
 seam_adapter_config seam_own_adapter_config(const seam_training_facts *facts) {
+    if (facts->prefix_tokens != 0) {
+        return (seam_adapter_config){
+            .kind = SEAM_ADAPTER_PREFIX,
+            .prefix = {.tokens = facts->prefix_tokens, .seed = facts->prefix_seed}};
+    }
     return (seam_adapter_config){.kind = SEAM_ADAPTER_LORA,
                                  .lora = {.rank = facts->lora_rank,
                                           .alpha = facts->lora_alpha,
@@ -30,6 +35,21 @@ seam_adapter_config seam_own_adapter_config(const seam_training_facts *facts) {
                                           .seed = facts->lora_seed,
                                           .rslora = facts->lora_rslora,
                                           .dropout = facts->lora_dropout}};
+}
+
+void seam_own_activations(seam_activations_options *ret_options, seam_adapter_config *ret_config,
+                          const seam_training_facts *facts, bool is_tail) {
+    *ret_config = facts->client_trains
+                      ? seam_own_adapter_config(facts)
+                      : (seam_adapter_config){.kind = SEAM_ADAPTER_LORA}; /* of no projection */
+    *ret_options = (seam_activations_options){
+        .adapter = is_tail || facts->client_trains ? ret_config : NULL, /* a frozen front: none */
+        .rows_max = facts->rows_per_micro_max,
+        .seqs_max = facts->sequences_per_micro_max};
+}
+
+uint32_t seam_own_front_sets(const seam_training_facts *facts, uint32_t depth) {
+    return facts->front_blocks == 0 ? 0 : facts->client_trains ? depth : 1;
 }
 
 seam_status seam_own_adapters_init(seam_own_adapters *own, seam_model *model,

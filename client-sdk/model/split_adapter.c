@@ -1,5 +1,6 @@
 /* The adapter of both ends as one PEFT folder, and the start of both from one.  Each end has LoRA
- * in its own blocks only; kernels/model/peft_parts.c puts the parts together and takes them apart.
+ * or a prefix in its own blocks only; kernels/model/peft_parts.c puts the parts together and takes
+ * them apart.
  *
  * Export: the server's part goes into a folder beside the result, which is made of it and of ours,
  * written under temporary names, read back and compared, and renamed. */
@@ -73,25 +74,27 @@ static void folder_remove(const char *directory) {
 
 /* ---- export ---- */
 
+/* In the order of layers: front, the server's, tail.  Without LoRA at the server its file names
+ * what it has at its start: only ours count. */
 static seam_status parts_join(seam_peft_files *ret_files, const seam_trainer *trainer,
                               const seam_peft_files *server, seam_error *err) {
-    const seam_adapter *const own[] = {trainer->own.front, trainer->own.tail};
+    const seam_adapter *const own[] = {trainer->own.front, NULL, trainer->own.tail};
     const uint32_t layers = seam_head_config(trainer->model->head)->layers;
-    seam_peft_files parts[SEAM_PEFT_PARTS_MAX] = {*server};
-    /* Without LoRA at the server its file names what it has at its start: only ours counts. */
-    uint32_t count = trainer->facts.server_trains ? 1 : 0;
-    const uint32_t first = count;
+    seam_peft_files parts[SEAM_PEFT_PARTS_MAX] = {{0}}, mine[SEAM_PEFT_PARTS_MAX] = {{0}};
+    uint32_t count = 0;
     seam_status st = SEAM_OK;
-    for (int i = 0; st == SEAM_OK && i < 2; i++) {
+    for (uint32_t i = 0; st == SEAM_OK && i < SEAM_PEFT_PARTS_MAX; i++) {
         if (own[i] != NULL) {
-            st = seam_peft_export(&parts[count], own[i], trainer->model->stream, "", err);
-            count += st == SEAM_OK ? 1u : 0u;
+            st = seam_peft_export(&mine[i], own[i], trainer->model->stream, "", err);
+            parts[count++] = mine[i];
+        } else if (i == 1 && trainer->facts.server_trains) {
+            parts[count++] = *server;
         }
     }
     seam_peft_files joined = {0};
     st = st == SEAM_OK ? seam_peft_join(&joined, server, parts, count, layers, err) : st;
-    for (uint32_t i = first; i < count; i++) {
-        seam_peft_files_deinit(&parts[i]);
+    for (uint32_t i = 0; i < SEAM_PEFT_PARTS_MAX; i++) {
+        seam_peft_files_deinit(&mine[i]);
     }
     if (st == SEAM_OK) {
         *ret_files = joined;
@@ -164,13 +167,13 @@ seam_status seam_trainer_export(seam_trainer *trainer, const char *directory,
 
 /* ---- import ---- */
 
-/* Layers [begin, end) of the files into an adapter of ours, or to the server. */
+/* Layers of the files into an adapter of ours, or to the server. */
 static seam_status part_import(seam_trainer *trainer, uint32_t *tensors, seam_adapter *own,
-                               const seam_peft_files *files, const uint32_t layers[2],
+                               const seam_peft_files *files, seam_peft_range layers,
                                seam_error *err) {
     uint32_t count = 0;
     seam_peft_files part = {0};
-    SEAM_TRY(seam_peft_split(&part, &count, files, layers[0], layers[1], err));
+    SEAM_TRY(seam_peft_split(&part, &count, files, &layers, err));
     const seam_adapter_bytes bytes = {.weights = part.weights,
                                       .config = part.config,
                                       .weights_bytes = part.weights_bytes,
@@ -191,15 +194,16 @@ static seam_status parts_import(seam_trainer *trainer, const seam_peft_files *fi
     uint32_t total = 0, taken = 0;
     SEAM_TRY(seam_peft_tensor_count(&total, files, err));
     if (trainer->own.front != NULL) {
-        SEAM_TRY(
-            part_import(trainer, &taken, trainer->own.front, files, (uint32_t[2]){0, front}, err));
+        const seam_peft_range layers = {0, front, model_layers};
+        SEAM_TRY(part_import(trainer, &taken, trainer->own.front, files, layers, err));
     }
     if (trainer->own.tail != NULL) {
-        SEAM_TRY(part_import(trainer, &taken, trainer->own.tail, files,
-                             (uint32_t[2]){tail, model_layers}, err));
+        const seam_peft_range layers = {tail, model_layers, model_layers};
+        SEAM_TRY(part_import(trainer, &taken, trainer->own.tail, files, layers, err));
     }
     if (trainer->facts.server_trains) {
-        SEAM_TRY(part_import(trainer, &taken, NULL, files, (uint32_t[2]){front, tail}, err));
+        const seam_peft_range layers = {front, tail, model_layers};
+        SEAM_TRY(part_import(trainer, &taken, NULL, files, layers, err));
     }
     return taken == total ? SEAM_OK
                           : seam_error_set(err, SEAM_E_FORMAT,

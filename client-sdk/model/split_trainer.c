@@ -1,7 +1,8 @@
 /* A training step, seen from the client.  Of the U-shaped cut:
  *   ids -> embedding [-> front blocks] -> (wire) -> blocks -> (wire) [-> tail blocks] -> norm,
  *   head, loss -> gradient [-> back through the tail] -> (wire) [-> back through the front]
- * Of VANILLA: ids -> embedding, labels -> (wire) -> blocks, norm, head, loss -> (wire)
+ * Of VANILLA: ids -> embedding [-> front blocks], labels -> (wire) -> blocks, norm, head, loss ->
+ *   (wire) [-> back through the front]
  * Of ADAPTER_EXCHANGE: ids, labels -> (wire) -> all of it -> gradients of the adapter -> (wire) ->
  *   optimizer (exchange_trainer.c)
  * The gradient is that of the mean over the labelled rows of all the step's micro-batches.
@@ -37,8 +38,12 @@ static seam_status tail_forward(seam_trainer *trainer, const seam_token_batch *b
                                 uint32_t micro, uint32_t rows, seam_error *err);
 static seam_status gradient_send(seam_trainer *trainer, const seam_token_batch *batch,
                                  uint32_t micro, uint32_t rows, bool all_rows, seam_error *err);
-static seam_status loss_await(seam_trainer *trainer, uint32_t micro, double *loss_sum,
-                              seam_train_report *report, seam_error *err);
+static seam_status loss_await(seam_trainer *trainer, const seam_token_batch *batch, uint32_t micro,
+                              const totals *t, double *loss_sum, seam_train_report *report,
+                              seam_error *err);
+static seam_draw draw_of(const seam_trainer *trainer, uint32_t micro);
+static seam_client_pass front_pass(const seam_trainer *trainer, const seam_token_batch *batch,
+                                   uint32_t micro, uint32_t rows, const seam_draw *draw);
 static void rows_spread(seam_trainer *trainer, const seam_token_batch *batch, uint32_t rows);
 static double now_seconds(void);
 
@@ -90,22 +95,17 @@ seam_status seam_trainer_create(seam_trainer **ret_trainer, seam_session *sessio
     return SEAM_OK;
 }
 
-/* What a gradient needs of the blocks of this end: of the front for each micro-batch that may be on
- * its way, where something is trained there; of the tail for the one at work. */
 static seam_status acts_create(seam_trainer *trainer, seam_error *err) {
     const seam_model *const model = trainer->model;
-    const seam_training_facts *const facts = &trainer->facts;
-    const seam_adapter_config adapter = seam_own_adapter_config(facts);
-    seam_activations_options options = {.adapter = &adapter,
-                                        .rows_max = facts->rows_per_micro_max,
-                                        .seqs_max = facts->sequences_per_micro_max};
+    seam_activations_options options;
+    seam_adapter_config config;
     if (model->tail != NULL) {
+        seam_own_activations(&options, &config, &trainer->facts, true);
         SEAM_TRY(seam_activations_create(&trainer->tail_acts, model->tail, &options, err));
     }
-    options.adapter = facts->client_trains ? &adapter : NULL;
-    trainer->front_count = model->front == NULL   ? 0
-                           : facts->client_trains ? seam_session_pipeline_depth(trainer->session)
-                                                  : 1;
+    trainer->front_count =
+        seam_own_front_sets(&trainer->facts, seam_session_pipeline_depth(trainer->session));
+    seam_own_activations(&options, &config, &trainer->facts, false);
     options.sets = trainer->front_count;
     for (uint32_t i = 0; i < trainer->front_count; i++) {
         SEAM_TRY(seam_activations_create(&trainer->front_acts[i], model->front, &options, err));
@@ -165,7 +165,7 @@ seam_status seam_trainer_step(seam_trainer *trainer, const seam_token_batch *mic
         for (; begun < micro_count && begun < m + ahead; begun++) {
             SEAM_TRY(micro_begin(trainer, &micros[begun], begun, &t, report, err));
         }
-        SEAM_TRY(one_pass ? loss_await(trainer, m, &loss_sum, report, err)
+        SEAM_TRY(one_pass ? loss_await(trainer, &micros[m], m, &t, &loss_sum, report, err)
                           : micro_run(trainer, &micros[m], m, &t, &loss_sum, report, err));
     }
     /* Before the commit, for whom the session calls there (seam_session_on_commit). */
@@ -257,14 +257,22 @@ static seam_status micro_run(seam_trainer *trainer, const seam_token_batch *batc
     return gradient_send(trainer, batch, micro, rows, all_rows, err);
 }
 
-/* The server's head has the labels: what it says of them. */
-static seam_status loss_await(seam_trainer *trainer, uint32_t micro, double *loss_sum,
-                              seam_train_report *report, seam_error *err) {
+/* The server's head has the labels: what it says of them, and back through a front that is
+ * trained. */
+static seam_status loss_await(seam_trainer *trainer, const seam_token_batch *batch, uint32_t micro,
+                              const totals *t, double *loss_sum, seam_train_report *report,
+                              seam_error *err) {
     seam_step_loss loss;
-    SEAM_TRY(seam_step_answer(trainer->session, &loss, NULL, micro, err));
+    float *const dx = trainer->own.front != NULL ? trainer->model->host_x : NULL;
+    SEAM_TRY(seam_step_answer(trainer->session, &loss, dx, micro, err));
     *loss_sum += loss.loss_sum;
     report->correct_tokens += loss.correct_count;
-    return SEAM_OK;
+    if (dx == NULL) {
+        return SEAM_OK;
+    }
+    const seam_draw draw = draw_of(trainer, micro);
+    const seam_client_pass pass = front_pass(trainer, batch, micro, t->rows[micro], &draw);
+    return seam_client_backward(trainer->model, dx, &pass, true, err);
 }
 
 /* ---- blocks of this end ---- */

@@ -11,6 +11,7 @@
 
 #include "affine_tile_variants.h"
 #include "bytes.h"
+#include "philox_lanes.h"
 
 #define L      SEAM_TILE_LANES
 #define INLINE static inline __attribute__((always_inline))
@@ -127,38 +128,92 @@ INLINE void decode_body(float *x, const seam_tile_rows *rows, uint32_t *restrict
     }
 }
 
-/* seam_philox for 16 counters that differ in word 0.  The words stand in 64-bit lanes, upper half
- * zero, because that is what the vector multiply 32 x 32 -> 64 reads and writes.  (AVX-512 DQ is
- * left out of the variants below: its 64-bit multiply, which compilers then pick, is slower.) */
+/* seam_philox for 16 counters that differ in word 0. */
 INLINE void uniform_body(float *restrict ret, uint32_t quad_begin, uint32_t row_id, uint32_t word2,
                          uint32_t word3, uint64_t seed) {
     enum { QUADS = L / 4 };
-    _Alignas(64) uint64_t x0[QUADS], x1[QUADS], x2[QUADS], x3[QUADS];
+    _Static_assert(QUADS <= SEAM_PHILOX_LANES_MAX, "a lane a quad");
+    seam_philox_words w;
     for (uint32_t i = 0; i < QUADS; i++) {
-        x0[i] = quad_begin + i;
-        x1[i] = row_id;
-        x2[i] = word2;
-        x3[i] = word3;
+        w.x0[i] = quad_begin + i;
+        w.x1[i] = row_id;
+        w.x2[i] = word2;
+        w.x3[i] = word3;
     }
-    uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
-    for (int round = 0; round < 10; round++) {
-        for (uint32_t i = 0; i < QUADS; i++) {
-            const uint64_t p0 = (uint64_t)(uint32_t)x0[i] * 0xd2511f53u;
-            const uint64_t p1 = (uint64_t)(uint32_t)x2[i] * 0xcd9e8d57u;
-            x0[i] = (p1 >> 32) ^ x1[i] ^ k0;
-            x2[i] = (p0 >> 32) ^ x3[i] ^ k1;
-            x1[i] = p1 & 0xffffffffu;
-            x3[i] = p0 & 0xffffffffu;
-        }
-        k0 += 0x9e3779b9u;
-        k1 += 0xbb67ae85u;
-    }
+    seam_philox_rounds(&w, (uint32_t)seed, (uint32_t)(seed >> 32), QUADS);
     for (uint32_t i = 0; i < QUADS; i++) {
-        ret[4 * i] = (float)(int32_t)(x0[i] >> 8) * 0x1p-24f;
-        ret[4 * i + 1] = (float)(int32_t)(x1[i] >> 8) * 0x1p-24f;
-        ret[4 * i + 2] = (float)(int32_t)(x2[i] >> 8) * 0x1p-24f;
-        ret[4 * i + 3] = (float)(int32_t)(x3[i] >> 8) * 0x1p-24f;
+        ret[4 * i] = (float)(int32_t)(w.x0[i] >> 8) * 0x1p-24f;
+        ret[4 * i + 1] = (float)(int32_t)(w.x1[i] >> 8) * 0x1p-24f;
+        ret[4 * i + 2] = (float)(int32_t)(w.x2[i] >> 8) * 0x1p-24f;
+        ret[4 * i + 3] = (float)(int32_t)(w.x3[i] >> 8) * 0x1p-24f;
     }
+}
+
+/* Codec bf16, in blocks: none of the loops reads what it writes, so that all of them are vectors,
+ * also where decoded is x. */
+typedef uint16_t code16 __attribute__((aligned(1), may_alias));
+
+INLINE uint16_t code16_of(uint16_t value) { /* little-endian */
+    return __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? value : __builtin_bswap16(value);
+}
+
+INLINE void bf16_block(uint32_t *restrict special, uint8_t *codes, float *decoded, const float *x,
+                       uint32_t count) {
+    _Alignas(64) uint32_t half[L];
+    code16 *const out = (code16 *)codes;
+    for (uint32_t l = 0; l < count; l++) {
+        uint32_t bits;
+        memcpy(&bits, &x[l], sizeof bits);
+        /* To nearest even.  A NaN may carry over to a finite value here, so x is looked at too. */
+        half[l] = (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
+        special[l] |= (bits & 0x7f800000u) == 0x7f800000u || (half[l] & 0x7f80u) == 0x7f80u;
+    }
+    for (uint32_t l = 0; l < count; l++) {
+        out[l] = code16_of((uint16_t)half[l]);
+    }
+    for (uint32_t l = 0; decoded != NULL && l < count; l++) {
+        const uint32_t bits = half[l] << 16;
+        memcpy(&decoded[l], &bits, sizeof bits);
+    }
+}
+
+INLINE void bf16_unblock(uint32_t *restrict special, float *restrict x,
+                         const uint8_t *restrict codes, uint32_t count) {
+    const code16 *const in = (const code16 *)codes;
+    for (uint32_t l = 0; l < count; l++) {
+        const uint32_t bits = (uint32_t)code16_of(in[l]) << 16;
+        special[l] |= (bits & 0x7f800000u) == 0x7f800000u;
+        memcpy(&x[l], &bits, sizeof bits);
+    }
+}
+
+INLINE bool all_zero(const uint32_t *words) {
+    uint32_t any = 0;
+    for (uint32_t l = 0; l < L; l++) {
+        any |= words[l];
+    }
+    return any == 0;
+}
+
+INLINE bool bf16_encode_body(uint8_t *codes, float *decoded, const float *x, size_t count) {
+    _Alignas(64) uint32_t special[L] = {0};
+    size_t i = 0;
+    for (; i + L <= count; i += L) {
+        bf16_block(special, codes + 2 * i, decoded != NULL ? decoded + i : NULL, x + i, L);
+    }
+    bf16_block(special, codes + 2 * i, decoded != NULL ? decoded + i : NULL, x + i,
+               (uint32_t)(count - i));
+    return all_zero(special);
+}
+
+INLINE bool bf16_decode_body(float *x, const uint8_t *codes, size_t count) {
+    _Alignas(64) uint32_t special[L] = {0};
+    size_t i = 0;
+    for (; i + L <= count; i += L) {
+        bf16_unblock(special, x + i, codes + 2 * i, L);
+    }
+    bf16_unblock(special, x + i, codes + 2 * i, (uint32_t)(count - i));
+    return all_zero(special);
 }
 
 void seam_tile_widen_base(float *restrict lo, float *restrict hi, float *restrict sum,
@@ -229,6 +284,13 @@ void seam_tile_store(float *x, size_t ld, const float *tile, uint32_t rows, uint
     attributes static void uniform_##suffix(float *ret, uint32_t quad_begin, uint32_t row_id,      \
                                             uint32_t word2, uint32_t word3, uint64_t seed) {       \
         uniform_body(ret, quad_begin, row_id, word2, word3, seed);                                 \
+    }                                                                                              \
+    attributes static bool bf16_encode_##suffix(uint8_t *codes, float *decoded, const float *x,    \
+                                                size_t count) {                                    \
+        return bf16_encode_body(codes, decoded, x, count);                                         \
+    }                                                                                              \
+    attributes static bool bf16_decode_##suffix(float *x, const uint8_t *codes, size_t count) {    \
+        return bf16_decode_body(x, codes, count);                                                  \
     }
 
 #define NO_ATTRIBUTES
@@ -356,6 +418,8 @@ static const seam_tile_ops ops_base = {
     .encode = encode_base,
     .decode = decode_base,
     .uniform = uniform_base,
+    .bf16_encode = bf16_encode_base,
+    .bf16_decode = bf16_decode_base,
     .widen = seam_tile_widen_base,
     .widen_bf16 = seam_tile_widen_bf16_base,
 };
@@ -367,6 +431,8 @@ static const seam_tile_ops ops_avx2 = {
     .encode = encode_avx2,
     .decode = decode_avx2,
     .uniform = uniform_avx2,
+    .bf16_encode = bf16_encode_avx2,
+    .bf16_decode = bf16_decode_avx2,
     .widen = seam_tile_widen_avx2,
     .widen_bf16 = seam_tile_widen_bf16_avx2,
 };
@@ -377,6 +443,8 @@ static const seam_tile_ops ops_avx512 = {
     .encode = encode_avx512,
     .decode = decode_avx512,
     .uniform = uniform_avx512,
+    .bf16_encode = bf16_encode_avx512,
+    .bf16_decode = bf16_decode_avx512,
     .widen = seam_tile_widen_avx512,
     .widen_bf16 = seam_tile_widen_bf16_avx512,
 };
@@ -387,6 +455,8 @@ static const seam_tile_ops ops_gfni = {
     .encode = encode_avx512,
     .decode = decode_avx512,
     .uniform = uniform_avx512,
+    .bf16_encode = bf16_encode_avx512,
+    .bf16_decode = bf16_decode_avx512,
     .widen = seam_tile_widen_gfni,
     .widen_bf16 = seam_tile_widen_bf16_gfni,
 };
@@ -398,6 +468,8 @@ static const seam_tile_ops ops_neon = {
     .encode = encode_base,
     .decode = decode_base,
     .uniform = uniform_base,
+    .bf16_encode = bf16_encode_base,
+    .bf16_decode = bf16_decode_base,
     .widen = seam_tile_widen_neon,
     .widen_bf16 = seam_tile_widen_bf16_neon,
 };

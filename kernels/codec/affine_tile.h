@@ -1,4 +1,5 @@
-/* The inner loops of the affine codec, on groups of 32 rows.  Internal to codec/.
+/* The inner loops of the affine codec, on groups of 32 rows, and those of codec bf16.  Internal to
+ * codec/.
  *
  * affine_tile.c is the reference: plain C that compilers turn into vector code (SSE2, NEON).  It
  * also chooses at run time among the variants; affine_tile_x86.h, affine_tile_gfni.c and
@@ -84,6 +85,10 @@ typedef struct seam_tile_ops {
     /* 64 uniform numbers of one row: channels 4*quad_begin and on. */
     void (*uniform)(float *ret, uint32_t quad_begin, uint32_t row_id, uint32_t word2,
                     uint32_t word3, uint64_t seed);
+    /* Codec bf16: values to codes (2 bytes each, no alignment) and back, in their order; decoded
+     * (may be x) or NULL.  False where a value, or what it rounds to, is not finite. */
+    bool (*bf16_encode)(uint8_t *codes, float *decoded, const float *x, size_t count);
+    bool (*bf16_decode)(float *x, const uint8_t *codes, size_t count);
     /* lo, hi (count) take in the rows of f32; each value is added to sum (count), which is not
      * finite from the first value on that is not. */
     void (*widen)(float *lo, float *hi, float *sum, const seam_tile_sources *rows, uint32_t count);

@@ -1,10 +1,11 @@
 /* The uncompressed codecs: f32 and bf16 values in row-major order.  WIRE.md 3.1.
  *
  * Both ends refuse what is not finite, and bf16 also what would round to infinity, so that a
- * frame that an encoder makes is never refused by the decoder. */
+ * frame that an encoder makes is never refused by the decoder.  bf16's loops: affine_tile.c. */
 #include <math.h>
 #include <string.h>
 
+#include "affine_tile.h"
 #include "bytes.h"
 #include "codec_impl.h"
 #include "try.h"
@@ -47,49 +48,22 @@ static seam_status f32_decode(float *ret_x, const seam_codec_args *args, const u
     return SEAM_OK;
 }
 
-/* Exponent all ones: infinity or NaN. */
-static uint32_t bf16_is_special(uint16_t bits) {
-    return (bits & 0x7f80u) == 0x7f80u;
-}
-
 static seam_status bf16_encode(uint8_t *ret_codes, float *ret_decoded, const seam_codec_args *args,
                                seam_codec_source source, uint32_t rows,
                                const seam_rounding *rounding, void *scratch) {
     (void)rounding;
     (void)scratch;
     SEAM_ASSERT(source.type == SEAM_VALUE_F32);
-    const float *x = source.x;
-    const size_t count = value_count(args, rows);
-    uint32_t special = 0;
-    for (size_t i = 0; i < count; i++) {
-        uint32_t bits;
-        memcpy(&bits, &x[i], sizeof bits);
-        /* To nearest even.  A NaN may carry over to a finite value here, so x is looked at too. */
-        special |= (bits & 0x7f800000u) == 0x7f800000u;
-        const uint16_t half = (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
-        special |= bf16_is_special(half);
-        ret_codes[2 * i] = (uint8_t)half;
-        ret_codes[2 * i + 1] = (uint8_t)(half >> 8);
-        if (ret_decoded != NULL) {
-            bits = (uint32_t)half << 16;
-            memcpy(&ret_decoded[i], &bits, sizeof bits);
-        }
-    }
-    return special == 0 ? SEAM_OK : SEAM_E_NONFINITE;
+    const bool finite = seam_tile_ops_best()->bf16_encode(ret_codes, ret_decoded, source.x,
+                                                          value_count(args, rows));
+    return finite ? SEAM_OK : SEAM_E_NONFINITE;
 }
 
 static seam_status bf16_decode(float *ret_x, const seam_codec_args *args, const uint8_t *codes,
                                uint32_t rows, void *scratch) {
     (void)scratch;
-    float *x = ret_x;
-    const size_t count = value_count(args, rows);
-    uint32_t special = 0;
-    for (size_t i = 0; i < count; i++) {
-        const uint32_t bits = (uint32_t)codes[2 * i] << 16 | (uint32_t)codes[2 * i + 1] << 24;
-        special |= (bits & 0x7f800000u) == 0x7f800000u;
-        memcpy(&x[i], &bits, sizeof bits);
-    }
-    return special == 0 ? SEAM_OK : SEAM_E_NONFINITE;
+    const bool finite = seam_tile_ops_best()->bf16_decode(ret_x, codes, value_count(args, rows));
+    return finite ? SEAM_OK : SEAM_E_NONFINITE;
 }
 
 /* No grid: a step of 0 says so. */

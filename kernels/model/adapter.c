@@ -269,26 +269,13 @@ static seam_status lora_check(const seam_lora_config *config, const seam_model_c
 static seam_status prefix_check(const seam_prefix_config *config, const seam_blocks *blocks,
                                 seam_error *err) {
     const seam_model_config *model = &blocks->config;
-    if (config->tokens < 1 || config->tokens > SEAM_PREFIX_MAX ||
-        config->tokens >= model->context_max) {
+    const char *field = NULL;
+    const uint32_t room = seam_model_config_prefix_room(&field, model);
+    if (config->tokens < 1 || config->tokens > SEAM_PREFIX_MAX || config->tokens >= room) {
         return seam_error_set(err, SEAM_E_ARG,
                               "prefix.virtual_tokens %u: must be 1..%d and below "
-                              "the context, %u",
-                              config->tokens, SEAM_PREFIX_MAX, model->context_max);
-    }
-    for (uint32_t layer = 0; layer < model->layers; layer++) {
-        if (seam_model_config_window(model, layer) != 0) {
-            return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
-                                  "prefix: not with sliding_window, which layer %u has", layer);
-        }
-    }
-    if (model->rope.on && model->rope.long_from != 0) {
-        return seam_error_set(err, SEAM_E_UNIMPLEMENTED, "prefix: not with LongRoPE");
-    }
-    if (blocks->layer_begin != 0 || blocks->layer_count != model->layers) {
-        return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
-                              "prefix: only of all of the model's layers, not of %u..%u",
-                              blocks->layer_begin, blocks->layer_begin + blocks->layer_count);
+                              "the model's %s, %u",
+                              config->tokens, SEAM_PREFIX_MAX, field, room);
     }
     return SEAM_OK;
 }
@@ -423,19 +410,26 @@ static seam_status buffers_take(seam_adapter *a) {
 }
 
 /* N(0, 1) by Box and Muller 1958: of words 2k and 2k + 1 of the same Philox, as u_A is made, the
- * radius sqrt(-2 log(1 - u)) and the angle 2 pi u. */
+ * radius sqrt(-2 log(1 - u)) and the angle 2 pi u.  Counted over the whole model's tensor, so that
+ * the layers of a part start with the same values. */
 static void prefix_start(float *ret, const seam_adapter *a, const uint32_t key[2]) {
-    const size_t count = (size_t)a->slots[0].rows * a->slots[0].cols;
-    for (size_t i = 0; i < count; i += 4) {
-        uint32_t words[4];
-        seam_philox(words, (uint32_t[4]){(uint32_t)(i / 4), 0, INIT_STREAM, 0}, key);
-        for (size_t j = i; j < count && j < i + 4; j++) {
-            const size_t pair = j % 4 / 2 * 2;
-            const double radius = sqrt(-2.0 * log(1.0 - (double)(words[pair] >> 8) * 0x1p-24));
-            const double angle =
-                2.0 * 3.14159265358979323846 * ((double)(words[pair + 1] >> 8) * 0x1p-24);
-            ret[j] = (float)(radius * (j % 2 == 0 ? cos(angle) : sin(angle)));
+    const seam_blocks *b = a->blocks;
+    const size_t cols = a->slots[0].cols;
+    const size_t model_cols = (size_t)2 * b->config.layers * b->kv_cols;
+    const size_t first = (size_t)2 * b->layer_begin * b->kv_cols;
+    size_t drawn = SIZE_MAX; /* whose words these are */
+    uint32_t words[4];
+    for (size_t i = 0; i < a->slots[0].rows * cols; i++) {
+        const size_t j = i / cols * model_cols + first + i % cols;
+        if (j / 4 != drawn) {
+            drawn = j / 4;
+            seam_philox(words, (uint32_t[4]){(uint32_t)drawn, 0, INIT_STREAM, 0}, key);
         }
+        const size_t pair = j % 4 / 2 * 2;
+        const double radius = sqrt(-2.0 * log(1.0 - (double)(words[pair] >> 8) * 0x1p-24));
+        const double angle =
+            2.0 * 3.14159265358979323846 * ((double)(words[pair + 1] >> 8) * 0x1p-24);
+        ret[i] = (float)(radius * (j % 2 == 0 ? cos(angle) : sin(angle)));
     }
 }
 

@@ -91,8 +91,9 @@ typedef struct seam_adapter seam_adapter;
 
 /* A ~ U(-1/sqrt(C), 1/sqrt(C)) (PEFT's kaiming_uniform with a = sqrt 5) from Philox4x32-10 keyed
  * by the seed and the parameter's index; B = 0.  A prefix ~ N(0, 1), as PEFT's.  Full: the blocks'
- * values as their products see them (act).
- * SEAM_E_UNIMPLEMENTED: a prefix of blocks that are not the whole model's. */
+ * values as their products see them (act).  Some of the model's layers start with the values that
+ * they have where all are there.
+ * SEAM_E_UNIMPLEMENTED: a prefix of a model that it is not made for here, named. */
 seam_status seam_adapter_create(seam_adapter **ret_adapter, const seam_blocks *blocks,
                                 const seam_adapter_config *config, seam_error *err);
 void seam_adapter_destroy(seam_adapter *gift_adapter);
@@ -189,7 +190,7 @@ typedef struct seam_batch {
     uint32_t rows;               /* T, 1..rows_max */
     uint32_t seq_count;          /* S */
     const uint32_t *seq_begin;   /* (S + 1), 0 first, rows last, strictly rising */
-    const uint32_t *positions;   /* (T), from 0; below context_max, a prefix counted */
+    const uint32_t *positions;   /* (T), from 0; below seam_model_config_positions */
     const seam_draw *draw;       /* training; NULL: nothing is dropped */
     const seam_layer_hook *hook; /* training; or NULL */
 } seam_batch;

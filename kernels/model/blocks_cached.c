@@ -169,7 +169,7 @@ bool seam_kv_cache_takes(const seam_kv_cache *cache, uint32_t slot, uint32_t fir
 /* The rows of the rotary table, and which slots are long from now on.  Rows of several slots may
  * come in any order, so each slot's state is found first. */
 static seam_status turns_fill(seam_kv_cache *cache, uint32_t rows, const uint32_t *slots,
-                              const uint32_t *positions) {
+                              const uint32_t *positions, uint32_t prefix_tokens) {
     const seam_model_config *c = &cache->blocks->config;
     uint8_t *state = cache->slot_state;
     for (uint32_t t = 0; t < rows; t++) {
@@ -187,7 +187,7 @@ static seam_status turns_fill(seam_kv_cache *cache, uint32_t rows, const uint32_
     for (uint32_t t = 0; t < rows; t++) {
         const uint8_t s = state[slots[t]];
         const bool is_long = (s & ((s & BEGINS) != 0 ? REACHES : IS_LONG)) != 0;
-        cache->acts->turns[t] = seam_rope_table_row(c, positions[t], is_long);
+        cache->acts->turns[t] = seam_rope_table_row(c, positions[t] + prefix_tokens, is_long);
     }
     for (uint32_t t = 0; t < rows; t++) { /* nothing is refused any more */
         if ((state[slots[t]] & BEGINS) != 0) {
@@ -211,17 +211,18 @@ seam_status seam_blocks_forward_cached(const seam_blocks *blocks, seam_adapter *
     SEAM_ASSERT(cache->blocks == blocks);
     SEAM_ASSERT(adapter == NULL || adapter->blocks == blocks);
     const uint32_t tokens = seam_prefix_tokens(adapter);
+    const uint32_t text_max = seam_model_config_positions(&blocks->config, tokens);
     if (rows == 0 || rows > cache->rows_max) {
         return SEAM_E_ARG;
     }
     for (uint32_t t = 0; t < rows; t++) {
         if (slots[t] >= cache->slot_count || cache->positions_max <= tokens ||
-            positions[t] >= cache->positions_max - tokens) {
+            positions[t] >= cache->positions_max - tokens || positions[t] >= text_max) {
             return SEAM_E_ARG;
         }
     }
     if (cache->slot_state != NULL) {
-        SEAM_TRY(turns_fill(cache, rows, slots, positions));
+        SEAM_TRY(turns_fill(cache, rows, slots, positions, tokens));
     }
     const uint32_t *after = seam_positions_after(cache->acts->shifted, adapter, positions, rows);
     const seam_pass pass = {.blocks = blocks,

@@ -75,13 +75,14 @@ static seam_status batch_check(const seam_activations *acts, const seam_batch *b
         batch->seq_begin[batch->seq_count] != batch->rows) {
         return SEAM_E_ARG;
     }
+    const uint32_t text_max = seam_model_config_positions(&acts->blocks->config, prefix_tokens);
     for (uint32_t s = 0; s < batch->seq_count; s++) {
         if (batch->seq_begin[s] >= batch->seq_begin[s + 1]) {
             return SEAM_E_ARG;
         }
     }
     for (uint32_t t = 0; t < batch->rows; t++) {
-        if (batch->positions[t] >= acts->blocks->config.context_max - prefix_tokens) {
+        if (batch->positions[t] >= text_max) {
             return SEAM_E_ARG;
         }
     }
@@ -97,10 +98,12 @@ const uint32_t *seam_positions_after(uint32_t *shifted, const seam_adapter *adap
     return tokens != 0 ? shifted : positions;
 }
 
-/* Rows of the rotary table: LongRoPE has two a position, by how far the sequence reaches. */
+/* Rows of the rotary table: LongRoPE has two a position, by how far the sequence reaches (with a
+ * prefix never that far). */
 static const uint32_t *turns_of(const seam_activations *acts, const seam_adapter *adapter,
                                 const seam_batch *batch) {
     const seam_model_config *c = &acts->blocks->config;
+    const uint32_t tokens = seam_prefix_tokens(adapter);
     if (acts->turns == NULL) {
         return seam_positions_after(acts->shifted, adapter, batch->positions, batch->rows);
     }
@@ -110,7 +113,7 @@ static const uint32_t *turns_of(const seam_activations *acts, const seam_adapter
             is_long = is_long || batch->positions[t] >= c->rope.long_from;
         }
         for (uint32_t t = batch->seq_begin[s]; t < batch->seq_begin[s + 1]; t++) {
-            acts->turns[t] = seam_rope_table_row(c, batch->positions[t], is_long);
+            acts->turns[t] = seam_rope_table_row(c, batch->positions[t] + tokens, is_long);
         }
     }
     return acts->turns;

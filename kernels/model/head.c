@@ -84,6 +84,50 @@ size_t seam_head_bytes(const seam_head *head) {
     return head->device_bytes + head->ops->weight_bytes(head->lm);
 }
 
+/* What stands on the device whatever the file holds: the norm, and the scratch of a chunk. */
+typedef struct head_part {
+    void **memory;
+    uint32_t rows, cols;
+    seam_dtype dtype;
+} head_part;
+#define PARTS 7
+
+/* The first is the norm. */
+static void parts_of(head_part ret_parts[PARTS], seam_head *head, const seam_model_config *config,
+                     const seam_ops *ops) {
+    const uint32_t V = config->vocab_count, C = config->hidden, chunk = ops->head_rows;
+    const head_part parts[PARTS] = {
+        {&head->norm, 1, C, ops->acc},       {&head->h, chunk, C, ops->act},
+        {&head->d_h, chunk, C, ops->acc},    {&head->rstd, chunk, 1, ops->acc},
+        {&head->logits, chunk, V, ops->acc}, {&head->d_logits, chunk, V, ops->act},
+        {&head->loss, chunk, 1, ops->acc},
+    };
+    memcpy(ret_parts, parts, sizeof parts);
+}
+
+static seam_dtype table_type_of(const seam_ops *ops, bool bf16_table) {
+    return ops->act == SEAM_F32 && bf16_table ? SEAM_BF16 : ops->act;
+}
+
+static uint64_t bytes_of(uint64_t rows, uint64_t cols, seam_dtype dtype) {
+    return rows * cols * seam_dtype_bytes(dtype);
+}
+
+void seam_head_plan_make(seam_head_plan *ret_plan, const seam_model_config *config,
+                         const seam_ops *ops, bool bf16_table) {
+    seam_head none = {.norm = NULL};
+    head_part parts[PARTS];
+    size_t beside = 0;
+    const uint32_t V = config->vocab_count, C = config->hidden;
+    parts_of(parts, &none, config, ops);
+    *ret_plan = (seam_head_plan){.table = bytes_of(V, C, table_type_of(ops, bf16_table)),
+                                 .matrix = ops->weight_own_bytes(&beside, V, C, ops->act) +
+                                           bytes_of(parts[0].rows, parts[0].cols, parts[0].dtype)};
+    for (uint32_t i = 1; i < PARTS; i++) {
+        ret_plan->scratch += bytes_of(parts[i].rows, parts[i].cols, parts[i].dtype);
+    }
+}
+
 static seam_status device_take(void **ret_ptr, seam_head *head, size_t rows, size_t cols,
                                seam_dtype dtype) {
     size_t bytes = 0;
@@ -126,15 +170,12 @@ static seam_status head_load(seam_head *head, const seam_tensor_source *source, 
     const seam_ops *ops = head->ops;
     const uint32_t V = head->config.vocab_count;
     const uint32_t C = head->config.hidden;
-    const uint32_t chunk = ops->head_rows;
-    SEAM_ASSERT(chunk >= SEAM_HEAD_CHUNK_ROWS && chunk <= CHUNK_ROWS_MAX);
-    SEAM_TRY(device_take(&head->norm, head, 1, C, ops->acc));
-    SEAM_TRY(device_take(&head->h, head, chunk, C, ops->act));
-    SEAM_TRY(device_take(&head->d_h, head, chunk, C, ops->acc));
-    SEAM_TRY(device_take(&head->rstd, head, chunk, 1, ops->acc));
-    SEAM_TRY(device_take(&head->logits, head, chunk, V, ops->acc));
-    SEAM_TRY(device_take(&head->d_logits, head, chunk, V, ops->act));
-    SEAM_TRY(device_take(&head->loss, head, chunk, 1, ops->acc));
+    head_part parts[PARTS];
+    SEAM_ASSERT(ops->head_rows >= SEAM_HEAD_CHUNK_ROWS && ops->head_rows <= CHUNK_ROWS_MAX);
+    parts_of(parts, head, &head->config, ops);
+    for (uint32_t i = 0; i < PARTS; i++) {
+        SEAM_TRY(device_take(parts[i].memory, head, parts[i].rows, parts[i].cols, parts[i].dtype));
+    }
     size_t bytes = 0;
     if (!seam_mul3_bytes(&bytes, V, C, sizeof(float))) {
         return seam_error_set(err, SEAM_E_LIMIT, "the embedding is too large to address");
@@ -150,7 +191,7 @@ static seam_status head_load(seam_head *head, const seam_tensor_source *source, 
     SEAM_TRY_GOTO(matrix_put(head, stream, head->norm, ops->acc, host, 1, C), st, end);
     SEAM_TRY_GOTO(source->read(host, source->context, "model.embed_tokens.weight", V, C, err), st,
                   end);
-    head->table_type = ops->act == SEAM_F32 && is_bf16(host, (size_t)V * C) ? SEAM_BF16 : ops->act;
+    head->table_type = table_type_of(ops, ops->act == SEAM_F32 && is_bf16(host, (size_t)V * C));
     SEAM_TRY_GOTO(device_take(&head->table, head, V, C, head->table_type), st, end);
     SEAM_TRY_GOTO(matrix_put(head, stream, head->table, head->table_type, host, V, C), st, end);
     if (!head->config.tied) {

@@ -20,6 +20,16 @@ void seam_head_destroy(seam_head *gift_head);
 const seam_model_config *seam_head_config(const seam_head *head);
 size_t seam_head_bytes(const seam_head *head);
 
+/* What a head takes of the device, before there is one. */
+typedef struct seam_head_plan {
+    uint64_t table, matrix; /* embedding; norm and LM head, a copy each direction's */
+    uint64_t scratch;       /* of a chunk: logits, mostly */
+} seam_head_plan;
+/* Of ops acc, act and head_rows are read, and weight_own_bytes is asked, as for a matrix in both
+ * directions.  bf16_table: every value of the embedding is one of bf16. */
+void seam_head_plan_make(seam_head_plan *ret_plan, const seam_model_config *config,
+                         const seam_ops *ops, bool bf16_table);
+
 /* x (T, C) acc = embedding rows.  SEAM_E_ARG for an id outside the vocabulary. */
 seam_status seam_head_embed(const seam_head *head, seam_stream *stream, void *x,
                             const uint32_t *ids, uint32_t rows);

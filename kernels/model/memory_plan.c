@@ -82,29 +82,43 @@ static void shape_of(seam_blocks *ret_blocks, const seam_memory_blocks *blocks) 
     seam_blocks_shape_init(ret_blocks, &shape);
 }
 
-seam_status seam_memory_plan_training(seam_memory_plan *plan, const seam_memory_blocks *blocks,
-                                      const seam_activations_options *options) {
+void seam_memory_plan_adapter(seam_memory_plan *plan, const seam_memory_blocks *blocks,
+                              const seam_adapter_config *adapter) {
     const seam_ops *ops = blocks->ops;
     const size_t acc_bytes = seam_dtype_bytes(ops->acc);
+    seam_blocks shape;
+    shape_of(&shape, blocks);
+    const size_t elements = seam_adapter_elements(&shape, adapter);
+    const bool full = adapter->kind == SEAM_ADAPTER_FULL;
+    const size_t copy_bytes = ops->act != ops->acc && !full ? seam_dtype_bytes(ops->act) : 0;
+    size_t beside = 0; /* counted by seam_adapter_host_bytes */
+    const size_t own = full ? seam_full_weight_bytes(&beside, &shape) : 0;
+    plan->device[SEAM_MEMORY_ADAPTER] += elements * (2 * acc_bytes + copy_bytes) + own;
+    plan->device[SEAM_MEMORY_MOMENTS] += elements * 2 * acc_bytes;
+    plan->host[SEAM_MEMORY_ADAPTER] += seam_adapter_host_bytes(&shape, adapter);
+}
+
+seam_status seam_memory_plan_activations(seam_memory_plan *plan, const seam_memory_blocks *blocks,
+                                         const seam_activations_options *options) {
     seam_blocks shape;
     shape_of(&shape, blocks);
     const size_t activations = seam_activations_bytes(&shape, options);
     if (activations == 0) {
         return SEAM_E_LIMIT;
     }
-    const size_t elements = seam_adapter_elements(&shape, options->adapter);
-    const bool full = options->adapter->kind == SEAM_ADAPTER_FULL;
-    const size_t copy_bytes = ops->act != ops->acc && !full ? seam_dtype_bytes(ops->act) : 0;
-    size_t beside = 0; /* counted by seam_adapter_host_bytes */
-    const size_t own = full ? seam_full_weight_bytes(&beside, &shape) : 0;
-    const size_t x = (size_t)options->rows_max * blocks->model->hidden * acc_bytes;
-    plan->device[SEAM_MEMORY_ACTIVATIONS] += activations + x;
-    plan->device[SEAM_MEMORY_ADAPTER] += elements * (2 * acc_bytes + copy_bytes) + own;
-    plan->device[SEAM_MEMORY_MOMENTS] += elements * 2 * acc_bytes;
-    plan->host[SEAM_MEMORY_ADAPTER] += seam_adapter_host_bytes(&shape, options->adapter);
+    plan->device[SEAM_MEMORY_ACTIVATIONS] += activations;
     plan->host[SEAM_MEMORY_ACTIVATIONS] += sizeof(seam_activations) +
                                            shape.layer_count * sizeof(seam_layer_acts) +
                                            seam_activations_host_bytes(&shape, options);
+    return SEAM_OK;
+}
+
+seam_status seam_memory_plan_training(seam_memory_plan *plan, const seam_memory_blocks *blocks,
+                                      const seam_activations_options *options) {
+    SEAM_TRY(seam_memory_plan_activations(plan, blocks, options));
+    seam_memory_plan_adapter(plan, blocks, options->adapter);
+    plan->device[SEAM_MEMORY_ACTIVATIONS] +=
+        (size_t)options->rows_max * blocks->model->hidden * seam_dtype_bytes(blocks->ops->acc);
     return SEAM_OK;
 }
 
@@ -136,6 +150,15 @@ static uint64_t pad_bytes(const seam_ops *ops, uint32_t N, uint32_t C) {
     return seam_lora_pad_values(ops->lora_pad, N, C) * seam_dtype_bytes(ops->act);
 }
 
+/* Norms and biases of the layers, and the rotary table. */
+static uint64_t vectors_bytes(const seam_blocks *shape) {
+    const seam_model_config *c = &shape->config;
+    const uint64_t biases = shape->family->qkv_bias ? shape->qkv_cols : 0;
+    const uint64_t values = shape->layer_count * (2 * (uint64_t)c->hidden + biases) +
+                            (uint64_t)seam_rope_table_rows(c) * c->head_dim;
+    return values * seam_dtype_bytes(shape->ops->acc);
+}
+
 uint64_t seam_memory_plan_weights(const seam_memory_blocks *blocks, uint32_t copies) {
     const seam_model_config *c = blocks->model;
     seam_blocks shape;
@@ -143,13 +166,18 @@ uint64_t seam_memory_plan_weights(const seam_memory_blocks *blocks, uint32_t cop
     const uint64_t C = c->hidden;
     const uint64_t F = c->intermediate;
     const uint64_t matrices = C * shape.qkv_cols + C * shape.q_cols + 3 * F * C;
-    const uint64_t biases = shape.family->qkv_bias ? shape.qkv_cols : 0;
-    const uint64_t acc_bytes = seam_dtype_bytes(blocks->ops->acc);
     const uint64_t in_fp8 = fp8_bytes(blocks->ops, shape.qkv_cols, C) +
                             fp8_bytes(blocks->ops, C, shape.q_cols) +
                             fp8_bytes(blocks->ops, 2 * F, C) + fp8_bytes(blocks->ops, C, F);
     const uint64_t pads = pad_bytes(blocks->ops, shape.qkv_cols, c->hidden); /* of no other */
-    return shape.layer_count * (matrices * copies * seam_dtype_bytes(blocks->ops->act) + in_fp8 +
-                                pads + (2 * C + biases) * acc_bytes) +
-           (uint64_t)seam_rope_table_rows(c) * c->head_dim * acc_bytes;
+    return shape.layer_count *
+               (matrices * copies * seam_dtype_bytes(blocks->ops->act) + in_fp8 + pads) +
+           vectors_bytes(&shape);
+}
+
+uint64_t seam_memory_plan_packed(const seam_memory_blocks *blocks) {
+    seam_blocks shape;
+    size_t beside = 0;
+    shape_of(&shape, blocks);
+    return seam_full_weight_bytes(&beside, &shape) + vectors_bytes(&shape);
 }

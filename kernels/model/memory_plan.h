@@ -46,8 +46,12 @@ typedef struct seam_memory_blocks {
     uint32_t layer_begin, layer_end;
 } seam_memory_blocks;
 
-/* Adds a trainer's adapter, moments, activations and boundary rows.  SEAM_E_LIMIT: not
- * addressable. */
+/* Adds an adapter and its moments; activations.  SEAM_E_LIMIT: not addressable. */
+void seam_memory_plan_adapter(seam_memory_plan *plan, const seam_memory_blocks *blocks,
+                              const seam_adapter_config *adapter);
+seam_status seam_memory_plan_activations(seam_memory_plan *plan, const seam_memory_blocks *blocks,
+                                         const seam_activations_options *options);
+/* Adds all of a trainer's: both, and boundary rows.  SEAM_E_LIMIT: not addressable. */
 seam_status seam_memory_plan_training(seam_memory_plan *plan, const seam_memory_blocks *blocks,
                                       const seam_activations_options *options);
 /* Adds what a device may keep of the passes of a session or stream (ops.h, repeat; asked only of
@@ -57,5 +61,7 @@ void seam_memory_plan_repeats(seam_memory_plan *plan, const seam_memory_blocks *
 /* Frozen matrices in act, `copies` of each (the CPU keeps one a direction, and pads them to its
  * panels), with ops->fp8 both orientations in FP8 too, norms and the rotary table. */
 uint64_t seam_memory_plan_weights(const seam_memory_blocks *blocks, uint32_t copies);
+/* The same of a backend that is there, the CPU's to the byte: weight_own_bytes is asked. */
+uint64_t seam_memory_plan_packed(const seam_memory_blocks *blocks);
 
 #endif

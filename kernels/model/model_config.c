@@ -90,6 +90,28 @@ uint32_t seam_model_config_window(const seam_model_config *config, uint32_t laye
     return layer + config->window_layers >= config->layers ? config->window : 0;
 }
 
+uint32_t seam_model_config_prefix_room(const char **ret_field, const seam_model_config *config) {
+    const seam_model_config *c = config;
+    uint32_t room = c->context_max;
+    *ret_field = "max_position_embeddings";
+    if (c->window != 0 && c->window < room) { /* position w is the first that does not see all */
+        room = c->window;
+        *ret_field = "sliding_window";
+    }
+    if (c->rope.on && c->rope.long_from != 0 && c->rope.long_from < room) {
+        room = c->rope.long_from;
+        *ret_field = "original_max_position_embeddings";
+    }
+    return room;
+}
+
+uint32_t seam_model_config_positions(const seam_model_config *config, uint32_t prefix_tokens) {
+    const char *field = NULL;
+    const uint32_t room =
+        prefix_tokens != 0 ? seam_model_config_prefix_room(&field, config) : config->context_max;
+    return room > prefix_tokens ? room - prefix_tokens : 0;
+}
+
 seam_status seam_model_config_check(const seam_model_config *config, seam_error *err) {
     const seam_model_config *c = config;
     if (seam_family_find(c->architecture) == NULL) {

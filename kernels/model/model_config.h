@@ -60,5 +60,11 @@ seam_status seam_model_config_check(const seam_model_config *config, seam_error 
 uint64_t seam_model_config_identity(const seam_model_config *config);
 /* The window of a layer (of the model); 0: none. */
 uint32_t seam_model_config_window(const seam_model_config *config, uint32_t layer);
+/* The positions that a prefix and the text after it have together: the context, but none from which
+ * on a window would hide the prefix or LongRoPE turn by its second set, since passes with a prefix
+ * have neither.  ret_field: the config field that says so. */
+uint32_t seam_model_config_prefix_room(const char **ret_field, const seam_model_config *config);
+/* The positions of a text after a prefix of so many tokens; 0 tokens: no prefix, the context. */
+uint32_t seam_model_config_positions(const seam_model_config *config, uint32_t prefix_tokens);
 
 #endif

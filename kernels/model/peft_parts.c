@@ -1,11 +1,10 @@
-/* See peft_parts.h.  A tensor's layer is in its key: base_model.model.model.layers.N.... */
-#include "peft_parts.h"
+/* See peft_parts.h; LoRA, whose tensors have their layer in their key,
+ * base_model.model.model.layers.N....  Of a prefix: peft_prefix_parts.c. */
+#include "peft_parts_internal.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include <jansson.h>
 
 #include "arena.h"
 #include "bytes.h"
@@ -102,6 +101,20 @@ static seam_status weights_write(seam_peft_files *ret, gathering *g, seam_error 
     return st;
 }
 
+static seam_status out_of_memory(seam_error *err) {
+    return seam_error_set(err, SEAM_E_MEMORY, "no memory for an adapter's parts");
+}
+
+seam_status seam_peft_config_dump(seam_peft_files *files, const json_t *root, seam_error *err) {
+    const size_t flags = JSON_INDENT(2) | JSON_SORT_KEYS;
+    files->config_bytes = json_dumpb(root, NULL, 0, flags);
+    files->config = files->config_bytes > 0 ? seam_mem_alloc(files->config_bytes) : NULL;
+    const bool written =
+        files->config != NULL &&
+        json_dumpb(root, (char *)files->config, files->config_bytes, flags) == files->config_bytes;
+    return written ? SEAM_OK : out_of_memory(err);
+}
+
 static json_t *layers_json(const gathering *g, uint32_t model_layers) {
     uint32_t count = 0;
     json_t *const layers = json_array();
@@ -121,20 +134,14 @@ static json_t *layers_json(const gathering *g, uint32_t model_layers) {
 static seam_status config_write(seam_peft_files *ret, const seam_peft_files *from,
                                 const gathering *g, uint32_t model_layers, seam_error *err) {
     json_t *root = NULL;
-    const size_t flags = JSON_INDENT(2) | JSON_SORT_KEYS;
     SEAM_TRY(seam_json_parse(&root, from->config, from->config_bytes, CONFIG_BYTES_MAX,
                              SEAM_PEFT_CONFIG_NAME, err));
     json_t *const layers = layers_json(g, model_layers);
     const bool set =
         layers != NULL && json_object_set_new(root, "layers_to_transform", layers) == 0;
-    ret->config_bytes = set ? json_dumpb(root, NULL, 0, flags) : 0;
-    ret->config = ret->config_bytes > 0 ? seam_mem_alloc(ret->config_bytes) : NULL;
-    const bool written =
-        ret->config != NULL &&
-        json_dumpb(root, (char *)ret->config, ret->config_bytes, flags) == ret->config_bytes;
+    const seam_status st = set ? seam_peft_config_dump(ret, root, err) : out_of_memory(err);
     json_decref(root);
-    return written ? SEAM_OK
-                   : seam_error_set(err, SEAM_E_MEMORY, "no memory for an adapter's parts");
+    return st;
 }
 
 static seam_status files_make(seam_peft_files *ret_files, gathering *g, const seam_peft_files *from,
@@ -177,12 +184,24 @@ seam_status seam_peft_tensor_count(uint32_t *ret_count, const seam_peft_files *f
     return st;
 }
 
+static seam_status is_prefix(bool *ret_is_prefix, const seam_peft_files *files, seam_error *err) {
+    seam_adapter_config config = {0};
+    SEAM_TRY(seam_peft_read_config(&config, files->config, files->config_bytes, err));
+    *ret_is_prefix = config.kind == SEAM_ADAPTER_PREFIX;
+    return SEAM_OK;
+}
+
 seam_status seam_peft_join(seam_peft_files *ret_files, const seam_peft_files *config_of,
                            const seam_peft_files *parts, uint32_t part_count, uint32_t model_layers,
                            seam_error *err) {
     gathering *g = NULL;
     size_t total = 0;
+    bool prefix = false;
     SEAM_ASSERT(part_count >= 1 && part_count <= SEAM_PEFT_PARTS_MAX);
+    SEAM_TRY(is_prefix(&prefix, config_of, err));
+    if (prefix) {
+        return seam_peft_prefix_join(ret_files, config_of, parts, part_count, model_layers, err);
+    }
     for (uint32_t i = 0; i < part_count; i++) {
         uint32_t count = 0;
         SEAM_TRY(seam_peft_tensor_count(&count, &parts[i], err));
@@ -199,18 +218,24 @@ seam_status seam_peft_join(seam_peft_files *ret_files, const seam_peft_files *co
 }
 
 seam_status seam_peft_split(seam_peft_files *ret_files, uint32_t *ret_tensor_count,
-                            const seam_peft_files *files, uint32_t layer_begin, uint32_t layer_end,
+                            const seam_peft_files *files, const seam_peft_range *range,
                             seam_error *err) {
     gathering *g = NULL;
     uint32_t total = 0;
+    bool prefix = false;
+    SEAM_TRY(is_prefix(&prefix, files, err));
+    if (prefix) {
+        *ret_tensor_count = range->end == range->model_layers ? 1 : 0;
+        return seam_peft_prefix_split(ret_files, files, range, err);
+    }
     SEAM_TRY(seam_peft_tensor_count(&total, files, err));
     SEAM_TRY(gathering_create(&g, total, err));
-    seam_status st = gather(g, files, layer_begin, layer_end, err);
+    seam_status st = gather(g, files, range->begin, range->end, err);
     if (st == SEAM_OK && g->count == 0) {
         st = seam_error_set(err, SEAM_E_FORMAT,
                             SEAM_PEFT_WEIGHTS_NAME ": nothing of layers %u to %u, which the "
                                                    "session trains",
-                            layer_begin, layer_end - 1);
+                            range->begin, range->end - 1);
     }
     st = st == SEAM_OK ? files_make(ret_files, g, files, LAYERS_MAX + 1, err) : st;
     *ret_tensor_count = (uint32_t)g->count;

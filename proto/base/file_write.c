@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -17,23 +16,34 @@ static seam_status failed(seam_error *err, const char *what, const char *path) {
     return seam_error_set(err, SEAM_E_IO, "%s %s: %s", what, path, text);
 }
 
-static bool write_all(int fd, const char *bytes, size_t count) {
+bool seam_file_write_all(int fd, const void *bytes, size_t count) {
+    const char *at = bytes;
     while (count > 0) {
-        const ssize_t n = write(fd, bytes, count);
+        const ssize_t n = write(fd, at, count);
         if (n < 0 && errno == EINTR) {
             continue;
         }
         if (n <= 0) {
             return false;
         }
-        bytes += n;
+        at += n;
         count -= (size_t)n;
     }
     return true;
 }
 
+bool seam_file_sync_folder(const char *folder) {
+    const int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) {
+        return false;
+    }
+    const bool ok = fsync(fd) == 0 || errno == EINVAL; /* some file systems have none */
+    (void)close(fd);
+    return ok;
+}
+
 /* The rename itself is durable only when the folder is. */
-static bool sync_folder(const char *path) {
+static bool sync_folder_of(const char *path) {
     char folder[PATH_MAX];
     (void)snprintf(folder, sizeof folder, "%s", path);
     char *slash = strrchr(folder, '/');
@@ -42,13 +52,7 @@ static bool sync_folder(const char *path) {
     } else {
         slash[slash == folder ? 1 : 0] = 0;
     }
-    const int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0) {
-        return false;
-    }
-    const bool ok = fsync(fd) == 0 || errno == EINVAL; /* some file systems have none */
-    (void)close(fd);
-    return ok;
+    return seam_file_sync_folder(folder);
 }
 
 seam_status seam_file_write_atomic(const char *path, const void *bytes, size_t count,
@@ -62,7 +66,7 @@ seam_status seam_file_write_atomic(const char *path, const void *bytes, size_t c
     if (fd < 0) {
         return failed(err, "cannot create", temporary);
     }
-    if (!write_all(fd, bytes, count) || fsync(fd) != 0) {
+    if (!seam_file_write_all(fd, bytes, count) || fsync(fd) != 0) {
         const seam_status st = failed(err, "cannot write", temporary);
         (void)close(fd);
         (void)unlink(temporary);
@@ -73,5 +77,5 @@ seam_status seam_file_write_atomic(const char *path, const void *bytes, size_t c
         (void)unlink(temporary);
         return st;
     }
-    return sync_folder(path) ? SEAM_OK : failed(err, "cannot sync the folder of", path);
+    return sync_folder_of(path) ? SEAM_OK : failed(err, "cannot sync the folder of", path);
 }

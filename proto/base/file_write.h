@@ -1,7 +1,8 @@
-/* Files that are there whole or not at all. */
+/* Files that are there whole or not at all, and the two plain steps to it. */
 #ifndef SEAM_FILE_WRITE_H
 #define SEAM_FILE_WRITE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "seam_status.h"
@@ -12,5 +13,10 @@
  * long.  Any thread; one writer a path. */
 seam_status seam_file_write_atomic(const char *path, const void *bytes, size_t count,
                                    seam_error *err);
+
+/* Every byte, whatever signals come; fsync of a folder, which is what makes a rename in it last.
+ * False: errno says why. */
+bool seam_file_write_all(int fd, const void *bytes, size_t count);
+bool seam_file_sync_folder(const char *folder);
 
 #endif

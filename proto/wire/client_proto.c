@@ -184,8 +184,9 @@ static bool can_send(const seam_client_proto *cp, uint32_t idx) {
     uint32_t micro = 0;
     uint8_t phase = 0;
     seam_step_message_at(&micro, &phase, cp->order, idx);
-    if (cp->order.one_pass) { /* the server keeps the answers to the last D */
-        return micro < cp->replies + cp->order.ahead;
+    if (cp->order.one_pass) { /* the server keeps the answers to the last D; the norm is of all */
+        return micro < cp->order.micro_count ? micro < cp->replies + cp->order.ahead
+                                             : cp->replies == micro;
     }
     if (micro == cp->order.micro_count) {
         return true; /* the norm: who made it has had what it is made of */

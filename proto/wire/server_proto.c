@@ -28,6 +28,7 @@ void seam_server_proto_init(seam_server_proto *sp, const seam_server_proto_confi
                               .link_deadline_ms = config->now_ms + config->lease_ms,
                               .committed = config->committed_step_count};
     sp->config.pipeline_depth = config->pipeline_depth > 0 ? config->pipeline_depth : 1;
+    sp->depth = sp->config.pipeline_depth;
 }
 
 /* ---- attach ---- */
@@ -155,6 +156,13 @@ seam_status seam_server_proto_step_begin(seam_server_verdict *ret_verdict, seam_
         return seam_error_set(err, SEAM_E_LIMIT, "step_begin.micros: %u, at most %u",
                               args->micro_count, sp->config.micros_max);
     }
+    if (args->pipeline_depth > sp->depth) {
+        return seam_error_set(err, SEAM_E_LIMIT,
+                              "step_begin.pipeline_depth: %u, the session has memory for %u "
+                              "micro-batches at once",
+                              args->pipeline_depth, sp->depth);
+    }
+    sp->depth = args->pipeline_depth > 0 ? args->pipeline_depth : sp->depth;
     sp->begun = true;
     sp->reloaded = false; /* who begins a step has seen the answer to its Attach */
     sp->begin_digest = args->digest;
@@ -193,13 +201,19 @@ static seam_status expected_error(const seam_server_proto *sp, seam_step_key key
                           (unsigned long long)sp->committed, what);
 }
 
+/* Of a step long gone nobody knows how many micro-batches it had. */
+static bool may_be_norm(const seam_server_proto *sp, seam_step_key key) {
+    const uint32_t micro_count = key.step < sp->committed ? sp->last_micro_count : sp->micro_count;
+    return sp->config.has_norm && (key.micro == micro_count || key.step + 1 < sp->committed);
+}
+
 /* Site, phase and micro-batch of a key. */
 static seam_status key_check(const seam_server_proto *sp, seam_step_key key, seam_error *err) {
     if (key.phase != SEAM_PHASE_FORWARD && key.phase != SEAM_PHASE_BACKWARD) {
         return seam_error_set(err, SEAM_E_OUT_OF_SEQUENCE, "frame.phase: %u in a Train stream",
                               key.phase);
     }
-    if (key.phase == SEAM_PHASE_BACKWARD && sp->config.one_pass) {
+    if (key.phase == SEAM_PHASE_BACKWARD && sp->config.one_pass && !may_be_norm(sp, key)) {
         return seam_error_set(err, SEAM_E_OUT_OF_SEQUENCE,
                               "frame.phase: %u, a micro-batch of this topology has only 1",
                               key.phase);
@@ -254,7 +268,7 @@ static bool is_due(const seam_server_proto *sp, seam_step_key key) {
         return !forward && key.micro < backward_count(sp);
     }
     const bool in_turn =
-        forward ? key.micro < sp->accepted[B] + depth : key.micro < sp->finished[F];
+        forward ? key.micro < sp->accepted[B] + sp->depth : key.micro < sp->finished[F];
     return in_turn && (!sp->config.backward_reply ||
                        sp->finished[B] >= seam_step_replies_needed(depth, key.micro, key.phase));
 }
@@ -356,7 +370,7 @@ bool seam_server_proto_forward_done(seam_server_proto *sp, uint64_t step, uint32
     if (sp->config.one_pass) { /* its gradient is done too */
         sp->accepted[B]++;
         sp->finished[B]++;
-        sp->applying = sp->finished[B] == sp->micro_count;
+        sp->applying = sp->finished[B] == backward_count(sp);
     }
     return sp->applying;
 }

@@ -33,7 +33,8 @@
  * work: the engine works in the order of acceptance.
  *
  * One pass.  Where the server has head and loss, a micro-batch is its forward tensor alone: its
- * reply is that of the gradient, and the last one brings the Commit.
+ * reply is that of the gradient, and the last one brings the Commit; with has_norm the norm does,
+ * which is accepted when all passes are finished.
  *
  * In order.  Forward and backward tensors each come in the order of their micro-batches.  F(k) is
  * accepted when B(k-D) has been, B(k) when F(k) is finished; with backward replies, both when so
@@ -77,7 +78,7 @@ typedef struct seam_server_proto_config {
     uint32_t pipeline_depth; /* D, 1..SEAM_PIPELINE_DEPTH_MAX; 0 counts as 1 */
     uint16_t site_forward;   /* id of the tensor that the client sends forward (fwd_in) */
     uint16_t site_backward;  /* and backward (bwd_out) */
-    bool one_pass;           /* there are no backward tensors */
+    bool one_pass;           /* there are no backward tensors, but for the norm */
     bool backward_reply;     /* a backward tensor is answered (gate signal or bwd_in) */
     bool has_norm;           /* B(M), the client's share of the norm, ends a step (step_key.h) */
     bool can_park;           /* a durable store exists: lease over -> PARKED, else -> EXPIRED */
@@ -156,6 +157,7 @@ typedef struct seam_server_proto {
     bool begun;
     uint64_t begin_digest;
     uint32_t micro_count;
+    uint32_t depth; /* micro-batches between forward and backward, at most: D or less */
     /* Tensors of a phase taken so far, and finished by the engine; [0] forward, [1] backward. */
     uint32_t accepted[2], finished[2];
     bool applying;
@@ -199,12 +201,13 @@ seam_status seam_server_proto_attach(seam_attach_verdict *ret_verdict, seam_serv
 /* StepBegin.  RUN: the step begins (drop_cache false: replies of the step before stay until the
  * first forward tensor).  IGNORE: repetition.  ALREADY_COMMITTED: older step.
  * SEAM_E_FENCED, SEAM_E_CONFLICT (freezes), SEAM_E_OUT_OF_SEQUENCE (names the expected step),
- * SEAM_E_LIMIT (micro_count). */
+ * SEAM_E_LIMIT (micro_count, pipeline_depth). */
 typedef struct seam_step_begin_args {
     uint64_t epoch;
     uint64_t step;
     uint64_t digest;
     uint32_t micro_count;
+    uint32_t pipeline_depth; /* from this step on, never more than before; 0: as before */
 } seam_step_begin_args;
 seam_status seam_server_proto_step_begin(seam_server_verdict *ret_verdict, seam_server_proto *sp,
                                          const seam_step_begin_args *args, seam_error *err);

@@ -18,7 +18,7 @@ uint32_t seam_step_message_idx(seam_step_order order, uint32_t micro, uint8_t ph
     SEAM_ASSERT(d >= 1);
     SEAM_ASSERT(d <= M);
     SEAM_ASSERT(phase == SEAM_PHASE_FORWARD || phase == SEAM_PHASE_BACKWARD);
-    SEAM_ASSERT(phase == SEAM_PHASE_FORWARD || !order.one_pass);
+    SEAM_ASSERT(phase == SEAM_PHASE_FORWARD || !order.one_pass || micro == M);
     SEAM_ASSERT(micro < M || (micro == M && order.has_norm && phase == SEAM_PHASE_BACKWARD));
     if (order.one_pass) {
         return 1 + micro;
@@ -36,7 +36,7 @@ void seam_step_message_at(uint32_t *ret_micro, uint8_t *ret_phase, seam_step_ord
     SEAM_ASSERT(idx < seam_step_message_count(order));
     if (idx <= d || order.one_pass) {
         *ret_micro = idx - 1;
-        *ret_phase = SEAM_PHASE_FORWARD;
+        *ret_phase = idx <= M ? SEAM_PHASE_FORWARD : SEAM_PHASE_BACKWARD;
         return;
     }
     const uint32_t at = idx - 1 - d;

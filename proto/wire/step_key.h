@@ -14,7 +14,7 @@
  * trainables of its own (`has_norm`), its share of the gradient's norm comes last, as B(M): a
  * message of its own kind, which has no reply but the Commit.  Where the server has head and loss
  * (`one_pass`) there are no backward tensors: F(0) .. F(M-1), each answered when its gradient is
- * done; never both.  The conversions are in step_key.c and nowhere else. */
+ * done, and the norm behind them.  The conversions are in step_key.c and nowhere else. */
 #ifndef SEAM_STEP_KEY_H
 #define SEAM_STEP_KEY_H
 
@@ -39,7 +39,7 @@ typedef struct seam_step_order {
     uint32_t micro_count; /* M */
     uint32_t ahead;       /* d */
     bool has_norm;        /* B(M) follows */
-    bool one_pass;        /* F only */
+    bool one_pass;        /* F only, and the norm */
 } seam_step_order;
 
 /* Client messages of a step: 1 + 2 * M, or 1 + M; one more with has_norm. */

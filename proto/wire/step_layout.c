@@ -258,8 +258,8 @@ static seam_status rows_sum(uint32_t *ret_rows, const uint32_t *sequence_rows, s
         }
         if (sequence_rows[i] > limits->positions_max) {
             return seam_error_set(err, SEAM_E_LIMIT,
-                                  "%ssequence_rows[%zu]: %u rows, the context has %u", prefix, i,
-                                  sequence_rows[i], limits->positions_max);
+                                  "%ssequence_rows[%zu]: %u rows, a sequence has at most %u",
+                                  prefix, i, sequence_rows[i], limits->positions_max);
         }
         rows += sequence_rows[i];
     }

@@ -250,7 +250,7 @@ seam_status seam_trainer_input(seam_trainer *t, seam_stream *stream, seam_error 
 seam_status seam_trainer_blocks(seam_trainer *t, seam_stream *stream) {
     const seam_batch batch = batch_of(t);
     const uint64_t blocks_ns = phase_begin(t);
-    SEAM_TRY(seam_blocks_forward(t->blocks, seam_trainer_adapter_used(t), t->at->acts, stream, t->x,
+    SEAM_TRY(seam_blocks_forward(t->blocks, seam_trainer_adapter_used(t), t->acts, stream, t->x,
                                  &batch));
     SEAM_TRY(seam_layers_forward_end(t, stream));
     return seam_trainer_phase_end(t, "blocks", blocks_ns, stream);
@@ -475,7 +475,7 @@ seam_status seam_trainer_gradient(seam_trainer *t, seam_stream *stream, seam_err
     const seam_batch batch = batch_of(t);
     const uint64_t blocks_ns = phase_begin(t);
     if (reply || t->config->server_trains || t->layers.count > 0) { /* else nobody waits for it */
-        SEAM_TRY(seam_blocks_backward(t->blocks, seam_trainer_adapter_used(t), t->at->acts, stream,
+        SEAM_TRY(seam_blocks_backward(t->blocks, seam_trainer_adapter_used(t), t->acts, stream,
                                       t->x, &batch, !reply));
         SEAM_TRY(seam_layers_backward_end(t, stream));
     }

@@ -18,7 +18,13 @@ static size_t tensor_bytes_max(const seam_session_config *config) {
     return largest;
 }
 
+static uint32_t slot_count(const seam_session_config *config) {
+    const uint32_t depth = config->pipeline_depth > 0 ? config->pipeline_depth : 1;
+    return config->slots_kept > 0 ? config->slots_kept : depth;
+}
+
 static void config_take(seam_trainer *t, const seam_session_config *config) {
+    SEAM_ASSERT(config->slots_kept <= SEAM_PIPELINE_DEPTH_MAX);
     t->config = config;
     t->backend = seam_blocks_backend(config->model->blocks);
     t->ops = seam_backend_ops(t->backend);
@@ -129,7 +135,7 @@ static seam_status acts_plan_more(seam_memory_plan *plan, const seam_trainer *t,
     seam_memory_plan one = {0};
     const size_t x = (size_t)acts->rows_max * t->channels * seam_dtype_bytes(blocks->ops->acc);
     SEAM_TRY(seam_memory_plan_training(&one, blocks, acts));
-    const uint64_t more = t->depth - 1;
+    const uint64_t more = slot_count(t->config) - 1;
     plan->device[SEAM_MEMORY_ACTIVATIONS] += more * (one.device[SEAM_MEMORY_ACTIVATIONS] - x);
     plan->host[SEAM_MEMORY_ACTIVATIONS] += more * one.host[SEAM_MEMORY_ACTIVATIONS];
     return SEAM_OK;
@@ -202,8 +208,8 @@ SEAM_ON_GPU static seam_status fill(seam_trainer *t, seam_stream *stream, seam_e
     SEAM_TRY(seam_session_config_view(&t->blocks, config));
     SEAM_TRY(seam_adapter_create(&t->adapter, t->blocks, &config->adapter, err));
     const seam_activations_options acts = acts_options(config);
-    for (uint32_t i = 0; i < t->depth; i++) {
-        SEAM_TRY(seam_activations_create(&t->slots[i].acts, t->blocks, &acts, err));
+    for (; t->slot_acts_count < slot_count(config); t->slot_acts_count++) {
+        SEAM_TRY(seam_activations_create(&t->slot_acts[t->slot_acts_count], t->blocks, &acts, err));
     }
     SEAM_TRY(seam_trainer_device_create(t));
     SEAM_TRY(sites_create(t, err));
@@ -232,6 +238,14 @@ seam_status seam_trainer_create(seam_trainer **ret_trainer, const seam_session_c
     return SEAM_OK;
 }
 
+bool seam_trainer_trim(seam_trainer *trainer) {
+    const uint32_t before = trainer->slot_acts_count;
+    while (trainer->slot_acts_count > slot_count(trainer->config)) {
+        seam_activations_destroy(trainer->slot_acts[--trainer->slot_acts_count]);
+    }
+    return trainer->slot_acts_count < before;
+}
+
 void seam_trainer_destroy(seam_trainer *gift_trainer) {
     if (gift_trainer == NULL) {
         return;
@@ -248,8 +262,8 @@ void seam_trainer_destroy(seam_trainer *gift_trainer) {
     seam_trainer_device_destroy(t);
     seam_site_destroy(t->site_out);
     seam_site_destroy(t->site_in);
-    for (uint32_t i = 0; i < t->depth; i++) {
-        seam_activations_destroy(t->slots[i].acts);
+    while (t->slot_acts_count > 0) {
+        seam_activations_destroy(t->slot_acts[--t->slot_acts_count]);
     }
     seam_adapter_destroy(t->adapter);
     seam_blocks_destroy(t->blocks);
@@ -260,6 +274,7 @@ void seam_trainer_destroy(seam_trainer *gift_trainer) {
 void seam_trainer_select(seam_trainer *trainer, uint32_t micro, uint32_t staging_idx) {
     SEAM_ASSERT(staging_idx < trainer->staging_count);
     trainer->at = &trainer->slots[micro % trainer->depth];
+    trainer->acts = trainer->slot_acts[micro % slot_count(trainer->config)];
     trainer->in = &trainer->stagings[staging_idx];
     trainer->answer = seam_session_config_is_one_pass(trainer->config)
                           ? &trainer->at->forward_reply

@@ -88,6 +88,8 @@ seam_status seam_trainer_plan(seam_memory_plan *plan, const seam_session_config 
 /* config is borrowed and must outlive the trainer. */
 seam_status seam_trainer_create(seam_trainer **ret_trainer, const seam_session_config *config,
                                 seam_stream *stream, seam_error *err) SEAM_ON_GPU;
+/* Lets go of the activations that config->slots_kept is below; false: of none. */
+bool seam_trainer_trim(seam_trainer *trainer) SEAM_ON_GPU;
 /* Frees memory only: any thread, when no job of the session runs. */
 void seam_trainer_destroy(seam_trainer *gift_trainer);
 

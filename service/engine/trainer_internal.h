@@ -21,7 +21,6 @@ typedef struct trainer_device {
 /* A micro-batch between its forward tensor and its gradient: with a pipeline there are several. */
 typedef struct trainer_slot {
     seam_micro micro;
-    seam_activations *acts;
     seam_reply forward_reply;
     float *out_x, *out_decoded;     /* (T, C), exact signal only: site 1 before, after its codec */
     float *steps_in, *steps_out;    /* (C) or by token (T), gates only: D of sites 0 and 1 */
@@ -53,6 +52,10 @@ struct seam_trainer {
     /* What is on its way; `at`, `in` and `answer` are of the job. */
     uint32_t depth, staging_count, answer_count;
     trainer_slot slots[SEAM_PIPELINE_DEPTH_MAX], *at;
+    /* Of the first slots, as many as the config's slots_kept says: micro-batch m has those of
+     * m modulo that, while its replies stay in slot m % depth. */
+    seam_activations *slot_acts[SEAM_PIPELINE_DEPTH_MAX], *acts;
+    uint32_t slot_acts_count;
     seam_staging stagings[SEAM_STAGING_MAX], *in;
     seam_reply answers[2], *answer; /* to backward tensors */
     seam_micro coming;              /* of the tensor that is being received */

@@ -145,18 +145,19 @@ SEAM_ON_GPU static seam_status tensor_run(seam_job *job, seam_stream *stream) {
     seam_train_span_end(train->session, seam_train_phase_name(&work->key), SEAM_LANE_QUEUE,
                         work->begin_ns, &work->key);
     const bool one_pass = seam_session_config_is_one_pass(&train->session->config);
-    const seam_status st = one_pass  ? seam_trainer_pass(&train->result, trainer, stream, &job->err)
-                           : forward ? seam_trainer_forward(trainer, stream, &job->err)
-                           : norm
-                               ? seam_trainer_norm(&train->result, trainer, stream)
-                               : seam_trainer_backward(&train->result, trainer, stream, &job->err);
+    train->trimmed = seam_trainer_trim(trainer);
+    const seam_status st =
+        norm       ? seam_trainer_norm(&train->result, trainer, stream)
+        : one_pass ? seam_trainer_pass(&train->result, trainer, stream, &job->err)
+        : forward  ? seam_trainer_forward(trainer, stream, &job->err)
+                   : seam_trainer_backward(&train->result, trainer, stream, &job->err);
     if (st != SEAM_OK) {
         (void)seam_trainer_abort_step(trainer, stream);
     } else if ((!forward || one_pass) && train->image_due && last) {
         /* The rows of one pass are counted when its job is done. */
         const seam_trainer_mark mark = {.step_count = micro->step + 1,
                                         .row_count = train->session->row_count +
-                                                     (one_pass ? micro->layout.rows : 0)};
+                                                     (one_pass && !norm ? micro->layout.rows : 0)};
         train->has_image = seam_session_image_take(train->session, &mark, stream) == SEAM_OK;
     }
     return st;
@@ -413,6 +414,10 @@ void seam_on_train_job(seam_call *call) {
     seam_session *session = train->session;
     session->busy = false;
     session->work.staging_idx = SEAM_STAGING_MAX;
+    if (train->trimmed) {
+        train->trimmed = false;
+        seam_sessions_give_back(session);
+    }
     if (session->deleted) {
         leave(train);
     } else if (train->job_kind == SEAM_TRAIN_JOB_LOAD) {

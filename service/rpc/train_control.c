@@ -301,11 +301,15 @@ SEAM_ON_LOOP static seam_status on_step_begin(seam_train *train, const seam_walk
     const seam_step_begin_args args = {.epoch = train->epoch,
                                        .step = begin->step,
                                        .digest = begin->digest,
-                                       .micro_count = (uint32_t)begin->n_micros};
+                                       .micro_count = (uint32_t)begin->n_micros,
+                                       .pipeline_depth = begin->pipeline_depth};
     SEAM_TRY(answered_check(session, begin->step, err));
     SEAM_TRY(seam_server_proto_step_begin(&verdict, &session->proto, &args, err));
     if (verdict.verdict == SEAM_VERDICT_RUN) {
         seam_session_step_adopt(session);
+        if (begin->pipeline_depth > 0) { /* what it no longer needs goes with the first tensor */
+            session->config.slots_kept = begin->pipeline_depth;
+        }
     }
     train->out_commit = (train->out_commit || verdict.resend_commit) && session->commit_bytes > 0;
     return SEAM_OK;

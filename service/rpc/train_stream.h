@@ -71,6 +71,7 @@ typedef struct seam_train {
     seam_step_result result;
     bool image_due; /* the step that this job ends leaves an image of the session */
     bool has_image; /* and has done so */
+    bool trimmed;   /* activations that the session no longer needs are gone */
 } seam_train;
 
 /* Send what is queued as far as the outbox takes it; then ask for the next message. */

@@ -84,10 +84,12 @@ static seam_status adapter_read(seam_adapter_config *ret, const Seam__V1__Sessio
     }
     SEAM_TRY(number_check("config.prefix.virtual_tokens", prefix->virtual_tokens, 1,
                           SEAM_PREFIX_MAX, err));
-    if (prefix->virtual_tokens >= model->config->context_max) {
+    const char *field = NULL;
+    const uint32_t room = seam_model_config_prefix_room(&field, model->config);
+    if (prefix->virtual_tokens >= room) {
         return seam_error_set(err, SEAM_E_ARG,
-                              "config.prefix.virtual_tokens: %u leave none of the context, %u",
-                              prefix->virtual_tokens, model->config->context_max);
+                              "config.prefix.virtual_tokens: %u leave none of the model's %s, %u",
+                              prefix->virtual_tokens, field, room);
     }
     *ret =
         (seam_adapter_config){.kind = SEAM_ADAPTER_PREFIX,
@@ -344,10 +346,17 @@ static seam_status topology_check(const Seam__V1__SessionConfig *message, const 
         return seam_error_set(err, SEAM_E_ARG, "config.topology: %d is no topology",
                               (int)message->topology);
     }
-    if (message->topology == SEAM__V1__TOPOLOGY__TOPOLOGY_VANILLA &&
+    if (message->topology == SEAM__V1__TOPOLOGY__TOPOLOGY_VANILLA && message->tail_layers > 0) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "config.tail_layers: %u, but with VANILLA everything behind the "
+                              "client's front is the server's",
+                              message->tail_layers);
+    }
+    if (message->topology == SEAM__V1__TOPOLOGY__TOPOLOGY_ADAPTER_EXCHANGE &&
         (message->front_layers > 0 || message->tail_layers > 0)) {
-        return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
-                              "config.%s_layers: only with topology U_SHAPED",
+        return seam_error_set(err, SEAM_E_ARG,
+                              "config.%s_layers: with ADAPTER_EXCHANGE the server has the whole "
+                              "model",
                               message->front_layers > 0 ? "front" : "tail");
     }
     const uint32_t layers = model->config->layers;
@@ -370,16 +379,20 @@ static seam_status split_read(seam_session_config *ret, const Seam__V1__SessionC
                               "config.lora_side: %s, but front_layers and tail_layers are 0",
                               side == SEAM__V1__LORA_SIDE__LORA_SIDE_CLIENT ? "client" : "both");
     }
-    if (has_client_blocks && message->full) {
-        return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
-                              "config.full: only where front_layers and tail_layers are 0");
-    }
-    if (has_client_blocks && message->prefix != NULL) {
-        return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
-                              "config.prefix: only where front_layers and tail_layers are 0");
+    if (message->full && side > SEAM__V1__LORA_SIDE__LORA_SIDE_SERVER) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "config.lora_side: %s, but with full the client's blocks are frozen",
+                              side == SEAM__V1__LORA_SIDE__LORA_SIDE_CLIENT ? "client" : "both");
     }
     if (side == SEAM__V1__LORA_SIDE__LORA_SIDE_UNSPECIFIED && has_client_blocks) {
-        side = SEAM__V1__LORA_SIDE__LORA_SIDE_BOTH;
+        side = message->full ? SEAM__V1__LORA_SIDE__LORA_SIDE_SERVER
+                             : SEAM__V1__LORA_SIDE__LORA_SIDE_BOTH;
+    }
+    if (has_client_blocks && message->prefix != NULL &&
+        side != SEAM__V1__LORA_SIDE__LORA_SIDE_BOTH) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "config.lora_side: %s, but a prefix is of all blocks, at both ends",
+                              side == SEAM__V1__LORA_SIDE__LORA_SIDE_CLIENT ? "client" : "server");
     }
     ret->front_layers = message->front_layers;
     ret->tail_layers = message->tail_layers;
@@ -485,7 +498,8 @@ seam_coder_config seam_session_config_coder(const seam_session_config *config, u
 }
 
 uint32_t seam_session_config_context(const seam_session_config *config) {
-    return config->model->config->context_max - seam_adapter_config_tokens(&config->adapter);
+    return seam_model_config_positions(config->model->config,
+                                       seam_adapter_config_tokens(&config->adapter));
 }
 
 seam_memory_blocks seam_session_config_blocks(const seam_session_config *config) {

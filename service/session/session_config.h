@@ -48,11 +48,14 @@ typedef struct seam_session_config {
     uint64_t seed;
     seam_layout_limits limits;
     uint32_t pipeline_depth; /* WIRE.md section 4; 0 counts as 1 */
-    bool recompute;          /* of layers in backward, instead of keeping their activations */
-    bool fp8;                /* frozen products in FP8 */
-    const char *cache_dir;   /* where a codec's cache stands; NULL: in memory */
-    uint64_t hash;           /* WIRE.md section 6 */
-    seam_trace *trace;       /* the server's timeline, or NULL; outlives every session */
+    /* Micro-batches that the client still needs activations for; 0: pipeline_depth.  No part of the
+     * hash: a StepBegin may lower it. */
+    uint32_t slots_kept;
+    bool recompute;        /* of layers in backward, instead of keeping their activations */
+    bool fp8;              /* frozen products in FP8 */
+    const char *cache_dir; /* where a codec's cache stands; NULL: in memory */
+    uint64_t hash;         /* WIRE.md section 6 */
+    seam_trace *trace;     /* the server's timeline, or NULL; outlives every session */
 } seam_session_config;
 
 typedef struct seam_session_limits {

@@ -21,6 +21,7 @@ seam_status seam_session_wake_begin(seam_session *session, seam_error *err) {
                               seam_status_text(SEAM_E_DATA_LOSS));
     }
     SEAM_TRY(seam_sessions_place_check(session->sessions, err));
+    seam_sessions_plan_again(session);
     SEAM_TRY(seam_sessions_reserve(session->sessions, &session->memory, "session", err));
     seam_sessions_set_resident(session, true);
     d->generation_count = seam_server_proto_durable_list(d->generations, &session->proto);

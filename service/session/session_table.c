@@ -121,6 +121,26 @@ void seam_sessions_set_resident(seam_session *session, bool resident) {
     }
 }
 
+void seam_sessions_plan_again(seam_session *session) {
+    const seam_status st =
+        seam_session_plan(&session->memory, &session->config, seam_session_is_kept(session),
+                          session->sessions->options.inbox_bytes);
+    SEAM_ASSERT(st == SEAM_OK); /* as a larger one was at its admission */
+}
+
+void seam_sessions_give_back(seam_session *session) {
+    seam_memory_plan given = session->memory;
+    SEAM_ASSERT(session->disk.resident);
+    seam_sessions_plan_again(session);
+    for (uint32_t kind = 0; kind < SEAM_MEMORY_KINDS; kind++) {
+        SEAM_ASSERT(session->memory.device[kind] <= given.device[kind]);
+        SEAM_ASSERT(session->memory.host[kind] <= given.host[kind]);
+        given.device[kind] -= session->memory.device[kind];
+        given.host[kind] -= session->memory.host[kind];
+    }
+    seam_sessions_unreserve(session->sessions, &given);
+}
+
 seam_status seam_sessions_admit(seam_session **ret_session, bool *ret_known,
                                 seam_sessions *sessions, const char *request_id,
                                 const seam_session_config *config,

@@ -89,6 +89,10 @@ seam_session_limits seam_sessions_limits(const seam_sessions *sessions);
 seam_status seam_sessions_reserve(seam_sessions *sessions, const seam_memory_plan *plan,
                                   const char *what, seam_error *err) SEAM_ON_LOOP;
 void seam_sessions_unreserve(seam_sessions *sessions, const seam_memory_plan *plan) SEAM_ON_LOOP;
+/* session->memory as its config is now.  Of one without memory, before it is reserved. */
+void seam_sessions_plan_again(seam_session *session) SEAM_ON_LOOP;
+/* Its trainer has let go of memory (seam_trainer_trim): no longer reserved. */
+void seam_sessions_give_back(seam_session *session) SEAM_ON_LOOP;
 
 /* Is there a place for one more with memory?  SEAM_E_LIMIT. */
 seam_status seam_sessions_place_check(const seam_sessions *sessions, seam_error *err) SEAM_ON_LOOP;

@@ -16,6 +16,20 @@ seam_add_script_test(e2e pipeline ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_pi
                      $<TARGET_FILE:seamd> $<TARGET_FILE:seam_cli>)
 seam_add_script_test(e2e client_blocks ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_client_blocks.py
                      $<TARGET_FILE:seamd> $<TARGET_FILE:seam_cli>)
+seam_add_script_test(e2e split_kinds ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_split_kinds.py
+                     $<TARGET_FILE:seamd> $<TARGET_FILE:seam_cli>)
+# What a client takes is counted: its own code's malloc.
+add_executable(client_memory ${CMAKE_CURRENT_SOURCE_DIR}/client_memory.c
+  $<TARGET_OBJECTS:seam_client_model>)
+target_include_directories(client_memory PRIVATE ${PROJECT_SOURCE_DIR}/client-sdk/include
+  ${PROJECT_SOURCE_DIR}/client-sdk/model)
+target_link_libraries(client_memory PRIVATE seam_flags seam_core seam_model seam_ops seam_weights
+  seam_codec seam_base m)
+target_link_options(client_memory PRIVATE
+  -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=aligned_alloc,--wrap=free)
+seam_add_script_test(e2e client_memory ${PYTHON3}
+  ${CMAKE_CURRENT_SOURCE_DIR}/test_client_memory.py $<TARGET_FILE:seamd> $<TARGET_FILE:seam_cli>
+  $<TARGET_FILE:client_memory>)
 # The server's loop fills stagings and replies while its engine works.
 set_tests_properties(e2e.pipeline PROPERTIES LABELS "e2e;tsan")
 seam_add_script_test(e2e timeline ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_timeline.py

@@ -127,8 +127,9 @@ class Micro:
         self.bitmap = np.packbits(bitmap, bitorder="little").tobytes()
 
 
-def step_begin(pb, step, micros):
-    begin = pb.StepBegin(step=step, labelled_row_count=sum(len(m.labelled) for m in micros))
+def step_begin(pb, step, micros, pipeline_depth=0):
+    begin = pb.StepBegin(step=step, labelled_row_count=sum(len(m.labelled) for m in micros),
+                         pipeline_depth=pipeline_depth)
     data = struct.pack("<QQI", step, begin.labelled_row_count, len(micros))
     for m in micros:
         begin.micros.add(sequence_rows=m.sequence_rows, labelled_rows=m.bitmap)
@@ -196,10 +197,10 @@ class Trainer:
         self.send_tensor(stream, dh, phase=BACKWARD, site=2, step=step, micro=index)
         return loss, frames
 
-    def step(self, stream, micros):
+    def step(self, stream, micros, pipeline_depth=0):
         """One step; returns (mean loss, Commit)."""
         step = self.committed
-        begin = step_begin(stream.pb, step, micros)
+        begin = step_begin(stream.pb, step, micros, pipeline_depth)
         stream.send(step_begin=begin)
         loss = 0.0
         for index, micro in enumerate(micros):

@@ -13,6 +13,7 @@ import json
 import pathlib
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -179,6 +180,65 @@ def check_depths_and_cuts(case, server):
         case.train("exact", *args, "--delete-session", split=(1, 1))
 
 
+class SignalCuttingProxy(CuttingProxy):
+    """Cuts what comes from the server: `behind` bytes behind the start of each gate signal of `which`,
+    counted over all connections.  So the tensor of site 3 in front of it has come whole."""
+    SIGNAL, HEADER_BYTES = b"SEAM\x01\x02\x02", 64  # kind 2, phase 2
+
+    def __init__(self, target, which, behind):
+        self.which, self.behind, self.seen = set(which), behind, 0
+        super().__init__(target, 0, 0)
+
+    def pump(self, source, sink, limit):
+        if source.getpeername() != self.target:
+            return super().pump(source, sink, limit)
+        data, sent, at = b"", 0, 0  # since the connection began
+        try:
+            while more := source.recv(4096):
+                data += more
+                while (at := data.find(self.SIGNAL, at)) >= 0:
+                    self.seen += 1
+                    if self.seen in self.which:
+                        while len(data) < at + self.behind:
+                            data += source.recv(4096)
+                        sink.sendall(data[sent:at + self.behind])
+                        self.cut_count += 1
+                        raise OSError("cut")
+                    at += 1
+                at = max(len(data) - len(self.SIGNAL) + 1, sent)  # its start may still come
+                sink.sendall(data[sent:at])
+                tail = data[at:]
+                if not any(tail.endswith(self.SIGNAL[:n]) for n in range(1, len(tail) + 1)):
+                    sink.sendall(tail)
+                    at = len(data)
+                sent = at
+        except OSError:
+            pass
+        for end in (source, sink):
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+
+def check_signal_lost(case, server):
+    """The stream breaks between the gradient of the front blocks and site 0's gate signal, and within
+    the signal: the answer comes again whole, and nothing is taken twice."""
+    for name, args, cases in (
+            ("waterfill", [], ((1, 0), (3, SignalCuttingProxy.HEADER_BYTES + 9))),
+            ("gates", ["--allocator", "gates"], ((3, 0), (1, 20)))):
+        one = case.train("one", *args, "--pipeline-depth", 1, "--delete-session", split=(1, 1))
+        for depth, behind in cases:
+            proxy = SignalCuttingProxy(server.address, (1, 3, 7, 12), behind)
+            cut = case.train("cut", *args, "--pipeline-depth", depth, "--delete-session",
+                             split=(1, 1), seam=Seam(case.path, proxy.address))
+            proxy.close()
+            assert proxy.cut_count == 4, (proxy.cut_count, proxy.seen)
+            assert shown(cut) == shown(one), (name, depth, behind)
+            for key, value in case.adapter("one").items():
+                assert (case.adapter("cut")[key] == value).all(), (name, key)
+
+
 def check_use(case):
     """Evaluation and generation through the split give what the exported adapter gives with all
     blocks at the server; the adapter of one cut is the start of another."""
@@ -217,7 +277,6 @@ def check_refused(case):
                        (["--front-blocks", 2, "--tail-blocks", 2], "tail_blocks 2"),
                        (["--lora-side", "client"], "--lora-side"),
                        (["--tail-blocks", 1, "--lora-side", "left"], "lora_side"),
-                       (["--tail-blocks", 1, "--prefix-tokens", 4], "--prefix-tokens"),
                        (["--front-blocks", 1, "--dictionary", "on"], "codec_fwd_in")):
         command = case.command("bad")
         code, _, err = case.seam.run(*command[:command.index("--rank")], "--quiet", *args)
@@ -260,16 +319,18 @@ def killed_run(case, out, args, server_args, split):
             assert resumed.returncode == 0, err
 
 
-def check_kills(case):
+KILLED = (((1, 1), []), ((1, 1), ["--lora-side", "client"]), ((0, 1), EXACT),
+          ((2, 0), ["--allocator", "gates", "--pipeline-depth", 3]))
+
+
+def check_kills(case, cases=KILLED, server_more=()):
     """kill -9 of either end, with the server's checkpoints and the client's journal: the same bits.
     The record has the client's adapter and moments: a first run shows how large one is."""
-    cases = (((1, 1), []), ((1, 1), ["--lora-side", "client"]), ((0, 1), EXACT),
-             ((2, 0), ["--allocator", "gates", "--pipeline-depth", 3]))
     for i, (split, args) in enumerate(cases):
         kept, killed = f"kept-{i}", f"killed-{i}"
         steps = ["--steps", 60, "--save-every", 1000, *args]
         state = tempfile.mkdtemp(dir=case.folder)
-        server_args = ["--state-dir", state, "--checkpoint-percent", "100"]
+        server_args = ["--state-dir", state, "--checkpoint-percent", "100", *server_more]
         with Seamd(case.binary, case.model, *server_args) as server:
             whole = case.train(kept, *steps, split=split, seam=Seam(case.path, server.address))
         case.enough = (case.folder / kept / "journal.bin").stat().st_size // 4
@@ -289,7 +350,8 @@ def main():
         with Seamd(binary, folder / "model", "--sessions-max", "64") as server:
             case.seam = Seam(seam, server.address)
             for check in (check_same_math, check_share, check_sides, check_use, check_refused,
-                          lambda c: check_depths_and_cuts(c, server), check_tls, check_kills):
+                          lambda c: check_depths_and_cuts(c, server),
+                          lambda c: check_signal_lost(c, server), check_tls, check_kills):
                 begin = time.monotonic()
                 check(case)
                 what = getattr(check, "__name__", "")

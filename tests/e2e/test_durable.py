@@ -136,6 +136,26 @@ def check_delete(case):
     with case.serve():
         code, _, err = case.export("deleted", "nothing")
         assert code == EXIT_INPUT and "no session" in err, (code, err)
+        check_delete_after_success(case)
+
+
+def check_delete_after_success(case):
+    """A run that fails keeps its session, although it was to delete it: it can go on, and then it is
+    deleted."""
+    run = case.folder / "failed"
+    run.mkdir()
+    (run / "adapter").write_text("a file where the adapter's folder goes")
+    command = case.command("failed", "--delete-session", "--save-every", 2)
+    command.remove("--quiet")
+    code, _, err = case.run(*command)
+    assert code != 0 and "the session was kept" in err and f"--resume {run}" in err, (code, err)
+    assert case.show("failed")["committed_step_count"] == 2
+    (run / "adapter").unlink()
+    code, _, err = case.run("train", "--resume", run, "--quiet", server=False)
+    assert code == 0, err
+    assert len(json.loads((run / "report.json").read_text())["steps"]) == 6
+    code, _, err = case.export("failed", "nothing")
+    assert code == EXIT_INPUT and "no session" in err, (code, err)
 
 
 def flip(path):

@@ -3,7 +3,8 @@
 key/value cache are those of the same model in one process (run_model; that these are transformers',
 tests/oracle/check_model.py checks), also where LongRoPE sends a sequence again; projections that
 the model does not have, and an inference without room to send again, are refused by name.  And
-`seam train` of each family: its own default projections, in the adapter's files too.
+`seam train` of each family: its own default projections, in the adapter's files too; and a prefix of a
+model with a window and LongRoPE, up to where they begin.
 
     test_families.py SEAMD GENERATE_TOKENS RUN_MODEL SEAM
 """
@@ -69,12 +70,17 @@ def check_model(name, folder, seamd, tool, run_model):
     print(f"{name}: {len(PROMPTS)} x {NEW_TOKENS} tokens equal")
 
 
-def check_train(name, modules, folder, seamd, seam_path):
+def text_model(name, folder):
     sizes = dict(make_tiny_models.MODELS[name], vocab=VOCAB, shards=1)
-    model, out = folder / f"{name}-text", folder / f"{name}-run"
+    model = folder / f"{name}-text"
     make_tiny_models.save(str(model), make_tiny_models.config_of(sizes),
                           make_tiny_models.tensors_of(sizes, np.random.default_rng(5)))
     write_tokenizer(model)
+    return model
+
+
+def check_train(name, modules, folder, seamd, seam_path):
+    model, out = text_model(name, folder), folder / f"{name}-run"
     rows = write_rows(folder / "rows.jsonl", colour_rows(12))
     with Seamd(seamd, model, "--insecure") as server:
         seam = Seam(seam_path, server.address)
@@ -89,6 +95,31 @@ def check_train(name, modules, folder, seamd, seam_path):
     print(f"{name}: trained {modules}, loss {losses[0]:.3f} -> {losses[-1]:.3f}")
 
 
+def check_prefix(name, folder, seamd, seam_path):
+    """Window and pretraining context of 70: what the prefix leaves is for the text."""
+    model, out = text_model(name, folder), folder / f"{name}-prefix"
+    rows = write_rows(folder / "rows.jsonl", colour_rows(12))
+    with Seamd(seamd, model, "--insecure") as server:
+        seam = Seam(seam_path, server.address)
+
+        def train(tokens):
+            return seam.run("train", "--model", model, "--data", rows, "--out", out, "--quiet",
+                            "--prefix-tokens", tokens, "--steps", 20, "--batch", 4, "--lr", 0.05,
+                            "--codec", "bf16")
+        for tokens, words in ((70, "70 leave none of the model's sliding_window, 70"),
+                              (60, "a sequence has at most 10")):
+            code, _, err = train(tokens)
+            assert code != 0 and words in err, (tokens, code, err)
+        code, _, err = train(30)
+        assert code == 0, err
+        code, text, err = seam.run("generate", "--model", model, "--adapter", out / "adapter",
+                                   "--new-tokens", 6, "a")
+        assert code == 0 and text, err
+    losses = [step["loss"] for step in json.loads((out / "report.json").read_text())["steps"]]
+    assert losses[-1] < losses[0], losses
+    print(f"{name}: a prefix of 30 trained, loss {losses[0]:.3f} -> {losses[-1]:.3f}")
+
+
 def main():
     seamd, tool, run_model = seamd_path(), sys.argv[2], sys.argv[3]
     with tempfile.TemporaryDirectory() as folder:
@@ -98,6 +129,7 @@ def main():
         for name, modules in (("tiny-phi3-long", ["qkv_proj"]),
                               ("tiny-qwen2-window", ["q_proj", "v_proj"])):
             check_train(name, modules, pathlib.Path(folder), seamd, sys.argv[4])
+        check_prefix("tiny-phi3-wide", pathlib.Path(folder), seamd, sys.argv[4])
 
 
 if __name__ == "__main__":

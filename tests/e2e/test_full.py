@@ -109,7 +109,6 @@ def check_refused(case):
     for args, text in ((["--rank", 4], "--full: --rank"), (["--targets", "q"], "--full: --rank"),
                        (["--dropout", 0.1], "--full: --rank"),
                        (["--prefix-tokens", 5], "--full and --prefix-tokens"),
-                       (["--front-blocks", 1], "--full: not with --front-blocks"),
                        (["--topology", "adapter_exchange"], "--full: with topology"),
                        (["--fp8"], "--fp8: of frozen products")):
         code, _, err = seam.run(*tls(case, *base, *args), server=False)

@@ -2,7 +2,8 @@
 """What `cmake --install` puts into a prefix works from there, and nowhere else.
 
 Goals: the example builds against the installed thin core by pkg-config, by CMake's find_package
-and statically, and trains against a seamd; only seam_ symbols are exported; the thin core links no
+and statically, and trains against a seamd; only seam_ symbols are exported, their version node is
+that of the soname; the thin core links no
 compute library; its size is reported.
 
     test_install.py SEAMD BUILD_DIR
@@ -18,6 +19,8 @@ from service_fixture import SOURCE, Seamd, seamd_path, write_model
 
 BUILD = pathlib.Path(sys.argv[2])
 EXAMPLE = SOURCE / "client-sdk" / "examples" / "edge_train.c"
+SOVERSION = 1
+NODE = f"SEAM_{SOVERSION}"  # the version node of every symbol
 STRICT = ["-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Wpedantic", "-Werror"]
 STATIC_LIBRARIES = ["-lgrpc", "-lgpr", "-lprotobuf-c", "-lm", "-lpthread"]
 NEEDED = {"libgrpc.so", "libgpr.so", "libprotobuf-c.so", "libm.so", "libc.so", "ld-linux-x86-64.so",
@@ -32,13 +35,14 @@ def call(*command, env=None):
 
 
 def check_exports(library):
-    names = [line.split()[-1].split("@")[0]
-             for line in call("nm", "-D", "--defined-only", library).splitlines()]
-    foreign = [n for n in names if not n.startswith("seam_") and n != "SEAM_0"]
-    assert not foreign, f"{library.name} exports {foreign}"
+    symbols = [line.split()[-1]
+               for line in call("nm", "-D", "--defined-only", library).splitlines()]
+    names = [s.split("@")[0] for s in symbols]
+    foreign = [s for s in symbols if s != NODE and not re.fullmatch(rf"seam_\w+@@{NODE}", s)]
+    assert NODE in names and not foreign, f"{library.name} exports {foreign}"
     assert "seam_step_forward" in names or "seam_trainer_step" in names
     assert "SONAME" in (dynamic := call("readelf", "-d", library))
-    assert re.search(r"SONAME.*\[libseam(-model)?\.so\.1\]", dynamic)
+    assert re.search(rf"SONAME.*\[libseam(-model)?\.so\.{SOVERSION}\]", dynamic)
     return {re.sub(r"\.so.*", ".so", n) for n in re.findall(r"NEEDED.*\[(.*)\]", dynamic)}
 
 
@@ -73,10 +77,10 @@ def main():
         folder = pathlib.Path(name)
         prefix = folder / "prefix"
         call("cmake", "--install", BUILD, "--prefix", prefix)
-        core = prefix / "lib" / "libseam.so.1"
+        core = prefix / "lib" / f"libseam.so.{SOVERSION}"
         needed = check_exports(core)
         assert needed <= NEEDED, f"libseam needs {needed - NEEDED}"
-        check_exports(prefix / "lib" / "libseam-model.so.1")
+        check_exports(prefix / "lib" / f"libseam-model.so.{SOVERSION}")
         stripped = folder / "stripped.so"
         call("strip", "-o", stripped, core)
         print(f"libseam.so: {stripped.stat().st_size} bytes stripped, needs {sorted(needed)}")

@@ -46,6 +46,64 @@ def test_train__some_steps__loss_falls_and_repeats_to_the_bit(binary, folder):
         assert (code := server.stop()) == 0, (code, server.log)
 
 
+def test_step_begin__lower_pipeline_depth__memory_goes_to_others(binary, folder):
+    """What a session of eight micro-batches gives back when it needs two: the next session has it."""
+    from seam.v1 import service_pb2 as service
+    config = config_f32()
+    config.limits.pipeline_depth = 8
+    config.limits.rows_per_micro_max = 400
+    micros = some_micros(np.random.default_rng(5), count=4)
+
+    def free(client):
+        return client.unary("GetServerInfo", service.GetServerInfoRequest(),
+                            service.GetServerInfoResponse).memory_bytes_free
+
+    def session(client, trainer):
+        return client.unary("GetSession", service.GetSessionRequest(
+            session_id=trainer.session.id, session_secret=trainer.secret),
+            service.GetSessionResponse).session
+
+    with Seamd(binary, folder / "model") as server, grpc.insecure_channel(server.address) as channel:
+        client = Client(channel)
+        total = free(client)
+        trainer = Trainer(channel, folder / "model", config)
+        stream, _ = trainer.attach()
+        eight = total - free(client)
+        expected = [trainer.step(stream, micros)[1].state_hash for _ in range(3)]
+        assert total - free(client) == eight
+    state = ["--state-dir", str(folder / "slots"), "--lease-timeout", "300"]
+    with Seamd(binary, folder / "model", "--memory-budget", str(2 * eight - 1024), *state) as server, \
+            grpc.insecure_channel(server.address) as channel:
+        client = Client(channel)
+        other = service.CreateSessionRequest(config=config)
+        trainer = Trainer(channel, folder / "model", config)
+        kept = session(client, trainer).memory_bytes  # with the image of its state
+        assert 2 * eight - 1024 - free(client) == kept > eight
+        stream, _ = trainer.attach()
+        refused(CODE.RESOURCE_EXHAUSTED, client.unary, "CreateSession", other,
+                service.CreateSessionResponse, reason="LIMIT", text="session needs ")
+        hashes = [trainer.step(stream, micros, depth)[1].state_hash for depth in (8, 2, 0)]
+        assert hashes == expected
+        two = session(client, trainer).memory_bytes
+        assert two < kept and free(client) == 2 * eight - 1024 - two
+        # No more than it has, neither announced nor done; and no more than two at once.
+        stream.send(step_begin=step_begin(stream.pb, 3, micros, 3))
+        refused(CODE.RESOURCE_EXHAUSTED, stream.drain, reason="LIMIT",
+                text="step_begin.pipeline_depth: 3, the session has memory for 2 micro-batches")
+        stream, _ = trainer.attach()
+        stream.send(step_begin=step_begin(stream.pb, 3, micros))
+        for index in range(3):
+            trainer.send_tensor(stream, trainer.embed(micros[index]), phase=FORWARD, site=0, step=3,
+                                micro=index)
+        refused(CODE.FAILED_PRECONDITION, stream.drain, reason="OUT_OF_SEQUENCE", text="micro")
+        # A parked session wakes with as much as it had.
+        wait_for(lambda: session(client, trainer).memory_bytes == 0, what="parking")
+        assert free(client) == 2 * eight - 1024
+        stream, _ = trainer.attach()
+        assert session(client, trainer).memory_bytes == two
+        client.unary("CreateSession", other, service.CreateSessionResponse)
+
+
 def test_step_begin__aqsgd_without_sample_ids__refused(binary, folder):
     from seam.v1 import types_pb2
     config = session_config(codec=types_pb2.CODEC_AQSGD, bits=4)

@@ -162,6 +162,14 @@ def test_create_session__bad_config__names_the_field(binary, folder):
         config.full = True
         config.fp8 = True
 
+    def sided(side, full):  # what both ends have, and what only the server has
+        def change(config):
+            prefix_of(5)(config)
+            config.tail_layers, config.lora_side, config.full = 1, side, full
+            if full:
+                config.ClearField("prefix")
+        return change
+
     def topology_of(topology, consent=types.CONSENT_UNSPECIFIED):
         def change(config):
             config.topology, config.consent = topology, consent
@@ -200,6 +208,10 @@ def test_create_session__bad_config__names_the_field(binary, folder):
         (bad, "ARG", "config.all_layer_steps", all_layer(0, 9)),
         (bad, "ARG", "config.full", full_beside_prefix),
         (bad, "ARG", "config.fp8", full_in_fp8),
+        (bad, "ARG", "config.lora_side", sided(types.LORA_SIDE_BOTH, True)),
+        (bad, "ARG", "config.lora_side", sided(types.LORA_SIDE_CLIENT, True)),
+        (bad, "ARG", "config.lora_side", sided(types.LORA_SIDE_SERVER, False)),
+        (bad, "ARG", "config.lora_side", sided(types.LORA_SIDE_CLIENT, False)),
         (bad, "ARG", "config.prefix.virtual_tokens", prefix_of(0)),
         (bad, "ARG", "config.prefix.virtual_tokens", prefix_of(257)),
         (bad, "ARG", "config.lora.rank", lambda c: setattr(c.lora, "rank", 0)),

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Seed corpora of fuzz_frame, fuzz_walk and fuzz_proto: golden files and honest dialogues."""
+"""Seed corpora of fuzz_frame, fuzz_walk, fuzz_proto, fuzz_credit and fuzz_modules: golden files and
+honest dialogues."""
 import os
 import random
 import struct
@@ -32,6 +33,34 @@ def one_pass(kind, micros):
     return events + bytes([4, 7]) + bytes([11] * 6)
 
 
+SEND, RECEIVE, CONSUME, GRANT, HOSTILE, LOST = 0, 4, 8, 10, 12, 14
+
+
+def send(end, part):
+    """A frame of part/4095 of the largest."""
+    return bytes([SEND | end | part >> 8 << 4, part & 255])
+
+
+def credits():
+    """Both windows, then: an end at a time and both at once, grants late, again and never, frames
+    without credit, a lost stream, forged limits."""
+    trip = bytes([RECEIVE | 1, CONSUME | 1, GRANT | 1, RECEIVE])
+    yield "one_way", bytes([0, 0]) + (send(0, 4095) + trip) * 40
+    yield "both_ways", bytes([0, 9]) + (send(0, 4095) + send(1, 900) + bytes(
+        [RECEIVE | 1, RECEIVE, CONSUME | 1, CONSUME, GRANT | 1, GRANT, RECEIVE, RECEIVE | 1])) * 30
+    yield "full_both", bytes([0, 0]) + send(0, 4095) * 4 + send(1, 4095) * 4
+    yield "small_frames", bytes([3, 3]) + send(0, 0) * 300 + bytes([RECEIVE | 1] * 300 + [CONSUME | 1] * 299)
+    yield "late_grants", bytes([0, 0]) + (send(0, 2000) + trip[:3]) * 20 + bytes([RECEIVE] * 20)
+    yield "again", bytes([0, 0]) + (send(0, 3000) + trip[:2] + bytes([GRANT | 1 | 128] * 2 + [RECEIVE] * 2)) * 20
+    yield "lost", bytes([7, 7]) + (send(0, 4095) * 3 + bytes([RECEIVE | 1, LOST])) * 6
+    yield "uncounted", bytes([255, 0]) + send(1, 4095) * 50 + bytes([RECEIVE] * 30) + send(0, 4095) * 3
+    yield "hostile", bytes([0, 200]) + b"".join(
+        bytes([HOSTILE | k % 2]) + bytes([0 if k % 4 else 192 + k % 8 // 4]) + struct.pack("<I", 700000 + 90001 * k) + bytes([100 + k]) for k in range(60))
+    yield "forged", bytes([0, 0]) + b"".join(
+        bytes([LOST | 16]) + struct.pack("<I", 1 << 20) + b"".join(
+            struct.pack("<QIB", k << 2 * j, 1000 * j, j) for j in range(8)) for k in (1, 99, 1 << 43))
+
+
 def main():
     for name in sorted(os.listdir(GOLDEN)):
         path = os.path.join(GOLDEN, name)
@@ -50,6 +79,8 @@ def main():
         write("proto", f"dialogue{kind}", dialogue(kind, 1 + kind % 3))
     for kind in range(2):
         write("proto", f"one_pass{kind}", one_pass(128 | 8 * kind, 2 + kind))
+    for name, data in credits():
+        write("credit", name, data)
     # Tensors of 40 rows of 4 channels: f32 whole and in two chunks, bf16, affine with zero ranges.
     def chunk(groups, payload, coding=0):
         return bytes([groups, len(payload) & 255, len(payload) >> 8, coding]) + payload
@@ -62,6 +93,9 @@ def main():
     rng = random.Random(7)
     for i in range(24):
         write("proto", f"random{i}", rng.randbytes(600))
+    more = random.Random(11)
+    for i in range(8):
+        write("credit", f"random{i}", more.randbytes(900))
     for i in range(6):
         write("modules", f"random{i}", bytes([i]) + rng.randbytes(500))
 

@@ -9,8 +9,8 @@ SEAM_MODEL names SmolLM2's GGUF directory and the shared data are there, SmolLM2
 LoRA gradient of step 0, and after training the logits of Seam's exported adapter loaded by peft.
 
 One more run each trains all blocks in full (weight decay of matrices alone), one has prefix tuning,
-whose parameters peft holds as `prompt_embeddings`, and one rsLoRA and dropout: peft's dropout modules are replaced by one with the masks
-of ops.h, computed in NumPy, since torch draws others.
+whose parameters peft holds as `prompt_embeddings` (or is refused by name), one rsLoRA, and one rsLoRA and dropout: peft's dropout modules
+are replaced by one with the masks of ops.h, computed in NumPy, since torch draws others.
 
 f32: losses, every gradient and the logits within 1e-4 of transformers + peft in f32.
 bf16: losses and the gradient as a whole within 2e-2 of transformers + peft in f32 on base weights
@@ -18,7 +18,8 @@ rounded to bf16 (SmolLM2's Q4_1 weights are not bf16 numbers; published checkpoi
 read the rounded weights from one file, so the figure is that of the computation alone.  SmolLM2's
 gradient is just within it; what is left is the rounding of the frozen products' inputs (1.6e-2).
 Printed beside it, without a bound: the worst tensor, the error of PyTorch's autocast (4.2e-2) and
-the distance to the unrounded weights.
+the distance to the unrounded weights.  The last lines are a table: the largest error in f32 of
+each model and adapter.
 """
 
 import argparse
@@ -52,9 +53,19 @@ TARGETS = {"llama": (0x7F, 0x05), "qwen2": (0x7F, 0x05), "phi3": (0x1C8, 0x80)}
 GENERATED = 48
 # transformers refuses the first one's sizes; the others repeat the first, in other files.
 UNLIKE = ("tiny-d20-tied", "tiny-f16", "tiny-sharded", "tiny-d64-untied")
+# Models in which a window or LongRoPE's second set begins before a prefix ends: refused so.
+NO_PREFIX = {"tiny-qwen2-window": "below the model's sliding_window, 7",
+             "tiny-phi3-window": "below the model's sliding_window, 9",
+             "tiny-phi3-long": "below the model's original_max_position_embeddings, 16",
+             "tiny-phi3-su": "below the model's sliding_window, 11"}
 RANK, ALPHA, DROPOUT = 8, 2.0, 0.25
 PREFIX, PREFIX_TOKENS = "prefix", 30  # PREFIX in place of LoRA's targets
 FULL = "full"  # likewise
+# What is trained: the table's columns.
+ALL, SOME = "LoRA on all", "LoRA on some"
+SCALED, DROPPED = "rsLoRA", f"rsLoRA, dropout {DROPOUT}"
+VIRTUAL, BLOCKS = f"prefix of {PREFIX_TOKENS}", "in full"
+COLUMNS = (ALL, SOME, SCALED, DROPPED, VIRTUAL, BLOCKS)
 LR, BETAS, EPS, DECAY, CLIP = 1e-3, (0.9, 0.999), 1e-8, 0.01, 1.0
 BOUNDS = {"f32": 1e-4, "bf16": 2e-2}
 
@@ -126,11 +137,13 @@ def in_full(model):
     return model, parameters
 
 
-def adapted(model, targets, dropped=False, now=None):
+def adapted(model, what, targets, now=None):
     if targets in (PREFIX, FULL):
         return prefixed(model) if targets == PREFIX else in_full(model)
+    dropped = what == DROPPED
     config = peft.LoraConfig(
-        r=RANK, lora_alpha=ALPHA, lora_dropout=DROPOUT if dropped else 0.0, use_rslora=dropped,
+        r=RANK, lora_alpha=ALPHA, lora_dropout=DROPOUT if dropped else 0.0,
+        use_rslora=what in (SCALED, DROPPED),
         bias="none", task_type="CAUSAL_LM",
         target_modules=[p for i, p in enumerate(PROJECTIONS) if targets >> i & 1],
     )
@@ -165,9 +178,9 @@ def loss_of(model, sequences, prompts, now=None):
     return total / count
 
 
-def run_torch(model_dir, targets, steps, dropped=False):
+def run_torch(model_dir, what, targets, steps):
     now = {}
-    model, parameters = adapted(model_dir, targets, dropped, now)
+    model, parameters = adapted(model_dir, what, targets, now)
     still = [p for p in parameters.values() if targets == FULL and p.dim() == 1]
     moved = [p for p in parameters.values() if targets != FULL or p.dim() > 1]
     groups = [dict(params=moved, weight_decay=DECAY), dict(params=still, weight_decay=0.0)]
@@ -186,20 +199,21 @@ def run_torch(model_dir, targets, steps, dropped=False):
     return np.array(losses), gradients
 
 
-def autocast_error(model_dir, targets, step, expected):
+def autocast_error(model_dir, what, targets, step, expected):
     """How far PyTorch's own bf16 gradients are off."""
-    model, parameters = adapted(model_dir, targets)
+    model, parameters = adapted(model_dir, what, targets)
     with torch.autocast("cpu", torch.bfloat16):
         loss = loss_of(model, *step)
     loss.backward()
     return gradient_errors({n: p.grad.numpy() for n, p in parameters.items()}, expected)[0]
 
 
-def run_seam(run_model, model_dir, kind, targets, steps, out_dir, dropped=False):
+def seam_done(run_model, model_dir, kind, what, targets, steps, out_dir):
     text = {
         "lora": [0, 0, 0, 0, 0, PREFIX_TOKENS, 0] if targets == PREFIX else
                 [0, 0, 0, 0, 0, 0, 1] if targets == FULL else
-                [RANK, ALPHA, targets, *((1, DROPOUT) if dropped else (0, 0)), 0, 0],
+                [RANK, ALPHA, targets, what in (SCALED, DROPPED),
+                 DROPOUT if what == DROPPED else 0, 0, 0],
         "optimizer": [LR, *BETAS, EPS, DECAY, CLIP],
         "lengths": [[len(s) for s in sequences] for sequences, _ in steps],
         "prompts": [prompts for _, prompts in steps],
@@ -208,9 +222,13 @@ def run_seam(run_model, model_dir, kind, targets, steps, out_dir, dropped=False)
         text[f"ids.{i}"] = np.concatenate(sequences)
     path = os.path.join(out_dir, "text.safetensors")
     save_file({k: np.asarray(v, dtype=np.float32) for k, v in text.items()}, path)
-    done = subprocess.run(
+    return subprocess.run(
         [run_model, "train", model_dir, kind, path, out_dir], capture_output=True, text=True
     )
+
+
+def run_seam(run_model, model_dir, kind, what, targets, steps, out_dir):
+    done = seam_done(run_model, model_dir, kind, what, targets, steps, out_dir)
     if done.returncode == 77:
         return None, None
     if done.returncode != 0:
@@ -248,40 +266,41 @@ def export_error(model_dir, out_dir, ids):
     return np.abs(got - expected).max() / largest
 
 
-def check_f32(run_model, name, model_dir, targets, steps, dropped=False):
-    losses, gradients = run_torch(model_dir, targets, steps, dropped)
+def check_f32(cells, run_model, name, what, model_dir, targets, steps):
+    losses, gradients = run_torch(model_dir, what, targets, steps)
     with tempfile.TemporaryDirectory() as out_dir:
-        got, got_gradients = run_seam(run_model, model_dir, "f32", targets, steps, out_dir, dropped)
+        got, got_gradients = run_seam(run_model, model_dir, "f32", what, targets, steps, out_dir)
         loss = np.abs(got / losses - 1).max()
         whole, worst = gradient_errors(got_gradients, gradients)
         export = export_error(model_dir, out_dir, steps[0][0][0])
-    passed = max(loss, worst, export) <= BOUNDS["f32"]
-    print(f"{name} f32: {len(losses)} steps, loss {losses[0]:.4f} -> {losses[-1]:.4f}, "
+    cells[name, what] = max(loss, worst, export)
+    passed = cells[name, what] <= BOUNDS["f32"]
+    print(f"{name} {what} f32: {len(losses)} steps, loss {losses[0]:.4f} -> {losses[-1]:.4f}, "
           f"off by {loss:.1e}; gradient off by {whole:.1e}, worst tensor {worst:.1e}; "
           f"export in {'transformers' if targets == FULL else 'peft'}: logits off by {export:.1e}" + ("" if passed else "  FAILED"),
           flush=True)
     return passed
 
 
-def check_bf16(run_model, name, model_dir, targets, steps):
+def check_bf16(_, run_model, name, what, model_dir, targets, steps):
     with contextlib.ExitStack() as stack:
         rounded = stack.enter_context(tempfile.TemporaryDirectory())
         out_dir = stack.enter_context(tempfile.TemporaryDirectory())
         round_base(model_dir, rounded)
-        got, got_gradients = run_seam(run_model, rounded, "bf16", targets, steps, out_dir)
+        got, got_gradients = run_seam(run_model, rounded, "bf16", what, targets, steps, out_dir)
         if got is None:
-            print(f"{name} bf16: this CPU cannot, skipped")
+            print(f"{name} {what} bf16: this CPU cannot, skipped")
             return True
-        losses, gradients = run_torch(rounded, targets, steps)
-        peer = autocast_error(rounded, targets, steps[0], gradients)
+        losses, gradients = run_torch(rounded, what, targets, steps)
+        peer = autocast_error(rounded, what, targets, steps[0], gradients)
     loss = np.abs(got / losses - 1).max()
     whole, worst = gradient_errors(got_gradients, gradients)
     # The same run against the weights as they were: with the rounding of the weights in it.
-    losses_f32, gradients_f32 = run_torch(model_dir, targets, steps)
+    losses_f32, gradients_f32 = run_torch(model_dir, what, targets, steps)
     loss_f32 = np.abs(got / losses_f32 - 1).max()
     whole_f32, worst_f32 = gradient_errors(got_gradients, gradients_f32)
     passed = max(loss, whole) <= BOUNDS["bf16"]
-    print(f"{name} bf16: {len(losses)} steps, loss {losses[0]:.4f} -> {losses[-1]:.4f}, "
+    print(f"{name} {what} bf16: {len(losses)} steps, loss {losses[0]:.4f} -> {losses[-1]:.4f}, "
           f"off by {loss:.1e}; gradient off by {whole:.1e}, worst tensor {worst:.1e} "
           f"(against unrounded weights: loss {loss_f32:.1e}, gradient {whole_f32:.1e}, worst "
           f"tensor {worst_f32:.1e}; PyTorch autocast: {peer:.1e})" + ("" if passed else "  FAILED"),
@@ -294,6 +313,26 @@ CHECKS = {"f32": check_f32, "bf16": check_bf16}
 
 def check(kinds, *args):
     return all([CHECKS[kind](*args) for kind in kinds])  # all of them, also after a failure
+
+
+def check_refused(cells, run_model, name, what, model_dir, targets, steps, words):
+    """Seam names what it lacks and trains nothing."""
+    with tempfile.TemporaryDirectory() as out_dir:
+        done = seam_done(run_model, model_dir, "f32", what, targets, steps, out_dir)
+    passed = done.returncode not in (0, 77) and words in done.stderr and done.stdout == ""
+    cells[name, what] = "refused" if passed else "FAILED"
+    print(f"{name} {what}: " + ("refused: " if passed else "FAILED: not refused: ") +
+          (done.stderr.strip() or done.stdout), flush=True)
+    return passed
+
+
+def print_table(cells):
+    names = dict.fromkeys(name for name, _ in cells)
+    print("\nlargest relative error in f32 of any loss, gradient tensor and exported logit\n")
+    print("| model | " + " | ".join(COLUMNS) + " |\n|" + "---|" * (1 + len(COLUMNS)))
+    for name in names:
+        row = [cells.get((name, what), "") for what in COLUMNS]
+        print(f"| {name} | " + " | ".join(c if isinstance(c, str) else f"{c:.1e}" for c in row) + " |")
 
 
 def tiny_steps(vocab):
@@ -343,7 +382,22 @@ def check_greedy(run_model, label, model_dir, first_id=3):
     return passed
 
 
-def check_tiny(kinds, run_model):
+def check_adapters(kinds, cells, run_model, name, model_dir, config):
+    every, some = TARGETS[config["model_type"]]
+    steps = tiny_steps(config["vocab_size"])
+    ok = check(kinds, cells, run_model, name, ALL, model_dir, every, steps)
+    ok = check(kinds, cells, run_model, name, SOME, model_dir, some, steps) and ok
+    for what in (SCALED, DROPPED) if "f32" in kinds else ():
+        ok = check_f32(cells, run_model, name, what, model_dir, every, steps) and ok
+    if name in NO_PREFIX:
+        ok = check_refused(cells, run_model, name, VIRTUAL, model_dir, PREFIX, steps,
+                           NO_PREFIX[name]) and ok
+    else:
+        ok = check(kinds, cells, run_model, name, VIRTUAL, model_dir, PREFIX, steps) and ok
+    return check(kinds, cells, run_model, name, BLOCKS, model_dir, FULL, steps) and ok
+
+
+def check_tiny(kinds, cells, run_model):
     ok = True
     torch.set_num_threads(1)  # more only wait for each other at these sizes
     with tempfile.TemporaryDirectory() as folder:
@@ -354,26 +408,14 @@ def check_tiny(kinds, run_model):
             model_dir = os.path.join(folder, name)
             with open(os.path.join(model_dir, "config.json")) as f:
                 config = json.load(f)
-            for targets in TARGETS[config["model_type"]]:
-                label = f"{name} targets {targets:#x}"
-                steps = tiny_steps(config["vocab_size"])
-                ok = check(kinds, run_model, label, model_dir, targets, steps) and ok
-            # A prefix is refused with windows and with LongRoPE.
-            if config["model_type"] != "phi3" and not config.get("use_sliding_window"):
-                label = f"{name} prefix of {PREFIX_TOKENS} tokens"
-                ok = check(kinds, run_model, label, model_dir, PREFIX, steps) and ok
-            ok = check(kinds, run_model, f"{name} in full", model_dir, FULL, steps) and ok
-            if "f32" in kinds:
-                targets = TARGETS[config["model_type"]][0]
-                label = f"{name} rslora, dropout {DROPOUT}"
-                ok = check_f32(run_model, label, model_dir, targets, steps, True) and ok
+            ok = check_adapters(kinds, cells, run_model, name, model_dir, config) and ok
             ok = check_greedy(run_model, name, model_dir) and ok
     return ok
 
 
-def check_smol(kinds, run_model, smol):
+def check_smol(kinds, cells, run_model, smol):
     steps = gsm8k_steps(smol, 20, 2)
-    return check(kinds, run_model, "SmolLM2-135M targets 0x7f", smol, 0x7F, steps)
+    return check(kinds, cells, run_model, "SmolLM2-135M", ALL, smol, 0x7F, steps)
 
 
 def kinds_of(text):
@@ -393,15 +435,19 @@ def main():
     print(f"torch {torch.__version__}, transformers {transformers.__version__}, "
           f"peft {peft.__version__}")
     torch.manual_seed(0)
-    ok = args.only == "smol" or check_tiny(args.kinds, args.run_model)
-    if args.only == "tiny":
-        return 0 if ok else 1
-    if args.smol is None or not os.path.isdir(os.path.join(SHARED, "data", "gsm8k")):
+    cells = {}
+    ok = args.only == "smol" or check_tiny(args.kinds, cells, args.run_model)
+    skipped = args.only == "tiny"
+    if not skipped and (args.smol is None or not os.path.isdir(os.path.join(SHARED, "data", "gsm8k"))):
         print("SmolLM2: SEAM_MODEL or the shared data are absent, skipped")
-        return 1 if not ok else 77 if args.only == "smol" else 0
-    torch.set_num_threads(os.cpu_count())
-    smol = args.smol if os.path.isdir(args.smol) else os.path.dirname(args.smol)
-    return 0 if check_smol(args.kinds, args.run_model, smol) and ok else 1
+        skipped = True
+    if not skipped:
+        torch.set_num_threads(os.cpu_count())
+        smol = args.smol if os.path.isdir(args.smol) else os.path.dirname(args.smol)
+        ok = check_smol(args.kinds, cells, args.run_model, smol) and ok
+    if cells:
+        print_table(cells)
+    return 1 if not ok else 77 if skipped and args.only == "smol" else 0
 
 
 if __name__ == "__main__":

@@ -84,6 +84,18 @@ MODELS = {
                         short_factor=[1.0 + 0.05 * i for i in range(8)],
                         long_factor=[1.5 + 0.9 * i for i in range(8)])),
     ),
+    # Windows and pretraining contexts that check_model.py's sequences with a prefix stay below.
+    "tiny-qwen2-wide": dict(
+        family="qwen2", vocab=109, hidden=66, ffn=76, layers=3, heads=3, kv=1, dim=22, tied=False,
+        fields=dict(rope_theta=1000000.0, use_sliding_window=True, sliding_window=72,
+                    max_window_layers=1),
+    ),
+    "tiny-phi3-wide": dict(
+        family="phi3", vocab=109, hidden=66, ffn=76, layers=2, heads=3, kv=1, dim=22, tied=False,
+        fields=dict(sliding_window=70, original_max_position_embeddings=70, rope_scaling=dict(
+            type="longrope", short_factor=[1.0 + 0.04 * i for i in range(11)],
+            long_factor=[1.2 + 0.8 * i for i in range(11)])),
+    ),
 }
 CLASSES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "phi3": "Phi3ForCausalLM"}
 

@@ -30,6 +30,7 @@ def main(check):
         with open(PATH) as f:
             if json.load(f)["ids"] != ids:
                 sys.exit(f"{PATH}: not what tokenizers {tokenizers.__version__} gives")
+        print(f"{os.path.basename(PATH)}: same, {len(ids)} tokenizers")
         return
     with open(PATH, "w") as f:
         json.dump({"tokenizers": tokenizers.__version__, "ids": ids}, f, separators=(",", ":"))

@@ -208,7 +208,7 @@ static void client_send(world *w, const seam_client_action *a) {
         m.key.site = SITE_BWD_OUT;
         m.digest = m.value = a->micro < w->micros[a->step]
                                  ? sim_backward_digest(c->state, c->replies[a->micro])
-                                 : sim_norm_digest(c->state, c->partial[1]);
+                                 : sim_norm_digest(w, c->state, c->partial);
         break;
     }
     const uint64_t bytes = sim_frame_bytes(&m);

@@ -156,7 +156,7 @@ uint64_t sim_forward_digest(uint64_t client_state, uint64_t step, uint32_t micro
 uint64_t sim_forward_reply(uint64_t server_state, uint64_t forward);
 uint64_t sim_backward_digest(uint64_t client_state, uint64_t reply);
 uint64_t sim_backward_reply(uint64_t server_state, uint64_t backward);
-uint64_t sim_norm_digest(uint64_t client_state, uint64_t backward_replies);
+uint64_t sim_norm_digest(const world *w, uint64_t client_state, const uint64_t replies[2]);
 uint64_t sim_begin_digest(uint64_t step);
 
 /* sim_server.c */

@@ -41,8 +41,8 @@ uint64_t sim_backward_digest(uint64_t client_state, uint64_t reply) {
 uint64_t sim_backward_reply(uint64_t server_state, uint64_t backward) {
     return sim_mix(server_state, sim_mix(backward, 33));
 }
-uint64_t sim_norm_digest(uint64_t client_state, uint64_t backward_replies) {
-    return sim_mix(client_state, sim_mix(backward_replies, 55));
+uint64_t sim_norm_digest(const world *w, uint64_t client_state, const uint64_t replies[2]) {
+    return sim_mix(client_state, sim_mix(replies[w->one_pass ? 0 : 1], 55));
 }
 uint64_t sim_begin_digest(uint64_t step) {
     return sim_mix(44, step);
@@ -65,7 +65,7 @@ void sim_truth_compute(world *w) {
             }
         }
         if (w->has_norm) {
-            s_partial = sim_mix(s_partial, sim_norm_digest(c, c_partial[1]));
+            s_partial = sim_mix(s_partial, sim_norm_digest(w, c, c_partial));
         }
         w->truth_server[step + 1] = sim_mix(s, s_partial);
         w->truth_client[step + 1] = sim_mix(c, sim_mix(c_partial[0], c_partial[1]));

@@ -87,7 +87,7 @@ static void world_init(world *w, uint64_t seed, uint32_t steps) {
     w->depth = 1 + (uint32_t)(sim_draw(w) % DEPTH_MAX);
     w->result.depth = w->depth;
     w->codec_state = sim_chance(w, 500);
-    w->has_norm = sim_chance(w, 500) && !w->one_pass;
+    w->has_norm = sim_chance(w, 500);
     w->engine_rate = sim_chance(w, 500) ? 1000 : 300;
     for (uint32_t i = 0; i < w->steps; i++) {
         w->micros[i] = 1 + (uint32_t)(sim_draw(w) % MICROS_MAX);

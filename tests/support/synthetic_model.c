@@ -225,3 +225,36 @@ void seam_test_logits(float *ret_logits, seam_test_engine *engine, seam_adapter 
                         "logits", NULL);
     }
 }
+
+void seam_test_words_fill(seam_test_words *ret, uint32_t vocab_count) {
+    static const uint32_t seq_begin[] = {0, 9, 10, SEAM_TEST_ROWS};
+    for (uint32_t s = 0; s < 3; s++) {
+        for (uint32_t t = seq_begin[s]; t < seq_begin[s + 1]; t++) {
+            ret->ids[t] = seam_synthetic_word("ids", t) % vocab_count;
+            ret->targets[t] = seam_synthetic_word("mask", t) % 3 != 0
+                                  ? seam_synthetic_word("ids", t + 1) % vocab_count
+                                  : UINT32_MAX;
+            ret->positions[t] = t - seq_begin[s] + 2 * s;
+        }
+    }
+    ret->text = (seam_test_text){.batch = {.rows = SEAM_TEST_ROWS,
+                                           .seq_count = 3,
+                                           .seq_begin = seq_begin,
+                                           .positions = ret->positions},
+                                 .ids = ret->ids,
+                                 .targets = ret->targets};
+}
+
+size_t seam_test_gradients(float *ret, const seam_adapter *adapter, seam_stream *stream) {
+    size_t count = 0;
+    for (uint32_t i = 0; i < seam_adapter_tensor_count(adapter); i++) {
+        seam_adapter_tensor tensor;
+        seam_adapter_describe(&tensor, adapter, i);
+        if (ret != NULL) {
+            seam_test_check(seam_adapter_read_gradient(ret + count, adapter, stream, i), "read",
+                            NULL);
+        }
+        count += (size_t)tensor.rows * tensor.cols;
+    }
+    return count;
+}

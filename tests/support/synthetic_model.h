@@ -21,6 +21,26 @@ seam_tensor_source seam_synthetic_source(const seam_model_config *config);
 /* Every tensor of the adapter by its PEFT name, B as well. */
 seam_status seam_synthetic_adapter(seam_adapter *adapter, seam_stream *stream);
 
+/* Of a model_config: 4 heads of 16 over 2 of keys, rows of whole vectors at C = 64. */
+#define SEAM_TEST_SMALL(C, F, layer_count)                                                         \
+    {                                                                                              \
+        .architecture = "llama", .vocab_count = 53, .hidden = (C), .intermediate = (F),            \
+        .layers = (layer_count), .heads = 4, .kv_heads = 2, .head_dim = 16, .context_max = 128,    \
+        .rms_eps = 1e-5f, .rope_theta = 10000.0, .bos_id = -1, .eos_id = -1                        \
+    }
+/* 3 query heads a key/value head, H*D unlike C, odd F and V. */
+#define SEAM_TEST_ODD                                                                              \
+    {                                                                                              \
+        .architecture = "llama", .vocab_count = 53, .hidden = 26, .intermediate = 37, .layers = 3, \
+        .heads = 6, .kv_heads = 2, .head_dim = 20, .context_max = 40, .rms_eps = 1e-5f,            \
+        .rope_theta = 10000.0, .bos_id = -1, .eos_id = -1                                          \
+    }
+#define SEAM_TEST_OPTIMIZER                                                                        \
+    {                                                                                              \
+        .lr = 1e-2f, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f,                                 \
+        .schedule = SEAM_SCHEDULE_CONSTANT                                                         \
+    }
+
 /* Blocks, head and the buffers of one micro-batch on one backend. */
 typedef struct seam_test_engine {
     seam_backend *backend;
@@ -46,6 +66,19 @@ typedef struct seam_test_text {
     seam_batch batch;
     const uint32_t *ids, *targets;
 } seam_test_text;
+
+/* Three sequences of 9, 1 and 13 rows by formula, two thirds of them labelled; positions do not all
+ * start at 0.  text points into the rest: not to be copied. */
+#define SEAM_TEST_ROWS 23u
+typedef struct seam_test_words {
+    uint32_t ids[SEAM_TEST_ROWS], targets[SEAM_TEST_ROWS], positions[SEAM_TEST_ROWS];
+    seam_test_text text;
+} seam_test_words;
+void seam_test_words_fill(seam_test_words *ret, uint32_t vocab_count);
+
+/* Every gradient of the adapter, one tensor after the other; returns how many values, which with
+ * ret = NULL is all. */
+size_t seam_test_gradients(float *ret, const seam_adapter *adapter, seam_stream *stream);
 
 /* Loss sum of the labelled rows; with backward also the adapter's gradients, scaled. */
 double seam_test_forward(seam_test_engine *engine, seam_adapter *adapter,

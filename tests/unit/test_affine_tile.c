@@ -3,7 +3,8 @@
  * range and not finite go through each variant that runs here; codes, values and bounds must be
  * equal byte for byte, and no byte outside the buffers may change.  The same values cut to bf16
  * must give what the base one gives for them as f32, decoded values rounded.  test_codec.c holds
- * the base one against an encoder written from WIRE.md. */
+ * the base one against an encoder written from WIRE.md.  Codec bf16: against bytes.h, a value at a
+ * time. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -344,6 +345,72 @@ static void test_variants__widen_bf16__same_bounds_in_order(void **state) {
     }
 }
 
+/* Words of f32 from which bf16 values, ties and both sides of them come, in rows of any length at
+ * odd addresses: codes and values as those of one value at a time. */
+static void test_variants__bf16__as_value_by_value(void **state) {
+    (void)state;
+    enum { COUNT_MAX = 203 };
+    static const uint32_t lows[] = {0, 1, 0x7fff, 0x8000, 0x8001, 0xffff};
+    float x[COUNT_MAX + 1], decoded[COUNT_MAX + 1], back[COUNT_MAX + 1];
+    uint8_t codes[2 * COUNT_MAX + 2];
+    for (uint32_t idx = 0; seam_tile_ops_variant(idx) != NULL; idx++) {
+        const seam_tile_ops *const ops = seam_tile_ops_variant(idx);
+        uint16_t high = 0;
+        for (uint32_t turn = 0; turn < 2048; turn++) {
+            const uint32_t count = turn % (COUNT_MAX + 1);
+            for (uint32_t i = 0; i < count; i++, high += 7919) {
+                const bool largest = (high & 0x7f80u) >= 0x7f00u; /* rounds to infinity, or is it */
+                const uint32_t bits =
+                    (uint32_t)(high & (largest ? 0xfeffu : 0xffffu)) << 16 | lows[(turn + i) % 6];
+                memcpy(&x[i], &bits, sizeof bits);
+            }
+            memset(codes, 0xa5, sizeof codes);
+            decoded[count] = back[count] = x[count] = 7.0f;
+            assert_true(ops->bf16_encode(codes + 1, decoded, x, count));
+            assert_true(ops->bf16_decode(back, codes + 1, count));
+            assert_true(codes[0] == 0xa5 && codes[2 * count + 1] == 0xa5);
+            for (uint32_t i = 0; i < count; i++) {
+                const uint16_t half = seam_bf16_from_f32(x[i]);
+                assert_int_equal(seam_get_u16(codes + 1 + 2 * i), half);
+                const float value = seam_bf16_to_f32(half);
+                assert_memory_equal(&decoded[i], &value, sizeof value);
+            }
+            assert_memory_equal(back, decoded, (count + 1) * sizeof *back);
+            assert_true(ops->bf16_encode(codes + 1, x, x, count)); /* in place */
+            assert_memory_equal(x, decoded, (count + 1) * sizeof *x);
+        }
+    }
+}
+
+static void test_variants__bf16_not_finite__refused_wherever_it_stands(void **state) {
+    (void)state;
+    enum { COUNT = 150 };
+    /* infinities, NaNs of the smallest and the largest mantissa, what rounds to infinity */
+    static const uint32_t bad[] = {0x7f800000u, 0xff800000u, 0x7f800001u, 0x7fffffffu,
+                                   0xffffffffu, 0x7f7f8000u, 0xff7fffffu};
+    float x[COUNT] = {0}, back[COUNT];
+    uint8_t codes[2 * COUNT] = {0};
+    for (uint32_t idx = 0; seam_tile_ops_variant(idx) != NULL; idx++) {
+        const seam_tile_ops *const ops = seam_tile_ops_variant(idx);
+        for (uint32_t i = 0; i < COUNT; i++) {
+            for (uint32_t k = 0; k < sizeof bad / sizeof *bad; k++) {
+                memcpy(&x[i], &bad[k], sizeof bad[k]);
+                assert_false(ops->bf16_encode(codes, NULL, x, COUNT));
+            }
+            const uint32_t largest = 0x7f7f7fffu;
+            memcpy(&x[i], &largest, sizeof largest);
+            assert_true(ops->bf16_encode(codes, NULL, x, COUNT));
+            x[i] = 0.0f;
+            for (uint32_t k = 0; k < 5; k++) {
+                seam_put_u16(codes + 2 * i, (uint16_t)(bad[k] >> 16));
+                assert_false(ops->bf16_decode(back, codes, COUNT));
+            }
+            seam_put_u16(codes + 2 * i, 0);
+        }
+        assert_true(ops->bf16_decode(back, codes, COUNT));
+    }
+}
+
 static void test_order__finite_values__as_floats(void **state) {
     (void)state;
     static const uint16_t rising[] = {0xffff, 0xff80, 0xff7f, 0xbf80, 0x8001, 0x8000,
@@ -376,6 +443,8 @@ int main(void) {
         cmocka_unit_test(test_variants__aligned_streaming__same_values),
         cmocka_unit_test(test_variants__widen__same_bounds),
         cmocka_unit_test(test_variants__widen_bf16__same_bounds_in_order),
+        cmocka_unit_test(test_variants__bf16__as_value_by_value),
+        cmocka_unit_test(test_variants__bf16_not_finite__refused_wherever_it_stands),
         cmocka_unit_test(test_order__finite_values__as_floats),
         cmocka_unit_test(test_variants__best__is_the_last),
     };

@@ -176,7 +176,7 @@ static void test_seam_bench_run_make__every_row__runs_or_says_why(void **state) 
         }
         assert_non_null(strstr(row->options, run.options.codec));
         assert_true(run.options.seed == 5 && run.options.steps == 7 && run.options.rank == 2);
-        assert_true(run.options.delete_session);
+        assert_true(run.options.delete_session && run.options.delete_cut);
         const bool targets = row->width_option != NULL && strcmp(row->width_option, "target") == 0;
         assert_true(run.options.target == (targets ? 3.0f : 4.0f)); /* 4: the default */
         assert_int_equal(run.options.bits, row->width_option == NULL || targets ? 0 : 3);

@@ -17,32 +17,15 @@
 #include "synthetic_model.h"
 #include "try.h"
 
-#define ROWS      23
+#define ROWS      SEAM_TEST_ROWS
 #define LORA_ALL  0x7fu
 #define STATE_MAX (1u << 20)
 
-/* 3 query heads a key/value head, H*D unlike C, odd F and V. */
-static const seam_model_config config = {.architecture = "llama",
-                                         .vocab_count = 53,
-                                         .hidden = 26,
-                                         .intermediate = 37,
-                                         .layers = 3,
-                                         .heads = 6,
-                                         .kv_heads = 2,
-                                         .head_dim = 20,
-                                         .context_max = 40,
-                                         .rms_eps = 1e-5f,
-                                         .rope_theta = 10000.0,
-                                         .tied = false,
-                                         .bos_id = -1,
-                                         .eos_id = -1};
-
-static const uint32_t seq_begin[] = {0, 9, 10, ROWS};
+static const seam_model_config config = SEAM_TEST_ODD;
 
 typedef struct fixture {
     seam_test_engine engine;
-    uint32_t ids[ROWS], targets[ROWS], positions[ROWS];
-    seam_test_text text;
+    seam_test_words words;
 } fixture;
 
 static bool fixture_open(fixture *f, const char *device, seam_dtype act,
@@ -52,19 +35,7 @@ static bool fixture_open(fixture *f, const char *device, seam_dtype act,
     if (!seam_test_engine_open(&f->engine, &options, &source, lora, ROWS)) {
         return false;
     }
-    for (uint32_t s = 0; s < 3; s++) {
-        for (uint32_t t = seq_begin[s]; t < seq_begin[s + 1]; t++) {
-            f->ids[t] = seam_synthetic_word("ids", t) % config.vocab_count;
-            f->targets[t] = seam_synthetic_word("mask", t) % 3 != 0
-                                ? seam_synthetic_word("ids", t + 1) % config.vocab_count
-                                : UINT32_MAX;
-            f->positions[t] = t - seq_begin[s] + 2 * s; /* positions need not start at 0 */
-        }
-    }
-    f->text = (seam_test_text){
-        .batch = {.rows = ROWS, .seq_count = 3, .seq_begin = seq_begin, .positions = f->positions},
-        .ids = f->ids,
-        .targets = f->targets};
+    seam_test_words_fill(&f->words, config.vocab_count);
     return true;
 }
 
@@ -91,10 +62,10 @@ static double difference(fixture *f, seam_adapter *adapter, uint32_t tensor, flo
     const float low = was - 0x1p-10f;
     values[i] = high;
     seam_test_check(seam_adapter_write(adapter, f->engine.stream, tensor, values), "write", NULL);
-    const double loss_high = seam_test_forward(&f->engine, adapter, &f->text);
+    const double loss_high = seam_test_forward(&f->engine, adapter, &f->words.text);
     values[i] = low;
     seam_test_check(seam_adapter_write(adapter, f->engine.stream, tensor, values), "write", NULL);
-    const double loss_low = seam_test_forward(&f->engine, adapter, &f->text);
+    const double loss_low = seam_test_forward(&f->engine, adapter, &f->words.text);
     values[i] = was;
     seam_test_check(seam_adapter_write(adapter, f->engine.stream, tensor, values), "write", NULL);
     return (loss_high - loss_low) / ((double)high - (double)low);
@@ -106,7 +77,7 @@ static void gradient_check(const seam_adapter_config *lora) {
     fixture f;
     assert_true(fixture_open(&f, "ref", SEAM_F64, lora));
     seam_adapter *adapter = adapter_synthetic(&f, lora);
-    (void)seam_test_forward_backward(&f.engine, adapter, &f.text, 1.0f);
+    (void)seam_test_forward_backward(&f.engine, adapter, &f.words.text, 1.0f);
     for (uint32_t tensor = 0; tensor < seam_adapter_tensor_count(adapter); tensor++) {
         seam_adapter_tensor shape;
         seam_adapter_describe(&shape, adapter, tensor);
@@ -164,11 +135,11 @@ static double loss_of_input(fixture *f, seam_adapter *adapter, const double *inp
     double loss = 0;
     uint32_t targets[ROWS];
     for (uint32_t t = 0; t < ROWS; t++) {
-        targets[t] = f->ids[ROWS - 1 - t];
+        targets[t] = f->words.ids[ROWS - 1 - t];
     }
     memcpy(e->x, input, sizeof(double) * ROWS * config.hidden);
     seam_test_check(
-        seam_blocks_forward(e->blocks, adapter, e->acts, e->stream, e->x, &f->text.batch),
+        seam_blocks_forward(e->blocks, adapter, e->acts, e->stream, e->x, &f->words.text.batch),
         "forward", NULL);
     seam_test_check(
         seam_head_loss(&loss, e->d_picked, NULL, e->head, e->stream, e->x, targets, ROWS, 1.0f),
@@ -241,7 +212,7 @@ static void test_backward__input__equals_finite_differences(void **state) {
         (void)loss_of_input(&f, adapter, input);
         double *dx = f.engine.d_picked;
         seam_test_check(seam_blocks_backward(f.engine.blocks, adapter, f.engine.acts,
-                                             f.engine.stream, dx, &f.text.batch, false),
+                                             f.engine.stream, dx, &f.words.text.batch, false),
                         "backward", NULL);
         double *grad = seam_mem_zalloc(count, sizeof *grad);
         assert_non_null(grad);
@@ -287,7 +258,7 @@ static const seam_optimizer_config optimizer = {.lr = 1e-2f,
 static uint64_t train_step(fixture *f, seam_adapter *adapter, uint64_t step) {
     double norm = 0;
     uint64_t hash = 0;
-    (void)seam_test_forward_backward(&f->engine, adapter, &f->text, 0.1f);
+    (void)seam_test_forward_backward(&f->engine, adapter, &f->words.text, 0.1f);
     seam_test_check(seam_adapter_step(&norm, &hash, adapter, f->engine.stream, &optimizer, step),
                     "step", NULL);
     assert_true(norm > 0);
@@ -402,7 +373,7 @@ static void test_step__gradient_not_finite__changes_nothing(void **state) {
     uint64_t after = 0;
     double norm = 0;
     seam_test_check(seam_adapter_state_hash(&before, adapter, f.engine.stream), "hash", NULL);
-    (void)seam_test_forward_backward(&f.engine, adapter, &f.text, INFINITY);
+    (void)seam_test_forward_backward(&f.engine, adapter, &f.words.text, INFINITY);
     assert_int_equal(seam_adapter_step(&norm, &after, adapter, f.engine.stream, &optimizer, 0),
                      SEAM_E_NONFINITE);
     seam_test_check(seam_adapter_state_hash(&after, adapter, f.engine.stream), "hash", NULL);
@@ -426,12 +397,13 @@ static void cache_check(fixture *f, seam_adapter *adapter, double bound) {
     uint8_t *full = seam_mem_zalloc(2 * ROWS, row);
     assert_non_null(full);
     uint8_t *cached = full + ROWS * row;
+    const uint32_t *const seq_begin = f->words.text.batch.seq_begin;
     seam_kv_cache *cache = NULL;
     seam_error err = {.status = SEAM_OK};
     seam_test_check(seam_kv_cache_create(&cache, e->blocks, 5, 32, ROWS, &err), "cache", &err);
-    seam_test_check(seam_head_embed(e->head, e->stream, e->x, f->ids, ROWS), "embed", NULL);
+    seam_test_check(seam_head_embed(e->head, e->stream, e->x, f->words.ids, ROWS), "embed", NULL);
     seam_test_check(
-        seam_blocks_forward(e->blocks, adapter, e->acts, e->stream, e->x, &f->text.batch),
+        seam_blocks_forward(e->blocks, adapter, e->acts, e->stream, e->x, &f->words.text.batch),
         "forward", NULL);
     seam_test_check(e->ops->copy_out(e->stream, full, e->x, ROWS * row), "copy", NULL);
     for (uint32_t done = 0, round = 0; done < ROWS; round++) {
@@ -443,7 +415,7 @@ static void cache_check(fixture *f, seam_adapter *adapter, double bound) {
             const uint32_t to = round == 0 ? from + prompt : from + 1;
             for (uint32_t t = from; t < to && t < seq_begin[s + 1]; t++, count++) {
                 rows[count] = t;
-                ids[count] = f->ids[t];
+                ids[count] = f->words.ids[t];
                 slots[count] = slot_of[s];
                 positions[count] = t - seq_begin[s];
             }
@@ -496,8 +468,9 @@ static void test_cached__prompt_then_single_rows__equals_full_forward(void **sta
             continue;
         }
         for (uint32_t s = 0; s < 3; s++) {
+            const uint32_t *const seq_begin = f.words.text.batch.seq_begin;
             for (uint32_t t = seq_begin[s]; t < seq_begin[s + 1]; t++) {
-                f.positions[t] = t - seq_begin[s];
+                f.words.positions[t] = t - seq_begin[s];
             }
         }
         seam_adapter *adapter = adapter_synthetic(&f, &lora);
@@ -526,18 +499,18 @@ static void test_forward__bad_layout__is_refused(void **state) {
     static const uint32_t shorter[] = {0, 9, 10, ROWS - 1};
     const uint32_t *const layouts[] = {falling, shifted, shorter};
     for (size_t i = 0; i < 3; i++) {
-        seam_batch batch = f.text.batch;
+        seam_batch batch = f.words.text.batch;
         batch.seq_begin = layouts[i];
         assert_int_equal(seam_blocks_forward(f.engine.blocks, NULL, f.engine.acts, f.engine.stream,
                                              f.engine.x, &batch),
                          SEAM_E_ARG);
     }
-    f.positions[3] = config.context_max;
+    f.words.positions[3] = config.context_max;
     assert_int_equal(seam_blocks_forward(f.engine.blocks, NULL, f.engine.acts, f.engine.stream,
-                                         f.engine.x, &f.text.batch),
+                                         f.engine.x, &f.words.text.batch),
                      SEAM_E_ARG);
-    f.ids[0] = config.vocab_count;
-    assert_int_equal(seam_head_embed(f.engine.head, f.engine.stream, f.engine.x, f.ids, ROWS),
+    f.words.ids[0] = config.vocab_count;
+    assert_int_equal(seam_head_embed(f.engine.head, f.engine.stream, f.engine.x, f.words.ids, ROWS),
                      SEAM_E_ARG);
     seam_test_engine_close(&f.engine);
 }

@@ -18,19 +18,7 @@
 
 enum { ROWS = 40, PARAMETERS_MAX = 1 << 14 };
 
-static const seam_model_config config = {.architecture = "llama",
-                                         .vocab_count = 53,
-                                         .hidden = 64,
-                                         .intermediate = 96,
-                                         .layers = 3,
-                                         .heads = 4,
-                                         .kv_heads = 2,
-                                         .head_dim = 16,
-                                         .context_max = 64,
-                                         .rms_eps = 1e-5f,
-                                         .rope_theta = 10000.0,
-                                         .bos_id = -1,
-                                         .eos_id = -1};
+static const seam_model_config config = SEAM_TEST_SMALL(64, 96, 3);
 static const seam_adapter_config lora = {
     .lora = {.rank = 8, .alpha = 16, .targets = SEAM_LORA_Q | SEAM_LORA_V, .seed = 3}};
 
@@ -40,18 +28,6 @@ typedef struct outcome {
     float gradients[PARAMETERS_MAX];
 } outcome;
 static outcome exact, rounded, again;
-
-static void gradients_read(outcome *ret, const seam_adapter *adapter, seam_stream *stream) {
-    ret->count = 0;
-    for (uint32_t i = 0; i < seam_adapter_tensor_count(adapter); i++) {
-        seam_adapter_tensor tensor;
-        seam_adapter_describe(&tensor, adapter, i);
-        assert_true(ret->count + (size_t)tensor.rows * tensor.cols <= PARAMETERS_MAX);
-        seam_test_check(seam_adapter_read_gradient(ret->gradients + ret->count, adapter, stream, i),
-                        "read", NULL);
-        ret->count += (size_t)tensor.rows * tensor.cols;
-    }
-}
 
 static void step_run(outcome *ret, seam_test_engine *e, bool fp8, bool recompute) {
     static const uint32_t seq_begin[] = {0, 17, ROWS};
@@ -75,7 +51,9 @@ static void step_run(outcome *ret, seam_test_engine *e, bool fp8, bool recompute
     seam_test_check(seam_adapter_create(&adapter, e->blocks, &lora, &err), "adapter", &err);
     seam_test_check(seam_synthetic_adapter(adapter, e->stream), "values", NULL);
     ret->loss = seam_test_forward_backward(e, adapter, &text, 0.1f);
-    gradients_read(ret, adapter, e->stream);
+    ret->count = seam_test_gradients(NULL, adapter, e->stream);
+    assert_true(ret->count <= PARAMETERS_MAX);
+    (void)seam_test_gradients(ret->gradients, adapter, e->stream);
     seam_adapter_destroy(adapter);
 }
 

@@ -196,19 +196,44 @@ static void test_reply__early_after_resend__dropped(void **state) {
     assert_string_equal(run(&cp, 0), "stopped");
 }
 
-/* One pass: a message a micro-batch, as many ahead as told, and the Commit answers the last. */
+/* One pass: a message a micro-batch, as many ahead as told, and the Commit answers the last; or the
+ * norm, which comes behind them. */
 static void test_one_pass__ahead__forward_only(void **state) {
     (void)state;
-    const seam_step_order order = {.micro_count = 5, .ahead = 2, .one_pass = true};
-    assert_int_equal(seam_step_message_count(order), 6);
-    for (uint32_t m = 0; m < 5; m++) {
-        uint32_t micro = 99;
-        uint8_t phase = 0;
-        seam_step_message_at(&micro, &phase, order, 1 + m);
-        assert_int_equal(micro, m);
-        assert_int_equal(phase, FWD);
-        assert_int_equal(seam_step_message_idx(order, m, FWD), 1 + m);
+    for (uint32_t norm = 0; norm < 2; norm++) {
+        const seam_step_order order = {
+            .micro_count = 5, .ahead = 2, .one_pass = true, .has_norm = norm == 1};
+        assert_int_equal(seam_step_message_count(order), 6 + norm);
+        for (uint32_t m = 0; m < 5 + norm; m++) {
+            uint32_t micro = 99;
+            uint8_t phase = 0;
+            seam_step_message_at(&micro, &phase, order, 1 + m);
+            assert_int_equal(micro, m);
+            assert_int_equal(phase, m < 5 ? FWD : BWD);
+            assert_int_equal(seam_step_message_idx(order, m, phase), 1 + m);
+        }
     }
+}
+
+/* One pass with a norm: it waits for every answer, also on a stream that has lost some. */
+static void test_one_pass__norm__dialogue(void **state) {
+    (void)state;
+    seam_client_proto_config config = base_config;
+    config.has_norm = config.one_pass = true;
+    config.backward_reply = false;
+    seam_client_proto cp;
+    setup_with(&cp, &config, 2);
+    assert_string_equal(run(&cp, 0), "begin f0 wait");
+    assert_true(reply(&cp, reply_key(0, 0, FWD), SEAM_OK));
+    assert_string_equal(run(&cp, 0), "f1 wait");
+    lose(&cp, SEAM_E_UNAVAILABLE);
+    assert_string_equal(run(&cp, 0), "connect attach(0,1) wait");
+    attached(&cp, SEAM_ATTACH_RESEND, 0, 0, SEAM_OK);
+    assert_string_equal(run(&cp, 0), "begin' f1' wait");
+    assert_true(reply(&cp, reply_key(0, 1, FWD), SEAM_OK));
+    assert_string_equal(run(&cp, 0), "b2 wait");
+    assert_true(commit(&cp, 0, SEAM_OK));
+    assert_string_equal(run(&cp, 0), "journal");
 }
 
 /* Every order is one: each message once, in the order of its phase, no further ahead than told. */
@@ -549,6 +574,7 @@ int main(void) {
         cmocka_unit_test(test_reply__early_after_resend__dropped),
         cmocka_unit_test(test_message_order__all_shapes__round_trip),
         cmocka_unit_test(test_one_pass__ahead__forward_only),
+        cmocka_unit_test(test_one_pass__norm__dialogue),
         cmocka_unit_test(test_lost__every_place__resends_what_is_unanswered),
         cmocka_unit_test(test_reply__before_resending__is_taken),
         cmocka_unit_test(test_rollback__replay__compares_hashes),

@@ -316,13 +316,96 @@ static void test_attached__credit_below_two_frames__refused(void **state) {
     }
 }
 
+static seam_session *create_auto(void) {
+    seam_session *session = NULL;
+    seam_session_options options = SEAM_SESSION_OPTIONS_INIT;
+    seam_error err = {0};
+    options.model = "m";
+    options.codec = "f32";
+    options.rows_per_micro_max = 8;
+    options.pipeline_depth = 4;
+    options.pipeline_auto = true;
+    assert_int_equal(seam_session_create(&session, &client, &options, &err), SEAM_OK);
+    return session;
+}
+
+static uint32_t announced_depth(const seam_session *session) {
+    Seam__V1__TrainRequest *const request =
+        seam__v1__train_request__unpack(NULL, session->step_begin.count, session->step_begin.data);
+    assert_non_null(request);
+    const uint32_t depth = request->step_begin->pipeline_depth;
+    seam__v1__train_request__free_unpacked(request, NULL);
+    return depth;
+}
+
+/* The third format lacks what a depth settles by, which comes last in it. */
+static void test_state_load__third_format__depth_has_not_settled(void **state) {
+    (void)state;
+    enum { SETTLED_AT = 184 + 8 + 192 + 8 * (4 * SEAM_RATE_STEPS + 5 + 5 + SEAM_DEPTH_STEPS) };
+    seam_session *const session = create_auto();
+    seam_buffer old = {0};
+    session->depth.max = 3;
+    session->depth.ahead = 2;
+    session->depth.below = session->depth.below_most = 2;
+    assert_int_equal(seam_state_save(&old, session), SEAM_OK);
+    session->depth = (seam_depth){.max = 4, .ahead = 4};
+    assert_int_equal(seam_state_load(session, &old), SEAM_OK);
+    assert_int_equal(session->depth.below + session->depth.below_most, 4);
+    old.data[0] = 3;
+    memmove(old.data + SETTLED_AT, old.data + SETTLED_AT + 16, old.count - SETTLED_AT - 16);
+    old.count -= 16;
+    session->depth = (seam_depth){.max = 4, .ahead = 4};
+    assert_int_equal(seam_state_load(session, &old), SEAM_OK);
+    assert_true(session->depth.max == 3 && session->depth.ahead == 2);
+    assert_int_equal(session->depth.below + session->depth.below_most, 0);
+    seam_buffer_deinit(&old);
+    seam_session_close(session);
+}
+
+/* What the server was told it could give back is not asked for again, whatever an older record
+ * says; by another process neither, which has read the newest record first. */
+static void test_step_begin__settled_then_an_older_record__stays_settled(void **state) {
+    (void)state;
+    world.reachable = true;
+    seam_error err = {0};
+    seam_buffer older = {0}, newer = {0};
+    seam_session *session = create_auto();
+    session->depth.ahead = 4;
+    assert_int_equal(seam_state_save(&older, session), SEAM_OK);
+    assert_int_equal(begin(session, &err), SEAM_OK);
+    assert_int_equal(announced_depth(session), 4);
+    seam_session_close(session);
+    session = create_auto();
+    session->depth.max = session->depth.ahead = 2;
+    assert_int_equal(seam_state_save(&newer, session), SEAM_OK);
+    assert_int_equal(begin(session, &err), SEAM_OK);
+    assert_int_equal(announced_depth(session), 2);
+    seam_session_close(session);
+    session = create_auto();
+    assert_int_equal(seam_state_load(session, &newer), SEAM_OK);
+    assert_int_equal(seam_state_load(session, &older), SEAM_OK);
+    assert_int_equal(session->depth.max, 4);
+    assert_int_equal(seam_session_ahead(session), 2);
+    static const uint32_t sequence_rows[] = {2};
+    static const uint8_t labelled[] = {1};
+    const seam_step_micro micro = {
+        .sequence_count = 1, .sequence_rows = sequence_rows, .labelled_rows = labelled};
+    assert_int_equal(seam_step_begin_ahead(session, &micro, 1, 3, &err), SEAM_E_LIMIT);
+    says(&err, "ahead: 3 is not in 1..2");
+    assert_int_equal(begin(session, &err), SEAM_OK);
+    assert_int_equal(announced_depth(session), 2);
+    seam_session_close(session);
+    seam_buffer_deinit(&older);
+    seam_buffer_deinit(&newer);
+}
+
 /* The first format has the same words but for two pieces. */
 static void to_first_format(seam_buffer *state) {
     enum {
         USED_AT = 184, /* format, options, values of both sites: then values_used_in */
         ARBITER = 192, /* bytes of the arbiter behind it */
         RATE = 8 * (4 * SEAM_RATE_STEPS + 5),
-        DEPTH = 8 * (5 + SEAM_DEPTH_STEPS),
+        DEPTH = 8 * (7 + SEAM_DEPTH_STEPS),
     };
     const size_t depth_at = USED_AT + 8 + ARBITER + RATE;
     assert_true(state->count > depth_at + DEPTH);
@@ -406,6 +489,8 @@ int main(void) {
         cmocka_unit_test_setup(test_resume__other_topology__journal_is_not_its, setup),
         cmocka_unit_test_setup(test_state_load__first_format_before_a_step__weights_count_every_row,
                                setup),
+        cmocka_unit_test_setup(test_state_load__third_format__depth_has_not_settled, setup),
+        cmocka_unit_test_setup(test_step_begin__settled_then_an_older_record__stays_settled, setup),
         cmocka_unit_test_setup(test_attached__credit_below_two_frames__refused, setup),
         cmocka_unit_test_setup(test_create__server_away_for_two_calls__same_request_again, setup),
         cmocka_unit_test_setup(test_create__server_stays_away__told_within_the_reconnect_time,

@@ -163,6 +163,43 @@ static void test_judge__link_changes__rises_at_once_falls_slowly(void **state) {
     assert_in_range(steps, (MAX - 3) * SEAM_DEPTH_PATIENCE, (MAX - 3) * SEAM_DEPTH_PATIENCE + 5);
 }
 
+/* The server's memory for the others goes back: to no less than what any of the last steps had. */
+static void test_judge__stays_below_the_most__most_falls_to_it(void **state) {
+    (void)state;
+    const seam_depth_sample slow = sample(0.02, 1.25e6, 0.001, 0.001); /* 3 */
+    const seam_depth_sample five = sample(0.3, 12.5e6, 0.001, 0.001);
+    const seam_depth_sample fast = sample(0.3, 125e6, 0.001, 0.001); /* all there is */
+    seam_depth depth;
+    seam_depth_init(&depth, MAX, 0.0);
+    for (uint32_t i = 4; i < SEAM_DEPTH_SETTLED; i++) { /* the median turns in three */
+        seam_depth_judge(&depth, &slow);
+        assert_int_equal(depth.max, MAX);
+    }
+    for (int i = 0; i < 3; i++) { /* a step at the most: counted anew */
+        seam_depth_judge(&depth, &fast);
+    }
+    assert_int_equal(depth.ahead, MAX);
+    for (int i = 0; i < 200 && depth.ahead != 3; i++) {
+        seam_depth_judge(&depth, &slow);
+    }
+    assert_int_equal(depth.max, MAX);
+    for (uint32_t i = 0; i < SEAM_DEPTH_SETTLED; i++) {
+        seam_depth_judge(&depth, i % 8 < 4 ? &five : &slow);
+    }
+    assert_in_range(depth.max, depth.ahead, MAX - 1);
+    const uint32_t most = depth.max;
+    for (int i = 0; i < 20; i++) {
+        seam_depth_judge(&depth, &fast);
+        assert_true(depth.ahead <= most && depth.max == most);
+    }
+    assert_int_equal(depth.ahead, most);
+    for (uint32_t i = 0; i < 8 * SEAM_DEPTH_SETTLED; i++) {
+        seam_depth_judge(&depth, &slow);
+    }
+    assert_int_equal(depth.max, 3);
+    assert_int_equal(depth.ahead, 3);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_judge__known_pipelines__depth),
@@ -171,6 +208,7 @@ int main(void) {
         cmocka_unit_test(test_init__far_or_near__first_step),
         cmocka_unit_test(test_judge__one_odd_step_or_nonsense__stays),
         cmocka_unit_test(test_judge__link_changes__rises_at_once_falls_slowly),
+        cmocka_unit_test(test_judge__stays_below_the_most__most_falls_to_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

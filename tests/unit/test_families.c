@@ -1,5 +1,5 @@
 /* Goal: what families add to a config is read, and what would change the math is refused by name;
- * LongRoPE's two sets; which LoRA targets a model has.
+ * LongRoPE's two sets; which LoRA targets a model has, how much text a prefix leaves.
  * Method: config.json texts by a table, each a good file with fields put over its own; blocks by
  * formula on the reference.  That the math is right: tests/golden/test_model_golden.c. */
 #include <setjmp.h>
@@ -324,6 +324,90 @@ static void test_adapter__targets_of_another_family__named(void **state) {
     }
 }
 
+/* `rows` rows of one sequence after the prefix, by a whole pass or by a cache; the result in f->x.
+ */
+static seam_status prefixed_run(fixture *f, seam_adapter *prefix, seam_kv_cache *cache,
+                                uint32_t rows) {
+    static const uint32_t slots[64] = {0};
+    uint32_t positions[64];
+    const uint32_t seq_begin[] = {0, rows};
+    double *x = (double *)(void *)f->x;
+    for (uint32_t i = 0; i < rows * seam_blocks_config(f->blocks)->hidden; i++) {
+        x[i] = sin(i);
+    }
+    for (uint32_t t = 0; t < rows; t++) {
+        positions[t] = t;
+    }
+    if (cache != NULL) {
+        return seam_blocks_forward_cached(f->blocks, prefix, cache, f->stream, f->x, rows, slots,
+                                          positions);
+    }
+    seam_activations *acts = NULL;
+    const seam_activations_options options = {.rows_max = 64, .seqs_max = 1};
+    const seam_batch batch = {
+        .rows = rows, .seq_count = 1, .seq_begin = seq_begin, .positions = positions};
+    seam_test_check(seam_activations_create(&acts, f->blocks, &options, NULL), "acts", NULL);
+    const seam_status st = seam_blocks_forward(f->blocks, prefix, acts, f->stream, f->x, &batch);
+    seam_activations_destroy(acts);
+    return st;
+}
+
+static void prefix_check(fixture *f, seam_adapter *prefix, uint32_t text_max) {
+    seam_kv_cache *cache = NULL;
+    double whole[64 * 24];
+    const size_t count = (size_t)text_max * seam_blocks_config(f->blocks)->hidden;
+    seam_test_check(seam_kv_cache_create(&cache, f->blocks, 1, 64, 64, NULL), "cache", NULL);
+    assert_int_equal(prefixed_run(f, prefix, NULL, text_max), SEAM_OK);
+    memcpy(whole, f->x, count * sizeof *whole);
+    assert_int_equal(prefixed_run(f, prefix, cache, text_max), SEAM_OK);
+    for (size_t i = 0; i < count; i++) {
+        assert_true(fabs(((const double *)(const void *)f->x)[i] - whole[i]) < 1e-9);
+    }
+    assert_int_equal(prefixed_run(f, prefix, NULL, text_max + 1), SEAM_E_ARG);
+    assert_int_equal(prefixed_run(f, prefix, cache, text_max + 1), SEAM_E_ARG);
+    seam_kv_cache_destroy(cache);
+}
+
+static void test_prefix__text_up_to_the_window_or_the_second_set__no_further(void **state) {
+    (void)state;
+    static const struct {
+        const char *base, *more;
+        uint32_t text_max; /* after a prefix of 5; 0: there is no room for one */
+        const char *word;
+    } CASES[] = {
+        {LLAMA, "", 59, NULL},
+        {PHI3, "'sliding_window': 64", 59, NULL}, /* which no position can reach */
+        {PHI3, "'sliding_window': 9", 4, NULL},
+        {PHI3, "'sliding_window': 5", 0, "below the model's sliding_window, 5"},
+        {PHI3, LONGROPE, 11, NULL},
+        {PHI3, LONGROPE ", 'sliding_window': 17", 11, NULL},
+        {PHI3, LONGROPE ", 'sliding_window': 12", 7, NULL},
+        {PHI3, "'original_max_position_embeddings': 4, 'rope_scaling': {'type': 'su', " LISTS "}",
+         0, "below the model's original_max_position_embeddings, 4"},
+        {QWEN2, "'use_sliding_window': true, 'sliding_window': 8, 'max_window_layers': 2", 3, NULL},
+    };
+    for (size_t i = 0; i < sizeof CASES / sizeof CASES[0]; i++) {
+        fixture f;
+        seam_model_config c;
+        seam_error err = {0};
+        seam_adapter *prefix = NULL;
+        const seam_adapter_config of_5 = {.kind = SEAM_ADAPTER_PREFIX, .prefix = {.tokens = 5}};
+        assert_int_equal(parse(&c, CASES[i].base, CASES[i].more, NULL), SEAM_OK);
+        assert_int_equal(seam_model_config_positions(&c, 5), CASES[i].text_max);
+        assert_int_equal(seam_model_config_positions(&c, 0), 64);
+        fixture_open(&f, &c);
+        assert_int_equal(seam_adapter_create(&prefix, f.blocks, &of_5, &err),
+                         CASES[i].word == NULL ? SEAM_OK : SEAM_E_ARG);
+        if (CASES[i].word == NULL) {
+            prefix_check(&f, prefix, CASES[i].text_max);
+        } else {
+            assert_non_null(strstr(err.text, CASES[i].word));
+        }
+        seam_adapter_destroy(prefix);
+        fixture_close(&f);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_config__fields_of_families__read_or_named),
@@ -332,6 +416,7 @@ int main(void) {
         cmocka_unit_test(test_rope_table__longrope__two_sets),
         cmocka_unit_test(test_cache__longrope__a_short_slot_cannot_go_on),
         cmocka_unit_test(test_adapter__targets_of_another_family__named),
+        cmocka_unit_test(test_prefix__text_up_to_the_window_or_the_second_set__no_further),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -20,22 +20,10 @@
 #include "synthetic_model.h"
 #include "try.h"
 
-enum { ROWS = 23, STEPS = 3, PROBES = 4 };
+enum { ROWS = SEAM_TEST_ROWS, STEPS = 3, PROBES = 4 };
 
-/* 3 query heads a key/value head, H*D unlike C, odd F and V. */
 static seam_model_config config_of(const char *family) {
-    seam_model_config config = {.vocab_count = 53,
-                                .hidden = 26,
-                                .intermediate = 37,
-                                .layers = 3,
-                                .heads = 6,
-                                .kv_heads = 2,
-                                .head_dim = 20,
-                                .context_max = 40,
-                                .rms_eps = 1e-5f,
-                                .rope_theta = 10000.0,
-                                .bos_id = -1,
-                                .eos_id = -1};
+    seam_model_config config = SEAM_TEST_ODD;
     (void)snprintf(config.architecture, sizeof config.architecture, "%s", family);
     return config;
 }
@@ -44,14 +32,11 @@ static const char *const families[] = {"llama", "qwen2", "phi3"};
 static const seam_adapter_config full = {.kind = SEAM_ADAPTER_FULL};
 static const seam_adapter_config lora = {
     .lora = {.rank = 3, .alpha = 5, .targets = SEAM_LORA_O | SEAM_LORA_DOWN, .seed = 1}};
-static const uint32_t seq_begin[] = {0, 9, 10, ROWS};
-
 typedef struct fixture {
     seam_model_config config;
     seam_test_engine engine;
     seam_adapter *adapter;
-    uint32_t ids[ROWS], targets[ROWS], positions[ROWS];
-    seam_test_text text;
+    seam_test_words words;
 } fixture;
 
 static bool fixture_open(fixture *f, const char *family, const char *device, seam_dtype act) {
@@ -62,17 +47,7 @@ static bool fixture_open(fixture *f, const char *family, const char *device, sea
     if (!seam_test_engine_open(&f->engine, &options, &source, &full, ROWS)) {
         return false;
     }
-    for (uint32_t t = 0; t < ROWS; t++) {
-        f->ids[t] = seam_synthetic_word("ids", t) % f->config.vocab_count;
-        f->targets[t] = seam_synthetic_word("mask", t) % 3 != 0
-                            ? seam_synthetic_word("ids", t + 1) % f->config.vocab_count
-                            : UINT32_MAX;
-        f->positions[t] = t;
-    }
-    f->text = (seam_test_text){
-        .batch = {.rows = ROWS, .seq_count = 3, .seq_begin = seq_begin, .positions = f->positions},
-        .ids = f->ids,
-        .targets = f->targets};
+    seam_test_words_fill(&f->words, f->config.vocab_count);
     seam_test_check(seam_adapter_create(&f->adapter, f->engine.blocks, &full, &err), "adapter",
                     &err);
     return true;
@@ -105,13 +80,12 @@ static float *tensors_read(size_t *ret_count, const fixture *f, bool gradients) 
     return values;
 }
 
-static const seam_optimizer_config optimizer = {
-    .lr = 1e-2f, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .schedule = SEAM_SCHEDULE_CONSTANT};
+static const seam_optimizer_config optimizer = SEAM_TEST_OPTIMIZER;
 
 static uint64_t step_run(fixture *f, seam_adapter *adapter, uint64_t step) {
     double norm = 0;
     uint64_t hash = 0;
-    (void)seam_test_forward_backward(&f->engine, adapter, &f->text, 0.1f);
+    (void)seam_test_forward_backward(&f->engine, adapter, &f->words.text, 0.1f);
     seam_test_check(seam_adapter_step(&norm, &hash, adapter, f->engine.stream, &optimizer, step),
                     "step", NULL);
     assert_true(norm > 0);
@@ -125,7 +99,7 @@ static double loss_at(fixture *f, uint32_t tensor, float *values, size_t i, floa
     values[i] = value;
     seam_test_check(seam_adapter_write(f->adapter, f->engine.stream, tensor, values), "write",
                     NULL);
-    const double loss = seam_test_forward(&f->engine, f->adapter, &f->text);
+    const double loss = seam_test_forward(&f->engine, f->adapter, &f->words.text);
     values[i] = was;
     seam_test_check(seam_adapter_write(f->adapter, f->engine.stream, tensor, values), "write",
                     NULL);
@@ -167,7 +141,7 @@ static void test_gradients__every_tensor__are_finite_differences(void **state) {
     for (size_t i = 0; i < 3; i++) {
         fixture f;
         assert_true(fixture_open(&f, families[i], "ref", SEAM_F64));
-        (void)seam_test_forward_backward(&f.engine, f.adapter, &f.text, 1.0f);
+        (void)seam_test_forward_backward(&f.engine, f.adapter, &f.words.text, 1.0f);
         const uint32_t count = seam_adapter_tensor_count(f.adapter);
         assert_int_equal(count, f.config.layers * (i == 0 ? 9 : i == 1 ? 12 : 6));
         for (uint32_t tensor = 0; tensor < count; tensor++) {
@@ -198,8 +172,8 @@ static void test_gradients__other_backends__are_the_references(void **state) {
             continue;
         }
         assert_true(fixture_open(&ref, families[i % 3], "ref", SEAM_F64));
-        (void)seam_test_forward_backward(&ref.engine, ref.adapter, &ref.text, 0.1f);
-        (void)seam_test_forward_backward(&f.engine, f.adapter, &f.text, 0.1f);
+        (void)seam_test_forward_backward(&ref.engine, ref.adapter, &ref.words.text, 0.1f);
+        (void)seam_test_forward_backward(&f.engine, f.adapter, &f.words.text, 0.1f);
         size_t count = 0, same = 0;
         float *want = tensors_read(&count, &ref, true), *got = tensors_read(&same, &f, true);
         assert_int_equal(count, same);
@@ -229,8 +203,8 @@ static void test_create__own_blocks__compute_as_the_frozen_ones(void **state) {
         if (!fixture_open(&f, families[i % 3], b->device, b->act)) {
             continue;
         }
-        const double own = seam_test_forward(&f.engine, f.adapter, &f.text);
-        const double frozen = seam_test_forward(&f.engine, NULL, &f.text);
+        const double own = seam_test_forward(&f.engine, f.adapter, &f.words.text);
+        const double frozen = seam_test_forward(&f.engine, NULL, &f.words.text);
         /* A device's products may be laid out for LoRA where nothing is trained. */
         const double room =
             b->act == SEAM_BF16 && strcmp(b->device, "cpu") != 0 ? 1e-3 * fabs(frozen) : 0.0;
@@ -250,17 +224,17 @@ static void test_step__own_blocks__leaves_all_others_alone(void **state) {
         seam_error err = {.status = SEAM_OK};
         seam_adapter *other = NULL;
         seam_test_check(seam_adapter_create(&other, f.engine.blocks, &full, &err), "other", &err);
-        const double before = seam_test_forward(&f.engine, NULL, &f.text);
+        const double before = seam_test_forward(&f.engine, NULL, &f.words.text);
         uint64_t hash = 0, other_hash = 0;
         double last = before;
         for (uint64_t step = 0; step < STEPS; step++) {
             (void)step_run(&f, f.adapter, step);
-            const double loss = seam_test_forward(&f.engine, f.adapter, &f.text);
+            const double loss = seam_test_forward(&f.engine, f.adapter, &f.words.text);
             assert_true(loss < last);
             last = loss;
         }
-        assert_true(seam_test_forward(&f.engine, NULL, &f.text) == before);
-        assert_true(seam_test_forward(&f.engine, other, &f.text) == before);
+        assert_true(seam_test_forward(&f.engine, NULL, &f.words.text) == before);
+        assert_true(seam_test_forward(&f.engine, other, &f.words.text) == before);
         seam_test_check(seam_adapter_state_hash(&hash, f.adapter, f.engine.stream), "hash", NULL);
         for (uint64_t step = 0; step < STEPS; step++) {
             other_hash = step_run(&f, other, step);
@@ -313,7 +287,7 @@ static void test_backward__recompute__has_the_same_bits(void **state) {
             continue;
         }
         size_t count = 0;
-        (void)seam_test_forward_backward(&f.engine, f.adapter, &f.text, 0.1f);
+        (void)seam_test_forward_backward(&f.engine, f.adapter, &f.words.text, 0.1f);
         float *kept = tensors_read(&count, &f, true);
         seam_test_check(seam_adapter_clear_gradient(f.adapter, f.engine.stream), "clear", NULL);
         const seam_activations_options again = {
@@ -323,7 +297,7 @@ static void test_backward__recompute__has_the_same_bits(void **state) {
         f.engine.acts = NULL;
         seam_test_check(seam_activations_create(&f.engine.acts, f.engine.blocks, &again, &err),
                         "activations", &err);
-        (void)seam_test_forward_backward(&f.engine, f.adapter, &f.text, 0.1f);
+        (void)seam_test_forward_backward(&f.engine, f.adapter, &f.words.text, 0.1f);
         float *now = tensors_read(&count, &f, true);
         assert_memory_equal(kept, now, count * sizeof *now);
         test_free(now);
@@ -338,7 +312,7 @@ static void test_backward__skipped_input_gradient__keeps_all_gradients(void **st
     fixture f;
     assert_true(fixture_open(&f, "llama", "cpu", SEAM_F32));
     size_t count = 0;
-    (void)seam_test_forward_backward(&f.engine, f.adapter, &f.text, 0.1f);
+    (void)seam_test_forward_backward(&f.engine, f.adapter, &f.words.text, 0.1f);
     float *want = tensors_read(&count, &f, true);
     seam_test_check(seam_adapter_clear_gradient(f.adapter, f.engine.stream), "clear", NULL);
     /* The harness asks for the input's gradient: its blocks' part once more, without. */
@@ -349,10 +323,11 @@ static void test_backward__skipped_input_gradient__keeps_all_gradients(void **st
     }
     float *got[2];
     for (int skip = 0; skip < 2; skip++) {
-        (void)seam_test_forward(&f.engine, f.adapter, &f.text);
+        (void)seam_test_forward(&f.engine, f.adapter, &f.words.text);
         seam_test_check(f.engine.ops->copy_in(f.engine.stream, f.engine.x, dy, bytes), "dy", NULL);
         seam_test_check(seam_blocks_backward(f.engine.blocks, f.adapter, f.engine.acts,
-                                             f.engine.stream, f.engine.x, &f.text.batch, skip == 1),
+                                             f.engine.stream, f.engine.x, &f.words.text.batch,
+                                             skip == 1),
                         "backward", NULL);
         got[skip] = tensors_read(&count, &f, true);
         seam_test_check(seam_adapter_clear_gradient(f.adapter, f.engine.stream), "clear", NULL);
@@ -404,7 +379,10 @@ static void test_forward_cached__own_blocks__is_the_forward_pass(void **state) {
     static const uint32_t one[] = {0, ROWS};
     uint32_t slots[ROWS] = {0};
     const seam_batch batch = {
-        .rows = ROWS, .seq_count = 1, .seq_begin = one, .positions = f.positions};
+        .rows = ROWS, .seq_count = 1, .seq_begin = one, .positions = f.words.positions};
+    for (uint32_t t = 0; t < ROWS; t++) {
+        f.words.positions[t] = t;
+    }
     const size_t bytes = (size_t)ROWS * f.config.hidden * sizeof(double);
     double *x[2] = {test_malloc(bytes), test_malloc(bytes)};
     seam_kv_cache *cache = NULL;
@@ -412,11 +390,12 @@ static void test_forward_cached__own_blocks__is_the_forward_pass(void **state) {
     seam_test_check(seam_kv_cache_create(&cache, f.engine.blocks, 1, ROWS, ROWS, &err), "cache",
                     &err);
     for (int cached = 0; cached < 2; cached++) {
-        seam_test_check(seam_head_embed(f.engine.head, f.engine.stream, f.engine.x, f.ids, ROWS),
-                        "embed", NULL);
+        seam_test_check(
+            seam_head_embed(f.engine.head, f.engine.stream, f.engine.x, f.words.ids, ROWS), "embed",
+            NULL);
         seam_test_check(cached == 1 ? seam_blocks_forward_cached(f.engine.blocks, f.adapter, cache,
                                                                  f.engine.stream, f.engine.x, ROWS,
-                                                                 slots, f.positions)
+                                                                 slots, f.words.positions)
                                     : seam_blocks_forward(f.engine.blocks, f.adapter, f.engine.acts,
                                                           f.engine.stream, f.engine.x, &batch),
                         "forward", NULL);
@@ -515,8 +494,8 @@ static void test_import__own_export__gives_the_same_bits(void **state) {
         }
         seam_test_check(seam_adapter_import(other, f.engine.stream, &files, &err), "import", &err);
         assert_true(hash_of(&f, other) == hash_of(&f, f.adapter));
-        assert_true(seam_test_forward(&f.engine, other, &f.text) ==
-                    seam_test_forward(&f.engine, f.adapter, &f.text));
+        assert_true(seam_test_forward(&f.engine, other, &f.words.text) ==
+                    seam_test_forward(&f.engine, f.adapter, &f.words.text));
         /* PEFT has no such adapter, and LoRA takes no layers. */
         assert_int_equal(seam_peft_export(&none, f.adapter, f.engine.stream, "m", &err),
                          SEAM_E_ARG);

@@ -158,6 +158,44 @@ SEAM_ON_GPU static void test_plan__codecs_ranks_targets__is_what_is_taken(void *
     }
 }
 
+/* The client needs fewer micro-batches at once: what the plan made again lacks is freed. */
+SEAM_ON_GPU static void test_trim__fewer_slots__their_plan_is_left(void **state) {
+    fixture *f = *state;
+    const bool is_host =
+        strncmp(device, "cpu", 3) == 0; /* whose frees are all counted as its own */
+    seam_session_config config = config_of(f, SEAM_CODEC_AMAQ);
+    config.pipeline_depth = 4;
+    seam_memory_plan before = {0};
+    assert_int_equal(seam_trainer_plan(&before, &config), SEAM_OK);
+    seam_trainer *trainer = trainer_open(f, &config);
+    assert_false(seam_trainer_trim(trainer));
+    config.slots_kept = 4;
+    assert_false(seam_trainer_trim(trainer));
+    for (config.slots_kept = 3; config.slots_kept > 0; config.slots_kept--) {
+        seam_memory_plan after = {0};
+        assert_int_equal(seam_trainer_plan(&after, &config), SEAM_OK);
+        const uint64_t on_device =
+            seam_memory_plan_device_bytes(&before) - seam_memory_plan_device_bytes(&after);
+        const uint64_t on_host =
+            seam_memory_plan_host_bytes(&before) - seam_memory_plan_host_bytes(&after);
+        assert_true(on_device > 0 && on_host > 0);
+        const int64_t expected = (int64_t)(on_host + (is_host ? on_device : 0));
+        host_bytes = 0;
+        assert_true(seam_trainer_trim(trainer));
+        assert_in_range(-host_bytes, expected, expected + 512); /* malloc rounds up */
+        assert_false(seam_trainer_trim(trainer));
+        before = after;
+    }
+    device_bytes = 0;
+    seam_trainer_destroy(trainer);
+    config.slots_kept = 2; /* as a session that wakes */
+    trainer = trainer_open(f, &config);
+    seam_memory_plan two = {0};
+    assert_int_equal(seam_trainer_plan(&two, &config), SEAM_OK);
+    assert_true(device_bytes == seam_memory_plan_device_bytes(&two));
+    seam_trainer_destroy(trainer);
+}
+
 /* The same where rows stay on the device: on a CPU by the table of device_fake.h. */
 SEAM_ON_GPU static void test_plan__codec_of_the_device__is_what_is_taken(void **state) {
     fixture *f = *state;
@@ -182,19 +220,7 @@ SEAM_ON_GPU static void test_plan__fp8__is_what_is_taken(void **state) {
 /* ---- weights ---- */
 
 /* Rows of whole vectors, which FP8 takes. */
-static const seam_model_config wide_config = {.architecture = "llama",
-                                              .vocab_count = 53,
-                                              .hidden = 64,
-                                              .intermediate = 96,
-                                              .layers = 3,
-                                              .heads = 4,
-                                              .kv_heads = 2,
-                                              .head_dim = 16,
-                                              .context_max = 64,
-                                              .rms_eps = 1e-5f,
-                                              .rope_theta = 10000.0,
-                                              .bos_id = -1,
-                                              .eos_id = -1};
+static const seam_model_config wide_config = SEAM_TEST_SMALL(64, 96, 3);
 
 /* On the reference without FP8, whose copies are doubles, and on a CUDA device with it. */
 static void test_plan__weights__are_what_is_taken(void **state) {
@@ -356,6 +382,8 @@ int main(int argc, char **argv) {
         cmocka_unit_test_setup_teardown(test_plan__codecs_ranks_targets__is_what_is_taken,
                                         device_setup, teardown),
         cmocka_unit_test_setup_teardown(test_plan__fp8__is_what_is_taken, device_setup, teardown),
+        cmocka_unit_test_setup_teardown(test_trim__fewer_slots__their_plan_is_left, device_setup,
+                                        teardown),
         cmocka_unit_test(test_plan__weights__are_what_is_taken),
         cmocka_unit_test(test_reserve__no_room__says_needed_and_free),
         cmocka_unit_test(test_plan__llama3_8b__half_of_compiled_with_recompute),

@@ -277,7 +277,6 @@ static void test_import__wrong_prefix_config__names_the_field(void **state) {
     fixture_close(&f);
 }
 
-/* Layers 1..2 of a prefix are no adapter of PEFT's. */
 static void test_adapter_create__bad_prefix__is_refused(void **state) {
     (void)state;
     fixture f;
@@ -285,7 +284,6 @@ static void test_adapter_create__bad_prefix__is_refused(void **state) {
     seam_adapter *adapter = NULL;
     seam_error err = {.status = SEAM_OK};
     seam_adapter_config bad = prefix;
-    assert_int_equal(seam_adapter_create(&adapter, f.blocks, &bad, &err), SEAM_E_UNIMPLEMENTED);
     bad.prefix.tokens = 16; /* the whole context */
     assert_int_equal(seam_adapter_create(&adapter, f.blocks, &bad, &err), SEAM_E_ARG);
     assert_non_null(strstr(err.text, "prefix.virtual_tokens"));
@@ -310,6 +308,8 @@ static void test_export__memory_ends_anywhere__is_an_error(void **state) {
     fixture_close(&f);
 }
 
+static const seam_peft_range first = {0, 1, 3}, rest = {1, 3, 3}, none = {3, 4, 4};
+
 /* Taken apart by layers and put together again: the same adapter; what is missing or twice is
  * named. */
 static void test_parts__split_and_join__the_same_adapter(void **state) {
@@ -319,8 +319,8 @@ static void test_parts__split_and_join__the_same_adapter(void **state) {
     seam_error err = {.status = SEAM_OK};
     seam_peft_files parts[2] = {{0}}, joined = {0};
     uint32_t counts[2] = {0}, total = 0;
-    seam_test_check(seam_peft_split(&parts[0], &counts[0], &f.files, 0, 1, &err), "split", &err);
-    seam_test_check(seam_peft_split(&parts[1], &counts[1], &f.files, 1, 3, &err), "split", &err);
+    seam_test_check(seam_peft_split(&parts[0], &counts[0], &f.files, &first, &err), "split", &err);
+    seam_test_check(seam_peft_split(&parts[1], &counts[1], &f.files, &rest, &err), "split", &err);
     seam_test_check(seam_peft_tensor_count(&total, &f.files, &err), "count", &err);
     assert_int_equal(counts[0], 6);
     assert_int_equal(counts[0] + counts[1], total);
@@ -334,18 +334,73 @@ static void test_parts__split_and_join__the_same_adapter(void **state) {
     const seam_peft_files twice[2] = {parts[0], parts[0]};
     assert_int_equal(seam_peft_join(&joined, &f.files, twice, 2, 3, &err), SEAM_E_FORMAT);
     assert_non_null(strstr(err.text, "is there twice"));
-    assert_int_equal(seam_peft_split(&joined, &total, &f.files, 3, 4, &err), SEAM_E_FORMAT);
+    assert_int_equal(seam_peft_split(&joined, &total, &f.files, &none, &err), SEAM_E_FORMAT);
     assert_non_null(strstr(err.text, "nothing of layers 3 to 3"));
     for (size_t cut = 0; cut < parts[0].weights_bytes; cut += 7) { /* of a peer or a disk */
         const seam_peft_files torn = {.weights = parts[0].weights,
                                       .weights_bytes = cut,
                                       .config = parts[0].config,
                                       .config_bytes = parts[0].config_bytes};
-        assert_int_equal(seam_peft_split(&joined, &total, &torn, 0, 1, &err), SEAM_E_FORMAT);
+        assert_int_equal(seam_peft_split(&joined, &total, &torn, &first, &err), SEAM_E_FORMAT);
     }
     seam_peft_files_deinit(&parts[1]);
     seam_peft_files_deinit(&parts[0]);
     fixture_close(&f);
+}
+
+/* The fresh adapter's files in the place of the others. */
+static void export_other(fixture *f) {
+    seam_error err = {.status = SEAM_OK};
+    seam_peft_files_deinit(&f->files);
+    seam_test_check(seam_peft_export(&f->files, f->other, f->stream, "some/model", &err), "export",
+                    &err);
+}
+
+/* A prefix by its layers: each end's part starts with the values of the whole one, which the parts
+ * make again; what does not fit together is named. */
+static void test_parts__prefix__columns_of_the_layers(void **state) {
+    (void)state;
+    const seam_peft_range ranges[2] = {first, rest}, five = {0, 2, 5};
+    fixture whole, ends[2];
+    seam_error err = {.status = SEAM_OK};
+    seam_peft_files parts[2] = {{0}}, joined = {0};
+    uint32_t counts[2] = {9, 9};
+    fixture_open_with(&whole, &prefix, 0, 3);
+    export_other(&whole);
+    for (int i = 0; i < 2; i++) {
+        fixture *const end = &ends[i];
+        fixture_open_with(end, &prefix, ranges[i].begin, ranges[i].end);
+        export_other(end);
+        seam_test_check(seam_peft_split(&parts[i], &counts[i], &whole.files, &ranges[i], &err),
+                        "split", &err);
+        assert_int_equal(parts[i].weights_bytes, end->files.weights_bytes);
+        assert_memory_equal(parts[i].weights, end->files.weights, parts[i].weights_bytes);
+        assert_int_not_equal(hash_of(end, end->adapter), hash_of(end, end->other));
+        seam_test_check(seam_peft_import(end->adapter, end->stream, &parts[i], &err), "import",
+                        &err);
+        assert_int_equal(hash_of(end, end->adapter), hash_of(end, end->other));
+    }
+    assert_true(counts[0] == 0 && counts[1] == 1);
+    seam_test_check(seam_peft_join(&joined, &parts[1], parts, 2, 3, &err), "join", &err);
+    assert_int_equal(joined.weights_bytes, whole.files.weights_bytes);
+    assert_memory_equal(joined.weights, whole.files.weights, joined.weights_bytes);
+    seam_test_check(seam_peft_import(whole.adapter, whole.stream, &joined, &err), "import", &err);
+    assert_int_equal(hash_of(&whole, whole.adapter), hash_of(&whole, whole.other));
+    seam_peft_files_deinit(&joined);
+    assert_int_equal(seam_peft_join(&joined, &parts[0], parts, 1, 3, &err), SEAM_E_FORMAT);
+    assert_non_null(strstr(err.text, "the parts have 1, the model has 3"));
+    assert_int_equal(seam_peft_split(&joined, counts, &whole.files, &five, &err), SEAM_E_FORMAT);
+    assert_non_null(strstr(err.text, "columns are not of 5 layers"));
+    for (size_t cut = 0; cut < whole.files.weights_bytes; cut += 7) { /* of a peer or a disk */
+        seam_peft_files torn = whole.files;
+        torn.weights_bytes = cut;
+        assert_int_equal(seam_peft_split(&joined, counts, &torn, &first, &err), SEAM_E_FORMAT);
+    }
+    for (int i = 0; i < 2; i++) {
+        seam_peft_files_deinit(&parts[i]);
+        fixture_close(&ends[i]);
+    }
+    fixture_close(&whole);
 }
 
 int main(void) {
@@ -354,6 +409,7 @@ int main(void) {
         cmocka_unit_test(test_import__own_prefix__gives_the_same_bits),
         cmocka_unit_test(test_import__wrong_prefix_config__names_the_field),
         cmocka_unit_test(test_adapter_create__bad_prefix__is_refused),
+        cmocka_unit_test(test_parts__prefix__columns_of_the_layers),
         cmocka_unit_test(test_read_config__own_export__has_rank_alpha_targets),
         cmocka_unit_test(test_import__every_truncation__is_refused),
         cmocka_unit_test(test_import__wrong_weights__names_the_tensor),

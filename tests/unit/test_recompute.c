@@ -16,21 +16,9 @@
 #include "blocks_internal.h"
 #include "synthetic_model.h"
 
-enum { ROWS = 23, STEPS = 3 };
+enum { ROWS = SEAM_TEST_ROWS, STEPS = 3 };
 
-static const seam_model_config config = {.architecture = "llama",
-                                         .vocab_count = 53,
-                                         .hidden = 32,
-                                         .intermediate = 48,
-                                         .layers = 4,
-                                         .heads = 4,
-                                         .kv_heads = 2,
-                                         .head_dim = 16,
-                                         .context_max = 40,
-                                         .rms_eps = 1e-5f,
-                                         .rope_theta = 10000.0,
-                                         .bos_id = -1,
-                                         .eos_id = -1};
+static const seam_model_config config = SEAM_TEST_SMALL(32, 48, 4);
 
 typedef struct backend_case {
     const char *device;
@@ -45,52 +33,25 @@ typedef struct outcome {
     uint8_t dx[ROWS * 32 * sizeof(double)];
 } outcome;
 
-static size_t gradients_read(float *ret, const seam_adapter *adapter, seam_stream *stream) {
-    size_t count = 0;
-    for (uint32_t i = 0; i < seam_adapter_tensor_count(adapter); i++) {
-        seam_adapter_tensor tensor;
-        seam_adapter_describe(&tensor, adapter, i);
-        if (ret != NULL) {
-            seam_test_check(seam_adapter_read_gradient(ret + count, adapter, stream, i), "read",
-                            NULL);
-        }
-        count += (size_t)tensor.rows * tensor.cols;
-    }
-    return count;
-}
-
-static const seam_optimizer_config optimizer = {
-    .lr = 1e-2f, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .schedule = SEAM_SCHEDULE_CONSTANT};
+static const seam_optimizer_config optimizer = SEAM_TEST_OPTIMIZER;
 
 static void steps_run(outcome *ret, seam_test_engine *e, const seam_adapter_config *lora) {
-    static const uint32_t seq_begin[] = {0, 9, 10, ROWS};
-    uint32_t ids[ROWS], targets[ROWS], positions[ROWS];
-    for (uint32_t t = 0; t < ROWS; t++) {
-        ids[t] = seam_synthetic_word("ids", t) % config.vocab_count;
-        targets[t] =
-            t % 3 != 0 ? seam_synthetic_word("ids", t + 1) % config.vocab_count : UINT32_MAX;
-        positions[t] = t;
-    }
+    seam_test_words words;
     seam_draw draw = {.micro = 1};
-    const seam_test_text text = {.batch = {.rows = ROWS,
-                                           .seq_count = 3,
-                                           .seq_begin = seq_begin,
-                                           .positions = positions,
-                                           .draw = &draw},
-                                 .ids = ids,
-                                 .targets = targets};
+    seam_test_words_fill(&words, config.vocab_count);
+    words.text.batch.draw = &draw;
     seam_adapter *adapter = NULL;
     seam_error err = {0};
     seam_test_check(seam_adapter_create(&adapter, e->blocks, lora, &err), "adapter", &err);
     seam_test_check(seam_synthetic_adapter(adapter, e->stream), "values", NULL);
-    const size_t tensors = gradients_read(NULL, adapter, e->stream);
+    const size_t tensors = seam_test_gradients(NULL, adapter, e->stream);
     ret->count = STEPS * tensors;
     ret->gradients = test_calloc(ret->count, sizeof *ret->gradients);
     for (uint64_t step = 0; step < STEPS; step++) {
         double norm = 0;
         draw.step = step;
-        (void)seam_test_forward_backward(e, adapter, &text, 0.1f);
-        (void)gradients_read(ret->gradients + step * tensors, adapter, e->stream);
+        (void)seam_test_forward_backward(e, adapter, &words.text, 0.1f);
+        (void)seam_test_gradients(ret->gradients + step * tensors, adapter, e->stream);
         seam_test_check(seam_adapter_step(&norm, &ret->hash, adapter, e->stream, &optimizer, step),
                         "step", NULL);
         assert_true(norm > 0);

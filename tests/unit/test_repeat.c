@@ -20,19 +20,7 @@
 
 enum { ROWS_MAX = 90, SEQS_MAX = 4, STEPS = 40 };
 
-static const seam_model_config config = {.architecture = "llama",
-                                         .vocab_count = 53,
-                                         .hidden = 64,
-                                         .intermediate = 96,
-                                         .layers = 3,
-                                         .heads = 4,
-                                         .kv_heads = 2,
-                                         .head_dim = 16,
-                                         .context_max = 128,
-                                         .rms_eps = 1e-5f,
-                                         .rope_theta = 10000.0,
-                                         .bos_id = -1,
-                                         .eos_id = -1};
+static const seam_model_config config = SEAM_TEST_SMALL(64, 96, 3);
 
 typedef struct layout {
     uint32_t seq_count, seq_begin[SEQS_MAX + 1], position;
@@ -64,22 +52,7 @@ static seam_status counted(seam_stream *stream, const seam_swiglu_forward_args *
     return swiglu_forward(stream, args);
 }
 
-static size_t gradients_read(float *ret, const seam_adapter *adapter, seam_stream *stream) {
-    size_t count = 0;
-    for (uint32_t i = 0; i < seam_adapter_tensor_count(adapter); i++) {
-        seam_adapter_tensor tensor;
-        seam_adapter_describe(&tensor, adapter, i);
-        if (ret != NULL) {
-            seam_test_check(seam_adapter_read_gradient(ret + count, adapter, stream, i), "read",
-                            NULL);
-        }
-        count += (size_t)tensor.rows * tensor.cols;
-    }
-    return count;
-}
-
-static const seam_optimizer_config optimizer = {
-    .lr = 1e-2f, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .schedule = SEAM_SCHEDULE_CONSTANT};
+static const seam_optimizer_config optimizer = SEAM_TEST_OPTIMIZER;
 
 static void step_run(outcome *ret, seam_test_engine *e, seam_adapter *adapter, uint32_t step) {
     const layout *l = layout_of(step);
@@ -105,7 +78,7 @@ static void step_run(outcome *ret, seam_test_engine *e, seam_adapter *adapter, u
     call_count = 0;
     (void)seam_test_forward_backward(e, adapter, &text, 0.1f);
     ret->calls[step] = call_count;
-    (void)gradients_read(ret->gradients + step * ret->gradient_count, adapter, e->stream);
+    (void)seam_test_gradients(ret->gradients + step * ret->gradient_count, adapter, e->stream);
     seam_test_check(e->ops->copy_out(e->stream, ret->dx + step * ROWS_MAX * config.hidden, e->x,
                                      dx_values * sizeof(float)),
                     "copy", NULL);
@@ -126,7 +99,7 @@ static void steps_run(outcome *ret, seam_test_engine *e, const seam_adapter_conf
     seam_test_check(seam_activations_create(&e->acts, e->blocks, &options, &err), "acts", &err);
     seam_test_check(seam_adapter_create(&adapter, e->blocks, lora, &err), "adapter", &err);
     seam_test_check(seam_synthetic_adapter(adapter, e->stream), "values", NULL);
-    *ret = (outcome){.gradient_count = gradients_read(NULL, adapter, e->stream)};
+    *ret = (outcome){.gradient_count = seam_test_gradients(NULL, adapter, e->stream)};
     ret->gradients = test_calloc(STEPS * ret->gradient_count, sizeof(float));
     ret->dx = test_calloc((size_t)STEPS * ROWS_MAX * config.hidden, sizeof(float));
     for (uint32_t step = 0; step < STEPS; step++) {

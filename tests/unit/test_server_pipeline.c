@@ -78,6 +78,44 @@ static void test_one_pass__two_ahead__verdicts(void **state) {
     assert_true(v.resend_commit);
 }
 
+/* One pass where the client trains too: the norm ends the step, when every pass is done. */
+static void test_one_pass__norm__ends_the_step(void **state) {
+    (void)state;
+    seam_server_proto sp;
+    const seam_server_proto_config config = {.micros_max = 4,
+                                             .site_forward = 0,
+                                             .site_backward = 2,
+                                             .one_pass = true,
+                                             .has_norm = true,
+                                             .pipeline_depth = 2,
+                                             .lease_ms = 1000};
+    const seam_attach_args attach = {.epoch_seen = 0};
+    const seam_step_begin_args begin = {.epoch = 1, .digest = 500, .micro_count = 2};
+    seam_attach_verdict attached = {0};
+    seam_server_verdict v = {0};
+    seam_server_proto_init(&sp, &config);
+    assert_int_equal(seam_server_proto_attach(&attached, &sp, &attach, NULL), SEAM_OK);
+    assert_int_equal(seam_server_proto_step_begin(&v, &sp, &begin, NULL), SEAM_OK);
+    (void)tensor(&sp, key(0, 0, FWD), SEAM_OK);
+    (void)tensor(&sp, key(0, 1, FWD), SEAM_OK);
+    assert_false(seam_server_proto_forward_done(&sp, 0, 0));
+    (void)tensor(&sp, key(0, 0, BWD), SEAM_E_OUT_OF_SEQUENCE);
+    (void)tensor(&sp, key(0, 2, BWD), SEAM_E_OUT_OF_SEQUENCE); /* one pass runs yet */
+    assert_false(seam_server_proto_forward_done(&sp, 0, 1));
+    assert_int_equal(tensor(&sp, key(0, 2, BWD), SEAM_OK).verdict, SEAM_VERDICT_RUN);
+    assert_int_equal(tensor(&sp, key(0, 1, FWD), SEAM_OK).verdict, SEAM_VERDICT_REPLY_CACHED);
+    assert_int_equal(tensor(&sp, key(0, 2, BWD), SEAM_OK).verdict, SEAM_VERDICT_IGNORE);
+    assert_true(seam_server_proto_backward_done(&sp, 0, 2));
+    seam_server_proto_committed(&sp, 0, 7);
+    v = tensor(&sp, key(0, 1, FWD), SEAM_OK);
+    assert_true(v.verdict == SEAM_VERDICT_REPLY_CACHED && !v.resend_commit);
+    v = tensor(&sp, key(0, 2, BWD), SEAM_OK);
+    assert_true(v.verdict == SEAM_VERDICT_IGNORE && v.resend_commit);
+    (void)tensor(&sp, key(0, 1, BWD), SEAM_E_OUT_OF_SEQUENCE);
+    assert_int_equal(seam_server_proto_tensor(&v, &sp, 1, key(0, 2, BWD), 1, NULL),
+                     SEAM_E_CONFLICT);
+}
+
 /* Depth 2, four micro-batches, all with replies. */
 static void test_pipeline__two_ahead__verdicts(void **state) {
     (void)state;
@@ -129,6 +167,44 @@ static void test_pipeline__two_ahead__verdicts(void **state) {
     assert_int_equal(
         seam_server_proto_tensor(&v, &sp, seam_server_proto_epoch(&sp), key(0, 2, BWD), 1, NULL),
         SEAM_E_CONFLICT);
+}
+
+/* What the client gives back stays given back, from the step on that said so. */
+static void test_step_begin__lower_depth__no_more_ahead(void **state) {
+    (void)state;
+    seam_server_proto sp;
+    setup(&sp);
+    seam_server_verdict v = {0};
+    seam_error err = {0};
+    seam_step_begin_args args = {.epoch = seam_server_proto_epoch(&sp),
+                                 .digest = 500,
+                                 .micro_count = 2,
+                                 .pipeline_depth = 3};
+    assert_int_equal(seam_server_proto_step_begin(&v, &sp, &args, &err), SEAM_E_LIMIT);
+    assert_memory_equal(err.text, "step_begin.pipeline_depth: 3", 28);
+    args.pipeline_depth = 1;
+    assert_int_equal(seam_server_proto_step_begin(&v, &sp, &args, NULL), SEAM_OK);
+    args.pipeline_depth = 2; /* a repetition: it says nothing new */
+    assert_int_equal(seam_server_proto_step_begin(&v, &sp, &args, NULL), SEAM_OK);
+    assert_int_equal(v.verdict, SEAM_VERDICT_IGNORE);
+    for (uint64_t step = 0; step < 2; step++) {
+        (void)tensor(&sp, key(step, 0, FWD), SEAM_OK);
+        (void)tensor(&sp, key(step, 1, FWD), SEAM_E_OUT_OF_SEQUENCE);
+        (void)seam_server_proto_forward_done(&sp, step, 0);
+        (void)tensor(&sp, key(step, 1, FWD), SEAM_E_OUT_OF_SEQUENCE);
+        (void)tensor(&sp, key(step, 0, BWD), SEAM_OK);
+        assert_int_equal(tensor(&sp, key(step, 1, FWD), SEAM_OK).verdict, SEAM_VERDICT_RUN);
+        (void)seam_server_proto_backward_done(&sp, step, 0);
+        (void)seam_server_proto_forward_done(&sp, step, 1);
+        (void)tensor(&sp, key(step, 1, BWD), SEAM_OK);
+        assert_true(seam_server_proto_backward_done(&sp, step, 1));
+        seam_server_proto_committed(&sp, step, 9);
+        args.step = step + 1;
+        args.pipeline_depth = 2;
+        assert_int_equal(seam_server_proto_step_begin(&v, &sp, &args, &err), SEAM_E_LIMIT);
+        args.pipeline_depth = 0; /* as before */
+        assert_int_equal(seam_server_proto_step_begin(&v, &sp, &args, NULL), SEAM_OK);
+    }
 }
 
 /* The client's share of the norm: behind the last gradient, without a reply, and only it brings a
@@ -183,8 +259,10 @@ static void test_norm__every_depth__ends_the_step(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_pipeline__two_ahead__verdicts),
+        cmocka_unit_test(test_step_begin__lower_depth__no_more_ahead),
         cmocka_unit_test(test_norm__every_depth__ends_the_step),
         cmocka_unit_test(test_one_pass__two_ahead__verdicts),
+        cmocka_unit_test(test_one_pass__norm__ends_the_step),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -15,7 +15,8 @@
 
 enum {
     WALKS = 60000,
-    CALLS = 120, /* of a walk */
+    ONE_PASS_WALKS = 10000, /* more of them, with a norm */
+    CALLS = 120,            /* of a walk */
     LEASE_MS = 100,
     PARK_MS = 300,
     CONFIG = 70,
@@ -263,30 +264,36 @@ static void server_call(walk *w) {
     }
 }
 
+static void server_walk(bool one_pass, bool one_pass_norm) {
+    walk w = {.now_ms = 1000};
+    const seam_server_proto_config config = {.config_hash = CONFIG,
+                                             .model_identity = MODEL,
+                                             .micros_max = 3,
+                                             .pipeline_depth = 1 + draw(3),
+                                             .site_forward = SITE_FORWARD,
+                                             .site_backward = SITE_BACKWARD,
+                                             .backward_reply = !one_pass && chance(50),
+                                             .one_pass = one_pass,
+                                             .has_norm = one_pass ? one_pass_norm : chance(40),
+                                             .can_park = chance(70),
+                                             .keeps_codec_state = chance(50),
+                                             .lease_ms = LEASE_MS,
+                                             .park_ms = PARK_MS,
+                                             .now_ms = w.now_ms};
+    seam_server_proto_init(&w.sp, &config);
+    for (uint32_t call = 0; call < CALLS; call++) {
+        server_call(&w);
+    }
+}
+
 static void test_server__any_call__refusals_change_nothing(void **state) {
     (void)state;
     random_state = 1;
     for (uint32_t i = 0; i < WALKS; i++) {
-        walk w = {.now_ms = 1000};
-        const bool one_pass = chance(25);
-        const seam_server_proto_config config = {.config_hash = CONFIG,
-                                                 .model_identity = MODEL,
-                                                 .micros_max = 3,
-                                                 .pipeline_depth = 1 + draw(3),
-                                                 .site_forward = SITE_FORWARD,
-                                                 .site_backward = SITE_BACKWARD,
-                                                 .backward_reply = !one_pass && chance(50),
-                                                 .one_pass = one_pass,
-                                                 .has_norm = !one_pass && chance(40),
-                                                 .can_park = chance(70),
-                                                 .keeps_codec_state = chance(50),
-                                                 .lease_ms = LEASE_MS,
-                                                 .park_ms = PARK_MS,
-                                                 .now_ms = w.now_ms};
-        seam_server_proto_init(&w.sp, &config);
-        for (uint32_t call = 0; call < CALLS; call++) {
-            server_call(&w);
-        }
+        server_walk(chance(25), false);
+    }
+    for (uint32_t i = 0; i < ONE_PASS_WALKS; i++) {
+        server_walk(true, true);
     }
     assert_int_equal(transitions_check(TRANSITION_LINK, TRANSITION_PHASE, TAKEN_BY_UNIT), 0);
 }
@@ -451,31 +458,37 @@ static void commit_meets_reattached_client(void) {
     assert_true(is_new);
 }
 
+static void client_walks(bool one_pass, bool one_pass_norm) {
+    client_walk w = {.now_ms = 1000};
+    const seam_client_proto_config config = {.site_forward_reply = SITE_REPLY,
+                                             .site_backward_reply = SITE_FORWARD,
+                                             .backward_reply = !one_pass && chance(50),
+                                             .one_pass = one_pass,
+                                             .has_norm = one_pass ? one_pass_norm : chance(40),
+                                             .pipeline_depth = 1 + draw(3),
+                                             .give_up_ms = 1500,
+                                             .now_ms = w.now_ms};
+    seam_client_proto_init(&w.cp, &config);
+    for (uint32_t call = 0; call < CALLS; call++) {
+        if (chance(80)) {
+            act(&w);
+        }
+        if (w.cp.mode == SEAM_CLIENT_IDLE && !w.cp.in_flight && chance(80)) {
+            begin_step_call(&w);
+        }
+        event_call(&w);
+    }
+}
+
 static void test_client__any_call__stops_or_goes_on(void **state) {
     (void)state;
     random_state = 2;
     commit_meets_reattached_client();
     for (uint32_t i = 0; i < WALKS; i++) {
-        client_walk w = {.now_ms = 1000};
-        const bool one_pass = chance(25);
-        const seam_client_proto_config config = {.site_forward_reply = SITE_REPLY,
-                                                 .site_backward_reply = SITE_FORWARD,
-                                                 .backward_reply = !one_pass && chance(50),
-                                                 .one_pass = one_pass,
-                                                 .has_norm = !one_pass && chance(40),
-                                                 .pipeline_depth = 1 + draw(3),
-                                                 .give_up_ms = 1500,
-                                                 .now_ms = w.now_ms};
-        seam_client_proto_init(&w.cp, &config);
-        for (uint32_t call = 0; call < CALLS; call++) {
-            if (chance(80)) {
-                act(&w);
-            }
-            if (w.cp.mode == SEAM_CLIENT_IDLE && !w.cp.in_flight && chance(80)) {
-                begin_step_call(&w);
-            }
-            event_call(&w);
-        }
+        client_walks(chance(25), false);
+    }
+    for (uint32_t i = 0; i < ONE_PASS_WALKS; i++) {
+        client_walks(true, true);
     }
     assert_int_equal(transitions_check(TRANSITION_CLIENT, TRANSITION_CLIENT, TAKEN_BY_UNIT), 0);
 }

@@ -1,0 +1,222 @@
+/* The memory of a session at this end: what is taken when it is created, what a step adds, and both
+ * before there is a session.  Part of session_options.c, which knows the options. */
+#include <string.h>
+
+#include "arena.h"
+#include "core.h"
+#include "frame.h"
+#include "session_memory.h"
+#include "try.h"
+
+/* ---- what is taken at creation ---- */
+
+/* All arrays, as views; with an empty arena this is the plan. */
+static void carve(seam_session *s, seam_arena *arena) {
+    const size_t C = s->channels, P = s->width_count;
+    const size_t rows_bytes = s->config.rows_max * C * sizeof(float);
+    const bool has_dx = seam_codec_plan_has_input_gradient(&s->config.codec);
+    const bool is_exact = s->config.codec.gate_signal_exact;
+    s->micros = seam_arena_take(arena, s->config.micros_max * sizeof *s->micros);
+    s->gate_sums = seam_arena_take(arena, P * sizeof(float));
+    s->gate_signal = seam_arena_take(arena, P * sizeof(float));
+    s->gate_counts = seam_arena_take(arena, P * sizeof(uint32_t));
+    s->gate_weights = seam_arena_take(arena, P * sizeof(float));
+    s->spans = seam_arena_take(arena, C * sizeof(float));
+    s->steps = seam_arena_take(arena, C * sizeof(float));
+    s->widths = seam_arena_take(arena, P);
+    s->widths_used[0] = seam_arena_take(arena, P);
+    s->widths_used[1] = seam_arena_take(arena, P);
+    s->frame = seam_arena_take(arena, SEAM_FRAME_HEADER_BYTES + SEAM_CHUNK_BYTES_MAX);
+    s->dx = has_dx ? seam_arena_take(arena, seam_session_dx_count(s) * rows_bytes) : NULL;
+    s->x_kept = is_exact ? seam_arena_take(arena, rows_bytes) : NULL;
+    s->x_decoded = is_exact ? seam_arena_take(arena, rows_bytes) : NULL;
+}
+
+/* Of the codec's cache at a site; 0: none. */
+static uint64_t cache_bytes(const seam_session *s, uint32_t site_idx) {
+    const bool forward = site_idx == s->fwd_in || site_idx == s->fwd_out;
+    return s->sites[site_idx].codec == SEAM_CODEC_AQSGD && forward ? s->config.codec.cache_bytes_max
+                                                                   : 0;
+}
+
+/* Inference may have more rows than a micro-batch: the coders take any. */
+static seam_coder_config coder_of(const seam_session *s, uint32_t site_idx) {
+    const seam_site_row *const site = &s->sites[site_idx];
+    return (seam_coder_config){
+        .codec = site->codec,
+        .encoder = site_idx == s->fwd_in || site_idx == s->bwd_out,
+        .gradient = site_idx == s->bwd_out || site_idx == s->bwd_in,
+        .channels = s->channels,
+        .rows_max = SEAM_ROWS_MAX,
+        .state_rows_max = s->config.rows_max,
+        .sequences_max = s->config.sequences_max,
+        .bits_max = SEAM_BITS_MAX,
+        .storage = site->storage.bytes,
+        .storage_bytes = (size_t)cache_bytes(s, site_idx),
+        .plan = &s->config.codec,
+    };
+}
+
+static seam_status coder_create(seam_session *s, uint32_t site_idx, seam_error *err) {
+    seam_site_row *const site = &s->sites[site_idx];
+    const uint64_t bytes = cache_bytes(s, site_idx);
+    if (bytes > 0) {
+        const seam_status st =
+            bytes <= SIZE_MAX
+                ? seam_storage_open(&site->storage, s->config.cache_dir, (size_t)bytes, err)
+                : seam_error_set(err, SEAM_E_MEMORY, "%llu bytes", (unsigned long long)bytes);
+        if (st != SEAM_OK) {
+            return seam_error_prefix(err, st, "cache of codec aqsgd");
+        }
+    }
+    const seam_coder_config config = coder_of(s, site_idx);
+    const seam_status st = seam_coder_create(&site->coder, &config);
+    return st == SEAM_OK
+               ? SEAM_OK
+               : seam_error_set(err, st, "coder of site %u: %s", site->id, seam_status_text(st));
+}
+
+seam_status seam_session_memory_take(seam_session *session, seam_error *err) {
+    seam_session *const s = session;
+    seam_arena plan = {0};
+    carve(s, &plan);
+    const seam_status st = seam_arena_init(&s->memory, plan.used_bytes);
+    if (st != SEAM_OK) {
+        return seam_error_set(err, st, "out of memory");
+    }
+    carve(s, &s->memory);
+    const uint32_t used[] = {s->fwd_in, s->fwd_out, s->bwd_out, s->bwd_in};
+    for (uint32_t i = 0; i < sizeof used / sizeof *used; i++) {
+        SEAM_TRY(coder_create(s, used[i], err));
+    }
+    return SEAM_OK;
+}
+
+/* ---- before there is a session ---- */
+
+/* The buffer of a tensor's frames, at most: it doubles when a chunk finds no room. */
+static uint64_t frames_bytes(const seam_session *s, uint32_t site_idx) {
+    const seam_coder_config coder = coder_of(s, site_idx);
+    const uint32_t rows = s->config.rows_max, chunks = seam_coder_chunks_max(rows);
+    const uint64_t bytes =
+        seam_coder_bytes_max(&coder, rows) + (uint64_t)chunks * SEAM_FRAME_HEADER_BYTES;
+    uint64_t room = 1;
+    while (room < chunks) {
+        room *= 2;
+    }
+    return bytes / chunks * room;
+}
+
+/* Of each row: whether it is labelled and travels, its number there and back, its gates. */
+#define LAYOUT_BYTES_ROW (8 * sizeof(uint32_t) + 2)
+/* Of each distinct row its key; of its values those that are picked out, in bf16 or f32, and made
+ * f32. */
+#define DISTINCT_BYTES_ROW   (4 * sizeof(uint32_t))
+#define DISTINCT_BYTES_VALUE (2 * sizeof(float))
+
+static void plan_fill(seam_session_memory *ret, seam_session *s) {
+    const bool one_pass = seam_codec_plan_is_one_pass(&s->config.codec);
+    const bool kept = !one_pass && s->config.pipeline_depth > 1; /* before somebody waits */
+    const uint64_t micros = s->config.micros_max, rows = s->config.rows_max;
+    seam_arena plan = {0};
+    carve(s, &plan);
+    ret->fixed_bytes = sizeof *s + 4 * sizeof *s->sites + plan.used_bytes;
+    for (uint32_t i = 0; i < 4; i++) {
+        const seam_coder_config coder = coder_of(s, i);
+        ret->fixed_bytes += seam_coder_memory_bytes(&coder);
+        ret->cache_bytes += cache_bytes(s, i);
+    }
+    ret->step_bytes = micros * (frames_bytes(s, s->fwd_in) + rows * LAYOUT_BYTES_ROW +
+                                (one_pass ? 0 : frames_bytes(s, s->bwd_out)) +
+                                (kept ? frames_bytes(s, s->fwd_out) : 0));
+    if (s->config.distinct_rows) {
+        ret->step_bytes += rows * (DISTINCT_BYTES_ROW + s->channels * DISTINCT_BYTES_VALUE);
+    }
+    const uint64_t out = frames_bytes(s, s->fwd_out),
+                   frame = SEAM_FRAME_HEADER_BYTES + SEAM_CHUNK_BYTES_MAX;
+    ret->step_bytes += out < frame ? out : frame; /* a message that comes */
+}
+
+seam_status seam_session_memory_plan(seam_session_memory *ret_memory,
+                                     const seam_session_options *options, uint32_t channels,
+                                     seam_error *err) {
+    if (ret_memory == NULL || channels == 0 || channels > SEAM_CHANNELS_MAX) {
+        return seam_error_set(err, SEAM_E_ARG, "ret_memory is NULL, or %u channels", channels);
+    }
+    seam_config_message message;
+    seam_core_config config;
+    SEAM_TRY(seam_config_from_options(&message, &config, options, err));
+    if (!seam_codec_plan_has_in(&config.codec)) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "topology: of adapter_exchange no row passes this end");
+    }
+    seam_session *const s = seam_mem_zalloc(1, sizeof *s);
+    seam_site_row *const sites = seam_mem_zalloc(4, sizeof *sites);
+    if (s == NULL || sites == NULL) {
+        seam_mem_free(sites);
+        seam_mem_free(s);
+        return seam_error_set(err, SEAM_E_MEMORY, "out of memory");
+    }
+    s->config = config;
+    s->sites = sites;
+    s->channels = channels;
+    s->width_count = seam_codec_plan_width_count(&config.codec, channels, config.rows_max);
+    s->fwd_in = 0;
+    s->fwd_out = 1;
+    s->bwd_out = 2;
+    s->bwd_in = 3;
+    for (uint32_t i = 0; i < 4; i++) {
+        sites[i].codec = seam_codec_plan_codec(&config.codec, i == s->fwd_in || i == s->bwd_in);
+    }
+    seam_session_memory memory = {.training = config.training,
+                                  .pipeline_depth = config.pipeline_depth};
+    plan_fill(&memory, s);
+    seam_mem_free(sites);
+    seam_mem_free(s);
+    *ret_memory = memory;
+    return SEAM_OK;
+}
+
+/* ---- the end ---- */
+
+void seam_session_unplan(seam_session *session) {
+    seam_journal_close(session->journal);
+    seam_buffer_deinit(&session->note);
+    seam_buffer_deinit(&session->record);
+    if (session->micros != NULL) {
+        for (uint32_t m = 0; m < session->config.micros_max; m++) {
+            seam_buffer_deinit(&session->micros[m].came);
+            seam_buffer_deinit(&session->micros[m].sent[1]);
+            seam_buffer_deinit(&session->micros[m].sent[0]);
+            seam_buffer_deinit(&session->micros[m].ids);
+            seam_buffer_deinit(&session->micros[m].sample_ids);
+            seam_buffer_deinit(&session->micros[m].row_gates_out);
+            seam_buffer_deinit(&session->micros[m].row_gates);
+            seam_buffer_deinit(&session->micros[m].sequence_rows_out);
+            seam_buffer_deinit(&session->micros[m].sequence_rows);
+            seam_buffer_deinit(&session->micros[m].row_ids);
+            seam_buffer_deinit(&session->micros[m].row_sources);
+            seam_buffer_deinit(&session->micros[m].out_bitmap);
+            seam_buffer_deinit(&session->micros[m].bitmap);
+        }
+    }
+    seam_exchange_unplan(session);
+    seam_arena_deinit(&session->memory);
+    seam_site_destroy(session->site_out);
+    seam_site_destroy(session->site_in);
+    for (uint32_t i = 0; session->sites != NULL && i < session->site_count; i++) {
+        seam_coder_destroy(session->sites[i].coder);
+        seam_storage_close(&session->sites[i].storage);
+    }
+    seam_mem_free(session->sites);
+    seam_buffer_deinit(&session->x_distinct);
+    seam_buffer_deinit(&session->x_wide);
+    seam_buffer_deinit(&session->key_table);
+    seam_buffer_deinit(&session->answers_next);
+    seam_buffer_deinit(&session->answers);
+    seam_buffer_deinit(&session->proposal);
+    seam_buffer_deinit(&session->budget);
+    seam_buffer_deinit(&session->norm);
+    seam_buffer_deinit(&session->step_begin);
+    seam_buffer_deinit(&session->inbox);
+}
