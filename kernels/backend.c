@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "products.h"
 #include "try.h"
 
 size_t seam_dtype_bytes(seam_dtype dtype) {
@@ -75,6 +76,13 @@ seam_backend *seam_stream_backend(const seam_stream *stream) {
 
 const char *seam_backend_fault(const seam_backend *backend) {
     return backend->fault != NULL ? backend->fault() : "";
+}
+
+bool seam_backend_products(char *ret_text, size_t text_bytes, const seam_backend *backend) {
+    if (backend->products != NULL) {
+        backend->products(ret_text, text_bytes, backend);
+    }
+    return backend->products != NULL;
 }
 
 const char *seam_backend_describe(const seam_backend *backend) {

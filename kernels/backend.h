@@ -14,6 +14,8 @@ struct seam_backend {
     char describe[SEAM_DESCRIBE_BYTES];
     void (*destroy)(seam_backend *gift_backend);
     const char *(*fault)(void); /* NULL: a device that does not fail */
+    /* NULL: a device whose products have no algorithms to choose from */
+    void (*products)(char *ret_text, size_t text_bytes, const seam_backend *backend);
 };
 
 struct seam_stream {

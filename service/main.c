@@ -15,6 +15,7 @@
 #include "host.h"
 #include "log.h"
 #include "ops.h"
+#include "products.h"
 #include "pull.h"
 #include "registry.h"
 #include "rpc_server.h"
@@ -134,6 +135,14 @@ static seam_status announce(const seamd *d, seam_error *err) {
     return SEAM_OK;
 }
 
+/* After the models, whose matrices it counts. */
+static void products_log(const seam_backend *backend) {
+    char text[SEAM_ERROR_TEXT_BYTES];
+    if (seam_backend_products(text, sizeof text, backend)) {
+        seam_log(SEAM_LOG_INFO, "products", "text=\"%s\"", text);
+    }
+}
+
 static seam_status start(seamd *d, seam_error *err) {
     const seam_server_config *config = &d->config;
     SEAM_TRY(models_fetch(&d->config, err)); /* before the device is taken */
@@ -158,6 +167,7 @@ static seam_status start(seamd *d, seam_error *err) {
         SEAM_TRY(seam_state_store_open(&d->store, config->state_dir, err));
     }
     SEAM_TRY(seam_registry_create(&d->registry, d->backend, config, model_loaded, err));
+    products_log(d->backend);
     /* Each call has at most one job, each session one to park or to end it. */
     const uint32_t jobs_max = config->streams_max + config->sessions_max + 1;
     SEAM_TRY(seam_engine_create(&d->engine, d->backend, jobs_max, err));

@@ -4,8 +4,9 @@
 # File names are unique in the tree, so an include names its folder.  Each rule line below is
 # "<folder prefix of the includer>: <folder prefixes it may include from>"; the first rule that fits
 # counts.  Three more rules: grpc/ only in service/rpc and client-sdk/transport (and the tests of
-# those); compute libraries only in kernels/cpu and kernels/cuda; a header named *_internal.h or
-# *_impl.h stays in its folder (and its tests).
+# those); compute libraries only in kernels/cpu and kernels/cuda (and in
+# benches and tests of the latter); a header named *_internal.h or *_impl.h stays in its folder (and
+# its tests).
 set -euo pipefail
 cd "${1:-$(dirname "$0")/..}"
 
@@ -76,7 +77,7 @@ git ls-files --cached --others --exclude-standard '*.c' '*.h' '*.cu' '*.cuh' | s
                     file !~ /^(service\/rpc|client-sdk\/transport|tests)\//)
                     bad("grpc/ belongs to service/rpc and client-sdk/transport")
                 if (name ~ /^(dnnl|oneapi|cblas|cuda|cublas|nccl)/ &&
-                    file !~ /^(kernels\/(cpu|cuda)|tests\/bench)\//)
+                    file !~ /^(kernels\/(cpu|cuda)|tests\/bench)\/|^tests\/unit\/test_cuda_[a-z]+\.cu$/)
                     bad("compute libraries belong to kernels/cpu and kernels/cuda")
                 if (!(base(name) in home) || text !~ /"/) continue
                 to = home[base(name)]

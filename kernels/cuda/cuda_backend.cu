@@ -13,8 +13,9 @@
 typedef struct cuda_backend {
     seam_backend base;
     int index;
-    uint32_t processors, major;
+    uint32_t processors, major, minor;
     cublasLtHandle_t blas;
+    seam_cuda_algo_use algos;
     cudaStream_t memory_queue; /* zeroes what mem_alloc gives */
 } cuda_backend;
 
@@ -130,6 +131,15 @@ void seam_cuda_recording_set(seam_stream *stream, bool on) {
 
 cublasLtHandle_t seam_cuda_blas(const seam_backend *backend) {
     return ((const cuda_backend *)backend)->blas;
+}
+
+uint32_t seam_cuda_backend_compute(const seam_backend *backend) {
+    const cuda_backend *b = (const cuda_backend *)backend;
+    return 10 * b->major + b->minor;
+}
+
+seam_cuda_algo_use *seam_cuda_algo_use_of(const seam_backend *backend) {
+    return &((cuda_backend *)backend)->algos;
 }
 
 seam_status seam_cuda_scratch(void **ret_ptr, seam_stream *stream, size_t bytes) {
@@ -366,6 +376,7 @@ static seam_status device_open(cuda_backend *backend, const char *device, seam_e
     }
     backend->processors = (uint32_t)properties.multiProcessorCount;
     backend->major = (uint32_t)properties.major;
+    backend->minor = (uint32_t)properties.minor;
     if (seam_cublas_status(cublasLtCreate(&backend->blas)) != SEAM_OK) {
         return seam_error_set(err, SEAM_E_DEVICE_LOST, "device %s: cuBLASLt does not start: %s",
                               device, cuda_fault());
@@ -433,6 +444,8 @@ extern "C" seam_status seam_cuda_create(seam_backend **ret_backend,
     backend->index = index;
     backend->base.destroy = cuda_destroy;
     backend->base.fault = cuda_fault;
+    backend->base.products = seam_cuda_algo_use_print;
+    backend->algos.rows = seam_cuda_algo_rows(&backend->algos.row_count);
     table_fill(&backend->base.ops, options->act == 0 ? SEAM_BF16 : options->act);
     backend->base.ops.fp8 = options->fp8;
     const seam_status st = device_open(backend, device, err);

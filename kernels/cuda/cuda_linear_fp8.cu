@@ -15,7 +15,6 @@
 
 #define MULTIPLE  16u   /* of widths, in FP8 */
 #define ROWS      2048u /* rows of the shape that the algorithm is asked for */
-#define ASKED     16u
 #define SLAB_COLS 1024u /* of W, turned at a time */
 
 /* ---- launchers ---- */
@@ -58,7 +57,6 @@ static const seam_cuda_plan *plan_of(const seam_cuda_product *p) {
 static bool plans_make(seam_weight *weight, bool backward) {
     seam_cuda_fp8 *copy = &weight->fp8[backward];
     for (int acc = 0; acc < 2; acc++) {
-        cublasLtMatmulAlgo_t algos[ASKED];
         seam_cuda_described d;
         const seam_cuda_product product = {.weight = weight,
                                            .x = NULL,
@@ -71,13 +69,13 @@ static bool plans_make(seam_weight *weight, bool backward) {
                                            .joined = false,
                                            .fp8_room = NULL,
                                            .x_scale = NULL};
-        copy->plan[acc].found =
-            seam_cuda_fp8_describe(&d, &product, copy->scale, product.x_ld) &&
-            seam_cuda_described_algorithms(algos, seam_cuda_blas(weight->backend), &d, ASKED) > 0;
+        copy->plan[acc].found = false;
+        if (seam_cuda_fp8_describe(&d, &product, copy->scale, product.x_ld)) {
+            seam_cuda_plan_choose(&copy->plan[acc], &product, true, &d);
+        }
         if (!copy->plan[acc].found) {
             return false;
         }
-        copy->plan[acc].algo = algos[0];
     }
     return true;
 }

@@ -11,6 +11,7 @@
 #ifndef SEAM_CUDA_OPS_CUH
 #define SEAM_CUDA_OPS_CUH
 
+#include <atomic>
 #include <cublasLt.h>
 #include <cuda_runtime.h>
 #include <stdbool.h>
@@ -28,7 +29,7 @@ extern "C" {
 /* One fixed algorithm a direction and output type; chosen at creation, so that a row's bits depend
  * neither on the row count nor on a restart. */
 typedef struct seam_cuda_plan {
-    bool found;
+    bool found, committed; /* committed: of cuda_algorithms.inc, else the library's first */
     cublasLtMatmulAlgo_t algo;
 } seam_cuda_plan;
 
@@ -76,6 +77,8 @@ uint32_t seam_cuda_processors(const seam_stream *stream);
 uint32_t seam_cuda_major(const seam_stream *stream);
 seam_dtype seam_cuda_act(const seam_stream *stream);
 cublasLtHandle_t seam_cuda_blas(const seam_backend *backend);
+/* The device's compute capability as one number: 90 is 9.0. */
+uint32_t seam_cuda_backend_compute(const seam_backend *backend);
 /* Workspace of a stream, as seam_cpu_scratch: grows at the first call of a new largest shape,
  * 256-byte aligned, contents undefined, the previous pointer is invalid.  SEAM_E_MEMORY. */
 seam_status seam_cuda_scratch(void **ret_ptr, seam_stream *stream, size_t bytes);
@@ -249,8 +252,47 @@ typedef struct seam_cuda_described {
     cublasLtMatmulDescOpaque_t desc;
     cublasLtMatrixLayoutOpaque_t w, x, y;
 } seam_cuda_described;
+/* false: cuBLASLt refuses.  x and y are not read. */
+bool seam_cuda_describe(seam_cuda_described *ret, const seam_cuda_product *product);
 uint32_t seam_cuda_described_algorithms(cublasLtMatmulAlgo_t *ret_algos, cublasLtHandle_t blas,
                                         seam_cuda_described *described, uint32_t algos_max);
+
+/* A committed algorithm (cuda_algorithms.cu) and what it is for: compute capability (90: 9.0) and
+ * version of cuBLASLt, type, N and C of the weight with its pad in the direction of a joined
+ * product's sum, direction and output. */
+typedef struct seam_cuda_algo_row {
+    uint32_t compute, version;
+    bool fp8;
+    uint32_t N, C;
+    bool backward, acc;
+    uint64_t algo[8]; /* cublasLtMatmulAlgo_t, as the library gave it */
+} seam_cuda_algo_row;
+/* Those of the tree. */
+const seam_cuda_algo_row *seam_cuda_algo_rows(size_t *ret_count);
+/* No sum over k in more than one piece. */
+bool seam_cuda_algo_plain(const cublasLtMatmulAlgo_t *algo);
+/* false: the row splits the sum, or cuBLASLt does not take it for this product without workspace.
+ */
+bool seam_cuda_algo_take(cublasLtMatmulAlgo_t *ret_algo, const seam_cuda_algo_row *row,
+                         cublasLtHandle_t blas, seam_cuda_described *described);
+/* Fills in a plan: the committed algorithm of the product where there is one that the library
+ * takes, else the library's first, else none. */
+void seam_cuda_plan_choose(seam_cuda_plan *ret_plan, const seam_cuda_product *product, bool fp8,
+                           seam_cuda_described *described);
+/* The rows that a backend's matrices are looked up in (those of the tree, unless a test sets
+ * others), and which of those made so far had one. */
+#define SEAM_CUDA_SHAPES_NAMED 4u
+typedef struct seam_cuda_algo_use {
+    const seam_cuda_algo_row *rows;
+    size_t row_count;
+    std::atomic<uint32_t> committed, asked;               /* matrices */
+    std::atomic<uint64_t> shapes[SEAM_CUDA_SHAPES_NAMED]; /* N << 32 | C of some that had none */
+} seam_cuda_algo_use;
+seam_cuda_algo_use *seam_cuda_algo_use_of(const seam_backend *backend);
+/* Counts a matrix; any thread. */
+void seam_cuda_algo_use_add(const seam_weight *weight);
+/* For a log: "compute 90, cuBLASLt 130100: ...". */
+void seam_cuda_algo_use_print(char *ret_text, size_t text_bytes, const seam_backend *backend);
 
 /* A product in FP8 with rows of x x_bytes apart; false: cuBLASLt refuses. */
 bool seam_cuda_fp8_describe(seam_cuda_described *ret, const seam_cuda_product *product,

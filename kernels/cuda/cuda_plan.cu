@@ -1,6 +1,6 @@
 /* The frozen products in cuBLASLt: one algorithm a weight, direction and output type, fixed when
  * the weight is made, so that a row's bits depend neither on the row count nor on a restart: the
- * library's first.
+ * committed one (cuda_algorithms.cu), else the library's first.
  *
  * In cuBLASLt's column order a row-major matrix is its transpose: y^T (N, T) = W x^T.  The library
  * is asked at ROWS rows for algorithms without workspace and reduction scheme, which leaves no
@@ -9,8 +9,7 @@
 
 #include "cuda_device.cuh"
 
-#define ROWS  2048u /* rows of the shape that the algorithm is asked for */
-#define ASKED 16
+#define ROWS 2048u /* rows of the shape that the algorithm is asked for */
 
 /* ---- launchers ---- */
 static cudaDataType_t blas_type(seam_dtype type) {
@@ -34,23 +33,10 @@ static bool act_describe(seam_cuda_described *d, const seam_cuda_product *p) {
                                     p->y_ld) == CUBLAS_STATUS_SUCCESS;
 }
 
-static bool any_describe(seam_cuda_described *ret, const seam_cuda_product *product) {
+bool seam_cuda_describe(seam_cuda_described *ret, const seam_cuda_product *product) {
     const seam_cuda_product *p = product;
     return p->x_scale != NULL ? seam_cuda_fp8_describe(ret, p, p->x_scale, 2 * (size_t)p->x_ld)
                               : act_describe(ret, p);
-}
-
-/* No sum over k in more than one piece. */
-static bool algo_plain(const cublasLtMatmulAlgo_t *algo) {
-    int32_t split = 0;
-    uint32_t reduction = 0;
-    size_t written = 0;
-    return cublasLtMatmulAlgoConfigGetAttribute(algo, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, &split,
-                                                sizeof split, &written) == CUBLAS_STATUS_SUCCESS &&
-           cublasLtMatmulAlgoConfigGetAttribute(algo, CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME,
-                                                &reduction, sizeof reduction,
-                                                &written) == CUBLAS_STATUS_SUCCESS &&
-           split <= 1 && reduction == CUBLASLT_REDUCTION_SCHEME_NONE;
 }
 
 uint32_t seam_cuda_described_algorithms(cublasLtMatmulAlgo_t *ret_algos, cublasLtHandle_t blas,
@@ -82,7 +68,7 @@ uint32_t seam_cuda_described_algorithms(cublasLtMatmulAlgo_t *ret_algos, cublasL
                                         &described->y, &described->y, &preference, (int)algos_max,
                                         found, &count) == CUBLAS_STATUS_SUCCESS;
     for (int i = 0; ok && i < count; i++) {
-        if (found[i].state == CUBLAS_STATUS_SUCCESS && algo_plain(&found[i].algo)) {
+        if (found[i].state == CUBLAS_STATUS_SUCCESS && seam_cuda_algo_plain(&found[i].algo)) {
             ret_algos[taken++] = found[i].algo;
         }
     }
@@ -92,7 +78,7 @@ uint32_t seam_cuda_described_algorithms(cublasLtMatmulAlgo_t *ret_algos, cublasL
 uint32_t seam_cuda_algorithms(cublasLtMatmulAlgo_t *ret_algos, const seam_cuda_product *product,
                               uint32_t algos_max) {
     seam_cuda_described d;
-    return any_describe(&d, product)
+    return seam_cuda_describe(&d, product)
                ? seam_cuda_described_algorithms(ret_algos, seam_cuda_blas(product->weight->backend),
                                                 &d, algos_max)
                : 0;
@@ -105,16 +91,16 @@ static seam_cuda_plan *plan_at(seam_weight *w, const seam_cuda_product *p) {
 }
 
 static void plan_make(seam_cuda_plan *plan, const seam_cuda_product *product) {
-    cublasLtMatmulAlgo_t algos[ASKED];
-    if (seam_cuda_algorithms(algos, product, ASKED) > 0) {
-        plan->algo = algos[0];
-        plan->found = true;
+    seam_cuda_described d;
+    if (act_describe(&d, product)) {
+        seam_cuda_plan_choose(plan, product, false, &d);
     }
 }
 
 void seam_cuda_weight_plan(seam_weight *weight) {
     const uint32_t N = weight->N, C = weight->C;
     if (N % VECTOR != 0 || C % VECTOR != 0) {
+        seam_cuda_algo_use_add(weight);
         return;
     }
     for (int i = 0; i < 8; i++) {
@@ -135,6 +121,7 @@ void seam_cuda_weight_plan(seam_weight *weight) {
             plan_make(plan_at(weight, &product), &product);
         }
     }
+    seam_cuda_algo_use_add(weight);
 }
 
 static const seam_cuda_plan *plan_of(const seam_cuda_product *p) {

@@ -51,7 +51,8 @@ seam_status seam_cuda_weight_begin(seam_weight **ret_weight, seam_backend *backe
     weight->C = C;
     const bool padded = lora_pad && seam_lora_pad_values(backend->ops.lora_pad, N, C) > 0;
     weight->pad = padded ? backend->ops.lora_pad : 0;
-    weight->fp8[0].wanted = forward && backend->ops.fp8; /* act has one copy for both */
+    /* act has one copy for both; with a pad, forward is in act with LoRA in its sum */
+    weight->fp8[0].wanted = forward && backend->ops.fp8 && !padded;
     weight->fp8[1].wanted = backward && backend->ops.fp8;
     const seam_status st = backend->ops.mem_alloc(&weight->rows, backend, rows_bytes(weight));
     if (st != SEAM_OK) {

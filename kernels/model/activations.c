@@ -193,11 +193,16 @@ fail:
                           seam_status_text(st));
 }
 
+bool seam_product_in_fp8(const seam_activations *acts, uint32_t product, bool backward) {
+    return acts->fp8 && (backward || product != SEAM_PRODUCT_QKV);
+}
+
 bool seam_product_reads_fp8(const seam_activations *acts, const seam_adapter *adapter,
                             const seam_weight *w, uint32_t product, bool backward) {
     const bool adapted =
         adapter != NULL && seam_product_has_lora(adapter->config.lora.targets, product);
-    return acts->fp8 && !adapted && acts->blocks->ops->linear_takes_fp8(w, backward);
+    return seam_product_in_fp8(acts, product, backward) && !adapted &&
+           acts->blocks->ops->linear_takes_fp8(w, backward);
 }
 
 void seam_activations_destroy(seam_activations *gift_acts) {

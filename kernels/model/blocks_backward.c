@@ -188,7 +188,7 @@ static seam_status product_backward(const backward *pass, uint32_t layer, const 
         .lora = pairs,
         .lora_count =
             seam_adapter_pairs(pairs, pass->adapter, layer, p->id, l->u, pass->batch->draw),
-        .fp8 = pass->acts->fp8};
+        .fp8 = seam_product_in_fp8(pass->acts, p->id, true)};
     if (args.dx == NULL && args.lora_count == 0 && p->dw == NULL) {
         return SEAM_OK;
     }

@@ -169,7 +169,7 @@ seam_status seam_layer_attention_begin(const seam_pass *pass, uint32_t layer) {
         .lora = pairs,
         .lora_count =
             seam_adapter_pairs(pairs, pass->adapter, layer, SEAM_PRODUCT_QKV, l->u, pass->draw),
-        .fp8 = pass->acts->fp8};
+        .fp8 = seam_product_in_fp8(pass->acts, SEAM_PRODUCT_QKV, false)};
     SEAM_TRY(b->ops->linear_forward(pass->stream, &qkv));
     /* q and k stand side by side: one call rotates the heads of both. */
     const seam_rope_args rope = {.x = l->qkv,
@@ -250,7 +250,7 @@ seam_status seam_layer_attention_end(const seam_pass *pass, uint32_t layer) {
         .lora = pairs,
         .lora_count =
             seam_adapter_pairs(pairs, pass->adapter, layer, SEAM_PRODUCT_O, l->u, pass->draw),
-        .fp8 = pass->acts->fp8};
+        .fp8 = seam_product_in_fp8(pass->acts, SEAM_PRODUCT_O, false)};
     SEAM_TRY(b->ops->linear_forward(pass->stream, &o));
     void *const h_scale = input_scale(pass, weights->gate_up, SEAM_PRODUCT_GATE_UP);
     SEAM_TRY(norm(pass, l->mlp_h, C, h_scale, l->mlp_rstd, l->x_mid, weights->mlp_norm));
@@ -267,7 +267,7 @@ seam_status seam_layer_attention_end(const seam_pass *pass, uint32_t layer) {
         .lora = wide_pairs,
         .lora_count = seam_adapter_pairs(wide_pairs, pass->adapter, layer, SEAM_PRODUCT_GATE_UP,
                                          l->u, pass->draw),
-        .fp8 = pass->acts->fp8};
+        .fp8 = seam_product_in_fp8(pass->acts, SEAM_PRODUCT_GATE_UP, false)};
     SEAM_TRY(b->ops->linear_forward(pass->stream, &gate_up));
     void *const swiglu_scale = input_scale(pass, weights->down, SEAM_PRODUCT_DOWN);
     const seam_swiglu_forward_args swiglu = {
@@ -289,6 +289,6 @@ seam_status seam_layer_attention_end(const seam_pass *pass, uint32_t layer) {
         .lora = down_pairs,
         .lora_count = seam_adapter_pairs(down_pairs, pass->adapter, layer, SEAM_PRODUCT_DOWN, l->u,
                                          pass->draw),
-        .fp8 = pass->acts->fp8};
+        .fp8 = seam_product_in_fp8(pass->acts, SEAM_PRODUCT_DOWN, false)};
     return b->ops->linear_forward(pass->stream, &down);
 }

@@ -204,6 +204,10 @@ struct seam_activations {
     uint32_t repeats_max; /* passes that it keeps */
 };
 
+/* Whether a product is in FP8 where the session's are: all but q|k|v forward, whose rounding costs
+ * as much of the loss as that of all others together, by way of the attention's logits, and least
+ * time (tests/bench/RESULTS.md; fp8_loss.py). */
+bool seam_product_in_fp8(const seam_activations *acts, uint32_t product, bool backward);
 /* Whether what product `product` of this weight reads is rounded to FP8 by the op before it. */
 bool seam_product_reads_fp8(const seam_activations *acts, const seam_adapter *adapter,
                             const seam_weight *w, uint32_t product, bool backward);

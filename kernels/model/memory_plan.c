@@ -122,13 +122,26 @@ seam_status seam_memory_plan_training(seam_memory_plan *plan, const seam_memory_
     return SEAM_OK;
 }
 
-/* An estimate that was not measured on a device.  A layer with LoRA on q and v is about 10 launches
- * forward and 25 backward, half of that a pass; recomputing adds the forward again.  A launch kept
- * in a CUDA graph is some 10 KiB of the device, and of the host its arguments, which CUDA bounds
- * by 4 KiB. */
-#define LAYER_NODES       24u
-#define NODE_DEVICE_BYTES (UINT64_C(10) << 10)
+/* Launches of a layer in the mean of a forward and a backward pass, no fewer than there are: bare,
+ * with the forward again (recompute) 18; a product with LoRA 2 more forward, 7 backward and, again,
+ * 2.  CUDA keeps a launch on the device, in 1.0 to 2.4 KiB by cudaMemGetInfo (H200, 13.1;
+ * test_repeat, which fails above what is planned), and its arguments on the host, 4 KiB at most. */
+#define LAYER_NODES       18u
+#define LORA_NODES        6u
+#define NODE_DEVICE_BYTES (UINT64_C(4) << 10)
 #define NODE_HOST_BYTES   (UINT64_C(4) << 10)
+
+static uint32_t layer_nodes(const seam_adapter_config *adapter) {
+    static const uint32_t products[] = {SEAM_PRODUCT_QKV, SEAM_PRODUCT_O, SEAM_PRODUCT_GATE_UP,
+                                        SEAM_PRODUCT_DOWN};
+    uint32_t nodes = LAYER_NODES;
+    for (size_t i = 0; i < sizeof products / sizeof *products; i++) {
+        const bool has_lora = adapter->kind == SEAM_ADAPTER_LORA &&
+                              seam_product_has_lora(adapter->lora.targets, products[i]);
+        nodes += has_lora ? LORA_NODES : 0;
+    }
+    return adapter->kind == SEAM_ADAPTER_LORA ? nodes : nodes + LORA_NODES; /* a prefix's ops */
+}
 
 void seam_memory_plan_repeats(seam_memory_plan *plan, const seam_memory_blocks *blocks,
                               const seam_adapter_config *adapter) {
@@ -136,7 +149,7 @@ void seam_memory_plan_repeats(seam_memory_plan *plan, const seam_memory_blocks *
         return;
     }
     const uint64_t layers = blocks->layer_end - blocks->layer_begin;
-    const uint64_t nodes = SEAM_REPEAT_KEPT_MAX * LAYER_NODES * layers;
+    const uint64_t nodes = SEAM_REPEAT_KEPT_MAX * layer_nodes(adapter) * layers;
     plan->device[SEAM_MEMORY_ACTIVATIONS] += nodes * NODE_DEVICE_BYTES;
     plan->host[SEAM_MEMORY_ACTIVATIONS] += nodes * NODE_HOST_BYTES;
 }
@@ -144,6 +157,13 @@ void seam_memory_plan_repeats(seam_memory_plan *plan, const seam_memory_blocks *
 /* A byte a value in each orientation, and a scale a row; of widths that FP8 products take. */
 static uint64_t fp8_bytes(const seam_ops *ops, uint64_t N, uint64_t C) {
     return ops->fp8 && N % 16 == 0 && C % 16 == 0 ? 2 * N * C + (N + C) * sizeof(float) : 0;
+}
+
+/* A matrix with a pad has none for forward (blocks_internal.h, seam_product_in_fp8). */
+static uint64_t fp8_padded_bytes(const seam_ops *ops, uint32_t N, uint32_t C) {
+    const bool padded = seam_lora_pad_values(ops->lora_pad, N, C) > 0;
+    const uint64_t both = fp8_bytes(ops, N, C);
+    return padded && both > 0 ? (uint64_t)N * C + C * sizeof(float) : both;
 }
 
 static uint64_t pad_bytes(const seam_ops *ops, uint32_t N, uint32_t C) {
@@ -166,7 +186,7 @@ uint64_t seam_memory_plan_weights(const seam_memory_blocks *blocks, uint32_t cop
     const uint64_t C = c->hidden;
     const uint64_t F = c->intermediate;
     const uint64_t matrices = C * shape.qkv_cols + C * shape.q_cols + 3 * F * C;
-    const uint64_t in_fp8 = fp8_bytes(blocks->ops, shape.qkv_cols, C) +
+    const uint64_t in_fp8 = fp8_padded_bytes(blocks->ops, shape.qkv_cols, c->hidden) +
                             fp8_bytes(blocks->ops, C, shape.q_cols) +
                             fp8_bytes(blocks->ops, 2 * F, C) + fp8_bytes(blocks->ops, C, F);
     const uint64_t pads = pad_bytes(blocks->ops, shape.qkv_cols, c->hidden); /* of no other */

@@ -55,7 +55,8 @@ seam_status seam_memory_plan_activations(seam_memory_plan *plan, const seam_memo
 seam_status seam_memory_plan_training(seam_memory_plan *plan, const seam_memory_blocks *blocks,
                                       const seam_activations_options *options);
 /* Adds what a device may keep of the passes of a session or stream (ops.h, repeat; asked only of
- * one that has it): an estimate of what is taken while it works. */
+ * one that has it): a bound of what is taken while it works, on the device measured
+ * (test_repeat). */
 void seam_memory_plan_repeats(seam_memory_plan *plan, const seam_memory_blocks *blocks,
                               const seam_adapter_config *adapter);
 /* Frozen matrices in act, `copies` of each (the CPU keeps one a direction, and pads them to its

@@ -1,7 +1,7 @@
 /* Searches cuBLASLt's algorithms for each frozen product of the served shapes, in bf16 and FP8, and
- * prints the rows of the table in kernels/cuda/cuda_algorithms.cu:
+ * prints the rows of the table kernels/cuda/cuda_algorithms.inc:
  *
- *   search_products [SHAPE ...]
+ *   search_products [SHAPE | NAME=HIDDEN,INTERMEDIATE,Q,KV ...]     (search_products.sh keeps them)
  *
  * Candidates are all that cuBLASLt proposes, at many row counts, of those that sum over k in one
  * piece and need no workspace.  Each is timed at ROWS rows; the FINALISTS best again in turns,
@@ -82,8 +82,9 @@ static void random_fill(void *bf16, size_t count, float scale) {
     must(SEAM_CUDA_LAUNCHED() == SEAM_OK && ops->stream_sync(stream) == SEAM_OK, "random");
 }
 
-static void device_open(void) {
-    const size_t wide = 2 * (size_t)18944, count = ROWS * wide;
+/* `wide`: the widest row of a product. */
+static void device_open(size_t wide) {
+    const size_t count = ROWS * wide;
     const seam_backend_options options = {
         .device = "cuda:0", .act = SEAM_BF16, .threads = 0, .fp8 = true};
     seam_error err = {};
@@ -136,23 +137,17 @@ typedef struct candidate {
 
 static std::vector<candidate> list;
 
-static int32_t setting_of(const cublasLtMatmulAlgo_t *algo,
-                          cublasLtMatmulAlgoConfigAttributes_t setting) {
-    int32_t value = 0; /* of 2 or 4 bytes */
-    size_t written = 0;
-    const size_t bytes = setting == CUBLASLT_ALGO_CONFIG_CLUSTER_SHAPE_ID ? 2 : sizeof value;
-    must(cublasLtMatmulAlgoConfigGetAttribute(algo, setting, &value, bytes, &written) ==
-             CUBLAS_STATUS_SUCCESS,
-         "setting");
-    return value;
-}
-
-/* What cuBLASLt proposes at many row counts, its first at the plan's count first. */
+/* What cuBLASLt proposes at many row counts and its check takes without workspace, its first at the
+ * plan's count first. */
 static void candidates_make(const task *t) {
     static const uint32_t counts[] = {2048, 6144, 16,   64,   128,  256,  384,   512,  768,
                                       1024, 1536, 3072, 4096, 5120, 8192, 12288, 16384};
     static cublasLtMatmulAlgo_t algos[SEAM_CUDA_ALGORITHMS_MAX];
+    seam_cuda_described plan_shape; /* as the backend looks at a row */
+    seam_cuda_product at_plan = t->product;
+    at_plan.T = 2048;
     list.clear();
+    must(seam_cuda_describe(&plan_shape, &at_plan), "description");
     for (uint32_t rows : counts) {
         seam_cuda_product p = t->product;
         p.T = rows;
@@ -162,7 +157,10 @@ static void candidates_make(const task *t) {
             for (const candidate &c : list) {
                 known = known || memcmp(&c.algo, &algos[i], sizeof algos[i]) == 0;
             }
-            if (!known) {
+            seam_cuda_algo_row row = {};
+            cublasLtMatmulAlgo_t taken;
+            memcpy(row.algo, &algos[i], sizeof row.algo);
+            if (!known && seam_cuda_algo_take(&taken, &row, seam_cuda_blas(backend), &plan_shape)) {
                 candidate c = {};
                 c.algo = algos[i];
                 list.push_back(c);
@@ -246,27 +244,24 @@ static const candidate *best_of(size_t count) {
     return best;
 }
 
-/* A row of the table; `own`: the library's first. */
+/* A row of the table, of three lines; `own`: the library's first. */
 static void row_print(const task *t, const candidate *best, const candidate *own, size_t ran,
                       size_t uneven) {
     const seam_cuda_product *p = &t->product;
     const uint32_t more = p->joined ? p->weight->pad : 0;
-    (void)printf("    /* %s%s %s:", t->name, p->joined ? " with LoRA" : "",
+    (void)printf("/* %s%s %s:", t->name, p->joined ? " with LoRA" : "",
                  p->backward ? "backward" : "forward");
     for (size_t f = 0; f < FINALS; f++) {
         (void)printf(" %.0f (%.0f)", (double)best->final_us[f], (double)own->final_us[f]);
     }
-    (void)printf(" us; of %zu, %zu uneven; id %d tile %d stages %d custom %d cluster %d */\n", ran,
-                 uneven, setting_of(&best->algo, CUBLASLT_ALGO_CONFIG_ID),
-                 setting_of(&best->algo, CUBLASLT_ALGO_CONFIG_TILE_ID),
-                 setting_of(&best->algo, CUBLASLT_ALGO_CONFIG_STAGES_ID),
-                 setting_of(&best->algo, CUBLASLT_ALGO_CONFIG_CUSTOM_OPTION),
-                 setting_of(&best->algo, CUBLASLT_ALGO_CONFIG_CLUSTER_SHAPE_ID));
-    (void)printf("    {%s, %u, %u, %s, %s, {", t->fp8 ? "true" : "false",
+    (void)printf(" us; of %zu, %zu uneven */\n", ran, uneven);
+    (void)printf("{%u, %zu, %s, %u, %u, %s, %s,\n {", seam_cuda_backend_compute(backend),
+                 cublasLtGetVersion(), t->fp8 ? "E4M3" : "BF16",
                  p->weight->N + (p->backward ? more : 0), p->weight->C + (p->backward ? 0 : more),
-                 p->backward ? "true" : "false", p->acc ? "true" : "false");
+                 p->backward ? "BACKWARD" : "FORWARD", p->acc ? "ACC" : "ACT");
     for (int i = 0; i < 8; i++) {
-        (void)printf("%s0x%llx", i > 0 ? ", " : "", (unsigned long long)best->algo.data[i]);
+        (void)printf("%s%s%llx", i > 0 ? ", " : "", best->algo.data[i] != 0 ? "0x" : "",
+                     (unsigned long long)best->algo.data[i]);
     }
     (void)printf("}},\n");
     (void)fflush(stdout);
@@ -276,7 +271,10 @@ static void row_print(const task *t, const candidate *best, const candidate *own
 static void task_search(task *t) {
     size_t taken = 0, uneven = 0;
     candidates_make(t);
-    must(!list.empty(), "search");
+    if (list.empty()) {
+        (void)printf("/* %s: none is taken */\n", t->name);
+        return;
+    }
     const candidate own = list[0];
     candidates_time(t);
     const size_t ran = list.size();
@@ -352,24 +350,53 @@ static void weight_search(const shape *s, const char *part, uint32_t N, uint32_t
     ops->weight_destroy(w);
 }
 
+static void shape_search(const shape *s) {
+    weight_search(s, "qkv", s->q + 2 * s->kv, s->hidden);
+    weight_search(s, "o", s->hidden, s->q);
+    weight_search(s, "gate_up", 2 * s->intermediate, s->hidden);
+    weight_search(s, "down", s->hidden, s->intermediate);
+}
+
+/* A known shape by its name, or NAME=HIDDEN,INTERMEDIATE,Q,KV. */
+static shape shape_of(char *text) {
+    shape s = {};
+    char *widths = strchr(text, '=');
+    for (const shape &known : shapes) {
+        if (strcmp(text, known.name) == 0) {
+            return known;
+        }
+    }
+    s.name = text;
+    if (widths == NULL ||
+        sscanf(widths + 1, "%u,%u,%u,%u", &s.hidden, &s.intermediate, &s.q, &s.kv) != 4) {
+        (void)fprintf(
+            stderr, "search_products: %s: not a shape, nor NAME=HIDDEN,INTERMEDIATE,Q,KV\n", text);
+        exit(2);
+    }
+    *widths = '\0';
+    return s;
+}
+
 int main(int argc, char **argv) {
     cudaDeviceProp properties;
-    device_open();
+    std::vector<shape> wanted;
+    size_t wide = 0;
+    for (int k = 1; k < argc; k++) {
+        wanted.push_back(shape_of(argv[k]));
+    }
+    if (argc == 1) {
+        wanted.assign(shapes, shapes + sizeof shapes / sizeof shapes[0]);
+    }
+    for (const shape &s : wanted) {
+        wide = std::max<size_t>({wide, 2 * (size_t)s.intermediate, s.hidden + SEAM_LORA_PAD,
+                                 s.q + 2 * (size_t)s.kv + SEAM_LORA_PAD});
+    }
+    device_open(wide);
     must(cudaGetDeviceProperties(&properties, 0) == cudaSuccess, "properties");
     (void)printf("/* %s, cuBLASLt %zu; us at 6144, 2048 and 512 rows (the library's first) */\n",
                  properties.name, cublasLtGetVersion());
-    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
-        const shape *s = &shapes[i];
-        bool wanted = argc == 1;
-        for (int k = 1; k < argc; k++) {
-            wanted = wanted || strcmp(argv[k], s->name) == 0;
-        }
-        if (wanted) {
-            weight_search(s, "qkv", s->q + 2 * s->kv, s->hidden);
-            weight_search(s, "o", s->hidden, s->q);
-            weight_search(s, "gate_up", 2 * s->intermediate, s->hidden);
-            weight_search(s, "down", s->hidden, s->intermediate);
-        }
+    for (const shape &s : wanted) {
+        shape_search(&s);
     }
     ops->mem_free(backend, differing);
     ops->mem_free(backend, x_scale);

@@ -1,7 +1,7 @@
 /* Goal: a micro-batch whose frozen products are in FP8 has gradients near those of one without,
- * and differs from it (every product asks for it); it repeats to the bit, recomputed or not.
- * Method: the same model by formula and text on the reference in double without FP8, then on the
- * reference and, where there is one, a CUDA device with it. */
+ * and differs from it; all products but q|k|v forward ask for it; it repeats to the bit, recomputed
+ * or not. Method: the same model by formula and text on the reference in double without FP8, then
+ * on the reference and, where there is one, a CUDA device with it. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -85,8 +85,8 @@ static bool engine_open(seam_test_engine *e, const char *device) {
 }
 
 /* e4m3 rounds an operand by 2.6 % of its norm, a product of two by 3.7 %.  A gradient has been
- * through 24 of them (12 forward, 12 backward), whose errors are independent: 18 % if each passed
- * on all of it.  0.150 in the reference; a wrong scale or a copy of the wrong direction gives above
+ * through 21 of them (9 forward, 12 backward), whose errors are independent: 17 % if each passed
+ * on all of it.  0.135 in the reference; a wrong scale or a copy of the wrong direction gives above
  * 1. */
 static void test_blocks__fp8__gradients_near_and_bits_repeat(void **state) {
     (void)state;
@@ -104,7 +104,7 @@ static void test_blocks__fp8__gradients_near_and_bits_repeat(void **state) {
         (void)printf("%s: loss %.5f, exact %.5f; gradients differ by %.4f\n", devices[i],
                      rounded.loss, exact.loss, distance(&rounded, &exact));
         assert_true(fabs(rounded.loss / exact.loss - 1) < 0.02);
-        assert_true(distance(&rounded, &exact) < 0.037 * sqrt(24));
+        assert_true(distance(&rounded, &exact) < 0.037 * sqrt(21));
         assert_true(distance(&rounded, &exact) > 0.01);
         step_run(&again, &e, true, true);
         assert_memory_equal(&again, &rounded, sizeof again);

@@ -1,9 +1,11 @@
 /* Goal: passes that a device keeps and queues again in one piece have the bits of passes queued op
  * by op, whatever row counts and layouts come between, and are in fact queued again; dropout's
- * draws differ every time all the same.  Method: the same model by formula, adapters and
- * micro-batches of changing layouts on a CUDA device, with the op table's `repeat` and without; the
- * bits of every step's gradients, input gradient and adapter are compared, and calls of an op are
- * counted. */
+ * draws differ every time all the same; a pass whose recording fails is queued op by op; what is
+ * kept takes no more of the device than is planned.  Method: the same model by formula, adapters
+ * and micro-batches of changing layouts on a CUDA device, with the op table's `repeat` and without;
+ * the bits of every step's gradients, input gradient and adapter are compared, and calls of an op
+ * are counted; an op that waits for the device, which no recording allows; what the device has free
+ * before passes are recorded and after. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -16,6 +18,7 @@
 
 #include "arena.h"
 #include "blocks_internal.h"
+#include "memory_plan.h"
 #include "synthetic_model.h"
 
 enum { ROWS_MAX = 90, SEQS_MAX = 4, STEPS = 40 };
@@ -50,6 +53,19 @@ static seam_status (*swiglu_forward)(seam_stream *stream, const seam_swiglu_forw
 static seam_status counted(seam_stream *stream, const seam_swiglu_forward_args *args) {
     call_count++;
     return swiglu_forward(stream, args);
+}
+
+/* Waits in the middle of a pass: nothing but time where it is queued, the end of a recording. */
+static uint32_t waits_failed;
+static seam_status waiting(seam_stream *stream, const seam_swiglu_forward_args *args) {
+    const seam_status st = seam_backend_ops(seam_stream_backend(stream))->stream_sync(stream);
+    waits_failed += st != SEAM_OK;
+    return st == SEAM_OK ? counted(stream, args) : st;
+}
+/* The same by an op that does not look: the ops after it see the broken recording. */
+static seam_status waiting_blindly(seam_stream *stream, const seam_swiglu_forward_args *args) {
+    waits_failed += seam_backend_ops(seam_stream_backend(stream))->stream_sync(stream) != SEAM_OK;
+    return counted(stream, args);
 }
 
 static const seam_optimizer_config optimizer = SEAM_TEST_OPTIMIZER;
@@ -148,6 +164,111 @@ static void bits_check(seam_test_engine *e, const seam_adapter_config *lora, boo
     test_free(found.dx);
 }
 
+/* ---- recordings that fail ---- */
+static void failure_check(seam_test_engine *e, const seam_adapter_config *lora,
+                          seam_status (*op)(seam_stream *stream,
+                                            const seam_swiglu_forward_args *args)) {
+    seam_ops kept = *e->ops, plain = *e->ops;
+    outcome expected, found;
+    swiglu_forward = kept.swiglu_forward;
+    plain.swiglu_forward = counted;
+    plain.repeat = NULL;
+    kept.swiglu_forward = op;
+    e->blocks->ops = &plain;
+    steps_run(&expected, e, lora, false);
+    waits_failed = 0;
+    e->blocks->ops = &kept;
+    steps_run(&found, e, lora, false);
+    e->blocks->ops = e->ops;
+    uint32_t tried = 0;
+    for (uint32_t step = 0; step < STEPS; step++) {
+        assert_true(expected.hash[step] == found.hash[step]);
+        assert_true(found.calls[step] >= expected.calls[step]); /* nothing is queued again */
+        tried += found.calls[step] > expected.calls[step];
+    }
+    assert_memory_equal(expected.gradients, found.gradients,
+                        STEPS * expected.gradient_count * sizeof(float));
+    assert_memory_equal(expected.dx, found.dx,
+                        (size_t)STEPS * ROWS_MAX * config.hidden * sizeof(float));
+    (void)printf("%u recordings broken, %u steps with calls of one\n", waits_failed, tried);
+    assert_true(waits_failed >= 4); /* of each of the layouts that come again */
+    assert_int_equal(tried > 0, op == waiting_blindly);
+    assert_string_equal(seam_backend_fault(e->backend), ""); /* none of the device's */
+    test_free(expected.gradients);
+    test_free(found.gradients);
+    test_free(expected.dx);
+    test_free(found.dx);
+}
+
+/* ---- memory ---- */
+static const seam_model_config deep = SEAM_TEST_SMALL(64, 96, 30);
+enum { SHAPES = SEAM_REPEAT_KEPT_MAX / 2 }; /* a forward and a backward each */
+
+/* A step of each shape; what the device has free after them. */
+static uint64_t shapes_run(seam_test_engine *e, seam_adapter *adapter) {
+    uint32_t ids[ROWS_MAX], targets[ROWS_MAX], positions[ROWS_MAX];
+    for (uint32_t t = 0; t < ROWS_MAX; t++) {
+        ids[t] = seam_synthetic_word("ids", t) % deep.vocab_count;
+        targets[t] = seam_synthetic_word("ids", t + 1) % deep.vocab_count;
+        positions[t] = t;
+    }
+    for (uint32_t i = 0; i < SHAPES; i++) {
+        const uint32_t seq_begin[] = {0, 10 + 10 * i};
+        const seam_test_text text = {.batch = {.rows = seq_begin[1],
+                                               .seq_count = 1,
+                                               .seq_begin = seq_begin,
+                                               .positions = positions},
+                                     .ids = ids,
+                                     .targets = targets};
+        (void)seam_test_forward_backward(e, adapter, &text, 0.1f);
+    }
+    seam_test_check(e->ops->stream_sync(e->stream), "sync", NULL);
+    return e->ops->mem_room(e->backend);
+}
+
+static void memory_check(seam_test_engine *e, const seam_adapter_config *lora, bool recompute) {
+    const seam_activations_options options = {
+        .adapter = lora, .rows_max = ROWS_MAX, .seqs_max = SEQS_MAX, .recompute = recompute};
+    const seam_memory_blocks blocks = {.model = &deep, .ops = e->ops, .layer_end = deep.layers};
+    seam_memory_plan plan = {0};
+    seam_adapter *adapter = NULL;
+    seam_error err = {0};
+    seam_activations_destroy(e->acts);
+    e->acts = NULL;
+    seam_test_check(seam_activations_create(&e->acts, e->blocks, &options, &err), "acts", &err);
+    seam_test_check(seam_adapter_create(&adapter, e->blocks, lora, &err), "adapter", &err);
+    seam_test_check(seam_synthetic_adapter(adapter, e->stream), "values", NULL);
+    seam_memory_plan_repeats(&plan, &blocks, lora);
+    const uint64_t planned = seam_memory_plan_device_bytes(&plan);
+    const uint64_t before = shapes_run(e, adapter); /* scratch, and what else a first call takes */
+    const uint64_t recorded = shapes_run(e, adapter), launched = shapes_run(e, adapter);
+    const uint64_t least = recorded < launched ? recorded : launched;
+    const uint64_t taken = before > least ? before - least : 0;
+    (void)printf("targets %x%s: %d passes of %u layers take %.1f MiB of the device, %.1f planned\n",
+                 lora->lora.targets, recompute ? ", recompute" : "", (int)SEAM_REPEAT_KEPT_MAX,
+                 deep.layers, (double)taken / 0x1p20, (double)planned / 0x1p20);
+    assert_true(taken <= planned);
+    seam_adapter_destroy(adapter);
+}
+
+static void test_repeat__all_kept__takes_no_more_than_planned(void **state) {
+    (void)state;
+    const seam_tensor_source source = seam_synthetic_source(&deep);
+    const seam_backend_options options = {.device = "cuda:0", .act = SEAM_BF16, .threads = 1};
+    const seam_adapter_config all = {.lora = {.rank = 8, .alpha = 16, .targets = 0x7f, .seed = 3}};
+    const seam_adapter_config prefix = {.kind = SEAM_ADAPTER_PREFIX,
+                                        .prefix = {.tokens = 5, .seed = 3}};
+    seam_adapter_config two = all;
+    seam_test_engine engine;
+    two.lora.targets = SEAM_LORA_Q | SEAM_LORA_V;
+    assert_true(seam_test_engine_open(&engine, &options, &source, &all, ROWS_MAX));
+    memory_check(&engine, &two, false);
+    memory_check(&engine, &all, false);
+    memory_check(&engine, &all, true);
+    memory_check(&engine, &prefix, false);
+    seam_test_engine_close(&engine);
+}
+
 /* ---- generation ---- */
 enum { PROMPT = 7, SLOTS = 2, TOKENS = 12, POSITIONS = PROMPT + TOKENS };
 
@@ -229,7 +350,9 @@ static void test_repeat__changing_layouts__bits_of_ops_one_by_one(void **state) 
         two.lora.rank = 5;
         drops.lora.dropout = 0.25f;
         assert_true(seam_test_engine_open(&engine, &options, &source, &all, ROWS_MAX));
-        bits_check(&engine, &all, false);
+        failure_check(&engine, &all, waiting);
+        failure_check(&engine, &two, waiting_blindly);
+        bits_check(&engine, &all, false); /* recordings of the same stream succeed again */
         bits_check(&engine, &all, true);
         bits_check(&engine, &two, false);
         bits_check(&engine, &drops, false);
@@ -243,6 +366,7 @@ static void test_repeat__changing_layouts__bits_of_ops_one_by_one(void **state) 
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_repeat__changing_layouts__bits_of_ops_one_by_one),
+        cmocka_unit_test(test_repeat__all_kept__takes_no_more_than_planned),
     };
     const seam_backend_options options = {.device = "cuda:0", .act = SEAM_BF16};
     seam_backend *backend = NULL;
