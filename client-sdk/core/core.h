@@ -31,6 +31,7 @@
 
 #include "arbiter.h"
 #include "arena.h"
+#include "cache_keeper.h"
 #include "client_proto.h"
 #include "coder.h"
 #include "credit.h"
@@ -203,8 +204,10 @@ struct seam_session {
     uint64_t step_number, step_begin_ns; /* timeline: of the step in flight */
 
     /* session_record.c */
-    seam_journal *journal; /* NULL: only the newest state is kept, in `record` */
-    seam_buffer record;    /* a state, that after record_step_count steps */
+    seam_journal *journal;     /* NULL: only the newest state is kept, in `record` */
+    seam_cache_keeper *keeper; /* of the coders' caches, beside the journal; NULL: there is none */
+    seam_redo_place caches;    /* where its log has those of the newest record */
+    seam_buffer record;        /* a state, that after record_step_count steps */
     uint64_t record_step_count;
     seam_own_part own;         /* its functions NULL: there is none */
     size_t own_at, own_bytes;  /* its state in the record; 0 bytes: not there */
@@ -333,6 +336,8 @@ void seam_record_confirmed(seam_session *session);
 /* Back to the state after step_count steps, between two steps.  SEAM_E_UNIMPLEMENTED: no journal;
  * SEAM_E_DATA_LOSS, SEAM_E_MEMORY, SEAM_E_IO. */
 seam_status seam_record_restore(seam_session *session, uint64_t step_count, seam_error *err);
+/* Journal and caches' log are closed; the coders still live. */
+void seam_record_close(seam_session *session);
 
 /* state_walk.c.  SEAM_E_FORMAT: not a state of this session, which is of no use then. */
 seam_status seam_state_save(seam_buffer *ret_bytes, seam_session *session);

@@ -3,6 +3,7 @@
  * What waits for it: step.c. */
 #include <string.h>
 
+#include "aqsgd.h"
 #include "bytes.h"
 #include "core.h"
 #include "frame.h"
@@ -316,6 +317,16 @@ static void forward_end(seam_session *s, const seam_frame_header *header) {
     s->y_received = true;
 }
 
+/* A run that is kept goes on to the bit or not at all. */
+static seam_status cache_check(const seam_session *s, seam_error *err) {
+    return s->keeper == NULL ||
+                   seam_aqsgd_forgotten_count(seam_coder_cache(s->sites[s->fwd_out].coder)) == 0
+               ? SEAM_OK
+               : seam_error_set(err, SEAM_E_STATE,
+                                "aqsgd: the server has forgotten its cache (it keeps none without "
+                                "--state-dir): the run cannot go on to the bit");
+}
+
 seam_status seam_receive_chunk(seam_session *session, const seam_frame_header *header,
                                const uint8_t *payload, seam_error *err) {
     seam_session *const s = session;
@@ -352,7 +363,7 @@ seam_status seam_receive_chunk(seam_session *session, const seam_frame_header *h
                                 payload, err));
     s->decode_seconds += seam_now_seconds() - begin;
     seam_session_span_end(s, "decode", header->micro, begin_ns);
-    return SEAM_OK;
+    return forward ? cache_check(s, err) : SEAM_OK;
 }
 
 /* A part of the answer to a backward tensor has come.  It counts with the last one: a stream that

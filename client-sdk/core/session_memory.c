@@ -180,9 +180,7 @@ seam_status seam_session_memory_plan(seam_session_memory *ret_memory,
 /* ---- the end ---- */
 
 void seam_session_unplan(seam_session *session) {
-    seam_journal_close(session->journal);
-    seam_buffer_deinit(&session->note);
-    seam_buffer_deinit(&session->record);
+    seam_record_close(session); /* before the coders */
     if (session->micros != NULL) {
         for (uint32_t m = 0; m < session->config.micros_max; m++) {
             seam_buffer_deinit(&session->micros[m].came);

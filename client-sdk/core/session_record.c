@@ -3,7 +3,9 @@
  *
  * Without a folder the newest state is kept in memory, which is enough to go back to it; with one
  * (seam_session_journal) every state is kept from the last confirmed checkpoint on, and the session
- * can be taken up by another process (seam_session_resume). */
+ * can be taken up by another process (seam_session_resume).  Caches of codec aqsgd have a log
+ * beside the journal (kernels/codec/cache_keeper.h), flushed before the record that names its
+ * place. */
 #include <string.h>
 
 #include "arena.h"
@@ -21,14 +23,27 @@ static seam_status own_replayed(seam_session *s, uint64_t step_count, seam_error
     return seam_own_compare(s, &s->record, err);
 }
 
+/* Caches of this step are on the disk, and s->caches says where. */
+static seam_status caches_add(seam_session *s, uint64_t step_count, seam_error *err) {
+    if (s->keeper == NULL) {
+        return SEAM_OK;
+    }
+    SEAM_TRY(seam_cache_keeper_save(&s->caches, s->keeper, step_count, err));
+    return seam_cache_keeper_flush(s->keeper, err);
+}
+
 /* The caller's last word on the step, then the record, flushed. */
 static seam_status record_add(seam_session *s, uint64_t step_count, uint64_t state_hash,
                               seam_error *err) {
     uint64_t known = 0;
+    if (s->keeper != NULL) {
+        seam_cache_keeper_mark(s->keeper);
+    }
     if (s->journal != NULL && seam_journal_hash(&known, s->journal, step_count)) {
         /* A replay: it is there, and the server's hash was compared. */
         return seam_session_has_own(s) ? own_replayed(s, step_count, err) : SEAM_OK;
     }
+    SEAM_TRY(caches_add(s, step_count, err));
     if (seam_state_save(&s->record, s) != SEAM_OK) {
         return seam_error_set(err, SEAM_E_MEMORY, "out of memory");
     }
@@ -103,9 +118,33 @@ void seam_record_confirmed(seam_session *session) {
     if (s->journal != NULL && seam_journal_forget(s->journal, s->durable_before, &err) != SEAM_OK) {
         seam_client_log(s->client, "old records of the journal stay: %s", err.text);
     }
+    if (s->keeper != NULL) {
+        seam_cache_keeper_forget(s->keeper, s->durable_before);
+    }
 }
 
 /* ---- going back ---- */
+
+/* Those of the record that was loaded.  Tables of codec dictionary begin empty. */
+static seam_status caches_restore(seam_session *s, uint64_t step_count, seam_error *err) {
+    seam_coder_forget(s->sites[s->fwd_in].coder);
+    if (s->keeper != NULL && s->caches.end > 0) {
+        seam_error why = {0};
+        const seam_status st = seam_cache_keeper_restore(s->keeper, &s->caches, &why);
+        return st == SEAM_OK ? SEAM_OK
+                             : seam_error_set(err, st == SEAM_E_CHECKSUM ? SEAM_E_DATA_LOSS : st,
+                                              "journal: step %llu: %s",
+                                              (unsigned long long)step_count, why.text);
+    }
+    if (s->config.sample_ids_needed && step_count > 0) {
+        return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
+                              "back to step %llu: the caches of codec aqsgd of that step were not "
+                              "kept",
+                              (unsigned long long)step_count);
+    }
+    seam_coder_forget(s->sites[s->fwd_out].coder);
+    return SEAM_OK;
+}
 
 seam_status seam_record_restore(seam_session *session, uint64_t step_count, seam_error *err) {
     seam_session *const s = session;
@@ -132,14 +171,26 @@ seam_status seam_record_restore(seam_session *session, uint64_t step_count, seam
     if (seam_step_propose_again(s) != SEAM_OK) {
         return seam_error_set(err, SEAM_E_MEMORY, "out of memory");
     }
-    seam_coder_forget(s->sites[s->fwd_in].coder);
+    SEAM_TRY(caches_restore(s, step_count, err));
     s->step_open = s->begin_sent = s->backward_due = s->commit_done = false;
     s->rx_active = s->rx_signal_due = false;
     s->y = NULL;
     return SEAM_OK;
 }
 
+void seam_record_close(seam_session *session) {
+    seam_journal_close(session->journal);
+    seam_cache_keeper_destroy(session->keeper);
+    seam_buffer_deinit(&session->note);
+    seam_buffer_deinit(&session->record);
+}
+
 /* ---- the public part ---- */
+
+static seam_status keeper_make(seam_session *s, const char *folder, seam_error *err) {
+    seam_coder *const coders[] = {s->sites[s->fwd_in].coder, s->sites[s->fwd_out].coder};
+    return seam_cache_keeper_create(&s->keeper, coders, 2, folder, journal_mark(s), err);
+}
 
 seam_status seam_session_journal(seam_session *session, const char *folder, seam_error *err) {
     if (session == NULL || folder == NULL) {
@@ -158,6 +209,8 @@ seam_status seam_session_journal(seam_session *session, const char *folder, seam
         return seam_error_set(err, SEAM_E_STATE, "a journal begins after seam_session_own");
     }
     SEAM_TRY(seam_journal_create(&s->journal, folder, journal_mark(s), err));
+    seam_redo_logs_remove(folder, NULL); /* of a journal that was there */
+    SEAM_TRY(keeper_make(s, folder, err));
     s->note.count = 0;
     return record_add(s, 0, 0, err);
 }
@@ -173,10 +226,8 @@ seam_status seam_session_resume(seam_session **ret_session, seam_client *client,
     SEAM_TRY(seam_session_attach(&s, client, session_id, secret, err));
     seam_status st = seam_journal_open(&s->journal, &cut, folder, journal_mark(s), err);
     const uint64_t newest = st == SEAM_OK ? seam_journal_newest(s->journal) : 0;
-    if (st == SEAM_OK && s->config.sample_ids_needed && newest > 0) {
-        st = seam_error_set(err, SEAM_E_UNIMPLEMENTED,
-                            "the cache of codec aqsgd went with the process that had it: this run "
-                            "cannot be resumed");
+    if (st == SEAM_OK) {
+        st = keeper_make(s, folder, err);
     }
     if (st == SEAM_OK) {
         seam_client_proto_config proto = s->proto.config;

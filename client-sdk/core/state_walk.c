@@ -1,7 +1,8 @@
 /* The client's whole state between two steps as bytes, and back: what a record of the journal
  * holds.  Everything that the next step depends on and that the server does not know: the
  * allocations and the own site's gates with their moments (or waterfill averages), the arbiter, the
- * rate control, answers that go out with the next step; last what the caller trains (own_part.c).
+ * rate control, answers that go out with the next step, where the log of the caches stands; last
+ * what the caller trains (own_part.c).
  * One walk serves both directions, so that they cannot differ.
  *
  * The data cursor and the rounding counters are functions of the step's number. */
@@ -11,10 +12,11 @@
 #include "core.h"
 #include "try.h"
 
-#define FORMAT         4
+#define FORMAT         5
 #define FORMAT_ALL     1 /* of a run whose weights count every row of site 0: it goes on so */
 #define FORMAT_DEPTH   3 /* the first that has the pipeline's depth */
 #define FORMAT_SETTLED 4 /* the first that has what the depth settles by */
+#define FORMAT_CACHES  5 /* and the caches' place */
 #define ANSWERS_MAX    (1u << 20)
 #define SITE_BYTES_MAX (1u << 24)
 
@@ -172,7 +174,7 @@ static void walk_depth(walk *w, seam_session *s, uint64_t format) {
 }
 
 /* What was measured and decided: first, so that a replay can take it alone. */
-static void walk_decisions(walk *w, seam_session *s) {
+static uint64_t walk_decisions(walk *w, seam_session *s) {
     uint64_t format = FORMAT;
     walk_u64(w, &format);
     w->bad = w->bad || format < FORMAT_ALL || format > FORMAT;
@@ -182,6 +184,14 @@ static void walk_decisions(walk *w, seam_session *s) {
     if (format >= FORMAT_DEPTH) {
         walk_depth(w, s, format);
     }
+    return format;
+}
+
+static void walk_caches(walk *w, seam_redo_place *place) {
+    walk_u64(w, &place->step);
+    walk_u64(w, &place->number);
+    walk_u64(w, &place->end);
+    walk_u64(w, &place->chain);
 }
 
 static seam_status site_put(walk *w, const seam_site *site) {
@@ -221,7 +231,7 @@ seam_status seam_state_save(seam_buffer *ret_bytes, seam_session *session) {
     seam_session *const s = session;
     walk w = {.bytes = ret_bytes};
     ret_bytes->count = 0;
-    walk_decisions(&w, s);
+    (void)walk_decisions(&w, s);
     walk_u64(&w, &s->durable_told);
     walk_u64(&w, &s->durable_before);
     SEAM_TRY(site_put(&w, s->site_in));
@@ -229,6 +239,7 @@ seam_status seam_state_save(seam_buffer *ret_bytes, seam_session *session) {
     SEAM_TRY(walk_answers(&w, s));
     walk_bytes(&w, s->widths_used[0], s->width_count);
     walk_bytes(&w, s->widths_used[1], s->width_count);
+    walk_caches(&w, &s->caches);
     SEAM_TRY(w.bad ? SEAM_E_MEMORY : SEAM_OK);
     return seam_own_save(ret_bytes, s);
 }
@@ -236,7 +247,7 @@ seam_status seam_state_save(seam_buffer *ret_bytes, seam_session *session) {
 seam_status seam_state_load(seam_session *session, seam_buffer *bytes) {
     seam_session *const s = session;
     walk w = {.bytes = bytes, .reads = true};
-    walk_decisions(&w, s);
+    const uint64_t format = walk_decisions(&w, s);
     walk_u64(&w, &s->durable_told);
     walk_u64(&w, &s->durable_before);
     SEAM_TRY(w.bad ? SEAM_E_FORMAT : SEAM_OK);
@@ -245,11 +256,15 @@ seam_status seam_state_load(seam_session *session, seam_buffer *bytes) {
     SEAM_TRY(walk_answers(&w, s));
     walk_bytes(&w, s->widths_used[0], s->width_count);
     walk_bytes(&w, s->widths_used[1], s->width_count);
+    s->caches = (seam_redo_place){.end = 0};
+    if (format >= FORMAT_CACHES) {
+        walk_caches(&w, &s->caches);
+    }
     return w.bad ? SEAM_E_FORMAT : seam_own_load(s, bytes, w.at);
 }
 
 seam_status seam_state_load_decisions(seam_session *session, seam_buffer *bytes) {
     walk w = {.bytes = bytes, .reads = true};
-    walk_decisions(&w, session);
+    (void)walk_decisions(&w, session);
     return w.bad ? SEAM_E_FORMAT : SEAM_OK;
 }

@@ -262,8 +262,8 @@ SEAM_API seam_status seam_session_journal(seam_session *session, const char *fol
                                           seam_error *err);
 /* Takes up the session whose journal this is, where its last record says.  SEAM_E_NOT_FOUND
  * (journal or session), SEAM_E_DENIED, SEAM_E_STATE (another process has it), SEAM_E_DATA_LOSS
- * (damaged), SEAM_E_UNIMPLEMENTED (codec aqsgd, whose cache no journal holds; topology
- * adapter_exchange, whose session ends with this process). */
+ * (damaged), SEAM_E_UNIMPLEMENTED (topology adapter_exchange, whose session ends with this process;
+ * codec aqsgd in a journal of a release that did not keep its caches). */
 SEAM_API seam_status seam_session_resume(seam_session **ret_session, seam_client *client,
                                          const char *session_id, const uint8_t *secret,
                                          const char *folder, seam_error *err);

@@ -1,5 +1,5 @@
 /* One tensor against the cache; see aqsgd.h.  The cache itself is sample_cache.c, the arithmetic
- * aqsgd_quant.c.
+ * aqsgd_quant.c, the tape of a tensor aqsgd_tape.c.
  *
  * New values wait in `staged` as fp16 until commit, so that nothing in the cache moves before the
  * tensor is whole and every hit of a tensor sees the cache of its begin.  The cursor walks rows and
@@ -11,43 +11,12 @@
 
 #include <string.h>
 
-#include "aqsgd_quant.h"
+#include "aqsgd_impl.h"
 #include "arena.h"
 #include "bit_string.h"
 #include "bytes.h"
 #include "codec.h"
-#include "sample_cache.h"
 #include "try.h"
-
-typedef struct row_cursor {
-    uint32_t row, sequence; /* of the tensor; sequence SEQUENCE_NONE before the first row */
-    uint32_t rows_left;     /* of the sequence */
-    uint32_t block;         /* of the cached row that is next, if the sequence is a change */
-} row_cursor;
-#define SEQUENCE_NONE UINT32_MAX
-
-struct seam_aqsgd {
-    seam_aqsgd_config config;
-    size_t row_bytes, block_bytes; /* of a row in fp16; as stored */
-    uint32_t scale_blocks;         /* in front of an entry */
-    seam_sample_cache *cache;
-
-    /* The tensor in work. */
-    bool open, head_done;
-    uint32_t rows, sequence_count, whole_count;
-    uint64_t tensor_count; /* marks entries that this tensor names */
-    uint64_t *sample_ids;  /* (sequences_max) */
-    uint32_t *seq_rows;    /* (sequences_max) */
-    uint32_t *entries;     /* (sequences_max): SEAM_CACHE_NONE where it travels whole */
-    uint8_t *range_rows;   /* (rows_max) bits */
-    uint8_t *staged;       /* (rows_max, C) fp16 */
-    row_cursor cursor;
-    seam_scales scales, cached; /* of the tensor; of the cursor's entry */
-
-    uint8_t *block; /* a scale block */
-    float *m, *change, *absmax;
-    uint32_t *codes;
-};
 
 /* ---- create ---- */
 
@@ -81,6 +50,7 @@ static void carve(seam_aqsgd *a, seam_arena *arena) {
     a->change = seam_arena_take(arena, C * sizeof *a->change);
     a->absmax = seam_arena_take(arena, C * sizeof *a->absmax);
     a->codes = seam_arena_take(arena, C * sizeof *a->codes);
+    a->tape = seam_arena_take(arena, seam_aqsgd_tape_bytes_max(a));
 }
 
 static seam_status plan(size_t *ret_bytes, size_t *ret_block_bytes,
@@ -146,6 +116,10 @@ uint32_t seam_aqsgd_whole_count(const seam_aqsgd *aqsgd) {
     return aqsgd->whole_count;
 }
 
+uint32_t seam_aqsgd_forgotten_count(const seam_aqsgd *aqsgd) {
+    return aqsgd->forgotten_count;
+}
+
 uint32_t seam_aqsgd_cached_count(const seam_aqsgd *aqsgd) {
     return seam_sample_cache_entry_count(aqsgd->cache);
 }
@@ -181,11 +155,12 @@ static void tensor_begin(seam_aqsgd *a, const seam_sequences *sequences, uint32_
     }
     a->rows = rows;
     a->sequence_count = sequences->count;
-    a->whole_count = 0;
+    a->whole_count = a->forgotten_count = 0;
     a->tensor_count++;
     a->open = true;
     a->head_done = false;
     a->cursor = (row_cursor){.sequence = SEQUENCE_NONE};
+    seam_aqsgd_tape_begin(a);
 }
 
 static uint8_t *staged_row(const seam_aqsgd *a, uint32_t row) {
@@ -365,6 +340,7 @@ void seam_aqsgd_encode(size_t *ret_payload_bytes, float *ret_decoded, seam_aqsgd
     }
     seam_bits_put_end(&writer);
     *ret_payload_bytes = (size_t)(writer.out - ret_payload);
+    seam_aqsgd_tape_add(a, ret_payload, *ret_payload_bytes, rows);
 }
 
 /* ---- decode ---- */
@@ -419,7 +395,10 @@ static seam_status sequences_read(seam_aqsgd *a, const uint8_t *bitmap, const ui
         }
         const uint32_t entry = seam_sample_cache_find(a->cache, a->sample_ids[s]);
         if (entry != SEAM_CACHE_NONE && a->seq_rows[s] > 0) {
-            seam_sample_cache_note(a->cache, entry)->mark = a->tensor_count;
+            seam_cache_note *note = seam_sample_cache_note(a->cache, entry);
+            a->forgotten_count +=
+                whole && note->rows == a->seq_rows[s] && note->mark != a->tensor_count;
+            note->mark = a->tensor_count;
         }
     }
     return SEAM_OK;
@@ -475,9 +454,9 @@ seam_status seam_aqsgd_decode(float *ret_x, seam_aqsgd *aqsgd, const uint8_t *pa
     seam_bit_reader reader = {.in = whole + whole_count * a->row_bytes};
     for (uint32_t i = 0; i < rows; i++) {
         const uint32_t row = a->cursor.row;
-        float *const out = ret_x + (size_t)i * C;
+        float *const out = ret_x != NULL ? ret_x + (size_t)i * C : NULL;
         if (!row_next(a)) {
-            if (!seam_fp16_row_get(out, whole, C)) {
+            if (!seam_fp16_row_get(out != NULL ? out : a->m, whole, C)) {
                 return seam_error_set(err, SEAM_E_NONFINITE,
                                       "aqsgd.rows: a value of row %u is not finite", row);
             }
@@ -490,6 +469,7 @@ seam_status seam_aqsgd_decode(float *ret_x, seam_aqsgd *aqsgd, const uint8_t *pa
         change_apply(out, a, row);
     }
     CHECK(seam_bits_get_end(&reader), "codes: the bits that fill the last byte are not zero");
+    seam_aqsgd_tape_add(a, payload, payload_bytes, rows);
     return SEAM_OK;
 }
 
@@ -572,5 +552,8 @@ void seam_aqsgd_commit(seam_aqsgd *aqsgd) {
                 (seam_cache_note){.rows = rows, .tag = writer.tag};
         }
         row += rows;
+    }
+    if (a->commit_fn != NULL) {
+        a->commit_fn(a->commit_user, a->tape, a->tape_used);
     }
 }

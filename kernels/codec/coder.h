@@ -137,6 +137,9 @@ void seam_coder_commit(seam_coder *coder);
 /* An encoder forgets what it believes that the peer has kept (the peer may have lost it): later
  * tensors stand for themselves until they are committed.  Nothing for codecs without a cache. */
 void seam_coder_forget(seam_coder *coder);
+/* The cache that it codes against (aqsgd.h); NULL: it has none, as a NULL coder has none. */
+typedef struct seam_aqsgd seam_aqsgd;
+seam_aqsgd *seam_coder_cache(seam_coder *coder);
 /* D_c (C) of the tensor that was encoded or decoded last: seam_codec_steps.  amaq_token: D_t of
  * its rows (rows), which are state_rows_max or fewer. */
 seam_status seam_coder_steps(float *ret_steps, const seam_coder *coder);

@@ -221,6 +221,10 @@ static void aqsgd_forget(seam_coder *coder) {
     }
 }
 
+seam_aqsgd *seam_coder_cache(seam_coder *coder) {
+    return coder != NULL && coder->config.codec == SEAM_CODEC_AQSGD ? coder->state : NULL;
+}
+
 const seam_coder_ops seam_coder_aqsgd_ops = {
     .cost = aqsgd_cost,
     .encode_begin = aqsgd_encode_begin,

@@ -212,3 +212,19 @@ uint8_t *seam_sample_cache_bytes(seam_sample_cache *cache, uint32_t block) {
 uint32_t seam_sample_cache_entry_count(const seam_sample_cache *cache) {
     return cache->entry_count;
 }
+
+size_t seam_sample_cache_used_bytes(const seam_sample_cache *cache) {
+    return (size_t)(cache->block_count - cache->blocks_left) * cache->block_bytes;
+}
+
+uint32_t seam_sample_cache_oldest(const seam_sample_cache *cache) {
+    return cache->oldest;
+}
+
+uint32_t seam_sample_cache_newer(const seam_sample_cache *cache, uint32_t entry) {
+    return cache->entries[entry].newer;
+}
+
+uint64_t seam_sample_cache_sample_id(const seam_sample_cache *cache, uint32_t entry) {
+    return cache->entries[entry].sample_id;
+}

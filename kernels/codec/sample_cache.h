@@ -1,11 +1,11 @@
 /* What is kept of each sample between its visits, under a cap of bytes: the store behind codec
  * aqsgd.  SPEC 3.2.
  *
- * The caller gives the storage (memory, or a mapped file: this folder does no I/O).  It is cut
- * into blocks of one size, one for a stored row, and an entry is a chain of them: entries of any
- * length come and go without gaps, so that what fits depends on the cap alone.  The least recently
- * used entry makes room.  Everything is a function of the calls, so two ends that make the same
- * calls hold the same entries.
+ * The caller gives the storage (memory, or a mapped file; on disk it is kept by cache_keeper.h). It
+ * is cut into blocks of one size, one for a stored row, and an entry is a chain of them: entries of
+ * any length come and go without gaps, so that what fits depends on the cap alone.  The least
+ * recently used entry makes room.  Everything is a function of the calls, so two ends that make the
+ * same calls hold the same entries.
  *
  * Pure C, no allocation after create; one thread at a time. */
 #ifndef SEAM_SAMPLE_CACHE_H
@@ -53,5 +53,13 @@ uint32_t seam_sample_cache_block_next(const seam_sample_cache *cache, uint32_t b
 uint8_t *seam_sample_cache_bytes(seam_sample_cache *cache, uint32_t block);
 
 uint32_t seam_sample_cache_entry_count(const seam_sample_cache *cache);
+/* Bytes of the storage that entries take. */
+size_t seam_sample_cache_used_bytes(const seam_sample_cache *cache);
+
+/* All entries from the least recently used on: putting them in this order into an empty cache makes
+ * the same one.  SEAM_CACHE_NONE: no (other) entry. */
+uint32_t seam_sample_cache_oldest(const seam_sample_cache *cache);
+uint32_t seam_sample_cache_newer(const seam_sample_cache *cache, uint32_t entry);
+uint64_t seam_sample_cache_sample_id(const seam_sample_cache *cache, uint32_t entry);
 
 #endif

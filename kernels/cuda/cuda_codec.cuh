@@ -123,22 +123,32 @@ typedef struct span_grids {
     uint32_t begin[SPAN + 1];
 } span_grids;
 
-/* By threads 0..SPAN-1, for channel c = first + thread. */
-static __device__ inline void span_put(span_grids *ret, uint32_t thread, uint32_t c, uint32_t C,
-                                       const uint32_t *plane_begin, uint32_t bounds, int exponent) {
-    const uint32_t begin = plane_begin[min(c, C)], end = plane_begin[min(c + 1, C)];
-    const channel_grid grid = c < C ? grid_of(bounds, exponent, end - begin) : channel_grid{};
+/* Both by threads 0..SPAN-1, for channel c = first + thread: the words in front of it, and its grid
+ * of `width`. */
+static __device__ inline void span_begin_put(span_grids *ret, uint32_t thread, uint32_t c,
+                                             uint32_t C, const uint32_t *plane_begin) {
+    ret->begin[thread] = plane_begin[min(c, C)];
+    if (thread == SPAN - 1) {
+        ret->begin[SPAN] = plane_begin[min(c + 1, C)];
+    }
+}
+static __device__ inline void span_grid_put(span_grids *ret, uint32_t thread, uint32_t bounds,
+                                            int exponent, uint32_t width) {
+    const channel_grid grid = width > 0 ? grid_of(bounds, exponent, width) : channel_grid{};
     ret->lo[thread] = grid.lo;
     ret->inverse[thread] = grid.inverse;
     ret->step[thread] = grid.step;
     ret->levels[thread] = grid.levels;
-    ret->begin[thread] = begin;
-    if (thread == SPAN - 1) {
-        ret->begin[SPAN] = end;
-    }
 }
 
 /* ---- bits ---- */
+
+/* Bits of a where the mask has ones, else of b, in one instruction: the compiler makes two. */
+static __device__ inline uint32_t bits_select(uint32_t mask, uint32_t a, uint32_t b) {
+    uint32_t ret;
+    asm("lop3.b32 %0, %1, %2, %3, 0xca;" : "=r"(ret) : "r"(mask), "r"(a), "r"(b));
+    return ret;
+}
 
 /* affine_tile.c's transpose of 8x8 bits in each byte: its own inverse. */
 static __device__ inline void transpose8(uint32_t (&a)[8]) {
@@ -150,8 +160,8 @@ static __device__ inline void transpose8(uint32_t (&a)[8]) {
         for (int i = 0; i < 8; i++) {
             if ((i & distance) == 0) {
                 const uint32_t low = a[i], high = a[i + distance];
-                a[i] = (low & mask) | ((high << distance) & ~mask);
-                a[i + distance] = ((low >> distance) & mask) | (high & ~mask);
+                a[i] = bits_select(mask, low, high << distance);
+                a[i + distance] = bits_select(mask, low >> distance, high);
             }
         }
     }
@@ -187,6 +197,9 @@ template <> struct quad<float> {
             v.w = c + 3 < C ? row[c + 3] : 0.0f;
         }
     }
+    __device__ void take(const float *p) {
+        v = *(const float4 *)p;
+    }
     __device__ void get(float (&x)[4]) const {
         x[0] = v.x, x[1] = v.y, x[2] = v.z, x[3] = v.w;
     }
@@ -209,6 +222,10 @@ template <> struct quad<__nv_bfloat16> {
             v[0] = {c < C ? row[c] : zero, c + 1 < C ? row[c + 1] : zero};
             v[1] = {c + 2 < C ? row[c + 2] : zero, c + 3 < C ? row[c + 3] : zero};
         }
+    }
+    __device__ void take(const __nv_bfloat16 *p) {
+        const uint2 raw = *(const uint2 *)p;
+        memcpy(v, &raw, sizeof raw);
     }
     __device__ void get(float (&x)[4]) const {
         uint2 raw;
@@ -278,9 +295,27 @@ static inline bool quads_aligned(const void *x, seam_dtype type, uint32_t C) {
 
 /* ---- launchers, one a file ---- */
 
+/* A kernel of CODEC_THREADS that calls launch_wait before it reads what the kernel in front of it
+ * wrote, and begins while that one still runs. */
+template <typename... P, typename... A>
+static inline seam_status codec_launch(seam_stream *stream, void (*kernel)(P...), dim3 grid,
+                                       size_t shared, const A &...args) {
+    cudaLaunchAttribute early = {.id = cudaLaunchAttributeProgrammaticStreamSerialization};
+    early.val.programmaticStreamSerializationAllowed = 1;
+    const cudaLaunchConfig_t config = {
+        .gridDim = grid,
+        .blockDim = dim3(CODEC_THREADS),
+        .dynamicSmemBytes = shared,
+        .stream = seam_cuda_queue(stream),
+        .attrs = &early,
+        .numAttrs = seam_cuda_major(stream) >= 9 ? 1u : 0u,
+    };
+    return seam_cuda_status(cudaLaunchKernelEx(&config, kernel, args...));
+}
+
 /* Into the bounds whose turn it is. */
-seam_status seam_cuda_codec_measure(cudaStream_t queue, const codec_work &work,
-                                    const seam_device_rows &rows, uint32_t processors);
+seam_status seam_cuda_codec_measure(seam_stream *stream, const codec_work &work,
+                                    const seam_device_rows &rows);
 seam_status seam_cuda_codec_encode(seam_stream *stream, const seam_device_encode_args *args);
 seam_status seam_cuda_codec_decode(seam_stream *stream, const seam_device_decode_args *args);
 seam_status seam_cuda_codec_raw_encode(seam_stream *stream, const seam_device_work *work,

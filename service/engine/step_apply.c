@@ -143,6 +143,9 @@ seam_status seam_trainer_apply(seam_step_result *ret, seam_trainer *t, double cl
         site_report(&result, t);
     }
     SEAM_TRY(seam_layers_apply(&result, t, stream));
+    if (t->keeper != NULL) {
+        seam_cache_keeper_mark(t->keeper);
+    }
     *ret = result;
     return SEAM_OK;
 }

@@ -232,6 +232,7 @@ SEAM_ON_GPU static seam_status sources_spread(seam_trainer *t, seam_stream *stre
 
 seam_status seam_trainer_input(seam_trainer *t, seam_stream *stream, seam_error *err) {
     const uint64_t decode_ns = phase_begin(t);
+    SEAM_TRY(seam_cache_keeper_check(t->keeper, err));
     row_gates_fill(t);
     SEAM_TRY(seam_trainer_device_begin(t, stream));
     SEAM_TRY(decode(t, t->rows, SEAM_SITE_FWD_IN, stream, err));

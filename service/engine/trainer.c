@@ -255,6 +255,7 @@ void seam_trainer_destroy(seam_trainer *gift_trainer) {
     seam_exchange_destroy(&t->exchange);
     seam_one_pass_destroy(t);
     t->ops->mem_free(t->backend, t->x);
+    seam_cache_keeper_destroy(t->keeper);
     for (uint32_t site = 0; site < SEAM_SITE_COUNT; site++) {
         seam_coder_destroy(t->coders[site]);
         seam_storage_close(&t->caches[site]);
@@ -364,10 +365,29 @@ seam_status seam_trainer_set_budget(seam_trainer *trainer, const seam_budget *bu
     return SEAM_OK;
 }
 
+seam_status seam_trainer_keep_caches(seam_trainer *trainer, const char *folder, uint64_t owner,
+                                     seam_error *err) {
+    SEAM_ASSERT(trainer->keeper == NULL);
+    return seam_cache_keeper_create(&trainer->keeper, trainer->coders, SEAM_SITE_COUNT, folder,
+                                    owner, err);
+}
+
+seam_cache_keeper *seam_trainer_keeper(const seam_trainer *trainer) {
+    return trainer->keeper;
+}
+
 seam_status seam_trainer_abort_step(seam_trainer *trainer, seam_stream *stream) {
-    trainer->compute_seconds = trainer->codec_seconds = 0;
+    SEAM_TRY(seam_trainer_drop_step(trainer, stream));
+    if (trainer->keeper != NULL) {
+        return seam_cache_keeper_rewind(trainer->keeper, NULL);
+    }
     /* Replies of the step may never have reached a client that no longer holds it. */
     seam_coder_forget(trainer->coders[SEAM_SITE_FWD_OUT]);
+    return SEAM_OK;
+}
+
+seam_status seam_trainer_drop_step(seam_trainer *trainer, seam_stream *stream) {
+    trainer->compute_seconds = trainer->codec_seconds = 0;
     memset(trainer->db_out, 0, trainer->width_count * sizeof(float));
     memset(trainer->counts_out, 0, trainer->by_token ? trainer->width_count * sizeof(uint32_t) : 0);
     memset(trainer->spans_out, 0, trainer->channels * sizeof(float));

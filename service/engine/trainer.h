@@ -19,6 +19,7 @@
 #ifndef SEAM_TRAINER_H
 #define SEAM_TRAINER_H
 
+#include "cache_keeper.h"
 #include "engine.h"
 #include "memory_plan.h"
 #include "session_config.h"
@@ -134,9 +135,18 @@ seam_status seam_trainer_norm(seam_step_result *ret_result, seam_trainer *traine
 /* One pass: forward and backward in one, the answer is the forward reply. */
 seam_status seam_trainer_pass(seam_step_result *ret_result, seam_trainer *trainer,
                               seam_stream *stream, seam_error *err) SEAM_ON_GPU;
-/* Drop gradients of the step in flight; nothing of it has been applied.  A cache of site 1 is
- * forgotten: its samples travel whole again. */
+/* Drop gradients of the step in flight; nothing of it has been applied.  Caches that are kept go
+ * back to the step before, else that of site 1 is forgotten: its samples travel whole again.
+ * SEAM_E_DATA_LOSS: they cannot, and every later forward tensor says so until a checkpoint is
+ * loaded. */
 seam_status seam_trainer_abort_step(seam_trainer *trainer, seam_stream *stream) SEAM_ON_GPU;
+/* Caches of its codecs are kept in a folder from now on (kernels/codec/cache_keeper.h), as those of
+ * `owner`; nothing where it has none.  Their place is in its state: trainer_state.h.
+ * SEAM_E_MEMORY, SEAM_E_LIMIT. */
+seam_status seam_trainer_keep_caches(seam_trainer *trainer, const char *folder, uint64_t owner,
+                                     seam_error *err) SEAM_ON_GPU;
+/* Who keeps them, or NULL. */
+seam_cache_keeper *seam_trainer_keeper(const seam_trainer *trainer);
 /* The adapter was changed from outside (import): new state hash. */
 seam_status seam_trainer_refresh(seam_trainer *trainer, seam_stream *stream) SEAM_ON_GPU;
 

@@ -2,6 +2,7 @@
 #ifndef SEAM_TRAINER_INTERNAL_H
 #define SEAM_TRAINER_INTERNAL_H
 
+#include "cache_keeper.h"
 #include "exchange.h"
 #include "layer_gates.h"
 #include "storage.h"
@@ -43,6 +44,7 @@ struct seam_trainer {
     seam_site *site_in, *site_out; /* forward sites 0 and 1 */
     seam_coder *coders[SEAM_SITE_COUNT];
     seam_storage caches[SEAM_SITE_COUNT]; /* of codecs that have one */
+    seam_cache_keeper *keeper;            /* of them; NULL: nothing is kept */
     uint32_t channels;
     uint32_t width_count; /* P: widths of an allocation; C, but of codec amaq_token */
     bool by_token;        /* site 1 has codec amaq_token, site 0 too if it has gates */
@@ -85,6 +87,11 @@ struct seam_trainer {
     trainer_exchange exchange;
     trainer_layers layers;
 };
+
+/* ---- trainer.c ---- */
+
+/* Gradients of the step in flight go; caches stay as they are. */
+seam_status seam_trainer_drop_step(seam_trainer *t, seam_stream *stream) SEAM_ON_GPU;
 
 /* ---- train_step.c, for one_pass.c ---- */
 

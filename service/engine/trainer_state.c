@@ -26,11 +26,6 @@ bool seam_trainer_state_is_whole(const seam_session_config *config) {
     if (config->codec.topology == SEAM_TOPOLOGY_ADAPTER_EXCHANGE) {
         return false; /* the optimizer that counts is the client's */
     }
-    for (uint32_t site = 0; site < SEAM_SITE_COUNT; site++) {
-        if (seam_session_config_cache_bytes(config, (uint16_t)site) > 0) {
-            return false;
-        }
-    }
     return true;
 }
 
@@ -156,7 +151,11 @@ static seam_status parts_visit(const seam_trainer *t, part_fn *visit, void *user
     SEAM_TRY(bytes_visit(&p, visit, user, "site.0", seam_site_state_bytes(t->site_in)));
     SEAM_TRY(bytes_visit(&p, visit, user, "site.1", seam_site_state_bytes(t->site_out)));
     SEAM_TRY(bytes_visit(&p, visit, user, "session", session_bytes(t)));
-    return t->layers.count == 0 ? SEAM_OK : bytes_visit(&p, visit, user, "layers", layers_bytes(t));
+    if (t->layers.count > 0) {
+        SEAM_TRY(bytes_visit(&p, visit, user, "layers", layers_bytes(t)));
+    }
+    return t->keeper != NULL ? bytes_visit(&p, visit, user, "caches", SEAM_REDO_PLACE_BYTES)
+                             : SEAM_OK;
 }
 
 typedef struct header {
@@ -183,8 +182,12 @@ static seam_status header_add(void *user, const part *p) {
 
 seam_status seam_trainer_state_save(uint8_t *ret, size_t *ret_count, size_t capacity,
                                     seam_trainer *trainer, const seam_trainer_mark *mark,
-                                    seam_stream *stream) {
+                                    seam_stream *stream, seam_error *err) {
     seam_trainer *t = trainer;
+    seam_redo_place caches = {.end = 0};
+    if (t->keeper != NULL) {
+        SEAM_TRY(seam_cache_keeper_save(&caches, t->keeper, mark->step_count, err));
+    }
     SEAM_ASSERT(capacity > 64);
     header h = {.text = (char *)ret + 8, .capacity = capacity - 64};
     h.text[h.used++] = '{';
@@ -206,8 +209,13 @@ seam_status seam_trainer_state_save(uint8_t *ret, size_t *ret_count, size_t capa
     seam_site_save(cursor, t->site_out);
     cursor += seam_site_state_bytes(t->site_out);
     session_put(cursor, t, mark);
+    cursor += session_bytes(t);
     if (t->layers.count > 0) {
-        seam_layers_save(cursor + session_bytes(t), t);
+        seam_layers_save(cursor, t);
+        cursor += layers_bytes(t);
+    }
+    if (t->keeper != NULL) {
+        seam_redo_place_put(cursor, &caches);
     }
     *ret_count = count;
     return SEAM_OK;
@@ -239,17 +247,31 @@ static seam_status part_find(void *user, const part *p) {
     return SEAM_OK;
 }
 
-SEAM_ON_GPU static seam_status state_take(seam_trainer *t, seam_trainer_mark *ret_mark,
-                                          const finder *f, seam_stream *stream) {
+static const uint8_t *session_of(const seam_trainer *t, const finder *f) {
     SEAM_ASSERT(f->data != NULL); /* part_find has seen every part */
     SEAM_ASSERT(f->tail != NULL);
+    return f->tail + seam_site_state_bytes(t->site_in) + seam_site_state_bytes(t->site_out);
+}
+
+/* First, so that another checkpoint can be loaded in place of one whose caches are damaged. */
+static seam_status caches_take(const seam_trainer *t, const finder *f) {
+    if (t->keeper == NULL) {
+        return SEAM_OK;
+    }
+    const seam_redo_place place =
+        seam_redo_place_get(session_of(t, f) + session_bytes(t) + layers_bytes(t));
+    return seam_cache_keeper_restore(t->keeper, &place, f->err);
+}
+
+SEAM_ON_GPU static seam_status state_take(seam_trainer *t, seam_trainer_mark *ret_mark,
+                                          const finder *f, seam_stream *stream) {
     const uint8_t *site_out = f->tail + seam_site_state_bytes(t->site_in);
-    const uint8_t *session = site_out + seam_site_state_bytes(t->site_out);
+    const uint8_t *session = session_of(t, f);
     const uint32_t format = seam_get_u32(session);
     if (format != SESSION_FORMAT && format != SESSION_FORMAT_FNV) {
         return SEAM_E_FORMAT;
     }
-    SEAM_TRY(seam_trainer_abort_step(t, stream));
+    SEAM_TRY(seam_trainer_drop_step(t, stream));
     SEAM_TRY(
         seam_adapter_load_state(t->adapter, stream, f->data, seam_adapter_state_bytes(t->adapter)));
     SEAM_TRY(seam_site_load(t->site_in, f->tail, seam_site_state_bytes(t->site_in)));
@@ -274,6 +296,9 @@ seam_status seam_trainer_state_load(seam_trainer *trainer, seam_trainer_mark *re
     }
     if (st == SEAM_OK) {
         st = parts_visit(trainer, part_find, &f);
+    }
+    if (st == SEAM_OK) {
+        st = caches_take(trainer, &f);
     }
     if (st == SEAM_OK) {
         st = state_take(trainer, ret_mark, &f, stream);

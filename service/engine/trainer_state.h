@@ -7,9 +7,11 @@
  *                           waterfill averages (kernels/codec/site.h)
  *   session U8              steps, rows served, budgets, shares of gates by token: trainer_state.c
  *
+ *   caches U8               with codec aqsgd: where their log stands (base/redo_log.h), which was
+ *                           flushed before a checkpoint counts
+ *
  * Rounding needs nothing: its counters are functions of seed, step and row.  Nor do the tables of
- * codec dictionary: a client that goes back begins an empty one, and the values are the same.  The
- * caches of codec aqsgd are not here: such a session is not kept (seam_trainer_state_is_whole). */
+ * codec dictionary: a client that goes back begins an empty one, and the values are the same. */
 #ifndef SEAM_TRAINER_STATE_H
 #define SEAM_TRAINER_STATE_H
 
@@ -27,12 +29,14 @@ bool seam_trainer_state_is_whole(const seam_session_config *config);
 /* Bound of the file's size, before there is a trainer. */
 seam_status seam_trainer_state_bytes_max(size_t *ret_bytes, const seam_session_config *config);
 
-/* The whole file into ret (capacity as above); *ret_count of it are used. */
+/* The whole file into ret (capacity as above); *ret_count of it are used.  SEAM_E_LIMIT,
+ * SEAM_E_DEVICE_LOST; of caches SEAM_E_IO, SEAM_E_DATA_LOSS. */
 seam_status seam_trainer_state_save(uint8_t *ret, size_t *ret_count, size_t capacity,
                                     seam_trainer *trainer, const seam_trainer_mark *mark,
-                                    seam_stream *stream) SEAM_ON_GPU;
-/* SEAM_E_FORMAT, SEAM_E_NONFINITE: not a state of this session's config; what comes after the
- * first check may have been loaded then, so the trainer is of no use any more. */
+                                    seam_stream *stream, seam_error *err) SEAM_ON_GPU;
+/* SEAM_E_CHECKSUM: the log of its caches is damaged; nothing else was loaded.  SEAM_E_FORMAT,
+ * SEAM_E_NONFINITE: not a state of this session's config; what comes after the first check may have
+ * been loaded then, so the trainer is of no use any more. */
 seam_status seam_trainer_state_load(seam_trainer *trainer, seam_trainer_mark *ret_mark,
                                     const uint8_t *bytes, size_t count, seam_stream *stream,
                                     seam_error *err) SEAM_ON_GPU;

@@ -39,7 +39,7 @@ void seam_on_save_close(seam_call *call) {
 
 SEAM_ON_GPU static seam_status save_run(seam_job *job, seam_stream *stream) {
     const save_call *s = job->user;
-    return seam_session_image_take(s->session, &s->mark, stream);
+    return seam_session_image_take(s->session, &s->mark, stream, &job->err);
 }
 
 SEAM_ON_LOOP static void save_reply(seam_call *call, const char *session_id, uint64_t step_count) {

@@ -158,7 +158,8 @@ SEAM_ON_GPU static seam_status tensor_run(seam_job *job, seam_stream *stream) {
         const seam_trainer_mark mark = {.step_count = micro->step + 1,
                                         .row_count = train->session->row_count +
                                                      (one_pass && !norm ? micro->layout.rows : 0)};
-        train->has_image = seam_session_image_take(train->session, &mark, stream) == SEAM_OK;
+        seam_error err = {0}; /* the step goes on without */
+        train->has_image = seam_session_image_take(train->session, &mark, stream, &err) == SEAM_OK;
     }
     return st;
 }

@@ -72,10 +72,12 @@ seam_status seam_session_build(seam_session *session, seam_stream *stream, seam_
         session->steps[i].capacity_bytes = bytes;
     }
     const seam_status st = seam_trainer_create(&session->trainer, &session->config, stream, err);
-    return st == SEAM_E_MEMORY ? no_memory(session, err) : st;
+    SEAM_TRY(st == SEAM_E_MEMORY ? no_memory(session, err) : st);
+    return seam_session_keep_caches(session, err);
 }
 
 void seam_session_unbuild(seam_session *session) {
+    seam_session_image_drop(session);
     seam_trainer_destroy(session->trainer);
     session->trainer = NULL;
     seam_arena_deinit(&session->arena);

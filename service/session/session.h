@@ -49,12 +49,19 @@ typedef struct seam_session_disk {
     uint8_t *image;
     size_t image_capacity_bytes, image_bytes;
     seam_checkpoint_facts image_facts;
+    /* The log of its caches: where the image has it, and its file, to be flushed before. */
+    seam_redo_place image_caches;
+    int caches_file;    /* has_caches: open */
+    bool has_caches;    /* of codec aqsgd, not yet flushed */
+    bool caches_broken; /* a flush has failed: the next image begins a new log */
+    bool take_failed;   /* the last image could not be taken: write_err */
     double take_seconds, write_seconds;
     seam_status write_status;
     seam_error write_err;
     bool writing;
     seam_disk_job write_job;
     uint64_t taken_ms, commit_ms, cost_ms, retry_ms; /* the cadence */
+    seam_redo_place durable_caches;                  /* image_caches of the newest durable one */
     /* SaveCheckpoint: calls that wait, writes that failed, and the last answer. */
     uint32_t save_call_count, write_error_count;
     bool save_running; /* a SaveCheckpoint copies the state: what comes on the stream waits */

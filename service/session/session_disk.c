@@ -5,7 +5,9 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
+#include "bytes.h"
 #include "checkpoint.h"
 #include "host.h"
 #include "log.h"
@@ -39,15 +41,6 @@ seam_status seam_session_kept_check(const seam_session *session, seam_error *err
                               "config.topology: of a session of ADAPTER_EXCHANGE no checkpoint is "
                               "kept here, the optimizer is the client's");
     }
-    for (uint32_t i = 0; i < SEAM_SITE_COUNT; i++) {
-        const uint16_t site = (uint16_t)i;
-        if (seam_session_config_cache_bytes(config, site) > 0) {
-            return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
-                                  "config.codec: of a session of codec %s no checkpoint is kept, "
-                                  "its cache is in no checkpoint",
-                                  seam_codec_name(seam_session_config_codec(config, site)));
-        }
-    }
     return store_of(session) != NULL
                ? SEAM_OK
                : seam_error_set(err, SEAM_E_STATE,
@@ -70,12 +63,58 @@ static void device_text(char ret[SEAM_CHECKPOINT_DEVICE_BYTES], const seam_sessi
 
 /* ---- engine ---- */
 
+seam_status seam_session_keep_caches(seam_session *session, seam_error *err) {
+    char folder[FOLDER_BYTES];
+    if (!seam_session_is_kept(session)) {
+        return SEAM_OK;
+    }
+    SEAM_TRY(folder_of(folder, session, err));
+    const uint64_t owner = seam_hash64(session->config.hash, session->id, strlen(session->id));
+    return seam_trainer_keep_caches(session->trainer, folder, owner, err);
+}
+
+void seam_session_image_drop(seam_session *session) {
+    seam_session_disk *d = &session->disk;
+    if (d->has_caches) {
+        (void)close(d->caches_file);
+        d->has_caches = false;
+    }
+}
+
+/* The image names a place of their log: its file, for who flushes it. */
+static seam_status caches_take(seam_session_disk *d, seam_cache_keeper *keeper, seam_error *err) {
+    d->caches_file = seam_cache_keeper_file(keeper);
+    d->has_caches = d->caches_file >= 0;
+    d->image_caches = seam_redo_place_get(d->image + d->image_bytes - SEAM_REDO_PLACE_BYTES);
+    return d->has_caches ? SEAM_OK
+                         : seam_error_set(err, SEAM_E_IO, "caches: no more files can be open");
+}
+
+SEAM_ON_GPU static seam_status image_fill(seam_session *session, const seam_trainer_mark *mark,
+                                          seam_stream *stream, seam_error *err) {
+    seam_session_disk *d = &session->disk;
+    seam_cache_keeper *keeper = seam_trainer_keeper(session->trainer);
+    seam_session_image_drop(session);
+    if (d->caches_broken) {
+        seam_cache_keeper_break(keeper);
+        d->caches_broken = false;
+    }
+    SEAM_TRY(seam_trainer_state_save(d->image, &d->image_bytes, d->image_capacity_bytes,
+                                     session->trainer, mark, stream, err));
+    return keeper != NULL ? caches_take(d, keeper, err) : SEAM_OK;
+}
+
 seam_status seam_session_image_take(seam_session *session, const seam_trainer_mark *mark,
-                                    seam_stream *stream) {
+                                    seam_stream *stream, seam_error *err) {
     seam_session_disk *d = &session->disk;
     const double begin = seconds_now();
-    SEAM_TRY(seam_trainer_state_save(d->image, &d->image_bytes, d->image_capacity_bytes,
-                                     session->trainer, mark, stream));
+    const seam_status st = image_fill(session, mark, stream, err);
+    d->take_failed = st != SEAM_OK;
+    if (d->take_failed) {
+        d->write_status = st;
+        d->write_err = *err;
+        return st;
+    }
     d->image_facts = (seam_checkpoint_facts){
         .step_count = mark->step_count, .state_hash = seam_trainer_state_hash(session->trainer)};
     device_text(d->image_facts.device, session);
@@ -83,13 +122,28 @@ seam_status seam_session_image_take(seam_session *session, const seam_trainer_ma
     return SEAM_OK;
 }
 
+/* The log first, that a checkpoint names nothing that may be torn; its folder is the same. */
+static seam_status image_to_disk(seam_session_disk *d, const char *folder, seam_error *err) {
+    seam_status st = SEAM_OK;
+    if (d->has_caches) {
+        st = seam_redo_log_flush(d->caches_file, NULL, err);
+        (void)close(d->caches_file);
+        d->has_caches = false;
+        d->caches_broken = st != SEAM_OK;
+    }
+    return st == SEAM_OK
+               ? seam_checkpoint_write(folder, &d->image_facts, d->image, d->image_bytes, err)
+               : st;
+}
+
 seam_status seam_session_image_write(seam_session *session, const seam_trainer_mark *mark,
                                      seam_stream *stream, seam_error *err) {
     seam_session_disk *d = &session->disk;
     char folder[FOLDER_BYTES];
     SEAM_TRY(folder_of(folder, session, err));
-    SEAM_TRY(seam_session_image_take(session, mark, stream));
-    return seam_checkpoint_write(folder, &d->image_facts, d->image, d->image_bytes, err);
+    const seam_status st = seam_session_image_take(session, mark, stream, err);
+    d->take_failed = false; /* said here */
+    return st == SEAM_OK ? image_to_disk(d, folder, err) : st;
 }
 
 seam_status seam_session_restore(seam_session *session, uint64_t step_count, seam_stream *stream,
@@ -172,16 +226,30 @@ static void write_run(seam_disk_job *job) {
     d->write_err = (seam_error){0};
     d->write_status = folder_of(folder, session, &d->write_err);
     if (d->write_status == SEAM_OK) {
-        d->write_status =
-            seam_checkpoint_write(folder, &d->image_facts, d->image, d->image_bytes, &d->write_err);
+        d->write_status = image_to_disk(d, folder, &d->write_err);
     }
     d->write_seconds = seconds_now() - begin;
 }
 
+/* What was durable before stays so; nothing else is told. */
+SEAM_ON_LOOP static void write_failed(seam_session *session) {
+    seam_session_disk *d = &session->disk;
+    char text[SEAM_ERROR_TEXT_BYTES];
+    d->retry_ms = seam_host_now_ms() + RETRY_MS;
+    d->write_error_count++;
+    seam_log(SEAM_LOG_ERROR, "checkpoint_failed", "session=%s step=%llu text=\"%s\"", session->id,
+             (unsigned long long)d->image_facts.step_count,
+             seam_log_text(text, sizeof text, d->write_err.text));
+}
+
 void seam_session_image_post(seam_session *session, bool with_image, uint64_t now_ms) {
-    session->disk.commit_ms = now_ms;
+    seam_session_disk *d = &session->disk;
+    d->commit_ms = now_ms;
     if (with_image) {
         seam_session_image_send(session, now_ms);
+    } else if (d->take_failed) {
+        d->take_failed = false;
+        write_failed(session);
     }
 }
 
@@ -202,14 +270,12 @@ bool seam_session_disk_poll(seam_session *session) {
     }
     d->writing = false;
     d->cost_ms = (uint64_t)((d->take_seconds + d->write_seconds) * 1e3);
-    if (d->write_status != SEAM_OK) { /* what was durable before stays so; nothing else is told */
-        char text[SEAM_ERROR_TEXT_BYTES];
-        d->retry_ms = seam_host_now_ms() + RETRY_MS;
-        d->write_error_count++;
-        seam_log(SEAM_LOG_ERROR, "checkpoint_failed", "session=%s step=%llu text=\"%s\"",
-                 session->id, (unsigned long long)d->image_facts.step_count,
-                 seam_log_text(text, sizeof text, d->write_err.text));
-    } else if (!session->deleted) {
+    if (d->write_status != SEAM_OK) {
+        write_failed(session);
+        return true;
+    }
+    d->durable_caches = d->image_caches;
+    if (!session->deleted) {
         (void)seam_server_proto_durable_add(&session->proto, d->image_facts.step_count);
     }
     return true;
@@ -225,6 +291,7 @@ uint64_t seam_session_durable(const seam_session *session) {
 typedef struct forget_job {
     seam_disk_job job;
     uint64_t below;
+    seam_redo_place caches; /* step 0: none of their logs goes */
     char folder[FOLDER_BYTES];
 } forget_job;
 
@@ -237,6 +304,9 @@ static void forget_run(seam_disk_job *job) {
             seam_checkpoint_remove(f->folder, step_counts[i]);
         }
     }
+    if (f->caches.step > 0) {
+        seam_redo_logs_remove(f->folder, &f->caches);
+    }
 }
 
 void seam_session_forget_below(seam_session *session, uint64_t step_count) {
@@ -247,6 +317,9 @@ void seam_session_forget_below(seam_session *session, uint64_t step_count) {
         return;
     }
     f->below = step_count;
+    if (session->disk.durable_caches.step <= step_count) {
+        f->caches = session->disk.durable_caches; /* no later checkpoint needs one from before */
+    }
     f->job = (seam_disk_job){.run = forget_run, .user = f, .gift_memory = f};
     seam_disk_queue_post(seam_state_store_queue(store_of(session)), &f->job);
 }

@@ -23,9 +23,15 @@ seam_status seam_session_kept_check(const seam_session *session, seam_error *err
 
 /* ---- engine ---- */
 
-/* The state after mark->step_count steps into the image.  SEAM_E_LIMIT, SEAM_E_DEVICE_LOST. */
+/* A session that was built: its caches are kept where its checkpoints are.  SEAM_E_MEMORY,
+ * SEAM_E_IO. */
+seam_status seam_session_keep_caches(seam_session *session, seam_error *err) SEAM_ON_GPU;
+/* The state after mark->step_count steps into the image.  SEAM_E_LIMIT, SEAM_E_DEVICE_LOST; of
+ * caches SEAM_E_IO, SEAM_E_DATA_LOSS. */
 seam_status seam_session_image_take(seam_session *session, const seam_trainer_mark *mark,
-                                    seam_stream *stream) SEAM_ON_GPU;
+                                    seam_stream *stream, seam_error *err) SEAM_ON_GPU;
+/* An image that nobody writes any more.  Any thread, while no job or write runs. */
+void seam_session_image_drop(seam_session *session);
 /* The same and straight to the disk, waiting for it: creation, import, parking.  SEAM_E_IO. */
 seam_status seam_session_image_write(seam_session *session, const seam_trainer_mark *mark,
                                      seam_stream *stream, seam_error *err) SEAM_ON_GPU;

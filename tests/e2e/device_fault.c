@@ -2,10 +2,12 @@
  * (service.cmake), so that the server is built as it is.
  *
  *   FAULT_BACKWARD=N  the Nth backward, from 0, and every later one, find a device that is lost
- *   FAULT_CREATE=N    the Nth session finds no memory when its own is taken, after admission */
+ *   FAULT_CREATE=N    the Nth session finds no memory when its own is taken, after admission
+ *   FAULT_LOG=N       the Nth record of a redo log finds no room on the disk, the next one does */
 #include <stdlib.h>
 
 #include "arena.h"
+#include "redo_log.h"
 #include "trainer.h"
 
 seam_status __real_seam_trainer_backward(seam_step_result *ret_result, seam_trainer *trainer,
@@ -19,6 +21,10 @@ seam_status __wrap_seam_trainer_create(seam_trainer **ret_trainer,
                                        const seam_session_config *config, seam_stream *stream,
                                        seam_error *err) SEAM_ON_GPU;
 const char *__wrap_seam_backend_fault(const seam_backend *backend);
+seam_status __real_seam_redo_log_add(seam_redo_log *log, const seam_redo_record *record,
+                                     seam_error *err);
+seam_status __wrap_seam_redo_log_add(seam_redo_log *log, const seam_redo_record *record,
+                                     seam_error *err);
 
 /* Has the variable's count of calls gone by?  Engine thread alone. */
 static bool is_due(const char *variable, long *calls) {
@@ -43,6 +49,16 @@ seam_status __wrap_seam_trainer_create(seam_trainer **ret_trainer,
     const seam_status st = __real_seam_trainer_create(ret_trainer, config, stream, err);
     seam_mem_fail_after(-1);
     return st;
+}
+
+seam_status __wrap_seam_redo_log_add(seam_redo_log *log, const seam_redo_record *record,
+                                     seam_error *err) {
+    static long calls;
+    const char *text = getenv("FAULT_LOG");
+    const long call = calls++;
+    return text != NULL && call == strtol(text, NULL, 10)
+               ? seam_error_set(err, SEAM_E_IO, "caches: No space left on device")
+               : __real_seam_redo_log_add(log, record, err);
 }
 
 const char *__wrap_seam_backend_fault(const seam_backend *backend) {

@@ -10,7 +10,7 @@ set_tests_properties(e2e.service_unary e2e.service_train e2e.service_generate
 add_executable(seamd_fault ${PROJECT_SOURCE_DIR}/service/main.c device_fault.c)
 target_link_libraries(seamd_fault PRIVATE seam_flags seam_rpc seam_pull)
 target_link_options(seamd_fault PRIVATE -Wl,--wrap=seam_trainer_backward
-  -Wl,--wrap=seam_trainer_create -Wl,--wrap=seam_backend_fault)
+  -Wl,--wrap=seam_trainer_create -Wl,--wrap=seam_backend_fault -Wl,--wrap=seam_redo_log_add)
 seam_add_script_test(e2e device_lost ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_device_lost.py
                      $<TARGET_FILE:seamd_fault>)
 set_tests_properties(e2e.device_lost PROPERTIES LABELS "e2e;asan;tsan")
@@ -22,6 +22,9 @@ seam_add_script_test(e2e save_checkpoint ${PYTHON3}
                      ${CMAKE_CURRENT_SOURCE_DIR}/test_save_checkpoint.py $<TARGET_FILE:seamd>)
 seam_add_script_test(e2e kill_runs ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_kill_runs.py
                      $<TARGET_FILE:seamd> $<TARGET_FILE:seam_cli> 4 4 2)
+seam_add_script_test(e2e kept_caches ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_kept_caches.py
+                     $<TARGET_FILE:seamd> $<TARGET_FILE:seam_cli> $<TARGET_FILE:seamd_fault>)
 seam_add_script_test(e2e old_state ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_old_state.py
                      $<TARGET_FILE:seamd> $<TARGET_FILE:seam_cli>)
-set_tests_properties(e2e.durable e2e.save_checkpoint e2e.kill_runs PROPERTIES LABELS "e2e;asan;tsan")
+set_tests_properties(e2e.durable e2e.save_checkpoint e2e.kill_runs e2e.kept_caches
+                     PROPERTIES LABELS "e2e;asan;tsan")

@@ -14,6 +14,7 @@ import os
 import pathlib
 import sys
 import tempfile
+import time
 
 from cli_fixture import CuttingProxy, Seam, write_rows, write_text_model
 from service_fixture import Seamd, generate_messages, grpc, np, refused, seamd_path, write_model
@@ -50,6 +51,41 @@ def check_overrun(binary, folder):
             hold.unlink()
     del os.environ["SLOW_HOLD"]
     print("overrun: named", flush=True)
+
+
+def check_counts(binary, folder):
+    """However small, only so many messages wait: frames within their credit, and control messages,
+    which need none."""
+    from service_trainer import FORWARD, Micro, Trainer, step_begin, tensor_frames
+    from seam.v1 import types_pb2
+    from test_service_unary import session_config
+    frames_max, control_max = 4096 + WINDOW // 65536, 64
+    hold = folder / "hold"
+    os.environ["SLOW_HOLD"] = str(hold)
+    with Seamd(binary, folder / "tiny", "--credit-bytes", str(WINDOW)) as server, \
+            grpc.insecure_channel(server.address) as channel:
+        for text, count, body in (
+                (f"message: more than {frames_max} frames wait", frames_max, {"frame": b"x" * 65}),
+                (f"message: more than {control_max} control messages wait", control_max,
+                 {"alloc_ack": {"site": 1, "version": 2}})):
+            trainer = Trainer(channel, folder / "tiny", session_config(codec=types_pb2.CODEC_F32))
+            stream, _ = trainer.attach()
+            hold.touch()
+            micro = Micro([np.arange(3, 59)])
+            stream.send(step_begin=step_begin(stream.pb, 0, [micro]))
+            frame, = tensor_frames(trainer.embed(micro), phase=FORWARD, site=0, step=0, micro=0)
+            stream.send(frame=frame)  # the device has it until it is let go
+            try:
+                for _ in range(count):
+                    stream.send(**body)
+                time.sleep(0.3)  # all of them wait, and that is no error
+                assert stream.call.is_active(), text
+                stream.send(**body)
+                refused(grpc.StatusCode.RESOURCE_EXHAUSTED, stream.drain, text=text, reason="LIMIT")
+            finally:
+                hold.unlink()
+    del os.environ["SLOW_HOLD"]
+    print("counts: named", flush=True)
 
 
 def train(folder, address, seam_path, out, *args):
@@ -97,6 +133,7 @@ def main():
         folder = pathlib.Path(name)
         check_windows(binary, folder, seam_path)
         check_overrun(binary, folder)
+        check_counts(binary, folder)
     print("credit: passed")
 
 

@@ -6,9 +6,9 @@ time.  Method: one seamd with --state-dir and one `seam train`
 a run; whoever was killed is started again (`seam train --resume`), until the run is whole.  Each
 codec takes its turn.  The time that a server needs to have its client back is printed.
 
-    test_kill_runs.py SEAMD SEAM [KILLS_SERVER KILLS_CLIENT KILLS_BOTH [SEED [DEVICE]]]
+    test_kill_runs.py SEAMD SEAM [KILLS_SERVER KILLS_CLIENT KILLS_BOTH [SEED [DEVICE [CODEC...]]]]
 
-DEVICE is the server's: cpu (in f32) or cuda:N (in bf16).
+DEVICE is the server's: cpu (in f32) or cuda:N (in bf16).  CODEC: settings below instead of all.
 """
 import datetime
 import hashlib
@@ -38,6 +38,10 @@ CODECS = {
     "prefix": ["--codec", "amaq", "--prefix-tokens", "5"],
     "full": ["--codec", "amaq", "--full"],
     "rate": ["--codec", "amaq", "--rate", "auto"],
+    "aqsgd": ["--codec", "aqsgd"],
+    # Samples are evicted.
+    "evicted": ["--codec", "aqsgd", "--cache-format", "quantized", "--cache-bytes", "20000",
+                "--rows-max", "64"],
     "layers": ["--codec", "amaq", "--all-layer-bits", "4"],
 }
 
@@ -202,6 +206,7 @@ def recoveries(log: str) -> list:
 def main() -> int:
     seamd, seam = sys.argv[1], sys.argv[2]
     counts = [int(n) for n in sys.argv[3:6]] or [2, 2, 1]
+    codecs = sys.argv[8:] or list(CODECS)
     seed = int(sys.argv[6]) if len(sys.argv) > 6 else 1
     rng = random.Random(seed)
     kills = [target for target, count in zip(["server", "client", "both"], counts)
@@ -213,7 +218,7 @@ def main() -> int:
         done = {"server": 0, "client": 0, "both": 0}
         number = 0
         while kills:
-            codec = list(CODECS)[number % len(CODECS)]
+            codec = codecs[number % len(codecs)]
             if codec not in expected:
                 expected[codec] = case.whole(codec)
             (result, seconds) = expected[codec]

@@ -89,6 +89,12 @@ static void hostile(world *w, fuzz_input *input) {
         payload[0] = (uint8_t)w->sequences.count;
         payload[1] = payload[2] = payload[3] = 0;
     }
+    if ((flags & 4) != 0) { /* as a record of a log */
+        payload[0] = (uint8_t)(1 + (flags >> 3 & 1));
+        (void)seam_aqsgd_replay(w->decoder, payload, bytes, NULL);
+        w->together = false;
+        return;
+    }
     seam_aqsgd_decode_begin(w->decoder, &w->sequences, w->total, NULL);
     if (seam_aqsgd_decode(got, w->decoder, payload, bytes, w->total, NULL) != SEAM_OK) {
         return;

@@ -197,6 +197,7 @@ static void client_send(world *w, const seam_client_action *a) {
         m.kind = MSG_BEGIN;
         m.digest = sim_begin_digest(a->step);
         m.micro_count = w->micros[a->step];
+        m.pipeline_depth = w->depth_held;
         break;
     case SEAM_CLIENT_SEND_FORWARD:
         m.key.phase = SEAM_PHASE_FORWARD;
@@ -224,11 +225,18 @@ static void client_send(world *w, const seam_client_action *a) {
     seam_client_proto_done(&c->cp, a);
 }
 
-/* How far ahead is the client's affair, step by step, also when it does a step again. */
+/* How far ahead is the client's affair, step by step, also when it does a step again; what it will
+ * never be again it says (the server then has no memory for it), and holds to in every step after,
+ * whatever process or server there is. */
 static void client_begin(world *w, uint64_t step) {
+    const uint64_t drawn = sim_draw(w);
+    const uint32_t most = w->depth_held > 0 ? w->depth_held : w->depth;
+    const bool less = (drawn >> 32 & 15u) == 0;
+    w->depth_held = less ? 1 + (uint32_t)((drawn >> 40) % most) : most;
+    w->result.lowered += w->depth_held < most;
     const seam_begin_step_args args = {.step = step,
                                        .micro_count = w->micros[step],
-                                       .ahead = 1 + (uint32_t)(sim_draw(w) % w->depth),
+                                       .ahead = 1 + (uint32_t)(drawn % w->depth_held),
                                        .now_ms = w->now_ms};
     if (seam_client_proto_begin_step(&w->c.cp, &args, NULL) != SEAM_OK) {
         sim_broken(w, "a step cannot begin");

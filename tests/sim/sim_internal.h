@@ -44,7 +44,7 @@ typedef struct msg {
     uint32_t table; /* of a forward tensor: rows that the receiver must have */
     uint64_t durable;
     uint64_t credit, credit_more; /* of a grant: the limit, and by how much it rose */
-    uint32_t micro_count;
+    uint32_t micro_count, pipeline_depth;
     seam_attach_args attach;
     seam_attached_args attached;
 } msg;
@@ -128,6 +128,7 @@ typedef struct world {
     bool has_norm;        /* the client trains too: a step ends with its share of the norm */
     bool one_pass;        /* no backward tensors */
     uint32_t depth;       /* of the session's pipeline */
+    uint32_t depth_held;  /* what the client still needs of it */
     uint32_t engine_rate; /* of thousand: a slow engine has several tensors waiting for it */
     uint32_t micros[STEPS_MAX];
     uint64_t truth_server[STEPS_MAX + 1], truth_client[STEPS_MAX + 1];

@@ -375,8 +375,11 @@ void sim_server_receive(world *w) {
     }
     if (m.kind == MSG_BEGIN) {
         seam_server_verdict v;
-        const seam_step_begin_args args = {
-            .epoch = epoch, .step = m.key.step, .digest = m.digest, .micro_count = m.micro_count};
+        const seam_step_begin_args args = {.epoch = epoch,
+                                           .step = m.key.step,
+                                           .digest = m.digest,
+                                           .micro_count = m.micro_count,
+                                           .pipeline_depth = m.pipeline_depth};
         const seam_status st = seam_server_proto_step_begin(&v, &s->sp, &args, NULL);
         if (st != SEAM_OK) {
             server_end_stream(w, &m, st);

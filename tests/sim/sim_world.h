@@ -50,6 +50,7 @@ typedef struct sim_result {
     uint32_t cuts, server_crashes, client_crashes, parks, rollbacks, resends, cached, fenced;
     uint32_t grants, credit_waits;   /* both ends' */
     uint32_t ahead, withdrawn;       /* steps begun with several on their way; tensors forgotten */
+    uint32_t lowered;                /* times that a client needs less of the depth from then on */
     uint32_t write_failures, aborts; /* of the disk, of the engine */
     uint64_t steps_in_trouble;       /* committed by the client while faults came */
     uint32_t rotten, rotten_live;    /* damaged checkpoints met; by a session that was running */

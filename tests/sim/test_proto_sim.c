@@ -59,6 +59,7 @@ static void add(sim_result *sum, const sim_result *r) {
     sum->grants += r->grants;
     sum->credit_waits += r->credit_waits;
     sum->ahead += r->ahead;
+    sum->lowered += r->lowered;
     sum->withdrawn += r->withdrawn;
     sum->write_failures += r->write_failures;
     sum->rotten += r->rotten;
@@ -78,6 +79,7 @@ static void all_met(const sim_result *sum, uint32_t depth, uint32_t worlds) {
     assert_true(sum->rotten > 100 && sum->rotten_live > 10);
     assert_true(sum->grants > worlds && sum->credit_waits > 100);
     assert_true(depth == 1 ? sum->ahead == 0 : sum->ahead > worlds);
+    assert_true(depth == 1 ? sum->lowered == 0 : sum->lowered > worlds / 4);
 }
 
 static void test_worlds__faults__history_is_kept(void **state) {

@@ -3,7 +3,8 @@ seam_add_test(unit checkpoint seam_service)
 seam_add_test(unit journal seam_core)
 target_include_directories(test_journal PRIVATE ${PROJECT_SOURCE_DIR}/client-sdk/core
                                                 ${PROJECT_SOURCE_DIR}/client-sdk/transport)
-foreach(name checkpoint journal)
+seam_add_test(unit cache_keeper seam_codec)
+foreach(name checkpoint journal cache_keeper)
   target_sources(test_${name} PRIVATE disk_faults.c)
   target_link_options(test_${name} PRIVATE
     -Wl,--wrap=open,--wrap=write,--wrap=fsync,--wrap=fdatasync,--wrap=rename)

@@ -328,6 +328,7 @@ static void test_decode__encoder_restarted__takes_whole_rows_again(void **state)
     static draw d;
     static float got[ROWS * C];
     uint64_t random = 5;
+    uint32_t forgotten = 0;
     ends_init(&e, 700, 4, 0);
     for (uint32_t visit = 0; visit < 60; visit++) {
         if (visit == 20) { /* its cache is empty, the decoder's is not */
@@ -350,9 +351,12 @@ static void test_decode__encoder_restarted__takes_whole_rows_again(void **state)
             fail_msg("visit %u: %s", visit, err.text);
         }
         assert_memory_equal(got, announced, (size_t)d.total * C * sizeof *got);
+        forgotten += seam_aqsgd_forgotten_count(e.decoder);
+        assert_true(visit >= 20 || forgotten == 0);
         seam_aqsgd_commit(e.encoder);
         seam_aqsgd_commit(e.decoder);
     }
+    assert_true(forgotten > 0); /* a decoder can tell */
     ends_deinit(&e);
 }
 

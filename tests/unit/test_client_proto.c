@@ -537,11 +537,17 @@ static void test_next__idle_long__does_not_give_up(void **state) {
     (void)state;
     seam_client_proto cp;
     seam_client_proto_init(&cp, &base_config);
+    assert_false(seam_client_proto_is_attached(&cp));
     (void)run(&cp, 0);
+    assert_false(seam_client_proto_is_attached(&cp)); /* a stream, and no answer yet */
     attached(&cp, SEAM_ATTACH_CONTINUE, 0, 0, SEAM_OK);
+    assert_true(seam_client_proto_is_attached(&cp));
     assert_string_equal(run(&cp, 900000), "idle");
     assert_int_equal(begin(&cp, 0, 1, 900000), SEAM_OK);
     assert_string_equal(run(&cp, 900000), "begin f0 wait");
+    assert_string_equal(run(&cp, 100000), "wait"); /* a clock that has gone back */
+    lose(&cp, SEAM_E_UNAVAILABLE);
+    assert_false(seam_client_proto_is_attached(&cp));
 }
 
 static void test_back_off__attempts__grows_to_the_cap(void **state) {

@@ -338,7 +338,8 @@ static uint32_t announced_depth(const seam_session *session) {
     return depth;
 }
 
-/* The third format lacks what a depth settles by, which comes last in it. */
+/* The third format lacks what a depth settles by, which comes last in it, and the caches' place at
+ * the end. */
 static void test_state_load__third_format__depth_has_not_settled(void **state) {
     (void)state;
     enum { SETTLED_AT = 184 + 8 + 192 + 8 * (4 * SEAM_RATE_STEPS + 5 + 5 + SEAM_DEPTH_STEPS) };
@@ -353,7 +354,7 @@ static void test_state_load__third_format__depth_has_not_settled(void **state) {
     assert_int_equal(session->depth.below + session->depth.below_most, 4);
     old.data[0] = 3;
     memmove(old.data + SETTLED_AT, old.data + SETTLED_AT + 16, old.count - SETTLED_AT - 16);
-    old.count -= 16;
+    old.count -= 16 + SEAM_REDO_PLACE_BYTES;
     session->depth = (seam_depth){.max = 4, .ahead = 4};
     assert_int_equal(seam_state_load(session, &old), SEAM_OK);
     assert_true(session->depth.max == 3 && session->depth.ahead == 2);
@@ -399,7 +400,7 @@ static void test_step_begin__settled_then_an_older_record__stays_settled(void **
     seam_buffer_deinit(&newer);
 }
 
-/* The first format has the same words but for two pieces. */
+/* The first format has the same words but for three pieces, the last of them at the end. */
 static void to_first_format(seam_buffer *state) {
     enum {
         USED_AT = 184, /* format, options, values of both sites: then values_used_in */
@@ -412,7 +413,7 @@ static void to_first_format(seam_buffer *state) {
     state->data[0] = 1;
     memmove(state->data + depth_at, state->data + depth_at + DEPTH,
             state->count - depth_at - DEPTH);
-    state->count -= DEPTH;
+    state->count -= DEPTH + SEAM_REDO_PLACE_BYTES;
     memmove(state->data + USED_AT, state->data + USED_AT + 8, state->count - USED_AT - 8);
     state->count -= 8;
 }

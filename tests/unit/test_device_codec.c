@@ -321,6 +321,8 @@ static void test_measure__rows_in_range_only__others_are_clamped(void **state) {
     seam_device_rows ranged = {d.x, SEAM_F32, device_put(list, sizeof list), 5, 24};
     assert_int_equal(device_encode(&d, &ranged, &nearest, d.decoded), 0);
     device_compare(&d, d.decoded);
+    assert_int_equal(device_encode(&d, &ranged, &nearest, NULL), 0);
+    device_compare(&d, NULL);
     const float bad = NAN; /* in no range, but in the tensor */
     assert_int_equal(ops->copy_in(stream, (float *)d.x + 24 * 7 + 23, &bad, 4), SEAM_OK);
     assert_int_equal(device_encode(&d, &ranged, &nearest, NULL), 1);

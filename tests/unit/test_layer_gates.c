@@ -251,11 +251,12 @@ SEAM_ON_GPU static image image_of(const fixture *f, seam_trainer *trainer) {
     image ret = {.bytes = test_calloc(1, STATE_BYTES)};
     size_t planned = 0;
     const seam_trainer_mark mark = {.step_count = 3};
+    seam_error err = {0};
     assert_int_equal(seam_trainer_state_bytes_max(&planned, trainer->config), SEAM_OK);
     assert_true(planned <= STATE_BYTES);
-    assert_int_equal(
-        seam_trainer_state_save(ret.bytes, &ret.count, planned, trainer, &mark, f->engine.stream),
-        SEAM_OK);
+    assert_int_equal(seam_trainer_state_save(ret.bytes, &ret.count, planned, trainer, &mark,
+                                             f->engine.stream, &err),
+                     SEAM_OK);
     return ret;
 }
 

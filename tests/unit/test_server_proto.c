@@ -410,6 +410,9 @@ static void test_tick__lease_over__parked_then_expired(void **state) {
     assert_int_equal(seam_server_proto_durable_add(&sp, 1), SEAM_OK);
     assert_int_equal(seam_server_proto_parked(&sp, 1200), SEAM_OK);
     assert_int_equal(seam_server_proto_link(&sp), SEAM_LINK_PARKED);
+    seam_server_proto lost = sp;
+    seam_server_proto_durable_lost(&lost, 1);
+    (void)attach_as(&lost, 1, false, SEAM_E_GONE); /* nothing to wake it from */
     seam_server_proto other = sp;
     const seam_attach_verdict v = attach_as(&other, 1, true, SEAM_OK);
     assert_int_equal(v.action, SEAM_ATTACH_ROLLBACK); /* the partial step is gone, and caches */
@@ -507,8 +510,10 @@ static void test_durable__confirm__older_may_go(void **state) {
         commit_step(&sp);
     }
     assert_int_equal(seam_server_proto_durable_add(&sp, SEAM_DURABLE_MAX), SEAM_E_LIMIT);
+    assert_false(seam_server_proto_durable_has_room(&sp));
     assert_int_equal(seam_server_proto_durable_confirm(&keep_from, &sp, 50, NULL), SEAM_E_ARG);
     assert_int_equal(seam_server_proto_durable_confirm(&keep_from, &sp, 3, NULL), SEAM_OK);
+    assert_true(seam_server_proto_durable_has_room(&sp));
     assert_int_equal(keep_from, 3);
     assert_int_equal(seam_server_proto_durable_add(&sp, SEAM_DURABLE_MAX), SEAM_OK);
     assert_true(seam_server_proto_durable_newest(&newest, &sp));
