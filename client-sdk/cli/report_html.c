@@ -250,7 +250,8 @@ static void write_tiles(FILE *out, const json_t *report, const columns *cols) {
     }
     for (uint32_t s = 0; s < cols->site_count && cols->count > 0; s++) {
         char label[128];
-        if (strncmp(cols->site_names[s], "fwd", 3) == 0) {
+        if (strncmp(cols->site_names[s], "fwd", 3) == 0 ||
+            strstr(cols->site_names[s], "_gradient") != NULL) {
             snprintf(label, sizeof label, "mean bits at %.60s, first and last step",
                      cols->site_names[s]);
             write_tile(out, label, cols->bits[s][0], " &rarr; ", cols->bits[s][cols->count - 1],

@@ -229,7 +229,7 @@ static void widths_final(seam_run_report *report, const seam_session *session) {
     json_t *const finals = json_object();
     for (uint32_t i = 0; i < seam_session_site_count(session); i++) {
         seam_site_state site;
-        if (seam_session_site(&site, session, i) != SEAM_OK || strncmp(site.name, "fwd", 3) != 0 ||
+        if (seam_session_site(&site, session, i) != SEAM_OK || !is_counted(site.name) ||
             seam_session_site_widths(widths, session, i) != SEAM_OK) {
             continue;
         }

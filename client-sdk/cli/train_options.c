@@ -120,7 +120,7 @@ static const seam_arg_spec codec_specs[] = {
     OPTION("bits-min", SEAM_ARG_F32, bits_min, "X", "amaq: smallest width [by target]"),
     OPTION("bits-max", SEAM_ARG_F32, bits_max, "X", "amaq: largest width [by target]"),
     OPTION("bits-start", SEAM_ARG_F32, bits_start, "X", "amaq: width at the start [by target]"),
-    OPTION("beta", SEAM_ARG_F32, beta, "X", "amaq: weight of the bits loss [0.02 * hidden/4096]"),
+    OPTION("beta", SEAM_ARG_F32, beta, "X", "amaq: weight of the bits loss [0.02 * channels/4096]"),
     OPTION("bits-lr", SEAM_ARG_F32, bits_lr, "X", "amaq: learning rate of the gates [0.01]"),
     OPTION("beta-after", SEAM_ARG_F32, beta_after, "X", "beta once the target was reached [beta]"),
     OPTION("bits-lr-after", SEAM_ARG_F32, bits_lr_after, "X",

@@ -121,6 +121,10 @@ seam_status seam_run_train(json_t **ret_report, const seam_train_options *option
 
 /* ---- Preparation: everything that can be refused is refused before the first step ---- */
 
+static bool is_exchange(const training *t) {
+    return strcmp(t->o.topology, "adapter_exchange") == 0;
+}
+
 static seam_status prepare(training *t, seam_error *err) {
     const seam_train_options *const o = &t->o;
     SEAM_TRY(seam_directory_make(o->out, err));
@@ -135,7 +139,8 @@ static seam_status prepare(training *t, seam_error *err) {
     model.tail_blocks = o->tail_blocks;
     SEAM_TRY(seam_model_open(&t->model, &model, err));
     seam_model_describe(&t->facts, t->model);
-    seam_train_options_scale(&t->o, t->facts.hidden);
+    seam_train_options_scale(&t->o,
+                             is_exchange(t) && o->prefix_tokens == 0 ? o->rank : t->facts.hidden);
     SEAM_TRY(data_open(t, err));
     SEAM_TRY(seam_cli_connect(&t->client, &o->server, &o->common, err));
     SEAM_TRY(session_open(t, err));
@@ -212,10 +217,6 @@ static seam_status session_create(training *t, seam_session_options *options, se
         st = seam_session_create(&t->session, t->client, options, err);
     }
     return st;
-}
-
-static bool is_exchange(const training *t) {
-    return strcmp(t->o.topology, "adapter_exchange") == 0;
 }
 
 /* A new session; its journal begins when all that can be refused has passed. */

@@ -335,9 +335,13 @@ seam_status seam_session_site_widths(uint8_t *ret_widths, const seam_session *se
         return SEAM_E_ARG;
     }
     if (session->sites[site_idx].rows_all > 0) {
-        const seam_site_row *const row = &session->sites[site_idx]; /* every width is `bits` */
-        memset(ret_widths, (int)(row->mean_bits + 0.5), row->channels);
-        return row->rows > 0 && seam_codec_has_widths(row->codec) ? SEAM_OK : SEAM_E_STATE;
+        const seam_site_row *const row = &session->sites[site_idx];
+        const uint32_t pair = seam_owned_idx(session, row->paired_id);
+        if (row->rows == 0 || !seam_codec_has_widths(row->codec)) {
+            return SEAM_E_STATE;
+        }
+        memcpy(ret_widths, session->exchange.widths_used[pair], row->channels);
+        return SEAM_OK;
     }
     if (session->sites[site_idx].name[0] != '\0') {
         return SEAM_E_STATE; /* the server's own, of which it tells no more than the state has */

@@ -11,6 +11,7 @@
  *   answer.c          answers of topologies whose loss is at the server
  *   tensor_io.c       tensors <-> frames
  *   settle.c          what a commit means for the widths
+ *   module_settle.c   the same of modules; which allocations are ours
  *   own_part.c        what the caller trains: its norm, its step, its state
  *   timeline.c        what a step's time went into
  *   arbiter.c         bits: what both sides' allocators are told
@@ -38,6 +39,7 @@
 #include "depth.h"
 #include "journal.h"
 #include "module_link.h"
+#include "module_signal.h"
 #include "rate.h"
 #include "seam.h"
 #include "seam/v1/service.pb-c.h"
@@ -51,6 +53,7 @@
 
 #define SEAM_SITE_ROWS_MAX 1024 /* rows of a site table that a client takes */
 #define SEAM_ADDRESS_BYTES 256
+#define SEAM_OWNED_MAX     SEAM_MODULE_LINK_SITES_MAX /* allocations that a client owns */
 
 struct seam_client {
     const seam_transport_ops *net;
@@ -109,6 +112,9 @@ typedef struct seam_exchange {
     uint32_t rows[SEAM_MODULE_LINK_SITES_MAX][2];            /* of the site table */
     seam_module *modules;                                    /* parameters, then gradients */
     seam_module_stack stacks[SEAM_MODULE_LINK_SITES_MAX][2]; /* likewise */
+    seam_module_signal signals[SEAM_MODULE_LINK_SITES_MAX];  /* codec amaq */
+    uint8_t *widths_used[SEAM_MODULE_LINK_SITES_MAX];        /* (C) in the last step */
+    uint8_t *widths;                                         /* (largest C) of a proposal */
 } seam_exchange;
 
 /* One micro-batch of the step in flight. */
@@ -190,7 +196,8 @@ struct seam_session {
     seam_micro_state *micros; /* (micros_max) */
     seam_buffer step_begin;   /* packed TrainRequest */
     seam_buffer budget;       /* packed TrainRequest of the step's Budget; empty: none */
-    seam_buffer proposal;     /* packed AllocPropose not yet answered; empty: none */
+    /* Of each allocation that is ours: packed AllocPropose not yet answered; empty: none. */
+    seam_buffer proposals[SEAM_OWNED_MAX];
     seam_buffer answers;      /* AllocAck, AllocNack of the step's begin: u32 count, bytes, ... */
     seam_buffer answers_next; /* those that the next step's begin will bring */
     seam_buffer norm;         /* the frame of the own part's share; empty: not made yet */
@@ -315,7 +322,7 @@ typedef enum seam_goal {
     SEAM_GOAL_ATTACHED, /* the stream stands and no step is in flight */
 } seam_goal;
 seam_status seam_link_drive(seam_session *session, seam_goal goal, seam_error *err);
-/* Receive until site_in has an allocation for `step`. */
+/* Receive until every allocation that is ours has one for `step`. */
 seam_status seam_link_await_alloc(seam_session *session, uint64_t step, seam_error *err);
 /* Credit goes back to the server, when it is worth a message. */
 seam_status seam_link_grant(seam_session *session, seam_error *err);
@@ -474,8 +481,18 @@ seam_status seam_step_settle(seam_session *session, const Seam__V1__Commit *comm
 void seam_step_count_bytes(seam_session *session);
 void seam_step_judge_rate(seam_session *session);
 void seam_step_judge_depth(seam_session *session);
-/* settle.c: a proposal without an answer is packed again. */
+/* settle.c: proposals without an answer are packed again. */
 seam_status seam_step_propose_again(seam_session *session);
+/* settle.c: new widths of the allocation `owned_idx`, after the commit of `step`. */
+seam_status seam_step_propose(seam_session *session, uint32_t owned_idx, const uint8_t *widths,
+                              uint64_t step);
+/* module_settle.c: the allocations that are ours: site 0's, or in an exchange the modules'. */
+uint32_t seam_owned_count(const seam_session *session);
+seam_site *seam_owned_site(const seam_session *session, uint32_t owned_idx);
+/* SEAM_OWNED_MAX: none of that forward site. */
+uint32_t seam_owned_idx(const seam_session *session, uint32_t site_id);
+/* module_settle.c: what seam_step_settle does for modules with gates.  SEAM_E_MEMORY. */
+seam_status seam_exchange_settle(seam_session *session, uint64_t step, bool skipped);
 /* settle.c: the ranges of the micro-batch of site 0 that was just encoded with `alloc`. */
 seam_status seam_step_add_spans(seam_session *session, const seam_alloc *alloc);
 /* settle.c: the gates' sums take a gate signal (surrogate) or dx (exact) of the micro-batch. */

@@ -47,12 +47,12 @@ seam_status seam_link_drive(seam_session *session, seam_goal goal, seam_error *e
 
 seam_status seam_link_await_alloc(seam_session *session, uint64_t step, seam_error *err) {
     const seam_alloc *alloc = NULL;
-    seam_status st = seam_site_alloc_at(&alloc, session->site_in, step);
-    while (st == SEAM_E_STATE) {
-        SEAM_TRY(turn(session, err));
-        st = seam_site_alloc_at(&alloc, session->site_in, step);
+    for (uint32_t i = 0; i < seam_owned_count(session); i++) {
+        while (seam_site_alloc_at(&alloc, seam_owned_site(session, i), step) != SEAM_OK) {
+            SEAM_TRY(turn(session, err));
+        }
     }
-    return st;
+    return SEAM_OK;
 }
 
 void seam_link_close(seam_session *session) {
@@ -298,8 +298,10 @@ static seam_status begin_send(seam_session *s, seam_error *err) {
     if (s->budget.count > 0) {
         SEAM_TRY(packed_send(s, s->budget.data, s->budget.count, err));
     }
-    if (s->proposal.count > 0) {
-        SEAM_TRY(packed_send(s, s->proposal.data, s->proposal.count, err));
+    for (uint32_t i = 0; i < SEAM_OWNED_MAX; i++) {
+        if (s->proposals[i].count > 0) {
+            SEAM_TRY(packed_send(s, s->proposals[i].data, s->proposals[i].count, err));
+        }
     }
     for (size_t at = 0; at < s->answers.count;) {
         const uint32_t count = seam_get_u32(s->answers.data + at);
@@ -357,7 +359,7 @@ static seam_status step_restart(seam_session *s, const seam_client_action *actio
                                 seam_error *err) {
     const uint64_t committed = seam_session_committed_steps(s);
     const bool kept = action->step == committed && !s->went_back &&
-                      !(s->config.codec.gate_signal_exact && s->micro_next > 0);
+                      !(seam_codec_plan_is_exact_in(&s->config.codec) && s->micro_next > 0);
     if (!kept) {
         SEAM_TRY(seam_record_restore(s, action->step, err));
         seam_client_proto_restored(&s->proto, action->step, seam_now_ms());

@@ -10,6 +10,8 @@
 #include "frame.h"
 #include "try.h"
 
+static seam_status memory_take(seam_session *s, seam_error *err);
+
 /* Pairs of module sites, in the table's order. */
 static seam_status pairs_read(seam_module_pair ret_pairs[SEAM_MODULE_LINK_SITES_MAX],
                               uint32_t *ret_count, seam_session *s, seam_error *err) {
@@ -52,17 +54,44 @@ seam_status seam_exchange_plan(seam_session *session, seam_error *err) {
     const seam_module_link_options options = {.pairs = pairs,
                                               .pair_count = count,
                                               .plan = &s->config.codec,
+                                              .gates = &s->config.gates,
                                               .server = false,
                                               .seed = s->config.seed};
     SEAM_TRY(seam_module_link_check(&options, err));
     SEAM_TRY(seam_module_link_create(&s->exchange.link, &options, err));
     s->exchange.is_on = true;
-    return SEAM_OK;
+    return memory_take(s, err);
+}
+
+/* What gates go by. */
+static seam_status memory_take(seam_session *s, seam_error *err) {
+    seam_exchange *const e = &s->exchange;
+    const bool gates = seam_codec_plan_has_gates_modules(&s->config.codec);
+    uint32_t most = 0;
+    seam_status st = SEAM_OK;
+    for (uint32_t i = 0; i < e->link.pair_count && st == SEAM_OK; i++) {
+        most = e->link.pairs[i].channels > most ? e->link.pairs[i].channels : most;
+        e->widths_used[i] = seam_mem_zalloc(e->link.pairs[i].channels, 1);
+        st = e->widths_used[i] != NULL ? SEAM_OK : SEAM_E_MEMORY;
+        if (st == SEAM_OK && gates) {
+            st = seam_module_signal_create(&e->signals[i], &e->link.pairs[i],
+                                           s->config.codec.gate_signal_exact);
+        }
+    }
+    e->widths = seam_mem_zalloc(most, 1);
+    st = st == SEAM_OK && e->widths == NULL ? SEAM_E_MEMORY : st;
+    return st == SEAM_OK ? SEAM_OK : seam_error_set(err, st, "modules: %s", seam_status_text(st));
 }
 
 void seam_exchange_unplan(seam_session *session) {
-    seam_module_link_destroy(&session->exchange.link);
-    seam_mem_free(session->exchange.modules);
+    seam_exchange *const e = &session->exchange;
+    for (uint32_t i = 0; i < SEAM_MODULE_LINK_SITES_MAX; i++) {
+        seam_module_signal_destroy(&e->signals[i]);
+        seam_mem_free(e->widths_used[i]);
+    }
+    seam_mem_free(e->widths);
+    seam_module_link_destroy(&e->link);
+    seam_mem_free(e->modules);
 }
 
 /* ---- The caller's modules ---- */
@@ -174,17 +203,20 @@ static seam_status parameters_frame(void *user, uint32_t tensor_idx, uint32_t te
 
 static seam_status parameters_encode(seam_session *s, seam_buffer *frames, seam_error *err) {
     seam_exchange *const e = &s->exchange;
+    const uint64_t step = seam_session_committed_steps(s);
     seam_module_bytes bytes = {0};
     for (uint32_t i = 0; i < e->link.pair_count; i++) {
         take_to to = {.session = s,
                       .frames = frames,
                       .pair = &e->link.pairs[i],
-                      .alloc = seam_site_alloc_now(e->link.allocs[i][0]),
+                      .alloc = seam_module_link_alloc(&e->link, i, false, step),
                       .row = e->rows[i][0]};
-        const seam_module_link_args args = {.pair_idx = i,
-                                            .step = seam_session_committed_steps(s),
-                                            .take = parameters_frame,
-                                            .user = &to};
+        const seam_module_link_args args = {
+            .pair_idx = i,
+            .step = step,
+            .ret_decoded = e->signals[i].decoded != NULL ? &e->signals[i].as_sent : NULL,
+            .take = parameters_frame,
+            .user = &to};
         const seam_status st = seam_module_link_encode(&bytes, &e->link, &e->stacks[i][0], &args);
         if (st != SEAM_OK) {
             return seam_error_set(err, st, "parameters of site %u: %s", to.pair->site,
@@ -215,6 +247,20 @@ static seam_status tokens_encode(seam_session *s, seam_micro_state *state, uint3
                            SEAM_FRAME_HEADER_BYTES + 4 * (size_t)state->rows);
 }
 
+/* The widths that the step's modules travel with. */
+static seam_status widths_await(seam_session *s, seam_error *err) {
+    seam_exchange *const e = &s->exchange;
+    const uint64_t step = seam_session_committed_steps(s);
+    SEAM_TRY(seam_link_await_alloc(s, step, err));
+    for (uint32_t i = 0; i < e->link.pair_count; i++) {
+        const seam_alloc *const alloc = seam_module_link_alloc(&e->link, i, true, step);
+        if (alloc->widths != NULL) {
+            memcpy(e->widths_used[i], alloc->widths, e->link.pairs[i].channels);
+        }
+    }
+    return SEAM_OK;
+}
+
 seam_status seam_step_tokens_begin(seam_session *session, uint32_t micro, seam_error *err) {
     if (session == NULL) {
         return seam_error_set(err, SEAM_E_ARG, "session is NULL");
@@ -229,6 +275,7 @@ seam_status seam_step_tokens_begin(seam_session *session, uint32_t micro, seam_e
         return seam_error_set(err, SEAM_E_STATE, "tokens of micro-batch %u are not due", micro);
     }
     seam_micro_state *const state = &s->micros[micro];
+    SEAM_TRY(micro == 0 ? widths_await(s, err) : SEAM_OK);
     const double begin = seam_now_seconds();
     const uint64_t begin_ns = seam_trace_begin(s->trace);
     const bool brings = seam_session_committed_steps(s) == 0 || s->config.codec.resend_parameters;
@@ -254,11 +301,13 @@ uint32_t seam_exchange_parts(const seam_session *session, uint32_t micro) {
 }
 
 seam_tensor_expect seam_exchange_expect(const seam_session *session, uint32_t part) {
-    const seam_module_tensor tensor = seam_module_link_tensor(&session->exchange.link, true, part);
+    const uint64_t step = seam_session_committed_steps(session);
+    const seam_module_tensor tensor =
+        seam_module_link_tensor(&session->exchange.link, true, part, step);
     return (seam_tensor_expect){.kind = SEAM_FRAME_TENSOR,
                                 .phase = SEAM_PHASE_BACKWARD,
                                 .site = tensor.site,
-                                .step = seam_session_committed_steps(session),
+                                .step = step,
                                 .micro = tensor.tensor_idx,
                                 .rows = tensor.rows,
                                 .channels = tensor.channels,
@@ -271,14 +320,19 @@ seam_status seam_exchange_take(seam_session *session, uint32_t part,
                                seam_error *err) {
     seam_session *const s = session;
     seam_exchange *const e = &s->exchange;
-    const seam_module_tensor tensor = seam_module_link_tensor(&e->link, true, part);
+    const uint64_t step = seam_session_committed_steps(s);
+    const seam_module_tensor tensor = seam_module_link_tensor(&e->link, true, part, step);
+    const seam_alloc *const alloc = seam_module_link_alloc(&e->link, tensor.pair_idx, true, step);
     seam_site_row *const row = &s->sites[e->rows[tensor.pair_idx][1]];
     bool complete = false;
-    if (header->alloc_version != tensor.alloc->version ||
-        header->alloc_hash != tensor.alloc->hash ||
-        header->alloc_bits_total != tensor.alloc->bits_total) {
+    if (alloc == NULL) { /* it is waited for with the tokens */
+        return seam_error_set(err, SEAM_E_OUT_OF_SEQUENCE, "gradients of site %u before the tokens",
+                              tensor.site);
+    }
+    if (header->alloc_version != alloc->version || header->alloc_hash != alloc->hash ||
+        header->alloc_bits_total != alloc->bits_total) {
         return seam_error_set(err, SEAM_E_CONFLICT, "frame.alloc_hash: not that of version %u",
-                              tensor.alloc->version);
+                              alloc->version);
     }
     const seam_coder_chunk chunk = {.row_begin = header->row_begin,
                                     .row_count = header->row_count,

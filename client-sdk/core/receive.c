@@ -175,32 +175,34 @@ static seam_status answer_queue(seam_session *s, const Seam__V1__TrainRequest *r
 }
 
 static seam_status ack_take(seam_session *s, uint32_t site, uint32_t version, seam_error *err) {
-    if (site != s->sites[s->fwd_in].id) {
+    const uint32_t owned = seam_owned_idx(s, site);
+    if (owned == SEAM_OWNED_MAX) {
         return seam_error_set(err, SEAM_E_FORMAT, "AllocAck: site %u is not this client's", site);
     }
-    const seam_status st = seam_site_acked(s->site_in, version);
+    const seam_status st = seam_site_acked(seam_owned_site(s, owned), version);
     if (st != SEAM_OK) {
         return seam_error_set(err, st, "AllocAck: version %u of site %u was not proposed", version,
                               site);
     }
-    s->proposal.count = 0;
+    s->proposals[owned].count = 0;
     return SEAM_OK;
 }
 
 static seam_status nack_take(seam_session *s, const Seam__V1__AllocNack *nack, seam_error *err) {
-    if (nack->site != s->sites[s->fwd_in].id || nack->bits_min < 1 ||
-        nack->bits_max > SEAM_BITS_MAX || nack->bits_min > nack->bits_max) {
+    const uint32_t owned = seam_owned_idx(s, nack->site);
+    if (owned == SEAM_OWNED_MAX || nack->bits_min < 1 || nack->bits_max > SEAM_BITS_MAX ||
+        nack->bits_min > nack->bits_max) {
         return seam_error_set(err, SEAM_E_FORMAT, "AllocNack: site %u, bounds %u..%u", nack->site,
                               nack->bits_min, nack->bits_max);
     }
     seam_client_log(s->client, "the server refused allocation version %u: %s", nack->version,
                     nack->reason);
-    const seam_status st = seam_site_nacked(s->site_in, nack->version, (uint8_t)nack->bits_min,
-                                            (uint8_t)nack->bits_max);
+    const seam_status st = seam_site_nacked(seam_owned_site(s, owned), nack->version,
+                                            (uint8_t)nack->bits_min, (uint8_t)nack->bits_max);
     if (st != SEAM_OK) {
         return seam_error_set(err, st, "AllocNack: version %u was not proposed", nack->version);
     }
-    s->proposal.count = 0;
+    s->proposals[owned].count = 0;
     return SEAM_OK;
 }
 

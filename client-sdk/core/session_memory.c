@@ -15,7 +15,7 @@ static void carve(seam_session *s, seam_arena *arena) {
     const size_t C = s->channels, P = s->width_count;
     const size_t rows_bytes = s->config.rows_max * C * sizeof(float);
     const bool has_dx = seam_codec_plan_has_input_gradient(&s->config.codec);
-    const bool is_exact = s->config.codec.gate_signal_exact;
+    const bool is_exact = seam_codec_plan_is_exact_in(&s->config.codec);
     s->micros = seam_arena_take(arena, s->config.micros_max * sizeof *s->micros);
     s->gate_sums = seam_arena_take(arena, P * sizeof(float));
     s->gate_signal = seam_arena_take(arena, P * sizeof(float));
@@ -212,7 +212,9 @@ void seam_session_unplan(seam_session *session) {
     seam_buffer_deinit(&session->key_table);
     seam_buffer_deinit(&session->answers_next);
     seam_buffer_deinit(&session->answers);
-    seam_buffer_deinit(&session->proposal);
+    for (uint32_t i = 0; i < SEAM_OWNED_MAX; i++) {
+        seam_buffer_deinit(&session->proposals[i]);
+    }
     seam_buffer_deinit(&session->budget);
     seam_buffer_deinit(&session->norm);
     seam_buffer_deinit(&session->step_begin);

@@ -84,13 +84,12 @@ seam_status seam_config_from_options(seam_config_message *ret_message, seam_core
 /* Rate and depth are the client's own affair: nothing of them is in the config. */
 static seam_status rate_fill(seam_core_config *core, const seam_session_options *o,
                              seam_error *err) {
-    const seam_codec_plan *const codec = &core->codec;
     core->depth_auto = o->pipeline_auto;
     if (!o->rate_auto) {
         return SEAM_OK;
     }
-    if ((!seam_codec_plan_has_gates_out(codec) && !seam_codec_plan_has_gates_in(codec)) ||
-        (codec->allocator != SEAM_ALLOCATOR_WATERFILL && codec->steps_to_target == 0)) {
+    if (!seam_codec_plan_has_gates(&core->codec) ||
+        (core->codec.allocator != SEAM_ALLOCATOR_WATERFILL && core->codec.steps_to_target == 0)) {
         return seam_error_set(err, SEAM_E_ARG,
                               "rate: auto needs codec amaq with allocator waterfill or "
                               "steps_to_target");

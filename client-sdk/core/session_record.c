@@ -167,7 +167,10 @@ seam_status seam_record_restore(seam_session *session, uint64_t step_count, seam
     s->durable_told = told > s->durable_told && told <= step_count ? told : s->durable_told;
     s->durable_before =
         before > s->durable_before && before < s->durable_told ? before : s->durable_before;
-    s->proposal.count = s->answers.count = 0;
+    for (uint32_t i = 0; i < SEAM_OWNED_MAX; i++) {
+        s->proposals[i].count = 0;
+    }
+    s->answers.count = 0;
     if (seam_step_propose_again(s) != SEAM_OK) {
         return seam_error_set(err, SEAM_E_MEMORY, "out of memory");
     }

@@ -14,8 +14,7 @@ static seam_status gates_settle(seam_session *s, const Seam__V1__Commit *commit,
                                 const Seam__V1__SiteReport *peer);
 static seam_status fill_settle(seam_session *s, const Seam__V1__Commit *commit,
                                const Seam__V1__SiteReport *peer);
-static seam_status widths_propose(seam_session *s, uint64_t step);
-static seam_status proposal_pack(seam_session *s, const seam_alloc *alloc);
+static seam_status proposal_pack(seam_session *s, uint32_t owned_idx, const seam_alloc *alloc);
 
 static bool is_waterfill(const seam_session *s) {
     return s->config.codec.allocator == SEAM_ALLOCATOR_WATERFILL;
@@ -98,6 +97,10 @@ seam_status seam_step_settle(seam_session *session, const Seam__V1__Commit *comm
     };
     SEAM_TRY(seam_own_apply(s, err));
     SEAM_TRY(layers_take(s, commit, err));
+    if (seam_codec_plan_has_gates_modules(&s->config.codec)) {
+        const seam_status st = seam_exchange_settle(s, commit->step, commit->skipped);
+        return st == SEAM_E_MEMORY ? seam_error_set(err, st, "out of memory") : st;
+    }
     const bool gates_out = seam_codec_plan_has_gates_out(&s->config.codec);
     if (!gates_out && !seam_codec_plan_has_gates_in(&s->config.codec)) {
         return SEAM_OK;
@@ -154,7 +157,7 @@ static seam_status gates_settle(seam_session *s, const Seam__V1__Commit *commit,
         return SEAM_OK;
     }
     seam_gates_widths(s->widths, gates, s->arbiter.budget.width_shift);
-    return widths_propose(s, commit->step);
+    return seam_step_propose(s, 0, s->widths, commit->step);
 }
 
 static seam_status fill_settle(seam_session *s, const Seam__V1__Commit *commit,
@@ -182,12 +185,15 @@ static seam_status fill_settle(seam_session *s, const Seam__V1__Commit *commit,
     in.sum = seam_waterfill_sum(&in.live, fill);
     seam_arbiter_fill(&s->arbiter, commit->step, &in, has_out ? &out : NULL);
     seam_waterfill_widths(s->widths, fill, s->arbiter.budget.total_in, in.bits_min, in.bits_max);
-    return widths_propose(s, commit->step);
+    return seam_step_propose(s, 0, s->widths, commit->step);
 }
 
 seam_status seam_step_propose_again(seam_session *session) {
-    const seam_alloc *const alloc = seam_site_unanswered(session->site_in);
-    return alloc != NULL ? proposal_pack(session, alloc) : SEAM_OK;
+    for (uint32_t i = 0; i < seam_owned_count(session); i++) {
+        const seam_alloc *const alloc = seam_site_unanswered(seam_owned_site(session, i));
+        SEAM_TRY(alloc != NULL ? proposal_pack(session, i, alloc) : SEAM_OK);
+    }
+    return SEAM_OK;
 }
 
 void seam_step_count_bytes(seam_session *session) {
@@ -235,22 +241,22 @@ void seam_step_judge_rate(seam_session *session) {
     const double seconds = seam_now_seconds() - s->step_begin_seconds;
     const double busy = s->report.server_seconds + s->report.decode_seconds;
     const double wire = fmax(s->link_seconds - busy, 0.0);
-    double bits = 0.0, rows = 0.0;
+    double bits = 0.0, values = 0.0;
     for (uint32_t i = 0; i < s->site_count; i++) {
         const seam_site_row *const row = &s->sites[i];
         if (seam_codec_has_gates(row->codec)) {
-            bits += (double)row->rows * row->mean_bits;
-            rows += (double)row->rows;
+            bits += (double)row->rows * (double)row->channels * row->mean_bits;
+            values += (double)row->rows * (double)row->channels;
         }
     }
-    if (!s->config.rate_auto || rows == 0.0) {
+    if (!s->config.rate_auto || values == 0.0) {
         return;
     }
     const uint64_t bytes = s->report.bytes_sent + s->report.bytes_received;
-    const uint64_t codes = (uint64_t)(bits * (double)s->channels / 8.0);
+    const uint64_t codes = (uint64_t)(bits / 8.0);
     s->rate_sample = (seam_rate_sample){.bytes = bytes,
                                         .fixed_bytes = bytes > codes ? bytes - codes : 0,
-                                        .mean_bits = bits / rows,
+                                        .mean_bits = bits / values,
                                         .wire_seconds = wire,
                                         .compute_seconds = fmax(seconds - wire, 0.0),
                                         .rtt_seconds = s->rtt_seconds,
@@ -262,24 +268,26 @@ void seam_step_judge_rate(seam_session *session) {
     s->report.link_bits_per_second = 8.0 * s->rate.bytes_per_second;
 }
 
-static seam_status widths_propose(seam_session *s, uint64_t step) {
+seam_status seam_step_propose(seam_session *session, uint32_t owned_idx, const uint8_t *widths,
+                              uint64_t step) {
     const seam_alloc *alloc = NULL;
     bool proposed = false;
-    SEAM_TRY(
-        seam_site_propose(&alloc, &proposed, s->site_in, s->widths, step + s->config.lag_steps));
-    return proposed ? proposal_pack(s, alloc) : SEAM_OK;
+    SEAM_TRY(seam_site_propose(&alloc, &proposed, seam_owned_site(session, owned_idx), widths,
+                               step + session->config.lag_steps));
+    return proposed ? proposal_pack(session, owned_idx, alloc) : SEAM_OK;
 }
 
-static seam_status proposal_pack(seam_session *s, const seam_alloc *alloc) {
+static seam_status proposal_pack(seam_session *s, uint32_t owned_idx, const seam_alloc *alloc) {
+    const seam_site_config *const site = seam_site_config_of(seam_owned_site(s, owned_idx));
     Seam__V1__AllocPropose propose = SEAM__V1__ALLOC_PROPOSE__INIT;
-    propose.site = s->sites[s->fwd_in].id;
+    propose.site = site->site_id;
     propose.version = alloc->version;
     propose.effective_step = alloc->effective_step;
     propose.widths.data = alloc->widths;
-    propose.widths.len = s->width_count;
+    propose.widths.len = site->width_count;
     propose.hash = alloc->hash;
     Seam__V1__TrainRequest request = SEAM__V1__TRAIN_REQUEST__INIT;
     request.body_case = SEAM__V1__TRAIN_REQUEST__BODY_ALLOC_PROPOSE;
     request.alloc_propose = &propose;
-    return seam_message_pack(&s->proposal, &request.base);
+    return seam_message_pack(&s->proposals[owned_idx], &request.base);
 }

@@ -236,6 +236,9 @@ seam_status seam_state_save(seam_buffer *ret_bytes, seam_session *session) {
     walk_u64(&w, &s->durable_before);
     SEAM_TRY(site_put(&w, s->site_in));
     SEAM_TRY(site_put(&w, s->site_out));
+    for (uint32_t i = 0; i < s->exchange.link.pair_count; i++) {
+        SEAM_TRY(site_put(&w, s->exchange.link.sites[i]));
+    }
     SEAM_TRY(walk_answers(&w, s));
     walk_bytes(&w, s->widths_used[0], s->width_count);
     walk_bytes(&w, s->widths_used[1], s->width_count);
@@ -253,6 +256,9 @@ seam_status seam_state_load(seam_session *session, seam_buffer *bytes) {
     SEAM_TRY(w.bad ? SEAM_E_FORMAT : SEAM_OK);
     SEAM_TRY(site_get(&w, s->site_in));
     SEAM_TRY(site_get(&w, s->site_out));
+    for (uint32_t i = 0; i < s->exchange.link.pair_count; i++) {
+        SEAM_TRY(site_get(&w, s->exchange.link.sites[i]));
+    }
     SEAM_TRY(walk_answers(&w, s));
     walk_bytes(&w, s->widths_used[0], s->width_count);
     walk_bytes(&w, s->widths_used[1], s->width_count);

@@ -137,7 +137,7 @@ const uint32_t *seam_micro_row_gates(const seam_micro_state *micro, bool outer) 
 static seam_status fwd_in_encode(seam_session *s, seam_micro_state *micro,
                                  const seam_tensor_args *args, const seam_step_rows *x,
                                  seam_error *err) {
-    float *const decoded = s->config.codec.gate_signal_exact ? s->x_decoded : NULL;
+    float *const decoded = seam_codec_plan_is_exact_in(&s->config.codec) ? s->x_decoded : NULL;
     seam_step_rows sent = *x;
     uint64_t payload_bytes = 0;
     const double begin = seam_now_seconds();
@@ -360,6 +360,13 @@ static seam_status layout_take(seam_session *s, const seam_step_micro *micros, u
     s->micro_count = micro_count;
     if (s->by_token) {
         rows_weigh(s);
+    }
+    if (seam_codec_plan_has_gates_modules(&s->config.codec)) {
+        const seam_module_link *const link = &s->exchange.link;
+        const uint64_t first = link->pairs[0].rows * link->pairs[0].channels;
+        seam_arbiter_weigh(&s->arbiter, first, first,
+                           link->pairs[1].rows * link->pairs[1].channels);
+        return step_begin_pack(s, micros, err);
     }
     const uint64_t channels_in = seam_codec_plan_has_gates_in(&s->config.codec) ? s->channels : 0;
     const uint64_t channels_out = seam_codec_plan_has_out(&s->config.codec) ? s->channels : 0;

@@ -53,7 +53,8 @@ seam_status seam_step_rows_in(seam_step_rows *x, seam_session *s, const seam_mic
 
 seam_status seam_step_rows_suit(seam_step_rows *x, seam_session *s, const seam_micro_state *micro) {
     const size_t count = (size_t)micro->rows * s->channels;
-    if (seam_codec_has_ranges(s->sites[s->fwd_in].codec) && !s->config.codec.gate_signal_exact) {
+    if (seam_codec_has_ranges(s->sites[s->fwd_in].codec) &&
+        !seam_codec_plan_is_exact_in(&s->config.codec)) {
         return SEAM_OK;
     }
     SEAM_TRY(seam_buffer_reserve(&s->x_wide, count * sizeof(float)));

@@ -433,7 +433,7 @@ typedef struct seam_module_memory {
     uint16_t site; /* of its parameters: 4, 5, 6 */
     uint32_t rows, rank;
     bool by_columns;   /* (rank, rows), as LoRA's A; else (rows, rank) */
-    float *parameters; /* read when they are due: by the begin of a step's first micro-batch */
+    float *parameters; /* read by the begin of a step's first micro-batch; amaq: by its commit */
     float *gradient;   /* written with the answer to the last one */
 } seam_module_memory;
 /* Borrowed until the session is closed or told others.  SEAM_E_ARG, SEAM_E_STATE. */
@@ -514,7 +514,7 @@ SEAM_API seam_status seam_session_trace_write(seam_session *session, const char 
 /* One site, as the last step used it. */
 typedef struct seam_site_state {
     uint16_t site;
-    const char *name; /* "fwd_in", "fwd_out", "bwd_out", "bwd_in"; "layer_<l>": below */
+    const char *name; /* "fwd_in", "fwd_out", "bwd_out", "bwd_in", "lora_a", ...; "layer_<l>" */
     uint32_t channels;
     uint32_t rows;          /* rows sent in the last step */
     uint64_t payload_bytes; /* of the last step: ranges and codes, without headers */

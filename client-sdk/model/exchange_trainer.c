@@ -155,9 +155,10 @@ seam_status seam_exchange_trainer_apply(seam_exchange_trainer *trainer,
     SEAM_TRY(status_text(
         seam_adapter_update(&hash, t->adapter, t->stream, &t->optimizer, report->step, clip),
         "optimizer", err));
+    SEAM_TRY(status_text(seam_adapter_modules_fetch(&t->parameters, false, t->stream), "parameters",
+                         err));          /* to be sent, or for their gates */
     if (t->training.resend_parameters) { /* the server has what it was sent, and no optimizer */
-        return status_text(seam_adapter_modules_fetch(&t->parameters, false, t->stream),
-                           "parameters", err);
+        return SEAM_OK;
     }
     t->is_lost = hash != report->state_hash;
     return !t->is_lost

@@ -142,11 +142,10 @@ static seam_status topology_check(const seam_codec_plan *plan, seam_error *err) 
         return seam_error_set(err, SEAM_E_ARG,
                               "config.codec.codec: %s goes by samples, modules have none", name);
     }
-    if (seam_codec_has_gates(codec)) {
-        return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
-                              "config.codec.codec: %s is not implemented for ADAPTER_EXCHANGE; "
-                              "affine and group are",
-                              name);
+    if (plan->gate_signal_exact && !plan->resend_parameters) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "config.codec.amaq.gate_signal: exact, but without "
+                              "resend_parameters no parameter is quantized");
     }
     return SEAM_OK;
 }
@@ -194,6 +193,19 @@ bool seam_codec_plan_has_gates_out(const seam_codec_plan *plan) {
     return seam_codec_plan_has_out(plan) && seam_codec_has_gates(plan->codec_out);
 }
 
+bool seam_codec_plan_has_gates_modules(const seam_codec_plan *plan) {
+    return !seam_codec_plan_has_in(plan) && seam_codec_has_gates(plan->codec_out);
+}
+
+bool seam_codec_plan_has_gates(const seam_codec_plan *plan) {
+    return seam_codec_plan_has_gates_in(plan) || seam_codec_plan_has_gates_out(plan) ||
+           seam_codec_plan_has_gates_modules(plan);
+}
+
+bool seam_codec_plan_is_exact_in(const seam_codec_plan *plan) {
+    return seam_codec_plan_has_in(plan) && plan->gate_signal_exact;
+}
+
 bool seam_codec_plan_is_one_pass(const seam_codec_plan *plan) {
     return plan->topology == SEAM_TOPOLOGY_VANILLA ||
            plan->topology == SEAM_TOPOLOGY_ADAPTER_EXCHANGE;
@@ -222,7 +234,7 @@ uint32_t seam_codec_plan_width_count(const seam_codec_plan *plan, uint32_t chann
 }
 
 bool seam_codec_plan_has_input_gradient(const seam_codec_plan *plan) {
-    return plan->gate_signal_exact || plan->send_input_gradient || plan->front_trained;
+    return seam_codec_plan_is_exact_in(plan) || plan->send_input_gradient || plan->front_trained;
 }
 
 bool seam_codec_plan_has_signal(const seam_codec_plan *plan) {

@@ -75,6 +75,12 @@ bool seam_codec_plan_has_out(const seam_codec_plan *plan);
 /* Do the sites exist, with gates? */
 bool seam_codec_plan_has_gates_in(const seam_codec_plan *plan);
 bool seam_codec_plan_has_gates_out(const seam_codec_plan *plan);
+/* Have the module sites? */
+bool seam_codec_plan_has_gates_modules(const seam_codec_plan *plan);
+/* Has any of them? */
+bool seam_codec_plan_has_gates(const seam_codec_plan *plan);
+/* Are rows of site 0 kept for their exact gate signal? */
+bool seam_codec_plan_is_exact_in(const seam_codec_plan *plan);
 /* A micro-batch is one message and its answer: the server has the loss. */
 bool seam_codec_plan_is_one_pass(const seam_codec_plan *plan);
 /* The codec of the frames of a module site. */

@@ -18,12 +18,13 @@ static uint32_t rows_most(const seam_module_pair *pair) {
 static seam_coder_config coder_config(const seam_module_link_options *o, uint32_t pair_idx,
                                       bool gradient) {
     const seam_module_pair *pair = &o->pairs[pair_idx];
+    const bool gates = seam_codec_plan_has_gates_modules(o->plan);
     return (seam_coder_config){.codec = seam_codec_plan_module_codec(o->plan, gradient),
                                .encoder = o->server == gradient,
                                .gradient = gradient,
                                .channels = pair->channels,
                                .rows_max = rows_most(pair),
-                               .bits_max = o->plan->bits,
+                               .bits_max = gates ? (uint32_t)o->gates->bits_max : o->plan->bits,
                                .plan = o->plan};
 }
 
@@ -86,14 +87,22 @@ uint32_t seam_module_link_frame_count(const seam_module_link_options *options) {
 }
 
 static seam_status pair_create(seam_module_link *link, const seam_module_link_options *o,
-                               uint32_t idx, bool gradient, seam_error *err) {
-    const seam_coder_config coder = coder_config(o, idx, gradient);
-    const seam_site_config site = {.site_id = o->pairs[idx].site,
-                                   .codec = coder.codec,
-                                   .width_count = coder.channels,
-                                   .bits_fixed = (uint8_t)o->plan->bits};
-    SEAM_TRY(seam_site_create(&link->allocs[idx][gradient], &site, err));
-    return seam_coder_create(&link->coders[idx][gradient], &coder);
+                               uint32_t idx, seam_error *err) {
+    seam_site_config site = {.site_id = o->pairs[idx].site,
+                             .codec = seam_codec_plan_module_codec(o->plan, true),
+                             .width_count = o->pairs[idx].channels,
+                             .bits_fixed = (uint8_t)o->plan->bits,
+                             .waterfill = o->plan->allocator == SEAM_ALLOCATOR_WATERFILL,
+                             .owner = !o->server};
+    if (seam_codec_plan_has_gates_modules(o->plan)) {
+        site.gates = *o->gates;
+    }
+    SEAM_TRY(seam_site_create(&link->sites[idx], &site, err));
+    for (int gradient = 0; gradient < 2; gradient++) {
+        const seam_coder_config coder = coder_config(o, idx, gradient != 0);
+        SEAM_TRY(seam_coder_create(&link->coders[idx][gradient], &coder));
+    }
+    return SEAM_OK;
 }
 
 seam_status seam_module_link_create(seam_module_link *ret_link,
@@ -105,8 +114,8 @@ seam_status seam_module_link_create(seam_module_link *ret_link,
     link->rows = seam_mem_alloc(scratch_bytes(options));
     link->payload = seam_mem_alloc(SEAM_PAYLOAD_BYTES_MAX);
     seam_status st = link->rows != NULL && link->payload != NULL ? SEAM_OK : SEAM_E_MEMORY;
-    for (uint32_t i = 0; i < 2 * options->pair_count && st == SEAM_OK; i++) {
-        st = pair_create(link, options, i / 2, i % 2 != 0, err);
+    for (uint32_t i = 0; i < options->pair_count && st == SEAM_OK; i++) {
+        st = pair_create(link, options, i, err);
     }
     if (st != SEAM_OK) {
         seam_module_link_destroy(link);
@@ -121,8 +130,8 @@ void seam_module_link_destroy(seam_module_link *link) {
     for (uint32_t i = 0; i < SEAM_MODULE_LINK_SITES_MAX; i++) {
         for (int gradient = 0; gradient < 2; gradient++) {
             seam_coder_destroy(link->coders[i][gradient]);
-            seam_site_destroy(link->allocs[i][gradient]);
         }
+        seam_site_destroy(link->sites[i]);
     }
     seam_mem_free(link->payload);
     seam_mem_free(link->rows);
@@ -137,8 +146,19 @@ uint32_t seam_module_link_tensor_count(const seam_module_link *link) {
     return count;
 }
 
+const seam_alloc *seam_module_link_alloc(const seam_module_link *link, uint32_t pair_idx,
+                                         bool gradient, uint64_t step) {
+    static const seam_alloc none = {.version = 0};
+    const seam_alloc *alloc = &none;
+    if (seam_codec_has_widths(link->codecs[gradient]) &&
+        seam_site_alloc_at(&alloc, link->sites[pair_idx], step) != SEAM_OK) {
+        return NULL;
+    }
+    return alloc;
+}
+
 seam_module_tensor seam_module_link_tensor(const seam_module_link *link, bool gradient,
-                                           uint32_t idx) {
+                                           uint32_t idx, uint64_t step) {
     SEAM_ASSERT(idx < seam_module_link_tensor_count(link));
     uint32_t pair = 0;
     while (idx >= tensors_of(link->pairs[pair].rows)) {
@@ -153,12 +173,11 @@ seam_module_tensor seam_module_link_tensor(const seam_module_link *link, bool gr
                                 .rows = left < SEAM_ROWS_MAX ? (uint32_t)left : SEAM_ROWS_MAX,
                                 .channels = of->channels,
                                 .codec = link->codecs[gradient],
-                                .alloc = seam_site_alloc_now(link->allocs[pair][gradient])};
+                                .step = step};
 }
 
 /* NULL where a codec has no widths: what coders want. */
-static const seam_alloc *widths_of(const seam_module_link *link, uint32_t pair_idx, bool gradient) {
-    const seam_alloc *alloc = seam_site_alloc_now(link->allocs[pair_idx][gradient]);
+static const seam_alloc *with_widths(const seam_alloc *alloc) {
     return alloc->widths != NULL ? alloc : NULL;
 }
 
@@ -166,10 +185,13 @@ seam_status seam_module_link_encode(seam_module_bytes *bytes, seam_module_link *
                                     const seam_module_stack *stack,
                                     const seam_module_link_args *args) {
     const seam_module_pair *pair = &link->pairs[args->pair_idx];
+    const seam_alloc *alloc =
+        seam_module_link_alloc(link, args->pair_idx, args->gradient, args->step);
+    SEAM_TRY(alloc != NULL ? SEAM_OK : SEAM_E_STATE);
     const seam_module_encode_args own = {
         .coder = link->coders[args->pair_idx][args->gradient],
         .codec = link->codecs[args->gradient],
-        .alloc = widths_of(link, args->pair_idx, args->gradient),
+        .alloc = with_widths(alloc),
         .rounding = {.stochastic =
                          args->gradient && seam_codec_has_widths(link->codecs[args->gradient]),
                      .seed = link->seed,
@@ -189,9 +211,12 @@ seam_status seam_module_link_decode(bool *ret_complete, seam_module_link *link,
                                     const seam_module_tensor *tensor, bool gradient,
                                     const seam_coder_chunk *chunk, const uint8_t *payload,
                                     seam_error *err) {
+    const seam_alloc *alloc =
+        seam_module_link_alloc(link, tensor->pair_idx, gradient, tensor->step);
+    SEAM_TRY(alloc != NULL ? SEAM_OK : SEAM_E_STATE);
     const seam_module_decode_args own = {.coder = link->coders[tensor->pair_idx][gradient],
                                          .codec = link->codecs[gradient],
-                                         .alloc = widths_of(link, tensor->pair_idx, gradient),
+                                         .alloc = with_widths(alloc),
                                          .rows = link->rows};
     return seam_module_stack_decode(ret_complete, stack, &own, tensor->tensor_idx, chunk, payload,
                                     err);

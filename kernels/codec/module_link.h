@@ -24,7 +24,7 @@ typedef struct seam_module_link {
     seam_module_pair pairs[SEAM_MODULE_LINK_SITES_MAX];
     seam_codec_id codecs[2]; /* here and below: [false] of parameters, [true] of gradients */
     seam_coder *coders[SEAM_MODULE_LINK_SITES_MAX][2];
-    seam_site *allocs[SEAM_MODULE_LINK_SITES_MAX][2];
+    seam_site *sites[SEAM_MODULE_LINK_SITES_MAX]; /* of both: the encoder of parameters owns it */
     uint64_t seed;
     float *rows;      /* the largest tensor */
     uint8_t *payload; /* a frame's */
@@ -33,9 +33,10 @@ typedef struct seam_module_link {
 typedef struct seam_module_link_options {
     const seam_module_pair *pairs;
     uint32_t pair_count;
-    const seam_codec_plan *plan; /* borrowed as long as the link lives */
-    bool server;                 /* encodes gradients, decodes parameters */
-    uint64_t seed;               /* of stochastic rounding */
+    const seam_codec_plan *plan;    /* borrowed as long as the link lives */
+    const seam_gates_config *gates; /* amaq; else not read */
+    bool server;                    /* encodes gradients, decodes parameters */
+    uint64_t seed;                  /* of stochastic rounding */
 } seam_module_link_options;
 
 /* SEAM_E_ARG: rows or channels of a pair, or what plan has for these channels; err names it. */
@@ -50,18 +51,24 @@ seam_status seam_module_link_create(seam_module_link *ret_link,
                                     const seam_module_link_options *options, seam_error *err);
 void seam_module_link_destroy(seam_module_link *link); /* of zeros too */
 
-/* Tensors of a message: pair after pair. */
+/* The allocation of a pair's parameters or gradients at a step: all zero for a codec without
+ * widths; NULL: a proposal that the step waits for has no answer, or the step is of the past. */
+const seam_alloc *seam_module_link_alloc(const seam_module_link *link, uint32_t pair_idx,
+                                         bool gradient, uint64_t step);
+
+/* Tensors of a message of a step: pair after pair. */
 uint32_t seam_module_link_tensor_count(const seam_module_link *link);
 typedef struct seam_module_tensor {
     uint32_t pair_idx, tensor_idx; /* tensor_idx is `micro` of its frames */
     uint16_t site;
     uint32_t rows, channels;
     seam_codec_id codec;
-    const seam_alloc *alloc;
+    uint64_t step;
 } seam_module_tensor;
 seam_module_tensor seam_module_link_tensor(const seam_module_link *link, bool gradient,
-                                           uint32_t idx);
-/* All tensors of a pair; as seam_module_stack_encode and _decode. */
+                                           uint32_t idx, uint64_t step);
+/* All tensors of a pair; as seam_module_stack_encode and _decode.  SEAM_E_STATE: the step has no
+ * allocation. */
 typedef struct seam_module_link_args {
     uint32_t pair_idx;
     bool gradient;

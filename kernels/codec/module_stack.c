@@ -108,8 +108,8 @@ static void columns_copy(float *to, size_t to_row, size_t to_channel, const floa
     }
 }
 
-/* Rows of one tensor (tensor rows, rank) out of the modules. */
-static void rows_gather(float *ret_rows, const seam_module_stack *stack, uint32_t tensor_idx) {
+void seam_module_stack_gather(float *ret_rows, const seam_module_stack *stack,
+                              uint32_t tensor_idx) {
     const uint64_t begin = tensor_begin(stack, tensor_idx);
     const uint32_t rows = seam_module_stack_tensor_rows(stack, tensor_idx);
     uint64_t module_begin = 0;
@@ -159,7 +159,7 @@ static seam_status tensor_encode(seam_module_bytes *bytes, const seam_module_sta
     tensor.rounding.micro = (uint16_t)tensor_idx;
     tensor.rounding.row_ids = NULL;
     tensor.rounding.row_id_begin = 0;
-    rows_gather(args->rows, stack, tensor_idx);
+    seam_module_stack_gather(args->rows, stack, tensor_idx);
     SEAM_TRY(seam_coder_encode_begin(args->coder, &tensor));
     while (!seam_coder_is_done(args->coder)) {
         seam_coder_chunk chunk;

@@ -59,6 +59,9 @@ uint64_t seam_module_stack_rows(const seam_module_stack *stack);
 uint32_t seam_module_stack_tensor_count(const seam_module_stack *stack);
 uint32_t seam_module_stack_tensor_rows(const seam_module_stack *stack, uint32_t tensor_idx);
 
+/* Rows of one tensor (tensor rows, rank) out of the modules. */
+void seam_module_stack_gather(float *ret_rows, const seam_module_stack *stack, uint32_t tensor_idx);
+
 /* What went over a site; added to. */
 typedef struct seam_module_bytes {
     uint32_t frame_count;

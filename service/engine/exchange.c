@@ -39,6 +39,7 @@ static void options_fill(link_options *ret, const seam_session_config *config) {
     ret->options = (seam_module_link_options){.pairs = ret->pairs,
                                               .pair_count = seam_exchange_pairs(ret->pairs, config),
                                               .plan = &config->codec,
+                                              .gates = &config->gates,
                                               .server = true,
                                               .seed = config->seed};
 }
@@ -146,7 +147,8 @@ seam_tensor_expect seam_exchange_expect(const trainer_exchange *exchange, uint32
                                     .channels = 1,
                                     .codec_mask = 1u << SEAM_CODEC_F32};
     }
-    const seam_module_tensor tensor = seam_module_link_tensor(&exchange->link, false, part);
+    const seam_module_tensor tensor =
+        seam_module_link_tensor(&exchange->link, false, part, key->step);
     return (seam_tensor_expect){.kind = SEAM_FRAME_TENSOR,
                                 .phase = SEAM_PHASE_FORWARD,
                                 .site = tensor.site,
@@ -160,7 +162,13 @@ seam_tensor_expect seam_exchange_expect(const trainer_exchange *exchange, uint32
 
 seam_status seam_exchange_alloc_check(const trainer_exchange *exchange, uint32_t part,
                                       const seam_frame_header *header, seam_error *err) {
-    const seam_alloc *alloc = seam_module_link_tensor(&exchange->link, false, part).alloc;
+    const seam_module_link *const link = &exchange->link;
+    const uint32_t pair = seam_module_link_tensor(link, false, part, header->step).pair_idx;
+    const seam_alloc *alloc = seam_module_link_alloc(link, pair, false, header->step);
+    if (alloc == NULL) {
+        return seam_error_set(err, SEAM_E_STATE, "frame.alloc_version: step %llu is over",
+                              (unsigned long long)header->step);
+    }
     if (header->alloc_version != alloc->version) {
         return seam_error_set(err, SEAM_E_STATE, "frame.alloc_version: %u, site %u has %u",
                               header->alloc_version, header->site, alloc->version);
@@ -172,6 +180,15 @@ seam_status seam_exchange_alloc_check(const trainer_exchange *exchange, uint32_t
     return SEAM_OK;
 }
 
+seam_site *seam_exchange_site(const trainer_exchange *exchange, uint32_t site) {
+    for (uint32_t i = 0; i < exchange->link.pair_count; i++) {
+        if (exchange->link.pairs[i].site == site) {
+            return exchange->link.sites[i];
+        }
+    }
+    return NULL;
+}
+
 /* ---- jobs ---- */
 
 /* The parameters that came become the adapter's. */
@@ -179,7 +196,8 @@ SEAM_ON_GPU static seam_status parameters_take(seam_trainer *t, uint32_t *chunk_
                                                seam_stream *stream, seam_error *err) {
     trainer_exchange *const e = &t->exchange;
     for (uint32_t part = 0; part < parts; part++) {
-        const seam_module_tensor tensor = seam_module_link_tensor(&e->link, false, part);
+        const seam_module_tensor tensor =
+            seam_module_link_tensor(&e->link, false, part, t->at->micro.step);
         for (bool complete = false; !complete; (*chunk_idx)++) {
             SEAM_ASSERT(*chunk_idx < t->in->chunk_count);
             const seam_chunk *chunk = &t->in->chunks[*chunk_idx];
@@ -262,7 +280,7 @@ seam_status seam_exchange_gradients(seam_trainer *t, seam_stream *stream, seam_e
     for (uint32_t i = 0; i < e->link.pair_count; i++) {
         take_to to = {.trainer = t,
                       .pair = &e->link.pairs[i],
-                      .alloc = seam_site_alloc_now(e->link.allocs[i][true])};
+                      .alloc = seam_module_link_alloc(&e->link, i, true, t->at->micro.step)};
         const seam_module_link_args args = {.pair_idx = i,
                                             .gradient = true,
                                             .step = t->at->micro.step,

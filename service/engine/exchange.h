@@ -45,6 +45,8 @@ uint32_t seam_exchange_parts(const trainer_exchange *exchange, const seam_sessio
 seam_tensor_expect seam_exchange_expect(const trainer_exchange *exchange, uint32_t part,
                                         uint32_t part_count, const seam_step_key *key,
                                         uint32_t token_rows);
+/* The allocation of a forward site of modules; NULL: there is no such site. */
+seam_site *seam_exchange_site(const trainer_exchange *exchange, uint32_t site);
 /* The frame names the allocation of its site.  SEAM_E_ARG, SEAM_E_STATE. */
 seam_status seam_exchange_alloc_check(const trainer_exchange *exchange, uint32_t part,
                                       const seam_frame_header *header, seam_error *err);

@@ -2,6 +2,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "exchange.h"
 #include "host.h"
 #include "log.h"
 #include "rpc_methods.h"
@@ -41,17 +42,24 @@ static seam_status capabilities_check(const Seam__V1__Capabilities *theirs, seam
                                       seam_codec_name(codec));
 }
 
+/* The allocation of a forward site; NULL: there is no such site. */
+static seam_site *site_of(const seam_session *session, uint32_t site) {
+    return site <= SEAM_SITE_FWD_OUT
+               ? seam_trainer_site(session->trainer, (uint16_t)site)
+               : seam_exchange_site(seam_trainer_exchange(session->trainer), site);
+}
+
 /* A version that both sides hold must have the same widths. */
 static seam_status allocations_check(const Seam__V1__Attach *attach, seam_session *session,
                                      seam_error *err) {
     for (size_t i = 0; i < attach->n_allocations; i++) {
         const Seam__V1__AllocVersion *theirs = attach->allocations[i];
         const seam_alloc *ours = NULL;
-        if (theirs->site > SEAM_SITE_FWD_OUT) {
+        const seam_site *site = site_of(session, theirs->site);
+        if (site == NULL) {
             return seam_error_set(err, SEAM_E_ARG, "allocations[%zu].site: %u is no forward site",
                                   i, theirs->site);
         }
-        const seam_site *site = seam_trainer_site(session->trainer, (uint16_t)theirs->site);
         if (seam_site_alloc_find(&ours, site, theirs->version, theirs->hash) == SEAM_E_CONFLICT) {
             return seam_error_set(err, SEAM_E_CONFLICT,
                                   "allocations[%zu]: version %u of site %u has other widths here",
@@ -233,21 +241,29 @@ SEAM_ON_LOOP static bool response_send(seam_train *train, train_response *respon
     return seam_call_send_message(train->call, &response->base);
 }
 
+#define FORWARD_SITES_MAX (2 + SEAM_MODULE_LINK_SITES_MAX)
+
 bool seam_train_send_attached(seam_train *train) {
     seam_session *session = train->session;
     Seam__V1__Codec codecs[SEAM_CODEC_LAST];
     Seam__V1__Capabilities capabilities;
-    Seam__V1__AllocVersion versions[2];
-    Seam__V1__AllocVersion *list[2] = {&versions[0], &versions[1]};
+    Seam__V1__AllocVersion versions[FORWARD_SITES_MAX];
+    Seam__V1__AllocVersion *list[FORWARD_SITES_MAX];
+    uint32_t count = 0;
     Seam__V1__Attached attached = SEAM__V1__ATTACHED__INIT;
     train_response response = SEAM__V1__TRAIN_RESPONSE__INIT;
     seam_capabilities_init(&capabilities, codecs);
-    for (uint16_t site = 0; site < 2; site++) {
-        const seam_alloc *alloc = seam_site_alloc_now(seam_trainer_site(session->trainer, site));
-        seam__v1__alloc_version__init(&versions[site]);
-        versions[site].site = site;
-        versions[site].version = alloc->version;
-        versions[site].hash = alloc->hash;
+    for (uint32_t id = 0; id <= SEAM_SITE_PREFIX && count < FORWARD_SITES_MAX; id++) {
+        const seam_site *const site = site_of(session, id);
+        if (site != NULL) {
+            const seam_alloc *alloc = seam_site_alloc_now(site);
+            seam__v1__alloc_version__init(&versions[count]);
+            versions[count].site = id;
+            versions[count].version = alloc->version;
+            versions[count].hash = alloc->hash;
+            list[count] = &versions[count];
+            count++;
+        }
     }
     attached.epoch = train->epoch;
     attached.committed_step_count = seam_server_proto_committed_count(&session->proto);
@@ -255,7 +271,7 @@ bool seam_train_send_attached(seam_train *train) {
     attached.action = (Seam__V1__AttachAction)train->attached.action;
     attached.rollback_step = train->attached.rollback_step;
     attached.capabilities = &capabilities;
-    attached.n_allocations = 2;
+    attached.n_allocations = count;
     attached.allocations = list;
     attached.credit_bytes = train->credit_rx.window;
     response.body_case = SEAM__V1__TRAIN_RESPONSE__BODY_ATTACHED;
@@ -387,7 +403,9 @@ on_alloc_propose(seam_train *train, const Seam__V1__AllocPropose *propose, seam_
     train_response response = SEAM__V1__TRAIN_RESPONSE__INIT;
     Seam__V1__AllocAck ack = SEAM__V1__ALLOC_ACK__INIT;
     Seam__V1__AllocNack nack = SEAM__V1__ALLOC_NACK__INIT;
-    if (propose->site != SEAM_SITE_FWD_IN) {
+    seam_site *const site =
+        propose->site != SEAM_SITE_FWD_OUT ? site_of(session, propose->site) : NULL;
+    if (site == NULL) {
         return seam_error_set(err, SEAM_E_ARG, "alloc_propose.site: %u is not the client's",
                               propose->site);
     }
@@ -395,10 +413,10 @@ on_alloc_propose(seam_train *train, const Seam__V1__AllocPropose *propose, seam_
         return seam_error_set(err, SEAM_E_ARG, "alloc_propose.widths: %zu channels",
                               propose->widths.len);
     }
-    const seam_status st = seam_site_judge(
-        seam_trainer_site(session->trainer, SEAM_SITE_FWD_IN), propose->version,
-        propose->effective_step, propose->widths.data, (uint32_t)propose->widths.len, propose->hash,
-        seam_server_proto_committed_count(&session->proto), err);
+    const seam_status st =
+        seam_site_judge(site, propose->version, propose->effective_step, propose->widths.data,
+                        (uint32_t)propose->widths.len, propose->hash,
+                        seam_server_proto_committed_count(&session->proto), err);
     if (st == SEAM_OK) {
         ack.site = propose->site;
         ack.version = propose->version;

@@ -272,7 +272,7 @@ static seam_status limits_read(seam_session_config *ret, const Seam__V1__Limits 
     SEAM_TRY(number_check("config.limits.pipeline_depth", message->pipeline_depth, 0,
                           SEAM_PIPELINE_DEPTH_MAX, err));
     if (message->pipeline_depth > 1 &&
-        (ret->codec.gate_signal_exact || ret->codec.send_input_gradient)) {
+        (seam_codec_plan_is_exact_in(&ret->codec) || ret->codec.send_input_gradient)) {
         return seam_error_set(err, SEAM_E_ARG,
                               "config.limits.pipeline_depth: %u, but with gate_signal exact or "
                               "send_input_gradient each gradient is waited for",

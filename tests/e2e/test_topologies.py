@@ -31,6 +31,8 @@ MODULE_CODECS = {
     "tensor": ["--codec", "tensor", "--bits", 8], "rans": ["--codec", "affine", "--entropy", "rans"],
     "resend bf16": ["--codec", "bf16", "--resend-parameters"],
     "resend affine": ["--codec", "affine", "--resend-parameters"],
+    "amaq": ["--codec", "amaq"], "gates": ["--codec", "amaq", "--allocator", "gates", "--steps-to-target", 4],
+    "resend exact": ["--codec", "amaq", "--gate-signal", "exact", "--beta", 0.5, "--bits-lr", 0.1, "--resend-parameters"],
 }
 CODECS = {
     "waterfill": [], "gates": ["--allocator", "gates"], "token": ["--granularity", "token"],
@@ -116,11 +118,11 @@ def check_vanilla(bench, address):
     print("vanilla: losses, adapter and evaluation are the U-shaped session's", flush=True)
 
 
-def bench_train(bench, address, out, *args):
+def bench_train(bench, address, out, *args, **kwargs):
     """--rank and --prefix-tokens exclude each other."""
     if "--prefix-tokens" not in args:
-        return bench.train(address, out, *args)
-    command = bench.command(address, out, *args)
+        return bench.train(address, out, *args, **kwargs)
+    command = bench.command(address, out, *args, **kwargs)
     at = command.index("--rank")
     code, text, err = Seam(bench.seam_path, "").run(*command[:at], *command[at + 2:], server=False)
     assert code == 0, text + err
@@ -185,21 +187,53 @@ def check_module_bytes(bench, address):
     print(f"exchange: {', '.join(MODULE_CODECS)}: depths agree, bytes are the codec's", flush=True)
 
 
+def check_module_widths(bench, address):
+    """Codec amaq: the mean of all modules' widths is the target when it should be, by either allocator, for LoRA
+    and prefixes; so are the bytes; a step's parameters and gradients have one allocation; state hashes are equal at both ends
+    (the client stops where they are not), and the loss is that of fixed widths of 4 bits or better."""
+    steps, fall = 48, ["--steps-to-target", 24, "--codec", "amaq", *EXCHANGE]
+    gates = ["--allocator", "gates"]
+    fixed = {way: losses(bench.train(address, "w", "--codec", "affine", "--rank", 16, *way, *EXCHANGE, steps=steps))[-1]
+             for way in ((), ("--resend-parameters",))}
+    cases = {"waterfill": (0.1, 4, []), "waterfill 3": (0.1, 3, ["--target", 3]), "gates": (0.35, 4, gates),
+             "gates 3": (0.35, 3, [*gates, "--target", 3]), "resend": (0.1, 4, ["--resend-parameters"]),
+             "prefix": (0.05, 4, ["--prefix-tokens", 5]), "prefix gates": (0.35, 4, ["--prefix-tokens", 5, *gates])}
+    for name, (within, target, args) in cases.items():
+        prefix = "--prefix-tokens" in args
+        run = bench_train(bench, address, "w", *fall, *args, *([] if prefix else ["--rank", 16]), steps=steps)
+        counts = {"prefix": 5 * 3 * 2 * 16} if prefix else {"lora_a": 288 * 16, "lora_b": 192 * 16}
+        means = [sum(entry["sites"][site + "_gradient"]["mean_bits"] * n for site, n in counts.items())
+                 / sum(counts.values()) for entry in run["steps"]]
+        assert all(mean == 8 - 2 * (target == 3) for mean in means[:2]), (name, means)
+        assert all(abs(mean - target) < within for mean in means[-8:]), (name, means)
+        assert abs(run["steps"][-1]["gate_mean_bits"] - target) < within, name
+        assert len({entry["state_hash"] for entry in run["steps"]}) == steps
+        for entry in run["steps"][1:]:
+            for site, n in counts.items():
+                up, down = entry["sites"][site], entry["sites"][site + "_gradient"]
+                codes = down["mean_bits"] * n / 8
+                assert codes <= down["payload_bytes"] <= codes + 4 * n / (n // len_of(run, site)) + 64, (name, site)
+                assert name != "resend" or (up["payload_bytes"], up["mean_bits"]) == (down["payload_bytes"], down["mean_bits"])
+        if not prefix:
+            assert losses(run)[-1] < fixed[tuple(args) if name == "resend" else ()] + 0.05 + 0.2 * (target == 3), name
+    print(f"exchange: codec amaq, {', '.join(cases)}: the mean falls to the target", flush=True)
+
+
+def len_of(run, site):
+    """Channels of a module site."""
+    return len(run["final_widths"][site + "_gradient"])
+
+
 def check_exchange_ends(bench):
     """Cuts change nothing; what cannot be is refused by name; with the server the session ends."""
     state = ["--allow-text", "--state-dir", str(bench.folder / "states"), "--checkpoint-seconds", "1"]
     with bench.server(*state) as server:
         whole = bench.train(server.address, "whole", *EXCHANGE)
-        sent = sum(step["bytes_sent"] for step in whole["steps"])
-        cuts = 0
-        for cut_after in range(sent // 10, sent // 2, sent // 10):
-            proxy = CuttingProxy(server.address, cut_after, 2)
-            run = bench.train(proxy.address, "cut", *EXCHANGE, "--pipeline-depth", 2)
-            proxy.close()
-            cuts += proxy.cut_count
-            assert shown(run) == shown(whole), cut_after
-        assert cuts >= 4, cuts
-        for args, text in ((["--codec", "amaq"], "config.codec.codec"), (["--codec", "aqsgd"], "config.codec.codec"),
+        for codec in ([], ["--codec", "amaq"], MODULE_CODECS["gates"], MODULE_CODECS["resend exact"]):
+            check_exchange_cuts(bench, server, *codec)
+        for args, text in ((["--codec", "amaq", "--granularity", "token"], "config.codec.codec"),
+                           (["--codec", "amaq", "--gate-signal", "exact"], "config.codec.amaq.gate_signal"),
+                           (["--codec", "aqsgd"], "config.codec.codec"),
                            (["--dictionary", "on"], "config.codec.codec_fwd_in"),
                            (["--codec", "group", "--group", 3], "config.codec.group"),
                            (["--elide-input-gradient", "off"], "config.codec.send_input_gradient")):
@@ -224,6 +258,19 @@ def check_exchange_ends(bench):
             run = bench.train(again.address, "goes_on", "--adapter", bench.folder / "ended/adapter", *EXCHANGE)
             assert losses(run)[0] < losses(whole)[0] - 0.5, losses(run)
     print("exchange: cuts, refusals, and the end with the server's process", flush=True)
+
+
+def check_exchange_cuts(bench, server, *codec):
+    whole = bench.train(server.address, "straight", *EXCHANGE, *codec)
+    sent = sum(step["bytes_sent"] for step in whole["steps"])
+    cuts = 0
+    for cut_after in range(sent // 10, sent // 2, sent // 10):
+        proxy = CuttingProxy(server.address, cut_after, 2)
+        run = bench.train(proxy.address, "cut", *EXCHANGE, *codec, "--pipeline-depth", 2)
+        proxy.close()
+        cuts += proxy.cut_count
+        assert shown(run) == shown(whole), (codec, cut_after)
+    assert cuts >= 4, (codec, cuts)
 
 
 def check_cuts(bench, address):
@@ -323,6 +370,7 @@ def main() -> None:
         with bench.server("--allow-text") as server:
             check_exchange(bench, server.address)
             check_module_bytes(bench, server.address)
+            check_module_widths(bench, server.address)
             assert server.stop() == 0, server.log
         check_exchange_ends(bench)
         check_kills(bench)

@@ -15,13 +15,14 @@
 enum { RANK = 4, ROWS_MAX = 300, SITE = SEAM_SITE_LORA_A };
 
 static const seam_codec_id codecs[] = {SEAM_CODEC_F32,     SEAM_CODEC_BF16,  SEAM_CODEC_AFFINE,
-                                       SEAM_CODEC_CHANNEL, SEAM_CODEC_GROUP, SEAM_CODEC_TENSOR};
+                                       SEAM_CODEC_CHANNEL, SEAM_CODEC_GROUP, SEAM_CODEC_TENSOR,
+                                       SEAM_CODEC_AMAQ};
 static uint8_t frame[SEAM_FRAME_HEADER_BYTES + 65536];
 static float values[ROWS_MAX * RANK];
 
 /* The next chunk as a frame whose CRC is right; its byte count. */
-static size_t frame_take(fuzz_input *input, const seam_module_tensor *tensor, bool gradient,
-                         uint32_t row_begin) {
+static size_t frame_take(fuzz_input *input, const seam_module_tensor *tensor,
+                         const seam_alloc *alloc, bool gradient, uint32_t row_begin) {
     const uint32_t rows = 32 * (uint32_t)fuzz_u8(input);
     uint32_t bytes = fuzz_u8(input);
     bytes |= (uint32_t)fuzz_u8(input) << 8;
@@ -38,9 +39,9 @@ static size_t frame_take(fuzz_input *input, const seam_module_tensor *tensor, bo
     seam_put_u32(frame + 28, tensor->channels);
     seam_put_u32(frame + 32, row_begin);
     seam_put_u32(frame + 36, rows < left ? rows : left);
-    seam_put_u32(frame + 40, tensor->alloc->version);
-    seam_put_u32(frame + 44, tensor->alloc->bits_total);
-    seam_put_u64(frame + 48, tensor->alloc->hash);
+    seam_put_u32(frame + 40, alloc->version);
+    seam_put_u32(frame + 44, alloc->bits_total);
+    seam_put_u64(frame + 48, alloc->hash);
     seam_put_u32(frame + 56, bytes);
     fuzz_take(frame + SEAM_FRAME_HEADER_BYTES, bytes, input);
     seam_put_u32(frame + 60, seam_crc32c(0, frame, SEAM_FRAME_HEADER_BYTES + (size_t)bytes));
@@ -58,11 +59,13 @@ static bool tensor_receive(fuzz_input *input, seam_module_link *link,
                                        .channels = tensor->channels,
                                        .codec_mask = 1u << tensor->codec,
                                        .coding_max = 1};
+    const seam_alloc *const alloc =
+        seam_module_link_alloc(link, tensor->pair_idx, gradient, tensor->step);
     seam_tensor_rx rx;
     bool came = false, complete = false;
     seam_tensor_rx_init(&rx, &expect);
     while (!came) {
-        const size_t count = frame_take(input, tensor, gradient, rx.row_next);
+        const size_t count = frame_take(input, tensor, alloc, gradient, rx.row_next);
         seam_frame_header header;
         const uint8_t *payload = NULL;
         seam_error err = {0};
@@ -103,8 +106,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t count) {
                                    .gradient_site = SEAM_SITE_LORA_A_GRADIENT,
                                    .rows = 1 + fuzz_u8(&input),
                                    .channels = RANK};
+    seam_gates_config gates = {.bits_min = 0};
+    FUZZ_CHECK(seam_gates_preset(&gates, 4.0f));
     const seam_module_link_options options = {
-        .pairs = &pair, .pair_count = 1, .plan = &plan, .server = !gradient};
+        .pairs = &pair, .pair_count = 1, .plan = &plan, .gates = &gates, .server = !gradient};
     seam_module_link link;
     FUZZ_CHECK(seam_module_link_check(&options, NULL) == SEAM_OK);
     FUZZ_CHECK(seam_module_link_create(&link, &options, NULL) == SEAM_OK);
@@ -118,7 +123,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t count) {
     for (uint32_t i = 0; i < ROWS_MAX * RANK; i++) {
         values[i] = INFINITY;
     }
-    const seam_module_tensor tensor = seam_module_link_tensor(&link, gradient, 0);
+    const seam_module_tensor tensor = seam_module_link_tensor(&link, gradient, 0, 0);
     const bool whole = tensor_receive(&input, &link, &stack, &tensor, gradient);
     for (uint32_t i = 0; i < pair.rows * RANK; i++) {
         FUZZ_CHECK(whole ? isfinite(values[i]) : isinf(values[i]));

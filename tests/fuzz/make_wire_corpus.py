@@ -89,6 +89,7 @@ def main():
     write("modules", "f32_gradient", bytes([128, 3, 39]) + chunk(1, 128 * ones) + chunk(1, 32 * ones))
     write("modules", "bf16", bytes([1, 3, 39]) + chunk(2, 160 * ones[2:]))
     write("modules", "affine", bytes([2, 3, 39]) + chunk(2, bytes(4 + 16 + 80)))
+    write("modules", "amaq", bytes([6, 3, 39]) + chunk(2, bytes(4 + 16 + 160)))
     write("modules", "channel_bad", bytes([3, 3, 39]) + chunk(2, bytes(4 + 8 + 79) + b"\1"))
     rng = random.Random(7)
     for i in range(24):

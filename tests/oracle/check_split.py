@@ -87,10 +87,10 @@ def in_full(folder, layers):
     return model, lambda: {name: p.detach() for name, p in inside.items()}
 
 
-def expected(rows, model, values, clip):
+def expected(rows, model, values, clip, weight_decay=0.0):
     """Losses, norms and what was trained after STEPS steps."""
     parameters = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=LR, eps=EPS, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(parameters, lr=LR, eps=EPS, weight_decay=weight_decay)
     losses, norms = [], []
     for _ in range(STEPS):
         total = sum((labels != -100).sum().item() for _, labels in batches(rows))

@@ -214,7 +214,16 @@ static void test_plan_check__topologies__sites_and_codecs(void **state) {
     refused(&plan, SEAM_E_ARG, "send_input_gradient: ADAPTER_EXCHANGE");
     plan = plan_of(SEAM_CODEC_AMAQ);
     plan.topology = SEAM_TOPOLOGY_ADAPTER_EXCHANGE;
-    refused(&plan, SEAM_E_UNIMPLEMENTED, "codec: amaq is not implemented");
+    assert_int_equal(seam_codec_plan_check(&plan, 16, NULL), SEAM_OK);
+    assert_true(seam_codec_plan_has_gates_modules(&plan));
+    assert_false(seam_codec_plan_has_gates_in(&plan) || seam_codec_plan_has_signal(&plan));
+    plan.gate_signal_exact = true;
+    refused(&plan, SEAM_E_ARG, "amaq.gate_signal: exact, but without");
+    plan.resend_parameters = true;
+    assert_int_equal(seam_codec_plan_check(&plan, 16, NULL), SEAM_OK);
+    assert_false(seam_codec_plan_has_input_gradient(&plan) || seam_codec_plan_is_exact_in(&plan));
+    plan.granularity = SEAM_GRANULARITY_TOKEN;
+    refused(&plan, SEAM_E_ARG, "codec: amaq goes by samples");
 }
 
 static void test_group__of_channels__divides_them(void **state) {

@@ -143,7 +143,7 @@ static wire exchange_step(seam_codec_id codec, uint32_t bits, uint32_t entropy, 
                 .codec = (uint8_t)codec,
                 .site = gradient != 0 ? pairs[i].gradient_site : pairs[i].site,
                 .channels = 16};
-            header_alloc(&w.header, seam_site_alloc_now(link.allocs[i][gradient]));
+            header_alloc(&w.header, seam_module_link_alloc(&link, i, gradient != 0, 0));
             assert_int_equal(seam_module_link_encode(&bytes, &link, &stack, &args), SEAM_OK);
             free(x);
         }

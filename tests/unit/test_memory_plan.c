@@ -143,9 +143,11 @@ SEAM_ON_GPU static void test_plan__codecs_ranks_targets__is_what_is_taken(void *
         config.codec.cache_bytes_max = 1 << 16;
         config.codec.cache_format = 1;
         plan_check(f, &config);
-        if (codecs[c] == SEAM_CODEC_BF16 || codecs[c] == SEAM_CODEC_AFFINE) {
+        if (codecs[c] != SEAM_CODEC_AQSGD) {
             config.codec.topology = SEAM_TOPOLOGY_ADAPTER_EXCHANGE;
             config.codec.cache_bytes_max = 0;
+            plan_check(f, &config);
+            config.codec.resend_parameters = true;
             plan_check(f, &config);
         }
         config = config_of(f, codecs[c]);
