@@ -68,7 +68,8 @@ static seam_status layers_take(seam_session *s, const Seam__V1__Commit *commit, 
         if (idx == s->site_count || row->name[0] == '\0') {
             continue;
         }
-        if (report->bits_min < 1 || report->bits_max > SEAM_BITS_MAX ||
+        if (report->bits_min < 1 || report->bits_min > report->bits_max ||
+            report->bits_max > SEAM_BITS_MAX ||
             report->bits_total < report->bits_min * row->channels ||
             report->bits_total > report->bits_max * row->channels) {
             return seam_error_set(err, SEAM_E_FORMAT, "Commit: no valid report of site %u",

@@ -20,7 +20,7 @@
 #include "redo_log.h"
 #include "seam_status.h"
 
-#define SEAM_KEPT_CACHES_MAX 4
+#define SEAM_KEPT_CACHES_MAX SEAM_REDO_KINDS
 
 typedef struct seam_cache_keeper seam_cache_keeper;
 

@@ -188,14 +188,18 @@ static uint32_t record_crc(const uint8_t head[RECORD_BYTES], const uint8_t *body
 }
 
 /* The head of a record stands for its body: it has the checksum. */
-static void place_pass(seam_redo_place *place, const uint8_t head[RECORD_BYTES]) {
-    place->end += RECORD_BYTES + (uint64_t)seam_get_u32(head + 4);
-    place->chain = seam_hash64(place->chain, head, RECORD_BYTES);
+static void place_pass(seam_redo_log *log, const uint8_t head[RECORD_BYTES]) {
+    uint64_t *const chain = &log->chains[seam_get_u32(head + 8)];
+    const uint64_t before = *chain;
+    *chain = seam_hash64(before, head, RECORD_BYTES);
+    log->place.end += RECORD_BYTES + (uint64_t)seam_get_u32(head + 4);
+    log->place.chain += *chain - before;
 }
 
 seam_status seam_redo_log_add(seam_redo_log *log, const seam_redo_record *record, seam_error *err) {
     uint8_t head[RECORD_BYTES];
     SEAM_ASSERT(log->fd >= 0);
+    SEAM_ASSERT(record->kind < SEAM_REDO_KINDS);
     if (record->body_bytes > SEAM_REDO_RECORD_BYTES_MAX) {
         return seam_error_set(err, SEAM_E_LIMIT, "caches: a record does not fit");
     }
@@ -207,7 +211,7 @@ seam_status seam_redo_log_add(seam_redo_log *log, const seam_redo_record *record
         !write_all(log->fd, record->body, record->body_bytes)) {
         return io_error("caches", err);
     }
-    place_pass(&log->place, head);
+    place_pass(log, head);
     return SEAM_OK;
 }
 
@@ -248,9 +252,9 @@ static seam_status record_read(seam_redo_record *ret, uint8_t head[RECORD_BYTES]
         return cut_error(at, err);
     }
     const size_t count = seam_get_u32(head + 4);
-    const bool is_record = seam_get_u32(head) == RECORD_MAGIC &&
-                           count <= SEAM_REDO_RECORD_BYTES_MAX &&
-                           count <= end - at->end - RECORD_BYTES;
+    const bool is_record =
+        seam_get_u32(head) == RECORD_MAGIC && count <= SEAM_REDO_RECORD_BYTES_MAX &&
+        seam_get_u32(head + 8) < SEAM_REDO_KINDS && count <= end - at->end - RECORD_BYTES;
     if (is_record) {
         SEAM_TRY(room_reserve(r, count, err));
         if (!read_all(log->fd, r->bytes, count)) {
@@ -276,13 +280,13 @@ seam_status seam_redo_log_replay(seam_redo_log *log, const seam_redo_place *to,
     if (lseek(log->fd, 0, SEEK_SET) < 0 || !read_all(log->fd, head, sizeof head)) {
         return io_error("caches", err);
     }
-    log->place = place_first(to->step, to->number, head);
+    *log = (seam_redo_log){.fd = log->fd, .place = place_first(to->step, to->number, head)};
     while (st == SEAM_OK && log->place.end < to->end) {
         uint8_t record_head[RECORD_BYTES];
         seam_redo_record record;
         st = record_read(&record, record_head, &r, log, to->end, err);
         if (st == SEAM_OK) {
-            place_pass(&log->place, record_head);
+            place_pass(log, record_head);
             st = visit(user, &record, err);
         }
     }

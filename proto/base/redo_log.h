@@ -4,11 +4,12 @@
  *   <step>.<number>.caches   a head with the owner's mark, then records, little-endian: "SRL1",
  *                            bytes u32, kind u32, CRC-32C u32 of kind and body, body
  *
- * A place names a file, a length and a chain: the hash of everything up to there.  It stands in a
- * checkpoint or a journal's record, which counts only when the log was flushed before it.  What is
- * behind a place may be torn or of a step that never was: it is written over.  A flush that fails
- * is never repeated: the file takes nothing any more, and a new one begins.  One thread at a time;
- * seam_redo_log_flush: any. */
+ * A place names a file, a length and a chain: the hash of everything up to there.  Records of a
+ * kind are chained, kinds are added up: a replay may have records of two kinds in another order and
+ * comes to the same places.  A place stands in a checkpoint or a journal's record, which counts
+ * only when the log was flushed before it.  What is behind a place may be torn or of a step that
+ * never was: it is written over.  A flush that fails is never repeated: the file takes nothing any
+ * more, and a new one begins.  One thread at a time; seam_redo_log_flush: any. */
 #ifndef SEAM_REDO_LOG_H
 #define SEAM_REDO_LOG_H
 
@@ -20,6 +21,7 @@
 
 #define SEAM_REDO_RECORD_BYTES_MAX (1u << 30)
 #define SEAM_REDO_PLACE_BYTES      32
+#define SEAM_REDO_KINDS            4
 
 typedef struct seam_redo_place {
     uint64_t step;       /* of the file: when it began */
@@ -30,8 +32,9 @@ void seam_redo_place_put(uint8_t ret[SEAM_REDO_PLACE_BYTES], const seam_redo_pla
 seam_redo_place seam_redo_place_get(const uint8_t bytes[SEAM_REDO_PLACE_BYTES]);
 
 typedef struct seam_redo_log {
-    int fd;                /* -1: none is open */
-    seam_redo_place place; /* where the next record goes */
+    int fd;                           /* -1: none is open */
+    seam_redo_place place;            /* where the next record goes */
+    uint64_t chains[SEAM_REDO_KINDS]; /* of each kind up to there */
 } seam_redo_log;
 
 /* A new file with a head.  The folder is made where it is missing.  SEAM_E_IO, SEAM_E_LIMIT. */
@@ -47,7 +50,7 @@ void seam_redo_log_discard(seam_redo_log *log, const char *folder);
 
 /* SEAM_E_IO: the log is of no use any more. */
 typedef struct seam_redo_record {
-    uint32_t kind;
+    uint32_t kind; /* below SEAM_REDO_KINDS */
     const uint8_t *body;
     size_t body_bytes;
 } seam_redo_record;

@@ -156,6 +156,7 @@ void seam_train_loaded(seam_train *train) {
     if (call->job.status == SEAM_OK) {
         seam_server_proto_restored(&session->proto, step_count, seam_host_now_ms());
         session->row_count = session->disk.restored_rows;
+        seam_session_caches_went_back(session);
         if (session->stream == call) {
             seam_train_attach_finish(train);
         }

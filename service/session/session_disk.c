@@ -324,6 +324,10 @@ void seam_session_forget_below(seam_session *session, uint64_t step_count) {
     seam_disk_queue_post(seam_state_store_queue(store_of(session)), &f->job);
 }
 
+void seam_session_caches_went_back(seam_session *session) {
+    session->disk.durable_caches = session->disk.image_caches = (seam_redo_place){.step = 0};
+}
+
 typedef struct drop_job {
     seam_disk_job job;
     seam_state_store *store;

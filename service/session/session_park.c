@@ -64,6 +64,7 @@ void seam_session_wake_end(seam_session *session, seam_status st, uint64_t now_m
         const uint64_t step_count = d->generations[d->generation_count - 1 - d->damaged_count];
         seam_server_proto_restored(&session->proto, step_count, now_ms);
         session->row_count = d->restored_rows;
+        seam_session_caches_went_back(session);
         d->taken_ms = d->commit_ms = now_ms;
         seam_log(SEAM_LOG_INFO, "session_recovered", "session=%s step=%llu damaged=%u", session->id,
                  (unsigned long long)step_count, d->damaged_count);

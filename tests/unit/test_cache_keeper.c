@@ -228,6 +228,23 @@ static void test_restore__every_step_in_any_process__goes_on_the_same(void **sta
     }
 }
 
+/* A replay that is less far ahead than the first time has the tensors of a step in another order.
+ */
+static void test_restore__replayed_in_another_order__every_place_stays(void **state) {
+    (void)state;
+    static record records[STEPS + 1];
+    static end ends[2];
+    run(records, ends, 0);
+    for (uint64_t step = 0; step < STEPS; step++) {
+        restore(ends, &records[step]);
+        (void)tensor(&ends[1], &ends[0], 1, step, 0);
+        (void)tensor(&ends[0], &ends[1], 0, step, 0);
+        restore(ends, &records[step + 1]);
+    }
+    end_close(&ends[0]);
+    end_close(&ends[1]);
+}
+
 static void test_rewind__step_dropped__as_at_the_mark(void **state) {
     (void)state;
     static record records[STEPS + 1];
@@ -445,6 +462,8 @@ static void test_save__disk_fails_at_every_call__told_and_none_lost(void **state
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_restore__every_step_in_any_process__goes_on_the_same,
+                                        setup, teardown),
+        cmocka_unit_test_setup_teardown(test_restore__replayed_in_another_order__every_place_stays,
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(test_rewind__step_dropped__as_at_the_mark, setup, teardown),
         cmocka_unit_test_setup_teardown(test_rewind__nothing_was_saved__lost_until_a_restore, setup,
