@@ -1,6 +1,6 @@
 /* The adapter that the options of seam.h ask for, as the config's message: LoRA, a prefix or the
- * blocks in full; where it is, for blocks may be the
- * caller's, and how the server goes through its own.  Part of session_options.c. */
+ * blocks in full; where it is, for blocks may be the caller's, and how the server goes through its
+ * own.  Part of session_options.c. */
 #include "core.h"
 #include "try.h"
 

@@ -13,6 +13,7 @@
 
 #include "arena.h"
 #include "bytes.h"
+#include "file_write.h"
 #include "try.h"
 
 #define PATH_BYTES   4200
@@ -54,21 +55,6 @@ static seam_status io_error(const char *what, seam_error *err) {
     char reason[128] = "";
     return seam_error_set(err, SEAM_E_IO, "%.300s: %s", what,
                           strerror_r(errno, reason, sizeof reason));
-}
-
-static bool write_all(int fd, const uint8_t *bytes, size_t count) {
-    while (count > 0) {
-        const ssize_t n = write(fd, bytes, count);
-        if (n < 0 && errno == EINTR) {
-            continue;
-        }
-        if (n <= 0) {
-            return false;
-        }
-        bytes += n;
-        count -= (size_t)n;
-    }
-    return true;
 }
 
 /* false: an error, or the file ends before (errno 0). */
@@ -135,7 +121,7 @@ seam_status seam_redo_log_create(seam_redo_log *ret_log, const char *folder, uin
     }
     SEAM_TRY(file_make(&fd, &number, path, folder, step, err));
     head_put(head, step, mark);
-    if (!write_all(fd, head, sizeof head)) {
+    if (!seam_file_write_all(fd, head, sizeof head)) {
         const seam_status st = io_error(path, err);
         (void)close(fd);
         (void)unlink(path);
@@ -207,8 +193,8 @@ seam_status seam_redo_log_add(seam_redo_log *log, const seam_redo_record *record
     seam_put_u32(head + 4, (uint32_t)record->body_bytes);
     seam_put_u32(head + 8, record->kind);
     seam_put_u32(head + 12, record_crc(head, record->body, record->body_bytes));
-    if (!write_all(log->fd, head, sizeof head) ||
-        !write_all(log->fd, record->body, record->body_bytes)) {
+    if (!seam_file_write_all(log->fd, head, sizeof head) ||
+        !seam_file_write_all(log->fd, record->body, record->body_bytes)) {
         return io_error("caches", err);
     }
     place_pass(log, head);

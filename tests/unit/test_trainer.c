@@ -453,18 +453,7 @@ SEAM_ON_GPU static void test_budget__of_this_step__moves_the_gates(void **state)
 SEAM_ON_GPU static void test_create__each_allocation_fails__error_and_no_leak(void **state) {
     fixture *f = *state;
     const seam_session_config config = config_of(f, SEAM_CODEC_AMAQ);
-    bool created = false;
-    for (int64_t n = 0; !created; n++) {
-        seam_trainer *trainer = NULL;
-        seam_error err = {0};
-        assert_true(n < 1000);
-        seam_mem_fail_after(n);
-        const seam_status st = seam_trainer_create(&trainer, &config, f->engine.stream, &err);
-        seam_mem_fail_after(-1);
-        created = st == SEAM_OK;
-        assert_true(created || (st == SEAM_E_MEMORY && trainer == NULL));
-        seam_trainer_destroy(trainer);
-    }
+    check_create_fails(f, &config);
 }
 
 int main(void) {

@@ -12,22 +12,10 @@
 static const char *device_name = "cpu";
 
 static int device_setup(void **state) {
-    fixture *f = test_calloc(1, sizeof *f);
-    const seam_tensor_source source = seam_synthetic_source(&model_config);
-    const seam_backend_options options = {.device = device_name, .act = SEAM_F32, .threads = 2};
-    assert_true(seam_test_engine_open(&f->engine, &options, &source, &lora, T));
-    f->model = (seam_model){.id = "tiny",
-                            .blocks = f->engine.blocks,
-                            .head = f->engine.head,
-                            .config = seam_blocks_config(f->engine.blocks)};
-    for (uint32_t row = 0; row < T; row++) {
-        if (is_labelled(row)) {
-            f->bitmap[row / 8] = (uint8_t)(f->bitmap[row / 8] | 1u << row % 8);
-            f->labelled++;
-        }
-    }
-    *state = f;
-    return 0;
+    const int status = fixture_open(state, &model_config, device_name);
+    fixture *f = *state;
+    f->model.head = f->engine.head;
+    return status;
 }
 
 /* What a step showed: its last replies, byte for byte, and its report. */
@@ -241,19 +229,8 @@ SEAM_ON_GPU static void test_create__each_allocation_fails__error_and_no_leak(vo
     seam_session_config config = config_of(f, SEAM_CODEC_AMAQ);
     config.codec.gate_signal_exact = true;
     const seam_device_codec *const own = seam_backend_ops(f->engine.backend)->codec;
-    bool created = false;
     device_fake_put(f->engine.backend, own != NULL ? own : &device_fake);
-    for (int64_t n = 0; !created; n++) {
-        seam_trainer *trainer = NULL;
-        seam_error err = {0};
-        assert_true(n < 1000);
-        seam_mem_fail_after(n);
-        const seam_status st = seam_trainer_create(&trainer, &config, f->engine.stream, &err);
-        seam_mem_fail_after(-1);
-        created = st == SEAM_OK;
-        assert_true(created || (st == SEAM_E_MEMORY && trainer == NULL));
-        seam_trainer_destroy(trainer);
-    }
+    check_create_fails(f, &config);
     device_fake_put(f->engine.backend, own);
 }
 

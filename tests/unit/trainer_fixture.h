@@ -50,10 +50,10 @@ static inline bool is_labelled(uint32_t row) {
     return row % 3 == 1 || row == T - 2;
 }
 
-static inline int setup(void **state) {
+static inline int fixture_open(void **state, const seam_model_config *config, const char *device) {
     fixture *f = test_calloc(1, sizeof *f);
-    const seam_tensor_source source = seam_synthetic_source(&model_config);
-    const seam_backend_options options = {.device = "cpu", .act = SEAM_F32, .threads = 2};
+    const seam_tensor_source source = seam_synthetic_source(config);
+    const seam_backend_options options = {.device = device, .act = SEAM_F32, .threads = 2};
     assert_true(seam_test_engine_open(&f->engine, &options, &source, &lora, T));
     f->model = (seam_model){
         .id = "tiny", .blocks = f->engine.blocks, .config = seam_blocks_config(f->engine.blocks)};
@@ -65,6 +65,10 @@ static inline int setup(void **state) {
     }
     *state = f;
     return 0;
+}
+
+static inline int setup(void **state) {
+    return fixture_open(state, &model_config, "cpu");
 }
 
 static inline int teardown(void **state) {
@@ -335,6 +339,24 @@ static inline seam_gates gates_after(const seam_session_config *config, const fl
         .db = db, .lr = config->bits_lr, .beta = config->beta, .bits_loss_active = true};
     seam_gates_step(&gates, &args);
     return gates;
+}
+
+/* Creation under one failing allocation after the other: SEAM_E_MEMORY and nothing kept, until it
+ * succeeds. */
+SEAM_ON_GPU static inline void check_create_fails(const fixture *f,
+                                                  const seam_session_config *config) {
+    bool created = false;
+    for (int64_t n = 0; !created; n++) {
+        seam_trainer *trainer = NULL;
+        seam_error err = {0};
+        assert_true(n < 1000);
+        seam_mem_fail_after(n);
+        const seam_status st = seam_trainer_create(&trainer, config, f->engine.stream, &err);
+        seam_mem_fail_after(-1);
+        created = st == SEAM_OK;
+        assert_true(created || (st == SEAM_E_MEMORY && trainer == NULL));
+        seam_trainer_destroy(trainer);
+    }
 }
 
 #endif
