@@ -244,13 +244,15 @@ static seam_status session_make(training *t, seam_error *err) {
     return is_exchange(t) ? SEAM_OK : seam_session_journal(t->session, o->out, err);
 }
 
-/* A step of an earlier process: its note is the report's entry. */
+/* A step of an earlier process: its note is the report's entry.  One that damage to the disk has
+ * taken is missing from the report; the run has all that it needs. */
 static seam_status note_take(void *user, uint64_t step_count, const void *bytes, size_t count) {
     training *const t = user;
     json_error_t why;
     json_t *const entry = json_loadb(bytes, count, 0, &why);
     const char *const hash = json_string_value(json_object_get(entry, "state_hash"));
-    if (hash == NULL || step_count != json_array_size(t->report.steps) + 1) {
+    if (hash == NULL ||
+        (uint64_t)json_integer_value(json_object_get(entry, "step")) != step_count - 1) {
         json_decref(entry);
         return SEAM_E_FORMAT;
     }
@@ -281,12 +283,20 @@ static seam_status session_resume(training *t, seam_error *err) {
     if (st != SEAM_OK) {
         return seam_error_set(err, st, "%.300s: the notes of its steps are not whole", t->o.out);
     }
+    const uint64_t committed = seam_session_committed_steps(t->session);
+    const size_t noted = json_array_size(t->report.steps);
+    if (noted < committed) {
+        seam_progress_note(&t->progress,
+                           "%.300s/journal.notes was damaged: %llu of %llu steps are missing from "
+                           "the report",
+                           t->o.out, (unsigned long long)(committed - noted),
+                           (unsigned long long)committed);
+    }
     json_t *const before = seam_run_before_read(t->o.out);
     if (before != NULL) {
         json_object_set_new(t->report.eval, "before", before);
     }
-    seam_progress_note(&t->progress, "resumed after step %llu",
-                       (unsigned long long)seam_session_committed_steps(t->session));
+    seam_progress_note(&t->progress, "resumed after step %llu", (unsigned long long)committed);
     return SEAM_OK;
 }
 
@@ -327,7 +337,7 @@ static void went_back(training *t, seam_error *err) {
     const uint64_t step = seam_session_committed_steps(t->session);
     seam_progress_note(&t->progress, "the server lost steps: again from step %llu",
                        (unsigned long long)step);
-    seam_run_report_cut(&t->report, (size_t)step);
+    seam_run_report_cut(&t->report, step);
     *err = (seam_error){0};
 }
 
