@@ -15,6 +15,7 @@
 #include "evaluate.h"
 #include "progress.h"
 #include "report_html.h"
+#include "run_data.h"
 #include "run_files.h"
 #include "run_folder.h"
 #include "run_report.h"
@@ -147,6 +148,7 @@ static seam_status prepare(training *t, seam_error *err) {
     seam_train_options_scale(&t->o,
                              is_exchange(t) && o->prefix_tokens == 0 ? o->rank : t->facts.hidden);
     SEAM_TRY(data_open(t, err));
+    SEAM_TRY(o->resume != NULL ? seam_run_data_check(o, t->data, err) : SEAM_OK);
     SEAM_TRY(seam_cli_connect(&t->client, &o->server, &o->common, err));
     SEAM_TRY(session_open(t, err));
     seam_progress_note(&t->progress, "%s: %u rows, %llu tokens; session %s on %s, codec %s",
@@ -245,6 +247,9 @@ static seam_status session_make(training *t, seam_error *err) {
     }
     if (!is_exchange(t)) { /* its adapter is the trainer's, and ends with this process */
         SEAM_TRY(seam_session_journal(t->session, o->out, err));
+    }
+    if (o->command != NULL) {
+        SEAM_TRY(seam_run_data_write(o, t->data, err));
     }
     SEAM_TRY(seam_run_folder_begin(o->out,
                                    o->server.server != NULL ? o->server.server : "127.0.0.1:50051",
