@@ -29,8 +29,11 @@ static seam_status generations_read(seam_session *session, const seam_state_stor
     uint32_t count = 0;
     SEAM_TRY(seam_state_store_folder(folder, sizeof folder, store, session->id));
     SEAM_TRY(seam_checkpoint_list(step_counts, &count, folder, err));
-    const uint32_t begin = count > SEAM_DURABLE_MAX ? count - SEAM_DURABLE_MAX : 0;
-    seam_sessions_resume(session, step_counts + begin, count - begin, seam_host_now_ms());
+    for (; count > SEAM_DURABLE_MAX; count--) { /* as a session that is parked without room */
+        seam_checkpoint_remove(folder, step_counts[1]);
+        memmove(step_counts + 1, step_counts + 2, (count - 2) * sizeof *step_counts);
+    }
+    seam_sessions_resume(session, step_counts, count, seam_host_now_ms());
     return SEAM_OK;
 }
 

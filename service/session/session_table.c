@@ -366,7 +366,7 @@ SEAM_ON_LOOP static void lease_tick(seam_sessions *sessions, seam_session *s, ui
         seam_sessions_remove(sessions, s);
         break;
     case SEAM_LEASE_PARK:
-        seam_session_park(s);
+        seam_session_park(s, now_ms);
         break;
     case SEAM_LEASE_NONE:
         break;
