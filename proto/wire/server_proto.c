@@ -450,8 +450,7 @@ seam_lease_action seam_server_proto_tick(seam_server_proto *sp, uint64_t now_ms)
     if (now_ms < sp->link_deadline_ms || seam_server_proto_is_busy(sp)) {
         return SEAM_LEASE_NONE;
     }
-    if (sp->config.can_park &&
-        (sp->link == SEAM_LINK_DETACHED || (frozen && !sp->frozen_parked))) {
+    if (sp->config.can_park && (sp->link == SEAM_LINK_DETACHED || (frozen && !sp->frozen_parked))) {
         return SEAM_LEASE_PARK;
     }
     if (sp->link == SEAM_LINK_DETACHED || sp->link == SEAM_LINK_PARKED || frozen) {
@@ -527,6 +526,10 @@ void seam_server_proto_freeze(seam_server_proto *sp, seam_status reason) {
 
 seam_server_link seam_server_proto_link(const seam_server_proto *sp) {
     return sp->link;
+}
+
+seam_status seam_server_proto_frozen(const seam_server_proto *sp) {
+    return sp->frozen;
 }
 
 seam_server_phase seam_server_proto_phase(uint32_t *ret_micro, const seam_server_proto *sp) {

@@ -11,8 +11,8 @@
  *
  *   link   DETACHED -attach-> ATTACHED -stream lost-> DETACHED -lease over-> PARKED -> EXPIRED
  *          FROZEN from anywhere (CONFLICT, NONDETERMINISM, DATA_LOSS), left only by restore; its
- *          lease over it gives its memory back, the state as it is lost, and then it is EXPIRED too.
- *   phase  READY -StepBegin-> BEGUN -forward-> FORWARD_RUNNING(m) -> FORWARD_DONE(m) -backward->
+ *          lease over it gives its memory back, the state as it is lost, and then it is EXPIRED
+ * too. phase  READY -StepBegin-> BEGUN -forward-> FORWARD_RUNNING(m) -> FORWARD_DONE(m) -backward->
  *          BACKWARD_RUNNING(m) -> BACKWARD_DONE(m) -> (next micro-batch | APPLYING) -> READY of the
  *          next step (= COMMITTED of this one).  With pipeline depth D the forward tensors of D
  *          micro-batches may come before the first backward one; the phase then names the oldest
@@ -300,6 +300,8 @@ void seam_server_proto_freeze(seam_server_proto *sp, seam_status reason);
 
 /* Reading. */
 seam_server_link seam_server_proto_link(const seam_server_proto *sp);
+/* Why it is FROZEN. */
+seam_status seam_server_proto_frozen(const seam_server_proto *sp);
 seam_server_phase seam_server_proto_phase(uint32_t *ret_micro, const seam_server_proto *sp);
 uint64_t seam_server_proto_epoch(const seam_server_proto *sp);
 uint64_t seam_server_proto_committed_count(const seam_server_proto *sp);

@@ -17,8 +17,8 @@ seam_status seam_session_wake_begin(seam_session *session, seam_error *err) {
     seam_session_disk *d = &session->disk;
     SEAM_ASSERT(!d->resident);
     if (seam_server_proto_link(&session->proto) == SEAM_LINK_FROZEN) {
-        return seam_error_set(err, SEAM_E_DATA_LOSS, "the session is frozen: %s",
-                              seam_status_text(SEAM_E_DATA_LOSS));
+        const seam_status reason = seam_server_proto_frozen(&session->proto);
+        return seam_error_set(err, reason, "the session is frozen: %s", seam_status_text(reason));
     }
     SEAM_TRY(seam_sessions_place_check(session->sessions, err));
     seam_sessions_plan_again(session);

@@ -83,7 +83,7 @@ def test_delete__while_it_is_brought_back__both_calls_are_answered(binary, folde
             grpc.insecure_channel(server.address) as channel, \
             grpc.insecure_channel(server.address, options=[("grpc.x", 1)]) as other:
         trainers = []
-        for _ in range(6):
+        for _ in range(12):
             trainer = Trainer(channel, folder / "model", config_f32())
             stream, _ = trainer.attach()
             trainer.step(stream, micros)

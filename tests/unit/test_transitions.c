@@ -57,7 +57,7 @@ static seam_step_key key_draw(uint64_t step, uint32_t micro, uint16_t forward, u
 }
 
 static uint64_t digest_draw(seam_step_key key) {
-    return 1000 * key.step + 10 * key.micro + key.phase + (chance(4) ? 5 : 0);
+    return 1000 * key.step + 10 * key.micro + key.phase + (chance(10) ? 5 : 0);
 }
 
 /* ---- the server's machine ---- */
