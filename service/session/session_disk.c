@@ -339,30 +339,3 @@ void seam_session_forget_one(seam_session *session, uint64_t step_count) {
 void seam_session_caches_went_back(seam_session *session) {
     session->disk.durable_caches = session->disk.image_caches = (seam_redo_place){.step = 0};
 }
-
-typedef struct drop_job {
-    seam_disk_job job;
-    seam_state_store *store;
-    char id[SEAM_SESSION_ID_BYTES];
-} drop_job;
-
-static void drop_run(seam_disk_job *job) {
-    const drop_job *f = job->user;
-    seam_error err = {0};
-    if (seam_state_store_remove(f->store, f->id, &err) != SEAM_OK) {
-        char text[SEAM_ERROR_TEXT_BYTES];
-        seam_log(SEAM_LOG_ERROR, "session_not_removed", "session=%s text=\"%s\"", f->id,
-                 seam_log_text(text, sizeof text, err.text));
-    }
-}
-
-void seam_session_drop(seam_session *session) {
-    drop_job *f = seam_session_is_kept(session) ? seam_mem_zalloc(1, sizeof *f) : NULL;
-    if (f == NULL) { /* without memory it is found again, parked, when the server starts */
-        return;
-    }
-    memcpy(f->id, session->id, sizeof f->id);
-    f->store = store_of(session);
-    f->job = (seam_disk_job){.run = drop_run, .user = f, .gift_memory = f};
-    seam_disk_queue_post(seam_state_store_queue(f->store), &f->job);
-}

@@ -62,7 +62,5 @@ void seam_session_forget_one(seam_session *session, uint64_t step_count) SEAM_ON
 /* A checkpoint was loaded, whose caches may stand in an older log than those of the newest that was
  * written: no log goes until one is written again. */
 void seam_session_caches_went_back(seam_session *session) SEAM_ON_LOOP;
-/* The session has ended: row and checkpoints go, by the disk queue. */
-void seam_session_drop(seam_session *session) SEAM_ON_LOOP;
 
 #endif

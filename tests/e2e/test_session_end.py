@@ -1,5 +1,6 @@
 """How sessions end, and that nothing else does with them: clients that confirm no checkpoint, a
-session deleted while it is brought back, a frozen one."""
+session deleted while it is brought back or written, a frozen one."""
+import shutil
 import sys
 import threading
 import time
@@ -9,6 +10,7 @@ import numpy as np
 from service_fixture import Client, grpc, refused, run_cases, wait_for
 from service_trainer import Trainer, some_micros, step_begin
 from test_save_checkpoint import create, save_of, serve
+from test_service_generate import export, import_files
 from test_service_train import config_f32
 
 CODE = grpc.StatusCode
@@ -147,6 +149,111 @@ def test_frozen__lease_over__gives_its_memory_back_and_expires(binary, folder):
                  what="removal")
         delete(channel, created.session.id, created.session_secret)
         assert server.process.poll() is None
+
+
+def test_delete__the_same_request_id__is_one_request(binary, folder):
+    """Also for the process after, and where a killed one has left the files."""
+    state = folder / "request"
+    with serve(binary, folder, "request") as server, \
+            grpc.insecure_channel(server.address) as channel:
+        address = server.address
+        one, two = (create(channel, config_f32()) for _ in range(2))
+        home = state / "sessions" / one.session.id
+        shutil.copytree(home, folder / "left")
+        delete(channel, one.session.id, one.session_secret, "r1")
+        assert not home.exists() and (state / "sessions" / two.session.id).exists()
+        delete(channel, one.session.id, one.session_secret, "r1")
+        refused(CODE.ALREADY_EXISTS, delete, channel, two.session.id, two.session_secret, "r1",
+                reason="EXISTS", field="request_id")
+        refused(CODE.NOT_FOUND, delete, channel, one.session.id, one.session_secret, "r2")
+        delete(channel, two.session.id, two.session_secret, "r2")
+        server.process.kill()  # right after the answer
+        server.process.wait()
+    (folder / "left").rename(home)
+    with serve(binary, folder, "request", listen=address) as server, \
+            grpc.insecure_channel(server.address) as channel:
+        assert "recovered sessions=0" in server.log and "swept folders=1" in server.log
+        assert not list((state / "sessions").iterdir())
+        for known, request_id in ((one, "r1"), (two, "r2")):
+            delete(channel, known.session.id, known.session_secret, request_id)
+        refused(CODE.ALREADY_EXISTS, delete, channel, one.session.id, one.session_secret, "r2",
+                reason="EXISTS")
+
+
+def test_delete__answered_and_killed__never_comes_back(binary, folder):
+    for _ in range(4):
+        with serve(binary, folder, "answered") as server, \
+                grpc.insecure_channel(server.address) as channel:
+            assert "recovered sessions=0" in server.log
+            created = create(channel, config_f32())
+            delete(channel, created.session.id, created.session_secret)
+            server.process.kill()
+            server.process.wait()
+
+
+def test_delete__files_that_cannot_go__is_refused_and_tried_again(binary, folder):
+    with serve(binary, folder, "stuck") as server, grpc.insecure_channel(server.address) as channel:
+        created = create(channel, config_f32())
+        args = (channel, created.session.id, created.session_secret, "stuck")
+        strange = folder / "stuck" / "sessions" / created.session.id / "strange"
+        strange.write_text("not ours")
+        refused(CODE.INTERNAL, delete, *args, reason="IO")
+        strange.unlink()
+        delete(*args)
+        assert not strange.parent.exists()
+
+
+def test_delete__while_an_import_writes__no_file_is_left(binary, folder):
+    with serve(binary, folder, "import") as server, \
+            grpc.insecure_channel(server.address) as channel:
+        files, _ = export(Trainer(channel, folder / "model", config_f32()))
+        for i in range(8):
+            trainer = Trainer(channel, folder / "model", config_f32())
+
+            def work(trainer=trainer):
+                try:
+                    import_files(trainer, files, chunk=1 << 20)
+                except grpc.RpcError:
+                    pass  # the session has gone
+
+            worker = threading.Thread(target=work)
+            worker.start()
+            time.sleep(0.001 * i)
+            delete(channel, trainer.session.id, trainer.secret)
+            worker.join()
+            assert not (folder / "import" / "sessions" / trainer.session.id).exists()
+
+
+def test_import__after_a_step__is_refused(binary, folder):
+    micros = some_micros(np.random.default_rng(5))
+    with serve(binary, folder, "late") as server, grpc.insecure_channel(server.address) as channel:
+        trainer = Trainer(channel, folder / "model", config_f32())
+        files, state_hash = export(trainer)
+        assert import_files(trainer, files) == state_hash == import_files(trainer, files)
+        stream, _ = trainer.attach()
+        trainer.step(stream, micros)
+        stream.close()
+        stream.drain()
+        refused(CODE.FAILED_PRECONDITION, import_files, trainer, files, reason="STATE",
+                text="session_id: the session has committed 1 steps")
+
+
+def test_save__repeated_at_the_next_process__answers_at_least_as_much(binary, folder):
+    micros = some_micros(np.random.default_rng(5))
+    with serve(binary, folder, "again") as server, grpc.insecure_channel(server.address) as channel:
+        address = server.address
+        trainer = Trainer(channel, folder / "model", config_f32())
+        stream, _ = trainer.attach()
+        trainer.step(stream, micros)
+        assert save_of(trainer, "one") == 1
+        trainer.step(stream, micros)
+        assert save_of(trainer, "two") == 2
+        server.process.kill()
+        server.process.wait()
+    with serve(binary, folder, "again", listen=address) as server, \
+            grpc.insecure_channel(server.address) as trainer.channel:
+        assert save_of(trainer, "one") == 2 == save_of(trainer, "two")
+        assert "session_recovered" not in server.log  # nothing was woken for it
 
 
 if __name__ == "__main__":
