@@ -12,6 +12,7 @@
 #include "arena.h"
 #include "batcher.h"
 #include "text_fixture.h"
+#include "whole_file.h"
 
 #define SMOLLM_TEMPLATE                                                                            \
     "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"         \
@@ -226,9 +227,7 @@ static void test_load__gzip__same_rows_and_truncation_noticed(void **state) {
     assert_int_equal(seam_data_labels_total(data), 200);
     seam_data_destroy(data);
 
-    FILE *file = fopen(path, "rb");
-    const size_t count = fread(bytes, 1, sizeof(bytes), file);
-    assert_int_equal(fclose(file), 0);
+    const size_t count = seam_test_file_read(bytes, sizeof bytes, "%s", path);
     for (size_t cut = 12; cut < count; cut++) {
         seam_error err = {0};
         data = NULL;

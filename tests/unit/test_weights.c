@@ -21,16 +21,12 @@
 #include "safetensors.h"
 #include "weights.h"
 #include "weights_fixture.h"
+#include "whole_file.h"
 
 static char directory[64];
 
 static void write_file(const char *name, const void *bytes, size_t count) {
-    char path[128];
-    (void)snprintf(path, sizeof(path), "%s/%s", directory, name);
-    FILE *file = fopen(path, "wb");
-    assert_non_null(file);
-    assert_int_equal(fwrite(bytes, 1, count, file), count);
-    assert_int_equal(fclose(file), 0);
+    seam_test_file_write(bytes, count, "%s/%s", directory, name);
 }
 
 static void remove_file(const char *name) {

@@ -12,6 +12,7 @@
 
 #include "byte_alphabet.h"
 #include "tokenizer_build.h"
+#include "whole_file.h"
 
 /* Bytes in the alphabet of vocabulary files, as UTF-8. */
 static void spell(char *ret, const char *bytes, size_t count) {
@@ -94,10 +95,7 @@ const char *text_fixture_file(const char *name, const void *bytes, size_t count)
     assert_true(path_count < 8);
     char *path = paths[path_count++];
     (void)snprintf(path, sizeof(paths[0]), "%s/%s", directory, name);
-    FILE *file = fopen(path, "wb");
-    assert_non_null(file);
-    assert_int_equal(fwrite(bytes, 1, count, file), count);
-    assert_int_equal(fclose(file), 0);
+    seam_test_file_write(bytes, count, "%s", path);
     return path;
 }
 
