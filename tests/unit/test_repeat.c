@@ -57,14 +57,15 @@ static seam_status counted(seam_stream *stream, const seam_swiglu_forward_args *
 
 /* Waits in the middle of a pass: nothing but time where it is queued, the end of a recording. */
 static uint32_t waits_failed;
+static seam_status (*stream_sync)(seam_stream *stream);
 static seam_status waiting(seam_stream *stream, const seam_swiglu_forward_args *args) {
-    const seam_status st = seam_backend_ops(seam_stream_backend(stream))->stream_sync(stream);
+    const seam_status st = stream_sync(stream);
     waits_failed += st != SEAM_OK;
     return st == SEAM_OK ? counted(stream, args) : st;
 }
 /* The same by an op that does not look: the ops after it see the broken recording. */
 static seam_status waiting_blindly(seam_stream *stream, const seam_swiglu_forward_args *args) {
-    waits_failed += seam_backend_ops(seam_stream_backend(stream))->stream_sync(stream) != SEAM_OK;
+    waits_failed += stream_sync(stream) != SEAM_OK;
     return counted(stream, args);
 }
 
@@ -172,6 +173,7 @@ static void failure_check(seam_test_engine *e, const seam_adapter_config *lora,
                                             const seam_swiglu_forward_args *args)) {
     seam_ops kept = *e->ops, plain = *e->ops;
     outcome expected, found;
+    stream_sync = kept.stream_sync;
     swiglu_forward = kept.swiglu_forward;
     plain.swiglu_forward = counted;
     plain.repeat = NULL;
