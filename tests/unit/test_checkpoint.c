@@ -193,7 +193,7 @@ static void test_sweep__a_write_that_did_not_end__goes(void **state) {
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         (void)snprintf(path, sizeof path, "%s/%s", folder, files[i].name);
         if (access(path, F_OK) != 0) {
-            file_put(path, (const uint8_t *)"x", 1);
+            seam_test_file_write("x", 1, "%s", path);
         }
     }
     seam_checkpoint_sweep(folder);
