@@ -564,3 +564,9 @@ uint64_t seam_server_proto_committed_count(const seam_server_proto *sp) {
 bool seam_server_proto_is_busy(const seam_server_proto *sp) {
     return sp->begun && (sp->applying || is_running(sp));
 }
+
+const char *seam_server_link_name(seam_server_link link) {
+    static const char *const names[] = {"DETACHED", "ATTACHED", "PARKED", "EXPIRED", "FROZEN"};
+    const size_t idx = (size_t)link;
+    return idx < sizeof names / sizeof names[0] ? names[idx] : "UNKNOWN";
+}

@@ -306,5 +306,7 @@ uint64_t seam_server_proto_epoch(const seam_server_proto *sp);
 uint64_t seam_server_proto_committed_count(const seam_server_proto *sp);
 /* Work accepted and not finished, or a step being applied. */
 bool seam_server_proto_is_busy(const seam_server_proto *sp);
+/* "DETACHED": for logs. */
+const char *seam_server_link_name(seam_server_link link);
 
 #endif

@@ -120,6 +120,7 @@ static void test_phase__each_message__name_of_spec(void **state) {
         assert_int_equal(micro, cases[i].micro);
         assert_int_equal(seam_server_proto_is_busy(&sp), cases[i].busy);
     }
+    assert_string_equal(seam_server_link_name(SEAM_LINK_FROZEN), "FROZEN");
 }
 
 /* One row: after `accepted`/`finished` messages of step 1 (step 0 is committed), this tensor comes.
