@@ -8,10 +8,18 @@
 #include "blocks_internal.h"
 #include "try.h"
 
+static void shape_of(seam_blocks *ret_blocks, const seam_memory_blocks *blocks) {
+    const seam_blocks_shape shape = {.config = blocks->model,
+                                     .ops = blocks->ops,
+                                     .layer_begin = blocks->layer_begin,
+                                     .layer_end = blocks->layer_end};
+    seam_blocks_shape_init(ret_blocks, &shape);
+}
+
 uint32_t seam_adapter_sites(seam_adapter_site ret_sites[SEAM_ADAPTER_SITES_MAX],
                             const seam_memory_blocks *blocks, const seam_adapter_config *config) {
     seam_blocks b;
-    seam_blocks_shape_init(&b, blocks);
+    shape_of(&b, blocks);
     if (config->kind == SEAM_ADAPTER_PREFIX) {
         ret_sites[0] = (seam_adapter_site){.site = SEAM_SITE_PREFIX,
                                            .gradient_site = SEAM_SITE_PREFIX_GRADIENT,
@@ -43,8 +51,8 @@ seam_status seam_adapter_blocks_create(seam_blocks **ret_blocks, seam_backend *b
     if (blocks == NULL) {
         return seam_error_set(err, SEAM_E_MEMORY, "no memory for an adapter");
     }
-    const seam_memory_blocks shape = {
-        .model = config, .ops = seam_backend_ops(backend), .layer_end = config->layers};
+    const seam_blocks_shape shape = {
+        .config = config, .ops = seam_backend_ops(backend), .layer_end = config->layers};
     seam_blocks_shape_init(blocks, &shape);
     blocks->backend = backend;
     *ret_blocks = blocks;

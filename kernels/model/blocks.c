@@ -64,10 +64,10 @@ seam_status seam_blocks_create_from(seam_blocks **ret_blocks, seam_backend *back
     if (b == NULL) {
         return seam_error_set(err, SEAM_E_MEMORY, "no memory for the blocks");
     }
-    const seam_memory_blocks shape = {.model = config,
-                                      .ops = seam_backend_ops(backend),
-                                      .layer_begin = layer_begin,
-                                      .layer_end = layer_end};
+    const seam_blocks_shape shape = {.config = config,
+                                     .ops = seam_backend_ops(backend),
+                                     .layer_begin = layer_begin,
+                                     .layer_end = layer_end};
     seam_blocks_shape_init(b, &shape);
     b->backend = backend;
     seam_error inner = {.status = SEAM_OK};
@@ -100,8 +100,8 @@ seam_status seam_blocks_view_create(seam_blocks **ret_view, const seam_blocks *b
     return SEAM_OK;
 }
 
-void seam_blocks_shape_init(seam_blocks *ret_blocks, const seam_memory_blocks *shape) {
-    const seam_model_config *config = shape->model;
+void seam_blocks_shape_init(seam_blocks *ret_blocks, const seam_blocks_shape *shape) {
+    const seam_model_config *config = shape->config;
     *ret_blocks = (seam_blocks){.config = *config,
                                 .family = seam_family_find(config->architecture),
                                 .ops = shape->ops,

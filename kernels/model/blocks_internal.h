@@ -7,7 +7,6 @@
 #include "arena.h"
 #include "blocks.h"
 #include "family.h"
-#include "memory_plan.h"
 #include "rope_table.h"
 #include "tensor_source.h"
 
@@ -62,7 +61,12 @@ typedef struct seam_lora_shape {
 seam_lora_shape seam_lora_target_shape(const seam_blocks *blocks, uint32_t target_idx);
 
 /* Sizes and element types of blocks that hold no weights: what plans are made of. */
-void seam_blocks_shape_init(seam_blocks *ret_blocks, const seam_memory_blocks *shape);
+typedef struct seam_blocks_shape {
+    const seam_model_config *config;
+    const seam_ops *ops;
+    uint32_t layer_begin, layer_end;
+} seam_blocks_shape;
+void seam_blocks_shape_init(seam_blocks *ret_blocks, const seam_blocks_shape *shape);
 
 /* Products by the targets that they may have. */
 enum {

@@ -74,12 +74,20 @@ void seam_memory_text(char ret[SEAM_MEMORY_TEXT_BYTES], const uint64_t bytes[SEA
 
 /* ---- the blocks' share ---- */
 
+static void shape_of(seam_blocks *ret_blocks, const seam_memory_blocks *blocks) {
+    const seam_blocks_shape shape = {.config = blocks->model,
+                                     .ops = blocks->ops,
+                                     .layer_begin = blocks->layer_begin,
+                                     .layer_end = blocks->layer_end};
+    seam_blocks_shape_init(ret_blocks, &shape);
+}
+
 void seam_memory_plan_adapter(seam_memory_plan *plan, const seam_memory_blocks *blocks,
                               const seam_adapter_config *adapter) {
     const seam_ops *ops = blocks->ops;
     const size_t acc_bytes = seam_dtype_bytes(ops->acc);
     seam_blocks shape;
-    seam_blocks_shape_init(&shape, blocks);
+    shape_of(&shape, blocks);
     const size_t elements = seam_adapter_elements(&shape, adapter);
     const bool full = adapter->kind == SEAM_ADAPTER_FULL;
     const size_t copy_bytes = ops->act != ops->acc && !full ? seam_dtype_bytes(ops->act) : 0;
@@ -93,7 +101,7 @@ void seam_memory_plan_adapter(seam_memory_plan *plan, const seam_memory_blocks *
 seam_status seam_memory_plan_activations(seam_memory_plan *plan, const seam_memory_blocks *blocks,
                                          const seam_activations_options *options) {
     seam_blocks shape;
-    seam_blocks_shape_init(&shape, blocks);
+    shape_of(&shape, blocks);
     const size_t activations = seam_activations_bytes(&shape, options);
     if (activations == 0) {
         return SEAM_E_LIMIT;
@@ -174,7 +182,7 @@ static uint64_t vectors_bytes(const seam_blocks *shape) {
 uint64_t seam_memory_plan_weights(const seam_memory_blocks *blocks, uint32_t copies) {
     const seam_model_config *c = blocks->model;
     seam_blocks shape;
-    seam_blocks_shape_init(&shape, blocks);
+    shape_of(&shape, blocks);
     const uint64_t C = c->hidden;
     const uint64_t F = c->intermediate;
     const uint64_t matrices = C * shape.qkv_cols + C * shape.q_cols + 3 * F * C;
@@ -190,6 +198,6 @@ uint64_t seam_memory_plan_weights(const seam_memory_blocks *blocks, uint32_t cop
 uint64_t seam_memory_plan_packed(const seam_memory_blocks *blocks) {
     seam_blocks shape;
     size_t beside = 0;
-    seam_blocks_shape_init(&shape, blocks);
+    shape_of(&shape, blocks);
     return seam_full_weight_bytes(&beside, &shape) + vectors_bytes(&shape);
 }
