@@ -543,8 +543,8 @@ typedef enum seam_inference_kind {
 typedef struct seam_inference_options {
     size_t struct_bytes;
     seam_inference_kind kind;
-    bool base_model;     /* without the session's adapter */
-    const char *codec;   /* of both directions; NULL: the session's.  Below 64 rows bf16. */
+    bool base_model;   /* without the session's adapter */
+    const char *codec; /* of both directions; NULL: the session's.  Below 64 rows bf16. */
     uint32_t slot_count, positions_max, rows_max; /* slot_count: generate's sequences in flight */
 } seam_inference_options;
 #define SEAM_INFERENCE_OPTIONS_INIT                                                                \
