@@ -262,8 +262,7 @@ SEAM_API seam_status seam_session_journal(seam_session *session, const char *fol
                                           seam_error *err);
 /* Takes up the session whose journal this is, where its last record says.  SEAM_E_NOT_FOUND
  * (journal or session), SEAM_E_DENIED, SEAM_E_STATE (another process has it), SEAM_E_DATA_LOSS
- * (damaged), SEAM_E_UNIMPLEMENTED (codec aqsgd in a journal of a release that did not keep its
- * caches). */
+ * (damaged), SEAM_E_UNIMPLEMENTED (aqsgd in a journal of a release that kept no caches). */
 SEAM_API seam_status seam_session_resume(seam_session **ret_session, seam_client *client,
                                          const char *session_id, const uint8_t *secret,
                                          const char *folder, seam_error *err);
@@ -320,17 +319,16 @@ typedef struct seam_training_facts {
 SEAM_API void seam_session_training(seam_training_facts *ret_facts, const seam_session *session);
 
 struct seam_step_report;
-/* What the caller trains, in a session whose client_trains is set or of topology adapter_exchange.
- * libseam asks for it in seam_step_commit, in the caller's thread.  With client_trains both ends'
- * gradients are clipped together, so each must be whole by then. */
+/* What the caller trains, with client_trains or adapter_exchange.  libseam asks for it in
+ * seam_step_commit, in the caller's thread: both ends' gradients are clipped together, so each must
+ * be whole by then. */
 typedef struct seam_own_part {
     size_t struct_bytes;
     void *user;
-    /* Sum of squares of the step's gradient; adapter_exchange: NULL, the server tells. */
+    /* Sum of squares of the step's gradient; adapter_exchange: NULL. */
     seam_status (*squares)(double *ret_sum, void *user);
-    /* The step is committed: the optimizer, over the gradient times report->clip_factor, or of an
-     * exchange clipped by report->grad_norm.  report->skipped: the gradient is dropped and nothing
-     * else moves.  Of the report what the Commit says is there; its times and bytes are not yet. */
+    /* The step is committed: the optimizer, over the gradient times clip_factor (exchange: clipped
+     * by grad_norm); skipped: the gradient is dropped.  The report has what the Commit says. */
     seam_status (*apply)(void *user, const struct seam_step_report *report, seam_error *err);
     /* Its state between two steps, always of so many bytes, and back: a step's record has it. */
     size_t state_bytes;
@@ -438,8 +436,8 @@ typedef struct seam_module_memory {
     float *parameters; /* read by the begin of a step's first micro-batch; amaq: by its commit */
     float *gradient;   /* written with the answer to the last one */
 } seam_module_memory;
-/* Borrowed until the session is closed or told others.  The optimizer over them is the session's
- * own part (seam_session_own), without which no step can begin.  SEAM_E_ARG, SEAM_E_STATE. */
+/* Borrowed until the session is closed or told others.  Steps need seam_session_own before: their
+ * optimizer.  SEAM_E_ARG, SEAM_E_STATE. */
 SEAM_API seam_status seam_session_modules(seam_session *session, const seam_module_memory *modules,
                                           uint32_t module_count, seam_error *err);
 /* Sends a micro-batch's ids, and the parameters where they are due; then seam_step_answer. */

@@ -30,6 +30,7 @@ VANILLA = ["--topology", "vanilla", "--consent", "labels"]
 EXCHANGE = ["--topology", "adapter_exchange", "--consent", "text"]
 CODECS = {
     "waterfill": ["--codec", "amaq", "--allocator", "waterfill"],
+    "exchange_amaq": ["--codec", "amaq", "--rows-max", "64", *EXCHANGE],
     "gates": ["--codec", "amaq", "--allocator", "gates", "--bits-lr", "0.1", "--beta-after", "0.001",
               "--bits-loss", "l1", "--clip", "hard"],
     "paced": ["--codec", "amaq", "--allocator", "gates", "--steps-to-target", "40"],
@@ -48,7 +49,6 @@ CODECS = {
     "vanilla": ["--codec", "amaq", *VANILLA],
     "exchange": ["--codec", "affine", *EXCHANGE],
     "exchange_f32": ["--codec", "f32", "--rows-max", "64", *EXCHANGE],
-    "exchange_amaq": ["--codec", "amaq", "--rows-max", "64", *EXCHANGE],
     "exchange_gates": ["--codec", "amaq", "--allocator", "gates", "--steps-to-target", "40", *EXCHANGE],
     "exchange_resend": ["--codec", "amaq", "--gate-signal", "exact", "--bits-lr", "0.1", "--resend-parameters",
                         *EXCHANGE],
