@@ -436,8 +436,7 @@ typedef struct seam_module_memory {
     float *parameters; /* read by the begin of a step's first micro-batch; amaq: by its commit */
     float *gradient;   /* written with the answer to the last one */
 } seam_module_memory;
-/* Borrowed until the session is closed or told others.  Steps need seam_session_own before: their
- * optimizer.  SEAM_E_ARG, SEAM_E_STATE. */
+/* Borrowed until the session is closed or told others.  SEAM_E_ARG, SEAM_E_STATE. */
 SEAM_API seam_status seam_session_modules(seam_session *session, const seam_module_memory *modules,
                                           uint32_t module_count, seam_error *err);
 /* Sends a micro-batch's ids, and the parameters where they are due; then seam_step_answer. */
