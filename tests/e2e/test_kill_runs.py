@@ -191,7 +191,8 @@ class Case:
 
     def resume(self, out, codec):
         """From the folder alone; a run that had not got as far as its journal begins anew."""
-        if not (out / "journal.bin").exists() or (out / "journal.bin").stat().st_size <= 32:
+        files = [out / "session.json", out / "journal.bin"]  # made in the other order
+        if not all(path.exists() for path in files) or files[1].stat().st_size <= 32:
             return self.begin(*self.command(out, codec))
         return self.begin("--resume", out)
 
