@@ -449,10 +449,8 @@ static seam_status exchange_save(training *t, seam_error *err) {
     SEAM_TRY(seam_directory_make(t->adapter_path, err));
     SEAM_TRY(seam_trainer_export(t->trainer, t->adapter_path, NULL, err));
     t->saved_steps = step;
-    if (step < t->o.steps || t->eval_data == NULL) {
-        return SEAM_OK;
-    }
-    const seam_status st = seam_session_reattach(t->session, err);
+    const bool is_read = step >= t->o.steps && t->eval_data != NULL;
+    const seam_status st = is_read ? seam_session_reattach(t->session, err) : SEAM_OK;
     const bool same = seam_session_committed_steps(t->session) == step;
     return st == SEAM_E_ROLLED_BACK && same ? SEAM_OK : st;
 }
