@@ -1,5 +1,5 @@
-/* Candidates of search_products.h: the device, what cuBLASLt proposes for a product, its times and
- * bits, and the rows of the table.
+/* Candidates of search_products.cuh: the device, what cuBLASLt proposes for a product, its times
+ * and bits, and the rows of the table.
  *
  * Candidates are all that cuBLASLt proposes, at many row counts, of those that sum over k in one
  * piece and need no workspace.
@@ -8,7 +8,7 @@
  * are kernels of before Hopper, 5 to 20 times slower (H200, 13.1, 870 settings a product), without
  * the preferred algorithm (id 66), whose variants nobody has searched beyond the proposed ones.
  * These are not made again by their settings, which is why the table has them whole. */
-#include "search_products.h"
+#include "search_products.cuh"
 
 #include <algorithm>
 #include <stdio.h>

@@ -12,7 +12,7 @@
  * That is right for small models.  In a step of a large one the card's power sets the clock, so
  * that the fastest product alone can make the step slower: --steps judges by whole steps
  * (search_steps.cu). */
-#include "search_products.h"
+#include "search_products.cuh"
 
 #include <algorithm>
 #include <stdio.h>

@@ -15,7 +15,7 @@
  * H200.  It is taken when its mean is CERTAIN standard errors above nothing after ROUNDS_LEAST
  * rounds, and given up as soon as it cannot be.  Left out are candidates that are SLOWER_ALONE, and
  * those whose rows do not have the same bits at all counts. */
-#include "search_products.h"
+#include "search_products.cuh"
 
 #include <algorithm>
 #include <math.h>

@@ -1,8 +1,8 @@
 /* What the two searches of search_products share: a product under search and its candidates
  * (search_candidates.cu).  search_products.cu judges them by their times alone, search_steps.cu by
  * the time of a whole step.  C++; whatever fails ends the program; one thread. */
-#ifndef SEAM_SEARCH_PRODUCTS_H
-#define SEAM_SEARCH_PRODUCTS_H
+#ifndef SEAM_SEARCH_PRODUCTS_CUH
+#define SEAM_SEARCH_PRODUCTS_CUH
 
 #include <vector>
 
