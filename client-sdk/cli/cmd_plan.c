@@ -44,7 +44,7 @@ static const seam_arg_spec plan_specs[] = {
     {"device", SEAM_ARG_TEXT, offsetof(plan_options, device), "NAME", "cuda, cpu [cuda]"},
     {"dtype", SEAM_ARG_TEXT, offsetof(plan_options, dtype), "NAME",
      "of the server: bf16, f32 [bf16]"},
-    {"rank", SEAM_ARG_U32, offsetof(plan_options, rank), "N", "LoRA rank [16]"},
+    {"rank", SEAM_ARG_COUNT, offsetof(plan_options, rank), "N", "LoRA rank [16]"},
     {"targets", SEAM_ARG_TEXT, offsetof(plan_options, targets), "LIST",
      "of q,k,v,o,gate,up,down [q,v]; Phi-3: of qkv,o,gate_up,down [qkv]"},
     {"full", SEAM_ARG_FLAG, offsetof(plan_options, full), NULL,
@@ -54,23 +54,23 @@ static const seam_arg_spec plan_specs[] = {
     {"tail-blocks", SEAM_ARG_U32, offsetof(plan_options, tail_blocks), "M",
      "its last M blocks likewise [0]"},
     {"lora-side", SEAM_ARG_TEXT, offsetof(plan_options, lora_side), "WHERE", "as `seam train`"},
-    {"pipeline-depth", SEAM_ARG_U32, offsetof(plan_options, depth), "N",
+    {"pipeline-depth", SEAM_ARG_COUNT, offsetof(plan_options, depth), "N",
      "micro-batches on their way at once, up to 8 [1]"},
-    {"micros", SEAM_ARG_U32, offsetof(plan_options, micros), "N", "micro-batches of a step [1]"},
+    {"micros", SEAM_ARG_COUNT, offsetof(plan_options, micros), "N", "micro-batches of a step [1]"},
     {"f32", SEAM_ARG_FLAG, offsetof(plan_options, f32), NULL,
      "of the client: products in f32 even where this processor has bf16 units"},
-    {"rows-max", SEAM_ARG_U32, offsetof(plan_options, rows), "N",
+    {"rows-max", SEAM_ARG_COUNT, offsetof(plan_options, rows), "N",
      "tokens of one micro-batch [2048]"},
-    {"sequences-max", SEAM_ARG_U32, offsetof(plan_options, sequences), "N",
+    {"sequences-max", SEAM_ARG_COUNT, offsetof(plan_options, sequences), "N",
      "sequences of one micro-batch [64]"},
     {"codec", SEAM_ARG_TEXT, offsetof(plan_options, codec), "NAME", "as `seam train` [amaq]"},
-    {"cache-bytes", SEAM_ARG_U64, offsetof(plan_options, cache_bytes), "N",
+    {"cache-bytes", SEAM_ARG_COUNT64, offsetof(plan_options, cache_bytes), "N",
      "aqsgd: size of the cache at each end and site [1073741824]"},
     {"recompute", SEAM_ARG_FLAG, offsetof(plan_options, recompute), NULL,
      "layers are computed again instead of kept"},
     {"fp8", SEAM_ARG_FLAG, offsetof(plan_options, fp8), NULL,
      "of seamd --fp8: weights in FP8 too, and the session's products in it"},
-    {"memory", SEAM_ARG_F32, offsetof(plan_options, memory_gib), "GIB",
+    {"memory", SEAM_ARG_POSITIVE, offsetof(plan_options, memory_gib), "GIB",
      "of the device: how many sessions and tokens fit"},
     {NULL, SEAM_ARG_FLAG, 0, NULL, NULL},
 };
@@ -411,12 +411,8 @@ int seam_cmd_plan(int argc, char **argv, int first) {
         return SEAM_EXIT_OK;
     }
     o.model = count == 1 ? positional[0] : o.model;
-    if (st == SEAM_OK && (o.rank == 0 || o.rows == 0 || o.sequences == 0 || o.memory_gib < 0)) {
-        st = seam_error_set(&err, SEAM_E_ARG, "--rank, --rows-max, --sequences-max: at least 1");
-    }
-    if (st == SEAM_OK && (o.depth == 0 || o.depth > DEPTH_MAX || o.micros == 0)) {
-        st = seam_error_set(&err, SEAM_E_ARG, "--pipeline-depth: 1 to %u; --micros: at least 1",
-                            DEPTH_MAX);
+    if (st == SEAM_OK && o.depth > DEPTH_MAX) {
+        st = seam_error_set(&err, SEAM_E_ARG, "--pipeline-depth: 1 to %u", DEPTH_MAX);
     }
     if (st == SEAM_OK && o.full) {
         st = full_check(&o, &err);

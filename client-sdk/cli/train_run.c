@@ -187,16 +187,9 @@ static seam_status data_open(training *t, seam_error *err) {
 static seam_status depth_choose(uint32_t *ret_depth, bool *ret_auto, training *t, seam_error *err) {
     const seam_train_options *const o = &t->o;
     const bool exact = o->gate_signal != NULL && strcmp(o->gate_signal, "exact") == 0;
-    *ret_auto = o->pipeline_depth == NULL || strcmp(o->pipeline_depth, "auto") == 0;
+    SEAM_TRY(seam_train_depth_read(ret_depth, o, err));
+    *ret_auto = *ret_depth == 0;
     if (!*ret_auto) {
-        char *end = NULL;
-        const unsigned long depth = strtoul(o->pipeline_depth, &end, 10);
-        if (end == o->pipeline_depth || *end != '\0' || depth < 1 || depth > UINT32_MAX) {
-            return seam_error_set(err, SEAM_E_ARG,
-                                  "--pipeline-depth: '%.40s' is no count and not auto",
-                                  o->pipeline_depth);
-        }
-        *ret_depth = (uint32_t)depth;
         return SEAM_OK;
     }
     seam_server_info info; /* the connection stands: this call takes a round trip */

@@ -25,7 +25,7 @@ const seam_arg_spec seam_use_specs[] = {
     {"codec", SEAM_ARG_TEXT, offsetof(seam_use_options, codec), "NAME",
      "f32, bf16, or the session's own [bf16]"},
     {"threads", SEAM_ARG_U32, offsetof(seam_use_options, threads), "N",
-     "threads of the head [all cores]"},
+     "threads of the head; 0: all cores [0]"},
     {"f32", SEAM_ARG_FLAG, offsetof(seam_use_options, f32), NULL,
      "compute the head in f32 even with bf16 units"},
     {"device", SEAM_ARG_TEXT, offsetof(seam_use_options, device), "NAME",

@@ -572,11 +572,17 @@ def check_bad_input(case):
     refused(case, EXIT_INPUT, "bits", "17", args=["--codec", "affine", "--bits", "17"])
     refused(case, EXIT_INPUT, "group", "7", args=["--codec", "group", "--group", "7"])
     refused(case, EXIT_INPUT, "rank", args=["--rank", "100000"])
-    refused(case, EXIT_INPUT, "bits_target", args=["--target", "5.5"])
+    refused(case, EXIT_USAGE, "--target: 5.5 has no preset", args=["--target", "5.5"])
     refused(case, EXIT_USAGE, "--nonsense", args=["--nonsense"])
     refused(case, EXIT_USAGE, "--steps", args=["--steps", "many"])
     refused(case, EXIT_USAGE, "targets", "'z'", args=["--targets", "q,z"])
     refused(case, EXIT_USAGE, "--train-rows", args=["--train-rows", "0"])
+    refused(case, EXIT_USAGE, "--lr: 0", args=["--lr", "0"])
+    refused(case, EXIT_USAGE, "--group", "amaq", args=["--group", "64"])
+    refused(case, EXIT_USAGE, "--pipeline-depth", "9", args=["--pipeline-depth", "9"])
+    for command in (["eval", "--rows", "0"], ["generate", "--new-tokens", "0"]):
+        code, _, err = case.seam.run(*command)
+        assert code == EXIT_USAGE and command[1] in err, (code, err)
     assert case.seam.run("train", server=False)[0] == EXIT_USAGE
     assert case.seam.run("flight", server=False)[0] == EXIT_USAGE
     truncated = folder / "truncated"
