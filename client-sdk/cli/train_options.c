@@ -40,7 +40,9 @@ static const seam_arg_spec run_specs[] = {
     OPTION("save-every", SEAM_ARG_COUNT, save_every, "N",
            "steps between saved adapters [50; with --full at the end]"),
     OPTION("adapter", SEAM_ARG_TEXT, adapter, "DIR",
-           "start from this PEFT adapter; with --full from these trained layers"),
+           "start from this PEFT adapter or these trained layers: rank, alpha, targets and the "
+           "like are "
+           "its own"),
     OPTION("server-model", SEAM_ARG_TEXT, server_model, "NAME",
            "model on the server [the one with this model's identity]"),
     OPTION("topology", SEAM_ARG_TEXT, topology, "NAME",
@@ -258,6 +260,10 @@ seam_status seam_train_options_read(seam_train_options *options, const seam_arg_
 
 seam_status seam_train_options_finish(seam_train_options *options, seam_error *err) {
     seam_train_options *const o = options;
+    const seam_status taken = seam_train_adapter_take(o, err);
+    if (taken != SEAM_OK && o->resume == NULL) { /* a run that goes on has long taken it */
+        return taken;
+    }
     SEAM_TRY(seam_train_adapter_check(o, err));
     SEAM_TRY(preset_apply(o, err));
     o->steps = or_u32(o->steps, 100);

@@ -5,6 +5,9 @@
 #include "cli.h"
 #include "seam_model.h"
 
+#define SEAM_TARGETS_TEXT_BYTES 48
+
+/* targets may point into it: not to be moved after seam_train_options_finish. */
 typedef struct seam_train_options {
     seam_common_options common;
     seam_server_options server;
@@ -28,6 +31,7 @@ typedef struct seam_train_options {
     uint32_t rank, prefix_tokens;
     float alpha, dropout;
     const char *targets, *schedule, *lora_side;
+    char targets_of_adapter[SEAM_TARGETS_TEXT_BYTES]; /* no option: what targets may point to */
     bool targets_by_model; /* targets is the default, which the model may change */
     float lr, weight_decay, clip_norm, adam_beta1, adam_beta2, adam_eps;
     uint64_t warmup;
@@ -69,6 +73,9 @@ const char *seam_train_codec(const seam_train_options *options);
 /* --pipeline-depth; *ret_depth 0: auto.  SEAM_E_ARG. */
 seam_status seam_train_depth_read(uint32_t *ret_depth, const seam_train_options *options,
                                   seam_error *err);
+/* With --adapter: what it is, where the command line does not say; SEAM_E_ARG names an option that
+ * says otherwise.  SEAM_E_IO, SEAM_E_FORMAT. */
+seam_status seam_train_adapter_take(seam_train_options *options, seam_error *err);
 /* LoRA, a prefix or the blocks in full; SEAM_E_ARG names what does not go together. */
 seam_status seam_train_adapter_check(const seam_train_options *options, seam_error *err);
 /* q and v, or qkv where the model has those as one. */

@@ -176,7 +176,7 @@ def check_dropout(case):
     code, out, err = case.train("drop-more", *on, "--adapter", adapter)
     assert code == 0, out + err
     code, out, err = case.train("drop-other", "--adapter", adapter)
-    assert code == EXIT_INPUT and "use_rslora: is true, the session has false" in err, (code, err)
+    assert code == 0 and case.report("drop-other")["config"]["rslora"] is True, out + err
     case.seam.json("eval", "--model", case.model, "--data", case.eval, "--adapter", adapter)
 
 
@@ -206,8 +206,30 @@ def check_prefix(case):
                    "lamp 7 ->")
     code, out, err = case.train("prefix-bad", "--prefix-tokens", 5)
     assert code == EXIT_USAGE and "--prefix-tokens: --rank" in err, (code, err)  # train() gives a rank
-    code, out, err = case.train("prefix-other", "--adapter", adapter)
-    assert code == EXIT_INPUT and "peft_type: is PREFIX_TUNING" in err, (code, err)
+    code, out, err = case.train("prefix-other", "--adapter", adapter)  # train() gives a rank
+    assert code == EXIT_USAGE and "--rank: not as --adapter" in err and "a prefix" in err, err
+
+
+def check_adapter_start(case):
+    """A start from an adapter is of its rank, alpha and targets; options that say otherwise are
+    refused by their names, before there is a session."""
+    args = ["train", "--model", case.model, "--data", case.rows, "--steps", 2, "--quiet", "--out"]
+    code, _, err = case.seam.run(*args, case.folder / "start", "--rank", 3, "--alpha", 5, "--targets",
+                                 "q,o")
+    assert code == 0, err
+    start = ["--adapter", case.folder / "start" / "adapter"]
+    code, _, err = case.seam.run(*args, case.folder / "start-more", *start)
+    config = case.report("start-more")["config"]
+    assert code == 0 and (config["rank"], config["alpha"], config["targets"]) == (3, 5, "q,o"), err
+    for option, value, text in (("--rank", 16, "--rank: is 16"), ("--alpha", 16, "--alpha: is 16"),
+                                ("--targets", "q,v", "--targets: is q,v"),
+                                ("--rslora", None, "--rslora: not as"),
+                                ("--prefix-tokens", 5, "--prefix-tokens: not as"),
+                                ("--full", None, "--full: not as")):
+        given = [option] if value is None else [option, value]
+        code, _, err = case.seam.run(*args, case.folder / "start-bad", *start, *given)
+        assert code == EXIT_USAGE and text in err and "start/adapter" in err, (code, err)
+    assert not (case.folder / "start-bad").exists()
 
 
 def check_codec_fwd_in(case):
@@ -662,6 +684,7 @@ def main():
         with Seamd(binary, folder / "model", "--sessions-max", "64") as server:
             case = Case(folder, Seam(seam_path, server.address), binary)
             for check in [check_report, check_commands, check_same_bits, check_plan, check_dropout, check_prefix,
+                          check_adapter_start,
                           check_codec_fwd_in, check_symmetric, check_entropy, check_dictionary,
                           check_aqsgd, check_allocators, check_token,
                           check_two_at_once,
