@@ -1,7 +1,9 @@
 /* Options and endings that all commands share: see cli.h. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli.h"
 #include "transport.h"
@@ -91,6 +93,17 @@ seam_status seam_cli_connect(seam_client **ret_client, const seam_server_options
     return seam_client_open(ret_client, &client, err);
 }
 
+seam_status seam_cli_path_check(const char *option, const char *path, seam_error *err) {
+    return path == NULL || access(path, R_OK) == 0
+               ? SEAM_OK
+               : seam_error_set(err, SEAM_E_IO, "--%s: %.300s: %s", option, path, strerror(errno));
+}
+
+seam_status seam_cli_data_status(seam_status st, seam_error *err) {
+    const seam_error why = *err;
+    return st == SEAM_E_LIMIT ? seam_error_set(err, SEAM_E_ARG, "%s", why.text) : st;
+}
+
 static int exit_code(seam_status st) {
     switch (st) {
     case SEAM_OK:
@@ -103,6 +116,8 @@ static int exit_code(seam_status st) {
     case SEAM_E_NOT_FOUND:
     case SEAM_E_UNIMPLEMENTED:
     case SEAM_E_NONFINITE:
+    case SEAM_E_DENIED:
+    case SEAM_E_UNAUTHENTICATED:
         return SEAM_EXIT_INPUT;
     case SEAM_E_IO:
         return SEAM_EXIT_IO;

@@ -122,9 +122,16 @@ int seam_cmd_data_show(int argc, char **argv, int first) {
     seam_data *data = NULL;
     const seam_data_options options = {
         .tokens_max = o.tokens_max, .truncates = o.truncate, .eos_id = -1};
-    st = seam_tokenizer_open(&tokenizer, o.model, &err);
+    st = seam_cli_path_check("model", o.model, &err);
+    if (st == SEAM_OK) {
+        st = seam_cli_path_check("data", o.data, &err);
+    }
+    if (st == SEAM_OK) {
+        st = seam_tokenizer_open(&tokenizer, o.model, &err);
+    }
     if (st == SEAM_OK) {
         st = seam_data_load(&data, o.data, tokenizer, &options, &err);
+        st = seam_cli_data_status(st, &err);
     }
     if (st == SEAM_OK) {
         st = show(&o, data, tokenizer, &err);

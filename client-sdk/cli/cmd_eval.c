@@ -90,6 +90,9 @@ static void result_print(const seam_evaluation *e, const eval_options *o) {
     if (e->has_exact_match) {
         printf("  exact match %.1f %% (%u)", 100.0 * e->exact_match, e->exact_rows);
     }
+    if (e->promptless_rows > 0) {
+        printf("  %u rows without a prompt have no generated text", e->promptless_rows);
+    }
     if (e->samples > 0) {
         printf("  %u samples in %s", e->samples, o->samples_out);
     }
@@ -118,7 +121,8 @@ static seam_status evaluate(const eval_options *o, const seam_use *use, seam_err
                                        .rows_max = o->rows,
                                        .eos_id = -1};
     seam_data *data = NULL;
-    seam_status st = seam_data_load(&data, o->data, use->tokenizer, &options, err);
+    seam_status st =
+        seam_cli_data_status(seam_data_load(&data, o->data, use->tokenizer, &options, err), err);
     if (st != SEAM_OK) {
         return st;
     }
@@ -179,8 +183,11 @@ int seam_cmd_eval(int argc, char **argv, int first) {
     if (st != SEAM_OK) {
         return seam_cli_usage(&err, "eval");
     }
-    seam_use use;
-    st = seam_use_open(&use, &o.use, &err);
+    seam_use use = {.tokenizer = NULL};
+    st = seam_cli_path_check("data", o.data, &err);
+    if (st == SEAM_OK) {
+        st = seam_use_open(&use, &o.use, &err);
+    }
     if (st == SEAM_OK) {
         st = evaluate(&o, &use, &err);
     }

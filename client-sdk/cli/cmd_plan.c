@@ -335,6 +335,8 @@ static json_t *kinds_json(const uint64_t bytes[SEAM_MEMORY_KINDS]) {
     return value;
 }
 
+static bool weights_fit(const plan_options *o, const plan_result *r);
+
 static void print_json(const plan_options *o, const plan_result *r) {
     json_t *const value =
         json_pack("{s:s,s:s,s:s,s:b,s:i,s:s,s:b,s:b,s:I,s:o,s:o,s:I,s:I}", "model", r->model.name,
@@ -352,6 +354,7 @@ static void print_json(const plan_options *o, const plan_result *r) {
     json_object_set_new(value, "client", seam_plan_client_json(&r->client));
     if (o->memory_gib > 0) {
         const uint64_t tokens = r->sessions * o->rows;
+        json_object_set_new(value, "weights_fit", json_boolean(weights_fit(o, r)));
         json_object_set_new(value, "sessions", json_integer((json_int_t)r->sessions));
         json_object_set_new(value, "tokens_in_flight", json_integer((json_int_t)tokens));
         json_object_set_new(value, "rows_max_of_one", json_integer((json_int_t)r->rows_largest));
@@ -360,10 +363,15 @@ static void print_json(const plan_options *o, const plan_result *r) {
     json_decref(value);
 }
 
+static bool weights_fit(const plan_options *o, const plan_result *r) {
+    return (double)o->memory_gib * 0x1p30 > (double)(r->weight_bytes + SEAM_MEMORY_WORKSPACE_BYTES);
+}
+
 static void print_text(const plan_options *o, const plan_result *r) {
-    char weights[SEAM_MEMORY_TEXT_BYTES], device[SEAM_MEMORY_TEXT_BYTES],
-        host[SEAM_MEMORY_TEXT_BYTES];
+    char weights[SEAM_MEMORY_TEXT_BYTES], workspace[SEAM_MEMORY_TEXT_BYTES];
+    char device[SEAM_MEMORY_TEXT_BYTES], host[SEAM_MEMORY_TEXT_BYTES];
     seam_memory_bytes_text(weights, r->weight_bytes);
+    seam_memory_bytes_text(workspace, SEAM_MEMORY_WORKSPACE_BYTES);
     seam_memory_text(device, r->session.device);
     seam_memory_text(host, r->session.host);
     char adapter[64] = "full fine-tuning";
@@ -377,7 +385,10 @@ static void print_text(const plan_options *o, const plan_result *r) {
            r->model.name, o->device, o->dtype, o->fp8 ? " and FP8" : "", adapter, o->rows, o->codec,
            o->recompute ? ", recompute" : "", weights, device, host);
     seam_plan_client_print(&r->client);
-    if (o->memory_gib > 0) {
+    if (o->memory_gib > 0 && !weights_fit(o, r)) {
+        printf("in %.1f GiB      nothing: the weights and %s of workspace alone do not fit\n",
+               (double)o->memory_gib, workspace);
+    } else if (o->memory_gib > 0) {
         const uint64_t tokens = r->sessions * o->rows;
         printf("in %.1f GiB      %llu sessions, %llu tokens in flight; one session alone: "
                "micro-batches of up to %llu\n",

@@ -114,6 +114,7 @@ seam_status seam_train_adapter_take(seam_train_options *options, seam_error *err
     if (o->adapter == NULL) {
         return SEAM_OK;
     }
+    SEAM_TRY(seam_cli_path_check("adapter", o->adapter, err));
     SEAM_TRY(seam_adapter_shape(&shape, o->adapter, err));
     const bool lora = !shape.full && shape.prefix_tokens == 0;
     const char *const kind = lora ? "LoRA" : shape.full ? "trained layers" : "a prefix";

@@ -129,6 +129,9 @@ static bool is_exchange(const training *t) {
 
 static seam_status prepare(training *t, seam_error *err) {
     const seam_train_options *const o = &t->o;
+    SEAM_TRY(seam_cli_path_check("model", o->model, err));
+    SEAM_TRY(seam_cli_path_check("data", o->data, err));
+    SEAM_TRY(seam_cli_path_check("eval-data", o->eval_data, err));
     SEAM_TRY(seam_directory_make(o->out, err));
     SEAM_TRY(seam_run_path(t->adapter_path, o->out, "adapter", err));
     if (o->resume == NULL) {
@@ -146,7 +149,7 @@ static seam_status prepare(training *t, seam_error *err) {
     seam_model_describe(&t->facts, t->model);
     seam_train_options_scale(&t->o,
                              is_exchange(t) && o->prefix_tokens == 0 ? o->rank : t->facts.hidden);
-    SEAM_TRY(data_open(t, err));
+    SEAM_TRY(seam_cli_data_status(data_open(t, err), err));
     SEAM_TRY(seam_cli_connect(&t->client, &o->server, &o->common, err));
     SEAM_TRY(session_open(t, err));
     seam_progress_note(&t->progress, "%s: %u rows, %llu tokens; session %s on %s, codec %s",
@@ -481,6 +484,10 @@ static seam_status evaluate(training *t, const char *name, const char *codec, bo
     }
     seam_progress_note(&t->progress, "  loss %.4f, perplexity %.3f%s%s", evaluation.loss,
                        evaluation.perplexity, exact, accuracy);
+    if (evaluation.promptless_rows > 0) {
+        seam_progress_note(&t->progress, "  %u rows without a prompt have no generated text",
+                           evaluation.promptless_rows);
+    }
     seam_evaluation_deinit(&evaluation);
     return SEAM_OK;
 }

@@ -46,6 +46,9 @@ seam_status seam_use_open(seam_use *ret_use, seam_use_options *options, seam_err
     if (options->run != NULL && options->adapter != NULL) {
         return seam_error_set(err, SEAM_E_ARG, "--run and --adapter exclude each other");
     }
+    SEAM_TRY(seam_cli_path_check("model", options->model, err));
+    SEAM_TRY(seam_cli_path_check("run", options->run, err));
+    SEAM_TRY(seam_cli_path_check("adapter", options->adapter, err));
     options->codec = options->codec != NULL ? options->codec : "bf16";
     SEAM_TRY(seam_tokenizer_open(&use->tokenizer, options->model, err));
     if (options->run == NULL) {

@@ -152,6 +152,11 @@ def check_plan(case):
         assert code != 0 and "--fp8" in err, (code, out, err)
     code, out, err = case.seam.run("plan", "--shape", "smollm2-135m", "--fp8", "--json", server=False)
     assert code == 0 and json.loads(out)["fp8"] is True, out + err
+    for memory, fits in ((20, False), (40, True)):
+        args = ["plan", "--shape", "qwen2.5-14b", "--memory", memory]
+        _, out, _ = case.seam.run(*args, server=False)
+        assert ("the weights" in out.splitlines()[-1]) == (not fits), out
+        assert json.loads(case.seam.run(*args, "--json", server=False)[1])["weights_fit"] is fits
     assert hashes["kept"] == hashes["again"]
     assert planned["again"]["session_device_bytes"] < planned["kept"]["session_device_bytes"]
     for bad in (["--shape", "no-such"], ["--rank", 0], ["--codec", "zip"], ["--device", "tpu"]):
@@ -542,7 +547,17 @@ def refused(case, code, *texts, args=(), **kwargs):
 
 def check_bad_input(case):
     folder = case.folder
-    refused(case, EXIT_INPUT, "nosuch.jsonl", args=["--data", folder / "nosuch.jsonl"])
+    for option in ("--data", "--eval-data", "--model", "--adapter"):
+        refused(case, EXIT_IO, f"{option}: ", "nosuch", args=[option, folder / "nosuch"])
+    for args in (["eval", "--model", case.model, "--data", folder / "nosuch"],
+                 ["eval", "--model", case.model, "--data", case.eval, "--run", folder / "nosuch"],
+                 ["generate", "--model", case.model, "--adapter", folder / "nosuch", "x"],
+                 ["session", "show", folder / "nosuch"]):
+        code, _, err = case.seam.run(*args)
+        assert code == EXIT_IO and "nosuch" in err, (args, code, err)
+    refused(case, EXIT_INPUT, "train.jsonl:1", "row has", "--truncate", args=["--tokens-max", 4])
+    refused(case, EXIT_INPUT, "--rows-max", "line", args=["--rows-max", 3])
+    refused(case, EXIT_INPUT, "--allow-labels", args=["--topology", "vanilla", "--consent", "labels"])
     bad = folder / "bad.jsonl"
     bad.write_text('{"prompt": "a", "completion": "b"}\n{"prompt": "a", "compl\n')
     refused(case, EXIT_INPUT, bad, "2", args=["--data", bad])
@@ -557,7 +572,6 @@ def check_bad_input(case):
     packed.write_bytes(gzip.compress(case.rows.read_bytes())[:-20])
     got, _, err = case.train("bad", "--data", packed)
     assert got != 0 and str(packed) in err, err
-    refused(case, EXIT_INPUT, "nomodel", args=["--model", folder / "nomodel"])
     refused(case, EXIT_INPUT, "'other'", "tiny", args=["--server-model", "other"])
     refused(case, EXIT_INPUT, "codec", "'zip'", args=["--codec", "zip"])
     refused(case, EXIT_INPUT, "device tpu", "cpu", args=["--device", "tpu"])
@@ -620,6 +634,21 @@ def check_bad_input(case):
     refused(case, EXIT_UNAVAILABLE, "127.0.0.1:1", seam=absent)
     assert time.monotonic() - begin < 15, "nobody listens: said in seconds"
     assert not (folder / "bad" / "adapter").exists()
+
+
+def check_tls_unasked(case):
+    """A client without TLS at a server with TLS: told so, not only that a socket was closed."""
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
+                    "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+                    "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", "server.key",
+                    "-out", "server.pem"], cwd=case.folder, check=True, capture_output=True)
+    pem, key = case.folder / "server.pem", case.folder / "server.key"
+    with Seamd(case.binary, case.model, "--tls-cert", str(pem), "--tls-key", str(key)) as server:
+        seam = Seam(case.seam.binary, server.address)
+        code, _, err = seam.run("server", "info", "--reconnect", 1)
+        assert code == EXIT_UNAVAILABLE and "without TLS" in err and "--ca" in err, (code, err)
+        code, _, err = seam.run("server", "info", "--ca", pem)
+        assert code == 0, err
 
 
 def check_server_gone(case):
@@ -688,7 +717,7 @@ def main():
                           check_codec_fwd_in, check_symmetric, check_entropy, check_dictionary,
                           check_aqsgd, check_allocators, check_token,
                           check_two_at_once,
-                          check_bad_input, check_interrupt, check_disk_full, check_server_gone]:
+                          check_bad_input, check_tls_unasked, check_interrupt, check_disk_full, check_server_gone]:
                 check(case)
                 print(f"{check.__name__}: passed", flush=True)
 
