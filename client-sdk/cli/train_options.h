@@ -76,6 +76,11 @@ seam_status seam_train_depth_read(uint32_t *ret_depth, const seam_train_options 
 /* With --adapter: what it is, where the command line does not say; SEAM_E_ARG names an option that
  * says otherwise.  SEAM_E_IO, SEAM_E_FORMAT. */
 seam_status seam_train_adapter_take(seam_train_options *options, seam_error *err);
+/* What the session is to have room for; *ret_auto: how much of it is used is measured.  Asks the
+ * server. */
+seam_status seam_train_depth_choose(uint32_t *ret_depth, bool *ret_auto,
+                                    const seam_train_options *options, seam_client *client,
+                                    seam_error *err);
 /* LoRA, a prefix or the blocks in full; SEAM_E_ARG names what does not go together. */
 seam_status seam_train_adapter_check(const seam_train_options *options, seam_error *err);
 /* q and v, or qkv where the model has those as one. */
