@@ -2,7 +2,8 @@
  *
  *   seam_main.c     dispatch, help, exit codes        cli_args.c     option tables
  *   train_run.c     session, steps, files of a run    train_options.c  its options, presets
- *   train_adapter.c, train_check.c  what of them goes together   train_depth.c  --pipeline-depth auto
+ *   train_adapter.c, train_check.c    what of them goes together
+ *   train_depth.c   --pipeline-depth auto
  *   adapter_shape.c what an adapter's files say
  *   cmd_train.c     one run and its summary
  *   cmd_bench.c     bench codecs: many runs           bench_options.c, bench_rows.c  which
