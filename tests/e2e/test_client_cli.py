@@ -528,7 +528,7 @@ def check_commands(case):
     assert sampled[0] == sampled[1] != sampled[2]
     assert seam.json("session", "delete", run)["deleted"] == shown["id"]
     code, _, err = seam.run("session", "show", run)
-    assert code == EXIT_INPUT and "session" in err, err
+    assert code == EXIT_IO and "session.json" in err, err
     for command in ["train", "eval", "generate", "export", "server info", "session list",
                     "data show", "model pull"]:
         code, out, _ = seam.run(*command.split(), "--help", server=False)
