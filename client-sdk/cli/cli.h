@@ -3,7 +3,7 @@
  *   seam_main.c     dispatch, help, exit codes        cli_args.c     option tables
  *   train_run.c     session, steps, files of a run    train_options.c  its options, presets
  *   train_adapter.c, train_check.c    what of them goes together
- *   train_depth.c   --pipeline-depth auto
+ *   train_depth.c   --pipeline-depth auto             train_presets.c  --preset
  *   adapter_shape.c what an adapter's files say
  *   shared_options.h    option rows of several commands
  *   cmd_train.c     one run and its summary

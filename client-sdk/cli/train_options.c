@@ -23,9 +23,9 @@ static const seam_arg_spec run_specs[] = {
     OPTION("resume", SEAM_ARG_TEXT, resume, "DIR",
            "go on with the run of this folder, from where it ended; other options are those of "
            "the run, and of them only these may change: server, threads, quiet, json"),
-    OPTION("preset", SEAM_ARG_TEXT, preset, "TASK",
+    OPTION("preset", SEAM_ARG_TEXT, preset, "TASK[@MODEL]",
            "the paper's settings: gsm8k, math, codealpaca, boolq, arc_challenge, winogrande, "
-           "commonsense_qa"),
+           "commonsense_qa; for llama3-8b or qwen2.5-7b [llama3-8b]"),
     OPTION("steps", SEAM_ARG_COUNT, steps, "N", "optimizer steps [100]"),
     OPTION("batch", SEAM_ARG_COUNT, batch, "N", "rows of data a step [8]"),
     OPTION("train-rows", SEAM_ARG_COUNT, train_rows, "N", "use the first N rows of --data [all]"),
@@ -181,28 +181,9 @@ static const seam_arg_spec eval_specs[] = {
     {NULL, SEAM_ARG_FLAG, 0, NULL, NULL},
 };
 
-/* arXiv 2510.05468, tables 6 and 7; beta for LLaMA3-8B; 0 where a task has none of its own. */
-typedef struct task_preset {
-    const char *name;
-    float beta_4, beta_3, lr;
-    uint32_t steps, tokens_max, rank;
-} task_preset;
+#define BITS_LR_AFTER 0.3f
+#define FALL_PERCENT  40u /* of the steps: where waterfill reaches the target */
 
-static const task_preset presets[] = {
-    {"gsm8k", 0.02f, 0.02f, 1e-4f, 5000, 1024, 64},
-    {"math", 0.02f, 0.02f, 1e-4f, 5000, 1024, 64},
-    {"codealpaca", 0.03f, 0.03f, 1e-4f, 5000, 1536, 64},
-    {"boolq", 0.2f, 0.2f, 5e-5f, 3000, 1024, 16},
-    {"arc_challenge", 0.02f, 0.02f, 5e-5f, 3000, 1024, 16},
-    {"winogrande", 0.02f, 0.02f, 5e-5f, 3000, 1024, 16},
-    {"commonsense_qa", 0.1f, 0.2f, 5e-5f, 3000, 1024, 16},
-};
-#define PRESET_BATCH   16u
-#define PAPER_CHANNELS 4096.0f /* hidden size of LLaMA3-8B */
-#define BITS_LR_AFTER  0.3f
-#define FALL_PERCENT   40u /* of the steps: where waterfill reaches the target */
-
-static seam_status preset_apply(seam_train_options *o, seam_error *err);
 static uint64_t fall_steps(const seam_train_options *o);
 static void codec_default(seam_train_options *o);
 static void allocator_choose(seam_train_options *o);
@@ -262,7 +243,7 @@ seam_status seam_train_options_finish(seam_train_options *options, seam_error *e
         return taken;
     }
     SEAM_TRY(seam_train_adapter_check(o, err));
-    SEAM_TRY(preset_apply(o, err));
+    SEAM_TRY(seam_train_preset_apply(o, err));
     o->steps = or_u32(o->steps, 100);
     o->batch = or_u32(o->batch, 8);
     o->rows_max = or_u32(o->rows_max, SEAM_ROWS_PER_MICRO_DEFAULT);
@@ -276,7 +257,6 @@ seam_status seam_train_options_finish(seam_train_options *options, seam_error *e
     o->adam_beta1 = or_f32(o->adam_beta1, 0.9f);
     o->adam_beta2 = or_f32(o->adam_beta2, 0.999f);
     o->adam_eps = or_f32(o->adam_eps, 1e-8f);
-    o->beta_paper = or_f32(o->beta_paper, 0.02f);
     o->codec = seam_train_codec(o);
     codec_default(o);
     if (o->all_layer_bits != 0.0f && o->all_layer_steps == 0 && o->steps_to_target == 0) {
@@ -334,33 +314,14 @@ static void allocator_choose(seam_train_options *o) {
 }
 
 /* The bits loss is a mean over channels, so one channel feels beta/C: the paper's beta, found at
- * C = 4096, presses all channels of a small model down alike and flattens their widths
+ * C = 4096 and 3584, presses all channels of a small model down alike and flattens their widths
  * (tests/bench/RESULTS.md).  The same pressure a channel keeps it in balance with the task's
  * gradient.  For the same reason only the rate falls once the target is reached, not beta. */
 void seam_train_options_scale(seam_train_options *options, uint32_t channels) {
     seam_train_options *const o = options;
-    o->beta = or_f32(o->beta, o->beta_paper * (float)channels / PAPER_CHANNELS);
+    o->beta = or_f32(o->beta, o->beta_paper * (float)channels / o->channels_paper);
     o->beta_after = or_f32(o->beta_after, o->beta);
     o->bits_lr_after = or_f32(o->bits_lr_after, BITS_LR_AFTER * o->bits_lr);
-}
-
-static seam_status preset_apply(seam_train_options *o, seam_error *err) {
-    if (o->preset == NULL) {
-        return SEAM_OK;
-    }
-    for (size_t i = 0; i < sizeof presets / sizeof *presets; i++) {
-        const task_preset *const p = &presets[i];
-        if (strcmp(p->name, o->preset) == 0) {
-            o->beta_paper = o->target == 3.0f ? p->beta_3 : p->beta_4;
-            o->lr = or_f32(o->lr, p->lr);
-            o->steps = or_u32(o->steps, p->steps);
-            o->tokens_max = or_u32(o->tokens_max, p->tokens_max);
-            o->rank = or_u32(o->rank, p->rank);
-            o->batch = or_u32(o->batch, PRESET_BATCH);
-            return SEAM_OK;
-        }
-    }
-    return seam_error_set(err, SEAM_E_ARG, "--preset: '%s' is no task of the paper", o->preset);
 }
 
 /* Before anything is loaded. */

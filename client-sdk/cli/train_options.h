@@ -43,7 +43,7 @@ typedef struct seam_train_options {
     const char *rate;
     float rate_bits_min, rate_bits_max, step_seconds;
     float target, bits_min, bits_max, bits_start, gate_alpha, beta, bits_lr, beta_after,
-        bits_lr_after, beta_paper; /* beta_paper: at 4096 channels, by preset */
+        bits_lr_after, beta_paper, channels_paper; /* by preset: beta at so many channels */
     bool labelled_rows_only, distinct_rows_only, elide_input_gradient, dictionary;
     /* Evaluation. */
     uint32_t eval_rows, eval_new_tokens, eval_slots;
@@ -81,6 +81,9 @@ seam_status seam_train_adapter_take(seam_train_options *options, seam_error *err
 seam_status seam_train_depth_choose(uint32_t *ret_depth, bool *ret_auto,
                                     const seam_train_options *options, seam_client *client,
                                     seam_error *err);
+/* The paper's settings where the command line says nothing, and the beta that it found.
+ * SEAM_E_ARG. */
+seam_status seam_train_preset_apply(seam_train_options *options, seam_error *err);
 /* LoRA, a prefix or the blocks in full; SEAM_E_ARG names what does not go together. */
 seam_status seam_train_adapter_check(const seam_train_options *options, seam_error *err);
 /* q and v, or qkv where the model has those as one. */
