@@ -345,11 +345,6 @@ static seam_status consent_check(const seam_train_options *o, seam_error *err) {
                               "--topology: '%s' is not u_shaped, vanilla or adapter_exchange",
                               o->topology);
     }
-    if (exchange && o->resume != NULL) {
-        return seam_error_set(err, SEAM_E_ARG,
-                              "--resume: a session of adapter_exchange ends with its process; "
-                              "start anew with --adapter");
-    }
     return SEAM_OK;
 }
 
