@@ -2,6 +2,7 @@
  *
  *   seam_main.c     dispatch, help, exit codes        cli_args.c     option tables
  *   train_run.c     session, steps, files of a run    train_options.c  its options, presets
+ *   shared_options.h    option rows of several commands
  *   cmd_train.c     one run and its summary
  *   cmd_bench.c     bench codecs: many runs           bench_options.c, bench_rows.c  which
  *   bench_table.c   their figures, projected times    bench_markdown.c  the same for people
@@ -12,6 +13,7 @@
  *   evaluate_choices.c  accuracy of rows with choices  sampling.c     how texts are drawn
  *   run_report.c    report.json                       run_files.c      files of a run folder
  *   run_folder.c    whose the folder is               run_resume.c     train --resume
+ *   run_data.c      whether a resumed run has its rows
  *   progress.c      the line on the terminal
  *
  * Exit codes: 0 done; 1 failed; 2 wrong usage; 3 server not reachable or gone; 4 input refused

@@ -381,7 +381,7 @@ bool seam_server_proto_backward_done(seam_server_proto *sp, uint64_t step, uint3
     return sp->applying;
 }
 
-void seam_server_proto_committed(seam_server_proto *sp, uint64_t step, uint64_t state_hash) {
+void seam_server_proto_committed(seam_server_proto *sp, uint64_t step) {
     SEAM_ASSERT(sp->applying);
     SEAM_ASSERT(step == sp->committed);
     const uint32_t last = sp->micro_count - 1;
@@ -393,7 +393,6 @@ void seam_server_proto_committed(seam_server_proto *sp, uint64_t step, uint64_t 
         sp->last_backward_digests[micro % 2] = sp->digests[B][micro % SEAM_PIPELINE_DEPTH_MAX];
     }
     sp->last_norm_digest = sp->digests[B][sp->micro_count % SEAM_PIPELINE_DEPTH_MAX];
-    sp->state_hash = state_hash;
     sp->committed++;
     step_clear(sp);
 }
@@ -442,13 +441,18 @@ void seam_server_proto_stream_lost(seam_server_proto *sp, uint64_t epoch, uint64
 }
 
 seam_lease_action seam_server_proto_tick(seam_server_proto *sp, uint64_t now_ms) {
+    const bool frozen = sp->link == SEAM_LINK_FROZEN;
+    if (frozen && !sp->frozen_timed) {
+        sp->frozen_timed = true;
+        sp->link_deadline_ms = now_ms + sp->config.lease_ms;
+    }
     if (now_ms < sp->link_deadline_ms || seam_server_proto_is_busy(sp)) {
         return SEAM_LEASE_NONE;
     }
-    if (sp->link == SEAM_LINK_DETACHED && sp->config.can_park) {
+    if (sp->config.can_park && (sp->link == SEAM_LINK_DETACHED || (frozen && !sp->frozen_parked))) {
         return SEAM_LEASE_PARK;
     }
-    if (sp->link == SEAM_LINK_DETACHED || sp->link == SEAM_LINK_PARKED) {
+    if (sp->link == SEAM_LINK_DETACHED || sp->link == SEAM_LINK_PARKED || frozen) {
         seam_server_proto_expire(sp);
         return SEAM_LEASE_EXPIRE;
     }
@@ -456,22 +460,27 @@ seam_lease_action seam_server_proto_tick(seam_server_proto *sp, uint64_t now_ms)
 }
 
 void seam_server_proto_touch(seam_server_proto *sp, uint64_t now_ms) {
-    if (sp->link == SEAM_LINK_DETACHED) {
+    const bool frozen = sp->link == SEAM_LINK_FROZEN && sp->frozen_timed && !sp->frozen_parked;
+    if (sp->link == SEAM_LINK_DETACHED || frozen) {
         sp->link_deadline_ms = now_ms + sp->config.lease_ms;
     }
 }
 
 seam_status seam_server_proto_parked(seam_server_proto *sp, uint64_t now_ms) {
     uint64_t newest = 0;
-    if (sp->link != SEAM_LINK_DETACHED) {
+    if (sp->link == SEAM_LINK_FROZEN && !sp->frozen_parked) {
+        SEAM_ASSERT(!seam_server_proto_is_busy(sp));
+        sp->frozen_timed = sp->frozen_parked = true;
+    } else if (sp->link == SEAM_LINK_DETACHED) {
+        SEAM_ASSERT(!seam_server_proto_is_busy(sp));
+        SEAM_ASSERT(seam_server_proto_durable_newest(&newest, sp));
+        SEAM_ASSERT(newest == sp->committed);
+        sp->link = SEAM_LINK_PARKED;
+    } else {
         return SEAM_E_STATE;
     }
-    SEAM_ASSERT(!seam_server_proto_is_busy(sp));
-    SEAM_ASSERT(seam_server_proto_durable_newest(&newest, sp));
-    SEAM_ASSERT(newest == sp->committed);
     step_clear(sp);
     sp->last_cached = false;
-    sp->link = SEAM_LINK_PARKED;
     sp->link_deadline_ms = now_ms + sp->config.park_ms;
     return SEAM_OK;
 }
@@ -500,6 +509,7 @@ void seam_server_proto_restored(seam_server_proto *sp, uint64_t step_count, uint
         sp->link = SEAM_LINK_DETACHED;
         sp->link_deadline_ms = now_ms + sp->config.lease_ms;
         sp->frozen = SEAM_OK;
+        sp->frozen_timed = sp->frozen_parked = false;
     }
 }
 
@@ -515,6 +525,10 @@ void seam_server_proto_freeze(seam_server_proto *sp, seam_status reason) {
 
 seam_server_link seam_server_proto_link(const seam_server_proto *sp) {
     return sp->link;
+}
+
+seam_status seam_server_proto_frozen(const seam_server_proto *sp) {
+    return sp->frozen;
 }
 
 seam_server_phase seam_server_proto_phase(uint32_t *ret_micro, const seam_server_proto *sp) {
@@ -547,10 +561,6 @@ uint64_t seam_server_proto_committed_count(const seam_server_proto *sp) {
     return sp->committed;
 }
 
-uint64_t seam_server_proto_state_hash(const seam_server_proto *sp) {
-    return sp->state_hash;
-}
-
 bool seam_server_proto_is_busy(const seam_server_proto *sp) {
     return sp->begun && (sp->applying || is_running(sp));
 }
@@ -558,13 +568,5 @@ bool seam_server_proto_is_busy(const seam_server_proto *sp) {
 const char *seam_server_link_name(seam_server_link link) {
     static const char *const names[] = {"DETACHED", "ATTACHED", "PARKED", "EXPIRED", "FROZEN"};
     const size_t idx = (size_t)link;
-    return idx < sizeof names / sizeof names[0] ? names[idx] : "UNKNOWN";
-}
-
-const char *seam_server_phase_name(seam_server_phase phase) {
-    static const char *const names[] = {
-        "READY",         "BEGUN",   "FORWARD_RUNNING", "FORWARD_DONE", "BACKWARD_RUNNING",
-        "BACKWARD_DONE", "APPLYING"};
-    const size_t idx = (size_t)phase;
     return idx < sizeof names / sizeof names[0] ? names[idx] : "UNKNOWN";
 }
