@@ -48,6 +48,7 @@ typedef struct training {
     uint32_t micro_count; /* of the step in flight */
     double wire_bits;     /* of the last step */
     double layer_bits;    /* of it; 0: not in all-layer mode */
+    double prefix_bits;   /* likewise of a quantized prefix */
     uint64_t state_hash;  /* after it; 0: no step yet */
 } training;
 
@@ -394,6 +395,7 @@ static seam_status step_run(training *t, uint64_t step, seam_error *err) {
         .loss = t->last.loss,
         .mean_bits = t->wire_bits,
         .layer_bits = t->layer_bits,
+        .prefix_bits = t->prefix_bits,
         .bytes = t->last.step.bytes_sent + t->last.step.bytes_received,
         .tokens_per_second = (double)t->last.tokens / t->last.seconds,
     };
@@ -410,6 +412,7 @@ static void step_committed(void *user, const seam_step_report *report) {
     json_t *const entry =
         seam_run_report_entry(&t->wire_bits, &t->last, t->micro_count, t->session);
     t->layer_bits = json_number_value(json_object_get(entry, "layer_mean_bits"));
+    t->prefix_bits = json_number_value(json_object_get(entry, "prefix_mean_bits"));
     const size_t count = json_dumpb(entry, NULL, 0, JSON_COMPACT);
     char *const text = count > 0 ? seam_mem_alloc(count) : NULL;
     if (text != NULL && json_dumpb(entry, text, count, JSON_COMPACT) == count) {

@@ -43,6 +43,7 @@ CODECS = {
     "evicted": ["--codec", "aqsgd", "--cache-format", "quantized", "--cache-bytes", "20000",
                 "--rows-max", "64"],
     "layers": ["--codec", "amaq", "--all-layer-bits", "4"],
+    "prefix-gates": ["--codec", "amaq", "--prefix-tokens", "5", "--prefix-bits", "4"],
 }
 
 
@@ -131,7 +132,7 @@ class Case:
 
     def command(self, out, codec):
         return ["--model", self.model, "--data", self.rows, "--out", out, "--steps", STEPS,
-                "--batch", 6, *([] if codec in ("prefix", "full") else ["--rank", 4]), "--lr", "1e-2",
+                "--batch", 6, *([] if codec in ("prefix", "prefix-gates", "full") else ["--rank", 4]), "--lr", "1e-2",
                 "--save-every", 10, "--quiet",
                 "--server", self.server.address, "--server-name", "localhost", "--ca",
                 self.tls["ca.pem"], "--cert", self.tls["client.pem"], "--key",
