@@ -23,9 +23,9 @@ static const seam_arg_spec run_specs[] = {
     OPTION("resume", SEAM_ARG_TEXT, resume, "DIR",
            "go on with the run of this folder, from where it ended; other options are those of "
            "the run, and of them only these may change: server, threads, quiet, json"),
-    OPTION("preset", SEAM_ARG_TEXT, preset, "TASK",
+    OPTION("preset", SEAM_ARG_TEXT, preset, "TASK[@MODEL]",
            "the paper's settings: gsm8k, math, codealpaca, boolq, arc_challenge, winogrande, "
-           "commonsense_qa"),
+           "commonsense_qa; for llama3-8b or qwen2.5-7b [llama3-8b]"),
     OPTION("steps", SEAM_ARG_U32, steps, "N", "optimizer steps [100]"),
     OPTION("batch", SEAM_ARG_U32, batch, "N", "rows of data a step [8]"),
     OPTION("train-rows", SEAM_ARG_U32, train_rows, "N", "use the first N rows of --data [all]"),
@@ -181,24 +181,33 @@ static const seam_arg_spec eval_specs[] = {
     {NULL, SEAM_ARG_FLAG, 0, NULL, NULL},
 };
 
-/* arXiv 2510.05468, tables 6 and 7; beta for LLaMA3-8B; 0 where a task has none of its own. */
+/* arXiv 2510.05468, tables 6 (generation; one beta for both models) and 7. */
 typedef struct task_preset {
     const char *name;
+    const char *model; /* NULL: either */
     float beta_4, beta_3, lr;
     uint32_t steps, tokens_max, rank;
 } task_preset;
 
+#define LLAMA "llama3-8b"
+#define QWEN  "qwen2.5-7b"
 static const task_preset presets[] = {
-    {"gsm8k", 0.02f, 0.02f, 1e-4f, 5000, 1024, 64},
-    {"math", 0.02f, 0.02f, 1e-4f, 5000, 1024, 64},
-    {"codealpaca", 0.03f, 0.03f, 1e-4f, 5000, 1536, 64},
-    {"boolq", 0.2f, 0.2f, 5e-5f, 3000, 1024, 16},
-    {"arc_challenge", 0.02f, 0.02f, 5e-5f, 3000, 1024, 16},
-    {"winogrande", 0.02f, 0.02f, 5e-5f, 3000, 1024, 16},
-    {"commonsense_qa", 0.1f, 0.2f, 5e-5f, 3000, 1024, 16},
+    {"gsm8k", NULL, 0.02f, 0.02f, 1e-4f, 5000, 1024, 64},
+    {"math", NULL, 0.02f, 0.02f, 1e-4f, 5000, 1024, 64},
+    {"codealpaca", NULL, 0.03f, 0.03f, 1e-4f, 5000, 1536, 64},
+    {"boolq", LLAMA, 0.2f, 0.2f, 5e-5f, 3000, 1024, 16},
+    {"arc_challenge", LLAMA, 0.02f, 0.02f, 5e-5f, 3000, 1024, 16},
+    {"winogrande", LLAMA, 0.02f, 0.02f, 5e-5f, 3000, 1024, 16},
+    {"commonsense_qa", LLAMA, 0.1f, 0.2f, 5e-5f, 3000, 1024, 16},
+    {"boolq", QWEN, 0.2f, 0.05f, 5e-5f, 3000, 1024, 16},
+    {"arc_challenge", QWEN, 0.2f, 0.02f, 5e-5f, 3000, 1024, 16},
+    {"winogrande", QWEN, 0.2f, 0.05f, 5e-5f, 3000, 1024, 16},
+    {"commonsense_qa", QWEN, 0.2f, 0.05f, 5e-5f, 3000, 1024, 16},
 };
+/* Hidden sizes, at which a preset's beta holds. */
+#define LLAMA_CHANNELS 4096.0f
+#define QWEN_CHANNELS  3584.0f
 #define PRESET_BATCH   16u
-#define PAPER_CHANNELS 4096.0f /* hidden size of LLaMA3-8B */
 #define BITS_LR_AFTER  0.3f
 #define FALL_PERCENT   40u /* of the steps: where waterfill reaches the target */
 
@@ -265,6 +274,7 @@ seam_status seam_train_options_finish(seam_train_options *options, seam_error *e
     o->lr = or_f32(o->lr, 1e-4f);
     o->target = or_f32(o->target, 4.0f);
     o->beta_paper = or_f32(o->beta_paper, 0.02f);
+    o->channels_paper = or_f32(o->channels_paper, LLAMA_CHANNELS);
     const bool modules = o->topology != NULL && strcmp(o->topology, "adapter_exchange") == 0;
     o->codec = o->codec != NULL ? o->codec : modules ? "affine" : "amaq";
     if (strcmp(o->codec, "amaq") == 0) {
@@ -310,12 +320,12 @@ static void allocator_choose(seam_train_options *o) {
 }
 
 /* The bits loss is a mean over channels, so one channel feels beta/C: the paper's beta, found at
- * C = 4096, presses all channels of a small model down alike and flattens their widths
+ * C = 4096 and 3584, presses all channels of a small model down alike and flattens their widths
  * (tests/bench/RESULTS.md).  The same pressure a channel keeps it in balance with the task's
  * gradient.  For the same reason only the rate falls once the target is reached, not beta. */
 void seam_train_options_scale(seam_train_options *options, uint32_t channels) {
     seam_train_options *const o = options;
-    o->beta = or_f32(o->beta, o->beta_paper * (float)channels / PAPER_CHANNELS);
+    o->beta = or_f32(o->beta, o->beta_paper * (float)channels / o->channels_paper);
     o->beta_after = or_f32(o->beta_after, o->beta);
     o->bits_lr_after = or_f32(o->bits_lr_after, BITS_LR_AFTER * o->bits_lr);
 }
@@ -324,10 +334,21 @@ static seam_status preset_apply(seam_train_options *o, seam_error *err) {
     if (o->preset == NULL) {
         return SEAM_OK;
     }
+    const size_t task = strcspn(o->preset, "@");
+    const char *const model = o->preset[task] != '\0' ? o->preset + task + 1 : LLAMA;
+    const bool qwen = strcmp(model, QWEN) == 0;
+    if (!qwen && strcmp(model, LLAMA) != 0) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "--preset: '%s': the models of the paper's settings are " LLAMA
+                              " and " QWEN,
+                              o->preset);
+    }
     for (size_t i = 0; i < sizeof presets / sizeof *presets; i++) {
         const task_preset *const p = &presets[i];
-        if (strcmp(p->name, o->preset) == 0) {
+        if (strlen(p->name) == task && strncmp(p->name, o->preset, task) == 0 &&
+            (p->model == NULL || strcmp(p->model, model) == 0)) {
             o->beta_paper = o->target == 3.0f ? p->beta_3 : p->beta_4;
+            o->channels_paper = qwen ? QWEN_CHANNELS : LLAMA_CHANNELS;
             o->lr = or_f32(o->lr, p->lr);
             o->steps = or_u32(o->steps, p->steps);
             o->tokens_max = or_u32(o->tokens_max, p->tokens_max);
@@ -359,11 +380,6 @@ static seam_status consent_check(const seam_train_options *o, seam_error *err) {
         return seam_error_set(err, SEAM_E_ARG,
                               "--topology: '%s' is not u_shaped, vanilla or adapter_exchange",
                               o->topology);
-    }
-    if (exchange && o->resume != NULL) {
-        return seam_error_set(err, SEAM_E_ARG,
-                              "--resume: a session of adapter_exchange ends with its process; "
-                              "start anew with --adapter");
     }
     return SEAM_OK;
 }

@@ -1,6 +1,5 @@
-/* See train_run.h; step_run is one step.
- * Read next: text/batcher.c (where its rows come from), model/split_trainer.c (what becomes of
- * them). */
+/* See train_run.h; step_run is one step.  Read next: text/batcher.c (where its rows come from),
+ * model/split_trainer.c (what becomes of them). */
 #include "train_run.h"
 
 #include <signal.h>
@@ -48,12 +47,11 @@ typedef struct training {
     char adapter_path[SEAM_RUN_PATH_BYTES];
     uint64_t saved_steps; /* steps in the adapter that stands in the run folder; 0: none */
     seam_train_report last;
-    uint32_t micro_count; /* of the step in flight */
-    double wire_bits;     /* of the last step */
-    double layer_bits;    /* of it; 0: not in all-layer mode */
-    double prefix_bits;   /* likewise of a quantized prefix */
-    uint64_t state_hash;  /* after it; 0: no step yet */
-    bool has_folder;      /* the run folder is this session's */
+    uint32_t micro_count;           /* of the step in flight */
+    double wire_bits;               /* of the last step */
+    double layer_bits, prefix_bits; /* of it; 0: not in all-layer mode, the prefix is as it is */
+    uint64_t state_hash;            /* after it; 0: no step yet */
+    bool has_folder;                /* the run folder is this session's */
 } training;
 
 static volatile sig_atomic_t interrupted;
@@ -247,9 +245,7 @@ static seam_status session_make(training *t, seam_error *err) {
     if (o->adapter != NULL) {
         SEAM_TRY(seam_trainer_import(t->trainer, o->adapter, err));
     }
-    if (!is_exchange(t)) { /* its adapter is the trainer's, and ends with this process */
-        SEAM_TRY(seam_session_journal(t->session, o->out, err));
-    }
+    SEAM_TRY(seam_session_journal(t->session, o->out, err));
     if (o->command != NULL) {
         SEAM_TRY(seam_run_data_write(o, t->data, err));
     }
@@ -448,14 +444,23 @@ static void step_committed(void *user, const seam_step_report *report) {
     seam_run_report_add(&t->report, entry);
 }
 
+/* The adapter is here; the server's, which is evaluated after the last step, may be behind. */
+static seam_status exchange_save(training *t, seam_error *err) {
+    const uint64_t step = seam_session_committed_steps(t->session);
+    SEAM_TRY(seam_directory_make(t->adapter_path, err));
+    SEAM_TRY(seam_trainer_export(t->trainer, t->adapter_path, NULL, err));
+    t->saved_steps = step;
+    const bool is_read = step >= t->o.steps && t->eval_data != NULL;
+    const seam_status st = is_read ? seam_session_reattach(t->session, err) : SEAM_OK;
+    const bool same = seam_session_committed_steps(t->session) == step;
+    return st == SEAM_E_ROLLED_BACK && same ? SEAM_OK : st;
+}
+
 /* What is saved must be what was committed last: a server that has restarted may be behind until
  * the session attaches again, which then says SEAM_E_ROLLED_BACK. */
 static seam_status adapter_save(training *t, seam_error *err) {
     if (is_exchange(t)) {
-        SEAM_TRY(seam_directory_make(t->adapter_path, err));
-        SEAM_TRY(seam_trainer_export(t->trainer, t->adapter_path, NULL, err));
-        t->saved_steps = seam_session_committed_steps(t->session);
-        return SEAM_OK;
+        return exchange_save(t, err);
     }
     for (;;) {
         uint64_t hash = 0;
@@ -561,7 +566,7 @@ static seam_status report_write(training *t, const seam_error *why, seam_error *
  * run folder names is nobody's. */
 static void session_end(training *t, bool done) {
     const seam_train_options *const o = &t->o;
-    const bool can_go_on = !done && !o->delete_cut && !is_exchange(t) && t->has_folder;
+    const bool can_go_on = !done && !o->delete_cut && t->has_folder;
     seam_trainer_destroy(t->trainer);
     t->trainer = NULL;
     if (t->session == NULL) {

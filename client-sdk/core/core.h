@@ -354,6 +354,8 @@ seam_status seam_state_load_decisions(seam_session *session, seam_buffer *bytes)
 
 /* own_part.c */
 bool seam_session_has_own(const seam_session *session);
+/* It is to have one: no step without. */
+bool seam_session_trains_here(const seam_session *session);
 /* The most that a step may be begun with. */
 uint32_t seam_session_ahead_max(const seam_session *session);
 /* The step's last message, where the session has a part: its share of the norm, into session->norm.

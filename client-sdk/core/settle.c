@@ -101,11 +101,14 @@ seam_status seam_step_settle(seam_session *session, const Seam__V1__Commit *comm
         .skipped = commit->skipped,
         .clip_factor = commit->clip_factor,
     };
-    SEAM_TRY(seam_own_apply(s, err));
     SEAM_TRY(own_gates_take(s, commit, err));
     if (seam_codec_plan_has_gates_modules(&s->config.codec)) {
         const seam_status st = seam_exchange_settle(s, commit->step, commit->skipped);
-        return st == SEAM_E_MEMORY ? seam_error_set(err, st, "out of memory") : st;
+        SEAM_TRY(st == SEAM_E_MEMORY ? seam_error_set(err, st, "out of memory") : st);
+    }
+    SEAM_TRY(seam_own_apply(s, err)); /* the gates went by the parameters that the step used */
+    if (s->exchange.is_on) {
+        return SEAM_OK;
     }
     const bool gates_out = seam_codec_plan_has_gates_out(&s->config.codec);
     if (!gates_out && !seam_codec_plan_has_gates_in(&s->config.codec)) {

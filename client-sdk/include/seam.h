@@ -262,8 +262,7 @@ SEAM_API seam_status seam_session_journal(seam_session *session, const char *fol
                                           seam_error *err);
 /* Takes up the session whose journal this is, where its last record says.  SEAM_E_NOT_FOUND
  * (journal or session), SEAM_E_DENIED, SEAM_E_STATE (another process has it), SEAM_E_DATA_LOSS
- * (damaged), SEAM_E_UNIMPLEMENTED (topology adapter_exchange, whose session ends with this process;
- * codec aqsgd in a journal of a release that did not keep its caches). */
+ * (damaged), SEAM_E_UNIMPLEMENTED (aqsgd in a journal of a release that kept no caches). */
 SEAM_API seam_status seam_session_resume(seam_session **ret_session, seam_client *client,
                                          const char *session_id, const uint8_t *secret,
                                          const char *folder, seam_error *err);
@@ -282,7 +281,7 @@ SEAM_API seam_status seam_session_delete(seam_session *gift_session, seam_error 
 SEAM_API seam_status seam_client_delete_session(seam_client *client, const char *session_id,
                                                 const uint8_t *secret, seam_error *err);
 /* Returns when the last committed step is durable at the server, which saves it now, with its
- * count. SEAM_E_STATE (no --state-dir), SEAM_E_UNIMPLEMENTED (codec, topology), SEAM_E_LIMIT. */
+ * count. SEAM_E_STATE (no --state-dir), SEAM_E_LIMIT. */
 SEAM_API seam_status seam_session_save_checkpoint(uint64_t *ret_step_count, seam_session *session,
                                                   seam_error *err);
 SEAM_API seam_status seam_session_info_get(seam_session_info *ret_info, seam_session *session,
@@ -319,17 +318,18 @@ typedef struct seam_training_facts {
 } seam_training_facts;
 SEAM_API void seam_session_training(seam_training_facts *ret_facts, const seam_session *session);
 
-/* What the caller trains, in a session whose client_trains is set.  libseam asks for it in
+struct seam_step_report;
+/* What the caller trains, with client_trains or adapter_exchange.  libseam asks for it in
  * seam_step_commit, in the caller's thread: both ends' gradients are clipped together, so each must
  * be whole by then. */
 typedef struct seam_own_part {
     size_t struct_bytes;
     void *user;
-    /* Sum of squares of the step's gradient. */
+    /* Sum of squares of the step's gradient; adapter_exchange: NULL. */
     seam_status (*squares)(double *ret_sum, void *user);
-    /* The step is committed: the optimizer, over the gradient times clip_factor.  skipped: the
-     * gradient is dropped and nothing else moves. */
-    seam_status (*apply)(void *user, uint64_t step, bool skipped, float clip_factor);
+    /* The step is committed: the optimizer, over the gradient times clip_factor (exchange: clipped
+     * by grad_norm); skipped: the gradient is dropped.  The report has what the Commit says. */
+    seam_status (*apply)(void *user, const struct seam_step_report *report, seam_error *err);
     /* Its state between two steps, always of so many bytes, and back: a step's record has it. */
     size_t state_bytes;
     seam_status (*save)(uint8_t *ret_bytes, void *user);

@@ -22,13 +22,6 @@
 
 static const char *const kinds[KINDS] = {"param", "m", "v"};
 
-bool seam_trainer_state_is_whole(const seam_session_config *config) {
-    if (config->codec.topology == SEAM_TOPOLOGY_ADAPTER_EXCHANGE) {
-        return false; /* the optimizer that counts is the client's */
-    }
-    return true;
-}
-
 static size_t session_bytes(const seam_trainer *t) {
     return SESSION_HEAD_BYTES + (t->by_token ? t->width_count * sizeof(float) : 0);
 }
@@ -41,6 +34,16 @@ static size_t layers_bytes(const seam_trainer *t) {
     return seam_gate_group_state_bytes(t->layers.count, t->channels);
 }
 
+/* ADAPTER_EXCHANGE: the allocations of the modules' sites; else nothing. */
+static size_t modules_bytes(const seam_trainer *t) {
+    const seam_module_link *link = &t->exchange.link;
+    size_t bytes = 0;
+    for (uint32_t i = 0; i < link->pair_count; i++) {
+        bytes += seam_site_state_bytes(link->sites[i]);
+    }
+    return bytes;
+}
+
 seam_status seam_trainer_state_bytes_max(size_t *ret_bytes, const seam_session_config *config) {
     const seam_memory_blocks blocks = seam_session_config_blocks(config);
     const seam_activations_options acts = {
@@ -50,14 +53,19 @@ seam_status seam_trainer_state_bytes_max(size_t *ret_bytes, const seam_session_c
     const uint64_t moments = plan.device[SEAM_MEMORY_MOMENTS] + plan.host[SEAM_MEMORY_MOMENTS];
     const uint64_t tensors = /* with prefixes */
         (uint64_t)(blocks.layer_end - blocks.layer_begin) * (SEAM_LORA_TARGETS + 1) * 2 * KINDS;
-    const uint64_t widths = seam_session_config_width_count(config);
+    seam_module_pair pairs[SEAM_MODULE_LINK_SITES_MAX];
+    const uint32_t pair_count = seam_exchange_pairs(pairs, config);
+    uint64_t widths = seam_session_config_width_count(config);
+    for (uint32_t i = 0; i < pair_count; i++) {
+        widths += pairs[i].channels;
+    }
     const size_t layers = seam_gate_group_state_bytes(seam_session_config_layer_sites(config),
                                                       config->model->config->hidden);
     const size_t prefix = seam_session_config_has_prefix_gates(config)
                               ? seam_prefix_quantizer_state_bytes(config->model->config)
                               : 0;
-    *ret_bytes = (size_t)(moments / 2 * KINDS + (tensors + 8) * HEADER_ENTRY_BYTES + 64 * widths +
-                          layers + prefix + SESSION_HEAD_BYTES + 4096);
+    *ret_bytes = (size_t)(moments / 2 * KINDS + (tensors + 8 + pair_count) * HEADER_ENTRY_BYTES +
+                          64 * widths + layers + prefix + SESSION_HEAD_BYTES + 4096);
     return SEAM_OK;
 }
 
@@ -164,6 +172,12 @@ static seam_status parts_visit(const seam_trainer *t, part_fn *visit, void *user
     if (t->prefix != NULL) {
         SEAM_TRY(bytes_visit(&p, visit, user, "prefix.gates", prefix_bytes(t)));
     }
+    for (uint32_t i = 0; i < t->exchange.link.pair_count; i++) {
+        char name[SEAM_NAME_BYTES];
+        const seam_site *site = t->exchange.link.sites[i];
+        (void)snprintf(name, sizeof name, "site.%u", seam_site_config_of(site)->site_id);
+        SEAM_TRY(bytes_visit(&p, visit, user, name, seam_site_state_bytes(site)));
+    }
     return t->keeper != NULL ? bytes_visit(&p, visit, user, "caches", SEAM_REDO_PLACE_BYTES)
                              : SEAM_OK;
 }
@@ -228,6 +242,10 @@ seam_status seam_trainer_state_save(uint8_t *ret, size_t *ret_count, size_t capa
         seam_gate_group_save(cursor, seam_prefix_quantizer_group(t->prefix));
         cursor += prefix_bytes(t);
     }
+    for (uint32_t i = 0; i < t->exchange.link.pair_count; i++) {
+        seam_site_save(cursor, t->exchange.link.sites[i]);
+        cursor += seam_site_state_bytes(t->exchange.link.sites[i]);
+    }
     if (t->keeper != NULL) {
         seam_redo_place_put(cursor, &caches);
     }
@@ -272,8 +290,8 @@ static seam_status caches_take(const seam_trainer *t, const finder *f) {
     if (t->keeper == NULL) {
         return SEAM_OK;
     }
-    const seam_redo_place place = seam_redo_place_get(session_of(t, f) + session_bytes(t) +
-                                                      layers_bytes(t) + prefix_bytes(t));
+    const seam_redo_place place = seam_redo_place_get(
+        session_of(t, f) + session_bytes(t) + layers_bytes(t) + prefix_bytes(t) + modules_bytes(t));
     return seam_cache_keeper_restore(t->keeper, &place, f->err);
 }
 
@@ -297,6 +315,12 @@ SEAM_ON_GPU static seam_status state_take(seam_trainer *t, seam_trainer_mark *re
     if (t->prefix != NULL) {
         SEAM_TRY(seam_gate_group_load(seam_prefix_quantizer_group(t->prefix),
                                       session + session_bytes(t) + layers_bytes(t)));
+    }
+    const uint8_t *modules = session + session_bytes(t) + layers_bytes(t) + prefix_bytes(t);
+    for (uint32_t i = 0; i < t->exchange.link.pair_count; i++) {
+        seam_site *site = t->exchange.link.sites[i];
+        SEAM_TRY(seam_site_load(site, modules, seam_site_state_bytes(site)));
+        modules += seam_site_state_bytes(site);
     }
     SEAM_TRY(seam_trainer_refresh(t, stream));
     const bool same = t->state_hash == seam_get_u64(session + 24);

@@ -31,16 +31,10 @@ static seam_state_store *store_of(const seam_session *session) {
 }
 
 bool seam_session_is_kept(const seam_session *session) {
-    return store_of(session) != NULL && seam_trainer_state_is_whole(&session->config);
+    return store_of(session) != NULL;
 }
 
 seam_status seam_session_kept_check(const seam_session *session, seam_error *err) {
-    const seam_session_config *config = &session->config;
-    if (config->codec.topology == SEAM_TOPOLOGY_ADAPTER_EXCHANGE) {
-        return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
-                              "config.topology: of a session of ADAPTER_EXCHANGE no checkpoint is "
-                              "kept here, the optimizer is the client's");
-    }
     return store_of(session) != NULL
                ? SEAM_OK
                : seam_error_set(err, SEAM_E_STATE,

@@ -16,9 +16,9 @@
 #include "session.h"
 #include "state_store.h"
 
-/* Is the session of this configuration one that the state directory keeps? */
+/* Is there a state directory that keeps the session? */
 bool seam_session_is_kept(const seam_session *session);
-/* Why not: SEAM_E_STATE (no state directory), SEAM_E_UNIMPLEMENTED (topology, codec). */
+/* Why not: SEAM_E_STATE. */
 seam_status seam_session_kept_check(const seam_session *session, seam_error *err);
 
 /* ---- engine ---- */

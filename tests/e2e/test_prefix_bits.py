@@ -165,12 +165,12 @@ def check_refused(case):
 def check_kills(folder, seamd, seam):
     """The gates and their pace are part of what is durable."""
     case = KilledCase(folder, seamd, seam, "cpu")
-    whole, seconds = case.whole("prefix-gates")
-    got = case.disturbed("killed", "prefix-gates", ["both", "server", "client"], seconds,
+    whole, seconds = case.whole("gates_prefix")
+    got = case.disturbed("killed", "gates_prefix", ["both", "server", "client"], seconds,
                          random.Random(5))
     assert got == whole, "not the bits of the whole run"
     reports = [json.loads((folder / out / "report.json").read_text())["steps"]
-               for out in ("whole-prefix-gates", "killed")]
+               for out in ("whole-gates_prefix", "killed")]
     for a, b in zip(*reports):
         assert a["prefix_mean_bits"] == b["prefix_mean_bits"], a["step"]
     case.server.stop()
