@@ -48,21 +48,21 @@ static const seam_arg_spec plan_specs[] = {
     SEAM_OPTION_TARGETS(plan_options),
     {"full", SEAM_ARG_FLAG, offsetof(plan_options, full), NULL,
      "full fine-tuning of all blocks instead of LoRA"},
-    {"prefix-tokens", SEAM_ARG_U32, offsetof(plan_options, prefix_tokens), "N",
+    {"prefix-tokens", SEAM_ARG_COUNT, offsetof(plan_options, prefix_tokens), "N",
      "prefix tuning instead of LoRA: virtual tokens [LoRA]"},
-    {"prefix-bits", SEAM_ARG_F32, offsetof(plan_options, prefix_bits), "N",
+    {"prefix-bits", SEAM_ARG_POSITIVE, offsetof(plan_options, prefix_bits), "N",
      "the prefix is quantized in training, as `seam train` [off]"},
     {"front-blocks", SEAM_ARG_U32, offsetof(plan_options, front_blocks), "K",
      "the model's first K blocks are the client's [0]"},
     SEAM_OPTION_TAIL_BLOCKS(plan_options),
     {"lora-side", SEAM_ARG_TEXT, offsetof(plan_options, lora_side), "WHERE", "as `seam train`"},
-    {"pipeline-depth", SEAM_ARG_U32, offsetof(plan_options, depth), "N",
+    {"pipeline-depth", SEAM_ARG_COUNT, offsetof(plan_options, depth), "N",
      "micro-batches on their way at once, up to 8 [1]"},
-    {"micros", SEAM_ARG_U32, offsetof(plan_options, micros), "N", "micro-batches of a step [1]"},
+    {"micros", SEAM_ARG_COUNT, offsetof(plan_options, micros), "N", "micro-batches of a step [1]"},
     {"f32", SEAM_ARG_FLAG, offsetof(plan_options, f32), NULL,
      "of the client: products in f32 even where this processor has bf16 units"},
     SEAM_OPTION_ROWS_MAX(plan_options),
-    {"sequences-max", SEAM_ARG_U32, offsetof(plan_options, sequences), "N",
+    {"sequences-max", SEAM_ARG_COUNT, offsetof(plan_options, sequences), "N",
      "sequences of one micro-batch [64]"},
     {"codec", SEAM_ARG_TEXT, offsetof(plan_options, codec), "NAME", "as `seam train` [amaq]"},
     SEAM_OPTION_CACHE_BYTES(plan_options),
@@ -70,7 +70,7 @@ static const seam_arg_spec plan_specs[] = {
      "layers are computed again instead of kept"},
     {"fp8", SEAM_ARG_FLAG, offsetof(plan_options, fp8), NULL,
      "of seamd --fp8: weights in FP8 too, and the session's products in it"},
-    {"memory", SEAM_ARG_F32, offsetof(plan_options, memory_gib), "GIB",
+    {"memory", SEAM_ARG_POSITIVE, offsetof(plan_options, memory_gib), "GIB",
      "of the device: how many sessions and tokens fit"},
     {NULL, SEAM_ARG_FLAG, 0, NULL, NULL},
 };
@@ -365,6 +365,8 @@ static json_t *kinds_json(const uint64_t bytes[SEAM_MEMORY_KINDS]) {
     return value;
 }
 
+static bool weights_fit(const plan_options *o, const plan_result *r);
+
 static void print_json(const plan_options *o, const plan_result *r) {
     json_t *const value =
         json_pack("{s:s,s:s,s:s,s:b,s:i,s:s,s:b,s:b,s:I,s:o,s:o,s:I,s:I}", "model", r->model.name,
@@ -386,6 +388,7 @@ static void print_json(const plan_options *o, const plan_result *r) {
     json_object_set_new(value, "client", seam_plan_client_json(&r->client));
     if (o->memory_gib > 0) {
         const uint64_t tokens = r->sessions * o->rows_max;
+        json_object_set_new(value, "weights_fit", json_boolean(weights_fit(o, r)));
         json_object_set_new(value, "sessions", json_integer((json_int_t)r->sessions));
         json_object_set_new(value, "tokens_in_flight", json_integer((json_int_t)tokens));
         json_object_set_new(value, "rows_max_of_one", json_integer((json_int_t)r->rows_largest));
@@ -394,10 +397,15 @@ static void print_json(const plan_options *o, const plan_result *r) {
     json_decref(value);
 }
 
+static bool weights_fit(const plan_options *o, const plan_result *r) {
+    return (double)o->memory_gib * 0x1p30 > (double)(r->weight_bytes + SEAM_MEMORY_WORKSPACE_BYTES);
+}
+
 static void print_text(const plan_options *o, const plan_result *r) {
-    char weights[SEAM_MEMORY_TEXT_BYTES], device[SEAM_MEMORY_TEXT_BYTES],
-        host[SEAM_MEMORY_TEXT_BYTES];
+    char weights[SEAM_MEMORY_TEXT_BYTES], workspace[SEAM_MEMORY_TEXT_BYTES];
+    char device[SEAM_MEMORY_TEXT_BYTES], host[SEAM_MEMORY_TEXT_BYTES];
     seam_memory_bytes_text(weights, r->weight_bytes);
+    seam_memory_bytes_text(workspace, SEAM_MEMORY_WORKSPACE_BYTES);
     seam_memory_text(device, r->session.device);
     seam_memory_text(host, r->session.host);
     char adapter[64] = "full fine-tuning";
@@ -414,7 +422,10 @@ static void print_text(const plan_options *o, const plan_result *r) {
            r->model.name, o->device, o->dtype, o->fp8 ? " and FP8" : "", adapter, o->rows_max,
            o->codec, o->recompute ? ", recompute" : "", weights, device, host);
     seam_plan_client_print(&r->client);
-    if (o->memory_gib > 0) {
+    if (o->memory_gib > 0 && !weights_fit(o, r)) {
+        printf("in %.1f GiB      nothing: the weights and %s of workspace alone do not fit\n",
+               (double)o->memory_gib, workspace);
+    } else if (o->memory_gib > 0) {
         const uint64_t tokens = r->sessions * o->rows_max;
         printf("in %.1f GiB      %llu sessions, %llu tokens in flight; one session alone: "
                "micro-batches of up to %llu\n",
@@ -448,12 +459,8 @@ int seam_cmd_plan(int argc, char **argv, int first) {
         return SEAM_EXIT_OK;
     }
     o.model = count == 1 ? positional[0] : o.model;
-    if (st == SEAM_OK && (o.rank == 0 || o.rows_max == 0 || o.sequences == 0 || o.memory_gib < 0)) {
-        st = seam_error_set(&err, SEAM_E_ARG, "--rank, --rows-max, --sequences-max: at least 1");
-    }
-    if (st == SEAM_OK && (o.depth == 0 || o.depth > DEPTH_MAX || o.micros == 0)) {
-        st = seam_error_set(&err, SEAM_E_ARG, "--pipeline-depth: 1 to %u; --micros: at least 1",
-                            DEPTH_MAX);
+    if (st == SEAM_OK && o.depth > DEPTH_MAX) {
+        st = seam_error_set(&err, SEAM_E_ARG, "--pipeline-depth: 1 to %u", DEPTH_MAX);
     }
     if (st == SEAM_OK) {
         st = adapter_check(&o, &err);

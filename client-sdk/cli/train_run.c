@@ -25,11 +25,6 @@
 
 #define EXAMPLES_MAX 12
 #define MICROS_MAX   64
-#define DEPTH_NEAR   2     /* the server works on one while the client is at the head of another */
-#define DEPTH_FAR    4     /* and others are on their way */
-#define DEPTH_AFAR   8     /* which a tenth of a second holds more of */
-#define RTT_FAR      0.005 /* seconds */
-#define RTT_AFAR     0.1
 
 typedef struct training {
     seam_train_options o;
@@ -130,6 +125,9 @@ static bool is_exchange(const training *t) {
 
 static seam_status prepare(training *t, seam_error *err) {
     const seam_train_options *const o = &t->o;
+    SEAM_TRY(seam_cli_path_check("model", o->model, err));
+    SEAM_TRY(seam_cli_path_check("data", o->data, err));
+    SEAM_TRY(seam_cli_path_check("eval-data", o->eval_data, err));
     SEAM_TRY(seam_directory_make(o->out, err));
     SEAM_TRY(seam_run_path(t->adapter_path, o->out, "adapter", err));
     if (o->resume == NULL) {
@@ -147,7 +145,7 @@ static seam_status prepare(training *t, seam_error *err) {
     seam_model_describe(&t->facts, t->model);
     seam_train_options_scale(&t->o,
                              is_exchange(t) && o->prefix_tokens == 0 ? o->rank : t->facts.hidden);
-    SEAM_TRY(data_open(t, err));
+    SEAM_TRY(seam_cli_data_status(data_open(t, err), err));
     SEAM_TRY(o->resume != NULL ? seam_run_data_check(o, t->data, err) : SEAM_OK);
     SEAM_TRY(seam_cli_connect(&t->client, &o->server, &o->common, err));
     SEAM_TRY(session_open(t, err));
@@ -185,36 +183,11 @@ static seam_status data_open(training *t, seam_error *err) {
     return SEAM_OK;
 }
 
-/* What the session is to have room for; *ret_auto: how much of it is used is measured. */
-static seam_status depth_choose(uint32_t *ret_depth, bool *ret_auto, training *t, seam_error *err) {
-    const seam_train_options *const o = &t->o;
-    const bool exact = o->gate_signal != NULL && strcmp(o->gate_signal, "exact") == 0;
-    *ret_auto = o->pipeline_depth == NULL || strcmp(o->pipeline_depth, "auto") == 0;
-    if (!*ret_auto) {
-        char *end = NULL;
-        const unsigned long depth = strtoul(o->pipeline_depth, &end, 10);
-        if (end == o->pipeline_depth || *end != '\0' || depth < 1 || depth > UINT32_MAX) {
-            return seam_error_set(err, SEAM_E_ARG,
-                                  "--pipeline-depth: '%.40s' is no count and not auto",
-                                  o->pipeline_depth);
-        }
-        *ret_depth = (uint32_t)depth;
-        return SEAM_OK;
-    }
-    seam_server_info info; /* the connection stands: this call takes a round trip */
-    SEAM_TRY(seam_client_server_info(&info, t->client, err));
-    /* The server keeps activations for all of it, used or not: no more than the distance wants. */
-    const double rtt = seam_client_rtt_seconds(t->client);
-    const uint32_t depth = rtt >= RTT_AFAR ? DEPTH_AFAR : rtt >= RTT_FAR ? DEPTH_FAR : DEPTH_NEAR;
-    *ret_depth = exact || !o->elide_input_gradient ? 1 : depth;
-    return SEAM_OK;
-}
-
 /* A server without room for the activations of so many micro-batches may have it for half. */
 static seam_status session_create(training *t, seam_session_options *options, seam_error *err) {
     const uint32_t micros = options->micros_per_step_max;
     uint32_t depth = 1;
-    SEAM_TRY(depth_choose(&depth, &options->pipeline_auto, t, err));
+    SEAM_TRY(seam_train_depth_choose(&depth, &options->pipeline_auto, &t->o, t->client, err));
     options->pipeline_depth = depth < micros ? depth : micros;
     seam_status st = seam_session_create(&t->session, t->client, options, err);
     while (st == SEAM_E_LIMIT && options->pipeline_auto && options->pipeline_depth > 1) {
@@ -512,6 +485,10 @@ static seam_status evaluate(training *t, const char *name, const char *codec, bo
     }
     seam_progress_note(&t->progress, "  loss %.4f, perplexity %.3f%s%s", evaluation.loss,
                        evaluation.perplexity, exact, accuracy);
+    if (evaluation.promptless_rows > 0) {
+        seam_progress_note(&t->progress, "  %u rows without a prompt have no generated text",
+                           evaluation.promptless_rows);
+    }
     seam_evaluation_deinit(&evaluation);
     return SEAM_OK;
 }

@@ -154,7 +154,7 @@ def check_refused(case):
     for args, text in (
             ([*tokens, "--prefix-bits", 8], "config.prefix_bits"),
             ([*tokens, "--prefix-bits", 1], "config.prefix_bits"),
-            ([*tokens, "--prefix-steps", 5], "config.prefix_steps"),
+            ([*tokens, "--prefix-steps", 5], "--prefix-steps: has no use"),
             (["--prefix-bits", 4], "--prefix-bits: only with --prefix-tokens"),
             ([*tokens, "--prefix-bits", 4, "--topology", "adapter_exchange", "--consent", "text"],
              "--prefix-bits: with topology adapter_exchange")):
