@@ -1,6 +1,5 @@
-/* See train_run.h; step_run is one step.
- * Read next: text/batcher.c (where its rows come from), model/split_trainer.c (what becomes of
- * them). */
+/* See train_run.h; step_run is one step.  Read next: text/batcher.c (where its rows come from),
+ * model/split_trainer.c (what becomes of them). */
 #include "train_run.h"
 
 #include <signal.h>
@@ -43,11 +42,11 @@ typedef struct training {
     char adapter_path[SEAM_RUN_PATH_BYTES];
     uint64_t saved_steps; /* steps in the adapter that stands in the run folder; 0: none */
     seam_train_report last;
-    uint32_t micro_count; /* of the step in flight */
-    double wire_bits;     /* of the last step */
-    double layer_bits;    /* of it; 0: not in all-layer mode */
-    uint64_t state_hash;  /* after it; 0: no step yet */
-    bool has_folder;      /* the run folder is this session's */
+    uint32_t micro_count;           /* of the step in flight */
+    double wire_bits;               /* of the last step */
+    double layer_bits, prefix_bits; /* of it; 0: not in all-layer mode, the prefix is as it is */
+    uint64_t state_hash;            /* after it; 0: no step yet */
+    bool has_folder;                /* the run folder is this session's */
 } training;
 
 static volatile sig_atomic_t interrupted;
@@ -391,6 +390,7 @@ static seam_status step_run(training *t, uint64_t step, seam_error *err) {
         .loss = t->last.loss,
         .mean_bits = t->wire_bits,
         .layer_bits = t->layer_bits,
+        .prefix_bits = t->prefix_bits,
         .bytes = t->last.step.bytes_sent + t->last.step.bytes_received,
         .tokens_per_second = (double)t->last.tokens / t->last.seconds,
     };
@@ -407,6 +407,7 @@ static void step_committed(void *user, const seam_step_report *report) {
     json_t *const entry =
         seam_run_report_entry(&t->wire_bits, &t->last, t->micro_count, t->session);
     t->layer_bits = json_number_value(json_object_get(entry, "layer_mean_bits"));
+    t->prefix_bits = json_number_value(json_object_get(entry, "prefix_mean_bits"));
     size_t count = 0;
     char *const text = seam_json_text(&count, entry, JSON_COMPACT);
     if (text != NULL) {
