@@ -341,13 +341,26 @@ static seam_status steps_run(training *t, seam_error *err) {
     return SEAM_OK;
 }
 
-static seam_status train(training *t, seam_error *err) {
+static seam_status evaluate_before(training *t, seam_error *err) {
     const seam_train_options *const o = &t->o;
-    const bool f32 = strcmp(o->codec, "f32") == 0;
-    if (t->eval_data != NULL && o->eval_before && json_object_size(t->report.eval) == 0) {
-        SEAM_TRY(evaluate(t, "before", f32 ? "f32" : "bf16", o->adapter == NULL, err));
-        SEAM_TRY(seam_run_before_write(o->out, json_object_get(t->report.eval, "before"), err));
+    if (t->eval_data == NULL || !o->eval_before || json_object_size(t->report.eval) > 0) {
+        return SEAM_OK;
     }
+    if (is_exchange(t) && o->adapter != NULL) {
+        seam_progress_note(&t->progress,
+                           "the server has no adapter before the first step: evaluate the start by "
+                           "seam eval --adapter %s",
+                           o->adapter);
+        return SEAM_OK;
+    }
+    const bool f32 = strcmp(o->codec, "f32") == 0;
+    SEAM_TRY(evaluate(t, "before", f32 ? "f32" : "bf16", o->adapter == NULL, err));
+    return seam_run_before_write(o->out, json_object_get(t->report.eval, "before"), err);
+}
+
+static seam_status train(training *t, seam_error *err) {
+    SEAM_TRY(evaluate_before(t, err));
+    const seam_train_options *const o = &t->o;
     seam_progress_init(&t->progress, o->common.quiet);
     seam_status st = SEAM_OK;
     do { /* a server that comes back behind the last save sends us back as well */
