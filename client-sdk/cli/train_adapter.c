@@ -18,6 +18,15 @@ seam_status seam_train_adapter_check(const seam_train_options *options, seam_err
     if (o->full && o->prefix_tokens != 0) {
         return seam_error_set(err, SEAM_E_ARG, "--full and --prefix-tokens: one of the two");
     }
+    if (o->prefix_bits != 0.0f && o->prefix_tokens == 0) {
+        return seam_error_set(err, SEAM_E_ARG, "--prefix-bits: only with --prefix-tokens");
+    }
+    if (o->prefix_bits != 0.0f && o->topology != NULL &&
+        strcmp(o->topology, "adapter_exchange") == 0) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "--prefix-bits: with topology adapter_exchange the prefix travels, "
+                              "and --codec amaq quantizes it (with --resend-parameters)");
+    }
     if (o->full && o->fp8) {
         return seam_error_set(err, SEAM_E_ARG,
                               "--fp8: of frozen products; with --full no product is frozen");

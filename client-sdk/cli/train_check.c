@@ -56,7 +56,8 @@ static seam_status codec_check(const seam_train_options *o, const json_t *given,
     for (size_t i = 0; i < sizeof codec_options / sizeof *codec_options; i++) {
         const char *const option = codec_options[i].option;
         /* The layers' own gates go by it as well. */
-        const bool layers = o->all_layer_bits != 0.0f && strcmp(option, "steps-to-target") == 0;
+        const bool own = o->all_layer_bits != 0.0f || o->prefix_bits != 0.0f;
+        const bool layers = own && strcmp(option, "steps-to-target") == 0;
         if (json_object_get(given, option) != NULL && !layers &&
             !is_listed(codec_options[i].codecs, codec)) {
             return option_refuse(option, codec, codec_options[i].codecs, err);
@@ -71,6 +72,9 @@ static seam_status codec_check(const seam_train_options *o, const json_t *given,
     if (o->cache_bits != 0 && !quantized) {
         return seam_error_set(err, SEAM_E_ARG,
                               "--cache-bits: has no use without --cache-format quantized");
+    }
+    if (o->prefix_steps != 0 && o->prefix_bits == 0.0f) {
+        return seam_error_set(err, SEAM_E_ARG, "--prefix-steps: has no use without --prefix-bits");
     }
     if (o->all_layer_steps != 0 && o->all_layer_bits == 0.0f) {
         return seam_error_set(err, SEAM_E_ARG,

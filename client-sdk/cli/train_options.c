@@ -149,6 +149,12 @@ static const seam_arg_spec codec_specs[] = {
            "fall to, above 1 and below 8 [off]"),
     OPTION("all-layer-steps", SEAM_ARG_COUNT, all_layer_steps, "N",
            "step at which they are to be there [steps-to-target, else 40 % of the steps]"),
+    OPTION(
+        "prefix-bits", SEAM_ARG_POSITIVE, prefix_bits, "N",
+        "with --prefix-tokens: the server quantizes the prefix's keys and values in training: mean "
+        "bits that their gates fall to, above 1 and below 8 [off]"),
+    OPTION("prefix-steps", SEAM_ARG_COUNT, prefix_steps, "N",
+           "step at which they are to be there [steps-to-target, else 40 % of the steps]"),
     OPTION("rate", SEAM_ARG_TEXT, rate, "NAME",
            "amaq: who sets the target: off (--target), auto: the link's bandwidth [off]"),
     OPTION("rate-bits-min", SEAM_ARG_POSITIVE, rate_bits_min, "X", "rate auto: least target [3]"),
@@ -262,6 +268,9 @@ seam_status seam_train_options_finish(seam_train_options *options, seam_error *e
     if (o->all_layer_bits != 0.0f && o->all_layer_steps == 0 && o->steps_to_target == 0) {
         o->all_layer_steps = (uint32_t)fall_steps(o);
     }
+    if (o->prefix_bits != 0.0f && o->prefix_steps == 0 && o->steps_to_target == 0) {
+        o->prefix_steps = (uint32_t)fall_steps(o);
+    }
     o->targets_by_model = o->targets == NULL && o->prefix_tokens == 0 && !o->full;
     o->targets = o->targets != NULL ? o->targets : "q,v";
     SEAM_TRY(options_check(o, err));
@@ -371,14 +380,20 @@ static seam_status options_check(const seam_train_options *o, seam_error *err) {
     return seam_targets_parse(&targets, o->targets, err);
 }
 
+/* What the server quantizes for itself. */
+static void own_gates_fill(seam_session_options *s, const seam_train_options *o) {
+    s->all_layer_bits = o->all_layer_bits;
+    s->all_layer_steps = o->all_layer_steps;
+    s->prefix_bits = o->prefix_bits;
+    s->prefix_steps = o->prefix_steps;
+}
+
 seam_status seam_train_session_options(seam_session_options *ret_session,
                                        const seam_train_options *o, seam_error *err) {
     seam_session_options s = SEAM_SESSION_OPTIONS_INIT;
     s.model = o->server_model;
     s.recompute = o->recompute;
     s.fp8 = o->fp8;
-    s.all_layer_bits = o->all_layer_bits;
-    s.all_layer_steps = o->all_layer_steps;
     s.topology = o->topology;
     s.consent = o->consent;
     s.resend_parameters = o->resend_parameters;
@@ -431,6 +446,7 @@ seam_status seam_train_session_options(seam_session_options *ret_session,
     s.total_steps = o->steps;
     s.prefix_tokens = o->prefix_tokens;
     s.full = o->full;
+    own_gates_fill(&s, o);
     if (o->prefix_tokens == 0 && !o->full) {
         s.lora_rank = o->rank;
         s.lora_alpha = o->alpha;
@@ -487,6 +503,9 @@ json_t *seam_train_options_json(const seam_train_options *o) {
     }
     if (o->all_layer_bits != 0.0f) {
         json_object_set_new(value, "all_layer_bits", json_real((double)o->all_layer_bits));
+    }
+    if (o->prefix_bits != 0.0f) {
+        json_object_set_new(value, "prefix_bits", json_real((double)o->prefix_bits));
     }
     json_object_set_new(value, "topology", json_string(o->topology));
     json_object_set_new(value, "rslora", json_boolean(o->rslora));

@@ -18,8 +18,8 @@ typedef struct seam_train_options {
     bool resend_parameters;
     const char *resume; /* the folder of a run that goes on; then `out` is that folder */
     uint32_t steps, batch, train_rows, rows_max, tokens_max, save_every, threads;
-    uint32_t front_blocks, tail_blocks, all_layer_steps;
-    float all_layer_bits;
+    uint32_t front_blocks, tail_blocks, all_layer_steps, prefix_steps;
+    float all_layer_bits, prefix_bits;
     const char *pipeline_depth; /* seam_train_depth_read */
     bool truncate, f32, delete_session, recompute, fp8, rslora, full;
     /* No options: */

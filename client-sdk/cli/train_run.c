@@ -1,6 +1,5 @@
-/* See train_run.h; step_run is one step.
- * Read next: text/batcher.c (where its rows come from), model/split_trainer.c (what becomes of
- * them). */
+/* See train_run.h; step_run is one step.  Read next: text/batcher.c (where its rows come from),
+ * model/split_trainer.c (what becomes of them). */
 #include "train_run.h"
 
 #include <signal.h>
@@ -43,11 +42,11 @@ typedef struct training {
     char adapter_path[SEAM_RUN_PATH_BYTES];
     uint64_t saved_steps; /* steps in the adapter that stands in the run folder; 0: none */
     seam_train_report last;
-    uint32_t micro_count; /* of the step in flight */
-    double wire_bits;     /* of the last step */
-    double layer_bits;    /* of it; 0: not in all-layer mode */
-    uint64_t state_hash;  /* after it; 0: no step yet */
-    bool has_folder;      /* the run folder is this session's */
+    uint32_t micro_count;           /* of the step in flight */
+    double wire_bits;               /* of the last step */
+    double layer_bits, prefix_bits; /* of it; 0: not in all-layer mode, the prefix is as it is */
+    uint64_t state_hash;            /* after it; 0: no step yet */
+    bool has_folder;                /* the run folder is this session's */
 } training;
 
 static volatile sig_atomic_t interrupted;
@@ -342,13 +341,26 @@ static seam_status steps_run(training *t, seam_error *err) {
     return SEAM_OK;
 }
 
-static seam_status train(training *t, seam_error *err) {
+static seam_status evaluate_before(training *t, seam_error *err) {
     const seam_train_options *const o = &t->o;
-    const bool f32 = strcmp(o->codec, "f32") == 0;
-    if (t->eval_data != NULL && o->eval_before && json_object_size(t->report.eval) == 0) {
-        SEAM_TRY(evaluate(t, "before", f32 ? "f32" : "bf16", o->adapter == NULL, err));
-        SEAM_TRY(seam_run_before_write(o->out, json_object_get(t->report.eval, "before"), err));
+    if (t->eval_data == NULL || !o->eval_before || json_object_size(t->report.eval) > 0) {
+        return SEAM_OK;
     }
+    if (is_exchange(t) && o->adapter != NULL) {
+        seam_progress_note(&t->progress,
+                           "the server has no adapter before the first step: evaluate the start by "
+                           "seam eval --adapter %s",
+                           o->adapter);
+        return SEAM_OK;
+    }
+    const bool f32 = strcmp(o->codec, "f32") == 0;
+    SEAM_TRY(evaluate(t, "before", f32 ? "f32" : "bf16", o->adapter == NULL, err));
+    return seam_run_before_write(o->out, json_object_get(t->report.eval, "before"), err);
+}
+
+static seam_status train(training *t, seam_error *err) {
+    SEAM_TRY(evaluate_before(t, err));
+    const seam_train_options *const o = &t->o;
     seam_progress_init(&t->progress, o->common.quiet);
     seam_status st = SEAM_OK;
     do { /* a server that comes back behind the last save sends us back as well */
@@ -391,6 +403,7 @@ static seam_status step_run(training *t, uint64_t step, seam_error *err) {
         .loss = t->last.loss,
         .mean_bits = t->wire_bits,
         .layer_bits = t->layer_bits,
+        .prefix_bits = t->prefix_bits,
         .bytes = t->last.step.bytes_sent + t->last.step.bytes_received,
         .tokens_per_second = (double)t->last.tokens / t->last.seconds,
     };
@@ -407,6 +420,7 @@ static void step_committed(void *user, const seam_step_report *report) {
     json_t *const entry =
         seam_run_report_entry(&t->wire_bits, &t->last, t->micro_count, t->session);
     t->layer_bits = json_number_value(json_object_get(entry, "layer_mean_bits"));
+    t->prefix_bits = json_number_value(json_object_get(entry, "prefix_mean_bits"));
     size_t count = 0;
     char *const text = seam_json_text(&count, entry, JSON_COMPACT);
     if (text != NULL) {

@@ -293,7 +293,7 @@ seam_status seam_config_adapter_fill(seam_config_message *m, const seam_session_
 seam_status seam_config_blocks_fill(Seam__V1__SessionConfig *config, const seam_session_options *o,
                                     seam_error *err);
 /* Of a row of direction LAYER; of others nothing. */
-void seam_layer_row_name(seam_site_row *row);
+void seam_gates_row_name(seam_site_row *row);
 /* The place of a text among names; NULL: if_null.  SEAM_E_ARG. */
 seam_status seam_config_pick(int *ret_value, const char *field, const char *text,
                              const char *const *names, int count, int if_null, seam_error *err);

@@ -52,14 +52,19 @@ void seam_step_add_signal(seam_session *session) {
     }
 }
 
-void seam_layer_row_name(seam_site_row *row) {
+void seam_gates_row_name(seam_site_row *row) {
     if (row->direction == SEAM__V1__SITE_DIRECTION__SITE_DIRECTION_LAYER) {
         (void)snprintf(row->name, sizeof row->name, "layer_%u", row->boundary % 1000000u);
     }
+    if (row->direction == SEAM__V1__SITE_DIRECTION__SITE_DIRECTION_PREFIX) {
+        (void)snprintf(row->name, sizeof row->name, "prefix_%s",
+                       row->boundary == 0 ? "keys" : "values");
+    }
 }
 
-/* What the server says of the gates between its blocks. */
-static seam_status layers_take(seam_session *s, const Seam__V1__Commit *commit, seam_error *err) {
+/* What the server says of the gates that it has for itself. */
+static seam_status own_gates_take(seam_session *s, const Seam__V1__Commit *commit,
+                                  seam_error *err) {
     for (size_t i = 0; i < commit->n_sites; i++) {
         const Seam__V1__SiteReport *const report = commit->sites[i];
         const uint32_t idx =
@@ -96,7 +101,7 @@ seam_status seam_step_settle(seam_session *session, const Seam__V1__Commit *comm
         .skipped = commit->skipped,
         .clip_factor = commit->clip_factor,
     };
-    SEAM_TRY(layers_take(s, commit, err));
+    SEAM_TRY(own_gates_take(s, commit, err));
     if (seam_codec_plan_has_gates_modules(&s->config.codec)) {
         const seam_status st = seam_exchange_settle(s, commit->step, commit->skipped);
         SEAM_TRY(st == SEAM_E_MEMORY ? seam_error_set(err, st, "out of memory") : st);

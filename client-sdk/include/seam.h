@@ -217,14 +217,12 @@ typedef struct seam_session_options {
 
     bool recompute; /* the server keeps less of a micro-batch and computes it again: same result */
     bool fp8;       /* its frozen products run in FP8; of a server that offers it */
-
     /* Micro-batches whose forward is on its way at once, up to 8 [1]: seam_step_begin_ahead.  The
      * server keeps activations of so many.  Not with gate_signal "exact", send_input_gradient. */
     uint32_t pipeline_depth;
     /* seam_session_ahead follows what steps measure of the link and both ends, up to pipeline_depth
      * or what it has settled at; with adapter_exchange the round trip.  No result depends on it. */
     bool pipeline_auto;
-
     /* Blocks of the model that are the caller's: its first and its last ones; at least one is the
      * server's.  Dictionary only without front blocks.  [0] */
     uint32_t front_blocks, tail_blocks;
@@ -239,13 +237,15 @@ typedef struct seam_session_options {
     bool resend_parameters; /* adapter_exchange: they travel every step, in its codec; else once */
     float all_layer_bits;   /* WIRE.md 4.2: target of gates between the server's blocks [0: off] */
     uint32_t all_layer_steps; /* [steps_to_target, else 200] */
+    float prefix_bits;        /* WIRE.md 4.3: likewise of the prefix, with prefix_tokens [0: off] */
+    uint32_t prefix_steps;    /* [steps_to_target, else 200] */
 } seam_session_options;
 #define SEAM_SESSION_OPTIONS_INIT                                                                  \
     {                                                                                              \
         sizeof(seam_session_options), NULL, 0, NULL, NULL, NULL, 0, 0, NULL, 0, 0, NULL, 0, NULL,  \
             false, false, false, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, 0, NULL, NULL, 0, \
             false, 0, 0, 0, 0, 0, 0, false, 0, false, 0, 0, 0, 0, 0, 0, 0, NULL, 0, 0, 0, 0, 0,    \
-            false, false, 0, false, 0, 0, NULL, NULL, NULL, false, 0, 0                            \
+            false, false, 0, false, 0, 0, NULL, NULL, NULL, false, 0, 0, 0, 0                      \
     }
 
 /* Creates the session on the server.  SEAM_E_ARG (err names the field), SEAM_E_NOT_FOUND (model),

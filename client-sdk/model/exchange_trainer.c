@@ -9,7 +9,6 @@
 
 #include "arena.h"
 #include "file_map.h"
-#include "file_write.h"
 #include "peft.h"
 #include "try.h"
 
@@ -202,26 +201,11 @@ static seam_status path_of(char ret[PATH_BYTES], const char *directory, const ch
                : seam_error_set(err, SEAM_E_IO, "%.300s: the path is too long", directory);
 }
 
-seam_status seam_exchange_trainer_export(seam_exchange_trainer *trainer, const char *directory,
-                                         uint64_t *ret_state_hash, seam_error *err) {
-    seam_exchange_trainer *const t = trainer;
-    seam_peft_files files = {0};
-    char weights[PATH_BYTES], config[PATH_BYTES];
-    uint64_t hash = 0;
-    SEAM_TRY(path_of(weights, directory, SEAM_PEFT_WEIGHTS_NAME, err));
-    SEAM_TRY(path_of(config, directory, SEAM_PEFT_CONFIG_NAME, err));
-    SEAM_TRY(status_text(seam_adapter_state_hash(&hash, t->adapter, t->stream), "adapter", err));
-    SEAM_TRY(seam_peft_export(&files, t->adapter, t->stream, t->model_name, err));
-    seam_status st = seam_file_write_atomic(weights, files.weights, files.weights_bytes, err);
-    if (st == SEAM_OK) {
-        st = seam_file_write_atomic(config, files.config, files.config_bytes, err);
-    }
-    seam_peft_files_deinit(&files);
-    SEAM_TRY(st);
-    if (ret_state_hash != NULL) {
-        *ret_state_hash = hash;
-    }
-    return SEAM_OK;
+seam_status seam_exchange_trainer_export(seam_peft_files *ret_files, uint64_t *ret_state_hash,
+                                         const seam_exchange_trainer *trainer, seam_error *err) {
+    SEAM_TRY(status_text(seam_adapter_state_hash(ret_state_hash, trainer->adapter, trainer->stream),
+                         "adapter", err));
+    return seam_peft_export(ret_files, trainer->adapter, trainer->stream, trainer->model_name, err);
 }
 
 static seam_status files_import(seam_exchange_trainer *t, const char *directory,

@@ -4,6 +4,7 @@
 #define SEAM_EXCHANGE_TRAINER_H
 
 #include "adapter_modules.h"
+#include "peft.h"
 #include "seam_model.h"
 
 typedef struct seam_exchange_trainer seam_exchange_trainer;
@@ -15,8 +16,9 @@ typedef struct seam_exchange_trainer seam_exchange_trainer;
 seam_status seam_exchange_trainer_create(seam_exchange_trainer **ret_trainer, seam_session *session,
                                          const seam_model_config *model, seam_error *err);
 void seam_exchange_trainer_destroy(seam_exchange_trainer *gift_trainer);
-seam_status seam_exchange_trainer_export(seam_exchange_trainer *trainer, const char *directory,
-                                         uint64_t *ret_state_hash, seam_error *err);
+/* The adapter as PEFT's two files, and its state hash. */
+seam_status seam_exchange_trainer_export(seam_peft_files *ret_files, uint64_t *ret_state_hash,
+                                         const seam_exchange_trainer *trainer, seam_error *err);
 /* SEAM_E_STATE: a step has been made. */
 seam_status seam_exchange_trainer_import(seam_exchange_trainer *trainer, const char *directory,
                                          seam_error *err);

@@ -6,7 +6,8 @@
  *   site.0, site.1 U8       allocations, versions, bounds; site 1's gates with their moments, or
  *                           waterfill averages (kernels/codec/site.h)
  *   session U8              steps, rows served, budgets, shares of gates by token: trainer_state.c
- *   layers U8               in all-layer mode: pace and gates between the blocks: layer_gates.c
+ *   layers U8               in all-layer mode: pace and gates between the blocks
+ *   prefix.gates U8         of a quantized prefix, likewise: kernels/codec/gate_group.h
  *   site.4 and on U8        ADAPTER_EXCHANGE: likewise of its modules' sites
  *   caches U8               with codec aqsgd: where their log stands (base/redo_log.h), which was
  *                           flushed before a checkpoint counts

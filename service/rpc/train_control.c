@@ -332,7 +332,16 @@ SEAM_ON_LOOP static seam_status on_step_begin(seam_train *train, const seam_walk
     return SEAM_OK;
 }
 
-/* Of site 1, if it has an allocator, then of each boundary between blocks. */
+static void gate_report(Seam__V1__SiteReport *ret, const seam_gate_report *gates) {
+    seam__v1__site_report__init(ret);
+    ret->site = gates->site;
+    ret->gate_bits_total = gates->gate_bits_total;
+    ret->bits_total = gates->bits_total;
+    ret->bits_min = gates->bits_min;
+    ret->bits_max = gates->bits_max;
+}
+
+/* Of site 1, if it has an allocator, then of each boundary between blocks, then of a prefix. */
 static size_t site_reports(Seam__V1__SiteReport *ret_reports, const seam_step_result *result) {
     size_t count = 0;
     if (result->gate_bits_total > 0) {
@@ -345,21 +354,17 @@ static size_t site_reports(Seam__V1__SiteReport *ret_reports, const seam_step_re
         report->cost_channels = result->cost_channels;
     }
     for (uint32_t i = 0; i < result->layer_count; i++) {
-        const seam_layer_report *layer = &result->layers[i];
-        Seam__V1__SiteReport *report = &ret_reports[count++];
-        seam__v1__site_report__init(report);
-        report->site = layer->site;
-        report->gate_bits_total = layer->gate_bits_total;
-        report->bits_total = layer->bits_total;
-        report->bits_min = layer->bits_min;
-        report->bits_max = layer->bits_max;
+        gate_report(&ret_reports[count++], &result->layers[i]);
+    }
+    for (uint32_t i = 0; i < result->prefix_count; i++) {
+        gate_report(&ret_reports[count++], &result->prefix[i]);
     }
     return count;
 }
 
 void seam_train_store_commit(seam_session *session, uint64_t step, const seam_step_result *result) {
-    Seam__V1__SiteReport report[1 + SEAM_LAYERS_MAX];
-    Seam__V1__SiteReport *reports[1 + SEAM_LAYERS_MAX];
+    Seam__V1__SiteReport report[1 + SEAM_LAYERS_MAX + SEAM_PREFIX_GATES];
+    Seam__V1__SiteReport *reports[1 + SEAM_LAYERS_MAX + SEAM_PREFIX_GATES];
     Seam__V1__Commit commit = SEAM__V1__COMMIT__INIT;
     train_response response = SEAM__V1__TRAIN_RESPONSE__INIT;
     commit.step = step;

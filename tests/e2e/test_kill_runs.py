@@ -46,6 +46,7 @@ CODECS = {
     "evicted": ["--codec", "aqsgd", "--cache-format", "quantized", "--cache-bytes", "20000",
                 "--rows-max", "64"],
     "layers": ["--codec", "amaq", "--all-layer-bits", "4"],
+    "gates_prefix": ["--codec", "amaq", "--prefix-tokens", "5", "--prefix-bits", "4"],
     "vanilla": ["--codec", "amaq", *VANILLA],
     "exchange": ["--codec", "affine", *EXCHANGE],
     "exchange_f32": ["--codec", "f32", "--rows-max", "64", *EXCHANGE],
