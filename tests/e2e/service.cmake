@@ -20,6 +20,8 @@ seam_add_script_test(e2e durable ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_dur
                      $<TARGET_FILE:seamd> $<TARGET_FILE:seam_cli>)
 seam_add_script_test(e2e save_checkpoint ${PYTHON3}
                      ${CMAKE_CURRENT_SOURCE_DIR}/test_save_checkpoint.py $<TARGET_FILE:seamd>)
+seam_add_script_test(e2e nack ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_nack.py
+                     $<TARGET_FILE:seamd> $<TARGET_FILE:seam_cli>)
 seam_add_script_test(e2e unreadable_checkpoint ${PYTHON3}
                      ${CMAKE_CURRENT_SOURCE_DIR}/test_unreadable_checkpoint.py $<TARGET_FILE:seamd>)
 seam_add_script_test(e2e session_end ${PYTHON3}
