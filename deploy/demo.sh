@@ -74,6 +74,7 @@ if [ -z "${DATA:-}" ]; then
 fi
 data=(--data "$(absolute "$DATA")")
 [ -z "${EVAL_DATA:-}" ] || data+=(--eval-data "$(absolute "$EVAL_DATA")")
+rm -f "$out/session.json" # of a demo that was cut: its session ended with its server
 # shellcheck disable=SC2086  # TRAIN_ARGS is several words
 "$seam" train --server "$address" --model "$model" "${data[@]}" --out "$out" \
     --steps "$steps" --batch "${BATCH:-8}" --lr "${LR:-1e-3}" --schedule linear --warmup $((steps / 20)) \

@@ -11,6 +11,7 @@
  *   evaluate.c      loss and exact match of rows      exact_match.c    what counts as right
  *   evaluate_choices.c  accuracy of rows with choices  sampling.c     how texts are drawn
  *   run_report.c    report.json                       run_files.c      files of a run folder
+ *   run_folder.c    whose the folder is               run_resume.c     train --resume
  *   progress.c      the line on the terminal
  *
  * Exit codes: 0 done; 1 failed; 2 wrong usage; 3 server not reachable or gone; 4 input refused

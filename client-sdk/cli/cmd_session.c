@@ -6,6 +6,7 @@
 #include "arena.h"
 #include "cli.h"
 #include "run_files.h"
+#include "run_folder.h"
 #include "try.h"
 
 #define MODELS_MAX 256
@@ -208,7 +209,11 @@ static seam_status session_delete(seam_client *client, const admin_options *opti
                                   seam_error *err) {
     seam_session_file file;
     SEAM_TRY(seam_session_file_read(&file, options->run, err));
-    SEAM_TRY(seam_client_delete_session(client, file.id, file.secret, err));
+    const seam_status st = seam_client_delete_session(client, file.id, file.secret, err);
+    if (st != SEAM_OK && st != SEAM_E_NOT_FOUND) { /* one that is not there is deleted */
+        return st;
+    }
+    SEAM_TRY(seam_run_folder_discard(options->run, err));
     if (options->common.json) {
         json_t *const value = json_pack("{s:s}", "deleted", file.id);
         seam_cli_print_json(value);

@@ -15,6 +15,7 @@ int seam_cmd_train(int argc, char **argv, int first) {
     seam_train_options o;
     seam_error err = {0};
     json_t *texts = NULL; /* of a resumed run's options */
+    json_t *command = NULL;
     const bool resumes = seam_run_is_resume(argc, argv, first);
     seam_status st = resumes ? seam_run_command_read(&o, &texts, argc, argv, first, &err)
                              : seam_train_options_parse(&o, argc, argv, first, &err);
@@ -26,7 +27,8 @@ int seam_cmd_train(int argc, char **argv, int first) {
         return SEAM_EXIT_OK;
     }
     if (st == SEAM_OK && !resumes) {
-        st = seam_run_command_write(o.out, argc, argv, first, &err);
+        st = seam_run_command_make(&command, argc, argv, first, &err);
+        o.command = command;
     }
     if (st != SEAM_OK) {
         return seam_cli_finish(st, &err, &(seam_common_options){.quiet = false});
@@ -41,6 +43,7 @@ int seam_cmd_train(int argc, char **argv, int first) {
     }
     json_decref(report);
     const int code = seam_cli_finish(st, &err, &o.common);
+    json_decref(command);
     json_decref(texts);
     return code == SEAM_EXIT_OK && seam_run_is_interrupted() ? SEAM_EXIT_INTERRUPTED : code;
 }

@@ -8,7 +8,6 @@
 #include <unistd.h>
 
 #include "arena.h"
-#include "directory.h"
 #include "run_files.h"
 #include "try.h"
 
@@ -34,14 +33,9 @@ bool seam_run_is_resume(int argc, char **argv, int first) {
     return false;
 }
 
-seam_status seam_run_command_write(const char *out, int argc, char **argv, int first,
-                                   seam_error *err) {
-    char path[SEAM_RUN_PATH_BYTES], cwd[PATH_MAX];
-    SEAM_TRY(seam_directory_make(out, err));
-    SEAM_TRY(seam_run_path(path, out, "before.json", err));
-    if (unlink(path) != 0 && errno != ENOENT) {
-        return seam_error_set(err, SEAM_E_IO, "%.400s: %s", path, strerror(errno));
-    }
+seam_status seam_run_command_make(json_t **ret_command, int argc, char **argv, int first,
+                                  seam_error *err) {
+    char cwd[PATH_MAX];
     if (getcwd(cwd, sizeof cwd) == NULL) {
         return seam_error_set(err, SEAM_E_IO, "the working folder: %s", strerror(errno));
     }
@@ -50,12 +44,12 @@ seam_status seam_run_command_write(const char *out, int argc, char **argv, int f
         json_array_append_new(arguments, json_string(argv[i]));
     }
     json_t *const value = json_pack("{s:s,s:o}", "folder", cwd, "arguments", arguments);
-    seam_status st = seam_run_path(path, out, "command.json", err);
-    if (st == SEAM_OK) {
-        st = seam_run_write_json(path, value, 0644, err);
+    if (value == NULL || json_array_size(arguments) != (size_t)(argc - first)) {
+        json_decref(value);
+        return seam_error_set(err, SEAM_E_ARG, "the working folder or an argument is no UTF-8");
     }
-    json_decref(value);
-    return st;
+    *ret_command = value;
+    return SEAM_OK;
 }
 
 static seam_status changes_check(int argc, char **argv, int first, seam_error *err) {
@@ -69,6 +63,23 @@ static seam_status changes_check(int argc, char **argv, int first, seam_error *e
         }
     }
     return SEAM_OK;
+}
+
+/* Both files are of one session, if the folder is as a run has left it. */
+static seam_status command_session_check(const json_t *command, const char *folder,
+                                         seam_error *err) {
+    const char *const id = json_string_value(json_object_get(command, "session"));
+    seam_session_file file;
+    if (id == NULL) { /* of a release that did not say */
+        return SEAM_OK;
+    }
+    SEAM_TRY(seam_session_file_read(&file, folder, err));
+    return strcmp(id, file.id) == 0
+               ? SEAM_OK
+               : seam_error_set(err, SEAM_E_CONFLICT,
+                                "--resume: %.300s: command.json is of session %.60s, session.json "
+                                "of %.60s",
+                                folder, id, file.id);
 }
 
 /* command.json of the folder; its path made absolute, because the working folder changes. */
@@ -89,6 +100,7 @@ static seam_status command_load(json_t **ret_value, char ret_folder[PATH_MAX], c
     if (cwd == NULL || !json_is_array(json_object_get(*ret_value, "arguments"))) {
         return seam_error_set(err, SEAM_E_FORMAT, "--resume: %.400s is no command of seam", path);
     }
+    SEAM_TRY(command_session_check(*ret_value, ret_folder, err));
     return chdir(cwd) == 0 ? SEAM_OK
                            : seam_error_set(err, SEAM_E_NOT_FOUND,
                                             "--resume: the run's working folder %.300s: %s", cwd,

@@ -1,6 +1,6 @@
 /* A run that goes on from its folder: `seam train --resume DIR`.
  *
- *   command.json   the command line of the run and the folder that it was typed in
+ *   command.json   the command line of the run, the folder that it was typed in, the session's id
  *   session.json   the session (run_files.h)       journal.bin, .notes   its steps (core/journal.h)
  *   before.json    the evaluation before training, where there was one */
 #ifndef SEAM_RUN_RESUME_H
@@ -10,14 +10,15 @@
 
 /* Does the command line ask for it? */
 bool seam_run_is_resume(int argc, char **argv, int first);
-/* Makes the run folder and keeps the command line there; a run that was in it is forgotten.
- * SEAM_E_IO. */
-seam_status seam_run_command_write(const char *out, int argc, char **argv, int first,
-                                   seam_error *err);
+/* What command.json is to hold; written once there is a session (run_folder.h).  SEAM_E_IO,
+ * SEAM_E_ARG. */
+seam_status seam_run_command_make(json_t **ret_command, int argc, char **argv, int first,
+                                  seam_error *err);
 /* The options of the run in --resume DIR, with what this command line may change.  Changes to the
  * folder that the run was started in, so that its paths mean the same.  *ret_texts owns the
  * strings: json_decref it after the options' last use.  SEAM_E_ARG (an option that may not change),
- * SEAM_E_NOT_FOUND, SEAM_E_FORMAT, SEAM_E_IO. */
+ * SEAM_E_CONFLICT (the folder's files are not of one run), SEAM_E_NOT_FOUND, SEAM_E_FORMAT,
+ * SEAM_E_IO. */
 seam_status seam_run_command_read(seam_train_options *ret_options, json_t **ret_texts, int argc,
                                   char **argv, int first, seam_error *err);
 

@@ -19,7 +19,10 @@ typedef struct seam_train_options {
     float all_layer_bits;
     const char *pipeline_depth; /* NULL: auto */
     bool truncate, f32, delete_session, recompute, fp8, rslora, full;
-    bool delete_cut; /* no option: delete_session holds for a run that was cut too */
+    /* No options: */
+    bool delete_cut; /* delete_session holds for a run that was cut, which is made again from its
+                      * start */
+    const json_t *command; /* what --resume is to go by; NULL: the run cannot go on */
     uint64_t seed;
     /* Adapter and optimizer. */
     uint32_t rank, prefix_tokens;

@@ -16,6 +16,7 @@
 #include "progress.h"
 #include "report_html.h"
 #include "run_files.h"
+#include "run_folder.h"
 #include "run_report.h"
 #include "run_resume.h"
 #include "try.h"
@@ -49,6 +50,7 @@ typedef struct training {
     double wire_bits;     /* of the last step */
     double layer_bits;    /* of it; 0: not in all-layer mode */
     uint64_t state_hash;  /* after it; 0: no step yet */
+    bool has_folder;      /* the run folder is this session's */
 } training;
 
 static volatile sig_atomic_t interrupted;
@@ -129,6 +131,9 @@ static seam_status prepare(training *t, seam_error *err) {
     const seam_train_options *const o = &t->o;
     SEAM_TRY(seam_directory_make(o->out, err));
     SEAM_TRY(seam_run_path(t->adapter_path, o->out, "adapter", err));
+    if (o->resume == NULL) {
+        SEAM_TRY(seam_run_folder_check(o->out, o->delete_cut, err));
+    }
     SEAM_TRY(seam_tokenizer_open(&t->tokenizer, o->model, err));
     seam_model_options model = SEAM_MODEL_OPTIONS_INIT;
     model.path = o->model;
@@ -238,10 +243,14 @@ static seam_status session_make(training *t, seam_error *err) {
     if (o->adapter != NULL) {
         SEAM_TRY(seam_trainer_import(t->trainer, o->adapter, err));
     }
-    SEAM_TRY(seam_session_file_write(
-        o->out, o->server.server != NULL ? o->server.server : "127.0.0.1:50051", t->session, err));
-    /* The adapter of an exchange is the trainer's, and ends with this process. */
-    return is_exchange(t) ? SEAM_OK : seam_session_journal(t->session, o->out, err);
+    if (!is_exchange(t)) { /* its adapter is the trainer's, and ends with this process */
+        SEAM_TRY(seam_session_journal(t->session, o->out, err));
+    }
+    SEAM_TRY(seam_run_folder_begin(o->out,
+                                   o->server.server != NULL ? o->server.server : "127.0.0.1:50051",
+                                   t->session, o->command, err));
+    t->has_folder = true;
+    return SEAM_OK;
 }
 
 /* A step of an earlier process: its note is the report's entry. */
@@ -274,6 +283,7 @@ static seam_status topology_take(training *t, seam_error *err) {
 static seam_status session_resume(training *t, seam_error *err) {
     seam_session_file file;
     SEAM_TRY(seam_session_file_read(&file, t->o.out, err));
+    t->has_folder = true; /* whatever comes, the session is the run's */
     SEAM_TRY(seam_session_resume(&t->session, t->client, file.id, file.secret, t->o.out, err));
     SEAM_TRY(topology_take(t, err));
     SEAM_TRY(seam_trainer_create(&t->trainer, t->session, t->model, err));
@@ -528,16 +538,17 @@ static seam_status report_write(training *t, const seam_error *why, seam_error *
     return seam_report_html_write(html_path, json_path, err);
 }
 
-/* A run that may go on keeps its session whatever was asked for, and says so. */
+/* A run that may go on keeps its session whatever was asked for, and says so; a session that no
+ * run folder names is nobody's. */
 static void session_end(training *t, bool done) {
     const seam_train_options *const o = &t->o;
-    const bool can_go_on = !done && !o->delete_cut && !is_exchange(t);
+    const bool can_go_on = !done && !o->delete_cut && !is_exchange(t) && t->has_folder;
     seam_trainer_destroy(t->trainer);
     t->trainer = NULL;
     if (t->session == NULL) {
         return;
     }
-    if (o->delete_session && !can_go_on) {
+    if ((o->delete_session && !can_go_on) || !t->has_folder) {
         seam_error err = {0};
         if (seam_session_delete(t->session, &err) != SEAM_OK) {
             fprintf(stderr, "seam: the session was not deleted: %s\n", err.text);

@@ -442,13 +442,18 @@ void seam_server_proto_stream_lost(seam_server_proto *sp, uint64_t epoch, uint64
 }
 
 seam_lease_action seam_server_proto_tick(seam_server_proto *sp, uint64_t now_ms) {
+    const bool frozen = sp->link == SEAM_LINK_FROZEN;
+    if (frozen && !sp->frozen_timed) {
+        sp->frozen_timed = true;
+        sp->link_deadline_ms = now_ms + sp->config.lease_ms;
+    }
     if (now_ms < sp->link_deadline_ms || seam_server_proto_is_busy(sp)) {
         return SEAM_LEASE_NONE;
     }
-    if (sp->link == SEAM_LINK_DETACHED && sp->config.can_park) {
+    if (sp->config.can_park && (sp->link == SEAM_LINK_DETACHED || (frozen && !sp->frozen_parked))) {
         return SEAM_LEASE_PARK;
     }
-    if (sp->link == SEAM_LINK_DETACHED || sp->link == SEAM_LINK_PARKED) {
+    if (sp->link == SEAM_LINK_DETACHED || sp->link == SEAM_LINK_PARKED || frozen) {
         seam_server_proto_expire(sp);
         return SEAM_LEASE_EXPIRE;
     }
@@ -456,22 +461,27 @@ seam_lease_action seam_server_proto_tick(seam_server_proto *sp, uint64_t now_ms)
 }
 
 void seam_server_proto_touch(seam_server_proto *sp, uint64_t now_ms) {
-    if (sp->link == SEAM_LINK_DETACHED) {
+    const bool frozen = sp->link == SEAM_LINK_FROZEN && sp->frozen_timed && !sp->frozen_parked;
+    if (sp->link == SEAM_LINK_DETACHED || frozen) {
         sp->link_deadline_ms = now_ms + sp->config.lease_ms;
     }
 }
 
 seam_status seam_server_proto_parked(seam_server_proto *sp, uint64_t now_ms) {
     uint64_t newest = 0;
-    if (sp->link != SEAM_LINK_DETACHED) {
+    if (sp->link == SEAM_LINK_FROZEN && !sp->frozen_parked) {
+        SEAM_ASSERT(!seam_server_proto_is_busy(sp));
+        sp->frozen_timed = sp->frozen_parked = true;
+    } else if (sp->link == SEAM_LINK_DETACHED) {
+        SEAM_ASSERT(!seam_server_proto_is_busy(sp));
+        SEAM_ASSERT(seam_server_proto_durable_newest(&newest, sp));
+        SEAM_ASSERT(newest == sp->committed);
+        sp->link = SEAM_LINK_PARKED;
+    } else {
         return SEAM_E_STATE;
     }
-    SEAM_ASSERT(!seam_server_proto_is_busy(sp));
-    SEAM_ASSERT(seam_server_proto_durable_newest(&newest, sp));
-    SEAM_ASSERT(newest == sp->committed);
     step_clear(sp);
     sp->last_cached = false;
-    sp->link = SEAM_LINK_PARKED;
     sp->link_deadline_ms = now_ms + sp->config.park_ms;
     return SEAM_OK;
 }
@@ -500,6 +510,7 @@ void seam_server_proto_restored(seam_server_proto *sp, uint64_t step_count, uint
         sp->link = SEAM_LINK_DETACHED;
         sp->link_deadline_ms = now_ms + sp->config.lease_ms;
         sp->frozen = SEAM_OK;
+        sp->frozen_timed = sp->frozen_parked = false;
     }
 }
 
@@ -515,6 +526,10 @@ void seam_server_proto_freeze(seam_server_proto *sp, seam_status reason) {
 
 seam_server_link seam_server_proto_link(const seam_server_proto *sp) {
     return sp->link;
+}
+
+seam_status seam_server_proto_frozen(const seam_server_proto *sp) {
+    return sp->frozen;
 }
 
 seam_server_phase seam_server_proto_phase(uint32_t *ret_micro, const seam_server_proto *sp) {

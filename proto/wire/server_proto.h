@@ -10,8 +10,9 @@
  * Two variables make up the state:
  *
  *   link   DETACHED -attach-> ATTACHED -stream lost-> DETACHED -lease over-> PARKED -> EXPIRED
- *          FROZEN from anywhere (CONFLICT, NONDETERMINISM, DATA_LOSS), left only by restore.
- *   phase  READY -StepBegin-> BEGUN -forward-> FORWARD_RUNNING(m) -> FORWARD_DONE(m) -backward->
+ *          FROZEN from anywhere (CONFLICT, NONDETERMINISM, DATA_LOSS), left only by restore; its
+ *          lease over it gives its memory back, the state as it is lost, and then it is EXPIRED
+ * too. phase  READY -StepBegin-> BEGUN -forward-> FORWARD_RUNNING(m) -> FORWARD_DONE(m) -backward->
  *          BACKWARD_RUNNING(m) -> BACKWARD_DONE(m) -> (next micro-batch | APPLYING) -> READY of the
  *          next step (= COMMITTED of this one).  With pipeline depth D the forward tensors of D
  *          micro-batches may come before the first backward one; the phase then names the oldest
@@ -153,6 +154,8 @@ typedef struct seam_server_proto {
     uint64_t link_deadline_ms; /* end of the lease or of parking */
     uint64_t committed;        /* steps applied */
     seam_status frozen;        /* why, with SEAM_LINK_FROZEN */
+    bool frozen_timed;         /* its lease runs: since the first tick that found it frozen */
+    bool frozen_parked;        /* its memory was given back */
     /* The step in flight: step number is `committed`. */
     bool begun;
     uint64_t begin_digest;
@@ -246,17 +249,18 @@ void seam_server_proto_stream_lost(seam_server_proto *sp, uint64_t epoch, uint64
 
 typedef enum seam_lease_action {
     SEAM_LEASE_NONE = 0,
-    /* Write a checkpoint if the newest durable one is older than committed_step_count, free the
-     * memory, then call seam_server_proto_parked. */
+    /* Write a checkpoint if the newest durable one is older than committed_step_count (never of a
+     * session that is FROZEN), free the memory, then call seam_server_proto_parked. */
     SEAM_LEASE_PARK,
     SEAM_LEASE_EXPIRE, /* the session is EXPIRED: free everything */
 } seam_lease_action;
 /* Time passed. Never parks or expires while work runs. */
 seam_lease_action seam_server_proto_tick(seam_server_proto *sp, uint64_t now_ms);
-/* The session was used without being attached to (another call with its secret): a detached
- * session's lease begins anew. */
+/* The session was used without being attached to (another call with its secret): the lease of one
+ * that is detached, or frozen and has its memory, begins anew. */
 void seam_server_proto_touch(seam_server_proto *sp, uint64_t now_ms);
-/* After SEAM_LEASE_PARK. A client that attached meanwhile: SEAM_E_STATE, keep the memory. */
+/* After SEAM_LEASE_PARK.  FROZEN stays FROZEN, without memory.  A client that attached meanwhile:
+ * SEAM_E_STATE, keep the memory. */
 seam_status seam_server_proto_parked(seam_server_proto *sp, uint64_t now_ms);
 /* End the session now (DeleteSession).  Work of the engine is dropped: do not report it. */
 void seam_server_proto_expire(seam_server_proto *sp);
@@ -271,6 +275,10 @@ seam_status seam_server_proto_durable_add(seam_server_proto *sp, uint64_t step_c
  * count below which files may go (0: none). SEAM_E_ARG for one that is not durable. */
 seam_status seam_server_proto_durable_confirm(uint64_t *ret_keep_from, seam_server_proto *sp,
                                               uint64_t step_count, seam_error *err);
+/* For the checkpoint that parking has written, which must have a place: where there is none, the
+ * oldest but one is forgotten, so that a client that has confirmed nothing still finds one that it
+ * can go back to.  True: *ret_gone is that one, whose files may go. */
+bool seam_server_proto_durable_make_room(uint64_t *ret_gone, seam_server_proto *sp);
 /* Can another checkpoint be added? */
 bool seam_server_proto_durable_has_room(const seam_server_proto *sp);
 /* All of them, rising; returns their count. */
@@ -292,6 +300,8 @@ void seam_server_proto_freeze(seam_server_proto *sp, seam_status reason);
 
 /* Reading. */
 seam_server_link seam_server_proto_link(const seam_server_proto *sp);
+/* Why it is FROZEN. */
+seam_status seam_server_proto_frozen(const seam_server_proto *sp);
 seam_server_phase seam_server_proto_phase(uint32_t *ret_micro, const seam_server_proto *sp);
 uint64_t seam_server_proto_epoch(const seam_server_proto *sp);
 uint64_t seam_server_proto_committed_count(const seam_server_proto *sp);

@@ -53,6 +53,15 @@ seam_status seam_server_proto_durable_confirm(uint64_t *ret_keep_from, seam_serv
     return SEAM_OK;
 }
 
+bool seam_server_proto_durable_make_room(uint64_t *ret_gone, seam_server_proto *sp) {
+    if (seam_server_proto_durable_has_room(sp)) {
+        return false;
+    }
+    *ret_gone = sp->durable[1];
+    durable_remove(sp, 1);
+    return true;
+}
+
 bool seam_server_proto_durable_has_room(const seam_server_proto *sp) {
     return sp->durable_count < SEAM_DURABLE_MAX || sp->durable[0] < sp->confirmed;
 }

@@ -220,6 +220,16 @@ SEAM_ON_GPU static seam_status import_run(seam_job *job, seam_stream *stream) {
 /* The start of a session only: an attached client's steps must not change under it. */
 static seam_status importable(const seam_session *session, seam_error *err) {
     uint32_t micro = 0;
+    const uint64_t committed = seam_server_proto_committed_count(&session->proto);
+    if (session->deleted) { /* nothing may come back into its folder */
+        return seam_error_set(err, SEAM_E_GONE, "the session was deleted");
+    }
+    if (committed > 0) {
+        return seam_error_set(err, SEAM_E_STATE,
+                              "session_id: the session has committed %llu steps, an adapter is the "
+                              "start of one",
+                              (unsigned long long)committed);
+    }
     if (session->disk.writing) { /* over in a moment; the client tries again */
         return seam_error_set(err, SEAM_E_UNAVAILABLE, "import: a checkpoint is being written");
     }
@@ -340,7 +350,11 @@ void seam_on_import_end(seam_call *call) {
 
 void seam_on_import_job(seam_call *call) {
     const adapter_call *a = call->state;
-    if (call->job.status == SEAM_OK) {
+    seam_error err = {0};
+    if (a->session->deleted) {
+        (void)seam_error_set(&err, SEAM_E_GONE, "the session was deleted");
+        seam_call_fail(call, SEAM_E_GONE, &err);
+    } else if (call->job.status == SEAM_OK) {
         if (seam_session_is_kept(a->session)) {
             (void)seam_server_proto_durable_add(&a->session->proto, a->mark.step_count);
         }

@@ -27,7 +27,11 @@ static const seam_method methods[] = {
     {.path = SEAM("GetSession"), UNARY(seam_on_get_session)},
     {.path = SEAM("ListSessions"), UNARY(seam_on_list_sessions)},
     {.path = SEAM("UpdateSession"), UNARY(seam_on_later_release)},
-    {.path = SEAM("DeleteSession"), UNARY(seam_on_delete_session)},
+    /* rpc_delete.c */
+    {.path = SEAM("DeleteSession"),
+     UNARY(seam_on_delete_session),
+     .on_idle = seam_on_delete_idle,
+     .on_close = seam_on_delete_close},
     /* rpc_checkpoint.c */
     {.path = SEAM("SaveCheckpoint"),
      UNARY(seam_on_save_checkpoint),

@@ -13,6 +13,10 @@ void seam_on_list_models(seam_call *call, grpc_byte_buffer *message) SEAM_ON_LOO
 void seam_on_get_session(seam_call *call, grpc_byte_buffer *message) SEAM_ON_LOOP;
 void seam_on_list_sessions(seam_call *call, grpc_byte_buffer *message) SEAM_ON_LOOP;
 void seam_on_delete_session(seam_call *call, grpc_byte_buffer *message) SEAM_ON_LOOP;
+void seam_on_delete_idle(seam_call *call) SEAM_ON_LOOP;
+void seam_on_delete_close(seam_call *call) SEAM_ON_LOOP;
+/* A deletion has ended, well or not: the calls that wait for it go on. */
+void seam_delete_ended(seam_server *server, const void *deletion) SEAM_ON_LOOP;
 void seam_on_later_release(seam_call *call, grpc_byte_buffer *message) SEAM_ON_LOOP;
 void seam_on_create_session(seam_call *call, grpc_byte_buffer *message) SEAM_ON_LOOP;
 void seam_on_create_session_job(seam_call *call) SEAM_ON_LOOP;

@@ -20,6 +20,7 @@
 #include "host.h"
 #include "log.h"
 #include "rpc_methods.h"
+#include "session_delete.h"
 #include "try.h"
 
 #define LOOP_THREADS       2
@@ -167,6 +168,10 @@ SEAM_ON_LOOP static void session_idle(void *user, seam_session *session) {
     seam_train_session_idle(user, session);
 }
 
+SEAM_ON_LOOP static void deletion_ended(void *user, const seam_deletion *deletion) {
+    seam_delete_ended(user, deletion);
+}
+
 SEAM_ON_LOOP static void tick(seam_server *server) {
     uint64_t now_ms = seam_host_now_ms();
     if (now_ms < server->tick_due_ms) {
@@ -177,6 +182,8 @@ SEAM_ON_LOOP static void tick(seam_server *server) {
         accept_arm(server); /* memory was short */
     }
     seam_sessions_tick(server->options.sessions, now_ms, session_idle, server);
+    seam_deletions_tick(seam_sessions_deletions(server->options.sessions), now_ms, deletion_ended,
+                        server);
     seam_server_each_call(server, call_expire, &now_ms);
 }
 

@@ -222,48 +222,6 @@ void seam_on_list_sessions(seam_call *call, grpc_byte_buffer *message) {
     seam_mem_free(storage);
 }
 
-void seam_on_delete_session(seam_call *call, grpc_byte_buffer *message) {
-    Seam__V1__DeleteSessionRequest *request =
-        request_unpack(call, &seam__v1__delete_session_request__descriptor, message);
-    if (request == NULL) {
-        return;
-    }
-    seam_error err = {0};
-    seam_session *session = NULL;
-    seam_sessions *sessions = seam_server_sessions(call->server);
-    const Seam__V1__DeleteSessionResponse response = SEAM__V1__DELETE_SESSION_RESPONSE__INIT;
-    seam_status st = SEAM_OK;
-    if (strlen(request->request_id) >= SEAM_REQUEST_ID_BYTES) {
-        st = seam_error_set(&err, SEAM_E_ARG, "request_id: longer than %d bytes",
-                            SEAM_REQUEST_ID_BYTES - 1);
-    } else if (!seam_sessions_was_deleted(sessions, request->request_id)) {
-        st = seam_sessions_find(&session, sessions, request->session_id,
-                                request->session_secret.data, request->session_secret.len, &err);
-    }
-    if (session != NULL) {
-        seam_log(SEAM_LOG_INFO, "session_deleted", "session=%s steps=%llu", session->id,
-                 (unsigned long long)seam_server_proto_committed_count(&session->proto));
-        seam_sessions_note_deletion(sessions, request->request_id);
-        seam_server_proto_expire(&session->proto);
-        (void)seam_error_set(&err, SEAM_E_GONE, "the session was deleted");
-        if (session->stream != NULL) {
-            seam_call_fail(session->stream, SEAM_E_GONE, &err);
-        }
-        if (session->stream_waiting != NULL) {
-            seam_call_fail(session->stream_waiting, SEAM_E_GONE, &err);
-            session->stream_waiting = NULL;
-        }
-        seam_sessions_remove(sessions, session);
-        seam_session_unref(session);
-    }
-    request_free(request);
-    if (st == SEAM_OK) {
-        seam_call_reply(call, &response.base);
-    } else {
-        seam_call_fail(call, st, &err);
-    }
-}
-
 /* ---- CreateSession ---- */
 
 SEAM_ON_LOOP static void session_reply(seam_call *call, seam_session *session) {

@@ -47,8 +47,12 @@ void seam_call_woken(seam_call *call) {
     call->waking = NULL;
     session->busy = false;
     seam_session_wake_end(session, call->job.status, seam_host_now_ms());
-    if (call->job.status != SEAM_OK) {
-        seam_call_fail(call, call->job.status, &call->job.err);
+    seam_status st = call->job.status;
+    if (session->deleted) {
+        st = seam_error_set(&call->job.err, SEAM_E_GONE, "the session was deleted");
+    }
+    if (st != SEAM_OK) {
+        seam_call_fail(call, st, &call->job.err);
     }
     if (call->closed && call->method->on_close != NULL) {
         call->method->on_close(call); /* again: the first time a job was running */

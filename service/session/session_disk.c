@@ -290,7 +290,7 @@ uint64_t seam_session_durable(const seam_session *session) {
 
 typedef struct forget_job {
     seam_disk_job job;
-    uint64_t below;
+    uint64_t from, below;
     seam_redo_place caches; /* step 0: none of their logs goes */
     char folder[FOLDER_BYTES];
 } forget_job;
@@ -301,7 +301,9 @@ static void forget_run(seam_disk_job *job) {
     uint32_t count = 0;
     if (seam_checkpoint_list(step_counts, &count, f->folder, NULL) == SEAM_OK) {
         for (uint32_t i = 0; i < count && step_counts[i] < f->below; i++) {
-            seam_checkpoint_remove(f->folder, step_counts[i]);
+            if (step_counts[i] >= f->from) {
+                seam_checkpoint_remove(f->folder, step_counts[i]);
+            }
         }
     }
     if (f->caches.step > 0) {
@@ -309,48 +311,31 @@ static void forget_run(seam_disk_job *job) {
     }
 }
 
-void seam_session_forget_below(seam_session *session, uint64_t step_count) {
+SEAM_ON_LOOP static void forget(seam_session *session, uint64_t from, uint64_t below,
+                                seam_redo_place caches) {
     forget_job *f = seam_mem_zalloc(1, sizeof *f);
     if (f == NULL || !seam_session_is_kept(session) ||
         folder_of(f->folder, session, NULL) != SEAM_OK) {
         seam_mem_free(f); /* they stay until the next confirmation, or as long as the session */
         return;
     }
-    f->below = step_count;
-    if (session->disk.durable_caches.step <= step_count) {
-        f->caches = session->disk.durable_caches; /* no later checkpoint needs one from before */
-    }
+    f->from = from;
+    f->below = below;
+    f->caches = caches;
     f->job = (seam_disk_job){.run = forget_run, .user = f, .gift_memory = f};
     seam_disk_queue_post(seam_state_store_queue(store_of(session)), &f->job);
 }
 
+void seam_session_forget_below(seam_session *session, uint64_t step_count) {
+    const seam_redo_place *caches = &session->disk.durable_caches;
+    const bool logs_go = caches->step <= step_count; /* no later checkpoint needs one from before */
+    forget(session, 0, step_count, logs_go ? *caches : (seam_redo_place){.step = 0});
+}
+
+void seam_session_forget_one(seam_session *session, uint64_t step_count) {
+    forget(session, step_count, step_count + 1, (seam_redo_place){.step = 0});
+}
+
 void seam_session_caches_went_back(seam_session *session) {
     session->disk.durable_caches = session->disk.image_caches = (seam_redo_place){.step = 0};
-}
-
-typedef struct drop_job {
-    seam_disk_job job;
-    seam_state_store *store;
-    char id[SEAM_SESSION_ID_BYTES];
-} drop_job;
-
-static void drop_run(seam_disk_job *job) {
-    const drop_job *f = job->user;
-    seam_error err = {0};
-    if (seam_state_store_remove(f->store, f->id, &err) != SEAM_OK) {
-        char text[SEAM_ERROR_TEXT_BYTES];
-        seam_log(SEAM_LOG_ERROR, "session_not_removed", "session=%s text=\"%s\"", f->id,
-                 seam_log_text(text, sizeof text, err.text));
-    }
-}
-
-void seam_session_drop(seam_session *session) {
-    drop_job *f = seam_session_is_kept(session) ? seam_mem_zalloc(1, sizeof *f) : NULL;
-    if (f == NULL) { /* without memory it is found again, parked, when the server starts */
-        return;
-    }
-    memcpy(f->id, session->id, sizeof f->id);
-    f->store = store_of(session);
-    f->job = (seam_disk_job){.run = drop_run, .user = f, .gift_memory = f};
-    seam_disk_queue_post(seam_state_store_queue(f->store), &f->job);
 }

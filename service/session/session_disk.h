@@ -57,10 +57,10 @@ bool seam_session_disk_poll(seam_session *session) SEAM_ON_LOOP;
 uint64_t seam_session_durable(const seam_session *session) SEAM_ON_LOOP;
 /* The client has confirmed a later one: the disk queue deletes those below. */
 void seam_session_forget_below(seam_session *session, uint64_t step_count) SEAM_ON_LOOP;
+/* That one has made room for a later one: it alone goes. */
+void seam_session_forget_one(seam_session *session, uint64_t step_count) SEAM_ON_LOOP;
 /* A checkpoint was loaded, whose caches may stand in an older log than those of the newest that was
  * written: no log goes until one is written again. */
 void seam_session_caches_went_back(seam_session *session) SEAM_ON_LOOP;
-/* The session has ended: row and checkpoints go, by the disk queue. */
-void seam_session_drop(seam_session *session) SEAM_ON_LOOP;
 
 #endif

@@ -17,8 +17,8 @@ seam_status seam_session_wake_begin(seam_session *session, seam_error *err) {
     seam_session_disk *d = &session->disk;
     SEAM_ASSERT(!d->resident);
     if (seam_server_proto_link(&session->proto) == SEAM_LINK_FROZEN) {
-        return seam_error_set(err, SEAM_E_DATA_LOSS, "the session is frozen: %s",
-                              seam_status_text(SEAM_E_DATA_LOSS));
+        const seam_status reason = seam_server_proto_frozen(&session->proto);
+        return seam_error_set(err, reason, "the session is frozen: %s", seam_status_text(reason));
     }
     SEAM_TRY(seam_sessions_place_check(session->sessions, err));
     seam_sessions_plan_again(session);
@@ -56,6 +56,9 @@ seam_status seam_session_wake_run(seam_session *session, seam_stream *stream, se
 
 void seam_session_wake_end(seam_session *session, seam_status st, uint64_t now_ms) {
     seam_session_disk *d = &session->disk;
+    if (session->deleted) { /* meanwhile; what was built goes with the last reference */
+        return;
+    }
     for (uint32_t i = 0; i < d->damaged_count; i++) {
         seam_server_proto_durable_lost(&session->proto,
                                        d->generations[d->generation_count - 1 - i]);
@@ -93,20 +96,44 @@ SEAM_ON_GPU static void park_finished(seam_job *job) {
     seam_job_publish(job); /* park_poll looks */
 }
 
+/* It has no memory any more, and the disk what it was to have. */
+SEAM_ON_LOOP static void parked(seam_session *session, uint64_t now_ms) {
+    const seam_session_disk *d = &session->disk;
+    uint64_t gone = 0;
+    if (d->park_writes) {
+        if (seam_server_proto_durable_make_room(&gone, &session->proto)) {
+            seam_session_forget_one(session, gone);
+        }
+        const seam_status st =
+            seam_server_proto_durable_add(&session->proto, d->park_mark.step_count);
+        SEAM_ASSERT(st == SEAM_OK);
+    }
+    const seam_status st = seam_server_proto_parked(&session->proto, now_ms);
+    SEAM_ASSERT(st == SEAM_OK); /* an attach waits while the session is busy */
+    seam_log(SEAM_LOG_INFO, "session_parked", "session=%s link=%s step=%llu", session->id,
+             seam_server_link_name(seam_server_proto_link(&session->proto)),
+             (unsigned long long)seam_server_proto_committed_count(&session->proto));
+}
+
 SEAM_ON_LOOP static bool park_post(seam_session *session, seam_engine *engine) {
     seam_session_disk *d = &session->disk;
     const uint64_t committed = seam_server_proto_committed_count(&session->proto);
     uint64_t newest = 0;
     d->park_writes =
-        !seam_server_proto_durable_newest(&newest, &session->proto) || newest != committed;
+        seam_server_proto_link(&session->proto) != SEAM_LINK_FROZEN &&
+        (!seam_server_proto_durable_newest(&newest, &session->proto) || newest != committed);
     d->park_mark = (seam_trainer_mark){.step_count = committed, .row_count = session->row_count};
     d->park_job = (seam_job){.run = park_run, .finished = park_finished, .user = session};
     return seam_engine_post(engine, &d->park_job) == SEAM_OK;
 }
 
-void seam_session_park(seam_session *session) {
+void seam_session_park(seam_session *session, uint64_t now_ms) {
     SEAM_ASSERT(!session->busy);
     SEAM_ASSERT(!session->disk.writing);
+    if (!session->disk.resident) { /* frozen when it was to be woken */
+        parked(session, now_ms);
+        return;
+    }
     seam_engine *engine = seam_sessions_options_of(session->sessions)->engine;
     session->busy = session->disk.parking = park_post(session, engine);
 }
@@ -140,11 +167,8 @@ bool seam_session_park_poll(seam_session *session, uint64_t now_ms) {
         return true;
     }
     seam_sessions_set_resident(session, false);
-    if (!session->deleted &&
-        seam_server_proto_durable_add(&session->proto, d->park_mark.step_count) == SEAM_OK &&
-        seam_server_proto_parked(&session->proto, now_ms) == SEAM_OK) {
-        seam_log(SEAM_LOG_INFO, "session_parked", "session=%s step=%llu", session->id,
-                 (unsigned long long)d->park_mark.step_count);
+    if (!session->deleted) {
+        parked(session, now_ms);
     }
     return true;
 }

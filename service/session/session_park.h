@@ -17,12 +17,12 @@ seam_status seam_session_wake_begin(seam_session *session, seam_error *err) SEAM
 seam_status seam_session_wake_run(seam_session *session, seam_stream *stream,
                                   seam_error *err) SEAM_ON_GPU;
 /* st: of run.  SEAM_OK: DETACHED at the checkpoint; SEAM_E_DATA_LOSS: FROZEN; another error may
- * pass, the session is still PARKED. */
+ * pass, the session is still PARKED.  One that was deleted meanwhile stays so. */
 void seam_session_wake_end(seam_session *session, seam_status st, uint64_t now_ms) SEAM_ON_LOOP;
 
 /* The lease is over and nobody uses the session: an engine job writes what is not on the disk yet
- * and frees the memory. */
-void seam_session_park(seam_session *session) SEAM_ON_LOOP;
+ * (of a frozen one nothing) and frees the memory. */
+void seam_session_park(seam_session *session, uint64_t now_ms) SEAM_ON_LOOP;
 /* True: that job has just ended and the session is idle again, PARKED or, if the disk refused,
  * DETACHED with a new lease. */
 bool seam_session_park_poll(seam_session *session, uint64_t now_ms) SEAM_ON_LOOP;

@@ -4,6 +4,7 @@
 
 #include "host.h"
 #include "log.h"
+#include "session_delete.h"
 #include "session_park.h"
 #include "session_table.h"
 #include "try.h"
@@ -28,9 +29,13 @@ static seam_status generations_read(seam_session *session, const seam_state_stor
     uint64_t step_counts[SEAM_CHECKPOINTS_MAX];
     uint32_t count = 0;
     SEAM_TRY(seam_state_store_folder(folder, sizeof folder, store, session->id));
+    seam_checkpoint_sweep(folder);
     SEAM_TRY(seam_checkpoint_list(step_counts, &count, folder, err));
-    const uint32_t begin = count > SEAM_DURABLE_MAX ? count - SEAM_DURABLE_MAX : 0;
-    seam_sessions_resume(session, step_counts + begin, count - begin, seam_host_now_ms());
+    for (; count > SEAM_DURABLE_MAX; count--) { /* as a session that is parked without room */
+        seam_checkpoint_remove(folder, step_counts[1]);
+        memmove(step_counts + 1, step_counts + 2, (count - 2) * sizeof *step_counts);
+    }
+    seam_sessions_resume(session, step_counts, count, seam_host_now_ms());
     return SEAM_OK;
 }
 
@@ -83,7 +88,13 @@ SEAM_WITHOUT_THREADS seam_status seam_sessions_recover(seam_sessions *sessions,
     if (store == NULL) {
         return SEAM_OK;
     }
+    uint32_t swept = 0;
     SEAM_TRY(seam_state_store_visit(store, row_visit, &r, err));
+    SEAM_TRY(seam_deletions_load(seam_sessions_deletions(sessions), store, err));
+    SEAM_TRY(seam_state_store_sweep(&swept, store, err));
+    if (swept > 0) {
+        seam_log(SEAM_LOG_INFO, "swept", "folders=%u", swept);
+    }
     seam_log(SEAM_LOG_INFO, "recovered", "sessions=%u left=%u", r.taken, r.left);
     return SEAM_OK;
 }

@@ -7,10 +7,9 @@
 #include "auth.h"
 #include "host.h"
 #include "log.h"
+#include "session_delete.h"
 #include "session_park.h"
 #include "try.h"
-
-#define DELETIONS_REMEMBERED 64
 
 struct seam_sessions {
     seam_sessions_options options;
@@ -19,8 +18,7 @@ struct seam_sessions {
     uint32_t resident_count; /* of them, those that have their memory */
     uint64_t number_last;
     uint64_t reserved_bytes, host_reserved_bytes; /* of the two budgets */
-    char deletions[DELETIONS_REMEMBERED][SEAM_REQUEST_ID_BYTES];
-    uint32_t deletion_next;
+    seam_deletions deletions;
 };
 
 seam_status seam_sessions_create(seam_sessions **ret_sessions, const seam_sessions_options *options,
@@ -38,6 +36,10 @@ const seam_sessions_options *seam_sessions_options_of(const seam_sessions *sessi
     return &sessions->options;
 }
 
+seam_deletions *seam_sessions_deletions(seam_sessions *sessions) {
+    return &sessions->deletions;
+}
+
 void seam_sessions_engine_ended(seam_sessions *sessions) {
     sessions->options.engine = NULL;
 }
@@ -49,12 +51,11 @@ SEAM_WITHOUT_THREADS void seam_sessions_destroy(seam_sessions *gift_sessions) {
     gift_sessions->options.store = NULL; /* what is kept stays kept */
     while (gift_sessions->head != NULL) {
         seam_session *session = gift_sessions->head;
-        if (session->disk.parking) { /* at the end: nobody took the job */
-            session->busy = false;
-        }
-        session->disk.parking = session->disk.writing = false;
+        /* At the end: nobody took the job. */
+        session->busy = session->disk.parking = session->disk.writing = false;
         seam_sessions_remove(gift_sessions, session);
     }
+    seam_deletions_deinit(&gift_sessions->deletions);
     SEAM_ASSERT(gift_sessions->reserved_bytes == 0);
     SEAM_ASSERT(gift_sessions->host_reserved_bytes == 0);
     seam_mem_free(gift_sessions);
@@ -284,15 +285,15 @@ void seam_sessions_remove(seam_sessions *sessions, seam_session *session) {
         session->ready = false; /* nobody finds it any more */
         session->request_id[0] = '\0';
     }
-    if (session->disk.writing || session->disk.parking) {
-        return; /* they have its memory: tick comes back to it */
+    if (session->busy || session->disk.writing) {
+        return; /* they have its memory, and may write in its folder: tick comes back to it */
     }
     for (seam_session **at = &sessions->head; *at != NULL; at = &(*at)->next) {
         if (*at == session) {
             *at = session->next;
             session->next = NULL;
             sessions->count--;
-            seam_session_drop(session);
+            seam_deletion_start(session);
             seam_session_unref(session);
             break;
         }
@@ -333,23 +334,6 @@ seam_session *seam_sessions_after(const seam_sessions *sessions, uint64_t number
     return s;
 }
 
-void seam_sessions_note_deletion(seam_sessions *sessions, const char *request_id) {
-    if (request_id[0] == '\0') {
-        return;
-    }
-    char *place = sessions->deletions[sessions->deletion_next++ % DELETIONS_REMEMBERED];
-    (void)snprintf(place, SEAM_REQUEST_ID_BYTES, "%s", request_id);
-}
-
-bool seam_sessions_was_deleted(const seam_sessions *sessions, const char *request_id) {
-    for (uint32_t i = 0; i < DELETIONS_REMEMBERED && request_id[0] != '\0'; i++) {
-        if (strcmp(sessions->deletions[i], request_id) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* ---- leases and the budget ---- */
 
 SEAM_ON_LOOP static void lease_tick(seam_sessions *sessions, seam_session *s, uint64_t now_ms) {
@@ -366,7 +350,7 @@ SEAM_ON_LOOP static void lease_tick(seam_sessions *sessions, seam_session *s, ui
         seam_sessions_remove(sessions, s);
         break;
     case SEAM_LEASE_PARK:
-        seam_session_park(s);
+        seam_session_park(s, now_ms);
         break;
     case SEAM_LEASE_NONE:
         break;

@@ -62,7 +62,8 @@ seam_status seam_sessions_admit(seam_session **ret_session, bool *ret_known,
                                 seam_error *err) SEAM_ON_LOOP;
 void seam_sessions_ready(seam_sessions *sessions, seam_session *session,
                          uint64_t now_ms) SEAM_ON_LOOP;
-/* Take it out of the table (deleted, expired, failed to build); references live on. */
+/* Take it out of the table (deleted, expired, failed to build), at once or when the engine and the
+ * disk have done with it; row and files go then.  References live on. */
 void seam_sessions_remove(seam_sessions *sessions, seam_session *session) SEAM_ON_LOOP;
 /* A ready session by id and secret; the caller gets a reference.
  * SEAM_E_NOT_FOUND, SEAM_E_DENIED. */
@@ -71,9 +72,7 @@ seam_status seam_sessions_find(seam_session **ret_session, seam_sessions *sessio
                                seam_error *err) SEAM_ON_LOOP;
 /* Sessions in order of creation, from the one after `number`; NULL at the end. */
 seam_session *seam_sessions_after(const seam_sessions *sessions, uint64_t number) SEAM_ON_LOOP;
-/* Remember a deletion, so that its repetition succeeds; was it remembered? */
-void seam_sessions_note_deletion(seam_sessions *sessions, const char *request_id) SEAM_ON_LOOP;
-bool seam_sessions_was_deleted(const seam_sessions *sessions, const char *request_id) SEAM_ON_LOOP;
+struct seam_deletions *seam_sessions_deletions(seam_sessions *sessions);
 
 /* Leases that are over, writes and parkings that have ended; idle: after each of the last two. */
 typedef void seam_session_idle_fn(void *user, seam_session *session);

@@ -113,7 +113,11 @@ seam_status seam_checkpoint_write(const char *folder, const seam_checkpoint_fact
     }
     SEAM_TRY(seam_file_write_atomic(path, bytes, count, err));
     SEAM_TRY(path_make(path, folder, facts->step_count, MANIFEST_SUFFIX, err));
-    return seam_file_write_atomic(path, text, manifest_print(text, &m), err);
+    const seam_status st = seam_file_write_atomic(path, text, manifest_print(text, &m), err);
+    if (st != SEAM_OK && access(path, F_OK) != 0) { /* there was no such generation before */
+        seam_checkpoint_remove(folder, facts->step_count);
+    }
+    return st;
 }
 
 /* ---- reading ---- */
@@ -238,6 +242,34 @@ void seam_checkpoint_remove(const char *folder, uint64_t step_count) {
     }
     if (path_make(path, folder, step_count, DATA_SUFFIX, NULL) == SEAM_OK) {
         (void)unlink(path);
+    }
+}
+
+static bool ends_with(const char *name, const char *suffix) {
+    const size_t chars = strlen(name), tail = strlen(suffix);
+    return chars >= tail && strcmp(name + chars - tail, suffix) == 0;
+}
+
+void seam_checkpoint_sweep(const char *folder) {
+    DIR *dir = opendir(folder);
+    for (const struct dirent *entry = dir != NULL ? readdir(dir) : NULL; entry != NULL;
+         entry = readdir(dir)) {
+        const char *name = entry->d_name;
+        char path[PATH_BYTES];
+        if (strspn(name, "0123456789") != STEP_DIGITS) {
+            continue;
+        }
+        bool left = ends_with(name, ".tmp");
+        if (strcmp(name + STEP_DIGITS, DATA_SUFFIX) == 0 &&
+            path_make(path, folder, strtoull(name, NULL, 10), MANIFEST_SUFFIX, NULL) == SEAM_OK) {
+            left = access(path, F_OK) != 0 && errno == ENOENT;
+        }
+        if (left) {
+            (void)unlinkat(dirfd(dir), name, 0);
+        }
+    }
+    if (dir != NULL) {
+        (void)closedir(dir);
     }
 }
 

@@ -41,6 +41,9 @@ seam_status seam_checkpoint_read(uint8_t **ret_bytes, size_t *ret_count,
                                  uint64_t step_count, seam_error *err);
 /* What cannot be removed stays; it is found again by the next one. */
 void seam_checkpoint_remove(const char *folder, uint64_t step_count);
+/* What a write that did not end has left: temporary files, and states without a manifest.  Nothing
+ * may write in the folder meanwhile. */
+void seam_checkpoint_sweep(const char *folder);
 /* The folder with everything that this module put there. */
 void seam_checkpoint_remove_all(const char *folder);
 

@@ -1,6 +1,7 @@
 /* SQLite in its serialized mode, write-ahead log, every commit flushed; see state_store.h. */
 #include "state_store.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sqlite3.h>
@@ -15,7 +16,11 @@
 #include "try.h"
 
 #define PATH_BYTES     1100
-#define FORMAT_VERSION 1 /* PRAGMA user_version */
+#define FORMAT_VERSION 1 /* PRAGMA user_version; tables that earlier releases lack are no other */
+#define ID_CHARS       32
+#define TEXT_OF(x)     #x
+#define TEXT(x)        TEXT_OF(x)
+#define KEPT_TEXT      TEXT(SEAM_DELETIONS_KEPT)
 
 struct seam_state_store {
     char directory[PATH_BYTES];
@@ -89,6 +94,8 @@ static seam_status db_open(seam_state_store *store, seam_error *err) {
                     "CREATE TABLE IF NOT EXISTS session(number INTEGER PRIMARY KEY AUTOINCREMENT,"
                     " id TEXT NOT NULL UNIQUE, request_id TEXT NOT NULL, secret BLOB NOT NULL,"
                     " config BLOB NOT NULL, config_hash INTEGER NOT NULL);"
+                    "CREATE TABLE IF NOT EXISTS deletion(number INTEGER PRIMARY KEY AUTOINCREMENT,"
+                    " request_id TEXT NOT NULL, id TEXT NOT NULL);"
                     "CREATE TABLE IF NOT EXISTS start(number INTEGER NOT NULL);"
                     "INSERT INTO start SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM start);"
                     "UPDATE start SET number = number + 1;"
@@ -188,20 +195,95 @@ seam_status seam_state_store_add(seam_state_store *store, const seam_session_row
     return st;
 }
 
-/* The row first: files without one are nobody's. */
-seam_status seam_state_store_remove(seam_state_store *store, const char *id, seam_error *err) {
-    char folder[PATH_BYTES + 64];
+/* A statement with texts for its parameters; second may be NULL. */
+static seam_status texts_run(const seam_state_store *store, const char *sql, const char *first,
+                             const char *second, seam_error *err) {
     sqlite3_stmt *statement = NULL;
-    const bool done = sqlite3_prepare_v2(store->db, "DELETE FROM session WHERE id = ?", -1,
-                                         &statement, NULL) == SQLITE_OK &&
-                      sqlite3_bind_text(statement, 1, id, -1, SQLITE_STATIC) == SQLITE_OK &&
+    const bool done = sqlite3_prepare_v2(store->db, sql, -1, &statement, NULL) == SQLITE_OK &&
+                      sqlite3_bind_text(statement, 1, first, -1, SQLITE_STATIC) == SQLITE_OK &&
+                      (second == NULL ||
+                       sqlite3_bind_text(statement, 2, second, -1, SQLITE_STATIC) == SQLITE_OK) &&
                       sqlite3_step(statement) == SQLITE_DONE;
     const seam_status st = done ? SEAM_OK : db_error(store, "write", err);
     (void)sqlite3_finalize(statement);
+    return st;
+}
+
+static seam_status row_remove(const seam_state_store *store, const char *id, const char *request_id,
+                              seam_error *err) {
+    SEAM_TRY(texts_run(store, "DELETE FROM session WHERE id = ?", id, NULL, err));
+    if (request_id[0] == '\0') {
+        return SEAM_OK;
+    }
+    SEAM_TRY(texts_run(store,
+                       "INSERT INTO deletion(request_id, id) SELECT ?1, ?2 WHERE NOT EXISTS"
+                       " (SELECT 1 FROM deletion WHERE request_id = ?1 AND id = ?2)",
+                       request_id, id, err));
+    return db_run(store,
+                  "DELETE FROM deletion WHERE number NOT IN"
+                  " (SELECT number FROM deletion ORDER BY number DESC LIMIT " KEPT_TEXT ")",
+                  err);
+}
+
+/* The row first, with what is remembered of it: files without one are nobody's.  One transaction,
+ * with the database locked, for other threads write by the same connection. */
+seam_status seam_state_store_remove(seam_state_store *store, const char *id, const char *request_id,
+                                    seam_error *err) {
+    char folder[PATH_BYTES + 64];
+    struct stat info;
+    sqlite3_mutex_enter(sqlite3_db_mutex(store->db));
+    seam_status st = db_run(store, "BEGIN IMMEDIATE", err);
+    if (st == SEAM_OK) {
+        st = row_remove(store, id, request_id, err);
+        st = st == SEAM_OK ? db_run(store, "COMMIT", err) : st;
+        if (st != SEAM_OK) {
+            (void)sqlite3_exec(store->db, "ROLLBACK", NULL, NULL, NULL);
+        }
+    }
+    sqlite3_mutex_leave(sqlite3_db_mutex(store->db));
     SEAM_TRY(st);
     SEAM_TRY(seam_state_store_folder(folder, sizeof folder, store, id));
     seam_checkpoint_remove_all(folder);
-    return SEAM_OK;
+    return stat(folder, &info) != 0 && errno == ENOENT
+               ? SEAM_OK
+               : seam_error_set(err, SEAM_E_IO, "%.300s: files of a deleted session are left",
+                                folder);
+}
+
+/* 1, 0: has the session a row? */
+static seam_status row_count(uint64_t *ret, const seam_state_store *store, const char *id,
+                             seam_error *err) {
+    char sql[96];
+    (void)snprintf(sql, sizeof sql, "SELECT COUNT(*) FROM session WHERE id = '%.32s'", id);
+    return db_number(ret, store, sql, err);
+}
+
+seam_status seam_state_store_sweep(uint32_t *ret_count, seam_state_store *store, seam_error *err) {
+    char path[PATH_BYTES + 64];
+    seam_status st = SEAM_OK;
+    uint32_t count = 0;
+    (void)snprintf(path, sizeof path, "%s/sessions", store->directory);
+    DIR *dir = opendir(path);
+    if (dir == NULL) {
+        return seam_error_set(err, SEAM_E_IO, "state-dir: %.300s: %s", path, strerror(errno));
+    }
+    for (const struct dirent *entry = readdir(dir); entry != NULL && st == SEAM_OK;
+         entry = readdir(dir)) {
+        uint64_t rows = 1;
+        if (strspn(entry->d_name, "0123456789abcdef") != ID_CHARS ||
+            entry->d_name[ID_CHARS] != '\0') {
+            continue; /* not ours, and safe in a statement if it is */
+        }
+        st = row_count(&rows, store, entry->d_name, err);
+        if (st == SEAM_OK && rows == 0) {
+            st = seam_state_store_folder(path, sizeof path, store, entry->d_name);
+            seam_checkpoint_remove_all(path);
+            count++;
+        }
+    }
+    (void)closedir(dir);
+    *ret_count = count;
+    return st;
 }
 
 static seam_status row_visit(sqlite3_stmt *statement, seam_session_row_fn *visit, void *user) {
@@ -228,6 +310,25 @@ seam_status seam_state_store_visit(seam_state_store *store, seam_session_row_fn 
                            -1, &statement, NULL) == SQLITE_OK) {
         while ((next = sqlite3_step(statement)) == SQLITE_ROW && st == SEAM_OK) {
             st = row_visit(statement, visit, user);
+        }
+    }
+    if (st == SEAM_OK && next != SQLITE_DONE) {
+        st = db_error(store, "read", err);
+    }
+    (void)sqlite3_finalize(statement);
+    return st;
+}
+
+seam_status seam_state_store_visit_deletions(seam_state_store *store, seam_deletion_row_fn *visit,
+                                             void *user, seam_error *err) {
+    sqlite3_stmt *statement = NULL;
+    seam_status st = SEAM_OK;
+    int next = SQLITE_ERROR;
+    if (sqlite3_prepare_v2(store->db, "SELECT request_id, id FROM deletion ORDER BY number", -1,
+                           &statement, NULL) == SQLITE_OK) {
+        while ((next = sqlite3_step(statement)) == SQLITE_ROW && st == SEAM_OK) {
+            st = visit(user, (const char *)sqlite3_column_text(statement, 0),
+                       (const char *)sqlite3_column_text(statement, 1));
         }
     }
     if (st == SEAM_OK && next != SQLITE_DONE) {

@@ -1,7 +1,8 @@
 /* The state directory of a server: who has a session (SQLite, WAL) and where its checkpoints are.
  *
  *   DIR/lock               held while a server runs: two on one directory would ruin it
- *   DIR/sessions.db        one row a session; the number of times that a server has started
+ *   DIR/sessions.db        one row a session; the newest deletions; the number of times that a
+ *                          server has started
  *   DIR/sessions/<id>/     its checkpoints (checkpoint.h)
  *
  * The number of starts makes epochs: a session taken up again begins at start << 32, above every
@@ -18,6 +19,8 @@
 
 #include "disk_queue.h"
 #include "seam_status.h"
+
+#define SEAM_DELETIONS_KEPT 64 /* that are remembered, the newest */
 
 typedef struct seam_state_store seam_state_store;
 
@@ -42,12 +45,21 @@ typedef struct seam_session_row {
 /* Durable when it returns.  SEAM_E_IO, SEAM_E_EXISTS. */
 seam_status seam_state_store_add(seam_state_store *store, const seam_session_row *row,
                                  seam_error *err);
-/* Row and checkpoints; no row is fine. */
-seam_status seam_state_store_remove(seam_state_store *store, const char *id, seam_error *err);
+/* Row and checkpoints; no row is fine.  request_id: what asked for it, remembered with the row's
+ * end; "": nothing did. */
+seam_status seam_state_store_remove(seam_state_store *store, const char *id, const char *request_id,
+                                    seam_error *err);
+/* Folders of sessions that have no row: a removal that the process did not end.  *ret_count went.
+ */
+seam_status seam_state_store_sweep(uint32_t *ret_count, seam_state_store *store, seam_error *err);
 /* All rows in order of creation; pointers are valid during the visit.  What visit returns other
  * than SEAM_OK ends it. */
 typedef seam_status seam_session_row_fn(void *user, const seam_session_row *row);
 seam_status seam_state_store_visit(seam_state_store *store, seam_session_row_fn *visit, void *user,
                                    seam_error *err);
+/* The deletions that had a request_id, oldest first. */
+typedef seam_status seam_deletion_row_fn(void *user, const char *request_id, const char *id);
+seam_status seam_state_store_visit_deletions(seam_state_store *store, seam_deletion_row_fn *visit,
+                                             void *user, seam_error *err);
 
 #endif

@@ -544,6 +544,15 @@ void sim_server_disk(world *w) {
     }
     if (seam_server_proto_tick(&s->sp, w->now_ms) == SEAM_LEASE_PARK && !s->writing) {
         const uint64_t count = seam_server_proto_committed_count(&s->sp);
+        if (seam_server_proto_link(&s->sp) == SEAM_LINK_FROZEN) { /* it only loses its memory */
+            (void)seam_server_proto_parked(&s->sp, w->now_ms);
+            return;
+        }
+        uint64_t newest = 0, gone = 0;
+        if ((!seam_server_proto_durable_newest(&newest, &s->sp) || newest != count) &&
+            seam_server_proto_durable_make_room(&gone, &s->sp)) {
+            s->file_valid[gone] = s->file_rotten[gone] = false;
+        }
         s->file_valid[count] = true;
         s->file_state[count] = s->state;
         if (seam_server_proto_durable_add(&s->sp, count) == SEAM_OK &&

@@ -187,6 +187,39 @@ static void test_write__disk_fails_at_every_call__nothing_told_that_is_not_there
     }
 }
 
+/* What a process that ended while it wrote has left; nothing else. */
+static void test_sweep__a_write_that_did_not_end__goes(void **state) {
+    (void)state;
+    static const struct {
+        const char *name;
+        bool stays;
+    } files[] = {
+        {"00000000000000000004.safetensors.tmp", false},
+        {"00000000000000000003.manifest.tmp", false},
+        {"00000000000000000005.safetensors", false}, /* no manifest */
+        {"00000000000000000003.safetensors", true},
+        {"00000000000000000003.manifest", true},
+        {"00000000000000000003.0001.caches", true},
+        {"notes.tmp", true}, /* not ours */
+    };
+    char path[160];
+    assert_int_equal(add(3), SEAM_OK);
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        (void)snprintf(path, sizeof path, "%s/%s", folder, files[i].name);
+        if (access(path, F_OK) != 0) {
+            file_put(path, (const uint8_t *)"x", 1);
+        }
+    }
+    seam_checkpoint_sweep(folder);
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        (void)snprintf(path, sizeof path, "%s/%s", folder, files[i].name);
+        assert_int_equal(access(path, F_OK) == 0, files[i].stays);
+    }
+    assert_int_equal(load(3), SEAM_OK);
+    (void)snprintf(path, sizeof path, "%s/notes.tmp", folder);
+    assert_int_equal(unlink(path), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_write__several__newest_is_found_and_removed, setup,
@@ -197,6 +230,8 @@ int main(void) {
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(
             test_write__disk_fails_at_every_call__nothing_told_that_is_not_there, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_sweep__a_write_that_did_not_end__goes, setup,
+                                        teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -102,9 +102,9 @@ static void test_open__again__rows_in_order_and_epoch_above(void **state) {
     assert_string_equal(v.ids[1], "a");
     assert_string_equal(v.ids[2], "c");
     for (uint32_t i = 0; i < 3; i++) {
-        assert_int_equal(seam_state_store_remove(store, v.ids[i], &err), SEAM_OK);
+        assert_int_equal(seam_state_store_remove(store, v.ids[i], "", &err), SEAM_OK);
     }
-    assert_int_equal(seam_state_store_remove(store, "a", &err), SEAM_OK);
+    assert_int_equal(seam_state_store_remove(store, "a", "", &err), SEAM_OK);
     v.count = 0;
     assert_int_equal(seam_state_store_visit(store, visit, &v, &err), SEAM_OK);
     assert_int_equal(v.count, 0);
@@ -123,8 +123,66 @@ static void test_remove__with_checkpoints__folder_goes(void **state) {
     const seam_checkpoint_facts facts = {.step_count = 2, .device = "d"};
     assert_int_equal(seam_checkpoint_write(path, &facts, (const uint8_t *)"abc", 3, &err), SEAM_OK);
     assert_int_equal(access(path, F_OK), 0);
-    assert_int_equal(seam_state_store_remove(store, "x", &err), SEAM_OK);
+    assert_int_equal(seam_state_store_remove(store, "x", "", &err), SEAM_OK);
     assert_int_equal(access(path, F_OK), -1);
+    seam_state_store_close(store);
+}
+
+typedef struct noted {
+    uint32_t count;
+    char last[2][40];
+} noted;
+
+static seam_status noted_visit(void *user, const char *request_id, const char *id) {
+    noted *n = user;
+    n->count++;
+    (void)snprintf(n->last[0], sizeof n->last[0], "%s", request_id);
+    (void)snprintf(n->last[1], sizeof n->last[1], "%s", id);
+    return SEAM_OK;
+}
+
+static void test_remove__with_request_ids__newest_are_remembered(void **state) {
+    (void)state;
+    seam_error err = {0};
+    seam_state_store *store = open_it();
+    char name[16];
+    for (int i = 0; i < SEAM_DELETIONS_KEPT + 6; i++) {
+        (void)snprintf(name, sizeof name, "r%d", i);
+        assert_int_equal(add(store, "x"), SEAM_OK);
+        assert_int_equal(seam_state_store_remove(store, "x", name, &err), SEAM_OK);
+        assert_int_equal(seam_state_store_remove(store, "x", name, &err), SEAM_OK); /* once */
+    }
+    seam_state_store_close(store);
+    store = open_it();
+    noted n = {0};
+    assert_int_equal(seam_state_store_visit_deletions(store, noted_visit, &n, &err), SEAM_OK);
+    assert_int_equal(n.count, SEAM_DELETIONS_KEPT);
+    assert_string_equal(n.last[0], name);
+    assert_string_equal(n.last[1], "x");
+    seam_state_store_close(store);
+}
+
+/* A process that ended between a row's end and that of the files. */
+static void test_sweep__folder_without_a_row__goes(void **state) {
+    (void)state;
+    static const char id[2][33] = {"00112233445566778899aabbccddeeff",
+                                   "ff112233445566778899aabbccddeeff"};
+    char path[2][160];
+    seam_error err = {0};
+    seam_state_store *store = open_it();
+    const seam_checkpoint_facts facts = {.step_count = 2, .device = "d"};
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(seam_state_store_folder(path[i], sizeof path[i], store, id[i]), SEAM_OK);
+        assert_int_equal(seam_checkpoint_write(path[i], &facts, (const uint8_t *)"abc", 3, &err),
+                         SEAM_OK);
+    }
+    assert_int_equal(add(store, id[1]), SEAM_OK);
+    uint32_t count = 0;
+    assert_int_equal(seam_state_store_sweep(&count, store, &err), SEAM_OK);
+    assert_int_equal(count, 1);
+    assert_int_equal(access(path[0], F_OK), -1);
+    assert_int_equal(access(path[1], F_OK), 0);
+    assert_int_equal(seam_state_store_remove(store, id[1], "", &err), SEAM_OK);
     seam_state_store_close(store);
 }
 
@@ -155,6 +213,9 @@ int main(void) {
                                         teardown),
         cmocka_unit_test_setup_teardown(test_remove__with_checkpoints__folder_goes, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(test_remove__with_request_ids__newest_are_remembered, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_sweep__folder_without_a_row__goes, setup, teardown),
         cmocka_unit_test_setup_teardown(test_queue__jobs__all_run_before_close, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -57,7 +57,7 @@ static seam_step_key key_draw(uint64_t step, uint32_t micro, uint16_t forward, u
 }
 
 static uint64_t digest_draw(seam_step_key key) {
-    return 1000 * key.step + 10 * key.micro + key.phase + (chance(4) ? 5 : 0);
+    return 1000 * key.step + 10 * key.micro + key.phase + (chance(10) ? 5 : 0);
 }
 
 /* ---- the server's machine ---- */
@@ -166,15 +166,21 @@ static void engine_call(walk *w) {
 static void park_call(walk *w) {
     seam_server_proto *sp = &w->sp;
     const seam_server_proto before = *sp;
-    uint64_t newest = 0;
-    if (sp->link == SEAM_LINK_DETACHED &&
-        (seam_server_proto_is_busy(sp) ||
-         seam_server_proto_durable_add(sp, sp->committed) != SEAM_OK ||
-         !seam_server_proto_durable_newest(&newest, sp) || newest != sp->committed)) {
+    const bool frozen = sp->link == SEAM_LINK_FROZEN && !sp->frozen_parked;
+    uint64_t newest = 0, gone = 0;
+    if ((sp->link == SEAM_LINK_DETACHED || frozen) && seam_server_proto_is_busy(sp)) {
         return; /* the service does not */
     }
+    if (sp->link == SEAM_LINK_DETACHED) {
+        if (!seam_server_proto_durable_newest(&newest, sp) || newest != sp->committed) {
+            (void)seam_server_proto_durable_make_room(&gone, sp);
+        }
+        assert_int_equal(seam_server_proto_durable_add(sp, sp->committed), SEAM_OK);
+        assert_true(seam_server_proto_durable_newest(&newest, sp));
+        assert_true(newest == sp->committed);
+    }
     const seam_status st = seam_server_proto_parked(sp, w->now_ms);
-    assert_int_equal(st, before.link == SEAM_LINK_DETACHED ? SEAM_OK : SEAM_E_STATE);
+    assert_int_equal(st, before.link == SEAM_LINK_DETACHED || frozen ? SEAM_OK : SEAM_E_STATE);
     refusal_check(sp, &before, st);
 }
 

@@ -30,6 +30,7 @@ def make_alloc(version, effective_step, widths):
 class Session:
     def __init__(self, address, model, config):
         self.model, self.config, self.step_next, self.weights = model, config, 0, None
+        self.durable = 0
         channel, g = grpc.insecure_channel(address), config.codec.amaq
         created = channel.unary_unary(
             "/seam.v1.SeamService/CreateSession", service.CreateSessionRequest.SerializeToString,
@@ -117,6 +118,8 @@ class Session:
         self.weights = self.weights or [sum(len(np.unique(m.ids)) for m in micros), n_lab]
         while self.acks:
             self.send(alloc_ack=self.acks.pop())
+        if self.durable:  # all that this client has is at least as new: older ones may go
+            self.send(checkpoint_confirm=stream.CheckpointConfirm(step=self.durable))
         self.begin(micros, n_lab)
         into, out = ([a for a in self.allocs[site] if a.effective_step <= step][-1]
                      for site in (FWD_IN, FWD_OUT))
@@ -133,7 +136,7 @@ class Session:
         commit = self.receive("commit")
         if commit.skipped:
             raise RuntimeError("the step's gradient is not finite")
-        self.step_next += 1
+        self.step_next, self.durable = self.step_next + 1, commit.durable_step_count
         return dict(step=step, loss=loss, state_hash=commit.state_hash,
                     gate_mean_bits=self.settle(commit, db))
 
