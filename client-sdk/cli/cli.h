@@ -12,6 +12,7 @@
  *   evaluate_choices.c  accuracy of rows with choices  sampling.c     how texts are drawn
  *   run_report.c    report.json                       run_files.c      files of a run folder
  *   run_folder.c    whose the folder is               run_resume.c     train --resume
+ *   run_data.c      whether a resumed run has its rows
  *   progress.c      the line on the terminal
  *
  * Exit codes: 0 done; 1 failed; 2 wrong usage; 3 server not reachable or gone; 4 input refused

@@ -154,11 +154,13 @@ void seam_run_report_add(seam_run_report *report, json_t *gift_entry) {
     }
 }
 
-void seam_run_report_cut(seam_run_report *report, size_t count) {
+void seam_run_report_cut(seam_run_report *report, uint64_t step_count) {
     const seam_run_report kept = *report;
     size_t idx = 0;
     json_t *entry = NULL;
-    while (json_array_size(report->steps) > count) {
+    while (json_array_size(report->steps) > 0 &&
+           count_of(json_array_get(report->steps, json_array_size(report->steps) - 1), "step") >=
+               step_count) {
         json_array_remove(report->steps, json_array_size(report->steps) - 1);
     }
     *report = (seam_run_report){.root = kept.root, .steps = kept.steps, .eval = kept.eval};

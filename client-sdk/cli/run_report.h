@@ -44,8 +44,8 @@ json_t *seam_run_report_entry(double *ret_wire_bits, const seam_train_report *st
                               uint32_t micro_count, const seam_session *session);
 /* Adds an entry, whether just made or of an earlier process of the run. */
 void seam_run_report_add(seam_run_report *report, json_t *gift_entry);
-/* Leaves the first `count` steps: the run goes on from there. */
-void seam_run_report_cut(seam_run_report *report, size_t count);
+/* Leaves the steps before that one: the run goes on from there. */
+void seam_run_report_cut(seam_run_report *report, uint64_t step_count);
 void seam_run_report_eval(seam_run_report *report, const char *name,
                           const seam_evaluation *evaluation);
 /* Totals, final widths and peak memory, then the file.  SEAM_E_IO, SEAM_E_MEMORY. */

@@ -100,11 +100,33 @@ static seam_status command_load(json_t **ret_value, char ret_folder[PATH_MAX], c
     if (cwd == NULL || !json_is_array(json_object_get(*ret_value, "arguments"))) {
         return seam_error_set(err, SEAM_E_FORMAT, "--resume: %.400s is no command of seam", path);
     }
-    SEAM_TRY(command_session_check(*ret_value, ret_folder, err));
-    return chdir(cwd) == 0 ? SEAM_OK
-                           : seam_error_set(err, SEAM_E_NOT_FOUND,
-                                            "--resume: the run's working folder %.300s: %s", cwd,
-                                            strerror(errno));
+    return command_session_check(*ret_value, ret_folder, err);
+}
+
+/* The folder that the command was typed in, which relative paths go by. */
+static seam_status folder_enter(const json_t *command, const seam_train_options *o,
+                                seam_error *err) {
+    const char *const cwd = json_string_value(json_object_get(command, "folder"));
+    const struct {
+        const char *option, *path;
+    } paths[] = {{"model", o->model},         {"data", o->data},
+                 {"eval-data", o->eval_data}, {"adapter", o->adapter},
+                 {"trace", o->trace},         {"cache-dir", o->cache_dir},
+                 {"ca", o->server.ca},        {"cert", o->server.cert},
+                 {"key", o->server.key},      {"token-file", o->server.token_file}};
+    if (chdir(cwd) == 0) {
+        return SEAM_OK;
+    }
+    const int why = errno;
+    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
+        if (paths[i].path != NULL && paths[i].path[0] != '/') {
+            return seam_error_set(err, SEAM_E_NOT_FOUND,
+                                  "--resume: the run's working folder, which --%s %.100s goes by, "
+                                  "%.300s: %s",
+                                  paths[i].option, paths[i].path, cwd, strerror(why));
+        }
+    }
+    return SEAM_OK;
 }
 
 static seam_status command_parse(seam_train_options *ret, json_t *value, int argc, char **argv,
@@ -135,6 +157,9 @@ seam_status seam_run_command_read(seam_train_options *ret_options, json_t **ret_
     seam_status st = command_load(&value, folder, asked.resume, err);
     if (st == SEAM_OK) {
         st = command_parse(ret_options, value, argc, argv, first, err);
+    }
+    if (st == SEAM_OK) {
+        st = folder_enter(value, ret_options, err);
     }
     json_t *const out = st == SEAM_OK ? json_string(folder) : NULL;
     if (st == SEAM_OK && json_object_set_new(value, "out", out) != 0) {

@@ -2,6 +2,7 @@
  *
  *   command.json   the command line of the run, the folder that it was typed in, the session's id
  *   session.json   the session (run_files.h)       journal.bin, .notes   its steps (core/journal.h)
+ *   data.json      what its steps are made of (run_data.h)
  *   before.json    the evaluation before training, where there was one */
 #ifndef SEAM_RUN_RESUME_H
 #define SEAM_RUN_RESUME_H
@@ -15,7 +16,8 @@ bool seam_run_is_resume(int argc, char **argv, int first);
 seam_status seam_run_command_make(json_t **ret_command, int argc, char **argv, int first,
                                   seam_error *err);
 /* The options of the run in --resume DIR, with what this command line may change.  Changes to the
- * folder that the run was started in, so that its paths mean the same.  *ret_texts owns the
+ * folder that the run was started in, so that its paths mean the same; one that is gone is missed
+ * only where a path is relative.  *ret_texts owns the
  * strings: json_decref it after the options' last use.  SEAM_E_ARG (an option that may not change),
  * SEAM_E_CONFLICT (the folder's files are not of one run), SEAM_E_NOT_FOUND, SEAM_E_FORMAT,
  * SEAM_E_IO. */

@@ -15,6 +15,7 @@
 #include "evaluate.h"
 #include "progress.h"
 #include "report_html.h"
+#include "run_data.h"
 #include "run_files.h"
 #include "run_folder.h"
 #include "run_report.h"
@@ -147,6 +148,7 @@ static seam_status prepare(training *t, seam_error *err) {
     seam_train_options_scale(&t->o,
                              is_exchange(t) && o->prefix_tokens == 0 ? o->rank : t->facts.hidden);
     SEAM_TRY(data_open(t, err));
+    SEAM_TRY(o->resume != NULL ? seam_run_data_check(o, t->data, err) : SEAM_OK);
     SEAM_TRY(seam_cli_connect(&t->client, &o->server, &o->common, err));
     SEAM_TRY(session_open(t, err));
     seam_progress_note(&t->progress, "%s: %u rows, %llu tokens; session %s on %s, codec %s",
@@ -246,6 +248,9 @@ static seam_status session_make(training *t, seam_error *err) {
     if (!is_exchange(t)) { /* its adapter is the trainer's, and ends with this process */
         SEAM_TRY(seam_session_journal(t->session, o->out, err));
     }
+    if (o->command != NULL) {
+        SEAM_TRY(seam_run_data_write(o, t->data, err));
+    }
     SEAM_TRY(seam_run_folder_begin(o->out,
                                    o->server.server != NULL ? o->server.server : "127.0.0.1:50051",
                                    t->session, o->command, err));
@@ -253,13 +258,15 @@ static seam_status session_make(training *t, seam_error *err) {
     return SEAM_OK;
 }
 
-/* A step of an earlier process: its note is the report's entry. */
+/* A step of an earlier process: its note is the report's entry.  One that damage to the disk has
+ * taken is missing from the report; the run has all that it needs. */
 static seam_status note_take(void *user, uint64_t step_count, const void *bytes, size_t count) {
     training *const t = user;
     json_error_t why;
     json_t *const entry = json_loadb(bytes, count, 0, &why);
     const char *const hash = json_string_value(json_object_get(entry, "state_hash"));
-    if (hash == NULL || step_count != json_array_size(t->report.steps) + 1) {
+    if (hash == NULL ||
+        (uint64_t)json_integer_value(json_object_get(entry, "step")) != step_count - 1) {
         json_decref(entry);
         return SEAM_E_FORMAT;
     }
@@ -291,12 +298,20 @@ static seam_status session_resume(training *t, seam_error *err) {
     if (st != SEAM_OK) {
         return seam_error_set(err, st, "%.300s: the notes of its steps are not whole", t->o.out);
     }
+    const uint64_t committed = seam_session_committed_steps(t->session);
+    const size_t noted = json_array_size(t->report.steps);
+    if (noted < committed) {
+        seam_progress_note(&t->progress,
+                           "%.300s/journal.notes was damaged: %llu of %llu steps are missing from "
+                           "the report",
+                           t->o.out, (unsigned long long)(committed - noted),
+                           (unsigned long long)committed);
+    }
     json_t *const before = seam_run_before_read(t->o.out);
     if (before != NULL) {
         json_object_set_new(t->report.eval, "before", before);
     }
-    seam_progress_note(&t->progress, "resumed after step %llu",
-                       (unsigned long long)seam_session_committed_steps(t->session));
+    seam_progress_note(&t->progress, "resumed after step %llu", (unsigned long long)committed);
     return SEAM_OK;
 }
 
@@ -337,7 +352,7 @@ static void went_back(training *t, seam_error *err) {
     const uint64_t step = seam_session_committed_steps(t->session);
     seam_progress_note(&t->progress, "the server lost steps: again from step %llu",
                        (unsigned long long)step);
-    seam_run_report_cut(&t->report, (size_t)step);
+    seam_run_report_cut(&t->report, step);
     *err = (seam_error){0};
 }
 

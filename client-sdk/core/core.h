@@ -21,7 +21,7 @@
  *   adapter_files.c   export and import
  *   session_record.c  what is on record of each step; going back to one
  *   state_walk.c      the state of a record
- *   journal.c         the file of records
+ *   journal.c         the file of records; record_file.c: one record
  *
  * Invariant: everything sent in the step in flight is kept (session.micros[].sent) until its
  * commit, so that a broken stream is answered by sending the same bytes again. */

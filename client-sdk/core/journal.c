@@ -1,4 +1,4 @@
-/* Append, flush, scan, drop: see journal.h. */
+/* Append, flush, scan, drop: see journal.h.  Read next: record_file.c, one record. */
 #include "journal.h"
 
 #include <errno.h>
@@ -12,45 +12,36 @@
 #include "arena.h"
 #include "bytes.h"
 #include "file_write.h"
+#include "record_file.h"
 #include "try.h"
 
 #define PATH_BYTES      4096
 #define FILE_HEAD_BYTES 32
-#define HEAD_BYTES      32
 #define VERSION         1
-#define RECORD_MAGIC    UINT32_C(0x31524a53) /* "SJR1" */
 #define DROP_BYTES_MIN  (1u << 20)
 
 static const uint8_t file_magic[8] = {'S', 'E', 'A', 'M', 'J', 'R', 'N', 'L'};
 
-typedef struct place {
-    uint64_t step_count, state_hash, begin;
-    uint32_t body_bytes, note_bytes;
-} place;
-
 struct seam_journal {
     char folder[PATH_BYTES];
     int lock_fd, fd;
-    uint64_t mark, end; /* of the file */
-    bool broken;        /* a write or flush has failed */
-    seam_buffer places; /* place, rising */
+    uint64_t mark, end;             /* of the file */
+    uint64_t notes_end, notes_last; /* of journal.notes: behind its last intact record, its step */
+    bool broken;                    /* a write or flush has failed */
+    seam_buffer places;             /* seam_record_place, rising */
     seam_buffer scratch;
 };
 
-static const place *places_of(const seam_journal *j) {
-    return (const place *)(const void *)j->places.data;
+static const seam_record_place *places_of(const seam_journal *j) {
+    return (const seam_record_place *)(const void *)j->places.data;
 }
 
 static size_t place_count(const seam_journal *j) {
-    return j->places.count / sizeof(place);
+    return j->places.count / sizeof(seam_record_place);
 }
 
-static uint64_t record_bytes(const place *p) {
-    return HEAD_BYTES + (uint64_t)p->body_bytes + p->note_bytes + 4;
-}
-
-static const place *place_find(const seam_journal *j, uint64_t step_count) {
-    const place *places = places_of(j);
+static const seam_record_place *place_find(const seam_journal *j, uint64_t step_count) {
+    const seam_record_place *places = places_of(j);
     const size_t count = place_count(j);
     if (count == 0 || step_count < places[0].step_count ||
         step_count - places[0].step_count >= count) {
@@ -67,73 +58,12 @@ static void path_of(char ret[PATH_BYTES + 32], const seam_journal *j, const char
     (void)snprintf(ret, PATH_BYTES + 32, "%s/%s", j->folder, name);
 }
 
-static bool read_all(int fd, uint8_t *ret, size_t count, uint64_t at) {
-    while (count > 0) {
-        const ssize_t n = pread(fd, ret, count, (off_t)at);
-        if (n < 0 && errno == EINTR) {
-            continue;
-        }
-        if (n <= 0) {
-            return false;
-        }
-        ret += n;
-        at += (uint64_t)n;
-        count -= (size_t)n;
-    }
-    return true;
-}
-
-/* ---- records ---- */
-
-static seam_status record_pack(seam_buffer *ret, const seam_journal_record *r) {
-    const size_t count = HEAD_BYTES + r->body_bytes + r->note_bytes;
-    if (r->body_bytes > SEAM_JOURNAL_RECORD_BYTES_MAX ||
-        r->note_bytes > SEAM_JOURNAL_RECORD_BYTES_MAX) {
-        return SEAM_E_LIMIT;
-    }
-    ret->count = 0;
-    SEAM_TRY(seam_buffer_reserve(ret, count + 4));
-    uint8_t *bytes = ret->data;
-    seam_put_u32(bytes, RECORD_MAGIC);
-    seam_put_u32(bytes + 4, (uint32_t)r->body_bytes);
-    seam_put_u32(bytes + 8, (uint32_t)r->note_bytes);
-    seam_put_u32(bytes + 12, 0);
-    seam_put_u64(bytes + 16, r->step_count);
-    seam_put_u64(bytes + 24, r->state_hash);
-    if (r->body_bytes > 0) {
-        memcpy(bytes + HEAD_BYTES, r->body, r->body_bytes);
-    }
-    if (r->note_bytes > 0) {
-        memcpy(bytes + HEAD_BYTES + r->body_bytes, r->note, r->note_bytes);
-    }
-    seam_put_u32(bytes + count, seam_crc32c(0, bytes, count));
-    ret->count = count + 4;
-    return SEAM_OK;
-}
-
-/* An intact record at `at`; its bytes into scratch.  false: there is none. */
-static bool record_load(place *ret, seam_buffer *scratch, int fd, uint64_t at, uint64_t end) {
-    uint8_t head[HEAD_BYTES];
-    if (end - at < HEAD_BYTES + 4 || !read_all(fd, head, HEAD_BYTES, at)) {
-        return false;
-    }
-    const place p = {.step_count = seam_get_u64(head + 16),
-                     .state_hash = seam_get_u64(head + 24),
-                     .begin = at,
-                     .body_bytes = seam_get_u32(head + 4),
-                     .note_bytes = seam_get_u32(head + 8)};
-    if (seam_get_u32(head) != RECORD_MAGIC || p.body_bytes > SEAM_JOURNAL_RECORD_BYTES_MAX ||
-        p.note_bytes > SEAM_JOURNAL_RECORD_BYTES_MAX || record_bytes(&p) > end - at) {
-        return false;
-    }
-    const size_t count = (size_t)record_bytes(&p);
-    if (seam_buffer_reserve(scratch, count) != SEAM_OK || !read_all(fd, scratch->data, count, at) ||
-        seam_get_u32(scratch->data + count - 4) != seam_crc32c(0, scratch->data, count - 4)) {
-        return false;
-    }
-    scratch->count = count;
-    *ret = p;
-    return true;
+/* A failure of seam_record_file_load and seam_record_file_next, in words. */
+static seam_status load_error(const seam_journal *j, const char *name, seam_status st,
+                              seam_error *err) {
+    return st == SEAM_E_IO ? io_error(j, name, err)
+                           : seam_error_set(err, st, "%.300s/%s: %s", j->folder, name,
+                                            st == SEAM_E_MEMORY ? "out of memory" : "damaged");
 }
 
 /* ---- opening ---- */
@@ -208,7 +138,11 @@ seam_status seam_journal_create(seam_journal **ret_journal, const char *folder, 
 
 static seam_status file_head_check(const seam_journal *j, seam_error *err) {
     uint8_t head[FILE_HEAD_BYTES], expected[FILE_HEAD_BYTES];
-    if (!read_all(j->fd, head, sizeof head, 0)) {
+    const seam_status st = seam_record_file_read(j->fd, head, sizeof head, 0);
+    if (st == SEAM_E_IO) {
+        return io_error(j, "journal.bin", err);
+    }
+    if (st != SEAM_OK) {
         return seam_error_set(err, SEAM_E_DATA_LOSS, "%.300s/journal.bin: its head is cut off",
                               j->folder);
     }
@@ -224,6 +158,53 @@ static seam_status file_head_check(const seam_journal *j, seam_error *err) {
                                 j->folder);
 }
 
+/* The records from the first one on, until one is torn or damaged. */
+static seam_status places_load(seam_journal *j, uint64_t end, seam_error *err) {
+    seam_record_place p;
+    seam_status st = SEAM_OK;
+    j->end = FILE_HEAD_BYTES;
+    while ((st = seam_record_file_load(&p, &j->scratch, j->fd, j->end, end)) == SEAM_OK) {
+        const size_t count = place_count(j);
+        if (count > 0 && p.step_count != places_of(j)[count - 1].step_count + 1) {
+            break;
+        }
+        if (seam_buffer_add(&j->places, &p, sizeof p) != SEAM_OK) {
+            st = SEAM_E_MEMORY;
+            break;
+        }
+        j->end += seam_record_file_bytes(&p);
+    }
+    return st == SEAM_OK || st == SEAM_E_DATA_LOSS ? SEAM_OK
+                                                   : load_error(j, "journal.bin", st, err);
+}
+
+/* Where journal.notes goes on: what is behind its last intact record was torn by a write that did
+ * not end, so that journal.bin has those notes still. */
+static seam_status notes_find_end(seam_journal *j, seam_error *err) {
+    char path[PATH_BYTES + 32];
+    struct stat info;
+    seam_record_place p;
+    uint64_t at = 0;
+    path_of(path, j, "journal.notes");
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 && errno == ENOENT) {
+        return SEAM_OK;
+    }
+    seam_status st = fd < 0 || fstat(fd, &info) != 0 ? SEAM_E_IO : SEAM_OK;
+    while (st == SEAM_OK) {
+        st = seam_record_file_next(&p, &j->scratch, fd, &at, (uint64_t)info.st_size);
+        if (st == SEAM_OK) {
+            j->notes_end = at;
+            j->notes_last = p.step_count > j->notes_last ? p.step_count : j->notes_last;
+        }
+    }
+    st = st == SEAM_E_NOT_FOUND ? SEAM_OK : load_error(j, "journal.notes", st, err);
+    if (fd >= 0) {
+        (void)close(fd);
+    }
+    return st;
+}
+
 static seam_status open_file(seam_journal *j, uint64_t *ret_cut, seam_error *err) {
     char path[PATH_BYTES + 32];
     struct stat info;
@@ -237,18 +218,7 @@ static seam_status open_file(seam_journal *j, uint64_t *ret_cut, seam_error *err
     }
     SEAM_TRY(file_head_check(j, err));
     const uint64_t end = (uint64_t)info.st_size;
-    place p;
-    j->end = FILE_HEAD_BYTES;
-    while (record_load(&p, &j->scratch, j->fd, j->end, end)) {
-        const size_t count = place_count(j);
-        if (count > 0 && p.step_count != places_of(j)[count - 1].step_count + 1) {
-            break;
-        }
-        if (seam_buffer_add(&j->places, &p, sizeof p) != SEAM_OK) {
-            return seam_error_set(err, SEAM_E_MEMORY, "journal: out of memory");
-        }
-        j->end += record_bytes(&p);
-    }
+    SEAM_TRY(places_load(j, end, err));
     if (place_count(j) == 0) {
         return seam_error_set(err, SEAM_E_DATA_LOSS,
                               "%.300s/journal.bin: its first record is damaged", j->folder);
@@ -257,7 +227,7 @@ static seam_status open_file(seam_journal *j, uint64_t *ret_cut, seam_error *err
     if (ftruncate(j->fd, (off_t)j->end) != 0 || lseek(j->fd, (off_t)j->end, SEEK_SET) < 0) {
         return io_error(j, "journal.bin", err);
     }
-    return SEAM_OK;
+    return notes_find_end(j, err);
 }
 
 seam_status seam_journal_open(seam_journal **ret_journal, uint64_t *ret_cut, const char *folder,
@@ -298,12 +268,12 @@ seam_status seam_journal_add(seam_journal *journal, const seam_journal_record *r
         return seam_error_set(err, SEAM_E_IO, "%.300s/journal.bin: a write has failed before",
                               j->folder);
     }
-    const seam_status packed = record_pack(&j->scratch, record);
-    const place p = {.step_count = record->step_count,
-                     .state_hash = record->state_hash,
-                     .begin = j->end,
-                     .body_bytes = (uint32_t)record->body_bytes,
-                     .note_bytes = (uint32_t)record->note_bytes};
+    const seam_status packed = seam_record_file_pack(&j->scratch, record);
+    const seam_record_place p = {.step_count = record->step_count,
+                                 .state_hash = record->state_hash,
+                                 .begin = j->end,
+                                 .body_bytes = (uint32_t)record->body_bytes,
+                                 .note_bytes = (uint32_t)record->note_bytes};
     if (packed != SEAM_OK || seam_buffer_reserve(&j->places, j->places.count + sizeof p)) {
         return seam_error_set(err, packed != SEAM_OK ? packed : SEAM_E_MEMORY,
                               "journal: a record does not fit");
@@ -316,7 +286,7 @@ seam_status seam_journal_add(seam_journal *journal, const seam_journal_record *r
         }
         return st;
     }
-    j->end += record_bytes(&p);
+    j->end += seam_record_file_bytes(&p);
     return seam_buffer_add(&j->places, &p, sizeof p);
 }
 
@@ -331,7 +301,7 @@ uint64_t seam_journal_newest(const seam_journal *journal) {
 }
 
 bool seam_journal_hash(uint64_t *ret_hash, const seam_journal *journal, uint64_t step_count) {
-    const place *p = place_find(journal, step_count);
+    const seam_record_place *p = place_find(journal, step_count);
     if (p != NULL) {
         *ret_hash = p->state_hash;
     }
@@ -340,56 +310,83 @@ bool seam_journal_hash(uint64_t *ret_hash, const seam_journal *journal, uint64_t
 
 seam_status seam_journal_read(seam_buffer *ret_body, const seam_journal *journal,
                               uint64_t step_count, seam_error *err) {
-    const place *p = place_find(journal, step_count);
-    place again;
+    const seam_record_place *p = place_find(journal, step_count);
+    seam_record_place again;
     if (p == NULL) {
         return seam_error_set(err, SEAM_E_DATA_LOSS,
                               "%.300s/journal.bin: does not go back to step %llu", journal->folder,
                               (unsigned long long)step_count);
     }
-    if (!record_load(&again, ret_body, journal->fd, p->begin, journal->end)) {
-        return seam_error_set(err, SEAM_E_DATA_LOSS, "%.300s/journal.bin: step %llu is damaged",
-                              journal->folder, (unsigned long long)step_count);
+    const seam_status st =
+        seam_record_file_load(&again, ret_body, journal->fd, p->begin, journal->end);
+    if (st != SEAM_OK) {
+        (void)load_error(journal, "journal.bin", st, err);
+        return seam_error_prefix(err, st, "step %llu", (unsigned long long)step_count);
     }
-    memmove(ret_body->data, ret_body->data + HEAD_BYTES, again.body_bytes);
+    memmove(ret_body->data, ret_body->data + SEAM_RECORD_HEAD_BYTES, again.body_bytes);
     ret_body->count = again.body_bytes;
     return SEAM_OK;
 }
 
 /* ---- dropping ---- */
 
-/* The notes of the first `count` records, appended and flushed. */
-static seam_status notes_keep(seam_journal *j, size_t count, seam_error *err) {
-    char path[PATH_BYTES + 32];
-    path_of(path, j, "journal.notes");
-    const int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+/* The notes of the first `count` records that are not there yet, behind what is; *ret_last: the
+ * step of the last one. */
+static seam_status notes_write(uint64_t *ret_last, seam_journal *j, int fd, size_t count,
+                               seam_error *err) {
     seam_buffer out = {0};
-    seam_status st = fd >= 0 ? SEAM_OK : io_error(j, "journal.notes", err);
+    seam_status st = SEAM_OK;
+    *ret_last = j->notes_last;
     for (size_t i = 0; i < count && st == SEAM_OK; i++) {
-        const place *p = &places_of(j)[i];
-        place again;
-        if (p->note_bytes == 0) {
+        const seam_record_place *p = &places_of(j)[i];
+        seam_record_place again;
+        if (p->note_bytes == 0 || p->step_count <= j->notes_last) {
             continue;
         }
-        if (!record_load(&again, &j->scratch, j->fd, p->begin, j->end)) {
-            st = seam_error_set(err, SEAM_E_DATA_LOSS, "%.300s/journal.bin: damaged", j->folder);
+        st = seam_record_file_load(&again, &j->scratch, j->fd, p->begin, j->end);
+        if (st != SEAM_OK) {
+            st = load_error(j, "journal.bin", st, err);
             break;
         }
         const seam_journal_record note = {.step_count = p->step_count,
-                                          .note = j->scratch.data + HEAD_BYTES + p->body_bytes,
+                                          .note = j->scratch.data + SEAM_RECORD_HEAD_BYTES +
+                                                  p->body_bytes,
                                           .note_bytes = p->note_bytes};
-        st = record_pack(&out, &note);
+        st = seam_record_file_pack(&out, &note);
         if (st == SEAM_OK && !seam_file_write_all(fd, out.data, out.count)) {
             st = io_error(j, "journal.notes", err);
         }
-    }
-    if (st == SEAM_OK && fsync(fd) != 0) {
-        st = io_error(j, "journal.notes", err);
-    }
-    if (fd >= 0) {
-        (void)close(fd);
+        *ret_last = p->step_count;
     }
     seam_buffer_deinit(&out);
+    return st;
+}
+
+/* The notes of the first `count` records into journal.notes, flushed.  What an earlier call tore is
+ * cut off first; a failed flush is no loss, for the notes are in journal.bin until this succeeds.
+ */
+static seam_status notes_keep(seam_journal *j, size_t count, seam_error *err) {
+    char path[PATH_BYTES + 32];
+    uint64_t last = 0;
+    path_of(path, j, "journal.notes");
+    const int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0) {
+        return io_error(j, "journal.notes", err);
+    }
+    seam_status st =
+        ftruncate(fd, (off_t)j->notes_end) == 0 && lseek(fd, (off_t)j->notes_end, SEEK_SET) >= 0
+            ? notes_write(&last, j, fd, count, err)
+            : io_error(j, "journal.notes", err);
+    const off_t end = st == SEAM_OK ? lseek(fd, 0, SEEK_CUR) : 0;
+    if (st == SEAM_OK &&
+        (end < 0 || fsync(fd) != 0 || (j->notes_end == 0 && !seam_file_sync_folder(j->folder)))) {
+        st = io_error(j, "journal.notes", err);
+    }
+    if (st == SEAM_OK) {
+        j->notes_end = (uint64_t)end;
+        j->notes_last = last;
+    }
+    (void)close(fd);
     return st;
 }
 
@@ -401,7 +398,7 @@ static seam_status rest_write(int *ret_fd, seam_journal *j, uint64_t begin, cons
     const int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     file_head_put(head, j->mark);
     if (fd < 0 || seam_buffer_reserve(&j->scratch, count) != SEAM_OK ||
-        !read_all(j->fd, j->scratch.data, count, begin) ||
+        seam_record_file_read(j->fd, j->scratch.data, count, begin) != SEAM_OK ||
         !seam_file_write_all(fd, head, sizeof head) ||
         !seam_file_write_all(fd, j->scratch.data, count) || fsync(fd) != 0) {
         const seam_status st = io_error(j, "journal.part", err);
@@ -417,7 +414,7 @@ static seam_status rest_write(int *ret_fd, seam_journal *j, uint64_t begin, cons
 
 seam_status seam_journal_forget(seam_journal *journal, uint64_t step_count, seam_error *err) {
     seam_journal *const j = journal;
-    const place *first = place_find(j, step_count);
+    const seam_record_place *first = place_find(j, step_count);
     if (first == NULL || j->broken || first->begin - FILE_HEAD_BYTES < DROP_BYTES_MIN ||
         first->begin - FILE_HEAD_BYTES < j->end - first->begin) {
         return SEAM_OK;
@@ -439,9 +436,9 @@ seam_status seam_journal_forget(seam_journal *journal, uint64_t step_count, seam
     (void)close(j->fd);
     j->fd = fd;
     j->end -= shift;
-    j->places.count -= dropped * sizeof(place);
-    memmove(j->places.data, j->places.data + dropped * sizeof(place), j->places.count);
-    place *places = (place *)(void *)j->places.data;
+    j->places.count -= dropped * sizeof(seam_record_place);
+    memmove(j->places.data, j->places.data + dropped * sizeof(seam_record_place), j->places.count);
+    seam_record_place *places = (seam_record_place *)(void *)j->places.data;
     for (size_t i = 0; i < place_count(j); i++) {
         places[i].begin -= shift;
     }
@@ -452,40 +449,62 @@ seam_status seam_journal_forget(seam_journal *journal, uint64_t step_count, seam
 
 /* ---- notes ---- */
 
-static seam_status file_visit(uint64_t *last, seam_buffer *scratch, int fd, uint64_t begin,
-                              seam_journal_visit_fn *visit, void *user) {
-    struct stat info;
-    place p;
-    uint64_t at = begin;
-    if (fstat(fd, &info) != 0) {
-        return SEAM_E_IO;
+typedef struct note_visit {
+    seam_journal_visit_fn *fn;
+    void *user;
+    uint64_t last;      /* visited; a crash between two files leaves a note in both */
+    seam_status result; /* of fn */
+} note_visit;
+
+static void note_show(note_visit *visit, const seam_record_place *p, const seam_buffer *record) {
+    if (p->note_bytes > 0 && p->step_count > visit->last) {
+        visit->last = p->step_count;
+        visit->result =
+            visit->fn(visit->user, p->step_count,
+                      record->data + SEAM_RECORD_HEAD_BYTES + p->body_bytes, p->note_bytes);
     }
-    for (; record_load(&p, scratch, fd, at, (uint64_t)info.st_size); at += record_bytes(&p)) {
-        if (p.note_bytes == 0 || p.step_count <= *last) {
-            continue; /* a crash between two files leaves it in both */
+}
+
+static seam_status dropped_visit(const seam_journal *j, seam_buffer *scratch, note_visit *visit,
+                                 seam_error *err) {
+    char path[PATH_BYTES + 32];
+    seam_record_place p;
+    uint64_t at = 0;
+    if (j->notes_end == 0) {
+        return SEAM_OK;
+    }
+    path_of(path, j, "journal.notes");
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    seam_status st = fd >= 0 ? SEAM_OK : SEAM_E_IO;
+    while (st == SEAM_OK && visit->result == SEAM_OK) {
+        st = seam_record_file_next(&p, scratch, fd, &at, j->notes_end);
+        if (st == SEAM_OK) {
+            note_show(visit, &p, scratch);
         }
-        *last = p.step_count;
-        SEAM_TRY(
-            visit(user, p.step_count, scratch->data + HEAD_BYTES + p.body_bytes, p.note_bytes));
     }
-    return SEAM_OK;
+    st =
+        st == SEAM_OK || st == SEAM_E_NOT_FOUND ? SEAM_OK : load_error(j, "journal.notes", st, err);
+    if (fd >= 0) {
+        (void)close(fd);
+    }
+    return st;
 }
 
 seam_status seam_journal_visit(const seam_journal *journal, seam_journal_visit_fn *visit,
                                void *user, seam_error *err) {
-    char path[PATH_BYTES + 32];
     seam_buffer scratch = {0};
-    uint64_t last = 0;
-    path_of(path, journal, "journal.notes");
-    const int fd = open(path, O_RDONLY | O_CLOEXEC);
-    seam_status st = fd >= 0 || errno == ENOENT ? SEAM_OK : SEAM_E_IO;
-    if (fd >= 0) {
-        st = file_visit(&last, &scratch, fd, 0, visit, user);
-        (void)close(fd);
-    }
-    if (st == SEAM_OK) {
-        st = file_visit(&last, &scratch, journal->fd, FILE_HEAD_BYTES, visit, user);
+    note_visit state = {.fn = visit, .user = user};
+    seam_status st = dropped_visit(journal, &scratch, &state, err);
+    for (size_t i = 0; i < place_count(journal) && st == SEAM_OK && state.result == SEAM_OK; i++) {
+        seam_record_place p;
+        st = seam_record_file_load(&p, &scratch, journal->fd, places_of(journal)[i].begin,
+                                   journal->end);
+        if (st != SEAM_OK) {
+            st = load_error(journal, "journal.bin", st, err);
+        } else {
+            note_show(&state, &p, &scratch);
+        }
     }
     seam_buffer_deinit(&scratch);
-    return st == SEAM_E_IO ? io_error(journal, "journal.notes", err) : st;
+    return st != SEAM_OK ? st : state.result;
 }

@@ -1,7 +1,8 @@
 /* The client's journal in a folder: one record a committed step, flushed before the next step.
  *
  *   journal.bin    a header, then records in rising order of steps, without gaps
- *   journal.notes  what the caller noted with records that have been dropped since
+ *   journal.notes  what the caller noted with records that have been dropped since, as records
+ *                  without a body; a torn tail is cut off, damage costs the notes that it hit
  *   journal.lock   held while a process has the journal open
  *
  * Record, little-endian: "SJR1", body bytes u32, note bytes u32, zero u32, step count u64, state
@@ -56,8 +57,9 @@ seam_status seam_journal_read(seam_buffer *ret_body, const seam_journal *journal
 /* Records below are not needed any more: they are dropped when that is worth a new file.  An error
  * leaves the journal as it was. */
 seam_status seam_journal_forget(seam_journal *journal, uint64_t step_count, seam_error *err);
-/* Every note, dropped records' first, in order of steps.  What visit returns other than SEAM_OK
- * ends it.  SEAM_E_IO, SEAM_E_MEMORY. */
+/* Every note that is intact, dropped records' first, in order of steps.  What visit returns other
+ * than SEAM_OK ends it.  SEAM_E_IO, SEAM_E_MEMORY, SEAM_E_DATA_LOSS (journal.bin, since it was
+ * opened). */
 typedef seam_status seam_journal_visit_fn(void *user, uint64_t step_count, const void *note,
                                           size_t note_bytes);
 seam_status seam_journal_visit(const seam_journal *journal, seam_journal_visit_fn *visit,

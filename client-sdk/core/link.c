@@ -192,20 +192,25 @@ static seam_status failed(seam_session *s, seam_error *err) {
         seam_client_proto_stop(&s->proto, err->status, err->text);
         return err->status;
     }
+    const uint64_t retry_after_ms =
+        s->stream != NULL ? s->client->net->stream_retry_after_ms(s->stream) : 0;
     stream_drop(s);
     s->rx_active = s->rx_signal_due = false;
     s->first_begin_seconds = s->first_seconds = 0.0; /* it says nothing of the link any more */
     s->rx_part = 0;
     s->lost_since_ms = s->lost_since_ms == 0 ? now_ms : s->lost_since_ms;
     const uint64_t lost_ms = now_ms - s->lost_since_ms;
-    if (lost_ms >= s->client->reconnect_timeout_ms) {
+    if (lost_ms + retry_after_ms >= s->client->reconnect_timeout_ms) { /* it would be too late */
         (void)seam_error_prefix(err, err->status, "given up after %llu s",
                                 (unsigned long long)(lost_ms / 1000));
         seam_client_proto_stop(&s->proto, err->status, err->text);
         return err->status;
     }
-    const seam_stream_lost_args args = {
-        .status = err->status, .text = err->text, .random = seam_random_u32(), .now_ms = now_ms};
+    const seam_stream_lost_args args = {.status = err->status,
+                                        .text = err->text,
+                                        .retry_after_ms = retry_after_ms,
+                                        .random = seam_random_u32(),
+                                        .now_ms = now_ms};
     seam_client_proto_stream_lost(&s->proto, &args);
     seam_client_action action;
     seam_client_proto_next(&action, &s->proto, now_ms);

@@ -68,6 +68,9 @@ typedef struct seam_transport_ops {
     /* *ret_message false: the server ended the stream with OK. */
     seam_status (*stream_receive)(seam_stream_call *call, seam_buffer *ret_bytes, bool *ret_message,
                                   seam_error *err);
+    /* After an error of the stream: how long the server wants to be left alone (RetryInfo); 0: it
+     * did not say. */
+    uint64_t (*stream_retry_after_ms)(const seam_stream_call *call);
     void (*stream_cancel)(seam_stream_call *call);
     void (*stream_close)(seam_stream_call *gift_call);
     seam_transport_counts (*counts)(const seam_transport *transport);

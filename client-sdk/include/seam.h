@@ -485,8 +485,8 @@ SEAM_API void seam_session_on_commit(seam_session *session, seam_commit_fn *fn, 
 /* In seam_commit_fn: bytes that the step's record keeps for the caller (of a step made again: the
  * first ones stay).  SEAM_E_ARG, SEAM_E_MEMORY. */
 SEAM_API seam_status seam_session_note(seam_session *session, const void *bytes, size_t count);
-/* The notes of all steps so far, in order; step_count: the step's number and one.  What visit
- * returns other than SEAM_OK ends it. */
+/* The notes of all steps so far, in order, but those that damage to the disk has hit; step_count:
+ * the step's number and one.  What visit returns other than SEAM_OK ends it. */
 typedef seam_status seam_note_visit_fn(void *user, uint64_t step_count, const void *bytes,
                                        size_t count);
 SEAM_API seam_status seam_session_notes(const seam_session *session, seam_note_visit_fn *visit,

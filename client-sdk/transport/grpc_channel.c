@@ -159,6 +159,7 @@ const seam_transport_ops seam_transport_grpc = {
     .stream_send = seam_grpc_stream_send,
     .stream_end = seam_grpc_stream_end,
     .stream_receive = seam_grpc_stream_receive,
+    .stream_retry_after_ms = seam_grpc_stream_retry_after_ms,
     .stream_cancel = seam_grpc_stream_cancel,
     .stream_close = seam_grpc_stream_close,
     .counts = transport_counts,

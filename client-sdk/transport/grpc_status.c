@@ -1,6 +1,6 @@
 /* Ends of calls: gRPC status, google.rpc.Status details and network faults to seam_status.
  *
- * The details are walked by hand: four message types of which two strings matter do not justify
+ * The details are walked by hand: six message types of which a few fields matter do not justify
  * generated code.  Every length is checked; unknown fields are skipped. */
 #include <stdio.h>
 #include <string.h>
@@ -17,6 +17,7 @@ typedef struct reader {
 typedef struct field {
     uint32_t number;
     uint32_t wire_type;
+    uint64_t value;       /* wire type 0 */
     const uint8_t *bytes; /* wire type 2 */
     size_t count;
 } field;
@@ -27,6 +28,7 @@ static void copy_text(char *ret_text, size_t capacity, const uint8_t *bytes, siz
 static void read_detail(seam_status_details *details, const uint8_t *bytes, size_t count);
 static void read_error_info(seam_status_details *details, const uint8_t *bytes, size_t count);
 static void read_bad_request(seam_status_details *details, const uint8_t *bytes, size_t count);
+static void read_retry_info(seam_status_details *details, const uint8_t *bytes, size_t count);
 
 void seam_call_end_init(seam_call_end *end) {
     *end = (seam_call_end){.details = grpc_empty_slice()};
@@ -40,19 +42,30 @@ void seam_call_end_deinit(seam_call_end *end) {
     *end = (seam_call_end){.details = grpc_empty_slice()};
 }
 
+static void details_of(seam_status_details *ret_details, const seam_call_end *end) {
+    *ret_details = (seam_status_details){.retry_after_ms = 0};
+    for (size_t i = 0; i < end->trailing.count; i++) {
+        const grpc_metadata *const md = &end->trailing.metadata[i];
+        if (grpc_slice_str_cmp(md->key, "grpc-status-details-bin") == 0) {
+            seam_status_details_read(ret_details, GRPC_SLICE_START_PTR(md->value),
+                                     GRPC_SLICE_LENGTH(md->value));
+        }
+    }
+}
+
+uint64_t seam_call_end_retry_after_ms(const seam_call_end *end) {
+    seam_status_details details;
+    details_of(&details, end);
+    return end->code == GRPC_STATUS_OK ? 0 : details.retry_after_ms;
+}
+
 seam_status seam_call_end_status(const seam_call_end *end, const char *address, const char *method,
                                  seam_error *err) {
     if (end->code == GRPC_STATUS_OK) {
         return SEAM_OK;
     }
-    seam_status_details details = {{0}, {0}, {0}};
-    for (size_t i = 0; i < end->trailing.count; i++) {
-        const grpc_metadata *const md = &end->trailing.metadata[i];
-        if (grpc_slice_str_cmp(md->key, "grpc-status-details-bin") == 0) {
-            seam_status_details_read(&details, GRPC_SLICE_START_PTR(md->value),
-                                     GRPC_SLICE_LENGTH(md->value));
-        }
-    }
+    seam_status_details details;
+    details_of(&details, end);
     char text[400];
     copy_text(text, sizeof text, GRPC_SLICE_START_PTR(end->details),
               GRPC_SLICE_LENGTH(end->details));
@@ -97,6 +110,8 @@ static void read_detail(seam_status_details *details, const uint8_t *bytes, size
         read_error_info(details, value.bytes, value.count);
     } else if (strcmp(type, "type.googleapis.com/google.rpc.BadRequest") == 0) {
         read_bad_request(details, value.bytes, value.count);
+    } else if (strcmp(type, "type.googleapis.com/google.rpc.RetryInfo") == 0) {
+        read_retry_info(details, value.bytes, value.count);
     }
 }
 
@@ -136,6 +151,31 @@ static void read_bad_request(seam_status_details *details, const uint8_t *bytes,
     }
 }
 
+/* retry_delay 1: google.protobuf.Duration, seconds 1, nanos 2.  Rounded up; a negative one is none,
+ * one beyond what a caller could count is the most. */
+static void read_retry_info(seam_status_details *details, const uint8_t *bytes, size_t count) {
+    reader r = {bytes, bytes + count};
+    field f;
+    while (next_field(&f, &r)) {
+        if (f.number != 1 || f.wire_type != 2) {
+            continue;
+        }
+        reader inner = {f.bytes, f.bytes + f.count};
+        field part;
+        uint64_t seconds = 0, nanos = 0;
+        while (next_field(&part, &inner)) {
+            seconds = part.number == 1 && part.wire_type == 0 ? part.value : seconds;
+            nanos = part.number == 2 && part.wire_type == 0 ? part.value : nanos;
+        }
+        if (seconds > INT64_MAX || nanos >= 1000000000u) {
+            continue;
+        }
+        details->retry_after_ms = seconds < UINT32_MAX / 1000u
+                                      ? seconds * 1000u + (nanos + 999999u) / 1000000u
+                                      : UINT32_MAX;
+    }
+}
+
 static bool next_field(field *ret_field, reader *r) {
     uint64_t tag = 0;
     uint64_t count = 0;
@@ -145,7 +185,7 @@ static bool next_field(field *ret_field, reader *r) {
     *ret_field = (field){.number = (uint32_t)(tag >> 3), .wire_type = (uint32_t)(tag & 7)};
     switch (ret_field->wire_type) {
     case 0:
-        return next_varint(&count, r);
+        return next_varint(&ret_field->value, r);
     case 1:
         count = 8;
         break;

@@ -156,6 +156,10 @@ seam_status seam_grpc_stream_receive(seam_stream_call *call, seam_buffer *ret_by
     return SEAM_OK;
 }
 
+uint64_t seam_grpc_stream_retry_after_ms(const seam_stream_call *call) {
+    return call->ended ? seam_call_end_retry_after_ms(&call->end) : 0;
+}
+
 void seam_grpc_stream_cancel(seam_stream_call *call) {
     grpc_call_cancel(call->call, NULL);
 }

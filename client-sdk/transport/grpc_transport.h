@@ -34,12 +34,15 @@ void seam_call_end_deinit(seam_call_end *end);
 /* SEAM_OK, or the error that the server or the network gave, with text. */
 seam_status seam_call_end_status(const seam_call_end *end, const char *address, const char *method,
                                  seam_error *err);
+/* What its RetryInfo asks for; 0: nothing. */
+uint64_t seam_call_end_retry_after_ms(const seam_call_end *end);
 
 /* ErrorInfo.reason and message of google.rpc.Status bytes.  Tolerates any input. */
 typedef struct seam_status_details {
-    char reason[64];   /* empty: none */
-    char message[400]; /* empty: none */
-    char field[64];    /* BadRequest's first violation; empty: none */
+    char reason[64];         /* empty: none */
+    char message[400];       /* empty: none */
+    char field[64];          /* BadRequest's first violation; empty: none */
+    uint64_t retry_after_ms; /* RetryInfo; 0: none */
 } seam_status_details;
 void seam_status_details_read(seam_status_details *ret_details, const uint8_t *bytes, size_t count);
 
@@ -66,6 +69,7 @@ seam_status seam_grpc_stream_open(seam_stream_call **ret_call, seam_transport *t
                                   const char *method, seam_error *err);
 seam_status seam_grpc_stream_send(seam_stream_call *call, const uint8_t *head, size_t head_count,
                                   const uint8_t *body, size_t body_count, seam_error *err);
+uint64_t seam_grpc_stream_retry_after_ms(const seam_stream_call *call);
 seam_status seam_grpc_stream_end(seam_stream_call *call, seam_error *err);
 seam_status seam_grpc_stream_receive(seam_stream_call *call, seam_buffer *ret_bytes,
                                      bool *ret_message, seam_error *err);

@@ -66,8 +66,11 @@ static void test_seam_client_server_info__no_server__unavailable_with_address(vo
 }
 
 /* google.rpc.Status {3, "m", Any {ErrorInfo {reason "FENCED", domain "seam.dev"}},
- * Any {BadRequest {{field "rank", description "d"}}}}, written by hand. */
+ * Any {BadRequest {{field "rank", description "d"}}}, Any {RetryInfo {Duration {5 s, 1 ns}}}},
+ * written by hand. */
 static size_t details_example(uint8_t ret[256], const char *domain) {
+    static const char retry_type[] = "type.googleapis.com/google.rpc.RetryInfo";
+    static const uint8_t retry[] = {0x0a, 4, 0x08, 5, 0x10, 1};
     static const char info_type[] = "type.googleapis.com/google.rpc.ErrorInfo";
     static const char bad_type[] = "type.googleapis.com/google.rpc.BadRequest";
     uint8_t info[64], bad[64];
@@ -92,8 +95,8 @@ static size_t details_example(uint8_t ret[256], const char *domain) {
         const char *type;
         const uint8_t *value;
         size_t count;
-    } any[] = {{info_type, info, n}, {bad_type, bad, k}};
-    for (int i = 0; i < 2; i++) {
+    } any[] = {{info_type, info, n}, {bad_type, bad, k}, {retry_type, retry, sizeof retry}};
+    for (int i = 0; i < 3; i++) {
         const size_t type_count = strlen(any[i].type);
         ret[at++] = 0x1a;
         ret[at++] = (uint8_t)(4 + type_count + any[i].count);
@@ -112,14 +115,48 @@ static size_t details_example(uint8_t ret[256], const char *domain) {
 static void test_seam_status_details_read__example__reason_and_field(void **state) {
     (void)state;
     uint8_t bytes[256];
-    seam_status_details details = {{0}, {0}, {0}};
+    seam_status_details details = {.retry_after_ms = 0};
     seam_status_details_read(&details, bytes, details_example(bytes, "seam.dev"));
     assert_string_equal(details.reason, "FENCED");
     assert_string_equal(details.message, "m");
     assert_string_equal(details.field, "rank");
-    seam_status_details other = {{0}, {0}, {0}};
+    assert_int_equal(details.retry_after_ms, 5001); /* never shorter */
+    seam_status_details other = {.retry_after_ms = 0};
     seam_status_details_read(&other, bytes, details_example(bytes, "evil.dev"));
     assert_string_equal(other.reason, "");
+}
+
+/* RetryInfo {Duration {seconds, nanos}} alone. */
+static void test_seam_status_details_read__retry_delays__table(void **state) {
+    (void)state;
+    static const struct {
+        uint8_t delay[24];
+        size_t count;
+        uint64_t ms;
+    } cases[] = {
+        {{0x08, 60}, 2, 60000},
+        {{0x10, 0x80, 0x94, 0xeb, 0xdc, 0x03}, 6, 0}, /* 10^9 nanoseconds are none of a Duration */
+        {{0x10, 1}, 2, 1},
+        {{0x08, 0x80, 0x80, 0x80, 0x80, 0x10}, 6, UINT32_MAX},                    /* 2^32 s */
+        {{0x08, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1}, 11, 0}, /* -1 s */
+        {{0x08}, 1, 0},
+    };
+    static const char type[] = "type.googleapis.com/google.rpc.RetryInfo";
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        uint8_t bytes[96] = {0x1a, (uint8_t)(2 + sizeof type - 1 + 4 + cases[i].count), 0x0a,
+                             sizeof type - 1};
+        size_t at = 4;
+        memcpy(bytes + at, type, sizeof type - 1);
+        at += sizeof type - 1;
+        bytes[at++] = 0x12;
+        bytes[at++] = (uint8_t)(2 + cases[i].count);
+        bytes[at++] = 0x0a;
+        bytes[at++] = (uint8_t)cases[i].count;
+        memcpy(bytes + at, cases[i].delay, cases[i].count);
+        seam_status_details details = {.retry_after_ms = 0};
+        seam_status_details_read(&details, bytes, at + cases[i].count);
+        assert_true(details.retry_after_ms == cases[i].ms);
+    }
 }
 
 /* Truncated and damaged details end the reading and never leave the bytes. */
@@ -128,12 +165,12 @@ static void test_seam_status_details_read__every_cut_and_flip__stays_inside(void
     uint8_t bytes[256];
     const size_t count = details_example(bytes, "seam.dev");
     for (size_t cut = 0; cut < count; cut++) {
-        seam_status_details details = {{0}, {0}, {0}};
+        seam_status_details details = {.retry_after_ms = 0};
         seam_status_details_read(&details, bytes, cut);
         assert_true(strlen(details.reason) < sizeof details.reason);
     }
     for (size_t bit = 0; bit < count * 8; bit++) {
-        seam_status_details details = {{0}, {0}, {0}};
+        seam_status_details details = {.retry_after_ms = 0};
         bytes[bit / 8] ^= (uint8_t)(1u << (bit % 8));
         seam_status_details_read(&details, bytes, count);
         bytes[bit / 8] ^= (uint8_t)(1u << (bit % 8));
@@ -147,6 +184,7 @@ int main(void) {
         cmocka_unit_test(test_seam_client_open__bad_options__error_names_the_field),
         cmocka_unit_test(test_seam_client_server_info__no_server__unavailable_with_address),
         cmocka_unit_test(test_seam_status_details_read__example__reason_and_field),
+        cmocka_unit_test(test_seam_status_details_read__retry_delays__table),
         cmocka_unit_test(test_seam_status_details_read__every_cut_and_flip__stays_inside),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -23,9 +23,11 @@ static struct {
     Seam__V1__Topology topology; /* stated; 0: the session's */
     uint64_t config_hash;        /* stated; 0: that of the stated config */
     uint64_t credit_bytes;
-    bool reachable;         /* by a stream */
-    uint32_t unary_losses;  /* calls that are lost before one is answered */
-    seam_status unary_loss; /* as what */
+    uint32_t refusals;       /* Attaches that are refused before one is taken */
+    uint64_t retry_after_ms; /* what a refusal asks for */
+    bool reachable;          /* by a stream */
+    uint32_t unary_losses;   /* calls that are lost before one is answered */
+    seam_status unary_loss;  /* as what */
     uint32_t lost_count;
     uint8_t lost[512]; /* the first lost request */
     size_t lost_bytes;
@@ -137,6 +139,9 @@ static seam_status fake_stream_send(seam_stream_call *call, const uint8_t *head,
 static seam_status fake_stream_receive(seam_stream_call *call, seam_buffer *ret_bytes,
                                        bool *ret_message, seam_error *err) {
     (void)call;
+    if (world.stream_count <= world.refusals) {
+        return seam_error_set(err, SEAM_E_LIMIT, "no room");
+    }
     if (world.has_attached) {
         return seam_error_set(err, SEAM_E_UNAVAILABLE, "nothing more comes");
     }
@@ -152,6 +157,11 @@ static seam_status fake_stream_receive(seam_stream_call *call, seam_buffer *ret_
     return SEAM_OK;
 }
 
+static uint64_t fake_stream_retry_after_ms(const seam_stream_call *call) {
+    (void)call;
+    return world.stream_count <= world.refusals ? world.retry_after_ms : 0;
+}
+
 static void fake_stream_close(seam_stream_call *gift_call) {
     (void)gift_call;
 }
@@ -165,6 +175,7 @@ static const seam_transport_ops fake = {.unary = fake_unary,
                                         .stream_open = fake_stream_open,
                                         .stream_send = fake_stream_send,
                                         .stream_receive = fake_stream_receive,
+                                        .stream_retry_after_ms = fake_stream_retry_after_ms,
                                         .stream_close = fake_stream_close,
                                         .counts = fake_counts};
 static seam_client client = {.net = &fake, .credit_bytes = SEAM_CREDIT_BYTES_DEFAULT};
@@ -312,6 +323,36 @@ static void test_attached__credit_below_two_frames__refused(void **state) {
             says(&err, "attached.credit_bytes");
         }
         assert_int_equal(world.sent_count, cases[i].st == SEAM_OK ? 2 : 1); /* Attach, StepBegin */
+        seam_session_close(session);
+    }
+}
+
+/* A limit with RetryInfo passes: no attach before its time, and none after the user's. */
+static void test_attach__refused_with_retry_info__waits_and_goes_on(void **state) {
+    (void)state;
+    static const struct {
+        uint64_t retry_after_ms;
+        uint32_t reconnect_ms;
+        seam_status st;
+        uint32_t streams;
+        const char *text;
+    } cases[] = {{300, 60000, SEAM_OK, 3, ""},
+                 {0, 60000, SEAM_E_LIMIT, 1, "no room"},
+                 {5000, 4000, SEAM_E_LIMIT, 1, "given up"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        setup(NULL);
+        world.reachable = true;
+        world.refusals = 2;
+        world.retry_after_ms = cases[i].retry_after_ms;
+        client.reconnect_timeout_ms = cases[i].reconnect_ms;
+        seam_session *const session = create("u_shaped", NULL);
+        seam_error err = {0};
+        const uint64_t begin_ms = seam_now_ms();
+        assert_int_equal(begin(session, &err), cases[i].st);
+        const uint64_t ms = seam_now_ms() - begin_ms;
+        assert_int_equal(world.stream_count, cases[i].streams);
+        assert_true(cases[i].st == SEAM_OK ? ms >= 2 * cases[i].retry_after_ms : ms < 1000);
+        says(&err, cases[i].text);
         seam_session_close(session);
     }
 }
@@ -493,6 +534,7 @@ int main(void) {
         cmocka_unit_test_setup(test_state_load__third_format__depth_has_not_settled, setup),
         cmocka_unit_test_setup(test_step_begin__settled_then_an_older_record__stays_settled, setup),
         cmocka_unit_test_setup(test_attached__credit_below_two_frames__refused, setup),
+        cmocka_unit_test_setup(test_attach__refused_with_retry_info__waits_and_goes_on, setup),
         cmocka_unit_test_setup(test_create__server_away_for_two_calls__same_request_again, setup),
         cmocka_unit_test_setup(test_create__server_stays_away__told_within_the_reconnect_time,
                                setup),

@@ -1,7 +1,8 @@
 /* Goal: the journal has every record that was added, and nothing that was not: a torn or damaged
- * tail is cut off, damage that leaves nothing is DATA_LOSS, a disk that fails is told.
- * Method: small journals; every bit flipped, every truncation, every call that touches the disk
- * made to fail (disk_faults.h), old records dropped. */
+ * tail is cut off, damage that leaves nothing is DATA_LOSS, a disk that fails is told; notes of
+ * dropped records are all there but for those that damage hit. Method: small journals; every bit
+ * flipped, every truncation of both files, every call that touches the disk made to fail
+ * (disk_faults.h), old records dropped, then and again after the fault. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -149,9 +150,9 @@ static void test_open__after_close__all_there(void **state) {
     seam_journal_close(journal);
 }
 
-static size_t file_read(uint8_t ret[FILE_BYTES_MAX]) {
+static size_t file_read(uint8_t ret[FILE_BYTES_MAX], const char *name) {
     char path[128];
-    (void)snprintf(path, sizeof path, "%s/journal.bin", folder);
+    (void)snprintf(path, sizeof path, "%s/%s", folder, name);
     FILE *file = fopen(path, "rb");
     assert_non_null(file);
     const size_t count = fread(ret, 1, FILE_BYTES_MAX, file);
@@ -159,9 +160,9 @@ static size_t file_read(uint8_t ret[FILE_BYTES_MAX]) {
     return count;
 }
 
-static void file_put(const uint8_t *bytes, size_t count) {
+static void file_put(const char *name, const uint8_t *bytes, size_t count) {
     char path[128];
-    (void)snprintf(path, sizeof path, "%s/journal.bin", folder);
+    (void)snprintf(path, sizeof path, "%s/%s", folder, name);
     FILE *file = fopen(path, "wb");
     assert_non_null(file);
     assert_int_equal(fwrite(bytes, 1, count, file), count);
@@ -192,24 +193,24 @@ static void test_open__every_bit_flipped_every_cut__step_before_or_data_loss(voi
     uint8_t whole[FILE_BYTES_MAX], bytes[FILE_BYTES_MAX];
     uint32_t lost = 0, shorter = 0;
     write_small();
-    const size_t count = file_read(whole);
+    const size_t count = file_read(whole, "journal.bin");
     for (size_t i = 0; i < 8 * count; i++) {
         memcpy(bytes, whole, count);
         bytes[i / 8] ^= (uint8_t)(1u << i % 8);
-        file_put(bytes, count);
+        file_put("journal.bin", bytes, count);
         damaged_check(&lost, &shorter);
     }
     assert_int_equal(lost + shorter, 8 * count);
     assert_true(lost > 0 && shorter > lost);
     lost = shorter = 0;
     for (size_t cut = 0; cut < count; cut++) {
-        file_put(whole, cut);
+        file_put("journal.bin", whole, cut);
         damaged_check(&lost, &shorter);
     }
     assert_int_equal(lost + shorter, count);
     memcpy(bytes, whole, count);
     memset(bytes + count, 0, 100); /* a hole behind the end, as a power cut may leave one */
-    file_put(bytes, count + 100);
+    file_put("journal.bin", bytes, count + 100);
     seam_journal *journal = NULL;
     uint64_t cut_bytes = 0;
     assert_int_equal(open_it(&journal, &cut_bytes), SEAM_OK);
@@ -279,6 +280,90 @@ static void test_forget__old_records__dropped_and_notes_kept(void **state) {
     seam_journal_close(journal);
 }
 
+/* Which of steps 1..31 have their notes. */
+static seam_status note_mark(void *user, uint64_t step_count, const void *note, size_t note_bytes) {
+    uint32_t *seen = user;
+    char expected[32];
+    (void)snprintf(expected, sizeof expected, "step %llu", (unsigned long long)step_count);
+    assert_int_equal(note_bytes, strlen(expected));
+    assert_memory_equal(note, expected, note_bytes);
+    assert_true(step_count < 32 && *seen >> step_count == 0); /* rising */
+    *seen |= UINT32_C(1) << step_count;
+    return SEAM_OK;
+}
+
+static uint32_t notes_of_damaged(void) {
+    seam_journal *journal = NULL;
+    uint64_t cut = 0;
+    uint32_t seen = 0;
+    assert_int_equal(open_it(&journal, &cut), SEAM_OK);
+    assert_true(cut == 0 && seam_journal_newest(journal) == 7);
+    assert_int_equal(seam_journal_visit(journal, note_mark, &seen, NULL), SEAM_OK);
+    seam_journal_close(journal);
+    return seen;
+}
+
+static void test_notes__every_bit_flipped_every_cut__none_but_the_hit_lost(void **state) {
+    (void)state;
+    enum { NOTES = 5, ALL = 0xfe }; /* those of steps 1 to 5 are in journal.notes */
+    uint8_t whole[FILE_BYTES_MAX], bytes[FILE_BYTES_MAX];
+    seam_journal *journal = NULL;
+    seam_error err = {0};
+    uint64_t cut = 0;
+    big_make();
+    assert_int_equal(open_it(&journal, &cut), SEAM_OK);
+    assert_int_equal(seam_journal_forget(journal, 6, &err), SEAM_OK);
+    seam_journal_close(journal);
+    const size_t count = file_read(whole, "journal.notes"), note_bytes = count / NOTES;
+    assert_int_equal(count % NOTES, 0);
+    for (size_t i = 0; i < 8 * count; i++) {
+        memcpy(bytes, whole, count);
+        bytes[i / 8] ^= (uint8_t)(1u << i % 8);
+        file_put("journal.notes", bytes, count);
+        const size_t hit = 1 + i / 8 / note_bytes;
+        assert_int_equal(notes_of_damaged(), ALL & ~(1u << hit));
+    }
+    for (size_t left = 0; left < count; left++) {
+        file_put("journal.notes", whole, left);
+        const uint32_t kept = (1u << (1 + left / note_bytes)) - 2;
+        assert_int_equal(notes_of_damaged(), kept | 0xc0);
+    }
+    for (size_t torn = 0; torn < note_bytes; torn++) { /* a tail that a write began */
+        memcpy(bytes, whole, count);
+        memcpy(bytes + count, whole, torn);
+        file_put("journal.notes", bytes, count + torn);
+        assert_int_equal(notes_of_damaged(), ALL);
+    }
+}
+
+/* What was torn before the process ended does not stand before what comes after. */
+static void test_forget__behind_a_torn_tail__all_notes_there(void **state) {
+    (void)state;
+    uint8_t bytes[FILE_BYTES_MAX];
+    seam_journal *journal = NULL;
+    seam_error err = {0};
+    uint64_t cut = 0;
+    for (size_t torn = 1; torn < 40; torn += 12) {
+        big_make();
+        assert_int_equal(open_it(&journal, &cut), SEAM_OK);
+        assert_int_equal(seam_journal_forget(journal, 6, &err), SEAM_OK);
+        seam_journal_close(journal);
+        const size_t count = file_read(bytes, "journal.notes");
+        memmove(bytes + count, bytes, torn);
+        file_put("journal.notes", bytes, count + torn);
+        assert_int_equal(open_it(&journal, &cut), SEAM_OK);
+        for (uint64_t step = 8; step < 16; step++) {
+            assert_int_equal(add_sized(journal, step, BIG_BYTES), SEAM_OK);
+        }
+        assert_int_equal(seam_journal_forget(journal, 14, &err), SEAM_OK);
+        assert_true(seam_journal_oldest(journal) == 14 && notes_check(journal) == 15);
+        seam_journal_close(journal);
+        assert_int_equal(open_it(&journal, &cut), SEAM_OK);
+        assert_true(notes_check(journal) == 15);
+        seam_journal_close(journal);
+    }
+}
+
 static void test_forget__disk_fails_at_every_call__nothing_lost(void **state) {
     (void)state;
     for (disk_fault fault = DISK_FULL; fault < DISK_FAULTS; fault++) {
@@ -295,7 +380,18 @@ static void test_forget__disk_fails_at_every_call__nothing_lost(void **state) {
             disk_fault_at(UINT64_MAX, fault);
             assert_int_equal(st, failed ? SEAM_E_IO : SEAM_OK);
             contents_check(journal, BIG_BYTES);
+            assert_true(notes_check(journal) == 7);
+            if (number % 2 == 0) { /* the disk is well again: this process, or the next one */
+                assert_int_equal(seam_journal_forget(journal, 6, &err), SEAM_OK);
+                contents_check(journal, BIG_BYTES);
+                assert_true(notes_check(journal) == 7);
+            }
             seam_journal_close(journal);
+            if (number % 2 == 1) {
+                assert_int_equal(open_it(&journal, &cut), SEAM_OK);
+                assert_int_equal(seam_journal_forget(journal, 6, &err), SEAM_OK);
+                seam_journal_close(journal);
+            }
             assert_int_equal(open_it(&journal, &cut), SEAM_OK);
             assert_true(seam_journal_newest(journal) == 7 && cut == 0);
             contents_check(journal, BIG_BYTES);
@@ -314,6 +410,10 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_add__disk_fails_at_every_call__told_and_kept, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_forget__old_records__dropped_and_notes_kept, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(
+            test_notes__every_bit_flipped_every_cut__none_but_the_hit_lost, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_forget__behind_a_torn_tail__all_notes_there, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_forget__disk_fails_at_every_call__nothing_lost, setup,
                                         teardown),

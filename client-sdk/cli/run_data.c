@@ -1,0 +1,120 @@
+/* See run_data.h. */
+#include "run_data.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "bytes.h"
+#include "file_map.h"
+#include "run_files.h"
+#include "try.h"
+
+#define FILE_NAME "data.json"
+
+/* Tokens and labels of every row, in order: what the batcher is given. */
+static uint64_t rows_digest(const seam_data *data) {
+    uint64_t hash = SEAM_HASH64_INIT;
+    for (uint32_t i = 0; i < seam_data_count(data); i++) {
+        seam_sample sample;
+        uint8_t word[4];
+        seam_data_get(&sample, data, i);
+        seam_put_u32(word, sample.token_count);
+        hash = seam_hash64(hash, word, sizeof word);
+        for (uint32_t t = 0; t < sample.token_count; t++) {
+            seam_put_u32(word, sample.ids[t]);
+            hash = seam_hash64(hash, word, sizeof word);
+        }
+        hash = seam_hash64(hash, sample.in_loss, sample.token_count);
+    }
+    return hash;
+}
+
+static seam_status value_make(json_t **ret_value, const seam_train_options *o,
+                              const seam_data *data, seam_error *err) {
+    seam_file_map map;
+    char rows[17], file[17], seed[24];
+    SEAM_TRY(seam_file_map_open(&map, o->data, err));
+    const uint64_t file_hash = seam_hash64(SEAM_HASH64_INIT, map.bytes, map.count);
+    seam_file_map_close(&map);
+    (void)snprintf(file, sizeof file, "%016llx", (unsigned long long)file_hash);
+    (void)snprintf(rows, sizeof rows, "%016llx", (unsigned long long)rows_digest(data));
+    (void)snprintf(seed, sizeof seed, "%llu", (unsigned long long)o->seed);
+    *ret_value =
+        json_pack("{s:i,s:I,s:s,s:s,s:i,s:i,s:s}", "rows", (int)seam_data_count(data), "tokens",
+                  (json_int_t)seam_data_tokens_total(data), "rows_hash", rows, "file_hash", file,
+                  "batch", (int)o->batch, "rows_max", (int)o->rows_max, "seed", seed);
+    return *ret_value != NULL ? SEAM_OK : seam_error_set(err, SEAM_E_MEMORY, "out of memory");
+}
+
+static seam_status value_write(const seam_train_options *o, const json_t *value, seam_error *err) {
+    char path[SEAM_RUN_PATH_BYTES];
+    SEAM_TRY(seam_run_path(path, o->out, FILE_NAME, err));
+    return seam_run_write_json(path, value, 0644, err);
+}
+
+seam_status seam_run_data_write(const seam_train_options *options, const seam_data *data,
+                                seam_error *err) {
+    json_t *value = NULL;
+    SEAM_TRY(value_make(&value, options, data, err));
+    const seam_status st = value_write(options, value, err);
+    json_decref(value);
+    return st;
+}
+
+static bool is_same(const json_t *a, const json_t *b, const char *name) {
+    return json_equal(json_object_get(a, name), json_object_get(b, name)) != 0;
+}
+
+/* The rows of the same file are other tokens: a tokenizer or a template has changed. */
+static seam_status rows_differ(const seam_train_options *o, const json_t *then, const json_t *now,
+                               seam_error *err) {
+    const bool file = !is_same(then, now, "file_hash");
+    return seam_error_set(
+        err, SEAM_E_ARG,
+        "--resume: %s %.200s: %s than the run was begun with (%lld rows of %lld tokens now, %lld "
+        "of %lld then); put back what it had, or remove %.200s/" FILE_NAME " to go on with this",
+        file ? "--data" : "--model", file ? o->data : o->model,
+        file ? "other rows" : "its tokenizer or chat template makes other tokens of --data",
+        (long long)json_integer_value(json_object_get(now, "rows")),
+        (long long)json_integer_value(json_object_get(now, "tokens")),
+        (long long)json_integer_value(json_object_get(then, "rows")),
+        (long long)json_integer_value(json_object_get(then, "tokens")), o->out);
+}
+
+static seam_status compare(const seam_train_options *o, const json_t *then, const json_t *now,
+                           seam_error *err) {
+    static const struct {
+        const char *name, *option;
+    } orders[] = {{"batch", "--batch"}, {"rows_max", "--rows-max"}, {"seed", "--seed"}};
+    for (size_t i = 0; i < sizeof orders / sizeof *orders; i++) {
+        if (!is_same(then, now, orders[i].name)) {
+            return seam_error_set(err, SEAM_E_ARG,
+                                  "--resume: %s is not that of the run (%.300s/" FILE_NAME ")",
+                                  orders[i].option, o->out);
+        }
+    }
+    return is_same(then, now, "rows_hash") ? SEAM_OK : rows_differ(o, then, now, err);
+}
+
+seam_status seam_run_data_check(const seam_train_options *options, const seam_data *data,
+                                seam_error *err) {
+    char path[SEAM_RUN_PATH_BYTES];
+    json_error_t why;
+    json_t *now = NULL;
+    SEAM_TRY(seam_run_path(path, options->out, FILE_NAME, err));
+    SEAM_TRY(value_make(&now, options, data, err));
+    seam_status st = SEAM_OK;
+    if (access(path, F_OK) != 0 && errno == ENOENT) {
+        st = value_write(options, now, err);
+    } else {
+        json_t *const then = json_load_file(path, 0, &why);
+        st = json_is_object(then)
+                 ? compare(options, then, now, err)
+                 : seam_error_set(err, SEAM_E_FORMAT, "--resume: %.300s: %.150s", path, why.text);
+        json_decref(then);
+    }
+    json_decref(now);
+    return st;
+}

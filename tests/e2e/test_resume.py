@@ -1,0 +1,158 @@
+#!/usr/bin/env python3
+"""`seam train --resume` where the world has changed meanwhile: the session's room is taken, the data
+or the tokenizer is another, the folder that the command was typed in is gone.
+
+    test_resume.py SEAMD SEAM
+"""
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+from cli_fixture import colour_rows, write_rows, write_text_model
+from service_fixture import Seamd, seamd_path, wait_for
+
+EXIT_INPUT, EXIT_INTERRUPTED = 4, 130
+STEPS = 1500
+
+
+class Case:
+    def __init__(self, folder, binary, seam):
+        self.folder, self.binary, self.seam = folder, binary, seam
+        self.model = folder / "model"
+        write_text_model(self.model)
+        self.rows = write_rows(folder / "train.jsonl", colour_rows(40))
+        self.cwd = folder / "cwd"
+        self.cwd.mkdir()
+
+    def serve(self, *args):
+        return Seamd(self.binary, self.model, "--state-dir", str(self.folder / "state"),
+                     "--lease-timeout", "300", *args)
+
+    def begin(self, server, *args, cwd=None):
+        return subprocess.Popen([self.seam, *map(str, args), "--quiet", "--server", server.address],
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                cwd=cwd or self.folder)
+
+    def train(self, server, out, *args, **kwargs):
+        return self.begin(server, "train", "--model", self.model, "--data", self.rows, "--out",
+                          self.folder / out, "--batch", 4, "--rank", 4, *args, **kwargs)
+
+    def interrupted(self, server, out, *args, **kwargs):
+        """A run that was stopped in the middle of its steps."""
+        process = self.train(server, out, "--steps", STEPS, *args, **kwargs)
+        wait_for(lambda: (self.folder / out / "session.json").exists(), what="session")
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == EXIT_INTERRUPTED, (process.returncode, err)
+
+    def resume(self, server, out, *args, **kwargs):
+        return self.begin(server, "train", "--resume", self.folder / out, *args, **kwargs)
+
+    def hashes(self, out):
+        return [s["state_hash"] for s in
+                json.loads((self.folder / out / "report.json").read_text())["steps"]]
+
+
+def ended(process, timeout=60):
+    _, err = process.communicate(timeout=timeout)
+    return process.returncode, err
+
+
+def check_room_taken(case):
+    """A parked session whose room another has: the client waits as the server asks, within
+    --reconnect, and goes on when there is room."""
+    with case.serve("--sessions-max", "1") as server:
+        case.interrupted(server, "parked")
+        wait_for(lambda: "session_parked" in server.log, what="parked session")
+        other = case.train(server, "other", "--steps", 1000000)
+        wait_for(lambda: (case.folder / "other" / "session.json").exists(), what="other session")
+        code, err = ended(case.resume(server, "parked", "--reconnect", 2))
+        assert code != 0 and "given up" in err and "sessions-max" in err, (code, err)
+        waiting = case.resume(server, "parked", "--reconnect", 60)
+        begin = time.monotonic()
+        time.sleep(2)
+        assert waiting.poll() is None, waiting.communicate()
+        other.send_signal(signal.SIGINT)
+        ended(other)
+        code, err = ended(waiting)
+        assert code == 0, (code, err)
+        assert time.monotonic() - begin >= 5, "sooner than RetryInfo allows"
+        assert len(case.hashes("parked")) == STEPS
+
+
+def check_other_data(case, server):
+    """Rows or a tokenizer that are not the run's are refused, by name; the same rows in other bytes
+    are not, nor is a folder that says nothing of its rows."""
+    run = case.folder / "data"
+    case.interrupted(server, "data")
+    stated = json.loads((run / "data.json").read_text())
+    assert stated["rows"] == 40 and stated["batch"] == 4, stated
+
+    def refused(text):
+        code, err = ended(case.resume(server, "data"))
+        assert code == EXIT_INPUT and text in err and "data.json" in err, (code, err)
+
+    write_rows(case.rows, colour_rows(44, 100))
+    refused("--data")
+    write_rows(case.rows, colour_rows(39) + colour_rows(1, 100))
+    refused("--data")
+    write_rows(case.rows, colour_rows(40))
+    tokenizer = case.model / "tokenizer.json"
+    whole = tokenizer.read_text()
+    value = json.loads(whole)
+    vocab = value["model"]["vocab"]
+    vocab["a"], vocab["b"] = vocab["b"], vocab["a"]
+    tokenizer.write_text(json.dumps(value))
+    refused("--model")
+    tokenizer.write_text(whole)
+    (run / "data.json").write_text(json.dumps(stated | {"seed": "9"}))
+    refused("--seed")
+    (run / "data.json").write_text("{")
+    refused("--resume")
+    (run / "data.json").unlink()  # as an earlier release leaves it
+    case.rows.write_text("".join(json.dumps(row, indent=None, separators=(", ", " : ")) + "\n"
+                                 for row in colour_rows(40)))
+    code, err = ended(case.resume(server, "data"))
+    assert code == 0, (code, err)
+    again = json.loads((run / "data.json").read_text())
+    assert again["rows_hash"] == stated["rows_hash"] and again["file_hash"] != stated["file_hash"]
+    write_rows(case.rows, colour_rows(40))
+    code, err = ended(case.resume(server, "data"))
+    assert code == 0, (code, err)
+
+
+def check_folder_gone(case, server):
+    """The folder that the command was typed in is needed by relative paths alone."""
+    case.interrupted(server, "absolute", cwd=case.cwd)
+    case.interrupted(server, "relative", "--data", "../train.jsonl", cwd=case.cwd)
+    os.rmdir(case.cwd)
+    code, err = ended(case.resume(server, "absolute"))
+    assert code == 0, (code, err)
+    code, err = ended(case.resume(server, "relative"))
+    assert code == EXIT_INPUT and "--data" in err and str(case.cwd) in err, (code, err)
+    case.cwd.mkdir()
+    code, err = ended(case.resume(server, "relative"))
+    assert code == 0, (code, err)
+    assert case.hashes("absolute") == case.hashes("relative")
+
+
+def main():
+    binary, seam = seamd_path(), sys.argv[2]
+    with tempfile.TemporaryDirectory() as folder:
+        case = Case(pathlib.Path(folder), binary, seam)
+        check_room_taken(case)
+        print("check_room_taken: passed", flush=True)
+        with case.serve() as server:
+            for check in (check_other_data, check_folder_gone):
+                check(case, server)
+                print(f"{check.__name__}: passed", flush=True)
+
+
+if __name__ == "__main__":
+    main()
