@@ -70,10 +70,6 @@ const seam_ops *seam_backend_ops(const seam_backend *backend) {
     return &backend->ops;
 }
 
-seam_backend *seam_stream_backend(const seam_stream *stream) {
-    return stream->backend;
-}
-
 const char *seam_backend_fault(const seam_backend *backend) {
     return backend->fault != NULL ? backend->fault() : "";
 }

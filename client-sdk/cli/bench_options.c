@@ -9,10 +9,11 @@
 
 #include "bench_table.h"
 #include "codec.h"
+#include "shared_options.h"
 #include "try.h"
 
-#define OPTION(name, kind, field, value, help)                                                     \
-    { name, kind, offsetof(seam_bench_options, field), value, help }
+#define OPTION(name, kind, member, value, help)                                                    \
+    SEAM_OPTION(seam_bench_options, name, kind, member, value, help)
 
 static const seam_arg_spec bench_specs[] = {
     OPTION("codecs", SEAM_ARG_TEXT, codecs_text, "LIST",

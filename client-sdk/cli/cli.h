@@ -2,6 +2,7 @@
  *
  *   seam_main.c     dispatch, help, exit codes        cli_args.c     option tables
  *   train_run.c     session, steps, files of a run    train_options.c  its options, presets
+ *   shared_options.h    option rows of several commands
  *   cmd_train.c     one run and its summary
  *   cmd_bench.c     bench codecs: many runs           bench_options.c, bench_rows.c  which
  *   bench_table.c   their figures, projected times    bench_markdown.c  the same for people

@@ -3,6 +3,7 @@
 
 #include "cli.h"
 #include "data.h"
+#include "shared_options.h"
 #include "try.h"
 
 #define ROWS_DEFAULT 3u
@@ -17,12 +18,11 @@ typedef struct data_options {
 static const seam_arg_spec data_specs[] = {
     {"model", SEAM_ARG_TEXT, offsetof(data_options, model), "PATH",
      "model folder or .gguf file (its tokenizer is used)"},
-    {"data", SEAM_ARG_TEXT, offsetof(data_options, data), "FILE", "JSONL, may be gzipped"},
+    SEAM_OPTION_DATA(data_options),
     {"rows", SEAM_ARG_U32, offsetof(data_options, rows), "N", "rows to show [3]"},
     {"tokens-max", SEAM_ARG_U32, offsetof(data_options, tokens_max), "N",
      "longest row in tokens [no limit]"},
-    {"truncate", SEAM_ARG_FLAG, offsetof(data_options, truncate), NULL,
-     "cut longer rows instead of refusing them"},
+    SEAM_OPTION_TRUNCATE(data_options),
     {NULL, SEAM_ARG_FLAG, 0, NULL, NULL},
 };
 

@@ -5,6 +5,7 @@
 #include "evaluate.h"
 #include "progress.h"
 #include "report_html.h"
+#include "shared_options.h"
 #include "use_session.h"
 
 typedef struct eval_options {
@@ -20,16 +21,13 @@ typedef struct eval_options {
 #define TEMPERATURE_HUMANEVAL 0.2f
 
 static const seam_arg_spec eval_specs[] = {
-    {"data", SEAM_ARG_TEXT, offsetof(eval_options, data), "FILE", "JSONL, may be gzipped"},
+    SEAM_OPTION_DATA(eval_options),
     {"rows", SEAM_ARG_U32, offsetof(eval_options, rows), "N", "rows to use [all]"},
-    {"tokens-max", SEAM_ARG_U32, offsetof(eval_options, tokens_max), "N",
-     "longest row in tokens [the context]"},
-    {"truncate", SEAM_ARG_FLAG, offsetof(eval_options, truncate), NULL,
-     "cut longer rows instead of refusing them"},
+    SEAM_OPTION_TOKENS_MAX(eval_options),
+    SEAM_OPTION_TRUNCATE(eval_options),
     {"rows-max", SEAM_ARG_U32, offsetof(eval_options, rows_max), "N",
      "tokens of one request [4096, or what the server takes]"},
-    {"exact-match", SEAM_ARG_ONOFF, offsetof(eval_options, exact_match), "on|off",
-     "generate and compare [on]"},
+    SEAM_OPTION_EXACT_MATCH(eval_options),
     {"new-tokens", SEAM_ARG_U32, offsetof(eval_options, new_tokens), "N",
      "longest generated text [longest completion + 16, at most 512]"},
     {"slots", SEAM_ARG_U32, offsetof(eval_options, slots), "N", "texts generated at once [16]"},

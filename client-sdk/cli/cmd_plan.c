@@ -13,13 +13,12 @@
 #include "memory_plan.h"
 #include "plan_client.h"
 #include "plan_shapes.h"
+#include "shared_options.h"
 #include "train_options.h"
 #include "try.h"
 #include "weights.h"
 
-#define ROWS_DEFAULT        2048u
 #define SEQUENCES_DEFAULT   64u
-#define RANK_DEFAULT        16u
 #define DEPTH_DEFAULT       1u
 #define DEPTH_MAX           8u
 #define RANK_UNSET          UINT32_MAX
@@ -31,7 +30,7 @@
 typedef struct plan_options {
     seam_common_options common;
     const char *model, *shape, *device, *dtype, *targets, *codec, *lora_side;
-    uint32_t rank, rows, sequences, front_blocks, tail_blocks, depth, micros;
+    uint32_t rank, rows_max, sequences, front_blocks, tail_blocks, depth, micros;
     uint64_t cache_bytes;
     float memory_gib;
     bool recompute, fp8, full, f32;
@@ -44,28 +43,24 @@ static const seam_arg_spec plan_specs[] = {
     {"device", SEAM_ARG_TEXT, offsetof(plan_options, device), "NAME", "cuda, cpu [cuda]"},
     {"dtype", SEAM_ARG_TEXT, offsetof(plan_options, dtype), "NAME",
      "of the server: bf16, f32 [bf16]"},
-    {"rank", SEAM_ARG_U32, offsetof(plan_options, rank), "N", "LoRA rank [16]"},
-    {"targets", SEAM_ARG_TEXT, offsetof(plan_options, targets), "LIST",
-     "of q,k,v,o,gate,up,down [q,v]; Phi-3: of qkv,o,gate_up,down [qkv]"},
+    SEAM_OPTION_RANK(plan_options),
+    SEAM_OPTION_TARGETS(plan_options),
     {"full", SEAM_ARG_FLAG, offsetof(plan_options, full), NULL,
      "full fine-tuning of all blocks instead of LoRA"},
     {"front-blocks", SEAM_ARG_U32, offsetof(plan_options, front_blocks), "K",
      "the model's first K blocks are the client's [0]"},
-    {"tail-blocks", SEAM_ARG_U32, offsetof(plan_options, tail_blocks), "M",
-     "its last M blocks likewise [0]"},
+    SEAM_OPTION_TAIL_BLOCKS(plan_options),
     {"lora-side", SEAM_ARG_TEXT, offsetof(plan_options, lora_side), "WHERE", "as `seam train`"},
     {"pipeline-depth", SEAM_ARG_U32, offsetof(plan_options, depth), "N",
      "micro-batches on their way at once, up to 8 [1]"},
     {"micros", SEAM_ARG_U32, offsetof(plan_options, micros), "N", "micro-batches of a step [1]"},
     {"f32", SEAM_ARG_FLAG, offsetof(plan_options, f32), NULL,
      "of the client: products in f32 even where this processor has bf16 units"},
-    {"rows-max", SEAM_ARG_U32, offsetof(plan_options, rows), "N",
-     "tokens of one micro-batch [2048]"},
+    SEAM_OPTION_ROWS_MAX(plan_options),
     {"sequences-max", SEAM_ARG_U32, offsetof(plan_options, sequences), "N",
      "sequences of one micro-batch [64]"},
     {"codec", SEAM_ARG_TEXT, offsetof(plan_options, codec), "NAME", "as `seam train` [amaq]"},
-    {"cache-bytes", SEAM_ARG_U64, offsetof(plan_options, cache_bytes), "N",
-     "aqsgd: size of the cache at each end and site [1073741824]"},
+    SEAM_OPTION_CACHE_BYTES(plan_options),
     {"recompute", SEAM_ARG_FLAG, offsetof(plan_options, recompute), NULL,
      "layers are computed again instead of kept"},
     {"fp8", SEAM_ARG_FLAG, offsetof(plan_options, fp8), NULL,
@@ -172,13 +167,13 @@ static seam_status codec_add(seam_memory_plan *plan, const plan_options *o, uint
             .encoder = site % 2 == 1,
             .gradient = gradient,
             .channels = channels,
-            .rows_max = o->rows,
-            .state_rows_max = o->rows,
+            .rows_max = o->rows_max,
+            .state_rows_max = o->rows_max,
             .sequences_max = o->sequences,
             .storage_bytes = cached && !gradient ? (size_t)o->cache_bytes : 0,
             .bits_max = seam_codec_has_gates(id) ? AMAQ_BITS_MAX : BITS_DEFAULT,
             .plan = &codec};
-        const size_t bytes = seam_coder_bytes_max(&coder, o->rows);
+        const size_t bytes = seam_coder_bytes_max(&coder, o->rows_max);
         tensor_bytes = bytes > tensor_bytes ? bytes : tensor_bytes;
         plan->host[SEAM_MEMORY_CODEC] += seam_coder_memory_bytes(&coder);
         plan->host[SEAM_MEMORY_CACHE] += coder.storage_bytes;
@@ -187,7 +182,7 @@ static seam_status codec_add(seam_memory_plan *plan, const plan_options *o, uint
         plan->device[SEAM_MEMORY_CODEC] += tensor_bytes;
     }
     plan->host[SEAM_MEMORY_CODEC] += 2 * tensor_bytes + SEAM_PAYLOAD_BYTES_MAX +
-                                     2 * (uint64_t)o->rows * channels * sizeof(float) +
+                                     2 * (uint64_t)o->rows_max * channels * sizeof(float) +
                                      seam_inbox_bytes_max(SEAM_CREDIT_BYTES_DEFAULT);
     return SEAM_OK;
 }
@@ -249,7 +244,7 @@ static seam_status client_make(plan_result *r, const plan_options *o, uint32_t t
     session.tail_blocks = o->tail_blocks;
     session.lora_side = o->lora_side;
     session.cache_bytes_max = o->cache_bytes;
-    session.rows_per_micro_max = o->rows;
+    session.rows_per_micro_max = o->rows_max;
     session.sequences_per_micro_max = o->sequences;
     session.micros_per_step_max = o->micros;
     session.pipeline_depth = o->depth;
@@ -283,7 +278,7 @@ static seam_status plan_make(plan_result *ret, const plan_options *o, seam_error
     if (!o->full) {
         SEAM_TRY(targets_read(&adapter.lora.targets, &r, o, err));
     }
-    if ((!o->full && o->rank > SEAM_LORA_RANK_MAX) || o->rows > SEAM_ROWS_MAX) {
+    if ((!o->full && o->rank > SEAM_LORA_RANK_MAX) || o->rows_max > SEAM_ROWS_MAX) {
         return seam_error_set(err, SEAM_E_ARG, "--rank is at most %u, --rows-max at most %u",
                               SEAM_LORA_RANK_MAX, SEAM_ROWS_MAX);
     }
@@ -294,7 +289,7 @@ static seam_status plan_make(plan_result *ret, const plan_options *o, seam_error
                                        .layer_begin = o->front_blocks,
                                        .layer_end = r.model.layers - o->tail_blocks};
     const seam_activations_options options = {.adapter = &adapter,
-                                              .rows_max = o->rows,
+                                              .rows_max = o->rows_max,
                                               .seqs_max = o->sequences,
                                               .recompute = o->recompute,
                                               .fp8 = o->fp8};
@@ -339,7 +334,7 @@ static void print_json(const plan_options *o, const plan_result *r) {
     json_t *const value =
         json_pack("{s:s,s:s,s:s,s:b,s:i,s:s,s:b,s:b,s:I,s:o,s:o,s:I,s:I}", "model", r->model.name,
                   "device", o->device, "dtype", o->dtype, "full", (int)o->full, "rows_max",
-                  (int)o->rows, "codec", o->codec, "recompute", (int)o->recompute, "fp8",
+                  (int)o->rows_max, "codec", o->codec, "recompute", (int)o->recompute, "fp8",
                   (int)o->fp8, "weight_bytes", (json_int_t)r->weight_bytes, "session_device",
                   kinds_json(r->session.device), "session_host", kinds_json(r->session.host),
                   "session_device_bytes", (json_int_t)seam_memory_plan_device_bytes(&r->session),
@@ -351,7 +346,7 @@ static void print_json(const plan_options *o, const plan_result *r) {
     json_object_set_new(value, "pipeline_depth", json_integer(o->depth));
     json_object_set_new(value, "client", seam_plan_client_json(&r->client));
     if (o->memory_gib > 0) {
-        const uint64_t tokens = r->sessions * o->rows;
+        const uint64_t tokens = r->sessions * o->rows_max;
         json_object_set_new(value, "sessions", json_integer((json_int_t)r->sessions));
         json_object_set_new(value, "tokens_in_flight", json_integer((json_int_t)tokens));
         json_object_set_new(value, "rows_max_of_one", json_integer((json_int_t)r->rows_largest));
@@ -374,11 +369,11 @@ static void print_text(const plan_options *o, const plan_result *r) {
            "weights          %s, shared by all sessions\n"
            "a session takes  %s on the device\n"
            "                 %s on the host\n",
-           r->model.name, o->device, o->dtype, o->fp8 ? " and FP8" : "", adapter, o->rows, o->codec,
-           o->recompute ? ", recompute" : "", weights, device, host);
+           r->model.name, o->device, o->dtype, o->fp8 ? " and FP8" : "", adapter, o->rows_max,
+           o->codec, o->recompute ? ", recompute" : "", weights, device, host);
     seam_plan_client_print(&r->client);
     if (o->memory_gib > 0) {
-        const uint64_t tokens = r->sessions * o->rows;
+        const uint64_t tokens = r->sessions * o->rows_max;
         printf("in %.1f GiB      %llu sessions, %llu tokens in flight; one session alone: "
                "micro-batches of up to %llu\n",
                (double)o->memory_gib, (unsigned long long)r->sessions, (unsigned long long)tokens,
@@ -391,7 +386,7 @@ int seam_cmd_plan(int argc, char **argv, int first) {
                       .dtype = "bf16",
                       .codec = "amaq",
                       .rank = RANK_UNSET,
-                      .rows = ROWS_DEFAULT,
+                      .rows_max = SEAM_ROWS_PER_MICRO_DEFAULT,
                       .sequences = SEQUENCES_DEFAULT,
                       .depth = DEPTH_DEFAULT,
                       .micros = 1,
@@ -411,7 +406,7 @@ int seam_cmd_plan(int argc, char **argv, int first) {
         return SEAM_EXIT_OK;
     }
     o.model = count == 1 ? positional[0] : o.model;
-    if (st == SEAM_OK && (o.rank == 0 || o.rows == 0 || o.sequences == 0 || o.memory_gib < 0)) {
+    if (st == SEAM_OK && (o.rank == 0 || o.rows_max == 0 || o.sequences == 0 || o.memory_gib < 0)) {
         st = seam_error_set(&err, SEAM_E_ARG, "--rank, --rows-max, --sequences-max: at least 1");
     }
     if (st == SEAM_OK && (o.depth == 0 || o.depth > DEPTH_MAX || o.micros == 0)) {
@@ -424,7 +419,7 @@ int seam_cmd_plan(int argc, char **argv, int first) {
     if (st != SEAM_OK) {
         return seam_cli_usage(&err, "plan");
     }
-    o.rank = o.rank == RANK_UNSET ? RANK_DEFAULT : o.rank;
+    o.rank = o.rank == RANK_UNSET ? SEAM_LORA_RANK_DEFAULT : o.rank;
     st = plan_make(&result, &o, &err);
     if (st == SEAM_OK && o.common.json) {
         print_json(&o, &result);

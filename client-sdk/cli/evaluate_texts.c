@@ -5,6 +5,7 @@
 #include "arena.h"
 #include "evaluate.h"
 #include "file_write.h"
+#include "json_text.h"
 #include "try.h"
 
 #define SLOTS_DEFAULT      16u
@@ -182,14 +183,10 @@ static seam_status example_add(seam_evaluation *ret, const seam_evaluation_args 
 static seam_status sample_append(seam_text *lines, const seam_sample *sample, const char *text) {
     json_t *const value = json_pack("{s:s, s:s%}", "task_id", sample->task, "completion", text,
                                     seam_function_end(text));
-    const size_t bytes = json_dumpb(value, NULL, 0, JSON_COMPACT);
-    char *const line = seam_mem_alloc(bytes + 1);
-    seam_status st = SEAM_E_MEMORY;
-    if (bytes > 0 && line != NULL) {
-        (void)json_dumpb(value, line, bytes, JSON_COMPACT);
-        line[bytes] = '\n';
-        st = seam_text_append(lines, line, bytes + 1);
-    }
+    size_t bytes = 0;
+    char *const line = seam_json_text(&bytes, value, JSON_COMPACT);
+    seam_status st = line != NULL ? seam_text_append(lines, line, bytes) : SEAM_E_MEMORY;
+    st = st == SEAM_OK ? seam_text_append(lines, "\n", 1) : st;
     seam_mem_free(line);
     json_decref(value);
     return st;

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "arena.h"
+#include "json_text.h"
 #include "try.h"
 
 seam_status seam_run_path(char ret_path[SEAM_RUN_PATH_BYTES], const char *directory,
@@ -47,11 +48,9 @@ seam_status seam_run_write(const char *path, const void *bytes, size_t count, un
 
 seam_status seam_run_write_json(const char *path, const json_t *value, unsigned mode,
                                 seam_error *err) {
-    const size_t flags = JSON_INDENT(1) | JSON_REAL_PRECISION(10);
-    const size_t count = value != NULL ? json_dumpb(value, NULL, 0, flags) : 0;
-    char *const text = count > 0 ? seam_mem_alloc(count) : NULL;
-    if (text == NULL || json_dumpb(value, text, count, flags) != count) {
-        seam_mem_free(text);
+    size_t count = 0;
+    char *const text = seam_json_text(&count, value, JSON_INDENT(1) | JSON_REAL_PRECISION(10));
+    if (text == NULL) {
         return seam_error_set(err, SEAM_E_MEMORY, "%.400s: out of memory", path);
     }
     const seam_status st = seam_run_write(path, text, count, mode, err);

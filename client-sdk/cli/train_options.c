@@ -6,10 +6,11 @@
 
 #include "codec.h"
 #include "data.h"
+#include "shared_options.h"
 #include "try.h"
 
-#define OPTION(name, kind, field, value, help)                                                     \
-    { name, kind, offsetof(seam_train_options, field), value, help }
+#define OPTION(name, kind, member, value, help)                                                    \
+    SEAM_OPTION(seam_train_options, name, kind, member, value, help)
 
 static const seam_arg_spec run_specs[] = {
     OPTION("model", SEAM_ARG_TEXT, model, "PATH",
@@ -22,27 +23,26 @@ static const seam_arg_spec run_specs[] = {
     OPTION("resume", SEAM_ARG_TEXT, resume, "DIR",
            "go on with the run of this folder, from where it ended; other options are those of "
            "the run, and of them only these may change: server, threads, quiet, json"),
-    OPTION("preset", SEAM_ARG_TEXT, preset, "TASK",
+    OPTION("preset", SEAM_ARG_TEXT, preset, "TASK[@MODEL]",
            "the paper's settings: gsm8k, math, codealpaca, boolq, arc_challenge, winogrande, "
-           "commonsense_qa"),
+           "commonsense_qa; for llama3-8b or qwen2.5-7b [llama3-8b]"),
     OPTION("steps", SEAM_ARG_U32, steps, "N", "optimizer steps [100]"),
     OPTION("batch", SEAM_ARG_U32, batch, "N", "rows of data a step [8]"),
     OPTION("train-rows", SEAM_ARG_U32, train_rows, "N", "use the first N rows of --data [all]"),
-    OPTION("rows-max", SEAM_ARG_U32, rows_max, "N", "tokens of one micro-batch [2048]"),
+    SEAM_OPTION_ROWS_MAX(seam_train_options),
     OPTION(
         "pipeline-depth", SEAM_ARG_TEXT, pipeline_depth, "N|auto",
         "micro-batches of a step on their way at once, up to 8: same result, the server keeps "
         "activations of each; auto follows what steps measure, up to 2, or 8 where the server is "
         "5 ms away or more, and as far as it has room [auto; 1 where each gradient is waited for]"),
-    OPTION("tokens-max", SEAM_ARG_U32, tokens_max, "N", "longest row in tokens [the context]"),
-    OPTION("truncate", SEAM_ARG_FLAG, truncate, NULL, "cut longer rows instead of refusing them"),
+    SEAM_OPTION_TOKENS_MAX(seam_train_options),
+    SEAM_OPTION_TRUNCATE(seam_train_options),
     OPTION("seed", SEAM_ARG_U64, seed, "N", "order of rows, adapter's start, rounding [0]"),
     OPTION("save-every", SEAM_ARG_U32, save_every, "N",
            "steps between saved adapters [50; with --full at the end]"),
     OPTION("adapter", SEAM_ARG_TEXT, adapter, "DIR",
            "start from this PEFT adapter; with --full from these trained layers"),
-    OPTION("server-model", SEAM_ARG_TEXT, server_model, "NAME",
-           "model on the server [the one with this model's identity]"),
+    SEAM_OPTION_SERVER_MODEL(seam_train_options),
     OPTION("topology", SEAM_ARG_TEXT, topology, "NAME",
            "u_shaped: labels stay here; vanilla: head and loss are the server's; adapter_exchange: "
            "the whole model is, adapter and optimizer are here [u_shaped]"),
@@ -56,7 +56,7 @@ static const seam_arg_spec run_specs[] = {
            "the server's frozen products run in FP8 (seamd --fp8)"),
     OPTION("front-blocks", SEAM_ARG_U32, front_blocks, "K",
            "the model's first K blocks are computed here, the server has the rest [0]"),
-    OPTION("tail-blocks", SEAM_ARG_U32, tail_blocks, "M", "its last M blocks likewise [0]"),
+    SEAM_OPTION_TAIL_BLOCKS(seam_train_options),
     OPTION("name", SEAM_ARG_TEXT, name, "TEXT", "the session's name, for people"),
     OPTION("delete-session", SEAM_ARG_FLAG, delete_session, NULL,
            "delete the session when the run is done; one that was cut keeps it"),
@@ -70,13 +70,12 @@ static const seam_arg_spec run_specs[] = {
 };
 
 static const seam_arg_spec adapter_specs[] = {
-    OPTION("rank", SEAM_ARG_U32, rank, "N", "LoRA rank [16]"),
+    SEAM_OPTION_RANK(seam_train_options),
     OPTION("alpha", SEAM_ARG_F32, alpha, "X", "LoRA alpha [16]"),
     OPTION("rslora", SEAM_ARG_FLAG, rslora, NULL, "scale by alpha / sqrt(rank), not alpha / rank"),
     OPTION("dropout", SEAM_ARG_F32, dropout, "X",
            "share of LoRA's inputs that a step drops, 0 to 0.95 [0]"),
-    OPTION("targets", SEAM_ARG_TEXT, targets, "LIST",
-           "of q,k,v,o,gate,up,down [q,v]; Phi-3: of qkv,o,gate_up,down [qkv]"),
+    SEAM_OPTION_TARGETS(seam_train_options),
     OPTION("lora-side", SEAM_ARG_TEXT, lora_side, "WHERE",
            "with blocks here: whose have LoRA, server, client or both [both]"),
     OPTION("prefix-tokens", SEAM_ARG_U32, prefix_tokens, "N",
@@ -110,8 +109,7 @@ static const seam_arg_spec codec_specs[] = {
     OPTION("entropy", SEAM_ARG_TEXT, entropy, "NAME", "coder of the codes: none, rans [none]"),
     OPTION("dictionary-rows", SEAM_ARG_U32, dictionary_rows, "N",
            "dictionary: rows that it keeps [65536]"),
-    OPTION("cache-bytes", SEAM_ARG_U64, cache_bytes, "N",
-           "aqsgd: size of the cache at each end and site [1073741824]"),
+    SEAM_OPTION_CACHE_BYTES(seam_train_options),
     OPTION("cache-format", SEAM_ARG_TEXT, cache_format, "NAME", "aqsgd: fp16, quantized [fp16]"),
     OPTION("cache-dir", SEAM_ARG_TEXT, cache_dir, "DIR",
            "aqsgd: this end's caches go into files there [memory]"),
@@ -170,31 +168,40 @@ static const seam_arg_spec eval_specs[] = {
     OPTION("eval-quantized", SEAM_ARG_TEXT, eval_quantized, "WHICH",
            "after training: without the quantizers (off), with (on), both [both]"),
     OPTION("eval-before", SEAM_ARG_ONOFF, eval_before, "on|off", "evaluate the base model [on]"),
-    OPTION("exact-match", SEAM_ARG_ONOFF, exact_match, "on|off", "generate and compare [on]"),
+    SEAM_OPTION_EXACT_MATCH(seam_train_options),
     OPTION("eval-new-tokens", SEAM_ARG_U32, eval_new_tokens, "N",
            "longest generated text [longest completion + 16, at most 512]"),
     OPTION("eval-slots", SEAM_ARG_U32, eval_slots, "N", "texts generated at once [16]"),
     {NULL, SEAM_ARG_FLAG, 0, NULL, NULL},
 };
 
-/* arXiv 2510.05468, tables 6 and 7; beta for LLaMA3-8B; 0 where a task has none of its own. */
+/* arXiv 2510.05468, tables 6 (generation; one beta for both models) and 7. */
 typedef struct task_preset {
     const char *name;
+    const char *model; /* NULL: either */
     float beta_4, beta_3, lr;
     uint32_t steps, tokens_max, rank;
 } task_preset;
 
+#define LLAMA "llama3-8b"
+#define QWEN  "qwen2.5-7b"
 static const task_preset presets[] = {
-    {"gsm8k", 0.02f, 0.02f, 1e-4f, 5000, 1024, 64},
-    {"math", 0.02f, 0.02f, 1e-4f, 5000, 1024, 64},
-    {"codealpaca", 0.03f, 0.03f, 1e-4f, 5000, 1536, 64},
-    {"boolq", 0.2f, 0.2f, 5e-5f, 3000, 1024, 16},
-    {"arc_challenge", 0.02f, 0.02f, 5e-5f, 3000, 1024, 16},
-    {"winogrande", 0.02f, 0.02f, 5e-5f, 3000, 1024, 16},
-    {"commonsense_qa", 0.1f, 0.2f, 5e-5f, 3000, 1024, 16},
+    {"gsm8k", NULL, 0.02f, 0.02f, 1e-4f, 5000, 1024, 64},
+    {"math", NULL, 0.02f, 0.02f, 1e-4f, 5000, 1024, 64},
+    {"codealpaca", NULL, 0.03f, 0.03f, 1e-4f, 5000, 1536, 64},
+    {"boolq", LLAMA, 0.2f, 0.2f, 5e-5f, 3000, 1024, 16},
+    {"arc_challenge", LLAMA, 0.02f, 0.02f, 5e-5f, 3000, 1024, 16},
+    {"winogrande", LLAMA, 0.02f, 0.02f, 5e-5f, 3000, 1024, 16},
+    {"commonsense_qa", LLAMA, 0.1f, 0.2f, 5e-5f, 3000, 1024, 16},
+    {"boolq", QWEN, 0.2f, 0.05f, 5e-5f, 3000, 1024, 16},
+    {"arc_challenge", QWEN, 0.2f, 0.02f, 5e-5f, 3000, 1024, 16},
+    {"winogrande", QWEN, 0.2f, 0.05f, 5e-5f, 3000, 1024, 16},
+    {"commonsense_qa", QWEN, 0.2f, 0.05f, 5e-5f, 3000, 1024, 16},
 };
+/* Hidden sizes, at which a preset's beta holds. */
+#define LLAMA_CHANNELS 4096.0f
+#define QWEN_CHANNELS  3584.0f
 #define PRESET_BATCH   16u
-#define PAPER_CHANNELS 4096.0f /* hidden size of LLaMA3-8B */
 #define BITS_LR_AFTER  0.3f
 #define FALL_PERCENT   40u /* of the steps: where waterfill reaches the target */
 
@@ -253,14 +260,15 @@ seam_status seam_train_options_finish(seam_train_options *options, seam_error *e
     SEAM_TRY(preset_apply(o, err));
     o->steps = or_u32(o->steps, 100);
     o->batch = or_u32(o->batch, 8);
-    o->rows_max = or_u32(o->rows_max, 2048);
+    o->rows_max = or_u32(o->rows_max, SEAM_ROWS_PER_MICRO_DEFAULT);
     o->save_every = or_u32(o->save_every, o->full ? o->steps : 50);
     o->topology = o->topology != NULL ? o->topology : "u_shaped";
-    o->rank = or_u32(o->rank, 16);
+    o->rank = or_u32(o->rank, SEAM_LORA_RANK_DEFAULT);
     o->alpha = or_f32(o->alpha, 16.0f);
     o->lr = or_f32(o->lr, 1e-4f);
     o->target = or_f32(o->target, 4.0f);
     o->beta_paper = or_f32(o->beta_paper, 0.02f);
+    o->channels_paper = or_f32(o->channels_paper, LLAMA_CHANNELS);
     const bool modules = o->topology != NULL && strcmp(o->topology, "adapter_exchange") == 0;
     o->codec = o->codec != NULL ? o->codec : modules ? "affine" : "amaq";
     if (strcmp(o->codec, "amaq") == 0) {
@@ -303,12 +311,12 @@ static void allocator_choose(seam_train_options *o) {
 }
 
 /* The bits loss is a mean over channels, so one channel feels beta/C: the paper's beta, found at
- * C = 4096, presses all channels of a small model down alike and flattens their widths
+ * C = 4096 and 3584, presses all channels of a small model down alike and flattens their widths
  * (tests/bench/RESULTS.md).  The same pressure a channel keeps it in balance with the task's
  * gradient.  For the same reason only the rate falls once the target is reached, not beta. */
 void seam_train_options_scale(seam_train_options *options, uint32_t channels) {
     seam_train_options *const o = options;
-    o->beta = or_f32(o->beta, o->beta_paper * (float)channels / PAPER_CHANNELS);
+    o->beta = or_f32(o->beta, o->beta_paper * (float)channels / o->channels_paper);
     o->beta_after = or_f32(o->beta_after, o->beta);
     o->bits_lr_after = or_f32(o->bits_lr_after, BITS_LR_AFTER * o->bits_lr);
 }
@@ -317,10 +325,21 @@ static seam_status preset_apply(seam_train_options *o, seam_error *err) {
     if (o->preset == NULL) {
         return SEAM_OK;
     }
+    const size_t task = strcspn(o->preset, "@");
+    const char *const model = o->preset[task] != '\0' ? o->preset + task + 1 : LLAMA;
+    const bool qwen = strcmp(model, QWEN) == 0;
+    if (!qwen && strcmp(model, LLAMA) != 0) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "--preset: '%s': the models of the paper's settings are " LLAMA
+                              " and " QWEN,
+                              o->preset);
+    }
     for (size_t i = 0; i < sizeof presets / sizeof *presets; i++) {
         const task_preset *const p = &presets[i];
-        if (strcmp(p->name, o->preset) == 0) {
+        if (strlen(p->name) == task && strncmp(p->name, o->preset, task) == 0 &&
+            (p->model == NULL || strcmp(p->model, model) == 0)) {
             o->beta_paper = o->target == 3.0f ? p->beta_3 : p->beta_4;
+            o->channels_paper = qwen ? QWEN_CHANNELS : LLAMA_CHANNELS;
             o->lr = or_f32(o->lr, p->lr);
             o->steps = or_u32(o->steps, p->steps);
             o->tokens_max = or_u32(o->tokens_max, p->tokens_max);

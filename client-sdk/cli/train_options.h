@@ -39,7 +39,7 @@ typedef struct seam_train_options {
     const char *rate;
     float rate_bits_min, rate_bits_max, step_seconds;
     float target, bits_min, bits_max, bits_start, gate_alpha, beta, bits_lr, beta_after,
-        bits_lr_after, beta_paper; /* beta_paper: at 4096 channels, by preset */
+        bits_lr_after, beta_paper, channels_paper; /* by preset: beta at so many channels */
     bool labelled_rows_only, distinct_rows_only, elide_input_gradient, dictionary;
     /* Evaluation. */
     uint32_t eval_rows, eval_new_tokens, eval_slots;

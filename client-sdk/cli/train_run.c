@@ -13,6 +13,7 @@
 #include "codec.h"
 #include "directory.h"
 #include "evaluate.h"
+#include "json_text.h"
 #include "progress.h"
 #include "report_html.h"
 #include "run_data.h"
@@ -435,9 +436,9 @@ static void step_committed(void *user, const seam_step_report *report) {
     json_t *const entry =
         seam_run_report_entry(&t->wire_bits, &t->last, t->micro_count, t->session);
     t->layer_bits = json_number_value(json_object_get(entry, "layer_mean_bits"));
-    const size_t count = json_dumpb(entry, NULL, 0, JSON_COMPACT);
-    char *const text = count > 0 ? seam_mem_alloc(count) : NULL;
-    if (text != NULL && json_dumpb(entry, text, count, JSON_COMPACT) == count) {
+    size_t count = 0;
+    char *const text = seam_json_text(&count, entry, JSON_COMPACT);
+    if (text != NULL) {
         (void)seam_session_note(t->session, text, count);
     }
     seam_mem_free(text);

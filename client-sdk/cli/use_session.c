@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "run_files.h"
+#include "shared_options.h"
 #include "train_options.h"
 #include "try.h"
 
@@ -20,8 +21,7 @@ const seam_arg_spec seam_use_specs[] = {
      "the session of this run folder, as trained"},
     {"adapter", SEAM_ARG_TEXT, offsetof(seam_use_options, adapter), "DIR",
      "a PEFT adapter or trained layers; with neither of the two: the base model"},
-    {"server-model", SEAM_ARG_TEXT, offsetof(seam_use_options, server_model), "NAME",
-     "model on the server [the one with this model's identity]"},
+    SEAM_OPTION_SERVER_MODEL(seam_use_options),
     {"codec", SEAM_ARG_TEXT, offsetof(seam_use_options, codec), "NAME",
      "f32, bf16, or the session's own [bf16]"},
     {"threads", SEAM_ARG_U32, offsetof(seam_use_options, threads), "N",

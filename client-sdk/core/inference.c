@@ -1,8 +1,13 @@
 /* Forward and Generate: rows in, the blocks' output back, one request at a time.  WIRE.md
  * section 5.
  *
+ * A stream that is lost is opened again for as long as a session is attached again.  A request of
+ * Forward is then repeated, since nothing hangs on an earlier one; what Generate's slots held is
+ * gone with the stream, and its caller is told.
+ *
  * Both calls have messages of the same shape on the wire, so one type serves for both. */
 #include <string.h>
+#include <time.h>
 
 #include "arena.h"
 #include "core.h"
@@ -12,6 +17,8 @@
 
 #define QUANTIZED_ROWS_MIN 64u /* below it the ranges would cost more than bf16 */
 #define ROWS_DEFAULT       4096u
+#define BARREN_MAX         16u /* streams that are lost without an answer between them */
+#define NAP_MS             50u /* a cancel is seen this soon while backing off */
 
 struct seam_inference {
     seam_session *session;
@@ -19,8 +26,11 @@ struct seam_inference {
     seam_codec_id codec_in, codec_out; /* of requests, of answers */
     uint32_t slot_count, positions_max, rows_max;
     bool base_model;
-    uint64_t request; /* number of the next one */
+    uint64_t request;              /* number of the next one on this stream */
+    uint64_t committed_step_count; /* of the session, as the first stream found it */
+    uint32_t stream_count, barren_count;
     bool failed;
+    bool net_failed; /* the last error is the stream's, and may pass */
     seam_buffer packed, frames, inbox;
 };
 
@@ -28,8 +38,10 @@ static seam_status codecs_pick(seam_inference *inf, const seam_session *session,
                                seam_error *err);
 static seam_codec_id codec_usable(const seam_session *session, seam_codec_id codec);
 static seam_coder *coder_of(const seam_session *session, uint32_t site_idx);
-static seam_status open_exchange(seam_inference *inf, const seam_inference_options *options,
-                                 seam_error *err);
+static seam_status connect_until_answered(seam_inference *inf, seam_error *err);
+static seam_status open_exchange(seam_inference *inf, seam_error *err);
+static seam_status net_result(seam_inference *inf, seam_status st);
+static void stream_drop(seam_inference *inf);
 static seam_status request_check(uint32_t *ret_rows, uint32_t *ret_rows_out,
                                  const seam_inference *inf, const seam_rows_request *request,
                                  seam_error *err);
@@ -64,16 +76,7 @@ seam_status seam_inference_open(seam_inference **ret_inference, seam_session *se
     inf->slot_count = options->slot_count;
     inf->positions_max = options->positions_max;
     inf->base_model = options->base_model;
-    const char *const method = options->kind == SEAM_INFERENCE_FORWARD ? "Forward" : "Generate";
-    seam_stream_call *call = NULL;
-    seam_status st =
-        session->client->net->stream_open(&call, session->client->transport, method, err);
-    if (st == SEAM_OK) {
-        pthread_mutex_lock(&session->mu);
-        session->inference = call;
-        pthread_mutex_unlock(&session->mu);
-        st = open_exchange(inf, options, err);
-    }
+    const seam_status st = connect_until_answered(inf, err);
     if (st != SEAM_OK) {
         seam_inference_close(inf);
         return st;
@@ -86,12 +89,7 @@ void seam_inference_close(seam_inference *gift_inference) {
     if (gift_inference == NULL) {
         return;
     }
-    seam_session *const session = gift_inference->session;
-    pthread_mutex_lock(&session->mu);
-    seam_stream_call *const call = session->inference;
-    session->inference = NULL;
-    pthread_mutex_unlock(&session->mu);
-    session->client->net->stream_close(call);
+    stream_drop(gift_inference);
     seam_buffer_deinit(&gift_inference->inbox);
     seam_buffer_deinit(&gift_inference->frames);
     seam_buffer_deinit(&gift_inference->packed);
@@ -121,16 +119,88 @@ seam_status seam_inference_run(seam_inference *inference, float *ret_y, const fl
     SEAM_TRY(seam_session_check_cancel(inference->session, err));
     uint32_t rows = 0, rows_out = 0;
     SEAM_TRY(request_check(&rows, &rows_out, inference, request, err));
-    seam_status st = request_send(inference, x, request, rows, err);
-    if (st == SEAM_OK) {
-        st = answer_receive(inference, ret_y, rows_out, err);
-    }
-    inference->failed = st != SEAM_OK;
-    inference->request++;
-    if (st != SEAM_OK) {
+    seam_status st = SEAM_OK;
+    do {
+        seam_error local = {0};
+        inference->net_failed = false;
+        st = request_send(inference, x, request, rows, &local);
+        st = st == SEAM_OK ? answer_receive(inference, ret_y, rows_out, &local) : st;
+        if (st == SEAM_OK) {
+            inference->barren_count = 0;
+            inference->request++;
+            return SEAM_OK;
+        }
+        inference->failed = true;
         SEAM_TRY(seam_session_check_cancel(inference->session, err));
-    }
+        if (!inference->net_failed || ++inference->barren_count > BARREN_MAX) {
+            return seam_error_set(err, st, "%s", local.text);
+        }
+        seam_client_log(inference->session->client, "stream lost, trying again: %s", local.text);
+        SEAM_TRY(connect_until_answered(inference, err));
+        inference->failed = false;
+    } while (inference->kind == SEAM_INFERENCE_FORWARD);
+    return seam_error_set(err, SEAM_E_ROLLED_BACK, "the slots are empty: the stream was lost");
+}
+
+/* ---- The stream ---- */
+
+static void stream_drop(seam_inference *inf) {
+    seam_session *const s = inf->session;
+    pthread_mutex_lock(&s->mu);
+    seam_stream_call *const call = s->inference;
+    s->inference = NULL;
+    pthread_mutex_unlock(&s->mu);
+    s->client->net->stream_close(call);
+}
+
+/* A result of the transport.  A limit that may pass is no fault of the stream: the caller has asked
+ * for it, and can ask for less. */
+static seam_status net_result(seam_inference *inf, seam_status st) {
+    inf->net_failed = st != SEAM_OK && seam_is_cured_by_repetition(st, 0);
     return st;
+}
+
+static seam_status stream_connect(seam_inference *inf, seam_error *err) {
+    seam_session *const s = inf->session;
+    const char *const method = inf->kind == SEAM_INFERENCE_FORWARD ? "Forward" : "Generate";
+    seam_stream_call *call = NULL;
+    stream_drop(inf);
+    inf->request = 0;
+    inf->net_failed = false;
+    SEAM_TRY(
+        net_result(inf, s->client->net->stream_open(&call, s->client->transport, method, err)));
+    pthread_mutex_lock(&s->mu);
+    s->inference = call;
+    pthread_mutex_unlock(&s->mu);
+    return open_exchange(inf, err);
+}
+
+/* Never before the server wants it, and not after the user's limit. */
+static seam_status connect_until_answered(seam_inference *inf, seam_error *err) {
+    seam_session *const s = inf->session;
+    const uint64_t begin_ms = seam_now_ms();
+    for (uint32_t failures = 1;; failures++) {
+        seam_error local = {0};
+        const seam_status st = stream_connect(inf, &local);
+        if (st == SEAM_OK) {
+            return SEAM_OK;
+        }
+        SEAM_TRY(seam_session_check_cancel(s, err));
+        const uint64_t asked_ms =
+            s->inference != NULL ? s->client->net->stream_retry_after_ms(s->inference) : 0;
+        const uint64_t back_off_ms = seam_back_off_ms(failures, seam_random_u32());
+        const uint64_t wait_ms = back_off_ms > asked_ms ? back_off_ms : asked_ms;
+        const uint64_t until_ms = seam_now_ms() + wait_ms;
+        if (!inf->net_failed || until_ms - begin_ms >= s->client->reconnect_timeout_ms) {
+            return seam_error_set(err, st, "%s", local.text);
+        }
+        seam_client_log(s->client, "no stream, trying again: %s", local.text);
+        while (seam_now_ms() < until_ms) {
+            const struct timespec nap = {.tv_nsec = (long)NAP_MS * 1000000};
+            (void)nanosleep(&nap, NULL);
+            SEAM_TRY(seam_session_check_cancel(s, err));
+        }
+    }
 }
 
 static seam_status codecs_pick(seam_inference *inf, const seam_session *session, const char *name,
@@ -173,16 +243,38 @@ static seam_coder *coder_of(const seam_session *session, uint32_t site_idx) {
     return session->sites[cached ? session->bwd_out : site_idx].coder;
 }
 
-static seam_status open_exchange(seam_inference *inf, const seam_inference_options *options,
-                                 seam_error *err) {
+/* A server that lost steps since would answer for another adapter. */
+static seam_status opened_take(seam_inference *inf, seam_error *err) {
+    Seam__V1__GenerateResponse *const r =
+        seam__v1__generate_response__unpack(NULL, inf->inbox.count, inf->inbox.data);
+    if (r == NULL || r->body_case != SEAM__V1__GENERATE_RESPONSE__BODY_OPENED) {
+        if (r != NULL) {
+            seam__v1__generate_response__free_unpacked(r, NULL);
+        }
+        return seam_error_set(err, SEAM_E_OUT_OF_SEQUENCE,
+                              "the server's first message is no GenerateOpened");
+    }
+    const uint64_t count = r->opened->committed_step_count, before = inf->committed_step_count;
+    seam__v1__generate_response__free_unpacked(r, NULL);
+    if (inf->stream_count > 0 && !inf->base_model && count != before) {
+        return seam_error_set(err, SEAM_E_STATE,
+                              "the server's session is at step %llu now, and was at step %llu",
+                              (unsigned long long)count, (unsigned long long)before);
+    }
+    inf->committed_step_count = count;
+    inf->stream_count++;
+    return SEAM_OK;
+}
+
+static seam_status open_exchange(seam_inference *inf, seam_error *err) {
     seam_session *const s = inf->session;
     Seam__V1__GenerateOpen open = SEAM__V1__GENERATE_OPEN__INIT;
     open.session_id = s->id;
     open.session_secret.data = s->secret;
     open.session_secret.len = SEAM_SECRET_BYTES;
-    open.base_model = options->base_model;
-    open.slot_count = options->slot_count;
-    open.positions_max = options->positions_max;
+    open.base_model = inf->base_model;
+    open.slot_count = inf->slot_count;
+    open.positions_max = inf->positions_max;
     open.rows_max = inf->rows_max;
     Seam__V1__GenerateRequest request = SEAM__V1__GENERATE_REQUEST__INIT;
     request.body_case = SEAM__V1__GENERATE_REQUEST__BODY_OPEN;
@@ -190,13 +282,11 @@ static seam_status open_exchange(seam_inference *inf, const seam_inference_optio
     if (seam_message_pack(&inf->packed, &request.base) != SEAM_OK) {
         return seam_error_set(err, SEAM_E_MEMORY, "out of memory");
     }
-    SEAM_TRY(s->client->net->stream_send(s->inference, inf->packed.data, inf->packed.count, NULL, 0,
-                                         err));
+    SEAM_TRY(net_result(inf, s->client->net->stream_send(s->inference, inf->packed.data,
+                                                         inf->packed.count, NULL, 0, err)));
     seam_walk walk;
     SEAM_TRY(message_receive(inf, &walk, err));
-    return walk.field == 1 ? SEAM_OK
-                           : seam_error_set(err, SEAM_E_OUT_OF_SEQUENCE,
-                                            "the server's first message is no GenerateOpened");
+    return opened_take(inf, err);
 }
 
 static seam_status request_check(uint32_t *ret_rows, uint32_t *ret_rows_out,
@@ -271,11 +361,12 @@ static seam_status request_send(seam_inference *inf, const float *x,
     uint64_t payload_bytes = 0;
     inf->frames.count = 0;
     SEAM_TRY(seam_tensor_encode(&inf->frames, NULL, &payload_bytes, s, &args, x, err));
-    SEAM_TRY(s->client->net->stream_send(s->inference, inf->packed.data, inf->packed.count, NULL, 0,
-                                         err));
+    SEAM_TRY(net_result(inf, s->client->net->stream_send(s->inference, inf->packed.data,
+                                                         inf->packed.count, NULL, 0, err)));
     for (size_t at = 0; at < inf->frames.count;) {
         const size_t frame_bytes = seam_frame_bytes_at(&inf->frames, at);
-        SEAM_TRY(seam_frame_send(s, s->inference, inf->frames.data + at, frame_bytes, err));
+        SEAM_TRY(net_result(
+            inf, seam_frame_send(s, s->inference, inf->frames.data + at, frame_bytes, err)));
         at += frame_bytes;
     }
     return SEAM_OK;
@@ -320,8 +411,10 @@ static seam_status answer_receive(seam_inference *inf, float *ret_y, uint32_t ro
 static seam_status message_receive(seam_inference *inf, seam_walk *ret_walk, seam_error *err) {
     seam_session *const s = inf->session;
     bool message = false;
-    SEAM_TRY(s->client->net->stream_receive(s->inference, &inf->inbox, &message, err));
+    SEAM_TRY(
+        net_result(inf, s->client->net->stream_receive(s->inference, &inf->inbox, &message, err)));
     if (!message) {
+        inf->net_failed = true;
         return seam_error_set(err, SEAM_E_UNAVAILABLE, "server %s ended the stream",
                               s->client->address);
     }

@@ -192,8 +192,11 @@ static seam_status failed(seam_session *s, seam_error *err) {
         seam_client_proto_stop(&s->proto, err->status, err->text);
         return err->status;
     }
+    /* A limit that passes is that of an Attach; on a stream that stands it is of what was sent. */
+    const bool is_ours = (err->status == SEAM_E_LIMIT || err->status == SEAM_E_MEMORY) &&
+                         seam_client_proto_is_attached(&s->proto);
     const uint64_t retry_after_ms =
-        s->stream != NULL ? s->client->net->stream_retry_after_ms(s->stream) : 0;
+        s->stream != NULL && !is_ours ? s->client->net->stream_retry_after_ms(s->stream) : 0;
     stream_drop(s);
     s->rx_active = s->rx_signal_due = false;
     s->first_begin_seconds = s->first_seconds = 0.0; /* it says nothing of the link any more */

@@ -543,10 +543,9 @@ typedef enum seam_inference_kind {
 typedef struct seam_inference_options {
     size_t struct_bytes;
     seam_inference_kind kind;
-    bool base_model;     /* without the session's adapter */
-    const char *codec;   /* of both directions; NULL: the session's.  Below 64 rows bf16. */
-    uint32_t slot_count; /* generate: sequences in flight */
-    uint32_t positions_max, rows_max;
+    bool base_model;   /* without the session's adapter */
+    const char *codec; /* of both directions; NULL: the session's.  Below 64 rows bf16. */
+    uint32_t slot_count, positions_max, rows_max; /* slot_count: generate's sequences in flight */
 } seam_inference_options;
 #define SEAM_INFERENCE_OPTIONS_INIT                                                                \
     { sizeof(seam_inference_options), SEAM_INFERENCE_FORWARD, false, NULL, 0, 0, 0 }
@@ -566,7 +565,8 @@ typedef struct seam_rows_request {
     const uint32_t *first_positions; /* of each sequence's first new row; NULL: 0 */
     const uint8_t *labelled_rows;    /* rows wanted back (bitmap); NULL: each sequence's last */
 } seam_rows_request;
-/* x (T, C); ret_y (rows wanted, C).  SEAM_E_ARG, SEAM_E_LIMIT, SEAM_E_NONFINITE, ... */
+/* x (T, C); ret_y (rows wanted, C).  SEAM_E_ARG, SEAM_E_LIMIT, SEAM_E_NONFINITE, ...; a lost stream
+ * is opened again, generate: SEAM_E_ROLLED_BACK, all slots are empty. */
 SEAM_API seam_status seam_inference_run(seam_inference *inference, float *ret_y, const float *x,
                                         const seam_rows_request *request, seam_error *err);
 

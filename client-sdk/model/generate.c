@@ -3,7 +3,10 @@
  *
  * LongRoPE: a sequence that reaches rope.long_from is sent again from its first token, since all of
  * its keys take other factors then (blocks.h, seam_blocks_forward_cached); transformers' generate()
- * does the same. */
+ * does the same.
+ *
+ * A stream that was lost has taken the server's keys with it: every sequence in flight begins again
+ * with its prompt, and takes the tokens that were shown before instead of picking others. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,7 +22,9 @@ typedef struct slot {
     uint32_t prompt_idx; /* NO_PROMPT: free */
     uint32_t position;   /* of the next row */
     uint32_t new_count;
-    uint32_t token; /* the next row's */
+    uint32_t token;       /* the next row's */
+    uint32_t shown_count; /* new tokens that visit has had; above new_count while they come again */
+    bool again;           /* to begin with its prompt */
 } slot;
 
 typedef struct candidate {
@@ -40,8 +45,8 @@ typedef struct generation {
     /* The request being built, (slot_count) each; ids: (rows_max). */
     uint32_t *request_slots, *sequence_rows, *first_positions, *ids;
     uint32_t *zeros;    /* targets that the head asks for and nobody uses */
-    uint32_t long_from; /* 0: nothing is sent again */
-    uint32_t *tokens;   /* (slot_count, long_from + 1) what a slot has had so far */
+    uint32_t long_from; /* 0: no sequence is sent again for its length */
+    uint32_t *tokens;   /* (slot_count, positions_max + 1) what a slot has had so far */
     uint32_t sequence_count, rows;
     float *logits;               /* (SEAM_HEAD_CHUNK_ROWS, V): only when sampling */
     candidate *candidates;       /* (V) */
@@ -53,6 +58,7 @@ static seam_status generation_check(const generation *g, seam_error *err);
 static seam_status generation_take(generation *g);
 static void generation_free(generation *g);
 static void request_build(generation *g);
+static void begin_again(generation *g);
 static seam_status caches_take(generation *g, seam_error *err);
 static seam_status rows_run(generation *g, const seam_rows_request *request, seam_error *err);
 static seam_status tokens_pick(generation *g, seam_error *err);
@@ -95,10 +101,22 @@ seam_status seam_model_generate(seam_model *model, seam_inference *inference,
         }
         if (st == SEAM_OK) {
             st = tokens_pick(&g, err);
+        } else if (st == SEAM_E_ROLLED_BACK) {
+            begin_again(&g);
+            st = SEAM_OK;
         }
     }
     generation_free(&g);
     return st;
+}
+
+static void begin_again(generation *g) {
+    for (uint32_t i = 0; i < g->limits.slot_count; i++) {
+        slot *const s = &g->slots[i];
+        const uint32_t shown = s->shown_count > s->new_count ? s->shown_count : s->new_count;
+        *s = (slot){
+            .prompt_idx = s->prompt_idx, .shown_count = shown, .again = s->prompt_idx != NO_PROMPT};
+    }
 }
 
 /* Where a sequence may have to be sent again, one request must hold it beside the others' rows. */
@@ -159,10 +177,8 @@ static seam_status generation_take(generation *g) {
     bool taken = g->slots != NULL && g->request_slots != NULL && g->sequence_rows != NULL &&
                  g->first_positions != NULL && g->zeros != NULL && g->ids != NULL &&
                  g->row_slots != NULL;
-    if (g->long_from != 0) {
-        g->tokens = seam_mem_zalloc(n, ((size_t)g->long_from + 1) * sizeof *g->tokens);
-        taken = taken && g->tokens != NULL;
-    }
+    g->tokens = seam_mem_zalloc(n, ((size_t)g->limits.positions_max + 1) * sizeof *g->tokens);
+    taken = taken && g->tokens != NULL;
     if (g->options->temperature > 0.0f) {
         g->logits = seam_mem_zalloc(g->model->vocab, SEAM_HEAD_CHUNK_ROWS * sizeof *g->logits);
         g->candidates = seam_mem_zalloc(g->model->vocab, sizeof *g->candidates);
@@ -210,13 +226,13 @@ static void generation_free(generation *g) {
 }
 
 static uint32_t *slot_tokens(const generation *g, uint32_t slot_idx) {
-    return g->tokens + (size_t)slot_idx * ((size_t)g->long_from + 1);
+    return g->tokens + (size_t)slot_idx * ((size_t)g->limits.positions_max + 1);
 }
 
 /* The slot's tokens from its next position on. */
 static void tokens_keep(generation *g, uint32_t slot_idx, const uint32_t *ids, uint32_t count) {
     const uint32_t at = g->slots[slot_idx].position;
-    if (g->long_from != 0 && at + count <= g->long_from + 1) {
+    if (at + count <= g->limits.positions_max + 1) {
         memcpy(slot_tokens(g, slot_idx) + at, ids, count * sizeof *ids);
     }
 }
@@ -234,7 +250,7 @@ static void request_build(generation *g) {
     }
     uint32_t waiting_rows = 0; /* kept free for slots that come later in this loop */
     for (uint32_t i = 0; i < g->limits.slot_count; i++) {
-        waiting_rows += g->slots[i].prompt_idx != NO_PROMPT;
+        waiting_rows += g->slots[i].prompt_idx != NO_PROMPT && !g->slots[i].again;
     }
     for (uint32_t i = 0; i < g->limits.slot_count; i++) {
         slot *const s = &g->slots[i];
@@ -250,6 +266,13 @@ static void request_build(generation *g) {
             ids = g->prompts[g->prompt_next].ids;
             g->prompt_next++;
             tokens_keep(g, i, ids, rows);
+        } else if (s->again) {
+            if (g->prompts[s->prompt_idx].count > room) {
+                continue; /* the next request */
+            }
+            s->again = false;
+            rows = g->prompts[s->prompt_idx].count;
+            ids = g->prompts[s->prompt_idx].ids;
         } else if (is_sent_again(g, s)) {
             if (g->long_from > room) { /* one row of the room is kept for it: the next request */
                 continue;
@@ -356,6 +379,11 @@ static seam_status tokens_pick(generation *g, seam_error *err) {
 static void token_take(generation *g, uint32_t slot_idx, uint32_t token) {
     slot *const s = &g->slots[slot_idx];
     const uint32_t prompt_idx = s->prompt_idx;
+    if (s->new_count < s->shown_count) {
+        s->token = slot_tokens(g, slot_idx)[s->position];
+        s->new_count++;
+        return;
+    }
     for (uint32_t i = 0; i < g->options->stop_count; i++) {
         if (g->options->stop_ids[i] == token) {
             s->prompt_idx = NO_PROMPT;

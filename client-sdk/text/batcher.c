@@ -111,12 +111,6 @@ void seam_batcher_destroy(seam_batcher *gift_batcher) {
     seam_mem_free(b);
 }
 
-uint64_t seam_batcher_step_count(const seam_batcher *batcher) {
-    const uint64_t count = seam_data_count(batcher->data);
-    const uint64_t per_step = batcher->options.samples_per_step;
-    return (count + per_step - 1) / per_step;
-}
-
 uint32_t seam_batcher_micros_max(const seam_batcher *batcher) {
     /* One ends only when the next sample does not fit: it then holds at least as many samples as
      * the longest ones would fill it with, or seqs_max. */

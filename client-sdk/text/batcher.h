@@ -49,11 +49,10 @@ typedef struct seam_batcher seam_batcher;
 seam_status seam_batcher_create(seam_batcher **ret_batcher, const seam_data *data,
                                 const seam_batcher_options *options, seam_error *err);
 void seam_batcher_destroy(seam_batcher *gift_batcher);
-/* Steps of one pass, the last perhaps smaller (in_order), or of one epoch, rounded up. */
-uint64_t seam_batcher_step_count(const seam_batcher *batcher);
 /* Most micro-batches that a step can have. */
 uint32_t seam_batcher_micros_max(const seam_batcher *batcher);
-/* The batch of a step; valid until the next call.  In order: step < step_count.  Never fails. */
+/* The batch of a step; valid until the next call.  In order: one that begins before the
+ * data ends, and the last is perhaps smaller.  Never fails. */
 void seam_batcher_step(seam_step_batch *ret_batch, seam_batcher *batcher, uint64_t step);
 
 #endif

@@ -3,16 +3,6 @@
 
 enum { LOW_COUNT = 33, MIDDLE_COUNT = 34, SHIFTED_COUNT = LOW_COUNT + MIDDLE_COUNT + 1 };
 
-uint32_t seam_byte_alphabet_point(uint8_t byte) {
-    if (byte < 33) {
-        return 0x100U + byte;
-    }
-    if (byte >= 127 && byte <= 160) {
-        return 0x100U + LOW_COUNT + (byte - 127U);
-    }
-    return byte == 173 ? 0x100U + SHIFTED_COUNT - 1 : byte;
-}
-
 /* The byte of a code point below U+0800, or -1. */
 static int byte_of(uint32_t point) {
     if (point >= 0x100) {

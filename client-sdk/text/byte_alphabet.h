@@ -11,7 +11,5 @@
 /* Bytes spelt by `text` into ret (room for `bytes`); false when a character is not in the
  * alphabet or the UTF-8 is broken. */
 bool seam_byte_alphabet_read(char *ret, size_t *ret_bytes, const char *text, size_t bytes);
-/* Code point of a byte. */
-uint32_t seam_byte_alphabet_point(uint8_t byte);
 
 #endif

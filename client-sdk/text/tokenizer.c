@@ -198,10 +198,6 @@ seam_status seam_tokenizer_set_chat_template(seam_tokenizer *tokenizer, const ch
 
 /* ---- Looking ---- */
 
-uint32_t seam_tokenizer_vocab_count(const seam_tokenizer *tokenizer) {
-    return (uint32_t)tokenizer->bpe.token_count;
-}
-
 int64_t seam_tokenizer_bos(const seam_tokenizer *tokenizer) {
     return tokenizer->bos_id;
 }

@@ -38,8 +38,6 @@ seam_status seam_tokenizer_from_json(seam_tokenizer **ret_tokenizer, const void 
                                      size_t count, const char *name, seam_error *err);
 void seam_tokenizer_close(seam_tokenizer *gift_tokenizer);
 
-/* Highest id + 1. */
-uint32_t seam_tokenizer_vocab_count(const seam_tokenizer *tokenizer);
 /* -1: none known. */
 int64_t seam_tokenizer_bos(const seam_tokenizer *tokenizer);
 int64_t seam_tokenizer_eos(const seam_tokenizer *tokenizer);

@@ -6,7 +6,6 @@
 
 #include <float.h>
 #include <math.h>
-#include <string.h>
 
 #include "bytes.h"
 #include "codec.h"
@@ -15,46 +14,33 @@
 
 #define HEAD_BYTES    SEAM_RANGE_HEAD_BYTES
 #define ROUND_MAGIC   12582912.0f
-#define FP16_MAX      65504.0f
 #define FP16_MAX_BITS 0x7bffu
 
 /* ---- fp16 ---- */
 
-static uint32_t bits_of(float value) {
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    return bits;
-}
-
-static float float_of(uint32_t bits) {
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
 /* To nearest even; finite, below 65520 in magnitude.  A normal result shifts the rounded bits; a
  * subnormal one lets an addition round: 0.5 has its last bit at 2^-24, fp16's smallest. */
 static uint16_t fp16_of(float value) {
-    const uint32_t bits = bits_of(value);
+    const uint32_t bits = seam_f32_bits(value);
     const uint32_t magnitude = bits & 0x7fffffffu;
     const uint32_t normal = (magnitude - 0x38000000u + 0xfffu + (magnitude >> 13 & 1u)) >> 13;
-    const uint32_t subnormal = bits_of(float_of(magnitude) + 0.5f) - 0x3f000000u;
+    const uint32_t subnormal = seam_f32_bits(seam_f32_of_bits(magnitude) + 0.5f) - 0x3f000000u;
     return (uint16_t)((magnitude < 0x38800000u ? subnormal : normal) | (bits >> 16 & 0x8000u));
 }
 
 /* Exponent and fraction move into f32's place; the product mends the bias, of subnormals too. */
 static float fp16_value(uint16_t half) {
-    const float magnitude = float_of((half & 0x7fffu) << 13) * 0x1p112f;
-    return float_of(bits_of(magnitude) | (half & 0x8000u) << 16);
+    const float magnitude = seam_f32_of_bits((half & 0x7fffu) << 13) * 0x1p112f;
+    return seam_f32_of_bits(seam_f32_bits(magnitude) | (half & 0x8000u) << 16);
 }
 
 bool seam_fp16_row_put(uint8_t *ret, const float *x, uint32_t channels) {
     uint32_t beyond = 0;
     for (uint32_t c = 0; c < channels; c++) {
         /* 65520 and more rounds to infinity; so does a NaN's pattern, which is larger. */
-        const bool large = (bits_of(x[c]) & 0x7fffffffu) >= 0x477ff000u;
+        const bool large = (seam_f32_bits(x[c]) & 0x7fffffffu) >= 0x477ff000u;
         beyond |= large;
-        const uint16_t sign = (uint16_t)(bits_of(x[c]) >> 16 & 0x8000u);
+        const uint16_t sign = (uint16_t)(seam_f32_bits(x[c]) >> 16 & 0x8000u);
         const uint16_t half = large ? (uint16_t)(sign | FP16_MAX_BITS) : fp16_of(x[c]);
         ret[2 * c] = (uint8_t)half;
         ret[2 * c + 1] = (uint8_t)(half >> 8);

@@ -4,7 +4,6 @@
 
 #include <float.h>
 #include <math.h>
-#include <string.h>
 
 #include "affine_tile_variants.h"
 #include "bytes.h"
@@ -40,25 +39,13 @@ seam_status seam_range_head_get(double *ret_unit, const uint8_t *head) {
     return SEAM_OK;
 }
 
-INLINE uint32_t bits_of(float value) {
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    return bits;
-}
-
-INLINE float float_of(uint32_t bits) {
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
 /* fp16 of value * scale toward plus infinity or toward minus infinity.  The product is exact in
  * double; as f32 it loses bits only far below fp16's smallest, where all that counts is that it
  * was not zero. */
 INLINE uint32_t fp16_directed(float value, double scale, bool up) {
     const float product = (float)(fabs((double)value) * scale);
     const float magnitude = product < FP16_MAX ? product : FP16_MAX;
-    const uint32_t bits = bits_of(magnitude);
+    const uint32_t bits = seam_f32_bits(magnitude);
     /* Below 2^-14 fp16 counts in units of 2^-24. */
     const float units = (magnitude < 0x1p-14f ? magnitude : 0x1p-14f) * 0x1p24f;
     const uint32_t small = (uint32_t)(int32_t)units;
@@ -66,9 +53,9 @@ INLINE uint32_t fp16_directed(float value, double scale, bool up) {
     const uint32_t half = is_small ? small : (bits >> 13) - (112u << 10);
     /* Bits that are set where something was cut off. */
     const uint32_t cut =
-        is_small ? bits_of((float)(int32_t)small) ^ bits_of(units) : bits & 0x1fffu;
-    const uint32_t lost = cut | (half == 0 ? bits_of(value) & 0x7fffffffu : 0);
-    const uint32_t sign = bits_of(value) >> 31;
+        is_small ? seam_f32_bits((float)(int32_t)small) ^ seam_f32_bits(units) : bits & 0x1fffu;
+    const uint32_t lost = cut | (half == 0 ? seam_f32_bits(value) & 0x7fffffffu : 0);
+    const uint32_t sign = seam_f32_bits(value) >> 31;
     const uint32_t outward = up ? 1 - sign : sign;
     const uint32_t rounded = half + (lost != 0 ? outward : 0);
     return rounded != 0 ? rounded | sign << 15 : 0;
@@ -94,7 +81,8 @@ INLINE void put_body(uint8_t *ret_bounds, const float *lo, const float *hi, size
 /* Finite ones only.  The exponent is shifted into f32's place, and made right by a product, which
  * serves subnormal ones too. */
 INLINE float fp16_value(uint32_t half) {
-    return float_of(bits_of(float_of((half & 0x7fffu) << 13) * 0x1p112f) | (half & 0x8000u) << 16);
+    return seam_f32_of_bits(seam_f32_bits(seam_f32_of_bits((half & 0x7fffu) << 13) * 0x1p112f) |
+                            (half & 0x8000u) << 16);
 }
 
 INLINE bool fp16_is_finite(uint32_t half) {

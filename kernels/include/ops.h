@@ -491,8 +491,6 @@ seam_status seam_backend_create(seam_backend **ret_backend, const seam_backend_o
                                 seam_error *err);
 void seam_backend_destroy(seam_backend *gift_backend);
 const seam_ops *seam_backend_ops(const seam_backend *backend);
-/* The backend of a stream (ops of the model code find their table through it). */
-seam_backend *seam_stream_backend(const seam_stream *stream);
 /* What runs the products, for reports: "own kernels, amx bf16, 2 threads". */
 const char *seam_backend_describe(const seam_backend *backend);
 /* What the device said when an op first returned SEAM_E_DEVICE_LOST, with file and line; "" until

@@ -1,4 +1,4 @@
-/* The rounds of Philox4x32-10 (kernels/codec/philox.c has the source) on lanes of counters, for the
+/* The rounds of Philox4x32-10 (philox.h) on lanes of counters, for the
  * vector code of codec/ and cpu/: the caller's instruction set, by inlining.
  *
  * Each word stands in a 64-bit lane, upper half zero, because that is what the vector multiply
@@ -8,11 +8,9 @@
 
 #include <stdint.h>
 
-#define SEAM_PHILOX_MULTIPLIER_0 0xd2511f53u
-#define SEAM_PHILOX_MULTIPLIER_1 0xcd9e8d57u
-#define SEAM_PHILOX_WEYL_0       0x9e3779b9u /* golden ratio */
-#define SEAM_PHILOX_WEYL_1       0xbb67ae85u /* sqrt(3) - 1 */
-#define SEAM_PHILOX_LANES_MAX    16u
+#include "philox.h"
+
+#define SEAM_PHILOX_LANES_MAX 16u
 
 /* Counter i is x0[i], x1[i], x2[i], x3[i]; the first `lanes` of each become its four draws. */
 typedef struct seam_philox_words {
@@ -25,7 +23,7 @@ typedef struct seam_philox_words {
 /* lanes: a constant of the caller's, or no compiler makes vectors of it. */
 static inline __attribute__((always_inline)) void
 seam_philox_rounds(seam_philox_words *w, uint32_t k0, uint32_t k1, const uint32_t lanes) {
-    for (int round = 0; round < 10; round++) {
+    for (int round = 0; round < SEAM_PHILOX_ROUNDS; round++) {
         for (uint32_t i = 0; i < lanes; i++) {
             const uint64_t p0 = (uint64_t)(uint32_t)w->x0[i] * SEAM_PHILOX_MULTIPLIER_0;
             const uint64_t p1 = (uint64_t)(uint32_t)w->x2[i] * SEAM_PHILOX_MULTIPLIER_1;

@@ -19,10 +19,6 @@ static const type_info INFO[] = {
     [SEAM_TENSOR_Q4_1] = {BLOCK, 20},
 };
 
-uint32_t seam_tensor_block_values(seam_tensor_type type) {
-    return INFO[type].block_values;
-}
-
 uint32_t seam_tensor_block_bytes(seam_tensor_type type) {
     return INFO[type].block_bytes;
 }

@@ -24,8 +24,7 @@ typedef enum seam_tensor_type {
     SEAM_TENSOR_Q4_1,
 } seam_tensor_type;
 
-/* Values a block (1 for plain types) and bytes a block. */
-uint32_t seam_tensor_block_values(seam_tensor_type type);
+/* Bytes of a block, which is one value of plain types. */
 uint32_t seam_tensor_block_bytes(seam_tensor_type type);
 /* Bytes of rows x cols values whose rows are whole blocks; false if they are not, or on
  * overflow.  type is not OTHER. */

@@ -4,9 +4,9 @@
  * one chunk are all that ever exists.  The scratch belongs to the head, so one head serves one
  * thread at a time. */
 #include <stdio.h>
-#include <string.h>
 
 #include "arena.h"
+#include "bytes.h"
 #include "tensor_source.h"
 #include "try.h"
 
@@ -159,9 +159,7 @@ static seam_status matrix_put(seam_head *head, seam_stream *stream, void *device
 static bool is_bf16(const float *x, size_t count) {
     uint32_t below = 0;
     for (size_t i = 0; i < count; i++) {
-        uint32_t bits;
-        memcpy(&bits, &x[i], sizeof bits);
-        below |= bits;
+        below |= seam_f32_bits(x[i]);
     }
     return (below & 0xffffu) == 0;
 }

@@ -6,8 +6,8 @@
 
 #include <jansson.h>
 
-#include "arena.h"
 #include "json_read.h"
+#include "json_text.h"
 #include "peft_names.h"
 #include "try.h"
 
@@ -30,13 +30,7 @@ static seam_status config_write(seam_peft_files *files, const seam_adapter *adap
                              VERSION, "base_model_name_or_path", base_model, "architecture",
                              range.model->architecture, "layers", (int)range.begin, (int)range.end,
                              "model_layers", (int)range.model_layers);
-    const size_t flags = JSON_INDENT(2);
-    files->config_bytes = root != NULL ? json_dumpb(root, NULL, 0, flags) : 0;
-    files->config = files->config_bytes != 0 ? seam_mem_alloc(files->config_bytes) : NULL;
-    if (files->config != NULL) {
-        const size_t again = json_dumpb(root, (char *)files->config, files->config_bytes, flags);
-        SEAM_ASSERT(again == files->config_bytes);
-    }
+    files->config = (uint8_t *)seam_json_text(&files->config_bytes, root, JSON_INDENT(2));
     json_decref(root);
     return files->config != NULL ? SEAM_OK : SEAM_E_MEMORY;
 }

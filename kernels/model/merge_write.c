@@ -12,6 +12,7 @@
 #include "arena.h"
 #include "bytes.h"
 #include "file_write.h"
+#include "json_text.h"
 #include "merge_internal.h"
 #include "peft.h"
 #include "safetensors.h"
@@ -45,17 +46,6 @@ static seam_status failed(seam_error *err, const char *path) {
     return seam_error_set(err, SEAM_E_IO, "%.400s: %s", path, text);
 }
 
-/* A JSON text on the heap (seam_mem_free); NULL without memory. */
-static char *json_text(size_t *ret_count, const json_t *root, size_t flags) {
-    const size_t count = root != NULL ? json_dumpb(root, NULL, 0, flags) : 0;
-    char *text = count != 0 ? seam_mem_alloc(count) : NULL;
-    if (text != NULL) {
-        *ret_count = json_dumpb(root, text, count, flags);
-        SEAM_ASSERT(*ret_count == count);
-    }
-    return text;
-}
-
 /* ---- Header ---- */
 
 static json_t *header_of(const seam_merge_job *job, uint32_t shard) {
@@ -83,7 +73,7 @@ static seam_status header_write(FILE *file, const seam_merge_job *job, uint32_t 
                                 const char *path, seam_error *err) {
     json_t *root = header_of(job, shard);
     size_t count = 0;
-    char *text = json_text(&count, root, JSON_COMPACT);
+    char *text = seam_json_text(&count, root, JSON_COMPACT);
     json_decref(root);
     if (text == NULL) {
         return seam_error_set(err, SEAM_E_MEMORY, "merge: out of memory");
@@ -293,7 +283,7 @@ static seam_status index_write(const seam_merge_job *job, seam_error *err) {
     json_t *root = json_pack("{s:{s:I}, s:o}", "metadata", "total_size", (json_int_t)job->bytes,
                              "weight_map", map);
     size_t count = 0;
-    char *text = whole ? json_text(&count, root, JSON_INDENT(2)) : NULL;
+    char *text = whole ? seam_json_text(&count, root, JSON_INDENT(2)) : NULL;
     const seam_status st = text != NULL
                                ? seam_file_write_atomic(path, text, count, err)
                                : seam_error_set(err, SEAM_E_MEMORY, "merge: out of memory");

@@ -10,6 +10,7 @@
 
 #include "arena.h"
 #include "bytes.h"
+#include "json_text.h"
 #include "peft.h"
 #include "peft_names.h"
 #include "safetensors_write.h"
@@ -153,16 +154,8 @@ static seam_status config_write(seam_peft_files *files, const seam_adapter *adap
     json_t *root = seam_adapter_config_of(adapter)->kind == SEAM_ADAPTER_PREFIX
                        ? prefix_config(adapter, base_model)
                        : lora_config(adapter, base_model);
-    if (root == NULL) {
-        return SEAM_E_MEMORY;
-    }
-    const size_t flags = JSON_INDENT(2) | JSON_SORT_KEYS;
-    files->config_bytes = json_dumpb(root, NULL, 0, flags);
-    files->config = files->config_bytes != 0 ? seam_mem_alloc(files->config_bytes) : NULL;
-    if (files->config != NULL) {
-        const size_t again = json_dumpb(root, (char *)files->config, files->config_bytes, flags);
-        SEAM_ASSERT(again == files->config_bytes);
-    }
+    files->config =
+        (uint8_t *)seam_json_text(&files->config_bytes, root, JSON_INDENT(2) | JSON_SORT_KEYS);
     json_decref(root);
     return files->config != NULL ? SEAM_OK : SEAM_E_MEMORY;
 }

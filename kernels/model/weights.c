@@ -43,14 +43,6 @@ const seam_model_config *seam_weights_config(const seam_weights *weights) {
     return &weights->files.config;
 }
 
-const struct seam_gguf *seam_weights_gguf(const seam_weights *weights) {
-    return weights->files.gguf;
-}
-
-bool seam_weights_has(const seam_weights *weights, const char *name) {
-    return seam_tensor_index_find(&weights->files.index, name) != NULL;
-}
-
 static seam_status entry_get(const seam_tensor_entry **ret_entry, const seam_weights *weights,
                              const char *name, seam_error *err) {
     *ret_entry = seam_tensor_index_find(&weights->files.index, name);

@@ -29,7 +29,7 @@ void seam_weights_close(seam_weights *gift_weights);
 const seam_model_config *seam_weights_config(const seam_weights *weights);
 
 /* After open everything is read-only: any thread. */
-bool seam_weights_has(const seam_weights *weights, const char *name);
+
 /* Rows and columns of a tensor; a vector has rows = 1.  SEAM_E_NOT_FOUND. */
 seam_status seam_weights_shape(uint64_t *ret_rows, uint64_t *ret_cols, const seam_weights *weights,
                                const char *name, seam_error *err);
@@ -47,8 +47,5 @@ typedef struct seam_weights_place {
 } seam_weights_place;
 bool seam_weights_find(seam_weights_place *ret, const seam_weights *weights, const char *name,
                        uint64_t rows, uint64_t cols);
-/* The tokenizer stored in a GGUF file, else NULL: opaque to this reader, used by client text/. */
-struct seam_gguf;
-const struct seam_gguf *seam_weights_gguf(const seam_weights *weights);
 
 #endif

@@ -30,6 +30,14 @@ seam_status seam_ref_create(seam_backend **ret_backend, const seam_backend_optio
     return SEAM_OK;
 }
 
+double seam_ref_dot(const double *x, const double *y, uint32_t D) {
+    double sum = 0.0;
+    for (uint32_t d = 0; d < D; d++) {
+        sum += x[d] * y[d];
+    }
+    return sum;
+}
+
 static seam_status ref_mem_alloc(void **ret_ptr, seam_backend *backend, size_t bytes) {
     (void)backend;
     void *ptr = seam_mem_alloc_aligned(bytes);

@@ -15,6 +15,9 @@ struct seam_weight {
     double *fp8[2];         /* (N, C) through FP8 by rows, by columns; NULL: not created with it */
 };
 
+/* sum_d x[d] y[d], from the first on. */
+double seam_ref_dot(const double *x, const double *y, uint32_t D);
+
 /* FP8 of frozen products, ref_linear_fp8.c. */
 typedef struct seam_ref_fp8_sum {
     double *y;       /* (y_count), added to */

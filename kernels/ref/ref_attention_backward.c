@@ -4,14 +4,6 @@
 
 #include "ref.h"
 
-static double dot(const double *x, const double *y, uint32_t D) {
-    double sum = 0.0;
-    for (uint32_t d = 0; d < D; d++) {
-        sum += x[d] * y[d];
-    }
-    return sum;
-}
-
 static void backward_row(const seam_attention_backward_args *a, uint32_t begin, uint32_t t,
                          uint32_t h) {
     const uint32_t D = a->D, g = h / (a->H / a->G);
@@ -19,15 +11,15 @@ static void backward_row(const seam_attention_backward_args *a, uint32_t begin, 
     const double *q = (const double *)a->q + (size_t)t * a->q_ld + (size_t)h * D;
     const double *d_o = (const double *)a->d_o + row * D;
     double *dq = (double *)a->dq + (size_t)t * a->dq_ld + (size_t)h * D;
-    const double delta = dot((const double *)a->o + row * D, d_o, D);
+    const double delta = seam_ref_dot((const double *)a->o + row * D, d_o, D);
     const double lse = ((const double *)a->lse)[row];
     for (uint32_t j = seam_window_begin(a->window, begin, t); j <= t; j++) {
         const double *k = (const double *)a->k + (size_t)j * a->k_ld + (size_t)g * D;
         const double *v = (const double *)a->v + (size_t)j * a->v_ld + (size_t)g * D;
         double *dk = (double *)a->dk + (size_t)j * a->dk_ld + (size_t)g * D;
         double *dv = (double *)a->dv + (size_t)j * a->dv_ld + (size_t)g * D;
-        const double p = exp((double)a->scale * dot(q, k, D) - lse);
-        const double ds = (double)a->scale * p * (dot(d_o, v, D) - delta);
+        const double p = exp((double)a->scale * seam_ref_dot(q, k, D) - lse);
+        const double ds = (double)a->scale * p * (seam_ref_dot(d_o, v, D) - delta);
         for (uint32_t d = 0; d < D; d++) {
             dq[d] += ds * k[d];
             dk[d] += ds * q[d];

@@ -3,14 +3,6 @@
 
 #include "ref.h"
 
-static double dot(const double *x, const double *y, uint32_t D) {
-    double sum = 0.0;
-    for (uint32_t d = 0; d < D; d++) {
-        sum += x[d] * y[d];
-    }
-    return sum;
-}
-
 seam_status seam_ref_attention_cached(seam_stream *stream, const seam_attention_cached_args *args) {
     (void)stream;
     const uint32_t D = args->D, G = args->G;
@@ -26,13 +18,14 @@ seam_status seam_ref_attention_cached(seam_stream *stream, const seam_attention_
             double *o = (double *)args->o + ((size_t)t * args->H + h) * D;
             double max = -INFINITY, sum = 0.0;
             for (uint32_t j = first; j <= args->positions[t]; j++) {
-                max = fmax(max, (double)args->scale * dot(q, k + (size_t)j * G * D, D));
+                max = fmax(max, (double)args->scale * seam_ref_dot(q, k + (size_t)j * G * D, D));
             }
             for (uint32_t d = 0; d < D; d++) {
                 o[d] = 0.0;
             }
             for (uint32_t j = first; j <= args->positions[t]; j++) {
-                const double p = exp((double)args->scale * dot(q, k + (size_t)j * G * D, D) - max);
+                const double p =
+                    exp((double)args->scale * seam_ref_dot(q, k + (size_t)j * G * D, D) - max);
                 sum += p;
                 for (uint32_t d = 0; d < D; d++) {
                     o[d] += p * v[(size_t)j * G * D + d];

@@ -4,14 +4,6 @@
 
 #include "ref.h"
 
-static double dot(const double *x, const double *y, uint32_t D) {
-    double sum = 0.0;
-    for (uint32_t d = 0; d < D; d++) {
-        sum += x[d] * y[d];
-    }
-    return sum;
-}
-
 static void forward_row(const seam_attention_forward_args *a, uint32_t begin, uint32_t t,
                         uint32_t h) {
     const uint32_t D = a->D, g = h / (a->H / a->G);
@@ -22,13 +14,13 @@ static void forward_row(const seam_attention_forward_args *a, uint32_t begin, ui
     const uint32_t first = seam_window_begin(a->window, begin, t);
     double max = -INFINITY, sum = 0.0;
     for (uint32_t j = first; j <= t; j++) {
-        max = fmax(max, (double)a->scale * dot(q, k + (size_t)j * a->k_ld, D));
+        max = fmax(max, (double)a->scale * seam_ref_dot(q, k + (size_t)j * a->k_ld, D));
     }
     for (uint32_t d = 0; d < D; d++) {
         o[d] = 0.0;
     }
     for (uint32_t j = first; j <= t; j++) {
-        const double p = exp((double)a->scale * dot(q, k + (size_t)j * a->k_ld, D) - max);
+        const double p = exp((double)a->scale * seam_ref_dot(q, k + (size_t)j * a->k_ld, D) - max);
         sum += p;
         for (uint32_t d = 0; d < D; d++) {
             o[d] += p * v[(size_t)j * a->v_ld + d];

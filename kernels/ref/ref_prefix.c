@@ -3,14 +3,6 @@
 
 #include "ref.h"
 
-static double dot(const double *x, const double *y, uint32_t D) {
-    double sum = 0.0;
-    for (uint32_t d = 0; d < D; d++) {
-        sum += x[d] * y[d];
-    }
-    return sum;
-}
-
 static void forward_row(const seam_prefix_forward_args *a, uint32_t t, uint32_t h) {
     const uint32_t D = a->D, g = h / (a->H / a->G);
     const double *q = (const double *)a->q + (size_t)t * a->q_ld + (size_t)h * D;
@@ -20,7 +12,7 @@ static void forward_row(const seam_prefix_forward_args *a, uint32_t t, uint32_t 
     double *lse = (double *)a->lse + (size_t)t * a->H + h;
     double score[SEAM_PREFIX_MAX], max = *lse;
     for (uint32_t j = 0; j < a->P; j++) {
-        score[j] = (double)a->scale * dot(q, k + (size_t)j * a->kv_ld, D);
+        score[j] = (double)a->scale * seam_ref_dot(q, k + (size_t)j * a->kv_ld, D);
         max = fmax(max, score[j]);
     }
     double sum = exp(*lse - max);
@@ -57,7 +49,7 @@ static void backward_row(double *sum, const seam_prefix_backward_args *a, uint32
     const size_t row = (size_t)t * a->H + h;
     const double *q = (const double *)a->q + (size_t)t * a->q_ld + (size_t)h * D;
     const double *d_o = (const double *)a->d_o + row * D;
-    const double delta = dot((const double *)a->o + row * D, d_o, D);
+    const double delta = seam_ref_dot((const double *)a->o + row * D, d_o, D);
     for (uint32_t d = 0; d < D; d++) {
         sum[d] = 0.0;
     }
@@ -65,8 +57,9 @@ static void backward_row(double *sum, const seam_prefix_backward_args *a, uint32
         const size_t at = (size_t)j * a->kv_ld + (size_t)g * D;
         const double *k = (const double *)a->k + at, *v = (const double *)a->v + at;
         double *dk = (double *)a->dk + at, *dv = (double *)a->dv + at;
-        const double p = exp((double)a->scale * dot(q, k, D) - ((const double *)a->lse)[row]);
-        const double ds = (double)a->scale * p * (dot(d_o, v, D) - delta);
+        const double p =
+            exp((double)a->scale * seam_ref_dot(q, k, D) - ((const double *)a->lse)[row]);
+        const double ds = (double)a->scale * p * (seam_ref_dot(d_o, v, D) - delta);
         for (uint32_t d = 0; d < D; d++) {
             sum[d] += ds * k[d];
             dk[d] += ds * q[d];

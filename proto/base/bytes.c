@@ -11,9 +11,7 @@ void seam_put_u64(uint8_t *ret, uint64_t value) {
 }
 
 void seam_put_f32(uint8_t *ret, float value) {
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    seam_put_u32(ret, bits);
+    seam_put_u32(ret, seam_f32_bits(value));
 }
 
 void seam_put_f64(uint8_t *ret, double value) {
@@ -30,10 +28,7 @@ double seam_get_f64(const uint8_t *bytes) {
 }
 
 float seam_get_f32(const uint8_t *bytes) {
-    const uint32_t bits = seam_get_u32(bytes);
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
+    return seam_f32_of_bits(seam_get_u32(bytes));
 }
 
 /* ---- CRC-32C ---- */
@@ -93,20 +88,8 @@ uint64_t seam_hash64(uint64_t hash, const void *bytes, size_t count) {
 
 /* ---- bf16, fp16 ---- */
 
-static uint32_t bits_of(float value) {
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    return bits;
-}
-
-static float float_of(uint32_t bits) {
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
 uint16_t seam_bf16_from_f32(float value) {
-    const uint32_t bits = bits_of(value);
+    const uint32_t bits = seam_f32_bits(value);
     if ((bits & 0x7fffffffu) > 0x7f800000u) {
         return (uint16_t)(bits >> 16 | 0x40u); /* quiet NaN */
     }
@@ -114,7 +97,7 @@ uint16_t seam_bf16_from_f32(float value) {
 }
 
 float seam_bf16_to_f32(uint16_t bits) {
-    return float_of((uint32_t)bits << 16);
+    return seam_f32_of_bits((uint32_t)bits << 16);
 }
 
 float seam_fp16_to_f32(uint16_t bits) {
@@ -122,10 +105,10 @@ float seam_fp16_to_f32(uint16_t bits) {
     const uint32_t exponent = bits >> 10 & 31u;
     const uint32_t mantissa = bits & 0x3ffu;
     if (exponent == 31) {
-        return float_of(sign | 0x7f800000u | mantissa << 13);
+        return seam_f32_of_bits(sign | 0x7f800000u | mantissa << 13);
     }
     if (exponent != 0) {
-        return float_of(sign | (exponent + 112) << 23 | mantissa << 13);
+        return seam_f32_of_bits(sign | (exponent + 112) << 23 | mantissa << 13);
     }
     const float magnitude = (float)mantissa * 0x1p-24f; /* exact */
     return sign != 0 ? -magnitude : magnitude;
@@ -142,7 +125,7 @@ static uint16_t fp16_truncate(bool *ret_inexact, float magnitude) {
         *ret_inexact = units != magnitude * 0x1p24f;
         return (uint16_t)units;
     }
-    const uint32_t bits = bits_of(magnitude);
+    const uint32_t bits = seam_f32_bits(magnitude);
     *ret_inexact = (bits & 0x1fffu) != 0;
     return (uint16_t)((bits >> 13) - (112u << 10));
 }

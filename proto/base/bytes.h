@@ -7,6 +7,19 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
+
+/* The bits of a float, and the other way. */
+static inline uint32_t seam_f32_bits(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+static inline float seam_f32_of_bits(uint32_t bits) {
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
 
 /* The narrow ones stand in inner loops, where compilers make one load or store of them. */
 static inline void seam_put_u16(uint8_t *ret, uint16_t value) {

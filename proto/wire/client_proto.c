@@ -13,7 +13,6 @@
 
 #include "try.h"
 
-static bool is_cured_by_repetition(seam_status st, uint64_t retry_after_ms);
 static void stop_with(seam_client_proto *cp, const seam_error *error);
 static void progress(seam_client_proto *cp, uint64_t now_ms);
 static void sent_raise(seam_client_proto *cp, uint32_t count);
@@ -210,7 +209,7 @@ void seam_client_proto_stream_lost(seam_client_proto *cp, const seam_stream_lost
     (void)seam_error_set(&cp->error, st, "%.480s", text);
     cp->begin_sent = false;
     cp->stream_open = false;
-    if (!is_cured_by_repetition(st, args->retry_after_ms)) {
+    if (!seam_is_cured_by_repetition(st, args->retry_after_ms)) {
         cp->mode = SEAM_CLIENT_STOPPED;
         return;
     }
@@ -226,7 +225,7 @@ void seam_client_proto_stream_lost(seam_client_proto *cp, const seam_stream_lost
     }
 }
 
-static bool is_cured_by_repetition(seam_status st, uint64_t retry_after_ms) {
+bool seam_is_cured_by_repetition(seam_status st, uint64_t retry_after_ms) {
     switch (st) {
     case SEAM_E_UNAVAILABLE:
     case SEAM_E_DEADLINE:

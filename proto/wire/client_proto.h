@@ -173,6 +173,8 @@ bool seam_client_proto_is_attached(const seam_client_proto *cp); /* the stream s
 uint64_t seam_client_proto_committed_count(const seam_client_proto *cp);
 uint64_t seam_client_proto_epoch(const seam_client_proto *cp);
 const seam_error *seam_client_proto_error(const seam_client_proto *cp);
+/* Does it pass by itself (seam_client_proto_stream_lost)? */
+bool seam_is_cured_by_repetition(seam_status st, uint64_t retry_after_ms);
 /* Wait before attempt `failure_count` (from 1): 200 ms x 1.6^(n-1), at most 30 s, times a factor
  * in [0.5, 1] taken from `random`. */
 uint64_t seam_back_off_ms(uint32_t failure_count, uint32_t random);

@@ -381,7 +381,7 @@ bool seam_server_proto_backward_done(seam_server_proto *sp, uint64_t step, uint3
     return sp->applying;
 }
 
-void seam_server_proto_committed(seam_server_proto *sp, uint64_t step, uint64_t state_hash) {
+void seam_server_proto_committed(seam_server_proto *sp, uint64_t step) {
     SEAM_ASSERT(sp->applying);
     SEAM_ASSERT(step == sp->committed);
     const uint32_t last = sp->micro_count - 1;
@@ -393,7 +393,6 @@ void seam_server_proto_committed(seam_server_proto *sp, uint64_t step, uint64_t 
         sp->last_backward_digests[micro % 2] = sp->digests[B][micro % SEAM_PIPELINE_DEPTH_MAX];
     }
     sp->last_norm_digest = sp->digests[B][sp->micro_count % SEAM_PIPELINE_DEPTH_MAX];
-    sp->state_hash = state_hash;
     sp->committed++;
     step_clear(sp);
 }
@@ -562,10 +561,6 @@ uint64_t seam_server_proto_committed_count(const seam_server_proto *sp) {
     return sp->committed;
 }
 
-uint64_t seam_server_proto_state_hash(const seam_server_proto *sp) {
-    return sp->state_hash;
-}
-
 bool seam_server_proto_is_busy(const seam_server_proto *sp) {
     return sp->begun && (sp->applying || is_running(sp));
 }
@@ -573,13 +568,5 @@ bool seam_server_proto_is_busy(const seam_server_proto *sp) {
 const char *seam_server_link_name(seam_server_link link) {
     static const char *const names[] = {"DETACHED", "ATTACHED", "PARKED", "EXPIRED", "FROZEN"};
     const size_t idx = (size_t)link;
-    return idx < sizeof names / sizeof names[0] ? names[idx] : "UNKNOWN";
-}
-
-const char *seam_server_phase_name(seam_server_phase phase) {
-    static const char *const names[] = {
-        "READY",         "BEGUN",   "FORWARD_RUNNING", "FORWARD_DONE", "BACKWARD_RUNNING",
-        "BACKWARD_DONE", "APPLYING"};
-    const size_t idx = (size_t)phase;
     return idx < sizeof names / sizeof names[0] ? names[idx] : "UNKNOWN";
 }

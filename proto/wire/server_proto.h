@@ -173,8 +173,7 @@ typedef struct seam_server_proto {
      * by micro % MAX; backward of its last two, by micro % 2. */
     uint64_t last_forward_digests[SEAM_PIPELINE_DEPTH_MAX], last_backward_digests[2];
     uint64_t last_norm_digest;
-    uint64_t state_hash; /* of the last commit */
-    bool reloaded;       /* from a checkpoint, and no step has begun since */
+    bool reloaded; /* from a checkpoint, and no step has begun since */
     /* Durable checkpoints, rising. */
     uint64_t durable[SEAM_DURABLE_MAX];
     uint32_t durable_count;
@@ -239,7 +238,7 @@ bool seam_server_proto_forward_done(seam_server_proto *sp, uint64_t step, uint32
 bool seam_server_proto_backward_done(seam_server_proto *sp, uint64_t step, uint32_t micro);
 /* The step is applied (or deterministically skipped): READY of step + 1. The Commit goes into the
  * cache and to the attached stream. */
-void seam_server_proto_committed(seam_server_proto *sp, uint64_t step, uint64_t state_hash);
+void seam_server_proto_committed(seam_server_proto *sp, uint64_t step);
 /* The engine could not finish the step, or its work was cancelled: back to READY of the same step,
  * nothing applied, cached replies of the step dropped (the caller drops the bytes). */
 void seam_server_proto_abort_step(seam_server_proto *sp);
@@ -305,11 +304,9 @@ seam_status seam_server_proto_frozen(const seam_server_proto *sp);
 seam_server_phase seam_server_proto_phase(uint32_t *ret_micro, const seam_server_proto *sp);
 uint64_t seam_server_proto_epoch(const seam_server_proto *sp);
 uint64_t seam_server_proto_committed_count(const seam_server_proto *sp);
-uint64_t seam_server_proto_state_hash(const seam_server_proto *sp);
 /* Work accepted and not finished, or a step being applied. */
 bool seam_server_proto_is_busy(const seam_server_proto *sp);
-/* "FORWARD_DONE", "DETACHED": for logs and error texts. */
+/* "DETACHED": for logs. */
 const char *seam_server_link_name(seam_server_link link);
-const char *seam_server_phase_name(seam_server_phase phase);
 
 #endif

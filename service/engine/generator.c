@@ -208,10 +208,6 @@ seam_reply *seam_generator_reply(seam_generator *generator) {
     return &generator->reply;
 }
 
-const seam_generator_options *seam_generator_options_of(const seam_generator *generator) {
-    return &generator->options;
-}
-
 seam_status seam_generator_slots_check(const seam_generator *generator,
                                        const seam_request_layout *layout, seam_error *err) {
     for (uint32_t i = 0; generator->options.cached && i < layout->sequence_count; i++) {

@@ -49,7 +49,6 @@ void seam_generator_destroy(seam_generator *gift_generator);
 seam_staging *seam_generator_staging(seam_generator *generator);
 seam_generator_request *seam_generator_request_of(seam_generator *generator);
 seam_reply *seam_generator_reply(seam_generator *generator);
-const seam_generator_options *seam_generator_options_of(const seam_generator *generator);
 /* Are the sequences' first positions where their slots end (or before)?  SEAM_E_ARG. */
 seam_status seam_generator_slots_check(const seam_generator *generator,
                                        const seam_request_layout *layout, seam_error *err);

@@ -230,9 +230,7 @@ int main(int argc, char **argv) {
     if (!seam_test_engine_open(&engine, &options, &source, &lora, text.begin[text.seqs])) {
         return 77;
     }
-    seam_error err = {.status = SEAM_OK};
-    seam_adapter *adapter = NULL;
-    seam_test_check(seam_adapter_create(&adapter, engine.blocks, &lora, &err), "adapter", &err);
+    seam_adapter *const adapter = seam_test_adapter(&engine, &lora);
     seam_ops timed;
     ops_wrap(&timed, engine.blocks->ops);
     engine.blocks->ops = &timed;

@@ -5,6 +5,7 @@ import pathlib
 import socket
 import subprocess
 import threading
+import time
 
 from service_fixture import write_model
 
@@ -49,6 +50,20 @@ def colour_rows(count: int, begin: int = 0):
     colours = ["red", "green", "blue", "white"]
     return [{"prompt": f"lamp {i} ->", "completion": f" {colours[i % 4]}"}
             for i in range(begin, begin + count)]
+
+
+def shown(report):
+    """What of a run must not depend on anything but its options."""
+    return [(step["loss"], step["state_hash"], step["grad_norm"],
+             {name: (site["payload_bytes"], site["mean_bits"])
+              for name, site in step["sites"].items()}) for step in report["steps"]]
+
+
+def run_check(check, *args):
+    """Prints its name and how long it took."""
+    begin = time.monotonic()
+    check(*args)
+    print(f"{check.__name__}: passed ({time.monotonic() - begin:.1f} s)", flush=True)
 
 
 class Seam:
@@ -111,3 +126,16 @@ class CuttingProxy:
 
     def close(self):
         self.listener.close()
+
+
+def check_cuts(address, run, points, least):
+    """run(address) once for each point, where a proxy cuts its first two connections; `least` cuts must
+    come about in all.  Returns how many."""
+    count = 0
+    for cut_after in points:
+        proxy = CuttingProxy(address, cut_after, 2)
+        run(proxy.address)
+        proxy.close()
+        count += proxy.cut_count
+    assert count >= least, count
+    return count

@@ -22,7 +22,8 @@ import time
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from cli_fixture import CuttingProxy, Seam, colour_rows, write_rows, write_text_model
+from cli_fixture import (CuttingProxy, Seam, check_cuts, colour_rows, run_check, shown, write_rows,
+                         write_text_model)
 from service_fixture import Seamd, seamd_path, wait_for
 
 LAYERS, STEPS = 4, 6
@@ -46,6 +47,9 @@ class Case:
     def train(self, out, *args, split=(0, 0), seam=None):
         code, text, err = (seam or self.seam).run(*self.command(out, *args, split=split))
         assert code == 0, text + err
+        return self.report(out)
+
+    def report(self, out):
         return json.loads((self.folder / out / "report.json").read_text())
 
     def adapter(self, out):
@@ -55,16 +59,8 @@ class Case:
         return json.loads((self.folder / out / "adapter" / "adapter_config.json").read_text())
 
 
-def shown(report):
-    """What must not depend on anything but the options."""
-    return [(step["loss"], step["state_hash"], step["grad_norm"],
-             {name: (site["payload_bytes"], site["mean_bits"])
-              for name, site in step["sites"].items()}) for step in report["steps"]]
-
-
 def assert_same_training(case, out, like, relative=1e-5):
-    one, other = (json.loads((case.folder / o / "report.json").read_text())["steps"]
-                  for o in (out, like))
+    one, other = (case.report(o)["steps"] for o in (out, like))
     for a, b in zip(one, other):
         for name in ("loss", "grad_norm"):
             assert abs(a[name] / b[name] - 1) < relative, (out, a["step"], name, a[name], b[name])
@@ -141,6 +137,36 @@ def check_sides(case):
     assert len(full) == 2 * 7 * LAYERS
 
 
+def assert_same_bits(case, out, report, one, what):
+    """The run `out` is the run "one"."""
+    assert shown(report) == shown(one), what
+    mine, like = case.adapter(out), case.adapter("one")
+    assert mine.keys() == like.keys() and all((mine[key] == like[key]).all() for key in like), what
+
+
+def check_depths(case, name, args, split, depths):
+    """The same bits at every depth.  Returns the run "one", at depth 1."""
+    for out in ("one", "many"):  # which may have had another kind of adapter
+        shutil.rmtree(case.folder / out, ignore_errors=True)
+    one = case.train("one", *args, "--pipeline-depth", 1, "--delete-session", split=split)
+    for depth in depths:
+        many = case.train("many", *args, "--pipeline-depth", depth, "--delete-session", split=split)
+        assert_same_bits(case, "many", many, one, (name, depth))
+    return one
+
+
+def check_cut_depths(case, server, name, args, split):
+    """Through a proxy that cuts: the bits of the run "one", with and without others on their way."""
+    one = case.report("one")
+    sent = sum(step["bytes_sent"] for step in one["steps"])
+    for depth in (1, 3):
+        def same(address, depth=depth):
+            cut = case.train("many", *args, "--pipeline-depth", depth, "--delete-session", split=split,
+                             seam=Seam(case.path, address))
+            assert_same_bits(case, "many", cut, one, (name, depth))
+        check_cuts(server.address, same, range(sent // 10, sent * 2 // 5, sent // 12), least=4)
+
+
 def check_depths_and_cuts(case, server):
     """AMAQ through both boundaries and its other codecs: the same bits at every depth, with all rows,
     and through a proxy that cuts."""
@@ -151,13 +177,7 @@ def check_depths_and_cuts(case, server):
             ("bf16 in", ["--codec-fwd-in", "bf16"], (1, 1)),
             ("server", ["--lora-side", "server"], (1, 1)),
             ("client", ["--lora-side", "client"], (1, 1))):
-        one = case.train("one", *args, "--pipeline-depth", 1, "--delete-session", split=split)
-        for depth in (2, 4):
-            many = case.train("many", *args, "--pipeline-depth", depth, "--delete-session",
-                              split=split)
-            assert shown(many) == shown(one), (name, depth)
-            assert all((many_v == v).all() for many_v, v in
-                       zip(case.adapter("many").values(), case.adapter("one").values())), name
+        one = check_depths(case, name, args, split, depths=(2, 4))
         if name == "waterfill":
             every = case.train("every", *args, "--labelled-rows-only", "off", split=split)
             assert [(s["loss"], s["state_hash"]) for s in every["steps"]] == \
@@ -165,17 +185,7 @@ def check_depths_and_cuts(case, server):
             bits = [s["sites"][site]["mean_bits"] for s in one["steps"]
                     for site in ("fwd_in", "fwd_out", "bwd_out", "bwd_in")]
             assert max(bits) <= 8 and one["steps"][-1]["sites"]["fwd_in"]["mean_bits"] < 5, bits
-            sent = sum(step["bytes_sent"] for step in one["steps"])
-            for depth in (1, 3):
-                cuts = 0
-                for cut_after in range(sent // 10, sent * 2 // 5, sent // 12):
-                    proxy = CuttingProxy(server.address, cut_after, 2)
-                    cut = case.train("cut", *args, "--pipeline-depth", depth, "--delete-session",
-                                     split=split, seam=Seam(case.path, proxy.address))
-                    proxy.close()
-                    cuts += proxy.cut_count
-                    assert shown(cut) == shown(one), (depth, cut_after)
-                assert cuts >= 4, cuts
+            check_cut_depths(case, server, name, args, split)
     for args in (["--gate-signal", "exact"], ["--gate-signal", "exact", "--lora-side", "server"]):
         case.train("exact", *args, "--delete-session", split=(1, 1))
 
@@ -234,9 +244,7 @@ def check_signal_lost(case, server):
                              split=(1, 1), seam=Seam(case.path, proxy.address))
             proxy.close()
             assert proxy.cut_count == 4, (proxy.cut_count, proxy.seen)
-            assert shown(cut) == shown(one), (name, depth, behind)
-            for key, value in case.adapter("one").items():
-                assert (case.adapter("cut")[key] == value).all(), (name, key)
+            assert_same_bits(case, "cut", cut, one, (name, depth, behind))
 
 
 def check_use(case):
@@ -335,8 +343,7 @@ def check_kills(case, cases=KILLED, server_more=()):
             whole = case.train(kept, *steps, split=split, seam=Seam(case.path, server.address))
         case.enough = (case.folder / kept / "journal.bin").stat().st_size // 4
         killed_run(case, killed, steps, server_args, split)
-        report = json.loads((case.folder / killed / "report.json").read_text())
-        assert shown(report) == shown(whole), split
+        assert shown(case.report(killed)) == shown(whole), split
         for name, value in case.adapter(kept).items():
             assert (case.adapter(killed)[name] == value).all(), name
 
@@ -349,13 +356,10 @@ def main():
         case = Case(folder, binary, seam)
         with Seamd(binary, folder / "model", "--sessions-max", "64") as server:
             case.seam = Seam(seam, server.address)
-            for check in (check_same_math, check_share, check_sides, check_use, check_refused,
-                          lambda c: check_depths_and_cuts(c, server),
-                          lambda c: check_signal_lost(c, server), check_tls, check_kills):
-                begin = time.monotonic()
-                check(case)
-                what = getattr(check, "__name__", "")
-                print(f"{what}: passed ({time.monotonic() - begin:.1f} s)", flush=True)
+            for check, *args in ((check_same_math,), (check_share,), (check_sides,), (check_use,),
+                                 (check_refused,), (check_depths_and_cuts, server),
+                                 (check_signal_lost, server), (check_tls,), (check_kills,)):
+                run_check(check, case, *args)
 
 
 if __name__ == "__main__":

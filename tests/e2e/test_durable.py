@@ -10,9 +10,8 @@ import pathlib
 import subprocess
 import sys
 import tempfile
-import time
 
-from cli_fixture import Seam, colour_rows, write_rows, write_text_model
+from cli_fixture import Seam, colour_rows, run_check, write_rows, write_text_model
 from service_fixture import Seamd, seamd_path, wait_for
 
 EXIT_USAGE, EXIT_UNAVAILABLE, EXIT_INPUT = 2, 3, 4
@@ -252,9 +251,7 @@ def main():
         case = Case(pathlib.Path(name), binary, seam)
         for check in [check_restart, check_lease, check_checkpoint, check_delete, check_damage, check_resume_input,
                       check_disk_full, check_second_server]:
-            begin = time.monotonic()
-            check(case)
-            print(f"{check.__name__}: passed ({time.monotonic() - begin:.1f} s)", flush=True)
+            run_check(check, case)
 
 
 if __name__ == "__main__":

@@ -98,13 +98,14 @@ def check_train(name, modules, folder, seamd, seam_path):
 def check_prefix(name, folder, seamd, seam_path):
     """Window and pretraining context of 70: what the prefix leaves is for the text."""
     model, out = text_model(name, folder), folder / f"{name}-prefix"
+    trained = folder / f"{name}-prefix-30"
     rows = write_rows(folder / "rows.jsonl", colour_rows(12))
     with Seamd(seamd, model, "--insecure") as server:
         seam = Seam(seam_path, server.address)
 
         def train(tokens):
-            return seam.run("train", "--model", model, "--data", rows, "--out", out, "--quiet",
-                            "--prefix-tokens", tokens, "--steps", 20, "--batch", 4, "--lr", 0.05,
+            return seam.run("train", "--model", model, "--data", rows, "--out", f"{out}-{tokens}",
+                            "--quiet", "--prefix-tokens", tokens, "--steps", 20, "--batch", 4, "--lr", 0.05,
                             "--codec", "bf16")
         for tokens, words in ((70, "70 leave none of the model's sliding_window, 70"),
                               (60, "a sequence has at most 10")):
@@ -112,10 +113,10 @@ def check_prefix(name, folder, seamd, seam_path):
             assert code != 0 and words in err, (tokens, code, err)
         code, _, err = train(30)
         assert code == 0, err
-        code, text, err = seam.run("generate", "--model", model, "--adapter", out / "adapter",
+        code, text, err = seam.run("generate", "--model", model, "--adapter", trained / "adapter",
                                    "--new-tokens", 6, "a")
         assert code == 0 and text, err
-    losses = [step["loss"] for step in json.loads((out / "report.json").read_text())["steps"]]
+    losses = [step["loss"] for step in json.loads((trained / "report.json").read_text())["steps"]]
     assert losses[-1] < losses[0], losses
     print(f"{name}: a prefix of 30 trained, loss {losses[0]:.3f} -> {losses[-1]:.3f}")
 

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 
+from cli_fixture import run_check
 from test_kill_runs import CODECS, Case
 
 
@@ -171,9 +172,7 @@ def main() -> int:
         for check, args in [(check_kills, [whole]), (check_damaged_server_log, [result]),
                             (check_damaged_logs, []), (check_full_disk, [fault, result]),
                             (check_without_state_dir, whole["aqsgd"])]:
-            begin = time.monotonic()
-            check(case, *args)
-            print(f"{check.__name__}: passed ({time.monotonic() - begin:.1f} s)", flush=True)
+            run_check(check, case, *args)
         case.server.stop()
     return 0
 

@@ -13,7 +13,7 @@ import pathlib
 import sys
 import tempfile
 
-from cli_fixture import CuttingProxy, Seam, colour_rows, write_rows, write_text_model
+from cli_fixture import Seam, check_cuts, colour_rows, shown, write_rows, write_text_model
 from service_fixture import Seamd, seamd_path
 
 STEPS = 6
@@ -36,13 +36,6 @@ def train(folder, seam, out, *args):
     return report
 
 
-def shown(report):
-    """What must not depend on the depth."""
-    return [(step["loss"], step["state_hash"], step["grad_norm"],
-             {name: (site["payload_bytes"], site["mean_bits"])
-              for name, site in step["sites"].items()}) for step in report["steps"]]
-
-
 def check_codecs(folder, seam):
     for name, args in CODECS.items():
         one = shown(train(folder, seam, "one", *args, "--pipeline-depth", 1))
@@ -55,19 +48,15 @@ def check_codecs(folder, seam):
         (folder / "many/adapter/adapter_model.safetensors").read_bytes()
 
 
-def check_cuts(folder, server, seam_path):
+def check_cut_streams(folder, server, seam_path):
     whole = train(folder, Seam(seam_path, server.address), "whole")
     expected = shown(whole)
     sent = sum(step["bytes_sent"] for step in whole["steps"])  # twice cut before half of it
     for depth in (2, 4):
-        cuts = 0
-        for cut_after in range(sent // 20, sent * 2 // 5, sent // 40):
-            proxy = CuttingProxy(server.address, cut_after, 2)
-            run = train(folder, Seam(seam_path, proxy.address), "cut", "--pipeline-depth", depth)
-            proxy.close()
-            cuts += proxy.cut_count
-            assert shown(run) == expected, (depth, cut_after)
-        assert cuts >= 15, cuts
+        def same(address, depth=depth):
+            run = train(folder, Seam(seam_path, address), "cut", "--pipeline-depth", depth)
+            assert shown(run) == expected, depth
+        cuts = check_cuts(server.address, same, range(sent // 20, sent * 2 // 5, sent // 40), least=15)
         print(f"depth {depth}: {cuts} cuts, the same updates", flush=True)
 
 
@@ -116,7 +105,7 @@ def main():
         with Seamd(binary, folder / "model", "--sessions-max", "64") as server:
             seam = Seam(seam_path, server.address)
             check_codecs(folder, seam)
-            check_cuts(folder, server, seam_path)
+            check_cut_streams(folder, server, seam_path)
             check_exact(folder, seam)
         check_order(folder, binary, seam_path)
         print("pipeline: passed")

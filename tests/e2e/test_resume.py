@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""`seam train --resume` where the world has changed meanwhile: the session's room is taken, the data
-or the tokenizer is another, the folder that the command was typed in is gone.
+"""A client that comes back: `seam train --resume` where the session's room is taken, the data or the
+tokenizer is another, the folder that the command was typed in is gone; `seam eval`, `seam generate`
+and a run's evaluation where the connection is cut again and again.
 
     test_resume.py SEAMD SEAM
 """
@@ -13,7 +14,7 @@ import sys
 import tempfile
 import time
 
-from cli_fixture import colour_rows, write_rows, write_text_model
+from cli_fixture import CuttingProxy, colour_rows, write_rows, write_text_model
 from service_fixture import Seamd, seamd_path, wait_for
 
 EXIT_INPUT, EXIT_INTERRUPTED = 4, 130
@@ -34,6 +35,7 @@ class Case:
                      "--lease-timeout", "300", *args)
 
     def begin(self, server, *args, cwd=None):
+        """server: whatever has an address."""
         return subprocess.Popen([self.seam, *map(str, args), "--quiet", "--server", server.address],
                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                                 cwd=cwd or self.folder)
@@ -142,6 +144,50 @@ def check_folder_gone(case, server):
     assert case.hashes("absolute") == case.hashes("relative")
 
 
+def check_cut_evaluation(case, server):
+    """Requests are made again on a new stream: the same figures and texts, token for token; without
+    --reconnect's time left, an error."""
+    run = case.folder / "absolute"
+    rows = write_rows(case.folder / "eval.jsonl", colour_rows(120, 1000))
+    evaluate = ["eval", "--model", case.model, "--data", rows, "--run", run, "--json",
+                "--new-tokens", 40]
+    generate = ["generate", "--model", case.model, "--run", run, "--json", "--new-tokens", 60,
+                "--prompt", "lamp 7 -> " * 12]
+    train = ["train", "--model", case.model, "--data", case.rows, "--steps", 3, "--batch", 4, "--rank",
+             4, "--eval-data", rows, "--eval-new-tokens", 20]
+
+    def output(at, args):
+        process = case.begin(at, *args)
+        text, err = process.communicate(timeout=60)
+        return process.returncode, text, err
+
+    def shown(result):
+        return {key: value for key, value in result.items() if key != "seconds"}
+
+    for args, cut_after, cuts in ((evaluate, 40_000, 6), (generate, 14_000, 3)):
+        code, text, err = output(server, args)
+        assert code == 0, err
+        proxy = CuttingProxy(server.address, cut_after, cuts)
+        code, cut, err = output(proxy, args)
+        proxy.close()
+        assert code == 0, err
+        assert proxy.cut_count == cuts, proxy.cut_count
+        assert shown(json.loads(cut)) == shown(json.loads(text)), (cut, text)
+    proxy = CuttingProxy(server.address, 40_000, 1000)
+    code, _, err = output(proxy, evaluate + ["--reconnect", 1])
+    assert code == 3 and "not reachable or has gone" in err, (code, err)
+    proxy.close()
+    code, _, err = output(server, train + ["--out", case.folder / "whole"])
+    assert code == 0, err
+    proxy = CuttingProxy(server.address, 50_000, 6)
+    code, _, err = output(proxy, train + ["--out", case.folder / "cut"])
+    proxy.close()
+    assert code == 0 and proxy.cut_count == 6, (err, proxy.cut_count)
+    evals = [json.loads((case.folder / out / "report.json").read_text())["eval"]
+             for out in ("whole", "cut")]
+    assert {k: shown(v) for k, v in evals[0].items()} == {k: shown(v) for k, v in evals[1].items()}
+
+
 def main():
     binary, seam = seamd_path(), sys.argv[2]
     with tempfile.TemporaryDirectory() as folder:
@@ -149,7 +195,7 @@ def main():
         check_room_taken(case)
         print("check_room_taken: passed", flush=True)
         with case.serve() as server:
-            for check in (check_other_data, check_folder_gone):
+            for check in (check_other_data, check_folder_gone, check_cut_evaluation):
                 check(case, server)
                 print(f"{check.__name__}: passed", flush=True)
 

@@ -92,7 +92,8 @@ def test_delete__while_it_is_brought_back__both_calls_are_answered(binary, folde
             stream.close()
             stream.drain()
             trainers.append(trainer)
-        wait_for(lambda: server.log.count("session_parked") == len(trainers), what="parking")
+        wait_for(lambda: all(f"session_parked session={t.session.id}" in server.log
+                             for t in trainers), what="parking")
         busy = Trainer(channel, folder / "model", config_f32())
         busy_stream, _ = busy.attach()
         ended = threading.Event()
@@ -128,7 +129,7 @@ def test_delete__while_it_is_brought_back__both_calls_are_answered(binary, folde
 
 def test_frozen__lease_over__gives_its_memory_back_and_expires(binary, folder):
     micros, others = (some_micros(np.random.default_rng(n)) for n in (5, 6))
-    flags = ("--lease-timeout", "200", "--sessions-max", "1", "--park-timeout", "1")
+    flags = ("--lease-timeout", "700", "--sessions-max", "1", "--park-timeout", "2")
     with serve(binary, folder, "frozen", *flags) as server, \
             grpc.insecure_channel(server.address) as channel:
         trainer = Trainer(channel, folder / "model", config_f32())
@@ -141,14 +142,12 @@ def test_frozen__lease_over__gives_its_memory_back_and_expires(binary, folder):
         wait_for(lambda: "session_parked" in server.log, what="parking")
         assert steps_on_disk(folder, "frozen", trainer) == [0]  # nothing of it is kept
         refused(CODE.ABORTED, trainer.attach, text="frozen", reason="CONFLICT")
-        created = create(channel, config_f32())  # there is room again
+        create(channel, config_f32())  # there is room again
         wait_for(lambda: f"session_expired session={trainer.session.id}" in server.log,
                  what="the end")
         refused(CODE.NOT_FOUND, trainer.attach)
         wait_for(lambda: not (folder / "frozen" / "sessions" / trainer.session.id).exists(),
                  what="removal")
-        delete(channel, created.session.id, created.session_secret)
-        assert server.process.poll() is None
 
 
 def test_delete__the_same_request_id__is_one_request(binary, folder):

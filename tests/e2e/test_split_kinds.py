@@ -13,14 +13,14 @@ import json
 import pathlib
 import sys
 import tempfile
-import time
 
 import numpy as np
 from safetensors.numpy import load_file
 
-from cli_fixture import CuttingProxy, Seam, write_text_model
+from cli_fixture import Seam, run_check, write_text_model
 from service_fixture import Seamd, seamd_path
-from test_client_blocks import Case, LAYERS, SPLITS, assert_same_training, check_kills, shown
+from test_client_blocks import (LAYERS, SPLITS, Case, assert_same_training, check_cut_depths,
+                                check_depths, check_kills)
 
 PLAIN = ["--codec", "f32", "--f32"]
 CLIPPED = [*PLAIN, "--clip-norm", "0.3"]
@@ -142,33 +142,15 @@ def check_vanilla(case):
 
 def check_depths_and_cuts(case, server):
     """The same bits at every depth and through a proxy that cuts."""
-    for i, (name, args, split) in enumerate((
+    for name, args, split in (
             ("prefix", PREFIX, (1, 1)), ("prefix gates", [*PREFIX, "--allocator", "gates"], (2, 0)),
             ("full", FULL, (1, 1)), ("full token", [*FULL, "--granularity", "token"], (0, 1)),
             ("vanilla", VANILLA, (2, 0)), ("vanilla gates", [*VANILLA, "--allocator", "gates"], (1, 0)),
             ("vanilla prefix", [*VANILLA, *PREFIX, "--codec", "affine"], (1, 0)),
-            ("vanilla server", [*VANILLA, "--lora-side", "server", "--entropy", "rans"], (2, 0)))):
-        first, other = f"one-{i}", f"other-{i}"
-        one = case.train(first, *args, "--pipeline-depth", 1, "--delete-session", split=split)
-        kept = case.adapter(first)
-        for depth in (2, 8):
-            many = case.train(other, *args, "--pipeline-depth", depth, "--delete-session", split=split)
-            assert shown(many) == shown(one), (name, depth)
-            assert all((case.adapter(other)[key] == kept[key]).all() for key in kept), name
-        if name not in ("prefix", "full", "vanilla", "vanilla prefix"):
-            continue
-        sent = sum(step["bytes_sent"] for step in one["steps"])
-        cuts = 0
-        for depth in (1, 3):
-            for cut_after in range(sent // 10, sent * 2 // 5, sent // 10):
-                proxy = CuttingProxy(server.address, cut_after, 2)
-                cut = case.train(other, *args, "--pipeline-depth", depth, "--delete-session", split=split,
-                                 seam=Seam(case.path, proxy.address))
-                proxy.close()
-                cuts += proxy.cut_count
-                assert shown(cut) == shown(one), (name, depth, cut_after)
-                assert all((case.adapter(other)[key] == kept[key]).all() for key in kept), name
-        assert cuts >= 4, cuts
+            ("vanilla server", [*VANILLA, "--lora-side", "server", "--entropy", "rans"], (2, 0))):
+        check_depths(case, name, args, split, depths=(2, 8))
+        if name in ("prefix", "full", "vanilla", "vanilla prefix"):
+            check_cut_depths(case, server, name, args, split)
     for args, split in (([*VANILLA, "--gate-signal", "exact"], (1, 0)),
                         ([*VANILLA, "--gate-signal", "exact", "--lora-side", "server"], (1, 0))):
         case.train("exact", *args, "--pipeline-depth", 1, "--delete-session", split=split)
@@ -201,13 +183,10 @@ def main():
         case = Kinds(folder, binary, seam)
         with Seamd(binary, folder / "model", "--sessions-max", "96", "--allow-text") as server:
             case.seam = Seam(seam, server.address)
-            for check in (check_prefix, check_full, check_vanilla, check_refused,
-                          lambda c: check_depths_and_cuts(c, server),
-                          lambda c: check_kills(c, KILLED, ["--allow-labels"])):
-                begin = time.monotonic()
-                check(case)
-                what = getattr(check, "__name__", "")
-                print(f"{what}: passed ({time.monotonic() - begin:.1f} s)", flush=True)
+            for check, *args in ((check_prefix,), (check_full,), (check_vanilla,), (check_refused,),
+                                 (check_depths_and_cuts, server),
+                                 (check_kills, KILLED, ["--allow-labels"])):
+                run_check(check, case, *args)
 
 
 if __name__ == "__main__":

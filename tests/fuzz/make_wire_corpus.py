@@ -22,7 +22,7 @@ def dialogue(kind, micros):
     for m in range(micros):
         for phase in (0, 16):
             events += bytes([2, 1 | m << 2 | phase, 1, 0, 4])  # tensor, then the engine
-    return events + bytes([4, 7]) + bytes([11] * 6)
+    return events + bytes([4]) + bytes([11] * 6)
 
 
 def one_pass(kind, micros):
@@ -30,7 +30,7 @@ def one_pass(kind, micros):
     events = bytes([kind, 0, 0, 1, 0, 0]) + bytes([1, 1, 1, 0, micros])
     for m in range(micros):
         events += bytes([2, 1 | m << 2, 1, 0, 4])
-    return events + bytes([4, 7]) + bytes([11] * 6)
+    return events + bytes([4]) + bytes([11] * 6)
 
 
 SEND, RECEIVE, CONSUME, GRANT, HOSTILE, LOST = 0, 4, 8, 10, 12, 14

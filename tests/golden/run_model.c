@@ -179,15 +179,12 @@ static void train(const seam_tensor_source *source, const seam_backend_options *
                                              .clip_norm = text_at("optimizer", 5),
                                              .schedule = SEAM_SCHEDULE_CONSTANT};
     seam_test_engine engine;
-    seam_error err = {.status = SEAM_OK};
-    seam_adapter *adapter = NULL;
     if (!seam_test_engine_open(&engine, options, source, &lora, rows_of_longest_step(steps))) {
         exit(77);
     }
-    seam_test_check(seam_adapter_create(&adapter, engine.blocks, &lora, &err), "adapter", &err);
-    if (!full) { /* which starts with the model's own values */
-        seam_test_check(seam_synthetic_adapter(adapter, engine.stream), "adapter", NULL);
-    }
+    /* Full fine-tuning starts with the model's own values. */
+    seam_adapter *const adapter =
+        full ? seam_test_adapter(&engine, &lora) : seam_test_adapter_synthetic(&engine, &lora);
     for (uint32_t step = 0; step < steps; step++) {
         step_text text;
         step_text_make(&text, step, seqs);

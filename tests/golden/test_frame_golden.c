@@ -19,38 +19,9 @@
 #include "step_layout.h"
 #include "tensor_rx.h"
 #include "walk.h"
+#include "whole_file.h"
 
-enum { FILE_MAX = 16384, CHANNELS = 64, ROWS = 128 };
-
-typedef struct blob {
-    uint8_t bytes[FILE_MAX];
-    size_t count;
-} blob;
-
-static bool read_file(blob *ret, const char *name) {
-    char path[512];
-    (void)snprintf(path, sizeof path, SEAM_SOURCE_DIR "/proto/golden/%s", name);
-    FILE *const file = fopen(path, "rb");
-    if (file == NULL) {
-        return false;
-    }
-    ret->count = fread(ret->bytes, 1, sizeof ret->bytes, file);
-    (void)fclose(file);
-    return ret->count < sizeof ret->bytes;
-}
-
-/* The expected status and name; the name is not longer in the text. */
-static bool begins_with(const char *text, const char *expected) {
-    const size_t count = strlen(expected);
-    return strncmp(text, expected, count) == 0 && strchr(":[, ", text[count]) != NULL;
-}
-
-/* NAME.bin -> NAME.suffix */
-static bool read_beside(blob *ret, const char *name, const char *suffix) {
-    char other[128];
-    (void)snprintf(other, sizeof other, "%.*s.%s", (int)(strlen(name) - 4), name, suffix);
-    return read_file(ret, other);
-}
+enum { CHANNELS = 64, ROWS = 128 };
 
 static uint64_t hex_of(const char *text) {
     return strtoull(text, NULL, 16);
@@ -62,18 +33,18 @@ static seam_status payload_decode(float *ret_x, const char *name, const seam_fra
     /* make_frame_golden.py */
     static const seam_codec_plan plan = {.group = 4, .entropy = SEAM_ENTROPY_RANS};
     static seam_coder *coder;
-    static blob widths;
+    static seam_golden_file widths;
     static seam_alloc alloc;
     static uint32_t row_gates[ROWS];
     const seam_codec_id codec = (seam_codec_id)h->codec;
     assert_true(h->channels <= CHANNELS && h->rows <= ROWS);
     if (seam_codec_has_widths(codec)) {
-        assert_true(read_beside(&widths, name, "widths"));
+        seam_golden_read_beside(&widths, name, "widths");
         alloc = (seam_alloc){.widths = widths.bytes, .bits_total = h->alloc_bits_total};
     }
     if (codec == SEAM_CODEC_AMAQ_TOKEN) {
-        static blob gates;
-        assert_true(read_beside(&gates, name, "gates"));
+        static seam_golden_file gates;
+        seam_golden_read_beside(&gates, name, "gates");
         assert_int_equal(gates.count, h->rows);
         for (uint32_t row = 0; row < h->rows; row++) {
             row_gates[row] = gates.bytes[row];
@@ -101,22 +72,16 @@ static seam_status payload_decode(float *ret_x, const char *name, const seam_fra
 
 static void check_values(const char *name, const seam_frame_header *h, const uint8_t *payload) {
     static float decoded[ROWS * CHANNELS];
-    static blob values;
     seam_error err = {0};
-    assert_true(read_beside(&values, name, "values"));
     if (payload_decode(decoded, name, h, payload, &err) != SEAM_OK) {
         fail_msg("%s: %s", name, err.text);
     }
-    assert_int_equal(values.count, 4u * h->row_count * h->channels);
-    for (size_t i = 0; i < values.count / 4; i++) {
-        uint8_t bytes[4];
-        seam_put_f32(bytes, decoded[(size_t)h->row_begin * h->channels + i]);
-        assert_memory_equal(bytes, values.bytes + 4 * i, 4);
-    }
+    seam_golden_check_values(name, decoded + (size_t)h->row_begin * h->channels,
+                             (size_t)h->row_count * h->channels);
 }
 
 /* A frame like any other whose payload the codec refuses. */
-static void check_payload(const char *name, const blob *b, const char *expected) {
+static void check_payload(const char *name, const seam_golden_file *b, const char *expected) {
     static float decoded[ROWS * CHANNELS];
     seam_frame_header h = {0};
     const uint8_t *payload = NULL;
@@ -125,14 +90,12 @@ static void check_payload(const char *name, const blob *b, const char *expected)
         fail_msg("%s: %s", name, err.text);
     }
     const seam_status st = payload_decode(decoded, name, &h, payload, &err);
-    char got[64 + SEAM_ERROR_TEXT_BYTES];
-    (void)snprintf(got, sizeof got, "%s %s", seam_status_name(st), err.text);
-    if (!begins_with(got, expected) || err.text[0] == '\0') {
-        fail_msg("%s: \"%s\", expected \"%s\"", name, got, expected);
-    }
+    seam_golden_check_status(name, expected, st, &err);
+    assert_true(err.text[0] != '\0');
 }
 
-static void check_frame(const char *name, const blob *b, uint64_t expected, bool is_later_chunk) {
+static void check_frame(const char *name, const seam_golden_file *b, uint64_t expected,
+                        bool is_later_chunk) {
     static uint64_t digest;
     seam_frame_header h = {0};
     const uint8_t *payload = NULL;
@@ -143,7 +106,7 @@ static void check_frame(const char *name, const blob *b, uint64_t expected, bool
     digest =
         seam_frame_digest_add(is_later_chunk ? digest : SEAM_HASH64_INIT, seam_frame_crc(b->bytes));
     assert_true(digest == expected);
-    uint8_t again[FILE_MAX];
+    uint8_t again[SEAM_GOLDEN_FILE_MAX];
     memcpy(again, b->bytes, b->count);
     memset(again, 0xee, SEAM_FRAME_HEADER_BYTES);
     seam_frame_seal(again, &h);
@@ -153,19 +116,16 @@ static void check_frame(const char *name, const blob *b, uint64_t expected, bool
     }
 }
 
-static void check_bad(const char *name, const blob *b, const char *expected) {
+static void check_bad(const char *name, const seam_golden_file *b, const char *expected) {
     seam_frame_header h = {0};
     const uint8_t *payload = NULL;
     seam_error err = {0};
-    char got[64 + SEAM_ERROR_TEXT_BYTES];
     const seam_status st = seam_frame_open(&h, &payload, b->bytes, b->count, &err);
-    (void)snprintf(got, sizeof got, "%s %s", seam_status_name(st), err.text);
-    if (!begins_with(got, expected)) {
-        fail_msg("%s: \"%s\", expected \"%s\"", name, got, expected);
-    }
+    seam_golden_check_status(name, expected, st, &err);
 }
 
-static void check_message(const char *name, const blob *b, const char *expected, bool good) {
+static void check_message(const char *name, const seam_golden_file *b, const char *expected,
+                          bool good) {
     seam_walk walk = {0};
     seam_error err = {0};
     const seam_status st = seam_walk_message(&walk, b->bytes, b->count, &err);
@@ -197,7 +157,7 @@ static seam_layout_limits limits_of(bool labels) {
     return ret;
 }
 
-static void check_begin(const blob *b, uint64_t expected, bool labels) {
+static void check_begin(const seam_golden_file *b, uint64_t expected, bool labels) {
     const seam_layout_limits own = limits_of(labels);
     Seam__V1__TrainRequest *const request =
         seam__v1__train_request__unpack(NULL, b->count, b->bytes);
@@ -208,31 +168,28 @@ static void check_begin(const blob *b, uint64_t expected, bool labels) {
     seam__v1__train_request__free_unpacked(request, NULL);
 }
 
-static void check_begin_bad(const char *name, const blob *b, const char *expected, bool labels) {
+static void check_begin_bad(const char *name, const seam_golden_file *b, const char *expected,
+                            bool labels) {
     const seam_layout_limits own = limits_of(labels);
     seam_error err = {0};
-    char got[64 + SEAM_ERROR_TEXT_BYTES];
     Seam__V1__TrainRequest *const request =
         seam__v1__train_request__unpack(NULL, b->count, b->bytes);
     assert_non_null(request);
     const seam_status st = seam_step_begin_check(request->step_begin, &own, &err);
     seam__v1__train_request__free_unpacked(request, NULL);
-    (void)snprintf(got, sizeof got, "%s %s", seam_status_name(st), err.text);
-    if (!begins_with(got, expected)) {
-        fail_msg("%s: \"%s\", expected \"%s\"", name, got, expected);
-    }
+    seam_golden_check_status(name, expected, st, &err);
 }
 
 /* A frame that opens, where the tensor of amaq_chunk0.bin is to begin or, with `next`, to go on. */
-static void check_not_awaited(const char *name, const blob *b, const char *expected, bool next) {
-    static blob chunk;
+static void check_not_awaited(const char *name, const seam_golden_file *b, const char *expected,
+                              bool next) {
+    static seam_golden_file chunk;
     seam_frame_header first, header;
     const uint8_t *payload = NULL;
     seam_error err = {0};
-    char got[64 + SEAM_ERROR_TEXT_BYTES];
     bool complete = false;
     seam_tensor_rx rx;
-    assert_true(read_file(&chunk, "amaq_chunk0.bin"));
+    seam_golden_read(&chunk, "amaq_chunk0.bin");
     assert_int_equal(seam_frame_open(&first, &payload, chunk.bytes, chunk.count, NULL), SEAM_OK);
     assert_int_equal(seam_frame_open(&header, &payload, b->bytes, b->count, NULL), SEAM_OK);
     const seam_tensor_expect expect = {.kind = first.kind,
@@ -248,17 +205,14 @@ static void check_not_awaited(const char *name, const blob *b, const char *expec
         assert_int_equal(seam_tensor_rx_add(&complete, &rx, &first, 0, NULL), SEAM_OK);
     }
     const seam_status st = seam_tensor_rx_add(&complete, &rx, &header, 0, &err);
-    (void)snprintf(got, sizeof got, "%s %s", seam_status_name(st), err.text);
-    if (!begins_with(got, expected)) {
-        fail_msg("%s: \"%s\", expected \"%s\"", name, got, expected);
-    }
+    seam_golden_check_status(name, expected, st, &err);
 }
 
 /* The site and step of make_frame_golden.py; lines follow each other. */
-static void check_alloc(seam_site *site, const char *name, const blob *b, const char *expected) {
+static void check_alloc(seam_site *site, const char *name, const seam_golden_file *b,
+                        const char *expected) {
     char *answer = NULL;
     seam_error err = {0};
-    char got[64 + SEAM_ERROR_TEXT_BYTES];
     Seam__V1__TrainRequest *const request =
         seam__v1__train_request__unpack(NULL, b->count, b->bytes);
     assert_non_null(request);
@@ -268,14 +222,10 @@ static void check_alloc(seam_site *site, const char *name, const blob *b, const 
     const seam_status st = seam_site_judge(site, p->version, p->effective_step, p->widths.data,
                                            (uint32_t)p->widths.len, p->hash, step_now, &err);
     seam__v1__train_request__free_unpacked(request, NULL);
-    (void)snprintf(got, sizeof got, " %s%s%s", st == SEAM_OK ? "OK" : seam_status_name(st),
-                   st == SEAM_OK ? "" : " ", err.text);
-    if (!begins_with(got, answer)) {
-        fail_msg("%s:%s, expected%s", name, got, answer);
-    }
+    seam_golden_check_status(name, answer + 1 /* a space */, st, &err);
 }
 
-static void check_config(const blob *b, uint64_t expected) {
+static void check_config(const seam_golden_file *b, uint64_t expected) {
     Seam__V1__SessionConfig *const config =
         seam__v1__session_config__unpack(NULL, b->count, b->bytes);
     assert_non_null(config);
@@ -285,14 +235,14 @@ static void check_config(const blob *b, uint64_t expected) {
 
 static void test_golden__every_file__as_the_manifest_says(void **state) {
     (void)state;
-    static blob manifest;
-    static blob file;
+    static seam_golden_file manifest;
+    static seam_golden_file file;
     uint32_t lines = 0;
     seam_site *site = NULL;
     seam_site_config site_config = {.codec = SEAM_CODEC_AMAQ, .width_count = 5};
     assert_true(seam_gates_preset(&site_config.gates, 3.0f));
     assert_int_equal(seam_site_create(&site, &site_config, NULL), SEAM_OK);
-    assert_true(read_file(&manifest, "manifest.tsv"));
+    seam_golden_read(&manifest, "manifest.tsv");
     manifest.bytes[manifest.count] = '\0';
     char *rest = (char *)manifest.bytes;
     for (char *line = strsep(&rest, "\n"); line != NULL && *line != '\0';
@@ -301,7 +251,7 @@ static void test_golden__every_file__as_the_manifest_says(void **state) {
         const char *const kind = strsep(&line, "\t");
         const char *const expected = line;
         assert_non_null(expected);
-        assert_true(read_file(&file, name));
+        seam_golden_read(&file, "%s", name);
         lines++;
         if (strcmp(kind, "frame") == 0 || strcmp(kind, "chunk") == 0) {
             check_frame(name, &file, hex_of(expected), strcmp(kind, "chunk") == 0);

@@ -211,10 +211,7 @@ static bool run_case(const char *name, const char *device, seam_dtype act) {
         golden_close(&g);
         return false;
     }
-    seam_error err = {.status = SEAM_OK};
-    seam_adapter *adapter = NULL;
-    seam_test_check(seam_adapter_create(&adapter, engine.blocks, &g.lora, &err), "adapter", &err);
-    seam_test_check(seam_synthetic_adapter(adapter, engine.stream), "adapter", NULL);
+    seam_adapter *const adapter = seam_test_adapter_synthetic(&engine, &g.lora);
     for (uint32_t step = 0; step < g.steps; step++) {
         step_text text;
         step_text_make(&text, &g, step);

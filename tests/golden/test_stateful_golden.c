@@ -5,7 +5,6 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,45 +17,15 @@
 #include "codec.h"
 #include "dictionary.h"
 #include "frame.h"
+#include "whole_file.h"
 
-enum { FILE_MAX = 16384, ROWS = 64, S = 8, TABLE_ROWS = 4, BITS = 3, CACHE_BYTES = 90 };
-
-typedef struct blob {
-    uint8_t bytes[FILE_MAX];
-    size_t count;
-} blob;
+enum { ROWS = 64, S = 8, TABLE_ROWS = 4, BITS = 3, CACHE_BYTES = 90 };
 
 typedef struct decoders {
     seam_dictionary *dictionary;
     seam_aqsgd *aqsgd, *aqsgd4;
     uint8_t storage[2][CACHE_BYTES];
 } decoders;
-
-static void read_file(blob *ret, const char *name) {
-    char path[512];
-    (void)snprintf(path, sizeof path, SEAM_SOURCE_DIR "/proto/golden/%s", name);
-    FILE *const file = fopen(path, "rb");
-    if (file == NULL) {
-        fail_msg("%s cannot be read", name);
-        return;
-    }
-    ret->count = fread(ret->bytes, 1, sizeof ret->bytes, file);
-    (void)fclose(file);
-    assert_true(ret->count < sizeof ret->bytes);
-}
-
-/* The expected status and name; the name is not longer in the text. */
-static bool begins_with(const char *text, const char *expected) {
-    const size_t count = strlen(expected);
-    return strncmp(text, expected, count) == 0 && strchr(":[, ", text[count]) != NULL;
-}
-
-/* NAME.bin -> NAME.suffix */
-static void read_beside(blob *ret, const char *name, const char *suffix) {
-    char other[128];
-    (void)snprintf(other, sizeof other, "%.*s.%s", (int)(strlen(name) - 4), name, suffix);
-    read_file(ret, other);
-}
 
 static seam_aqsgd *aqsgd_make(uint8_t *storage, uint32_t cache_bits) {
     seam_aqsgd *a = NULL;
@@ -72,10 +41,10 @@ static seam_aqsgd *aqsgd_make(uint8_t *storage, uint32_t cache_bits) {
 }
 
 static void sequences_begin(seam_aqsgd *a, const char *name, uint32_t rows) {
-    static blob file;
+    static seam_golden_file file;
     uint64_t ids[S];
     uint32_t counts[S];
-    read_beside(&file, name, "sequences");
+    seam_golden_read_beside(&file, name, "sequences");
     const uint32_t count = (uint32_t)(file.count / 12);
     assert_in_range(count, 1, S);
     for (uint32_t i = 0; i < count; i++) {
@@ -126,10 +95,9 @@ static void commit(decoders *d, const char *kind) {
     }
 }
 
-static void check_good(decoders *d, const char *name, const char *kind, const blob *file,
-                       const char *expected) {
+static void check_good(decoders *d, const char *name, const char *kind,
+                       const seam_golden_file *file, const char *expected) {
     static uint64_t digest;
-    static blob values;
     float x[ROWS * 3] = {0};
     seam_frame_header h = {0};
     const uint8_t *payload = NULL;
@@ -147,33 +115,23 @@ static void check_good(decoders *d, const char *name, const char *kind, const bl
     } else if (h.row_begin + h.row_count == h.rows) {
         commit(d, kind);
     }
-    read_beside(&values, name, "values");
-    assert_int_equal(values.count, 4 * (size_t)h.row_count * h.channels);
-    for (size_t i = 0; i < values.count / 4; i++) {
-        uint8_t bytes[4];
-        seam_put_f32(bytes, x[i]);
-        assert_memory_equal(bytes, values.bytes + 4 * i, 4);
-    }
+    seam_golden_check_values(name, x, (size_t)h.row_count * h.channels);
 }
 
-static void check_bad(decoders *d, const char *name, const char *kind, const blob *file,
+static void check_bad(decoders *d, const char *name, const char *kind, const seam_golden_file *file,
                       const char *expected) {
     float x[ROWS * 3];
     seam_frame_header h = {0};
     const uint8_t *payload = NULL;
     seam_error err = {0};
-    char got[64 + SEAM_ERROR_TEXT_BYTES];
     assert_int_equal(seam_frame_open(&h, &payload, file->bytes, file->count, &err), SEAM_OK);
     const seam_status st = decode(x, d, name, kind, &h, payload, &err);
-    (void)snprintf(got, sizeof got, "%s %s", seam_status_name(st), err.text);
-    if (!begins_with(got, expected)) {
-        fail_msg("%s: \"%s\", expected \"%s\"", name, got, expected);
-    }
+    seam_golden_check_status(name, expected, st, &err);
 }
 
 static void test_golden__stateful_sessions__as_the_manifest_says(void **state) {
     (void)state;
-    static blob manifest, file;
+    static seam_golden_file manifest, file;
     static decoders d;
     uint32_t good = 0, bad = 0;
     const seam_dictionary_config dictionary = {
@@ -181,7 +139,7 @@ static void test_golden__stateful_sessions__as_the_manifest_says(void **state) {
     assert_int_equal(seam_dictionary_create(&d.dictionary, &dictionary), SEAM_OK);
     d.aqsgd = aqsgd_make(d.storage[0], 0);
     d.aqsgd4 = aqsgd_make(d.storage[1], 4);
-    read_file(&manifest, "manifest.tsv");
+    seam_golden_read(&manifest, "manifest.tsv");
     manifest.bytes[manifest.count] = '\0';
     char *rest = (char *)manifest.bytes;
     for (char *line = strsep(&rest, "\n"); line != NULL && *line != '\0';
@@ -193,7 +151,7 @@ static void test_golden__stateful_sessions__as_the_manifest_says(void **state) {
         if (!stateful) {
             continue;
         }
-        read_file(&file, name);
+        seam_golden_read(&file, "%s", name);
         if (strstr(kind, "_bad") != NULL) {
             check_bad(&d, name, kind, &file, line);
             bad++;

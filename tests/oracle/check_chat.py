@@ -14,7 +14,6 @@ the token that ends each.
 import json
 import os
 import random
-import subprocess
 import sys
 import tempfile
 

@@ -410,7 +410,7 @@ static void server_commit(world *w, uint64_t step) {
     if (s->state != w->truth_server[step + 1]) {
         sim_broken(w, "the server's state left the history");
     }
-    seam_server_proto_committed(&s->sp, step, s->state);
+    seam_server_proto_committed(&s->sp, step);
     if (w->with_store && !s->writing && sim_chance(w, 300)) {
         s->writing = true;
         s->writing_step = step + 1;

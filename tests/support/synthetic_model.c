@@ -112,8 +112,7 @@ bool seam_test_engine_open(seam_test_engine *engine, const seam_backend_options 
     seam_test_check(st, "head", &err);
     const seam_activations_options acts = {
         .adapter = lora, .rows_max = rows_max, .seqs_max = rows_max};
-    st = seam_activations_create(&engine->acts, engine->blocks, &acts, &err);
-    seam_test_check(st, "activations", &err);
+    seam_test_engine_activations(engine, &acts);
     const size_t bytes =
         (size_t)rows_max * source->config->hidden * seam_dtype_bytes(engine->ops->acc);
     void **const buffers[] = {&engine->x, &engine->picked, &engine->d_picked};
@@ -123,6 +122,29 @@ bool seam_test_engine_open(seam_test_engine *engine, const seam_backend_options 
     engine->host = seam_mem_alloc_aligned(bytes);
     SEAM_ASSERT(engine->host != NULL);
     return true;
+}
+
+void seam_test_engine_activations(seam_test_engine *engine,
+                                  const seam_activations_options *options) {
+    seam_error err = {.status = SEAM_OK};
+    seam_activations_destroy(engine->acts);
+    engine->acts = NULL;
+    seam_test_check(seam_activations_create(&engine->acts, engine->blocks, options, &err),
+                    "activations", &err);
+}
+
+seam_adapter *seam_test_adapter(const seam_test_engine *engine, const seam_adapter_config *config) {
+    seam_adapter *adapter = NULL;
+    seam_error err = {.status = SEAM_OK};
+    seam_test_check(seam_adapter_create(&adapter, engine->blocks, config, &err), "adapter", &err);
+    return adapter;
+}
+
+seam_adapter *seam_test_adapter_synthetic(const seam_test_engine *engine,
+                                          const seam_adapter_config *config) {
+    seam_adapter *const adapter = seam_test_adapter(engine, config);
+    seam_test_check(seam_synthetic_adapter(adapter, engine->stream), "adapter", NULL);
+    return adapter;
 }
 
 void seam_test_engine_close(seam_test_engine *engine) {
@@ -210,6 +232,17 @@ double seam_test_forward_backward(seam_test_engine *engine, seam_adapter *adapte
     return loss;
 }
 
+uint64_t seam_test_step(seam_test_engine *engine, seam_adapter *adapter, const seam_test_text *text,
+                        const seam_optimizer_config *optimizer, uint64_t step) {
+    double norm = 0;
+    uint64_t hash = 0;
+    (void)seam_test_forward_backward(engine, adapter, text, 0.1f);
+    seam_test_check(seam_adapter_step(&norm, &hash, adapter, engine->stream, optimizer, step),
+                    "step", NULL);
+    SEAM_ASSERT(norm > 0);
+    return hash;
+}
+
 void seam_test_logits(float *ret_logits, seam_test_engine *engine, seam_adapter *adapter,
                       const seam_test_text *text) {
     seam_test_engine *e = engine;
@@ -245,16 +278,25 @@ void seam_test_words_fill(seam_test_words *ret, uint32_t vocab_count) {
                                  .targets = ret->targets};
 }
 
-size_t seam_test_gradients(float *ret, const seam_adapter *adapter, seam_stream *stream) {
+static size_t tensors_read(float *ret, const seam_adapter *adapter, seam_stream *stream,
+                           seam_status (*read)(float *ret, const seam_adapter *adapter,
+                                               seam_stream *stream, uint32_t idx)) {
     size_t count = 0;
     for (uint32_t i = 0; i < seam_adapter_tensor_count(adapter); i++) {
         seam_adapter_tensor tensor;
         seam_adapter_describe(&tensor, adapter, i);
         if (ret != NULL) {
-            seam_test_check(seam_adapter_read_gradient(ret + count, adapter, stream, i), "read",
-                            NULL);
+            seam_test_check(read(ret + count, adapter, stream, i), "read", NULL);
         }
         count += (size_t)tensor.rows * tensor.cols;
     }
     return count;
+}
+
+size_t seam_test_values(float *ret, const seam_adapter *adapter, seam_stream *stream) {
+    return tensors_read(ret, adapter, stream, seam_adapter_read);
+}
+
+size_t seam_test_gradients(float *ret, const seam_adapter *adapter, seam_stream *stream) {
+    return tensors_read(ret, adapter, stream, seam_adapter_read_gradient);
 }

@@ -60,6 +60,13 @@ bool seam_test_engine_open(seam_test_engine *engine, const seam_backend_options 
                            const seam_tensor_source *source, const seam_adapter_config *lora,
                            uint32_t rows_max);
 void seam_test_engine_close(seam_test_engine *engine);
+/* Activations as these options say, in place of those it has. */
+void seam_test_engine_activations(seam_test_engine *engine,
+                                  const seam_activations_options *options);
+/* A new adapter on the engine's blocks: as it starts, and with every tensor by formula. */
+seam_adapter *seam_test_adapter(const seam_test_engine *engine, const seam_adapter_config *config);
+seam_adapter *seam_test_adapter_synthetic(const seam_test_engine *engine,
+                                          const seam_adapter_config *config);
 
 /* Text of one micro-batch: ids (rows), targets (rows; UINT32_MAX: no label). */
 typedef struct seam_test_text {
@@ -76,8 +83,9 @@ typedef struct seam_test_words {
 } seam_test_words;
 void seam_test_words_fill(seam_test_words *ret, uint32_t vocab_count);
 
-/* Every gradient of the adapter, one tensor after the other; returns how many values, which with
+/* Every value or gradient of the adapter, one tensor after the other; returns how many, which with
  * ret = NULL is all. */
+size_t seam_test_values(float *ret, const seam_adapter *adapter, seam_stream *stream);
 size_t seam_test_gradients(float *ret, const seam_adapter *adapter, seam_stream *stream);
 
 /* Loss sum of the labelled rows; with backward also the adapter's gradients, scaled. */
@@ -85,6 +93,10 @@ double seam_test_forward(seam_test_engine *engine, seam_adapter *adapter,
                          const seam_test_text *text);
 double seam_test_forward_backward(seam_test_engine *engine, seam_adapter *adapter,
                                   const seam_test_text *text, float grad_scale);
+/* Forward, backward and the optimizer's step, whose gradient must not be zero; returns the hash of
+ * what the adapter then is. */
+uint64_t seam_test_step(seam_test_engine *engine, seam_adapter *adapter, const seam_test_text *text,
+                        const seam_optimizer_config *optimizer, uint64_t step);
 /* Logits (rows, V) of every row of the text. */
 void seam_test_logits(float *ret_logits, seam_test_engine *engine, seam_adapter *adapter,
                       const seam_test_text *text);

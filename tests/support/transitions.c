@@ -170,10 +170,17 @@ static server_state state_of(const seam_server_proto *sp) {
                           .phase = (uint32_t)seam_server_proto_phase(&micro, sp)};
 }
 
+static void note_link(const seam_server_proto *sp, server_state from, event e, outcome o) {
+    note(TRANSITION_LINK, from.link, e, o, state_of(sp).link);
+}
+
+static void note_phase(const seam_server_proto *sp, server_state from, event e, outcome o) {
+    note(TRANSITION_PHASE, from.phase, e, o, state_of(sp).phase);
+}
+
 static void note_server(const seam_server_proto *sp, server_state from, event e, outcome o) {
-    const server_state to = state_of(sp);
-    note(TRANSITION_LINK, from.link, e, o, to.link);
-    note(TRANSITION_PHASE, from.phase, e, o, to.phase);
+    note_link(sp, from, e, o);
+    note_phase(sp, from, e, o);
 }
 
 /* A message of the stream: to the link it is taken or refused, to the phase it is what it is. */
@@ -183,13 +190,11 @@ static void note_message(const seam_server_proto *sp, server_state from, event e
                                        [SEAM_VERDICT_REPLY_CACHED] = OUTCOME_CACHED,
                                        [SEAM_VERDICT_IGNORE] = OUTCOME_IGNORE,
                                        [SEAM_VERDICT_ALREADY_COMMITTED] = OUTCOME_COMMITTED};
-    const server_state to = state_of(sp);
     const bool of_link = from.link == SEAM_LINK_FROZEN || st == SEAM_E_FENCED;
     const outcome o = st == SEAM_OK ? verdicts[verdict] : of_status(st);
-    note(TRANSITION_LINK, from.link, e,
-         of_link || st == SEAM_E_CONFLICT ? of_status(st) : OUTCOME_OK, to.link);
+    note_link(sp, from, e, of_link || st == SEAM_E_CONFLICT ? of_status(st) : OUTCOME_OK);
     if (!of_link) {
-        note(TRANSITION_PHASE, from.phase, e, o, to.phase);
+        note_phase(sp, from, e, o);
     }
 }
 
@@ -197,6 +202,27 @@ static void note_message(const seam_server_proto *sp, server_state from, event e
     type __real_##name(__VA_ARGS__);                                                               \
     type __wrap_##name(__VA_ARGS__);                                                               \
     type __wrap_##name(__VA_ARGS__)
+/* A call that only happens: `note` has no outcome to tell.  args: of the call, in parentheses. */
+#define WRAP_SERVER_EVENT(note, e, name, args, ...)                                                \
+    WRAP(void, name, __VA_ARGS__) {                                                                \
+        const server_state from = state_of(sp);                                                    \
+        __real_##name args;                                                                        \
+        note(sp, from, e, OUTCOME_OK);                                                             \
+    }
+#define WRAP_CLIENT_EVENT(e, name, args, ...)                                                      \
+    WRAP(void, name, __VA_ARGS__) {                                                                \
+        const uint32_t from = client_state_of(cp);                                                 \
+        __real_##name args;                                                                        \
+        note_client(cp, from, e, OUTCOME_OK);                                                      \
+    }
+/* The end of a micro-batch's phase, and whether it was the last one's. */
+#define WRAP_DONE(e, name)                                                                         \
+    WRAP(bool, name, seam_server_proto *sp, uint64_t step, uint32_t micro) {                       \
+        const server_state from = state_of(sp);                                                    \
+        const bool last = __real_##name(sp, step, micro);                                          \
+        note_phase(sp, from, e, last ? OUTCOME_LAST : OUTCOME_MORE);                               \
+        return last;                                                                               \
+    }
 
 WRAP(seam_status, seam_server_proto_attach, seam_attach_verdict *ret_verdict, seam_server_proto *sp,
      const seam_attach_args *args, seam_error *err) {
@@ -232,45 +258,16 @@ WRAP(seam_status, seam_server_proto_tensor, seam_server_verdict *ret_verdict, se
     return st;
 }
 
-WRAP(void, seam_server_proto_withdraw, seam_server_proto *sp, uint32_t micro, uint8_t phase) {
-    const server_state from = state_of(sp);
-    __real_seam_server_proto_withdraw(sp, micro, phase);
-    note(TRANSITION_PHASE, from.phase, EVENT_WITHDRAW, OUTCOME_OK, state_of(sp).phase);
-}
-
-WRAP(bool, seam_server_proto_forward_done, seam_server_proto *sp, uint64_t step, uint32_t micro) {
-    const server_state from = state_of(sp);
-    const bool last = __real_seam_server_proto_forward_done(sp, step, micro);
-    note(TRANSITION_PHASE, from.phase, EVENT_FORWARD_DONE, last ? OUTCOME_LAST : OUTCOME_MORE,
-         state_of(sp).phase);
-    return last;
-}
-
-WRAP(bool, seam_server_proto_backward_done, seam_server_proto *sp, uint64_t step, uint32_t micro) {
-    const server_state from = state_of(sp);
-    const bool last = __real_seam_server_proto_backward_done(sp, step, micro);
-    note(TRANSITION_PHASE, from.phase, EVENT_BACKWARD_DONE, last ? OUTCOME_LAST : OUTCOME_MORE,
-         state_of(sp).phase);
-    return last;
-}
-
-WRAP(void, seam_server_proto_committed, seam_server_proto *sp, uint64_t step, uint64_t state_hash) {
-    const server_state from = state_of(sp);
-    __real_seam_server_proto_committed(sp, step, state_hash);
-    note(TRANSITION_PHASE, from.phase, EVENT_COMMITTED, OUTCOME_OK, state_of(sp).phase);
-}
-
-WRAP(void, seam_server_proto_abort_step, seam_server_proto *sp) {
-    const server_state from = state_of(sp);
-    __real_seam_server_proto_abort_step(sp);
-    note(TRANSITION_PHASE, from.phase, EVENT_ABORT, OUTCOME_OK, state_of(sp).phase);
-}
-
-WRAP(void, seam_server_proto_stream_lost, seam_server_proto *sp, uint64_t epoch, uint64_t now_ms) {
-    const server_state from = state_of(sp);
-    __real_seam_server_proto_stream_lost(sp, epoch, now_ms);
-    note_server(sp, from, EVENT_STREAM_LOST, OUTCOME_OK);
-}
+WRAP_SERVER_EVENT(note_phase, EVENT_WITHDRAW, seam_server_proto_withdraw, (sp, micro, phase),
+                  seam_server_proto *sp, uint32_t micro, uint8_t phase)
+WRAP_DONE(EVENT_FORWARD_DONE, seam_server_proto_forward_done)
+WRAP_DONE(EVENT_BACKWARD_DONE, seam_server_proto_backward_done)
+WRAP_SERVER_EVENT(note_phase, EVENT_COMMITTED, seam_server_proto_committed, (sp, step),
+                  seam_server_proto *sp, uint64_t step)
+WRAP_SERVER_EVENT(note_phase, EVENT_ABORT, seam_server_proto_abort_step, (sp),
+                  seam_server_proto *sp)
+WRAP_SERVER_EVENT(note_server, EVENT_STREAM_LOST, seam_server_proto_stream_lost,
+                  (sp, epoch, now_ms), seam_server_proto *sp, uint64_t epoch, uint64_t now_ms)
 
 WRAP(seam_lease_action, seam_server_proto_tick, seam_server_proto *sp, uint64_t now_ms) {
     static const outcome actions[] = {[SEAM_LEASE_NONE] = OUTCOME_NONE,
@@ -278,18 +275,15 @@ WRAP(seam_lease_action, seam_server_proto_tick, seam_server_proto *sp, uint64_t 
                                       [SEAM_LEASE_EXPIRE] = OUTCOME_EXPIRE};
     const server_state from = state_of(sp);
     const seam_lease_action action = __real_seam_server_proto_tick(sp, now_ms);
-    note(TRANSITION_LINK, from.link, EVENT_TICK, actions[action], state_of(sp).link);
+    note_link(sp, from, EVENT_TICK, actions[action]);
     if (action != SEAM_LEASE_NONE) {
-        note(TRANSITION_PHASE, from.phase, EVENT_TICK, actions[action], state_of(sp).phase);
+        note_phase(sp, from, EVENT_TICK, actions[action]);
     }
     return action;
 }
 
-WRAP(void, seam_server_proto_touch, seam_server_proto *sp, uint64_t now_ms) {
-    const server_state from = state_of(sp);
-    __real_seam_server_proto_touch(sp, now_ms);
-    note(TRANSITION_LINK, from.link, EVENT_TOUCH, OUTCOME_OK, state_of(sp).link);
-}
+WRAP_SERVER_EVENT(note_link, EVENT_TOUCH, seam_server_proto_touch, (sp, now_ms),
+                  seam_server_proto *sp, uint64_t now_ms)
 
 WRAP(seam_status, seam_server_proto_parked, seam_server_proto *sp, uint64_t now_ms) {
     const server_state from = state_of(sp);
@@ -298,24 +292,11 @@ WRAP(seam_status, seam_server_proto_parked, seam_server_proto *sp, uint64_t now_
     return st;
 }
 
-WRAP(void, seam_server_proto_expire, seam_server_proto *sp) {
-    const server_state from = state_of(sp);
-    __real_seam_server_proto_expire(sp);
-    note_server(sp, from, EVENT_EXPIRE, OUTCOME_OK);
-}
-
-WRAP(void, seam_server_proto_restored, seam_server_proto *sp, uint64_t step_count,
-     uint64_t now_ms) {
-    const server_state from = state_of(sp);
-    __real_seam_server_proto_restored(sp, step_count, now_ms);
-    note_server(sp, from, EVENT_RESTORED, OUTCOME_OK);
-}
-
-WRAP(void, seam_server_proto_freeze, seam_server_proto *sp, seam_status reason) {
-    const server_state from = state_of(sp);
-    __real_seam_server_proto_freeze(sp, reason);
-    note(TRANSITION_LINK, from.link, EVENT_FREEZE, OUTCOME_OK, state_of(sp).link);
-}
+WRAP_SERVER_EVENT(note_server, EVENT_EXPIRE, seam_server_proto_expire, (sp), seam_server_proto *sp)
+WRAP_SERVER_EVENT(note_server, EVENT_RESTORED, seam_server_proto_restored, (sp, step_count, now_ms),
+                  seam_server_proto *sp, uint64_t step_count, uint64_t now_ms)
+WRAP_SERVER_EVENT(note_link, EVENT_FREEZE, seam_server_proto_freeze, (sp, reason),
+                  seam_server_proto *sp, seam_status reason)
 
 /* ---- the client's machine ---- */
 
@@ -400,15 +381,17 @@ WRAP(seam_status, seam_client_proto_attached, seam_client_proto *cp, const seam_
     return st;
 }
 
+static outcome of_news(seam_status st, const bool *is_new) {
+    return st != SEAM_OK ? of_status(st) : *is_new ? OUTCOME_NEW : OUTCOME_REPEATED;
+}
+
 WRAP(seam_status, seam_client_proto_reply, bool *ret_is_new, seam_client_proto *cp,
      seam_step_key key, uint64_t digest, uint64_t now_ms, seam_error *err) {
     const uint32_t from = client_state_of(cp);
     const seam_status st = __real_seam_client_proto_reply(ret_is_new, cp, key, digest, now_ms, err);
     note_client(cp, from,
                 key.phase == SEAM_PHASE_FORWARD ? EVENT_REPLY_FORWARD : EVENT_REPLY_BACKWARD,
-                st != SEAM_OK ? of_status(st)
-                : *ret_is_new ? OUTCOME_NEW
-                              : OUTCOME_REPEATED);
+                of_news(st, ret_is_new));
     return st;
 }
 
@@ -417,28 +400,12 @@ WRAP(seam_status, seam_client_proto_commit, bool *ret_is_new, seam_client_proto 
     const uint32_t from = client_state_of(cp);
     const seam_status st = __real_seam_client_proto_commit(ret_is_new, cp, step, state_hash,
                                                            expected_hash, now_ms, err);
-    note_client(cp, from, EVENT_COMMIT,
-                st != SEAM_OK ? of_status(st)
-                : *ret_is_new ? OUTCOME_NEW
-                              : OUTCOME_REPEATED);
+    note_client(cp, from, EVENT_COMMIT, of_news(st, ret_is_new));
     return st;
 }
 
-WRAP(void, seam_client_proto_journaled, seam_client_proto *cp) {
-    const uint32_t from = client_state_of(cp);
-    __real_seam_client_proto_journaled(cp);
-    note_client(cp, from, EVENT_JOURNALED, OUTCOME_OK);
-}
-
-WRAP(void, seam_client_proto_restored, seam_client_proto *cp, uint64_t step_count,
-     uint64_t now_ms) {
-    const uint32_t from = client_state_of(cp);
-    __real_seam_client_proto_restored(cp, step_count, now_ms);
-    note_client(cp, from, EVENT_RESTORED, OUTCOME_OK);
-}
-
-WRAP(void, seam_client_proto_stop, seam_client_proto *cp, seam_status status, const char *text) {
-    const uint32_t from = client_state_of(cp);
-    __real_seam_client_proto_stop(cp, status, text);
-    note_client(cp, from, EVENT_STOP, OUTCOME_OK);
-}
+WRAP_CLIENT_EVENT(EVENT_JOURNALED, seam_client_proto_journaled, (cp), seam_client_proto *cp)
+WRAP_CLIENT_EVENT(EVENT_RESTORED, seam_client_proto_restored, (cp, step_count, now_ms),
+                  seam_client_proto *cp, uint64_t step_count, uint64_t now_ms)
+WRAP_CLIENT_EVENT(EVENT_STOP, seam_client_proto_stop, (cp, status, text), seam_client_proto *cp,
+                  seam_status status, const char *text)

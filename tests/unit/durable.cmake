@@ -1,9 +1,9 @@
 # Files that must survive: with a disk that fails when told (disk_faults.h).
-seam_add_test(unit checkpoint seam_service)
+seam_add_test(unit checkpoint seam_service seam_test_files)
 seam_add_test(unit journal seam_core)
 target_include_directories(test_journal PRIVATE ${PROJECT_SOURCE_DIR}/client-sdk/core
                                                 ${PROJECT_SOURCE_DIR}/client-sdk/transport)
-seam_add_test(unit cache_keeper seam_codec)
+seam_add_test(unit cache_keeper seam_codec seam_test_files)
 foreach(name checkpoint journal cache_keeper)
   target_sources(test_${name} PRIVATE disk_faults.c)
   target_link_options(test_${name} PRIVATE

@@ -2,6 +2,7 @@
  * formula, and its document and Markdown say what the runs' reports say.
  * Method: the parts of client-sdk/cli that need no server, on command lines and reports made here.
  */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -223,6 +224,49 @@ static json_t *step(double bits, int bytes, bool skipped) {
                      sites);
 }
 
+/* The paper's tables 6 and 7: beta at the hidden size of the model that it was found with. */
+static void test_seam_train_options_finish__preset__by_task_and_model(void **state) {
+    (void)state;
+    static const struct {
+        char *preset, *target;
+        float beta; /* at 3584 channels; 0: refused */
+    } cases[] = {
+        {"boolq", "4", 0.2f * 3584 / 4096},
+        {"commonsense_qa@llama3-8b", "3", 0.2f * 3584 / 4096},
+        {"commonsense_qa@llama3-8b", "4", 0.1f * 3584 / 4096},
+        {"commonsense_qa@qwen2.5-7b", "4", 0.2f},
+        {"commonsense_qa@qwen2.5-7b", "3", 0.05f},
+        {"winogrande@qwen2.5-7b", "4", 0.2f},
+        {"winogrande@qwen2.5-7b", "3", 0.05f},
+        {"boolq@qwen2.5-7b", "4", 0.2f},
+        {"boolq@qwen2.5-7b", "3", 0.05f},
+        {"arc_challenge@qwen2.5-7b", "4", 0.2f},
+        {"arc_challenge@qwen2.5-7b", "3", 0.02f},
+        {"codealpaca@qwen2.5-7b", "3", 0.03f},
+        {"boolq@phi", "4", 0.0f},
+        {"boolq@", "4", 0.0f},
+        {"bool", "4", 0.0f},
+        {"@qwen2.5-7b", "4", 0.0f},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char *argv[] = {"--model", "m",        "--data",        "d",        "--out",
+                        "o",       "--preset", cases[i].preset, "--target", cases[i].target};
+        seam_train_options o;
+        seam_error err = {0};
+        const seam_status st =
+            seam_train_options_parse(&o, sizeof argv / sizeof *argv, argv, 0, &err);
+        if (cases[i].beta == 0.0f) {
+            assert_int_equal(st, SEAM_E_ARG);
+            assert_non_null(strstr(err.text, "--preset"));
+            continue;
+        }
+        assert_int_equal(st, SEAM_OK);
+        seam_train_options_scale(&o, 3584);
+        assert_true(fabsf(o.beta / cases[i].beta - 1.0f) < 1e-6f);
+        assert_true(o.batch == 16 && o.steps == (o.rank == 64 ? 5000u : 3000u));
+    }
+}
+
 static json_t *report(const seam_train_options *o, double loss, double loss_through) {
     json_t *const steps = json_array();
     json_array_append_new(steps, step(8.0, 8000, false));
@@ -386,6 +430,7 @@ int main(void) {
         cmocka_unit_test(test_seam_bench_options_parse__lists__in_their_order),
         cmocka_unit_test(test_seam_bench_options_parse__bad__names_option_and_value),
         cmocka_unit_test(test_seam_train_options_finish__allocator__by_what_is_given),
+        cmocka_unit_test(test_seam_train_options_finish__preset__by_task_and_model),
         cmocka_unit_test(test_seam_bench_run_make__every_row__runs_or_says_why),
         cmocka_unit_test(test_seam_bench_project__formula),
         cmocka_unit_test(test_seam_bench_row__two_seeds__means_and_spread),

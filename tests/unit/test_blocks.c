@@ -14,8 +14,8 @@
 #include <string.h>
 
 #include "arena.h"
+#include "gradient_case.h"
 #include "synthetic_model.h"
-#include "try.h"
 
 #define ROWS      SEAM_TEST_ROWS
 #define LORA_ALL  0x7fu
@@ -39,70 +39,15 @@ static bool fixture_open(fixture *f, const char *device, seam_dtype act,
     return true;
 }
 
-static seam_adapter *adapter_make(const fixture *f, const seam_adapter_config *lora) {
-    seam_error err = {.status = SEAM_OK};
-    seam_adapter *adapter = NULL;
-    seam_test_check(seam_adapter_create(&adapter, f->engine.blocks, lora, &err), "adapter", &err);
-    return adapter;
-}
-
-static seam_adapter *adapter_synthetic(const fixture *f, const seam_adapter_config *lora) {
-    seam_adapter *adapter = adapter_make(f, lora);
-    seam_test_check(seam_synthetic_adapter(adapter, f->engine.stream), "adapter", NULL);
-    return adapter;
-}
-
 /* ---- Gradients ---- */
 
-/* (loss(w + h) - loss(w - h)) / 2h for one parameter, whose values are exact floats. */
-static double difference(fixture *f, seam_adapter *adapter, uint32_t tensor, float *values,
-                         size_t i) {
-    const float was = values[i];
-    const float high = was + 0x1p-10f;
-    const float low = was - 0x1p-10f;
-    values[i] = high;
-    seam_test_check(seam_adapter_write(adapter, f->engine.stream, tensor, values), "write", NULL);
-    const double loss_high = seam_test_forward(&f->engine, adapter, &f->words.text);
-    values[i] = low;
-    seam_test_check(seam_adapter_write(adapter, f->engine.stream, tensor, values), "write", NULL);
-    const double loss_low = seam_test_forward(&f->engine, adapter, &f->words.text);
-    values[i] = was;
-    seam_test_check(seam_adapter_write(adapter, f->engine.stream, tensor, values), "write", NULL);
-    return (loss_high - loss_low) / ((double)high - (double)low);
-}
-
-/* The truncation error of a central difference is h^2/6 of the third derivative: about 1e-6 of
- * the gradient's own size here; 2e-5 of the tensor's largest gradient leaves room for it. */
 static void gradient_check(const seam_adapter_config *lora) {
     fixture f;
     assert_true(fixture_open(&f, "ref", SEAM_F64, lora));
-    seam_adapter *adapter = adapter_synthetic(&f, lora);
+    seam_adapter *adapter = seam_test_adapter_synthetic(&f.engine, lora);
     (void)seam_test_forward_backward(&f.engine, adapter, &f.words.text, 1.0f);
     for (uint32_t tensor = 0; tensor < seam_adapter_tensor_count(adapter); tensor++) {
-        seam_adapter_tensor shape;
-        seam_adapter_describe(&shape, adapter, tensor);
-        const size_t count = (size_t)shape.rows * shape.cols;
-        SEAM_ASSERT(count > 0);
-        float *values = seam_mem_zalloc(2 * count, sizeof *values);
-        assert_non_null(values);
-        float *grad = values + count;
-        seam_test_check(seam_adapter_read(values, adapter, f.engine.stream, tensor), "read", NULL);
-        seam_test_check(seam_adapter_read_gradient(grad, adapter, f.engine.stream, tensor), "read",
-                        NULL);
-        double largest = 0;
-        for (size_t i = 0; i < count; i++) {
-            largest = fmax(largest, fabs(grad[i]));
-        }
-        assert_true(largest > 1e-6);
-        for (uint32_t probe = 0; probe < 4; probe++) {
-            const size_t i = seam_synthetic_word(shape.name, probe) % count;
-            const double expected = difference(&f, adapter, tensor, values, i);
-            if (!(fabs(grad[i] - expected) <= 2e-5 * largest)) {
-                fail_msg("%s[%zu]: gradient %.9g, differences say %.9g", shape.name, i,
-                         (double)grad[i], expected);
-            }
-        }
-        seam_mem_free(values);
+        gradient_case(&f.engine, adapter, &f.words.text, tensor);
     }
     seam_adapter_destroy(adapter);
     seam_test_engine_close(&f.engine);
@@ -202,7 +147,7 @@ static void test_backward__input__equals_finite_differences(void **state) {
     fixture f;
     assert_true(fixture_open(&f, "ref", SEAM_F64, &lora));
     for (uint32_t with = 0; with < 2; with++) {
-        seam_adapter *adapter = with == 0 ? NULL : adapter_synthetic(&f, &lora);
+        seam_adapter *adapter = with == 0 ? NULL : seam_test_adapter_synthetic(&f.engine, &lora);
         const size_t count = (size_t)ROWS * config.hidden;
         double *input = seam_mem_zalloc(count, sizeof *input);
         assert_non_null(input);
@@ -256,13 +201,7 @@ static const seam_optimizer_config optimizer = {.lr = 1e-2f,
                                                 .total_steps = 10};
 
 static uint64_t train_step(fixture *f, seam_adapter *adapter, uint64_t step) {
-    double norm = 0;
-    uint64_t hash = 0;
-    (void)seam_test_forward_backward(&f->engine, adapter, &f->words.text, 0.1f);
-    seam_test_check(seam_adapter_step(&norm, &hash, adapter, f->engine.stream, &optimizer, step),
-                    "step", NULL);
-    assert_true(norm > 0);
-    return hash;
+    return seam_test_step(&f->engine, adapter, &f->words.text, &optimizer, step);
 }
 
 static void test_adapters__interleaved__end_with_the_bits_of_running_alone(void **state) {
@@ -279,13 +218,14 @@ static void test_adapters__interleaved__end_with_the_bits_of_running_alone(void 
             continue;
         }
         for (size_t i = 0; i < 2; i++) {
-            seam_adapter *adapter = adapter_make(&f, &loras[i]);
+            seam_adapter *adapter = seam_test_adapter(&f.engine, &loras[i]);
             for (uint64_t step = 0; step < 3; step++) {
                 alone[i] = train_step(&f, adapter, step);
             }
             seam_adapter_destroy(adapter);
         }
-        seam_adapter *pair[2] = {adapter_make(&f, &loras[0]), adapter_make(&f, &loras[1])};
+        seam_adapter *pair[2] = {seam_test_adapter(&f.engine, &loras[0]),
+                                 seam_test_adapter(&f.engine, &loras[1])};
         for (uint64_t step = 0; step < 3; step++) {
             for (size_t i = 0; i < 2; i++) {
                 together[i] = train_step(&f, pair[i], step);
@@ -311,8 +251,8 @@ static void test_state__saved_and_loaded__continues_with_the_same_bits(void **st
             assert_int_equal(backends[b].act, SEAM_BF16);
             continue;
         }
-        seam_adapter *first = adapter_make(&f, &lora);
-        seam_adapter *second = adapter_make(&f, &lora);
+        seam_adapter *first = seam_test_adapter(&f.engine, &lora);
+        seam_adapter *second = seam_test_adapter(&f.engine, &lora);
         (void)train_step(&f, first, 0);
         (void)train_step(&f, first, 1);
         const size_t count = seam_adapter_state_bytes(first);
@@ -339,7 +279,7 @@ static void test_adapter__start__a_is_bounded_and_b_is_zero(void **state) {
         .lora = {.rank = 5, .alpha = 8, .targets = LORA_ALL, .seed = 7}};
     fixture f;
     assert_true(fixture_open(&f, "ref", SEAM_F64, &lora));
-    seam_adapter *adapter = adapter_make(&f, &lora);
+    seam_adapter *adapter = seam_test_adapter(&f.engine, &lora);
     for (uint32_t i = 0; i < seam_adapter_tensor_count(adapter); i++) {
         seam_adapter_tensor shape;
         seam_adapter_describe(&shape, adapter, i);
@@ -368,7 +308,7 @@ static void test_step__gradient_not_finite__changes_nothing(void **state) {
         .lora = {.rank = 2, .alpha = 8, .targets = SEAM_LORA_V, .seed = 7}};
     fixture f;
     assert_true(fixture_open(&f, "ref", SEAM_F64, &lora));
-    seam_adapter *adapter = adapter_make(&f, &lora);
+    seam_adapter *adapter = seam_test_adapter(&f.engine, &lora);
     uint64_t before = 0;
     uint64_t after = 0;
     double norm = 0;
@@ -379,7 +319,7 @@ static void test_step__gradient_not_finite__changes_nothing(void **state) {
     seam_test_check(seam_adapter_state_hash(&after, adapter, f.engine.stream), "hash", NULL);
     assert_int_equal(before, after);
     /* The bad gradient is gone: the next step is that of a fresh adapter. */
-    seam_adapter *fresh = adapter_make(&f, &lora);
+    seam_adapter *fresh = seam_test_adapter(&f.engine, &lora);
     assert_int_equal(train_step(&f, adapter, 0), train_step(&f, fresh, 0));
     seam_adapter_destroy(fresh);
     seam_adapter_destroy(adapter);
@@ -473,10 +413,10 @@ static void test_cached__prompt_then_single_rows__equals_full_forward(void **sta
                 f.words.positions[t] = t - seq_begin[s];
             }
         }
-        seam_adapter *adapter = adapter_synthetic(&f, &lora);
-        seam_adapter *prefix =
-            adapter_synthetic(&f, &(seam_adapter_config){.kind = SEAM_ADAPTER_PREFIX,
-                                                         .prefix = {.tokens = 3, .seed = 7}});
+        seam_adapter *adapter = seam_test_adapter_synthetic(&f.engine, &lora);
+        seam_adapter *prefix = seam_test_adapter_synthetic(
+            &f.engine, &(seam_adapter_config){.kind = SEAM_ADAPTER_PREFIX,
+                                              .prefix = {.tokens = 3, .seed = 7}});
         cache_check(&f, NULL, bounds[b]);
         cache_check(&f, adapter, bounds[b]);
         cache_check(&f, prefix, bounds[b]);

@@ -43,13 +43,8 @@ static void step_run(outcome *ret, seam_test_engine *e, bool fp8, bool recompute
         .batch = {.rows = ROWS, .seq_count = 2, .seq_begin = seq_begin, .positions = positions},
         .ids = ids,
         .targets = targets};
-    seam_adapter *adapter = NULL;
-    seam_error err = {0};
-    seam_activations_destroy(e->acts);
-    e->acts = NULL;
-    seam_test_check(seam_activations_create(&e->acts, e->blocks, &options, &err), "acts", &err);
-    seam_test_check(seam_adapter_create(&adapter, e->blocks, &lora, &err), "adapter", &err);
-    seam_test_check(seam_synthetic_adapter(adapter, e->stream), "values", NULL);
+    seam_test_engine_activations(e, &options);
+    seam_adapter *const adapter = seam_test_adapter_synthetic(e, &lora);
     ret->loss = seam_test_forward_backward(e, adapter, &text, 0.1f);
     ret->count = seam_test_gradients(NULL, adapter, e->stream);
     assert_true(ret->count <= PARAMETERS_MAX);

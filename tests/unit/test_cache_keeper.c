@@ -24,6 +24,7 @@
 #include "codec_fixture.h"
 #include "disk_faults.h"
 #include "sample_cache.h"
+#include "whole_file.h"
 
 enum { C = 6, ROWS = 64, S = 4, STORAGE = 1400, STEPS = 40, SAMPLES = 14, FILE_MAX = 1 << 16 };
 
@@ -301,22 +302,6 @@ static void path_of(char ret[160], int side, const seam_redo_place *place) {
                    (unsigned long long)place->step, (unsigned long long)place->number);
 }
 
-static size_t file_read(uint8_t ret[FILE_MAX], const char *path) {
-    FILE *file = fopen(path, "rb");
-    assert_non_null(file);
-    const size_t count = fread(ret, 1, FILE_MAX, file);
-    assert_int_equal(fclose(file), 0);
-    assert_true(count < FILE_MAX);
-    return count;
-}
-
-static void file_put(const char *path, const uint8_t *bytes, size_t count) {
-    FILE *file = fopen(path, "wb");
-    assert_non_null(file);
-    assert_int_equal(fwrite(bytes, 1, count, file), count);
-    assert_int_equal(fclose(file), 0);
-}
-
 static void test_restore__every_bit_flipped_every_cut__refused(void **state) {
     (void)state;
     static record records[STEPS + 1];
@@ -327,20 +312,20 @@ static void test_restore__every_bit_flipped_every_cut__refused(void **state) {
     run(records, ends, 5);
     const seam_redo_place *place = &records[2].places[0];
     path_of(path, 0, place);
-    (void)file_read(whole, path);
+    (void)seam_test_file_read(whole, sizeof whole, "%s", path);
     const size_t count = (size_t)place->end;
     for (size_t i = 0; i < 8 * count; i++) {
         memcpy(bytes, whole, count);
         bytes[i / 8] ^= (uint8_t)(1u << i % 8);
-        file_put(path, bytes, count);
+        seam_test_file_write(bytes, count, "%s", path);
         assert_int_equal(seam_cache_keeper_restore(ends[0].keeper, place, &err), SEAM_E_CHECKSUM);
         assert_int_equal(seam_cache_keeper_check(ends[0].keeper, &err), SEAM_E_DATA_LOSS);
     }
     for (size_t cut = 0; cut < count; cut++) {
-        file_put(path, whole, cut);
+        seam_test_file_write(whole, cut, "%s", path);
         assert_int_equal(seam_cache_keeper_restore(ends[0].keeper, place, &err), SEAM_E_CHECKSUM);
     }
-    file_put(path, whole, count); /* just so long */
+    seam_test_file_write(whole, count, "%s", path); /* just so long */
     assert_int_equal(seam_cache_keeper_restore(ends[0].keeper, place, &err), SEAM_OK);
     assert_true(caches_hash(&ends[0]) == records[2].caches);
     seam_redo_place other = *place; /* in the middle of a record, and another history */

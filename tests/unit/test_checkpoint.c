@@ -16,6 +16,7 @@
 #include "arena.h"
 #include "checkpoint.h"
 #include "disk_faults.h"
+#include "whole_file.h"
 
 enum { STATE_BYTES = 700, FILE_BYTES_MAX = 4096 };
 
@@ -108,22 +109,6 @@ static void test_write__order__file_folder_manifest_folder(void **state) {
     assert_string_equal(disk_calls(), "owsrdowsrd");
 }
 
-static size_t file_read(uint8_t ret[FILE_BYTES_MAX], const char *path) {
-    FILE *file = fopen(path, "rb");
-    assert_non_null(file);
-    const size_t count = fread(ret, 1, FILE_BYTES_MAX, file);
-    assert_int_equal(fclose(file), 0);
-    assert_in_range(count, 1, FILE_BYTES_MAX - 1);
-    return count;
-}
-
-static void file_put(const char *path, const uint8_t *bytes, size_t count) {
-    FILE *file = fopen(path, "wb");
-    assert_non_null(file);
-    assert_int_equal(fwrite(bytes, 1, count, file), count);
-    assert_int_equal(fclose(file), 0);
-}
-
 static void test_read__every_byte_flipped_every_cut__generation_before(void **state) {
     (void)state;
     static const char *const suffixes[] = {"safetensors", "manifest"};
@@ -133,22 +118,23 @@ static void test_read__every_byte_flipped_every_cut__generation_before(void **st
         char path[160];
         uint8_t bytes[FILE_BYTES_MAX];
         (void)snprintf(path, sizeof path, "%s/00000000000000000008.%s", folder, suffixes[f]);
-        const size_t count = file_read(bytes, path);
+        const size_t count = seam_test_file_read(bytes, sizeof bytes, "%s", path);
+        assert_true(count > 0);
         for (size_t i = 0; i < 8 * count; i++) {
             bytes[i / 8] ^= (uint8_t)(1u << i % 8);
-            file_put(path, bytes, count);
+            seam_test_file_write(bytes, count, "%s", path);
             assert_int_equal(load(8), SEAM_E_CHECKSUM);
             bytes[i / 8] ^= (uint8_t)(1u << i % 8);
         }
         for (size_t cut = 0; cut < count; cut++) {
-            file_put(path, bytes, cut);
+            seam_test_file_write(bytes, cut, "%s", path);
             assert_int_equal(load(8), SEAM_E_CHECKSUM);
         }
         assert_true(newest_intact() == 3);
         bytes[count] = '\n';
-        file_put(path, bytes, count + 1);
+        seam_test_file_write(bytes, count + 1, "%s", path);
         assert_int_equal(load(8), SEAM_E_CHECKSUM);
-        file_put(path, bytes, count);
+        seam_test_file_write(bytes, count, "%s", path);
         assert_true(newest_intact() == 8);
     }
     assert_int_equal(remove("/nonexistent/seam"), -1);
@@ -207,7 +193,7 @@ static void test_sweep__a_write_that_did_not_end__goes(void **state) {
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         (void)snprintf(path, sizeof path, "%s/%s", folder, files[i].name);
         if (access(path, F_OK) != 0) {
-            file_put(path, (const uint8_t *)"x", 1);
+            seam_test_file_write("x", 1, "%s", path);
         }
     }
     seam_checkpoint_sweep(folder);

@@ -23,6 +23,7 @@ static struct {
     Seam__V1__Topology topology; /* stated; 0: the session's */
     uint64_t config_hash;        /* stated; 0: that of the stated config */
     uint64_t credit_bytes;
+    bool refuses_more;       /* what comes behind an Attach is beyond a limit */
     uint32_t refusals;       /* Attaches that are refused before one is taken */
     uint64_t retry_after_ms; /* what a refusal asks for */
     bool reachable;          /* by a stream */
@@ -142,6 +143,9 @@ static seam_status fake_stream_receive(seam_stream_call *call, seam_buffer *ret_
     if (world.stream_count <= world.refusals) {
         return seam_error_set(err, SEAM_E_LIMIT, "no room");
     }
+    if (world.has_attached && world.refuses_more) {
+        return seam_error_set(err, SEAM_E_LIMIT, "micros: too much");
+    }
     if (world.has_attached) {
         return seam_error_set(err, SEAM_E_UNAVAILABLE, "nothing more comes");
     }
@@ -159,7 +163,9 @@ static seam_status fake_stream_receive(seam_stream_call *call, seam_buffer *ret_
 
 static uint64_t fake_stream_retry_after_ms(const seam_stream_call *call) {
     (void)call;
-    return world.stream_count <= world.refusals ? world.retry_after_ms : 0;
+    const bool refused =
+        world.has_attached ? world.refuses_more : world.stream_count <= world.refusals;
+    return refused ? world.retry_after_ms : 0;
 }
 
 static void fake_stream_close(seam_stream_call *gift_call) {
@@ -357,6 +363,23 @@ static void test_attach__refused_with_retry_info__waits_and_goes_on(void **state
     }
 }
 
+/* The same of what was sent does not pass. */
+static void test_step__beyond_a_limit__stops_whatever_retry_info_says(void **state) {
+    (void)state;
+    static const float x[2 * CHANNELS];
+    float y[CHANNELS];
+    world.reachable = world.refuses_more = true;
+    world.retry_after_ms = 50;
+    client.reconnect_timeout_ms = 60000;
+    seam_session *const session = create("u_shaped", NULL);
+    seam_error err = {0};
+    assert_int_equal(begin(session, &err), SEAM_OK);
+    assert_int_equal(seam_step_forward(session, y, 0, x, &err), SEAM_E_LIMIT);
+    says(&err, "micros");
+    assert_int_equal(world.stream_count, 1);
+    seam_session_close(session);
+}
+
 static seam_session *create_auto(void) {
     seam_session *session = NULL;
     seam_session_options options = SEAM_SESSION_OPTIONS_INIT;
@@ -535,6 +558,7 @@ int main(void) {
         cmocka_unit_test_setup(test_step_begin__settled_then_an_older_record__stays_settled, setup),
         cmocka_unit_test_setup(test_attached__credit_below_two_frames__refused, setup),
         cmocka_unit_test_setup(test_attach__refused_with_retry_info__waits_and_goes_on, setup),
+        cmocka_unit_test_setup(test_step__beyond_a_limit__stops_whatever_retry_info_says, setup),
         cmocka_unit_test_setup(test_create__server_away_for_two_calls__same_request_again, setup),
         cmocka_unit_test_setup(test_create__server_stays_away__told_within_the_reconnect_time,
                                setup),

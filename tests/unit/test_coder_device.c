@@ -19,6 +19,7 @@
 #include "device_fake.h"
 #include "frame.h"
 #include "try.h"
+#include "whole_file.h"
 
 static const seam_ops *ops;
 static seam_backend *backend;
@@ -342,37 +343,22 @@ static void test_decode__damaged__refused_as_by_the_host(void **state) {
 
 /* ---- proto/golden ---- */
 
-typedef struct blob {
-    uint8_t bytes[16384];
-    size_t count;
-} blob;
-
-static void read_golden(blob *ret, const char *name, const char *suffix) {
-    char path[512];
-    (void)snprintf(path, sizeof path, SEAM_SOURCE_DIR "/proto/golden/%s.%s", name, suffix);
-    FILE *const file = fopen(path, "rb");
-    assert_non_null(file);
-    ret->count = fread(ret->bytes, 1, sizeof ret->bytes, file);
-    (void)fclose(file);
-    assert_true(ret->count < sizeof ret->bytes);
-}
-
 static void test_decode__golden_frames__their_values(void **state) {
     (void)state;
     static const char *const names[] = {"f32", "bf16", "affine", "amaq", "amaq_gradient"};
-    static blob frame, values, widths;
+    static seam_golden_file frame, values, widths;
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         seam_frame_header header = {0};
         const uint8_t *payload = NULL;
         seam_error err = {0};
-        read_golden(&frame, names[i], "bin");
-        read_golden(&values, names[i], "values");
+        seam_golden_read(&frame, "%s.bin", names[i]);
+        seam_golden_read(&values, "%s.values", names[i]);
         assert_int_equal(seam_frame_open(&header, &payload, frame.bytes, frame.count, &err),
                          SEAM_OK);
         fixture f;
         open_as(&f, (seam_codec_id)header.codec, header.rows, header.channels, false);
         if (seam_codec_has_widths(f.codec)) {
-            read_golden(&widths, names[i], "widths");
+            seam_golden_read(&widths, "%s.widths", names[i]);
             memcpy(f.widths, widths.bytes, f.C);
             f.alloc.bits_total = header.alloc_bits_total;
         }

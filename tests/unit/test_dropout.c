@@ -47,10 +47,7 @@ static double loss_of(seam_test_engine *e, const seam_adapter_config *lora, cons
                                            .draw = draw},
                                  .ids = ids,
                                  .targets = targets};
-    seam_adapter *adapter = NULL;
-    seam_error err = {.status = SEAM_OK};
-    seam_test_check(seam_adapter_create(&adapter, e->blocks, lora, &err), "adapter", &err);
-    seam_test_check(seam_synthetic_adapter(adapter, e->stream), "adapter", NULL);
+    seam_adapter *const adapter = seam_test_adapter_synthetic(e, lora);
     const double loss = seam_test_forward(e, adapter, &text);
     seam_adapter_destroy(adapter);
     return loss;

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "file_write.h"
+#include "whole_file.h"
 
 static char folder[] = "/tmp/seam-file-write-XXXXXX";
 static char path[64];
@@ -37,10 +38,7 @@ static int group_end(void **state) {
 
 static void assert_content(const char *expected) {
     char text[64] = "";
-    FILE *file = fopen(path, "r");
-    assert_non_null(file);
-    const size_t count = fread(text, 1, sizeof text - 1, file);
-    (void)fclose(file);
+    const size_t count = seam_test_file_read(text, sizeof text, "%s", path);
     assert_int_equal(count, strlen(expected));
     assert_string_equal(text, expected);
 }

@@ -16,11 +16,11 @@
 
 #include "arena.h"
 #include "blocks_internal.h"
+#include "gradient_case.h"
 #include "layers_files.h"
 #include "synthetic_model.h"
-#include "try.h"
 
-enum { ROWS = SEAM_TEST_ROWS, STEPS = 3, PROBES = 4 };
+enum { ROWS = SEAM_TEST_ROWS, STEPS = 3 };
 
 static seam_model_config config_of(const char *family) {
     seam_model_config config = SEAM_TEST_ODD;
@@ -43,13 +43,11 @@ static bool fixture_open(fixture *f, const char *family, const char *device, sea
     *f = (fixture){.config = config_of(family)};
     const seam_tensor_source source = seam_synthetic_source(&f->config);
     const seam_backend_options options = {.device = device, .act = act, .threads = 2};
-    seam_error err = {.status = SEAM_OK};
     if (!seam_test_engine_open(&f->engine, &options, &source, &full, ROWS)) {
         return false;
     }
     seam_test_words_fill(&f->words, f->config.vocab_count);
-    seam_test_check(seam_adapter_create(&f->adapter, f->engine.blocks, &full, &err), "adapter",
-                    &err);
+    f->adapter = seam_test_adapter(&f->engine, &full);
     return true;
 }
 
@@ -58,83 +56,23 @@ static void fixture_close(fixture *f) {
     seam_test_engine_close(&f->engine);
 }
 
-/* Values or gradients of all tensors, one after the other; the caller frees them. */
-static float *tensors_read(size_t *ret_count, const fixture *f, bool gradients) {
-    size_t count = 0;
-    for (uint32_t i = 0; i < seam_adapter_tensor_count(f->adapter); i++) {
-        seam_adapter_tensor tensor;
-        seam_adapter_describe(&tensor, f->adapter, i);
-        count += (size_t)tensor.rows * tensor.cols;
-    }
-    float *values = test_calloc(count, sizeof *values), *next = values;
-    for (uint32_t i = 0; i < seam_adapter_tensor_count(f->adapter); i++) {
-        seam_adapter_tensor tensor;
-        seam_adapter_describe(&tensor, f->adapter, i);
-        seam_test_check(gradients
-                            ? seam_adapter_read_gradient(next, f->adapter, f->engine.stream, i)
-                            : seam_adapter_read(next, f->adapter, f->engine.stream, i),
-                        "read", NULL);
-        next += (size_t)tensor.rows * tensor.cols;
-    }
-    *ret_count = count;
+/* What seam_test_values or seam_test_gradients reads; the caller frees it. */
+static float *tensors_read(size_t *ret_count, const fixture *f,
+                           size_t (*read)(float *ret, const seam_adapter *adapter,
+                                          seam_stream *stream)) {
+    *ret_count = read(NULL, f->adapter, f->engine.stream);
+    float *values = test_calloc(*ret_count, sizeof *values);
+    (void)read(values, f->adapter, f->engine.stream);
     return values;
 }
 
 static const seam_optimizer_config optimizer = SEAM_TEST_OPTIMIZER;
 
 static uint64_t step_run(fixture *f, seam_adapter *adapter, uint64_t step) {
-    double norm = 0;
-    uint64_t hash = 0;
-    (void)seam_test_forward_backward(&f->engine, adapter, &f->words.text, 0.1f);
-    seam_test_check(seam_adapter_step(&norm, &hash, adapter, f->engine.stream, &optimizer, step),
-                    "step", NULL);
-    assert_true(norm > 0);
-    return hash;
+    return seam_test_step(&f->engine, adapter, &f->words.text, &optimizer, step);
 }
 
 /* ---- gradients ---- */
-
-static double loss_at(fixture *f, uint32_t tensor, float *values, size_t i, float value) {
-    const float was = values[i];
-    values[i] = value;
-    seam_test_check(seam_adapter_write(f->adapter, f->engine.stream, tensor, values), "write",
-                    NULL);
-    const double loss = seam_test_forward(&f->engine, f->adapter, &f->words.text);
-    values[i] = was;
-    seam_test_check(seam_adapter_write(f->adapter, f->engine.stream, tensor, values), "write",
-                    NULL);
-    return loss;
-}
-
-/* As test_blocks.c: the truncation error is about 1e-6 of the gradient's own size. */
-static void tensor_check(fixture *f, uint32_t tensor) {
-    seam_adapter_tensor shape;
-    seam_adapter_describe(&shape, f->adapter, tensor);
-    const size_t count = (size_t)shape.rows * shape.cols;
-    SEAM_ASSERT(count > 0);
-    float *values = test_calloc(2 * count, sizeof *values), *grad = values + count;
-    seam_test_check(seam_adapter_read(values, f->adapter, f->engine.stream, tensor), "read", NULL);
-    seam_test_check(seam_adapter_read_gradient(grad, f->adapter, f->engine.stream, tensor), "read",
-                    NULL);
-    double largest = 0;
-    for (size_t i = 0; i < count; i++) {
-        largest = fmax(largest, fabs((double)grad[i]));
-    }
-    /* A bias of k moves all scores of a query alike: its gradient is zero but for RoPE. */
-    assert_true(largest > 1e-6);
-    for (uint32_t probe = 0; probe < PROBES; probe++) {
-        const size_t i = seam_synthetic_word(shape.name, probe) % count;
-        const float high = values[i] + 0x1p-10f, low = values[i] - 0x1p-10f;
-        const double expected =
-            (loss_at(f, tensor, values, i, high) - loss_at(f, tensor, values, i, low)) /
-            ((double)high - (double)low);
-        if (!(fabs((double)grad[i] - expected) <= 2e-5 * largest)) {
-            fail_msg("%s[%zu]: gradient %.9g, differences say %.9g", shape.name, i, (double)grad[i],
-                     expected);
-        }
-    }
-    test_free(values);
-}
 
 static void test_gradients__every_tensor__are_finite_differences(void **state) {
     (void)state;
@@ -145,7 +83,7 @@ static void test_gradients__every_tensor__are_finite_differences(void **state) {
         const uint32_t count = seam_adapter_tensor_count(f.adapter);
         assert_int_equal(count, f.config.layers * (i == 0 ? 9 : i == 1 ? 12 : 6));
         for (uint32_t tensor = 0; tensor < count; tensor++) {
-            tensor_check(&f, tensor);
+            gradient_case(&f.engine, f.adapter, &f.words.text, tensor);
         }
         fixture_close(&f);
     }
@@ -175,7 +113,8 @@ static void test_gradients__other_backends__are_the_references(void **state) {
         (void)seam_test_forward_backward(&ref.engine, ref.adapter, &ref.words.text, 0.1f);
         (void)seam_test_forward_backward(&f.engine, f.adapter, &f.words.text, 0.1f);
         size_t count = 0, same = 0;
-        float *want = tensors_read(&count, &ref, true), *got = tensors_read(&same, &f, true);
+        float *want = tensors_read(&count, &ref, seam_test_gradients),
+              *got = tensors_read(&same, &f, seam_test_gradients);
         assert_int_equal(count, same);
         double difference = 0, norm = 0;
         for (size_t k = 0; k < count; k++) {
@@ -221,9 +160,7 @@ static void test_step__own_blocks__leaves_all_others_alone(void **state) {
         if (!fixture_open(&f, "qwen2", backends[b].device, backends[b].act)) {
             continue;
         }
-        seam_error err = {.status = SEAM_OK};
-        seam_adapter *other = NULL;
-        seam_test_check(seam_adapter_create(&other, f.engine.blocks, &full, &err), "other", &err);
+        seam_adapter *const other = seam_test_adapter(&f.engine, &full);
         const double before = seam_test_forward(&f.engine, NULL, &f.words.text);
         uint64_t hash = 0, other_hash = 0;
         double last = before;
@@ -253,13 +190,13 @@ static void test_step__zero_gradient__decays_matrices_only(void **state) {
     seam_optimizer_config decaying = optimizer;
     decaying.weight_decay = 0.5f;
     size_t count = 0;
-    float *was = tensors_read(&count, &f, false);
+    float *was = tensors_read(&count, &f, seam_test_values);
     double norm = -1;
     uint64_t hash = 0;
     seam_test_check(seam_adapter_step(&norm, &hash, f.adapter, f.engine.stream, &decaying, 0),
                     "step", NULL);
     assert_true(norm == 0);
-    float *now = tensors_read(&count, &f, false);
+    float *now = tensors_read(&count, &f, seam_test_values);
     size_t at = 0;
     for (uint32_t i = 0; i < seam_adapter_tensor_count(f.adapter); i++) {
         seam_adapter_tensor tensor;
@@ -288,17 +225,13 @@ static void test_backward__recompute__has_the_same_bits(void **state) {
         }
         size_t count = 0;
         (void)seam_test_forward_backward(&f.engine, f.adapter, &f.words.text, 0.1f);
-        float *kept = tensors_read(&count, &f, true);
+        float *kept = tensors_read(&count, &f, seam_test_gradients);
         seam_test_check(seam_adapter_clear_gradient(f.adapter, f.engine.stream), "clear", NULL);
         const seam_activations_options again = {
             .adapter = &full, .rows_max = ROWS, .seqs_max = 3, .recompute = true};
-        seam_error err = {.status = SEAM_OK};
-        seam_activations_destroy(f.engine.acts);
-        f.engine.acts = NULL;
-        seam_test_check(seam_activations_create(&f.engine.acts, f.engine.blocks, &again, &err),
-                        "activations", &err);
+        seam_test_engine_activations(&f.engine, &again);
         (void)seam_test_forward_backward(&f.engine, f.adapter, &f.words.text, 0.1f);
-        float *now = tensors_read(&count, &f, true);
+        float *now = tensors_read(&count, &f, seam_test_gradients);
         assert_memory_equal(kept, now, count * sizeof *now);
         test_free(now);
         test_free(kept);
@@ -313,7 +246,7 @@ static void test_backward__skipped_input_gradient__keeps_all_gradients(void **st
     assert_true(fixture_open(&f, "llama", "cpu", SEAM_F32));
     size_t count = 0;
     (void)seam_test_forward_backward(&f.engine, f.adapter, &f.words.text, 0.1f);
-    float *want = tensors_read(&count, &f, true);
+    float *want = tensors_read(&count, &f, seam_test_gradients);
     seam_test_check(seam_adapter_clear_gradient(f.adapter, f.engine.stream), "clear", NULL);
     /* The harness asks for the input's gradient: its blocks' part once more, without. */
     const size_t bytes = (size_t)ROWS * f.config.hidden * sizeof(float);
@@ -329,7 +262,7 @@ static void test_backward__skipped_input_gradient__keeps_all_gradients(void **st
                                              f.engine.stream, f.engine.x, &f.words.text.batch,
                                              skip == 1),
                         "backward", NULL);
-        got[skip] = tensors_read(&count, &f, true);
+        got[skip] = tensors_read(&count, &f, seam_test_gradients);
         seam_test_check(seam_adapter_clear_gradient(f.adapter, f.engine.stream), "clear", NULL);
     }
     assert_memory_equal(got[0], got[1], count * sizeof *want);
@@ -348,19 +281,17 @@ static void test_state__saved_and_loaded__goes_on_with_the_same_bits(void **stat
         if (!fixture_open(&f, "qwen2", backends[b].device, backends[b].act)) {
             continue;
         }
-        seam_error err = {.status = SEAM_OK};
-        seam_adapter *other = NULL, *smaller = NULL;
         (void)step_run(&f, f.adapter, 0);
         const size_t bytes = seam_adapter_state_bytes(f.adapter);
         uint8_t *image = test_malloc(bytes);
         seam_test_check(seam_adapter_save_state(image, f.adapter, f.engine.stream), "save", NULL);
         const uint64_t want = step_run(&f, f.adapter, 1);
-        seam_test_check(seam_adapter_create(&other, f.engine.blocks, &full, &err), "other", &err);
+        seam_adapter *const other = seam_test_adapter(&f.engine, &full);
         seam_test_check(seam_adapter_load_state(other, f.engine.stream, image, bytes), "load",
                         NULL);
         assert_true(step_run(&f, other, 1) == want);
         /* Not the state of another kind of adapter. */
-        seam_test_check(seam_adapter_create(&smaller, f.engine.blocks, &lora, &err), "lora", &err);
+        seam_adapter *const smaller = seam_test_adapter(&f.engine, &lora);
         assert_int_equal(seam_adapter_load_state(smaller, f.engine.stream, image, bytes),
                          SEAM_E_FORMAT);
         test_free(image);
@@ -469,10 +400,9 @@ static void test_import__own_export__gives_the_same_bits(void **state) {
         fixture f;
         assert_true(fixture_open(&f, families[i], "cpu", SEAM_F32));
         seam_error err = {.status = SEAM_OK};
-        seam_adapter *other = NULL, *small = NULL;
         seam_peft_files files = {0}, none = {0};
         (void)step_run(&f, f.adapter, 0);
-        seam_test_check(seam_adapter_create(&other, f.engine.blocks, &full, &err), "other", &err);
+        seam_adapter *const other = seam_test_adapter(&f.engine, &full);
         seam_test_check(seam_adapter_export(&files, f.adapter, f.engine.stream, "some/model", &err),
                         "export", &err);
         assert_string_equal(seam_adapter_files_of(f.adapter).weights, SEAM_LAYERS_WEIGHTS_NAME);
@@ -503,7 +433,7 @@ static void test_import__own_export__gives_the_same_bits(void **state) {
                          SEAM_E_UNIMPLEMENTED);
         const seam_adapter_config one = {
             .lora = {.rank = 1, .alpha = 1, .targets = SEAM_LORA_O, .seed = 1}};
-        seam_test_check(seam_adapter_create(&small, f.engine.blocks, &one, &err), "lora", &err);
+        seam_adapter *const small = seam_test_adapter(&f.engine, &one);
         assert_int_equal(seam_layers_import(small, f.engine.stream, &files, &err), SEAM_E_ARG);
         assert_int_equal(seam_layers_export(&none, small, f.engine.stream, "m", &err), SEAM_E_ARG);
         seam_peft_files_deinit(&files);

@@ -9,7 +9,6 @@
 
 #include <cmocka.h>
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,6 +18,7 @@
 #include "module_stack.h"
 #include "site.h"
 #include "try.h"
+#include "whole_file.h"
 
 enum { MODULES_MAX = 128, FILE_MAX = 16384 };
 
@@ -181,20 +181,10 @@ static seam_status send(link *l, seam_module_bytes *bytes, const seam_module_sta
 
 /* ---- golden frames ---- */
 
-static size_t read_golden(uint8_t *ret, const char *name, const char *suffix) {
-    char path[512];
-    (void)snprintf(path, sizeof path, SEAM_SOURCE_DIR "/proto/golden/%s.%s", name, suffix);
-    FILE *const file = fopen(path, "rb");
-    assert_non_null(file);
-    const size_t count = fread(ret, 1, FILE_MAX, file);
-    (void)fclose(file);
-    assert_true(count < FILE_MAX);
-    return count;
-}
-
 static void stack_read(owned *o, const char *name) {
-    static uint8_t bytes[FILE_MAX];
-    const size_t count = read_golden(bytes, name, "stack");
+    static seam_golden_file file;
+    seam_golden_read(&file, "%s.stack", name);
+    const uint8_t *const bytes = file.bytes;
     size_t at = 4;
     owned_init(o);
     for (uint32_t i = 0; i < seam_get_u32(bytes); i++) {
@@ -206,7 +196,7 @@ static void stack_read(owned *o, const char *name) {
             values[v] = seam_get_f32(bytes + at);
         }
     }
-    assert_int_equal(at, count);
+    assert_int_equal(at, file.count);
 }
 
 static void test_encode__golden_stacks__the_oracle_s_frames(void **state) {
@@ -214,28 +204,28 @@ static void test_encode__golden_stacks__the_oracle_s_frames(void **state) {
     static const char *const names[] = {"module_lora_a", "module_lora_b", "module_lora_b_gradient",
                                         "module_prefix", "module_lora_a_gradient"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        static uint8_t frame[FILE_MAX], values[FILE_MAX];
-        uint8_t widths[FILE_MAX] = {0};
+        static seam_golden_file frame, values;
+        seam_golden_file widths = {.count = 0};
         static link l;
         owned o;
         stack_read(&o, names[i]);
         assert_int_equal(seam_module_stack_check(&o.stack, NULL), SEAM_OK);
-        const size_t frame_bytes = read_golden(frame, names[i], "bin");
-        l = (link){.codec = (seam_codec_id)frame[7], .site = seam_get_u16(frame + 8)};
+        seam_golden_read(&frame, "%s.bin", names[i]);
+        l = (link){.codec = (seam_codec_id)frame.bytes[7], .site = seam_get_u16(frame.bytes + 8)};
         if (seam_codec_has_widths(l.codec)) {
-            (void)read_golden(widths, names[i], "widths");
+            seam_golden_read(&widths, "%s.widths", names[i]);
         }
         seam_module_bytes bytes = {0};
-        assert_int_equal(send(&l, &bytes, &o.stack, &o.to, NULL, widths), SEAM_OK);
+        assert_int_equal(send(&l, &bytes, &o.stack, &o.to, NULL, widths.bytes), SEAM_OK);
         assert_int_equal(bytes.frame_count, 1);
-        assert_int_equal(SEAM_FRAME_HEADER_BYTES + bytes.payload_bytes, frame_bytes);
-        assert_int_equal(l.last_bytes, frame_bytes);
-        assert_memory_equal(l.last, frame, frame_bytes);
+        assert_int_equal(SEAM_FRAME_HEADER_BYTES + bytes.payload_bytes, frame.count);
+        assert_int_equal(l.last_bytes, frame.count);
+        assert_memory_equal(l.last, frame.bytes, frame.count);
         /* The oracle's values stand row by row; a LoRA A keeps them by columns. */
         size_t row = 0;
         const size_t rank = o.to.modules[0].rank;
-        assert_int_equal(read_golden(values, names[i], "values"),
-                         4 * rank * seam_module_stack_rows(&o.to));
+        seam_golden_read(&values, "%s.values", names[i]);
+        assert_int_equal(values.count, 4 * rank * seam_module_stack_rows(&o.to));
         for (uint32_t m = 0; m < o.to.module_count; m++) {
             const seam_module *module = &o.decoded[m];
             for (uint32_t r = 0; r < module->rows; r++, row++) {
@@ -245,7 +235,7 @@ static void test_encode__golden_stacks__the_oracle_s_frames(void **state) {
                                           : (size_t)c * module->rows + r;
                     uint8_t own[4];
                     seam_put_f32(own, module->values[at]);
-                    assert_memory_equal(own, values + 4 * (row * rank + c), 4);
+                    assert_memory_equal(own, values.bytes + 4 * (row * rank + c), 4);
                 }
             }
         }

@@ -9,7 +9,6 @@
 
 #include <cmocka.h>
 
-#include <stdio.h>
 #include <string.h>
 
 #include "arena.h"
@@ -40,10 +39,7 @@ static void steps_run(outcome *ret, seam_test_engine *e, const seam_adapter_conf
     seam_draw draw = {.micro = 1};
     seam_test_words_fill(&words, config.vocab_count);
     words.text.batch.draw = &draw;
-    seam_adapter *adapter = NULL;
-    seam_error err = {0};
-    seam_test_check(seam_adapter_create(&adapter, e->blocks, lora, &err), "adapter", &err);
-    seam_test_check(seam_synthetic_adapter(adapter, e->stream), "values", NULL);
+    seam_adapter *const adapter = seam_test_adapter_synthetic(e, lora);
     const size_t tensors = seam_test_gradients(NULL, adapter, e->stream);
     ret->count = STEPS * tensors;
     ret->gradients = test_calloc(ret->count, sizeof *ret->gradients);
@@ -69,15 +65,12 @@ static void bits_check(seam_test_engine *e, const seam_adapter_config *lora) {
     seam_ops ops = *e->ops;
     outcome kept = {0};
     for (uint32_t way = 0; way < (exact ? 4 : 2); way++) {
-        seam_error err = {0};
         outcome now = {0};
         const seam_activations_options options = {
             .adapter = lora, .rows_max = ROWS, .seqs_max = 3, .recompute = way % 2 == 1};
         ops.remake = exact ? way >= 2 : ops.remake;
         e->blocks->ops = &ops;
-        seam_activations_destroy(e->acts);
-        e->acts = NULL;
-        seam_test_check(seam_activations_create(&e->acts, e->blocks, &options, &err), "acts", &err);
+        seam_test_engine_activations(e, &options);
         steps_run(way == 0 ? &kept : &now, e, lora);
         if (way > 0) {
             assert_int_equal(kept.count, now.count);
@@ -107,16 +100,10 @@ static void test_recompute__any_targets__same_bits(void **state) {
         const seam_backend_options options = {
             .device = backends[b].device, .act = backends[b].act, .threads = 2};
         seam_test_engine engine;
-        seam_backend *backend = NULL;
-        seam_error err = {0};
-        const seam_status st = seam_backend_create(&backend, &options, &err);
-        seam_backend_destroy(backend);
-        if (st == SEAM_E_UNIMPLEMENTED || st == SEAM_E_ARG) { /* no such device, no bf16 */
-            assert_true(b >= 2);
-            (void)printf("not here: %s\n", err.text);
+        if (!seam_test_engine_open(&engine, &options, &source, &all, ROWS)) {
+            assert_true(b >= 2); /* no such device, no bf16 */
             continue;
         }
-        assert_true(seam_test_engine_open(&engine, &options, &source, &all, ROWS));
         for (size_t t = 0; t < sizeof targets / sizeof *targets; t++) {
             seam_adapter_config lora = all;
             lora.lora.targets = targets[t];

@@ -57,14 +57,15 @@ static seam_status counted(seam_stream *stream, const seam_swiglu_forward_args *
 
 /* Waits in the middle of a pass: nothing but time where it is queued, the end of a recording. */
 static uint32_t waits_failed;
+static seam_status (*stream_sync)(seam_stream *stream);
 static seam_status waiting(seam_stream *stream, const seam_swiglu_forward_args *args) {
-    const seam_status st = seam_backend_ops(seam_stream_backend(stream))->stream_sync(stream);
+    const seam_status st = stream_sync(stream);
     waits_failed += st != SEAM_OK;
     return st == SEAM_OK ? counted(stream, args) : st;
 }
 /* The same by an op that does not look: the ops after it see the broken recording. */
 static seam_status waiting_blindly(seam_stream *stream, const seam_swiglu_forward_args *args) {
-    waits_failed += seam_backend_ops(seam_stream_backend(stream))->stream_sync(stream) != SEAM_OK;
+    waits_failed += stream_sync(stream) != SEAM_OK;
     return counted(stream, args);
 }
 
@@ -108,13 +109,8 @@ static void steps_run(outcome *ret, seam_test_engine *e, const seam_adapter_conf
                       bool recompute) {
     const seam_activations_options options = {
         .adapter = lora, .rows_max = ROWS_MAX, .seqs_max = SEQS_MAX, .recompute = recompute};
-    seam_adapter *adapter = NULL;
-    seam_error err = {0};
-    seam_activations_destroy(e->acts);
-    e->acts = NULL;
-    seam_test_check(seam_activations_create(&e->acts, e->blocks, &options, &err), "acts", &err);
-    seam_test_check(seam_adapter_create(&adapter, e->blocks, lora, &err), "adapter", &err);
-    seam_test_check(seam_synthetic_adapter(adapter, e->stream), "values", NULL);
+    seam_test_engine_activations(e, &options);
+    seam_adapter *const adapter = seam_test_adapter_synthetic(e, lora);
     *ret = (outcome){.gradient_count = seam_test_gradients(NULL, adapter, e->stream)};
     ret->gradients = test_calloc(STEPS * ret->gradient_count, sizeof(float));
     ret->dx = test_calloc((size_t)STEPS * ROWS_MAX * config.hidden, sizeof(float));
@@ -122,6 +118,19 @@ static void steps_run(outcome *ret, seam_test_engine *e, const seam_adapter_conf
         step_run(ret, e, adapter, step);
     }
     seam_adapter_destroy(adapter);
+}
+
+static void outcome_deinit(outcome *o) {
+    test_free(o->gradients);
+    test_free(o->dx);
+}
+
+static void same_bits_check(const outcome *expected, const outcome *found) {
+    assert_memory_equal(expected->hash, found->hash, sizeof found->hash);
+    assert_memory_equal(expected->gradients, found->gradients,
+                        STEPS * expected->gradient_count * sizeof(float));
+    assert_memory_equal(expected->dx, found->dx,
+                        (size_t)STEPS * ROWS_MAX * config.hidden * sizeof(float));
 }
 
 static void bits_check(seam_test_engine *e, const seam_adapter_config *lora, bool recompute) {
@@ -138,14 +147,10 @@ static void bits_check(seam_test_engine *e, const seam_adapter_config *lora, boo
     e->blocks->ops = e->ops;
     uint32_t replayed = 0;
     for (uint32_t step = 0; step < STEPS; step++) {
-        assert_true(expected.hash[step] == found.hash[step]);
         assert_true(expected.calls[step] >= config.layers);
         replayed += found.calls[step] == 0;
     }
-    assert_memory_equal(expected.gradients, found.gradients,
-                        STEPS * expected.gradient_count * sizeof(float));
-    assert_memory_equal(expected.dx, found.dx,
-                        (size_t)STEPS * ROWS_MAX * config.hidden * sizeof(float));
+    same_bits_check(&expected, &found);
     /* With dropout every pass has draws of its own.  Else the third pass of a layout is the first
      * that calls no op, and the layouts 0 to 2 are one; nothing that comes in turn of twelve is. */
     if (lora->lora.dropout > 0) {
@@ -158,10 +163,8 @@ static void bits_check(seam_test_engine *e, const seam_adapter_config *lora, boo
         assert_true(replayed >= 8);
     }
     (void)printf("%u of %d passes queued again\n", replayed, (int)STEPS);
-    test_free(expected.gradients);
-    test_free(found.gradients);
-    test_free(expected.dx);
-    test_free(found.dx);
+    outcome_deinit(&expected);
+    outcome_deinit(&found);
 }
 
 /* ---- recordings that fail ---- */
@@ -170,6 +173,7 @@ static void failure_check(seam_test_engine *e, const seam_adapter_config *lora,
                                             const seam_swiglu_forward_args *args)) {
     seam_ops kept = *e->ops, plain = *e->ops;
     outcome expected, found;
+    stream_sync = kept.stream_sync;
     swiglu_forward = kept.swiglu_forward;
     plain.swiglu_forward = counted;
     plain.repeat = NULL;
@@ -182,22 +186,16 @@ static void failure_check(seam_test_engine *e, const seam_adapter_config *lora,
     e->blocks->ops = e->ops;
     uint32_t tried = 0;
     for (uint32_t step = 0; step < STEPS; step++) {
-        assert_true(expected.hash[step] == found.hash[step]);
         assert_true(found.calls[step] >= expected.calls[step]); /* nothing is queued again */
         tried += found.calls[step] > expected.calls[step];
     }
-    assert_memory_equal(expected.gradients, found.gradients,
-                        STEPS * expected.gradient_count * sizeof(float));
-    assert_memory_equal(expected.dx, found.dx,
-                        (size_t)STEPS * ROWS_MAX * config.hidden * sizeof(float));
+    same_bits_check(&expected, &found);
     (void)printf("%u recordings broken, %u steps with calls of one\n", waits_failed, tried);
     assert_true(waits_failed >= 4); /* of each of the layouts that come again */
     assert_int_equal(tried > 0, op == waiting_blindly);
     assert_string_equal(seam_backend_fault(e->backend), ""); /* none of the device's */
-    test_free(expected.gradients);
-    test_free(found.gradients);
-    test_free(expected.dx);
-    test_free(found.dx);
+    outcome_deinit(&expected);
+    outcome_deinit(&found);
 }
 
 /* ---- memory ---- */
@@ -231,13 +229,8 @@ static void memory_check(seam_test_engine *e, const seam_adapter_config *lora, b
         .adapter = lora, .rows_max = ROWS_MAX, .seqs_max = SEQS_MAX, .recompute = recompute};
     const seam_memory_blocks blocks = {.model = &deep, .ops = e->ops, .layer_end = deep.layers};
     seam_memory_plan plan = {0};
-    seam_adapter *adapter = NULL;
-    seam_error err = {0};
-    seam_activations_destroy(e->acts);
-    e->acts = NULL;
-    seam_test_check(seam_activations_create(&e->acts, e->blocks, &options, &err), "acts", &err);
-    seam_test_check(seam_adapter_create(&adapter, e->blocks, lora, &err), "adapter", &err);
-    seam_test_check(seam_synthetic_adapter(adapter, e->stream), "values", NULL);
+    seam_test_engine_activations(e, &options);
+    seam_adapter *const adapter = seam_test_adapter_synthetic(e, lora);
     seam_memory_plan_repeats(&plan, &blocks, lora);
     const uint64_t planned = seam_memory_plan_device_bytes(&plan);
     const uint64_t before = shapes_run(e, adapter); /* scratch, and what else a first call takes */
@@ -309,15 +302,12 @@ static void generate(generated *ret, seam_test_engine *e, seam_adapter *adapter)
 static void generation_check(seam_test_engine *e, const seam_adapter_config *lora) {
     static generated expected, found;
     seam_ops kept = *e->ops, plain = *e->ops;
-    seam_adapter *adapter = NULL;
-    seam_error err = {0};
     swiglu_forward = kept.swiglu_forward;
     kept.swiglu_forward = plain.swiglu_forward = counted;
     plain.repeat = NULL;
     memset(&expected, 0, sizeof expected);
     memset(&found, 0, sizeof found);
-    seam_test_check(seam_adapter_create(&adapter, e->blocks, lora, &err), "adapter", &err);
-    seam_test_check(seam_synthetic_adapter(adapter, e->stream), "values", NULL);
+    seam_adapter *const adapter = seam_test_adapter_synthetic(e, lora);
     e->blocks->ops = &plain;
     generate(&expected, e, adapter);
     e->blocks->ops = &kept;

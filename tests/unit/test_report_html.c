@@ -13,17 +13,13 @@
 #include <cmocka.h>
 
 #include "report_html.h"
+#include "whole_file.h"
 
 static char page[1u << 20];
 static char folder[64];
 
-static void write_file(const char *name, const char *text) {
-    char path[128];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    FILE *out = fopen(path, "w");
-    assert_non_null(out);
-    assert_int_equal(fputs(text, out) >= 0, 1);
-    assert_int_equal(fclose(out), 0);
+static void write_report(const char *text) {
+    seam_test_file_write(text, strlen(text), "%s/report.json", folder);
 }
 
 static seam_status render(seam_error *err) {
@@ -34,12 +30,7 @@ static seam_status render(seam_error *err) {
 }
 
 static void read_page(void) {
-    char path[128];
-    snprintf(path, sizeof path, "%s/report.html", folder);
-    FILE *in = fopen(path, "r");
-    assert_non_null(in);
-    page[fread(page, 1, sizeof page - 1, in)] = '\0';
-    fclose(in);
+    page[seam_test_file_read(page, sizeof page, "%s/report.html", folder)] = '\0';
 }
 
 static int folder_create(void **state) {
@@ -91,7 +82,7 @@ static const char full_report[] =
 static void test_report_html_write__full_report__shows_its_figures(void **state) {
     (void)state;
     seam_error err = {0};
-    write_file("report.json", full_report);
+    write_report(full_report);
     assert_int_equal(render(&err), SEAM_OK);
     read_page();
     assert_non_null(strstr(page, "&lt;tiny&gt; &amp; co"));
@@ -124,7 +115,7 @@ static void test_report_html_write__too_many_groups__not_shown(void **state) {
                      i == 0 ? "" : ", ", i);
         }
         strncat(text, "}}}}", sizeof text - strlen(text) - 1);
-        write_file("report.json", text);
+        write_report(text);
         assert_int_equal(render(NULL), SEAM_OK);
         read_page();
         assert_int_equal(occurrences("<td>after, g"), count == 16 ? 16 : 0);
@@ -134,7 +125,7 @@ static void test_report_html_write__too_many_groups__not_shown(void **state) {
 
 static void test_report_html_write__any_report__fetches_nothing(void **state) {
     (void)state;
-    write_file("report.json", full_report);
+    write_report(full_report);
     assert_int_equal(render(NULL), SEAM_OK);
     read_page();
     static const char *const outside[] = {
@@ -155,7 +146,7 @@ static void test_report_html_write__missing_parts__left_out(void **state) {
     (void)state;
     for (size_t i = 0; i < sizeof reports / sizeof *reports; i++) {
         seam_error err = {0};
-        write_file("report.json", reports[i]);
+        write_report(reports[i]);
         assert_int_equal(render(&err), SEAM_OK);
         read_page();
         assert_non_null(strstr(page, "</html>"));
@@ -174,7 +165,7 @@ static void test_report_html_write__bad_report__named_error(void **state) {
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         seam_error err = {0};
-        write_file("report.json", cases[i].text);
+        write_report(cases[i].text);
         assert_int_equal(render(&err), SEAM_E_FORMAT);
         assert_non_null(strstr(err.text, cases[i].named));
     }
@@ -185,7 +176,7 @@ static void test_report_html_write__no_such_file__io_error(void **state) {
     seam_error err = {0};
     assert_int_equal(seam_report_html_write("/tmp/x.html", "/nonexistent/r.json", &err), SEAM_E_IO);
     assert_non_null(strstr(err.text, "/nonexistent/r.json"));
-    write_file("report.json", full_report);
+    write_report(full_report);
     char from[128];
     snprintf(from, sizeof from, "%s/report.json", folder);
     assert_int_equal(seam_report_html_write("/nonexistent/r.html", from, &err), SEAM_E_IO);

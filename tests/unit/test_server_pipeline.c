@@ -68,7 +68,7 @@ static void test_one_pass__two_ahead__verdicts(void **state) {
     assert_int_equal(tensor(&sp, key(0, 0, FWD), SEAM_OK).verdict, SEAM_VERDICT_IGNORE);
     assert_false(seam_server_proto_forward_done(&sp, 0, 1));
     assert_true(seam_server_proto_forward_done(&sp, 0, 2));
-    seam_server_proto_committed(&sp, 0, 7);
+    seam_server_proto_committed(&sp, 0);
     assert_int_equal(tensor(&sp, key(0, 0, FWD), SEAM_OK).verdict, SEAM_VERDICT_ALREADY_COMMITTED);
     v = tensor(&sp, key(0, 1, FWD), SEAM_OK);
     assert_int_equal(v.verdict, SEAM_VERDICT_REPLY_CACHED);
@@ -106,7 +106,7 @@ static void test_one_pass__norm__ends_the_step(void **state) {
     assert_int_equal(tensor(&sp, key(0, 1, FWD), SEAM_OK).verdict, SEAM_VERDICT_REPLY_CACHED);
     assert_int_equal(tensor(&sp, key(0, 2, BWD), SEAM_OK).verdict, SEAM_VERDICT_IGNORE);
     assert_true(seam_server_proto_backward_done(&sp, 0, 2));
-    seam_server_proto_committed(&sp, 0, 7);
+    seam_server_proto_committed(&sp, 0);
     v = tensor(&sp, key(0, 1, FWD), SEAM_OK);
     assert_true(v.verdict == SEAM_VERDICT_REPLY_CACHED && !v.resend_commit);
     v = tensor(&sp, key(0, 2, BWD), SEAM_OK);
@@ -156,7 +156,7 @@ static void test_pipeline__two_ahead__verdicts(void **state) {
     assert_int_equal(tensor(&sp, key(0, 3, BWD), SEAM_OK).verdict, SEAM_VERDICT_RUN);
     assert_false(seam_server_proto_backward_done(&sp, 0, 2));
     assert_true(seam_server_proto_backward_done(&sp, 0, 3));
-    seam_server_proto_committed(&sp, 0, 9);
+    seam_server_proto_committed(&sp, 0);
     /* The client may lack the last two backward replies; the last brings the Commit. */
     v = tensor(&sp, key(0, 2, BWD), SEAM_OK);
     assert_true(v.verdict == SEAM_VERDICT_REPLY_CACHED && !v.resend_commit);
@@ -198,7 +198,7 @@ static void test_step_begin__lower_depth__no_more_ahead(void **state) {
         (void)seam_server_proto_forward_done(&sp, step, 1);
         (void)tensor(&sp, key(step, 1, BWD), SEAM_OK);
         assert_true(seam_server_proto_backward_done(&sp, step, 1));
-        seam_server_proto_committed(&sp, step, 9);
+        seam_server_proto_committed(&sp, step);
         args.step = step + 1;
         args.pipeline_depth = 2;
         assert_int_equal(seam_server_proto_step_begin(&v, &sp, &args, &err), SEAM_E_LIMIT);
@@ -240,7 +240,7 @@ static void norm_run(uint32_t depth) {
     assert_int_equal(tensor(&sp, key(0, 0, BWD), SEAM_OK).verdict, SEAM_VERDICT_REPLY_CACHED);
     assert_int_equal(tensor(&sp, key(0, 1, BWD), SEAM_OK).verdict, SEAM_VERDICT_IGNORE);
     assert_true(seam_server_proto_backward_done(&sp, 0, 1));
-    seam_server_proto_committed(&sp, 0, 9);
+    seam_server_proto_committed(&sp, 0);
     v = tensor(&sp, key(0, 0, BWD), SEAM_OK);
     assert_true(v.verdict == SEAM_VERDICT_REPLY_CACHED && !v.resend_commit);
     v = tensor(&sp, key(0, 1, BWD), SEAM_OK);

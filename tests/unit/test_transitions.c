@@ -148,7 +148,7 @@ static void engine_call(walk *w) {
         if (chance(10)) {
             seam_server_proto_abort_step(sp);
         } else if (chance(50)) {
-            seam_server_proto_committed(sp, step, 7 * step);
+            seam_server_proto_committed(sp, step);
         }
     } else if (sp->begun && chance(3)) {
         seam_server_proto_abort_step(sp);

@@ -21,6 +21,7 @@
 #include "synthetic_model.h"
 #include "weight_load.h"
 #include "weights_fixture.h"
+#include "whole_file.h"
 
 enum { C = 48, PARTS = 3, T = 5, N = 33 + 16 + 7 };
 
@@ -218,15 +219,6 @@ static void test_load__memory_ends_anywhere__is_an_error_and_leaks_nothing(void 
 
 /* ---- whole models ---- */
 
-static void file_write(const char *folder, const char *name, const void *bytes, size_t count) {
-    char path[256];
-    (void)snprintf(path, sizeof path, "%s/%s", folder, name);
-    FILE *file = fopen(path, "wb");
-    assert_non_null(file);
-    assert_int_equal(fwrite(bytes, 1, count, file), count);
-    assert_int_equal(fclose(file), 0);
-}
-
 /* What the blocks make of rows, as bytes. */
 static void forward_run(uint8_t *ret, seam_backend *backend, const seam_tensor_source *source) {
     enum { ROWS = 6 };
@@ -294,15 +286,15 @@ static void test_blocks__from_files__as_read_through_f32(void **state) {
     size_t header_bytes = 0;
     assert_non_null(mkdtemp(folder));
     (void)snprintf(path, sizeof path, "%s/model.gguf", folder);
-    file_write(folder, "config.json", FIXTURE_CONFIG, strlen(FIXTURE_CONFIG));
+    seam_test_file_write(FIXTURE_CONFIG, strlen(FIXTURE_CONFIG), "%s/config.json", folder);
     for (size_t i = 0; i < 3; i++) {
         fixture_safetensors(&file, dtypes[i]);
-        file_write(folder, "model.safetensors", file.bytes, file.count);
+        seam_test_file_write(file.bytes, file.count, "%s/model.safetensors", folder);
         model_check(folder, true);
     }
     for (size_t i = 0; i < 2; i++) {
         fixture_gguf(&file, ggufs[i], &header_bytes);
-        file_write(folder, "model.gguf", file.bytes, file.count);
+        seam_test_file_write(file.bytes, file.count, "%s", path);
         model_check(path, false);
     }
     static const char *const names[] = {"config.json", "model.safetensors", "model.gguf"};

@@ -10,13 +10,26 @@
 
 #include <cmocka.h>
 
-#include "byte_alphabet.h"
 #include "tokenizer_build.h"
+#include "whole_file.h"
+
+/* Code point of a byte: its own if it is visible in Latin-1, else the next above those. */
+static uint32_t point_of(uint8_t byte) {
+    uint32_t hidden = 0;
+    for (uint32_t b = 0; b <= byte; b++) {
+        const bool visible = (b >= 33 && b <= 126) || (b >= 161 && b != 173);
+        if (b == byte && visible) {
+            return byte;
+        }
+        hidden += visible ? 0 : 1;
+    }
+    return 0xff + hidden;
+}
 
 /* Bytes in the alphabet of vocabulary files, as UTF-8. */
 static void spell(char *ret, const char *bytes, size_t count) {
     for (size_t i = 0; i < count; i++) {
-        const uint32_t point = seam_byte_alphabet_point((uint8_t)bytes[i]);
+        const uint32_t point = point_of((uint8_t)bytes[i]);
         if (point < 0x80) {
             *ret++ = (char)point;
         } else {
@@ -94,10 +107,7 @@ const char *text_fixture_file(const char *name, const void *bytes, size_t count)
     assert_true(path_count < 8);
     char *path = paths[path_count++];
     (void)snprintf(path, sizeof(paths[0]), "%s/%s", directory, name);
-    FILE *file = fopen(path, "wb");
-    assert_non_null(file);
-    assert_int_equal(fwrite(bytes, 1, count, file), count);
-    assert_int_equal(fclose(file), 0);
+    seam_test_file_write(bytes, count, "%s", path);
     return path;
 }
 

@@ -148,37 +148,3 @@ def digest(frames):
     for frame in frames:
         value = fnv(frame[60:64], value)
     return value
-
-
-class Reception:
-    """Chunks of one awaited tensor, in order."""
-
-    KEY = ("kind", "phase", "site", "step", "micro")
-    AGREE = ("codec", "alloc_version", "alloc_bits_total", "alloc_hash")
-
-    def __init__(self, expect, codecs, codings):
-        """expect: a Header with key, rows and channels; codecs and codings of the session."""
-        self.expect, self.codecs, self.codings = expect, codecs, codings
-        self.row_next, self.first = 0, None
-
-    def add(self, header):
-        """True when the tensor is complete; Refused."""
-        wanted = [(name, getattr(self.expect, name), "OUT_OF_SEQUENCE") for name in self.KEY]
-        wanted += [("row_begin", self.row_next, "OUT_OF_SEQUENCE")]
-        wanted += [(name, getattr(self.expect, name), "FORMAT") for name in ("rows", "channels")]
-        for name, value, status in wanted:
-            self._same(header, name, value, status)
-        if header.codec not in self.codecs:
-            raise Refused("FORMAT", "frame.codec", f"{header.codec} is not the session's")
-        if header.coding not in self.codings:
-            raise Refused("FORMAT", "frame.coding", f"{header.coding} is not the session's")
-        self.first = self.first or header
-        for name in self.AGREE:
-            self._same(header, name, getattr(self.first, name), "FORMAT")
-        self.row_next += header.row_count
-        return self.row_next == self.expect.rows
-
-    @staticmethod
-    def _same(header, name, value, status):
-        got = getattr(header, name)
-        require(got == value, "frame." + name, f"{got}, expected {value}", status)
