@@ -7,7 +7,7 @@
 #     DATA=FILE      training rows, JSONL or .gz [spoken requests to JSON commands]
 #     EVAL_DATA=FILE evaluation rows [those of the demo; with DATA=: none]
 #     STEPS=N BATCH=N LR=X SEED=N CODEC=amaq|affine|tensor|channel|group|aqsgd|bf16|f32
-#     TARGET=4|3
+#     TARGET=N       bits a value: the mean width of amaq (4 or 3), the width of another codec [4]
 #     TRAIN_ARGS=    further options of `seam train`; --allocator gates: the paper's gates, not waterfill
 set -euo pipefail
 caller=$PWD
@@ -75,10 +75,18 @@ fi
 data=(--data "$(absolute "$DATA")")
 [ -z "${EVAL_DATA:-}" ] || data+=(--eval-data "$(absolute "$EVAL_DATA")")
 rm -f "$out/session.json" # of a demo that was cut: its session ended with its server
+codec=${CODEC:-amaq}
+case $codec in # TARGET is of amaq's mean width, of the others' every width
+    amaq) width=(--target "${TARGET:-4}") ;;
+    bf16 | f32)
+        [ -z "${TARGET:-}" ] || die "TARGET=$TARGET: CODEC=$codec has no widths"
+        width=() ;;
+    *) width=(--bits "${TARGET:-4}") ;;
+esac
 # shellcheck disable=SC2086  # TRAIN_ARGS is several words
 "$seam" train --server "$address" --model "$model" "${data[@]}" --out "$out" \
     --steps "$steps" --batch "${BATCH:-8}" --lr "${LR:-1e-3}" --schedule linear --warmup $((steps / 20)) \
-    --seed "${SEED:-1}" --codec "${CODEC:-amaq}" --target "${TARGET:-4}" ${TRAIN_ARGS:-}
+    --seed "${SEED:-1}" --codec "$codec" "${width[@]}" ${TRAIN_ARGS:-}
 
 # answer OPTION...: the first line that the model adds to the request.
 answer() {

@@ -2,6 +2,9 @@
  *
  *   seam_main.c     dispatch, help, exit codes        cli_args.c     option tables
  *   train_run.c     session, steps, files of a run    train_options.c  its options, presets
+ *   train_adapter.c, train_check.c    what of them goes together
+ *   train_depth.c   --pipeline-depth auto             train_presets.c  --preset
+ *   adapter_shape.c what an adapter's files say
  *   shared_options.h    option rows of several commands
  *   cmd_train.c     one run and its summary
  *   cmd_bench.c     bench codecs: many runs           bench_options.c, bench_rows.c  which
@@ -16,8 +19,9 @@
  *   run_data.c      whether a resumed run has its rows
  *   progress.c      the line on the terminal
  *
- * Exit codes: 0 done; 1 failed; 2 wrong usage; 3 server not reachable or gone; 4 input refused
- * (data, model, adapter, config); 5 a file could not be written or read; 130 interrupted. */
+ * Exit codes: 0 done; 1 failed; 2 wrong usage; 3 server not reachable or gone; 4 refused: data,
+ * model, adapter or config, and what the server does not permit; 5 a file or folder is not there,
+ * not readable or not writable; 130 interrupted. */
 #ifndef SEAM_CLI_H
 #define SEAM_CLI_H
 
@@ -76,6 +80,11 @@ int seam_cmd_data_show(int argc, char **argv, int first);
  * --token-file or SEAM_TOKEN. */
 seam_status seam_cli_connect(seam_client **ret_client, const seam_server_options *options,
                              const seam_common_options *common, seam_error *err);
+/* Whether what an option names is there, before anything is done with it (path NULL: it names
+ * nothing).  SEAM_E_IO names the option. */
+seam_status seam_cli_path_check(const char *option, const char *path, seam_error *err);
+/* Rows that are too long are refused like other rows: SEAM_E_LIMIT becomes SEAM_E_ARG. */
+seam_status seam_cli_data_status(seam_status st, seam_error *err);
 /* Prints the error ("seam: ..." on stderr; with --json an object on stdout) and gives the exit
  * code.  st SEAM_OK: 0, prints nothing. */
 int seam_cli_finish(seam_status st, const seam_error *err, const seam_common_options *common);

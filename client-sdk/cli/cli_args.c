@@ -93,24 +93,38 @@ static seam_status store(const found *option, const char *value, seam_error *err
     }
 }
 
-static seam_status store_number(const found *option, const char *value, seam_error *err) {
+static seam_status store_float(const found *option, const char *value, seam_error *err) {
+    const seam_arg_kind kind = option->spec->kind;
     char *end = NULL;
     errno = 0;
-    if (option->spec->kind == SEAM_ARG_F32) {
-        const float number = strtof(value, &end);
-        if (*value == '\0' || *end != '\0' || errno != 0 || !isfinite(number)) {
-            return seam_error_set(err, SEAM_E_ARG, "--%s: '%s' is not a number", option->spec->name,
-                                  value);
-        }
-        *(float *)option->field = number;
-        return SEAM_OK;
+    const float number = strtof(value, &end);
+    if (*value == '\0' || *end != '\0' || errno != 0 || !isfinite(number)) {
+        return seam_error_set(err, SEAM_E_ARG, "--%s: '%s' is not a number", option->spec->name,
+                              value);
     }
+    if ((kind == SEAM_ARG_POSITIVE && !(number > 0.0f)) ||
+        (kind == SEAM_ARG_WEIGHT && number < 0.0f)) {
+        return seam_error_set(err, SEAM_E_ARG, "--%s: %s is %s", option->spec->name, value,
+                              kind == SEAM_ARG_POSITIVE ? "not above 0" : "below 0");
+    }
+    *(float *)option->field = number;
+    return SEAM_OK;
+}
+
+static seam_status store_number(const found *option, const char *value, seam_error *err) {
+    const seam_arg_kind kind = option->spec->kind;
+    if (kind == SEAM_ARG_F32 || kind == SEAM_ARG_POSITIVE || kind == SEAM_ARG_WEIGHT) {
+        return store_float(option, value, err);
+    }
+    char *end = NULL;
+    errno = 0;
     const unsigned long long number = strtoull(value, &end, 10);
-    const bool wide = option->spec->kind == SEAM_ARG_U64;
-    if (*value < '0' || *value > '9' || *end != '\0' || errno != 0 ||
+    const bool wide = kind == SEAM_ARG_U64 || kind == SEAM_ARG_COUNT64;
+    const unsigned least = kind == SEAM_ARG_COUNT || kind == SEAM_ARG_COUNT64 ? 1 : 0;
+    if (*value < '0' || *value > '9' || *end != '\0' || errno != 0 || number < least ||
         (!wide && number > UINT32_MAX)) {
-        return seam_error_set(err, SEAM_E_ARG, "--%s: '%s' is not a whole number from 0",
-                              option->spec->name, value);
+        return seam_error_set(err, SEAM_E_ARG, "--%s: '%s' is not a whole number from %u%s",
+                              option->spec->name, value, least, wide ? "" : " to 4294967295");
     }
     if (wide) {
         *(uint64_t *)option->field = number;
@@ -129,13 +143,29 @@ const char *seam_arg_show(char ret_number[SEAM_ARG_TEXT_BYTES], const seam_arg_s
         return *(const bool *)field ? "on" : "off";
     case SEAM_ARG_TEXT:
         return *(const char *const *)field;
+    case SEAM_ARG_COUNT:
+        if (*(const uint32_t *)field == 0) {
+            return NULL;
+        }
+        /* fall through */
     case SEAM_ARG_U32:
         snprintf(ret_number, SEAM_ARG_TEXT_BYTES, "%u", *(const uint32_t *)field);
         break;
+    case SEAM_ARG_COUNT64:
+        if (*(const uint64_t *)field == 0) {
+            return NULL;
+        }
+        /* fall through */
     case SEAM_ARG_U64:
         snprintf(ret_number, SEAM_ARG_TEXT_BYTES, "%llu",
                  (unsigned long long)*(const uint64_t *)field);
         break;
+    case SEAM_ARG_POSITIVE:
+        if (*(const float *)field == 0.0f) {
+            return NULL;
+        }
+        /* fall through */
+    case SEAM_ARG_WEIGHT:
     case SEAM_ARG_F32: /* nine digits name a float exactly */
         snprintf(ret_number, SEAM_ARG_TEXT_BYTES, "%.9g", (double)*(const float *)field);
         break;

@@ -18,6 +18,11 @@ typedef enum seam_arg_kind {
     SEAM_ARG_U32,
     SEAM_ARG_U64,
     SEAM_ARG_F32, /* finite */
+    /* The same where 0 is no value that could be given: there it stands for "not given". */
+    SEAM_ARG_COUNT,    /* uint32_t from 1 */
+    SEAM_ARG_COUNT64,  /* uint64_t from 1 */
+    SEAM_ARG_POSITIVE, /* float above 0 */
+    SEAM_ARG_WEIGHT,   /* float from 0, which is a value */
 } seam_arg_kind;
 
 typedef struct seam_arg_spec {
@@ -41,7 +46,7 @@ seam_status seam_args_parse(uint32_t *ret_positional_count, const char **ret_pos
                             int argc, char **argv, int first, seam_error *err);
 #define SEAM_ARG_TEXT_BYTES 32
 /* The field's value in `target` as it would be typed ("on", "off" for a flag): in ret_number, or
- * the text itself; NULL: a text that is not given. */
+ * the text itself; NULL: not given, of a text and of the kinds that have no 0. */
 const char *seam_arg_show(char ret_number[SEAM_ARG_TEXT_BYTES], const seam_arg_spec *spec,
                           const void *target);
 /* One aligned line an option, to stdout. */

@@ -1,7 +1,9 @@
 /* Options and endings that all commands share: see cli.h. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli.h"
 #include "transport.h"
@@ -30,11 +32,11 @@ const seam_arg_spec seam_server_specs[] = {
      "no TLS although the server is not on this machine"},
     {"token-file", SEAM_ARG_TEXT, offsetof(seam_server_options, token_file), "FILE",
      "bearer token [variable SEAM_TOKEN]"},
-    {"timeout", SEAM_ARG_U32, offsetof(seam_server_options, timeout_s), "SECONDS",
+    {"timeout", SEAM_ARG_COUNT, offsetof(seam_server_options, timeout_s), "SECONDS",
      "longest silence of the server [300]"},
-    {"reconnect", SEAM_ARG_U32, offsetof(seam_server_options, reconnect_s), "SECONDS",
+    {"reconnect", SEAM_ARG_COUNT, offsetof(seam_server_options, reconnect_s), "SECONDS",
      "how long to try again while the server cannot be reached [60]"},
-    {"credit-mib", SEAM_ARG_U32, offsetof(seam_server_options, credit_mib), "MIB",
+    {"credit-mib", SEAM_ARG_COUNT, offsetof(seam_server_options, credit_mib), "MIB",
      "tensors that the server may have on their way to here, MiB: no less than the link's rate "
      "times its round trip, three times that where packets are lost [16]"},
     {NULL, SEAM_ARG_FLAG, 0, NULL, NULL},
@@ -73,6 +75,10 @@ seam_status seam_cli_connect(seam_client **ret_client, const seam_server_options
     client.plaintext =
         options->insecure || (options->ca == NULL && seam_address_is_loopback(client.address));
     client.token = getenv("SEAM_TOKEN");
+    if (options->timeout_s > UINT32_MAX / 1000 || options->reconnect_s > UINT32_MAX / 1000) {
+        return seam_error_set(err, SEAM_E_ARG, "--timeout, --reconnect: at most %u seconds",
+                              UINT32_MAX / 1000);
+    }
     if (options->token_file != NULL) {
         const seam_status st = token_read(token, options->token_file, err);
         if (st != SEAM_OK) {
@@ -87,6 +93,17 @@ seam_status seam_cli_connect(seam_client **ret_client, const seam_server_options
     return seam_client_open(ret_client, &client, err);
 }
 
+seam_status seam_cli_path_check(const char *option, const char *path, seam_error *err) {
+    return path == NULL || access(path, R_OK) == 0
+               ? SEAM_OK
+               : seam_error_set(err, SEAM_E_IO, "--%s: %.300s: %s", option, path, strerror(errno));
+}
+
+seam_status seam_cli_data_status(seam_status st, seam_error *err) {
+    const seam_error why = *err;
+    return st == SEAM_E_LIMIT ? seam_error_set(err, SEAM_E_ARG, "%s", why.text) : st;
+}
+
 static int exit_code(seam_status st) {
     switch (st) {
     case SEAM_OK:
@@ -99,6 +116,8 @@ static int exit_code(seam_status st) {
     case SEAM_E_NOT_FOUND:
     case SEAM_E_UNIMPLEMENTED:
     case SEAM_E_NONFINITE:
+    case SEAM_E_DENIED:
+    case SEAM_E_UNAUTHENTICATED:
         return SEAM_EXIT_INPUT;
     case SEAM_E_IO:
         return SEAM_EXIT_IO;

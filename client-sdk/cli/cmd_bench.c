@@ -41,15 +41,17 @@ static seam_status table_write(json_t **ret_document, bench *b, seam_text *markd
 int seam_cmd_bench_codecs(int argc, char **argv, int first) {
     bench b = {.rows = NULL};
     seam_error err = {0};
-    if (seam_bench_options_parse(&b.o, argc, argv, first, &err) != SEAM_OK) {
-        return seam_cli_usage(&err, "bench codecs");
+    seam_status st = seam_bench_options_parse(&b.o, argc, argv, first, &err);
+    if (st != SEAM_OK) {
+        return st == SEAM_E_ARG ? seam_cli_usage(&err, "bench codecs")
+                                : seam_cli_finish(st, &err, &b.o.base.common);
     }
     if (b.o.base.common.help) {
         seam_bench_options_help();
         return SEAM_EXIT_OK;
     }
     seam_run_catch_signals();
-    seam_status st = seam_directory_make(b.o.base.out, &err);
+    st = seam_directory_make(b.o.base.out, &err);
     if (st == SEAM_OK) {
         st = cells_create(&b, &err);
     }

@@ -19,8 +19,8 @@ static const seam_arg_spec data_specs[] = {
     {"model", SEAM_ARG_TEXT, offsetof(data_options, model), "PATH",
      "model folder or .gguf file (its tokenizer is used)"},
     SEAM_OPTION_DATA(data_options),
-    {"rows", SEAM_ARG_U32, offsetof(data_options, rows), "N", "rows to show [3]"},
-    {"tokens-max", SEAM_ARG_U32, offsetof(data_options, tokens_max), "N",
+    {"rows", SEAM_ARG_COUNT, offsetof(data_options, rows), "N", "rows to show [3]"},
+    {"tokens-max", SEAM_ARG_COUNT, offsetof(data_options, tokens_max), "N",
      "longest row in tokens [no limit]"},
     SEAM_OPTION_TRUNCATE(data_options),
     {NULL, SEAM_ARG_FLAG, 0, NULL, NULL},
@@ -122,9 +122,16 @@ int seam_cmd_data_show(int argc, char **argv, int first) {
     seam_data *data = NULL;
     const seam_data_options options = {
         .tokens_max = o.tokens_max, .truncates = o.truncate, .eos_id = -1};
-    st = seam_tokenizer_open(&tokenizer, o.model, &err);
+    st = seam_cli_path_check("model", o.model, &err);
+    if (st == SEAM_OK) {
+        st = seam_cli_path_check("data", o.data, &err);
+    }
+    if (st == SEAM_OK) {
+        st = seam_tokenizer_open(&tokenizer, o.model, &err);
+    }
     if (st == SEAM_OK) {
         st = seam_data_load(&data, o.data, tokenizer, &options, &err);
+        st = seam_cli_data_status(st, &err);
     }
     if (st == SEAM_OK) {
         st = show(&o, data, tokenizer, &err);

@@ -22,20 +22,20 @@ typedef struct eval_options {
 
 static const seam_arg_spec eval_specs[] = {
     SEAM_OPTION_DATA(eval_options),
-    {"rows", SEAM_ARG_U32, offsetof(eval_options, rows), "N", "rows to use [all]"},
+    {"rows", SEAM_ARG_COUNT, offsetof(eval_options, rows), "N", "rows to use [all]"},
     SEAM_OPTION_TOKENS_MAX(eval_options),
     SEAM_OPTION_TRUNCATE(eval_options),
-    {"rows-max", SEAM_ARG_U32, offsetof(eval_options, rows_max), "N",
+    {"rows-max", SEAM_ARG_COUNT, offsetof(eval_options, rows_max), "N",
      "tokens of one request [4096, or what the server takes]"},
     SEAM_OPTION_EXACT_MATCH(eval_options),
-    {"new-tokens", SEAM_ARG_U32, offsetof(eval_options, new_tokens), "N",
+    {"new-tokens", SEAM_ARG_COUNT, offsetof(eval_options, new_tokens), "N",
      "longest generated text [longest completion + 16, at most 512]"},
-    {"slots", SEAM_ARG_U32, offsetof(eval_options, slots), "N", "texts generated at once [16]"},
+    {"slots", SEAM_ARG_COUNT, offsetof(eval_options, slots), "N", "texts generated at once [16]"},
     {"examples", SEAM_ARG_U32, offsetof(eval_options, examples), "N",
      "generated texts, and scores of choices, to show [0]"},
     {"samples-out", SEAM_ARG_TEXT, offsetof(eval_options, samples_out), "FILE",
      "write generated texts of HumanEval rows for its evaluator, which runs them"},
-    {"samples", SEAM_ARG_U32, offsetof(eval_options, samples), "N",
+    {"samples", SEAM_ARG_COUNT, offsetof(eval_options, samples), "N",
      "with --samples-out: texts of each row [1]"},
     {NULL, SEAM_ARG_FLAG, 0, NULL, NULL},
 };
@@ -88,6 +88,9 @@ static void result_print(const seam_evaluation *e, const eval_options *o) {
     if (e->has_exact_match) {
         printf("  exact match %.1f %% (%u)", 100.0 * e->exact_match, e->exact_rows);
     }
+    if (e->promptless_rows > 0) {
+        printf("  %u rows without a prompt have no generated text", e->promptless_rows);
+    }
     if (e->samples > 0) {
         printf("  %u samples in %s", e->samples, o->samples_out);
     }
@@ -116,7 +119,8 @@ static seam_status evaluate(const eval_options *o, const seam_use *use, seam_err
                                        .rows_max = o->rows,
                                        .eos_id = -1};
     seam_data *data = NULL;
-    seam_status st = seam_data_load(&data, o->data, use->tokenizer, &options, err);
+    seam_status st =
+        seam_cli_data_status(seam_data_load(&data, o->data, use->tokenizer, &options, err), err);
     if (st != SEAM_OK) {
         return st;
     }
@@ -177,8 +181,11 @@ int seam_cmd_eval(int argc, char **argv, int first) {
     if (st != SEAM_OK) {
         return seam_cli_usage(&err, "eval");
     }
-    seam_use use;
-    st = seam_use_open(&use, &o.use, &err);
+    seam_use use = {.tokenizer = NULL};
+    st = seam_cli_path_check("data", o.data, &err);
+    if (st == SEAM_OK) {
+        st = seam_use_open(&use, &o.use, &err);
+    }
     if (st == SEAM_OK) {
         st = evaluate(&o, &use, &err);
     }

@@ -22,7 +22,7 @@ static const seam_arg_spec generate_specs[] = {
      "the text to continue (or as the only argument)"},
     {"chat", SEAM_ARG_FLAG, offsetof(generate_options, chat), NULL,
      "the prompt is a user's message: use the model's chat template"},
-    {"new-tokens", SEAM_ARG_U32, offsetof(generate_options, new_tokens), "N",
+    {"new-tokens", SEAM_ARG_COUNT, offsetof(generate_options, new_tokens), "N",
      "longest continuation [128]"},
     {NULL, SEAM_ARG_FLAG, 0, NULL, NULL},
 };

@@ -13,6 +13,7 @@
 #include "memory_plan.h"
 #include "plan_client.h"
 #include "plan_shapes.h"
+#include "prefix_quantizer.h"
 #include "shared_options.h"
 #include "train_options.h"
 #include "try.h"
@@ -30,9 +31,9 @@
 typedef struct plan_options {
     seam_common_options common;
     const char *model, *shape, *device, *dtype, *targets, *codec, *lora_side;
-    uint32_t rank, rows_max, sequences, front_blocks, tail_blocks, depth, micros;
+    uint32_t rank, prefix_tokens, rows_max, sequences, front_blocks, tail_blocks, depth, micros;
     uint64_t cache_bytes;
-    float memory_gib;
+    float memory_gib, prefix_bits;
     bool recompute, fp8, full, f32;
 } plan_options;
 
@@ -47,17 +48,21 @@ static const seam_arg_spec plan_specs[] = {
     SEAM_OPTION_TARGETS(plan_options),
     {"full", SEAM_ARG_FLAG, offsetof(plan_options, full), NULL,
      "full fine-tuning of all blocks instead of LoRA"},
+    {"prefix-tokens", SEAM_ARG_COUNT, offsetof(plan_options, prefix_tokens), "N",
+     "prefix tuning instead of LoRA: virtual tokens [LoRA]"},
+    {"prefix-bits", SEAM_ARG_POSITIVE, offsetof(plan_options, prefix_bits), "N",
+     "the prefix is quantized in training, as `seam train` [off]"},
     {"front-blocks", SEAM_ARG_U32, offsetof(plan_options, front_blocks), "K",
      "the model's first K blocks are the client's [0]"},
     SEAM_OPTION_TAIL_BLOCKS(plan_options),
     {"lora-side", SEAM_ARG_TEXT, offsetof(plan_options, lora_side), "WHERE", "as `seam train`"},
-    {"pipeline-depth", SEAM_ARG_U32, offsetof(plan_options, depth), "N",
+    {"pipeline-depth", SEAM_ARG_COUNT, offsetof(plan_options, depth), "N",
      "micro-batches on their way at once, up to 8 [1]"},
-    {"micros", SEAM_ARG_U32, offsetof(plan_options, micros), "N", "micro-batches of a step [1]"},
+    {"micros", SEAM_ARG_COUNT, offsetof(plan_options, micros), "N", "micro-batches of a step [1]"},
     {"f32", SEAM_ARG_FLAG, offsetof(plan_options, f32), NULL,
      "of the client: products in f32 even where this processor has bf16 units"},
     SEAM_OPTION_ROWS_MAX(plan_options),
-    {"sequences-max", SEAM_ARG_U32, offsetof(plan_options, sequences), "N",
+    {"sequences-max", SEAM_ARG_COUNT, offsetof(plan_options, sequences), "N",
      "sequences of one micro-batch [64]"},
     {"codec", SEAM_ARG_TEXT, offsetof(plan_options, codec), "NAME", "as `seam train` [amaq]"},
     SEAM_OPTION_CACHE_BYTES(plan_options),
@@ -65,7 +70,7 @@ static const seam_arg_spec plan_specs[] = {
      "layers are computed again instead of kept"},
     {"fp8", SEAM_ARG_FLAG, offsetof(plan_options, fp8), NULL,
      "of seamd --fp8: weights in FP8 too, and the session's products in it"},
-    {"memory", SEAM_ARG_F32, offsetof(plan_options, memory_gib), "GIB",
+    {"memory", SEAM_ARG_POSITIVE, offsetof(plan_options, memory_gib), "GIB",
      "of the device: how many sessions and tokens fit"},
     {NULL, SEAM_ARG_FLAG, 0, NULL, NULL},
 };
@@ -214,6 +219,10 @@ static uint32_t rows_fit(const seam_memory_blocks *blocks, const seam_activation
     return low;
 }
 
+static bool is_lora(const plan_options *o) {
+    return !o->full && o->prefix_tokens == 0;
+}
+
 static seam_status targets_read(uint32_t *ret_targets, plan_result *result, const plan_options *o,
                                 seam_error *err) {
     const seam_model_facts facts = {.lora_targets = seam_lora_targets_of(&result->model)};
@@ -223,13 +232,22 @@ static seam_status targets_read(uint32_t *ret_targets, plan_result *result, cons
     return seam_lora_targets_check(*ret_targets, &result->model, "--targets", err);
 }
 
-static seam_status full_check(const plan_options *o, seam_error *err) {
-    if (o->targets != NULL || o->rank != RANK_UNSET) {
-        return seam_error_set(err, SEAM_E_ARG, "--full: --rank and --targets are LoRA's");
+/* What is not LoRA. */
+static seam_status adapter_check(const plan_options *o, seam_error *err) {
+    if (o->prefix_bits != 0.0f && o->prefix_tokens == 0) {
+        return seam_error_set(err, SEAM_E_ARG, "--prefix-bits: only with --prefix-tokens");
     }
-    return o->fp8 ? seam_error_set(err, SEAM_E_ARG,
-                                   "--fp8: of frozen products; with --full no product is frozen")
-                  : SEAM_OK;
+    if (o->full && o->prefix_tokens != 0) {
+        return seam_error_set(err, SEAM_E_ARG, "--full and --prefix-tokens: one of the two");
+    }
+    if (!is_lora(o) && (o->targets != NULL || o->rank != RANK_UNSET)) {
+        return seam_error_set(err, SEAM_E_ARG, "%s: --rank and --targets are LoRA's",
+                              o->full ? "--full" : "--prefix-tokens");
+    }
+    return o->full && o->fp8
+               ? seam_error_set(err, SEAM_E_ARG,
+                                "--fp8: of frozen products; with --full no product is frozen")
+               : SEAM_OK;
 }
 
 /* The session as the client would ask for it. */
@@ -238,7 +256,9 @@ static seam_status client_make(plan_result *r, const plan_options *o, uint32_t t
     seam_session_options session = SEAM_SESSION_OPTIONS_INIT;
     session.codec = o->codec;
     session.full = o->full;
-    session.lora_rank = o->full ? 0 : o->rank;
+    session.prefix_tokens = o->prefix_tokens;
+    session.prefix_bits = o->prefix_bits;
+    session.lora_rank = is_lora(o) ? o->rank : 0;
     session.lora_targets = targets;
     session.front_blocks = o->front_blocks;
     session.tail_blocks = o->tail_blocks;
@@ -267,21 +287,33 @@ static seam_status split_check(const plan_options *o, uint32_t layers, seam_erro
                : SEAM_OK;
 }
 
+static seam_status sizes_check(const plan_options *o, seam_error *err) {
+    if ((is_lora(o) && o->rank > SEAM_LORA_RANK_MAX) || o->rows_max > SEAM_ROWS_MAX ||
+        o->prefix_tokens > SEAM_PREFIX_MAX) {
+        return seam_error_set(
+            err, SEAM_E_ARG,
+            "--rank is at most %u, --rows-max at most %u, --prefix-tokens at most "
+            "%u",
+            SEAM_LORA_RANK_MAX, SEAM_ROWS_MAX, (uint32_t)SEAM_PREFIX_MAX);
+    }
+    return SEAM_OK;
+}
+
 static seam_status plan_make(plan_result *ret, const plan_options *o, seam_error *err) {
     plan_result r = {0};
     seam_ops types = {0};
     uint32_t copies = 0;
-    seam_adapter_config adapter = {.kind = o->full ? SEAM_ADAPTER_FULL : SEAM_ADAPTER_LORA,
-                                   .lora = {.rank = o->rank, .alpha = 1}};
+    seam_adapter_config adapter = {.kind = o->full                 ? SEAM_ADAPTER_FULL
+                                           : o->prefix_tokens != 0 ? SEAM_ADAPTER_PREFIX
+                                                                   : SEAM_ADAPTER_LORA,
+                                   .lora = {.rank = is_lora(o) ? o->rank : 0, .alpha = 1},
+                                   .prefix = {.tokens = o->prefix_tokens}};
     SEAM_TRY(model_read(&r, o, err));
     SEAM_TRY(types_read(&types, &copies, o, err));
-    if (!o->full) {
+    if (is_lora(o)) {
         SEAM_TRY(targets_read(&adapter.lora.targets, &r, o, err));
     }
-    if ((!o->full && o->rank > SEAM_LORA_RANK_MAX) || o->rows_max > SEAM_ROWS_MAX) {
-        return seam_error_set(err, SEAM_E_ARG, "--rank is at most %u, --rows-max at most %u",
-                              SEAM_LORA_RANK_MAX, SEAM_ROWS_MAX);
-    }
+    SEAM_TRY(sizes_check(o, err));
     SEAM_TRY(split_check(o, r.model.layers, err));
     const seam_memory_blocks all = {.model = &r.model, .ops = &types, .layer_end = r.model.layers};
     const seam_memory_blocks blocks = {.model = &r.model,
@@ -296,6 +328,9 @@ static seam_status plan_make(plan_result *ret, const plan_options *o, seam_error
     r.weight_bytes = seam_memory_plan_weights(&all, copies);
     if (training_add(&r.session, &blocks, &options, o->depth) != SEAM_OK) {
         return seam_error_set(err, SEAM_E_LIMIT, "the session is too large to address");
+    }
+    if (o->prefix_bits != 0.0f) {
+        seam_prefix_quantizer_plan(&r.session, &blocks, &adapter.prefix, false, on_cuda(o));
     }
     seam_memory_plan kept = {0};
     if (on_cuda(o)) {
@@ -330,6 +365,8 @@ static json_t *kinds_json(const uint64_t bytes[SEAM_MEMORY_KINDS]) {
     return value;
 }
 
+static bool weights_fit(const plan_options *o, const plan_result *r);
+
 static void print_json(const plan_options *o, const plan_result *r) {
     json_t *const value =
         json_pack("{s:s,s:s,s:s,s:b,s:i,s:s,s:b,s:b,s:I,s:o,s:o,s:I,s:I}", "model", r->model.name,
@@ -339,7 +376,11 @@ static void print_json(const plan_options *o, const plan_result *r) {
                   kinds_json(r->session.device), "session_host", kinds_json(r->session.host),
                   "session_device_bytes", (json_int_t)seam_memory_plan_device_bytes(&r->session),
                   "session_host_bytes", (json_int_t)seam_memory_plan_host_bytes(&r->session));
-    if (!o->full) {
+    if (o->prefix_tokens != 0) {
+        json_object_set_new(value, "prefix_tokens", json_integer(o->prefix_tokens));
+        json_object_set_new(value, "prefix_bits", json_real((double)o->prefix_bits));
+    }
+    if (is_lora(o)) {
         json_object_set_new(value, "rank", json_integer(o->rank));
         json_object_set_new(value, "targets", json_string(r->targets));
     }
@@ -347,6 +388,7 @@ static void print_json(const plan_options *o, const plan_result *r) {
     json_object_set_new(value, "client", seam_plan_client_json(&r->client));
     if (o->memory_gib > 0) {
         const uint64_t tokens = r->sessions * o->rows_max;
+        json_object_set_new(value, "weights_fit", json_boolean(weights_fit(o, r)));
         json_object_set_new(value, "sessions", json_integer((json_int_t)r->sessions));
         json_object_set_new(value, "tokens_in_flight", json_integer((json_int_t)tokens));
         json_object_set_new(value, "rows_max_of_one", json_integer((json_int_t)r->rows_largest));
@@ -355,14 +397,22 @@ static void print_json(const plan_options *o, const plan_result *r) {
     json_decref(value);
 }
 
+static bool weights_fit(const plan_options *o, const plan_result *r) {
+    return (double)o->memory_gib * 0x1p30 > (double)(r->weight_bytes + SEAM_MEMORY_WORKSPACE_BYTES);
+}
+
 static void print_text(const plan_options *o, const plan_result *r) {
-    char weights[SEAM_MEMORY_TEXT_BYTES], device[SEAM_MEMORY_TEXT_BYTES],
-        host[SEAM_MEMORY_TEXT_BYTES];
+    char weights[SEAM_MEMORY_TEXT_BYTES], workspace[SEAM_MEMORY_TEXT_BYTES];
+    char device[SEAM_MEMORY_TEXT_BYTES], host[SEAM_MEMORY_TEXT_BYTES];
     seam_memory_bytes_text(weights, r->weight_bytes);
+    seam_memory_bytes_text(workspace, SEAM_MEMORY_WORKSPACE_BYTES);
     seam_memory_text(device, r->session.device);
     seam_memory_text(host, r->session.host);
     char adapter[64] = "full fine-tuning";
-    if (!o->full) {
+    if (o->prefix_tokens != 0) {
+        snprintf(adapter, sizeof adapter, "a prefix of %u tokens%s", o->prefix_tokens,
+                 o->prefix_bits != 0.0f ? ", quantized" : "");
+    } else if (!o->full) {
         snprintf(adapter, sizeof adapter, "LoRA rank %u on %.40s", o->rank, r->targets);
     }
     printf("%s on %s in %s%s; %s, %u tokens a micro-batch, codec %s%s\n"
@@ -372,7 +422,10 @@ static void print_text(const plan_options *o, const plan_result *r) {
            r->model.name, o->device, o->dtype, o->fp8 ? " and FP8" : "", adapter, o->rows_max,
            o->codec, o->recompute ? ", recompute" : "", weights, device, host);
     seam_plan_client_print(&r->client);
-    if (o->memory_gib > 0) {
+    if (o->memory_gib > 0 && !weights_fit(o, r)) {
+        printf("in %.1f GiB      nothing: the weights and %s of workspace alone do not fit\n",
+               (double)o->memory_gib, workspace);
+    } else if (o->memory_gib > 0) {
         const uint64_t tokens = r->sessions * o->rows_max;
         printf("in %.1f GiB      %llu sessions, %llu tokens in flight; one session alone: "
                "micro-batches of up to %llu\n",
@@ -406,15 +459,11 @@ int seam_cmd_plan(int argc, char **argv, int first) {
         return SEAM_EXIT_OK;
     }
     o.model = count == 1 ? positional[0] : o.model;
-    if (st == SEAM_OK && (o.rank == 0 || o.rows_max == 0 || o.sequences == 0 || o.memory_gib < 0)) {
-        st = seam_error_set(&err, SEAM_E_ARG, "--rank, --rows-max, --sequences-max: at least 1");
+    if (st == SEAM_OK && o.depth > DEPTH_MAX) {
+        st = seam_error_set(&err, SEAM_E_ARG, "--pipeline-depth: 1 to %u", DEPTH_MAX);
     }
-    if (st == SEAM_OK && (o.depth == 0 || o.depth > DEPTH_MAX || o.micros == 0)) {
-        st = seam_error_set(&err, SEAM_E_ARG, "--pipeline-depth: 1 to %u; --micros: at least 1",
-                            DEPTH_MAX);
-    }
-    if (st == SEAM_OK && o.full) {
-        st = full_check(&o, &err);
+    if (st == SEAM_OK) {
+        st = adapter_check(&o, &err);
     }
     if (st != SEAM_OK) {
         return seam_cli_usage(&err, "plan");

@@ -19,7 +19,7 @@ int seam_cmd_train(int argc, char **argv, int first) {
     const bool resumes = seam_run_is_resume(argc, argv, first);
     seam_status st = resumes ? seam_run_command_read(&o, &texts, argc, argv, first, &err)
                              : seam_train_options_parse(&o, argc, argv, first, &err);
-    if (st == SEAM_E_ARG || (st != SEAM_OK && !resumes)) {
+    if (st == SEAM_E_ARG) {
         return seam_cli_usage(&err, "train");
     }
     if (st == SEAM_OK && o.common.help) {

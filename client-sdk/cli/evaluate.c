@@ -81,6 +81,9 @@ json_t *seam_evaluation_json(const seam_evaluation *e) {
     if (e->has_exact_match) {
         json_object_set_new(value, "exact_rows", json_integer(e->exact_rows));
     }
+    if (e->promptless_rows > 0) {
+        json_object_set_new(value, "promptless_rows", json_integer(e->promptless_rows));
+    }
     if (e->samples > 0) {
         json_object_set_new(value, "samples", json_integer(e->samples));
     }

@@ -46,9 +46,10 @@ typedef struct seam_evaluation {
     double loss, perplexity; /* of the labelled tokens, nats */
     double token_accuracy;
     bool has_exact_match;
-    double exact_match;             /* share of rows, 0..1 */
+    double exact_match;             /* share of rows with a prompt, 0..1 */
     double accuracy, accuracy_norm; /* shares of choice_rows, if there are any */
     uint32_t rows, exact_rows, choice_rows;
+    uint32_t promptless_rows; /* that no text was generated for: they have no prompt */
     uint64_t labelled_tokens;
     uint32_t samples;       /* written to samples_path */
     seam_sampling sampling; /* that texts were generated with */

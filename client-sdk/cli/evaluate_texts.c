@@ -12,15 +12,17 @@
 #define NEW_TOKENS_MARGIN  16u
 #define NEW_TOKENS_CEILING 512u
 
-/* Texts being generated: per_row of each row. */
+/* Texts being generated: per_row of each row that has a prompt. */
 typedef struct texts {
     const seam_tokenizer *tokenizer;
     seam_ids *ids;
     seam_prompt *prompts;
+    uint32_t *rows; /* in the data, of each text */
     uint32_t count, per_row;
     seam_status st;
 } texts;
 
+static seam_status texts_choose(texts *t, const seam_data *data, seam_error *err);
 static seam_status texts_generate(texts *t, const seam_evaluation_args *args, seam_error *err);
 static seam_status texts_judge(seam_evaluation *ret, const texts *t,
                                const seam_evaluation_args *args, seam_error *err);
@@ -49,22 +51,14 @@ seam_status seam_evaluate_texts(seam_evaluation *evaluation, const seam_evaluati
                                 seam_error *err) {
     const uint32_t per_row =
         args->samples_path != NULL && args->samples_per_row > 0 ? args->samples_per_row : 1;
-    const uint64_t count = (uint64_t)seam_data_count(args->data) * per_row;
     SEAM_TRY(tasks_check(args, err));
-    if (count > UINT32_MAX) {
-        return seam_error_set(err, SEAM_E_LIMIT, "%llu texts to generate are too many",
-                              (unsigned long long)count);
-    }
-    texts t = {.tokenizer = args->tokenizer, .count = (uint32_t)count, .per_row = per_row};
-    t.ids = seam_mem_zalloc(t.count, sizeof *t.ids);
-    t.prompts = seam_mem_zalloc(t.count, sizeof *t.prompts);
-    seam_status st = SEAM_OK;
-    if (t.ids == NULL || t.prompts == NULL) {
-        st = seam_error_set(err, SEAM_E_MEMORY, "out of memory");
-    } else {
+    texts t = {.tokenizer = args->tokenizer, .per_row = per_row};
+    seam_status st = texts_choose(&t, args->data, err);
+    evaluation->promptless_rows = seam_data_count(args->data) - t.count / per_row;
+    if (st == SEAM_OK && t.count > 0) {
         st = texts_generate(&t, args, err);
     }
-    if (st == SEAM_OK) {
+    if (st == SEAM_OK && t.count > 0) {
         evaluation->sampling = args->sampling;
         st = args->samples_path != NULL ? samples_write(evaluation, &t, args, err)
                                         : texts_judge(evaluation, &t, args, err);
@@ -72,17 +66,42 @@ seam_status seam_evaluate_texts(seam_evaluation *evaluation, const seam_evaluati
     for (uint32_t i = 0; t.ids != NULL && i < t.count; i++) {
         seam_ids_deinit(&t.ids[i]);
     }
+    seam_mem_free(t.rows);
     seam_mem_free(t.prompts);
     seam_mem_free(t.ids);
     return st;
+}
+
+/* A model has nothing to go on from where the prompt is empty and the tokenizer puts no token of
+ * its own before a text: such rows have a loss, but no generated text. */
+static seam_status texts_choose(texts *t, const seam_data *data, seam_error *err) {
+    const uint64_t count_max = (uint64_t)seam_data_count(data) * t->per_row;
+    if (count_max > UINT32_MAX) {
+        return seam_error_set(err, SEAM_E_LIMIT, "%llu texts to generate are too many",
+                              (unsigned long long)count_max);
+    }
+    t->ids = seam_mem_zalloc((size_t)count_max, sizeof *t->ids);
+    t->prompts = seam_mem_zalloc((size_t)count_max, sizeof *t->prompts);
+    t->rows = seam_mem_zalloc((size_t)count_max, sizeof *t->rows);
+    if (t->ids == NULL || t->prompts == NULL || t->rows == NULL) {
+        return seam_error_set(err, SEAM_E_MEMORY, "out of memory");
+    }
+    for (uint32_t row = 0; row < seam_data_count(data); row++) {
+        seam_sample sample;
+        seam_data_get(&sample, data, row);
+        for (uint32_t i = 0; sample.prompt_count > 0 && i < t->per_row; i++) {
+            t->prompts[t->count] = (seam_prompt){.ids = sample.ids, .count = sample.prompt_count};
+            t->rows[t->count++] = row;
+        }
+    }
+    return SEAM_OK;
 }
 
 static seam_status texts_generate(texts *t, const seam_evaluation_args *args, seam_error *err) {
     uint32_t prompt_longest = 0, completion_longest = 0;
     for (uint32_t i = 0; i < t->count; i++) {
         seam_sample sample;
-        seam_data_get(&sample, args->data, i / t->per_row);
-        t->prompts[i] = (seam_prompt){.ids = sample.ids, .count = sample.prompt_count};
+        seam_data_get(&sample, args->data, t->rows[i]);
         const uint32_t completion = sample.token_count - sample.prompt_count;
         prompt_longest =
             sample.prompt_count > prompt_longest ? sample.prompt_count : prompt_longest;
@@ -149,7 +168,7 @@ static seam_status texts_judge(seam_evaluation *ret, const texts *t,
     ret->examples = args->examples_max > 0 ? json_array() : NULL;
     for (uint32_t i = 0; st == SEAM_OK && i < t->count; i++) {
         seam_sample sample;
-        seam_data_get(&sample, args->data, i);
+        seam_data_get(&sample, args->data, t->rows[i]);
         st = text_decode(&text, t, i, err);
         if (st == SEAM_OK) {
             const bool exact = seam_text_is_exact(text.bytes, sample.completion, sample.answer);
@@ -198,7 +217,7 @@ static seam_status samples_write(seam_evaluation *ret, const texts *t,
     seam_status st = SEAM_OK;
     for (uint32_t i = 0; st == SEAM_OK && i < t->count; i++) {
         seam_sample sample;
-        seam_data_get(&sample, args->data, i / t->per_row);
+        seam_data_get(&sample, args->data, t->rows[i]);
         st = text_decode(&text, t, i, err);
         if (st == SEAM_OK && sample_append(&lines, &sample, text.bytes) != SEAM_OK) {
             st = seam_error_set(err, SEAM_E_MEMORY, "out of memory");

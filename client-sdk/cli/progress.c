@@ -35,16 +35,20 @@ void seam_progress_step_show(seam_progress *progress, const seam_progress_step *
         bar[i] = i < filled ? '#' : '.';
     }
     bar[BAR_CELLS] = '\0';
-    char layers[32] = "";
+    char layers[32] = "", prefix[32] = "";
     if (step->layer_bits > 0.0) {
         snprintf(layers, sizeof layers, "  layers %.2f", step->layer_bits);
     }
-    fprintf(stderr,
-            "%s[%s] %llu/%llu  loss %.4f  bits %.2f%s  %.1f KB/step  %.0f tokens/s  %d:%02d left%s",
-            progress->terminal ? "\r\033[K" : "", bar, (unsigned long long)step->step,
-            (unsigned long long)step->step_count, step->loss, step->mean_bits, layers,
-            (double)step->bytes / 1e3, step->tokens_per_second, (int)left / 60, (int)left % 60,
-            progress->terminal ? "" : "\n");
+    if (step->prefix_bits > 0.0) {
+        snprintf(prefix, sizeof prefix, "  prefix %.2f", step->prefix_bits);
+    }
+    fprintf(
+        stderr,
+        "%s[%s] %llu/%llu  loss %.4f  bits %.2f%s%s  %.1f KB/step  %.0f tokens/s  %d:%02d left%s",
+        progress->terminal ? "\r\033[K" : "", bar, (unsigned long long)step->step,
+        (unsigned long long)step->step_count, step->loss, step->mean_bits, layers, prefix,
+        (double)step->bytes / 1e3, step->tokens_per_second, (int)left / 60, (int)left % 60,
+        progress->terminal ? "" : "\n");
     progress->dirty = progress->terminal;
     progress->printed = now;
 }

@@ -15,6 +15,7 @@ typedef struct seam_progress_step {
     uint64_t step, step_count; /* done, of */
     double loss, mean_bits;    /* mean_bits: of codes on the wire, both forward sites */
     double layer_bits;         /* between the server's blocks; 0: nothing is quantized there */
+    double prefix_bits;        /* of a quantized prefix, or 0 */
     uint64_t bytes;            /* of the step, both directions */
     double tokens_per_second;
 } seam_progress_step;

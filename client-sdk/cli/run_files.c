@@ -82,7 +82,7 @@ seam_status seam_session_file_read(seam_session_file *ret_file, const char *path
         snprintf(file, sizeof file, "%s", path);
     }
     if (access(file, R_OK) != 0) {
-        return seam_error_set(err, SEAM_E_NOT_FOUND, "%.400s: %s", file, strerror(errno));
+        return seam_error_set(err, SEAM_E_IO, "%.400s: %s", file, strerror(errno));
     }
     json_error_t why;
     json_t *const value = json_load_file(file, 0, &why);

@@ -26,7 +26,7 @@ typedef struct seam_session_file {
 } seam_session_file;
 seam_status seam_session_file_write(const char *directory, const char *server,
                                     const seam_session *session, seam_error *err);
-/* path: the run folder, or the file.  SEAM_E_NOT_FOUND, SEAM_E_FORMAT. */
+/* path: the run folder, or the file.  SEAM_E_IO, SEAM_E_FORMAT. */
 seam_status seam_session_file_read(seam_session_file *ret_file, const char *path, seam_error *err);
 
 #endif

@@ -63,8 +63,9 @@ seam_status seam_run_folder_check(const char *out, bool replaces, seam_error *er
 
 seam_status seam_run_folder_begin(const char *out, const char *server, const seam_session *session,
                                   const json_t *command, seam_error *err) {
-    static const char *const earlier[] = {"report.json", "report.html", "before.json",
-                                          "command.json"};
+    /* The session's first: what is left after a cut must not look like a run to go on with. */
+    static const char *const earlier[] = {"session.json", "report.json", "report.html",
+                                          "before.json", "command.json"};
     char path[SEAM_RUN_PATH_BYTES];
     for (size_t i = 0; i < sizeof earlier / sizeof *earlier; i++) {
         SEAM_TRY(seam_run_path(path, out, earlier[i], err));

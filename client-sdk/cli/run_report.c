@@ -56,12 +56,24 @@ static uint64_t bf16_bytes_of(const seam_session *session, uint64_t tokens) {
     return 2 * (modules > 0 ? 2 * modules : boundary);
 }
 
+/* Of the server's own gates of a kind, which all have as many values. */
+typedef struct gates_mean {
+    double bits;
+    uint32_t count;
+} gates_mean;
+
+static void mean_put(json_t *entry, const char *name, const gates_mean *mean) {
+    if (mean->count > 0) {
+        json_object_set_new(entry, name, json_real(mean->bits / mean->count));
+    }
+}
+
 json_t *seam_run_report_entry(double *ret_wire_bits, const seam_train_report *step,
                               uint32_t micro_count, const seam_session *session) {
     const uint64_t bf16_bytes = bf16_bytes_of(session, step->tokens);
     json_t *const sites = json_object();
-    double bits = 0.0, values = 0.0, layer_bits = 0.0;
-    uint32_t layer_count = 0;
+    double bits = 0.0, values = 0.0;
+    gates_mean layers = {0}, prefix = {0};
     static uint8_t widths[CHANNELS_MAX];
     for (uint32_t i = 0; i < seam_session_site_count(session); i++) {
         seam_site_state site;
@@ -77,8 +89,9 @@ json_t *seam_run_report_entry(double *ret_wire_bits, const seam_train_report *st
         if (site.bits_max > 0) {
             json_object_set_new(entry, "widths",
                                 json_pack("{s:i,s:i}", "min", site.bits_min, "max", site.bits_max));
-            layer_bits += site.mean_bits;
-            layer_count++;
+            gates_mean *const of = strncmp(site.name, "layer_", 6) == 0 ? &layers : &prefix;
+            of->bits += site.mean_bits;
+            of->count++;
         }
         json_object_set_new(sites, site.name, entry);
         if (is_counted(site.name)) {
@@ -108,9 +121,8 @@ json_t *seam_run_report_entry(double *ret_wire_bits, const seam_train_report *st
     json_object_set_new(entry, "bits_target", json_real(s->bits_target));
     json_object_set_new(entry, "link_bits_per_second", json_real(s->link_bits_per_second));
     json_object_set_new(entry, "ahead", json_integer((json_int_t)s->ahead));
-    if (layer_count > 0) { /* all have as many values */
-        json_object_set_new(entry, "layer_mean_bits", json_real(layer_bits / layer_count));
-    }
+    mean_put(entry, "layer_mean_bits", &layers);
+    mean_put(entry, "prefix_mean_bits", &prefix);
     json_object_set_new(entry, "sites", sites);
     *ret_wire_bits = values > 0.0 ? bits / values : 0.0;
     return entry;

@@ -88,12 +88,12 @@ static seam_status command_load(json_t **ret_value, char ret_folder[PATH_MAX], c
     char path[SEAM_RUN_PATH_BYTES];
     json_error_t why;
     if (folder == NULL || realpath(folder, ret_folder) == NULL) {
-        return seam_error_set(err, SEAM_E_NOT_FOUND, "--resume: %.300s: %s",
-                              folder != NULL ? folder : "", strerror(errno));
+        return seam_error_set(err, SEAM_E_IO, "--resume: %.300s: %s", folder != NULL ? folder : "",
+                              strerror(errno));
     }
     SEAM_TRY(seam_run_path(path, ret_folder, "command.json", err));
     if (access(path, R_OK) != 0) {
-        return seam_error_set(err, SEAM_E_NOT_FOUND, "--resume: %.400s: %s", path, strerror(errno));
+        return seam_error_set(err, SEAM_E_IO, "--resume: %.400s: %s", path, strerror(errno));
     }
     *ret_value = json_load_file(path, 0, &why);
     const char *cwd = json_string_value(json_object_get(*ret_value, "folder"));

@@ -39,8 +39,8 @@ static void help(void) {
         printf("  %-18s %s\n", name, commands[i].summary);
     }
     printf("\n`seam COMMAND --help` lists the options of a command; `seam version` prints %s.\n"
-           "Exit codes: 0 done, 1 failed, 2 usage, 3 server not reachable, 4 input refused,\n"
-           "5 file not readable or writable, 130 interrupted.\n",
+           "Exit codes: 0 done, 1 failed, 2 usage, 3 server not reachable, 4 input refused or not\n"
+           "permitted, 5 file not there, readable or writable, 130 interrupted.\n",
            seam_version());
 }
 

@@ -12,7 +12,7 @@
 #define SEAM_OPTION_DATA(type)                                                                     \
     SEAM_OPTION(type, "data", SEAM_ARG_TEXT, data, "FILE", "JSONL, may be gzipped")
 #define SEAM_OPTION_TOKENS_MAX(type)                                                               \
-    SEAM_OPTION(type, "tokens-max", SEAM_ARG_U32, tokens_max, "N",                                 \
+    SEAM_OPTION(type, "tokens-max", SEAM_ARG_COUNT, tokens_max, "N",                               \
                 "longest row in tokens [the context]")
 #define SEAM_OPTION_TRUNCATE(type)                                                                 \
     SEAM_OPTION(type, "truncate", SEAM_ARG_FLAG, truncate, NULL,                                   \
@@ -29,16 +29,17 @@
     SEAM_OPTION(type, "server-model", SEAM_ARG_TEXT, server_model, "NAME",                         \
                 "model on the server [the one with this model's identity]")
 #define SEAM_OPTION_ROWS_MAX(type)                                                                 \
-    SEAM_OPTION(type, "rows-max", SEAM_ARG_U32, rows_max, "N", "tokens of one micro-batch [2048]")
+    SEAM_OPTION(type, "rows-max", SEAM_ARG_COUNT, rows_max, "N", "tokens of one micro-batch [2048]")
 #define SEAM_OPTION_TAIL_BLOCKS(type) /* behind the row of front-blocks */                         \
     SEAM_OPTION(type, "tail-blocks", SEAM_ARG_U32, tail_blocks, "M",                               \
                 "its last M blocks likewise [0]")
-#define SEAM_OPTION_RANK(type) SEAM_OPTION(type, "rank", SEAM_ARG_U32, rank, "N", "LoRA rank [16]")
+#define SEAM_OPTION_RANK(type)                                                                     \
+    SEAM_OPTION(type, "rank", SEAM_ARG_COUNT, rank, "N", "LoRA rank [16]")
 #define SEAM_OPTION_TARGETS(type)                                                                  \
     SEAM_OPTION(type, "targets", SEAM_ARG_TEXT, targets, "LIST",                                   \
                 "of q,k,v,o,gate,up,down [q,v]; Phi-3: of qkv,o,gate_up,down [qkv]")
 #define SEAM_OPTION_CACHE_BYTES(type)                                                              \
-    SEAM_OPTION(type, "cache-bytes", SEAM_ARG_U64, cache_bytes, "N",                               \
+    SEAM_OPTION(type, "cache-bytes", SEAM_ARG_COUNT64, cache_bytes, "N",                           \
                 "aqsgd: size of the cache at each end and site [1073741824]")
 
 #endif

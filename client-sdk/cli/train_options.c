@@ -26,9 +26,9 @@ static const seam_arg_spec run_specs[] = {
     OPTION("preset", SEAM_ARG_TEXT, preset, "TASK[@MODEL]",
            "the paper's settings: gsm8k, math, codealpaca, boolq, arc_challenge, winogrande, "
            "commonsense_qa; for llama3-8b or qwen2.5-7b [llama3-8b]"),
-    OPTION("steps", SEAM_ARG_U32, steps, "N", "optimizer steps [100]"),
-    OPTION("batch", SEAM_ARG_U32, batch, "N", "rows of data a step [8]"),
-    OPTION("train-rows", SEAM_ARG_U32, train_rows, "N", "use the first N rows of --data [all]"),
+    OPTION("steps", SEAM_ARG_COUNT, steps, "N", "optimizer steps [100]"),
+    OPTION("batch", SEAM_ARG_COUNT, batch, "N", "rows of data a step [8]"),
+    OPTION("train-rows", SEAM_ARG_COUNT, train_rows, "N", "use the first N rows of --data [all]"),
     SEAM_OPTION_ROWS_MAX(seam_train_options),
     OPTION(
         "pipeline-depth", SEAM_ARG_TEXT, pipeline_depth, "N|auto",
@@ -38,10 +38,11 @@ static const seam_arg_spec run_specs[] = {
     SEAM_OPTION_TOKENS_MAX(seam_train_options),
     SEAM_OPTION_TRUNCATE(seam_train_options),
     OPTION("seed", SEAM_ARG_U64, seed, "N", "order of rows, adapter's start, rounding [0]"),
-    OPTION("save-every", SEAM_ARG_U32, save_every, "N",
+    OPTION("save-every", SEAM_ARG_COUNT, save_every, "N",
            "steps between saved adapters [50; with --full at the end]"),
     OPTION("adapter", SEAM_ARG_TEXT, adapter, "DIR",
-           "start from this PEFT adapter; with --full from these trained layers"),
+           "start from this PEFT adapter or these trained layers: rank, alpha, targets and the "
+           "like are its own"),
     SEAM_OPTION_SERVER_MODEL(seam_train_options),
     OPTION("topology", SEAM_ARG_TEXT, topology, "NAME",
            "u_shaped: labels stay here; vanilla: head and loss are the server's; adapter_exchange: "
@@ -60,7 +61,8 @@ static const seam_arg_spec run_specs[] = {
     OPTION("name", SEAM_ARG_TEXT, name, "TEXT", "the session's name, for people"),
     OPTION("delete-session", SEAM_ARG_FLAG, delete_session, NULL,
            "delete the session when the run is done; one that was cut keeps it"),
-    OPTION("threads", SEAM_ARG_U32, threads, "N", "threads of what is computed here [all cores]"),
+    OPTION("threads", SEAM_ARG_U32, threads, "N",
+           "threads of what is computed here; 0: all cores [0]"),
     OPTION("f32", SEAM_ARG_FLAG, f32, NULL, "compute in f32 here even with bf16 units"),
     OPTION("device", SEAM_ARG_TEXT, device, "NAME",
            "what computes here: cpu, or cuda:N where built with CUDA [cpu]"),
@@ -71,25 +73,25 @@ static const seam_arg_spec run_specs[] = {
 
 static const seam_arg_spec adapter_specs[] = {
     SEAM_OPTION_RANK(seam_train_options),
-    OPTION("alpha", SEAM_ARG_F32, alpha, "X", "LoRA alpha [16]"),
+    OPTION("alpha", SEAM_ARG_POSITIVE, alpha, "X", "LoRA alpha [16]"),
     OPTION("rslora", SEAM_ARG_FLAG, rslora, NULL, "scale by alpha / sqrt(rank), not alpha / rank"),
-    OPTION("dropout", SEAM_ARG_F32, dropout, "X",
+    OPTION("dropout", SEAM_ARG_WEIGHT, dropout, "X",
            "share of LoRA's inputs that a step drops, 0 to 0.95 [0]"),
     SEAM_OPTION_TARGETS(seam_train_options),
     OPTION("lora-side", SEAM_ARG_TEXT, lora_side, "WHERE",
            "with blocks here: whose have LoRA, server, client or both [both]"),
-    OPTION("prefix-tokens", SEAM_ARG_U32, prefix_tokens, "N",
+    OPTION("prefix-tokens", SEAM_ARG_COUNT, prefix_tokens, "N",
            "prefix tuning instead of LoRA: virtual tokens before every row (the paper: 30) [LoRA]"),
     OPTION("full", SEAM_ARG_FLAG, full, NULL,
            "full fine-tuning instead of LoRA: every matrix, norm and bias of the server's blocks"),
-    OPTION("lr", SEAM_ARG_F32, lr, "X", "learning rate [1e-4]"),
+    OPTION("lr", SEAM_ARG_POSITIVE, lr, "X", "learning rate [1e-4]"),
     OPTION("schedule", SEAM_ARG_TEXT, schedule, "NAME", "constant, linear, cosine [constant]"),
     OPTION("warmup", SEAM_ARG_U64, warmup, "N", "steps of warm-up [0]"),
-    OPTION("weight-decay", SEAM_ARG_F32, weight_decay, "X", "decoupled weight decay [0]"),
-    OPTION("clip-norm", SEAM_ARG_F32, clip_norm, "X", "global gradient norm; 0: no limit [1]"),
-    OPTION("adam-beta1", SEAM_ARG_F32, adam_beta1, "X", "[0.9]"),
-    OPTION("adam-beta2", SEAM_ARG_F32, adam_beta2, "X", "[0.999]"),
-    OPTION("adam-eps", SEAM_ARG_F32, adam_eps, "X", "[1e-8]"),
+    OPTION("weight-decay", SEAM_ARG_WEIGHT, weight_decay, "X", "decoupled weight decay [0]"),
+    OPTION("clip-norm", SEAM_ARG_WEIGHT, clip_norm, "X", "global gradient norm; 0: no limit [1]"),
+    OPTION("adam-beta1", SEAM_ARG_POSITIVE, adam_beta1, "X", "[0.9]"),
+    OPTION("adam-beta2", SEAM_ARG_POSITIVE, adam_beta2, "X", "[0.999]"),
+    OPTION("adam-eps", SEAM_ARG_POSITIVE, adam_eps, "X", "[1e-8]"),
     {NULL, SEAM_ARG_FLAG, 0, NULL, NULL},
 };
 
@@ -97,9 +99,9 @@ static const seam_arg_spec codec_specs[] = {
     OPTION(
         "codec", SEAM_ARG_TEXT, codec, "NAME",
         "amaq, affine, tensor, channel, group, aqsgd, bf16, f32 [amaq; adapter_exchange: affine]"),
-    OPTION("bits", SEAM_ARG_U32, bits, "N",
+    OPTION("bits", SEAM_ARG_COUNT, bits, "N",
            "affine, tensor, channel, group, aqsgd: width of every value [4]"),
-    OPTION("group", SEAM_ARG_U32, group, "N",
+    OPTION("group", SEAM_ARG_COUNT, group, "N",
            "group: channels that share a scale [largest divisor of the hidden size up to 128]"),
     OPTION("codec-fwd-in", SEAM_ARG_TEXT, codec_fwd_in, "NAME",
            "of the client's activations, where it differs: f32, bf16 [codec]"),
@@ -107,23 +109,26 @@ static const seam_arg_spec codec_specs[] = {
            "the client's activations travel once a token, then as an index: exact, in place of "
            "codec-fwd-in [off]"),
     OPTION("entropy", SEAM_ARG_TEXT, entropy, "NAME", "coder of the codes: none, rans [none]"),
-    OPTION("dictionary-rows", SEAM_ARG_U32, dictionary_rows, "N",
+    OPTION("dictionary-rows", SEAM_ARG_COUNT, dictionary_rows, "N",
            "dictionary: rows that it keeps [65536]"),
     SEAM_OPTION_CACHE_BYTES(seam_train_options),
     OPTION("cache-format", SEAM_ARG_TEXT, cache_format, "NAME", "aqsgd: fp16, quantized [fp16]"),
     OPTION("cache-dir", SEAM_ARG_TEXT, cache_dir, "DIR",
            "aqsgd: this end's caches go into files there [memory]"),
-    OPTION("cache-bits", SEAM_ARG_U32, cache_bits, "N", "aqsgd, quantized: width [8]"),
-    OPTION("target", SEAM_ARG_F32, target, "N", "amaq: mean bits; 4 and 3 are preset [4]"),
-    OPTION("bits-min", SEAM_ARG_F32, bits_min, "X", "amaq: smallest width [by target]"),
-    OPTION("bits-max", SEAM_ARG_F32, bits_max, "X", "amaq: largest width [by target]"),
-    OPTION("bits-start", SEAM_ARG_F32, bits_start, "X", "amaq: width at the start [by target]"),
-    OPTION("beta", SEAM_ARG_F32, beta, "X", "amaq: weight of the bits loss [0.02 * channels/4096]"),
-    OPTION("bits-lr", SEAM_ARG_F32, bits_lr, "X", "amaq: learning rate of the gates [0.01]"),
-    OPTION("beta-after", SEAM_ARG_F32, beta_after, "X", "beta once the target was reached [beta]"),
-    OPTION("bits-lr-after", SEAM_ARG_F32, bits_lr_after, "X",
+    OPTION("cache-bits", SEAM_ARG_COUNT, cache_bits, "N", "aqsgd, quantized: width [8]"),
+    OPTION("target", SEAM_ARG_POSITIVE, target, "N", "amaq: mean bits; 4 and 3 are preset [4]"),
+    OPTION("bits-min", SEAM_ARG_POSITIVE, bits_min, "X", "amaq: smallest width [by target]"),
+    OPTION("bits-max", SEAM_ARG_POSITIVE, bits_max, "X", "amaq: largest width [by target]"),
+    OPTION("bits-start", SEAM_ARG_POSITIVE, bits_start, "X",
+           "amaq: width at the start [by target]"),
+    OPTION("beta", SEAM_ARG_POSITIVE, beta, "X",
+           "amaq: weight of the bits loss [0.02 * channels/4096]"),
+    OPTION("bits-lr", SEAM_ARG_POSITIVE, bits_lr, "X", "amaq: learning rate of the gates [0.01]"),
+    OPTION("beta-after", SEAM_ARG_POSITIVE, beta_after, "X",
+           "beta once the target was reached [beta]"),
+    OPTION("bits-lr-after", SEAM_ARG_POSITIVE, bits_lr_after, "X",
            "bits-lr once the target was reached [0.3 * bits-lr]"),
-    OPTION("gate-alpha", SEAM_ARG_F32, gate_alpha, "X", "amaq: slope of the gates [1]"),
+    OPTION("gate-alpha", SEAM_ARG_POSITIVE, gate_alpha, "X", "amaq: slope of the gates [1]"),
     OPTION("bits-loss", SEAM_ARG_TEXT, bits_loss, "NAME", "l2, l1 [l2]"),
     OPTION("clip", SEAM_ARG_TEXT, clip, "NAME", "of the mean width: soft, hard [soft]"),
     OPTION("gate-signal", SEAM_ARG_TEXT, gate_signal, "NAME", "surrogate, exact [surrogate]"),
@@ -135,22 +140,29 @@ static const seam_arg_spec codec_specs[] = {
         "token]"),
     OPTION("granularity", SEAM_ARG_TEXT, granularity, "NAME",
            "amaq: what has a width of its own: feature, token (a place in the row) [feature]"),
-    OPTION("steps-to-target", SEAM_ARG_U64, steps_to_target, "N",
+    OPTION("steps-to-target", SEAM_ARG_COUNT64, steps_to_target, "N",
            "amaq: step at which the mean is to be the target; gates: instead of beta and bits-lr, "
            "which are then set every step [40 % of the steps; waterfill with rate auto: at once; "
            "gates with --preset, beta, bits-lr or either -after: none]"),
-    OPTION("all-layer-bits", SEAM_ARG_F32, all_layer_bits, "N",
+    OPTION("all-layer-bits", SEAM_ARG_POSITIVE, all_layer_bits, "N",
            "the server quantizes between its own blocks too, in training: mean bits that its gates "
            "fall to, above 1 and below 8 [off]"),
-    OPTION("all-layer-steps", SEAM_ARG_U32, all_layer_steps, "N",
+    OPTION("all-layer-steps", SEAM_ARG_COUNT, all_layer_steps, "N",
+           "step at which they are to be there [steps-to-target, else 40 % of the steps]"),
+    OPTION(
+        "prefix-bits", SEAM_ARG_POSITIVE, prefix_bits, "N",
+        "with --prefix-tokens: the server quantizes the prefix's keys and values in training: mean "
+        "bits that their gates fall to, above 1 and below 8 [off]"),
+    OPTION("prefix-steps", SEAM_ARG_COUNT, prefix_steps, "N",
            "step at which they are to be there [steps-to-target, else 40 % of the steps]"),
     OPTION("rate", SEAM_ARG_TEXT, rate, "NAME",
            "amaq: who sets the target: off (--target), auto: the link's bandwidth [off]"),
-    OPTION("rate-bits-min", SEAM_ARG_F32, rate_bits_min, "X", "rate auto: least target [3]"),
-    OPTION("rate-bits-max", SEAM_ARG_F32, rate_bits_max, "X", "rate auto: largest [bits-start]"),
-    OPTION("step-seconds", SEAM_ARG_F32, step_seconds, "X",
+    OPTION("rate-bits-min", SEAM_ARG_POSITIVE, rate_bits_min, "X", "rate auto: least target [3]"),
+    OPTION("rate-bits-max", SEAM_ARG_POSITIVE, rate_bits_max, "X",
+           "rate auto: largest [bits-start]"),
+    OPTION("step-seconds", SEAM_ARG_POSITIVE, step_seconds, "X",
            "rate auto: what a step may take [twice its compute time]"),
-    OPTION("alloc-lag", SEAM_ARG_U32, alloc_lag, "N", "steps from a proposal to its use [2]"),
+    OPTION("alloc-lag", SEAM_ARG_COUNT, alloc_lag, "N", "steps from a proposal to its use [2]"),
     OPTION("labelled-rows-only", SEAM_ARG_ONOFF, labelled_rows_only, "on|off",
            "only labelled rows return and go back: same result, fewer bytes [on]"),
     OPTION(
@@ -164,49 +176,22 @@ static const seam_arg_spec codec_specs[] = {
 };
 
 static const seam_arg_spec eval_specs[] = {
-    OPTION("eval-rows", SEAM_ARG_U32, eval_rows, "N", "rows of --eval-data to use [all]"),
+    OPTION("eval-rows", SEAM_ARG_COUNT, eval_rows, "N", "rows of --eval-data to use [all]"),
     OPTION("eval-quantized", SEAM_ARG_TEXT, eval_quantized, "WHICH",
            "after training: without the quantizers (off), with (on), both [both]"),
     OPTION("eval-before", SEAM_ARG_ONOFF, eval_before, "on|off", "evaluate the base model [on]"),
     SEAM_OPTION_EXACT_MATCH(seam_train_options),
-    OPTION("eval-new-tokens", SEAM_ARG_U32, eval_new_tokens, "N",
+    OPTION("eval-new-tokens", SEAM_ARG_COUNT, eval_new_tokens, "N",
            "longest generated text [longest completion + 16, at most 512]"),
-    OPTION("eval-slots", SEAM_ARG_U32, eval_slots, "N", "texts generated at once [16]"),
+    OPTION("eval-slots", SEAM_ARG_COUNT, eval_slots, "N", "texts generated at once [16]"),
     {NULL, SEAM_ARG_FLAG, 0, NULL, NULL},
 };
 
-/* arXiv 2510.05468, tables 6 (generation; one beta for both models) and 7. */
-typedef struct task_preset {
-    const char *name;
-    const char *model; /* NULL: either */
-    float beta_4, beta_3, lr;
-    uint32_t steps, tokens_max, rank;
-} task_preset;
+#define BITS_LR_AFTER 0.3f
+#define FALL_PERCENT  40u /* of the steps: where waterfill reaches the target */
 
-#define LLAMA "llama3-8b"
-#define QWEN  "qwen2.5-7b"
-static const task_preset presets[] = {
-    {"gsm8k", NULL, 0.02f, 0.02f, 1e-4f, 5000, 1024, 64},
-    {"math", NULL, 0.02f, 0.02f, 1e-4f, 5000, 1024, 64},
-    {"codealpaca", NULL, 0.03f, 0.03f, 1e-4f, 5000, 1536, 64},
-    {"boolq", LLAMA, 0.2f, 0.2f, 5e-5f, 3000, 1024, 16},
-    {"arc_challenge", LLAMA, 0.02f, 0.02f, 5e-5f, 3000, 1024, 16},
-    {"winogrande", LLAMA, 0.02f, 0.02f, 5e-5f, 3000, 1024, 16},
-    {"commonsense_qa", LLAMA, 0.1f, 0.2f, 5e-5f, 3000, 1024, 16},
-    {"boolq", QWEN, 0.2f, 0.05f, 5e-5f, 3000, 1024, 16},
-    {"arc_challenge", QWEN, 0.2f, 0.02f, 5e-5f, 3000, 1024, 16},
-    {"winogrande", QWEN, 0.2f, 0.05f, 5e-5f, 3000, 1024, 16},
-    {"commonsense_qa", QWEN, 0.2f, 0.05f, 5e-5f, 3000, 1024, 16},
-};
-/* Hidden sizes, at which a preset's beta holds. */
-#define LLAMA_CHANNELS 4096.0f
-#define QWEN_CHANNELS  3584.0f
-#define PRESET_BATCH   16u
-#define BITS_LR_AFTER  0.3f
-#define FALL_PERCENT   40u /* of the steps: where waterfill reaches the target */
-
-static seam_status preset_apply(seam_train_options *o, seam_error *err);
 static uint64_t fall_steps(const seam_train_options *o);
+static void codec_default(seam_train_options *o);
 static void allocator_choose(seam_train_options *o);
 static seam_status options_check(const seam_train_options *o, seam_error *err);
 
@@ -222,12 +207,15 @@ seam_status seam_train_options_parse(seam_train_options *ret_options, int argc, 
                                      int first, seam_error *err) {
     seam_train_options_init(ret_options);
     SEAM_TRY(seam_train_options_read(ret_options, NULL, argc, argv, first, err));
-    return ret_options->common.help ? SEAM_OK : seam_train_options_finish(ret_options, err);
+    if (ret_options->common.help) {
+        return SEAM_OK;
+    }
+    SEAM_TRY(seam_train_given_check(ret_options, err));
+    return seam_train_options_finish(ret_options, err);
 }
 
 void seam_train_options_init(seam_train_options *ret_options) {
-    *ret_options = (seam_train_options){.train_rows = SEAM_DATA_ROWS_MAX,
-                                        .labelled_rows_only = true,
+    *ret_options = (seam_train_options){.labelled_rows_only = true,
                                         .elide_input_gradient = true,
                                         .distinct_rows_only = true,
                                         .eval_before = true,
@@ -256,33 +244,57 @@ seam_status seam_train_options_read(seam_train_options *options, const seam_arg_
 
 seam_status seam_train_options_finish(seam_train_options *options, seam_error *err) {
     seam_train_options *const o = options;
+    const seam_status taken = seam_train_adapter_take(o, err);
+    if (taken != SEAM_OK && o->resume == NULL) { /* a run that goes on has long taken it */
+        return taken;
+    }
     SEAM_TRY(seam_train_adapter_check(o, err));
-    SEAM_TRY(preset_apply(o, err));
+    SEAM_TRY(seam_train_preset_apply(o, err));
     o->steps = or_u32(o->steps, 100);
     o->batch = or_u32(o->batch, 8);
     o->rows_max = or_u32(o->rows_max, SEAM_ROWS_PER_MICRO_DEFAULT);
     o->save_every = or_u32(o->save_every, o->full ? o->steps : 50);
     o->topology = o->topology != NULL ? o->topology : "u_shaped";
-    o->rank = or_u32(o->rank, SEAM_LORA_RANK_DEFAULT);
-    o->alpha = or_f32(o->alpha, 16.0f);
-    o->lr = or_f32(o->lr, 1e-4f);
-    o->target = or_f32(o->target, 4.0f);
-    o->beta_paper = or_f32(o->beta_paper, 0.02f);
-    o->channels_paper = or_f32(o->channels_paper, LLAMA_CHANNELS);
-    const bool modules = o->topology != NULL && strcmp(o->topology, "adapter_exchange") == 0;
-    o->codec = o->codec != NULL ? o->codec : modules ? "affine" : "amaq";
-    if (strcmp(o->codec, "amaq") == 0) {
-        allocator_choose(o);
+    if (o->prefix_tokens == 0 && !o->full) {
+        o->rank = or_u32(o->rank, SEAM_LORA_RANK_DEFAULT);
+        o->alpha = or_f32(o->alpha, 16.0f);
     }
+    o->lr = or_f32(o->lr, 1e-4f);
+    o->adam_beta1 = or_f32(o->adam_beta1, 0.9f);
+    o->adam_beta2 = or_f32(o->adam_beta2, 0.999f);
+    o->adam_eps = or_f32(o->adam_eps, 1e-8f);
+    o->codec = seam_train_codec(o);
+    codec_default(o);
     if (o->all_layer_bits != 0.0f && o->all_layer_steps == 0 && o->steps_to_target == 0) {
         o->all_layer_steps = (uint32_t)fall_steps(o);
     }
-    o->bits_lr = or_f32(o->bits_lr, 0.01f);
+    if (o->prefix_bits != 0.0f && o->prefix_steps == 0 && o->steps_to_target == 0) {
+        o->prefix_steps = (uint32_t)fall_steps(o);
+    }
     o->targets_by_model = o->targets == NULL && o->prefix_tokens == 0 && !o->full;
     o->targets = o->targets != NULL ? o->targets : "q,v";
     SEAM_TRY(options_check(o, err));
     o->codec_fwd_in = o->dictionary ? "dictionary" : o->codec_fwd_in;
     return SEAM_OK;
+}
+
+const char *seam_train_codec(const seam_train_options *options) {
+    const char *const topology = options->topology;
+    const bool modules = topology != NULL && strcmp(topology, "adapter_exchange") == 0;
+    return options->codec != NULL ? options->codec : modules ? "affine" : "amaq";
+}
+
+static void codec_default(seam_train_options *o) {
+    seam_codec_id id = SEAM_CODEC_F32;
+    const bool known = seam_codec_from_name(&id, o->codec);
+    if (known && seam_codec_has_gates(id)) {
+        o->target = or_f32(o->target, 4.0f);
+        allocator_choose(o);
+        o->bits_lr = or_f32(o->bits_lr, 0.01f);
+        o->alloc_lag = or_u32(o->alloc_lag, 2);
+    } else if (known && seam_codec_has_widths(id)) {
+        o->bits = or_u32(o->bits, 4);
+    }
 }
 
 static uint64_t fall_steps(const seam_train_options *o) {
@@ -321,36 +333,6 @@ void seam_train_options_scale(seam_train_options *options, uint32_t channels) {
     o->bits_lr_after = or_f32(o->bits_lr_after, BITS_LR_AFTER * o->bits_lr);
 }
 
-static seam_status preset_apply(seam_train_options *o, seam_error *err) {
-    if (o->preset == NULL) {
-        return SEAM_OK;
-    }
-    const size_t task = strcspn(o->preset, "@");
-    const char *const model = o->preset[task] != '\0' ? o->preset + task + 1 : LLAMA;
-    const bool qwen = strcmp(model, QWEN) == 0;
-    if (!qwen && strcmp(model, LLAMA) != 0) {
-        return seam_error_set(err, SEAM_E_ARG,
-                              "--preset: '%s': the models of the paper's settings are " LLAMA
-                              " and " QWEN,
-                              o->preset);
-    }
-    for (size_t i = 0; i < sizeof presets / sizeof *presets; i++) {
-        const task_preset *const p = &presets[i];
-        if (strlen(p->name) == task && strncmp(p->name, o->preset, task) == 0 &&
-            (p->model == NULL || strcmp(p->model, model) == 0)) {
-            o->beta_paper = o->target == 3.0f ? p->beta_3 : p->beta_4;
-            o->channels_paper = qwen ? QWEN_CHANNELS : LLAMA_CHANNELS;
-            o->lr = or_f32(o->lr, p->lr);
-            o->steps = or_u32(o->steps, p->steps);
-            o->tokens_max = or_u32(o->tokens_max, p->tokens_max);
-            o->rank = or_u32(o->rank, p->rank);
-            o->batch = or_u32(o->batch, PRESET_BATCH);
-            return SEAM_OK;
-        }
-    }
-    return seam_error_set(err, SEAM_E_ARG, "--preset: '%s' is no task of the paper", o->preset);
-}
-
 /* Before anything is loaded. */
 static seam_status consent_check(const seam_train_options *o, seam_error *err) {
     const bool vanilla = strcmp(o->topology, "vanilla") == 0;
@@ -372,11 +354,6 @@ static seam_status consent_check(const seam_train_options *o, seam_error *err) {
                               "--topology: '%s' is not u_shaped, vanilla or adapter_exchange",
                               o->topology);
     }
-    if (exchange && o->resume != NULL) {
-        return seam_error_set(err, SEAM_E_ARG,
-                              "--resume: a session of adapter_exchange ends with its process; "
-                              "start anew with --adapter");
-    }
     return SEAM_OK;
 }
 
@@ -387,9 +364,6 @@ static seam_status options_check(const seam_train_options *o, seam_error *err) {
                               : o->data == NULL ? "data"
                                                 : "out");
     }
-    if (o->train_rows == 0) {
-        return seam_error_set(err, SEAM_E_ARG, "--train-rows: 0 leaves nothing to train on");
-    }
     if (strcmp(o->eval_quantized, "both") != 0 && strcmp(o->eval_quantized, "on") != 0 &&
         strcmp(o->eval_quantized, "off") != 0) {
         return seam_error_set(err, SEAM_E_ARG, "--eval-quantized: '%s' is not on, off or both",
@@ -399,15 +373,19 @@ static seam_status options_check(const seam_train_options *o, seam_error *err) {
     if (o->rate != NULL && strcmp(o->rate, "auto") != 0 && strcmp(o->rate, "off") != 0) {
         return seam_error_set(err, SEAM_E_ARG, "--rate: '%s' is not off or auto", o->rate);
     }
-    if (o->lr < 0.0f || o->beta < 0.0f || o->bits_lr < 0.0f || o->clip_norm < 0.0f ||
-        o->weight_decay < 0.0f) {
-        return seam_error_set(err, SEAM_E_ARG, "a rate or weight is negative");
-    }
     if (o->dictionary && o->codec_fwd_in != NULL) {
         return seam_error_set(err, SEAM_E_ARG, "--dictionary on and --codec-fwd-in: one of them");
     }
     uint32_t targets = 0;
     return seam_targets_parse(&targets, o->targets, err);
+}
+
+/* What the server quantizes for itself. */
+static void own_gates_fill(seam_session_options *s, const seam_train_options *o) {
+    s->all_layer_bits = o->all_layer_bits;
+    s->all_layer_steps = o->all_layer_steps;
+    s->prefix_bits = o->prefix_bits;
+    s->prefix_steps = o->prefix_steps;
 }
 
 seam_status seam_train_session_options(seam_session_options *ret_session,
@@ -416,8 +394,6 @@ seam_status seam_train_session_options(seam_session_options *ret_session,
     s.model = o->server_model;
     s.recompute = o->recompute;
     s.fp8 = o->fp8;
-    s.all_layer_bits = o->all_layer_bits;
-    s.all_layer_steps = o->all_layer_steps;
     s.topology = o->topology;
     s.consent = o->consent;
     s.resend_parameters = o->resend_parameters;
@@ -470,6 +446,7 @@ seam_status seam_train_session_options(seam_session_options *ret_session,
     s.total_steps = o->steps;
     s.prefix_tokens = o->prefix_tokens;
     s.full = o->full;
+    own_gates_fill(&s, o);
     if (o->prefix_tokens == 0 && !o->full) {
         s.lora_rank = o->rank;
         s.lora_alpha = o->alpha;
@@ -527,6 +504,9 @@ json_t *seam_train_options_json(const seam_train_options *o) {
     if (o->all_layer_bits != 0.0f) {
         json_object_set_new(value, "all_layer_bits", json_real((double)o->all_layer_bits));
     }
+    if (o->prefix_bits != 0.0f) {
+        json_object_set_new(value, "prefix_bits", json_real((double)o->prefix_bits));
+    }
     json_object_set_new(value, "topology", json_string(o->topology));
     json_object_set_new(value, "rslora", json_boolean(o->rslora));
     json_object_set_new(value, "dropout", json_real((double)o->dropout));
@@ -539,7 +519,7 @@ json_t *seam_train_options_json(const seam_train_options *o) {
     seam_codec_id id = SEAM_CODEC_F32;
     const bool known = seam_codec_from_name(&id, o->codec);
     if (known && seam_codec_has_widths(id) && !seam_codec_has_gates(id)) {
-        json_object_set_new(value, "bits", json_integer(o->bits != 0 ? o->bits : 4));
+        json_object_set_new(value, "bits", json_integer(o->bits));
     }
     if (strcmp(o->codec, "amaq") == 0) {
         json_t *const amaq = json_pack(

@@ -5,6 +5,9 @@
 #include "cli.h"
 #include "seam_model.h"
 
+#define SEAM_TARGETS_TEXT_BYTES 48
+
+/* targets may point into it: not to be moved after seam_train_options_finish. */
 typedef struct seam_train_options {
     seam_common_options common;
     seam_server_options server;
@@ -15,9 +18,9 @@ typedef struct seam_train_options {
     bool resend_parameters;
     const char *resume; /* the folder of a run that goes on; then `out` is that folder */
     uint32_t steps, batch, train_rows, rows_max, tokens_max, save_every, threads;
-    uint32_t front_blocks, tail_blocks, all_layer_steps;
-    float all_layer_bits;
-    const char *pipeline_depth; /* NULL: auto */
+    uint32_t front_blocks, tail_blocks, all_layer_steps, prefix_steps;
+    float all_layer_bits, prefix_bits;
+    const char *pipeline_depth; /* seam_train_depth_read */
     bool truncate, f32, delete_session, recompute, fp8, rslora, full;
     /* No options: */
     bool delete_cut; /* delete_session holds for a run that was cut, which is made again from its
@@ -28,6 +31,7 @@ typedef struct seam_train_options {
     uint32_t rank, prefix_tokens;
     float alpha, dropout;
     const char *targets, *schedule, *lora_side;
+    char targets_of_adapter[SEAM_TARGETS_TEXT_BYTES]; /* no option: what targets may point to */
     bool targets_by_model; /* targets is the default, which the model may change */
     float lr, weight_decay, clip_norm, adam_beta1, adam_beta2, adam_eps;
     uint64_t warmup;
@@ -60,6 +64,26 @@ seam_status seam_train_options_finish(seam_train_options *options, seam_error *e
 void seam_train_options_help(void);
 /* Defaults that depend on the model's hidden size: beta and what follows from it. */
 void seam_train_options_scale(seam_train_options *options, uint32_t channels);
+/* What only a command line is judged by, before seam_train_options_finish: options that the codec
+ * does not have, and the like.  A run that goes on, and the rows of a bench, may have them.
+ * SEAM_E_ARG names the option. */
+seam_status seam_train_given_check(const seam_train_options *options, seam_error *err);
+/* --codec, or what stands for it. */
+const char *seam_train_codec(const seam_train_options *options);
+/* --pipeline-depth; *ret_depth 0: auto.  SEAM_E_ARG. */
+seam_status seam_train_depth_read(uint32_t *ret_depth, const seam_train_options *options,
+                                  seam_error *err);
+/* With --adapter: what it is, where the command line does not say; SEAM_E_ARG names an option that
+ * says otherwise.  SEAM_E_IO, SEAM_E_FORMAT. */
+seam_status seam_train_adapter_take(seam_train_options *options, seam_error *err);
+/* What the session is to have room for; *ret_auto: how much of it is used is measured.  Asks the
+ * server. */
+seam_status seam_train_depth_choose(uint32_t *ret_depth, bool *ret_auto,
+                                    const seam_train_options *options, seam_client *client,
+                                    seam_error *err);
+/* The paper's settings where the command line says nothing, and the beta that it found.
+ * SEAM_E_ARG. */
+seam_status seam_train_preset_apply(seam_train_options *options, seam_error *err);
 /* LoRA, a prefix or the blocks in full; SEAM_E_ARG names what does not go together. */
 seam_status seam_train_adapter_check(const seam_train_options *options, seam_error *err);
 /* q and v, or qkv where the model has those as one. */
@@ -69,8 +93,10 @@ seam_status seam_targets_parse(uint32_t *ret_targets, const char *text, seam_err
 /* The session that the options ask for; strings are borrowed from them. */
 seam_status seam_train_session_options(seam_session_options *ret_session,
                                        const seam_train_options *options, seam_error *err);
-/* Every option that bears on the result, by name, as it would be typed: two runs with the same
- * ones, of the same version, did the same.  Call it before seam_train_options_scale. */
+/* Every option that bears on the result, by name, as it would be typed, without those that have no
+ * value; two runs with the same ones, of the same version, did the same.  After
+ * seam_train_options_finish with the defaults that do not depend on the model.  Call it before
+ * seam_train_options_scale. */
 json_t *seam_train_options_typed(const seam_train_options *options);
 /* For the report. */
 json_t *seam_train_options_json(const seam_train_options *options);

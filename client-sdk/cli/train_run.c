@@ -1,6 +1,5 @@
-/* See train_run.h; step_run is one step.
- * Read next: text/batcher.c (where its rows come from), model/split_trainer.c (what becomes of
- * them). */
+/* See train_run.h; step_run is one step.  Read next: text/batcher.c (where its rows come from),
+ * model/split_trainer.c (what becomes of them). */
 #include "train_run.h"
 
 #include <signal.h>
@@ -26,11 +25,6 @@
 
 #define EXAMPLES_MAX 12
 #define MICROS_MAX   64
-#define DEPTH_NEAR   2     /* the server works on one while the client is at the head of another */
-#define DEPTH_FAR    4     /* and others are on their way */
-#define DEPTH_AFAR   8     /* which a tenth of a second holds more of */
-#define RTT_FAR      0.005 /* seconds */
-#define RTT_AFAR     0.1
 
 typedef struct training {
     seam_train_options o;
@@ -48,11 +42,11 @@ typedef struct training {
     char adapter_path[SEAM_RUN_PATH_BYTES];
     uint64_t saved_steps; /* steps in the adapter that stands in the run folder; 0: none */
     seam_train_report last;
-    uint32_t micro_count; /* of the step in flight */
-    double wire_bits;     /* of the last step */
-    double layer_bits;    /* of it; 0: not in all-layer mode */
-    uint64_t state_hash;  /* after it; 0: no step yet */
-    bool has_folder;      /* the run folder is this session's */
+    uint32_t micro_count;           /* of the step in flight */
+    double wire_bits;               /* of the last step */
+    double layer_bits, prefix_bits; /* of it; 0: not in all-layer mode, the prefix is as it is */
+    uint64_t state_hash;            /* after it; 0: no step yet */
+    bool has_folder;                /* the run folder is this session's */
 } training;
 
 static volatile sig_atomic_t interrupted;
@@ -131,6 +125,9 @@ static bool is_exchange(const training *t) {
 
 static seam_status prepare(training *t, seam_error *err) {
     const seam_train_options *const o = &t->o;
+    SEAM_TRY(seam_cli_path_check("model", o->model, err));
+    SEAM_TRY(seam_cli_path_check("data", o->data, err));
+    SEAM_TRY(seam_cli_path_check("eval-data", o->eval_data, err));
     SEAM_TRY(seam_directory_make(o->out, err));
     SEAM_TRY(seam_run_path(t->adapter_path, o->out, "adapter", err));
     if (o->resume == NULL) {
@@ -148,7 +145,7 @@ static seam_status prepare(training *t, seam_error *err) {
     seam_model_describe(&t->facts, t->model);
     seam_train_options_scale(&t->o,
                              is_exchange(t) && o->prefix_tokens == 0 ? o->rank : t->facts.hidden);
-    SEAM_TRY(data_open(t, err));
+    SEAM_TRY(seam_cli_data_status(data_open(t, err), err));
     SEAM_TRY(o->resume != NULL ? seam_run_data_check(o, t->data, err) : SEAM_OK);
     SEAM_TRY(seam_cli_connect(&t->client, &o->server, &o->common, err));
     SEAM_TRY(session_open(t, err));
@@ -186,36 +183,11 @@ static seam_status data_open(training *t, seam_error *err) {
     return SEAM_OK;
 }
 
-/* What the session is to have room for; *ret_auto: how much of it is used is measured. */
-static seam_status depth_choose(uint32_t *ret_depth, bool *ret_auto, training *t, seam_error *err) {
-    const seam_train_options *const o = &t->o;
-    const bool exact = o->gate_signal != NULL && strcmp(o->gate_signal, "exact") == 0;
-    *ret_auto = o->pipeline_depth == NULL || strcmp(o->pipeline_depth, "auto") == 0;
-    if (!*ret_auto) {
-        char *end = NULL;
-        const unsigned long depth = strtoul(o->pipeline_depth, &end, 10);
-        if (end == o->pipeline_depth || *end != '\0' || depth < 1 || depth > UINT32_MAX) {
-            return seam_error_set(err, SEAM_E_ARG,
-                                  "--pipeline-depth: '%.40s' is no count and not auto",
-                                  o->pipeline_depth);
-        }
-        *ret_depth = (uint32_t)depth;
-        return SEAM_OK;
-    }
-    seam_server_info info; /* the connection stands: this call takes a round trip */
-    SEAM_TRY(seam_client_server_info(&info, t->client, err));
-    /* The server keeps activations for all of it, used or not: no more than the distance wants. */
-    const double rtt = seam_client_rtt_seconds(t->client);
-    const uint32_t depth = rtt >= RTT_AFAR ? DEPTH_AFAR : rtt >= RTT_FAR ? DEPTH_FAR : DEPTH_NEAR;
-    *ret_depth = exact || !o->elide_input_gradient ? 1 : depth;
-    return SEAM_OK;
-}
-
 /* A server without room for the activations of so many micro-batches may have it for half. */
 static seam_status session_create(training *t, seam_session_options *options, seam_error *err) {
     const uint32_t micros = options->micros_per_step_max;
     uint32_t depth = 1;
-    SEAM_TRY(depth_choose(&depth, &options->pipeline_auto, t, err));
+    SEAM_TRY(seam_train_depth_choose(&depth, &options->pipeline_auto, &t->o, t->client, err));
     options->pipeline_depth = depth < micros ? depth : micros;
     seam_status st = seam_session_create(&t->session, t->client, options, err);
     while (st == SEAM_E_LIMIT && options->pipeline_auto && options->pipeline_depth > 1) {
@@ -246,9 +218,7 @@ static seam_status session_make(training *t, seam_error *err) {
     if (o->adapter != NULL) {
         SEAM_TRY(seam_trainer_import(t->trainer, o->adapter, err));
     }
-    if (!is_exchange(t)) { /* its adapter is the trainer's, and ends with this process */
-        SEAM_TRY(seam_session_journal(t->session, o->out, err));
-    }
+    SEAM_TRY(seam_session_journal(t->session, o->out, err));
     if (o->command != NULL) {
         SEAM_TRY(seam_run_data_write(o, t->data, err));
     }
@@ -371,13 +341,26 @@ static seam_status steps_run(training *t, seam_error *err) {
     return SEAM_OK;
 }
 
-static seam_status train(training *t, seam_error *err) {
+static seam_status evaluate_before(training *t, seam_error *err) {
     const seam_train_options *const o = &t->o;
-    const bool f32 = strcmp(o->codec, "f32") == 0;
-    if (t->eval_data != NULL && o->eval_before && json_object_size(t->report.eval) == 0) {
-        SEAM_TRY(evaluate(t, "before", f32 ? "f32" : "bf16", o->adapter == NULL, err));
-        SEAM_TRY(seam_run_before_write(o->out, json_object_get(t->report.eval, "before"), err));
+    if (t->eval_data == NULL || !o->eval_before || json_object_size(t->report.eval) > 0) {
+        return SEAM_OK;
     }
+    if (is_exchange(t) && o->adapter != NULL) {
+        seam_progress_note(&t->progress,
+                           "the server has no adapter before the first step: evaluate the start by "
+                           "seam eval --adapter %s",
+                           o->adapter);
+        return SEAM_OK;
+    }
+    const bool f32 = strcmp(o->codec, "f32") == 0;
+    SEAM_TRY(evaluate(t, "before", f32 ? "f32" : "bf16", o->adapter == NULL, err));
+    return seam_run_before_write(o->out, json_object_get(t->report.eval, "before"), err);
+}
+
+static seam_status train(training *t, seam_error *err) {
+    SEAM_TRY(evaluate_before(t, err));
+    const seam_train_options *const o = &t->o;
     seam_progress_init(&t->progress, o->common.quiet);
     seam_status st = SEAM_OK;
     do { /* a server that comes back behind the last save sends us back as well */
@@ -420,6 +403,7 @@ static seam_status step_run(training *t, uint64_t step, seam_error *err) {
         .loss = t->last.loss,
         .mean_bits = t->wire_bits,
         .layer_bits = t->layer_bits,
+        .prefix_bits = t->prefix_bits,
         .bytes = t->last.step.bytes_sent + t->last.step.bytes_received,
         .tokens_per_second = (double)t->last.tokens / t->last.seconds,
     };
@@ -436,6 +420,7 @@ static void step_committed(void *user, const seam_step_report *report) {
     json_t *const entry =
         seam_run_report_entry(&t->wire_bits, &t->last, t->micro_count, t->session);
     t->layer_bits = json_number_value(json_object_get(entry, "layer_mean_bits"));
+    t->prefix_bits = json_number_value(json_object_get(entry, "prefix_mean_bits"));
     size_t count = 0;
     char *const text = seam_json_text(&count, entry, JSON_COMPACT);
     if (text != NULL) {
@@ -445,14 +430,23 @@ static void step_committed(void *user, const seam_step_report *report) {
     seam_run_report_add(&t->report, entry);
 }
 
+/* The adapter is here; the server's, which is evaluated after the last step, may be behind. */
+static seam_status exchange_save(training *t, seam_error *err) {
+    const uint64_t step = seam_session_committed_steps(t->session);
+    SEAM_TRY(seam_directory_make(t->adapter_path, err));
+    SEAM_TRY(seam_trainer_export(t->trainer, t->adapter_path, NULL, err));
+    t->saved_steps = step;
+    const bool is_read = step >= t->o.steps && t->eval_data != NULL;
+    const seam_status st = is_read ? seam_session_reattach(t->session, err) : SEAM_OK;
+    const bool same = seam_session_committed_steps(t->session) == step;
+    return st == SEAM_E_ROLLED_BACK && same ? SEAM_OK : st;
+}
+
 /* What is saved must be what was committed last: a server that has restarted may be behind until
  * the session attaches again, which then says SEAM_E_ROLLED_BACK. */
 static seam_status adapter_save(training *t, seam_error *err) {
     if (is_exchange(t)) {
-        SEAM_TRY(seam_directory_make(t->adapter_path, err));
-        SEAM_TRY(seam_trainer_export(t->trainer, t->adapter_path, NULL, err));
-        t->saved_steps = seam_session_committed_steps(t->session);
-        return SEAM_OK;
+        return exchange_save(t, err);
     }
     for (;;) {
         uint64_t hash = 0;
@@ -504,6 +498,10 @@ static seam_status evaluate(training *t, const char *name, const char *codec, bo
     }
     seam_progress_note(&t->progress, "  loss %.4f, perplexity %.3f%s%s", evaluation.loss,
                        evaluation.perplexity, exact, accuracy);
+    if (evaluation.promptless_rows > 0) {
+        seam_progress_note(&t->progress, "  %u rows without a prompt have no generated text",
+                           evaluation.promptless_rows);
+    }
     seam_evaluation_deinit(&evaluation);
     return SEAM_OK;
 }
@@ -558,7 +556,7 @@ static seam_status report_write(training *t, const seam_error *why, seam_error *
  * run folder names is nobody's. */
 static void session_end(training *t, bool done) {
     const seam_train_options *const o = &t->o;
-    const bool can_go_on = !done && !o->delete_cut && !is_exchange(t) && t->has_folder;
+    const bool can_go_on = !done && !o->delete_cut && t->has_folder;
     seam_trainer_destroy(t->trainer);
     t->trainer = NULL;
     if (t->session == NULL) {

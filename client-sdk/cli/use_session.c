@@ -3,8 +3,8 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
+#include "adapter_shape.h"
 #include "run_files.h"
 #include "shared_options.h"
 #include "train_options.h"
@@ -25,7 +25,7 @@ const seam_arg_spec seam_use_specs[] = {
     {"codec", SEAM_ARG_TEXT, offsetof(seam_use_options, codec), "NAME",
      "f32, bf16, or the session's own [bf16]"},
     {"threads", SEAM_ARG_U32, offsetof(seam_use_options, threads), "N",
-     "threads of the head [all cores]"},
+     "threads of the head; 0: all cores [0]"},
     {"f32", SEAM_ARG_FLAG, offsetof(seam_use_options, f32), NULL,
      "compute the head in f32 even with bf16 units"},
     {"device", SEAM_ARG_TEXT, offsetof(seam_use_options, device), "NAME",
@@ -39,9 +39,6 @@ static seam_status own_part_open(seam_use *use, const seam_use_options *options,
                                  const seam_session_file *file, seam_error *err);
 static seam_status session_new(seam_use *use, const seam_use_options *options,
                                const seam_session_options *shape, seam_error *err);
-static seam_status adapter_shape(seam_session_options *session, const char *directory,
-                                 seam_error *err);
-static seam_status layers_shape(seam_session_options *session, const char *path, seam_error *err);
 
 seam_status seam_use_open(seam_use *ret_use, seam_use_options *options, seam_error *err) {
     seam_use *const use = ret_use;
@@ -49,12 +46,15 @@ seam_status seam_use_open(seam_use *ret_use, seam_use_options *options, seam_err
     if (options->run != NULL && options->adapter != NULL) {
         return seam_error_set(err, SEAM_E_ARG, "--run and --adapter exclude each other");
     }
+    SEAM_TRY(seam_cli_path_check("model", options->model, err));
+    SEAM_TRY(seam_cli_path_check("run", options->run, err));
+    SEAM_TRY(seam_cli_path_check("adapter", options->adapter, err));
     options->codec = options->codec != NULL ? options->codec : "bf16";
     SEAM_TRY(seam_tokenizer_open(&use->tokenizer, options->model, err));
     if (options->run == NULL) {
         seam_session_options session = SEAM_SESSION_OPTIONS_INIT;
         if (options->adapter != NULL) {
-            SEAM_TRY(adapter_shape(&session, options->adapter, err));
+            SEAM_TRY(seam_adapter_shape(&session, options->adapter, err));
         }
         SEAM_TRY(model_open(use, options, session.front_blocks, session.tail_blocks, err));
         SEAM_TRY(seam_cli_connect(&use->client, &options->server, &options->common, err));
@@ -130,76 +130,6 @@ static seam_status session_new(seam_use *use, const seam_use_options *options,
     use->base_model = options->adapter == NULL;
     return options->adapter != NULL ? seam_session_import(use->session, options->adapter, NULL, err)
                                     : SEAM_OK;
-}
-
-/* Blocks before and behind the trained ones are this end's, as they were when these were trained.
- */
-static seam_status layers_shape(seam_session_options *session, const char *path, seam_error *err) {
-    json_error_t why;
-    json_t *const config = json_load_file(path, 0, &why);
-    const json_t *const layers = json_object_get(config, "layers");
-    const json_int_t begin = json_integer_value(json_array_get(layers, 0));
-    const json_int_t end = json_integer_value(json_array_get(layers, 1));
-    const json_int_t all = json_integer_value(json_object_get(config, "model_layers"));
-    json_decref(config);
-    if (begin < 0 || begin >= end || end > all || all > UINT32_MAX) {
-        return seam_error_set(err, SEAM_E_FORMAT, "%.300s: layers or model_layers", path);
-    }
-    session->full = true;
-    session->front_blocks = (uint32_t)begin;
-    session->tail_blocks = (uint32_t)(all - end);
-    return SEAM_OK;
-}
-
-/* Trained layers, a prefix's tokens, or LoRA's rank, alpha and targets, as adapter_config.json
- * states them. */
-static seam_status adapter_shape(seam_session_options *session, const char *directory,
-                                 seam_error *err) {
-    static const char *const modules[] = {"q_proj",    "k_proj",    "v_proj",
-                                          "o_proj",    "gate_proj", "up_proj",
-                                          "down_proj", "qkv_proj",  "gate_up_proj"};
-    char path[SEAM_RUN_PATH_BYTES];
-    SEAM_TRY(seam_run_path(path, directory, "trained_layers.json", err));
-    if (access(path, F_OK) == 0) {
-        return layers_shape(session, path, err);
-    }
-    SEAM_TRY(seam_run_path(path, directory, "adapter_config.json", err));
-    json_error_t why;
-    json_t *const config = json_load_file(path, 0, &why);
-    if (config == NULL) {
-        return seam_error_set(err, why.line > 0 ? SEAM_E_FORMAT : SEAM_E_IO, "%.300s: %.100s", path,
-                              why.text);
-    }
-    const char *const type = json_string_value(json_object_get(config, "peft_type"));
-    if (type != NULL && strcmp(type, "PREFIX_TUNING") == 0) {
-        session->prefix_tokens =
-            (uint32_t)json_integer_value(json_object_get(config, "num_virtual_tokens"));
-        json_decref(config);
-        return session->prefix_tokens > 0
-                   ? SEAM_OK
-                   : seam_error_set(err, SEAM_E_FORMAT, "%.300s: num_virtual_tokens", path);
-    }
-    const json_t *const targets = json_object_get(config, "target_modules");
-    session->lora_rank = (uint32_t)json_integer_value(json_object_get(config, "r"));
-    session->lora_alpha = (float)json_number_value(json_object_get(config, "lora_alpha"));
-    session->lora_rslora = json_is_true(json_object_get(config, "use_rslora"));
-    uint32_t known = 0;
-    session->lora_targets = 0;
-    for (uint32_t i = 0; i < sizeof modules / sizeof *modules; i++) {
-        for (size_t t = 0; t < json_array_size(targets); t++) {
-            const char *const name = json_string_value(json_array_get(targets, t));
-            if (name != NULL && strcmp(name, modules[i]) == 0) {
-                session->lora_targets |= 1u << i;
-                known++;
-            }
-        }
-    }
-    const bool good = session->lora_rank > 0 && session->lora_alpha > 0.0f && known > 0 &&
-                      known == json_array_size(targets);
-    json_decref(config);
-    return good ? SEAM_OK
-                : seam_error_set(err, SEAM_E_FORMAT, "%.300s: r, lora_alpha or target_modules",
-                                 path);
 }
 
 seam_status seam_model_find(char ret_id[128], seam_client *client, const char *name,

@@ -131,5 +131,10 @@ seam_status seam_config_blocks_fill(Seam__V1__SessionConfig *config, const seam_
     if (o->all_layer_bits != 0.0f && o->all_layer_steps == 0) {
         config->all_layer_steps = steps;
     }
+    config->prefix_bits = o->prefix_bits;
+    config->prefix_steps = o->prefix_steps;
+    if (o->prefix_bits != 0.0f && o->prefix_steps == 0) {
+        config->prefix_steps = steps;
+    }
     return split_fill(config, o, err);
 }

@@ -53,7 +53,8 @@
 
 #define SEAM_SITE_ROWS_MAX 1024 /* rows of a site table that a client takes */
 #define SEAM_ADDRESS_BYTES 256
-#define SEAM_OWNED_MAX     SEAM_MODULE_LINK_SITES_MAX /* allocations that a client owns */
+#define SEAM_OWNED_MAX     SEAM_MODULE_LINK_SITES_MAX        /* allocations that a client owns */
+#define SEAM_FORWARD_MAX   (2u + SEAM_MODULE_LINK_SITES_MAX) /* of either end */
 
 struct seam_client {
     const seam_transport_ops *net;
@@ -292,7 +293,7 @@ seam_status seam_config_adapter_fill(seam_config_message *m, const seam_session_
 seam_status seam_config_blocks_fill(Seam__V1__SessionConfig *config, const seam_session_options *o,
                                     seam_error *err);
 /* Of a row of direction LAYER; of others nothing. */
-void seam_layer_row_name(seam_site_row *row);
+void seam_gates_row_name(seam_site_row *row);
 /* The place of a text among names; NULL: if_null.  SEAM_E_ARG. */
 seam_status seam_config_pick(int *ret_value, const char *field, const char *text,
                              const char *const *names, int count, int if_null, seam_error *err);
@@ -354,6 +355,8 @@ seam_status seam_state_load_decisions(seam_session *session, seam_buffer *bytes)
 
 /* own_part.c */
 bool seam_session_has_own(const seam_session *session);
+/* It is to have one: no step without. */
+bool seam_session_trains_here(const seam_session *session);
 /* The most that a step may be begun with. */
 uint32_t seam_session_ahead_max(const seam_session *session);
 /* The step's last message, where the session has a part: its share of the norm, into session->norm.
@@ -489,6 +492,8 @@ seam_status seam_step_propose(seam_session *session, uint32_t owned_idx, const u
 /* module_settle.c: the allocations that are ours: site 0's, or in an exchange the modules'. */
 uint32_t seam_owned_count(const seam_session *session);
 seam_site *seam_owned_site(const seam_session *session, uint32_t owned_idx);
+/* module_settle.c: the forward sites, whoever owns them; `idx` from 0, NULL: there are no more. */
+const seam_site *seam_forward_site(const seam_session *session, uint32_t idx);
 /* SEAM_OWNED_MAX: none of that forward site. */
 uint32_t seam_owned_idx(const seam_session *session, uint32_t site_id);
 /* module_settle.c: what seam_step_settle does for modules with gates.  SEAM_E_MEMORY. */

@@ -246,6 +246,28 @@ static void stream_drop(seam_session *s) {
     s->client->net->stream_close(stream);
 }
 
+/* The widths in force here: the server refuses others of the same version (CONFLICT). */
+static size_t allocations_list(Seam__V1__AllocVersion *ret_list[SEAM_FORWARD_MAX],
+                               Seam__V1__AllocVersion versions[SEAM_FORWARD_MAX],
+                               const seam_session *s) {
+    const seam_site *site = NULL;
+    size_t count = 0;
+    for (uint32_t i = 0; (site = seam_forward_site(s, i)) != NULL; i++) {
+        const seam_alloc *const alloc = seam_site_alloc_now(site);
+        if (alloc->version == 0) { /* a codec without widths */
+            continue;
+        }
+        SEAM_ASSERT(count < SEAM_FORWARD_MAX);
+        seam__v1__alloc_version__init(&versions[count]);
+        versions[count].site = seam_site_config_of(site)->site_id;
+        versions[count].version = alloc->version;
+        versions[count].hash = alloc->hash;
+        ret_list[count] = &versions[count];
+        count++;
+    }
+    return count;
+}
+
 static seam_status attach_send(seam_session *s, const seam_client_action *action, seam_error *err) {
     s->attach_seconds = seam_now_seconds();
     Seam__V1__Codec codecs[SEAM_CODEC_LAST];
@@ -260,7 +282,7 @@ static seam_status attach_send(seam_session *s, const seam_client_action *action
     capabilities.bits_min = 1;
     capabilities.bits_max = SEAM_BITS_MAX;
     capabilities.chunk_bytes_max = SEAM_CHUNK_BYTES_MAX;
-    capabilities.pipeline_depth_max = 1;
+    capabilities.pipeline_depth_max = SEAM_PIPELINE_DEPTH_MAX;
     Seam__V1__Attach attach = SEAM__V1__ATTACH__INIT;
     attach.session_id = s->id;
     attach.session_secret.data = s->secret;
@@ -274,10 +296,14 @@ static seam_status attach_send(seam_session *s, const seam_client_action *action
     seam_credit_rx_open(&s->credit_rx, s->client->credit_bytes);
     s->credit_tx = (seam_credit_tx){0}; /* until Attached says how much */
     attach.capabilities = &capabilities;
+    Seam__V1__AllocVersion versions[SEAM_FORWARD_MAX];
+    Seam__V1__AllocVersion *list[SEAM_FORWARD_MAX];
+    attach.n_allocations = allocations_list(list, versions, s);
+    attach.allocations = list;
     Seam__V1__TrainRequest request = SEAM__V1__TRAIN_REQUEST__INIT;
     request.body_case = SEAM__V1__TRAIN_REQUEST__BODY_ATTACH;
     request.attach = &attach;
-    uint8_t packed[512];
+    uint8_t packed[1024];
     const size_t count = protobuf_c_message_get_packed_size(&request.base);
     SEAM_ASSERT(count <= sizeof packed);
     (void)protobuf_c_message_pack(&request.base, packed);

@@ -17,6 +17,14 @@ seam_site *seam_owned_site(const seam_session *session, uint32_t owned_idx) {
     return session->exchange.is_on ? session->exchange.link.sites[owned_idx] : session->site_in;
 }
 
+const seam_site *seam_forward_site(const seam_session *session, uint32_t idx) {
+    if (session->exchange.is_on) {
+        return idx < seam_owned_count(session) ? session->exchange.link.sites[idx] : NULL;
+    }
+    const seam_site *const sites[] = {session->site_in, session->site_out};
+    return idx < 2 ? sites[idx] : NULL;
+}
+
 uint32_t seam_owned_idx(const seam_session *session, uint32_t site_id) {
     uint32_t i = 0;
     while (i < seam_owned_count(session) &&

@@ -1,6 +1,7 @@
-/* What the caller trains in blocks of its own: the last message of a step (WIRE.md section 4, its
- * share of the gradient's norm), the step that the commit allows, and its piece of a record.  The
- * parameters themselves are the caller's: seam.h, seam_own_part. */
+/* What the caller trains, in blocks of its own or all of the adapter (adapter_exchange): the last
+ * message of a step (WIRE.md section 4, its share of the gradient's norm; not of an exchange), the
+ * step that the commit allows, and its piece of a record.  The parameters themselves are the
+ * caller's: seam.h, seam_own_part. */
 #include <string.h>
 
 #include "arena.h"
@@ -13,7 +14,11 @@ void seam_session_training(seam_training_facts *ret_facts, const seam_session *s
 }
 
 bool seam_session_has_own(const seam_session *session) {
-    return session->own.squares != NULL;
+    return session->own.apply != NULL;
+}
+
+bool seam_session_trains_here(const seam_session *session) {
+    return session->config.training.client_trains || session->exchange.is_on;
 }
 
 /* Nothing has been trained, and nothing is on record. */
@@ -29,12 +34,13 @@ seam_status seam_session_own(seam_session *session, const seam_own_part *part, s
         }
         return SEAM_OK;
     }
-    if (session == NULL || part->struct_bytes != sizeof *part || part->squares == NULL ||
-        part->apply == NULL || part->save == NULL || part->load == NULL || part->state_bytes == 0) {
+    if (session == NULL || part->struct_bytes != sizeof *part ||
+        (part->squares == NULL) != session->exchange.is_on || part->apply == NULL ||
+        part->save == NULL || part->load == NULL || part->state_bytes == 0) {
         return seam_error_set(err, SEAM_E_ARG, "an argument is NULL, or part lacks its _INIT");
     }
     seam_session *const s = session;
-    if (!s->config.training.client_trains || seam_session_has_own(s) || s->step_open) {
+    if (!seam_session_trains_here(s) || seam_session_has_own(s) || s->step_open) {
         return seam_error_set(err, SEAM_E_STATE,
                               "the session trains nothing here, or has its part already");
     }
@@ -59,7 +65,7 @@ seam_status seam_own_norm_make(seam_session *session, seam_error *err) {
     seam_session *const s = session;
     double sum = 0.0;
     uint8_t frame[SEAM_FRAME_HEADER_BYTES + 8];
-    if (!seam_session_has_own(s)) {
+    if (s->own.squares == NULL) {
         return SEAM_OK;
     }
     const seam_status st = s->own.squares(&sum, s->own.user);
@@ -90,14 +96,13 @@ seam_status seam_own_apply(seam_session *session, seam_error *err) {
     if (!seam_session_has_own(s)) {
         return SEAM_OK;
     }
-    if (!report->skipped && !(report->clip_factor > 0.0f && report->clip_factor <= 1.0f)) {
+    if (!report->skipped && !s->exchange.is_on &&
+        !(report->clip_factor > 0.0f && report->clip_factor <= 1.0f)) {
         return seam_error_set(err, SEAM_E_FORMAT, "Commit: clip_factor is %g, not in 0..1",
                               (double)report->clip_factor);
     }
-    const seam_status st =
-        s->own.apply(s->own.user, report->step, report->skipped, report->clip_factor);
-    return st == SEAM_OK ? SEAM_OK
-                         : seam_error_set(err, st, "the own step: %s", seam_status_text(st));
+    const seam_status st = s->own.apply(s->own.user, report, err);
+    return st == SEAM_OK ? SEAM_OK : seam_error_prefix(err, st, "the own step");
 }
 
 /* ---- records ---- */
@@ -121,7 +126,7 @@ seam_status seam_own_load(seam_session *session, const seam_buffer *bytes, size_
     s->own_at = at;
     s->own_bytes = bytes->count - at;
     if (!seam_session_has_own(s)) { /* it may come: seam_session_own */
-        return s->config.training.client_trains || s->own_bytes == 0 ? SEAM_OK : SEAM_E_FORMAT;
+        return seam_session_trains_here(s) || s->own_bytes == 0 ? SEAM_OK : SEAM_E_FORMAT;
     }
     return s->own_bytes == s->own.state_bytes ? s->own.load(s->own.user, bytes->data + at)
                                               : SEAM_E_FORMAT;

@@ -90,8 +90,62 @@ static seam_status control_take(seam_session *s, seam_error *err) {
     return st;
 }
 
+/* Every tensor here is encoded for a peer that takes all of this. */
+static seam_status capabilities_check(const seam_session *s, const Seam__V1__Capabilities *theirs,
+                                      seam_error *err) {
+    if (theirs == NULL) {
+        return SEAM_OK;
+    }
+    if (theirs->protocol_version != 1) {
+        return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
+                              "attached.capabilities.protocol_version: %u, this client speaks 1",
+                              theirs->protocol_version);
+    }
+    const struct {
+        const char *field;
+        uint32_t stated, needed;
+    } least[] = {{"bits_max", theirs->bits_max, SEAM_BITS_MAX},
+                 {"chunk_bytes_max", theirs->chunk_bytes_max, SEAM_CHUNK_BYTES_MAX},
+                 {"pipeline_depth_max", theirs->pipeline_depth_max, s->config.pipeline_depth}};
+    for (size_t i = 0; i < sizeof least / sizeof *least; i++) {
+        if (least[i].stated != 0 && least[i].stated < least[i].needed) {
+            return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
+                                  "attached.capabilities.%s: %u, this session needs %u",
+                                  least[i].field, least[i].stated, least[i].needed);
+        }
+    }
+    return theirs->bits_min <= 1
+               ? SEAM_OK
+               : seam_error_set(err, SEAM_E_UNIMPLEMENTED,
+                                "attached.capabilities.bits_min: %u, this session needs 1",
+                                theirs->bits_min);
+}
+
+/* A version that both sides hold must have the same widths. */
+static seam_status allocations_check(const seam_session *s, const Seam__V1__Attached *attached,
+                                     seam_error *err) {
+    for (size_t i = 0; i < attached->n_allocations; i++) {
+        const Seam__V1__AllocVersion *const theirs = attached->allocations[i];
+        const seam_alloc *ours = NULL;
+        const seam_site *site = NULL;
+        for (uint32_t f = 0; (site = seam_forward_site(s, f)) != NULL; f++) {
+            if (seam_site_config_of(site)->site_id == theirs->site &&
+                seam_site_alloc_find(&ours, site, theirs->version, theirs->hash) ==
+                    SEAM_E_CONFLICT) {
+                return seam_error_set(
+                    err, SEAM_E_CONFLICT,
+                    "attached.allocations[%zu]: version %u of site %u has other widths here", i,
+                    theirs->version, theirs->site);
+            }
+        }
+    }
+    return SEAM_OK;
+}
+
 static seam_status attached_take(seam_session *s, const Seam__V1__Attached *attached,
                                  seam_error *err) {
+    SEAM_TRY(capabilities_check(s, attached->capabilities, err));
+    SEAM_TRY(allocations_check(s, attached, err));
     const seam_attached_args args = {
         .action = (seam_attach_action)attached->action,
         .epoch = attached->epoch,

@@ -400,13 +400,14 @@ static seam_status sites_read(seam_session *session, const Seam__V1__Session *me
         return seam_error_set(err, SEAM_E_MEMORY, "out of memory");
     }
     session->site_count = (uint32_t)message->n_sites;
-    uint32_t found[8] = {0};
+    uint32_t found[9] = {0};
     for (uint32_t i = 0; i < session->site_count; i++) {
         const Seam__V1__Site *const site = message->sites[i];
         const uint32_t direction = (uint32_t)site->direction;
         const bool layer = direction == SEAM__V1__SITE_DIRECTION__SITE_DIRECTION_LAYER;
+        const bool prefix = direction == SEAM__V1__SITE_DIRECTION__SITE_DIRECTION_PREFIX;
         const bool module = direction > 4 && !layer;
-        if (direction < 1 || direction > 7 || site->id > UINT16_MAX || site->channels == 0 ||
+        if (direction < 1 || direction > 8 || site->id > UINT16_MAX || site->channels == 0 ||
             site->channels > SEAM_CHANNELS_MAX ||
             (!module && site->channels != message->sites[0]->channels)) {
             return seam_error_set(err, SEAM_E_FORMAT, "the server's site table: row %u", i);
@@ -414,9 +415,9 @@ static seam_status sites_read(seam_session *session, const Seam__V1__Session *me
         const bool outer = site->direction == SEAM__V1__SITE_DIRECTION__SITE_DIRECTION_FWD_IN ||
                            site->direction == SEAM__V1__SITE_DIRECTION__SITE_DIRECTION_BWD_IN;
         const seam_codec_id codec =
-            layer    ? SEAM_CODEC_AMAQ
-            : module ? seam_codec_plan_module_codec(&session->config.codec, direction == 6)
-                     : seam_codec_plan_codec(&session->config.codec, outer);
+            layer || prefix ? SEAM_CODEC_AMAQ
+            : module        ? seam_codec_plan_module_codec(&session->config.codec, direction == 6)
+                            : seam_codec_plan_codec(&session->config.codec, outer);
         if ((int)site->codec != (int)codec) {
             return seam_error_set(err, SEAM_E_FORMAT,
                                   "the server's site table: codec %d in row %u, expected %s",
@@ -431,7 +432,7 @@ static seam_status sites_read(seam_session *session, const Seam__V1__Session *me
             .codec = codec,
             .rows_all = site->rows,
         };
-        seam_layer_row_name(&session->sites[i]);
+        seam_gates_row_name(&session->sites[i]);
         found[direction] = found[direction] == 0 ? i + 1 : found[direction];
     }
     if (found[1] == 0 || found[2] == 0 || found[3] == 0 || found[4] == 0) {

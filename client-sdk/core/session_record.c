@@ -200,15 +200,10 @@ seam_status seam_session_journal(seam_session *session, const char *folder, seam
         return seam_error_set(err, SEAM_E_ARG, "session or folder is NULL");
     }
     seam_session *const s = session;
-    if (s->exchange.is_on) {
-        return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
-                              "journal: a session of topology adapter_exchange ends with its "
-                              "process; a new one begins with the adapter that was saved");
-    }
     if (s->journal != NULL || seam_session_committed_steps(s) > 0 || s->step_open) {
         return seam_error_set(err, SEAM_E_STATE, "a journal begins before the first step");
     }
-    if (s->config.training.client_trains && !seam_session_has_own(s)) {
+    if (seam_session_trains_here(s) && !seam_session_has_own(s)) {
         return seam_error_set(err, SEAM_E_STATE, "a journal begins after seam_session_own");
     }
     SEAM_TRY(seam_journal_create(&s->journal, folder, journal_mark(s), err));

@@ -52,14 +52,19 @@ void seam_step_add_signal(seam_session *session) {
     }
 }
 
-void seam_layer_row_name(seam_site_row *row) {
+void seam_gates_row_name(seam_site_row *row) {
     if (row->direction == SEAM__V1__SITE_DIRECTION__SITE_DIRECTION_LAYER) {
         (void)snprintf(row->name, sizeof row->name, "layer_%u", row->boundary % 1000000u);
     }
+    if (row->direction == SEAM__V1__SITE_DIRECTION__SITE_DIRECTION_PREFIX) {
+        (void)snprintf(row->name, sizeof row->name, "prefix_%s",
+                       row->boundary == 0 ? "keys" : "values");
+    }
 }
 
-/* What the server says of the gates between its blocks. */
-static seam_status layers_take(seam_session *s, const Seam__V1__Commit *commit, seam_error *err) {
+/* What the server says of the gates that it has for itself. */
+static seam_status own_gates_take(seam_session *s, const Seam__V1__Commit *commit,
+                                  seam_error *err) {
     for (size_t i = 0; i < commit->n_sites; i++) {
         const Seam__V1__SiteReport *const report = commit->sites[i];
         const uint32_t idx =
@@ -96,11 +101,14 @@ seam_status seam_step_settle(seam_session *session, const Seam__V1__Commit *comm
         .skipped = commit->skipped,
         .clip_factor = commit->clip_factor,
     };
-    SEAM_TRY(seam_own_apply(s, err));
-    SEAM_TRY(layers_take(s, commit, err));
+    SEAM_TRY(own_gates_take(s, commit, err));
     if (seam_codec_plan_has_gates_modules(&s->config.codec)) {
         const seam_status st = seam_exchange_settle(s, commit->step, commit->skipped);
-        return st == SEAM_E_MEMORY ? seam_error_set(err, st, "out of memory") : st;
+        SEAM_TRY(st == SEAM_E_MEMORY ? seam_error_set(err, st, "out of memory") : st);
+    }
+    SEAM_TRY(seam_own_apply(s, err)); /* the gates went by the parameters that the step used */
+    if (s->exchange.is_on) {
+        return SEAM_OK;
     }
     const bool gates_out = seam_codec_plan_has_gates_out(&s->config.codec);
     if (!gates_out && !seam_codec_plan_has_gates_in(&s->config.codec)) {

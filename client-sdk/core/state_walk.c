@@ -1,8 +1,8 @@
 /* The client's whole state between two steps as bytes, and back: what a record of the journal
  * holds.  Everything that the next step depends on and that the server does not know: the
  * allocations and the own site's gates with their moments (or waterfill averages), the arbiter, the
- * rate control, answers that go out with the next step, where the log of the caches stands; last
- * what the caller trains (own_part.c).
+ * rate control, answers that go out with the next step, where the log of the caches stands; of an
+ * exchange the allocations and gates of its modules; last what the caller trains (own_part.c).
  * One walk serves both directions, so that they cannot differ.
  *
  * The data cursor and the rounding counters are functions of the step's number. */
@@ -215,6 +215,16 @@ static seam_status site_get(walk *w, seam_site *site) {
     return SEAM_OK;
 }
 
+/* What the last step used, for whoever asks before the next one. */
+static void walk_widths(walk *w, seam_session *s) {
+    seam_exchange *const e = &s->exchange;
+    walk_bytes(w, s->widths_used[0], s->width_count);
+    walk_bytes(w, s->widths_used[1], s->width_count);
+    for (uint32_t i = 0; i < e->link.pair_count; i++) {
+        walk_bytes(w, e->widths_used[i], e->link.pairs[i].channels);
+    }
+}
+
 static seam_status walk_answers(walk *w, seam_session *s) {
     uint32_t count = (uint32_t)s->answers_next.count;
     walk_u32(w, &count);
@@ -240,8 +250,7 @@ seam_status seam_state_save(seam_buffer *ret_bytes, seam_session *session) {
         SEAM_TRY(site_put(&w, s->exchange.link.sites[i]));
     }
     SEAM_TRY(walk_answers(&w, s));
-    walk_bytes(&w, s->widths_used[0], s->width_count);
-    walk_bytes(&w, s->widths_used[1], s->width_count);
+    walk_widths(&w, s);
     walk_caches(&w, &s->caches);
     SEAM_TRY(w.bad ? SEAM_E_MEMORY : SEAM_OK);
     return seam_own_save(ret_bytes, s);
@@ -260,8 +269,7 @@ seam_status seam_state_load(seam_session *session, seam_buffer *bytes) {
         SEAM_TRY(site_get(&w, s->exchange.link.sites[i]));
     }
     SEAM_TRY(walk_answers(&w, s));
-    walk_bytes(&w, s->widths_used[0], s->width_count);
-    walk_bytes(&w, s->widths_used[1], s->width_count);
+    walk_widths(&w, s);
     s->caches = (seam_redo_place){.end = 0};
     if (format >= FORMAT_CACHES) {
         walk_caches(&w, &s->caches);

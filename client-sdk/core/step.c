@@ -48,7 +48,7 @@ seam_status seam_step_begin_ahead(seam_session *session, const seam_step_micro *
                               "training of a session whose gates or cache live in another process");
     }
     SEAM_TRY(seam_session_check_consent(s, err));
-    if (s->config.training.client_trains && !seam_session_has_own(s)) {
+    if (seam_session_trains_here(s) && !seam_session_has_own(s)) {
         return seam_error_set(err, SEAM_E_STATE,
                               "the session trains here too: seam_session_own comes first");
     }

@@ -217,14 +217,12 @@ typedef struct seam_session_options {
 
     bool recompute; /* the server keeps less of a micro-batch and computes it again: same result */
     bool fp8;       /* its frozen products run in FP8; of a server that offers it */
-
     /* Micro-batches whose forward is on its way at once, up to 8 [1]: seam_step_begin_ahead.  The
      * server keeps activations of so many.  Not with gate_signal "exact", send_input_gradient. */
     uint32_t pipeline_depth;
     /* seam_session_ahead follows what steps measure of the link and both ends, up to pipeline_depth
      * or what it has settled at; with adapter_exchange the round trip.  No result depends on it. */
     bool pipeline_auto;
-
     /* Blocks of the model that are the caller's: its first and its last ones; at least one is the
      * server's.  Dictionary only without front blocks.  [0] */
     uint32_t front_blocks, tail_blocks;
@@ -239,13 +237,15 @@ typedef struct seam_session_options {
     bool resend_parameters; /* adapter_exchange: they travel every step, in its codec; else once */
     float all_layer_bits;   /* WIRE.md 4.2: target of gates between the server's blocks [0: off] */
     uint32_t all_layer_steps; /* [steps_to_target, else 200] */
+    float prefix_bits;        /* WIRE.md 4.3: likewise of the prefix, with prefix_tokens [0: off] */
+    uint32_t prefix_steps;    /* [steps_to_target, else 200] */
 } seam_session_options;
 #define SEAM_SESSION_OPTIONS_INIT                                                                  \
     {                                                                                              \
         sizeof(seam_session_options), NULL, 0, NULL, NULL, NULL, 0, 0, NULL, 0, 0, NULL, 0, NULL,  \
             false, false, false, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, 0, NULL, NULL, 0, \
             false, 0, 0, 0, 0, 0, 0, false, 0, false, 0, 0, 0, 0, 0, 0, 0, NULL, 0, 0, 0, 0, 0,    \
-            false, false, 0, false, 0, 0, NULL, NULL, NULL, false, 0, 0                            \
+            false, false, 0, false, 0, 0, NULL, NULL, NULL, false, 0, 0, 0, 0                      \
     }
 
 /* Creates the session on the server.  SEAM_E_ARG (err names the field), SEAM_E_NOT_FOUND (model),
@@ -262,8 +262,7 @@ SEAM_API seam_status seam_session_journal(seam_session *session, const char *fol
                                           seam_error *err);
 /* Takes up the session whose journal this is, where its last record says.  SEAM_E_NOT_FOUND
  * (journal or session), SEAM_E_DENIED, SEAM_E_STATE (another process has it), SEAM_E_DATA_LOSS
- * (damaged), SEAM_E_UNIMPLEMENTED (topology adapter_exchange, whose session ends with this process;
- * codec aqsgd in a journal of a release that did not keep its caches). */
+ * (damaged), SEAM_E_UNIMPLEMENTED (aqsgd in a journal of a release that kept no caches). */
 SEAM_API seam_status seam_session_resume(seam_session **ret_session, seam_client *client,
                                          const char *session_id, const uint8_t *secret,
                                          const char *folder, seam_error *err);
@@ -282,7 +281,7 @@ SEAM_API seam_status seam_session_delete(seam_session *gift_session, seam_error 
 SEAM_API seam_status seam_client_delete_session(seam_client *client, const char *session_id,
                                                 const uint8_t *secret, seam_error *err);
 /* Returns when the last committed step is durable at the server, which saves it now, with its
- * count. SEAM_E_STATE (no --state-dir), SEAM_E_UNIMPLEMENTED (codec, topology), SEAM_E_LIMIT. */
+ * count. SEAM_E_STATE (no --state-dir), SEAM_E_LIMIT. */
 SEAM_API seam_status seam_session_save_checkpoint(uint64_t *ret_step_count, seam_session *session,
                                                   seam_error *err);
 SEAM_API seam_status seam_session_info_get(seam_session_info *ret_info, seam_session *session,
@@ -319,17 +318,18 @@ typedef struct seam_training_facts {
 } seam_training_facts;
 SEAM_API void seam_session_training(seam_training_facts *ret_facts, const seam_session *session);
 
-/* What the caller trains, in a session whose client_trains is set.  libseam asks for it in
+struct seam_step_report;
+/* What the caller trains, with client_trains or adapter_exchange.  libseam asks for it in
  * seam_step_commit, in the caller's thread: both ends' gradients are clipped together, so each must
  * be whole by then. */
 typedef struct seam_own_part {
     size_t struct_bytes;
     void *user;
-    /* Sum of squares of the step's gradient. */
+    /* Sum of squares of the step's gradient; adapter_exchange: NULL. */
     seam_status (*squares)(double *ret_sum, void *user);
-    /* The step is committed: the optimizer, over the gradient times clip_factor.  skipped: the
-     * gradient is dropped and nothing else moves. */
-    seam_status (*apply)(void *user, uint64_t step, bool skipped, float clip_factor);
+    /* The step is committed: the optimizer, over the gradient times clip_factor (exchange: clipped
+     * by grad_norm); skipped: the gradient is dropped.  The report has what the Commit says. */
+    seam_status (*apply)(void *user, const struct seam_step_report *report, seam_error *err);
     /* Its state between two steps, always of so many bytes, and back: a step's record has it. */
     size_t state_bytes;
     seam_status (*save)(uint8_t *ret_bytes, void *user);

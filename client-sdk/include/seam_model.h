@@ -61,9 +61,10 @@ typedef struct seam_token_batch {
 typedef struct seam_trainer seam_trainer;
 
 /* Both are borrowed until the trainer is destroyed.  Where the session leaves blocks to the client,
- * the model must have them; what is to be trained there is the trainer's, and it is the session's
- * own part (seam_session_own: before seam_session_journal; after seam_session_resume, at once).
- * SEAM_E_ARG: hidden size or blocks differ; SEAM_E_STATE as seam_session_own. */
+ * the model must have them; what is to be trained there is the trainer's, as is the adapter of
+ * adapter_exchange, and it is the session's own part (seam_session_own: before
+ * seam_session_journal; after seam_session_resume, at once). SEAM_E_ARG: hidden size or blocks
+ * differ; SEAM_E_STATE as seam_session_own. */
 SEAM_API seam_status seam_trainer_create(seam_trainer **ret_trainer, seam_session *session,
                                          seam_model *model, seam_error *err);
 SEAM_API void seam_trainer_destroy(seam_trainer *gift_trainer); /* NULL is fine */

@@ -1,5 +1,7 @@
 /* See exchange_trainer.h.  The gradient that counts is the one that travelled: the server steps the
- * same optimizer on the same bits, and its state hash at every commit says whether it did. */
+ * same optimizer on the same bits, and its state hash at every commit says whether it did.
+ * Adapter and moments are the session's own part (seam.h): they step when a commit comes, and stand
+ * in its record. */
 #include "exchange_trainer.h"
 
 #include <stdio.h>
@@ -7,7 +9,6 @@
 
 #include "arena.h"
 #include "file_map.h"
-#include "file_write.h"
 #include "peft.h"
 #include "try.h"
 
@@ -24,7 +25,7 @@ struct seam_exchange_trainer {
     seam_adapter *adapter;
     seam_adapter_modules parameters, gradients;
     seam_module_memory *memory; /* (module_count) of both */
-    bool is_lost;               /* the server has another adapter */
+    bool is_part;               /* the session has it */
     char model_name[128];
 };
 
@@ -100,6 +101,57 @@ static seam_status fill(seam_exchange_trainer *t, const seam_model_config *model
     return modules_tell(t, err);
 }
 
+/* ---- the own part of seam.h ---- */
+
+/* The step of the optimizer.  SEAM_E_NONDETERMINISM: the server's adapter is another one now. */
+static seam_status part_apply(void *user, const seam_step_report *report, seam_error *err) {
+    seam_exchange_trainer *const t = user;
+    uint64_t hash = 0;
+    if (report->skipped) { /* zeros travelled */
+        return SEAM_OK;
+    }
+    const float clip = seam_clip_factor(&t->optimizer, report->grad_norm);
+    SEAM_TRY(
+        status_text(seam_adapter_modules_store(&t->gradients, true, t->stream), "gradients", err));
+    SEAM_TRY(status_text(
+        seam_adapter_update(&hash, t->adapter, t->stream, &t->optimizer, report->step, clip),
+        "optimizer", err));
+    SEAM_TRY(status_text(seam_adapter_modules_fetch(&t->parameters, false, t->stream), "parameters",
+                         err)); /* to be sent, or for their gates */
+    if (t->training.resend_parameters || hash == report->state_hash) {
+        return SEAM_OK; /* with the former the server has what it was sent, and no optimizer */
+    }
+    return seam_error_set(err, SEAM_E_NONDETERMINISM,
+                          "step %llu: the server's adapter has state hash %016llx, this one "
+                          "%016llx (resend_parameters does without)",
+                          (unsigned long long)report->step, (unsigned long long)report->state_hash,
+                          (unsigned long long)hash);
+}
+
+static seam_status part_save(uint8_t *ret_bytes, void *user) {
+    const seam_exchange_trainer *const t = user;
+    return seam_adapter_save_state(ret_bytes, t->adapter, t->stream);
+}
+
+static seam_status part_load(void *user, const uint8_t *bytes) {
+    seam_exchange_trainer *const t = user;
+    SEAM_TRY(seam_adapter_load_state(t->adapter, t->stream, bytes,
+                                     seam_adapter_state_bytes(t->adapter)));
+    return seam_adapter_modules_fetch(&t->parameters, false, t->stream);
+}
+
+static seam_status part_tell(seam_exchange_trainer *t, seam_error *err) {
+    seam_own_part part = SEAM_OWN_PART_INIT;
+    part.user = t;
+    part.apply = part_apply;
+    part.state_bytes = seam_adapter_state_bytes(t->adapter);
+    part.save = part_save;
+    part.load = part_load;
+    const seam_status st = seam_session_own(t->session, &part, err);
+    t->is_part = st == SEAM_OK;
+    return st;
+}
+
 seam_status seam_exchange_trainer_create(seam_exchange_trainer **ret_trainer, seam_session *session,
                                          const seam_model_config *model, seam_error *err) {
     seam_exchange_trainer *const t = seam_mem_zalloc(1, sizeof *t);
@@ -109,11 +161,8 @@ seam_status seam_exchange_trainer_create(seam_exchange_trainer **ret_trainer, se
     t->session = session;
     t->training.struct_bytes = sizeof t->training;
     seam_status st = seam_session_exchange_training(&t->training, session);
-    if (st == SEAM_OK && seam_session_committed_steps(session) > 0) {
-        st = seam_error_set(err, SEAM_E_STATE,
-                            "the session's adapter is in the process that made its steps");
-    }
     st = st == SEAM_OK ? fill(t, model, err) : st;
+    st = st == SEAM_OK ? part_tell(t, err) : st;
     if (st != SEAM_OK) {
         seam_exchange_trainer_destroy(t);
         return st;
@@ -127,6 +176,9 @@ void seam_exchange_trainer_destroy(seam_exchange_trainer *gift_trainer) {
         return;
     }
     seam_exchange_trainer *const t = gift_trainer;
+    if (t->is_part) {
+        (void)seam_session_own(t->session, NULL, NULL);
+    }
     seam_mem_free(t->memory);
     seam_adapter_modules_destroy(&t->gradients);
     seam_adapter_modules_destroy(&t->parameters);
@@ -139,37 +191,6 @@ void seam_exchange_trainer_destroy(seam_exchange_trainer *gift_trainer) {
     seam_mem_free(t);
 }
 
-seam_status seam_exchange_trainer_apply(seam_exchange_trainer *trainer,
-                                        const seam_step_report *report, seam_error *err) {
-    seam_exchange_trainer *const t = trainer;
-    uint64_t hash = 0;
-    if (t->is_lost) {
-        return seam_error_set(err, SEAM_E_NONDETERMINISM, "the server has another adapter");
-    }
-    if (report->skipped) { /* zeros travelled */
-        return SEAM_OK;
-    }
-    const float clip = seam_clip_factor(&t->optimizer, report->grad_norm);
-    SEAM_TRY(
-        status_text(seam_adapter_modules_store(&t->gradients, true, t->stream), "gradients", err));
-    SEAM_TRY(status_text(
-        seam_adapter_update(&hash, t->adapter, t->stream, &t->optimizer, report->step, clip),
-        "optimizer", err));
-    SEAM_TRY(status_text(seam_adapter_modules_fetch(&t->parameters, false, t->stream), "parameters",
-                         err));          /* to be sent, or for their gates */
-    if (t->training.resend_parameters) { /* the server has what it was sent, and no optimizer */
-        return SEAM_OK;
-    }
-    t->is_lost = hash != report->state_hash;
-    return !t->is_lost
-               ? SEAM_OK
-               : seam_error_set(err, SEAM_E_NONDETERMINISM,
-                                "step %llu: the server's adapter has state hash %016llx, this "
-                                "one %016llx (resend_parameters does without)",
-                                (unsigned long long)report->step,
-                                (unsigned long long)report->state_hash, (unsigned long long)hash);
-}
-
 /* ---- Files ---- */
 
 static seam_status path_of(char ret[PATH_BYTES], const char *directory, const char *name,
@@ -180,26 +201,11 @@ static seam_status path_of(char ret[PATH_BYTES], const char *directory, const ch
                : seam_error_set(err, SEAM_E_IO, "%.300s: the path is too long", directory);
 }
 
-seam_status seam_exchange_trainer_export(seam_exchange_trainer *trainer, const char *directory,
-                                         uint64_t *ret_state_hash, seam_error *err) {
-    seam_exchange_trainer *const t = trainer;
-    seam_peft_files files = {0};
-    char weights[PATH_BYTES], config[PATH_BYTES];
-    uint64_t hash = 0;
-    SEAM_TRY(path_of(weights, directory, SEAM_PEFT_WEIGHTS_NAME, err));
-    SEAM_TRY(path_of(config, directory, SEAM_PEFT_CONFIG_NAME, err));
-    SEAM_TRY(status_text(seam_adapter_state_hash(&hash, t->adapter, t->stream), "adapter", err));
-    SEAM_TRY(seam_peft_export(&files, t->adapter, t->stream, t->model_name, err));
-    seam_status st = seam_file_write_atomic(weights, files.weights, files.weights_bytes, err);
-    if (st == SEAM_OK) {
-        st = seam_file_write_atomic(config, files.config, files.config_bytes, err);
-    }
-    seam_peft_files_deinit(&files);
-    SEAM_TRY(st);
-    if (ret_state_hash != NULL) {
-        *ret_state_hash = hash;
-    }
-    return SEAM_OK;
+seam_status seam_exchange_trainer_export(seam_peft_files *ret_files, uint64_t *ret_state_hash,
+                                         const seam_exchange_trainer *trainer, seam_error *err) {
+    SEAM_TRY(status_text(seam_adapter_state_hash(ret_state_hash, trainer->adapter, trainer->stream),
+                         "adapter", err));
+    return seam_peft_export(ret_files, trainer->adapter, trainer->stream, trainer->model_name, err);
 }
 
 static seam_status files_import(seam_exchange_trainer *t, const char *directory,
@@ -227,6 +233,10 @@ seam_status seam_exchange_trainer_import(seam_exchange_trainer *trainer, const c
     seam_file_map_close(&maps[1]);
     seam_file_map_close(&maps[0]);
     SEAM_TRY(st);
-    return status_text(seam_adapter_modules_fetch(&t->parameters, false, t->stream), "parameters",
-                       err);
+    SEAM_TRY(status_text(seam_adapter_modules_fetch(&t->parameters, false, t->stream), "parameters",
+                         err));
+    /* Told again, so that what a step goes back to is the new start. */
+    SEAM_TRY(seam_session_own(t->session, NULL, err));
+    t->is_part = false;
+    return part_tell(t, err);
 }

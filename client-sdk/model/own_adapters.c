@@ -108,20 +108,24 @@ seam_status seam_own_adapters_drop(seam_own_adapters *own) {
     return SEAM_OK;
 }
 
-static seam_status own_apply(void *user, uint64_t step, bool skipped, float clip_factor) {
-    seam_own_adapters *const own = user;
+static seam_status own_step(seam_own_adapters *own, const seam_step_report *report) {
     seam_adapter *const adapters[] = {own->front, own->tail};
-    if (skipped) {
+    if (report->skipped) {
         return seam_own_adapters_drop(own);
     }
     for (int i = 0; i < 2; i++) {
         uint64_t hash = 0; /* of no use: a replay compares the whole state */
         if (adapters[i] != NULL) {
             SEAM_TRY(seam_adapter_update(&hash, adapters[i], own->model->stream, &own->optimizer,
-                                         step, clip_factor));
+                                         report->step, report->clip_factor));
         }
     }
     return SEAM_OK;
+}
+
+static seam_status own_apply(void *user, const seam_step_report *report, seam_error *err) {
+    const seam_status st = own_step(user, report);
+    return st == SEAM_OK ? SEAM_OK : seam_error_set(err, st, "%s", seam_status_text(st));
 }
 
 static size_t state_bytes(const seam_adapter *adapter) {

@@ -135,33 +135,53 @@ static seam_status folder_publish(const seam_peft_files *files, const char *temp
     return SEAM_OK;
 }
 
+static seam_status folder_make(const char *directory, seam_error *err) {
+    return mkdir(directory, 0777) == 0 || errno == EEXIST
+               ? SEAM_OK
+               : seam_error_set(err, SEAM_E_IO, "%.400s: %s", directory, strerror(errno));
+}
+
+/* All of it is here; `beside` is made for it. */
+static seam_status exchange_export(seam_peft_files *ret_files, uint64_t *ret_state_hash,
+                                   const seam_trainer *trainer, const char *beside,
+                                   seam_error *err) {
+    SEAM_TRY(folder_make(beside, err));
+    return seam_exchange_trainer_export(ret_files, ret_state_hash, trainer->exchange, err);
+}
+
+/* The server's part comes to `beside`. */
+static seam_status joined_export(seam_peft_files *ret_files, uint64_t *ret_state_hash,
+                                 const seam_trainer *trainer, const char *beside, seam_error *err) {
+    seam_peft_files server = {0};
+    SEAM_TRY(seam_session_export(trainer->session, beside, ret_state_hash, err));
+    SEAM_TRY(folder_read(&server, beside, err));
+    const seam_status st = parts_join(ret_files, trainer, &server, err);
+    seam_peft_files_deinit(&server);
+    return st;
+}
+
 seam_status seam_trainer_export(seam_trainer *trainer, const char *directory,
                                 uint64_t *ret_state_hash, seam_error *err) {
     if (trainer == NULL || directory == NULL || strlen(directory) > PATH_BYTES - 256) {
         return seam_error_set(err, SEAM_E_ARG, "trainer or directory is NULL, or too long");
     }
-    if (trainer->exchange != NULL) {
-        return mkdir(directory, 0777) != 0 && errno != EEXIST
-                   ? seam_error_set(err, SEAM_E_IO, "%.400s: %s", directory, strerror(errno))
-                   : seam_exchange_trainer_export(trainer->exchange, directory, ret_state_hash,
-                                                  err);
-    }
-    if (!trainer->facts.client_trains) {
+    if (trainer->exchange == NULL && !trainer->facts.client_trains) {
         return seam_session_export(trainer->session, directory, ret_state_hash, err);
     }
     char beside[PATH_BYTES];
-    seam_peft_files server = {0}, joined = {0};
-    if (mkdir(directory, 0777) != 0 && errno != EEXIST) {
-        return seam_error_set(err, SEAM_E_IO, "%.400s: %s", directory, strerror(errno));
-    }
+    uint64_t hash = 0;
+    seam_peft_files files = {0};
+    SEAM_TRY(folder_make(directory, err));
     snprintf(beside, sizeof beside, "%.3900s/.parts.%ld", directory, (long)getpid());
-    seam_status st = seam_session_export(trainer->session, beside, ret_state_hash, err);
-    st = st == SEAM_OK ? folder_read(&server, beside, err) : st;
-    st = st == SEAM_OK ? parts_join(&joined, trainer, &server, err) : st;
-    st = st == SEAM_OK ? folder_publish(&joined, beside, directory, err) : st;
+    seam_status st = trainer->exchange != NULL
+                         ? exchange_export(&files, &hash, trainer, beside, err)
+                         : joined_export(&files, &hash, trainer, beside, err);
+    st = st == SEAM_OK ? folder_publish(&files, beside, directory, err) : st;
     folder_remove(beside);
-    seam_peft_files_deinit(&joined);
-    seam_peft_files_deinit(&server);
+    seam_peft_files_deinit(&files);
+    if (st == SEAM_OK && ret_state_hash != NULL) {
+        *ret_state_hash = hash;
+    }
     return st;
 }
 

@@ -115,10 +115,10 @@ static seam_status acts_create(seam_trainer *trainer, seam_error *err) {
 
 void seam_trainer_destroy(seam_trainer *gift_trainer) {
     if (gift_trainer != NULL) {
-        seam_exchange_trainer_destroy(gift_trainer->exchange);
         if (gift_trainer->is_part) {
             (void)seam_session_own(gift_trainer->session, NULL, NULL);
         }
+        seam_exchange_trainer_destroy(gift_trainer->exchange);
         seam_own_adapters_deinit(&gift_trainer->own);
         for (uint32_t i = 0; i < gift_trainer->front_count; i++) {
             seam_activations_destroy(gift_trainer->front_acts[i]);
@@ -171,9 +171,6 @@ seam_status seam_trainer_step(seam_trainer *trainer, const seam_token_batch *mic
     /* Before the commit, for whom the session calls there (seam_session_on_commit). */
     report->loss = loss_sum / (double)t.labelled_tokens;
     SEAM_TRY(seam_step_commit(trainer->session, &report->step, err));
-    if (trainer->exchange != NULL) {
-        SEAM_TRY(seam_exchange_trainer_apply(trainer->exchange, &report->step, err));
-    }
     report->seconds = now_seconds() - begin;
     return SEAM_OK;
 }

@@ -42,8 +42,11 @@ static seam_status lengths_check(const seam_data *data, const seam_batcher_optio
         seam_data_get(&sample, data, i);
         if (sample.token_count - 1 > options->rows_max) {
             return seam_error_set(
-                err, SEAM_E_LIMIT, "line %llu: the row has %u tokens; a micro-batch holds %u",
-                (unsigned long long)sample.line, sample.token_count, options->rows_max + 1);
+                err, SEAM_E_LIMIT,
+                "line %llu: the row has %u tokens; a micro-batch of --rows-max %u "
+                "holds rows of %u",
+                (unsigned long long)sample.line, sample.token_count, options->rows_max,
+                options->rows_max + 1);
         }
     }
     return SEAM_OK;

@@ -86,12 +86,38 @@ static bool is_system(const seam_chat_message *m) {
     return strcmp(m->role, "system") == 0;
 }
 
+/* User and assistant one after the other, and a user's message before a reply that is opened. */
+static seam_status turns_check(const rendering *r, const seam_chat_message *messages, size_t count,
+                               bool opens_reply) {
+    for (size_t i = 0; i < count; i++) {
+        const char *const due = i % 2 == 0 ? "user" : "assistant";
+        if (strcmp(messages[i].role, due) != 0) {
+            return seam_error_set(r->err, SEAM_E_ARG,
+                                  "messages[%zu].role: is \"%.40s\", but the model's chat template "
+                                  "takes user and assistant in turn and has no system message: "
+                                  "here it needs %s",
+                                  i, messages[i].role, due);
+        }
+    }
+    if (opens_reply == (count % 2 == 0)) {
+        return seam_error_set(r->err, SEAM_E_ARG,
+                              opens_reply
+                                  ? "messages: the last must be the user's, to be replied to"
+                                  : "messages: the last must be the assistant's, since the "
+                                    "model's chat template opens a reply to a user's");
+    }
+    return SEAM_OK;
+}
+
 static seam_status messages_render(rendering *r, const seam_chat_message *messages, size_t count,
                                    bool opens_reply) {
     const seam_chat *const chat = r->chat;
     const bool has_system = count > 0 && is_system(&messages[0]);
     const bool dates = chat->family == SEAM_CHAT_LLAMA31;
     size_t begin = 0;
+    if (chat->takes_turns) {
+        SEAM_TRY(turns_check(r, messages, count, opens_reply));
+    }
     if (dates) {
         const seam_chat_message empty = {"system", "", 0};
         SEAM_TRY(message_render(r, has_system ? messages[0] : empty, LLAMA31_DATES));

@@ -25,6 +25,8 @@ typedef struct seam_chat {
     seam_chat_family family;
     bool writes_bos;
     bool skips_empty_system;
+    bool
+        takes_turns; /* the template opens a reply after every user message and has no system one */
     const char *default_system; /* static text; NULL: none is put in */
 } seam_chat;
 
@@ -42,7 +44,8 @@ seam_status seam_chat_detect(seam_chat *ret_chat, const seam_tokenizer *tokenize
  * is_reply (may be NULL) gets one byte a new id: 1 for the content of assistant messages and the
  * token that ends each.  The rendered text is encoded as one, but that no token goes across the
  * beginning of an assistant's content: it is encoded as it is generated.
- * SEAM_E_ARG (a role), SEAM_E_FORMAT (UTF-8), SEAM_E_LIMIT, SEAM_E_MEMORY. */
+ * SEAM_E_ARG (a role, or messages out of turn where the template takes turns), SEAM_E_FORMAT
+ * (UTF-8), SEAM_E_LIMIT, SEAM_E_MEMORY. */
 seam_status seam_chat_encode(seam_ids *ids, seam_text *is_reply, const seam_chat *chat,
                              const seam_tokenizer *tokenizer, const seam_chat_message *messages,
                              size_t message_count, bool opens_reply, seam_error *err);

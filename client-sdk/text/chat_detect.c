@@ -21,6 +21,11 @@ static const char *const FOREIGN[] = {"<think>", "reasoning_content", "| trim", 
     "'<|start_header_id|>'+message['role']+'<|end_header_id|>\\n\\n'+message['content']|trim+"     \
     "'<|eot_id|>'"
 #define PHI3_MESSAGE(role) "'<|" role "|>\\n'+message['content']+'<|end|>\\n'"
+/* Phi-3-medium's, and Phi-3-mini's of before July 2024: a user message opens the reply to it. */
+#define PHI3_TURN                                                                                  \
+    "{{'<|user|>'+'\\n'+message['content']+'<|end|>'+'\\n'+'<|assistant|>'+'\\n'}}"                \
+    "{%elif(message['role']=='assistant')%}{{message['content']+'<|end|>'+'\\n'}}{%endif%}"        \
+    "{%endfor%}"
 
 static seam_status refuse(seam_error *err, const char *template_text, const char *what) {
     return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
@@ -43,10 +48,36 @@ static seam_status tokens_check(const seam_tokenizer *tokenizer, const char *con
     return SEAM_OK;
 }
 
+/* Where the reader of a template is. */
+typedef struct place {
+    bool in_code; /* between {{ and }} or {% and %} */
+    char quote;   /* that of the string literal it is in; 0: in none */
+    bool escaped; /* by a backslash in a literal */
+} place;
+
+static void place_step(place *p, const char *at) {
+    const bool escaped = p->escaped;
+    p->escaped = p->quote != 0 && !escaped && *at == '\\';
+    if (p->quote != 0) {
+        p->quote = *at == p->quote && !escaped ? '\0' : p->quote;
+    } else if (p->in_code) {
+        p->quote = *at == '\'' || *at == '"' ? *at : '\0';
+        p->in_code = strncmp(at, "}}", 2) != 0 && strncmp(at, "%}", 2) != 0;
+    } else {
+        p->in_code = strncmp(at, "{{", 2) == 0 || strncmp(at, "{%", 2) == 0;
+    }
+}
+
+/* A line break in a literal is text that is written: it stays, as \n, which is how other files of
+ * the same template have it. */
 static seam_status squeeze(seam_text *ret, const char *text) {
+    place p = {0};
     for (; *text != '\0'; text++) {
         const char c = *text == '"' ? '\'' : *text;
-        if (strchr(" \t\r\n", c) == NULL) {
+        place_step(&p, text);
+        if (p.quote != 0 && c == '\n') {
+            SEAM_TRY(seam_text_append(ret, "\\n", 2));
+        } else if (strchr(" \t\r\n", c) == NULL) {
             SEAM_TRY(seam_text_append(ret, &c, 1));
         }
     }
@@ -110,6 +141,20 @@ static seam_status llama3_detect(seam_chat *chat, const char *text, const char *
     return SEAM_OK;
 }
 
+static seam_status phi3_turns_detect(seam_chat *chat, const char *text, const char *squeezed,
+                                     const seam_tokenizer *tokenizer, seam_error *err) {
+    static const char *const TOKENS[] = {"<|user|>", "<|assistant|>", "<|end|>", NULL};
+    static const char BOS[] = "{{bos_token}}",
+                      BODY[] = "{%formessageinmessages%}{%if(message['role']=='user')%}" PHI3_TURN;
+    chat->writes_bos = strncmp(squeezed, BOS, strlen(BOS)) == 0;
+    if (strcmp(squeezed + (chat->writes_bos ? strlen(BOS) : 0), BODY) != 0) {
+        return refuse(err, text, "is like Phi-3's, but not one that is known");
+    }
+    chat->family = SEAM_CHAT_PHI3;
+    chat->takes_turns = true;
+    return tokens_check(tokenizer, TOKENS, err);
+}
+
 static seam_status phi3_detect(seam_chat *chat, const char *text, const char *squeezed,
                                const seam_tokenizer *tokenizer, seam_error *err) {
     static const char *const TOKENS[] = {"<|system|>", "<|user|>", "<|assistant|>", "<|end|>",
@@ -135,6 +180,9 @@ static seam_status family_detect(seam_chat *chat, const char *text, const char *
     }
     if (strstr(text, "<|start_header_id|>") != NULL) {
         return llama3_detect(chat, text, squeezed, tokenizer, err);
+    }
+    if (strstr(squeezed, PHI3_TURN) != NULL) {
+        return phi3_turns_detect(chat, text, squeezed, tokenizer, err);
     }
     if (strstr(text, "<|assistant|>") != NULL && strstr(text, "<|end|>") != NULL) {
         return phi3_detect(chat, text, squeezed, tokenizer, err);

@@ -38,6 +38,7 @@ struct seam_data {
     stored_choice *choices;
     size_t choice_count, choice_capacity;
     uint32_t truncated_count, dropped_count, tokens_longest;
+    uint32_t labelless_count; /* of the dropped: they were so before truncation */
     uint64_t labels_total;
 };
 
@@ -197,8 +198,8 @@ static seam_status object_read(loader *l, const json_t *object) {
     if (tokens_max > 0 && longest > tokens_max) {
         if (!l->options->truncates) {
             return seam_error_set(l->err, SEAM_E_LIMIT,
-                                  "row has %zu tokens, over the limit of %u (choose truncation to "
-                                  "cut it)",
+                                  "row has %zu tokens, over the limit of %u (--tokens-max, the "
+                                  "model's context; --truncate cuts such rows)",
                                   longest, tokens_max);
         }
         seam_data_row_truncate(row, tokens_max);
@@ -210,6 +211,7 @@ static seam_status object_read(loader *l, const json_t *object) {
     }
     if (row->label_count == 0) {
         l->data->dropped_count++;
+        l->data->labelless_count += longest <= tokens_max || tokens_max == 0;
         return SEAM_OK;
     }
     return row_store(l->data, row, l->lines.line);
@@ -257,9 +259,10 @@ static seam_status lines_read(loader *l) {
     }
     if (l->data->sample_count == 0) {
         return seam_error_set(l->err, SEAM_E_ARG,
-                              "%s: no row with a label (%u rows lost theirs by "
-                              "truncation)",
-                              l->lines.path, l->data->dropped_count);
+                              "%s: no row with a label (%u rows lost theirs by truncation; %u had "
+                              "none, as a row of one token)",
+                              l->lines.path, l->data->dropped_count - l->data->labelless_count,
+                              l->data->labelless_count);
     }
     return SEAM_OK;
 }

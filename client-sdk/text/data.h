@@ -8,12 +8,13 @@
  * A row of HumanEval, {"task_id", "prompt", "canonical_solution"}, is a prompt and its completion.
  * A text field "group" names a part of the rows that evaluation scores apart.  A prompt/completion
  * row may be multiple choice: "choices", 2..26 texts, and "label", the index of the right one,
- * which is the completion.  Each choice is encoded by itself and joined to the prompt, as the
- * completion is.  Ids stand after the tokenizer's own prefix (a begin token, where the model has
- * one), but for messages, where the template decides.  Prompt and completion are encoded separately
- * and joined, so that the mask is exact and equals what generation sees; nothing is trimmed or put
- * between them. In the loss: completion and EOS; of messages the assistants' contents and the token
- * that ends each; of text everything but its first token.  What follows the last label is cut. */
+ * which is the completion (and may stand for it).  Each choice is encoded by itself and joined to
+ * the prompt, as the completion is.  Ids stand after the tokenizer's own prefix (a begin token,
+ * where the model has one), but for messages, where the template decides.  Prompt and completion
+ * are encoded separately and joined, so that the mask is exact and equals what generation sees;
+ * nothing is trimmed or put between them. In the loss: completion and EOS; of messages the
+ * assistants' contents and the token that ends each; of text everything but its first token.  What
+ * follows the last label is cut. */
 #ifndef SEAM_DATA_H
 #define SEAM_DATA_H
 

@@ -134,6 +134,16 @@ static seam_status choices_read(seam_data_row *row, const seam_data_row_reader *
     return SEAM_OK;
 }
 
+/* The text of choices[label]; "" where that is none, which choices_read then says. */
+static void right_choice(const char **ret, size_t *ret_bytes, const json_t *object) {
+    const json_t *const label = json_object_get(object, "label");
+    const json_int_t right = json_is_integer(label) ? json_integer_value(label) : -1;
+    const json_t *const choice =
+        right >= 0 ? json_array_get(json_object_get(object, "choices"), (size_t)right) : NULL;
+    *ret = json_is_string(choice) ? json_string_value(choice) : "";
+    *ret_bytes = json_string_length(choice);
+}
+
 static seam_status completion_read(seam_data_row *row, const seam_data_row_reader *reader,
                                    const json_t *object) {
     const char *prompt = NULL;
@@ -141,10 +151,14 @@ static seam_status completion_read(seam_data_row *row, const seam_data_row_reade
     size_t prompt_bytes = 0;
     size_t completion_bytes = 0;
     SEAM_TRY(string_get(&prompt, &prompt_bytes, object, "prompt", reader->err));
-    const bool is_task = json_object_get(object, "completion") == NULL &&
-                         json_object_get(object, "canonical_solution") != NULL;
-    SEAM_TRY(string_get(&completion, &completion_bytes, object,
-                        is_task ? "canonical_solution" : "completion", reader->err));
+    const bool stated = json_object_get(object, "completion") != NULL;
+    const bool is_task = !stated && json_object_get(object, "canonical_solution") != NULL;
+    if (!stated && !is_task && json_object_get(object, "choices") != NULL) {
+        right_choice(&completion, &completion_bytes, object);
+    } else {
+        SEAM_TRY(string_get(&completion, &completion_bytes, object,
+                            is_task ? "canonical_solution" : "completion", reader->err));
+    }
     if (json_object_get(object, "answer") != NULL) {
         SEAM_TRY(string_get(&row->answer, &row->answer_bytes, object, "answer", reader->err));
     }
@@ -160,7 +174,8 @@ static seam_status alpaca_prompt(seam_text *ret, const json_t *object, seam_erro
     size_t instruction_bytes = 0;
     size_t input_bytes = 0;
     SEAM_TRY(string_get(&instruction, &instruction_bytes, object, "instruction", err));
-    if (json_object_get(object, "input") != NULL) {
+    const json_t *const stated = json_object_get(object, "input");
+    if (stated != NULL && !json_is_null(stated)) { /* null is common for none */
         SEAM_TRY(string_get(&input, &input_bytes, object, "input", err));
     }
     SEAM_TRY(seam_text_append_string(ret, input_bytes > 0 ? ALPACA_HEAD_INPUT : ALPACA_HEAD));

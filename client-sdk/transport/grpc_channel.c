@@ -81,6 +81,20 @@ static void transport_close(seam_transport *gift_transport) {
     grpc_shutdown();
 }
 
+/* A server with TLS closes a connection whose first bytes are none of a handshake, and gRPC says no
+ * more than that. */
+static void plaintext_hint(const seam_transport *transport, seam_error *err) {
+    const seam_error why = err != NULL ? *err : (seam_error){0};
+    const bool closed =
+        strstr(why.text, "Socket closed") != NULL || strstr(why.text, "onnection reset") != NULL;
+    if (closed && !transport->tls && !atomic_load(&transport->answered)) {
+        (void)seam_error_set(err, why.status,
+                             "%.300s; this connection is without TLS: a server that has TLS closes "
+                             "it (seam: give --ca, leave out --insecure)",
+                             why.text);
+    }
+}
+
 static seam_status transport_unary(seam_transport *transport, const char *method,
                                    const uint8_t *request, size_t request_count,
                                    seam_buffer *ret_response, seam_error *err) {
@@ -124,6 +138,11 @@ static seam_status transport_unary(seam_transport *transport, const char *method
     seam_count_call(transport);
     seam_count_sent(transport, request_count);
     seam_status st = seam_call_end_status(&end, transport->address, method, err);
+    if (st == SEAM_OK) {
+        atomic_store(&transport->answered, true);
+    } else if (st == SEAM_E_UNAVAILABLE) {
+        plaintext_hint(transport, err);
+    }
     if (st == SEAM_OK && answer == NULL) {
         st = seam_error_set(err, SEAM_E_FORMAT, "%s: the server sent no answer", method);
     }

@@ -19,6 +19,7 @@ struct seam_transport {
     uint32_t unary_timeout_ms, progress_timeout_ms;
     _Atomic uint64_t bytes_sent, bytes_received;
     _Atomic bool connected; /* the connection's own bytes have been counted */
+    _Atomic bool answered;  /* a call has had its answer */
 };
 
 /* What a finished call left behind; init with grpc_metadata_array_init, deinit frees. */

@@ -164,15 +164,16 @@ static size_t prefix_cols(const seam_blocks *blocks) {
     return (size_t)2 * blocks->layer_count * blocks->kv_cols;
 }
 
-seam_prefix seam_adapter_prefix(const seam_adapter *adapter, uint32_t layer) {
+seam_prefix seam_adapter_prefix(const seam_adapter *adapter, uint32_t layer, const void *values) {
     if (seam_prefix_tokens(adapter) == 0) {
         return (seam_prefix){.tokens = 0};
     }
     const seam_blocks *b = adapter->blocks;
     const seam_dtype acc = b->ops->acc;
     const size_t k = (size_t)2 * layer * b->kv_cols, v = k + b->kv_cols;
-    return (seam_prefix){.k = at(adapter->param, k, acc),
-                         .v = at(adapter->param, v, acc),
+    const void *read = values != NULL ? values : adapter->param;
+    return (seam_prefix){.k = at(read, k, acc),
+                         .v = at(read, v, acc),
                          .dk = at(adapter->grad, k, acc),
                          .dv = at(adapter->grad, v, acc),
                          .tokens = adapter->config.prefix.tokens,

@@ -193,6 +193,9 @@ typedef struct seam_batch {
     const uint32_t *positions;   /* (T), from 0; below seam_model_config_positions */
     const seam_draw *draw;       /* training; NULL: nothing is dropped */
     const seam_layer_hook *hook; /* training; or NULL */
+    /* Training with an adapter that is a prefix: what stands on the device in the place of its
+     * parameters, laid out as they are; gradients are added to the adapter's as ever.  Or NULL. */
+    const void *prefix;
 } seam_batch;
 
 typedef struct seam_activations_options {

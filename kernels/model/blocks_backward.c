@@ -330,7 +330,7 @@ static seam_status heads_backward(const backward *pass, uint32_t layer) {
         .G = b->config.kv_heads,
         .D = b->config.head_dim};
     SEAM_TRY(b->ops->attention_backward(pass->stream, &args));
-    const seam_prefix p = seam_adapter_prefix(pass->adapter, layer);
+    const seam_prefix p = seam_adapter_prefix(pass->adapter, layer, pass->batch->prefix);
     if (p.tokens == 0) {
         return SEAM_OK;
     }

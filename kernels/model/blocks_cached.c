@@ -117,7 +117,7 @@ static seam_status prefix_store(const seam_pass *pass, uint32_t layer, uint8_t *
                                 const uint32_t *positions) {
     const seam_blocks *b = pass->blocks;
     const seam_ops *ops = b->ops;
-    const seam_prefix p = seam_adapter_prefix(pass->adapter, layer);
+    const seam_prefix p = seam_adapter_prefix(pass->adapter, layer, NULL);
     const size_t row_bytes = (size_t)p.ld * seam_dtype_bytes(ops->acc);
     const size_t place_bytes = (size_t)b->kv_cols * seam_dtype_bytes(ops->act);
     for (uint32_t t = 0; p.tokens != 0 && t < pass->rows; t++) {

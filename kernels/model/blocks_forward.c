@@ -212,7 +212,7 @@ seam_status seam_layer_attention(const seam_pass *pass, uint32_t layer, const se
                                               .G = b->config.kv_heads,
                                               .D = b->config.head_dim};
     SEAM_TRY(b->ops->attention_forward(pass->stream, &args));
-    const seam_prefix p = seam_adapter_prefix(pass->adapter, layer);
+    const seam_prefix p = seam_adapter_prefix(pass->adapter, layer, batch->prefix);
     if (p.tokens == 0) {
         return SEAM_OK;
     }

@@ -115,7 +115,8 @@ typedef struct seam_prefix {
     void *dk, *dv;
     uint32_t tokens, ld;
 } seam_prefix;
-seam_prefix seam_adapter_prefix(const seam_adapter *adapter, uint32_t layer);
+/* values: in the place of the parameters, or NULL. */
+seam_prefix seam_adapter_prefix(const seam_adapter *adapter, uint32_t layer, const void *values);
 static inline uint32_t seam_prefix_tokens(const seam_adapter *adapter) {
     return adapter != NULL ? seam_adapter_config_tokens(&adapter->config) : 0;
 }

@@ -9,7 +9,7 @@
 #include "try.h"
 
 typedef struct pass_key {
-    const void *x, *param, *copy, *gradients;
+    const void *x, *param, *copy, *gradients, *prefix;
     uint64_t kind;
     uint64_t rank, targets, prefix_tokens;
     uint64_t scale; /* bits of the factor */
@@ -48,7 +48,8 @@ seam_status seam_blocks_repeat(seam_activations *acts, const seam_repeat_pass *p
     if (ops->repeat == NULL || draws || begins || own || hooked) {
         return pass->run(pass->context);
     }
-    const pass_key key = key_of(adapter, pass->x, pass->kind);
+    pass_key key = key_of(adapter, pass->x, pass->kind);
+    key.prefix = pass->batch != NULL ? pass->batch->prefix : NULL;
     const seam_repeat_args args = {.repeats = &acts->repeats,
                                    .key = &key,
                                    .key_bytes = sizeof key,

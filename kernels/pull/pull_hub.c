@@ -57,16 +57,73 @@ static bool ends_with(const char *text, const char *end) {
 }
 
 /* What a model needs: the files at the top that are JSON, safetensors or a tokenizer's. */
-static bool is_wanted(const seam_hub_pull *pull, const char *name) {
-    if (pull->args->client && ends_with(name, ".safetensors")) {
-        return false; /* of these, parts: pull_parts.c */
+bool seam_hub_is_weights(const seam_hub_pull *pull, const char *name) {
+    static const char SINGLE[] = "model.safetensors", SHARD[] = "model-";
+    if (strchr(name, '/') != NULL || !ends_with(name, ".safetensors")) {
+        return false;
     }
+    return pull->weights == SEAM_HUB_WEIGHTS_ANY ||
+           (pull->weights == SEAM_HUB_WEIGHTS_SINGLE
+                ? strcmp(name, SINGLE) == 0
+                : strncmp(name, SHARD, sizeof SHARD - 1) == 0 && strstr(name, "-of-") != NULL);
+}
+
+static bool is_wanted(const seam_hub_pull *pull, const char *name) {
     if (pull->args->file != NULL) {
         return strcmp(name, pull->args->file) == 0;
     }
+    if (ends_with(name, ".safetensors")) { /* of a client's, parts: pull_parts.c */
+        return !pull->args->client && seam_hub_is_weights(pull, name);
+    }
     return strchr(name, '/') == NULL &&
-           (ends_with(name, ".json") || ends_with(name, ".safetensors") ||
-            ends_with(name, ".model") || ends_with(name, ".jinja"));
+           (ends_with(name, ".json") || ends_with(name, ".model") || ends_with(name, ".jinja"));
+}
+
+static void weights_find(seam_hub_pull *pull, const json_t *rows) {
+    for (size_t i = 0; i < json_array_size(rows); i++) {
+        const char *const name =
+            json_string_value(json_object_get(json_array_get(rows, i), "rfilename"));
+        if (name != NULL && strcmp(name, "model.safetensors.index.json") == 0) {
+            pull->weights = SEAM_HUB_WEIGHTS_SHARDS;
+        } else if (name != NULL && strcmp(name, "model.safetensors") == 0 &&
+                   pull->weights == SEAM_HUB_WEIGHTS_ANY) {
+            pull->weights = SEAM_HUB_WEIGHTS_SINGLE;
+        }
+    }
+}
+
+/* Before anything is fetched: every row is one, and a whole model has weights that a loader takes.
+ * SEAM_E_FORMAT, SEAM_E_NOT_FOUND. */
+static seam_status rows_check(const seam_hub_pull *pull, const json_t *rows) {
+    const char *const repo = pull->args->repo, *other = NULL;
+    uint32_t count = 0;
+    for (size_t i = 0; i < json_array_size(rows); i++) {
+        seam_hub_file file;
+        SEAM_TRY(seam_hub_file_read(&file, pull, json_array_get(rows, i)));
+        if (is_wanted(pull, file.name)) {
+            SEAM_TRY(seam_hub_file_check(&file, pull));
+        }
+        if (seam_hub_is_weights(pull, file.name)) {
+            count++;
+        } else if (ends_with(file.name, ".bin") || ends_with(file.name, ".gguf") ||
+                   ends_with(file.name, ".safetensors")) {
+            other = file.name;
+        }
+    }
+    if (pull->args->file != NULL || count == 1 ||
+        (count > 1 && pull->weights == SEAM_HUB_WEIGHTS_SHARDS)) {
+        return SEAM_OK;
+    }
+    if (count > 1) {
+        return seam_error_set(pull->err, SEAM_E_NOT_FOUND,
+                              "%s: %u safetensors and neither model.safetensors nor an index that "
+                              "says which are the model",
+                              repo, count);
+    }
+    const bool is_gguf = other != NULL && ends_with(other, ".gguf");
+    return seam_error_set(pull->err, SEAM_E_NOT_FOUND, "%s: no safetensors at its top%s%s%s", repo,
+                          other != NULL ? "; it has " : "", other != NULL ? other : "",
+                          is_gguf ? ", which ORG/NAME:FILE fetches" : "");
 }
 
 static seam_status folder_name(seam_hub_pull *pull) {
@@ -174,9 +231,9 @@ static seam_status row_pull(seam_hub_pull *pull, const json_t *row, uint32_t *co
     char blob[SEAM_PULL_PATH_MAX];
     seam_hub_file file;
     SEAM_TRY(seam_hub_file_read(&file, pull, row));
-    const bool is_weights = strchr(file.name, '/') == NULL && ends_with(file.name, ".safetensors");
     pull->counts.weights_bytes +=
-        is_weights || (pull->args->file != NULL && strcmp(file.name, pull->args->file) == 0)
+        seam_hub_is_weights(pull, file.name) ||
+                (pull->args->file != NULL && strcmp(file.name, pull->args->file) == 0)
             ? file.bytes
             : 0;
     if (!is_wanted(pull, file.name)) {
@@ -231,6 +288,8 @@ static seam_status list_write(const seam_hub_pull *pull, const json_t *rows) {
 
 static seam_status rows_pull(seam_hub_pull *pull, const json_t *rows) {
     uint32_t count = 0;
+    weights_find(pull, rows);
+    SEAM_TRY(rows_check(pull, rows));
     for (size_t i = 0; i < json_array_size(rows); i++) {
         SEAM_TRY(row_pull(pull, json_array_get(rows, i), &count));
     }

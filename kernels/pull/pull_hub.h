@@ -8,6 +8,14 @@
 
 #include "pull_file.h"
 
+/* Which of a repository's safetensors are the model: variants (fp16, consolidated) may lie beside.
+ */
+typedef enum seam_hub_weights {
+    SEAM_HUB_WEIGHTS_ANY = 0, /* a single one of any name */
+    SEAM_HUB_WEIGHTS_SINGLE,  /* model.safetensors */
+    SEAM_HUB_WEIGHTS_SHARDS,  /* model-*-of-*.safetensors, with an index */
+} seam_hub_weights;
+
 typedef struct seam_hub_pull {
     const seam_pull_hub_args *args;
     const seam_pull_watch *watch;
@@ -16,7 +24,8 @@ typedef struct seam_hub_pull {
     char folder[SEAM_PULL_PATH_MAX]; /* models--org--name */
     char parts[SEAM_PULL_PATH_MAX];  /* the client's folder, once it is there */
     seam_pull_counts counts;
-    bool is_listed; /* the Hub has told the files */
+    seam_hub_weights weights; /* by the list */
+    bool is_listed;           /* the Hub has told the files */
     seam_error *err;
 } seam_hub_pull;
 
@@ -31,6 +40,8 @@ seam_status seam_hub_file_read(seam_hub_file *ret_file, const seam_hub_pull *pul
                                const json_t *row);
 /* Its name is plain and its hash one.  SEAM_E_FORMAT. */
 seam_status seam_hub_file_check(const seam_hub_file *file, const seam_hub_pull *pull);
+/* Of the list's names, those that are the model's weights. */
+bool seam_hub_is_weights(const seam_hub_pull *pull, const char *name);
 /* After the small files are in the snapshot: pull->parts.  Errors as in pull.h. */
 seam_status seam_hub_parts_pull(seam_hub_pull *pull, const json_t *rows);
 /* Whether the client's folder is there and still as it was written: sets pull->parts. */

@@ -117,13 +117,8 @@ static seam_status map_read(share *s) {
     for (size_t i = 0; i < json_array_size(s->rows); i++) {
         const char *name =
             json_string_value(json_object_get(json_array_get(s->rows, i), "rfilename"));
-        const size_t count = name != NULL ? strlen(name) : 0;
-        if (count > 12 && strcmp(name + count - 12, ".safetensors") == 0 &&
-            strchr(name, '/') == NULL) {
-            if (s->only_file != NULL) {
-                return wrong(s, name, "several weight files and no index");
-            }
-            s->only_file = name;
+        if (name != NULL && seam_hub_is_weights(s->pull, name)) {
+            s->only_file = name; /* weights_find has seen to it that there is one */
         }
     }
     return s->only_file != NULL ? SEAM_OK

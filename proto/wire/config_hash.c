@@ -137,5 +137,7 @@ uint64_t seam_config_hash(const Seam__V1__SessionConfig *config) {
     hash = add_later(hash, 15, (uint32_t)config->lora_side);
     hash = add_later(hash, 16, config->full != 0);
     hash = add_later(hash, 17, bits_of(config->all_layer_bits));
-    return add_later(hash, 18, config->all_layer_steps);
+    hash = add_later(hash, 18, config->all_layer_steps);
+    hash = add_later(hash, 19, bits_of(config->prefix_bits));
+    return add_later(hash, 20, config->prefix_steps);
 }

@@ -191,7 +191,8 @@ seam_site *seam_exchange_site(const trainer_exchange *exchange, uint32_t site) {
 
 /* ---- jobs ---- */
 
-/* The parameters that came become the adapter's. */
+/* The parameters that came become the adapter's.  A checkpoint that is asked for in the middle of
+ * the step has them already, which changes nothing: the step made again brings them again. */
 SEAM_ON_GPU static seam_status parameters_take(seam_trainer *t, uint32_t *chunk_idx, uint32_t parts,
                                                seam_stream *stream, seam_error *err) {
     trainer_exchange *const e = &t->exchange;

@@ -3,7 +3,8 @@
  * The first message of a step that brings parameters has their tensors in front of its tokens; the
  * answer to the last micro-batch has the gradients' tensors in front of its loss.  Without
  * resend_parameters the server steps the same optimizer on the gradients as they were sent, so that
- * its adapter stays the client's.
+ * its adapter stays the client's.  That copy and the modules' allocations are in a checkpoint
+ * (trainer_state.h); the client goes back to its own record of the step.
  * Read next: kernels/codec/module_link.c, kernels/model/adapter_modules.c. */
 #ifndef SEAM_EXCHANGE_H
 #define SEAM_EXCHANGE_H

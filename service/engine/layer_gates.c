@@ -7,23 +7,19 @@
  * before the codec, so that one copy of them is kept and not two. */
 #include "layer_gates.h"
 
-#include <math.h>
 #include <string.h>
 
-#include "bytes.h"
 #include "device_codec.h"
 #include "trainer_internal.h"
 #include "try.h"
 
-#define PIECE_ROWS       256u /* of the host's codec: whole groups */
-#define ALIGN_BYTES      256u
-#define PRICE_DEFAULT    0.02 /* where no gate has a gradient: SPEC 3.1 */
-#define STATE_HEAD_BYTES 48   /* flags u64, log price, last error, its speed, price, rate: f64 */
+#define PIECE_ROWS  256u /* of the host's codec: whole groups */
+#define ALIGN_BYTES 256u
 
 static seam_status layer_forward(void *context, uint32_t layer, seam_stream *stream, void *x);
 static seam_status layer_backward(void *context, uint32_t layer, seam_stream *stream,
                                   const void *dx);
-static seam_status widths_put(seam_trainer *t, seam_stream *stream);
+static seam_status begin_put(seam_trainer *t, seam_stream *stream);
 
 static bool is_exact(const seam_trainer *t) {
     return t->config->codec.gate_signal_exact;
@@ -56,13 +52,10 @@ void seam_layers_carve(seam_trainer *t, seam_arena *arena) {
     const uint32_t C = t->channels;
     y->count = seam_session_config_layer_sites(t->config);
     const size_t values = (size_t)y->count * C;
+    seam_gate_group_carve(&y->group, arena, y->count, C);
     if (y->count == 0) {
         return;
     }
-    y->gates = seam_arena_take(arena, y->count * sizeof *y->gates);
-    y->reports = seam_arena_take(arena, y->count * sizeof *y->reports);
-    y->widths = seam_arena_take(arena, values);
-    y->db = seam_arena_take(arena, values * sizeof *y->db);
     y->sums = seam_arena_take(arena, C * sizeof *y->sums);
     for (uint32_t i = 0; i < t->depth && !is_exact(t); i++) {
         t->slots[i].layer_steps = seam_arena_take(arena, values * sizeof(float));
@@ -91,7 +84,7 @@ void seam_layers_plan(seam_memory_plan *plan, const seam_trainer *t) {
     if (y->count == 0) {
         return;
     }
-    plan->host[SEAM_MEMORY_CODEC] += y->count * (size_t)t->channels * 4 * sizeof(float); /* gates */
+    plan->host[SEAM_MEMORY_CODEC] += seam_gate_group_bytes(&y->group);
     if (on_device(t)) {
         plan->device[SEAM_MEMORY_CODEC] +=
             y->count * (y->work_stride + y->begin_stride * sizeof *y->begin) +
@@ -118,26 +111,21 @@ static seam_status device_create(seam_trainer *t) {
 seam_status seam_layers_create(seam_trainer *t, seam_stream *stream) {
     trainer_layers *y = &t->layers;
     const seam_session_config *config = t->config;
-    const seam_gates_config *gates = &config->layer_gates;
     if (y->count == 0) {
         return SEAM_OK;
     }
-    const seam_pace_config pace = {.bits_start = (double)gates->bits_start,
-                                   .bits_target = (double)config->all_layer_bits,
-                                   .steps_to_target = config->all_layer_steps,
-                                   .shape = SEAM_PACE_LINEAR,
-                                   .logit_distance =
-                                       seam_gates_distance(gates, config->all_layer_bits),
-                                   .price_default = PRICE_DEFAULT};
-    seam_pace_init(&y->pace, &pace);
-    for (uint32_t i = 0; i < y->count; i++) {
-        SEAM_TRY(seam_gates_init(&y->gates[i], gates, t->channels));
-    }
+    const seam_gate_group_config group = {.gates = config->layer_gates,
+                                          .bits_target = config->all_layer_bits,
+                                          .steps_to_target = config->all_layer_steps,
+                                          .exact = is_exact(t),
+                                          .site_first =
+                                              SEAM_SITE_LAYER_FIRST + config->front_layers};
+    SEAM_TRY(seam_gate_group_init(&y->group, &group));
     if (on_device(t)) {
         SEAM_TRY(device_create(t));
     }
     y->hook = (seam_layer_hook){.context = t, .forward = layer_forward, .backward = layer_backward};
-    return widths_put(t, stream);
+    return begin_put(t, stream);
 }
 
 void seam_layers_destroy(seam_trainer *t) {
@@ -148,25 +136,22 @@ void seam_layers_destroy(seam_trainer *t) {
     t->ops->mem_free(t->backend, y->device_codes);
     t->ops->mem_free(t->backend, y->plane_begin);
     t->ops->mem_free(t->backend, y->works);
-    for (uint32_t i = 0; i < y->count && y->gates != NULL; i++) {
-        seam_gates_deinit(&y->gates[i]);
-    }
+    seam_gate_group_deinit(&y->group);
 }
 
-/* Integer widths of all gates, and where the device has the codec what it needs of them. */
-static seam_status widths_put(seam_trainer *t, seam_stream *stream) {
+/* What a device's codec needs of the widths. */
+static seam_status begin_put(seam_trainer *t, seam_stream *stream) {
     trainer_layers *y = &t->layers;
     const uint32_t C = t->channels;
-    for (uint32_t i = 0; i < y->count; i++) {
-        uint8_t *widths = y->widths + (size_t)i * C;
-        seam_gates_widths(widths, &y->gates[i], 0.0f);
-        for (uint32_t c = 0; c < C && on_device(t); c++) {
-            uint32_t *begin = y->begin + i * y->begin_stride;
-            begin[c + 1] = begin[c] + widths[c]; /* begin[0] stays 0 */
-        }
-    }
     if (!on_device(t)) {
         return SEAM_OK;
+    }
+    for (uint32_t i = 0; i < y->count; i++) {
+        const uint8_t *widths = y->group.widths + (size_t)i * C;
+        uint32_t *begin = y->begin + i * y->begin_stride;
+        for (uint32_t c = 0; c < C; c++) {
+            begin[c + 1] = begin[c] + widths[c]; /* begin[0] stays 0 */
+        }
     }
     return t->ops->copy_in(stream, y->plane_begin, y->begin,
                            y->count * y->begin_stride * sizeof *y->begin);
@@ -177,7 +162,7 @@ static seam_status widths_put(seam_trainer *t, seam_stream *stream) {
 static seam_codec_args codec_args(const seam_trainer *t, uint32_t layer, const uint8_t *ranges) {
     return (seam_codec_args){.id = SEAM_CODEC_AMAQ,
                              .channels = t->channels,
-                             .widths = t->layers.widths + (size_t)layer * t->channels,
+                             .widths = t->layers.group.widths + (size_t)layer * t->channels,
                              .ranges = ranges};
 }
 
@@ -221,7 +206,7 @@ static seam_status host_forward(seam_trainer *t, uint32_t layer, seam_stream *st
 static void surrogate_add(seam_trainer *t, uint32_t layer) {
     trainer_layers *y = &t->layers;
     const size_t at = (size_t)layer * t->channels;
-    seam_gates_surrogate(y->db + at, y->sums, t->at->layer_steps + at, y->widths + at,
+    seam_gates_surrogate(y->group.db + at, y->sums, t->at->layer_steps + at, y->group.widths + at,
                          (uint32_t)t->at->micro.labelled_total, t->channels);
 }
 
@@ -236,7 +221,8 @@ static seam_status host_backward(seam_trainer *t, uint32_t layer, seam_stream *s
         const float *x = kept_rows(t, y->kept, layer);
         const size_t at = (size_t)layer * C;
         SEAM_TRY(host_requantize(t->packed, t, layer, x));
-        seam_gates_add_exact(y->db + at, t->rows, x, t->packed, y->widths + at, rows, C);
+        seam_gates_add_exact(y->group.db + at, t->rows, x, t->packed, y->group.widths + at, rows,
+                             C);
         return SEAM_OK;
     }
     memset(y->sums, 0, C * sizeof *y->sums);
@@ -249,7 +235,7 @@ static seam_status host_backward(seam_trainer *t, uint32_t layer, seam_stream *s
 
 static seam_device_work device_work(const seam_trainer *t, uint32_t layer) {
     const trainer_layers *y = &t->layers;
-    const uint8_t *widths = y->widths + (size_t)layer * t->channels;
+    const uint8_t *widths = y->group.widths + (size_t)layer * t->channels;
     uint8_t width_max = 0;
     for (uint32_t c = 0; c < t->channels; c++) {
         width_max = widths[c] > width_max ? widths[c] : width_max;
@@ -346,7 +332,8 @@ seam_status seam_layers_backward_end(seam_trainer *t, seam_stream *stream) {
     for (uint32_t i = 0; i < y->count; i++) {
         const size_t at = (size_t)i * t->channels;
         if (is_exact(t)) {
-            seam_gates_take_exact(y->db + at, y->device_sums + at, y->widths + at, t->channels);
+            seam_gates_take_exact(y->group.db + at, y->device_sums + at, y->group.widths + at,
+                                  t->channels);
         } else {
             memset(y->sums, 0, t->channels * sizeof *y->sums);
             seam_gates_take_squares(y->sums, y->device_sums + at, t->channels);
@@ -358,108 +345,18 @@ seam_status seam_layers_backward_end(seam_trainer *t, seam_stream *stream) {
 
 /* ---- the step's end ---- */
 
-/* What the step used. */
-static seam_layer_report report_of(const seam_trainer *t, uint32_t layer) {
-    const uint8_t *widths = t->layers.widths + (size_t)layer * t->channels;
-    seam_layer_report report = {.site = SEAM_SITE_LAYER_FIRST + t->config->front_layers + layer,
-                                .bits_min = SEAM_BITS_MAX};
-    for (uint32_t c = 0; c < t->channels; c++) {
-        report.bits_total += widths[c];
-        report.bits_min = widths[c] < report.bits_min ? widths[c] : report.bits_min;
-        report.bits_max = widths[c] > report.bits_max ? widths[c] : report.bits_max;
-    }
-    return report;
-}
-
-/* Every boundary has as many values as any other: each has weight 1 in the bits loss. */
-static void gates_move(seam_trainer *t) {
-    trainer_layers *y = &t->layers;
-    const seam_pace *pace = &y->pace;
-    double pull = 0.0, bits = 0.0;
-    for (uint32_t i = 0; i < y->count; i++) {
-        float *db = y->db + (size_t)i * t->channels;
-        if (!is_exact(t)) {
-            seam_gates_refine(db, &y->gates[i], y->widths + (size_t)i * t->channels);
-        }
-        const seam_gates_step_args args = {.db = db,
-                                           .lr = (float)pace->bits_lr,
-                                           .beta = (float)pace->price,
-                                           .bits_loss_active = seam_pace_acts(pace),
-                                           .relative = true};
-        seam_gates_step(&y->gates[i], &args);
-        pull += seam_gates_pull(db, t->channels);
-        bits += (double)seam_gates_bits_total(&y->gates[i]);
-    }
-    const double mean = bits / ((double)y->count * (double)t->channels);
-    const double slope = 2.0 * mean; /* of the L2 bits loss */
-    seam_pace_judge(&y->pace, t->at->micro.step, mean, pull / (slope * (double)y->count));
-}
-
 seam_status seam_layers_apply(seam_step_result *result, seam_trainer *t, seam_stream *stream) {
     trainer_layers *y = &t->layers;
     if (y->count == 0) {
         return SEAM_OK;
     }
-    for (uint32_t i = 0; i < y->count; i++) {
-        y->reports[i] = report_of(t, i);
-    }
-    if (!result->skipped) {
-        gates_move(t);
-        SEAM_TRY(widths_put(t, stream));
-    }
-    for (uint32_t i = 0; i < y->count; i++) {
-        y->reports[i].gate_bits_total = seam_gates_bits_total(&y->gates[i]);
-    }
-    result->layers = y->reports;
+    seam_gate_group_apply(&y->group, t->at->micro.step, result->skipped);
+    result->layers = y->group.reports;
     result->layer_count = y->count;
-    seam_layers_abort(t);
-    return SEAM_OK;
-}
-
-void seam_layers_abort(seam_trainer *t) {
-    if (t->layers.count > 0) {
-        memset(t->layers.db, 0, t->layers.count * (size_t)t->channels * sizeof(float));
-    }
-}
-
-/* ---- state ---- */
-
-size_t seam_layers_state_bytes(uint32_t count, uint32_t channels) {
-    return count == 0 ? 0 : STATE_HEAD_BYTES + count * seam_gates_state_bytes(channels);
-}
-
-void seam_layers_save(uint8_t *ret, const seam_trainer *t) {
-    const trainer_layers *y = &t->layers;
-    const seam_pace *pace = &y->pace;
-    const double values[] = {pace->log_price, pace->error_last, pace->error_speed, pace->price,
-                             pace->bits_lr};
-    seam_put_u64(ret, (pace->begun ? 1 : 0) | (pace->reached ? 2 : 0));
-    for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
-        seam_put_f64(ret + 8 + 8 * i, values[i]);
-    }
-    for (uint32_t i = 0; i < y->count; i++) {
-        seam_gates_save(ret + STATE_HEAD_BYTES + i * seam_gates_state_bytes(t->channels),
-                        &y->gates[i]);
-    }
+    return result->skipped ? SEAM_OK : begin_put(t, stream);
 }
 
 seam_status seam_layers_load(seam_trainer *t, const uint8_t *bytes, seam_stream *stream) {
-    trainer_layers *y = &t->layers;
-    seam_pace *pace = &y->pace;
-    double *const values[] = {&pace->log_price, &pace->error_last, &pace->error_speed, &pace->price,
-                              &pace->bits_lr};
-    const uint64_t flags = seam_get_u64(bytes);
-    SEAM_TRY(flags <= 3 ? SEAM_OK : SEAM_E_FORMAT);
-    pace->begun = (flags & 1) != 0;
-    pace->reached = (flags & 2) != 0;
-    for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
-        *values[i] = seam_get_f64(bytes + 8 + 8 * i);
-        SEAM_TRY(isfinite(*values[i]) ? SEAM_OK : SEAM_E_NONFINITE);
-    }
-    const size_t gates_bytes = seam_gates_state_bytes(t->channels);
-    for (uint32_t i = 0; i < y->count; i++) {
-        SEAM_TRY(
-            seam_gates_load(&y->gates[i], bytes + STATE_HEAD_BYTES + i * gates_bytes, gates_bytes));
-    }
-    return widths_put(t, stream);
+    SEAM_TRY(seam_gate_group_load(&t->layers.group, bytes));
+    return begin_put(t, stream);
 }

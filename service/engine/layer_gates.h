@@ -2,13 +2,13 @@
  * blocks of this server.  Nothing of it travels: x becomes what a receiver of its amaq tensor would
  * see, in place, and backward goes straight through.
  *
- * The server owns these gates and is their arbiter: one pace (kernels/codec/pace.h) for their mean,
- * beside that of the wire's sites, and widths that are in force from the next step on.
+ * The server owns these gates and is their arbiter (kernels/codec/gate_group.h): one pace for their
+ * mean, beside that of the wire's sites, and widths that are in force from the next step on.
  * Read next: kernels/model/blocks_forward.c, which calls the hook. */
 #ifndef SEAM_LAYER_GATES_H
 #define SEAM_LAYER_GATES_H
 
-#include "pace.h"
+#include "gate_group.h"
 #include "trainer.h"
 
 /* Arrays are the host's, but where "device" is said; which of both sorts there are goes by where
@@ -16,12 +16,8 @@
 typedef struct trainer_layers {
     uint32_t count; /* boundaries, K; 0: the mode is off, and there is nothing else here */
     seam_layer_hook hook;
-    seam_gates *gates;          /* (K) */
-    seam_pace pace;             /* of their mean */
-    seam_layer_report *reports; /* (K) */
-    uint8_t *widths;            /* (K, C) in force */
-    float *db;                  /* (K, C) gate gradient over the step */
-    float *sums;                /* (C) */
+    seam_gate_group group;
+    float *sums; /* (C) */
     /* The host's codec. */
     uint8_t *ranges, *codes;
     void *scratch;
@@ -54,11 +50,7 @@ seam_status seam_layers_backward_end(seam_trainer *t, seam_stream *stream) SEAM_
 /* The step's end: gates and pace move, unless the step is skipped. */
 seam_status seam_layers_apply(seam_step_result *result, seam_trainer *t,
                               seam_stream *stream) SEAM_ON_GPU;
-void seam_layers_abort(seam_trainer *t);
-
-/* Exact state for checkpoints.  Load: SEAM_E_FORMAT, SEAM_E_NONFINITE. */
-size_t seam_layers_state_bytes(uint32_t count, uint32_t channels);
-void seam_layers_save(uint8_t *ret, const seam_trainer *t);
+/* From the state that seam_gate_group_save made of the group.  SEAM_E_FORMAT, SEAM_E_NONFINITE. */
 seam_status seam_layers_load(seam_trainer *t, const uint8_t *bytes,
                              seam_stream *stream) SEAM_ON_GPU;
 

@@ -1,5 +1,6 @@
 /* The end of a step: the optimizer, then site 1's allocator and what Commit says of it, then the
- * gates between the blocks (layer_gates.c).  SPEC 3.1, WIRE.md section 4, point 4.
+ * gates between the blocks (layer_gates.c) and of a prefix (kernels/model/prefix_quantizer.c).
+ * SPEC 3.1, WIRE.md section 4, point 4.
  * Read next: at the client, core/step.c seam_step_commit. */
 #include <math.h>
 #include <string.h>
@@ -121,9 +122,25 @@ SEAM_ON_GPU static seam_status adapter_apply(seam_step_result *result, seam_trai
                                                  t->at->micro.step, result->clip_factor);
 }
 
+/* The gates of a prefix, and what the next step's passes read. */
+SEAM_ON_GPU static seam_status prefix_apply(seam_step_result *result, seam_trainer *t,
+                                            seam_stream *stream) {
+    if (t->prefix == NULL) {
+        return SEAM_OK;
+    }
+    const seam_gate_group *group = seam_prefix_quantizer_group(t->prefix);
+    result->prefix = group->reports;
+    result->prefix_count = group->count;
+    return seam_prefix_quantizer_apply(t->prefix, stream, t->at->micro.step, result->skipped);
+}
+
 seam_status seam_trainer_apply(seam_step_result *ret, seam_trainer *t, double client_squares,
                                seam_stream *stream) {
     seam_step_result result = {0};
+    if (t->prefix != NULL) { /* of the gradient, which the optimizer clears */
+        SEAM_TRY(
+            seam_prefix_quantizer_signal(t->prefix, stream, (uint32_t)t->at->micro.labelled_total));
+    }
     if (t->exchange.is_on) {
         const seam_status st = seam_exchange_step(&result.grad_norm, &t->state_hash, t, stream);
         result.skipped = st == SEAM_E_NONFINITE;
@@ -143,6 +160,7 @@ seam_status seam_trainer_apply(seam_step_result *ret, seam_trainer *t, double cl
         site_report(&result, t);
     }
     SEAM_TRY(seam_layers_apply(&result, t, stream));
+    SEAM_TRY(prefix_apply(&result, t, stream));
     if (t->keeper != NULL) {
         seam_cache_keeper_mark(t->keeper);
     }

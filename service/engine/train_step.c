@@ -144,7 +144,9 @@ static seam_batch batch_of(seam_trainer *t) {
                         .seq_begin = t->seq_begin,
                         .positions = t->positions,
                         .draw = &t->draw,
-                        .hook = t->layers.count > 0 ? &t->layers.hook : NULL};
+                        .hook = t->layers.count > 0 ? &t->layers.hook : NULL,
+                        .prefix =
+                            t->prefix != NULL ? seam_prefix_quantizer_values(t->prefix) : NULL};
 }
 
 seam_status seam_trainer_to_device(seam_trainer *t, seam_stream *stream) {

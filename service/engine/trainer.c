@@ -155,9 +155,13 @@ seam_status seam_trainer_plan(seam_memory_plan *plan, const seam_session_config 
     seam_trainer_device_plan(plan, &trainer);
     seam_layers_plan(plan, &trainer);
     seam_one_pass_plan(plan, &trainer);
+    const seam_memory_blocks blocks = seam_session_config_blocks(config);
+    if (seam_session_config_has_prefix_gates(config)) {
+        seam_prefix_quantizer_plan(plan, &blocks, &config->adapter.prefix,
+                                   config->codec.gate_signal_exact, trainer.ops->codec != NULL);
+    }
     seam_exchange_plan(plan, config);
     const seam_activations_options acts = acts_options(config);
-    const seam_memory_blocks blocks = seam_session_config_blocks(config);
     SEAM_TRY(seam_memory_plan_training(plan, &blocks, &acts));
     return acts_plan_more(plan, &trainer, &blocks, &acts);
 }
@@ -198,6 +202,17 @@ static seam_status sites_create(seam_trainer *t, seam_error *err) {
     return SEAM_OK;
 }
 
+static seam_status prefix_create(seam_trainer *t) {
+    const seam_session_config *config = t->config;
+    const seam_prefix_quantizer_config prefix = {.gates = config->prefix_gates,
+                                                 .bits_target = config->prefix_bits,
+                                                 .steps_to_target = config->prefix_steps,
+                                                 .exact = config->codec.gate_signal_exact};
+    return seam_session_config_has_prefix_gates(config)
+               ? seam_prefix_quantizer_create(&t->prefix, t->adapter, &prefix)
+               : SEAM_OK;
+}
+
 SEAM_ON_GPU static seam_status fill(seam_trainer *t, seam_stream *stream, seam_error *err) {
     const seam_session_config *config = t->config;
     const size_t x_count = (size_t)config->limits.rows_max * t->channels;
@@ -216,6 +231,7 @@ SEAM_ON_GPU static seam_status fill(seam_trainer *t, seam_stream *stream, seam_e
     SEAM_TRY(seam_one_pass_create(t));
     SEAM_TRY(seam_exchange_create(&t->exchange, config, t->adapter, err));
     SEAM_TRY(seam_layers_create(t, stream));
+    SEAM_TRY(prefix_create(t));
     SEAM_TRY(t->ops->mem_alloc(&t->x, t->backend, x_count * seam_dtype_bytes(t->ops->acc)));
     return seam_trainer_refresh(t, stream);
 }
@@ -251,6 +267,7 @@ void seam_trainer_destroy(seam_trainer *gift_trainer) {
         return;
     }
     seam_trainer *t = gift_trainer;
+    seam_prefix_quantizer_destroy(t->prefix);
     seam_layers_destroy(t);
     seam_exchange_destroy(&t->exchange);
     seam_one_pass_destroy(t);
@@ -392,10 +409,13 @@ seam_status seam_trainer_drop_step(seam_trainer *trainer, seam_stream *stream) {
     memset(trainer->counts_out, 0, trainer->by_token ? trainer->width_count * sizeof(uint32_t) : 0);
     memset(trainer->spans_out, 0, trainer->channels * sizeof(float));
     trainer->rows_out = 0;
-    seam_layers_abort(trainer);
+    seam_gate_group_abort(&trainer->layers.group);
     return seam_adapter_clear_gradient(trainer->adapter, stream);
 }
 
 seam_status seam_trainer_refresh(seam_trainer *trainer, seam_stream *stream) {
+    if (trainer->prefix != NULL) {
+        SEAM_TRY(seam_prefix_quantizer_refresh(trainer->prefix, stream));
+    }
     return seam_adapter_state_hash(&trainer->state_hash, trainer->adapter, stream);
 }

@@ -21,6 +21,7 @@
 
 #include "cache_keeper.h"
 #include "engine.h"
+#include "gate_group.h"
 #include "memory_plan.h"
 #include "session_config.h"
 #include "step_key.h"
@@ -59,14 +60,6 @@ typedef struct seam_budget {
     uint32_t bits_total; /* waterfill; 0: none yet */
 } seam_budget;
 
-/* A boundary between two of the server's blocks, in a step: layer_gates.h. */
-typedef struct seam_layer_report {
-    uint32_t site;
-    uint32_t bits_total;        /* sum of the widths that the step used */
-    uint32_t gate_bits_total;   /* of the gates, after it */
-    uint8_t bits_min, bits_max; /* of those widths */
-} seam_layer_report;
-
 /* What a step did, for Commit. */
 typedef struct seam_step_result {
     uint64_t state_hash;
@@ -77,9 +70,11 @@ typedef struct seam_step_result {
     double gate_pull;         /* gates: sum_c |dL/db_c| of site 1 */
     double cost_sum;          /* waterfill: seam_waterfill_sum of site 1 */
     uint32_t cost_channels;
-    const seam_alloc *proposal;      /* of site 1, or NULL */
-    const seam_layer_report *layers; /* (layer_count), valid as the proposal */
+    const seam_alloc *proposal;     /* of site 1, or NULL */
+    const seam_gate_report *layers; /* (layer_count), valid as the proposal */
     uint32_t layer_count;
+    const seam_gate_report *prefix; /* (prefix_count), likewise: of keys and values */
+    uint32_t prefix_count;
 } seam_step_result;
 
 typedef struct seam_trainer seam_trainer;
@@ -147,7 +142,7 @@ seam_status seam_trainer_keep_caches(seam_trainer *trainer, const char *folder, 
                                      seam_error *err) SEAM_ON_GPU;
 /* Who keeps them, or NULL. */
 seam_cache_keeper *seam_trainer_keeper(const seam_trainer *trainer);
-/* The adapter was changed from outside (import): new state hash. */
+/* The adapter was changed from outside (import): new state hash, and what goes by its values. */
 seam_status seam_trainer_refresh(seam_trainer *trainer, seam_stream *stream) SEAM_ON_GPU;
 
 #endif

@@ -5,6 +5,7 @@
 #include "cache_keeper.h"
 #include "exchange.h"
 #include "layer_gates.h"
+#include "prefix_quantizer.h"
 #include "storage.h"
 #include "trainer.h"
 
@@ -86,6 +87,7 @@ struct seam_trainer {
     uint64_t correct;
     trainer_exchange exchange;
     trainer_layers layers;
+    seam_prefix_quantizer *prefix; /* of the adapter; NULL: passes read it as it is */
 };
 
 /* ---- trainer.c ---- */

@@ -22,19 +22,26 @@
 
 static const char *const kinds[KINDS] = {"param", "m", "v"};
 
-bool seam_trainer_state_is_whole(const seam_session_config *config) {
-    if (config->codec.topology == SEAM_TOPOLOGY_ADAPTER_EXCHANGE) {
-        return false; /* the optimizer that counts is the client's */
-    }
-    return true;
-}
-
 static size_t session_bytes(const seam_trainer *t) {
     return SESSION_HEAD_BYTES + (t->by_token ? t->width_count * sizeof(float) : 0);
 }
 
+static size_t prefix_bytes(const seam_trainer *t) {
+    return t->prefix != NULL ? seam_prefix_quantizer_state_bytes(t->config->model->config) : 0;
+}
+
 static size_t layers_bytes(const seam_trainer *t) {
-    return seam_layers_state_bytes(t->layers.count, t->channels);
+    return seam_gate_group_state_bytes(t->layers.count, t->channels);
+}
+
+/* ADAPTER_EXCHANGE: the allocations of the modules' sites; else nothing. */
+static size_t modules_bytes(const seam_trainer *t) {
+    const seam_module_link *link = &t->exchange.link;
+    size_t bytes = 0;
+    for (uint32_t i = 0; i < link->pair_count; i++) {
+        bytes += seam_site_state_bytes(link->sites[i]);
+    }
+    return bytes;
 }
 
 seam_status seam_trainer_state_bytes_max(size_t *ret_bytes, const seam_session_config *config) {
@@ -46,11 +53,19 @@ seam_status seam_trainer_state_bytes_max(size_t *ret_bytes, const seam_session_c
     const uint64_t moments = plan.device[SEAM_MEMORY_MOMENTS] + plan.host[SEAM_MEMORY_MOMENTS];
     const uint64_t tensors = /* with prefixes */
         (uint64_t)(blocks.layer_end - blocks.layer_begin) * (SEAM_LORA_TARGETS + 1) * 2 * KINDS;
-    const uint64_t widths = seam_session_config_width_count(config);
-    const size_t layers = seam_layers_state_bytes(seam_session_config_layer_sites(config),
-                                                  config->model->config->hidden);
-    *ret_bytes = (size_t)(moments / 2 * KINDS + (tensors + 8) * HEADER_ENTRY_BYTES + 64 * widths +
-                          layers + SESSION_HEAD_BYTES + 4096);
+    seam_module_pair pairs[SEAM_MODULE_LINK_SITES_MAX];
+    const uint32_t pair_count = seam_exchange_pairs(pairs, config);
+    uint64_t widths = seam_session_config_width_count(config);
+    for (uint32_t i = 0; i < pair_count; i++) {
+        widths += pairs[i].channels;
+    }
+    const size_t layers = seam_gate_group_state_bytes(seam_session_config_layer_sites(config),
+                                                      config->model->config->hidden);
+    const size_t prefix = seam_session_config_has_prefix_gates(config)
+                              ? seam_prefix_quantizer_state_bytes(config->model->config)
+                              : 0;
+    *ret_bytes = (size_t)(moments / 2 * KINDS + (tensors + 8 + pair_count) * HEADER_ENTRY_BYTES +
+                          64 * widths + layers + prefix + SESSION_HEAD_BYTES + 4096);
     return SEAM_OK;
 }
 
@@ -154,6 +169,15 @@ static seam_status parts_visit(const seam_trainer *t, part_fn *visit, void *user
     if (t->layers.count > 0) {
         SEAM_TRY(bytes_visit(&p, visit, user, "layers", layers_bytes(t)));
     }
+    if (t->prefix != NULL) {
+        SEAM_TRY(bytes_visit(&p, visit, user, "prefix.gates", prefix_bytes(t)));
+    }
+    for (uint32_t i = 0; i < t->exchange.link.pair_count; i++) {
+        char name[SEAM_NAME_BYTES];
+        const seam_site *site = t->exchange.link.sites[i];
+        (void)snprintf(name, sizeof name, "site.%u", seam_site_config_of(site)->site_id);
+        SEAM_TRY(bytes_visit(&p, visit, user, name, seam_site_state_bytes(site)));
+    }
     return t->keeper != NULL ? bytes_visit(&p, visit, user, "caches", SEAM_REDO_PLACE_BYTES)
                              : SEAM_OK;
 }
@@ -211,8 +235,16 @@ seam_status seam_trainer_state_save(uint8_t *ret, size_t *ret_count, size_t capa
     session_put(cursor, t, mark);
     cursor += session_bytes(t);
     if (t->layers.count > 0) {
-        seam_layers_save(cursor, t);
+        seam_gate_group_save(cursor, &t->layers.group);
         cursor += layers_bytes(t);
+    }
+    if (t->prefix != NULL) {
+        seam_gate_group_save(cursor, seam_prefix_quantizer_group(t->prefix));
+        cursor += prefix_bytes(t);
+    }
+    for (uint32_t i = 0; i < t->exchange.link.pair_count; i++) {
+        seam_site_save(cursor, t->exchange.link.sites[i]);
+        cursor += seam_site_state_bytes(t->exchange.link.sites[i]);
     }
     if (t->keeper != NULL) {
         seam_redo_place_put(cursor, &caches);
@@ -258,8 +290,8 @@ static seam_status caches_take(const seam_trainer *t, const finder *f) {
     if (t->keeper == NULL) {
         return SEAM_OK;
     }
-    const seam_redo_place place =
-        seam_redo_place_get(session_of(t, f) + session_bytes(t) + layers_bytes(t));
+    const seam_redo_place place = seam_redo_place_get(
+        session_of(t, f) + session_bytes(t) + layers_bytes(t) + prefix_bytes(t) + modules_bytes(t));
     return seam_cache_keeper_restore(t->keeper, &place, f->err);
 }
 
@@ -279,6 +311,16 @@ SEAM_ON_GPU static seam_status state_take(seam_trainer *t, seam_trainer_mark *re
     session_get(t, ret_mark, session);
     if (t->layers.count > 0) {
         SEAM_TRY(seam_layers_load(t, session + session_bytes(t), stream));
+    }
+    if (t->prefix != NULL) {
+        SEAM_TRY(seam_gate_group_load(seam_prefix_quantizer_group(t->prefix),
+                                      session + session_bytes(t) + layers_bytes(t)));
+    }
+    const uint8_t *modules = session + session_bytes(t) + layers_bytes(t) + prefix_bytes(t);
+    for (uint32_t i = 0; i < t->exchange.link.pair_count; i++) {
+        seam_site *site = t->exchange.link.sites[i];
+        SEAM_TRY(seam_site_load(site, modules, seam_site_state_bytes(site)));
+        modules += seam_site_state_bytes(site);
     }
     SEAM_TRY(seam_trainer_refresh(t, stream));
     const bool same = t->state_hash == seam_get_u64(session + 24);

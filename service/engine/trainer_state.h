@@ -6,7 +6,9 @@
  *   site.0, site.1 U8       allocations, versions, bounds; site 1's gates with their moments, or
  *                           waterfill averages (kernels/codec/site.h)
  *   session U8              steps, rows served, budgets, shares of gates by token: trainer_state.c
- *   layers U8               in all-layer mode: pace and gates between the blocks: layer_gates.c
+ *   layers U8               in all-layer mode: pace and gates between the blocks
+ *   prefix.gates U8         of a quantized prefix, likewise: kernels/codec/gate_group.h
+ *   site.4 and on U8        ADAPTER_EXCHANGE: likewise of its modules' sites
  *   caches U8               with codec aqsgd: where their log stands (base/redo_log.h), which was
  *                           flushed before a checkpoint counts
  *
@@ -24,8 +26,6 @@ typedef struct seam_trainer_mark {
     uint64_t step_count, row_count;
 } seam_trainer_mark;
 
-/* Is the state all that a later process needs to give the same bits? */
-bool seam_trainer_state_is_whole(const seam_session_config *config);
 /* Bound of the file's size, before there is a trainer. */
 seam_status seam_trainer_state_bytes_max(size_t *ret_bytes, const seam_session_config *config);
 

@@ -245,7 +245,10 @@ static seam_status file_begin(adapter_call *a, uint32_t idx, uint64_t file_bytes
     const uint64_t files_bytes = a->reserved.host[SEAM_MEMORY_ADAPTER];
     const uint64_t bytes_max = idx == 0 ? files_bytes - CONFIG_BYTES_MAX : CONFIG_BYTES_MAX;
     if (file_bytes == 0 || file_bytes > bytes_max) {
-        return seam_error_set(err, SEAM_E_LIMIT, "file_bytes: %llu is not in 1..%llu for %s",
+        return seam_error_set(err, SEAM_E_LIMIT,
+                              "file_bytes: %llu is not in 1..%llu for %s: more than the session's "
+                              "adapter takes, so it is of another rank, of other targets or of "
+                              "another kind",
                               (unsigned long long)file_bytes, (unsigned long long)bytes_max,
                               a->file_names[idx]);
     }

@@ -41,6 +41,7 @@ struct seam_server {
     seam_call *calls;
     uint32_t call_count;
     bool accepting, draining, shutdown_done;
+    bool drained; /* the sessions are main's from here on: no tick */
     seam_status lost;
     uint64_t tick_due_ms;
 };
@@ -174,7 +175,7 @@ SEAM_ON_LOOP static void deletion_ended(void *user, const seam_deletion *deletio
 
 SEAM_ON_LOOP static void tick(seam_server *server) {
     uint64_t now_ms = seam_host_now_ms();
-    if (now_ms < server->tick_due_ms) {
+    if (now_ms < server->tick_due_ms || server->drained) {
         return;
     }
     server->tick_due_ms = now_ms + TICK_MS;
@@ -385,6 +386,9 @@ void seam_server_drain(seam_server *server) {
         grpc_server_cancel_all_calls(server->server);
         (void)wait_until(server, is_shut_down, UINT32_MAX);
     }
+    loop_lock(server);
+    server->drained = true;
+    loop_unlock(server);
 }
 
 SEAM_WITHOUT_THREADS void seam_server_destroy(seam_server *gift_server) {

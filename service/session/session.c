@@ -255,6 +255,24 @@ static void layers_describe(seam_session_storage *storage, const seam_session_co
     }
 }
 
+/* Likewise keys and values of a quantized prefix. */
+static void prefix_describe(seam_session_storage *storage, const seam_session_config *config) {
+    const seam_model_config *model = config->model->config;
+    const uint32_t count = seam_session_config_has_prefix_gates(config) ? SEAM_PREFIX_GATES : 0;
+    for (uint32_t i = 0; i < count; i++) {
+        const size_t row = storage->session.n_sites++;
+        Seam__V1__Site *site = &storage->sites[row];
+        seam__v1__site__init(site);
+        site->id = SEAM_SITE_PREFIX_KEYS + i;
+        site->boundary = i;
+        site->direction = SEAM__V1__SITE_DIRECTION__SITE_DIRECTION_PREFIX;
+        site->channels = model->kv_heads * model->head_dim;
+        site->paired_forward_site = site->id;
+        site->codec = SEAM__V1__CODEC__CODEC_AMAQ;
+        storage->site_list[row] = site;
+    }
+}
+
 void seam_session_describe(seam_session_storage *ret_storage, seam_session *session) {
     static const Seam__V1__SiteDirection directions[SEAM_SITE_COUNT] = {
         SEAM__V1__SITE_DIRECTION__SITE_DIRECTION_FWD_IN,
@@ -289,4 +307,5 @@ void seam_session_describe(seam_session_storage *ret_storage, seam_session *sess
     }
     modules_describe(ret_storage, &session->config);
     layers_describe(ret_storage, &session->config);
+    prefix_describe(ret_storage, &session->config);
 }

@@ -12,6 +12,7 @@
 #include "checkpoint.h"
 #include "disk_queue.h"
 #include "engine.h"
+#include "prefix_quantizer.h"
 #include "roles.h"
 #include "seam/v1/service.pb-c.h"
 #include "server_proto.h"
@@ -22,8 +23,9 @@
 #define SEAM_SESSION_ID_BYTES     33 /* 32 hex digits */
 #define SEAM_SESSION_SECRET_BYTES 32
 #define SEAM_REQUEST_ID_BYTES     65
-#define SEAM_COMMIT_BYTES_MAX     (512 + 40 * SEAM_LAYERS_MAX) /* a report a layer */
-#define SEAM_CONFIG_BYTES_MAX     4096 /* packed, of a session that is kept */
+/* A report of each boundary between blocks, and of a prefix's keys and values. */
+#define SEAM_COMMIT_BYTES_MAX (512 + 40 * (SEAM_LAYERS_MAX + SEAM_PREFIX_GATES))
+#define SEAM_CONFIG_BYTES_MAX 4096 /* packed, of a session that is kept */
 
 typedef struct seam_sessions seam_sessions;
 
@@ -67,9 +69,10 @@ typedef struct seam_session_disk {
     bool save_running; /* a SaveCheckpoint copies the state: what comes on the stream waits */
     char save_request_id[SEAM_REQUEST_ID_BYTES];
     uint64_t save_step_count;
-    /* Waking: what is there, newest last, and how many of the newest are damaged. */
+    /* Loading: what is there, newest last, and how many of the newest could not be loaded. */
     uint64_t generations[SEAM_DURABLE_MAX];
-    uint32_t generation_count, damaged_count;
+    uint32_t generation_count, skipped_count;
+    bool spoiled; /* a load has failed: the trainer is of no use before an Attach loads again */
     uint64_t restored_rows;
     bool parking, park_writes;
     seam_trainer_mark park_mark;
@@ -137,7 +140,7 @@ seam_status seam_session_step_unpack(const Seam__V1__StepBegin **ret_begin, seam
 void seam_session_step_adopt(seam_session *session) SEAM_ON_LOOP;
 const Seam__V1__StepBegin *seam_session_step(const seam_session *session);
 
-#define SEAM_SITE_ROWS (SEAM_SITE_COUNT + 4 + SEAM_LAYERS_MAX)
+#define SEAM_SITE_ROWS (SEAM_SITE_COUNT + 4 + SEAM_LAYERS_MAX + SEAM_PREFIX_GATES)
 
 /* Fill a message that describes the session; arrays live in `ret_storage`. */
 typedef struct seam_session_storage {

@@ -2,6 +2,7 @@
 #include "session_config.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "config_hash.h"
@@ -401,34 +402,60 @@ static seam_status split_read(seam_session_config *ret, const Seam__V1__SessionC
     return SEAM_OK;
 }
 
-/* All-layer mode: the presets by target are those of the other gates, between them the nearer. */
+/* A target of gates that the server has for itself: the presets by target are those of the other
+ * gates, between them the nearer.  bits 0: off. */
+typedef struct own_gates {
+    const char *field; /* "all_layer": of _bits and _steps */
+    float bits;
+    uint32_t steps;
+} own_gates;
+
+static seam_status own_gates_read(seam_gates_config *ret, const own_gates *own,
+                                  Seam__V1__Topology topology, seam_error *err) {
+    char field[64];
+    (void)snprintf(field, sizeof field, "config.%s_steps", own->field);
+    if (own->bits == 0.0f) {
+        return own->steps == 0
+                   ? SEAM_OK
+                   : seam_error_set(err, SEAM_E_ARG, "%s: only with %s_bits", field, own->field);
+    }
+    const bool preset = seam_gates_preset(ret, own->bits < 4.0f ? 3.0f : 4.0f);
+    SEAM_ASSERT(preset);
+    if (!(own->bits > ret->bits_min && own->bits < ret->bits_start)) {
+        return seam_error_set(err, SEAM_E_ARG, "config.%s_bits: %g is not between 1 and 8",
+                              own->field, (double)own->bits);
+    }
+    SEAM_TRY(number_check(field, own->steps, 1, 1e9, err));
+    if (topology == SEAM__V1__TOPOLOGY__TOPOLOGY_ADAPTER_EXCHANGE) {
+        return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
+                              "config.%s_bits: not with topology ADAPTER_EXCHANGE", own->field);
+    }
+    return SEAM_OK;
+}
+
 static seam_status layers_read(seam_session_config *ret, const Seam__V1__SessionConfig *message,
                                seam_error *err) {
-    const float bits = message->all_layer_bits;
-    if (bits == 0.0f) {
-        return message->all_layer_steps == 0
-                   ? SEAM_OK
-                   : seam_error_set(err, SEAM_E_ARG,
-                                    "config.all_layer_steps: only with all_layer_bits");
-    }
-    const bool preset = seam_gates_preset(&ret->layer_gates, bits < 4.0f ? 3.0f : 4.0f);
-    SEAM_ASSERT(preset);
-    if (!(bits > ret->layer_gates.bits_min && bits < ret->layer_gates.bits_start)) {
-        return seam_error_set(err, SEAM_E_ARG, "config.all_layer_bits: %g is not between 1 and 8",
-                              (double)bits);
-    }
-    SEAM_TRY(number_check("config.all_layer_steps", message->all_layer_steps, 1, 1e9, err));
-    if (message->topology == SEAM__V1__TOPOLOGY__TOPOLOGY_ADAPTER_EXCHANGE) {
-        return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
-                              "config.all_layer_bits: not with topology ADAPTER_EXCHANGE");
-    }
-    ret->all_layer_bits = bits;
-    ret->all_layer_steps = message->all_layer_steps;
-    if (seam_session_config_layer_sites(ret) == 0) {
+    const own_gates own = {"all_layer", message->all_layer_bits, message->all_layer_steps};
+    SEAM_TRY(own_gates_read(&ret->layer_gates, &own, message->topology, err));
+    ret->all_layer_bits = own.bits;
+    ret->all_layer_steps = own.steps;
+    if (own.bits != 0.0f && seam_session_config_layer_sites(ret) == 0) {
         return seam_error_set(err, SEAM_E_ARG,
                               "config.all_layer_bits: the server has one block, and no boundary "
                               "between blocks");
     }
+    return SEAM_OK;
+}
+
+static seam_status prefix_gates_read(seam_session_config *ret,
+                                     const Seam__V1__SessionConfig *message, seam_error *err) {
+    const own_gates own = {"prefix", message->prefix_bits, message->prefix_steps};
+    SEAM_TRY(own_gates_read(&ret->prefix_gates, &own, message->topology, err));
+    if (own.bits != 0.0f && ret->adapter.kind != SEAM_ADAPTER_PREFIX) {
+        return seam_error_set(err, SEAM_E_ARG, "config.prefix_bits: the session has no prefix");
+    }
+    ret->prefix_bits = own.bits;
+    ret->prefix_steps = own.steps;
     return SEAM_OK;
 }
 
@@ -457,6 +484,7 @@ seam_status seam_session_config_read(seam_session_config *ret_config,
     SEAM_TRY(limits_read(&config, message->limits, limits, err));
     SEAM_TRY(seam_exchange_check(&config, err));
     SEAM_TRY(layers_read(&config, message, err));
+    SEAM_TRY(prefix_gates_read(&config, message, err));
     config.recompute = message->recompute;
     if (message->fp8 && !seam_backend_ops(seam_blocks_backend(config.model->blocks))->fp8) {
         return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
@@ -523,6 +551,10 @@ uint32_t seam_session_config_width_count(const seam_session_config *config) {
 uint32_t seam_session_config_layer_sites(const seam_session_config *config) {
     const uint32_t client_layers = config->front_layers + config->tail_layers;
     return config->all_layer_bits > 0.0f ? config->model->config->layers - client_layers - 1 : 0;
+}
+
+bool seam_session_config_has_prefix_gates(const seam_session_config *config) {
+    return config->prefix_bits > 0.0f;
 }
 
 bool seam_session_config_is_one_pass(const seam_session_config *config) {

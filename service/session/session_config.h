@@ -44,6 +44,9 @@ typedef struct seam_session_config {
     float all_layer_bits; /* target of the gates between the blocks; 0: there are none */
     uint32_t all_layer_steps;
     seam_gates_config layer_gates;
+    float prefix_bits; /* target of the gates of a prefix; 0: it is used as it is */
+    uint32_t prefix_steps;
+    seam_gates_config prefix_gates;
     bool labelled_rows_only;
     uint64_t seed;
     seam_layout_limits limits;
@@ -92,6 +95,8 @@ seam_memory_blocks seam_session_config_blocks(const seam_session_config *config)
 seam_status seam_session_config_view(seam_blocks **ret_view, const seam_session_config *config);
 /* Boundaries with gates between the server's blocks. */
 uint32_t seam_session_config_layer_sites(const seam_session_config *config);
+/* Do passes of training read the prefix quantized? */
+bool seam_session_config_has_prefix_gates(const seam_session_config *config);
 /* Is site 1's tensor kept beside what its codec makes of it, for the exact gate gradient? */
 bool seam_session_config_keeps_out(const seam_session_config *config);
 /* A micro-batch is one message and its answer: head and loss are here. */

@@ -164,7 +164,7 @@ seam_status seam_sessions_admit(seam_session **ret_session, bool *ret_known,
                               sessions->count);
     }
     seam_memory_plan plan;
-    const bool is_kept = sessions->options.store != NULL && seam_trainer_state_is_whole(config);
+    const bool is_kept = sessions->options.store != NULL;
     if (seam_session_plan(&plan, config, is_kept, sessions->options.inbox_bytes) != SEAM_OK) {
         return seam_error_set(err, SEAM_E_LIMIT, "session: too large to address");
     }
@@ -205,7 +205,6 @@ static void proto_init(seam_session *session, uint64_t step_count, uint64_t now_
         .has_norm = config->client_trains,
         .pipeline_depth = config->pipeline_depth,
         .keeps_codec_state =
-            config->codec.topology == SEAM_TOPOLOGY_ADAPTER_EXCHANGE ||
             seam_codec_has_state(seam_session_config_codec(config, SEAM_SITE_FWD_IN)) ||
             seam_codec_has_state(seam_session_config_codec(config, SEAM_SITE_FWD_OUT)),
         .can_park = is_kept,

@@ -3,8 +3,10 @@
 # kernels/cuda/cuda_algorithms.inc, in the place of rows for the same device, version and product:
 #
 #   tests/bench/search_products.sh [SHAPE | NAME=HIDDEN,INTERMEDIATE,Q,KV ...]   after preset cuda
+#   tests/bench/search_products.sh --steps SECONDS [--layers N] [--proof N[,N...]] SHAPE
 #
-# Without arguments all shapes of search_products.cu.  Build again, and test_cuda_algorithms says
+# Without arguments all shapes of search_products.cu; with --steps by whole steps, of a shape whose
+# steps draw all the power that the card may.  Build again, and test_cuda_algorithms says
 # whether the library takes every row and rows have the same bits at every count.
 set -euo pipefail
 cd "$(dirname "$0")/../.."

@@ -38,7 +38,7 @@ for ((round = 1; round <= rounds; round++)); do
     until [ -s "$work/address" ]; do sleep 0.2; done
     "$bin/seam" train --server "$(cat "$work/address")" --model "$model" --data "$data" --quiet \
         --tokens-max 384 --truncate --rank 16 --targets q,k,v,o,gate,up,down --seed "$round" \
-        --steps "$steps" --batch 8 --codec "$codec" --target 4 --save-every 0 --out "$work/run" >/dev/null
+        --steps "$steps" --batch 8 --codec "$codec" --save-every "$steps" --out "$work/run" >/dev/null
     kill "$server"
     wait "$server" || true
     echo "round $round: seam train + seamd, $codec: $(rate "$work/run/report.json") tokens/s"

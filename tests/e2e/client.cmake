@@ -16,6 +16,8 @@ seam_add_script_test(e2e full ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_full.p
                      $<TARGET_FILE:seamd> $<TARGET_FILE:seam_cli>)
 seam_add_script_test(e2e all_layer ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_all_layer.py
                      $<TARGET_FILE:seamd> $<TARGET_FILE:seam_cli>)
+seam_add_script_test(e2e prefix_bits ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_prefix_bits.py
+                     $<TARGET_FILE:seamd> $<TARGET_FILE:seam_cli>)
 seam_add_script_test(e2e pipeline ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_pipeline.py
                      $<TARGET_FILE:seamd> $<TARGET_FILE:seam_cli>)
 seam_add_script_test(e2e client_blocks ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_client_blocks.py

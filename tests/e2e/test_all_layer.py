@@ -109,7 +109,7 @@ def check_refused(case):
     for args, text in (
             (["--all-layer-bits", 8], "config.all_layer_bits"),
             (["--all-layer-bits", 1], "config.all_layer_bits"),
-            (["--all-layer-steps", 5], "config.all_layer_steps"),
+            (["--all-layer-steps", 5], "--all-layer-steps: has no use"),
             (["--all-layer-bits", 4, "--front-blocks", 2, "--tail-blocks", 1], "one block"),
             (["--all-layer-bits", 4, "--topology", "adapter_exchange", "--consent", "text"],
              "config.all_layer_bits: not with topology ADAPTER_EXCHANGE")):

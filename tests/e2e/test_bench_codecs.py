@@ -19,7 +19,7 @@ from safetensors.numpy import load_file  # after service_fixture, which skips wi
 
 SITES = ["fwd_in", "fwd_out", "bwd_out", "bwd_in"]
 STEPS = 6
-EXIT_USAGE, EXIT_UNAVAILABLE, EXIT_INPUT, EXIT_INTERRUPTED = 2, 3, 4, 130
+EXIT_USAGE, EXIT_UNAVAILABLE, EXIT_INPUT, EXIT_IO, EXIT_INTERRUPTED = 2, 3, 4, 5, 130
 
 
 class Case:
@@ -207,7 +207,7 @@ def check_bad_options(case):
             (["--seed", "3"], EXIT_USAGE, "--seed: "),
             (["--nosuch"], EXIT_USAGE, "--nosuch"),
             (["--steps", "x"], EXIT_USAGE, "--steps"),
-            (["--codecs", "affine", "--data", "nosuch.jsonl"], EXIT_INPUT, "nosuch.jsonl"),
+            (["--codecs", "affine", "--data", "nosuch.jsonl"], EXIT_IO, "nosuch.jsonl"),
             (["--codecs", "affine", "--rank", "100000"], EXIT_INPUT, "affine-4bit-s1: ")]:
         got, stdout, err = case.seam.run(*case.args, *out, *args)
         assert got == code and text in err, (args, got, stdout, err)

@@ -152,6 +152,11 @@ def check_plan(case):
         assert code != 0 and "--fp8" in err, (code, out, err)
     code, out, err = case.seam.run("plan", "--shape", "smollm2-135m", "--fp8", "--json", server=False)
     assert code == 0 and json.loads(out)["fp8"] is True, out + err
+    for memory, fits in ((20, False), (40, True)):
+        args = ["plan", "--shape", "qwen2.5-14b", "--memory", memory]
+        _, out, _ = case.seam.run(*args, server=False)
+        assert ("the weights" in out.splitlines()[-1]) == (not fits), out
+        assert json.loads(case.seam.run(*args, "--json", server=False)[1])["weights_fit"] is fits
     assert hashes["kept"] == hashes["again"]
     assert planned["again"]["session_device_bytes"] < planned["kept"]["session_device_bytes"]
     for bad in (["--shape", "no-such"], ["--rank", 0], ["--codec", "zip"], ["--device", "tpu"]):
@@ -176,7 +181,7 @@ def check_dropout(case):
     code, out, err = case.train("drop-more", *on, "--adapter", adapter)
     assert code == 0, out + err
     code, out, err = case.train("drop-other", "--adapter", adapter)
-    assert code == EXIT_INPUT and "use_rslora: is true, the session has false" in err, (code, err)
+    assert code == 0 and case.report("drop-other")["config"]["rslora"] is True, out + err
     case.seam.json("eval", "--model", case.model, "--data", case.eval, "--adapter", adapter)
 
 
@@ -206,8 +211,30 @@ def check_prefix(case):
                    "lamp 7 ->")
     code, out, err = case.train("prefix-bad", "--prefix-tokens", 5)
     assert code == EXIT_USAGE and "--prefix-tokens: --rank" in err, (code, err)  # train() gives a rank
-    code, out, err = case.train("prefix-other", "--adapter", adapter)
-    assert code == EXIT_INPUT and "peft_type: is PREFIX_TUNING" in err, (code, err)
+    code, out, err = case.train("prefix-other", "--adapter", adapter)  # train() gives a rank
+    assert code == EXIT_USAGE and "--rank: not as --adapter" in err and "a prefix" in err, err
+
+
+def check_adapter_start(case):
+    """A start from an adapter is of its rank, alpha and targets; options that say otherwise are
+    refused by their names, before there is a session."""
+    args = ["train", "--model", case.model, "--data", case.rows, "--steps", 2, "--quiet", "--out"]
+    code, _, err = case.seam.run(*args, case.folder / "start", "--rank", 3, "--alpha", 5, "--targets",
+                                 "q,o")
+    assert code == 0, err
+    start = ["--adapter", case.folder / "start" / "adapter"]
+    code, _, err = case.seam.run(*args, case.folder / "start-more", *start)
+    config = case.report("start-more")["config"]
+    assert code == 0 and (config["rank"], config["alpha"], config["targets"]) == (3, 5, "q,o"), err
+    for option, value, text in (("--rank", 16, "--rank: is 16"), ("--alpha", 16, "--alpha: is 16"),
+                                ("--targets", "q,v", "--targets: is q,v"),
+                                ("--rslora", None, "--rslora: not as"),
+                                ("--prefix-tokens", 5, "--prefix-tokens: not as"),
+                                ("--full", None, "--full: not as")):
+        given = [option] if value is None else [option, value]
+        code, _, err = case.seam.run(*args, case.folder / "start-bad", *start, *given)
+        assert code == EXIT_USAGE and text in err and "start/adapter" in err, (code, err)
+    assert not (case.folder / "start-bad").exists()
 
 
 def check_codec_fwd_in(case):
@@ -501,7 +528,7 @@ def check_commands(case):
     assert sampled[0] == sampled[1] != sampled[2]
     assert seam.json("session", "delete", run)["deleted"] == shown["id"]
     code, _, err = seam.run("session", "show", run)
-    assert code == EXIT_INPUT and "session" in err, err
+    assert code == EXIT_IO and "session.json" in err, err
     for command in ["train", "eval", "generate", "export", "server info", "session list",
                     "data show", "model pull"]:
         code, out, _ = seam.run(*command.split(), "--help", server=False)
@@ -520,7 +547,18 @@ def refused(case, code, *texts, args=(), **kwargs):
 
 def check_bad_input(case):
     folder = case.folder
-    refused(case, EXIT_INPUT, "nosuch.jsonl", args=["--data", folder / "nosuch.jsonl"])
+    sessions = case.seam.json("session", "list")["sessions"]
+    for option in ("--data", "--eval-data", "--model", "--adapter"):
+        refused(case, EXIT_IO, f"{option}: ", "nosuch", args=[option, folder / "nosuch"])
+    for args in (["eval", "--model", case.model, "--data", folder / "nosuch"],
+                 ["eval", "--model", case.model, "--data", case.eval, "--run", folder / "nosuch"],
+                 ["generate", "--model", case.model, "--adapter", folder / "nosuch", "x"],
+                 ["session", "show", folder / "nosuch"]):
+        code, _, err = case.seam.run(*args)
+        assert code == EXIT_IO and "nosuch" in err, (args, code, err)
+    refused(case, EXIT_INPUT, "train.jsonl:1", "row has", "--truncate", args=["--tokens-max", 4])
+    refused(case, EXIT_INPUT, "--rows-max", "line", args=["--rows-max", 3])
+    refused(case, EXIT_INPUT, "--allow-labels", args=["--topology", "vanilla", "--consent", "labels"])
     bad = folder / "bad.jsonl"
     bad.write_text('{"prompt": "a", "completion": "b"}\n{"prompt": "a", "compl\n')
     refused(case, EXIT_INPUT, bad, "2", args=["--data", bad])
@@ -535,7 +573,6 @@ def check_bad_input(case):
     packed.write_bytes(gzip.compress(case.rows.read_bytes())[:-20])
     got, _, err = case.train("bad", "--data", packed)
     assert got != 0 and str(packed) in err, err
-    refused(case, EXIT_INPUT, "nomodel", args=["--model", folder / "nomodel"])
     refused(case, EXIT_INPUT, "'other'", "tiny", args=["--server-model", "other"])
     refused(case, EXIT_INPUT, "codec", "'zip'", args=["--codec", "zip"])
     refused(case, EXIT_INPUT, "device tpu", "cpu", args=["--device", "tpu"])
@@ -572,11 +609,17 @@ def check_bad_input(case):
     refused(case, EXIT_INPUT, "bits", "17", args=["--codec", "affine", "--bits", "17"])
     refused(case, EXIT_INPUT, "group", "7", args=["--codec", "group", "--group", "7"])
     refused(case, EXIT_INPUT, "rank", args=["--rank", "100000"])
-    refused(case, EXIT_INPUT, "bits_target", args=["--target", "5.5"])
+    refused(case, EXIT_USAGE, "--target: 5.5 has no preset", args=["--target", "5.5"])
     refused(case, EXIT_USAGE, "--nonsense", args=["--nonsense"])
     refused(case, EXIT_USAGE, "--steps", args=["--steps", "many"])
     refused(case, EXIT_USAGE, "targets", "'z'", args=["--targets", "q,z"])
     refused(case, EXIT_USAGE, "--train-rows", args=["--train-rows", "0"])
+    refused(case, EXIT_USAGE, "--lr: 0", args=["--lr", "0"])
+    refused(case, EXIT_USAGE, "--group", "amaq", args=["--group", "64"])
+    refused(case, EXIT_USAGE, "--pipeline-depth", "9", args=["--pipeline-depth", "9"])
+    for command in (["eval", "--rows", "0"], ["generate", "--new-tokens", "0"]):
+        code, _, err = case.seam.run(*command)
+        assert code == EXIT_USAGE and command[1] in err, (code, err)
     assert case.seam.run("train", server=False)[0] == EXIT_USAGE
     assert case.seam.run("flight", server=False)[0] == EXIT_USAGE
     truncated = folder / "truncated"
@@ -592,6 +635,23 @@ def check_bad_input(case):
     refused(case, EXIT_UNAVAILABLE, "127.0.0.1:1", seam=absent)
     assert time.monotonic() - begin < 15, "nobody listens: said in seconds"
     assert not (folder / "bad" / "adapter").exists()
+    left = case.seam.json("session", "list")["sessions"]
+    assert {s["id"] for s in left} == {s["id"] for s in sessions}, "a refused command left a session"
+
+
+def check_tls_unasked(case):
+    """A client without TLS at a server with TLS: told so, not only that a socket was closed."""
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
+                    "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+                    "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", "server.key",
+                    "-out", "server.pem"], cwd=case.folder, check=True, capture_output=True)
+    pem, key = case.folder / "server.pem", case.folder / "server.key"
+    with Seamd(case.binary, case.model, "--tls-cert", str(pem), "--tls-key", str(key)) as server:
+        seam = Seam(case.seam.binary, server.address)
+        code, _, err = seam.run("server", "info", "--reconnect", 1)
+        assert code == EXIT_UNAVAILABLE and "without TLS" in err and "--ca" in err, (code, err)
+        code, _, err = seam.run("server", "info", "--ca", pem)
+        assert code == 0, err
 
 
 def check_server_gone(case):
@@ -656,10 +716,11 @@ def main():
         with Seamd(binary, folder / "model", "--sessions-max", "64") as server:
             case = Case(folder, Seam(seam_path, server.address), binary)
             for check in [check_report, check_commands, check_same_bits, check_plan, check_dropout, check_prefix,
+                          check_adapter_start,
                           check_codec_fwd_in, check_symmetric, check_entropy, check_dictionary,
                           check_aqsgd, check_allocators, check_token,
                           check_two_at_once,
-                          check_bad_input, check_interrupt, check_disk_full, check_server_gone]:
+                          check_bad_input, check_tls_unasked, check_interrupt, check_disk_full, check_server_gone]:
                 check(case)
                 print(f"{check.__name__}: passed", flush=True)
 

@@ -14,7 +14,7 @@ import tempfile
 from cli_fixture import Seam, colour_rows, run_check, write_rows, write_text_model
 from service_fixture import Seamd, seamd_path, wait_for
 
-EXIT_USAGE, EXIT_UNAVAILABLE, EXIT_INPUT = 2, 3, 4
+EXIT_USAGE, EXIT_UNAVAILABLE, EXIT_INPUT, EXIT_IO = 2, 3, 4, 5
 
 
 class Case:
@@ -200,7 +200,7 @@ def check_resume_input(case):
                            (["--resume", case.folder / "done", "--lr", "1"], "--lr"),
                            (["--resume", case.folder], "command.json")]:
             code, _, err = case.run("train", *args, server=False)
-            assert code in (EXIT_USAGE, EXIT_INPUT) and text in err, (code, err)
+            assert code in (EXIT_USAGE, EXIT_IO) and text in err, (code, err)
         code, text, err = case.run("train", "--resume", case.folder / "done", server=False)
         assert code == 0, err  # nothing left to do: the report again
         report = json.loads((case.folder / "done" / "report.json").read_text())

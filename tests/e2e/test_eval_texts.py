@@ -64,6 +64,23 @@ def test_greedy(case):
         assert json.loads(line)["completion"] == function_end(example["generated"])
 
 
+def test_no_prompt(case):
+    """Rows whose prompt is empty have a loss, and are left out of the texts with a count."""
+    rows = [{"prompt": "", "completion": "xy"}, {"prompt": "a ->", "completion": " b"},
+            {"prompt": "", "completion": "z"}]
+    data = write_rows(case.folder / "promptless.jsonl", rows)
+    args = ["eval", "--model", case.model, "--data", data, "--codec", "f32", "--f32", "--new-tokens", 4]
+    result = case.seam.json(*args, "--examples", 3)
+    assert result["rows"] == 3 and result["promptless_rows"] == 2, result
+    assert [e["prompt"] for e in result["examples"]] == ["a ->"], result
+    assert result["exact_match"] in (0, 1)
+    code, out, err = case.seam.run(*args)
+    assert code == 0 and "2 rows without a prompt have no generated text" in out, (out, err)
+    write_rows(data, rows[:1])
+    result = case.seam.json(*args)
+    assert result["exact_match"] is None and result["promptless_rows"] == 1, result
+
+
 def test_refusals(case):
     for more, word in ((["--samples", 2], "--samples-out"), (["--temperature", -1], "--temperature"),
                        (["--top-p", 0], "--top-p"), (["--top-p", 1.5], "--top-p")):
@@ -82,7 +99,7 @@ def main():
         write_text_model(folder / "model")
         with Seamd(seamd_path(), folder / "model") as server:
             case = Case(Seam(sys.argv[2], server.address), folder)
-            for test in (test_samples, test_greedy, test_refusals):
+            for test in (test_samples, test_greedy, test_no_prompt, test_refusals):
                 test(case)
                 print(f"{test.__name__}: ok", flush=True)
 

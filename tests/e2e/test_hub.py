@@ -110,6 +110,30 @@ class Faults(Case):
         self.assertEqual(again["fetched_bytes"], 0)
         self.assertEqual(len(self.hub.asked("/store/")), 1)
 
+    def test_variants_beside_the_weights__not_fetched(self):
+        for name in ("model.fp16.safetensors", "consolidated.safetensors"):
+            self.files[name] = self.hub.files[name] = b"another type"
+        result = self.pull()
+        self.assertEqual(result["weights_bytes"], len(self.files["model.safetensors"]))
+        self.assertEqual([p.name for p in pathlib.Path(result["path"]).glob("*.safetensors")],
+                         ["model.safetensors"])
+
+    def test_no_usable_weights__named(self):
+        weights = self.hub.files.pop("model.safetensors")
+        cases = (({}, "no safetensors at its top"),
+                 ({"pytorch_model.bin": b"x"}, "it has pytorch_model.bin"),
+                 ({"tiny-Q4_K_M.gguf": b"x"}, "tiny-Q4_K_M.gguf, which ORG/NAME:FILE fetches"),
+                 ({"original/model.safetensors": weights}, "it has original/model.safetensors"),
+                 ({"a.safetensors": weights, "b.safetensors": weights}, "2 safetensors"))
+        for more, words in cases:
+            self.hub.files.update(more)
+            self.assert_failed(self.pull(), "NOT_FOUND", "org/tiny", words)
+            for name in more:
+                del self.hub.files[name]
+        self.hub.files["other.safetensors"] = self.files["other.safetensors"] = weights
+        del self.files["model.safetensors"]  # a single one may have any name
+        self.assert_whole(self.pull())
+
     def test_gated__401_until_the_token__which_the_store_never_sees(self):
         self.hub.gated = True
         self.assert_failed(self.pull(), "UNAUTHENTICATED", "401", "HF_TOKEN")

@@ -26,8 +26,11 @@ from service_fixture import SOURCE
 
 STEPS = 80
 MEASURED = ["rate"]  # goes by clocks: no two runs are the same
+VANILLA = ["--topology", "vanilla", "--consent", "labels"]
+EXCHANGE = ["--topology", "adapter_exchange", "--consent", "text"]
 CODECS = {
     "waterfill": ["--codec", "amaq", "--allocator", "waterfill"],
+    "exchange_amaq": ["--codec", "amaq", "--rows-max", "64", *EXCHANGE],
     "gates": ["--codec", "amaq", "--allocator", "gates", "--bits-lr", "0.1", "--beta-after", "0.001",
               "--bits-loss", "l1", "--clip", "hard"],
     "paced": ["--codec", "amaq", "--allocator", "gates", "--steps-to-target", "40"],
@@ -43,6 +46,14 @@ CODECS = {
     "evicted": ["--codec", "aqsgd", "--cache-format", "quantized", "--cache-bytes", "20000",
                 "--rows-max", "64"],
     "layers": ["--codec", "amaq", "--all-layer-bits", "4"],
+    "gates_prefix": ["--codec", "amaq", "--prefix-tokens", "5", "--prefix-bits", "4"],
+    "vanilla": ["--codec", "amaq", *VANILLA],
+    "exchange": ["--codec", "affine", *EXCHANGE],
+    "exchange_f32": ["--codec", "f32", "--rows-max", "64", *EXCHANGE],
+    "exchange_gates": ["--codec", "amaq", "--allocator", "gates", "--steps-to-target", "40", *EXCHANGE],
+    "exchange_resend": ["--codec", "amaq", "--gate-signal", "exact", "--bits-lr", "0.1", "--resend-parameters",
+                        *EXCHANGE],
+    "exchange_prefix": ["--codec", "amaq", "--prefix-tokens", "5", *EXCHANGE],
 }
 
 
@@ -127,11 +138,11 @@ class Case:
         self.rows = write_rows(folder / "train.jsonl", colour_rows(40))
         self.server = Server(seamd, self.model, folder / "state", self.tls, device,
                              "--checkpoint-percent", "20", "--sessions-max", "64", "--lease-timeout",
-                             "2000")
+                             "2000", "--allow-text")
 
     def command(self, out, codec):
         return ["--model", self.model, "--data", self.rows, "--out", out, "--steps", STEPS,
-                "--batch", 6, *([] if codec in ("prefix", "full") else ["--rank", 4]), "--lr", "1e-2",
+                "--batch", 6, *([] if codec.endswith(("prefix", "full")) else ["--rank", 4]), "--lr", "1e-2",
                 "--save-every", 10, "--quiet",
                 "--server", self.server.address, "--server-name", "localhost", "--ca",
                 self.tls["ca.pem"], "--cert", self.tls["client.pem"], "--key",
@@ -181,7 +192,8 @@ class Case:
 
     def resume(self, out, codec):
         """From the folder alone; a run that had not got as far as its journal begins anew."""
-        if not (out / "journal.bin").exists() or (out / "journal.bin").stat().st_size <= 32:
+        files = [out / "session.json", out / "journal.bin"]  # made in the other order
+        if not all(path.exists() for path in files) or files[1].stat().st_size <= 32:
             return self.begin(*self.command(out, codec))
         return self.begin("--resume", out)
 

@@ -135,10 +135,6 @@ def test_save__a_request_repeated__is_answered_as_before(binary, folder):
 
 
 def test_save__what_cannot_be_saved__says_why(binary, folder):
-    from seam.v1 import types_pb2
-    exchange = session_config(codec=types_pb2.CODEC_F32)
-    exchange.topology = types_pb2.TOPOLOGY_ADAPTER_EXCHANGE
-    exchange.consent = types_pb2.CONSENT_TEXT
     with Seamd(binary, folder / "model") as server, grpc.insecure_channel(server.address) as ch:
         created = create(ch, session_config())
         args = (ch, created.session.id, created.session_secret)
@@ -148,11 +144,6 @@ def test_save__what_cannot_be_saved__says_why(binary, folder):
         raw = ch.unary_unary("/seam.v1.SeamService/SaveCheckpoint")
         refused(CODE.INVALID_ARGUMENT, raw, b"\xff\xff\xff", timeout=5, text="malformed",
                 reason="FORMAT")
-    with serve(binary, folder, "refused", "--allow-text") as server, \
-            grpc.insecure_channel(server.address) as ch:
-        created = create(ch, exchange)
-        refused(CODE.UNIMPLEMENTED, save, ch, created.session.id, created.session_secret,
-                text="ADAPTER_EXCHANGE", reason="UNIMPLEMENTED")
 
 
 def test_save__a_disk_that_refuses__fails_and_the_session_goes_on(binary, folder):

@@ -237,6 +237,9 @@ def test_export_import__a_trained_adapter__same_hash_and_answers(binary, folder)
         bad = CODE.INVALID_ARGUMENT
         wide = Trainer(ch, folder / "model", config_f32(rank=8))
         refused(bad, import_files, wide, files, reason="FORMAT")
+        narrow = Trainer(ch, folder / "model", config_f32(rank=1))
+        refused(CODE.RESOURCE_EXHAUSTED, import_files, narrow,
+                files | {"adapter_model.safetensors": bytes(1 << 20)}, text="of another rank")
         refused(bad, import_files, other, {"adapter_config.json": b"{}"}, text="whole")
         refused(bad, import_files, other, files | {"adapter_config.json": b"{"})
         refused(bad, import_files, other, {"other.bin": b"x"}, text="file_name")

@@ -157,6 +157,13 @@ def test_create_session__bad_config__names_the_field(binary, folder):
             config.all_layer_bits, config.all_layer_steps = bits, steps
         return change
 
+    def prefix_gates(bits, steps, tokens=5):
+        def change(config):
+            if tokens:
+                prefix_of(tokens)(config)
+            config.prefix_bits, config.prefix_steps = bits, steps
+        return change
+
     def full_in_fp8(config):
         config.ClearField("lora")
         config.full = True
@@ -206,6 +213,11 @@ def test_create_session__bad_config__names_the_field(binary, folder):
         (bad, "ARG", "config.all_layer_bits", all_layer(float("nan"), 9)),
         (bad, "ARG", "config.all_layer_steps", all_layer(4, 0)),
         (bad, "ARG", "config.all_layer_steps", all_layer(0, 9)),
+        (bad, "ARG", "config.prefix_bits", prefix_gates(8, 9)),
+        (bad, "ARG", "config.prefix_bits", prefix_gates(float("nan"), 9)),
+        (bad, "ARG", "config.prefix_bits", prefix_gates(4, 9, tokens=0)),
+        (bad, "ARG", "config.prefix_steps", prefix_gates(4, 0)),
+        (bad, "ARG", "config.prefix_steps", prefix_gates(0, 9)),
         (bad, "ARG", "config.full", full_beside_prefix),
         (bad, "ARG", "config.fp8", full_in_fp8),
         (bad, "ARG", "config.lora_side", sided(types.LORA_SIDE_BOTH, True)),

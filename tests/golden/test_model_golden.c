@@ -7,7 +7,8 @@
  * gradient as a whole (measured: 1.2e-2 and 1.3e-2 at step 0, 1.5e-2 at step 12; PyTorch's own bf16
  * gradients: 2.0e-2 and 1.7e-2).  A single tensor of step 0 may be off by as much as PyTorch's
  * worst one, which the file has (2.7e-2); later AdamW has moved the two runs apart wherever a
- * gradient is near zero, so only the whole is held. */
+ * gradient is near zero, so only the whole is held.
+ * make_prefix_golden.py: prefix tuning through a quantizer, with the gradient of its gates. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -24,6 +25,7 @@
 #include "bytes.h"
 #include "config_json.h"
 #include "file_map.h"
+#include "prefix_quantizer.h"
 #include "safetensors.h"
 #include "synthetic_model.h"
 #include "try.h"
@@ -249,6 +251,116 @@ static bool run_case(const char *name, const char *device, seam_dtype act) {
     return true;
 }
 
+/* ---- a quantized prefix ---- */
+
+static void compare_values(const golden *g, const char *kind, uint32_t idx, const float *found,
+                           size_t count) {
+    char name[64];
+    double difference = 0, norm = 0;
+    (void)snprintf(name, sizeof name, "%s.%u", kind, idx);
+    for (size_t i = 0; i < count; i++) {
+        const double expected = golden_at(g, name, i);
+        difference += square(found[i] - expected);
+        norm += square(expected);
+    }
+    assert_true(norm > 0);
+    if (!(sqrt(difference / norm) <= 1e-4)) {
+        fail_msg("%s: relative error %.3g", name, sqrt(difference / norm));
+    }
+}
+
+/* The case's gates, and the widths that the oracle has made of them. */
+static void prefix_gates_set(seam_prefix_quantizer *quantizer, const golden *g, uint32_t idx,
+                             seam_stream *stream) {
+    seam_gate_group *group = seam_prefix_quantizer_group(quantizer);
+    char name[32];
+    const size_t bytes = seam_gate_group_state_bytes(group->count, group->channels);
+    uint8_t *state = seam_mem_zalloc(1, bytes);
+    assert_non_null(state);
+    for (uint32_t c = 0; c < group->count * group->channels; c++) {
+        group->gates[c / group->channels].q[c % group->channels] =
+            golden_at(g, "gates", 2 * (size_t)idx) +
+            golden_at(g, "gates", 2 * (size_t)idx + 1) * (float)c;
+    }
+    seam_gate_group_save(state, group);
+    seam_test_check(seam_gate_group_load(group, state), "gates", NULL); /* and their widths */
+    seam_mem_free(state);
+    (void)snprintf(name, sizeof name, "widths.%u", idx);
+    for (uint32_t c = 0; c < group->count * group->channels; c++) {
+        assert_int_equal(group->widths[c], golden_u32(g, name, c));
+    }
+    seam_test_check(seam_prefix_quantizer_refresh(quantizer, stream), "refresh", NULL);
+}
+
+/* Losses and gradients of a case, of prefix and gates. */
+static void prefix_case_run(const golden *g, seam_test_engine *engine, seam_adapter *adapter,
+                            seam_prefix_quantizer *quantizer, uint32_t idx, bool exact) {
+    const seam_gate_group *group = seam_prefix_quantizer_group(quantizer);
+    const bounds bound = {.loss = 1e-4, .whole = 1e-4, .tensor = 1e-4};
+    uint32_t begin[SEQS + 1];
+    step_text text;
+    double loss = 0;
+    step_text_make(&text, g, idx);
+    prefix_gates_set(quantizer, g, idx, engine->stream);
+    for (uint32_t m = 0; m < 2; m++) {
+        seam_test_text part = micro(&text, m == 0 ? 0 : 2, m == 0 ? 2 : 3, begin);
+        part.batch.prefix = seam_prefix_quantizer_values(quantizer);
+        loss += seam_test_forward_backward(engine, adapter, &part, 1.0f / (float)text.labelled);
+    }
+    loss /= text.labelled;
+    assert_true(fabs(loss - golden_at(g, "losses", idx)) <= bound.loss * loss);
+    compare_gradients(g, engine, adapter, idx, &bound);
+    seam_test_check(seam_prefix_quantizer_signal(quantizer, engine->stream, text.labelled),
+                    "signal", NULL);
+    compare_values(g, exact ? "exact" : "surrogate", idx, group->db,
+                   (size_t)group->count * group->channels);
+    seam_test_check(seam_adapter_clear_gradient(adapter, engine->stream), "clear", NULL);
+}
+
+static void run_prefix(const char *device) {
+    golden g;
+    golden_open(&g, "prefix_gates");
+    const seam_adapter_config prefix = {.kind = SEAM_ADAPTER_PREFIX,
+                                        .prefix = {.tokens = golden_u32(&g, "tokens", 0)}};
+    const seam_tensor_source source = seam_synthetic_source(&g.config);
+    const seam_backend_options options = {.device = device, .act = SEAM_F32, .threads = 2};
+    seam_test_engine engine;
+    if (!seam_test_engine_open(&engine, &options, &source, &prefix, ROWS_MAX)) {
+        golden_close(&g);
+        skip();
+    }
+    for (int exact = 0; exact < 2; exact++) {
+        seam_prefix_quantizer_config config = {
+            .bits_target = 4, .steps_to_target = 1, .exact = exact == 1};
+        seam_error err = {.status = SEAM_OK};
+        seam_adapter *adapter = NULL;
+        seam_prefix_quantizer *quantizer = NULL;
+        assert_true(seam_gates_preset(&config.gates, 4));
+        seam_test_check(seam_adapter_create(&adapter, engine.blocks, &prefix, &err), "adapter",
+                        &err);
+        seam_test_check(seam_synthetic_adapter(adapter, engine.stream), "adapter", NULL);
+        seam_test_check(seam_prefix_quantizer_create(&quantizer, adapter, &config), "quantizer",
+                        NULL);
+        for (uint32_t idx = 0; idx < g.steps; idx++) {
+            prefix_case_run(&g, &engine, adapter, quantizer, idx, exact == 1);
+        }
+        seam_prefix_quantizer_destroy(quantizer);
+        seam_adapter_destroy(adapter);
+    }
+    seam_test_engine_close(&engine);
+    golden_close(&g);
+}
+
+static void test_prefix_gates__cpu_f32__equals_peft(void **state) {
+    (void)state;
+    run_prefix("cpu");
+}
+
+static void test_prefix_gates__cuda_f32__equals_peft(void **state) {
+    (void)state;
+    run_prefix("cuda:0");
+}
+
 static const char *const cases[] = {"untied_head20", "tied_head64", "llama31", "qwen2", "phi3"};
 
 /* Skips the rest where the device or the type is not here. */
@@ -292,6 +404,8 @@ int main(void) {
         cmocka_unit_test(test_train__cpu_bf16__is_close_to_peft),
         cmocka_unit_test(test_train__cuda_f32__equals_peft),
         cmocka_unit_test(test_train__cuda_bf16__is_close_to_peft),
+        cmocka_unit_test(test_prefix_gates__cpu_f32__equals_peft),
+        cmocka_unit_test(test_prefix_gates__cuda_f32__equals_peft),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -5,7 +5,8 @@
 
 SmolLM2's own template, out of its GGUF, and templates of the other families: they are put together
 here from the rule of each (what stands around a message, its begin token, its default system message,
-Llama-3.1's dates), since the models' files are not at hand; transformers runs them by Jinja.  Random
+Llama-3.1's dates), since the models' files are not at hand; transformers runs them by Jinja.  A file's
+JSON may have a line break in a literal as such or as the two characters of its escape: both are here.  Random
 conversations: the ids are those of the rendered text, encoded in two parts at the border before each
 reply (where generation begins as well), and end with the last reply; the labels are the replies and
 the token that ends each.
@@ -61,6 +62,12 @@ def phi3(system_test):
             "{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% else %}{{ eos_token }}{% endif %}")
 
 
+PHI3_TURNS = ("{% for message in messages %}{% if (message['role'] == 'user') %}"
+              "{{'<|user|>' + '\n' + message['content'] + '<|end|>' + '\n' + '<|assistant|>' + '\n'}}"
+              "{% elif (message['role'] == 'assistant') %}{{message['content'] + '<|end|>' + '\n'}}"
+              "{% endif %}{% endfor %}")  # line breaks in literals, as the model's file has them
+
+
 def chatml(system):
     default = ("{% if messages[0].role != 'system' %}{{- '<|im_start|>system\\n" + system
                + "<|im_end|>\\n' }}{% endif %}") if system else ""
@@ -73,9 +80,15 @@ LLAMA_TOKENS = ["<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>",
 # family: (template, tokenizer fixture, tokens to add, begin token, end token, ends a message)
 FAMILIES = {
     "Llama-3": (LLAMA3, "dolma2", LLAMA_TOKENS, "<|begin_of_text|>", "<|eot_id|>", "<|eot_id|>"),
+    "Llama-3, line breaks in literals": (LLAMA3.replace("\\n", "\n"), "dolma2", LLAMA_TOKENS,
+                                         "<|begin_of_text|>", "<|eot_id|>", "<|eot_id|>"),
     "Llama-3.1": (LLAMA31, "dolma2", LLAMA_TOKENS, "<|begin_of_text|>", "<|eot_id|>", "<|eot_id|>"),
     "Phi-3": (phi3(""), "phi3", [], "<s>", "<|endoftext|>", "<|end|>"),
     "Phi-3.5": (phi3(" and message['content']"), "phi3", [], "<s>", "<|endoftext|>", "<|end|>"),
+    "Phi-3, line breaks in literals": (phi3("").replace("\\n", "\n"), "phi3", [], "<s>", "<|endoftext|>",
+                                       "<|end|>"),
+    "Phi-3-medium": (PHI3_TURNS, "phi3", [], "<s>", "<|endoftext|>", "<|end|>"),
+    "Phi-3-mini, first": ("{{ bos_token }}" + PHI3_TURNS, "phi3", [], "<s>", "<|endoftext|>", "<|end|>"),
     "Qwen2.5": (chatml("You are Qwen, created by Alibaba Cloud. You are a helpful assistant."), "dolma2",
                 [], None, "<|im_end|>", "<|im_end|>"),
     "ChatML": (chatml(None), "minimind", [], None, "<|im_end|>", "<|im_end|>"),
@@ -84,7 +97,10 @@ REPLY_HEADS = ["<|start_header_id|>assistant<|end_header_id|>\n\n", "<|assistant
                "<|im_start|>assistant\n"]
 
 
-def conversations(rng, count):
+TAKES_TURNS = ("Phi-3-medium", "Phi-3-mini, first")  # no system message
+
+
+def conversations(rng, count, has_system):
     words = ["hi", "Hello!\nHow are you?", "caf\u00e9 \U0001f999", "12 + 7 = 19", "\u4f60\u597d", " x ",
              "\n\nlines\n", "", "a\tb", "\u2581", "def f(x):\n    return x"]
 
@@ -92,7 +108,7 @@ def conversations(rng, count):
         return " ".join(rng.choices(words, k=rng.randint(1, 4)))
 
     for _ in range(count):
-        chat = [("system", rng.choice([text(), ""]))] if rng.random() < 0.5 else []
+        chat = [("system", rng.choice([text(), ""]))] if has_system and rng.random() < 0.5 else []
         for _ in range(rng.randint(1, 3)):
             chat += [("user", text()), ("assistant", text())]
         yield [{"role": role, "content": content} for role, content in chat + [("user", "cut")]]
@@ -143,7 +159,7 @@ def expected(hf, chat, end):
 def check(tool, family, count):
     with tempfile.TemporaryDirectory() as folder:
         hf = folder_make(folder, family)
-        chats = list(conversations(random.Random(family), count))
+        chats = list(conversations(random.Random(family), count, family not in TAKES_TURNS))
         path = os.path.join(folder, "rows.jsonl")
         with open(path, "w") as f:
             f.write("".join(json.dumps({"messages": c}) + "\n" for c in chats))

@@ -416,6 +416,9 @@ def make_config(g):
     g.add("session_config_16", config, "config", f"{fnv(data):016x}")  # of before 17 was there
     config += b"\x8d\x01" + f32(4) + b"\x90\x01\xc8\x01"
     data += struct.pack("<IfII", 17, 4, 18, 200)  # all_layer_bits, all_layer_steps
+    g.add("session_config_18", config, "config", f"{fnv(data):016x}")  # of before 19 was there
+    config += b"\x9d\x01" + f32(3) + b"\xa0\x01\xd8\x04"
+    data += struct.pack("<IfII", 19, 3, 20, 600)  # prefix_bits, prefix_steps
     g.add("session_config", config, "config", f"{fnv(data):016x}")
 
 

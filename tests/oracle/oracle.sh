@@ -40,6 +40,7 @@ run "$python" tests/oracle/check_weights.py "$bin/dump_weights" "$SEAM_MODEL"
 run "$python" tests/oracle/check_model.py "$bin/run_model" "$SEAM_MODEL"
 run "$python" tests/oracle/check_tokenizers.py "$bin/tokenize_lines"
 run "$python" tests/oracle/check_chat.py "$bin/dump_rows"
+run "$python" tests/oracle/check_bf16_noise.py
 run "$python" tests/oracle/check_merge.py "$bin/seam"
 run "$python" tests/oracle/check_split.py "$bin/seamd" "$bin/seam"
 run "$python" tests/oracle/check_exchange.py "$bin/seamd" "$bin/seam"

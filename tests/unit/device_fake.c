@@ -28,8 +28,9 @@ static size_t fake_head_offset(uint32_t channels) {
     return 0;
 }
 
+/* A device has this memory: no fault of the test's allocations reaches it. */
 static void *take(size_t bytes) {
-    void *ptr = seam_mem_alloc_aligned(bytes + 1);
+    void *ptr = aligned_alloc(64, (bytes / 64 + 1) * 64);
     SEAM_ASSERT(ptr != NULL);
     return ptr;
 }
@@ -76,8 +77,8 @@ static host_call host_call_open(const seam_device_work *work, uint32_t C) {
 }
 
 static void host_call_close(host_call *call) {
-    seam_mem_free(call->widths);
-    seam_mem_free(call->scratch);
+    free(call->widths);
+    free(call->scratch);
 }
 
 static void status_put(const seam_device_work *work, bool good) {
@@ -94,7 +95,7 @@ static seam_status ranges_measure(const seam_device_encode_args *a) {
     float *ranged = rows_gather(&a->ranged);
     const seam_status st =
         seam_codec_measure(ranges, SEAM_CODEC_AMAQ, ranged, a->ranged.rows, a->ranged.C, NULL);
-    seam_mem_free(ranged);
+    free(ranged);
     return st;
 }
 
@@ -114,7 +115,7 @@ static seam_status fake_encode(seam_stream *stream, const seam_device_encode_arg
                                         &rounding, call.scratch) == SEAM_OK;
     status_put(&a->work, good);
     host_call_close(&call);
-    seam_mem_free(rows);
+    free(rows);
     return SEAM_OK;
 }
 
@@ -132,7 +133,7 @@ static seam_status fake_decode(seam_stream *stream, const seam_device_decode_arg
     SEAM_ASSERT(st == SEAM_OK); /* the caller has checked */
     rows_scatter(&a->rows, dense, a->row_begin, a->row_count);
     host_call_close(&call);
-    seam_mem_free(dense);
+    free(dense);
     return SEAM_OK;
 }
 
@@ -150,7 +151,7 @@ static seam_status fake_raw_encode(seam_stream *stream, const seam_device_work *
     const seam_codec_args args = raw_args(rows, code_type);
     status_put(work,
                seam_codec_encode(codes, NULL, &args, dense, rows->rows, &nearest, NULL) == SEAM_OK);
-    seam_mem_free(dense);
+    free(dense);
     return SEAM_OK;
 }
 
@@ -163,7 +164,7 @@ static seam_status fake_raw_decode(seam_stream *stream, const seam_device_rows *
     const seam_status st = seam_codec_decode(dense, &args, codes, bytes, rows->rows, NULL);
     SEAM_ASSERT(st == SEAM_OK);
     rows_scatter(rows, dense, 0, rows->rows);
-    seam_mem_free(dense);
+    free(dense);
     return SEAM_OK;
 }
 
@@ -171,7 +172,7 @@ static seam_status fake_rows_gather(seam_stream *stream, float *ret, const seam_
     (void)stream;
     float *dense = rows_gather(rows);
     memcpy(ret, dense, (size_t)rows->rows * rows->C * sizeof *ret);
-    seam_mem_free(dense);
+    free(dense);
     return SEAM_OK;
 }
 
@@ -185,7 +186,7 @@ static seam_status fake_gate_errors(seam_stream *stream, double *ret_sums,
         const double error = x != NULL ? (double)decoded[i] - (double)x[i] : (double)dense[i];
         ret_sums[i % g->C] += (double)dense[i] * error;
     }
-    seam_mem_free(dense);
+    free(dense);
     return SEAM_OK;
 }
 

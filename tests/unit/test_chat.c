@@ -28,6 +28,12 @@
 #define PHI3 PHI3_ROLE("system", "") PHI3_ROLE("user", "") PHI3_ROLE("assistant", "")
 #define PHI35                                                                                      \
     PHI3_ROLE("system", " and message['content']") PHI3_ROLE("user", "") PHI3_ROLE("assistant", "")
+/* As Phi-3-medium's file has it, with line breaks in its literals. */
+#define PHI3_TURNS                                                                                 \
+    "{% for message in messages %}{% if (message['role'] == 'user') %}{{'<|user|>' + '\n' + "      \
+    "message['content'] + '<|end|>' + '\n' + '<|assistant|>' + '\n'}}"                             \
+    "{% elif (message['role'] == 'assistant') %}{{message['content'] + '<|end|>' + '\n'}}"         \
+    "{% endif %}{% endfor %}"
 #define CHATML "{{ bos_token }}{{'<|im_start|>' + message['role'] + '<|im_end|>'}}"
 
 static seam_tokenizer *tokenizer_make(const char *template_text) {
@@ -116,6 +122,53 @@ static void test_encode__phi3__as_written(void **state) {
                     "<|assistant|>\n[ yo <|end|>]\n<|assistant|>\n");
 }
 
+static void test_detect__line_breaks_in_literals__the_same_template(void **state) {
+    (void)state;
+    expect_rendered(
+        "{% set content = '<|start_header_id|>' + message['role'] + "
+        "\"<|end_header_id|>\n\n\" + message['content'] | trim + '<|eot_id|>' %}" LLAMA3_BOS,
+        2, false, "<|endoftext|>" HEADER("assistant") "[yo<|eot_id|>]");
+    expect_rendered("{{ '\\'}}' }}\n{% if message['role'] == 'system' %}\n"
+                    "{{'<|system|>\n' + message['content'] + '<|end|>\n'}}"
+                    "{{'<|user|>\n' + message['content'] + '<|end|>\n'}}"
+                    "{{'<|assistant|>\n' + message['content'] + '<|end|>\n'}}",
+                    2, false, "<|assistant|>\n[ yo <|end|>]\n");
+}
+
+static void test_encode__phi3_medium__a_question_opens_its_reply(void **state) {
+    (void)state;
+    expect_rendered(PHI3_TURNS, 1, false,
+                    "<|user|>\n\xe3\x80\x80hi \x1c<|end|>\n<|assistant|>\n[ yo <|end|>]\n");
+    expect_rendered("{{ bos_token }}" PHI3_TURNS, 1, false,
+                    "<|endoftext|><|user|>\n\xe3\x80\x80hi \x1c<|end|>\n"
+                    "<|assistant|>\n[ yo <|end|>]\n");
+}
+
+static void test_encode__phi3_medium__out_of_turn__named(void **state) {
+    (void)state;
+    static const struct {
+        size_t first, count;
+        bool opens;
+        const char *word;
+    } CASES[] = {{0, 3, false, "messages[0].role: is \"system\""},
+                 {2, 1, false, "messages[0].role: is \"assistant\""},
+                 {1, 1, false, "the last must be the assistant's"},
+                 {1, 2, true, "the last must be the user's"}};
+    seam_tokenizer *t = tokenizer_make(PHI3_TURNS);
+    seam_chat chat;
+    assert_int_equal(seam_chat_detect(&chat, t, NULL), SEAM_OK);
+    for (size_t i = 0; i < sizeof(CASES) / sizeof(CASES[0]); i++) {
+        seam_ids ids = {0};
+        seam_error err = {0};
+        assert_int_equal(seam_chat_encode(&ids, NULL, &chat, t, TALK + CASES[i].first,
+                                          CASES[i].count, CASES[i].opens, &err),
+                         SEAM_E_ARG);
+        assert_non_null(strstr(err.text, CASES[i].word));
+        seam_ids_deinit(&ids);
+    }
+    seam_tokenizer_close(t);
+}
+
 static void test_encode__phi3__empty_system_message(void **state) {
     (void)state;
     static const struct {
@@ -150,6 +203,7 @@ static void test_detect__templates_that_are_not_known__named(void **state) {
         {LLAMA31 "strftime_now", "strftime_now"},
         {"'<|start_header_id|>'", "like Llama-3's"},
         {PHI3 "{{ bos_token }}", "like Phi-3's"},
+        {PHI3_TURNS "{{ eos_token }}", "like Phi-3's"},
         {PHI3_ROLE("user", "") PHI3_ROLE("assistant", ""), "like Phi-3's"}, /* no system message */
         {"<|im_start|><|im_sep|><|im_end|>", "no known family"},
         {"<|im_start|><|im_end|>{{ bos_token }}", "bos_token"},
@@ -184,6 +238,9 @@ int main(void) {
         cmocka_unit_test(test_encode__llama3__trimmed_after_one_begin_token),
         cmocka_unit_test(test_encode__llama31__always_a_system_message),
         cmocka_unit_test(test_encode__phi3__as_written),
+        cmocka_unit_test(test_detect__line_breaks_in_literals__the_same_template),
+        cmocka_unit_test(test_encode__phi3_medium__a_question_opens_its_reply),
+        cmocka_unit_test(test_encode__phi3_medium__out_of_turn__named),
         cmocka_unit_test(test_encode__phi3__empty_system_message),
         cmocka_unit_test(test_encode__chatml__begin_token_where_the_template_has_one),
         cmocka_unit_test(test_detect__templates_that_are_not_known__named),

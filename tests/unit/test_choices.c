@@ -122,6 +122,32 @@ static void test_load__bad_choices__line_and_field_named(void **state) {
     assert_non_null(strstr(err.text, "field prompt is empty"));
 }
 
+/* The completion may be left out: label says which it is. */
+static void test_load__no_completion__is_the_right_choice(void **state) {
+    (void)state;
+    seam_data *data = load("{\"prompt\": \"Q\", \"choices\": [\" the\", \"xy\"], \"label\": 1}");
+    seam_sample s;
+    seam_data_get(&s, data, 0);
+    assert_string_equal(s.completion, "xy");
+    assert_int_equal(s.choice_right, 1);
+    assert_int_equal(s.label_count, 3); /* x, y and the end */
+    seam_data_destroy(data);
+    static const struct {
+        const char *row, *text;
+    } bad[] = {
+        {"{\"prompt\": \"Q\", \"choices\": [\"a\", \"b\"]}", "field label is missing"},
+        {"{\"prompt\": \"Q\", \"choices\": [\"a\", \"b\"], \"label\": 2}", "field label is 2"},
+        {"{\"prompt\": \"Q\", \"choices\": [\"a\", 5], \"label\": 1}", "field choices[1]"},
+        {"{\"prompt\": \"Q\", \"choices\": \"ab\", \"label\": 0}", "field choices is no list"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        seam_error err = {0};
+        data = NULL;
+        assert_int_equal(load_text(&data, bad[i].row, &DEFAULTS, &err), SEAM_E_FORMAT);
+        assert_non_null(strstr(err.text, bad[i].text));
+    }
+}
+
 /* A choice that does not fit is refused or drops its row: cut choices cannot be compared. */
 static void test_load__choice_longer_than_limit__error_or_dropped(void **state) {
     (void)state;
@@ -333,6 +359,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_load__choices__ids_texts_and_right_one),
         cmocka_unit_test(test_load__bad_choices__line_and_field_named),
+        cmocka_unit_test(test_load__no_completion__is_the_right_choice),
         cmocka_unit_test(test_load__choice_longer_than_limit__error_or_dropped),
         cmocka_unit_test(test_load__each_allocation_fails_once__memory_error),
         cmocka_unit_test(test_batcher__choices_of_one_token__one_sequence),

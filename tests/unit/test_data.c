@@ -95,7 +95,8 @@ static void test_load__border__is_never_merged_over(void **state) {
 static void test_load__alpaca_and_text(void **state) {
     (void)state;
     seam_data *data = load("{\"instruction\": \"I\", \"input\": \"X\", \"output\": \"O\"}\n"
-                           "{\"instruction\": \"I\", \"input\": \"\", \"output\": \"O\"}",
+                           "{\"instruction\": \"I\", \"input\": \"\", \"output\": \"O\"}\n"
+                           "{\"instruction\": \"I\", \"input\": null, \"output\": \"O\"}",
                            NULL);
     assert_int_equal(seam_data_format_of(data), SEAM_DATA_ALPACA);
     expect_rendered(
@@ -107,6 +108,11 @@ static void test_load__alpaca_and_text(void **state) {
                     "Below is an instruction that describes a task. Write a response that "
                     "appropriately completes the request.\n\n### Instruction:\nI\n\n"
                     "### Response:\n[O<|endoftext|>]");
+    seam_sample without, null;
+    seam_data_get(&without, data, 1);
+    seam_data_get(&null, data, 2);
+    assert_int_equal(null.token_count, without.token_count);
+    assert_memory_equal(null.ids, without.ids, null.token_count * sizeof *null.ids);
     seam_data_destroy(data);
     data = load("{\"text\": \"the the\"}", NULL);
     expect_rendered(data, 0, "the[ the<|endoftext|>]");
@@ -207,6 +213,9 @@ static void test_load__longer_than_limit__error_or_cut(void **state) {
     data = NULL;
     assert_int_equal(load_text(&data, ROWS, NULL, &options, &err), SEAM_E_ARG);
     assert_null(data);
+    assert_non_null(strstr(err.text, "lost theirs by truncation; 0 had none"));
+    assert_int_equal(load_text(&data, "{\"text\": \"\"}", NULL, &DEFAULTS, &err), SEAM_E_ARG);
+    assert_non_null(strstr(err.text, "0 rows lost theirs by truncation; 1 had none"));
 }
 
 static void test_load__gzip__same_rows_and_truncation_noticed(void **state) {

@@ -92,13 +92,19 @@ static void test_gradients__every_tensor__are_finite_differences(void **state) {
 typedef struct backend_case {
     const char *device;
     seam_dtype act;
-    double error; /* of all gradients together, over their norm */
+    double error; /* of all gradients together, over their norm; bf16: over torch_bf16 too */
 } backend_case;
 
+/* How far PyTorch's own bf16 is from the exact gradients of this model, a family each
+ * (tests/oracle/check_bf16_noise.py).  Roundings in other places draw another sample of the same
+ * noise: a quarter more is allowed. */
+static const double torch_bf16[] = {0.02591, 0.01421, 0.02165};
+#define BF16_ROOM 1.25
+
 static const backend_case backends[] = {{"cpu", SEAM_F32, 2e-6},
-                                        {"cpu", SEAM_BF16, 2e-2},
+                                        {"cpu", SEAM_BF16, BF16_ROOM},
                                         {"cuda:0", SEAM_F32, 2e-6},
-                                        {"cuda:0", SEAM_BF16, 2e-2}};
+                                        {"cuda:0", SEAM_BF16, BF16_ROOM}};
 enum { BACKENDS = 4 };
 
 static void test_gradients__other_backends__are_the_references(void **state) {
@@ -122,7 +128,8 @@ static void test_gradients__other_backends__are_the_references(void **state) {
             difference += d * d;
             norm += (double)want[k] * (double)want[k];
         }
-        if (!(sqrt(difference / norm) <= b->error)) {
+        const double bound = b->error * (b->act == SEAM_BF16 ? torch_bf16[i % 3] : 1.0);
+        if (!(sqrt(difference / norm) <= bound)) {
             fail_msg("%s %s: off by %g", b->device, families[i % 3], sqrt(difference / norm));
         }
         test_free(got);

@@ -5,15 +5,12 @@
  * (and shifts) what passes each boundary; finite differences of a linear loss behind the last one.
  * The device is the first argument; "cpu" gets the table of device_fake.h.  A machine without the
  * device skips. */
-#include <stdio.h>
-
 #include "device_fake.h"
-#include "trainer_fixture.h"
+#include "steps_fixture.h"
 #include "trainer_internal.h"
-#include "trainer_state.h"
 #include "try.h"
 
-enum { LAYERS = 4, K = LAYERS - 1, VALUES = T * C, STATE_BYTES = 1 << 20 };
+enum { LAYERS = 4, K = LAYERS - 1, VALUES = T * C };
 
 static const char *device_name = "cpu";
 
@@ -114,14 +111,14 @@ SEAM_ON_GPU static void boundaries_check(fixture *f, bool exact) {
     pass p = pass_new();
     assert_int_equal(trainer->layers.count, K);
     for (uint32_t i = 0; i < K * C; i++) {
-        assert_int_equal(trainer->layers.widths[i], 8); /* the start, on which gates stand */
+        assert_int_equal(trainer->layers.group.widths[i], 8); /* the start, on which gates stand */
     }
     run(&p, f, trainer, &config, x, g, 0, 2);
     assert_int_equal(s->forwards, K);
     assert_int_equal(s->backwards, K);
     for (uint32_t l = 0; l < K; l++) {
-        const float *db = trainer->layers.db + (size_t)l * C;
-        round_trip(decoded, steps, s->x[l], trainer->layers.widths + (size_t)l * C);
+        const float *db = trainer->layers.group.db + (size_t)l * C;
+        round_trip(decoded, steps, s->x[l], trainer->layers.group.widths + (size_t)l * C);
         assert_memory_equal(decoded, s->decoded[l], sizeof decoded);
         for (uint32_t c = 0; c < C; c++) {
             double squares = 0, errors = 0;
@@ -182,7 +179,7 @@ SEAM_ON_GPU static void test_gradient__exact__finite_differences(void **state) {
     double largest = 0, worst = 0;
     run(&p, f, trainer, &config, x, g, 0, 2);
     float db[C];
-    memcpy(db, trainer->layers.db + (K - 1) * C, sizeof db);
+    memcpy(db, trainer->layers.group.db + (K - 1) * C, sizeof db);
     for (uint32_t c = 0; c < C; c++) {
         memset(s->direction, 0, sizeof s->direction);
         for (uint32_t at = c; at < VALUES; at += C) {
@@ -204,78 +201,6 @@ SEAM_ON_GPU static void test_gradient__exact__finite_differences(void **state) {
 }
 
 /* ---- steps ---- */
-
-/* A whole step of two micro-batches.  The fixture's forward passes have step number 0, which makes
- * no difference to them; the step's end gets its own. */
-SEAM_ON_GPU static seam_step_result step_run(fixture *f, seam_trainer *trainer,
-                                             const seam_session_config *config, uint64_t step) {
-    pass p = pass_new();
-    float *x = values_new(step % 2 == 0 ? "x" : "z", 0.5f), *g = values_new("g", 0.02f);
-    const bool ahead = config->pipeline_depth > 1;
-    for (uint32_t micro = 0; micro < 2 && ahead; micro++) { /* both forwards first */
-        run_forward(&p, f, trainer, config, micro == 0 ? x : g, micro, 2);
-    }
-    for (uint32_t micro = 0; micro < 2; micro++) {
-        if (!ahead) {
-            run_forward(&p, f, trainer, config, micro == 0 ? x : g, micro, 2);
-        }
-        seam_trainer_select(trainer, micro, 0);
-        seam_trainer_micro(trainer)->step = step;
-        run_backward(&p, f, trainer, config, g, micro);
-    }
-    pass_free(&p);
-    test_free(x);
-    test_free(g);
-    return p.result;
-}
-
-typedef struct image {
-    uint8_t *bytes;
-    size_t count;
-} image;
-
-SEAM_ON_GPU static image image_of(const fixture *f, seam_trainer *trainer) {
-    image ret = {.bytes = test_calloc(1, STATE_BYTES)};
-    size_t planned = 0;
-    const seam_trainer_mark mark = {.step_count = 3};
-    seam_error err = {0};
-    assert_int_equal(seam_trainer_state_bytes_max(&planned, trainer->config), SEAM_OK);
-    assert_true(planned <= STATE_BYTES);
-    assert_int_equal(seam_trainer_state_save(ret.bytes, &ret.count, planned, trainer, &mark,
-                                             f->engine.stream, &err),
-                     SEAM_OK);
-    return ret;
-}
-
-/* What `steps` steps leave; with a load, from half of them on in another trainer. */
-SEAM_ON_GPU static image steps_image(fixture *f, const seam_session_config *config, uint32_t steps,
-                                     bool reload) {
-    seam_trainer *trainer = trainer_open(f, config);
-    for (uint32_t i = 0; i < steps; i++) {
-        if (reload && i == steps / 2) {
-            image half = image_of(f, trainer);
-            seam_trainer_mark mark = {0};
-            seam_error err = {0};
-            seam_trainer_destroy(trainer);
-            trainer = trainer_open(f, config);
-            seam_test_check(seam_trainer_state_load(trainer, &mark, half.bytes, half.count,
-                                                    f->engine.stream, &err),
-                            "load", &err);
-            test_free(half.bytes);
-        }
-        const seam_step_result result = step_run(f, trainer, config, i);
-        assert_true(!result.skipped && result.layer_count == K);
-    }
-    const image ret = image_of(f, trainer);
-    seam_trainer_destroy(trainer);
-    return ret;
-}
-
-static void same_image(image found, const image *expected) {
-    assert_int_equal(found.count, expected->count);
-    assert_memory_equal(found.bytes, expected->bytes, expected->count);
-    test_free(found.bytes);
-}
 
 SEAM_ON_GPU static void test_steps__recompute_pipeline_checkpoint__same_bits(void **state) {
     fixture *f = *state;
@@ -323,7 +248,7 @@ SEAM_ON_GPU static void test_steps__to_target__every_layer_reported(void **state
         spread = 0;
         assert_int_equal(result.layer_count, K);
         for (uint32_t l = 0; l < K; l++) {
-            const seam_layer_report *report = &result.layers[l];
+            const seam_gate_report *report = &result.layers[l];
             assert_int_equal(report->site, SEAM_SITE_LAYER_FIRST + l);
             assert_int_equal(report->bits_total, gates[l]); /* what the gates said before */
             assert_true(report->bits_min >= 1 && report->bits_min <= report->bits_max);
@@ -403,14 +328,8 @@ int main(int argc, char **argv) {
         CASE(test_create__each_allocation_fails__error_and_no_leak),
     };
     device_name = argc > 1 ? argv[1] : "cpu";
-    const seam_backend_options options = {.device = device_name};
-    seam_backend *backend = NULL;
-    seam_error err = {0};
-    const seam_status st = seam_backend_create(&backend, &options, &err);
-    if (st != SEAM_OK) {
-        (void)printf("%s: %s\n", st == SEAM_E_UNIMPLEMENTED ? "skipped" : "failed", err.text);
-        return st == SEAM_E_UNIMPLEMENTED ? 77 : 1;
+    if (!device_is_here(device_name)) {
+        return 77;
     }
-    seam_backend_destroy(backend);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -138,6 +138,11 @@ SEAM_ON_GPU static void test_plan__codecs_ranks_targets__is_what_is_taken(void *
         config.codec.cache_bytes_max = 1 << 16;
         config.codec.cache_format = 1;
         plan_check(f, &config);
+        config.prefix_bits = 4;
+        config.prefix_steps = 9;
+        config.codec.gate_signal_exact = codecs[c] == SEAM_CODEC_AMAQ;
+        assert_true(seam_gates_preset(&config.prefix_gates, 4));
+        plan_check(f, &config);
         config = config_of(f, codecs[c]);
         config.codec.topology = SEAM_TOPOLOGY_VANILLA;
         config.codec.cache_bytes_max = 1 << 16;

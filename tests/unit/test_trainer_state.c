@@ -5,6 +5,7 @@
 #include "trainer_fixture.h"
 
 #include "checkpoint.h"
+#include "exchange.h"
 #include "trainer_state.h"
 
 typedef struct file {
@@ -76,7 +77,6 @@ SEAM_ON_GPU static void test_load__every_allocator__next_checkpoint_is_the_same(
     fixture *f = *state;
     for (way w = AFFINE; w < WAYS; w++) {
         const seam_session_config config = way_config(f, w);
-        assert_true(seam_trainer_state_is_whole(&config));
         file begin = file_new(&config), early = file_new(&config), late = file_new(&config);
         file again = file_new(&config);
         seam_error err = {0};
@@ -138,13 +138,56 @@ SEAM_ON_GPU static void test_load__other_session_or_cut__refused(void **state) {
     assert_int_equal(
         seam_trainer_state_save(from.bytes, &used, 2000, a, &mark, f->engine.stream, &err),
         SEAM_E_LIMIT);
-    seam_session_config exchange = config;
-    exchange.codec.topology = SEAM_TOPOLOGY_ADAPTER_EXCHANGE;
-    assert_false(seam_trainer_state_is_whole(&exchange));
     seam_trainer_destroy(a);
     seam_trainer_destroy(b);
     seam_trainer_destroy(c);
     test_free(from.bytes);
+}
+
+/* ADAPTER_EXCHANGE: the widths of the modules' sites, agreed and in force, stand in the state. */
+SEAM_ON_GPU static void test_load__exchange__widths_of_modules_are_kept(void **state) {
+    fixture *f = *state;
+    const seam_session_config plain = way_config(f, GATES);
+    seam_session_config config = plain;
+    config.codec.topology = SEAM_TOPOLOGY_ADAPTER_EXCHANGE;
+    file begin = file_new(&config), moved = file_new(&config), again = file_new(&config);
+    seam_trainer *a = trainer_open(f, &config), *b = trainer_open(f, &config);
+    seam_trainer *c = trainer_open(f, &plain);
+    static const uint16_t sites[] = {SEAM_SITE_LORA_A, SEAM_SITE_LORA_B};
+    uint8_t widths[2][3] = {{3, 5, 7}, {4, 2, 6}};
+    seam_error err = {0};
+    save(&begin, f, a, 0);
+    for (int i = 0; i < 2; i++) {
+        seam_site *site = seam_exchange_site(seam_trainer_exchange(a), sites[i]);
+        assert_non_null(site);
+        assert_int_equal(
+            seam_site_judge(site, 2, 9, widths[i], 3, seam_alloc_hash(widths[i], 3), 7, &err),
+            SEAM_OK);
+    }
+    save(&moved, f, a, 7);
+    assert_true(begin.count == moved.count);
+    assert_memory_not_equal(begin.bytes, moved.bytes, moved.count);
+    assert_int_equal(load(&moved, f, b, 7), SEAM_OK);
+    save(&again, f, b, 7);
+    assert_memory_equal(again.bytes, moved.bytes, moved.count);
+    for (int i = 0; i < 2; i++) {
+        const seam_alloc *alloc = NULL;
+        seam_site *site = seam_exchange_site(seam_trainer_exchange(b), sites[i]);
+        assert_int_equal(seam_site_alloc_at(&alloc, site, 8), SEAM_OK);
+        assert_int_equal(alloc->version, 1);
+        assert_int_equal(seam_site_alloc_at(&alloc, site, 9), SEAM_OK);
+        assert_int_equal(alloc->version, 2);
+        assert_memory_equal(alloc->widths, widths[i], 3);
+    }
+    save(&again, f, c, 7);
+    assert_int_equal(load(&moved, f, c, 7), SEAM_E_FORMAT);
+    assert_int_equal(load(&again, f, a, 7), SEAM_E_FORMAT);
+    seam_trainer_destroy(c);
+    seam_trainer_destroy(b);
+    seam_trainer_destroy(a);
+    test_free(again.bytes);
+    test_free(moved.bytes);
+    test_free(begin.bytes);
 }
 
 /* Full fine-tuning: the state is the blocks themselves, and is not that of LoRA. */
@@ -247,6 +290,8 @@ SEAM_WITHOUT_THREADS int main(int arg_count, char **args) {
         cmocka_unit_test_setup_teardown(test_load__every_allocator__next_checkpoint_is_the_same,
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(test_load__full__next_checkpoint_is_the_same, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_load__exchange__widths_of_modules_are_kept, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_load__other_session_or_cut__refused, setup, teardown),
     };

@@ -1,0 +1,142 @@
+/* What of `seam train`'s options does not go together, said in the options' own names before
+ * anything is loaded.  Part of train_options.c.  The rest is judged by the core and the server
+ * (core/session_options.c, service/session/session_config.c). */
+#include <stdlib.h>
+#include <string.h>
+
+#include "gates.h"
+#include "step_key.h"
+#include "train_options.h"
+#include "try.h"
+
+#define WIDTHS_FIXED "affine, tensor, channel, group, aqsgd"
+
+/* Options that only these codecs have. */
+static const struct {
+    const char *option, *codecs;
+} codec_options[] = {
+    {"bits", WIDTHS_FIXED},    {"group", "group"},        {"cache-bytes", "aqsgd"},
+    {"cache-format", "aqsgd"}, {"cache-dir", "aqsgd"},    {"cache-bits", "aqsgd"},
+    {"target", "amaq"},        {"bits-min", "amaq"},      {"bits-max", "amaq"},
+    {"bits-start", "amaq"},    {"beta", "amaq"},          {"bits-lr", "amaq"},
+    {"beta-after", "amaq"},    {"bits-lr-after", "amaq"}, {"gate-alpha", "amaq"},
+    {"bits-loss", "amaq"},     {"clip", "amaq"},          {"gate-signal", "amaq"},
+    {"allocator", "amaq"},     {"granularity", "amaq"},   {"steps-to-target", "amaq"},
+    {"rate", "amaq"},          {"rate-bits-min", "amaq"}, {"rate-bits-max", "amaq"},
+    {"step-seconds", "amaq"},  {"alloc-lag", "amaq"},
+};
+
+/* Is the word one of the list? */
+static bool is_listed(const char *list, const char *word) {
+    const size_t count = strlen(word);
+    for (const char *at = list; (at = strstr(at, word)) != NULL; at += count) {
+        const bool begins = at == list || at[-1] == ' ';
+        if (begins && (at[count] == '\0' || at[count] == ',')) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static seam_status option_refuse(const char *option, const char *codec, const char *codecs,
+                                 seam_error *err) {
+    const char *hint = "";
+    if (strcmp(option, "bits") == 0 && strcmp(codec, "amaq") == 0) {
+        hint = "; amaq's mean width is --target";
+    } else if (strcmp(option, "target") == 0 && is_listed(WIDTHS_FIXED, codec)) {
+        hint = "; this one's width is --bits";
+    }
+    return seam_error_set(err, SEAM_E_ARG, "--%s: with --codec %s it has no use (of %s)%s", option,
+                          codec, codecs, hint);
+}
+
+/* given: what the command line has, before defaults. */
+static seam_status codec_check(const seam_train_options *o, const json_t *given, seam_error *err) {
+    const char *const codec = seam_train_codec(o);
+    for (size_t i = 0; i < sizeof codec_options / sizeof *codec_options; i++) {
+        const char *const option = codec_options[i].option;
+        /* The layers' own gates go by it as well. */
+        const bool own = o->all_layer_bits != 0.0f || o->prefix_bits != 0.0f;
+        const bool layers = own && strcmp(option, "steps-to-target") == 0;
+        if (json_object_get(given, option) != NULL && !layers &&
+            !is_listed(codec_options[i].codecs, codec)) {
+            return option_refuse(option, codec, codec_options[i].codecs, err);
+        }
+    }
+    if (o->dictionary_rows != 0 && !o->dictionary) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "--dictionary-rows: has no use without --dictionary "
+                              "on");
+    }
+    const bool quantized = o->cache_format != NULL && strcmp(o->cache_format, "quantized") == 0;
+    if (o->cache_bits != 0 && !quantized) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "--cache-bits: has no use without --cache-format quantized");
+    }
+    if (o->prefix_steps != 0 && o->prefix_bits == 0.0f) {
+        return seam_error_set(err, SEAM_E_ARG, "--prefix-steps: has no use without --prefix-bits");
+    }
+    if (o->all_layer_steps != 0 && o->all_layer_bits == 0.0f) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "--all-layer-steps: has no use without --all-layer-bits");
+    }
+    return SEAM_OK;
+}
+
+static seam_status target_check(const seam_train_options *o, seam_error *err) {
+    const float target = o->target != 0.0f ? o->target : 4.0f;
+    seam_gates_config range = {
+        .bits_min = o->bits_min, .bits_max = o->bits_max, .bits_start = o->bits_start};
+    const int count = (o->bits_min != 0.0f) + (o->bits_max != 0.0f) + (o->bits_start != 0.0f);
+    if (count != 0 && count != 3) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "--bits-min, --bits-max and --bits-start go together");
+    }
+    if (count == 0 && !seam_gates_preset(&range, target)) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "--target: %g has no preset (4 and 3 have one): give --bits-min, "
+                              "--bits-max and --bits-start with it",
+                              (double)target);
+    }
+    if (!(target > range.bits_min && target < range.bits_start)) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "--target: %g is not between --bits-min %g and --bits-start %g",
+                              (double)target, (double)range.bits_min, (double)range.bits_start);
+    }
+    return SEAM_OK;
+}
+
+seam_status seam_train_depth_read(uint32_t *ret_depth, const seam_train_options *options,
+                                  seam_error *err) {
+    const char *const text = options->pipeline_depth;
+    if (text == NULL || strcmp(text, "auto") == 0) {
+        *ret_depth = 0;
+        return SEAM_OK;
+    }
+    char *end = NULL;
+    const unsigned long depth = strtoul(text, &end, 10);
+    if (text[0] < '0' || text[0] > '9' || *end != '\0' || depth < 1 ||
+        depth > SEAM_PIPELINE_DEPTH_MAX) {
+        return seam_error_set(err, SEAM_E_ARG, "--pipeline-depth: '%.40s' is not 1 to %u or auto",
+                              text, SEAM_PIPELINE_DEPTH_MAX);
+    }
+    *ret_depth = (uint32_t)depth;
+    return SEAM_OK;
+}
+
+seam_status seam_train_given_check(const seam_train_options *options, seam_error *err) {
+    const seam_train_options *const o = options;
+    uint32_t depth = 0;
+    json_t *const given = seam_train_options_typed(o);
+    const seam_status st = codec_check(o, given, err);
+    json_decref(given);
+    SEAM_TRY(st);
+    if (strcmp(seam_train_codec(o), "amaq") == 0) {
+        SEAM_TRY(target_check(o, err));
+    }
+    if (o->tokens_max == 1) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "--tokens-max: a row of 1 token has none that could be predicted");
+    }
+    return seam_train_depth_read(&depth, o, err);
+}

@@ -1,0 +1,144 @@
+/* Goal: what is typed is what runs: `seam train` takes a value as it was given or refuses it by its
+ * option's name, and says which values are in force.
+ * Method: tables of command lines on the parser, which needs neither model nor server. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "train_options.h"
+
+#define ARGS_MAX 24
+
+/* The words of `line` behind those that every run needs. */
+static seam_status parse(seam_train_options *ret, char *line, seam_error *err) {
+    char *argv[ARGS_MAX] = {"--model", "m", "--data", "d", "--out", "o"};
+    int argc = 6;
+    char *rest = line;
+    for (char *word = strtok_r(line, " ", &rest); word != NULL && argc < ARGS_MAX;
+         word = strtok_r(NULL, " ", &rest)) {
+        argv[argc++] = word;
+    }
+    *err = (seam_error){0};
+    return seam_train_options_parse(ret, argc, argv, 0, err);
+}
+
+static void test_seam_train_options_parse__refused(void **state) {
+    (void)state;
+    static const struct {
+        const char *line, *text;
+    } cases[] = {
+        /* 0 is no word for the default. */
+        {"--lr 0", "--lr: 0 is not above 0"},
+        {"--lr -1", "--lr: -1 is not above 0"},
+        {"--steps 0", "--steps: '0' is not a whole number from 1"},
+        {"--batch 0", "--batch: '0'"},
+        {"--rank 0", "--rank: '0'"},
+        {"--alpha 0", "--alpha: 0 is not above 0"},
+        {"--rows-max 0", "--rows-max: '0'"},
+        {"--save-every 0", "--save-every: '0'"},
+        {"--train-rows 0", "--train-rows: '0'"},
+        {"--eval-rows 0", "--eval-rows: '0'"},
+        {"--beta 0", "--beta: 0 is not above 0"},
+        {"--bits-lr 0", "--bits-lr: 0 is not above 0"},
+        {"--adam-beta1 0", "--adam-beta1: 0"},
+        {"--weight-decay -0.1", "--weight-decay: -0.1 is below 0"},
+        {"--clip-norm -1", "--clip-norm: -1 is below 0"},
+        {"--reconnect 0", "--reconnect: '0'"},
+        {"--steps 4294967296", "--steps: '4294967296'"},
+        {"--tokens-max 1", "--tokens-max: a row of 1 token"},
+        /* Options of another codec. */
+        {"--bits 3", "--bits: with --codec amaq it has no use"},
+        {"--bits 17", "amaq's mean width is --target"},
+        {"--group 64", "--group: with --codec amaq it has no use (of group)"},
+        {"--codec affine --target 3", "this one's width is --bits"},
+        {"--codec bf16 --target 3", "--target: with --codec bf16"},
+        {"--codec bf16 --bits 3", "--bits: with --codec bf16"},
+        {"--codec channel --group 8", "--group: with --codec channel"},
+        {"--codec affine --allocator gates", "--allocator: with --codec affine"},
+        {"--codec group --cache-bits 3", "--cache-bits: with --codec group"},
+        {"--codec aqsgd --cache-bits 3", "--cache-bits: has no use without --cache-format"},
+        {"--dictionary-rows 9", "--dictionary-rows: has no use without --dictionary on"},
+        {"--all-layer-steps 9", "--all-layer-steps: has no use without --all-layer-bits"},
+        {"--topology adapter_exchange --consent text --target 3", "this one's width is --bits"},
+        /* Ranges, in the options' names. */
+        {"--target 9", "--target: 9 has no preset (4 and 3 have one): give --bits-min"},
+        {"--bits-min 2", "--bits-min, --bits-max and --bits-start go together"},
+        {"--target 9 --bits-min 1 --bits-max 16 --bits-start 8", "--target: 9 is not between"},
+        {"--pipeline-depth 9", "--pipeline-depth: '9' is not 1 to 8 or auto"},
+        {"--pipeline-depth 0", "--pipeline-depth: '0'"},
+        {"--pipeline-depth deep", "--pipeline-depth: 'deep'"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        seam_train_options o;
+        seam_error err;
+        char line[128];
+        assert_true(strlen(cases[i].line) < sizeof line);
+        memcpy(line, cases[i].line, strlen(cases[i].line) + 1);
+        if (parse(&o, line, &err) != SEAM_E_ARG) {
+            fail_msg("'%s' is taken", cases[i].line);
+        }
+        if (strstr(err.text, cases[i].text) == NULL) {
+            fail_msg("'%s': \"%s\" does not say \"%s\"", cases[i].line, err.text, cases[i].text);
+        }
+    }
+}
+
+static void test_seam_train_options_typed__values_in_force(void **state) {
+    (void)state;
+    static const struct {
+        const char *line, *option, *value; /* value NULL: nothing is said of it */
+    } cases[] = {
+        {"", "adam-beta1", "0.899999976"},
+        {"", "adam-beta2", "0.999000013"},
+        {"", "adam-eps", "9.99999994e-09"},
+        {"", "train-rows", NULL},
+        {"", "tokens-max", NULL},
+        {"", "prefix-tokens", NULL},
+        {"", "bits", NULL},
+        {"", "target", "4"},
+        {"", "bits-lr", "0.00999999978"},
+        {"", "weight-decay", "0"},
+        {"", "warmup", "0"},
+        {"", "clip-norm", "1"},
+        {"", "rank", "16"},
+        {"--prefix-tokens 3", "rank", NULL},
+        {"--train-rows 9", "train-rows", "9"},
+        {"--clip-norm 0", "clip-norm", "0"},
+        {"--codec affine", "bits", "4"},
+        {"--codec affine --bits 3", "bits", "3"},
+        {"--codec affine", "target", NULL},
+        {"--codec affine", "bits-lr", NULL},
+        {"--codec affine --all-layer-bits 4 --steps-to-target 9", "steps-to-target", "9"},
+        {"--target 5 --bits-min 1 --bits-max 16 --bits-start 8", "target", "5"},
+        {"--pipeline-depth 8", "pipeline-depth", "8"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        seam_train_options o;
+        seam_error err;
+        char line[128];
+        memcpy(line, cases[i].line, strlen(cases[i].line) + 1);
+        if (parse(&o, line, &err) != SEAM_OK) {
+            fail_msg("'%s': %s", cases[i].line, err.text);
+        }
+        json_t *const typed = seam_train_options_typed(&o);
+        const char *const value = json_string_value(json_object_get(typed, cases[i].option));
+        const char *const expected = cases[i].value;
+        if ((value == NULL) != (expected == NULL) || (value && strcmp(value, expected) != 0)) {
+            fail_msg("'%s': %s is %s, expected %s", cases[i].line, cases[i].option,
+                     value ? value : "not there", expected ? expected : "none");
+        }
+        json_decref(typed);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_seam_train_options_parse__refused),
+        cmocka_unit_test(test_seam_train_options_typed__values_in_force),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
