@@ -10,7 +10,7 @@
  * Two variables make up the state:
  *
  *   link   DETACHED -attach-> ATTACHED -stream lost-> DETACHED -lease over-> PARKED -> EXPIRED
- *          FROZEN from anywhere (CONFLICT, NONDETERMINISM, DATA_LOSS), left only by restore; its
+ *          FROZEN from anywhere (CONFLICT, DATA_LOSS), left only by restore; its
  *          lease over it gives its memory back, the state as it is lost, and then it is EXPIRED
  * too. phase  READY -StepBegin-> BEGUN -forward-> FORWARD_RUNNING(m) -> FORWARD_DONE(m) -backward->
  *          BACKWARD_RUNNING(m) -> BACKWARD_DONE(m) -> (next micro-batch | APPLYING) -> READY of the
@@ -297,7 +297,7 @@ bool seam_server_proto_durable_newest(uint64_t *ret_step_count, const seam_serve
 /* The session's state is that of `step_count` committed steps (checkpoint loaded): READY there, no
  * cached replies.  Ends FROZEN and PARKED. */
 void seam_server_proto_restored(seam_server_proto *sp, uint64_t step_count, uint64_t now_ms);
-/* Stop the session for `reason` (CONFLICT, NONDETERMINISM, DATA_LOSS). */
+/* Stop the session for `reason` (CONFLICT, DATA_LOSS). */
 void seam_server_proto_freeze(seam_server_proto *sp, seam_status reason);
 
 /* Reading. */

@@ -22,9 +22,32 @@ static seam_status in_message(const char *message, seam_status st, seam_error *e
 
 /* ---- Attach ---- */
 
-static seam_status capabilities_check(const Seam__V1__Capabilities *theirs, seam_codec_id codec,
-                                      seam_error *err) {
-    bool has_codec = theirs == NULL || theirs->n_codecs == 0;
+static seam_status codecs_check(const Seam__V1__Capabilities *theirs, seam_codec_id codec,
+                                seam_error *err) {
+    bool has_codec = theirs->n_codecs == 0;
+    for (size_t i = 0; i < theirs->n_codecs; i++) {
+        has_codec = has_codec || (int)theirs->codecs[i] == (int)codec;
+    }
+    return has_codec ? SEAM_OK
+                     : seam_error_set(err, SEAM_E_ARG,
+                                      "capabilities.codecs: without %s, a codec of the session",
+                                      seam_codec_name(codec));
+}
+
+/* The widths that frames of the session may have; 0 and 0: its codecs have none. */
+static void widths_of(uint32_t *ret_min, uint32_t *ret_max, const seam_session_config *config) {
+    *ret_min = *ret_max = config->codec.bits;
+    if (seam_codec_plan_has_gates(&config->codec)) {
+        const uint32_t low = (uint32_t)ceilf(config->gates.bits_min);
+        const uint32_t high = (uint32_t)floorf(config->gates.bits_max);
+        *ret_min = *ret_min != 0 && *ret_min < low ? *ret_min : low;
+        *ret_max = *ret_max > high ? *ret_max : high;
+    }
+}
+
+/* What the client says that it can do, against what the session does. 0 says nothing. */
+static seam_status capabilities_check(const Seam__V1__Capabilities *theirs,
+                                      const seam_session_config *config, seam_error *err) {
     if (theirs == NULL) {
         return SEAM_OK;
     }
@@ -33,13 +56,28 @@ static seam_status capabilities_check(const Seam__V1__Capabilities *theirs, seam
                               "capabilities.protocol_version: %u, this server speaks 1",
                               theirs->protocol_version);
     }
-    for (size_t i = 0; i < theirs->n_codecs; i++) {
-        has_codec = has_codec || (int)theirs->codecs[i] == (int)codec;
+    SEAM_TRY(codecs_check(theirs, seam_codec_plan_codec(&config->codec, true), err));
+    SEAM_TRY(codecs_check(theirs, seam_codec_plan_codec(&config->codec, false), err));
+    uint32_t bits_min = 0, bits_max = 0;
+    widths_of(&bits_min, &bits_max, config);
+    if (bits_min != 0 && theirs->bits_min > bits_min) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "capabilities.bits_min: %u, the session has widths of %u",
+                              theirs->bits_min, bits_min);
     }
-    return has_codec ? SEAM_OK
-                     : seam_error_set(err, SEAM_E_ARG,
-                                      "capabilities.codecs: without %s, a codec of the session",
-                                      seam_codec_name(codec));
+    const struct {
+        const char *field;
+        uint32_t stated, needed;
+    } least[] = {{"bits_max", theirs->bits_max, bits_max},
+                 {"chunk_bytes_max", theirs->chunk_bytes_max, SEAM_CHUNK_BYTES_MAX},
+                 {"pipeline_depth_max", theirs->pipeline_depth_max, config->pipeline_depth}};
+    for (size_t i = 0; i < sizeof least / sizeof *least; i++) {
+        if (least[i].stated != 0 && least[i].stated < least[i].needed) {
+            return seam_error_set(err, SEAM_E_ARG, "capabilities.%s: %u, the session needs %u",
+                                  least[i].field, least[i].stated, least[i].needed);
+        }
+    }
+    return SEAM_OK;
 }
 
 /* The allocation of a forward site; NULL: there is no such site. */
@@ -83,9 +121,7 @@ SEAM_ON_LOOP static seam_status attach_read(seam_session **ret_session, seam_att
     const seam_session_limits allowed =
         seam_sessions_limits(seam_server_sessions(train->call->server));
     SEAM_TRY(seam_session_config_check_allowed(&session->config, &allowed, err));
-    const seam_codec_plan *plan = &session->config.codec;
-    SEAM_TRY(capabilities_check(attach->capabilities, seam_codec_plan_codec(plan, true), err));
-    SEAM_TRY(capabilities_check(attach->capabilities, seam_codec_plan_codec(plan, false), err));
+    SEAM_TRY(capabilities_check(attach->capabilities, &session->config, err));
     if (!session->busy && session->trainer != NULL) {
         SEAM_TRY(allocations_check(attach, session, err));
     }
@@ -458,8 +494,21 @@ static seam_status on_alloc_answer(const seam_train *train, uint32_t site_id, ui
     return SEAM_OK;
 }
 
-static seam_status on_budget(const seam_train *train, const Seam__V1__Budget *budget,
-                             seam_error *err) {
+/* For people: nothing is computed from either. */
+SEAM_ON_LOOP static void budget_log(seam_train *train, const Seam__V1__Budget *budget) {
+    const double link = budget->link_bits_per_second, target = budget->bits_target;
+    if (isfinite(link) && isfinite(target) &&
+        (link != train->link_told || target != train->target_told)) {
+        train->link_told = link;
+        train->target_told = target;
+        seam_log(SEAM_LOG_INFO, "train_budget",
+                 "session=%s step=%llu bits_target=%.6g link_bits_per_second=%.6g",
+                 train->session->id, (unsigned long long)budget->effective_step, target, link);
+    }
+}
+
+SEAM_ON_LOOP static seam_status on_budget(seam_train *train, const Seam__V1__Budget *budget,
+                                          seam_error *err) {
     if (!seam_codec_plan_has_gates_out(&train->session->config.codec)) {
         return seam_error_set(err, SEAM_E_STATE, "budget: site 1 has no gates");
     }
@@ -482,8 +531,11 @@ static seam_status on_budget(const seam_train *train, const Seam__V1__Budget *bu
                               .beta = budget->beta,
                               .bits_lr = budget->bits_lr,
                               .bits_total = budget->bits_total};
-    return seam_trainer_set_budget(train->session->trainer, &next,
-                                   seam_server_proto_committed_count(&train->session->proto), err);
+    SEAM_TRY(seam_trainer_set_budget(train->session->trainer, &next,
+                                     seam_server_proto_committed_count(&train->session->proto),
+                                     err));
+    budget_log(train, budget);
+    return SEAM_OK;
 }
 
 /* A checkpoint that is no longer there (damaged, or older than one confirmed before) is no error of

@@ -46,7 +46,8 @@ typedef struct seam_train {
     bool half_closed;        /* the client sends nothing more */
     seam_credit_tx credit_tx;
     seam_credit_rx credit_rx;
-    uint64_t peer_window_bytes; /* of the Attach that waits */
+    double link_told, target_told; /* of the Budget that was logged last */
+    uint64_t peer_window_bytes;    /* of the Attach that waits */
     seam_train_message *inbox, *inbox_last;
     uint32_t inbox_frames, inbox_control; /* of them */
     size_t inbox_control_bytes;

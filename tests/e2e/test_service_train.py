@@ -414,6 +414,32 @@ def test_bad_messages__each_named__the_session_goes_on(binary, folder):
         assert np.isfinite(loss)
 
 
+def test_attach__less_than_the_session_needs__names_the_capability(binary, folder):
+    """8 bits, D = 3; and widths of 2..6 with gates.  What is not said, or is enough, is not refused."""
+    from seam.v1 import stream_pb2, types_pb2 as types
+    fixed, gated = (session_config(codec=codec) for codec in (types.CODEC_AFFINE, types.CODEC_AMAQ))
+    fixed.codec.bits, fixed.limits.pipeline_depth = 8, 3
+    gated.codec.amaq.CopyFrom(amaq_config(types))
+    gated.codec.amaq.bits_min, gated.codec.amaq.bits_max = 2, 6
+    gated.codec.amaq.bits_start = 5
+    whole = dict(protocol_version=1, bits_min=1, bits_max=16, chunk_bytes_max=1 << 20,
+                 pipeline_depth_max=64)
+    with Seamd(binary, folder / "model") as server, grpc.insecure_channel(server.address) as ch:
+        for config, bad, good in (
+                (fixed, dict(bits_max=7, bits_min=9, pipeline_depth_max=2, chunk_bytes_max=65536,
+                             codecs=[types.CODEC_BF16]),
+                 dict(bits_min=8, bits_max=8, pipeline_depth_max=3, codecs=[types.CODEC_AFFINE])),
+                (gated, dict(bits_max=5, bits_min=3), dict(bits_min=2, bits_max=6)),
+                (config_f32(), dict(chunk_bytes_max=1), dict(bits_min=9, bits_max=9))):
+            trainer = Trainer(ch, folder / "model", config)
+            for field, value in bad.items():
+                refused(CODE.INVALID_ARGUMENT, trainer.attach, reason="ARG",
+                        field=f"capabilities.{field}", text=f"capabilities.{field}: ",
+                        capabilities=stream_pb2.Capabilities(**(whole | {field: value})))
+            for fields in (dict(protocol_version=1), whole, whole | good):
+                trainer.attach(capabilities=stream_pb2.Capabilities(**fields))[0].close()
+
+
 def test_bad_budget__bits_total__bounded_by_the_widths(binary, folder):
     """One width a channel, or with granularity token one a row of the largest micro-batch."""
     from seam.v1 import types_pb2 as types
@@ -425,13 +451,18 @@ def test_bad_budget__bits_total__bounded_by_the_widths(binary, folder):
             trainer = Trainer(ch, folder / "model", config)
             widths = (config.limits.rows_per_micro_max if granularity == types.GRANULARITY_TOKEN
                       else trainer.embedding.shape[1])
-            for total in (widths - 1, 16 * widths + 1, 2 ** 32 - 1):
+            for count, total in enumerate((widths - 1, 16 * widths + 1, 2 ** 32 - 1), 1):
                 stream, _ = trainer.attach()
                 for good in (0, widths, 16 * widths):
                     stream.send(budget=stream.pb.Budget(bits_total=good))
+                stream.send(budget=stream.pb.Budget(bits_target=3.5, link_bits_per_second=2e7))
+                stream.send(budget=stream.pb.Budget(bits_target=3.5, link_bits_per_second=2e7))
                 stream.send(budget=stream.pb.Budget(bits_total=total))
                 refused(CODE.INVALID_ARGUMENT, stream.drain, reason="ARG",
                         text=f"budget.bits_total: {total} is not in 1..16 bits for each of {widths}")
+                assert server.log.count(  # said once, though told twice
+                    f"session={trainer.session.id} step=0 bits_target=3.5 "
+                    "link_bits_per_second=2e+07") == count
 
 
 def test_bad_budget__vanilla__site_1_has_no_gates(binary, folder):

@@ -166,6 +166,19 @@ def test_rollback__cannot_be_read_now__passes(binary, folder):
         run.goes_on_from(3)
 
 
+def test_rollback__server_stopped_while_it_cannot_be_read__nothing_is_lost(binary, folder):
+    with Run(binary, folder, "stopped") as run:
+        run.trainer.committed = 3
+        for step in range(4):
+            run.hide(step)
+        run.attach_refused(CODE.INTERNAL, "IO")
+        assert run.server.stop() == 0
+        for step in range(4):
+            run.bring_back(step)
+        run.restart()
+        run.goes_on_from(3)
+
+
 def test_rollback__all_damaged__data_loss(binary, folder):
     with Run(binary, folder, "lost") as run:
         run.trainer.committed = 3
