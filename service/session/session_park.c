@@ -130,7 +130,8 @@ SEAM_ON_LOOP static bool park_post(seam_session *session, seam_engine *engine) {
 void seam_session_park(seam_session *session, uint64_t now_ms) {
     SEAM_ASSERT(!session->busy);
     SEAM_ASSERT(!session->disk.writing);
-    if (!session->disk.resident) { /* frozen when it was to be woken */
+    if (!session->disk.resident) {         /* frozen when it was to be woken */
+        session->disk.park_writes = false; /* the last parking's: that checkpoint is lost */
         parked(session, now_ms);
         return;
     }
