@@ -54,6 +54,9 @@ seam_status seam_session_create(seam_session **ret_session, seam_client *client,
                             (unsigned long long)r->session->config_hash, (unsigned long long)hash);
     } else {
         st = session_start(ret_session, client, r->session, r->session_secret.data, &core, err);
+        if (st != SEAM_OK) { /* nobody has it */
+            (void)seam_client_delete_session(client, r->session->id, r->session_secret.data, NULL);
+        }
     }
     if (st == SEAM_OK) {
         (*ret_session)->consent = (uint32_t)config.config.consent;

@@ -547,6 +547,7 @@ def refused(case, code, *texts, args=(), **kwargs):
 
 def check_bad_input(case):
     folder = case.folder
+    sessions = case.seam.json("session", "list")["sessions"]
     for option in ("--data", "--eval-data", "--model", "--adapter"):
         refused(case, EXIT_IO, f"{option}: ", "nosuch", args=[option, folder / "nosuch"])
     for args in (["eval", "--model", case.model, "--data", folder / "nosuch"],
@@ -634,6 +635,8 @@ def check_bad_input(case):
     refused(case, EXIT_UNAVAILABLE, "127.0.0.1:1", seam=absent)
     assert time.monotonic() - begin < 15, "nobody listens: said in seconds"
     assert not (folder / "bad" / "adapter").exists()
+    left = case.seam.json("session", "list")["sessions"]
+    assert {s["id"] for s in left} == {s["id"] for s in sessions}, "a refused command left a session"
 
 
 def check_tls_unasked(case):
