@@ -139,7 +139,7 @@ void seam_session_park(seam_session *session, uint64_t now_ms) {
     session->busy = session->disk.parking = park_post(session, engine);
 }
 
-SEAM_WITHOUT_THREADS void seam_session_park_at_end(seam_session *session) {
+void seam_session_park_at_end(seam_session *session) {
     const struct timespec pause = {.tv_nsec = 1000000};
     while (session->disk.writing) { /* the image is the disk queue's */
         (void)nanosleep(&pause, NULL);
