@@ -485,6 +485,20 @@ seam_status seam_server_proto_parked(seam_server_proto *sp, uint64_t now_ms) {
     return SEAM_OK;
 }
 
+void seam_server_proto_unloaded(seam_server_proto *sp, uint64_t now_ms) {
+    SEAM_ASSERT(!seam_server_proto_is_busy(sp));
+    if (sp->link != SEAM_LINK_ATTACHED && sp->link != SEAM_LINK_DETACHED &&
+        sp->link != SEAM_LINK_PARKED) {
+        return;
+    }
+    const bool is_there = seam_server_proto_durable_newest(&sp->committed, sp);
+    SEAM_ASSERT(is_there); /* it was to be loaded */
+    step_clear(sp);
+    sp->last_cached = false;
+    sp->link = SEAM_LINK_PARKED;
+    sp->link_deadline_ms = now_ms + sp->config.park_ms;
+}
+
 void seam_server_proto_expire(seam_server_proto *sp) {
     step_clear(sp);
     sp->last_cached = false;

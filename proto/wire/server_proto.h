@@ -139,9 +139,9 @@ typedef struct seam_attach_verdict {
     bool fences_stream;     /* another stream was attached: end it with SEAM_E_FENCED */
     bool drop_step; /* drop gradients and cached replies of the step in flight (nothing applied) */
     /* Load the checkpoint of `load_step_count` committed steps before answering, then call
-     * seam_server_proto_restored; when that fails, seam_server_proto_freeze.  If it is damaged and
-     * the state is whole (the session was not parked): seam_server_proto_durable_lost and attach
-     * again. */
+     * seam_server_proto_restored.  If it is damaged, the one before will do (durable_list), and
+     * its count is rollback_step then; while the state is whole also seam_server_proto_durable_lost
+     * and attach again.  None: seam_server_proto_freeze; not now: seam_server_proto_unloaded. */
     bool load_checkpoint;
     uint64_t load_step_count;
 } seam_attach_verdict;
@@ -261,6 +261,9 @@ void seam_server_proto_touch(seam_server_proto *sp, uint64_t now_ms);
 /* After SEAM_LEASE_PARK.  FROZEN stays FROZEN, without memory.  A client that attached meanwhile:
  * SEAM_E_STATE, keep the memory. */
 seam_status seam_server_proto_parked(seam_server_proto *sp, uint64_t now_ms);
+/* The verdict's checkpoint could not be loaded for a reason that may pass: PARKED at the newest
+ * one, whatever became of the state, so that the next attach loads again. */
+void seam_server_proto_unloaded(seam_server_proto *sp, uint64_t now_ms);
 /* End the session now (DeleteSession).  Work of the engine is dropped: do not report it. */
 void seam_server_proto_expire(seam_server_proto *sp);
 

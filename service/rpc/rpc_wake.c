@@ -21,6 +21,13 @@ bool seam_call_wakes(seam_call *call, grpc_byte_buffer *message, void *session_p
         seam_call_hold(call, message, session);
         return true;
     }
+    if (session->disk.spoiled) {
+        (void)seam_error_set(&err, SEAM_E_UNAVAILABLE,
+                             "the session's checkpoint could not be read: the next Attach does it "
+                             "again");
+        seam_call_fail(call, SEAM_E_UNAVAILABLE, &err);
+        return true;
+    }
     if (seam_session_is_resident(session)) {
         return false;
     }

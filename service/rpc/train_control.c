@@ -123,7 +123,9 @@ void seam_train_attach(seam_train *train, grpc_byte_buffer *message) {
         return;
     }
     seam_session *session = train->session;
-    if (seam_call_wakes(train->call, message, session)) { /* this message comes again */
+    const bool loads_again = session->disk.spoiled && !session->busy;
+    if (!loads_again &&
+        seam_call_wakes(train->call, message, session)) { /* this message comes again */
         train->session = NULL;
         seam_session_unref(session);
         return;
@@ -146,14 +148,16 @@ SEAM_ON_GPU static seam_status drop_run(seam_job *job, seam_stream *stream) {
 
 SEAM_ON_GPU static seam_status load_run(seam_job *job, seam_stream *stream) {
     const seam_train *train = job->user;
-    return seam_session_restore(train->session, train->attached.load_step_count, stream, &job->err);
+    return seam_session_restore(train->session, stream, &job->err);
 }
 
 void seam_train_loaded(seam_train *train) {
     seam_session *session = train->session;
     const seam_call *call = train->call;
-    const uint64_t step_count = train->attached.load_step_count;
     if (call->job.status == SEAM_OK) {
+        const uint64_t step_count = seam_session_restored_step(session);
+        session->disk.spoiled = false;
+        train->attached.rollback_step = step_count;
         seam_server_proto_restored(&session->proto, step_count, seam_host_now_ms());
         session->row_count = session->disk.restored_rows;
         seam_session_caches_went_back(session);
@@ -162,21 +166,14 @@ void seam_train_loaded(seam_train *train) {
         }
         return;
     }
-    char text[SEAM_ERROR_TEXT_BYTES];
-    seam_log(SEAM_LOG_ERROR, "checkpoint_damaged", "session=%s step=%llu text=\"%s\"", session->id,
-             (unsigned long long)step_count, seam_log_text(text, sizeof text, call->job.err.text));
-    if (call->job.status != SEAM_E_CHECKSUM) { /* the trainer may hold a part of it */
+    seam_train_fail(train, call->job.status, &call->job.err);
+    if (call->job.status == SEAM_E_DATA_LOSS) {
         seam_server_proto_freeze(&session->proto, SEAM_E_DATA_LOSS);
-        seam_train_fail(train, SEAM_E_DATA_LOSS, &call->job.err);
-        return;
+        seam_log(SEAM_LOG_ERROR, "session_lost", "session=%s", session->id);
+    } else { /* it may pass: the next Attach loads again */
+        session->disk.spoiled = true;
+        seam_server_proto_unloaded(&session->proto, seam_host_now_ms());
     }
-    seam_server_proto_durable_lost(&session->proto, step_count);
-    if (session->stream != call || session->stream_waiting != NULL) {
-        return; /* a newer attach decides anew */
-    }
-    train->load_damaged = true;
-    session->stream = NULL;
-    seam_train_attach_now(train); /* the one before, or DATA_LOSS */
 }
 
 void seam_train_attach_now(seam_train *train) {
@@ -186,14 +183,8 @@ void seam_train_attach_now(seam_train *train) {
     session->stream_waiting = NULL;
     const bool withdrawn = session->queue_count > 0;
     seam_train_withdraw(session); /* the older stream's client is who attaches now */
-    seam_status st =
+    const seam_status st =
         seam_server_proto_attach(&train->attached, &session->proto, &train->attach, &err);
-    if (st == SEAM_E_GONE && train->load_damaged) {
-        seam_server_proto_freeze(&session->proto, SEAM_E_DATA_LOSS);
-        st = seam_error_set(&err, SEAM_E_DATA_LOSS,
-                            "no checkpoint that goes back to step %llu is intact",
-                            (unsigned long long)train->attach.committed_step_count);
-    }
     if (st != SEAM_OK) {
         seam_train_fail(train, st, &err);
         if (withdrawn && session->stream != NULL) { /* it would wait for them */
@@ -212,6 +203,7 @@ void seam_train_attach_now(seam_train *train) {
     }
     if (train->attached.load_checkpoint) {
         seam_train_drop_cache(session);
+        seam_session_restore_list(session, train->attached.load_step_count);
         seam_train_post(train, SEAM_TRAIN_JOB_LOAD, load_run);
         return;
     }

@@ -42,7 +42,6 @@ typedef struct seam_train {
     seam_session *session;   /* a reference, from the first Attach on; NULL before */
     uint64_t epoch;          /* of this stream; 0: not attached yet */
     seam_attach_args attach; /* of the Attach that waits for the session's job */
-    bool load_damaged;       /* a checkpoint of this attach could not be loaded */
     bool draining;           /* end at the next commit */
     bool half_closed;        /* the client sends nothing more */
     seam_credit_tx credit_tx;

@@ -69,9 +69,10 @@ typedef struct seam_session_disk {
     bool save_running; /* a SaveCheckpoint copies the state: what comes on the stream waits */
     char save_request_id[SEAM_REQUEST_ID_BYTES];
     uint64_t save_step_count;
-    /* Waking: what is there, newest last, and how many of the newest are damaged. */
+    /* Loading: what is there, newest last, and how many of the newest could not be loaded. */
     uint64_t generations[SEAM_DURABLE_MAX];
-    uint32_t generation_count, damaged_count;
+    uint32_t generation_count, skipped_count;
+    bool spoiled; /* a load has failed: the trainer is of no use before an Attach loads again */
     uint64_t restored_rows;
     bool parking, park_writes;
     seam_trainer_mark park_mark;

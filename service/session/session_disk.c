@@ -140,8 +140,8 @@ seam_status seam_session_image_write(seam_session *session, const seam_trainer_m
     return st == SEAM_OK ? image_to_disk(d, folder, err) : st;
 }
 
-seam_status seam_session_restore(seam_session *session, uint64_t step_count, seam_stream *stream,
-                                 seam_error *err) {
+SEAM_ON_GPU static seam_status restore_one(seam_session *session, uint64_t step_count,
+                                           seam_stream *stream, seam_error *err) {
     char folder[FOLDER_BYTES], device[SEAM_CHECKPOINT_DEVICE_BYTES];
     uint8_t *bytes = NULL;
     size_t count = 0;
@@ -157,16 +157,56 @@ seam_status seam_session_restore(seam_session *session, uint64_t step_count, sea
     }
     seam_status st = seam_trainer_state_load(session->trainer, &mark, bytes, count, stream, err);
     seam_mem_free(bytes);
-    if (st == SEAM_E_FORMAT || st == SEAM_E_NONFINITE) {
-        st = SEAM_E_DATA_LOSS;
-    }
     if (st == SEAM_OK && mark.step_count != step_count) {
-        st = seam_error_set(err, SEAM_E_DATA_LOSS, "checkpoint: not the state that it names");
+        st = seam_error_set(err, SEAM_E_FORMAT, "checkpoint: not the state that it names");
     }
     if (st == SEAM_OK) {
         session->disk.restored_rows = mark.row_count;
     }
     return st;
+}
+
+/* Does the status speak of that checkpoint alone, so that the one before may be read? */
+static bool is_of_one_checkpoint(seam_status st) {
+    return st == SEAM_E_CHECKSUM || st == SEAM_E_FORMAT || st == SEAM_E_NONFINITE ||
+           st == SEAM_E_DATA_LOSS || st == SEAM_E_IO;
+}
+
+void seam_session_restore_list(seam_session *session, uint64_t step_count_max) {
+    seam_session_disk *d = &session->disk;
+    d->generation_count = seam_server_proto_durable_list(d->generations, &session->proto);
+    while (d->generation_count > 0 && d->generations[d->generation_count - 1] > step_count_max) {
+        d->generation_count--;
+    }
+    d->skipped_count = 0;
+}
+
+uint64_t seam_session_restored_step(const seam_session *session) {
+    const seam_session_disk *d = &session->disk;
+    SEAM_ASSERT(d->skipped_count < d->generation_count);
+    return d->generations[d->generation_count - 1 - d->skipped_count];
+}
+
+seam_status seam_session_restore(seam_session *session, seam_stream *stream, seam_error *err) {
+    seam_session_disk *d = &session->disk;
+    bool unreadable = false;
+    for (d->skipped_count = 0; d->skipped_count < d->generation_count; d->skipped_count++) {
+        const uint64_t step_count = seam_session_restored_step(session);
+        const seam_status st = restore_one(session, step_count, stream, err);
+        if (st == SEAM_OK || !is_of_one_checkpoint(st)) {
+            return st;
+        }
+        char text[SEAM_ERROR_TEXT_BYTES];
+        seam_log(SEAM_LOG_ERROR, st == SEAM_E_IO ? "checkpoint_unreadable" : "checkpoint_damaged",
+                 "session=%s step=%llu text=\"%s\"", session->id, (unsigned long long)step_count,
+                 seam_log_text(text, sizeof text, err->text));
+        unreadable = unreadable || st == SEAM_E_IO;
+    }
+    return unreadable
+               ? seam_error_set(err, SEAM_E_IO, "no checkpoint of the session can be read now")
+               : seam_error_set(err, SEAM_E_DATA_LOSS,
+                                "no checkpoint of the session that the client can go back to is "
+                                "intact");
 }
 
 seam_status seam_session_store(seam_session *session, seam_stream *stream, seam_error *err) {

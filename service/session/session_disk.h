@@ -35,15 +35,22 @@ void seam_session_image_drop(seam_session *session);
 /* The same and straight to the disk, waiting for it: creation, import, parking.  SEAM_E_IO. */
 seam_status seam_session_image_write(seam_session *session, const seam_trainer_mark *mark,
                                      seam_stream *stream, seam_error *err) SEAM_ON_GPU;
-/* The state of that checkpoint.  SEAM_E_CHECKSUM: damaged, nothing was changed; SEAM_E_DATA_LOSS:
- * intact, but not of this session. */
-seam_status seam_session_restore(seam_session *session, uint64_t step_count, seam_stream *stream,
+/* The state of the newest checkpoint of the list below that is intact and can be read.
+ * SEAM_E_DATA_LOSS: all are damaged; SEAM_E_IO: those that are not cannot be read; another error,
+ * for instance SEAM_E_LIMIT, SEAM_E_MEMORY: what is missing may come, no older one was tried. After
+ * an error the trainer may hold a part of one. */
+seam_status seam_session_restore(seam_session *session, seam_stream *stream,
                                  seam_error *err) SEAM_ON_GPU;
 /* Row and checkpoint of a session that has just been built. */
 seam_status seam_session_store(seam_session *session, seam_stream *stream,
                                seam_error *err) SEAM_ON_GPU;
 
 /* ---- loop ---- */
+
+/* Before seam_session_restore: those of at most that many steps. */
+void seam_session_restore_list(seam_session *session, uint64_t step_count_max) SEAM_ON_LOOP;
+/* After its SEAM_OK: the steps of the one that was loaded.  Both sides. */
+uint64_t seam_session_restored_step(const seam_session *session);
 
 /* Should the step that ends next leave an image? */
 bool seam_session_image_is_due(const seam_session *session, uint64_t now_ms) SEAM_ON_LOOP;

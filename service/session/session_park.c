@@ -24,29 +24,15 @@ seam_status seam_session_wake_begin(seam_session *session, seam_error *err) {
     seam_sessions_plan_again(session);
     SEAM_TRY(seam_sessions_reserve(session->sessions, &session->memory, "session", err));
     seam_sessions_set_resident(session, true);
-    d->generation_count = seam_server_proto_durable_list(d->generations, &session->proto);
-    d->damaged_count = 0;
+    d->spoiled = false;
+    seam_session_restore_list(session, UINT64_MAX);
     return SEAM_OK;
 }
 
 seam_status seam_session_wake_run(seam_session *session, seam_stream *stream, seam_error *err) {
-    seam_session_disk *d = &session->disk;
     seam_status st = seam_session_build(session, stream, err);
-    bool loaded = false;
-    for (uint32_t i = d->generation_count; i > 0 && st == SEAM_OK && !loaded; i--) {
-        st = seam_session_restore(session, d->generations[i - 1], stream, err);
-        loaded = st == SEAM_OK;
-        if (st == SEAM_E_CHECKSUM) { /* the one before */
-            char text[SEAM_ERROR_TEXT_BYTES];
-            seam_log(SEAM_LOG_ERROR, "checkpoint_damaged", "session=%s step=%llu text=\"%s\"",
-                     session->id, (unsigned long long)d->generations[i - 1],
-                     seam_log_text(text, sizeof text, err->text));
-            d->damaged_count++;
-            st = SEAM_OK;
-        }
-    }
-    if (st == SEAM_OK && !loaded) {
-        st = seam_error_set(err, SEAM_E_DATA_LOSS, "no checkpoint of the session is intact");
+    if (st == SEAM_OK) {
+        st = seam_session_restore(session, stream, err);
     }
     if (st != SEAM_OK) {
         seam_session_unbuild(session);
@@ -59,22 +45,21 @@ void seam_session_wake_end(seam_session *session, seam_status st, uint64_t now_m
     if (session->deleted) { /* meanwhile; what was built goes with the last reference */
         return;
     }
-    for (uint32_t i = 0; i < d->damaged_count; i++) {
-        seam_server_proto_durable_lost(&session->proto,
-                                       d->generations[d->generation_count - 1 - i]);
-    }
     if (st == SEAM_OK) {
-        const uint64_t step_count = d->generations[d->generation_count - 1 - d->damaged_count];
+        const uint64_t step_count = seam_session_restored_step(session);
         seam_server_proto_restored(&session->proto, step_count, now_ms);
         session->row_count = d->restored_rows;
         seam_session_caches_went_back(session);
         d->taken_ms = d->commit_ms = now_ms;
         seam_log(SEAM_LOG_INFO, "session_recovered", "session=%s step=%llu damaged=%u", session->id,
-                 (unsigned long long)step_count, d->damaged_count);
+                 (unsigned long long)step_count, d->skipped_count);
         return;
     }
     seam_sessions_set_resident(session, false);
     if (st == SEAM_E_DATA_LOSS) {
+        for (uint32_t i = 0; i < d->generation_count; i++) {
+            seam_server_proto_durable_lost(&session->proto, d->generations[i]);
+        }
         seam_server_proto_freeze(&session->proto, SEAM_E_DATA_LOSS);
         seam_log(SEAM_LOG_ERROR, "session_lost", "session=%s", session->id);
     }

@@ -13,7 +13,8 @@ bool seam_session_is_resident(const seam_session *session) SEAM_ON_LOOP;
 
 /* Reserve the memory.  SEAM_E_LIMIT; the reason of freezing. */
 seam_status seam_session_wake_begin(seam_session *session, seam_error *err) SEAM_ON_LOOP;
-/* Build it and load the newest checkpoint that is intact.  SEAM_E_DATA_LOSS: none is. */
+/* Build it and load the newest checkpoint that is intact and can be read: the errors of
+ * seam_session_restore. */
 seam_status seam_session_wake_run(seam_session *session, seam_stream *stream,
                                   seam_error *err) SEAM_ON_GPU;
 /* st: of run.  SEAM_OK: DETACHED at the checkpoint; SEAM_E_DATA_LOSS: FROZEN; another error may

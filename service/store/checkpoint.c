@@ -122,26 +122,42 @@ seam_status seam_checkpoint_write(const char *folder, const seam_checkpoint_fact
 
 /* ---- reading ---- */
 
-/* SEAM_E_CHECKSUM: there is none, or it has more than bytes_max. */
+/* What errno of a file that could not be read means: a passing lack, or that it is unreadable. */
+static seam_status read_status(int number) {
+    switch (number) {
+    case ENOENT:
+        return SEAM_E_CHECKSUM;
+    case EMFILE:
+    case ENFILE:
+        return SEAM_E_LIMIT;
+    case ENOMEM:
+        return SEAM_E_MEMORY;
+    default:
+        return SEAM_E_IO;
+    }
+}
+
+/* SEAM_E_CHECKSUM: there is none, it has more than bytes_max, or it was cut meanwhile. */
 static seam_status file_read(uint8_t **ret_bytes, size_t *ret_count, const char *path,
                              uint64_t bytes_max, seam_error *err) {
     FILE *file = fopen(path, "rbe");
     struct stat info;
     if (file == NULL) {
-        return seam_error_set(err, errno == ENOENT ? SEAM_E_CHECKSUM : SEAM_E_IO, "%.300s: %s",
-                              path, strerror(errno));
+        return seam_error_set(err, read_status(errno), "%.300s: %s", path, strerror(errno));
     }
     uint8_t *bytes = NULL;
     seam_status st = SEAM_OK;
     if (fstat(fileno(file), &info) != 0) {
-        st = seam_error_set(err, SEAM_E_IO, "%.300s: %s", path, strerror(errno));
+        st = seam_error_set(err, read_status(errno), "%.300s: %s", path, strerror(errno));
     } else if (info.st_size < 0 || (uint64_t)info.st_size > bytes_max) {
         st = seam_error_set(err, SEAM_E_CHECKSUM, "%.300s: %lld bytes are too many", path,
                             (long long)info.st_size);
     } else if ((bytes = seam_mem_alloc((size_t)info.st_size + 1)) == NULL) {
         st = seam_error_set(err, SEAM_E_MEMORY, "checkpoint: out of memory");
     } else if (fread(bytes, 1, (size_t)info.st_size, file) != (size_t)info.st_size) {
-        st = seam_error_set(err, SEAM_E_IO, "%.300s: cannot be read", path);
+        st = ferror(file) != 0
+                 ? seam_error_set(err, read_status(errno), "%.300s: %s", path, strerror(errno))
+                 : seam_error_set(err, SEAM_E_CHECKSUM, "%.300s: was cut", path);
     }
     (void)fclose(file);
     if (st != SEAM_OK) {

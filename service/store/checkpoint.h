@@ -35,7 +35,8 @@ seam_status seam_checkpoint_write(const char *folder, const seam_checkpoint_fact
 seam_status seam_checkpoint_list(uint64_t ret_step_counts[SEAM_CHECKPOINTS_MAX],
                                  uint32_t *ret_count, const char *folder, seam_error *err);
 /* A whole generation, verified; the caller frees the bytes with seam_mem_free.
- * SEAM_E_CHECKSUM: damaged or not all there; SEAM_E_MEMORY, SEAM_E_IO. */
+ * SEAM_E_CHECKSUM: damaged or not all there; SEAM_E_IO: it cannot be read.  SEAM_E_MEMORY,
+ * SEAM_E_LIMIT (too many files are open): nothing is said of the generation. */
 seam_status seam_checkpoint_read(uint8_t **ret_bytes, size_t *ret_count,
                                  seam_checkpoint_facts *ret_facts, const char *folder,
                                  uint64_t step_count, seam_error *err);

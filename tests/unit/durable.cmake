@@ -9,5 +9,8 @@ foreach(name checkpoint journal cache_keeper)
   target_link_options(test_${name} PRIVATE
     -Wl,--wrap=open,--wrap=write,--wrap=fsync,--wrap=fdatasync,--wrap=rename)
 endforeach()
+# And one whose files cannot be read (read_faults.h).
+target_sources(test_checkpoint PRIVATE read_faults.c)
+target_link_options(test_checkpoint PRIVATE -Wl,--wrap=fopen,--wrap=fread)
 seam_add_test(unit state_store seam_service)
 seam_add_test(unit trainer_state seam_service seam_test_model m)

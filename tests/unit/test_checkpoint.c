@@ -1,7 +1,9 @@
 /* Goal: a checkpoint is on the disk before it is told so, and a damaged one is never loaded: the
  * generation before is, or DATA_LOSS is the caller's word (CHECKSUM from every generation).
  * Method: small generations; every byte of both files flipped, every truncation; every call that
- * touches the disk made to fail (disk_faults.h), and their order. */
+ * touches the disk made to fail, writing (disk_faults.h) and reading (read_faults.h), and their
+ * order. */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -16,6 +18,7 @@
 #include "arena.h"
 #include "checkpoint.h"
 #include "disk_faults.h"
+#include "read_faults.h"
 #include "whole_file.h"
 
 enum { STATE_BYTES = 700, FILE_BYTES_MAX = 4096 };
@@ -173,6 +176,34 @@ static void test_write__disk_fails_at_every_call__nothing_told_that_is_not_there
     }
 }
 
+/* Unreadable is not damaged, and what may pass says nothing of the generation. */
+static void test_read__disk_fails_at_every_call__says_whether_it_may_pass(void **state) {
+    (void)state;
+    static const struct {
+        int error;
+        seam_status st;
+    } faults[] = {{EIO, SEAM_E_IO},       {EACCES, SEAM_E_IO},    {ENOENT, SEAM_E_CHECKSUM},
+                  {EMFILE, SEAM_E_LIMIT}, {ENFILE, SEAM_E_LIMIT}, {ENOMEM, SEAM_E_MEMORY}};
+    assert_int_equal(add(3), SEAM_OK);
+    assert_int_equal(add(9), SEAM_OK);
+    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) {
+        uint64_t refused = 0;
+        for (;; refused++) {
+            read_fault_at(refused, faults[i].error);
+            const seam_status st = load(9);
+            const bool failed = read_fault_happened();
+            read_fault_at(UINT64_MAX, 0);
+            assert_int_equal(st, failed ? faults[i].st : SEAM_OK);
+            assert_int_equal(load(3), SEAM_OK);
+            if (!failed) {
+                break;
+            }
+        }
+        assert_int_equal(refused, 4); /* open and read, manifest and state */
+        assert_true(newest_intact() == 9);
+    }
+}
+
 /* What a process that ended while it wrote has left; nothing else. */
 static void test_sweep__a_write_that_did_not_end__goes(void **state) {
     (void)state;
@@ -216,6 +247,8 @@ int main(void) {
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(
             test_write__disk_fails_at_every_call__nothing_told_that_is_not_there, setup, teardown),
+        cmocka_unit_test_setup_teardown(
+            test_read__disk_fails_at_every_call__says_whether_it_may_pass, setup, teardown),
         cmocka_unit_test_setup_teardown(test_sweep__a_write_that_did_not_end__goes, setup,
                                         teardown),
     };

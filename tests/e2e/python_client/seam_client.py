@@ -40,7 +40,7 @@ class Session:
         self.budget = stream.Budget(bits_loss_active=True, beta=g.beta, bits_lr=g.bits_lr,
                                     bits_target=g.bits_target)
         first = make_alloc(1, 0, [int(np.rint(g.bits_start))] * self.channels)
-        self.allocs, self.acks = {FWD_IN: [first], FWD_OUT: [first]}, []
+        self.allocs, self.acks = {FWD_IN: [first], FWD_OUT: [first]}, []  # acks: to be sent
         self.to_send = queue.SimpleQueue()
         self.responses = channel.stream_stream(
             "/seam.v1.SeamService/Train", stream.TrainRequest.SerializeToString,
@@ -69,11 +69,15 @@ class Session:
             if kind == "credit":
                 self.limit = max(self.limit, body.limit_bytes)
             elif kind == "alloc_propose":
-                self.allocs[body.site].append(body)
-                self.acks.append(stream.AllocAck(site=body.site, version=body.version))
+                self.acks.append(self.judge(body))
             elif kind != wanted:
                 raise RuntimeError(f"{kind} instead of {wanted}: {body}")
         return body
+
+    def judge(self, propose):
+        """The answer to the server's proposal, whose widths are as many as the channels."""
+        self.allocs[propose.site].append(propose)
+        return dict(alloc_ack=stream.AllocAck(site=propose.site, version=propose.version))
 
     def header(self, alloc, rows, **key):
         return Header(codec=AMAQ, step=self.step_next, rows=rows, row_count=rows,
@@ -117,7 +121,7 @@ class Session:
         # Values by which the sites' bits count: distinct tokens, though all rows are sent here.
         self.weights = self.weights or [sum(len(np.unique(m.ids)) for m in micros), n_lab]
         while self.acks:
-            self.send(alloc_ack=self.acks.pop())
+            self.send(**self.acks.pop())
         if self.durable:  # all that this client has is at least as new: older ones may go
             self.send(checkpoint_confirm=stream.CheckpointConfirm(step=self.durable))
         self.begin(micros, n_lab)

@@ -1,0 +1,180 @@
+"""Checkpoints that cannot be read or are not what they should be: the one before is loaded; a lack
+that passes loses nothing.  Both when a parked session wakes and when a running one goes back.
+
+EIO is here a folder in the file's place; the lack, a server that may open no more files."""
+import resource
+import shutil
+import sys
+
+import numpy as np
+
+from service_fixture import Client, grpc, refused, run_cases
+from service_trainer import Trainer, some_micros
+from test_save_checkpoint import save_of, serve
+from test_service_train import config_f32
+
+CODE = grpc.StatusCode
+SLOW = ("--checkpoint-percent", "1", "--lease-timeout", "300")
+
+
+class Run:
+    """A session with checkpoints of 0..3 steps and, while its server lives, 5 steps committed."""
+
+    def __init__(self, binary, folder, name):
+        self.binary, self.folder, self.name = binary, folder, name
+        self.micros = some_micros(np.random.default_rng(5))
+        self.server = serve(binary, folder, name, *SLOW)
+        self.channel = grpc.insecure_channel(self.server.address)
+        self.trainer = Trainer(self.channel, folder / "model", config_f32())
+        stream, _ = self.trainer.attach()
+        self.hashes = []
+        for step in range(1, 6):
+            self.hashes.append(self.trainer.step(stream, self.micros)[1].state_hash)
+            if step <= 3:
+                assert save_of(self.trainer) == step
+        stream.close()
+        stream.drain()
+        self.home = folder / name / "sessions" / self.trainer.session.id
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.channel.close()
+        self.server.process.kill()
+        self.server.process.wait()
+
+    def restart(self):
+        self.__exit__()
+        self.server = serve(self.binary, self.folder, self.name, *SLOW, listen=self.server.address)
+        self.channel = self.trainer.channel = grpc.insecure_channel(self.server.address)
+
+    def file(self, step):
+        return self.home / f"{step:020}.safetensors"
+
+    def hide(self, step):
+        self.file(step).rename(self.file(step).with_suffix(".away"))
+        self.file(step).mkdir()
+
+    def bring_back(self, step):
+        self.file(step).rmdir()
+        self.file(step).with_suffix(".away").rename(self.file(step))
+
+    def make_foreign(self, step):
+        """Intact, but of a session of another rank."""
+        config = config_f32()
+        config.lora.rank += 1
+        other = Trainer(self.channel, self.folder / "model", config)
+        stream, _ = other.attach()
+        for _ in range(step):
+            other.step(stream, self.micros)
+        assert save_of(other) == step
+        stream.close()
+        stream.drain()
+        home = self.home.parent / other.session.id
+        for suffix in ("safetensors", "manifest"):
+            shutil.copy(home / f"{step:020}.{suffix}", self.home)
+
+    def limit_files(self, limited):
+        """None can be opened; those that are open stay."""
+        hard = resource.prlimit(self.server.process.pid, resource.RLIMIT_NOFILE)[1]
+        resource.prlimit(self.server.process.pid, resource.RLIMIT_NOFILE,
+                         (0 if limited else hard, hard))
+
+    def attach_refused(self, code, reason):
+        refused(code, self.trainer.attach, reason=reason)
+
+    def export(self):
+        from seam.v1 import service_pb2
+        return Client(self.channel).server_stream(
+            "ExportAdapter", service_pb2.ExportAdapterRequest(
+                session_id=self.trainer.session.id, session_secret=self.trainer.secret),
+            service_pb2.ExportAdapterResponse)
+
+    def goes_on_from(self, step):
+        """Attach leads there, and to the bits of the first time."""
+        stream, attached = self.trainer.attach()
+        assert (attached.action, attached.rollback_step) == (3, step), attached
+        assert attached.committed_step_count == step
+        self.trainer.committed = step
+        again = [self.trainer.step(stream, self.micros)[1].state_hash for _ in range(step, 5)]
+        assert again == self.hashes[step:]
+        stream.close()
+        stream.drain()
+
+
+def test_wake__newest_cannot_be_read_or_is_of_another__the_one_before(binary, folder):
+    for name, harm in (("unread", Run.hide), ("foreign", Run.make_foreign)):
+        with Run(binary, folder, name) as run:
+            harm(run, 3)
+            run.restart()
+            run.goes_on_from(2)
+            word = "checkpoint_unreadable" if name == "unread" else "checkpoint_damaged"
+            assert word in run.server.log and "session_recovered" in run.server.log
+
+
+def test_wake__none_can_be_read_now__nothing_is_lost(binary, folder):
+    with Run(binary, folder, "none") as run:
+        for step in range(4):
+            run.hide(step)
+        run.restart()
+        for _ in range(2):
+            run.attach_refused(CODE.INTERNAL, "IO")
+        for step in range(4):
+            run.bring_back(step)
+        run.goes_on_from(3)
+
+
+def test_wake__no_more_files__passes(binary, folder):
+    with Run(binary, folder, "files") as run:
+        run.restart()
+        grpc.channel_ready_future(run.channel).result(timeout=20)
+        run.limit_files(True)
+        run.attach_refused(CODE.RESOURCE_EXHAUSTED, "LIMIT")
+        run.limit_files(False)
+        run.goes_on_from(3)
+        assert "damaged" not in run.server.log.replace("damaged=0", "")
+
+
+def test_rollback__newest_cannot_be_read_or_is_of_another__the_one_before(binary, folder):
+    for name, harm in (("unread_back", Run.hide), ("foreign_back", Run.make_foreign)):
+        with Run(binary, folder, name) as run:
+            run.trainer.committed = 3
+            harm(run, 3)
+            run.goes_on_from(2)
+
+
+def test_rollback__cannot_be_read_now__passes(binary, folder):
+    with Run(binary, folder, "back") as run:
+        run.trainer.committed = 3
+        for step in range(4):
+            run.hide(step)
+        for _ in range(2):
+            run.attach_refused(CODE.INTERNAL, "IO")
+        refused(CODE.UNAVAILABLE, run.export, reason="UNAVAILABLE", text="Attach")
+        assert save_of(run.trainer) == 3  # is on the disk
+        for step in range(4):
+            run.bring_back(step)
+        run.goes_on_from(3)
+        assert save_of(run.trainer) == 5
+        assert len(list(run.export())) > 0
+    with Run(binary, folder, "back_files") as run:
+        run.trainer.committed = 3
+        run.limit_files(True)
+        run.attach_refused(CODE.RESOURCE_EXHAUSTED, "LIMIT")
+        run.limit_files(False)
+        run.goes_on_from(3)
+
+
+def test_rollback__all_damaged__data_loss(binary, folder):
+    with Run(binary, folder, "lost") as run:
+        run.trainer.committed = 3
+        for step in range(4):
+            run.file(step).write_bytes(b"damaged")
+        for _ in range(2):
+            run.attach_refused(CODE.DATA_LOSS, "DATA_LOSS")
+        assert "session_lost" in run.server.log
+
+
+if __name__ == "__main__":
+    sys.exit(run_cases(globals()))
