@@ -14,7 +14,8 @@ set_target_properties(seam_cuda_hopper PROPERTIES CUDA_ARCHITECTURES 90a-real)
 add_library(seam_cuda STATIC
   cuda/cuda_backend.cu cuda/cuda_weight.cu cuda/cuda_kept.cu cuda/cuda_cast.cu cuda/cuda_gemm.cu
   cuda/cuda_linear.cu cuda/cuda_weight_gradient.cu
-  cuda/cuda_column_sums.cu cuda/cuda_dropout.cu cuda/cuda_linear_fp8.cu cuda/cuda_fp8_rows.cu cuda/cuda_plan.cu
+  cuda/cuda_column_sums.cu cuda/cuda_dropout.cu cuda/cuda_linear_fp8.cu cuda/cuda_fp8_rows.cu
+  cuda/cuda_fp8_weight.cu cuda/cuda_plan.cu
   cuda/cuda_algorithms.cu
   cuda/cuda_thin.cu cuda/cuda_join.cu cuda/cuda_rmsnorm.cu cuda/cuda_rope.cu
   cuda/cuda_attention_forward.cu cuda/cuda_attention_forward_mma.cu cuda/cuda_attention_backward.cu

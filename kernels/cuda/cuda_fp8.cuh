@@ -2,7 +2,7 @@
  * that make such rows, and for cuda_fp8_rows.cu, which only rounds them.  Device code only.
  *
  * The largest magnitude is found among integers: bf16 without its sign orders like one, NaN and
- * infinity last.  The scale is a power of two, so that scaling rounds nothing. */
+ * infinity last. */
 #ifndef SEAM_CUDA_FP8_CUH
 #define SEAM_CUDA_FP8_CUH
 
@@ -10,9 +10,7 @@
 
 #include "cuda_device.cuh"
 
-#define F32_BIAS      127u
-#define E4M3_MAX_EXP  8u  /* 448 = 1.75 * 2^8 */
-#define E4M3_MAX_FRAC 96u /* 0.75, in bf16's seven bits */
+#define E4M3_MAX 448.0f
 
 /* Largest magnitudes of pairs so far, with those of a vector. */
 static __device__ inline uint32_t fp8_largest(uint32_t pairs, const uint4 &v) {
@@ -39,13 +37,11 @@ static __device__ inline uint32_t fp8_block_largest(uint32_t pairs) {
 
 /* Writes the scale of a row whose largest magnitude is this bf16; returns its inverse. */
 static __device__ inline float fp8_scale(float *ret_scale, uint32_t largest) {
-    const uint32_t biased = largest >> 7, fraction = largest & 127u;
-    const uint32_t down = fraction <= E4M3_MAX_FRAC ? E4M3_MAX_EXP : E4M3_MAX_EXP - 1u;
-    const uint32_t exponent = biased > down ? biased - down : 1u;
+    const float most = fmaxf(__uint_as_float(largest << 16), SEAM_FP8_LARGEST_MIN);
     if (threadIdx.x == 0) {
-        *ret_scale = largest >= 0x7f80u ? NAN : __uint_as_float(exponent << 23);
+        *ret_scale = largest >= 0x7f80u ? NAN : most / E4M3_MAX;
     }
-    return __uint_as_float((2 * F32_BIAS - exponent) << 23);
+    return E4M3_MAX / most;
 }
 
 /* Two bf16 as two e4m3, and eight. */

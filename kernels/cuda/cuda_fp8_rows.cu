@@ -1,5 +1,5 @@
-/* Rows of bf16 to e4m3 with a scale a row (ops.h, FP8): weights, and rows whose maker did not round
- * them itself (attention's, and those that LoRA reads in bf16).
+/* Rows of bf16 to e4m3 with a scale a row (ops.h, FP8) that their maker did not round
+ * itself (attention's, and those that LoRA reads in bf16).
  *
  * Grid: a block a row; a thread keeps ITEMS vectors of 8 in registers, so that the row is read
  * once, and q may stand where x does.  Bytes a value: 2 read, 1 written; bound by memory. */

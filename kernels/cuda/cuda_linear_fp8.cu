@@ -5,7 +5,8 @@
  * cuBLASLt's FP8 takes both operands with the sum's direction dense, so that forward has W and
  * backward W^T, each with scales of its own rows.  The sum is promoted to f32 on the way
  * (no fast accumulation), by one algorithm a weight, direction and output type, as cuda_plan.cu:
- * a row's bits depend on that row alone.  Read next: cuda_fp8_rows.cu, the rounding.
+ * a row's bits depend on that row alone.  Read next: cuda_fp8_weight.cu and cuda_fp8_rows.cu, the
+ * rounding.
  *
  * On one H100, cuBLASLt 13.1, 6,144 rows of Llama-3-8B's products, without the rounding: 1,300 to
  * 1,440 TFLOP/s into bf16, 1,100 to 1,300 into f32.  Fast accumulation: 1,410 to 1,560, and a sum
@@ -107,8 +108,8 @@ static seam_status slab_round(seam_weight *weight, seam_stream *stream, uint32_t
                                  .z = NULL,
                                  .z_ld = 0};
     SEAM_TRY(seam_cuda_thin_turns(stream, &turn, 1));
-    return seam_cuda_fp8_rows(stream, (char *)copy->rows + (size_t)c * N, N, copy->scale + c, slab,
-                              N, cols, N);
+    return seam_cuda_fp8_weight_rows(stream, (char *)copy->rows + (size_t)c * N, N, copy->scale + c,
+                                     slab, N, cols, N);
 }
 
 static seam_status copy_create(seam_weight *weight, seam_stream *stream, bool backward) {
@@ -119,8 +120,8 @@ static seam_status copy_create(seam_weight *weight, seam_stream *stream, bool ba
     SEAM_TRY(backend->ops.mem_alloc((void **)&copy->scale, backend, rows * sizeof(float)));
     (void)plans_make(weight, backward); /* none found: the product stays in act */
     if (!backward) {
-        return seam_cuda_fp8_rows(stream, copy->rows, C, copy->scale, weight->rows,
-                                  (size_t)C + weight->pad, N, C);
+        return seam_cuda_fp8_weight_rows(stream, copy->rows, C, copy->scale, weight->rows,
+                                         (size_t)C + weight->pad, N, C);
     }
     for (uint32_t c = 0; c < C; c += SLAB_COLS) {
         SEAM_TRY(slab_round(weight, stream, c, C - c < SLAB_COLS ? C - c : SLAB_COLS));

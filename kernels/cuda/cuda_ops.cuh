@@ -314,6 +314,9 @@ seam_status seam_cuda_fp8_run(seam_stream *stream, const seam_cuda_product *prod
 #define SEAM_CUDA_FP8_K_MAX 65536u
 seam_status seam_cuda_fp8_rows(seam_stream *stream, void *q, size_t q_ld, float *scale,
                                const void *x, size_t x_ld, uint32_t T, uint32_t K);
+/* The same with a frozen matrix's scales; cuda_fp8_weight.cu. */
+seam_status seam_cuda_fp8_weight_rows(seam_stream *stream, void *q, size_t q_ld, float *scale,
+                                      const void *x, size_t x_ld, uint32_t T, uint32_t K);
 bool seam_cuda_linear_takes_fp8(const seam_weight *w, bool backward);
 
 /* Attention on tensor cores (bf16), where shapes, alignment and device allow it: by warpgroups, by

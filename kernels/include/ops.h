@@ -75,13 +75,26 @@ typedef enum seam_out {
     SEAM_OUT_ACC_ADD, /* y is acc, added to (residual stream) */
 } seam_out;
 
+#define SEAM_FP8_WEIGHT_SCALES 32
+#define SEAM_FP8_LARGEST_MIN   0x1p-100f
 /* FP8 of a frozen product, where a backend was created with it (args.fp8 asks).  Both operands in
- * e4m3 (Micikevicius et al. 2022, arXiv:2209.05433), each row along the sum with its own scale, a
- * power of two, so that scaling rounds nothing:
+ * e4m3 (Micikevicius et al. 2022, arXiv:2209.05433), each row along the sum with its own scale, by
+ * which the row's largest magnitude is e4m3's (fl: rounded to f32):
  *
- *   s_t = the least 2^k with |x[t, c]| <= 448 * 2^k for all c, k >= -126
- *   q[t, c] = round_half_even(x[t, c] / s_t) in e4m3;  W likewise, by rows N forward, C backward
+ *   m_t = max(2^-100, max_c |x[t, c]|),  s_t = fl(m_t / 448)
+ *   q[t, c] = round_half_even(fl(x[t, c] fl(448 / m_t))) in e4m3
  *   y[t, n] = s_t s_n sum_c q[t, c] q_w[n, c], the sum in f32
+ *
+ * So the largest values of a row, which rows of a language model have far above the others, have
+ * the least error; with a power of two as the scale rows lose half as much again (fp8_loss.py).
+ * A row of W (n forward, c backward) has time to look for its scale, the one of 32 in [s, 2 s) with
+ * the least squared error (as Nagel et al. 2021, arXiv:2106.08295, section 3.1, "MSE"; there for
+ * integers, whose scale clips; here no value clips, and a scale moves all of them against the
+ * places of e4m3):
+ *
+ *   f_j = 1 + j / 32,  r_j = fl(fl(448 / m) fl(1 / f_j)),  q_j[c] = e4m3 of fl(w[c] r_j)
+ *   E_j = sum_c round(round(2^13 fl(w[c] fl(448 / m))) - 2^13 f_j q_j[c])^2, of integers
+ *   s_n = fl(s f_j) of the least E_j, of equal ones the least j
  *
  * The gradient dy is x of the backward product, in e4m3 too: with a scale a row the range of e5m2
  * is not needed (below the normal numbers the error is 2^-17 of the row's largest value), and its

@@ -1,9 +1,10 @@
-/* One list of pieces in the order of the files, from which every thread takes the next.
+/* One list of pieces in the order of the files, each read by several threads, a slice a time.
  *
- * A matrix is begun while the one before is read, by a thread that lets the others go on, and ended
- * by the thread whose sync was the last of its pieces: taking memory and choosing algorithms cost
- * milliseconds, in which the link would stand still.  Measured: tests/bench/RESULTS.md, bench_load.
- */
+ * A piece has a buffer while it is filled and copied.  Whoever finds every buffer on its way waits
+ * for the copy that was queued first and goes on with that buffer.  A matrix is begun while the one
+ * before is read, by a thread that lets the others go on, and ended by the thread that saw its last
+ * piece arrive: taking memory and choosing algorithms cost milliseconds, in which the link would
+ * stand still.  Measured: tests/bench/RESULTS.md, bench_load. */
 #include "weight_load.h"
 
 #include <errno.h>
@@ -14,15 +15,42 @@
 #include "arena.h"
 #include "try.h"
 
+typedef struct piece {
+    const seam_load_part *part;
+    uint32_t matrix_idx;
+    uint64_t offset; /* in the file */
+    seam_weight_piece values;
+} piece;
+
+typedef enum phase {
+    PHASE_CLOSED,  /* not taken yet */
+    PHASE_FREE,    /* to be filled */
+    PHASE_FILLING, /* threads read into it; the last of them queues the copy */
+    PHASE_COPYING, /* queued */
+    PHASE_WAITED,  /* a thread waits for its copy */
+} phase;
+
+typedef struct buffer {
+    uint8_t *bytes;
+    seam_stream *stream;
+    phase phase;   /* guarded by mu, with all below */
+    uint64_t turn; /* the piece's place in the list */
+    piece piece;
+    size_t piece_bytes, given, left; /* left: not read yet */
+} buffer;
+
 typedef struct load {
     seam_backend *backend;
     const seam_ops *ops;
     const seam_load_matrix *matrices;
-    uint32_t count;
-    size_t piece_bytes;
+    uint32_t count, threads, buffer_count, ahead;
+    size_t piece_bytes, slice_bytes;
     pthread_mutex_t mu;
-    pthread_cond_t begun_more;
-    uint32_t begun;                /* guarded by mu, with all below: matrices that are begun */
+    pthread_cond_t changed; /* begun, or a buffer's phase */
+    buffer buffers[SEAM_LOAD_BUFFERS_MAX];
+    buffer *filling;               /* guarded by mu, with all below: has slices to give, or NULL */
+    uint64_t turn;                 /* pieces so far */
+    uint32_t begun;                /* matrices that are begun */
     bool beginning;                /* some thread begins the next */
     uint32_t matrix_idx, part_idx; /* the next piece */
     size_t part_done;              /* values of that part that are given out */
@@ -32,18 +60,15 @@ typedef struct load {
     seam_error err;
 } load;
 
-typedef struct piece {
-    const seam_load_part *part;
-    uint32_t matrix_idx;
-    uint64_t offset; /* in the file */
-    seam_weight_piece values;
-} piece;
+/* What one thread reads at a time. */
+typedef struct slice {
+    buffer *to;
+    size_t begin, bytes; /* of the piece */
+} slice;
 
 typedef struct reader {
     load *l;
-    bool first; /* the one that must work; the others help */
-    seam_stream *stream;
-    uint8_t *buffers[2];
+    uint32_t idx;
     pthread_t thread;
     bool started;
 } reader;
@@ -56,14 +81,19 @@ static size_t matrix_values(const seam_load_matrix *m) {
     return rows * m->C;
 }
 
-/* Keeps the first failure. */
-static void fail(load *l, seam_status st, const seam_error *err) {
-    (void)pthread_mutex_lock(&l->mu);
-    if (l->st == SEAM_OK) {
+/* Keeps the first failure; with mu held. */
+static void failed(load *l, seam_status st, const seam_error *err) {
+    if (st != SEAM_OK && l->st == SEAM_OK) {
         l->st = st;
         l->err = *err;
+        (void)pthread_cond_broadcast(&l->changed);
     }
-    (void)pthread_mutex_unlock(&l->mu);
+}
+
+/* With mu held; whoever waits looks again. */
+static void phase_set(load *l, buffer *b, phase to) {
+    b->phase = to;
+    (void)pthread_cond_broadcast(&l->changed);
 }
 
 /* Begins the next matrix; the mutex is let go meanwhile. */
@@ -80,7 +110,7 @@ static void matrix_begin(load *l) {
     if (st != SEAM_OK && l->st == SEAM_OK) {
         l->st = seam_error_set(&l->err, st, "the device took no more weights");
     }
-    (void)pthread_cond_broadcast(&l->begun_more);
+    (void)pthread_cond_broadcast(&l->changed);
 }
 
 /* The piece that is next, and one further. */
@@ -111,34 +141,99 @@ static piece piece_next(load *l) {
     return next;
 }
 
-/* The next piece of the list, its matrix begun; false: none is left, or something failed. */
-static bool piece_take(piece *ret, load *l) {
-    (void)pthread_mutex_lock(&l->mu);
-    while (l->st == SEAM_OK && l->matrix_idx < l->count && l->begun <= l->matrix_idx) {
-        if (l->beginning) {
-            (void)pthread_cond_wait(&l->begun_more, &l->mu);
-        } else {
-            matrix_begin(l);
+/* A buffer in this phase, of several the one of the earliest piece; NULL: none. */
+static buffer *buffer_in(load *l, phase wanted) {
+    buffer *ret = NULL;
+    for (uint32_t i = 0; i < l->buffer_count; i++) {
+        buffer *b = &l->buffers[i];
+        if (b->phase == wanted && (ret == NULL || b->turn < ret->turn)) {
+            ret = b;
         }
     }
-    const bool taken = l->st == SEAM_OK && l->matrix_idx < l->count;
-    if (taken) {
-        *ret = piece_next(l);
-    }
-    if (taken && l->begun == ret->matrix_idx + 1 && l->begun < l->count && !l->beginning) {
-        matrix_begin(l);
-    }
-    (void)pthread_mutex_unlock(&l->mu);
-    return taken;
+    return ret;
 }
 
-static seam_status piece_read(uint8_t *ret, const piece *p, seam_error *err) {
-    const size_t bytes = p->values.count * seam_raw_bytes(p->values.type);
-    for (size_t done = 0; done < bytes;) {
-        const ssize_t got = pread(p->part->fd, ret + done, bytes - done, (off_t)(p->offset + done));
+/* Waits for a buffer's copy, which frees it, and ends a matrix that is there with it; the mutex is
+ * let go meanwhile. */
+static void buffer_wait(load *l, buffer *b) {
+    const uint32_t idx = b->piece.matrix_idx;
+    seam_error err = {0};
+    b->phase = PHASE_WAITED;
+    (void)pthread_mutex_unlock(&l->mu);
+    seam_status st = l->ops->stream_sync(b->stream);
+    (void)pthread_mutex_lock(&l->mu);
+    l->left[idx] -= b->piece.values.count;
+    phase_set(l, b, PHASE_FREE);
+    failed(l, st, &err);
+    if (st == SEAM_OK && l->left[idx] == 0) {
+        (void)pthread_mutex_unlock(&l->mu);
+        st = l->ops->weight_end(*l->matrices[idx].ret_weight, l->backend);
+        (void)pthread_mutex_lock(&l->mu);
+        failed(l, st, &err);
+    }
+}
+
+/* Gives the next piece, whose matrix is begun, a free buffer, and begins a matrix after it. */
+static void filling_begin(load *l, buffer *b) {
+    b->piece = piece_next(l);
+    b->piece_bytes = b->left = b->piece.values.count * seam_raw_bytes(b->piece.values.type);
+    b->given = 0;
+    b->turn = l->turn++;
+    l->filling = b;
+    phase_set(l, b, PHASE_FILLING);
+    if (l->begun <= b->piece.matrix_idx + l->ahead && l->begun < l->count && !l->beginning) {
+        matrix_begin(l);
+    }
+}
+
+/* One thing that has to be done before there is a slice: true; false: there is nothing more to do,
+ * or something failed. */
+static bool slice_prepare(load *l) {
+    const bool listed = l->matrix_idx < l->count;
+    buffer *unused = buffer_in(l, PHASE_FREE), *copying = buffer_in(l, PHASE_COPYING);
+    if (l->st != SEAM_OK || (!listed && copying == NULL)) {
+        return false;
+    }
+    if (!listed || (unused == NULL && copying != NULL)) {
+        buffer_wait(l, copying);
+    } else if (l->begun <= l->matrix_idx && !l->beginning) {
+        matrix_begin(l);
+    } else if (l->begun <= l->matrix_idx || unused == NULL) {
+        (void)pthread_cond_wait(&l->changed, &l->mu);
+    } else {
+        filling_begin(l, unused);
+    }
+    return true;
+}
+
+/* The next slice; false: none is left, or something failed.  Copies that are queued while the last
+ * threads leave are waited for by the thread that queued them, which comes back here. */
+static bool slice_take(slice *ret, load *l) {
+    (void)pthread_mutex_lock(&l->mu);
+    bool more = l->st == SEAM_OK;
+    while (more && l->filling == NULL) {
+        more = slice_prepare(l);
+    }
+    if (more) {
+        buffer *b = l->filling;
+        const size_t left = b->piece_bytes - b->given;
+        *ret = (slice){b, b->given, left < l->slice_bytes ? left : l->slice_bytes};
+        b->given += ret->bytes;
+        l->filling = b->given == b->piece_bytes ? NULL : b;
+    }
+    (void)pthread_mutex_unlock(&l->mu);
+    return more;
+}
+
+static seam_status slice_read(const slice *s, seam_error *err) {
+    const piece *p = &s->to->piece;
+    for (size_t done = 0; done < s->bytes;) {
+        const uint64_t from = p->offset + s->begin + done;
+        const ssize_t got =
+            pread(p->part->fd, s->to->bytes + s->begin + done, s->bytes - done, (off_t)from);
         if (got == 0 || (got < 0 && errno != EINTR)) {
             return seam_error_set(err, SEAM_E_IO, "%s: byte %llu: %s", p->part->file,
-                                  (unsigned long long)(p->offset + done),
+                                  (unsigned long long)from,
                                   got == 0 ? "the file ends" : strerror(errno));
         }
         done += got > 0 ? (size_t)got : 0;
@@ -146,98 +241,83 @@ static seam_status piece_read(uint8_t *ret, const piece *p, seam_error *err) {
     return SEAM_OK;
 }
 
-/* The piece is on the device; its matrix is ended by the last one. */
-static seam_status piece_done(load *l, const piece *p) {
+/* A slice is there; the last one has the piece copied. */
+static void slice_done(load *l, const slice *s, seam_status st, const seam_error *err) {
+    buffer *b = s->to;
     (void)pthread_mutex_lock(&l->mu);
-    l->left[p->matrix_idx] -= p->values.count;
-    const bool last = l->left[p->matrix_idx] == 0;
+    failed(l, st, err);
+    b->left -= s->bytes;
+    if (b->left == 0 && l->st == SEAM_OK) {
+        (void)pthread_mutex_unlock(&l->mu);
+        b->piece.values.bytes = b->bytes;
+        st = l->ops->weight_write(b->stream, *l->matrices[b->piece.matrix_idx].ret_weight,
+                                  &b->piece.values);
+        (void)pthread_mutex_lock(&l->mu);
+        phase_set(l, b, PHASE_COPYING);
+        failed(l, st, err); /* err has no text of it */
+    }
     (void)pthread_mutex_unlock(&l->mu);
-    return last ? l->ops->weight_end(*l->matrices[p->matrix_idx].ret_weight, l->backend) : SEAM_OK;
 }
 
-static seam_status reader_open(reader *r) {
-    const load *l = r->l;
-    SEAM_TRY(l->ops->stream_create(&r->stream, l->backend));
-    for (int i = 0; i < 2; i++) {
-        void *buffer = NULL;
-        SEAM_TRY(l->ops->host_alloc(&buffer, l->backend, l->piece_bytes));
-        r->buffers[i] = buffer;
-    }
+static seam_status buffer_open(load *l, buffer *b) {
+    void *bytes = NULL;
+    SEAM_TRY(l->ops->stream_create(&b->stream, l->backend));
+    SEAM_TRY(l->ops->host_alloc(&bytes, l->backend, l->piece_bytes));
+    b->bytes = bytes;
     return SEAM_OK;
 }
 
-static void reader_close(reader *r) {
-    const load *l = r->l;
-    for (int i = 0; i < 2; i++) {
-        l->ops->host_free(l->backend, r->buffers[i]);
-    }
-    if (r->stream != NULL) {
-        l->ops->stream_destroy(r->stream);
-    }
-}
-
-/* Two buffers in turn.  The sync before a write waits for the copy from the other buffer, which has
- * had the time of a read. */
-static seam_status pieces_load(const reader *r, seam_error *err) {
+/* Pinning memory takes longer than reading it full: each thread opens its share of the buffers. */
+static void buffers_open(const reader *r) {
     load *l = r->l;
-    piece now, before;
-    bool pending = false;
-    for (uint32_t turn = 0; piece_take(&now, l); turn++) {
-        uint8_t *buffer = r->buffers[turn % 2];
-        SEAM_TRY(piece_read(buffer, &now, err));
-        if (pending) {
-            SEAM_TRY(l->ops->stream_sync(r->stream));
-            SEAM_TRY(piece_done(l, &before));
-        }
-        now.values.bytes = buffer;
-        SEAM_TRY(
-            l->ops->weight_write(r->stream, *l->matrices[now.matrix_idx].ret_weight, &now.values));
-        before = now;
-        pending = true;
+    for (uint32_t i = r->idx; i < l->buffer_count; i += l->threads) {
+        const seam_error err = {0};
+        const seam_status st = buffer_open(l, &l->buffers[i]);
+        (void)pthread_mutex_lock(&l->mu);
+        phase_set(l, &l->buffers[i], st == SEAM_OK ? PHASE_FREE : PHASE_CLOSED);
+        failed(l, st, &err);
+        (void)pthread_mutex_unlock(&l->mu);
     }
-    if (pending) {
-        SEAM_TRY(l->ops->stream_sync(r->stream));
-        SEAM_TRY(piece_done(l, &before));
-    }
-    return SEAM_OK;
 }
 
-/* Pinning memory takes longer than reading it full: each thread pins its own and begins. */
 static void *reader_main(void *user) {
-    reader *r = user;
-    load *l = r->l;
-    seam_error err = {0};
-    seam_status st = reader_open(r);
-    if (st == SEAM_OK) {
-        st = pieces_load(r, &err);
-    } else if (!r->first) {
-        st = SEAM_OK;
+    const reader *r = user;
+    slice s;
+    buffers_open(r);
+    while (slice_take(&s, r->l)) {
+        seam_error err = {0};
+        const seam_status st = slice_read(&s, &err);
+        slice_done(r->l, &s, st, &err);
     }
-    if (st != SEAM_OK) {
-        fail(l, st, &err);
-    }
-    if (st != SEAM_OK && r->stream != NULL) {
-        (void)l->ops->stream_sync(r->stream); /* no copy reads the buffers any more */
-    }
-    reader_close(r);
     return NULL;
 }
 
-/* This thread is the first reader; another that does not start is not needed. */
-static seam_status load_run(load *l, reader *readers, uint32_t threads) {
-    for (uint32_t i = 0; i < threads; i++) {
-        readers[i].l = l;
-        readers[i].first = i == 0;
+static void buffers_close(load *l) {
+    for (uint32_t i = 0; i < l->buffer_count; i++) {
+        buffer *b = &l->buffers[i];
+        if (b->stream != NULL) {
+            (void)l->ops->stream_sync(b->stream); /* after a failure copies may read it */
+            l->ops->stream_destroy(b->stream);
+        }
+        l->ops->host_free(l->backend, b->bytes);
+    }
+}
+
+/* This thread is the first reader; another that does not start leaves its buffers closed. */
+static void load_run(load *l, reader *readers) {
+    readers[0] = (reader){.l = l};
+    for (uint32_t i = 1; i < l->threads; i++) {
+        readers[i] = (reader){.l = l, .idx = i};
         readers[i].started =
-            i > 0 && pthread_create(&readers[i].thread, NULL, reader_main, &readers[i]) == 0;
+            pthread_create(&readers[i].thread, NULL, reader_main, &readers[i]) == 0;
     }
     (void)reader_main(&readers[0]);
-    for (uint32_t i = 1; i < threads; i++) {
+    for (uint32_t i = 1; i < l->threads; i++) {
         if (readers[i].started) {
             (void)pthread_join(readers[i].thread, NULL);
         }
     }
-    return l->st;
+    buffers_close(l);
 }
 
 static uint32_t threads_of(const seam_load_options *options) {
@@ -250,15 +330,26 @@ static uint32_t threads_of(const seam_load_options *options) {
     return wanted < SEAM_LOAD_THREADS_MAX ? wanted : SEAM_LOAD_THREADS_MAX;
 }
 
+static uint32_t buffers_of(const seam_load_options *options, uint32_t threads) {
+    const uint32_t wanted = options->buffers != 0 ? options->buffers : SEAM_LOAD_BUFFERS;
+    const uint32_t useful = wanted < threads + 1 ? wanted : threads + 1;
+    const uint32_t fit = useful < SEAM_LOAD_BUFFERS_MAX ? useful : SEAM_LOAD_BUFFERS_MAX;
+    return fit > 2 ? fit : 2;
+}
+
 seam_status seam_weight_load(seam_backend *backend, const seam_load_matrix *matrices,
                              uint32_t count, const seam_load_options *options, seam_error *err) {
+    const seam_load_options *o = options;
     reader readers[SEAM_LOAD_THREADS_MAX] = {0};
     load l = {.backend = backend,
               .ops = seam_backend_ops(backend),
               .matrices = matrices,
               .count = count,
-              .piece_bytes =
-                  options->piece_bytes != 0 ? options->piece_bytes : SEAM_LOAD_PIECE_BYTES};
+              .threads = threads_of(o),
+              .buffer_count = buffers_of(o, threads_of(o)),
+              .piece_bytes = o->piece_bytes != 0 ? o->piece_bytes : SEAM_LOAD_PIECE_BYTES,
+              .slice_bytes = o->slice_bytes != 0 ? o->slice_bytes : SEAM_LOAD_SLICE_BYTES,
+              .ahead = o->ahead != 0 ? o->ahead : SEAM_LOAD_AHEAD};
     l.left = seam_mem_zalloc(count, sizeof *l.left);
     if (l.left == NULL) {
         return seam_error_set(err, SEAM_E_MEMORY, "no memory to read the model's layers");
@@ -267,13 +358,14 @@ seam_status seam_weight_load(seam_backend *backend, const seam_load_matrix *matr
         l.left[i] = matrix_values(&matrices[i]);
     }
     (void)pthread_mutex_init(&l.mu, NULL);
-    (void)pthread_cond_init(&l.begun_more, NULL);
-    const seam_status st = load_run(&l, readers, threads_of(options));
-    (void)pthread_cond_destroy(&l.begun_more);
+    (void)pthread_cond_init(&l.changed, NULL);
+    load_run(&l, readers);
+    (void)pthread_cond_destroy(&l.changed);
     (void)pthread_mutex_destroy(&l.mu);
     seam_mem_free(l.left);
-    if (st == SEAM_OK) {
+    if (l.st == SEAM_OK) {
         return SEAM_OK;
     }
-    return seam_error_set(err, st, "%s", l.err.text[0] != '\0' ? l.err.text : seam_status_text(st));
+    return seam_error_set(err, l.st, "%s",
+                          l.err.text[0] != '\0' ? l.err.text : seam_status_text(l.st));
 }

@@ -1,55 +1,83 @@
 /* FP8 of the frozen products, reference: operands rounded to e4m3 as ops.h says, then summed in
- * double.  Both scales are powers of two, so that their product with the sum is exact. */
+ * double.  What ops.h takes in f32 (scales, their inverses, a value by an inverse) is float here.
+ */
 #include <math.h>
 
 #include "ref.h"
 
-#define E4M3_MAX       448.0
+#define E4M3_MAX       448.0f
 #define E4M3_EXP_MIN   (-6) /* of the smallest normal number */
 #define E4M3_MANTISSA  3
-#define SCALE_EXP_MIN  (-126)
 #define WIDTH_MULTIPLE 16
+#define UNITS          8192.0 /* of a weight's error, in its row's first scale */
 
-/* The scale of a row; NaN when a value is not finite. */
-static double row_scale(const double *x, size_t step, size_t count) {
-    double max = 0.0;
-    int exponent = 0;
+/* The largest magnitude of a row, from the least that has a scale of its own; NaN when a value is
+ * not finite. */
+static float row_largest(const double *x, size_t step, size_t count) {
+    float most = SEAM_FP8_LARGEST_MIN;
     for (size_t i = 0; i < count; i++) {
         if (!isfinite(x[i * step])) {
             return NAN;
         }
-        max = fmax(max, fabs(x[i * step]));
+        most = fmaxf(most, fabsf((float)x[i * step]));
     }
-    const double fraction = frexp(max / E4M3_MAX, &exponent); /* max / 448 <= 2^exponent */
-    exponent -= fraction == 0.5 ? 1 : 0;
-    return ldexp(1.0, max == 0.0 || exponent < SCALE_EXP_MIN ? SCALE_EXP_MIN : exponent);
+    return most;
 }
 
-/* x rounded to a multiple of the last place of e4m3 at this scale. */
-static double round_at(double x, double scale) {
-    const double value = x / scale;
-    if (value == 0.0 || isnan(value)) {
-        return value;
+/* To a place of e4m3; what is above its numbers by a rounding of f32 is the last of them. */
+static double e4m3(float x) {
+    if (x == 0.0f || isnan(x)) {
+        return x;
     }
-    const int exponent = ilogb(value) > E4M3_EXP_MIN ? ilogb(value) : E4M3_EXP_MIN;
+    const int exponent = ilogbf(x) > E4M3_EXP_MIN ? ilogbf(x) : E4M3_EXP_MIN;
     const double place = ldexp(1.0, exponent - E4M3_MANTISSA);
-    return nearbyint(value / place) * place * scale;
+    return nearbyint(x / place) * place;
 }
 
-static void round_row(double *ret, const double *x, size_t step, size_t count) {
-    const double scale = row_scale(x, step, count);
+/* ops.h's r_j. */
+static float weight_inverse(float most, uint32_t j) {
+    return E4M3_MAX / most * (1.0f / (1.0f + (float)j / SEAM_FP8_WEIGHT_SCALES));
+}
+
+/* ops.h's E_j, or more than enough where it is above `enough`. */
+static uint64_t weight_error(const double *w, size_t step, size_t count, float most, uint32_t j,
+                             uint64_t enough) {
+    const float inverse = weight_inverse(most, j), first = E4M3_MAX / most;
+    const double factor = 1.0 + (double)j / SEAM_FP8_WEIGHT_SCALES;
+    uint64_t sum = 0;
+    for (size_t i = 0; i < count && sum <= enough; i++) {
+        const float value = (float)w[i * step];
+        const double units = nearbyint(UNITS * (double)(value * first));
+        const int64_t error = (int64_t)nearbyint(units - UNITS * factor * e4m3(value * inverse));
+        sum += (uint64_t)(error * error);
+    }
+    return sum;
+}
+
+static void weight_row(double *ret, const double *w, size_t step, size_t count) {
+    const float most = row_largest(w, step, count);
+    uint32_t best = 0;
+    uint64_t least = UINT64_MAX;
+    for (uint32_t j = 0; j < SEAM_FP8_WEIGHT_SCALES && !isnan(most); j++) {
+        const uint64_t error = weight_error(w, step, count, most, j, least);
+        if (error < least) {
+            least = error;
+            best = j;
+        }
+    }
+    const float scale = most / E4M3_MAX * (1.0f + (float)best / SEAM_FP8_WEIGHT_SCALES);
     for (size_t i = 0; i < count; i++) {
-        ret[i * step] = round_at(x[i * step], scale);
+        ret[i * step] = e4m3((float)w[i * step] * weight_inverse(most, best)) * (double)scale;
     }
 }
 
 void seam_ref_fp8_weight(seam_weight *weight) {
     const size_t N = weight->N, C = weight->C;
     for (size_t n = 0; n < N; n++) {
-        round_row(weight->fp8[0] + n * C, weight->rows + n * C, 1, C);
+        weight_row(weight->fp8[0] + n * C, weight->rows + n * C, 1, C);
     }
     for (size_t c = 0; c < C; c++) {
-        round_row(weight->fp8[1] + c, weight->rows + c, C, N);
+        weight_row(weight->fp8[1] + c, weight->rows + c, C, N);
     }
 }
 
@@ -59,9 +87,10 @@ bool seam_ref_fp8_fits(const seam_weight *weight) {
 }
 
 void seam_ref_fp8_add(const seam_ref_fp8_sum *sum) {
-    const double scale = row_scale(sum->x, 1, sum->x_count);
+    const float most = row_largest(sum->x, 1, sum->x_count);
+    const float inverse = E4M3_MAX / most, scale = most / E4M3_MAX;
     for (size_t c = 0; c < sum->x_count; c++) {
-        const double x = round_at(sum->x[c], scale);
+        const double x = e4m3((float)sum->x[c] * inverse) * (double)scale;
         for (size_t n = 0; n < sum->y_count; n++) {
             sum->y[n] += x * sum->w[n * sum->w_n + c * sum->w_c];
         }

@@ -1,54 +1,82 @@
 #!/usr/bin/env python3
 """Where the loss of FP8 products comes from, by emulation in PyTorch on the CPU.
 
-    fp8_loss.py MODEL.gguf ROWS.jsonl.gz COUNT VARIANT ... [--adapter DIR]
+    fp8_loss.py MODEL.gguf ROWS.jsonl.gz COUNT VARIANT ... [--adapter DIR] [--gradients]
 
-Operands of the frozen linears are rounded to e4m3 as kernels/include/ops.h says (a row's scale is
-the least power of two that keeps its largest magnitude within 448), sums stay in f32.  The loss is that of the completions of
-COUNT rows.  A variant is PART[/PROJECTIONS[/LAYERS]]: PART of w (weights), a (activations), wa;
-projections joined by +, ! before them for all others; layers as 0-3+29, ! likewise.  The weights'
-scale is the rule's, or by -s of PART (ws, was) the one of 32 in [1, 2) times it with the least
-squared error of the row.  Printed: loss, change against no rounding in percent, and the change's
-standard error by rows."""
+Operands of the frozen linears are rounded to e4m3 as kernels/include/ops.h says, sums stay in f32.
+The loss is that of the completions of COUNT rows.  A variant is FORWARD[:BACKWARD], either of them
+PART[/PROJECTIONS[/LAYERS]]: PART names the operands that are rounded, w (weights), x (rows: inputs
+forward, gradients backward), y (rows to e5m2), each followed by the count of scales in [s, 2 s)
+that the one of least squared error of a row is chosen from, s the row's largest magnitude / 448 [1:
+s; 0: the least power of two from s on, the rule before]; projections joined by +, ! before them for
+all others; layers as 0-3+29, ! likewise.  q, k and v, gate and up are rounded alone here, not
+stacked.  Printed: divergence of the next token's distribution from the unrounded model's and change
+of the loss, both in percent of the loss, with standard errors by rows.
+
+--gradients: beside them the gradients of LoRA's B on q and v (rank 16, B = 0, A by a seed), of
+each row's mean loss: error of a row's gradient, by its norm, and `in common`, what all rows' errors
+share (pairs of rows: sum of <e_i, e_j> over sum of <g_i, g_j>, its root), which no step averages
+away."""
 import argparse
 import gzip
 import json
 import math
+import re
 import time
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 PROJECTIONS = ["q", "k", "v", "o", "gate", "up", "down"]
-CANDIDATES = 32
+E4M3_MAX = 448.0
+E5M2_MAX = 57344.0
 
 
-def rule_scale(x):
-    largest = x.abs().amax(dim=-1, keepdim=True).clamp_min(2.0 ** -100)
-    return torch.exp2(torch.ceil(torch.log2(largest / 448.0)))
+def round_at(x, scale, kind=torch.float8_e4m3fn):
+    return (x / scale).to(kind).to(x.dtype) * scale
 
 
-def round_at(x, scale):
-    return (x / scale).to(torch.float8_e4m3fn).to(x.dtype) * scale
-
-
-def rounded(x):
-    return round_at(x, rule_scale(x))
-
-
-def rounded_by_error(w):
-    """The rows of w, each at the candidate scale of least squared error."""
-    base = rule_scale(w)
-    best, least = rounded(w), None
-    for i in range(CANDIDATES):
-        at = round_at(w, base * 2.0 ** (i / CANDIDATES))
-        error = (at - w).square().sum(dim=-1, keepdim=True)
-        if least is None:
-            best, least = at, error
-        else:
-            best = torch.where(error < least, at, best)
-            least = torch.minimum(error, least)
+def rounded(x, count, kind=torch.float8_e4m3fn):
+    """The rows of x, each at the candidate scale of least squared error."""
+    most = E4M3_MAX if kind == torch.float8_e4m3fn else E5M2_MAX
+    base = x.abs().amax(dim=-1, keepdim=True).clamp_min(2.0 ** -100) / most
+    if count == 0:
+        base = torch.exp2(torch.ceil(torch.log2(base)))
+    best, least = round_at(x, base, kind), None
+    for i in range(count if count > 1 else 0):
+        at = round_at(x, base * (1 + i / count), kind)
+        error = (at - x).square().sum(dim=-1, keepdim=True)
+        best = at if least is None else torch.where(error < least, at, best)
+        least = error if least is None else torch.minimum(error, least)
     return best
+
+
+class Part:
+    """What is rounded of a product's operands."""
+
+    def __init__(self, text):
+        self.count = {m[1]: int(m[2] or "1") for m in re.finditer(r"([wxy])(\d*)", text)}
+
+    def weights(self, w):
+        return rounded(w, self.count["w"]) if "w" in self.count else w
+
+    def rows(self, x):
+        if "y" in self.count:
+            return rounded(x, self.count["y"], torch.float8_e5m2)
+        return rounded(x, self.count["x"]) if "x" in self.count else x
+
+
+class Product(torch.autograd.Function):
+    """x W^T with each direction's own rounded operands."""
+
+    @staticmethod
+    def forward(ctx, x, linear):
+        ctx.linear = linear
+        return torch.nn.functional.linear(linear.part[0].rows(x), linear.weight[0], linear.bias)
+
+    @staticmethod
+    def backward(ctx, dy):
+        return ctx.linear.part[1].rows(dy) @ ctx.linear.weight[1], None
 
 
 def chosen(text, all_of):
@@ -67,16 +95,18 @@ class Frozen(torch.nn.Module):
     def __init__(self, linear, lora):
         super().__init__()
         self.exact, self.bias, self.lora = linear.weight.data, linear.bias, lora
-        self.part = ""
+        self.text, self.part, self.weight = ["", ""], [Part(""), Part("")], [self.exact] * 2
 
-    def set(self, part):
-        self.part = part
-        self.weight = self.exact if "w" not in part else \
-            rounded_by_error(self.exact) if "s" in part else rounded(self.exact)
+    def set(self, backward, text):
+        if text == self.text[backward]:
+            return
+        self.text[backward] = text
+        self.part[backward] = part = Part(text)
+        self.weight[backward] = part.weights(self.exact.T).T if backward else \
+            part.weights(self.exact)
 
     def forward(self, x):
-        y = torch.nn.functional.linear(rounded(x) if "a" in self.part else x, self.weight,
-                                       self.bias)
+        y = Product.apply(x, self)
         if self.lora is not None:
             a, b, scale = self.lora
             y = y + scale * ((x @ a.T) @ b.T)
@@ -103,7 +133,6 @@ def linears_wrap(model, adapter, scale):
                     lora = (adapter[tensor].float(),
                             adapter[tensor.replace("lora_A", "lora_B")].float(), scale)
             frozen = Frozen(getattr(home, name + "_proj"), lora)
-            frozen.set("")
             setattr(home, name + "_proj", frozen)
             found[(name, str(i))] = frozen
     return found
@@ -138,6 +167,42 @@ def scores(model, rows, exact):
     return torch.tensor(sums), torch.tensor(divergences)
 
 
+def lora_begin(frozen):
+    """Pairs of rank 16 on q and v with B = 0; the Bs."""
+    made = torch.Generator().manual_seed(1)
+    found = []
+    for (name, _), linear in frozen.items():
+        if name in "qv":
+            out, width = linear.exact.shape
+            a = (torch.rand(16, width, generator=made) * 2 - 1) / math.sqrt(width)
+            b = torch.zeros(out, 16, requires_grad=True)
+            linear.lora = (a, b, 1.0)
+            found.append(b)
+    return found
+
+
+def gradients(model, rows, bs):
+    """A row of each text's gradients."""
+    ret = []
+    for ids, begin in rows:
+        x = torch.tensor([ids])
+        hidden = model.model(x).last_hidden_state[0, begin - 1:-1]
+        loss = torch.nn.functional.cross_entropy(model.lm_head(hidden), x[0, begin:])
+        ret.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss, bs)]))
+    return torch.stack(ret)
+
+
+def in_common(x):
+    return x.sum(dim=0).square().sum() - x.square().sum()
+
+
+def gradients_print(now, exact):
+    error = now - exact
+    apart = (error.norm(dim=1) / exact.norm(dim=1)).mean().item()
+    common = max(0.0, (in_common(error) / in_common(exact)).item())
+    return f", gradients {100 * apart:.2f} % apart, {100 * math.sqrt(common):.2f} % in common"
+
+
 def share_print(of_rows, counts, mean):
     """The mean a token, in percent of the loss, and its standard error."""
     per_token = of_rows.sum() / counts.sum()
@@ -152,11 +217,12 @@ def main():
     parser.add_argument("count", type=int)
     parser.add_argument("variants", nargs="*")
     parser.add_argument("--adapter")
+    parser.add_argument("--gradients", action="store_true")
     args = parser.parse_args()
     folder, _, file = args.model.rpartition("/")
     tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=file)
     model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=file, dtype=torch.float32)
-    model.eval()
+    model.eval().requires_grad_(False)
     frozen = linears_wrap(model, *adapter_read(args.adapter))
     layers = [str(i) for i in range(len(model.model.layers))]
     rows = texts_read(args.rows, args.count, tokenizer)
@@ -165,17 +231,21 @@ def main():
     base = scores(model, rows, exact)[0]
     mean = (base.sum() / counts.sum()).item()
     print(f"none: {mean:.4f}, {len(rows)} rows, {counts.sum()} tokens", flush=True)
+    bs = lora_begin(frozen) if args.gradients else []
+    exact_gradients = gradients(model, rows, bs) if args.gradients else None
     for variant in args.variants:
-        part, projections, at = (variant.split("/") + ["", ""])[:3]
-        names = chosen(projections or "!", PROJECTIONS)
-        where = chosen(at or "!", layers)
-        for (name, layer), linear in frozen.items():
-            linear.set(part if name in names and layer in where else "")
+        for backward, direction in enumerate((variant.split(":") + [""])[:2]):
+            part, projections, at = (direction.split("/") + ["", ""])[:3]
+            names = chosen(projections or "!", PROJECTIONS)
+            where = chosen(at or "!", layers)
+            for (name, layer), linear in frozen.items():
+                linear.set(backward, part if name in names and layer in where else "")
         began = time.monotonic()
         sums, divergences = scores(model, rows, exact)
+        apart = gradients_print(gradients(model, rows, bs), exact_gradients) if bs else ""
         print(f"{variant}: divergence {share_print(divergences, counts, mean)} %, loss "
-              f"{share_print(sums - base, counts, mean)} %, {time.monotonic() - began:.0f} s",
-              flush=True)
+              f"{share_print(sums - base, counts, mean)} %{apart}, "
+              f"{time.monotonic() - began:.0f} s", flush=True)
 
 
 main()

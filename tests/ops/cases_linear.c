@@ -8,14 +8,14 @@
 
 enum { X = 1, W = 2, DY = 3, BIAS = 4, BASE = 5, DBASE = 6, A = 10, B = 20, GRADS = 30 };
 
-static seam_weight *weight_of(run *r, uint32_t N, uint32_t C) {
+static seam_weight *weight_of(run *r, uint32_t N, uint32_t C, bool lora_pad) {
     float *rows = seam_mem_alloc((size_t)N * C * sizeof *rows);
     seam_weight *w = NULL;
     CHECK(rows != NULL);
     for (size_t i = 0; i < (size_t)N * C; i++) {
         rows[i] = (float)input_value(W, i, 1.0 / sqrt((double)C));
     }
-    CHECK(r->ops->weight_create(&w, r->backend, rows, N, C, true, true, true) == SEAM_OK);
+    CHECK(r->ops->weight_create(&w, r->backend, rows, N, C, true, true, lora_pad) == SEAM_OK);
     CHECK(r->ops->weight_bytes(w) >= (size_t)N * C * seam_dtype_bytes(r->ops->act));
     seam_mem_free(rows);
     return w;
@@ -40,7 +40,7 @@ static void linear_of(run *r, const op_case *c, uint32_t row0, uint32_t T, bool 
     const uint32_t gap = gap_of(c);
     const seam_out out = (seam_out)c->size[6];
     const kind out_kind = out == SEAM_OUT_ACT ? ACT : ACC;
-    seam_weight *w = weight_of(r, N, C);
+    seam_weight *w = weight_of(r, N, C, !fp8); /* with a pad none is in FP8 forward */
     seam_lora_pair lora[SEAM_LORA_PAIRS_MAX] = {0};
     void *x = run_input(r, X, ACT, row0, T, C + gap, c->scale);
     void *bias = c->size[7] & 1 ? run_input(r, BIAS, ACC, 0, 1, N, c->scale) : NULL;
@@ -118,7 +118,7 @@ static void linear_fp8(run *r, const op_case *c, uint32_t row0, uint32_t T) {
 static void dropout_mask(run *r, const op_case *c, uint32_t row0, uint32_t T) {
     const uint32_t N = c->size[0], C = c->size[1], R = c->size[3];
     CHECK(row0 == 0 && R == C && R <= 256);
-    seam_weight *w = weight_of(r, N, C);
+    seam_weight *w = weight_of(r, N, C, true);
     float *ones = seam_mem_zalloc((size_t)C * C, sizeof *ones);
     CHECK(ones != NULL);
     for (uint32_t i = 0; i < C; i++) {
@@ -153,7 +153,7 @@ static void dropout_mask(run *r, const op_case *c, uint32_t row0, uint32_t T) {
 
 void linear_small_share(run *r) {
     enum { T = 192, N = 128, C = 64, R = 8 };
-    seam_weight *w = weight_of(r, N, C);
+    seam_weight *w = weight_of(r, N, C, true);
     seam_lora_pair pair = {.N = N, .R = R, .scale = 1.0f};
     seam_linear_forward_args args = {
         .y_ld = N, .y_out = SEAM_OUT_ACT, .x_ld = C, .w = w, .T = T, .lora = &pair};

@@ -78,6 +78,8 @@ extern const op_case fp8_cases[];
 extern const size_t fp8_case_count;
 /* fp8_rows.c, for a device that rounds rows before products; returns its failures. */
 uint32_t fp8_rows_check(seam_backend *backend);
+/* fp8_weight.c; its failures. */
+uint32_t fp8_weight_check(seam_backend *backend, seam_backend *ref);
 
 /* Frobenius norm of the difference over that of `want`; infinite when not finite alike. */
 double relative_error(const double *got, const double *want, size_t count);

@@ -326,6 +326,7 @@ static void check_fp8(void) {
     CHECK(seam_backend_create(&ref, &options, &err) == SEAM_OK);
     check_fp8_rounding(ref);
     check_table(fp8_cases, fp8_case_count, backends[0], &backends[1], ref);
+    failures += fp8_weight_check(backends[0], ref);
     if (strncmp(device_name, "cuda", 4) == 0) {
         failures += fp8_rows_check(backends[0]);
     }

@@ -81,7 +81,7 @@ static bool engine_open(seam_test_engine *e, const char *device) {
 
 /* e4m3 rounds an operand by 2.6 % of its norm, a product of two by 3.7 %.  A gradient has been
  * through 21 of them (9 forward, 12 backward), whose errors are independent: 17 % if each passed
- * on all of it.  0.135 in the reference; a wrong scale or a copy of the wrong direction gives above
+ * on all of it.  0.124 in the reference; a wrong scale or a copy of the wrong direction gives above
  * 1. */
 static void test_blocks__fp8__gradients_near_and_bits_repeat(void **state) {
     (void)state;

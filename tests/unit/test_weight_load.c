@@ -125,7 +125,9 @@ static void products(uint8_t *ret, seam_backend *backend, const seam_weight *w) 
 
 static void test_load__types_pieces_threads__bits_of_weight_create(void **state) {
     (void)state;
-    static const size_t pieces[] = {4, 52, 1000, 1 << 20};
+    static const size_t pieces[] = {4, 52, 1000, 1 << 20, 3000, 0};
+    static const size_t slices[] = {0, 3, 1 << 20, 1000, 7, 0};
+    static const uint32_t buffers[] = {0, 1, 3, 40, 2, 0};
     static float values[N * C];
     static uint8_t want[2 * sizeof(double) * T * N], got[sizeof want];
     seam_load_matrix matrices[2] = {0};
@@ -146,7 +148,10 @@ static void test_load__types_pieces_threads__bits_of_weight_create(void **state)
             seam_weight *loaded[2] = {NULL, NULL};
             seam_error err = {0};
             const seam_load_options options = {.threads = (uint32_t)(1 + i),
-                                               .piece_bytes = pieces[i]};
+                                               .buffers = buffers[i],
+                                               .piece_bytes = pieces[i],
+                                               .slice_bytes = slices[i],
+                                               .ahead = (uint32_t)i};
             matrices[0].ret_weight = &loaded[0];
             matrices[1].ret_weight = &loaded[1];
             seam_test_check(seam_weight_load(backend, matrices, 2, &options, &err), "load", &err);
