@@ -203,8 +203,8 @@ static void stop(seamd *d, bool lost) {
     if (d->server != NULL) {
         seam_server_drain(d->server);
     }
-    if (d->sessions != NULL && d->engine != NULL && !lost) {
-        seam_sessions_park_all(d->sessions);
+    if (d->server != NULL && !lost) {
+        seam_server_park(d->server);
     }
     seam_engine_stop(d->engine);
     if (d->sessions != NULL) {

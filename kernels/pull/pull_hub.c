@@ -56,18 +56,25 @@ static bool ends_with(const char *text, const char *end) {
     return count >= end_count && strcmp(text + count - end_count, end) == 0;
 }
 
-/* What a model needs: the files at the top that are JSON, safetensors or a tokenizer's. */
-bool seam_hub_is_weights(const seam_hub_pull *pull, const char *name) {
-    static const char SINGLE[] = "model.safetensors", SHARD[] = "model-";
-    if (strchr(name, '/') != NULL || !ends_with(name, ".safetensors")) {
-        return false;
-    }
-    return pull->weights == SEAM_HUB_WEIGHTS_ANY ||
-           (pull->weights == SEAM_HUB_WEIGHTS_SINGLE
-                ? strcmp(name, SINGLE) == 0
-                : strncmp(name, SHARD, sizeof SHARD - 1) == 0 && strstr(name, "-of-") != NULL);
+static bool is_shard(const char *name) {
+    static const char BEGIN[] = "model-";
+    return strchr(name, '/') == NULL && strncmp(name, BEGIN, sizeof BEGIN - 1) == 0 &&
+           strstr(name, "-of-") != NULL && ends_with(name, ".safetensors");
 }
 
+bool seam_hub_is_weights(const seam_hub_pull *pull, const char *name) {
+    switch (pull->weights) {
+    case SEAM_HUB_WEIGHTS_SHARDS:
+        return is_shard(name);
+    case SEAM_HUB_WEIGHTS_SINGLE:
+        return strcmp(name, "model.safetensors") == 0;
+    case SEAM_HUB_WEIGHTS_ANY:
+        break;
+    }
+    return strchr(name, '/') == NULL && ends_with(name, ".safetensors");
+}
+
+/* What a model needs: the files at the top that are JSON, safetensors or a tokenizer's. */
 static bool is_wanted(const seam_hub_pull *pull, const char *name) {
     if (pull->args->file != NULL) {
         return strcmp(name, pull->args->file) == 0;
@@ -79,17 +86,21 @@ static bool is_wanted(const seam_hub_pull *pull, const char *name) {
            (ends_with(name, ".json") || ends_with(name, ".model") || ends_with(name, ".jinja"));
 }
 
+/* An index counts where it has shards: some tools write one beside a single file. */
 static void weights_find(seam_hub_pull *pull, const json_t *rows) {
+    bool has_index = false, has_shards = false, has_single = false;
     for (size_t i = 0; i < json_array_size(rows); i++) {
         const char *const name =
             json_string_value(json_object_get(json_array_get(rows, i), "rfilename"));
-        if (name != NULL && strcmp(name, "model.safetensors.index.json") == 0) {
-            pull->weights = SEAM_HUB_WEIGHTS_SHARDS;
-        } else if (name != NULL && strcmp(name, "model.safetensors") == 0 &&
-                   pull->weights == SEAM_HUB_WEIGHTS_ANY) {
-            pull->weights = SEAM_HUB_WEIGHTS_SINGLE;
+        if (name != NULL) {
+            has_index = has_index || strcmp(name, "model.safetensors.index.json") == 0;
+            has_single = has_single || strcmp(name, "model.safetensors") == 0;
+            has_shards = has_shards || is_shard(name);
         }
     }
+    pull->weights = has_index && has_shards ? SEAM_HUB_WEIGHTS_SHARDS
+                    : has_single            ? SEAM_HUB_WEIGHTS_SINGLE
+                                            : SEAM_HUB_WEIGHTS_ANY;
 }
 
 /* Before anything is fetched: every row is one, and a whole model has weights that a loader takes.

@@ -41,7 +41,7 @@ struct seam_server {
     seam_call *calls;
     uint32_t call_count;
     bool accepting, draining, shutdown_done;
-    bool drained; /* the sessions are main's from here on: no tick */
+    bool drained; /* sessions end by seam_server_park from here on: no tick */
     seam_status lost;
     uint64_t tick_due_ms;
 };
@@ -388,6 +388,12 @@ void seam_server_drain(seam_server *server) {
     }
     loop_lock(server);
     server->drained = true;
+    loop_unlock(server);
+}
+
+void seam_server_park(seam_server *server) {
+    loop_lock(server);
+    seam_sessions_park_all(server->options.sessions);
     loop_unlock(server);
 }
 

@@ -34,9 +34,12 @@ const char *seam_server_address(const seam_server *server);
 /* SEAM_OK, or why the process must restart. */
 seam_status seam_server_lost(seam_server *server);
 /* NOT_SERVING; new work is refused; waits until steps in flight are committed or the drain timeout
- * is over; ends every call with a status.  The loop leaves the sessions alone after it: they are
- * the caller's.  Called once, by main. */
+ * is over; ends every call with a status.  The loop's clock leaves the sessions alone after it; a
+ * job that the timeout did not wait for still ends there.  Called once, by main. */
 void seam_server_drain(seam_server *server);
+/* After seam_server_drain: checkpoints of all sessions, by the engine before it ends; of one that
+ * such a job works for, those that it has. */
+void seam_server_park(seam_server *server);
 /* After seam_server_drain and after the engine has ended. */
 void seam_server_destroy(seam_server *gift_server);
 

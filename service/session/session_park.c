@@ -115,7 +115,8 @@ SEAM_ON_LOOP static bool park_post(seam_session *session, seam_engine *engine) {
 void seam_session_park(seam_session *session, uint64_t now_ms) {
     SEAM_ASSERT(!session->busy);
     SEAM_ASSERT(!session->disk.writing);
-    if (!session->disk.resident) { /* frozen when it was to be woken */
+    if (!session->disk.resident) {         /* frozen when it was to be woken */
+        session->disk.park_writes = false; /* the last parking's: that checkpoint is lost */
         parked(session, now_ms);
         return;
     }
@@ -123,7 +124,7 @@ void seam_session_park(seam_session *session, uint64_t now_ms) {
     session->busy = session->disk.parking = park_post(session, engine);
 }
 
-SEAM_WITHOUT_THREADS void seam_session_park_at_end(seam_session *session) {
+void seam_session_park_at_end(seam_session *session) {
     const struct timespec pause = {.tv_nsec = 1000000};
     while (session->disk.writing) { /* the image is the disk queue's */
         (void)nanosleep(&pause, NULL);

@@ -28,7 +28,7 @@ void seam_session_park(seam_session *session, uint64_t now_ms) SEAM_ON_LOOP;
  * DETACHED with a new lease. */
 bool seam_session_park_poll(seam_session *session, uint64_t now_ms) SEAM_ON_LOOP;
 
-/* At the end of the process, without threads: park it whatever its lease says. */
-void seam_session_park_at_end(seam_session *session);
+/* At the end of the process: park it whatever its lease says. */
+void seam_session_park_at_end(seam_session *session) SEAM_ON_LOOP;
 
 #endif

@@ -270,7 +270,7 @@ void seam_sessions_resume(seam_session *session, const uint64_t *step_counts, ui
     session->ready = true;
 }
 
-SEAM_WITHOUT_THREADS void seam_sessions_park_all(seam_sessions *sessions) {
+void seam_sessions_park_all(seam_sessions *sessions) {
     for (seam_session *s = sessions->head; s != NULL; s = s->next) {
         if (s->ready && seam_session_is_kept(s)) {
             seam_session_park_at_end(s);

@@ -43,8 +43,9 @@ seam_status seam_sessions_adopt(seam_session **ret_session, seam_sessions *sessi
                                 Seam__V1__SessionConfig *gift_message, seam_error *err);
 void seam_sessions_resume(seam_session *session, const uint64_t *step_counts, uint32_t count,
                           uint64_t now_ms);
-/* At the end, after the last call: checkpoints of all sessions, by the engine before it ends. */
-void seam_sessions_park_all(seam_sessions *sessions);
+/* At the end, after the last call: checkpoints of all sessions that no job works for, by the engine
+ * before it ends. */
+void seam_sessions_park_all(seam_sessions *sessions) SEAM_ON_LOOP;
 /* After the engine has ended, the store is closed and no call is left. */
 void seam_sessions_destroy(seam_sessions *gift_sessions);
 /* The engine has ended: memory is freed at once from now on. */

@@ -22,7 +22,7 @@ import unittest
 from cli_fixture import colour_rows, write_rows, write_text_model
 from hub_fixture import COMMIT, TOKEN, Hub
 from service_fixture import Seamd, seamd_path
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load, load_file, save_file
 
 LAYERS, HIDDEN, VOCAB = 4, 48, 260
 
@@ -117,6 +117,12 @@ class Faults(Case):
         self.assertEqual(result["weights_bytes"], len(self.files["model.safetensors"]))
         self.assertEqual([p.name for p in pathlib.Path(result["path"]).glob("*.safetensors")],
                          ["model.safetensors"])
+
+    def test_index_beside_a_single_file__the_file_is_the_model(self):
+        tensors = load(self.files["model.safetensors"])
+        self.files["model.safetensors.index.json"] = self.hub.files["model.safetensors.index.json"] = \
+            json.dumps({"weight_map": {name: "model.safetensors" for name in tensors}}).encode()
+        self.assert_whole(self.pull())
 
     def test_no_usable_weights__named(self):
         weights = self.hub.files.pop("model.safetensors")

@@ -150,6 +150,22 @@ def test_frozen__lease_over__gives_its_memory_back_and_expires(binary, folder):
                  what="removal")
 
 
+def test_frozen__its_checkpoints_damaged_while_parked__none_is_said_to_be_durable(binary, folder):
+    """The one that parking had written is gone like the others when the lease of the freeze ends."""
+    micros = some_micros(np.random.default_rng(5))
+    with serve(binary, folder, "damaged", "--lease-timeout", "200") as server, \
+            grpc.insecure_channel(server.address) as channel:
+        trainer = Trainer(channel, folder / "model", config_f32())
+        stream, _ = trainer.attach()
+        trainer.step(stream, micros)
+        leave_and_park(server, trainer, stream)
+        for path in (folder / "damaged" / "sessions" / trainer.session.id).glob("*.safetensors"):
+            path.write_bytes(path.read_bytes()[:-1])
+        refused(CODE.DATA_LOSS, trainer.attach)
+        wait_for(lambda: "session_parked" in server.log.split("session_lost")[-1], what="lease")
+        refused(CODE.FAILED_PRECONDITION, save_of, trainer, text="frozen", reason="STATE")
+
+
 def test_delete__the_same_request_id__is_one_request(binary, folder):
     """Also for the process after, and where a killed one has left the files."""
     state = folder / "request"
