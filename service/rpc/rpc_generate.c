@@ -255,6 +255,10 @@ void seam_on_generate(seam_call *call, grpc_byte_buffer *message) {
         seam_call_hold(call, message, g->session);
         return;
     }
+    if (g->session->disk.spoiled) {
+        seam_call_unloaded(call);
+        return;
+    }
     seam_staging *in = seam_generator_staging(g->generator);
     if (!g->rx_open) {
         in->used_bytes = 0;

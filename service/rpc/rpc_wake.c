@@ -10,6 +10,14 @@ SEAM_ON_GPU static seam_status wake_run(seam_job *job, seam_stream *stream) {
     return seam_session_wake_run(job->user, stream, &job->err);
 }
 
+void seam_call_unloaded(seam_call *call) {
+    seam_error err = {0};
+    (void)seam_error_set(&err, SEAM_E_UNAVAILABLE,
+                         "the session's checkpoint could not be read: the next Attach does it "
+                         "again");
+    seam_call_fail(call, SEAM_E_UNAVAILABLE, &err);
+}
+
 bool seam_call_wakes(seam_call *call, grpc_byte_buffer *message, void *session_ptr) {
     seam_session *session = session_ptr;
     seam_error err = {0};
@@ -22,10 +30,7 @@ bool seam_call_wakes(seam_call *call, grpc_byte_buffer *message, void *session_p
         return true;
     }
     if (session->disk.spoiled) {
-        (void)seam_error_set(&err, SEAM_E_UNAVAILABLE,
-                             "the session's checkpoint could not be read: the next Attach does it "
-                             "again");
-        seam_call_fail(call, SEAM_E_UNAVAILABLE, &err);
+        seam_call_unloaded(call);
         return true;
     }
     if (seam_session_is_resident(session)) {

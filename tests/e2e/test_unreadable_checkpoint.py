@@ -11,6 +11,7 @@ import numpy as np
 from service_fixture import Client, grpc, refused, run_cases
 from service_trainer import Trainer, some_micros
 from test_save_checkpoint import save_of, serve
+from test_service_generate import Inference
 from test_service_train import config_f32
 
 CODE = grpc.StatusCode
@@ -146,12 +147,16 @@ def test_rollback__newest_cannot_be_read_or_is_of_another__the_one_before(binary
 
 def test_rollback__cannot_be_read_now__passes(binary, folder):
     with Run(binary, folder, "back") as run:
+        forward = Inference(run.trainer, "Forward", rows_max=64)
+        x = run.trainer.embedding[:6]
+        forward.ask(x, sequence_rows=[6])
         run.trainer.committed = 3
         for step in range(4):
             run.hide(step)
         for _ in range(2):
             run.attach_refused(CODE.INTERNAL, "IO")
         refused(CODE.UNAVAILABLE, run.export, reason="UNAVAILABLE", text="Attach")
+        refused(CODE.UNAVAILABLE, forward.ask, x, sequence_rows=[6], reason="UNAVAILABLE", text="Attach")
         assert save_of(run.trainer) == 3  # is on the disk
         for step in range(4):
             run.bring_back(step)
