@@ -18,6 +18,16 @@ void seam_call_unloaded(seam_call *call) {
     seam_call_fail(call, SEAM_E_UNAVAILABLE, &err);
 }
 
+SEAM_ON_LOOP static void waiting_tell(seam_call *call, void *user) {
+    if (call->awaited == user && !call->awaits_any) {
+        seam_call_unloaded(call);
+    }
+}
+
+void seam_calls_unloaded(seam_server *server, void *session) {
+    seam_server_each_call(server, waiting_tell, session);
+}
+
 bool seam_call_wakes(seam_call *call, grpc_byte_buffer *message, void *session_ptr) {
     seam_session *session = session_ptr;
     seam_error err = {0};

@@ -6,7 +6,6 @@
 #include "host.h"
 #include "log.h"
 #include "rpc_methods.h"
-#include "rpc_server.h"
 #include "session_disk.h"
 #include "train_stream.h"
 #include "try.h"
@@ -188,13 +187,6 @@ SEAM_ON_GPU static seam_status load_run(seam_job *job, seam_stream *stream) {
     return seam_session_restore(train->session, stream, &job->err);
 }
 
-/* What waited for the session would read half of a state. */
-SEAM_ON_LOOP static void unloaded_tell(seam_call *call, void *user) {
-    if (call->awaited == user && !call->awaits_any) {
-        seam_call_unloaded(call);
-    }
-}
-
 void seam_train_loaded(seam_train *train) {
     seam_session *session = train->session;
     const seam_call *call = train->call;
@@ -216,7 +208,7 @@ void seam_train_loaded(seam_train *train) {
         seam_log(SEAM_LOG_ERROR, "session_lost", "session=%s", session->id);
     } else { /* it may pass: the next Attach loads again */
         session->disk.spoiled = true;
-        seam_server_each_call(call->server, unloaded_tell, session);
+        seam_calls_unloaded(call->server, session);
         seam_server_proto_unloaded(&session->proto, seam_host_now_ms());
     }
 }
