@@ -10,13 +10,12 @@ fine-tuning and VANILLA; what cannot be is refused by name.
 """
 import json
 import pathlib
-import random
 import sys
 import tempfile
 
 from cli_fixture import Seam, colour_rows, write_rows, write_text_model
 from service_fixture import Seamd, seamd_path
-from test_kill_runs import Case as KilledCase
+from test_kill_runs import check_gates_killed
 
 LAYERS, STEPS, FALL = 4, 120, 80
 
@@ -117,20 +116,6 @@ def check_refused(case):
         assert code != 0 and text in err, (args, code, err)
 
 
-def check_kills(folder, seamd, seam):
-    """The gates and their pace are part of what is durable."""
-    case = KilledCase(folder, seamd, seam, "cpu")
-    whole, seconds = case.whole("layers")
-    got = case.disturbed("killed", "layers", ["both", "server", "client"], seconds,
-                         random.Random(5))
-    assert got == whole, "not the bits of the whole run"
-    reports = [json.loads((folder / out / "report.json").read_text())["steps"]
-               for out in ("whole-layers", "killed")]
-    for a, b in zip(*reports):
-        assert a["layer_mean_bits"] == b["layer_mean_bits"], a["step"]
-    case.server.stop()
-
-
 def main():
     binary, seam = seamd_path(), sys.argv[2]
     with tempfile.TemporaryDirectory() as name:
@@ -142,7 +127,7 @@ def main():
                 check(case)
                 print(f"{check.__name__}: passed", flush=True)
         (folder / "killed").mkdir()
-        check_kills(folder / "killed", binary, seam)
+        check_gates_killed(folder / "killed", binary, seam, "layers", "layer_mean_bits")
         print("check_kills: passed", flush=True)
 
 

@@ -198,6 +198,19 @@ class Case:
         return self.begin("--resume", out)
 
 
+def check_gates_killed(folder, seamd, seam, codec, mean):
+    """Gates and their pace are part of what is durable.  mean: a report's name for their widths."""
+    case = Case(folder, seamd, seam, "cpu")
+    whole, seconds = case.whole(codec)
+    got = case.disturbed("killed", codec, ["both", "server", "client"], seconds, random.Random(5))
+    assert got == whole, "not the bits of the whole run"
+    reports = [json.loads((folder / out / "report.json").read_text())["steps"]
+               for out in (f"whole-{codec}", "killed")]
+    for a, b in zip(*reports):
+        assert a[mean] == b[mean], a["step"]
+    case.server.stop()
+
+
 def recoveries(log: str) -> list:
     """Seconds from a server's first line to the first stream that it sent back to a checkpoint:
     start, attach (with the client's back-off) and load; the replay comes after."""
