@@ -564,12 +564,15 @@ static void session_end(training *t, bool done) {
     }
     if ((o->delete_session && !can_go_on) || !t->has_folder) {
         seam_error err = {0};
-        if (seam_session_delete(t->session, &err) != SEAM_OK) {
+        /* A report that is not complete and a session.json would be a run to go on with.  The
+         * folder is ours until the close. */
+        const char *const folder = t->has_folder && !done ? o->out : NULL;
+        if (seam_run_folder_delete(folder, t->client, seam_session_id(t->session),
+                                   seam_session_secret(t->session), &err) != SEAM_OK) {
             fprintf(stderr, "seam: the session was not deleted: %s\n", err.text);
         }
-    } else {
-        seam_session_close(t->session);
     }
+    seam_session_close(t->session);
     t->session = NULL;
     if (o->delete_session && can_go_on && !o->common.quiet) {
         fprintf(stderr,
