@@ -10,6 +10,7 @@
 #       sanitize   compute-sanitizer on test_ops: memcheck, racecheck, initcheck
 #       peer floor step           16 x 384: PyTorch eager, checkpointed, compiled; its products and
 #                                 attention alone; bench_blocks in bf16, recompute, FP8
+#       steady                    products at the card's power limit (steady_products.py)
 #       warm                      compiles the peers of the shapes, so that they compile once
 #       4x1024 1x2048 rank64 7b 14b   the compiled peer of a shape, then bench_blocks
 #       codec load                bench_codec_cuda, bench_load
@@ -22,7 +23,7 @@
 #
 # A part that fails does not stop the others; the exit code tells.  LD_LIBRARY_PATH is the caller's.
 set -uo pipefail
-[ $# -ge 3 ] || { sed -n '2,25s/^# \{0,1\}//p' "$0"; exit 2; }
+[ $# -ge 3 ] || { sed -n '2,26s/^# \{0,1\}//p' "$0"; exit 2; }
 here=$(cd "$(dirname "$0")" && pwd)
 export bin=$1 out=$2 here device=${DEVICE:-cuda:0}
 shift 2
@@ -87,6 +88,7 @@ peer() { # SHAPE RANK TARGETS ARGS...
 blocks() { "$bin/bench_blocks" --iters 8 "$@"; }
 part_peer() { peer llama3-8b 16 qv --variants eager,ckpt,compile --work 16x384; }
 part_floor() { python3 "$PEERS/gemm_floor.py" --work 16x384; }
+part_steady() { python3 "$here/steady_products.py"; }
 part_step() {
     blocks --work 16x384
     blocks --work 16x384 --fp8
