@@ -3,12 +3,13 @@
  * share a launch, and pairs of one input share its reading.  At 6,144 rows of 4,096 features and
  * rank 16 each is bound by reading the wide operand once: 50 MB, 17 us of an H100.
  *
- *   dots   y (T, R) = x (T, K) w (R, K)^T           u = x A^T, v = dy B.  A block takes 32 rows,
- * its 8 warps the k in turn, 32 at a time; their sums are added in the warps' order. sums   y (K,
- * R) += scale x (T, K)^T w (T, R)    da, db.  A block takes 64 features and a piece of PIECE rows
- * through four stages of shared memory; a second kernel adds the pieces. shares y (M, N) = addend +
- * bias + sum of scale x w^T over few k, rounded once.  A block takes 128 rows and 64 columns; bound
- * by reading the addend and writing y. turns  y (C, R) = x (R, C): what the others read along k.
+ *   dots: y (T, R) = x (T, K) w (R, K)^T, for u = x A^T and v = dy B.  A block takes 32 rows,
+ *     its 8 warps k in turns, 32 at a time; their sums are added in the warps' order.
+ *   sums: y (K, R) += scale x (T, K)^T w (T, R), for da and db.  A block takes 64 features and
+ *     PIECE rows through four stages of shared memory; a second kernel adds the pieces.
+ *   shares: y (M, N) = addend + bias + sum of scale x w^T over few k, rounded once.  A block takes
+ *     64 rows and 64 columns; bound by reading the addend and writing y.
+ *   turns: y (C, R) = x (R, C), what the others read along k.
  *
  * A sum's terms may stand in any order, so that a thread takes eight neighbours of k at a time for
  * two instructions of 16 k: both operands have the same order.  The same goes for the columns of
@@ -27,8 +28,8 @@
 #define SUM_K      32u
 #define JOIN_M     8u
 #define SUM_STAGES 4u
-#define PIECE      512u
-#define SHARE_ROWS 128u
+#define PIECE      1024u
+#define SHARE_ROWS 64u
 #define SHARE_COLS 64u
 
 typedef __nv_bfloat16 bf16;
@@ -264,78 +265,82 @@ static __global__ void sum_join_kernel(const thin_args a, uint32_t cols) {
     }
 }
 
-/* total += scale x w^T of a part, for the 16 rows and 64 columns of a warp: total[h * 4 + t] holds
- * columns n0 + 32 h + 8 (lane % 4) + 2 t and the next. */
-static __device__ inline void share_add(float (&total)[8][4], const seam_cuda_part &part,
+/* total += scale x w^T of a part, for the 16 rows and 32 columns of a warp: total[t] holds columns
+ * n0 + 8 (lane % 4) + 2 t and the next of two rows, eight neighbours a row and thread. */
+static __device__ inline void share_add(float (&total)[4][4], const seam_cuda_part &part,
                                         uint32_t M, uint32_t row, uint32_t n0) {
     const uint32_t g = threadIdx.x % 32 / 4, k8 = threadIdx.x % 4 * 8;
+    const uint32_t n = n0 + g / 2 * 8 + g % 2; /* of t = 0 */
     const bf16 *x = (const bf16 *)part.x, *w = (const bf16 *)part.w;
-    float c[8][4] = {};
+    float c[4][4] = {};
+#pragma unroll 1
     for (uint32_t k = k8; k < part.K + k8; k += DOT_K) {
         const uint4 rows[2] = {
             vector_or_zero(x + row * part.x_m + k, row < M && k < part.K),
             vector_or_zero(x + (row + 8) * part.x_m + k, row + 8 < M && k < part.K)};
-        for (uint32_t t = 0; t < 8; t++) {
-            const uint32_t n = n0 + t / 4 * 32 + g / 2 * 8 + t % 4 * 2 + g % 2;
-            const bool inside = n >= part.n_begin && n < part.n_end && k < part.K;
-            mma32(c[t], rows, vector_or_zero(w + (n - part.n_begin) * part.w_n + k, inside));
+#pragma unroll
+        for (uint32_t t = 0; t < 4; t++) {
+            const bool inside = n + t * 2 >= part.n_begin && n + t * 2 < part.n_end && k < part.K;
+            mma32(c[t], rows,
+                  vector_or_zero(w + (n + t * 2 - part.n_begin) * part.w_n + k, inside));
         }
     }
 #pragma unroll
-    for (uint32_t q = 0; q < 4; q++) { /* eight columns each: row q / 2, half q % 2 */
-        const uint32_t m = row + q / 2 * 8, n = n0 + q % 2 * 32 + threadIdx.x % 4 * 8;
+    for (uint32_t r = 0; r < 2; r++) {
+        const uint32_t m = row + r * 8, column = n0 + threadIdx.x % 4 * 8;
         const uint32_t kept =
-            part.dropout.threshold == 0 ? 0xff : dropout_kept(part.dropout, m, n / 8);
+            part.dropout.threshold == 0 ? 0xff : dropout_kept(part.dropout, m, column / 8);
 #pragma unroll
         for (uint32_t j = 0; j < 8; j++) {
-            const uint32_t t = q % 2 * 4 + j / 2, i = q / 2 * 2 + j % 2;
+            const uint32_t t = j / 2, i = r * 2 + j % 2;
             total[t][i] += (kept >> j & 1) != 0 ? part.scale * c[t][i] : 0.0f;
         }
     }
 }
 
-/* total += eight values of row r (of two) and half h (of two) of the columns of share_add. */
-static __device__ inline void values_add(float (&total)[8][4], uint32_t r, uint32_t h,
-                                         const float (&values)[VECTOR]) {
-    for (uint32_t j = 0; j < VECTOR; j++) {
-        total[h * 4 + j / 2][r * 2 + j % 2] += values[j];
-    }
-}
-
-/* Grid (N / 64, M / 128), 256 threads: a warp takes 16 rows.  What is added to is read first, as it
- * takes longest. */
+/* Grid (N / 64, M / 64), 256 threads: a warp takes 16 rows and 32 columns.  What is added to is
+ * asked for first, as it takes longest, and not touched before the products are there. */
 template <typename out>
-static __global__ void __launch_bounds__(256) share_kernel(const seam_cuda_gemm_args a, bool add) {
-    const uint32_t n0 = blockIdx.x * SHARE_COLS, lane = threadIdx.x % 32;
-    const uint32_t row = blockIdx.y * SHARE_ROWS + threadIdx.x / 32 * 16 + lane / 4;
-    float total[8][4] = {}, values[VECTOR];
+static __global__ void __launch_bounds__(256, 3)
+    share_kernel(const seam_cuda_gemm_args a, bool add) {
+    const uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    const uint32_t n0 = blockIdx.x * SHARE_COLS + warp % 2 * 32, n = n0 + lane % 4 * 8;
+    const uint32_t row = blockIdx.y * SHARE_ROWS + warp / 2 * 16 + lane / 4;
+    float total[4][4] = {}, values[VECTOR];
 #pragma unroll
-    for (uint32_t i = 0; i < 4; i++) {
-        const uint32_t m = row + i / 2 * 8, n = n0 + i % 2 * 32 + lane % 4 * 8;
-        if (m < a.M && n < a.N && a.addend != NULL) {
-            load(values, a.addend + (size_t)m * a.N + n);
-            values_add(total, i / 2, i % 2, values);
-        }
-        if (m < a.M && n < a.N && add) {
-            load(values, (const out *)a.y + (size_t)m * a.y_ld + n);
-            values_add(total, i / 2, i % 2, values);
+    for (uint32_t r = 0; r < 2; r++) {
+        const uint32_t m = row + r * 8;
+        if (m < a.M && n < a.N && (a.addend != NULL || add)) {
+            if (a.addend != NULL) {
+                load(values, a.addend + (size_t)m * a.N + n);
+            } else {
+                load(values, (const out *)a.y + (size_t)m * a.y_ld + n);
+            }
+#pragma unroll
+            for (uint32_t j = 0; j < VECTOR; j++) {
+                total[j / 2][r * 2 + j % 2] = values[j];
+            }
         }
         if (n < a.N && a.bias != NULL) {
             load(values, a.bias + n);
-            values_add(total, i / 2, i % 2, values);
+#pragma unroll
+            for (uint32_t j = 0; j < VECTOR; j++) {
+                total[j / 2][r * 2 + j % 2] += values[j];
+            }
         }
     }
     for (uint32_t p = 0; p < a.part_count; p++) {
-        if (a.part[p].n_begin < n0 + SHARE_COLS && a.part[p].n_end > n0) {
+        if (a.part[p].n_begin < n0 + 32 && a.part[p].n_end > n0) {
             share_add(total, a.part[p], a.M, row, n0);
         }
     }
 #pragma unroll
-    for (uint32_t i = 0; i < 4; i++) {
-        const uint32_t m = row + i / 2 * 8, n = n0 + i % 2 * 32 + lane % 4 * 8;
+    for (uint32_t r = 0; r < 2; r++) {
+        const uint32_t m = row + r * 8;
         if (m < a.M && n < a.N) {
+#pragma unroll
             for (uint32_t j = 0; j < VECTOR; j++) {
-                values[j] = total[i % 2 * 4 + j / 2][i / 2 * 2 + j % 2];
+                values[j] = total[j / 2][r * 2 + j % 2];
             }
             store((out *)a.y + (size_t)m * a.y_ld + n, values);
         }
