@@ -76,6 +76,11 @@ int seam_cmd_model_pull(int argc, char **argv, int first);
 int seam_cmd_plan(int argc, char **argv, int first);
 int seam_cmd_data_show(int argc, char **argv, int first);
 
+/* From here SIGINT and SIGTERM let the step in flight end, and end a wait for the server; a second
+ * one ends the program at once. */
+void seam_cli_catch_signals(void);
+bool seam_cli_is_interrupted(void);
+
 /* Loopback without --ca: plaintext; everything else TLS, unless --insecure.  The token comes from
  * --token-file or SEAM_TOKEN. */
 seam_status seam_cli_connect(seam_client **ret_client, const seam_server_options *options,

@@ -1,5 +1,6 @@
 /* Options and endings that all commands share: see cli.h. */
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -49,6 +50,28 @@ static void log_to_stderr(void *user, const char *text) {
     fprintf(stderr, "\nseam: %s\n", text);
 }
 
+static volatile sig_atomic_t interrupted;
+
+static void on_signal(int number) {
+    (void)number;
+    interrupted = 1;
+}
+
+void seam_cli_catch_signals(void) {
+    const struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+}
+
+bool seam_cli_is_interrupted(void) {
+    return interrupted != 0;
+}
+
+static bool stop(void *user) {
+    (void)user;
+    return seam_cli_is_interrupted();
+}
+
 static seam_status token_read(char ret_token[TOKEN_BYTES], const char *path, seam_error *err) {
     FILE *const file = fopen(path, "r");
     const bool read = file != NULL && fgets(ret_token, TOKEN_BYTES, file) != NULL;
@@ -90,6 +113,7 @@ seam_status seam_cli_connect(seam_client **ret_client, const seam_server_options
     client.reconnect_timeout_ms = options->reconnect_s * 1000u;
     client.credit_bytes = (uint64_t)options->credit_mib << 20;
     client.log = common->quiet ? NULL : log_to_stderr;
+    client.stop = stop;
     return seam_client_open(ret_client, &client, err);
 }
 

@@ -50,7 +50,7 @@ int seam_cmd_bench_codecs(int argc, char **argv, int first) {
         seam_bench_options_help();
         return SEAM_EXIT_OK;
     }
-    seam_run_catch_signals();
+    seam_cli_catch_signals();
     st = seam_directory_make(b.o.base.out, &err);
     if (st == SEAM_OK) {
         st = cells_create(&b, &err);
@@ -73,7 +73,7 @@ int seam_cmd_bench_codecs(int argc, char **argv, int first) {
     json_decref(b.rows);
     json_decref(b.versions);
     const int code = seam_cli_finish(st, &err, &b.o.base.common);
-    return code == SEAM_EXIT_OK && seam_run_is_interrupted() ? SEAM_EXIT_INTERRUPTED : code;
+    return code == SEAM_EXIT_OK && seam_cli_is_interrupted() ? SEAM_EXIT_INTERRUPTED : code;
 }
 
 static seam_status cells_create(bench *b, seam_error *err) {
@@ -102,7 +102,7 @@ static seam_status runs_make(bench *b, seam_error *err) {
                 continue;
             }
             SEAM_TRY(run_make(b, c, b->o.seeds[s], err));
-            if (seam_run_is_interrupted()) {
+            if (seam_cli_is_interrupted()) {
                 return SEAM_OK;
             }
             json_t *document = NULL;

@@ -209,11 +209,7 @@ static seam_status session_delete(seam_client *client, const admin_options *opti
                                   seam_error *err) {
     seam_session_file file;
     SEAM_TRY(seam_session_file_read(&file, options->run, err));
-    const seam_status st = seam_client_delete_session(client, file.id, file.secret, err);
-    if (st != SEAM_OK && st != SEAM_E_NOT_FOUND) { /* one that is not there is deleted */
-        return st;
-    }
-    SEAM_TRY(seam_run_folder_discard(options->run, err));
+    SEAM_TRY(seam_run_folder_delete(options->run, client, file.id, file.secret, err));
     if (options->common.json) {
         json_t *const value = json_pack("{s:s}", "deleted", file.id);
         seam_cli_print_json(value);

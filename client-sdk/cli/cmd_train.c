@@ -33,7 +33,7 @@ int seam_cmd_train(int argc, char **argv, int first) {
     if (st != SEAM_OK) {
         return seam_cli_finish(st, &err, &(seam_common_options){.quiet = false});
     }
-    seam_run_catch_signals();
+    seam_cli_catch_signals();
     json_t *report = NULL;
     st = seam_run_train(&report, &o, &err);
     if (st == SEAM_OK && o.common.json) {
@@ -45,7 +45,7 @@ int seam_cmd_train(int argc, char **argv, int first) {
     const int code = seam_cli_finish(st, &err, &o.common);
     json_decref(command);
     json_decref(texts);
-    return code == SEAM_EXIT_OK && seam_run_is_interrupted() ? SEAM_EXIT_INTERRUPTED : code;
+    return code == SEAM_EXIT_OK && seam_cli_is_interrupted() ? SEAM_EXIT_INTERRUPTED : code;
 }
 
 static void summary_print(const json_t *report, const char *out) {

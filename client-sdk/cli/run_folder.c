@@ -83,7 +83,15 @@ seam_status seam_run_folder_begin(const char *out, const char *server, const sea
     return seam_session_file_write(out, server, session, err);
 }
 
-seam_status seam_run_folder_discard(const char *run, seam_error *err) {
+seam_status seam_run_folder_delete(const char *run, seam_client *client, const char *session_id,
+                                   const uint8_t *secret, seam_error *err) {
+    const seam_status st = seam_client_delete_session(client, session_id, secret, err);
+    if (st != SEAM_OK && st != SEAM_E_NOT_FOUND) {
+        return st;
+    }
+    if (run == NULL) {
+        return SEAM_OK;
+    }
     char path[SEAM_RUN_PATH_BYTES];
     struct stat info;
     if (stat(run, &info) == 0 && S_ISDIR(info.st_mode)) {

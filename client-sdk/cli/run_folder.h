@@ -17,8 +17,11 @@ seam_status seam_run_folder_check(const char *out, bool replaces, seam_error *er
  * last: without it the folder has no run.  SEAM_E_IO, SEAM_E_MEMORY. */
 seam_status seam_run_folder_begin(const char *out, const char *server, const seam_session *session,
                                   const json_t *command, seam_error *err);
-/* After the session was deleted: the folder has no run that could go on.  run: the folder, or its
- * session.json.  SEAM_E_IO. */
-seam_status seam_run_folder_discard(const char *run, seam_error *err);
+/* Deletes the session of the run at its server, where one that is not there counts as deleted, and
+ * then its session.json: the folder has no run that could go on.  run: the folder, or its
+ * session.json; NULL: no file goes.  After an error the file is as it was.  SEAM_E_IO, and
+ * those of seam_client_delete_session. */
+seam_status seam_run_folder_delete(const char *run, seam_client *client, const char *session_id,
+                                   const uint8_t *secret, seam_error *err);
 
 #endif

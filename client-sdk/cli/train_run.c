@@ -2,7 +2,6 @@
  * model/split_trainer.c (what becomes of them). */
 #include "train_run.h"
 
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -49,8 +48,6 @@ typedef struct training {
     bool has_folder;                /* the run folder is this session's */
 } training;
 
-static volatile sig_atomic_t interrupted;
-
 static seam_status prepare(training *t, seam_error *err);
 static seam_status data_open(training *t, seam_error *err);
 static seam_status session_open(training *t, seam_error *err);
@@ -68,21 +65,6 @@ static seam_status evaluate_after(training *t, seam_error *err);
 static seam_status report_write(training *t, const seam_error *why, seam_error *err);
 static void session_end(training *t, bool done);
 static void training_free(training *t);
-
-static void on_signal(int number) {
-    (void)number;
-    interrupted = 1;
-}
-
-void seam_run_catch_signals(void) {
-    const struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-}
-
-bool seam_run_is_interrupted(void) {
-    return interrupted != 0;
-}
 
 seam_status seam_run_train(json_t **ret_report, const seam_train_options *options,
                            seam_error *err) {
@@ -112,7 +94,7 @@ seam_status seam_run_train(json_t **ret_report, const seam_train_options *option
         }
         *ret_report = json_incref(t.report.root);
     }
-    session_end(&t, st == SEAM_OK && !interrupted);
+    session_end(&t, st == SEAM_OK && !seam_cli_is_interrupted());
     training_free(&t);
     return st;
 }
@@ -331,7 +313,7 @@ static void went_back(training *t, seam_error *err) {
 static seam_status steps_run(training *t, seam_error *err) {
     const seam_train_options *const o = &t->o;
     uint64_t step = seam_session_committed_steps(t->session);
-    while (step < o->steps && !interrupted) {
+    while (step < o->steps && !seam_cli_is_interrupted()) {
         SEAM_TRY(step_run(t, step, err));
         step++;
         if (step % o->save_every == 0 && step < o->steps) {
@@ -371,10 +353,10 @@ static seam_status train(training *t, seam_error *err) {
         }
     } while (st == SEAM_E_ROLLED_BACK);
     SEAM_TRY(st);
-    if (t->eval_data != NULL && !interrupted) {
+    if (t->eval_data != NULL && !seam_cli_is_interrupted()) {
         SEAM_TRY(evaluate_after(t, err));
     }
-    seam_run_report_set(&t->report, "complete", json_boolean(!interrupted));
+    seam_run_report_set(&t->report, "complete", json_boolean(!seam_cli_is_interrupted()));
     return SEAM_OK;
 }
 
@@ -564,12 +546,15 @@ static void session_end(training *t, bool done) {
     }
     if ((o->delete_session && !can_go_on) || !t->has_folder) {
         seam_error err = {0};
-        if (seam_session_delete(t->session, &err) != SEAM_OK) {
+        /* A report that is not complete and a session.json would be a run to go on with.  The
+         * folder is ours until the close. */
+        const char *const folder = t->has_folder && !done ? o->out : NULL;
+        if (seam_run_folder_delete(folder, t->client, seam_session_id(t->session),
+                                   seam_session_secret(t->session), &err) != SEAM_OK) {
             fprintf(stderr, "seam: the session was not deleted: %s\n", err.text);
         }
-    } else {
-        seam_session_close(t->session);
     }
+    seam_session_close(t->session);
     t->session = NULL;
     if (o->delete_session && can_go_on && !o->common.quiet) {
         fprintf(stderr,

@@ -8,11 +8,6 @@
 
 #include "train_options.h"
 
-/* From here SIGINT and SIGTERM let the step in flight end; a second one ends the program at once.
- */
-void seam_run_catch_signals(void);
-bool seam_run_is_interrupted(void);
-
 /* Runs, evaluates and writes options->out.  An interrupted run is cut short and SEAM_OK.
  * *ret_report: what report.json holds, the caller's to json_decref; after an error, too, unless the
  * run did not get as far as its first step: then NULL and nothing was written.

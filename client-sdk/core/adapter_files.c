@@ -245,12 +245,19 @@ seam_status seam_session_import_bytes(seam_session *session, const seam_adapter_
 
 static seam_status import_call(seam_session *session, const import_source *source,
                                uint64_t *ret_state_hash, seam_error *err) {
-    seam_stream_call *call = NULL;
     const seam_transport_ops *const net = session->client->net;
-    SEAM_TRY(net->stream_open(&call, session->client->transport, "ImportAdapter", err));
-    const seam_status st = import_run(session, call, source, ret_state_hash, err);
-    net->stream_close(call);
-    return st;
+    seam_repeat repeat = {.method = "ImportAdapter", .session = session, .begin_ms = seam_now_ms()};
+    for (;;) { /* the same files again make the same state */
+        seam_stream_call *call = NULL;
+        SEAM_TRY(net->stream_open(&call, session->client->transport, "ImportAdapter", err));
+        const seam_status st = import_run(session, call, source, ret_state_hash, err);
+        const uint64_t asked_ms = st == SEAM_OK ? 0 : net->stream_retry_after_ms(call);
+        net->stream_close(call);
+        if (asked_ms == 0) {
+            return st;
+        }
+        SEAM_TRY(seam_repeat_wait(&repeat, session->client, st, asked_ms, err));
+    }
 }
 
 static seam_status import_run(seam_session *session, seam_stream_call *call,

@@ -15,13 +15,7 @@
 #define PROGRESS_TIMEOUT_MS  300000u
 #define RECONNECT_TIMEOUT_MS 60000u
 #define PAGES_MAX            1000u
-/* An address where nobody has answered yet may be a wrong one.  Where every attempt fails at once,
- * only the time of a restart is waited; where one has hung, longer than a connection may take
- * (transport/grpc_channel.c, CONNECT_MS), since the server may have died in the middle of it. */
-#define REFUSED_MS       6000u
-#define FIRST_CONTACT_MS 25000u
-#define AT_ONCE_MS       3000u /* above the transport's wait for a connection, CONNECT_WAIT_MS */
-
+#define AT_ONCE_MS           3000u /* above CONNECT_WAIT_MS, the transport's for a connection */
 static seam_status options_check(const seam_client_options *options, seam_error *err);
 static void copy(char *ret, size_t capacity, const char *text);
 
@@ -46,6 +40,8 @@ seam_status seam_client_open(seam_client **ret_client, const seam_client_options
     client->net = &seam_transport_grpc;
     client->log = options->log;
     client->log_user = options->log_user;
+    client->stop = options->stop;
+    client->stop_user = options->stop_user;
     client->reconnect_timeout_ms =
         options->reconnect_timeout_ms != 0 ? options->reconnect_timeout_ms : RECONNECT_TIMEOUT_MS;
     client->credit_bytes =
@@ -124,64 +120,57 @@ static void rtt_note(seam_client *client, double seconds) {
     }
 }
 
-/* How long a server may not be reached. */
-static uint64_t patience_ms(const seam_client *client, bool has_hung) {
-    const uint64_t first_ms = has_hung ? FIRST_CONTACT_MS : REFUSED_MS;
-    return client->rtt_seconds > 0.0 || client->reconnect_timeout_ms < first_ms
-               ? client->reconnect_timeout_ms
-               : first_ms;
-}
-
-/* One call; a server that cannot be reached is tried again for as long as a broken stream is.  What
- * changes something there carries a request_id, so that a repetition changes nothing more. */
+/* What changes something there carries a request_id, so that a repetition changes nothing more. */
 static seam_status call_until_answered(seam_buffer *ret_response, seam_client *client,
-                                       const char *method, const seam_buffer *request,
-                                       seam_error *err) {
-    const uint64_t begin_ms = seam_now_ms();
-    bool has_hung = false;
-    for (uint32_t failures = 1;; failures++) {
+                                       const seam_client_request *request,
+                                       const seam_buffer *packed, seam_error *err) {
+    seam_repeat repeat = {
+        .method = request->method,
+        .session = request->session,
+        .at_once = request->at_once,
+        .begin_ms = seam_now_ms(),
+    };
+    for (;;) {
+        seam_unary_call call = {
+            .method = request->method, .request = packed->data, .request_count = packed->count};
         const double begin = seam_now_seconds();
-        const seam_status st = client->net->unary(client->transport, method, request->data,
-                                                  request->count, ret_response, err);
+        const seam_status st = client->net->unary(client->transport, &call, ret_response, err);
         const double seconds = seam_now_seconds() - begin;
         if (st == SEAM_OK) {
             rtt_note(client, seconds);
+            return SEAM_OK;
         }
-        has_hung = has_hung || seconds * 1e3 >= AT_ONCE_MS;
-        const uint64_t lost_ms = seam_now_ms() - begin_ms;
-        const uint64_t limit_ms = patience_ms(client, has_hung);
-        if (st != SEAM_E_UNAVAILABLE || lost_ms >= limit_ms) {
-            return st;
-        }
-        seam_client_log(client, "%s: no answer, trying again: %s", method,
-                        err != NULL ? err->text : seam_status_text(st));
-        const uint64_t back_off_ms = seam_back_off_ms(failures, seam_random_u32());
-        const uint64_t left_ms = limit_ms - lost_ms;
-        const uint64_t wait_ms = back_off_ms < left_ms ? back_off_ms : left_ms;
-        const struct timespec wait = {.tv_sec = (time_t)(wait_ms / 1000u),
-                                      .tv_nsec = (long)(wait_ms % 1000u) * 1000000};
-        (void)nanosleep(&wait, NULL); /* a signal makes it shorter */
+        repeat.has_hung = repeat.has_hung || seconds * 1e3 >= AT_ONCE_MS;
+        SEAM_TRY(seam_repeat_wait(&repeat, client, st, call.retry_after_ms, err));
     }
 }
 
-seam_status seam_client_call(ProtobufCMessage **ret_message, seam_client *client,
-                             const char *method, const ProtobufCMessage *request,
-                             const ProtobufCMessageDescriptor *answer, seam_error *err) {
+seam_status seam_client_ask(ProtobufCMessage **ret_message, seam_client *client,
+                            const seam_client_request *request, seam_error *err) {
     seam_buffer packed = {0}, response = {0};
-    seam_status st = seam_message_pack(&packed, request);
+    seam_status st = seam_message_pack(&packed, request->message);
     if (st != SEAM_OK) {
         return seam_error_set(err, st, "out of memory");
     }
-    st = call_until_answered(&response, client, method, &packed, err);
+    st = call_until_answered(&response, client, request, &packed, err);
     if (st == SEAM_OK) {
-        *ret_message = protobuf_c_message_unpack(answer, NULL, response.count, response.data);
+        *ret_message =
+            protobuf_c_message_unpack(request->answer, NULL, response.count, response.data);
         if (*ret_message == NULL) {
-            st = seam_error_set(err, SEAM_E_FORMAT, "%s: the answer is no valid message", method);
+            st = seam_error_set(err, SEAM_E_FORMAT, "%s: the answer is no valid message",
+                                request->method);
         }
     }
     seam_buffer_deinit(&response);
     seam_buffer_deinit(&packed);
     return st;
+}
+
+seam_status seam_client_call(ProtobufCMessage **ret_message, seam_client *client,
+                             const char *method, const ProtobufCMessage *request,
+                             const ProtobufCMessageDescriptor *answer, seam_error *err) {
+    const seam_client_request asked = {.method = method, .message = request, .answer = answer};
+    return seam_client_ask(ret_message, client, &asked, err);
 }
 
 double seam_client_rtt_seconds(const seam_client *client) {

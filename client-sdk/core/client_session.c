@@ -40,8 +40,12 @@ seam_status seam_session_create(seam_session **ret_session, seam_client *client,
     request.model_identity = options->model_identity;
     const uint64_t hash = seam_config_hash(&config.config);
     ProtobufCMessage *message = NULL;
-    SEAM_TRY(seam_client_call(&message, client, "CreateSession", &request.base,
-                              &seam__v1__create_session_response__descriptor, err));
+    const seam_client_request asked = {.method = "CreateSession",
+                                       .message = &request.base,
+                                       .answer = &seam__v1__create_session_response__descriptor,
+                                       .at_once =
+                                           options->pipeline_auto && options->pipeline_depth > 1};
+    SEAM_TRY(seam_client_ask(&message, client, &asked, err));
     const Seam__V1__CreateSessionResponse *const r =
         (const Seam__V1__CreateSessionResponse *)message;
     seam_status st = SEAM_OK;
@@ -214,8 +218,11 @@ seam_status seam_session_save_checkpoint(uint64_t *ret_step_count, seam_session 
     request.session_secret.data = session->secret;
     request.session_secret.len = SEAM_SECRET_BYTES;
     ProtobufCMessage *message = NULL;
-    SEAM_TRY(seam_client_call(&message, session->client, "SaveCheckpoint", &request.base,
-                              &seam__v1__save_checkpoint_response__descriptor, err));
+    const seam_client_request asked = {.method = "SaveCheckpoint",
+                                       .message = &request.base,
+                                       .answer = &seam__v1__save_checkpoint_response__descriptor,
+                                       .session = session};
+    SEAM_TRY(seam_client_ask(&message, session->client, &asked, err));
     *ret_step_count = ((const Seam__V1__SaveCheckpointResponse *)message)->durable_step_count;
     protobuf_c_message_free_unpacked(message, NULL);
     return SEAM_OK;

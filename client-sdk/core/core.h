@@ -1,6 +1,7 @@
 /* Internal to core/: what a client and a session are.  Read seam.h first.
  *
  *   client.c          open, unary calls about the server
+ *   repeat.c          calls that are made again: when, and until when
  *   session_options.c options <-> the SessionConfig message, site table
  *   client_session.c  create, attach, close, delete
  *   step.c            the public step calls
@@ -65,6 +66,8 @@ struct seam_client {
     _Atomic double rtt_seconds; /* the quickest unary call; 0: none has been answered */
     seam_log_fn *log;
     void *log_user;
+    seam_stop_fn *stop; /* or NULL */
+    void *stop_user;
 };
 
 /* One row of the site table, with what the last step sent over it. */
@@ -253,7 +256,33 @@ struct seam_session {
     uint8_t *frame;                 /* one frame being sealed */
 };
 
-/* client.c: one unary call.  Frees nothing of the request; *ret_message is the caller's. */
+/* repeat.c: a call that may be made again, for nothing changes by its repetition. */
+typedef struct seam_repeat {
+    const char *method;
+    seam_session *session; /* whose cancel ends the wait, or NULL */
+    bool at_once;          /* the caller can do with less room and does not wait for it */
+    uint64_t begin_ms;
+    uint32_t failures;
+    bool has_hung; /* an attempt has, in connecting */
+} seam_repeat;
+/* After a call that gave st, and from a server that asked for asked_ms (0: it did not say): SEAM_OK
+ * when it is to be made again now.  Waits as an Attach does: never shorter than the server asks,
+ * not longer than the user's limit; says so to the log.  Else what the caller is to return, st or
+ * SEAM_E_CANCELLED, with its text. */
+seam_status seam_repeat_wait(seam_repeat *repeat, const seam_client *client, seam_status st,
+                             uint64_t asked_ms, seam_error *err);
+
+/* client.c: one unary call.  Frees nothing of the request; *ret_message is the caller's.  Whatever
+ * changes something at the server carries a request_id. */
+typedef struct seam_client_request {
+    const char *method;
+    const ProtobufCMessage *message;
+    const ProtobufCMessageDescriptor *answer;
+    seam_session *session; /* these: seam_repeat's */
+    bool at_once;
+} seam_client_request;
+seam_status seam_client_ask(ProtobufCMessage **ret_message, seam_client *client,
+                            const seam_client_request *request, seam_error *err);
 seam_status seam_client_call(ProtobufCMessage **ret_message, seam_client *client,
                              const char *method, const ProtobufCMessage *request,
                              const ProtobufCMessageDescriptor *answer, seam_error *err);

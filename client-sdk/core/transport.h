@@ -40,6 +40,13 @@ seam_status seam_buffer_reserve(seam_buffer *buffer, size_t capacity_bytes);
 seam_status seam_buffer_add(seam_buffer *buffer, const void *bytes, size_t count);
 void seam_buffer_deinit(seam_buffer *buffer);
 
+typedef struct seam_unary_call {
+    const char *method; /* "GetServerInfo" */
+    const uint8_t *request;
+    size_t request_count;
+    uint64_t retry_after_ms; /* written: how long the server wants to be left alone (RetryInfo) */
+} seam_unary_call;
+
 /* Bytes on the wire, as TCP would count them: messages, their gRPC and HTTP/2 framing, headers,
  * acknowledgements of flow control, TLS records. */
 typedef struct seam_transport_counts {
@@ -54,10 +61,10 @@ typedef struct seam_transport_ops {
     seam_status (*open)(seam_transport **ret_transport, const seam_transport_options *options,
                         seam_error *err);
     void (*close)(seam_transport *gift_transport);
-    /* One request, one response.  method: "GetServerInfo".  After a connection that failed, a short
-     * wait for another comes first. */
-    seam_status (*unary)(seam_transport *transport, const char *method, const uint8_t *request,
-                         size_t request_count, seam_buffer *ret_response, seam_error *err);
+    /* One request, one response.  After a connection that failed, a short wait for another comes
+     * first.  Beside an error call->retry_after_ms is what the server asks for. */
+    seam_status (*unary)(seam_transport *transport, seam_unary_call *call,
+                         seam_buffer *ret_response, seam_error *err);
     seam_status (*stream_open)(seam_stream_call **ret_call, seam_transport *transport,
                                const char *method, seam_error *err);
     /* The parts are one message; they are copied before the call returns. */

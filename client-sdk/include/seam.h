@@ -58,29 +58,31 @@ SEAM_API const char *seam_describe(seam_status st);
 /* ---- Client: a server's address and how to talk to it ---- */
 
 typedef void seam_log_fn(void *user, const char *text);
+typedef bool seam_stop_fn(void *user);
 
 typedef struct seam_client_options {
     size_t struct_bytes;
-    const char *address;           /* "host:port" */
-    bool plaintext;                /* no TLS: refused unless the address is the loopback ... */
-    bool plaintext_forced;         /* ... or this is set */
-    const char *ca_file;           /* PEM; NULL: the system's roots */
-    const char *cert_file;         /* PEM; client certificate, with key_file */
-    const char *key_file;          /* PEM */
-    const char *server_name;       /* name expected in the certificate; NULL: the host */
-    const char *token;             /* bearer token; needs TLS unless on loopback or forced */
-    uint32_t unary_timeout_ms;     /* default 60,000 */
-    uint32_t progress_timeout_ms;  /* stream without any message: default 300,000 */
-    uint32_t reconnect_timeout_ms; /* server away; default 60,000, before any answer <= 25,000 */
-    seam_log_fn *log;              /* reconnects and the like; NULL: silent */
+    const char *address;              /* "host:port" */
+    bool plaintext;                   /* no TLS: refused unless the address is the loopback ... */
+    bool plaintext_forced;            /* ... or this is set */
+    const char *ca_file;              /* PEM; NULL: the system's roots */
+    const char *cert_file, *key_file; /* PEM; client certificate and its key */
+    const char *server_name;          /* name expected in the certificate; NULL: the host */
+    const char *token;                /* bearer token; needs TLS unless on loopback or forced */
+    uint32_t unary_timeout_ms;        /* default 60,000 */
+    uint32_t progress_timeout_ms;     /* stream without any message: default 300,000 */
+    uint32_t reconnect_timeout_ms;    /* server away; default 60,000, before any answer <= 25,000 */
+    seam_log_fn *log;                 /* reconnects and the like; NULL: silent */
     void *log_user;
     uint64_t credit_bytes; /* tensor bytes that a server may have on their way to a session:
                             * default 16 MiB; no less than the link's rate times its round trip */
+    seam_stop_fn *stop;    /* asked while a call waits to be made again: true ends it, CANCELLED */
+    void *stop_user;
 } seam_client_options;
 #define SEAM_CLIENT_OPTIONS_INIT                                                                   \
     {                                                                                              \
         sizeof(seam_client_options), NULL, false, false, NULL, NULL, NULL, NULL, NULL, 0, 0, 0,    \
-            NULL, NULL, 0                                                                          \
+            NULL, NULL, 0, NULL, NULL                                                              \
     }
 
 /* Does not connect: the first call does.  SEAM_E_ARG, SEAM_E_IO (a PEM file). */
@@ -98,8 +100,7 @@ SEAM_API void seam_client_bytes(uint64_t *ret_sent, uint64_t *ret_received,
 SEAM_API double seam_client_rtt_seconds(const seam_client *client);
 
 typedef struct seam_server_info {
-    char version[64];
-    char device[256];
+    char version[64], device[256];
     uint64_t memory_bytes_total, memory_bytes_free;
     uint32_t session_count;
     uint32_t rows_max; /* rows of a micro-batch or inference, at most; 0: the server does not say */
@@ -109,8 +110,7 @@ SEAM_API seam_status seam_client_server_info(seam_server_info *ret_info, seam_cl
                                              seam_error *err);
 
 typedef struct seam_model_info {
-    char id[128];
-    char architecture[64];
+    char id[128], architecture[64];
     uint32_t layers, hidden, heads, kv_heads, vocab, context_max;
     uint64_t identity; /* WIRE.md section 6; pass it to a session to be sure of the model */
     uint64_t weight_bytes;
@@ -120,8 +120,7 @@ SEAM_API seam_status seam_client_models(seam_model_info *ret_models, uint32_t *r
                                         seam_client *client, uint32_t capacity, seam_error *err);
 
 typedef struct seam_session_info {
-    char id[64];
-    char name[104];
+    char id[64], name[104];
     char model[128];
     char codec[16];
     char state[16]; /* "ready", "stepping", "detached", ... */
@@ -221,7 +220,8 @@ typedef struct seam_session_options {
      * server keeps activations of so many.  Not with gate_signal "exact", send_input_gradient. */
     uint32_t pipeline_depth;
     /* seam_session_ahead follows what steps measure of the link and both ends, up to pipeline_depth
-     * or what it has settled at; with adapter_exchange the round trip.  No result depends on it. */
+     * or what it has settled at; with adapter_exchange the round trip.  No result depends on it.
+     * A server that has no room for a depth above 1 says so at once: less may do. */
     bool pipeline_auto;
     /* Blocks of the model that are the caller's: its first and its last ones; at least one is the
      * server's.  Dictionary only without front blocks.  [0] */

@@ -95,9 +95,9 @@ static void plaintext_hint(const seam_transport *transport, seam_error *err) {
     }
 }
 
-static seam_status transport_unary(seam_transport *transport, const char *method,
-                                   const uint8_t *request, size_t request_count,
+static seam_status transport_unary(seam_transport *transport, seam_unary_call *asked,
                                    seam_buffer *ret_response, seam_error *err) {
+    const char *const method = asked->method;
     if (grpc_channel_check_connectivity_state(transport->channel, 0) ==
         GRPC_CHANNEL_TRANSIENT_FAILURE) {
         seam_channel_await(transport); /* else the call fails at once, with the failure before it */
@@ -105,7 +105,8 @@ static seam_status transport_unary(seam_transport *transport, const char *method
     grpc_completion_queue *const queue = grpc_completion_queue_create_for_pluck(NULL);
     const gpr_timespec deadline = seam_deadline_in(transport->unary_timeout_ms);
     grpc_call *const call = seam_call_create(transport, queue, method, deadline);
-    grpc_slice slice = grpc_slice_from_copied_buffer((const char *)request, request_count);
+    grpc_slice slice =
+        grpc_slice_from_copied_buffer((const char *)asked->request, asked->request_count);
     grpc_byte_buffer *const message = grpc_raw_byte_buffer_create(&slice, 1);
     grpc_byte_buffer *answer = NULL;
     grpc_metadata_array initial;
@@ -136,7 +137,8 @@ static seam_status transport_unary(seam_transport *transport, const char *method
     (void)grpc_completion_queue_pluck(queue, &end, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
 
     seam_count_call(transport);
-    seam_count_sent(transport, request_count);
+    seam_count_sent(transport, asked->request_count);
+    asked->retry_after_ms = seam_call_end_retry_after_ms(&end);
     seam_status st = seam_call_end_status(&end, transport->address, method, err);
     if (st == SEAM_OK) {
         atomic_store(&transport->answered, true);

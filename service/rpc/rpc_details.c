@@ -81,7 +81,9 @@ size_t seam_details_encode(uint8_t *ret, seam_status st, const char *text) {
     }
     Google__Protobuf__Duration delay = GOOGLE__PROTOBUF__DURATION__INIT;
     Google__Rpc__RetryInfo retry = GOOGLE__RPC__RETRY_INFO__INIT;
-    if (status.code == 8 || status.code == 14) { /* RESOURCE_EXHAUSTED, UNAVAILABLE */
+    /* A field that is too large stays so; room that others have, memory and a server come back. */
+    const bool passes = st == SEAM_E_LIMIT ? field[0] == '\0' : status.code == 8;
+    if (passes || status.code == 14) { /* RESOURCE_EXHAUSTED, UNAVAILABLE */
         delay.seconds = SEAM_RETRY_DELAY_SECONDS;
         retry.retry_delay = &delay;
         any_init(&anys[status.n_details++], retry_url, parts[2], &retry.base);

@@ -1,5 +1,6 @@
 /* google.rpc.Status for grpc-status-details-bin: ErrorInfo always, BadRequest when the text names
- * a field, RetryInfo with RESOURCE_EXHAUSTED and UNAVAILABLE.  WIRE.md section 7. */
+ * a field, RetryInfo with UNAVAILABLE, and with RESOURCE_EXHAUSTED but where a field is too large.
+ * WIRE.md section 7. */
 #ifndef SEAM_RPC_DETAILS_H
 #define SEAM_RPC_DETAILS_H
 

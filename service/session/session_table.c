@@ -403,14 +403,27 @@ static seam_memory_plan budget_view(const seam_sessions *sessions, const seam_me
     return view;
 }
 
-static seam_status no_room(const char *what, const char *where,
-                           const uint64_t needed[SEAM_MEMORY_KINDS], uint64_t free_bytes,
+/* One of the budgets. */
+typedef struct memory_budget {
+    const char *where;
+    uint64_t bytes, free_bytes;
+} memory_budget;
+
+/* Waiting helps where others have the room; else the text names what is too large for ever. */
+static seam_status no_room(const memory_budget *budget, const char *what,
+                           const uint64_t needed[SEAM_MEMORY_KINDS], uint64_t needed_bytes,
                            seam_error *err) {
     char needed_text[SEAM_MEMORY_TEXT_BYTES], free_text[SEAM_MEMORY_TEXT_BYTES];
+    char all_text[SEAM_MEMORY_TEXT_BYTES];
     seam_memory_text(needed_text, needed);
-    seam_memory_bytes_text(free_text, free_bytes);
+    seam_memory_bytes_text(free_text, budget->free_bytes);
+    seam_memory_bytes_text(all_text, budget->bytes);
+    if (needed_bytes > budget->bytes) {
+        return seam_error_set(err, SEAM_E_LIMIT, "%s: %s needs %s on %s, %s is free of %s in all",
+                              what, what, needed_text, budget->where, free_text, all_text);
+    }
     return seam_error_set(err, SEAM_E_LIMIT, "%s needs %s on %s, %s is free", what, needed_text,
-                          where, free_text);
+                          budget->where, free_text);
 }
 
 seam_status seam_sessions_reserve(seam_sessions *sessions, const seam_memory_plan *plan,
@@ -419,13 +432,15 @@ seam_status seam_sessions_reserve(seam_sessions *sessions, const seam_memory_pla
     const seam_memory_plan view = budget_view(sessions, plan);
     const uint64_t device_bytes = seam_memory_plan_device_bytes(&view);
     const uint64_t host_bytes = seam_memory_plan_host_bytes(&view);
-    const uint64_t host_free = options->host_budget_bytes - sessions->host_reserved_bytes;
-    if (device_bytes > seam_sessions_memory_free(sessions)) {
-        return no_room(what, options->device, view.device, seam_sessions_memory_free(sessions),
-                       err);
+    const memory_budget device = {options->device, options->memory_budget_bytes,
+                                  seam_sessions_memory_free(sessions)};
+    const memory_budget host = {"the host", options->host_budget_bytes,
+                                options->host_budget_bytes - sessions->host_reserved_bytes};
+    if (device_bytes > device.free_bytes) {
+        return no_room(&device, what, view.device, device_bytes, err);
     }
-    if (host_bytes > host_free) {
-        return no_room(what, "the host", view.host, host_free, err);
+    if (host_bytes > host.free_bytes) {
+        return no_room(&host, what, view.host, host_bytes, err);
     }
     sessions->reserved_bytes += device_bytes;
     sessions->host_reserved_bytes += host_bytes;

@@ -187,6 +187,13 @@ def check_interrupt(case):
     assert runner.wait(60) == EXIT_INTERRUPTED
     document = json.loads((case.folder / "cut" / "bench.json").read_text())
     assert [r["status"] for r in document["rows"]] == ["done", "pending"]
+    # The run that was cut has no session any more: no run that could go on stands in its folder.
+    assert case.seam.json("session", "list")["sessions"] == []
+    cut = case.folder / "cut" / "bf16-s1"
+    assert (cut / "report.json").exists() and not (cut / "session.json").exists()
+    train = [case.args[i] for i in range(2, len(case.args)) if "--eval-data" not in
+             (case.args[i], case.args[i - 1])]
+    case.seam.json("train", *train, "--steps", 1, "--out", cut, "--delete-session")
     document = case.seam.json(*args)
     assert [r["status"] for r in document["rows"]] == ["done", "done"]
     assert [r["runs"][0]["reused"] for r in document["rows"]] == [True, False]

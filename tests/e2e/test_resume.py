@@ -88,6 +88,39 @@ def check_room_taken(case):
         assert len(case.hashes("parked")) == STEPS
 
 
+def check_room_taken_at_the_start(case):
+    """A new session whose room another has, likewise; one that never fits is refused at once, and
+    who waits can be stopped."""
+    with case.serve("--sessions-max", "1", "--memory-budget", "64M") as server:
+        other = case.train(server, "holder", "--steps", 1000000, "--delete-session")
+        wait_for(lambda: (case.folder / "holder" / "session.json").exists(), what="holder")
+        code, err = ended(case.train(server, "soon", "--steps", 1, "--reconnect", 2))
+        assert code != 0 and "sessions-max" in err, (code, err)
+        stopped = case.train(server, "stopped", "--steps", 1)
+        waiting = case.train(server, "waiting", "--steps", 1)
+        begin = time.monotonic()
+        time.sleep(2)
+        assert waiting.poll() is None and stopped.poll() is None, waiting.communicate()
+        stopped.send_signal(signal.SIGINT)
+        code, err = ended(stopped, timeout=3)
+        assert code == EXIT_INTERRUPTED and "stopped while waiting" in err, (code, err)
+        other.send_signal(signal.SIGINT)
+        ended(other)
+        run = ["session", "delete", "--run", case.folder / "holder"]
+        code, err = ended(case.begin(server, *run))
+        assert code == 0, (code, err)
+        code, err = ended(waiting)
+        assert code == 0, (code, err)
+        assert time.monotonic() - begin >= 5, "sooner than RetryInfo allows"
+        code, err = ended(case.begin(server, "session", "delete", "--run", case.folder / "waiting"))
+        assert code == 0, (code, err)
+        begin = time.monotonic()
+        code, err = ended(case.train(server, "large", "--steps", 1, "--codec", "aqsgd",
+                                     "--bits", 4, "--cache-bytes", 1 << 30))
+        assert code != 0 and ("in all" in err or "allows" in err), (code, err)
+        assert time.monotonic() - begin < 5, err
+
+
 def check_other_data(case, server):
     """Rows or a tokenizer that are not the run's are refused, by name; the same rows in other bytes
     are not, nor is a folder that says nothing of its rows."""
@@ -194,6 +227,8 @@ def main():
         case = Case(pathlib.Path(folder), binary, seam)
         check_room_taken(case)
         print("check_room_taken: passed", flush=True)
+        check_room_taken_at_the_start(case)
+        print("check_room_taken_at_the_start: passed", flush=True)
         with case.serve() as server:
             for check in (check_other_data, check_folder_gone, check_cut_evaluation):
                 check(case, server)

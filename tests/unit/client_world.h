@@ -33,11 +33,13 @@ static struct {
     bool reachable;          /* by a stream */
     uint32_t unary_losses;   /* calls that are lost before one is answered */
     seam_status unary_loss;  /* as what */
+    uint64_t unary_retry_after_ms;
     uint32_t lost_count;
     uint8_t lost[512]; /* the first lost request */
     size_t lost_bytes;
     uint32_t stream_count, sent_count;
     bool has_attached; /* on the stream at hand */
+    bool imports;      /* it is of ImportAdapter */
 } world;
 
 static uint8_t stream_token; /* its address stands for a stream */
@@ -77,8 +79,11 @@ static void answer_session(seam_buffer *ret, bool created) {
     seam__v1__session_config__free_unpacked(config, NULL);
 }
 
-static seam_status fake_unary(seam_transport *transport, const char *method, const uint8_t *request,
-                              size_t request_count, seam_buffer *ret_response, seam_error *err) {
+static seam_status fake_unary(seam_transport *transport, seam_unary_call *call,
+                              seam_buffer *ret_response, seam_error *err) {
+    const char *const method = call->method;
+    const uint8_t *const request = call->request;
+    const size_t request_count = call->request_count;
     (void)transport;
     if (world.lost_count > 0 && strcmp(method, "CreateSession") == 0) {
         assert_int_equal(request_count, world.lost_bytes);
@@ -89,6 +94,7 @@ static seam_status fake_unary(seam_transport *transport, const char *method, con
         memcpy(world.lost, request, request_count);
         world.lost_bytes = request_count;
         world.lost_count++;
+        call->retry_after_ms = world.unary_retry_after_ms;
         return seam_error_set(err, world.unary_loss, "the call was lost");
     }
     if (strcmp(method, "ListModels") == 0) {
@@ -119,7 +125,7 @@ static seam_status fake_unary(seam_transport *transport, const char *method, con
 static seam_status fake_stream_open(seam_stream_call **ret_call, seam_transport *transport,
                                     const char *method, seam_error *err) {
     (void)transport;
-    (void)method;
+    world.imports = strcmp(method, "ImportAdapter") == 0;
     world.stream_count++;
     world.has_attached = false;
     if (!world.reachable) {
@@ -149,6 +155,13 @@ static seam_status fake_stream_receive(seam_stream_call *call, seam_buffer *ret_
     (void)call;
     if (world.stream_count <= world.refusals) {
         return seam_error_set(err, SEAM_E_LIMIT, "no room");
+    }
+    if (world.imports) {
+        Seam__V1__ImportAdapterResponse imported = SEAM__V1__IMPORT_ADAPTER_RESPONSE__INIT;
+        imported.state_hash = 7;
+        answer(ret_bytes, &imported.base);
+        *ret_message = true;
+        return SEAM_OK;
     }
     if (world.has_attached && world.refuses_more) {
         return seam_error_set(err, SEAM_E_LIMIT, "micros: too much");
@@ -181,6 +194,12 @@ static seam_status fake_stream_receive(seam_stream_call *call, seam_buffer *ret_
     return SEAM_OK;
 }
 
+static seam_status fake_stream_end(seam_stream_call *call, seam_error *err) {
+    (void)call;
+    (void)err;
+    return SEAM_OK;
+}
+
 static uint64_t fake_stream_retry_after_ms(const seam_stream_call *call) {
     (void)call;
     const bool refused =
@@ -200,6 +219,7 @@ static seam_transport_counts fake_counts(const seam_transport *transport) {
 static const seam_transport_ops fake = {.unary = fake_unary,
                                         .stream_open = fake_stream_open,
                                         .stream_send = fake_stream_send,
+                                        .stream_end = fake_stream_end,
                                         .stream_receive = fake_stream_receive,
                                         .stream_retry_after_ms = fake_stream_retry_after_ms,
                                         .stream_close = fake_stream_close,
@@ -211,6 +231,8 @@ static int setup(void **state) {
     memset(&world, 0, sizeof world);
     client.reconnect_timeout_ms = 0;
     client.rtt_seconds = 0.0;
+    client.log = NULL;
+    client.stop = NULL;
     return 0;
 }
 

@@ -264,6 +264,121 @@ static void test_create__refused__not_again(void **state) {
     assert_int_equal(world.lost_count, 1);
 }
 
+/* ---- RetryInfo of a unary call ---- */
+
+static char log_text[512];
+
+static void log_keep(void *user, const char *text) {
+    (void)user;
+    snprintf(log_text, sizeof log_text, "%s", text);
+}
+
+static void ask_to_wait(uint32_t count, seam_status as, uint64_t retry_after_ms,
+                        uint32_t reconnect_timeout_ms) {
+    lose(count, as, reconnect_timeout_ms);
+    world.unary_retry_after_ms = retry_after_ms;
+    client.log = log_keep;
+    log_text[0] = '\0';
+}
+
+static void test_create__server_asks_to_wait__same_request_no_sooner(void **state) {
+    (void)state;
+    static const seam_status codes[] = {SEAM_E_LIMIT, SEAM_E_MEMORY, SEAM_E_UNAVAILABLE,
+                                        SEAM_E_DEVICE_LOST};
+    for (size_t i = 0; i < sizeof codes / sizeof *codes; i++) {
+        setup(NULL);
+        ask_to_wait(2, codes[i], 250, 5000);
+        const uint64_t begin_ms = seam_now_ms();
+        seam_session *const session = create("u_shaped", NULL);
+        assert_true(seam_now_ms() - begin_ms >= 500);
+        assert_int_equal(world.lost_count, 2);
+        assert_non_null(strstr(log_text, "CreateSession: the server asks to wait"));
+        assert_non_null(strstr(log_text, "the call was lost"));
+        seam_session_close(session);
+    }
+}
+
+static void test_create__no_room_for_long__reason_and_no_later_than_the_limit(void **state) {
+    (void)state;
+    ask_to_wait(UINT32_MAX, SEAM_E_LIMIT, 5000, 1000); /* it would be too late */
+    const uint64_t begin_ms = seam_now_ms();
+    create_fails(SEAM_E_LIMIT);
+    assert_int_equal(world.lost_count, 1);
+    setup(NULL);
+    ask_to_wait(UINT32_MAX, SEAM_E_LIMIT, 300, 1000);
+    create_fails(SEAM_E_LIMIT);
+    assert_in_range(world.lost_count, 2, 4);
+    assert_true(seam_now_ms() - begin_ms < 4000);
+}
+
+static void test_create__refused_without_retry_info__not_again(void **state) {
+    (void)state;
+    ask_to_wait(UINT32_MAX, SEAM_E_LIMIT, 0, 5000);
+    create_fails(SEAM_E_LIMIT);
+    assert_int_equal(world.lost_count, 1);
+    setup(NULL);
+    ask_to_wait(UINT32_MAX, SEAM_E_ARG, 100, 5000); /* no repetition cures it */
+    create_fails(SEAM_E_ARG);
+    assert_int_equal(world.lost_count, 1);
+}
+
+static void test_create__less_may_do__told_at_once(void **state) {
+    (void)state;
+    ask_to_wait(UINT32_MAX, SEAM_E_LIMIT, 100, 5000);
+    seam_session *session = NULL;
+    seam_session_options options = SEAM_SESSION_OPTIONS_INIT;
+    seam_error err = {0};
+    options.model = "m";
+    options.codec = "f32";
+    options.micros_per_step_max = 4;
+    options.pipeline_depth = 2;
+    options.pipeline_auto = true;
+    assert_int_equal(seam_session_create(&session, &client, &options, &err), SEAM_E_LIMIT);
+    assert_int_equal(world.lost_count, 1);
+}
+
+static bool stop_now(void *user) {
+    (void)user;
+    return true;
+}
+
+static void test_create__stopped_while_it_waits__cancelled(void **state) {
+    (void)state;
+    ask_to_wait(UINT32_MAX, SEAM_E_LIMIT, 20000, 60000);
+    client.stop = stop_now;
+    seam_session *session = NULL;
+    seam_session_options options = SEAM_SESSION_OPTIONS_INIT;
+    seam_error err = {0};
+    options.model = "m";
+    options.codec = "f32";
+    const uint64_t begin_ms = seam_now_ms();
+    assert_int_equal(seam_session_create(&session, &client, &options, &err), SEAM_E_CANCELLED);
+    says(&err, "CreateSession: stopped while waiting");
+    assert_true(seam_now_ms() - begin_ms < 2000);
+}
+
+static void test_import__no_room_for_two_calls__same_files_again(void **state) {
+    (void)state;
+    static const seam_adapter_bytes files = {
+        .weights = "w", .config = "c", .weights_bytes = 1, .config_bytes = 1};
+    seam_session *const session = create("u_shaped", NULL);
+    seam_error err = {0};
+    uint64_t hash = 0;
+    world.reachable = true;
+    world.refusals = 2;
+    world.retry_after_ms = 200;
+    client.reconnect_timeout_ms = 5000;
+    const uint64_t begin_ms = seam_now_ms();
+    assert_int_equal(seam_session_import_bytes(session, &files, &hash, &err), SEAM_OK);
+    assert_true(seam_now_ms() - begin_ms >= 400);
+    assert_int_equal(world.stream_count, 3);
+    assert_int_equal(hash, 7);
+    world.refusals = UINT32_MAX;
+    seam_session_cancel(session); /* a wait ends */
+    assert_int_equal(seam_session_import_bytes(session, &files, &hash, &err), SEAM_E_CANCELLED);
+    seam_session_close(session);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_create__stated_hash_of_another_config__refused, setup),
@@ -279,6 +394,13 @@ int main(void) {
         cmocka_unit_test_setup(test_create__server_stays_away__told_within_the_reconnect_time,
                                setup),
         cmocka_unit_test_setup(test_create__refused__not_again, setup),
+        cmocka_unit_test_setup(test_create__server_asks_to_wait__same_request_no_sooner, setup),
+        cmocka_unit_test_setup(test_create__no_room_for_long__reason_and_no_later_than_the_limit,
+                               setup),
+        cmocka_unit_test_setup(test_create__refused_without_retry_info__not_again, setup),
+        cmocka_unit_test_setup(test_create__less_may_do__told_at_once, setup),
+        cmocka_unit_test_setup(test_create__stopped_while_it_waits__cancelled, setup),
+        cmocka_unit_test_setup(test_import__no_room_for_two_calls__same_files_again, setup),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

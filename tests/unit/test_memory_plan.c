@@ -272,6 +272,11 @@ SEAM_WITHOUT_THREADS static void test_reserve__no_room__says_needed_and_free(voi
     assert_int_equal(seam_sessions_reserve(sessions, &plan, "stream", &err), SEAM_E_LIMIT);
     assert_string_equal(err.text,
                         "stream needs 40.0 MiB (codec 40.0) on the host, 24.0 MiB is free");
+    plan.host[SEAM_MEMORY_CODEC] = UINT64_C(65) << 20; /* more than there will ever be */
+    assert_int_equal(seam_sessions_reserve(sessions, &plan, "session", &err), SEAM_E_LIMIT);
+    assert_string_equal(err.text, "session: session needs 65.0 MiB (codec 65.0) on the host, "
+                                  "24.0 MiB is free of 64.0 MiB in all");
+    plan.host[SEAM_MEMORY_CODEC] = UINT64_C(40) << 20;
     plan.device[SEAM_MEMORY_ACTIVATIONS] = UINT64_C(2969) << 20;
     seam_sessions_unreserve(sessions, &plan);
     assert_true(seam_sessions_memory_free(sessions) == options.memory_budget_bytes);

@@ -123,6 +123,9 @@ static void test_details__texts__field_and_retry(void **state) {
     details_check(SEAM_E_ARG, "config.codec.amaq.bits_min 1, bits_max 0: outside 1..16",
                   "config.codec.amaq.bits_min", false);
     details_check(SEAM_E_LIMIT, "all 2 sessions are taken (sessions-max)", "", true);
+    details_check(SEAM_E_LIMIT, "config.codec.aqsgd.cache_bytes_max: 9, this server allows 8",
+                  "config.codec.aqsgd.cache_bytes_max", false);
+    details_check(SEAM_E_MEMORY, "session: out of memory", "session", true);
     details_check(SEAM_E_FENCED, "a newer attach owns the session", "", false);
     details_check(SEAM_E_UNAVAILABLE, longest, "", true);
     char field[101], text[SEAM_ERROR_TEXT_BYTES];
