@@ -340,6 +340,17 @@ static seam_status evaluate_before(training *t, seam_error *err) {
     return seam_run_before_write(o->out, json_object_get(t->report.eval, "before"), err);
 }
 
+/* A server that has lost steps says so in the way of an Attach: the run makes them again. */
+static seam_status evaluate_last(training *t, seam_error *err) {
+    const seam_status st = evaluate_after(t, err);
+    seam_error why = {0};
+    if (st != SEAM_E_STATE || seam_session_reattach(t->session, &why) != SEAM_E_ROLLED_BACK) {
+        return st;
+    }
+    *err = why;
+    return SEAM_E_ROLLED_BACK;
+}
+
 static seam_status train(training *t, seam_error *err) {
     SEAM_TRY(evaluate_before(t, err));
     const seam_train_options *const o = &t->o;
@@ -348,14 +359,14 @@ static seam_status train(training *t, seam_error *err) {
     do { /* a server that comes back behind the last save sends us back as well */
         st = steps_run(t, err);
         st = st == SEAM_OK ? adapter_save(t, err) : st;
+        if (st == SEAM_OK && t->eval_data != NULL && !seam_cli_is_interrupted()) {
+            st = evaluate_last(t, err);
+        }
         if (st == SEAM_E_ROLLED_BACK) {
             went_back(t, err);
         }
     } while (st == SEAM_E_ROLLED_BACK);
     SEAM_TRY(st);
-    if (t->eval_data != NULL && !seam_cli_is_interrupted()) {
-        SEAM_TRY(evaluate_after(t, err));
-    }
     seam_run_report_set(&t->report, "complete", json_boolean(!seam_cli_is_interrupted()));
     return SEAM_OK;
 }

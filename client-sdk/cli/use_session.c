@@ -114,20 +114,21 @@ static seam_status session_new(seam_use *use, const seam_use_options *options,
                                const seam_session_options *shape, seam_error *err) {
     seam_model_facts facts;
     seam_model_describe(&facts, use->model);
-    char id[128];
-    SEAM_TRY(seam_model_find(id, use->client, options->server_model, &facts, err));
-    seam_session_options session = *shape;
-    session.model = id;
-    session.model_identity = facts.identity;
-    session.codec = options->codec;
-    session.rows_per_micro_max = 64; /* nothing is trained */
+    SEAM_TRY(seam_model_find(use->model_id, use->client, options->server_model, &facts, err));
+    use->renewal = (seam_renewal){.options = *shape, .adapter = options->adapter};
+    seam_session_options *const session = &use->renewal.options;
+    session->model = use->model_id;
+    session->model_identity = facts.identity;
+    session->codec = options->codec;
+    session->rows_per_micro_max = 64; /* nothing is trained */
     if (options->adapter == NULL) {
-        session.lora_rank = 1;
-        session.lora_targets = seam_targets_default(&facts);
+        session->lora_rank = 1;
+        session->lora_targets = seam_targets_default(&facts);
     }
-    SEAM_TRY(seam_session_create(&use->session, use->client, &session, err));
+    SEAM_TRY(seam_session_create(&use->session, use->client, session, err));
     use->temporary = true;
     use->base_model = options->adapter == NULL;
+    seam_session_renew_by(use->session, &use->renewal);
     return options->adapter != NULL ? seam_session_import(use->session, options->adapter, NULL, err)
                                     : SEAM_OK;
 }

@@ -4,6 +4,7 @@
 #define SEAM_USE_SESSION_H
 
 #include "cli.h"
+#include "renewal.h"
 #include "seam_model.h"
 #include "tokenizer.h"
 
@@ -23,6 +24,8 @@ typedef struct seam_use {
     seam_session *session;
     seam_trainer *trainer; /* of a run that trained on this end too: has that part; else NULL */
     bool temporary;        /* the session is deleted at the end */
+    seam_renewal renewal;  /* of a temporary session */
+    char model_id[128];    /* that its options name */
     bool base_model;       /* neither run nor adapter */
 } seam_use;
 

@@ -19,6 +19,7 @@
  *   rate.c            the target by the link's bandwidth
  *   depth.c           how far ahead the next step may be, by what steps measure
  *   inference.c       Forward and Generate
+ *   renewal.c         a session for them alone, made anew at a server that has lost it
  *   adapter_files.c   export and import
  *   session_record.c  what is on record of each step; going back to one
  *   state_walk.c      the state of a record
@@ -42,6 +43,7 @@
 #include "module_link.h"
 #include "module_signal.h"
 #include "rate.h"
+#include "renewal.h"
 #include "seam.h"
 #include "seam/v1/service.pb-c.h"
 #include "seam/v1/stream.pb-c.h"
@@ -228,6 +230,8 @@ struct seam_session {
     uint64_t durable_told, durable_before; /* newest checkpoints that the server told of */
     bool confirm_due;                      /* durable_before is to be confirmed */
     bool went_back;                        /* the last Attached said ROLLBACK */
+
+    const seam_renewal *renewal; /* renewal.c; NULL: a session that is lost is lost */
 
     /* Reception of one tensor. */
     bool rx_active, rx_wanted; /* wanted: decode, not only digest */

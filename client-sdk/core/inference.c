@@ -3,7 +3,8 @@
  *
  * A stream that is lost is opened again for as long as a session is attached again.  A request of
  * Forward is then repeated, since nothing hangs on an earlier one; what Generate's slots held is
- * gone with the stream, and its caller is told.
+ * gone with the stream, and its caller is told.  A session that the server has lost is made anew
+ * where it is there for inference alone (renewal.h).
  *
  * Both calls have messages of the same shape on the wire, so one type serves for both. */
 #include <string.h>
@@ -175,6 +176,17 @@ static seam_status stream_connect(seam_inference *inf, seam_error *err) {
     return open_exchange(inf, err);
 }
 
+/* Whether another stream may do.  Room that an inference had and others have now comes back; what a
+ * first stream asks for may be too much, and its caller can ask for less. */
+static bool may_pass(const seam_inference *inf, seam_status st, uint64_t asked_ms) {
+    return inf->net_failed ||
+           (inf->stream_count > 0 && asked_ms > 0 && seam_is_cured_by_repetition(st, asked_ms));
+}
+
+static bool is_lost(const seam_inference *inf, seam_status st) {
+    return inf->session->renewal != NULL && (st == SEAM_E_NOT_FOUND || st == SEAM_E_GONE);
+}
+
 /* Never before the server wants it, and not after the user's limit. */
 static seam_status connect_until_answered(seam_inference *inf, seam_error *err) {
     seam_session *const s = inf->session;
@@ -186,12 +198,18 @@ static seam_status connect_until_answered(seam_inference *inf, seam_error *err) 
             return SEAM_OK;
         }
         SEAM_TRY(seam_session_check_cancel(s, err));
+        if (is_lost(inf, st) && failures <= BARREN_MAX) {
+            seam_client_log(s->client, "the session is made anew: %s", local.text);
+            SEAM_TRY(seam_session_renew(s, err));
+            continue;
+        }
         const uint64_t asked_ms =
             s->inference != NULL ? s->client->net->stream_retry_after_ms(s->inference) : 0;
         const uint64_t back_off_ms = seam_back_off_ms(failures, seam_random_u32());
         const uint64_t wait_ms = back_off_ms > asked_ms ? back_off_ms : asked_ms;
         const uint64_t until_ms = seam_now_ms() + wait_ms;
-        if (!inf->net_failed || until_ms - begin_ms >= s->client->reconnect_timeout_ms) {
+        if (!may_pass(inf, st, asked_ms) ||
+            until_ms - begin_ms >= s->client->reconnect_timeout_ms) {
             return seam_error_set(err, st, "%s", local.text);
         }
         seam_client_log(s->client, "no stream, trying again: %s", local.text);
@@ -243,7 +261,8 @@ static seam_coder *coder_of(const seam_session *session, uint32_t site_idx) {
     return session->sites[cached ? session->bwd_out : site_idx].coder;
 }
 
-/* A server that lost steps since would answer for another adapter. */
+/* A server that lost steps would answer for another adapter.  Where this process trains the session
+ * it knows the step, else the first stream says it. */
 static seam_status opened_take(seam_inference *inf, seam_error *err) {
     Seam__V1__GenerateResponse *const r =
         seam__v1__generate_response__unpack(NULL, inf->inbox.count, inf->inbox.data);
@@ -254,9 +273,13 @@ static seam_status opened_take(seam_inference *inf, seam_error *err) {
         return seam_error_set(err, SEAM_E_OUT_OF_SEQUENCE,
                               "the server's first message is no GenerateOpened");
     }
-    const uint64_t count = r->opened->committed_step_count, before = inf->committed_step_count;
+    const seam_session *const s = inf->session;
+    const bool is_ours = s->journal != NULL || seam_client_proto_epoch(&s->proto) > 0;
+    const bool is_known = is_ours || inf->stream_count > 0;
+    const uint64_t count = r->opened->committed_step_count;
+    const uint64_t before = is_ours ? seam_session_committed_steps(s) : inf->committed_step_count;
     seam__v1__generate_response__free_unpacked(r, NULL);
-    if (inf->stream_count > 0 && !inf->base_model && count != before) {
+    if (is_known && !inf->base_model && count != before) {
         return seam_error_set(err, SEAM_E_STATE,
                               "the server's session is at step %llu now, and was at step %llu",
                               (unsigned long long)count, (unsigned long long)before);

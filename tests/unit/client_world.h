@@ -38,8 +38,10 @@ static struct {
     uint8_t lost[512]; /* the first lost request */
     size_t lost_bytes;
     uint32_t stream_count, sent_count;
+    uint64_t steps;    /* of the session, as an inference is told */
     bool has_attached; /* on the stream at hand */
     bool imports;      /* it is of ImportAdapter */
+    bool infers;       /* it is of Forward: the first one breaks, the next ones are refused */
 } world;
 
 static uint8_t stream_token; /* its address stands for a stream */
@@ -126,6 +128,7 @@ static seam_status fake_stream_open(seam_stream_call **ret_call, seam_transport 
                                     const char *method, seam_error *err) {
     (void)transport;
     world.imports = strcmp(method, "ImportAdapter") == 0;
+    world.infers = strcmp(method, "Forward") == 0;
     world.stream_count++;
     world.has_attached = false;
     if (!world.reachable) {
@@ -150,9 +153,31 @@ static seam_status fake_stream_send(seam_stream_call *call, const uint8_t *head,
     return SEAM_OK;
 }
 
+/* Opened, and no answer to a request. */
+static seam_status inference_receive(seam_buffer *ret_bytes, bool *ret_message, seam_error *err) {
+    if (world.has_attached) {
+        return seam_error_set(err, world.stream_count == 1 ? SEAM_E_UNAVAILABLE : SEAM_E_DENIED,
+                              "no answer on stream %u", world.stream_count);
+    }
+    if (world.stream_count > 1 && world.stream_count <= 1 + world.refusals) {
+        return seam_error_set(err, SEAM_E_LIMIT, "no room");
+    }
+    Seam__V1__GenerateResponse response = SEAM__V1__GENERATE_RESPONSE__INIT;
+    Seam__V1__GenerateOpened opened = SEAM__V1__GENERATE_OPENED__INIT;
+    response.body_case = SEAM__V1__GENERATE_RESPONSE__BODY_OPENED;
+    response.opened = &opened;
+    opened.committed_step_count = world.steps;
+    answer(ret_bytes, &response.base);
+    *ret_message = world.has_attached = true;
+    return SEAM_OK;
+}
+
 static seam_status fake_stream_receive(seam_stream_call *call, seam_buffer *ret_bytes,
                                        bool *ret_message, seam_error *err) {
     (void)call;
+    if (world.infers) {
+        return inference_receive(ret_bytes, ret_message, err);
+    }
     if (world.stream_count <= world.refusals) {
         return seam_error_set(err, SEAM_E_LIMIT, "no room");
     }
@@ -202,6 +227,9 @@ static seam_status fake_stream_end(seam_stream_call *call, seam_error *err) {
 
 static uint64_t fake_stream_retry_after_ms(const seam_stream_call *call) {
     (void)call;
+    if (world.infers) {
+        return world.has_attached ? 0 : world.retry_after_ms;
+    }
     const bool refused =
         world.has_attached ? world.refuses_more : world.stream_count <= world.refusals;
     return refused ? world.retry_after_ms : 0;

@@ -69,6 +69,17 @@ static void test_step_begin__taken_up_without_consent__denied_before_a_stream(vo
     seam_session_close(session);
 }
 
+/* With a session's journal in it. */
+static void folder_remove(const char *folder) {
+    static const char *const names[] = {"journal.bin", "journal.notes", "journal.lock"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char path[128];
+        (void)snprintf(path, sizeof path, "%s/%s", folder, names[i]);
+        (void)unlink(path);
+    }
+    assert_int_equal(rmdir(folder), 0);
+}
+
 static void test_resume__other_topology__journal_is_not_its(void **state) {
     (void)state;
     char folder[] = "/tmp/seam-session-XXXXXX";
@@ -90,13 +101,7 @@ static void test_resume__other_topology__journal_is_not_its(void **state) {
     world.topology = 0;
     assert_int_equal(seam_session_resume(&session, &client, "s1", secret, folder, &err), SEAM_OK);
     seam_session_close(session);
-    static const char *const names[] = {"journal.bin", "journal.notes", "journal.lock"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        char path[128];
-        (void)snprintf(path, sizeof path, "%s/%s", folder, names[i]);
-        (void)unlink(path);
-    }
-    assert_int_equal(rmdir(folder), 0);
+    folder_remove(folder);
 }
 
 static seam_session *create_auto(void) {
@@ -379,6 +384,59 @@ static void test_import__no_room_for_two_calls__same_files_again(void **state) {
     seam_session_close(session);
 }
 
+/* ---- Inference on a server that comes back ---- */
+
+static seam_status infer(seam_session *session, seam_error *err) {
+    static const uint32_t sequence_rows[] = {1};
+    const float x[CHANNELS] = {1.0f};
+    float y[CHANNELS];
+    const seam_rows_request request = {.sequence_count = 1, .sequence_rows = sequence_rows};
+    seam_inference_options options = SEAM_INFERENCE_OPTIONS_INIT;
+    seam_inference *inference = NULL;
+    seam_status st = seam_inference_open(&inference, session, &options, err);
+    st = st == SEAM_OK ? seam_inference_run(inference, y, x, &request, err) : st;
+    seam_inference_close(inference);
+    return st;
+}
+
+static void test_inference__room_taken_when_it_comes_back__waits_as_asked(void **state) {
+    (void)state;
+    seam_session *const session = create("u_shaped", NULL);
+    seam_error err = {0};
+    world.reachable = true;
+    world.refusals = 2;
+    world.retry_after_ms = 200;
+    client.reconnect_timeout_ms = 5000;
+    const uint64_t begin_ms = seam_now_ms();
+    assert_int_equal(infer(session, &err), SEAM_E_DENIED);
+    says(&err, "no answer on stream 4");
+    assert_true(seam_now_ms() - begin_ms >= 400);
+    seam_session_close(session);
+}
+
+/* The process that trains knows the step before a stream says one. */
+static void test_inference__server_behind_the_trained_step__refused(void **state) {
+    (void)state;
+    for (int trains = 0; trains < 2; trains++) {
+        setup(NULL);
+        world.reachable = true;
+        client.reconnect_timeout_ms = 100;
+        world.refusals = UINT32_MAX - 1;
+        seam_session *const session = create("u_shaped", NULL);
+        seam_error err = {0};
+        char folder[] = "/tmp/seam-infer-XXXXXX";
+        assert_non_null(mkdtemp(folder));
+        if (trains > 0) {
+            assert_int_equal(seam_session_journal(session, folder, &err), SEAM_OK);
+        }
+        world.steps = 3;
+        assert_int_equal(infer(session, &err), trains > 0 ? SEAM_E_STATE : SEAM_E_LIMIT);
+        says(&err, trains > 0 ? "at step 3 now, and was at step 0" : "no room");
+        seam_session_close(session);
+        folder_remove(folder);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_create__stated_hash_of_another_config__refused, setup),
@@ -400,6 +458,9 @@ int main(void) {
         cmocka_unit_test_setup(test_create__refused_without_retry_info__not_again, setup),
         cmocka_unit_test_setup(test_create__less_may_do__told_at_once, setup),
         cmocka_unit_test_setup(test_create__stopped_while_it_waits__cancelled, setup),
+        cmocka_unit_test_setup(test_inference__room_taken_when_it_comes_back__waits_as_asked,
+                               setup),
+        cmocka_unit_test_setup(test_inference__server_behind_the_trained_step__refused, setup),
         cmocka_unit_test_setup(test_import__no_room_for_two_calls__same_files_again, setup),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
