@@ -27,7 +27,7 @@ typedef struct seam_train_options {
                       * start */
     const json_t *adapter_stated; /* of a run that goes on: what --adapter was; NULL: its folder
                                    * says it */
-    const json_t *command; /* what --resume is to go by; NULL: the run cannot go on */
+    const json_t *command;        /* what --resume is to go by; NULL: the run cannot go on */
     uint64_t seed;
     /* Adapter and optimizer. */
     uint32_t rank, prefix_tokens;
