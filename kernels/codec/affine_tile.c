@@ -46,13 +46,13 @@ INLINE float clamp_levels(float t, float levels) {
 }
 
 INLINE void quantize_row(uint32_t *restrict q, float *restrict poison, const float *restrict x,
-                         const seam_tile_grid *grid, const float *restrict uniform) {
+                         const seam_tile_grid *grid, const uint16_t *restrict halves) {
     const float *restrict lo = grid->lo, *restrict inverse = grid->inverse;
     const float *restrict levels = grid->levels;
-    if (uniform != NULL) {
+    if (halves != NULL) { /* N stays N, so that the clamp comes first */
         for (uint32_t l = 0; l < L; l++) {
-            const float t = (x[l] - lo[l]) * inverse[l] + uniform[l];
-            q[l] = (uint32_t)(int32_t)clamp_levels(t, levels[l]); /* truncates: floor, t >= 0 */
+            const float t = clamp_levels((x[l] - lo[l]) * inverse[l], levels[l]);
+            q[l] = seam_tile_round_drawn(t, halves[l]);
             poison[l] += x[l] * 0.0f;
         }
         return;
@@ -76,12 +76,12 @@ INLINE void dequantize_row(float *restrict x, const uint32_t *restrict q,
 
 INLINE void encode_body(uint32_t *restrict planes, float *restrict poison, float *decoded,
                         const float *x, const seam_tile_rows *rows, const seam_tile_grid *grid,
-                        const float *uniform, bool wide) {
+                        const uint16_t *halves, bool wide) {
     _Alignas(64) uint32_t q[L];
     memset(planes, 0, (wide ? 16 : 8) * L * sizeof *planes);
     for (uint32_t i = 0; i < rows->count; i++) {
-        const float *u = uniform != NULL ? uniform + (size_t)i * L : NULL;
-        quantize_row(q, poison, x + i * rows->ld, grid, u);
+        const uint16_t *drawn = halves != NULL ? halves + (size_t)i * L : NULL;
+        quantize_row(q, poison, x + i * rows->ld, grid, drawn);
         uint32_t *restrict low = planes + (i & 7) * L;
         uint32_t *restrict high = low + 8 * L;
         const uint32_t shift = i & 24;
@@ -128,24 +128,25 @@ INLINE void decode_body(float *x, const seam_tile_rows *rows, uint32_t *restrict
     }
 }
 
-/* seam_philox for 16 counters that differ in word 0. */
-INLINE void uniform_body(float *restrict ret, uint32_t quad_begin, uint32_t row_id, uint32_t word2,
-                         uint32_t word3, uint64_t seed) {
-    enum { QUADS = L / 4 };
-    _Static_assert(QUADS <= SEAM_PHILOX_LANES_MAX, "a lane a quad");
+/* seam_philox for 8 counters that differ in word 0. */
+INLINE void draw_body(uint16_t *restrict ret, uint32_t eighth_begin, uint32_t row_id,
+                      uint32_t word2, uint32_t word3, uint64_t seed) {
+    enum { EIGHTHS = L / 8 };
+    _Static_assert(EIGHTHS <= SEAM_PHILOX_LANES_MAX, "a lane an eighth");
     seam_philox_words w;
-    for (uint32_t i = 0; i < QUADS; i++) {
-        w.x0[i] = quad_begin + i;
+    for (uint32_t i = 0; i < EIGHTHS; i++) {
+        w.x0[i] = eighth_begin + i;
         w.x1[i] = row_id;
         w.x2[i] = word2;
         w.x3[i] = word3;
     }
-    seam_philox_rounds(&w, (uint32_t)seed, (uint32_t)(seed >> 32), QUADS);
-    for (uint32_t i = 0; i < QUADS; i++) {
-        ret[4 * i] = (float)(int32_t)(w.x0[i] >> 8) * 0x1p-24f;
-        ret[4 * i + 1] = (float)(int32_t)(w.x1[i] >> 8) * 0x1p-24f;
-        ret[4 * i + 2] = (float)(int32_t)(w.x2[i] >> 8) * 0x1p-24f;
-        ret[4 * i + 3] = (float)(int32_t)(w.x3[i] >> 8) * 0x1p-24f;
+    seam_philox_rounds(&w, (uint32_t)seed, (uint32_t)(seed >> 32), EIGHTHS);
+    for (uint32_t i = 0; i < EIGHTHS; i++) {
+        const uint64_t words[4] = {w.x0[i], w.x1[i], w.x2[i], w.x3[i]};
+        for (uint32_t k = 0; k < 4; k++) {
+            ret[8 * i + 2 * k] = (uint16_t)words[k];
+            ret[8 * i + 2 * k + 1] = (uint16_t)(words[k] >> 16);
+        }
     }
 }
 
@@ -272,18 +273,19 @@ void seam_tile_store(float *x, size_t ld, const float *tile, uint32_t rows, uint
 
 /* One variant: the bodies above inlined into functions of one instruction set. */
 #define DEFINE_TILE(suffix, attributes)                                                            \
-    attributes static void encode_##suffix(                                                        \
-        uint32_t *planes, float *poison, float *decoded, const float *x,                           \
-        const seam_tile_rows *rows, const seam_tile_grid *grid, const float *uniform, bool wide) { \
-        encode_body(planes, poison, decoded, x, rows, grid, uniform, wide);                        \
+    attributes static void encode_##suffix(uint32_t *planes, float *poison, float *decoded,        \
+                                           const float *x, const seam_tile_rows *rows,             \
+                                           const seam_tile_grid *grid, const uint16_t *halves,     \
+                                           bool wide) {                                            \
+        encode_body(planes, poison, decoded, x, rows, grid, halves, wide);                         \
     }                                                                                              \
     attributes static void decode_##suffix(float *x, const seam_tile_rows *rows, uint32_t *planes, \
                                            const seam_tile_grid *grid, bool wide) {                \
         decode_body(x, rows, planes, grid, wide);                                                  \
     }                                                                                              \
-    attributes static void uniform_##suffix(float *ret, uint32_t quad_begin, uint32_t row_id,      \
-                                            uint32_t word2, uint32_t word3, uint64_t seed) {       \
-        uniform_body(ret, quad_begin, row_id, word2, word3, seed);                                 \
+    attributes static void draw_##suffix(uint16_t *ret, uint32_t eighth_begin, uint32_t row_id,    \
+                                         uint32_t word2, uint32_t word3, uint64_t seed) {          \
+        draw_body(ret, eighth_begin, row_id, word2, word3, seed);                                  \
     }                                                                                              \
     attributes static bool bf16_encode_##suffix(uint8_t *codes, float *decoded, const float *x,    \
                                                 size_t count) {                                    \
@@ -340,7 +342,7 @@ uint8_t *seam_tile_encode_group_base(uint8_t *codes, uint8_t *codes_end, float *
                                      const seam_tile_draws *draws) {
     (void)codes_end; /* nothing is written past the group's words */
     _Alignas(64) uint32_t planes[16 * L];
-    _Alignas(64) float uniforms[SEAM_GROUP_ROWS * L];
+    _Alignas(64) uint16_t halves[SEAM_GROUP_ROWS * L];
     _Alignas(64) float padded[SEAM_GROUP_ROWS * L] = {0};
     _Alignas(64) float poison[L] = {0};
     for (uint32_t c = 0; c < group->channels; c += L) {
@@ -349,8 +351,8 @@ uint8_t *seam_tile_encode_group_base(uint8_t *codes, uint8_t *codes_end, float *
         const void *values = seam_tile_at(x, group->type, c);
         float *out = decoded != NULL ? decoded + c : NULL;
         for (uint32_t i = 0; draws != NULL && i < SEAM_GROUP_ROWS; i++) {
-            uniform_base(uniforms + (size_t)i * L, draws->quad_begin + c / 4, draws->row_ids[i],
-                         draws->word2, draws->word3, draws->seed);
+            draw_base(halves + (size_t)i * L, draws->eighth_begin + c / 8, draws->row_ids[i],
+                      draws->word2, draws->word3, draws->seed);
         }
         /* Worked on where it stands. */
         const bool in_place = lanes == L && group->type == SEAM_VALUE_F32;
@@ -362,8 +364,7 @@ uint8_t *seam_tile_encode_group_base(uint8_t *codes, uint8_t *codes_end, float *
         const seam_tile_rows rows = {SEAM_GROUP_ROWS, in_place ? group->ld : L};
         float *tile_out = in_place ? out : padded;
         encode_base(planes, poison, decoded != NULL ? tile_out : NULL, in_place ? values : padded,
-                    &rows, &rest.grid, draws != NULL ? uniforms : NULL,
-                    is_wide(rest.widths, lanes));
+                    &rows, &rest.grid, draws != NULL ? halves : NULL, is_wide(rest.widths, lanes));
         if (!in_place && decoded != NULL) {
             seam_tile_store(out, group->ld, padded, SEAM_GROUP_ROWS, lanes);
         }
@@ -417,7 +418,7 @@ static const seam_tile_ops ops_base = {
     .decode_group = seam_tile_decode_group_base,
     .encode = encode_base,
     .decode = decode_base,
-    .uniform = uniform_base,
+    .draw = draw_base,
     .bf16_encode = bf16_encode_base,
     .bf16_decode = bf16_decode_base,
     .widen = seam_tile_widen_base,
@@ -430,7 +431,7 @@ static const seam_tile_ops ops_avx2 = {
     .decode_group = seam_tile_decode_group_avx2,
     .encode = encode_avx2,
     .decode = decode_avx2,
-    .uniform = uniform_avx2,
+    .draw = draw_avx2,
     .bf16_encode = bf16_encode_avx2,
     .bf16_decode = bf16_decode_avx2,
     .widen = seam_tile_widen_avx2,
@@ -442,7 +443,7 @@ static const seam_tile_ops ops_avx512 = {
     .decode_group = seam_tile_decode_group_avx512,
     .encode = encode_avx512,
     .decode = decode_avx512,
-    .uniform = uniform_avx512,
+    .draw = draw_avx512,
     .bf16_encode = bf16_encode_avx512,
     .bf16_decode = bf16_decode_avx512,
     .widen = seam_tile_widen_avx512,
@@ -454,7 +455,7 @@ static const seam_tile_ops ops_gfni = {
     .decode_group = seam_tile_decode_group_gfni,
     .encode = encode_avx512,
     .decode = decode_avx512,
-    .uniform = uniform_avx512,
+    .draw = draw_avx512,
     .bf16_encode = bf16_encode_avx512,
     .bf16_decode = bf16_decode_avx512,
     .widen = seam_tile_widen_gfni,
@@ -467,7 +468,7 @@ static const seam_tile_ops ops_neon = {
     .decode_group = seam_tile_decode_group_neon,
     .encode = encode_base,
     .decode = decode_base,
-    .uniform = uniform_base,
+    .draw = draw_base,
     .bf16_encode = bf16_encode_base,
     .bf16_decode = bf16_decode_base,
     .widen = seam_tile_widen_neon,

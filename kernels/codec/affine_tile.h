@@ -46,7 +46,7 @@ typedef struct seam_tile_group {
 /* What the random numbers of a group's rows hang on. */
 typedef struct seam_tile_draws {
     uint32_t row_ids[SEAM_GROUP_ROWS];
-    uint32_t quad_begin; /* the first channel / 4 */
+    uint32_t eighth_begin; /* the first channel / 8 */
     uint32_t word2, word3;
     uint64_t seed;
 } seam_tile_draws;
@@ -56,6 +56,20 @@ typedef struct seam_tile_sources {
     const void *rows[SEAM_TILE_WIDEN_ROWS];
     uint32_t count;
 } seam_tile_sources;
+
+/* Half a unit of the draws: with it in front of the draw a fraction f rounds up with probability
+ * round(2^16 f) / 2^16, and what lies on the grid stays. */
+#define SEAM_TILE_DRAW_CENTRE 0x1p-17f
+
+/* floor(t + 2^-17 + half / 2^16), t in 0..65535.  The first sum rounds, as WIRE.md 3.2 has it; the
+ * second must not, so it is made of integers. */
+static inline __attribute__((always_inline)) uint32_t seam_tile_round_drawn(float t,
+                                                                            uint16_t half) {
+    const float v = t + SEAM_TILE_DRAW_CENTRE;
+    const int32_t whole = (int32_t)v;
+    const int32_t fraction = (int32_t)((v - (float)whole) * 0x1p16f);
+    return (uint32_t)(whole + ((fraction + half) >> 16));
+}
 
 /* bf16 to integers in the same order and back: -NaN, -infinity, .., -0, +0, .., infinity, NaN. */
 static inline int16_t seam_tile_order(uint16_t bits) {
@@ -73,18 +87,18 @@ typedef struct seam_tile_ops {
      * soon, so it need not pass through the caches. */
     const uint8_t *(*decode_group)(float *x, const uint8_t *codes, const uint8_t *codes_end,
                                    const seam_tile_group *group, bool streaming);
-    /* planes[j][l]: bit i is bit j of row i's code; j < 8, or < 16 when wide.  uniform
-     * [32][64] numbers in [0, 1), or NULL: round to nearest even.  decoded (same ld) or NULL.
-     * poison (64): 0 is added for finite x, NaN for others. */
+    /* planes[j][l]: bit i is bit j of row i's code; j < 8, or < 16 when wide.  halves [32][64], the
+     * draws, or NULL: round to nearest even.  decoded (same ld) or NULL.  poison (64): 0 is added
+     * for finite x, NaN for others. */
     void (*encode)(uint32_t *planes, float *poison, float *decoded, const float *x,
-                   const seam_tile_rows *rows, const seam_tile_grid *grid, const float *uniform,
+                   const seam_tile_rows *rows, const seam_tile_grid *grid, const uint16_t *halves,
                    bool wide);
     /* planes is destroyed. */
     void (*decode)(float *x, const seam_tile_rows *rows, uint32_t *planes,
                    const seam_tile_grid *grid, bool wide);
-    /* 64 uniform numbers of one row: channels 4*quad_begin and on. */
-    void (*uniform)(float *ret, uint32_t quad_begin, uint32_t row_id, uint32_t word2,
-                    uint32_t word3, uint64_t seed);
+    /* What 64 channels of one row draw, 8*eighth_begin and on: 16 bits each. */
+    void (*draw)(uint16_t *ret, uint32_t eighth_begin, uint32_t row_id, uint32_t word2,
+                 uint32_t word3, uint64_t seed);
     /* Codec bf16: values to codes (2 bytes each, no alignment) and back, in their order; decoded
      * (may be x) or NULL.  False where a value, or what it rounds to, is not finite. */
     bool (*bf16_encode)(uint8_t *codes, float *decoded, const float *x, size_t count);

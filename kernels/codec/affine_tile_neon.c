@@ -19,7 +19,7 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
-enum { PANEL = 256, BLOCK = 4, BLOCKS = PANEL / BLOCK };
+enum { PANEL = 256, EIGHTH = 8, BLOCK = 4, BLOCKS = PANEL / BLOCK };
 /* The most that a block's words and the store or load that runs over take. */
 #define BLOCK_BYTES_MAX (BLOCK * 64)
 /* Philox's. */
@@ -29,7 +29,7 @@ enum { PANEL = 256, BLOCK = 4, BLOCKS = PANEL / BLOCK };
 /* Codes: [half][i][block]: a word a channel, a byte for each of rows i, i+8, i+16, i+24. */
 typedef struct panel {
     uint32x4_t codes[2][8][BLOCKS];
-    float uniforms[4][PANEL + 16];
+    uint16_t halves[4][PANEL + 32];
 } panel;
 
 /* ---- values in memory ---- */
@@ -94,14 +94,11 @@ INLINE uint32x4_t multiply(uint32x4_t *ret_high, uint32x4_t x, uint32_t multipli
     return vuzp1q_u32(a, b);
 }
 
-INLINE float32x4_t unit_of(uint32x4_t word) {
-    return vmulq_n_f32(vcvtq_f32_u32(vshrq_n_u32(word, 8)), 0x1p-24f);
-}
-
-/* 16 numbers: a store that interleaves puts the words of a counter side by side. */
-INLINE void draw16(float *ret, uint32_t quad, uint32_t row_id, const seam_tile_draws *draws) {
+/* Of 32 channels: a store that interleaves puts the words of a counter side by side, least half
+ * first (aarch64 is little-endian here). */
+INLINE void draw32(uint16_t *ret, uint32_t eighth, uint32_t row_id, const seam_tile_draws *draws) {
     static const uint32_t steps[4] = {0, 1, 2, 3};
-    uint32x4_t x0 = vaddq_u32(vdupq_n_u32(quad), vld1q_u32(steps)), x1 = vdupq_n_u32(row_id);
+    uint32x4_t x0 = vaddq_u32(vdupq_n_u32(eighth), vld1q_u32(steps)), x1 = vdupq_n_u32(row_id);
     uint32x4_t x2 = vdupq_n_u32(draws->word2), x3 = vdupq_n_u32(draws->word3);
     uint32_t k0 = (uint32_t)draws->seed, k1 = (uint32_t)(draws->seed >> 32);
     for (int round = 0; round < 10; round++) {
@@ -115,13 +112,13 @@ INLINE void draw16(float *ret, uint32_t quad, uint32_t row_id, const seam_tile_d
         k0 += 0x9e3779b9u;
         k1 += 0xbb67ae85u;
     }
-    vst4q_f32(ret, ((float32x4x4_t){{unit_of(x0), unit_of(x1), unit_of(x2), unit_of(x3)}}));
+    vst4q_u32((uint32_t *)(void *)ret, ((uint32x4x4_t){{x0, x1, x2, x3}}));
 }
 
 static void rows_draw(panel *p, uint32_t i, uint32_t channels, const seam_tile_draws *draws) {
     for (uint32_t k = 0; k < 4; k++) {
-        for (uint32_t c = 0; c < channels; c += 16) {
-            draw16(p->uniforms[k] + c, draws->quad_begin + c / 4, draws->row_ids[i + 8 * k], draws);
+        for (uint32_t c = 0; c < channels; c += 32) {
+            draw32(p->halves[k] + c, draws->eighth_begin + c / 8, draws->row_ids[i + 8 * k], draws);
         }
     }
 }
@@ -129,18 +126,20 @@ static void rows_draw(panel *p, uint32_t i, uint32_t channels, const seam_tile_d
 /* ---- encode ---- */
 
 typedef struct quantizer {
-    float32x4_t lo, inverse;
-    uint32x4_t levels;
+    float32x4_t lo, inverse, levels;
 } quantizer;
 
-/* Codes of four channels; *largest takes in the bits of the values without the sign. */
+/* Codes of four channels; *largest takes in the bits of the values without the sign.  Drawn ones in
+ * units of 2^-16: the largest, N with the largest draw, is below 2^32. */
 INLINE uint32x4_t quantize(uint32x4_t *largest, float32x4_t value, const quantizer *grid,
-                           const float *uniform) {
+                           const uint16_t *halves) {
     const float32x4_t t = vmulq_f32(vsubq_f32(value, grid->lo), grid->inverse);
     *largest = vmaxq_u32(*largest, vshlq_n_u32(vreinterpretq_u32_f32(value), 1));
-    const uint32x4_t q =
-        uniform != NULL ? vcvtq_u32_f32(vaddq_f32(t, vld1q_f32(uniform))) : vcvtnq_u32_f32(t);
-    return vminq_u32(q, grid->levels);
+    if (halves == NULL) {
+        return vminq_u32(vcvtnq_u32_f32(t), vcvtq_u32_f32(grid->levels));
+    }
+    const float32x4_t v = vaddq_f32(vminq_f32(t, grid->levels), vdupq_n_f32(SEAM_TILE_DRAW_CENTRE));
+    return vshrq_n_u32(vaddw_u16(vcvtq_n_u32_f32(v, 16), vld1_u16(halves)), 16);
 }
 
 /* What a pass over values is made for. */
@@ -155,11 +154,11 @@ INLINE uint32x4_t rows_quantize(panel *p, uint32_t i, const void *x, const seam_
     uint32x4_t largest = vdupq_n_u32(0);
     for (uint32_t c = 0; c < group->channels; c += BLOCK) {
         const quantizer grid = {vld1q_f32(group->grid.lo + c), vld1q_f32(group->grid.inverse + c),
-                                vcvtq_u32_f32(vld1q_f32(group->grid.levels + c))};
+                                vld1q_f32(group->grid.levels + c)};
         uint32x4_t q[4];
         for (uint32_t k = 0; k < 4; k++) {
             const float32x4_t values = values_load4(x, c + i * group->ld + k * ld8, form.bf16);
-            q[k] = quantize(&largest, values, &grid, form.drawn ? p->uniforms[k] + c : NULL);
+            q[k] = quantize(&largest, values, &grid, form.drawn ? p->halves[k] + c : NULL);
         }
         const uint32x4_t low = vsliq_n_u32(vsliq_n_u32(q[0], q[1], 8), q[2], 16);
         p->codes[0][i][c / BLOCK] = vsliq_n_u32(low, q[3], 24);
@@ -252,10 +251,10 @@ static void values_put(float *x, const panel *p, const seam_tile_group *group, b
     }
 }
 
-/* The next panel of a group, whole blocks. */
+/* The next panel of a group: whole blocks, and whole eighths, which share a draw. */
 static seam_tile_group panel_next(bool *ret_wide, const seam_tile_group *rest) {
     seam_tile_group first = *rest;
-    first.channels = rest->channels < PANEL ? rest->channels / BLOCK * BLOCK : PANEL;
+    first.channels = rest->channels < PANEL ? rest->channels / EIGHTH * EIGHTH : PANEL;
     *ret_wide = false;
     for (uint32_t c = 0; c < first.channels; c++) {
         *ret_wide |= rest->widths[c] > 8;
@@ -305,7 +304,7 @@ uint8_t *seam_tile_encode_group_neon(uint8_t *codes, uint8_t *codes_end, float *
         const seam_tile_draws *drawn = draws != NULL ? &rest_draws : NULL;
         const void *values = seam_tile_at(x, group->type, c);
         float *out = decoded != NULL ? decoded + c : NULL;
-        if (rest.channels < BLOCK) {
+        if (rest.channels < EIGHTH) {
             return seam_tile_encode_group_base(codes, codes_end, out, values, &rest, drawn);
         }
         bool wide;
@@ -319,7 +318,7 @@ uint8_t *seam_tile_encode_group_neon(uint8_t *codes, uint8_t *codes_end, float *
         }
         c += first.channels;
         if (draws != NULL) {
-            rest_draws.quad_begin += first.channels / 4;
+            rest_draws.eighth_begin += first.channels / 8;
         }
         rest = seam_tile_group_after(&rest, first.channels);
     }
@@ -380,7 +379,7 @@ const uint8_t *seam_tile_decode_group_neon(float *x, const uint8_t *codes, const
     seam_tile_group rest = *group;
     panel p;
     while (rest.channels > 0) {
-        if (rest.channels < BLOCK) {
+        if (rest.channels < EIGHTH) {
             return seam_tile_decode_group_base(x, codes, codes_end, &rest, streaming);
         }
         bool wide;

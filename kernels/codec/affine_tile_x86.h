@@ -14,13 +14,13 @@
  * share cache sets when the row stride is a power of two.
  *
  * What it costs, cycles for 8 values on Zen 3 in first-level cache, at 2..4 and 5..8 bits: quantize
- * 1.6, transposes and stores 0.8 and 1.4; decode 0.7 and 1.3, values 1.5.  A random number
- * for each value is most of a drawn encode: seven and a half of Philox's ten rounds are left of a
- * panel's rows (affine_tile_x86_lanes.h), 60 instructions for 16 values instead of 80; on Emerald
- * Rapids 8 values then take 5.5 ns in place of 7.7 (AVX-512) and 6.4 in place of 7.7 (AVX2). Tried:
- * four rows' draws side by side instead of two (AVX2 spills, a third slower).  Tried: panels of 256
- * channels (encode 13 % slower at 576 channels, 20 % at 4096 out of memory), all stages inlined
- * into one function (7 % slower at 4 bits, equal at 8).
+ * 1.6, transposes and stores 0.8 and 1.4; decode 0.7 and 1.3, values 1.5.  Draws are most of a
+ * drawn encode: seven and a half of Philox's ten rounds are left of a panel's rows
+ * (affine_tile_x86_lanes.h), 60 instructions for 32 values; 8 values of bf16 at 4 bits take 3.4 ns,
+ * 1.0 to nearest, and took 5.2 with a draw for 4 channels.  Tried: four rows' draws side by side
+ * instead of two (AVX2 spills, a third slower), panels of 256 channels (encode 13 % slower at 576
+ * channels, 20 % at 4096 out of memory), all stages inlined into one function (7 % slower at 4
+ * bits, equal at 8).
  *
  * Bytes moved, a value: measure reads 4, encode reads 4 and writes w/8, decode reads w/8 and writes
  * 4; a memcpy of the bf16 source reads 2 and writes 2.  Where loads set the pace of both, measure
@@ -36,10 +36,32 @@
 /* ---- encode ---- */
 
 /* x + (-lo) is x - lo; an addition takes f32 from memory. */
-INLINE __m256i quantize(__m256 x, __m256 minus_lo, __m256 inverse, const float *uniform) {
-    const __m256 t = _mm256_mul_ps(_mm256_add_ps(minus_lo, x), inverse);
-    return uniform != NULL ? _mm256_cvttps_epi32(_mm256_add_ps(t, _mm256_loadu_ps(uniform)))
-                           : _mm256_cvtps_epi32(t);
+INLINE __m256 steps_of(__m256 x, __m256 minus_lo, __m256 inverse) {
+    return _mm256_mul_ps(_mm256_add_ps(minus_lo, x), inverse);
+}
+
+INLINE __m256i halves_load(const uint16_t *halves) {
+    return _mm256_cvtepu16_epi32(_mm_loadu_si128((const void *)halves));
+}
+
+/* floor(t + 2^-17 + half / 2^16), of codes below 2^8: in units of 2^-16, where what lies in int32's
+ * range adds exactly.  Anything beyond it has -32768. */
+INLINE __m256i round_drawn8(__m256 t, const uint16_t *halves) {
+    const __m256 v = _mm256_add_ps(t, _mm256_set1_ps(SEAM_TILE_DRAW_CENTRE));
+    const __m256i units = _mm256_cvttps_epi32(_mm256_mul_ps(v, _mm256_set1_ps(0x1p16f)));
+    return _mm256_srai_epi32(_mm256_add_epi32(units, halves_load(halves)), 16);
+}
+
+/* The same of codes below 2^16, whole numbers and fractions apart; INT32_MIN for what is not in
+ * int32's range.  What is negative stays so, or becomes 0. */
+INLINE __m256i round_drawn16(__m256 t, const uint16_t *halves) {
+    const __m256 v = _mm256_add_ps(t, _mm256_set1_ps(SEAM_TILE_DRAW_CENTRE));
+    const __m256i whole = _mm256_cvttps_epi32(v);
+    const __m256 fraction = _mm256_sub_ps(v, _mm256_cvtepi32_ps(whole));
+    const __m256i units = _mm256_cvttps_epi32(_mm256_mul_ps(fraction, _mm256_set1_ps(0x1p16f)));
+    const __m256i up = _mm256_srai_epi32(_mm256_add_epi32(units, halves_load(halves)), 16);
+    const __m256i strange = _mm256_cmpeq_epi32(whole, _mm256_set1_epi32(INT32_MIN));
+    return _mm256_add_epi32(whole, _mm256_andnot_si256(strange, up));
 }
 
 INLINE __m256 negate(__m256 v) {
@@ -53,13 +75,13 @@ typedef struct source_form {
 
 /* Codes of channel c.. of rows x[0..3] into *out; their least of 16 bits. */
 INLINE __m256i block_quantize8(__m256i *out, const void *const x[4], const seam_tile_grid *grid,
-                               size_t c, float uniforms[4][PANEL + 16], source_form form) {
+                               size_t c, uint16_t halves[4][PANEL + 32], source_form form) {
     const __m256 inverse = _mm256_load_ps(grid->inverse + c);
     const __m256 minus_lo = negate(_mm256_load_ps(grid->lo + c));
     __m256i q[4];
     for (int k = 0; k < 4; k++) {
-        const __m256 values = values_load8(x[k], c, form.bf16);
-        q[k] = quantize(values, minus_lo, inverse, form.drawn ? uniforms[k] + c : NULL);
+        const __m256 t = steps_of(values_load8(x[k], c, form.bf16), minus_lo, inverse);
+        q[k] = form.drawn ? round_drawn8(t, halves[k] + c) : _mm256_cvtps_epi32(t);
     }
     const __m256i a = _mm256_packs_epi32(q[0], q[1]), b = _mm256_packs_epi32(q[2], q[3]);
     out[c / BLOCK] = _mm256_packus_epi16(a, b);
@@ -69,7 +91,7 @@ INLINE __m256i block_quantize8(__m256i *out, const void *const x[4], const seam_
 /* Codes of rows x, x + 8*ld, .. below 2^8 into out[channel/8]; false where the base variant has
  * to do it.  ahead: from a row to the one that comes next, which is prefetched. */
 INLINE bool rows_quantize8(__m256i *restrict out, const void *x, const seam_tile_group *group,
-                           float uniforms[4][PANEL + 16], source_form form, size_t ahead) {
+                           uint16_t halves[4][PANEL + 32], source_form form, size_t ahead) {
     const size_t ld8 = 8 * group->ld, count = group->channels;
     const seam_value_type type = form.bf16 ? SEAM_VALUE_BF16 : SEAM_VALUE_F32;
     const void *const rows[4] = {x, seam_tile_at(x, type, ld8), seam_tile_at(x, type, 2 * ld8),
@@ -81,12 +103,12 @@ INLINE bool rows_quantize8(__m256i *restrict out, const void *x, const seam_tile
         for (size_t k = 0; k < 4; k++) { /* the cache line that the next row takes */
             _mm_prefetch((const char *)seam_tile_at(rows[k], type, c + ahead), _MM_HINT_T0);
         }
-        const __m256i a = block_quantize8(out, rows, &grid, c, uniforms, form);
-        const __m256i b = block_quantize8(out, rows, &grid, c + BLOCK, uniforms, form);
+        const __m256i a = block_quantize8(out, rows, &grid, c, halves, form);
+        const __m256i b = block_quantize8(out, rows, &grid, c + BLOCK, halves, form);
         least = _mm256_min_epi16(least, _mm256_min_epi16(a, b));
     }
     if (c < count) {
-        least = _mm256_min_epi16(least, block_quantize8(out, rows, &grid, c, uniforms, form));
+        least = _mm256_min_epi16(least, block_quantize8(out, rows, &grid, c, halves, form));
     }
     const __m256i strange = _mm256_cmpeq_epi16(least, _mm256_set1_epi16(INT16_MIN));
     return _mm256_testz_si256(strange, strange) != 0;
@@ -106,8 +128,8 @@ INLINE bool rows_quantize16(panel *p, uint32_t i, const void *x, const seam_tile
         const __m256i levels = _mm256_packus_epi32(levels32, levels32);
         __m256i q[4];
         for (size_t k = 0; k < 4; k++) {
-            const __m256 values = values_load8(x, c + k * ld8, form.bf16);
-            q[k] = quantize(values, minus_lo, inverse, form.drawn ? p->uniforms[k] + c : NULL);
+            const __m256 t = steps_of(values_load8(x, c + k * ld8, form.bf16), minus_lo, inverse);
+            q[k] = form.drawn ? round_drawn16(t, p->halves[k] + c) : _mm256_cvtps_epi32(t);
             strange = _mm256_or_si256(strange, _mm256_cmpeq_epi32(q[k], least));
         }
         const __m256i a = _mm256_min_epu16(_mm256_packus_epi32(q[0], q[1]), levels);
@@ -236,15 +258,15 @@ INLINE bool rows_quantize(panel *p, const void *x, const seam_tile_group *group,
     const seam_value_type type = form.bf16 ? SEAM_VALUE_BF16 : SEAM_VALUE_F32;
     bool known = true;
     if (form.drawn) {
-        quads_fill(p->quads, group->channels, draws);
+        eighths_fill(p->eighths, group->channels, draws);
     }
     for (uint32_t i = 0; i < 8; i++) {
         const void *rows = seam_tile_at(x, type, i * group->ld);
         if (form.drawn) {
-            rows_draw(p->uniforms, i, group->channels, p->quads, draws);
+            rows_draw(p->halves, i, group->channels, p->eighths, draws);
         }
         known &= wide ? rows_quantize16(p, i, rows, group, form)
-                      : rows_quantize8(p->codes[0][i], rows, group, p->uniforms, form,
+                      : rows_quantize8(p->codes[0][i], rows, group, p->halves, form,
                                        rows_ahead(group, i));
     }
     return known;
@@ -415,7 +437,7 @@ SEAM_TILE_TARGET uint8_t *SEAM_TILE_NAME(encode_group)(uint8_t *codes, uint8_t *
         codes = wide ? panel_encode(codes, codes_end, out, values, &first, drawn, true)
                      : panel_encode(codes, codes_end, out, values, &first, drawn, false);
         c += first.channels;
-        rest_draws.quad_begin += first.channels / 4;
+        rest_draws.eighth_begin += first.channels / 8;
         rest = seam_tile_group_after(&rest, first.channels);
     }
     return codes;

@@ -19,16 +19,16 @@ enum { PANEL = 1024, BLOCK = 8, BLOCKS = PANEL / BLOCK };
 /* The most that a block's words and the store or load that runs over take. */
 #define BLOCK_BYTES_MAX (BLOCK * 64)
 
-/* What the first rounds need of 16 channels: quads_fill. */
-typedef struct draw_quads {
+/* What the first rounds need of 32 channels: eighths_fill. */
+typedef struct draw_eighths {
     __m256i of[4];
-} draw_quads;
+} draw_eighths;
 
 /* Codes: [half][i][block]: rows i, i+8, i+16, i+24 of 8 channels; half 1: bits 8..15. */
 typedef struct panel {
     __m256i codes[2][8][BLOCKS + 2];
-    float uniforms[4][PANEL + 16];
-    draw_quads quads[PANEL / 16 + 1];
+    uint16_t halves[4][PANEL + 32];
+    draw_eighths eighths[PANEL / 32 + 1];
 } panel;
 
 /* ---- transposes ---- */
@@ -113,20 +113,17 @@ INLINE void draw_round(draw *d, const __m256i key[2]) {
     d->x3 = p0;
 }
 
-/* Lanes hold quads 0, 2, 1, 3: these shuffles then leave channels in order. */
-INLINE void draw_store(float *ret, const draw *d) {
+/* Lanes hold eighths 0, 2, 1, 3: these shuffles then leave channels in order. */
+INLINE void draw_store(uint16_t *ret, const draw *d) {
     const __m256i low = _mm256_blend_epi32(d->x0, _mm256_slli_epi64(d->x1, 32), 0xaa);
     const __m256i high = _mm256_blend_epi32(d->x2, _mm256_slli_epi64(d->x3, 32), 0xaa);
-    const __m256i first = _mm256_srli_epi32(_mm256_unpacklo_epi64(low, high), 8);
-    const __m256i second = _mm256_srli_epi32(_mm256_unpackhi_epi64(low, high), 8);
-    const __m256 unit = _mm256_set1_ps(0x1p-24f);
-    _mm256_storeu_ps(ret, _mm256_mul_ps(_mm256_cvtepi32_ps(first), unit));
-    _mm256_storeu_ps(ret + 8, _mm256_mul_ps(_mm256_cvtepi32_ps(second), unit));
+    _mm256_storeu_si256((void *)ret, _mm256_unpacklo_epi64(low, high));
+    _mm256_storeu_si256((void *)(ret + 16), _mm256_unpackhi_epi64(low, high));
 }
 
-/* Of the counter only the quad changes along a row, and only the row from row to row, so the first
- * rounds fall apart: with p = M0*quad, s = M1*(hi(p) ^ word3 ^ k1[0]) and t = M0*(hi(s) ^
- * lo(M1*word2) ^ k0[1]) of the quad, and r = M0*(hi(M1*word2) ^ row ^ k0[0]) of the row, the third
+/* Of the counter only the eighth changes along a row, and only the row from row to row, so the
+ * first rounds fall apart: with p = M0*eighth, s = M1*(hi(p) ^ word3 ^ k1[0]) and t = M0*(hi(s) ^
+ * lo(M1*word2) ^ k0[1]) of the eighth, r = M0*(hi(M1*word2) ^ row ^ k0[0]) of the row, the third
  * round begins at x2 = lo(p) ^ k1[1] ^ hi(r) and ends with x0 = hi(M1*x2) ^ lo(s) ^ k0[2], x2 =
  * hi(t) ^ lo(r) ^ k1[2], x3 = lo(t).  One multiplication of six is left in them. */
 INLINE uint32_t key_word(const seam_tile_draws *draws, uint32_t word, uint32_t round) {
@@ -134,23 +131,23 @@ INLINE uint32_t key_word(const seam_tile_draws *draws, uint32_t word, uint32_t r
                      : (uint32_t)(draws->seed >> 32) + round * 0xbb67ae85u;
 }
 
-/* ret[channel / 16]: lo(p) ^ k1[1], lo(s) ^ k0[2], hi(t), lo(t) ^ k1[3]. */
-STAGE void quads_fill(draw_quads *ret, uint32_t channels, const seam_tile_draws *draws) {
+/* ret[channel / 32]: lo(p) ^ k1[1], lo(s) ^ k0[2], hi(t), lo(t) ^ k1[3]. */
+STAGE void eighths_fill(draw_eighths *ret, uint32_t channels, const seam_tile_draws *draws) {
     const __m256i m0 = _mm256_set1_epi64x(MULTIPLIER_0), m1 = _mm256_set1_epi64x(MULTIPLIER_1);
     const uint32_t x1 = (uint32_t)MULTIPLIER_1 * draws->word2;
     const __m256i key_s = _mm256_set1_epi64x(draws->word3 ^ key_word(draws, 1, 0));
     const __m256i key_t = _mm256_set1_epi64x(x1 ^ key_word(draws, 0, 1));
-    __m256i quads =
-        _mm256_add_epi64(_mm256_set1_epi64x(draws->quad_begin), _mm256_set_epi64x(3, 1, 2, 0));
-    for (uint32_t at = 0; 16 * at < channels; at++) {
-        const __m256i p = _mm256_mul_epu32(quads, m0);
+    __m256i eighths =
+        _mm256_add_epi64(_mm256_set1_epi64x(draws->eighth_begin), _mm256_set_epi64x(3, 1, 2, 0));
+    for (uint32_t at = 0; 32 * at < channels; at++) {
+        const __m256i p = _mm256_mul_epu32(eighths, m0);
         const __m256i s = _mm256_mul_epu32(_mm256_xor_si256(_mm256_srli_epi64(p, 32), key_s), m1);
         const __m256i t = _mm256_mul_epu32(_mm256_xor_si256(_mm256_srli_epi64(s, 32), key_t), m0);
         ret[at].of[0] = _mm256_xor_si256(p, _mm256_set1_epi64x(key_word(draws, 1, 1)));
         ret[at].of[1] = _mm256_xor_si256(s, _mm256_set1_epi64x(key_word(draws, 0, 2)));
         ret[at].of[2] = _mm256_srli_epi64(t, 32);
         ret[at].of[3] = _mm256_xor_si256(t, _mm256_set1_epi64x(key_word(draws, 1, 3)));
-        quads = _mm256_add_epi64(quads, _mm256_set1_epi64x(4));
+        eighths = _mm256_add_epi64(eighths, _mm256_set1_epi64x(4));
     }
 }
 
@@ -168,24 +165,24 @@ INLINE draw_row draw_row_of(const seam_tile_draws *draws, uint32_t row) {
 }
 
 /* Four rounds. */
-INLINE draw draw_begin(const __m256i *quads, const draw_row *row, __m256i key) {
+INLINE draw draw_begin(const __m256i *eighths, const draw_row *row, __m256i key) {
     const __m256i m0 = _mm256_set1_epi64x(MULTIPLIER_0), m1 = _mm256_set1_epi64x(MULTIPLIER_1);
-    const __m256i x1 = _mm256_mul_epu32(_mm256_xor_si256(quads[0], row->high), m1);
-    const __m256i x0 = _mm256_xor_si256(_mm256_srli_epi64(x1, 32), quads[1]);
-    const __m256i x2 = _mm256_xor_si256(quads[2], row->low);
+    const __m256i x1 = _mm256_mul_epu32(_mm256_xor_si256(eighths[0], row->high), m1);
+    const __m256i x0 = _mm256_xor_si256(_mm256_srli_epi64(x1, 32), eighths[1]);
+    const __m256i x2 = _mm256_xor_si256(eighths[2], row->low);
     const __m256i p0 = _mm256_mul_epu32(x0, m0), p1 = _mm256_mul_epu32(x2, m1);
     return (draw){
         .x0 = xor3(_mm256_srli_epi64(p1, 32), x1, key),
         .x1 = p1,
-        .x2 = _mm256_xor_si256(_mm256_srli_epi64(p0, 32), quads[3]),
+        .x2 = _mm256_xor_si256(_mm256_srli_epi64(p0, 32), eighths[3]),
         .x3 = p0,
     };
 }
 
-/* The numbers of rows i, i + 8, i + 16 and i + 24.  A round waits for the one before, so the rows
+/* The draws of rows i, i + 8, i + 16 and i + 24.  A round waits for the one before, so the rows
  * go side by side in twos. */
-STAGE void rows_draw(float ret[4][PANEL + 16], uint32_t i, uint32_t channels,
-                     const draw_quads *quads, const seam_tile_draws *draws) {
+STAGE void rows_draw(uint16_t ret[4][PANEL + 32], uint32_t i, uint32_t channels,
+                     const draw_eighths *eighths, const seam_tile_draws *draws) {
     __m256i keys[10][2];
     for (uint32_t round = 3; round < 10; round++) {
         keys[round][0] = _mm256_set1_epi64x(key_word(draws, 0, round));
@@ -194,9 +191,9 @@ STAGE void rows_draw(float ret[4][PANEL + 16], uint32_t i, uint32_t channels,
     for (uint32_t k = 0; k < 4; k += 2) {
         const draw_row row0 = draw_row_of(draws, i + 8 * k);
         const draw_row row1 = draw_row_of(draws, i + 8 * k + 8);
-        for (uint32_t c = 0; c < channels; c += 16) {
-            draw d0 = draw_begin(quads[c / 16].of, &row0, keys[3][0]);
-            draw d1 = draw_begin(quads[c / 16].of, &row1, keys[3][0]);
+        for (uint32_t c = 0; c < channels; c += 32) {
+            draw d0 = draw_begin(eighths[c / 32].of, &row0, keys[3][0]);
+            draw d1 = draw_begin(eighths[c / 32].of, &row1, keys[3][0]);
             for (uint32_t round = 4; round < 10; round++) {
                 draw_round(&d0, keys[round]);
                 draw_round(&d1, keys[round]);

@@ -77,7 +77,7 @@ seam_status seam_codec_measure(uint8_t *ret_ranges, seam_codec_id id, const floa
                                uint32_t channels, const uint8_t *range_rows);
 
 /* Where stochastic rounding takes its numbers: Philox4x32-10 with key = seed and counter =
- * (channel/4, row_id, site | micro << 16, step mod 2^32), word channel % 4. */
+ * (channel/8, row_id, site | micro << 16, step mod 2^32), 16 bits a channel: WIRE.md 3.2. */
 typedef struct seam_rounding {
     bool stochastic; /* false: to nearest, ties to even; the rest is ignored */
     uint64_t seed, step;

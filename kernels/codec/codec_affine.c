@@ -330,7 +330,7 @@ static seam_status tail_encode(uint8_t *codes, float *decoded, const void *x, ui
                                const seam_tile_group *group, const seam_tile_draws *draws) {
     const seam_tile_ops *ops = seam_tile_ops_best();
     _Alignas(64) uint32_t planes[16 * LANES];
-    _Alignas(64) float uniforms[SEAM_GROUP_ROWS * LANES];
+    _Alignas(64) uint16_t halves[SEAM_GROUP_ROWS * LANES];
     _Alignas(64) float padded[SEAM_GROUP_ROWS * LANES] = {0};
     _Alignas(64) float poison[LANES] = {0};
     const seam_tile_rows tile_rows = {rows, LANES};
@@ -339,13 +339,13 @@ static seam_status tail_encode(uint8_t *codes, float *decoded, const void *x, ui
         const seam_tile_group tile = seam_tile_group_after(group, c);
         const uint32_t lanes = tile.channels < LANES ? tile.channels : LANES;
         for (uint32_t i = 0; draws != NULL && i < rows; i++) {
-            ops->uniform(uniforms + (size_t)i * LANES, c / 4, draws->row_ids[i], draws->word2,
-                         draws->word3, draws->seed);
+            ops->draw(halves + (size_t)i * LANES, c / 8, draws->row_ids[i], draws->word2,
+                      draws->word3, draws->seed);
         }
         const void *values = seam_tile_at(x, group->type, c);
         seam_tile_load(padded, values, group->ld, group->type, rows, lanes);
         ops->encode(planes, poison, decoded != NULL ? padded : NULL, padded, &tile_rows, &tile.grid,
-                    draws != NULL ? uniforms : NULL, tile_is_wide(&tile, lanes));
+                    draws != NULL ? halves : NULL, tile_is_wide(&tile, lanes));
         if (decoded != NULL) {
             seam_tile_store(decoded + c, group->ld, padded, rows, lanes);
         }

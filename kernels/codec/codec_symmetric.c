@@ -251,19 +251,37 @@ static seam_status row_scales_load(const pass *p, uint32_t row) {
  * the bounds are integers, so clamping first changes nothing.  The sum of x*0 tells what is not
  * finite. */
 static float quantize(float *restrict q, const float *restrict x, const float *restrict scales,
-                      const float *restrict u, float half, uint32_t count) {
+                      float half, uint32_t count) {
     const float magic = 0x1.8p23f, top = half - 1.0f;
     float poison = 0.0f;
     for (uint32_t c = 0; c < count; c++) {
         const bool is_zero = scales[c] == 0.0f;
         float t = x[c] / (is_zero ? 1.0f : scales[c]);
-        t = u != NULL ? t + u[c] : t;
         t = t > -half ? t : -half;
-        t = t < half ? t : half;
-        float whole = (t + magic) - magic;
-        whole = u != NULL && whole > t ? whole - 1.0f : whole; /* floor */
-        whole = whole < top ? whole : top;
+        t = t < top ? t : top;
+        const float whole = (t + magic) - magic;
         q[c] = is_zero ? 0.0f : whole;
+        poison += x[c] * 0.0f;
+    }
+    return poison;
+}
+
+/* The same by draws: floor(v + draw / 2^16), whose sum must not round, in units of 2^-16.  With v
+ * in -2^15 .. 2^15 - 1 it stays within int32. */
+static float quantize_drawn(float *restrict q, const float *restrict x,
+                            const float *restrict scales, const uint16_t *restrict draws,
+                            float half, uint32_t count) {
+    const float top = half - 1.0f;
+    float poison = 0.0f;
+    for (uint32_t c = 0; c < count; c++) {
+        const bool is_zero = scales[c] == 0.0f;
+        float t = x[c] / (is_zero ? 1.0f : scales[c]);
+        t = t > -half ? t : -half;
+        t = t < top ? t : top;
+        const float exact = (t + SEAM_TILE_DRAW_CENTRE) * 0x1p16f;
+        int32_t units = (int32_t)exact;
+        units -= (float)units > exact; /* floor */
+        q[c] = is_zero ? 0.0f : (float)((units + draws[c]) >> 16);
         poison += x[c] * 0.0f;
     }
     return poison;
@@ -273,17 +291,17 @@ static float row_quantize(float *ret_q, const pass *p, const seam_rounding *roun
                           const float *x, uint32_t row) {
     const uint32_t C = p->coder->config.channels;
     if (!rounding->stochastic) {
-        return quantize(ret_q, x, p->scales, NULL, p->half, C);
+        return quantize(ret_q, x, p->scales, p->half, C);
     }
     const uint32_t id =
         rounding->row_ids != NULL ? rounding->row_ids[row] : rounding->row_id_begin + row;
     float poison = 0.0f;
     for (uint32_t c = 0; c < C; c += LANES) {
-        _Alignas(64) float u[LANES];
-        p->tile->uniform(u, c / 4, id, rounding->site | (uint32_t)rounding->micro << 16,
-                         (uint32_t)rounding->step, rounding->seed);
-        poison +=
-            quantize(ret_q + c, x + c, p->scales + c, u, p->half, C - c < LANES ? C - c : LANES);
+        _Alignas(64) uint16_t draws[LANES];
+        p->tile->draw(draws, c / 8, id, rounding->site | (uint32_t)rounding->micro << 16,
+                      (uint32_t)rounding->step, rounding->seed);
+        poison += quantize_drawn(ret_q + c, x + c, p->scales + c, draws, p->half,
+                                 C - c < LANES ? C - c : LANES);
     }
     return poison;
 }

@@ -42,18 +42,18 @@ static size_t lanes_padded(uint32_t channels) {
     return ((size_t)channels + LANES - 1) / LANES * LANES;
 }
 
-/* Uniform numbers of a row, its codes (both padded), and the steps of the tensor's rows. */
+/* Draws of a row, its codes (both padded), and the steps of the tensor's rows. */
 static size_t token_scratch_bytes(const seam_coder_config *config) {
-    return lanes_padded(config->channels) * (sizeof(float) + sizeof(uint16_t)) +
+    return lanes_padded(config->channels) * 2 * sizeof(uint16_t) +
            config->state_rows_max * sizeof(float);
 }
 
-static float *uniforms_of(const seam_coder *coder) {
+static uint16_t *draws_of(const seam_coder *coder) {
     return coder->scratch;
 }
 
 static uint16_t *codes_of(const seam_coder *coder) {
-    return (uint16_t *)(uniforms_of(coder) + lanes_padded(coder->config.channels));
+    return draws_of(coder) + lanes_padded(coder->config.channels);
 }
 
 static float *steps_of(const seam_coder *coder) {
@@ -171,17 +171,27 @@ static seam_status token_steps(float *ret_steps, const seam_coder *coder) {
 
 /* Adding 1.5*2^23 rounds to nearest even and leaves an integer for |t| up to 2^22; the bounds are
  * integers, so clamping first changes nothing.  A NaN, which cannot come, would become 0. */
-static void row_quantize(uint16_t *restrict codes, const float *restrict x, const float *restrict u,
-                         const row_grid *grid, uint32_t channels) {
+static void row_quantize(uint16_t *restrict codes, const float *restrict x, const row_grid *grid,
+                         uint32_t channels) {
     const float magic = 0x1.8p23f, lo = grid->lo, inverse = grid->inverse, top = grid->levels;
     for (uint32_t c = 0; c < channels; c++) {
         float t = (x[c] - lo) * inverse;
-        t = u != NULL ? t + u[c] : t;
         t = t > 0.0f ? t : 0.0f;
         t = t < top ? t : top;
-        float whole = (t + magic) - magic;
-        whole = u != NULL && whole > t ? whole - 1.0f : whole; /* floor */
+        const float whole = (t + magic) - magic;
         codes[c] = (uint16_t)(int32_t)whole;
+    }
+}
+
+static void row_quantize_drawn(uint16_t *restrict codes, const float *restrict x,
+                               const uint16_t *restrict draws, const row_grid *grid,
+                               uint32_t channels) {
+    const float lo = grid->lo, inverse = grid->inverse, top = grid->levels;
+    for (uint32_t c = 0; c < channels; c++) {
+        float t = (x[c] - lo) * inverse;
+        t = t > 0.0f ? t : 0.0f;
+        t = t < top ? t : top;
+        codes[c] = (uint16_t)seam_tile_round_drawn(t, draws[c]);
     }
 }
 
@@ -193,20 +203,20 @@ static void row_dequantize(float *restrict x, const uint16_t *restrict codes, co
     }
 }
 
-/* Numbers of a row of the tensor, or NULL: to nearest. */
-static const float *row_uniforms(const seam_coder *coder, uint32_t row) {
+/* The draws of a row of the tensor, or NULL: to nearest. */
+static const uint16_t *row_draws(const seam_coder *coder, uint32_t row) {
     const seam_rounding rounding = seam_coder_rounding_at(coder, row);
     if (!rounding.stochastic) {
         return NULL;
     }
     const seam_tile_ops *tile = seam_tile_ops_best();
     const uint32_t id = rounding.row_ids != NULL ? rounding.row_ids[0] : rounding.row_id_begin;
-    float *const u = uniforms_of(coder);
+    uint16_t *const draws = draws_of(coder);
     for (uint32_t c = 0; c < coder->config.channels; c += LANES) {
-        tile->uniform(u + c, c / 4, id, rounding.site | (uint32_t)rounding.micro << 16,
-                      (uint32_t)rounding.step, rounding.seed);
+        tile->draw(draws + c, c / 8, id, rounding.site | (uint32_t)rounding.micro << 16,
+                   (uint32_t)rounding.step, rounding.seed);
     }
-    return u;
+    return draws;
 }
 
 /* ---- bit planes ---- */
@@ -318,7 +328,12 @@ static seam_status token_encode_chunk(seam_coder_chunk *chunk, uint8_t *ret_payl
         seam_range_bounds_put(bounds, &range.lo, &range.hi, 1, exponent);
         const seam_status st = grid_read(&grid, bounds, unit, width);
         SEAM_ASSERT(st == SEAM_OK); /* our own */
-        row_quantize(codes, x, row_uniforms(coder, row), &grid, C);
+        const uint16_t *draws = row_draws(coder, row);
+        if (draws != NULL) {
+            row_quantize_drawn(codes, x, draws, &grid, C);
+        } else {
+            row_quantize(codes, x, &grid, C);
+        }
         row_put(ret_payload + head, &tail, &layout, codes, widths_before, width);
         step_keep(coder, row, grid.step);
         widths_before += width;

@@ -163,6 +163,17 @@ queries_load(uint32_t pair, uint32_t rows, const seam_attention_backward_args &a
     copy_async<4>(rows + threadIdx.x * 4, values + (size_t)(q0 + i) * a.H + h, q0 + i < end);
 }
 
+/* Zero in place of p^T (64 keys, 64 queries) on the diagonal where the query stands before the key.
+ */
+static __device__ inline void hide_earlier(float (&p)[32]) {
+    const uint32_t lane = threadIdx.x % 32, row = threadIdx.x / 32 * 16 + lane / 4;
+#pragma unroll
+    for (int j = 0; j < 32; j++) {
+        const uint32_t query = (uint32_t)j / 4 * 8 + lane % 4 * 2 + (uint32_t)j % 2;
+        p[j] = query >= row + (uint32_t)j / 2 % 2 * 8 ? p[j] : 0.0f;
+    }
+}
+
 /* Zeros behind the last query leave dk and dv alone: their d_o and delta are zero. */
 template <int D>
 static __global__ void __launch_bounds__(WG_THREADS, 2)
@@ -171,8 +182,7 @@ static __global__ void __launch_bounds__(WG_THREADS, 2)
     extern __shared__ __align__(1024) uint8_t shared[];
     constexpr uint32_t tile = wg_tile_bytes(D), rows_bytes = 2 * WG_ROWS * 4;
     const uint32_t k = shared_address(shared), v = k + tile, pairs = k + 2 * tile;
-    const uint32_t lane = threadIdx.x % 32, row = threadIdx.x / 32 * 16 + lane / 4;
-    const uint32_t g = blockIdx.x, heads = a.H / a.G;
+    const uint32_t lane = threadIdx.x % 32, g = blockIdx.x, heads = a.H / a.G;
     const seam_cuda_span span =
         spans.at[spans.count - 1 - blockIdx.y]; /* first keys: most queries */
     const uint32_t tiles = (span.end - span.row0 + WG_ROWS - 1) / WG_ROWS, count = heads * tiles;
@@ -204,8 +214,10 @@ static __global__ void __launch_bounds__(WG_THREADS, 2)
 #pragma unroll
         for (int j = 0; j < 32; j++) {
             const uint32_t query = (uint32_t)j / 4 * 8 + lane % 4 * 2 + (uint32_t)j % 2;
-            const bool seen = !diagonal || query >= row + (uint32_t)j / 2 % 2 * 8;
-            s[j] = seen ? exp2_flushed(fmaf(s[j], c, -lse[query] * LOG2_E)) : 0.0f;
+            s[j] = exp2_flushed(fmaf(s[j], c, -lse[query] * LOG2_E));
+        }
+        if (diagonal) {
+            hide_earlier(s);
         }
         to_operands(p, s);
         products_wait<0>(dp);

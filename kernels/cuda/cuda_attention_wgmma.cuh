@@ -9,8 +9,7 @@
 
 #include "cuda_wgmma.cuh"
 
-#define LOG2_E 1.44269504f
-#define LN_2   0.69314718f
+#define LN_2 0.69314718f
 
 /* Columns of a tile of heads of D, and its bytes. */
 static __host__ __device__ constexpr int wg_width(int D) {

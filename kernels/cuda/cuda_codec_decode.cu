@@ -5,11 +5,14 @@
  * those of its four channels from there, turns planes into codes and writes 16 bytes (f32) of each
  * row.  Bytes: the codes, and the rows; bound by memory.
  *
- * 6144 x 4096, 4 bits, us to f32 and bf16 rows on an H200: 32.2, 19.4 (8 bits: 35.2, 22.9).  With a
- * branch around each plane and each row: 33.9, 23.6; words asked for once the grids are made: 31.1,
- * 19.4 (35.7, 24.6), and of that two blocks a multiprocessor: 32.5, 21.4; four: 31.8, 19.9; no
- * early launch: 33.0, 21.4.  Words put by channel at odd strides through a table of places, and a
- * kernel for each of narrow and wide, on an H100: 51.4, 34.5 for 43.6, 27.9.
+ * Of eight bf16 rows of a lane, 32 values, in SASS for 9.0: 179 instructions, 222 with codes above
+ * 8 bits.  6144 x 4096, 4 bits, us to f32 and bf16 rows on an H200, when they were 233 and 303
+ * (each row's address and whether it is wanted worked out anew, selectors moved from uniform
+ * registers): 32.2, 19.4 (8 bits: 35.2, 22.9).  With a branch around each plane and each
+ * row: 33.9, 23.6; words asked for once the grids are made: 31.1, 19.4 (35.7, 24.6), and of that
+ * two blocks a multiprocessor: 32.5, 21.4; four: 31.8, 19.9; no early launch: 33.0, 21.4.  Words
+ * put by channel at odd strides through a table of places, and a kernel for each of narrow and
+ * wide, on an H100: 51.4, 34.5 for 43.6, 27.9.
  *
  * A tail group's string of bits becomes planes in the work block first, one thread a plane. */
 #include <cuda_bf16.h>
@@ -55,14 +58,14 @@ static __device__ inline void codes_take(uint32_t (&ret)[8], const uint32_t *run
     }
 }
 
-/* quad_store of a row that is wanted, or nothing; by predicate, so that rows need no branches and
- * the next one's arithmetic goes on. */
+/* quad_store at channel c of a row that is wanted (not 0), or nothing; by predicate, so that rows
+ * need no branches and the next one's arithmetic goes on.  VECTOR: c is below C, or not wanted. */
 template <bool VECTOR, typename T>
-static __device__ inline void row_store(T *row, const float (&x)[4], uint32_t c, uint32_t C,
-                                        bool wanted) {
+static __device__ inline void row_store(T *at, const float (&x)[4], uint32_t c, uint32_t C,
+                                        uint32_t wanted) {
     if constexpr (!VECTOR) {
-        if (wanted) {
-            quad_store<VECTOR>(row, x, c, C);
+        if (wanted != 0) {
+            quad_store<VECTOR>(at - c, x, c, C);
         }
     } else if constexpr (sizeof(T) == 2) {
         alignas(8) const __nv_bfloat162 v[2] = {__floats2bfloat162_rn(x[0], x[1]),
@@ -70,15 +73,14 @@ static __device__ inline void row_store(T *row, const float (&x)[4], uint32_t c,
         const uint2 raw = *(const uint2 *)v;
         asm volatile(
             "{ .reg .pred p; setp.ne.u32 p, %0, 0; @p st.global.v2.b32 [%1], {%2, %3}; }" ::"r"(
-                (uint32_t)(wanted && c < C)),
-            "l"(row + c), "r"(raw.x), "r"(raw.y)
+                wanted),
+            "l"(at), "r"(raw.x), "r"(raw.y)
             : "memory");
     } else {
-        asm volatile(
-            "{ .reg .pred p; setp.ne.u32 p, %0, 0;"
-            " @p st.global.v4.f32 [%1], {%2, %3, %4, %5}; }" ::"r"((uint32_t)(wanted && c < C)),
-            "l"(row + c), "f"(x[0]), "f"(x[1]), "f"(x[2]), "f"(x[3])
-            : "memory");
+        asm volatile("{ .reg .pred p; setp.ne.u32 p, %0, 0;"
+                     " @p st.global.v4.f32 [%1], {%2, %3, %4, %5}; }" ::"r"(wanted),
+                     "l"(at), "f"(x[0]), "f"(x[1]), "f"(x[2]), "f"(x[3])
+                     : "memory");
     }
 }
 
@@ -90,6 +92,11 @@ static __device__ inline void group_decode(const seam_device_decode_args &a, con
     const uint32_t lane = threadIdx.x % 32, c = blockIdx.x * SPAN + 4 * lane;
     uint32_t low[4][8], high[WIDE ? 4 : 1][8];
     float lo[4], step[4];
+    /* Bit i: row i is wanted. */
+    uint32_t wanted = __ballot_sync(0xffffffffu, lane < count && source != SEAM_DEVICE_ROW_NONE);
+    if (VECTOR && c >= a.rows.C) {
+        wanted = 0;
+    }
 #pragma unroll
     for (uint32_t l = 0; l < 4; l++) {
         const uint32_t at = span->begin[4 * lane + l] - span->begin[0];
@@ -101,25 +108,35 @@ static __device__ inline void group_decode(const seam_device_decode_args &a, con
             codes_take(high[l], run, at + 8, width > 8 ? width - 8 : 0);
         }
     }
+    /* Worked out once, not for each row or value.  A selector that the compiler knows to be the
+     * whole warp's would stand in a uniform register, and be moved from there for each use. */
+    uint8_t *base = (uint8_t *)((T *)a.rows.x + c);
+    const uint32_t pitch = a.rows.C * (uint32_t)sizeof(T);
+    uint32_t one; /* bits of the lane's mask */
+    asm volatile("" : "+l"(base));
+    asm volatile("{ .reg .b32 own; mov.u32 own, %%lanemask_eq; popc.b32 %0, own; }" : "=r"(one));
+    uint32_t selector = 0x753fu + one, selector_high = 0x323fu + one;
     /* Rolled up: as straight code it does not fit the caches of instructions, and the selectors in
      * registers leave their immediate operand to 2^23. */
 #pragma unroll 1
-    for (uint32_t byte = 0; byte < 4; byte++) {
+    for (uint32_t byte = 0; byte < 4; byte++, wanted >>= 8, selector++, selector_high += 16) {
 #pragma unroll
         for (uint32_t i = 0; i < 8; i++) {
-            const uint32_t at = 8 * byte + i, row = __shfl_sync(0xffffffffu, source, (int)at);
+            const uint32_t row = __shfl_sync(0xffffffffu, source, (int)i);
+            uint64_t row_bytes;
+            asm("mul.wide.u32 %0, %1, %2;" : "=l"(row_bytes) : "r"(row), "r"(pitch));
             float x[4];
 #pragma unroll
             for (uint32_t l = 0; l < 4; l++) { /* the code's bytes below those of 2^23 */
-                uint32_t bits = __byte_perm(low[l][i], ROUND_MAGIC_BITS, 0x7540u + byte);
+                uint32_t bits = __byte_perm(low[l][i], ROUND_MAGIC_BITS, selector);
                 if constexpr (WIDE) {
-                    bits = __byte_perm(bits, high[l][i], 0x3240u + 16 * byte);
+                    bits = __byte_perm(bits, high[l][i], selector_high);
                 }
                 x[l] = __fadd_rn(lo[l], __fmul_rn(__uint_as_float(bits) - ROUND_MAGIC, step[l]));
             }
-            row_store<VECTOR>((T *)a.rows.x + (size_t)row * a.rows.C, x, c, a.rows.C,
-                              at < count && row != SEAM_DEVICE_ROW_NONE);
+            row_store<VECTOR>((T *)(base + row_bytes), x, c, a.rows.C, wanted & 1u << i);
         }
+        source = __shfl_sync(0xffffffffu, source, (int)lane + 8); /* the next eight come down */
     }
 }
 

@@ -12,11 +12,14 @@
  * rows, the words' places and the turn are there when the bounds are.
  *
  * Bytes: the tensor, and its codes; bound by memory (f32), by that and instructions (bf16).
- * Shared: 106 KiB a block, two blocks a multiprocessor.  Stochastic rounding: one Philox a lane and
- * row, whose four words are those of the lane's four channels; bound by its products.
+ * Shared: 108 KiB a block, two blocks a multiprocessor.  Stochastic rounding: one Philox a lane and
+ * two rows, of which it gives half to its neighbour; bound by instructions.
  *
- * 6144 x 4096, 4 bits, ranges included, us from f32 and bf16 on an H200: 58.0, 34.4 to nearest,
- * 65.2, 52.3 stochastic.  Before, in the order of the steps: rows to registers, a walk
+ * Of a lane and stage of 8 bf16 rows, 32 values, in SASS for 9.0 (up to 8 bits): 212 instructions
+ * to nearest; stochastic 521, and 455 where no width is above 7, 60 of them Philox's products. 6144
+ * x 4096, 4 bits, ranges included, us from f32 and bf16 on an H200, when they were 253 and 656 (a
+ * Philox a row, 120 products; what lanes hold of stages worked out each time): 58.0, 34.4 to
+ * nearest, 65.2, 52.3 stochastic.  Before, in the order of the steps: rows to registers, a walk
  * more for codes above 8 bits, all 20 products of Philox: 65.1, 44.7 and 84.6, 67.8; the ring and
  * 15 products: 60.5, 38.9 and 69.2, 56.3; rows in range not clamped: 60.0, 37.1 to nearest; last,
  * blocks that begin while the bounds are taken.  Rows without a list by their number, not by
@@ -34,63 +37,88 @@
 #include "cuda_philox.cuh"
 
 #define PACK_THREADS 256u
+#define DRAW_CENTRE  0x1p-17f /* of the rule: ../codec/affine_tile.h */
 
 /* ---- kernels ---- */
 
 typedef enum encode_use {
     PLAIN,
     WHOLE,   /* the rows are those that ranges were taken over */
+    WHOLE7,  /* and no width is above 7 */
     DECODED, /* what the receiver will see is wanted too */
 } encode_use;
+
+template <encode_use USE> constexpr bool is_whole = USE == WHOLE || USE == WHOLE7;
 
 /* A lane's four channels. */
 typedef struct lane_quad {
     channel_grid grid[4];
-    uint32_t c; /* the first */
+    uint32_t draw_base[4]; /* what draws come on top of: draw_of */
+    uint32_t c;            /* the first */
 } lane_quad;
 
 /* A group of rows, spread over its warp: lane i knows row i; those past the end are the last. */
 typedef struct warp_group {
     uint32_t row, count; /* the first row, and how many of its 32 there are; 0: no group */
     uint32_t source;     /* where in x the lane's row lies */
-    philox_row draws;    /* of the lane's row */
+    uint32_t id;         /* what the lane's row draws by */
 } warp_group;
 
 template <bool STOCHASTIC>
-static __device__ inline warp_group group_at(const seam_device_encode_args &a,
-                                             const philox_keys &keys, uint32_t group) {
+static __device__ inline warp_group group_at(const seam_device_encode_args &a, uint32_t group) {
     const uint32_t row = group * GROUP_ROWS, lane = threadIdx.x % 32;
     if (row >= a.rows.rows) {
         return {};
     }
     const uint32_t count = min(GROUP_ROWS, a.rows.rows - row), own = row + min(lane, count - 1);
-    warp_group ret = {row, count, a.rows.list != NULL ? a.rows.list[own] : own, {}};
+    warp_group ret = {row, count, a.rows.list != NULL ? a.rows.list[own] : own, 0};
     if constexpr (STOCHASTIC) {
-        const uint32_t id = a.row_ids != NULL ? a.row_ids[own] : a.row_id_begin + own;
-        ret.draws = philox_row_begin(keys, id, a.site | (uint32_t)a.micro << 16);
+        ret.id = a.row_ids != NULL ? a.row_ids[own] : a.row_id_begin + own;
     }
     return ret;
 }
 
-/* q + 2^23 as a float: its low bits are the code.
+/* base + half / 2^16 of a draw's word: half 0 or 1; base: bits of a whole number in 128..255. */
+static __device__ inline float draw_of(uint32_t word, uint32_t half, uint32_t base) {
+    return __uint_as_float(__byte_perm(word, base, half == 0 ? 0x7610u : 0x7632u));
+}
+
+/* q + 2^23 as a float: its low bits are the code.  draw: 128 more than what the rule adds; sums
+ * rounded down keep the floor of the exact one.
+ *
+ * WHOLE7, drawn: draw is 256 - 2^w more, and the sum with it is returned.  Byte 2 of that is q +
+ * 2^7 - 2^w, whose low w bits are q's; bit 7 is set for q = 2^w, one too many, which planes_make
+ * mends.
  *
  * WHOLE: x is one of the rows that ranges were taken over, so lo <= x <= hi (bounds are rounded
  * outward, and x - lo to nearest keeps order), 0 <= (x - lo) * r <= N * (1 + 2^-22) by the three
  * roundings of D, r and the product: to nearest that is in 0..N without a clamp, for N < 2^16; with
  * a draw below 1 on top it may reach N + 1. */
-template <bool STOCHASTIC, bool WHOLE>
-static __device__ inline float quantize(float x, const channel_grid &grid, uint32_t word) {
+template <bool STOCHASTIC, encode_use USE>
+static __device__ inline float quantize(float x, const channel_grid &grid, float draw) {
     float t = __fmul_rn(__fsub_rn(x, grid.lo), grid.inverse);
-    if constexpr (STOCHASTIC) { /* the product with 2^-24 is exact: one rounding, of the sum */
-        t = __fmaf_rn((float)(word >> 8), 0x1p-24f, t);
-    }
-    if constexpr (!WHOLE) {
+    if constexpr (!is_whole<USE>) {
         t = fmaxf(t, 0.0f);
     }
-    if constexpr (!WHOLE || STOCHASTIC) {
+    if constexpr (!is_whole<USE> || (STOCHASTIC && USE != WHOLE7)) {
         t = fminf(t, grid.levels);
     }
-    return STOCHASTIC ? __fadd_rd(t, ROUND_MAGIC) : __fadd_rn(t, ROUND_MAGIC);
+    if constexpr (STOCHASTIC) {
+        t = __fadd_rd(__fadd_rn(t, DRAW_CENTRE), draw);
+        return USE == WHOLE7 ? t : __fadd_rd(t, ROUND_MAGIC - 128.0f);
+    }
+    return __fadd_rn(t, ROUND_MAGIC);
+}
+
+/* Words 2*odd and 2*odd + 1 of the draws of two rows: ret[0] of the lane's own, that is the second
+ * in odd lanes, ret[1] of its neighbour's. */
+static __device__ inline void draws_exchange(uint32_t (&ret)[2][2], const uint32_t (&own)[4],
+                                             bool odd) {
+#pragma unroll
+    for (uint32_t i = 0; i < 2; i++) {
+        ret[0][i] = odd ? own[2 + i] : own[i];
+        ret[1][i] = __shfl_xor_sync(0xffffffffu, odd ? own[i] : own[2 + i], 1);
+    }
 }
 
 /* A lane's codes of a group: byte r / 8 of word r % 8 of a channel is that of row r, until the
@@ -100,45 +128,52 @@ template <bool WIDE> struct lane_words {
     uint32_t high[WIDE ? 4 : 1][8];
 };
 
-/* The rows of a stage, from row `at` of the group on; FIRST is that row's word. */
+/* The rows of a stage, from row `at` of the group on; FIRST is that row's word.  A draw has the
+ * numbers of eight channels, two lanes: of two rows each lane makes the draw of one, and they
+ * exchange halves.  Its own comes first, so that odd lanes have each two rows' words the other way
+ * round (words_order). */
 template <typename T, bool VECTOR, bool STOCHASTIC, bool WIDE, encode_use USE, uint32_t FIRST>
 static __device__ inline void
-stage_quantize(lane_words<WIDE> *ret, uint32_t *poison, const uint4 *stage,
+stage_quantize(lane_words<WIDE> *ret, uint32_t *poison, const uint4 *stage, const philox_row *rows,
                const seam_device_encode_args &a, const lane_quad &quads, const warp_group &group,
                const philox_keys &keys, const philox_lane &draw, uint32_t at) {
+    const uint32_t odd = STOCHASTIC ? threadIdx.x % 2 : 0;
+    uint32_t draws[2][2] = {};
 #pragma unroll
     for (uint32_t i = 0; i < stage_rows<T>; i++) {
+        const uint32_t place = i ^ odd; /* in the stage */
         quad<T> values;
-        values.take((const T *)stage + i * SPAN + threadIdx.x % 32 * LANE_QUAD);
-        uint32_t draws[4] = {0, 0, 0, 0};
-        if constexpr (STOCHASTIC) {
-            const philox_row row = {__shfl_sync(0xffffffffu, group.draws.high, (int)(at + i)),
-                                    __shfl_sync(0xffffffffu, group.draws.low, (int)(at + i))};
-            philox_end(draws, keys, draw, row);
+        values.take((const T *)stage + place * SPAN + threadIdx.x % 32 * LANE_QUAD);
+        if (STOCHASTIC && i % 2 == 0) {
+            uint32_t own[4];
+            philox_end(own, keys, draw, rows[at + i + odd]);
+            draws_exchange(draws, own, odd != 0);
         }
         float x[4], codes[4];
         values.get(x);
-        if constexpr (USE != WHOLE) { /* whose ranges say it */
+        if constexpr (!is_whole<USE>) { /* whose ranges say it */
             *poison = values.check(*poison);
         }
 #pragma unroll
         for (uint32_t l = 0; l < 4; l++) {
             uint32_t *const low = &ret->low[l][FIRST + i];
-            codes[l] = quantize<STOCHASTIC, USE == WHOLE>(x[l], quads.grid[l], draws[l]);
-            *low = __byte_perm(*low, __float_as_uint(codes[l]), 0x4321u);
+            codes[l] = quantize<STOCHASTIC, USE>(
+                x[l], quads.grid[l], draw_of(draws[i % 2][l / 2], l % 2, quads.draw_base[l]));
+            *low = __byte_perm(*low, __float_as_uint(codes[l]),
+                               STOCHASTIC && USE == WHOLE7 ? 0x6321u : 0x4321u);
             if constexpr (WIDE) {
                 uint32_t *const high = &ret->high[l][FIRST + i];
                 *high = __byte_perm(*high, __float_as_uint(codes[l]), 0x5321u);
             }
         }
-        if (USE == DECODED && at + i < group.count) {
+        if (USE == DECODED && at + place < group.count) {
 #pragma unroll
             for (uint32_t l = 0; l < 4; l++) {
                 const channel_grid &grid = quads.grid[l];
                 codes[l] = __fadd_rn(grid.lo, __fmul_rn(codes[l] - ROUND_MAGIC, grid.step));
             }
-            quad_store<VECTOR>(a.decoded + (size_t)(group.row + at + i) * a.rows.C, codes, quads.c,
-                               a.rows.C);
+            quad_store<VECTOR>(a.decoded + (size_t)(group.row + at + place) * a.rows.C, codes,
+                               quads.c, a.rows.C);
         }
     }
 }
@@ -146,20 +181,21 @@ stage_quantize(lane_words<WIDE> *ret, uint32_t *poison, const uint4 *stage,
 /* A group's codes; the first stages of the next group are asked for on the way. */
 template <typename T, bool VECTOR, bool STOCHASTIC, bool WIDE, encode_use USE>
 static __device__ inline void
-group_quantize(lane_words<WIDE> *ret, uint32_t *poison, uint4 *ring,
-               const seam_device_encode_args &a, const lane_quad &quads, const warp_group &group,
-               const warp_group &next, const philox_keys &keys, const philox_lane &draw) {
+group_quantize(lane_words<WIDE> *ret, uint32_t *poison, uint4 *ring, const stage_lane<T> &lane,
+               const philox_row *rows, const seam_device_encode_args &a, const lane_quad &quads,
+               const warp_group &group, const warp_group &next, const philox_keys &keys,
+               const philox_lane &draw) {
     const uint32_t steps = GROUP_ROWS / stage_rows<T>;
 #pragma unroll 1
     for (uint32_t step = 0; step < steps;) {
         const auto turn = [&](auto first) {
             const uint32_t ahead = step + STAGES - 1;
             stage_wait();
-            stage_load<T, VECTOR>(ring + ahead % STAGES * STAGE_PIECES, a.rows,
+            stage_load<T, VECTOR>(ring, ahead % STAGES, lane, a.rows,
                                   ahead < steps ? group.count : next.count,
                                   ahead < steps ? group.source : next.source, ahead % steps);
             stage_quantize<T, VECTOR, STOCHASTIC, WIDE, USE, decltype(first)::value>(
-                ret, poison, ring + step % STAGES * STAGE_PIECES, a, quads, group, keys, draw,
+                ret, poison, ring + step % STAGES * STAGE_PIECES, rows, a, quads, group, keys, draw,
                 step * stage_rows<T>);
             step++;
         };
@@ -182,6 +218,7 @@ template <bool WIDE> struct span_words {
     static const uint32_t lane_stride = lanes * stride + 8; /* of a lane's two channels */
     uint4 ring[CODEC_WARPS][STAGES * STAGE_PIECES];
     uint32_t words[CODEC_WARPS][LANE_QUAD * lane_stride];
+    philox_row draws[CODEC_WARPS][GROUP_ROWS]; /* of a group's rows */
     uint16_t places[SPAN * planes];
 
     static __device__ uint32_t place(uint32_t channel) {
@@ -198,11 +235,31 @@ static __device__ inline void places_put(span_words<WIDE> *ret, uint32_t channel
     }
 }
 
+/* Words of odd lanes in the order of rows. */
+static __device__ inline void words_order(uint32_t (&words)[8], bool odd) {
+#pragma unroll
+    for (uint32_t i = 0; i < 8; i += 2) {
+        const uint32_t first = words[i], second = words[i + 1];
+        words[i] = odd ? second : first;
+        words[i + 1] = odd ? first : second;
+    }
+}
+
 /* Codes become planes, without the bits of rows past `count`. */
+template <bool STOCHASTIC, encode_use USE>
 static __device__ inline void planes_make(uint32_t (&words)[4][8], uint32_t count) {
 #pragma unroll
     for (uint32_t l = 0; l < 4; l++) {
+        if constexpr (STOCHASTIC) {
+            words_order(words[l], threadIdx.x % 2 != 0);
+        }
         transpose8(words[l]);
+        if constexpr (STOCHASTIC && USE == WHOLE7) { /* N where plane 7 says that N + 1 came out */
+#pragma unroll
+            for (uint32_t j = 0; j < 7; j++) {
+                words[l][j] |= words[l][7];
+            }
+        }
         if (count < GROUP_ROWS) {
 #pragma unroll
             for (uint32_t j = 0; j < 8; j++) {
@@ -289,11 +346,12 @@ static __global__ void __launch_bounds__(CODEC_THREADS, 2)
     span_words<WIDE> *const run = (span_words<WIDE> *)shared;
     const uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     uint32_t number = blockIdx.y * CODEC_WARPS + warp;
-    warp_group group = group_at<STOCHASTIC>(a, keys, number);
+    warp_group group = group_at<STOCHASTIC>(a, number);
+    const stage_lane<T> stages = stage_lane_of<T>(run->ring[warp], a.rows);
 #pragma unroll
     for (uint32_t step = 0; step < STAGES - 1; step++) {
-        stage_load<T, VECTOR>(run->ring[warp] + step * STAGE_PIECES, a.rows, group.count,
-                              group.source, step);
+        stage_load<T, VECTOR>(run->ring[warp], step, stages, a.rows, group.count, group.source,
+                              step);
     }
     const uint32_t turn = *work.turn; /* of the tensor before, whose kernels have ended */
     if (threadIdx.x < SPAN) {
@@ -314,21 +372,28 @@ static __global__ void __launch_bounds__(CODEC_THREADS, 2)
     for (uint32_t l = 0; l < 4; l++) {
         const uint32_t i = 4 * lane + l;
         quads.grid[l] = {span.lo[i], span.inverse[i], span.step[i], span.levels[i]};
+        const uint32_t width = span.begin[i + 1] - span.begin[i];
+        quads.draw_base[l] = USE == WHOLE7 ? 0x43800000u - (0x10000u << width) : 0x43000000u;
     }
     philox_lane draw = {};
     if constexpr (STOCHASTIC) {
-        draw = philox_lane_begin(keys, quads.c / 4, a.site | (uint32_t)a.micro << 16,
+        draw = philox_lane_begin(keys, quads.c / 8, a.site | (uint32_t)a.micro << 16,
                                  (uint32_t)a.step);
     }
     uint32_t poison = 0;
     while (group.count > 0) {
-        const warp_group next = group_at<STOCHASTIC>(a, keys, number + gridDim.y * CODEC_WARPS);
+        const warp_group next = group_at<STOCHASTIC>(a, number + gridDim.y * CODEC_WARPS);
+        if constexpr (STOCHASTIC) {
+            run->draws[warp][lane] =
+                philox_row_begin(keys, group.id, a.site | (uint32_t)a.micro << 16);
+        }
         lane_words<WIDE> words = {};
-        group_quantize<T, VECTOR, STOCHASTIC, WIDE, USE>(&words, &poison, run->ring[warp], a, quads,
-                                                         group, next, keys, draw);
-        planes_make(words.low, group.count);
+        group_quantize<T, VECTOR, STOCHASTIC, WIDE, USE>(&words, &poison, run->ring[warp], stages,
+                                                         run->draws[warp], a, quads, group, next,
+                                                         keys, draw);
+        planes_make<STOCHASTIC, USE>(words.low, group.count);
         if constexpr (WIDE) {
-            planes_make(words.high, group.count);
+            planes_make<STOCHASTIC, USE>(words.high, group.count);
         }
         uint32_t *const out = group.count == GROUP_ROWS
                                   ? (uint32_t *)a.codes + (size_t)number * a.work.planes
@@ -383,6 +448,11 @@ static seam_status encode_used(seam_stream *stream, const seam_device_encode_arg
     if constexpr (VECTOR) {
         if (a.ranged.x == a.rows.x && a.ranged.list == a.rows.list &&
             a.ranged.rows == a.rows.rows) {
+            if constexpr (STOCHASTIC && !WIDE) {
+                if (a.work.width_max <= 7) {
+                    return encode_launch<T, VECTOR, STOCHASTIC, WIDE, WHOLE7>(stream, a);
+                }
+            }
             return encode_launch<T, VECTOR, STOCHASTIC, WIDE, WHOLE>(stream, a);
         }
     }

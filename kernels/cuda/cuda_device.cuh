@@ -28,10 +28,37 @@ static __device__ inline uint32_t pack(float lo, float hi) {
     return *(const uint32_t *)&pair;
 }
 
+/* Eight values as bf16. */
+static __device__ inline uint4 pack_vector(const float (&x)[VECTOR]) {
+    return {pack(x[0], x[1]), pack(x[2], x[3]), pack(x[4], x[5]), pack(x[6], x[7])};
+}
+
+#define LOG2_E 1.44269504f
+
+/* 2^x, below 2^-126 zero. */
+static __device__ inline float exp2_flushed(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+/* 1 / x to an ulp, above 2^126 zero. */
+static __device__ inline float reciprocal_flushed(float x) {
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
 /* V is 1, or VECTOR with p on 16 bytes. */
 template <uint32_t V, typename T> static __device__ inline void load(float (&x)[V], const T *p) {
     if constexpr (V == 1) {
         x[0] = to_f32(*p);
+    } else if constexpr (sizeof(T) == 2) {
+        const uint4 raw = *reinterpret_cast<const uint4 *>(p);
+        const uint32_t pair[4] = {raw.x, raw.y, raw.z, raw.w};
+        for (uint32_t i = 0; i < V; i++) { /* a bf16 is the upper half of its f32 */
+            x[i] = __uint_as_float(i % 2 == 0 ? pair[i / 2] << 16 : pair[i / 2] & 0xffff0000u);
+        }
     } else {
         alignas(16) T raw[V];
         for (unsigned i = 0; i < sizeof raw / 16; i++) {
@@ -43,15 +70,13 @@ template <uint32_t V, typename T> static __device__ inline void load(float (&x)[
     }
 }
 template <uint32_t V, typename T> static __device__ inline void store(T *p, const float (&x)[V]) {
-    alignas(16) T raw[V];
-    for (uint32_t i = 0; i < V; i++) {
-        store_f32(raw + i, x[i]);
-    }
     if constexpr (V == 1) {
-        *p = raw[0];
+        store_f32(p, x[0]);
+    } else if constexpr (sizeof(T) == 2) {
+        *reinterpret_cast<uint4 *>(p) = pack_vector(x);
     } else {
-        for (unsigned i = 0; i < sizeof raw / 16; i++) {
-            reinterpret_cast<uint4 *>(p)[i] = reinterpret_cast<const uint4 *>(raw)[i];
+        for (uint32_t i = 0; i < V; i += 4) {
+            reinterpret_cast<float4 *>(p)[i / 4] = {x[i], x[i + 1], x[i + 2], x[i + 3]};
         }
     }
 }

@@ -68,9 +68,4 @@ static __device__ inline void fp8_row(void *q, float *scale, const uint4 *row, u
     }
 }
 
-/* Eight values as bf16. */
-static __device__ inline uint4 pack_vector(const float (&x)[VECTOR]) {
-    return {pack(x[0], x[1]), pack(x[2], x[3]), pack(x[4], x[5]), pack(x[6], x[7])};
-}
-
 #endif

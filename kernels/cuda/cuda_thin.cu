@@ -3,12 +3,13 @@
  * share a launch, and pairs of one input share its reading.  At 6,144 rows of 4,096 features and
  * rank 16 each is bound by reading the wide operand once: 50 MB, 17 us of an H100.
  *
- *   dots   y (T, R) = x (T, K) w (R, K)^T           u = x A^T, v = dy B.  A block takes 32 rows,
- * its 8 warps the k in turn, 32 at a time; their sums are added in the warps' order. sums   y (K,
- * R) += scale x (T, K)^T w (T, R)    da, db.  A block takes 64 features and a piece of PIECE rows
- * through four stages of shared memory; a second kernel adds the pieces. shares y (M, N) = addend +
- * bias + sum of scale x w^T over few k, rounded once.  A block takes 128 rows and 64 columns; bound
- * by reading the addend and writing y. turns  y (C, R) = x (R, C): what the others read along k.
+ *   dots: y (T, R) = x (T, K) w (R, K)^T, for u = x A^T and v = dy B.  A block takes 32 rows,
+ *     its 8 warps k in turns, 32 at a time; their sums are added in the warps' order.
+ *   sums: y (K, R) += scale x (T, K)^T w (T, R), for da and db.  A block takes 64 features and
+ *     PIECE rows through four stages of shared memory; a second kernel adds the pieces.
+ *   shares: y (M, N) = addend + bias + sum of scale x w^T over few k, rounded once.  A block takes
+ *     64 rows and 64 columns; bound by reading the addend and writing y.
+ *   turns: y (C, R) = x (R, C), what the others read along k.
  *
  * A sum's terms may stand in any order, so that a thread takes eight neighbours of k at a time for
  * two instructions of 16 k: both operands have the same order.  The same goes for the columns of
@@ -27,8 +28,8 @@
 #define SUM_K      32u
 #define JOIN_M     8u
 #define SUM_STAGES 4u
-#define PIECE      512u
-#define SHARE_ROWS 128u
+#define PIECE      1024u
+#define SHARE_ROWS 64u
 #define SHARE_COLS 64u
 
 typedef __nv_bfloat16 bf16;
@@ -69,29 +70,41 @@ static __device__ inline void mma32(float (&c)[4], const uint4 (&a)[2], const ui
 
 /* Grid (T / 32, groups), 256 threads, tiles * 4 KB shared. */
 template <int TILES>
-static __global__ void __launch_bounds__(DOT_WARPS * 32) dot_kernel(const thin_args a) {
+static __global__ void __launch_bounds__(DOT_WARPS * 32, 2) dot_kernel(const thin_args a) {
     __shared__ float sums[DOT_WARPS][16][TILES * 8 + 4];
     const group own = a.groups[blockIdx.y];
     const seam_cuda_thin &first = a.product[own.of];
     const uint32_t warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, k8 = threadIdx.x % 4 * 8;
     const uint32_t K = first.K, row0 = blockIdx.x * DOT_ROWS;
-    const bf16 *x = (const bf16 *)first.x, *w[TILES];
+    constexpr uint32_t steps = TILES <= 4 ? 2 : 1; /* whose rows are on their way at once */
+    const bf16 *x[4], *w[TILES];
     float c[2][TILES][4] = {};
     for (uint32_t t = 0; t < TILES; t++) {
         const tile at = a.tiles[own.tile_begin + (t < own.tile_count ? t : 0)];
         w[t] = (const bf16 *)a.product[at.of].w + (size_t)(at.r + g) * K;
     }
-    for (uint32_t k = warp * DOT_K + k8; k < K + k8; k += DOT_WARPS * DOT_K) {
-        uint4 rows[2][2];
-        for (uint32_t i = 0; i < 4; i++) {
-            const uint32_t row = row0 + i * 8 + g;
-            rows[i / 2][i % 2] =
-                vector_or_zero(x + (size_t)row * first.x_ld + k, row < a.T && k < K);
+    for (uint32_t i = 0; i < 4; i++) { /* what is made of rows from T on is not stored */
+        x[i] = (const bf16 *)first.x + (size_t)min(row0 + i * 8 + g, a.T - 1) * first.x_ld;
+    }
+    for (uint32_t begin = warp * DOT_K; begin < K; begin += steps * DOT_WARPS * DOT_K) {
+        uint4 rows[steps][2][2];
+#pragma unroll
+        for (uint32_t s = 0; s < steps; s++) {
+            const uint32_t k = begin + s * DOT_WARPS * DOT_K + k8;
+#pragma unroll
+            for (uint32_t i = 0; i < 4; i++) {
+                rows[s][i / 2][i % 2] = vector_or_zero(x[i] + k, k < K);
+            }
         }
-        for (uint32_t t = 0; t < TILES; t++) {
-            const uint4 col = vector_or_zero(w[t] + k, t < own.tile_count && k < K);
-            mma32(c[0][t], rows[0], col);
-            mma32(c[1][t], rows[1], col);
+#pragma unroll
+        for (uint32_t s = 0; s < steps; s++) {
+            const uint32_t k = begin + s * DOT_WARPS * DOT_K + k8;
+#pragma unroll
+            for (uint32_t t = 0; t < TILES; t++) {
+                const uint4 col = vector_or_zero(w[t] + k, t < own.tile_count && k < K);
+                mma32(c[0][t], rows[s][0], col);
+                mma32(c[1][t], rows[s][1], col);
+            }
         }
     }
     for (uint32_t half = 0; half < 2; half++) {
@@ -137,25 +150,51 @@ static __device__ inline uint32_t group_of(const thin_args &a, uint32_t block) {
     return i;
 }
 
-/* x (SUM_K, SUM_M) and w (SUM_K, tiles * 8) of rows from row0 on; zero from row `end` on. */
+/* What a thread brings into every stage: the same eight columns of x and of w, rows of each. */
+typedef struct source {
+    const bf16 *x, *w;     /* row 0 */
+    uint32_t x_ld, R;      /* between rows */
+    uint32_t x_end, w_end; /* rows from there on are zero */
+} source;
 template <int TILES>
-static __device__ inline void
-stage_load(bf16 (*xs)[SUM_M + MMA_PAD], bf16 (*ws)[TILES * 8 + MMA_PAD], const thin_args &a,
-           const group &own, uint32_t m0, uint32_t row0, uint32_t end) {
+static __device__ inline source source_of(const thin_args &a, const group &own, uint32_t m0,
+                                          uint32_t end) {
     const seam_cuda_thin &first = a.product[own.of];
-    for (uint32_t n = threadIdx.x; n < SUM_K * SUM_M / 8; n += MMA_THREADS) {
-        const uint32_t i = n / (SUM_M / 8), m = n % (SUM_M / 8) * 8;
-        const bool inside = row0 + i < end && m0 + m < first.K;
-        const bf16 *from = (const bf16 *)first.x + (inside ? (row0 + i) * first.x_ld + m0 + m : 0);
-        __pipeline_memcpy_async(&xs[i][m], from, 16, inside ? 0 : 16);
+    const uint32_t m = m0 + threadIdx.x % (SUM_M / 8) * 8, t = threadIdx.x % TILES;
+    const bool there = m < first.K, tile_there = t < own.tile_count;
+    const tile at = a.tiles[own.tile_begin + (tile_there ? t : 0)];
+    const seam_cuda_thin &p = a.product[at.of];
+    return {(const bf16 *)first.x + (there ? m : 0),
+            (const bf16 *)p.w + at.r,
+            (uint32_t)first.x_ld,
+            p.R,
+            there ? end : 0,
+            tile_there ? end : 0};
+}
+
+/* x (SUM_K, SUM_M) and w (SUM_K, tiles * 8) of rows from row0 on. */
+template <int TILES>
+static __device__ inline void stage_load(bf16 (*xs)[SUM_M + MMA_PAD],
+                                         bf16 (*ws)[TILES * 8 + MMA_PAD], const source &from,
+                                         uint32_t row0) {
+    constexpr uint32_t x_step = MMA_THREADS / (SUM_M / 8), w_step = MMA_THREADS / TILES;
+#pragma unroll
+    for (uint32_t n = 0; n < SUM_K / x_step; n++) {
+        const uint32_t i = threadIdx.x / (SUM_M / 8) + n * x_step, row = row0 + i;
+        const bool inside = row < from.x_end;
+        __pipeline_memcpy_async(&xs[i][threadIdx.x % (SUM_M / 8) * 8],
+                                from.x + (size_t)(inside ? row : 0) * from.x_ld, 16,
+                                inside ? 0 : 16);
     }
-    for (uint32_t n = threadIdx.x; n < SUM_K * TILES; n += MMA_THREADS) {
-        const uint32_t i = n / TILES, t = n % TILES;
-        const bool inside = row0 + i < end && t < own.tile_count;
-        const tile at = a.tiles[own.tile_begin + (inside ? t : 0)];
-        const seam_cuda_thin &p = a.product[at.of];
-        const bf16 *from = (const bf16 *)p.w + (inside ? (size_t)(row0 + i) * p.R + at.r : 0);
-        __pipeline_memcpy_async(&ws[i][t * 8], from, 16, inside ? 0 : 16);
+#pragma unroll
+    for (uint32_t n = 0; n < (SUM_K + w_step - 1) / w_step; n++) {
+        const uint32_t i = threadIdx.x / TILES + n * w_step, row = row0 + i;
+        const bool inside = row < from.w_end;
+        if (i < SUM_K) {
+            __pipeline_memcpy_async(&ws[i][threadIdx.x % TILES * 8],
+                                    from.w + (size_t)(inside ? row : 0) * from.R, 16,
+                                    inside ? 0 : 16);
+        }
     }
     __pipeline_commit();
 }
@@ -170,16 +209,16 @@ static __global__ void __launch_bounds__(MMA_THREADS) sum_kernel(const thin_args
     const uint32_t end = begin + PIECE < a.T ? begin + PIECE : a.T;
     const uint32_t steps = (end - begin + SUM_K - 1) / SUM_K;
     const uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32, eighth = lane % 8;
+    const source from = source_of<TILES>(a, own, m0, end);
     float c[TILES][4] = {};
     for (uint32_t s = 0; s + 1 < SUM_STAGES; s++) {
-        stage_load<TILES>(xs[s], ws[s], a, own, m0, begin + s * SUM_K, end);
+        stage_load<TILES>(xs[s], ws[s], from, begin + s * SUM_K);
     }
     for (uint32_t s = 0; s < steps; s++) {
         __pipeline_wait_prior(SUM_STAGES - 2);
         __syncthreads(); /* and the stage of step s - 1 has been read */
         const uint32_t next = s + SUM_STAGES - 1;
-        stage_load<TILES>(xs[next % SUM_STAGES], ws[next % SUM_STAGES], a, own, m0,
-                          begin + next * SUM_K, end);
+        stage_load<TILES>(xs[next % SUM_STAGES], ws[next % SUM_STAGES], from, begin + next * SUM_K);
         for (uint32_t k = 0; k < SUM_K; k += 16) {
             uint32_t x[4], w[4];
             load_transposed(
@@ -194,22 +233,25 @@ static __global__ void __launch_bounds__(MMA_THREADS) sum_kernel(const thin_args
     }
     float *to = a.partial + ((size_t)blockIdx.y * a.blocks + blockIdx.x) * SUM_M * TILES * 8;
     for (int t = 0; t < TILES; t++) {
-        for (int i = 0; i < 4; i++) {
-            const uint32_t m = warp * 16 + lane / 4 + i / 2 * 8;
-            to[m * TILES * 8 + t * 8 + lane % 4 * 2 + i % 2] = c[t][i];
+        for (int i = 0; i < 2; i++) {
+            const uint32_t m = warp * 16 + lane / 4 + i * 8;
+            *(float2 *)(to + m * TILES * 8 + t * 8 + lane % 4 * 2) = {c[t][2 * i], c[t][2 * i + 1]};
         }
     }
 }
 
 /* Adds the pieces of a block of features, in order, to y.  Grid (blocks, SUM_M / JOIN_M), 256
- * threads: each JOIN_M features. */
+ * threads: each JOIN_M features, neighbours in a warp where y is dense along them. */
 static __global__ void sum_join_kernel(const thin_args a, uint32_t cols) {
     const group own = a.groups[group_of(a, blockIdx.x)];
     const uint32_t m0 = (blockIdx.x - own.block_begin) * SUM_M;
     const size_t block = (size_t)SUM_M * cols;
+    const bool along = a.product[own.of].y_k == 1;
+    const uint32_t inner = along ? JOIN_M : own.tile_count * 8;
     for (uint32_t n = threadIdx.x; n < JOIN_M * own.tile_count * 8; n += blockDim.x) {
-        const uint32_t m = blockIdx.y * JOIN_M + n / (own.tile_count * 8);
-        const uint32_t j = n % (own.tile_count * 8);
+        const uint32_t outer = n / inner, rest = n - outer * inner;
+        const uint32_t m = blockIdx.y * JOIN_M + (along ? rest : outer);
+        const uint32_t j = along ? outer : rest;
         const tile at = a.tiles[own.tile_begin + j / 8];
         const seam_cuda_thin &p = a.product[at.of];
         float sum = 0.0f;
@@ -223,78 +265,82 @@ static __global__ void sum_join_kernel(const thin_args a, uint32_t cols) {
     }
 }
 
-/* total += scale x w^T of a part, for the 16 rows and 64 columns of a warp: total[h * 4 + t] holds
- * columns n0 + 32 h + 8 (lane % 4) + 2 t and the next. */
-static __device__ inline void share_add(float (&total)[8][4], const seam_cuda_part &part,
+/* total += scale x w^T of a part, for the 16 rows and 32 columns of a warp: total[t] holds columns
+ * n0 + 8 (lane % 4) + 2 t and the next of two rows, eight neighbours a row and thread. */
+static __device__ inline void share_add(float (&total)[4][4], const seam_cuda_part &part,
                                         uint32_t M, uint32_t row, uint32_t n0) {
     const uint32_t g = threadIdx.x % 32 / 4, k8 = threadIdx.x % 4 * 8;
+    const uint32_t n = n0 + g / 2 * 8 + g % 2; /* of t = 0 */
     const bf16 *x = (const bf16 *)part.x, *w = (const bf16 *)part.w;
-    float c[8][4] = {};
+    float c[4][4] = {};
+#pragma unroll 1
     for (uint32_t k = k8; k < part.K + k8; k += DOT_K) {
         const uint4 rows[2] = {
             vector_or_zero(x + row * part.x_m + k, row < M && k < part.K),
             vector_or_zero(x + (row + 8) * part.x_m + k, row + 8 < M && k < part.K)};
-        for (uint32_t t = 0; t < 8; t++) {
-            const uint32_t n = n0 + t / 4 * 32 + g / 2 * 8 + t % 4 * 2 + g % 2;
-            const bool inside = n >= part.n_begin && n < part.n_end && k < part.K;
-            mma32(c[t], rows, vector_or_zero(w + (n - part.n_begin) * part.w_n + k, inside));
+#pragma unroll
+        for (uint32_t t = 0; t < 4; t++) {
+            const bool inside = n + t * 2 >= part.n_begin && n + t * 2 < part.n_end && k < part.K;
+            mma32(c[t], rows,
+                  vector_or_zero(w + (n + t * 2 - part.n_begin) * part.w_n + k, inside));
         }
     }
 #pragma unroll
-    for (uint32_t q = 0; q < 4; q++) { /* eight columns each: row q / 2, half q % 2 */
-        const uint32_t m = row + q / 2 * 8, n = n0 + q % 2 * 32 + threadIdx.x % 4 * 8;
+    for (uint32_t r = 0; r < 2; r++) {
+        const uint32_t m = row + r * 8, column = n0 + threadIdx.x % 4 * 8;
         const uint32_t kept =
-            part.dropout.threshold == 0 ? 0xff : dropout_kept(part.dropout, m, n / 8);
+            part.dropout.threshold == 0 ? 0xff : dropout_kept(part.dropout, m, column / 8);
 #pragma unroll
         for (uint32_t j = 0; j < 8; j++) {
-            const uint32_t t = q % 2 * 4 + j / 2, i = q / 2 * 2 + j % 2;
+            const uint32_t t = j / 2, i = r * 2 + j % 2;
             total[t][i] += (kept >> j & 1) != 0 ? part.scale * c[t][i] : 0.0f;
         }
     }
 }
 
-/* total += eight values of row r (of two) and half h (of two) of the columns of share_add. */
-static __device__ inline void values_add(float (&total)[8][4], uint32_t r, uint32_t h,
-                                         const float (&values)[VECTOR]) {
-    for (uint32_t j = 0; j < VECTOR; j++) {
-        total[h * 4 + j / 2][r * 2 + j % 2] += values[j];
-    }
-}
-
-/* Grid (N / 64, M / 128), 256 threads: a warp takes 16 rows.  What is added to is read first, as it
- * takes longest. */
+/* Grid (N / 64, M / 64), 256 threads: a warp takes 16 rows and 32 columns.  What is added to is
+ * asked for first, as it takes longest, and not touched before the products are there. */
 template <typename out>
-static __global__ void __launch_bounds__(256) share_kernel(const seam_cuda_gemm_args a, bool add) {
-    const uint32_t n0 = blockIdx.x * SHARE_COLS, lane = threadIdx.x % 32;
-    const uint32_t row = blockIdx.y * SHARE_ROWS + threadIdx.x / 32 * 16 + lane / 4;
-    float total[8][4] = {}, values[VECTOR];
+static __global__ void __launch_bounds__(256, 3)
+    share_kernel(const seam_cuda_gemm_args a, bool add) {
+    const uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    const uint32_t n0 = blockIdx.x * SHARE_COLS + warp % 2 * 32, n = n0 + lane % 4 * 8;
+    const uint32_t row = blockIdx.y * SHARE_ROWS + warp / 2 * 16 + lane / 4;
+    float total[4][4] = {}, values[VECTOR];
 #pragma unroll
-    for (uint32_t i = 0; i < 4; i++) {
-        const uint32_t m = row + i / 2 * 8, n = n0 + i % 2 * 32 + lane % 4 * 8;
-        if (m < a.M && n < a.N && a.addend != NULL) {
-            load(values, a.addend + (size_t)m * a.N + n);
-            values_add(total, i / 2, i % 2, values);
-        }
-        if (m < a.M && n < a.N && add) {
-            load(values, (const out *)a.y + (size_t)m * a.y_ld + n);
-            values_add(total, i / 2, i % 2, values);
+    for (uint32_t r = 0; r < 2; r++) {
+        const uint32_t m = row + r * 8;
+        if (m < a.M && n < a.N && (a.addend != NULL || add)) {
+            if (a.addend != NULL) {
+                load(values, a.addend + (size_t)m * a.N + n);
+            } else {
+                load(values, (const out *)a.y + (size_t)m * a.y_ld + n);
+            }
+#pragma unroll
+            for (uint32_t j = 0; j < VECTOR; j++) {
+                total[j / 2][r * 2 + j % 2] = values[j];
+            }
         }
         if (n < a.N && a.bias != NULL) {
             load(values, a.bias + n);
-            values_add(total, i / 2, i % 2, values);
+#pragma unroll
+            for (uint32_t j = 0; j < VECTOR; j++) {
+                total[j / 2][r * 2 + j % 2] += values[j];
+            }
         }
     }
     for (uint32_t p = 0; p < a.part_count; p++) {
-        if (a.part[p].n_begin < n0 + SHARE_COLS && a.part[p].n_end > n0) {
+        if (a.part[p].n_begin < n0 + 32 && a.part[p].n_end > n0) {
             share_add(total, a.part[p], a.M, row, n0);
         }
     }
 #pragma unroll
-    for (uint32_t i = 0; i < 4; i++) {
-        const uint32_t m = row + i / 2 * 8, n = n0 + i % 2 * 32 + lane % 4 * 8;
+    for (uint32_t r = 0; r < 2; r++) {
+        const uint32_t m = row + r * 8;
         if (m < a.M && n < a.N) {
+#pragma unroll
             for (uint32_t j = 0; j < VECTOR; j++) {
-                values[j] = total[i % 2 * 4 + j / 2][i / 2 * 2 + j % 2];
+                values[j] = total[j / 2][r * 2 + j % 2];
             }
             store((out *)a.y + (size_t)m * a.y_ld + n, values);
         }

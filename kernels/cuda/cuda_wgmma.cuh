@@ -20,13 +20,6 @@ static __device__ inline uint32_t shared_address(const void *p) {
     return (uint32_t)__cvta_generic_to_shared(p);
 }
 
-/* 2^x, below 2^-126 zero. */
-static __device__ inline float exp2_flushed(float x) {
-    float y;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-}
-
 /* `bytes` (4 or 16) from device memory, or zeros. */
 template <int bytes>
 static __device__ inline void copy_async(uint32_t to, const void *from, bool there) {

@@ -239,13 +239,18 @@ const op_case row_cases[] = {
     /* dy has no gaps, so its rows are no cotangents of these y. */
     {"rmsnorm gaps, odd", rmsnorm, 9, {45, 0, 0, 0, 3}, 1, F32, BF16, true, true},
     {"rmsnorm wide", rmsnorm, 9, {4096, 1, 0, 1}, 1, F32, BF16, true, true},
+    {"rmsnorm wide, part of a pass", rmsnorm, 9, {2056, 1, 0, 1}, 1, F32, BF16, true, true},
+    {"rmsnorm wider", rmsnorm, 9, {4104, 1, 0, 1}, 1, F32, BF16, true, true},
     {"rmsnorm zeros", rmsnorm, 3, {20, 0, 0}, 0, F32, BF16, true, true},
     {"rmsnorm huge", rmsnorm, 3, {20, 0, 0}, 1e15, F32, BF16, true, true},
     {"rope min", rope, 1, {1, 2}, 1, F32, BF16, true, false},
     {"rope odd", rope, 33, {3, 20}, 1, F32, BF16, true, false},
     {"rope 64", rope, 64, {12, 64}, 1, F32, BF16, true, false},
+    {"rope 96", rope, 9, {47, 96}, 1, F32, BF16, true, false},
+    {"rope 128", rope, 9, {40, 128}, 1, F32, BF16, true, false},
     {"swiglu min", swiglu, 1, {1}, 1, F32, BF16, true, false},
     {"swiglu odd", swiglu, 35, {77}, 2, F32, BF16, true, false},
+    {"swiglu of several blocks", swiglu, 5, {4104}, 2, F32, BF16, true, false},
     {"swiglu zeros", swiglu, 2, {19}, 0, F32, BF16, true, true},
     /* e^-g underflows or overflows on one side: y = g u or 0. */
     {"swiglu huge", swiglu, 4, {64}, 1e4, F32, BF16, true, true},

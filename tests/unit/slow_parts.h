@@ -20,12 +20,14 @@ static inline float slow_round(float value, const seam_rounding *rounding, uint3
         return rintf(value);
     }
     uint32_t words[4];
-    const uint32_t counter[4] = {c / 4, row_id,
+    const uint32_t counter[4] = {c / 8, row_id,
                                  (uint32_t)rounding->site | (uint32_t)rounding->micro << 16,
                                  (uint32_t)rounding->step};
     const uint32_t key[2] = {(uint32_t)rounding->seed, (uint32_t)(rounding->seed >> 32)};
     seam_philox(words, counter, key);
-    return floorf(value + (float)(words[c % 4] >> 8) * 0x1p-24f);
+    const uint32_t half = words[c % 8 / 2] >> 16 * (c % 2) & 0xffffu;
+    const float v = value + 0x1p-17f;
+    return (float)floor((double)v + half * 0x1p-16); /* f64: this sum does not round */
 }
 
 /* The smallest fp16 that is not below the value, at most 65504: by trying them all. */

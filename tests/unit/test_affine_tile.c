@@ -65,7 +65,8 @@ static void tile_init(tile_case *k, uint32_t channels, const uint8_t *pattern, u
         .grid = {lo, inverse, step, levels},
         .widths = k->widths,
     };
-    k->draws = (seam_tile_draws){.quad_begin = 5, .word2 = 3, .word3 = 9, .seed = 0x8877665544ull};
+    k->draws =
+        (seam_tile_draws){.eighth_begin = 5, .word2 = 3, .word3 = 9, .seed = 0x8877665544ull};
     for (uint32_t i = 0; i < ROWS; i++) {
         k->draws.row_ids[i] = 1000 + 3 * i;
     }
@@ -199,8 +200,10 @@ static void test_variants__mixed_widths__same_bits(void **state) {
 
 static void test_variants__huge_values__clamped_alike(void **state) {
     (void)state;
-    static const float far[] = {3.4e38f,  -3.4e38f,  1e10f, -1e10f,    70000.0f,
-                                -40000.f, 0x1p-149f, -0.0f, 0x1.fp31f, -0x1p31f};
+    /* The last ones are where units of 2^-16 leave an int32. */
+    static const float far[] = {3.4e38f,  -3.4e38f,     1e10f,   -1e10f,   70000.0f,
+                                -40000.f, 0x1p-149f,    -0.0f,   70.0f,    0x1.fp31f,
+                                -0x1p31f, 0x1.fffep14f, 0x1p15f, -0x1p15f, 0x1p16f};
     static const uint8_t patterns[] = {4, 8, 12, 3};
     for (uint32_t idx = 1; seam_tile_ops_variant(idx) != NULL; idx++) {
         for (size_t i = 0; i < sizeof far / sizeof far[0]; i++) {
@@ -214,6 +217,74 @@ static void test_variants__huge_values__clamped_alike(void **state) {
                 bf16_check(&k, seam_tile_ops_variant(idx));
                 tile_deinit(&k);
             }
+        }
+    }
+}
+
+/* Whole steps above and below what units of 2^-16 and an int32 hold, and fractions beside them. */
+static void test_variants__drawn_at_the_end_of_int32__clamped_alike(void **state) {
+    (void)state;
+    static const uint8_t patterns[] = {4, 8, 12, 16};
+    for (uint32_t idx = 1; seam_tile_ops_variant(idx) != NULL; idx++) {
+        for (uint32_t at = 0; at < sizeof patterns; at++) {
+            tile_case k;
+            tile_init(&k, 96, &patterns[at], 1, true);
+            for (size_t i = 0; i < ROWS * k.ld; i++) {
+                const uint32_t c = (uint32_t)(i % k.ld) % 96;
+                const float steps = (i % 2 == 0 ? 32766.0f : -32769.0f) + (float)(i % 97) / 32;
+                k.x[i] = k.group.grid.lo[c] + steps * k.group.grid.step[c];
+            }
+            tile_check(&k, seam_tile_ops_variant(idx));
+            tile_deinit(&k);
+        }
+    }
+}
+
+/* A grid of whole numbers: what lies on it stays, whatever is drawn.  Enough values that the
+ * largest draw, which brings v + u nearest to the next number, comes up several times. */
+static void test_encode_group__drawn_on_the_grid__stays(void **state) {
+    (void)state;
+    enum { CHANNELS = CHANNELS_MAX, SEEDS = 8 };
+    for (uint8_t width = 1; width <= 16; width++) {
+        tile_case k;
+        tile_init(&k, CHANNELS, &width, 1, false);
+        const uint32_t levels = (1u << width) - 1;
+        float *const grids = k.grids;
+        for (uint32_t c = 0; c < CHANNELS; c++) {
+            grids[k.group.grid.lo - grids + c] = 0.0f;
+            grids[k.group.grid.inverse - grids + c] = 1.0f;
+            grids[k.group.grid.step - grids + c] = 1.0f;
+        }
+        for (uint32_t seed = 0; seed < SEEDS; seed++) {
+            for (size_t i = 0; i < ROWS * k.ld; i++) {
+                k.x[i] = (float)(levels - (uint32_t)(i * (7 + seed)) % (levels + 1));
+            }
+            k.draws.seed = seed;
+            for (uint32_t idx = 0; seam_tile_ops_variant(idx) != NULL; idx++) {
+                assert_true(tile_encode(&k, seam_tile_ops_variant(idx), 0, true, true));
+                for (size_t row = 0; row < ROWS; row++) {
+                    assert_memory_equal(k.decoded[0] + row * k.ld, k.x + row * k.ld,
+                                        CHANNELS * sizeof(float));
+                }
+            }
+        }
+        tile_deinit(&k);
+    }
+}
+
+/* Every draw of 16 bits once would round a fraction f up round(2^16 f) times. */
+static void test_round_drawn__any_fraction__up_by_its_share_of_the_draws(void **state) {
+    (void)state;
+    static const double fractions[] = {0.0,       0x1p-18, 0x1p-17 * 1.5, 0.25,
+                                       1.0 / 3.0, 0.5,     0.9,           1.0 - 0x1p-17 * 1.5};
+    for (uint32_t whole = 0; whole < 64; whole += 21) {
+        for (size_t i = 0; i < sizeof fractions / sizeof fractions[0]; i++) {
+            const float t = (float)(whole + fractions[i]);
+            uint32_t up = 0;
+            for (uint32_t half = 0; half < 65536; half++) {
+                up += seam_tile_round_drawn(t, (uint16_t)half) - whole;
+            }
+            assert_int_equal(up, lround(((double)t - whole) * 65536.0));
         }
     }
 }
@@ -438,6 +509,9 @@ int main(void) {
         cmocka_unit_test(test_variants__every_width__same_bits),
         cmocka_unit_test(test_variants__mixed_widths__same_bits),
         cmocka_unit_test(test_variants__huge_values__clamped_alike),
+        cmocka_unit_test(test_variants__drawn_at_the_end_of_int32__clamped_alike),
+        cmocka_unit_test(test_encode_group__drawn_on_the_grid__stays),
+        cmocka_unit_test(test_round_drawn__any_fraction__up_by_its_share_of_the_draws),
         cmocka_unit_test(test_variants__not_finite__all_refuse),
         cmocka_unit_test(test_variants__decoded_in_place__same_bits),
         cmocka_unit_test(test_variants__aligned_streaming__same_values),

@@ -97,7 +97,8 @@ static void test_encode__chunks_of_whole_groups__concatenate_to_the_whole(void *
 static void test_tile_variants__same_input__same_bits(void **state) {
     (void)state;
     enum { LANES = SEAM_TILE_LANES, VALUES = 32 * LANES };
-    static float x[VALUES], out[2][VALUES], uniforms[2][VALUES];
+    static float x[VALUES], out[2][VALUES];
+    static uint16_t draws[2][VALUES];
     static uint32_t planes[2][16 * LANES];
     static float lo[LANES], inverse[LANES], step[LANES], levels[LANES];
     fixture_tensor(x, 32, LANES, 5);
@@ -114,10 +115,10 @@ static void test_tile_variants__same_input__same_bits(void **state) {
         const uint32_t at = idx == 0 ? 0 : 1;
         float poison[LANES] = {0};
         for (uint32_t i = 0; i < 32; i++) {
-            ops->uniform(uniforms[at] + (size_t)i * LANES, 16, i, 3, 4, UINT64_C(0x8877665544));
+            ops->draw(draws[at] + (size_t)i * LANES, 16, i, 3, 4, UINT64_C(0x8877665544));
         }
-        ops->encode(planes[at], poison, out[at], x, &rows, &grid, uniforms[at], true);
-        assert_memory_equal(uniforms[at], uniforms[0], sizeof uniforms[0]);
+        ops->encode(planes[at], poison, out[at], x, &rows, &grid, draws[at], true);
+        assert_memory_equal(draws[at], draws[0], sizeof draws[0]);
         assert_memory_equal(planes[at], planes[0], sizeof planes[0]);
         assert_memory_equal(out[at], out[0], sizeof out[0]);
         static uint32_t copy[16 * LANES];

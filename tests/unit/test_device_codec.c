@@ -136,6 +136,42 @@ static void test_encode__mixed_widths_and_every_tail__same_bytes(void **state) {
     }
 }
 
+/* Rows on 16 bytes, of bf16 too: drawn, each of up to 7 bits, up to 8 and above has its kernel. */
+static const uint8_t seven[] = {2, 6, 3, 7, 1, 4, 5}, eight[] = {8, 3, 7, 1};
+
+static void test_encode__drawn_rows_on_16_bytes__same_bytes(void **state) {
+    (void)state;
+    for (uint8_t width = 1; width <= 16; width++) {
+        shape_check(64, 136, &width, 1, &drawn);
+    }
+    for (uint32_t rows = 1; rows <= 66; rows++) {
+        shape_check(rows, 8 * (1 + rows % 37), seven, sizeof seven, &drawn);
+        shape_check(rows, 8 * (1 + rows % 35), eight, sizeof eight, &drawn);
+    }
+    shape_check(1030, 264, seven, sizeof seven, &drawn);
+    shape_check(33, 8192, seven, sizeof seven, &drawn);
+    shape_check(300, 4096, eight, sizeof eight, &drawn);
+}
+
+/* Few values, all of them whole steps or close to one, the two ends of the range the most. */
+static void test_encode__drawn_at_the_ends_of_the_range__same_bytes(void **state) {
+    (void)state;
+    for (uint8_t width = 1; width <= 16; width++) {
+        for (uint32_t seed = 1; seed <= 3; seed++) {
+            codec_case k;
+            case_init(&k, 2048, 136, &width, 1);
+            for (size_t i = 0; i < (size_t)k.rows * k.channels; i++) {
+                const float top = 1.0f + (float)(i % k.channels) * 0.25f;
+                k.x[i] = i % 5 == seed ? 0.0f : i % 3 == 0 ? top / 4 : top;
+            }
+            seam_rounding rounding = drawn;
+            rounding.seed = seed;
+            both_check(&k, seed == 1 ? SEAM_F32 : SEAM_BF16, &rounding, NULL, k.rows);
+            case_deinit(&k);
+        }
+    }
+}
+
 static void test_encode__many_groups__same_bytes(void **state) {
     (void)state;
     static const uint8_t narrow[] = {2, 6, 3, 8, 1, 4, 7, 5, 2};
@@ -170,6 +206,9 @@ static void test_encode__rows_by_list__same_bytes(void **state) {
         both_check(&k, SEAM_F32, &by_id, list, 212);
         case_deinit(&k);
         case_init(&k, rows, 77, mixed, sizeof mixed);
+        both_check(&k, SEAM_BF16, &by_id, list, 212);
+        case_deinit(&k);
+        case_init(&k, rows, 136, seven, sizeof seven);
         both_check(&k, SEAM_BF16, &by_id, list, 212);
         case_deinit(&k);
     }
@@ -352,6 +391,8 @@ int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_encode__every_width__same_bytes),
         cmocka_unit_test(test_encode__mixed_widths_and_every_tail__same_bytes),
+        cmocka_unit_test(test_encode__drawn_rows_on_16_bytes__same_bytes),
+        cmocka_unit_test(test_encode__drawn_at_the_ends_of_the_range__same_bytes),
         cmocka_unit_test(test_encode__many_groups__same_bytes),
         cmocka_unit_test(test_encode__2_20_rows__same_bytes),
         cmocka_unit_test(test_encode__rows_by_list__same_bytes),

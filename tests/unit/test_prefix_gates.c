@@ -278,9 +278,10 @@ SEAM_ON_GPU static void test_steps__codec_of_the_device__same_bits(void **state)
     device_fake_put(f->engine.backend, own);
 }
 
-/* Beside gates between the blocks: each has its own reports and state. */
+/* Beside gates between the blocks: each has its own reports and state.  Of a fall of 0.1 bits a
+ * step or more the mean swings by an eighth of a bit below the target before it settles. */
 SEAM_ON_GPU static void test_steps__to_target__keys_and_values_reported(void **state) {
-    enum { STEPS = 40 };
+    enum { STEPS = 100 };
     fixture *f = *state;
     seam_session_config config = prefix_config(f, STEPS, false);
     config.all_layer_bits = 4;
@@ -290,7 +291,7 @@ SEAM_ON_GPU static void test_steps__to_target__keys_and_values_reported(void **s
     double mean = 0;
     uint32_t gates[2] = {8 * FEATURES, 8 * FEATURES};
     uint32_t spread = 0;
-    for (uint32_t i = 0; i < STEPS + 5; i++) {
+    for (uint32_t i = 0; i < STEPS + 10; i++) {
         const seam_step_result result = step_run(f, trainer, &config, i);
         mean = 0;
         spread = 0;

@@ -217,6 +217,26 @@ static void test_encode__stochastic__equals_slow_coder(void **state) {
     }
 }
 
+/* A scale of 1 and all whole numbers: what lies on the grid stays, whatever is drawn.  Row 0 sets
+ * the scale. */
+static void test_encode__drawn_on_the_grid__stays(void **state) {
+    (void)state;
+    static const uint8_t bits[] = {2, 3, 5, 8, 11, 16};
+    for (size_t at = 0; at < sizeof bits; at++) {
+        set_up(SEAM_CODEC_TENSOR, ROWS_MAX, 131, bits[at]);
+        const float half = (float)(1u << (bits[at] - 1));
+        const uint32_t count = (1u << bits[at]) - 1;
+        for (size_t v = 0; v < (size_t)ROWS_MAX * 131; v++) {
+            b.x[v] = v < 131 ? half - 0.5f : (float)(v * 7 % count) - half + 1.0f;
+        }
+        for (uint32_t seed = 0; seed < 24; seed++) {
+            b.rounding = (seam_rounding){.stochastic = true, .seed = seed, .site = 2};
+            assert_int_equal(encode(), SEAM_OK);
+            assert_memory_equal(b.decoded + 131, b.x + 131, sizeof(float) * 131 * (ROWS_MAX - 1));
+        }
+    }
+}
+
 static void test_encode__rows_in_range_only__others_are_clamped(void **state) {
     (void)state;
     static const uint8_t some[] = {0x2d, 0xff, 0x0f}, none[3] = {0};
@@ -337,6 +357,7 @@ int main(void) {
         cmocka_unit_test(test_encode__every_width__equals_slow_coder),
         cmocka_unit_test(test_encode__shapes_and_groups__equal_slow_coder),
         cmocka_unit_test(test_encode__stochastic__equals_slow_coder),
+        cmocka_unit_test(test_encode__drawn_on_the_grid__stays),
         cmocka_unit_test(test_encode__rows_in_range_only__others_are_clamped),
         cmocka_unit_test(test_encode__awkward_values__defined_results),
         cmocka_unit_test(test_encode__error__at_most_half_a_step),

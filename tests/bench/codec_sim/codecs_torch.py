@@ -2,7 +2,7 @@
 
 The affine grid, its ranges and its rounding equal proto/WIRE.md section 3.2 code by code
 (check_codec_sim.py compares with tests/oracle/wire_numpy); random numbers come from torch
-instead of Philox.  tensor, channel and group are compressed-tensors' symmetric grid; aqsgd is
+instead of Philox (`uniform`).  tensor, channel and group are compressed-tensors' symmetric grid; aqsgd is
 DS3Lab/AC-SGD's. A run's widths are integers in f32, (runs, channels) for the affine grid and (runs)
 for the others.
 """
@@ -65,10 +65,20 @@ def grid(lo, hi, widths):
     return torch.where(step < FLT_MIN, torch.zeros_like(step), step), levels
 
 
+def uniform(shape, generator, device):
+    """What values draw: multiples of 2^-16."""
+    return torch.randint(65536, shape, generator=generator, device=device).float() * 2.0 ** -16
+
+
+def whole(t, u=None):
+    """t to whole numbers, in place where to nearest: WIRE.md 3.2, whose sum with u does not round."""
+    return t.round_() if u is None else t.add_(2.0 ** -17).double().add_(u).floor_().to(t.dtype)
+
+
 def affine_codes(x, lo, step, levels, u=None):
     inverse = torch.where(step > 0, 1.0 / step, torch.zeros_like(step))
     t = (x - lo[:, None]) * inverse[:, None]
-    t = t.round_() if u is None else t.add_(u).floor_()
+    t = whole(t, u)
     return torch.minimum(t.clamp_(min=0.0), levels[:, None])
 
 
@@ -93,7 +103,7 @@ def symmetric(x, bits, kind, u=None):
     k = exponent_of(absmax.amax(dim=(1, 2, 3), keepdim=True))
     scale = scales(absmax / ((torch.exp2(b) - 1.0) / 2.0), k)
     t = torch.where(scale > 0, v / scale, torch.zeros_like(v))
-    t = t.round_() if u is None else t.add_(u.view(1, rows, channels // size, size)).floor_()
+    t = whole(t, None if u is None else u.view(1, rows, channels // size, size))
     half = torch.exp2(b - 1.0)
     return torch.maximum(torch.minimum(t, half - 1.0), -half).mul_(scale).view_as(x)
 

@@ -134,7 +134,7 @@ class Job:
     def backward(self, g, batch):
         """bwd_out: direct quantization, stochastic but for AQ-SGD (raw in its first epoch)."""
         out = g.bfloat16().float()
-        u = torch.rand(g.shape[1:], generator=self.random, device=self.device)
+        u = codecs.uniform(g.shape[1:], self.random, self.device)
         kinds = self.sites[1]
         for kind in ("tensor", "channel", "group"):
             which = kinds[kind]
@@ -217,7 +217,7 @@ class Job:
         g = dx[at]
         lo, hi = codecs.ranges(g)
         step, levels = codecs.grid(lo, hi, widths)
-        u = torch.rand(g.shape[1:], generator=self.random, device=self.device)
+        u = codecs.uniform(g.shape[1:], self.random, self.device)
         g = codecs.affine_values(codecs.affine_codes(g, lo, step, levels, u), lo, step)
         x, decoded = self.errors[FWD_IN]
         return codecs.gradient_exact(g, x[at], decoded[at], widths)

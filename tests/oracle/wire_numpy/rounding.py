@@ -29,18 +29,23 @@ class Rounding:
     micro: int = 0
 
     def uniform(self, row_ids, channels):
-        """u (rows, channels) in [0, 1), f32."""
+        """u (rows, channels) in [0, 1), f32: multiples of 2^-16, two of a word, eight of a draw."""
         row_ids = np.asarray(row_ids, np.uint64)[:, None]
-        quad = np.arange((channels + 3) // 4, dtype=np.uint64)[None, :]
-        words = philox((quad, row_ids, self.site | self.micro << 16, self.step & 0xFFFFFFFF),
+        eighth = np.arange((channels + 7) // 8, dtype=np.uint64)[None, :]
+        words = philox((eighth, row_ids, self.site | self.micro << 16, self.step & 0xFFFFFFFF),
                        (self.seed & 0xFFFFFFFF, self.seed >> 32))
-        words = np.stack(words, axis=-1).reshape(len(row_ids), -1)[:, :channels]
-        return ((words >> np.uint64(8)).astype(np.float64) * 2.0 ** -24).astype(np.float32)
+        halves = [half for word in words
+                  for half in (word & np.uint64(0xFFFF), word >> np.uint64(16))]
+        halves = np.stack(halves, axis=-1).reshape(len(row_ids), -1)[:, :channels]
+        return halves.astype(np.float32) * np.float32(2.0 ** -16)
 
 
 def whole(t, rounding, row_ids):
-    """t (rows, channels) to whole numbers: to nearest even, or down after adding u."""
+    """t (rows, channels) to whole numbers: to nearest even, or down after adding 2^-17 in t's
+    type and then u, a sum that does not round.  In f64 it rounds below 2^-37, which is less than
+    what f32's v can lack of a whole number."""
     if rounding is None or not rounding.stochastic:
         return np.rint(t)
     ids = np.arange(len(t)) if row_ids is None else row_ids
-    return np.floor(t + rounding.uniform(ids, t.shape[1]))
+    v = t + t.dtype.type(2.0 ** -17)
+    return np.floor(v.astype(np.float64) + rounding.uniform(ids, t.shape[1])).astype(t.dtype)
