@@ -28,6 +28,10 @@ int seam_cmd_train(int argc, char **argv, int first) {
     }
     if (st == SEAM_OK && !resumes) {
         st = seam_run_command_make(&command, argc, argv, first, &err);
+        if (st == SEAM_OK && o.adapter != NULL && /* a run that goes on does not need its folder */
+            json_object_set_new(command, "adapter", seam_train_adapter_json(&o)) != 0) {
+            st = seam_error_set(&err, SEAM_E_MEMORY, "out of memory");
+        }
         o.command = command;
     }
     if (st != SEAM_OK) {

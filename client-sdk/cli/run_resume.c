@@ -109,11 +109,12 @@ static seam_status folder_enter(const json_t *command, const seam_train_options 
     const char *const cwd = json_string_value(json_object_get(command, "folder"));
     const struct {
         const char *option, *path;
-    } paths[] = {{"model", o->model},         {"data", o->data},
-                 {"eval-data", o->eval_data}, {"adapter", o->adapter},
-                 {"trace", o->trace},         {"cache-dir", o->cache_dir},
-                 {"ca", o->server.ca},        {"cert", o->server.cert},
-                 {"key", o->server.key},      {"token-file", o->server.token_file}};
+    } paths[] = {
+        {"model", o->model},         {"data", o->data},
+        {"eval-data", o->eval_data}, {"adapter", o->adapter_stated == NULL ? o->adapter : NULL},
+        {"trace", o->trace},         {"cache-dir", o->cache_dir},
+        {"ca", o->server.ca},        {"cert", o->server.cert},
+        {"key", o->server.key},      {"token-file", o->server.token_file}};
     if (chdir(cwd) == 0) {
         return SEAM_OK;
     }
@@ -159,6 +160,7 @@ seam_status seam_run_command_read(seam_train_options *ret_options, json_t **ret_
         st = command_parse(ret_options, value, argc, argv, first, err);
     }
     if (st == SEAM_OK) {
+        ret_options->adapter_stated = json_object_get(value, "adapter");
         st = folder_enter(value, ret_options, err);
     }
     json_t *const out = st == SEAM_OK ? json_string(folder) : NULL;

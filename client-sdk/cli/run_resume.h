@@ -1,6 +1,7 @@
 /* A run that goes on from its folder: `seam train --resume DIR`.
  *
- *   command.json   the command line of the run, the folder that it was typed in, the session's id
+ *   command.json   the command line of the run, the folder that it was typed in, the session's id,
+ *                  and with --adapter what that was, whose folder is not needed again
  *   session.json   the session (run_files.h)       journal.bin, .notes   its steps (core/journal.h)
  *   data.json      what its steps are made of (run_data.h)
  *   before.json    the evaluation before training, where there was one */

@@ -117,14 +117,60 @@ static seam_status lora_take(seam_train_options *o, const seam_session_options *
     return SEAM_OK;
 }
 
+json_t *seam_train_adapter_json(const seam_train_options *options) {
+    const seam_train_options *const o = options;
+    if (o->full) {
+        return json_pack("{s:b,s:i,s:i}", "full", 1, "front_blocks", (int)o->front_blocks,
+                         "tail_blocks", (int)o->tail_blocks);
+    }
+    if (o->prefix_tokens != 0) {
+        return json_pack("{s:i}", "prefix_tokens", (int)o->prefix_tokens);
+    }
+    return json_pack("{s:i,s:f,s:s,s:b}", "rank", (int)o->rank, "alpha", (double)o->alpha,
+                     "targets", o->targets, "rslora", (int)o->rslora);
+}
+
+static bool count_read(uint32_t *ret_count, const json_t *stated, const char *name) {
+    const json_int_t value = json_integer_value(json_object_get(stated, name));
+    *ret_count = value >= 0 && value <= UINT32_MAX ? (uint32_t)value : 0;
+    return (json_int_t)*ret_count == value;
+}
+
+/* What seam_train_adapter_json has written. */
+static seam_status stated_read(seam_session_options *shape, const json_t *stated, seam_error *err) {
+    const char *const targets = json_string_value(json_object_get(stated, "targets"));
+    const bool counts = count_read(&shape->lora_rank, stated, "rank") &&
+                        count_read(&shape->prefix_tokens, stated, "prefix_tokens") &&
+                        count_read(&shape->front_blocks, stated, "front_blocks") &&
+                        count_read(&shape->tail_blocks, stated, "tail_blocks");
+    shape->full = json_is_true(json_object_get(stated, "full"));
+    shape->lora_alpha = (float)json_number_value(json_object_get(stated, "alpha"));
+    shape->lora_rslora = json_is_true(json_object_get(stated, "rslora"));
+    const bool is_lora = shape->lora_rank != 0 && targets != NULL;
+    if (!counts || shape->full + (shape->prefix_tokens != 0) + is_lora != 1) {
+        return seam_error_set(err, SEAM_E_FORMAT,
+                              "--resume: command.json: adapter is none of LoRA, a prefix or "
+                              "trained layers");
+    }
+    return is_lora ? seam_targets_parse(&shape->lora_targets, targets, err) : SEAM_OK;
+}
+
+static seam_status shape_read(seam_session_options *shape, const seam_train_options *o,
+                              seam_error *err) {
+    if (o->adapter_stated != NULL) {
+        return stated_read(shape, o->adapter_stated, err);
+    }
+    SEAM_TRY(seam_cli_path_check("adapter", o->adapter, err));
+    return seam_adapter_shape(shape, o->adapter, err);
+}
+
 seam_status seam_train_adapter_take(seam_train_options *options, seam_error *err) {
     seam_train_options *const o = options;
     seam_session_options shape = SEAM_SESSION_OPTIONS_INIT;
     if (o->adapter == NULL) {
         return SEAM_OK;
     }
-    SEAM_TRY(seam_cli_path_check("adapter", o->adapter, err));
-    SEAM_TRY(seam_adapter_shape(&shape, o->adapter, err));
+    SEAM_TRY(shape_read(&shape, o, err));
     const bool lora = !shape.full && shape.prefix_tokens == 0;
     const char *const kind = lora ? "LoRA" : shape.full ? "trained layers" : "a prefix";
     if (o->full && !shape.full) {

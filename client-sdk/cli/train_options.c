@@ -245,7 +245,8 @@ seam_status seam_train_options_read(seam_train_options *options, const seam_arg_
 seam_status seam_train_options_finish(seam_train_options *options, seam_error *err) {
     seam_train_options *const o = options;
     const seam_status taken = seam_train_adapter_take(o, err);
-    if (taken != SEAM_OK && o->resume == NULL) { /* a run that goes on has long taken it */
+    /* A run that goes on has long taken it; one of an earlier release does not say what it was. */
+    if (taken != SEAM_OK && (o->resume == NULL || o->adapter_stated != NULL)) {
         return taken;
     }
     SEAM_TRY(seam_train_adapter_check(o, err));

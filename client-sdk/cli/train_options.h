@@ -25,7 +25,9 @@ typedef struct seam_train_options {
     /* No options: */
     bool delete_cut; /* delete_session holds for a run that was cut, which is made again from its
                       * start */
-    const json_t *command; /* what --resume is to go by; NULL: the run cannot go on */
+    const json_t *adapter_stated; /* of a run that goes on: what --adapter was; NULL: its folder
+                                   * says it */
+    const json_t *command;        /* what --resume is to go by; NULL: the run cannot go on */
     uint64_t seed;
     /* Adapter and optimizer. */
     uint32_t rank, prefix_tokens;
@@ -74,8 +76,13 @@ const char *seam_train_codec(const seam_train_options *options);
 seam_status seam_train_depth_read(uint32_t *ret_depth, const seam_train_options *options,
                                   seam_error *err);
 /* With --adapter: what it is, where the command line does not say; SEAM_E_ARG names an option that
- * says otherwise.  SEAM_E_IO, SEAM_E_FORMAT. */
+ * says otherwise.  Read from its folder, or where the options have it from adapter_stated.
+ * SEAM_E_IO, SEAM_E_FORMAT. */
 seam_status seam_train_adapter_take(seam_train_options *options, seam_error *err);
+/* What it was, for adapter_stated of a process that goes on without the folder: LoRA's rank, alpha,
+ * rslora and targets, prefix_tokens, or full with front_blocks and tail_blocks.  NULL: no
+ * memory. */
+json_t *seam_train_adapter_json(const seam_train_options *options);
 /* What the session is to have room for; *ret_auto: how much of it is used is measured.  Asks the
  * server. */
 seam_status seam_train_depth_choose(uint32_t *ret_depth, bool *ret_auto,

@@ -6,7 +6,7 @@
  * SSL_CERT_FILE.
  * Calls for one model wait for each other, also those of other processes.
  * These functions block; one call a thread.  Read pull_demo.c, then pull_hub.c,
- * pull_parts.c. */
+ * pull_index.c, pull_parts.c. */
 #ifndef SEAM_PULL_H
 #define SEAM_PULL_H
 

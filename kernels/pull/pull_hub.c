@@ -20,14 +20,15 @@
 #define HUB_URL   "https://huggingface.co"
 #define FILES_MAX 10000u
 
+static seam_status row_pull(seam_hub_pull *pull, const json_t *row, uint32_t *count);
+
 /* ---- names ---- */
 
 static bool is_hex(const char *text, size_t count) {
     return strlen(text) == count && strspn(text, "0123456789abcdef") == count;
 }
 
-/* A relative path of plain parts: nothing that could leave the cache or change a URL. */
-static bool is_plain_path(const char *text) {
+bool seam_hub_is_plain_path(const char *text) {
     if (text[0] == '\0' || text[0] == '/' || strstr(text, "//") != NULL) {
         return false;
     }
@@ -47,7 +48,7 @@ static bool is_plain_path(const char *text) {
 
 static bool is_repo(const char *text) {
     const char *slash = strchr(text, '/');
-    return is_plain_path(text) && slash != NULL && slash[1] != '\0' &&
+    return seam_hub_is_plain_path(text) && slash != NULL && slash[1] != '\0' &&
            strchr(slash + 1, '/') == NULL;
 }
 
@@ -65,7 +66,7 @@ static bool is_shard(const char *name) {
 bool seam_hub_is_weights(const seam_hub_pull *pull, const char *name) {
     switch (pull->weights) {
     case SEAM_HUB_WEIGHTS_SHARDS:
-        return is_shard(name);
+        return json_object_get(pull->shards, name) != NULL;
     case SEAM_HUB_WEIGHTS_SINGLE:
         return strcmp(name, "model.safetensors") == 0;
     case SEAM_HUB_WEIGHTS_ANY:
@@ -86,25 +87,33 @@ static bool is_wanted(const seam_hub_pull *pull, const char *name) {
            (ends_with(name, ".json") || ends_with(name, ".model") || ends_with(name, ".jinja"));
 }
 
-/* An index counts where it has shards: some tools write one beside a single file. */
-static void weights_find(seam_hub_pull *pull, const json_t *rows) {
-    bool has_index = false, has_shards = false, has_single = false;
+/* An index counts where it has shards: some tools write one beside a single file.  Then it is
+ * fetched first, and says which files are the shards. */
+static seam_status weights_find(seam_hub_pull *pull, const json_t *rows, uint32_t *count) {
+    const json_t *index = NULL;
+    bool has_shards = false, has_single = false;
     for (size_t i = 0; i < json_array_size(rows); i++) {
         const char *const name =
             json_string_value(json_object_get(json_array_get(rows, i), "rfilename"));
         if (name != NULL) {
-            has_index = has_index || strcmp(name, "model.safetensors.index.json") == 0;
+            index =
+                strcmp(name, "model.safetensors.index.json") == 0 ? json_array_get(rows, i) : index;
             has_single = has_single || strcmp(name, "model.safetensors") == 0;
             has_shards = has_shards || is_shard(name);
         }
     }
-    pull->weights = has_index && has_shards ? SEAM_HUB_WEIGHTS_SHARDS
-                    : has_single            ? SEAM_HUB_WEIGHTS_SINGLE
-                                            : SEAM_HUB_WEIGHTS_ANY;
+    pull->weights = has_single ? SEAM_HUB_WEIGHTS_SINGLE : SEAM_HUB_WEIGHTS_ANY;
+    if (pull->args->file != NULL || index == NULL || (has_single && !has_shards)) {
+        return SEAM_OK;
+    }
+    SEAM_TRY(row_pull(pull, index, count));
+    SEAM_TRY(seam_hub_index_read(pull, rows));
+    pull->weights = SEAM_HUB_WEIGHTS_SHARDS;
+    return SEAM_OK;
 }
 
-/* Before anything is fetched: every row is one, and a whole model has weights that a loader takes.
- * SEAM_E_FORMAT, SEAM_E_NOT_FOUND. */
+/* Before anything but an index is fetched: every row is one, and a whole model has weights that a
+ * loader takes. SEAM_E_FORMAT, SEAM_E_NOT_FOUND. */
 static seam_status rows_check(const seam_hub_pull *pull, const json_t *rows) {
     const char *const repo = pull->args->repo, *other = NULL;
     uint32_t count = 0;
@@ -230,7 +239,7 @@ seam_status seam_hub_file_read(seam_hub_file *ret_file, const seam_hub_pull *pul
 }
 
 seam_status seam_hub_file_check(const seam_hub_file *file, const seam_hub_pull *pull) {
-    return is_plain_path(file->name) && file->etag != NULL &&
+    return seam_hub_is_plain_path(file->name) && file->etag != NULL &&
                    is_hex(file->etag, file->is_sha256 ? 64 : 40)
                ? SEAM_OK
                : seam_error_set(pull->err, SEAM_E_FORMAT, "%s: file %s: no usable name or hash",
@@ -299,7 +308,7 @@ static seam_status list_write(const seam_hub_pull *pull, const json_t *rows) {
 
 static seam_status rows_pull(seam_hub_pull *pull, const json_t *rows) {
     uint32_t count = 0;
-    weights_find(pull, rows);
+    SEAM_TRY(weights_find(pull, rows, &count));
     SEAM_TRY(rows_check(pull, rows));
     for (size_t i = 0; i < json_array_size(rows); i++) {
         SEAM_TRY(row_pull(pull, json_array_get(rows, i), &count));
@@ -384,10 +393,10 @@ seam_status seam_pull_hub(char *ret_path, size_t path_bytes, const seam_pull_hub
     if (!is_repo(args->repo)) {
         return seam_error_set(err, SEAM_E_ARG, "%s: not a repository: org/name", args->repo);
     }
-    if (!is_plain_path(pull.revision)) {
+    if (!seam_hub_is_plain_path(pull.revision)) {
         return seam_error_set(err, SEAM_E_ARG, "revision %s: not one", pull.revision);
     }
-    if (args->file != NULL && !is_plain_path(args->file)) {
+    if (args->file != NULL && !seam_hub_is_plain_path(args->file)) {
         return seam_error_set(err, SEAM_E_ARG, "file %s: not a plain path", args->file);
     }
     if (args->client && args->file != NULL) {
@@ -395,7 +404,9 @@ seam_status seam_pull_hub(char *ret_path, size_t path_bytes, const seam_pull_hub
                               args->file);
     }
     SEAM_TRY(folder_name(&pull));
-    SEAM_TRY(model_pull(&pull));
+    const seam_status st = model_pull(&pull);
+    json_decref(pull.shards);
+    SEAM_TRY(st);
     if (args->ret_counts != NULL) {
         *args->ret_counts = pull.counts;
     }
@@ -425,6 +436,6 @@ bool seam_pull_reference_read(seam_pull_reference *ret, const char *text) {
         ret->hub.revision = ret->text + repo_bytes + 1;
     }
     return is_repo(ret->hub.repo) &&
-           (ret->hub.revision == NULL || is_plain_path(ret->hub.revision)) &&
-           (ret->hub.file == NULL || is_plain_path(ret->hub.file));
+           (ret->hub.revision == NULL || seam_hub_is_plain_path(ret->hub.revision)) &&
+           (ret->hub.file == NULL || seam_hub_is_plain_path(ret->hub.file));
 }

@@ -1,5 +1,6 @@
 /* One pull from a Hub in progress.  Internal to kernels/pull: pull_hub.c lists the files and
- * fetches whole ones, pull_parts.c a client's share of the weights; pull_cached.c does without it.
+ * fetches whole ones, pull_index.c reads which are the weights, pull_parts.c a client's share of
+ * the weights; pull_cached.c does without it.
  */
 #ifndef SEAM_PULL_HUB_H
 #define SEAM_PULL_HUB_H
@@ -13,7 +14,7 @@
 typedef enum seam_hub_weights {
     SEAM_HUB_WEIGHTS_ANY = 0, /* a single one of any name */
     SEAM_HUB_WEIGHTS_SINGLE,  /* model.safetensors */
-    SEAM_HUB_WEIGHTS_SHARDS,  /* model-*-of-*.safetensors, with an index */
+    SEAM_HUB_WEIGHTS_SHARDS,  /* those that the index names */
 } seam_hub_weights;
 
 typedef struct seam_hub_pull {
@@ -25,6 +26,7 @@ typedef struct seam_hub_pull {
     char parts[SEAM_PULL_PATH_MAX];  /* the client's folder, once it is there */
     seam_pull_counts counts;
     seam_hub_weights weights; /* by the list */
+    json_t *shards;           /* an object whose names are the index's files; or NULL */
     bool is_listed;           /* the Hub has told the files */
     seam_error *err;
 } seam_hub_pull;
@@ -38,6 +40,11 @@ typedef struct seam_hub_file {
 /* A row of the list of files.  SEAM_E_FORMAT. */
 seam_status seam_hub_file_read(seam_hub_file *ret_file, const seam_hub_pull *pull,
                                const json_t *row);
+/* A relative path of plain parts: nothing that could leave the cache or change a URL. */
+bool seam_hub_is_plain_path(const char *text);
+/* The index that is in the snapshot: pull->shards.  SEAM_E_FORMAT, SEAM_E_NOT_FOUND: it names a
+ * file that is none, or that is not in rows, the list; SEAM_E_MEMORY. */
+seam_status seam_hub_index_read(seam_hub_pull *pull, const json_t *rows);
 /* Its name is plain and its hash one.  SEAM_E_FORMAT. */
 seam_status seam_hub_file_check(const seam_hub_file *file, const seam_hub_pull *pull);
 /* Of the list's names, those that are the model's weights. */

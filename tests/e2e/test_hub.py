@@ -124,6 +124,77 @@ class Faults(Case):
             json.dumps({"weight_map": {name: "model.safetensors" for name in tensors}}).encode()
         self.assert_whole(self.pull())
 
+    def index(self, names):
+        """An index in which `names` have the tensors, one after another."""
+        tensors = sorted(load(self.weights))
+        return json.dumps({"weight_map": {tensor: names[i % len(names)] for i, tensor in
+                                          enumerate(tensors)}}).encode()
+
+    def shard(self, names):
+        """The model in files of these names, with an index."""
+        self.weights = self.files.pop("model.safetensors")
+        tensors = load(self.weights)
+        for i, name in enumerate(names):
+            path = self.root / "shard"
+            save_file({n: t for k, (n, t) in enumerate(sorted(tensors.items()))
+                       if k % len(names) == i}, str(path))
+            self.files[name] = path.read_bytes()
+        self.files["model.safetensors.index.json"] = self.index(names)
+        self.hub.files = dict(self.files)
+        self.hub.large = {n for n in self.files if n.endswith(".safetensors")}
+
+    def test_shards_of_other_names__as_the_index_says(self):
+        self.shard(["tiny-part1.safetensors", "tiny-part2.safetensors", "embed.safetensors"])
+        self.hub.files["model-fp16-1-of-2.safetensors"] = b"a variant"
+        self.hub.large.add("model-fp16-1-of-2.safetensors")
+        result = self.pull()
+        self.assert_whole(result)
+        self.assertFalse((pathlib.Path(result["path"]) / "model-fp16-1-of-2.safetensors").exists())
+        self.assertEqual(result["weights_bytes"], sum(
+            len(d) for n, d in self.files.items() if n.endswith(".safetensors")))
+        again = self.pull(HF_HUB_OFFLINE="1")
+        self.assertEqual((again["path"], again["fetched_bytes"]), (result["path"], 0))
+        share = self.pull("--client", "--front", 1)
+        self.assertIsInstance(share, dict, share)
+        whole, part = load(self.weights), load_file(share["path"] + "/share.safetensors")
+        self.assertEqual(set(part), {n for n in whole if not n.startswith("model.layers.")
+                                     or n.startswith("model.layers.0.")})
+        self.assertTrue(all(part[n].tobytes() == whole[n].tobytes() for n in part))
+        with Seamd(seamd_path(), pathlib.Path(result["path"])):
+            pass  # it serves them
+
+    def test_index_that_leads_elsewhere__refused_before_a_weight(self):
+        homes = []
+        good = ["tiny-part1.safetensors", "tiny-part2.safetensors"]
+        self.shard(good)
+        self.hub.files["sub/a.safetensors"] = self.hub.files[good[0]]
+        for bad, status, words in (
+                ("../evil.safetensors", "FORMAT", "../evil.safetensors"),
+                ("/etc/evil.safetensors", "FORMAT", "evil.safetensors"),
+                ("sub/a.safetensors", "FORMAT", "sub/a.safetensors"),
+                ("a..safetensors", "FORMAT", "a..safetensors"),
+                ("config.json", "FORMAT", "config.json"),
+                (".safetensors", "FORMAT", ".safetensors"),
+                ("a?b.safetensors", "FORMAT", "a?b"),
+                ("away.safetensors", "NOT_FOUND", "away.safetensors")):
+            for args in ((), ("--client",)):
+                self.hub.requests.clear()
+                self.hub.files["model.safetensors.index.json"] = self.index([good[0], bad])
+                home = str(self.root / f"home-{len(homes)}")  # a commit's files do not change
+                homes.append(home)
+                result = self.pull(*args, HF_HOME=home)
+                self.assertEqual(result[0], status, (bad, result))
+                self.assertIn("model.safetensors.index.json", result[1])
+                self.assertIn(words, result[1])
+                self.assertEqual(self.hub.asked("/store/"), [])
+        for text, words in ((b"{", "model.safetensors.index.json"), (b"[]", "no weight_map"),
+                            (b'{"weight_map": {}}', "no weight_map"),
+                            (b'{"weight_map": {"a": 7}}', "is no safetensors file")):
+            self.hub.files["model.safetensors.index.json"] = text
+            result = self.pull(HF_HOME=str(self.root / f"text-{len(text)}"))
+            self.assertEqual(result[0], "FORMAT", (text, result))
+            self.assertIn(words, result[1])
+
     def test_no_usable_weights__named(self):
         weights = self.hub.files.pop("model.safetensors")
         cases = (({}, "no safetensors at its top"),

@@ -8,6 +8,7 @@ and a run's evaluation where the connection is cut again and again.
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -177,6 +178,45 @@ def check_folder_gone(case, server):
     assert case.hashes("absolute") == case.hashes("relative")
 
 
+def check_adapter_gone(case, server):
+    """A run that was begun with --adapter needs that folder no more: LoRA, a prefix, trained layers of a
+    split model; what it was is in the report, and the steps are those of a run that was not cut."""
+    lora = {"rank": 3, "alpha": 5.0, "targets": "q,o", "rslora": True}
+    for name, first, config in (
+            ("lora", ["--rank", 3, "--alpha", 5, "--targets", "q,o", "--rslora"], lora),
+            ("prefix", ["--prefix-tokens", 5], {"prefix_tokens": 5}),
+            ("layers", ["--full", "--front-blocks", 1], {"full": True, "front_blocks": 1})):
+        def train(out, *args):
+            return case.begin(server, "train", "--model", case.model, "--data", case.rows, "--out",
+                              case.folder / out, "--batch", 4, *args, cwd=case.cwd)
+
+        code, err = ended(train(f"{name}-first", "--steps", 2, *first))
+        assert code == 0, (code, err)
+        source = case.cwd / name
+        shutil.copytree(case.folder / f"{name}-first" / "adapter", source)
+        whole, cut = case.folder / f"{name}-whole", case.folder / f"{name}-cut"
+        code, err = ended(train(whole, "--steps", STEPS, "--adapter", source))
+        assert code == 0, (code, err)
+        process = train(cut, "--steps", STEPS, "--adapter", name)
+        wait_for(lambda: (cut / "session.json").exists(), what="session")
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        assert ended(process)[0] == EXIT_INTERRUPTED
+        shutil.rmtree(case.cwd)  # the folder that a relative --adapter goes by, too
+        code, err = ended(case.resume(server, cut))
+        assert code == 0, (name, code, err)
+        case.cwd.mkdir()
+        assert case.hashes(cut) == case.hashes(whole), name
+        reports = [json.loads((run / "report.json").read_text())["config"] for run in (whole, cut)]
+        assert reports[0] == reports[1], reports
+        assert {key: reports[1].get(key) for key in config} == config, reports[1]
+        stated = json.loads((cut / "command.json").read_text())
+        stated["adapter"] = {"rank": 3, "targets": "q", "full": True}
+        (cut / "command.json").write_text(json.dumps(stated))
+        code, err = ended(case.resume(server, cut))
+        assert code == EXIT_INPUT and "command.json: adapter" in err, (code, err)
+
+
 def check_cut_evaluation(case, server):
     """Requests are made again on a new stream: the same figures and texts, token for token; without
     --reconnect's time left, an error."""
@@ -230,7 +270,8 @@ def main():
         check_room_taken_at_the_start(case)
         print("check_room_taken_at_the_start: passed", flush=True)
         with case.serve() as server:
-            for check in (check_other_data, check_folder_gone, check_cut_evaluation):
+            for check in (check_other_data, check_folder_gone, check_adapter_gone,
+                          check_cut_evaluation):
                 check(case, server)
                 print(f"{check.__name__}: passed", flush=True)
 
