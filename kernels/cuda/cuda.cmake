@@ -17,7 +17,7 @@ add_library(seam_cuda STATIC
   cuda/cuda_column_sums.cu cuda/cuda_dropout.cu cuda/cuda_linear_fp8.cu cuda/cuda_fp8_rows.cu
   cuda/cuda_fp8_weight.cu cuda/cuda_plan.cu
   cuda/cuda_algorithms.cu
-  cuda/cuda_thin.cu cuda/cuda_join.cu cuda/cuda_rmsnorm.cu cuda/cuda_rope.cu
+  cuda/cuda_thin.cu cuda/cuda_shares.cu cuda/cuda_join.cu cuda/cuda_rmsnorm.cu cuda/cuda_rope.cu
   cuda/cuda_attention_forward.cu cuda/cuda_attention_forward_mma.cu cuda/cuda_attention_backward.cu
   cuda/cuda_attention_backward_mma.cu cuda/cuda_attention_cached.cu cuda/cuda_cache_store.cu cuda/cuda_prefix.cu cuda/cuda_swiglu.cu
   cuda/cuda_embedding.cu cuda/cuda_cross_entropy.cu cuda/cuda_adamw.cu cuda/cuda_sum_squares.cu

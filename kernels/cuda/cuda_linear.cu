@@ -63,7 +63,7 @@ static size_t room_bytes(const task *t) {
 }
 
 static seam_status shares_run(seam_stream *stream, const task *t, const seam_cuda_gemm_args *own) {
-    return t->thin ? seam_cuda_thin_shares(stream, own) : seam_cuda_gemm(stream, own);
+    return t->thin ? seam_cuda_shares(stream, own) : seam_cuda_gemm(stream, own);
 }
 
 /* The product in f32 into the room, then own adds to it and rounds. */

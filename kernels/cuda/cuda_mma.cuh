@@ -26,6 +26,15 @@ static __device__ inline void load_transposed(uint32_t (&b)[4], const __nv_bfloa
                  : "r"(address));
 }
 
+/* The same as they are: the a operand of 16 rows and columns, or b fragments whose columns are
+ * rows of memory. */
+static __device__ inline void load_matrices(uint32_t (&ret)[4], const __nv_bfloat16 *p) {
+    const unsigned address = (unsigned)__cvta_generic_to_shared(p);
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(ret[0]), "=r"(ret[1]), "=r"(ret[2]), "=r"(ret[3])
+                 : "r"(address));
+}
+
 static __device__ inline uint32_t word(const __nv_bfloat16 *p) {
     return *(const uint32_t *)p;
 }

@@ -203,9 +203,9 @@ seam_status seam_cuda_thin_dots(seam_stream *stream, const seam_cuda_thin *produ
 size_t seam_cuda_thin_sum_bytes(const seam_cuda_thin *products, uint32_t count, uint32_t T);
 seam_status seam_cuda_thin_sums(seam_stream *stream, const seam_cuda_thin *products, uint32_t count,
                                 uint32_t T, float *partial);
-/* seam_cuda_gemm for parts with x_k = w_k = 1 and widths, bounds and ranks that are multiples of
- * 8; no split. */
-seam_status seam_cuda_thin_shares(seam_stream *stream, const seam_cuda_gemm_args *args);
+/* cuda_shares.cu: seam_cuda_gemm for parts with x_k = w_k = 1 and widths, bounds and ranks that are
+ * multiples of 8; no split. */
+seam_status seam_cuda_shares(seam_stream *stream, const seam_cuda_gemm_args *args);
 
 /* y (T, N) = beta y + x (T, C) W^T, or, backward, y (T, C) = beta y + x (T, N) W, in cuBLASLt by
  * the weight's algorithm.  cuda_plan.cu. */

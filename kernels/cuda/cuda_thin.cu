@@ -7,17 +7,14 @@
  *     its 8 warps k in turns, 32 at a time; their sums are added in the warps' order.
  *   sums: y (K, R) += scale x (T, K)^T w (T, R), for da and db.  A block takes 64 features and
  *     PIECE rows through four stages of shared memory; a second kernel adds the pieces.
- *   shares: y (M, N) = addend + bias + sum of scale x w^T over few k, rounded once.  A block takes
- *     64 rows and 64 columns; bound by reading the addend and writing y.
  *   turns: y (C, R) = x (R, C), what the others read along k.
  *
  * A sum's terms may stand in any order, so that a thread takes eight neighbours of k at a time for
- * two instructions of 16 k: both operands have the same order.  The same goes for the columns of
- * shares: a thread holds eight neighbours. */
+ * two instructions of 16 k: both operands have the same order.
+ * What their results add to a wide product: cuda_shares.cu. */
 #include <cuda_pipeline.h>
 
 #include "cuda_mma.cuh"
-#include "cuda_philox.cuh"
 
 #define DOT_WARPS  8u
 #define DOT_ROWS   32u
@@ -29,8 +26,6 @@
 #define JOIN_M     8u
 #define SUM_STAGES 4u
 #define PIECE      1024u
-#define SHARE_ROWS 64u
-#define SHARE_COLS 64u
 
 typedef __nv_bfloat16 bf16;
 
@@ -265,88 +260,6 @@ static __global__ void sum_join_kernel(const thin_args a, uint32_t cols) {
     }
 }
 
-/* total += scale x w^T of a part, for the 16 rows and 32 columns of a warp: total[t] holds columns
- * n0 + 8 (lane % 4) + 2 t and the next of two rows, eight neighbours a row and thread. */
-static __device__ inline void share_add(float (&total)[4][4], const seam_cuda_part &part,
-                                        uint32_t M, uint32_t row, uint32_t n0) {
-    const uint32_t g = threadIdx.x % 32 / 4, k8 = threadIdx.x % 4 * 8;
-    const uint32_t n = n0 + g / 2 * 8 + g % 2; /* of t = 0 */
-    const bf16 *x = (const bf16 *)part.x, *w = (const bf16 *)part.w;
-    float c[4][4] = {};
-#pragma unroll 1
-    for (uint32_t k = k8; k < part.K + k8; k += DOT_K) {
-        const uint4 rows[2] = {
-            vector_or_zero(x + row * part.x_m + k, row < M && k < part.K),
-            vector_or_zero(x + (row + 8) * part.x_m + k, row + 8 < M && k < part.K)};
-#pragma unroll
-        for (uint32_t t = 0; t < 4; t++) {
-            const bool inside = n + t * 2 >= part.n_begin && n + t * 2 < part.n_end && k < part.K;
-            mma32(c[t], rows,
-                  vector_or_zero(w + (n + t * 2 - part.n_begin) * part.w_n + k, inside));
-        }
-    }
-#pragma unroll
-    for (uint32_t r = 0; r < 2; r++) {
-        const uint32_t m = row + r * 8, column = n0 + threadIdx.x % 4 * 8;
-        const uint32_t kept =
-            part.dropout.threshold == 0 ? 0xff : dropout_kept(part.dropout, m, column / 8);
-#pragma unroll
-        for (uint32_t j = 0; j < 8; j++) {
-            const uint32_t t = j / 2, i = r * 2 + j % 2;
-            total[t][i] += (kept >> j & 1) != 0 ? part.scale * c[t][i] : 0.0f;
-        }
-    }
-}
-
-/* Grid (N / 64, M / 64), 256 threads: a warp takes 16 rows and 32 columns.  What is added to is
- * asked for first, as it takes longest, and not touched before the products are there. */
-template <typename out>
-static __global__ void __launch_bounds__(256, 3)
-    share_kernel(const seam_cuda_gemm_args a, bool add) {
-    const uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    const uint32_t n0 = blockIdx.x * SHARE_COLS + warp % 2 * 32, n = n0 + lane % 4 * 8;
-    const uint32_t row = blockIdx.y * SHARE_ROWS + warp / 2 * 16 + lane / 4;
-    float total[4][4] = {}, values[VECTOR];
-#pragma unroll
-    for (uint32_t r = 0; r < 2; r++) {
-        const uint32_t m = row + r * 8;
-        if (m < a.M && n < a.N && (a.addend != NULL || add)) {
-            if (a.addend != NULL) {
-                load(values, a.addend + (size_t)m * a.N + n);
-            } else {
-                load(values, (const out *)a.y + (size_t)m * a.y_ld + n);
-            }
-#pragma unroll
-            for (uint32_t j = 0; j < VECTOR; j++) {
-                total[j / 2][r * 2 + j % 2] = values[j];
-            }
-        }
-        if (n < a.N && a.bias != NULL) {
-            load(values, a.bias + n);
-#pragma unroll
-            for (uint32_t j = 0; j < VECTOR; j++) {
-                total[j / 2][r * 2 + j % 2] += values[j];
-            }
-        }
-    }
-    for (uint32_t p = 0; p < a.part_count; p++) {
-        if (a.part[p].n_begin < n0 + 32 && a.part[p].n_end > n0) {
-            share_add(total, a.part[p], a.M, row, n0);
-        }
-    }
-#pragma unroll
-    for (uint32_t r = 0; r < 2; r++) {
-        const uint32_t m = row + r * 8;
-        if (m < a.M && n < a.N) {
-#pragma unroll
-            for (uint32_t j = 0; j < VECTOR; j++) {
-                values[j] = total[j / 2][r * 2 + j % 2];
-            }
-            store((out *)a.y + (size_t)m * a.y_ld + n, values);
-        }
-    }
-}
-
 /* Squares of 32 x 32 of all products one after another; 32 x 8 threads. */
 static __global__ void turn_kernel(const thin_args a) {
     __shared__ bf16 square[32][33];
@@ -449,19 +362,6 @@ seam_status seam_cuda_thin_sums(seam_stream *stream, const seam_cuda_thin *produ
     }
     SEAM_TRY(SEAM_CUDA_LAUNCHED());
     sum_join_kernel<<<dim3(a.blocks, SUM_M / JOIN_M), 256, 0, queue>>>(a, cols);
-    return SEAM_CUDA_LAUNCHED();
-}
-
-seam_status seam_cuda_thin_shares(seam_stream *stream, const seam_cuda_gemm_args *args) {
-    cudaStream_t queue = seam_cuda_queue(stream);
-    const dim3 grid((args->N + SHARE_COLS - 1) / SHARE_COLS,
-                    (args->M + SHARE_ROWS - 1) / SHARE_ROWS);
-    const bool add = args->y_out == SEAM_OUT_ACC_ADD;
-    if (args->y_out == SEAM_OUT_ACT) {
-        share_kernel<bf16><<<grid, 256, 0, queue>>>(*args, add);
-    } else {
-        share_kernel<float><<<grid, 256, 0, queue>>>(*args, add);
-    }
     return SEAM_CUDA_LAUNCHED();
 }
 
