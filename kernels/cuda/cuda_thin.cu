@@ -63,7 +63,9 @@ static __device__ inline void mma32(float (&c)[4], const uint4 (&a)[2], const ui
     mma(c, high, b.z, b.w);
 }
 
-/* Grid (T / 32, groups), 256 threads, tiles * 4 KB shared. */
+/* Grid (T / 32, groups), 256 threads, tiles * 4 KB shared.  Up to 4 tiles have registers for the
+ * rows of two steps and for pointers to them; with 8 they spill, and dy B of gate and up at rank 64
+ * takes 370 us where it takes 197. */
 template <int TILES>
 static __global__ void __launch_bounds__(DOT_WARPS * 32, 2) dot_kernel(const thin_args a) {
     __shared__ float sums[DOT_WARPS][16][TILES * 8 + 4];
@@ -71,15 +73,17 @@ static __global__ void __launch_bounds__(DOT_WARPS * 32, 2) dot_kernel(const thi
     const seam_cuda_thin &first = a.product[own.of];
     const uint32_t warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, k8 = threadIdx.x % 4 * 8;
     const uint32_t K = first.K, row0 = blockIdx.x * DOT_ROWS;
-    constexpr uint32_t steps = TILES <= 4 ? 2 : 1; /* whose rows are on their way at once */
-    const bf16 *x[4], *w[TILES];
+    constexpr bool ahead = TILES <= 4;
+    constexpr uint32_t steps = ahead ? 2 : 1; /* whose rows are on their way at once */
+    const bf16 *x[ahead ? 4 : 1] = {(const bf16 *)first.x}, *w[TILES];
     float c[2][TILES][4] = {};
     for (uint32_t t = 0; t < TILES; t++) {
         const tile at = a.tiles[own.tile_begin + (t < own.tile_count ? t : 0)];
         w[t] = (const bf16 *)a.product[at.of].w + (size_t)(at.r + g) * K;
     }
-    for (uint32_t i = 0; i < 4; i++) { /* what is made of rows from T on is not stored */
-        x[i] = (const bf16 *)first.x + (size_t)min(row0 + i * 8 + g, a.T - 1) * first.x_ld;
+    for (uint32_t i = 0; ahead && i < 4; i++) { /* what is made of rows from T on is not stored */
+        x[ahead ? i : 0] =
+            (const bf16 *)first.x + (size_t)min(row0 + i * 8 + g, a.T - 1) * first.x_ld;
     }
     for (uint32_t begin = warp * DOT_K; begin < K; begin += steps * DOT_WARPS * DOT_K) {
         uint4 rows[steps][2][2];
@@ -88,7 +92,10 @@ static __global__ void __launch_bounds__(DOT_WARPS * 32, 2) dot_kernel(const thi
             const uint32_t k = begin + s * DOT_WARPS * DOT_K + k8;
 #pragma unroll
             for (uint32_t i = 0; i < 4; i++) {
-                rows[s][i / 2][i % 2] = vector_or_zero(x[i] + k, k < K);
+                const uint32_t row = row0 + i * 8 + g;
+                rows[s][i / 2][i % 2] =
+                    ahead ? vector_or_zero(x[ahead ? i : 0] + k, k < K)
+                          : vector_or_zero(x[0] + (size_t)row * first.x_ld + k, row < a.T && k < K);
             }
         }
 #pragma unroll
