@@ -63,6 +63,28 @@ static __device__ inline void mma32(float (&c)[4], const uint4 (&a)[2], const ui
     mma(c, high, b.z, b.w);
 }
 
+/* The sums of the warps over 16 rows from row0 on, in the warps' order; none of rows from T on. */
+template <int TILES>
+static __device__ inline void dots_join(const float (&sums)[DOT_WARPS][16][TILES * 8 + 4],
+                                        const thin_args &a, const group &own, uint32_t row0) {
+    for (uint32_t n = threadIdx.x; n < 16 * own.tile_count * 8; n += DOT_WARPS * 32) {
+        const uint32_t i = n / (own.tile_count * 8), j = n % (own.tile_count * 8);
+        const uint32_t row = row0 + i;
+        const tile at = a.tiles[own.tile_begin + j / 8];
+        const seam_cuda_thin &p = a.product[at.of];
+        float sum = 0.0f;
+        for (uint32_t v = 0; v < DOT_WARPS; v++) {
+            sum += sums[v][i][j];
+        }
+        if (row < a.T) {
+            store_f32((bf16 *)p.y + (size_t)row * p.R + at.r + j % 8, sum);
+            if (p.z != NULL) {
+                store_f32((bf16 *)p.z + row * p.z_ld + at.r + j % 8, p.scale * sum);
+            }
+        }
+    }
+}
+
 /* Grid (T / 32, groups), 256 threads, tiles * 4 KB shared.  Up to 4 tiles have registers for the
  * rows of two steps and for pointers to them; with 8 they spill, and dy B of gate and up at rank 64
  * takes 370 us where it takes 197. */
@@ -116,22 +138,7 @@ static __global__ void __launch_bounds__(DOT_WARPS * 32, 2) dot_kernel(const thi
             }
         }
         __syncthreads();
-        for (uint32_t n = threadIdx.x; n < 16 * own.tile_count * 8; n += DOT_WARPS * 32) {
-            const uint32_t i = n / (own.tile_count * 8), j = n % (own.tile_count * 8);
-            const uint32_t row = row0 + half * 16 + i;
-            const tile at = a.tiles[own.tile_begin + j / 8];
-            const seam_cuda_thin &p = a.product[at.of];
-            float sum = 0.0f;
-            for (uint32_t v = 0; v < DOT_WARPS; v++) {
-                sum += sums[v][i][j];
-            }
-            if (row < a.T) {
-                store_f32((bf16 *)p.y + (size_t)row * p.R + at.r + j % 8, sum);
-                if (p.z != NULL) {
-                    store_f32((bf16 *)p.z + row * p.z_ld + at.r + j % 8, p.scale * sum);
-                }
-            }
-        }
+        dots_join<TILES>(sums, a, own, row0 + half * 16);
         __syncthreads();
     }
     const uint32_t cols = blockIdx.y == 0 ? a.rest.cols : 0;
