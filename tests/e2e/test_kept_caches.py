@@ -29,8 +29,14 @@ def place(checkpoint):
     return checkpoint.parent / f"{step:020d}.{number:04d}.caches", end
 
 
+def session_folders(case):
+    return set((case.folder / "state" / "sessions").glob("*"))
+
+
 def session_folder(case):
-    return max((case.folder / "state" / "sessions").iterdir(), key=lambda f: f.stat().st_mtime_ns)
+    """The session's of the last cut_run; other runs' folders may be younger."""
+    folder, = session_folders(case) - case.before
+    return folder
 
 
 def checkpoints(case):
@@ -40,6 +46,7 @@ def checkpoints(case):
 def cut_run(case, name, codec, seconds):
     """A run whose ends are both killed after a while, with two checkpoints and more."""
     out = case.folder / name
+    case.before = session_folders(case)
     client = case.begin(*case.command(out, codec))
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
