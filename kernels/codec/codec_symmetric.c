@@ -247,20 +247,24 @@ static seam_status row_scales_load(const pass *p, uint32_t row) {
                          p->half);
 }
 
+/* x / scale, or x where that is 0, in -half .. half - 1. */
+static inline float clamped(float x, float scale, float half) {
+    const float top = half - 1.0f, t = x / (scale == 0.0f ? 1.0f : scale);
+    const float above = t > -half ? t : -half;
+    return above < top ? above : top;
+}
+
 /* q as floats.  Adding 1.5*2^23 rounds to nearest even and leaves an integer for |t| up to 2^22;
  * the bounds are integers, so clamping first changes nothing.  The sum of x*0 tells what is not
  * finite. */
 static float quantize(float *restrict q, const float *restrict x, const float *restrict scales,
                       float half, uint32_t count) {
-    const float magic = 0x1.8p23f, top = half - 1.0f;
+    const float magic = 0x1.8p23f;
     float poison = 0.0f;
     for (uint32_t c = 0; c < count; c++) {
-        const bool is_zero = scales[c] == 0.0f;
-        float t = x[c] / (is_zero ? 1.0f : scales[c]);
-        t = t > -half ? t : -half;
-        t = t < top ? t : top;
+        const float t = clamped(x[c], scales[c], half);
         const float whole = (t + magic) - magic;
-        q[c] = is_zero ? 0.0f : whole;
+        q[c] = scales[c] == 0.0f ? 0.0f : whole;
         poison += x[c] * 0.0f;
     }
     return poison;
@@ -271,17 +275,13 @@ static float quantize(float *restrict q, const float *restrict x, const float *r
 static float quantize_drawn(float *restrict q, const float *restrict x,
                             const float *restrict scales, const uint16_t *restrict draws,
                             float half, uint32_t count) {
-    const float top = half - 1.0f;
     float poison = 0.0f;
     for (uint32_t c = 0; c < count; c++) {
-        const bool is_zero = scales[c] == 0.0f;
-        float t = x[c] / (is_zero ? 1.0f : scales[c]);
-        t = t > -half ? t : -half;
-        t = t < top ? t : top;
+        const float t = clamped(x[c], scales[c], half);
         const float exact = (t + SEAM_TILE_DRAW_CENTRE) * 0x1p16f;
         int32_t units = (int32_t)exact;
         units -= (float)units > exact; /* floor */
-        q[c] = is_zero ? 0.0f : (float)((units + draws[c]) >> 16);
+        q[c] = scales[c] == 0.0f ? 0.0f : (float)((units + draws[c]) >> 16);
         poison += x[c] * 0.0f;
     }
     return poison;
