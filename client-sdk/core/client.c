@@ -16,6 +16,7 @@
 #define RECONNECT_TIMEOUT_MS 60000u
 #define PAGES_MAX            1000u
 #define AT_ONCE_MS           3000u /* above CONNECT_WAIT_MS, the transport's for a connection */
+
 static seam_status options_check(const seam_client_options *options, seam_error *err);
 static void copy(char *ret, size_t capacity, const char *text);
 
