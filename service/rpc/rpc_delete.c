@@ -11,12 +11,13 @@
 #include "session_disk.h"
 #include "try.h"
 
-SEAM_ON_LOOP static void session_end(seam_session *session) {
+SEAM_ON_LOOP static void session_end(seam_server *server, seam_session *session) {
+    static const char text[] = "the session was deleted";
     seam_error err = {0};
     seam_log(SEAM_LOG_INFO, "session_deleted", "session=%s steps=%llu", session->id,
              (unsigned long long)seam_server_proto_committed_count(&session->proto));
     seam_server_proto_expire(&session->proto);
-    (void)seam_error_set(&err, SEAM_E_GONE, "the session was deleted");
+    (void)seam_error_set(&err, SEAM_E_GONE, "%s", text);
     if (session->stream != NULL) {
         seam_call_fail(session->stream, SEAM_E_GONE, &err);
     }
@@ -24,14 +25,16 @@ SEAM_ON_LOOP static void session_end(seam_session *session) {
         seam_call_fail(session->stream_waiting, SEAM_E_GONE, &err);
         session->stream_waiting = NULL;
     }
+    seam_generates_end(server, session, SEAM_E_GONE, text);
     seam_sessions_remove(session->sessions, session);
 }
 
 /* *ret_deletion NULL: it is over. */
-SEAM_ON_LOOP static seam_status delete_open(seam_deletion **ret_deletion, seam_sessions *sessions,
+SEAM_ON_LOOP static seam_status delete_open(seam_deletion **ret_deletion, seam_server *server,
                                             const Seam__V1__DeleteSessionRequest *request,
                                             seam_error *err) {
     seam_session *session = NULL;
+    seam_sessions *sessions = seam_server_sessions(server);
     seam_deletions *deletions = seam_sessions_deletions(sessions);
     bool is_over = false;
     if (strlen(request->request_id) >= SEAM_REQUEST_ID_BYTES) {
@@ -53,7 +56,7 @@ SEAM_ON_LOOP static seam_status delete_open(seam_deletion **ret_deletion, seam_s
         seam_deletions_note(deletions, request->request_id, session->id);
     }
     if (st == SEAM_OK) {
-        session_end(session);
+        session_end(server, session);
     }
     seam_session_unref(session);
     return st;
@@ -77,7 +80,7 @@ void seam_on_delete_session(seam_call *call, grpc_byte_buffer *message) {
     if (request == NULL) {
         (void)seam_error_set(&err, st, "DeleteSessionRequest: malformed protobuf");
     } else {
-        st = delete_open(&deletion, seam_server_sessions(call->server), request, &err);
+        st = delete_open(&deletion, call->server, request, &err);
         seam__v1__delete_session_request__free_unpacked(request, NULL);
     }
     if (deletion == NULL) {

@@ -34,6 +34,7 @@ typedef struct generate {
 } generate;
 
 static void settle(seam_call *call) SEAM_ON_LOOP;
+static bool is_gone(seam_call *call) SEAM_ON_LOOP;
 static void generate_free(seam_call *call) SEAM_ON_LOOP;
 
 static bool is_cached(const seam_call *call) {
@@ -251,6 +252,9 @@ void seam_on_generate(seam_call *call, grpc_byte_buffer *message) {
         on_open(call, message);
         return;
     }
+    if (is_gone(call)) {
+        return;
+    }
     if (g->session->busy) {
         seam_call_hold(call, message, g->session);
         return;
@@ -310,9 +314,8 @@ static void settle(seam_call *call) {
     }
 }
 
-void seam_on_generate_job(seam_call *call) {
+SEAM_ON_LOOP static void job_done(seam_call *call) {
     generate *g = call->state;
-    g->session->busy = false;
     if (call->job.status != SEAM_OK) {
         seam_call_fail(call, call->job.status, &call->job.err);
     } else if (!g->opened) {
@@ -324,17 +327,26 @@ void seam_on_generate_job(seam_call *call) {
         g->out_next = 0;
     }
     settle(call);
-    seam_session *session = g->session;
+}
+
+void seam_on_generate_job(seam_call *call) {
+    seam_session *session = ((generate *)call->state)->session;
     seam_session_ref(session);
-    if (call->closed) {
-        generate_free(call);
+    session->busy = false;
+    if (!is_gone(call)) {
+        job_done(call);
+        if (call->closed) {
+            generate_free(call);
+        }
     }
     seam_train_session_idle(call->server, session);
     seam_session_unref(session);
 }
 
 void seam_on_generate_idle(seam_call *call) {
-    job_post(call, open_run);
+    if (!is_gone(call)) {
+        job_post(call, open_run);
+    }
 }
 
 void seam_on_generate_sent(seam_call *call) {
@@ -353,6 +365,49 @@ void seam_on_generate_drain(seam_call *call) {
     }
     g->draining = true;
     settle(call);
+}
+
+/* ---- end ---- */
+
+/* With an error, and without waiting for the client to see it: what it has goes now, or when its
+ * job has run. */
+SEAM_ON_LOOP static void generate_end(seam_call *call, seam_status st, const char *text) {
+    seam_error err = {0};
+    (void)seam_error_set(&err, st, "%s", text);
+    seam_call_fail(call, st, &err);
+    if (!call->job_running) {
+        generate_free(call);
+    }
+}
+
+/* True: its session was deleted, or the session's time was over; so the call ends. */
+static bool is_gone(seam_call *call) {
+    const generate *g = call->state;
+    const bool gone = g->session->deleted;
+    if (gone) {
+        generate_end(call, SEAM_E_GONE, "the session was deleted");
+    }
+    return gone;
+}
+
+typedef struct generates_ending {
+    const seam_session *session;
+    seam_status st;
+    const char *text;
+} generates_ending;
+
+SEAM_ON_LOOP static void call_end(seam_call *call, void *user) {
+    const generates_ending *ending = user;
+    const generate *g = call->method->on_message == seam_on_generate ? call->state : NULL;
+    if (g != NULL && g->session == ending->session) {
+        generate_end(call, ending->st, ending->text);
+    }
+}
+
+void seam_generates_end(seam_server *server, const seam_session *session, seam_status st,
+                        const char *text) {
+    generates_ending ending = {.session = session, .st = st, .text = text};
+    seam_server_each_call(server, call_end, &ending);
 }
 
 static void generate_free(seam_call *call) {

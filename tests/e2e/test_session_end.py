@@ -10,7 +10,7 @@ import numpy as np
 from service_fixture import Client, grpc, refused, run_cases, wait_for
 from service_trainer import Trainer, some_micros, step_begin
 from test_save_checkpoint import create, save_of, serve
-from test_service_generate import export, import_files
+from test_service_generate import Inference, export, import_files
 from test_service_train import config_f32
 
 CODE = grpc.StatusCode
@@ -125,6 +125,35 @@ def test_delete__while_it_is_brought_back__both_calls_are_answered(binary, folde
         worker.join()
         busy_stream.close()
         busy_stream.drain()
+
+
+def memory_free(channel):
+    from seam.v1 import service_pb2
+    return Client(channel).unary("GetServerInfo", service_pb2.GetServerInfoRequest(),
+                                 service_pb2.GetServerInfoResponse).memory_bytes_free
+
+
+def test_delete__forward_and_generate_open__end_with_it(binary, folder):
+    """Whether they wait for a request, or one waits or is computed; another session's go on."""
+    with serve(binary, folder, "streams") as server, \
+            grpc.insecure_channel(server.address) as channel:
+        x = np.zeros((60, 48), np.float32)
+        beside = Inference(Trainer(channel, folder / "model", config_f32()), "Forward", rows_max=64)
+        free = memory_free(channel)
+        for i in range(8):
+            trainer = Trainer(channel, folder / "model", config_f32())
+            calls = [Inference(trainer, "Forward", rows_max=64),
+                     Inference(trainer, "Generate", rows_max=64, positions_max=64),
+                     Inference(trainer, "Forward", base_model=True)]
+            calls[0].ask(x, sequence_rows=[60])
+            for slot, call in enumerate(calls[1:i % 3 + 1]):
+                call.send(x, sequence_rows=[60], **({} if slot else {"slots": [1]}))
+            time.sleep(0.001 * (i // 3))
+            delete(channel, trainer.session.id, trainer.secret)
+            for call in calls:
+                refused(CODE.NOT_FOUND, call.stream.drain, reason="GONE", text="deleted")
+            wait_for(lambda: memory_free(channel) == free, what="their memory")
+        assert len(beside.ask(x, sequence_rows=[60])) == 60
 
 
 def test_frozen__lease_over__gives_its_memory_back_and_expires(binary, folder):
