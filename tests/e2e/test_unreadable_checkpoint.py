@@ -15,7 +15,7 @@ from test_service_generate import Inference
 from test_service_train import config_f32
 
 CODE = grpc.StatusCode
-SLOW = ("--checkpoint-percent", "1", "--lease-timeout", "300")
+SLOW = ("--checkpoint-percent", "1", "--lease-timeout", "20000")
 
 
 class Run:
