@@ -124,9 +124,8 @@ void seam_call_resume(seam_call *call) SEAM_ON_LOOP;
  * comes again when it is awake, or the call has failed.  session: a seam_session.  Before the
  * method has any state that a job's end would have to free. */
 bool seam_call_wakes(seam_call *call, grpc_byte_buffer *message, void *session) SEAM_ON_LOOP;
-/* UNAVAILABLE: a load has failed, and what the session's trainer holds is no state. */
-void seam_call_unloaded(seam_call *call) SEAM_ON_LOOP;
-/* The same to the calls that wait for it.  session: a seam_session. */
+/* A load has failed, and what the session's trainer holds is no state: the calls that wait for it
+ * end with UNAVAILABLE.  session: a seam_session. */
 void seam_calls_unloaded(seam_server *server, void *session) SEAM_ON_LOOP;
 /* The job of a waking call has run. */
 void seam_call_woken(seam_call *call) SEAM_ON_LOOP;

@@ -1,5 +1,9 @@
 /* Forward and Generate: open, then request after request, one at a time.
  *
+ * A request is computed with the adapter after the last Commit.  Where an Attach makes the session
+ * load an earlier state its calls end before (seam_generates_end): no slot has keys of steps that
+ * are undone.
+ *
  * The two calls differ in their first message's meaning (a cache or none); their messages have the
  * same numbers, so both are read as GenerateRequest and answered as GenerateResponse. */
 #include <string.h>
@@ -257,10 +261,6 @@ void seam_on_generate(seam_call *call, grpc_byte_buffer *message) {
     }
     if (g->session->busy) {
         seam_call_hold(call, message, g->session);
-        return;
-    }
-    if (g->session->disk.spoiled) {
-        seam_call_unloaded(call);
         return;
     }
     seam_staging *in = seam_generator_staging(g->generator);

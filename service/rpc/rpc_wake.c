@@ -10,7 +10,8 @@ SEAM_ON_GPU static seam_status wake_run(seam_job *job, seam_stream *stream) {
     return seam_session_wake_run(job->user, stream, &job->err);
 }
 
-void seam_call_unloaded(seam_call *call) {
+/* UNAVAILABLE: a load has failed, and what the session's trainer holds is no state. */
+SEAM_ON_LOOP static void call_unloaded(seam_call *call) {
     seam_error err = {0};
     (void)seam_error_set(&err, SEAM_E_UNAVAILABLE,
                          "the session's checkpoint could not be read: the next Attach does it "
@@ -20,7 +21,7 @@ void seam_call_unloaded(seam_call *call) {
 
 SEAM_ON_LOOP static void waiting_tell(seam_call *call, void *user) {
     if (call->awaited == user && !call->awaits_any) {
-        seam_call_unloaded(call);
+        call_unloaded(call);
     }
 }
 
@@ -40,7 +41,7 @@ bool seam_call_wakes(seam_call *call, grpc_byte_buffer *message, void *session_p
         return true;
     }
     if (session->disk.spoiled) {
-        seam_call_unloaded(call);
+        call_unloaded(call);
         return true;
     }
     if (seam_session_is_resident(session)) {

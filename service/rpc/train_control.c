@@ -241,6 +241,8 @@ void seam_train_attach_now(seam_train *train) {
     if (train->attached.load_checkpoint) {
         seam_train_drop_cache(session);
         seam_session_restore_list(session, train->attached.load_step_count);
+        seam_generates_end(train->call->server, session, SEAM_E_UNAVAILABLE,
+                           "the session goes back to an earlier step for an Attach: open again");
         seam_train_post(train, SEAM_TRAIN_JOB_LOAD, load_run);
         return;
     }

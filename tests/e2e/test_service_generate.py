@@ -88,6 +88,26 @@ def test_generate__token_by_token__as_forward(binary, folder):
         assert (code := server.stop()) == 0, (code, server.log)
 
 
+def test_commit__generate_open__later_requests_have_the_newer_adapter(binary, folder):
+    """What a slot holds stays as it was computed."""
+    with Seamd(binary, folder / "model") as server, grpc.insecure_channel(server.address) as ch:
+        trainer, _ = trained(ch, folder)
+        x = trainer.embedding[np.random.default_rng(8).integers(3, 96, 6)]
+        forward = Inference(trainer, "Forward", rows_max=64)
+        generate = Inference(trainer, "Generate", rows_max=16)
+        before = forward.ask(x, sequence_rows=[6])
+        generate.ask(np.concatenate([x[:5], x[:5]]), sequence_rows=[5, 5], slots=[0, 1])
+        stream, _ = trainer.attach()
+        for _ in range(4):
+            trainer.step(stream, some_micros(np.random.default_rng(2)))
+        after = forward.ask(x, sequence_rows=[6])
+        mixed = generate.ask(x[5:], sequence_rows=[1], slots=[0], first_positions=[5])
+        for whole in (before, after):
+            assert np.abs(mixed - whole[5]).max() > 1e-4
+        again = generate.ask(x, sequence_rows=[6], slots=[1])
+        assert np.allclose(again, after, atol=2e-5)
+
+
 def test_answers__in_other_codecs__bf16_below_64_rows(binary, folder):
     with Seamd(binary, folder / "model") as server, grpc.insecure_channel(server.address) as ch:
         trainer, _ = trained(ch, folder, 1)

@@ -156,7 +156,7 @@ def test_rollback__cannot_be_read_now__passes(binary, folder):
         for _ in range(2):
             run.attach_refused(CODE.INTERNAL, "IO")
         refused(CODE.UNAVAILABLE, run.export, reason="UNAVAILABLE", text="Attach")
-        refused(CODE.UNAVAILABLE, forward.ask, x, sequence_rows=[6], reason="UNAVAILABLE", text="Attach")
+        refused(CODE.UNAVAILABLE, forward.stream.drain, reason="UNAVAILABLE", text="Attach")
         assert save_of(run.trainer) == 3  # is on the disk
         for step in range(4):
             run.bring_back(step)
@@ -169,6 +169,43 @@ def test_rollback__cannot_be_read_now__passes(binary, folder):
         run.attach_refused(CODE.RESOURCE_EXHAUSTED, "LIMIT")
         run.limit_files(False)
         run.goes_on_from(3)
+
+
+def asks_for_a_pause(error):
+    from google.rpc import error_details_pb2, status_pb2
+    details = dict(error.trailing_metadata())["grpc-status-details-bin"]
+    return any(detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR)
+               for detail in status_pb2.Status.FromString(details).details)
+
+
+def test_rollback__forward_and_generate_open__end_before_it(binary, folder):
+    """What slots hold is of steps that are undone; those opened after it are as at that step.  A
+    client that is ahead goes back alone: the server's state stays, and so do they."""
+    with Run(binary, folder, "open") as run:
+        x = run.trainer.embedding[:6]
+        now = Inference(run.trainer, "Forward", rows_max=64)
+        at_five = now.ask(x, sequence_rows=[6])
+        run.trainer.committed = 7
+        stream, attached = run.trainer.attach()
+        assert (attached.action, attached.rollback_step) == (3, 5)
+        assert np.array_equal(now.ask(x, sequence_rows=[6]), at_five)
+        calls = [now, Inference(run.trainer, "Forward", base_model=True),
+                 Inference(run.trainer, "Generate", rows_max=16)]
+        calls[2].ask(x[:4], sequence_rows=[4], slots=[1])
+        run.trainer.committed = 3
+        stream, attached = run.trainer.attach()
+        assert (attached.action, attached.rollback_step) == (3, 3)
+        for call in calls:
+            assert asks_for_a_pause(refused(CODE.UNAVAILABLE, call.stream.drain,
+                                            reason="UNAVAILABLE", text="an earlier step"))
+        forward = Inference(run.trainer, "Forward", rows_max=64)
+        generate = Inference(run.trainer, "Generate", rows_max=16)
+        assert forward.opened.committed_step_count == generate.opened.committed_step_count == 3
+        at_three = forward.ask(x, sequence_rows=[6])
+        assert np.abs(at_three - at_five).max() > 1e-4
+        generate.ask(x[:4], sequence_rows=[4], slots=[1])
+        rest = generate.ask(x[4:], sequence_rows=[2], slots=[1], first_positions=[4])
+        assert np.allclose(rest, at_three[4:], atol=2e-5)
 
 
 def test_rollback__server_stopped_while_it_cannot_be_read__nothing_is_lost(binary, folder):
