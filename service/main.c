@@ -149,7 +149,9 @@ static seam_status start(seamd *d, seam_error *err) {
     const seam_backend_options backend = {.device = config->device,
                                           .act = config->dtype,
                                           .threads = config->threads,
-                                          .fp8 = config->fp8};
+                                          .fp8 = config->fp8,
+                                          .join_rank = config->join_rank,
+                                          .join_mlp_rank = config->join_mlp_rank};
     if (config->trace[0] != '\0' && seam_trace_create(&d->trace, TRACE_SPANS) != SEAM_OK) {
         return seam_error_set(err, SEAM_E_MEMORY, "trace: out of memory");
     }

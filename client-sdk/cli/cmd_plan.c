@@ -146,7 +146,7 @@ static seam_status types_read(seam_ops *ret_types, uint32_t *ret_copies, const p
     ret_types->qkv = cuda ? ret_types->act : SEAM_F32;
     ret_types->remake = cuda;
     ret_types->weight_own_bytes = cuda ? own_once : own_twice;
-    ret_types->lora_pad = cuda && ret_types->act == SEAM_BF16 ? SEAM_LORA_PAD : 0;
+    ret_types->join_rank = cuda && ret_types->act == SEAM_BF16 ? SEAM_JOIN_RANK : 0;
     *ret_copies = cuda ? 1 : 2;
     return SEAM_OK;
 }

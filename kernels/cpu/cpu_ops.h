@@ -9,9 +9,9 @@ seam_status CPU_FN(cast)(seam_stream *stream, void *dst, seam_dtype dst_type, co
                          seam_dtype src_type, size_t count);
 seam_status CPU_FN(weight_create)(seam_weight **ret_weight, seam_backend *backend,
                                   const float *host_rows, uint32_t N, uint32_t C, bool forward,
-                                  bool backward, bool lora_pad);
+                                  bool backward, uint32_t lora_pad);
 seam_status CPU_FN(weight_begin)(seam_weight **ret_weight, seam_backend *backend, uint32_t N,
-                                 uint32_t C, bool forward, bool backward, bool lora_pad);
+                                 uint32_t C, bool forward, bool backward, uint32_t lora_pad);
 seam_status CPU_FN(weight_write)(seam_stream *stream, seam_weight *weight,
                                  const seam_weight_piece *piece);
 seam_status CPU_FN(weight_end)(seam_weight *weight, seam_backend *backend);

@@ -101,7 +101,7 @@ static void weight_free(seam_weight *gift_weight) {
 
 seam_status CPU_FN(weight_create)(seam_weight **ret_weight, seam_backend *backend,
                                   const float *host_rows, uint32_t N, uint32_t C, bool forward,
-                                  bool backward, bool lora_pad) {
+                                  bool backward, uint32_t lora_pad) {
     (void)lora_pad;
     seam_weight *w = weight_new(N, C, forward, backward);
     if (w == NULL) {
@@ -182,7 +182,7 @@ seam_status CPU_FN(weight_get)(seam_stream *stream, void *rows, const seam_weigh
 /* ---- in pieces: f32 rows, packed at the end ---- */
 
 seam_status CPU_FN(weight_begin)(seam_weight **ret_weight, seam_backend *backend, uint32_t N,
-                                 uint32_t C, bool forward, bool backward, bool lora_pad) {
+                                 uint32_t C, bool forward, bool backward, uint32_t lora_pad) {
     (void)backend;
     (void)lora_pad;
     size_t bytes = 0;

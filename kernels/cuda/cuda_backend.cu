@@ -306,7 +306,6 @@ static void table_fill(seam_ops *ops, seam_dtype act) {
     ops->acc = SEAM_F32;
     ops->qkv = act;
     ops->remake = true;
-    ops->lora_pad = act == SEAM_BF16 ? SEAM_LORA_PAD : 0;
     ops->head_rows = 512;
     ops->mem_alloc = cuda_mem_alloc;
     ops->mem_free = cuda_mem_free;
@@ -354,6 +353,12 @@ static void table_fill(seam_ops *ops, seam_dtype act) {
     ops->repeat = seam_cuda_repeat;
     ops->repeats_destroy = seam_cuda_repeats_destroy;
     ops->codec = &seam_cuda_codec;
+}
+
+static void ranks_set(seam_ops *ops, const seam_backend_options *options) {
+    const uint32_t rank = options->join_rank == 0 ? SEAM_JOIN_RANK : options->join_rank;
+    ops->join_rank = ops->act == SEAM_BF16 ? rank : 0;
+    ops->join_mlp_rank = ops->act == SEAM_BF16 && !ops->fp8 ? options->join_mlp_rank : 0;
 }
 
 /* Opens the device; `backend` is destroyed by the caller when it fails. */
@@ -448,6 +453,7 @@ extern "C" seam_status seam_cuda_create(seam_backend **ret_backend,
     backend->algos.rows = seam_cuda_algo_rows(&backend->algos.row_count);
     table_fill(&backend->base.ops, options->act == 0 ? SEAM_BF16 : options->act);
     backend->base.ops.fp8 = options->fp8;
+    ranks_set(&backend->base.ops, options);
     const seam_status st = device_open(backend, device, err);
     if (st != SEAM_OK) {
         cuda_destroy(&backend->base);

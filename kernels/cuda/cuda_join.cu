@@ -7,8 +7,9 @@
  * times ones.  cuda_thin.cu's dots write u and v, this file B and A: the weight serves all
  * sessions, whose passes are queued one after another on one stream.
  *
- * Llama-3-8B's q|k|v, rank 16: 0.8 MB forward and 0.5 backward, some 3 us of an H100.  Grid: fill_b
- * one thread a value and pad column, 256 a block; fill_a likewise. */
+ * Llama-3-8B's q|k|v, rank 16: 0.8 MB forward and 0.5 backward, some 3 us of an H100; gate|up, rank
+ * 64: 7.3 MB.  Pairs and pads are whole vectors (cuda_linear.cu, pairs_fit): grid of both one
+ * thread a vector, 256 a block. */
 #include "cuda_device.cuh"
 
 #define THREADS 256u
@@ -37,42 +38,48 @@ static __device__ inline __nv_bfloat16 part_of(float x, uint32_t i) {
 }
 
 static __global__ void fill_b_kernel(const join_args a) {
-    const uint32_t i = blockIdx.x * THREADS + threadIdx.x, n = i / a.pad, col = i % a.pad;
+    const uint32_t i = blockIdx.x * THREADS + threadIdx.x, vectors = a.pad / VECTOR;
+    const uint32_t n = i / vectors, col = i % vectors * VECTOR;
     if (n >= a.N) {
         return;
     }
-    __nv_bfloat16 value = __float2bfloat16(0.0f);
+    uint4 values = {0, 0, 0, 0};
     for (uint32_t p = 0; p < a.pair_count; p++) {
         const join_pair &own = a.pair[p];
         if (n >= own.row_begin && n < own.row_end && col >= own.col_begin && col < own.col_end) {
-            value = own.values[(size_t)(n - own.row_begin) * (own.col_end - own.col_begin) + col -
-                               own.col_begin];
+            const uint32_t R = own.col_end - own.col_begin;
+            values = *(const uint4 *)(own.values + (size_t)(n - own.row_begin) * R + col -
+                                      own.col_begin);
         }
     }
-    if (a.bias != NULL && col >= a.bias_col && col < a.bias_col + SEAM_CUDA_JOIN_BIAS_COLS) {
-        value = part_of(a.bias[n], col - a.bias_col);
+    if (a.bias != NULL && col == a.bias_col) {
+        __nv_bfloat16 *const parts = (__nv_bfloat16 *)&values;
+        for (uint32_t part = 0; part < SEAM_JOIN_BIAS_COLS; part++) {
+            parts[part] = part_of(a.bias[n], part);
+        }
     }
-    a.rows[(size_t)n * (a.C + a.pad) + a.C + col] = value;
+    *(uint4 *)(a.rows + (size_t)n * (a.C + a.pad) + a.C + col) = values;
 }
 
 static __global__ void fill_a_kernel(const join_args a) {
-    const uint32_t i = blockIdx.x * THREADS + threadIdx.x, row = i / a.C, c = i % a.C;
+    const uint32_t i = blockIdx.x * THREADS + threadIdx.x, vectors = a.C / VECTOR;
+    const uint32_t row = i / vectors, c = i % vectors * VECTOR;
     if (row >= a.pad) {
         return;
     }
-    __nv_bfloat16 value = __float2bfloat16(0.0f);
+    uint4 values = {0, 0, 0, 0};
     for (uint32_t p = 0; p < a.pair_count; p++) {
         const join_pair &own = a.pair[p];
         if (row >= own.col_begin && row < own.col_end) {
-            value = own.values[(size_t)(row - own.col_begin) * a.C + c];
+            values = *(const uint4 *)(own.values + (size_t)(row - own.col_begin) * a.C + c);
         }
     }
-    a.rows[(size_t)(a.N + row) * (a.C + a.pad) + c] = value;
+    *(uint4 *)(a.rows + (size_t)(a.N + row) * (a.C + a.pad) + c) = values;
 }
 
 /* ---- launchers ---- */
 uint32_t seam_cuda_join_cols(const seam_cuda_join *join) {
-    uint32_t cols = join->bias != NULL ? SEAM_CUDA_JOIN_BIAS_COLS : 0;
+    uint32_t cols = join->bias != NULL ? SEAM_JOIN_BIAS_COLS : 0;
     for (uint32_t i = 0; i < join->lora_count; i++) {
         cols += join->lora[i].R;
     }
@@ -97,8 +104,8 @@ seam_status seam_cuda_join_fill(seam_stream *stream, const seam_cuda_join *join)
                      p->col_begin + p->N, a.bias_col, a.bias_col + p->R};
         a.bias_col += p->R;
     }
-    const uint32_t values = (join->backward ? w->C : w->N) * w->pad;
-    const uint32_t blocks = (values + THREADS - 1) / THREADS;
+    const uint32_t vectors = (join->backward ? w->C : w->N) * w->pad / VECTOR;
+    const uint32_t blocks = (vectors + THREADS - 1) / THREADS;
     if (join->backward) {
         fill_a_kernel<<<blocks, THREADS, 0, queue>>>(a);
     } else {

@@ -250,7 +250,7 @@ static seam_cuda_thin_rest pads_take(seam_cuda_thin *dots, const seam_cuda_join 
         cols += join->lora[i].R;
     }
     return {at + cols, z_ld, join->weight->pad - cols,
-            join->bias != NULL ? SEAM_CUDA_JOIN_BIAS_COLS : 0};
+            join->bias != NULL ? SEAM_JOIN_BIAS_COLS : 0};
 }
 
 /* ---- forward ---- */

@@ -45,8 +45,9 @@ typedef struct seam_cuda_fp8 {
 /* A matrix, once, as given: both products read it (cuBLASLt transposes on the way).  In FP8
  * it takes rows along the sum, so that each product has its own copy.
  *
- * With a pad (ops.h, lora_pad) the rows are C + pad long and there are N + pad of them: forward
- * puts LoRA's B behind the rows, backward its A below them, for the product that is queued next. */
+ * With a pad (ops.h, seam_lora_pad) the rows are C + pad long and there are N + pad of them:
+ * forward puts LoRA's B behind the rows, backward its A below them, for the product that is queued
+ * next. */
 struct seam_weight {
     seam_backend *backend; /* borrowed */
     uint32_t N, C, pad;
@@ -239,7 +240,6 @@ typedef struct seam_cuda_join {
 } seam_cuda_join;
 /* Columns of the pad that they take. */
 uint32_t seam_cuda_join_cols(const seam_cuda_join *join);
-#define SEAM_CUDA_JOIN_BIAS_COLS 3u
 seam_status seam_cuda_join_fill(seam_stream *stream, const seam_cuda_join *join);
 /* Fills in the plans of a weight; none found is fine (cuda_gemm.cu serves then). */
 void seam_cuda_weight_plan(seam_weight *weight);
@@ -345,9 +345,9 @@ seam_status seam_cuda_cast(seam_stream *stream, void *dst, seam_dtype dst_type, 
                            seam_dtype src_type, size_t count);
 seam_status seam_cuda_weight_create(seam_weight **ret_weight, seam_backend *backend,
                                     const float *host_rows, uint32_t N, uint32_t C, bool forward,
-                                    bool backward, bool lora_pad);
+                                    bool backward, uint32_t lora_pad);
 seam_status seam_cuda_weight_begin(seam_weight **ret_weight, seam_backend *backend, uint32_t N,
-                                   uint32_t C, bool forward, bool backward, bool lora_pad);
+                                   uint32_t C, bool forward, bool backward, uint32_t lora_pad);
 seam_status seam_cuda_weight_write(seam_stream *stream, seam_weight *weight,
                                    const seam_weight_piece *piece);
 seam_status seam_cuda_weight_end(seam_weight *weight, seam_backend *backend);

@@ -41,7 +41,7 @@ size_t seam_cuda_weight_bytes(const seam_weight *weight) {
 }
 
 seam_status seam_cuda_weight_begin(seam_weight **ret_weight, seam_backend *backend, uint32_t N,
-                                   uint32_t C, bool forward, bool backward, bool lora_pad) {
+                                   uint32_t C, bool forward, bool backward, uint32_t lora_pad) {
     seam_weight *weight = (seam_weight *)seam_mem_zalloc(1, sizeof *weight);
     if (weight == NULL) {
         return SEAM_E_MEMORY;
@@ -49,10 +49,9 @@ seam_status seam_cuda_weight_begin(seam_weight **ret_weight, seam_backend *backe
     weight->backend = backend;
     weight->N = N;
     weight->C = C;
-    const bool padded = lora_pad && seam_lora_pad_values(backend->ops.lora_pad, N, C) > 0;
-    weight->pad = padded ? backend->ops.lora_pad : 0;
+    weight->pad = lora_pad;
     /* act has one copy for both; with a pad, forward is in act with LoRA in its sum */
-    weight->fp8[0].wanted = forward && backend->ops.fp8 && !padded;
+    weight->fp8[0].wanted = forward && backend->ops.fp8 && lora_pad == 0;
     weight->fp8[1].wanted = backward && backend->ops.fp8;
     const seam_status st = backend->ops.mem_alloc(&weight->rows, backend, rows_bytes(weight));
     if (st != SEAM_OK) {
@@ -139,7 +138,7 @@ seam_status seam_cuda_weight_end(seam_weight *weight, seam_backend *backend) {
 
 seam_status seam_cuda_weight_create(seam_weight **ret_weight, seam_backend *backend,
                                     const float *host_rows, uint32_t N, uint32_t C, bool forward,
-                                    bool backward, bool lora_pad) {
+                                    bool backward, uint32_t lora_pad) {
     const size_t count = (size_t)N * C;
     seam_weight *weight = NULL;
     seam_stream *stream = NULL;

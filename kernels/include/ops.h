@@ -108,9 +108,9 @@ typedef enum seam_out {
  * linear_takes_fp8 and that has no LoRA pairs, which read act. */
 
 /* y (T, N) = x (T, C) W^T (+ bias) (+ LoRA).   bias (N) acc or NULL.
- * With LoRA pairs what stands between the rows of x is the op's to write, where they are x_ld >= C
- * + lora_pad (seam_ops) apart; so between those of dy in backward, dy_ld >= N + lora_pad.  Adapted
- * linears of one weight are queued on one stream at a time. */
+ * With LoRA pairs what stands between the rows of x is the op's to write, where w has a pad
+ * (weight_create) and they are x_ld >= C + pad apart; so between those of dy in backward, dy_ld >=
+ * N + pad.  Adapted linears of one weight are queued on one stream at a time. */
 typedef struct seam_linear_forward_args {
     void *y;
     uint32_t y_ld;
@@ -374,13 +374,19 @@ typedef struct seam_repeat_args {
 #define SEAM_REPEAT_KEY_BYTES_MAX 128u
 #define SEAM_REPEAT_KEPT_MAX      16u /* of a session: forward and backward of eight shapes */
 
-/* Matrices of up to so many values, begun with lora_pad, have room for LoRA at their rows' ends and
- * below where the table's lora_pad says so; how many values that is. */
-#define SEAM_LORA_PAD            64u
-#define SEAM_LORA_PAD_VALUES_MAX ((size_t)40 << 20)
+/* Room in a weight (N, C) for `pairs` LoRA pairs of up to `rank`, and for a bias: elements of act
+ * behind each row, and rows below; 0 where it is for none (rank 0, widths of no whole vectors). */
+#define SEAM_JOIN_RANK      16u /* of a backend whose options name none */
+#define SEAM_LORA_PAD_STEP  64u /* rows stay on 128 bytes */
+#define SEAM_JOIN_BIAS_COLS 3u  /* bf16 parts whose sum is a bias in f32 */
+static inline uint32_t seam_lora_pad(uint32_t rank, uint32_t pairs, bool bias, uint32_t N,
+                                     uint32_t C) {
+    const uint32_t cols = pairs * rank + (bias ? SEAM_JOIN_BIAS_COLS : 0);
+    const bool none = rank == 0 || N % 8 != 0 || C % 8 != 0;
+    return none ? 0 : (cols + SEAM_LORA_PAD_STEP - 1) / SEAM_LORA_PAD_STEP * SEAM_LORA_PAD_STEP;
+}
 static inline size_t seam_lora_pad_values(uint32_t lora_pad, uint32_t N, uint32_t C) {
-    const bool none = (size_t)N * C > SEAM_LORA_PAD_VALUES_MAX || N % 8 != 0 || C % 8 != 0;
-    return none ? 0 : ((size_t)N + lora_pad) * (C + lora_pad) - (size_t)N * C;
+    return ((size_t)N + lora_pad) * (C + lora_pad) - (size_t)N * C;
 }
 
 typedef struct seam_ops {
@@ -391,9 +397,9 @@ typedef struct seam_ops {
     bool remake;
     uint32_t head_rows; /* rows at which a product with the vocabulary runs at its rate */
     bool fp8;           /* as created: linears may ask for it */
-    /* Room beside the rows that an adapted linear reads, in which LoRA's share becomes a part of
-     * the frozen product: elements of act, SEAM_LORA_PAD or 0 (no use for it). */
-    uint32_t lora_pad;
+    /* Ranks up to which LoRA's share becomes a part of the frozen product, by room beside the rows
+     * of both operands (seam_lora_pad): on q|k|v, and on gate|up; 0: no use for it. */
+    uint32_t join_rank, join_mlp_rank;
 
     /* Memory of the device.  alloc: zeroed, 64-byte aligned. */
     seam_status (*mem_alloc)(void **ret_ptr, seam_backend *backend, size_t bytes);
@@ -416,16 +422,17 @@ typedef struct seam_ops {
     void (*stream_destroy)(seam_stream *gift_stream);
 
     /* Pack a frozen matrix given in f32 (host, (N, C) row-major).  forward/backward say which
-     * products will be asked for, lora_pad that their rows will have room for LoRA between them. */
+     * products will be asked for, lora_pad how much room for LoRA there will be between their rows
+     * (elements of act; 0: none). */
     seam_status (*weight_create)(seam_weight **ret_weight, seam_backend *backend,
                                  const float *host_rows, uint32_t N, uint32_t C, bool forward,
-                                 bool backward, bool lora_pad);
+                                 bool backward, uint32_t lora_pad);
     /* The same in pieces, as a file has them: begin, every value written once in any order and on
      * any streams, end when those are synced.  write returns when it has queued: the host's bytes
      * are read until the stream is synced.  Matrices may be begun and ended by several threads. The
      * bits are those of weight_create with the values as f32. */
     seam_status (*weight_begin)(seam_weight **ret_weight, seam_backend *backend, uint32_t N,
-                                uint32_t C, bool forward, bool backward, bool lora_pad);
+                                uint32_t C, bool forward, bool backward, uint32_t lora_pad);
     seam_status (*weight_write)(seam_stream *stream, seam_weight *weight,
                                 const seam_weight_piece *piece);
     seam_status (*weight_end)(seam_weight *weight, seam_backend *backend);
@@ -482,6 +489,9 @@ typedef struct seam_backend_options {
     seam_dtype act;     /* 0: the backend's best (cpu: bf16 with AMX, else f32) */
     uint32_t threads;   /* 0: all cores */
     bool fp8;           /* keep frozen matrices in FP8 too, for linears that ask for it */
+    /* The table's; of CUDA in bf16, no other joins.  0: SEAM_JOIN_RANK, and none on gate|up, as
+     * with fp8, whose forward product a room would take the place of. */
+    uint32_t join_rank, join_mlp_rank;
 } seam_backend_options;
 
 /* The one picker.  SEAM_E_ARG for an unknown device or a type that it cannot do (err says),

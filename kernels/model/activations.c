@@ -37,7 +37,7 @@ static void layer_take(plan *p, seam_layer_acts *l, const seam_activations *acts
     const seam_dtype act = b->ops->act;
     const seam_dtype acc = b->ops->acc;
     const size_t wide = 2 * (size_t)c->intermediate;
-    const size_t d_qkv_cols = (size_t)b->qkv_cols + b->ops->lora_pad;
+    const size_t d_qkv_cols = (size_t)b->qkv_cols + b->qkv_pad;
     const uint32_t kept_targets = b->ops->remake ? 0 : acts->targets;
     const bool own_attention_h =
         shared == NULL || seam_product_has_lora(kept_targets, SEAM_PRODUCT_QKV);
@@ -52,11 +52,11 @@ static void layer_take(plan *p, seam_layer_acts *l, const seam_activations *acts
         l->mlp_rstd = take(p, 1, acc);
     }
     l->attention_h =
-        own_attention_h ? take(p, (size_t)c->hidden + b->ops->lora_pad, act) : shared->attention_h;
+        own_attention_h ? take(p, (size_t)c->hidden + b->qkv_pad, act) : shared->attention_h;
     l->qkv = take(p, b->qkv_cols, b->ops->qkv);
     l->o = take(p, b->q_cols, act);
     l->lse = take(p, c->heads, acc);
-    l->mlp_h = own_mlp_h ? take(p, c->hidden, act) : shared->mlp_h;
+    l->mlp_h = own_mlp_h ? take(p, (size_t)c->hidden + b->gate_up_pad, act) : shared->mlp_h;
     l->gate_up = take(p, wide > d_qkv_cols ? wide : d_qkv_cols, act);
     l->swiglu = own_swiglu ? take(p, c->intermediate, act) : shared->swiglu;
     for (uint32_t t = 0; t < SEAM_LORA_TARGETS; t++) {

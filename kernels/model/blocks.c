@@ -112,6 +112,10 @@ void seam_blocks_shape_init(seam_blocks *ret_blocks, const seam_blocks_shape *sh
                                 .attention_scale = (float)(1.0 / sqrt(config->head_dim))};
     ret_blocks->qkv_cols = ret_blocks->q_cols + 2 * ret_blocks->kv_cols;
     SEAM_ASSERT(ret_blocks->family != NULL); /* the config has been checked */
+    ret_blocks->qkv_pad = seam_lora_pad(shape->ops->join_rank, 3, ret_blocks->family->qkv_bias,
+                                        ret_blocks->qkv_cols, config->hidden);
+    ret_blocks->gate_up_pad = seam_lora_pad(shape->ops->join_mlp_rank, 2, false,
+                                            2 * config->intermediate, config->hidden);
 }
 
 void seam_blocks_destroy(seam_blocks *gift_blocks) {
@@ -183,10 +187,11 @@ void seam_block_stacks(seam_block_stack ret_stacks[SEAM_BLOCK_STACKS], const sea
     const uint32_t qkv_rows[] = {b->q_cols, b->kv_cols, b->kv_cols};
     const uint32_t wide_rows[] = {c->intermediate, c->intermediate};
     ret_stacks[SEAM_STACK_QKV] = stack_of(&layer->qkv, c->hidden, b->family->qkv, qkv_rows, 3);
-    ret_stacks[SEAM_STACK_QKV].lora_pad = true; /* alone reads rows with room between them */
+    ret_stacks[SEAM_STACK_QKV].lora_pad = b->qkv_pad;
     ret_stacks[SEAM_STACK_O] = stack_of(&layer->o, b->q_cols, &o, &c->hidden, 1);
     ret_stacks[SEAM_STACK_GATE_UP] =
         stack_of(&layer->gate_up, c->hidden, b->family->gate_up, wide_rows, 2);
+    ret_stacks[SEAM_STACK_GATE_UP].lora_pad = b->gate_up_pad;
     ret_stacks[SEAM_STACK_DOWN] = stack_of(&layer->down, c->intermediate, &down, &c->hidden, 1);
 }
 

@@ -143,14 +143,14 @@ static seam_status norm_backward(const backward *pass, const norm_input *in, voi
     return pass->blocks->ops->rmsnorm_backward(pass->stream, &args);
 }
 
-/* dx (T, C) of a product whose output's gradient is dy (T, N); all act, and dense but for `pad`
- * elements between the rows of dy and those of x. */
+/* dx (T, C) of a product whose output's gradient is dy (T, N); all act, and dense but for room for
+ * LoRA between the rows of dy and those of x. */
 typedef struct product {
     uint32_t id; /* SEAM_PRODUCT_... */
     const seam_weight *w;
     void *dx;
     const void *dy, *dy_scale, *x; /* dy_scale: dy in FP8, or NULL */
-    uint32_t C, N, pad;
+    uint32_t C, N, dy_pad, x_pad;
     void *dw, *dbias; /* acc, of a matrix and bias that are trained; or NULL */
 } product;
 
@@ -162,11 +162,11 @@ static seam_status matrix_backward(const backward *pass, const product *p) {
                                               .w = p->w,
                                               .dy = p->dy,
                                               .x = p->x,
-                                              .dy_ld = p->N + p->pad,
-                                              .x_ld = p->C + p->pad,
+                                              .dy_ld = p->N + p->dy_pad,
+                                              .x_ld = p->C + p->x_pad,
                                               .T = T};
     const seam_column_sums_args bias = {
-        .dw = p->dbias, .dy = p->dy, .dy_ld = p->N + p->pad, .T = T, .C = p->N};
+        .dw = p->dbias, .dy = p->dy, .dy_ld = p->N + p->dy_pad, .T = T, .C = p->N};
     SEAM_TRY(ops->weight_gradient(pass->stream, &matrix));
     return p->dbias == NULL ? SEAM_OK : ops->column_sums(pass->stream, &bias);
 }
@@ -180,9 +180,9 @@ static seam_status product_backward(const backward *pass, uint32_t layer, const 
         .dx_out = SEAM_OUT_ACT,
         .dy = p->dy,
         .dy_scale = p->dy_scale,
-        .dy_ld = p->N + p->pad,
+        .dy_ld = p->N + p->dy_pad,
         .x = p->x,
-        .x_ld = p->C + p->pad,
+        .x_ld = p->C + p->x_pad,
         .w = p->w,
         .T = pass->batch->rows,
         .lora = pairs,
@@ -225,11 +225,12 @@ static seam_status input_again(const backward *pass, uint32_t layer, uint32_t id
         return SEAM_OK;
     }
     if (id == SEAM_PRODUCT_QKV) {
-        return norm_again(pass, l->attention_h, b->config.hidden + b->ops->lora_pad, l->x_in,
+        return norm_again(pass, l->attention_h, b->config.hidden + b->qkv_pad, l->x_in,
                           weights->attention_norm);
     }
     if (id == SEAM_PRODUCT_GATE_UP) {
-        return norm_again(pass, l->mlp_h, b->config.hidden, l->x_mid, weights->mlp_norm);
+        return norm_again(pass, l->mlp_h, b->config.hidden + b->gate_up_pad, l->x_mid,
+                          weights->mlp_norm);
     }
     if (id == SEAM_PRODUCT_DOWN) {
         const seam_swiglu_forward_args swiglu = {.y = l->swiglu,
@@ -285,6 +286,7 @@ static seam_status mlp_backward(const backward *pass, uint32_t layer) {
                              .x = l->mlp_h,
                              .C = C,
                              .N = 2 * F,
+                             .x_pad = b->gate_up_pad,
                              .dw = grads.stack[SEAM_STACK_GATE_UP]};
     SEAM_TRY(product_backward(pass, layer, &gate_up));
     const norm_input norm = {
@@ -292,7 +294,7 @@ static seam_status mlp_backward(const backward *pass, uint32_t layer) {
     return norm_backward(pass, &norm, gradient_scale(pass, weights->o, SEAM_PRODUCT_O));
 }
 
-/* l.gate_up (T, qkv_cols), lora_pad between the rows, = gradient of q|k|v before rotation, from
+/* l.gate_up (T, qkv_cols), qkv_pad between the rows, = gradient of q|k|v before rotation, from
  * acts.d_narrow, that of o; what stood in gate_up has been used. */
 static seam_status heads_backward(const backward *pass, uint32_t layer) {
     const seam_blocks *b = pass->blocks;
@@ -300,7 +302,7 @@ static seam_status heads_backward(const backward *pass, uint32_t layer) {
     const size_t k_col = b->q_cols, v_col = b->q_cols + b->kv_cols;
     const size_t act_bytes = seam_dtype_bytes(b->ops->act);
     const size_t value_bytes = seam_dtype_bytes(b->ops->qkv);
-    const uint32_t d_ld = b->qkv_cols + b->ops->lora_pad;
+    const uint32_t d_ld = b->qkv_cols + b->qkv_pad;
     const uint8_t *qkv = l->qkv;
     uint8_t *d_qkv = l->gate_up;
     const seam_attention_backward_args args = {
@@ -384,7 +386,8 @@ static seam_status attention_backward(const backward *pass, uint32_t layer, bool
                          .N = b->qkv_cols,
                          .dw = grads.stack[SEAM_STACK_QKV],
                          .dbias = grads.qkv_bias,
-                         .pad = b->ops->lora_pad};
+                         .dy_pad = b->qkv_pad,
+                         .x_pad = b->qkv_pad};
     SEAM_TRY(product_backward(pass, layer, &qkv));
     const norm_input norm = {.x = l->x_in,
                              .w = weights->attention_norm,

@@ -152,7 +152,7 @@ seam_status seam_layer_attention_begin(const seam_pass *pass, uint32_t layer) {
                               (size_t)pass->rows * b->config.hidden));
     }
     void *const h_scale = input_scale(pass, weights->qkv, SEAM_PRODUCT_QKV);
-    const uint32_t h_ld = b->config.hidden + b->ops->lora_pad;
+    const uint32_t h_ld = b->config.hidden + b->qkv_pad;
     SEAM_TRY(norm(pass, l->attention_h, h_ld, h_scale, l->attention_rstd, l->x_in,
                   weights->attention_norm));
     seam_lora_pair pairs[SEAM_LORA_PAIRS_MAX];
@@ -253,7 +253,8 @@ seam_status seam_layer_attention_end(const seam_pass *pass, uint32_t layer) {
         .fp8 = seam_product_in_fp8(pass->acts, SEAM_PRODUCT_O, false)};
     SEAM_TRY(b->ops->linear_forward(pass->stream, &o));
     void *const h_scale = input_scale(pass, weights->gate_up, SEAM_PRODUCT_GATE_UP);
-    SEAM_TRY(norm(pass, l->mlp_h, C, h_scale, l->mlp_rstd, l->x_mid, weights->mlp_norm));
+    const uint32_t h_ld = C + b->gate_up_pad;
+    SEAM_TRY(norm(pass, l->mlp_h, h_ld, h_scale, l->mlp_rstd, l->x_mid, weights->mlp_norm));
     seam_lora_pair wide_pairs[SEAM_LORA_PAIRS_MAX];
     const seam_linear_forward_args gate_up = {
         .y = l->gate_up,
@@ -261,7 +262,7 @@ seam_status seam_layer_attention_end(const seam_pass *pass, uint32_t layer) {
         .y_out = SEAM_OUT_ACT,
         .x = l->mlp_h,
         .x_scale = h_scale,
-        .x_ld = C,
+        .x_ld = h_ld,
         .w = weights->gate_up,
         .T = pass->rows,
         .lora = wide_pairs,

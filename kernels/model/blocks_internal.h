@@ -24,7 +24,7 @@ typedef struct seam_block {
 typedef struct seam_block_stack {
     seam_weight **weight; /* its place in a seam_block */
     uint32_t rows, cols, count;
-    bool lora_pad; /* weight_begin's */
+    uint32_t lora_pad; /* weight_begin's */
     struct seam_block_part {
         const char *module; /* "mlp.up_proj" */
         uint32_t rows;
@@ -39,6 +39,7 @@ struct seam_blocks {
     const seam_ops *ops;
     uint32_t layer_begin, layer_count;
     uint32_t q_cols, kv_cols, qkv_cols; /* H*D, G*D, their stack */
+    uint32_t qkv_pad, gate_up_pad;      /* room for LoRA beside their rows (ops.h); 0: none */
     float attention_scale;              /* 1/sqrt(D) */
     seam_block *layers;
     void *norms;   /* (2 * layer_count, C) acc, device */
@@ -170,8 +171,8 @@ typedef struct seam_layer_acts {
     void *x_in, *x_mid;              /* (T, C) act: residual stream before each norm */
     void *x_kept;                    /* (T, C) acc: input of a layer that is recomputed, or NULL */
     void *attention_rstd, *mlp_rstd; /* (T) acc */
-    /* (T, C) act: normalised, the first with lora_pad between its rows; a layer's own where it is
-     * kept. */
+    /* (T, C) act: normalised, qkv_pad and gate_up_pad between their rows; a layer's own where it
+     * is kept. */
     void *attention_h, *mlp_h;
     void *qkv;                  /* (T, qkv_cols) qkv, q and k rotated */
     void *o;                    /* (T, H*D) act */

@@ -195,7 +195,7 @@ static seam_status head_load(seam_head *head, const seam_tensor_source *source, 
     if (!head->config.tied) {
         SEAM_TRY_GOTO(source->read(host, source->context, "lm_head.weight", V, C, err), st, end);
     }
-    st = ops->weight_create(&head->lm, head->backend, host, V, C, true, true, false);
+    st = ops->weight_create(&head->lm, head->backend, host, V, C, true, true, 0);
 end:
     if (stream != NULL) {
         ops->stream_destroy(stream);

@@ -160,14 +160,9 @@ static uint64_t fp8_bytes(const seam_ops *ops, uint64_t N, uint64_t C) {
 }
 
 /* A matrix with a pad has none for forward (blocks_internal.h, seam_product_in_fp8). */
-static uint64_t fp8_padded_bytes(const seam_ops *ops, uint32_t N, uint32_t C) {
-    const bool padded = seam_lora_pad_values(ops->lora_pad, N, C) > 0;
+static uint64_t fp8_padded_bytes(const seam_ops *ops, uint32_t pad, uint32_t N, uint32_t C) {
     const uint64_t both = fp8_bytes(ops, N, C);
-    return padded && both > 0 ? (uint64_t)N * C + C * sizeof(float) : both;
-}
-
-static uint64_t pad_bytes(const seam_ops *ops, uint32_t N, uint32_t C) {
-    return seam_lora_pad_values(ops->lora_pad, N, C) * seam_dtype_bytes(ops->act);
+    return pad > 0 && both > 0 ? (uint64_t)N * C + C * sizeof(float) : both;
 }
 
 /* Norms and biases of the layers, and the rotary table. */
@@ -186,12 +181,15 @@ uint64_t seam_memory_plan_weights(const seam_memory_blocks *blocks, uint32_t cop
     const uint64_t C = c->hidden;
     const uint64_t F = c->intermediate;
     const uint64_t matrices = C * shape.qkv_cols + C * shape.q_cols + 3 * F * C;
-    const uint64_t in_fp8 = fp8_padded_bytes(blocks->ops, shape.qkv_cols, c->hidden) +
-                            fp8_bytes(blocks->ops, C, shape.q_cols) +
-                            fp8_bytes(blocks->ops, 2 * F, C) + fp8_bytes(blocks->ops, C, F);
-    const uint64_t pads = pad_bytes(blocks->ops, shape.qkv_cols, c->hidden); /* of no other */
+    const uint64_t in_fp8 =
+        fp8_padded_bytes(blocks->ops, shape.qkv_pad, shape.qkv_cols, c->hidden) +
+        fp8_bytes(blocks->ops, C, shape.q_cols) +
+        fp8_padded_bytes(blocks->ops, shape.gate_up_pad, 2 * c->intermediate, c->hidden) +
+        fp8_bytes(blocks->ops, C, F);
+    const uint64_t pads = seam_lora_pad_values(shape.qkv_pad, shape.qkv_cols, c->hidden) +
+                          seam_lora_pad_values(shape.gate_up_pad, 2 * c->intermediate, c->hidden);
     return shape.layer_count *
-               (matrices * copies * seam_dtype_bytes(blocks->ops->act) + in_fp8 + pads) +
+               ((matrices * copies + pads) * seam_dtype_bytes(blocks->ops->act) + in_fp8) +
            vectors_bytes(&shape);
 }
 

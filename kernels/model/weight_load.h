@@ -26,7 +26,7 @@ typedef struct seam_load_matrix {
     seam_weight **ret_weight; /* written as its loading begins: the caller destroys it, whatever
                                  comes of it */
     uint32_t C;
-    bool lora_pad; /* weight_begin's */
+    uint32_t lora_pad; /* weight_begin's */
     uint32_t part_count;
     seam_load_part parts[SEAM_LOAD_PARTS_MAX]; /* one under the other */
 } seam_load_matrix;

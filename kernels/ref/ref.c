@@ -136,7 +136,7 @@ static void ref_weight_destroy(seam_weight *gift_weight) {
 }
 
 static seam_status ref_weight_begin(seam_weight **ret_weight, seam_backend *backend, uint32_t N,
-                                    uint32_t C, bool forward, bool backward, bool lora_pad) {
+                                    uint32_t C, bool forward, bool backward, uint32_t lora_pad) {
     (void)lora_pad;
     SEAM_ASSERT(N > 0 && C > 0);
     size_t bytes = 0;
@@ -192,7 +192,7 @@ static seam_status ref_weight_end(seam_weight *weight, seam_backend *backend) {
 
 static seam_status ref_weight_create(seam_weight **ret_weight, seam_backend *backend,
                                      const float *host_rows, uint32_t N, uint32_t C, bool forward,
-                                     bool backward, bool lora_pad) {
+                                     bool backward, uint32_t lora_pad) {
     seam_weight *weight = NULL;
     SEAM_TRY(ref_weight_begin(&weight, backend, N, C, forward, backward, lora_pad));
     const seam_weight_piece all = {

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "blocks.h"
 #include "credit.h"
 #include "log.h"
 #include "try.h"
@@ -34,6 +35,10 @@ static const option options[] = {
     {"device", TEXT, TEXT_AT(device), 0, 0, "cpu, cuda:N, or auto: cuda:0 where there is one"},
     {"dtype", DTYPE, AT(dtype), 0, 0, 0, "auto, f32 or bf16: what products read"},
     {"fp8", FLAG, AT(fp8), 0, 0, 0, "keep weights in FP8 too, for sessions that ask (cuda, bf16)"},
+    {"join-rank", U32, AT(join_rank), 0, 1, SEAM_LORA_RANK_MAX,
+     "LoRA of up to this rank on q, k and v runs in their product (cuda, bf16); memory: seam plan"},
+    {"join-mlp-rank", U32, AT(join_mlp_rank), 0, 0, SEAM_LORA_RANK_MAX,
+     "the same of gate and up, without --fp8; 0: beside the product"},
     {"threads", U32, AT(threads), 0, 0, 1024, "compute threads; 0: all cores"},
     {"tls-cert", TEXT, TEXT_AT(tls_cert), 0, 0, "PEM certificate chain of the server"},
     {"tls-key", TEXT, TEXT_AT(tls_key), 0, 0, "PEM private key of the server"},
@@ -91,6 +96,7 @@ seam_status seam_server_config_load(seam_server_config *ret_config, int arg_coun
     seam_server_config config = {
         .listen = "127.0.0.1:50051",
         .device = "cpu",
+        .join_rank = SEAM_JOIN_RANK,
         .sessions_max = 16,
         .streams_max = 1024,
         .rows_max = 8192,

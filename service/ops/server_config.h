@@ -26,9 +26,10 @@ typedef struct seam_server_config {
     seam_model_entry models[SEAM_MODELS_MAX];
     uint32_t model_count;
     char device[64];
-    seam_dtype dtype; /* 0: the backend's best */
-    uint32_t threads; /* 0: all cores */
-    bool fp8;         /* keep weights in FP8 too, for sessions that ask for it */
+    seam_dtype dtype;                  /* 0: the backend's best */
+    uint32_t threads;                  /* 0: all cores */
+    bool fp8;                          /* keep weights in FP8 too, for sessions that ask for it */
+    uint32_t join_rank, join_mlp_rank; /* of the backend (ops.h) */
     char tls_cert[SEAM_PATH_BYTES], tls_key[SEAM_PATH_BYTES];
     char tls_client_ca[SEAM_PATH_BYTES]; /* set: clients must show a certificate of it */
     bool insecure, force_insecure;

@@ -4,7 +4,7 @@
  *
  *   bench_blocks [--device D] [--act f32|bf16] [--shape NAME] [--work SEQSxLENGTH[,...]] [--rank R]
  *                [--targets qv|all] [--layers N] [--iters N] [--recompute] [--full] [--fp8]
- *                [--plain] [--tokens S] [--profile]
+ *                [--plain] [--own-join] [--tokens S] [--profile]
  *
  * A step is timed by the wall clock between two waits for the stream; the median of the iterations
  * is printed (--full: of full fine-tuning, six operations a weight and token), after three steps
@@ -13,6 +13,9 @@
  * FP8.  4N-MFU: four operations a weight and token over the rate of an 8192^3 product through the
  * same op table in the same run.  Device memory (CUDA): what the run has taken since the backend
  * was there, weights and workspaces included.
+ *
+ * --own-join gives the weights room for LoRA of this rank (seamd --join-rank, with --targets all
+ * --join-mlp-rank); without it they have what seamd gives them by default.
  *
  * --plain queues every op of a small micro-batch by itself (ops.h, repeat).  --tokens S, in place
  * of
@@ -43,12 +46,13 @@
 #define WARM_STEPS    3u
 #define TOKENS        200u
 #define TOKENS_BEFORE 56u
+#define LORA_ALL      0x7fu /* every linear of a Llama block */
 
 typedef struct bench {
     const char *device, *work;
     seam_dtype act;
     uint32_t iters, tokens; /* tokens: slots */
-    bool profile, plain, fp8;
+    bool profile, plain, own_join, fp8;
     seam_ops plain_ops;
     blocks_step at;
     double peak_flops; /* operations a second of the large product */
@@ -87,8 +91,8 @@ static double product_rate(const bench *b, uint32_t n) {
     double seconds[ROUNDS];
     SEAM_ASSERT(host != NULL);
     blocks_random(host, count, 1.0f, 1);
-    blocks_must(b->at.ops->weight_create(&w, b->at.backend, host, n, n, true, false, true),
-                "weight", NULL);
+    blocks_must(b->at.ops->weight_create(&w, b->at.backend, host, n, n, true, false, 0), "weight",
+                NULL);
     blocks_must(b->at.ops->mem_alloc(&f32, b->at.backend, count * sizeof *host), "memory", NULL);
     blocks_must(b->at.ops->mem_alloc(&x, b->at.backend, count * sizeof *host), "memory", NULL);
     blocks_must(b->at.ops->mem_alloc(&args.y, b->at.backend, count * sizeof *host), "memory", NULL);
@@ -201,7 +205,7 @@ static bool option_set(bench *b, const char *option, const char *value) {
     } else if (strcmp(option, "--rank") == 0) {
         b->at.lora.lora.rank = (uint32_t)strtoul(value, NULL, 10);
     } else if (strcmp(option, "--targets") == 0) {
-        b->at.lora.lora.targets = strcmp(value, "all") == 0 ? 0x7f : SEAM_LORA_Q | SEAM_LORA_V;
+        b->at.lora.lora.targets = strcmp(value, "all") == 0 ? LORA_ALL : SEAM_LORA_Q | SEAM_LORA_V;
     } else if (strcmp(option, "--layers") == 0) {
         b->at.config.layers = (uint32_t)strtoul(value, NULL, 10);
     } else if (strcmp(option, "--tokens") == 0) {
@@ -226,6 +230,8 @@ static bool options_read(bench *b, int argc, char **argv) {
             b->at.lora = (seam_adapter_config){.kind = SEAM_ADAPTER_FULL};
         } else if (strcmp(argv[i], "--plain") == 0) {
             b->plain = true;
+        } else if (strcmp(argv[i], "--own-join") == 0) {
+            b->own_join = true;
         } else if (strcmp(argv[i], "--recompute") == 0) {
             b->at.recompute = true;
         } else if (i + 1 >= argc || !option_set(b, argv[i], argv[i + 1])) {
@@ -259,7 +265,13 @@ static bool works_run(bench *b) {
 }
 
 static void bench_open(bench *b) {
-    const seam_backend_options options = {.device = b->device, .act = b->act, .fp8 = b->fp8};
+    const bool all = b->at.lora.lora.targets == LORA_ALL;
+    const uint32_t own_rank = b->own_join ? b->at.lora.lora.rank : 0;
+    const seam_backend_options options = {.device = b->device,
+                                          .act = b->act,
+                                          .fp8 = b->fp8,
+                                          .join_rank = own_rank,
+                                          .join_mlp_rank = all ? own_rank : 0};
     seam_error err = {.status = SEAM_OK};
     blocks_must(seam_backend_create(&b->at.backend, &options, &err), "backend", &err);
     b->at.ops = seam_backend_ops(b->at.backend);
@@ -274,13 +286,12 @@ static void bench_open(bench *b) {
         b->plain_ops.repeat = NULL;
         b->at.blocks->ops = &b->plain_ops;
     }
-    (void)printf("%s\n%s: %.3f B weights in %u layers, ready in %.1f s; LoRA rank %u on %s; "
+    (void)printf("%s\n%s: %.3f B weights in %u layers, ready in %.1f s; LoRA rank %u on %s%s; "
                  "product of %u^3 at %.1f TFLOP/s\n",
                  seam_backend_describe(b->at.backend), b->at.config.name,
                  1e-9 * blocks_step_weights(&b->at), b->at.config.layers,
-                 blocks_now_seconds() - begin, b->at.lora.lora.rank,
-                 b->at.lora.lora.targets == 0x7f ? "all" : "q, v", large ? 8192 : 1024,
-                 1e-12 * b->peak_flops);
+                 blocks_now_seconds() - begin, b->at.lora.lora.rank, all ? "all" : "q, v",
+                 b->own_join ? ", own join" : "", large ? 8192 : 1024, 1e-12 * b->peak_flops);
     (void)fflush(stdout);
 }
 
@@ -297,7 +308,7 @@ int main(int argc, char **argv) {
         (void)fprintf(stderr, "usage: bench_blocks [--device D] [--act f32|bf16] [--shape NAME] "
                               "[--work SEQSxLENGTH[,...]] [--rank R] [--targets qv|all] "
                               "[--layers N] [--iters N] [--recompute] [--full] [--fp8] "
-                              "[--plain] [--tokens S] [--profile]\n");
+                              "[--plain] [--own-join] [--tokens S] [--profile]\n");
         return 2;
     }
     bench_open(&b);

@@ -63,7 +63,7 @@ static void *buffer(seam_dtype type, size_t count, float scale) {
 static seam_weight *weight(uint32_t N, uint32_t K) {
     seam_weight *w = NULL;
     float *rows = host_buffer((size_t)N * K, 1.0f / sqrtf((float)K));
-    must(ops->weight_create(&w, backend, rows, N, K, true, true, true));
+    must(ops->weight_create(&w, backend, rows, N, K, true, true, 0));
     seam_mem_free(rows);
     return w;
 }

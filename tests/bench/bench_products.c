@@ -65,7 +65,7 @@ static own_product own_create(seam_dtype act, uint32_t threads, uint32_t T, cons
     must(seam_backend_create(&p.backend, &options, NULL));
     p.ops = seam_backend_ops(p.backend);
     must(p.ops->stream_create(&p.stream, p.backend));
-    must(p.ops->weight_create(&p.w, p.backend, w, s->N, s->K, true, false, true));
+    must(p.ops->weight_create(&p.w, p.backend, w, s->N, s->K, true, false, 0));
     must(p.ops->mem_alloc(&p.x, p.backend, (size_t)T * s->K * 4));
     must(p.ops->mem_alloc(&p.y, p.backend, (size_t)T * s->N * 4));
     must(p.ops->cast(p.stream, p.x, act, x, SEAM_F32, (size_t)T * s->K));

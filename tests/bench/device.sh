@@ -126,7 +126,9 @@ part_shape() {
     local shape rank targets work
     read -r shape rank targets work <<<"$(shape_of "$1")"
     peer_of "$1" 8
-    blocks --shape "$shape" --rank "$rank" --targets "$targets" --work "$work"
+        blocks --shape "$shape" --rank "$rank" --targets "$targets" --work "$work"
+    [ "$rank" -le 16 ] ||
+        blocks --shape "$shape" --rank "$rank" --targets "$targets" --work "$work" --own-join
 }
 part_codec() { "$bin/bench_codec_cuda" cuda:0 6144 4096; }
 part_load() { "$bin/bench_load" cuda:0 13; }

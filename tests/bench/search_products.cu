@@ -105,7 +105,9 @@ static void weight_search(const shape *s, const char *part, uint32_t N, uint32_t
     const bool adapted = strcmp(part, "qkv") == 0;
     char name[64];
     seam_weight *w = NULL;
-    search_must(seam_cuda_weight_begin(&w, search.backend, N, C, true, true, true) == SEAM_OK,
+    const uint32_t pad =
+        adapted ? seam_lora_pad(search.ops->join_rank, 3, false, N, C) : 0; /* as blocks have it */
+    search_must(seam_cuda_weight_begin(&w, search.backend, N, C, true, true, pad) == SEAM_OK,
                 "weight");
     search_random(w->rows, ((size_t)N + w->pad) * (C + w->pad), 0.03f);
     search_must(seam_cuda_weight_end(w, search.backend) == SEAM_OK, "weight");
@@ -176,8 +178,8 @@ static bool steps_read(search_steps_options *ret, uint32_t *proof, int argc, cha
 
 /* Widths of the widest row of the products of a shape. */
 static size_t wide_of(const shape &s) {
-    return std::max<size_t>({2 * (size_t)s.intermediate, s.hidden + SEAM_LORA_PAD,
-                             s.q + 2 * (size_t)s.kv + SEAM_LORA_PAD});
+    return std::max<size_t>({2 * (size_t)s.intermediate, s.hidden + SEAM_LORA_PAD_STEP,
+                             s.q + 2 * (size_t)s.kv + SEAM_LORA_PAD_STEP});
 }
 
 static void header_print(void) {

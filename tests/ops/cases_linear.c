@@ -1,6 +1,7 @@
 /* linear_forward and linear_backward.  size: N, C, pair count, R, then col_begin and N of the
  * second pair (the first is [0, N/2) or all), y_out, and a sum of 1: bias, 2: dropout (its draws go
- * by the row in the call, so that a row alone is another), 4: a pad for LoRA between the rows. */
+ * by the row in the call, so that a row alone is another), 4: room for LoRA of rank 16 between the
+ * rows, 8: of rank 64. */
 #include <math.h>
 
 #include "arena.h"
@@ -8,7 +9,7 @@
 
 enum { X = 1, W = 2, DY = 3, BIAS = 4, BASE = 5, DBASE = 6, A = 10, B = 20, GRADS = 30 };
 
-static seam_weight *weight_of(run *r, uint32_t N, uint32_t C, bool lora_pad) {
+static seam_weight *weight_of(run *r, uint32_t N, uint32_t C, uint32_t lora_pad) {
     float *rows = seam_mem_alloc((size_t)N * C * sizeof *rows);
     seam_weight *w = NULL;
     CHECK(rows != NULL);
@@ -21,11 +22,17 @@ static seam_weight *weight_of(run *r, uint32_t N, uint32_t C, bool lora_pad) {
     return w;
 }
 
+/* Of the weight: room that rows without it leave unused. */
+static uint32_t pad_of(const op_case *c) {
+    const uint32_t rank = (c->size[7] & 8) != 0 ? 64 : SEAM_JOIN_RANK;
+    return seam_lora_pad(rank, 3, false, c->size[0], c->size[1]);
+}
+
 /* A gap between rows, so that a leading dimension is really used.  Widths of whole vectors keep
  * their rows aligned: a backend may go another way then. */
 static uint32_t gap_of(const op_case *c) {
     const bool vectors = c->size[0] % 16 == 0 && c->size[1] % 16 == 0;
-    return (c->size[7] & 4) != 0 ? SEAM_LORA_PAD : vectors ? 16 : 3;
+    return (c->size[7] & 12) != 0 ? pad_of(c) : vectors ? 16 : 3;
 }
 
 static seam_dropout dropout_of(const op_case *c, uint32_t pair) {
@@ -37,10 +44,10 @@ static seam_dropout dropout_of(const op_case *c, uint32_t pair) {
 
 static void linear_of(run *r, const op_case *c, uint32_t row0, uint32_t T, bool fp8) {
     const uint32_t N = c->size[0], C = c->size[1], pairs = c->size[2], R = c->size[3];
-    const uint32_t gap = gap_of(c);
+    const uint32_t gap = gap_of(c), pad = fp8 ? 0 : pad_of(c); /* with one, none is in FP8 */
     const seam_out out = (seam_out)c->size[6];
     const kind out_kind = out == SEAM_OUT_ACT ? ACT : ACC;
-    seam_weight *w = weight_of(r, N, C, !fp8); /* with a pad none is in FP8 forward */
+    seam_weight *w = weight_of(r, N, C, pad);
     seam_lora_pair lora[SEAM_LORA_PAIRS_MAX] = {0};
     void *x = run_input(r, X, ACT, row0, T, C + gap, c->scale);
     void *bias = c->size[7] & 1 ? run_input(r, BIAS, ACC, 0, 1, N, c->scale) : NULL;
@@ -118,7 +125,7 @@ static void linear_fp8(run *r, const op_case *c, uint32_t row0, uint32_t T) {
 static void dropout_mask(run *r, const op_case *c, uint32_t row0, uint32_t T) {
     const uint32_t N = c->size[0], C = c->size[1], R = c->size[3];
     CHECK(row0 == 0 && R == C && R <= 256);
-    seam_weight *w = weight_of(r, N, C, true);
+    seam_weight *w = weight_of(r, N, C, SEAM_LORA_PAD_STEP);
     float *ones = seam_mem_zalloc((size_t)C * C, sizeof *ones);
     CHECK(ones != NULL);
     for (uint32_t i = 0; i < C; i++) {
@@ -153,7 +160,7 @@ static void dropout_mask(run *r, const op_case *c, uint32_t row0, uint32_t T) {
 
 void linear_small_share(run *r) {
     enum { T = 192, N = 128, C = 64, R = 8 };
-    seam_weight *w = weight_of(r, N, C, true);
+    seam_weight *w = weight_of(r, N, C, SEAM_LORA_PAD_STEP);
     seam_lora_pair pair = {.N = N, .R = R, .scale = 1.0f};
     seam_linear_forward_args args = {
         .y_ld = N, .y_out = SEAM_OUT_ACT, .x_ld = C, .w = w, .T = T, .lora = &pair};
@@ -319,6 +326,24 @@ const op_case linear_cases[] = {
      linear,
      150,
      {160, 96, 3, 24, 64, 32, SEAM_OUT_ACT, 5},
+     1,
+     F32,
+     BF16,
+     true,
+     false},
+    {"linear padded, 3 pairs of rank 64",
+     linear,
+     150,
+     {160, 96, 3, 64, 64, 32, SEAM_OUT_ACT, 8},
+     1,
+     F32,
+     BF16,
+     true,
+     false},
+    {"linear padded, 2 pairs of rank 64",
+     linear,
+     70,
+     {960, 576, 2, 64, 480, 480, SEAM_OUT_ACT, 8},
      1,
      F32,
      BF16,

@@ -148,7 +148,7 @@ static seam_weight *weight_of(run *r, uint32_t rows, uint32_t cols) {
     for (size_t i = 0; i < (size_t)rows * cols; i++) {
         values[i] = (float)input_value(W, i, 1.0 / 64);
     }
-    CHECK(r->ops->weight_create(&w, r->backend, values, rows, cols, true, true, false) == SEAM_OK);
+    CHECK(r->ops->weight_create(&w, r->backend, values, rows, cols, true, true, 0) == SEAM_OK);
     seam_mem_free(values);
     return w;
 }

@@ -156,8 +156,7 @@ uint32_t fp8_weight_check(seam_backend *backend, seam_backend *ref) {
     for (int i = 0; i < 2; i++) {
         seam_weight *weight = NULL;
         run_open(&r[i], backends[i]);
-        CHECK(r[i].ops->weight_create(&weight, backends[i], rows, N, C, true, true, false) ==
-              SEAM_OK);
+        CHECK(r[i].ops->weight_create(&weight, backends[i], rows, N, C, true, true, 0) == SEAM_OK);
         matrix_read(&r[i], weight);
         failures += weight_check(&r[i], w, r[i].ops->name);
         r[i].ops->weight_destroy(weight);

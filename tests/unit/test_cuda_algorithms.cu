@@ -171,7 +171,7 @@ static seam_weight *weight_make(const fixture *f, uint32_t N, uint32_t C) {
         const uint32_t bits = (uint32_t)values[i] << 16;
         memcpy(&rows[i], &bits, sizeof bits);
     }
-    assert_int_equal(f->ops->weight_create(&w, f->backend, rows.data(), N, C, true, true, false),
+    assert_int_equal(f->ops->weight_create(&w, f->backend, rows.data(), N, C, true, true, 0),
                      SEAM_OK);
     return w;
 }

@@ -229,11 +229,15 @@ SEAM_ON_GPU static void test_plan__fp8__is_what_is_taken(void **state) {
 /* Rows of whole vectors, which FP8 takes. */
 static const seam_model_config wide_config = SEAM_TEST_SMALL(64, 96, 3);
 
-/* On the reference without FP8, whose copies are doubles, and on a CUDA device with it. */
+/* On the reference without FP8, whose copies are doubles, on a CUDA device with it, and there with
+ * room for LoRA on gate and up. */
 static void test_plan__weights__are_what_is_taken(void **state) {
-    (void)state;
     const bool cuda = strncmp(device, "cuda", 4) == 0;
-    const seam_backend_options options = {.device = cuda ? device : "ref", .fp8 = cuda};
+    const bool room = *state != NULL && cuda;
+    const seam_backend_options options = {.device = cuda ? device : "ref",
+                                          .fp8 = cuda && !room,
+                                          .join_rank = room ? 40 : 0,
+                                          .join_mlp_rank = room ? 24 : 0};
     const seam_tensor_source source = seam_synthetic_source(&wide_config);
     seam_backend *backend = NULL;
     seam_error err = {0};
@@ -305,7 +309,7 @@ static uint64_t peak_bytes(bool recompute) {
                             .acc = SEAM_F32,
                             .qkv = SEAM_BF16,
                             .remake = true,
-                            .lora_pad = SEAM_LORA_PAD};
+                            .join_rank = SEAM_JOIN_RANK};
     const seam_memory_blocks blocks = {
         .model = &llama3_8b, .ops = &types, .layer_end = llama3_8b.layers};
     const seam_adapter_config q_v = {
@@ -397,6 +401,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test_setup_teardown(test_trim__fewer_slots__their_plan_is_left, device_setup,
                                         teardown),
         cmocka_unit_test(test_plan__weights__are_what_is_taken),
+        cmocka_unit_test_prestate(test_plan__weights__are_what_is_taken, &device),
         cmocka_unit_test(test_reserve__no_room__says_needed_and_free),
         cmocka_unit_test(test_plan__llama3_8b__half_of_compiled_with_recompute),
         cmocka_unit_test(test_plan__kept_passes__by_layers_and_none_of_full),

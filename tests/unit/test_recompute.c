@@ -97,8 +97,10 @@ static void test_recompute__any_targets__same_bits(void **state) {
     for (size_t b = 0; b < sizeof backends / sizeof *backends; b++) {
         const seam_adapter_config all = {
             .lora = {.rank = 4, .alpha = 8, .targets = 0x7f, .seed = 3}};
-        const seam_backend_options options = {
-            .device = backends[b].device, .act = backends[b].act, .threads = 2};
+        const seam_backend_options options = {.device = backends[b].device,
+                                              .act = backends[b].act,
+                                              .threads = 2,
+                                              .join_mlp_rank = all.lora.rank};
         seam_test_engine engine;
         if (!seam_test_engine_open(&engine, &options, &source, &all, ROWS)) {
             assert_true(b >= 2); /* no such device, no bf16 */

@@ -132,7 +132,7 @@ static void test_load__types_pieces_threads__bits_of_weight_create(void **state)
     static uint8_t want[2 * sizeof(double) * T * N], got[sizeof want];
     seam_load_matrix matrices[2] = {0};
     FILE *file = file_make(values, &matrices[0]);
-    matrices[0].lora_pad = true;
+    matrices[0].lora_pad = 64;
     matrices[1] = matrices[0];
     for (size_t b = 0; b < BACKEND_COUNT; b++) {
         seam_backend *backend = backend_open(&backends[b]);
@@ -141,8 +141,8 @@ static void test_load__types_pieces_threads__bits_of_weight_create(void **state)
         }
         const seam_ops *ops = seam_backend_ops(backend);
         seam_weight *plain = NULL;
-        seam_test_check(ops->weight_create(&plain, backend, values, N, C, true, true, true),
-                        "weight", NULL);
+        seam_test_check(ops->weight_create(&plain, backend, values, N, C, true, true, 64), "weight",
+                        NULL);
         products(want, backend, plain);
         for (size_t i = 0; i < sizeof pieces / sizeof *pieces; i++) {
             seam_weight *loaded[2] = {NULL, NULL};
