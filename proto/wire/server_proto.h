@@ -262,7 +262,7 @@ void seam_server_proto_touch(seam_server_proto *sp, uint64_t now_ms);
  * SEAM_E_STATE, keep the memory. */
 seam_status seam_server_proto_parked(seam_server_proto *sp, uint64_t now_ms);
 /* The verdict's checkpoint could not be loaded for a reason that may pass: PARKED at the newest
- * one, whatever became of the state, so that the next attach loads again. */
+ * one, whatever became of the state, which is loaded again when it is needed. */
 void seam_server_proto_unloaded(seam_server_proto *sp, uint64_t now_ms);
 /* End the session now (DeleteSession).  Work of the engine is dropped: do not report it. */
 void seam_server_proto_expire(seam_server_proto *sp);

@@ -8,7 +8,7 @@
 #include "log.h"
 #include "rpc_methods.h"
 #include "rpc_server.h"
-#include "session_disk.h"
+#include "session_park.h"
 #include "try.h"
 
 #define CHUNK_DATA_BYTES SEAM_CHUNK_BYTES_MAX
@@ -218,11 +218,15 @@ SEAM_ON_GPU static seam_status import_run(seam_job *job, seam_stream *stream) {
 }
 
 /* The start of a session only: an attached client's steps must not change under it. */
-static seam_status importable(const seam_session *session, seam_error *err) {
+SEAM_ON_LOOP static seam_status importable(const seam_session *session, seam_error *err) {
     uint32_t micro = 0;
     const uint64_t committed = seam_server_proto_committed_count(&session->proto);
     if (session->deleted) { /* nothing may come back into its folder */
         return seam_error_set(err, SEAM_E_GONE, "the session was deleted");
+    }
+    if (session->disk.spoiled || !seam_session_is_resident(session)) {
+        return seam_error_set(err, SEAM_E_UNAVAILABLE,
+                              "import: the session's checkpoint could not be read: call again");
     }
     if (committed > 0) {
         return seam_error_set(err, SEAM_E_STATE,

@@ -10,18 +10,12 @@ SEAM_ON_GPU static seam_status wake_run(seam_job *job, seam_stream *stream) {
     return seam_session_wake_run(job->user, stream, &job->err);
 }
 
-/* UNAVAILABLE: a load has failed, and what the session's trainer holds is no state. */
-SEAM_ON_LOOP static void call_unloaded(seam_call *call) {
-    seam_error err = {0};
-    (void)seam_error_set(&err, SEAM_E_UNAVAILABLE,
-                         "the session's checkpoint could not be read: the next Attach does it "
-                         "again");
-    seam_call_fail(call, SEAM_E_UNAVAILABLE, &err);
-}
-
 SEAM_ON_LOOP static void waiting_tell(seam_call *call, void *user) {
+    seam_error err = {0};
     if (call->awaited == user && !call->awaits_any) {
-        call_unloaded(call);
+        (void)seam_error_set(&err, SEAM_E_UNAVAILABLE,
+                             "the session's checkpoint could not be read: call again");
+        seam_call_fail(call, SEAM_E_UNAVAILABLE, &err);
     }
 }
 
@@ -36,12 +30,8 @@ bool seam_call_wakes(seam_call *call, grpc_byte_buffer *message, void *session_p
         session->trainer != NULL) {
         return false;
     }
-    if (session->busy) { /* on its way out or in */
+    if (session->busy || session->disk.spoiled) { /* on its way out or in */
         seam_call_hold(call, message, session);
-        return true;
-    }
-    if (session->disk.spoiled) {
-        call_unloaded(call);
         return true;
     }
     if (seam_session_is_resident(session)) {

@@ -6,7 +6,7 @@
 #include "host.h"
 #include "log.h"
 #include "rpc_methods.h"
-#include "session_disk.h"
+#include "session_park.h"
 #include "train_stream.h"
 #include "try.h"
 
@@ -122,7 +122,7 @@ SEAM_ON_LOOP static seam_status attach_read(seam_session **ret_session, seam_att
         seam_sessions_limits(seam_server_sessions(train->call->server));
     SEAM_TRY(seam_session_config_check_allowed(&session->config, &allowed, err));
     SEAM_TRY(capabilities_check(attach->capabilities, &session->config, err));
-    if (!session->busy && session->trainer != NULL) {
+    if (!session->busy && session->trainer != NULL && !session->disk.spoiled) {
         SEAM_TRY(allocations_check(attach, session, err));
     }
     if (attach->credit_bytes != 0 && attach->credit_bytes < SEAM_CREDIT_BYTES_MIN) {
@@ -159,9 +159,7 @@ void seam_train_attach(seam_train *train, grpc_byte_buffer *message) {
         return;
     }
     seam_session *session = train->session;
-    const bool loads_again = session->disk.spoiled && !session->busy;
-    if (!loads_again &&
-        seam_call_wakes(train->call, message, session)) { /* this message comes again */
+    if (seam_call_wakes(train->call, message, session)) { /* this message comes again */
         train->session = NULL;
         seam_session_unref(session);
         return;
@@ -192,7 +190,6 @@ void seam_train_loaded(seam_train *train) {
     const seam_call *call = train->call;
     if (call->job.status == SEAM_OK) {
         const uint64_t step_count = seam_session_restored_step(session);
-        session->disk.spoiled = false;
         train->attached.rollback_step = step_count;
         seam_server_proto_restored(&session->proto, step_count, seam_host_now_ms());
         session->row_count = session->disk.restored_rows;
@@ -206,11 +203,15 @@ void seam_train_loaded(seam_train *train) {
     if (call->job.status == SEAM_E_DATA_LOSS) {
         seam_server_proto_freeze(&session->proto, SEAM_E_DATA_LOSS);
         seam_log(SEAM_LOG_ERROR, "session_lost", "session=%s", session->id);
-    } else { /* it may pass: the next Attach loads again */
-        session->disk.spoiled = true;
-        seam_calls_unloaded(call->server, session);
-        seam_server_proto_unloaded(&session->proto, seam_host_now_ms());
+        return;
     }
+    const seam_call *waiting = session->stream_waiting;
+    if (waiting != NULL) { /* for the same trainer */
+        seam_train_fail(waiting->state, call->job.status, &call->job.err);
+    }
+    seam_calls_unloaded(call->server, session);
+    seam_server_proto_unloaded(&session->proto, seam_host_now_ms());
+    seam_session_unload(session); /* it may pass: whoever needs the session next wakes it */
 }
 
 void seam_train_attach_now(seam_train *train) {

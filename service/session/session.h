@@ -72,7 +72,7 @@ typedef struct seam_session_disk {
     /* Loading: what is there, newest last, and how many of the newest could not be loaded. */
     uint64_t generations[SEAM_DURABLE_MAX];
     uint32_t generation_count, skipped_count;
-    bool spoiled; /* a load has failed: the trainer is of no use before an Attach loads again */
+    bool spoiled; /* a load has failed: the trainer is of no use, its memory is to go */
     uint64_t restored_rows;
     bool parking, park_writes;
     seam_trainer_mark park_mark;

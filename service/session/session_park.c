@@ -24,7 +24,6 @@ seam_status seam_session_wake_begin(seam_session *session, seam_error *err) {
     seam_sessions_plan_again(session);
     SEAM_TRY(seam_sessions_reserve(session->sessions, &session->memory, "session", err));
     seam_sessions_set_resident(session, true);
-    d->spoiled = false;
     seam_session_restore_list(session, UINT64_MAX);
     return SEAM_OK;
 }
@@ -105,7 +104,7 @@ SEAM_ON_LOOP static bool park_post(seam_session *session, seam_engine *engine) {
     const uint64_t committed = seam_server_proto_committed_count(&session->proto);
     uint64_t newest = 0;
     d->park_writes =
-        seam_server_proto_link(&session->proto) != SEAM_LINK_FROZEN &&
+        !d->spoiled && seam_server_proto_link(&session->proto) != SEAM_LINK_FROZEN &&
         (!seam_server_proto_durable_newest(&newest, &session->proto) || newest != committed);
     d->park_mark = (seam_trainer_mark){.step_count = committed, .row_count = session->row_count};
     d->park_job = (seam_job){.run = park_run, .finished = park_finished, .user = session};
@@ -122,6 +121,15 @@ void seam_session_park(seam_session *session, uint64_t now_ms) {
     }
     seam_engine *engine = seam_sessions_options_of(session->sessions)->engine;
     session->busy = session->disk.parking = park_post(session, engine);
+}
+
+void seam_session_unload(seam_session *session) {
+    SEAM_ASSERT(session->disk.resident);
+    session->disk.spoiled = true;
+    if (!session->busy && !session->disk.writing) {
+        seam_engine *engine = seam_sessions_options_of(session->sessions)->engine;
+        session->busy = session->disk.parking = park_post(session, engine);
+    }
 }
 
 void seam_session_park_at_end(seam_session *session) {
@@ -153,7 +161,10 @@ bool seam_session_park_poll(seam_session *session, uint64_t now_ms) {
         return true;
     }
     seam_sessions_set_resident(session, false);
-    if (!session->deleted) {
+    if (d->spoiled) { /* the protocol machine knows */
+        d->spoiled = false;
+        seam_log(SEAM_LOG_INFO, "session_unloaded", "session=%s", session->id);
+    } else if (!session->deleted) {
         parked(session, now_ms);
     }
     return true;

@@ -342,6 +342,10 @@ SEAM_ON_LOOP static void lease_tick(seam_sessions *sessions, seam_session *s, ui
     if (s->busy || s->disk.writing) {
         return;
     }
+    if (s->disk.spoiled) {
+        seam_session_unload(s);
+        return;
+    }
     switch (seam_server_proto_tick(&s->proto, now_ms)) {
     case SEAM_LEASE_EXPIRE:
         seam_log(SEAM_LOG_INFO, "session_expired", "session=%s steps=%llu", s->id,

@@ -5,14 +5,17 @@ EIO is here a folder in the file's place; the lack, a server that may open no mo
 import resource
 import shutil
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from service_fixture import Client, grpc, refused, run_cases
+from service_fixture import Client, grpc, refused, run_cases, wait_for
 from service_trainer import Trainer, some_micros
 from test_save_checkpoint import save_of, serve
-from test_service_generate import Inference
+from test_service_generate import Inference, export, import_files
 from test_service_train import config_f32
+from test_session_end import memory_free
 
 CODE = grpc.StatusCode
 SLOW = ("--checkpoint-percent", "1", "--lease-timeout", "20000")
@@ -85,13 +88,6 @@ class Run:
     def attach_refused(self, code, reason):
         refused(code, self.trainer.attach, reason=reason)
 
-    def export(self):
-        from seam.v1 import service_pb2
-        return Client(self.channel).server_stream(
-            "ExportAdapter", service_pb2.ExportAdapterRequest(
-                session_id=self.trainer.session.id, session_secret=self.trainer.secret),
-            service_pb2.ExportAdapterResponse)
-
     def goes_on_from(self, step):
         """Attach leads there, and to the bits of the first time."""
         stream, attached = self.trainer.attach()
@@ -155,20 +151,84 @@ def test_rollback__cannot_be_read_now__passes(binary, folder):
             run.hide(step)
         for _ in range(2):
             run.attach_refused(CODE.INTERNAL, "IO")
-        refused(CODE.UNAVAILABLE, run.export, reason="UNAVAILABLE", text="Attach")
+        refused(CODE.INTERNAL, export, run.trainer, reason="IO")
         refused(CODE.UNAVAILABLE, forward.stream.drain, reason="UNAVAILABLE", text="Attach")
         assert save_of(run.trainer) == 3  # is on the disk
         for step in range(4):
             run.bring_back(step)
         run.goes_on_from(3)
         assert save_of(run.trainer) == 5
-        assert len(list(run.export())) > 0
+        assert len(export(run.trainer)[0]) == 2
     with Run(binary, folder, "back_files") as run:
         run.trainer.committed = 3
         run.limit_files(True)
         run.attach_refused(CODE.RESOURCE_EXHAUSTED, "LIMIT")
         run.limit_files(False)
         run.goes_on_from(3)
+
+
+def test_rollback__cannot_be_read_now__is_without_memory_until_it_is_needed(binary, folder):
+    """Also beside a write of the step that it is to go back from, and for two that attach at once."""
+    for beside_write in (False, True):
+        with Run(binary, folder, f"memory{beside_write}") as run, ThreadPoolExecutor() as threads:
+            free = memory_free(run.channel)
+            run.trainer.committed = 3
+            for step in range(4):
+                run.hide(step)
+
+            def attach():
+                try:
+                    run.trainer.attach()
+                except grpc.RpcError as error:
+                    return error.code()
+
+            saved = threads.submit(save_of, run.trainer) if beside_write else None
+            codes = [thread.result() for thread in [threads.submit(attach) for _ in range(2)]]
+            # The first may wait for the save's job when the second comes.
+            assert codes.count(CODE.INTERNAL) + codes.count(CODE.ABORTED) * beside_write == 2, codes
+            assert CODE.INTERNAL in codes
+            wait_for(lambda: memory_free(run.channel) > free, what="its memory")
+            for step in range(4):
+                run.bring_back(step)
+            forward = Inference(run.trainer, "Forward", rows_max=64)  # nobody has attached
+            assert forward.opened.committed_step_count == (saved.result() if saved else 3)
+            forward.stream.close()
+            forward.stream.drain()
+            run.goes_on_from(3)
+            assert memory_free(run.channel) == free
+
+
+def test_rollback__cannot_be_read_now__an_import_that_comes_does_nothing(binary, folder):
+    with serve(binary, folder, "import") as server, \
+            grpc.insecure_channel(server.address) as channel, ThreadPoolExecutor() as threads:
+        trainer = Trainer(channel, folder / "model", config_f32())
+        files, state_hash = export(trainer)
+        begun, harmed = threading.Event(), threading.Event()
+
+        class Slow(dict):
+            def items(self):
+                """The last file comes when the session has lost its memory."""
+                first, last = super().items()
+                yield first
+                begun.set()
+                harmed.wait()
+                yield last
+
+        importer = threads.submit(refused, CODE.UNAVAILABLE, import_files, trainer, Slow(files),
+                                  text="import")
+        begun.wait()
+        stream, _ = trainer.attach()
+        trainer.step(stream, some_micros(np.random.default_rng(5)))
+        trainer.committed = 0
+        path = folder / "import" / "sessions" / trainer.session.id / f"{0:020}.safetensors"
+        path.rename(path.with_suffix(".away"))
+        path.mkdir()
+        refused(CODE.INTERNAL, trainer.attach, reason="IO")
+        harmed.set()
+        importer.result()
+        path.rmdir()
+        path.with_suffix(".away").rename(path)
+        assert export(trainer)[1] == state_hash == import_files(trainer, files)
 
 
 def asks_for_a_pause(error):
