@@ -11,7 +11,8 @@
 #include "session_table.h"
 #include "try.h"
 
-#define RETRY_MS 10000 /* after an attempt that failed */
+#define RETRY_MS     10000 /* after an attempt that failed */
+#define REQUESTS_MAX 8     /* that ask for one deletion, by ids of their own */
 
 typedef enum deletion_state {
     DELETION_WAITS = 0, /* something still writes for the session */
@@ -21,7 +22,10 @@ typedef enum deletion_state {
 } deletion_state;
 
 struct seam_deletion {
-    char id[SEAM_SESSION_ID_BYTES], request_id[SEAM_REQUEST_ID_BYTES];
+    char id[SEAM_SESSION_ID_BYTES];
+    /* That are remembered when it is over; the job has the first request_taken_count of them. */
+    char request_ids[REQUESTS_MAX][SEAM_REQUEST_ID_BYTES];
+    uint32_t request_count, request_taken_count;
     uint8_t secret[SEAM_SESSION_SECRET_BYTES];
     seam_state_store *store;
     deletion_state state;
@@ -58,17 +62,44 @@ seam_status seam_deletions_load(seam_deletions *deletions, seam_state_store *sto
 
 /* ---- on their way ---- */
 
-/* Disk queue. */
+/* Disk queue.  Removing again what has gone is fine: each id is remembered with it. */
 static void delete_run(seam_disk_job *job) {
     seam_deletion *d = job->user;
     d->err = (seam_error){0};
-    d->status = seam_state_store_remove(d->store, d->id, d->request_id, &d->err);
+    d->status = SEAM_OK;
+    for (uint32_t i = 0; d->status == SEAM_OK && (i == 0 || i < d->request_taken_count); i++) {
+        const char *request_id = i < d->request_taken_count ? d->request_ids[i] : "";
+        d->status = seam_state_store_remove(d->store, d->id, request_id, &d->err);
+    }
 }
 
 SEAM_ON_LOOP static void post(seam_deletion *d) {
     d->state = DELETION_RUNS;
+    d->request_taken_count = d->request_count;
     d->job = (seam_disk_job){.run = delete_run, .user = d};
     seam_disk_queue_post(seam_state_store_queue(d->store), &d->job);
+}
+
+static bool has_request(const seam_deletion *d, const char *request_id) {
+    uint32_t i = 0;
+    while (i < d->request_count && strcmp(d->request_ids[i], request_id) != 0) {
+        i++;
+    }
+    return i < d->request_count;
+}
+
+/* Also while the job runs: it looks at none that comes after it. */
+SEAM_ON_LOOP static seam_status request_add(seam_deletion *d, const char *request_id,
+                                            seam_error *err) {
+    if (request_id[0] == '\0' || has_request(d, request_id)) {
+        return SEAM_OK;
+    }
+    if (d->request_count == REQUESTS_MAX) {
+        return seam_error_set(err, SEAM_E_LIMIT, "request_id: %d others delete the session already",
+                              REQUESTS_MAX);
+    }
+    (void)snprintf(d->request_ids[d->request_count++], SEAM_REQUEST_ID_BYTES, "%s", request_id);
+    return SEAM_OK;
 }
 
 seam_status seam_deletion_create(seam_deletion **ret_deletion, seam_session *session,
@@ -82,7 +113,8 @@ seam_status seam_deletion_create(seam_deletion **ret_deletion, seam_session *ses
     }
     memcpy(d->id, session->id, sizeof d->id);
     memcpy(d->secret, session->secret, sizeof d->secret);
-    (void)snprintf(d->request_id, sizeof d->request_id, "%s", request_id);
+    const seam_status st = request_add(d, request_id, err);
+    SEAM_ASSERT(st == SEAM_OK); /* the first */
     d->store = seam_sessions_options_of(session->sessions)->store;
     d->refs = 2;
     d->next = deletions->head;
@@ -130,6 +162,7 @@ seam_status seam_deletions_find(seam_deletion **ret_deletion, bool *ret_is_over,
                                 const char *session_id, const uint8_t *secret, size_t secret_bytes,
                                 seam_error *err) {
     const bool named = request_id[0] != '\0';
+    seam_deletion *found = NULL;
     bool taken = false;
     *ret_deletion = NULL;
     *ret_is_over = false;
@@ -140,24 +173,24 @@ seam_status seam_deletions_find(seam_deletion **ret_deletion, bool *ret_is_over,
         }
     }
     for (seam_deletion *d = deletions->head; d != NULL && !*ret_is_over; d = d->next) {
-        const bool same = named && strcmp(d->request_id, request_id) == 0;
         if (strcmp(d->id, session_id) != 0) {
-            taken = taken || same;
+            taken = taken || has_request(d, request_id);
         } else if (secret_bytes == sizeof d->secret &&
                    seam_auth_equal(secret, d->secret, sizeof d->secret)) {
-            *ret_deletion = d;
+            found = d;
         }
     }
     if (taken) {
-        *ret_deletion = NULL;
         return seam_error_set(err, SEAM_E_EXISTS, "request_id: used to delete another session");
     }
-    if (*ret_deletion != NULL) {
-        (*ret_deletion)->refs++;
-        if ((*ret_deletion)->state == DELETION_FAILED) {
-            post(*ret_deletion);
+    if (found != NULL) {
+        SEAM_TRY(request_add(found, request_id, err));
+        found->refs++;
+        if (found->state == DELETION_FAILED) {
+            post(found);
         }
     }
+    *ret_deletion = found;
     return SEAM_OK;
 }
 
@@ -172,10 +205,17 @@ void seam_deletions_tick(seam_deletions *deletions, uint64_t now_ms, seam_deleti
             at = &d->next;
             continue;
         }
+        if (d->status == SEAM_OK && d->request_taken_count < d->request_count) {
+            post(d); /* another request has come meanwhile */
+            at = &d->next;
+            continue;
+        }
         if (d->status == SEAM_OK) {
             d->state = DELETION_OVER;
             *at = d->next;
-            seam_deletions_note(deletions, d->request_id, d->id);
+            for (uint32_t i = 0; i < d->request_count; i++) {
+                seam_deletions_note(deletions, d->request_ids[i], d->id);
+            }
         } else {
             char text[SEAM_ERROR_TEXT_BYTES];
             d->state = DELETION_FAILED;

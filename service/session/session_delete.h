@@ -27,8 +27,9 @@ seam_status seam_deletions_load(seam_deletions *deletions, seam_state_store *sto
 /* Without threads; no job of one runs any more. */
 void seam_deletions_deinit(seam_deletions *deletions);
 
-/* What is known of a request: *ret_is_over, or *ret_deletion that is on its way (a reference, and
- * tried again now if it has failed), or neither.  SEAM_E_EXISTS: its id was another session's. */
+/* What is known of a request: *ret_is_over, or *ret_deletion that is on its way (a reference; it is
+ * tried again now if it has failed, and over when its state has this request's id too), or neither.
+ * SEAM_E_EXISTS: its id was another session's; SEAM_E_LIMIT: too many ask for one deletion. */
 seam_status seam_deletions_find(seam_deletion **ret_deletion, bool *ret_is_over,
                                 seam_deletions *deletions, const char *request_id,
                                 const char *session_id, const uint8_t *secret, size_t secret_bytes,

@@ -4,6 +4,7 @@ import shutil
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -245,6 +246,52 @@ def test_delete__files_that_cannot_go__is_refused_and_tried_again(binary, folder
         strange.unlink()
         delete(*args)
         assert not strange.parent.exists()
+
+
+def test_delete__others_join_it__each_request_id_is_remembered(binary, folder):
+    """While it waits for the disk, or has failed; also by the process after.  One that comes when it
+    is over finds no session."""
+    def answer(created, request_id):
+        try:
+            delete(channel, created.session.id, created.session_secret, request_id)
+            known.append((created, request_id))
+        except grpc.RpcError as error:
+            return error.code()
+
+    def again():
+        for created, request_id in known:
+            delete(channel, created.session.id, created.session_secret, request_id)
+
+    known = []
+    with serve(binary, folder, "joined") as server, \
+            grpc.insecure_channel(server.address) as channel, ThreadPoolExecutor(8) as threads:
+        address = server.address
+        for i in range(4):
+            created = create(channel, config_f32())
+            answers = [threads.submit(answer, created, f"{i}{name}") for name in "abcdefgh"]
+            assert {thread.result() for thread in answers} <= {None, CODE.NOT_FOUND}
+        assert len(known) > 4
+        again()
+        stuck = create(channel, config_f32())
+        strange = folder / "joined" / "sessions" / stuck.session.id / "strange"
+        strange.write_text("not ours")
+        for name in "abcdefgh":
+            assert answer(stuck, name) == CODE.INTERNAL
+        refused(CODE.RESOURCE_EXHAUSTED, delete, channel, stuck.session.id, stuck.session_secret,
+                "i", reason="LIMIT", field="request_id")
+        other = create(channel, config_f32())
+        assert answer(other, "h") == CODE.ALREADY_EXISTS
+        strange.unlink()
+        assert answer(stuck, "c") is None
+        known += [(stuck, name) for name in "abcdefgh"]
+        again()
+        assert answer(other, "h") == CODE.ALREADY_EXISTS
+        server.process.kill()
+        server.process.wait()
+    with serve(binary, folder, "joined", listen=address) as server, \
+            grpc.insecure_channel(server.address) as channel:
+        again()
+        assert answer(other, "h") == CODE.ALREADY_EXISTS
 
 
 def test_delete__while_an_import_writes__no_file_is_left(binary, folder):
