@@ -342,6 +342,14 @@ seam_status seam_session_plan(seam_session *session, const Seam__V1__Session *me
  * all of a half-built one. */
 seam_status seam_session_memory_take(seam_session *session, seam_error *err);
 void seam_session_unplan(seam_session *session);
+/* session_memory.c, for plans: a session that there is no server for, of these options: its config,
+ * the sites of its boundaries and what seam_step_layout needs.  SEAM_E_ARG (err names the field;
+ * topology adapter_exchange), SEAM_E_UNIMPLEMENTED, SEAM_E_MEMORY. */
+seam_status seam_session_sketch(seam_session **ret_session, const seam_session_options *options,
+                                uint32_t channels, seam_error *err);
+void seam_session_sketch_free(seam_session *gift_session); /* NULL is fine */
+/* The coder of a site of a session or a sketch. */
+seam_coder_config seam_session_coder_config(const seam_session *session, uint32_t site_idx);
 uint32_t seam_site_idx(const seam_session *session, uint16_t site_id); /* site_count: none */
 
 /* link.c */
@@ -499,6 +507,10 @@ seam_status seam_step_rows_suit(seam_step_rows *x, seam_session *s, const seam_m
  */
 void seam_site_row_count(seam_site_row *row, uint32_t rows, uint32_t alloc_version,
                          uint32_t alloc_bits_total);
+/* step.c: what a step's StepBegin and tensors go by: the micro-batches, the weights of the sites,
+ * StepBegin and Budget packed.  SEAM_E_ARG, SEAM_E_LIMIT, SEAM_E_MEMORY. */
+seam_status seam_step_layout(seam_session *session, const seam_step_micro *micros,
+                             uint32_t micro_count, seam_error *err);
 /* step.c: rows of site 1 and 2 of a micro-batch, and what their coders are told of them. */
 uint32_t seam_micro_rows_out(const seam_session *session, const seam_micro_state *micro);
 const uint8_t *seam_micro_range_rows(const seam_session *session, const seam_micro_state *micro);

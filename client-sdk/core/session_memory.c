@@ -10,17 +10,22 @@
 
 /* ---- what is taken at creation ---- */
 
+/* What the layout of a step is kept in. */
+static void layout_carve(seam_session *s, seam_arena *arena) {
+    s->micros = seam_arena_take(arena, s->config.micros_max * sizeof *s->micros);
+    s->gate_counts = seam_arena_take(arena, s->width_count * sizeof(uint32_t));
+    s->gate_weights = seam_arena_take(arena, s->width_count * sizeof(float));
+}
+
 /* All arrays, as views; with an empty arena this is the plan. */
 static void carve(seam_session *s, seam_arena *arena) {
     const size_t C = s->channels, P = s->width_count;
     const size_t rows_bytes = s->config.rows_max * C * sizeof(float);
     const bool has_dx = seam_codec_plan_has_input_gradient(&s->config.codec);
     const bool is_exact = seam_codec_plan_is_exact_in(&s->config.codec);
-    s->micros = seam_arena_take(arena, s->config.micros_max * sizeof *s->micros);
+    layout_carve(s, arena);
     s->gate_sums = seam_arena_take(arena, P * sizeof(float));
     s->gate_signal = seam_arena_take(arena, P * sizeof(float));
-    s->gate_counts = seam_arena_take(arena, P * sizeof(uint32_t));
-    s->gate_weights = seam_arena_take(arena, P * sizeof(float));
     s->spans = seam_arena_take(arena, C * sizeof(float));
     s->steps = seam_arena_take(arena, C * sizeof(float));
     s->widths = seam_arena_take(arena, P);
@@ -40,7 +45,8 @@ static uint64_t cache_bytes(const seam_session *s, uint32_t site_idx) {
 }
 
 /* Inference may have more rows than a micro-batch: the coders take any. */
-static seam_coder_config coder_of(const seam_session *s, uint32_t site_idx) {
+seam_coder_config seam_session_coder_config(const seam_session *session, uint32_t site_idx) {
+    const seam_session *const s = session;
     const seam_site_row *const site = &s->sites[site_idx];
     return (seam_coder_config){
         .codec = site->codec,
@@ -69,7 +75,7 @@ static seam_status coder_create(seam_session *s, uint32_t site_idx, seam_error *
             return seam_error_prefix(err, st, "cache of codec aqsgd");
         }
     }
-    const seam_coder_config config = coder_of(s, site_idx);
+    const seam_coder_config config = seam_session_coder_config(s, site_idx);
     const seam_status st = seam_coder_create(&site->coder, &config);
     return st == SEAM_OK
                ? SEAM_OK
@@ -96,7 +102,7 @@ seam_status seam_session_memory_take(seam_session *session, seam_error *err) {
 
 /* The buffer of a tensor's frames, at most: it doubles when a chunk finds no room. */
 static uint64_t frames_bytes(const seam_session *s, uint32_t site_idx) {
-    const seam_coder_config coder = coder_of(s, site_idx);
+    const seam_coder_config coder = seam_session_coder_config(s, site_idx);
     const uint32_t rows = s->config.rows_max, chunks = seam_coder_chunks_max(rows);
     const uint64_t bytes =
         seam_coder_bytes_max(&coder, rows) + (uint64_t)chunks * SEAM_FRAME_HEADER_BYTES;
@@ -122,7 +128,7 @@ static void plan_fill(seam_session_memory *ret, seam_session *s) {
     carve(s, &plan);
     ret->fixed_bytes = sizeof *s + 4 * sizeof *s->sites + plan.used_bytes;
     for (uint32_t i = 0; i < 4; i++) {
-        const seam_coder_config coder = coder_of(s, i);
+        const seam_coder_config coder = seam_session_coder_config(s, i);
         ret->fixed_bytes += seam_coder_memory_bytes(&coder);
         ret->cache_bytes += cache_bytes(s, i);
     }
@@ -137,42 +143,75 @@ static void plan_fill(seam_session_memory *ret, seam_session *s) {
     ret->step_bytes += out < frame ? out : frame; /* a message that comes */
 }
 
-seam_status seam_session_memory_plan(seam_session_memory *ret_memory,
-                                     const seam_session_options *options, uint32_t channels,
-                                     seam_error *err) {
-    if (ret_memory == NULL || channels == 0 || channels > SEAM_CHANNELS_MAX) {
-        return seam_error_set(err, SEAM_E_ARG, "ret_memory is NULL, or %u channels", channels);
-    }
-    seam_config_message message;
-    seam_core_config config;
-    SEAM_TRY(seam_config_from_options(&message, &config, options, err));
-    if (!seam_codec_plan_has_in(&config.codec)) {
-        return seam_error_set(err, SEAM_E_ARG,
-                              "topology: of adapter_exchange no row passes this end");
-    }
-    seam_session *const s = seam_mem_zalloc(1, sizeof *s);
-    seam_site_row *const sites = seam_mem_zalloc(4, sizeof *sites);
-    if (s == NULL || sites == NULL) {
-        seam_mem_free(sites);
-        seam_mem_free(s);
-        return seam_error_set(err, SEAM_E_MEMORY, "out of memory");
-    }
-    s->config = config;
-    s->sites = sites;
+static void sketch_fill(seam_session *s, const seam_core_config *config, uint32_t channels) {
+    s->config = *config;
     s->channels = channels;
-    s->width_count = seam_codec_plan_width_count(&config.codec, channels, config.rows_max);
+    s->width_count = seam_codec_plan_width_count(&config->codec, channels, config->rows_max);
+    s->site_count = 4;
     s->fwd_in = 0;
     s->fwd_out = 1;
     s->bwd_out = 2;
     s->bwd_in = 3;
     for (uint32_t i = 0; i < 4; i++) {
-        sites[i].codec = seam_codec_plan_codec(&config.codec, i == s->fwd_in || i == s->bwd_in);
+        s->sites[i].id = (uint16_t)i;
+        s->sites[i].codec = seam_codec_plan_codec(&config->codec, i == s->fwd_in || i == s->bwd_in);
     }
-    seam_session_memory memory = {.training = config.training,
-                                  .pipeline_depth = config.pipeline_depth};
+    s->by_token = s->sites[s->fwd_out].codec == SEAM_CODEC_AMAQ_TOKEN;
+}
+
+void seam_session_sketch_free(seam_session *gift_session) {
+    if (gift_session != NULL) {
+        seam_session_unplan(gift_session);
+        seam_mem_free(gift_session);
+    }
+}
+
+seam_status seam_session_sketch(seam_session **ret_session, const seam_session_options *options,
+                                uint32_t channels, seam_error *err) {
+    seam_config_message message;
+    seam_core_config config;
+    if (channels == 0 || channels > SEAM_CHANNELS_MAX) {
+        return seam_error_set(err, SEAM_E_ARG, "channels: %u", channels);
+    }
+    SEAM_TRY(seam_config_from_options(&message, &config, options, err));
+    if (!seam_codec_plan_has_in(&config.codec)) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "topology: of adapter_exchange no row passes this end");
+    }
+    SEAM_TRY(seam_codec_plan_check(&config.codec, channels, err));
+    seam_session *const s = seam_mem_zalloc(1, sizeof *s);
+    seam_status st = s != NULL ? SEAM_OK : SEAM_E_MEMORY;
+    if (st == SEAM_OK) {
+        s->sites = seam_mem_zalloc(4, sizeof *s->sites);
+        st = s->sites != NULL ? SEAM_OK : SEAM_E_MEMORY;
+    }
+    if (st == SEAM_OK) {
+        seam_arena plan = {0};
+        sketch_fill(s, &config, channels);
+        layout_carve(s, &plan);
+        st = seam_arena_init(&s->memory, plan.used_bytes);
+    }
+    if (st != SEAM_OK) {
+        seam_session_sketch_free(s);
+        return seam_error_set(err, st, "out of memory");
+    }
+    layout_carve(s, &s->memory);
+    *ret_session = s;
+    return SEAM_OK;
+}
+
+seam_status seam_session_memory_plan(seam_session_memory *ret_memory,
+                                     const seam_session_options *options, uint32_t channels,
+                                     seam_error *err) {
+    seam_session *s = NULL;
+    if (ret_memory == NULL) {
+        return seam_error_set(err, SEAM_E_ARG, "ret_memory is NULL");
+    }
+    SEAM_TRY(seam_session_sketch(&s, options, channels, err));
+    seam_session_memory memory = {.training = s->config.training,
+                                  .pipeline_depth = s->config.pipeline_depth};
     plan_fill(&memory, s);
-    seam_mem_free(sites);
-    seam_mem_free(s);
+    seam_session_sketch_free(s);
     *ret_memory = memory;
     return SEAM_OK;
 }

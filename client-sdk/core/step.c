@@ -12,8 +12,6 @@
 #include "token_gates.h"
 #include "try.h"
 
-static seam_status layout_take(seam_session *s, const seam_step_micro *micros, uint32_t micro_count,
-                               seam_error *err);
 static seam_status micro_take(seam_micro_state *state, const seam_session *s,
                               const seam_step_micro *micro, uint32_t micro_idx, seam_error *err);
 static seam_status bitmaps_take(seam_micro_state *state, const seam_session *s,
@@ -65,7 +63,7 @@ seam_status seam_step_begin_ahead(seam_session *session, const seam_step_micro *
     const uint64_t step = seam_session_committed_steps(s);
     s->step_number = step;
     s->step_begin_ns = seam_trace_begin(s->trace);
-    SEAM_TRY(layout_take(s, micros, micro_count, err));
+    SEAM_TRY(seam_step_layout(s, micros, micro_count, err));
     const seam_begin_step_args begin = {
         .step = step, .micro_count = micro_count, .ahead = ahead, .now_ms = seam_now_ms()};
     if (seam_client_proto_begin_step(&s->proto, &begin, err) != SEAM_OK) {
@@ -343,8 +341,9 @@ seam_status seam_step_commit(seam_session *session, seam_step_report *report, se
 
 /* ---- Layout ---- */
 
-static seam_status layout_take(seam_session *s, const seam_step_micro *micros, uint32_t micro_count,
-                               seam_error *err) {
+seam_status seam_step_layout(seam_session *session, const seam_step_micro *micros,
+                             uint32_t micro_count, seam_error *err) {
+    seam_session *const s = session;
     uint64_t rows_total = 0, distinct_total = 0;
     s->labelled_total = s->out_total = 0;
     for (uint32_t m = 0; m < micro_count; m++) {

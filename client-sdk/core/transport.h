@@ -81,6 +81,8 @@ typedef struct seam_transport_ops {
     void (*stream_cancel)(seam_stream_call *call);
     void (*stream_close)(seam_stream_call *gift_call);
     seam_transport_counts (*counts)(const seam_transport *transport);
+    /* For plans: adds what one message of a stream costs the end that sends it. */
+    void (*count_message)(seam_transport_counts *counts, bool tls, size_t message_bytes);
 } seam_transport_ops;
 
 extern const seam_transport_ops seam_transport_grpc;

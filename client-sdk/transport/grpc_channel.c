@@ -184,6 +184,7 @@ const seam_transport_ops seam_transport_grpc = {
     .stream_cancel = seam_grpc_stream_cancel,
     .stream_close = seam_grpc_stream_close,
     .counts = transport_counts,
+    .count_message = seam_count_message,
 };
 
 /* ---- Shared by unary calls and streams ---- */

@@ -22,8 +22,6 @@
 #define CALL_SENT_BYTES     180u
 #define CALL_RECEIVED_BYTES 150u
 
-static size_t message_cost(const seam_transport *transport, size_t message_bytes);
-
 void seam_count_call(seam_transport *transport) {
     size_t sent = CALL_SENT_BYTES;
     size_t received = CALL_RECEIVED_BYTES;
@@ -37,19 +35,24 @@ void seam_count_call(seam_transport *transport) {
 }
 
 void seam_count_sent(seam_transport *transport, size_t message_bytes) {
-    atomic_fetch_add(&transport->bytes_sent, message_cost(transport, message_bytes));
-    atomic_fetch_add(&transport->bytes_received, ANSWER_BYTES);
+    seam_transport_counts counts = {0};
+    seam_count_message(&counts, transport->tls, message_bytes);
+    atomic_fetch_add(&transport->bytes_sent, counts.bytes_sent);
+    atomic_fetch_add(&transport->bytes_received, counts.bytes_received);
 }
 
 void seam_count_received(seam_transport *transport, size_t message_bytes) {
-    atomic_fetch_add(&transport->bytes_received, message_cost(transport, message_bytes));
-    atomic_fetch_add(&transport->bytes_sent, ANSWER_BYTES);
+    seam_transport_counts counts = {0}; /* of the peer */
+    seam_count_message(&counts, transport->tls, message_bytes);
+    atomic_fetch_add(&transport->bytes_received, counts.bytes_sent);
+    atomic_fetch_add(&transport->bytes_sent, counts.bytes_received);
 }
 
-static size_t message_cost(const seam_transport *transport, size_t message_bytes) {
+void seam_count_message(seam_transport_counts *counts, bool tls, size_t message_bytes) {
     const size_t prefixed = message_bytes + GRPC_PREFIX_BYTES;
     const size_t frames = (prefixed + FRAME_BYTES_MAX - 1) / FRAME_BYTES_MAX;
     const size_t framed = prefixed + frames * FRAME_HEADER_BYTES;
     const size_t records = (framed + FRAME_BYTES_MAX - 1) / FRAME_BYTES_MAX;
-    return framed + (transport->tls ? records * TLS_RECORD_BYTES : 0);
+    counts->bytes_sent += framed + (tls ? records * TLS_RECORD_BYTES : 0);
+    counts->bytes_received += ANSWER_BYTES;
 }

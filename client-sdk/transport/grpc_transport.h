@@ -64,6 +64,7 @@ seam_status seam_bytes_take(seam_buffer *ret_bytes, grpc_byte_buffer *message);
 void seam_count_call(seam_transport *transport);
 void seam_count_sent(seam_transport *transport, size_t message_bytes);
 void seam_count_received(seam_transport *transport, size_t message_bytes);
+void seam_count_message(seam_transport_counts *counts, bool tls, size_t message_bytes);
 
 /* Streams: grpc_stream.c. */
 seam_status seam_grpc_stream_open(seam_stream_call **ret_call, seam_transport *transport,

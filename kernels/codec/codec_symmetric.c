@@ -66,8 +66,9 @@ static size_t head_bytes(const seam_coder *coder, const seam_coder_chunk *chunk)
     return chunk->row_begin == 0 ? HEAD_BYTES + 2 * (size_t)scales_once(&coder->config) : 0;
 }
 
-static size_t code_bytes(const seam_coder *coder, uint32_t row_count) {
-    return seam_coder_code_bytes(coder->tensor.alloc->bits_total, row_count);
+static size_t payload_bytes(const seam_coder *coder, const seam_coder_chunk *chunk) {
+    return head_bytes(coder, chunk) +
+           seam_coder_code_bytes(coder->tensor.alloc->bits_total, chunk->row_count);
 }
 
 static size_t lanes_padded(uint32_t channels) {
@@ -387,7 +388,7 @@ static seam_status symmetric_encode_chunk(seam_coder_chunk *chunk, uint8_t *ret_
         group_pack(&writer, &p, rows);
     }
     seam_planes_put_end(&writer);
-    chunk->payload_bytes = (uint32_t)(head + code_bytes(coder, chunk->row_count));
+    chunk->payload_bytes = (uint32_t)payload_bytes(coder, chunk);
     SEAM_ASSERT(writer.out == ret_payload + chunk->payload_bytes);
     return poison == 0.0f ? SEAM_OK : SEAM_E_NONFINITE; /* a NaN is not 0 */
 }
@@ -397,9 +398,9 @@ static seam_status symmetric_decode_chunk(float *ret_x, seam_coder *coder,
                                           seam_error *err) {
     const uint32_t C = coder->config.channels;
     const size_t head = head_bytes(coder, chunk);
-    if (chunk->payload_bytes != head + code_bytes(coder, chunk->row_count)) {
+    if (chunk->payload_bytes != payload_bytes(coder, chunk)) {
         return seam_error_set(err, SEAM_E_FORMAT, "payload.bytes: %u, %zu follow from the rows",
-                              chunk->payload_bytes, head + code_bytes(coder, chunk->row_count));
+                              chunk->payload_bytes, payload_bytes(coder, chunk));
     }
     if (!is_group(coder)) {
         memcpy(coder->head, payload, head);
@@ -430,6 +431,7 @@ const seam_coder_ops seam_coder_symmetric_ops = {
     .cost = symmetric_cost,
     .encode_begin = symmetric_encode_begin,
     .head_bytes = head_bytes,
+    .payload_bytes = payload_bytes,
     .encode_chunk = symmetric_encode_chunk,
     .decode_chunk = symmetric_decode_chunk,
     .scratch_bytes = symmetric_scratch_bytes,

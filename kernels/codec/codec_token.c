@@ -77,6 +77,11 @@ static size_t chunk_head_bytes(const seam_coder_chunk *chunk) {
     return HEAD_BYTES + 4 * (size_t)chunk->row_count;
 }
 
+static size_t payload_bytes(const seam_coder *coder, const seam_coder_chunk *chunk) {
+    return chunk_head_bytes(chunk) +
+           seam_coder_code_bytes(chunk_width_total(coder, chunk), coder->config.channels);
+}
+
 /* ---- ranges ---- */
 
 typedef struct row_range {
@@ -342,7 +347,7 @@ static seam_status token_encode_chunk(seam_coder_chunk *chunk, uint8_t *ret_payl
         }
     }
     seam_bits_put_end(&tail);
-    chunk->payload_bytes = (uint32_t)(head + seam_coder_code_bytes(layout.width_total, C));
+    chunk->payload_bytes = (uint32_t)payload_bytes(coder, chunk);
     SEAM_ASSERT(tail.out == ret_payload + chunk->payload_bytes);
     return SEAM_OK;
 }
@@ -353,7 +358,7 @@ static seam_status token_decode_chunk(float *ret_x, seam_coder *coder,
     const uint32_t C = coder->config.channels;
     const size_t head = chunk_head_bytes(chunk);
     const code_layout layout = layout_of(chunk_width_total(coder, chunk), C);
-    const size_t expected = head + seam_coder_code_bytes(layout.width_total, C);
+    const size_t expected = payload_bytes(coder, chunk);
     if (chunk->payload_bytes != expected) {
         return seam_error_set(err, SEAM_E_FORMAT, "payload.bytes: %u, %zu follow from the rows",
                               chunk->payload_bytes, expected);
@@ -388,6 +393,7 @@ static seam_status token_decode_chunk(float *ret_x, seam_coder *coder,
 const seam_coder_ops seam_coder_token_ops = {
     .cost = token_cost,
     .encode_begin = token_encode_begin,
+    .payload_bytes = payload_bytes,
     .encode_chunk = token_encode_chunk,
     .decode_chunk = token_decode_chunk,
     .steps = token_steps,

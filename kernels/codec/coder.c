@@ -170,24 +170,57 @@ static uint64_t row_bits_max(const seam_coder *coder) {
     return width * coder->config.channels;
 }
 
+/* Where the tensor that was begun is cut. */
+static seam_status cuts_make(seam_coder *coder) {
+    const seam_coder_cost cost =
+        coder->ops->cost(&coder->config, coder->tensor.codec, row_bits_max(coder));
+    return chunk_rows(&coder->rows_first, &coder->rows_other, &cost);
+}
+
+static seam_coder_chunk chunk_next(const seam_coder *coder) {
+    const uint32_t row = coder->row_next, left = coder->tensor.rows - row;
+    const uint32_t rows_max = row == 0 ? coder->rows_first : coder->rows_other;
+    return (seam_coder_chunk){.row_begin = row, .row_count = left < rows_max ? left : rows_max};
+}
+
+seam_status seam_coder_chunk_plan(seam_coder_chunk *ret_chunk, const seam_coder_config *config,
+                                  const seam_coder_tensor *tensor, uint32_t row_begin) {
+    seam_coder coder = {.config = *config}; /* without memory: nothing is coded */
+    seam_coder_tensor on_host = *tensor;
+    on_host.place = NULL;
+    if (config->plan != NULL) {
+        coder.plan = *config->plan;
+    }
+    coder.config.plan = &coder.plan;
+    tensor_begin(&coder, &on_host);
+    SEAM_TRY(cuts_make(&coder));
+    coder.row_next = row_begin;
+    SEAM_ASSERT(!seam_coder_is_done(&coder));
+    seam_coder_chunk chunk = chunk_next(&coder);
+    chunk.payload_bytes = (uint32_t)coder.ops->payload_bytes(&coder, &chunk);
+    *ret_chunk = chunk;
+    return SEAM_OK;
+}
+
+bool seam_coder_goes_by_state(const seam_coder_config *config) {
+    return seam_codec_has_state(config->codec) &&
+           !(config->codec == SEAM_CODEC_AQSGD && config->gradient);
+}
+
 seam_status seam_coder_encode_begin(seam_coder *coder, const seam_coder_encode_args *args) {
     SEAM_ASSERT(args->x_bf16 == NULL || seam_codec_has_ranges(args->tensor.codec));
     tensor_begin(coder, &args->tensor);
-    const seam_coder_cost cost =
-        coder->ops->cost(&coder->config, args->tensor.codec, row_bits_max(coder));
     coder->encode = *args;
-    SEAM_TRY(chunk_rows(&coder->rows_first, &coder->rows_other, &cost));
+    SEAM_TRY(cuts_make(coder));
     return coder->ops->encode_begin(coder);
 }
 
 seam_status seam_coder_encode_chunk(seam_coder_chunk *ret_chunk, uint8_t *ret_payload,
                                     size_t capacity, float *ret_decoded, seam_coder *coder) {
     SEAM_ASSERT(!seam_coder_is_done(coder));
-    const uint32_t row = coder->row_next, left = coder->tensor.rows - row;
-    const uint32_t rows_max = row == 0 ? coder->rows_first : coder->rows_other;
-    seam_coder_chunk chunk = {.row_begin = row, .row_count = left < rows_max ? left : rows_max};
+    seam_coder_chunk chunk = chunk_next(coder);
     float *decoded =
-        ret_decoded != NULL ? ret_decoded + (size_t)row * coder->config.channels : NULL;
+        ret_decoded != NULL ? ret_decoded + (size_t)chunk.row_begin * coder->config.channels : NULL;
     SEAM_TRY(coder->ops->encode_chunk(&chunk, ret_payload, decoded, coder));
     SEAM_ASSERT(chunk.payload_bytes <= capacity && chunk.payload_bytes <= SEAM_PAYLOAD_BYTES_MAX);
     seam_coder_entropy_encode(&chunk, ret_payload, coder);

@@ -107,6 +107,15 @@ typedef struct seam_coder_chunk {
     uint8_t coding; /* of the codes: 0 as the codec wrote them, 1 rANS (plan->entropy) */
 } seam_coder_chunk;
 
+/* For plans: the chunk of a tensor that begins at row_begin, 0 or the end of the one before, as
+ * encoding will cut it and fill it, but for an entropy coder, which makes it no larger.  Of a codec
+ * whose payload goes by what it has kept (seam_coder_goes_by_state): the most.  The tensor's place
+ * is not read.  SEAM_E_LIMIT: as encode_begin. */
+seam_status seam_coder_chunk_plan(seam_coder_chunk *ret_chunk, const seam_coder_config *config,
+                                  const seam_coder_tensor *tensor, uint32_t row_begin);
+/* dictionary, and aqsgd but for gradients. */
+bool seam_coder_goes_by_state(const seam_coder_config *config);
+
 typedef struct seam_coder_encode_args {
     seam_coder_tensor tensor;
     const float *x;         /* (rows, C) */

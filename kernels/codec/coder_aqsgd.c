@@ -172,6 +172,16 @@ static seam_coder_cost aqsgd_cost(const seam_coder_config *config, seam_codec_id
     };
 }
 
+static size_t aqsgd_payload_bytes(const seam_coder *coder, const seam_coder_chunk *chunk) {
+    if (coder->config.gradient) {
+        return gradient_payload_bytes(coder, chunk);
+    }
+    const uint32_t C = coder->config.channels;
+    const size_t head =
+        chunk->row_begin == 0 ? seam_aqsgd_head_bytes_max(coder->tensor.sequences.count, C) : 0;
+    return head + seam_aqsgd_rows_bytes_max(chunk->row_count, C);
+}
+
 static seam_status aqsgd_encode_begin(seam_coder *coder) {
     if (coder->config.gradient) {
         return gradient_encode_begin(coder);
@@ -228,6 +238,7 @@ seam_aqsgd *seam_coder_cache(seam_coder *coder) {
 const seam_coder_ops seam_coder_aqsgd_ops = {
     .cost = aqsgd_cost,
     .encode_begin = aqsgd_encode_begin,
+    .payload_bytes = aqsgd_payload_bytes,
     .encode_chunk = aqsgd_encode_chunk,
     .decode_begin = aqsgd_decode_begin,
     .decode_chunk = aqsgd_decode_chunk,

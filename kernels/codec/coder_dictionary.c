@@ -40,6 +40,10 @@ static seam_coder_cost dictionary_cost(const seam_coder_config *config, seam_cod
                              .group = group - SEAM_DICTIONARY_HEAD_BYTES};
 }
 
+static size_t dictionary_payload_bytes(const seam_coder *coder, const seam_coder_chunk *chunk) {
+    return seam_dictionary_chunk_bytes_max(chunk->row_count, coder->config.channels);
+}
+
 static seam_status dictionary_encode_begin(seam_coder *coder) {
     seam_dictionary_begin(coder->state);
     return SEAM_OK;
@@ -82,6 +86,7 @@ static size_t dictionary_scratch_bytes(const seam_coder_config *config) {
 const seam_coder_ops seam_coder_dictionary_ops = {
     .cost = dictionary_cost,
     .encode_begin = dictionary_encode_begin,
+    .payload_bytes = dictionary_payload_bytes,
     .encode_chunk = dictionary_encode_chunk,
     .decode_begin = dictionary_decode_begin,
     .decode_chunk = dictionary_decode_chunk,

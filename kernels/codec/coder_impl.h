@@ -24,6 +24,9 @@ typedef struct seam_coder_ops {
     seam_status (*encode_begin)(seam_coder *coder);
     /* What stands in front of the codes of this chunk; NULL where codes are no bit planes. */
     size_t (*head_bytes)(const seam_coder *coder, const seam_coder_chunk *chunk);
+    /* The payload of a chunk of these rows, which encode_chunk sets; of what goes by a state, the
+     * most.  No memory of the coder's is read. */
+    size_t (*payload_bytes)(const seam_coder *coder, const seam_coder_chunk *chunk);
     /* ret_decoded (row_count, C) or NULL: here the chunk's first row.  Sets payload_bytes. */
     seam_status (*encode_chunk)(seam_coder_chunk *chunk, uint8_t *ret_payload, float *ret_decoded,
                                 seam_coder *coder);

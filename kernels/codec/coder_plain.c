@@ -19,6 +19,12 @@ static size_t head_bytes(const seam_coder *coder, const seam_coder_chunk *chunk)
                : 0;
 }
 
+static size_t payload_bytes(const seam_coder *coder, const seam_coder_chunk *chunk) {
+    return head_bytes(coder, chunk) + seam_codec_code_bytes(coder->tensor.codec, coder->widths,
+                                                            chunk->row_count,
+                                                            coder->config.channels);
+}
+
 static seam_coder_cost plain_cost(const seam_coder_config *config, seam_codec_id codec,
                                   uint64_t bits_total) {
     const uint64_t bits = seam_codec_has_widths(codec)
@@ -45,9 +51,7 @@ static seam_status plain_encode_chunk(seam_coder_chunk *chunk, uint8_t *ret_payl
     const seam_rounding rounding = seam_coder_rounding_at(coder, chunk->row_begin);
     const size_t at = (size_t)chunk->row_begin * args.channels;
     memcpy(ret_payload, coder->head, head);
-    chunk->payload_bytes =
-        (uint32_t)(head +
-                   seam_codec_code_bytes(args.id, args.widths, chunk->row_count, args.channels));
+    chunk->payload_bytes = (uint32_t)payload_bytes(coder, chunk);
     if (coder->encode.x_bf16 != NULL) {
         return seam_codec_encode_bf16(ret_payload + head, ret_decoded, &args,
                                       coder->encode.x_bf16 + at, chunk->row_count, &rounding,
@@ -71,8 +75,7 @@ static seam_status plain_decode_chunk(float *ret_x, seam_coder *coder,
                                       seam_error *err) {
     const seam_codec_args args = args_of(coder);
     const size_t head = head_bytes(coder, chunk);
-    const size_t bytes =
-        head + seam_codec_code_bytes(args.id, args.widths, chunk->row_count, args.channels);
+    const size_t bytes = payload_bytes(coder, chunk);
     if (chunk->payload_bytes != bytes) {
         return seam_error_set(err, SEAM_E_FORMAT, "payload.bytes: %u, %zu follow from the rows",
                               chunk->payload_bytes, bytes);
@@ -100,6 +103,7 @@ const seam_coder_ops seam_coder_plain_ops = {
     .cost = plain_cost,
     .encode_begin = plain_encode_begin,
     .head_bytes = head_bytes,
+    .payload_bytes = payload_bytes,
     .encode_chunk = plain_encode_chunk,
     .decode_chunk = plain_decode_chunk,
     .steps = plain_steps,

@@ -1,6 +1,6 @@
 /* Goal: a coder cuts any tensor into payloads within the limits, decodes them to what encode
  * announced, and refuses what does not belong; plans are large enough.
- * Method: every codec that is implemented, shapes around the cuts; each payload against the plan;
+ * Method: every codec that is implemented, shapes around the cuts; each payload against its plan;
  * damaged payloads; every allocation failing once. */
 #include <math.h>
 #include <setjmp.h>
@@ -144,6 +144,27 @@ static seam_status decode(fixture *f, seam_codec_id codec) {
     return st;
 }
 
+/* The plan of each chunk is what encoding made of it; of a codec with state no less. */
+static void assert_planned(const fixture *f, seam_codec_id codec) {
+    seam_coder_config config = f->config;
+    const seam_coder_tensor tensor = tensor_of(f, codec);
+    config.codec = codec;
+    for (uint32_t i = 0; i < f->chunk_count; i++) {
+        const seam_coder_chunk *const made = &f->chunks[i];
+        seam_coder_chunk planned;
+        assert_int_equal(seam_coder_chunk_plan(&planned, &config, &tensor, made->row_begin),
+                         SEAM_OK);
+        assert_int_equal(planned.row_begin, made->row_begin);
+        assert_int_equal(planned.row_count, made->row_count);
+        assert_int_equal(planned.coding, 0);
+        if (seam_coder_goes_by_state(&config)) {
+            assert_true(planned.payload_bytes >= made->payload_bytes);
+        } else {
+            assert_int_equal(planned.payload_bytes, made->payload_bytes);
+        }
+    }
+}
+
 static void round_trip(fixture *f, seam_codec_id codec, const seam_rounding *rounding) {
     const size_t bytes = (size_t)f->config.rows_max * f->config.channels * sizeof(float);
     assert_int_equal(encode(f, codec, rounding), SEAM_OK);
@@ -155,6 +176,7 @@ static void round_trip(fixture *f, seam_codec_id codec, const seam_rounding *rou
         assert_true(row % SEAM_GROUP_ROWS == 0 || i + 1 == f->chunk_count);
     }
     assert_int_equal(row, f->config.rows_max);
+    assert_planned(f, codec);
     memset(f->again, 0xff, bytes);
     assert_int_equal(decode(f, codec), SEAM_OK);
     assert_true(seam_coder_is_done(f->decoder));

@@ -1,0 +1,54 @@
+/* What the steps of a session will send, before there is one, for plans: `seam plan`, and the
+ * report of `seam train`, which grades it.  Not part of libseam's manual.
+ *
+ * A step's micro-batches are laid out by step.c's own code and their tensors cut by the coders'
+ * (kernels/codec/coder.h), so that of a codec without gates, state or entropy coder the payloads
+ * are those that will travel, to the byte.  Of the others: amaq        every width is the mean that
+ * the session's schedule wants at the step rans        as without; aqsgd, dictionary: every sample
+ * whole, every row new (no more can come) Left out: what opens a stream, Credit (some 20 bytes for
+ * each quarter of its window) and confirmations of checkpoints; SiteReports of the server's own
+ * gates. */
+#ifndef SEAM_STEP_BYTES_H
+#define SEAM_STEP_BYTES_H
+
+#include "seam.h"
+
+typedef struct seam_step_planner seam_step_planner;
+
+#define SEAM_STEP_SITES 4u /* ids of the boundaries' sites: WIRE.md 1 */
+
+/* One direction of a step.  bytes is the sum of the others. */
+typedef struct seam_way_bytes {
+    uint64_t bytes;
+    uint64_t tensors;    /* payloads of activations and gradients */
+    uint64_t headers;    /* of all frames */
+    uint64_t allocation; /* of bits: gate signals, Budget, proposals and their answers */
+    uint64_t control;    /* StepBegin, Commit, the loss, the norm */
+    uint64_t framing;    /* messages' envelopes, gRPC, HTTP/2, TLS: as the transport counts them */
+} seam_way_bytes;
+
+typedef struct seam_step_bytes {
+    seam_way_bytes sent, received; /* as seam_step_report's bytes_sent and bytes_received */
+    struct {
+        uint64_t rows, frames;
+        uint64_t payload_bytes; /* as seam_site_state's: of site 3 with the gate signal */
+    } sites[SEAM_STEP_SITES];
+    double mean_bits;     /* of codecs with gates: of every width; else 0 */
+    uint32_t round_trips; /* that the step waits for one after another, at least */
+    bool is_exact;        /* the payloads are those that will travel */
+} seam_step_bytes;
+
+/* options: of the session; its strings are borrowed.  tls: the server is not reached in plaintext.
+ * SEAM_E_ARG (err names the field; topology adapter_exchange), SEAM_E_UNIMPLEMENTED,
+ * SEAM_E_MEMORY. */
+SEAM_API seam_status seam_step_planner_create(seam_step_planner **ret_planner,
+                                              const seam_session_options *options,
+                                              uint32_t channels, bool tls, seam_error *err);
+SEAM_API void seam_step_planner_destroy(seam_step_planner *gift_planner); /* NULL is fine */
+/* Step number `step` of these micro-batches, as seam_step_begin takes them.  SEAM_E_ARG,
+ * SEAM_E_LIMIT, SEAM_E_MEMORY. */
+SEAM_API seam_status seam_step_planner_step(seam_step_bytes *ret_bytes, seam_step_planner *planner,
+                                            uint64_t step, const seam_step_micro *micros,
+                                            uint32_t micro_count, seam_error *err);
+
+#endif
