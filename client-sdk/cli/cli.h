@@ -11,12 +11,15 @@
  *   bench_table.c   their figures, projected times    bench_markdown.c  the same for people
  *   cmd_eval.c, cmd_generate.c    use_session.c       a session to ask
  *   cmd_session.c   session .., server .., export     cmd_data.c       data show
- *   cmd_plan.c      plan: memory of a session    plan_shapes.c    models by name
+ *   cmd_plan.c      plan: memory, bytes and time before a run  plan_options.c  its options
+ *   plan_server.c, plan_client.c  memory of a session at either end
+ *   plan_wire.c     bytes and time of its steps       plan_shapes.c    models by name
+ *   run_prediction.c  the same in a run's report, and what became of it
  *   evaluate.c      loss and exact match of rows      exact_match.c    what counts as right
  *   evaluate_choices.c  accuracy of rows with choices  sampling.c     how texts are drawn
  *   run_report.c    report.json                       run_files.c      files of a run folder
  *   run_folder.c    whose the folder is               run_resume.c     train --resume
- *   run_data.c      whether a resumed run has its rows
+ *   run_data.c      the rows of a run's steps, and whether a resumed one has them
  *   progress.c      the line on the terminal
  *
  * Exit codes: 0 done; 1 failed; 2 wrong usage; 3 server not reachable or gone; 4 refused: data,
@@ -85,6 +88,8 @@ bool seam_cli_is_interrupted(void);
  * --token-file or SEAM_TOKEN. */
 seam_status seam_cli_connect(seam_client **ret_client, const seam_server_options *options,
                              const seam_common_options *common, seam_error *err);
+/* As seam_cli_connect decides. */
+bool seam_cli_is_plaintext(const seam_server_options *options);
 /* Whether what an option names is there, before anything is done with it (path NULL: it names
  * nothing).  SEAM_E_IO names the option. */
 seam_status seam_cli_path_check(const char *option, const char *path, seam_error *err);

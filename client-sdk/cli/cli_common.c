@@ -85,18 +85,26 @@ static seam_status token_read(char ret_token[TOKEN_BYTES], const char *path, sea
     return SEAM_OK;
 }
 
+static const char *address_of(const seam_server_options *options) {
+    return options->server != NULL ? options->server : "127.0.0.1:50051";
+}
+
+bool seam_cli_is_plaintext(const seam_server_options *options) {
+    return options->insecure ||
+           (options->ca == NULL && seam_address_is_loopback(address_of(options)));
+}
+
 seam_status seam_cli_connect(seam_client **ret_client, const seam_server_options *options,
                              const seam_common_options *common, seam_error *err) {
     char token[TOKEN_BYTES];
     seam_client_options client = SEAM_CLIENT_OPTIONS_INIT;
-    client.address = options->server != NULL ? options->server : "127.0.0.1:50051";
+    client.address = address_of(options);
     client.ca_file = options->ca;
     client.cert_file = options->cert;
     client.key_file = options->key;
     client.server_name = options->server_name;
     client.plaintext_forced = options->insecure;
-    client.plaintext =
-        options->insecure || (options->ca == NULL && seam_address_is_loopback(client.address));
+    client.plaintext = seam_cli_is_plaintext(options);
     client.token = getenv("SEAM_TOKEN");
     if (options->timeout_s > UINT32_MAX / 1000 || options->reconnect_s > UINT32_MAX / 1000) {
         return seam_error_set(err, SEAM_E_ARG, "--timeout, --reconnect: at most %u seconds",

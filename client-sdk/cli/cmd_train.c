@@ -9,6 +9,7 @@ static void summary_print(const json_t *report, const char *out);
 static void evaluations_print(const json_t *report);
 static void groups_print(json_t *groups);
 static void sites_print(const json_t *report);
+static void grade_print(const json_t *grade);
 static double number_of(const json_t *object, const char *name);
 
 int seam_cmd_train(int argc, char **argv, int first) {
@@ -61,11 +62,23 @@ static void summary_print(const json_t *report, const char *out) {
     sites_print(report);
     printf("\nbytes a step: %.1f KB of %.1f KB in bf16 (%.1f x less)\n", bytes / steps / 1e3,
            bf16 / steps / 1e3, bf16 / bytes);
+    grade_print(json_object_get(json_object_get(report, "prediction"), "grade"));
     printf("speed:        %.0f tokens/s\n", number_of(totals, "tokens_per_second"));
     printf("memory:       %.0f MB peak of this process\n",
            number_of(report, "peak_rss_bytes") / 1e6);
     printf("adapter:      %s\nreport:       %s/report.html\n",
            json_string_value(json_object_get(report, "adapter")), out);
+}
+
+/* How the prediction of before the first step did. */
+static void grade_print(const json_t *grade) {
+    const json_t *const sent = json_object_get(grade, "bytes_sent");
+    const json_t *const received = json_object_get(grade, "bytes_received");
+    if (sent != NULL && received != NULL) {
+        printf("predicted:    %.1f KB a step sent (was %.3f of it), %.1f KB received (%.3f)\n",
+               number_of(sent, "predicted") / 1e3, number_of(sent, "ratio"),
+               number_of(received, "predicted") / 1e3, number_of(received, "ratio"));
+    }
 }
 
 /* "12.5 %" in 12 columns, "-" of what is no number. */

@@ -8,8 +8,22 @@
 #include "memory_plan.h"
 #include "ops.h"
 #include "try.h"
+#include "weights.h"
 
 #define TEXT_BYTES 256
+
+seam_status seam_plan_model_read(seam_model_config *ret_model, bool *ret_bf16_table,
+                                 const char *path, seam_error *err) {
+    seam_weights *weights = NULL;
+    seam_weights_place place;
+    SEAM_TRY(seam_weights_open(&weights, path, err));
+    *ret_model = *seam_weights_config(weights);
+    *ret_bf16_table = seam_weights_find(&place, weights, "model.embed_tokens.weight",
+                                        ret_model->vocab_count, ret_model->hidden) &&
+                      place.type == SEAM_TENSOR_BF16;
+    seam_weights_close(weights);
+    return SEAM_OK;
+}
 
 seam_status seam_plan_client_make(seam_plan_client *ret_plan, const seam_plan_client_args *args,
                                   seam_error *err) {

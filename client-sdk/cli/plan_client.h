@@ -17,6 +17,10 @@ typedef struct seam_plan_client_args {
     const seam_session_options *session;
 } seam_plan_client_args;
 
+/* A model's shape and the type of its embedding, of a folder or .gguf file; the weights are not
+ * read.  What seam_weights_open returns. */
+seam_status seam_plan_model_read(seam_model_config *ret_model, bool *ret_bf16_table,
+                                 const char *path, seam_error *err);
 /* On this machine's CPU.  SEAM_E_ARG, SEAM_E_LIMIT, SEAM_E_MEMORY; err names the field. */
 seam_status seam_plan_client_make(seam_plan_client *ret_plan, const seam_plan_client_args *args,
                                   seam_error *err);

@@ -179,6 +179,7 @@ static void write_tiles(FILE *out, const json_t *report, const columns *cols);
 static void write_plots(FILE *out, const json_t *report, const columns *cols);
 static void write_evaluation(FILE *out, const json_t *evaluation);
 static void write_sites(FILE *out, const json_t *report);
+static void write_prediction(FILE *out, const json_t *grade);
 static void write_steps(FILE *out, const columns *cols);
 static void write_settings(FILE *out, const json_t *object, const char *prefix);
 
@@ -195,6 +196,7 @@ static void write_page(FILE *out, const json_t *report, const columns *cols) {
     write_plots(out, report, cols);
     write_evaluation(out, json_object_get(report, "eval"));
     write_sites(out, report);
+    write_prediction(out, json_object_get(json_object_get(report, "prediction"), "grade"));
     write_steps(out, cols);
     fputs("<h2>Settings and totals</h2><div class=\"wide\"><table>\n", out);
     write_settings(out, report, "");
@@ -410,6 +412,33 @@ static void write_sites(FILE *out, const json_t *report) {
         write_cell(out, number_of(site, "mean_bits"));
         write_cell(out, number_of(site, "payload_bytes"));
         fputs("</tr>\n", out);
+    }
+    fputs("</table></div>\n", out);
+}
+
+/* What was predicted before the first step, and what was measured. */
+static void write_prediction(FILE *out, const json_t *grade) {
+    static const char *const labels[][2] = {{"bytes_sent", "bytes sent a step"},
+                                            {"bytes_received", "bytes received a step"},
+                                            {"payload_sent", "of them tensors' payloads, sent"},
+                                            {"payload_received", "of them payloads, received"},
+                                            {"seconds", "seconds a step"},
+                                            {"memory", "memory of the client, bytes"}};
+    if (json_object_size(grade) == 0) {
+        return;
+    }
+    fputs("<h2>Predicted and measured</h2><div class=\"wide\"><table>\n<tr><th></th>"
+          "<th>predicted</th><th>measured</th><th>measured / predicted</th></tr>\n",
+          out);
+    for (size_t i = 0; i < sizeof labels / sizeof *labels; i++) {
+        const json_t *const row = json_object_get(grade, labels[i][0]);
+        if (json_is_object(row)) {
+            fprintf(out, "<tr><td>%s</td>", labels[i][1]);
+            write_cell(out, number_of(row, "predicted"));
+            write_cell(out, number_of(row, "measured"));
+            write_cell(out, number_of(row, "ratio"));
+            fputs("</tr>\n", out);
+        }
     }
     fputs("</table></div>\n", out);
 }

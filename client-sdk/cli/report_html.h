@@ -6,6 +6,7 @@
  *             sites.<site>.{mean_bits, payload_bytes}
  *   eval      <name> -> {number fields, groups: <group> -> {number fields}}: before, after, ...
  *   widths    <site> -> array: how many channels have width 0, 1, 2, ... (the last allocation)
+ *   prediction.grade   <what> -> {predicted, measured, ratio}: run_prediction.h
  *   config    any object; it and the report's other scalar fields are listed as they are */
 #ifndef SEAM_REPORT_HTML_H
 #define SEAM_REPORT_HTML_H

@@ -13,6 +13,43 @@
 
 #define FILE_NAME "data.json"
 
+seam_data_options seam_run_data_options(const seam_train_options *options, uint32_t context_max,
+                                        uint32_t rows_max) {
+    const uint32_t stated = options->tokens_max;
+    return (seam_data_options){.tokens_max =
+                                   stated != 0 && stated < context_max ? stated : context_max,
+                               .truncates = options->truncate,
+                               .rows_max = rows_max,
+                               .eos_id = -1};
+}
+
+seam_status seam_run_rows_open(seam_data **ret_data, seam_batcher **ret_batcher,
+                               const seam_train_options *options, const seam_tokenizer *tokenizer,
+                               uint32_t context_max, seam_error *err) {
+    const seam_train_options *const o = options;
+    const seam_data_options reading = seam_run_data_options(o, context_max, o->train_rows);
+    SEAM_TRY(seam_data_load(ret_data, o->data, tokenizer, &reading, err));
+    const seam_batcher_options batching = {
+        .samples_per_step = o->batch, .rows_max = o->rows_max, .in_order = false, .seed = o->seed};
+    SEAM_TRY(seam_batcher_create(ret_batcher, *ret_data, &batching, err));
+    const uint32_t micros = seam_batcher_micros_max(*ret_batcher);
+    if (micros > SEAM_RUN_MICROS_MAX) {
+        return seam_error_set(err, SEAM_E_LIMIT,
+                              "--batch %u needs %u micro-batches of --rows-max %u, at most %u",
+                              o->batch, micros, o->rows_max, SEAM_RUN_MICROS_MAX);
+    }
+    return SEAM_OK;
+}
+
+void seam_run_rows_limit(seam_session_options *session, const seam_train_options *options,
+                         uint32_t tokens_longest, uint32_t micros_max) {
+    const uint64_t rows_needed = (uint64_t)tokens_longest * (uint64_t)options->batch;
+    session->rows_per_micro_max =
+        rows_needed < options->rows_max ? (uint32_t)rows_needed : options->rows_max;
+    session->sequences_per_micro_max = options->batch;
+    session->micros_per_step_max = micros_max;
+}
+
 /* Tokens and labels of every row, in order: what the batcher is given. */
 static uint64_t rows_digest(const seam_data *data) {
     uint64_t hash = SEAM_HASH64_INIT;

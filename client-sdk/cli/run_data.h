@@ -1,4 +1,5 @@
-/* What the steps of a run are made of, in its folder: whether a run that goes on still has it.
+/* What the steps of a run are made of: its rows and their order, and in its folder whether a run
+ * that goes on still has them.
  *
  *   data.json   a digest of the rows' tokens and labels, one of the file, and what decides the
  * order
@@ -8,8 +9,23 @@
 #ifndef SEAM_RUN_DATA_H
 #define SEAM_RUN_DATA_H
 
+#include "batcher.h"
 #include "data.h"
 #include "train_options.h"
+
+#define SEAM_RUN_MICROS_MAX 64u /* of a step */
+
+/* How the rows of a file are read by these options; rows_max 0: all. */
+seam_data_options seam_run_data_options(const seam_train_options *options, uint32_t context_max,
+                                        uint32_t rows_max);
+/* --data and its steps; the batcher borrows the data.  SEAM_E_LIMIT: a step has more micro-batches
+ * than a client takes; and what seam_data_load and seam_batcher_create return. */
+seam_status seam_run_rows_open(seam_data **ret_data, seam_batcher **ret_batcher,
+                               const seam_train_options *options, const seam_tokenizer *tokenizer,
+                               uint32_t context_max, seam_error *err);
+/* The session's limits for steps of rows of at most tokens_longest tokens. */
+void seam_run_rows_limit(seam_session_options *session, const seam_train_options *options,
+                         uint32_t tokens_longest, uint32_t micros_max);
 
 /* Of a new run.  SEAM_E_IO, SEAM_E_MEMORY. */
 seam_status seam_run_data_write(const seam_train_options *options, const seam_data *data,

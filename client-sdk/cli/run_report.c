@@ -6,6 +6,7 @@
 #include <sys/resource.h>
 
 #include "run_files.h"
+#include "run_prediction.h"
 
 #define CHANNELS_MAX (1u << 16)
 #define WIDTHS       17
@@ -32,6 +33,26 @@ void seam_run_report_deinit(seam_run_report *report) {
 
 void seam_run_report_set(seam_run_report *report, const char *name, json_t *gift_value) {
     json_object_set_new(report->root, name, gift_value);
+}
+
+void seam_run_report_begin(seam_run_report *report, const seam_run_facts *facts) {
+    const seam_model_facts *const model = facts->model;
+    char identity[17];
+    snprintf(identity, sizeof identity, "%016llx", (unsigned long long)model->identity);
+    seam_run_report_set(report, "data",
+                        json_pack("{s:i,s:i}", "train_rows", (int)facts->train_rows, "eval_rows",
+                                  (int)facts->eval_rows));
+    seam_run_report_set(report, "config", seam_train_options_json(facts->options));
+    seam_run_report_set(report, "model",
+                        json_pack("{s:s,s:s,s:s,s:s,s:i,s:i,s:i,s:I,s:s}", "path",
+                                  facts->options->model, "name", model->name, "server_model",
+                                  facts->server_model, "identity", identity, "hidden",
+                                  (int)model->hidden, "layers", (int)model->layers, "vocab",
+                                  (int)model->vocab, "client_weight_bytes",
+                                  (json_int_t)model->bytes, "client_backend", model->backend));
+    seam_run_report_set(report, "versions",
+                        json_pack("{s:s,s:s,s:s}", "client", seam_version(), "server",
+                                  facts->server->version, "server_device", facts->server->device));
 }
 
 /* What counts as the wire's mean bits: activations of boundaries, gradients of modules. */
@@ -229,6 +250,7 @@ seam_status seam_run_report_write(seam_run_report *report, const char *path,
                   report->values > 0.0 ? report->bits_weighted / report->values : 0.0,
                   "encode_seconds", report->encode_seconds, "decode_seconds",
                   report->decode_seconds, "server_codec_seconds", report->server_codec_seconds));
+    seam_run_prediction_grade(report);
     json_object_set(root, "steps", report->steps);
     json_object_set(root, "eval", report->eval);
     if (session != NULL) {

@@ -13,6 +13,7 @@
  *   options        every option in force that bears on the result, as it would be typed
  *   complete       every step was made and every evaluation
  *   data           train_rows, eval_rows
+ *   prediction     what was predicted of the steps, and its grade: run_prediction.h
  *   config, model, versions, totals, peak_rss_bytes, error (of a run that was cut short)
  * bytes_* are the transport's; bf16_bytes is what the step's four tensors, all valid rows, would
  * cost in bf16: 4 * T * C * 2.  mean_bits is that of the codes on the wire, 0 for a site that sent
@@ -24,6 +25,7 @@
 
 #include "evaluate.h"
 #include "seam_model.h"
+#include "train_options.h"
 
 typedef struct seam_run_report {
     json_t *root, *steps, *eval;
@@ -38,6 +40,15 @@ seam_status seam_run_report_init(seam_run_report *report, seam_error *err);
 void seam_run_report_deinit(seam_run_report *report);
 /* Takes over `value` (may be NULL: out of memory, found when the report is written). */
 void seam_run_report_set(seam_run_report *report, const char *name, json_t *gift_value);
+/* What stands before the first step: data, config, model, versions. */
+typedef struct seam_run_facts {
+    const seam_train_options *options;
+    const seam_model_facts *model;
+    const char *server_model; /* as the server calls it */
+    const seam_server_info *server;
+    uint32_t train_rows, eval_rows;
+} seam_run_facts;
+void seam_run_report_begin(seam_run_report *report, const seam_run_facts *facts);
 /* A step as an entry of steps[]; *ret_wire_bits: mean of the codes of both forward sites.  NULL:
  * out of memory. */
 json_t *seam_run_report_entry(double *ret_wire_bits, const seam_train_report *step,

@@ -17,6 +17,16 @@
 #define SEAM_OPTION_TRUNCATE(type)                                                                 \
     SEAM_OPTION(type, "truncate", SEAM_ARG_FLAG, truncate, NULL,                                   \
                 "cut longer rows instead of refusing them")
+#define SEAM_OPTION_BATCH(type)                                                                    \
+    SEAM_OPTION(type, "batch", SEAM_ARG_COUNT, batch, "N", "rows of data a step [8]")
+#define SEAM_OPTION_TRAIN_ROWS(type)                                                               \
+    SEAM_OPTION(type, "train-rows", SEAM_ARG_COUNT, train_rows, "N",                               \
+                "use the first N rows of --data [all]")
+#define SEAM_OPTION_STEPS(type)                                                                    \
+    SEAM_OPTION(type, "steps", SEAM_ARG_COUNT, steps, "N", "optimizer steps [100]")
+#define SEAM_OPTION_SEED(type)                                                                     \
+    SEAM_OPTION(type, "seed", SEAM_ARG_U64, seed, "N",                                             \
+                "order of rows, adapter's start, rounding [0]")
 #define SEAM_OPTION_EXACT_MATCH(type)                                                              \
     SEAM_OPTION(type, "exact-match", SEAM_ARG_ONOFF, exact_match, "on|off",                        \
                 "generate and compare [on]")
@@ -24,6 +34,8 @@
 /* ---- a session ---- */
 #define SEAM_ROWS_PER_MICRO_DEFAULT 2048u
 #define SEAM_LORA_RANK_DEFAULT      16u
+#define SEAM_BATCH_DEFAULT          8u
+#define SEAM_STEPS_DEFAULT          100u
 
 #define SEAM_OPTION_SERVER_MODEL(type)                                                             \
     SEAM_OPTION(type, "server-model", SEAM_ARG_TEXT, server_model, "NAME",                         \
@@ -41,5 +53,16 @@
 #define SEAM_OPTION_CACHE_BYTES(type)                                                              \
     SEAM_OPTION(type, "cache-bytes", SEAM_ARG_COUNT64, cache_bytes, "N",                           \
                 "aqsgd: size of the cache at each end and site [1073741824]")
+
+/* ---- the link, for a step's predicted time: plan_wire.h ---- */
+#define SEAM_OPTION_MBIT(type)                                                                     \
+    SEAM_OPTION(type, "mbit", SEAM_ARG_POSITIVE, mbit, "N",                                        \
+                "the link's rate each way in Mbit/s, for a step's predicted time [no time]")
+#define SEAM_OPTION_RTT_MS(type)                                                                   \
+    SEAM_OPTION(type, "rtt-ms", SEAM_ARG_WEIGHT, rtt_ms, "X", "its round trip, with --mbit [0]")
+#define SEAM_OPTION_SERVER_TOKENS(type)                                                            \
+    SEAM_OPTION(type, "server-tokens-per-s", SEAM_ARG_POSITIVE, server_tokens_per_s, "N",          \
+                "what the server trains on, as an earlier run's report has it (tokens by "         \
+                "server_seconds) [its time is left out]")
 
 #endif

@@ -26,9 +26,9 @@ static const seam_arg_spec run_specs[] = {
     OPTION("preset", SEAM_ARG_TEXT, preset, "TASK[@MODEL]",
            "the paper's settings: gsm8k, math, codealpaca, boolq, arc_challenge, winogrande, "
            "commonsense_qa; for llama3-8b or qwen2.5-7b [llama3-8b]"),
-    OPTION("steps", SEAM_ARG_COUNT, steps, "N", "optimizer steps [100]"),
-    OPTION("batch", SEAM_ARG_COUNT, batch, "N", "rows of data a step [8]"),
-    OPTION("train-rows", SEAM_ARG_COUNT, train_rows, "N", "use the first N rows of --data [all]"),
+    SEAM_OPTION_STEPS(seam_train_options),
+    SEAM_OPTION_BATCH(seam_train_options),
+    SEAM_OPTION_TRAIN_ROWS(seam_train_options),
     SEAM_OPTION_ROWS_MAX(seam_train_options),
     OPTION(
         "pipeline-depth", SEAM_ARG_TEXT, pipeline_depth, "N|auto",
@@ -37,7 +37,7 @@ static const seam_arg_spec run_specs[] = {
         "5 ms away or more, and as far as it has room [auto; 1 where each gradient is waited for]"),
     SEAM_OPTION_TOKENS_MAX(seam_train_options),
     SEAM_OPTION_TRUNCATE(seam_train_options),
-    OPTION("seed", SEAM_ARG_U64, seed, "N", "order of rows, adapter's start, rounding [0]"),
+    SEAM_OPTION_SEED(seam_train_options),
     OPTION("save-every", SEAM_ARG_COUNT, save_every, "N",
            "steps between saved adapters [50; with --full at the end]"),
     OPTION("adapter", SEAM_ARG_TEXT, adapter, "DIR",
@@ -68,6 +68,9 @@ static const seam_arg_spec run_specs[] = {
            "what computes here: cpu, or cuda:N where built with CUDA [cpu]"),
     OPTION("trace", SEAM_ARG_TEXT, trace, "FILE",
            "a timeline of the last steps as Chrome trace JSON, for Perfetto"),
+    SEAM_OPTION_MBIT(seam_train_options),
+    SEAM_OPTION_RTT_MS(seam_train_options),
+    SEAM_OPTION_SERVER_TOKENS(seam_train_options),
     {NULL, SEAM_ARG_FLAG, 0, NULL, NULL},
 };
 
@@ -95,7 +98,7 @@ static const seam_arg_spec adapter_specs[] = {
     {NULL, SEAM_ARG_FLAG, 0, NULL, NULL},
 };
 
-static const seam_arg_spec codec_specs[] = {
+const seam_arg_spec seam_train_codec_specs[] = {
     OPTION(
         "codec", SEAM_ARG_TEXT, codec, "NAME",
         "amaq, affine, tensor, channel, group, aqsgd, bf16, f32 [amaq; adapter_exchange: affine]"),
@@ -234,7 +237,7 @@ seam_status seam_train_options_read(seam_train_options *options, const seam_arg_
         {seam_server_specs, &o->server},
         {run_specs, o},
         {adapter_specs, o},
-        {codec_specs, o},
+        {seam_train_codec_specs, o},
         {eval_specs, o}};
     uint32_t count = 0;
     const char *positional[1];
@@ -251,8 +254,8 @@ seam_status seam_train_options_finish(seam_train_options *options, seam_error *e
     }
     SEAM_TRY(seam_train_adapter_check(o, err));
     SEAM_TRY(seam_train_preset_apply(o, err));
-    o->steps = or_u32(o->steps, 100);
-    o->batch = or_u32(o->batch, 8);
+    o->steps = or_u32(o->steps, SEAM_STEPS_DEFAULT);
+    o->batch = or_u32(o->batch, SEAM_BATCH_DEFAULT);
     o->rows_max = or_u32(o->rows_max, SEAM_ROWS_PER_MICRO_DEFAULT);
     o->save_every = or_u32(o->save_every, o->full ? o->steps : 50);
     o->topology = o->topology != NULL ? o->topology : "u_shaped";
@@ -264,6 +267,14 @@ seam_status seam_train_options_finish(seam_train_options *options, seam_error *e
     o->adam_beta1 = or_f32(o->adam_beta1, 0.9f);
     o->adam_beta2 = or_f32(o->adam_beta2, 0.999f);
     o->adam_eps = or_f32(o->adam_eps, 1e-8f);
+    SEAM_TRY(seam_train_codec_finish(o, err));
+    o->targets_by_model = o->targets == NULL && o->prefix_tokens == 0 && !o->full;
+    o->targets = o->targets != NULL ? o->targets : "q,v";
+    return options_check(o, err);
+}
+
+seam_status seam_train_codec_finish(seam_train_options *options, seam_error *err) {
+    seam_train_options *const o = options;
     o->codec = seam_train_codec(o);
     codec_default(o);
     if (o->all_layer_bits != 0.0f && o->all_layer_steps == 0 && o->steps_to_target == 0) {
@@ -272,9 +283,12 @@ seam_status seam_train_options_finish(seam_train_options *options, seam_error *e
     if (o->prefix_bits != 0.0f && o->prefix_steps == 0 && o->steps_to_target == 0) {
         o->prefix_steps = (uint32_t)fall_steps(o);
     }
-    o->targets_by_model = o->targets == NULL && o->prefix_tokens == 0 && !o->full;
-    o->targets = o->targets != NULL ? o->targets : "q,v";
-    SEAM_TRY(options_check(o, err));
+    if (o->rate != NULL && strcmp(o->rate, "auto") != 0 && strcmp(o->rate, "off") != 0) {
+        return seam_error_set(err, SEAM_E_ARG, "--rate: '%s' is not off or auto", o->rate);
+    }
+    if (o->dictionary && o->codec_fwd_in != NULL) {
+        return seam_error_set(err, SEAM_E_ARG, "--dictionary on and --codec-fwd-in: one of them");
+    }
     o->codec_fwd_in = o->dictionary ? "dictionary" : o->codec_fwd_in;
     return SEAM_OK;
 }
@@ -371,12 +385,6 @@ static seam_status options_check(const seam_train_options *o, seam_error *err) {
                               o->eval_quantized);
     }
     SEAM_TRY(consent_check(o, err));
-    if (o->rate != NULL && strcmp(o->rate, "auto") != 0 && strcmp(o->rate, "off") != 0) {
-        return seam_error_set(err, SEAM_E_ARG, "--rate: '%s' is not off or auto", o->rate);
-    }
-    if (o->dictionary && o->codec_fwd_in != NULL) {
-        return seam_error_set(err, SEAM_E_ARG, "--dictionary on and --codec-fwd-in: one of them");
-    }
     uint32_t targets = 0;
     return seam_targets_parse(&targets, o->targets, err);
 }
@@ -461,8 +469,10 @@ seam_status seam_train_session_options(seam_session_options *ret_session,
 
 json_t *seam_train_options_typed(const seam_train_options *options) {
     /* What names a run or says how it is carried out, but does not change what comes of it. */
-    static const char *const idle[] = {"out", "save-every", "name", "delete-session", "threads"};
-    const seam_arg_spec *const tables[] = {run_specs, adapter_specs, codec_specs, eval_specs};
+    static const char *const idle[] = {"out",     "save-every", "name",   "delete-session",
+                                       "threads", "mbit",       "rtt-ms", "server-tokens-per-s"};
+    const seam_arg_spec *const tables[] = {run_specs, adapter_specs, seam_train_codec_specs,
+                                           eval_specs};
     json_t *const typed = json_object();
     for (size_t t = 0; t < sizeof tables / sizeof *tables; t++) {
         for (const seam_arg_spec *s = tables[t]; s->name != NULL; s++) {
@@ -552,7 +562,7 @@ void seam_train_options_help(void) {
     printf("\nAdapter and optimizer:\n");
     seam_args_help(adapter_specs);
     printf("\nCompressor:\n");
-    seam_args_help(codec_specs);
+    seam_args_help(seam_train_codec_specs);
     printf("\nEvaluation:\n");
     seam_args_help(eval_specs);
     printf("\nServer and output:\n");

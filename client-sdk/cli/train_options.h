@@ -51,6 +51,8 @@ typedef struct seam_train_options {
     uint32_t eval_rows, eval_new_tokens, eval_slots;
     const char *eval_quantized;
     bool eval_before, exact_match;
+    /* What a step's time is predicted by. */
+    float mbit, rtt_ms, server_tokens_per_s;
 } seam_train_options;
 
 /* SEAM_E_ARG names the option.  Help asked for: the other fields are not checked. */
@@ -63,6 +65,10 @@ void seam_train_options_init(seam_train_options *ret_options);
 seam_status seam_train_options_read(seam_train_options *options, const seam_arg_table *extra,
                                     int argc, char **argv, int first, seam_error *err);
 seam_status seam_train_options_finish(seam_train_options *options, seam_error *err);
+/* Of the last of these, the compressor's, for a plan.  The steps are set.  SEAM_E_ARG names the
+ * option. */
+seam_status seam_train_codec_finish(seam_train_options *options, seam_error *err);
+extern const seam_arg_spec seam_train_codec_specs[];
 void seam_train_options_help(void);
 /* Defaults that depend on the model's hidden size: beta and what follows from it. */
 void seam_train_options_scale(seam_train_options *options, uint32_t channels);

@@ -17,13 +17,13 @@
 #include "run_data.h"
 #include "run_files.h"
 #include "run_folder.h"
+#include "run_prediction.h"
 #include "run_report.h"
 #include "run_resume.h"
 #include "try.h"
 #include "use_session.h"
 
 #define EXAMPLES_MAX 12
-#define MICROS_MAX   64
 
 typedef struct training {
     seam_train_options o;
@@ -140,29 +140,13 @@ static seam_status prepare(training *t, seam_error *err) {
 
 static seam_status data_open(training *t, seam_error *err) {
     const seam_train_options *const o = &t->o;
-    seam_data_options options = {
-        .tokens_max = o->tokens_max != 0 && o->tokens_max < t->facts.context_max
-                          ? o->tokens_max
-                          : t->facts.context_max,
-        .truncates = o->truncate,
-        .eos_id = -1,
-    };
-    options.rows_max = o->train_rows;
-    SEAM_TRY(seam_data_load(&t->data, o->data, t->tokenizer, &options, err));
-    if (o->eval_data != NULL) {
-        options.rows_max = o->eval_rows;
-        SEAM_TRY(seam_data_load(&t->eval_data, o->eval_data, t->tokenizer, &options, err));
+    const uint32_t context_max = t->facts.context_max;
+    SEAM_TRY(seam_run_rows_open(&t->data, &t->batcher, o, t->tokenizer, context_max, err));
+    if (o->eval_data == NULL) {
+        return SEAM_OK;
     }
-    const seam_batcher_options batching = {
-        .samples_per_step = o->batch, .rows_max = o->rows_max, .in_order = false, .seed = o->seed};
-    SEAM_TRY(seam_batcher_create(&t->batcher, t->data, &batching, err));
-    const uint32_t micros = seam_batcher_micros_max(t->batcher);
-    if (micros > MICROS_MAX) {
-        return seam_error_set(err, SEAM_E_LIMIT,
-                              "--batch %u needs %u micro-batches of --rows-max %u, at most %d",
-                              o->batch, micros, o->rows_max, MICROS_MAX);
-    }
-    return SEAM_OK;
+    const seam_data_options options = seam_run_data_options(o, context_max, o->eval_rows);
+    return seam_data_load(&t->eval_data, o->eval_data, t->tokenizer, &options, err);
 }
 
 /* A server without room for the activations of so many micro-batches may have it for half. */
@@ -181,8 +165,9 @@ static seam_status session_create(training *t, seam_session_options *options, se
     return st;
 }
 
-/* A new session; its journal begins when all that can be refused has passed. */
-static seam_status session_make(training *t, seam_error *err) {
+/* The session that the options and the rows ask for, but for its depth. */
+static seam_status session_options(seam_session_options *ret_options, const training *t,
+                                   seam_error *err) {
     const seam_train_options *const o = &t->o;
     seam_session_options options;
     SEAM_TRY(seam_train_session_options(&options, o, err));
@@ -191,10 +176,17 @@ static seam_status session_make(training *t, seam_error *err) {
     }
     options.model = t->server_model;
     options.model_identity = t->facts.identity;
-    const uint64_t rows_needed = (uint64_t)(seam_data_tokens_longest(t->data)) * (uint64_t)o->batch;
-    options.rows_per_micro_max = rows_needed < o->rows_max ? (uint32_t)rows_needed : o->rows_max;
-    options.sequences_per_micro_max = o->batch;
-    options.micros_per_step_max = seam_batcher_micros_max(t->batcher);
+    seam_run_rows_limit(&options, o, seam_data_tokens_longest(t->data),
+                        seam_batcher_micros_max(t->batcher));
+    *ret_options = options;
+    return SEAM_OK;
+}
+
+/* A new session; its journal begins when all that can be refused has passed. */
+static seam_status session_make(training *t, seam_error *err) {
+    const seam_train_options *const o = &t->o;
+    seam_session_options options;
+    SEAM_TRY(session_options(&options, t, err));
     SEAM_TRY(session_create(t, &options, err));
     SEAM_TRY(seam_trainer_create(&t->trainer, t->session, t->model, err));
     if (o->adapter != NULL) {
@@ -268,6 +260,23 @@ static seam_status session_resume(training *t, seam_error *err) {
     return SEAM_OK;
 }
 
+/* The same for a run that goes on as at its begin. */
+static seam_status predict(training *t, seam_error *err) {
+    uint32_t depth = 0;
+    seam_session_options options;
+    SEAM_TRY(session_options(&options, t, err));
+    SEAM_TRY(seam_train_depth_read(&depth, &t->o, err));
+    options.pipeline_auto = depth == 0;
+    options.pipeline_depth = seam_session_pipeline_depth(t->session);
+    const seam_run_prediction_args args = {.options = &t->o,
+                                           .session = &options,
+                                           .facts = &t->facts,
+                                           .batcher = t->batcher,
+                                           .tls = !seam_cli_is_plaintext(&t->o.server)};
+    seam_run_prediction_make(&t->report, &args);
+    return SEAM_OK;
+}
+
 static seam_status session_open(training *t, seam_error *err) {
     const seam_train_options *const o = &t->o;
     SEAM_TRY(seam_model_find(t->server_model, t->client, o->server_model, &t->facts, err));
@@ -278,24 +287,15 @@ static seam_status session_open(training *t, seam_error *err) {
     }
     seam_server_info info;
     SEAM_TRY(seam_client_server_info(&info, t->client, err));
-    char identity[17];
-    snprintf(identity, sizeof identity, "%016llx", (unsigned long long)t->facts.identity);
-    seam_run_report_set(&t->report, "data",
-                        json_pack("{s:i,s:i}", "train_rows", (int)seam_data_count(t->data),
-                                  "eval_rows",
-                                  t->eval_data != NULL ? (int)seam_data_count(t->eval_data) : 0));
-    seam_run_report_set(&t->report, "config", seam_train_options_json(o));
-    seam_run_report_set(&t->report, "model",
-                        json_pack("{s:s,s:s,s:s,s:s,s:i,s:i,s:i,s:I,s:s}", "path", o->model, "name",
-                                  t->facts.name, "server_model", t->server_model, "identity",
-                                  identity, "hidden", (int)t->facts.hidden, "layers",
-                                  (int)t->facts.layers, "vocab", (int)t->facts.vocab,
-                                  "client_weight_bytes", (json_int_t)t->facts.bytes,
-                                  "client_backend", t->facts.backend));
-    seam_run_report_set(&t->report, "versions",
-                        json_pack("{s:s,s:s,s:s}", "client", seam_version(), "server", info.version,
-                                  "server_device", info.device));
-    return SEAM_OK;
+    const seam_run_facts facts = {.options = o,
+                                  .model = &t->facts,
+                                  .server_model = t->server_model,
+                                  .server = &info,
+                                  .train_rows = seam_data_count(t->data),
+                                  .eval_rows =
+                                      t->eval_data != NULL ? seam_data_count(t->eval_data) : 0};
+    seam_run_report_begin(&t->report, &facts);
+    return predict(t, err);
 }
 
 /* ---- Steps ---- */
@@ -374,7 +374,7 @@ static seam_status train(training *t, seam_error *err) {
 static seam_status step_run(training *t, uint64_t step, seam_error *err) {
     seam_step_batch batch;
     seam_batcher_step(&batch, t->batcher, step);
-    seam_token_batch micros[MICROS_MAX];
+    seam_token_batch micros[SEAM_RUN_MICROS_MAX];
     for (uint32_t m = 0; m < batch.micro_count; m++) {
         const seam_micro *const micro = &batch.micros[m];
         micros[m] = (seam_token_batch){.sequence_count = micro->seq_count,

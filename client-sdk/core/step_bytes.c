@@ -17,12 +17,12 @@ _Static_assert(SEAM_STEP_SITES == 4, "as seam_session_sketch has them");
 struct seam_step_planner {
     seam_session *session; /* without a server */
     bool tls;
-    seam_alloc alloc; /* of every site with widths; its widths are `widths` */
-    uint8_t *widths;
+    seam_alloc allocs[2];  /* of sites 0 and 3, of 1 and 2, where they have widths */
+    uint8_t *widths;       /* (2, P): theirs */
     seam_step_bytes bytes; /* of the step in work */
 };
 
-static void allocation_make(seam_step_planner *p, uint64_t step);
+static void allocations_make(seam_step_planner *p, uint64_t step);
 static seam_status micro_add(seam_step_planner *p, const seam_micro_state *micro, seam_error *err);
 static void allocation_add(seam_step_planner *p, uint64_t step);
 static void ends_add(seam_step_planner *p, uint64_t step);
@@ -39,7 +39,7 @@ seam_status seam_step_planner_create(seam_step_planner **ret_planner,
     p->tls = tls;
     seam_status st = seam_session_sketch(&p->session, options, channels, err);
     if (st == SEAM_OK) {
-        p->widths = seam_mem_zalloc(p->session->width_count, 1);
+        p->widths = seam_mem_zalloc(2, p->session->width_count);
         st = p->widths != NULL ? SEAM_OK : seam_error_set(err, SEAM_E_MEMORY, "out of memory");
     }
     if (st != SEAM_OK) {
@@ -61,20 +61,19 @@ void seam_step_planner_destroy(seam_step_planner *gift_planner) {
 
 /* What the layout goes by, as it is between two steps of a session. */
 static void session_set(seam_session *s, uint64_t step) {
-    const seam_arbiter_config *const arbiter = &s->config.arbiter;
     const seam_client_proto_config proto = {.committed_step_count = step,
                                             .pipeline_depth = s->config.pipeline_depth};
     seam_client_proto_init(&s->proto, &proto);
     seam_depth_init(&s->depth, s->config.pipeline_depth, 0.0);
-    if (seam_codec_plan_has_gates(&s->config.codec)) {
-        seam_arbiter_init(&s->arbiter, arbiter);
-        /* What the paper's gates are told changes twice in a run: no part of a step. */
-        s->arbiter.changed = s->config.codec.allocator == SEAM_ALLOCATOR_WATERFILL
-                                 ? step > 0
-                                 : arbiter->pace.steps_to_target > 0;
-        s->arbiter.budget.total_out = s->config.codec.allocator == SEAM_ALLOCATOR_WATERFILL
-                                          ? (uint32_t)s->channels * SEAM_BITS_MAX
-                                          : 0;
+    if (!seam_codec_plan_has_gates(&s->config.codec)) {
+        return;
+    }
+    /* Paced gates begin with a Budget; what the paper's are told changes twice in a run, which is
+     * no part of a step. */
+    seam_arbiter_init(&s->arbiter, &s->config.arbiter);
+    if (s->config.codec.allocator == SEAM_ALLOCATOR_WATERFILL && step > 0) {
+        s->arbiter.changed = true;
+        s->arbiter.budget.total_out = s->channels * SEAM_BITS_MAX;
     }
 }
 
@@ -90,7 +89,7 @@ seam_status seam_step_planner_step(seam_step_bytes *ret_bytes, seam_step_planner
     memset(&p->bytes, 0, sizeof p->bytes);
     session_set(s, step);
     SEAM_TRY(seam_step_layout(s, micros, micro_count, err));
-    allocation_make(p, step);
+    allocations_make(p, step);
     for (uint32_t m = 0; m < micro_count; m++) {
         SEAM_TRY(micro_add(p, &s->micros[m], err));
     }
@@ -98,6 +97,7 @@ seam_status seam_step_planner_step(seam_step_bytes *ret_bytes, seam_step_planner
     ends_add(p, step);
     p->bytes.round_trips = round_trips_of(s);
     p->bytes.is_exact = is_exact(s);
+    p->bytes.is_most = !seam_codec_plan_has_gates(&s->config.codec);
     *ret_bytes = p->bytes;
     return SEAM_OK;
 }
@@ -109,6 +109,7 @@ seam_status seam_step_planner_step(seam_step_bytes *ret_bytes, seam_step_planner
 static double bits_at(const seam_core_config *config, uint64_t step) {
     const seam_pace_config *const pace = &config->arbiter.pace;
     const uint64_t lag = config->lag_steps;
+    SEAM_ASSERT(lag > 0);
     if (!seam_codec_plan_has_gates(&config->codec)) {
         return (double)config->codec.bits;
     }
@@ -120,19 +121,43 @@ static double bits_at(const seam_core_config *config, uint64_t step) {
     return seam_pace_bits(pace, waterfill ? since + 1 : since + 1 - lag);
 }
 
-/* Whole widths of that mean, spread evenly: positions of a sample (amaq_token) come unequally
- * often.
- */
-static void allocation_make(seam_step_planner *p, uint64_t step) {
-    const seam_session *const s = p->session;
-    const uint64_t P = s->width_count;
+/* Sums of the widths of sites 0 and 1, as if every channel of either were worth as much: the mean
+ * at both, but that waterfill gives site 0 more where its rows repeat. */
+static void totals_make(uint32_t ret_totals[2], const seam_session *s, uint64_t step) {
+    const seam_codec_plan *const plan = &s->config.codec;
     const double bits = bits_at(&s->config, step);
-    const uint64_t total = (uint64_t)llrint(bits * (double)P);
-    for (uint64_t i = 0; i < P; i++) {
-        p->widths[i] = (uint8_t)((i + 1) * total / P - i * total / P);
+    ret_totals[0] = ret_totals[1] = (uint32_t)lrint(bits * (double)s->width_count);
+    if (plan->allocator != SEAM_ALLOCATOR_WATERFILL || step < s->config.lag_steps ||
+        !seam_codec_plan_has_gates_in(plan) || !seam_codec_plan_has_gates_out(plan)) {
+        return;
     }
-    p->alloc = (seam_alloc){.version = 1, .bits_total = (uint32_t)total, .widths = p->widths};
-    p->bytes.mean_bits = seam_codec_plan_has_gates(&s->config.codec) ? bits : 0.0;
+    const seam_arbiter *const arbiter = &s->arbiter;
+    seam_waterfill_share shares[2] = {
+        {.values = arbiter->values_in, .values_used = arbiter->values_used_in},
+        {.values = arbiter->values_out, .values_used = arbiter->values_out}};
+    for (int i = 0; i < 2; i++) {
+        shares[i].channels = shares[i].live = s->channels;
+        shares[i].bits_min = (uint8_t)ceilf(s->config.gates.bits_min);
+        shares[i].bits_max = (uint8_t)floorf(s->config.gates.bits_max);
+    }
+    seam_waterfill_totals(ret_totals, shares, 2, bits);
+}
+
+/* Whole widths, spread evenly: positions of a sample (amaq_token) come unequally often. */
+static void allocations_make(seam_step_planner *p, uint64_t step) {
+    const seam_session *const s = p->session;
+    const uint32_t P = s->width_count;
+    uint32_t totals[2];
+    totals_make(totals, s, step);
+    for (uint32_t k = 0; k < 2; k++) {
+        uint8_t *const widths = p->widths + (size_t)k * P;
+        for (uint64_t i = 0; i < P; i++) {
+            widths[i] = (uint8_t)((i + 1) * totals[k] / P - i * totals[k] / P);
+        }
+        p->allocs[k] = (seam_alloc){.version = 1, .bits_total = totals[k], .widths = widths};
+    }
+    p->bytes.mean_bits =
+        seam_codec_plan_has_gates(&s->config.codec) ? bits_at(&s->config, step) : 0.0;
 }
 
 /* ---- Messages ---- */
@@ -180,8 +205,9 @@ typedef struct tensor_args {
 
 static seam_status tensor_add(seam_step_planner *p, const tensor_args *args, seam_error *err) {
     const seam_coder_config coder = seam_session_coder_config(p->session, args->site_idx);
+    const bool outer = args->site_idx == p->session->fwd_in || args->site_idx == p->session->bwd_in;
     const seam_coder_tensor tensor = {.codec = coder.codec,
-                                      .alloc = &p->alloc,
+                                      .alloc = &p->allocs[outer ? 0 : 1],
                                       .rows = args->rows,
                                       .sequences = args->sequences,
                                       .row_gates = args->row_gates};
@@ -257,6 +283,7 @@ static seam_status micro_add(seam_step_planner *p, const seam_micro_state *micro
 /* Of one site's new version: its owner's message, and the answer to it. */
 static void proposal_add(seam_step_planner *p, bool ours, uint64_t step) {
     const seam_session *const s = p->session;
+    SEAM_ASSERT(s->config.lag_steps > 0);
     Seam__V1__AllocPropose propose = SEAM__V1__ALLOC_PROPOSE__INIT;
     propose.site = ours ? s->fwd_in : s->fwd_out;
     propose.version = (uint32_t)(2 + step / s->config.lag_steps);
@@ -282,6 +309,7 @@ static void allocation_add(seam_step_planner *p, uint64_t step) {
     if (s->budget.count > 0) {
         allocation_message_add(p, true, s->budget.count);
     }
+    SEAM_ASSERT(s->config.lag_steps > 0);
     if (step == 0 || (step - 1) % s->config.lag_steps != 0) {
         return;
     }

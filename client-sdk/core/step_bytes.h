@@ -3,11 +3,15 @@
  *
  * A step's micro-batches are laid out by step.c's own code and their tensors cut by the coders'
  * (kernels/codec/coder.h), so that of a codec without gates, state or entropy coder the payloads
- * are those that will travel, to the byte.  Of the others: amaq        every width is the mean that
- * the session's schedule wants at the step rans        as without; aqsgd, dictionary: every sample
- * whole, every row new (no more can come) Left out: what opens a stream, Credit (some 20 bytes for
- * each quarter of its window) and confirmations of checkpoints; SiteReports of the server's own
- * gates. */
+ * are those that will travel, to the byte.  Of the others:
+ *
+ *   amaq                 the mean is the one that the schedule wants at the step, and all channels
+ *                        are worth as much: what they are is what a run finds out
+ *   rans                 as without, which is the most
+ *   aqsgd, dictionary    every sample whole, every row new, which is the most
+ *
+ * Left out: what opens a stream, Credit (some 20 bytes for each quarter of its window),
+ * confirmations of checkpoints, and SiteReports of gates that are the server's own. */
 #ifndef SEAM_STEP_BYTES_H
 #define SEAM_STEP_BYTES_H
 
@@ -36,6 +40,7 @@ typedef struct seam_step_bytes {
     double mean_bits;     /* of codecs with gates: of every width; else 0 */
     uint32_t round_trips; /* that the step waits for one after another, at least */
     bool is_exact;        /* the payloads are those that will travel */
+    bool is_most;         /* no payload can be larger: all of codecs without gates */
 } seam_step_bytes;
 
 /* options: of the session; its strings are borrowed.  tls: the server is not reached in plaintext.

@@ -38,6 +38,8 @@ target_link_options(client_memory PRIVATE
 seam_add_script_test(e2e client_memory ${PYTHON3}
   ${CMAKE_CURRENT_SOURCE_DIR}/test_client_memory.py $<TARGET_FILE:seamd> $<TARGET_FILE:seam_cli>
   $<TARGET_FILE:client_memory>)
+seam_add_script_test(e2e plan_wire ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_plan_wire.py
+                     $<TARGET_FILE:seamd> $<TARGET_FILE:seam_cli>)
 # The server's loop fills stagings and replies while its engine works.
 set_tests_properties(e2e.pipeline PROPERTIES LABELS "e2e;tsan")
 seam_add_script_test(e2e timeline ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_timeline.py

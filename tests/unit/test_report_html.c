@@ -77,6 +77,9 @@ static const char full_report[] =
     "\"accuracy\": 0.625,"
     "  \"groups\": {\"a<b\": {\"exact_match\": 0.9375, \"rows\": 4},"
     "               \"rare\": {\"exact_match\": 0.8125, \"rows\": 4}}}},"
+    "\"prediction\": {\"wire\": {\"steps\": 2, \"sent\": {\"bytes\": 400}}, \"grade\": {"
+    "  \"bytes_sent\": {\"predicted\": 400, \"measured\": 450, \"ratio\": 1.125},"
+    "  \"unheard_of\": {\"predicted\": 777, \"measured\": 1, \"ratio\": 2}}},"
     "\"widths\": {\"fwd_in\": [0, 0, 3, 9, 2], \"fwd_out\": [0, 0, 0, 10, 4]}}";
 
 static void test_report_html_write__full_report__shows_its_figures(void **state) {
@@ -97,6 +100,9 @@ static void test_report_html_write__full_report__shows_its_figures(void **state)
     assert_non_null(strstr(page, "<td>after, a&lt;b</td>"));
     assert_non_null(strstr(page, "<td>0.9375</td>"));
     assert_non_null(strstr(page, "<td>after, rare</td>"));
+    assert_non_null(strstr(page, "<tr><td>bytes sent a step</td><td>400</td><td>450</td>"
+                                 "<td>1.125</td></tr>"));
+    assert_null(strstr(page, "777"));
     assert_int_equal(occurrences("<figure>"), 5);
     assert_int_equal(occurrences("</figure>"), 5);
     assert_int_equal(occurrences("<path class=\"line"), 1 + 3 + 2 + 1);
