@@ -15,6 +15,7 @@
  *   module_settle.c   the same of modules; which allocations are ours
  *   own_part.c        what the caller trains: its norm, its step, its state
  *   timeline.c        what a step's time went into
+ *   watch.c           a step's rows as the server has them, for who wants to see them
  *   arbiter.c         bits: what both sides' allocators are told
  *   rate.c            the target by the link's bandwidth
  *   depth.c           how far ahead the next step may be, by what steps measure
@@ -53,6 +54,7 @@
 #include "tensor_rx.h"
 #include "trace.h"
 #include "transport.h"
+#include "watch.h"
 
 #define SEAM_SITE_ROWS_MAX 1024 /* rows of a site table that a client takes */
 #define SEAM_ADDRESS_BYTES 256
@@ -227,6 +229,9 @@ struct seam_session {
     seam_buffer note;          /* the caller's, for the next record */
     seam_commit_fn *commit_fn; /* or NULL */
     void *commit_user;
+    seam_watch_fn *watch_fn; /* or NULL */
+    void *watch_user;
+    seam_buffer watched; /* (rows_max, C) f32: what is shown to it, of a tensor that is sent */
     uint64_t durable_told, durable_before; /* newest checkpoints that the server told of */
     bool confirm_due;                      /* durable_before is to be confirmed */
     bool went_back;                        /* the last Attached said ROLLBACK */
@@ -521,6 +526,12 @@ const uint32_t *seam_micro_row_gates(const seam_micro_state *micro, bool outer);
 /* timeline.c: a span of the step in flight ends. */
 void seam_session_span_end(const seam_session *session, const char *name, uint32_t micro,
                            uint64_t begin_ns);
+/* watch.c: where the rows of a tensor that is encoded go as the server will decode them; NULL:
+ * nobody looks. */
+float *seam_watch_place(seam_session *session);
+/* watch.c: to who watches, if somebody does. */
+void seam_watch_show(const seam_session *session, seam_watch_site site, uint32_t micro,
+                     const float *rows, uint32_t row_count);
 /* settle.c: what a step that has been committed means for widths and budgets. */
 seam_status seam_step_settle(seam_session *session, const Seam__V1__Commit *commit,
                              seam_error *err);

@@ -247,6 +247,7 @@ void seam_session_unplan(seam_session *session) {
     }
     seam_mem_free(session->sites);
     seam_buffer_deinit(&session->x_distinct);
+    seam_buffer_deinit(&session->watched);
     seam_buffer_deinit(&session->x_wide);
     seam_buffer_deinit(&session->key_table);
     seam_buffer_deinit(&session->answers_next);

@@ -130,12 +130,13 @@ const uint32_t *seam_micro_row_gates(const seam_micro_state *micro, bool outer) 
     return gates->count > 0 ? (const uint32_t *)(const void *)gates->data : NULL;
 }
 
-/* x (T, C) as site 0's tensor, kept to be sent; for exact gate signals also x and what is decoded.
- */
+/* x (T, C) as site 0's tensor, kept to be sent; for exact gate signals also x and what is decoded,
+ * which a watcher sees too. */
 static seam_status fwd_in_encode(seam_session *s, seam_micro_state *micro,
                                  const seam_tensor_args *args, const seam_step_rows *x,
                                  seam_error *err) {
-    float *const decoded = seam_codec_plan_is_exact_in(&s->config.codec) ? s->x_decoded : NULL;
+    const bool exact = seam_codec_plan_is_exact_in(&s->config.codec);
+    float *const decoded = exact ? s->x_decoded : seam_watch_place(s);
     seam_step_rows sent = *x;
     uint64_t payload_bytes = 0;
     const double begin = seam_now_seconds();
@@ -150,14 +151,14 @@ static seam_status fwd_in_encode(seam_session *s, seam_micro_state *micro,
         seam_tensor_encode(&micro->sent[0], decoded, &payload_bytes, s, &tensor, sent.f32, err));
     s->encode_seconds += seam_now_seconds() - begin;
     seam_session_span_end(s, "encode", args->micro, begin_ns);
-    if (decoded != NULL) {
+    if (exact) {
         SEAM_ASSERT(x->f32 != NULL); /* seam_step_rows_suit */
         memcpy(s->x_kept, x->f32, (size_t)micro->rows * s->channels * sizeof(float));
-        if (seam_micro_row_sources(micro) != NULL) {
-            seam_row_sources_spread(decoded, seam_micro_row_sources(micro), micro->rows,
-                                    s->channels);
-        }
     }
+    if (decoded != NULL && seam_micro_row_sources(micro) != NULL) {
+        seam_row_sources_spread(decoded, seam_micro_row_sources(micro), micro->rows, s->channels);
+    }
+    seam_watch_show(s, SEAM_WATCH_FWD_IN, args->micro, decoded, micro->rows);
     site_used(s, s->fwd_in, args->rows, payload_bytes, args->alloc);
     return SEAM_OK;
 }
@@ -258,6 +259,7 @@ seam_status seam_step_forward_end(seam_session *session, float *ret_y, uint32_t 
                                                      : seam_link_drive(s, SEAM_GOAL_FORWARD, err);
     s->y = NULL;
     SEAM_TRY(st);
+    seam_watch_show(s, SEAM_WATCH_FWD_OUT, micro, ret_y, seam_step_rows_out(s, micro));
     seam_session_span_end(s, "forward", micro, begin_ns);
     s->backward_due = true;
     return SEAM_OK;
@@ -305,7 +307,9 @@ seam_status seam_step_backward(seam_session *session, float *ret_dx, uint32_t mi
     state->sent[1].count = 0;
     const double begin = seam_now_seconds();
     const uint64_t begin_ns = seam_trace_begin(s->trace);
-    SEAM_TRY(seam_tensor_encode(&state->sent[1], NULL, &payload_bytes, s, &args, dy, err));
+    float *const decoded = seam_watch_place(s);
+    SEAM_TRY(seam_tensor_encode(&state->sent[1], decoded, &payload_bytes, s, &args, dy, err));
+    seam_watch_show(s, SEAM_WATCH_BWD_OUT, micro, decoded, args.rows);
     s->encode_seconds += seam_now_seconds() - begin;
     seam_session_span_end(s, "encode", micro, begin_ns);
     site_used(s, s->bwd_out, args.rows, payload_bytes, alloc);
