@@ -17,6 +17,7 @@
 #include "run_data.h"
 #include "run_files.h"
 #include "run_folder.h"
+#include "run_open.h"
 #include "run_prediction.h"
 #include "run_report.h"
 #include "run_resume.h"
@@ -116,13 +117,7 @@ static seam_status prepare(training *t, seam_error *err) {
         SEAM_TRY(seam_run_folder_check(o->out, o->delete_cut, err));
     }
     SEAM_TRY(seam_tokenizer_open(&t->tokenizer, o->model, err));
-    seam_model_options model = SEAM_MODEL_OPTIONS_INIT;
-    model.path = o->model;
-    model.threads = o->threads;
-    model.f32 = o->f32;
-    model.device = o->device;
-    model.front_blocks = o->front_blocks;
-    model.tail_blocks = o->tail_blocks;
+    const seam_model_options model = seam_run_model_options(o);
     SEAM_TRY(seam_model_open(&t->model, &model, err));
     seam_model_describe(&t->facts, t->model);
     seam_train_options_scale(&t->o,
@@ -165,21 +160,13 @@ static seam_status session_create(training *t, seam_session_options *options, se
     return st;
 }
 
-/* The session that the options and the rows ask for, but for its depth. */
 static seam_status session_options(seam_session_options *ret_options, const training *t,
                                    seam_error *err) {
-    const seam_train_options *const o = &t->o;
-    seam_session_options options;
-    SEAM_TRY(seam_train_session_options(&options, o, err));
-    if (o->targets_by_model) {
-        options.lora_targets = seam_targets_default(&t->facts);
-    }
-    options.model = t->server_model;
-    options.model_identity = t->facts.identity;
-    seam_run_rows_limit(&options, o, seam_data_tokens_longest(t->data),
-                        seam_batcher_micros_max(t->batcher));
-    *ret_options = options;
-    return SEAM_OK;
+    const seam_run_rows rows = {.server_model = t->server_model,
+                                .facts = &t->facts,
+                                .data = t->data,
+                                .batcher = t->batcher};
+    return seam_run_session_options(ret_options, &t->o, &rows, err);
 }
 
 /* A new session; its journal begins when all that can be refused has passed. */
@@ -375,15 +362,7 @@ static seam_status step_run(training *t, uint64_t step, seam_error *err) {
     seam_step_batch batch;
     seam_batcher_step(&batch, t->batcher, step);
     seam_token_batch micros[SEAM_RUN_MICROS_MAX];
-    for (uint32_t m = 0; m < batch.micro_count; m++) {
-        const seam_micro *const micro = &batch.micros[m];
-        micros[m] = (seam_token_batch){.sequence_count = micro->seq_count,
-                                       .sequence_rows = micro->seq_rows,
-                                       .ids = micro->ids,
-                                       .labelled_rows = micro->labelled,
-                                       .targets = micro->targets,
-                                       .sample_ids = micro->sample_ids};
-    }
+    seam_run_micros(micros, &batch);
     t->last = (seam_train_report)SEAM_TRAIN_REPORT_INIT;
     t->micro_count = batch.micro_count;
     seam_status st = seam_trainer_step(t->trainer, micros, batch.micro_count, &t->last, err);
