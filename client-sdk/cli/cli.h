@@ -15,6 +15,7 @@
  *   plan_server.c, plan_client.c  memory of a session at either end
  *   plan_wire.c     bytes and time of its steps       plan_shapes.c    models by name
  *   run_prediction.c  the same in a run's report, and what became of it
+ *   cmd_audit.c     audit: what the operator can recover    run_open.c    as a run opens it
  *   evaluate.c      loss and exact match of rows      exact_match.c    what counts as right
  *   evaluate_choices.c  accuracy of rows with choices  sampling.c     how texts are drawn
  *   run_report.c    report.json                       run_files.c      files of a run folder
@@ -76,6 +77,7 @@ int seam_cmd_session_delete(int argc, char **argv, int first);
 int seam_cmd_server_info(int argc, char **argv, int first);
 int seam_cmd_model_list(int argc, char **argv, int first);
 int seam_cmd_model_pull(int argc, char **argv, int first);
+int seam_cmd_audit(int argc, char **argv, int first);
 int seam_cmd_plan(int argc, char **argv, int first);
 int seam_cmd_data_show(int argc, char **argv, int first);
 

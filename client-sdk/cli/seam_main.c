@@ -13,6 +13,7 @@ static const seam_command commands[] = {
     {NULL, "generate", "continue a prompt with a session's adapter", seam_cmd_generate},
     {"bench", "codecs", "train once a codec and compare loss, widths, bytes, time",
      seam_cmd_bench_codecs},
+    {NULL, "audit", "what the server's operator can recover of rows and labels", seam_cmd_audit},
     {NULL, "plan", "memory that a model and a session of it take", seam_cmd_plan},
     {NULL, "export", "write a session's adapter as a PEFT folder", seam_cmd_export},
     {NULL, "merge", "merge an adapter into its base model's files", seam_cmd_merge},

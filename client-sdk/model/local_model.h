@@ -5,7 +5,8 @@
  *   split_trainer.c  a training step                         generate.c  tokens
  *   client_blocks.c  blocks that are on this machine         own_adapters.c  adapters in those
  *   split_adapter.c  the adapter of both ends as files
- *   client_plan.c    what all of it takes, before it is taken */
+ *   client_plan.c    what all of it takes, before it is taken
+ *   audit.c          what the operator sees of it            audit_attack.c  how it is read */
 #ifndef SEAM_LOCAL_MODEL_H
 #define SEAM_LOCAL_MODEL_H
 

@@ -26,6 +26,8 @@ seam_add_script_test(e2e client_blocks ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/te
                      $<TARGET_FILE:seamd> $<TARGET_FILE:seam_cli>)
 seam_add_script_test(e2e split_kinds ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_split_kinds.py
                      $<TARGET_FILE:seamd> $<TARGET_FILE:seam_cli>)
+seam_add_script_test(e2e audit ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_audit.py
+                     $<TARGET_FILE:seamd> $<TARGET_FILE:seam_cli>)
 # What a client takes is counted: its own code's malloc.
 add_executable(client_memory ${CMAKE_CURRENT_SOURCE_DIR}/client_memory.c
   $<TARGET_OBJECTS:seam_client_model>)
