@@ -2,7 +2,8 @@
 
 Goal: a sticky fault is said once, with the device's own words; every stream ends with UNAVAILABLE
 and RetryInfo, whoever's step it was; the process ends with the code for a restart, and a new one
-serves.  Method: device_fault.c, the server with a device that fails at a given backward.
+serves, with the sessions as their last checkpoints have them.  Method: device_fault.c, the server
+with a device that fails at a given backward.
 
     test_device_lost.py SEAMD_FAULT
 """
@@ -14,6 +15,7 @@ import numpy as np
 
 from service_fixture import Client, Seamd, grpc, refused, run_cases
 from service_trainer import Trainer, some_micros
+from test_save_checkpoint import save_of
 from test_service_train import config_f32
 from test_service_unary import messages
 
@@ -24,10 +26,10 @@ EXIT_RESTART = 3
 class FaultySeamd(Seamd):
     """Its exit code is what the test is about."""
 
-    def __init__(self, binary, model, *args, **environment):
+    def __init__(self, binary, model, *args, listen="127.0.0.1:0", **environment):
         os.environ |= {name: str(value) for name, value in environment.items()}
         try:
-            super().__init__(binary, model, *args)
+            super().__init__(binary, model, *args, listen=listen)
         finally:
             for name in environment:
                 del os.environ[name]
@@ -66,6 +68,44 @@ def test_device_lost__mid_step__all_streams_end_and_the_process_asks_for_a_resta
         stream, _ = again.attach()
         again.step(stream, micros)
         stream.close()
+        assert server.stop() == 0, server.log
+
+
+def test_device_lost__sessions_with_checkpoints__go_on_from_the_last_one(binary, folder):
+    """The one whose step failed, and one that is a commit ahead of its checkpoint: nothing that a
+    lost device holds may reach the disk, so that commit is gone."""
+    micros = some_micros(np.random.default_rng(5))
+    with FaultySeamd(binary, folder / "model") as server, \
+            grpc.insecure_channel(server.address) as channel:
+        undisturbed = Trainer(channel, folder / "model", config_f32())
+        stream, _ = undisturbed.attach()
+        wanted = [undisturbed.step(stream, micros)[1].state_hash for _ in range(4)]
+        stream.close()
+        assert server.stop() == 0, server.log
+    args = (folder / "model", "--state-dir", str(folder / "lost"), "--checkpoint-percent", "1")
+    with FaultySeamd(binary, *args, FAULT_BACKWARD=7) as server, \
+            grpc.insecure_channel(server.address) as channel:
+        address = server.address
+        trainers = [Trainer(channel, folder / "model", config_f32()) for _ in range(2)]
+        works, waits = trainers
+        streams = [trainer.attach()[0] for trainer in trainers]
+        for trainer, stream in zip(trainers, streams):  # backward 0 to 3
+            assert trainer.step(stream, micros)[1].state_hash == wanted[0]
+            assert save_of(trainer) == 1
+        assert waits.step(streams[1], micros)[1].durable_step_count == 1  # 4 and 5
+        refused(CODE.UNAVAILABLE, works.step, streams[0], micros, reason="DEVICE_LOST")
+        refused(CODE.UNAVAILABLE, streams[1].drain, reason="DEVICE_LOST")
+        assert server.process.wait(20) == EXIT_RESTART, server.log
+    with FaultySeamd(binary, *args, listen=address) as server, \
+            grpc.insecure_channel(address) as channel:
+        for trainer in trainers:
+            trainer.channel = channel
+            stream, attached = trainer.attach()
+            assert attached.committed_step_count == 1 == attached.durable_step_count, attached
+            trainer.committed = 1
+            hashes = [trainer.step(stream, micros)[1].state_hash for _ in range(1, 4)]
+            assert hashes == wanted[1:]
+            stream.close()
         assert server.stop() == 0, server.log
 
 
