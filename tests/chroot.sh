@@ -93,6 +93,7 @@ if [ "${1:-}" = demo ]; then
     start=$SECONDS
     inside build 'apt-get install -y -qq make >/dev/null && cd /src && make demo OUT=/demo'
     echo "make demo: $((SECONDS - start)) s"
+    mkdir -p build
     cp -r "$work/build/demo" build/chroot-demo
 fi
 echo "chroot: all stages passed"

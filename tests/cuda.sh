@@ -7,9 +7,12 @@ cd "$(dirname "$0")/.."
 PATH=$PATH:/usr/local/cuda/bin
 command -v nvcc >/dev/null || { echo "skipped: no nvcc"; exit 77; }
 cmake --preset cuda >/dev/null
-cmake --build --preset cuda --target seamd
+# Beside the server what else has CUDA in its own sources, so that it compiles too.
+cmake --build --preset cuda --target seamd test_cuda_algorithms search_products bench_codec_cuda \
+    bench_blocks
 seamd=build/cuda/bin/seamd
 "$seamd" --version
+build/cuda/bin/test_cuda_algorithms # the committed table; the rest is skipped without a device
 
 # Warpgroup products exist for compute 9.0a alone.
 hopper=$(git ls-files -- 'kernels/cuda/*_wgmma.cu' | wc -l)
@@ -42,6 +45,18 @@ answer=$("$seamd" --insecure --listen 127.0.0.1:0 --model none --device cuda:0 2
     { echo "seamd --device cuda:0 served: $answer"; exit 1; }
 echo "$answer"
 grep -q 'device cuda:0: no NVIDIA driver' <<<"$answer"
+
+# A driver that is too old: all that the runtime asks of it.
+"${CC:-cc}" -shared -fPIC -x c -o "$libraries/libcuda.so.1" - <<'END'
+int cuInit(unsigned flags) { return (void)flags, 0; }
+int cuDriverGetVersion(int *version) { return *version = 12020, 0; }
+END
+answer=$(LD_LIBRARY_PATH=$libraries "$seamd" --insecure --listen 127.0.0.1:0 --model none \
+    --device cuda:0 2>&1) && { echo "seamd served beside an old driver: $answer"; exit 1; }
+echo "$answer"
+grep -q 'device cuda:0: the driver is for CUDA 12.2, this build needs .* update it' <<<"$answer"
+rm "$libraries/libcuda.so.1"
+
 python=python3
 [ ! -x .venv/bin/python ] || python=.venv/bin/python
 SEAM_TEST_ONLY=auto "$python" tests/e2e/test_device_lost.py "$seamd"

@@ -9,6 +9,7 @@ typedef struct seam_plan_options {
     const char *shape;                 /* of plan_shapes.h, in the place of run.model */
     const char *device, *dtype;        /* of the server */
     uint32_t depth, micros, sequences; /* 0: not given */
+    uint32_t join_rank, join_mlp_rank; /* of the server; 0: not given */
     float memory_gib;                  /* 0: not given */
     bool plaintext;
 } seam_plan_options;

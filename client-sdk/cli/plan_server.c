@@ -28,6 +28,24 @@ static size_t own_twice(size_t *ret_host_bytes, uint32_t N, uint32_t C, seam_dty
     return 2 * own_once(ret_host_bytes, N, C, act);
 }
 
+/* Where seamd has no such room, or would leave it out. */
+static seam_status joins_check(const seam_plan_options *o, seam_error *err) {
+    const bool joins = seam_plan_on_cuda(o) && strcmp(o->dtype, "bf16") == 0;
+    const bool mlp_joins = joins && !o->run.fp8;
+    if (o->join_rank > SEAM_LORA_RANK_MAX || (o->join_rank != 0 && !joins)) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "--join-rank: up to %u, beside --device cuda, --dtype bf16",
+                              (uint32_t)SEAM_LORA_RANK_MAX);
+    }
+    if (o->join_mlp_rank > SEAM_LORA_RANK_MAX || (o->join_mlp_rank != 0 && !mlp_joins)) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "--join-mlp-rank: up to %u, beside --device cuda, --dtype bf16, "
+                              "without --fp8",
+                              (uint32_t)SEAM_LORA_RANK_MAX);
+    }
+    return SEAM_OK;
+}
+
 /* The element types of a backend, without the backend. */
 static seam_status types_read(seam_ops *ret_types, uint32_t *ret_copies, const seam_plan_options *o,
                               seam_error *err) {
@@ -41,13 +59,16 @@ static seam_status types_read(seam_ops *ret_types, uint32_t *ret_copies, const s
     if (o->run.fp8 && (!cuda || strcmp(o->dtype, "bf16") != 0)) {
         return seam_error_set(err, SEAM_E_ARG, "--fp8: stands beside --device cuda, --dtype bf16");
     }
+    SEAM_TRY(joins_check(o, err));
     ret_types->fp8 = o->run.fp8;
     ret_types->act = strcmp(o->dtype, "bf16") == 0 ? SEAM_BF16 : SEAM_F32;
     ret_types->acc = SEAM_F32;
     ret_types->qkv = cuda ? ret_types->act : SEAM_F32;
     ret_types->remake = cuda;
     ret_types->weight_own_bytes = cuda ? own_once : own_twice;
-    ret_types->join_rank = cuda && ret_types->act == SEAM_BF16 ? SEAM_JOIN_RANK : 0;
+    const uint32_t join_rank = o->join_rank != 0 ? o->join_rank : SEAM_JOIN_RANK;
+    ret_types->join_rank = cuda && ret_types->act == SEAM_BF16 ? join_rank : 0;
+    ret_types->join_mlp_rank = o->join_mlp_rank;
     *ret_copies = cuda ? 1 : 2;
     return SEAM_OK;
 }

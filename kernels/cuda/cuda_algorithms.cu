@@ -95,11 +95,12 @@ void seam_cuda_plan_choose(seam_cuda_plan *ret_plan, const seam_cuda_product *pr
 void seam_cuda_algo_use_add(const seam_weight *weight) {
     seam_cuda_algo_use *use = seam_cuda_algo_use_of(weight->backend);
     const uint64_t shape = (uint64_t)weight->N << 32 | weight->C;
-    bool committed = false;
+    bool committed = false, joined = weight->pad == 0;
     for (int acc = 0; acc < 2; acc++) {
         committed = committed || weight->forward[acc].committed || weight->backward[acc].committed;
+        joined = joined || weight->joined[0][acc].committed || weight->joined[1][acc].committed;
     }
-    if (committed) {
+    if (committed && joined) {
         use->committed++;
         return;
     }

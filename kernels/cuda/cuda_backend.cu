@@ -1,8 +1,8 @@
 /* Creation of the CUDA backend, memory, streams, and the op table.
  *
  * One cuBLASLt handle a backend (it may be used from any thread); one queue and one growing scratch
- * a stream.  No op allocates once its shapes were seen, none waits for the whole device, none uses
- * the default stream. */
+ * a stream.  Once its shapes were seen no op allocates or waits for the whole device (a scratch
+ * that grows does both, by cudaFree); none uses the default stream. */
 #include <atomic>
 #include <stdio.h>
 #include <stdlib.h>
@@ -361,6 +361,14 @@ static void ranks_set(seam_ops *ops, const seam_backend_options *options) {
     ops->join_mlp_rank = ops->act == SEAM_BF16 && !ops->fp8 ? options->join_mlp_rank : 0;
 }
 
+/* Ranks other than a server's own default round a session's products otherwise. */
+static void joins_describe(char *ret_text, size_t text_bytes, const seam_ops *ops) {
+    if ((ops->join_rank != 0 && ops->join_rank != SEAM_JOIN_RANK) || ops->join_mlp_rank != 0) {
+        (void)snprintf(ret_text, text_bytes, ", LoRA joined to rank %u and %u", ops->join_rank,
+                       ops->join_mlp_rank);
+    }
+}
+
 /* Opens the device; `backend` is destroyed by the caller when it fails. */
 static seam_status device_open(cuda_backend *backend, const char *device, seam_error *err) {
     cudaDeviceProp properties;
@@ -394,10 +402,13 @@ static seam_status device_open(cuda_backend *backend, const char *device, seam_e
                               device, properties.name, properties.major, properties.minor,
                               cublasLtGetVersion());
     }
-    (void)snprintf(backend->base.describe, sizeof backend->base.describe,
-                   "%.48s, compute %d.%d, cuBLASLt %zu, %s%s", properties.name, properties.major,
-                   properties.minor, cublasLtGetVersion(),
-                   backend->base.ops.act == SEAM_BF16 ? "bf16" : "f32", fp8 ? " and fp8" : "");
+    const int end =
+        snprintf(backend->base.describe, sizeof backend->base.describe,
+                 "%.48s, compute %d.%d, cuBLASLt %zu, %s%s", properties.name, properties.major,
+                 properties.minor, cublasLtGetVersion(),
+                 backend->base.ops.act == SEAM_BF16 ? "bf16" : "f32", fp8 ? " and fp8" : "");
+    joins_describe(backend->base.describe + end, sizeof backend->base.describe - (size_t)end,
+                   &backend->base.ops);
     return SEAM_OK;
 }
 

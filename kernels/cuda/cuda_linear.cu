@@ -8,8 +8,8 @@
  * A y in f32 is written with the shares and added to; a bf16 y with shares gets its product in f32,
  * into a room of the scratch, and the shares' kernel adds and rounds.  Bound: the frozen product,
  * 2 T N C operations; the room costs 6 bytes an element of y.  Where x's rows and the weight have a
- * pad (ops.h, lora_pad) and the pairs fit into it, shares and bias are a part of the product's sum
- * instead (cuda_join.cu).
+ * pad (ops.h, seam_lora_pad) and the pairs fit into it, shares and bias are a part of the product's
+ * sum instead (cuda_join.cu).
  *
  * A pair with dropout reads a copy of x of its own (cuda_dropout.cu), which backward makes again.
  *

@@ -10,8 +10,8 @@
  *     above 32 columns) and PIECE rows through shared memory; a second kernel adds the pieces.
  *   turns: y (C, R) = x (R, C), what the others read along k.
  *
- * A sum's terms may stand in any order, so that a thread takes eight neighbours of k at a time for
- * two instructions of 16 k: both operands have the same order.
+ * A sum's terms may stand in any order, so that a thread of the narrow dots takes eight neighbours
+ * of k at a time for two instructions of 16 k: both operands have the same order.
  * What their results add to a wide product: cuda_shares.cu. */
 #include <cuda_pipeline.h>
 
@@ -23,7 +23,7 @@
 #define WIDE_ROWS   64u /* and columns */
 #define WIDE_K      64u
 #define WIDE_WARPS  4u
-#define WIDE_STAGES 5u /* 90 KB: all that devices of 8.6 and 8.9 have */
+#define WIDE_STAGES 5u /* 90 KB: 8.6 and 8.9 give a block 99 */
 #define TILES_MAX   8u /* column tiles of 8 that a block computes */
 #define GROUPS_MAX  (SEAM_CUDA_THIN_MAX * 5u)
 #define SUM_K       32u

@@ -398,7 +398,7 @@ typedef struct seam_ops {
     uint32_t head_rows; /* rows at which a product with the vocabulary runs at its rate */
     bool fp8;           /* as created: linears may ask for it */
     /* Ranks up to which LoRA's share becomes a part of the frozen product, by room beside the rows
-     * of both operands (seam_lora_pad): on q|k|v, and on gate|up; 0: no use for it. */
+     * of both operands (seam_lora_pad): on q|k|v, and on gate|up forward; 0: no use for it. */
     uint32_t join_rank, join_mlp_rank;
 
     /* Memory of the device.  alloc: zeroed, 64-byte aligned. */
@@ -423,7 +423,7 @@ typedef struct seam_ops {
 
     /* Pack a frozen matrix given in f32 (host, (N, C) row-major).  forward/backward say which
      * products will be asked for, lora_pad how much room for LoRA there will be between their rows
-     * (elements of act; 0: none). */
+     * (seam_lora_pad's; 0: none). */
     seam_status (*weight_create)(seam_weight **ret_weight, seam_backend *backend,
                                  const float *host_rows, uint32_t N, uint32_t C, bool forward,
                                  bool backward, uint32_t lora_pad);

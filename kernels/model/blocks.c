@@ -112,9 +112,12 @@ void seam_blocks_shape_init(seam_blocks *ret_blocks, const seam_blocks_shape *sh
                                 .attention_scale = (float)(1.0 / sqrt(config->head_dim))};
     ret_blocks->qkv_cols = ret_blocks->q_cols + 2 * ret_blocks->kv_cols;
     SEAM_ASSERT(ret_blocks->family != NULL); /* the config has been checked */
-    ret_blocks->qkv_pad = seam_lora_pad(shape->ops->join_rank, 3, ret_blocks->family->qkv_bias,
+    const seam_family *family = ret_blocks->family;
+    const uint32_t qkv_pairs = family->qkv[1] == NULL ? 1 : 3; /* fused: one */
+    const uint32_t wide_pairs = family->gate_up[1] == NULL ? 1 : 2;
+    ret_blocks->qkv_pad = seam_lora_pad(shape->ops->join_rank, qkv_pairs, family->qkv_bias,
                                         ret_blocks->qkv_cols, config->hidden);
-    ret_blocks->gate_up_pad = seam_lora_pad(shape->ops->join_mlp_rank, 2, false,
+    ret_blocks->gate_up_pad = seam_lora_pad(shape->ops->join_mlp_rank, wide_pairs, false,
                                             2 * config->intermediate, config->hidden);
 }
 

@@ -38,7 +38,7 @@ static const option options[] = {
     {"join-rank", U32, AT(join_rank), 0, 1, SEAM_LORA_RANK_MAX,
      "LoRA of up to this rank on q, k and v runs in their product (cuda, bf16); memory: seam plan"},
     {"join-mlp-rank", U32, AT(join_mlp_rank), 0, 0, SEAM_LORA_RANK_MAX,
-     "the same of gate and up, without --fp8; 0: beside the product"},
+     "the same of gate and up forward, without --fp8; 0: beside the product"},
     {"threads", U32, AT(threads), 0, 0, 1024, "compute threads; 0: all cores"},
     {"tls-cert", TEXT, TEXT_AT(tls_cert), 0, 0, "PEM certificate chain of the server"},
     {"tls-key", TEXT, TEXT_AT(tls_key), 0, 0, "PEM private key of the server"},
@@ -140,6 +140,11 @@ seam_status seam_server_config_check(const seam_server_config *config, seam_erro
     }
     if (cert && (config->insecure || config->force_insecure)) {
         return seam_error_set(err, SEAM_E_ARG, "insecure and tls-cert exclude each other");
+    }
+    if (config->fp8 && config->join_mlp_rank != 0) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "join-mlp-rank and fp8 exclude each other: gate and up have room for "
+                              "LoRA or products in FP8");
     }
     if (!cert && !config->force_insecure && !seam_listen_is_loopback(config->listen)) {
         return seam_error_set(err, SEAM_E_ARG,

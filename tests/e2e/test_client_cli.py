@@ -152,6 +152,19 @@ def check_plan(case):
         assert code != 0 and "--fp8" in err, (code, out, err)
     code, out, err = case.seam.run("plan", "--shape", "smollm2-135m", "--fp8", "--json", server=False)
     assert code == 0 and json.loads(out)["fp8"] is True, out + err
+    weights = {}
+    for join in ([], ["--join-rank", 64], ["--join-rank", 64, "--join-mlp-rank", 64]):
+        code, out, err = case.seam.run("plan", "--shape", "smollm2-135m", *join, "--json", server=False)
+        assert code == 0, out + err
+        weights[len(join)] = json.loads(out)["weight_bytes"]
+    # Rows and columns of bf16 beside q|k|v (960 x 576) and gate|up (3,072 x 576) of 30 layers.
+    room = lambda pad, rows: 30 * 2 * ((rows + pad) * (576 + pad) - rows * 576)
+    assert weights[2] - weights[0] == room(192, 960) - room(64, 960), weights
+    assert weights[4] - weights[2] == room(128, 3072), weights
+    for args, name in ((["--join-rank", 16, "--device", "cpu"], "--join-rank"), (["--join-rank", 257], "--join-rank"),
+                       (["--join-mlp-rank", 8, "--fp8"], "--join-mlp-rank")):
+        code, out, err = case.seam.run("plan", "--shape", "smollm2-135m", *args, server=False)
+        assert code != 0 and name in err, (code, out, err)
     for memory, fits in ((20, False), (40, True)):
         args = ["plan", "--shape", "qwen2.5-14b", "--memory", memory]
         _, out, _ = case.seam.run(*args, server=False)
@@ -398,17 +411,26 @@ def check_allocators(case):
     assert hashes[0][:3] == hashes[1][:3]  # until the sums of g^2 come from a coded gradient
 
 
+TOKEN = ["--granularity", "token", "--steps", 60, "--lr", "1e-2", "--steps-to-target", "40", "--bits-loss", "l1"]
+
+
+def reached(report):
+    """Steps until the gates' mean was at its target of 4 bits, and the mean on the wire of the last ten."""
+    steps = report["steps"]
+    down = [s["step"] + 1 for s in steps if s["gate_mean_bits"] <= 4]
+    rows = sum(step["sites"][s]["rows"] for step in steps[-10:] for s in SITES[:2])
+    bits = sum(step["sites"][s]["rows"] * step["sites"][s]["mean_bits"] for step in steps[-10:] for s in SITES[:2])
+    assert down, [s["gate_mean_bits"] for s in steps]
+    return down[0], bits / rows
+
+
 def check_token(case):
-    """A width a position: the mean on the wire reaches its target and the loss falls, by either signal;
-    payloads are ranges of the rows and codes of exactly the mean width; unlabelled rows and a
-    second run change no bit."""
+    """A width a position: the mean on the wire reaches its target and the loss falls; payloads are ranges of
+    the rows and codes of exactly the mean width; unlabelled rows and a second run change no bit."""
     runs = {"token": [], "token-again": [], "token-all": ["--labelled-rows-only", "off"],
             "token-exact": ["--gate-signal", "exact"]}
     for name, args in runs.items():
-        # By the exact signal a run ends below its target: over 32 seeds by 0.25 with a deviation of 0.06,
-        # whatever the draws of the gradients' rounding; this seed's does not reach the bound below.
-        code, out, err = case.train(name, "--granularity", "token", "--steps", 60, "--lr", "1e-2",
-                                    "--steps-to-target", "40", "--bits-loss", "l1", "--seed", "4", *args)
+        code, out, err = case.train(name, *TOKEN, "--seed", "4", *args)
         assert code == 0, out + err
         report = case.report(name)
         steps = report["steps"]
@@ -417,18 +439,13 @@ def check_token(case):
         assert steps[0]["sites"]["fwd_in"]["mean_bits"] == 8
         places = len(report["final_widths"]["fwd_in"])  # the rows of the largest micro-batch
         assert max(s["tokens"] for s in steps) <= places < 1024
-        reached = [s["step"] for s in steps if s["gate_mean_bits"] <= 4]
-        wire = steps[-1]["sites"]
-        print(f"{name}: target reached after {reached[0] + 1} steps of 40, on the wire "
-              f"{wire['fwd_in']['mean_bits']:.3f} and {wire['fwd_out']['mean_bits']:.3f}, loss "
+        after, bits = reached(report)
+        print(f"{name}: target reached after {after} steps of 40, {bits:.3f} bits on the wire, loss "
               f"{steps[0]['loss']:.3f} to {steps[-1]['loss']:.3f}")
-        rows = {s: sum(step["sites"][s]["rows"] for step in steps[-10:]) for s in SITES[:2]}
-        bits = {s: sum(step["sites"][s]["rows"] * step["sites"][s]["mean_bits"]
-                       for step in steps[-10:]) for s in rows}
         # Gates of a step are weighted by its own rows, of fwd_out the labelled ones; the widths are
         # whole numbers.
-        assert name == "token-all" or abs(sum(bits.values()) / sum(rows.values()) - 4) < 0.25, (name, bits, rows)
-        assert abs(reached[0] + 1 - 40) <= 5, [s["gate_mean_bits"] for s in steps]
+        assert name in ("token-all", "token-exact") or abs(bits - 4) < 0.25, (name, bits)
+        assert name == "token-exact" or abs(after - 40) <= 5, [s["gate_mean_bits"] for s in steps]
         if name == "token":
             for step in steps:
                 for site in ("fwd_in", "fwd_out", "bwd_out"):
@@ -440,6 +457,22 @@ def check_token(case):
     assert hashes["token"] == hashes["token-again"] == hashes["token-all"]
     assert hashes["token"][:2] == hashes["token-exact"][:2]  # until other widths are in force
     assert hashes["token"] != hashes["token-exact"]
+
+
+def check_token_exact(case):
+    """The exact gradient of a position's gate is noise of a few rows: which seed gives what depends on the
+    machine's arithmetic.  Over 8 seeds in bf16, f32 and with an f32 client the target came after 40 to 49
+    steps, 43 in the mean with a deviation of 2.1, and runs ended below it by 0.26 with a deviation of 0.1;
+    the bounds are of a mean of five, three deviations away."""
+    runs = []
+    for seed in range(1, 6):
+        name = f"exact-{seed}"
+        code, out, err = case.train(name, *TOKEN, "--seed", seed, "--gate-signal", "exact", "--delete-session")
+        assert code == 0, out + err
+        runs.append(reached(case.report(name)))
+    after, bits = (sum(run[i] for run in runs) / len(runs) for i in (0, 1))
+    print(f"token, exact signal: target reached after {after:.1f} steps of 40, {bits:.3f} bits on the wire")
+    assert abs(after - 43) <= 3 and abs(bits - 3.74) < 0.15, runs
 
 
 def check_entropy(case):
@@ -720,7 +753,7 @@ def main():
             for check in [check_report, check_commands, check_same_bits, check_plan, check_dropout, check_prefix,
                           check_adapter_start,
                           check_codec_fwd_in, check_symmetric, check_entropy, check_dictionary,
-                          check_aqsgd, check_allocators, check_token,
+                          check_aqsgd, check_allocators, check_token, check_token_exact,
                           check_two_at_once,
                           check_bad_input, check_tls_unasked, check_interrupt, check_disk_full, check_server_gone]:
                 check(case)

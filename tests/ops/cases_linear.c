@@ -125,7 +125,7 @@ static void linear_fp8(run *r, const op_case *c, uint32_t row0, uint32_t T) {
 static void dropout_mask(run *r, const op_case *c, uint32_t row0, uint32_t T) {
     const uint32_t N = c->size[0], C = c->size[1], R = c->size[3];
     CHECK(row0 == 0 && R == C && R <= 256);
-    seam_weight *w = weight_of(r, N, C, SEAM_LORA_PAD_STEP);
+    seam_weight *w = weight_of(r, N, C, seam_lora_pad(SEAM_JOIN_RANK, 3, false, N, C));
     float *ones = seam_mem_zalloc((size_t)C * C, sizeof *ones);
     CHECK(ones != NULL);
     for (uint32_t i = 0; i < C; i++) {
@@ -160,7 +160,7 @@ static void dropout_mask(run *r, const op_case *c, uint32_t row0, uint32_t T) {
 
 void linear_small_share(run *r) {
     enum { T = 192, N = 128, C = 64, R = 8 };
-    seam_weight *w = weight_of(r, N, C, SEAM_LORA_PAD_STEP);
+    seam_weight *w = weight_of(r, N, C, seam_lora_pad(SEAM_JOIN_RANK, 3, false, N, C));
     seam_lora_pair pair = {.N = N, .R = R, .scale = 1.0f};
     seam_linear_forward_args args = {
         .y_ld = N, .y_out = SEAM_OUT_ACT, .x_ld = C, .w = w, .T = T, .lora = &pair};
@@ -343,7 +343,7 @@ const op_case linear_cases[] = {
     {"linear padded, 2 pairs of rank 64",
      linear,
      70,
-     {960, 576, 2, 64, 480, 480, SEAM_OUT_ACT, 8},
+     {960, 576, 2, 64, 480, 480, SEAM_OUT_ACT, 9},
      1,
      F32,
      BF16,

@@ -79,7 +79,9 @@ static const char *device = "cpu";
 static int device_setup(void **state) {
     fixture *f = test_calloc(1, sizeof *f);
     const seam_tensor_source source = seam_synthetic_source(&model_config);
-    const seam_backend_options options = {.device = device, .threads = 2};
+    /* Room for LoRA where there is any (cuda), beside gate and up too. */
+    const seam_backend_options options = {
+        .device = device, .threads = 2, .join_rank = 40, .join_mlp_rank = 24};
     assert_true(seam_test_engine_open(&f->engine, &options, &source, &lora, T));
     f->model = (seam_model){
         .id = "tiny", .blocks = f->engine.blocks, .config = seam_blocks_config(f->engine.blocks)};

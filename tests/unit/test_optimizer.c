@@ -61,7 +61,9 @@ static bool updated(float ret_param[COUNT], const char *device) {
     seam_backend *backend = NULL;
     seam_stream *stream = NULL;
     seam_error err = {0};
-    if (seam_backend_create(&backend, &options, &err) != SEAM_OK) {
+    const seam_status st = seam_backend_create(&backend, &options, &err);
+    if (st != SEAM_OK) {
+        assert_true(strncmp(device, "cuda", 4) != 0 || st == SEAM_E_UNIMPLEMENTED);
         (void)printf("SKIPPED %s: %s\n", device, err.text);
         return false;
     }

@@ -37,6 +37,8 @@ static void test_load__nothing_given__defaults(void **state) {
     assert_int_equal(config.handshake_timeout_ms, 10000);
     assert_int_equal(config.lease_timeout_ms, 60000);
     assert_int_equal(config.model_count, 0);
+    assert_int_equal(config.join_rank, 16);
+    assert_int_equal(config.join_mlp_rank, 0);
 }
 
 static void test_load__all_places__the_highest_wins(void **state) {
@@ -119,6 +121,9 @@ static void test_load__bad_values__named(void **state) {
         {"--memory-budget=1T", "--memory-budget"},
         {"--memory-budget=99999999999G", "budget"},
         {"--dtype=f16", "--dtype"},
+        {"--join-rank=0", "--join-rank"},
+        {"--join-rank=257", "--join-rank"},
+        {"--join-mlp-rank=257", "--join-mlp-rank"},
         {"--log-level=loud", "--log-level"},
         {"--insecure=maybe", "--insecure"},
         {"--model==/x", "--model"},
@@ -171,6 +176,20 @@ static void test_check__plaintext__only_on_loopback_unless_forced(void **state) 
     assert_int_equal(check(&err, "nowhere", "", "", "", false, false), SEAM_E_ARG);
 }
 
+static void test_check__fp8_and_room_for_lora__named(void **state) {
+    (void)state;
+    seam_error err;
+    seam_server_config config = {.listen = "127.0.0.1:1",
+                                 .insecure = true,
+                                 .fp8 = true,
+                                 .join_mlp_rank = 8,
+                                 .model_count = 1};
+    assert_int_equal(seam_server_config_check(&config, &err), SEAM_E_ARG);
+    assert_non_null(strstr(err.text, "join-mlp-rank and fp8"));
+    config.join_mlp_rank = 0;
+    assert_int_equal(seam_server_config_check(&config, &err), SEAM_OK);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_load__nothing_given__defaults),
@@ -179,6 +198,7 @@ int main(void) {
         cmocka_unit_test(test_load__models__named_by_flag_or_path),
         cmocka_unit_test(test_load__bad_values__named),
         cmocka_unit_test(test_check__plaintext__only_on_loopback_unless_forced),
+        cmocka_unit_test(test_check__fp8_and_room_for_lora__named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
