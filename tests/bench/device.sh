@@ -7,7 +7,7 @@
 #     OUT    a log a part, results.txt with the lines that count
 #     PART   in the order given, each ended after SECONDS [600]:
 #       tests      every test binary that takes a device, f32 and bf16
-#       sanitize   compute-sanitizer on test_ops: memcheck, racecheck, initcheck
+#       sanitize   compute-sanitizer on test_ops: memcheck, racecheck, initcheck; memcheck on the codec
 #       peer floor step           16 x 384: PyTorch eager, checkpointed, compiled; its products and
 #                                 attention alone; bench_blocks in bf16, recompute, FP8
 #       steady                    products at the card's power limit (steady_products.py)
@@ -61,25 +61,25 @@ part_tests() {
 
 # ---- sanitizers ----
 # racecheck's tracing fails in cuBLASLt's kernels, and beside them where it follows ours alone
-# (--kernel-name; 13.0); initcheck does not see what they store by the tensor copy engine: linear is
-# for memcheck alone.
+# (--kernel-name; 13.0); initcheck does not see what they store by the tensor copy engine: linear
+# and trained are for memcheck alone.
 sanitized() { # TOOL GROUP
-    local log=$out/log/$1_$2.txt which=()
+    local log=$out/log/$1_$2.txt which=() program=(./test_ops cuda:0 bf16 "$2")
+    [ "$2" != codec ] || program=(./test_device_codec)
     [ "$1" != racecheck ] || [ "$2" != fp8 ] || which=(--kernel-name-exclude kns=nvjet)
     (cd "$bin" && timeout "${SANITIZE_SECONDS:-200}" compute-sanitizer --tool "$1" "${which[@]}" \
-        ./test_ops cuda:0 bf16 "$2") >"$log" 2>&1
+        "${program[@]}") >"$log" 2>&1
     local code=$?
     echo "$1 $2: exit $code: $(grep '= .*SUMMARY' "$log" | tail -1)"
     [ "$code" -eq 0 ] && grep -q 'SUMMARY: 0 ' "$log"
 }
 part_sanitize() {
     for tool in memcheck racecheck initcheck; do
-        for group in rows prefix attention fp8 linear; do
-            [ "$group" != linear ] || [ "$tool" = memcheck ] || continue
+        for group in rows prefix attention fp8; do
             [ "$group" != fp8 ] || [ "$tool" != initcheck ] || continue
             echo "$tool $group"
         done
-    done | xargs -P 7 -L 1 bash -c 'sanitized "$1" "$2"' _
+    done | cat - <(printf 'memcheck %s\n' linear trained codec) | xargs -P 7 -L 1 bash -c 'sanitized "$1" "$2"' _
 }
 
 # ---- the step ----
