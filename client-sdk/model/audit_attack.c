@@ -126,8 +126,8 @@ static seam_status piece_score(search *s, uint32_t count) {
         s->norms[j] = (float)sum;
     }
     seam_weight *weight = NULL;
-    SEAM_TRY(s->ops->weight_create(&weight, s->backend, s->piece, count, s->channels, true, false,
-                                   false));
+    SEAM_TRY(
+        s->ops->weight_create(&weight, s->backend, s->piece, count, s->channels, true, false, 0));
     seam_status st = product(s->scores, s, s->x, weight, count);
     if (st == SEAM_OK && s->across != NULL) {
         st = product(s->crossings, s, s->across, weight, count);
