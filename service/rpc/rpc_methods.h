@@ -43,8 +43,8 @@ void seam_on_generate_job(seam_call *call) SEAM_ON_LOOP;
 void seam_on_generate_idle(seam_call *call) SEAM_ON_LOOP;
 void seam_on_generate_drain(seam_call *call) SEAM_ON_LOOP;
 void seam_on_generate_close(seam_call *call) SEAM_ON_LOOP;
-/* Those of the session end with this error, opened or not, and let go of its trainer, but for one
- * whose job runs: that one does when it has run. */
+/* Those of the session that were let in end with this error, opened or not, and let go of its
+ * trainer, but for one whose job runs: that one does when it has run. */
 void seam_generates_end(seam_server *server, const seam_session *session, seam_status st,
                         const char *text) SEAM_ON_LOOP;
 

@@ -26,8 +26,8 @@ void seam_calls_unloaded(seam_server *server, void *session) {
 bool seam_call_wakes(seam_call *call, grpc_byte_buffer *message, void *session_ptr) {
     seam_session *session = session_ptr;
     seam_error err = {0};
-    if (session->busy && !session->disk.parking && seam_session_is_resident(session) &&
-        session->trainer != NULL) {
+    if (session->busy && !session->disk.parking && !session->disk.waking &&
+        seam_session_is_resident(session)) {
         return false;
     }
     if (session->busy || session->disk.spoiled) { /* on its way out or in */

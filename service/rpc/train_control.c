@@ -6,7 +6,7 @@
 #include "host.h"
 #include "log.h"
 #include "rpc_methods.h"
-#include "session_park.h"
+#include "session_disk.h"
 #include "train_stream.h"
 #include "try.h"
 
@@ -211,7 +211,7 @@ void seam_train_loaded(seam_train *train) {
     }
     seam_calls_unloaded(call->server, session);
     seam_server_proto_unloaded(&session->proto, seam_host_now_ms());
-    seam_session_unload(session); /* it may pass: whoever needs the session next wakes it */
+    session->disk.spoiled = true; /* the next tick unloads it, unless the server has drained */
 }
 
 void seam_train_attach_now(seam_train *train) {

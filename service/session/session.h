@@ -73,6 +73,7 @@ typedef struct seam_session_disk {
     uint64_t generations[SEAM_DURABLE_MAX];
     uint32_t generation_count, skipped_count;
     bool spoiled; /* a load has failed: the trainer is of no use, its memory is to go */
+    bool waking;  /* a call builds and loads it: the trainer is the engine's */
     uint64_t restored_rows;
     bool parking, park_writes;
     seam_trainer_mark park_mark;

@@ -25,6 +25,7 @@ seam_status seam_session_wake_begin(seam_session *session, seam_error *err) {
     SEAM_TRY(seam_sessions_reserve(session->sessions, &session->memory, "session", err));
     seam_sessions_set_resident(session, true);
     seam_session_restore_list(session, UINT64_MAX);
+    d->waking = true;
     return SEAM_OK;
 }
 
@@ -41,6 +42,7 @@ seam_status seam_session_wake_run(seam_session *session, seam_stream *stream, se
 
 void seam_session_wake_end(seam_session *session, seam_status st, uint64_t now_ms) {
     seam_session_disk *d = &session->disk;
+    d->waking = false;
     if (session->deleted) { /* meanwhile; what was built goes with the last reference */
         return;
     }
@@ -124,12 +126,10 @@ void seam_session_park(seam_session *session, uint64_t now_ms) {
 }
 
 void seam_session_unload(seam_session *session) {
-    SEAM_ASSERT(session->disk.resident);
-    session->disk.spoiled = true;
-    if (!session->busy && !session->disk.writing) {
-        seam_engine *engine = seam_sessions_options_of(session->sessions)->engine;
-        session->busy = session->disk.parking = park_post(session, engine);
-    }
+    SEAM_ASSERT(session->disk.resident && session->disk.spoiled);
+    SEAM_ASSERT(!session->busy && !session->disk.writing);
+    seam_engine *engine = seam_sessions_options_of(session->sessions)->engine;
+    session->busy = session->disk.parking = park_post(session, engine);
 }
 
 void seam_session_park_at_end(seam_session *session) {

@@ -24,9 +24,9 @@ void seam_session_wake_end(seam_session *session, seam_status st, uint64_t now_m
 /* The lease is over and nobody uses the session: an engine job writes what is not on the disk yet
  * (of a frozen one nothing) and frees the memory. */
 void seam_session_park(seam_session *session, uint64_t now_ms) SEAM_ON_LOOP;
-/* A load of an earlier state has failed for a reason that may pass, and the session is PARKED: its
- * memory is freed likewise, with nothing written; while the disk queue has the image, by a later
- * tick.  Nobody else may use the trainer: its streams have ended, and whoever comes waits. */
+/* The same of one that is spoiled: a load of an earlier state has failed for a reason that may
+ * pass.  It is PARKED, nothing is written, and nobody else may use the trainer: its streams have
+ * ended, and whoever comes waits. */
 void seam_session_unload(seam_session *session) SEAM_ON_LOOP;
 /* True: such a job has just ended and the session is idle again, PARKED or, if the disk refused,
  * DETACHED with a new lease. */

@@ -2,10 +2,12 @@
 that passes loses nothing.  Both when a parked session wakes and when a running one goes back.
 
 EIO is here a folder in the file's place; the lack, a server that may open no more files."""
+import os
 import resource
 import shutil
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -131,6 +133,36 @@ def test_wake__no_more_files__passes(binary, folder):
         run.limit_files(False)
         run.goes_on_from(3)
         assert "damaged" not in run.server.log.replace("damaged=0", "")
+
+
+def test_wake__fails_while_others_wait__they_wake_it_themselves(binary, folder):
+    """The newest is a pipe that nobody writes into: the engine stands in its open() when they come."""
+    with Run(binary, folder, "waiting") as run, ThreadPoolExecutor() as threads:
+        for step in range(3):
+            run.hide(step)
+        newest, away, pipe = run.file(3), run.file(3).with_suffix(".away"), run.home / "pipe"
+        newest.rename(away)
+        os.mkfifo(newest)
+        run.restart()
+        grpc.channel_ready_future(run.channel).result(timeout=20)
+        free = memory_free(run.channel)
+        first = threads.submit(run.attach_refused, CODE.INTERNAL, "IO")
+        wait_for(lambda: memory_free(run.channel) < free, what="the wake")
+        others = [threads.submit(Inference, run.trainer, "Forward", rows_max=64),
+                  threads.submit(Inference, run.trainer, "Generate", rows_max=16),
+                  threads.submit(export, run.trainer)]
+        time.sleep(0.5)
+        newest.rename(pipe)
+        away.rename(newest)
+        os.close(os.open(pipe, os.O_WRONLY))
+        first.result()
+        for other in others[:2]:
+            inference = other.result()
+            assert inference.opened.committed_step_count == 3
+            inference.stream.close()
+            inference.stream.drain()
+        assert others[2].result()[1] == run.hashes[2]
+        run.goes_on_from(3)
 
 
 def test_rollback__newest_cannot_be_read_or_is_of_another__the_one_before(binary, folder):
