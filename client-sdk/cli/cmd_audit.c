@@ -36,6 +36,7 @@ typedef struct auditing {
     seam_token_batch micros[SEAM_RUN_MICROS_MAX]; /* of the step that is attacked, to the end */
     seam_audit *audit;
     seam_audit_report report;
+    json_t *sites;                 /* of the attacked step */
     bool shows_text, shows_labels; /* by its topology */
 } auditing;
 
@@ -43,7 +44,9 @@ static seam_status options_parse(seam_train_options *ret_options, int argc, char
                                  seam_error *err);
 static seam_status prepare(auditing *a, seam_error *err);
 static seam_status steps_run(auditing *a, seam_error *err);
+static seam_status session_close(auditing *a, seam_error *err);
 static void close_all(auditing *a);
+static json_t *sites_json(const auditing *a);
 static json_t *report_json(const auditing *a);
 static void report_print(const auditing *a);
 
@@ -78,7 +81,11 @@ int seam_cmd_audit(int argc, char **argv, int first) {
     seam_progress_init(&a.progress, a.o.common.quiet);
     st = st == SEAM_OK ? prepare(&a, &err) : st;
     st = st == SEAM_OK ? steps_run(&a, &err) : st;
-    st = st == SEAM_OK ? seam_audit_run(&a.report, a.audit, &err) : st;
+    if (st == SEAM_OK) { /* the attacks may take long, and need the server for nothing */
+        a.sites = sites_json(&a);
+        st = session_close(&a, &err);
+    }
+    st = st == SEAM_OK ? seam_audit_run(&a.report, a.audit, seam_cli_is_interrupted, &err) : st;
     seam_progress_end(&a.progress);
     if (st == SEAM_OK && a.o.common.json) {
         json_t *const value = report_json(&a);
@@ -188,12 +195,24 @@ static seam_status steps_run(auditing *a, seam_error *err) {
     return SEAM_OK;
 }
 
+static seam_status session_close(auditing *a, seam_error *err) {
+    seam_session *const session = a->session;
+    seam_error inner = {0};
+    seam_trainer_destroy(a->trainer);
+    a->trainer = NULL;
+    a->session = NULL;
+    const seam_status st = session != NULL ? seam_session_delete(session, &inner) : SEAM_OK;
+    return st == SEAM_OK || st == SEAM_E_NOT_FOUND
+               ? SEAM_OK
+               : seam_error_set(err, st, "the audit's session was not deleted: %.400s", inner.text);
+}
+
 static void close_all(auditing *a) {
     seam_error err = {0};
-    seam_trainer_destroy(a->trainer);
-    if (a->session != NULL && seam_session_delete(a->session, &err) != SEAM_OK) {
-        fprintf(stderr, "seam: the session was not deleted: %s\n", err.text);
+    if (session_close(a, &err) != SEAM_OK) {
+        fprintf(stderr, "seam: %s\n", err.text);
     }
+    json_decref(a->sites);
     seam_client_close(a->client);
     seam_audit_destroy(a->audit);
     seam_batcher_destroy(a->batcher);
@@ -269,7 +288,7 @@ static json_t *report_json(const auditing *a) {
                      "topology", a->o.topology, "codec", a->o.codec, "front_blocks",
                      (int)a->o.front_blocks, "tail_blocks", (int)a->o.tail_blocks, "step",
                      (int)a->o.steps - 1, "tokens", (json_int_t)a->report.tokens, "labelled_tokens",
-                     (json_int_t)a->report.labels, "sites", sites_json(a), "inputs",
+                     (json_int_t)a->report.labels, "sites", json_incref(a->sites), "inputs",
                      shares_json(a, false), "labels", shares_json(a, true), "statement", STATEMENT);
 }
 
@@ -292,15 +311,13 @@ static void shares_print(const auditing *a, bool labels) {
 static void report_print(const auditing *a) {
     printf("topology %s, codec %s, %u front and %u tail blocks here, step %u\n", a->o.topology,
            a->o.codec, a->o.front_blocks, a->o.tail_blocks, a->o.steps - 1);
-    json_t *const sites = sites_json(a);
     const char *name = NULL;
     json_t *site = NULL;
-    json_object_foreach(sites, name, site) {
+    json_object_foreach(a->sites, name, site) {
         printf("  %-8s %6.2f bits a value, %lld rows\n", name,
                json_real_value(json_object_get(site, "mean_bits")),
                (long long)json_integer_value(json_object_get(site, "rows")));
     }
-    json_decref(sites);
     printf("\n%-42s %10s %10s", "what the operator recovers", "1st guess", "of five");
     shares_print(a, false);
     shares_print(a, true);

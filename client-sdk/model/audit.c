@@ -149,7 +149,9 @@ void seam_audit_see(void *user, const seam_watched *seen) {
 
 /* ---- attacks ---- */
 
-seam_status seam_audit_run(seam_audit_report *ret_report, seam_audit *audit, seam_error *err) {
+seam_status seam_audit_run(seam_audit_report *ret_report, seam_audit *audit,
+                           bool (*is_stopped)(void), seam_error *err) {
+    audit->is_stopped = is_stopped;
     *ret_report = (seam_audit_report){.tokens = audit->row_begin[audit->micro_count],
                                       .labels = audit->label_begin[audit->micro_count]};
     chances_count(ret_report, audit);

@@ -47,8 +47,10 @@ void seam_audit_destroy(seam_audit *gift_audit); /* NULL is fine */
 seam_status seam_audit_begin(seam_audit *audit, const seam_token_batch *micros,
                              uint32_t micro_count, seam_error *err);
 seam_watch_fn seam_audit_see;
-/* The attacks, after that step.  SEAM_E_MEMORY, SEAM_E_DEVICE_LOST, what reading the files gives.
+/* The attacks, after that step; they need no session any more.  is_stopped (NULL: never) is asked
+ * now and then.  SEAM_E_CANCELLED, SEAM_E_MEMORY, SEAM_E_DEVICE_LOST, what reading the files gives.
  */
-seam_status seam_audit_run(seam_audit_report *ret_report, seam_audit *audit, seam_error *err);
+seam_status seam_audit_run(seam_audit_report *ret_report, seam_audit *audit,
+                           bool (*is_stopped)(void), seam_error *err);
 
 #endif

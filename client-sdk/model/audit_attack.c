@@ -40,7 +40,9 @@ seam_status seam_audit_search(uint32_t *ret_guesses, seam_backend *backend,
     for (uint32_t begin = 0; st == SEAM_OK && begin < table->count; begin += s.piece_max) {
         const uint32_t left = table->count - begin;
         const uint32_t count = left < s.piece_max ? left : s.piece_max;
-        st = table->read(s.piece, table->user, begin, count, err);
+        st = table->is_stopped != NULL && table->is_stopped()
+                 ? seam_error_set(err, SEAM_E_CANCELLED, "interrupted")
+                 : table->read(s.piece, table->user, begin, count, err);
         if (st == SEAM_OK) {
             st = piece_score(&s, count);
             st = st == SEAM_OK

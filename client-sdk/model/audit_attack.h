@@ -3,7 +3,8 @@
  * An honest-but-curious operator has the base model's tables and what a client sends.  The attack
  * is a search for the nearest row: of the embedding, or of what the model's first blocks make of
  * it, to a row of activations; of the LM head, seen through the final norm, to a row of gradients.
- * The table comes in pieces, so that memory is bounded whatever the vocabulary is.
+ * The table comes in pieces, so that a search takes as much memory whatever the vocabulary is (who
+ * reads may hold more of it: an untied head is, whole).
  * Knows no session; audit.c has the stream. */
 #ifndef SEAM_AUDIT_ATTACK_H
 #define SEAM_AUDIT_ATTACK_H
@@ -24,6 +25,7 @@ typedef struct seam_audit_table {
     seam_status (*read)(float *ret_rows, void *user, uint32_t begin, uint32_t count,
                         seam_error *err);
     void *user;
+    bool (*is_stopped)(void); /* asked once a piece: SEAM_E_CANCELLED; NULL: never */
 } seam_audit_table;
 
 /* Rows x (T, C) to be placed: row t prefers table rows with a large
@@ -39,7 +41,7 @@ typedef struct seam_audit_rows {
 
 /* ret_guesses (T, SEAM_AUDIT_GUESSES): indices into the table, best first; UINT32_MAX where it has
  * fewer rows (or, with cosine, fewer that are not zero).  backend: f32 (act and acc).
- * SEAM_E_MEMORY, what read returns, SEAM_E_DEVICE_LOST. */
+ * SEAM_E_MEMORY, SEAM_E_CANCELLED, what read returns, SEAM_E_DEVICE_LOST. */
 seam_status seam_audit_search(uint32_t *ret_guesses, seam_backend *backend,
                               const seam_audit_table *table, const seam_audit_rows *rows,
                               seam_error *err);

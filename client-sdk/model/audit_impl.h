@@ -10,6 +10,7 @@ struct seam_audit {
     seam_model *model;
     seam_backend *backend; /* of the searches: f32 */
     seam_weights *weights; /* the public model's files */
+    bool (*is_stopped)(void);
     const seam_token_batch *micros;
     uint32_t micro_count;
     /* Of all micro-batches, one after another. */

@@ -115,6 +115,7 @@ static seam_status front_read(float *ret_rows, void *user, uint32_t begin, uint3
 seam_audit_table seam_audit_table_of(seam_audit *audit, seam_audit_read_fn *read) {
     return (seam_audit_table){.count = audit->model->vocab,
                               .channels = audit->model->hidden,
+                              .is_stopped = audit->is_stopped,
                               .read = read,
                               .user = audit};
 }

@@ -189,6 +189,21 @@ static void test_search__table_fails__its_error(void **state) {
     assert_string_equal(err.text, "no table");
 }
 
+static bool always(void) {
+    return true;
+}
+
+static void test_search__stopped__cancelled(void **state) {
+    world *const w = *state;
+    seam_error err = {0};
+    const seam_audit_table table = {
+        .count = V, .channels = C, .read = table_fail, .user = w, .is_stopped = always};
+    const seam_audit_rows rows = {.x = w->x[0], .rows = T};
+    assert_int_equal(seam_audit_search(w->guesses[0], w->backend, &table, &rows, &err),
+                     SEAM_E_CANCELLED);
+    assert_string_equal(err.text, "interrupted");
+}
+
 /* ---- labels ---- */
 
 /* J^T (sum_j p_j w_j - w_label) of loss -log softmax(W rmsnorm(y)) in double; the table holds norm
@@ -298,6 +313,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_search__cosine__any_length, setup, teardown),
         cmocka_unit_test_setup_teardown(test_search__few_rows__no_more_guesses, setup, teardown),
         cmocka_unit_test_setup_teardown(test_search__table_fails__its_error, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_search__weight_zero__largest_product, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_search__stopped__cancelled, setup, teardown),
         cmocka_unit_test_setup_teardown(test_search__weight_zero__largest_product, setup, teardown),
         cmocka_unit_test_setup_teardown(test_gradient_rows__softmax_behind_a_norm__the_label, setup,
                                         teardown),
