@@ -70,6 +70,9 @@ static seam_status rows_read(plan_result *r, seam_plan_options *o, seam_session_
         micros = seam_batcher_micros_max(r->batcher);
     } else if (longest != 0) {
         longest = longest < r->model.context_max ? longest : r->model.context_max;
+        if (longest < 2) {
+            return seam_error_set(err, SEAM_E_ARG, "--tokens-max: a row has 2 tokens at least");
+        }
         const uint32_t fit = run->rows_max / (longest - 1);
         if (fit == 0) {
             return seam_error_set(err, SEAM_E_ARG,
@@ -77,7 +80,12 @@ static seam_status rows_read(plan_result *r, seam_plan_options *o, seam_session_
                                   "of --rows-max %u",
                                   longest, run->rows_max);
         }
-        micros = (run->batch + fit - 1) / fit;
+        if ((run->batch - 1) / fit >= SEAM_RUN_MICROS_MAX) {
+            return seam_error_set(err, SEAM_E_ARG,
+                                  "--batch needs more than %u micro-batches of --rows-max %u",
+                                  SEAM_RUN_MICROS_MAX, run->rows_max);
+        }
+        micros = (run->batch - 1) / fit + 1;
     }
     if (longest != 0) {
         seam_run_rows_limit(session, run, longest, micros);

@@ -227,6 +227,7 @@ def check_bad_options(case):
                        ([*shape, "--train-rows", 3], "--train-rows"),
                        ([*shape, "--tokens-max", 4096], "--tokens-max"),
                        ([*shape, "--tokens-max", 1], "--tokens-max"),
+                       ([*shape, "--tokens-max", 1000, "--batch", 4294967295], "--batch"),
                        ([*shape, "--bits", 4], "--bits"), ([*shape, "--codec-fwd-in", "zip"], "codec-fwd-in"),
                        ([*shape, "--codec", "affine", "--target", 3], "--target"),
                        ([*model, "--data", case.folder / "none"], "--data"),
