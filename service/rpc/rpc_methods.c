@@ -38,7 +38,7 @@ static const seam_method methods[] = {
      .on_job = seam_on_save_job,
      .on_idle = seam_on_save_idle,
      .on_close = seam_on_save_close},
-    /* rpc_train.c, train_control.c */
+    /* rpc_train.c, train_attach.c, train_control.c */
     {.path = SEAM("Train"),
      .on_message = seam_on_train,
      .on_half_close = seam_on_train_half_close,

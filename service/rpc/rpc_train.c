@@ -1,6 +1,6 @@
 /* The Train stream: frames in, jobs, replies out.  proto/wire/server_proto.c decides what each
  * message means; here its verdicts become receives, jobs and sends.  A job is tensor_run, on
- * the engine's thread.  Control messages: train_control.c.
+ * the engine's thread.  Control messages: train_attach.c, train_control.c.
  * Read next: engine/engine.c (its queue), engine/train_step.c (what a job does). */
 #include <string.h>
 

@@ -1,5 +1,5 @@
-/* One Train stream: what rpc_train.c (frames, jobs, sending) and train_control.c (attach and the
- * other control messages) share.
+/* One Train stream: what rpc_train.c (frames, jobs, sending), train_attach.c and train_control.c
+ * (the other control messages) share.
  *
  * Messages are asked for without end, so that a grant of credit is always read: what cannot be
  * taken yet waits in the inbox (train_inbox.c), in order.  The client's credit bounds the frames
@@ -129,7 +129,7 @@ seam_status seam_train_micro_read(seam_micro *micro, const seam_session *session
 seam_status seam_train_exchange_begin(seam_train *train, const seam_frame_header *header,
                                       seam_error *err) SEAM_ON_LOOP;
 
-/* ---- train_control.c ---- */
+/* ---- train_attach.c ---- */
 /* The first message; the answer may wait for the session's job. */
 void seam_train_attach(seam_train *train, grpc_byte_buffer *message) SEAM_ON_LOOP;
 /* The session is idle: answer the Attach that waits. */
@@ -138,12 +138,16 @@ void seam_train_attach_now(seam_train *train) SEAM_ON_LOOP;
 void seam_train_attach_finish(seam_train *train) SEAM_ON_LOOP;
 /* The checkpoint that an attach goes back to has been loaded, or was damaged. */
 void seam_train_loaded(seam_train *train) SEAM_ON_LOOP;
+bool seam_train_send_attached(seam_train *train) SEAM_ON_LOOP;
+
+/* ---- train_control.c ---- */
 /* A control message of an attached stream; walk is that of the whole message. */
 seam_status seam_train_control(seam_train *train, const seam_walk *walk, const uint8_t *bytes,
                                size_t count, seam_error *err) SEAM_ON_LOOP;
-/* Send Attached, or the proposal of site 1. */
-bool seam_train_send_attached(seam_train *train) SEAM_ON_LOOP;
+/* The allocation of a forward site; NULL: there is no such site. */
+seam_site *seam_train_site(const seam_session *session, uint32_t site);
 bool seam_train_send_credit(seam_train *train, uint64_t limit_bytes) SEAM_ON_LOOP;
+/* The proposal of site 1. */
 bool seam_train_send_proposal(seam_train *train, const seam_alloc *alloc) SEAM_ON_LOOP;
 /* Put the Commit of a step into the session's cache. */
 void seam_train_store_commit(seam_session *session, uint64_t step,
