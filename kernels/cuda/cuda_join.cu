@@ -37,7 +37,7 @@ static __device__ inline __nv_bfloat16 part_of(float x, uint32_t i) {
     return part;
 }
 
-static __global__ void fill_b_kernel(const join_args a) {
+static __global__ void fill_b_kernel(const __grid_constant__ join_args a) {
     const uint32_t i = blockIdx.x * THREADS + threadIdx.x, vectors = a.pad / VECTOR;
     const uint32_t n = i / vectors, col = i % vectors * VECTOR;
     if (n >= a.N) {
@@ -61,7 +61,7 @@ static __global__ void fill_b_kernel(const join_args a) {
     *(uint4 *)(a.rows + (size_t)n * (a.C + a.pad) + a.C + col) = values;
 }
 
-static __global__ void fill_a_kernel(const join_args a) {
+static __global__ void fill_a_kernel(const __grid_constant__ join_args a) {
     const uint32_t i = blockIdx.x * THREADS + threadIdx.x, vectors = a.C / VECTOR;
     const uint32_t row = i / vectors, c = i % vectors * VECTOR;
     if (row >= a.pad) {

@@ -1,11 +1,11 @@
 /* Goal: passes that a device keeps and queues again in one piece have the bits of passes queued op
  * by op, whatever row counts and layouts come between, and are in fact queued again; dropout's
  * draws differ every time all the same; a pass whose recording fails is queued op by op; what is
- * kept takes no more of the device than is planned.  Method: the same model by formula, adapters
- * and micro-batches of changing layouts on a CUDA device, with the op table's `repeat` and without;
- * the bits of every step's gradients, input gradient and adapter are compared, and calls of an op
- * are counted; an op that waits for the device, which no recording allows; what the device has free
- * before passes are recorded and after. */
+ * kept takes no more of the device than is planned, and passes after that take nothing.  Method:
+ * the same model by formula, adapters and micro-batches of changing layouts on a CUDA device, with
+ * the op table's `repeat` and without; the bits of every step's gradients, input gradient and
+ * adapter are compared, and calls of an op are counted; an op that waits for the device, which no
+ * recording allows; what the device has free before passes are recorded and after. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -241,6 +241,7 @@ static void memory_check(seam_test_engine *e, const seam_adapter_config *lora, b
                  lora->lora.targets, recompute ? ", recompute" : "", (int)SEAM_REPEAT_KEPT_MAX,
                  deep.layers, (double)taken / 0x1p20, (double)planned / 0x1p20);
     assert_true(taken <= planned);
+    assert_true(shapes_run(e, adapter) >= launched); /* a pass that has come before takes nothing */
     seam_adapter_destroy(adapter);
 }
 
