@@ -25,7 +25,7 @@
  * blocks that begin while the bounds are taken.  Rows without a list by their number, not by
  * shuffles: the same.  Stochastic bf16, 44.0 us now: 51.1 with three blocks a multiprocessor (three
  * stages, words a half span at a time, 80 registers, which spill); 41.9 with seven rounds of Philox
- * and 38.5 with three, that is without its products: of the 9.5 us beside nearest it is 5.5.
+ * and 38.5 with three, without all but one product: of the 9.5 us beside nearest those are 5.5.
  *
  * A tail group's planes go to the work block first; a second kernel makes a string of bits of them:
  * one thread a word, which bits p of plane i at i * rows + p fill. */
