@@ -11,15 +11,15 @@
 #       peer floor step           16 x 384: PyTorch eager, checkpointed, compiled; its products and
 #                                 attention alone; bench_blocks in bf16, recompute, FP8
 #       steady                    products at the card's power limit (steady_products.py)
-#       warm                      compiles the peers of the shapes, so that they compile once
-#       4x1024 1x2048 rank64 7b 14b   the compiled peer of a shape, then bench_blocks
+#       warm                      compiles the peers of the shapes in WARM, so that they compile once
+#       16x384 4x1024 1x2048 rank64 7b 14b   the compiled peer of a shape, then bench_blocks
 #       codec load                bench_codec_cuda, bench_load
 #       curve      60 steps of AMAQ twice on the device and once on the CPU: losses and state hashes
 #       loss       300 steps in bf16 and in FP8, a run a seed, all at once
 #       e2e e2e_micro e2e_cpu     a step over gRPC: head on the device, in micro-batches, on the CPU
 #   Variables: PEERS folder of lora_step_torch.py and gemm_floor.py; MODEL and GSM8K (folder with
 #     train.jsonl.gz, test.jsonl.gz) for curve and loss; TOKENIZER for e2e's random model; SEEDS [1] of
-#     loss; DEVICE [cuda:0] of curve, loss and e2e
+#     loss; DEVICE [cuda:0] of curve, loss and e2e; WARM [4x1024 1x2048 rank64]
 #
 # A part that fails does not stop the others; the exit code tells.  LD_LIBRARY_PATH is the caller's.
 set -uo pipefail
@@ -105,7 +105,7 @@ part_step() {
 }
 shape_of() { # PART: shape, rank, targets, work
     case $1 in
-    4x1024 | 1x2048) echo "llama3-8b 16 qv $1" ;;
+    16x384 | 4x1024 | 1x2048) echo "llama3-8b 16 qv $1" ;;
     rank64) echo "llama3-8b 64 all 16x384" ;;
     7b | 14b) echo "qwen2.5-$1 16 qv 16x384" ;;
     esac
@@ -212,7 +212,7 @@ part_e2e_cpu() { random_model && ROWS=768 STEPS=4 amaq e2e_cpu cpu 2; }
 
 part() {
     case $1 in
-    4x1024 | 1x2048 | rank64 | 7b | 14b) part_shape "$1" ;;
+    16x384 | 4x1024 | 1x2048 | rank64 | 7b | 14b) part_shape "$1" ;;
     *) "part_$1" ;;
     esac
 }
