@@ -2,7 +2,8 @@
 """compare_runs.py RUN OTHER...: losses and state hashes of runs beside those of the first.
 
 Of each other run: steps whose state hash is the first's, largest and mean difference of a step's
-loss, mean loss of both over all steps and the last hundred, and the test loss where they have one.
+loss, mean loss of both over all steps and the last hundred, the test loss where they have one, and
+the mean bits of its inner gates at the last step.
 """
 import json
 import pathlib
@@ -36,6 +37,9 @@ def main():
         if all("after" in run.get("eval", {}) for run in (first, other)):
             print("  test loss: "
                   + change(*(run["eval"]["after"]["loss"] for run in (first, other))))
+        for what in ("layer_mean_bits", "prefix_mean_bits"):
+            if what in other["steps"][-1]:
+                print(f"  {what}, last step: {other['steps'][-1][what]:.3f}")
 
 
 if __name__ == "__main__":

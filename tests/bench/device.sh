@@ -16,10 +16,12 @@
 #       codec load                bench_codec_cuda, bench_load
 #       curve      60 steps of AMAQ twice on the device and once on the CPU: losses and state hashes
 #       loss       300 steps in bf16 and in FP8, a run a seed, all at once
+#       inner      gates between the server's blocks, and on a prefix of 30: STEPS [300] beside the
+#                  same run without, a run a seed and width, all at once
 #       e2e e2e_micro e2e_cpu     a step over gRPC: head on the device, in micro-batches, on the CPU
 #   Variables: PEERS folder of lora_step_torch.py and gemm_floor.py; MODEL and GSM8K (folder with
 #     train.jsonl.gz, test.jsonl.gz) for curve and loss; TOKENIZER for e2e's random model; SEEDS [1] of
-#     loss; DEVICE [cuda:0] of curve, loss and e2e; WARM [4x1024 1x2048 rank64]
+#     loss and inner; DEVICE [cuda:0] of curve, loss, inner and e2e; WARM [4x1024 1x2048 rank64]
 #
 # A part that fails does not stop the others; the exit code tells.  LD_LIBRARY_PATH is the caller's.
 set -uo pipefail
@@ -197,6 +199,30 @@ part_loss() {
     unserved
     for seed in ${SEEDS:-1}; do
         python3 "$here/compare_runs.py" "$out/run_loss_bf16_$seed" "$out/run_loss_fp8_$seed"
+    done
+}
+part_inner() {
+    local runs=() seed kind bits options
+    served inner --device "$device" --rows-max 4096 || return 1
+    for seed in ${SEEDS:-1}; do
+        for kind in all-layer:1e-4 prefix:1e-2; do
+            for bits in none 4 3; do
+                options=(--lr "${kind#*:}")
+                [ "$kind" != prefix:1e-2 ] || options+=(--prefix-tokens 30)
+                [ "$bits" = none ] || options+=("--${kind%:*}-bits" "$bits")
+                trained "${kind%:*}_${seed}_$bits" inner --eval-data "$GSM8K/test.jsonl.gz" \
+                    --steps "${STEPS:-300}" --train-rows 2400 --eval-rows 400 --seed "$seed" \
+                    --codec bf16 --device "$device" "${options[@]}" &
+                runs+=($!)
+            done
+        done
+    done
+    wait "${runs[@]}"
+    unserved
+    for seed in ${SEEDS:-1}; do
+        for kind in all-layer prefix; do
+            python3 "$here/compare_runs.py" "$out/run_${kind}_${seed}"_{none,4,3}
+        done
     done
 }
 
