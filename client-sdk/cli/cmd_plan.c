@@ -46,8 +46,9 @@ static seam_status model_read(plan_result *r, const seam_plan_options *o, seam_e
 
 static seam_status targets_read(plan_result *r, seam_plan_options *o, seam_error *err) {
     const seam_model_facts facts = {.lora_targets = seam_lora_targets_of(&r->model)};
-    const bool fused = (seam_targets_default(&facts) & SEAM_TARGET_QKV) != 0;
-    o->run.targets = o->run.targets != NULL ? o->run.targets : fused ? "qkv" : "q,v";
+    if (o->run.targets_by_model && (seam_targets_default(&facts) & SEAM_TARGET_QKV) != 0) {
+        o->run.targets = "qkv";
+    }
     SEAM_TRY(seam_targets_parse(&r->targets, o->run.targets, err));
     return seam_lora_targets_check(r->targets, &r->model, "--targets", err);
 }
@@ -57,7 +58,6 @@ static seam_status rows_read(plan_result *r, seam_plan_options *o, seam_session_
                              seam_error *err) {
     seam_train_options *const run = &o->run;
     uint32_t longest = run->tokens_max, micros = o->micros != 0 ? o->micros : 1;
-    run->batch = run->batch != 0 ? run->batch : SEAM_BATCH_DEFAULT;
     session->rows_per_micro_max = run->rows_max;
     session->sequences_per_micro_max = SEQUENCES_DEFAULT;
     if (run->data != NULL) {
@@ -89,6 +89,7 @@ static seam_status rows_read(plan_result *r, seam_plan_options *o, seam_session_
     }
     if (longest != 0) {
         seam_run_rows_limit(session, run, longest, micros);
+        o->depth = o->depth < micros ? o->depth : micros; /* as a run asks for it */
     }
     session->micros_per_step_max = micros;
     o->micros = micros;
@@ -104,8 +105,7 @@ static seam_status wire_make(plan_result *r, const seam_plan_options *o,
     const uint32_t tokens = o->run.tokens_max; /* 0: micro-batches of one full row each */
     const seam_plan_wire_args args = {
         .session = session,
-        .channels = r->model.hidden,
-        .vocab = r->model.vocab_count,
+        .model = &r->model,
         .tls = !o->plaintext,
         .steps = o->run.steps,
         .batcher = r->batcher,
@@ -120,17 +120,21 @@ static seam_status plan_make(plan_result *r, seam_plan_options *o, seam_error *e
     SEAM_TRY(model_read(r, o, err));
     SEAM_TRY(seam_plan_is_lora(o) ? targets_read(r, o, err) : SEAM_OK);
     SEAM_TRY(seam_plan_split_check(o, r->model.layers, err));
+    seam_train_options_scale(&o->run, r->model.hidden);
     SEAM_TRY(seam_train_session_options(&session, &o->run, err));
     SEAM_TRY(rows_read(r, o, &session, err));
     /* As a run has it that is told no depth; what it settles at no byte depends on. */
     session.pipeline_auto = o->depth == 0;
     o->depth = o->depth != 0 ? o->depth : 1;
     session.pipeline_depth = o->depth;
-    SEAM_TRY(seam_plan_server_make(&r->server, o, &r->model, r->targets, err));
+    SEAM_TRY(wire_make(r, o, &session, err));
+    const seam_plan_server_args server = {
+        .options = o, .model = &r->model, .bf16_table = r->bf16_table, .targets = r->targets};
+    SEAM_TRY(seam_plan_server_make(&r->server, &server, err));
     const seam_plan_client_args client = {
         .model = &r->model, .bf16_table = r->bf16_table, .f32 = o->run.f32, .session = &session};
-    SEAM_TRY(seam_plan_client_make(&r->client, &client, err));
-    return wire_make(r, o, &session, err);
+    return seam_train_exchanges(&o->run) ? SEAM_OK
+                                         : seam_plan_client_make(&r->client, &client, err);
 }
 
 static void result_deinit(plan_result *r) {
@@ -183,7 +187,10 @@ static void print_json(const seam_plan_options *o, const plan_result *r) {
         json_object_set_new(value, "targets", json_string(run->targets));
     }
     json_object_set_new(value, "pipeline_depth", json_integer(o->depth));
-    json_object_set_new(value, "client", seam_plan_client_json(&r->client));
+    json_object_set_new(value, "topology", json_string(run->topology));
+    if (!seam_train_exchanges(run)) {
+        json_object_set_new(value, "client", seam_plan_client_json(&r->client));
+    }
     json_object_set_new(value, "wire", seam_plan_wire_json(&r->wire));
     json_t *const time = seam_plan_time_json(&r->wire, &link);
     if (time != NULL) {
@@ -237,7 +244,9 @@ static void print_text(const seam_plan_options *o, const plan_result *r) {
            "                 %s on the host\n",
            r->model.name, o->device, o->dtype, run->fp8 ? " and FP8" : "", adapter, run->rows_max,
            run->codec, run->recompute ? ", recompute" : "", weights, device, host);
-    seam_plan_client_print(&r->client);
+    if (!seam_train_exchanges(run)) {
+        seam_plan_client_print(&r->client);
+    }
     seam_plan_wire_print(&r->wire);
     seam_plan_time_print(&r->wire, &link);
     if (o->memory_gib > 0) {
@@ -254,10 +263,10 @@ int seam_cmd_plan(int argc, char **argv, int first) {
         seam_plan_options_help();
         return SEAM_EXIT_OK;
     }
-    if (st != SEAM_OK) {
+    if (st == SEAM_E_ARG) {
         return seam_cli_usage(&err, "plan");
     }
-    st = plan_make(&result, &o, &err);
+    st = st == SEAM_OK ? plan_make(&result, &o, &err) : st;
     if (st == SEAM_OK && o.run.common.json) {
         print_json(&o, &result);
     } else if (st == SEAM_OK) {

@@ -9,7 +9,6 @@
 #include "plan_shapes.h"
 #include "run_data.h"
 #include "shared_options.h"
-#include "step_key.h"
 #include "try.h"
 
 #define RUN(name, kind, member, value, help)                                                       \
@@ -24,8 +23,6 @@ static const seam_arg_spec model_specs[] = {
     OWN("dtype", SEAM_ARG_TEXT, dtype, "NAME", "of the server: bf16, f32 [bf16]"),
     OWN("memory", SEAM_ARG_POSITIVE, memory_gib, "GIB",
         "of the device: how many sessions and tokens fit"),
-    OWN("pipeline-depth", SEAM_ARG_COUNT, depth, "N",
-        "micro-batches on their way at once, up to 8 [1]"),
     OWN("micros", SEAM_ARG_COUNT, micros, "N",
         "micro-batches of a step, all full [1; as --data or --tokens-max and --batch want]"),
     OWN("sequences-max", SEAM_ARG_COUNT, sequences, "N",
@@ -41,6 +38,8 @@ static const seam_arg_spec model_specs[] = {
 
 static const seam_arg_spec run_specs[] = {
     RUN("model", SEAM_ARG_TEXT, model, "PATH", "model folder or .gguf file"),
+    SEAM_OPTION_PRESET(seam_train_options),
+    SEAM_OPTION_ADAPTER(seam_train_options),
     SEAM_OPTION_RANK(seam_train_options),
     SEAM_OPTION_TARGETS(seam_train_options),
     RUN("full", SEAM_ARG_FLAG, full, NULL, "full fine-tuning of all blocks instead of LoRA"),
@@ -52,6 +51,11 @@ static const seam_arg_spec run_specs[] = {
     RUN("lora-side", SEAM_ARG_TEXT, lora_side, "WHERE", "as `seam train`"),
     RUN("f32", SEAM_ARG_FLAG, f32, NULL,
         "of the client: products in f32 even where this processor has bf16 units"),
+    SEAM_OPTION_TOPOLOGY(seam_train_options),
+    SEAM_OPTION_CONSENT(seam_train_options),
+    SEAM_OPTION_RESEND(seam_train_options),
+    RUN("pipeline-depth", SEAM_ARG_TEXT, pipeline_depth, "N|auto",
+        "micro-batches on their way at once, up to 8; auto: memory and time as of 1 [auto]"),
     RUN("recompute", SEAM_ARG_FLAG, recompute, NULL, "layers are computed again instead of kept"),
     RUN("fp8", SEAM_ARG_FLAG, fp8, NULL,
         "of seamd --fp8: weights in FP8 too, and the session's products in it"),
@@ -70,7 +74,8 @@ static const seam_arg_spec run_specs[] = {
     {NULL, SEAM_ARG_FLAG, 0, NULL, NULL},
 };
 
-static seam_status adapter_check(const seam_plan_options *o, seam_error *err);
+static seam_status ranges_check(const seam_plan_options *o, seam_error *err);
+static seam_status codecs_check(const seam_train_options *run, seam_error *err);
 static seam_status rows_check(const seam_plan_options *o, seam_error *err);
 
 bool seam_plan_is_lora(const seam_plan_options *options) {
@@ -98,52 +103,42 @@ seam_status seam_plan_options_parse(seam_plan_options *ret_options, int argc, ch
         return SEAM_OK;
     }
     o->run.model = count == 1 ? positional[0] : o->run.model;
-    if (o->depth > SEAM_PIPELINE_DEPTH_MAX) {
-        return seam_error_set(err, SEAM_E_ARG, "--pipeline-depth: 1 to %u",
-                              (uint32_t)SEAM_PIPELINE_DEPTH_MAX);
-    }
-    SEAM_TRY(adapter_check(o, err));
+    SEAM_TRY(ranges_check(o, err));
     SEAM_TRY(rows_check(o, err));
     SEAM_TRY(seam_train_given_check(&o->run, err));
-    if (seam_plan_is_lora(o) && o->run.rank == 0) {
-        o->run.rank = SEAM_LORA_RANK_DEFAULT;
-    }
-    o->run.steps = o->run.steps != 0 ? o->run.steps : SEAM_STEPS_DEFAULT;
-    o->run.rows_max = o->run.rows_max != 0 ? o->run.rows_max : SEAM_ROWS_PER_MICRO_DEFAULT;
-    return seam_train_codec_finish(&o->run, err);
+    SEAM_TRY(seam_train_depth_read(&o->depth, &o->run, err));
+    SEAM_TRY(seam_train_options_settle(&o->run, err));
+    return codecs_check(&o->run, err);
 }
 
-/* What is not LoRA. */
-static seam_status adapter_check(const seam_plan_options *o, seam_error *err) {
-    const seam_train_options *const run = &o->run;
-    if (run->prefix_bits != 0.0f && run->prefix_tokens == 0) {
-        return seam_error_set(err, SEAM_E_ARG, "--prefix-bits: only with --prefix-tokens");
+static seam_status codecs_check(const seam_train_options *run, seam_error *err) {
+    seam_codec_id id = SEAM_CODEC_F32;
+    if (!seam_codec_from_name(&id, run->codec)) {
+        return seam_error_set(err, SEAM_E_ARG, "--codec: '%.40s' is unknown", run->codec);
     }
-    if (run->full && run->prefix_tokens != 0) {
-        return seam_error_set(err, SEAM_E_ARG, "--full and --prefix-tokens: one of the two");
-    }
-    if (!seam_plan_is_lora(o) && (run->targets != NULL || run->rank != 0)) {
-        return seam_error_set(err, SEAM_E_ARG, "%s: --rank and --targets are LoRA's",
-                              run->full ? "--full" : "--prefix-tokens");
-    }
-    if (run->full && run->fp8) {
-        return seam_error_set(err, SEAM_E_ARG,
-                              "--fp8: of frozen products; with --full no product is frozen");
-    }
-    if (run->rank > SEAM_LORA_RANK_MAX || run->rows_max > SEAM_ROWS_MAX ||
-        run->prefix_tokens > SEAM_PREFIX_MAX) {
-        return seam_error_set(
-            err, SEAM_E_ARG,
-            "--rank is at most %u, --rows-max at most %u, --prefix-tokens at most %u",
-            SEAM_LORA_RANK_MAX, SEAM_ROWS_MAX, (uint32_t)SEAM_PREFIX_MAX);
+    if (run->codec_fwd_in != NULL && !seam_codec_from_name(&id, run->codec_fwd_in)) {
+        return seam_error_set(err, SEAM_E_ARG, "--codec-fwd-in: '%.40s' is unknown",
+                              run->codec_fwd_in);
     }
     return SEAM_OK;
+}
+
+static seam_status ranges_check(const seam_plan_options *o, seam_error *err) {
+    const seam_train_options *const run = &o->run;
+    return run->rank > SEAM_LORA_RANK_MAX || run->rows_max > SEAM_ROWS_MAX ||
+                   run->prefix_tokens > SEAM_PREFIX_MAX
+               ? seam_error_set(
+                     err, SEAM_E_ARG,
+                     "--rank is at most %u, --rows-max at most %u, --prefix-tokens at most %u",
+                     SEAM_LORA_RANK_MAX, SEAM_ROWS_MAX, (uint32_t)SEAM_PREFIX_MAX)
+               : SEAM_OK;
 }
 
 /* What says how many rows a step has, and how far it is away. */
 static seam_status rows_check(const seam_plan_options *o, seam_error *err) {
     const seam_train_options *const run = &o->run;
-    const bool laid_out = run->data != NULL || run->tokens_max != 0;
+    /* A preset says how long rows are. */
+    const bool laid_out = run->data != NULL || run->tokens_max != 0 || run->preset != NULL;
     if ((run->model != NULL) == (o->shape != NULL)) {
         return seam_error_set(err, SEAM_E_ARG, "--model or --shape: one of them is needed");
     }
@@ -157,12 +152,13 @@ static seam_status rows_check(const seam_plan_options *o, seam_error *err) {
     }
     if (run->batch != 0 && !laid_out) {
         return seam_error_set(err, SEAM_E_ARG,
-                              "--batch: how long its rows are is said by --data or --tokens-max");
+                              "--batch: how long its rows are is said by --data, --tokens-max or "
+                              "--preset");
     }
     if ((o->micros != 0 || o->sequences != 0) && laid_out) {
         return seam_error_set(err, SEAM_E_ARG,
-                              "--%s: with --data or --tokens-max it follows from --batch and "
-                              "--rows-max",
+                              "--%s: with --data, --tokens-max or --preset it follows from "
+                              "--batch and --rows-max",
                               o->micros != 0 ? "micros" : "sequences-max");
     }
     if (o->micros > SEAM_RUN_MICROS_MAX) {
@@ -182,11 +178,7 @@ seam_status seam_plan_split_check(const seam_plan_options *options, uint32_t lay
                               "has at least one",
                               layers);
     }
-    return run->lora_side != NULL && run->front_blocks == 0 && run->tail_blocks == 0
-               ? seam_error_set(err, SEAM_E_ARG,
-                                "--lora-side: without --front-blocks or --tail-blocks all of LoRA "
-                                "is the server's")
-               : SEAM_OK;
+    return SEAM_OK;
 }
 
 void seam_plan_options_help(void) {

@@ -5,10 +5,11 @@
 #include "train_options.h"
 
 typedef struct seam_plan_options {
-    seam_train_options run;            /* its `device` and `pipeline_depth` are not asked for */
+    seam_train_options run;            /* its `device` is not asked for */
     const char *shape;                 /* of plan_shapes.h, in the place of run.model */
     const char *device, *dtype;        /* of the server */
-    uint32_t depth, micros, sequences; /* 0: not given */
+    uint32_t depth;                    /* of run.pipeline_depth; 0: auto */
+    uint32_t micros, sequences;        /* 0: not given */
     uint32_t join_rank, join_mlp_rank; /* of the server; 0: not given */
     float memory_gib;                  /* 0: not given */
     bool plaintext;

@@ -7,8 +7,12 @@
 
 #include <string.h>
 
+#include "adapter_modules.h"
 #include "coder.h"
 #include "credit.h"
+#include "frame.h"
+#include "head.h"
+#include "plan_modules.h"
 #include "prefix_quantizer.h"
 #include "try.h"
 
@@ -17,6 +21,8 @@
 #define DICTIONARY_ROWS_DEFAULT 65536u
 #define AMAQ_BITS_MAX           16u
 #define SITES                   4u
+#define HEAD_ROWS_CUDA          512u
+#define HEAD_ROWS_CPU           128u
 
 /* Matrices that a session trains: the CPU keeps one a direction, and pads them to its panels. */
 static size_t own_once(size_t *ret_host_bytes, uint32_t N, uint32_t C, seam_dtype act) {
@@ -66,6 +72,7 @@ static seam_status types_read(seam_ops *ret_types, uint32_t *ret_copies, const s
     ret_types->qkv = cuda ? ret_types->act : SEAM_F32;
     ret_types->remake = cuda;
     ret_types->weight_own_bytes = cuda ? own_once : own_twice;
+    ret_types->head_rows = cuda ? HEAD_ROWS_CUDA : HEAD_ROWS_CPU;
     const uint32_t join_rank = o->join_rank != 0 ? o->join_rank : SEAM_JOIN_RANK;
     ret_types->join_rank = cuda && ret_types->act == SEAM_BF16 ? join_rank : 0;
     ret_types->join_mlp_rank = o->join_mlp_rank;
@@ -73,24 +80,24 @@ static seam_status types_read(seam_ops *ret_types, uint32_t *ret_copies, const s
     return SEAM_OK;
 }
 
-/* What the codecs of the boundaries go by. */
-static seam_status codecs_read(seam_codec_plan *ret_codec, const seam_plan_options *o,
-                               seam_error *err) {
+/* What the codecs of the boundaries, or of the modules, go by. */
+static void codecs_read(seam_codec_plan *ret_codec, const seam_plan_options *o) {
     const seam_train_options *const run = &o->run;
-    seam_codec_plan codec = {.bits = run->bits,
+    seam_codec_plan codec = {.resend_parameters = run->resend_parameters,
+                             .bits = run->bits,
                              .group = run->group,
                              .cache_format = SEAM_CACHE_FP16,
                              .dictionary_rows_max = run->dictionary_rows != 0
                                                         ? run->dictionary_rows
                                                         : DICTIONARY_ROWS_DEFAULT};
-    if (!seam_codec_from_name(&codec.codec_out, run->codec)) {
-        return seam_error_set(err, SEAM_E_ARG, "--codec: '%.40s' is unknown", run->codec);
-    }
+    (void)seam_codec_from_name(&codec.codec_out, run->codec); /* known: plan_options.c */
     codec.codec_in = codec.codec_out;
-    if (run->codec_fwd_in != NULL && !seam_codec_from_name(&codec.codec_in, run->codec_fwd_in)) {
-        return seam_error_set(err, SEAM_E_ARG, "--codec-fwd-in: '%.40s' is unknown",
-                              run->codec_fwd_in);
+    if (run->codec_fwd_in != NULL) {
+        (void)seam_codec_from_name(&codec.codec_in, run->codec_fwd_in);
     }
+    codec.topology = seam_train_exchanges(run)               ? SEAM_TOPOLOGY_ADAPTER_EXCHANGE
+                     : strcmp(run->topology, "vanilla") == 0 ? SEAM_TOPOLOGY_VANILLA
+                                                             : SEAM_TOPOLOGY_U_SHAPED;
     if (run->cache_format != NULL && strcmp(run->cache_format, "quantized") == 0) {
         codec.cache_format = SEAM_CACHE_QUANTIZED;
         codec.cache_bits = run->cache_bits != 0 ? run->cache_bits : CACHE_BITS_DEFAULT;
@@ -102,7 +109,6 @@ static seam_status codecs_read(seam_codec_plan *ret_codec, const seam_plan_optio
     codec.entropy = run->entropy != NULL && strcmp(run->entropy, "rans") == 0 ? SEAM_ENTROPY_RANS
                                                                               : SEAM_ENTROPY_NONE;
     *ret_codec = codec;
-    return SEAM_OK;
 }
 
 /* A reply, what arrives and one more message, rows as floats twice, and the coders. */
@@ -138,62 +144,111 @@ static void codecs_add(seam_memory_plan *plan, const seam_plan_options *o,
                                      seam_inbox_bytes_max(SEAM_CREDIT_BYTES_DEFAULT);
 }
 
-/* Activations of the micro-batches that are on their way beside the first, and of one session. */
-static seam_status training_add(seam_memory_plan *plan, const seam_memory_blocks *blocks,
-                                const seam_activations_options *options, uint32_t depth) {
-    SEAM_TRY(seam_memory_plan_training(plan, blocks, options));
-    for (uint32_t i = 1; i < depth; i++) {
-        SEAM_TRY(seam_memory_plan_activations(plan, blocks, options));
+#define FRAME_BYTES_MORE (SEAM_FRAME_HEADER_BYTES + 32) /* a frame's header and message */
+
+/* Modules of an exchange beside the adapter: their coders, a message of parameters, an answer with
+ * gradients for each micro-batch on its way. */
+static void exchange_add(seam_memory_plan *plan, const seam_plan_options *o,
+                         const seam_codec_plan *codec, const seam_memory_blocks *blocks,
+                         const seam_adapter_config *adapter) {
+    if (seam_codec_plan_has_in(codec)) {
+        return;
     }
+    const seam_gates_config gates = {.bits_max = AMAQ_BITS_MAX};
+    seam_module_pair pairs[SEAM_MODULE_LINK_SITES_MAX];
+    const seam_module_link_options options = {.pairs = pairs,
+                                              .pair_count =
+                                                  seam_plan_modules(pairs, blocks, adapter),
+                                              .plan = codec,
+                                              .gates = &gates,
+                                              .server = true};
+    const uint64_t frames = seam_module_link_frame_count(&options) * (uint64_t)FRAME_BYTES_MORE;
+    const uint64_t staging_count = o->depth > 1 ? 2 : 1;
+    plan->host[SEAM_MEMORY_CODEC] +=
+        seam_module_link_memory_bytes(&options) +
+        staging_count * (seam_module_link_payload_bytes(&options, false) + frames) +
+        o->depth * (seam_module_link_payload_bytes(&options, true) + frames);
+    plan->host[SEAM_MEMORY_ADAPTER] += seam_adapter_modules_bytes(blocks, adapter);
+}
+
+/* Embedding and head, which a server with such topologies has too. */
+static uint64_t head_bytes(const seam_plan_server_args *args, const seam_ops *types,
+                           const seam_codec_plan *codec) {
+    seam_head_plan head = {0};
+    if (seam_codec_plan_is_one_pass(codec)) {
+        seam_head_plan_make(&head, args->model, types, args->bf16_table);
+    }
+    return head.table + head.matrix + head.scratch;
+}
+
+/* What a session trains with. */
+typedef struct training_shape {
+    const seam_memory_blocks *blocks;
+    seam_activations_options acts;
+    uint32_t depth;
+    uint64_t row_bytes; /* one pass: a row at the head, and its gradient */
+} training_shape;
+
+/* Activations of the micro-batches that are on their way beside the first, and of one session. */
+static seam_status training_add(seam_memory_plan *plan, const training_shape *t) {
+    SEAM_TRY(seam_memory_plan_training(plan, t->blocks, &t->acts));
+    for (uint32_t i = 1; i < t->depth; i++) {
+        SEAM_TRY(seam_memory_plan_activations(plan, t->blocks, &t->acts));
+    }
+    plan->device[SEAM_MEMORY_ACTIVATIONS] += t->acts.rows_max * t->row_bytes;
     return SEAM_OK;
 }
 
 /* The largest micro-batch of a single session that fits into `bytes`; 0: none does. */
-static uint32_t rows_fit(const seam_memory_blocks *blocks, const seam_activations_options *options,
-                         uint32_t depth, uint64_t bytes) {
+static uint32_t rows_fit(const training_shape *training, uint64_t bytes) {
     uint32_t low = 0, high = SEAM_ROWS_MAX + 1; /* low fits, high does not */
     while (high - low > 1) {
         const uint32_t rows = low + (high - low) / 2;
-        seam_activations_options with = *options;
+        training_shape with = *training;
         seam_memory_plan plan = {0};
-        with.rows_max = rows;
-        const bool fits = training_add(&plan, blocks, &with, depth) == SEAM_OK &&
-                          seam_memory_plan_device_bytes(&plan) <= bytes;
+        with.acts.rows_max = rows;
+        const bool fits =
+            training_add(&plan, &with) == SEAM_OK && seam_memory_plan_device_bytes(&plan) <= bytes;
         low = fits ? rows : low;
         high = fits ? high : rows;
     }
     return low;
 }
 
-seam_status seam_plan_server_make(seam_plan_server *ret_plan, const seam_plan_options *options,
-                                  const seam_model_config *model, uint32_t targets,
+seam_status seam_plan_server_make(seam_plan_server *ret_plan, const seam_plan_server_args *args,
                                   seam_error *err) {
-    const seam_plan_options *const o = options;
+    const seam_plan_options *const o = args->options;
+    const seam_model_config *const model = args->model;
     const seam_train_options *const run = &o->run;
     seam_plan_server p = {0};
     seam_ops types = {0};
     uint32_t copies = 0;
     seam_codec_plan codec;
-    const seam_adapter_config adapter = {
-        .kind = run->full                 ? SEAM_ADAPTER_FULL
-                : run->prefix_tokens != 0 ? SEAM_ADAPTER_PREFIX
-                                          : SEAM_ADAPTER_LORA,
-        .lora = {.rank = seam_plan_is_lora(o) ? run->rank : 0, .alpha = 1, .targets = targets},
-        .prefix = {.tokens = run->prefix_tokens}};
+    const seam_adapter_config adapter = {.kind = run->full                 ? SEAM_ADAPTER_FULL
+                                                 : run->prefix_tokens != 0 ? SEAM_ADAPTER_PREFIX
+                                                                           : SEAM_ADAPTER_LORA,
+                                         .lora = {.rank = seam_plan_is_lora(o) ? run->rank : 0,
+                                                  .alpha = 1,
+                                                  .targets = args->targets},
+                                         .prefix = {.tokens = run->prefix_tokens}};
     SEAM_TRY(types_read(&types, &copies, o, err));
-    SEAM_TRY(codecs_read(&codec, o, err));
+    codecs_read(&codec, o);
     const seam_memory_blocks all = {.model = model, .ops = &types, .layer_end = model->layers};
     const seam_memory_blocks blocks = {.model = model,
                                        .ops = &types,
                                        .layer_begin = run->front_blocks,
                                        .layer_end = model->layers - run->tail_blocks};
-    const seam_activations_options acts = {.adapter = &adapter,
-                                           .rows_max = run->rows_max,
-                                           .seqs_max = o->sequences,
-                                           .recompute = run->recompute,
-                                           .fp8 = run->fp8};
-    p.weight_bytes = seam_memory_plan_weights(&all, copies);
-    if (training_add(&p.session, &blocks, &acts, o->depth) != SEAM_OK) {
+    const training_shape training = {
+        .blocks = &blocks,
+        .acts = {.adapter = &adapter,
+                 .rows_max = run->rows_max,
+                 .seqs_max = o->sequences,
+                 .recompute = run->recompute,
+                 .fp8 = run->fp8},
+        .depth = o->depth,
+        .row_bytes = seam_codec_plan_is_one_pass(&codec) ? 2 * model->hidden * sizeof(float) : 0};
+    p.weight_bytes = seam_memory_plan_weights(&all, copies) + head_bytes(args, &types, &codec);
+    if (training_add(&p.session, &training) != SEAM_OK) {
         return seam_error_set(err, SEAM_E_LIMIT, "the session is too large to address");
     }
     if (run->prefix_bits != 0.0f) {
@@ -206,6 +261,7 @@ seam_status seam_plan_server_make(seam_plan_server *ret_plan, const seam_plan_op
         seam_memory_plan_repeats(&p.session, &blocks, &adapter);
     }
     codecs_add(&p.session, o, &codec, model->hidden);
+    exchange_add(&p.session, o, &codec, &blocks, &adapter);
     const uint64_t memory = (uint64_t)((double)o->memory_gib * 0x1p30);
     const uint64_t taken = p.weight_bytes + SEAM_MEMORY_WORKSPACE_BYTES;
     const uint64_t taken_by_one = taken + seam_memory_plan_device_bytes(&kept);
@@ -213,7 +269,7 @@ seam_status seam_plan_server_make(seam_plan_server *ret_plan, const seam_plan_op
         p.sessions = (memory - taken) / seam_memory_plan_device_bytes(&p.session);
     }
     if (memory > taken_by_one) {
-        p.rows_largest = rows_fit(&blocks, &acts, o->depth, memory - taken_by_one);
+        p.rows_largest = rows_fit(&training, memory - taken_by_one);
     }
     *ret_plan = p;
     return SEAM_OK;

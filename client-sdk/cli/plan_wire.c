@@ -5,11 +5,20 @@
 #include <string.h>
 
 #include "arena.h"
+#include "plan_modules.h"
 #include "run_data.h"
 #include "try.h"
 
-const char *const seam_plan_site_names[SEAM_STEP_SITES] = {"fwd_in", "fwd_out", "bwd_out",
-                                                           "bwd_in"};
+#define BOUNDARY_SITES 4u
+
+/* As seam_session_site has them. */
+const char *const seam_plan_site_names[SEAM_STEP_SITES] = {
+    "fwd_in", "fwd_out", "bwd_out",         "bwd_in",          "lora_a",
+    "lora_b", "prefix",  "lora_a_gradient", "lora_b_gradient", "prefix_gradient"};
+
+bool seam_plan_site_is_sent(uint32_t site) {
+    return site < BOUNDARY_SITES ? site % 2 == 0 : site < SEAM_SITE_LORA_A_GRADIENT;
+}
 
 /* A step as the planner takes it; the arrays are of full rows, else borrowed from the batcher. */
 typedef struct layout {
@@ -21,10 +30,14 @@ typedef struct layout {
     uint8_t *bitmap;
 } layout;
 
+static seam_status planner_create(seam_step_planner **ret_planner, const seam_plan_wire_args *args,
+                                  seam_error *err);
 static seam_status full_make(layout *l, const seam_plan_wire_args *args, seam_error *err);
 static void batch_take(layout *l, const seam_plan_wire_args *args, uint64_t step);
+static seam_status step_plan(seam_plan_wire *sum, layout *l, seam_step_planner *planner,
+                             const seam_plan_wire_args *args, uint64_t step, seam_error *err);
 static void step_add(seam_plan_wire *sum, const seam_step_bytes *step, const layout *l);
-static void mean_make(seam_plan_wire *sum);
+static void sum_scale(seam_plan_wire *sum, double count, double by);
 
 seam_status seam_plan_wire_make(seam_plan_wire *ret_wire, const seam_plan_wire_args *args,
                                 seam_error *err) {
@@ -38,34 +51,68 @@ seam_status seam_plan_wire_make(seam_plan_wire *ret_wire, const seam_plan_wire_a
     seam_step_planner *planner = NULL;
     layout l = {.micro_count = 0};
     SEAM_ASSERT(steps > 0);
-    seam_status st =
-        seam_step_planner_create(&planner, args->session, args->channels, args->tls, err);
+    seam_status st = planner_create(&planner, args, err);
     if (st == SEAM_OK && args->batcher == NULL) {
         st = full_make(&l, args, err);
     }
-    for (uint32_t i = 0; st == SEAM_OK && i < count; i++) {
-        const uint64_t step = (uint64_t)i * steps / count;
-        seam_step_bytes bytes;
-        if (args->batcher != NULL) {
-            batch_take(&l, args, step);
-        }
-        st = seam_step_planner_step(&bytes, planner, step, l.micros, l.micro_count, err);
-        if (st == SEAM_OK) {
-            step_add(&wire, &bytes, &l);
-        }
+    for (uint32_t i = 1; st == SEAM_OK && i < count; i++) {
+        st = step_plan(&wire, &l, planner, args, 1 + (uint64_t)(i - 1) * (steps - 1) / (count - 1),
+                       err);
     }
+    if (count < steps) { /* they stand for all but the first, which may bring what no other does */
+        sum_scale(&wire, count - 1, (double)(steps - 1));
+    }
+    st = st == SEAM_OK ? step_plan(&wire, &l, planner, args, 0, err) : st;
     seam_step_planner_destroy(planner);
     seam_mem_free(l.bitmap);
     seam_mem_free(l.sample_ids);
     seam_mem_free(l.tokens_full);
     seam_mem_free(l.sequence_rows);
     SEAM_TRY(st);
-    mean_make(&wire);
+    sum_scale(&wire, (double)steps, 1.0);
     *ret_wire = wire;
     return SEAM_OK;
 }
 
+static uint32_t modules_of(seam_module_pair ret_pairs[SEAM_MODULE_LINK_SITES_MAX],
+                           const seam_plan_wire_args *args) {
+    const seam_session_options *const s = args->session;
+    const seam_ops types = {.act = SEAM_F32, .acc = SEAM_F32}; /* shapes do not depend on them */
+    const seam_memory_blocks blocks = {
+        .model = args->model, .ops = &types, .layer_end = args->model->layers};
+    const seam_adapter_config adapter = {.kind = s->prefix_tokens != 0 ? SEAM_ADAPTER_PREFIX
+                                                                       : SEAM_ADAPTER_LORA,
+                                         .lora = {.rank = s->lora_rank, .targets = s->lora_targets},
+                                         .prefix = {.tokens = s->prefix_tokens}};
+    return seam_plan_modules(ret_pairs, &blocks, &adapter);
+}
+
+static seam_status planner_create(seam_step_planner **ret_planner, const seam_plan_wire_args *args,
+                                  seam_error *err) {
+    seam_module_pair pairs[SEAM_MODULE_LINK_SITES_MAX];
+    seam_step_planner_args planner = {
+        .session = args->session, .channels = args->model->hidden, .tls = args->tls};
+    if (args->session->topology != NULL &&
+        strcmp(args->session->topology, "adapter_exchange") == 0) {
+        planner.modules = pairs;
+        planner.module_count = modules_of(pairs, args);
+    }
+    return seam_step_planner_create(ret_planner, &planner, err);
+}
+
 /* ---- Steps ---- */
+
+/* One step of the run, added to the sum. */
+static seam_status step_plan(seam_plan_wire *sum, layout *l, seam_step_planner *planner,
+                             const seam_plan_wire_args *args, uint64_t step, seam_error *err) {
+    seam_step_bytes bytes;
+    if (args->batcher != NULL) {
+        batch_take(l, args, step);
+    }
+    SEAM_TRY(seam_step_planner_step(&bytes, planner, step, l->micros, l->micro_count, err));
+    step_add(sum, &bytes, l);
+    return SEAM_OK;
+}
 
 static void batch_take(layout *l, const seam_plan_wire_args *args, uint64_t step) {
     seam_step_batch batch;
@@ -79,6 +126,7 @@ static void batch_take(layout *l, const seam_plan_wire_args *args, uint64_t step
                               .labelled_rows = micro->labelled,
                               .sample_ids = micro->sample_ids,
                               .row_keys = args->session->front_blocks == 0 ? micro->ids : NULL,
+                              .ids = micro->ids,
                               .labels = micro->targets};
     }
     l->micro_count = batch.micro_count;
@@ -113,7 +161,7 @@ static seam_status full_make(layout *l, const seam_plan_wire_args *args, seam_er
         l->sample_ids[i] = i;
     }
     for (size_t i = 0; i < rows; i++) {
-        l->tokens_full[i] = (uint32_t)(i % args->vocab);
+        l->tokens_full[i] = (uint32_t)(i % args->model->vocab_count);
     }
     for (uint32_t m = 0; m < count; m++) {
         const uint32_t left = full->sequences - m * each;
@@ -123,6 +171,7 @@ static seam_status full_make(layout *l, const seam_plan_wire_args *args, seam_er
                               .labelled_rows = l->bitmap,
                               .sample_ids = l->sample_ids,
                               .row_keys = args->session->front_blocks == 0 ? l->tokens_full : NULL,
+                              .ids = l->tokens_full,
                               .labels = l->tokens_full};
     }
     l->micro_count = count;
@@ -157,28 +206,29 @@ static void step_add(seam_plan_wire *sum, const seam_step_bytes *step, const lay
     sum->is_most = sum->is_most && step->is_most;
 }
 
-static void way_divide(seam_plan_way *way, double count) {
-    way->bytes /= count;
-    way->tensors /= count;
-    way->headers /= count;
-    way->allocation /= count;
-    way->control /= count;
-    way->framing /= count;
+static void way_scale(seam_plan_way *way, double count, double by) {
+    way->bytes = way->bytes / count * by;
+    way->tensors = way->tensors / count * by;
+    way->headers = way->headers / count * by;
+    way->allocation = way->allocation / count * by;
+    way->control = way->control / count * by;
+    way->framing = way->framing / count * by;
 }
 
-static void mean_make(seam_plan_wire *sum) {
-    const double count = sum->step_count;
-    way_divide(&sum->sent, count);
-    way_divide(&sum->received, count);
+/* From so many steps to so many.  In this order a mean of whole numbers that are the same is one.
+ */
+static void sum_scale(seam_plan_wire *sum, double count, double by) {
+    way_scale(&sum->sent, count, by);
+    way_scale(&sum->received, count, by);
     for (uint32_t i = 0; i < SEAM_STEP_SITES; i++) {
-        sum->sites[i].rows /= count;
-        sum->sites[i].payload_bytes /= count;
+        sum->sites[i].rows = sum->sites[i].rows / count * by;
+        sum->sites[i].payload_bytes = sum->sites[i].payload_bytes / count * by;
     }
-    sum->micros /= count;
-    sum->tokens /= count;
-    sum->labelled_tokens /= count;
-    sum->mean_bits /= count;
-    sum->round_trips /= count;
+    sum->micros = sum->micros / count * by;
+    sum->tokens = sum->tokens / count * by;
+    sum->labelled_tokens = sum->labelled_tokens / count * by;
+    sum->mean_bits = sum->mean_bits / count * by;
+    sum->round_trips = sum->round_trips / count * by;
 }
 
 /* ---- Output ---- */
@@ -189,19 +239,30 @@ static json_t *way_json(const seam_plan_way *way) {
                      way->control, "framing", way->framing);
 }
 
-json_t *seam_plan_wire_json(const seam_plan_wire *wire) {
+/* Modules' sites in an exchange, boundaries' in the other topologies. */
+static json_t *sites_json(const seam_plan_wire *wire) {
     json_t *const sites = json_object();
-    for (uint32_t i = 0; i < SEAM_STEP_SITES; i++) {
-        json_object_set_new(sites, seam_plan_site_names[i],
-                            json_pack("{s:f,s:f}", "rows", wire->sites[i].rows, "payload_bytes",
-                                      wire->sites[i].payload_bytes));
+    bool exchanges = false;
+    for (uint32_t i = BOUNDARY_SITES; i < SEAM_STEP_SITES; i++) {
+        exchanges = exchanges || wire->sites[i].rows > 0.0;
     }
+    for (uint32_t i = 0; i < SEAM_STEP_SITES; i++) {
+        if (exchanges ? wire->sites[i].rows > 0.0 : i < BOUNDARY_SITES) {
+            json_object_set_new(sites, seam_plan_site_names[i],
+                                json_pack("{s:f,s:f}", "rows", wire->sites[i].rows, "payload_bytes",
+                                          wire->sites[i].payload_bytes));
+        }
+    }
+    return sites;
+}
+
+json_t *seam_plan_wire_json(const seam_plan_wire *wire) {
     json_t *const value = json_pack(
         "{s:s,s:I,s:b,s:b,s:f,s:f,s:f,s:f,s:o,s:o,s:o}", "rows", wire->by_data ? "data" : "full",
         "steps", (json_int_t)wire->steps, "exact", (int)wire->is_exact, "at_most",
         (int)wire->is_most, "micros", wire->micros, "tokens", wire->tokens, "labelled_tokens",
         wire->labelled_tokens, "round_trips", wire->round_trips, "sent", way_json(&wire->sent),
-        "received", way_json(&wire->received), "sites", sites);
+        "received", way_json(&wire->received), "sites", sites_json(wire));
     if (wire->mean_bits > 0.0) {
         json_object_set_new(value, "mean_bits", json_real(wire->mean_bits));
     }
@@ -227,8 +288,8 @@ void seam_plan_wire_print(const seam_plan_wire *wire) {
         }
         printf("%llu steps", (unsigned long long)wire->steps);
     } else {
-        printf("%.0f tokens, all distinct and labelled, in %.0f micro-batches", wire->tokens,
-               wire->micros);
+        printf("%.0f tokens, all distinct and labelled, in %.0f micro-batches: mean of %llu steps",
+               wire->tokens, wire->micros, (unsigned long long)wire->steps);
     }
     if (wire->mean_bits > 0.0) {
         printf(", at a mean of %.2f bits", wire->mean_bits);

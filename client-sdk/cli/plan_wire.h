@@ -3,14 +3,15 @@
  *
  * The steps are those of a data set, in the run's order, or steps of full rows: all distinct as far
  * as the vocabulary allows, all labelled, so that no step of such sizes has more.  Figures are
- * means over the run's steps; of a long run SEAM_PLAN_STEPS_MAX of them, evenly spread, stand for
- * all. */
+ * means over the run's steps; of a long run the first and SEAM_PLAN_STEPS_MAX - 1 others, evenly
+ * spread, stand for all. */
 #ifndef SEAM_PLAN_WIRE_H
 #define SEAM_PLAN_WIRE_H
 
 #include <jansson.h>
 
 #include "batcher.h"
+#include "model_config.h"
 #include "step_bytes.h"
 
 #define SEAM_PLAN_STEPS_MAX 256u
@@ -33,6 +34,7 @@ typedef struct seam_plan_wire {
     bool is_most;  /* no more can */
 } seam_plan_wire;
 extern const char *const seam_plan_site_names[SEAM_STEP_SITES];
+bool seam_plan_site_is_sent(uint32_t site); /* by this end */
 
 /* Steps of full rows: micro-batches of so many sequences of so many rows. */
 typedef struct seam_plan_full {
@@ -43,15 +45,14 @@ typedef struct seam_plan_full {
 
 typedef struct seam_plan_wire_args {
     const seam_session_options *session;
-    uint32_t channels, vocab;
+    const seam_model_config *model;
     bool tls;
     uint64_t steps;
     seam_batcher *batcher; /* or NULL: */
     seam_plan_full full;
 } seam_plan_wire_args;
 
-/* SEAM_E_ARG (err names the session's field; topology adapter_exchange, of which no row travels),
- * SEAM_E_LIMIT, SEAM_E_MEMORY, SEAM_E_UNIMPLEMENTED. */
+/* SEAM_E_ARG (err names the session's field), SEAM_E_LIMIT, SEAM_E_MEMORY, SEAM_E_UNIMPLEMENTED. */
 seam_status seam_plan_wire_make(seam_plan_wire *ret_wire, const seam_plan_wire_args *args,
                                 seam_error *err);
 json_t *seam_plan_wire_json(const seam_plan_wire *wire);

@@ -7,13 +7,13 @@
 #include "plan_wire.h"
 #include "try.h"
 
-static seam_status wire_put(json_t *value, const seam_run_prediction_args *args, seam_error *err) {
+static seam_status wire_put(json_t *value, const seam_run_prediction_args *args,
+                            const seam_model_config *model, seam_error *err) {
     const seam_train_options *const o = args->options;
     const seam_plan_link link = {
         .mbit = o->mbit, .rtt_ms = o->rtt_ms, .server_tokens_per_s = o->server_tokens_per_s};
     const seam_plan_wire_args wire_args = {.session = args->session,
-                                           .channels = args->facts->hidden,
-                                           .vocab = args->facts->vocab,
+                                           .model = model,
                                            .tls = args->tls,
                                            .steps = o->steps,
                                            .batcher = args->batcher};
@@ -28,12 +28,9 @@ static seam_status wire_put(json_t *value, const seam_run_prediction_args *args,
 }
 
 static seam_status client_put(json_t *value, const seam_run_prediction_args *args,
-                              seam_error *err) {
-    seam_model_config model;
+                              const seam_model_config *model, bool bf16_table, seam_error *err) {
     seam_plan_client client;
-    bool bf16_table = false;
-    SEAM_TRY(seam_plan_model_read(&model, &bf16_table, args->options->model, err));
-    const seam_plan_client_args client_args = {.model = &model,
+    const seam_plan_client_args client_args = {.model = model,
                                                .bf16_table = bf16_table,
                                                .f32 = args->options->f32,
                                                .session = args->session};
@@ -45,12 +42,14 @@ static seam_status client_put(json_t *value, const seam_run_prediction_args *arg
 void seam_run_prediction_make(seam_run_report *report, const seam_run_prediction_args *args) {
     const seam_train_options *const o = args->options;
     json_t *const value = json_object();
+    const bool on_cpu = o->device == NULL || strncmp(o->device, "cpu", 3) == 0;
+    seam_model_config model;
+    bool bf16_table = false;
     seam_error err = {0};
-    seam_status st = SEAM_OK;
-    if (strcmp(o->topology, "adapter_exchange") != 0) { /* of which no row passes this end */
-        const bool on_cpu = o->device == NULL || strncmp(o->device, "cpu", 3) == 0;
-        st = wire_put(value, args, &err);
-        st = st == SEAM_OK && on_cpu ? client_put(value, args, &err) : st;
+    seam_status st = seam_plan_model_read(&model, &bf16_table, o->model, &err);
+    st = st == SEAM_OK ? wire_put(value, args, &model, &err) : st;
+    if (st == SEAM_OK && on_cpu && !seam_train_exchanges(o)) {
+        st = client_put(value, args, &model, bf16_table, &err);
     }
     if (st != SEAM_OK) {
         json_object_set_new(value, "error", json_string(err.text));
@@ -72,11 +71,13 @@ static void grade_put(json_t *grade, const char *name, double predicted, double 
     }
 }
 
-/* Payloads over the sites that this end sends on, WIRE.md 1: 0 and 2, or those of the server. */
+/* Payloads over the sites that this end sends on, or those of the server. */
 static double payload_of(const json_t *sites, bool sent) {
     double sum = 0.0;
-    for (uint32_t i = sent ? 0 : 1; i < SEAM_STEP_SITES; i += 2) {
-        sum += number_of(json_object_get(sites, seam_plan_site_names[i]), "payload_bytes");
+    for (uint32_t i = 0; i < SEAM_STEP_SITES; i++) {
+        if (seam_plan_site_is_sent(i) == sent) {
+            sum += number_of(json_object_get(sites, seam_plan_site_names[i]), "payload_bytes");
+        }
     }
     return sum;
 }

@@ -1,9 +1,10 @@
 /* What is predicted of a run before its first step, by the code of `seam plan`, and what became of
  * it: the report's `prediction`.
  *
- *   wire    bytes of a step each way: plan_wire.h; not with topology adapter_exchange
+ *   wire    bytes of a step each way: plan_wire.h
  *   time    of a step, as far as --mbit and --server-tokens-per-s tell
- *   client  memory of this process: plan_client.h; not where a device of its own computes
+ *   client  memory of this process: plan_client.h; not where a device of its own computes, nor with
+ *           topology adapter_exchange
  *   grade.<what>.{predicted, measured, ratio}   measured by predicted, once a step was made:
  *           bytes_sent, bytes_received, payload_sent, payload_received (means of the steps),
  *           seconds (likewise), memory (the largest so far: code, gRPC and data too) */
@@ -17,7 +18,6 @@
 typedef struct seam_run_prediction_args {
     const seam_train_options *options;
     const seam_session_options *session; /* as it was asked for, its depth as it was granted */
-    const seam_model_facts *facts;
     seam_batcher *batcher;
     bool tls;
 } seam_run_prediction_args;

@@ -54,6 +54,29 @@
     SEAM_OPTION(type, "cache-bytes", SEAM_ARG_COUNT64, cache_bytes, "N",                           \
                 "aqsgd: size of the cache at each end and site [1073741824]")
 
+/* ---- a run, for what it sends ---- */
+#define SEAM_OPTION_PRESET(type)                                                                   \
+    SEAM_OPTION(                                                                                   \
+        type, "preset", SEAM_ARG_TEXT, preset, "TASK[@MODEL]",                                     \
+        "the paper's settings: gsm8k, math, codealpaca, boolq, arc_challenge, winogrande, "        \
+        "commonsense_qa; for llama3-8b or qwen2.5-7b [llama3-8b]")
+#define SEAM_OPTION_ADAPTER(type)                                                                  \
+    SEAM_OPTION(type, "adapter", SEAM_ARG_TEXT, adapter, "DIR",                                    \
+                "start from this PEFT adapter or these trained layers: rank, alpha, targets and "  \
+                "the like are its own")
+#define SEAM_OPTION_TOPOLOGY(type)                                                                 \
+    SEAM_OPTION(type, "topology", SEAM_ARG_TEXT, topology, "NAME",                                 \
+                "u_shaped: labels stay here; vanilla: head and loss are the server's; "            \
+                "adapter_exchange: the whole model is, adapter and optimizer are here [u_shaped]")
+#define SEAM_OPTION_CONSENT(type)                                                                  \
+    SEAM_OPTION(type, "consent", SEAM_ARG_TEXT, consent, "WHAT",                                   \
+                "what the server may be shown: labels (vanilla), text (adapter_exchange) "         \
+                "[nothing]")
+#define SEAM_OPTION_RESEND(type)                                                                   \
+    SEAM_OPTION(                                                                                   \
+        type, "resend-parameters", SEAM_ARG_FLAG, resend_parameters, NULL,                         \
+        "adapter_exchange: quantized parameters travel every step, as in the paper [once]")
+
 /* ---- the link, for a step's predicted time: plan_wire.h ---- */
 #define SEAM_OPTION_MBIT(type)                                                                     \
     SEAM_OPTION(type, "mbit", SEAM_ARG_POSITIVE, mbit, "N",                                        \

@@ -21,8 +21,7 @@ seam_status seam_train_adapter_check(const seam_train_options *options, seam_err
     if (o->prefix_bits != 0.0f && o->prefix_tokens == 0) {
         return seam_error_set(err, SEAM_E_ARG, "--prefix-bits: only with --prefix-tokens");
     }
-    if (o->prefix_bits != 0.0f && o->topology != NULL &&
-        strcmp(o->topology, "adapter_exchange") == 0) {
+    if (o->prefix_bits != 0.0f && seam_train_exchanges(o)) {
         return seam_error_set(err, SEAM_E_ARG,
                               "--prefix-bits: with topology adapter_exchange the prefix travels, "
                               "and --codec amaq quantizes it (with --resend-parameters)");
@@ -47,7 +46,7 @@ seam_status seam_train_adapter_check(const seam_train_options *options, seam_err
                               "--lora-side: without --front-blocks or --tail-blocks all of LoRA is "
                               "the server's");
     }
-    if (o->full && o->topology != NULL && strcmp(o->topology, "adapter_exchange") == 0) {
+    if (o->full && seam_train_exchanges(o)) {
         return seam_error_set(err, SEAM_E_ARG,
                               "--full: with topology adapter_exchange what is trained is here");
     }

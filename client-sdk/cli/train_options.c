@@ -23,9 +23,7 @@ static const seam_arg_spec run_specs[] = {
     OPTION("resume", SEAM_ARG_TEXT, resume, "DIR",
            "go on with the run of this folder, from where it ended; other options are those of "
            "the run, and of them only these may change: server, threads, quiet, json"),
-    OPTION("preset", SEAM_ARG_TEXT, preset, "TASK[@MODEL]",
-           "the paper's settings: gsm8k, math, codealpaca, boolq, arc_challenge, winogrande, "
-           "commonsense_qa; for llama3-8b or qwen2.5-7b [llama3-8b]"),
+    SEAM_OPTION_PRESET(seam_train_options),
     SEAM_OPTION_STEPS(seam_train_options),
     SEAM_OPTION_BATCH(seam_train_options),
     SEAM_OPTION_TRAIN_ROWS(seam_train_options),
@@ -40,17 +38,11 @@ static const seam_arg_spec run_specs[] = {
     SEAM_OPTION_SEED(seam_train_options),
     OPTION("save-every", SEAM_ARG_COUNT, save_every, "N",
            "steps between saved adapters [50; with --full at the end]"),
-    OPTION("adapter", SEAM_ARG_TEXT, adapter, "DIR",
-           "start from this PEFT adapter or these trained layers: rank, alpha, targets and the "
-           "like are its own"),
+    SEAM_OPTION_ADAPTER(seam_train_options),
     SEAM_OPTION_SERVER_MODEL(seam_train_options),
-    OPTION("topology", SEAM_ARG_TEXT, topology, "NAME",
-           "u_shaped: labels stay here; vanilla: head and loss are the server's; adapter_exchange: "
-           "the whole model is, adapter and optimizer are here [u_shaped]"),
-    OPTION("consent", SEAM_ARG_TEXT, consent, "WHAT",
-           "what the server may be shown: labels (vanilla), text (adapter_exchange) [nothing]"),
-    OPTION("resend-parameters", SEAM_ARG_FLAG, resend_parameters, NULL,
-           "adapter_exchange: quantized parameters travel every step, as in the paper [once]"),
+    SEAM_OPTION_TOPOLOGY(seam_train_options),
+    SEAM_OPTION_CONSENT(seam_train_options),
+    SEAM_OPTION_RESEND(seam_train_options),
     OPTION("recompute", SEAM_ARG_FLAG, recompute, NULL,
            "the server computes layers again instead of keeping them: same result, less memory"),
     OPTION("fp8", SEAM_ARG_FLAG, fp8, NULL,
@@ -196,7 +188,9 @@ static const seam_arg_spec eval_specs[] = {
 static uint64_t fall_steps(const seam_train_options *o);
 static void codec_default(seam_train_options *o);
 static void allocator_choose(seam_train_options *o);
-static seam_status options_check(const seam_train_options *o, seam_error *err);
+static seam_status codec_settle(seam_train_options *o, seam_error *err);
+static seam_status consent_check(const seam_train_options *o, seam_error *err);
+static seam_status needed_check(const seam_train_options *o, seam_error *err);
 
 static uint32_t or_u32(uint32_t value, uint32_t fallback) {
     return value != 0 ? value : fallback;
@@ -246,6 +240,11 @@ seam_status seam_train_options_read(seam_train_options *options, const seam_arg_
 }
 
 seam_status seam_train_options_finish(seam_train_options *options, seam_error *err) {
+    SEAM_TRY(seam_train_options_settle(options, err));
+    return needed_check(options, err);
+}
+
+seam_status seam_train_options_settle(seam_train_options *options, seam_error *err) {
     seam_train_options *const o = options;
     const seam_status taken = seam_train_adapter_take(o, err);
     /* A run that goes on has long taken it; one of an earlier release does not say what it was. */
@@ -267,14 +266,15 @@ seam_status seam_train_options_finish(seam_train_options *options, seam_error *e
     o->adam_beta1 = or_f32(o->adam_beta1, 0.9f);
     o->adam_beta2 = or_f32(o->adam_beta2, 0.999f);
     o->adam_eps = or_f32(o->adam_eps, 1e-8f);
-    SEAM_TRY(seam_train_codec_finish(o, err));
+    SEAM_TRY(codec_settle(o, err));
     o->targets_by_model = o->targets == NULL && o->prefix_tokens == 0 && !o->full;
     o->targets = o->targets != NULL ? o->targets : "q,v";
-    return options_check(o, err);
+    SEAM_TRY(consent_check(o, err));
+    uint32_t targets = 0;
+    return seam_targets_parse(&targets, o->targets, err);
 }
 
-seam_status seam_train_codec_finish(seam_train_options *options, seam_error *err) {
-    seam_train_options *const o = options;
+static seam_status codec_settle(seam_train_options *o, seam_error *err) {
     o->codec = seam_train_codec(o);
     codec_default(o);
     if (o->all_layer_bits != 0.0f && o->all_layer_steps == 0 && o->steps_to_target == 0) {
@@ -293,9 +293,13 @@ seam_status seam_train_codec_finish(seam_train_options *options, seam_error *err
     return SEAM_OK;
 }
 
-const char *seam_train_codec(const seam_train_options *options) {
+bool seam_train_exchanges(const seam_train_options *options) {
     const char *const topology = options->topology;
-    const bool modules = topology != NULL && strcmp(topology, "adapter_exchange") == 0;
+    return topology != NULL && strcmp(topology, "adapter_exchange") == 0;
+}
+
+const char *seam_train_codec(const seam_train_options *options) {
+    const bool modules = seam_train_exchanges(options);
     return options->codec != NULL ? options->codec : modules ? "affine" : "amaq";
 }
 
@@ -341,8 +345,9 @@ static void allocator_choose(seam_train_options *o) {
  * C = 4096 and 3584, presses all channels of a small model down alike and flattens their widths
  * (tests/bench/RESULTS.md).  The same pressure a channel keeps it in balance with the task's
  * gradient.  For the same reason only the rate falls once the target is reached, not beta. */
-void seam_train_options_scale(seam_train_options *options, uint32_t channels) {
+void seam_train_options_scale(seam_train_options *options, uint32_t hidden) {
     seam_train_options *const o = options;
+    const uint32_t channels = seam_train_exchanges(o) && o->prefix_tokens == 0 ? o->rank : hidden;
     o->beta = or_f32(o->beta, o->beta_paper * (float)channels / o->channels_paper);
     o->beta_after = or_f32(o->beta_after, o->beta);
     o->bits_lr_after = or_f32(o->bits_lr_after, BITS_LR_AFTER * o->bits_lr);
@@ -372,7 +377,8 @@ static seam_status consent_check(const seam_train_options *o, seam_error *err) {
     return SEAM_OK;
 }
 
-static seam_status options_check(const seam_train_options *o, seam_error *err) {
+/* What a run needs. */
+static seam_status needed_check(const seam_train_options *o, seam_error *err) {
     if (o->model == NULL || o->data == NULL || o->out == NULL) {
         return seam_error_set(err, SEAM_E_ARG, "--%s is needed",
                               o->model == NULL  ? "model"
@@ -384,9 +390,7 @@ static seam_status options_check(const seam_train_options *o, seam_error *err) {
         return seam_error_set(err, SEAM_E_ARG, "--eval-quantized: '%s' is not on, off or both",
                               o->eval_quantized);
     }
-    SEAM_TRY(consent_check(o, err));
-    uint32_t targets = 0;
-    return seam_targets_parse(&targets, o->targets, err);
+    return SEAM_OK;
 }
 
 /* What the server quantizes for itself. */

@@ -65,17 +65,20 @@ void seam_train_options_init(seam_train_options *ret_options);
 seam_status seam_train_options_read(seam_train_options *options, const seam_arg_table *extra,
                                     int argc, char **argv, int first, seam_error *err);
 seam_status seam_train_options_finish(seam_train_options *options, seam_error *err);
-/* Of the last of these, the compressor's, for a plan.  The steps are set.  SEAM_E_ARG names the
+/* The last of these for a plan, which need not name data and a folder.  SEAM_E_ARG names the
  * option. */
-seam_status seam_train_codec_finish(seam_train_options *options, seam_error *err);
+seam_status seam_train_options_settle(seam_train_options *options, seam_error *err);
 extern const seam_arg_spec seam_train_codec_specs[];
 void seam_train_options_help(void);
-/* Defaults that depend on the model's hidden size: beta and what follows from it. */
-void seam_train_options_scale(seam_train_options *options, uint32_t channels);
+/* Defaults that depend on the channels that have gates: beta and what follows from it.  hidden: the
+ * model's hidden size. */
+void seam_train_options_scale(seam_train_options *options, uint32_t hidden);
 /* What only a command line is judged by, before seam_train_options_finish: options that the codec
  * does not have, and the like.  A run that goes on, and the rows of a bench, may have them.
  * SEAM_E_ARG names the option. */
 seam_status seam_train_given_check(const seam_train_options *options, seam_error *err);
+/* Topology adapter_exchange. */
+bool seam_train_exchanges(const seam_train_options *options);
 /* --codec, or what stands for it. */
 const char *seam_train_codec(const seam_train_options *options);
 /* --pipeline-depth; *ret_depth 0: auto.  SEAM_E_ARG. */

@@ -103,7 +103,7 @@ seam_status seam_run_train(json_t **ret_report, const seam_train_options *option
 /* ---- Preparation: everything that can be refused is refused before the first step ---- */
 
 static bool is_exchange(const training *t) {
-    return strcmp(t->o.topology, "adapter_exchange") == 0;
+    return seam_train_exchanges(&t->o);
 }
 
 static seam_status prepare(training *t, seam_error *err) {
@@ -120,8 +120,7 @@ static seam_status prepare(training *t, seam_error *err) {
     const seam_model_options model = seam_run_model_options(o);
     SEAM_TRY(seam_model_open(&t->model, &model, err));
     seam_model_describe(&t->facts, t->model);
-    seam_train_options_scale(&t->o,
-                             is_exchange(t) && o->prefix_tokens == 0 ? o->rank : t->facts.hidden);
+    seam_train_options_scale(&t->o, t->facts.hidden);
     SEAM_TRY(seam_cli_data_status(data_open(t, err), err));
     SEAM_TRY(o->resume != NULL ? seam_run_data_check(o, t->data, err) : SEAM_OK);
     SEAM_TRY(seam_cli_connect(&t->client, &o->server, &o->common, err));
@@ -257,7 +256,6 @@ static seam_status predict(training *t, seam_error *err) {
     options.pipeline_depth = seam_session_pipeline_depth(t->session);
     const seam_run_prediction_args args = {.options = &t->o,
                                            .session = &options,
-                                           .facts = &t->facts,
                                            .batcher = t->batcher,
                                            .tls = !seam_cli_is_plaintext(&t->o.server)};
     seam_run_prediction_make(&t->report, &args);

@@ -348,10 +348,17 @@ seam_status seam_session_plan(seam_session *session, const Seam__V1__Session *me
 seam_status seam_session_memory_take(seam_session *session, seam_error *err);
 void seam_session_unplan(seam_session *session);
 /* session_memory.c, for plans: a session that there is no server for, of these options: its config,
- * the sites of its boundaries and what seam_step_layout needs.  SEAM_E_ARG (err names the field;
- * topology adapter_exchange), SEAM_E_UNIMPLEMENTED, SEAM_E_MEMORY. */
-seam_status seam_session_sketch(seam_session **ret_session, const seam_session_options *options,
-                                uint32_t channels, seam_error *err);
+ * the sites of its boundaries, of an exchange its modules' shapes, and what seam_step_layout needs.
+ * SEAM_E_ARG (err names the field; topology adapter_exchange without pairs), SEAM_E_UNIMPLEMENTED,
+ * SEAM_E_MEMORY. */
+typedef struct seam_sketch_args {
+    const seam_session_options *options;
+    uint32_t channels;
+    const seam_module_pair *pairs; /* read with topology adapter_exchange */
+    uint32_t pair_count;
+} seam_sketch_args;
+seam_status seam_session_sketch(seam_session **ret_session, const seam_sketch_args *args,
+                                seam_error *err);
 void seam_session_sketch_free(seam_session *gift_session); /* NULL is fine */
 /* The coder of a site of a session or a sketch. */
 seam_coder_config seam_session_coder_config(const seam_session *session, uint32_t site_idx);
@@ -443,6 +450,12 @@ seam_status seam_answer_end(seam_session *session, const seam_frame_header *head
 /* module_exchange.c */
 seam_status seam_exchange_plan(seam_session *session, seam_error *err);
 void seam_exchange_unplan(seam_session *session);
+/* Of a sketch: shapes alone.  SEAM_E_ARG, SEAM_E_UNIMPLEMENTED, as seam_module_link_check. */
+seam_status seam_exchange_sketch(seam_session *session, const seam_module_pair *pairs,
+                                 uint32_t pair_count, seam_error *err);
+/* The coder of a pair's parameters or gradients, of a session or a sketch. */
+seam_coder_config seam_exchange_coder_config(const seam_session *session, uint32_t pair_idx,
+                                             bool gradient);
 void seam_exchange_training_read(seam_exchange_training *ret,
                                  const Seam__V1__SessionConfig *message);
 /* Tensors in front of the loss of an answer: what they are; a frame of one. */

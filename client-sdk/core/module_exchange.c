@@ -43,6 +43,32 @@ static seam_status pairs_read(seam_module_pair ret_pairs[SEAM_MODULE_LINK_SITES_
     return SEAM_OK;
 }
 
+static seam_module_link_options link_options(const seam_session *s, const seam_module_pair *pairs,
+                                             uint32_t pair_count) {
+    return (seam_module_link_options){.pairs = pairs,
+                                      .pair_count = pair_count,
+                                      .plan = &s->config.codec,
+                                      .gates = &s->config.gates,
+                                      .server = false,
+                                      .seed = s->config.seed};
+}
+
+seam_status seam_exchange_sketch(seam_session *session, const seam_module_pair *pairs,
+                                 uint32_t pair_count, seam_error *err) {
+    const seam_module_link_options options = link_options(session, pairs, pair_count);
+    SEAM_TRY(seam_module_link_check(&options, err));
+    seam_module_link_sketch(&session->exchange.link, &options);
+    session->exchange.is_on = true;
+    return SEAM_OK;
+}
+
+seam_coder_config seam_exchange_coder_config(const seam_session *session, uint32_t pair_idx,
+                                             bool gradient) {
+    const seam_module_link *const link = &session->exchange.link;
+    const seam_module_link_options options = link_options(session, link->pairs, link->pair_count);
+    return seam_module_link_coder_config(&options, pair_idx, gradient);
+}
+
 seam_status seam_exchange_plan(seam_session *session, seam_error *err) {
     seam_session *const s = session;
     seam_module_pair pairs[SEAM_MODULE_LINK_SITES_MAX];
@@ -51,12 +77,7 @@ seam_status seam_exchange_plan(seam_session *session, seam_error *err) {
         return SEAM_OK;
     }
     SEAM_TRY(pairs_read(pairs, &count, s, err));
-    const seam_module_link_options options = {.pairs = pairs,
-                                              .pair_count = count,
-                                              .plan = &s->config.codec,
-                                              .gates = &s->config.gates,
-                                              .server = false,
-                                              .seed = s->config.seed};
+    const seam_module_link_options options = link_options(s, pairs, count);
     SEAM_TRY(seam_module_link_check(&options, err));
     SEAM_TRY(seam_module_link_create(&s->exchange.link, &options, err));
     s->exchange.is_on = true;

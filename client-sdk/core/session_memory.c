@@ -166,19 +166,21 @@ void seam_session_sketch_free(seam_session *gift_session) {
     }
 }
 
-seam_status seam_session_sketch(seam_session **ret_session, const seam_session_options *options,
-                                uint32_t channels, seam_error *err) {
+seam_status seam_session_sketch(seam_session **ret_session, const seam_sketch_args *args,
+                                seam_error *err) {
+    const uint32_t channels = args->channels;
     seam_config_message message;
     seam_core_config config;
     if (channels == 0 || channels > SEAM_CHANNELS_MAX) {
         return seam_error_set(err, SEAM_E_ARG, "channels: %u", channels);
     }
-    SEAM_TRY(seam_config_from_options(&message, &config, options, err));
-    if (!seam_codec_plan_has_in(&config.codec)) {
+    SEAM_TRY(seam_config_from_options(&message, &config, args->options, err));
+    const bool exchanges = !seam_codec_plan_has_in(&config.codec);
+    if (exchanges && args->pair_count == 0) {
         return seam_error_set(err, SEAM_E_ARG,
                               "topology: of adapter_exchange no row passes this end");
     }
-    SEAM_TRY(seam_codec_plan_check(&config.codec, channels, err));
+    SEAM_TRY(exchanges ? SEAM_OK : seam_codec_plan_check(&config.codec, channels, err));
     seam_session *const s = seam_mem_zalloc(1, sizeof *s);
     seam_status st = s != NULL ? SEAM_OK : SEAM_E_MEMORY;
     if (st == SEAM_OK) {
@@ -196,6 +198,11 @@ seam_status seam_session_sketch(seam_session **ret_session, const seam_session_o
         return seam_error_set(err, st, "out of memory");
     }
     layout_carve(s, &s->memory);
+    st = exchanges ? seam_exchange_sketch(s, args->pairs, args->pair_count, err) : SEAM_OK;
+    if (st != SEAM_OK) {
+        seam_session_sketch_free(s);
+        return st;
+    }
     *ret_session = s;
     return SEAM_OK;
 }
@@ -207,7 +214,8 @@ seam_status seam_session_memory_plan(seam_session_memory *ret_memory,
     if (ret_memory == NULL) {
         return seam_error_set(err, SEAM_E_ARG, "ret_memory is NULL");
     }
-    SEAM_TRY(seam_session_sketch(&s, options, channels, err));
+    const seam_sketch_args args = {.options = options, .channels = channels};
+    SEAM_TRY(seam_session_sketch(&s, &args, err));
     seam_session_memory memory = {.training = s->config.training,
                                   .pipeline_depth = s->config.pipeline_depth};
     plan_fill(&memory, s);

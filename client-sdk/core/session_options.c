@@ -141,6 +141,7 @@ seam_status seam_config_from_message(seam_core_config *ret_core,
     ret_core->codec.front = training->front_blocks > 0;
     ret_core->codec.front_trained = training->front_blocks > 0 && training->client_trains;
     SEAM_TRY(seam_codec_plan_check(&ret_core->codec, 0, err));
+    SEAM_TRY(seam_codec_plan_check_depth(&ret_core->codec, limits->pipeline_depth, err));
     ret_core->sample_ids_needed = ret_core->codec.codec_out == SEAM_CODEC_AQSGD;
     ret_core->distinct_rows = seam_codec_plan_takes_row_sources(&ret_core->codec);
     if (!seam_codec_has_gates(ret_core->codec.codec_out)) {
@@ -198,6 +199,9 @@ static seam_codec_plan plan_of(const Seam__V1__SessionConfig *config) {
     return (seam_codec_plan){
         .topology = (uint32_t)config->topology,
         .resend_parameters = config->resend_parameters,
+        .tail_layers = config->tail_layers,
+        .all_layer = config->all_layer_bits != 0.0f,
+        .prefix_gates = config->prefix_bits != 0.0f,
         .codec_in = (seam_codec_id)in,
         .codec_out = (seam_codec_id)codec->codec,
         .bits = codec->bits,

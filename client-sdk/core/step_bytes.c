@@ -1,9 +1,8 @@
 /* See step_bytes.h.  The messages are those of a step as WIRE.md section 4 orders them, each made
  * or measured by the code that sends it; what only a run knows (hashes, norms, times) is a value
- * that takes as many bytes. Read next: step.c, which a run has instead. */
+ * that takes as many bytes. Read next: width_plan.c; step.c, which a run has instead. */
 #include "step_bytes.h"
 
-#include <math.h>
 #include <string.h>
 
 #include "arena.h"
@@ -11,18 +10,19 @@
 #include "frame.h"
 #include "try.h"
 #include "walk.h"
+#include "width_plan.h"
 
-_Static_assert(SEAM_STEP_SITES == 4, "as seam_session_sketch has them");
+#define BOUNDARY_SITES 4u /* as seam_session_sketch has them */
+_Static_assert(SEAM_STEP_SITES == SEAM_SITE_PREFIX_GRADIENT + 1, "ids of WIRE.md 1 and 1.1");
 
 struct seam_step_planner {
     seam_session *session; /* without a server */
     bool tls;
-    seam_alloc allocs[2];  /* of sites 0 and 3, of 1 and 2, where they have widths */
-    uint8_t *widths;       /* (2, P): theirs */
+    seam_width_plan widths;
     seam_step_bytes bytes; /* of the step in work */
 };
 
-static void allocations_make(seam_step_planner *p, uint64_t step);
+static seam_status exchange_add(seam_step_planner *p, uint32_t micro, seam_error *err);
 static seam_status micro_add(seam_step_planner *p, const seam_micro_state *micro, seam_error *err);
 static void allocation_add(seam_step_planner *p, uint64_t step);
 static void ends_add(seam_step_planner *p, uint64_t step);
@@ -30,17 +30,19 @@ static uint32_t round_trips_of(const seam_session *s);
 static bool is_exact(const seam_session *s);
 
 seam_status seam_step_planner_create(seam_step_planner **ret_planner,
-                                     const seam_session_options *options, uint32_t channels,
-                                     bool tls, seam_error *err) {
+                                     const seam_step_planner_args *args, seam_error *err) {
+    const seam_sketch_args sketch = {.options = args->session,
+                                     .channels = args->channels,
+                                     .pairs = args->modules,
+                                     .pair_count = args->module_count};
     seam_step_planner *const p = seam_mem_zalloc(1, sizeof *p);
     if (p == NULL) {
         return seam_error_set(err, SEAM_E_MEMORY, "out of memory");
     }
-    p->tls = tls;
-    seam_status st = seam_session_sketch(&p->session, options, channels, err);
-    if (st == SEAM_OK) {
-        p->widths = seam_mem_zalloc(2, p->session->width_count);
-        st = p->widths != NULL ? SEAM_OK : seam_error_set(err, SEAM_E_MEMORY, "out of memory");
+    p->tls = args->tls;
+    seam_status st = seam_session_sketch(&p->session, &sketch, err);
+    if (st == SEAM_OK && seam_width_plan_init(&p->widths, p->session) != SEAM_OK) {
+        st = seam_error_set(err, SEAM_E_MEMORY, "out of memory");
     }
     if (st != SEAM_OK) {
         seam_step_planner_destroy(p);
@@ -55,7 +57,7 @@ void seam_step_planner_destroy(seam_step_planner *gift_planner) {
         return;
     }
     seam_session_sketch_free(gift_planner->session);
-    seam_mem_free(gift_planner->widths);
+    seam_width_plan_deinit(&gift_planner->widths);
     seam_mem_free(gift_planner);
 }
 
@@ -89,9 +91,10 @@ seam_status seam_step_planner_step(seam_step_bytes *ret_bytes, seam_step_planner
     memset(&p->bytes, 0, sizeof p->bytes);
     session_set(s, step);
     SEAM_TRY(seam_step_layout(s, micros, micro_count, err));
-    allocations_make(p, step);
+    seam_width_plan_make(&p->widths, s, step);
+    p->bytes.mean_bits = p->widths.mean_bits;
     for (uint32_t m = 0; m < micro_count; m++) {
-        SEAM_TRY(micro_add(p, &s->micros[m], err));
+        SEAM_TRY(s->exchange.is_on ? exchange_add(p, m, err) : micro_add(p, &s->micros[m], err));
     }
     allocation_add(p, step);
     ends_add(p, step);
@@ -100,64 +103,6 @@ seam_status seam_step_planner_step(seam_step_bytes *ret_bytes, seam_step_planner
     p->bytes.is_most = !seam_codec_plan_has_gates(&s->config.codec);
     *ret_bytes = p->bytes;
     return SEAM_OK;
-}
-
-/* ---- Widths ---- */
-
-/* The mean that is in force.  Version 1 has the start's; from then on a version comes every lag
- * steps, of what was wanted when it was proposed. */
-static double bits_at(const seam_core_config *config, uint64_t step) {
-    const seam_pace_config *const pace = &config->arbiter.pace;
-    const uint64_t lag = config->lag_steps;
-    SEAM_ASSERT(lag > 0);
-    if (!seam_codec_plan_has_gates(&config->codec)) {
-        return (double)config->codec.bits;
-    }
-    if (step < lag) {
-        return rint(pace->bits_start);
-    }
-    const uint64_t since = step / lag * lag;
-    const bool waterfill = config->codec.allocator == SEAM_ALLOCATOR_WATERFILL;
-    return seam_pace_bits(pace, waterfill ? since + 1 : since + 1 - lag);
-}
-
-/* Sums of the widths of sites 0 and 1, as if every channel of either were worth as much: the mean
- * at both, but that waterfill gives site 0 more where its rows repeat. */
-static void totals_make(uint32_t ret_totals[2], const seam_session *s, uint64_t step) {
-    const seam_codec_plan *const plan = &s->config.codec;
-    const double bits = bits_at(&s->config, step);
-    ret_totals[0] = ret_totals[1] = (uint32_t)lrint(bits * (double)s->width_count);
-    if (plan->allocator != SEAM_ALLOCATOR_WATERFILL || step < s->config.lag_steps ||
-        !seam_codec_plan_has_gates_in(plan) || !seam_codec_plan_has_gates_out(plan)) {
-        return;
-    }
-    const seam_arbiter *const arbiter = &s->arbiter;
-    seam_waterfill_share shares[2] = {
-        {.values = arbiter->values_in, .values_used = arbiter->values_used_in},
-        {.values = arbiter->values_out, .values_used = arbiter->values_out}};
-    for (int i = 0; i < 2; i++) {
-        shares[i].channels = shares[i].live = s->channels;
-        shares[i].bits_min = (uint8_t)ceilf(s->config.gates.bits_min);
-        shares[i].bits_max = (uint8_t)floorf(s->config.gates.bits_max);
-    }
-    seam_waterfill_totals(ret_totals, shares, 2, bits);
-}
-
-/* Whole widths, spread evenly: positions of a sample (amaq_token) come unequally often. */
-static void allocations_make(seam_step_planner *p, uint64_t step) {
-    const seam_session *const s = p->session;
-    const uint32_t P = s->width_count;
-    uint32_t totals[2];
-    totals_make(totals, s, step);
-    for (uint32_t k = 0; k < 2; k++) {
-        uint8_t *const widths = p->widths + (size_t)k * P;
-        for (uint64_t i = 0; i < P; i++) {
-            widths[i] = (uint8_t)((i + 1) * totals[k] / P - i * totals[k] / P);
-        }
-        p->allocs[k] = (seam_alloc){.version = 1, .bits_total = totals[k], .widths = widths};
-    }
-    p->bytes.mean_bits =
-        seam_codec_plan_has_gates(&s->config.codec) ? bits_at(&s->config, step) : 0.0;
 }
 
 /* ---- Messages ---- */
@@ -203,29 +148,43 @@ typedef struct tensor_args {
     const uint32_t *row_gates;
 } tensor_args;
 
+/* A tensor of site `site`, cut as its coder cuts it. */
+static seam_status chunks_add(seam_step_planner *p, uint32_t site, bool sent,
+                              const seam_coder_config *coder, const seam_coder_tensor *tensor,
+                              seam_error *err) {
+    seam_way_bytes *const way = sent ? &p->bytes.sent : &p->bytes.received;
+    for (uint32_t row = 0; row < tensor->rows;) {
+        seam_coder_chunk chunk;
+        const seam_status st = seam_coder_chunk_plan(&chunk, coder, tensor, row);
+        if (st != SEAM_OK) {
+            return seam_error_set(err, st, "site %u: %s", site, seam_status_text(st));
+        }
+        frame_add(p, sent, chunk.payload_bytes);
+        way->tensors += chunk.payload_bytes;
+        p->bytes.sites[site].payload_bytes += chunk.payload_bytes;
+        p->bytes.sites[site].frames++;
+        row += chunk.row_count;
+    }
+    p->bytes.sites[site].rows += tensor->rows;
+    return SEAM_OK;
+}
+
 static seam_status tensor_add(seam_step_planner *p, const tensor_args *args, seam_error *err) {
     const seam_coder_config coder = seam_session_coder_config(p->session, args->site_idx);
     const bool outer = args->site_idx == p->session->fwd_in || args->site_idx == p->session->bwd_in;
     const seam_coder_tensor tensor = {.codec = coder.codec,
-                                      .alloc = &p->allocs[outer ? 0 : 1],
+                                      .alloc = &p->widths.allocs[outer ? 0 : 1],
                                       .rows = args->rows,
                                       .sequences = args->sequences,
                                       .row_gates = args->row_gates};
-    seam_way_bytes *const way = args->sent ? &p->bytes.sent : &p->bytes.received;
-    for (uint32_t row = 0; row < args->rows;) {
-        seam_coder_chunk chunk;
-        const seam_status st = seam_coder_chunk_plan(&chunk, &coder, &tensor, row);
-        if (st != SEAM_OK) {
-            return seam_error_set(err, st, "site %u: %s", args->site_idx, seam_status_text(st));
-        }
-        frame_add(p, args->sent, chunk.payload_bytes);
-        way->tensors += chunk.payload_bytes;
-        p->bytes.sites[args->site_idx].payload_bytes += chunk.payload_bytes;
-        p->bytes.sites[args->site_idx].frames++;
-        row += chunk.row_count;
-    }
-    p->bytes.sites[args->site_idx].rows += args->rows;
-    return SEAM_OK;
+    return chunks_add(p, args->site_idx, args->sent, &coder, &tensor, err);
+}
+
+/* The loss of a one-pass answer. */
+static void loss_add(seam_step_planner *p) {
+    const size_t bytes = sizeof(double) + sizeof(uint64_t);
+    frame_add(p, false, bytes);
+    p->bytes.received.control += bytes;
 }
 
 /* What answers the last message of the micro-batch: bwd_in, the gate signal, the loss. */
@@ -248,9 +207,7 @@ static seam_status answer_add(seam_step_planner *p, const seam_micro_state *micr
         p->bytes.sites[s->bwd_in].frames++;
     }
     if (seam_codec_plan_is_one_pass(plan)) {
-        const size_t bytes = sizeof(double) + sizeof(uint64_t);
-        frame_add(p, false, bytes);
-        p->bytes.received.control += bytes;
+        loss_add(p);
     }
     return SEAM_OK;
 }
@@ -278,18 +235,54 @@ static seam_status micro_add(seam_step_planner *p, const seam_micro_state *micro
     return answer_add(p, micro, err);
 }
 
+/* ---- A micro-batch of an exchange ---- */
+
+/* All modules' parameters or gradients, as WIRE.md 4.1 orders them. */
+static seam_status modules_add(seam_step_planner *p, bool gradient, seam_error *err) {
+    const seam_session *const s = p->session;
+    const seam_module_link *const link = &s->exchange.link;
+    for (uint32_t i = 0; i < seam_module_link_tensor_count(link); i++) {
+        const seam_module_tensor of =
+            seam_module_link_tensor(link, gradient, i, seam_session_committed_steps(s));
+        const seam_coder_config coder = seam_exchange_coder_config(s, of.pair_idx, gradient);
+        const seam_coder_tensor tensor = {
+            .codec = of.codec, .alloc = &p->widths.allocs[of.pair_idx], .rows = of.rows};
+        SEAM_TRY(chunks_add(p, of.site, !gradient, &coder, &tensor, err));
+    }
+    return SEAM_OK;
+}
+
+/* Parameters in front of the step's first token ids, gradients in front of its last loss. */
+static seam_status exchange_add(seam_step_planner *p, uint32_t micro, seam_error *err) {
+    const seam_session *const s = p->session;
+    const bool brings = seam_session_committed_steps(s) == 0 || s->config.codec.resend_parameters;
+    if (micro == 0 && brings) {
+        SEAM_TRY(modules_add(p, false, err));
+    }
+    const size_t tokens_bytes = s->micros[micro].rows * sizeof(uint32_t);
+    frame_add(p, true, tokens_bytes);
+    p->bytes.sent.tensors += tokens_bytes;
+    if (micro + 1 == s->micro_count) {
+        SEAM_TRY(modules_add(p, true, err));
+    }
+    loss_add(p);
+    return SEAM_OK;
+}
+
 /* ---- Around the micro-batches ---- */
 
 /* Of one site's new version: its owner's message, and the answer to it. */
-static void proposal_add(seam_step_planner *p, bool ours, uint64_t step) {
+static void proposal_add(seam_step_planner *p, bool ours, uint32_t alloc_idx, uint64_t step) {
     const seam_session *const s = p->session;
     SEAM_ASSERT(s->config.lag_steps > 0);
     Seam__V1__AllocPropose propose = SEAM__V1__ALLOC_PROPOSE__INIT;
-    propose.site = ours ? s->fwd_in : s->fwd_out;
+    propose.site = s->exchange.is_on ? s->exchange.link.pairs[alloc_idx].site
+                   : ours            ? s->fwd_in
+                                     : s->fwd_out;
     propose.version = (uint32_t)(2 + step / s->config.lag_steps);
     propose.effective_step = step + s->config.lag_steps;
-    propose.widths.data = p->widths;
-    propose.widths.len = s->width_count;
+    propose.widths.data = p->widths.widths;
+    propose.widths.len = p->widths.counts[alloc_idx];
     propose.hash = 1;
     Seam__V1__TrainRequest request = SEAM__V1__TRAIN_REQUEST__INIT;
     request.body_case = SEAM__V1__TRAIN_REQUEST__BODY_ALLOC_PROPOSE;
@@ -314,10 +307,14 @@ static void allocation_add(seam_step_planner *p, uint64_t step) {
         return;
     }
     if (seam_codec_plan_has_gates_in(&s->config.codec)) {
-        proposal_add(p, true, step);
+        proposal_add(p, true, 0, step);
     }
     if (seam_codec_plan_has_gates_out(&s->config.codec)) {
-        proposal_add(p, false, step);
+        proposal_add(p, false, 1, step);
+    }
+    const bool modules = seam_codec_plan_has_gates_modules(&s->config.codec);
+    for (uint32_t i = 0; modules && i < s->exchange.link.pair_count; i++) {
+        proposal_add(p, true, i, step);
     }
 }
 
@@ -372,7 +369,7 @@ static uint32_t round_trips_of(const seam_session *s) {
 static bool is_exact(const seam_session *s) {
     const seam_codec_plan *const plan = &s->config.codec;
     bool exact = !seam_codec_plan_has_gates(plan) && seam_codec_plan_coding_max(plan) == 0;
-    for (uint32_t i = 0; i < SEAM_STEP_SITES; i++) {
+    for (uint32_t i = 0; i < BOUNDARY_SITES; i++) { /* modules have no codec that does */
         const seam_coder_config coder = seam_session_coder_config(s, i);
         exact = exact && !seam_coder_goes_by_state(&coder);
     }

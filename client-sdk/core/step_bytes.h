@@ -5,8 +5,9 @@
  * (kernels/codec/coder.h), so that of a codec without gates, state or entropy coder the payloads
  * are those that will travel, to the byte.  Of the others:
  *
- *   amaq                 the mean is the one that the schedule wants at the step, and all channels
- *                        are worth as much: what they are is what a run finds out
+ *   amaq                 the mean is the one that the schedule wants at the step, or that gates
+ *                        without one reach by their rate; all channels are worth as much: what they
+ *                        are is what a run finds out
  *   rans                 as without, which is the most
  *   aqsgd, dictionary    every sample whole, every row new, which is the most
  *
@@ -15,16 +16,19 @@
 #ifndef SEAM_STEP_BYTES_H
 #define SEAM_STEP_BYTES_H
 
+#include "module_link.h"
 #include "seam.h"
 
 typedef struct seam_step_planner seam_step_planner;
 
-#define SEAM_STEP_SITES 4u /* ids of the boundaries' sites: WIRE.md 1 */
+/* Ids of the boundaries' sites, of which topology adapter_exchange uses none, and of modules',
+ * which it alone has: WIRE.md 1 and 1.1. */
+#define SEAM_STEP_SITES 10u
 
 /* One direction of a step.  bytes is the sum of the others. */
 typedef struct seam_way_bytes {
     uint64_t bytes;
-    uint64_t tensors;    /* payloads of activations and gradients */
+    uint64_t tensors;    /* payloads of activations, gradients, parameters and token ids */
     uint64_t headers;    /* of all frames */
     uint64_t allocation; /* of bits: gate signals, Budget, proposals and their answers */
     uint64_t control;    /* StepBegin, Commit, the loss, the norm */
@@ -43,12 +47,17 @@ typedef struct seam_step_bytes {
     bool is_most;         /* no payload can be larger: all of codecs without gates */
 } seam_step_bytes;
 
-/* options: of the session; its strings are borrowed.  tls: the server is not reached in plaintext.
- * SEAM_E_ARG (err names the field; topology adapter_exchange), SEAM_E_UNIMPLEMENTED,
- * SEAM_E_MEMORY. */
+typedef struct seam_step_planner_args {
+    const seam_session_options *session; /* its strings are borrowed */
+    uint32_t channels;                   /* the model's hidden size */
+    bool tls;                            /* the server is not reached in plaintext */
+    /* Topology adapter_exchange: the pairs of module sites; else not read. */
+    const seam_module_pair *modules;
+    uint32_t module_count;
+} seam_step_planner_args;
+/* SEAM_E_ARG (err names the field), SEAM_E_UNIMPLEMENTED, SEAM_E_MEMORY. */
 SEAM_API seam_status seam_step_planner_create(seam_step_planner **ret_planner,
-                                              const seam_session_options *options,
-                                              uint32_t channels, bool tls, seam_error *err);
+                                              const seam_step_planner_args *args, seam_error *err);
 SEAM_API void seam_step_planner_destroy(seam_step_planner *gift_planner); /* NULL is fine */
 /* Step number `step` of these micro-batches, as seam_step_begin takes them.  SEAM_E_ARG,
  * SEAM_E_LIMIT, SEAM_E_MEMORY. */

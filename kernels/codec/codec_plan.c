@@ -116,15 +116,30 @@ static seam_status entropy_check(const seam_codec_plan *plan, seam_error *err) {
     return SEAM_OK;
 }
 
-/* What a topology asks of the codecs. */
+static seam_status exchange_check(const seam_codec_plan *plan, seam_error *err);
+
+/* What a topology asks of the codecs, and of what goes with them. */
 static seam_status topology_check(const seam_codec_plan *plan, seam_error *err) {
     if (plan->resend_parameters && plan->topology != SEAM_TOPOLOGY_ADAPTER_EXCHANGE) {
         return seam_error_set(err, SEAM_E_ARG,
                               "config.resend_parameters: only ADAPTER_EXCHANGE has parameters to "
                               "send");
     }
-    if (seam_codec_plan_has_in(plan)) {
-        return SEAM_OK;
+    if (plan->topology == SEAM_TOPOLOGY_VANILLA && plan->tail_layers > 0) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "config.tail_layers: %u, but with VANILLA everything behind the "
+                              "client's front is the server's",
+                              plan->tail_layers);
+    }
+    return seam_codec_plan_has_in(plan) ? SEAM_OK : exchange_check(plan, err);
+}
+
+static seam_status exchange_check(const seam_codec_plan *plan, seam_error *err) {
+    if (plan->front || plan->tail_layers > 0) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "config.%s_layers: with ADAPTER_EXCHANGE the server has the whole "
+                              "model",
+                              plan->front ? "front" : "tail");
     }
     const seam_codec_id codec = plan->codec_out;
     const char *name = seam_codec_name(codec);
@@ -162,6 +177,11 @@ static seam_status implemented_check(const seam_codec_plan *plan, seam_error *er
                               "config.codec.codec_fwd_in: %s is not implemented",
                               seam_codec_name(plan->codec_in));
     }
+    if (!seam_codec_plan_has_in(plan) && (plan->all_layer || plan->prefix_gates)) {
+        return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
+                              "config.%s_bits: not with topology ADAPTER_EXCHANGE",
+                              plan->all_layer ? "all_layer" : "prefix");
+    }
     return SEAM_OK;
 }
 
@@ -175,6 +195,17 @@ seam_status seam_codec_plan_check(const seam_codec_plan *plan, uint32_t channels
     }
     SEAM_TRY(topology_check(plan, err));
     return implemented_check(plan, err);
+}
+
+seam_status seam_codec_plan_check_depth(const seam_codec_plan *plan, uint32_t pipeline_depth,
+                                        seam_error *err) {
+    const bool waits = seam_codec_plan_is_exact_in(plan) || plan->send_input_gradient;
+    return pipeline_depth > 1 && waits
+               ? seam_error_set(err, SEAM_E_ARG,
+                                "config.limits.pipeline_depth: %u, but with gate_signal exact or "
+                                "send_input_gradient each gradient is waited for",
+                                pipeline_depth)
+               : SEAM_OK;
 }
 
 bool seam_codec_plan_has_in(const seam_codec_plan *plan) {

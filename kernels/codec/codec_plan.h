@@ -43,6 +43,9 @@ typedef struct seam_codec_plan {
     bool send_input_gradient; /* bwd_in travels also where no gate needs it */
     bool front;               /* site 0 has the output of blocks, not rows of an embedding */
     bool front_trained;       /* the client trains before the cut: it needs bwd_in */
+    uint32_t tail_layers;     /* of the client */
+    /* The server has gates of its own, between its blocks or of a prefix. */
+    bool all_layer, prefix_gates;
     /* dictionary */
     uint32_t dictionary_rows_max;
     /* aqsgd */
@@ -59,6 +62,11 @@ typedef struct seam_codec_plan {
 /* channels 0: not known yet, the group is not judged.  SEAM_E_ARG, SEAM_E_UNIMPLEMENTED: *err
  * begins with the field's name in SessionConfig ("config.codec.bits: ..."). */
 seam_status seam_codec_plan_check(const seam_codec_plan *plan, uint32_t channels, seam_error *err);
+
+/* May the session's micro-batches be so many at once on their way?  SEAM_E_ARG: not where each
+ * gradient is waited for. */
+seam_status seam_codec_plan_check_depth(const seam_codec_plan *plan, uint32_t pipeline_depth,
+                                        seam_error *err);
 
 /* The codec of the frames of sites 0 and 3 (outer) or 1 and 2: amaq with granularity token is
  * amaq_token; of ADAPTER_EXCHANGE, where they serve requests only, f32 or bf16. */

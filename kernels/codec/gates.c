@@ -49,6 +49,13 @@ double seam_gates_distance(const seam_gates_config *config, float bits_target) {
     return fabs(distance) / (double)config->alpha;
 }
 
+double seam_gates_bits_after(const seam_gates_config *config, double distance) {
+    const double min = (double)config->bits_min, max = (double)config->bits_max;
+    const double start = (double)config->bits_start;
+    const double logit = log((start - min) / (max - start)) - (double)config->alpha * distance;
+    return min + (max - min) / (1.0 + exp(-logit));
+}
+
 seam_status seam_gates_config_check(const seam_gates_config *config, seam_error *err) {
     const float min = config->bits_min, max = config->bits_max, start = config->bits_start;
     /* Written so that a NaN fails each of them. */

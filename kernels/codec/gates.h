@@ -27,6 +27,8 @@ typedef struct seam_gates_config {
 bool seam_gates_preset(seam_gates_config *ret_config, float target_bits);
 /* |Q at bits_start - Q at bits_target|: how far a gate has to go. */
 double seam_gates_distance(const seam_gates_config *config, float bits_target);
+/* The width of a gate whose Q has gone so far down from its start. */
+double seam_gates_bits_after(const seam_gates_config *config, double distance);
 /* SEAM_E_ARG; *err names the field. */
 seam_status seam_gates_config_check(const seam_gates_config *config, seam_error *err);
 

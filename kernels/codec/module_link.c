@@ -15,19 +15,6 @@ static uint32_t rows_most(const seam_module_pair *pair) {
     return pair->rows < SEAM_ROWS_MAX ? (uint32_t)pair->rows : SEAM_ROWS_MAX;
 }
 
-static seam_coder_config coder_config(const seam_module_link_options *o, uint32_t pair_idx,
-                                      bool gradient) {
-    const seam_module_pair *pair = &o->pairs[pair_idx];
-    const bool gates = seam_codec_plan_has_gates_modules(o->plan);
-    return (seam_coder_config){.codec = seam_codec_plan_module_codec(o->plan, gradient),
-                               .encoder = o->server == gradient,
-                               .gradient = gradient,
-                               .channels = pair->channels,
-                               .rows_max = rows_most(pair),
-                               .bits_max = gates ? (uint32_t)o->gates->bits_max : o->plan->bits,
-                               .plan = o->plan};
-}
-
 seam_status seam_module_link_check(const seam_module_link_options *options, seam_error *err) {
     if (options->pair_count < 1 || options->pair_count > SEAM_MODULE_LINK_SITES_MAX) {
         return seam_error_set(err, SEAM_E_ARG, "sites: %u of modules", options->pair_count);
@@ -61,7 +48,8 @@ size_t seam_module_link_memory_bytes(const seam_module_link_options *options) {
     size_t bytes = scratch_bytes(options) + SEAM_PAYLOAD_BYTES_MAX;
     for (uint32_t i = 0; i < options->pair_count; i++) {
         for (int gradient = 0; gradient < 2; gradient++) {
-            const seam_coder_config coder = coder_config(options, i, gradient != 0);
+            const seam_coder_config coder =
+                seam_module_link_coder_config(options, i, gradient != 0);
             bytes += seam_coder_memory_bytes(&coder);
         }
     }
@@ -71,7 +59,7 @@ size_t seam_module_link_memory_bytes(const seam_module_link_options *options) {
 size_t seam_module_link_payload_bytes(const seam_module_link_options *options, bool gradient) {
     size_t bytes = 0;
     for (uint32_t i = 0; i < options->pair_count; i++) {
-        const seam_coder_config coder = coder_config(options, i, gradient);
+        const seam_coder_config coder = seam_module_link_coder_config(options, i, gradient);
         bytes += tensors_of(options->pairs[i].rows) * seam_coder_bytes_max(&coder, coder.rows_max);
     }
     return bytes;
@@ -84,6 +72,20 @@ uint32_t seam_module_link_frame_count(const seam_module_link_options *options) {
                  seam_coder_chunks_max(rows_most(&options->pairs[i]));
     }
     return count;
+}
+
+seam_coder_config seam_module_link_coder_config(const seam_module_link_options *options,
+                                                uint32_t pair_idx, bool gradient) {
+    const seam_module_link_options *const o = options;
+    const seam_module_pair *const pair = &o->pairs[pair_idx];
+    const bool gates = seam_codec_plan_has_gates_modules(o->plan);
+    return (seam_coder_config){.codec = seam_codec_plan_module_codec(o->plan, gradient),
+                               .encoder = o->server == gradient,
+                               .gradient = gradient,
+                               .channels = pair->channels,
+                               .rows_max = rows_most(pair),
+                               .bits_max = gates ? (uint32_t)o->gates->bits_max : o->plan->bits,
+                               .plan = o->plan};
 }
 
 static seam_status pair_create(seam_module_link *link, const seam_module_link_options *o,
@@ -99,18 +101,25 @@ static seam_status pair_create(seam_module_link *link, const seam_module_link_op
     }
     SEAM_TRY(seam_site_create(&link->sites[idx], &site, err));
     for (int gradient = 0; gradient < 2; gradient++) {
-        const seam_coder_config coder = coder_config(o, idx, gradient != 0);
+        const seam_coder_config coder = seam_module_link_coder_config(o, idx, gradient != 0);
         SEAM_TRY(seam_coder_create(&link->coders[idx][gradient], &coder));
     }
     return SEAM_OK;
+}
+
+void seam_module_link_sketch(seam_module_link *ret_link, const seam_module_link_options *options) {
+    *ret_link = (seam_module_link){.pair_count = options->pair_count,
+                                   .codecs = {seam_codec_plan_module_codec(options->plan, false),
+                                              seam_codec_plan_module_codec(options->plan, true)},
+                                   .seed = options->seed};
+    memcpy(ret_link->pairs, options->pairs, options->pair_count * sizeof *ret_link->pairs);
 }
 
 seam_status seam_module_link_create(seam_module_link *ret_link,
                                     const seam_module_link_options *options, seam_error *err) {
     SEAM_ASSERT(seam_module_link_check(options, NULL) == SEAM_OK);
     seam_module_link *const link = ret_link;
-    *link = (seam_module_link){.pair_count = options->pair_count, .seed = options->seed};
-    memcpy(link->pairs, options->pairs, options->pair_count * sizeof *link->pairs);
+    seam_module_link_sketch(link, options);
     link->rows = seam_mem_alloc(scratch_bytes(options));
     link->payload = seam_mem_alloc(SEAM_PAYLOAD_BYTES_MAX);
     seam_status st = link->rows != NULL && link->payload != NULL ? SEAM_OK : SEAM_E_MEMORY;
@@ -121,8 +130,6 @@ seam_status seam_module_link_create(seam_module_link *ret_link,
         seam_module_link_destroy(link);
         return seam_error_set(err, st, "modules: %s", seam_status_text(st));
     }
-    link->codecs[0] = seam_codec_plan_module_codec(options->plan, false);
-    link->codecs[1] = seam_codec_plan_module_codec(options->plan, true);
     return SEAM_OK;
 }
 

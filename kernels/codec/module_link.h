@@ -46,6 +46,12 @@ seam_status seam_module_link_check(const seam_module_link_options *options, seam
 size_t seam_module_link_memory_bytes(const seam_module_link_options *options);
 size_t seam_module_link_payload_bytes(const seam_module_link_options *options, bool gradient);
 uint32_t seam_module_link_frame_count(const seam_module_link_options *options);
+/* Of options that were checked: a link that nothing goes through, for plans.  It has the tensors'
+ * shapes (seam_module_link_tensor) and takes no memory. */
+void seam_module_link_sketch(seam_module_link *ret_link, const seam_module_link_options *options);
+/* The coder of a pair's parameters or gradients. */
+seam_coder_config seam_module_link_coder_config(const seam_module_link_options *options,
+                                                uint32_t pair_idx, bool gradient);
 /* Of options that were checked.  SEAM_E_MEMORY. */
 seam_status seam_module_link_create(seam_module_link *ret_link,
                                     const seam_module_link_options *options, seam_error *err);

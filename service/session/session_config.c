@@ -191,6 +191,9 @@ static seam_codec_plan plan_of(const Seam__V1__SessionConfig *config) {
     return (seam_codec_plan){
         .topology = (uint32_t)config->topology,
         .resend_parameters = config->resend_parameters,
+        .tail_layers = config->tail_layers,
+        .all_layer = config->all_layer_bits != 0.0f,
+        .prefix_gates = config->prefix_bits != 0.0f,
         .codec_in = (seam_codec_id)in,
         .codec_out = (seam_codec_id)message->codec,
         .bits = message->bits,
@@ -272,13 +275,7 @@ static seam_status limits_read(seam_session_config *ret, const Seam__V1__Limits 
                              .vocab_count = ret->model->config->vocab_count};
     SEAM_TRY(number_check("config.limits.pipeline_depth", message->pipeline_depth, 0,
                           SEAM_PIPELINE_DEPTH_MAX, err));
-    if (message->pipeline_depth > 1 &&
-        (seam_codec_plan_is_exact_in(&ret->codec) || ret->codec.send_input_gradient)) {
-        return seam_error_set(err, SEAM_E_ARG,
-                              "config.limits.pipeline_depth: %u, but with gate_signal exact or "
-                              "send_input_gradient each gradient is waited for",
-                              message->pipeline_depth);
-    }
+    SEAM_TRY(seam_codec_plan_check_depth(&ret->codec, message->pipeline_depth, err));
     ret->pipeline_depth = message->pipeline_depth;
     ret->cache_dir = limits->cache_dir;
     const uint32_t channels = ret->model->config->hidden;
@@ -347,19 +344,6 @@ static seam_status topology_check(const Seam__V1__SessionConfig *message, const 
         return seam_error_set(err, SEAM_E_ARG, "config.topology: %d is no topology",
                               (int)message->topology);
     }
-    if (message->topology == SEAM__V1__TOPOLOGY__TOPOLOGY_VANILLA && message->tail_layers > 0) {
-        return seam_error_set(err, SEAM_E_ARG,
-                              "config.tail_layers: %u, but with VANILLA everything behind the "
-                              "client's front is the server's",
-                              message->tail_layers);
-    }
-    if (message->topology == SEAM__V1__TOPOLOGY__TOPOLOGY_ADAPTER_EXCHANGE &&
-        (message->front_layers > 0 || message->tail_layers > 0)) {
-        return seam_error_set(err, SEAM_E_ARG,
-                              "config.%s_layers: with ADAPTER_EXCHANGE the server has the whole "
-                              "model",
-                              message->front_layers > 0 ? "front" : "tail");
-    }
     const uint32_t layers = model->config->layers;
     SEAM_TRY(number_check("config.front_layers", message->front_layers, 0, layers - 1, err));
     return number_check("config.tail_layers", message->tail_layers, 0,
@@ -410,8 +394,7 @@ typedef struct own_gates {
     uint32_t steps;
 } own_gates;
 
-static seam_status own_gates_read(seam_gates_config *ret, const own_gates *own,
-                                  Seam__V1__Topology topology, seam_error *err) {
+static seam_status own_gates_read(seam_gates_config *ret, const own_gates *own, seam_error *err) {
     char field[64];
     (void)snprintf(field, sizeof field, "config.%s_steps", own->field);
     if (own->bits == 0.0f) {
@@ -425,18 +408,13 @@ static seam_status own_gates_read(seam_gates_config *ret, const own_gates *own,
         return seam_error_set(err, SEAM_E_ARG, "config.%s_bits: %g is not between 1 and 8",
                               own->field, (double)own->bits);
     }
-    SEAM_TRY(number_check(field, own->steps, 1, 1e9, err));
-    if (topology == SEAM__V1__TOPOLOGY__TOPOLOGY_ADAPTER_EXCHANGE) {
-        return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
-                              "config.%s_bits: not with topology ADAPTER_EXCHANGE", own->field);
-    }
-    return SEAM_OK;
+    return number_check(field, own->steps, 1, 1e9, err);
 }
 
 static seam_status layers_read(seam_session_config *ret, const Seam__V1__SessionConfig *message,
                                seam_error *err) {
     const own_gates own = {"all_layer", message->all_layer_bits, message->all_layer_steps};
-    SEAM_TRY(own_gates_read(&ret->layer_gates, &own, message->topology, err));
+    SEAM_TRY(own_gates_read(&ret->layer_gates, &own, err));
     ret->all_layer_bits = own.bits;
     ret->all_layer_steps = own.steps;
     if (own.bits != 0.0f && seam_session_config_layer_sites(ret) == 0) {
@@ -450,7 +428,7 @@ static seam_status layers_read(seam_session_config *ret, const Seam__V1__Session
 static seam_status prefix_gates_read(seam_session_config *ret,
                                      const Seam__V1__SessionConfig *message, seam_error *err) {
     const own_gates own = {"prefix", message->prefix_bits, message->prefix_steps};
-    SEAM_TRY(own_gates_read(&ret->prefix_gates, &own, message->topology, err));
+    SEAM_TRY(own_gates_read(&ret->prefix_gates, &own, err));
     if (own.bits != 0.0f && ret->adapter.kind != SEAM_ADAPTER_PREFIX) {
         return seam_error_set(err, SEAM_E_ARG, "config.prefix_bits: the session has no prefix");
     }

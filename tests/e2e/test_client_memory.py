@@ -76,7 +76,7 @@ def check_command(seam, model):
     assert code == 0 and "the client " in out and "its journal " in out and "embedding" in out, out + err
     for bad, text in ((["--front-blocks", LAYERS], "--front-blocks"), (["--pipeline-depth", 9], "--pipeline"),
                       (["--lora-side", "client"], "--lora-side"), (["--tail-blocks", 1, "--full",
-                                                                  "--lora-side", "both"], "lora_side")):
+                                                                  "--lora-side", "both"], "--lora-side: with --full")):
         code, out, err = seam.run(*args, model, *bad, server=False)
         assert code != 0 and text in err, (bad, code, out, err)
     print("seam plan: passed")

@@ -19,11 +19,17 @@ static seam_codec_plan plan_of(seam_codec_id codec) {
                              .cache_format = SEAM_CACHE_FP16};
 }
 
-static void refused(const seam_codec_plan *plan, seam_status expected, const char *text) {
+/* text: behind the prefix, which names the message. */
+static void refused_by(const char *prefix, const seam_codec_plan *plan, seam_status expected,
+                       const char *text) {
     seam_error err = {0};
     assert_int_equal(seam_codec_plan_check(plan, 96, &err), expected);
-    assert_memory_equal(err.text, "config.codec.", 13);
-    assert_memory_equal(err.text + 13, text, strlen(text));
+    assert_memory_equal(err.text, prefix, strlen(prefix));
+    assert_memory_equal(err.text + strlen(prefix), text, strlen(text));
+}
+
+static void refused(const seam_codec_plan *plan, seam_status expected, const char *text) {
+    refused_by("config.codec.", plan, expected, text);
 }
 
 static void test_plan_check__every_codec__ok_when_implemented(void **state) {
@@ -189,6 +195,20 @@ static void test_plan_check__granularity_token__gates_without_entropy_coder(void
     refused(&plan, SEAM_E_ARG, "codec: amaq_token is amaq with granularity token");
 }
 
+static void test_plan_check_depth__gradients_waited_for__one(void **state) {
+    (void)state;
+    seam_codec_plan plan = plan_of(SEAM_CODEC_AMAQ);
+    seam_error err = {0};
+    assert_int_equal(seam_codec_plan_check_depth(&plan, 8, NULL), SEAM_OK);
+    plan.gate_signal_exact = true;
+    assert_int_equal(seam_codec_plan_check_depth(&plan, 1, NULL), SEAM_OK);
+    assert_int_equal(seam_codec_plan_check_depth(&plan, 2, &err), SEAM_E_ARG);
+    assert_non_null(strstr(err.text, "config.limits.pipeline_depth: 2, but with"));
+    plan = plan_of(SEAM_CODEC_BF16);
+    plan.send_input_gradient = true;
+    assert_int_equal(seam_codec_plan_check_depth(&plan, 2, NULL), SEAM_E_ARG);
+}
+
 static void test_plan_check__topologies__sites_and_codecs(void **state) {
     (void)state;
     seam_codec_plan plan = plan_of(SEAM_CODEC_AMAQ);
@@ -198,7 +218,27 @@ static void test_plan_check__topologies__sites_and_codecs(void **state) {
     assert_true(seam_codec_plan_is_one_pass(&plan) && seam_codec_plan_has_gates_in(&plan));
     assert_false(seam_codec_plan_has_out(&plan) || seam_codec_plan_has_gates_out(&plan));
     assert_true(seam_codec_plan_has_signal(&plan));
+    plan.tail_layers = 2;
+    refused_by("config.", &plan, SEAM_E_ARG, "tail_layers: 2, but with VANILLA");
     plan = plan_of(SEAM_CODEC_AFFINE);
+    plan.tail_layers = 2;
+    assert_int_equal(seam_codec_plan_check(&plan, 96, NULL), SEAM_OK);
+    plan.topology = SEAM_TOPOLOGY_ADAPTER_EXCHANGE;
+    refused_by("config.", &plan, SEAM_E_ARG, "tail_layers: with ADAPTER_EXCHANGE");
+    plan.tail_layers = 0;
+    plan.front = true;
+    refused_by("config.", &plan, SEAM_E_ARG, "front_layers: with ADAPTER_EXCHANGE");
+    plan.front = false;
+    plan.all_layer = true;
+    refused_by("config.", &plan, SEAM_E_UNIMPLEMENTED,
+               "all_layer_bits: not with topology ADAPTER_EXCHANGE");
+    plan.all_layer = false;
+    plan.prefix_gates = true;
+    refused_by("config.", &plan, SEAM_E_UNIMPLEMENTED,
+               "prefix_bits: not with topology ADAPTER_EXCHANGE");
+    plan.topology = SEAM_TOPOLOGY_U_SHAPED;
+    assert_int_equal(seam_codec_plan_check(&plan, 96, NULL), SEAM_OK);
+    plan.prefix_gates = false;
     plan.topology = SEAM_TOPOLOGY_ADAPTER_EXCHANGE;
     assert_int_equal(seam_codec_plan_check(&plan, 16, NULL), SEAM_OK);
     assert_int_equal(seam_codec_plan_module_codec(&plan, false), SEAM_CODEC_F32);
@@ -244,6 +284,7 @@ int main(void) {
         cmocka_unit_test(test_plan_answer__signal_and_switch__what_answers_a_backward_tensor),
         cmocka_unit_test(test_plan_check__rans__codecs_with_bit_planes),
         cmocka_unit_test(test_plan_check__granularity_token__gates_without_entropy_coder),
+        cmocka_unit_test(test_plan_check_depth__gradients_waited_for__one),
         cmocka_unit_test(test_plan_check__topologies__sites_and_codecs),
         cmocka_unit_test(test_plan_front__trained_or_not__rows_and_gradient),
         cmocka_unit_test(test_group__of_channels__divides_them),

@@ -64,6 +64,19 @@ static void test_config_check__bad_field__named(void **state) {
     }
 }
 
+static void test_bits_after__a_distance__as_gates_that_went_it(void **state) {
+    (void)state;
+    seam_gates_config config = preset4();
+    for (int i = 0; i < 2; i++, config.alpha = 2.5f) {
+        const double all = seam_gates_distance(&config, 4.0f);
+        assert_float_equal(seam_gates_bits_after(&config, 0.0), 8.0, 1e-6);
+        assert_float_equal(seam_gates_bits_after(&config, all), 4.0, 1e-6);
+        const double half = seam_gates_bits_after(&config, all / 2);
+        assert_true(half > 4.0 && half < 8.0);
+        assert_float_equal(seam_gates_distance(&config, (float)half), all / 2, 1e-5);
+    }
+}
+
 static void test_init__presets__start_widths_and_state(void **state) {
     (void)state;
     seam_gates_config config = preset4();
@@ -534,6 +547,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_preset__targets_of_the_paper__ranges),
         cmocka_unit_test(test_config_check__bad_field__named),
+        cmocka_unit_test(test_bits_after__a_distance__as_gates_that_went_it),
         cmocka_unit_test(test_init__presets__start_widths_and_state),
         cmocka_unit_test(test_add_exact__squared_error__within_3_percent_of_differences),
         cmocka_unit_test(test_add_exact__many_channels__adds_the_formula),
