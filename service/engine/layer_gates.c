@@ -2,9 +2,11 @@
  *
  * Where the backend has a codec of its own rows stay on the device, and what the host needs of all
  * boundaries (ranges, gate sums) is fetched once a pass; else they go through the host's rows.  The
- * bits are the same.  The gate gradient is that of the other sites (gates.h): the surrogate by the
- * steps D of forward, or with gate_signal exact the error, which backward forms again from the rows
- * before the codec, so that one copy of them is kept and not two. */
+ * bits are the same.  What is quantized is packed: rows that a boundary leaves alone (the first of
+ * each sequence) are in none of the tensors here.  The gate gradient is that of the other sites
+ * (gates.h): the surrogate by the steps D of forward, or with gate_signal exact the error, which
+ * backward forms again from the rows before the codec, so that one copy of them is kept and not
+ * two. */
 #include "layer_gates.h"
 
 #include <string.h>
@@ -33,6 +35,10 @@ static size_t rows_bytes(const seam_trainer *t) {
     return (size_t)t->config->limits.rows_max * t->channels * sizeof(float);
 }
 
+static size_t list_bytes(const seam_trainer *t) {
+    return (size_t)t->config->limits.rows_max * sizeof(uint32_t);
+}
+
 static size_t aligned(size_t bytes) {
     return (bytes + ALIGN_BYTES - 1) / ALIGN_BYTES * ALIGN_BYTES;
 }
@@ -43,6 +49,45 @@ static size_t head_bytes(const seam_trainer *t) {
 
 static size_t sums_bytes(const seam_trainer *t) {
     return (size_t)t->layers.count * t->channels * sizeof(double);
+}
+
+/* ---- the rows that a boundary quantizes ---- */
+
+static uint32_t inner_count(const seam_trainer *t) {
+    return t->at->micro.layout.rows - t->at->micro.layout.sequence_count;
+}
+
+/* Their places in the micro-batch, rising. */
+static void inner_list(uint32_t *ret, const seam_trainer *t) {
+    const seam_micro_layout *layout = &t->at->micro.layout;
+    for (uint32_t i = 0, row = 0; i < layout->sequence_count; i++) {
+        const uint32_t end = row + layout->sequence_rows[i];
+        for (row++; row < end; row++) {
+            *ret++ = row;
+        }
+    }
+}
+
+/* ret (inner_count, C) = those rows of x (T, C); it may be x. */
+static void inner_pack(float *ret, const seam_trainer *t, const float *x) {
+    const seam_micro_layout *layout = &t->at->micro.layout;
+    for (uint32_t i = 0; i < layout->sequence_count; i++) {
+        const size_t values = (size_t)(layout->sequence_rows[i] - 1) * t->channels;
+        memmove(ret, x + t->channels, values * sizeof *x);
+        ret += values;
+        x += t->channels + values;
+    }
+}
+
+/* The reverse; the other rows of ret stay. */
+static void inner_unpack(float *ret, const seam_trainer *t, const float *packed) {
+    const seam_micro_layout *layout = &t->at->micro.layout;
+    for (uint32_t i = 0; i < layout->sequence_count; i++) {
+        const size_t values = (size_t)(layout->sequence_rows[i] - 1) * t->channels;
+        memcpy(ret + t->channels, packed, values * sizeof *packed);
+        packed += values;
+        ret += t->channels + values;
+    }
 }
 
 /* ---- memory ---- */
@@ -65,6 +110,7 @@ void seam_layers_carve(seam_trainer *t, seam_arena *arena) {
         y->work_stride = aligned(t->ops->codec->work_bytes(C));
         y->begin = seam_arena_take(arena, y->count * y->begin_stride * sizeof *y->begin);
         y->head = seam_arena_take(arena, head_bytes(t));
+        y->inner = seam_arena_take(arena, list_bytes(t));
         y->device_sums = seam_arena_take(arena, sums_bytes(t));
         return;
     }
@@ -88,7 +134,7 @@ void seam_layers_plan(seam_memory_plan *plan, const seam_trainer *t) {
     if (on_device(t)) {
         plan->device[SEAM_MEMORY_CODEC] +=
             y->count * (y->work_stride + y->begin_stride * sizeof *y->begin) +
-            device_codes_bytes(t) + sums_bytes(t) +
+            device_codes_bytes(t) + sums_bytes(t) + t->depth * list_bytes(t) +
             (is_exact(t) ? (y->count + (size_t)1) * rows_bytes(t) : 0);
     }
 }
@@ -101,6 +147,9 @@ static seam_status device_create(seam_trainer *t) {
     SEAM_TRY(ops->mem_alloc((void **)&y->plane_begin, t->backend, begin_bytes));
     SEAM_TRY(ops->mem_alloc((void **)&y->device_codes, t->backend, device_codes_bytes(t)));
     SEAM_TRY(ops->mem_alloc((void **)&y->sums_made, t->backend, sums_bytes(t)));
+    for (uint32_t i = 0; i < t->depth; i++) {
+        SEAM_TRY(ops->mem_alloc((void **)&t->slots[i].inner, t->backend, list_bytes(t)));
+    }
     if (!is_exact(t)) {
         return SEAM_OK;
     }
@@ -132,6 +181,9 @@ void seam_layers_destroy(seam_trainer *t) {
     trainer_layers *y = &t->layers;
     t->ops->mem_free(t->backend, y->decoded);
     t->ops->mem_free(t->backend, y->rows_kept);
+    for (uint32_t i = 0; i < t->depth; i++) {
+        t->ops->mem_free(t->backend, t->slots[i].inner);
+    }
     t->ops->mem_free(t->backend, y->sums_made);
     t->ops->mem_free(t->backend, y->device_codes);
     t->ops->mem_free(t->backend, y->plane_begin);
@@ -166,10 +218,10 @@ static seam_codec_args codec_args(const seam_trainer *t, uint32_t layer, const u
                              .ranges = ranges};
 }
 
-/* ret (T, C) = what a receiver of x would see; it may be x. */
+/* ret (inner_count, C) = what a receiver of x would see; it may be x. */
 static seam_status host_requantize(float *ret, seam_trainer *t, uint32_t layer, const float *x) {
     trainer_layers *y = &t->layers;
-    const uint32_t rows = t->at->micro.layout.rows, C = t->channels;
+    const uint32_t rows = inner_count(t), C = t->channels;
     const seam_rounding nearest = {.stochastic = false};
     const seam_codec_args args = codec_args(t, layer, y->ranges);
     SEAM_TRY(seam_codec_measure(y->ranges, SEAM_CODEC_AMAQ, x, rows, C, NULL));
@@ -185,20 +237,23 @@ static float *kept_rows(const seam_trainer *t, float *kept, uint32_t layer) {
     return kept + layer * ((size_t)t->config->limits.rows_max * t->channels);
 }
 
-/* t->rows is free while the blocks run. */
+/* t->rows and t->packed are free while the blocks run. */
 static seam_status host_forward(seam_trainer *t, uint32_t layer, seam_stream *stream, void *x) {
     trainer_layers *y = &t->layers;
     const size_t bytes = (size_t)t->at->micro.layout.rows * t->channels * sizeof(float);
     SEAM_TRY(t->ops->copy_out(stream, t->rows, x, bytes));
     SEAM_TRY(t->ops->stream_sync(stream));
+    inner_pack(t->packed, t, t->rows);
     if (is_exact(t)) {
-        memcpy(kept_rows(t, y->kept, layer), t->rows, bytes);
+        memcpy(kept_rows(t, y->kept, layer), t->packed,
+               (size_t)inner_count(t) * t->channels * sizeof(float));
     }
-    SEAM_TRY(host_requantize(t->rows, t, layer, t->rows));
+    SEAM_TRY(host_requantize(t->packed, t, layer, t->packed));
     if (!is_exact(t)) {
         const seam_codec_args args = codec_args(t, layer, y->ranges);
         SEAM_TRY(seam_codec_steps(t->at->layer_steps + (size_t)layer * t->channels, &args));
     }
+    inner_unpack(t->rows, t, t->packed);
     return t->ops->copy_in(stream, x, t->rows, bytes);
 }
 
@@ -210,23 +265,23 @@ static void surrogate_add(seam_trainer *t, uint32_t layer) {
                          (uint32_t)t->at->micro.labelled_total, t->channels);
 }
 
-/* So is t->packed. */
 static seam_status host_backward(seam_trainer *t, uint32_t layer, seam_stream *stream,
                                  const void *dx) {
     trainer_layers *y = &t->layers;
-    const uint32_t rows = t->at->micro.layout.rows, C = t->channels;
+    const uint32_t rows = t->at->micro.layout.rows, count = inner_count(t), C = t->channels;
     SEAM_TRY(t->ops->copy_out(stream, t->rows, dx, (size_t)rows * C * sizeof(float)));
     SEAM_TRY(t->ops->stream_sync(stream));
+    inner_pack(t->rows, t, t->rows);
     if (is_exact(t)) {
         const float *x = kept_rows(t, y->kept, layer);
         const size_t at = (size_t)layer * C;
         SEAM_TRY(host_requantize(t->packed, t, layer, x));
-        seam_gates_add_exact(y->group.db + at, t->rows, x, t->packed, y->group.widths + at, rows,
+        seam_gates_add_exact(y->group.db + at, t->rows, x, t->packed, y->group.widths + at, count,
                              C);
         return SEAM_OK;
     }
     memset(y->sums, 0, C * sizeof *y->sums);
-    seam_gates_add_squares(y->sums, t->rows, rows, C);
+    seam_gates_add_squares(y->sums, t->rows, count, C);
     surrogate_add(t, layer);
     return SEAM_OK;
 }
@@ -246,28 +301,36 @@ static seam_device_work device_work(const seam_trainer *t, uint32_t layer) {
                               .width_max = width_max};
 }
 
-static seam_device_rows device_rows(const seam_trainer *t, void *x) {
-    return (seam_device_rows){
-        .x = x, .type = SEAM_F32, .rows = t->at->micro.layout.rows, .C = t->channels};
+/* The rows to be quantized, among those of x (T, C) or packed. */
+static seam_device_rows device_rows(const seam_trainer *t, void *x, bool packed) {
+    return (seam_device_rows){.x = x,
+                              .type = SEAM_F32,
+                              .list = packed ? NULL : t->at->inner,
+                              .rows = inner_count(t),
+                              .C = t->channels};
 }
 
-static seam_device_encode_args device_encode_args(const seam_trainer *t, uint32_t layer, void *x) {
+static seam_device_encode_args device_encode_args(const seam_trainer *t, uint32_t layer,
+                                                  const seam_device_rows *rows) {
     return (seam_device_encode_args){.work = device_work(t, layer),
-                                     .rows = device_rows(t, x),
-                                     .ranged = device_rows(t, x),
+                                     .rows = *rows,
+                                     .ranged = *rows,
                                      .codes = t->layers.device_codes};
 }
 
 /* The rows are made again from their codes: encode may not write where it reads. */
 static seam_status device_forward(seam_trainer *t, uint32_t layer, seam_stream *stream, void *x) {
-    const trainer_layers *y = &t->layers;
-    const uint32_t rows = t->at->micro.layout.rows;
-    const seam_device_encode_args encode = device_encode_args(t, layer, x);
+    trainer_layers *y = &t->layers;
+    const seam_device_rows rows = device_rows(t, x, false);
+    const seam_device_encode_args encode = device_encode_args(t, layer, &rows);
     const seam_device_decode_args decode = {
-        .work = encode.work, .rows = encode.rows, .codes = y->device_codes, .row_count = rows};
+        .work = encode.work, .rows = rows, .codes = y->device_codes, .row_count = rows.rows};
+    if (layer == 0) {
+        inner_list(y->inner, t);
+        SEAM_TRY(t->ops->copy_in(stream, t->at->inner, y->inner, rows.rows * sizeof *y->inner));
+    }
     if (is_exact(t)) {
-        SEAM_TRY(t->ops->cast(stream, kept_rows(t, y->rows_kept, layer), SEAM_F32, x, SEAM_F32,
-                              (size_t)rows * t->channels));
+        SEAM_TRY(t->ops->codec->rows_gather(stream, kept_rows(t, y->rows_kept, layer), &rows));
     }
     SEAM_TRY(t->ops->codec->encode(stream, &encode));
     return t->ops->codec->decode(stream, &decode);
@@ -276,16 +339,16 @@ static seam_status device_forward(seam_trainer *t, uint32_t layer, seam_stream *
 static seam_status device_backward(seam_trainer *t, uint32_t layer, seam_stream *stream,
                                    const void *dx) {
     const trainer_layers *y = &t->layers;
-    const seam_device_rows g = device_rows(t, (void *)(uintptr_t)dx); /* only read */
+    const seam_device_rows g = device_rows(t, (void *)(uintptr_t)dx, false); /* only read */
     double *sums = y->sums_made + (size_t)layer * t->channels;
     if (!is_exact(t)) {
         return t->ops->codec->gate_squares(stream, sums, &g);
     }
-    float *x = kept_rows(t, y->rows_kept, layer);
-    seam_device_encode_args encode = device_encode_args(t, layer, x);
+    const seam_device_rows x = device_rows(t, kept_rows(t, y->rows_kept, layer), true);
+    seam_device_encode_args encode = device_encode_args(t, layer, &x);
     encode.decoded = y->decoded;
     SEAM_TRY(t->ops->codec->encode(stream, &encode));
-    return t->ops->codec->gate_errors(stream, sums, &g, x, y->decoded);
+    return t->ops->codec->gate_errors(stream, sums, &g, x.x, y->decoded);
 }
 
 /* ---- a pass ---- */
@@ -293,6 +356,9 @@ static seam_status device_backward(seam_trainer *t, uint32_t layer, seam_stream 
 static seam_status layer_forward(void *context, uint32_t layer, seam_stream *stream, void *x) {
     seam_trainer *t = context;
     SEAM_ASSERT(layer < t->layers.count);
+    if (inner_count(t) == 0) {
+        return SEAM_OK;
+    }
     return on_device(t) ? device_forward(t, layer, stream, x) : host_forward(t, layer, stream, x);
 }
 
@@ -300,13 +366,19 @@ static seam_status layer_backward(void *context, uint32_t layer, seam_stream *st
                                   const void *dx) {
     seam_trainer *t = context;
     SEAM_ASSERT(layer < t->layers.count);
+    if (inner_count(t) == 0) {
+        return SEAM_OK;
+    }
     return on_device(t) ? device_backward(t, layer, stream, dx)
                         : host_backward(t, layer, stream, dx);
 }
 
 seam_status seam_layers_forward_end(seam_trainer *t, seam_stream *stream) {
     const trainer_layers *y = &t->layers;
-    for (uint32_t i = 0; i < y->count && on_device(t); i++) {
+    if (y->count == 0 || !on_device(t) || inner_count(t) == 0) {
+        return SEAM_OK;
+    }
+    for (uint32_t i = 0; i < y->count; i++) {
         const uint8_t *head =
             y->works + i * y->work_stride + t->ops->codec->head_offset(t->channels);
         const seam_codec_args args = codec_args(t, i, y->head + sizeof(uint32_t));
@@ -324,7 +396,7 @@ seam_status seam_layers_forward_end(seam_trainer *t, seam_stream *stream) {
 
 seam_status seam_layers_backward_end(seam_trainer *t, seam_stream *stream) {
     trainer_layers *y = &t->layers;
-    if (y->count == 0 || !on_device(t)) {
+    if (y->count == 0 || !on_device(t) || inner_count(t) == 0) {
         return SEAM_OK;
     }
     SEAM_TRY(t->ops->copy_out(stream, y->device_sums, y->sums_made, sums_bytes(t)));

@@ -2,6 +2,11 @@
  * blocks of this server.  Nothing of it travels: x becomes what a receiver of its amaq tensor would
  * see, in place, and backward goes straight through.
  *
+ * The first row of each sequence stays as it is, out of ranges and gate gradients: there models
+ * have a few activations thousands of times larger than all others (Sun, Chen, Kolter, Liu,
+ * "Massive activations in large language models", 2024; SmolLM2-135M: 23,750 beside 100), which
+ * would leave the other rows of their channels no level.
+ *
  * The server owns these gates and is their arbiter (kernels/codec/gate_group.h): one pace for their
  * mean, beside that of the wire's sites, and widths that are in force from the next step on.
  * Read next: kernels/model/blocks_forward.c, which calls the hook. */
@@ -25,6 +30,7 @@ typedef struct trainer_layers {
     /* The device's. */
     uint32_t *begin;            /* (K, begin_stride) */
     uint8_t *head;              /* status and ranges of a boundary */
+    uint32_t *inner;            /* (T), on its way to a slot's */
     double *device_sums;        /* (K, C), where they arrive */
     size_t begin_stride;        /* elements */
     size_t work_stride;         /* bytes */

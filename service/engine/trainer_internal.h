@@ -31,6 +31,7 @@ typedef struct trainer_slot {
     /* Of the device, where rows stay there: the labelled rows; each row, or none where it has no
      * label; and the first two above. */
     uint32_t *labelled, *wanted;      /* (T) */
+    uint32_t *inner;                  /* (T), all-layer mode: rows that boundaries quantize */
     float *device_x, *device_decoded; /* (T, C), exact signal only */
 } trainer_slot;
 

@@ -21,11 +21,12 @@
 #       e2e e2e_micro e2e_cpu     a step over gRPC: head on the device, in micro-batches, on the CPU
 #   Variables: PEERS folder of lora_step_torch.py and gemm_floor.py; MODEL and GSM8K (folder with
 #     train.jsonl.gz, test.jsonl.gz) for curve and loss; TOKENIZER for e2e's random model; SEEDS [1] of
-#     loss and inner; DEVICE [cuda:0] of curve, loss, inner and e2e; WARM [4x1024 1x2048 rank64]
+#     loss and inner; DEVICE [cuda:0] of curve, loss, inner and e2e; WARM [4x1024 1x2048 rank64];
+#     INNER [all-layer prefix]
 #
 # A part that fails does not stop the others; the exit code tells.  LD_LIBRARY_PATH is the caller's.
 set -uo pipefail
-[ $# -ge 3 ] || { sed -n '2,26s/^# \{0,1\}//p' "$0"; exit 2; }
+[ $# -ge 3 ] || { sed -n '2,27s/^# \{0,1\}//p' "$0"; exit 2; }
 here=$(cd "$(dirname "$0")" && pwd)
 export bin=$1 out=$2 here device=${DEVICE:-cuda:0}
 shift 2
@@ -205,12 +206,12 @@ part_inner() {
     local runs=() seed kind bits options
     served inner --device "$device" --rows-max 4096 || return 1
     for seed in ${SEEDS:-1}; do
-        for kind in all-layer:1e-4 prefix:1e-2; do
+        for kind in ${INNER:-all-layer prefix}; do
             for bits in none 4 3; do
-                options=(--lr "${kind#*:}")
-                [ "$kind" != prefix:1e-2 ] || options+=(--prefix-tokens 30)
-                [ "$bits" = none ] || options+=("--${kind%:*}-bits" "$bits")
-                trained "${kind%:*}_${seed}_$bits" inner --eval-data "$GSM8K/test.jsonl.gz" \
+                options=(--lr 1e-4)
+                [ "$kind" != prefix ] || options=(--lr 1e-2 --prefix-tokens 30)
+                [ "$bits" = none ] || options+=("--$kind-bits" "$bits")
+                trained "${kind}_${seed}_$bits" inner --eval-data "$GSM8K/test.jsonl.gz" \
                     --steps "${STEPS:-300}" --train-rows 2400 --eval-rows 400 --seed "$seed" \
                     --codec bf16 --device "$device" "${options[@]}" &
                 runs+=($!)
@@ -220,7 +221,7 @@ part_inner() {
     wait "${runs[@]}"
     unserved
     for seed in ${SEEDS:-1}; do
-        for kind in all-layer prefix; do
+        for kind in ${INNER:-all-layer prefix}; do
             python3 "$here/compare_runs.py" "$out/run_${kind}_${seed}"_{none,4,3}
         done
     done

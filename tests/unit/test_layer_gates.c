@@ -1,4 +1,5 @@
-/* Goal: in all-layer mode every boundary between two blocks carries what its codec would send, the
+/* Goal: in all-layer mode every boundary between two blocks carries what its codec would send, but
+ * for the first row of each sequence, which stays as it is and out of ranges and gradients; the
  * gate gradients are the formulas' and the loss's own, the widths fall to the target, and bits do
  * not depend on recompute, on the pipeline, on a checkpoint between, or on whose codec it is.
  * Method: a tiny model of four blocks; the hook of the trainer is wrapped, so that the test sees
@@ -83,22 +84,45 @@ static seen *seen_new(seam_trainer *trainer) {
 
 /* ---- forward and gradients ---- */
 
-/* x as its amaq tensor would arrive, by the host's codec; ret_steps (C): D. */
-static void round_trip(float *ret, float *ret_steps, const float *x, const uint8_t *widths) {
+/* Is it the first of a sequence? */
+static bool is_first(uint32_t row) {
+    return row == 0 || row == sequence_rows[0] || row == sequence_rows[0] + sequence_rows[1];
+}
+
+/* x as its amaq tensor of `rows` rows would arrive, by the host's codec; ret_steps (C): D. */
+static void round_trip(float *ret, float *ret_steps, const float *x, uint32_t rows,
+                       const uint8_t *widths) {
     uint8_t ranges[4 + 4 * C], codes[VALUES * 2];
     seam_codec_args args = {.id = SEAM_CODEC_AMAQ, .channels = C, .widths = widths};
     const seam_rounding nearest = {.stochastic = false};
     void *scratch = NULL;
     assert_int_equal(posix_memalign(&scratch, 64, seam_codec_scratch_bytes(C)), 0);
     assert_int_equal(seam_codec_range_bytes(SEAM_CODEC_AMAQ, C), sizeof ranges);
-    assert_int_equal(seam_codec_measure(ranges, SEAM_CODEC_AMAQ, x, T, C, NULL), SEAM_OK);
+    assert_int_equal(seam_codec_measure(ranges, SEAM_CODEC_AMAQ, x, rows, C, NULL), SEAM_OK);
     args.ranges = ranges;
-    const size_t count = seam_codec_code_bytes(SEAM_CODEC_AMAQ, widths, T, C);
+    const size_t count = seam_codec_code_bytes(SEAM_CODEC_AMAQ, widths, rows, C);
     assert_true(count <= sizeof codes);
-    assert_int_equal(seam_codec_encode(codes, NULL, &args, x, T, &nearest, scratch), SEAM_OK);
-    assert_int_equal(seam_codec_decode(ret, &args, codes, count, T, scratch), SEAM_OK);
+    assert_int_equal(seam_codec_encode(codes, NULL, &args, x, rows, &nearest, scratch), SEAM_OK);
+    assert_int_equal(seam_codec_decode(ret, &args, codes, count, rows, scratch), SEAM_OK);
     assert_int_equal(seam_codec_steps(ret_steps, &args), SEAM_OK);
     free(scratch);
+}
+
+/* What x (T, C) is behind a boundary: ret; ret_steps (C): D. */
+static void expected_rows(float *ret, float *ret_steps, const float *x, const uint8_t *widths) {
+    float packed[VALUES];
+    uint32_t count = 0, next = 0;
+    for (uint32_t row = 0; row < T; row++) {
+        if (!is_first(row)) {
+            memcpy(packed + count++ * C, x + row * C, C * sizeof *x);
+        }
+    }
+    round_trip(packed, ret_steps, packed, count, widths);
+    for (uint32_t row = 0; row < T; row++) {
+        memcpy(ret + row * C, is_first(row) ? x + row * C : packed + next++ * C, C * sizeof *x);
+    }
+    assert_int_equal(next, count);
+    assert_true(count > 0 && count < T);
 }
 
 /* The first of two micro-batches, so that nothing is applied yet; widths of every size. */
@@ -118,13 +142,13 @@ SEAM_ON_GPU static void boundaries_check(fixture *f, bool exact) {
     assert_int_equal(s->backwards, K);
     for (uint32_t l = 0; l < K; l++) {
         const float *db = trainer->layers.group.db + (size_t)l * C;
-        round_trip(decoded, steps, s->x[l], trainer->layers.group.widths + (size_t)l * C);
+        expected_rows(decoded, steps, s->x[l], trainer->layers.group.widths + (size_t)l * C);
         assert_memory_equal(decoded, s->decoded[l], sizeof decoded);
         for (uint32_t c = 0; c < C; c++) {
             double squares = 0, errors = 0;
             for (uint32_t t = 0; t < T; t++) {
                 const uint32_t at = t * C + c;
-                const double dx = s->dx[l][at];
+                const double dx = is_first(t) ? 0 : s->dx[l][at];
                 squares += dx * dx;
                 errors += dx * ((double)s->decoded[l][at] - (double)s->x[l][at]);
             }
@@ -147,6 +171,39 @@ SEAM_ON_GPU static void test_boundary__surrogate__codec_and_formula(void **state
 
 SEAM_ON_GPU static void test_boundary__exact__codec_and_formula(void **state) {
     boundaries_check(*state, true);
+}
+
+/* Nothing is left to quantize. */
+SEAM_ON_GPU static void boundary_alone_check(fixture *f, bool exact) {
+    const uint32_t ones[] = {1, 1, 1};
+    const seam_session_config config = layers_config(f, 4, 50, exact);
+    float *x = values_new("x", 0.5f), *g = values_new("g", 0.02f);
+    float before[VALUES], after[VALUES], db[K * C];
+    seam_trainer *trainer = trainer_open(f, &config);
+    const seam_layer_hook *hook = &trainer->layers.hook;
+    pass p = pass_new();
+    run(&p, f, trainer, &config, x, g, 0, 2);
+    memcpy(db, trainer->layers.group.db, sizeof db);
+    seam_micro_layout *layout = &trainer->at->micro.layout;
+    layout->rows = layout->sequence_count = 3;
+    layout->sequence_rows = ones;
+    rows_read(before, trainer, f->engine.stream, trainer->x);
+    assert_int_equal(hook->forward(hook->context, 0, f->engine.stream, trainer->x), SEAM_OK);
+    assert_int_equal(seam_layers_forward_end(trainer, f->engine.stream), SEAM_OK);
+    assert_int_equal(hook->backward(hook->context, 0, f->engine.stream, trainer->x), SEAM_OK);
+    assert_int_equal(seam_layers_backward_end(trainer, f->engine.stream), SEAM_OK);
+    rows_read(after, trainer, f->engine.stream, trainer->x);
+    assert_memory_equal(before, after, sizeof before);
+    assert_memory_equal(db, trainer->layers.group.db, sizeof db);
+    pass_free(&p);
+    seam_trainer_destroy(trainer);
+    test_free(x);
+    test_free(g);
+}
+
+SEAM_ON_GPU static void test_boundary__sequences_of_one_row__stay(void **state) {
+    boundary_alone_check(*state, false);
+    boundary_alone_check(*state, true);
 }
 
 /* sum of g * y over the labelled rows, y the blocks' output with the last boundary shifted. */
@@ -319,6 +376,7 @@ int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         CASE(test_boundary__surrogate__codec_and_formula),
         CASE(test_boundary__exact__codec_and_formula),
+        CASE(test_boundary__sequences_of_one_row__stay),
         CASE(test_gradient__exact__finite_differences),
         CASE(test_steps__recompute_pipeline_checkpoint__same_bits),
         CASE(test_steps__codec_of_the_device__same_bits),
