@@ -323,20 +323,22 @@ ProtobufCMessage *seam_message_unpack(const ProtobufCMessageDescriptor *descript
 void seam_call_hold(seam_call *call, grpc_byte_buffer *message, const void *session) {
     SEAM_ASSERT(call->held == NULL);
     call->held = message;
-    call->awaited = session;
+    seam_call_await(call, session);
 }
 
 void seam_call_await(seam_call *call, const void *session) {
     call->awaited = session;
+    call->turn = seam_server_turn_next(call->server);
 }
 
 void seam_call_await_any(seam_call *call, const void *session) {
-    call->awaited = session;
+    seam_call_await(call, session);
     call->awaits_any = true;
 }
 
 void seam_call_resume(seam_call *call) {
     grpc_byte_buffer *message = call->held;
+    const uint64_t turn = call->turn;
     call->awaited = NULL;
     call->awaits_any = false;
     call->held = NULL;
@@ -348,6 +350,7 @@ void seam_call_resume(seam_call *call) {
         call->method->on_message(call, message);
         message_end(call, message); /* unless it waits again, for a parked session */
     }
+    call->turn = turn;
 }
 
 /* ---- jobs ---- */

@@ -72,6 +72,7 @@ struct seam_call {
     grpc_byte_buffer *received;
     const void *awaited;          /* a busy session, or NULL */
     bool awaits_any;              /* not only its being idle: any end of a job or a write */
+    uint64_t turn;                /* who awaits it with a smaller one goes on before */
     void *waking;                 /* the parked session that the job wakes (a reference), or NULL */
     grpc_byte_buffer *held;       /* a message that came meanwhile, or NULL */
     const grpc_byte_buffer *kept; /* the message of on_message, where it is the method's now */
@@ -118,12 +119,15 @@ void seam_call_hold(seam_call *call, grpc_byte_buffer *message, const void *sess
 void seam_call_await(seam_call *call, const void *session) SEAM_ON_LOOP;
 /* The same, but at every end of a job or a write to the disk, idle or not. */
 void seam_call_await_any(seam_call *call, const void *session) SEAM_ON_LOOP;
-/* The session is idle: one call that waits for it goes on. */
+/* The session is idle: one call that waits for it goes on; if it waits again it keeps its turn. */
 void seam_call_resume(seam_call *call) SEAM_ON_LOOP;
 /* rpc_wake.c.  False: the session has its memory.  True: it is parked; the message is kept and
  * comes again when it is awake, or the call has failed.  session: a seam_session.  Before the
  * method has any state that a job's end would have to free. */
 bool seam_call_wakes(seam_call *call, grpc_byte_buffer *message, void *session) SEAM_ON_LOOP;
+/* A job of the session has ended, or a write: who waits for that goes on, in turn, for as long as
+ * it is idle.  session: a seam_session. */
+void seam_calls_resume(seam_server *server, void *session) SEAM_ON_LOOP;
 /* A load has failed, and what the session's trainer holds is no state: the calls that wait for it
  * end with UNAVAILABLE.  session: a seam_session. */
 void seam_calls_unloaded(seam_server *server, void *session) SEAM_ON_LOOP;

@@ -33,7 +33,8 @@ void seam_on_train_job(seam_call *call) SEAM_ON_LOOP;
 void seam_on_train_drain(seam_call *call) SEAM_ON_LOOP;
 void seam_on_train_close(seam_call *call) SEAM_ON_LOOP;
 
-/* The session's job has ended: whoever waits for it goes on, a waiting Attach first. */
+/* The session's job has ended: whoever waits for it goes on, a waiting Attach first, then the
+ * tensors of its stream, then calls in turn. */
 void seam_train_session_idle(seam_server *server, seam_session *session) SEAM_ON_LOOP;
 
 /* rpc_generate.c: Forward and Generate */

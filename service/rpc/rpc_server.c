@@ -44,6 +44,7 @@ struct seam_server {
     bool drained; /* sessions end by seam_server_park from here on: no tick */
     seam_status lost;
     uint64_t tick_due_ms;
+    uint64_t turn_last; /* of calls that wait for a session */
 };
 
 /* The loop role is this mutex. */
@@ -450,6 +451,10 @@ const seam_server_config *seam_server_config_of(const seam_server *server) {
 
 bool seam_server_is_draining(const seam_server *server) {
     return server->draining;
+}
+
+uint64_t seam_server_turn_next(seam_server *server) {
+    return ++server->turn_last;
 }
 
 void seam_server_forget(seam_server *server, seam_call *call) {

@@ -49,6 +49,8 @@ seam_sessions *seam_server_sessions(const seam_server *server);
 const seam_registry *seam_server_registry(const seam_server *server);
 const seam_server_config *seam_server_config_of(const seam_server *server);
 bool seam_server_is_draining(const seam_server *server) SEAM_ON_LOOP;
+/* Larger than every one before. */
+uint64_t seam_server_turn_next(seam_server *server) SEAM_ON_LOOP;
 /* A call is over. */
 void seam_server_forget(seam_server *server, seam_call *call) SEAM_ON_LOOP;
 /* A job has failed in a way that no later one can succeed (a sticky device error): says so once,

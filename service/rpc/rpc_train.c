@@ -30,6 +30,23 @@ void seam_train_fail(seam_train *train, seam_status st, const seam_error *err) {
     leave(train);
 }
 
+/* The newest attach wins: whether the older one waits for the session's job or for its being woken.
+ */
+SEAM_ON_LOOP static void older_fence(seam_call *call, void *user) {
+    const seam_train *newer = user;
+    const seam_session *session = newer->session;
+    const bool held = call->method->on_message == seam_on_train && call->awaited == session;
+    if (call != newer->call && (held || call == session->stream_waiting)) {
+        seam_error err = {0};
+        (void)seam_error_set(&err, SEAM_E_FENCED, "a newer attach owns the session");
+        seam_train_fail(call->state, SEAM_E_FENCED, &err);
+    }
+}
+
+void seam_train_fence_waiting(seam_train *train) {
+    seam_server_each_call(train->call->server, older_fence, train);
+}
+
 /* The stream no longer speaks for its session; what runs goes on. */
 static void leave(seam_train *train) {
     seam_session *session = train->session;
@@ -438,13 +455,6 @@ void seam_on_train_job(seam_call *call) {
     seam_session_unref(session);
 }
 
-SEAM_ON_LOOP static void call_wake(seam_call *call, void *user) {
-    const seam_session *session = user;
-    if (call->awaited == session && (call->awaits_any || seam_session_is_idle(session))) {
-        seam_call_resume(call);
-    }
-}
-
 void seam_train_session_idle(seam_server *server, seam_session *session) {
     if (!session->busy && session->stream_waiting != NULL) {
         seam_train_attach_now(train_of(session->stream_waiting));
@@ -452,7 +462,7 @@ void seam_train_session_idle(seam_server *server, seam_session *session) {
     if (session->stream != NULL) {
         work_next(train_of(session->stream));
     }
-    seam_server_each_call(server, call_wake, session);
+    seam_calls_resume(server, session);
     if (session->stream != NULL) {
         seam_train_pump(train_of(session->stream));
     }

@@ -1,13 +1,40 @@
-/* Calls that need a parked session: session/session_park.h.  The first one wakes it with its own
- * job and holds its message; those that come meanwhile wait as for any busy session. */
+/* Calls that wait for a session: until it is idle, or until it has its memory again if it is parked
+ * (session/session_park.h).  The first one that needs a parked session wakes it with its own job
+ * and holds its message; those that come meanwhile wait as for any busy session. */
 #include "host.h"
 #include "rpc_methods.h"
 #include "rpc_server.h"
 #include "session_park.h"
 #include "try.h"
 
-SEAM_ON_GPU static seam_status wake_run(seam_job *job, seam_stream *stream) {
-    return seam_session_wake_run(job->user, stream, &job->err);
+/* ---- going on ---- */
+
+typedef struct next_turn {
+    const seam_session *session;
+    uint64_t turn_after;
+    seam_call *call;
+} next_turn;
+
+SEAM_ON_LOOP static void turn_compare(seam_call *call, void *user) {
+    next_turn *next = user;
+    const bool waits = call->awaited == next->session && call->turn > next->turn_after;
+    if (waits && (call->awaits_any || seam_session_is_idle(next->session)) &&
+        (next->call == NULL || call->turn < next->call->turn)) {
+        next->call = call;
+    }
+}
+
+/* Each once: one that waits again has a turn that has been. */
+void seam_calls_resume(seam_server *server, void *session) {
+    next_turn next = {.session = session};
+    do {
+        next.call = NULL;
+        seam_server_each_call(server, turn_compare, &next);
+        if (next.call != NULL) {
+            next.turn_after = next.call->turn;
+            seam_call_resume(next.call);
+        }
+    } while (next.call != NULL);
 }
 
 SEAM_ON_LOOP static void waiting_tell(seam_call *call, void *user) {
@@ -21,6 +48,12 @@ SEAM_ON_LOOP static void waiting_tell(seam_call *call, void *user) {
 
 void seam_calls_unloaded(seam_server *server, void *session) {
     seam_server_each_call(server, waiting_tell, session);
+}
+
+/* ---- waking ---- */
+
+SEAM_ON_GPU static seam_status wake_run(seam_job *job, seam_stream *stream) {
+    return seam_session_wake_run(job->user, stream, &job->err);
 }
 
 bool seam_call_wakes(seam_call *call, grpc_byte_buffer *message, void *session_ptr) {

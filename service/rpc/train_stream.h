@@ -78,6 +78,8 @@ typedef struct seam_train {
 void seam_train_pump(seam_train *train) SEAM_ON_LOOP;
 /* End the stream with an error. */
 void seam_train_fail(seam_train *train, seam_status st, const seam_error *err) SEAM_ON_LOOP;
+/* Other Attaches that wait for the session of this one end: the newest wins. */
+void seam_train_fence_waiting(seam_train *train) SEAM_ON_LOOP;
 /* End the stream with OK: the client has left. */
 void seam_train_end(seam_train *train) SEAM_ON_LOOP;
 /* What waits for the engine goes with its stream: the client sends it again. */

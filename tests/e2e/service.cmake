@@ -24,6 +24,9 @@ seam_add_script_test(e2e nack ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_nack.p
                      $<TARGET_FILE:seamd> $<TARGET_FILE:seam_cli>)
 seam_add_script_test(e2e unreadable_checkpoint ${PYTHON3}
                      ${CMAKE_CURRENT_SOURCE_DIR}/test_unreadable_checkpoint.py $<TARGET_FILE:seamd>)
+seam_add_script_test(e2e waiting_calls ${PYTHON3}
+                     ${CMAKE_CURRENT_SOURCE_DIR}/test_waiting_calls.py $<TARGET_FILE:seamd>
+                     $<TARGET_FILE:seamd_slow>)
 seam_add_script_test(e2e session_end ${PYTHON3}
                      ${CMAKE_CURRENT_SOURCE_DIR}/test_session_end.py $<TARGET_FILE:seamd>)
 seam_add_script_test(e2e kill_runs ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_kill_runs.py
@@ -33,5 +36,5 @@ seam_add_script_test(e2e kept_caches ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test
 seam_add_script_test(e2e old_state ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_old_state.py
                      $<TARGET_FILE:seamd> $<TARGET_FILE:seam_cli>)
 set_tests_properties(e2e.durable e2e.save_checkpoint e2e.session_end e2e.kill_runs e2e.kept_caches
-                     e2e.unreadable_checkpoint
+                     e2e.unreadable_checkpoint e2e.waiting_calls
                      PROPERTIES LABELS "e2e;asan;tsan")

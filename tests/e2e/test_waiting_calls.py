@@ -1,0 +1,108 @@
+"""Calls that wait for a session: in which order they go on, and that none waits for ever.
+
+A wake takes as long as a test wants where the newest checkpoint is a pipe that nobody writes into:
+the engine stands in its open()."""
+import os
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from service_fixture import Client, Seamd, grpc, refused, run_cases, wait_for
+from service_trainer import GENERATE, Trainer, tensor_frames
+from test_service_generate import Inference
+from test_service_train import config_f32
+from test_session_end import memory_free
+from test_unreadable_checkpoint import Run
+
+CODE = grpc.StatusCode
+
+
+class HeldWake:
+    """The run's session is being woken, by a call of `waker`; let_go() ends that, at step 2."""
+
+    def __init__(self, run, threads, waker):
+        self.newest, self.away = run.file(3), run.file(3).with_suffix(".away")
+        self.newest.rename(self.away)
+        os.mkfifo(self.newest)
+        run.restart()
+        grpc.channel_ready_future(run.channel).result(timeout=20)
+        free = memory_free(run.channel)
+        self.first = threads.submit(waker)
+        wait_for(lambda: memory_free(run.channel) < free, what="the wake")
+
+    def let_go(self):
+        os.close(os.open(self.newest, os.O_WRONLY))
+
+
+def came(call):
+    """It is at the server, and waits there."""
+    time.sleep(0.3)
+    assert not call.done()
+    return call
+
+
+def rows_done(trainer):
+    from seam.v1 import service_pb2
+    return Client(trainer.channel).unary("GetSession", service_pb2.GetSessionRequest(
+        session_id=trainer.session.id, session_secret=trainer.secret),
+        service_pb2.GetSessionResponse).session.tokens
+
+
+def test_wake__attaches_that_come_meanwhile__the_newest_wins(binary, folder):
+    """Whether a step before what was woken is loaded for it or not.  The older ones, the one that
+    wakes among them, end at once as any stream that a newer one supersedes."""
+    for step in (5, 1):
+        with Run(binary, folder, f"newest{step}") as run, ThreadPoolExecutor(8) as threads:
+            run.trainer.committed = step
+
+            def fenced():
+                refused(CODE.ABORTED, run.trainer.attach, reason="FENCED", text="newer attach")
+
+            wake = HeldWake(run, threads, fenced)
+            second = came(threads.submit(fenced))
+            forward = came(threads.submit(Inference, run.trainer, "Forward", rows_max=64))
+            third = threads.submit(run.trainer.attach)
+            for older in (wake.first, second):
+                older.result(timeout=5)
+            wake.let_go()
+            stream, attached = third.result()
+            back = min(step, 2)
+            assert (attached.action, attached.rollback_step) == (3, back)
+            run.trainer.committed = back
+            if back == 2:
+                assert forward.result().opened.committed_step_count == 2
+            again = [run.trainer.step(stream, run.micros)[1].state_hash for _ in range(back, 5)]
+            assert again == run.hashes[back:]
+
+
+def test_forward__streams_that_always_ask__each_has_its_turn(_, folder):
+    """The oldest stream asks once, beside eight that have all sent what takes 16 s."""
+    x = np.zeros((60, 48), np.float32)
+    os.environ["SLOW_FORWARD_MS"] = "20"
+    with Seamd(sys.argv[2], folder / "model") as server, \
+            grpc.insecure_channel(server.address) as channel, ThreadPoolExecutor(8) as threads:
+        trainer = Trainer(channel, folder / "model", config_f32())
+        oldest, *others = [Inference(trainer, "Forward", rows_max=64) for _ in range(9)]
+        for request in range(100):
+            frames = tensor_frames(x, phase=GENERATE, site=0, step=request, micro=0)
+            for other in others:
+                other.stream.send(rows=other.stream.pb.GenerateRows(
+                    request=request, rows_out=3, sequence_rows=[60]))
+                for data in frames:
+                    other.stream.send(frame=data)
+        readers = [threads.submit(other.stream.drain) for other in others]
+        wait_for(lambda: rows_done(trainer) > 16 * len(x), what="replies")
+        before = rows_done(trainer)
+        oldest.ask(x, sequence_rows=[60])
+        between = (rows_done(trainer) - before) // len(x)
+        for other in others:
+            other.stream.call.cancel()
+        assert all(isinstance(reader.exception(), grpc.RpcError) for reader in readers)
+        assert between < 120, between
+    del os.environ["SLOW_FORWARD_MS"]
+
+
+if __name__ == "__main__":
+    sys.exit(run_cases(globals()))
