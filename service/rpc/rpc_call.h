@@ -131,6 +131,8 @@ void seam_calls_resume(seam_server *server, void *session) SEAM_ON_LOOP;
 /* A load has failed, and what the session's trainer holds is no state: the calls that wait for it
  * end with UNAVAILABLE.  session: a seam_session. */
 void seam_calls_unloaded(seam_server *server, void *session) SEAM_ON_LOOP;
+/* It was deleted: all that wait for it end with GONE, for it may go before they are resumed. */
+void seam_calls_deleted(seam_server *server, void *session) SEAM_ON_LOOP;
 /* The job of a waking call has run. */
 void seam_call_woken(seam_call *call) SEAM_ON_LOOP;
 /* Answer a unary call: message and OK. */

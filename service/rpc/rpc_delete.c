@@ -26,6 +26,7 @@ SEAM_ON_LOOP static void session_end(seam_server *server, seam_session *session)
         session->stream_waiting = NULL;
     }
     seam_generates_end(server, session, SEAM_E_GONE, text);
+    seam_calls_deleted(server, session);
     seam_sessions_remove(session->sessions, session);
 }
 

@@ -1,6 +1,8 @@
 /* Calls that wait for a session: until it is idle, or until it has its memory again if it is parked
  * (session/session_park.h).  The first one that needs a parked session wakes it with its own job
- * and holds its message; those that come meanwhile wait as for any busy session. */
+ * and holds its message; those that come meanwhile wait as for any busy session.
+ *
+ * Who waits in vain must be told: the session is not its, and may go. */
 #include "host.h"
 #include "rpc_methods.h"
 #include "rpc_server.h"
@@ -37,17 +39,33 @@ void seam_calls_resume(seam_server *server, void *session) {
     } while (next.call != NULL);
 }
 
+typedef struct waiting_end {
+    const seam_session *session;
+    seam_status st;
+    const char *text;
+    bool any; /* also who awaits any end of a job */
+} waiting_end;
+
 SEAM_ON_LOOP static void waiting_tell(seam_call *call, void *user) {
+    const waiting_end *end = user;
     seam_error err = {0};
-    if (call->awaited == user && !call->awaits_any) {
-        (void)seam_error_set(&err, SEAM_E_UNAVAILABLE,
-                             "the session's checkpoint could not be read: call again");
-        seam_call_fail(call, SEAM_E_UNAVAILABLE, &err);
+    if (call->awaited == end->session && (end->any || !call->awaits_any)) {
+        (void)seam_error_set(&err, end->st, "%s", end->text);
+        seam_call_fail(call, end->st, &err);
     }
 }
 
 void seam_calls_unloaded(seam_server *server, void *session) {
-    seam_server_each_call(server, waiting_tell, session);
+    waiting_end end = {.session = session,
+                       .st = SEAM_E_UNAVAILABLE,
+                       .text = "the session's checkpoint could not be read: call again"};
+    seam_server_each_call(server, waiting_tell, &end);
+}
+
+void seam_calls_deleted(seam_server *server, void *session) {
+    waiting_end end = {
+        .session = session, .st = SEAM_E_GONE, .text = "the session was deleted", .any = true};
+    seam_server_each_call(server, waiting_tell, &end);
 }
 
 /* ---- waking ---- */

@@ -10,10 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from service_fixture import Client, Seamd, grpc, refused, run_cases, wait_for
-from service_trainer import GENERATE, Trainer, tensor_frames
-from test_service_generate import Inference
+from service_trainer import GENERATE, Stream, Trainer, tensor_frames
+from test_service_generate import Inference, export, import_files
 from test_service_train import config_f32
-from test_session_end import memory_free
+from test_session_end import delete, memory_free
 from test_unreadable_checkpoint import Run
 
 CODE = grpc.StatusCode
@@ -75,6 +75,51 @@ def test_wake__attaches_that_come_meanwhile__the_newest_wins(binary, folder):
                 assert forward.result().opened.committed_step_count == 2
             again = [run.trainer.step(stream, run.micros)[1].state_hash for _ in range(back, 5)]
             assert again == run.hashes[back:]
+
+
+def test_delete__while_it_is_brought_back__who_waits_ends_with_it(binary, folder):
+    """At once: the wake need not be over."""
+    with Run(binary, folder, "deleted") as run, ThreadPoolExecutor(8) as threads:
+        trainer = run.trainer
+
+        def gone(call, *args, **kwargs):
+            def ends():
+                refused(CODE.NOT_FOUND, call, *args, reason="GONE", text="deleted", **kwargs)
+            return ends
+
+        wake = HeldWake(run, threads, gone(Inference, trainer, "Forward", rows_max=64))
+        files = {"adapter_model.safetensors": b"x" * 64, "adapter_config.json": b"{}"}
+        calls = [came(threads.submit(call)) for call in (
+            gone(Inference, trainer, "Forward", rows_max=64),
+            gone(Inference, trainer, "Generate", rows_max=16), gone(trainer.attach),
+            gone(export, trainer), gone(import_files, trainer, files))]
+        deletion = came(threads.submit(delete, run.channel, trainer.session.id, trainer.secret))
+        try:
+            for call in [wake.first, *calls]:
+                call.result(timeout=5)
+            assert not deletion.done()
+        finally:
+            wake.let_go()
+        deletion.result()
+        assert not run.home.exists()
+        refused(CODE.NOT_FOUND, trainer.attach, reason="NOT_FOUND")
+
+
+def test_delete__just_after_a_rollback_that_failed__who_waits_for_its_wake_ends(binary, folder):
+    """Nothing works for the session then: it goes at once, and nobody would tell them."""
+    for i in range(3):
+        with Run(binary, folder, f"failed{i}") as run:
+            run.trainer.committed = 3
+            for step in range(4):
+                run.hide(step)
+            stream = Stream(run.channel, "Forward", timeout=10)
+            run.attach_refused(CODE.INTERNAL, "IO")
+            stream.send(open=stream.pb.GenerateOpen(session_id=run.trainer.session.id,
+                                                    session_secret=run.trainer.secret))
+            for step in range(4):
+                run.bring_back(step)
+            delete(run.channel, run.trainer.session.id, run.trainer.secret)
+            refused(CODE.NOT_FOUND, stream.drain)
 
 
 def test_forward__streams_that_always_ask__each_has_its_turn(_, folder):
