@@ -66,6 +66,7 @@ static void leave(seam_train *train) {
 }
 
 void seam_train_withdraw(seam_session *session) {
+    session->withdrawn = session->withdrawn || session->queue_count > 0;
     while (session->queue_count > 0) {
         const seam_step_key *key = &session->queue[--session->queue_count].key;
         if (seam_server_proto_is_busy(&session->proto)) { /* else the step is gone already */

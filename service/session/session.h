@@ -96,7 +96,8 @@ typedef struct seam_session {
     seam_work work;        /* what it works on, or did last; staging_idx of no tensor: the count */
     seam_work queue[SEAM_STAGING_MAX]; /* what comes after it, of the attached stream, in order */
     uint32_t queue_count;
-    bool deleted; /* not found any more; in the table until nothing writes for it */
+    bool withdrawn; /* some of it went with its stream: who waits is told by the next tick */
+    bool deleted;   /* not found any more; in the table until nothing writes for it */
     struct seam_deletion *deletion; /* asked for, and waits for that; or NULL */
     void *stream;                   /* of rpc_train.c: the attached call, or NULL */
     void *stream_waiting;           /* the call that attaches when the engine is done, or NULL */

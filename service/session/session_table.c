@@ -365,7 +365,9 @@ void seam_sessions_tick(seam_sessions *sessions, uint64_t now_ms, seam_session_i
     for (seam_session *s = sessions->head, *next = NULL; s != NULL; s = next) {
         next = s->next;
         const bool written = seam_session_disk_poll(s);
-        if (seam_session_park_poll(s, now_ms) || written) {
+        const bool withdrawn = s->withdrawn && !s->busy; /* else its job's end tells */
+        s->withdrawn = false;
+        if (seam_session_park_poll(s, now_ms) || written || withdrawn) {
             idle(user, s);
         }
         if (s->deleted) {

@@ -75,7 +75,8 @@ seam_status seam_sessions_find(seam_session **ret_session, seam_sessions *sessio
 seam_session *seam_sessions_after(const seam_sessions *sessions, uint64_t number) SEAM_ON_LOOP;
 struct seam_deletions *seam_sessions_deletions(seam_sessions *sessions);
 
-/* Leases that are over, writes and parkings that have ended; idle: after each of the last two. */
+/* Leases that are over, writes and parkings that have ended, work that was withdrawn; idle: after
+ * each of the last three. */
 typedef void seam_session_idle_fn(void *user, seam_session *session);
 void seam_sessions_tick(seam_sessions *sessions, uint64_t now_ms, seam_session_idle_fn *idle,
                         void *user) SEAM_ON_LOOP;

@@ -9,14 +9,17 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from service_fixture import Client, Seamd, grpc, refused, run_cases, wait_for
-from service_trainer import GENERATE, Stream, Trainer, tensor_frames
+from service_fixture import Client, Seamd, grpc, refused, run_cases, wait_for, write_model
+from service_trainer import (BACKWARD, FORWARD, GENERATE, Micro, Stream, Trainer, some_micros,
+                             step_begin, tensor_frames)
+from test_save_checkpoint import save_of
 from test_service_generate import Inference, export, import_files
 from test_service_train import config_f32
 from test_session_end import delete, memory_free
 from test_unreadable_checkpoint import Run
 
 CODE = grpc.StatusCode
+WINDOW = 2 * (64 + (1 << 20))  # the smallest
 
 
 class HeldWake:
@@ -120,6 +123,57 @@ def test_delete__just_after_a_rollback_that_failed__who_waits_for_its_wake_ends(
                 run.bring_back(step)
             delete(run.channel, run.trainer.session.id, run.trainer.secret)
             refused(CODE.NOT_FOUND, stream.drain)
+
+
+class StalledStep:
+    """After a step of few rows one whose second forward waits: its reply would take the place of
+    the first one's, for which there is no credit.  Nothing works for the session then."""
+
+    def __init__(self):
+        self.small, self.micro = some_micros(np.random.default_rng(5)), Micro([np.arange(83)] * 6)
+        x = np.ones((len(self.micro.ids), 1024), np.float32)
+        self.frames = []
+        for phase, site, micro in ((FORWARD, 0, 0), (BACKWARD, 2, 0), (FORWARD, 0, 1)):
+            self.frames += tensor_frames(x, phase=phase, site=site, step=1, micro=micro)
+
+    def save(self, threads, trainer):
+        """The stream and a SaveCheckpoint that waits.  None: the server has saved by itself."""
+        stream, _ = trainer.attach(credit_bytes=WINDOW)
+        trainer.step(stream, self.small)
+        stream.send(step_begin=step_begin(stream.pb, 1, [self.micro, self.micro]))
+        for data in self.frames:
+            stream.send(frame=data)
+        wait_for(lambda: rows_done(trainer) > len(self.micro.ids), what="the first forward")
+        time.sleep(1)  # and the backward
+        saved = threads.submit(save_of, trainer)
+        time.sleep(0.3)
+        return None if saved.done() else (stream, saved)
+
+
+def test_save__a_stream_ends_whose_tensor_waits__is_answered(binary, folder):
+    write_model(folder / "wide", hidden=1024, layers=1, heads=2, kv_heads=2, context=1024)
+    config = config_f32()
+    config.codec.labelled_rows_only = False
+    config.limits.rows_per_micro_max = 640
+    config.limits.pipeline_depth = 1
+    flags = ("--state-dir", str(folder / "waits"), "--sessions-max", "32")
+    step = StalledStep()
+    with Seamd(binary, folder / "wide", *flags) as server, \
+            grpc.insecure_channel(server.address) as channel, ThreadPoolExecutor(1) as threads:
+        for end in ("cancel", "attach", "error"):
+            waits = None
+            while waits is None:
+                trainer = Trainer(channel, folder / "wide", config)
+                waits = step.save(threads, trainer)
+            stream, saved = waits
+            if end == "cancel":
+                stream.call.cancel()
+            elif end == "attach":
+                trainer.attach()
+            else:
+                stream.send(frame=b"none")
+                refused(CODE.INVALID_ARGUMENT, stream.drain, reason="FORMAT")
+            assert saved.result() == 1
 
 
 def test_forward__streams_that_always_ask__each_has_its_turn(_, folder):
