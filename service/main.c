@@ -209,10 +209,10 @@ static void stop(seamd *d, bool lost) {
         seam_server_park(d->server);
     }
     seam_engine_stop(d->engine);
+    seam_server_destroy(d->server);
     if (d->sessions != NULL) {
         seam_sessions_engine_ended(d->sessions);
     }
-    seam_server_destroy(d->server);
     seam_engine_destroy(d->engine); /* the loop's threads took the last jobs from it */
     seam_state_store_close(d->store);
     seam_sessions_destroy(d->sessions);

@@ -18,7 +18,7 @@ struct seam_engine {
     uint32_t jobs_max;
     uint32_t job_count;    /* guarded by mu; waiting, without the running one */
     seam_job *head, *tail; /* guarded by mu */
-    bool stopping;         /* guarded by mu */
+    bool stopping, ended;  /* guarded by mu */
 };
 
 /* The gpu role is being this thread. */
@@ -81,8 +81,7 @@ seam_status seam_engine_post(seam_engine *engine, seam_job *job) {
     SEAM_ASSERT(job->finished != NULL);
     seam_status st = SEAM_OK;
     (void)pthread_mutex_lock(&engine->mu);
-    SEAM_ASSERT(!engine->stopping);
-    if (engine->job_count == engine->jobs_max) {
+    if (engine->ended || engine->job_count == engine->jobs_max) {
         st = SEAM_E_LIMIT;
     } else {
         job->next = NULL;
@@ -135,6 +134,7 @@ static seam_job *job_take(seam_engine *engine) {
         (void)pthread_cond_wait(&engine->changed, &engine->mu);
     }
     seam_job *job = engine->head;
+    engine->ended = job == NULL;
     if (job != NULL) {
         engine->head = job->next;
         engine->tail = engine->head != NULL ? engine->tail : NULL;

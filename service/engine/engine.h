@@ -32,12 +32,13 @@ struct seam_job {
 /* Starts the thread.  backend is borrowed.  SEAM_E_MEMORY, SEAM_E_INTERNAL (no thread). */
 seam_status seam_engine_create(seam_engine **ret_engine, seam_backend *backend, uint32_t jobs_max,
                                seam_error *err);
-/* Runs what is queued, then ends the thread; jobs may still be taken.  No post may follow.  NULL is
- * fine. */
+/* Runs what is queued and what comes meanwhile, then ends the thread; jobs may still be taken. NULL
+ * is fine. */
 void seam_engine_stop(seam_engine *engine);
 /* Stops it, if it has not been; whoever takes jobs has ended. */
 void seam_engine_destroy(seam_engine *gift_engine);
-/* Append a job; it belongs to the engine until `finished`.  SEAM_E_LIMIT: the queue is full. */
+/* Append a job; it belongs to the engine until `finished`.  SEAM_E_LIMIT: the queue is full, or
+ * the engine has ended. */
 seam_status seam_engine_post(seam_engine *engine, seam_job *job) SEAM_ON_LOOP;
 /* The way back: status, err and everything that `run` wrote are the poster's again. */
 void seam_job_publish(seam_job *job) SEAM_ON_GPU;

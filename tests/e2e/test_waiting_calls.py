@@ -2,7 +2,9 @@
 
 A wake takes as long as a test wants where the newest checkpoint is a pipe that nobody writes into:
 the engine stands in its open()."""
+import contextlib
 import os
+import sqlite3
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +14,7 @@ import numpy as np
 from service_fixture import Client, Seamd, grpc, refused, run_cases, wait_for, write_model
 from service_trainer import (BACKWARD, FORWARD, GENERATE, Micro, Stream, Trainer, some_micros,
                              step_begin, tensor_frames)
-from test_save_checkpoint import save_of
+from test_save_checkpoint import create, save_of
 from test_service_generate import Inference, export, import_files
 from test_service_train import config_f32
 from test_session_end import delete, memory_free
@@ -201,6 +203,25 @@ def test_forward__streams_that_always_ask__each_has_its_turn(_, folder):
         assert all(isinstance(reader.exception(), grpc.RpcError) for reader in readers)
         assert between < 120, between
     del os.environ["SLOW_FORWARD_MS"]
+
+
+def test_stop__sessions_whose_creation_waits_cannot_be_stored__ends_in_order(binary, folder):
+    """The engine comes to them when it is to end, and nobody waits for them any more."""
+    with Run(binary, folder, "stored") as run, ThreadPoolExecutor(8) as threads:
+        def stopped(call, *args):
+            refused(CODE.UNAVAILABLE, call, *args, reason="UNAVAILABLE", text="stopping")
+
+        wake = HeldWake(run, threads, lambda: stopped(run.trainer.attach))
+        others = [came(threads.submit(stopped, create, run.channel, config_f32()))
+                  for _ in range(4)]
+        run.server.process.terminate()
+        for call in [wake.first, *others]:
+            call.result()
+        time.sleep(1.5)
+        with contextlib.closing(sqlite3.connect(folder / "stored" / "sessions.db")) as database:
+            database.execute("BEGIN EXCLUSIVE")
+            wake.let_go()
+            assert run.server.stop() == 0, run.server.log
 
 
 if __name__ == "__main__":
