@@ -11,9 +11,13 @@
 #define SEAM_TRAIN_STREAM_H
 
 #include "credit.h"
+#include "module_link.h"
 #include "rpc_server.h"
 #include "tensor_rx.h"
 #include "walk.h"
+
+/* Forward sites of a session. */
+#define SEAM_TRAIN_SITES_MAX (2 + SEAM_MODULE_LINK_SITES_MAX)
 
 /* Replies on their way out: each stands there once. */
 #define SEAM_TRAIN_REPLIES_MAX (SEAM_PIPELINE_DEPTH_MAX + 2)
@@ -23,6 +27,12 @@ typedef struct seam_train_reply {
     seam_step_key key;
     uint64_t begin_ns; /* timeline */
 } seam_train_reply;
+
+/* What the client has as the widths in force at a forward site. */
+typedef struct seam_train_widths {
+    uint32_t site, version;
+    uint64_t hash;
+} seam_train_widths;
 
 /* A message that waits. */
 typedef struct seam_train_message {
@@ -46,8 +56,10 @@ typedef struct seam_train {
     bool half_closed;        /* the client sends nothing more */
     seam_credit_tx credit_tx;
     seam_credit_rx credit_rx;
-    double link_told, target_told; /* of the Budget that was logged last */
-    uint64_t peer_window_bytes;    /* of the Attach that waits */
+    double link_told, target_told;                  /* of the Budget that was logged last */
+    uint64_t peer_window_bytes;                     /* of the Attach that waits */
+    seam_train_widths widths[SEAM_TRAIN_SITES_MAX]; /* likewise */
+    uint32_t width_count;
     seam_train_message *inbox, *inbox_last;
     uint32_t inbox_frames, inbox_control; /* of them */
     size_t inbox_control_bytes;

@@ -82,6 +82,34 @@ def test_wake__attaches_that_come_meanwhile__the_newest_wins(binary, folder):
             assert again == run.hashes[back:]
 
 
+def test_attach__while_a_tensor_is_at_work__is_judged_as_any(_, folder):
+    """Its widths too, which the server can look at only after; the attached stream stays."""
+    hold, micros = folder / "hold", some_micros(np.random.default_rng(5))
+    os.environ["SLOW_HOLD"] = str(hold)
+    with Seamd(sys.argv[2], folder / "model") as server, \
+            grpc.insecure_channel(server.address) as channel, ThreadPoolExecutor(1) as threads:
+        trainer = Trainer(channel, folder / "model", config_f32())
+        stream, _ = trainer.attach()
+        stream.send(step_begin=step_begin(stream.pb, 0, micros))
+        hold.touch()
+        x = trainer.embed(micros[0])
+        trainer.send_tensor(stream, x, phase=FORWARD, site=0, step=0, micro=0)
+
+        def attach_refused(code, reason, *widths):
+            refused(code, trainer.attach, reason=reason, text="allocations",
+                    allocations=[stream.pb.AllocVersion(**fields) for fields in widths])
+
+        waiting = came(threads.submit(attach_refused, CODE.ABORTED, "CONFLICT",
+                                      dict(site=0, version=0, hash=1)))
+        hold.unlink()
+        waiting.result()
+        attach_refused(CODE.INVALID_ARGUMENT, "ARG", dict(site=4))
+        attach_refused(CODE.INVALID_ARGUMENT, "ARG", *[dict(site=0)] * 5)
+        stream.tensor(FORWARD, 1)
+        assert stream.call.is_active()
+    del os.environ["SLOW_HOLD"]
+
+
 def test_delete__while_it_is_brought_back__who_waits_ends_with_it(binary, folder):
     """At once: the wake need not be over."""
     with Run(binary, folder, "deleted") as run, ThreadPoolExecutor(8) as threads:
