@@ -125,11 +125,23 @@ bool seam_listen_is_loopback(const char *listen) {
            strncmp(listen, "[::1]:", 6) == 0 || strncmp(listen, "unix:", 5) == 0;
 }
 
+/* gRPC takes a port's last 16 bits and serves there: 99999 would be 34463. */
+static bool listen_has_port(const char *listen) {
+    const char *const colon = strrchr(listen, ':');
+    if (colon == NULL || strncmp(listen, "unix:", 5) == 0) {
+        return colon != NULL;
+    }
+    const size_t count = strspn(colon + 1, "0123456789");
+    return count >= 1 && count <= 5 && colon[1 + count] == '\0' &&
+           strtoul(colon + 1, NULL, 10) <= UINT16_MAX;
+}
+
 seam_status seam_server_config_check(const seam_server_config *config, seam_error *err) {
     const bool cert = config->tls_cert[0] != '\0';
     const bool key = config->tls_key[0] != '\0';
-    if (strrchr(config->listen, ':') == NULL) {
-        return seam_error_set(err, SEAM_E_ARG, "listen: \"%s\" is not HOST:PORT", config->listen);
+    if (!listen_has_port(config->listen)) {
+        return seam_error_set(err, SEAM_E_ARG, "listen: \"%s\" is not HOST:PORT, port 0 to 65535",
+                              config->listen);
     }
     if (cert != key) {
         return seam_error_set(err, SEAM_E_ARG, "%s is missing: tls-cert and tls-key go together",
@@ -285,7 +297,12 @@ static seam_status option_store(seam_server_config *config, const option *opt, c
         *(uint32_t *)(void *)field = (uint32_t)number;
         return SEAM_OK;
     case BYTES64:
-        return u64_parse((uint64_t *)(void *)field, value);
+        SEAM_TRY(u64_parse(&number, value));
+        if (number < opt->min || number > opt->max) {
+            return SEAM_E_LIMIT;
+        }
+        *(uint64_t *)(void *)field = number;
+        return SEAM_OK;
     case MODEL:
         return model_add(config, value);
     case DTYPE:
@@ -306,6 +323,11 @@ static seam_status option_set(seam_server_config *config, const option *opt, con
     const seam_status st = option_store(config, opt, value);
     if (st == SEAM_OK) {
         return SEAM_OK;
+    }
+    if (st == SEAM_E_LIMIT && (opt->kind == U32 || opt->kind == BYTES64)) {
+        return seam_error_set(err, SEAM_E_ARG, "%s: \"%s\" is not in %llu..%llu (%s)", where, value,
+                              (unsigned long long)opt->min, (unsigned long long)opt->max,
+                              opt->help);
     }
     const char *why = st == SEAM_E_LIMIT    ? "is outside its limits"
                       : st == SEAM_E_EXISTS ? "is given twice"

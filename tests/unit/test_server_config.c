@@ -117,7 +117,10 @@ static void test_load__bad_values__named(void **state) {
         {"--sessions-max=0", "--sessions-max"},
         {"--sessions-max=1x", "--sessions-max"},
         {"--sessions-max=-1", "--sessions-max"},
-        {"--rows-max=99999999", "--rows-max"},
+        {"--rows-max=99999999", "--rows-max: \"99999999\" is not in 1..1048576"},
+        {"--credit-bytes=0", "--credit-bytes: \"0\" is not in "},
+        {"--credit-bytes=1K", "--credit-bytes"},
+        {"--credit-bytes=999G", "--credit-bytes"},
         {"--memory-budget=1T", "--memory-budget"},
         {"--memory-budget=99999999999G", "budget"},
         {"--dtype=f16", "--dtype"},
@@ -173,7 +176,14 @@ static void test_check__plaintext__only_on_loopback_unless_forced(void **state) 
     assert_int_equal(check(&err, "127.0.0.1:1", "", "k", "", false, false), SEAM_E_ARG);
     assert_int_equal(check(&err, "127.0.0.1:1", "", "", "ca", false, false), SEAM_E_ARG);
     assert_int_equal(check(&err, "127.0.0.1:1", "c", "k", "", true, false), SEAM_E_ARG);
-    assert_int_equal(check(&err, "nowhere", "", "", "", false, false), SEAM_E_ARG);
+    const char *const nowhere[] = {"nowhere",         "127.0.0.1:",   "127.0.0.1:65536",
+                                   "127.0.0.1:99999", "localhost:1x", "localhost:-1"};
+    for (size_t i = 0; i < sizeof nowhere / sizeof nowhere[0]; i++) {
+        assert_int_equal(check(&err, nowhere[i], "", "", "", false, false), SEAM_E_ARG);
+        assert_non_null(strstr(err.text, "HOST:PORT"));
+    }
+    assert_int_equal(check(&err, "127.0.0.1:65535", "", "", "", false, false), SEAM_OK);
+    assert_int_equal(check(&err, "unix:/tmp/seamd", "", "", "", false, false), SEAM_OK);
 }
 
 static void test_check__fp8_and_room_for_lora__named(void **state) {
