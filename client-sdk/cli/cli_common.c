@@ -164,7 +164,12 @@ int seam_cli_finish(seam_status st, const seam_error *err, const seam_common_opt
     if (st == SEAM_OK) {
         return SEAM_EXIT_OK;
     }
-    const char *const text = err != NULL && err->text[0] != '\0' ? err->text : seam_describe(st);
+    const char *text = err != NULL && err->text[0] != '\0' ? err->text : seam_describe(st);
+    char hinted[SEAM_ERROR_TEXT_BYTES + 64];
+    if (st == SEAM_E_UNAUTHENTICATED) {
+        snprintf(hinted, sizeof hinted, "%s (--token-file FILE, or variable SEAM_TOKEN)", text);
+        text = hinted;
+    }
     fprintf(stderr, "seam: %s\n", text);
     if (common->json) {
         json_t *const value =

@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 #include <time.h>
@@ -77,13 +78,40 @@ void seam_client_close(seam_client *gift_client) {
     }
 }
 
+/* gRPC would take http:// for a host's name, and of a port the last 16 bits. */
+static bool address_is_valid(const char *address) {
+    const char *const colon = address != NULL ? strrchr(address, ':') : NULL;
+    if (colon == NULL || strlen(address) >= SEAM_ADDRESS_BYTES ||
+        strncmp(address, "http://", 7) == 0 || strncmp(address, "https://", 8) == 0) {
+        return false;
+    }
+    if (strncmp(address, "unix:", 5) == 0) {
+        return true;
+    }
+    const size_t count = strspn(colon + 1, "0123456789");
+    const unsigned long port = strtoul(colon + 1, NULL, 10);
+    return count >= 1 && count <= 5 && colon[1 + count] == '\0' && port >= 1 && port <= UINT16_MAX;
+}
+
+/* A header carries nothing else, and gRPC refuses such a call as a caller's mistake. */
+static seam_status token_check(const char *token, seam_error *err) {
+    for (size_t i = 0; token != NULL && token[i] != '\0'; i++) {
+        if (token[i] < 0x20 || token[i] > 0x7e) {
+            return seam_error_set(err, SEAM_E_ARG,
+                                  "token: byte %zu is no printable ASCII character, which a bearer "
+                                  "key is made of (seam: --token-file, variable SEAM_TOKEN)",
+                                  i + 1);
+        }
+    }
+    return SEAM_OK;
+}
+
 static seam_status options_check(const seam_client_options *options, seam_error *err) {
     if (options == NULL || options->struct_bytes != sizeof *options) {
         return seam_error_set(err, SEAM_E_ARG, "options: start from SEAM_CLIENT_OPTIONS_INIT");
     }
-    if (options->address == NULL || strchr(options->address, ':') == NULL ||
-        strlen(options->address) >= SEAM_ADDRESS_BYTES) {
-        return seam_error_set(err, SEAM_E_ARG, "address: '%s' is not host:port",
+    if (!address_is_valid(options->address)) {
+        return seam_error_set(err, SEAM_E_ARG, "address: '%s' is not host:port, port 1 to 65535",
                               options->address == NULL ? "" : options->address);
     }
     if (options->plaintext && !options->plaintext_forced &&
@@ -93,7 +121,10 @@ static seam_status options_check(const seam_client_options *options, seam_error 
                               options->address);
     }
     if (options->plaintext && (options->ca_file != NULL || options->cert_file != NULL)) {
-        return seam_error_set(err, SEAM_E_ARG, "plaintext: certificates have no use without TLS");
+        return seam_error_set(
+            err, SEAM_E_ARG,
+            "plaintext: certificates have no use without TLS (seam: --ca or --cert, "
+            "or --insecure)");
     }
     if (options->credit_bytes != 0 && (options->credit_bytes < SEAM_CREDIT_BYTES_MIN ||
                                        options->credit_bytes > SEAM_CREDIT_BYTES_MAX)) {
@@ -102,9 +133,10 @@ static seam_status options_check(const seam_client_options *options, seam_error 
                               SEAM_CREDIT_BYTES_MAX);
     }
     if ((options->cert_file == NULL) != (options->key_file == NULL)) {
-        return seam_error_set(err, SEAM_E_ARG, "cert_file and key_file go together");
+        return seam_error_set(err, SEAM_E_ARG,
+                              "cert_file and key_file go together (seam: --cert, --key)");
     }
-    return SEAM_OK;
+    return token_check(options->token, err);
 }
 
 void seam_client_bytes(uint64_t *ret_sent, uint64_t *ret_received, const seam_client *client) {

@@ -81,17 +81,29 @@ static void transport_close(seam_transport *gift_transport) {
     grpc_shutdown();
 }
 
-/* A server with TLS closes a connection whose first bytes are none of a handshake, and gRPC says no
- * more than that. */
-static void plaintext_hint(const seam_transport *transport, seam_error *err) {
+/* A server with TLS closes a connection whose first bytes are none of a handshake, one that asks
+ * for certificates closes it without one that it knows, and of what its own TLS library refuses
+ * gRPC says as little. */
+static void tls_hint(const seam_transport *transport, seam_error *err) {
     const seam_error why = err != NULL ? *err : (seam_error){0};
     const bool closed =
         strstr(why.text, "Socket closed") != NULL || strstr(why.text, "onnection reset") != NULL;
-    if (closed && !transport->tls && !atomic_load(&transport->answered)) {
-        (void)seam_error_set(err, why.status,
-                             "%.300s; this connection is without TLS: a server that has TLS closes "
-                             "it (seam: give --ca, leave out --insecure)",
-                             why.text);
+    const char *hint = NULL;
+    if (closed && !transport->tls) {
+        hint = "this connection is without TLS: a server that has TLS closes it (seam: give --ca, "
+               "leave out --insecure)";
+    } else if (closed) {
+        hint = "a server that asks clients for certificates closes it without one of its CA's "
+               "(seam: --cert, --key)";
+    } else if (strstr(why.text, "wrong version number") != NULL) {
+        hint = "the server answers without TLS (seam: leave out --ca; beyond this machine "
+               "--insecure)";
+    } else if (transport->tls && strstr(why.text, "empty address list") != NULL) {
+        hint = "TLS takes none of these files: broken PEM, or a key of another certificate (seam: "
+               "--ca, --cert, --key)";
+    }
+    if (hint != NULL && !atomic_load(&transport->answered)) {
+        (void)seam_error_set(err, why.status, "%.300s; %s", why.text, hint);
     }
 }
 
@@ -143,7 +155,7 @@ static seam_status transport_unary(seam_transport *transport, seam_unary_call *a
     if (st == SEAM_OK) {
         atomic_store(&transport->answered, true);
     } else if (st == SEAM_E_UNAVAILABLE) {
-        plaintext_hint(transport, err);
+        tls_hint(transport, err);
     }
     if (st == SEAM_OK && answer == NULL) {
         st = seam_error_set(err, SEAM_E_FORMAT, "%s: the server sent no answer", method);
@@ -356,6 +368,10 @@ static seam_status file_read(char **ret_text, const char *path, seam_error *err)
         return seam_error_set(err, SEAM_E_IO, "%s: cannot be read, or no PEM file", path);
     }
     text[count] = '\0';
+    if (strstr(text, "-----BEGIN ") == NULL) {
+        seam_mem_free(text);
+        return seam_error_set(err, SEAM_E_FORMAT, "%s: no PEM file", path);
+    }
     *ret_text = text;
     return SEAM_OK;
 }

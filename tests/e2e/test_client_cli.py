@@ -687,6 +687,22 @@ def check_tls_unasked(case):
         assert code == EXIT_UNAVAILABLE and "without TLS" in err and "--ca" in err, (code, err)
         code, _, err = seam.run("server", "info", "--ca", pem)
         assert code == 0, err
+        code, _, err = case.seam.run("server", "info", "--ca", pem, "--reconnect", 1)
+        assert code == EXIT_UNAVAILABLE and "answers without TLS" in err, (code, err)
+        subprocess.run(["openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out",
+                        "other.key"], cwd=case.folder, check=True, capture_output=True)
+        code, _, err = seam.run("server", "info", "--ca", pem, "--cert", pem, "--key",
+                                case.folder / "other.key", "--reconnect", 1)
+        assert code == EXIT_UNAVAILABLE and "--key" in err, (code, err)
+    keys = case.folder / "hashes"
+    keys.write_text("0" * 64 + "\n")
+    with Seamd(case.binary, case.model, "--tls-cert", str(pem), "--tls-key", str(key),
+               "--tls-client-ca", str(pem), "--token-file", str(keys)) as server:
+        seam = Seam(case.seam.binary, server.address)
+        code, _, err = seam.run("server", "info", "--ca", pem, "--reconnect", 1)
+        assert code == EXIT_UNAVAILABLE and "--cert" in err, (code, err)
+        code, _, err = seam.run("server", "info", "--ca", pem, "--cert", pem, "--key", key)
+        assert code == EXIT_INPUT and "--token-file" in err, (code, err)
 
 
 def check_server_gone(case):

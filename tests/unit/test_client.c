@@ -47,8 +47,40 @@ static void test_seam_client_open__bad_options__error_names_the_field(void **sta
     assert_int_equal(seam_client_open(&client, &options, &err), SEAM_E_IO);
     assert_non_null(strstr(err.text, "x.pem"));
     assert_null(client);
+    options.cert_file = options.key_file = NULL;
+    options.ca_file = "/proc/self/cmdline"; /* no PEM: gRPC has no word for it at the first call */
+    assert_int_equal(seam_client_open(&client, &options, &err), SEAM_E_FORMAT);
+    assert_non_null(strstr(err.text, "/proc/self/cmdline"));
+    options.ca_file = NULL;
+    options.token = "key\xc3\xa9"; /* gRPC takes no call with it */
+    assert_int_equal(seam_client_open(&client, &options, &err), SEAM_E_ARG);
+    assert_non_null(strstr(err.text, "token: byte 4"));
+    options.token = NULL;
     options.struct_bytes = 8;
     assert_int_equal(seam_client_open(&client, &options, &err), SEAM_E_ARG);
+}
+
+static void test_seam_client_open__addresses__host_and_port(void **state) {
+    (void)state;
+    static const char *const bad[] = {"nowhere",           "localhost:",      "localhost:0",
+                                      "localhost:65536",   "localhost:99999", "localhost:1x",
+                                      "http://localhost:1"};
+    static const char *const good[] = {"localhost:65535", "[::1]:1", "unix:/tmp/x",
+                                       "ipv4:127.0.0.1:1", "dns:///example.org:1"};
+    seam_client_options options = SEAM_CLIENT_OPTIONS_INIT;
+    seam_error err;
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        seam_client *client = NULL;
+        options.address = bad[i];
+        assert_int_equal(seam_client_open(&client, &options, &err), SEAM_E_ARG);
+        assert_non_null(strstr(err.text, bad[i]));
+    }
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        seam_client *client = NULL;
+        options.address = good[i];
+        assert_int_equal(seam_client_open(&client, &options, &err), SEAM_OK);
+        seam_client_close(client);
+    }
 }
 
 static void test_seam_client_server_info__no_server__unavailable_with_address(void **state) {
@@ -182,6 +214,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_seam_address_is_loopback__table),
         cmocka_unit_test(test_seam_client_open__bad_options__error_names_the_field),
+        cmocka_unit_test(test_seam_client_open__addresses__host_and_port),
         cmocka_unit_test(test_seam_client_server_info__no_server__unavailable_with_address),
         cmocka_unit_test(test_seam_status_details_read__example__reason_and_field),
         cmocka_unit_test(test_seam_status_details_read__retry_delays__table),
