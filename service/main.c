@@ -152,6 +152,12 @@ static seam_status start(seamd *d, seam_error *err) {
                                           .fp8 = config->fp8,
                                           .join_rank = config->join_rank,
                                           .join_mlp_rank = config->join_mlp_rank};
+    if (config->trace[0] != '\0') { /* written at the end only */
+        const seam_status st = seam_file_write_check(config->trace, err);
+        if (st != SEAM_OK) {
+            return seam_error_prefix(err, st, "trace");
+        }
+    }
     if (config->trace[0] != '\0' && seam_trace_create(&d->trace, TRACE_SPANS) != SEAM_OK) {
         return seam_error_set(err, SEAM_E_MEMORY, "trace: out of memory");
     }

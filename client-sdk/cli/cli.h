@@ -95,6 +95,8 @@ bool seam_cli_is_plaintext(const seam_server_options *options);
 /* Whether what an option names is there, before anything is done with it (path NULL: it names
  * nothing).  SEAM_E_IO names the option. */
 seam_status seam_cli_path_check(const char *option, const char *path, seam_error *err);
+/* Likewise whether a file of this path could be written, which is done at the end only. */
+seam_status seam_cli_output_check(const char *option, const char *path, seam_error *err);
 /* Rows that are too long are refused like other rows: SEAM_E_LIMIT becomes SEAM_E_ARG. */
 seam_status seam_cli_data_status(seam_status st, seam_error *err);
 /* Prints the error ("seam: ..." on stderr; with --json an object on stdout) and gives the exit

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "cli.h"
+#include "file_write.h"
 #include "transport.h"
 
 const seam_arg_spec seam_common_specs[] = {
@@ -129,6 +130,11 @@ seam_status seam_cli_path_check(const char *option, const char *path, seam_error
     return path == NULL || access(path, R_OK) == 0
                ? SEAM_OK
                : seam_error_set(err, SEAM_E_IO, "--%s: %.300s: %s", option, path, strerror(errno));
+}
+
+seam_status seam_cli_output_check(const char *option, const char *path, seam_error *err) {
+    const seam_status st = path == NULL ? SEAM_OK : seam_file_write_check(path, err);
+    return st == SEAM_OK ? SEAM_OK : seam_error_prefix(err, st, "--%s", option);
 }
 
 seam_status seam_cli_data_status(seam_status st, seam_error *err) {

@@ -184,6 +184,9 @@ int seam_cmd_eval(int argc, char **argv, int first) {
     seam_use use = {.tokenizer = NULL};
     st = seam_cli_path_check("data", o.data, &err);
     if (st == SEAM_OK) {
+        st = seam_cli_output_check("samples-out", o.samples_out, &err);
+    }
+    if (st == SEAM_OK) {
         st = seam_use_open(&use, &o.use, &err);
     }
     if (st == SEAM_OK) {

@@ -1,5 +1,6 @@
 /* `seam`: the command line of libseam.  Finds the command, shows help, turns statuses into exit
  * codes (cli.h lists them). */
+#include <errno.h>
 #include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -61,6 +62,16 @@ static bool group_list(FILE *out, const char *group) {
     return found;
 }
 
+/* The command's exit code, or what a full disk makes of one that was done. */
+static int output_end(int code) {
+    const bool failed = ferror(stdout) != 0;
+    if (fflush(stdout) == 0 && !failed) {
+        return code;
+    }
+    fprintf(stderr, "seam: stdout: %s\n", failed ? "cannot be written" : strerror(errno));
+    return code == SEAM_EXIT_OK ? SEAM_EXIT_IO : code;
+}
+
 int main(int argc, char **argv) {
     /* Buffers of a megabyte come and go with every step; without this malloc returns them to the
      * kernel each time, which halves the throughput of streams. */
@@ -81,11 +92,11 @@ int main(int argc, char **argv) {
     for (size_t i = 0; i < COMMAND_COUNT; i++) {
         const seam_command *const c = &commands[i];
         if (c->group == NULL && strcmp(c->name, argv[1]) == 0) {
-            return c->run(argc, argv, 2);
+            return output_end(c->run(argc, argv, 2));
         }
         if (c->group != NULL && argc > 2 && strcmp(c->group, argv[1]) == 0 &&
             strcmp(c->name, argv[2]) == 0) {
-            return c->run(argc, argv, 3);
+            return output_end(c->run(argc, argv, 3));
         }
     }
     const bool asks = argc > 2 && strcmp(argv[2], "--help") == 0;

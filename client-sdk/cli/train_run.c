@@ -111,6 +111,7 @@ static seam_status prepare(training *t, seam_error *err) {
     SEAM_TRY(seam_cli_path_check("model", o->model, err));
     SEAM_TRY(seam_cli_path_check("data", o->data, err));
     SEAM_TRY(seam_cli_path_check("eval-data", o->eval_data, err));
+    SEAM_TRY(seam_cli_output_check("trace", o->trace, err));
     SEAM_TRY(seam_directory_make(o->out, err));
     SEAM_TRY(seam_run_path(t->adapter_path, o->out, "adapter", err));
     if (o->resume == NULL) {

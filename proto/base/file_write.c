@@ -6,6 +6,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define FILE_MODE 0644
@@ -78,4 +79,24 @@ seam_status seam_file_write_atomic(const char *path, const void *bytes, size_t c
         return st;
     }
     return sync_folder_of(path) ? SEAM_OK : failed(err, "cannot sync the folder of", path);
+}
+
+/* What is there already is not opened: it may be a pipe, whose reader would see its end. */
+seam_status seam_file_write_check(const char *path, seam_error *err) {
+    const int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, FILE_MODE);
+    if (fd >= 0) {
+        (void)close(fd);
+        (void)unlink(path);
+        return SEAM_OK;
+    }
+    struct stat info;
+    /* ENOENT: a link to what is to be made. */
+    if (errno != EEXIST || (access(path, W_OK) != 0 && errno != ENOENT)) {
+        return failed(err, "cannot write", path);
+    }
+    if (stat(path, &info) == 0 && S_ISDIR(info.st_mode)) {
+        errno = EISDIR;
+        return failed(err, "cannot write", path);
+    }
+    return SEAM_OK;
 }

@@ -14,6 +14,10 @@
 seam_status seam_file_write_atomic(const char *path, const void *bytes, size_t count,
                                    seam_error *err);
 
+/* Whether `path` could be written now, for what is written at a long run's end; leaves nothing
+ * there. SEAM_E_IO with the path and the system's reason. */
+seam_status seam_file_write_check(const char *path, seam_error *err);
+
 /* Every byte, whatever signals come; fsync of a folder, which is what makes a rename in it last.
  * False: errno says why. */
 bool seam_file_write_all(int fd, const void *bytes, size_t count);

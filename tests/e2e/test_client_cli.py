@@ -757,6 +757,10 @@ def check_disk_full(case):
     assert (adapter / "adapter_model.safetensors").read_bytes() == before
     assert sorted(p.name for p in adapter.iterdir()) == ["adapter_config.json",
                                                          "adapter_model.safetensors"]
+    with open("/dev/full", "w") as full: # no room for what is printed
+        done = subprocess.run([case.seam.binary, "data", "show", "--model", case.model, "--data",
+                               case.rows, "--json"], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == EXIT_IO and "stdout: " in done.stderr, done
 
 
 def main():

@@ -15,7 +15,7 @@ import tempfile
 from cli_fixture import Seam, write_rows, write_text_model
 from service_fixture import Seamd, seamd_path
 
-EXIT_USAGE = 2
+EXIT_USAGE, EXIT_IO = 2, 5
 ROWS = [{"task_id": f"HumanEval/{i}", "prompt": f"def f{i}(x):\n    \"\"\" {'long ' * i}\"\"\"\n",
          "entry_point": f"f{i}", "canonical_solution": "    return x\n", "test": "def check(f): pass\n"}
         for i in range(3)]
@@ -91,6 +91,9 @@ def test_refusals(case):
                                  case.folder / "none.jsonl")
     assert code != 0 and "line 2" in err and "task_id" in err, err
     assert not (case.folder / "none.jsonl").exists()
+    code, _, err = case.seam.run("eval", "--model", case.model, "--data", case.data, "--samples-out",
+                                 case.folder / "none" / "x.jsonl")
+    assert code == EXIT_IO and "--samples-out: " in err, "said before texts are generated: " + err
 
 
 def main():

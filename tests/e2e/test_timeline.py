@@ -140,7 +140,13 @@ def main():
             code, _, err = seam.run("train", "--model", folder / "model", "--data",
                                     folder / "rows.jsonl", "--out", folder / "bad", "--steps", 1,
                                     "--quiet", "--trace", folder / "no" / "where.json")
-            assert code == 5 and "where.json" in err, err
+            assert code == 5 and "--trace" in err and "where.json" in err, err
+            assert not (folder / "bad").exists(), "said before the run, not after it"
+        done = subprocess.run([binary, "--insecure", "--listen", "127.0.0.1:0", "--model",
+                               folder / "model", "--trace", folder / "no" / "where.json"],
+                              capture_output=True, text=True, timeout=60)
+        assert done.returncode == 1 and "trace" in done.stderr, done.stderr
+        assert "where.json" in done.stderr and "listening" not in done.stdout, done
         hashes = [[step["state_hash"] for step in r["steps"]] for r in (report, plain)]
         assert hashes[0] == hashes[1] and len(set(hashes[0])) == STEPS
         assert all(step["micros"] > 1 for step in report["steps"])

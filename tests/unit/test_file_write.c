@@ -82,12 +82,30 @@ static void test_write_atomic__path_too_long__is_refused(void **state) {
     assert_int_equal(seam_file_write_atomic(longest, "x", 1, NULL), SEAM_E_LIMIT);
 }
 
+static void test_write_check__there_or_not__leaves_it_so(void **state) {
+    (void)state;
+    (void)unlink(path);
+    assert_int_equal(seam_file_write_check(path, NULL), SEAM_OK);
+    assert_int_not_equal(access(path, F_OK), 0);
+    assert_int_equal(seam_file_write_atomic(path, "old", 3, NULL), SEAM_OK);
+    assert_int_equal(seam_file_write_check(path, NULL), SEAM_OK);
+    assert_content("old");
+    assert_int_equal(seam_file_write_check("/dev/null", NULL), SEAM_OK);
+    const char *const bad[] = {"/nonexistent-folder/file", folder};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        seam_error err = {0};
+        assert_int_equal(seam_file_write_check(bad[i], &err), SEAM_E_IO);
+        assert_non_null(strstr(err.text, bad[i]));
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_write_atomic__new_and_old_file__has_the_bytes),
         cmocka_unit_test(test_write_atomic__disk_full__keeps_the_old_file),
         cmocka_unit_test(test_write_atomic__no_such_folder__says_which),
         cmocka_unit_test(test_write_atomic__path_too_long__is_refused),
+        cmocka_unit_test(test_write_check__there_or_not__leaves_it_so),
     };
     return cmocka_run_group_tests(tests, group_begin, group_end);
 }
