@@ -72,6 +72,8 @@ seam_status seam_adapter_shape(seam_session_options *session, const char *direct
                       known == json_array_size(targets);
     json_decref(config);
     return good ? SEAM_OK
-                : seam_error_set(err, SEAM_E_FORMAT, "%.300s: r, lora_alpha or target_modules",
+                : seam_error_set(err, SEAM_E_FORMAT,
+                                 "%.300s: r, lora_alpha or target_modules is missing, not above 0, "
+                                 "or names what has no LoRA here",
                                  path);
 }

@@ -75,6 +75,10 @@ static seam_status run(const generate_options *o, const seam_use *use, const sea
                        continuation *c, seam_error *err) {
     seam_model_facts facts;
     seam_model_describe(&facts, use->model);
+    if (prompt->count >= facts.context_max) {
+        return seam_error_set(err, SEAM_E_ARG, "the prompt has %zu tokens; the context has %u",
+                              prompt->count, facts.context_max);
+    }
     const uint32_t new_tokens = o->new_tokens != 0 ? o->new_tokens : NEW_TOKENS_DEFAULT;
     seam_inference_options options = SEAM_INFERENCE_OPTIONS_INIT;
     options.kind = SEAM_INFERENCE_GENERATE;

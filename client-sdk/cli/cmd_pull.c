@@ -106,6 +106,12 @@ int seam_cmd_model_pull(int argc, char **argv, int first) {
         return SEAM_EXIT_OK;
     }
     const bool is_demo = strcmp(positional[0], "demo") == 0;
+    const bool of_hub = o.revision != NULL || o.file != NULL || o.client || o.front || o.tail;
+    if (st == SEAM_OK && is_demo && of_hub) {
+        st = seam_error_set(&err, SEAM_E_ARG,
+                            "demo: one file; --revision, --file, --client, --front and --tail are "
+                            "of ORG/NAME");
+    }
     if (st == SEAM_OK && !is_demo) {
         st = reference_read(&reference, &o, positional[0], &err);
     }

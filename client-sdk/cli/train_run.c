@@ -112,6 +112,9 @@ static seam_status prepare(training *t, seam_error *err) {
     SEAM_TRY(seam_cli_path_check("data", o->data, err));
     SEAM_TRY(seam_cli_path_check("eval-data", o->eval_data, err));
     SEAM_TRY(seam_cli_output_check("trace", o->trace, err));
+    if (o->out[0] == '\0') { /* as of a variable that is not set */
+        return seam_error_set(err, SEAM_E_ARG, "--out: names no folder");
+    }
     SEAM_TRY(seam_directory_make(o->out, err));
     SEAM_TRY(seam_run_path(t->adapter_path, o->out, "adapter", err));
     if (o->resume == NULL) {

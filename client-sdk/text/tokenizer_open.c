@@ -144,7 +144,10 @@ static seam_status directory_read(seam_tokenizer **ret, const paths *p, const ch
         SEAM_TRY(seam_tokenizer_from_vocab(&t, p->vocab, p->merges, err));
     } else {
         char *gguf = NULL;
-        SEAM_TRY(seam_only_file(&gguf, dir, ".gguf", err));
+        const seam_status found = seam_only_file(&gguf, dir, ".gguf", err);
+        if (found != SEAM_OK) {
+            return seam_error_prefix(err, found, "no tokenizer.json, no vocab.json");
+        }
         const seam_status st = gguf_file_open(ret, gguf, err);
         seam_mem_free(gguf);
         return st;
@@ -169,7 +172,11 @@ seam_status seam_tokenizer_open(seam_tokenizer **ret_tokenizer, const char *path
         return st;
     }
     const size_t count = strlen(path);
-    return count > 5 && strcmp(path + count - 5, ".gguf") == 0
-               ? gguf_file_open(ret_tokenizer, path, err)
-               : json_file_open(ret_tokenizer, path, err);
+    if (count > 5 && strcmp(path + count - 5, ".gguf") == 0) {
+        return gguf_file_open(ret_tokenizer, path, err);
+    }
+    const seam_status st = json_file_open(ret_tokenizer, path, err);
+    return st == SEAM_E_FORMAT
+               ? seam_error_prefix(err, st, "no folder, no .gguf, no tokenizer.json")
+               : st;
 }

@@ -646,6 +646,12 @@ def check_bad_input(case):
     refused(case, EXIT_INPUT, "rank", args=["--rank", "100000"])
     refused(case, EXIT_USAGE, "--target: 5.5 has no preset", args=["--target", "5.5"])
     refused(case, EXIT_USAGE, "--nonsense", args=["--nonsense"])
+    refused(case, EXIT_INPUT, "--out", args=["--out", ""])
+    refused(case, EXIT_INPUT, "no .gguf", case.rows, args=["--model", case.rows])
+    (folder / "nomodel").mkdir()
+    refused(case, EXIT_INPUT, "no tokenizer.json", "nomodel", args=["--model", folder / "nomodel"])
+    (folder / "keys").write_bytes(b"k\x01ey\n")
+    refused(case, EXIT_INPUT, "--token-file", "byte 2", args=["--token-file", folder / "keys"])
     refused(case, EXIT_USAGE, "--steps", args=["--steps", "many"])
     refused(case, EXIT_USAGE, "targets", "'z'", args=["--targets", "q,z"])
     refused(case, EXIT_USAGE, "--train-rows", args=["--train-rows", "0"])
@@ -655,6 +661,13 @@ def check_bad_input(case):
     for command in (["eval", "--rows", "0"], ["generate", "--new-tokens", "0"]):
         code, _, err = case.seam.run(*command)
         assert code == EXIT_USAGE and command[1] in err, (code, err)
+    long = case.seam.run("generate", "--model", case.model, "lamp " * 20000)
+    assert long[0] == EXIT_INPUT and "the prompt has" in long[2], long
+    (folder / "noadapter").mkdir()
+    (folder / "noadapter" / "adapter_config.json").write_text("{}")
+    refused(case, EXIT_INPUT, "target_modules is missing", args=["--adapter", folder / "noadapter"])
+    pull = case.seam.run("model", "pull", "demo", "--client", server=False)
+    assert pull[0] == EXIT_USAGE and "--client" in pull[2], pull
     assert case.seam.run("train", server=False)[0] == EXIT_USAGE
     assert case.seam.run("flight", server=False)[0] == EXIT_USAGE
     truncated = folder / "truncated"

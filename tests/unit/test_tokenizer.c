@@ -303,6 +303,8 @@ static void test_open__missing_or_foreign_paths__named(void **state) {
     const char *path = text_fixture_file("tokenizer.json", "{\"model\"", 8);
     assert_int_equal(seam_tokenizer_open(&t, path, &err), SEAM_E_FORMAT);
     assert_non_null(strstr(err.text, path));
+    assert_non_null(
+        strstr(err.text, "no .gguf")); /* what else it may be, where it is no tokenizer */
     const char *gguf = text_fixture_file("a.gguf", "GGUX", 4);
     assert_int_equal(seam_tokenizer_open(&t, gguf, &err), SEAM_E_FORMAT);
     assert_null(t);
