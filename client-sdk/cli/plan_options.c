@@ -103,11 +103,11 @@ seam_status seam_plan_options_parse(seam_plan_options *ret_options, int argc, ch
         return SEAM_OK;
     }
     o->run.model = count == 1 ? positional[0] : o->run.model;
-    SEAM_TRY(ranges_check(o, err));
     SEAM_TRY(rows_check(o, err));
     SEAM_TRY(seam_train_given_check(&o->run, err));
     SEAM_TRY(seam_train_depth_read(&o->depth, &o->run, err));
     SEAM_TRY(seam_train_options_settle(&o->run, err));
+    SEAM_TRY(ranges_check(o, err)); /* an adapter's too */
     return codecs_check(&o->run, err);
 }
 
@@ -178,7 +178,12 @@ seam_status seam_plan_split_check(const seam_plan_options *options, uint32_t lay
                               "has at least one",
                               layers);
     }
-    return SEAM_OK;
+    const bool alone = layers - run->front_blocks - run->tail_blocks == 1;
+    return alone && run->all_layer_bits != 0.0f
+               ? seam_error_set(err, SEAM_E_ARG,
+                                "config.all_layer_bits: the server has one block, and no boundary "
+                                "between blocks")
+               : SEAM_OK;
 }
 
 void seam_plan_options_help(void) {

@@ -6,6 +6,8 @@
 #include "try.h"
 
 #define GROUP_DEFAULT_MAX 128u
+#define OWN_BITS_MIN      1 /* of the server's own gates: within their presets, gates.h */
+#define OWN_BITS_MAX      8
 
 static seam_status choice_check(const char *field, uint32_t value, uint32_t last, const char *names,
                                 seam_error *err) {
@@ -165,6 +167,14 @@ static seam_status exchange_check(const seam_codec_plan *plan, seam_error *err) 
     return SEAM_OK;
 }
 
+/* Written so that a NaN fails. */
+static seam_status own_bits_check(const char *field, float bits, seam_error *err) {
+    return bits == 0.0f || (bits > OWN_BITS_MIN && bits < OWN_BITS_MAX)
+               ? SEAM_OK
+               : seam_error_set(err, SEAM_E_ARG, "config.%s_bits: %g is not between %d and %d",
+                                field, (double)bits, OWN_BITS_MIN, OWN_BITS_MAX);
+}
+
 /* Each of these lines goes when what it names is there. */
 static seam_status implemented_check(const seam_codec_plan *plan, seam_error *err) {
     if (!seam_codec_is_implemented(plan->codec_out)) {
@@ -177,10 +187,11 @@ static seam_status implemented_check(const seam_codec_plan *plan, seam_error *er
                               "config.codec.codec_fwd_in: %s is not implemented",
                               seam_codec_name(plan->codec_in));
     }
-    if (!seam_codec_plan_has_in(plan) && (plan->all_layer || plan->prefix_gates)) {
+    const bool all_layer = plan->all_layer_bits != 0.0f;
+    if (!seam_codec_plan_has_in(plan) && (all_layer || plan->prefix_bits != 0.0f)) {
         return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
                               "config.%s_bits: not with topology ADAPTER_EXCHANGE",
-                              plan->all_layer ? "all_layer" : "prefix");
+                              all_layer ? "all_layer" : "prefix");
     }
     return SEAM_OK;
 }
@@ -194,6 +205,8 @@ seam_status seam_codec_plan_check(const seam_codec_plan *plan, uint32_t channels
         SEAM_TRY(amaq_check(plan, err));
     }
     SEAM_TRY(topology_check(plan, err));
+    SEAM_TRY(own_bits_check("all_layer", plan->all_layer_bits, err));
+    SEAM_TRY(own_bits_check("prefix", plan->prefix_bits, err));
     return implemented_check(plan, err);
 }
 

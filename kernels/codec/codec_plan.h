@@ -44,8 +44,8 @@ typedef struct seam_codec_plan {
     bool front;               /* site 0 has the output of blocks, not rows of an embedding */
     bool front_trained;       /* the client trains before the cut: it needs bwd_in */
     uint32_t tail_layers;     /* of the client */
-    /* The server has gates of its own, between its blocks or of a prefix. */
-    bool all_layer, prefix_gates;
+    /* What the server's own gates fall to, between its blocks and of a prefix; 0: it has none. */
+    float all_layer_bits, prefix_bits;
     /* dictionary */
     uint32_t dictionary_rows_max;
     /* aqsgd */

@@ -192,8 +192,8 @@ static seam_codec_plan plan_of(const Seam__V1__SessionConfig *config) {
         .topology = (uint32_t)config->topology,
         .resend_parameters = config->resend_parameters,
         .tail_layers = config->tail_layers,
-        .all_layer = config->all_layer_bits != 0.0f,
-        .prefix_gates = config->prefix_bits != 0.0f,
+        .all_layer_bits = config->all_layer_bits,
+        .prefix_bits = config->prefix_bits,
         .codec_in = (seam_codec_id)in,
         .codec_out = (seam_codec_id)message->codec,
         .bits = message->bits,
@@ -404,10 +404,8 @@ static seam_status own_gates_read(seam_gates_config *ret, const own_gates *own, 
     }
     const bool preset = seam_gates_preset(ret, own->bits < 4.0f ? 3.0f : 4.0f);
     SEAM_ASSERT(preset);
-    if (!(own->bits > ret->bits_min && own->bits < ret->bits_start)) {
-        return seam_error_set(err, SEAM_E_ARG, "config.%s_bits: %g is not between 1 and 8",
-                              own->field, (double)own->bits);
-    }
+    /* seam_codec_plan_check */
+    SEAM_ASSERT(own->bits > ret->bits_min && own->bits < ret->bits_start);
     return number_check(field, own->steps, 1, 1e9, err);
 }
 

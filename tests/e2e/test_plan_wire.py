@@ -295,6 +295,9 @@ def check_same_refusal(case):
             ([*TEXT, "--codec", "group", "--group", 3], "config.codec.group: 3 does not divide 4"),
             ([*TEXT, "--all-layer-bits", 4], "config.all_layer_bits: not with topology ADAPTER_EXCHANGE"),
             ([*TEXT, "--prefix-tokens", 3, "--prefix-bits", 4], "--prefix-bits: with topology adapter_exchange"),
+            (["--all-layer-bits", 9], "config.all_layer_bits: 9 is not between 1 and 8"),
+            (["--all-layer-bits", 4, "--front-blocks", 1, "--tail-blocks", 1], "config.all_layer_bits: the server"),
+            (["--prefix-tokens", 3, "--prefix-bits", 8], "config.prefix_bits: 8 is not between 1 and 8"),
             (["--preset", "gsm9k"], "--preset: 'gsm9k'"), (["--preset", "gsm8k@gpt"], "--preset: 'gsm8k@gpt'"),
             (["--pipeline-depth", "deep"], "--pipeline-depth: 'deep'"),
             ([*depth_2, "--gate-signal", "exact"], "config.limits.pipeline_depth: 2, but"),
@@ -364,14 +367,26 @@ def check_full_rows(case):
     assert "a step sends " in text and "it receives " in text and "mean of" in text, text
 
 
+def write_adapter(folder, **config):
+    """As far as a plan reads it."""
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    return folder
+
+
 def check_bad_options(case):
     shape, model = ["--shape", "llama3-8b"], ["--model", case.model]
+    lora = write_adapter(case.folder / "lora", peft_type="LORA", r=1000, lora_alpha=16, target_modules=["q_proj"])
+    prefix = write_adapter(case.folder / "prefix", peft_type="PREFIX_TUNING", num_virtual_tokens=100_000)
     for args, text in (([*shape, "--rtt-ms", 5], "--rtt-ms"), ([*shape, "--batch", 4], "--batch"),
                        ([*shape, "--data", case.rows], "--data"), ([*shape, "--mbit", 0], "--mbit"),
                        ([*shape, "--micros", 2, "--tokens-max", 64], "--micros"),
                        ([*shape, "--sequences-max", 2, "--tokens-max", 64], "--sequences-max"),
                        ([*shape, "--preset", "gsm8k", "--micros", 2], "--micros"),
                        ([*shape, "--pipeline-depth", 9], "--pipeline-depth: '9'"),
+                       ([*shape, "--rank", 257], "--rank is at most 256"),
+                       ([*shape, "--adapter", lora], "--rank is at most 256"),
+                       ([*shape, "--adapter", prefix], "--prefix-tokens at most"),
                        ([*shape, "--micros", 65], "--micros"), ([*shape, "--truncate"], "--truncate"),
                        ([*shape, "--train-rows", 3], "--train-rows"),
                        ([*shape, "--tokens-max", 4096], "--tokens-max"),

@@ -1,5 +1,6 @@
 /* Goal: codec_plan.h accepts what this release does and refuses the rest by the field's name.
  * Method: one valid plan a codec, changed field by field. */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -229,16 +230,16 @@ static void test_plan_check__topologies__sites_and_codecs(void **state) {
     plan.front = true;
     refused_by("config.", &plan, SEAM_E_ARG, "front_layers: with ADAPTER_EXCHANGE");
     plan.front = false;
-    plan.all_layer = true;
+    plan.all_layer_bits = 4;
     refused_by("config.", &plan, SEAM_E_UNIMPLEMENTED,
                "all_layer_bits: not with topology ADAPTER_EXCHANGE");
-    plan.all_layer = false;
-    plan.prefix_gates = true;
+    plan.all_layer_bits = 0;
+    plan.prefix_bits = 4;
     refused_by("config.", &plan, SEAM_E_UNIMPLEMENTED,
                "prefix_bits: not with topology ADAPTER_EXCHANGE");
     plan.topology = SEAM_TOPOLOGY_U_SHAPED;
     assert_int_equal(seam_codec_plan_check(&plan, 96, NULL), SEAM_OK);
-    plan.prefix_gates = false;
+    plan.prefix_bits = 0;
     plan.topology = SEAM_TOPOLOGY_ADAPTER_EXCHANGE;
     assert_int_equal(seam_codec_plan_check(&plan, 16, NULL), SEAM_OK);
     assert_int_equal(seam_codec_plan_module_codec(&plan, false), SEAM_CODEC_F32);
@@ -266,6 +267,23 @@ static void test_plan_check__topologies__sites_and_codecs(void **state) {
     refused(&plan, SEAM_E_ARG, "codec: amaq goes by samples");
 }
 
+static void test_plan_check__own_gates__above_1_below_8(void **state) {
+    (void)state;
+    static const float bad[] = {1, 8, 9, -4, INFINITY, NAN};
+    seam_codec_plan plan = plan_of(SEAM_CODEC_BF16);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        plan.all_layer_bits = bad[i];
+        refused_by("config.", &plan, SEAM_E_ARG, "all_layer_bits: ");
+        plan.all_layer_bits = 0;
+        plan.prefix_bits = bad[i];
+        refused_by("config.", &plan, SEAM_E_ARG, "prefix_bits: ");
+        plan.prefix_bits = 0;
+    }
+    plan.all_layer_bits = 1.01f;
+    plan.prefix_bits = 7.99f;
+    assert_int_equal(seam_codec_plan_check(&plan, 96, NULL), SEAM_OK);
+}
+
 static void test_group__of_channels__divides_them(void **state) {
     (void)state;
     static const uint32_t rows[][3] = {
@@ -286,6 +304,7 @@ int main(void) {
         cmocka_unit_test(test_plan_check__granularity_token__gates_without_entropy_coder),
         cmocka_unit_test(test_plan_check_depth__gradients_waited_for__one),
         cmocka_unit_test(test_plan_check__topologies__sites_and_codecs),
+        cmocka_unit_test(test_plan_check__own_gates__above_1_below_8),
         cmocka_unit_test(test_plan_front__trained_or_not__rows_and_gradient),
         cmocka_unit_test(test_group__of_channels__divides_them),
     };
