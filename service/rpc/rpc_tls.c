@@ -2,6 +2,8 @@
  * a restart and live streams survive; a pair that cannot be read keeps the last good one. */
 #include <grpc/grpc_security.h>
 #include <grpc/support/alloc.h>
+#include <openssl/err.h>
+#include <openssl/pem.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -37,6 +39,54 @@ static char *pem_read(const char *path, const char *option, seam_error *err) {
     return text;
 }
 
+/* A key with a password is none here: nobody is asked for it. */
+static int no_password(char *ret, int bytes, int writing, void *user) {
+    (void)ret, (void)bytes, (void)writing, (void)user;
+    return -1;
+}
+
+static X509 *certificate_parse(const char *pem) {
+    BIO *text = BIO_new_mem_buf(pem, -1);
+    X509 *ret = text != NULL ? PEM_read_bio_X509(text, NULL, NULL, NULL) : NULL;
+    BIO_free(text);
+    return ret;
+}
+
+static EVP_PKEY *key_parse(const char *pem) {
+    BIO *text = BIO_new_mem_buf(pem, -1);
+    EVP_PKEY *ret = text != NULL ? PEM_read_bio_PrivateKey(text, NULL, no_password, NULL) : NULL;
+    BIO_free(text);
+    return ret;
+}
+
+/* What gRPC would refuse without naming it, or not before the first handshake. */
+static seam_status pair_check(const seam_server_config *config, const char *cert, const char *key,
+                              const char *ca, seam_error *err) {
+    X509 *const own = certificate_parse(cert), *const root =
+                                                   ca != NULL ? certificate_parse(ca) : NULL;
+    EVP_PKEY *const private_key = key_parse(key);
+    seam_status st = SEAM_OK;
+    if (own == NULL) {
+        st = seam_error_set(err, SEAM_E_FORMAT, "tls-cert: %s is no PEM certificate",
+                            config->tls_cert);
+    } else if (private_key == NULL) {
+        st =
+            seam_error_set(err, SEAM_E_FORMAT,
+                           "tls-key: %s is no PEM private key without a password", config->tls_key);
+    } else if (X509_check_private_key(own, private_key) != 1) {
+        st = seam_error_set(err, SEAM_E_FORMAT, "tls-key: %s is not the key of tls-cert %s",
+                            config->tls_key, config->tls_cert);
+    } else if (ca != NULL && root == NULL) {
+        st = seam_error_set(err, SEAM_E_FORMAT, "tls-client-ca: %s is no PEM certificate",
+                            config->tls_client_ca);
+    }
+    EVP_PKEY_free(private_key);
+    X509_free(root);
+    X509_free(own);
+    ERR_clear_error(); /* gRPC's TLS reads the same thread's queue */
+    return st;
+}
+
 static grpc_ssl_server_certificate_config *pair_load(const seam_server_config *config,
                                                      seam_error *err) {
     grpc_ssl_server_certificate_config *ret = NULL;
@@ -47,7 +97,8 @@ static grpc_ssl_server_certificate_config *pair_load(const seam_server_config *c
     if (key != NULL && wants_ca) {
         ca = pem_read(config->tls_client_ca, "tls-client-ca", err);
     }
-    if (key != NULL && (ca != NULL || !wants_ca)) {
+    if (key != NULL && (ca != NULL || !wants_ca) &&
+        pair_check(config, cert, key, ca, err) == SEAM_OK) {
         const grpc_ssl_pem_key_cert_pair pair = {.private_key = key, .cert_chain = cert};
         /* gRPC 1.51 wants roots even where no client certificate is asked for. */
         ret = grpc_ssl_server_certificate_config_create(ca != NULL ? ca : cert, &pair, 1);

@@ -504,6 +504,16 @@ def test_flags__what_cannot_work__exits_with_the_name(binary, folder):
     assert "/no/such" in output("--model", "/no/such", "--listen", "127.0.0.1:0")
     assert "tls-cert" in output("--model", model, "--listen", "127.0.0.1:0", "--tls-cert",
                                 "/no/cert", "--tls-key", str(tls / "server.key"))
+    stranger, junk = tls / "stranger.key", tls / "junk.pem"
+    junk.write_text("-----BEGIN CERTIFICATE-----\nnone\n-----END CERTIFICATE-----\n")
+    for cert, key, ca, text in (
+            (junk, tls / "server.key", None, f"tls-cert: {junk} is no PEM certificate"),
+            (tls / "server.pem", junk, None, f"tls-key: {junk} is no PEM private key"),
+            (tls / "server.pem", stranger, None, f"tls-key: {stranger} is not the key of tls-cert"),
+            (tls / "server.pem", tls / "server.key", junk, f"tls-client-ca: {junk} is no PEM")):
+        said = output("--model", model, "--listen", "127.0.0.1:0", "--tls-cert", str(cert),
+                      "--tls-key", str(key), *(["--tls-client-ca", str(ca)] if ca else []))
+        assert text in said, said
     assert "SEAM_SESSIONS_MAX" in output("--model", model, env={"SEAM_SESSIONS_MAX": "x"})
     config = folder / "seamd.conf"
     config.write_text("listen = 127.0.0.1:0\nbogus = 1\n")
