@@ -290,6 +290,24 @@ SEAM_ON_GPU static void test_steps__codec_of_the_device__same_bits(void **state)
     device_fake_put(f->engine.backend, own);
 }
 
+/* With a pipeline the second's forward comes before the first's backward. */
+SEAM_ON_GPU static void
+test_steps__micro_batches_of_other_sequences__each_by_its_own(void **state) {
+    static const uint32_t odd_rows[] = {9, 60, 1};
+    fixture *f = *state;
+    const seam_device_codec *const own = seam_backend_ops(f->engine.backend)->codec;
+    seam_session_config config = layers_config(f, 4, 6, false);
+    f->odd_rows = odd_rows;
+    device_fake_put(f->engine.backend, NULL);
+    const image expected = steps_image(f, &config, 6, false);
+    config.pipeline_depth = 2;
+    same_image(steps_image(f, &config, 6, false), &expected);
+    device_fake_put(f->engine.backend, own != NULL ? own : &device_fake);
+    same_image(steps_image(f, &config, 6, false), &expected);
+    device_fake_put(f->engine.backend, own);
+    test_free(expected.bytes);
+}
+
 SEAM_ON_GPU static void test_steps__to_target__every_layer_reported(void **state) {
     enum { STEPS = 40 };
     fixture *f = *state;
@@ -380,6 +398,7 @@ int main(int argc, char **argv) {
         CASE(test_gradient__exact__finite_differences),
         CASE(test_steps__recompute_pipeline_checkpoint__same_bits),
         CASE(test_steps__codec_of_the_device__same_bits),
+        CASE(test_steps__micro_batches_of_other_sequences__each_by_its_own),
         CASE(test_steps__to_target__every_layer_reported),
         CASE(test_step__gradient_overflows__gates_stay),
         CASE(test_abort_step__half_a_step__leaves_nothing),

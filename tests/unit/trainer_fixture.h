@@ -44,6 +44,7 @@ typedef struct fixture {
     uint32_t labelled;
     const uint32_t *row_sources; /* (T), or NULL: as seam_micro_layout */
     uint32_t rows_in;
+    const uint32_t *odd_rows; /* (3), or NULL: sequence_rows of micro-batches with an odd number */
 } fixture;
 
 static inline bool is_labelled(uint32_t row) {
@@ -111,19 +112,20 @@ SEAM_ON_GPU static inline seam_trainer *trainer_open(fixture *f,
 static inline void micro_set(const fixture *f, seam_trainer *trainer, uint64_t step, uint32_t micro,
                              uint32_t micro_count) {
     seam_micro *m = seam_trainer_micro(trainer);
+    const uint32_t *sequences = f->odd_rows != NULL && micro % 2 == 1 ? f->odd_rows : sequence_rows;
     m->step = step;
     m->micro = micro;
     m->micro_count = micro_count;
     m->labelled_total = (uint64_t)f->labelled * micro_count;
     m->layout = (seam_micro_layout){.rows = T,
                                     .sequence_count = 3,
-                                    .sequence_rows = sequence_rows,
+                                    .sequence_rows = sequences,
                                     .row_sources = f->row_sources,
                                     .rows_in = f->row_sources != NULL ? f->rows_in : T,
                                     .labelled_count = f->labelled};
     m->bitmap = f->bitmap;
     m->out_count = f->labelled;
-    seam_sequence_labelled_counts(m->sequence_out, sequence_rows, 3, f->bitmap);
+    seam_sequence_labelled_counts(m->sequence_out, sequences, 3, f->bitmap);
     uint32_t count = 0;
     for (uint32_t row = 0; row < T; row++) {
         if (is_labelled(row)) {
