@@ -15,8 +15,8 @@ typedef struct seam_session_memory {
 } seam_session_memory;
 /* channels: the model's hidden size.  SEAM_E_ARG (err names the field; topology adapter_exchange),
  * SEAM_E_UNIMPLEMENTED. */
-SEAM_API seam_status seam_session_memory_plan(seam_session_memory *ret_memory,
-                                              const seam_session_options *options,
-                                              uint32_t channels, seam_error *err);
+seam_status seam_session_memory_plan(seam_session_memory *ret_memory,
+                                     const seam_session_options *options, uint32_t channels,
+                                     seam_error *err);
 
 #endif

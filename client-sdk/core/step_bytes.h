@@ -56,13 +56,13 @@ typedef struct seam_step_planner_args {
     uint32_t module_count;
 } seam_step_planner_args;
 /* SEAM_E_ARG (err names the field), SEAM_E_UNIMPLEMENTED, SEAM_E_MEMORY. */
-SEAM_API seam_status seam_step_planner_create(seam_step_planner **ret_planner,
-                                              const seam_step_planner_args *args, seam_error *err);
-SEAM_API void seam_step_planner_destroy(seam_step_planner *gift_planner); /* NULL is fine */
+seam_status seam_step_planner_create(seam_step_planner **ret_planner,
+                                     const seam_step_planner_args *args, seam_error *err);
+void seam_step_planner_destroy(seam_step_planner *gift_planner); /* NULL is fine */
 /* Step number `step` of these micro-batches, as seam_step_begin takes them.  SEAM_E_ARG,
  * SEAM_E_LIMIT, SEAM_E_MEMORY. */
-SEAM_API seam_status seam_step_planner_step(seam_step_bytes *ret_bytes, seam_step_planner *planner,
-                                            uint64_t step, const seam_step_micro *micros,
-                                            uint32_t micro_count, seam_error *err);
+seam_status seam_step_planner_step(seam_step_bytes *ret_bytes, seam_step_planner *planner,
+                                   uint64_t step, const seam_step_micro *micros,
+                                   uint32_t micro_count, seam_error *err);
 
 #endif

@@ -44,8 +44,6 @@
 extern "C" {
 #endif
 
-#define SEAM_API __attribute__((visibility("default")))
-
 typedef struct seam_client seam_client;
 typedef struct seam_session seam_session;
 typedef struct seam_inference seam_inference;

@@ -15,6 +15,9 @@
 extern "C" {
 #endif
 
+/* Visible in the installed libraries. */
+#define SEAM_API __attribute__((visibility("default")))
+
 /* X(name, value, gRPC code, text) */
 #define SEAM_STATUS_TABLE(X)                                                                       \
     X(SEAM_OK, 0, 0, "ok")                                                                         \
@@ -49,18 +52,18 @@ typedef enum seam_status { SEAM_STATUS_TABLE(SEAM_STATUS_ENUM) } seam_status;
 #undef SEAM_STATUS_ENUM
 
 /* Upper-case name without the SEAM_E_ prefix ("FENCED"), as in ErrorInfo.reason. Never NULL. */
-const char *seam_status_name(seam_status st);
+SEAM_API const char *seam_status_name(seam_status st);
 /* One English sentence fragment. Never NULL. */
-const char *seam_status_text(seam_status st);
+SEAM_API const char *seam_status_text(seam_status st);
 /* Canonical gRPC code 0..16; 2 (UNKNOWN) for a value outside the table. */
-int seam_status_grpc_code(seam_status st);
+SEAM_API int seam_status_grpc_code(seam_status st);
 /* The code whose name is `reason`; false if there is none. */
-bool seam_status_from_name(seam_status *ret_status, const char *reason);
+SEAM_API bool seam_status_from_name(seam_status *ret_status, const char *reason);
 /* The best code for a bare gRPC status (a peer that sent no ErrorInfo). */
-seam_status seam_status_from_grpc_code(int grpc_code);
+SEAM_API seam_status seam_status_from_grpc_code(int grpc_code);
 /* Predicates of the classes above. */
-bool seam_status_is_session_dead(seam_status st);
-bool seam_status_is_process_dead(seam_status st);
+SEAM_API bool seam_status_is_session_dead(seam_status st);
+SEAM_API bool seam_status_is_process_dead(seam_status st);
 
 /* An error that a person reads: what was wrong, with the name of the field, file or line.
  * Functions that judge user input take one as their last argument; NULL is fine. */
@@ -71,10 +74,10 @@ typedef struct seam_error {
 } seam_error;
 
 /* Fill *err (may be NULL) and return `st`, so that a caller can `return seam_error_set(...)`. */
-seam_status seam_error_set(seam_error *err, seam_status st, const char *format, ...)
+SEAM_API seam_status seam_error_set(seam_error *err, seam_status st, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 /* Put "prefix: " before the text of an error on its way up; returns err's status (or st). */
-seam_status seam_error_prefix(seam_error *err, seam_status st, const char *format, ...)
+SEAM_API seam_status seam_error_prefix(seam_error *err, seam_status st, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
 #ifdef __clang_analyzer__

@@ -30,7 +30,7 @@ seam_add_script_test(e2e audit ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_audit
                      $<TARGET_FILE:seamd> $<TARGET_FILE:seam_cli>)
 # What a client takes is counted: its own code's malloc.
 add_executable(client_memory ${CMAKE_CURRENT_SOURCE_DIR}/client_memory.c
-  $<TARGET_OBJECTS:seam_client_model>)
+  $<TARGET_OBJECTS:seam_client_model> $<TARGET_OBJECTS:seam_client_tools>)
 target_include_directories(client_memory PRIVATE ${PROJECT_SOURCE_DIR}/client-sdk/include
   ${PROJECT_SOURCE_DIR}/client-sdk/model)
 target_link_libraries(client_memory PRIVATE seam_flags seam_core seam_model seam_ops seam_weights
