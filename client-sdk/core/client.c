@@ -140,9 +140,16 @@ static seam_status options_check(const seam_client_options *options, seam_error 
 }
 
 void seam_client_bytes(uint64_t *ret_sent, uint64_t *ret_received, const seam_client *client) {
-    const seam_transport_counts counts = client->net->counts(client->transport);
-    *ret_sent = counts.bytes_sent;
-    *ret_received = counts.bytes_received;
+    seam_transport_counts counts = {0};
+    if (client != NULL) {
+        counts = client->net->counts(client->transport);
+    }
+    if (ret_sent != NULL) {
+        *ret_sent = counts.bytes_sent;
+    }
+    if (ret_received != NULL) {
+        *ret_received = counts.bytes_received;
+    }
 }
 
 /* Calls of several threads may end at once: the quickest stays. */

@@ -241,6 +241,9 @@ seam_status seam_session_info_get(seam_session_info *ret_info, seam_session *ses
 }
 
 void seam_session_cancel(seam_session *session) {
+    if (session == NULL) {
+        return;
+    }
     pthread_mutex_lock(&session->mu);
     session->cancelled = true;
     if (session->stream != NULL) {
@@ -262,11 +265,11 @@ seam_status seam_session_check_cancel(seam_session *session, seam_error *err) {
 /* ---- Reading ---- */
 
 const char *seam_session_id(const seam_session *session) {
-    return session->id;
+    return session != NULL ? session->id : NULL;
 }
 
 const uint8_t *seam_session_secret(const seam_session *session) {
-    return session->secret;
+    return session != NULL ? session->secret : NULL;
 }
 
 uint32_t seam_session_ahead_max(const seam_session *session) {
@@ -290,15 +293,15 @@ uint32_t seam_session_pipeline_depth(const seam_session *session) {
 }
 
 uint32_t seam_session_channels(const seam_session *session) {
-    return session->channels;
+    return session != NULL ? session->channels : 0;
 }
 
 uint64_t seam_session_committed_steps(const seam_session *session) {
-    return seam_client_proto_committed_count(&session->proto);
+    return session != NULL ? seam_client_proto_committed_count(&session->proto) : 0;
 }
 
 uint32_t seam_session_site_count(const seam_session *session) {
-    return session->site_count;
+    return session != NULL ? session->site_count : 0;
 }
 
 seam_status seam_session_site(seam_site_state *ret_state, const seam_session *session,

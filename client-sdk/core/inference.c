@@ -98,6 +98,13 @@ void seam_inference_close(seam_inference *gift_inference) {
 }
 
 void seam_inference_describe(seam_inference_options *ret_options, const seam_inference *inference) {
+    if (ret_options == NULL) {
+        return;
+    }
+    if (inference == NULL) {
+        *ret_options = (seam_inference_options)SEAM_INFERENCE_OPTIONS_INIT;
+        return;
+    }
     *ret_options = (seam_inference_options){
         .struct_bytes = sizeof *ret_options,
         .kind = inference->kind,

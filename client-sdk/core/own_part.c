@@ -10,7 +10,9 @@
 #include "try.h"
 
 void seam_session_training(seam_training_facts *ret_facts, const seam_session *session) {
-    *ret_facts = session->config.training;
+    if (ret_facts != NULL) {
+        *ret_facts = session != NULL ? session->config.training : (seam_training_facts){0};
+    }
 }
 
 bool seam_session_has_own(const seam_session *session) {

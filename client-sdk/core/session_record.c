@@ -216,8 +216,8 @@ seam_status seam_session_journal(seam_session *session, const char *folder, seam
 seam_status seam_session_resume(seam_session **ret_session, seam_client *client,
                                 const char *session_id, const uint8_t *secret, const char *folder,
                                 seam_error *err) {
-    if (folder == NULL) {
-        return seam_error_set(err, SEAM_E_ARG, "folder is NULL");
+    if (ret_session == NULL || folder == NULL) {
+        return seam_error_set(err, SEAM_E_ARG, "ret_session or folder is NULL");
     }
     seam_session *s = NULL;
     uint64_t cut = 0;
@@ -257,8 +257,10 @@ seam_status seam_session_note(seam_session *session, const void *bytes, size_t c
 }
 
 void seam_session_on_commit(seam_session *session, seam_commit_fn *fn, void *user) {
-    session->commit_fn = fn;
-    session->commit_user = user;
+    if (session != NULL) {
+        session->commit_fn = fn;
+        session->commit_user = user;
+    }
 }
 
 seam_status seam_session_notes(const seam_session *session, seam_note_visit_fn *visit, void *user,

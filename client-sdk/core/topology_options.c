@@ -48,7 +48,7 @@ static uint32_t topology_idx(const seam_session *session) {
 }
 
 const char *seam_session_topology(const seam_session *session) {
-    return topologies[topology_idx(session)];
+    return session != NULL ? topologies[topology_idx(session)] : NULL;
 }
 
 seam_status seam_session_consent(seam_session *session, const char *consent, seam_error *err) {

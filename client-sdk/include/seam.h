@@ -24,7 +24,9 @@
  * session goes on; -100..-199: the session is dead, close it; see seam_status.h.  Common to all
  * calls that use the network and not repeated below: SEAM_E_UNAVAILABLE, SEAM_E_DEADLINE,
  * SEAM_E_CANCELLED, SEAM_E_UNAUTHENTICATED, SEAM_E_DENIED, SEAM_E_MEMORY, SEAM_E_FENCED (another
- * client attached to the session), SEAM_E_GONE.  SEAM_E_ARG: an argument that cannot be right.
+ * client attached to the session), SEAM_E_GONE.  SEAM_E_ARG: an argument that cannot be right; NULL
+ * is one, but where it is allowed.  Functions without a status take NULL for whatever they are
+ * about: they do nothing, write zeros, return 0, false or NULL.
  *
  * Threads.  A client: any number of threads.  A session or inference: one thread at a time,
  * except seam_session_cancel.  Several sessions may share one client.

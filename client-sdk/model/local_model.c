@@ -99,6 +99,13 @@ void seam_model_close(seam_model *gift_model) {
 }
 
 void seam_model_describe(seam_model_facts *ret_facts, const seam_model *model) {
+    if (ret_facts == NULL) {
+        return;
+    }
+    if (model == NULL) {
+        *ret_facts = (seam_model_facts){0};
+        return;
+    }
     const seam_model_config *const config = seam_head_config(model->head);
     *ret_facts = (seam_model_facts){
         .vocab = config->vocab_count,

@@ -69,10 +69,15 @@ def build_all_ways(prefix, folder):
     call("cmake", "-S", folder, "-B", folder / "build", f"-DCMAKE_PREFIX_PATH={prefix}")
     call("cmake", "--build", folder / "build")
     (folder / "plus.cc").write_text("#include <seam_model.h>\nint main() { seam_session_options o ="
-                                    " SEAM_SESSION_OPTIONS_INIT; return o.lora_rank; }\n")
+                                    " SEAM_SESSION_OPTIONS_INIT; seam_model_facts f; f.vocab = 1;"
+                                    " seam_model_describe(&f, nullptr); seam_model_describe(nullptr, "
+                                    "nullptr); return o.lora_rank + f.vocab; }\n")
     model_flags = call("pkg-config", "--cflags", "--libs", "seam-model", env=env).split()
     if subprocess.run(["sh", "-c", "command -v g++"], capture_output=True).returncode == 0:
-        call("g++", "-Wall", "-Wextra", folder / "plus.cc", *model_flags, "-o", folder / "plus")
+        call("g++", "-Wall", "-Wextra", "-Wpedantic", "-Werror", folder / "plus.cc", *model_flags,
+             "-o", folder / "plus")
+        if not sanitized:  # its run-time library would have to come first
+            call(folder / "plus", env={"LD_LIBRARY_PATH": str(lib)})
     return [shared, folder / "build" / "edge_cmake"] + ([] if sanitized else [static])
 
 

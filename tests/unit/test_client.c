@@ -97,6 +97,43 @@ static void test_seam_client_server_info__no_server__unavailable_with_address(vo
     seam_client_close(client);
 }
 
+static void test_calls_without_status__null__nothing_or_zeros(void **state) {
+    (void)state;
+    uint64_t sent = 7, received = 7;
+    seam_client_bytes(&sent, &received, NULL);
+    assert_true(sent == 0 && received == 0);
+    assert_null(seam_session_id(NULL));
+    assert_null(seam_session_secret(NULL));
+    assert_null(seam_session_topology(NULL));
+    assert_int_equal(seam_session_channels(NULL), 0);
+    assert_int_equal(seam_session_committed_steps(NULL), 0);
+    assert_int_equal(seam_session_site_count(NULL), 0);
+    seam_session_cancel(NULL);
+    seam_session_on_commit(NULL, NULL, NULL);
+    seam_training_facts facts = {.front_blocks = 7};
+    seam_session_training(&facts, NULL);
+    assert_int_equal(facts.front_blocks, 0);
+    seam_session_training(NULL, NULL);
+    seam_inference_options options = {.slot_count = 7};
+    seam_inference_describe(&options, NULL);
+    assert_int_equal(options.slot_count, 0);
+    seam_inference_describe(NULL, NULL);
+}
+
+static void test_seam_session_resume__nowhere_to_put_it__no_server_is_asked(void **state) {
+    (void)state;
+    static const uint8_t secret[SEAM_SECRET_BYTES];
+    seam_client_options options = SEAM_CLIENT_OPTIONS_INIT;
+    options.address = "127.0.0.1:1";
+    options.plaintext = true;
+    seam_client *client = NULL;
+    seam_error err;
+    assert_int_equal(seam_client_open(&client, &options, &err), SEAM_OK);
+    seam_client_bytes(NULL, NULL, client);
+    assert_int_equal(seam_session_resume(NULL, client, "s1", secret, "/tmp", &err), SEAM_E_ARG);
+    seam_client_close(client);
+}
+
 /* google.rpc.Status {3, "m", Any {ErrorInfo {reason "FENCED", domain "seam.dev"}},
  * Any {BadRequest {{field "rank", description "d"}}}, Any {RetryInfo {Duration {5 s, 1 ns}}}},
  * written by hand. */
@@ -216,6 +253,8 @@ int main(void) {
         cmocka_unit_test(test_seam_client_open__bad_options__error_names_the_field),
         cmocka_unit_test(test_seam_client_open__addresses__host_and_port),
         cmocka_unit_test(test_seam_client_server_info__no_server__unavailable_with_address),
+        cmocka_unit_test(test_calls_without_status__null__nothing_or_zeros),
+        cmocka_unit_test(test_seam_session_resume__nowhere_to_put_it__no_server_is_asked),
         cmocka_unit_test(test_seam_status_details_read__example__reason_and_field),
         cmocka_unit_test(test_seam_status_details_read__retry_delays__table),
         cmocka_unit_test(test_seam_status_details_read__every_cut_and_flip__stays_inside),
