@@ -41,6 +41,9 @@ typedef struct export_job {
     uint64_t state_hash;
 } export_job;
 
+static seam_status files_open(seam_stream_call **ret_call, seam_session *session,
+                              const char *method, seam_error *err);
+static void files_close(seam_session *session, seam_stream_call *gift_call);
 static seam_status export_run(export_job *job, seam_error *err);
 static seam_status export_chunk(export_job *job, const Seam__V1__ExportAdapterResponse *r,
                                 seam_error *err);
@@ -71,6 +74,7 @@ seam_status seam_session_export(seam_session *session, const char *directory,
     if (strlen(directory) > PATH_BYTES - 96) {
         return seam_error_set(err, SEAM_E_ARG, "directory: too long");
     }
+    SEAM_TRY(seam_session_check_cancel(session, err));
     SEAM_TRY(seam_directory_make(directory, err));
     export_job *const job = seam_mem_zalloc(1, sizeof *job);
     if (job == NULL) {
@@ -113,7 +117,7 @@ static seam_status export_run(export_job *job, seam_error *err) {
         return seam_error_set(err, SEAM_E_MEMORY, "out of memory");
     }
     bool message = true;
-    seam_status st = net->stream_open(&job->call, s->client->transport, "ExportAdapter", err);
+    seam_status st = files_open(&job->call, s, "ExportAdapter", err);
     if (st == SEAM_OK) {
         st = net->stream_send(job->call, bytes.data, bytes.count, NULL, 0, err);
     }
@@ -133,9 +137,30 @@ static seam_status export_run(export_job *job, seam_error *err) {
             seam__v1__export_adapter_response__free_unpacked(r, NULL);
         }
     }
-    net->stream_close(job->call);
+    files_close(s, job->call);
     seam_buffer_deinit(&bytes);
-    return st;
+    const seam_status cancelled =
+        st == SEAM_OK ? SEAM_OK : seam_session_check_cancel(s, err); /* it says so better */
+    return cancelled == SEAM_OK ? st : cancelled;
+}
+
+/* The call, where a cancel finds it. */
+static seam_status files_open(seam_stream_call **ret_call, seam_session *session,
+                              const char *method, seam_error *err) {
+    seam_session *const s = session;
+    SEAM_TRY(s->client->net->stream_open(ret_call, s->client->transport, method, err));
+    pthread_mutex_lock(&s->mu);
+    s->files = *ret_call;
+    pthread_mutex_unlock(&s->mu);
+    return seam_session_check_cancel(s, err); /* one that came before */
+}
+
+static void files_close(seam_session *session, seam_stream_call *gift_call) {
+    seam_session *const s = session;
+    pthread_mutex_lock(&s->mu);
+    s->files = NULL;
+    pthread_mutex_unlock(&s->mu);
+    s->client->net->stream_close(gift_call);
 }
 
 static seam_status export_chunk(export_job *job, const Seam__V1__ExportAdapterResponse *r,
@@ -246,13 +271,18 @@ seam_status seam_session_import_bytes(seam_session *session, const seam_adapter_
 static seam_status import_call(seam_session *session, const import_source *source,
                                uint64_t *ret_state_hash, seam_error *err) {
     const seam_transport_ops *const net = session->client->net;
+    SEAM_TRY(seam_session_check_cancel(session, err));
     seam_repeat repeat = {.method = "ImportAdapter", .session = session, .begin_ms = seam_now_ms()};
     for (;;) { /* the same files again make the same state */
         seam_stream_call *call = NULL;
-        SEAM_TRY(net->stream_open(&call, session->client->transport, "ImportAdapter", err));
-        const seam_status st = import_run(session, call, source, ret_state_hash, err);
-        const uint64_t asked_ms = st == SEAM_OK ? 0 : net->stream_retry_after_ms(call);
-        net->stream_close(call);
+        seam_status st = files_open(&call, session, "ImportAdapter", err);
+        st = st == SEAM_OK ? import_run(session, call, source, ret_state_hash, err) : st;
+        const uint64_t asked_ms =
+            st == SEAM_OK || call == NULL ? 0 : net->stream_retry_after_ms(call);
+        files_close(session, call);
+        if (st != SEAM_OK) {
+            SEAM_TRY(seam_session_check_cancel(session, err));
+        }
         if (asked_ms == 0) {
             return st;
         }

@@ -19,6 +19,7 @@ seam_status seam_step_answer(seam_session *session, seam_step_loss *ret_loss, fl
         return seam_error_set(err, SEAM_E_ARG, "session or ret_loss is NULL");
     }
     seam_session *const s = session;
+    SEAM_TRY(seam_session_check(s, err));
     if (!seam_codec_plan_is_one_pass(&s->config.codec)) {
         return seam_error_set(err, SEAM_E_STATE, "topology u_shaped has its loss here");
     }

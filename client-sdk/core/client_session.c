@@ -210,6 +210,7 @@ seam_status seam_session_save_checkpoint(uint64_t *ret_step_count, seam_session 
     if (ret_step_count == NULL || session == NULL) {
         return seam_error_set(err, SEAM_E_ARG, "ret_step_count or session is NULL");
     }
+    SEAM_TRY(seam_session_check_cancel(session, err));
     Seam__V1__SaveCheckpointRequest request = SEAM__V1__SAVE_CHECKPOINT_REQUEST__INIT;
     char request_id[33];
     seam_request_id(request_id);
@@ -233,6 +234,7 @@ seam_status seam_session_info_get(seam_session_info *ret_info, seam_session *ses
     if (ret_info == NULL || session == NULL) {
         return seam_error_set(err, SEAM_E_ARG, "ret_info or session is NULL");
     }
+    SEAM_TRY(seam_session_check_cancel(session, err));
     Seam__V1__GetSessionResponse *r = NULL;
     SEAM_TRY(session_get(&r, session->client, session->id, session->secret, err));
     seam_session_info_fill(ret_info, r->session);
@@ -252,6 +254,9 @@ void seam_session_cancel(seam_session *session) {
     if (session->inference != NULL) {
         session->client->net->stream_cancel(session->inference);
     }
+    if (session->files != NULL) {
+        session->client->net->stream_cancel(session->files);
+    }
     pthread_mutex_unlock(&session->mu);
 }
 
@@ -260,6 +265,18 @@ seam_status seam_session_check_cancel(seam_session *session, seam_error *err) {
     const bool cancelled = session->cancelled;
     pthread_mutex_unlock(&session->mu);
     return cancelled ? seam_error_set(err, SEAM_E_CANCELLED, "the session was cancelled") : SEAM_OK;
+}
+
+seam_status seam_session_check(seam_session *session, seam_error *err) {
+    SEAM_TRY(seam_session_check_cancel(session, err));
+    if (session->commit_runs) {
+        return seam_error_set(err, SEAM_E_STATE, "seam_step_commit has called: it goes on first");
+    }
+    if (seam_client_proto_is_stopped(&session->proto)) {
+        const seam_error *const why = seam_client_proto_error(&session->proto);
+        return seam_error_set(err, why->status, "%s", why->text);
+    }
+    return SEAM_OK;
 }
 
 /* ---- Reading ---- */

@@ -183,9 +183,10 @@ struct seam_session {
     double attach_seconds;      /* when Attach was sent; 0: not under way */
     double rtt_seconds;         /* of the last Attach; 0: not known */
 
-    pthread_mutex_t mu;          /* guards the two below against seam_session_cancel */
+    pthread_mutex_t mu;          /* guards the four below against seam_session_cancel */
     seam_stream_call *stream;    /* guarded by mu for writing and for cancel */
     seam_stream_call *inference; /* likewise */
+    seam_stream_call *files;     /* likewise: of an export or import */
     bool cancelled;              /* guarded by mu */
 
     seam_client_proto proto;
@@ -211,7 +212,8 @@ struct seam_session {
     seam_buffer norm;         /* the frame of the own part's share; empty: not made yet */
     bool begin_sent;          /* of this step */
     bool commit_done;
-    bool net_failed; /* the last error came from the stream, not from its bytes */
+    bool commit_runs; /* seam_step_commit is under way */
+    bool net_failed;  /* the last error came from the stream, not from its bytes */
     seam_transport_counts step_start;
     double encode_seconds, decode_seconds; /* of the step so far */
     seam_step_report report;
@@ -384,6 +386,9 @@ void seam_link_close(seam_session *session);
 /* The stream is of no use any more: the next drive opens another. */
 void seam_link_lose(seam_session *session, const char *why);
 seam_status seam_session_check_cancel(seam_session *session, seam_error *err);
+/* What every call of a step begins with: SEAM_E_CANCELLED; what has stopped the session here,
+ * again; SEAM_E_STATE within seam_step_commit, from a function of the caller's. */
+seam_status seam_session_check(seam_session *session, seam_error *err);
 
 /* session_record.c */
 /* At the commit: counts, rate control, the caller's note, the record.  SEAM_E_IO and what else

@@ -287,6 +287,7 @@ seam_status seam_step_tokens_begin(seam_session *session, uint32_t micro, seam_e
         return seam_error_set(err, SEAM_E_ARG, "session is NULL");
     }
     seam_session *const s = session;
+    SEAM_TRY(seam_session_check(s, err));
     if (!s->exchange.is_on || s->exchange.modules == NULL) {
         return seam_error_set(err, SEAM_E_STATE,
                               "tokens: of topology adapter_exchange, after seam_session_modules");

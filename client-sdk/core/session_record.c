@@ -276,6 +276,7 @@ seam_status seam_session_reattach(seam_session *session, seam_error *err) {
     if (session == NULL) {
         return seam_error_set(err, SEAM_E_ARG, "session is NULL");
     }
+    SEAM_TRY(seam_session_check(session, err));
     if (session->step_open) {
         return seam_error_set(err, SEAM_E_STATE, "a step is open");
     }

@@ -37,7 +37,7 @@ seam_status seam_step_begin_ahead(seam_session *session, const seam_step_micro *
         return seam_error_set(err, SEAM_E_ARG, "session or micros is NULL, or micro_count 0");
     }
     seam_session *const s = session;
-    SEAM_TRY(seam_session_check_cancel(s, err));
+    SEAM_TRY(seam_session_check(s, err));
     if (s->step_open) {
         return seam_error_set(err, SEAM_E_STATE, "a step is open: commit it first");
     }
@@ -174,6 +174,7 @@ seam_status seam_step_forward(seam_session *session, float *ret_y, uint32_t micr
 
 static seam_status forward_begin(seam_session *s, uint32_t micro, seam_step_rows x,
                                  seam_error *err) {
+    SEAM_TRY(seam_session_check(s, err));
     if (s->exchange.is_on) {
         return seam_error_set(err, SEAM_E_STATE,
                               "topology adapter_exchange: tokens travel, no rows");
@@ -245,6 +246,7 @@ seam_status seam_step_forward_end(seam_session *session, float *ret_y, uint32_t 
         return seam_error_set(err, SEAM_E_ARG, "session or ret_y is NULL");
     }
     seam_session *const s = session;
+    SEAM_TRY(seam_session_check(s, err));
     if (seam_codec_plan_is_one_pass(&s->config.codec)) {
         return seam_error_set(err, SEAM_E_STATE, "topology %s: no rows come back, its loss does",
                               seam_session_topology(s));
@@ -271,6 +273,7 @@ seam_status seam_step_backward(seam_session *session, float *ret_dx, uint32_t mi
         return seam_error_set(err, SEAM_E_ARG, "session or dy is NULL");
     }
     seam_session *const s = session;
+    SEAM_TRY(seam_session_check(s, err));
     if (!s->step_open || !s->backward_due || micro != s->micro_next) {
         return seam_error_set(err, SEAM_E_STATE, "backward of micro-batch %u is not due", micro);
     }
@@ -328,12 +331,16 @@ seam_status seam_step_commit(seam_session *session, seam_step_report *report, se
         return seam_error_set(err, SEAM_E_ARG, "session is NULL or report lacks its _INIT");
     }
     seam_session *const s = session;
+    SEAM_TRY(seam_session_check(s, err));
     if (!s->step_open || s->backward_due || s->micro_next != s->micro_count) {
         return seam_error_set(err, SEAM_E_STATE, "not every micro-batch has gone through");
     }
     const uint64_t begin_ns = seam_trace_begin(s->trace);
-    SEAM_TRY(seam_own_norm_make(s, err));
-    SEAM_TRY(seam_link_drive(s, SEAM_GOAL_COMMIT, err));
+    s->commit_runs = true;
+    seam_status st = seam_own_norm_make(s, err);
+    st = st == SEAM_OK ? seam_link_drive(s, SEAM_GOAL_COMMIT, err) : st;
+    s->commit_runs = false;
+    SEAM_TRY(st);
     s->step_open = false;
     seam_session_span_end(s, "commit", SEAM_TRACE_NO_MICRO, begin_ns);
     seam_session_span_end(s, "step", SEAM_TRACE_NO_MICRO, s->step_begin_ns);

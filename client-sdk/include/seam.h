@@ -21,7 +21,8 @@
  *
  * Errors.  Every function that can fail returns seam_status and, where it has a last parameter
  * `err` (may be NULL), writes the reason for people into it.  Codes -1..-99: the call failed, the
- * session goes on; -100..-199: the session is dead, close it; see seam_status.h.  Common to all
+ * session goes on (where it is a call of a step: see there); -100..-199: the session is dead, close
+ * it; see seam_status.h.  Common to all
  * calls that use the network and not repeated below: SEAM_E_UNAVAILABLE, SEAM_E_DEADLINE,
  * SEAM_E_CANCELLED, SEAM_E_UNAUTHENTICATED, SEAM_E_DENIED, SEAM_E_MEMORY, SEAM_E_FENCED (another
  * client attached to the session), SEAM_E_GONE.  SEAM_E_ARG: an argument that cannot be right; NULL
@@ -298,7 +299,9 @@ SEAM_API const char *seam_session_topology(const seam_session *session);
 SEAM_API seam_status seam_session_consent(seam_session *session, const char *consent,
                                           seam_error *err);
 SEAM_API uint64_t seam_session_committed_steps(const seam_session *session);
-/* Ends the call that runs, and every later one, with SEAM_E_CANCELLED.  Any thread. */
+/* Ends the call that runs, and every later one but close and delete, with SEAM_E_CANCELLED;
+ * seam_session_save_checkpoint and seam_session_info_get end when the server answers, at the latest
+ * after unary_timeout_ms.  Any thread. */
 SEAM_API void seam_session_cancel(seam_session *session);
 
 /* ---- Blocks and trainables of the caller ---- */
@@ -362,7 +365,13 @@ typedef struct seam_step_micro {
 
 /* Begins step seam_session_committed_steps(); copies the layout.  A stream that breaks from here
  * to the commit is opened again and the step's messages are sent again, until
- * reconnect_timeout_ms; then SEAM_E_UNAVAILABLE.  SEAM_E_ARG, SEAM_E_STATE (a step is open). */
+ * reconnect_timeout_ms; then SEAM_E_UNAVAILABLE.  That, and whatever else the server or what it
+ * sent is the reason of, ends this handle: each later call of a step gives the same error.  Close
+ * it and take the session up again (seam_session_resume, seam_session_attach).  What is found here
+ * before anything is sent does not: SEAM_E_ARG, SEAM_E_STATE (a step is open), SEAM_E_LIMIT
+ * (micros, sequences or rows above the session's, more than 64 micros), SEAM_E_NONFINITE,
+ * SEAM_E_DENIED (consent), SEAM_E_UNIMPLEMENTED (taken up by id, and the compressor's state is
+ * elsewhere). */
 SEAM_API seam_status seam_step_begin(seam_session *session, const seam_step_micro *micros,
                                      uint32_t micro_count, seam_error *err);
 /* The same with the forward of `ahead` micro-batches on its way at once: begun, in order, before
@@ -479,7 +488,9 @@ SEAM_API seam_status seam_step_commit(seam_session *session, seam_step_report *r
  * SEAM_E_ROLLED_BACK as above; SEAM_E_STATE: a step is open. */
 SEAM_API seam_status seam_session_reattach(seam_session *session, seam_error *err);
 
-/* In the thread of seam_step_commit, between commit and record; again for a step made again. */
+/* In the thread of seam_step_commit, between commit and record; again for a step made again.  fn
+ * may read the session and call seam_session_note; the calls of a step give SEAM_E_STATE, others
+ * must not be made. */
 typedef void seam_commit_fn(void *user, const seam_step_report *report);
 SEAM_API void seam_session_on_commit(seam_session *session, seam_commit_fn *fn, void *user);
 /* In seam_commit_fn: bytes that the step's record keeps for the caller (of a step made again: the

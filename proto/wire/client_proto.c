@@ -507,6 +507,10 @@ uint64_t seam_client_proto_epoch(const seam_client_proto *cp) {
     return cp->epoch;
 }
 
+bool seam_client_proto_is_stopped(const seam_client_proto *cp) {
+    return cp->mode == SEAM_CLIENT_STOPPED;
+}
+
 const seam_error *seam_client_proto_error(const seam_client_proto *cp) {
     return &cp->error;
 }

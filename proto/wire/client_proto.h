@@ -172,6 +172,7 @@ void seam_client_proto_stop(seam_client_proto *cp, seam_status status, const cha
 bool seam_client_proto_is_attached(const seam_client_proto *cp); /* the stream stands, answered */
 uint64_t seam_client_proto_committed_count(const seam_client_proto *cp);
 uint64_t seam_client_proto_epoch(const seam_client_proto *cp);
+bool seam_client_proto_is_stopped(const seam_client_proto *cp); /* for good; why: _error */
 const seam_error *seam_client_proto_error(const seam_client_proto *cp);
 /* Does it pass by itself (seam_client_proto_stream_lost)? */
 bool seam_is_cured_by_repetition(seam_status st, uint64_t retry_after_ms);

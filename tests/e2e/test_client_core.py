@@ -3,8 +3,8 @@
 
 Goals: what the transport counts agrees with the kernel's TCP_INFO within 2 %, also under TLS; a
 stream that is cut again and again ends in the same bits as one that is not, codecs with state too; the
-dictionary changes bytes and no bits; cancel ends a call; a server that has gone is reported within the
-reconnect time.
+dictionary changes bytes and no bits; cancel ends a call; a commit within a commit is refused; a server
+that has gone is reported within the reconnect time.
 
     test_client_core.py SEAMD CORE_STEPS
 """
@@ -165,6 +165,11 @@ def check_cancel(address):
     assert code == 1 and result["status"] == "cancelled", result
 
 
+def check_nested(address):
+    code, result, err = steps(address, "f32", 3, 2, 8, "nested")
+    assert code == 0 and result["steps"] == 3, f"a commit within a commit: {code} {err}"
+
+
 def check_gone(binary, model):
     with Seamd(binary, model) as server:
         runner = subprocess.Popen([CORE_STEPS, server.address, "-", "amaq", "1000000", "4", "32"],
@@ -190,6 +195,7 @@ def main():
             check_dictionary(server.address)
             check_aqsgd(server.address)
             check_cancel(server.address)
+            check_nested(server.address)
         check_tls(binary, folder / "model", folder)
         check_gone(binary, folder / "model")
         check_cache_dir(binary, folder / "model", folder)

@@ -38,10 +38,12 @@ static struct {
     uint8_t lost[512]; /* the first lost request */
     size_t lost_bytes;
     uint32_t stream_count, sent_count;
-    uint64_t steps;    /* of the session, as an inference is told */
-    bool has_attached; /* on the stream at hand */
-    bool imports;      /* it is of ImportAdapter */
-    bool infers;       /* it is of Forward: the first one breaks, the next ones are refused */
+    uint64_t steps;        /* of the session, as an inference is told */
+    bool has_attached;     /* on the stream at hand */
+    bool imports;          /* it is of ImportAdapter */
+    bool infers;           /* it is of Forward: the first one breaks, the next ones are refused */
+    seam_session *cancels; /* while an answer of a file's stream is awaited */
+    bool is_cancelled;     /* the stream at hand */
 } world;
 
 static uint8_t stream_token; /* its address stands for a stream */
@@ -130,7 +132,7 @@ static seam_status fake_stream_open(seam_stream_call **ret_call, seam_transport 
     world.imports = strcmp(method, "ImportAdapter") == 0;
     world.infers = strcmp(method, "Forward") == 0;
     world.stream_count++;
-    world.has_attached = false;
+    world.has_attached = world.is_cancelled = false;
     if (!world.reachable) {
         return seam_error_set(err, SEAM_E_UNAVAILABLE, "nobody there");
     }
@@ -175,6 +177,11 @@ static seam_status inference_receive(seam_buffer *ret_bytes, bool *ret_message, 
 static seam_status fake_stream_receive(seam_stream_call *call, seam_buffer *ret_bytes,
                                        bool *ret_message, seam_error *err) {
     (void)call;
+    if (world.cancels != NULL) {
+        seam_session_cancel(world.cancels);
+        return seam_error_set(err, world.is_cancelled ? SEAM_E_CANCELLED : SEAM_E_DEADLINE,
+                              "nothing comes");
+    }
     if (world.infers) {
         return inference_receive(ret_bytes, ret_message, err);
     }
@@ -235,6 +242,11 @@ static uint64_t fake_stream_retry_after_ms(const seam_stream_call *call) {
     return refused ? world.retry_after_ms : 0;
 }
 
+static void fake_stream_cancel(seam_stream_call *call) {
+    (void)call;
+    world.is_cancelled = true;
+}
+
 static void fake_stream_close(seam_stream_call *gift_call) {
     (void)gift_call;
 }
@@ -250,6 +262,7 @@ static const seam_transport_ops fake = {.unary = fake_unary,
                                         .stream_end = fake_stream_end,
                                         .stream_receive = fake_stream_receive,
                                         .stream_retry_after_ms = fake_stream_retry_after_ms,
+                                        .stream_cancel = fake_stream_cancel,
                                         .stream_close = fake_stream_close,
                                         .counts = fake_counts};
 static seam_client client = {.net = &fake, .credit_bytes = SEAM_CREDIT_BYTES_DEFAULT};

@@ -437,8 +437,76 @@ static void test_inference__server_behind_the_trained_step__refused(void **state
     }
 }
 
+static void test_step__stopped_by_the_link__later_calls_say_why(void **state) {
+    (void)state;
+    seam_session *session = create("u_shaped", NULL);
+    seam_error err = {0};
+    float values[2 * CHANNELS] = {0};
+    assert_int_equal(begin(session, &err), SEAM_E_UNAVAILABLE);
+    const uint32_t streams = world.stream_count;
+    world.reachable = true; /* too late for this handle */
+    const seam_status later[] = {
+        begin(session, &err),
+        seam_step_forward(session, values, 0, values, &err),
+        seam_step_backward(session, NULL, 0, values, &err),
+        seam_step_commit(session, NULL, &err),
+        seam_session_reattach(session, &err),
+    };
+    for (size_t i = 0; i < sizeof later / sizeof *later; i++) {
+        assert_int_equal(later[i], SEAM_E_UNAVAILABLE);
+    }
+    says(&err, "nobody there");
+    assert_int_equal(world.stream_count, streams);
+    seam_session_close(session);
+}
+
+static void test_cancel__before_a_call__no_server_is_asked(void **state) {
+    (void)state;
+    seam_session *session = create("u_shaped", NULL);
+    const seam_adapter_bytes bytes = {"w", "{}", 1, 2};
+    seam_session_info info;
+    uint64_t steps = 0;
+    seam_error err = {0};
+    world.reachable = true;
+    seam_session_cancel(session);
+    world.unary_losses = 1; /* a call would fail otherwise */
+    world.unary_loss = SEAM_E_DENIED;
+    assert_int_equal(seam_session_export(session, "/tmp", NULL, &err), SEAM_E_CANCELLED);
+    assert_int_equal(seam_session_import(session, "/tmp", NULL, &err), SEAM_E_CANCELLED);
+    assert_int_equal(seam_session_import_bytes(session, &bytes, NULL, &err), SEAM_E_CANCELLED);
+    assert_int_equal(seam_session_save_checkpoint(&steps, session, &err), SEAM_E_CANCELLED);
+    assert_int_equal(seam_session_info_get(&info, session, &err), SEAM_E_CANCELLED);
+    assert_int_equal(seam_session_reattach(session, &err), SEAM_E_CANCELLED);
+    assert_int_equal(begin(session, &err), SEAM_E_CANCELLED);
+    assert_int_equal(world.stream_count, 0);
+    seam_session_close(session);
+}
+
+static void test_cancel__files_under_way__their_stream_ends(void **state) {
+    (void)state;
+    const seam_adapter_bytes bytes = {"w", "{}", 1, 2};
+    char folder[] = "/tmp/seam-session-XXXXXX";
+    assert_non_null(mkdtemp(folder));
+    for (int import = 0; import <= 1; import++) {
+        seam_session *session = create("u_shaped", NULL);
+        seam_error err = {0};
+        world.reachable = true;
+        world.cancels = session;
+        const seam_status st = import != 0 ? seam_session_import_bytes(session, &bytes, NULL, &err)
+                                           : seam_session_export(session, folder, NULL, &err);
+        assert_int_equal(st, SEAM_E_CANCELLED);
+        assert_true(world.is_cancelled);
+        says(&err, "the session was cancelled");
+        seam_session_close(session);
+    }
+    assert_int_equal(rmdir(folder), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(test_step__stopped_by_the_link__later_calls_say_why, setup),
+        cmocka_unit_test_setup(test_cancel__before_a_call__no_server_is_asked, setup),
+        cmocka_unit_test_setup(test_cancel__files_under_way__their_stream_ends, setup),
         cmocka_unit_test_setup(test_create__stated_hash_of_another_config__refused, setup),
         cmocka_unit_test_setup(test_attach__config_is_not_of_its_hash__refused, setup),
         cmocka_unit_test_setup(test_step_begin__taken_up_without_consent__denied_before_a_stream,
