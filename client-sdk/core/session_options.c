@@ -67,7 +67,10 @@ seam_status seam_config_from_options(seam_config_message *ret_message, seam_core
     m->config.limits = &m->limits;
     SEAM_TRY(seam_config_blocks_fill(&m->config, options, err));
     m->limits.rows_per_micro_max = or_u32(options->rows_per_micro_max, ROWS_DEFAULT);
-    m->limits.sequences_per_micro_max = or_u32(options->sequences_per_micro_max, SEQUENCES_DEFAULT);
+    const uint32_t rows_max = m->limits.rows_per_micro_max; /* a sequence has at least one */
+    m->limits.sequences_per_micro_max =
+        or_u32(options->sequences_per_micro_max,
+               rows_max < SEQUENCES_DEFAULT ? rows_max : SEQUENCES_DEFAULT);
     m->limits.micros_per_step_max = or_u32(options->micros_per_step_max, 1);
     m->limits.pipeline_depth = or_u32(options->pipeline_depth, 1);
     SEAM_TRY(training_fill(m, options, err));

@@ -212,8 +212,8 @@ typedef struct seam_session_options {
     uint64_t warmup_steps, total_steps;
 
     uint32_t rows_per_micro_max;      /* T of one micro-batch [4096] */
-    uint32_t sequences_per_micro_max; /* [64] */
-    uint32_t micros_per_step_max;     /* [1] */
+    uint32_t sequences_per_micro_max; /* [64, but no more than the rows] */
+    uint32_t micros_per_step_max;     /* [1]; a step here has at most 64 */
 
     bool recompute; /* the server keeps less of a micro-batch and computes it again: same result */
     bool fp8;       /* its frozen products run in FP8; of a server that offers it */

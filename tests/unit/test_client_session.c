@@ -437,6 +437,13 @@ static void test_inference__server_behind_the_trained_step__refused(void **state
     }
 }
 
+static void test_create__few_rows__no_more_sequences_than_rows(void **state) {
+    (void)state;
+    seam_session *session = create("u_shaped", NULL); /* 8 rows, sequences left to the default */
+    assert_int_equal(session->config.sequences_max, 8);
+    seam_session_close(session);
+}
+
 static void test_step__stopped_by_the_link__later_calls_say_why(void **state) {
     (void)state;
     seam_session *session = create("u_shaped", NULL);
@@ -504,6 +511,7 @@ static void test_cancel__files_under_way__their_stream_ends(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(test_create__few_rows__no_more_sequences_than_rows, setup),
         cmocka_unit_test_setup(test_step__stopped_by_the_link__later_calls_say_why, setup),
         cmocka_unit_test_setup(test_cancel__before_a_call__no_server_is_asked, setup),
         cmocka_unit_test_setup(test_cancel__files_under_way__their_stream_ends, setup),
