@@ -46,8 +46,9 @@ static void stream_drop(seam_inference *inf);
 static seam_status request_check(uint32_t *ret_rows, uint32_t *ret_rows_out,
                                  const seam_inference *inf, const seam_rows_request *request,
                                  seam_error *err);
-static seam_status request_send(seam_inference *inf, const float *x,
-                                const seam_rows_request *request, uint32_t rows, seam_error *err);
+static seam_status request_encode(seam_inference *inf, const float *x,
+                                  const seam_rows_request *request, uint32_t rows, seam_error *err);
+static seam_status request_send(seam_inference *inf, seam_error *err);
 static seam_status answer_receive(seam_inference *inf, float *ret_y, uint32_t rows_out,
                                   seam_error *err);
 static seam_status message_receive(seam_inference *inf, seam_walk *ret_walk, seam_error *err);
@@ -128,10 +129,11 @@ seam_status seam_inference_run(seam_inference *inference, float *ret_y, const fl
     uint32_t rows = 0, rows_out = 0;
     SEAM_TRY(request_check(&rows, &rows_out, inference, request, err));
     seam_status st = SEAM_OK;
-    do {
+    do { /* a stream that is opened again has numbers of its own */
+        SEAM_TRY(request_encode(inference, x, request, rows, err));
         seam_error local = {0};
         inference->net_failed = false;
-        st = request_send(inference, x, request, rows, &local);
+        st = request_send(inference, &local);
         st = st == SEAM_OK ? answer_receive(inference, ret_y, rows_out, &local) : st;
         if (st == SEAM_OK) {
             inference->barren_count = 0;
@@ -334,11 +336,18 @@ static seam_status request_check(uint32_t *ret_rows, uint32_t *ret_rows_out,
         return seam_error_set(err, SEAM_E_LIMIT, "request: %llu rows, the inference allows %u",
                               (unsigned long long)rows, inf->rows_max);
     }
-    uint32_t rows_out = request->sequence_count;
+    uint32_t rows_out = request->sequence_count, counted = 0;
     if (request->labelled_rows != NULL) {
         rows_out = 0;
-        for (uint32_t t = 0; t < rows; t++) {
+        for (uint32_t t = 0; t < (rows + 7) / 8 * 8; t++) {
             rows_out += (uint32_t)request->labelled_rows[t / 8] >> (t % 8) & 1u;
+            if (t + 1 == rows) {
+                counted = rows_out;
+            }
+        }
+        if (rows_out != counted) {
+            return seam_error_set(err, SEAM_E_ARG, "request: labelled_rows: a bit beyond row %llu",
+                                  (unsigned long long)rows - 1);
         }
     }
     if (rows_out == 0) {
@@ -349,8 +358,10 @@ static seam_status request_check(uint32_t *ret_rows, uint32_t *ret_rows_out,
     return SEAM_OK;
 }
 
-static seam_status request_send(seam_inference *inf, const float *x,
-                                const seam_rows_request *request, uint32_t rows, seam_error *err) {
+/* Into inf->packed and inf->frames: what is wrong with x shows before anything is sent. */
+static seam_status request_encode(seam_inference *inf, const float *x,
+                                  const seam_rows_request *request, uint32_t rows,
+                                  seam_error *err) {
     seam_session *const s = inf->session;
     Seam__V1__GenerateRows message = SEAM__V1__GENERATE_ROWS__INIT;
     message.request = inf->request;
@@ -390,7 +401,11 @@ static seam_status request_send(seam_inference *inf, const float *x,
     };
     uint64_t payload_bytes = 0;
     inf->frames.count = 0;
-    SEAM_TRY(seam_tensor_encode(&inf->frames, NULL, &payload_bytes, s, &args, x, err));
+    return seam_tensor_encode(&inf->frames, NULL, &payload_bytes, s, &args, x, err);
+}
+
+static seam_status request_send(seam_inference *inf, seam_error *err) {
+    seam_session *const s = inf->session;
     SEAM_TRY(net_result(inf, s->client->net->stream_send(s->inference, inf->packed.data,
                                                          inf->packed.count, NULL, 0, err)));
     for (size_t at = 0; at < inf->frames.count;) {

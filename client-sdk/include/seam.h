@@ -255,10 +255,10 @@ SEAM_API seam_status seam_session_create(seam_session **ret_session, seam_client
                                          const seam_session_options *options, seam_error *err);
 
 #define SEAM_SECRET_BYTES 32
-/* Keeps a journal of a new session in this folder (which exists): a record a step, flushed before
- * the next one.  With it the session survives this process (seam_session_resume) and a server that
- * comes back at an earlier step.  SEAM_E_STATE: a step has begun, or another process has the
- * folder's journal; SEAM_E_IO. */
+/* Keeps a journal of a new session in this folder (which exists; a journal there of another session
+ * is replaced): a record a step, flushed before the next one.  With it the session survives this
+ * process (seam_session_resume) and a server that comes back at an earlier step.  SEAM_E_STATE: a
+ * step has begun, or another process has the folder's journal; SEAM_E_IO. */
 SEAM_API seam_status seam_session_journal(seam_session *session, const char *folder,
                                           seam_error *err);
 /* Takes up the session whose journal this is, where its last record says.  SEAM_E_NOT_FOUND
@@ -274,7 +274,8 @@ SEAM_API seam_status seam_session_resume(seam_session **ret_session, seam_client
 SEAM_API seam_status seam_session_attach(seam_session **ret_session, seam_client *client,
                                          const char *session_id, const uint8_t *secret,
                                          seam_error *err);
-/* Detaches and frees; the session stays on the server.  NULL is fine. */
+/* Detaches and frees; the session stays on the server.  Its inference, and a trainer of it, must be
+ * closed before; so with delete.  NULL is fine. */
 SEAM_API void seam_session_close(seam_session *gift_session);
 /* Deletes the session on the server and closes it; freed also after an error. */
 SEAM_API seam_status seam_session_delete(seam_session *gift_session, seam_error *err);
@@ -554,18 +555,23 @@ typedef enum seam_inference_kind {
 typedef struct seam_inference_options {
     size_t struct_bytes;
     seam_inference_kind kind;
-    bool base_model;   /* without the session's adapter */
-    const char *codec; /* of both directions; NULL: the session's.  Below 64 rows bf16. */
-    uint32_t slot_count, positions_max, rows_max; /* slot_count: generate's sequences in flight */
+    bool base_model;        /* without the session's adapter */
+    const char *codec;      /* of both directions; NULL: the session's.  Below 64 rows bf16. */
+    uint32_t slot_count;    /* generate: sequences in flight, 1..256; forward: 0 */
+    uint32_t positions_max; /* of a sequence [forward: the context]; seam_model_generate needs it */
+    uint32_t rows_max;      /* of one request [4096] */
 } seam_inference_options;
 #define SEAM_INFERENCE_OPTIONS_INIT                                                                \
     { sizeof(seam_inference_options), SEAM_INFERENCE_FORWARD, false, NULL, 0, 0, 0 }
 
-/* May run between steps.  SEAM_E_LIMIT, SEAM_E_UNIMPLEMENTED. */
+/* Opened between steps, one at a time for a session; may run at any time then.  SEAM_E_ARG (err
+ * names the field), SEAM_E_LIMIT, SEAM_E_STATE (a step or another inference is open, or the
+ * server's session is at another step), SEAM_E_UNIMPLEMENTED. */
 SEAM_API seam_status seam_inference_open(seam_inference **ret_inference, seam_session *session,
                                          const seam_inference_options *options, seam_error *err);
-SEAM_API void seam_inference_close(seam_inference *gift_inference); /* NULL is fine */
-/* The options in force, defaults filled in (codec: borrowed, static). */
+/* Before its session is closed.  NULL is fine. */
+SEAM_API void seam_inference_close(seam_inference *gift_inference);
+/* The options in force, defaults filled in but positions_max (codec: borrowed, static). */
 SEAM_API void seam_inference_describe(seam_inference_options *ret_options,
                                       const seam_inference *inference);
 
@@ -576,8 +582,10 @@ typedef struct seam_rows_request {
     const uint32_t *first_positions; /* of each sequence's first new row; NULL: 0 */
     const uint8_t *labelled_rows;    /* rows wanted back (bitmap); NULL: each sequence's last */
 } seam_rows_request;
-/* x (T, C); ret_y (rows wanted, C).  SEAM_E_ARG, SEAM_E_LIMIT, SEAM_E_NONFINITE, ...; a lost stream
- * is opened again, generate: SEAM_E_ROLLED_BACK, all slots are empty. */
+/* x (T, C); ret_y (rows wanted, C).  A lost stream is opened again, generate: SEAM_E_ROLLED_BACK,
+ * all slots are empty.  SEAM_E_ARG, SEAM_E_LIMIT, SEAM_E_NONFINITE: found here, nothing was sent.
+ * Any other error, an argument that only the server finds among them (slots, positions), ends the
+ * inference: SEAM_E_STATE from then on, open another. */
 SEAM_API seam_status seam_inference_run(seam_inference *inference, float *ret_y, const float *x,
                                         const seam_rows_request *request, seam_error *err);
 
@@ -593,6 +601,7 @@ SEAM_API seam_status seam_inference_run(seam_inference *inference, float *ret_y,
 SEAM_API seam_status seam_session_export(seam_session *session, const char *directory,
                                          uint64_t *ret_state_hash, seam_error *err);
 /* Sets the adapter from such a directory before the first step.  SEAM_E_IO, SEAM_E_FORMAT,
+ * SEAM_E_LIMIT (it is larger than the session's), SEAM_E_STATE (after a step),
  * SEAM_E_UNIMPLEMENTED (an older server). */
 SEAM_API seam_status seam_session_import(seam_session *session, const char *directory,
                                          uint64_t *ret_state_hash, seam_error *err);

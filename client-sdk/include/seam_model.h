@@ -79,9 +79,9 @@ typedef struct seam_train_report {
 #define SEAM_TRAIN_REPORT_INIT                                                                     \
     { sizeof(seam_train_report), 0, 0, 0, 0, 0, 0, SEAM_STEP_REPORT_INIT }
 
-/* One optimizer step over the micro-batches.  Errors of the step calls of seam.h, and SEAM_E_ARG
- * (a token outside the vocabulary), SEAM_E_NONFINITE (the loss), SEAM_E_NONDETERMINISM
- * (adapter_exchange: the server's adapter is not this one any more). */
+/* One optimizer step over the micro-batches; report is written, not NULL.  Errors of the step calls
+ * of seam.h, and SEAM_E_ARG (a token outside the vocabulary), SEAM_E_NONFINITE (the loss),
+ * SEAM_E_NONDETERMINISM (adapter_exchange: the server's adapter is not this one any more). */
 SEAM_API seam_status seam_trainer_step(seam_trainer *trainer, const seam_token_batch *micros,
                                        uint32_t micro_count, seam_train_report *report,
                                        seam_error *err);
@@ -149,7 +149,8 @@ typedef struct seam_prompt {
 /* Continues every prompt; as many as the inference has slots are in flight at once.  Inference of
  * kind GENERATE, freshly opened with slot_count, positions_max, rows_max.  What a prompt gives
  * does not depend on the others, as long as the codec is f32 or bf16.
- * SEAM_E_LIMIT: a prompt does not fit into positions_max or rows_max. */
+ * SEAM_E_LIMIT: a prompt does not fit into positions_max or rows_max; other errors as of
+ * seam_inference_run. */
 SEAM_API seam_status seam_model_generate(seam_model *model, seam_inference *inference,
                                          const seam_prompt *prompts, uint32_t prompt_count,
                                          const seam_generation_options *options,

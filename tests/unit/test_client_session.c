@@ -1,6 +1,7 @@
 /* Goal: what a server states of a session is believed as far as it is that of its hash, and labels
  * leave only where the caller of this process has said so.
  * Method: a transport that answers as a server does, and lies where it is told to. */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -362,6 +363,11 @@ static void test_create__stopped_while_it_waits__cancelled(void **state) {
     assert_true(seam_now_ms() - begin_ms < 2000);
 }
 
+static void cancel_when_told(void *session, const char *text) {
+    (void)text;
+    seam_session_cancel(session);
+}
+
 static void test_import__no_room_for_two_calls__same_files_again(void **state) {
     (void)state;
     static const seam_adapter_bytes files = {
@@ -379,12 +385,42 @@ static void test_import__no_room_for_two_calls__same_files_again(void **state) {
     assert_int_equal(world.stream_count, 3);
     assert_int_equal(hash, 7);
     world.refusals = UINT32_MAX;
-    seam_session_cancel(session); /* a wait ends */
+    client.log = cancel_when_told; /* a wait ends */
+    client.log_user = session;
     assert_int_equal(seam_session_import_bytes(session, &files, &hash, &err), SEAM_E_CANCELLED);
     seam_session_close(session);
 }
 
 /* ---- Inference on a server that comes back ---- */
+
+/* What is wrong on this side does not end the inference. */
+static void test_inference_run__bad_request__the_next_one_goes_out(void **state) {
+    (void)state;
+    static const uint32_t sequence_rows[] = {1};
+    static const uint8_t beyond[] = {3}, row[] = {1};
+    float x[CHANNELS] = {NAN}, y[CHANNELS];
+    seam_rows_request request = {
+        .sequence_count = 1, .sequence_rows = sequence_rows, .labelled_rows = row};
+    seam_inference_options options = SEAM_INFERENCE_OPTIONS_INIT;
+    seam_inference *inference = NULL;
+    seam_error err = {0};
+    world.reachable = true;
+    seam_session *const session = create("u_shaped", NULL);
+    assert_int_equal(seam_inference_open(&inference, session, &options, &err), SEAM_OK);
+    const uint32_t sent = world.sent_count;
+    assert_int_equal(seam_inference_run(inference, y, x, &request, &err), SEAM_E_NONFINITE);
+    x[0] = 1.0f;
+    request.labelled_rows = beyond;
+    assert_int_equal(seam_inference_run(inference, y, x, &request, &err), SEAM_E_ARG);
+    says(&err, "labelled_rows");
+    assert_int_equal(world.sent_count, sent);
+    request.labelled_rows = row;
+    assert_int_equal(seam_inference_run(inference, y, x, &request, &err), SEAM_E_DENIED);
+    assert_true(world.sent_count > sent);
+    assert_int_equal(seam_inference_run(inference, y, x, &request, &err), SEAM_E_STATE);
+    seam_inference_close(inference);
+    seam_session_close(session);
+}
 
 static seam_status infer(seam_session *session, seam_error *err) {
     static const uint32_t sequence_rows[] = {1};
@@ -534,6 +570,7 @@ int main(void) {
         cmocka_unit_test_setup(test_create__refused_without_retry_info__not_again, setup),
         cmocka_unit_test_setup(test_create__less_may_do__told_at_once, setup),
         cmocka_unit_test_setup(test_create__stopped_while_it_waits__cancelled, setup),
+        cmocka_unit_test_setup(test_inference_run__bad_request__the_next_one_goes_out, setup),
         cmocka_unit_test_setup(test_inference__room_taken_when_it_comes_back__waits_as_asked,
                                setup),
         cmocka_unit_test_setup(test_inference__server_behind_the_trained_step__refused, setup),
