@@ -45,6 +45,10 @@ static seam_status attach_check(const seam_server_proto *sp, const seam_attach_a
         return seam_error_set(err, SEAM_E_ARG,
                               "attach.model_identity: the client has another model");
     }
+    if (args->epoch_seen > SEAM_EPOCH_SEEN_MAX) {
+        return seam_error_set(err, SEAM_E_ARG, "attach.epoch_seen: %llu, no server has given that",
+                              (unsigned long long)args->epoch_seen);
+    }
     if (sp->link == SEAM_LINK_FROZEN) {
         return seam_error_set(err, sp->frozen, "the session is frozen: %s",
                               seam_status_text(sp->frozen));

@@ -123,8 +123,12 @@ typedef enum seam_attach_action {
     SEAM_ATTACH_WAIT = 4,
 } seam_attach_action;
 
+/* Epochs rise by one an Attach, and by 2^32 a start of the server: what is above is made up, and
+ * the next epoch is to be above it. */
+#define SEAM_EPOCH_SEEN_MAX (UINT64_MAX / 2)
+
 typedef struct seam_attach_args {
-    uint64_t epoch_seen;
+    uint64_t epoch_seen;           /* at most SEAM_EPOCH_SEEN_MAX */
     uint64_t committed_step_count; /* the client's */
     uint64_t config_hash;
     uint64_t model_identity;
@@ -195,8 +199,8 @@ void seam_server_proto_init(seam_server_proto *sp, const seam_server_proto_confi
  *   client count < ours:      newest durable checkpoint <= the client's -> ROLLBACK, load it
  *   client count > ours:      ROLLBACK to ours (drop the step in flight)
  * A parked session first loads its newest durable checkpoint (load_checkpoint).  Errors (session
- * unchanged): SEAM_E_ARG (config_hash, model_identity), SEAM_E_GONE (expired, or no checkpoint to
- * go back to), the reason of freezing. */
+ * unchanged): SEAM_E_ARG (config_hash, model_identity, epoch_seen), SEAM_E_GONE (expired, or no
+ * checkpoint to go back to), the reason of freezing. */
 seam_status seam_server_proto_attach(seam_attach_verdict *ret_verdict, seam_server_proto *sp,
                                      const seam_attach_args *args, seam_error *err);
 

@@ -327,6 +327,8 @@ def test_attach__wrong_in_any_way__refused(binary, folder):
         refused(CODE.PERMISSION_DENIED, attach, session_secret=b"s" * 32, reason="DENIED")
         refused(CODE.INVALID_ARGUMENT, attach, config_hash=1, text="config_hash")
         refused(CODE.INVALID_ARGUMENT, attach, model_identity=1, text="model_identity")
+        refused(CODE.INVALID_ARGUMENT, attach, epoch_seen=2**64 - 1, reason="ARG",
+                field="attach.epoch_seen")
         stream = Stream(ch)
         stream.send(detach=stream.pb.Detach())
         refused(CODE.FAILED_PRECONDITION, stream.drain, reason="OUT_OF_SEQUENCE", text="attach")

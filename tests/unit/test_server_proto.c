@@ -386,10 +386,13 @@ static void test_attach__newer__fences_the_older(void **state) {
     seam_server_proto_stream_lost(&sp, 1, 0); /* late: changes nothing */
     assert_int_equal(seam_server_proto_link(&sp), SEAM_LINK_ATTACHED);
     seam_attach_verdict attach = {0};
-    const seam_attach_args args = {.epoch_seen = 40, .config_hash = 70, .model_identity = 80};
+    seam_attach_args args = {.epoch_seen = 40, .config_hash = 70, .model_identity = 80};
     seam_server_proto_forward_done(&sp, 0, 0);
     assert_int_equal(seam_server_proto_attach(&attach, &sp, &args, NULL), SEAM_OK);
     assert_int_equal(attach.epoch, 41);
+    args.epoch_seen = UINT64_MAX;
+    assert_int_equal(seam_server_proto_attach(&attach, &sp, &args, NULL), SEAM_E_ARG);
+    assert_int_equal(seam_server_proto_epoch(&sp), 41);
 }
 
 static void test_tick__lease_over__parked_then_expired(void **state) {
