@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "arena.h"
+#include "bytes.h"
 #include "host.h"
 #include "log.h"
 #include "rpc_methods.h"
@@ -247,6 +248,9 @@ SEAM_ON_LOOP static seam_status create(seam_session **ret_session, bool *ret_kno
     seam_session_config config;
     SEAM_TRY(seam_session_config_read(&config, request->config, seam_server_registry(call->server),
                                       &limits, err));
+    if (!seam_utf8_is_valid(request->config->name)) { /* who lists sessions could not read them */
+        return seam_error_set(err, SEAM_E_ARG, "config.name: not UTF-8"); /* stored ones go on */
+    }
     if (request->model_identity != 0 && request->model_identity != config.model->identity) {
         return seam_error_set(err, SEAM_E_ARG,
                               "model_identity: this server's %s has another shape (%016llx)",

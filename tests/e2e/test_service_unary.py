@@ -293,6 +293,13 @@ def test_create_session__bad_config__names_the_field(binary, folder):
                 reason="ARG")
         assert create(config=changed(amaq_with())).session.id
         assert create(config=changed(exact_of_no_gates)).session.id
+        # No protobuf of Python's makes such a name, and none reads it: one would hide all sessions.
+        named = service.CreateSessionRequest(
+            config=changed(lambda c: setattr(c, "name", "NAME"))).SerializeToString()
+        raw = ch.unary_unary(f"/{client.service}/CreateSession")
+        refused(bad, raw, named.replace(b"NAME", b"N\xff\xfeE"), reason="ARG", field="config.name")
+        assert len(client.unary("ListSessions", service.ListSessionsRequest(),
+                                service.ListSessionsResponse).sessions) == 2
 
 
 def test_admission__memory_or_sessions_gone__resource_exhausted(binary, folder):
