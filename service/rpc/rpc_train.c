@@ -304,9 +304,8 @@ SEAM_ON_LOOP static seam_status tensor_begin(seam_train *train, const seam_frame
     }
     if (header->kind != SEAM_FRAME_TENSOR &&
         !(header->kind == SEAM_FRAME_GRAD_NORM && config->client_trains)) {
-        return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
-                              "frame.kind: %u is not what a client of this release sends",
-                              header->kind);
+        return seam_error_set(err, SEAM_E_OUT_OF_SEQUENCE,
+                              "frame.kind: %u, a client of this session sends none", header->kind);
     }
     train->rx_key = seam_step_key_of(header);
     train->rx_ns = seam_trace_begin(session->config.trace);

@@ -398,7 +398,10 @@ def test_bad_messages__each_named__the_session_goes_on(binary, folder):
             (state, "OUT_OF_SEQUENCE", "", after_begin(good(site=2))),
             (state, "OUT_OF_SEQUENCE", "", after_begin(good(step=9))),
             (state, "OUT_OF_SEQUENCE", "", after_begin(good(phase=BACKWARD, site=2))),
-            (bad, "NONFINITE", "", after_begin(good(nan.astype("<f4").tobytes()))),
+            *[(state, "OUT_OF_SEQUENCE", "frame.kind", after_begin(frame(
+                b"\0" * size, **key, rows=1, channels=channels if kind == 2 else 1, kind=kind)))
+              for kind, size in [(2, 4 * channels), (3, 8), (5, 16), (6, 4)]],
+            (bad, "NONFINITE", "payload.values", after_begin(good(nan.astype("<f4").tobytes()))),
             (state, "STATE", "budget", lambda s: s.send(budget=s.pb.Budget(beta=1))),
             (state, "STATE", "", lambda s: s.send(alloc_ack=s.pb.AllocAck(site=1, version=9))),
             (bad, "ARG", "alloc_propose.site", lambda s: s.send(
