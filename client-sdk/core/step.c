@@ -555,6 +555,10 @@ static seam_status step_begin_pack(seam_session *s, const seam_step_micro *micro
     if (seam_message_pack(&s->step_begin, &request.base) != SEAM_OK || budget_pack(s) != SEAM_OK) {
         return seam_error_set(err, SEAM_E_MEMORY, "out of memory");
     }
+    if (s->step_begin.count > SEAM_REQUEST_BYTES_MAX) {
+        return seam_error_set(err, SEAM_E_LIMIT, "micros: a layout of %zu bytes, a server takes %u",
+                              s->step_begin.count, SEAM_REQUEST_BYTES_MAX);
+    }
     return SEAM_OK;
 }
 

@@ -370,9 +370,9 @@ typedef struct seam_step_micro {
  * sent is the reason of, ends this handle: each later call of a step gives the same error.  Close
  * it and take the session up again (seam_session_resume, seam_session_attach).  What is found here
  * before anything is sent does not: SEAM_E_ARG, SEAM_E_STATE (a step is open), SEAM_E_LIMIT
- * (micros, sequences or rows above the session's, more than 64 micros), SEAM_E_NONFINITE,
- * SEAM_E_DENIED (consent), SEAM_E_UNIMPLEMENTED (taken up by id, and the compressor's state is
- * elsewhere). */
+ * (micros, sequences or rows above the session's, more than 64 micros, a layout above 1 MiB),
+ * SEAM_E_NONFINITE, SEAM_E_DENIED (consent), SEAM_E_UNIMPLEMENTED (taken up by id, and the
+ * compressor's state is elsewhere). */
 SEAM_API seam_status seam_step_begin(seam_session *session, const seam_step_micro *micros,
                                      uint32_t micro_count, seam_error *err);
 /* The same with the forward of `ahead` micro-batches on its way at once: begun, in order, before

@@ -54,7 +54,7 @@ bool seam_credit_rx_grant(uint64_t *ret_limit_bytes, seam_credit_rx *rx);
 /* What may wait on one stream of a server that reads all that comes.  A client has a handful of
  * control messages in flight at a step's begin, one of them a large StepBegin. */
 #define SEAM_INBOX_CONTROL_MAX       64u
-#define SEAM_INBOX_CONTROL_BYTES_MAX (2u * (SEAM_CHUNK_BYTES_MAX + 64u * 1024u))
+#define SEAM_INBOX_CONTROL_BYTES_MAX (2u * SEAM_REQUEST_BYTES_MAX)
 /* Frames, however small. */
 uint64_t seam_inbox_frames_max(uint64_t window_bytes);
 /* Memory of all of it at most: in each session's plan. */

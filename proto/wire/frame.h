@@ -25,7 +25,9 @@
 #define SEAM_FRAME_HEADER_BYTES 64
 #define SEAM_FRAME_VERSION      1
 #define SEAM_CHUNK_BYTES_MAX    (1u << 20) /* payload of one frame */
-#define SEAM_MICROS_MAX         4096u
+/* A message to a server: a chunk and its wrapping, or a StepBegin. */
+#define SEAM_REQUEST_BYTES_MAX (SEAM_CHUNK_BYTES_MAX + 64u * 1024u)
+#define SEAM_MICROS_MAX        4096u
 
 typedef enum seam_frame_kind {
     SEAM_FRAME_TENSOR = 1,

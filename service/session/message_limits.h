@@ -5,6 +5,6 @@
 
 #include "frame.h"
 
-#define SEAM_MESSAGE_BYTES_MAX (SEAM_CHUNK_BYTES_MAX + 64u * 1024u)
+#define SEAM_MESSAGE_BYTES_MAX SEAM_REQUEST_BYTES_MAX
 
 #endif

@@ -480,29 +480,6 @@ static void test_create__few_rows__no_more_sequences_than_rows(void **state) {
     seam_session_close(session);
 }
 
-static void test_step__stopped_by_the_link__later_calls_say_why(void **state) {
-    (void)state;
-    seam_session *session = create("u_shaped", NULL);
-    seam_error err = {0};
-    float values[2 * CHANNELS] = {0};
-    assert_int_equal(begin(session, &err), SEAM_E_UNAVAILABLE);
-    const uint32_t streams = world.stream_count;
-    world.reachable = true; /* too late for this handle */
-    const seam_status later[] = {
-        begin(session, &err),
-        seam_step_forward(session, values, 0, values, &err),
-        seam_step_backward(session, NULL, 0, values, &err),
-        seam_step_commit(session, NULL, &err),
-        seam_session_reattach(session, &err),
-    };
-    for (size_t i = 0; i < sizeof later / sizeof *later; i++) {
-        assert_int_equal(later[i], SEAM_E_UNAVAILABLE);
-    }
-    says(&err, "nobody there");
-    assert_int_equal(world.stream_count, streams);
-    seam_session_close(session);
-}
-
 static void test_cancel__before_a_call__no_server_is_asked(void **state) {
     (void)state;
     seam_session *session = create("u_shaped", NULL);
@@ -548,7 +525,6 @@ static void test_cancel__files_under_way__their_stream_ends(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_create__few_rows__no_more_sequences_than_rows, setup),
-        cmocka_unit_test_setup(test_step__stopped_by_the_link__later_calls_say_why, setup),
         cmocka_unit_test_setup(test_cancel__before_a_call__no_server_is_asked, setup),
         cmocka_unit_test_setup(test_cancel__files_under_way__their_stream_ends, setup),
         cmocka_unit_test_setup(test_create__stated_hash_of_another_config__refused, setup),
