@@ -26,7 +26,8 @@ target_include_directories(seam_shared INTERFACE
 set_target_properties(seam_shared PROPERTIES EXPORT_NAME seam)
 install(TARGETS seam_shared EXPORT SeamTargets LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(FILES ${seam_archive} DESTINATION ${CMAKE_INSTALL_LIBDIR})
-install(FILES include/seam.h ${PROJECT_SOURCE_DIR}/proto/base/seam_status.h
+install(FILES include/seam.h include/seam_session_options.h
+              ${PROJECT_SOURCE_DIR}/proto/base/seam_status.h
         DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 set(packages seam)
 
