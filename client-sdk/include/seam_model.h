@@ -128,7 +128,7 @@ SEAM_API seam_status seam_model_query(seam_token_answer *ret_answers, seam_model
 
 typedef struct seam_generation_options {
     size_t struct_bytes;
-    uint32_t new_tokens_max;  /* of a prompt */
+    uint32_t new_tokens_max;  /* of a prompt, at least 1 */
     float top_p, temperature; /* temperature 0: the most likely token (lowest id on ties) */
     uint64_t seed;
     const uint32_t *stop_ids; /* a generation ends before such a token */

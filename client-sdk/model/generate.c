@@ -136,7 +136,25 @@ static seam_status long_check(const generation *g, uint32_t prompt_idx, seam_err
                           g->limits.slot_count);
 }
 
+/* Comparisons that NaN fails. */
+static seam_status options_check(const seam_generation_options *o, seam_error *err) {
+    if (o->new_tokens_max == 0) {
+        return seam_error_set(err, SEAM_E_ARG, "new_tokens_max: 0");
+    }
+    if (!(o->temperature >= 0.0f)) {
+        return seam_error_set(err, SEAM_E_ARG, "temperature: %g", (double)o->temperature);
+    }
+    if (!(o->top_p >= 0.0f && o->top_p <= 1.0f)) {
+        return seam_error_set(err, SEAM_E_ARG, "top_p: %g is not in 0..1", (double)o->top_p);
+    }
+    if (o->stop_ids == NULL && o->stop_count > 0) {
+        return seam_error_set(err, SEAM_E_ARG, "stop_ids: NULL for %u", o->stop_count);
+    }
+    return SEAM_OK;
+}
+
 static seam_status generation_check(const generation *g, seam_error *err) {
+    SEAM_TRY(options_check(g->options, err));
     if (g->limits.kind != SEAM_INFERENCE_GENERATE || g->limits.slot_count == 0 ||
         g->limits.slot_count > g->limits.rows_max) {
         return seam_error_set(err, SEAM_E_ARG, "inference: kind GENERATE with slots is needed");

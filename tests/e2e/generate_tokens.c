@@ -5,6 +5,7 @@
  * Each ID is a prompt of one token; as many slots less one as there are prompts, so that one prompt
  * waits for a slot.  TARGETS: of LoRA, bits of SEAM_TARGET_...  Prints a line a prompt: its tokens.
  * Exit code 3 and the error's text on stdout where a call refuses. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -32,6 +33,29 @@ static void token_take(void *user, uint32_t prompt_idx, const uint32_t *tokens,
     for (uint32_t i = 0; i < token_count && t->count[prompt_idx] < TOKENS_MAX; i++) {
         t->ids[prompt_idx][t->count[prompt_idx]++] = tokens[i];
     }
+}
+
+/* Options that are no numbers, or too little: said before anything is asked of the server. */
+static bool bad_options_are_refused(seam_model *model, seam_inference *inference,
+                                    const seam_prompt *prompt) {
+    enum { BAD = 6 };
+    seam_generation_options bad[BAD];
+    texts none = {.count = {0}};
+    bool refused = true;
+    for (int i = 0; i < BAD; i++) {
+        bad[i] = (seam_generation_options)SEAM_GENERATION_OPTIONS_INIT;
+    }
+    bad[0].new_tokens_max = 0;
+    bad[1].temperature = NAN;
+    bad[2].temperature = -1.0f;
+    bad[3].top_p = NAN;
+    bad[4].top_p = 1.5f;
+    bad[5].stop_count = 1;
+    for (int i = 0; i < BAD; i++) {
+        refused = refused && seam_model_generate(model, inference, prompt, 1, &bad[i], token_take,
+                                                 &none, NULL) == SEAM_E_ARG;
+    }
+    return refused && none.count[0] == 0;
 }
 
 static uint32_t number(const char *text) {
@@ -83,6 +107,10 @@ int main(int argc, char **argv) {
     session_options.model_identity = facts.identity;
     check(seam_session_create(&session, client, &session_options, &err) == SEAM_OK, &err);
     check(seam_inference_open(&inference, session, &options, &err) == SEAM_OK, &err);
+    if (!bad_options_are_refused(model, inference, prompts)) {
+        (void)fprintf(stderr, "generate_tokens: bad options were taken\n");
+        return 1;
+    }
     check(seam_model_generate(model, inference, prompts, count, &generation, token_take, &results,
                               &err) == SEAM_OK,
           &err);
