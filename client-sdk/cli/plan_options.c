@@ -140,7 +140,8 @@ static seam_status rows_check(const seam_plan_options *o, seam_error *err) {
     /* A preset says how long rows are. */
     const bool laid_out = run->data != NULL || run->tokens_max != 0 || run->preset != NULL;
     if ((run->model != NULL) == (o->shape != NULL)) {
-        return seam_error_set(err, SEAM_E_ARG, "--model or --shape: one of them is needed");
+        return seam_error_set(err, SEAM_E_ARG,
+                              "--model or --shape: one of them is needed, and not both");
     }
     if (run->data != NULL && run->model == NULL) {
         return seam_error_set(err, SEAM_E_ARG,
