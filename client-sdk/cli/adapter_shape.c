@@ -27,6 +27,12 @@ static seam_status layers_shape(seam_session_options *session, const char *path,
     return SEAM_OK;
 }
 
+/* 0: it is missing, not above 0, or more than fits. */
+static uint32_t count_of(const json_t *config, const char *name) {
+    const json_int_t count = json_integer_value(json_object_get(config, name));
+    return count > 0 && count <= UINT32_MAX ? (uint32_t)count : 0;
+}
+
 seam_status seam_adapter_shape(seam_session_options *session, const char *directory,
                                seam_error *err) {
     static const char *const modules[] = {"q_proj",    "k_proj",    "v_proj",
@@ -46,15 +52,14 @@ seam_status seam_adapter_shape(seam_session_options *session, const char *direct
     }
     const char *const type = json_string_value(json_object_get(config, "peft_type"));
     if (type != NULL && strcmp(type, "PREFIX_TUNING") == 0) {
-        session->prefix_tokens =
-            (uint32_t)json_integer_value(json_object_get(config, "num_virtual_tokens"));
+        session->prefix_tokens = count_of(config, "num_virtual_tokens");
         json_decref(config);
         return session->prefix_tokens > 0
                    ? SEAM_OK
                    : seam_error_set(err, SEAM_E_FORMAT, "%.300s: num_virtual_tokens", path);
     }
     const json_t *const targets = json_object_get(config, "target_modules");
-    session->lora_rank = (uint32_t)json_integer_value(json_object_get(config, "r"));
+    session->lora_rank = count_of(config, "r");
     session->lora_alpha = (float)json_number_value(json_object_get(config, "lora_alpha"));
     session->lora_rslora = json_is_true(json_object_get(config, "use_rslora"));
     uint32_t known = 0;
@@ -73,7 +78,7 @@ seam_status seam_adapter_shape(seam_session_options *session, const char *direct
     json_decref(config);
     return good ? SEAM_OK
                 : seam_error_set(err, SEAM_E_FORMAT,
-                                 "%.300s: r, lora_alpha or target_modules is missing, not above 0, "
+                                 "%.300s: r, lora_alpha or target_modules is missing, out of range, "
                                  "or names what has no LoRA here",
                                  path);
 }

@@ -377,6 +377,7 @@ def write_adapter(folder, **config):
 def check_bad_options(case):
     shape, model = ["--shape", "llama3-8b"], ["--model", case.model]
     lora = write_adapter(case.folder / "lora", peft_type="LORA", r=1000, lora_alpha=16, target_modules=["q_proj"])
+    wrapped = write_adapter(case.folder / "wrapped", r=2**32 + 1, lora_alpha=16, target_modules=["q_proj"])
     prefix = write_adapter(case.folder / "prefix", peft_type="PREFIX_TUNING", num_virtual_tokens=100_000)
     for args, text in (([*shape, "--rtt-ms", 5], "--rtt-ms"), ([*shape, "--batch", 4], "--batch"),
                        ([*shape, "--data", case.rows], "--data"), ([*shape, "--mbit", 0], "--mbit"),
@@ -386,7 +387,9 @@ def check_bad_options(case):
                        ([*shape, "--pipeline-depth", 9], "--pipeline-depth: '9'"),
                        ([*shape, "--rank", 257], "--rank is at most 256"),
                        ([*shape, "--adapter", lora], "--rank is at most 256"),
+                       ([*shape, "--adapter", wrapped], "r, lora_alpha or target_modules"),
                        ([*shape, "--adapter", prefix], "--prefix-tokens at most"),
+                       ([*shape, *model], "not both"),
                        ([*shape, "--micros", 65], "--micros"), ([*shape, "--truncate"], "--truncate"),
                        ([*shape, "--train-rows", 3], "--train-rows"),
                        ([*shape, "--tokens-max", 4096], "--tokens-max"),
