@@ -76,9 +76,10 @@ seam_status seam_adapter_shape(seam_session_options *session, const char *direct
     const bool good = session->lora_rank > 0 && session->lora_alpha > 0.0f && known > 0 &&
                       known == json_array_size(targets);
     json_decref(config);
-    return good ? SEAM_OK
-                : seam_error_set(err, SEAM_E_FORMAT,
-                                 "%.300s: r, lora_alpha or target_modules is missing, out of range, "
-                                 "or names what has no LoRA here",
-                                 path);
+    return good
+               ? SEAM_OK
+               : seam_error_set(err, SEAM_E_FORMAT,
+                                "%.300s: r, lora_alpha or target_modules is missing, out of range, "
+                                "or names what has no LoRA here",
+                                path);
 }
