@@ -12,7 +12,6 @@
 #include "credit.h"
 #include "frame.h"
 #include "head.h"
-#include "plan_modules.h"
 #include "prefix_quantizer.h"
 #include "try.h"
 
@@ -158,7 +157,7 @@ static void exchange_add(seam_memory_plan *plan, const seam_plan_options *o,
     seam_module_pair pairs[SEAM_MODULE_LINK_SITES_MAX];
     const seam_module_link_options options = {.pairs = pairs,
                                               .pair_count =
-                                                  seam_plan_modules(pairs, blocks, adapter),
+                                                  seam_adapter_sites(pairs, blocks, adapter),
                                               .plan = codec,
                                               .gates = &gates,
                                               .server = true};

@@ -4,8 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "adapter_modules.h"
 #include "arena.h"
-#include "plan_modules.h"
 #include "run_data.h"
 #include "try.h"
 
@@ -84,7 +84,7 @@ static uint32_t modules_of(seam_module_pair ret_pairs[SEAM_MODULE_LINK_SITES_MAX
                                                                        : SEAM_ADAPTER_LORA,
                                          .lora = {.rank = s->lora_rank, .targets = s->lora_targets},
                                          .prefix = {.tokens = s->prefix_tokens}};
-    return seam_plan_modules(ret_pairs, &blocks, &adapter);
+    return seam_adapter_sites(ret_pairs, &blocks, &adapter);
 }
 
 static seam_status planner_create(seam_step_planner **ret_planner, const seam_plan_wire_args *args,

@@ -16,24 +16,24 @@ static void shape_of(seam_blocks *ret_blocks, const seam_memory_blocks *blocks) 
     seam_blocks_shape_init(ret_blocks, &shape);
 }
 
-uint32_t seam_adapter_sites(seam_adapter_site ret_sites[SEAM_ADAPTER_SITES_MAX],
+uint32_t seam_adapter_sites(seam_module_pair ret_sites[SEAM_MODULE_LINK_SITES_MAX],
                             const seam_memory_blocks *blocks, const seam_adapter_config *config) {
     seam_blocks b;
     shape_of(&b, blocks);
     if (config->kind == SEAM_ADAPTER_PREFIX) {
-        ret_sites[0] = (seam_adapter_site){.site = SEAM_SITE_PREFIX,
-                                           .gradient_site = SEAM_SITE_PREFIX_GRADIENT,
-                                           .rows = (uint64_t)config->prefix.tokens * b.layer_count,
-                                           .channels = 2 * b.kv_cols};
+        ret_sites[0] = (seam_module_pair){.site = SEAM_SITE_PREFIX,
+                                          .gradient_site = SEAM_SITE_PREFIX_GRADIENT,
+                                          .rows = (uint64_t)config->prefix.tokens * b.layer_count,
+                                          .channels = 2 * b.kv_cols};
         return 1;
     }
-    seam_adapter_site *const a = &ret_sites[0], *const out = &ret_sites[1];
-    *a = (seam_adapter_site){.site = SEAM_SITE_LORA_A,
-                             .gradient_site = SEAM_SITE_LORA_A_GRADIENT,
-                             .channels = config->lora.rank};
-    *out = (seam_adapter_site){.site = SEAM_SITE_LORA_B,
-                               .gradient_site = SEAM_SITE_LORA_B_GRADIENT,
-                               .channels = config->lora.rank};
+    seam_module_pair *const a = &ret_sites[0], *const out = &ret_sites[1];
+    *a = (seam_module_pair){.site = SEAM_SITE_LORA_A,
+                            .gradient_site = SEAM_SITE_LORA_A_GRADIENT,
+                            .channels = config->lora.rank};
+    *out = (seam_module_pair){.site = SEAM_SITE_LORA_B,
+                              .gradient_site = SEAM_SITE_LORA_B_GRADIENT,
+                              .channels = config->lora.rank};
     for (uint32_t t = 0; t < SEAM_LORA_TARGETS; t++) {
         if ((config->lora.targets >> t & 1) != 0) {
             const seam_lora_shape shape = seam_lora_target_shape(&b, t);
@@ -67,7 +67,7 @@ typedef struct counts {
 } counts;
 
 static counts counts_of(const seam_memory_blocks *blocks, const seam_adapter_config *config) {
-    seam_adapter_site sites[SEAM_ADAPTER_SITES_MAX];
+    seam_module_pair sites[SEAM_MODULE_LINK_SITES_MAX];
     const uint32_t site_count = seam_adapter_sites(sites, blocks, config);
     const uint32_t layers = blocks->layer_end - blocks->layer_begin;
     counts ret = {.modules = layers};

@@ -8,19 +8,11 @@
 #define SEAM_ADAPTER_MODULES_H
 
 #include "memory_plan.h"
-#include "module_stack.h"
+#include "module_link.h"
 
-#define SEAM_ADAPTER_SITES_MAX 2u
-
-/* A site of parameters, and of its gradients. */
-typedef struct seam_adapter_site {
-    seam_module_site site, gradient_site;
-    uint64_t rows; /* of all modules */
-    uint32_t channels;
-} seam_adapter_site;
-
-/* Of an adapter that need not exist; returns their count. */
-uint32_t seam_adapter_sites(seam_adapter_site ret_sites[SEAM_ADAPTER_SITES_MAX],
+/* The pairs of sites of an adapter that need not exist, as the site table has them; returns their
+ * count.  LoRA or a prefix. */
+uint32_t seam_adapter_sites(seam_module_pair ret_sites[SEAM_MODULE_LINK_SITES_MAX],
                             const seam_memory_blocks *blocks, const seam_adapter_config *config);
 /* Blocks of this shape for seam_adapter_create, without weights: nothing goes through them. */
 seam_status seam_adapter_blocks_create(seam_blocks **ret_blocks, seam_backend *backend,
@@ -29,11 +21,11 @@ seam_status seam_adapter_blocks_create(seam_blocks **ret_blocks, seam_backend *b
 typedef struct seam_adapter_modules {
     seam_adapter *adapter;
     uint32_t site_count, module_count;
-    seam_adapter_site sites[SEAM_ADAPTER_SITES_MAX];
-    seam_module_stack stacks[SEAM_ADAPTER_SITES_MAX]; /* their values are below */
-    seam_module *modules;                             /* (module_count), site by site */
-    float *values;                                    /* all modules' */
-    float *tensor;                                    /* one tensor of the adapter; prefixes */
+    seam_module_pair sites[SEAM_MODULE_LINK_SITES_MAX];
+    seam_module_stack stacks[SEAM_MODULE_LINK_SITES_MAX]; /* their values are below */
+    seam_module *modules;                                 /* (module_count), site by site */
+    float *values;                                        /* all modules' */
+    float *tensor;                                        /* one tensor of the adapter; prefixes */
 } seam_adapter_modules;
 
 /* What _create takes, for plans. */

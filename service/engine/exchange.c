@@ -17,17 +17,8 @@ static bool is_exchange(const seam_session_config *config) {
 
 uint32_t seam_exchange_pairs(seam_module_pair ret_pairs[SEAM_MODULE_LINK_SITES_MAX],
                              const seam_session_config *config) {
-    seam_adapter_site sites[SEAM_ADAPTER_SITES_MAX];
     const seam_memory_blocks blocks = seam_session_config_blocks(config);
-    const uint32_t count =
-        is_exchange(config) ? seam_adapter_sites(sites, &blocks, &config->adapter) : 0;
-    for (uint32_t i = 0; i < count; i++) {
-        ret_pairs[i] = (seam_module_pair){.site = (uint16_t)sites[i].site,
-                                          .gradient_site = (uint16_t)sites[i].gradient_site,
-                                          .rows = sites[i].rows,
-                                          .channels = sites[i].channels};
-    }
-    return count;
+    return is_exchange(config) ? seam_adapter_sites(ret_pairs, &blocks, &config->adapter) : 0;
 }
 
 typedef struct link_options {

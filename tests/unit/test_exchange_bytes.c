@@ -104,19 +104,14 @@ static wire exchange_step(seam_codec_id codec, uint32_t bits, uint32_t entropy, 
                                   .codec_out = codec,
                                   .bits = bits,
                                   .entropy = entropy};
-    seam_adapter_site sites[SEAM_ADAPTER_SITES_MAX];
     seam_module_pair pairs[SEAM_MODULE_LINK_SITES_MAX];
-    const uint32_t count = seam_adapter_sites(sites, &blocks, &config);
+    const uint32_t count = seam_adapter_sites(pairs, &blocks, &config);
     wire w = {.frame = malloc(SEAM_FRAME_HEADER_BYTES + SEAM_CHUNK_BYTES_MAX)};
     assert_non_null(w.frame);
     assert_int_equal(count, 2);
     uint64_t values = 0;
     for (uint32_t i = 0; i < count; i++) {
-        pairs[i] = (seam_module_pair){.site = (uint16_t)sites[i].site,
-                                      .gradient_site = (uint16_t)sites[i].gradient_site,
-                                      .rows = sites[i].rows,
-                                      .channels = sites[i].channels};
-        values += sites[i].rows * sites[i].channels;
+        values += pairs[i].rows * pairs[i].channels;
     }
     assert_int_equal(values, ADAPTER_VALUES);
     for (int gradient = parameters ? 0 : 1; gradient < 2; gradient++) {
