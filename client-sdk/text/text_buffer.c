@@ -1,4 +1,4 @@
-/* Growable text and ids, and UTF-8 checks; see text_buffer.h. */
+/* Growable text and ids; see text_buffer.h. */
 #include "text_buffer.h"
 
 #include <stdbool.h>
@@ -6,6 +6,7 @@
 
 #include "arena.h"
 #include "try.h"
+#include "utf8.h"
 
 void seam_text_deinit(seam_text *text) {
     seam_mem_free(text->bytes);
@@ -75,55 +76,6 @@ seam_status seam_ids_append(seam_ids *ids, const uint32_t *values, size_t count)
     return SEAM_OK;
 }
 
-/* Bytes of the character at `s` (1..4) when well formed; else 0 and *ret_bad = how many bytes form
- * a maximal prefix of one (at least 1).  Unicode, table 3-7. */
-static size_t utf8_length(size_t *ret_bad, const uint8_t *s, size_t left) {
-    const uint8_t lead = s[0];
-    uint8_t low = 0x80; /* bounds of the second byte */
-    uint8_t high = 0xbf;
-    size_t length;
-    *ret_bad = 1;
-    if (lead < 0x80) {
-        return 1;
-    }
-    if (lead >= 0xc2 && lead <= 0xdf) {
-        length = 2;
-    } else if (lead >= 0xe0 && lead <= 0xef) {
-        length = 3;
-        low = lead == 0xe0 ? 0xa0 : low;
-        high = lead == 0xed ? 0x9f : high;
-    } else if (lead >= 0xf0 && lead <= 0xf4) {
-        length = 4;
-        low = lead == 0xf0 ? 0x90 : low;
-        high = lead == 0xf4 ? 0x8f : high;
-    } else {
-        return 0;
-    }
-    for (size_t i = 1; i < length; i++) {
-        if (i >= left || s[i] < low || s[i] > high) {
-            *ret_bad = i;
-            return 0;
-        }
-        low = 0x80;
-        high = 0xbf;
-    }
-    return length;
-}
-
-size_t seam_utf8_check(const char *bytes, size_t count) {
-    const uint8_t *s = (const uint8_t *)bytes;
-    size_t at = 0;
-    while (at < count) {
-        size_t bad;
-        const size_t length = utf8_length(&bad, s + at, count - at);
-        if (length == 0) {
-            return at;
-        }
-        at += length;
-    }
-    return count;
-}
-
 seam_status seam_text_append_lossy(seam_text *text, const char *bytes, size_t count) {
     size_t at = 0;
     while (at < count) {
@@ -132,7 +84,7 @@ seam_status seam_text_append_lossy(seam_text *text, const char *bytes, size_t co
         at += good;
         if (at < count) {
             size_t bad;
-            (void)utf8_length(&bad, (const uint8_t *)bytes + at, count - at);
+            (void)seam_utf8_length(&bad, (const uint8_t *)bytes + at, count - at);
             SEAM_TRY(seam_text_append_string(text, "\xef\xbf\xbd"));
             at += bad;
         }

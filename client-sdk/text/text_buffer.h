@@ -26,8 +26,6 @@ seam_status seam_text_append(seam_text *text, const char *bytes, size_t count);
 seam_status seam_text_append_string(seam_text *text, const char *string);
 seam_status seam_ids_append(seam_ids *ids, const uint32_t *values, size_t count);
 
-/* Offset of the first byte that is not part of well-formed UTF-8; `count` when all is. */
-size_t seam_utf8_check(const char *bytes, size_t count);
 /* Bytes of the white space character (Unicode's White_Space) that well-formed UTF-8 begins with, or
  * ends with; 0: another character, or none. */
 size_t seam_space_at(const char *text, size_t bytes);

@@ -12,6 +12,7 @@
 #include "byte_alphabet.h"
 #include "tokenizer_build.h"
 #include "try.h"
+#include "utf8.h"
 
 /* ---- Building ---- */
 

@@ -7,6 +7,7 @@
 
 #include "tokenizer_build.h"
 #include "try.h"
+#include "utf8.h"
 
 typedef struct decoding {
     const seam_tokenizer *tokenizer;

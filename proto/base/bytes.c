@@ -154,26 +154,3 @@ uint16_t seam_fp16_from_f32_down(float value) {
 uint16_t seam_fp16_from_f32_up(float value) {
     return fp16_directed(value, true);
 }
-
-bool seam_utf8_is_valid(const char *text) {
-    static const uint32_t least[] = {0, 0x80, 0x800, 0x10000}; /* of so many more bytes */
-    const uint8_t *at = (const uint8_t *)text;
-    while (*at != 0) {
-        const uint8_t lead = *at++;
-        const uint32_t more = lead < 0x80 ? 0 : lead < 0xe0 ? 1 : lead < 0xf0 ? 2 : 3;
-        if (more > 0 && (lead < 0xc0 || lead > 0xf7)) {
-            return false;
-        }
-        uint32_t point = more == 0 ? lead : lead & (0x3fu >> more);
-        for (uint32_t i = 0; i < more; i++, at++) { /* the end is none of these */
-            if ((*at & 0xc0u) != 0x80u) {
-                return false;
-            }
-            point = point << 6 | (*at & 0x3fu);
-        }
-        if (point < least[more] || point > 0x10ffff || (point >= 0xd800 && point <= 0xdfff)) {
-            return false;
-        }
-    }
-    return true;
-}

@@ -50,9 +50,6 @@ static inline bool seam_bitmap_has(const uint8_t *bitmap, uint32_t row) {
     return bitmap == NULL || ((uint32_t)bitmap[row / 8] >> row % 8 & 1u) != 0;
 }
 
-/* As RFC 3629 has it: no overlong form, no surrogate, nothing above U+10FFFF. */
-bool seam_utf8_is_valid(const char *text);
-
 /* CRC-32C (Castagnoli, RFC 3720 B.4), reflected, init and final xor 0xffffffff; chainable: pass
  * the previous result, 0 at first. Hardware instructions where the CPU has them. */
 uint32_t seam_crc32c(uint32_t crc, const void *bytes, size_t count);

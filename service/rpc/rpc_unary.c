@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "arena.h"
-#include "bytes.h"
 #include "host.h"
 #include "log.h"
 #include "rpc_methods.h"
@@ -12,6 +11,7 @@
 #include "seam/v1/service.pb-c.h"
 #include "session_disk.h"
 #include "try.h"
+#include "utf8.h"
 
 #define PAGE_DEFAULT 100
 #define PAGE_MAX     1000
@@ -248,7 +248,8 @@ SEAM_ON_LOOP static seam_status create(seam_session **ret_session, bool *ret_kno
     seam_session_config config;
     SEAM_TRY(seam_session_config_read(&config, request->config, seam_server_registry(call->server),
                                       &limits, err));
-    if (!seam_utf8_is_valid(request->config->name)) { /* who lists sessions could not read them */
+    const char *const name = request->config->name;
+    if (seam_utf8_check(name, strlen(name)) < strlen(name)) { /* a list with it no one could read */
         return seam_error_set(err, SEAM_E_ARG, "config.name: not UTF-8"); /* stored ones go on */
     }
     if (request->model_identity != 0 && request->model_identity != config.model->identity) {

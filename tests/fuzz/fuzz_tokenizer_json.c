@@ -2,6 +2,7 @@
  * pattern may give up (SEAM_E_LIMIT), nothing else may go wrong. */
 #include "fuzz.h"
 #include "tokenizer.h"
+#include "utf8.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t count) {
     static const char TEXT[] = "the  cat's 12\n\ncaf\xc3\xa9 e\xcc\x81<|im_end|>\xf0\x9f\xa6\x99";

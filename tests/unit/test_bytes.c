@@ -121,33 +121,6 @@ static void test_bf16__between_two__nearest_then_even(void **state) {
     assert_true(isnan(seam_bf16_to_f32(seam_bf16_from_f32(float_of(0x7fffffffu)))));
 }
 
-static void test_seam_utf8_is_valid__table(void **state) {
-    (void)state;
-    static const struct {
-        const char *text;
-        bool valid;
-    } cases[] = {
-        {"", true},
-        {"edge 7", true},
-        {"\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80", true}, /* 2, 3 and 4 bytes */
-        {"\xf4\x8f\xbf\xbf", true},                     /* U+10FFFF */
-        {"\xf4\x90\x80\x80", false},                    /* above it */
-        {"\xed\x9f\xbf\xee\x80\x80", true},             /* around the surrogates */
-        {"\xed\xa0\x80", false},                        /* a surrogate */
-        {"\xc0\x80", false},                            /* overlong, as the next two */
-        {"\xe0\x9f\xbf", false},
-        {"\xf0\x8f\xbf\xbf", false},
-        {"\x80", false},
-        {"\xff\xfe", false},
-        {"\xf8\x88\x80\x80\x80", false},
-        {"a\xe2\x82", false}, /* cut */
-        {"\xe2(\xa1", false},
-    };
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        assert_int_equal(seam_utf8_is_valid(cases[i].text), cases[i].valid);
-    }
-}
-
 static void test_fp16__every_pattern__exact_both_ways(void **state) {
     (void)state;
     for (uint32_t bits = 0; bits < 65536; bits++) {
@@ -205,7 +178,6 @@ int main(void) {
         cmocka_unit_test(test_hash64__published_vectors__equal),
         cmocka_unit_test(test_bf16__every_pattern__round_trips),
         cmocka_unit_test(test_bf16__between_two__nearest_then_even),
-        cmocka_unit_test(test_seam_utf8_is_valid__table),
         cmocka_unit_test(test_fp16__every_pattern__exact_both_ways),
         cmocka_unit_test(test_fp16__between_two__rounds_to_the_named_side),
         cmocka_unit_test(test_fp16__beyond_the_range__largest_inside_infinity_outside),

@@ -12,6 +12,7 @@
 #include "arena.h"
 #include "split_pattern.h"
 #include "text_fixture.h"
+#include "utf8.h"
 
 static void expect_ids(const seam_tokenizer *t, const char *text, seam_special special,
                        const uint32_t *want, size_t want_count) {
@@ -276,7 +277,9 @@ static void test_utf8_check__table_3_7(void **state) {
                  {"\xe0\x9f\xbf", 3, 0},     {"\xed\xa0\x80", 3, 0},
                  {"\xf4\x90\x80\x80", 4, 0}, {"a\xe4\xbd", 3, 1},
                  {"\xf0\x9f\xa6\x99", 4, 4}, {"\x80", 1, 0},
-                 {"\xf5\x80\x80\x80", 4, 0}};
+                 {"\xf5\x80\x80\x80", 4, 0}, {"\xed\x9f\xbf\xee\x80\x80", 6, 6},
+                 {"\xf4\x8f\xbf\xbf", 4, 4}, {"\xf0\x8f\xbf\xbf", 4, 0},
+                 {"\xe2(\xa1", 3, 0}};
     for (size_t i = 0; i < sizeof(CASES) / sizeof(CASES[0]); i++) {
         assert_int_equal(seam_utf8_check(CASES[i].bytes, CASES[i].count), CASES[i].good);
     }
