@@ -82,6 +82,27 @@ static seam_status command_session_check(const json_t *command, const char *fold
                                 folder, id, file.id);
 }
 
+/* A run writes both last, when all that can be refused has passed, and loses its session's when
+ * that is deleted. */
+static seam_status run_check(const char *folder, seam_error *err) {
+    static const char *const names[] = {"command.json", "session.json"};
+    char path[SEAM_RUN_PATH_BYTES];
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        SEAM_TRY(seam_run_path(path, folder, names[i], err));
+        if (access(path, R_OK) == 0) {
+            continue;
+        }
+        return errno == ENOENT
+                   ? seam_error_set(err, SEAM_E_NOT_FOUND,
+                                    "--resume: %.300s holds no run to go on with (no %s): none "
+                                    "began there, it ended before its session was kept, or its "
+                                    "session was deleted; `seam train --out` begins one",
+                                    folder, names[i])
+                   : seam_error_set(err, SEAM_E_IO, "--resume: %.400s: %s", path, strerror(errno));
+    }
+    return SEAM_OK;
+}
+
 /* command.json of the folder; its path made absolute, because the working folder changes. */
 static seam_status command_load(json_t **ret_value, char ret_folder[PATH_MAX], const char *folder,
                                 seam_error *err) {
@@ -91,10 +112,8 @@ static seam_status command_load(json_t **ret_value, char ret_folder[PATH_MAX], c
         return seam_error_set(err, SEAM_E_IO, "--resume: %.300s: %s", folder != NULL ? folder : "",
                               strerror(errno));
     }
+    SEAM_TRY(run_check(ret_folder, err));
     SEAM_TRY(seam_run_path(path, ret_folder, "command.json", err));
-    if (access(path, R_OK) != 0) {
-        return seam_error_set(err, SEAM_E_IO, "--resume: %.400s: %s", path, strerror(errno));
-    }
     *ret_value = json_load_file(path, 0, &why);
     const char *cwd = json_string_value(json_object_get(*ret_value, "folder"));
     if (cwd == NULL || !json_is_array(json_object_get(*ret_value, "arguments"))) {

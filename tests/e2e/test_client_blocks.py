@@ -311,7 +311,8 @@ def killed_run(case, out, args, server_args, split):
             [case.path, *map(str, case.command(out, *args, split=split)), "--server",
              server.address], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         journal = case.folder / out / "journal.bin"
-        wait_for(lambda: journal.exists() and journal.stat().st_size > case.enough, seconds=30,
+        session = case.folder / out / "session.json"  # comes after the first record
+        wait_for(lambda: session.exists() and journal.stat().st_size > case.enough, seconds=30,
                  what="some records")
         runner.send_signal(signal.SIGKILL)
         runner.wait()

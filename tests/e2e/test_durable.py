@@ -7,6 +7,7 @@ programs.
 import hashlib
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -196,11 +197,18 @@ def check_resume_input(case):
     """What cannot be resumed says why."""
     with case.serve():
         case.train("done")
-        for args, text in [(["--resume", case.folder / "nowhere"], "nowhere"),
-                           (["--resume", case.folder / "done", "--lr", "1"], "--lr"),
-                           (["--resume", case.folder], "command.json")]:
+        for args, text, expected in [
+                (["--resume", case.folder / "nowhere"], "nowhere", EXIT_IO),
+                (["--resume", case.folder / "done", "--lr", "1"], "--lr", EXIT_USAGE),
+                (["--resume", case.folder], "no command.json", EXIT_INPUT)]:
             code, _, err = case.run("train", *args, server=False)
-            assert code in (EXIT_USAGE, EXIT_IO) and text in err, (code, err)
+            assert code == expected and text in err, (code, err)
+        # A run that was killed before its last file.
+        cut = case.folder / "early"
+        shutil.copytree(case.folder / "done", cut)
+        (cut / "session.json").unlink()
+        code, _, err = case.run("train", "--resume", cut, server=False)
+        assert code == EXIT_INPUT and "no session.json" in err and "--out" in err, (code, err)
         code, text, err = case.run("train", "--resume", case.folder / "done", server=False)
         assert code == 0, err  # nothing left to do: the report again
         report = json.loads((case.folder / "done" / "report.json").read_text())

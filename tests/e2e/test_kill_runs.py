@@ -190,12 +190,16 @@ class Case:
         assert client.returncode == 0, f"{name}: {err}\n{self.server.log[-3000:]}"
         return self.result(out)
 
+    @staticmethod
+    def has_begun(out):
+        """Has the run in `out` what --resume needs?  Its journal comes first, its session last."""
+        files = [out / "session.json", out / "journal.bin"]
+        return all(path.exists() for path in files) and files[1].stat().st_size > 32
+
     def resume(self, out, codec):
-        """From the folder alone; a run that had not got as far as its journal begins anew."""
-        files = [out / "session.json", out / "journal.bin"]  # made in the other order
-        if not all(path.exists() for path in files) or files[1].stat().st_size <= 32:
-            return self.begin(*self.command(out, codec))
-        return self.begin("--resume", out)
+        """From the folder alone; a run that had not got as far as its session begins anew."""
+        return self.begin("--resume", out) if self.has_begun(out) \
+            else self.begin(*self.command(out, codec))
 
 
 def check_gates_killed(folder, seamd, seam, codec, mean):
