@@ -7,6 +7,7 @@
 
 #include "arena.h"
 #include "batcher.h"
+#include "cli.h"
 #include "progress.h"
 #include "try.h"
 
@@ -142,7 +143,7 @@ static seam_status losses_sum(seam_evaluation *ret, const seam_evaluation_args *
     const seam_batcher_options batching = {
         .samples_per_step = seam_data_count(args->data), .rows_max = rows_max, .in_order = true};
     seam_batcher *batcher = NULL;
-    SEAM_TRY(seam_batcher_create(&batcher, args->data, &batching, err));
+    SEAM_TRY(seam_cli_data_status(seam_batcher_create(&batcher, args->data, &batching, err), err));
     seam_score score = {.loss_sum = 0.0};
     seam_step_batch step;
     seam_batcher_step(&step, batcher, 0);

@@ -60,7 +60,7 @@ typedef struct seam_evaluation {
     json_t *groups;        /* <group> -> {rows, exact_rows, exact_match}; NULL: no row names one */
 } seam_evaluation;
 
-/* SEAM_E_LIMIT (a row does not fit), SEAM_E_NONFINITE (the loss), and the errors of inference. */
+/* SEAM_E_ARG (a row does not fit), SEAM_E_NONFINITE (the loss), and the errors of inference. */
 seam_status seam_evaluate(seam_evaluation *ret_evaluation, const seam_evaluation_args *asked,
                           seam_error *err);
 void seam_evaluation_deinit(seam_evaluation *evaluation);
@@ -68,7 +68,8 @@ json_t *seam_evaluation_json(const seam_evaluation *evaluation);
 /* Count a row into its group (NULL: none).  SEAM_E_MEMORY. */
 seam_status seam_evaluation_group_add(seam_evaluation *evaluation, const char *group, bool exact);
 /* Loss, token accuracy and accuracies of data with choices; its args' codec and base_model are the
- * inference's.  SEAM_E_LIMIT, SEAM_E_NONFINITE (a score), and the errors of inference. */
+ * inference's.  SEAM_E_ARG (a row does not fit), SEAM_E_NONFINITE (a score), and the errors of
+ * inference. */
 seam_status seam_evaluate_choices(seam_evaluation *evaluation, const seam_evaluation_args *args,
                                   seam_inference *inference, uint32_t rows_max, seam_error *err);
 /* Exact match, or samples.  SEAM_E_ARG (samples of rows without task_id), SEAM_E_LIMIT, SEAM_E_IO,

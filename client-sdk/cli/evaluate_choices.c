@@ -6,6 +6,7 @@
 
 #include "arena.h"
 #include "choice_batcher.h"
+#include "cli.h"
 #include "evaluate.h"
 #include "try.h"
 
@@ -28,7 +29,8 @@ static seam_status rows_judge(seam_evaluation *ret, const pass *p, seam_error *e
 seam_status seam_evaluate_choices(seam_evaluation *evaluation, const seam_evaluation_args *args,
                                   seam_inference *inference, uint32_t rows_max, seam_error *err) {
     pass p = {.args = args, .inference = inference};
-    SEAM_TRY(seam_choice_batcher_create(&p.batcher, args->data, rows_max, err));
+    SEAM_TRY(seam_cli_data_status(seam_choice_batcher_create(&p.batcher, args->data, rows_max, err),
+                                  err));
     p.scores = seam_mem_zalloc(seam_data_choices_total(args->data), sizeof *p.scores);
     seam_status st =
         p.scores != NULL ? pass_run(&p, err) : seam_error_set(err, SEAM_E_MEMORY, "out of memory");

@@ -44,8 +44,9 @@ static seam_status lengths_check(const seam_data *data, uint32_t rows_max, seam_
         for (uint32_t s = 0; s < p.seq_count; s++) {
             if (p.seq_rows[s] > rows_max) {
                 return seam_error_set(
-                    err, SEAM_E_LIMIT, "line %llu: the row has %u tokens; a batch holds %u",
-                    (unsigned long long)p.sample.line, p.seq_rows[s] + 1, rows_max + 1);
+                    err, SEAM_E_LIMIT,
+                    "line %llu: the row has %u tokens; a request of --rows-max %u holds rows of %u",
+                    (unsigned long long)p.sample.line, p.seq_rows[s] + 1, rows_max, rows_max + 1);
             }
         }
     }

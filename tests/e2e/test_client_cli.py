@@ -593,6 +593,8 @@ def check_bad_input(case):
         assert code == EXIT_IO and "nosuch" in err, (args, code, err)
     refused(case, EXIT_INPUT, "train.jsonl:1", "row has", "--truncate", args=["--tokens-max", 4])
     refused(case, EXIT_INPUT, "--rows-max", "line", args=["--rows-max", 3])
+    code, _, err = case.seam.run("eval", "--model", case.model, "--data", case.eval, "--rows-max", 3)
+    assert code == EXIT_INPUT and "--rows-max 3" in err and "line 1" in err, (code, err)
     refused(case, EXIT_INPUT, "--allow-labels", args=["--topology", "vanilla", "--consent", "labels"])
     bad = folder / "bad.jsonl"
     bad.write_text('{"prompt": "a", "completion": "b"}\n{"prompt": "a", "compl\n')

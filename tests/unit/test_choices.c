@@ -338,7 +338,8 @@ static void test_batcher_create__bad_input__refused(void **state) {
     seam_error err = {0};
     assert_int_equal(seam_choice_batcher_create(&b, data, 0, &err), SEAM_E_ARG);
     assert_int_equal(seam_choice_batcher_create(&b, data, 3, &err), SEAM_E_LIMIT);
-    assert_non_null(strstr(err.text, "line 3: the row has 5 tokens; a batch holds 4"));
+    assert_non_null(strstr(
+        err.text, "line 3: the row has 5 tokens; a request of --rows-max 3 holds rows of 4"));
     for (int64_t n = 0;; n++) {
         seam_mem_fail_after(n);
         const seam_status st = seam_choice_batcher_create(&b, data, 4, &err);
