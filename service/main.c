@@ -3,6 +3,7 @@
  *
  * Nothing in this file is specific to a call; ARCHITECTURE.md gives the reading order from here
  * into rpc/, session/ and engine/.  The only place of the server that ends the process. */
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -22,6 +23,7 @@
 #include "server_config.h"
 #include "session_table.h"
 #include "state_store.h"
+#include "storage.h"
 #include "trace.h"
 #include "try.h"
 
@@ -143,8 +145,46 @@ static void products_log(const seam_backend *backend) {
     }
 }
 
+/* What is opened only after models were loaded, at a session's start or at the end: whether it
+ * could be. */
+static seam_status paths_check(const seam_server_config *config, seam_error *err) {
+    const struct {
+        const char *option, *path;
+    } read[] = {{"tls-cert", config->tls_cert},
+                {"tls-key", config->tls_key},
+                {"tls-client-ca", config->tls_client_ca}},
+      written[] = {{"trace", config->trace}, {"ready-file", config->ready_file}};
+    for (size_t i = 0; i < sizeof read / sizeof *read; i++) {
+        if (read[i].path[0] != '\0' && access(read[i].path, R_OK) != 0) {
+            return seam_error_set(err, SEAM_E_IO, "%s: cannot open %s: %s", read[i].option,
+                                  read[i].path, strerror(errno));
+        }
+    }
+    for (size_t i = 0; i < sizeof written / sizeof *written; i++) {
+        const char *const path = written[i].path;
+        const seam_status st = path[0] != '\0' ? seam_file_write_check(path, err) : SEAM_OK;
+        if (st != SEAM_OK) {
+            return seam_error_prefix(err, st, "%s", written[i].option);
+        }
+    }
+    if (config->cache_dir[0] != '\0') {
+        seam_storage probe;
+        const seam_status st = seam_storage_open(&probe, config->cache_dir, 1, err);
+        if (st != SEAM_OK) {
+            return seam_error_prefix(err, st, "cache-dir");
+        }
+        seam_storage_close(&probe);
+    }
+    return SEAM_OK;
+}
+
 static seam_status start(seamd *d, seam_error *err) {
     const seam_server_config *config = &d->config;
+    SEAM_TRY(paths_check(config, err));
+    SEAM_TRY(seam_auth_create(&d->auth, config->token_file, err));
+    if (config->state_dir[0] != '\0') {
+        SEAM_TRY(seam_state_store_open(&d->store, config->state_dir, err));
+    }
     SEAM_TRY(models_fetch(&d->config, err)); /* before the device is taken */
     const seam_backend_options backend = {.device = config->device,
                                           .act = config->dtype,
@@ -152,16 +192,9 @@ static seam_status start(seamd *d, seam_error *err) {
                                           .fp8 = config->fp8,
                                           .join_rank = config->join_rank,
                                           .join_mlp_rank = config->join_mlp_rank};
-    if (config->trace[0] != '\0') { /* written at the end only */
-        const seam_status st = seam_file_write_check(config->trace, err);
-        if (st != SEAM_OK) {
-            return seam_error_prefix(err, st, "trace");
-        }
-    }
     if (config->trace[0] != '\0' && seam_trace_create(&d->trace, TRACE_SPANS) != SEAM_OK) {
         return seam_error_set(err, SEAM_E_MEMORY, "trace: out of memory");
     }
-    SEAM_TRY(seam_auth_create(&d->auth, config->token_file, err));
     SEAM_TRY(seam_backend_create(&d->backend, &backend, err));
     if (err->text[0] != '\0') { /* auto */
         char text[SEAM_ERROR_TEXT_BYTES];
@@ -171,9 +204,6 @@ static seam_status start(seamd *d, seam_error *err) {
     }
     seam_log(SEAM_LOG_INFO, "device", "device=%s backend=\"%s\"", config->device,
              seam_backend_describe(d->backend));
-    if (config->state_dir[0] != '\0') {
-        SEAM_TRY(seam_state_store_open(&d->store, config->state_dir, err));
-    }
     SEAM_TRY(seam_registry_create(&d->registry, d->backend, config, model_loaded, err));
     products_log(d->backend);
     /* Each call has at most one job, each session one to park or to end it. */

@@ -521,6 +521,16 @@ def test_flags__what_cannot_work__exits_with_the_name(binary, folder):
         said = output("--model", model, "--listen", "127.0.0.1:0", "--tls-cert", str(cert),
                       "--tls-key", str(key), *(["--tls-client-ca", str(ca)] if ca else []))
         assert text in said, said
+    # What is opened later is found before a model is looked for.
+    plain = folder / "plain-file"
+    plain.write_text("")
+    for option, path in (("cache-dir", plain), ("cache-dir", folder / "nodir"), ("state-dir", plain),
+                         ("ready-file", folder / "nodir" / "ready"), ("ready-file", folder),
+                         ("trace", folder / "nodir" / "trace"), ("token-file", folder / "nofile"),
+                         ("tls-cert", folder / "nofile")):
+        key = ["--tls-key", str(tls / "server.key")] if option == "tls-cert" else []
+        said = output("--model", "/no/such", "--listen", "127.0.0.1:0", *key, f"--{option}", str(path))
+        assert f"seamd: {option}: " in said and str(path) in said and "/no/such" not in said, said
     assert "SEAM_SESSIONS_MAX" in output("--model", model, env={"SEAM_SESSIONS_MAX": "x"})
     config = folder / "seamd.conf"
     config.write_text("listen = 127.0.0.1:0\nbogus = 1\n")
