@@ -37,6 +37,7 @@ static const seam_arg_spec eval_specs[] = {
      "write generated texts of HumanEval rows for its evaluator, which runs them"},
     {"samples", SEAM_ARG_COUNT, offsetof(eval_options, samples), "N",
      "with --samples-out: texts of each row [1]"},
+    SEAM_OPTION_TEMPERATURE(eval_options, "[0; 0.2 with --samples-out]"),
     {NULL, SEAM_ARG_FLAG, 0, NULL, NULL},
 };
 

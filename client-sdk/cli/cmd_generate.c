@@ -24,6 +24,7 @@ static const seam_arg_spec generate_specs[] = {
      "the prompt is a user's message: use the model's chat template"},
     {"new-tokens", SEAM_ARG_COUNT, offsetof(generate_options, new_tokens), "N",
      "longest continuation [128]"},
+    SEAM_OPTION_TEMPERATURE(generate_options, "[0]"),
     {NULL, SEAM_ARG_FLAG, 0, NULL, NULL},
 };
 

@@ -4,8 +4,6 @@
 #include <stddef.h>
 
 const seam_arg_spec seam_sampling_specs[] = {
-    {"temperature", SEAM_ARG_F32, offsetof(seam_sampling, temperature), "X",
-     "of generated texts; 0: the most likely token [0; 0.2 with --samples-out]"},
     {"top-p", SEAM_ARG_F32, offsetof(seam_sampling, top_p), "X",
      "share of the probability to sample from [0.9]"},
     {"seed", SEAM_ARG_U64, offsetof(seam_sampling, seed), "N", "of the sampling [0]"},
@@ -17,8 +15,13 @@ seam_status seam_sampling_settle(seam_sampling *sampling, float temperature_defa
     if (isnan(sampling->temperature)) {
         sampling->temperature = temperature_default;
     }
-    if (!(sampling->temperature >= 0.0f) || !(sampling->top_p > 0.0f && sampling->top_p <= 1.0f)) {
-        return seam_error_set(err, SEAM_E_ARG, "--temperature is below 0 or --top-p not in (0, 1]");
+    if (!(sampling->temperature >= 0.0f)) {
+        return seam_error_set(err, SEAM_E_ARG, "--temperature: %g is below 0",
+                              (double)sampling->temperature);
+    }
+    if (!(sampling->top_p > 0.0f && sampling->top_p <= 1.0f)) {
+        return seam_error_set(err, SEAM_E_ARG, "--top-p: %g is not above 0 and at most 1",
+                              (double)sampling->top_p);
     }
     return SEAM_OK;
 }

@@ -3,6 +3,7 @@
 #define SEAM_SAMPLING_H
 
 #include <math.h>
+#include <stddef.h>
 
 #include "cli_args.h"
 #include "seam_model.h"
@@ -19,7 +20,13 @@ typedef struct seam_sampling {
 #define SEAM_SAMPLING_INIT                                                                         \
     { .temperature = NAN, .top_p = 0.9f }
 
-extern const seam_arg_spec seam_sampling_specs[]; /* of a seam_sampling */
+extern const seam_arg_spec seam_sampling_specs[]; /* of a seam_sampling, behind the next row */
+/* Of a command's struct, whose member `sampling` it is; usual: "[...]", where none is given. */
+#define SEAM_OPTION_TEMPERATURE(type, usual)                                                       \
+    {                                                                                              \
+        "temperature", SEAM_ARG_F32, offsetof(type, sampling.temperature), "X",                    \
+            "of generated texts; 0: the most likely token " usual                                  \
+    }
 
 /* A temperature that was not given becomes this one.  SEAM_E_ARG: a value out of range. */
 seam_status seam_sampling_settle(seam_sampling *sampling, float temperature_default,

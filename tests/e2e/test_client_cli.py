@@ -568,6 +568,8 @@ def check_commands(case):
                     "data show", "model pull"]:
         code, out, _ = seam.run(*command.split(), "--help", server=False)
         assert code == 0 and "usage: seam" in out and "--json" in out, command
+        # A line names no option that the command does not take.
+        assert ("--samples-out" in out) == (command == "eval"), out
     shown = seam.json("data", "show", "--model", case.model, "--data", case.rows, server=False)
     assert shown["row_count"] == 40 and shown["rows"][0]["text"].startswith("lamp 0 ->[[ red")
 
@@ -660,9 +662,12 @@ def check_bad_input(case):
     refused(case, EXIT_USAGE, "--lr: 0", args=["--lr", "0"])
     refused(case, EXIT_USAGE, "--group", "amaq", args=["--group", "64"])
     refused(case, EXIT_USAGE, "--pipeline-depth", "9", args=["--pipeline-depth", "9"])
-    for command in (["eval", "--rows", "0"], ["generate", "--new-tokens", "0"]):
-        code, _, err = case.seam.run(*command)
-        assert code == EXIT_USAGE and command[1] in err, (code, err)
+    for command in (["eval", "--rows", "0"], ["generate", "--new-tokens", "0"],
+                    ["generate", "--top-p", "2"], ["eval", "--temperature", "-1"]):
+        code, _, err = case.seam.run(command[0], "--model", case.model,
+                                     *(["--data", case.eval] if command[0] == "eval" else ["x"]),
+                                     *command[1:])
+        assert code == EXIT_USAGE and f"{command[1]}: " in err, (code, err)
     long = case.seam.run("generate", "--model", case.model, "lamp " * 20000)
     assert long[0] == EXIT_INPUT and "the prompt has" in long[2], long
     (folder / "noadapter").mkdir()
