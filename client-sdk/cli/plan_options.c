@@ -75,7 +75,6 @@ static const seam_arg_spec run_specs[] = {
     {NULL, SEAM_ARG_FLAG, 0, NULL, NULL},
 };
 
-static seam_status ranges_check(const seam_plan_options *o, seam_error *err);
 static seam_status codecs_check(const seam_train_options *run, seam_error *err);
 static seam_status rows_check(const seam_plan_options *o, seam_error *err);
 
@@ -108,7 +107,6 @@ seam_status seam_plan_options_parse(seam_plan_options *ret_options, int argc, ch
     SEAM_TRY(seam_train_given_check(&o->run, err));
     SEAM_TRY(seam_train_depth_read(&o->depth, &o->run, err));
     SEAM_TRY(seam_train_options_settle(&o->run, err));
-    SEAM_TRY(ranges_check(o, err)); /* an adapter's too */
     return codecs_check(&o->run, err);
 }
 
@@ -122,17 +120,6 @@ static seam_status codecs_check(const seam_train_options *run, seam_error *err) 
                               run->codec_fwd_in);
     }
     return SEAM_OK;
-}
-
-static seam_status ranges_check(const seam_plan_options *o, seam_error *err) {
-    const seam_train_options *const run = &o->run;
-    return run->rank > SEAM_LORA_RANK_MAX || run->rows_max > SEAM_ROWS_MAX ||
-                   run->prefix_tokens > SEAM_PREFIX_MAX
-               ? seam_error_set(
-                     err, SEAM_E_ARG,
-                     "--rank is at most %u, --rows-max at most %u, --prefix-tokens at most %u",
-                     SEAM_LORA_RANK_MAX, SEAM_ROWS_MAX, (uint32_t)SEAM_PREFIX_MAX)
-               : SEAM_OK;
 }
 
 /* What says how many rows a step has, and how far it is away. */
@@ -162,6 +149,9 @@ static seam_status rows_check(const seam_plan_options *o, seam_error *err) {
                               "--%s: with --data, --tokens-max or --preset it follows from "
                               "--batch and --rows-max",
                               o->micros != 0 ? "micros" : "sequences-max");
+    }
+    if (run->rows_max > SEAM_ROWS_MAX) {
+        return seam_error_set(err, SEAM_E_ARG, "--rows-max: at most %u", SEAM_ROWS_MAX);
     }
     if (o->micros > SEAM_RUN_MICROS_MAX) {
         return seam_error_set(err, SEAM_E_ARG, "--micros: at most %u", SEAM_RUN_MICROS_MAX);

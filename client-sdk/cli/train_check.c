@@ -1,10 +1,14 @@
 /* What of `seam train`'s options does not go together, said in the options' own names before
  * anything is loaded.  Part of train_options.c.  The rest is judged by the core and the server
- * (core/session_options.c, service/session/session_config.c). */
+ * (core/session_options.c, service/session/session_config.c).  Read next: config_range.h. */
 #include <stdlib.h>
 #include <string.h>
 
+#include "codec.h"
+#include "config_range.h"
+#include "dictionary.h"
 #include "gates.h"
+#include "rate.h"
 #include "step_key.h"
 #include "train_options.h"
 #include "try.h"
@@ -83,6 +87,21 @@ static seam_status codec_check(const seam_train_options *o, const json_t *given,
     return SEAM_OK;
 }
 
+/* What gates.h says of the numbers, in the options' names. */
+static seam_status gates_check(const seam_gates_config *range, float alpha, seam_error *err) {
+    seam_gates_config gates = *range;
+    gates.alpha = 1.0f;
+    gates.loss = SEAM_BITS_LOSS_L2;
+    gates.eps = 1.0f;
+    seam_status st = seam_gates_config_check(&gates, err);
+    if (st != SEAM_OK) {
+        return seam_error_prefix(err, st, "--bits-min, --bits-max, --bits-start");
+    }
+    gates.alpha = alpha != 0.0f ? alpha : gates.alpha;
+    st = seam_gates_config_check(&gates, err);
+    return st == SEAM_OK ? SEAM_OK : seam_error_prefix(err, st, "--gate-alpha");
+}
+
 static seam_status target_check(const seam_train_options *o, seam_error *err) {
     const float target = o->target != 0.0f ? o->target : 4.0f;
     seam_gates_config range = {
@@ -98,12 +117,73 @@ static seam_status target_check(const seam_train_options *o, seam_error *err) {
                               "--bits-max and --bits-start with it",
                               (double)target);
     }
+    SEAM_TRY(gates_check(&range, o->gate_alpha, err));
     if (!(target > range.bits_min && target < range.bits_start)) {
         return seam_error_set(err, SEAM_E_ARG,
                               "--target: %g is not between --bits-min %g and --bits-start %g",
                               (double)target, (double)range.bits_min, (double)range.bits_start);
     }
     return SEAM_OK;
+}
+
+/* Bounds of the codecs, codec_plan.c's. */
+static seam_status counts_check(const seam_train_options *o, seam_error *err) {
+    const struct {
+        const char *option;
+        uint32_t value, max;
+    } counts[] = {{"bits", o->bits, SEAM_BITS_MAX},
+                  {"cache-bits", o->cache_bits, SEAM_BITS_MAX},
+                  {"dictionary-rows", o->dictionary_rows, SEAM_DICTIONARY_ROWS_MAX}};
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
+        if (counts[i].value > counts[i].max) {
+            return seam_error_set(err, SEAM_E_ARG, "--%s: %u is not in 1..%u", counts[i].option,
+                                  counts[i].value, counts[i].max);
+        }
+    }
+    if (!(o->step_seconds <= SEAM_RATE_STEP_SECONDS_MAX)) {
+        return seam_error_set(err, SEAM_E_ARG, "--step-seconds: %g is more than %g",
+                              (double)o->step_seconds, (double)SEAM_RATE_STEP_SECONDS_MAX);
+    }
+    return SEAM_OK;
+}
+
+seam_status seam_train_ranges_check(const seam_train_options *options, seam_error *err) {
+    const seam_train_options *const o = options;
+    const struct {
+        const char *option, *field;
+        double value; /* 0: not given, or of those that may be 0 */
+    } numbers[] = {
+        {"--rank", "lora.rank", o->rank},
+        {"--alpha", "lora.alpha", (double)o->alpha},
+        {"--dropout", "lora.dropout", (double)o->dropout},
+        {"--prefix-tokens", "prefix.virtual_tokens", o->prefix_tokens},
+        {"--lr", "optimizer.lr", (double)o->lr},
+        {"--adam-beta1", "optimizer.beta1", (double)o->adam_beta1},
+        {"--adam-beta2", "optimizer.beta2", (double)o->adam_beta2},
+        {"--adam-eps", "optimizer.eps", (double)o->adam_eps},
+        {"--weight-decay", "optimizer.weight_decay", (double)o->weight_decay},
+        {"--clip-norm", "optimizer.clip_norm", (double)o->clip_norm},
+        {"--beta", "codec.amaq.beta", (double)o->beta},
+        {"--beta-after", "codec.amaq.beta", (double)o->beta_after},
+        {"--bits-lr", "codec.amaq.bits_lr", (double)o->bits_lr},
+        {"--bits-lr-after", "codec.amaq.bits_lr", (double)o->bits_lr_after},
+        {"--alloc-lag", "codec.amaq.alloc_lag_steps", o->alloc_lag},
+        {"--all-layer-steps", "all_layer_steps", o->all_layer_steps},
+        {"--prefix-steps", "prefix_steps", o->prefix_steps},
+    };
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        if (numbers[i].value != 0.0) {
+            SEAM_TRY(seam_config_range_check(numbers[i].option, numbers[i].field, numbers[i].value,
+                                             err));
+        }
+    }
+    const bool falls = o->schedule != NULL && strcmp(o->schedule, "constant") != 0;
+    if (falls && o->warmup >= o->steps) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "--warmup: %llu steps leave --schedule %.40s none of --steps %u",
+                              (unsigned long long)o->warmup, o->schedule, o->steps);
+    }
+    return counts_check(o, err);
 }
 
 seam_status seam_train_depth_read(uint32_t *ret_depth, const seam_train_options *options,

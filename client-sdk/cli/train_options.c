@@ -270,6 +270,7 @@ seam_status seam_train_options_settle(seam_train_options *options, seam_error *e
     o->targets_by_model = o->targets == NULL && o->prefix_tokens == 0 && !o->full;
     o->targets = o->targets != NULL ? o->targets : "q,v";
     SEAM_TRY(consent_check(o, err));
+    SEAM_TRY(seam_train_ranges_check(o, err));
     uint32_t targets = 0;
     return seam_targets_parse(&targets, o->targets, err);
 }

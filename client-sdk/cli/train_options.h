@@ -77,6 +77,9 @@ void seam_train_options_scale(seam_train_options *options, uint32_t hidden);
  * does not have, and the like.  A run that goes on, and the rows of a bench, may have them.
  * SEAM_E_ARG names the option. */
 seam_status seam_train_given_check(const seam_train_options *options, seam_error *err);
+/* Numbers that every server would refuse, once defaults are in place.  SEAM_E_ARG names the
+ * option. */
+seam_status seam_train_ranges_check(const seam_train_options *options, seam_error *err);
 /* Topology adapter_exchange. */
 bool seam_train_exchanges(const seam_train_options *options);
 /* --codec, or what stands for it. */

@@ -27,6 +27,8 @@
 #define SEAM_RATE_DEAD_BITS 0.25
 #define SEAM_RATE_DEAD_PART 0.1 /* of the bits, where that is more */
 
+#define SEAM_RATE_STEP_SECONDS_MAX 86400.0f /* that may be requested */
+
 typedef struct seam_rate_config {
     double bits_min, bits_max; /* of the answer */
     double step_seconds;       /* requested; 0: the wire time is to fit the compute time */

@@ -105,9 +105,9 @@ static seam_status rate_fill(seam_core_config *core, const seam_session_options 
             err, SEAM_E_ARG, "rate_bits_min: %g, rate_bits_max %g: not rising within %g..%g",
             (double)low, (double)high, (double)core->gates.bits_min, (double)core->gates.bits_max);
     }
-    if (!(o->step_seconds >= 0.0f && o->step_seconds <= 86400.0f)) {
-        return seam_error_set(err, SEAM_E_ARG, "step_seconds: %g is not in 0..86400",
-                              (double)o->step_seconds);
+    if (!(o->step_seconds >= 0.0f && o->step_seconds <= SEAM_RATE_STEP_SECONDS_MAX)) {
+        return seam_error_set(err, SEAM_E_ARG, "step_seconds: %g is not in 0..%g",
+                              (double)o->step_seconds, (double)SEAM_RATE_STEP_SECONDS_MAX);
     }
     core->rate_auto = true;
     core->rate = (seam_rate_config){

@@ -215,7 +215,8 @@ def check_bad_options(case):
             (["--nosuch"], EXIT_USAGE, "--nosuch"),
             (["--steps", "x"], EXIT_USAGE, "--steps"),
             (["--codecs", "affine", "--data", "nosuch.jsonl"], EXIT_IO, "nosuch.jsonl"),
-            (["--codecs", "affine", "--rank", "100000"], EXIT_INPUT, "affine-4bit-s1: ")]:
+            (["--codecs", "affine", "--rank", "100000"], EXIT_USAGE, "--rank: 100000"),
+            (["--codecs", "affine", "--all-layer-bits", "9"], EXIT_INPUT, "affine-4bit-s1: ")]:
         got, stdout, err = case.seam.run(*case.args, *out, *args)
         assert got == code and text in err, (args, got, stdout, err)
     no_eval = [a for i, a in enumerate(case.args)

@@ -620,7 +620,7 @@ def check_bad_input(case):
             args=["--codec", "aqsgd", "--cache-bytes", "9000000000000"])
     refused(case, EXIT_IO, "cache", folder / "nodir",
             args=["--codec", "aqsgd", "--cache-bytes", "1000000", "--cache-dir", folder / "nodir"])
-    refused(case, EXIT_INPUT, "dictionary_rows_max", "1048577",
+    refused(case, EXIT_USAGE, "--dictionary-rows: 1048577",
             args=["--dictionary", "on", "--dictionary-rows", "1048577"])
     refused(case, EXIT_USAGE, "--dictionary", "--codec-fwd-in",
             args=["--dictionary", "on", "--codec-fwd-in", "bf16"])
@@ -633,7 +633,7 @@ def check_bad_input(case):
     auto = ["--rate", "auto"]
     refused(case, EXIT_INPUT, "rate", "steps_to_target", args=[*auto, "--allocator", "gates"])
     refused(case, EXIT_INPUT, "rate_bits_min", "9", args=[*auto, "--rate-bits-min", "9"])
-    refused(case, EXIT_INPUT, "step_seconds", "1e+09", args=[*auto, "--step-seconds", "1e9"])
+    refused(case, EXIT_USAGE, "--step-seconds: 1e+09", args=[*auto, "--step-seconds", "1e9"])
     refused(case, EXIT_INPUT, "granularity", "'row'", args=["--granularity", "row"])
     refused(case, EXIT_INPUT, "config.codec.amaq.allocator", "waterfill", "token",
             args=["--granularity", "token", "--allocator", "waterfill"])
@@ -645,9 +645,21 @@ def check_bad_input(case):
             args=["--codec-fwd-in", "bf16", "--gate-signal", "exact"])
     refused(case, EXIT_INPUT, "send_input_gradient", "dictionary",
             args=["--dictionary", "on", "--elide-input-gradient", "off"])
-    refused(case, EXIT_INPUT, "bits", "17", args=["--codec", "affine", "--bits", "17"])
+    refused(case, EXIT_USAGE, "--bits: 17", args=["--codec", "affine", "--bits", "17"])
     refused(case, EXIT_INPUT, "group", "7", args=["--codec", "group", "--group", "7"])
-    refused(case, EXIT_INPUT, "rank", args=["--rank", "100000"])
+    refused(case, EXIT_USAGE, "--rank: 100000", args=["--rank", "100000"])
+    refused(case, EXIT_USAGE, "--alloc-lag: 5000", args=["--alloc-lag", "5000"])
+    # The largest that the command line takes, the server takes.
+    code, _, err = case.train("largest", "--steps", 1, "--rank", 256, "--alpha", 1e6, "--dropout", 0.95,
+                              "--lr", 100, "--adam-beta1", 0.999999, "--adam-beta2", 0.999999,
+                              "--adam-eps", 1, "--weight-decay", 100, "--clip-norm", 9e29, "--beta", 1e6,
+                              "--bits-lr", 100, "--alloc-lag", 1000, "--all-layer-bits", 4,
+                              "--all-layer-steps", 10**9, "--delete-session")
+    assert code == 0, err
+    code, _, err = case.seam.run("train", "--model", case.model, "--data", case.rows, "--out",
+                                 case.folder / "prefixed", "--steps", 1, "--batch", 4, "--quiet",
+                                 "--prefix-tokens", 256, "--delete-session")
+    assert code == EXIT_INPUT and "config.prefix.virtual_tokens: 256 leave none" in err, err
     refused(case, EXIT_USAGE, "--target: 5.5 has no preset", args=["--target", "5.5"])
     refused(case, EXIT_USAGE, "--nonsense", args=["--nonsense"])
     refused(case, EXIT_INPUT, "--out", args=["--out", ""])

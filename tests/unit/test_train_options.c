@@ -26,11 +26,29 @@ static seam_status parse(seam_train_options *ret, char *line, seam_error *err) {
     return seam_train_options_parse(ret, argc, argv, 0, err);
 }
 
+typedef struct refused_case {
+    const char *line, *text;
+} refused_case;
+
+static void refused_check(const refused_case *cases, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        seam_train_options o;
+        seam_error err;
+        char line[128];
+        assert_true(strlen(cases[i].line) < sizeof line);
+        memcpy(line, cases[i].line, strlen(cases[i].line) + 1);
+        if (parse(&o, line, &err) != SEAM_E_ARG) {
+            fail_msg("'%s' is taken", cases[i].line);
+        }
+        if (strstr(err.text, cases[i].text) == NULL) {
+            fail_msg("'%s': \"%s\" does not say \"%s\"", cases[i].line, err.text, cases[i].text);
+        }
+    }
+}
+
 static void test_seam_train_options_parse__refused(void **state) {
     (void)state;
-    static const struct {
-        const char *line, *text;
-    } cases[] = {
+    static const refused_case cases[] = {
         /* 0 is no word for the default. */
         {"--lr 0", "--lr: 0 is not above 0"},
         {"--lr -1", "--lr: -1 is not above 0"},
@@ -72,19 +90,43 @@ static void test_seam_train_options_parse__refused(void **state) {
         {"--pipeline-depth 0", "--pipeline-depth: '0'"},
         {"--pipeline-depth deep", "--pipeline-depth: 'deep'"},
     };
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        seam_train_options o;
-        seam_error err;
-        char line[128];
-        assert_true(strlen(cases[i].line) < sizeof line);
-        memcpy(line, cases[i].line, strlen(cases[i].line) + 1);
-        if (parse(&o, line, &err) != SEAM_E_ARG) {
-            fail_msg("'%s' is taken", cases[i].line);
-        }
-        if (strstr(err.text, cases[i].text) == NULL) {
-            fail_msg("'%s': \"%s\" does not say \"%s\"", cases[i].line, err.text, cases[i].text);
-        }
-    }
+    refused_check(cases, sizeof cases / sizeof *cases);
+}
+
+static void test_seam_train_options_parse__what_every_server_refuses__named(void **state) {
+    (void)state;
+    static const refused_case cases[] = {
+        {"--rank 257", "--rank: 257 is not in 1..256"},
+        {"--alpha 2e6", "--alpha: 2e+06 is not in 1e-06..1e+06"},
+        {"--dropout 0.96", "--dropout: 0.96 is not in 0..0.95"},
+        {"--prefix-tokens 257", "--prefix-tokens: 257 is not in 1..256"},
+        {"--lr 101", "--lr: 101 is not in 0..100"},
+        {"--adam-beta1 1", "--adam-beta1: 1 is not in 0..0.999999"},
+        {"--adam-beta2 2", "--adam-beta2: 2 is not in"},
+        {"--adam-eps 2", "--adam-eps: 2 is not in 1e-30..1"},
+        {"--adam-eps 1e-40", "--adam-eps: "},
+        {"--weight-decay 101", "--weight-decay: 101 is not in 0..100"},
+        {"--clip-norm 1e31", "--clip-norm: 1e+31 is not in 0..1e+30"},
+        {"--beta 2e6", "--beta: 2e+06 is not in 0..1e+06"},
+        {"--beta-after 2e6", "--beta-after: 2e+06"},
+        {"--bits-lr 200", "--bits-lr: 200 is not in 0..100"},
+        {"--bits-lr-after 200", "--bits-lr-after: 200"},
+        {"--alloc-lag 5000", "--alloc-lag: 5000 is not in 2..1000"},
+        {"--alloc-lag 1", "--alloc-lag: 1 is not in 2..1000"},
+        {"--all-layer-bits 4 --all-layer-steps 2000000000", "--all-layer-steps: 2e+09 is not in"},
+        {"--schedule linear --warmup 9 --steps 9",
+         "--warmup: 9 steps leave --schedule linear none"},
+        {"--codec affine --bits 17", "--bits: 17 is not in 1..16"},
+        {"--codec aqsgd --cache-format quantized --cache-bits 17", "--cache-bits: 17 is not in 1"},
+        {"--dictionary on --dictionary-rows 1048577", "--dictionary-rows: 1048577 is not in 1"},
+        {"--bits-min 0.5 --bits-max 16 --bits-start 8",
+         "--bits-min, --bits-max, --bits-start: bits_"},
+        {"--bits-min 1 --bits-max 17 --bits-start 8", "bits_max 17: outside 1..16"},
+        {"--bits-min 8 --bits-max 4 --bits-start 6", "--bits-min, --bits-max, --bits-start: "},
+        {"--gate-alpha 2000", "--gate-alpha: alpha 2000"},
+        {"--rate auto --step-seconds 1e9", "--step-seconds: 1e+09 is more than 86400"},
+    };
+    refused_check(cases, sizeof cases / sizeof *cases);
 }
 
 static void test_seam_train_options_typed__values_in_force(void **state) {
@@ -115,6 +157,11 @@ static void test_seam_train_options_typed__values_in_force(void **state) {
         {"--codec affine --all-layer-bits 4 --steps-to-target 9", "steps-to-target", "9"},
         {"--target 5 --bits-min 1 --bits-max 16 --bits-start 8", "target", "5"},
         {"--pipeline-depth 8", "pipeline-depth", "8"},
+        /* The largest that a server takes. */
+        {"--alloc-lag 1000 --bits-lr 100 --beta 1e6", "alloc-lag", "1000"},
+        {"--rank 256 --alpha 1e6 --dropout 0.95", "rank", "256"},
+        {"--schedule linear --warmup 8 --steps 9", "warmup", "8"},
+        {"--warmup 9 --steps 9", "warmup", "9"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         seam_train_options o;
@@ -138,6 +185,7 @@ static void test_seam_train_options_typed__values_in_force(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_seam_train_options_parse__refused),
+        cmocka_unit_test(test_seam_train_options_parse__what_every_server_refuses__named),
         cmocka_unit_test(test_seam_train_options_typed__values_in_force),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
