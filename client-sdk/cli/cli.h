@@ -72,6 +72,7 @@ int seam_cmd_merge(int argc, char **argv, int first);
 int seam_cmd_export(int argc, char **argv, int first);
 int seam_cmd_session_list(int argc, char **argv, int first);
 int seam_cmd_session_show(int argc, char **argv, int first);
+int seam_cmd_session_update(int argc, char **argv, int first);
 int seam_cmd_session_checkpoint(int argc, char **argv, int first);
 int seam_cmd_session_delete(int argc, char **argv, int first);
 int seam_cmd_server_info(int argc, char **argv, int first);

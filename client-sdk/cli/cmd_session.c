@@ -1,5 +1,6 @@
-/* Commands about servers and sessions: server info, model list, session list, show,
+/* Commands about servers and sessions: server info, model list, session list, show, update,
  * checkpoint and delete, export. */
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -15,13 +16,38 @@ typedef struct admin_options {
     seam_common_options common;
     seam_server_options server;
     const char *run, *out;
+    uint64_t at_step;
+    seam_optimizer optimizer; /* NaN, NULL, UINT64_MAX: as it was */
 } admin_options;
 
 static const seam_arg_spec run_specs[] = {
     {"run", SEAM_ARG_TEXT, offsetof(admin_options, run), "DIR",
      "the run folder whose session is meant (or its session.json)"},
+    {NULL, SEAM_ARG_FLAG, 0, NULL, NULL},
+};
+
+static const seam_arg_spec no_specs[] = {{NULL, SEAM_ARG_FLAG, 0, NULL, NULL}};
+
+static const seam_arg_spec export_specs[] = {
     {"out", SEAM_ARG_TEXT, offsetof(admin_options, out), "DIR",
-     "export: where the adapter goes [RUN/adapter]"},
+     "where the adapter goes [RUN/adapter]"},
+    {NULL, SEAM_ARG_FLAG, 0, NULL, NULL},
+};
+
+static const seam_arg_spec update_specs[] = {
+    {"at-step", SEAM_ARG_U64, offsetof(admin_options, at_step), "N",
+     "the first step that goes by it, from 0; one that has not begun [the next one that begins]"},
+    {"lr", SEAM_ARG_F32, offsetof(admin_options, optimizer.lr), "X", "learning rate"},
+    {"schedule", SEAM_ARG_TEXT, offsetof(admin_options, optimizer.schedule), "NAME",
+     "constant, linear, cosine"},
+    {"warmup", SEAM_ARG_U64, offsetof(admin_options, optimizer.warmup_steps), "N",
+     "steps of warm-up, from the session's first"},
+    {"steps", SEAM_ARG_U64, offsetof(admin_options, optimizer.total_steps), "N",
+     "where linear and cosine end, from the session's first"},
+    {"weight-decay", SEAM_ARG_F32, offsetof(admin_options, optimizer.weight_decay), "X",
+     "decoupled weight decay"},
+    {"clip-norm", SEAM_ARG_F32, offsetof(admin_options, optimizer.clip_norm), "X",
+     "global gradient norm; 0: no limit"},
     {NULL, SEAM_ARG_FLAG, 0, NULL, NULL},
 };
 
@@ -32,26 +58,32 @@ typedef struct admin_command {
     const char *name, *summary;
     bool needs_run;
     admin_fn *act;
+    const seam_arg_spec *specs; /* of its own; NULL: none */
 } admin_command;
 
 static int run(const admin_command *command, int argc, char **argv, int first) {
-    admin_options o = {.run = NULL};
+    admin_options o = {.optimizer = {.lr = NAN,
+                                     .weight_decay = NAN,
+                                     .clip_norm = NAN,
+                                     .warmup_steps = UINT64_MAX,
+                                     .total_steps = UINT64_MAX}};
     seam_error err = {0};
-    const seam_arg_table tables[] = {
-        {seam_common_specs, &o.common}, {seam_server_specs, &o.server}, {run_specs, &o}};
+    const seam_arg_table tables[] = {{seam_common_specs, &o.common},
+                                     {seam_server_specs, &o.server},
+                                     {command->needs_run ? run_specs : no_specs, &o},
+                                     {command->specs != NULL ? command->specs : no_specs, &o}};
     uint32_t count = 0;
     const char *positional[1];
-    seam_status st = seam_args_parse(&count, positional, command->needs_run ? 1 : 0, tables, 3,
+    seam_status st = seam_args_parse(&count, positional, command->needs_run ? 1 : 0, tables, 4,
                                      argc, argv, first, &err);
     o.run = count == 1 ? positional[0] : o.run;
     if (st == SEAM_OK && o.common.help) {
         printf("usage: seam %s%s [options]\n\n%s.\n\n", command->name,
                command->needs_run ? " RUN" : "", command->summary);
+        seam_args_help(tables[3].specs);
         seam_args_help(seam_server_specs);
         seam_args_help(seam_common_specs);
-        if (command->needs_run) {
-            seam_args_help(run_specs);
-        }
+        seam_args_help(tables[2].specs);
         return SEAM_EXIT_OK;
     }
     if (st == SEAM_OK && command->needs_run && o.run == NULL) {
@@ -239,6 +271,65 @@ static seam_status session_checkpoint(seam_client *client, const admin_options *
     return st;
 }
 
+/* What was given in the place of what is in force; false: nothing was. */
+static bool optimizer_change(seam_optimizer *optimizer, const seam_optimizer *given) {
+    bool any = given->schedule != NULL;
+    optimizer->schedule = any ? given->schedule : optimizer->schedule;
+    float *const rates[] = {&optimizer->lr, &optimizer->weight_decay, &optimizer->clip_norm};
+    const float given_rates[] = {given->lr, given->weight_decay, given->clip_norm};
+    for (size_t i = 0; i < sizeof rates / sizeof *rates; i++) {
+        if (!isnan(given_rates[i])) {
+            *rates[i] = given_rates[i];
+            any = true;
+        }
+    }
+    uint64_t *const counts[] = {&optimizer->warmup_steps, &optimizer->total_steps};
+    const uint64_t given_counts[] = {given->warmup_steps, given->total_steps};
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
+        if (given_counts[i] != UINT64_MAX) {
+            *counts[i] = given_counts[i];
+            any = true;
+        }
+    }
+    return any;
+}
+
+static seam_status session_update(seam_client *client, const admin_options *options,
+                                  seam_error *err) {
+    seam_session *session = NULL;
+    seam_optimizer o = {.struct_bytes = sizeof o};
+    uint64_t step = 0;
+    if (!optimizer_change(&o, &options->optimizer)) {
+        return seam_error_set(err, SEAM_E_ARG, "what is to change? give --lr, or others of --help");
+    }
+    SEAM_TRY(attach(&session, client, options, err));
+    const uint64_t next = seam_session_committed_steps(session) + 1; /* it may have begun */
+    seam_status st =
+        seam_session_optimizer(&o, session, options->at_step > 0 ? options->at_step : next, err);
+    (void)optimizer_change(&o, &options->optimizer);
+    if (st == SEAM_OK) {
+        st = seam_session_update(&step, session, options->at_step, &o, err);
+    }
+    seam_session_close(session);
+    SEAM_TRY(st);
+    json_t *const value =
+        json_pack("{s:I,s:f,s:s,s:I,s:I,s:f,s:f}", "effective_step", (json_int_t)step, "lr",
+                  (double)o.lr, "schedule", o.schedule, "warmup", (json_int_t)o.warmup_steps,
+                  "steps", (json_int_t)o.total_steps, "weight_decay", (double)o.weight_decay,
+                  "clip_norm", (double)o.clip_norm);
+    if (options->common.json) {
+        seam_cli_print_json(value);
+    } else {
+        printf("from step %llu on: lr %g, %s, warmup %llu, steps %llu, weight-decay %g, clip-norm "
+               "%g\n",
+               (unsigned long long)step, (double)o.lr, o.schedule,
+               (unsigned long long)o.warmup_steps, (unsigned long long)o.total_steps,
+               (double)o.weight_decay, (double)o.clip_norm);
+    }
+    json_decref(value);
+    return SEAM_OK;
+}
+
 static seam_status export_adapter(seam_client *client, const admin_options *options,
                                   seam_error *err) {
     char out[SEAM_RUN_PATH_BYTES];
@@ -278,40 +369,51 @@ static seam_status export_adapter(seam_client *client, const admin_options *opti
 
 int seam_cmd_server_info(int argc, char **argv, int first) {
     static const admin_command c = {"server info", "A server's version, device and load", false,
-                                    server_info};
+                                    server_info, NULL};
     return run(&c, argc, argv, first);
 }
 
 int seam_cmd_model_list(int argc, char **argv, int first) {
-    static const admin_command c = {"model list", "Models that a server offers", false, model_list};
+    static const admin_command c = {"model list", "Models that a server offers", false, model_list,
+                                    NULL};
     return run(&c, argc, argv, first);
 }
 
 int seam_cmd_session_list(int argc, char **argv, int first) {
-    static const admin_command c = {"session list", "Sessions of a server", false, session_list};
+    static const admin_command c = {"session list", "Sessions of a server", false, session_list,
+                                    NULL};
     return run(&c, argc, argv, first);
 }
 
 int seam_cmd_session_show(int argc, char **argv, int first) {
-    static const admin_command c = {"session show", "The session of a run", true, session_show};
+    static const admin_command c = {"session show", "The session of a run", true, session_show,
+                                    NULL};
+    return run(&c, argc, argv, first);
+}
+
+int seam_cmd_session_update(int argc, char **argv, int first) {
+    static const admin_command c = {"session update",
+                                    "Change the optimizer of a run's session from a step on", true,
+                                    session_update, update_specs};
     return run(&c, argc, argv, first);
 }
 
 int seam_cmd_session_delete(int argc, char **argv, int first) {
     static const admin_command c = {"session delete", "Delete the session of a run", true,
-                                    session_delete};
+                                    session_delete, NULL};
     return run(&c, argc, argv, first);
 }
 
 int seam_cmd_session_checkpoint(int argc, char **argv, int first) {
     static const admin_command c = {"session checkpoint",
                                     "Have the server write a checkpoint of a run's session now",
-                                    true, session_checkpoint};
+                                    true, session_checkpoint, NULL};
     return run(&c, argc, argv, first);
 }
 
 int seam_cmd_export(int argc, char **argv, int first) {
-    static const admin_command c = {
-        "export", "Write the adapter of a run's session as a PEFT folder", true, export_adapter};
+    static const admin_command c = {"export",
+                                    "Write the adapter of a run's session as a PEFT folder", true,
+                                    export_adapter, export_specs};
     return run(&c, argc, argv, first);
 }

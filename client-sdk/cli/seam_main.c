@@ -20,6 +20,7 @@ static const seam_command commands[] = {
     {NULL, "merge", "merge an adapter into its base model's files", seam_cmd_merge},
     {"session", "list", "sessions of a server", seam_cmd_session_list},
     {"session", "show", "one session", seam_cmd_session_show},
+    {"session", "update", "change a session's optimizer from a step on", seam_cmd_session_update},
     {"session", "checkpoint", "write a checkpoint of a session now", seam_cmd_session_checkpoint},
     {"session", "delete", "delete a session", seam_cmd_session_delete},
     {"server", "info", "a server's version, device and load", seam_cmd_server_info},

@@ -69,7 +69,7 @@ seam_status seam_session_create(seam_session **ret_session, seam_client *client,
     return st;
 }
 
-static seam_status session_get(Seam__V1__GetSessionResponse **ret_response, seam_client *client,
+seam_status seam_session_fetch(Seam__V1__GetSessionResponse **ret_response, seam_client *client,
                                const char *session_id, const uint8_t *secret, seam_error *err) {
     Seam__V1__GetSessionRequest request = SEAM__V1__GET_SESSION_REQUEST__INIT;
     request.session_id = (char *)(uintptr_t)session_id;
@@ -108,7 +108,7 @@ seam_status seam_session_attach(seam_session **ret_session, seam_client *client,
     }
     Seam__V1__GetSessionResponse *r = NULL;
     seam_core_config core;
-    SEAM_TRY(session_get(&r, client, session_id, secret, err));
+    SEAM_TRY(seam_session_fetch(&r, client, session_id, secret, err));
     seam_status st = stated_config(&core, r->session, err);
     if (st == SEAM_OK) {
         st = session_start(ret_session, client, r->session, secret, &core, err);
@@ -236,7 +236,7 @@ seam_status seam_session_info_get(seam_session_info *ret_info, seam_session *ses
     }
     SEAM_TRY(seam_session_check_cancel(session, err));
     Seam__V1__GetSessionResponse *r = NULL;
-    SEAM_TRY(session_get(&r, session->client, session->id, session->secret, err));
+    SEAM_TRY(seam_session_fetch(&r, session->client, session->id, session->secret, err));
     seam_session_info_fill(ret_info, r->session);
     protobuf_c_message_free_unpacked(&r->base, NULL);
     return SEAM_OK;

@@ -304,6 +304,9 @@ void seam_request_id(char ret_id[33]);
 uint64_t seam_now_ms(void);
 double seam_now_seconds(void); /* monotonic */
 uint32_t seam_random_u32(void);
+/* GetSession, whose answer has session and config; free it as a message. */
+seam_status seam_session_fetch(Seam__V1__GetSessionResponse **ret_response, seam_client *client,
+                               const char *session_id, const uint8_t *secret, seam_error *err);
 void seam_session_info_fill(seam_session_info *ret_info, const Seam__V1__Session *session);
 
 /* session_options.c */

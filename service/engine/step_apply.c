@@ -105,7 +105,7 @@ static void site_report(seam_step_result *result, seam_trainer *t) {
 SEAM_ON_GPU static seam_status adapter_apply(seam_step_result *result, seam_trainer *t,
                                              double client_squares, seam_stream *stream) {
     seam_adapter *const adapter = seam_trainer_adapter_used(t);
-    const seam_optimizer_config *optimizer = &t->config->optimizer;
+    const seam_optimizer_config *optimizer = &t->optimizer;
     double squares = 0;
     if (adapter != NULL) {
         SEAM_TRY(seam_adapter_gradient_squares(&squares, adapter, stream));
@@ -149,7 +149,7 @@ seam_status seam_trainer_apply(seam_step_result *ret, seam_trainer *t, double cl
         SEAM_TRY(adapter_apply(&result, t, client_squares, stream));
     }
     result.state_hash = t->state_hash;
-    result.lr = seam_schedule_lr(&t->config->optimizer, t->at->micro.step);
+    result.lr = seam_schedule_lr(&t->optimizer, t->at->micro.step);
     if (t->by_token && seam_trainer_has_gates_out(t)) {
         seam_token_gates_weigh(t->weights_out, t->counts_out, t->width_count);
     }

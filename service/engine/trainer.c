@@ -26,6 +26,7 @@ static uint32_t slot_count(const seam_session_config *config) {
 static void config_take(seam_trainer *t, const seam_session_config *config) {
     SEAM_ASSERT(config->slots_kept <= SEAM_PIPELINE_DEPTH_MAX);
     t->config = config;
+    t->optimizer = config->optimizer;
     t->backend = seam_blocks_backend(config->model->blocks);
     t->ops = seam_backend_ops(t->backend);
     t->channels = config->model->config->hidden;
@@ -297,6 +298,10 @@ void seam_trainer_select(seam_trainer *trainer, uint32_t micro, uint32_t staging
     trainer->answer = seam_session_config_is_one_pass(trainer->config)
                           ? &trainer->at->forward_reply
                           : seam_trainer_backward_reply(trainer, micro);
+}
+
+void seam_trainer_set_optimizer(seam_trainer *trainer, const seam_optimizer_config *optimizer) {
+    trainer->optimizer = *optimizer;
 }
 
 uint32_t seam_trainer_staging_count(const seam_trainer *trainer) {

@@ -96,6 +96,8 @@ seam_staging *seam_trainer_staging(seam_trainer *trainer, uint32_t idx);
 seam_micro *seam_trainer_coming(seam_trainer *trainer);
 /* While no job runs: the next one is about this micro-batch, its tensor in this staging. */
 void seam_trainer_select(seam_trainer *trainer, uint32_t micro, uint32_t staging_idx);
+/* Likewise: its step goes by this optimizer; the config's, where nobody says. */
+void seam_trainer_set_optimizer(seam_trainer *trainer, const seam_optimizer_config *optimizer);
 /* Of the selected micro-batch: filled before its forward job. */
 seam_micro *seam_trainer_micro(seam_trainer *trainer);
 seam_reply *seam_trainer_forward_reply(seam_trainer *trainer, uint32_t micro);

@@ -37,6 +37,7 @@ typedef struct trainer_slot {
 
 struct seam_trainer {
     const seam_session_config *config;
+    seam_optimizer_config optimizer; /* of the job's step */
     const seam_ops *ops;
     seam_backend *backend;
     seam_arena arena;    /* everything below that points to host memory of its own */

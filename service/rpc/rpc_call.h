@@ -125,6 +125,10 @@ void seam_call_resume(seam_call *call) SEAM_ON_LOOP;
  * comes again when it is awake, or the call has failed.  session: a seam_session.  Before the
  * method has any state that a job's end would have to free. */
 bool seam_call_wakes(seam_call *call, grpc_byte_buffer *message, void *session) SEAM_ON_LOOP;
+/* rpc_wake.c.  A job of a unary call for an idle session (a seam_session), whose stream waits until
+ * it has ended; then the job's status, or that the session was deleted meanwhile. */
+void seam_call_post_held(seam_call *call, void *session) SEAM_ON_LOOP;
+seam_status seam_call_held_end(seam_call *call, void *session, seam_error *err) SEAM_ON_LOOP;
 /* A job of the session has ended, or a write: who waits for that goes on, in turn, for as long as
  * it is idle.  session: a seam_session. */
 void seam_calls_resume(seam_server *server, void *session) SEAM_ON_LOOP;

@@ -111,23 +111,17 @@ void seam_on_save_idle(seam_call *call) {
                                   .row_count = session->row_count};
     call->job.run = save_run;
     call->job.user = s;
-    session->busy = session->disk.save_running = true;
-    if (seam_call_post(call) != SEAM_OK) {
-        session->busy = session->disk.save_running = false;
-    }
+    seam_call_post_held(call, session);
 }
 
 void seam_on_save_job(seam_call *call) {
     save_call *s = call->state;
     seam_session *session = s->session;
     seam_error err = {0};
-    session->busy = session->disk.save_running = false;
     seam_session_ref(session);
-    if (session->deleted) {
-        (void)seam_error_set(&err, SEAM_E_GONE, "the session was deleted");
-        seam_call_fail(call, SEAM_E_GONE, &err);
-    } else if (call->job.status != SEAM_OK) {
-        seam_call_fail(call, call->job.status, &call->job.err);
+    const seam_status st = seam_call_held_end(call, session, &err);
+    if (st != SEAM_OK) {
+        seam_call_fail(call, st, &err);
     } else {
         seam_session_image_send(session, seam_host_now_ms());
         if (!call->closed) {

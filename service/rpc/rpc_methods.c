@@ -26,12 +26,17 @@ static const seam_method methods[] = {
      .on_close = seam_on_create_session_close},
     {.path = SEAM("GetSession"), UNARY(seam_on_get_session)},
     {.path = SEAM("ListSessions"), UNARY(seam_on_list_sessions)},
-    {.path = SEAM("UpdateSession"), UNARY(seam_on_later_release)},
     /* rpc_delete.c */
     {.path = SEAM("DeleteSession"),
      UNARY(seam_on_delete_session),
      .on_idle = seam_on_delete_idle,
      .on_close = seam_on_delete_close},
+    /* rpc_update.c */
+    {.path = SEAM("UpdateSession"),
+     UNARY(seam_on_update_session),
+     .on_job = seam_on_update_job,
+     .on_idle = seam_on_update_idle,
+     .on_close = seam_on_update_close},
     /* rpc_checkpoint.c */
     {.path = SEAM("SaveCheckpoint"),
      UNARY(seam_on_save_checkpoint),

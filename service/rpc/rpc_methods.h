@@ -17,7 +17,6 @@ void seam_on_delete_idle(seam_call *call) SEAM_ON_LOOP;
 void seam_on_delete_close(seam_call *call) SEAM_ON_LOOP;
 /* A deletion has ended, well or not: the calls that wait for it go on. */
 void seam_delete_ended(seam_server *server, const void *deletion) SEAM_ON_LOOP;
-void seam_on_later_release(seam_call *call, grpc_byte_buffer *message) SEAM_ON_LOOP;
 void seam_on_create_session(seam_call *call, grpc_byte_buffer *message) SEAM_ON_LOOP;
 void seam_on_create_session_job(seam_call *call) SEAM_ON_LOOP;
 void seam_on_create_session_close(seam_call *call) SEAM_ON_LOOP;
@@ -54,6 +53,12 @@ void seam_on_save_checkpoint(seam_call *call, grpc_byte_buffer *message) SEAM_ON
 void seam_on_save_job(seam_call *call) SEAM_ON_LOOP;
 void seam_on_save_idle(seam_call *call) SEAM_ON_LOOP;
 void seam_on_save_close(seam_call *call) SEAM_ON_LOOP;
+
+/* rpc_update.c */
+void seam_on_update_session(seam_call *call, grpc_byte_buffer *message) SEAM_ON_LOOP;
+void seam_on_update_job(seam_call *call) SEAM_ON_LOOP;
+void seam_on_update_idle(seam_call *call) SEAM_ON_LOOP;
+void seam_on_update_close(seam_call *call) SEAM_ON_LOOP;
 
 /* rpc_adapter.c */
 void seam_on_export(seam_call *call, grpc_byte_buffer *message) SEAM_ON_LOOP;

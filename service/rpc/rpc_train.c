@@ -10,6 +10,7 @@
 #include "log.h"
 #include "rpc_methods.h"
 #include "session_disk.h"
+#include "session_update.h"
 #include "train_stream.h"
 #include "try.h"
 
@@ -219,6 +220,7 @@ SEAM_ON_LOOP static void work_next(seam_train *train) {
     seam_trainer_select(session->trainer,
                         work->key.micro - (seam_train_is_norm(session, &work->key) ? 1u : 0u),
                         work->staging_idx);
+    seam_trainer_set_optimizer(session->trainer, seam_session_optimizer(session, work->key.step));
     if (work->key.phase == SEAM_PHASE_FORWARD) {
         const seam_status st = seam_train_micro_read(seam_trainer_micro(session->trainer), session,
                                                      work->key.micro, NULL);
@@ -517,7 +519,7 @@ void seam_train_pump(seam_train *train) {
         work_next(train);
         grpc_byte_buffer *message = NULL;
         /* A frame may switch an allocation, which is a part of what is being copied. */
-        if (call->finishing || train->out_attached || train->session->disk.save_running ||
+        if (call->finishing || train->out_attached || train->session->held ||
             !seam_train_inbox_next(&message, train)) {
             break;
         }

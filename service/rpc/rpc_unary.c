@@ -39,14 +39,6 @@ void seam_no_request(seam_call *call) {
     seam_call_fail(call, SEAM_E_FORMAT, &err);
 }
 
-void seam_on_later_release(seam_call *call, grpc_byte_buffer *message) {
-    (void)message;
-    seam_error err = {0};
-    (void)seam_error_set(&err, SEAM_E_UNIMPLEMENTED, "%s comes with a later release",
-                         strrchr(call->method->path, '/') + 1);
-    seam_call_fail(call, SEAM_E_UNIMPLEMENTED, &err);
-}
-
 void seam_capabilities_init(Seam__V1__Capabilities *ret, Seam__V1__Codec codecs[SEAM_CODEC_LAST]) {
     seam__v1__capabilities__init(ret);
     ret->protocol_version = 1;

@@ -1,6 +1,7 @@
 /* Calls that wait for a session: until it is idle, or until it has its memory again if it is parked
  * (session/session_park.h).  The first one that needs a parked session wakes it with its own job
- * and holds its message; those that come meanwhile wait as for any busy session.
+ * and holds its message; those that come meanwhile wait as for any busy session.  And unary calls
+ * that have a session to themselves for a job.
  *
  * Who waits in vain must be told: the session is not its, and may go. */
 #include "host.h"
@@ -66,6 +67,26 @@ void seam_calls_deleted(seam_server *server, void *session) {
     waiting_end end = {
         .session = session, .st = SEAM_E_GONE, .text = "the session was deleted", .any = true};
     seam_server_each_call(server, waiting_tell, &end);
+}
+
+/* ---- working for a unary call ---- */
+
+void seam_call_post_held(seam_call *call, void *session_ptr) {
+    seam_session *session = session_ptr;
+    session->busy = session->held = true;
+    if (seam_call_post(call) != SEAM_OK) { /* the call has failed */
+        session->busy = session->held = false;
+    }
+}
+
+seam_status seam_call_held_end(seam_call *call, void *session_ptr, seam_error *err) {
+    seam_session *session = session_ptr;
+    session->busy = session->held = false;
+    if (session->deleted) {
+        return seam_error_set(err, SEAM_E_GONE, "the session was deleted");
+    }
+    *err = call->job.err;
+    return call->job.status;
 }
 
 /* ---- waking ---- */

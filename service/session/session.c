@@ -273,6 +273,19 @@ static void prefix_describe(seam_session_storage *storage, const seam_session_co
     }
 }
 
+static void updates_describe(seam_session_storage *storage, const seam_session_updates *updates) {
+    for (uint32_t i = 0; i < updates->count; i++) {
+        Seam__V1__OptimizerUpdate *const update = &storage->updates[i];
+        seam__v1__optimizer_update__init(update);
+        seam_optimizer_config_write(&storage->optimizers[i], &updates->items[i].optimizer);
+        update->effective_step = updates->items[i].effective_step;
+        update->optimizer = &storage->optimizers[i];
+        storage->update_list[i] = update;
+    }
+    storage->session.n_updates = updates->count;
+    storage->session.updates = storage->update_list;
+}
+
 void seam_session_describe(seam_session_storage *ret_storage, seam_session *session) {
     static const Seam__V1__SiteDirection directions[SEAM_SITE_COUNT] = {
         SEAM__V1__SITE_DIRECTION__SITE_DIRECTION_FWD_IN,
@@ -291,6 +304,7 @@ void seam_session_describe(seam_session_storage *ret_storage, seam_session *sess
                                                      seam_memory_plan_host_bytes(&session->memory)
                                                : 0;
     ret->tokens = session->row_count;
+    updates_describe(ret_storage, &session->updates);
     ret->n_sites = SEAM_SITE_COUNT;
     ret->sites = ret_storage->site_list;
     for (uint32_t i = 0; i < SEAM_SITE_COUNT; i++) {

@@ -23,6 +23,7 @@
 #define SEAM_SESSION_ID_BYTES     33 /* 32 hex digits */
 #define SEAM_SESSION_SECRET_BYTES 32
 #define SEAM_REQUEST_ID_BYTES     65
+#define SEAM_UPDATES_MAX          32 /* of a session's optimizer, that are kept at once */
 /* A report of each boundary between blocks, and of a prefix's keys and values. */
 #define SEAM_COMMIT_BYTES_MAX (512 + 40 * (SEAM_LAYERS_MAX + SEAM_PREFIX_GATES))
 #define SEAM_CONFIG_BYTES_MAX 4096 /* packed, of a session that is kept */
@@ -42,6 +43,19 @@ typedef struct seam_work {
     uint32_t staging_idx;
     uint64_t begin_ns; /* timeline: waits since */
 } seam_work;
+
+/* Of UpdateSession (session_update.h): steps from effective_step on go by this optimizer. */
+typedef struct seam_session_update {
+    uint64_t effective_step;
+    seam_optimizer_config optimizer;
+    char request_id[SEAM_REQUEST_ID_BYTES];
+} seam_session_update;
+
+/* By rising steps.  All of the loop. */
+typedef struct seam_session_updates {
+    seam_session_update items[SEAM_UPDATES_MAX];
+    uint32_t count;
+} seam_session_updates;
 
 /* Its part in the state directory; of session_disk.c and session_park.c.  All of the loop, but the
  * image and what stands beside it. */
@@ -66,7 +80,6 @@ typedef struct seam_session_disk {
     seam_redo_place durable_caches;                  /* image_caches of the newest durable one */
     /* SaveCheckpoint: calls that wait, writes that failed, and the last answer. */
     uint32_t save_call_count, write_error_count;
-    bool save_running; /* a SaveCheckpoint copies the state: what comes on the stream waits */
     char save_request_id[SEAM_REQUEST_ID_BYTES];
     uint64_t save_step_count;
     /* Loading: what is there, newest last, and how many of the newest could not be loaded. */
@@ -93,9 +106,15 @@ typedef struct seam_session {
     seam_trainer *trainer; /* NULL while being created, and of a parked session */
     bool ready;            /* created: may be attached to */
     bool busy;             /* the engine works on the trainer */
+    bool held;             /* a unary call's job does: what comes on the stream waits */
     seam_work work;        /* what it works on, or did last; staging_idx of no tensor: the count */
     seam_work queue[SEAM_STAGING_MAX]; /* what comes after it, of the attached stream, in order */
     uint32_t queue_count;
+    seam_session_updates updates;
+    /* Steps that the client had made at its newest Attach; false: none has come since this process
+     * found the session in its state directory. */
+    uint64_t client_step_count;
+    bool client_known;
     bool withdrawn; /* some of it went with its stream: who waits is told by the next tick */
     bool deleted;   /* not found any more; in the table until nothing writes for it */
     struct seam_deletion *deletion; /* asked for, and waits for that; or NULL */
@@ -149,6 +168,9 @@ typedef struct seam_session_storage {
     Seam__V1__Session session;
     Seam__V1__Site sites[SEAM_SITE_ROWS]; /* of boundaries, modules and layers */
     Seam__V1__Site *site_list[SEAM_SITE_ROWS];
+    Seam__V1__OptimizerUpdate updates[SEAM_UPDATES_MAX];
+    Seam__V1__OptimizerUpdate *update_list[SEAM_UPDATES_MAX];
+    Seam__V1__OptimizerConfig optimizers[SEAM_UPDATES_MAX];
 } seam_session_storage;
 void seam_session_describe(seam_session_storage *ret_storage, seam_session *session) SEAM_ON_LOOP;
 

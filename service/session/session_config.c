@@ -98,26 +98,34 @@ static seam_status adapter_read(seam_adapter_config *ret, const Seam__V1__Sessio
     return SEAM_OK;
 }
 
-static seam_status optimizer_read(seam_optimizer_config *ret,
-                                  const Seam__V1__OptimizerConfig *message, seam_error *err) {
-    if (message == NULL) {
-        return seam_error_set(err, SEAM_E_ARG, "config.optimizer: missing");
-    }
-    SEAM_TRY(number_check("config.optimizer.lr", message->lr, 0, 100, err));
-    SEAM_TRY(number_check("config.optimizer.beta1", message->beta1, 0, 0.999999, err));
-    SEAM_TRY(number_check("config.optimizer.beta2", message->beta2, 0, 0.999999, err));
-    SEAM_TRY(number_check("config.optimizer.eps", message->eps, 1e-30, 1, err));
-    SEAM_TRY(number_check("config.optimizer.weight_decay", message->weight_decay, 0, 100, err));
-    SEAM_TRY(number_check("config.optimizer.clip_norm", message->clip_norm, 0, 1e30, err));
+static seam_status optimizer_check(const Seam__V1__OptimizerConfig *message, seam_error *err) {
+    SEAM_TRY(number_check("lr", message->lr, 0, 100, err));
+    SEAM_TRY(number_check("beta1", message->beta1, 0, 0.999999, err));
+    SEAM_TRY(number_check("beta2", message->beta2, 0, 0.999999, err));
+    SEAM_TRY(number_check("eps", message->eps, 1e-30, 1, err));
+    SEAM_TRY(number_check("weight_decay", message->weight_decay, 0, 100, err));
+    SEAM_TRY(number_check("clip_norm", message->clip_norm, 0, 1e30, err));
     const int schedule = (int)message->schedule;
     if (schedule < SEAM_SCHEDULE_CONSTANT || schedule > SEAM_SCHEDULE_COSINE) {
-        return seam_error_set(err, SEAM_E_ARG,
-                              "config.optimizer.schedule: %d is not constant, linear or cosine",
+        return seam_error_set(err, SEAM_E_ARG, "schedule: %d is not constant, linear or cosine",
                               schedule);
     }
-    if (schedule != SEAM_SCHEDULE_CONSTANT && message->total_steps <= message->warmup_steps) {
-        return seam_error_set(err, SEAM_E_ARG,
-                              "config.optimizer.total_steps: must exceed warmup_steps");
+    return schedule == SEAM_SCHEDULE_CONSTANT || message->total_steps > message->warmup_steps
+               ? SEAM_OK
+               : seam_error_set(err, SEAM_E_ARG, "total_steps: must exceed warmup_steps");
+}
+
+seam_status seam_optimizer_config_read(seam_optimizer_config *ret,
+                                       const Seam__V1__OptimizerConfig *message, const char *field,
+                                       seam_error *err) {
+    if (message == NULL) {
+        return seam_error_set(err, SEAM_E_ARG, "%s: missing", field);
+    }
+    const seam_status st = optimizer_check(message, err);
+    if (st != SEAM_OK) {
+        char text[SEAM_ERROR_TEXT_BYTES];
+        (void)snprintf(text, sizeof text, "%s", err != NULL ? err->text : "");
+        return seam_error_set(err, st, "%s.%s", field, text);
     }
     *ret = (seam_optimizer_config){.lr = message->lr,
                                    .beta1 = message->beta1,
@@ -125,10 +133,24 @@ static seam_status optimizer_read(seam_optimizer_config *ret,
                                    .eps = message->eps,
                                    .weight_decay = message->weight_decay,
                                    .clip_norm = message->clip_norm,
-                                   .schedule = (seam_schedule)schedule,
+                                   .schedule = (seam_schedule)message->schedule,
                                    .warmup_steps = message->warmup_steps,
                                    .total_steps = message->total_steps};
     return SEAM_OK;
+}
+
+void seam_optimizer_config_write(Seam__V1__OptimizerConfig *ret,
+                                 const seam_optimizer_config *config) {
+    seam__v1__optimizer_config__init(ret);
+    ret->lr = config->lr;
+    ret->beta1 = config->beta1;
+    ret->beta2 = config->beta2;
+    ret->eps = config->eps;
+    ret->weight_decay = config->weight_decay;
+    ret->clip_norm = config->clip_norm;
+    ret->schedule = (Seam__V1__Schedule)config->schedule;
+    ret->warmup_steps = config->warmup_steps;
+    ret->total_steps = config->total_steps;
 }
 
 static seam_status amaq_read(seam_session_config *ret, const Seam__V1__AmaqConfig *message,
@@ -455,7 +477,8 @@ seam_status seam_session_config_read(seam_session_config *ret_config,
     SEAM_TRY(topology_check(message, config.model, limits, err));
     SEAM_TRY(split_read(&config, message, err));
     SEAM_TRY(adapter_read(&config.adapter, message, config.model, err));
-    SEAM_TRY(optimizer_read(&config.optimizer, message->optimizer, err));
+    SEAM_TRY(
+        seam_optimizer_config_read(&config.optimizer, message->optimizer, "config.optimizer", err));
     SEAM_TRY(codec_read(&config, message, limits, err));
     SEAM_TRY(limits_read(&config, message->limits, limits, err));
     SEAM_TRY(seam_exchange_check(&config, err));

@@ -75,6 +75,13 @@ seam_status seam_session_config_read(seam_session_config *ret_config,
                                      const seam_registry *registry,
                                      const seam_session_limits *limits, seam_error *err);
 
+/* An optimizer by itself; field: its name in errors.  SEAM_E_ARG. */
+seam_status seam_optimizer_config_read(seam_optimizer_config *ret_config,
+                                       const Seam__V1__OptimizerConfig *message, const char *field,
+                                       seam_error *err);
+void seam_optimizer_config_write(Seam__V1__OptimizerConfig *ret_message,
+                                 const seam_optimizer_config *config);
+
 /* Of a session of an earlier process, which may have been started otherwise.  SEAM_E_DENIED: its
  * topology shows what this server does not take. */
 seam_status seam_session_config_check_allowed(const seam_session_config *config,

@@ -7,6 +7,7 @@
 #include "session_delete.h"
 #include "session_park.h"
 #include "session_table.h"
+#include "session_update.h"
 #include "try.h"
 
 typedef struct recovery {
@@ -43,7 +44,9 @@ static seam_status row_take(recovery *r, const seam_session_row *row, seam_error
     seam_session_limits limits = seam_sessions_limits(r->sessions);
     /* What this process does not take is for the attach to say: its adapter can still be had. */
     limits.allow_labels = limits.allow_text = true;
+    seam_state_store *store = seam_sessions_options_of(r->sessions)->store;
     seam_session_config config;
+    seam_session_updates updates;
     seam_session *session = NULL;
     Seam__V1__SessionConfig *message =
         seam__v1__session_config__unpack(NULL, row->config_bytes, row->config);
@@ -55,13 +58,17 @@ static seam_status row_take(recovery *r, const seam_session_row *row, seam_error
         st = seam_error_set(err, SEAM_E_FORMAT, "the stored config has another hash");
     }
     if (st == SEAM_OK) {
+        st = seam_session_updates_load(&updates, store, row->id, err);
+    }
+    if (st == SEAM_OK) {
         st = seam_sessions_adopt(&session, r->sessions, row, &config, message, err);
     }
     if (st != SEAM_OK) {
         seam__v1__session_config__free_unpacked(message, NULL);
         return st;
     }
-    return generations_read(session, seam_sessions_options_of(r->sessions)->store, err);
+    session->updates = updates;
+    return generations_read(session, store, err);
 }
 
 /* A row that cannot be used ends nothing: the others are. */

@@ -94,6 +94,9 @@ static seam_status db_open(seam_state_store *store, seam_error *err) {
                     "CREATE TABLE IF NOT EXISTS session(number INTEGER PRIMARY KEY AUTOINCREMENT,"
                     " id TEXT NOT NULL UNIQUE, request_id TEXT NOT NULL, secret BLOB NOT NULL,"
                     " config BLOB NOT NULL, config_hash INTEGER NOT NULL);"
+                    "CREATE TABLE IF NOT EXISTS optimizer_update(id TEXT NOT NULL,"
+                    " effective_step INTEGER NOT NULL, request_id TEXT NOT NULL,"
+                    " optimizer BLOB NOT NULL, PRIMARY KEY(id, effective_step));"
                     "CREATE TABLE IF NOT EXISTS deletion(number INTEGER PRIMARY KEY AUTOINCREMENT,"
                     " request_id TEXT NOT NULL, id TEXT NOT NULL);"
                     "CREATE TABLE IF NOT EXISTS start(number INTEGER NOT NULL);"
@@ -209,9 +212,33 @@ static seam_status texts_run(const seam_state_store *store, const char *sql, con
     return st;
 }
 
-static seam_status row_remove(const seam_state_store *store, const char *id, const char *request_id,
-                              seam_error *err) {
+/* One transaction, with the database locked, for other threads write by the same connection. */
+typedef seam_status transaction_fn(const seam_state_store *store, const void *what,
+                                   seam_error *err);
+static seam_status in_transaction(const seam_state_store *store, transaction_fn *run,
+                                  const void *what, seam_error *err) {
+    sqlite3_mutex_enter(sqlite3_db_mutex(store->db));
+    seam_status st = db_run(store, "BEGIN IMMEDIATE", err);
+    if (st == SEAM_OK) {
+        st = run(store, what, err);
+        st = st == SEAM_OK ? db_run(store, "COMMIT", err) : st;
+        if (st != SEAM_OK) {
+            (void)sqlite3_exec(store->db, "ROLLBACK", NULL, NULL, NULL);
+        }
+    }
+    sqlite3_mutex_leave(sqlite3_db_mutex(store->db));
+    return st;
+}
+
+typedef struct removal {
+    const char *id, *request_id;
+} removal;
+
+static seam_status row_remove(const seam_state_store *store, const void *what, seam_error *err) {
+    const removal *r = what;
+    const char *const id = r->id, *const request_id = r->request_id;
     SEAM_TRY(texts_run(store, "DELETE FROM session WHERE id = ?", id, NULL, err));
+    SEAM_TRY(texts_run(store, "DELETE FROM optimizer_update WHERE id = ?", id, NULL, err));
     if (request_id[0] == '\0') {
         return SEAM_OK;
     }
@@ -225,23 +252,13 @@ static seam_status row_remove(const seam_state_store *store, const char *id, con
                   err);
 }
 
-/* The row first, with what is remembered of it: files without one are nobody's.  One transaction,
- * with the database locked, for other threads write by the same connection. */
+/* The row first, with what is remembered of it: files without one are nobody's. */
 seam_status seam_state_store_remove(seam_state_store *store, const char *id, const char *request_id,
                                     seam_error *err) {
     char folder[PATH_BYTES + 64];
     struct stat info;
-    sqlite3_mutex_enter(sqlite3_db_mutex(store->db));
-    seam_status st = db_run(store, "BEGIN IMMEDIATE", err);
-    if (st == SEAM_OK) {
-        st = row_remove(store, id, request_id, err);
-        st = st == SEAM_OK ? db_run(store, "COMMIT", err) : st;
-        if (st != SEAM_OK) {
-            (void)sqlite3_exec(store->db, "ROLLBACK", NULL, NULL, NULL);
-        }
-    }
-    sqlite3_mutex_leave(sqlite3_db_mutex(store->db));
-    SEAM_TRY(st);
+    const removal r = {.id = id, .request_id = request_id};
+    SEAM_TRY(in_transaction(store, row_remove, &r, err));
     SEAM_TRY(seam_state_store_folder(folder, sizeof folder, store, id));
     seam_checkpoint_remove_all(folder);
     return stat(folder, &info) != 0 && errno == ENOENT
@@ -310,6 +327,75 @@ seam_status seam_state_store_visit(seam_state_store *store, seam_session_row_fn 
                            -1, &statement, NULL) == SQLITE_OK) {
         while ((next = sqlite3_step(statement)) == SQLITE_ROW && st == SEAM_OK) {
             st = row_visit(statement, visit, user);
+        }
+    }
+    if (st == SEAM_OK && next != SQLITE_DONE) {
+        st = db_error(store, "read", err);
+    }
+    (void)sqlite3_finalize(statement);
+    return st;
+}
+
+/* ---- updates of an optimizer ---- */
+
+typedef struct update {
+    const seam_update_row *row;
+    uint64_t floor;
+} update;
+
+static seam_status update_write(const seam_state_store *store, const void *what, seam_error *err) {
+    const update *u = what;
+    const seam_update_row *row = u->row;
+    sqlite3_stmt *cut = NULL, *add = NULL;
+    const bool done =
+        sqlite3_prepare_v2(store->db,
+                           "DELETE FROM optimizer_update"
+                           " WHERE id = ? AND (effective_step >= ? OR effective_step < ?)",
+                           -1, &cut, NULL) == SQLITE_OK &&
+        sqlite3_bind_text(cut, 1, row->id, -1, SQLITE_STATIC) == SQLITE_OK &&
+        sqlite3_bind_int64(cut, 2, (sqlite3_int64)row->effective_step) == SQLITE_OK &&
+        sqlite3_bind_int64(cut, 3, (sqlite3_int64)u->floor) == SQLITE_OK &&
+        sqlite3_step(cut) == SQLITE_DONE &&
+        sqlite3_prepare_v2(store->db,
+                           "INSERT INTO optimizer_update(id, effective_step, request_id, optimizer)"
+                           " VALUES(?, ?, ?, ?)",
+                           -1, &add, NULL) == SQLITE_OK &&
+        sqlite3_bind_text(add, 1, row->id, -1, SQLITE_STATIC) == SQLITE_OK &&
+        sqlite3_bind_int64(add, 2, (sqlite3_int64)row->effective_step) == SQLITE_OK &&
+        sqlite3_bind_text(add, 3, row->request_id, -1, SQLITE_STATIC) == SQLITE_OK &&
+        sqlite3_bind_blob(add, 4, row->optimizer, (int)row->optimizer_bytes, SQLITE_STATIC) ==
+            SQLITE_OK &&
+        sqlite3_step(add) == SQLITE_DONE;
+    const seam_status st = done ? SEAM_OK : db_error(store, "write", err);
+    (void)sqlite3_finalize(cut);
+    (void)sqlite3_finalize(add);
+    return st;
+}
+
+seam_status seam_state_store_update(seam_state_store *store, const seam_update_row *row,
+                                    uint64_t floor, seam_error *err) {
+    const update u = {.row = row, .floor = floor};
+    return in_transaction(store, update_write, &u, err);
+}
+
+seam_status seam_state_store_visit_updates(seam_state_store *store, const char *id,
+                                           seam_update_row_fn *visit, void *user, seam_error *err) {
+    sqlite3_stmt *statement = NULL;
+    seam_status st = SEAM_OK;
+    int next = SQLITE_ERROR;
+    if (sqlite3_prepare_v2(store->db,
+                           "SELECT request_id, effective_step, optimizer FROM optimizer_update"
+                           " WHERE id = ? ORDER BY effective_step",
+                           -1, &statement, NULL) == SQLITE_OK &&
+        sqlite3_bind_text(statement, 1, id, -1, SQLITE_STATIC) == SQLITE_OK) {
+        while ((next = sqlite3_step(statement)) == SQLITE_ROW && st == SEAM_OK) {
+            const seam_update_row row = {
+                .id = id,
+                .request_id = (const char *)sqlite3_column_text(statement, 0),
+                .effective_step = (uint64_t)sqlite3_column_int64(statement, 1),
+                .optimizer = sqlite3_column_blob(statement, 2),
+                .optimizer_bytes = (size_t)sqlite3_column_bytes(statement, 2)};
+            st = visit(user, &row);
         }
     }
     if (st == SEAM_OK && next != SQLITE_DONE) {

@@ -1,8 +1,8 @@
 /* The state directory of a server: who has a session (SQLite, WAL) and where its checkpoints are.
  *
  *   DIR/lock               held while a server runs: two on one directory would ruin it
- *   DIR/sessions.db        one row a session; the newest deletions; the number of times that a
- *                          server has started
+ *   DIR/sessions.db        one row a session; updates of its optimizer; the newest deletions; the
+ *                          number of times that a server has started
  *   DIR/sessions/<id>/     its checkpoints (checkpoint.h)
  *
  * The number of starts makes epochs: a session taken up again begins at start << 32, above every
@@ -57,6 +57,21 @@ seam_status seam_state_store_sweep(uint32_t *ret_count, seam_state_store *store,
 typedef seam_status seam_session_row_fn(void *user, const seam_session_row *row);
 seam_status seam_state_store_visit(seam_state_store *store, seam_session_row_fn *visit, void *user,
                                    seam_error *err);
+/* Another optimizer of a session from a step on. */
+typedef struct seam_update_row {
+    const char *id, *request_id;
+    uint64_t effective_step;  /* at most INT64_MAX */
+    const uint8_t *optimizer; /* a packed OptimizerConfig */
+    size_t optimizer_bytes;
+} seam_update_row;
+/* In the place of the session's updates from that step on; those below `floor` go.  Durable when it
+ * returns.  SEAM_E_IO. */
+seam_status seam_state_store_update(seam_state_store *store, const seam_update_row *row,
+                                    uint64_t floor, seam_error *err);
+/* Those of a session, by rising steps; also while its row is visited. */
+typedef seam_status seam_update_row_fn(void *user, const seam_update_row *row);
+seam_status seam_state_store_visit_updates(seam_state_store *store, const char *id,
+                                           seam_update_row_fn *visit, void *user, seam_error *err);
 /* The deletions that had a request_id, oldest first. */
 typedef seam_status seam_deletion_row_fn(void *user, const char *request_id, const char *id);
 seam_status seam_state_store_visit_deletions(seam_state_store *store, seam_deletion_row_fn *visit,

@@ -125,6 +125,46 @@ def check_checkpoint(case):
         assert code != 0 and "--state-dir" in err, (code, err)
 
 
+def check_update(case):
+    """`seam session update` beside the run, then both ends are killed: each step has the rate that was
+    said for it, also where it was made twice."""
+    with case.serve() as server:
+        run = case.folder / "updated"
+        train = subprocess.Popen(
+            [case.seam_path, *map(str, case.command("updated", "--steps", 300)), "--server", case.port],
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        wait_for(lambda: (run / "session.json").exists(), what="session", seconds=30)
+        code, text, err = case.run("session", "update", run, "--lr", "2e-3", "--json")
+        assert code == 0, err
+        said = json.loads(text)
+        begin = said["effective_step"]
+        assert (said["schedule"], said["clip_norm"]) == ("constant", 1), said
+        code, text, err = case.run("session", "update", run, "--at-step", 280, "--weight-decay", "0.5")
+        assert code == 0 and "step 280 on: lr 0.002, constant" in text and "decay 0.5" in text, text
+        for args, expected, word in ((["--lr", "1", "--at-step", 1], EXIT_INPUT, "effective_step"),
+                                     ([], EXIT_INPUT, "--lr"), (["--lr", "-1"], EXIT_INPUT, ".lr"),
+                                     (["--schedule", "up"], EXIT_INPUT, "schedule")):
+            if "--at-step" in args:
+                wait_for(lambda: case.show("updated")["committed_step_count"] > 2, what="steps",
+                         seconds=30)
+            code, _, err = case.run("session", "update", run, *args)
+            assert code == expected and word in err, (args, code, err)
+        assert train.poll() is None, "the run ended before it was cut"
+        train.kill()
+        train.communicate()
+        server.process.kill()
+        server.process.wait()
+    with case.serve():
+        code, _, err = case.run("session", "update", run, "--lr", 1)
+        assert code != 0 and "not attached" in err, (code, err)
+        code, _, err = case.run("train", "--resume", run, "--quiet", server=False)
+        assert code == 0, err
+    rates = [step["lr"] for step in json.loads((run / "report.json").read_text())["steps"]]
+    assert len(rates) == 300 and 0 < begin < 280, begin
+    assert all(abs(rate - (1e-2 if step < begin else 2e-3)) < 1e-8
+               for step, rate in enumerate(rates)), (begin, rates)
+
+
 def check_delete(case):
     """A deleted session leaves nothing, and does not come back."""
     with case.serve() as server:
@@ -257,7 +297,7 @@ def main():
     binary, seam = seamd_path(), sys.argv[2]
     with tempfile.TemporaryDirectory() as name:
         case = Case(pathlib.Path(name), binary, seam)
-        for check in [check_restart, check_lease, check_checkpoint, check_delete, check_damage, check_resume_input,
+        for check in [check_restart, check_lease, check_checkpoint, check_update, check_delete, check_damage, check_resume_input,
                       check_disk_full, check_second_server]:
             run_check(check, case)
 

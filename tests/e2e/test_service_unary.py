@@ -343,8 +343,6 @@ def test_bad_calls__unknown_malformed_compressed_large__answered_at_once(binary,
         refused(CODE.RESOURCE_EXHAUSTED, raw, b"\0" * (2 << 20), timeout=5)
         refused(CODE.UNIMPLEMENTED, client.unary, "GetServerInfo", service.GetServerInfoRequest(),
                 service.GetServerInfoResponse, compression=grpc.Compression.Gzip)
-        refused(CODE.UNIMPLEMENTED, client.unary, "UpdateSession", service.UpdateSessionRequest(),
-                service.UpdateSessionResponse, text="UpdateSession")
         client.unary("GetServerInfo", service.GetServerInfoRequest(),
                      service.GetServerInfoResponse)  # still fine
 

@@ -480,11 +480,37 @@ static void test_create__few_rows__no_more_sequences_than_rows(void **state) {
     seam_session_close(session);
 }
 
+static void test_optimizer__as_created__and_what_is_no_update(void **state) {
+    (void)state;
+    seam_session *session = create("u_shaped", NULL);
+    seam_optimizer optimizer = {.lr = 1};
+    seam_error err = {0};
+    assert_int_equal(seam_session_optimizer(NULL, session, 0, &err), SEAM_E_ARG);
+    assert_int_equal(seam_session_optimizer(&optimizer, NULL, 0, &err), SEAM_E_ARG);
+    assert_int_equal(seam_session_optimizer(&optimizer, session, 0, &err), SEAM_E_ARG);
+    says(&err, "struct_bytes");
+    optimizer.struct_bytes = sizeof optimizer;
+    assert_int_equal(seam_session_optimizer(&optimizer, session, 9, &err), SEAM_OK);
+    assert_true(optimizer.lr == 1e-4f && optimizer.adam_beta2 == 0.999f);
+    assert_string_equal(optimizer.schedule, "constant");
+    assert_int_equal(seam_session_update(NULL, NULL, 0, &optimizer, &err), SEAM_E_ARG);
+    assert_int_equal(seam_session_update(NULL, session, 0, NULL, &err), SEAM_E_ARG);
+    optimizer.schedule = "up";
+    assert_int_equal(seam_session_update(NULL, session, 0, &optimizer, &err), SEAM_E_ARG);
+    says(&err, "schedule");
+    optimizer.schedule = NULL;
+    optimizer.struct_bytes--;
+    assert_int_equal(seam_session_update(NULL, session, 0, &optimizer, &err), SEAM_E_ARG);
+    says(&err, "struct_bytes");
+    seam_session_close(session);
+}
+
 static void test_cancel__before_a_call__no_server_is_asked(void **state) {
     (void)state;
     seam_session *session = create("u_shaped", NULL);
     const seam_adapter_bytes bytes = {"w", "{}", 1, 2};
     seam_session_info info;
+    seam_optimizer optimizer = {.struct_bytes = sizeof optimizer};
     uint64_t steps = 0;
     seam_error err = {0};
     world.reachable = true;
@@ -496,6 +522,8 @@ static void test_cancel__before_a_call__no_server_is_asked(void **state) {
     assert_int_equal(seam_session_import_bytes(session, &bytes, NULL, &err), SEAM_E_CANCELLED);
     assert_int_equal(seam_session_save_checkpoint(&steps, session, &err), SEAM_E_CANCELLED);
     assert_int_equal(seam_session_info_get(&info, session, &err), SEAM_E_CANCELLED);
+    assert_int_equal(seam_session_optimizer(&optimizer, session, 0, &err), SEAM_E_CANCELLED);
+    assert_int_equal(seam_session_update(NULL, session, 0, &optimizer, &err), SEAM_E_CANCELLED);
     assert_int_equal(seam_session_reattach(session, &err), SEAM_E_CANCELLED);
     assert_int_equal(begin(session, &err), SEAM_E_CANCELLED);
     assert_int_equal(world.stream_count, 0);
@@ -525,6 +553,7 @@ static void test_cancel__files_under_way__their_stream_ends(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_create__few_rows__no_more_sequences_than_rows, setup),
+        cmocka_unit_test_setup(test_optimizer__as_created__and_what_is_no_update, setup),
         cmocka_unit_test_setup(test_cancel__before_a_call__no_server_is_asked, setup),
         cmocka_unit_test_setup(test_cancel__files_under_way__their_stream_ends, setup),
         cmocka_unit_test_setup(test_create__stated_hash_of_another_config__refused, setup),

@@ -128,6 +128,72 @@ static void test_remove__with_checkpoints__folder_goes(void **state) {
     seam_state_store_close(store);
 }
 
+typedef struct updates {
+    uint32_t count;
+    uint64_t steps[8];
+    char last[16];
+    uint8_t first_byte;
+} updates;
+
+static seam_status updates_visit(void *user, const seam_update_row *row) {
+    updates *u = user;
+    assert_in_range(u->count, 0, 7);
+    assert_int_equal(row->optimizer_bytes, 3);
+    u->steps[u->count++] = row->effective_step;
+    (void)snprintf(u->last, sizeof u->last, "%s", row->request_id);
+    u->first_byte = row->optimizer[0];
+    return SEAM_OK;
+}
+
+static updates updates_of(seam_state_store *store, const char *id) {
+    updates u = {0};
+    seam_error err = {0};
+    assert_int_equal(seam_state_store_visit_updates(store, id, updates_visit, &u, &err), SEAM_OK);
+    return u;
+}
+
+static void update(seam_state_store *store, const char *id, uint64_t step, uint64_t floor,
+                   const char *request_id) {
+    const uint8_t optimizer[] = {(uint8_t)step, 0, 9};
+    const seam_update_row row = {.id = id,
+                                 .request_id = request_id,
+                                 .effective_step = step,
+                                 .optimizer = optimizer,
+                                 .optimizer_bytes = sizeof optimizer};
+    seam_error err = {0};
+    assert_int_equal(seam_state_store_update(store, &row, floor, &err), SEAM_OK);
+}
+
+static void test_update__in_the_place_of_later_ones__and_those_below_the_floor_go(void **state) {
+    (void)state;
+    seam_error err = {0};
+    seam_state_store *store = open_it();
+    assert_int_equal(add(store, "a"), SEAM_OK);
+    assert_int_equal(add(store, "b"), SEAM_OK);
+    update(store, "a", 9, 0, "r9");
+    update(store, "b", 1, 0, "");
+    update(store, "a", 5, 0, "r5"); /* 9 was to come after it */
+    update(store, "a", 5, 0, "again");
+    update(store, "a", INT64_MAX, 0, "late");
+    updates u = updates_of(store, "a");
+    assert_int_equal(u.count, 2);
+    assert_true(u.steps[0] == 5 && u.steps[1] == INT64_MAX);
+    assert_string_equal(u.last, "late");
+    update(store, "a", 7, 0, "r7");
+    update(store, "a", 8, 7, "r8");
+    seam_state_store_close(store);
+    store = open_it();
+    u = updates_of(store, "a");
+    assert_int_equal(u.count, 2);
+    assert_true(u.steps[0] == 7 && u.steps[1] == 8 && u.first_byte == 8);
+    assert_int_equal(updates_of(store, "b").count, 1);
+    assert_int_equal(seam_state_store_remove(store, "a", "", &err), SEAM_OK);
+    assert_int_equal(updates_of(store, "a").count, 0);
+    assert_int_equal(updates_of(store, "b").count, 1);
+    assert_int_equal(seam_state_store_remove(store, "b", "", &err), SEAM_OK);
+    seam_state_store_close(store);
+}
+
 typedef struct noted {
     uint32_t count;
     char last[2][40];
@@ -213,6 +279,8 @@ int main(void) {
                                         teardown),
         cmocka_unit_test_setup_teardown(test_remove__with_checkpoints__folder_goes, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(
+            test_update__in_the_place_of_later_ones__and_those_below_the_floor_go, setup, teardown),
         cmocka_unit_test_setup_teardown(test_remove__with_request_ids__newest_are_remembered, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_sweep__folder_without_a_row__goes, setup, teardown),
