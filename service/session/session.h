@@ -111,10 +111,11 @@ typedef struct seam_session {
     seam_work queue[SEAM_STAGING_MAX]; /* what comes after it, of the attached stream, in order */
     uint32_t queue_count;
     seam_session_updates updates;
-    /* Steps that the client had made at its newest Attach; false: none has come since this process
-     * found the session in its state directory. */
-    uint64_t client_step_count;
-    bool client_known;
+    /* Steps that were made, by the client's newest Attach and since, whatever a ROLLBACK has
+     * undone; false: it has not come since this process found the session in its state directory.
+     */
+    uint64_t made_step_count;
+    bool made_known;
     bool withdrawn; /* some of it went with its stream: who waits is told by the next tick */
     bool deleted;   /* not found any more; in the table until nothing writes for it */
     struct seam_deletion *deletion; /* asked for, and waits for that; or NULL */

@@ -220,7 +220,7 @@ static void proto_init(seam_session *session, uint64_t step_count, uint64_t now_
 void seam_sessions_ready(seam_sessions *sessions, seam_session *session, uint64_t now_ms) {
     (void)sessions;
     proto_init(session, 0, now_ms);
-    session->client_known = true;
+    session->made_known = true;
     if (seam_session_is_kept(session)) {
         const seam_status st = seam_server_proto_durable_add(&session->proto, 0);
         SEAM_ASSERT(st == SEAM_OK);

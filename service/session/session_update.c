@@ -28,7 +28,7 @@ static uint64_t step_min(const seam_session *session) {
     uint32_t micro = 0;
     const bool begun = seam_server_proto_phase(&micro, &session->proto) != SEAM_SERVER_READY;
     const uint64_t ours = seam_server_proto_committed_count(&session->proto) + (begun ? 1 : 0);
-    return ours > session->client_step_count ? ours : session->client_step_count;
+    return ours > session->made_step_count ? ours : session->made_step_count;
 }
 
 uint64_t seam_session_update_floor(const seam_session *session) {
@@ -67,7 +67,7 @@ static seam_status session_check(const seam_session *session, seam_error *err) {
     if (seam_server_proto_link(&session->proto) == SEAM_LINK_FROZEN) {
         return seam_error_set(err, SEAM_E_STATE, "session_id: the session is frozen");
     }
-    return session->client_known
+    return session->made_known
                ? SEAM_OK
                : seam_error_set(err, SEAM_E_STATE,
                                 "session_id: its client has not attached since the server started, "
