@@ -133,8 +133,7 @@ static seam_status plan_make(plan_result *r, seam_plan_options *o, seam_error *e
     SEAM_TRY(seam_plan_server_make(&r->server, &server, err));
     const seam_plan_client_args client = {
         .model = &r->model, .bf16_table = r->bf16_table, .f32 = o->run.f32, .session = &session};
-    return seam_train_exchanges(&o->run) ? SEAM_OK
-                                         : seam_plan_client_make(&r->client, &client, err);
+    return seam_plan_client_make(&r->client, &client, err);
 }
 
 static void result_deinit(plan_result *r) {
@@ -188,9 +187,7 @@ static void print_json(const seam_plan_options *o, const plan_result *r) {
     }
     json_object_set_new(value, "pipeline_depth", json_integer(o->depth));
     json_object_set_new(value, "topology", json_string(run->topology));
-    if (!seam_train_exchanges(run)) {
-        json_object_set_new(value, "client", seam_plan_client_json(&r->client));
-    }
+    json_object_set_new(value, "client", seam_plan_client_json(&r->client));
     json_object_set_new(value, "wire", seam_plan_wire_json(&r->wire));
     json_t *const time = seam_plan_time_json(&r->wire, &link);
     if (time != NULL) {
@@ -244,9 +241,7 @@ static void print_text(const seam_plan_options *o, const plan_result *r) {
            "                 %s on the host\n",
            r->model.name, o->device, o->dtype, run->fp8 ? " and FP8" : "", adapter, run->rows_max,
            run->codec, run->recompute ? ", recompute" : "", weights, device, host);
-    if (!seam_train_exchanges(run)) {
-        seam_plan_client_print(&r->client);
-    }
+    seam_plan_client_print(&r->client);
     seam_plan_wire_print(&r->wire);
     seam_plan_time_print(&r->wire, &link);
     if (o->memory_gib > 0) {

@@ -49,7 +49,7 @@ typedef struct part {
     const char *key, *name;
     uint64_t bytes;
 } part;
-#define PARTS 10
+#define PARTS 11
 
 static void parts_of(part ret[PARTS], const seam_client_memory *m) {
     const part parts[PARTS] = {
@@ -58,6 +58,7 @@ static void parts_of(part ret[PARTS], const seam_client_memory *m) {
         {"blocks", "blocks", m->blocks},
         {"adapter", "adapter", m->adapter},
         {"moments", "moments", m->moments},
+        {"modules", "modules that travel", m->modules},
         {"activations", "activations", m->activations},
         {"rows", "rows", m->rows},
         {"session", "session", m->session},

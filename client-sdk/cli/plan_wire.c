@@ -4,8 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "adapter_modules.h"
 #include "arena.h"
+#include "client_plan.h"
 #include "run_data.h"
 #include "try.h"
 
@@ -74,19 +74,6 @@ seam_status seam_plan_wire_make(seam_plan_wire *ret_wire, const seam_plan_wire_a
     return SEAM_OK;
 }
 
-static uint32_t modules_of(seam_module_pair ret_pairs[SEAM_MODULE_LINK_SITES_MAX],
-                           const seam_plan_wire_args *args) {
-    const seam_session_options *const s = args->session;
-    const seam_ops types = {.act = SEAM_F32, .acc = SEAM_F32}; /* shapes do not depend on them */
-    const seam_memory_blocks blocks = {
-        .model = args->model, .ops = &types, .layer_end = args->model->layers};
-    const seam_adapter_config adapter = {.kind = s->prefix_tokens != 0 ? SEAM_ADAPTER_PREFIX
-                                                                       : SEAM_ADAPTER_LORA,
-                                         .lora = {.rank = s->lora_rank, .targets = s->lora_targets},
-                                         .prefix = {.tokens = s->prefix_tokens}};
-    return seam_adapter_sites(ret_pairs, &blocks, &adapter);
-}
-
 static seam_status planner_create(seam_step_planner **ret_planner, const seam_plan_wire_args *args,
                                   seam_error *err) {
     seam_module_pair pairs[SEAM_MODULE_LINK_SITES_MAX];
@@ -95,7 +82,7 @@ static seam_status planner_create(seam_step_planner **ret_planner, const seam_pl
     if (args->session->topology != NULL &&
         strcmp(args->session->topology, "adapter_exchange") == 0) {
         planner.modules = pairs;
-        planner.module_count = modules_of(pairs, args);
+        planner.module_count = seam_client_modules(pairs, args->model, args->session);
     }
     return seam_step_planner_create(ret_planner, &planner, err);
 }

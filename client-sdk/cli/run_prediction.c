@@ -48,7 +48,7 @@ void seam_run_prediction_make(seam_run_report *report, const seam_run_prediction
     seam_error err = {0};
     seam_status st = seam_plan_model_read(&model, &bf16_table, o->model, &err);
     st = st == SEAM_OK ? wire_put(value, args, &model, &err) : st;
-    if (st == SEAM_OK && on_cpu && !seam_train_exchanges(o)) {
+    if (st == SEAM_OK && on_cpu) {
         st = client_put(value, args, &model, bf16_table, &err);
     }
     if (st != SEAM_OK) {

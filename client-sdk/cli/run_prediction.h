@@ -3,8 +3,7 @@
  *
  *   wire    bytes of a step each way: plan_wire.h
  *   time    of a step, as far as --mbit and --server-tokens-per-s tell
- *   client  memory of this process: plan_client.h; not where a device of its own computes, nor with
- *           topology adapter_exchange
+ *   client  memory of this process: plan_client.h; not where a device of its own computes
  *   grade.<what>.{predicted, measured, ratio}   measured by predicted, once a step was made:
  *           bytes_sent, bytes_received, payload_sent, payload_received (means of the steps),
  *           seconds (likewise), memory (the largest so far: code, gRPC and data too) */

@@ -49,6 +49,7 @@
 #include "seam/v1/service.pb-c.h"
 #include "seam/v1/stream.pb-c.h"
 #include "seam/v1/types.pb-c.h"
+#include "session_memory.h"
 #include "site.h"
 #include "storage.h"
 #include "tensor_rx.h"
@@ -356,12 +357,6 @@ void seam_session_unplan(seam_session *session);
  * the sites of its boundaries, of an exchange its modules' shapes, and what seam_step_layout needs.
  * SEAM_E_ARG (err names the field; topology adapter_exchange without pairs), SEAM_E_UNIMPLEMENTED,
  * SEAM_E_MEMORY. */
-typedef struct seam_sketch_args {
-    const seam_session_options *options;
-    uint32_t channels;
-    const seam_module_pair *pairs; /* read with topology adapter_exchange */
-    uint32_t pair_count;
-} seam_sketch_args;
 seam_status seam_session_sketch(seam_session **ret_session, const seam_sketch_args *args,
                                 seam_error *err);
 void seam_session_sketch_free(seam_session *gift_session); /* NULL is fine */
@@ -461,6 +456,8 @@ void seam_exchange_unplan(seam_session *session);
 /* Of a sketch: shapes alone.  SEAM_E_ARG, SEAM_E_UNIMPLEMENTED, as seam_module_link_check. */
 seam_status seam_exchange_sketch(seam_session *session, const seam_module_pair *pairs,
                                  uint32_t pair_count, seam_error *err);
+/* Of a sketch: what _plan takes but for small arrays. */
+uint64_t seam_exchange_memory_bytes(const seam_session *session);
 /* The coder of a pair's parameters or gradients, of a session or a sketch. */
 seam_coder_config seam_exchange_coder_config(const seam_session *session, uint32_t pair_idx,
                                              bool gradient);

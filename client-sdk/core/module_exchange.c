@@ -69,6 +69,17 @@ seam_coder_config seam_exchange_coder_config(const seam_session *session, uint32
     return seam_module_link_coder_config(&options, pair_idx, gradient);
 }
 
+uint64_t seam_exchange_memory_bytes(const seam_session *session) {
+    const seam_module_link *const link = &session->exchange.link;
+    const seam_codec_plan *const plan = &session->config.codec;
+    const seam_module_link_options options = link_options(session, link->pairs, link->pair_count);
+    uint64_t bytes = seam_module_link_memory_bytes(&options);
+    for (uint32_t i = 0; seam_codec_plan_has_gates_modules(plan) && i < link->pair_count; i++) {
+        bytes += seam_module_signal_bytes(&link->pairs[i], plan->gate_signal_exact);
+    }
+    return bytes;
+}
+
 seam_status seam_exchange_plan(seam_session *session, seam_error *err) {
     seam_session *const s = session;
     seam_module_pair pairs[SEAM_MODULE_LINK_SITES_MAX];

@@ -7,6 +7,7 @@
 #include "frame.h"
 #include "session_memory.h"
 #include "try.h"
+#include "width_plan.h"
 
 /* ---- what is taken at creation ---- */
 
@@ -120,7 +121,70 @@ static uint64_t frames_bytes(const seam_session *s, uint32_t site_idx) {
 #define DISTINCT_BYTES_ROW   (4 * sizeof(uint32_t))
 #define DISTINCT_BYTES_VALUE (2 * sizeof(float))
 
-static void plan_fill(seam_session_memory *ret, seam_session *s) {
+/* A buffer that grows as seam_buffer_add has it. */
+typedef struct growth {
+    uint64_t used_bytes, capacity_bytes;
+} growth;
+
+static void growth_add(growth *g, uint64_t bytes) {
+    g->used_bytes += bytes;
+    if (g->used_bytes > g->capacity_bytes) {
+        const uint64_t doubled = 2 * g->capacity_bytes;
+        g->capacity_bytes = g->used_bytes > doubled ? g->used_bytes : doubled;
+    }
+}
+
+/* The frames of all modules at the first step, whose widths are the largest: those of parameters
+ * into *sent, of gradients the largest into *ret_largest. */
+static seam_status modules_add(growth *sent, uint64_t *ret_largest, const seam_session *s,
+                               bool gradient, seam_error *err) {
+    const seam_module_link *const link = &s->exchange.link;
+    seam_width_plan widths;
+    seam_status st = seam_width_plan_init(&widths, s);
+    if (st != SEAM_OK) {
+        return seam_error_set(err, st, "out of memory");
+    }
+    seam_width_plan_make(&widths, s, 0);
+    for (uint32_t i = 0; st == SEAM_OK && i < seam_module_link_tensor_count(link); i++) {
+        const seam_module_tensor of = seam_module_link_tensor(link, gradient, i, 0);
+        const seam_coder_config coder = seam_exchange_coder_config(s, of.pair_idx, gradient);
+        const seam_coder_tensor tensor = {
+            .codec = of.codec, .alloc = &widths.allocs[of.pair_idx], .rows = of.rows};
+        seam_coder_chunk chunk;
+        for (uint32_t row = 0; row < of.rows; row += chunk.row_count) {
+            st = seam_coder_chunk_plan(&chunk, &coder, &tensor, row);
+            if (st != SEAM_OK) {
+                st = seam_error_set(err, st, "site %u: %s", of.site, seam_status_text(st));
+                break;
+            }
+            const uint64_t bytes = SEAM_FRAME_HEADER_BYTES + (uint64_t)chunk.payload_bytes;
+            if (gradient) {
+                *ret_largest = bytes > *ret_largest ? bytes : *ret_largest;
+            } else {
+                growth_add(sent, bytes);
+            }
+        }
+    }
+    seam_width_plan_deinit(&widths);
+    return st;
+}
+
+/* In place of tensors token ids travel, the parameters in front of a step's first. */
+static seam_status exchange_fill(seam_session_memory *ret, const seam_session *s, seam_error *err) {
+    const uint64_t micros = s->config.micros_max, rows = s->config.rows_max;
+    const uint64_t tokens = SEAM_FRAME_HEADER_BYTES + rows * sizeof(uint32_t);
+    growth sent = {0};
+    uint64_t largest = 0;
+    SEAM_TRY(modules_add(&sent, &largest, s, false, err));
+    SEAM_TRY(modules_add(&sent, &largest, s, true, err));
+    growth_add(&sent, tokens);
+    ret->fixed_bytes += seam_exchange_memory_bytes(s);
+    ret->step_bytes +=
+        sent.capacity_bytes + (micros - 1) * tokens + micros * rows * LAYOUT_BYTES_ROW + largest;
+    return SEAM_OK;
+}
+
+static seam_status plan_fill(seam_session_memory *ret, seam_session *s, seam_error *err) {
     const bool one_pass = seam_codec_plan_is_one_pass(&s->config.codec);
     const bool kept = !one_pass && s->config.pipeline_depth > 1; /* before somebody waits */
     const uint64_t micros = s->config.micros_max, rows = s->config.rows_max;
@@ -132,6 +196,9 @@ static void plan_fill(seam_session_memory *ret, seam_session *s) {
         ret->fixed_bytes += seam_coder_memory_bytes(&coder);
         ret->cache_bytes += cache_bytes(s, i);
     }
+    if (s->exchange.is_on) {
+        return exchange_fill(ret, s, err);
+    }
     ret->step_bytes = micros * (frames_bytes(s, s->fwd_in) + rows * LAYOUT_BYTES_ROW +
                                 (one_pass ? 0 : frames_bytes(s, s->bwd_out)) +
                                 (kept ? frames_bytes(s, s->fwd_out) : 0));
@@ -141,6 +208,7 @@ static void plan_fill(seam_session_memory *ret, seam_session *s) {
     const uint64_t out = frames_bytes(s, s->fwd_out),
                    frame = SEAM_FRAME_HEADER_BYTES + SEAM_CHUNK_BYTES_MAX;
     ret->step_bytes += out < frame ? out : frame; /* a message that comes */
+    return SEAM_OK;
 }
 
 static void sketch_fill(seam_session *s, const seam_core_config *config, uint32_t channels) {
@@ -207,19 +275,18 @@ seam_status seam_session_sketch(seam_session **ret_session, const seam_sketch_ar
     return SEAM_OK;
 }
 
-seam_status seam_session_memory_plan(seam_session_memory *ret_memory,
-                                     const seam_session_options *options, uint32_t channels,
+seam_status seam_session_memory_plan(seam_session_memory *ret_memory, const seam_sketch_args *args,
                                      seam_error *err) {
     seam_session *s = NULL;
     if (ret_memory == NULL) {
         return seam_error_set(err, SEAM_E_ARG, "ret_memory is NULL");
     }
-    const seam_sketch_args args = {.options = options, .channels = channels};
-    SEAM_TRY(seam_session_sketch(&s, &args, err));
+    SEAM_TRY(seam_session_sketch(&s, args, err));
     seam_session_memory memory = {.training = s->config.training,
                                   .pipeline_depth = s->config.pipeline_depth};
-    plan_fill(&memory, s);
+    const seam_status st = plan_fill(&memory, s, err);
     seam_session_sketch_free(s);
+    SEAM_TRY(st);
     *ret_memory = memory;
     return SEAM_OK;
 }

@@ -3,7 +3,16 @@
 #ifndef SEAM_SESSION_MEMORY_H
 #define SEAM_SESSION_MEMORY_H
 
+#include "module_link.h"
 #include "seam.h"
+
+/* A session that there is no server for. */
+typedef struct seam_sketch_args {
+    const seam_session_options *options;
+    uint32_t channels;             /* the model's hidden size */
+    const seam_module_pair *pairs; /* read with topology adapter_exchange */
+    uint32_t pair_count;
+} seam_sketch_args;
 
 /* What a session of these options takes of this process at most, before there is one, beside what
  * gRPC has: when it is created; caches of codec aqsgd (files where it has a cache_dir); and what a
@@ -13,10 +22,9 @@ typedef struct seam_session_memory {
     seam_training_facts training; /* of such a session */
     uint32_t pipeline_depth;
 } seam_session_memory;
-/* channels: the model's hidden size.  SEAM_E_ARG (err names the field; topology adapter_exchange),
- * SEAM_E_UNIMPLEMENTED. */
-seam_status seam_session_memory_plan(seam_session_memory *ret_memory,
-                                     const seam_session_options *options, uint32_t channels,
+/* SEAM_E_ARG (err names the field; topology adapter_exchange without pairs), SEAM_E_UNIMPLEMENTED,
+ * SEAM_E_LIMIT (rows that no frame holds), SEAM_E_MEMORY. */
+seam_status seam_session_memory_plan(seam_session_memory *ret_memory, const seam_sketch_args *args,
                                      seam_error *err);
 
 #endif

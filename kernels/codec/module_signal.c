@@ -7,11 +7,21 @@
 #include "gates.h"
 #include "try.h"
 
+/* Rows of the largest tensor. */
+static size_t rows_most(const seam_module_pair *pair) {
+    return pair->rows < SEAM_ROWS_MAX ? (size_t)pair->rows : SEAM_ROWS_MAX;
+}
+
+size_t seam_module_signal_bytes(const seam_module_pair *pair, bool exact) {
+    const size_t rows = 2 * rows_most(pair) + (exact ? (size_t)pair->rows : 0);
+    return (5 + rows) * pair->channels * sizeof(float);
+}
+
 seam_status seam_module_signal_create(seam_module_signal *ret_signal, const seam_module_pair *pair,
                                       bool exact) {
     seam_module_signal *const s = ret_signal;
     const size_t C = pair->channels;
-    const size_t rows = pair->rows < SEAM_ROWS_MAX ? (size_t)pair->rows : SEAM_ROWS_MAX;
+    const size_t rows = rows_most(pair);
     SEAM_ASSERT(pair->rows <= UINT32_MAX);
     *s = (seam_module_signal){.channels = pair->channels};
     s->db = seam_mem_zalloc(5 * C, sizeof *s->db);

@@ -28,6 +28,8 @@ typedef struct seam_module_signal {
     seam_module_stack as_sent; /* and its stack, for seam_module_link_args.ret_decoded */
 } seam_module_signal;
 
+/* What _create takes, for plans. */
+size_t seam_module_signal_bytes(const seam_module_pair *pair, bool exact);
 /* Of a pair that was checked.  SEAM_E_MEMORY. */
 seam_status seam_module_signal_create(seam_module_signal *ret_signal, const seam_module_pair *pair,
                                       bool exact);

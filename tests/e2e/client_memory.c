@@ -3,8 +3,9 @@
  *
  *   client_memory ADDRESS MODEL_DIR MODEL_ID FRONT TAIL CODEC DEPTH MICROS TRAINED TOPOLOGY
  *
- * TRAINED: lora, prefix, full.  malloc is counted by the linker's --wrap: our own code's alone, not
- * gRPC's.  Prints one JSON object: planned and taken bytes, by phase. */
+ * TRAINED: lora, prefix, full.  TOPOLOGY: resent is adapter_exchange with resend_parameters. malloc
+ * is counted by the linker's --wrap: our own code's alone, not gRPC's.  Prints one JSON object:
+ * planned and taken bytes, by phase. */
 #include <malloc.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -95,8 +96,13 @@ static void options_fill(run *r, char **argv) {
     o.micros_per_step_max = r->micros = number(argv[8]);
     o.full = strcmp(trained, "full") == 0;
     o.prefix_tokens = strcmp(trained, "prefix") == 0 ? 5 : 0;
-    o.topology = argv[10];
-    o.consent = strcmp(argv[10], "vanilla") == 0 ? "labels" : NULL;
+    o.resend_parameters = strcmp(argv[10], "resent") == 0;
+    if (strcmp(trained, "lora") == 0) {
+        o.lora_rank = 16;
+        o.lora_targets = SEAM_TARGET_Q | SEAM_TARGET_V;
+    }
+    o.topology = o.resend_parameters ? "adapter_exchange" : argv[10];
+    o.consent = strcmp(o.topology, "u_shaped") != 0 ? "text" : NULL;
     o.cache_bytes_max = 1 << 20;
     o.lr = 1e-3f;
     o.rows_per_micro_max = ROWS;
@@ -188,7 +194,8 @@ static seam_status phases(run *r, const char *model_dir, seam_error *err) {
 static void print(const run *r) {
     const seam_client_memory *const p = &r->plan;
     const uint64_t want[4] = {p->embedding + p->head + p->blocks, p->session - p->record_bytes,
-                              p->adapter + p->moments + p->activations + p->record_bytes,
+                              p->adapter + p->moments + p->modules + p->activations +
+                                  p->record_bytes,
                               p->rows + p->tensors};
     static const char *const names[4] = {"model", "session", "trainer", "steps"};
     (void)printf("{");

@@ -24,7 +24,10 @@ CASES = [  # front, tail, codec, depth, micro-batches, trained, topology
     (2, 0, "amaq", 2, 3, "lora", "u_shaped"), (0, 2, "amaq", 4, 4, "lora", "u_shaped"),
     (1, 1, "affine", 3, 4, "prefix", "u_shaped"), (1, 1, "bf16", 2, 2, "full", "u_shaped"),
     (0, 0, "aqsgd", 2, 2, "lora", "u_shaped"), (2, 0, "affine", 4, 4, "lora", "vanilla"),
-    (1, 0, "f32", 1, 2, "full", "vanilla")]
+    (1, 0, "f32", 1, 2, "full", "vanilla"),
+    (0, 0, "affine", 1, 2, "lora", "adapter_exchange"), (0, 0, "amaq", 2, 3, "lora", "adapter_exchange"),
+    (0, 0, "affine", 2, 2, "prefix", "adapter_exchange"), (0, 0, "f32", 1, 1, "lora", "resent"),
+    (0, 0, "amaq", 1, 2, "prefix", "resent"), (0, 0, "group", 1, 2, "lora", "resent")]
 
 
 def main():
@@ -33,7 +36,7 @@ def main():
         model = pathlib.Path(name) / "model"
         write_text_model(model, layers=LAYERS, hidden=HIDDEN, heads=8, kv_heads=4, head_dim=16,
                          intermediate=512)
-        with Seamd(seamd, model, "--allow-labels") as server:
+        with Seamd(seamd, model, "--allow-text") as server:
             for case in CASES:
                 done = subprocess.run([client_memory, server.address, model, "tiny", *map(str, case)],
                                       capture_output=True, text=True, check=False)
@@ -71,6 +74,14 @@ def check_command(seam, model):
     flat = seam.json(*args, model, "--front-blocks", 1, server=False)
     assert deep["client"]["memory"]["activations"] > 3 * flat["client"]["memory"]["activations"]
     assert deep["session_device_bytes"] > 2 * flat["session_device_bytes"]
+    exchange = seam.json(*args, model, "--topology", "adapter_exchange", "--consent", "text",
+                         server=False)["client"]
+    assert exchange["bytes"] == sum(exchange["memory"].values()), exchange
+    assert {"adapter", "moments", "modules"} <= exchange["memory"].keys(), exchange
+    assert exchange["record_bytes"] == 1.5 * exchange["memory"]["moments"], exchange
+    code, out, err = seam.run("plan", "--shape", "llama3-8b", "--topology", "adapter_exchange", "--consent",
+                              "text", server=False)
+    assert code == 0 and "modules that travel" in out and "its journal " in out, out + err
     code, out, err = seam.run("plan", "--shape", "llama3-8b", "--front-blocks", 2, "--tail-blocks", 2,
                               server=False)
     assert code == 0 and "the client " in out and "its journal " in out and "embedding" in out, out + err

@@ -108,9 +108,8 @@ def check_grade(report):
         row = grade[f"payload_{name}"] if f"payload_{name}" in grade else None
         over = sum(v for site, v in measured.items() if (site in SENT) == (name == "sent"))
         assert row is None or near(row["measured"], over), row
-    row = grade.get("memory")  # not of an exchange, whose client has no rows
-    assert (row is None) == (report["config"]["topology"] == "adapter_exchange"), grade
-    assert row is None or (row["measured"] == report["peak_rss_bytes"] and row["predicted"] > 0), row
+    row = grade["memory"]
+    assert row["measured"] == report["peak_rss_bytes"] and row["predicted"] > 0, row
     assert "seconds" not in grade, grade
 
 
@@ -192,7 +191,8 @@ def check_exchange(case):
         assert wire["sites"].keys() == measured.keys(), (name, wire, measured)
         for site, bytes_ in measured.items():
             assert near(wire["sites"][site]["payload_bytes"], bytes_), (name, site, wire, bytes_)
-        assert "client" not in plan and "client" not in report["prediction"], (name, plan)
+        assert same(plan["client"], report["prediction"]["client"]), (name, plan)
+        assert {"adapter", "moments", "modules"} <= plan["client"]["memory"].keys(), (name, plan)
         check_grade(report)
         check_opening(report)
         plan["wire"]["round_trips"] = wire["round_trips"]
