@@ -1,22 +1,33 @@
-/* Values of weight files as f32; the layouts stand in dequantize.h.  Plain loops: one pass over
- * mapped pages, bound by memory. */
+/* Values of weight files as f32.  Plain loops: one pass over mapped pages, bound by memory. */
 #include "dequantize.h"
 
 #include "arena.h"
 #include "bytes.h"
+#include "dequantize_blocks.h"
 #include "try.h"
-
-enum { BLOCK = 32 };
 
 typedef struct type_info {
     uint32_t block_values, block_bytes;
+    seam_block_decode_fn *decode; /* of the quantized types */
 } type_info;
 
 static const type_info INFO[] = {
-    [SEAM_TENSOR_OTHER] = {1, 1},     [SEAM_TENSOR_F32] = {1, 4},
-    [SEAM_TENSOR_F16] = {1, 2},       [SEAM_TENSOR_BF16] = {1, 2},
-    [SEAM_TENSOR_Q8_0] = {BLOCK, 34}, [SEAM_TENSOR_Q4_0] = {BLOCK, 18},
-    [SEAM_TENSOR_Q4_1] = {BLOCK, 20},
+    [SEAM_TENSOR_OTHER] = {1, 1, NULL},
+    [SEAM_TENSOR_F32] = {1, 4, NULL},
+    [SEAM_TENSOR_F16] = {1, 2, NULL},
+    [SEAM_TENSOR_BF16] = {1, 2, NULL},
+    [SEAM_TENSOR_Q8_0] = {32, 34, seam_q8_0_decode},
+    [SEAM_TENSOR_Q4_0] = {32, 18, seam_q4_0_decode},
+    [SEAM_TENSOR_Q4_1] = {32, 20, seam_q4_1_decode},
+    [SEAM_TENSOR_Q5_0] = {32, 22, seam_q5_0_decode},
+    [SEAM_TENSOR_Q5_1] = {32, 24, seam_q5_1_decode},
+    [SEAM_TENSOR_Q2_K] = {256, 84, seam_q2_k_decode},
+    [SEAM_TENSOR_Q3_K] = {256, 110, seam_q3_k_decode},
+    [SEAM_TENSOR_Q4_K] = {256, 144, seam_q4_k_decode},
+    [SEAM_TENSOR_Q5_K] = {256, 176, seam_q5_k_decode},
+    [SEAM_TENSOR_Q6_K] = {256, 210, seam_q6_k_decode},
+    [SEAM_TENSOR_IQ4_NL] = {32, 18, seam_iq4_nl_decode},
+    [SEAM_TENSOR_IQ4_XS] = {256, 136, seam_iq4_xs_decode},
 };
 
 uint32_t seam_tensor_block_bytes(seam_tensor_type type) {
@@ -35,65 +46,41 @@ bool seam_tensor_bytes(uint64_t *ret_bytes, seam_tensor_type type, uint64_t rows
     return true;
 }
 
-static void q8_0_decode(float *ret, const uint8_t *block) {
-    const float d = seam_fp16_to_f32(seam_get_u16(block));
-    for (int i = 0; i < BLOCK; i++) {
-        ret[i] = d * (float)(int8_t)block[2 + i];
-    }
-}
-
-static void q4_0_decode(float *ret, const uint8_t *block) {
-    const float d = seam_fp16_to_f32(seam_get_u16(block));
-    for (int i = 0; i < BLOCK / 2; i++) {
-        ret[i] = d * (float)((block[2 + i] & 15) - 8);
-        ret[i + BLOCK / 2] = d * (float)((block[2 + i] >> 4) - 8);
-    }
-}
-
-static void q4_1_decode(float *ret, const uint8_t *block) {
-    const float d = seam_fp16_to_f32(seam_get_u16(block));
-    const float m = seam_fp16_to_f32(seam_get_u16(block + 2));
-    for (int i = 0; i < BLOCK / 2; i++) {
-        ret[i] = d * (float)(block[4 + i] & 15) + m;
-        ret[i + BLOCK / 2] = d * (float)(block[4 + i] >> 4) + m;
-    }
+/* As seam_fp16_to_f32, without its branches: a subnormal is what is beyond 2^-14 in the number that
+ * has its mantissa there. */
+static inline float f16_value(uint16_t bits) {
+    const uint32_t sign = (bits & 0x8000u) << 16, exponent = bits & 0x7c00u;
+    const uint32_t normal = ((bits & 0x7fffu) << 13) + (112u << 23);
+    const float small = seam_f32_of_bits(normal + (1u << 23)) - 0x1p-14f;
+    const uint32_t magnitude = exponent == 0         ? seam_f32_bits(small)
+                               : exponent == 0x7c00u ? normal + (112u << 23)
+                                                     : normal;
+    return seam_f32_of_bits(sign | magnitude);
 }
 
 void seam_dequantize(float *ret, seam_tensor_type type, const uint8_t *bytes, size_t count) {
-    const size_t stride = INFO[type].block_bytes;
-    SEAM_ASSERT(count % INFO[type].block_values == 0);
+    const type_info info = INFO[type];
+    SEAM_ASSERT(type != SEAM_TENSOR_OTHER); /* callers refuse it by name */
+    SEAM_ASSERT(count % info.block_values == 0);
     switch (type) {
     case SEAM_TENSOR_F32:
         for (size_t i = 0; i < count; i++) {
-            ret[i] = seam_get_f32(bytes + 4 * i);
+            ret[i] = seam_f32_of_bits(seam_get_u32(bytes + 4 * i));
         }
         return;
     case SEAM_TENSOR_F16:
         for (size_t i = 0; i < count; i++) {
-            ret[i] = seam_fp16_to_f32(seam_get_u16(bytes + 2 * i));
+            ret[i] = f16_value(seam_get_u16(bytes + 2 * i));
         }
         return;
     case SEAM_TENSOR_BF16:
         for (size_t i = 0; i < count; i++) {
-            ret[i] = seam_bf16_to_f32(seam_get_u16(bytes + 2 * i));
+            ret[i] = seam_f32_of_bits((uint32_t)seam_get_u16(bytes + 2 * i) << 16);
         }
         return;
-    case SEAM_TENSOR_Q8_0:
-        for (size_t b = 0; b < count / BLOCK; b++) {
-            q8_0_decode(ret + b * BLOCK, bytes + b * stride);
+    default:
+        for (size_t b = 0; b < count / info.block_values; b++) {
+            info.decode(ret + b * info.block_values, bytes + b * info.block_bytes);
         }
-        return;
-    case SEAM_TENSOR_Q4_0:
-        for (size_t b = 0; b < count / BLOCK; b++) {
-            q4_0_decode(ret + b * BLOCK, bytes + b * stride);
-        }
-        return;
-    case SEAM_TENSOR_Q4_1:
-        for (size_t b = 0; b < count / BLOCK; b++) {
-            q4_1_decode(ret + b * BLOCK, bytes + b * stride);
-        }
-        return;
-    case SEAM_TENSOR_OTHER:
-        SEAM_ASSERT(type != SEAM_TENSOR_OTHER); /* callers refuse it by name */
     }
 }

@@ -1,10 +1,7 @@
 /* Element types of weight files, and their exact values as f32.
  *
  * Source: the GGUF specification and the block layouts of ggml; F16 and BF16 are IEEE / bfloat16.
- *   Q8_0: blocks of 32: fp16 d, 32 int8 q                x = d q
- *   Q4_0: blocks of 32: fp16 d, 16 bytes of nibbles      x = d (q - 8)
- *   Q4_1: blocks of 32: fp16 d, fp16 m, 16 bytes         x = d q + m   (two roundings)
- * Nibbles: value i (i < 16) is the low half of byte i, value i + 16 the high half. */
+ * dequantize_blocks.h has the quantized types' layouts. */
 #ifndef SEAM_DEQUANTIZE_H
 #define SEAM_DEQUANTIZE_H
 
@@ -22,6 +19,15 @@ typedef enum seam_tensor_type {
     SEAM_TENSOR_Q8_0,
     SEAM_TENSOR_Q4_0,
     SEAM_TENSOR_Q4_1,
+    SEAM_TENSOR_Q5_0,
+    SEAM_TENSOR_Q5_1,
+    SEAM_TENSOR_Q2_K,
+    SEAM_TENSOR_Q3_K,
+    SEAM_TENSOR_Q4_K,
+    SEAM_TENSOR_Q5_K,
+    SEAM_TENSOR_Q6_K,
+    SEAM_TENSOR_IQ4_NL,
+    SEAM_TENSOR_IQ4_XS,
 } seam_tensor_type;
 
 /* Bytes of a block, which is one value of plain types. */

@@ -210,22 +210,14 @@ static seam_status keys_parse(seam_gguf *g) {
 }
 
 static seam_tensor_type type_from_id(uint32_t id) {
-    switch (id) {
-    case 0:
-        return SEAM_TENSOR_F32;
-    case 1:
-        return SEAM_TENSOR_F16;
-    case 2:
-        return SEAM_TENSOR_Q4_0;
-    case 3:
-        return SEAM_TENSOR_Q4_1;
-    case 8:
-        return SEAM_TENSOR_Q8_0;
-    case 30:
-        return SEAM_TENSOR_BF16;
-    default:
-        return SEAM_TENSOR_OTHER;
-    }
+    static const seam_tensor_type types[] = {
+        [0] = SEAM_TENSOR_F32,     [1] = SEAM_TENSOR_F16,     [2] = SEAM_TENSOR_Q4_0,
+        [3] = SEAM_TENSOR_Q4_1,    [6] = SEAM_TENSOR_Q5_0,    [7] = SEAM_TENSOR_Q5_1,
+        [8] = SEAM_TENSOR_Q8_0,    [10] = SEAM_TENSOR_Q2_K,   [11] = SEAM_TENSOR_Q3_K,
+        [12] = SEAM_TENSOR_Q4_K,   [13] = SEAM_TENSOR_Q5_K,   [14] = SEAM_TENSOR_Q6_K,
+        [20] = SEAM_TENSOR_IQ4_NL, [23] = SEAM_TENSOR_IQ4_XS, [30] = SEAM_TENSOR_BF16,
+    };
+    return id < sizeof types / sizeof *types ? types[id] : SEAM_TENSOR_OTHER;
 }
 
 /* One directory entry; its data offset goes to *ret_offset. */
@@ -264,8 +256,8 @@ static bool tensor_bytes(uint64_t *ret_bytes, const seam_gguf_tensor *t) {
 }
 
 /* Places of all tensors: in rising order each begins where the one before ends, padded, and the
- * last ends the file.  So a type or shape that was changed shows.  Of a type whose width is not
- * known here only the order is checked: it cannot be read anyway. */
+ * last ends the file.  So a type or shape that was changed shows, but for types of one size.  Of a
+ * type whose width is not known here only the order is checked: it cannot be read anyway. */
 static seam_status places_check(seam_gguf *g, uint64_t alignment) {
     if (g->tensor_count > 1) {
         qsort(g->tensors, g->tensor_count, sizeof(*g->tensors), by_place);

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""GGUF as Seam reads it equals transformers' own GGUF loading, every tensor, bit for bit.
+"""GGUF as Seam reads it equals transformers' own GGUF loading, every tensor, bit for bit: a real model,
+and small ones of random blocks whose matrices have each quantized type in turn.
 
     check_weights.py DUMP_WEIGHTS MODEL_DIR_OR_GGUF
 """
@@ -10,9 +11,14 @@ import subprocess
 import sys
 import tempfile
 
+import gguf
 import numpy as np
 import torch
 from transformers import AutoModelForCausalLM
+
+from make_gguf_golden import HALVES, random_blocks
+
+SMALL = dict(hidden=256, intermediate=512, layers=2, heads=4, kv_heads=2, vocab=64, context=128)
 
 
 def dump(tool, model):
@@ -31,7 +37,53 @@ def dump(tool, model):
     return config[1:], tensors
 
 
+def write_small(path, first, rng):
+    """A llama whose matrices have the quantized types in turn, from number `first` on."""
+    c, kinds = SMALL, list(HALVES)
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_block_count(c["layers"])
+    writer.add_context_length(c["context"])
+    writer.add_embedding_length(c["hidden"])
+    writer.add_feed_forward_length(c["intermediate"])
+    writer.add_head_count(c["heads"])
+    writer.add_head_count_kv(c["kv_heads"])
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_rope_freq_base(10000.0)
+    writer.add_rope_dimension_count(c["hidden"] // c["heads"])
+    writer.add_vocab_size(c["vocab"])
+    kv = c["hidden"] // c["heads"] * c["kv_heads"]
+    shapes = {"token_embd": (c["vocab"], c["hidden"]), "output": (c["vocab"], c["hidden"])}
+    for layer in range(c["layers"]):
+        for name, rows, cols in (("attn_q", c["hidden"], c["hidden"]), ("attn_k", kv, c["hidden"]),
+                                 ("attn_v", kv, c["hidden"]), ("attn_output", c["hidden"], c["hidden"]),
+                                 ("ffn_gate", c["intermediate"], c["hidden"]),
+                                 ("ffn_up", c["intermediate"], c["hidden"]),
+                                 ("ffn_down", c["hidden"], c["intermediate"])):
+            shapes[f"blk.{layer}.{name}"] = (rows, cols)
+    norms = ["output_norm"] + [f"blk.{i}.{n}_norm" for i in range(c["layers"]) for n in ("attn", "ffn")]
+    for name in norms:
+        writer.add_tensor(f"{name}.weight", rng.standard_normal(c["hidden"]).astype(np.float32))
+    for i, (name, (rows, cols)) in enumerate(shapes.items()):
+        kind = gguf.GGMLQuantizationType[kinds[(first + i) % len(kinds)]]
+        count = rows * cols // gguf.GGML_QUANT_SIZES[kind][0]
+        blocks, _ = random_blocks(rng, kind.name, count)
+        writer.add_tensor(f"{name}.weight", blocks.reshape(rows, -1), raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
 def main(tool, model):
+    compare(tool, model)
+    with tempfile.TemporaryDirectory() as folder:
+        for first in range(len(HALVES)):
+            path = os.path.join(folder, f"types-{first}.gguf")
+            write_small(path, first, np.random.default_rng(first))
+            compare(tool, path)
+
+
+def compare(tool, model):
     path = glob.glob(os.path.join(model, "*.gguf"))[0] if os.path.isdir(model) else model
     hf = AutoModelForCausalLM.from_pretrained(
         os.path.dirname(path), gguf_file=os.path.basename(path), dtype=torch.float32

@@ -302,7 +302,8 @@ static void test_gguf__cut_or_flipped__error_or_same_values(void **state) {
     (void)state;
     static fixture_bytes file;
     size_t header_bytes;
-    fixture_gguf(&file, 3, &header_bytes);
+    /* Q8_0: no bit of its number makes a type whose blocks would fill the same place. */
+    fixture_gguf(&file, 8, &header_bytes);
     damage_all(&file, header_bytes, gguf_outcome);
 }
 
