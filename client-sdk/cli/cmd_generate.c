@@ -87,10 +87,7 @@ static seam_status run(const generate_options *o, const seam_use *use, const sea
     options.base_model = use->base_model;
     options.slot_count = 1;
     options.rows_max = (uint32_t)prompt->count + 1;
-    options.positions_max = (uint32_t)prompt->count + new_tokens + 1;
-    if (options.positions_max > facts.context_max) {
-        options.positions_max = facts.context_max;
-    }
+    options.positions_max = seam_sampling_positions(prompt->count, new_tokens, facts.context_max);
     uint32_t stop_ids[SEAM_STOP_IDS_MAX];
     seam_generation_options generation;
     seam_sampling_generation(&generation, stop_ids, &o->sampling, use->tokenizer, new_tokens);

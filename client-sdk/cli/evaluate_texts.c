@@ -120,10 +120,7 @@ static seam_status texts_generate(texts *t, const seam_evaluation_args *args, se
     options.base_model = args->base_model;
     options.slot_count = args->slots != 0 ? args->slots : SLOTS_DEFAULT;
     options.slot_count = options.slot_count < t->count ? options.slot_count : t->count;
-    options.positions_max = prompt_longest + new_max + 1;
-    if (options.positions_max > facts.context_max) {
-        options.positions_max = facts.context_max;
-    }
+    options.positions_max = seam_sampling_positions(prompt_longest, new_max, facts.context_max);
     options.rows_max = args->rows_max;
     if (options.rows_max < prompt_longest + options.slot_count) {
         options.rows_max = prompt_longest + options.slot_count;

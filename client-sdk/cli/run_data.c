@@ -29,6 +29,14 @@ seam_status seam_run_rows_open(seam_data **ret_data, seam_batcher **ret_batcher,
     const seam_train_options *const o = options;
     const seam_data_options reading = seam_run_data_options(o, context_max, o->train_rows);
     SEAM_TRY(seam_data_load(ret_data, o->data, tokenizer, &reading, err));
+    if (o->batch > (uint64_t)o->rows_max * SEAM_RUN_MICROS_MAX) { /* before room is taken for it */
+        return seam_error_set(
+            err, SEAM_E_LIMIT,
+            "--batch %u: %u micro-batches of --rows-max %u hold no more than %llu "
+            "rows",
+            o->batch, SEAM_RUN_MICROS_MAX, o->rows_max,
+            (unsigned long long)o->rows_max * SEAM_RUN_MICROS_MAX);
+    }
     const seam_batcher_options batching = {
         .samples_per_step = o->batch, .rows_max = o->rows_max, .in_order = false, .seed = o->seed};
     SEAM_TRY(seam_batcher_create(ret_batcher, *ret_data, &batching, err));
@@ -46,7 +54,8 @@ void seam_run_rows_limit(seam_session_options *session, const seam_train_options
     const uint64_t rows_needed = (uint64_t)tokens_longest * (uint64_t)options->batch;
     session->rows_per_micro_max =
         rows_needed < options->rows_max ? (uint32_t)rows_needed : options->rows_max;
-    session->sequences_per_micro_max = options->batch;
+    session->sequences_per_micro_max = /* each has a row at least */
+        options->batch < session->rows_per_micro_max ? options->batch : session->rows_per_micro_max;
     session->micros_per_step_max = micros_max;
 }
 

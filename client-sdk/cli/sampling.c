@@ -55,3 +55,9 @@ void seam_sampling_generation(seam_generation_options *ret_options,
     ret_options->stop_ids = ret_stop_ids;
     ret_options->stop_count = stop_ids_of(ret_stop_ids, tokenizer);
 }
+
+uint32_t seam_sampling_positions(size_t prompt_tokens, uint32_t new_tokens_max,
+                                 uint32_t context_max) {
+    const uint64_t wanted = (uint64_t)prompt_tokens + new_tokens_max + 1;
+    return wanted < context_max ? (uint32_t)wanted : context_max;
+}

@@ -38,4 +38,9 @@ void seam_sampling_generation(seam_generation_options *ret_options,
                               const seam_sampling *sampling, const seam_tokenizer *tokenizer,
                               uint32_t new_tokens_max);
 
+/* Positions of an inference for such texts: prompt, new tokens and one more, at most the context.
+ */
+uint32_t seam_sampling_positions(size_t prompt_tokens, uint32_t new_tokens_max,
+                                 uint32_t context_max);
+
 #endif

@@ -555,6 +555,10 @@ def check_commands(case):
     before = case.report("run")["eval"]["before"]
     assert abs(base["loss"] - before["loss"]) < 1e-6 and base["exact_match"] is None
     text = seam.json("generate", "--model", case.model, "--run", run, "--new-tokens", 8, "lamp 7 ->")
+    # As many as the context holds, whatever is asked for.
+    most = seam.json("generate", "--model", case.model, "--run", run, "--new-tokens", 2**32 - 1, "lamp 7 ->")
+    assert most["text"].startswith(text["text"]) and most["new_tokens"] < 256, most
+    seam.json("eval", "--model", case.model, "--data", case.eval, "--new-tokens", 2**32 - 1)
     again = seam.json("generate", "--model", case.model, "--run", run, "--new-tokens", 8,
                       "lamp 7 ->")
     assert text == again and text["new_tokens"] <= 8
@@ -647,6 +651,9 @@ def check_bad_input(case):
             args=["--dictionary", "on", "--elide-input-gradient", "off"])
     refused(case, EXIT_USAGE, "--bits: 17", args=["--codec", "affine", "--bits", "17"])
     refused(case, EXIT_INPUT, "group", "7", args=["--codec", "group", "--group", "7"])
+    refused(case, EXIT_INPUT, "--batch 4294967295: 64 micro-batches", args=["--batch", 2**32 - 1])
+    code, _, err = case.train("narrow", "--batch", 40, "--rows-max", 20, "--steps", 1, "--delete-session")
+    assert code == 0, err  # more rows than a micro-batch has tokens
     refused(case, EXIT_USAGE, "--rank: 100000", args=["--rank", "100000"])
     refused(case, EXIT_USAGE, "--alloc-lag: 5000", args=["--alloc-lag", "5000"])
     # The largest that the command line takes, the server takes.
