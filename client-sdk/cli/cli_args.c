@@ -98,7 +98,11 @@ static seam_status store_float(const found *option, const char *value, seam_erro
     char *end = NULL;
     errno = 0;
     const float number = strtof(value, &end);
-    if (*value == '\0' || *end != '\0' || errno != 0 || !isfinite(number)) {
+    if (*value != '\0' && *end == '\0' && errno == ERANGE) {
+        return seam_error_set(err, SEAM_E_ARG, "--%s: %s is too %s", option->spec->name, value,
+                              isfinite(number) ? "near to 0" : "large");
+    }
+    if (*value == '\0' || *end != '\0' || !isfinite(number)) {
         return seam_error_set(err, SEAM_E_ARG, "--%s: '%s' is not a number", option->spec->name,
                               value);
     }

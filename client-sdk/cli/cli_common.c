@@ -7,8 +7,10 @@
 #include <unistd.h>
 
 #include "cli.h"
+#include "credit.h"
 #include "file_write.h"
 #include "transport.h"
+#include "try.h"
 
 const seam_arg_spec seam_common_specs[] = {
     {"json", SEAM_ARG_FLAG, offsetof(seam_common_options, json), NULL,
@@ -80,7 +82,7 @@ static seam_status token_read(char ret_token[TOKEN_BYTES], const char *path, sea
         fclose(file);
     }
     if (!read) {
-        return seam_error_set(err, SEAM_E_IO, "%s: no token can be read", path);
+        return seam_error_set(err, SEAM_E_IO, "--token-file: %s: no token can be read", path);
     }
     ret_token[strcspn(ret_token, "\r\n")] = '\0';
     return SEAM_OK;
@@ -95,6 +97,24 @@ bool seam_cli_is_plaintext(const seam_server_options *options) {
            (options->ca == NULL && seam_address_is_loopback(address_of(options)));
 }
 
+/* What the core would refuse in its own words. */
+static seam_status server_check(const seam_server_options *options, seam_error *err) {
+    const uint32_t least = (SEAM_CREDIT_BYTES_MIN + (1u << 20) - 1) >> 20;
+    const uint32_t most = SEAM_CREDIT_BYTES_MAX >> 20, credit = options->credit_mib;
+    if (options->timeout_s > UINT32_MAX / 1000 || options->reconnect_s > UINT32_MAX / 1000) {
+        return seam_error_set(err, SEAM_E_ARG, "--timeout, --reconnect: at most %u seconds",
+                              UINT32_MAX / 1000);
+    }
+    if (credit != 0 && (credit < least || credit > most)) {
+        return seam_error_set(err, SEAM_E_ARG, "--credit-mib: %u is not in %u..%u", credit, least,
+                              most);
+    }
+    SEAM_TRY(seam_cli_path_check("ca", options->ca, err));
+    SEAM_TRY(seam_cli_path_check("cert", options->cert, err));
+    SEAM_TRY(seam_cli_path_check("key", options->key, err));
+    return seam_cli_path_check("token-file", options->token_file, err);
+}
+
 seam_status seam_cli_connect(seam_client **ret_client, const seam_server_options *options,
                              const seam_common_options *common, seam_error *err) {
     char token[TOKEN_BYTES];
@@ -107,15 +127,9 @@ seam_status seam_cli_connect(seam_client **ret_client, const seam_server_options
     client.plaintext_forced = options->insecure;
     client.plaintext = seam_cli_is_plaintext(options);
     client.token = getenv("SEAM_TOKEN");
-    if (options->timeout_s > UINT32_MAX / 1000 || options->reconnect_s > UINT32_MAX / 1000) {
-        return seam_error_set(err, SEAM_E_ARG, "--timeout, --reconnect: at most %u seconds",
-                              UINT32_MAX / 1000);
-    }
+    SEAM_TRY(server_check(options, err));
     if (options->token_file != NULL) {
-        const seam_status st = token_read(token, options->token_file, err);
-        if (st != SEAM_OK) {
-            return st;
-        }
+        SEAM_TRY(token_read(token, options->token_file, err));
         client.token = token;
     }
     client.progress_timeout_ms = options->timeout_s * 1000u;
@@ -123,7 +137,9 @@ seam_status seam_cli_connect(seam_client **ret_client, const seam_server_options
     client.credit_bytes = (uint64_t)options->credit_mib << 20;
     client.log = common->quiet ? NULL : log_to_stderr;
     client.stop = stop;
-    return seam_client_open(ret_client, &client, err);
+    const seam_status st = seam_client_open(ret_client, &client, err);
+    const bool is_address = st == SEAM_E_ARG && strncmp(err->text, "address: ", 9) == 0;
+    return is_address ? seam_error_prefix(err, st, "--server") : st;
 }
 
 seam_status seam_cli_path_check(const char *option, const char *path, seam_error *err) {

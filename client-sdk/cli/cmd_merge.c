@@ -73,7 +73,12 @@ int seam_cmd_merge(int argc, char **argv, int first) {
     const seam_merge_args args = {
         .base = o.model, .adapter = o.adapter, .out = o.out, .shard_bytes = o.shard_bytes};
     seam_merge_report report;
-    st = seam_directory_make(o.out, &err);
+    st = seam_cli_path_check("model", o.model, &err);
+    st = st == SEAM_OK ? seam_cli_path_check("adapter", o.adapter, &err) : st;
+    if (st == SEAM_OK && o.out[0] == '\0') {
+        st = seam_error_set(&err, SEAM_E_ARG, "--out: names no folder");
+    }
+    st = st == SEAM_OK ? seam_directory_make(o.out, &err) : st;
     if (st == SEAM_OK) {
         st = seam_merge(&report, &args, &err);
     }

@@ -32,6 +32,7 @@ typedef struct plan_result {
 
 static seam_status model_read(plan_result *r, const seam_plan_options *o, seam_error *err) {
     if (o->shape == NULL) {
+        SEAM_TRY(seam_cli_path_check("model", o->run.model, err));
         return seam_plan_model_read(&r->model, &r->bf16_table, o->run.model, err);
     }
     const seam_model_config *const shape = seam_plan_shape_find(o->shape);

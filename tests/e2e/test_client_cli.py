@@ -594,8 +594,11 @@ def check_bad_input(case):
     for args in (["eval", "--model", case.model, "--data", folder / "nosuch"],
                  ["eval", "--model", case.model, "--data", case.eval, "--run", folder / "nosuch"],
                  ["generate", "--model", case.model, "--adapter", folder / "nosuch", "x"],
-                 ["session", "show", folder / "nosuch"]):
+                 ["session", "show", folder / "nosuch"], ["server", "info", "--ca", folder / "nosuch"],
+                 ["server", "info", "--token-file", folder / "nosuch"]):
         code, _, err = case.seam.run(*args)
+        option = args[-2] if str(args[-2]).startswith("--") else ""
+        assert f"{option}: " in err or not option, (args, err)
         assert code == EXIT_IO and "nosuch" in err, (args, code, err)
     refused(case, EXIT_INPUT, "train.jsonl:1", "row has", "--truncate", args=["--tokens-max", 4])
     refused(case, EXIT_INPUT, "--rows-max", "line", args=["--rows-max", 3])
@@ -651,6 +654,17 @@ def check_bad_input(case):
             args=["--dictionary", "on", "--elide-input-gradient", "off"])
     refused(case, EXIT_USAGE, "--bits: 17", args=["--codec", "affine", "--bits", "17"])
     refused(case, EXIT_INPUT, "group", "7", args=["--codec", "group", "--group", "7"])
+    for args in (["plan", "--model", folder / "nosuch"],
+                 ["merge", "--model", folder / "nosuch", "--adapter", case.model, "--out", folder / "m"],
+                 ["merge", "--model", case.model, "--adapter", folder / "nosuch", "--out", folder / "m"]):
+        code, _, err = case.seam.run(*args, server=False)
+        assert code == EXIT_IO and f"{args[args.index(folder / 'nosuch') - 1]}: " in err, (args, code, err)
+    code, _, err = case.seam.run("merge", "--model", case.model, "--adapter", case.model, "--out", "",
+                                 server=False)
+    assert code == EXIT_INPUT and "--out: names no folder" in err, (code, err)
+    for credit in (1, 2**32 - 1):
+        refused(case, EXIT_INPUT, f"--credit-mib: {credit} is not in 3..1024", args=["--credit-mib", credit])
+    refused(case, EXIT_INPUT, "--server: address: 'x' is not", seam=Seam(case.seam.binary, "x"))
     refused(case, EXIT_INPUT, "--batch 4294967295: 64 micro-batches", args=["--batch", 2**32 - 1])
     code, _, err = case.train("narrow", "--batch", 40, "--rows-max", 20, "--steps", 1, "--delete-session")
     assert code == 0, err  # more rows than a micro-batch has tokens

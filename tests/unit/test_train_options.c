@@ -52,6 +52,9 @@ static void test_seam_train_options_parse__refused(void **state) {
         /* 0 is no word for the default. */
         {"--lr 0", "--lr: 0 is not above 0"},
         {"--lr -1", "--lr: -1 is not above 0"},
+        {"--lr nan", "--lr: 'nan' is not a number"},
+        {"--lr 1e400", "--lr: 1e400 is too large"},
+        {"--lr 1e-45", "--lr: 1e-45 is too near to 0"},
         {"--steps 0", "--steps: '0' is not a whole number from 1"},
         {"--batch 0", "--batch: '0'"},
         {"--rank 0", "--rank: '0'"},
