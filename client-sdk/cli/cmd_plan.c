@@ -96,7 +96,13 @@ static seam_status rows_read(plan_result *r, seam_plan_options *o, seam_session_
     o->micros = micros;
     o->run.tokens_max = longest;
     o->run.rows_max = session->rows_per_micro_max;
+    if (o->sequences > o->run.rows_max) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "--sequences-max: %u, but --rows-max %u, of which each has one",
+                              o->sequences, o->run.rows_max);
+    }
     o->sequences = o->sequences != 0 ? o->sequences : session->sequences_per_micro_max;
+    o->sequences = o->sequences < o->run.rows_max ? o->sequences : o->run.rows_max;
     session->sequences_per_micro_max = o->sequences;
     return SEAM_OK;
 }

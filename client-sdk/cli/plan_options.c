@@ -11,6 +11,8 @@
 #include "shared_options.h"
 #include "try.h"
 
+#define MEMORY_GIB_MAX 1e9f /* counts of bytes are of 64 bits */
+
 #define RUN(name, kind, member, value, help)                                                       \
     SEAM_OPTION(seam_train_options, name, kind, member, value, help)
 #define OWN(name, kind, member, value, help)                                                       \
@@ -83,7 +85,10 @@ bool seam_plan_is_lora(const seam_plan_options *options) {
 }
 
 bool seam_plan_on_cuda(const seam_plan_options *options) {
-    return strncmp(options->device, "cuda", 4) == 0;
+    const char *const device = options->device; /* which of them does not matter */
+    const bool counted = strncmp(device, "cuda:", 5) == 0 && device[5] != '\0' &&
+                         strspn(device + 5, "0123456789") == strlen(device + 5);
+    return counted || strcmp(device, "cuda") == 0;
 }
 
 seam_status seam_plan_options_parse(seam_plan_options *ret_options, int argc, char **argv,
@@ -149,6 +154,10 @@ static seam_status rows_check(const seam_plan_options *o, seam_error *err) {
                               "--%s: with --data, --tokens-max or --preset it follows from "
                               "--batch and --rows-max",
                               o->micros != 0 ? "micros" : "sequences-max");
+    }
+    if (o->memory_gib > MEMORY_GIB_MAX) {
+        return seam_error_set(err, SEAM_E_ARG, "--memory: %g is more than %g",
+                              (double)o->memory_gib, (double)MEMORY_GIB_MAX);
     }
     if (run->rows_max > SEAM_ROWS_MAX) {
         return seam_error_set(err, SEAM_E_ARG, "--rows-max: at most %u", SEAM_ROWS_MAX);

@@ -55,7 +55,7 @@ static seam_status joins_check(const seam_plan_options *o, seam_error *err) {
 static seam_status types_read(seam_ops *ret_types, uint32_t *ret_copies, const seam_plan_options *o,
                               seam_error *err) {
     const bool cuda = seam_plan_on_cuda(o);
-    if (!cuda && strncmp(o->device, "cpu", 3) != 0) {
+    if (!cuda && strcmp(o->device, "cpu") != 0) {
         return seam_error_set(err, SEAM_E_ARG, "--device: '%.40s' is not cuda or cpu", o->device);
     }
     if (strcmp(o->dtype, "bf16") != 0 && strcmp(o->dtype, "f32") != 0) {

@@ -13,6 +13,8 @@
 #include "train_options.h"
 #include "try.h"
 
+#define CACHE_BYTES_MAX (UINT64_C(1) << 60) /* so that sums of caches do not wrap */
+
 #define WIDTHS_FIXED "affine, tensor, channel, group, aqsgd"
 
 /* Options that only these codecs have. */
@@ -139,6 +141,11 @@ static seam_status counts_check(const seam_train_options *o, seam_error *err) {
             return seam_error_set(err, SEAM_E_ARG, "--%s: %u is not in 1..%u", counts[i].option,
                                   counts[i].value, counts[i].max);
         }
+    }
+    if (o->cache_bytes > CACHE_BYTES_MAX) {
+        return seam_error_set(err, SEAM_E_ARG, "--cache-bytes: %llu is more than %llu",
+                              (unsigned long long)o->cache_bytes,
+                              (unsigned long long)CACHE_BYTES_MAX);
     }
     if (!(o->step_seconds <= SEAM_RATE_STEP_SECONDS_MAX)) {
         return seam_error_set(err, SEAM_E_ARG, "--step-seconds: %g is more than %g",

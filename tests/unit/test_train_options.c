@@ -127,6 +127,8 @@ static void test_seam_train_options_parse__what_every_server_refuses__named(void
         {"--bits-min 1 --bits-max 17 --bits-start 8", "bits_max 17: outside 1..16"},
         {"--bits-min 8 --bits-max 4 --bits-start 6", "--bits-min, --bits-max, --bits-start: "},
         {"--gate-alpha 2000", "--gate-alpha: alpha 2000"},
+        {"--codec aqsgd --cache-bytes 18446744073709551615",
+         "--cache-bytes: 18446744073709551615 is"},
         {"--rate auto --step-seconds 1e9", "--step-seconds: 1e+09 is more than 86400"},
     };
     refused_check(cases, sizeof cases / sizeof *cases);
