@@ -61,6 +61,14 @@ static seam_status file_read(seam_auth *auth, FILE *file, const char *path, seam
         }
         auth->key_count += empty ? 0 : 1;
     }
+    if (ferror(file) != 0) { /* as of a folder, which can be opened */
+        return seam_error_set(err, SEAM_E_IO, "token-file: cannot read %s: %s", path,
+                              strerror(errno));
+    }
+    if (auth->key_count == 0) {
+        return seam_error_set(err, SEAM_E_FORMAT,
+                              "token-file: %s has no key, so that nobody could call", path);
+    }
     return SEAM_OK;
 }
 

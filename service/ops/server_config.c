@@ -11,6 +11,7 @@
 #include "credit.h"
 #include "log.h"
 #include "try.h"
+#include "utf8.h"
 
 #define LINE_BYTES     2048
 #define FILE_LINES_MAX 1000
@@ -240,8 +241,9 @@ static seam_status model_add(seam_server_config *config, const char *text) {
         }
         id_count = end - (size_t)(id - path);
     }
+    /* Clients are told the name, in a message that holds nothing but UTF-8. */
     if (path_count == 0 || path_count >= sizeof entry->path || id_count == 0 ||
-        id_count >= sizeof entry->id) {
+        id_count >= sizeof entry->id || seam_utf8_check(id, id_count) != id_count) {
         return SEAM_E_ARG;
     }
     memcpy(entry->path, path, path_count);
@@ -405,6 +407,9 @@ static seam_status file_read(seam_server_config *config, const char *path, seam_
         st = n > FILE_LINES_MAX
                  ? seam_error_set(err, SEAM_E_ARG, "%s: more than %u lines", path, FILE_LINES_MAX)
                  : line_read(config, line, where, err);
+    }
+    if (st == SEAM_OK && ferror(file) != 0) { /* as of a folder, which can be opened */
+        st = seam_error_set(err, SEAM_E_IO, "config: cannot read %s: %s", path, strerror(errno));
     }
     (void)fclose(file);
     return st;

@@ -525,6 +525,7 @@ def test_flags__what_cannot_work__exits_with_the_name(binary, folder):
     for option, path in (("cache-dir", plain), ("cache-dir", folder / "nodir"), ("state-dir", plain),
                          ("ready-file", folder / "nodir" / "ready"), ("ready-file", folder),
                          ("trace", folder / "nodir" / "trace"), ("token-file", folder / "nofile"),
+                         ("token-file", folder), ("token-file", plain),
                          ("tls-cert", folder / "nofile")):
         key = ["--tls-key", str(tls / "server.key")] if option == "tls-cert" else []
         said = output("--model", "/no/such", "--listen", "127.0.0.1:0", *key, f"--{option}", str(path))

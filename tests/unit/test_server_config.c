@@ -135,6 +135,8 @@ static void test_load__bad_values__named(void **state) {
         {"stray", "stray"},
         {"--listen", "needs a value"},
         {"--config=/no/such/file", "/no/such/file"},
+        {"--config=/tmp", "cannot read /tmp: Is a directory"},
+        {"--model=\xff=/x", "--model"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         seam_server_config config;
