@@ -6,6 +6,7 @@
 
 #include "arena.h"
 #include "cli.h"
+#include "config_range.h"
 #include "run_files.h"
 #include "run_folder.h"
 #include "try.h"
@@ -16,7 +17,7 @@ typedef struct admin_options {
     seam_common_options common;
     seam_server_options server;
     const char *run, *out;
-    uint64_t at_step;
+    uint64_t at_step;         /* UINT64_MAX: the next one */
     seam_optimizer optimizer; /* NaN, NULL, UINT64_MAX: as it was */
 } admin_options;
 
@@ -36,7 +37,8 @@ static const seam_arg_spec export_specs[] = {
 
 static const seam_arg_spec update_specs[] = {
     {"at-step", SEAM_ARG_U64, offsetof(admin_options, at_step), "N",
-     "the first step that goes by it, from 0; one that has not begun [the next one that begins]"},
+     "the first step that goes by it, which has not begun; what was said of later ones goes [the "
+     "next one that begins]"},
     {"lr", SEAM_ARG_F32, offsetof(admin_options, optimizer.lr), "X", "learning rate"},
     {"schedule", SEAM_ARG_TEXT, offsetof(admin_options, optimizer.schedule), "NAME",
      "constant, linear, cosine"},
@@ -59,10 +61,12 @@ typedef struct admin_command {
     bool needs_run;
     admin_fn *act;
     const seam_arg_spec *specs; /* of its own; NULL: none */
+    seam_status (*check)(const admin_options *options, seam_error *err); /* of these, or NULL */
 } admin_command;
 
 static int run(const admin_command *command, int argc, char **argv, int first) {
-    admin_options o = {.optimizer = {.lr = NAN,
+    admin_options o = {.at_step = UINT64_MAX,
+                       .optimizer = {.lr = NAN,
                                      .weight_decay = NAN,
                                      .clip_norm = NAN,
                                      .warmup_steps = UINT64_MAX,
@@ -88,6 +92,9 @@ static int run(const admin_command *command, int argc, char **argv, int first) {
     }
     if (st == SEAM_OK && command->needs_run && o.run == NULL) {
         st = seam_error_set(&err, SEAM_E_ARG, "which run? give its folder");
+    }
+    if (st == SEAM_OK && command->check != NULL) {
+        st = command->check(&o, &err);
     }
     if (st != SEAM_OK) {
         return seam_cli_usage(&err, command->name);
@@ -294,21 +301,44 @@ static bool optimizer_change(seam_optimizer *optimizer, const seam_optimizer *gi
     return any;
 }
 
+static seam_status update_check(const admin_options *options, seam_error *err) {
+    const seam_optimizer *const given = &options->optimizer;
+    seam_optimizer unused = {.struct_bytes = sizeof unused};
+    if (!optimizer_change(&unused, given)) {
+        return seam_error_set(err, SEAM_E_ARG, "what is to change? give --lr, or others of these");
+    }
+    if (options->at_step == 0) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "--at-step: from 1; without it the next step that begins is the "
+                              "first");
+    }
+    const struct {
+        const char *option, *field;
+        float value; /* NaN: not given */
+    } rates[] = {{"--lr", "optimizer.lr", given->lr},
+                 {"--weight-decay", "optimizer.weight_decay", given->weight_decay},
+                 {"--clip-norm", "optimizer.clip_norm", given->clip_norm}};
+    for (size_t i = 0; i < sizeof rates / sizeof *rates; i++) {
+        if (!isnan(rates[i].value)) {
+            SEAM_TRY(seam_config_range_check(rates[i].option, rates[i].field,
+                                             (double)rates[i].value, err));
+        }
+    }
+    return SEAM_OK;
+}
+
 static seam_status session_update(seam_client *client, const admin_options *options,
                                   seam_error *err) {
+    const uint64_t at_step = options->at_step != UINT64_MAX ? options->at_step : 0;
     seam_session *session = NULL;
     seam_optimizer o = {.struct_bytes = sizeof o};
     uint64_t step = 0;
-    if (!optimizer_change(&o, &options->optimizer)) {
-        return seam_error_set(err, SEAM_E_ARG, "what is to change? give --lr, or others of --help");
-    }
     SEAM_TRY(attach(&session, client, options, err));
     const uint64_t next = seam_session_committed_steps(session) + 1; /* it may have begun */
-    seam_status st =
-        seam_session_optimizer(&o, session, options->at_step > 0 ? options->at_step : next, err);
+    seam_status st = seam_session_optimizer(&o, session, at_step > 0 ? at_step : next, err);
     (void)optimizer_change(&o, &options->optimizer);
     if (st == SEAM_OK) {
-        st = seam_session_update(&step, session, options->at_step, &o, err);
+        st = seam_session_update(&step, session, at_step, &o, err);
     }
     seam_session_close(session);
     SEAM_TRY(st);
@@ -368,52 +398,59 @@ static seam_status export_adapter(seam_client *client, const admin_options *opti
 }
 
 int seam_cmd_server_info(int argc, char **argv, int first) {
-    static const admin_command c = {"server info", "A server's version, device and load", false,
-                                    server_info, NULL};
+    static const admin_command c = {
+        "server info", "A server's version, device and load", false, server_info, NULL, NULL};
     return run(&c, argc, argv, first);
 }
 
 int seam_cmd_model_list(int argc, char **argv, int first) {
-    static const admin_command c = {"model list", "Models that a server offers", false, model_list,
-                                    NULL};
+    static const admin_command c = {
+        "model list", "Models that a server offers", false, model_list, NULL, NULL};
     return run(&c, argc, argv, first);
 }
 
 int seam_cmd_session_list(int argc, char **argv, int first) {
-    static const admin_command c = {"session list", "Sessions of a server", false, session_list,
-                                    NULL};
+    static const admin_command c = {
+        "session list", "Sessions of a server", false, session_list, NULL, NULL};
     return run(&c, argc, argv, first);
 }
 
 int seam_cmd_session_show(int argc, char **argv, int first) {
-    static const admin_command c = {"session show", "The session of a run", true, session_show,
-                                    NULL};
+    static const admin_command c = {
+        "session show", "The session of a run", true, session_show, NULL, NULL};
     return run(&c, argc, argv, first);
 }
 
 int seam_cmd_session_update(int argc, char **argv, int first) {
     static const admin_command c = {"session update",
-                                    "Change the optimizer of a run's session from a step on", true,
-                                    session_update, update_specs};
+                                    "Change the optimizer of a run's session from a step on",
+                                    true,
+                                    session_update,
+                                    update_specs,
+                                    update_check};
     return run(&c, argc, argv, first);
 }
 
 int seam_cmd_session_delete(int argc, char **argv, int first) {
-    static const admin_command c = {"session delete", "Delete the session of a run", true,
-                                    session_delete, NULL};
+    static const admin_command c = {
+        "session delete", "Delete the session of a run", true, session_delete, NULL, NULL};
     return run(&c, argc, argv, first);
 }
 
 int seam_cmd_session_checkpoint(int argc, char **argv, int first) {
     static const admin_command c = {"session checkpoint",
                                     "Have the server write a checkpoint of a run's session now",
-                                    true, session_checkpoint, NULL};
+                                    true,
+                                    session_checkpoint,
+                                    NULL,
+                                    NULL};
     return run(&c, argc, argv, first);
 }
 
 int seam_cmd_export(int argc, char **argv, int first) {
-    static const admin_command c = {"export",
-                                    "Write the adapter of a run's session as a PEFT folder", true,
-                                    export_adapter, export_specs};
+    static const admin_command c = {
+        "export",     "Write the adapter of a run's session as a PEFT folder",
+        true,         export_adapter,
+        export_specs, NULL};
     return run(&c, argc, argv, first);
 }

@@ -142,7 +142,10 @@ def check_update(case):
         code, text, err = case.run("session", "update", run, "--at-step", 280, "--weight-decay", "0.5")
         assert code == 0 and "step 280 on: lr 0.002, constant" in text and "decay 0.5" in text, text
         for args, expected, word in ((["--lr", "1", "--at-step", 1], EXIT_INPUT, "effective_step"),
-                                     ([], EXIT_INPUT, "--lr"), (["--lr", "-1"], EXIT_INPUT, ".lr"),
+                                     ([], EXIT_USAGE, "--lr"), (["--lr", "-1"], EXIT_USAGE, "--lr"),
+                                     (["--lr", "1", "--at-step", 0], EXIT_USAGE, "--at-step"),
+                                     (["--schedule", "linear", "--steps", 0], EXIT_INPUT,
+                                      "total_steps"),
                                      (["--schedule", "up"], EXIT_INPUT, "schedule")):
             if "--at-step" in args:
                 wait_for(lambda: case.show("updated")["committed_step_count"] > 2, what="steps",
