@@ -63,7 +63,9 @@ void seam_on_update_idle(seam_call *call) {
         seam_call_fail(call, st, &err);
         return;
     }
-    if (!known && seam_session_is_kept(session) && !seam_session_is_idle(session)) {
+    /* A job of a session that the next tick unloads would let an Attach in before. */
+    if (!known && seam_session_is_kept(session) &&
+        (!seam_session_is_idle(session) || session->disk.spoiled)) {
         seam_call_await_any(call, session);
         return;
     }

@@ -226,7 +226,9 @@ void seam_train_attach_now(seam_train *train) {
         return;
     }
     SEAM_ASSERT(train->attached.action != SEAM_ATTACH_WAIT); /* the session is idle */
-    session->made_step_count = train->attach.committed_step_count;
+    if (session->made_step_count < train->attach.committed_step_count) {
+        session->made_step_count = train->attach.committed_step_count;
+    }
     session->made_known = true;
     seam_call *older = session->stream;
     session->stream = train->call;

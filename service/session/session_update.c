@@ -55,9 +55,6 @@ static bool is_same(const seam_session_update *first, const seam_session_update 
 
 /* Is the optimizer this end's, and is it known what has gone by it? */
 static seam_status session_check(const seam_session *session, seam_error *err) {
-    if (session->deleted) {
-        return seam_error_set(err, SEAM_E_GONE, "the session was deleted");
-    }
     if (session->config.codec.topology == SEAM_TOPOLOGY_ADAPTER_EXCHANGE ||
         session->config.client_trains) {
         return seam_error_set(err, SEAM_E_STATE,
@@ -96,11 +93,14 @@ seam_status seam_session_update_settle(bool *ret_known, seam_session_update *upd
     const uint64_t min = step_min(session), floor = seam_session_update_floor(session);
     const uint64_t step = update->effective_step != 0 ? update->effective_step : min;
     uint32_t left = 0; /* beside it */
-    SEAM_TRY(session_check(session, err));
-    SEAM_TRY(known_find(ret_known, updates, update, err));
+    if (session->deleted) {
+        return seam_error_set(err, SEAM_E_GONE, "the session was deleted");
+    }
+    SEAM_TRY(known_find(ret_known, updates, update, err)); /* whatever has become of it since */
     if (*ret_known) {
         return SEAM_OK;
     }
+    SEAM_TRY(session_check(session, err));
     if (step < min || step > INT64_MAX) {
         return seam_error_set(err, SEAM_E_ARG, "effective_step: %llu is not one of %llu to %lld",
                               (unsigned long long)step, (unsigned long long)min,
@@ -152,7 +152,7 @@ void seam_session_update_add(seam_session *session, const seam_session_update *u
 
 static seam_status row_take(void *user, const seam_update_row *row) {
     seam_session_updates *updates = user;
-    if (updates->count == SEAM_UPDATES_MAX ||
+    if (updates->count == SEAM_UPDATES_MAX || row->effective_step > INT64_MAX ||
         strlen(row->request_id) >= sizeof updates->items[0].request_id) {
         return SEAM_E_FORMAT;
     }

@@ -22,6 +22,8 @@ seam_add_script_test(e2e save_checkpoint ${PYTHON3}
                      ${CMAKE_CURRENT_SOURCE_DIR}/test_save_checkpoint.py $<TARGET_FILE:seamd>)
 seam_add_script_test(e2e update_session ${PYTHON3}
                      ${CMAKE_CURRENT_SOURCE_DIR}/test_update_session.py $<TARGET_FILE:seamd>)
+seam_add_script_test(e2e update_waits ${PYTHON3}
+                     ${CMAKE_CURRENT_SOURCE_DIR}/test_update_waits.py $<TARGET_FILE:seamd>)
 seam_add_script_test(e2e nack ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_nack.py
                      $<TARGET_FILE:seamd> $<TARGET_FILE:seam_cli>)
 seam_add_script_test(e2e unreadable_checkpoint ${PYTHON3}
@@ -38,5 +40,5 @@ seam_add_script_test(e2e kept_caches ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test
 seam_add_script_test(e2e old_state ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_old_state.py
                      $<TARGET_FILE:seamd> $<TARGET_FILE:seam_cli>)
 set_tests_properties(e2e.durable e2e.save_checkpoint e2e.update_session e2e.session_end e2e.kill_runs e2e.kept_caches
-                     e2e.unreadable_checkpoint e2e.waiting_calls
+                     e2e.unreadable_checkpoint e2e.update_waits e2e.waiting_calls
                      PROPERTIES LABELS "e2e;asan;tsan")
