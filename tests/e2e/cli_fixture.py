@@ -7,7 +7,7 @@ import subprocess
 import threading
 import time
 
-from service_fixture import write_model
+from service_fixture import DEADLINE_S, write_model
 
 VOCAB = 260
 
@@ -72,7 +72,7 @@ class Seam:
     def __init__(self, binary: str, server: str):
         self.binary, self.server = binary, server
 
-    def run(self, *args, timeout=120, server=True, **kwargs):
+    def run(self, *args, timeout=3 * DEADLINE_S, server=True, **kwargs):
         command = [self.binary, *map(str, args)]
         if server:
             command += ["--server", self.server]

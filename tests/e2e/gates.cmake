@@ -10,5 +10,5 @@ target_compile_definitions(seam_stories_run PRIVATE
 target_link_libraries(seam_stories_run PUBLIC seam_model seam_codec PRIVATE seam_flags ZLIB::ZLIB)
 seam_add_test(e2e gates_follow_loss seam_stories_run m)
 set_tests_properties(e2e.stories_model PROPERTIES FIXTURES_SETUP stories_model)
-set_tests_properties(e2e.gates_follow_loss PROPERTIES FIXTURES_REQUIRED stories_model TIMEOUT 900
+set_tests_properties(e2e.gates_follow_loss PROPERTIES FIXTURES_REQUIRED stories_model TIMEOUT 3600
                      LABELS release) # a minute in the release preset, many in dev

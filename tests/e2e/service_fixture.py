@@ -24,6 +24,8 @@ except ImportError as missing:
 
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
 SERVICE = "seam.v1.SeamService"
+# What must come, comes within this time on a machine however busy: only what hangs waits so long.
+DEADLINE_S = 180
 
 
 def seamd_path() -> str:
@@ -106,7 +108,7 @@ class Seamd:
         self.log_file.seek(0)
         return self.log_file.read()
 
-    def stop(self, timeout=20) -> int:
+    def stop(self, timeout=DEADLINE_S) -> int:
         """SIGTERM; the exit code."""
         if self.process.poll() is None:
             self.process.terminate()
@@ -135,26 +137,26 @@ class Client:
     def __init__(self, channel, service=SERVICE):
         self.channel, self.service = channel, service
 
-    def unary(self, method, request, response_class, timeout=20, **kwargs):
+    def unary(self, method, request, response_class, timeout=DEADLINE_S, **kwargs):
         call = self.channel.unary_unary(f"/{self.service}/{method}",
                                         request_serializer=lambda m: m.SerializeToString(),
                                         response_deserializer=response_class.FromString)
         return call(request, timeout=timeout, **kwargs)
 
-    def stream(self, method, requests, response_class, timeout=60, **kwargs):
+    def stream(self, method, requests, response_class, timeout=DEADLINE_S, **kwargs):
         call = self.channel.stream_stream(
             f"/{self.service}/{method}",
             request_serializer=lambda m: m if isinstance(m, bytes) else m.SerializeToString(),
             response_deserializer=response_class.FromString)
         return call(requests, timeout=timeout, **kwargs)
 
-    def server_stream(self, method, request, response_class, timeout=60):
+    def server_stream(self, method, request, response_class, timeout=DEADLINE_S):
         call = self.channel.unary_stream(f"/{self.service}/{method}",
                                          request_serializer=lambda m: m.SerializeToString(),
                                          response_deserializer=response_class.FromString)
         return call(request, timeout=timeout)
 
-    def client_stream(self, method, requests, response_class, timeout=60):
+    def client_stream(self, method, requests, response_class, timeout=DEADLINE_S):
         call = self.channel.stream_unary(f"/{self.service}/{method}",
                                          request_serializer=lambda m: m.SerializeToString(),
                                          response_deserializer=response_class.FromString)
@@ -188,7 +190,7 @@ def refused(code, call, *args, text="", reason="", field="", **kwargs):
     raise AssertionError(f"the call succeeded, expected {code}")
 
 
-def wait_for(condition, seconds=10, what="condition"):
+def wait_for(condition, seconds=DEADLINE_S, what="condition"):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if condition():

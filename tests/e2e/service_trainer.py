@@ -6,7 +6,7 @@ import struct
 
 import numpy as np
 
-from service_fixture import Client
+from service_fixture import DEADLINE_S, Client
 from safetensors.numpy import load_file
 
 FRAME = struct.Struct("<4sBBBBHHIQIIIIIIQII")
@@ -57,7 +57,7 @@ def tensor_frames(x: np.ndarray, *, chunk_rows=None, **key) -> list:
 class Stream:
     """A Train (or Forward, Generate) stream: send(message), receive() -> message."""
 
-    def __init__(self, channel, method="Train", timeout=60):
+    def __init__(self, channel, method="Train", timeout=DEADLINE_S):
         from seam.v1 import stream_pb2
         self.pb = stream_pb2
         prefix = {"Train": "Train", "Forward": "Forward", "Generate": "Generate"}[method]

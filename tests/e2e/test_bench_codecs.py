@@ -14,7 +14,7 @@ import sys
 import tempfile
 
 from cli_fixture import Seam, colour_rows, write_rows, write_text_model
-from service_fixture import Seamd, save_file, seamd_path, wait_for
+from service_fixture import DEADLINE_S, Seamd, save_file, seamd_path, wait_for
 from safetensors.numpy import load_file  # after service_fixture, which skips without it
 
 SITES = ["fwd_in", "fwd_out", "bwd_out", "bwd_in"]
@@ -184,7 +184,7 @@ def check_interrupt(case):
                               stdout=subprocess.DEVNULL)
     wait_for((case.folder / "cut" / "bf16-s1" / "session.json").exists, what="second run")
     runner.send_signal(signal.SIGINT)
-    assert runner.wait(60) == EXIT_INTERRUPTED
+    assert runner.wait(DEADLINE_S) == EXIT_INTERRUPTED
     document = json.loads((case.folder / "cut" / "bench.json").read_text())
     assert [r["status"] for r in document["rows"]] == ["done", "pending"]
     # The run that was cut has no session any more: no run that could go on stands in its folder.

@@ -15,7 +15,7 @@ import sys
 import tempfile
 
 from cli_fixture import Seam, write_rows, write_text_model
-from service_fixture import Seamd, np, save_file, seamd_path
+from service_fixture import DEADLINE_S, Seamd, np, save_file, seamd_path
 from safetensors.numpy import load_file  # after service_fixture, which skips without it
 
 END, BYTES = 2, 3  # token ids of cli_fixture: the end, the first byte
@@ -242,7 +242,7 @@ def check_not_finite(case):
 
 def check_query_tokens(case):
     done = subprocess.run([case.query_tokens, case.seam.server, case.model, "tiny"],
-                          capture_output=True, text=True, timeout=60)
+                          capture_output=True, text=True, timeout=DEADLINE_S)
     assert done.returncode == 0, done.stderr
 
 

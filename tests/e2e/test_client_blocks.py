@@ -24,7 +24,7 @@ from safetensors.numpy import load_file, save_file
 
 from cli_fixture import (CuttingProxy, Seam, check_cuts, colour_rows, run_check, shown, write_rows,
                          write_text_model)
-from service_fixture import Seamd, seamd_path, wait_for
+from service_fixture import DEADLINE_S, Seamd, seamd_path, wait_for
 
 LAYERS, STEPS = 4, 6
 SPLITS = [(1, 0), (0, 1), (1, 1), (2, 1)]
@@ -312,7 +312,7 @@ def killed_run(case, out, args, server_args, split):
              server.address], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         journal = case.folder / out / "journal.bin"
         session = case.folder / out / "session.json"  # comes after the first record
-        wait_for(lambda: session.exists() and journal.stat().st_size > case.enough, seconds=30,
+        wait_for(lambda: session.exists() and journal.stat().st_size > case.enough,
                  what="some records")
         runner.send_signal(signal.SIGKILL)
         runner.wait()
@@ -324,7 +324,7 @@ def killed_run(case, out, args, server_args, split):
         server.process.send_signal(signal.SIGKILL)
         server.process.wait()
         with Seamd(case.binary, case.model, *server_args, listen=address):
-            _, err = resumed.communicate(timeout=120)
+            _, err = resumed.communicate(timeout=DEADLINE_S)
             assert resumed.returncode == 0, err
 
 

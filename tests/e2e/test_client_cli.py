@@ -18,7 +18,7 @@ import tempfile
 import time
 
 from cli_fixture import Seam, colour_rows, write_rows, write_text_model
-from service_fixture import Seamd, seamd_path, wait_for
+from service_fixture import DEADLINE_S, Seamd, seamd_path, wait_for
 
 SITES = ["fwd_in", "fwd_out", "bwd_out", "bwd_in"]
 EXIT_LIMIT, EXIT_USAGE, EXIT_UNAVAILABLE, EXIT_INPUT, EXIT_IO = 1, 2, 3, 4, 5
@@ -526,7 +526,7 @@ def check_two_at_once(case):
          case.rows, "--out", case.folder / f"both-{name}", "--batch", "4", "--quiet",
          *(["--rank", "4"] if "--rank" not in args else []), *args, "--steps", "12"],
         stdout=subprocess.DEVNULL) for name, args in settings.items()]
-    assert [r.wait(120) for r in running] == [0, 0, 0, 0]
+    assert [r.wait(DEADLINE_S) for r in running] == [0, 0, 0, 0]
     for name, expected in alone.items():
         got = [s["state_hash"] for s in case.report(f"both-{name}")["steps"]]
         assert got == expected, f"session {name} gave other bits beside another one"
@@ -769,7 +769,7 @@ def check_server_gone(case):
         adapter = case.folder / "gone" / "adapter" / "adapter_model.safetensors"
         wait_for(adapter.exists, what="saved adapter")
         server.process.kill()
-        _, err = runner.communicate(timeout=60)
+        _, err = runner.communicate(timeout=DEADLINE_S)
         assert runner.returncode == EXIT_UNAVAILABLE, (runner.returncode, err)
         assert server.address in err and "is kept in" in err, err
     report = case.report("gone")
@@ -788,7 +788,7 @@ def check_interrupt(case):
     adapter = case.folder / "stopped" / "adapter" / "adapter_model.safetensors"
     wait_for(adapter.exists, what="saved adapter")
     runner.send_signal(signal.SIGINT)
-    assert runner.wait(30) == 130
+    assert runner.wait(DEADLINE_S) == 130
     report = case.report("stopped")
     assert report["adapter_steps"] == len(report["steps"])
 

@@ -15,7 +15,7 @@ import sys
 import tempfile
 
 from cli_fixture import CuttingProxy
-from service_fixture import Seamd, seamd_path, write_model
+from service_fixture import DEADLINE_S, Seamd, seamd_path, wait_for, write_model
 
 CORE_STEPS = sys.argv[2]
 BYTES_TOLERANCE = 0.02  # issue 2
@@ -24,7 +24,7 @@ BYTES_TOLERANCE = 0.02  # issue 2
 def steps(address, codec, count, sequences, rows, mode="", ca="-"):
     """(exit code, the printed line as a dict, stderr)"""
     done = subprocess.run([CORE_STEPS, address, ca, codec, str(count), str(sequences), str(rows),
-                           *([mode] if mode else [])], capture_output=True, text=True, timeout=120)
+                           *([mode] if mode else [])], capture_output=True, text=True, timeout=DEADLINE_S)
     return done.returncode, json.loads(done.stdout) if done.stdout else {}, done.stderr
 
 
@@ -174,10 +174,9 @@ def check_gone(binary, model):
     with Seamd(binary, model) as server:
         runner = subprocess.Popen([CORE_STEPS, server.address, "-", "amaq", "1000000", "4", "32"],
                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        while "train_attached" not in server.log:
-            pass
+        wait_for(lambda: "train_attached" in server.log, what="attach")
         server.process.kill()
-        _, err = runner.communicate(timeout=60)
+        _, err = runner.communicate(timeout=DEADLINE_S)
         assert runner.returncode == 1 and server.address in err, err
         assert "given up after" in err, err
 

@@ -13,7 +13,7 @@ import sys
 
 import numpy as np
 
-from service_fixture import Client, Seamd, grpc, refused, run_cases
+from service_fixture import DEADLINE_S, Client, Seamd, grpc, refused, run_cases
 from service_trainer import Trainer, some_micros
 from test_save_checkpoint import save_of
 from test_service_train import config_f32
@@ -57,7 +57,7 @@ def test_device_lost__mid_step__all_streams_end_and_the_process_asks_for_a_resta
 
         for lost in (step, idle.drain):
             refused(CODE.UNAVAILABLE, lost, reason="DEVICE_LOST", text="the server restarts")
-        assert server.process.wait(20) == EXIT_RESTART, server.log
+        assert server.process.wait(DEADLINE_S) == EXIT_RESTART, server.log
         lines = [line for line in server.log.splitlines() if "event=device_lost" in line]
         assert len(lines) == 1 and "sessions=2" in lines[0], server.log
         assert "cuda_linear.cu:7: an illegal memory access was encountered" in lines[0]
@@ -95,7 +95,7 @@ def test_device_lost__sessions_with_checkpoints__go_on_from_the_last_one(binary,
         assert waits.step(streams[1], micros)[1].durable_step_count == 1  # 4 and 5
         refused(CODE.UNAVAILABLE, works.step, streams[0], micros, reason="DEVICE_LOST")
         refused(CODE.UNAVAILABLE, streams[1].drain, reason="DEVICE_LOST")
-        assert server.process.wait(20) == EXIT_RESTART, server.log
+        assert server.process.wait(DEADLINE_S) == EXIT_RESTART, server.log
     with FaultySeamd(binary, *args, listen=address) as server, \
             grpc.insecure_channel(address) as channel:
         for trainer in trainers:
@@ -138,7 +138,7 @@ def test_device__auto_without_one__says_so_and_serves_the_cpu(binary, folder):
         assert server.stop() == 0, server.log
     done = subprocess.run([binary, "--insecure", "--listen", "127.0.0.1:0", "--model",
                            str(folder / "model"), "--device", "cuda:99"], capture_output=True,
-                          text=True, timeout=20, check=False)
+                          text=True, timeout=DEADLINE_S, check=False)
     assert done.returncode == 1 and "device cuda:99: " in done.stderr, done
 
 

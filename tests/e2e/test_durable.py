@@ -13,7 +13,7 @@ import sys
 import tempfile
 
 from cli_fixture import Seam, colour_rows, run_check, write_rows, write_text_model
-from service_fixture import Seamd, seamd_path, wait_for
+from service_fixture import DEADLINE_S, Seamd, seamd_path, wait_for
 
 EXIT_USAGE, EXIT_UNAVAILABLE, EXIT_INPUT, EXIT_IO = 2, 3, 4, 5
 
@@ -292,7 +292,7 @@ def check_second_server(case):
     with case.serve():
         done = subprocess.run([case.binary, "--listen", "127.0.0.1:0", "--model",
                                f"tiny={case.model}", "--state-dir", case.state],
-                              capture_output=True, text=True, timeout=20)
+                              capture_output=True, text=True, timeout=DEADLINE_S)
         assert done.returncode == 1 and "running server" in done.stderr, done
 
 

@@ -15,7 +15,7 @@ import sys
 import tempfile
 
 from cli_fixture import VOCAB, Seam, colour_rows, write_rows, write_tokenizer
-from service_fixture import Client, Seamd, generate_messages, grpc, seamd_path
+from service_fixture import DEADLINE_S, Client, Seamd, generate_messages, grpc, seamd_path
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "oracle"))
 import make_tiny_models  # noqa: E402
@@ -32,12 +32,12 @@ FACTS = {"tiny-llama31": (0, 0, 0), "tiny-qwen2": (0, 0, 0), "tiny-qwen2-window"
 def generated(tool, server, model, targets, rows_max=ROWS_MAX):
     return subprocess.run(
         [tool, server.address, str(model), "tiny", str(targets), str(rows_max), str(NEW_TOKENS),
-         *map(str, PROMPTS)], capture_output=True, text=True, timeout=60)
+         *map(str, PROMPTS)], capture_output=True, text=True, timeout=DEADLINE_S)
 
 
 def alone(run_model, model, first_id):
     done = subprocess.run([run_model, "generate", str(model), "f32", str(first_id),
-                           str(NEW_TOKENS)], capture_output=True, text=True, timeout=60, check=True)
+                           str(NEW_TOKENS)], capture_output=True, text=True, timeout=DEADLINE_S, check=True)
     return done.stdout.split()
 
 

@@ -14,7 +14,7 @@ import sys
 import tempfile
 
 from cli_fixture import Seam, colour_rows, write_rows, write_text_model
-from service_fixture import Seamd, seamd_path
+from service_fixture import DEADLINE_S, Seamd, seamd_path
 from test_kill_runs import Case
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
@@ -95,7 +95,7 @@ def check_files(case):
     out = case.folder / "started"
     command = case.command(out, "full") + ["--adapter", str(adapter)]
     done = case.begin(*command)
-    _, err = done.communicate(timeout=120)
+    _, err = done.communicate(timeout=DEADLINE_S)
     assert done.returncode == 0, err
     assert case.result(out)[1][0] < 0.5 * untrained, case.result(out)[1][0]
     print(f"eval {session:.4f} by session, files and merged model; {untrained:.4f} before")

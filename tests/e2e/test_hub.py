@@ -21,7 +21,7 @@ import unittest
 
 from cli_fixture import colour_rows, write_rows, write_text_model
 from hub_fixture import COMMIT, TOKEN, Hub
-from service_fixture import Seamd, seamd_path
+from service_fixture import DEADLINE_S, Seamd, seamd_path
 from safetensors.numpy import load, load_file, save_file
 
 LAYERS, HIDDEN, VOCAB = 4, 48, 260
@@ -68,7 +68,7 @@ class Case(unittest.TestCase):
     def pull(self, *args, repo="org/tiny", **more):
         done = subprocess.run([SEAM, "model", "pull", repo, "--json", *map(str, args)],
                               env=self.environment(**more), capture_output=True, text=True,
-                              timeout=120)
+                              timeout=DEADLINE_S)
         if done.returncode == 0:
             return json.loads(done.stdout)
         found = re.search('"status": "(.*)"', done.stdout)
@@ -458,7 +458,7 @@ class Server(Case):
                     done = subprocess.run(
                         [SEAM, "eval", "--server", server.address, "--model", str(model), "--data",
                          str(rows), "--codec", "f32", "--f32", "--exact-match", "off", "--json"],
-                        env=environment, capture_output=True, text=True, timeout=120)
+                        env=environment, capture_output=True, text=True, timeout=DEADLINE_S)
                     self.assertEqual(done.returncode, 0, done.stderr)
                     results.append(json.loads(done.stdout)["loss"])
                 self.assertIn("model_fetched", server.log)
@@ -470,7 +470,7 @@ class Server(Case):
 
     def test_seamd__unknown_repository__does_not_start(self):
         done = subprocess.run([SEAMD, "--listen", "127.0.0.1:0", "--model", "org/none"],
-                              env=self.environment(), capture_output=True, text=True, timeout=60)
+                              env=self.environment(), capture_output=True, text=True, timeout=DEADLINE_S)
         self.assertEqual(done.returncode, 1)
         self.assertIn("org/none", done.stderr)
         self.assertIn("404", done.stderr)

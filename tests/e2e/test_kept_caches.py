@@ -16,6 +16,7 @@ import tempfile
 import time
 
 from cli_fixture import run_check
+from service_fixture import DEADLINE_S
 from test_kill_runs import CODECS, Case
 
 
@@ -62,7 +63,7 @@ def cut_run(case, name, codec, seconds):
 
 def resume(case, out):
     client = case.begin("--resume", out)
-    _, err = client.communicate(timeout=120)
+    _, err = client.communicate(timeout=DEADLINE_S)
     return client.returncode, err
 
 
@@ -139,7 +140,7 @@ def check_full_disk(case, fault, result):
         del os.environ["FAULT_LOG"]
         case.server.binary = real
     case.server.start()
-    _, err = client.communicate(timeout=120)
+    _, err = client.communicate(timeout=DEADLINE_S)
     assert client.returncode == 0, err
     assert case.result(out) == result
 

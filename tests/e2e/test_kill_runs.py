@@ -22,7 +22,7 @@ import tempfile
 import time
 
 from cli_fixture import colour_rows, write_rows, write_text_model, write_tokenizer
-from service_fixture import SOURCE
+from service_fixture import DEADLINE_S, SOURCE
 
 STEPS = 80
 MEASURED = ["rate"]  # goes by clocks: no two runs are the same
@@ -101,7 +101,7 @@ class Server:
 
     def start(self):
         listen = self.address or "127.0.0.1:0"
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + DEADLINE_S
         while True:
             self.process = subprocess.Popen(
                 [self.binary, "--listen", listen, *self.args], stdout=subprocess.PIPE,
@@ -124,7 +124,7 @@ class Server:
 
     def stop(self):
         self.process.terminate()
-        code = self.process.wait(30)
+        code = self.process.wait(DEADLINE_S)
         self.process.stdout.close()
         assert code == 0, f"seamd ended with {code}: {self.log[-2000:]}"
 
@@ -165,7 +165,7 @@ class Case:
         out = self.folder / f"whole-{codec}"
         begin = time.monotonic()
         done = self.begin(*self.command(out, codec))
-        _, err = done.communicate(timeout=120)
+        _, err = done.communicate(timeout=DEADLINE_S)
         assert done.returncode == 0, err
         return self.result(out), time.monotonic() - begin
 
@@ -186,7 +186,7 @@ class Case:
                 self.server.start()
             if target in ("client", "both"):
                 client = self.resume(out, codec)
-        _, err = client.communicate(timeout=180)
+        _, err = client.communicate(timeout=3 * DEADLINE_S)
         assert client.returncode == 0, f"{name}: {err}\n{self.server.log[-3000:]}"
         return self.result(out)
 

@@ -27,7 +27,7 @@ import time
 import numpy as np
 
 from cli_fixture import colour_rows, write_rows, write_text_model
-from service_fixture import SOURCE
+from service_fixture import DEADLINE_S, SOURCE
 
 STORED = SOURCE / "tests" / "golden" / "old_state"
 STEPS, EARLY = 2000, 60  # long enough to be stopped in the middle; what is compared
@@ -47,7 +47,7 @@ def serve(folder, seamd):
 
 def stop(process):
     process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 0
+    assert process.wait(DEADLINE_S) == 0
     process.stdout.close()
 
 

@@ -18,7 +18,7 @@ import sys
 import tempfile
 
 from link_fixture import LinkSpace
-from service_fixture import Seamd, write_model
+from service_fixture import DEADLINE_S, Seamd, write_model
 
 SKIPPED = 77
 SEAMD, CORE_STEPS = sys.argv[1:3]
@@ -44,7 +44,7 @@ def steps_read(process, count):
 def run(space, server):
     process = client(space, server, 20, 60.0)
     compute = median([s["seconds"] for s in steps_read(process, 20)[5:]])
-    assert process.wait(60) == 0
+    assert process.wait(DEADLINE_S) == 0
     values = 2 * SEQUENCES * ROWS * HIDDEN  # fwd_in, and half of it each for fwd_out and bwd_out
     wanted = 1.2 * compute + 1.5 * values / (FAST * 1e6) * 8
     print(f"compute {compute:.3f} s, requested step {wanted:.3f} s")
@@ -53,7 +53,7 @@ def run(space, server):
     for rate, steps in PHASES:
         space.rate(rate)
         phases.append(steps_read(process, steps))
-    assert process.wait(60) == 0
+    assert process.wait(DEADLINE_S) == 0
     return wanted, phases
 
 

@@ -14,7 +14,7 @@ import sys
 import tempfile
 
 from cli_fixture import Seam, colour_rows, write_rows, write_text_model
-from service_fixture import Seamd, seamd_path, wait_for
+from service_fixture import DEADLINE_S, Seamd, seamd_path, wait_for
 
 EXIT_FAILED, EXIT_UNAVAILABLE, EXIT_INPUT, EXIT_INTERRUPTED = 1, 3, 4, 130
 
@@ -46,7 +46,7 @@ class Case:
         runner = self.begin(*self.args(out, "--steps", 100000, "--save-every", 3))
         wait_for((self.folder / out / "adapter").exists, what="saved adapter")
         runner.send_signal(signal.SIGINT)
-        assert runner.wait(60) == EXIT_INTERRUPTED, runner.stderr.read()
+        assert runner.wait(DEADLINE_S) == EXIT_INTERRUPTED, runner.stderr.read()
 
     def report(self, out):
         return json.loads((self.folder / out / "report.json").read_text())

@@ -142,7 +142,7 @@ def test_save__what_cannot_be_saved__says_why(binary, folder):
         refused(CODE.PERMISSION_DENIED, save, ch, created.session.id, b"x" * 32, reason="DENIED")
         refused(CODE.NOT_FOUND, save, ch, "nonsense", created.session_secret, reason="NOT_FOUND")
         raw = ch.unary_unary("/seam.v1.SeamService/SaveCheckpoint")
-        refused(CODE.INVALID_ARGUMENT, raw, b"\xff\xff\xff", timeout=5, text="malformed",
+        refused(CODE.INVALID_ARGUMENT, raw, b"\xff\xff\xff", text="malformed",
                 reason="FORMAT")
 
 

@@ -7,7 +7,7 @@ import threading
 import numpy as np
 from safetensors.numpy import load, save
 
-from service_fixture import Client, Seamd, grpc, refused, run_cases
+from service_fixture import DEADLINE_S, Client, Seamd, grpc, refused, run_cases
 from service_trainer import (CODEC_BF16, FRAME, GENERATE, Stream, Trainer, frame, some_micros,
                              tensor_frames)
 from test_service_train import config_f32
@@ -280,7 +280,7 @@ def test_sigterm__an_open_generate_stream__ends(binary, folder):
         g = Inference(trainer, "Generate")
         server.process.send_signal(signal.SIGTERM)
         refused(CODE.UNAVAILABLE, g.stream.drain, text="stopping")
-        assert server.process.wait(20) == 0
+        assert server.process.wait(DEADLINE_S) == 0
 
 
 if __name__ == "__main__":

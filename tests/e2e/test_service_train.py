@@ -6,7 +6,8 @@ import threading
 
 import numpy as np
 
-from service_fixture import SOURCE, Client, Seamd, grpc, refused, run_cases, wait_for
+from service_fixture import (DEADLINE_S, SOURCE, Client, Seamd, grpc, refused, run_cases,
+                             wait_for)
 from service_trainer import (BACKWARD, FORWARD, Micro, Stream, Trainer, fnv1a, frame, some_micros,
                              step_begin, tensor_frames)
 from test_service_unary import session_config
@@ -77,9 +78,9 @@ def test_step_begin__lower_pipeline_depth__memory_goes_to_others(binary, folder)
         client = Client(channel)
         other = service.CreateSessionRequest(config=config)
         trainer = Trainer(channel, folder / "model", config)
+        stream, _ = trainer.attach()  # what is attached is not parked
         kept = session(client, trainer).memory_bytes  # with the image of its state
         assert 2 * eight - 1024 - free(client) == kept > eight
-        stream, _ = trainer.attach()
         refused(CODE.RESOURCE_EXHAUSTED, client.unary, "CreateSession", other,
                 service.CreateSessionResponse, reason="LIMIT", text="session needs ")
         hashes = [trainer.step(stream, micros, depth)[1].state_hash for depth in (8, 2, 0)]
@@ -588,7 +589,8 @@ def test_delete__while_attached__ends_the_stream(binary, folder):
 
 def test_sigterm__step_in_flight__is_finished_first(binary, folder):
     micros = some_micros(np.random.default_rng(3))
-    with Seamd(binary, folder / "model") as server, grpc.insecure_channel(server.address) as ch:
+    with Seamd(binary, folder / "model", "--drain-timeout", "3600000") as server, \
+            grpc.insecure_channel(server.address) as ch:
         busy, idle = (Trainer(ch, folder / "model", config_f32()) for _ in range(2))
         stream, _ = busy.attach()
         quiet, _ = idle.attach()
@@ -600,7 +602,7 @@ def test_sigterm__step_in_flight__is_finished_first(binary, folder):
         busy.forward_backward(stream, micros[1], 1, 0, begin.labelled_row_count)
         assert stream.receive().commit.step == 0
         refused(CODE.UNAVAILABLE, stream.drain, reason="UNAVAILABLE", text="stopping")
-        assert server.process.wait(20) == 0
+        assert server.process.wait(DEADLINE_S) == 0
 
 
 def test_sigterm__a_client_that_does_nothing__ends_at_the_deadline(binary, folder):
@@ -615,7 +617,7 @@ def test_sigterm__a_client_that_does_nothing__ends_at_the_deadline(binary, folde
         stream.tensor(FORWARD, 1)
         server.process.send_signal(signal.SIGTERM)
         refused(CODE.UNAVAILABLE, stream.drain, text="stopping")
-        assert server.process.wait(20) == 0
+        assert server.process.wait(DEADLINE_S) == 0
 
 
 if __name__ == "__main__":

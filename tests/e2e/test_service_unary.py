@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 
-from service_fixture import (Client, Seamd, grpc, refused, run_cases, wait_for)
+from service_fixture import (DEADLINE_S, Client, Seamd, grpc, refused, run_cases, wait_for)
 
 CODE = grpc.StatusCode
 
@@ -334,13 +334,13 @@ def test_bad_calls__unknown_malformed_compressed_large__answered_at_once(binary,
     with Seamd(binary, folder / "model") as server, grpc.insecure_channel(server.address) as ch:
         client = Client(ch)
         raw = ch.unary_unary("/seam.v1.SeamService/NoSuchMethod")
-        refused(CODE.UNIMPLEMENTED, raw, b"", timeout=5, text="NoSuchMethod",
+        refused(CODE.UNIMPLEMENTED, raw, b"", text="NoSuchMethod",
                 reason="UNIMPLEMENTED")
-        refused(CODE.UNIMPLEMENTED, ch.stream_stream("/no.Service/Call"), iter([b""]), timeout=5)
+        refused(CODE.UNIMPLEMENTED, ch.stream_stream("/no.Service/Call"), iter([b""]))
         raw = ch.unary_unary("/seam.v1.SeamService/CreateSession")
-        refused(CODE.INVALID_ARGUMENT, raw, b"\xff\xff\xff", timeout=5, text="malformed",
+        refused(CODE.INVALID_ARGUMENT, raw, b"\xff\xff\xff", text="malformed",
                 reason="FORMAT")
-        refused(CODE.RESOURCE_EXHAUSTED, raw, b"\0" * (2 << 20), timeout=5)
+        refused(CODE.RESOURCE_EXHAUSTED, raw, b"\0" * (2 << 20))
         refused(CODE.UNIMPLEMENTED, client.unary, "GetServerInfo", service.GetServerInfoRequest(),
                 service.GetServerInfoResponse, compression=grpc.Compression.Gzip)
         client.unary("GetServerInfo", service.GetServerInfoRequest(),
@@ -381,14 +381,15 @@ def test_health__check_and_watch__follow_the_drain(binary, folder):
         assert next(watch).status == 1
         server.process.send_signal(signal.SIGTERM)
         assert next(watch).status == 2
-        assert server.process.wait(20) == 0
+        assert server.process.wait(DEADLINE_S) == 0
         refused(CODE.UNAVAILABLE, lambda: watch)
 
 
 def test_reflection__both_versions__describe_the_service(binary, folder):
     from google.protobuf import descriptor_pb2
     get = health_messages_once(folder)
-    with Seamd(binary, folder / "model") as server, grpc.insecure_channel(server.address) as ch:
+    with Seamd(binary, folder / "model", "--drain-timeout", "3600000") as server, \
+            grpc.insecure_channel(server.address) as ch:
         for version in ("v1", "v1alpha"):
             request = get(f"grpc.reflection.{version}.ServerReflectionRequest")
             response = get(f"grpc.reflection.{version}.ServerReflectionResponse")
@@ -412,11 +413,11 @@ def test_reflection__both_versions__describe_the_service(binary, folder):
 
         def one_then_silence():
             yield request(list_services="*")
-            hold.wait(20)
+            hold.wait(DEADLINE_S)
 
         stream = client.stream("ServerReflectionInfo", one_then_silence(), response)
         assert next(stream).list_services_response.service
-        assert (code := server.stop(5)) == 0, (code, server.log)  # an idle stream holds nothing up
+        assert (code := server.stop()) == 0, (code, server.log)  # an idle stream holds nothing up
         hold.set()
 
 
@@ -462,14 +463,14 @@ def test_tls__server_and_mutual__only_the_right_certificates(binary, folder):
               if name else ()))
         with grpc.secure_channel(server.address, credentials) as ch:
             return Client(ch).unary("GetServerInfo", service.GetServerInfoRequest(),
-                                    service.GetServerInfoResponse, timeout=5)
+                                    service.GetServerInfoResponse)
 
     flags = ["--tls-cert", str(tls / "server.pem"), "--tls-key", str(tls / "server.key")]
     with Seamd(binary, folder / "model", *flags) as server:
         assert info(server).version
         with grpc.insecure_channel(server.address) as ch:
             refused(CODE.UNAVAILABLE, Client(ch).unary, "GetServerInfo",
-                    service.GetServerInfoRequest(), service.GetServerInfoResponse, timeout=5)
+                    service.GetServerInfoRequest(), service.GetServerInfoResponse)
         assert (code := server.stop()) == 0, (code, server.log)
     with Seamd(binary, folder / "model", *flags, "--tls-client-ca", str(tls / "ca.pem")) as server:
         assert info(server, "client").version
@@ -496,7 +497,8 @@ def test_flags__what_cannot_work__exits_with_the_name(binary, folder):
     tls = make_certificates(folder)
 
     def output(*args, env=None):
-        done = subprocess.run([binary, *args], capture_output=True, text=True, timeout=20, env=env)
+        done = subprocess.run([binary, *args], capture_output=True, text=True, timeout=DEADLINE_S,
+                              env=env)
         assert done.returncode != 0
         return done.stderr
 
@@ -583,10 +585,10 @@ def test_silent_calls__no_message__end_at_the_deadline(binary, folder):
         never = threading.Event()
 
         def nothing():
-            never.wait(20)
+            never.wait(DEADLINE_S)
             yield from ()
 
-        call = ch.stream_stream("/seam.v1.SeamService/Train")(nothing(), timeout=20)
+        call = ch.stream_stream("/seam.v1.SeamService/Train")(nothing(), timeout=DEADLINE_S)
         refused(CODE.DEADLINE_EXCEEDED, lambda: call, reason="DEADLINE", text="no message")
         never.set()
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from service_fixture import Client, grpc, refused, run_cases, wait_for
+from service_fixture import DEADLINE_S, Client, grpc, refused, run_cases, wait_for
 from service_trainer import Trainer, some_micros, step_begin
 from test_save_checkpoint import create, save_of, serve
 from test_service_generate import Inference, export, import_files
@@ -17,11 +17,11 @@ from test_service_train import config_f32
 CODE = grpc.StatusCode
 
 
-def delete(channel, session_id, secret, request_id="", timeout=20):
+def delete(channel, session_id, secret, request_id=""):
     from seam.v1 import service_pb2
     return Client(channel).unary("DeleteSession", service_pb2.DeleteSessionRequest(
         request_id=request_id, session_id=session_id, session_secret=secret),
-        service_pb2.DeleteSessionResponse, timeout=timeout)
+        service_pb2.DeleteSessionResponse)
 
 
 def steps_on_disk(folder, state, trainer):
@@ -118,7 +118,7 @@ def test_delete__while_it_is_brought_back__both_calls_are_answered(binary, folde
             waker.start()
             time.sleep(0.0005 * (i % 4))
             delete(channel, trainer.session.id, trainer.secret)
-            waker.join(10)
+            waker.join(DEADLINE_S)
             assert not waker.is_alive()
             # It may have attached before; then the stream's end comes later.
             assert failures in ([CODE.NOT_FOUND], []), failures

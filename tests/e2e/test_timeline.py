@@ -15,7 +15,7 @@ import sys
 import tempfile
 
 from cli_fixture import Seam, colour_rows, write_rows, write_text_model
-from service_fixture import SOURCE, Seamd, seamd_path
+from service_fixture import DEADLINE_S, SOURCE, Seamd, seamd_path
 
 STEPS, LEAVES = 5, ("embed", "encode", "send", "wait", "decode", "head", "record")
 ENGINE = ("decode", "blocks", "encode", "optimizer")
@@ -144,7 +144,7 @@ def main():
             assert not (folder / "bad").exists(), "said before the run, not after it"
         done = subprocess.run([binary, "--insecure", "--listen", "127.0.0.1:0", "--model",
                                folder / "model", "--trace", folder / "no" / "where.json"],
-                              capture_output=True, text=True, timeout=60)
+                              capture_output=True, text=True, timeout=DEADLINE_S)
         assert done.returncode == 1 and "trace" in done.stderr, done.stderr
         assert "where.json" in done.stderr and "listening" not in done.stdout, done
         hashes = [[step["state_hash"] for step in r["steps"]] for r in (report, plain)]

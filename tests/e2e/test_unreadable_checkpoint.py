@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from service_fixture import Client, grpc, refused, run_cases, wait_for
+from service_fixture import DEADLINE_S, Client, grpc, refused, run_cases, wait_for
 from service_trainer import Trainer, some_micros
 from test_save_checkpoint import save_of, serve
 from test_service_generate import Inference, export, import_files
@@ -127,7 +127,7 @@ def test_wake__none_can_be_read_now__nothing_is_lost(binary, folder):
 def test_wake__no_more_files__passes(binary, folder):
     with Run(binary, folder, "files") as run:
         run.restart()
-        grpc.channel_ready_future(run.channel).result(timeout=20)
+        grpc.channel_ready_future(run.channel).result(timeout=DEADLINE_S)
         run.limit_files(True)
         run.attach_refused(CODE.RESOURCE_EXHAUSTED, "LIMIT")
         run.limit_files(False)
@@ -144,7 +144,7 @@ def test_wake__fails_while_others_wait__they_wake_it_themselves(binary, folder):
         newest.rename(away)
         os.mkfifo(newest)
         run.restart()
-        grpc.channel_ready_future(run.channel).result(timeout=20)
+        grpc.channel_ready_future(run.channel).result(timeout=DEADLINE_S)
         free = memory_free(run.channel)
         first = threads.submit(run.attach_refused, CODE.INTERNAL, "IO")
         wait_for(lambda: memory_free(run.channel) < free, what="the wake")

@@ -20,7 +20,7 @@ target_include_directories(rans_golden PRIVATE ${PROJECT_SOURCE_DIR}/tests/unit)
 target_link_libraries(rans_golden PRIVATE seam_flags seam_codec m)
 add_test(NAME golden.rans_streams
          COMMAND rans_golden check ${CMAKE_CURRENT_SOURCE_DIR}/rans_streams.bin)
-set_tests_properties(golden.rans_streams PROPERTIES LABELS golden TIMEOUT 120)
+set_tests_properties(golden.rans_streams PROPERTIES LABELS golden TIMEOUT 1800)
 seam_add_script_test(golden rans_python ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_rans_golden.py
                      ${CMAKE_CURRENT_SOURCE_DIR}/rans_streams.bin
                      ${PROJECT_SOURCE_DIR}/proto/WIRE.md)
