@@ -1,13 +1,18 @@
-/* seamd whose device fails: the linker puts these functions in front of the server's own
- * (service.cmake), so that the server is built as it is.
+/* seamd whose device fails, or that makes no checkpoint by itself: the linker puts these functions
+ * in front of the server's own (service.cmake), so that the server is built as it is.
  *
  *   FAULT_BACKWARD=N  the Nth backward, from 0, and every later one, find a device that is lost
  *   FAULT_CREATE=N    the Nth session finds no memory when its own is taken, after admission
- *   FAULT_LOG=N       the Nth record of a redo log finds no room on the disk, the next one does */
+ *   FAULT_LOG=N       the Nth record of a redo log finds no room on the disk, the next one does
+ *   FAULT_CADENCE     whatever its value: no checkpoint between those of a session's creation, of a
+ *                     SaveCheckpoint and of parking, however long a busy machine takes for a step
+ */
 #include <stdlib.h>
 
 #include "arena.h"
 #include "redo_log.h"
+#include "session.h"
+#include "session_disk.h"
 #include "trainer.h"
 
 seam_status __real_seam_trainer_backward(seam_step_result *ret_result, seam_trainer *trainer,
@@ -25,6 +30,8 @@ seam_status __real_seam_redo_log_add(seam_redo_log *log, const seam_redo_record 
                                      seam_error *err);
 seam_status __wrap_seam_redo_log_add(seam_redo_log *log, const seam_redo_record *record,
                                      seam_error *err);
+bool __real_seam_session_image_is_due(const seam_session *session, uint64_t now_ms) SEAM_ON_LOOP;
+bool __wrap_seam_session_image_is_due(const seam_session *session, uint64_t now_ms) SEAM_ON_LOOP;
 
 /* Has the variable's count of calls gone by?  Engine thread alone. */
 static bool is_due(const char *variable, long *calls) {
@@ -59,6 +66,11 @@ seam_status __wrap_seam_redo_log_add(seam_redo_log *log, const seam_redo_record 
     return text != NULL && call == strtol(text, NULL, 10)
                ? seam_error_set(err, SEAM_E_IO, "caches: No space left on device")
                : __real_seam_redo_log_add(log, record, err);
+}
+
+bool __wrap_seam_session_image_is_due(const seam_session *session, uint64_t now_ms) {
+    const bool asked = getenv("FAULT_CADENCE") == NULL || session->disk.save_call_count > 0;
+    return asked && __real_seam_session_image_is_due(session, now_ms);
 }
 
 const char *__wrap_seam_backend_fault(const seam_backend *backend) {

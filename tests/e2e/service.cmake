@@ -10,7 +10,8 @@ set_tests_properties(e2e.service_unary e2e.service_train e2e.service_generate
 add_executable(seamd_fault ${PROJECT_SOURCE_DIR}/service/main.c device_fault.c)
 target_link_libraries(seamd_fault PRIVATE seam_flags seam_rpc seam_pull)
 target_link_options(seamd_fault PRIVATE -Wl,--wrap=seam_trainer_backward
-  -Wl,--wrap=seam_trainer_create -Wl,--wrap=seam_backend_fault -Wl,--wrap=seam_redo_log_add)
+  -Wl,--wrap=seam_trainer_create -Wl,--wrap=seam_backend_fault -Wl,--wrap=seam_redo_log_add
+  -Wl,--wrap=seam_session_image_is_due)
 seam_add_script_test(e2e device_lost ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_device_lost.py
                      $<TARGET_FILE:seamd_fault>)
 set_tests_properties(e2e.device_lost PROPERTIES LABELS "e2e;asan;tsan")
@@ -19,20 +20,21 @@ set_tests_properties(e2e.device_lost PROPERTIES LABELS "e2e;asan;tsan")
 seam_add_script_test(e2e durable ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_durable.py
                      $<TARGET_FILE:seamd> $<TARGET_FILE:seam_cli>)
 seam_add_script_test(e2e save_checkpoint ${PYTHON3}
-                     ${CMAKE_CURRENT_SOURCE_DIR}/test_save_checkpoint.py $<TARGET_FILE:seamd>)
+                     ${CMAKE_CURRENT_SOURCE_DIR}/test_save_checkpoint.py $<TARGET_FILE:seamd_fault>)
 seam_add_script_test(e2e update_session ${PYTHON3}
-                     ${CMAKE_CURRENT_SOURCE_DIR}/test_update_session.py $<TARGET_FILE:seamd>)
+                     ${CMAKE_CURRENT_SOURCE_DIR}/test_update_session.py $<TARGET_FILE:seamd_fault>)
 seam_add_script_test(e2e update_waits ${PYTHON3}
-                     ${CMAKE_CURRENT_SOURCE_DIR}/test_update_waits.py $<TARGET_FILE:seamd>)
+                     ${CMAKE_CURRENT_SOURCE_DIR}/test_update_waits.py $<TARGET_FILE:seamd_fault>)
 seam_add_script_test(e2e nack ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_nack.py
                      $<TARGET_FILE:seamd> $<TARGET_FILE:seam_cli>)
 seam_add_script_test(e2e unreadable_checkpoint ${PYTHON3}
-                     ${CMAKE_CURRENT_SOURCE_DIR}/test_unreadable_checkpoint.py $<TARGET_FILE:seamd>)
+                     ${CMAKE_CURRENT_SOURCE_DIR}/test_unreadable_checkpoint.py
+                     $<TARGET_FILE:seamd_fault>)
 seam_add_script_test(e2e waiting_calls ${PYTHON3}
-                     ${CMAKE_CURRENT_SOURCE_DIR}/test_waiting_calls.py $<TARGET_FILE:seamd>
+                     ${CMAKE_CURRENT_SOURCE_DIR}/test_waiting_calls.py $<TARGET_FILE:seamd_fault>
                      $<TARGET_FILE:seamd_slow>)
 seam_add_script_test(e2e session_end ${PYTHON3}
-                     ${CMAKE_CURRENT_SOURCE_DIR}/test_session_end.py $<TARGET_FILE:seamd>)
+                     ${CMAKE_CURRENT_SOURCE_DIR}/test_session_end.py $<TARGET_FILE:seamd_fault>)
 seam_add_script_test(e2e kill_runs ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_kill_runs.py
                      $<TARGET_FILE:seamd> $<TARGET_FILE:seam_cli> 4 4 2)
 seam_add_script_test(e2e kept_caches ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_kept_caches.py

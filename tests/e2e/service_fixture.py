@@ -92,12 +92,14 @@ def write_model(folder: pathlib.Path, *, hidden=48, layers=2, heads=6, kv_heads=
 class Seamd:
     """A running server; `log` is its stderr so far."""
 
-    def __init__(self, binary: str, model: pathlib.Path, *args: str, listen="127.0.0.1:0"):
+    def __init__(self, binary: str, model: pathlib.Path, *args: str, listen="127.0.0.1:0",
+                 environment=()):
         self.log_file = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen(
             [binary, "--listen", listen, "--model", f"tiny={model}", "--threads", "1",
              "--dtype", "f32", "--drain-timeout", "1000", *args],
-            stdout=subprocess.PIPE, stderr=self.log_file, text=True)
+            stdout=subprocess.PIPE, stderr=self.log_file, text=True,
+            env=os.environ | dict(environment))
         line = self.process.stdout.readline()
         if not line.startswith("seamd: listening on "):
             raise RuntimeError(f"seamd did not start: {line!r} {self.log}")

@@ -7,7 +7,6 @@ with a device that fails at a given backward.
 
     test_device_lost.py SEAMD_FAULT
 """
-import os
 import subprocess
 import sys
 
@@ -27,12 +26,8 @@ class FaultySeamd(Seamd):
     """Its exit code is what the test is about."""
 
     def __init__(self, binary, model, *args, listen="127.0.0.1:0", **environment):
-        os.environ |= {name: str(value) for name, value in environment.items()}
-        try:
-            super().__init__(binary, model, *args, listen=listen)
-        finally:
-            for name in environment:
-                del os.environ[name]
+        super().__init__(binary, model, *args, listen=listen, environment={
+            name: str(value) for name, value in environment.items()})
 
     def __exit__(self, error, *args):
         if self.process.poll() is None:
@@ -82,8 +77,8 @@ def test_device_lost__sessions_with_checkpoints__go_on_from_the_last_one(binary,
         wanted = [undisturbed.step(stream, micros)[1].state_hash for _ in range(4)]
         stream.close()
         assert server.stop() == 0, server.log
-    args = (folder / "model", "--state-dir", str(folder / "lost"), "--checkpoint-percent", "1")
-    with FaultySeamd(binary, *args, FAULT_BACKWARD=7) as server, \
+    args = (folder / "model", "--state-dir", str(folder / "lost"))
+    with FaultySeamd(binary, *args, FAULT_BACKWARD=7, FAULT_CADENCE=0) as server, \
             grpc.insecure_channel(server.address) as channel:
         address = server.address
         trainers = [Trainer(channel, folder / "model", config_f32()) for _ in range(2)]

@@ -1,6 +1,10 @@
 """SaveCheckpoint: durable at once, also beside a step in flight, and what cannot be saved says why.
 
-The server's own cadence makes no checkpoint in these short runs (0.5 s apart at least)."""
+The server makes no checkpoint by itself, however long the machine takes for these runs
+(device_fault.c).
+
+    test_save_checkpoint.py SEAMD_FAULT
+"""
 import sys
 import threading
 
@@ -16,7 +20,8 @@ STEPS = 5
 
 
 def serve(binary, folder, state, *args, listen="127.0.0.1:0"):
-    return Seamd(binary, folder / "model", "--state-dir", str(folder / state), *args, listen=listen)
+    return Seamd(binary, folder / "model", "--state-dir", str(folder / state), *args, listen=listen,
+                 environment={"FAULT_CADENCE": "0"})
 
 
 def save(channel, session_id, secret, request_id=""):
@@ -40,8 +45,7 @@ def test_save__killed_right_after_the_answer__goes_on_from_that_step(binary, fol
     """Between two steps, and with one in flight of which a micro-batch is whole: the bits that
     follow are those of a run that nothing disturbed."""
     micros = some_micros(np.random.default_rng(5))
-    slow = ("--checkpoint-percent", "1")
-    with serve(binary, folder, "undisturbed", *slow) as server, \
+    with serve(binary, folder, "undisturbed") as server, \
             grpc.insecure_channel(server.address) as channel:
         trainer = Trainer(channel, folder / "model", config_f32())
         stream, _ = trainer.attach()
@@ -50,7 +54,7 @@ def test_save__killed_right_after_the_answer__goes_on_from_that_step(binary, fol
         stream.drain()
     for in_flight in (False, True):
         state = f"killed{in_flight}"
-        with serve(binary, folder, state, *slow) as server, \
+        with serve(binary, folder, state) as server, \
                 grpc.insecure_channel(server.address) as channel:
             address = server.address
             trainer = Trainer(channel, folder / "model", config_f32())
@@ -66,7 +70,7 @@ def test_save__killed_right_after_the_answer__goes_on_from_that_step(binary, fol
             server.process.wait()
         names = [path.name for path in (folder / state / "sessions" / trainer.session.id).iterdir()]
         assert any(int(n.split(".")[0]) == 3 for n in names if n.endswith(".manifest")), names
-        with serve(binary, folder, state, *slow, listen=address) as server, \
+        with serve(binary, folder, state, listen=address) as server, \
                 grpc.insecure_channel(server.address) as trainer.channel:
             assert save_of(trainer) == 3  # parked: it is there, and stays parked
             assert "session_recovered" not in server.log
@@ -96,16 +100,16 @@ def test_save__again_and_again_beside_steps__each_answer_is_the_newest_commit(bi
 
         thread = threading.Thread(target=work)
         thread.start()
-        for _ in range(40):
+        while trainer.committed < 40 or len(answers) < 2 and not failures:
             _, commit = trainer.step(stream, micros)
             stream.send(checkpoint_confirm=stream.pb.CheckpointConfirm(
                 step=commit.durable_step_count))
         ended.set()
         thread.join()
         assert not failures, failures
-        assert len(answers) >= 2 and answers[-1][1] > 0, answers
+        assert answers[-1][1] > 0, answers
         assert all(before <= saved for before, saved in answers), answers
-        assert save_of(trainer) == trainer.committed == 40
+        assert save_of(trainer) == trainer.committed
         stream.close()
         stream.drain()
 

@@ -1,5 +1,8 @@
 """How sessions end, and that nothing else does with them: clients that confirm no checkpoint, a
-session deleted while it is brought back or written, a frozen one."""
+session deleted while it is brought back or written, a frozen one.
+
+    test_session_end.py SEAMD_FAULT
+"""
 import shutil
 import sys
 import threading
@@ -40,15 +43,14 @@ def leave_and_park(server, trainer, stream):
 def test_park__eight_kept_and_none_confirmed__the_oldest_but_one_makes_room(binary, folder):
     """Before, it ended the server.  The bits that follow are those of a run without."""
     micros = some_micros(np.random.default_rng(31))
-    with serve(binary, folder, "all", "--checkpoint-percent", "1") as server, \
+    with serve(binary, folder, "all") as server, \
             grpc.insecure_channel(server.address) as channel:
         trainer = Trainer(channel, folder / "model", config_f32())
         stream, _ = trainer.attach()
         wanted = [trainer.step(stream, micros)[1].state_hash for _ in range(12)]
         stream.close()
         stream.drain()
-    flags = ("--lease-timeout", "200", "--checkpoint-percent", "1")
-    with serve(binary, folder, "park", *flags) as server, \
+    with serve(binary, folder, "park", "--lease-timeout", "200") as server, \
             grpc.insecure_channel(server.address) as channel:
         address = server.address
         trainer = Trainer(channel, folder / "model", config_f32())
@@ -64,10 +66,14 @@ def test_park__eight_kept_and_none_confirmed__the_oldest_but_one_makes_room(bina
             assert attached.committed_step_count == i == attached.durable_step_count
         wait_for(lambda: steps_on_disk(folder, "park", trainer) == [0, 4, 5, 6, 7, 8, 9, 10],
                  what="eight generations")
+    # With a lease that does not end by itself before SIGTERM parks it once more.
+    with serve(binary, folder, "park", listen=address) as server, \
+            grpc.insecure_channel(server.address) as trainer.channel:
+        stream, _ = trainer.attach()
         trainer.step(stream, micros)
         stream.close()
         stream.drain()
-    # SIGTERM has parked it once more; a server that starts finds nine.
+    # A server that starts finds nine.
     assert steps_on_disk(folder, "park", trainer) == [0, 4, 5, 6, 7, 8, 9, 10, 11]
     with serve(binary, folder, "park", listen=address) as server, \
             grpc.insecure_channel(server.address) as trainer.channel:
@@ -157,22 +163,38 @@ def test_delete__forward_and_generate_open__end_with_it(binary, folder):
         assert len(beside.ask(x, sequence_rows=[60])) == 60
 
 
-def test_frozen__lease_over__gives_its_memory_back_and_expires(binary, folder):
+def frozen(channel, folder):
+    """A session of one step that is frozen in the second."""
     micros, others = (some_micros(np.random.default_rng(n)) for n in (5, 6))
-    flags = ("--lease-timeout", "700", "--sessions-max", "1", "--park-timeout", "2")
+    trainer = Trainer(channel, folder / "model", config_f32())
+    stream, _ = trainer.attach()
+    trainer.step(stream, micros)
+    for named in (micros, others):
+        stream.send(step_begin=step_begin(stream.pb, 1, named))
+    refused(CODE.ABORTED, stream.drain, reason="CONFLICT")
+    return trainer
+
+
+def test_frozen__lease_over__gives_its_memory_back_and_expires(binary, folder):
+    """Before its lease is over, before it expires, and then: a server for each, since no time is
+    long enough for a busy machine to ask within it."""
+    with serve(binary, folder, "leased", "--sessions-max", "1") as server, \
+            grpc.insecure_channel(server.address) as channel:
+        frozen(channel, folder)
+        refused(CODE.RESOURCE_EXHAUSTED, create, channel, config_f32(), text="sessions-max")
+    flags = ("--lease-timeout", "700", "--sessions-max", "1")
     with serve(binary, folder, "frozen", *flags) as server, \
             grpc.insecure_channel(server.address) as channel:
-        trainer = Trainer(channel, folder / "model", config_f32())
-        stream, _ = trainer.attach()
-        trainer.step(stream, micros)
-        for named in (micros, others):
-            stream.send(step_begin=step_begin(stream.pb, 1, named))
-        refused(CODE.ABORTED, stream.drain, reason="CONFLICT")
-        refused(CODE.RESOURCE_EXHAUSTED, create, channel, config_f32(), text="sessions-max")
-        wait_for(lambda: "session_parked" in server.log, what="parking")
+        trainer = frozen(channel, folder)
+        wait_for(lambda: f"session_parked session={trainer.session.id} link=FROZEN" in server.log,
+                 what="parking")
         assert steps_on_disk(folder, "frozen", trainer) == [0]  # nothing of it is kept
         refused(CODE.ABORTED, trainer.attach, text="frozen", reason="CONFLICT")
         create(channel, config_f32())  # there is room again
+    flags = ("--lease-timeout", "3000", "--park-timeout", "1")  # before it is attached it has 4 s
+    with serve(binary, folder, "frozen", *flags) as server, \
+            grpc.insecure_channel(server.address) as channel:
+        trainer = frozen(channel, folder)
         wait_for(lambda: f"session_expired session={trainer.session.id}" in server.log,
                  what="the end")
         refused(CODE.NOT_FOUND, trainer.attach)

@@ -1,7 +1,10 @@
 """Checkpoints that cannot be read or are not what they should be: the one before is loaded; a lack
 that passes loses nothing.  Both when a parked session wakes and when a running one goes back.
 
-EIO is here a folder in the file's place; the lack, a server that may open no more files."""
+EIO is here a folder in the file's place; the lack, a server that may open no more files.
+
+    test_unreadable_checkpoint.py SEAMD_FAULT
+"""
 import os
 import resource
 import shutil
@@ -20,7 +23,7 @@ from test_service_train import config_f32
 from test_session_end import memory_free
 
 CODE = grpc.StatusCode
-SLOW = ("--checkpoint-percent", "1", "--lease-timeout", "20000")
+FLAGS = ("--lease-timeout", "3600000",)
 
 
 class Run:
@@ -29,7 +32,7 @@ class Run:
     def __init__(self, binary, folder, name):
         self.binary, self.folder, self.name = binary, folder, name
         self.micros = some_micros(np.random.default_rng(5))
-        self.server = serve(binary, folder, name, *SLOW)
+        self.server = serve(binary, folder, name, *FLAGS)
         self.channel = grpc.insecure_channel(self.server.address)
         self.trainer = Trainer(self.channel, folder / "model", config_f32())
         stream, _ = self.trainer.attach()
@@ -52,7 +55,7 @@ class Run:
 
     def restart(self):
         self.__exit__()
-        self.server = serve(self.binary, self.folder, self.name, *SLOW, listen=self.server.address)
+        self.server = serve(self.binary, self.folder, self.name, *FLAGS, listen=self.server.address)
         self.channel = self.trainer.channel = grpc.insecure_channel(self.server.address)
 
     def file(self, step):

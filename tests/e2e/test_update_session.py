@@ -2,7 +2,10 @@
 be updated says why.
 
 Goal: a constant rate that is updated before each step makes the bits of the schedule whose rates
-these are (which unit.optimizer holds to transformers').  Method: a Python client with f32 frames."""
+these are (which unit.optimizer holds to transformers').  Method: a Python client with f32 frames.
+
+    test_update_session.py SEAMD_FAULT
+"""
 import sys
 import threading
 
@@ -109,8 +112,7 @@ def test_update__killed_at_any_time__replays_by_what_each_step_went_by(binary, f
     wanted = [c.state_hash for c in wanted]
     for killed_after in range(2, STEPS):
         state = f"killed{killed_after}"
-        slow = ("--checkpoint-percent", "1")
-        with serve(binary, folder, state, *slow) as server, \
+        with serve(binary, folder, state) as server, \
                 grpc.insecure_channel(server.address) as channel:
             address = server.address
             trainer = Trainer(channel, folder / "model", config_f32())
@@ -122,7 +124,7 @@ def test_update__killed_at_any_time__replays_by_what_each_step_went_by(binary, f
                     assert save_of(trainer) == 2
             server.process.kill()
             server.process.wait()
-        with serve(binary, folder, state, *slow, listen=address) as server, \
+        with serve(binary, folder, state, listen=address) as server, \
                 grpc.insecure_channel(server.address) as trainer.channel:
             # Its client may have made steps that the server does not know of.
             refused(CODE.FAILED_PRECONDITION, update_of, trainer, 7, optimizer(), reason="STATE",
@@ -159,16 +161,16 @@ def test_update__beside_steps__no_step_waits_for_ever(binary, folder):
 
         thread = threading.Thread(target=work)
         thread.start()
-        for _ in range(30):
+        while trainer.committed < 30 or len(answers) < 2 and not failures:
             _, commit = trainer.step(stream, micros)
             stream.send(checkpoint_confirm=stream.pb.CheckpointConfirm(
                 step=commit.durable_step_count))
         ended.set()
         thread.join()
         assert not failures and answers == sorted(answers), (failures, answers)
-        assert 1 < len(answers) and answers[-1] <= trainer.committed
+        assert answers[-1] <= trainer.committed
         session = update_of(trainer, 0, optimizer(lr=0.25))
-        assert steps_of(session)[-1] == trainer.committed == 30
+        assert steps_of(session)[-1] == trainer.committed
         assert trainer.step(stream, micros)[1].lr == 0.25
         stream.close()
         stream.drain()
@@ -239,7 +241,7 @@ def test_update__what_cannot_be__says_why(binary, folder):
         refused(CODE.NOT_FOUND, update, ch, "nonsense", created.session_secret, 3, optimizer(),
                 reason="NOT_FOUND")
         raw = ch.unary_unary("/seam.v1.SeamService/UpdateSession")
-        refused(CODE.INVALID_ARGUMENT, raw, b"\xff\xff\xff", timeout=5, text="malformed",
+        refused(CODE.INVALID_ARGUMENT, raw, b"\xff\xff\xff", text="malformed",
                 reason="FORMAT")
         config = session_config(codec=types.CODEC_AFFINE, bits=4)
         config.topology, config.consent = (types.TOPOLOGY_ADAPTER_EXCHANGE, types.CONSENT_TEXT)
