@@ -87,8 +87,8 @@ def check_restart(case):
 
 def check_lease(case):
     """After its lease a session is parked: memory goes, the next call brings it back; after the
-    park timeout it is gone, with its files."""
-    with case.serve("--lease-timeout", "300", "--park-timeout", "2") as server:
+    park timeout, which the next server has, it is gone, with its files."""
+    with case.serve("--lease-timeout", "300") as server:
         case.train("leased")
         before = case.adapter(case.folder / "leased" / "adapter")
         wait_for(lambda: "session_parked" in server.log, what="parked session")
@@ -98,7 +98,8 @@ def check_lease(case):
         assert case.adapter(case.folder / "unparked") == before
         wait_for(lambda: server.log.count("session_parked") >= 2, what="second parking")
         folder = case.files("leased")[0].parent
-        wait_for(lambda: "session_expired" in server.log, what="expired session")
+    with case.serve("--lease-timeout", "300", "--park-timeout", "2") as server:
+        wait_for(lambda: f"session_expired session={folder.name}" in server.log, what="expired session")
         wait_for(lambda: not folder.exists(), what="removal of its files")
         code, _, err = case.export("leased", "late")
         assert code == EXIT_INPUT and "no session" in err, (code, err)
