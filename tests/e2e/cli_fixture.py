@@ -2,12 +2,13 @@
 connections, a way to run `seam`."""
 import json
 import pathlib
+import signal
 import socket
 import subprocess
 import threading
 import time
 
-from service_fixture import DEADLINE_S, write_model
+from service_fixture import DEADLINE_S, wait_for, write_model
 
 VOCAB = 260
 
@@ -102,7 +103,13 @@ class CuttingProxy:
                 near, _ = self.listener.accept()
             except OSError:
                 return
-            far = socket.create_connection(self.target)
+            try:
+                far = socket.create_connection(self.target)
+            except OSError:  # the server is away
+                near.close()
+                continue
+            for end in (near, far):  # else an answer waits for 40 ms more
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             limit = self.cut_after if self.cut_count < self.cuts else None
             threading.Thread(target=self.pump, args=(near, far, limit), daemon=True).start()
             threading.Thread(target=self.pump, args=(far, near, None), daemon=True).start()
@@ -118,7 +125,11 @@ class CuttingProxy:
                     break
         except OSError:
             pass
-        for end in (source, sink):
+        self.cut(source, sink)
+
+    @staticmethod
+    def cut(*ends):
+        for end in ends:
             try:
                 end.shutdown(socket.SHUT_RDWR)
             except OSError:
@@ -126,6 +137,60 @@ class CuttingProxy:
 
     def close(self):
         self.listener.close()
+
+
+class HoldingProxy(CuttingProxy):
+    """Holds a connection when it has carried `hold_after` bytes to the server since begun() was true;
+    cuts it when it is let go.  Later ones it forwards."""
+
+    def __init__(self, target: str, hold_after: int, begun=lambda: True):
+        self.begun, self.is_held, self.goes_on = begun, threading.Event(), threading.Event()
+        super().__init__(target, hold_after, 1)
+
+    def pump(self, source, sink, limit):
+        if limit is None or self.is_held.is_set():
+            return super().pump(source, sink, None)
+        carried = 0
+        try:
+            while data := source.recv(4096):
+                carried += len(data) if self.begun() else 0
+                if carried >= limit:
+                    self.is_held.set()
+                    self.goes_on.wait()
+                    break
+                sink.sendall(data)
+        except OSError:
+            pass
+        self.cut(source, sink)
+
+    def let_go(self):
+        self.goes_on.set()
+
+
+def wait_for_steps(process, run: pathlib.Path, count: int) -> bool:
+    """Until the run has notes of so many steps more, each of at least 500 bytes.  False: it has ended."""
+    notes = run / "journal.notes"
+
+    def noted():
+        return notes.stat().st_size if notes.exists() else 0
+
+    begin = noted()
+    wait_for(lambda: process.poll() is not None or noted() > begin + 500 * count, what="steps")
+    return process.poll() is None
+
+
+def stopped_in_steps(begin, run: pathlib.Path):
+    """SIGINT in the middle of the run that begin() starts, which is made again where it ended before
+    the signal came.  Returns its process, which has ended."""
+    for _ in range(20):
+        (run / "journal.notes").unlink(missing_ok=True)
+        process = begin()
+        if wait_for_steps(process, run, 3):
+            process.send_signal(signal.SIGINT)
+        process.wait(DEADLINE_S)
+        if process.returncode != 0:
+            return process
+    raise AssertionError("each run ended before it was stopped")
 
 
 def check_cuts(address, run, points, least):

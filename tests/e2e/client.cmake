@@ -13,7 +13,7 @@ seam_add_script_test(e2e run_folder ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_
 seam_add_script_test(e2e resume ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_resume.py
                      $<TARGET_FILE:seamd> $<TARGET_FILE:seam_cli>)
 seam_add_script_test(e2e eval_restart ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_eval_restart.py
-                     $<TARGET_FILE:seamd> $<TARGET_FILE:seam_cli>)
+                     $<TARGET_FILE:seamd_fault> $<TARGET_FILE:seam_cli>)
 seam_add_script_test(e2e full ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_full.py
                      $<TARGET_FILE:seamd> $<TARGET_FILE:seam_cli>)
 seam_add_script_test(e2e all_layer ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_all_layer.py

@@ -6,20 +6,22 @@ of an evaluation that nothing has cut.
 evaluations of `seam train`, where the server comes back behind the last step too.  What cannot be
 had again is refused by name.
 
-    test_eval_restart.py SEAMD SEAM
+The server makes no checkpoint by itself, so that one that comes back is behind the run (device_fault.c).
+
+    test_eval_restart.py SEAMD_FAULT SEAM
 """
 import json
 import pathlib
 import subprocess
 import sys
 import tempfile
-import time
 
-from cli_fixture import Seam, colour_rows, run_check, write_rows, write_text_model
-from service_fixture import Seamd, seamd_path, wait_for
+from cli_fixture import HoldingProxy, Seam, colour_rows, run_check, write_rows, write_text_model
+from service_fixture import DEADLINE_S, Seamd, seamd_path, wait_for
 
 EXIT_FAILED, EXIT_INPUT = 1, 4
 STEPS = 6
+HALF_BYTES = 200_000  # of what an evaluation sends
 
 
 class Case:
@@ -32,7 +34,8 @@ class Case:
 
     def serve(self, durable=True, *args):
         state = ["--state-dir", str(self.folder / "state")] if durable else []
-        server = Seamd(seamd_path(), self.model, *state, *args, listen=self.port or "127.0.0.1:0")
+        server = Seamd(seamd_path(), self.model, *state, *args, listen=self.port or "127.0.0.1:0",
+                       environment={"FAULT_CADENCE": "0"})
         self.port = server.address
         return server
 
@@ -49,30 +52,32 @@ class Case:
         return ["eval", "--model", self.model, "--data", self.eval_rows, "--json", "--slots", 4,
                 "--new-tokens", 48, *args]
 
-    def killed_in(self, server, is_evaluating, restart, *args):
-        """Kills the server when is_evaluating(text on stderr so far) and brings up another."""
+    def killed_in(self, server, note, restart, *args):
+        """Kills the server in the middle of the evaluation that begins when `note` is on stderr, and
+        brings up another when the client has noticed."""
         errors = self.folder / "stderr"
+        proxy = HoldingProxy(self.port, HALF_BYTES, lambda: note in errors.read_text())
         with errors.open("w") as sink:
-            process = subprocess.Popen([self.seam, *map(str, args), "--server", self.port],
+            process = subprocess.Popen([self.seam, *map(str, args), "--server", proxy.address],
                                        stdout=subprocess.PIPE, stderr=sink, text=True)
         try:
-            wait_for(lambda: process.poll() is not None or is_evaluating(errors.read_text()),
-                     seconds=60, what="evaluation")
-            time.sleep(0.2)
+            wait_for(lambda: process.poll() is not None or proxy.is_held.is_set(), what="evaluation")
             assert process.poll() is None, (process.communicate(), errors.read_text())
             server.process.kill()
             server.process.wait()
-            time.sleep(0.5)
+            proxy.let_go()
+            wait_for(lambda: process.poll() is not None or "trying again" in errors.read_text(),
+                     what="a client that has noticed")
             with restart() as again:
-                out, _ = process.communicate(timeout=120)
+                out, _ = process.communicate(timeout=DEADLINE_S)
                 return process.returncode, out, errors.read_text(), again.log
         finally:
+            proxy.let_go()
+            proxy.close()
             process.kill()
 
     def evaluated_through(self, server, restart, *args):
-        begin = time.monotonic()
-        return self.killed_in(server, lambda _: time.monotonic() > begin + 0.6, restart,
-                              *self.evaluate(*args))
+        return self.killed_in(server, "", restart, *self.evaluate(*args))
 
 
 def figures(evaluation):
@@ -109,13 +114,12 @@ def check_train(case):
     """The evaluations before and after; the server comes back at its newest checkpoint, behind the
     run's last step: steps are made again, and the evaluation then."""
     args = ["--eval-data", case.eval_rows, "--eval-new-tokens", 48, "--codec", "affine", "--bits", 4]
-    rare = lambda: case.serve(True, "--checkpoint-percent", "1")
-    with rare() as server:
+    with case.serve() as server:
         case.run(*case.train("whole", *args))
         for cut, note in (("before", "(before)"), ("after", "(after)"), ("quantized", "(after_q")):
-            server = server if server.process.poll() is None else rare()
+            server = server if server.process.poll() is None else case.serve()
             with server:
-                code, out, err, log = case.killed_in(server, lambda text: note in text, rare,
+                code, out, err, log = case.killed_in(server, note, case.serve,
                                                      *case.train(cut, *args))
             assert code == 0, (cut, code, out, err)
             assert cut == "before" or "again from step" in err, err
@@ -130,7 +134,7 @@ def check_train(case):
 
 def check_lost(case):
     """A run whose last steps the server has lost: nothing to evaluate but what it had before."""
-    with case.serve(True, "--checkpoint-percent", "1") as server:
+    with case.serve() as server:
         case.run(*case.train("behind"))
         code, _, err, _ = case.evaluated_through(server, case.serve, "--run", case.folder / "behind")
         assert code == EXIT_FAILED and "at step" in err, (code, err)
