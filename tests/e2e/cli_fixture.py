@@ -167,26 +167,22 @@ class HoldingProxy(CuttingProxy):
         self.goes_on.set()
 
 
-def wait_for_steps(process, run: pathlib.Path, count: int) -> bool:
-    """Until the run has notes of so many steps more, each of at least 500 bytes.  False: it has ended."""
-    notes = run / "journal.notes"
-
-    def noted():
-        return notes.stat().st_size if notes.exists() else 0
-
-    begin = noted()
-    wait_for(lambda: process.poll() is not None or noted() > begin + 500 * count, what="steps")
-    return process.poll() is None
+def is_in_steps(run: pathlib.Path) -> bool:
+    """Has the run in this folder records of a few steps?  Each has 500 bytes and more."""
+    files = [run / "journal.bin", run / "journal.notes"]
+    return (run / "session.json").exists() and \
+        sum(path.stat().st_size for path in files if path.exists()) > 2500
 
 
-def stopped_in_steps(begin, run: pathlib.Path):
-    """SIGINT in the middle of the run that begin() starts, which is made again where it ended before
+def stopped_in_steps(begin, run: pathlib.Path, number=signal.SIGINT):
+    """The signal in the middle of the run that begin() starts, which is made again where it ended before
     the signal came.  Returns its process, which has ended."""
     for _ in range(20):
-        (run / "journal.notes").unlink(missing_ok=True)
+        for name in ("session.json", "journal.bin", "journal.notes"):
+            (run / name).unlink(missing_ok=True)
         process = begin()
-        if wait_for_steps(process, run, 3):
-            process.send_signal(signal.SIGINT)
+        wait_for(lambda: process.poll() is not None or is_in_steps(run), what="steps")
+        process.send_signal(number)
         process.wait(DEADLINE_S)
         if process.returncode != 0:
             return process
