@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from service_fixture import Client, grpc, refused, run_cases, wait_for
+from service_fixture import DEADLINE_S, Client, grpc, refused, run_cases, wait_for
 from service_trainer import Trainer, some_micros
 from test_save_checkpoint import save_of, serve
 from test_service_train import config_f32
@@ -22,7 +22,7 @@ from test_session_end import delete, leave_and_park
 from test_update_session import optimizer, steps_of, update_of
 
 CODE = grpc.StatusCode
-SLOW = ("--checkpoint-percent", "1", "--lease-timeout", "20000")
+FLAGS = ("--lease-timeout", "3600000")
 RATE = 2.0 ** -5
 
 
@@ -43,7 +43,7 @@ class World:
     """One server and, with wake_slowly(), an engine that stands still."""
 
     def __init__(self, binary, folder, name, *flags):
-        self.binary, self.folder, self.name, self.flags = binary, folder, name, SLOW + flags
+        self.binary, self.folder, self.name, self.flags = binary, folder, name, FLAGS + flags
         self.micros = some_micros(np.random.default_rng(11))
         self.server = serve(binary, folder, name, *self.flags)
         self.channel = grpc.insecure_channel(self.server.address)
@@ -90,7 +90,7 @@ class World:
         self.channel = grpc.insecure_channel(self.server.address)
         for trainer in (self.sleeper, *trainers):
             trainer.channel = self.channel
-        grpc.channel_ready_future(self.channel).result(timeout=20)
+        grpc.channel_ready_future(self.channel).result(timeout=DEADLINE_S)
 
     def wake_slowly(self, threads):
         """Of a server that has been restarted: the engine stands until the returned is called."""
