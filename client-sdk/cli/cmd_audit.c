@@ -9,6 +9,7 @@
 
 #include "audit.h"
 #include "codec.h"
+#include "local_model.h"
 #include "progress.h"
 #include "run_open.h"
 #include "try.h"
@@ -162,9 +163,11 @@ static seam_status prepare(auditing *a, seam_error *err) {
     SEAM_TRY(seam_model_open(&a->model, &model, err));
     seam_model_describe(&a->facts, a->model);
     seam_train_options_scale(&a->o, a->facts.hidden);
-    const seam_status read =
-        seam_run_rows_open(&a->data, &a->batcher, &a->o, a->tokenizer, a->facts.context_max, err);
-    SEAM_TRY(seam_cli_data_status(read, err));
+    uint32_t limit = 0;
+    SEAM_TRY(
+        seam_run_tokens_limit(&limit, seam_model_config_of(a->model), a->o.prefix_tokens, err));
+    SEAM_TRY(seam_cli_data_status(
+        seam_run_rows_open(&a->data, &a->batcher, &a->o, a->tokenizer, limit, err), err));
     SEAM_TRY(seam_audit_create(&a->audit, a->model, &model, err));
     return a->shows_text ? SEAM_OK : session_open(a, err); /* then there is nothing to attack */
 }

@@ -3,9 +3,12 @@
 #include <stdio.h>
 
 #include "evaluate.h"
+#include "local_model.h"
 #include "progress.h"
 #include "report_html.h"
+#include "run_data.h"
 #include "shared_options.h"
+#include "try.h"
 #include "use_session.h"
 
 typedef struct eval_options {
@@ -112,13 +115,16 @@ static void result_print(const seam_evaluation *e, const eval_options *o) {
 }
 
 static seam_status evaluate(const eval_options *o, const seam_use *use, seam_error *err) {
-    seam_model_facts facts;
-    seam_model_describe(&facts, use->model);
-    const seam_data_options options = {.tokens_max =
-                                           o->tokens_max != 0 ? o->tokens_max : facts.context_max,
-                                       .truncates = o->truncate,
-                                       .rows_max = o->rows,
-                                       .eos_id = -1};
+    seam_training_facts facts;
+    seam_session_training(&facts, use->session);
+    uint32_t limit = 0;
+    SEAM_TRY(
+        seam_run_tokens_limit(&limit, seam_model_config_of(use->model), facts.prefix_tokens, err));
+    const seam_data_options options = {
+        .tokens_max = o->tokens_max != 0 && o->tokens_max < limit ? o->tokens_max : limit,
+        .truncates = o->truncate,
+        .rows_max = o->rows,
+        .eos_id = -1};
     seam_data *data = NULL;
     seam_status st =
         seam_cli_data_status(seam_data_load(&data, o->data, use->tokenizer, &options, err), err);

@@ -74,11 +74,10 @@ static seam_status prompt_encode(seam_ids *ids, const generate_options *o,
 
 static seam_status run(const generate_options *o, const seam_use *use, const seam_ids *prompt,
                        continuation *c, seam_error *err) {
-    seam_model_facts facts;
-    seam_model_describe(&facts, use->model);
-    if (prompt->count >= facts.context_max) {
+    const uint32_t positions = seam_use_positions(use->model, use->session);
+    if (prompt->count >= positions) {
         return seam_error_set(err, SEAM_E_ARG, "the prompt has %zu tokens; the context has %u",
-                              prompt->count, facts.context_max);
+                              prompt->count, positions);
     }
     const uint32_t new_tokens = o->new_tokens != 0 ? o->new_tokens : NEW_TOKENS_DEFAULT;
     seam_inference_options options = SEAM_INFERENCE_OPTIONS_INIT;
@@ -87,7 +86,7 @@ static seam_status run(const generate_options *o, const seam_use *use, const sea
     options.base_model = use->base_model;
     options.slot_count = 1;
     options.rows_max = (uint32_t)prompt->count + 1;
-    options.positions_max = seam_sampling_positions(prompt->count, new_tokens, facts.context_max);
+    options.positions_max = seam_sampling_positions(prompt->count, new_tokens, positions);
     uint32_t stop_ids[SEAM_STOP_IDS_MAX];
     seam_generation_options generation;
     seam_sampling_generation(&generation, stop_ids, &o->sampling, use->tokenizer, new_tokens);

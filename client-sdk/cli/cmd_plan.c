@@ -59,18 +59,19 @@ static seam_status rows_read(plan_result *r, seam_plan_options *o, seam_session_
                              seam_error *err) {
     seam_train_options *const run = &o->run;
     uint32_t longest = run->tokens_max, micros = o->micros != 0 ? o->micros : 1;
+    uint32_t limit = 0;
+    SEAM_TRY(seam_run_tokens_limit(&limit, &r->model, run->prefix_tokens, err));
     session->rows_per_micro_max = run->rows_max;
     session->sequences_per_micro_max = SEQUENCES_DEFAULT;
     if (run->data != NULL) {
         SEAM_TRY(seam_cli_path_check("data", run->data, err));
         SEAM_TRY(seam_tokenizer_open(&r->tokenizer, run->model, err));
         SEAM_TRY(seam_cli_data_status(
-            seam_run_rows_open(&r->data, &r->batcher, run, r->tokenizer, r->model.context_max, err),
-            err));
+            seam_run_rows_open(&r->data, &r->batcher, run, r->tokenizer, limit, err), err));
         longest = seam_data_tokens_longest(r->data);
         micros = seam_batcher_micros_max(r->batcher);
     } else if (longest != 0) {
-        longest = longest < r->model.context_max ? longest : r->model.context_max;
+        longest = longest < limit ? longest : limit;
         if (longest < 2) {
             return seam_error_set(err, SEAM_E_ARG, "--tokens-max: a row has 2 tokens at least");
         }

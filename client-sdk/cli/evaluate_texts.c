@@ -7,6 +7,7 @@
 #include "file_write.h"
 #include "json_text.h"
 #include "try.h"
+#include "use_session.h"
 
 #define SLOTS_DEFAULT      16u
 #define NEW_TOKENS_MARGIN  16u
@@ -107,8 +108,6 @@ static seam_status texts_generate(texts *t, const seam_evaluation_args *args, se
             sample.prompt_count > prompt_longest ? sample.prompt_count : prompt_longest;
         completion_longest = completion > completion_longest ? completion : completion_longest;
     }
-    seam_model_facts facts;
-    seam_model_describe(&facts, args->model);
     uint32_t new_max = args->new_tokens_max;
     if (new_max == 0) {
         new_max = completion_longest + NEW_TOKENS_MARGIN;
@@ -120,7 +119,8 @@ static seam_status texts_generate(texts *t, const seam_evaluation_args *args, se
     options.base_model = args->base_model;
     options.slot_count = args->slots != 0 ? args->slots : SLOTS_DEFAULT;
     options.slot_count = options.slot_count < t->count ? options.slot_count : t->count;
-    options.positions_max = seam_sampling_positions(prompt_longest, new_max, facts.context_max);
+    options.positions_max = seam_sampling_positions(prompt_longest, new_max,
+                                                    seam_use_positions(args->model, args->session));
     options.rows_max = args->rows_max;
     if (options.rows_max < prompt_longest + options.slot_count) {
         options.rows_max = prompt_longest + options.slot_count;

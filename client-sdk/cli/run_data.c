@@ -13,11 +13,25 @@
 
 #define FILE_NAME "data.json"
 
-seam_data_options seam_run_data_options(const seam_train_options *options, uint32_t context_max,
+seam_status seam_run_tokens_limit(uint32_t *ret_limit, const seam_model_config *model,
+                                  uint32_t prefix_tokens, seam_error *err) {
+    const char *field = NULL;
+    const uint32_t room = seam_model_config_prefix_room(&field, model);
+    if (prefix_tokens != 0 && prefix_tokens >= room) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "--prefix-tokens: %u leave none of the model's %s, %u", prefix_tokens,
+                              field, room);
+    }
+    const uint32_t positions = seam_model_config_positions(model, prefix_tokens);
+    *ret_limit = positions < model->context_max ? positions + 1 : model->context_max;
+    return SEAM_OK;
+}
+
+seam_data_options seam_run_data_options(const seam_train_options *options, uint32_t tokens_limit,
                                         uint32_t rows_max) {
     const uint32_t stated = options->tokens_max;
     return (seam_data_options){.tokens_max =
-                                   stated != 0 && stated < context_max ? stated : context_max,
+                                   stated != 0 && stated < tokens_limit ? stated : tokens_limit,
                                .truncates = options->truncate,
                                .rows_max = rows_max,
                                .eos_id = -1};
@@ -25,9 +39,9 @@ seam_data_options seam_run_data_options(const seam_train_options *options, uint3
 
 seam_status seam_run_rows_open(seam_data **ret_data, seam_batcher **ret_batcher,
                                const seam_train_options *options, const seam_tokenizer *tokenizer,
-                               uint32_t context_max, seam_error *err) {
+                               uint32_t tokens_limit, seam_error *err) {
     const seam_train_options *const o = options;
-    const seam_data_options reading = seam_run_data_options(o, context_max, o->train_rows);
+    const seam_data_options reading = seam_run_data_options(o, tokens_limit, o->train_rows);
     SEAM_TRY(seam_data_load(ret_data, o->data, tokenizer, &reading, err));
     if (o->batch > (uint64_t)o->rows_max * SEAM_RUN_MICROS_MAX) { /* before room is taken for it */
         return seam_error_set(

@@ -12,6 +12,7 @@
 #include "directory.h"
 #include "evaluate.h"
 #include "json_text.h"
+#include "local_model.h"
 #include "progress.h"
 #include "report_html.h"
 #include "run_data.h"
@@ -138,12 +139,13 @@ static seam_status prepare(training *t, seam_error *err) {
 
 static seam_status data_open(training *t, seam_error *err) {
     const seam_train_options *const o = &t->o;
-    const uint32_t context_max = t->facts.context_max;
-    SEAM_TRY(seam_run_rows_open(&t->data, &t->batcher, o, t->tokenizer, context_max, err));
+    uint32_t limit = 0;
+    SEAM_TRY(seam_run_tokens_limit(&limit, seam_model_config_of(t->model), o->prefix_tokens, err));
+    SEAM_TRY(seam_run_rows_open(&t->data, &t->batcher, o, t->tokenizer, limit, err));
     if (o->eval_data == NULL) {
         return SEAM_OK;
     }
-    const seam_data_options options = seam_run_data_options(o, context_max, o->eval_rows);
+    const seam_data_options options = seam_run_data_options(o, limit, o->eval_rows);
     return seam_data_load(&t->eval_data, o->eval_data, t->tokenizer, &options, err);
 }
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "adapter_shape.h"
+#include "local_model.h"
 #include "run_files.h"
 #include "shared_options.h"
 #include "train_options.h"
@@ -131,6 +132,12 @@ static seam_status session_new(seam_use *use, const seam_use_options *options,
     seam_session_renew_by(use->session, &use->renewal);
     return options->adapter != NULL ? seam_session_import(use->session, options->adapter, NULL, err)
                                     : SEAM_OK;
+}
+
+uint32_t seam_use_positions(const seam_model *model, const seam_session *session) {
+    seam_training_facts facts;
+    seam_session_training(&facts, session);
+    return seam_model_config_positions(seam_model_config_of(model), facts.prefix_tokens);
 }
 
 seam_status seam_model_find(char ret_id[128], seam_client *client, const char *name,

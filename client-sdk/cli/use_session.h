@@ -32,6 +32,8 @@ typedef struct seam_use {
 /* SEAM_E_ARG (--run and --adapter together), and what opening can give.  Close it in any case. */
 seam_status seam_use_open(seam_use *ret_use, seam_use_options *options, seam_error *err);
 void seam_use_close(seam_use *use);
+/* Of a text of the session: the model's, less those of a prefix. */
+uint32_t seam_use_positions(const seam_model *model, const seam_session *session);
 /* The server's model with this identity, or with this name if one is given; ret_id: 128 bytes.
  * SEAM_E_NOT_FOUND lists what the server has. */
 seam_status seam_model_find(char ret_id[128], seam_client *client, const char *name,

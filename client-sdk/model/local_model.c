@@ -98,6 +98,10 @@ void seam_model_close(seam_model *gift_model) {
     seam_mem_free(gift_model);
 }
 
+const seam_model_config *seam_model_config_of(const seam_model *model) {
+    return seam_head_config(model->head);
+}
+
 void seam_model_describe(seam_model_facts *ret_facts, const seam_model *model) {
     if (ret_facts == NULL) {
         return;

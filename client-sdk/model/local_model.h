@@ -76,4 +76,7 @@ seam_status seam_batch_count_rows(uint32_t *ret_rows, uint32_t *ret_labelled,
                                   const seam_token_batch *batch, const seam_model *model,
                                   seam_error *err);
 
+/* The whole model's shape; borrowed. */
+const seam_model_config *seam_model_config_of(const seam_model *model);
+
 #endif

@@ -199,7 +199,7 @@ static seam_status object_read(loader *l, const json_t *object) {
         if (!l->options->truncates) {
             return seam_error_set(l->err, SEAM_E_LIMIT,
                                   "row has %zu tokens, over the limit of %u (--tokens-max, the "
-                                  "model's context; --truncate cuts such rows)",
+                                  "model's context less a prefix; --truncate cuts such rows)",
                                   longest, tokens_max);
         }
         seam_data_row_truncate(row, tokens_max);

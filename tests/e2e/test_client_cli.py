@@ -222,6 +222,19 @@ def check_prefix(case):
     assert abs(used["loss"] - after["loss"]) < 1e-5 * after["loss"], (used, after)
     case.seam.json("generate", "--model", case.model, "--adapter", adapter, "--new-tokens", 8,
                    "lamp 7 ->")
+    # Behind a prefix the context (256) has less room, for new tokens and for rows.
+    most = case.seam.json("generate", "--model", case.model, "--adapter", adapter, "--new-tokens", 2**32 - 1,
+                          "lamp 7 ->")
+    assert 200 < most["new_tokens"] < 251, most
+    long = write_rows(case.folder / "long.jsonl", [{"prompt": "x" * 252, "completion": "y"}])
+    for args in (["eval", "--adapter", adapter], ["audit", "--prefix-tokens", 5],
+                 ["train", "--prefix-tokens", 5, "--out", case.folder / "prefix-long"]):
+        code, _, err = case.seam.run(*args, "--model", case.model, "--data", long)
+        assert code == EXIT_INPUT and "254 tokens, over the limit of 252" in err, (args, code, err)
+    code, _, err = case.seam.run("plan", "--model", case.model, "--prefix-tokens", 5, "--data", long,
+                                 server=False)
+    assert code == EXIT_INPUT and "254 tokens, over the limit of 252" in err, err
+    case.seam.json("eval", "--model", case.model, "--data", long)
     code, out, err = case.train("prefix-bad", "--prefix-tokens", 5)
     assert code == EXIT_USAGE and "--prefix-tokens: --rank" in err, (code, err)  # train() gives a rank
     code, out, err = case.train("prefix-other", "--adapter", adapter)  # train() gives a rank
@@ -680,7 +693,7 @@ def check_bad_input(case):
     code, _, err = case.seam.run("train", "--model", case.model, "--data", case.rows, "--out",
                                  case.folder / "prefixed", "--steps", 1, "--batch", 4, "--quiet",
                                  "--prefix-tokens", 256, "--delete-session")
-    assert code == EXIT_INPUT and "config.prefix.virtual_tokens: 256 leave none" in err, err
+    assert code == EXIT_INPUT and "--prefix-tokens: 256 leave none" in err, err
     refused(case, EXIT_USAGE, "--target: 5.5 has no preset", args=["--target", "5.5"])
     refused(case, EXIT_USAGE, "--nonsense", args=["--nonsense"])
     refused(case, EXIT_INPUT, "--out", args=["--out", ""])
