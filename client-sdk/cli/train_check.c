@@ -211,6 +211,31 @@ seam_status seam_train_depth_read(uint32_t *ret_depth, const seam_train_options 
     return SEAM_OK;
 }
 
+/* Options that go with another one. */
+static seam_status pairs_check(const seam_train_options *o, seam_error *err) {
+    const bool rate_auto = o->rate != NULL && strcmp(o->rate, "auto") == 0;
+    const bool evaluates = o->eval_data != NULL;
+    const struct {
+        const char *option, *of;
+        bool given, has_use;
+    } pairs[] = {
+        {"rtt-ms", "mbit", o->rtt_ms != 0.0f, o->mbit != 0.0f},
+        {"eval-rows", "eval-data", o->eval_rows != 0, evaluates},
+        {"eval-slots", "eval-data", o->eval_slots != 0, evaluates},
+        {"eval-new-tokens", "eval-data", o->eval_new_tokens != 0, evaluates},
+        {"rate-bits-min", "rate auto", o->rate_bits_min != 0.0f, rate_auto},
+        {"rate-bits-max", "rate auto", o->rate_bits_max != 0.0f, rate_auto},
+        {"step-seconds", "rate auto", o->step_seconds != 0.0f, rate_auto},
+    };
+    for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
+        if (pairs[i].given && !pairs[i].has_use) {
+            return seam_error_set(err, SEAM_E_ARG, "--%s: has no use without --%s", pairs[i].option,
+                                  pairs[i].of);
+        }
+    }
+    return SEAM_OK;
+}
+
 seam_status seam_train_given_check(const seam_train_options *options, seam_error *err) {
     const seam_train_options *const o = options;
     uint32_t depth = 0;
@@ -218,6 +243,7 @@ seam_status seam_train_given_check(const seam_train_options *options, seam_error
     const seam_status st = codec_check(o, given, err);
     json_decref(given);
     SEAM_TRY(st);
+    SEAM_TRY(pairs_check(o, err));
     if (strcmp(seam_train_codec(o), "amaq") == 0) {
         SEAM_TRY(target_check(o, err));
     }

@@ -83,6 +83,13 @@ static void test_seam_train_options_parse__refused(void **state) {
         {"--codec group --cache-bits 3", "--cache-bits: with --codec group"},
         {"--codec aqsgd --cache-bits 3", "--cache-bits: has no use without --cache-format"},
         {"--dictionary-rows 9", "--dictionary-rows: has no use without --dictionary on"},
+        {"--rtt-ms 3", "--rtt-ms: has no use without --mbit"},
+        {"--eval-rows 3", "--eval-rows: has no use without --eval-data"},
+        {"--eval-slots 3", "--eval-slots: has no use without --eval-data"},
+        {"--eval-new-tokens 3", "--eval-new-tokens: has no use without --eval-data"},
+        {"--rate-bits-min 3", "--rate-bits-min: has no use without --rate auto"},
+        {"--rate off --rate-bits-max 3", "--rate-bits-max: has no use without --rate auto"},
+        {"--step-seconds 3", "--step-seconds: has no use without --rate auto"},
         {"--all-layer-steps 9", "--all-layer-steps: has no use without --all-layer-bits"},
         {"--topology adapter_exchange --consent text --target 3", "this one's width is --bits"},
         /* Ranges, in the options' names. */
