@@ -257,6 +257,9 @@ static seam_status lines_read(loader *l) {
             SEAM_TRY(line_read(l, &l->lines.buffer));
         }
     }
+    if (l->data->sample_count == 0 && l->data->dropped_count == 0) {
+        return seam_error_set(l->err, SEAM_E_ARG, "%s: no rows", l->lines.path);
+    }
     if (l->data->sample_count == 0) {
         return seam_error_set(l->err, SEAM_E_ARG,
                               "%s: no row with a label (%u rows lost theirs by truncation; %u had "
