@@ -154,8 +154,7 @@ static seam_status session_open(auditing *a, seam_error *err) {
 }
 
 static seam_status prepare(auditing *a, seam_error *err) {
-    SEAM_TRY(seam_cli_path_check("model", a->o.model, err));
-    SEAM_TRY(seam_cli_path_check("data", a->o.data, err));
+    SEAM_TRY(seam_run_paths_check(&a->o, err));
     a->shows_text = strcmp(a->o.topology, "adapter_exchange") == 0;
     a->shows_labels = strcmp(a->o.topology, "u_shaped") != 0;
     SEAM_TRY(seam_tokenizer_open(&a->tokenizer, a->o.model, err));

@@ -1,7 +1,26 @@
 /* See run_open.h. */
 #include "run_open.h"
 
+#include "storage.h"
 #include "try.h"
+
+seam_status seam_run_paths_check(const seam_train_options *options, seam_error *err) {
+    const seam_train_options *const o = options;
+    SEAM_TRY(seam_cli_path_check("model", o->model, err));
+    SEAM_TRY(seam_cli_path_check("data", o->data, err));
+    SEAM_TRY(seam_cli_path_check("eval-data", o->eval_data, err));
+    SEAM_TRY(seam_cli_output_check("trace", o->trace, err));
+    if (o->cache_dir == NULL) {
+        return SEAM_OK;
+    }
+    seam_storage probe; /* as the caches' own */
+    const seam_status st = seam_storage_open(&probe, o->cache_dir, 1, err);
+    if (st != SEAM_OK) {
+        return seam_error_prefix(err, st, "--cache-dir");
+    }
+    seam_storage_close(&probe);
+    return SEAM_OK;
+}
 
 seam_model_options seam_run_model_options(const seam_train_options *options) {
     const seam_train_options *const o = options;

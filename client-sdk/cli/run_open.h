@@ -5,6 +5,9 @@
 
 #include "run_data.h"
 
+/* Whether what the options name is there, or can be written: before anything is loaded.  SEAM_E_IO
+ * names the option. */
+seam_status seam_run_paths_check(const seam_train_options *options, seam_error *err);
 /* Of --model and the blocks that are this end's; path is borrowed from the options. */
 seam_model_options seam_run_model_options(const seam_train_options *options);
 /* The session that the options and the rows ask for, but for its depth.  SEAM_E_ARG. */

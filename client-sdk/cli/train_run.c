@@ -109,10 +109,7 @@ static bool is_exchange(const training *t) {
 
 static seam_status prepare(training *t, seam_error *err) {
     const seam_train_options *const o = &t->o;
-    SEAM_TRY(seam_cli_path_check("model", o->model, err));
-    SEAM_TRY(seam_cli_path_check("data", o->data, err));
-    SEAM_TRY(seam_cli_path_check("eval-data", o->eval_data, err));
-    SEAM_TRY(seam_cli_output_check("trace", o->trace, err));
+    SEAM_TRY(seam_run_paths_check(o, err));
     if (o->out[0] == '\0') { /* as of a variable that is not set */
         return seam_error_set(err, SEAM_E_ARG, "--out: names no folder");
     }

@@ -638,8 +638,9 @@ def check_bad_input(case):
     refused(case, EXIT_INPUT, "device ref", "double", args=["--device", "ref"])
     refused(case, EXIT_LIMIT, "aqsgd.cache_bytes_max: 9000000000000", "allows",
             args=["--codec", "aqsgd", "--cache-bytes", "9000000000000"])
-    refused(case, EXIT_IO, "cache", folder / "nodir",
-            args=["--codec", "aqsgd", "--cache-bytes", "1000000", "--cache-dir", folder / "nodir"])
+    for place in (folder / "nodir", case.rows):  # said before the server is asked
+        refused(case, EXIT_IO, "--cache-dir: ", place, seam=Seam(case.seam.binary, "127.0.0.1:1"),
+                args=["--codec", "aqsgd", "--cache-bytes", "1000000", "--cache-dir", place])
     refused(case, EXIT_USAGE, "--dictionary-rows: 1048577",
             args=["--dictionary", "on", "--dictionary-rows", "1048577"])
     refused(case, EXIT_USAGE, "--dictionary", "--codec-fwd-in",
