@@ -29,7 +29,7 @@ static const seam_arg_spec eval_specs[] = {
     SEAM_OPTION_TOKENS_MAX(eval_options),
     SEAM_OPTION_TRUNCATE(eval_options),
     {"rows-max", SEAM_ARG_COUNT, offsetof(eval_options, rows_max), "N",
-     "tokens of one request [4096, or what the server takes]"},
+     "tokens of one request [4096 or the longest row, or what the server takes]"},
     SEAM_OPTION_EXACT_MATCH(eval_options),
     {"new-tokens", SEAM_ARG_COUNT, offsetof(eval_options, new_tokens), "N",
      "longest generated text [longest completion + 16, at most 512]"},

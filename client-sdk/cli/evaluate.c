@@ -18,6 +18,22 @@ static seam_status score_rows(seam_evaluation *ret, const seam_evaluation_args *
 static seam_status losses_sum(seam_evaluation *ret, const seam_evaluation_args *args,
                               seam_inference *inference, uint32_t rows_max, seam_error *err);
 
+/* Rows of the longest sequence that is sent. */
+static uint32_t rows_longest(const seam_data *data) {
+    uint32_t tokens = seam_data_tokens_longest(data);
+    for (uint32_t i = 0; seam_data_choices_total(data) > 0 && i < seam_data_count(data); i++) {
+        seam_sample sample;
+        seam_data_get(&sample, data, i);
+        for (uint32_t c = 0; c < sample.choice_count; c++) {
+            seam_choice choice;
+            seam_data_choice(&choice, data, sample.choice_first + c);
+            const uint32_t with = sample.prompt_count + choice.token_count;
+            tokens = with > tokens ? with : tokens;
+        }
+    }
+    return tokens - 1;
+}
+
 /* Rows of a request where none are asked for: no more than the server takes. */
 static seam_status rows_max_choose(uint32_t *ret, const seam_evaluation_args *args,
                                    seam_error *err) {
@@ -25,7 +41,9 @@ static seam_status rows_max_choose(uint32_t *ret, const seam_evaluation_args *ar
     if (args->rows_max == 0) {
         seam_server_info info;
         SEAM_TRY(seam_client_server_info(&info, args->client, err));
-        *ret = info.rows_max > 0 && info.rows_max < ROWS_DEFAULT ? info.rows_max : ROWS_DEFAULT;
+        const uint32_t longest = rows_longest(args->data);
+        const uint32_t wanted = longest > ROWS_DEFAULT ? longest : ROWS_DEFAULT;
+        *ret = info.rows_max > 0 && info.rows_max < wanted ? info.rows_max : wanted;
     }
     return SEAM_OK;
 }

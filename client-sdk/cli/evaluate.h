@@ -32,9 +32,9 @@ typedef struct seam_evaluation_args {
     const seam_data *data;
     const char *codec; /* NULL: the session's */
     bool base_model;
-    bool exact_match;         /* generate, too */
-    uint32_t rows_max;        /* of one request; 0: 4096, or what the server takes */
-    uint32_t slots;           /* generations in flight */
+    bool exact_match;  /* generate, too */
+    uint32_t rows_max; /* of one request; 0: 4096 or the longest row, or what the server takes */
+    uint32_t slots;    /* generations in flight */
     uint32_t new_tokens_max;  /* 0: the longest completion and a little more */
     uint32_t examples_max;    /* rows whose generated text, and whose scores, are kept */
     seam_sampling sampling;   /* of generated texts */

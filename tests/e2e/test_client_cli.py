@@ -741,6 +741,22 @@ def check_bad_input(case):
     assert {s["id"] for s in left} == {s["id"] for s in sessions}, "a refused command left a session"
 
 
+def check_long_rows(case):
+    """Rows longer than the usual request are evaluated, as far as the server takes them."""
+    wide, seen = case.folder / "wide", ["--exact-match", "off"]
+    write_text_model(wide, layers=1, context=8192)
+    plain = write_rows(case.folder / "plain.jsonl", [{"prompt": "x" * 4200, "completion": "y"}])
+    choices = write_rows(case.folder / "choices.jsonl", [
+        {"prompt": "x", "choices": ["y", "z" * 4200], "label": 0, "completion": "y"}])
+    with Seamd(case.binary, wide) as server:
+        seam = Seam(case.seam.binary, server.address)
+        for rows in (plain, choices):
+            seam.json("eval", "--model", wide, "--data", rows, *seen)
+        code, _, err = seam.run("train", "--model", wide, "--data", case.rows, "--eval-data", plain, "--out",
+                                case.folder / "wide-run", "--steps", 1, "--quiet", *seen)
+        assert code == 0, err
+
+
 def check_tls_unasked(case):
     """A client without TLS at a server with TLS: told so, not only that a socket was closed."""
     subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
@@ -842,7 +858,8 @@ def main():
                           check_codec_fwd_in, check_symmetric, check_entropy, check_dictionary,
                           check_aqsgd, check_allocators, check_token, check_token_exact,
                           check_two_at_once,
-                          check_bad_input, check_tls_unasked, check_interrupt, check_disk_full, check_server_gone]:
+                          check_bad_input, check_long_rows, check_tls_unasked, check_interrupt,
+                          check_disk_full, check_server_gone]:
                 check(case)
                 print(f"{check.__name__}: passed", flush=True)
 
