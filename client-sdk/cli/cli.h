@@ -5,7 +5,7 @@
  *   train_adapter.c, train_check.c    what of them goes together
  *   train_depth.c   --pipeline-depth auto             train_presets.c  --preset
  *   adapter_shape.c what an adapter's files say
- *   shared_options.h    option rows of several commands
+ *   shared_options.h    option rows of several commands  field_option.c  whose field an error names
  *   cmd_train.c     one run and its summary
  *   cmd_bench.c     bench codecs: many runs           bench_options.c, bench_rows.c  which
  *   bench_table.c   their figures, projected times    bench_markdown.c  the same for people

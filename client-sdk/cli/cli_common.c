@@ -8,6 +8,7 @@
 
 #include "cli.h"
 #include "credit.h"
+#include "field_option.h"
 #include "file_write.h"
 #include "transport.h"
 #include "try.h"
@@ -187,9 +188,13 @@ int seam_cli_finish(seam_status st, const seam_error *err, const seam_common_opt
         return SEAM_EXIT_OK;
     }
     const char *text = err != NULL && err->text[0] != '\0' ? err->text : seam_describe(st);
+    const char *const option = seam_field_option(text);
     char hinted[SEAM_ERROR_TEXT_BYTES + 64];
     if (st == SEAM_E_UNAUTHENTICATED) {
         snprintf(hinted, sizeof hinted, "%s (--token-file FILE, or variable SEAM_TOKEN)", text);
+        text = hinted;
+    } else if (option != NULL) {
+        snprintf(hinted, sizeof hinted, "%s (--%s)", text, option);
         text = hinted;
     }
     fprintf(stderr, "seam: %s\n", text);

@@ -1,6 +1,7 @@
 /* `seam eval`: loss, perplexity, accuracy and exact match of a run, an adapter or the base model.
  */
 #include <stdio.h>
+#include <string.h>
 
 #include "evaluate.h"
 #include "local_model.h"
@@ -198,6 +199,9 @@ int seam_cmd_eval(int argc, char **argv, int first) {
     }
     if (st == SEAM_OK) {
         st = evaluate(&o, &use, &err);
+    }
+    if (o.rows_max != 0 && strncmp(err.text, "open.rows_max", 13) == 0) {
+        st = seam_error_prefix(&err, st, "--rows-max");
     }
     seam_use_close(&use);
     return seam_cli_finish(st, &err, &o.use.common);

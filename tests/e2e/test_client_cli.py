@@ -648,7 +648,9 @@ def check_bad_input(case):
     refused(case, EXIT_INPUT, "codec_fwd_in", "'zip'", args=["--codec-fwd-in", "zip"])
     refused(case, EXIT_INPUT, "entropy", "rans", "bf16",
             args=["--codec", "bf16", "--entropy", "rans"])
-    refused(case, EXIT_INPUT, "entropy", "'zip'", args=["--entropy", "zip"])
+    refused(case, EXIT_INPUT, "entropy: 'zip'", "(--entropy)", args=["--entropy", "zip"])
+    code, _, err = case.seam.run("eval", "--model", case.model, "--data", case.eval, "--rows-max", 10**6)
+    assert code == EXIT_INPUT and "--rows-max: open.rows_max: " in err, (code, err)
     refused(case, EXIT_INPUT, "allocator", "'fill'", args=["--allocator", "fill"])
     refused(case, EXIT_USAGE, "--rate", "'fast'", args=["--rate", "fast"])
     auto = ["--rate", "auto"]
@@ -667,7 +669,7 @@ def check_bad_input(case):
     refused(case, EXIT_INPUT, "send_input_gradient", "dictionary",
             args=["--dictionary", "on", "--elide-input-gradient", "off"])
     refused(case, EXIT_USAGE, "--bits: 17", args=["--codec", "affine", "--bits", "17"])
-    refused(case, EXIT_INPUT, "group", "7", args=["--codec", "group", "--group", "7"])
+    refused(case, EXIT_INPUT, "config.codec.group: 7", "(--group)", args=["--codec", "group", "--group", "7"])
     for args in (["plan", "--model", folder / "nosuch"],
                  ["merge", "--model", folder / "nosuch", "--adapter", case.model, "--out", folder / "m"],
                  ["merge", "--model", case.model, "--adapter", folder / "nosuch", "--out", folder / "m"]):

@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "field_option.h"
 #include "train_options.h"
 
 #define ARGS_MAX 24
@@ -194,10 +195,37 @@ static void test_seam_train_options_typed__values_in_force(void **state) {
     }
 }
 
+static void test_seam_field_option__texts(void **state) {
+    (void)state;
+    static const struct {
+        const char *text, *option;
+    } cases[] = {
+        {"config.codec.group: 7 does not divide 48 channels", "group"},
+        {"config.limits.rows_per_micro_max: 16384 is not in 1..8192", "rows-max"},
+        {"affine-4bit-s1: config.fp8: this server keeps none", "fp8"},
+        {"step 0: evaluation (before): codec: 'zip' is unknown", "codec"},
+        {"schedule: 'x' is unknown", "schedule"},
+        {"a: b: c: codec: too far", NULL},
+        {"--codec: 'zip' is unknown", NULL},
+        {"codecs: unknown", NULL},
+        {"config.codec", NULL},
+        {"no field", NULL},
+        {"", NULL},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const char *const option = seam_field_option(cases[i].text);
+        if ((option == NULL) != (cases[i].option == NULL) ||
+            (option != NULL && strcmp(option, cases[i].option) != 0)) {
+            fail_msg("'%s': %s", cases[i].text, option != NULL ? option : "none");
+        }
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_seam_train_options_parse__refused),
         cmocka_unit_test(test_seam_train_options_parse__what_every_server_refuses__named),
+        cmocka_unit_test(test_seam_field_option__texts),
         cmocka_unit_test(test_seam_train_options_typed__values_in_force),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
