@@ -140,6 +140,21 @@ def memory_free(channel):
                                  service_pb2.GetServerInfoResponse).memory_bytes_free
 
 
+def turn(channel):
+    """What was sent before this is at the server, and it has looked at it: a busy machine gives the
+    threads that send it, and the server, no less than what these many answers take."""
+    time.sleep(0.1)
+    for _ in range(50):
+        memory_free(channel)
+
+
+def came(channel, call):
+    """It is at the server, and waits there."""
+    turn(channel)
+    assert not call.done()
+    return call
+
+
 def test_delete__forward_and_generate_open__end_with_it(binary, folder):
     """Whether they wait for a request, or one waits or is computed; another session's go on."""
     with serve(binary, folder, "streams") as server, \

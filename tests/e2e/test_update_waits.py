@@ -18,7 +18,7 @@ from service_fixture import DEADLINE_S, Client, grpc, refused, run_cases, wait_f
 from service_trainer import Trainer, some_micros
 from test_save_checkpoint import save_of, serve
 from test_service_train import config_f32
-from test_session_end import delete, leave_and_park
+from test_session_end import came, delete, leave_and_park, turn
 from test_update_session import optimizer, steps_of, update_of
 
 CODE = grpc.StatusCode
@@ -98,20 +98,12 @@ class World:
         pipe.unlink()
         os.mkfifo(pipe)
         waked = threads.submit(self.sleeper.attach)
-        time.sleep(0.4)
-        assert not waked.done()
+        came(self.channel, waked)
 
         def let_go():
             os.close(os.open(pipe, os.O_WRONLY))
             waked.result()[0].call.cancel()
         return let_go
-
-
-def came(call):
-    """It is at the server, and waits there."""
-    time.sleep(0.3)
-    assert not call.done()
-    return call
 
 
 def test_update__a_client_that_lost_its_state__steps_that_were_made_stay(binary, folder):
@@ -167,11 +159,11 @@ def test_update__while_its_job_runs__others_wait_their_turn(binary, folder):
         stream, _ = trainer.attach()
         trainer.step(stream, world.micros)
         let_go = world.wake_slowly(threads)
-        first = came(threads.submit(update_of, trainer, 0, optimizer(lr=RATE), "one"))
+        first = came(world.channel, threads.submit(update_of, trainer, 0, optimizer(lr=RATE), "one"))
         same = [threads.submit(update_of, trainer, 0, optimizer(lr=RATE), "one") for _ in range(8)]
-        later = came(threads.submit(update_of, trainer, 7, optimizer(lr=RATE / 2)))
-        saved = came(threads.submit(save_of, trainer))
-        newer = came(threads.submit(trainer.attach))
+        later = came(world.channel, threads.submit(update_of, trainer, 7, optimizer(lr=RATE / 2)))
+        saved = came(world.channel, threads.submit(save_of, trainer))
+        newer = came(world.channel, threads.submit(trainer.attach))
         assert updates_now(trainer) == []
         let_go()
         assert steps_of(first.result())[0] == 3 and saved.result() == 3
@@ -196,12 +188,12 @@ def test_update__cancelled_while_its_job_runs__is_in_force(binary, folder):
             "/seam.v1.SeamService/UpdateSession",
             request_serializer=lambda m: m.SerializeToString(),
             response_deserializer=service_pb2.UpdateSessionResponse.FromString)
-        calls = [came(method.future(service_pb2.UpdateSessionRequest(
+        calls = [came(world.channel, method.future(service_pb2.UpdateSessionRequest(
             session_id=trainer.session.id, session_secret=trainer.secret, effective_step=step,
             optimizer=optimizer(lr=RATE)))) for step in (3, 4)]
         for call in calls[::-1]:
             call.cancel()
-        time.sleep(0.3)
+        turn(world.channel)
         let_go()
         wait_for(lambda: updates_now(trainer) == [(3, RATE)], what="the update")
         assert [trainer.step(stream, world.micros)[1].lr == RATE for _ in range(2)] == [False, True]
@@ -219,9 +211,9 @@ def test_update__deleted_while_its_job_runs__all_end(binary, folder):
         def gone(step):
             refused(CODE.NOT_FOUND, update_of, trainer, step, optimizer(lr=RATE), reason="GONE",
                     text="deleted")
-        first, second = came(threads.submit(gone, 3)), came(threads.submit(gone, 4))
-        deletion = came(threads.submit(delete, world.channel, trainer.session.id, trainer.secret))
-        second.result(timeout=5)
+        first, second = came(world.channel, threads.submit(gone, 3)), came(world.channel, threads.submit(gone, 4))
+        deletion = came(world.channel, threads.submit(delete, world.channel, trainer.session.id, trainer.secret))
+        second.result(timeout=DEADLINE_S)
         assert not first.done()
         let_go()
         first.result()
@@ -238,7 +230,7 @@ def test_update__server_stops_while_its_job_runs__is_answered_or_told(binary, fo
             world.restart(trainer)
             stream, _ = trainer.attach()
             let_go = world.wake_slowly(threads)
-            calls = [came(threads.submit(update_of, trainer, step, optimizer(lr=RATE)))
+            calls = [came(world.channel, threads.submit(update_of, trainer, step, optimizer(lr=RATE)))
                      for step in (3, 4)]
             world.server.process.terminate()
             if in_time:
@@ -279,19 +271,19 @@ def test_update__waits_for_a_rollback_that_fails__and_no_attach_has_what_it_left
         files[0].mkdir()  # EIO
         os.mkfifo(files[1])
         trainer.committed = 1
-        back = came(threads.submit(refused, CODE.INTERNAL, trainer.attach, reason="IO"))
-        waits = came(threads.submit(update_of, trainer, 0, optimizer(lr=RATE)))
+        back = came(world.channel, threads.submit(refused, CODE.INTERNAL, trainer.attach, reason="IO"))
+        waits = came(world.channel, threads.submit(update_of, trainer, 0, optimizer(lr=RATE)))
         pipe = world.file(world.sleeper, 1)
         pipe.unlink()
         os.mkfifo(pipe)
-        waked = came(threads.submit(world.sleeper.attach))
+        waked = came(world.channel, threads.submit(world.sleeper.attach))
         os.close(os.open(files[1], os.O_WRONLY))
         back.result()
         files[1].unlink()
         files[0].rmdir()
         for path in files.values():
             path.with_suffix(".away").rename(path)
-        again = came(threads.submit(trainer.attach))
+        again = came(world.channel, threads.submit(trainer.attach))
         os.close(os.open(pipe, os.O_WRONLY))
         waked.result()[0].call.cancel()
         assert steps_of(waits.result()) == [3]

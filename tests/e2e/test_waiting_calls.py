@@ -1,7 +1,10 @@
 """Calls that wait for a session: in which order they go on, and that none waits for ever.
 
 A wake takes as long as a test wants where the newest checkpoint is a pipe that nobody writes into:
-the engine stands in its open()."""
+the engine stands in its open().
+
+    test_waiting_calls.py SEAMD_FAULT SEAMD_SLOW
+"""
 import contextlib
 import os
 import sqlite3
@@ -11,13 +14,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from service_fixture import Client, Seamd, grpc, refused, run_cases, wait_for, write_model
+from service_fixture import (DEADLINE_S, Client, Seamd, grpc, refused, run_cases, wait_for,
+                             write_model)
 from service_trainer import (BACKWARD, FORWARD, GENERATE, Micro, Stream, Trainer, some_micros,
                              step_begin, tensor_frames)
 from test_save_checkpoint import create, save_of
 from test_service_generate import Inference, export, import_files
 from test_service_train import config_f32
-from test_session_end import delete, memory_free
+from test_session_end import came, delete, memory_free, turn
 from test_unreadable_checkpoint import Run
 
 CODE = grpc.StatusCode
@@ -32,20 +36,13 @@ class HeldWake:
         self.newest.rename(self.away)
         os.mkfifo(self.newest)
         run.restart()
-        grpc.channel_ready_future(run.channel).result(timeout=20)
+        grpc.channel_ready_future(run.channel).result(timeout=DEADLINE_S)
         free = memory_free(run.channel)
         self.first = threads.submit(waker)
         wait_for(lambda: memory_free(run.channel) < free, what="the wake")
 
     def let_go(self):
         os.close(os.open(self.newest, os.O_WRONLY))
-
-
-def came(call):
-    """It is at the server, and waits there."""
-    time.sleep(0.3)
-    assert not call.done()
-    return call
 
 
 def rows_done(trainer):
@@ -66,11 +63,11 @@ def test_wake__attaches_that_come_meanwhile__the_newest_wins(binary, folder):
                 refused(CODE.ABORTED, run.trainer.attach, reason="FENCED", text="newer attach")
 
             wake = HeldWake(run, threads, fenced)
-            second = came(threads.submit(fenced))
-            forward = came(threads.submit(Inference, run.trainer, "Forward", rows_max=64))
+            second = came(run.channel, threads.submit(fenced))
+            forward = came(run.channel, threads.submit(Inference, run.trainer, "Forward", rows_max=64))
             third = threads.submit(run.trainer.attach)
             for older in (wake.first, second):
-                older.result(timeout=5)
+                older.result(timeout=DEADLINE_S)
             wake.let_go()
             stream, attached = third.result()
             back = min(step, 2)
@@ -99,7 +96,7 @@ def test_attach__while_a_tensor_is_at_work__is_judged_as_any(_, folder):
             refused(code, trainer.attach, reason=reason, text="allocations",
                     allocations=[stream.pb.AllocVersion(**fields) for fields in widths])
 
-        waiting = came(threads.submit(attach_refused, CODE.ABORTED, "CONFLICT",
+        waiting = came(channel, threads.submit(attach_refused, CODE.ABORTED, "CONFLICT",
                                       dict(site=0, version=0, hash=1)))
         hold.unlink()
         waiting.result()
@@ -122,14 +119,14 @@ def test_delete__while_it_is_brought_back__who_waits_ends_with_it(binary, folder
 
         wake = HeldWake(run, threads, gone(Inference, trainer, "Forward", rows_max=64))
         files = {"adapter_model.safetensors": b"x" * 64, "adapter_config.json": b"{}"}
-        calls = [came(threads.submit(call)) for call in (
+        calls = [came(run.channel, threads.submit(call)) for call in (
             gone(Inference, trainer, "Forward", rows_max=64),
             gone(Inference, trainer, "Generate", rows_max=16), gone(trainer.attach),
             gone(export, trainer), gone(import_files, trainer, files))]
-        deletion = came(threads.submit(delete, run.channel, trainer.session.id, trainer.secret))
+        deletion = came(run.channel, threads.submit(delete, run.channel, trainer.session.id, trainer.secret))
         try:
             for call in [wake.first, *calls]:
-                call.result(timeout=5)
+                call.result(timeout=DEADLINE_S)
             assert not deletion.done()
         finally:
             wake.let_go()
@@ -145,7 +142,7 @@ def test_delete__just_after_a_rollback_that_failed__who_waits_for_its_wake_ends(
             run.trainer.committed = 3
             for step in range(4):
                 run.hide(step)
-            stream = Stream(run.channel, "Forward", timeout=10)
+            stream = Stream(run.channel, "Forward")
             run.attach_refused(CODE.INTERNAL, "IO")
             stream.send(open=stream.pb.GenerateOpen(session_id=run.trainer.session.id,
                                                     session_secret=run.trainer.secret))
@@ -160,6 +157,7 @@ class StalledStep:
     the first one's, for which there is no credit.  Nothing works for the session then."""
 
     def __init__(self):
+        self.pause_s = 0.5
         self.small, self.micro = some_micros(np.random.default_rng(5)), Micro([np.arange(83)] * 6)
         x = np.ones((len(self.micro.ids), 1024), np.float32)
         self.frames = []
@@ -167,16 +165,18 @@ class StalledStep:
             self.frames += tensor_frames(x, phase=phase, site=site, step=1, micro=micro)
 
     def save(self, threads, trainer):
-        """The stream and a SaveCheckpoint that waits.  None: the server has saved by itself."""
+        """The stream and a SaveCheckpoint that waits.  None: it came before the backward was over, and
+        was answered after that; the next time has twice as long."""
         stream, _ = trainer.attach(credit_bytes=WINDOW)
         trainer.step(stream, self.small)
         stream.send(step_begin=step_begin(stream.pb, 1, [self.micro, self.micro]))
         for data in self.frames:
             stream.send(frame=data)
         wait_for(lambda: rows_done(trainer) > len(self.micro.ids), what="the first forward")
-        time.sleep(1)  # and the backward
+        self.pause_s *= 2
+        time.sleep(self.pause_s)  # and the backward
         saved = threads.submit(save_of, trainer)
-        time.sleep(0.3)
+        turn(trainer.channel)
         return None if saved.done() else (stream, saved)
 
 
@@ -187,8 +187,9 @@ def test_save__a_stream_ends_whose_tensor_waits__is_answered(binary, folder):
     config.limits.rows_per_micro_max = 640
     config.limits.pipeline_depth = 1
     flags = ("--state-dir", str(folder / "waits"), "--sessions-max", "32")
+    no_own = {"FAULT_CADENCE": "0"}  # by itself it would save before the call that is to wait
     step = StalledStep()
-    with Seamd(binary, folder / "wide", *flags) as server, \
+    with Seamd(binary, folder / "wide", *flags, environment=no_own) as server, \
             grpc.insecure_channel(server.address) as channel, ThreadPoolExecutor(1) as threads:
         for end in ("cancel", "attach", "error"):
             waits = None
@@ -207,9 +208,10 @@ def test_save__a_stream_ends_whose_tensor_waits__is_answered(binary, folder):
 
 
 def test_forward__streams_that_always_ask__each_has_its_turn(_, folder):
-    """The oldest stream asks once, beside eight that have all sent what takes 16 s."""
+    """The oldest stream asks once, beside eight that have all sent what takes 80 s: a busy machine has a
+    few of those to say how far the server is."""
     x = np.zeros((60, 48), np.float32)
-    os.environ["SLOW_FORWARD_MS"] = "20"
+    os.environ["SLOW_FORWARD_MS"] = "100"
     with Seamd(sys.argv[2], folder / "model") as server, \
             grpc.insecure_channel(server.address) as channel, ThreadPoolExecutor(8) as threads:
         trainer = Trainer(channel, folder / "model", config_f32())
@@ -240,7 +242,7 @@ def test_stop__sessions_whose_creation_waits_cannot_be_stored__ends_in_order(bin
             refused(CODE.UNAVAILABLE, call, *args, reason="UNAVAILABLE", text="stopping")
 
         wake = HeldWake(run, threads, lambda: stopped(run.trainer.attach))
-        others = [came(threads.submit(stopped, create, run.channel, config_f32()))
+        others = [came(run.channel, threads.submit(stopped, create, run.channel, config_f32()))
                   for _ in range(4)]
         run.server.process.terminate()
         for call in [wake.first, *others]:
