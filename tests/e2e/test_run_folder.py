@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 
 from cli_fixture import Seam, colour_rows, write_rows, write_text_model
 from service_fixture import DEADLINE_S, Seamd, seamd_path, wait_for
@@ -43,10 +44,24 @@ class Case:
 
     def cut(self, out):
         """A run that was interrupted after a few steps."""
-        runner = self.begin(*self.args(out, "--steps", 100000, "--save-every", 3))
+        runner = self.begin(*self.args(out, "--steps", 1000000, "--save-every", 3))
         wait_for((self.folder / out / "adapter").exists, what="saved adapter")
         runner.send_signal(signal.SIGINT)
         assert runner.wait(DEADLINE_S) == EXIT_INTERRUPTED, runner.stderr.read()
+
+    def stands(self, out):
+        """A run that does not go on for now (SIGSTOP), and its steps; of more where one of few ended
+        first."""
+        for steps in (300, 1000, 3000, 10000):
+            runner = self.begin(*self.args(out, "--steps", steps))
+            wait_for(lambda: runner.poll() is not None or
+                     (self.folder / out / "session.json").exists(), what="run")
+            runner.send_signal(signal.SIGSTOP)
+            time.sleep(0.05)  # what was about to end does
+            if runner.poll() is None:
+                return runner, steps
+            (self.folder / out / "session.json").unlink()
+        raise AssertionError("each run ended before it was stopped")
 
     def report(self, out):
         return json.loads((self.folder / out / "report.json").read_text())
@@ -55,20 +70,18 @@ class Case:
 def check_under_way(case):
     """A second command in the folder of a run that is under way: refused, and the run, killed
     afterwards, goes on."""
-    first = case.begin(*case.args("live", "--steps", 300))
-    wait_for((case.folder / "live" / "session.json").exists, what="run")
+    first, steps = case.stands("live")
     sessions = case.sessions()
     before = (case.folder / "live" / "session.json").read_bytes()
     code, _, err = case.seam.run(*case.args("live", "--steps", 5))
     assert code == EXIT_FAILED and "another process has this run" in err, (code, err)
-    assert first.poll() is None, "the first run ended too early to tell"
     assert (case.folder / "live" / "session.json").read_bytes() == before
     assert case.sessions() == sessions, "the refused command has left a session"
     first.kill()
     first.communicate()
     code, _, err = case.seam.run("train", "--resume", case.folder / "live")
     assert code == 0, err
-    assert case.report("live")["complete"] and len(case.report("live")["steps"]) == 300
+    assert case.report("live")["complete"] and len(case.report("live")["steps"]) == steps
 
 
 def check_failed_command(case):
