@@ -8,6 +8,8 @@ so that no burst passes by it.
     test_rate_link.py SEAMD CORE_STEPS [FAST]
 
 FAST is 40 by default, so that the wire and not a busy machine's compute decides; 100 is for an idle one.
+What others take of the machine while it is measured, it measures too: then it is measured again, and
+skipped where that does not end.
 
 Needs root, ip and tc: exits 77 without.
 """
@@ -16,11 +18,13 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 
 from link_fixture import LinkSpace
 from service_fixture import DEADLINE_S, Seamd, write_model
 
-SKIPPED = 77
+SKIPPED, TRIES, BUSY = 77, 4, 1.3
 SEAMD, CORE_STEPS = sys.argv[1:3]
 HIDDEN, SEQUENCES, ROWS = 96, 8, 256
 FAST = int(sys.argv[3]) if len(sys.argv) > 3 else 40
@@ -75,6 +79,42 @@ def check(wanted, phases):
         assert max(s["seconds"] for s in steps) < 10 * wanted  # nothing stalls
 
 
+class Busy:
+    """Opened by `with`: how long this process has waited for work of one second, in seconds."""
+
+    def __enter__(self):
+        self.worked, self.took, self.ended = 0.0, 0.0, threading.Event()
+        self.thread = threading.Thread(target=self.watch)
+        self.thread.start()
+        return self
+
+    def watch(self):
+        while not self.ended.wait(0.1):
+            worked, took = time.thread_time(), time.monotonic()
+            while time.thread_time() < worked + 0.004:
+                pass
+            self.worked += time.thread_time() - worked
+            self.took += time.monotonic() - took
+
+    def __exit__(self, *_):
+        self.ended.set()
+        self.thread.join()
+        self.share = self.took / max(self.worked, 1e-9)
+
+
+def attempt(space, folder):
+    """None, or why not: what was measured, and whether the machine was busy."""
+    with Busy() as busy:
+        try:
+            with Seamd(space.wrapper(folder, SEAMD), folder / "model") as server:
+                check(*run(space, server))
+            return None
+        except AssertionError as error:
+            failure = error
+    print(f"a second of work took {busy.share:.2f} s: {failure!r}", flush=True)
+    return failure, busy.share > BUSY
+
+
 def main():
     with LinkSpace("rate") as space, tempfile.TemporaryDirectory() as name:
         if not space.usable:
@@ -82,8 +122,15 @@ def main():
             return SKIPPED
         folder = pathlib.Path(name)
         write_model(folder / "model", hidden=HIDDEN)
-        with Seamd(space.wrapper(folder, SEAMD), folder / "model") as server:
-            check(*run(space, server))
+        for _ in range(TRIES):
+            why = attempt(space, folder)
+            if why is None:
+                break
+        if why is not None and why[1]:
+            print("skipped: the machine is too busy to measure time on it")
+            return SKIPPED
+        if why is not None:
+            raise why[0]
     print("rate on a link: passed")
     return 0
 
