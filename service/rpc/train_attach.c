@@ -9,6 +9,7 @@
 #include "log.h"
 #include "rpc_methods.h"
 #include "session_disk.h"
+#include "session_update.h"
 #include "train_stream.h"
 #include "try.h"
 
@@ -165,14 +166,43 @@ void seam_train_attach(seam_train *train, grpc_byte_buffer *message) {
     }
 }
 
+/* Without it the client goes on all the same: what is at risk is whose optimizer a step is made
+ * again by, should the server be killed meanwhile and the session be updated then. */
+SEAM_ON_GPU static void made_write(const seam_train *train) {
+    seam_error err = {0};
+    if (train->made_due > 0 &&
+        seam_session_made_store(train->session, train->made_due, &err) != SEAM_OK) {
+        char text[SEAM_ERROR_TEXT_BYTES];
+        seam_log(SEAM_LOG_WARN, "made_not_stored", "session=%s step=%llu text=\"%s\"",
+                 train->session->id, (unsigned long long)train->made_due,
+                 seam_log_text(text, sizeof text, err.text));
+    }
+}
+
 SEAM_ON_GPU static seam_status drop_run(seam_job *job, seam_stream *stream) {
     const seam_train *train = job->user;
-    return seam_trainer_abort_step(train->session->trainer, stream);
+    made_write(train);
+    return train->attached.drop_step ? seam_trainer_abort_step(train->session->trainer, stream)
+                                     : SEAM_OK;
 }
 
 SEAM_ON_GPU static seam_status load_run(seam_job *job, seam_stream *stream) {
     const seam_train *train = job->user;
+    made_write(train);
     return seam_session_restore(train->session, stream, &job->err);
+}
+
+/* What the client and the session know of steps that were made.  Those that this attach undoes are
+ * due to be written down before they are made again, for then nobody has them any more. */
+SEAM_ON_LOOP static void made_take(seam_train *train) {
+    seam_session *session = train->session;
+    if (session->made_step_count < train->attach.committed_step_count) {
+        session->made_step_count = train->attach.committed_step_count;
+    }
+    session->made_known = true;
+    const bool undoes = train->attached.action == SEAM_ATTACH_ROLLBACK &&
+                        train->attached.rollback_step < session->made_step_count;
+    train->made_due = undoes && seam_session_is_kept(session) ? session->made_step_count : 0;
 }
 
 void seam_train_loaded(seam_train *train) {
@@ -226,10 +256,7 @@ void seam_train_attach_now(seam_train *train) {
         return;
     }
     SEAM_ASSERT(train->attached.action != SEAM_ATTACH_WAIT); /* the session is idle */
-    if (session->made_step_count < train->attach.committed_step_count) {
-        session->made_step_count = train->attach.committed_step_count;
-    }
-    session->made_known = true;
+    made_take(train);
     seam_call *older = session->stream;
     session->stream = train->call;
     train->epoch = train->attached.epoch;
@@ -247,6 +274,8 @@ void seam_train_attach_now(seam_train *train) {
     }
     if (train->attached.drop_step) {
         seam_train_drop_cache(session);
+    }
+    if (train->attached.drop_step || train->made_due > 0) {
         seam_train_post(train, SEAM_TRAIN_JOB_DROP, drop_run);
         return;
     }

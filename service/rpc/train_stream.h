@@ -80,6 +80,7 @@ typedef struct seam_train {
     bool out_commit, out_proposal;
     /* The engine's job. */
     seam_train_job_kind job_kind;
+    uint64_t made_due; /* an attach's: so many steps were made; 0: need not be written down */
     seam_step_result result;
     bool image_due; /* the step that this job ends leaves an image of the session */
     bool has_image; /* and has done so */

@@ -111,8 +111,9 @@ typedef struct seam_session {
     seam_work queue[SEAM_STAGING_MAX]; /* what comes after it, of the attached stream, in order */
     uint32_t queue_count;
     seam_session_updates updates;
-    /* Steps that were made, by what any Attach and the state directory say and since, whatever a
-     * ROLLBACK has undone; false: the client has not come since this process found it there. */
+    /* Steps that were made, here, at the client by any Attach, or before by the state directory,
+     * whatever a ROLLBACK has undone.  false: the client has not come since this process started;
+     * it may have made more. */
     uint64_t made_step_count;
     bool made_known;
     bool withdrawn; /* some of it went with its stream: who waits is told by the next tick */

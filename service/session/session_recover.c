@@ -47,6 +47,7 @@ static seam_status row_take(recovery *r, const seam_session_row *row, seam_error
     seam_state_store *store = seam_sessions_options_of(r->sessions)->store;
     seam_session_config config;
     seam_session_updates updates;
+    uint64_t made_step_count = 0;
     seam_session *session = NULL;
     Seam__V1__SessionConfig *message =
         seam__v1__session_config__unpack(NULL, row->config_bytes, row->config);
@@ -61,6 +62,9 @@ static seam_status row_take(recovery *r, const seam_session_row *row, seam_error
         st = seam_session_updates_load(&updates, store, row->id, err);
     }
     if (st == SEAM_OK) {
+        st = seam_state_store_made(&made_step_count, store, row->id, err);
+    }
+    if (st == SEAM_OK) {
         st = seam_sessions_adopt(&session, r->sessions, row, &config, message, err);
     }
     if (st != SEAM_OK) {
@@ -68,6 +72,7 @@ static seam_status row_take(recovery *r, const seam_session_row *row, seam_error
         return st;
     }
     session->updates = updates;
+    session->made_step_count = made_step_count;
     return generations_read(session, store, err);
 }
 

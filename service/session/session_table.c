@@ -261,8 +261,11 @@ seam_status seam_sessions_adopt(seam_session **ret_session, seam_sessions *sessi
 
 void seam_sessions_resume(seam_session *session, const uint64_t *step_counts, uint32_t count,
                           uint64_t now_ms) {
-    session->made_step_count = count > 0 ? step_counts[count - 1] : 0;
-    proto_init(session, session->made_step_count, now_ms);
+    const uint64_t newest = count > 0 ? step_counts[count - 1] : 0;
+    proto_init(session, newest, now_ms);
+    if (session->made_step_count < newest) {
+        session->made_step_count = newest;
+    }
     for (uint32_t i = 0; i < count; i++) {
         (void)seam_server_proto_durable_add(&session->proto, step_counts[i]);
     }

@@ -150,6 +150,12 @@ void seam_session_update_add(seam_session *session, const seam_session_update *u
     updates->count = count;
 }
 
+seam_status seam_session_made_store(const seam_session *session, uint64_t step_count,
+                                    seam_error *err) {
+    return seam_state_store_set_made(seam_sessions_options_of(session->sessions)->store,
+                                     session->id, step_count, err);
+}
+
 static seam_status row_take(void *user, const seam_update_row *row) {
     seam_session_updates *updates = user;
     if (updates->count == SEAM_UPDATES_MAX || row->effective_step > INT64_MAX ||

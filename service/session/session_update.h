@@ -2,7 +2,9 @@
  *
  * Which optimizer a step goes by is a function of its number alone, so that a step that is made
  * again after a ROLLBACK goes by the one that it went by before: an update is refused for a step
- * that has begun, here or at the client, and is durable before it is in force.
+ * that was ever begun, here or at the client, and is durable before it is in force.  How many steps
+ * that are is known while the process lives (session.h made_step_count); an Attach that undoes some
+ * has the number written down (train_attach.c), for then neither end may have them any more.
  * Read next: rpc/rpc_update.c (the call), rpc/rpc_train.c work_next (its effect). */
 #ifndef SEAM_SESSION_UPDATE_H
 #define SEAM_SESSION_UPDATE_H
@@ -28,6 +30,10 @@ seam_status seam_session_update_store(const seam_session *session,
                                       seam_error *err);
 /* In force, in the place of those from its step on; what no step can need any more goes. */
 void seam_session_update_add(seam_session *session, const seam_session_update *update) SEAM_ON_LOOP;
+/* So many steps have been made: to the state directory, before some are made again, that the next
+ * process knows of them too.  Of a session that is kept.  SEAM_E_IO. */
+seam_status seam_session_made_store(const seam_session *session, uint64_t step_count,
+                                    seam_error *err);
 /* Those of an earlier process.  SEAM_E_FORMAT, SEAM_E_IO. */
 seam_status seam_session_updates_load(seam_session_updates *ret_updates, seam_state_store *store,
                                       const char *id, seam_error *err);

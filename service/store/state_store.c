@@ -97,6 +97,8 @@ static seam_status db_open(seam_state_store *store, seam_error *err) {
                     "CREATE TABLE IF NOT EXISTS optimizer_update(id TEXT NOT NULL,"
                     " effective_step INTEGER NOT NULL, request_id TEXT NOT NULL,"
                     " optimizer BLOB NOT NULL, PRIMARY KEY(id, effective_step));"
+                    "CREATE TABLE IF NOT EXISTS made(id TEXT PRIMARY KEY NOT NULL,"
+                    " step_count INTEGER NOT NULL);"
                     "CREATE TABLE IF NOT EXISTS deletion(number INTEGER PRIMARY KEY AUTOINCREMENT,"
                     " request_id TEXT NOT NULL, id TEXT NOT NULL);"
                     "CREATE TABLE IF NOT EXISTS start(number INTEGER NOT NULL);"
@@ -239,6 +241,7 @@ static seam_status row_remove(const seam_state_store *store, const void *what, s
     const char *const id = r->id, *const request_id = r->request_id;
     SEAM_TRY(texts_run(store, "DELETE FROM session WHERE id = ?", id, NULL, err));
     SEAM_TRY(texts_run(store, "DELETE FROM optimizer_update WHERE id = ?", id, NULL, err));
+    SEAM_TRY(texts_run(store, "DELETE FROM made WHERE id = ?", id, NULL, err));
     if (request_id[0] == '\0') {
         return SEAM_OK;
     }
@@ -402,6 +405,37 @@ seam_status seam_state_store_visit_updates(seam_state_store *store, const char *
         st = db_error(store, "read", err);
     }
     (void)sqlite3_finalize(statement);
+    return st;
+}
+
+/* ---- steps that were made ---- */
+
+seam_status seam_state_store_set_made(seam_state_store *store, const char *id, uint64_t step_count,
+                                      seam_error *err) {
+    const uint64_t count = step_count < INT64_MAX ? step_count : INT64_MAX;
+    char text[24];
+    (void)snprintf(text, sizeof text, "%llu", (unsigned long long)count);
+    return texts_run(store,
+                     "INSERT OR REPLACE INTO made(id, step_count) VALUES(?, CAST(? AS INTEGER))",
+                     id, text, err);
+}
+
+seam_status seam_state_store_made(uint64_t *ret_step_count, const seam_state_store *store,
+                                  const char *id, seam_error *err) {
+    sqlite3_stmt *statement = NULL;
+    int next = SQLITE_ERROR;
+    if (sqlite3_prepare_v2(store->db, "SELECT step_count FROM made WHERE id = ?", -1, &statement,
+                           NULL) == SQLITE_OK &&
+        sqlite3_bind_text(statement, 1, id, -1, SQLITE_STATIC) == SQLITE_OK) {
+        next = sqlite3_step(statement);
+    }
+    const bool done = next == SQLITE_ROW || next == SQLITE_DONE;
+    const int64_t count = next == SQLITE_ROW ? sqlite3_column_int64(statement, 0) : 0;
+    const seam_status st = done ? SEAM_OK : db_error(store, "read", err);
+    (void)sqlite3_finalize(statement);
+    if (done) {
+        *ret_step_count = count > 0 ? (uint64_t)count : 0;
+    }
     return st;
 }
 

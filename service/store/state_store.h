@@ -1,8 +1,9 @@
 /* The state directory of a server: who has a session (SQLite, WAL) and where its checkpoints are.
  *
  *   DIR/lock               held while a server runs: two on one directory would ruin it
- *   DIR/sessions.db        one row a session; updates of its optimizer; the newest deletions; the
- *                          number of times that a server has started
+ *   DIR/sessions.db        one row a session; updates of its optimizer; how many steps it had made
+ *                          before a rollback; the newest deletions; the number of times that a
+ *                          server has started
  *   DIR/sessions/<id>/     its checkpoints (checkpoint.h)
  *
  * The number of starts makes epochs: a session taken up again begins at start << 32, above every
@@ -72,6 +73,12 @@ seam_status seam_state_store_update(seam_state_store *store, const seam_update_r
 typedef seam_status seam_update_row_fn(void *user, const seam_update_row *row);
 seam_status seam_state_store_visit_updates(seam_state_store *store, const char *id,
                                            seam_update_row_fn *visit, void *user, seam_error *err);
+/* How many steps of a session have been made, whatever it goes back to; 0: not said.  Durable when
+ * it returns.  SEAM_E_IO. */
+seam_status seam_state_store_set_made(seam_state_store *store, const char *id, uint64_t step_count,
+                                      seam_error *err);
+seam_status seam_state_store_made(uint64_t *ret_step_count, const seam_state_store *store,
+                                  const char *id, seam_error *err);
 /* The deletions that had a request_id, oldest first. */
 typedef seam_status seam_deletion_row_fn(void *user, const char *request_id, const char *id);
 seam_status seam_state_store_visit_deletions(seam_state_store *store, seam_deletion_row_fn *visit,

@@ -139,6 +139,50 @@ def test_update__a_client_that_lost_its_state__steps_that_were_made_stay(binary,
         stream.drain()
 
 
+def test_update__killed_again_while_its_client_replays__steps_that_were_made_stay(binary, folder):
+    """Neither end has them at the second start, but the state directory remembers how many.  Where
+    the server had gone back itself, before it was killed, too."""
+    for restarts_first in (True, False):
+        with World(binary, folder, f"again{restarts_first}") as world:
+            trainer = world.trainer(6, saved=(2,))
+            if restarts_first:
+                world.restart(trainer)
+            else:
+                trainer.committed = 2
+            stream, attached = trainer.attach()
+            assert (attached.action, attached.rollback_step) == (3, 2), attached
+            trainer.committed = 2
+            assert trainer.step(stream, world.micros)[1].state_hash == trainer.hashes[2]
+            for _ in range(2):
+                world.restart(trainer)
+                trainer.committed = 3
+                stream, attached = trainer.attach()
+                assert (attached.action, attached.rollback_step) == (3, 2), attached
+                too_early(trainer, 3)
+                too_early(trainer, 5)
+            assert steps_of(update_of(trainer, 0, optimizer(lr=RATE))) == [6]
+            trainer.committed = 2
+            got = [trainer.step(stream, world.micros)[1] for _ in range(2, 7)]
+            assert [c.state_hash for c in got[:4]] == trainer.hashes[2:]
+            assert got[4].lr == RATE
+            stream.close()
+            stream.drain()
+
+
+def test_attach__what_was_made_cannot_be_written_down__goes_on(binary, folder):
+    with World(binary, folder, "unwritten") as world:
+        trainer = world.trainer(3, saved=(2,))
+        trainer.committed = 2
+        with world.database() as database:
+            database.execute("BEGIN EXCLUSIVE")
+            stream, attached = trainer.attach()
+        assert (attached.action, attached.rollback_step) == (3, 2), attached
+        assert "made_not_stored" in world.server.log
+        assert trainer.step(stream, world.micros)[1].state_hash == trainer.hashes[2]
+        stream.close()
+        stream.drain()
+
+
 def test_update__repeated_at_the_next_process__is_known_before_its_client_comes(binary, folder):
     with World(binary, folder, "repeated") as world:
         trainer = world.trainer(2)

@@ -194,6 +194,32 @@ static void test_update__in_the_place_of_later_ones__and_those_below_the_floor_g
     seam_state_store_close(store);
 }
 
+static uint64_t made_of(seam_state_store *store, const char *id) {
+    uint64_t count = 7;
+    seam_error err = {0};
+    assert_int_equal(seam_state_store_made(&count, store, id, &err), SEAM_OK);
+    return count;
+}
+
+static void test_made__said_again__the_newest_until_it_is_removed(void **state) {
+    (void)state;
+    seam_error err = {0};
+    seam_state_store *store = open_it();
+    assert_int_equal(add(store, "a"), SEAM_OK);
+    assert_int_equal(made_of(store, "a"), 0);
+    assert_int_equal(seam_state_store_set_made(store, "a", 5, &err), SEAM_OK);
+    assert_int_equal(seam_state_store_set_made(store, "a", UINT64_MAX, &err), SEAM_OK);
+    assert_int_equal(seam_state_store_set_made(store, "b", 9, &err), SEAM_OK);
+    seam_state_store_close(store);
+    store = open_it();
+    assert_int_equal(made_of(store, "a"), INT64_MAX);
+    assert_int_equal(made_of(store, "b"), 9);
+    assert_int_equal(seam_state_store_remove(store, "a", "", &err), SEAM_OK);
+    assert_int_equal(made_of(store, "a"), 0);
+    assert_int_equal(seam_state_store_remove(store, "b", "", &err), SEAM_OK);
+    seam_state_store_close(store);
+}
+
 typedef struct noted {
     uint32_t count;
     char last[2][40];
@@ -281,6 +307,8 @@ int main(void) {
                                         teardown),
         cmocka_unit_test_setup_teardown(
             test_update__in_the_place_of_later_ones__and_those_below_the_floor_go, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_made__said_again__the_newest_until_it_is_removed,
+                                        setup, teardown),
         cmocka_unit_test_setup_teardown(test_remove__with_request_ids__newest_are_remembered, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_sweep__folder_without_a_row__goes, setup, teardown),
