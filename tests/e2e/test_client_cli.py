@@ -738,7 +738,7 @@ def check_bad_input(case):
     refused(case, EXIT_UNAVAILABLE, "127.0.0.1:1", seam=absent, args=["--reconnect", "3600"])
     assert not (folder / "bad" / "adapter").exists()
     left = case.seam.json("session", "list")["sessions"]
-    assert {s["id"] for s in left} == {s["id"] for s in sessions}, "a refused command left a session"
+    assert {s["id"] for s in left} <= {s["id"] for s in sessions}, "a refused command left a session"
 
 
 def check_long_rows(case):
