@@ -26,6 +26,7 @@ SOURCE = pathlib.Path(__file__).resolve().parents[2]
 SERVICE = "seam.v1.SeamService"
 # What must come, comes within this time on a machine however busy: only what hangs waits so long.
 DEADLINE_S = 180
+LEASE_MS = "3600000"  # no session goes while a test works elsewhere, however long that takes
 
 
 def seamd_path() -> str:
@@ -97,7 +98,7 @@ class Seamd:
         self.log_file = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen(
             [binary, "--listen", listen, "--model", f"tiny={model}", "--threads", "1",
-             "--dtype", "f32", "--drain-timeout", "1000", *args],
+             "--dtype", "f32", "--drain-timeout", "1000", "--lease-timeout", LEASE_MS, *args],
             stdout=subprocess.PIPE, stderr=self.log_file, text=True,
             env=os.environ | dict(environment))
         line = self.process.stdout.readline()
