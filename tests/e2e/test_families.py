@@ -108,7 +108,7 @@ def check_prefix(name, folder, seamd, seam_path):
                             "--quiet", "--prefix-tokens", tokens, "--steps", 20, "--batch", 4, "--lr", 0.05,
                             "--codec", "bf16")
         for tokens, words in ((70, "70 leave none of the model's sliding_window, 70"),
-                              (60, "a sequence has at most 10")):
+                              (60, "over the limit of 11")):
             code, _, err = train(tokens)
             assert code != 0 and words in err, (tokens, code, err)
         code, _, err = train(30)
