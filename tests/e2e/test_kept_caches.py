@@ -160,7 +160,7 @@ def check_without_state_dir(case, result, seconds):
     at = case.server.args.index("--state-dir")
     case.server.args = case.server.args[:at] + case.server.args[at + 2:]
     # It must still have the session when a slow client is back.
-    case.server.args[case.server.args.index("--lease-timeout") + 1] = "60000"
+    case.server.args[case.server.args.index("--lease-timeout") + 1] = "3600000"
     case.server.start()
     rng, same = random.Random(9), 0
     for number in range(8):
