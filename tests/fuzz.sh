@@ -20,7 +20,7 @@ for target in build/fuzz/bin/fuzz_*; do
     seeds=tests/fuzz/corpus/${name#fuzz_}
     mkdir -p "$corpus"
     [ -d "$seeds" ] || seeds=
-    if "$target" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
+    if "$target" -max_total_time="$seconds" -timeout=120 -rss_limit_mb=2048 -print_final_stats=1 \
         -artifact_prefix="build/fuzz/$name-" "$corpus" ${seeds:+"$seeds"} \
         >"build/fuzz/$name.log" 2>&1; then
         result=run

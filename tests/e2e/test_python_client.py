@@ -18,7 +18,7 @@ import tempfile
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE / "python_client"), str(HERE.parent / "oracle")]
 
-from service_fixture import (Seamd, generate_messages, seamd_path, wait_for,  # noqa: E402
+from service_fixture import (Client, Seamd, generate_messages, seamd_path, wait_for,  # noqa: E402
                              write_model)
 
 STEPS, SEED, VOCAB = 12, 11, 96
@@ -79,17 +79,22 @@ def main():
         write_model(folder / "model", vocab=VOCAB)
         import numpy as np
         from local_model import LocalModel
+        from seam.v1 import service_pb2
         from seam_client import Micro, Session
         steps = make_steps(np, Micro)
         (folder / "steps").write_bytes(steps_file(steps))
         with Seamd(seamd, folder / "model", "--state-dir", str(folder / "state"),
                    "--checkpoint-percent", "100") as server:
             session = Session(server.address, LocalModel(folder / "model"), make_config())
-            python = [session.step(micros) for micros in steps[:-1]]
+            python = [session.step(micros) for micros in steps[:-2]]
+            saved = Client(session.channel).unary("SaveCheckpoint", service_pb2.SaveCheckpointRequest(
+                session_id=session.id, session_secret=session.secret),
+                service_pb2.SaveCheckpointResponse).durable_step_count  # however slow the disk is
+            python.append(session.step(steps[-2]))
             confirmed = session.durable
             python.append(session.step(steps[-1]))
             # What it has confirmed lets the server delete what is older.
-            assert confirmed > 0, "the server has made checkpoints"
+            assert confirmed >= saved == STEPS - 2, (confirmed, saved)
             wait_for(lambda: min(int(path.stem) for path in folder.glob("state/sessions/*/*.manifest"))
                      >= confirmed, what="older checkpoints to go")
             versions = [a.version for a in session.allocs[1]]

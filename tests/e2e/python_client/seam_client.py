@@ -35,6 +35,7 @@ class Session:
         created = channel.unary_unary(
             "/seam.v1.SeamService/CreateSession", service.CreateSessionRequest.SerializeToString,
             service.CreateSessionResponse.FromString)(service.CreateSessionRequest(config=config))
+        self.channel, self.id, self.secret = channel, created.session.id, created.session_secret
         self.channels = created.session.sites[FWD_IN].channels
         self.gates = Gates(self.channels, g.bits_min, g.bits_max, g.bits_start, alpha=g.alpha)
         self.budget = stream.Budget(bits_loss_active=True, beta=g.beta, bits_lr=g.bits_lr,
