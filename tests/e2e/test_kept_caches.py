@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 
-from cli_fixture import run_check
+from cli_fixture import HoldingProxy, run_check
 from service_fixture import DEADLINE_S, wait_for
 from test_kill_runs import CODECS, Case
 
@@ -46,25 +46,26 @@ def checkpoints(case):
 
 
 def cut_run(case, name, codec):
-    """A run whose ends are both killed when there are three checkpoints and more.  It is made again where
-    a busy machine let it end first."""
+    """A run that is held when there are three checkpoints or more; then both ends are killed."""
     out = case.folder / name
-    for _ in range(20):
-        (out / "session.json").unlink(missing_ok=True)
-        case.before = session_folders(case)
-        client = case.begin(*case.command(out, codec))
-        wait_for(lambda: client.poll() is not None or (out / "session.json").exists() and
-                 len(checkpoints(case)) >= 3, what="checkpoints")
-        client.kill()
-        client.communicate()
-        if client.returncode != 0:
-            case.server.kill()
-            return out
-    raise AssertionError("each run ended before it was cut")
+    case.before = session_folders(case)
+    proxy = HoldingProxy(case.server.address, 1,
+                         lambda: (out / "session.json").exists() and len(checkpoints(case)) >= 3)
+    command = [proxy.address if arg == case.server.address else arg
+               for arg in case.command(out, codec)]
+    client = case.begin(*command)
+    wait_for(lambda: client.poll() is not None or proxy.is_held.is_set(), what="checkpoints")
+    assert client.poll() is None, "the run ended before it was held"
+    client.kill()
+    client.communicate()
+    case.server.kill()
+    proxy.let_go()
+    proxy.close()
+    return out
 
 
 def resume(case, out):
-    client = case.begin("--resume", out)
+    client = case.begin("--resume", out, "--server", case.server.address)
     _, err = client.communicate(timeout=DEADLINE_S)
     return client.returncode, err
 
