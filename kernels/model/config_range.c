@@ -39,8 +39,8 @@ seam_status seam_config_range_check(const char *name, const char *field, double 
         i++;
     }
     SEAM_ASSERT(i < RANGE_COUNT);
-    /* Written so that a NaN fails. */
-    return value >= ranges[i].min && value <= ranges[i].max
+    /* In the config's own type, so that a bound itself is inside; written so that a NaN fails. */
+    return (float)value >= (float)ranges[i].min && (float)value <= (float)ranges[i].max
                ? SEAM_OK
                : seam_error_set(err, SEAM_E_ARG, "%s: %g is not in %g..%g", name, value,
                                 ranges[i].min, ranges[i].max);

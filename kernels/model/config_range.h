@@ -1,7 +1,6 @@
-/* What the numbers of a session's config may be, as a server judges them
- * (service/session/session_config.c): who makes a config asks here first, in the names of its own
- * options.  Not here: what an operator limits (rows, caches), and what codecs ask of each other
- * (codec_plan.h, gates.h). */
+/* What the numbers of a session's config may be, judged once by the same code at both ends: who
+ * makes a config asks here first, in the names of its own options.  Not here: what an operator
+ * limits (rows, caches), and what codecs ask of each other (codec_plan.h, gates.h). */
 #ifndef SEAM_CONFIG_RANGE_H
 #define SEAM_CONFIG_RANGE_H
 

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "config_hash.h"
+#include "config_range.h"
 #include "exchange.h"
 #include "frame.h"
 #include "step_key.h"
@@ -26,8 +27,8 @@ static seam_status lora_read(seam_lora_config *ret, const Seam__V1__LoraConfig *
     if (message == NULL) {
         return seam_error_set(err, SEAM_E_ARG, "config.lora: missing");
     }
-    SEAM_TRY(number_check("config.lora.rank", message->rank, 1, SEAM_LORA_RANK_MAX, err));
-    SEAM_TRY(number_check("config.lora.alpha", message->alpha, 1e-6, 1e6, err));
+    SEAM_TRY(seam_config_range_check("config.lora.rank", "lora.rank", message->rank, err));
+    SEAM_TRY(seam_config_range_check("config.lora.alpha", "lora.alpha", message->alpha, err));
     uint32_t targets = 0;
     for (size_t i = 0; i < message->n_targets; i++) {
         const int target = (int)message->targets[i];
@@ -40,7 +41,7 @@ static seam_status lora_read(seam_lora_config *ret, const Seam__V1__LoraConfig *
     if (targets == 0) {
         return seam_error_set(err, SEAM_E_ARG, "config.lora.targets: at least one is needed");
     }
-    SEAM_TRY(number_check("config.lora.dropout", message->dropout, 0, SEAM_LORA_DROPOUT_MAX, err));
+    SEAM_TRY(seam_config_range_check("config.lora.dropout", "lora.dropout", message->dropout, err));
     *ret = (seam_lora_config){.rank = message->rank,
                               .alpha = message->alpha,
                               .targets = targets,
@@ -83,8 +84,8 @@ static seam_status adapter_read(seam_adapter_config *ret, const Seam__V1__Sessio
     if (message->lora != NULL) {
         return seam_error_set(err, SEAM_E_ARG, "config.prefix: lora is there too; one adapter");
     }
-    SEAM_TRY(number_check("config.prefix.virtual_tokens", prefix->virtual_tokens, 1,
-                          SEAM_PREFIX_MAX, err));
+    SEAM_TRY(seam_config_range_check("config.prefix.virtual_tokens", "prefix.virtual_tokens",
+                                     prefix->virtual_tokens, err));
     const char *field = NULL;
     const uint32_t room = seam_model_config_prefix_room(&field, model->config);
     if (prefix->virtual_tokens >= room) {
@@ -99,12 +100,13 @@ static seam_status adapter_read(seam_adapter_config *ret, const Seam__V1__Sessio
 }
 
 static seam_status optimizer_check(const Seam__V1__OptimizerConfig *message, seam_error *err) {
-    SEAM_TRY(number_check("lr", message->lr, 0, 100, err));
-    SEAM_TRY(number_check("beta1", message->beta1, 0, 0.999999, err));
-    SEAM_TRY(number_check("beta2", message->beta2, 0, 0.999999, err));
-    SEAM_TRY(number_check("eps", message->eps, 1e-30, 1, err));
-    SEAM_TRY(number_check("weight_decay", message->weight_decay, 0, 100, err));
-    SEAM_TRY(number_check("clip_norm", message->clip_norm, 0, 1e30, err));
+    SEAM_TRY(seam_config_range_check("lr", "optimizer.lr", message->lr, err));
+    SEAM_TRY(seam_config_range_check("beta1", "optimizer.beta1", message->beta1, err));
+    SEAM_TRY(seam_config_range_check("beta2", "optimizer.beta2", message->beta2, err));
+    SEAM_TRY(seam_config_range_check("eps", "optimizer.eps", message->eps, err));
+    SEAM_TRY(seam_config_range_check("weight_decay", "optimizer.weight_decay",
+                                     message->weight_decay, err));
+    SEAM_TRY(seam_config_range_check("clip_norm", "optimizer.clip_norm", message->clip_norm, err));
     const int schedule = (int)message->schedule;
     if (schedule < SEAM_SCHEDULE_CONSTANT || schedule > SEAM_SCHEDULE_COSINE) {
         return seam_error_set(err, SEAM_E_ARG, "schedule: %d is not constant, linear or cosine",
@@ -191,10 +193,12 @@ static seam_status amaq_read(seam_session_config *ret, const Seam__V1__AmaqConfi
     }
     SEAM_TRY(number_check("config.codec.amaq.bits_target", message->bits_target, message->bits_min,
                           message->bits_max, err));
-    SEAM_TRY(number_check("config.codec.amaq.beta", message->beta, 0, 1e6, err));
-    SEAM_TRY(number_check("config.codec.amaq.bits_lr", message->bits_lr, 0, 100, err));
     SEAM_TRY(
-        number_check("config.codec.amaq.alloc_lag_steps", message->alloc_lag_steps, 2, 1000, err));
+        seam_config_range_check("config.codec.amaq.beta", "codec.amaq.beta", message->beta, err));
+    SEAM_TRY(seam_config_range_check("config.codec.amaq.bits_lr", "codec.amaq.bits_lr",
+                                     message->bits_lr, err));
+    SEAM_TRY(seam_config_range_check("config.codec.amaq.alloc_lag_steps",
+                                     "codec.amaq.alloc_lag_steps", message->alloc_lag_steps, err));
     ret->beta = message->beta;
     ret->bits_lr = message->bits_lr;
     ret->alloc_lag_steps = message->alloc_lag_steps;
@@ -428,7 +432,7 @@ static seam_status own_gates_read(seam_gates_config *ret, const own_gates *own, 
     SEAM_ASSERT(preset);
     /* seam_codec_plan_check */
     SEAM_ASSERT(own->bits > ret->bits_min && own->bits < ret->bits_start);
-    return number_check(field, own->steps, 1, 1e9, err);
+    return seam_config_range_check(field, field + strlen("config."), own->steps, err);
 }
 
 static seam_status layers_read(seam_session_config *ret, const Seam__V1__SessionConfig *message,

@@ -688,7 +688,7 @@ def check_bad_input(case):
     # The largest that the command line takes, the server takes.
     code, _, err = case.train("largest", "--steps", 1, "--rank", 256, "--alpha", 1e6, "--dropout", 0.95,
                               "--lr", 100, "--adam-beta1", 0.999999, "--adam-beta2", 0.999999,
-                              "--adam-eps", 1, "--weight-decay", 100, "--clip-norm", 9e29, "--beta", 1e6,
+                              "--adam-eps", 1, "--weight-decay", 100, "--clip-norm", 1e30, "--beta", 1e6,
                               "--bits-lr", 100, "--alloc-lag", 1000, "--all-layer-bits", 4,
                               "--all-layer-steps", 10**9, "--delete-session")
     assert code == 0, err
