@@ -15,8 +15,11 @@
 #include "checkpoint.h"
 #include "try.h"
 
-#define PATH_BYTES     1100
-#define FORMAT_VERSION 1 /* PRAGMA user_version; tables that earlier releases lack are no other */
+#define PATH_BYTES 1100
+/* PRAGMA user_version.  Tables that earlier releases lack are no other version, but for updates of
+ * an optimizer: a release that knows none of them would train on by another one. */
+#define FORMAT_PLAIN   1
+#define FORMAT_UPDATES 2
 #define ID_CHARS       32
 #define TEXT_OF(x)     #x
 #define TEXT(x)        TEXT_OF(x)
@@ -84,7 +87,7 @@ static seam_status db_open(seam_state_store *store, seam_error *err) {
     uint64_t version = 0;
     SEAM_TRY(db_run(store, "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;", err));
     SEAM_TRY(db_number(&version, store, "PRAGMA user_version", err));
-    if (version > FORMAT_VERSION) {
+    if (version > FORMAT_UPDATES) {
         return seam_error_set(err, SEAM_E_UNIMPLEMENTED,
                               "%.300s: format %llu is of a later release", path,
                               (unsigned long long)version);
@@ -104,9 +107,11 @@ static seam_status db_open(seam_state_store *store, seam_error *err) {
                     "CREATE TABLE IF NOT EXISTS start(number INTEGER NOT NULL);"
                     "INSERT INTO start SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM start);"
                     "UPDATE start SET number = number + 1;"
-                    "PRAGMA user_version = 1;"
                     "COMMIT;",
                     err));
+    if (version < FORMAT_PLAIN) {
+        SEAM_TRY(db_run(store, "PRAGMA user_version = " TEXT(FORMAT_PLAIN), err));
+    }
     return db_number(&store->start_number, store, "SELECT number FROM start", err);
 }
 
@@ -372,7 +377,7 @@ static seam_status update_write(const seam_state_store *store, const void *what,
     const seam_status st = done ? SEAM_OK : db_error(store, "write", err);
     (void)sqlite3_finalize(cut);
     (void)sqlite3_finalize(add);
-    return st;
+    return st == SEAM_OK ? db_run(store, "PRAGMA user_version = " TEXT(FORMAT_UPDATES), err) : st;
 }
 
 seam_status seam_state_store_update(seam_state_store *store, const seam_update_row *row,

@@ -164,6 +164,40 @@ static void update(seam_state_store *store, const char *id, uint64_t step, uint6
     assert_int_equal(seam_state_store_update(store, &row, floor, &err), SEAM_OK);
 }
 
+/* PRAGMA user_version of a database that nobody has open: big-endian, at byte 60 of its header. */
+static uint32_t version_of(uint32_t changed_to) {
+    char path[160];
+    uint8_t bytes[4];
+    (void)snprintf(path, sizeof path, "%s/sessions.db", folder);
+    FILE *file = fopen(path, "r+b");
+    assert_non_null(file);
+    assert_int_equal(fseek(file, 60, SEEK_SET), 0);
+    assert_int_equal(fread(bytes, 1, 4, file), 4);
+    if (changed_to != 0) {
+        const uint8_t other[4] = {0, 0, 0, (uint8_t)changed_to};
+        assert_int_equal(fseek(file, 60, SEEK_SET), 0);
+        assert_int_equal(fwrite(other, 1, 4, file), 4);
+    }
+    assert_int_equal(fclose(file), 0);
+    return (uint32_t)bytes[2] << 8 | bytes[3];
+}
+
+static void test_update__releases_without__refuse_the_database(void **state) {
+    (void)state;
+    seam_error err = {0};
+    seam_state_store *store = open_it();
+    assert_int_equal(add(store, "a"), SEAM_OK);
+    seam_state_store_close(store);
+    assert_int_equal(version_of(0), 1); /* as the releases before take it */
+    store = open_it();
+    update(store, "a", 9, 0, "");
+    seam_state_store_close(store);
+    seam_state_store_close(open_it());
+    assert_int_equal(version_of(3), 2);
+    assert_int_equal(seam_state_store_open(&store, folder, &err), SEAM_E_UNIMPLEMENTED);
+    assert_non_null(strstr(err.text, "later release"));
+}
+
 static void test_update__in_the_place_of_later_ones__and_those_below_the_floor_go(void **state) {
     (void)state;
     seam_error err = {0};
@@ -304,6 +338,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_open__again__rows_in_order_and_epoch_above, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_remove__with_checkpoints__folder_goes, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_update__releases_without__refuse_the_database, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(
             test_update__in_the_place_of_later_ones__and_those_below_the_floor_go, setup, teardown),
