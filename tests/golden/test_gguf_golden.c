@@ -66,7 +66,7 @@ static void type_check(const golden_type *type) {
     seam_dequantize(got, tensor->type, tensor->bytes, count);
     for (size_t i = 0; i < count; i++) {
         const float want = seam_get_f32(type->values + 4 * i);
-        if (memcmp(&got[i], &want, sizeof want) != 0) {
+        if (seam_f32_bits(got[i]) != seam_f32_bits(want)) {
             fail_msg("type %u, value %zu: %.9g, not %.9g", type->id, i, (double)got[i],
                      (double)want);
         }

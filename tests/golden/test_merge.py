@@ -263,7 +263,7 @@ def check_refused(seam, folder):
     make_adapter(adapter_dir, base, 2, 4.0, ["q_proj"], False)
     gguf = os.path.join(folder, "empty.gguf")
     open(gguf, "w").close()
-    for model, text in ((gguf, "empty.gguf"), (os.path.join(folder, "none"), "no such file")):
+    for model, text in ((gguf, "empty.gguf"), (os.path.join(folder, "none"), "No such file")):
         done = merge(seam, model, adapter_dir, out)
         assert done.returncode != 0 and text in done.stderr, (text, done.stderr)
     done = subprocess.run([seam, "merge", "--model", base_dir], capture_output=True, text=True)
