@@ -134,6 +134,29 @@ class Seamd:
             self.process.stdout.close()
 
 
+class HeldDevice:
+    """A seamd_slow whose device stands at the first forward within `with`; `environment` makes one."""
+
+    def __init__(self, folder: pathlib.Path):
+        self.hold, self.held = folder / "hold", folder / "hold.held"
+        self.environment = {"SLOW_HOLD": str(self.hold)}
+
+    def wait(self):
+        """Until a forward is there: what a client sent is not at the device yet."""
+        wait_for(self.held.exists, what="forward")
+
+    def let_go(self):
+        self.hold.unlink(missing_ok=True)
+
+    def __enter__(self):
+        self.held.unlink(missing_ok=True)
+        self.hold.touch()
+        return self
+
+    def __exit__(self, *_):
+        self.let_go()
+
+
 class Client:
     """Untyped stubs: call("CreateSession", request, ResponseClass)."""
 

@@ -3,7 +3,10 @@
  * wire; inside of what the server counts as its work, so that clients see a slow server.
  *
  *   SLOW_FORWARD_MS, SLOW_BACKWARD_MS  longer than the work itself, of each micro-batch
- *   SLOW_HOLD                          a forward waits for as long as there is such a file */
+ *   SLOW_HOLD                          a forward waits for as long as there is such a file, and
+ * says that it does by another, SLOW_HOLD.held */
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
@@ -34,10 +37,22 @@ static double ms_of(const char *variable) {
     return text != NULL ? strtod(text, NULL) : 0.0;
 }
 
+static void say_held(const char *hold) {
+    char name[PATH_MAX];
+    (void)snprintf(name, sizeof(name), "%s.held", hold);
+    FILE *file = fopen(name, "w");
+    if (file == NULL || fclose(file) != 0) {
+        abort(); /* a test would wait for it */
+    }
+}
+
 seam_status __wrap_seam_blocks_forward(const seam_blocks *blocks, seam_adapter *adapter,
                                        seam_activations *acts, seam_stream *stream, void *x,
                                        const seam_batch *batch) {
     const char *hold = getenv("SLOW_HOLD");
+    if (hold != NULL && access(hold, F_OK) == 0) {
+        say_held(hold);
+    }
     while (hold != NULL && access(hold, F_OK) == 0) {
         pause_for(5.0);
     }

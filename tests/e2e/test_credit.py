@@ -10,14 +10,14 @@ frames each, through windows of two.
     test_credit.py SEAMD_SLOW SEAM
 """
 import json
-import os
 import pathlib
 import sys
 import tempfile
 import time
 
 from cli_fixture import CuttingProxy, Seam, write_rows, write_text_model
-from service_fixture import Seamd, generate_messages, grpc, np, refused, seamd_path, write_model
+from service_fixture import (HeldDevice, Seamd, generate_messages, grpc, np, refused, seamd_path,
+                             write_model)
 
 WINDOW = 2 * (64 + (1 << 20))
 HIDDEN, ROWS = 1024, 640  # rows of bf16: 1.25 MiB a tensor, f32: 2.5
@@ -29,10 +29,9 @@ def check_overrun(binary, folder):
     from seam.v1 import types_pb2
     from test_service_unary import session_config
     write_model(folder / "tiny", context=512)
-    hold = folder / "hold"
-    hold.touch()
-    os.environ["SLOW_HOLD"] = str(hold)
-    with Seamd(binary, folder / "tiny", "--credit-bytes", str(WINDOW)) as server, \
+    device = HeldDevice(folder)
+    with Seamd(binary, folder / "tiny", "--credit-bytes", str(WINDOW),
+               environment=device.environment) as server, \
             grpc.insecure_channel(server.address) as channel:
         trainer = Trainer(channel, folder / "tiny", session_config(codec=types_pb2.CODEC_F32))
         refused(grpc.StatusCode.INVALID_ARGUMENT, trainer.attach, credit_bytes=WINDOW - 1,
@@ -42,14 +41,11 @@ def check_overrun(binary, folder):
         micro = Micro([np.arange(3, 59)])
         stream.send(step_begin=step_begin(stream.pb, 0, [micro]))
         frame, = tensor_frames(trainer.embed(micro), phase=FORWARD, site=0, step=0, micro=0)
-        for _ in range(WINDOW // len(frame) + 2):  # it is at the first one until it is let go
-            stream.send(frame=frame)
-        try:
+        with device:
+            for _ in range(WINDOW // len(frame) + 2):  # it is at the first one until it is let go
+                stream.send(frame=frame)
             refused(grpc.StatusCode.FAILED_PRECONDITION, stream.drain, text="credit: a frame of",
                     reason="OUT_OF_SEQUENCE", field="credit")
-        finally:
-            hold.unlink()
-    del os.environ["SLOW_HOLD"]
     print("overrun: named", flush=True)
 
 
@@ -60,9 +56,9 @@ def check_counts(binary, folder):
     from seam.v1 import types_pb2
     from test_service_unary import session_config
     frames_max, control_max = 4096 + WINDOW // 65536, 64
-    hold = folder / "hold"
-    os.environ["SLOW_HOLD"] = str(hold)
-    with Seamd(binary, folder / "tiny", "--credit-bytes", str(WINDOW)) as server, \
+    device = HeldDevice(folder)
+    with Seamd(binary, folder / "tiny", "--credit-bytes", str(WINDOW),
+               environment=device.environment) as server, \
             grpc.insecure_channel(server.address) as channel:
         for text, count, body in (
                 (f"message: more than {frames_max} frames wait", frames_max, {"frame": b"x" * 65}),
@@ -70,21 +66,18 @@ def check_counts(binary, folder):
                  {"alloc_ack": {"site": 1, "version": 2}})):
             trainer = Trainer(channel, folder / "tiny", session_config(codec=types_pb2.CODEC_F32))
             stream, _ = trainer.attach()
-            hold.touch()
             micro = Micro([np.arange(3, 59)])
             stream.send(step_begin=step_begin(stream.pb, 0, [micro]))
             frame, = tensor_frames(trainer.embed(micro), phase=FORWARD, site=0, step=0, micro=0)
-            stream.send(frame=frame)  # the device has it until it is let go
-            try:
+            with device:
+                stream.send(frame=frame)
+                device.wait()
                 for _ in range(count):
                     stream.send(**body)
                 time.sleep(0.3)  # all of them wait, and that is no error
                 assert stream.call.is_active(), text
                 stream.send(**body)
                 refused(grpc.StatusCode.RESOURCE_EXHAUSTED, stream.drain, text=text, reason="LIMIT")
-            finally:
-                hold.unlink()
-    del os.environ["SLOW_HOLD"]
     print("counts: named", flush=True)
 
 
@@ -105,9 +98,9 @@ def check_windows(binary, folder, seam_path):
                      intermediate=16, context=ROWS)
     write_rows(folder / "rows.jsonl", [{"prompt": f"{i:4d} ", "completion": "seam " * (ROWS // 5 - 2)}
                                        for i in range(12)])
-    os.environ |= {"SLOW_FORWARD_MS": "10", "SLOW_BACKWARD_MS": "20"}
-    with Seamd(binary, folder / "model") as wide, \
-            Seamd(binary, folder / "model", "--credit-bytes", str(WINDOW)) as narrow:
+    slow = {"SLOW_FORWARD_MS": "10", "SLOW_BACKWARD_MS": "20"}
+    with Seamd(binary, folder / "model", environment=slow) as wide, \
+            Seamd(binary, folder / "model", "--credit-bytes", str(WINDOW), environment=slow) as narrow:
         expected, sent = train(folder, wide.address, seam_path, "wide", "--pipeline-depth", 1)
         assert train(folder, wide.address, seam_path, "wide8", "--pipeline-depth", 8)[0] == expected
         for depth in (1, 2, 8):

@@ -14,8 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from service_fixture import (DEADLINE_S, Client, Seamd, grpc, refused, run_cases, wait_for,
-                             write_model)
+from service_fixture import (DEADLINE_S, Client, HeldDevice, Seamd, grpc, refused, run_cases,
+                             wait_for, write_model)
 from service_trainer import (BACKWARD, FORWARD, GENERATE, Micro, Stream, Trainer, some_micros,
                              step_begin, tensor_frames)
 from test_save_checkpoint import create, save_of
@@ -81,30 +81,27 @@ def test_wake__attaches_that_come_meanwhile__the_newest_wins(binary, folder):
 
 def test_attach__while_a_tensor_is_at_work__is_judged_as_any(_, folder):
     """Its widths too, which the server can look at only after; the attached stream stays."""
-    hold, micros = folder / "hold", some_micros(np.random.default_rng(5))
-    os.environ["SLOW_HOLD"] = str(hold)
-    with Seamd(sys.argv[2], folder / "model") as server, \
+    device, micros = HeldDevice(folder), some_micros(np.random.default_rng(5))
+    with Seamd(sys.argv[2], folder / "model", environment=device.environment) as server, \
             grpc.insecure_channel(server.address) as channel, ThreadPoolExecutor(1) as threads:
         trainer = Trainer(channel, folder / "model", config_f32())
         stream, _ = trainer.attach()
         stream.send(step_begin=step_begin(stream.pb, 0, micros))
-        hold.touch()
-        x = trainer.embed(micros[0])
-        trainer.send_tensor(stream, x, phase=FORWARD, site=0, step=0, micro=0)
 
         def attach_refused(code, reason, *widths):
             refused(code, trainer.attach, reason=reason, text="allocations",
                     allocations=[stream.pb.AllocVersion(**fields) for fields in widths])
 
-        waiting = came(channel, threads.submit(attach_refused, CODE.ABORTED, "CONFLICT",
-                                      dict(site=0, version=0, hash=1)))
-        hold.unlink()
+        with device:
+            trainer.send_tensor(stream, trainer.embed(micros[0]), phase=FORWARD, site=0, step=0, micro=0)
+            device.wait()
+            waiting = came(channel, threads.submit(attach_refused, CODE.ABORTED, "CONFLICT",
+                                                   dict(site=0, version=0, hash=1)))
         waiting.result()
         attach_refused(CODE.INVALID_ARGUMENT, "ARG", dict(site=4))
         attach_refused(CODE.INVALID_ARGUMENT, "ARG", *[dict(site=0)] * 5)
         stream.tensor(FORWARD, 1)
         assert stream.call.is_active()
-    del os.environ["SLOW_HOLD"]
 
 
 def test_delete__while_it_is_brought_back__who_waits_ends_with_it(binary, folder):
@@ -211,8 +208,7 @@ def test_forward__streams_that_always_ask__each_has_its_turn(_, folder):
     """The oldest stream asks once, beside eight that have all sent what takes 80 s: a busy machine has a
     few of those to say how far the server is."""
     x = np.zeros((60, 48), np.float32)
-    os.environ["SLOW_FORWARD_MS"] = "100"
-    with Seamd(sys.argv[2], folder / "model") as server, \
+    with Seamd(sys.argv[2], folder / "model", environment={"SLOW_FORWARD_MS": "100"}) as server, \
             grpc.insecure_channel(server.address) as channel, ThreadPoolExecutor(8) as threads:
         trainer = Trainer(channel, folder / "model", config_f32())
         oldest, *others = [Inference(trainer, "Forward", rows_max=64) for _ in range(9)]
@@ -232,7 +228,6 @@ def test_forward__streams_that_always_ask__each_has_its_turn(_, folder):
             other.stream.call.cancel()
         assert all(isinstance(reader.exception(), grpc.RpcError) for reader in readers)
         assert between < 120, between
-    del os.environ["SLOW_FORWARD_MS"]
 
 
 def test_stop__sessions_whose_creation_waits_cannot_be_stored__ends_in_order(binary, folder):
