@@ -184,6 +184,9 @@ int seam_cmd_eval(int argc, char **argv, int first) {
         st = seam_error_set(&err, SEAM_E_ARG, "--model and --data are needed");
     }
     if (st == SEAM_OK) {
+        st = seam_use_check(&o.use, &err);
+    }
+    if (st == SEAM_OK) {
         st = sampling_settle(&o, &err);
     }
     if (st != SEAM_OK) {

@@ -156,6 +156,9 @@ int seam_cmd_generate(int argc, char **argv, int first) {
         st = seam_error_set(&err, SEAM_E_ARG, "--model and a prompt are needed");
     }
     if (st == SEAM_OK) {
+        st = seam_use_check(&o.use, &err);
+    }
+    if (st == SEAM_OK) {
         st = seam_sampling_settle(&o.sampling, 0.0f, &err);
     }
     if (st != SEAM_OK) {

@@ -226,19 +226,48 @@ static seam_status attach(seam_session **ret_session, seam_client *client,
     return seam_session_attach(ret_session, client, file.id, file.secret, err);
 }
 
+static json_t *update_json(const seam_optimizer_update *update) {
+    const seam_optimizer *const o = &update->optimizer;
+    return json_pack("{s:I,s:f,s:s,s:I,s:I,s:f,s:f}", "effective_step", (json_int_t)update->step,
+                     "lr", (double)o->lr, "schedule", o->schedule, "warmup",
+                     (json_int_t)o->warmup_steps, "steps", (json_int_t)o->total_steps,
+                     "weight_decay", (double)o->weight_decay, "clip_norm", (double)o->clip_norm);
+}
+
+static void update_print(const seam_optimizer_update *update) {
+    const seam_optimizer *const o = &update->optimizer;
+    printf("from step %llu on: lr %g, %s, warmup %llu, steps %llu, weight-decay %g, clip-norm %g\n",
+           (unsigned long long)update->step, (double)o->lr, o->schedule,
+           (unsigned long long)o->warmup_steps, (unsigned long long)o->total_steps,
+           (double)o->weight_decay, (double)o->clip_norm);
+}
+
 static seam_status session_show(seam_client *client, const admin_options *options,
                                 seam_error *err) {
     seam_session *session = NULL;
     SEAM_TRY(attach(&session, client, options, err));
     seam_session_info info;
-    const seam_status st = seam_session_info_get(&info, session, err);
+    seam_optimizer_update updates[SEAM_OPTIMIZER_UPDATES_MAX];
+    uint32_t count = 0;
+    seam_status st = seam_session_info_get(&info, session, err);
+    if (st == SEAM_OK) {
+        st = seam_session_updates(updates, &count, session, SEAM_OPTIMIZER_UPDATES_MAX, err);
+    }
     seam_session_close(session);
     SEAM_TRY(st);
     json_t *const value = session_json(&info);
+    json_t *const list = json_array();
+    for (uint32_t i = 0; i < count; i++) {
+        json_array_append_new(list, update_json(&updates[i]));
+    }
+    json_object_set_new(value, "updates", list);
     if (options->common.json) {
         seam_cli_print_json(value);
     } else {
         session_print(value);
+        for (uint32_t i = 0; i < count; i++) {
+            update_print(&updates[i]);
+        }
     }
     json_decref(value);
     return SEAM_OK;
@@ -331,32 +360,24 @@ static seam_status session_update(seam_client *client, const admin_options *opti
                                   seam_error *err) {
     const uint64_t at_step = options->at_step != UINT64_MAX ? options->at_step : 0;
     seam_session *session = NULL;
-    seam_optimizer o = {.struct_bytes = sizeof o};
-    uint64_t step = 0;
+    seam_optimizer_update update = {.optimizer.struct_bytes = sizeof update.optimizer};
+    seam_optimizer *const o = &update.optimizer;
     SEAM_TRY(attach(&session, client, options, err));
     const uint64_t next = seam_session_committed_steps(session) + 1; /* it may have begun */
-    seam_status st = seam_session_optimizer(&o, session, at_step > 0 ? at_step : next, err);
-    (void)optimizer_change(&o, &options->optimizer);
+    seam_status st = seam_session_optimizer(o, session, at_step > 0 ? at_step : next, err);
+    (void)optimizer_change(o, &options->optimizer);
     if (st == SEAM_OK) {
-        st = seam_session_update(&step, session, at_step, &o, err);
+        st = seam_session_update(&update.step, session, at_step, o, err);
     }
     seam_session_close(session);
     SEAM_TRY(st);
-    json_t *const value =
-        json_pack("{s:I,s:f,s:s,s:I,s:I,s:f,s:f}", "effective_step", (json_int_t)step, "lr",
-                  (double)o.lr, "schedule", o.schedule, "warmup", (json_int_t)o.warmup_steps,
-                  "steps", (json_int_t)o.total_steps, "weight_decay", (double)o.weight_decay,
-                  "clip_norm", (double)o.clip_norm);
     if (options->common.json) {
+        json_t *const value = update_json(&update);
         seam_cli_print_json(value);
+        json_decref(value);
     } else {
-        printf("from step %llu on: lr %g, %s, warmup %llu, steps %llu, weight-decay %g, clip-norm "
-               "%g\n",
-               (unsigned long long)step, (double)o.lr, o.schedule,
-               (unsigned long long)o.warmup_steps, (unsigned long long)o.total_steps,
-               (double)o.weight_decay, (double)o.clip_norm);
+        update_print(&update);
     }
-    json_decref(value);
     return SEAM_OK;
 }
 

@@ -56,6 +56,24 @@ static seam_status option_refuse(const char *option, const char *codec, const ch
                           codec, codecs, hint);
 }
 
+/* Options that only gates have. */
+static seam_status allocator_check(const seam_train_options *o, const json_t *given,
+                                   seam_error *err) {
+    static const char *const gates[] = {"beta",       "bits-lr",   "beta-after", "bits-lr-after",
+                                        "gate-alpha", "bits-loss", "clip"};
+    if (o->allocator == NULL || strcmp(o->allocator, "waterfill") != 0) {
+        return SEAM_OK;
+    }
+    for (size_t i = 0; i < sizeof gates / sizeof *gates; i++) {
+        if (json_object_get(given, gates[i]) != NULL) {
+            return seam_error_set(err, SEAM_E_ARG,
+                                  "--%s: with --allocator waterfill it has no use (of gates)",
+                                  gates[i]);
+        }
+    }
+    return SEAM_OK;
+}
+
 /* given: what the command line has, before defaults. */
 static seam_status codec_check(const seam_train_options *o, const json_t *given, seam_error *err) {
     const char *const codec = seam_train_codec(o);
@@ -69,6 +87,7 @@ static seam_status codec_check(const seam_train_options *o, const json_t *given,
             return option_refuse(option, codec, codec_options[i].codecs, err);
         }
     }
+    SEAM_TRY(allocator_check(o, given, err));
     if (o->dictionary_rows != 0 && !o->dictionary) {
         return seam_error_set(err, SEAM_E_ARG,
                               "--dictionary-rows: has no use without --dictionary "

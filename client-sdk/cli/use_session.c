@@ -41,12 +41,15 @@ static seam_status own_part_open(seam_use *use, const seam_use_options *options,
 static seam_status session_new(seam_use *use, const seam_use_options *options,
                                const seam_session_options *shape, seam_error *err);
 
+seam_status seam_use_check(const seam_use_options *options, seam_error *err) {
+    return options->run == NULL || options->adapter == NULL
+               ? SEAM_OK
+               : seam_error_set(err, SEAM_E_ARG, "--run and --adapter exclude each other");
+}
+
 seam_status seam_use_open(seam_use *ret_use, seam_use_options *options, seam_error *err) {
     seam_use *const use = ret_use;
     *use = (seam_use){.tokenizer = NULL};
-    if (options->run != NULL && options->adapter != NULL) {
-        return seam_error_set(err, SEAM_E_ARG, "--run and --adapter exclude each other");
-    }
     SEAM_TRY(seam_cli_path_check("model", options->model, err));
     SEAM_TRY(seam_cli_path_check("run", options->run, err));
     SEAM_TRY(seam_cli_path_check("adapter", options->adapter, err));

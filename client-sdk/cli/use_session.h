@@ -29,7 +29,9 @@ typedef struct seam_use {
     bool base_model;       /* neither run nor adapter */
 } seam_use;
 
-/* SEAM_E_ARG (--run and --adapter together), and what opening can give.  Close it in any case. */
+/* What does not go together, before anything is loaded: SEAM_E_ARG (--run and --adapter). */
+seam_status seam_use_check(const seam_use_options *options, seam_error *err);
+/* What opening can give.  Close it in any case. */
 seam_status seam_use_open(seam_use *ret_use, seam_use_options *options, seam_error *err);
 void seam_use_close(seam_use *use);
 /* Of a text of the session: the model's, less those of a prefix. */

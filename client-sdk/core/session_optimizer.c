@@ -60,6 +60,35 @@ seam_status seam_session_optimizer(seam_optimizer *ret_optimizer, seam_session *
     return st;
 }
 
+seam_status seam_session_updates(seam_optimizer_update *ret_updates, uint32_t *ret_count,
+                                 seam_session *session, uint32_t capacity, seam_error *err) {
+    if (ret_updates == NULL || ret_count == NULL || session == NULL) {
+        return seam_error_set(err, SEAM_E_ARG, "ret_updates, ret_count or session is NULL");
+    }
+    SEAM_TRY(seam_session_check_cancel(session, err));
+    Seam__V1__GetSessionResponse *r = NULL;
+    SEAM_TRY(seam_session_fetch(&r, session->client, session->id, session->secret, err));
+    const Seam__V1__Session *const s = r->session;
+    uint32_t count = 0;
+    seam_status st = s->n_updates <= capacity
+                         ? SEAM_OK
+                         : seam_error_set(err, SEAM_E_LIMIT, "capacity: %u, but there are %zu",
+                                          capacity, s->n_updates);
+    for (size_t i = 0; st == SEAM_OK && i < s->n_updates; i++) {
+        const Seam__V1__OptimizerUpdate *const update = s->updates[i];
+        if (update->optimizer == NULL) {
+            st = seam_error_set(err, SEAM_E_FORMAT,
+                                "GetSession: session.updates[%zu].optimizer is missing", i);
+            break;
+        }
+        ret_updates[count++] = (seam_optimizer_update){
+            .step = update->effective_step, .optimizer = optimizer_of(update->optimizer)};
+    }
+    protobuf_c_message_free_unpacked(&r->base, NULL);
+    *ret_count = st == SEAM_OK ? count : 0;
+    return st;
+}
+
 /* The answer's session has the update, by what was asked for. */
 static seam_status step_find(uint64_t *ret_step, const Seam__V1__Session *session, uint64_t step,
                              seam_error *err) {

@@ -183,12 +183,22 @@ typedef struct seam_optimizer {
 /* What step `step` (from 0) goes by, as the server knows it now.  SEAM_E_ARG. */
 SEAM_API seam_status seam_session_optimizer(seam_optimizer *ret_optimizer, seam_session *session,
                                             uint64_t step, seam_error *err);
+/* What seam_session_update has said of steps that may still come, or come again after a crash. */
+typedef struct seam_optimizer_update {
+    uint64_t step; /* the first that goes by it, until the next one's */
+    seam_optimizer optimizer;
+} seam_optimizer_update;
+#define SEAM_OPTIMIZER_UPDATES_MAX 32 /* of a session */
+/* By rising steps; their count, where it is more than `capacity`, is SEAM_E_LIMIT. */
+SEAM_API seam_status seam_session_updates(seam_optimizer_update *ret_updates, uint32_t *ret_count,
+                                          seam_session *session, uint32_t capacity,
+                                          seam_error *err);
 /* From step `step` on the server steps by this one (whole), in the place of what earlier calls said
  * of that step and later ones; 0: from the next step that begins.  Durable when it returns, where
  * the server keeps sessions.  *ret_step (may be NULL): the step.  Also from another process than
  * the one that trains.  SEAM_E_ARG (err names the field; a step that has begun), SEAM_E_STATE (a
  * session whose client trains too, or whose client has not been back since the server started),
- * SEAM_E_LIMIT (32 are kept). */
+ * SEAM_E_LIMIT (SEAM_OPTIMIZER_UPDATES_MAX are kept). */
 SEAM_API seam_status seam_session_update(uint64_t *ret_step, seam_session *session, uint64_t step,
                                          const seam_optimizer *optimizer, seam_error *err);
 SEAM_API seam_status seam_session_info_get(seam_session_info *ret_info, seam_session *session,
@@ -206,8 +216,8 @@ SEAM_API seam_status seam_session_consent(seam_session *session, const char *con
                                           seam_error *err);
 SEAM_API uint64_t seam_session_committed_steps(const seam_session *session);
 /* Ends the call that runs, and every later one but close and delete, with SEAM_E_CANCELLED;
- * seam_session_save_checkpoint, _update, _optimizer and _info_get end when the server answers, at
- * the latest after unary_timeout_ms.  Any thread. */
+ * seam_session_save_checkpoint, _update, _updates, _optimizer and _info_get end when the server
+ * answers, at the latest after unary_timeout_ms.  Any thread. */
 SEAM_API void seam_session_cancel(seam_session *session);
 
 /* ---- Blocks and trainables of the caller ---- */

@@ -376,9 +376,7 @@ SEAM_ON_LOOP static void committed(const seam_train *train) {
     seam_session *session = train->session;
     const uint64_t step = seam_trainer_micro(session->trainer)->step;
     seam_server_proto_committed(&session->proto, step);
-    if (session->made_step_count <= step) {
-        session->made_step_count = step + 1;
-    }
+    seam_session_made(session, step + 1);
     (void)seam_session_disk_poll(session); /* who waits for it looks when this job is over */
     seam_session_image_post(session, train->has_image, seam_host_now_ms());
     seam_train_store_commit(session, step, &train->result);

@@ -196,9 +196,7 @@ SEAM_ON_GPU static seam_status load_run(seam_job *job, seam_stream *stream) {
  * due to be written down before they are made again, for then nobody has them any more. */
 SEAM_ON_LOOP static void made_take(seam_train *train) {
     seam_session *session = train->session;
-    if (session->made_step_count < train->attach.committed_step_count) {
-        session->made_step_count = train->attach.committed_step_count;
-    }
+    seam_session_made(session, train->attach.committed_step_count);
     session->made_known = true;
     const bool undoes = train->attached.action == SEAM_ATTACH_ROLLBACK &&
                         train->attached.rollback_step < session->made_step_count;

@@ -9,6 +9,7 @@
 #include "log.h"
 #include "session_delete.h"
 #include "session_park.h"
+#include "session_update.h"
 #include "try.h"
 
 struct seam_sessions {
@@ -263,9 +264,7 @@ void seam_sessions_resume(seam_session *session, const uint64_t *step_counts, ui
                           uint64_t now_ms) {
     const uint64_t newest = count > 0 ? step_counts[count - 1] : 0;
     proto_init(session, newest, now_ms);
-    if (session->made_step_count < newest) {
-        session->made_step_count = newest;
-    }
+    seam_session_made(session, newest);
     for (uint32_t i = 0; i < count; i++) {
         (void)seam_server_proto_durable_add(&session->proto, step_counts[i]);
     }

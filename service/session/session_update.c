@@ -31,6 +31,12 @@ static uint64_t step_min(const seam_session *session) {
     return ours > session->made_step_count ? ours : session->made_step_count;
 }
 
+void seam_session_made(seam_session *session, uint64_t step_count) {
+    if (session->made_step_count < step_count) {
+        session->made_step_count = step_count;
+    }
+}
+
 uint64_t seam_session_update_floor(const seam_session *session) {
     uint64_t step_counts[SEAM_DURABLE_MAX];
     const seam_session_updates *updates = &session->updates;

@@ -30,6 +30,8 @@ seam_status seam_session_update_store(const seam_session *session,
                                       seam_error *err);
 /* In force, in the place of those from its step on; what no step can need any more goes. */
 void seam_session_update_add(seam_session *session, const seam_session_update *update) SEAM_ON_LOOP;
+/* So many steps were made, here or at the client.  On the loop, and before it runs. */
+void seam_session_made(seam_session *session, uint64_t step_count);
 /* So many steps have been made: to the state directory, before some are made again, that the next
  * process knows of them too.  Of a session that is kept.  SEAM_E_IO. */
 seam_status seam_session_made_store(const seam_session *session, uint64_t step_count,

@@ -612,6 +612,9 @@ def check_bad_input(case):
         option = args[-2] if str(args[-2]).startswith("--") else ""
         assert f"{option}: " in err or not option, (args, err)
         assert code == EXIT_IO and "nosuch" in err, (args, code, err)
+    for args in (["eval", "--data", case.eval], ["generate", "x"]):
+        code, _, err = case.seam.run(*args, "--model", case.model, "--run", folder, "--adapter", folder)
+        assert code == EXIT_USAGE and "--run and --adapter exclude" in err, (code, err)
     refused(case, EXIT_INPUT, "train.jsonl:1", "row has", "--truncate", args=["--tokens-max", 4])
     refused(case, EXIT_INPUT, "--rows-max", "line", args=["--rows-max", 3])
     code, _, err = case.seam.run("eval", "--model", case.model, "--data", case.eval, "--rows-max", 3)

@@ -144,6 +144,10 @@ def check_update(case):
         assert (said["schedule"], said["clip_norm"]) == ("constant", 1), said
         code, text, err = case.run("session", "update", run, "--at-step", 280, "--weight-decay", "0.5")
         assert code == 0 and "step 280 on: lr 0.002, constant" in text and "decay 0.5" in text, text
+        listed = case.show("updated")["updates"]
+        assert listed[0] == said and [u["effective_step"] for u in listed] == [begin, 280], listed
+        code, shown, err = case.run("session", "show", run)
+        assert code == 0 and shown.splitlines()[2] == text.strip(), (shown, text)
         for args, expected, word in ((["--lr", "1", "--at-step", 1], EXIT_INPUT, "effective_step"),
                                      ([], EXIT_USAGE, "--lr"), (["--lr", "-1"], EXIT_USAGE, "--lr"),
                                      (["--lr", "1", "--at-step", 0], EXIT_USAGE, "--at-step"),

@@ -75,6 +75,8 @@ static void test_seam_train_options_parse__refused(void **state) {
         /* Options of another codec. */
         {"--bits 3", "--bits: with --codec amaq it has no use"},
         {"--bits 17", "amaq's mean width is --target"},
+        {"--allocator waterfill --beta 1", "--beta: with --allocator waterfill it has no use"},
+        {"--clip hard --allocator waterfill", "--clip: with --allocator waterfill it has no use"},
         {"--group 64", "--group: with --codec amaq it has no use (of group)"},
         {"--codec affine --target 3", "this one's width is --bits"},
         {"--codec bf16 --target 3", "--target: with --codec bf16"},
