@@ -160,6 +160,10 @@ static void rtt_note(seam_client *client, double seconds) {
     }
 }
 
+static bool is_cancelled(void *session) {
+    return seam_session_check_cancel(session, NULL) != SEAM_OK;
+}
+
 /* What changes something there carries a request_id, so that a repetition changes nothing more. */
 static seam_status call_until_answered(seam_buffer *ret_response, seam_client *client,
                                        const seam_client_request *request,
@@ -171,14 +175,20 @@ static seam_status call_until_answered(seam_buffer *ret_response, seam_client *c
         .begin_ms = seam_now_ms(),
     };
     for (;;) {
-        seam_unary_call call = {
-            .method = request->method, .request = packed->data, .request_count = packed->count};
+        seam_unary_call call = {.method = request->method,
+                                .request = packed->data,
+                                .request_count = packed->count,
+                                .stop = request->session != NULL ? is_cancelled : NULL,
+                                .stop_user = request->session};
         const double begin = seam_now_seconds();
         const seam_status st = client->net->unary(client->transport, &call, ret_response, err);
         const double seconds = seam_now_seconds() - begin;
         if (st == SEAM_OK) {
             rtt_note(client, seconds);
             return SEAM_OK;
+        }
+        if (request->session != NULL) {
+            SEAM_TRY(seam_session_check_cancel(request->session, err)); /* it says so better */
         }
         repeat.has_hung = repeat.has_hung || seconds * 1e3 >= AT_ONCE_MS;
         SEAM_TRY(seam_repeat_wait(&repeat, client, st, call.retry_after_ms, err));

@@ -69,15 +69,20 @@ seam_status seam_session_create(seam_session **ret_session, seam_client *client,
     return st;
 }
 
-seam_status seam_session_fetch(Seam__V1__GetSessionResponse **ret_response, seam_client *client,
-                               const char *session_id, const uint8_t *secret, seam_error *err) {
+/* session: whose cancel ends it, or NULL. */
+static seam_status fetch(Seam__V1__GetSessionResponse **ret_response, seam_client *client,
+                         seam_session *session, const char *session_id, const uint8_t *secret,
+                         seam_error *err) {
     Seam__V1__GetSessionRequest request = SEAM__V1__GET_SESSION_REQUEST__INIT;
     request.session_id = (char *)(uintptr_t)session_id;
     request.session_secret.data = (uint8_t *)(uintptr_t)secret;
     request.session_secret.len = SEAM_SECRET_BYTES;
     ProtobufCMessage *message = NULL;
-    SEAM_TRY(seam_client_call(&message, client, "GetSession", &request.base,
-                              &seam__v1__get_session_response__descriptor, err));
+    const seam_client_request asked = {.method = "GetSession",
+                                       .message = &request.base,
+                                       .answer = &seam__v1__get_session_response__descriptor,
+                                       .session = session};
+    SEAM_TRY(seam_client_ask(&message, client, &asked, err));
     Seam__V1__GetSessionResponse *const r = (Seam__V1__GetSessionResponse *)message;
     if (r->session == NULL || r->session->config == NULL) {
         protobuf_c_message_free_unpacked(message, NULL);
@@ -85,6 +90,12 @@ seam_status seam_session_fetch(Seam__V1__GetSessionResponse **ret_response, seam
     }
     *ret_response = r;
     return SEAM_OK;
+}
+
+seam_status seam_session_fetch(Seam__V1__GetSessionResponse **ret_response, seam_session *session,
+                               seam_error *err) {
+    SEAM_TRY(seam_session_check_cancel(session, err));
+    return fetch(ret_response, session->client, session, session->id, session->secret, err);
 }
 
 /* What the server says of the config decides what it is sent: the hash is made here, never taken.
@@ -108,7 +119,7 @@ seam_status seam_session_attach(seam_session **ret_session, seam_client *client,
     }
     Seam__V1__GetSessionResponse *r = NULL;
     seam_core_config core;
-    SEAM_TRY(seam_session_fetch(&r, client, session_id, secret, err));
+    SEAM_TRY(fetch(&r, client, NULL, session_id, secret, err));
     seam_status st = stated_config(&core, r->session, err);
     if (st == SEAM_OK) {
         st = session_start(ret_session, client, r->session, secret, &core, err);
@@ -234,9 +245,8 @@ seam_status seam_session_info_get(seam_session_info *ret_info, seam_session *ses
     if (ret_info == NULL || session == NULL) {
         return seam_error_set(err, SEAM_E_ARG, "ret_info or session is NULL");
     }
-    SEAM_TRY(seam_session_check_cancel(session, err));
     Seam__V1__GetSessionResponse *r = NULL;
-    SEAM_TRY(seam_session_fetch(&r, session->client, session->id, session->secret, err));
+    SEAM_TRY(seam_session_fetch(&r, session, err));
     seam_session_info_fill(ret_info, r->session);
     protobuf_c_message_free_unpacked(&r->base, NULL);
     return SEAM_OK;

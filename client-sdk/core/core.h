@@ -290,8 +290,8 @@ typedef struct seam_client_request {
     const char *method;
     const ProtobufCMessage *message;
     const ProtobufCMessageDescriptor *answer;
-    seam_session *session; /* these: seam_repeat's */
-    bool at_once;
+    seam_session *session; /* whose cancel ends it, or NULL */
+    bool at_once;          /* seam_repeat's */
 } seam_client_request;
 seam_status seam_client_ask(ProtobufCMessage **ret_message, seam_client *client,
                             const seam_client_request *request, seam_error *err);
@@ -305,9 +305,9 @@ void seam_request_id(char ret_id[33]);
 uint64_t seam_now_ms(void);
 double seam_now_seconds(void); /* monotonic */
 uint32_t seam_random_u32(void);
-/* GetSession, whose answer has session and config; free it as a message. */
-seam_status seam_session_fetch(Seam__V1__GetSessionResponse **ret_response, seam_client *client,
-                               const char *session_id, const uint8_t *secret, seam_error *err);
+/* GetSession, whose answer has session and config; free it as a message.  SEAM_E_CANCELLED. */
+seam_status seam_session_fetch(Seam__V1__GetSessionResponse **ret_response, seam_session *session,
+                               seam_error *err);
 void seam_session_info_fill(seam_session_info *ret_info, const Seam__V1__Session *session);
 
 /* session_options.c */

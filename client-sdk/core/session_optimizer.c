@@ -46,9 +46,8 @@ seam_status seam_session_optimizer(seam_optimizer *ret_optimizer, seam_session *
         return seam_error_set(err, SEAM_E_ARG, "ret_optimizer or session is NULL");
     }
     SEAM_TRY(struct_check(ret_optimizer, err));
-    SEAM_TRY(seam_session_check_cancel(session, err));
     Seam__V1__GetSessionResponse *r = NULL;
-    SEAM_TRY(seam_session_fetch(&r, session->client, session->id, session->secret, err));
+    SEAM_TRY(seam_session_fetch(&r, session, err));
     const Seam__V1__OptimizerConfig *const found = optimizer_at(r->session, step);
     seam_status st = SEAM_OK;
     if (found != NULL) {
@@ -65,9 +64,8 @@ seam_status seam_session_updates(seam_optimizer_update *ret_updates, uint32_t *r
     if (ret_updates == NULL || ret_count == NULL || session == NULL) {
         return seam_error_set(err, SEAM_E_ARG, "ret_updates, ret_count or session is NULL");
     }
-    SEAM_TRY(seam_session_check_cancel(session, err));
     Seam__V1__GetSessionResponse *r = NULL;
-    SEAM_TRY(seam_session_fetch(&r, session->client, session->id, session->secret, err));
+    SEAM_TRY(seam_session_fetch(&r, session, err));
     const Seam__V1__Session *const s = r->session;
     uint32_t count = 0;
     seam_status st = s->n_updates <= capacity

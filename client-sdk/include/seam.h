@@ -215,9 +215,9 @@ SEAM_API const char *seam_session_topology(const seam_session *session);
 SEAM_API seam_status seam_session_consent(seam_session *session, const char *consent,
                                           seam_error *err);
 SEAM_API uint64_t seam_session_committed_steps(const seam_session *session);
-/* Ends the call that runs, and every later one but close and delete, with SEAM_E_CANCELLED;
- * seam_session_save_checkpoint, _update, _updates, _optimizer and _info_get end when the server
- * answers, at the latest after unary_timeout_ms.  Any thread. */
+/* Ends the call that runs, and every later one but close and delete, with SEAM_E_CANCELLED; what a
+ * seam_session_save_checkpoint or _update asked for, the server may do all the same.  Any thread.
+ */
 SEAM_API void seam_session_cancel(seam_session *session);
 
 /* ---- Blocks and trainables of the caller ---- */

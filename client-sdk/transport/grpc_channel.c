@@ -25,6 +25,7 @@
 #define RECONNECT_MS_MAX     1000
 #define CONNECT_MS           10000 /* of one connection, handshake included */
 #define CONNECT_WAIT_MS      2000
+#define STOP_LOOK_MS         50 /* a unary call's stop is seen this soon */
 #define PEM_BYTES_MAX        (1u << 20)
 
 static void library_start(void);
@@ -107,6 +108,23 @@ static void tls_hint(const seam_transport *transport, seam_error *err) {
     }
 }
 
+/* Until the batch is over; a call that is cancelled ends it too. */
+static void unary_await(const seam_unary_call *asked, grpc_call *call, grpc_completion_queue *queue,
+                        void *tag) {
+    bool (*stop)(void *) = asked->stop;
+    for (;;) {
+        const gpr_timespec until =
+            stop != NULL ? seam_deadline_in(STOP_LOOK_MS) : gpr_inf_future(GPR_CLOCK_MONOTONIC);
+        if (grpc_completion_queue_pluck(queue, tag, until, NULL).type != GRPC_QUEUE_TIMEOUT) {
+            return;
+        }
+        if (stop != NULL && stop(asked->stop_user)) {
+            grpc_call_cancel(call, NULL);
+            stop = NULL;
+        }
+    }
+}
+
 static seam_status transport_unary(seam_transport *transport, seam_unary_call *asked,
                                    seam_buffer *ret_response, seam_error *err) {
     const char *const method = asked->method;
@@ -146,7 +164,7 @@ static seam_status transport_unary(seam_transport *transport, seam_unary_call *a
     ops[5].data.recv_status_on_client.error_string = &end.error_string;
     const grpc_call_error started = grpc_call_start_batch(call, ops, 6, &end, NULL);
     SEAM_ASSERT(started == GRPC_CALL_OK);
-    (void)grpc_completion_queue_pluck(queue, &end, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
+    unary_await(asked, call, queue, &end);
 
     seam_count_call(transport);
     seam_count_sent(transport, asked->request_count);

@@ -42,7 +42,7 @@ static struct {
     bool has_attached;     /* on the stream at hand */
     bool imports;          /* it is of ImportAdapter */
     bool infers;           /* it is of Forward: the first one breaks, the next ones are refused */
-    seam_session *cancels; /* while an answer of a file's stream is awaited */
+    seam_session *cancels; /* while an answer is awaited, of a file's stream or a unary call */
     bool is_cancelled;     /* the stream at hand */
 } world;
 
@@ -100,6 +100,12 @@ static seam_status fake_unary(seam_transport *transport, seam_unary_call *call,
         world.lost_count++;
         call->retry_after_ms = world.unary_retry_after_ms;
         return seam_error_set(err, world.unary_loss, "the call was lost");
+    }
+    if (world.cancels != NULL) {
+        assert_false(call->stop(call->stop_user));
+        seam_session_cancel(world.cancels);
+        assert_true(call->stop(call->stop_user));
+        return seam_error_set(err, SEAM_E_CANCELLED, "nothing comes");
     }
     if (strcmp(method, "ListModels") == 0) {
         Seam__V1__ListModelsResponse models = SEAM__V1__LIST_MODELS_RESPONSE__INIT;

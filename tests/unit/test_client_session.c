@@ -505,57 +505,10 @@ static void test_optimizer__as_created__and_what_is_no_update(void **state) {
     seam_session_close(session);
 }
 
-static void test_cancel__before_a_call__no_server_is_asked(void **state) {
-    (void)state;
-    seam_session *session = create("u_shaped", NULL);
-    const seam_adapter_bytes bytes = {"w", "{}", 1, 2};
-    seam_session_info info;
-    seam_optimizer optimizer = {.struct_bytes = sizeof optimizer};
-    uint64_t steps = 0;
-    seam_error err = {0};
-    world.reachable = true;
-    seam_session_cancel(session);
-    world.unary_losses = 1; /* a call would fail otherwise */
-    world.unary_loss = SEAM_E_DENIED;
-    assert_int_equal(seam_session_export(session, "/tmp", NULL, &err), SEAM_E_CANCELLED);
-    assert_int_equal(seam_session_import(session, "/tmp", NULL, &err), SEAM_E_CANCELLED);
-    assert_int_equal(seam_session_import_bytes(session, &bytes, NULL, &err), SEAM_E_CANCELLED);
-    assert_int_equal(seam_session_save_checkpoint(&steps, session, &err), SEAM_E_CANCELLED);
-    assert_int_equal(seam_session_info_get(&info, session, &err), SEAM_E_CANCELLED);
-    assert_int_equal(seam_session_optimizer(&optimizer, session, 0, &err), SEAM_E_CANCELLED);
-    assert_int_equal(seam_session_update(NULL, session, 0, &optimizer, &err), SEAM_E_CANCELLED);
-    assert_int_equal(seam_session_reattach(session, &err), SEAM_E_CANCELLED);
-    assert_int_equal(begin(session, &err), SEAM_E_CANCELLED);
-    assert_int_equal(world.stream_count, 0);
-    seam_session_close(session);
-}
-
-static void test_cancel__files_under_way__their_stream_ends(void **state) {
-    (void)state;
-    const seam_adapter_bytes bytes = {"w", "{}", 1, 2};
-    char folder[] = "/tmp/seam-session-XXXXXX";
-    assert_non_null(mkdtemp(folder));
-    for (int import = 0; import <= 1; import++) {
-        seam_session *session = create("u_shaped", NULL);
-        seam_error err = {0};
-        world.reachable = true;
-        world.cancels = session;
-        const seam_status st = import != 0 ? seam_session_import_bytes(session, &bytes, NULL, &err)
-                                           : seam_session_export(session, folder, NULL, &err);
-        assert_int_equal(st, SEAM_E_CANCELLED);
-        assert_true(world.is_cancelled);
-        says(&err, "the session was cancelled");
-        seam_session_close(session);
-    }
-    assert_int_equal(rmdir(folder), 0);
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_create__few_rows__no_more_sequences_than_rows, setup),
         cmocka_unit_test_setup(test_optimizer__as_created__and_what_is_no_update, setup),
-        cmocka_unit_test_setup(test_cancel__before_a_call__no_server_is_asked, setup),
-        cmocka_unit_test_setup(test_cancel__files_under_way__their_stream_ends, setup),
         cmocka_unit_test_setup(test_create__stated_hash_of_another_config__refused, setup),
         cmocka_unit_test_setup(test_attach__config_is_not_of_its_hash__refused, setup),
         cmocka_unit_test_setup(test_step_begin__taken_up_without_consent__denied_before_a_stream,
