@@ -18,7 +18,7 @@ from service_fixture import DEADLINE_S, Client, grpc, refused, run_cases, wait_f
 from service_trainer import Trainer, some_micros
 from test_save_checkpoint import save_of, serve
 from test_service_train import config_f32
-from test_session_end import came, delete, leave_and_park, turn
+from test_session_end import came, delete, leave_and_park, memory_free, turn
 from test_update_session import optimizer, steps_of, update_of
 
 CODE = grpc.StatusCode
@@ -92,13 +92,19 @@ class World:
             trainer.channel = self.channel
         grpc.channel_ready_future(self.channel).result(timeout=DEADLINE_S)
 
+    def begin_wake(self, threads):
+        """The Attach has come, for its session's memory is taken."""
+        free = memory_free(self.channel)
+        waked = threads.submit(self.sleeper.attach)
+        wait_for(lambda: memory_free(self.channel) < free, what="the wake")
+        return waked
+
     def wake_slowly(self, threads):
         """Of a server that has been restarted: the engine stands until the returned is called."""
         pipe = self.file(self.sleeper, 1)
         pipe.unlink()
         os.mkfifo(pipe)
-        waked = threads.submit(self.sleeper.attach)
-        came(self.channel, waked)
+        waked = self.begin_wake(threads)
 
         def let_go():
             os.close(os.open(pipe, os.O_WRONLY))
@@ -320,7 +326,7 @@ def test_update__waits_for_a_rollback_that_fails__and_no_attach_has_what_it_left
         pipe = world.file(world.sleeper, 1)
         pipe.unlink()
         os.mkfifo(pipe)
-        waked = came(world.channel, threads.submit(world.sleeper.attach))
+        waked = world.begin_wake(threads)
         os.close(os.open(files[1], os.O_WRONLY))
         back.result()
         files[1].unlink()
