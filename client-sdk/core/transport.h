@@ -45,8 +45,7 @@ typedef struct seam_unary_call {
     const uint8_t *request;
     size_t request_count;
     uint64_t retry_after_ms; /* written: how long the server wants to be left alone (RetryInfo) */
-    /* Asked by the calling thread while it waits: true ends the call, SEAM_E_CANCELLED.  Or NULL.
-     */
+    /* Or NULL.  Asked by the caller's thread while it waits: true ends it, SEAM_E_CANCELLED. */
     bool (*stop)(void *user);
     void *stop_user;
 } seam_unary_call;

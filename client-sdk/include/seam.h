@@ -189,7 +189,7 @@ typedef struct seam_optimizer_update {
     seam_optimizer optimizer;
 } seam_optimizer_update;
 #define SEAM_OPTIMIZER_UPDATES_MAX 32 /* of a session */
-/* By rising steps; their count, where it is more than `capacity`, is SEAM_E_LIMIT. */
+/* By rising steps.  SEAM_E_LIMIT: they are more than `capacity`. */
 SEAM_API seam_status seam_session_updates(seam_optimizer_update *ret_updates, uint32_t *ret_count,
                                           seam_session *session, uint32_t capacity,
                                           seam_error *err);
