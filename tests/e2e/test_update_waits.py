@@ -275,7 +275,9 @@ def test_update__deleted_while_its_job_runs__all_end(binary, folder):
 
 def test_update__server_stops_while_its_job_runs__is_answered_or_told(binary, folder):
     for in_time in (True, False):
-        with World(binary, folder, f"stops{in_time}") as world, ThreadPoolExecutor(8) as threads:
+        drain_ms = 1000 * DEADLINE_S if in_time else 1000
+        with World(binary, folder, f"stops{in_time}", "--drain-timeout", str(drain_ms)) as world, \
+                ThreadPoolExecutor(8) as threads:
             trainer = world.trainer(2, saved=(2,))
             world.restart(trainer)
             stream, _ = trainer.attach()
