@@ -214,6 +214,7 @@ static seam_codec_plan plan_of(const Seam__V1__SessionConfig *config) {
     const int in =
         (int)(message->codec_fwd_in != SEAM__V1__CODEC__CODEC_UNSPECIFIED ? message->codec_fwd_in
                                                                           : message->codec);
+    const seam_codec_id out = (seam_codec_id)message->codec;
     return (seam_codec_plan){
         .topology = (uint32_t)config->topology,
         .resend_parameters = config->resend_parameters,
@@ -221,8 +222,9 @@ static seam_codec_plan plan_of(const Seam__V1__SessionConfig *config) {
         .all_layer_bits = config->all_layer_bits,
         .prefix_bits = config->prefix_bits,
         .codec_in = (seam_codec_id)in,
-        .codec_out = (seam_codec_id)message->codec,
-        .bits = message->bits,
+        .codec_out = out,
+        /* Of other codecs any number may stand there, which nobody has checked. */
+        .bits = seam_codec_has_widths(out) && !seam_codec_has_gates(out) ? message->bits : 0,
         .group = message->group,
         .entropy = (uint32_t)message->entropy,
         .send_input_gradient = message->send_input_gradient,
@@ -234,7 +236,7 @@ static seam_codec_plan plan_of(const Seam__V1__SessionConfig *config) {
         .granularity = (uint32_t)amaq->granularity,
         .steps_to_target = amaq->steps_to_target,
         /* Other codecs keep nothing that an exact signal would be formed with. */
-        .gate_signal_exact = seam_codec_has_gates((seam_codec_id)message->codec) &&
+        .gate_signal_exact = seam_codec_has_gates(out) &&
                              amaq->gate_signal == SEAM__V1__GATE_SIGNAL__GATE_SIGNAL_EXACT,
     };
 }

@@ -302,6 +302,31 @@ def test_create_session__bad_config__names_the_field(binary, folder):
                                 service.ListSessionsResponse).sessions) == 2
 
 
+def test_create_session__bits_that_no_codec_reads__any_number(binary, folder):
+    """Codecs without widths of their own, at both pairs of sites or at one."""
+    service, types = messages()
+
+    def config(bits, **codec):
+        made = session_config(bits=bits, **codec)
+        if made.codec.codec == types.CODEC_AMAQ:
+            made.codec.amaq.CopyFrom(types.AmaqConfig(
+                bits_min=1, bits_max=16, bits_start=8, bits_target=4, alpha=1, beta=0.02,
+                bits_lr=1e-2, bits_loss=types.BITS_LOSS_L2, clipping=types.CLIPPING_SOFT,
+                gate_signal=types.GATE_SIGNAL_SURROGATE, alloc_lag_steps=2))
+        return made
+
+    with Seamd(binary, folder / "model") as server, grpc.insecure_channel(server.address) as ch:
+        for codec in (dict(codec=types.CODEC_F32), dict(codec=types.CODEC_BF16),
+                      dict(codec=types.CODEC_AMAQ),
+                      dict(codec=types.CODEC_AMAQ, codec_fwd_in=types.CODEC_BF16),
+                      dict(codec=types.CODEC_AMAQ, codec_fwd_in=types.CODEC_DICTIONARY,
+                           dictionary_rows_max=8)):
+            made = [Client(ch).unary("CreateSession", service.CreateSessionRequest(
+                config=config(bits, **codec)), service.CreateSessionResponse).session
+                    for bits in (0, 77, 2 ** 32 - 1)]
+            assert len({session.memory_bytes for session in made}) == 1, (codec, made)
+
+
 def test_admission__memory_or_sessions_gone__resource_exhausted(binary, folder):
     service, _ = messages()
     with Seamd(binary, folder / "model", "--sessions-max", "2") as server, \
