@@ -3,7 +3,9 @@ foreach(area unary train generate golden)
   seam_add_script_test(e2e service_${area} ${PYTHON3}
                        ${CMAKE_CURRENT_SOURCE_DIR}/test_service_${area}.py $<TARGET_FILE:seamd>)
 endforeach()
-set_tests_properties(e2e.service_unary e2e.service_train e2e.service_generate
+seam_add_script_test(e2e any_config ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_any_config.py
+                     $<TARGET_FILE:seamd>)
+set_tests_properties(e2e.service_unary e2e.service_train e2e.service_generate e2e.any_config
                      PROPERTIES LABELS "e2e;asan;tsan")
 
 # The server with a device that fails: functions of device_fault.c in front of its own.
