@@ -207,7 +207,7 @@ static seam_codec_plan plan_of(const Seam__V1__SessionConfig *config) {
         .prefix_bits = config->prefix_bits,
         .codec_in = (seam_codec_id)in,
         .codec_out = (seam_codec_id)codec->codec,
-        .bits = codec->bits,
+        .bits = seam_codec_fixed_bits((seam_codec_id)codec->codec, codec->bits),
         .group = codec->group,
         .entropy = (uint32_t)codec->entropy,
         .send_input_gradient = codec->send_input_gradient,

@@ -78,6 +78,10 @@ bool seam_codec_has_widths(seam_codec_id id) {
     return row != NULL && row->has_widths;
 }
 
+uint32_t seam_codec_fixed_bits(seam_codec_id id, uint32_t bits) {
+    return seam_codec_has_widths(id) && !seam_codec_has_gates(id) ? bits : 0;
+}
+
 bool seam_codec_has_planes(seam_codec_id id) {
     const seam_coder_ops *ops = seam_coder_ops_find(id);
     return ops != NULL && ops->head_bytes != NULL && seam_codec_has_widths(id);

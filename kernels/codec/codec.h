@@ -43,6 +43,9 @@ bool seam_codec_has_ranges(seam_codec_id id); /* affine, amaq */
 /* Codes go by an allocation of widths: every codec but f32, bf16, dictionary.  Known for codecs
  * that are not implemented too. */
 bool seam_codec_has_widths(seam_codec_id id);
+/* A config's `bits`, where they are this codec's widths; else 0: any number may stand there, which
+ * nobody has checked. */
+uint32_t seam_codec_fixed_bits(seam_codec_id id, uint32_t bits);
 /* Codes stand as bit planes of groups of 32 rows (WIRE.md 3.2), which an entropy coder may follow:
  * affine, amaq, tensor, channel, group. */
 bool seam_codec_has_planes(seam_codec_id id);

@@ -223,8 +223,7 @@ static seam_codec_plan plan_of(const Seam__V1__SessionConfig *config) {
         .prefix_bits = config->prefix_bits,
         .codec_in = (seam_codec_id)in,
         .codec_out = out,
-        /* Of other codecs any number may stand there, which nobody has checked. */
-        .bits = seam_codec_has_widths(out) && !seam_codec_has_gates(out) ? message->bits : 0,
+        .bits = seam_codec_fixed_bits(out, message->bits),
         .group = message->group,
         .entropy = (uint32_t)message->entropy,
         .send_input_gradient = message->send_input_gradient,

@@ -21,6 +21,7 @@ static struct {
     size_t config_bytes;
     Seam__V1__Topology topology; /* stated; 0: the session's */
     Seam__V1__Codec codec;       /* of its sites; 0: f32 */
+    uint32_t bits;               /* of its config, stated; 0: the session's */
     uint64_t config_hash;        /* stated; 0: that of the stated config */
     uint64_t credit_bytes;
     uint32_t capabilities[5]; /* version, least and most bits, chunk, depth; version 0: none */
@@ -58,6 +59,7 @@ static void answer_session(seam_buffer *ret, bool created) {
         seam__v1__session_config__unpack(NULL, world.config_bytes, world.config);
     assert_non_null(config);
     config->topology = world.topology != 0 ? world.topology : config->topology;
+    config->codec->bits = world.bits != 0 ? world.bits : config->codec->bits;
     Seam__V1__Session session = SEAM__V1__SESSION__INIT;
     Seam__V1__Site sites[4];
     Seam__V1__Site *list[4];

@@ -47,6 +47,17 @@ static void test_attach__config_is_not_of_its_hash__refused(void **state) {
     seam_session_close(session);
 }
 
+static void test_attach__bits_of_a_codec_that_has_none__any_number(void **state) {
+    (void)state;
+    seam_session *session = create("u_shaped", NULL); /* f32 */
+    seam_error err = {0};
+    seam_session_close(session);
+    world.bits = UINT32_MAX;
+    assert_int_equal(seam_session_attach(&session, &client, "s1", secret, &err), SEAM_OK);
+    assert_int_equal(session->config.codec.bits, 0);
+    seam_session_close(session);
+}
+
 static void test_step_begin__taken_up_without_consent__denied_before_a_stream(void **state) {
     (void)state;
     seam_session *session = create("vanilla", "labels");
@@ -511,6 +522,7 @@ int main(void) {
         cmocka_unit_test_setup(test_optimizer__as_created__and_what_is_no_update, setup),
         cmocka_unit_test_setup(test_create__stated_hash_of_another_config__refused, setup),
         cmocka_unit_test_setup(test_attach__config_is_not_of_its_hash__refused, setup),
+        cmocka_unit_test_setup(test_attach__bits_of_a_codec_that_has_none__any_number, setup),
         cmocka_unit_test_setup(test_step_begin__taken_up_without_consent__denied_before_a_stream,
                                setup),
         cmocka_unit_test_setup(test_resume__other_topology__journal_is_not_its, setup),
