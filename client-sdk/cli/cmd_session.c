@@ -401,7 +401,8 @@ static seam_status export_adapter(seam_client *client, const admin_options *opti
                               "--run: a part of the adapter was trained in blocks of this end: the "
                               "run folder's adapter/ has both parts");
     }
-    const seam_status st = seam_session_export(session, out, &hash, err);
+    seam_status st = seam_run_folder_steps_check(options->run, session, err);
+    st = st == SEAM_OK ? seam_session_export(session, out, &hash, err) : st;
     seam_session_close(session);
     SEAM_TRY(st);
     char hash_text[17];

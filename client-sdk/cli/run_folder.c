@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "lost_steps.h"
 #include "run_files.h"
 #include "try.h"
 
@@ -81,6 +82,26 @@ seam_status seam_run_folder_begin(const char *out, const char *server, const sea
         SEAM_TRY(st);
     }
     return seam_session_file_write(out, server, session, err);
+}
+
+seam_status seam_run_folder_steps_check(const char *run, seam_session *session, seam_error *err) {
+    char folder[SEAM_RUN_PATH_BYTES];
+    const char *const end = strrchr(run, '/');
+    struct stat info;
+    if (stat(run, &info) == 0 && S_ISDIR(info.st_mode)) {
+        snprintf(folder, sizeof folder, "%s", run);
+    } else if (end == NULL) { /* its session.json, in the working folder */
+        snprintf(folder, sizeof folder, ".");
+    } else {
+        snprintf(folder, sizeof folder, "%.*s", (int)(end - run + 1), run);
+    }
+    const seam_status st = seam_session_lost_steps_check(session, folder, err);
+    if (st != SEAM_E_ROLLED_BACK) {
+        return st;
+    }
+    const seam_error found = *err;
+    return seam_error_set(err, st, "%.300s; `seam train --resume %.150s` makes them again",
+                          found.text, folder);
 }
 
 seam_status seam_run_folder_delete(const char *run, seam_client *client, const char *session_id,

@@ -17,6 +17,10 @@ seam_status seam_run_folder_check(const char *out, bool replaces, seam_error *er
  * last: without it the folder has no run.  SEAM_E_IO, SEAM_E_MEMORY. */
 seam_status seam_run_folder_begin(const char *out, const char *server, const seam_session *session,
                                   const json_t *command, seam_error *err);
+/* Has the server's session, which is attached, every step that this run has made?  Without a word
+ * an evaluation or an export would be of another adapter.  run: as of seam_session_file_read.
+ * SEAM_E_ROLLED_BACK says how to have them made again; SEAM_E_IO. */
+seam_status seam_run_folder_steps_check(const char *run, seam_session *session, seam_error *err);
 /* Deletes the session of the run at its server, where one that is not there counts as deleted, and
  * then its session.json: the folder has no run that could go on.  run: the folder, or its
  * session.json; NULL: no file goes.  After an error the file is as it was.  SEAM_E_IO, and

@@ -7,6 +7,7 @@
 #include "adapter_shape.h"
 #include "local_model.h"
 #include "run_files.h"
+#include "run_folder.h"
 #include "shared_options.h"
 #include "train_options.h"
 #include "try.h"
@@ -71,6 +72,7 @@ seam_status seam_use_open(seam_use *ret_use, seam_use_options *options, seam_err
     }
     SEAM_TRY(seam_cli_connect(&use->client, &options->server, &options->common, err));
     SEAM_TRY(seam_session_attach(&use->session, use->client, file.id, file.secret, err));
+    SEAM_TRY(seam_run_folder_steps_check(options->run, use->session, err));
     seam_training_facts facts;
     seam_session_training(&facts, use->session);
     SEAM_TRY(model_open(use, options, facts.front_blocks, facts.tail_blocks, err));

@@ -389,6 +389,8 @@ seam_status seam_session_check_cancel(seam_session *session, seam_error *err);
 seam_status seam_session_check(seam_session *session, seam_error *err);
 
 /* session_record.c */
+/* Of the session's journal: what seam_journal_open wants. */
+uint64_t seam_record_mark(const seam_session *session);
 /* At the commit: counts, rate control, the caller's note, the record.  SEAM_E_IO and what else
  * journal.h has: the step is committed at the server and not here. */
 seam_status seam_step_record(seam_session *session, seam_error *err);

@@ -68,9 +68,8 @@ static seam_status load_error(const seam_journal *j, const char *name, seam_stat
 
 /* ---- opening ---- */
 
-static seam_status journal_take(seam_journal **ret, const char *folder, uint64_t mark,
+static seam_status journal_make(seam_journal **ret, const char *folder, uint64_t mark,
                                 seam_error *err) {
-    char path[PATH_BYTES + 32];
     if (strlen(folder) >= PATH_BYTES - 64) {
         return seam_error_set(err, SEAM_E_ARG, "journal: the path is too long");
     }
@@ -80,7 +79,17 @@ static seam_status journal_take(seam_journal **ret, const char *folder, uint64_t
     }
     memcpy(j->folder, folder, strlen(folder) + 1);
     j->mark = mark;
-    j->fd = -1;
+    j->fd = j->lock_fd = -1;
+    *ret = j;
+    return SEAM_OK;
+}
+
+static seam_status journal_take(seam_journal **ret, const char *folder, uint64_t mark,
+                                seam_error *err) {
+    char path[PATH_BYTES + 32];
+    seam_journal *j = NULL;
+    SEAM_TRY(journal_make(&j, folder, mark, err));
+    SEAM_ASSERT(j != NULL);
     path_of(path, j, "journal.lock");
     j->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     seam_status st = SEAM_OK;
@@ -205,24 +214,30 @@ static seam_status notes_find_end(seam_journal *j, seam_error *err) {
     return st;
 }
 
-static seam_status open_file(seam_journal *j, uint64_t *ret_cut, seam_error *err) {
+/* Opens journal.bin and finds its records; *ret_end: of the file. */
+static seam_status scan_file(seam_journal *j, uint64_t *ret_end, int access, seam_error *err) {
     char path[PATH_BYTES + 32];
     struct stat info;
     path_of(path, j, "journal.bin");
-    j->fd = open(path, O_RDWR | O_CLOEXEC);
-    if (j->fd < 0 && errno == ENOENT) {
+    j->fd = open(path, access | O_CLOEXEC);
+    if (j->fd < 0 && (errno == ENOENT || errno == ENOTDIR)) {
         return seam_error_set(err, SEAM_E_NOT_FOUND, "%.300s: there is no journal", j->folder);
     }
     if (j->fd < 0 || fstat(j->fd, &info) != 0) {
         return io_error(j, "journal.bin", err);
     }
     SEAM_TRY(file_head_check(j, err));
-    const uint64_t end = (uint64_t)info.st_size;
-    SEAM_TRY(places_load(j, end, err));
-    if (place_count(j) == 0) {
-        return seam_error_set(err, SEAM_E_DATA_LOSS,
-                              "%.300s/journal.bin: its first record is damaged", j->folder);
-    }
+    *ret_end = (uint64_t)info.st_size;
+    SEAM_TRY(places_load(j, *ret_end, err));
+    return place_count(j) > 0
+               ? SEAM_OK
+               : seam_error_set(err, SEAM_E_DATA_LOSS,
+                                "%.300s/journal.bin: its first record is damaged", j->folder);
+}
+
+static seam_status open_file(seam_journal *j, uint64_t *ret_cut, seam_error *err) {
+    uint64_t end = 0;
+    SEAM_TRY(scan_file(j, &end, O_RDWR, err));
     *ret_cut = end - j->end;
     if (ftruncate(j->fd, (off_t)j->end) != 0 || lseek(j->fd, (off_t)j->end, SEEK_SET) < 0) {
         return io_error(j, "journal.bin", err);
@@ -241,6 +256,20 @@ seam_status seam_journal_open(seam_journal **ret_journal, uint64_t *ret_cut, con
     }
     *ret_journal = j;
     return SEAM_OK;
+}
+
+seam_status seam_journal_peek(uint64_t *ret_step_count, const char *folder, uint64_t mark,
+                              seam_error *err) {
+    seam_journal *j = NULL;
+    uint64_t end = 0;
+    SEAM_TRY(journal_make(&j, folder, mark, err));
+    SEAM_ASSERT(j != NULL);
+    const seam_status st = scan_file(j, &end, O_RDONLY, err);
+    if (st == SEAM_OK) {
+        *ret_step_count = seam_journal_newest(j);
+    }
+    seam_journal_close(j);
+    return st;
 }
 
 void seam_journal_close(seam_journal *gift_journal) {

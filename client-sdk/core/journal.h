@@ -35,6 +35,10 @@ seam_status seam_journal_create(seam_journal **ret_journal, const char *folder, 
 seam_status seam_journal_open(seam_journal **ret_journal, uint64_t *ret_cut, const char *folder,
                               uint64_t mark, seam_error *err);
 void seam_journal_close(seam_journal *gift_journal); /* NULL is fine */
+/* The newest step of the one that is there, which is not taken: another process may have it.  The
+ * errors of seam_journal_open, without SEAM_E_STATE. */
+seam_status seam_journal_peek(uint64_t *ret_step_count, const char *folder, uint64_t mark,
+                              seam_error *err);
 
 /* Append and flush; step_count is one above the newest (any, in an empty journal).  SEAM_E_IO,
  * SEAM_E_LIMIT, SEAM_E_MEMORY: the record is not there. */

@@ -13,8 +13,8 @@
 #include "core.h"
 #include "try.h"
 
-static uint64_t journal_mark(const seam_session *s) {
-    return seam_hash64(s->config_hash, s->id, strlen(s->id));
+uint64_t seam_record_mark(const seam_session *session) {
+    return seam_hash64(session->config_hash, session->id, strlen(session->id));
 }
 
 static seam_status own_replayed(seam_session *s, uint64_t step_count, seam_error *err) {
@@ -192,7 +192,7 @@ void seam_record_close(seam_session *session) {
 
 static seam_status keeper_make(seam_session *s, const char *folder, seam_error *err) {
     seam_coder *const coders[] = {s->sites[s->fwd_in].coder, s->sites[s->fwd_out].coder};
-    return seam_cache_keeper_create(&s->keeper, coders, 2, folder, journal_mark(s), err);
+    return seam_cache_keeper_create(&s->keeper, coders, 2, folder, seam_record_mark(s), err);
 }
 
 seam_status seam_session_journal(seam_session *session, const char *folder, seam_error *err) {
@@ -206,7 +206,7 @@ seam_status seam_session_journal(seam_session *session, const char *folder, seam
     if (seam_session_trains_here(s) && !seam_session_has_own(s)) {
         return seam_error_set(err, SEAM_E_STATE, "a journal begins after seam_session_own");
     }
-    SEAM_TRY(seam_journal_create(&s->journal, folder, journal_mark(s), err));
+    SEAM_TRY(seam_journal_create(&s->journal, folder, seam_record_mark(s), err));
     seam_redo_logs_remove(folder, NULL); /* of a journal that was there */
     SEAM_TRY(keeper_make(s, folder, err));
     s->note.count = 0;
@@ -222,7 +222,7 @@ seam_status seam_session_resume(seam_session **ret_session, seam_client *client,
     seam_session *s = NULL;
     uint64_t cut = 0;
     SEAM_TRY(seam_session_attach(&s, client, session_id, secret, err));
-    seam_status st = seam_journal_open(&s->journal, &cut, folder, journal_mark(s), err);
+    seam_status st = seam_journal_open(&s->journal, &cut, folder, seam_record_mark(s), err);
     const uint64_t newest = st == SEAM_OK ? seam_journal_newest(s->journal) : 0;
     if (st == SEAM_OK) {
         st = keeper_make(s, folder, err);

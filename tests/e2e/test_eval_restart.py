@@ -132,12 +132,33 @@ def check_train(case):
             assert evals[0] == evals[1], (cut, evals)
 
 
+def check_behind(case, name):
+    """A server that has come back behind the run: no other command goes by what is left of its session,
+    and the run's own adapter stays, until the run has made the steps again."""
+    run = case.folder / name
+    weights = run / "adapter" / "adapter_model.safetensors"
+    trained = weights.read_bytes()
+    commands = [case.evaluate("--run", run), ["export", run], ["export", run / "session.json", "--out", run],
+                ["generate", "--model", case.model, "--run", run, "lamp 3 ->", "--new-tokens", 4]]
+    with case.serve():
+        for command in commands:
+            code, out, err = Seam(case.seam, case.port).run(*command)
+            assert code == EXIT_FAILED and f"made {STEPS} steps" in err and \
+                f"seam train --resume {run}" in err, (command, code, out, err)
+        assert weights.read_bytes() == trained, "export has replaced the run's adapter"
+        case.run("train", "--resume", run)
+        for command in commands:
+            case.run(*command)
+        assert weights.read_bytes() == trained
+
+
 def check_lost(case):
     """A run whose last steps the server has lost: nothing to evaluate but what it had before."""
     with case.serve() as server:
         case.run(*case.train("behind"))
         code, _, err, _ = case.evaluated_through(server, case.serve, "--run", case.folder / "behind")
         assert code == EXIT_FAILED and "at step" in err, (code, err)
+    check_behind(case, "behind")
     with case.serve(False) as server:
         case.run(*case.train("gone"))
         code, _, err, _ = case.evaluated_through(server, lambda: case.serve(False), "--run",

@@ -130,7 +130,9 @@ static void test_open__after_close__all_there(void **state) {
     (void)state;
     seam_journal *journal = NULL, *other = NULL;
     uint64_t cut = 0;
+    uint64_t newest = 0;
     assert_int_equal(open_it(&journal, &cut), SEAM_E_NOT_FOUND);
+    assert_int_equal(seam_journal_peek(&newest, folder, 77, NULL), SEAM_E_NOT_FOUND);
     write_small();
     assert_int_equal(open_it(&journal, &cut), SEAM_OK);
     assert_true(cut == 0);
@@ -138,6 +140,9 @@ static void test_open__after_close__all_there(void **state) {
     contents_check(journal, BODY_BYTES);
     assert_true(notes_check(journal) == RECORDS - 1);
     assert_int_equal(open_it(&other, &cut), SEAM_E_STATE); /* one process at a time */
+    assert_int_equal(seam_journal_peek(&newest, folder, 77, NULL), SEAM_OK); /* any that looks */
+    assert_true(newest == RECORDS - 1);
+    assert_int_equal(seam_journal_peek(&newest, folder, 78, NULL), SEAM_E_ARG);
     assert_int_equal(add_sized(journal, RECORDS, BODY_BYTES), SEAM_OK);
     seam_journal_close(journal);
     seam_error err = {0};
