@@ -39,7 +39,7 @@
 
 #define SEAM_OPTION_SERVER_MODEL(type)                                                             \
     SEAM_OPTION(type, "server-model", SEAM_ARG_TEXT, server_model, "NAME",                         \
-                "model on the server [the one with this model's identity]")
+                "model on the server [the one of this model's shape; needed where several are]")
 #define SEAM_OPTION_ROWS_MAX(type)                                                                 \
     SEAM_OPTION(type, "rows-max", SEAM_ARG_COUNT, rows_max, "N", "tokens of one micro-batch [2048]")
 #define SEAM_OPTION_TAIL_BLOCKS(type) /* behind the row of front-blocks */                         \

@@ -175,6 +175,7 @@ static seam_status session_options(seam_session_options *ret_options, const trai
 static seam_status session_make(training *t, seam_error *err) {
     const seam_train_options *const o = &t->o;
     seam_session_options options;
+    SEAM_TRY(seam_model_find(t->server_model, t->client, o->server_model, &t->facts, err));
     SEAM_TRY(session_options(&options, t, err));
     SEAM_TRY(session_create(t, &options, err));
     SEAM_TRY(seam_trainer_create(&t->trainer, t->session, t->model, err));
@@ -226,6 +227,7 @@ static seam_status session_resume(training *t, seam_error *err) {
     SEAM_TRY(seam_session_file_read(&file, t->o.out, err));
     t->has_folder = true; /* whatever comes, the session is the run's */
     SEAM_TRY(seam_session_resume(&t->session, t->client, file.id, file.secret, t->o.out, err));
+    SEAM_TRY(seam_model_of_session(t->server_model, t->client, t->session, t->model, err));
     SEAM_TRY(topology_take(t, err));
     SEAM_TRY(seam_trainer_create(&t->trainer, t->session, t->model, err));
     const seam_status st = seam_session_notes(t->session, note_take, t, err);
@@ -267,7 +269,6 @@ static seam_status predict(training *t, seam_error *err) {
 
 static seam_status session_open(training *t, seam_error *err) {
     const seam_train_options *const o = &t->o;
-    SEAM_TRY(seam_model_find(t->server_model, t->client, o->server_model, &t->facts, err));
     SEAM_TRY(o->resume != NULL ? session_resume(t, err) : session_make(t, err));
     seam_session_on_commit(t->session, step_committed, t);
     if (o->trace != NULL) {

@@ -76,6 +76,7 @@ seam_status seam_use_open(seam_use *ret_use, seam_use_options *options, seam_err
     seam_training_facts facts;
     seam_session_training(&facts, use->session);
     SEAM_TRY(model_open(use, options, facts.front_blocks, facts.tail_blocks, err));
+    SEAM_TRY(seam_model_of_session(use->model_id, use->client, use->session, use->model, err));
     return facts.client_trains ? own_part_open(use, options, &file, err) : SEAM_OK;
 }
 
@@ -139,10 +140,24 @@ static seam_status session_new(seam_use *use, const seam_use_options *options,
                                     : SEAM_OK;
 }
 
+seam_status seam_model_of_session(char ret_id[128], seam_client *client, seam_session *session,
+                                  const seam_model *model, seam_error *err) {
+    seam_session_info info;
+    seam_model_facts facts;
+    SEAM_TRY(seam_session_info_get(&info, session, err));
+    seam_model_describe(&facts, model);
+    return seam_model_find(ret_id, client, info.model, &facts, err);
+}
+
 uint32_t seam_use_positions(const seam_model *model, const seam_session *session) {
     seam_training_facts facts;
     seam_session_training(&facts, session);
     return seam_model_config_positions(seam_model_config_of(model), facts.prefix_tokens);
+}
+
+static void name_add(char *names, size_t bytes, const char *name) {
+    const size_t used = strlen(names);
+    snprintf(names + used, bytes - used, "%s%.60s", used > 0 ? ", " : "", name);
 }
 
 seam_status seam_model_find(char ret_id[128], seam_client *client, const char *name,
@@ -151,21 +166,39 @@ seam_status seam_model_find(char ret_id[128], seam_client *client, const char *n
     uint32_t count = 0;
     SEAM_TRY(seam_client_models(models, &count, client, MODELS_MAX, err));
     count = count < MODELS_MAX ? count : MODELS_MAX;
-    char names[256] = "";
+    char names[256] = "", equals[256] = "";
+    uint32_t equal_count = 0, found = count;
     for (uint32_t i = 0; i < count; i++) {
-        if (name != NULL ? strcmp(models[i].id, name) == 0
-                         : models[i].identity == facts->identity) {
-            memcpy(ret_id, models[i].id, sizeof models[i].id);
-            return SEAM_OK;
+        const bool equal = models[i].identity == facts->identity;
+        name_add(names, sizeof names, models[i].id);
+        if (equal) {
+            name_add(equals, sizeof equals, models[i].id);
+            equal_count++;
         }
-        const size_t used = strlen(names);
-        snprintf(names + used, sizeof names - used, "%s%.60s", used > 0 ? ", " : "", models[i].id);
+        if (name != NULL ? strcmp(models[i].id, name) == 0 : equal) {
+            found = i;
+        }
     }
-    if (name != NULL) {
-        return seam_error_set(err, SEAM_E_NOT_FOUND, "model: the server has no '%s'; it has %s",
-                              name, names);
+    if (found == count) {
+        return name != NULL
+                   ? seam_error_set(err, SEAM_E_NOT_FOUND,
+                                    "model: the server has no '%s'; it has %s", name, names)
+                   : seam_error_set(err, SEAM_E_NOT_FOUND,
+                                    "model: the server has none that equals '%s'; it has %s",
+                                    facts->name, names);
     }
-    return seam_error_set(err, SEAM_E_NOT_FOUND,
-                          "model: the server has none that equals '%s'; it has %s", facts->name,
-                          names);
+    if (models[found].identity != facts->identity) {
+        return seam_error_set(err, SEAM_E_ARG,
+                              "model: the server's '%s' has another shape than '%s'",
+                              models[found].id, facts->name);
+    }
+    if (name == NULL && equal_count > 1) {
+        return seam_error_set(
+            err, SEAM_E_ARG,
+            "model: several of the server's have the shape of '%s', and may differ "
+            "in their weights: %s; say which one by --server-model",
+            facts->name, equals);
+    }
+    memcpy(ret_id, models[found].id, sizeof models[found].id);
+    return SEAM_OK;
 }

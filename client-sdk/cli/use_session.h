@@ -36,8 +36,13 @@ seam_status seam_use_open(seam_use *ret_use, seam_use_options *options, seam_err
 void seam_use_close(seam_use *use);
 /* Of a text of the session: the model's, less those of a prefix. */
 uint32_t seam_use_positions(const seam_model *model, const seam_session *session);
+/* The model of a session that is there, which must have the shape of this one.  SEAM_E_ARG, and the
+ * errors of seam_session_info_get. */
+seam_status seam_model_of_session(char ret_id[128], seam_client *client, seam_session *session,
+                                  const seam_model *model, seam_error *err);
 /* The server's model with this identity, or with this name if one is given; ret_id: 128 bytes.
- * SEAM_E_NOT_FOUND lists what the server has. */
+ * SEAM_E_NOT_FOUND lists what the server has.  SEAM_E_ARG: the one with the name has another shape,
+ * or several have this one (an identity says nothing of weights), so that a name is needed. */
 seam_status seam_model_find(char ret_id[128], seam_client *client, const char *name,
                             const seam_model_facts *facts, seam_error *err);
 

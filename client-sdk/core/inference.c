@@ -117,6 +117,10 @@ void seam_inference_describe(seam_inference_options *ret_options, const seam_inf
     };
 }
 
+uint32_t seam_inference_channels(const seam_inference *inference) {
+    return inference != NULL ? inference->session->channels : 0;
+}
+
 seam_status seam_inference_run(seam_inference *inference, float *ret_y, const float *x,
                                const seam_rows_request *request, seam_error *err) {
     if (inference == NULL || ret_y == NULL || x == NULL || request == NULL) {

@@ -490,6 +490,9 @@ SEAM_API void seam_inference_close(seam_inference *gift_inference);
 SEAM_API void seam_inference_describe(seam_inference_options *ret_options,
                                       const seam_inference *inference);
 
+/* Values in a row of x and ret_y below: the hidden size of the session's model. */
+SEAM_API uint32_t seam_inference_channels(const seam_inference *inference);
+
 typedef struct seam_rows_request {
     uint32_t sequence_count;
     const uint32_t *sequence_rows;   /* new rows of each sequence; T is their sum */

@@ -105,7 +105,8 @@ typedef struct seam_score {
     uint64_t labelled_tokens, correct_tokens;
 } seam_score;
 /* Adds a batch's score; inference of kind FORWARD.  Through blocks of the client's with the adapter
- * of the trainer that has the model, if there is one. */
+ * of the trainer that has the model, if there is one.  SEAM_E_ARG: not the session's hidden size, a
+ * batch that the model cannot read; other errors as of seam_inference_run. */
 SEAM_API seam_status seam_model_score(seam_score *score, seam_model *model,
                                       seam_inference *inference, const seam_token_batch *batch,
                                       seam_error *err);
@@ -120,7 +121,8 @@ typedef struct seam_token_answer {
     double log_probability; /* nats */
     bool is_likeliest;      /* no token is likelier (the lowest id on ties) */
 } seam_token_answer;
-/* One answer a query; batch->targets is not looked at.  Inference of kind FORWARD. */
+/* One answer a query; batch->targets is not looked at.  Inference of kind FORWARD; errors as of
+ * seam_model_score. */
 SEAM_API seam_status seam_model_query(seam_token_answer *ret_answers, seam_model *model,
                                       seam_inference *inference, const seam_token_batch *batch,
                                       const seam_token_query *queries, uint32_t query_count,
@@ -149,8 +151,8 @@ typedef struct seam_prompt {
 /* Continues every prompt; as many as the inference has slots are in flight at once.  Inference of
  * kind GENERATE, freshly opened with slot_count, positions_max, rows_max.  What a prompt gives
  * does not depend on the others, as long as the codec is f32 or bf16.
- * SEAM_E_LIMIT: a prompt does not fit into positions_max or rows_max; other errors as of
- * seam_inference_run. */
+ * SEAM_E_LIMIT: a prompt does not fit into positions_max or rows_max; SEAM_E_ARG: not the session's
+ * hidden size; other errors as of seam_inference_run. */
 SEAM_API seam_status seam_model_generate(seam_model *model, seam_inference *inference,
                                          const seam_prompt *prompts, uint32_t prompt_count,
                                          const seam_generation_options *options,

@@ -155,6 +155,7 @@ static seam_status options_check(const seam_generation_options *o, seam_error *e
 
 static seam_status generation_check(const generation *g, seam_error *err) {
     SEAM_TRY(options_check(g->options, err));
+    SEAM_TRY(seam_model_fits(g->model, g->inference, err));
     if (g->limits.kind != SEAM_INFERENCE_GENERATE || g->limits.slot_count == 0 ||
         g->limits.slot_count > g->limits.rows_max) {
         return seam_error_set(err, SEAM_E_ARG, "inference: kind GENERATE with slots is needed");

@@ -247,6 +247,15 @@ void seam_rows_labelled_pack(float *rows, const seam_token_batch *batch, uint32_
     }
 }
 
+seam_status seam_model_fits(const seam_model *model, const seam_inference *inference,
+                            seam_error *err) {
+    const uint32_t channels = seam_inference_channels(inference);
+    return channels == model->hidden
+               ? SEAM_OK
+               : seam_error_set(err, SEAM_E_ARG, "the server's model has %u channels, this one %u",
+                                channels, model->hidden);
+}
+
 seam_status seam_batch_count(uint32_t *ret_rows, uint32_t *ret_labelled,
                              const seam_token_batch *batch, const seam_model *model,
                              seam_error *err) {

@@ -76,6 +76,10 @@ seam_status seam_batch_count_rows(uint32_t *ret_rows, uint32_t *ret_labelled,
                                   const seam_token_batch *batch, const seam_model *model,
                                   seam_error *err);
 
+/* Are the inference's rows as wide as this model's?  SEAM_E_ARG: no. */
+seam_status seam_model_fits(const seam_model *model, const seam_inference *inference,
+                            seam_error *err);
+
 /* The whole model's shape; borrowed. */
 const seam_model_config *seam_model_config_of(const seam_model *model);
 

@@ -21,6 +21,7 @@ static seam_status batch_forward(seam_model *model, seam_inference *inference,
     seam_rows_request request = {.sequence_count = batch->sequence_count,
                                  .sequence_rows = batch->sequence_rows,
                                  .labelled_rows = batch->labelled_rows};
+    SEAM_TRY(seam_model_fits(model, inference, err));
     SEAM_TRY(seam_model_embed(model, batch->ids, rows, err));
     SEAM_TRY(seam_client_infer(model, model->host_x, &look, err));
     if (model->tail == NULL) {

@@ -10,6 +10,8 @@ seam_add_script_test(e2e client_cli ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_
                      $<TARGET_FILE:seamd> $<TARGET_FILE:seam_cli>)
 seam_add_script_test(e2e run_folder ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_run_folder.py
                      $<TARGET_FILE:seamd> $<TARGET_FILE:seam_cli>)
+seam_add_script_test(e2e model_match ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_model_match.py
+                     $<TARGET_FILE:seamd> $<TARGET_FILE:seam_cli>)
 seam_add_script_test(e2e resume ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_resume.py
                      $<TARGET_FILE:seamd> $<TARGET_FILE:seam_cli>)
 seam_add_script_test(e2e eval_restart ${PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/test_eval_restart.py

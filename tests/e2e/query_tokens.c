@@ -1,9 +1,10 @@
 /* seam_model_query beside seam_model_score, for test_choices.py: the answers add up to the score,
  * rows may be asked more than once and in any order, and what cannot be right is refused.
  *
- *   query_tokens ADDRESS MODEL_DIR MODEL_ID
+ *   query_tokens ADDRESS MODEL_DIR MODEL_ID WIDE_MODEL_DIR
  *
- * Exit code 0: all is as it should be; the base model of MODEL_ID answers. */
+ * Exit code 0: all is as it should be; the base model of MODEL_ID answers.  The rows of
+ * WIDE_MODEL_DIR have more values than its. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -90,9 +91,50 @@ static void bad_arguments_check(seam_model *model, seam_inference *inference,
     refused(model, inference, &bad, &good, 1, "an array is NULL");
 }
 
+static void ignore(void *user, uint32_t prompt_idx, const uint32_t *tokens, uint32_t token_count,
+                   bool last) {
+    (void)user, (void)prompt_idx, (void)tokens, (void)token_count, (void)last;
+}
+
+/* A model whose rows are not the session's: no call takes it. */
+static void wide_model_check(const char *path, seam_session *session,
+                             const seam_token_batch *batch) {
+    static const char text[] = "the server's model has 48 channels, this one ";
+    const seam_token_query good = {.row = 3, .token = 1};
+    const seam_prompt prompt = {.ids = ids, .count = 3};
+    seam_model_options model_options = SEAM_MODEL_OPTIONS_INIT;
+    seam_inference_options options = SEAM_INFERENCE_OPTIONS_INIT;
+    const seam_generation_options generation = SEAM_GENERATION_OPTIONS_INIT;
+    seam_model *model = NULL;
+    seam_inference *inference = NULL;
+    seam_score score = {.loss_sum = 0.0};
+    seam_error err = {0};
+    model_options.path = path;
+    model_options.threads = 1;
+    check(seam_model_open(&model, &model_options, &err) == SEAM_OK, "wide model", &err);
+    options.base_model = true;
+    options.rows_max = 64;
+    check(seam_inference_open(&inference, session, &options, &err) == SEAM_OK, "another", &err);
+    refused(model, inference, batch, &good, 1, text);
+    check(seam_model_score(&score, model, inference, batch, &err) == SEAM_E_ARG &&
+              strstr(err.text, text) != NULL,
+          "score with a wide model", &err);
+    seam_inference_close(inference);
+    options.kind = SEAM_INFERENCE_GENERATE;
+    options.slot_count = 1;
+    options.positions_max = 32;
+    check(seam_inference_open(&inference, session, &options, &err) == SEAM_OK, "generator", &err);
+    check(seam_model_generate(model, inference, &prompt, 1, &generation, ignore, NULL, &err) ==
+                  SEAM_E_ARG &&
+              strstr(err.text, text) != NULL,
+          "generate with a wide model", &err);
+    seam_inference_close(inference);
+    seam_model_close(model);
+}
+
 int main(int argc, char **argv) {
-    if (argc != 4) {
-        (void)fprintf(stderr, "usage: query_tokens ADDRESS MODEL_DIR MODEL_ID\n");
+    if (argc != 5) {
+        (void)fprintf(stderr, "usage: query_tokens ADDRESS MODEL_DIR MODEL_ID WIDE_MODEL_DIR\n");
         return 2;
     }
     seam_client *client = NULL;
@@ -127,6 +169,7 @@ int main(int argc, char **argv) {
     bad_arguments_check(model, inference, &batch); /* and the inference goes on */
     answers_check(model, inference, &batch);
     seam_inference_close(inference);
+    wide_model_check(argv[4], session, &batch);
     check(seam_session_delete(session, &err) == SEAM_OK, "delete", &err);
     seam_model_close(model);
     seam_client_close(client);

@@ -34,6 +34,7 @@ class Case:
         self.rows = write_rows(folder / "rows.jsonl", colour_rows(ROWS))
         for name, sizes in (("tied", {}), ("untied", {"tied": False, "seed": 2})):
             write_text_model(folder / name, layers=4, **sizes)
+        write_text_model(folder / "other", layers=1)
         # As in trained models a token's own row outweighs what a block adds.
         write_text_model(folder / "strong", layers=4, seed=3)
         weights = folder / "strong" / "model.safetensors"
@@ -43,7 +44,7 @@ class Case:
 
     def command(self, *args, model="tied"):
         return ["audit", "--model", self.folder / model, "--data", self.rows, "--batch", BATCH, "--rank", 4, "--f32",
-                "--threads", 1, *args]
+                "--threads", 1, "--server-model", model, *args]
 
     def audit(self, *args, **kwargs):
         return self.seam.json(*self.command(*args, **kwargs))
@@ -152,8 +153,8 @@ def main():
     seamd, seam = seamd_path(), sys.argv[2]
     with tempfile.TemporaryDirectory() as name:
         case = Case(pathlib.Path(name), seamd, seam)
-        others = [f"--model={name}={case.folder / name}" for name in ("untied", "strong")]
-        with Seamd(seamd, case.folder / "tied", *others, "--allow-labels") as server:
+        others = [f"--model={name}={case.folder / name}" for name in ("tied", "untied", "strong")]
+        with Seamd(seamd, case.folder / "other", *others, "--allow-labels") as server:
             case.seam = Seam(seam, server.address)
             for check in (check_report, check_codecs, check_blocks, check_topologies, check_refusals, check_nothing_left):
                 run_check(check, case)

@@ -241,7 +241,9 @@ def check_not_finite(case):
 
 
 def check_query_tokens(case):
-    done = subprocess.run([case.query_tokens, case.seam.server, case.model, "tiny"],
+    wide = case.folder / "wide"
+    write_text_model(wide, hidden=96)
+    done = subprocess.run([case.query_tokens, case.seam.server, case.model, "tiny", wide],
                           capture_output=True, text=True, timeout=DEADLINE_S)
     assert done.returncode == 0, done.stderr
 
