@@ -60,10 +60,12 @@ static void summary_print(const json_t *report, const char *out) {
     const double bf16 = number_of(totals, "bf16_bytes");
     evaluations_print(report);
     sites_print(report);
-    printf("\nbytes a step: %.1f KB of %.1f KB in bf16 (%.1f x less)\n", bytes / steps / 1e3,
-           bf16 / steps / 1e3, bf16 / bytes);
-    grade_print(json_object_get(json_object_get(report, "prediction"), "grade"));
-    printf("speed:        %.0f tokens/s\n", number_of(totals, "tokens_per_second"));
+    if (steps > 0.0) { /* else interrupted before the first one ended */
+        printf("\nbytes a step: %.1f KB of %.1f KB in bf16 (%.1f x less)\n", bytes / steps / 1e3,
+               bf16 / steps / 1e3, bf16 / bytes);
+        grade_print(json_object_get(json_object_get(report, "prediction"), "grade"));
+        printf("speed:        %.0f tokens/s\n", number_of(totals, "tokens_per_second"));
+    }
     printf("memory:       %.0f MB peak of this process\n",
            number_of(report, "peak_rss_bytes") / 1e6);
     printf("adapter:      %s\nreport:       %s/report.html\n",
@@ -144,10 +146,10 @@ static void groups_print(json_t *groups) {
 
 static void sites_print(const json_t *report) {
     const json_t *const steps = json_object_get(report, "steps");
-    printf("\n%-22s %12s %12s %12s\n", "last step", "mean bits", "payload KB", "rows");
     if (json_array_size(steps) == 0) { /* interrupted before the first one ended */
         return;
     }
+    printf("\n%-22s %12s %12s %12s\n", "last step", "mean bits", "payload KB", "rows");
     const char *name = NULL;
     json_t *site = NULL;
     json_t *const last = json_array_get(steps, json_array_size(steps) - 1);

@@ -22,13 +22,14 @@ void seam_progress_init(seam_progress *progress, bool quiet) {
 
 void seam_progress_step_show(seam_progress *progress, const seam_progress_step *step) {
     const double now = seam_progress_seconds();
+    progress->shown_count++;
     const bool last = step->step == step->step_count;
     const double pause = progress->terminal ? 0.1 : LINE_SECONDS_MIN;
     if (progress->quiet || (!last && step->step > 1 && now - progress->printed < pause)) {
         return;
     }
-    const double left =
-        (now - progress->begin) / (double)step->step * (double)(step->step_count - step->step);
+    const double left = (now - progress->begin) / (double)progress->shown_count *
+                        (double)(step->step_count - step->step);
     char bar[BAR_CELLS + 1];
     const uint64_t filled = step->step * BAR_CELLS / step->step_count;
     for (uint64_t i = 0; i < BAR_CELLS; i++) {

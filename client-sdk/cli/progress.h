@@ -9,6 +9,7 @@
 typedef struct seam_progress {
     bool quiet, terminal, dirty; /* dirty: the line has not been ended */
     double begin, printed;       /* seconds */
+    uint64_t shown_count;        /* steps since the begin; a run that goes on made others before */
 } seam_progress;
 
 typedef struct seam_progress_step {
@@ -21,6 +22,7 @@ typedef struct seam_progress_step {
 } seam_progress_step;
 
 void seam_progress_init(seam_progress *progress, bool quiet);
+/* Of every step, in order. */
 void seam_progress_step_show(seam_progress *progress, const seam_progress_step *step);
 /* A line of its own ("evaluating 120 rows"); ends a line in place first. */
 void seam_progress_note(seam_progress *progress, const char *format, ...)

@@ -65,6 +65,7 @@ static seam_status evaluate(training *t, const char *name, const char *codec, bo
                             seam_error *err);
 static seam_status evaluate_after(training *t, seam_error *err);
 static seam_status report_write(training *t, const seam_error *why, seam_error *err);
+static void interrupted_note(const training *t, seam_status st);
 static void session_end(training *t, bool done);
 static void training_free(training *t);
 
@@ -94,11 +95,23 @@ seam_status seam_run_train(json_t **ret_report, const seam_train_options *option
             fprintf(stderr, "seam: the adapter after %llu steps is kept in %s\n",
                     (unsigned long long)t.saved_steps, t.adapter_path);
         }
+        interrupted_note(&t, st);
         *ret_report = json_incref(t.report.root);
     }
     session_end(&t, st == SEAM_OK && !seam_cli_is_interrupted());
     training_free(&t);
     return st;
+}
+
+/* How to go on, where a run of this folder can. */
+static void interrupted_note(const training *t, seam_status st) {
+    const seam_train_options *const o = &t->o;
+    if (st == SEAM_OK && seam_cli_is_interrupted() && !o->delete_cut && !o->delete_session &&
+        !o->common.quiet) {
+        fprintf(stderr,
+                "seam: interrupted after %llu of %u steps: `seam train --resume %s` goes on\n",
+                (unsigned long long)seam_session_committed_steps(t->session), o->steps, o->out);
+    }
 }
 
 /* ---- Preparation: everything that can be refused is refused before the first step ---- */

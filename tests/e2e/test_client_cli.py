@@ -817,13 +817,26 @@ def check_interrupt(case):
     runner = subprocess.Popen(
         [case.seam.binary, "train", "--server", case.seam.server, "--model", case.model, "--data",
          case.rows, "--out", case.folder / "stopped", "--steps", "100000", "--batch", "4",
-         "--save-every", "3"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+         "--save-every", "3"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     adapter = case.folder / "stopped" / "adapter" / "adapter_model.safetensors"
     wait_for(adapter.exists, what="saved adapter")
     runner.send_signal(signal.SIGINT)
-    assert runner.wait(DEADLINE_S) == 130
+    _, err = runner.communicate(timeout=DEADLINE_S)
     report = case.report("stopped")
-    assert report["adapter_steps"] == len(report["steps"])
+    assert runner.returncode == 130 and report["adapter_steps"] == len(report["steps"])
+    assert f"interrupted after {report['adapter_steps']} of 100000 steps" in err, err
+    assert f"`seam train --resume {case.folder / 'stopped'}` goes on" in err, err
+    # In the evaluation before the first step: the summary has no figure of a step.
+    runner = subprocess.Popen(
+        [case.seam.binary, "train", "--server", case.seam.server, "--model", case.model, "--data",
+         case.rows, "--eval-data", write_rows(case.folder / "many.jsonl", colour_rows(400)), "--out",
+         case.folder / "early", "--steps", "5"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while "(before)" not in runner.stderr.readline():
+        assert runner.poll() is None
+    runner.send_signal(signal.SIGINT)
+    out, err = runner.communicate(timeout=DEADLINE_S)
+    assert runner.returncode == 130 and "interrupted after 0 of 5 steps" in err, (runner.returncode, err)
+    assert "nan" not in out and "a step" not in out and "adapter:" in out, out
 
 
 def check_disk_full(case):

@@ -1,16 +1,19 @@
-/* Goal: what counts as an exact answer, and command lines as the tables say.
+/* Goal: what counts as an exact answer, command lines as the tables say, what is left of a run.
  * Method: tables of cases on the functions of client-sdk/cli that need no server. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
 #include "cli_args.h"
 #include "evaluate.h"
 #include "math_answer.h"
+#include "progress.h"
 
 static void test_seam_text_is_exact__table(void **state) {
     (void)state;
@@ -260,6 +263,27 @@ static void test_seam_args_parse__bad__names_the_option(void **state) {
     assert_non_null(strstr(err.text, "--text"));
 }
 
+/* What is left goes by the steps that this process has made, not by those of the run. */
+static void test_seam_progress_step_show__run_goes_on__left_by_its_own_steps(void **state) {
+    (void)state;
+    char text[512] = "";
+    FILE *const lines = tmpfile();
+    const int kept = dup(STDERR_FILENO);
+    assert_non_null(lines);
+    assert_true(dup2(fileno(lines), STDERR_FILENO) >= 0);
+    seam_progress progress;
+    seam_progress_init(&progress, false);
+    progress.begin -= 10.0; /* what its first step took */
+    seam_progress_step_show(&progress, &(seam_progress_step){.step = 991, .step_count = 1000});
+    assert_true(dup2(kept, STDERR_FILENO) >= 0);
+    close(kept);
+    rewind(lines);
+    assert_non_null(fgets(text, sizeof text, lines));
+    fclose(lines);
+    assert_non_null(strstr(text, "991/1000"));
+    assert_non_null(strstr(text, "1:30 left"));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_seam_text_is_exact__table),
@@ -268,6 +292,7 @@ int main(void) {
         cmocka_unit_test(test_seam_function_end__before_what_is_no_part_of_it),
         cmocka_unit_test(test_seam_choice_pick__table),
         cmocka_unit_test(test_seam_choice_length__table),
+        cmocka_unit_test(test_seam_progress_step_show__run_goes_on__left_by_its_own_steps),
         cmocka_unit_test(test_seam_args_parse__every_kind__is_stored),
         cmocka_unit_test(test_seam_arg_show__every_kind__is_what_would_be_typed),
         cmocka_unit_test(test_seam_args_parse__bad__names_the_option),
