@@ -71,7 +71,10 @@ seam_status seam_call_end_status(const seam_call_end *end, const char *address, 
               GRPC_SLICE_LENGTH(end->details));
     seam_status st = seam_status_from_grpc_code((int)end->code);
     if (details.reason[0] != '\0' && seam_status_from_name(&st, details.reason)) {
-        return seam_error_set(err, st, "%s", text[0] != '\0' ? text : seam_status_text(st));
+        /* A disk or memory is short there, not here. */
+        const char *const where = st == SEAM_E_IO || st == SEAM_E_MEMORY ? "at the server: " : "";
+        return seam_error_set(err, st, "%s%s", where,
+                              text[0] != '\0' ? text : seam_status_text(st));
     }
     if (st == SEAM_E_UNAVAILABLE) {
         return seam_error_set(err, st, "server %s is not reachable or has gone (%s): %s", address,

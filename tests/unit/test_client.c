@@ -134,10 +134,10 @@ static void test_seam_session_resume__nowhere_to_put_it__no_server_is_asked(void
     seam_client_close(client);
 }
 
-/* google.rpc.Status {3, "m", Any {ErrorInfo {reason "FENCED", domain "seam.dev"}},
+/* google.rpc.Status {3, "m", Any {ErrorInfo {reason, domain "seam.dev"}},
  * Any {BadRequest {{field "rank", description "d"}}}, Any {RetryInfo {Duration {5 s, 1 ns}}}},
  * written by hand. */
-static size_t details_example(uint8_t ret[256], const char *domain) {
+static size_t details_example(uint8_t ret[256], const char *domain, const char *reason) {
     static const char retry_type[] = "type.googleapis.com/google.rpc.RetryInfo";
     static const uint8_t retry[] = {0x0a, 4, 0x08, 5, 0x10, 1};
     static const char info_type[] = "type.googleapis.com/google.rpc.ErrorInfo";
@@ -146,9 +146,9 @@ static size_t details_example(uint8_t ret[256], const char *domain) {
     size_t n = 0, k = 0;
     const size_t domain_count = strlen(domain);
     info[n++] = 0x0a;
-    info[n++] = 6;
-    memcpy(info + n, "FENCED", 6);
-    n += 6;
+    info[n++] = (uint8_t)strlen(reason);
+    memcpy(info + n, reason, strlen(reason));
+    n += strlen(reason);
     info[n++] = 0x12;
     info[n++] = (uint8_t)domain_count;
     memcpy(info + n, domain, domain_count);
@@ -185,17 +185,42 @@ static void test_seam_status_details_read__example__reason_and_field(void **stat
     (void)state;
     uint8_t bytes[256];
     seam_status_details details = {.retry_after_ms = 0};
-    seam_status_details_read(&details, bytes, details_example(bytes, "seam.dev"));
+    seam_status_details_read(&details, bytes, details_example(bytes, "seam.dev", "FENCED"));
     assert_string_equal(details.reason, "FENCED");
     assert_string_equal(details.message, "m");
     assert_string_equal(details.field, "rank");
     assert_int_equal(details.retry_after_ms, 5001); /* never shorter */
     seam_status_details other = {.retry_after_ms = 0};
-    seam_status_details_read(&other, bytes, details_example(bytes, "evil.dev"));
+    seam_status_details_read(&other, bytes, details_example(bytes, "evil.dev", "FENCED"));
     assert_string_equal(other.reason, "");
 }
 
 /* RetryInfo {Duration {seconds, nanos}} alone. */
+/* A disk that is full there is not taken for one that is here; other words stay as they came. */
+static void test_seam_call_end_status__reason_of_the_server__says_whose_disk(void **state) {
+    (void)state;
+    static const struct {
+        const char *reason, *text;
+        seam_status status;
+    } cases[] = {{"IO", "at the server: cannot write x", SEAM_E_IO},
+                 {"MEMORY", "at the server: cannot write x", SEAM_E_MEMORY},
+                 {"ARG", "cannot write x", SEAM_E_ARG}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        uint8_t bytes[256];
+        const size_t count = details_example(bytes, "seam.dev", cases[i].reason);
+        grpc_metadata md = {
+            .key = grpc_slice_from_static_string("grpc-status-details-bin"),
+            .value = grpc_slice_from_static_buffer(bytes, count),
+        };
+        const seam_call_end end = {.code = GRPC_STATUS_INTERNAL,
+                                   .details = grpc_slice_from_static_string("cannot write x"),
+                                   .trailing = {.count = 1, .capacity = 1, .metadata = &md}};
+        seam_error err = {0};
+        assert_int_equal(seam_call_end_status(&end, "a:1", "M", &err), cases[i].status);
+        assert_string_equal(err.text, cases[i].text);
+    }
+}
+
 static void test_seam_status_details_read__retry_delays__table(void **state) {
     (void)state;
     static const struct {
@@ -232,7 +257,7 @@ static void test_seam_status_details_read__retry_delays__table(void **state) {
 static void test_seam_status_details_read__every_cut_and_flip__stays_inside(void **state) {
     (void)state;
     uint8_t bytes[256];
-    const size_t count = details_example(bytes, "seam.dev");
+    const size_t count = details_example(bytes, "seam.dev", "FENCED");
     for (size_t cut = 0; cut < count; cut++) {
         seam_status_details details = {.retry_after_ms = 0};
         seam_status_details_read(&details, bytes, cut);
@@ -256,6 +281,7 @@ int main(void) {
         cmocka_unit_test(test_calls_without_status__null__nothing_or_zeros),
         cmocka_unit_test(test_seam_session_resume__nowhere_to_put_it__no_server_is_asked),
         cmocka_unit_test(test_seam_status_details_read__example__reason_and_field),
+        cmocka_unit_test(test_seam_call_end_status__reason_of_the_server__says_whose_disk),
         cmocka_unit_test(test_seam_status_details_read__retry_delays__table),
         cmocka_unit_test(test_seam_status_details_read__every_cut_and_flip__stays_inside),
     };
