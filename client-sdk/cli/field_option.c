@@ -51,6 +51,7 @@ static const struct {
     {"lora_side", "lora-side"},
     {"rate", "rate"},
     {"rate_bits_min", "rate-bits-min"},
+    {"effective_step", "at-step"}, /* of UpdateSession */
 };
 
 static const char *option_find(const char *field, size_t count) {

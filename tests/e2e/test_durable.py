@@ -149,7 +149,7 @@ def check_update(case):
         assert listed[0] == said and [u["effective_step"] for u in listed] == [begin, 280], listed
         code, shown, err = case.run("session", "show", run)
         assert code == 0 and shown.splitlines()[2] == text.strip(), (shown, text)
-        for args, expected, word in ((["--lr", "1", "--at-step", 1], EXIT_INPUT, "effective_step"),
+        for args, expected, word in ((["--lr", "1", "--at-step", 1], EXIT_INPUT, "(--at-step)"),
                                      ([], EXIT_USAGE, "--lr"), (["--lr", "-1"], EXIT_USAGE, "--lr"),
                                      (["--lr", "1", "--at-step", 0], EXIT_USAGE, "--at-step"),
                                      (["--schedule", "linear", "--steps", 0], EXIT_INPUT,
