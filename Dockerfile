@@ -6,8 +6,10 @@
 #   docker run --rm -p 50051:50051 -v /models:/models:ro -v ./seam:/etc/seam:ro seam
 #   docker run --rm --gpus all -e SEAM_DEVICE=cuda:0 -p ... seam:cuda
 #
-# /etc/seam/seamd.conf holds the options (deploy/seamd.conf is the example).  Outside of loopback the
-# server wants a certificate and a key, or an explicit force-insecure behind a TLS front.
+# /etc/seam/seamd.conf holds the options (deploy/seamd.conf is the example).  -p reaches nothing but
+# `listen = 0.0.0.0:50051`, for which the server wants a certificate and a key, or an explicit
+# force-insecure behind a TLS front.  User 10001 must be able to read these files, the key too, and
+# to write the volume of a state-dir (-v seam-state:/var/lib/seam, state-dir = /var/lib/seam).
 ARG CUDA_IMAGE=nvidia/cuda:13.0.1
 
 FROM debian:12-slim AS build

@@ -22,6 +22,12 @@ for file in bin/seamd bin/seam include/seam.h lib/libseam.so lib/libseam.so.1 li
     [ -e "$prefix/$file" ] || fail "not installed: $file (found: ${found:-nothing of that name})"
 done
 
+# A unit whose user has no home and no folder of its own could not fetch a model of the Hub.
+unit=$prefix/lib/systemd/system/seamd.service
+for line in DynamicUser=yes CacheDirectory=seam Environment=XDG_CACHE_HOME=/var/cache/seam; do
+    grep -qx "$line" "$unit" || fail "$line is not in $unit"
+done
+
 library=$(readlink -f "$prefix/lib/libseam.so")
 readelf -d "$library" | grep -q 'SONAME.*libseam\.so\.1' || fail "soname of $library"
 foreign=$(nm -D --defined-only "$library" | awk '$2 ~ /[TDBRVW]/ && $3 !~ /^seam_/ { print $3 }')
