@@ -83,8 +83,8 @@ int seam_cmd_plan(int argc, char **argv, int first);
 int seam_cmd_data_show(int argc, char **argv, int first);
 
 /* From here SIGINT and SIGTERM let the step in flight end, and end a wait for the server; a second
- * one ends the program at once. */
-void seam_cli_catch_signals(void);
+ * one ends the program at once, as is said on stderr. */
+void seam_cli_catch_signals(const seam_common_options *options);
 bool seam_cli_is_interrupted(void);
 
 /* Loopback without --ca: plaintext; everything else TLS, unless --insecure.  The token comes from

@@ -54,14 +54,21 @@ static void log_to_stderr(void *user, const char *text) {
     fprintf(stderr, "\nseam: %s\n", text);
 }
 
-static volatile sig_atomic_t interrupted;
+static volatile sig_atomic_t interrupted, says_so;
 
 static void on_signal(int number) {
+    static const char text[] = "\nseam: ends after this step or evaluation; once more: at once\n";
     (void)number;
+    const int kept = errno;
+    if (says_so != 0 && write(STDERR_FILENO, text, sizeof text - 1) < 0) {
+        says_so = 0; /* nobody reads */
+    }
+    errno = kept;
     interrupted = 1;
 }
 
-void seam_cli_catch_signals(void) {
+void seam_cli_catch_signals(const seam_common_options *options) {
+    says_so = !options->quiet;
     const struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);

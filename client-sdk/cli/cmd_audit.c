@@ -78,7 +78,7 @@ int seam_cmd_audit(int argc, char **argv, int first) {
         help();
         return SEAM_EXIT_OK;
     }
-    seam_cli_catch_signals();
+    seam_cli_catch_signals(&a.o.common);
     seam_progress_init(&a.progress, a.o.common.quiet);
     st = st == SEAM_OK ? prepare(&a, &err) : st;
     st = st == SEAM_OK ? steps_run(&a, &err) : st;

@@ -50,7 +50,7 @@ int seam_cmd_bench_codecs(int argc, char **argv, int first) {
         seam_bench_options_help();
         return SEAM_EXIT_OK;
     }
-    seam_cli_catch_signals();
+    seam_cli_catch_signals(&b.o.base.common);
     st = seam_directory_make(b.o.base.out, &err);
     if (st == SEAM_OK) {
         st = cells_create(&b, &err);

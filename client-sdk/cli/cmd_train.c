@@ -38,7 +38,7 @@ int seam_cmd_train(int argc, char **argv, int first) {
     if (st != SEAM_OK) {
         return seam_cli_finish(st, &err, &(seam_common_options){.quiet = false});
     }
-    seam_cli_catch_signals();
+    seam_cli_catch_signals(&o.common);
     json_t *report = NULL;
     st = seam_run_train(&report, &o, &err);
     if (st == SEAM_OK && o.common.json) {

@@ -837,6 +837,7 @@ def check_interrupt(case):
     out, err = runner.communicate(timeout=DEADLINE_S)
     assert runner.returncode == 130 and "interrupted after 0 of 5 steps" in err, (runner.returncode, err)
     assert "nan" not in out and "a step" not in out and "adapter:" in out, out
+    assert "ends after this step or evaluation; once more: at once" in err, err
 
 
 def check_disk_full(case):
