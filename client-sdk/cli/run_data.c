@@ -91,21 +91,50 @@ static uint64_t rows_digest(const seam_data *data) {
     return hash;
 }
 
-static seam_status value_make(json_t **ret_value, const seam_train_options *o,
-                              const seam_data *data, seam_error *err) {
+/* Keys of a file's rows: those of --data, and those of --eval-data where a run has such rows. */
+typedef struct row_keys {
+    const char *option, *rows, *tokens, *rows_hash, *file_hash;
+} row_keys;
+static const row_keys train_keys = {"--data", "rows", "tokens", "rows_hash", "file_hash"};
+static const row_keys eval_keys = {"--eval-data", "eval_rows", "eval_tokens", "eval_rows_hash",
+                                   "eval_file_hash"};
+
+static seam_status rows_add(json_t *value, const row_keys *keys, const char *path,
+                            const seam_data *data, seam_error *err) {
     seam_file_map map;
-    char rows[17], file[17], seed[24];
-    SEAM_TRY(seam_file_map_open(&map, o->data, err));
+    char rows[17], file[17];
+    SEAM_TRY(seam_file_map_open(&map, path, err));
     const uint64_t file_hash = seam_hash64(SEAM_HASH64_INIT, map.bytes, map.count);
     seam_file_map_close(&map);
     (void)snprintf(file, sizeof file, "%016llx", (unsigned long long)file_hash);
     (void)snprintf(rows, sizeof rows, "%016llx", (unsigned long long)rows_digest(data));
+    json_object_set_new(value, keys->rows, json_integer((json_int_t)seam_data_count(data)));
+    json_object_set_new(value, keys->tokens,
+                        json_integer((json_int_t)seam_data_tokens_total(data)));
+    json_object_set_new(value, keys->rows_hash, json_string(rows));
+    json_object_set_new(value, keys->file_hash, json_string(file));
+    return SEAM_OK;
+}
+
+static seam_status value_make(json_t **ret_value, const seam_train_options *o,
+                              const seam_run_data_rows *data, seam_error *err) {
+    char seed[24];
     (void)snprintf(seed, sizeof seed, "%llu", (unsigned long long)o->seed);
-    *ret_value =
-        json_pack("{s:i,s:I,s:s,s:s,s:i,s:i,s:s}", "rows", (int)seam_data_count(data), "tokens",
-                  (json_int_t)seam_data_tokens_total(data), "rows_hash", rows, "file_hash", file,
-                  "batch", (int)o->batch, "rows_max", (int)o->rows_max, "seed", seed);
-    return *ret_value != NULL ? SEAM_OK : seam_error_set(err, SEAM_E_MEMORY, "out of memory");
+    json_t *const value = json_object();
+    seam_status st = value != NULL ? rows_add(value, &train_keys, o->data, data->train, err)
+                                   : seam_error_set(err, SEAM_E_MEMORY, "out of memory");
+    if (st == SEAM_OK && data->eval != NULL) {
+        st = rows_add(value, &eval_keys, o->eval_data, data->eval, err);
+    }
+    if (st != SEAM_OK) {
+        json_decref(value);
+        return st;
+    }
+    json_object_set_new(value, "batch", json_integer(o->batch));
+    json_object_set_new(value, "rows_max", json_integer(o->rows_max));
+    json_object_set_new(value, "seed", json_string(seed));
+    *ret_value = value;
+    return SEAM_OK;
 }
 
 static seam_status value_write(const seam_train_options *o, const json_t *value, seam_error *err) {
@@ -114,7 +143,7 @@ static seam_status value_write(const seam_train_options *o, const json_t *value,
     return seam_run_write_json(path, value, 0644, err);
 }
 
-seam_status seam_run_data_write(const seam_train_options *options, const seam_data *data,
+seam_status seam_run_data_write(const seam_train_options *options, const seam_run_data_rows *data,
                                 seam_error *err) {
     json_t *value = NULL;
     SEAM_TRY(value_make(&value, options, data, err));
@@ -127,20 +156,23 @@ static bool is_same(const json_t *a, const json_t *b, const char *name) {
     return json_equal(json_object_get(a, name), json_object_get(b, name)) != 0;
 }
 
+static long long count_of(const json_t *value, const char *name) {
+    return (long long)json_integer_value(json_object_get(value, name));
+}
+
 /* The rows of the same file are other tokens: a tokenizer or a template has changed. */
-static seam_status rows_differ(const seam_train_options *o, const json_t *then, const json_t *now,
-                               seam_error *err) {
-    const bool file = !is_same(then, now, "file_hash");
+static seam_status rows_differ(const seam_train_options *o, const row_keys *keys,
+                               const json_t *then, const json_t *now, seam_error *err) {
+    const bool file = !is_same(then, now, keys->file_hash);
+    const char *const path = keys == &train_keys ? o->data : o->eval_data;
     return seam_error_set(
         err, SEAM_E_ARG,
-        "--resume: %s %.200s: %s than the run was begun with (%lld rows of %lld tokens now, %lld "
-        "of %lld then); put back what it had, or remove %.200s/" FILE_NAME " to go on with this",
-        file ? "--data" : "--model", file ? o->data : o->model,
-        file ? "other rows" : "its tokenizer or chat template makes other tokens of --data",
-        (long long)json_integer_value(json_object_get(now, "rows")),
-        (long long)json_integer_value(json_object_get(now, "tokens")),
-        (long long)json_integer_value(json_object_get(then, "rows")),
-        (long long)json_integer_value(json_object_get(then, "tokens")), o->out);
+        "--resume: %s %.150s: %s%s than the run was begun with (%lld rows of %lld tokens now, %lld "
+        "of %lld then); put back what it had, or remove %.150s/" FILE_NAME " to go on with this",
+        file ? keys->option : "--model", file ? path : o->model,
+        file ? "other rows" : "its tokenizer or chat template makes other tokens of ",
+        file ? "" : keys->option, count_of(now, keys->rows), count_of(now, keys->tokens),
+        count_of(then, keys->rows), count_of(then, keys->tokens), o->out);
 }
 
 static seam_status compare(const seam_train_options *o, const json_t *then, const json_t *now,
@@ -155,10 +187,17 @@ static seam_status compare(const seam_train_options *o, const json_t *then, cons
                                   orders[i].option, o->out);
         }
     }
-    return is_same(then, now, "rows_hash") ? SEAM_OK : rows_differ(o, then, now, err);
+    if (!is_same(then, now, train_keys.rows_hash)) {
+        return rows_differ(o, &train_keys, then, now, err);
+    }
+    /* An earlier release noted none of these. */
+    const bool noted = json_object_get(then, eval_keys.rows_hash) != NULL;
+    return !noted || is_same(then, now, eval_keys.rows_hash)
+               ? SEAM_OK
+               : rows_differ(o, &eval_keys, then, now, err);
 }
 
-seam_status seam_run_data_check(const seam_train_options *options, const seam_data *data,
+seam_status seam_run_data_check(const seam_train_options *options, const seam_run_data_rows *data,
                                 seam_error *err) {
     char path[SEAM_RUN_PATH_BYTES];
     json_error_t why;

@@ -2,10 +2,10 @@
  * that goes on still has them.
  *
  *   data.json   a digest of the rows' tokens and labels, one of the file, and what decides the
- * order
+ *               order; the digests of the evaluation's rows
  *
  * The server cannot tell: it never sees the rows, and a replay that it can compare with may not
- * come. */
+ * come.  Evaluations of before and after the cut would be of different rows. */
 #ifndef SEAM_RUN_DATA_H
 #define SEAM_RUN_DATA_H
 
@@ -32,13 +32,16 @@ seam_status seam_run_rows_open(seam_data **ret_data, seam_batcher **ret_batcher,
 void seam_run_rows_limit(seam_session_options *session, const seam_train_options *options,
                          uint32_t tokens_longest, uint32_t micros_max);
 
+typedef struct seam_run_data_rows {
+    const seam_data *train, *eval; /* eval: NULL without --eval-data */
+} seam_run_data_rows;
 /* Of a new run.  SEAM_E_IO, SEAM_E_MEMORY. */
-seam_status seam_run_data_write(const seam_train_options *options, const seam_data *data,
+seam_status seam_run_data_write(const seam_train_options *options, const seam_run_data_rows *data,
                                 seam_error *err);
 /* Of a run that goes on.  Where the folder has none, of an earlier release or taken away by who
  * wants other rows, it is written.  SEAM_E_ARG names the option; SEAM_E_FORMAT, SEAM_E_IO,
  * SEAM_E_MEMORY. */
-seam_status seam_run_data_check(const seam_train_options *options, const seam_data *data,
+seam_status seam_run_data_check(const seam_train_options *options, const seam_run_data_rows *data,
                                 seam_error *err);
 
 #endif

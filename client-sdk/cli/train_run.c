@@ -137,7 +137,8 @@ static seam_status prepare(training *t, seam_error *err) {
     seam_model_describe(&t->facts, t->model);
     seam_train_options_scale(&t->o, t->facts.hidden);
     SEAM_TRY(seam_cli_data_status(data_open(t, err), err));
-    SEAM_TRY(o->resume != NULL ? seam_run_data_check(o, t->data, err) : SEAM_OK);
+    const seam_run_data_rows rows = {.train = t->data, .eval = t->eval_data};
+    SEAM_TRY(o->resume != NULL ? seam_run_data_check(o, &rows, err) : SEAM_OK);
     SEAM_TRY(seam_cli_connect(&t->client, &o->server, &o->common, err));
     SEAM_TRY(session_open(t, err));
     seam_progress_note(&t->progress, "%s: %u rows, %llu tokens; session %s on %s, codec %s",
@@ -197,7 +198,8 @@ static seam_status session_make(training *t, seam_error *err) {
     }
     SEAM_TRY(seam_session_journal(t->session, o->out, err));
     if (o->command != NULL) {
-        SEAM_TRY(seam_run_data_write(o, t->data, err));
+        const seam_run_data_rows rows = {.train = t->data, .eval = t->eval_data};
+        SEAM_TRY(seam_run_data_write(o, &rows, err));
     }
     SEAM_TRY(seam_run_folder_begin(o->out,
                                    o->server.server != NULL ? o->server.server : "127.0.0.1:50051",

@@ -173,6 +173,23 @@ def check_other_data(case, server):
     assert code == 0, (code, err)
 
 
+def check_other_evaluation(case, server):
+    """The evaluation before the first step was of rows that are not there any more: the one after the
+    last step would be of others, beside it in one table."""
+    rows = write_rows(case.folder / "eval.jsonl", colour_rows(6, 200))
+    case.interrupted(server, "evaluated", "--eval-data", rows, "--exact-match", "off")
+    write_rows(rows, colour_rows(9, 200))
+    code, err = ended(case.resume(server, "evaluated"))
+    assert code == EXIT_INPUT and "--eval-data" in err and "9 rows" in err and "data.json" in err, (code, err)
+    stated = json.loads((case.folder / "evaluated" / "data.json").read_text())
+    assert stated["eval_rows"] == 6, stated
+    write_rows(rows, colour_rows(6, 200))
+    code, err = ended(case.resume(server, "evaluated"))
+    assert code == 0, (code, err)
+    report = json.loads((case.folder / "evaluated" / "report.json").read_text())
+    assert report["complete"] and {e["rows"] for e in report["eval"].values()} == {6}, report["eval"]
+
+
 def check_folder_gone(case, server):
     """The folder that the command was typed in is needed by relative paths alone."""
     case.interrupted(server, "absolute", cwd=case.cwd)
@@ -278,7 +295,7 @@ def main():
         check_room_taken_at_the_start(case)
         print("check_room_taken_at_the_start: passed", flush=True)
         with case.serve() as server:
-            for check in (check_other_data, check_folder_gone, check_adapter_gone,
+            for check in (check_other_data, check_other_evaluation, check_folder_gone, check_adapter_gone,
                           check_cut_evaluation):
                 check(case, server)
                 print(f"{check.__name__}: passed", flush=True)
