@@ -189,15 +189,28 @@ static void session_visit(void *user, const seam_session_info *info) {
     json_array_append_new(user, session_json(info));
 }
 
+/* A name is whatever somebody else gave: nothing in it moves the cursor or ends the line. */
+static void name_clean(char *name) {
+    for (unsigned char *c = (unsigned char *)name; *c != '\0'; c++) {
+        const bool c1 = c[0] == 0xc2 && c[1] >= 0x80 && c[1] < 0xa0; /* U+0080 to U+009F */
+        if (c1) {
+            *c++ = ' ';
+        }
+        *c = c1 || *c < 0x20 || *c == 0x7f ? ' ' : *c;
+    }
+}
+
 static void session_print(const json_t *s) {
+    char name[sizeof((seam_session_info *)0)->name];
+    snprintf(name, sizeof name, "%s", json_string_value(json_object_get(s, "name")));
+    name_clean(name);
     printf("%-34s %-10s %-24s %-7s %6lld steps  %10lld tokens  %s\n",
            json_string_value(json_object_get(s, "id")),
            json_string_value(json_object_get(s, "state")),
            json_string_value(json_object_get(s, "model")),
            json_string_value(json_object_get(s, "codec")),
            (long long)json_integer_value(json_object_get(s, "committed_step_count")),
-           (long long)json_integer_value(json_object_get(s, "tokens")),
-           json_string_value(json_object_get(s, "name")));
+           (long long)json_integer_value(json_object_get(s, "tokens")), name);
 }
 
 static seam_status session_list(seam_client *client, const admin_options *options,

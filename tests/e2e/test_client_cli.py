@@ -598,6 +598,18 @@ def refused(case, code, *texts, args=(), **kwargs):
         assert str(text) in err, f"{text!r} is not in {err!r}"
 
 
+def check_session_name(case):
+    """Somebody's name of a session is text on an operator's terminal: one line, and no control of it."""
+    name = "a\x1b[31mb\nc\x9bd\x7fe \u00fc"
+    code, _, err = case.train("named", "--name", name)
+    assert code == 0, err
+    names = [s["name"] for s in case.seam.json("session", "list")["sessions"]]
+    assert name in names, names
+    code, out, err = case.seam.run("session", "show", case.folder / "named")
+    assert code == 0 and out.endswith("  a [31mb c  d e \u00fc\n") and out.count("\n") == 1, (out, err)
+    assert case.seam.run("session", "delete", case.folder / "named")[0] == 0
+
+
 def check_bad_input(case):
     folder = case.folder
     sessions = case.seam.json("session", "list")["sessions"]
@@ -875,7 +887,7 @@ def main():
                           check_codec_fwd_in, check_symmetric, check_entropy, check_dictionary,
                           check_aqsgd, check_allocators, check_token, check_token_exact,
                           check_two_at_once,
-                          check_bad_input, check_long_rows, check_tls_unasked, check_interrupt,
+                          check_session_name, check_bad_input, check_long_rows, check_tls_unasked, check_interrupt,
                           check_disk_full, check_server_gone]:
                 check(case)
                 print(f"{check.__name__}: passed", flush=True)
