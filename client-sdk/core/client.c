@@ -81,7 +81,7 @@ void seam_client_close(seam_client *gift_client) {
 /* gRPC would take http:// for a host's name, and of a port the last 16 bits. */
 static bool address_is_valid(const char *address) {
     const char *const colon = address != NULL ? strrchr(address, ':') : NULL;
-    if (colon == NULL || strlen(address) >= SEAM_ADDRESS_BYTES ||
+    if (colon == NULL || address[0] == ':' || strlen(address) >= SEAM_ADDRESS_BYTES ||
         strncmp(address, "http://", 7) == 0 || strncmp(address, "https://", 8) == 0) {
         return false;
     }

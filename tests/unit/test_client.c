@@ -62,9 +62,9 @@ static void test_seam_client_open__bad_options__error_names_the_field(void **sta
 
 static void test_seam_client_open__addresses__host_and_port(void **state) {
     (void)state;
-    static const char *const bad[] = {"nowhere",           "localhost:",      "localhost:0",
-                                      "localhost:65536",   "localhost:99999", "localhost:1x",
-                                      "http://localhost:1"};
+    static const char *const bad[] = {
+        "nowhere",         "localhost:",   "localhost:0",        "localhost:65536",
+        "localhost:99999", "localhost:1x", "http://localhost:1", ":50051"};
     static const char *const good[] = {"localhost:65535", "[::1]:1", "unix:/tmp/x",
                                        "ipv4:127.0.0.1:1", "dns:///example.org:1"};
     seam_client_options options = SEAM_CLIENT_OPTIONS_INIT;
