@@ -127,7 +127,7 @@ static void test_seam_train_options_finish__allocator__by_what_is_given(void **s
         {{"--rate", "off"}, "waterfill", 40},
         {{"--granularity", "feature"}, "waterfill", 40},
         {{"--granularity", "token"}, "gates", 40},
-        {{"--allocator", "waterfill", "--beta", "0.1"}, "waterfill", 40},
+        {{"--allocator", "waterfill"}, "waterfill", 40},
         {{"--allocator", "gates"}, "gates", 40},
         {{"--allocator", "gates", "--steps-to-target", "7"}, "gates", 7},
         {{"--preset", "gsm8k"}, "gates", 0},
