@@ -61,6 +61,7 @@ void seam_progress_note(seam_progress *progress, const char *format, ...) {
     seam_progress_end(progress);
     va_list args;
     va_start(args, format);
+    /* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): untrue, where it is built twice. */
     vfprintf(stderr, format, args);
     va_end(args);
     fputc('\n', stderr);
