@@ -1,4 +1,4 @@
-/* See lost_steps.h; called by cli/use_session.c.  Read next: journal.c. */
+/* See lost_steps.h; called by cli/run_folder.c.  Read next: journal.c. */
 #include "lost_steps.h"
 
 #include "core.h"

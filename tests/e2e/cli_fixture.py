@@ -141,10 +141,11 @@ class CuttingProxy:
 
 class HoldingProxy(CuttingProxy):
     """Holds a connection when it has carried `hold_after` bytes to the server since begun() was true;
-    cuts it when it is let go.  Later ones it forwards."""
+    cuts it when it is let go, unless it is to go on.  Later ones it forwards."""
 
-    def __init__(self, target: str, hold_after: int, begun=lambda: True):
+    def __init__(self, target: str, hold_after: int, begun=lambda: True, cuts=True):
         self.begun, self.is_held, self.goes_on = begun, threading.Event(), threading.Event()
+        self.cuts = cuts
         super().__init__(target, hold_after, 1)
 
     def pump(self, source, sink, limit):
@@ -154,10 +155,11 @@ class HoldingProxy(CuttingProxy):
         try:
             while data := source.recv(4096):
                 carried += len(data) if self.begun() else 0
-                if carried >= limit:
+                if carried >= limit and not self.is_held.is_set():
                     self.is_held.set()
                     self.goes_on.wait()
-                    break
+                    if self.cuts:
+                        break
                 sink.sendall(data)
         except OSError:
             pass

@@ -3,8 +3,7 @@
  * wire; inside of what the server counts as its work, so that clients see a slow server.
  *
  *   SLOW_FORWARD_MS, SLOW_BACKWARD_MS  longer than the work itself, of each micro-batch
- *   SLOW_HOLD                          a forward waits for as long as there is such a file, and
- * says that it does by another, SLOW_HOLD.held */
+ *   SLOW_HOLD                          a forward waits while it exists, and makes SLOW_HOLD.held */
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>

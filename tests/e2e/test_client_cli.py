@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 
-from cli_fixture import Seam, colour_rows, write_rows, write_text_model
+from cli_fixture import HoldingProxy, Seam, colour_rows, write_rows, write_text_model
 from service_fixture import DEADLINE_S, Seamd, seamd_path, wait_for
 
 SITES = ["fwd_in", "fwd_out", "bwd_out", "bwd_in"]
@@ -839,17 +839,20 @@ def check_interrupt(case):
     assert f"interrupted after {report['adapter_steps']} of 100000 steps" in err, err
     assert f"`seam train --resume {case.folder / 'stopped'}` goes on" in err, err
     # In the evaluation before the first step: the summary has no figure of a step.
+    proxy = HoldingProxy(case.seam.server, 20_000, cuts=False)
     runner = subprocess.Popen(
-        [case.seam.binary, "train", "--server", case.seam.server, "--model", case.model, "--data",
+        [case.seam.binary, "train", "--server", proxy.address, "--model", case.model, "--data",
          case.rows, "--eval-data", write_rows(case.folder / "many.jsonl", colour_rows(400)), "--out",
          case.folder / "early", "--steps", "5"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while "(before)" not in runner.stderr.readline():
-        assert runner.poll() is None
+    wait_for(proxy.is_held.is_set, what="an evaluation")
     runner.send_signal(signal.SIGINT)
+    while "ends after this step or evaluation; once more: at once" not in (line := runner.stderr.readline()):
+        assert line, "ended without a word"
+    proxy.let_go()
     out, err = runner.communicate(timeout=DEADLINE_S)
+    proxy.close()
     assert runner.returncode == 130 and "interrupted after 0 of 5 steps" in err, (runner.returncode, err)
     assert "nan" not in out and "a step" not in out and "adapter:" in out, out
-    assert "ends after this step or evaluation; once more: at once" in err, err
 
 
 def check_disk_full(case):
